@@ -1,0 +1,246 @@
+//! The names of things: users, sessions, channels, messages, shards, connections, and the clock's readings.
+//!
+//! Each is a type of its own, so that swapping two of them does not compile. Nothing here does I/O or reads a clock.
+
+use std::fmt;
+use std::sync::Arc;
+
+use serde::{Serialize, Serializer};
+use uuid::Uuid;
+
+/// Longest room name, in bytes of UTF-8 (docs/protocol.md, section 3).
+pub const ROOM_NAME_BYTES_MAX: usize = 64;
+
+macro_rules! uuid_newtype {
+    ($(#[$doc:meta])* $name:ident) => {
+        $(#[$doc])*
+        #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
+        #[serde(transparent)]
+        pub struct $name(pub Uuid);
+
+        impl fmt::Display for $name {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                self.0.fmt(f)
+            }
+        }
+
+        impl fmt::Debug for $name {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                self.0.fmt(f)
+            }
+        }
+    };
+}
+
+uuid_newtype!(
+    /// An account. Written in lower case with hyphens, as all ids on the wire.
+    UserId
+);
+uuid_newtype!(
+    /// One WebSocket connection's identity on the wire, new with each connection.
+    SessionId
+);
+uuid_newtype!(
+    /// A message: UUID version 7, rising strictly within its channel (`message_id.rs`), so its order is its place in history.
+    MessageId
+);
+
+/// A point in time: nanoseconds since the Unix epoch, UTC.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Default)]
+pub struct Timestamp(pub i64);
+
+impl Timestamp {
+    /// Whole milliseconds since the Unix epoch.
+    pub fn milliseconds(self) -> i64 {
+        self.0.div_euclid(1_000_000)
+    }
+}
+
+/// A message's place in its channel, given by the owner at acceptance. The place of a message that failed stays empty.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Default)]
+pub struct Sequence(pub u64);
+
+/// Which life of the owner speaks: rises with every start of the server on the same store.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Default)]
+pub struct Epoch(pub u64);
+
+/// A shard: one core's executor. Numbers are consecutive from 0.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
+pub struct ShardId(pub u16);
+
+/// A connection on its home shard. The generation tells a reused slot from its former tenant.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
+pub struct ConnectionId {
+    pub slot: u32,
+    pub generation: u32,
+}
+
+/// A chat channel's id in its one normal form (docs/protocol.md, section 3), such as `2...lobby`.
+///
+/// Cheap to clone. A value of this type is always well formed.
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct ChannelId(Arc<str>);
+
+/// What a channel id names.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum ChannelKind<'a> {
+    Room(&'a str),
+    Group(Uuid),
+    Direct(UserId, UserId),
+}
+
+/// The text is not a channel id.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct InvalidChannelId;
+
+impl ChannelId {
+    /// The channel of the room called `name`, which must be 1 to 64 bytes long.
+    pub fn room(name: &str) -> Result<Self, InvalidChannelId> {
+        if name.is_empty() || name.len() > ROOM_NAME_BYTES_MAX {
+            return Err(InvalidChannelId);
+        }
+        Ok(Self(format!("2...{name}").into()))
+    }
+
+    /// The channel of a group.
+    pub fn group(group: Uuid) -> Self {
+        Self(format!("3.{group}..").into())
+    }
+
+    /// The channel between two users, the same whichever is named first.
+    pub fn direct(one: UserId, other: UserId) -> Self {
+        let (smaller, larger) = if one <= other { (one, other) } else { (other, one) };
+        Self(format!("4.{smaller}.{larger}.").into())
+    }
+
+    /// Reads `mode.subject.subcontext.label`, and brings UUIDs into lower case and direct pairs into order.
+    ///
+    /// Empty UUID parts stand for the nil UUID, as in Nakama.
+    pub fn parse(text: &str) -> Result<Self, InvalidChannelId> {
+        let mut parts = text.splitn(4, '.');
+        let (Some(mode), Some(subject), Some(subcontext), Some(label)) =
+            (parts.next(), parts.next(), parts.next(), parts.next())
+        else {
+            return Err(InvalidChannelId);
+        };
+        match mode {
+            "2" if subject.is_empty() && subcontext.is_empty() => Self::room(label),
+            "3" if subcontext.is_empty() && label.is_empty() => Ok(Self::group(parse_part(subject)?)),
+            "4" if label.is_empty() => Ok(Self::direct(UserId(parse_part(subject)?), UserId(parse_part(subcontext)?))),
+            _ => Err(InvalidChannelId),
+        }
+    }
+
+    /// What this id names.
+    pub fn kind(&self) -> ChannelKind<'_> {
+        let mut parts = self.0.splitn(4, '.');
+        let mut next = || parts.next().unwrap_or_default();
+        let (mode, subject, subcontext, label) = (next(), next(), next(), next());
+        let uuid = |part: &str| Uuid::parse_str(part).unwrap_or_default();
+        match mode {
+            "2" => ChannelKind::Room(label),
+            "3" => ChannelKind::Group(uuid(subject)),
+            _ => ChannelKind::Direct(UserId(uuid(subject)), UserId(uuid(subcontext))),
+        }
+    }
+
+    /// The id as it is written on the wire.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+
+    /// The shard, of `shards`, that alone orders this channel.
+    pub fn owner(&self, shards: u16) -> ShardId {
+        let hash = xxhash_rust::xxh3::xxh3_64(self.0.as_bytes());
+        ShardId((hash % u64::from(shards)) as u16)
+    }
+}
+
+fn parse_part(part: &str) -> Result<Uuid, InvalidChannelId> {
+    if part.is_empty() {
+        return Ok(Uuid::nil());
+    }
+    parse_uuid(part).ok_or(InvalidChannelId)
+}
+
+/// Reads a UUID in its hyphenated form only: the other forms the library knows are not ids on our wire.
+pub fn parse_uuid(text: &str) -> Option<Uuid> {
+    if text.len() != 36 {
+        return None;
+    }
+    Uuid::try_parse(text).ok()
+}
+
+impl fmt::Display for ChannelId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+impl fmt::Debug for ChannelId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+impl Serialize for ChannelId {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_str(&self.0)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const A: &str = "65aea872-a336-4029-90c9-6f507b75281c";
+    const B: &str = "8764eaba-85b6-4c62-88f1-c205fa39b581";
+
+    fn check(text: &str, expected: Option<&str>) {
+        let parsed = ChannelId::parse(text).ok();
+        assert_eq!(parsed.as_ref().map(ChannelId::as_str), expected, "{text:?}");
+    }
+
+    #[test]
+    fn parses_exactly_the_well_formed() {
+        check("2...lobby", Some("2...lobby"));
+        check("2...a.b..c", Some("2...a.b..c"));
+        check("2...a/b c", Some("2...a/b c"));
+        check(&format!("2...{}", "x".repeat(64)), Some(&format!("2...{}", "x".repeat(64))));
+        check(&format!("2...{}", "x".repeat(65)), None);
+        check("2...", None);
+        check("2..x.lobby", None);
+        check("2.x..lobby", None);
+        check("lobby", None);
+        check("", None);
+        check("1...lobby", None);
+        check("02...lobby", None);
+        check(&format!("3.{A}.."), Some(&format!("3.{A}..")));
+        check(&format!("3.{}..", A.to_uppercase()), Some(&format!("3.{A}..")));
+        check(&format!("3.{A}..x"), None);
+        check(&format!("3.{A}.{B}."), None);
+        check("3.nonsense..", None);
+        check("3...", Some("3.00000000-0000-0000-0000-000000000000.."));
+        check(&format!("4.{A}.{B}."), Some(&format!("4.{A}.{B}.")));
+        check(&format!("4.{B}.{A}."), Some(&format!("4.{A}.{B}.")));
+        check(&format!("4.{A}.{B}.x"), None);
+        check(&format!("4.{A}.{B}"), None);
+    }
+
+    #[test]
+    fn kind_is_the_inverse_of_construction() {
+        assert_eq!(ChannelId::room("a.b").unwrap().kind(), ChannelKind::Room("a.b"));
+        let (a, b) = (parse_uuid(A).unwrap(), parse_uuid(B).unwrap());
+        assert_eq!(ChannelId::group(a).kind(), ChannelKind::Group(a));
+        assert_eq!(ChannelId::direct(UserId(b), UserId(a)).kind(), ChannelKind::Direct(UserId(a), UserId(b)));
+    }
+
+    #[test]
+    fn every_shard_owns_something() {
+        let mut owned = [0; 4];
+        for i in 0..1000 {
+            owned[usize::from(ChannelId::room(&format!("room-{i}")).unwrap().owner(4).0)] += 1;
+        }
+        assert!(owned.iter().all(|&n| n > 150), "{owned:?}");
+    }
+}

@@ -1,0 +1,93 @@
+//! The nouns of accounts, as the stores keep them.
+
+use engine::id::{Timestamp, UserId};
+use uuid::Uuid;
+
+/// A user's account (docs/protocol.md, section 8.3). Absent texts are empty.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Account {
+    pub id: UserId,
+    pub username: String,
+    pub display_name: String,
+    pub avatar_url: String,
+    pub lang_tag: String,
+    pub location: String,
+    pub timezone: String,
+    /// A JSON object.
+    pub metadata: String,
+    pub email: String,
+    pub custom_id: String,
+    pub devices: Vec<String>,
+    pub create_time: Timestamp,
+    pub update_time: Timestamp,
+    /// Banned since then, if so.
+    pub disable_time: Option<Timestamp>,
+}
+
+/// How a user may prove who they are.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+pub enum CredentialKind {
+    Device,
+    Custom,
+    Email,
+}
+
+/// Something a user signs in with; unique over all accounts.
+#[derive(Clone, PartialEq, Eq, Hash, Debug)]
+pub struct Credential {
+    pub kind: CredentialKind,
+    pub ident: String,
+}
+
+/// What is kept under a credential.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct CredentialOwner {
+    pub user: UserId,
+    /// The password's hash in PHC string form; empty for kinds without one.
+    pub secret: String,
+}
+
+/// A new account and the credential that opens it: both come to be, or neither.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Registration {
+    pub account: Account,
+    pub credential: Credential,
+    pub secret: String,
+}
+
+/// What became of a registration.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum Registered {
+    Created,
+    /// The credential is taken: this is its owner, whom the caller may sign in.
+    Existing(CredentialOwner),
+    UsernameTaken,
+}
+
+/// The fields of an account that its owner may set; `None` leaves one as it is.
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
+pub struct AccountChange {
+    pub username: Option<String>,
+    pub display_name: Option<String>,
+    pub avatar_url: Option<String>,
+    pub lang_tag: Option<String>,
+    pub location: Option<String>,
+    pub timezone: Option<String>,
+}
+
+/// What became of a change to an account.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum Changed {
+    Done,
+    UsernameTaken,
+    NotFound,
+}
+
+/// Tokens that are refused from now on (docs/protocol.md, section 8.2).
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Revocation {
+    /// All tokens that carry this token id, until they would have expired anyway.
+    Token { id: Uuid, expires: Timestamp },
+    /// All tokens of this user issued before this time.
+    User { id: UserId, issued_before: Timestamp },
+}
