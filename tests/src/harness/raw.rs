@@ -57,6 +57,16 @@ impl RawSocket {
         let _ = self.stream.write_all(bytes);
     }
 
+    /// Writes all bytes, or says that the server has ended the connection.
+    pub fn try_write(&mut self, bytes: &[u8]) -> bool {
+        self.stream.write_all(bytes).is_ok()
+    }
+
+    /// The same connection once more, for a thread that writes while another reads.
+    pub fn second_hand(&self) -> Self {
+        Self { stream: self.stream.try_clone().expect("a descriptor"), unread: Vec::new() }
+    }
+
     /// Says that nothing more will come.
     pub fn finish_writing(&self) {
         let _ = self.stream.shutdown(Shutdown::Write);
