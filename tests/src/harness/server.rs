@@ -68,21 +68,30 @@ impl Launch {
 
     /// Starts the server and waits until it listens.
     pub fn start(self) -> Server {
-        let mut server = self.spawn();
-        let listening = server.log.wait_for(DEADLINE, |lines| lines.iter().find_map(|line| listening_address(line)));
-        match listening {
-            Some(address) => server.address = address,
-            None => panic!("the server did not say `listening on ADDR:PORT`; it said:\n{}", server.output()),
-        }
-        server
+        self.start_or_refused().unwrap_or_else(|refusal| {
+            panic!("the server refused to start ({}); it said:\n{}", refusal.status, refusal.output)
+        })
     }
 
     /// Starts a server that is expected to give up, and waits until it has.
     pub fn start_refused(self) -> Refusal {
+        match self.start_or_refused() {
+            Ok(server) => panic!("the server should have refused to start, but says:\n{}", server.output()),
+            Err(refusal) => refusal,
+        }
+    }
+
+    /// Starts a server and waits until it listens or has given up.
+    pub fn start_or_refused(self) -> Result<Server, Refusal> {
         let mut server = self.spawn();
+        let listening = server.log.wait_for(DEADLINE, |lines| lines.iter().find_map(|line| listening_address(line)));
+        if let Some(address) = listening {
+            server.address = address;
+            return Ok(server);
+        }
         match wait(&mut server.child, DEADLINE) {
-            Some(status) => Refusal { status, output: server.output_to_the_end() },
-            None => panic!("the server should have refused to start, but runs:\n{}", server.output()),
+            Some(status) => Err(Refusal { status, output: server.output_to_the_end() }),
+            None => panic!("the server neither said `listening on ADDR:PORT` nor ended; it said:\n{}", server.output()),
         }
     }
 
@@ -239,34 +248,49 @@ pub(super) fn wait(child: &mut Child, bound: Duration) -> Option<ExitStatus> {
 /// What a process printed, line by line, while it runs.
 #[derive(Default)]
 struct Log {
-    lines: Mutex<Vec<String>>,
+    printed: Mutex<Printed>,
     grown: Condvar,
 }
 
+#[derive(Default)]
+struct Printed {
+    lines: Vec<String>,
+    /// Streams that have ended, as they do with the process.
+    streams_ended: usize,
+}
+
 impl Log {
+    const STREAMS: usize = 2;
+
     fn follow(self: Arc<Self>, stream: impl Read + Send + 'static) -> std::thread::JoinHandle<()> {
         std::thread::spawn(move || {
             for line in BufReader::new(stream).lines().map_while(Result::ok) {
-                self.lines.lock().expect("not poisoned").push(line);
+                self.printed.lock().expect("not poisoned").lines.push(line);
                 self.grown.notify_all();
             }
+            self.printed.lock().expect("not poisoned").streams_ended += 1;
+            self.grown.notify_all();
         })
     }
 
+    /// Waits until `found` finds something in the lines, but not beyond `bound` or the end of the process.
     fn wait_for<T>(&self, bound: Duration, found: impl Fn(&[String]) -> Option<T>) -> Option<T> {
         let deadline = Instant::now() + bound;
-        let mut lines = self.lines.lock().expect("not poisoned");
+        let mut printed = self.printed.lock().expect("not poisoned");
         loop {
-            if let Some(value) = found(&lines) {
+            if let Some(value) = found(&printed.lines) {
                 return Some(value);
             }
+            if printed.streams_ended == Self::STREAMS {
+                return None;
+            }
             let left = deadline.checked_duration_since(Instant::now())?;
-            lines = self.grown.wait_timeout(lines, left).expect("not poisoned").0;
+            printed = self.grown.wait_timeout(printed, left).expect("not poisoned").0;
         }
     }
 
     fn text(&self) -> String {
-        self.lines.lock().expect("not poisoned").iter().map(|line| format!("{line}\n")).collect()
+        self.printed.lock().expect("not poisoned").lines.iter().map(|line| format!("{line}\n")).collect()
     }
 }
 
