@@ -7,3 +7,4 @@ pub mod command;
 pub mod id;
 pub mod message;
 pub mod persist;
+pub mod wire;
