@@ -35,7 +35,7 @@ const fn row(snake: &'static str, camel: &'static str, payload: Payload) -> Name
 }
 
 /// Chat first, since the table is searched from the front.
-pub(super) const NAMES: [Name; 50] = {
+pub(super) static NAMES: [Name; 50] = {
     use Payload::*;
     [
         row("channel_message_send", "channelMessageSend", Send),
