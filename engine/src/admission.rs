@@ -71,7 +71,9 @@ fn admit_join(join: Join, session: &Session) -> Result<Admitted, Rejection> {
         0 | 1 => room(target)?,
         2 => match parse_uuid(target) {
             None => return Err(Rejection::bad_input("target of a direct chat must be a user id")),
-            Some(user) if user.is_nil() => return Err(Rejection::bad_input("target of a direct chat must be a user id")),
+            Some(user) if user.is_nil() => {
+                return Err(Rejection::bad_input("target of a direct chat must be a user id"));
+            }
             Some(_) => return Err(Rejection::bad_input("user not found, or direct chat is not offered to them here")),
         },
         3 => match parse_uuid(target) {
@@ -86,7 +88,7 @@ fn admit_join(join: Join, session: &Session) -> Result<Admitted, Rejection> {
         username: session.username.clone(),
         persistence: join.persistence,
     };
-    Ok(Admitted::Ask(channel, Wish::Join { presence, hidden: join.hidden, format: session.format }))
+    Ok(Admitted::Ask(channel, Wish::Join { presence, hidden: join.hidden }))
 }
 
 fn room(name: &str) -> Result<ChannelId, Rejection> {

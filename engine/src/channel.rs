@@ -8,7 +8,7 @@ use std::sync::Arc;
 
 use crate::announcements::Announcements;
 use crate::command::{Event, Rejection, Reply};
-use crate::id::{ChannelId, MessageId, Sequence, ShardId, Timestamp, UserId};
+use crate::id::{ChannelId, Sequence, ShardId, Timestamp, UserId};
 use crate::limits::CHANNEL_PENDING_MAX;
 use crate::members::{Address, Member, Members};
 use crate::message::{Message, MessageCode, Presence};
@@ -50,7 +50,11 @@ enum Place {
     Unknown,
     /// The store has been asked; messages wait.
     Asked(VecDeque<(ShardId, Ask)>),
-    Known { ids: MessageIds, next: Sequence, newest: Timestamp },
+    Known {
+        ids: MessageIds,
+        next: Sequence,
+        newest: Timestamp,
+    },
 }
 
 /// Accepted work, in the order in which it will be shown.
@@ -90,9 +94,9 @@ impl Channel {
         let Ask { connection, number, wish } = ask;
         let asker = Address { home, connection };
         match wish {
-            Wish::Join { presence, hidden, format } => {
+            Wish::Join { presence, hidden } => {
                 self.want_head(wants);
-                self.join(Member { address: asker, presence, hidden, format }, number);
+                self.join(Member { address: asker, presence, hidden }, number);
             }
             Wish::Leave => self.leave(asker, Some(number)),
             Wish::Depart => self.leave(asker, None),

@@ -12,7 +12,7 @@ use crate::frames::Format;
 use crate::id::{ChannelId, ConnectionId};
 use crate::limits::{SUBSCRIBER_LAG_BYTES_MAX, SUBSCRIPTIONS_MAX, WRITE_PIECES_MAX};
 use crate::parcel::{Ask, Backlog, Batch, Item, Wish};
-use crate::subscribers::{AudienceKey, Began, Findings, Gone, Outlet, Subscribers};
+use crate::subscribers::{AudienceKey, Began, Findings, Outlet, Subscribers};
 use crate::wire::{json, websocket};
 
 /// What the gateway is asked to do about a connection.
@@ -314,7 +314,9 @@ impl Home {
                 self.slow_readers += 1;
                 let id = ConnectionId { slot, generation: connection.generation };
                 let reason = format!("too slow: more than {SUBSCRIBER_LAG_BYTES_MAX} bytes behind");
-                self.close(id, websocket::close_frame(websocket::CLOSE_TRY_AGAIN_LATER, &reason), Manner::AtOnce);
+                let mut frame = Vec::new();
+                websocket::close_frame(&mut frame, Some(websocket::CloseCode::TRY_AGAIN_LATER), &reason);
+                self.close(id, frame, Manner::AtOnce);
             }
         }
         self.backlogs.append(&mut self.findings.backlogs);
@@ -416,10 +418,7 @@ impl Home {
 }
 
 fn find(connections: &mut [Option<Connection>], id: ConnectionId) -> Option<&mut Connection> {
-    connections
-        .get_mut(id.slot as usize)?
-        .as_mut()
-        .filter(|connection| connection.generation == id.generation)
+    connections.get_mut(id.slot as usize)?.as_mut().filter(|connection| connection.generation == id.generation)
 }
 
 /// A part of what a connection is owed.

@@ -3,7 +3,6 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
-use crate::frames::Format;
 use crate::id::{ConnectionId, ShardId};
 use crate::message::Presence;
 
@@ -14,12 +13,11 @@ pub struct Address {
     pub connection: ConnectionId,
 }
 
-/// One presence in a channel, and how it listens.
+/// One presence in a channel.
 pub struct Member {
     pub address: Address,
     pub presence: Presence,
     pub hidden: bool,
-    pub format: Format,
 }
 
 /// The members of one channel.

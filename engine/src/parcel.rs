@@ -6,17 +6,25 @@
 use std::sync::Arc;
 
 use crate::command::Reply;
-use crate::frames::{Format, Frames};
+use crate::frames::Frames;
 use crate::id::{ChannelId, ConnectionId, Epoch, MessageId, Sequence, ShardId};
 use crate::message::Presence;
 
 /// A parcel: at most one a channel, receiving shard and turn in each direction.
 #[derive(Clone, Debug)]
 pub enum Parcel {
-    Asks { from: ShardId, channel: ChannelId, asks: Vec<Ask> },
+    Asks {
+        from: ShardId,
+        channel: ChannelId,
+        asks: Vec<Ask>,
+    },
     Batch(Batch),
     /// A subscriber's shard cannot bring round what the owner announces as fast as it comes; or can again.
-    Backlog { from: ShardId, channel: ChannelId, state: Backlog },
+    Backlog {
+        from: ShardId,
+        channel: ChannelId,
+        state: Backlog,
+    },
 }
 
 /// Whether publishers should wait for a shard's pass.
@@ -38,13 +46,23 @@ pub struct Ask {
 /// What is asked of a channel's owner.
 #[derive(Clone, Debug)]
 pub enum Wish {
-    Join { presence: Presence, hidden: bool, format: Format },
+    Join {
+        presence: Presence,
+        hidden: bool,
+    },
     Leave,
     /// The connection is gone: as leave, but there is nobody to answer.
     Depart,
-    Send { content: Arc<str> },
-    Update { id: MessageId, content: Arc<str> },
-    Remove { id: MessageId },
+    Send {
+        content: Arc<str>,
+    },
+    Update {
+        id: MessageId,
+        content: Arc<str>,
+    },
+    Remove {
+        id: MessageId,
+    },
 }
 
 /// What the owner announces to one shard about one channel in one turn, in order.

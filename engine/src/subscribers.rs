@@ -95,9 +95,8 @@ impl Subscribers {
             last: Sequence(0),
             backlog: Backlog::Low,
         });
-        let key = *listening.audiences[format as usize].get_or_insert_with(|| {
-            AudienceKey(self.audiences.insert(Audience::of(channel.clone())) as u32)
-        });
+        let key = *listening.audiences[format as usize]
+            .get_or_insert_with(|| AudienceKey(self.audiences.insert(Audience::of(channel.clone())) as u32));
         (key, self.audiences[key.0 as usize].push(slot))
     }
 
