@@ -5,5 +5,7 @@
 pub mod keys;
 pub mod options;
 pub mod password;
+mod percent;
 pub mod revocations;
 pub mod token;
+pub mod upgrade;
