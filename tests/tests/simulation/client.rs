@@ -75,7 +75,8 @@ impl Client {
         if code == 0 && message["persistent"] == true {
             assert!(store.durable.contains(&id), "{id} was shown before it was durable");
         }
-        let stay = self.stays.get_mut(&channel).unwrap_or_else(|| panic!("a message of {channel}, which we are not in"));
+        let stay =
+            self.stays.get_mut(&channel).unwrap_or_else(|| panic!("a message of {channel}, which we are not in"));
         stay.shown.push((id, code, text(message, "content")));
     }
 

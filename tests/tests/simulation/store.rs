@@ -70,10 +70,10 @@ impl SlowStore {
         match request {
             StoreRequest::Head { channel } => StoreReceipt::Head(self.heads.get(&channel).copied()),
             StoreRequest::Insert(message) => {
-                let head = self.heads.entry(message.channel.clone()).or_insert(ChannelHead {
-                    id: message.id,
-                    sequence: Sequence(0),
-                });
+                let head = self
+                    .heads
+                    .entry(message.channel.clone())
+                    .or_insert(ChannelHead { id: message.id, sequence: Sequence(0) });
                 assert!(head.sequence < message.sequence, "sequences rise");
                 assert!(head.sequence == Sequence(0) || head.id < message.id, "ids rise");
                 *head = ChannelHead { id: message.id, sequence: message.sequence };
