@@ -6,5 +6,6 @@
 pub mod command;
 pub mod id;
 pub mod message;
+pub mod message_id;
 pub mod persist;
 pub mod wire;
