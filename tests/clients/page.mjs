@@ -29,6 +29,8 @@ before(async () => {
     executablePath: CHROMIUM,
     headless: true,
     viewport: { width: 1100, height: 720 },
+    // Tabs in the background do not animate, and pictures should not depend on the moment.
+    reducedMotion: 'reduce',
     chromiumSandbox: false,
     args: [
       '--headless', '--no-sandbox', '--disable-gpu', '--disable-quic', '--no-first-run', '--disable-background-networking',
@@ -56,6 +58,7 @@ async function openPage(prepare = async () => {}) {
 }
 
 async function enter(page, name, room) {
+  await page.bringToFront();
   await page.getByLabel('Your name').fill(name);
   await page.getByLabel('Room').fill(room);
   await page.getByRole('button', { name: 'Enter' }).click();
@@ -63,6 +66,7 @@ async function enter(page, name, room) {
 }
 
 async function say(page, text) {
+  await page.bringToFront();
   await page.getByLabel('Message', { exact: true }).fill(text);
   await page.keyboard.press('Enter');
   await message(page, text).waitFor();
@@ -70,7 +74,10 @@ async function say(page, text) {
 
 const message = (page, text) => page.locator('.message', { hasText: text });
 const present = (page) => page.locator('#present li');
-const picture = (page, name) => page.screenshot({ path: join(target, name) });
+async function picture(page, name) {
+  await page.bringToFront();
+  await page.screenshot({ path: join(target, name) });
+}
 
 /** Waits until `found` is true in the page. */
 const until = (page, found, argument) => page.waitForFunction(found, argument);
@@ -166,6 +173,7 @@ test('the pictures', async () => {
 
 test('scrolling up finds the older messages', async () => {
   const MANY = 130;
+  await grace.bringToFront();
   const client = new Client('defaultkey', server.host, String(server.port), false);
   const socket = client.createSocket(false, false);
   await socket.connect(await client.authenticateCustom('custom-id-of-chatterbox', true, 'chatterbox'), false);
@@ -196,6 +204,7 @@ test('a page that reads above is told of what is new', async () => {
   await enter(await another(), 'hedy', 'archive');
   await grace.locator('#log').evaluate((log) => { log.scrollTop = 0; });
   await say(pages.at(-1), 'something new');
+  await grace.bringToFront();
   await grace.getByRole('button', { name: 'New messages' }).click();
   assert.ok(await message(grace, 'something new').isVisible());
   await grace.getByRole('button', { name: 'New messages' }).waitFor({ state: 'hidden' });
