@@ -14,7 +14,7 @@
 //! 7. **Names are unique**: one account a username, one owner a credential, compared byte for byte.
 
 pub mod account;
-//pub mod bridge;
+pub mod bridge;
 pub mod embedded;
 mod keys;
 pub mod memory;
