@@ -292,6 +292,11 @@ impl Home {
         }
     }
 
+    /// Whether a pass is under way, or something waits to be written or done.
+    pub fn is_busy(&self) -> bool {
+        self.subscribers.is_busy() || !self.dirty.is_empty() || !self.effects.is_empty()
+    }
+
     /// A connection's socket has room again.
     pub fn writable(&mut self, id: ConnectionId, outlet: &mut impl Outlet) {
         if self.connection(id).is_some_and(|connection| connection.parked) {
