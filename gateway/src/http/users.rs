@@ -31,7 +31,7 @@ pub async fn list(services: &Services, request: &Request<Bytes>) -> Result<Answe
     }
     ids.sort_unstable();
     ids.dedup();
-    let accounts = if ids.is_empty() { Vec::new() } else { services.store.accounts(ids).await? };
+    let accounts = if ids.is_empty() { Vec::new() } else { services.store.accounts(&ids).await? };
     Ok(answer::json(&Users { users: accounts.iter().map(UserBody::from).collect() }))
 }
 
