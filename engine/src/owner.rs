@@ -108,6 +108,11 @@ impl Owner {
         batches
     }
 
+    /// Whether channels have something to say.
+    pub fn is_busy(&self) -> bool {
+        !self.touched.is_empty() || !self.requests.is_empty()
+    }
+
     /// Requests that the store has not answered.
     pub fn waiting(&self) -> usize {
         self.waiting.len()

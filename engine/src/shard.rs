@@ -160,9 +160,9 @@ impl Shard {
         self.put_asks();
     }
 
-    /// Whether there is more to do than wait: a pass is under way.
+    /// Whether there is more to do than wait: a pass is under way, or the last one left something for the next turn.
     pub fn is_busy(&self) -> bool {
-        self.home.subscribers.is_busy()
+        self.home.is_busy() || self.owner.is_busy() || !self.outgoing.is_empty() || !self.backlogs.is_empty()
     }
 
     /// Requests that the store has not answered.
