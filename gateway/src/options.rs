@@ -97,6 +97,11 @@ impl Options {
         };
         combine(&matches, flags, file)
     }
+
+    /// Where the embedded store lives: a directory of its own, beside the signing keys.
+    pub fn store_directory(&self) -> PathBuf {
+        self.data.join("store")
+    }
 }
 
 /// A realtime chat server for huge live events. Speaks Nakama's chat protocol: HTTP and WebSocket on one port.

@@ -45,11 +45,12 @@ pub fn serve(stream: TcpStream, prefix: Vec<u8>, services: Rc<Services>) -> Pin<
         let mut connection = pin!(connection);
         let mut watch = Watch { pace: &pace, timer: None };
         poll_fn(|context| {
-            if entered.shall_close(context) {
+            let closing = entered.shall_close(context);
+            if closing {
                 connection.as_mut().graceful_shutdown();
             }
             // What is wrong with a connection is its client's to know: hyper has answered what can be answered.
-            if connection.as_mut().poll(context).is_ready() {
+            if connection.as_mut().poll(context).is_ready() || (closing && pace.owes_nothing()) {
                 return Poll::Ready(());
             }
             watch.poll_overdue(context)
