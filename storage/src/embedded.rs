@@ -283,13 +283,19 @@ fn create_tables(path: &Path, options: &EmbeddedOptions) -> Result<(), Failure> 
 }
 
 fn open_database(path: &Path, options: &EmbeddedOptions) -> Result<Database, Failure> {
-    Database::builder(path)
-        .cache_size(options.cache_bytes)
-        .worker_threads(WORKER_THREADS)
-        .max_journaling_size(JOURNAL_BYTES_MAX)
-        .max_cached_files(Some(CACHED_FILES_MAX))
-        .open()
-        .map_err(|error| unopenable(path, &error))
+    let open = || {
+        Database::builder(path)
+            .cache_size(options.cache_bytes)
+            .worker_threads(WORKER_THREADS)
+            .max_journaling_size(JOURNAL_BYTES_MAX)
+            .max_cached_files(Some(CACHED_FILES_MAX))
+            .open()
+    };
+    // fjall asserts some of what it reads from the journal, in builds that have assertions: damage, not a bug of ours.
+    match std::panic::catch_unwind(open) {
+        Ok(database) => database.map_err(|error| unopenable(path, &error)),
+        Err(_) => Err(Failure::Corrupt(format!("{} is damaged: fjall could not make sense of it", path.display()))),
+    }
 }
 
 fn keyspace_options(table: Table) -> KeyspaceCreateOptions {
