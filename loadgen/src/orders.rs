@@ -14,7 +14,7 @@ use crate::options::Target;
 use crate::schedule::Schedule;
 
 #[derive(Clone, Debug, Serialize, Deserialize)]
-#[serde(tag = "order", rename_all = "snake_case")]
+#[serde(rename_all = "snake_case")]
 pub enum Order {
     /// Sign all users in. Answered by `Word::SignedIn`.
     SignIn(Assignment),
@@ -45,7 +45,7 @@ pub struct Assignment {
 }
 
 #[derive(Debug, Serialize, Deserialize)]
-#[serde(tag = "word", rename_all = "snake_case")]
+#[serde(rename_all = "snake_case")]
 pub enum Word {
     Progress(Progress),
     SignedIn,
@@ -180,6 +180,8 @@ impl<'de> Deserialize<'de> for Sightings {
 
 #[cfg(test)]
 mod tests {
+    use std::collections::HashMap;
+
     use super::*;
 
     #[test]
@@ -190,6 +192,15 @@ mod tests {
         for broken in [r#"{"members":1,"order":"AAA=","ids":""}"#, r#"{"members":1,"order":"","ids":"AAAA"}"#] {
             assert!(serde_json::from_str::<Sightings>(broken).is_err(), "{broken}");
         }
+    }
+
+    #[test]
+    fn answers_travel_unchanged() {
+        let refused = HashMap::from([(3, vec![1, 2]), (0, Vec::new())]);
+        let order = Order::Tally(Answers { refused: refused.clone(), unanswered: HashMap::new() });
+        let line = serde_json::to_string(&order).expect("text");
+        let Ok(Order::Tally(answers)) = serde_json::from_str(&line) else { panic!("{line}") };
+        assert_eq!(answers.refused, refused);
     }
 
     #[test]

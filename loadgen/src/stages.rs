@@ -82,6 +82,7 @@ struct Stages {
     /// By seat: the token it signed in with.
     tokens: RefCell<Vec<String>>,
     listeners: RefCell<Listeners>,
+    /// Kept open until all leave: a publisher whose outbox is closed says goodbye.
     outboxes: RefCell<HashMap<u32, Outbox>>,
     failure: Failure,
 }
@@ -145,7 +146,7 @@ impl Stages {
             Ok(())
         })
         .await;
-        self.failure.or(|| ThreadWord::Joined(self.outboxes.take()))
+        self.failure.or(|| ThreadWord::Joined(self.outboxes.borrow().clone()))
     }
 
     async fn for_each_seat(&self, work: impl AsyncFn(usize) -> Result<(), ClientError>) {
@@ -201,6 +202,7 @@ impl Stages {
 
     async fn leave(self) {
         let mut listeners = self.listeners.into_inner();
+        drop(self.outboxes);
         listeners.stops.iter().for_each(AbortHandle::abort);
         let all_gone = async { while listeners.tasks.join_next().await.is_some() {} };
         // What has not gone by then ends with the runtime.
