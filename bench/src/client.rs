@@ -10,7 +10,6 @@ use std::io;
 use std::net::{SocketAddr, TcpStream};
 use std::time::{Duration, Instant};
 
-use hdrhistogram::Histogram;
 use rustix::buffer::spare_capacity;
 use rustix::event::{Timespec, epoll};
 use rustix::io::Errno;
@@ -18,12 +17,13 @@ use rustix::net::{RecvFlags, SendFlags, recv, send};
 use thiserror::Error;
 
 use crate::checker::{self, Checker};
-use crate::dialect::{ACK_PREFIX, BARE_PUBLISHER, Dialect, JOINED_PREFIX};
-use crate::frames::{self, Frame, IllegalFrame, Remainder};
+use crate::dialect::{BARE_PUBLISHER, Dialect};
+use crate::ear::{Ear, Rare};
+use crate::frames::{self, IllegalFrame, Remainder};
 use crate::publisher::{Publisher, Schedule};
 
 /// Latencies are recorded at every k-th member, so that about this many take part.
-const SAMPLED_MEMBERS: usize = 200;
+pub const SAMPLED_MEMBERS: usize = 200;
 /// Connections that are being opened at once; well below any listener's backlog.
 const OPENING_MAX: usize = 128;
 const OPENING_TIME_MAX: Duration = Duration::from_secs(120);
@@ -32,7 +32,6 @@ const BUFFER_BYTES: usize = 256 << 10;
 const EVENTS_MAX: usize = 512;
 /// Between this many reads the schedule is looked at: some 100 µs at worst.
 const READS_PER_PUBLISH: usize = 8;
-const LATENCY_US_MAX: u64 = 600_000_000;
 
 #[derive(Debug, Error)]
 pub enum Failure {
@@ -85,36 +84,10 @@ enum Stage {
     Framed,
 }
 
-/// What was heard by all members together.
-pub struct Ear {
-    pub checker: Checker,
-    pub latency_us: Histogram<u64>,
-    /// The longest latency of the sample.
-    pub latency_max_us: u64,
-    pub last_delivery_ns: u64,
-    pub acks: u64,
-    rare: Vec<Rare>,
-}
-
-/// Frames that are not deliveries; they are seen to after the read that brought them.
-enum Rare {
-    Joined,
-    Ping(Vec<u8>),
-    Closed(String),
-    Refused(String),
-}
-
 impl Room {
     pub fn new(address: SocketAddr, dialect: Dialect, shape: Shape) -> Result<Room, Failure> {
         let padding = checker::padding(shape.content_bytes);
-        let ear = Ear {
-            checker: Checker::new(shape.publishers as u32, padding),
-            latency_us: empty_histogram(),
-            latency_max_us: 0,
-            last_delivery_ns: 0,
-            acks: 0,
-            rare: Vec::new(),
-        };
+        let ear = Ear::new(Checker::new(shape.publishers as u32, padding));
         Ok(Room {
             address,
             dialect,
@@ -307,72 +280,97 @@ impl Room {
     }
 }
 
-impl Ear {
-    #[inline]
-    fn hear(&mut self, member: usize, sampled: bool, now_ns: u64, frame: Frame<'_>) {
-        if frame.opcode == frames::TEXT
-            && let Some(counter) = self.checker.counter(frame.payload)
-        {
-            self.checker.deliver(member, counter, frame.wire_bytes);
-            self.last_delivery_ns = now_ns;
-            if sampled {
-                self.sample(now_ns, frame.payload);
-            }
-        } else {
-            self.hear_rare(frame);
-        }
-    }
-
-    fn sample(&mut self, now_ns: u64, payload: &[u8]) {
-        self.checker.check_padding(payload);
-        let Some(stamp_ns) = self.checker.stamp_ns(payload) else { return };
-        let latency_us = now_ns.saturating_sub(stamp_ns) / 1_000;
-        self.latency_max_us = self.latency_max_us.max(latency_us);
-        self.latency_us.saturating_record(latency_us);
-    }
-
-    #[cold]
-    fn hear_rare(&mut self, frame: Frame<'_>) {
-        let payload = frame.payload;
-        let text = || String::from_utf8_lossy(payload).into_owned();
-        match frame.opcode {
-            frames::TEXT if payload.starts_with(ACK_PREFIX) => self.acks += 1,
-            frames::TEXT if payload.starts_with(JOINED_PREFIX) => self.rare.push(Rare::Joined),
-            // A refusal of something we asked. Everything else a server may say on its own does not concern a count.
-            frames::TEXT if payload.starts_with(b"{\"cid\":") => self.rare.push(Rare::Refused(text())),
-            frames::PING => self.rare.push(Rare::Ping(payload.to_vec())),
-            frames::CLOSE => self.rare.push(Rare::Closed(close_reason(payload))),
-            _ => {}
-        }
-    }
-
-    /// Begins to count and to time anew.
-    pub fn forget(&mut self) {
-        self.latency_us.reset();
-        self.latency_max_us = 0;
-        self.acks = 0;
-        self.checker.forget_counts();
-    }
-}
-
-pub fn empty_histogram() -> Histogram<u64> {
-    Histogram::new_with_bounds(1, LATENCY_US_MAX, 3).expect("the bounds are constants that a histogram can have")
-}
-
-fn close_reason(payload: &[u8]) -> String {
-    match payload {
-        [high, low, text @ ..] => {
-            format!("code {} {}", u16::from_be_bytes([*high, *low]), String::from_utf8_lossy(text))
-        }
-        _ => "without a code".into(),
-    }
-}
-
 /// A few bytes on a connection that has sent next to nothing: they fit, or something is wrong.
 fn say(socket: &TcpStream, bytes: &[u8]) -> Result<(), Failure> {
     match send(socket, bytes, SendFlags::DONTWAIT | SendFlags::NOSIGNAL) {
         Ok(sent) if sent == bytes.len() => Ok(()),
         Ok(_) => Err(world("send")(io::Error::other("a request did not fit into an empty socket"))),
         Err(error) => Err(world("send")(error.into())),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::{Read, Write};
+    use std::net::TcpListener;
+
+    use super::*;
+    use crate::checker::Faults;
+    use crate::dialect::BARE_WELCOME;
+
+    const CONTENT_BYTES: usize = 100;
+
+    /// A server that welcomes `members` and a publisher, takes in `messages`, and then sends each member those that
+    /// `deliveries` lists for it, in pieces of an odd size.
+    fn serve(listener: &TcpListener, messages: usize, deliveries: &[&[usize]]) -> io::Result<()> {
+        let (mut members, mut publisher) = (Vec::new(), None);
+        let mut welcome = Vec::new();
+        frames::put_server_text(BARE_WELCOME, &mut welcome);
+        while members.len() < deliveries.len() || publisher.is_none() {
+            let (mut socket, _) = listener.accept()?;
+            let mut role = [0];
+            socket.read_exact(&mut role)?;
+            socket.write_all(&welcome)?;
+            if role[0] == BARE_PUBLISHER { publisher = Some(socket) } else { members.push(socket) }
+        }
+        let mut frame = Vec::new();
+        frames::put_server_text(
+            crate::dialect::message_as_delivered(&checker::placeholder_content(CONTENT_BYTES)).as_bytes(),
+            &mut frame,
+        );
+        let mut published = vec![0; frame.len() * messages];
+        publisher.iter_mut().try_for_each(|socket| socket.read_exact(&mut published))?;
+        for (member, list) in members.iter_mut().zip(deliveries) {
+            let owed: Vec<u8> =
+                list.iter().flat_map(|&at| published.chunks(frame.len()).nth(at)).flatten().copied().collect();
+            owed.chunks(777).try_for_each(|piece| member.write_all(piece))?;
+        }
+        // Members stay connected until the client has seen everything and closes.
+        members.iter_mut().try_for_each(|member| member.read(&mut [0]).map(|_| ()))
+    }
+
+    fn check(messages: usize, deliveries: &'static [&'static [usize]], expected: Faults) {
+        let listener = TcpListener::bind(("127.0.0.1", 0)).unwrap();
+        let address = listener.local_addr().unwrap();
+        let server = std::thread::spawn(move || serve(&listener, messages, deliveries));
+        let shape = Shape { members: deliveries.len(), publishers: 1, content_bytes: CONTENT_BYTES };
+        let mut room = Room::new(address, Dialect::Bare, shape).unwrap();
+        room.admit(deliveries.len()).unwrap();
+        room.appoint_publishers().unwrap();
+        let mut schedule = Schedule::new(room.now_ns(), 1e6, messages as u64);
+        let sent: usize = deliveries.iter().map(|list| list.len()).sum();
+        while room.ear.checker.delivered + room.ear.checker.faults.repeated_or_late < sent as u64 {
+            room.turn(Some(&mut schedule)).unwrap();
+        }
+        assert_eq!(room.ear.checker.take_faults(), expected);
+        assert_eq!(room.ear.latency_us.len(), room.ear.checker.delivered + expected.repeated_or_late);
+        drop(room);
+        server.join().unwrap().unwrap();
+    }
+
+    #[test]
+    fn what_a_server_does_wrong_is_seen_through_real_sockets() {
+        let faults = |missing, repeated_or_late| Faults { missing, repeated_or_late, foreign: 0 };
+        check(4, &[&[0, 1, 2, 3], &[0, 1, 2, 3]], faults(0, 0));
+        check(4, &[&[0, 1, 2, 3], &[0, 2, 3]], faults(1, 0));
+        check(4, &[&[0, 1, 1, 2, 3], &[0, 1, 2, 3]], faults(0, 1));
+        check(4, &[&[0, 2, 1, 3], &[3]], faults(4, 1));
+    }
+
+    #[test]
+    fn a_server_that_closes_or_refuses_is_a_failure() {
+        let listener = TcpListener::bind(("127.0.0.1", 0)).unwrap();
+        let address = listener.local_addr().unwrap();
+        let server = std::thread::spawn(move || -> io::Result<()> {
+            let (mut socket, _) = listener.accept()?;
+            socket.write_all(&[0x88, 4, 0x03, 0xf3, b'n', b'o'])?;
+            socket.read(&mut [0]).map(|_| ())
+        });
+        let shape = Shape { members: 1, publishers: 1, content_bytes: CONTENT_BYTES };
+        let mut room = Room::new(address, Dialect::Bare, shape).unwrap();
+        let failure = room.admit(1).unwrap_err();
+        assert_eq!(failure.to_string(), "the server closed connection 0: code 1011 no");
+        drop(room);
+        server.join().unwrap().unwrap();
     }
 }

@@ -136,10 +136,26 @@ pub fn run(options: &Options) -> Result<(), Error> {
     }
     let report = Report::new(&visits, &options.rates);
     report.print();
+    println!("{}", conditions(options));
     if let Some(path) = &options.json {
         report.write(path)?;
     }
     if visits.iter().all(Visit::nothing_lost) { Ok(()) } else { Err(Error::Faulty) }
+}
+
+/// What a reader of the table must know to compare it.
+fn conditions(options: &Options) -> String {
+    let messages = if options.persist { "kept in the store first" } else { "passed on, not kept" };
+    format!(
+        "Stentor: one shard, store {}, messages {messages}; members are hidden sessions of one user. The loops speak \
+         no protocol and send frames laid out like Stentor's.\nEvery delivery is checked for order, loss and \
+         repetition; latency is from the intended time of sending, at a sample of {} members. Where the server's core \
+         is not full at its maximum, the client's was. Medians of {} rounds of {} s a rate.",
+        options.store,
+        crate::client::SAMPLED_MEMBERS,
+        options.repeat,
+        options.secs
+    )
 }
 
 /// Refuses what cannot be measured before anything is built or started.
@@ -185,25 +201,14 @@ fn visit(
     let said = |what: &dyn Display| eprintln!("{members:>6} members · round {} · {kind:<13} · {what}", round + 1);
     let mut seat = Seat::open(kind, members, options, launch).map_err(fail)?;
     said(&format!("{:.0} joins/s, {:.2} KiB a connection", seat.joins_per_second, seat.resident_bytes / 1024.0));
-    let mut visit = Visit {
-        server: kind,
-        members,
-        round,
-        joins_per_second: seat.joins_per_second,
-        resident_bytes_per_connection: seat.resident_bytes,
-        time_to_last_ms: None,
-        max: None,
-        beyond: None,
-        at_rates: Vec::new(),
-        broken: Vec::new(),
-    };
+    let mut visit = Visit::new(kind, members, round, &seat);
     let asked = |question| options.measure.contains(&question);
     if asked(Question::Last) {
         let last_us = run::one_by_one(&mut seat.room, SINGLE_MESSAGES).map_err(fail)?;
         visit.time_to_last_ms = Some(last_us.value_at_quantile(0.5) as f64 / 1e3);
         said(&format!("last member after {:.2} ms", last_us.value_at_quantile(0.5) as f64 / 1e3));
     }
-    let mut asker = Asker { seat, kind, members, options, launch, broken: Vec::new(), said: &said };
+    let mut asker = Asker { seat: Some(seat), kind, members, options, launch, broken: Vec::new(), said: &said };
     if asked(Question::Max) {
         visit.max = asker.most(best).map_err(fail)?;
     }
@@ -221,10 +226,10 @@ fn visit(
     Ok(visit)
 }
 
-/// A running server with its full room.
+/// A running server with its full room. The server ends first, so that it does not see its members leave.
 struct Seat {
-    room: Room,
     server: Server,
+    room: Room,
     joins_per_second: f64,
     resident_bytes: f64,
 }
@@ -247,13 +252,14 @@ impl Seat {
         let more = (members - 1).max(1) as f64;
         let resident_bytes = resident()?.saturating_sub(resident_before) as f64 / more;
         room.appoint_publishers()?;
-        Ok(Seat { room, server, joins_per_second: more / took.as_secs_f64(), resident_bytes })
+        Ok(Seat { server, room, joins_per_second: more / took.as_secs_f64(), resident_bytes })
     }
 }
 
-/// Asks a server one rate after another, and seats it anew when a run broke it.
+/// Asks a server one rate after another, and starts it anew when a run broke it.
 struct Asker<'a> {
-    seat: Seat,
+    /// Empty after a run that lost something: what its members must see next is then unknown.
+    seat: Option<Seat>,
     kind: Kind,
     members: usize,
     options: &'a Options,
@@ -266,27 +272,23 @@ impl Asker<'_> {
     /// One run; `None` when the server closed a connection or refused.
     fn ask(&mut self, rate: f64, patience: Patience) -> Result<Option<Run>, Failure> {
         let duration = Duration::from_secs_f64(self.options.secs);
-        match run::at_rate(&mut self.seat.room, self.seat.server.pid(), rate, duration, patience) {
+        let mut seat = match self.seat.take() {
+            Some(seat) => seat,
+            None => Seat::open(self.kind, self.members, self.options, self.launch)?,
+        };
+        match run::at_rate(&mut seat.room, seat.server.pid(), rate, duration, patience) {
             Ok(run) => {
                 (self.said)(&line(&run));
-                if !run.nothing_lost() {
-                    self.seat_anew()?;
-                }
+                self.seat = run.nothing_lost().then_some(seat);
                 Ok(Some(run))
             }
             Err(failure @ Failure::World { .. }) => Err(failure),
             Err(failure) => {
                 (self.said)(&format!("{rate:.0} messages/s broke off: {failure}"));
                 self.broken.push(format!("at {rate:.1} messages/s: {failure}"));
-                self.seat_anew()?;
                 Ok(None)
             }
         }
-    }
-
-    fn seat_anew(&mut self) -> Result<(), Failure> {
-        self.seat = Seat::open(self.kind, self.members, self.options, self.launch)?;
-        Ok(())
     }
 
     /// The carried run with the most deliveries per second.
@@ -310,6 +312,23 @@ impl Asker<'_> {
 }
 
 impl Visit {
+    fn new(server: Kind, members: usize, round: usize, seat: &Seat) -> Visit {
+        let (joins_per_second, resident_bytes_per_connection) = (seat.joins_per_second, seat.resident_bytes);
+        let (max, beyond, at_rates, broken) = (None, None, Vec::new(), Vec::new());
+        Visit {
+            server,
+            members,
+            round,
+            joins_per_second,
+            resident_bytes_per_connection,
+            time_to_last_ms: None,
+            max,
+            beyond,
+            at_rates,
+            broken,
+        }
+    }
+
     /// Whether every message of every run that counts arrived once and in order. What a search offered beyond the
     /// maximum does not count, but what was carried, and what was driven beyond on purpose, does.
     fn nothing_lost(&self) -> bool {

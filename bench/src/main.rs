@@ -5,6 +5,7 @@ mod checker;
 mod client;
 mod cpu;
 mod dialect;
+mod ear;
 mod fanout;
 mod frames;
 mod publisher;

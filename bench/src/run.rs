@@ -7,8 +7,9 @@ use hdrhistogram::Histogram;
 use serde::Serialize;
 
 use crate::checker::Faults;
-use crate::client::{Failure, Room, empty_histogram};
+use crate::client::{Failure, Room};
 use crate::cpu;
+use crate::ear::empty_histogram;
 use crate::publisher::Schedule;
 
 /// A rate counts as carried while the 99th percentile stays below this.
@@ -68,32 +69,35 @@ pub fn at_rate(room: &mut Room, pid: u32, rate: f64, duration: Duration, patienc
     let end_ns = start_ns + duration.as_nanos() as u64;
     let count = (rate * duration.as_secs_f64()).ceil().max(1.0) as u64;
     let mut schedule = Schedule::new(start_ns, rate, count);
-    let mut given_up = false;
     room.ear.last_delivery_ns = start_ns;
-    loop {
-        room.turn(Some(&mut schedule))?;
-        let now_ns = room.now_ns();
-        let late = u128::from(room.ear.latency_max_us) > LATENCY_GIVE_UP.as_micros();
-        if patience == Patience::Limited && late && !schedule.finished() {
-            schedule.stop();
-            given_up = true;
-        }
-        if patience == Patience::Endless && now_ns > end_ns {
-            schedule.stop();
-        }
-        if schedule.finished() && is_quiet(room, schedule.sent, now_ns) {
-            break;
-        }
-        let silent_ns = now_ns.saturating_sub(room.ear.last_delivery_ns.max(end_ns));
-        if u128::from(silent_ns) > SILENCE_MAX.as_nanos() {
-            schedule.stop();
-            break;
-        }
-    }
+    let given_up = offer(room, &mut schedule, end_ns, patience)?;
     let cpu = server_cpu(pid)?.saturating_sub(cpu_before);
     let mut run = evaluate(room, &schedule, start_ns, end_ns, cpu);
     (run.offered_messages_per_second, run.given_up) = (rate, given_up);
     Ok(run)
+}
+
+/// Publishes and reads until all is delivered or the rest is lost; whether it gave up offering.
+fn offer(room: &mut Room, schedule: &mut Schedule, end_ns: u64, patience: Patience) -> Result<bool, Failure> {
+    let mut given_up = false;
+    loop {
+        room.turn(Some(schedule))?;
+        let now_ns = room.now_ns();
+        let late = u128::from(room.ear.latency_max_us) > LATENCY_GIVE_UP.as_micros();
+        match patience {
+            Patience::Limited if late && !schedule.finished() => {
+                schedule.stop();
+                given_up = true;
+            }
+            Patience::Endless if now_ns > end_ns => schedule.stop(),
+            _ => {}
+        }
+        let silent_ns = now_ns.saturating_sub(room.ear.last_delivery_ns.max(end_ns));
+        let lost = u128::from(silent_ns) > SILENCE_MAX.as_nanos();
+        if lost || (schedule.finished() && is_quiet(room, schedule.sent, now_ns)) {
+            return Ok(given_up);
+        }
+    }
 }
 
 /// Whether all that was sent has arrived everywhere and was acknowledged.
