@@ -357,6 +357,65 @@ mod tests {
         check(4, &[&[0, 2, 1, 3], &[3]], faults(4, 1));
     }
 
+    fn read_client_text(socket: &mut TcpStream) -> io::Result<String> {
+        let mut header = [0; 8];
+        socket.read_exact(&mut header)?;
+        assert_eq!(header[..2], [0x81, 0x80 | 126], "a text frame of 126 bytes or more, masked");
+        let mut payload = vec![0; usize::from(u16::from_be_bytes([header[2], header[3]]))];
+        socket.read_exact(&mut payload)?;
+        payload.iter_mut().zip(header[4..].iter().cycle()).for_each(|(byte, mask)| *byte ^= mask);
+        String::from_utf8(payload).map_err(io::Error::other)
+    }
+
+    /// The server's half of a Nakama session with one member, who says all of it: opening, join, ping, one message.
+    fn speak_nakama(listener: &TcpListener) -> io::Result<()> {
+        let (mut socket, _) = listener.accept()?;
+        let mut head = Vec::new();
+        while !head.ends_with(b"\r\n\r\n") {
+            let mut byte = [0];
+            socket.read_exact(&mut byte)?;
+            head.push(byte[0]);
+        }
+        assert!(head.starts_with(b"GET /ws?lang=en&status=false&token=secret HTTP/1.1\r\n"));
+        socket.write_all(b"HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\n")?;
+        socket.write_all(b"Sec-WebSocket-Accept: s3pPLMBiTxaQ9kYGzzhZRbK+xOo=\r\n\r\n")?;
+        let join = read_client_text(&mut socket)?;
+        assert!(join.contains(r#""persistence":false,"hidden":true"#), "{join}");
+        let mut answer = Vec::new();
+        frames::put_server_text(br#"{"cid":"j","channel":{"id":"2...bench"}}"#, &mut answer);
+        answer.extend_from_slice(&[0x89, 2, b'h', b'i']);
+        socket.write_all(&answer)?;
+        let mut pong = [0; 8];
+        socket.read_exact(&mut pong)?;
+        assert_eq!((pong[0], pong[1]), (0x8a, 0x82));
+        let send: serde_json::Value = serde_json::from_str(&read_client_text(&mut socket)?)?;
+        let content = send["channel_message_send"]["content"].as_str().unwrap_or_default();
+        let mut answer = Vec::new();
+        frames::put_server_text(crate::dialect::message_as_delivered(content).as_bytes(), &mut answer);
+        frames::put_server_text(br#"{"cid":"m","channel_message_ack":{"channel_id":"2...bench"}}"#, &mut answer);
+        socket.write_all(&answer)?;
+        socket.read(&mut [0]).map(|_| ())
+    }
+
+    #[test]
+    fn a_nakama_session_is_opened_joined_and_published_to() {
+        let listener = TcpListener::bind(("127.0.0.1", 0)).unwrap();
+        let address = listener.local_addr().unwrap();
+        let server = std::thread::spawn(move || speak_nakama(&listener));
+        let shape = Shape { members: 1, publishers: 1, content_bytes: CONTENT_BYTES };
+        let dialect = Dialect::Stentor { token: "secret".into(), persistence: crate::dialect::Persistence::Passing };
+        let mut room = Room::new(address, dialect, shape).unwrap();
+        room.admit(1).unwrap();
+        room.appoint_publishers().unwrap();
+        let mut schedule = Schedule::new(room.now_ns(), 1.0, 1);
+        while room.ear.acks == 0 {
+            room.turn(Some(&mut schedule)).unwrap();
+        }
+        assert_eq!((room.ear.checker.delivered, room.ear.checker.take_faults()), (1, Faults::default()));
+        drop(room);
+        server.join().unwrap().unwrap();
+    }
+
     #[test]
     fn a_server_that_closes_or_refuses_is_a_failure() {
         let listener = TcpListener::bind(("127.0.0.1", 0)).unwrap();

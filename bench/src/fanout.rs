@@ -125,6 +125,7 @@ pub fn run(options: &Options) -> Result<(), Error> {
     let (server_cpu, client_cpu) = (options.server_cpu, options.client_cpu);
     let launch = Launch { stentor, store: options.store.clone(), persistence, server_cpu, client_cpu };
     cpu::pin_to(client_cpu)?;
+    eprintln!("about {:.0} minutes; leave the machine alone meanwhile", minutes(options).ceil());
     let mut visits = Vec::new();
     for &members in &options.members {
         for round in 0..options.repeat {
@@ -141,6 +142,15 @@ pub fn run(options: &Options) -> Result<(), Error> {
         report.write(path)?;
     }
     if visits.iter().all(Visit::nothing_lost) { Ok(()) } else { Err(Error::Faulty) }
+}
+
+/// A search takes some ten runs in the first round and four later; runs beyond the maximum take longer to drain.
+fn minutes(options: &Options) -> f64 {
+    let asked = |question, runs: usize| if options.measure.contains(&question) { runs } else { 0 };
+    let each_round = asked(Question::Rates, options.rates.len()) + asked(Question::Beyond, 2) + 1;
+    let searching = asked(Question::Max, 10 + 4 * (options.repeat - 1));
+    let runs = options.members.len() * options.only.len() * (each_round * options.repeat + searching);
+    runs as f64 * options.secs * 1.2 / 60.0
 }
 
 /// What a reader of the table must know to compare it.
