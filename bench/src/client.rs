@@ -358,12 +358,18 @@ mod tests {
     }
 
     fn read_client_text(socket: &mut TcpStream) -> io::Result<String> {
-        let mut header = [0; 8];
+        let mut header = [0; 2];
         socket.read_exact(&mut header)?;
-        assert_eq!(header[..2], [0x81, 0x80 | 126], "a text frame of 126 bytes or more, masked");
-        let mut payload = vec![0; usize::from(u16::from_be_bytes([header[2], header[3]]))];
+        assert_eq!((header[0], header[1] & 0x80), (0x81, 0x80), "a text frame, masked");
+        let mut length = [0, header[1] & 0x7f];
+        if length[1] == 126 {
+            socket.read_exact(&mut length)?;
+        }
+        let mut mask = [0; 4];
+        socket.read_exact(&mut mask)?;
+        let mut payload = vec![0; usize::from(u16::from_be_bytes(length))];
         socket.read_exact(&mut payload)?;
-        payload.iter_mut().zip(header[4..].iter().cycle()).for_each(|(byte, mask)| *byte ^= mask);
+        payload.iter_mut().zip(mask.iter().cycle()).for_each(|(byte, mask)| *byte ^= mask);
         String::from_utf8(payload).map_err(io::Error::other)
     }
 
