@@ -4,6 +4,8 @@
 /// Two rates this close are not told apart; a run scatters more.
 const CLOSE_ENOUGH: f64 = 1.05;
 
+const FACTOR_MAX: f64 = 2.0;
+
 pub struct Search {
     start: f64,
     factor: f64,
@@ -14,10 +16,10 @@ pub struct Search {
 
 impl Search {
     pub fn from(start: f64) -> Search {
-        Search { start, factor: 2.0, runs_left: 14, carried: None, failed: None }
+        Search { start, factor: FACTOR_MAX, runs_left: 14, carried: None, failed: None }
     }
 
-    /// A search that begins where an earlier one ended.
+    /// A search that begins where an earlier one ended. Its steps grow, as the earlier one may have been misled.
     pub fn near(start: f64) -> Search {
         Search { start, factor: 1.1, runs_left: 4, carried: None, failed: None }
     }
@@ -37,13 +39,18 @@ impl Search {
     }
 
     pub fn tell_carried(&mut self, rate: f64) {
-        self.runs_left = self.runs_left.saturating_sub(1);
         self.carried = Some(rate);
+        self.count();
     }
 
     pub fn tell_failed(&mut self, rate: f64) {
-        self.runs_left = self.runs_left.saturating_sub(1);
         self.failed = Some(rate);
+        self.count();
+    }
+
+    fn count(&mut self) {
+        self.runs_left = self.runs_left.saturating_sub(1);
+        self.factor = (self.factor * self.factor).min(FACTOR_MAX);
     }
 }
 
@@ -79,9 +86,9 @@ mod tests {
 
     #[test]
     fn a_search_nearby_takes_few_runs_and_moves_both_ways() {
-        for capacity in [0.8, 0.95, 1.0, 1.05, 1.2] {
+        for capacity in [0.6, 0.8, 0.95, 1.0, 1.05, 1.2, 1.9] {
             let (best, runs) = find(Search::near(1.0), capacity);
-            assert!(runs <= 4 && best > capacity / 1.1 && best <= capacity, "{capacity}: {best} in {runs}");
+            assert!(runs <= 4 && best > capacity / 1.25 && best <= capacity, "{capacity}: {best} in {runs}");
         }
     }
 

@@ -19,8 +19,9 @@ use crate::dialect::{Dialect, Persistence, USERNAME};
 const START_TIME_MAX: Duration = Duration::from_secs(20);
 const HTTP_TIME_MAX: Duration = Duration::from_secs(10);
 const HTTP_ANSWER_BYTES_MAX: u64 = 64 << 10;
-/// `defaultkey:` in base64: what stock clients send to a server that was given no key of its own.
-const SERVER_KEY: &str = "ZGVmYXVsdGtleTo=";
+/// What stock clients send to a server that was given no key of its own; and, with a colon, in base64.
+const SERVER_KEY: &str = "defaultkey";
+const SERVER_KEY_BASIC: &str = "ZGVmYXVsdGtleTo=";
 pub const TICK: Duration = Duration::from_millis(20);
 
 #[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Debug, ValueEnum, Serialize)]
@@ -110,7 +111,9 @@ fn command(kind: Kind, launch: &Launch, directory: Option<&Path>) -> io::Result<
     };
     let binary = launch.stentor.as_ref().ok_or_else(|| io::Error::other("no stentor binary was built or named"))?;
     let mut command = Command::new(binary);
-    command.args(["--listen", "127.0.0.1:0", "--shards", "1", "--store", &launch.store, "--data"]).arg(directory);
+    // All that matters is said by flags, so that no variable of the environment changes what is measured.
+    command.args(["--listen", "127.0.0.1:0", "--shards", "1", "--store", &launch.store, "--server-key", SERVER_KEY]);
+    command.arg("--data").arg(directory);
     Ok(command)
 }
 
@@ -143,7 +146,7 @@ fn sign_in(address: SocketAddr) -> io::Result<String> {
     let body = r#"{"id":"bench-members"}"#;
     let request = format!(
         "POST /v2/account/authenticate/custom?create=true&username={USERNAME} HTTP/1.1\r\nHost: {address}\r\n\
-         Authorization: Basic {SERVER_KEY}\r\nContent-Type: application/json\r\nContent-Length: {}\r\n\
+         Authorization: Basic {SERVER_KEY_BASIC}\r\nContent-Type: application/json\r\nContent-Length: {}\r\n\
          Connection: close\r\n\r\n{body}",
         body.len()
     );
