@@ -76,8 +76,10 @@ impl Home {
         if connection.closing {
             return;
         }
-        // Its messages under way must reach it before it leaves.
-        if matches!(command, Command::Leave { .. }) && connection.traffic().is_unanswered() {
+        // Who leaves hears first of the messages it has under way; and a joiner's answer must not wait behind others, or
+        // the channel's events would overtake it.
+        let waits = matches!(command, Command::Join(_) | Command::Leave { .. });
+        if waits && connection.traffic().is_unanswered() {
             connection.traffic().held = Some((cid, command));
             return;
         }
@@ -451,8 +453,12 @@ fn owed(connection: &Connection, subscribers: &Subscribers) -> Vec<Piece> {
     };
     if let Some(traffic) = &connection.traffic {
         if let Some(subscription) = traffic.interrupted.and_then(|key| connection.subscription(key)) {
-            let before = traffic.outbox.iter().filter_map(|private| private.after);
-            let until = before.filter(|(key, _)| *key == subscription.key).map(|(_, place)| place).min();
+            // Its frame is finished; further only to where the next private frame belongs. An answer that waited for
+            // others may belong before the cursor.
+            let cursor = subscribers.cursor(subscription.key, subscription.index);
+            let places = traffic.outbox.iter().filter_map(|private| private.after);
+            let until = places.filter(|&(key, place)| key == subscription.key && place >= cursor);
+            let until = until.map(|(_, place)| place).min();
             take(&mut pieces, subscription, until.unwrap_or(subscribers.end(subscription.key)));
         }
         for (index, private) in traffic.outbox.iter().enumerate() {

@@ -2,6 +2,7 @@
 //!
 //! The program itself (`main.rs`) starts what is here and joins it with `engine` and `storage`.
 
+pub mod http;
 pub mod keys;
 pub mod options;
 pub mod password;

@@ -50,10 +50,27 @@ struct Pieces {
     bytes: Vec<u8>,
 }
 
+impl Pieces {
+    /// Doubles like any `Vec`, so that many small pieces cost little, but never reserves beyond the limit.
+    fn append(&mut self, payload: &[u8], limit: usize) {
+        let length = self.bytes.len() + payload.len();
+        if length > self.bytes.capacity() {
+            let capacity = length.max(2 * self.bytes.capacity()).min(limit);
+            self.bytes.reserve_exact(capacity - self.bytes.len());
+        }
+        self.bytes.extend_from_slice(payload);
+    }
+}
+
 impl Assembly {
     /// Bytes held for the unfinished message.
     pub fn bytes(&self) -> usize {
         self.0.as_ref().map_or(0, |pieces| pieces.bytes.len())
+    }
+
+    #[cfg(test)]
+    pub(super) fn capacity(&self) -> usize {
+        self.0.as_ref().map_or(0, |pieces| pieces.bytes.capacity())
     }
 }
 
@@ -72,6 +89,15 @@ enum Opcode {
     Pong,
 }
 
+/// What the first bytes of a frame tell.
+enum Front {
+    Header(Header),
+    /// Lawful as far as it goes.
+    CutOff {
+        needed: usize,
+    },
+}
+
 struct Header {
     fin: bool,
     opcode: Opcode,
@@ -86,9 +112,9 @@ struct Header {
 /// `limit` bounds a message, whether it comes in one frame or in many. After a `Violation` the connection is beyond
 /// understanding and must be closed.
 pub fn decode<'a>(bytes: &'a mut [u8], assembly: &mut Assembly, limit: usize) -> Result<Decoded<'a>, Violation> {
-    let header = match Header::read(bytes, assembly, limit)? {
-        Ok(header) => header,
-        Err(needed) => return Ok(Decoded::Incomplete { needed }),
+    let header = match Front::read(bytes, assembly, limit)? {
+        Front::Header(header) => header,
+        Front::CutOff { needed } => return Ok(Decoded::Incomplete { needed }),
     };
     // Both are bounded: the header is 14 bytes at most, and the payload was held against the limit.
     let consumed = header.bytes + header.payload_bytes;
@@ -102,7 +128,7 @@ pub fn decode<'a>(bytes: &'a mut [u8], assembly: &mut Assembly, limit: usize) ->
             assembly.0 = Some(Box::new(Pieces { kind, bytes: payload.to_vec() }));
             Incoming::Fragment
         }
-        Opcode::Continuation => continued(assembly, header.fin, payload)?,
+        Opcode::Continuation => continued(assembly, header.fin, payload, limit)?,
         Opcode::Ping => Incoming::Ping(payload),
         Opcode::Pong => Incoming::Pong(payload),
         Opcode::Close => close(payload)?,
@@ -110,11 +136,11 @@ pub fn decode<'a>(bytes: &'a mut [u8], assembly: &mut Assembly, limit: usize) ->
     Ok(Decoded::Frame { consumed, incoming })
 }
 
-impl Header {
-    /// The header at the front, once it is all there and lawful; or how many bytes it takes to go on.
-    fn read(bytes: &[u8], assembly: &Assembly, limit: usize) -> Result<Result<Self, usize>, Violation> {
+impl Front {
+    /// Judges as much of the header as there is.
+    fn read(bytes: &[u8], assembly: &Assembly, limit: usize) -> Result<Self, Violation> {
         let &[first, second, ref rest @ ..] = bytes else {
-            return Ok(Err(2 + MASK_BYTES));
+            return Ok(Self::CutOff { needed: 2 + MASK_BYTES });
         };
         let fin = first & FIN != 0;
         let opcode = opcode(first)?;
@@ -127,11 +153,11 @@ impl Header {
         let (payload_bytes, length_bytes) = match short_length {
             LENGTH_IS_U16 => match rest.first_chunk() {
                 Some(&length) => (minimal(u16::from_be_bytes(length).into(), u64::from(LENGTH_IS_U16))?, 2),
-                None => return Ok(Err(2 + 2 + MASK_BYTES)),
+                None => return Ok(Self::CutOff { needed: 2 + 2 + MASK_BYTES }),
             },
             LENGTH_IS_U64 => match rest.first_chunk() {
                 Some(&length) => (minimal(u64::from_be_bytes(length), 1 << 16)?, 8),
-                None => return Ok(Err(2 + 8 + MASK_BYTES)),
+                None => return Ok(Self::CutOff { needed: 2 + 8 + MASK_BYTES }),
             },
             length => (u64::from(length), 0),
         };
@@ -139,8 +165,8 @@ impl Header {
 
         let header_bytes = 2 + length_bytes + MASK_BYTES;
         match rest.get(length_bytes..).and_then(|rest| rest.first_chunk()) {
-            Some(&mask) => Ok(Ok(Self { fin, opcode, payload_bytes, mask, bytes: header_bytes })),
-            None => Ok(Err(header_bytes + payload_bytes)),
+            Some(&mask) => Ok(Self::Header(Header { fin, opcode, payload_bytes, mask, bytes: header_bytes })),
+            None => Ok(Self::CutOff { needed: header_bytes + payload_bytes }),
         }
     }
 }
@@ -194,9 +220,9 @@ fn whole(kind: Kind, payload: &[u8]) -> Result<Incoming<'_>, Violation> {
     })
 }
 
-fn continued<'a>(assembly: &mut Assembly, fin: bool, payload: &[u8]) -> Result<Incoming<'a>, Violation> {
+fn continued<'a>(assembly: &mut Assembly, fin: bool, payload: &[u8], limit: usize) -> Result<Incoming<'a>, Violation> {
     let mut pieces = assembly.0.take().ok_or(Violation::NothingToContinue)?;
-    pieces.bytes.extend_from_slice(payload);
+    pieces.append(payload, limit);
     if !fin {
         assembly.0 = Some(pieces);
         return Ok(Incoming::Fragment);

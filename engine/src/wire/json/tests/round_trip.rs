@@ -50,8 +50,11 @@ fn command() -> impl Strategy<Value = Command> {
     ]
 }
 
+/// A member's two names and its value.
+type Member = (&'static str, &'static str, Value);
+
 /// The payload's names, and its members with their names and values, in the order of the protocol.
-fn payload(command: &Command) -> ((&str, &str), Vec<(&'static str, &'static str, Value)>) {
+fn payload(command: &Command) -> ((&str, &str), Vec<Member>) {
     let channel = |id: &str| ("channel_id", "channelId", json!(id));
     let message = |id: &str| ("message_id", "messageId", json!(id));
     let content = |text: &str| ("content", "content", json!(text));
