@@ -93,8 +93,9 @@ impl Stage<'_> {
         Ok(())
     }
 
-    fn finish(self, name: &str) {
-        for (label, mut actor) in self.actors {
+    fn finish(mut self, name: &str) {
+        // All stay connected until all have been asked, so that nobody's going is heard.
+        for (label, actor) in &mut self.actors {
             assert!(actor.answer.is_none(), "{name}: an answer to {label} was never looked at");
             if let Some(socket) = &mut actor.socket {
                 socket.send(&json!({"cid": "the end", "ping": {}}));
