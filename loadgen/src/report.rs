@@ -6,7 +6,7 @@ use std::path::Path;
 use comfy_table::{Cell, CellAlignment, Table, presets};
 use serde::Serialize;
 
-use crate::check::{Answers, Disagreement};
+use crate::check::{Answers, Disagreement, OrderDemand};
 use crate::figures::{Figures, PresenceFigures};
 use crate::latency::Percentiles;
 use crate::options::RoomOptions;
@@ -215,12 +215,16 @@ fn messages(options: &RoomOptions, outcome: &Outcome) -> Messages {
 
 fn deliveries(options: &RoomOptions, outcome: &Outcome, messages: &Messages) -> Deliveries {
     let Outcome { figures, disagreement, .. } = outcome;
+    let out_of_order = figures.out_of_order + figures.tally.out_of_order + disagreement.out_of_order;
+    // Members that had everything and one order would have placed every message.
+    let no_other_reason = out_of_order == 0 && figures.tally.missing == 0 && options.target.order == OrderDemand::Room;
+    let unplaced = if no_other_reason { disagreement.unplaced } else { 0 };
     Deliveries {
         expected: messages.accepted * figures.members,
         delivered: figures.tally.delivered,
         missing: figures.tally.missing,
         duplicates: figures.duplicates + disagreement.shared_ids,
-        out_of_order: figures.out_of_order + disagreement.out_of_order,
+        out_of_order: out_of_order + unplaced,
         corrupt: figures.corrupt + disagreement.other_ids,
         refused_but_delivered: figures.tally.refused_but_delivered,
         unanswered_but_delivered: figures.tally.unanswered_but_delivered,
