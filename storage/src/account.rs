@@ -75,6 +75,26 @@ pub struct AccountChange {
     pub timezone: Option<String>,
 }
 
+impl AccountChange {
+    /// Sets what is asked for. Whether the username is free is the keeper's to decide first.
+    pub(crate) fn apply_to(&self, account: &mut Account, update_time: Timestamp) {
+        let fields = [
+            (&self.username, &mut account.username),
+            (&self.display_name, &mut account.display_name),
+            (&self.avatar_url, &mut account.avatar_url),
+            (&self.lang_tag, &mut account.lang_tag),
+            (&self.location, &mut account.location),
+            (&self.timezone, &mut account.timezone),
+        ];
+        for (asked, field) in fields {
+            if let Some(text) = asked {
+                field.clone_from(text);
+            }
+        }
+        account.update_time = update_time;
+    }
+}
+
 /// What became of a change to an account.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub enum Changed {

@@ -1,0 +1,189 @@
+//! The bridge: a store's blocking calls on threads of their own, behind bounded queues.
+//!
+//! One committer takes writes from every shard and from the HTTP handlers, as many as wait, and commits them as one
+//! group; while it syncs, the next group gathers, so groups grow under load and a lone write waits for nothing. A few
+//! readers answer pages and look-ups meanwhile. Nobody waits for room: a full queue refuses at once.
+//!
+//! A store that fails for good is never asked again: everything is answered with its failure, and `Bridge::fatal` tells
+//! the process, which should stop.
+
+mod client;
+mod committer;
+
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, OnceLock, PoisonError, RwLock};
+use std::thread::{self, JoinHandle};
+
+use engine::persist::{StoreEnd, store_ends};
+
+pub use client::Client;
+
+use crate::{Failure, Store};
+use committer::Committer;
+
+/// Writes in one group, so that none waits for more than a few milliseconds of others' work.
+const GROUP_WRITES_MAX: usize = 1024;
+/// Bytes in one group, likewise; one more write may exceed it.
+const GROUP_BYTES_MAX: usize = 1 << 20;
+/// Requests of one shard under way: eight full groups. More would only wait longer, and memory stays under 8 times
+/// `GROUP_WRITES_MAX` of the largest message.
+const IN_FLIGHT_PER_SHARD_MAX: usize = 8 * GROUP_WRITES_MAX;
+/// Writes of HTTP handlers that may wait: one group.
+const CLIENT_WRITES_MAX: usize = GROUP_WRITES_MAX;
+/// Reads that may wait. At some 100 µs a page this is a twentieth of a second for two readers.
+const READS_MAX: usize = 1024;
+/// Page reads come mostly from memory; the second reader is for the one that waits for the disk.
+const READERS: usize = 2;
+
+/// A question to the store, which sends its own answer.
+type Read = Box<dyn FnOnce(&dyn Store) + Send>;
+
+/// The storage threads of a process.
+pub struct Bridge {
+    store: Arc<dyn Store>,
+    line: Arc<Line>,
+    bell: flume::Sender<()>,
+    writes: flume::Sender<client::ClientWrite>,
+    /// `None` ends the reader that takes it.
+    reads: flume::Sender<Option<Read>>,
+    fatal: flume::Receiver<Failure>,
+    committer: Option<JoinHandle<()>>,
+    readers: Vec<JoinHandle<()>>,
+}
+
+impl Bridge {
+    /// Starts the threads, and gives each of `shards` shards its end.
+    pub fn start(store: Arc<dyn Store>, shards: usize) -> Result<(Self, Vec<StoreEnd>), Failure> {
+        let (bell, bell_heard) = flume::bounded(1);
+        let (writes, writes_out) = flume::bounded(CLIENT_WRITES_MAX);
+        let (reads, reads_out) = flume::bounded(READS_MAX);
+        let (fatal_in, fatal) = flume::bounded(1);
+        let line = Arc::new(Line::new(fatal_in));
+        let (near, far) = (0..shards).map(|_| store_ends(IN_FLIGHT_PER_SHARD_MAX, bell.clone())).unzip();
+
+        let mut bridge =
+            Self { store, line, bell, writes, reads, fatal, committer: None, readers: Vec::with_capacity(READERS) };
+        for number in 0..READERS {
+            let (store, line, reads) = (bridge.store.clone(), bridge.line.clone(), reads_out.clone());
+            let reader = spawn(&format!("store-read-{number}"), move || answer_reads(&*store, &line, &reads))?;
+            bridge.readers.push(reader);
+        }
+        let committer = Committer::new(
+            bridge.store.clone(),
+            bridge.line.clone(),
+            bell_heard,
+            far,
+            writes_out,
+            bridge.reads.clone(),
+        );
+        bridge.committer = Some(spawn("store-commit", move || committer.run())?);
+        Ok((bridge, near))
+    }
+
+    /// An end for HTTP handlers, on any thread.
+    pub fn client(&self) -> Client {
+        Client::new(self.line.clone(), self.bell.clone(), self.writes.clone(), self.reads.clone())
+    }
+
+    /// Hears one failure, if the store ever fails for good: the process should then stop.
+    pub fn fatal(&self) -> flume::Receiver<Failure> {
+        self.fatal.clone()
+    }
+
+    /// Takes nothing new from clients, answers all that was taken, and closes the store.
+    ///
+    /// Shards should have ended before; one that has not finds its store gone.
+    pub fn stop(mut self) -> Result<(), Failure> {
+        self.end_threads();
+        self.line.check()?;
+        self.store.close()
+    }
+
+    fn end_threads(&mut self) {
+        self.line.close();
+        // The committer sees the closed line after this ring at the latest.
+        let _ = self.bell.try_send(());
+        if let Some(committer) = self.committer.take() {
+            let _ = committer.join();
+        }
+        // Behind all questions that were taken, those that the committer passed on included.
+        for _ in &self.readers {
+            let _ = self.reads.send(None);
+        }
+        for reader in self.readers.drain(..) {
+            let _ = reader.join();
+        }
+    }
+}
+
+impl Drop for Bridge {
+    fn drop(&mut self) {
+        self.end_threads();
+    }
+}
+
+fn answer_reads(store: &dyn Store, line: &Arc<Line>, reads: &flume::Receiver<Option<Read>>) {
+    let _watch = Watch(line.clone());
+    while let Ok(Some(read)) = reads.recv() {
+        read(store);
+    }
+}
+
+fn spawn(name: &str, body: impl FnOnce() + Send + 'static) -> Result<JoinHandle<()>, Failure> {
+    let thread = thread::Builder::new().name(name.into()).spawn(body);
+    thread.map_err(|error| Failure::Final(format!("starting a storage thread failed: {error}")))
+}
+
+/// Whether the bridge takes and the store gives.
+struct Line {
+    open: RwLock<bool>,
+    closing: AtomicBool,
+    failed: OnceLock<Failure>,
+    fatal: flume::Sender<Failure>,
+}
+
+impl Line {
+    fn new(fatal: flume::Sender<Failure>) -> Self {
+        Self { open: RwLock::new(true), closing: AtomicBool::new(false), failed: OnceLock::new(), fatal }
+    }
+
+    /// Runs `send` only while the bridge takes. Once `close` has returned, no `send` is half-way, so whoever then finds
+    /// the queues empty has seen everything.
+    fn while_open<T>(&self, send: impl FnOnce() -> Result<T, Failure>) -> Result<T, Failure> {
+        self.check()?;
+        let open = self.open.read().unwrap_or_else(PoisonError::into_inner);
+        if *open { send() } else { Err(Failure::Passing("the server is stopping".into())) }
+    }
+
+    fn close(&self) {
+        *self.open.write().unwrap_or_else(PoisonError::into_inner) = false;
+        self.closing.store(true, Ordering::Release);
+    }
+
+    fn is_closing(&self) -> bool {
+        self.closing.load(Ordering::Acquire)
+    }
+
+    /// The failure that ended the store, if one has.
+    fn check(&self) -> Result<(), Failure> {
+        self.failed.get().map_or(Ok(()), |failure| Err(failure.clone()))
+    }
+
+    /// Remembers the first failure for good, and tells the process.
+    fn note(&self, failure: &Failure) {
+        if matches!(failure, Failure::Final(_)) && self.failed.set(failure.clone()).is_ok() {
+            let _ = self.fatal.try_send(failure.clone());
+        }
+    }
+}
+
+/// A storage thread that panics has failed for good.
+struct Watch(Arc<Line>);
+
+impl Drop for Watch {
+    fn drop(&mut self) {
+        if thread::panicking() {
+            self.0.note(&Failure::Final("a storage thread panicked".into()));
+        }
+    }
+}

@@ -1,0 +1,218 @@
+//! The one thread that writes: gathers a group, commits it, answers each of its writes.
+//!
+//! A shard's reads take the same queue as its writes and are asked only once the group they came in is committed, so
+//! they see every write sent before them. They may also see later ones, which their asker has sent, too.
+
+use std::sync::Arc;
+
+use engine::persist::{KeeperEnd, Receipt, StoreFailure, StoreReceipt, StoreRequest, Ticket};
+
+use super::client::ClientWrite;
+use super::{GROUP_BYTES_MAX, GROUP_WRITES_MAX, Line, Read, Watch};
+use crate::{Failure, Store, Write, Written};
+
+pub(super) struct Committer {
+    store: Arc<dyn Store>,
+    line: Arc<Line>,
+    bell: flume::Receiver<()>,
+    shards: Vec<KeeperEnd>,
+    clients: flume::Receiver<ClientWrite>,
+    readers: flume::Sender<Option<Read>>,
+    /// Whose turn it is to give a write: a shard, or, behind the last of them, the clients.
+    turn: usize,
+}
+
+/// Who hears what became of a write.
+enum Asker {
+    Shard(usize, Ticket),
+    Client(flume::Sender<Result<Written, Failure>>),
+}
+
+/// What is done together.
+#[derive(Default)]
+struct Group {
+    writes: Vec<Write>,
+    askers: Vec<Asker>,
+    reads: Vec<(usize, Ticket, StoreRequest)>,
+    bytes: usize,
+}
+
+impl Group {
+    fn is_full(&self) -> bool {
+        self.writes.len() + self.reads.len() >= GROUP_WRITES_MAX || self.bytes >= GROUP_BYTES_MAX
+    }
+
+    fn is_empty(&self) -> bool {
+        self.writes.is_empty() && self.reads.is_empty()
+    }
+
+    fn add(&mut self, write: Write, asker: Asker) {
+        self.bytes += bytes_of(&write);
+        self.writes.push(write);
+        self.askers.push(asker);
+    }
+}
+
+impl Committer {
+    pub fn new(
+        store: Arc<dyn Store>,
+        line: Arc<Line>,
+        bell: flume::Receiver<()>,
+        shards: Vec<KeeperEnd>,
+        clients: flume::Receiver<ClientWrite>,
+        readers: flume::Sender<Option<Read>>,
+    ) -> Self {
+        Self { store, line, bell, shards, clients, readers, turn: 0 }
+    }
+
+    /// Serves until the line is closed and all that was taken is answered.
+    pub fn run(mut self) {
+        let _watch = Watch(self.line.clone());
+        loop {
+            // Nobody is left to ring when this fails, so nothing more can come.
+            let rung = self.bell.recv().is_ok();
+            // Read before the queues are emptied: what is sent after that has been refused.
+            let last = !rung || self.line.is_closing();
+            loop {
+                let group = self.gather();
+                if group.is_empty() {
+                    break;
+                }
+                self.serve(group);
+            }
+            if last {
+                return;
+            }
+        }
+    }
+
+    /// Takes what waits, one from each queue in turn, until all are empty or the group is full. Waits for nothing.
+    fn gather(&mut self) -> Group {
+        let queues = self.shards.len() + 1;
+        let mut group = Group::default();
+        let mut empty_in_a_row = 0;
+        while empty_in_a_row < queues && !group.is_full() {
+            let found = match self.shards.get(self.turn) {
+                Some(shard) => take_from_shard(shard, self.turn, &mut group),
+                None => take_from_clients(&self.clients, &mut group),
+            };
+            empty_in_a_row = if found { 0 } else { empty_in_a_row + 1 };
+            self.turn = (self.turn + 1) % queues;
+        }
+        group
+    }
+
+    fn serve(&self, group: Group) {
+        if !group.writes.is_empty() {
+            let written = self.line.check().and_then(|()| self.store.commit(&group.writes));
+            self.answer_writes(group.askers, written);
+        }
+        for (shard, ticket, request) in group.reads {
+            self.pass_on(shard, ticket, request);
+        }
+    }
+
+    fn answer_writes(&self, askers: Vec<Asker>, written: Result<Vec<Result<Written, Failure>>, Failure>) {
+        match written {
+            Ok(written) => {
+                assert_eq!(written.len(), askers.len(), "the store answers each write once");
+                for (asker, written) in askers.into_iter().zip(written) {
+                    self.answer(asker, written);
+                }
+            }
+            Err(failure) => {
+                self.line.note(&failure);
+                for asker in askers {
+                    self.answer(asker, Err(failure.clone()));
+                }
+            }
+        }
+    }
+
+    fn answer(&self, asker: Asker, written: Result<Written, Failure>) {
+        match asker {
+            Asker::Shard(shard, ticket) => {
+                let receipt = written.map(|written| match written {
+                    Written::Message(receipt) => receipt,
+                    other => unreachable!("{other:?} answers a shard"),
+                });
+                send_receipt(&self.shards[shard].receipts, (ticket, receipt.map_err(as_store_failure)));
+            }
+            // A handler that has gone away needs no answer.
+            Asker::Client(answer) => drop(answer.send(written)),
+        }
+    }
+
+    /// Lets a reader answer a shard's question; when all are busy, it is answered here, so that it is never refused.
+    fn pass_on(&self, shard: usize, ticket: Ticket, request: StoreRequest) {
+        let (line, receipts) = (self.line.clone(), self.shards[shard].receipts.clone());
+        let read = move |store: &dyn Store| {
+            let found = line.check().and_then(|()| look_up(store, &request));
+            if let Err(failure) = &found {
+                line.note(failure);
+            }
+            send_receipt(&receipts, (ticket, found.map_err(as_store_failure)));
+        };
+        if let Err(refused) = self.readers.try_send(Some(Box::new(read)))
+            && let Some(read) = refused.into_inner()
+        {
+            read(&*self.store);
+        }
+    }
+}
+
+fn take_from_shard(shard: &KeeperEnd, number: usize, group: &mut Group) -> bool {
+    let Ok((ticket, request)) = shard.requests.try_recv() else {
+        return false;
+    };
+    match request {
+        StoreRequest::Head { .. } | StoreRequest::Sender { .. } => group.reads.push((number, ticket, request)),
+        StoreRequest::Insert(_) | StoreRequest::Update(_) | StoreRequest::Remove { .. } => {
+            group.add(Write::Message(request), Asker::Shard(number, ticket));
+        }
+    }
+    true
+}
+
+fn take_from_clients(clients: &flume::Receiver<ClientWrite>, group: &mut Group) -> bool {
+    let Ok(ClientWrite { write, answer }) = clients.try_recv() else {
+        return false;
+    };
+    group.add(write, Asker::Client(answer));
+    true
+}
+
+fn look_up(store: &dyn Store, request: &StoreRequest) -> Result<StoreReceipt, Failure> {
+    match request {
+        StoreRequest::Head { channel } => store.head(channel).map(StoreReceipt::Head),
+        StoreRequest::Sender { channel, id } => {
+            let message = store.message(channel, *id)?;
+            Ok(StoreReceipt::Sender(message.map(|message| message.sender)))
+        }
+        write => unreachable!("{write:?} is not a question"),
+    }
+}
+
+/// The queue has room for all that its shard may have under way, so this never waits. A shard that has ended needs no
+/// receipt.
+fn send_receipt(receipts: &flume::Sender<Receipt>, receipt: Receipt) {
+    if let Err(flume::TrySendError::Full(_)) = receipts.try_send(receipt) {
+        unreachable!("a shard has more requests under way than its end lets through");
+    }
+}
+
+fn as_store_failure(failure: Failure) -> StoreFailure {
+    StoreFailure { message: failure.to_string() }
+}
+
+/// Roughly what a write adds to the journal: its texts, and a flat sum for keys, ids and headers.
+fn bytes_of(write: &Write) -> usize {
+    const REST: usize = 256;
+    REST + match write {
+        Write::Message(StoreRequest::Insert(message)) => message.content.len() + message.username.len(),
+        Write::Message(StoreRequest::Update(update)) => update.content.len() + update.username.len(),
+        Write::Message(_) | Write::Revoke(_) | Write::ForgetRevocations { .. } => 0,
+        Write::Register(registration) => registration.account.metadata.len() + 1024,
+        Write::ChangeAccount { .. } => 1024,
+    }
+}

@@ -1,0 +1,210 @@
+//! The directory of an embedded store: whose it is, and whether what lies in it can be a store of ours.
+//!
+//! ```text
+//! lock           held by the one process that uses the store; names it
+//! database/      fjall's files
+//! database.new/  a database in the making; it gets its name when it is complete
+//! ```
+//!
+//! A directory with anything else in it is refused and left untouched. fjall trusts the names of the files it finds and
+//! panics on some that it did not make, so they are checked before it sees them.
+
+use std::fs::{self, File, OpenOptions, TryLockError};
+use std::io::{Read, Seek, Write};
+use std::path::{Path, PathBuf};
+
+use super::failed;
+use crate::Failure;
+
+const LOCK: &str = "lock";
+const DATABASE: &str = "database";
+const DATABASE_NEW: &str = "database.new";
+
+/// A directory that belongs to this process until this is dropped.
+pub struct Directory {
+    path: PathBuf,
+    /// The lock ends with the file, so also with the process, however that ends.
+    _lock: File,
+}
+
+impl Directory {
+    /// Makes the directory if need be, checks that nothing foreign is in it, and locks out other processes.
+    pub fn claim(path: &Path) -> Result<Self, Failure> {
+        fs::create_dir_all(path).map_err(|error| failed("making", path, &error))?;
+        for name in names_in(path)? {
+            if ![LOCK, DATABASE, DATABASE_NEW].contains(&name.as_str()) {
+                let path = path.display();
+                return Err(Failure::Corrupt(format!(
+                    "{path} holds '{name}', which is not of a Stentor store: give the store a directory of its own"
+                )));
+            }
+        }
+        let lock = lock(path)?;
+        Ok(Self { path: path.into(), _lock: lock })
+    }
+
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    pub fn database(&self) -> PathBuf {
+        self.path.join(DATABASE)
+    }
+
+    pub fn has_database(&self) -> bool {
+        self.database().exists()
+    }
+
+    /// Begins a database. A crash on the way leaves it under a name that the next start throws away.
+    pub fn create_database(&self, create: impl FnOnce(&Path) -> Result<(), Failure>) -> Result<(), Failure> {
+        let new = self.path.join(DATABASE_NEW);
+        if new.exists() {
+            fs::remove_dir_all(&new).map_err(|error| failed("removing", &new, &error))?;
+        }
+        create(&new)?;
+        fs::rename(&new, self.database()).map_err(|error| failed("renaming", &new, &error))?;
+        let synced = File::open(&self.path).and_then(|directory| directory.sync_all());
+        synced.map_err(|error| failed("syncing", &self.path, &error))
+    }
+
+    /// Whether fjall may be let loose on the database: its files have the names and types it expects, and none is
+    /// missing that it would silently make anew.
+    pub fn check_database(&self) -> Result<(), Failure> {
+        let database = self.database();
+        check(database.join("version").is_file(), "has no version file", &database)?;
+        let mut journals = 0;
+        for name in names_in(&database)? {
+            if let Some(stem) = name.strip_suffix(".jnl") {
+                let path = database.join(&name);
+                check(stem.parse::<u64>().is_ok() && path.is_file(), "is not a journal", &path)?;
+                journals += 1;
+            }
+        }
+        check(journals > 0, "has no journal", &database)?;
+        let keyspaces = database.join("keyspaces");
+        check(keyspaces.is_dir(), "is missing", &keyspaces)?;
+        for name in names_in(&keyspaces)? {
+            let path = keyspaces.join(&name);
+            check(name.parse::<u64>().is_ok() && path.is_dir(), "is not a keyspace", &path)?;
+        }
+        Ok(())
+    }
+
+    /// Room left on the disk for users like this one.
+    pub fn free_bytes(&self) -> Result<u64, Failure> {
+        let stat = rustix::fs::statvfs(&self.path);
+        let stat = stat.map_err(|error| Failure::Passing(format!("asking {}: {error}", self.path.display())))?;
+        Ok(stat.f_bavail.saturating_mul(stat.f_frsize))
+    }
+}
+
+fn check(fits: bool, what: &str, path: &Path) -> Result<(), Failure> {
+    if fits {
+        return Ok(());
+    }
+    let path = path.display();
+    Err(Failure::Corrupt(format!("{path} {what}: the store is damaged. Bring it back from a backup, or move it away")))
+}
+
+fn names_in(path: &Path) -> Result<Vec<String>, Failure> {
+    let entries = fs::read_dir(path).map_err(|error| failed("reading", path, &error))?;
+    let name = |entry: std::io::Result<fs::DirEntry>| {
+        let entry = entry.map_err(|error| failed("reading", path, &error))?;
+        Ok(entry.file_name().to_string_lossy().into_owned())
+    };
+    entries.map(name).collect()
+}
+
+/// Locks the directory, and writes into the lock who did.
+fn lock(directory: &Path) -> Result<File, Failure> {
+    let path = directory.join(LOCK);
+    let io = |error| failed("locking", &path, &error);
+    let mut file = OpenOptions::new().read(true).write(true).create(true).truncate(false).open(&path).map_err(io)?;
+    match file.try_lock() {
+        Ok(()) => {}
+        Err(TryLockError::WouldBlock) => {
+            let mut holder = String::new();
+            // The number is a courtesy: its absence, or a file of nonsense, changes nothing.
+            let _ = (&mut file).take(20).read_to_string(&mut holder);
+            let holder = holder.trim().parse::<u32>().map_or(String::new(), |pid| format!(" (number {pid})"));
+            let directory = directory.display();
+            return Err(Failure::InUse(format!(
+                "another process{holder} uses {directory}: stop it first, or choose another directory"
+            )));
+        }
+        Err(TryLockError::Error(error)) => return Err(io(error)),
+    }
+    file.set_len(0).map_err(io)?;
+    file.rewind().map_err(io)?;
+    writeln!(file, "{}", std::process::id()).map_err(io)?;
+    Ok(file)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Claims a directory made of these files (a name ending in `/` is a directory), and checks its database.
+    fn check_directory(files: &[&str], expected: Result<(), &str>) {
+        let directory = tempfile::tempdir().unwrap();
+        for file in files {
+            let path = directory.path().join(file);
+            if file.ends_with('/') {
+                fs::create_dir_all(path).unwrap();
+            } else {
+                fs::create_dir_all(path.parent().unwrap()).unwrap();
+                fs::write(path, "x").unwrap();
+            }
+        }
+        let found = Directory::claim(directory.path()).and_then(|directory| directory.check_database());
+        match (&found, expected) {
+            (Ok(()), Ok(())) => {}
+            (Err(Failure::Corrupt(text)), Err(expected)) if text.contains(expected) => {}
+            _ => panic!("{files:?}: {found:?} instead of {expected:?}"),
+        }
+    }
+
+    #[test]
+    fn only_what_looks_like_a_store_is_let_in() {
+        let good = ["database/version", "database/0.jnl", "database/keyspaces/0/", "database/keyspaces/12/"];
+        let with = |more: &'static str| good.into_iter().chain([more]).collect::<Vec<_>>();
+        let without = |less: &'static str| good.into_iter().filter(|&file| file != less).collect::<Vec<_>>();
+        check_directory(&good, Ok(()));
+        check_directory(&with("database/lock"), Ok(()));
+        check_directory(&with("photo.jpg"), Err("photo.jpg"));
+        check_directory(&with("deep/er/letter.txt"), Err("'deep'"));
+        check_directory(&without("database/version"), Err("no version"));
+        check_directory(&without("database/0.jnl"), Err("no journal"));
+        check_directory(&with("database/1.jnl/"), Err("1.jnl"));
+        check_directory(&with("database/one.jnl"), Err("one.jnl"));
+        check_directory(&with("database/keyspaces/letters/"), Err("letters"));
+        check_directory(&with("database/keyspaces/3"), Err("keyspaces/3"));
+        check_directory(&["database/version", "database/0.jnl"], Err("keyspaces"));
+    }
+
+    #[test]
+    fn a_crash_while_creating_is_forgotten() {
+        let directory = tempfile::tempdir().unwrap();
+        fs::create_dir_all(directory.path().join("database.new/keyspaces")).unwrap();
+        fs::write(directory.path().join("database.new/0.jnl"), "half").unwrap();
+        let claimed = Directory::claim(directory.path()).unwrap();
+        assert!(!claimed.has_database());
+        let create = |path: &Path| {
+            assert!(!path.exists());
+            fs::create_dir_all(path).map_err(|error| failed("making", path, &error))
+        };
+        claimed.create_database(create).unwrap();
+        assert!(claimed.has_database());
+    }
+
+    #[test]
+    fn a_second_claim_names_directory_and_holder() {
+        let directory = tempfile::tempdir().unwrap();
+        let first = Directory::claim(directory.path()).unwrap();
+        let Err(Failure::InUse(text)) = Directory::claim(directory.path()) else { panic!("claimed twice") };
+        assert!(text.contains(&directory.path().display().to_string()), "{text}");
+        assert!(text.contains(&std::process::id().to_string()), "{text}");
+        drop(first);
+        Directory::claim(directory.path()).unwrap();
+    }
+}

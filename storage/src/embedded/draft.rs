@@ -1,0 +1,227 @@
+//! A group of writes in the making: what it has changed so far lies over what is stored, so that each write sees those
+//! before it. Each key ends up in the batch once, because fjall gives all of a batch one sequence number.
+//!
+//! A write reads all it needs before it changes anything, so one that fails leaves the draft as it was.
+
+use std::collections::HashMap;
+use std::ops::Deref;
+
+use engine::id::{ChannelId, MessageId, Timestamp, UserId};
+use engine::message::Message;
+use engine::persist::{ChannelHead, StoreReceipt, StoreRequest, UpdateMessage};
+use fjall::{PersistMode, Slice};
+
+use super::{Tables, decoded};
+use crate::account::{AccountChange, Changed, CredentialOwner, Registered, Registration, Revocation};
+use crate::keys::{self, Table};
+use crate::record::{self, Damage};
+use crate::{Failure, Write, Written, check_name, not_a_write};
+
+pub struct Draft<'a> {
+    tables: &'a Tables,
+    /// By table; `None` is a removal.
+    changes: [HashMap<Vec<u8>, Option<Vec<u8>>>; Table::COUNT],
+}
+
+enum Found<'a> {
+    Drafted(&'a [u8]),
+    Stored(Slice),
+}
+
+impl Deref for Found<'_> {
+    type Target = [u8];
+
+    fn deref(&self) -> &[u8] {
+        match self {
+            Self::Drafted(bytes) => bytes,
+            Self::Stored(bytes) => bytes,
+        }
+    }
+}
+
+impl<'a> Draft<'a> {
+    pub fn new(tables: &'a Tables) -> Self {
+        Self { tables, changes: Default::default() }
+    }
+
+    /// Writes all changes as one batch: on disk and synced, then visible.
+    pub fn commit(self) -> fjall::Result<()> {
+        let mut batch = self.tables.database.batch().durability(Some(PersistMode::SyncData));
+        for (table, changes) in Table::ALL.into_iter().zip(self.changes) {
+            let keyspace = self.tables.keyspace(table);
+            for (key, value) in changes {
+                match value {
+                    Some(value) => batch.insert(keyspace, key, value),
+                    None => batch.remove(keyspace, key),
+                }
+            }
+        }
+        batch.commit()
+    }
+
+    pub fn apply(&mut self, write: &Write) -> Result<Written, Failure> {
+        Ok(match write {
+            Write::Message(request) => Written::Message(self.apply_to_history(request)?),
+            Write::Register(registration) => Written::Registered(self.register(registration)?),
+            Write::ChangeAccount { id, change, update_time } => {
+                Written::Changed(self.change_account(*id, change, *update_time)?)
+            }
+            Write::Revoke(revocation) => {
+                self.revoke(revocation)?;
+                Written::Revoked
+            }
+            Write::ForgetRevocations { expired_by } => {
+                self.forget_revocations(*expired_by)?;
+                Written::Forgotten
+            }
+        })
+    }
+
+    pub fn put(&mut self, table: Table, key: Vec<u8>, record: Vec<u8>) {
+        self.changes[table as usize].insert(key, Some(record));
+    }
+
+    fn delete(&mut self, table: Table, key: Vec<u8>) {
+        self.changes[table as usize].insert(key, None);
+    }
+
+    fn get(&self, table: Table, key: &[u8]) -> Result<Option<Found<'_>>, Failure> {
+        if let Some(change) = self.changes[table as usize].get(key) {
+            return Ok(change.as_deref().map(Found::Drafted));
+        }
+        Ok(self.tables.get(table, key)?.map(Found::Stored))
+    }
+
+    fn read<T>(
+        &self,
+        table: Table,
+        key: &[u8],
+        decode: impl FnOnce(&[u8]) -> Result<T, Damage>,
+    ) -> Result<Option<T>, Failure> {
+        self.get(table, key)?.map(|bytes| decoded(table, decode(&bytes))).transpose()
+    }
+
+    fn apply_to_history(&mut self, request: &StoreRequest) -> Result<StoreReceipt, Failure> {
+        match request {
+            StoreRequest::Insert(message) => self.insert(message),
+            StoreRequest::Update(update) => self.update(update),
+            StoreRequest::Remove { channel, id, sender } => self.remove(channel, *id, *sender),
+            StoreRequest::Head { .. } | StoreRequest::Sender { .. } => Err(not_a_write()),
+        }
+    }
+
+    fn insert(&mut self, message: &Message) -> Result<StoreReceipt, Failure> {
+        let head_key = keys::head(&message.channel);
+        let head = ChannelHead { id: message.id, sequence: message.sequence };
+        let kept = self.read(Table::Heads, &head_key, record::decode_head)?;
+        if kept.is_none_or(|kept| kept.id < head.id) {
+            self.put(Table::Heads, head_key, record::encode_head(&head));
+        }
+        self.put(Table::Messages, keys::message(&message.channel, message.id), record::encode_message(message));
+        Ok(StoreReceipt::Inserted)
+    }
+
+    /// The stored message, if it is of this sender.
+    fn message_of(&self, channel: &ChannelId, id: MessageId, sender: UserId) -> Result<Option<Message>, Failure> {
+        let decode = |bytes: &[u8]| record::decode_message(channel, id, bytes);
+        let message = self.read(Table::Messages, &keys::message(channel, id), decode)?;
+        Ok(message.filter(|message| message.sender == sender))
+    }
+
+    fn update(&mut self, update: &UpdateMessage) -> Result<StoreReceipt, Failure> {
+        let Some(mut message) = self.message_of(&update.channel, update.id, update.sender)? else {
+            return Ok(StoreReceipt::NotFound);
+        };
+        message.content = update.content.clone();
+        message.username = update.username.clone();
+        message.update_time = update.update_time;
+        self.put(Table::Messages, keys::message(&update.channel, update.id), record::encode_message(&message));
+        Ok(StoreReceipt::Updated(message))
+    }
+
+    fn remove(&mut self, channel: &ChannelId, id: MessageId, sender: UserId) -> Result<StoreReceipt, Failure> {
+        let Some(message) = self.message_of(channel, id, sender)? else {
+            return Ok(StoreReceipt::NotFound);
+        };
+        self.delete(Table::Messages, keys::message(channel, id));
+        Ok(StoreReceipt::Removed(message))
+    }
+
+    fn register(&mut self, registration: &Registration) -> Result<Registered, Failure> {
+        let Registration { account, credential, secret } = registration;
+        check_name(&account.username)?;
+        check_name(&credential.ident)?;
+        let (credential_key, username_key) = (keys::credential(credential), keys::username(&account.username));
+        if let Some(owner) = self.read(Table::Credentials, &credential_key, record::decode_credential)? {
+            return Ok(Registered::Existing(owner));
+        }
+        if self.get(Table::Usernames, &username_key)?.is_some() {
+            return Ok(Registered::UsernameTaken);
+        }
+        let owner = CredentialOwner { user: account.id, secret: secret.clone() };
+        self.put(Table::Credentials, credential_key, record::encode_credential(&owner));
+        self.put(Table::Usernames, username_key, record::encode_username(account.id));
+        self.put(Table::Accounts, keys::account(account.id), record::encode_account(account));
+        Ok(Registered::Created)
+    }
+
+    fn change_account(
+        &mut self,
+        id: UserId,
+        change: &AccountChange,
+        update_time: Timestamp,
+    ) -> Result<Changed, Failure> {
+        let Some(mut account) = self.read(Table::Accounts, &keys::account(id), record::decode_account)? else {
+            return Ok(Changed::NotFound);
+        };
+        if let Some(username) = &change.username {
+            check_name(username)?;
+            let owner = self.read(Table::Usernames, &keys::username(username), record::decode_username)?;
+            if owner.is_some_and(|owner| owner != id) {
+                return Ok(Changed::UsernameTaken);
+            }
+            self.delete(Table::Usernames, keys::username(&account.username));
+            self.put(Table::Usernames, keys::username(username), record::encode_username(id));
+        }
+        change.apply_to(&mut account, update_time);
+        self.put(Table::Accounts, keys::account(id), record::encode_account(&account));
+        Ok(Changed::Done)
+    }
+
+    fn revoke(&mut self, revocation: &Revocation) -> Result<(), Failure> {
+        let key = keys::revocation(revocation);
+        let kept = self.read(Table::Revocations, &key, record::decode_revocation)?;
+        if kept.is_none_or(|kept| reach(&kept) < reach(revocation)) {
+            self.put(Table::Revocations, key, record::encode_revocation(revocation));
+        }
+        Ok(())
+    }
+
+    /// Looks at every revocation, stored or drafted. There are as many as logouts in the life of a token.
+    fn forget_revocations(&mut self, expired_by: Timestamp) -> Result<(), Failure> {
+        let expired = |revocation: &Revocation| match revocation {
+            Revocation::Token { expires, .. } => *expires <= expired_by,
+            Revocation::User { .. } => false,
+        };
+        let mut keys = Vec::new();
+        for entry in self.tables.revocations() {
+            keys.push(entry?.0.to_vec());
+        }
+        keys.extend(self.changes[Table::Revocations as usize].keys().cloned());
+        for key in keys {
+            let revocation = self.read(Table::Revocations, &key, record::decode_revocation)?;
+            if revocation.as_ref().is_some_and(expired) {
+                self.delete(Table::Revocations, key);
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Until when, or from when backwards, a revocation holds: the later the stronger.
+fn reach(revocation: &Revocation) -> Timestamp {
+    match *revocation {
+        Revocation::Token { expires, .. } => expires,
+        Revocation::User { issued_before, .. } => issued_before,
+    }
+}

@@ -1,0 +1,218 @@
+//! The keeper without a disk: for tests, simulation and `--store memory`, and the model the other keepers are
+//! compared with. It obeys every law but the first: what it holds ends with the process.
+
+use std::collections::{BTreeMap, HashMap};
+use std::ops::Bound;
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+use engine::id::{ChannelId, Epoch, MessageId, Timestamp, UserId};
+use engine::message::Message;
+use engine::persist::{ChannelHead, StoreReceipt, StoreRequest, UpdateMessage};
+use uuid::Uuid;
+
+use crate::account::{
+    Account, AccountChange, Changed, Credential, CredentialOwner, Registered, Registration, Revocation,
+};
+use crate::{Failure, Place, Store, Write, Written, check_name};
+
+/// Keeps everything in maps.
+#[derive(Default)]
+pub struct Memory {
+    state: Mutex<State>,
+}
+
+#[derive(Default)]
+struct State {
+    epoch: u64,
+    closed: bool,
+    messages: HashMap<ChannelId, BTreeMap<MessageId, Message>>,
+    heads: HashMap<ChannelId, ChannelHead>,
+    accounts: HashMap<UserId, Account>,
+    credentials: HashMap<Credential, CredentialOwner>,
+    usernames: HashMap<String, UserId>,
+    revoked_tokens: BTreeMap<Uuid, Timestamp>,
+    revoked_users: BTreeMap<UserId, Timestamp>,
+}
+
+impl Memory {
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    fn open(&self) -> Result<MutexGuard<'_, State>, Failure> {
+        // No call leaves the maps half changed, so they are sound even when another thread has panicked.
+        let state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
+        if state.closed { Err(Failure::Final("the store is closed".into())) } else { Ok(state) }
+    }
+}
+
+impl Store for Memory {
+    fn next_epoch(&self) -> Result<Epoch, Failure> {
+        let mut state = self.open()?;
+        state.epoch += 1;
+        Ok(Epoch(state.epoch))
+    }
+
+    fn commit(&self, writes: &[Write]) -> Result<Vec<Result<Written, Failure>>, Failure> {
+        let mut state = self.open()?;
+        Ok(writes.iter().map(|write| state.apply(write)).collect())
+    }
+
+    fn head(&self, channel: &ChannelId) -> Result<Option<ChannelHead>, Failure> {
+        Ok(self.open()?.heads.get(channel).copied())
+    }
+
+    fn message(&self, channel: &ChannelId, id: MessageId) -> Result<Option<Message>, Failure> {
+        Ok(self.open()?.message(channel, id).cloned())
+    }
+
+    fn messages(&self, channel: &ChannelId, from: Place, limit: usize) -> Result<Vec<Message>, Failure> {
+        let state = self.open()?;
+        let Some(history) = state.messages.get(channel) else {
+            return Ok(Vec::new());
+        };
+        let from_id = |id| (Bound::Excluded(id), Bound::Unbounded);
+        let to_id = |id| (Bound::Unbounded, Bound::Excluded(id));
+        Ok(match from {
+            Place::Oldest => history.values().take(limit).cloned().collect(),
+            Place::Newest => history.values().rev().take(limit).cloned().collect(),
+            Place::After(id) => history.range(from_id(id)).map(|(_, m)| m).take(limit).cloned().collect(),
+            Place::Before(id) => history.range(to_id(id)).rev().map(|(_, m)| m).take(limit).cloned().collect(),
+        })
+    }
+
+    fn credential(&self, credential: &Credential) -> Result<Option<CredentialOwner>, Failure> {
+        Ok(self.open()?.credentials.get(credential).cloned())
+    }
+
+    fn account(&self, id: UserId) -> Result<Option<Account>, Failure> {
+        Ok(self.open()?.accounts.get(&id).cloned())
+    }
+
+    fn user_by_username(&self, username: &str) -> Result<Option<UserId>, Failure> {
+        Ok(self.open()?.usernames.get(username).copied())
+    }
+
+    fn revocations(&self) -> Result<Vec<Revocation>, Failure> {
+        let state = self.open()?;
+        let tokens = state.revoked_tokens.iter().map(|(&id, &expires)| Revocation::Token { id, expires });
+        let users = state.revoked_users.iter().map(|(&id, &issued_before)| Revocation::User { id, issued_before });
+        Ok(tokens.chain(users).collect())
+    }
+
+    fn close(&self) -> Result<(), Failure> {
+        self.open()?.closed = true;
+        Ok(())
+    }
+}
+
+impl State {
+    fn apply(&mut self, write: &Write) -> Result<Written, Failure> {
+        Ok(match write {
+            Write::Message(request) => Written::Message(self.apply_to_history(request)?),
+            Write::Register(registration) => Written::Registered(self.register(registration)?),
+            Write::ChangeAccount { id, change, update_time } => {
+                Written::Changed(self.change_account(*id, change, *update_time)?)
+            }
+            Write::Revoke(revocation) => {
+                self.revoke(*revocation);
+                Written::Revoked
+            }
+            Write::ForgetRevocations { expired_by } => {
+                self.revoked_tokens.retain(|_, expires| *expires > *expired_by);
+                Written::Forgotten
+            }
+        })
+    }
+
+    fn apply_to_history(&mut self, request: &StoreRequest) -> Result<StoreReceipt, Failure> {
+        Ok(match request {
+            StoreRequest::Insert(message) => self.insert(message),
+            StoreRequest::Update(update) => self.update(update),
+            StoreRequest::Remove { channel, id, sender } => self.remove(channel, *id, *sender),
+            StoreRequest::Head { .. } | StoreRequest::Sender { .. } => return Err(crate::not_a_write()),
+        })
+    }
+
+    fn message(&self, channel: &ChannelId, id: MessageId) -> Option<&Message> {
+        self.messages.get(channel)?.get(&id)
+    }
+
+    fn insert(&mut self, message: &Message) -> StoreReceipt {
+        self.messages.entry(message.channel.clone()).or_default().insert(message.id, message.clone());
+        let head = ChannelHead { id: message.id, sequence: message.sequence };
+        let kept = self.heads.entry(message.channel.clone()).or_insert(head);
+        if kept.id < head.id {
+            *kept = head;
+        }
+        StoreReceipt::Inserted
+    }
+
+    fn update(&mut self, update: &UpdateMessage) -> StoreReceipt {
+        let message = self.messages.get_mut(&update.channel).and_then(|history| history.get_mut(&update.id));
+        let Some(message) = message.filter(|message| message.sender == update.sender) else {
+            return StoreReceipt::NotFound;
+        };
+        message.content = update.content.clone();
+        message.username = update.username.clone();
+        message.update_time = update.update_time;
+        StoreReceipt::Updated(message.clone())
+    }
+
+    fn remove(&mut self, channel: &ChannelId, id: MessageId, sender: UserId) -> StoreReceipt {
+        if self.message(channel, id).is_none_or(|message| message.sender != sender) {
+            return StoreReceipt::NotFound;
+        }
+        match self.messages.get_mut(channel).and_then(|history| history.remove(&id)) {
+            Some(message) => StoreReceipt::Removed(message),
+            None => StoreReceipt::NotFound,
+        }
+    }
+
+    fn register(&mut self, registration: &Registration) -> Result<Registered, Failure> {
+        let Registration { account, credential, secret } = registration;
+        check_name(&account.username)?;
+        check_name(&credential.ident)?;
+        if let Some(owner) = self.credentials.get(credential) {
+            return Ok(Registered::Existing(owner.clone()));
+        }
+        if self.usernames.contains_key(&account.username) {
+            return Ok(Registered::UsernameTaken);
+        }
+        self.usernames.insert(account.username.clone(), account.id);
+        self.credentials.insert(credential.clone(), CredentialOwner { user: account.id, secret: secret.clone() });
+        self.accounts.insert(account.id, account.clone());
+        Ok(Registered::Created)
+    }
+
+    fn change_account(
+        &mut self,
+        id: UserId,
+        change: &AccountChange,
+        update_time: Timestamp,
+    ) -> Result<Changed, Failure> {
+        let Some(account) = self.accounts.get_mut(&id) else {
+            return Ok(Changed::NotFound);
+        };
+        if let Some(username) = &change.username {
+            check_name(username)?;
+            if self.usernames.get(username).is_some_and(|owner| *owner != id) {
+                return Ok(Changed::UsernameTaken);
+            }
+            self.usernames.remove(&account.username);
+            self.usernames.insert(username.clone(), id);
+        }
+        change.apply_to(account, update_time);
+        Ok(Changed::Done)
+    }
+
+    fn revoke(&mut self, revocation: Revocation) {
+        let (kept, time) = match revocation {
+            Revocation::Token { id, expires } => (self.revoked_tokens.entry(id).or_insert(expires), expires),
+            Revocation::User { id, issued_before } => {
+                (self.revoked_users.entry(id).or_insert(issued_before), issued_before)
+            }
+        };
+        *kept = time.max(*kept);
+    }
+}

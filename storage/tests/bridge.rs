@@ -1,0 +1,391 @@
+//! The bridge's promises, on a store that can be held back and made to fail.
+
+mod common;
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use common::*;
+use engine::id::{ChannelId, Epoch, MessageId, UserId};
+use engine::message::Message;
+use engine::persist::{ChannelHead, NotTaken, Receipt, StoreEnd, StoreReceipt, StoreRequest, Ticket};
+use storage::account::{Account, Changed, Credential, CredentialOwner, Registered, Revocation};
+use storage::bridge::Bridge;
+use storage::memory::Memory;
+use storage::{Failure, Place, Store, Write, Written};
+
+/// A memory store whose next commits a test lets through, one outcome a commit, or fails.
+struct Staged {
+    memory: Memory,
+    /// What becomes of each commit; when nobody can send any more, all succeed.
+    outcomes: flume::Receiver<Result<(), Failure>>,
+    /// Sizes of the groups that were asked for, in order, told before the outcome is awaited.
+    groups: flume::Sender<usize>,
+    closed: AtomicBool,
+}
+
+struct Stage {
+    store: Arc<Staged>,
+    outcomes: flume::Sender<Result<(), Failure>>,
+    groups: flume::Receiver<usize>,
+}
+
+fn stage() -> Stage {
+    let (outcomes, outcomes_out) = flume::unbounded();
+    let (groups_in, groups) = flume::unbounded();
+    let store =
+        Staged { memory: Memory::new(), outcomes: outcomes_out, groups: groups_in, closed: AtomicBool::new(false) };
+    Stage { store: Arc::new(store), outcomes, groups }
+}
+
+impl Store for Staged {
+    fn next_epoch(&self) -> Result<Epoch, Failure> {
+        self.memory.next_epoch()
+    }
+
+    fn commit(&self, writes: &[Write]) -> Result<Vec<Result<Written, Failure>>, Failure> {
+        let _ = self.groups.send(writes.len());
+        self.outcomes.recv().unwrap_or(Ok(()))?;
+        self.memory.commit(writes)
+    }
+
+    fn head(&self, channel: &ChannelId) -> Result<Option<ChannelHead>, Failure> {
+        self.memory.head(channel)
+    }
+
+    fn message(&self, channel: &ChannelId, id: MessageId) -> Result<Option<Message>, Failure> {
+        self.memory.message(channel, id)
+    }
+
+    fn messages(&self, channel: &ChannelId, from: Place, limit: usize) -> Result<Vec<Message>, Failure> {
+        self.memory.messages(channel, from, limit)
+    }
+
+    fn credential(&self, credential: &Credential) -> Result<Option<CredentialOwner>, Failure> {
+        self.memory.credential(credential)
+    }
+
+    fn account(&self, id: UserId) -> Result<Option<Account>, Failure> {
+        self.memory.account(id)
+    }
+
+    fn user_by_username(&self, username: &str) -> Result<Option<UserId>, Failure> {
+        self.memory.user_by_username(username)
+    }
+
+    fn revocations(&self) -> Result<Vec<Revocation>, Failure> {
+        self.memory.revocations()
+    }
+
+    fn close(&self) -> Result<(), Failure> {
+        self.closed.store(true, Ordering::SeqCst);
+        self.memory.close()
+    }
+}
+
+fn request(write: Write) -> StoreRequest {
+    match write {
+        Write::Message(request) => request,
+        other => panic!("{other:?} is not a shard's"),
+    }
+}
+
+fn send_insert(end: &StoreEnd, channel: &ChannelId, number: u32) {
+    end.try_send(Ticket(u64::from(number)), request(insert(channel, number, 7))).unwrap();
+}
+
+/// Runs a future on this thread, woken by whatever thread answers it.
+fn wait<T>(future: impl Future<Output = T>) -> T {
+    pollster::block_on(future)
+}
+
+fn receive(end: &StoreEnd) -> Receipt {
+    wait(end.receive()).expect("the bridge runs")
+}
+
+#[test]
+fn writes_are_answered_by_ticket_and_kept() {
+    let store: Arc<dyn Store> = Arc::new(Memory::new());
+    let (bridge, ends) = Bridge::start(store.clone(), 2).unwrap();
+    let lobby = room("lobby");
+    for number in 1..=100 {
+        send_insert(&ends[(number % 2) as usize], &lobby, number);
+    }
+    for (shard, end) in ends.iter().enumerate() {
+        for _ in 0..50 {
+            let (ticket, receipt) = receive(end);
+            assert_eq!(ticket.0 % 2, shard as u64, "a receipt of the other shard");
+            assert_eq!(receipt, Ok(StoreReceipt::Inserted));
+        }
+        assert_eq!(end.in_flight(), 0);
+    }
+    let page = wait(bridge.client().messages(lobby.clone(), Place::Newest, 3)).unwrap();
+    assert_eq!(page, [100, 99, 98].map(|number| message(&lobby, number, 7)));
+    bridge.stop().unwrap();
+}
+
+#[test]
+fn what_waits_during_a_commit_becomes_one_group() {
+    let stage = stage();
+    let (bridge, ends) = Bridge::start(stage.store.clone(), 1).unwrap();
+    let lobby = room("lobby");
+    send_insert(&ends[0], &lobby, 1);
+    assert_eq!(stage.groups.recv(), Ok(1), "a lone write waits for nobody");
+    for number in 2..=1500 {
+        send_insert(&ends[0], &lobby, number);
+    }
+    assert_eq!(ends[0].try_receive(), None, "nothing is answered before it is committed");
+    for _ in 0..3 {
+        stage.outcomes.send(Ok(())).unwrap();
+    }
+    assert_eq!([stage.groups.recv(), stage.groups.recv()], [Ok(1024), Ok(475)]);
+    for number in 1..=1500 {
+        assert_eq!(receive(&ends[0]), (Ticket(number), Ok(StoreReceipt::Inserted)));
+    }
+    bridge.stop().unwrap();
+}
+
+#[test]
+fn a_group_ends_at_a_mebibyte() {
+    let stage = stage();
+    let (bridge, ends) = Bridge::start(stage.store.clone(), 1).unwrap();
+    let lobby = room("lobby");
+    send_insert(&ends[0], &lobby, 1);
+    assert_eq!(stage.groups.recv(), Ok(1));
+    for number in 2..=9 {
+        let mut large = message(&lobby, number, 7);
+        large.content = "x".repeat(300_000).into();
+        ends[0].try_send(Ticket(u64::from(number)), StoreRequest::Insert(large)).unwrap();
+    }
+    drop(stage.outcomes);
+    assert_eq!([stage.groups.recv(), stage.groups.recv()], [Ok(4), Ok(4)]);
+    bridge.stop().unwrap();
+}
+
+#[test]
+fn reads_of_a_shard_see_its_writes_before_them() {
+    let (bridge, ends) = Bridge::start(Arc::new(Memory::new()), 1).unwrap();
+    let lobby = room("lobby");
+    let mut expected = HashMap::new();
+    for number in 1..=500u32 {
+        send_insert(&ends[0], &lobby, number);
+        let id = message_id(number);
+        ends[0].try_send(Ticket(10_000 + u64::from(number)), StoreRequest::Head { channel: lobby.clone() }).unwrap();
+        ends[0]
+            .try_send(Ticket(20_000 + u64::from(number)), StoreRequest::Sender { channel: lobby.clone(), id })
+            .unwrap();
+        expected.insert(10_000 + u64::from(number), number);
+    }
+    for _ in 0..1500 {
+        match receive(&ends[0]) {
+            (ticket, Ok(StoreReceipt::Head(head))) => {
+                let least = u64::from(expected.remove(&ticket.0).expect("asked once"));
+                assert!(head.is_some_and(|head| head.sequence.0 >= least), "{head:?} after {least} was sent");
+            }
+            (_, Ok(StoreReceipt::Sender(sender))) => assert_eq!(sender, Some(user(7))),
+            (_, other) => assert_eq!(other, Ok(StoreReceipt::Inserted)),
+        }
+    }
+    assert!(expected.is_empty());
+    bridge.stop().unwrap();
+}
+
+#[test]
+fn full_queues_refuse_at_once() {
+    let stage = stage();
+    let (bridge, ends) = Bridge::start(stage.store.clone(), 2).unwrap();
+    let lobby = room("lobby");
+    send_insert(&ends[0], &lobby, 1);
+    assert_eq!(stage.groups.recv(), Ok(1), "the committer is busy from here on");
+    let mut taken = 1;
+    while ends[0].has_room() {
+        taken += 1;
+        send_insert(&ends[0], &lobby, taken);
+    }
+    let refused = ends[0].try_send(Ticket(0), request(insert(&lobby, taken + 1, 7)));
+    assert_eq!(refused, Err(NotTaken::Full));
+    send_insert(&ends[1], &room("other"), 1);
+
+    let client = bridge.client();
+    let answers: Vec<_> = (0..3000)
+        .map(|number| {
+            let client = client.clone();
+            let mut future = Box::pin(async move {
+                client.revoke(Revocation::User { id: user(number), issued_before: Default::default() }).await
+            });
+            let mut context = std::task::Context::from_waker(std::task::Waker::noop());
+            let first = future.as_mut().poll(&mut context);
+            (future, first)
+        })
+        .collect();
+    let refused =
+        answers.iter().filter(|(_, first)| matches!(first, std::task::Poll::Ready(Err(Failure::Passing(_))))).count();
+    assert_eq!(refused, 3000 - 1024);
+    let page = wait(client.messages(lobby, Place::Oldest, 9));
+    assert_eq!(page, Ok(vec![]), "readers are not held up by writes");
+
+    drop(stage.outcomes);
+    for _ in 0..taken {
+        assert_eq!(receive(&ends[0]).1, Ok(StoreReceipt::Inserted));
+    }
+    assert_eq!(receive(&ends[1]).1, Ok(StoreReceipt::Inserted));
+    for (future, first) in answers {
+        if first.is_pending() {
+            wait(future).unwrap();
+        }
+    }
+    bridge.stop().unwrap();
+}
+
+#[test]
+fn a_passing_failure_fails_its_group_and_no_other() {
+    let stage = stage();
+    let (bridge, ends) = Bridge::start(stage.store.clone(), 1).unwrap();
+    let lobby = room("lobby");
+    let outcomes = [Ok(()), Err(Failure::Passing("full".into())), Ok(())];
+    for (number, outcome) in (1u32..).zip(outcomes) {
+        send_insert(&ends[0], &lobby, number);
+        stage.outcomes.send(outcome.clone()).unwrap();
+        let (ticket, receipt) = receive(&ends[0]);
+        assert_eq!(ticket, Ticket(u64::from(number)));
+        match outcome {
+            Ok(()) => assert_eq!(receipt, Ok(StoreReceipt::Inserted)),
+            Err(_) => assert!(receipt.unwrap_err().message.contains("full")),
+        }
+    }
+    assert!(bridge.fatal().is_empty());
+    let page = wait(bridge.client().messages(lobby.clone(), Place::Oldest, 9)).unwrap();
+    assert_eq!(page, [message(&lobby, 1, 7), message(&lobby, 3, 7)]);
+    bridge.stop().unwrap();
+}
+
+#[test]
+fn one_unfit_write_does_not_fail_its_neighbours() {
+    let stage = stage();
+    let (bridge, ends) = Bridge::start(stage.store.clone(), 1).unwrap();
+    let (lobby, client) = (room("lobby"), bridge.client());
+    send_insert(&ends[0], &lobby, 1);
+    assert_eq!(stage.groups.recv(), Ok(1));
+    let register = |number, name: &str| match register(number, name, device(&format!("device-{number}"))) {
+        Write::Register(registration) => registration,
+        other => panic!("{other:?}"),
+    };
+    let registrations = [(1, "ann"), (2, ""), (3, "ann"), (4, "bob")];
+    let answers = registrations.map(|(number, name)| {
+        let (client, registration) = (client.clone(), register(number, name));
+        std::thread::spawn(move || wait(client.register(registration)))
+    });
+    drop(stage.outcomes);
+    let [ann, unfit, taken, bob] = answers.map(|answer| answer.join().unwrap());
+    assert!(matches!(unfit, Err(Failure::Unfit(_))), "{unfit:?}");
+    assert_eq!(bob, Ok(Registered::Created));
+    let mut anns = [ann.unwrap(), taken.unwrap()];
+    anns.sort_by_key(|registered| *registered == Registered::UsernameTaken);
+    assert_eq!(anns, [Registered::Created, Registered::UsernameTaken]);
+    assert_eq!(receive(&ends[0]).1, Ok(StoreReceipt::Inserted));
+    bridge.stop().unwrap();
+}
+
+#[test]
+fn after_a_final_failure_everything_fails_at_once_and_the_process_is_told() {
+    let stage = stage();
+    let (bridge, ends) = Bridge::start(stage.store.clone(), 1).unwrap();
+    let (lobby, client, fatal) = (room("lobby"), bridge.client(), bridge.fatal());
+    let failure = Failure::Final("sync failed".into());
+    send_insert(&ends[0], &lobby, 1);
+    stage.groups.recv().unwrap();
+    send_insert(&ends[0], &lobby, 2);
+    ends[0].try_send(Ticket(3), StoreRequest::Head { channel: lobby.clone() }).unwrap();
+    stage.outcomes.send(Err(failure.clone())).unwrap();
+    for _ in 0..3 {
+        assert!(receive(&ends[0]).1.unwrap_err().message.contains("sync failed"));
+    }
+    assert_eq!(fatal.recv(), Ok(failure.clone()));
+    assert_eq!(stage.groups.try_recv().ok(), None, "a failed store is not asked again");
+    assert_eq!(wait(client.account(user(1))), Err(failure.clone()));
+    assert_eq!(
+        wait(client.revoke(Revocation::User { id: user(1), issued_before: Default::default() })),
+        Err(failure.clone())
+    );
+    send_insert(&ends[0], &lobby, 4);
+    assert!(receive(&ends[0]).1.is_err());
+    assert_eq!(bridge.stop(), Err(failure));
+    assert!(!stage.store.closed.load(Ordering::SeqCst), "a failed store is left alone");
+}
+
+#[test]
+fn stop_answers_all_that_was_taken_and_closes() {
+    let stage = stage();
+    let (bridge, mut ends) = Bridge::start(stage.store.clone(), 1).unwrap();
+    let (lobby, client, end) = (room("lobby"), bridge.client(), ends.remove(0));
+    send_insert(&end, &lobby, 1);
+    assert_eq!(stage.groups.recv(), Ok(1));
+    for number in 2..=3000 {
+        send_insert(&end, &lobby, number);
+    }
+    end.try_send(Ticket(9999), StoreRequest::Head { channel: lobby.clone() }).unwrap();
+    let stopped = std::thread::spawn(move || bridge.stop());
+    drop(stage.outcomes);
+    stopped.join().unwrap().unwrap();
+    assert!(stage.store.closed.load(Ordering::SeqCst));
+    let receipts: Vec<_> = std::iter::from_fn(|| wait(end.receive())).collect();
+    assert_eq!(receipts.len(), 3001);
+    assert!(receipts.iter().all(|(_, receipt)| receipt.is_ok()));
+    assert_eq!(end.try_send(Ticket(1), StoreRequest::Head { channel: lobby }), Err(NotTaken::Gone));
+    assert!(matches!(wait(client.account(user(1))), Err(Failure::Passing(_))));
+}
+
+#[test]
+fn stop_does_not_leave_a_client_waiting() {
+    for _ in 0..50 {
+        let (bridge, _ends) = Bridge::start(Arc::new(Memory::new()), 1).unwrap();
+        let clients: Vec<_> = (1..=4)
+            .map(|number| {
+                let client = bridge.client();
+                std::thread::spawn(move || {
+                    let mut done = 0;
+                    while wait(client.revoke(Revocation::User { id: user(number), issued_before: Default::default() }))
+                        .is_ok()
+                        && wait(client.account(user(number))).is_ok()
+                    {
+                        done += 1;
+                    }
+                    done
+                })
+            })
+            .collect();
+        wait(bridge.client().revocations()).unwrap();
+        bridge.stop().unwrap();
+        for client in clients {
+            client.join().unwrap();
+        }
+    }
+}
+
+#[test]
+fn clients_use_every_call() {
+    let directory = tempfile::tempdir().unwrap();
+    let (bridge, _ends) = Bridge::start(open_shared(&directory), 1).unwrap();
+    let client = bridge.client();
+    wait(async {
+        let Write::Register(registration) = register(1, "ann", device("a")) else { panic!() };
+        assert_eq!(client.register(registration.clone()).await, Ok(Registered::Created));
+        let owner = CredentialOwner { user: user(1), secret: "$hash-1".into() };
+        assert_eq!(client.register(registration).await, Ok(Registered::Existing(owner.clone())));
+        assert_eq!(client.credential(device("a")).await, Ok(Some(owner)));
+        assert_eq!(client.user_by_username("ann").await, Ok(Some(user(1))));
+        assert_eq!(client.account(user(1)).await, Ok(Some(account(1, "ann"))));
+        assert_eq!(client.accounts(&[user(2), user(1)]).await, Ok(vec![account(1, "ann")]));
+        let change = storage::account::AccountChange { timezone: Some("UTC".into()), ..Default::default() };
+        assert_eq!(client.change_account(user(1), change, Default::default()).await, Ok(Changed::Done));
+        assert_eq!(client.account(user(1)).await.unwrap().unwrap().timezone, "UTC");
+        let token = |expires| Revocation::Token { id: uuid::Uuid::nil(), expires: engine::id::Timestamp(expires) };
+        client.revoke(token(5)).await.unwrap();
+        assert_eq!(client.revocations().await, Ok(vec![token(5)]));
+        client.forget_revocations(engine::id::Timestamp(5)).await.unwrap();
+        assert_eq!(client.revocations().await, Ok(vec![]));
+        assert_eq!(client.messages(room("lobby"), Place::Newest, 9).await, Ok(vec![]));
+    });
+    bridge.stop().unwrap();
+}

@@ -1,0 +1,157 @@
+//! What the tests of this crate share: keepers under test, and nouns made from small numbers.
+
+#![allow(dead_code, reason = "each test file uses its part")]
+
+use std::sync::Arc;
+
+use engine::id::{ChannelId, MessageId, Sequence, Timestamp, UserId};
+use engine::message::{Message, MessageCode};
+use engine::persist::{StoreRequest, UpdateMessage};
+use storage::account::{Account, Credential, CredentialKind, Registration};
+use storage::embedded::{Embedded, EmbeddedOptions};
+use storage::memory::Memory;
+use storage::{Failure, Store, Write, Written};
+use tempfile::TempDir;
+use uuid::Uuid;
+
+/// A keeper that the conformance suite can begin anew and, where that means something, close and open again.
+pub trait Keeper {
+    fn begin() -> Self;
+    fn store(&self) -> &dyn Store;
+    /// Ends this life of the store and begins the next. Memory has only one.
+    fn reopen(&mut self);
+}
+
+pub struct InMemory(Memory);
+
+impl Keeper for InMemory {
+    fn begin() -> Self {
+        Self(Memory::new())
+    }
+
+    fn store(&self) -> &dyn Store {
+        &self.0
+    }
+
+    fn reopen(&mut self) {}
+}
+
+pub struct OnDisk {
+    store: Option<Embedded>,
+    directory: TempDir,
+}
+
+impl Keeper for OnDisk {
+    fn begin() -> Self {
+        let directory = tempfile::tempdir().unwrap();
+        Self { store: Some(open(&directory)), directory }
+    }
+
+    fn store(&self) -> &dyn Store {
+        self.store.as_ref().unwrap()
+    }
+
+    fn reopen(&mut self) {
+        let store = self.store.take().unwrap();
+        store.close().unwrap();
+        drop(store);
+        self.store = Some(open(&self.directory));
+    }
+}
+
+/// Options under which a test does not depend on how full this machine's disk is.
+pub fn options() -> EmbeddedOptions {
+    EmbeddedOptions { cache_bytes: 8 << 20, free_bytes_min: 0 }
+}
+
+pub fn open(directory: &TempDir) -> Embedded {
+    Embedded::open(directory.path(), &options()).unwrap()
+}
+
+pub fn open_shared(directory: &TempDir) -> Arc<dyn Store> {
+    Arc::new(open(directory))
+}
+
+/// Commits a group of which every write must be fit.
+pub fn commit(store: &dyn Store, writes: &[Write]) -> Vec<Written> {
+    store.commit(writes).unwrap().into_iter().map(|written| written.unwrap()).collect()
+}
+
+pub fn commit_one(store: &dyn Store, write: Write) -> Result<Written, Failure> {
+    store.commit(&[write]).unwrap().remove(0)
+}
+
+pub fn room(name: &str) -> ChannelId {
+    ChannelId::room(name).unwrap()
+}
+
+pub fn user(number: u32) -> UserId {
+    UserId(Uuid::from_u128(u128::from(number)))
+}
+
+/// Ids rise with their numbers, and differ in their first bytes as well as in their last.
+pub fn message_id(number: u32) -> MessageId {
+    let number = u128::from(number);
+    MessageId(Uuid::from_u128(number << 96 | 0x7000_8000_0000_0000_0000 | number))
+}
+
+pub fn message(channel: &ChannelId, number: u32, sender: u32) -> Message {
+    Message {
+        channel: channel.clone(),
+        id: message_id(number),
+        sequence: Sequence(u64::from(number)),
+        code: MessageCode::Chat,
+        sender: user(sender),
+        username: format!("name-{sender}").into(),
+        content: format!("{{\"n\":{number}}}").into(),
+        create_time: Timestamp(i64::from(number) * 1_000_000_007),
+        update_time: Timestamp(i64::from(number) * 1_000_000_007),
+        persistent: true,
+    }
+}
+
+pub fn insert(channel: &ChannelId, number: u32, sender: u32) -> Write {
+    Write::Message(StoreRequest::Insert(message(channel, number, sender)))
+}
+
+pub fn update(channel: &ChannelId, number: u32, sender: u32, content: &str) -> Write {
+    Write::Message(StoreRequest::Update(UpdateMessage {
+        channel: channel.clone(),
+        id: message_id(number),
+        sender: user(sender),
+        username: format!("renamed-{sender}").into(),
+        content: content.into(),
+        update_time: Timestamp(99),
+    }))
+}
+
+pub fn remove(channel: &ChannelId, number: u32, sender: u32) -> Write {
+    Write::Message(StoreRequest::Remove { channel: channel.clone(), id: message_id(number), sender: user(sender) })
+}
+
+pub fn account(number: u32, username: &str) -> Account {
+    Account {
+        id: user(number),
+        username: username.into(),
+        display_name: String::new(),
+        avatar_url: String::new(),
+        lang_tag: "en".into(),
+        location: String::new(),
+        timezone: String::new(),
+        metadata: "{}".into(),
+        email: String::new(),
+        custom_id: String::new(),
+        devices: vec![format!("device-{number}")],
+        create_time: Timestamp(1),
+        update_time: Timestamp(1),
+        disable_time: None,
+    }
+}
+
+pub fn device(ident: &str) -> Credential {
+    Credential { kind: CredentialKind::Device, ident: ident.into() }
+}
+
+pub fn register(number: u32, username: &str, credential: Credential) -> Write {
+    Write::Register(Registration { account: account(number, username), credential, secret: format!("$hash-{number}") })
+}

@@ -1,0 +1,248 @@
+//! Directories that no store of ours wrote, or that were damaged since: a refusal that says so, never a panic.
+
+mod common;
+
+use std::fs::{self, OpenOptions};
+use std::os::unix::fs::FileExt;
+use std::path::{Path, PathBuf};
+
+use common::*;
+use storage::embedded::Embedded;
+use storage::{Failure, Place, Store};
+use tempfile::TempDir;
+
+/// Opens what must not open, and gives the reason.
+fn refusal(path: &Path) -> String {
+    match Embedded::open(path, &options()) {
+        Err(Failure::Corrupt(reason)) => reason,
+        Err(other) => panic!("{}: {other:?}", path.display()),
+        Ok(_) => panic!("{} was opened", path.display()),
+    }
+}
+
+fn files_below(directory: &Path) -> Vec<PathBuf> {
+    let mut files = Vec::new();
+    for entry in fs::read_dir(directory).unwrap() {
+        let path = entry.unwrap().path();
+        if path.is_dir() { files.extend(files_below(&path)) } else { files.push(path) }
+    }
+    files.sort();
+    files
+}
+
+fn copy(from: &Path, to: &Path) {
+    fs::create_dir_all(to).unwrap();
+    for entry in fs::read_dir(from).unwrap() {
+        let entry = entry.unwrap();
+        let (source, target) = (entry.path(), to.join(entry.file_name()));
+        if source.is_dir() {
+            copy(&source, &target);
+        } else {
+            fs::copy(source, target).unwrap();
+        }
+    }
+}
+
+/// A store with something in each table, closed, and opened once more so that its journal has no tail of zeros.
+fn written_store() -> TempDir {
+    let directory = tempfile::tempdir().unwrap();
+    let store = open(&directory);
+    let lobby = room("lobby");
+    for number in 1..=40 {
+        commit(&store, &[insert(&lobby, number, 7), update(&lobby, number, 7, &"text ".repeat(number as usize))]);
+        commit(&store, &[register(number, &format!("name-{number}"), device(&format!("device-{number}")))]);
+    }
+    store.close().unwrap();
+    drop(store);
+    drop(open(&directory));
+    directory
+}
+
+#[test]
+fn a_foreign_directory_is_refused_and_left_as_it_is() {
+    let directory = tempfile::tempdir().unwrap();
+    fs::create_dir_all(directory.path().join("photos/summer")).unwrap();
+    fs::write(directory.path().join("photos/summer/beach.jpg"), "pixels").unwrap();
+    let before = files_below(directory.path());
+    let reason = refusal(directory.path());
+    assert!(reason.contains("photos") && reason.contains(&directory.path().display().to_string()), "{reason}");
+    assert_eq!(files_below(directory.path()), before);
+}
+
+#[test]
+fn a_foreign_database_is_refused() {
+    let directory = tempfile::tempdir().unwrap();
+    let database = fjall::Database::builder(directory.path().join("database")).open().unwrap();
+    let keyspace = database.keyspace("recipes", fjall::KeyspaceCreateOptions::default).unwrap();
+    keyspace.insert("cake", "flour").unwrap();
+    drop((keyspace, database));
+    let reason = refusal(directory.path());
+    assert!(reason.contains("not a Stentor store"), "{reason}");
+}
+
+#[test]
+fn a_file_in_place_of_the_directory_is_refused() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("data");
+    fs::write(&path, "a letter").unwrap();
+    assert!(matches!(Embedded::open(&path, &options()), Err(Failure::Final(_))));
+}
+
+#[test]
+fn a_second_store_on_a_directory_is_refused_by_name() {
+    let directory = tempfile::tempdir().unwrap();
+    let _first = open(&directory);
+    let Err(Failure::InUse(reason)) = Embedded::open(directory.path(), &options()) else { panic!("opened twice") };
+    assert!(reason.contains(&directory.path().display().to_string()), "{reason}");
+}
+
+/// Finds the first place of `pattern` in a file and changes the byte at `offset` from there.
+fn change_byte(file: &Path, pattern: &[u8], offset: usize, byte: u8) {
+    let bytes = fs::read(file).unwrap();
+    let place = bytes.windows(pattern.len()).position(|window| window == pattern).unwrap() + offset;
+    OpenOptions::new().write(true).open(file).unwrap().write_all_at(&[byte], place as u64).unwrap();
+}
+
+/// Writes records past our code, as a newer program or a bug could.
+fn overwrite(directory: &TempDir, table: &str, change: impl Fn(&mut Vec<u8>)) {
+    let database = fjall::Database::builder(directory.path().join("database")).open().unwrap();
+    let keyspace = database.keyspace(table, fjall::KeyspaceCreateOptions::default).unwrap();
+    let (key, value) = keyspace.first_key_value().unwrap().into_inner().unwrap();
+    let mut value = value.to_vec();
+    change(&mut value);
+    keyspace.insert(key, value).unwrap();
+    database.persist(fjall::PersistMode::SyncAll).unwrap();
+}
+
+#[test]
+fn a_newer_record_of_the_store_is_refused() {
+    let directory = written_store();
+    overwrite(&directory, "meta", |record| record[2] = 2);
+    assert!(refusal(directory.path()).contains("version 2"));
+}
+
+#[test]
+fn a_damaged_record_fails_its_readers_and_nobody_else() {
+    let directory = written_store();
+    overwrite(&directory, "messages", |record| *record.last_mut().unwrap() ^= 1);
+    let (store, lobby) = (open(&directory), room("lobby"));
+    let damaged = |failure: Failure| matches!(failure, Failure::Corrupt(reason) if reason.contains("checksum"));
+    assert!(damaged(store.messages(&lobby, Place::Oldest, 5).unwrap_err()));
+    assert!(damaged(store.message(&lobby, message_id(1)).unwrap_err()));
+    assert_eq!(store.messages(&lobby, Place::Newest, 39).unwrap().len(), 39);
+    let written = store.commit(&[insert(&lobby, 50, 7), update(&lobby, 1, 7, "x"), insert(&lobby, 51, 7)]).unwrap();
+    assert!(written[0].is_ok() && written[2].is_ok());
+    assert!(damaged(written[1].clone().unwrap_err()));
+    assert_eq!(store.messages(&lobby, Place::Newest, 2).unwrap().len(), 2);
+}
+
+#[test]
+fn a_missing_table_is_refused() {
+    let directory = written_store();
+    for keyspace in ["1", "2", "3", "4", "5", "6", "7"] {
+        let damaged = tempfile::tempdir().unwrap();
+        copy(directory.path(), damaged.path());
+        fs::remove_dir_all(damaged.path().join("database/keyspaces").join(keyspace)).unwrap();
+        assert!(refusal(damaged.path()).contains("no table"));
+    }
+}
+
+#[test]
+fn a_changed_byte_in_the_journal_is_noticed() {
+    let directory = written_store();
+    let journals = files_below(&directory.path().join("database"));
+    let journal = journals.iter().find(|path| path.extension().is_some_and(|extension| extension == "jnl")).unwrap();
+    change_byte(journal, b"text text text", 3, b'X');
+    refusal(directory.path());
+}
+
+/// A generator of small random numbers; the seed is all there is to print.
+struct Random(u64);
+
+impl Random {
+    fn below(&mut self, end: usize) -> usize {
+        self.0 = self.0.wrapping_mul(6364136223846793005).wrapping_add(1442695040888963407);
+        ((self.0 >> 33) as usize) % end.max(1)
+    }
+}
+
+/// Does one kind of harm to one file of the store.
+fn harm(directory: &Path, random: &mut Random) -> String {
+    let files = files_below(&directory.join("database"));
+    let file = &files[random.below(files.len())];
+    let length = fs::metadata(file).unwrap().len() as usize;
+    let name = file.strip_prefix(directory).unwrap().display();
+    match random.below(5) {
+        0 => {
+            fs::remove_file(file).unwrap();
+            format!("{name} removed")
+        }
+        1 => {
+            let length = random.below(length);
+            OpenOptions::new().write(true).open(file).unwrap().set_len(length as u64).unwrap();
+            format!("{name} cut to {length}")
+        }
+        2 => {
+            let bytes: Vec<_> = (0..random.below(200)).map(|_| random.below(256) as u8).collect();
+            fs::write(file, &bytes).unwrap();
+            format!("{name} replaced by {bytes:?}")
+        }
+        3 => {
+            let (place, zeros) = (random.below(length), random.below(64));
+            let zeros = vec![0; zeros.min(length - place)];
+            OpenOptions::new().write(true).open(file).unwrap().write_all_at(&zeros, place as u64).unwrap();
+            format!("{name} zeroed at {place} for {}", zeros.len())
+        }
+        _ => {
+            let (place, byte) = (random.below(length), random.below(256) as u8);
+            OpenOptions::new().write(true).open(file).unwrap().write_all_at(&[byte], place as u64).unwrap();
+            format!("{name} has {byte} at {place}")
+        }
+    }
+}
+
+/// Moves what the journal holds into tables, where most of a long-lived store is.
+fn flush(directory: &TempDir) {
+    let database = fjall::Database::builder(directory.path().join("database")).open().unwrap();
+    for name in database.list_keyspace_names() {
+        let keyspace = database.keyspace(&name, fjall::KeyspaceCreateOptions::default).unwrap();
+        keyspace.rotate_memtable_and_wait().unwrap();
+    }
+}
+
+#[test]
+fn random_harm_to_a_journal_never_panics() {
+    harm_many_times(&written_store());
+}
+
+#[test]
+fn random_harm_to_tables_never_panics() {
+    let directory = written_store();
+    flush(&directory);
+    let store = open(&directory);
+    assert_eq!(store.messages(&room("lobby"), Place::Oldest, 99).unwrap().len(), 40);
+    drop(store);
+    harm_many_times(&directory);
+}
+
+fn harm_many_times(directory: &TempDir) {
+    let rounds = std::env::var("HARM_ROUNDS").map_or(60, |rounds| rounds.parse().unwrap());
+    for seed in 0..rounds {
+        let harmed = tempfile::tempdir().unwrap();
+        copy(directory.path(), harmed.path());
+        let mut random = Random(seed);
+        let what = harm(harmed.path(), &mut random);
+        let outcome = std::panic::catch_unwind(|| match Embedded::open(harmed.path(), &options()) {
+            Err(Failure::Corrupt(reason) | Failure::Final(reason)) => reason,
+            Err(other) => panic!("{other:?}"),
+            Ok(store) => match store.messages(&room("lobby"), Place::Oldest, 99) {
+                Ok(messages) => format!("{} messages", messages.len()),
+                Err(failure) => failure.to_string(),
+            },
+        });
+        match outcome {
+            Ok(outcome) => println!("seed {seed}: {what}: {outcome}"),
+            Err(_) => panic!("seed {seed}: {what}"),
+        }
+    }
+}
