@@ -37,12 +37,12 @@ pub struct Costs {
 
 /// All figures of a run, and the verdict.
 #[derive(Serialize)]
-pub struct Report<'a> {
+pub struct Report {
     passed: bool,
     /// What is wrong, in words; empty when passed.
     faults: Vec<String>,
     command: String,
-    options: &'a RoomOptions,
+    options: RoomOptions,
     processes: usize,
     publishers: u32,
     messages: Messages,
@@ -97,8 +97,8 @@ struct ServerFigures {
     resident_bytes_per_connection: f64,
 }
 
-impl<'a> Report<'a> {
-    pub fn new(options: &'a RoomOptions, outcome: Outcome) -> Self {
+impl Report {
+    pub fn new(options: &RoomOptions, outcome: Outcome) -> Self {
         let messages = messages(options, &outcome);
         let deliveries = deliveries(options, &outcome, &messages);
         let figures = &outcome.figures;
@@ -111,8 +111,8 @@ impl<'a> Report<'a> {
         Self {
             passed: faults.is_empty(),
             faults,
-            command: std::env::args().collect::<Vec<_>>().join(" "),
-            options,
+            command: without_key(std::env::args()),
+            options: shareable(options),
             processes: outcome.processes,
             publishers: options.schedule.publishers(),
             server: outcome.costs.map(|costs| server_figures(options, costs, deliveries.in_window)),
@@ -145,7 +145,7 @@ impl<'a> Report<'a> {
     }
 
     fn heading(&self) -> String {
-        let options = self.options;
+        let options = &self.options;
         format!(
             "{} users in room {:?} on {}, {} publishers, {} messages/s for {} s (after {} s of warm-up), {} byte contents, {} {}",
             options.users,
@@ -197,6 +197,30 @@ impl<'a> Report<'a> {
         }
         format!("FAILED: {}.", self.faults.join("; "))
     }
+}
+
+/// Reports are shown around; a server's key is not.
+const KEY_SHOWN: &str = "(not shown)";
+
+fn shareable(options: &RoomOptions) -> RoomOptions {
+    let mut options = options.clone();
+    KEY_SHOWN.clone_into(&mut options.target.server_key);
+    options
+}
+
+/// The command line as it was typed, but for the server's key.
+fn without_key(arguments: impl Iterator<Item = String>) -> String {
+    let mut shown: Vec<String> = Vec::new();
+    for argument in arguments {
+        let is_key = shown.last().is_some_and(|flag| flag == "--server-key");
+        let hidden = match argument.split_once('=') {
+            _ if is_key => KEY_SHOWN.to_owned(),
+            Some(("--server-key", _)) => format!("--server-key={KEY_SHOWN}"),
+            _ => argument,
+        };
+        shown.push(hidden);
+    }
+    shown.join(" ")
 }
 
 fn messages(options: &RoomOptions, outcome: &Outcome) -> Messages {
@@ -318,6 +342,17 @@ fn grouped(number: u64) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn the_key_is_not_in_the_command_shown() {
+        for (line, expected) in [
+            ("loadgen room --users 5", "loadgen room --users 5"),
+            ("loadgen room --server-key k --hidden", "loadgen room --server-key (not shown) --hidden"),
+            ("loadgen room --server-key=k=k --hidden", "loadgen room --server-key=(not shown) --hidden"),
+        ] {
+            assert_eq!(without_key(line.split(' ').map(str::to_owned)), expected);
+        }
+    }
 
     #[test]
     fn digits_stand_in_threes() {
