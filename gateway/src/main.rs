@@ -8,7 +8,7 @@ use std::sync::Arc;
 use engine::runtime::shards::{Part, start};
 use gateway::http::{Services, system_time};
 use gateway::keys::SigningKeys;
-use gateway::options::{Options, OptionsError, StoreKind};
+use gateway::options::{Options, StoreKind};
 use gateway::password::Passwords;
 use gateway::sockets::{SocketTable, listeners};
 use gateway::token::Tokens;
@@ -27,8 +27,7 @@ fn main() -> ExitCode {
     stop_at_the_first_panic();
     let options = match Options::from_process() {
         Ok(options) => options,
-        Err(OptionsError::Arguments(error)) => error.exit(),
-        Err(error) => return failed(&error.to_string()),
+        Err(error) => error.exit(),
     };
     tracing_subscriber::fmt().with_writer(std::io::stderr).with_max_level(tracing::Level::INFO).init();
     match serve(&options) {
@@ -87,7 +86,9 @@ fn serve(options: &Options) -> Result<(), String> {
 fn open_store(options: &Options) -> Result<Arc<dyn Store>, String> {
     Ok(match options.store {
         StoreKind::Memory => Arc::new(Memory::new()),
-        StoreKind::Embedded => Arc::new(Embedded::open(&options.data, &EmbeddedOptions::default()).map_err(said)?),
+        StoreKind::Embedded => {
+            Arc::new(Embedded::open(&options.store_directory(), &EmbeddedOptions::default()).map_err(said)?)
+        }
     })
 }
 

@@ -50,6 +50,8 @@ pub struct Answers {
 pub struct MemberTally {
     pub delivered: u64,
     pub missing: u64,
+    /// Out of order as it turned out later; beside what `observe` found at once.
+    pub out_of_order: u64,
     /// Heard although refused to their publisher.
     pub refused_but_delivered: u64,
     /// Heard although their publisher never had an answer.
@@ -61,8 +63,10 @@ pub struct Member {
     /// By publisher: one more than the highest number seen.
     next: Box<[u32]>,
     holes: Vec<Hole>,
-    /// The latest message in the room's order.
+    /// The latest message that had a place in the room's order.
     latest: Option<u32>,
+    /// Messages that had no place yet when they came, each with the message that came next: judged at the end.
+    undecided: Vec<(u32, Option<u32>)>,
 }
 
 /// Numbers of a publisher that were passed over and have not come since.
@@ -73,7 +77,12 @@ struct Hole {
 
 impl Member {
     pub fn new(schedule: &Schedule) -> Self {
-        Self { next: vec![0; schedule.publishers() as usize].into(), holes: Vec::new(), latest: None }
+        Self {
+            next: vec![0; schedule.publishers() as usize].into(),
+            holes: Vec::new(),
+            latest: None,
+            undecided: Vec::new(),
+        }
     }
 
     /// Notes an arrival against the publisher's own numbering.
@@ -155,19 +164,28 @@ impl Checker {
         }
     }
 
-    /// Whether the message comes after the member's latest in the room's order, which grows by what is new.
+    /// Whether the message comes after the member's latest in the room's order.
+    ///
+    /// The order grows at its end only, by members that know its end. A member that was ahead may have missed a message,
+    /// and so may the one that now brings a new one: nobody could say which of the two comes first, and guessing would
+    /// turn a loss into disorder. Such a message waits for a member that knows.
     fn follows(&mut self, member: &mut Member, index: u32) -> bool {
         if self.demand == OrderDemand::Publisher {
             return true;
         }
-        let after = member.latest.and_then(|latest| self.place(latest)).map_or(0, |place| place + 1);
-        let follows = match self.place(index) {
-            Some(place) => place >= after,
-            None => {
-                self.put(after, index);
-                true
+        if let Some((_, next @ None)) = member.undecided.last_mut() {
+            *next = Some(index);
+        }
+        if self.place(index).is_none() {
+            if member.latest != self.order.last().copied() {
+                member.undecided.push((index, None));
+                return true;
             }
-        };
+            let place = self.order.len() as u32;
+            self.order.push(index);
+            self.seen[index as usize].iter_mut().for_each(|sighting| sighting.place = Some(place));
+        }
+        let follows = member.latest.and_then(|latest| self.place(latest)) < self.place(index);
         if follows {
             member.latest = Some(index);
         }
@@ -178,20 +196,15 @@ impl Checker {
         self.seen[index as usize].and_then(|sighting| sighting.place)
     }
 
-    /// Puts a message at a place of the order. The place is the end, except when a member that was ahead missed the
-    /// message: only then do the few behind it move up.
-    fn put(&mut self, place: u32, index: u32) {
-        self.order.insert(place as usize, index);
-        for moved in place as usize..self.order.len() {
-            let message = self.order[moved] as usize;
-            if let Some(sighting) = &mut self.seen[message] {
-                sighting.place = Some(moved as u32);
-            }
-        }
+    /// The undecided messages that turned out to have come too early.
+    fn too_early(&self, member: &Member) -> u64 {
+        let places =
+            |(index, next): &(u32, Option<u32>)| self.place(*index).zip(next.and_then(|next| self.place(next)));
+        member.undecided.iter().filter_map(places).filter(|(place, next)| next < place).count() as u64
     }
 
     pub fn tally(&self, member: &Member, answers: &Answers) -> MemberTally {
-        let mut tally = MemberTally::default();
+        let mut tally = MemberTally { out_of_order: self.too_early(member), ..MemberTally::default() };
         for publisher in 0..self.schedule.publishers() {
             let refused = numbers_of(&answers.refused, publisher);
             let unanswered = numbers_of(&answers.unanswered, publisher);
@@ -238,6 +251,8 @@ pub struct Sightings {
 pub struct Disagreement {
     /// Deliveries out of order, seen against the view that heard most messages, and of those the one with most members.
     pub out_of_order: u64,
+    /// Messages that found no place in the order of some view, which happens only where something is missing.
+    pub unplaced: u64,
     /// Messages that had different ids in different views, the acknowledgement's included.
     pub other_ids: u64,
     /// Messages that had an id which another message had too.
@@ -252,13 +267,14 @@ pub fn reconcile(views: &[Sightings], acknowledged: &[(u32, u64)]) -> Disagreeme
     let places: HashMap<u32, usize> = reference.order.iter().enumerate().map(|(at, index)| (*index, at)).collect();
     let out_of_order = views.iter().map(|view| descents(&view.order, &places) * u64::from(view.members)).sum();
 
+    let unplaced = views.iter().map(|view| (view.ids.len() - view.order.len()) as u64).sum();
     let mut ids: HashMap<u32, u64> = HashMap::new();
     let mut other_ids = 0;
     for (index, id) in views.iter().flat_map(|view| &view.ids).chain(acknowledged) {
         other_ids += u64::from(*ids.entry(*index).or_insert(*id) != *id);
     }
     let distinct: std::collections::HashSet<u64> = ids.values().copied().collect();
-    Disagreement { out_of_order, other_ids, shared_ids: (ids.len() - distinct.len()) as u64 }
+    Disagreement { out_of_order, unplaced, other_ids, shared_ids: (ids.len() - distinct.len()) as u64 }
 }
 
 /// How many messages of the order come after one that the reference has later.
@@ -296,23 +312,58 @@ mod tests {
     }
 
     /// Lets members hear message indices, a whole member after the other, and says what was found.
-    fn hear(demand: OrderDemand, members: &[&[u32]], answers: &Answers) -> Faults {
+    fn hear(demand: OrderDemand, heard: &[&[u32]], answers: &Answers) -> Faults {
+        let turns = (0..heard.len()).flat_map(|member| std::iter::repeat_n(member, heard[member].len()));
+        hear_in_turns(demand, heard, turns, answers).0
+    }
+
+    /// The same, each turn naming the member that hears its next message.
+    fn hear_in_turns(
+        demand: OrderDemand,
+        heard: &[&[u32]],
+        turns: impl Iterator<Item = usize>,
+        answers: &Answers,
+    ) -> (Faults, Sightings) {
         let mut checker = Checker::new(schedule(), demand);
         let mut faults = Faults::default();
-        for heard in members {
-            let mut member = Member::new(&schedule());
-            for index in *heard {
-                match checker.observe(&mut member, schedule().slot(*index), id(*index)) {
-                    Finding::InOrder => {}
-                    Finding::OutOfOrder => faults.out_of_order += 1,
-                    Finding::OtherId => faults.other_id += 1,
-                    Finding::Duplicate => faults.duplicates += 1,
-                    Finding::Unscheduled => panic!("{index} is scheduled"),
-                }
+        let mut members: Vec<_> = heard.iter().map(|heard| (Member::new(&schedule()), heard.iter())).collect();
+        for turn in turns {
+            let (member, heard) = &mut members[turn];
+            let index = *heard.next().expect("no more turns than messages");
+            match checker.observe(member, schedule().slot(index), id(index)) {
+                Finding::InOrder => {}
+                Finding::OutOfOrder => faults.out_of_order += 1,
+                Finding::OtherId => faults.other_id += 1,
+                Finding::Duplicate => faults.duplicates += 1,
+                Finding::Unscheduled => panic!("{index} is scheduled"),
             }
-            faults.missing += checker.tally(&member, answers).missing;
         }
-        faults
+        for (member, _) in &members {
+            let tally = checker.tally(member, answers);
+            faults.missing += tally.missing;
+            faults.out_of_order += tally.out_of_order;
+        }
+        (faults, checker.sightings(members.len() as u32))
+    }
+
+    /// Draws that repeat with their seed (xorshift).
+    struct Draws(u64);
+
+    impl Draws {
+        fn below(&mut self, bound: usize) -> usize {
+            self.0 ^= self.0 << 13;
+            self.0 ^= self.0 >> 7;
+            self.0 ^= self.0 << 17;
+            (self.0 % bound as u64) as usize
+        }
+
+        /// Turns in any order, each member as often as it has messages.
+        fn turns(&mut self, heard: &[&[u32]]) -> Vec<usize> {
+            let mut turns: Vec<usize> =
+                (0..heard.len()).flat_map(|member| std::iter::repeat_n(member, heard[member].len())).collect();
+            (1..turns.len()).for_each(|at| turns.swap(at, self.below(at + 1)));
+            turns
+        }
     }
 
     fn check(members: &[&[u32]], expected: Faults) {
@@ -380,6 +431,43 @@ mod tests {
     }
 
     #[test]
+    fn losses_are_never_taken_for_disorder_however_members_take_turns() {
+        for seed in 1..3000 {
+            let mut draws = Draws(seed);
+            let keep_some =
+                |draws: &mut Draws| ALL.iter().copied().filter(|_| draws.below(5) > 0).collect::<Vec<u32>>();
+            let kept: Vec<Vec<u32>> = (0..6).map(|_| keep_some(&mut draws)).collect();
+            let mut views = Vec::new();
+            for members in kept.chunks(3) {
+                let heard: Vec<&[u32]> = members.iter().map(Vec::as_slice).collect();
+                let turns = draws.turns(&heard).into_iter();
+                let (faults, view) = hear_in_turns(OrderDemand::Room, &heard, turns, &Answers::default());
+                let missing = heard.iter().map(|heard| (ALL.len() - heard.len()) as u64).sum();
+                assert_eq!(faults, Faults { missing, ..Faults::default() }, "seed {seed}");
+                views.push(view);
+            }
+            assert_eq!(reconcile(&views, &[]).out_of_order, 0, "seed {seed}");
+        }
+    }
+
+    #[test]
+    fn disorder_is_found_however_members_take_turns() {
+        for seed in 1..3000 {
+            let mut draws = Draws(seed);
+            let mut moved = ALL.to_vec();
+            let (from, to) = (draws.below(12), draws.below(12));
+            let message = moved.remove(from);
+            moved.insert(to, message);
+            let heard: Vec<&[u32]> = vec![ALL, &moved, ALL];
+            let turns = draws.turns(&heard).into_iter();
+            let (faults, view) = hear_in_turns(OrderDemand::Room, &heard, turns, &Answers::default());
+            let found = faults.out_of_order + reconcile(&[view], &[]).unplaced;
+            assert_eq!(found > 0, from != to, "seed {seed}: {from} to {to}");
+            assert_eq!((faults.missing, faults.duplicates), (0, 0), "seed {seed}");
+        }
+    }
+
+    #[test]
     fn an_order_of_ones_own_matters_only_when_one_order_is_asked_for() {
         let members = &[ALL, ALL_OTHERWISE];
         assert_eq!(hear(OrderDemand::Room, members, &Answers::default()).out_of_order, 3);
@@ -414,7 +502,13 @@ mod tests {
             refused: HashMap::from([(0, vec![1, 2]), (1, vec![5])]),
             unanswered: HashMap::from([(1, vec![2, 3])]),
         };
-        let expected = MemberTally { delivered: 4, missing: 3, refused_but_delivered: 1, unanswered_but_delivered: 1 };
+        let expected = MemberTally {
+            delivered: 4,
+            missing: 3,
+            out_of_order: 0,
+            refused_but_delivered: 1,
+            unanswered_but_delivered: 1,
+        };
         assert_eq!(checker.tally(&member, &answers), expected);
     }
 

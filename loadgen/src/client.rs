@@ -191,4 +191,15 @@ mod tests {
             assert_eq!(source_address(user, users_a_source), expected, "user {user}");
         }
     }
+
+    #[tokio::test]
+    async fn a_source_address_is_the_one_the_server_sees() {
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.expect("a free port");
+        let server = listener.local_addr().expect("its address");
+        for source in [None, Some(Ipv4Addr::new(127, 0, 0, 2)), Some(Ipv4Addr::new(127, 0, 1, 2))] {
+            let _stream = open(server, source).await.expect("a connection");
+            let (_, seen) = listener.accept().await.expect("the same connection");
+            assert_eq!(seen.ip(), IpAddr::V4(source.unwrap_or(Ipv4Addr::LOCALHOST)));
+        }
+    }
 }

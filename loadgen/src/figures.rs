@@ -76,6 +76,7 @@ impl MemberTally {
     pub fn add(&mut self, other: MemberTally) {
         self.delivered += other.delivered;
         self.missing += other.missing;
+        self.out_of_order += other.out_of_order;
         self.refused_but_delivered += other.refused_but_delivered;
         self.unanswered_but_delivered += other.unanswered_but_delivered;
     }

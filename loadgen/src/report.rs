@@ -6,7 +6,7 @@ use std::path::Path;
 use comfy_table::{Cell, CellAlignment, Table, presets};
 use serde::Serialize;
 
-use crate::check::{Answers, Disagreement};
+use crate::check::{Answers, Disagreement, OrderDemand};
 use crate::figures::{Figures, PresenceFigures};
 use crate::latency::Percentiles;
 use crate::options::RoomOptions;
@@ -37,12 +37,12 @@ pub struct Costs {
 
 /// All figures of a run, and the verdict.
 #[derive(Serialize)]
-pub struct Report<'a> {
+pub struct Report {
     passed: bool,
     /// What is wrong, in words; empty when passed.
     faults: Vec<String>,
     command: String,
-    options: &'a RoomOptions,
+    options: RoomOptions,
     processes: usize,
     publishers: u32,
     messages: Messages,
@@ -97,8 +97,8 @@ struct ServerFigures {
     resident_bytes_per_connection: f64,
 }
 
-impl<'a> Report<'a> {
-    pub fn new(options: &'a RoomOptions, outcome: Outcome) -> Self {
+impl Report {
+    pub fn new(options: &RoomOptions, outcome: Outcome) -> Self {
         let messages = messages(options, &outcome);
         let deliveries = deliveries(options, &outcome, &messages);
         let figures = &outcome.figures;
@@ -111,8 +111,8 @@ impl<'a> Report<'a> {
         Self {
             passed: faults.is_empty(),
             faults,
-            command: std::env::args().collect::<Vec<_>>().join(" "),
-            options,
+            command: without_key(std::env::args()),
+            options: shareable(options),
             processes: outcome.processes,
             publishers: options.schedule.publishers(),
             server: outcome.costs.map(|costs| server_figures(options, costs, deliveries.in_window)),
@@ -145,7 +145,7 @@ impl<'a> Report<'a> {
     }
 
     fn heading(&self) -> String {
-        let options = self.options;
+        let options = &self.options;
         format!(
             "{} users in room {:?} on {}, {} publishers, {} messages/s for {} s (after {} s of warm-up), {} byte contents, {} {}",
             options.users,
@@ -199,6 +199,30 @@ impl<'a> Report<'a> {
     }
 }
 
+/// Reports are shown around; a server's key is not.
+const KEY_SHOWN: &str = "(not shown)";
+
+fn shareable(options: &RoomOptions) -> RoomOptions {
+    let mut options = options.clone();
+    KEY_SHOWN.clone_into(&mut options.target.server_key);
+    options
+}
+
+/// The command line as it was typed, but for the server's key.
+fn without_key(arguments: impl Iterator<Item = String>) -> String {
+    let mut shown: Vec<String> = Vec::new();
+    for argument in arguments {
+        let is_key = shown.last().is_some_and(|flag| flag == "--server-key");
+        let hidden = match argument.split_once('=') {
+            _ if is_key => KEY_SHOWN.to_owned(),
+            Some(("--server-key", _)) => format!("--server-key={KEY_SHOWN}"),
+            _ => argument,
+        };
+        shown.push(hidden);
+    }
+    shown.join(" ")
+}
+
 fn messages(options: &RoomOptions, outcome: &Outcome) -> Messages {
     let total = |numbers: &std::collections::HashMap<u32, Vec<u32>>| numbers.values().map(|of| of.len() as u64).sum();
     let (refused, unanswered): (u64, u64) = (total(&outcome.answers.refused), total(&outcome.answers.unanswered));
@@ -215,12 +239,16 @@ fn messages(options: &RoomOptions, outcome: &Outcome) -> Messages {
 
 fn deliveries(options: &RoomOptions, outcome: &Outcome, messages: &Messages) -> Deliveries {
     let Outcome { figures, disagreement, .. } = outcome;
+    let out_of_order = figures.out_of_order + figures.tally.out_of_order + disagreement.out_of_order;
+    // Members that had everything and one order would have placed every message.
+    let no_other_reason = out_of_order == 0 && figures.tally.missing == 0 && options.target.order == OrderDemand::Room;
+    let unplaced = if no_other_reason { disagreement.unplaced } else { 0 };
     Deliveries {
         expected: messages.accepted * figures.members,
         delivered: figures.tally.delivered,
         missing: figures.tally.missing,
         duplicates: figures.duplicates + disagreement.shared_ids,
-        out_of_order: figures.out_of_order + disagreement.out_of_order,
+        out_of_order: out_of_order + unplaced,
         corrupt: figures.corrupt + disagreement.other_ids,
         refused_but_delivered: figures.tally.refused_but_delivered,
         unanswered_but_delivered: figures.tally.unanswered_but_delivered,
@@ -314,6 +342,17 @@ fn grouped(number: u64) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn the_key_is_not_in_the_command_shown() {
+        for (line, expected) in [
+            ("loadgen room --users 5", "loadgen room --users 5"),
+            ("loadgen room --server-key k --hidden", "loadgen room --server-key (not shown) --hidden"),
+            ("loadgen room --server-key=k=k --hidden", "loadgen room --server-key=(not shown) --hidden"),
+        ] {
+            assert_eq!(without_key(line.split(' ').map(str::to_owned)), expected);
+        }
+    }
 
     #[test]
     fn digits_stand_in_threes() {

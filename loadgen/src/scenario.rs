@@ -135,8 +135,9 @@ impl Run<'_> {
         Ok(start_ns + measured.end)
     }
 
+    /// Follows progress until a moment, or until nobody is left to follow.
     async fn watch_until(&mut self, watch: &mut Watch, point_ns: u64) -> Result<(), RunError> {
-        while clock::now_ns() < point_ns {
+        while clock::now_ns() < point_ns && self.somebody_is_left() {
             let look = clock::until(point_ns).min(LOOK_EVERY);
             self.team.next_word(Instant::now() + look).await?;
             watch.show(&self.team.progress());
@@ -152,12 +153,16 @@ impl Run<'_> {
             if self.all_has_come(&progress) {
                 return self.watch_until(watch, clock::now_ns() + LINGER.as_nanos() as u64).await;
             }
-            if quiet.reached(&progress) {
+            if quiet.reached(&progress) || !self.somebody_is_left() {
                 return Ok(());
             }
             self.team.next_word(Instant::now() + LOOK_EVERY).await?;
             watch.show(&progress);
         }
+    }
+
+    fn somebody_is_left(&self) -> bool {
+        self.team.progress().disconnected < u64::from(self.options.users)
     }
 
     fn all_has_come(&self, progress: &Progress) -> bool {
