@@ -7,7 +7,8 @@
 //! ```
 //!
 //! A directory with anything else in it is refused and left untouched. fjall trusts the names of the files it finds and
-//! panics on some that it did not make, so they are checked before it sees them.
+//! panics on some that it did not make, so they are checked before it sees them. What is not checked is the inside of
+tables: that would mean reading all of them, and fjall checks each block as it reads it.
 
 use std::fs::{self, File, OpenOptions, TryLockError};
 use std::io::{Read, Seek, Write};
