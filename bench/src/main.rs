@@ -1,3 +1,63 @@
-//! The server.
+//! Stentor beside the least that could do its work: `cargo run --release -p bench -- fanout`.
 
-fn main() {}
+mod bare_loop;
+mod checker;
+mod client;
+mod cpu;
+mod dialect;
+mod ear;
+mod fanout;
+mod frames;
+mod publisher;
+mod report;
+mod run;
+mod search;
+mod server;
+
+use std::process::ExitCode;
+use std::time::Duration;
+
+use clap::{Parser, Subcommand};
+
+use crate::bare_loop::Sending;
+
+#[derive(Parser)]
+#[command(about = "Measures Stentor beside bare loops on the same work, and prints the ratios.")]
+struct Bench {
+    #[command(subcommand)]
+    question: Question,
+}
+
+#[derive(Subcommand)]
+enum Question {
+    /// One message to all members of a large room: how many, how fast, at what cost?
+    Fanout(fanout::Options),
+    /// A server to compare with; started by the others.
+    #[command(hide = true)]
+    BareLoop {
+        /// Sends what has come together once per so many milliseconds; 0: each message at once and by itself.
+        #[arg(long)]
+        tick_ms: u64,
+    },
+}
+
+fn main() -> ExitCode {
+    let ended = match Bench::parse().question {
+        Question::Fanout(options) => fanout::run(&options).map_err(|error| error.to_string()),
+        Question::BareLoop { tick_ms } => bare_loop::serve(sending(tick_ms)).map_err(|error| error.to_string()),
+    };
+    match ended {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(text) => {
+            eprintln!("bench: {text}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn sending(tick_ms: u64) -> Sending {
+    match tick_ms {
+        0 => Sending::Each,
+        tick_ms => Sending::PerTick(Duration::from_millis(tick_ms)),
+    }
+}

@@ -3,7 +3,24 @@
 //! Two floors. Everything that decides is pure and synchronous: time and chance are arguments, sockets and disks are
 //! traits and effects. One folder, `runtime/`, turns it on one glommio executor a core.
 
+pub mod admission;
+mod announcements;
+mod channel;
 pub mod command;
+mod connection;
+pub mod fanout;
+pub mod frames;
+pub mod home;
 pub mod id;
+pub mod limits;
+mod members;
 pub mod message;
+pub mod message_id;
+mod owner;
+pub mod parcel;
+mod pending;
 pub mod persist;
+pub mod runtime;
+pub mod shard;
+pub mod subscribers;
+pub mod wire;

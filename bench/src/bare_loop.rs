@@ -1,0 +1,312 @@
+//! The servers to compare with: sockets, `send`, and nothing else. No protocol, no users, no rooms.
+//!
+//! The plain loop sends each message to each member by itself. The batching loop collects messages in one contiguous
+//! log and sends every member, once per tick, all that lies behind its cursor: as few and as large writes as there can
+//! be, and so the limit that a chat server may hope to come near.
+//!
+//! Both deliver every byte: the plain loop waits for a slow member, the batching one reads no more from its publishers
+//! while its log is full. They end when their standard input does, so that none outlives the bench that started it.
+
+use std::collections::HashMap;
+use std::io::{self, Write};
+use std::net::{Ipv4Addr, TcpListener, TcpStream};
+use std::time::{Duration, Instant};
+
+use rustix::buffer::spare_capacity;
+use rustix::event::{Timespec, epoll};
+use rustix::io::Errno;
+use rustix::net::{RecvFlags, SendFlags, recv, send};
+
+use crate::dialect::{BARE_MEMBER, BARE_PUBLISHER, BARE_WELCOME};
+use crate::frames::{self, Header};
+
+/// Until the slowest member has taken it, this much is kept before publishers have to wait.
+const LOG_BYTES_MAX: usize = 64 << 20;
+/// Behind the slowest cursor the log is cut once this much can go, so that cutting costs little a message.
+const TRIM_BYTES: usize = 1 << 20;
+const READ_BYTES: usize = 64 << 10;
+const EVENTS_MAX: usize = 1024;
+
+const LISTENER: u64 = 0;
+const STANDARD_INPUT: u64 = 1;
+const FIRST_PEER: u64 = 2;
+
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Sending {
+    Each,
+    PerTick(Duration),
+}
+
+/// Serves until standard input ends.
+pub fn serve(sending: Sending) -> io::Result<()> {
+    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?;
+    // The library's backlog of 128 is too short for a crowd that connects at once; listening again only changes it.
+    rustix::net::listen(&listener, 4096)?;
+    listener.set_nonblocking(true)?;
+    let mut output = io::stdout();
+    writeln!(output, "listening on {}", listener.local_addr()?)?;
+    output.flush()?;
+    BareLoop::new(listener, sending)?.run()
+}
+
+struct BareLoop {
+    epoll: rustix::fd::OwnedFd,
+    listener: TcpListener,
+    sending: Sending,
+    /// Everybody who is read from: publishers, and connections that have not said yet what they are.
+    peers: HashMap<u64, Peer>,
+    peer_next: u64,
+    members: Vec<Member>,
+    log: Log,
+    inbox: Vec<u8>,
+}
+
+struct Peer {
+    socket: TcpStream,
+    /// Bytes of a publication whose end is still to come; `None` while the peer has not said what it is.
+    begun: Option<Vec<u8>>,
+}
+
+struct Member {
+    socket: TcpStream,
+    cursor: u64,
+}
+
+/// Frames end to end; `base` is the position of its first byte. `base <= every cursor <= end`.
+#[derive(Default)]
+struct Log {
+    base: u64,
+    bytes: Vec<u8>,
+}
+
+#[derive(PartialEq, Eq)]
+enum Turn {
+    Goes,
+    Over,
+}
+
+impl BareLoop {
+    fn new(listener: TcpListener, sending: Sending) -> io::Result<BareLoop> {
+        let epoll = epoll::create(epoll::CreateFlags::CLOEXEC)?;
+        let readable = epoll::EventFlags::IN;
+        epoll::add(&epoll, &listener, epoll::EventData::new_u64(LISTENER), readable)?;
+        epoll::add(&epoll, io::stdin(), epoll::EventData::new_u64(STANDARD_INPUT), readable)?;
+        Ok(BareLoop {
+            epoll,
+            listener,
+            sending,
+            peers: HashMap::new(),
+            peer_next: FIRST_PEER,
+            members: Vec::new(),
+            log: Log::default(),
+            inbox: vec![0; READ_BYTES],
+        })
+    }
+
+    fn run(mut self) -> io::Result<()> {
+        let start = Instant::now();
+        let mut tick_next = start;
+        let mut events = Vec::with_capacity(EVENTS_MAX);
+        loop {
+            let wait = match self.sending {
+                Sending::PerTick(_) if !self.log.bytes.is_empty() => {
+                    Some(tick_next.saturating_duration_since(Instant::now()))
+                }
+                _ => None,
+            };
+            let was_empty = self.log.bytes.is_empty();
+            if self.turn(wait, &mut events)? == Turn::Over {
+                return Ok(());
+            }
+            let Sending::PerTick(tick) = self.sending else { continue };
+            let now = Instant::now();
+            if was_empty && tick_next < now {
+                tick_next = tick_after(start, now, tick);
+            }
+            if !self.log.bytes.is_empty() && now >= tick_next {
+                self.send_what_is_owed();
+                tick_next = now + tick;
+            }
+        }
+    }
+
+    fn turn(&mut self, wait: Option<Duration>, events: &mut Vec<epoll::Event>) -> io::Result<Turn> {
+        let wait = wait.map(|wait| Timespec { tv_sec: wait.as_secs() as i64, tv_nsec: wait.subsec_nanos().into() });
+        events.clear();
+        match epoll::wait(&self.epoll, spare_capacity(events), wait.as_ref()) {
+            Ok(_) | Err(Errno::INTR) => {}
+            Err(error) => return Err(error.into()),
+        }
+        for event in events.drain(..) {
+            match event.data.u64() {
+                LISTENER => self.accept()?,
+                STANDARD_INPUT => return Ok(Turn::Over),
+                peer => self.hear(peer)?,
+            }
+        }
+        Ok(Turn::Goes)
+    }
+
+    fn accept(&mut self) -> io::Result<()> {
+        loop {
+            let socket = match self.listener.accept() {
+                Ok((socket, _)) => socket,
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Ok(()),
+                Err(error) => return Err(error),
+            };
+            socket.set_nodelay(true)?;
+            let key = epoll::EventData::new_u64(self.peer_next);
+            epoll::add(&self.epoll, &socket, key, epoll::EventFlags::IN)?;
+            self.peers.insert(self.peer_next, Peer { socket, begun: None });
+            self.peer_next += 1;
+        }
+    }
+
+    fn hear(&mut self, key: u64) -> io::Result<()> {
+        if self.log.bytes.len() >= LOG_BYTES_MAX {
+            return Ok(());
+        }
+        let Some(peer) = self.peers.get_mut(&key) else { return Ok(()) };
+        let got = match recv(&peer.socket, &mut self.inbox[..], RecvFlags::DONTWAIT) {
+            Err(Errno::AGAIN | Errno::INTR) => return Ok(()),
+            Err(_) | Ok((0, _)) => {
+                self.peers.remove(&key);
+                return Ok(());
+            }
+            Ok((got, _)) => got,
+        };
+        match &mut peer.begun {
+            Some(begun) => {
+                begun.extend_from_slice(&self.inbox[..got]);
+                self.publish(key)
+            }
+            None => self.introduce(key),
+        }
+    }
+
+    /// The first byte of a connection says what it is.
+    fn introduce(&mut self, key: u64) -> io::Result<()> {
+        let Some(mut peer) = self.peers.remove(&key) else { return Ok(()) };
+        let mut welcome = Vec::new();
+        frames::put_server_text(BARE_WELCOME, &mut welcome);
+        match self.inbox[0] {
+            BARE_PUBLISHER => {
+                peer.begun = Some(Vec::new());
+                send_whole(&peer.socket, &welcome)?;
+                self.peers.insert(key, peer);
+            }
+            BARE_MEMBER => {
+                // A member has nothing more to say; a failing send will tell that it has gone.
+                epoll::delete(&self.epoll, &peer.socket)?;
+                send_whole(&peer.socket, &welcome)?;
+                self.members.push(Member { socket: peer.socket, cursor: self.log.end() });
+            }
+            _ => {}
+        }
+        Ok(())
+    }
+
+    fn publish(&mut self, key: u64) -> io::Result<()> {
+        let Some(begun) = self.peers.get_mut(&key).and_then(|peer| peer.begun.as_mut()) else { return Ok(()) };
+        let bytes = std::mem::take(begun);
+        let mut at = 0;
+        while let Some(header) = Header::read(&bytes[at..]).map_err(io::Error::other)? {
+            let Some(frame) = bytes.get(at..at + header.wire_bytes()) else { break };
+            match self.sending {
+                Sending::Each => self.members.retain(|member| send_whole(&member.socket, frame).is_ok()),
+                Sending::PerTick(_) => self.log.bytes.extend_from_slice(frame),
+            }
+            at += frame.len();
+        }
+        if let Some(peer) = self.peers.get_mut(&key) {
+            peer.begun = Some(bytes[at..].to_vec());
+        }
+        Ok(())
+    }
+
+    fn send_what_is_owed(&mut self) {
+        let log = &self.log;
+        self.members.retain_mut(|member| {
+            let owed = &log.bytes[(member.cursor - log.base) as usize..];
+            if owed.is_empty() {
+                return true;
+            }
+            match send(&member.socket, owed, SendFlags::DONTWAIT | SendFlags::NOSIGNAL) {
+                Ok(sent) => member.cursor += sent as u64,
+                Err(Errno::AGAIN | Errno::INTR) => {}
+                Err(_) => return false,
+            }
+            true
+        });
+        let slowest = self.members.iter().map(|member| member.cursor).min().unwrap_or(log.end());
+        self.log.trim(slowest);
+    }
+}
+
+impl Log {
+    fn end(&self) -> u64 {
+        self.base + self.bytes.len() as u64
+    }
+
+    fn trim(&mut self, slowest: u64) {
+        let done = (slowest - self.base) as usize;
+        if done == self.bytes.len() {
+            self.bytes.clear();
+        } else if done >= TRIM_BYTES {
+            self.bytes.drain(..done);
+        } else {
+            return;
+        }
+        self.base = slowest;
+    }
+}
+
+/// The sockets block: the plain loop waits for whoever is slow.
+fn send_whole(socket: &TcpStream, mut bytes: &[u8]) -> io::Result<()> {
+    while !bytes.is_empty() {
+        match send(socket, bytes, SendFlags::NOSIGNAL) {
+            Ok(sent) => bytes = &bytes[sent..],
+            Err(Errno::INTR) => {}
+            Err(error) => return Err(error.into()),
+        }
+    }
+    Ok(())
+}
+
+/// The first tick of the clock that began at `start` and comes after `now`.
+fn tick_after(start: Instant, now: Instant, tick: Duration) -> Instant {
+    let ticks = now.duration_since(start).as_nanos() / tick.as_nanos() + 1;
+    start + Duration::from_nanos((ticks * tick.as_nanos()) as u64)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_log_is_cut_behind_the_slowest() {
+        let check = |length: usize, slowest: u64, left: usize| {
+            let mut log = Log { base: 10, bytes: vec![0; length] };
+            log.trim(slowest);
+            assert_eq!((log.bytes.len(), log.end()), (left, 10 + length as u64), "{length} bytes, slowest {slowest}");
+        };
+        check(100, 110, 0);
+        check(100, 60, 100);
+        check(0, 10, 0);
+        check(2 * TRIM_BYTES, 10 + TRIM_BYTES as u64, TRIM_BYTES);
+    }
+
+    #[test]
+    fn ticks_keep_to_their_clock() {
+        let start = Instant::now();
+        let tick = Duration::from_millis(20);
+        let check = |now_ms, expected_ms| {
+            let found = tick_after(start, start + Duration::from_millis(now_ms), tick);
+            assert_eq!(found, start + Duration::from_millis(expected_ms));
+        };
+        check(0, 20);
+        check(19, 20);
+        check(20, 40);
+        check(1_234, 1_240);
+    }
+}

@@ -1,0 +1,293 @@
+//! The measuring client: all members of a room in one thread, because a library client is slower than the server.
+//!
+//! It spins on epoll, reads into one large buffer, walks frames by their headers and checks the counter of every
+//! message at every member (`checker`). Latency is recorded for a sample of the members, all of it from the time a
+//! message was to be sent; the time of the very last delivery is exact.
+//!
+//! It promises to notice whatever is lost, repeated or out of order, and never to make up for it.
+
+use std::io;
+use std::net::{SocketAddr, TcpStream};
+use std::time::{Duration, Instant};
+
+use rustix::buffer::spare_capacity;
+use rustix::event::{Timespec, epoll};
+use rustix::io::Errno;
+use rustix::net::{RecvFlags, SendFlags, recv, send};
+use thiserror::Error;
+
+use crate::checker::{self, Checker};
+use crate::dialect::{BARE_PUBLISHER, Dialect};
+use crate::ear::{Ear, Rare};
+use crate::frames::{self, IllegalFrame, Remainder};
+use crate::publisher::{Publisher, Schedule};
+
+/// Latencies are recorded at every k-th member, so that about this many take part.
+pub const SAMPLED_MEMBERS: usize = 200;
+/// Connections that are being opened at once; well below any listener's backlog.
+const OPENING_MAX: usize = 128;
+const OPENING_TIME_MAX: Duration = Duration::from_secs(120);
+const HEAD_BYTES_MAX: usize = 8 << 10;
+const BUFFER_BYTES: usize = 256 << 10;
+const EVENTS_MAX: usize = 512;
+/// Between this many reads the schedule is looked at: some 100 µs at worst.
+const READS_PER_PUBLISH: usize = 8;
+
+#[derive(Debug, Error)]
+pub enum Failure {
+    #[error("{tried}: {source}")]
+    World { tried: &'static str, source: io::Error },
+    #[error("the server closed connection {connection}: {reason}")]
+    Closed { connection: usize, reason: String },
+    #[error("the server refused: {0}")]
+    Refused(String),
+    #[error("connection {connection}: {source}")]
+    Illegal { connection: usize, source: IllegalFrame },
+    #[error("only {joined} of {asked} connections had joined after {OPENING_TIME_MAX:?}")]
+    OpeningTooSlow { joined: usize, asked: usize },
+}
+
+fn world(tried: &'static str) -> impl Fn(io::Error) -> Failure {
+    move |source| Failure::World { tried, source }
+}
+
+pub struct Shape {
+    pub members: usize,
+    pub publishers: usize,
+    pub content_bytes: usize,
+}
+
+/// A room full of members, and its publishers.
+pub struct Room {
+    address: SocketAddr,
+    dialect: Dialect,
+    shape: Shape,
+    clock: Instant,
+    epoll: rustix::fd::OwnedFd,
+    connections: Vec<Connection>,
+    joined: usize,
+    publishers: Vec<Publisher>,
+    counter: u32,
+    buffer: Box<[u8]>,
+    pub ear: Ear,
+}
+
+struct Connection {
+    socket: TcpStream,
+    stage: Stage,
+    remainder: Remainder,
+}
+
+enum Stage {
+    /// The head of the answer to the upgrade, as far as it has come.
+    Upgrading(Vec<u8>),
+    Framed,
+}
+
+impl Room {
+    pub fn new(address: SocketAddr, dialect: Dialect, shape: Shape) -> Result<Room, Failure> {
+        let padding = checker::padding(shape.content_bytes);
+        let ear = Ear::new(Checker::new(shape.publishers as u32, padding));
+        Ok(Room {
+            address,
+            dialect,
+            shape,
+            clock: Instant::now(),
+            epoll: epoll::create(epoll::CreateFlags::CLOEXEC).map_err(|error| world("epoll")(error.into()))?,
+            connections: Vec::new(),
+            joined: 0,
+            publishers: Vec::new(),
+            counter: 0,
+            buffer: vec![0; BUFFER_BYTES].into_boxed_slice(),
+            ear,
+        })
+    }
+
+    pub fn members(&self) -> usize {
+        self.shape.members
+    }
+
+    /// Whether each publication is answered.
+    pub fn acknowledges(&self) -> bool {
+        matches!(self.dialect, Dialect::Stentor { .. })
+    }
+
+    pub fn now_ns(&self) -> u64 {
+        self.clock.elapsed().as_nanos() as u64
+    }
+
+    /// Lets members join until there are `members`.
+    pub fn admit(&mut self, members: usize) -> Result<(), Failure> {
+        self.open_until(members)
+    }
+
+    /// Connects the publishers, or makes the first members publishers where they have to be members.
+    pub fn appoint_publishers(&mut self) -> Result<(), Failure> {
+        let first = if self.dialect.publishers_are_members() { 0 } else { self.connections.len() };
+        self.open_until(self.connections.len().max(first + self.shape.publishers))?;
+        let publication = self.dialect.publication(self.shape.content_bytes);
+        let appoint = |lane| Publisher::new(first + lane, publication.clone());
+        self.publishers = (0..self.shape.publishers).map(appoint).collect();
+        Ok(())
+    }
+
+    fn open_until(&mut self, connections: usize) -> Result<(), Failure> {
+        let start = Instant::now();
+        while self.joined < connections {
+            while self.connections.len() < connections && self.connections.len() - self.joined < OPENING_MAX {
+                self.open()?;
+            }
+            self.turn(None)?;
+            if start.elapsed() > OPENING_TIME_MAX {
+                return Err(Failure::OpeningTooSlow { joined: self.joined, asked: connections });
+            }
+        }
+        Ok(())
+    }
+
+    fn open(&mut self) -> Result<(), Failure> {
+        let index = self.connections.len();
+        let socket = TcpStream::connect(self.address).map_err(world("connect"))?;
+        socket.set_nodelay(true).map_err(world("connect"))?;
+        let readable = epoll::EventFlags::IN | epoll::EventFlags::ET;
+        epoll::add(&self.epoll, &socket, epoll::EventData::new_u64(index as u64), readable)
+            .map_err(|error| world("epoll")(error.into()))?;
+        let stage = match self.dialect.upgrade_request() {
+            Some(head) => {
+                say(&socket, &head)?;
+                Stage::Upgrading(Vec::new())
+            }
+            None => {
+                let publisher = index >= self.shape.members;
+                say(&socket, &if publisher { vec![BARE_PUBLISHER] } else { self.dialect.member_request() })?;
+                Stage::Framed
+            }
+        };
+        if index < self.shape.members {
+            self.ear.checker.add_member(self.counter);
+        }
+        self.connections.push(Connection { socket, stage, remainder: Remainder::default() });
+        Ok(())
+    }
+
+    /// Reads whatever is there, and publishes what has become due.
+    pub fn turn(&mut self, mut schedule: Option<&mut Schedule>) -> Result<(), Failure> {
+        const AT_ONCE: Timespec = Timespec { tv_sec: 0, tv_nsec: 0 };
+        let mut events = Vec::<epoll::Event>::with_capacity(EVENTS_MAX);
+        match epoll::wait(&self.epoll, spare_capacity(&mut events), Some(&AT_ONCE)) {
+            Ok(_) | Err(Errno::INTR) => {}
+            Err(error) => return Err(world("epoll")(error.into())),
+        }
+        self.publish_due(schedule.as_deref_mut())?;
+        for some in events.chunks(READS_PER_PUBLISH) {
+            for event in some {
+                self.read(event.data.u64() as usize)?;
+            }
+            self.publish_due(schedule.as_deref_mut())?;
+        }
+        Ok(())
+    }
+
+    fn publish_due(&mut self, schedule: Option<&mut Schedule>) -> Result<(), Failure> {
+        if let Some(schedule) = schedule {
+            let now_ns = self.now_ns();
+            while let Some(intended_ns) = schedule.due(now_ns) {
+                let lane = self.counter as usize % self.publishers.len();
+                if !self.publishers[lane].has_room() {
+                    break;
+                }
+                self.publishers[lane].put_message(self.counter, intended_ns);
+                schedule.sent(intended_ns, now_ns);
+                self.counter += 1;
+            }
+        }
+        for publisher in &mut self.publishers {
+            publisher.flush(&self.connections[publisher.connection].socket).map_err(world("publish"))?;
+        }
+        Ok(())
+    }
+
+    fn read(&mut self, index: usize) -> Result<(), Failure> {
+        let sampled = index.is_multiple_of(self.shape.members.div_ceil(SAMPLED_MEMBERS));
+        loop {
+            let connection = &mut self.connections[index];
+            let kept = connection.remainder.restore(&mut self.buffer);
+            let got = match recv(&connection.socket, &mut self.buffer[kept..], RecvFlags::DONTWAIT) {
+                Ok((0, _)) => return Err(Failure::Closed { connection: index, reason: "end of stream".into() }),
+                Ok((got, _)) => got,
+                Err(Errno::AGAIN) => return Ok(()),
+                Err(Errno::INTR) => continue,
+                Err(error) => return Err(world("read")(error.into())),
+            };
+            let now_ns = self.clock.elapsed().as_nanos() as u64;
+            let bytes = &self.buffer[..kept + got];
+            if let Stage::Framed = connection.stage {
+                let ear = &mut self.ear;
+                connection
+                    .remainder
+                    .walk(bytes, |frame| ear.hear(index, sampled, now_ns, frame))
+                    .map_err(|source| Failure::Illegal { connection: index, source })?;
+                if !self.ear.rare.is_empty() {
+                    self.see_to_rare(index)?;
+                }
+            } else {
+                self.read_head(index, got)?;
+            }
+            if kept + got < self.buffer.len() {
+                return Ok(());
+            }
+        }
+    }
+
+    fn see_to_rare(&mut self, index: usize) -> Result<(), Failure> {
+        for rare in std::mem::take(&mut self.ear.rare) {
+            match rare {
+                Rare::Joined => self.joined += 1,
+                Rare::Ping(payload) => self.answer_ping(index, &payload)?,
+                Rare::Closed(reason) => return Err(Failure::Closed { connection: index, reason }),
+                Rare::Refused(text) => return Err(Failure::Refused(text)),
+            }
+        }
+        Ok(())
+    }
+
+    fn answer_ping(&mut self, index: usize, payload: &[u8]) -> Result<(), Failure> {
+        let mut pong = Vec::new();
+        frames::put_client_frame(frames::PONG, payload, &mut pong);
+        match self.publishers.iter_mut().find(|publisher| publisher.connection == index) {
+            Some(publisher) => {
+                publisher.put_frame(&pong);
+                Ok(())
+            }
+            None => say(&self.connections[index].socket, &pong),
+        }
+    }
+
+    /// Takes the head of the answer to an upgrade; nothing may follow it, as nothing was asked yet.
+    fn read_head(&mut self, index: usize, got: usize) -> Result<(), Failure> {
+        let connection = &mut self.connections[index];
+        let Stage::Upgrading(head) = &mut connection.stage else { return Ok(()) };
+        head.extend_from_slice(&self.buffer[..got]);
+        if !head.ends_with(b"\r\n\r\n") && head.len() < HEAD_BYTES_MAX {
+            return Ok(());
+        }
+        let text = String::from_utf8_lossy(head);
+        if !Dialect::is_upgrade(&text) {
+            return Err(Failure::Refused(text.into_owned()));
+        }
+        connection.stage = Stage::Framed;
+        say(&connection.socket, &self.dialect.member_request())
+    }
+}
+
+/// A few bytes on a connection that has sent next to nothing: they fit, or something is wrong.
+fn say(socket: &TcpStream, bytes: &[u8]) -> Result<(), Failure> {
+    match send(socket, bytes, SendFlags::DONTWAIT | SendFlags::NOSIGNAL) {
+        Ok(sent) if sent == bytes.len() => Ok(()),
+        Ok(_) => Err(world("send")(io::Error::other("a request did not fit into an empty socket"))),
+        Err(error) => Err(world("send")(error.into())),
+    }
+}
+
+#[cfg(test)]
+mod tests;

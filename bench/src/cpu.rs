@@ -1,0 +1,131 @@
+//! What the kernel says about a server (CPU time, memory), and how a run keeps its place on the machine (pinning,
+//! descriptors). Linux only, as Stentor is.
+
+use std::fs;
+use std::io;
+use std::path::Path;
+use std::time::Duration;
+
+use rustix::process::{Pid, Resource, Rlimit, getrlimit, setrlimit};
+use rustix::thread::{CpuSet, sched_getaffinity, sched_setaffinity};
+
+/// Moves the calling thread, and all it starts from now on, to one core.
+pub fn pin_to(cpu: usize) -> io::Result<()> {
+    let mut set = CpuSet::new();
+    set.set(cpu);
+    sched_setaffinity(None, &set).map_err(|error| {
+        io::Error::other(format!("cannot run on cpu {cpu} ({error}); name others with --server-cpu and --client-cpu"))
+    })
+}
+
+/// The cores this process was allowed to use when it started.
+pub fn allowed_cpus() -> io::Result<usize> {
+    Ok(sched_getaffinity(None)?.count() as usize)
+}
+
+/// User and system time of a process, its living threads included.
+///
+/// The kernel's scheduler counts nanoseconds (`schedstat`), `stat` hundredths of a second; where the former is not
+/// built in, the latter has to do.
+pub fn cpu_time(pid: u32) -> io::Result<Duration> {
+    let threads = fs::read_dir(format!("/proc/{pid}/task"))?;
+    let mut total_ns = 0;
+    for thread in threads {
+        match fs::read_to_string(thread?.path().join("schedstat")).ok().as_deref().and_then(schedstat_ns) {
+            Some(ns) => total_ns += ns,
+            None => return cpu_time_in_ticks(pid),
+        }
+    }
+    Ok(Duration::from_nanos(total_ns))
+}
+
+fn schedstat_ns(text: &str) -> Option<u64> {
+    text.split_whitespace().next()?.parse().ok()
+}
+
+fn cpu_time_in_ticks(pid: u32) -> io::Result<Duration> {
+    let path = format!("/proc/{pid}/stat");
+    let ticks = stat_ticks(&fs::read_to_string(&path)?).ok_or_else(|| unreadable(Path::new(&path)))?;
+    Ok(Duration::from_secs(ticks) / rustix::param::clock_ticks_per_second() as u32)
+}
+
+/// The sum of `utime` and `stime`, fields 14 and 15. The second field is a name in parentheses that may itself hold
+/// blanks and parentheses, so fields are counted from the last one.
+fn stat_ticks(text: &str) -> Option<u64> {
+    let (_, behind_name) = text.rsplit_once(')')?;
+    let mut times = behind_name.split_whitespace().skip(11).map(|field| field.parse::<u64>().ok());
+    Some(times.next()?? + times.next()??)
+}
+
+/// The user-space memory of a process that is in RAM.
+pub fn resident_bytes(pid: u32) -> io::Result<u64> {
+    let path = format!("/proc/{pid}/status");
+    let text = fs::read_to_string(&path)?;
+    status_kib(&text, "VmRSS:").map(|kib| kib * 1024).ok_or_else(|| unreadable(Path::new(&path)))
+}
+
+fn status_kib(text: &str, name: &str) -> Option<u64> {
+    text.lines().find_map(|line| line.strip_prefix(name))?.split_whitespace().next()?.parse().ok()
+}
+
+fn unreadable(path: &Path) -> io::Error {
+    io::Error::other(format!("{} is not written as expected", path.display()))
+}
+
+/// Raises the soft descriptor limit to the hard one and returns it.
+pub fn raise_descriptor_limit() -> u64 {
+    let limit = getrlimit(Resource::Nofile);
+    // A failure leaves the soft limit as it was, and the caller counts with what it gets.
+    let _ = setrlimit(Resource::Nofile, Rlimit { current: limit.maximum, maximum: limit.maximum });
+    getrlimit(Resource::Nofile).current.unwrap_or(u64::MAX)
+}
+
+/// Ends a child for good; a measured server has nothing to save.
+pub fn kill(pid: u32) {
+    if let Some(pid) = i32::try_from(pid).ok().and_then(Pid::from_raw) {
+        // It may have ended by itself already.
+        let _ = rustix::process::kill_process(pid, rustix::process::Signal::KILL);
+    }
+}
+
+/// The machine in a line, for whoever reads the numbers later.
+pub fn machine() -> String {
+    let read = |path| fs::read_to_string(path).unwrap_or_default();
+    let cpuinfo = read("/proc/cpuinfo");
+    let model = cpuinfo.lines().find_map(|line| line.strip_prefix("model name")).unwrap_or(": unknown processor");
+    let model = model.trim_start_matches([' ', '\t', ':']);
+    let cpus = cpuinfo.lines().filter(|line| line.starts_with("processor")).count();
+    format!("{model}, {cpus} cores, Linux {}", read("/proc/sys/kernel/osrelease").trim())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn stat_is_read_behind_any_name() {
+        let check = |text: &str, expected| assert_eq!(stat_ticks(text), expected, "{text}");
+        check("7 (a) S 1 1 1 0 -1 4194560 10 0 0 0 123 45 0 0 20 0 1 0 5", Some(168));
+        check("7 (a) b) 3) R 1 1 1 0 -1 4194560 10 0 0 0 1 2 0 0 20 0 1 0 5", Some(3));
+        check("7 (a) S 1 1", None);
+        check("", None);
+    }
+
+    #[test]
+    fn status_is_read_by_name() {
+        let text = "Name:\tx\nVmHWM:\t   99 kB\nVmRSS:\t    1234 kB\n";
+        assert_eq!(status_kib(text, "VmRSS:"), Some(1234));
+        assert_eq!(status_kib(text, "VmSwap:"), None);
+    }
+
+    #[test]
+    fn this_process_has_used_time_and_memory() {
+        let pid = std::process::id();
+        let before = cpu_time(pid).unwrap();
+        let mut sum = 0u64;
+        while cpu_time(pid).unwrap() < before + Duration::from_millis(1) {
+            sum = (0..10_000).fold(sum, |sum, number: u64| std::hint::black_box(sum ^ number));
+        }
+        assert!(resident_bytes(pid).unwrap() > 100 * 1024);
+    }
+}

@@ -1,0 +1,95 @@
+//! What all members of a room heard together: deliveries checked and counted, a sample of them timed, and the rare
+//! frames put aside for `client` to see to.
+
+use hdrhistogram::Histogram;
+
+use crate::checker::Checker;
+use crate::dialect::{ACK_PREFIX, JOINED_PREFIX};
+use crate::frames::{self, Frame};
+
+const LATENCY_US_MAX: u64 = 600_000_000;
+
+/// What was heard by all members together.
+pub struct Ear {
+    pub checker: Checker,
+    pub latency_us: Histogram<u64>,
+    /// The longest latency of the sample.
+    pub latency_max_us: u64,
+    pub last_delivery_ns: u64,
+    pub acks: u64,
+    pub rare: Vec<Rare>,
+}
+
+/// Frames that are not deliveries; they are seen to after the read that brought them.
+pub enum Rare {
+    Joined,
+    Ping(Vec<u8>),
+    Closed(String),
+    Refused(String),
+}
+
+impl Ear {
+    pub fn new(checker: Checker) -> Ear {
+        let latency_us = empty_histogram();
+        Ear { checker, latency_us, latency_max_us: 0, last_delivery_ns: 0, acks: 0, rare: Vec::new() }
+    }
+
+    #[inline]
+    pub fn hear(&mut self, member: usize, sampled: bool, now_ns: u64, frame: Frame<'_>) {
+        if frame.opcode == frames::TEXT
+            && let Some(counter) = self.checker.counter(frame.payload)
+        {
+            self.checker.deliver(member, counter, frame.wire_bytes);
+            self.last_delivery_ns = now_ns;
+            if sampled {
+                self.sample(now_ns, frame.payload);
+            }
+        } else {
+            self.hear_rare(frame);
+        }
+    }
+
+    fn sample(&mut self, now_ns: u64, payload: &[u8]) {
+        self.checker.check_padding(payload);
+        let Some(stamp_ns) = self.checker.stamp_ns(payload) else { return };
+        let latency_us = now_ns.saturating_sub(stamp_ns) / 1_000;
+        self.latency_max_us = self.latency_max_us.max(latency_us);
+        self.latency_us.saturating_record(latency_us);
+    }
+
+    #[cold]
+    fn hear_rare(&mut self, frame: Frame<'_>) {
+        let payload = frame.payload;
+        let text = || String::from_utf8_lossy(payload).into_owned();
+        match frame.opcode {
+            frames::TEXT if payload.starts_with(ACK_PREFIX) => self.acks += 1,
+            frames::TEXT if payload.starts_with(JOINED_PREFIX) => self.rare.push(Rare::Joined),
+            // A refusal of something we asked. Everything else a server may say on its own does not concern a count.
+            frames::TEXT if payload.starts_with(b"{\"cid\":") => self.rare.push(Rare::Refused(text())),
+            frames::PING => self.rare.push(Rare::Ping(payload.to_vec())),
+            frames::CLOSE => self.rare.push(Rare::Closed(close_reason(payload))),
+            _ => {}
+        }
+    }
+
+    /// Begins to count and to time anew.
+    pub fn forget(&mut self) {
+        self.latency_us.reset();
+        self.latency_max_us = 0;
+        self.acks = 0;
+        self.checker.forget_counts();
+    }
+}
+
+pub fn empty_histogram() -> Histogram<u64> {
+    Histogram::new_with_bounds(1, LATENCY_US_MAX, 3).expect("the bounds are constants that a histogram can have")
+}
+
+fn close_reason(payload: &[u8]) -> String {
+    match payload {
+        [high, low, text @ ..] => {
+            format!("code {} {}", u16::from_be_bytes([*high, *low]), String::from_utf8_lossy(text))
+        }
+        _ => "without a code".into(),
+    }
+}

@@ -1,0 +1,368 @@
+//! The run: starts Stentor and both bare loops in turn, asks the same questions of each in a full room, and does it
+//! again, so that a figure is a median of rounds and what drifts on the machine drifts for all.
+
+use std::fmt::Display;
+use std::io;
+use std::path::PathBuf;
+use std::time::{Duration, Instant};
+
+use clap::{Args, ValueEnum};
+use serde::Serialize;
+use thiserror::Error;
+
+use crate::checker;
+use crate::client::{Failure, Room, Shape};
+use crate::cpu;
+use crate::dialect::Persistence;
+use crate::report::Report;
+use crate::run::{self, Patience, Run};
+use crate::search::Search;
+use crate::server::{self, Kind, Launch, Server};
+
+/// Single messages a quiet room is sent in each round.
+const SINGLE_MESSAGES: u32 = 40;
+/// Descriptors besides the members': epoll, the server's pipes, the terminal, a sign-in.
+const OTHER_DESCRIPTORS: u64 = 64;
+/// A rate far beyond what a server carries says nothing about its cost and takes minutes to drain.
+const RATE_BEYOND_MAX: f64 = 1.5;
+/// How far beyond its maximum a server is driven to see whether it collapses.
+const BEYOND: f64 = 2.0;
+
+#[derive(Args, Debug)]
+pub struct Options {
+    /// Members of the room; one table each.
+    #[arg(long, value_delimiter = ',', default_values_t = [1000, 5000])]
+    members: Vec<usize>,
+    /// Messages per second at which CPU and latency are measured.
+    #[arg(long, value_delimiter = ',', default_values_t = [10.0, 100.0, 1000.0])]
+    rates: Vec<f64>,
+    /// Seconds each rate is offered.
+    #[arg(long, default_value_t = 5.0)]
+    secs: f64,
+    /// Bytes of a message's content, before JSON escapes its quotes.
+    #[arg(long, default_value_t = 100)]
+    payload: usize,
+    /// Connections that publish in turn: a power of two. With more than one, order is checked for each.
+    #[arg(long, default_value_t = 1)]
+    publishers: usize,
+    /// Rounds through all servers; figures are medians of the rounds.
+    #[arg(long, default_value_t = 3)]
+    repeat: usize,
+    /// Which servers to measure.
+    #[arg(long, value_enum, value_delimiter = ',', default_values_t = Kind::value_variants().to_vec())]
+    only: Vec<Kind>,
+    /// What to measure besides joins and memory.
+    #[arg(long, value_enum, value_delimiter = ',', default_values_t = Question::value_variants().to_vec())]
+    measure: Vec<Question>,
+    /// Writes everything measured, each round by itself, to this file.
+    #[arg(long)]
+    json: Option<PathBuf>,
+    /// The stentor binary; without it, it is built first.
+    #[arg(long)]
+    server: Option<PathBuf>,
+    /// Where Stentor keeps things: memory or embedded.
+    #[arg(long, default_value = "memory")]
+    store: String,
+    /// Messages are kept in the store before they are delivered (otherwise they are only passed on).
+    #[arg(long)]
+    persist: bool,
+    /// The core of the measured server.
+    #[arg(long, default_value_t = 0)]
+    server_cpu: usize,
+    /// The core of the measuring client.
+    #[arg(long, default_value_t = 1)]
+    client_cpu: usize,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq, Debug, ValueEnum)]
+enum Question {
+    /// Time to the last member of one message in a quiet room.
+    Last,
+    /// The most deliveries per second with p99 under a second and nothing lost.
+    Max,
+    /// CPU and latency at each of --rates.
+    Rates,
+    /// Deliveries per second when twice the maximum is offered.
+    Beyond,
+}
+
+#[derive(Debug, Error)]
+pub enum Error {
+    #[error("{0}")]
+    Options(String),
+    #[error(transparent)]
+    World(#[from] io::Error),
+    #[error("{kind}, {members} members: {failure}")]
+    Measuring { kind: Kind, members: usize, failure: Failure },
+    #[error("messages were lost, repeated or reordered; the table does not count")]
+    Faulty,
+}
+
+/// All that one server answered in one round.
+#[derive(Serialize)]
+pub struct Visit {
+    pub server: Kind,
+    pub members: usize,
+    pub round: usize,
+    pub joins_per_second: f64,
+    pub resident_bytes_per_connection: f64,
+    pub time_to_last_ms: Option<f64>,
+    pub max: Option<Run>,
+    pub beyond: Option<Run>,
+    pub at_rates: Vec<Run>,
+    /// Runs that ended because the server closed a connection or refused something.
+    pub broken: Vec<String>,
+}
+
+pub fn run(options: &Options) -> Result<(), Error> {
+    check(options)?;
+    let stentor = match &options.server {
+        Some(path) => Some(path.clone()),
+        None if options.only.contains(&Kind::Stentor) => Some(server::build_stentor()?),
+        None => None,
+    };
+    let persistence = if options.persist { Persistence::Kept } else { Persistence::Passing };
+    let (server_cpu, client_cpu) = (options.server_cpu, options.client_cpu);
+    let launch = Launch { stentor, store: options.store.clone(), persistence, server_cpu, client_cpu };
+    cpu::pin_to(client_cpu)?;
+    eprintln!("about {:.0} minutes; leave the machine alone meanwhile", minutes(options).ceil());
+    let mut visits = Vec::new();
+    for &members in &options.members {
+        for round in 0..options.repeat {
+            for &kind in &options.only {
+                let best = best_so_far(&visits, kind, members);
+                visits.push(visit(kind, members, round, best, options, &launch)?);
+            }
+        }
+    }
+    let report = Report::new(&visits, &options.rates);
+    report.print();
+    println!("{}", conditions(options));
+    if let Some(path) = &options.json {
+        report.write(path)?;
+    }
+    if visits.iter().all(Visit::nothing_lost) { Ok(()) } else { Err(Error::Faulty) }
+}
+
+/// A search takes some ten runs in the first round and four later; runs beyond the maximum take longer to drain.
+fn minutes(options: &Options) -> f64 {
+    let asked = |question, runs: usize| if options.measure.contains(&question) { runs } else { 0 };
+    let each_round = asked(Question::Rates, options.rates.len()) + asked(Question::Beyond, 2) + 1;
+    let searching = asked(Question::Max, 10 + 4 * (options.repeat - 1));
+    let runs = options.members.len() * options.only.len() * (each_round * options.repeat + searching);
+    runs as f64 * options.secs * 1.2 / 60.0
+}
+
+/// What a reader of the table must know to compare it.
+fn conditions(options: &Options) -> String {
+    let messages = if options.persist { "kept in the store first" } else { "passed on, not kept" };
+    format!(
+        "Stentor: one shard, store {}, messages {messages}; members are hidden sessions of one user. The loops speak \
+         no protocol and send frames laid out like Stentor's.\nEvery delivery is checked for order, loss and \
+         repetition; latency is from the intended time of sending, at a sample of {} members. Where the server's core \
+         is not full at its maximum, the client's was. Medians of {} rounds of {} s a rate.",
+        options.store,
+        crate::client::SAMPLED_MEMBERS,
+        options.repeat,
+        options.secs
+    )
+}
+
+/// Refuses what cannot be measured before anything is built or started.
+fn check(options: &Options) -> Result<(), Error> {
+    let refuse = |text: String| Err(Error::Options(text));
+    let cpus = cpu::allowed_cpus()?;
+    if cpus < 2 {
+        return refuse(format!("server and client need a core each, and this process may use {cpus}"));
+    }
+    if options.server_cpu == options.client_cpu {
+        return refuse("server and client need a core each: --server-cpu and --client-cpu are the same".into());
+    }
+    if !options.publishers.is_power_of_two() {
+        return refuse(format!("--publishers {} is not a power of two", options.publishers));
+    }
+    if options.secs <= 0.0 || options.rates.iter().any(|&rate| rate <= 0.0) || options.repeat == 0 {
+        return refuse("--secs, --rates and --repeat must be above zero".into());
+    }
+    let content_bytes_min = checker::placeholder_content(0).len();
+    if !(content_bytes_min..=3000).contains(&options.payload) {
+        return refuse(format!("--payload must be {content_bytes_min} to 3000: it carries a counter and a time"));
+    }
+    let limit = cpu::raise_descriptor_limit();
+    let most = limit.saturating_sub(OTHER_DESCRIPTORS + options.publishers as u64);
+    match options.members.iter().find(|&&members| members < options.publishers || members as u64 > most) {
+        None => Ok(()),
+        Some(members) => refuse(format!(
+            "--members {members} is not possible: at least one for each publisher, and at most {most}, as one process \
+             may open {limit} descriptors here (`ulimit -Hn`)"
+        )),
+    }
+}
+
+fn visit(
+    kind: Kind,
+    members: usize,
+    round: usize,
+    best: Option<f64>,
+    options: &Options,
+    launch: &Launch,
+) -> Result<Visit, Error> {
+    let fail = |failure| Error::Measuring { kind, members, failure };
+    let said = |what: &dyn Display| eprintln!("{members:>6} members · round {} · {kind:<13} · {what}", round + 1);
+    let mut seat = Seat::open(kind, members, options, launch).map_err(fail)?;
+    said(&format!("{:.0} joins/s, {:.2} KiB a connection", seat.joins_per_second, seat.resident_bytes / 1024.0));
+    let mut visit = Visit::new(kind, members, round, &seat);
+    let asked = |question| options.measure.contains(&question);
+    if asked(Question::Last) {
+        let last_us = run::one_by_one(&mut seat.room, SINGLE_MESSAGES).map_err(fail)?;
+        visit.time_to_last_ms = Some(last_us.value_at_quantile(0.5) as f64 / 1e3);
+        said(&format!("last member after {:.2} ms", last_us.value_at_quantile(0.5) as f64 / 1e3));
+    }
+    let mut asker = Asker { seat: Some(seat), kind, members, options, launch, broken: Vec::new(), said: &said };
+    if asked(Question::Max) {
+        visit.max = asker.most(best).map_err(fail)?;
+    }
+    let most = visit.max.as_ref().map(|run| run.deliveries_per_second);
+    if asked(Question::Rates) {
+        let sensible = |&&rate: &&f64| most.is_none_or(|most| rate * members as f64 <= most * RATE_BEYOND_MAX);
+        for &rate in options.rates.iter().filter(sensible) {
+            visit.at_rates.extend(asker.ask(rate, Patience::Limited).map_err(fail)?);
+        }
+    }
+    if let (true, Some(most)) = (asked(Question::Beyond), most) {
+        visit.beyond = asker.ask(BEYOND * most / members as f64, Patience::Endless).map_err(fail)?;
+    }
+    visit.broken = asker.broken;
+    Ok(visit)
+}
+
+/// A running server with its full room. The server ends first, so that it does not see its members leave.
+struct Seat {
+    server: Server,
+    room: Room,
+    joins_per_second: f64,
+    resident_bytes: f64,
+}
+
+impl Seat {
+    fn open(kind: Kind, members: usize, options: &Options, launch: &Launch) -> Result<Seat, Failure> {
+        let world = |tried| move |source| Failure::World { tried, source };
+        let server = Server::start(kind, launch).map_err(world("start the server"))?;
+        let dialect = server.dialect(kind, launch).map_err(world("sign in"))?;
+        let shape = Shape { members, publishers: options.publishers, content_bytes: options.payload };
+        let mut room = Room::new(server.address, dialect, shape)?;
+        let resident = || cpu::resident_bytes(server.pid()).map_err(world("read the server's memory"));
+        // The first member pays for what the server touches once.
+        room.admit(1)?;
+        let resident_before = resident()?;
+        let start = Instant::now();
+        room.admit(members)?;
+        let took = start.elapsed();
+        run::rest(&mut room, Duration::from_millis(200))?;
+        let more = (members - 1).max(1) as f64;
+        let resident_bytes = resident()?.saturating_sub(resident_before) as f64 / more;
+        room.appoint_publishers()?;
+        Ok(Seat { server, room, joins_per_second: more / took.as_secs_f64(), resident_bytes })
+    }
+}
+
+/// Asks a server one rate after another, and starts it anew when a run broke it.
+struct Asker<'a> {
+    /// Empty after a run that lost something: what its members must see next is then unknown.
+    seat: Option<Seat>,
+    kind: Kind,
+    members: usize,
+    options: &'a Options,
+    launch: &'a Launch,
+    broken: Vec<String>,
+    said: &'a dyn Fn(&dyn Display),
+}
+
+impl Asker<'_> {
+    /// One run; `None` when the server closed a connection or refused.
+    fn ask(&mut self, rate: f64, patience: Patience) -> Result<Option<Run>, Failure> {
+        let duration = Duration::from_secs_f64(self.options.secs);
+        let mut seat = match self.seat.take() {
+            Some(seat) => seat,
+            None => Seat::open(self.kind, self.members, self.options, self.launch)?,
+        };
+        match run::at_rate(&mut seat.room, seat.server.pid(), rate, duration, patience) {
+            Ok(run) => {
+                (self.said)(&line(&run));
+                self.seat = run.nothing_lost().then_some(seat);
+                Ok(Some(run))
+            }
+            Err(failure @ Failure::World { .. }) => Err(failure),
+            Err(failure) => {
+                (self.said)(&format!("{rate:.0} messages/s broke off: {failure}"));
+                self.broken.push(format!("at {rate:.1} messages/s: {failure}"));
+                Ok(None)
+            }
+        }
+    }
+
+    /// The carried run with the most deliveries per second.
+    fn most(&mut self, near: Option<f64>) -> Result<Option<Run>, Failure> {
+        let start = if self.kind == Kind::BareLoop { 1e5 } else { 1e6 };
+        let mut search = near.map_or(Search::from(start), Search::near);
+        let mut best: Option<Run> = None;
+        while let Some(rate) = search.next_rate() {
+            match self.ask(rate / self.members as f64, Patience::Limited)? {
+                Some(run) if run.carried() => {
+                    search.tell_carried(rate);
+                    let better =
+                        best.as_ref().is_none_or(|best| best.deliveries_per_second < run.deliveries_per_second);
+                    best = if better { Some(run) } else { best };
+                }
+                _ => search.tell_failed(rate),
+            }
+        }
+        Ok(best)
+    }
+}
+
+impl Visit {
+    fn new(server: Kind, members: usize, round: usize, seat: &Seat) -> Visit {
+        let (joins_per_second, resident_bytes_per_connection) = (seat.joins_per_second, seat.resident_bytes);
+        let (max, beyond, at_rates, broken) = (None, None, Vec::new(), Vec::new());
+        Visit {
+            server,
+            members,
+            round,
+            joins_per_second,
+            resident_bytes_per_connection,
+            time_to_last_ms: None,
+            max,
+            beyond,
+            at_rates,
+            broken,
+        }
+    }
+
+    /// Whether every message of every run that counts arrived once and in order. What a search offered beyond the
+    /// maximum does not count, but what was carried, and what was driven beyond on purpose, does.
+    fn nothing_lost(&self) -> bool {
+        self.max.iter().chain(&self.beyond).chain(&self.at_rates).all(Run::nothing_lost)
+    }
+}
+
+fn best_so_far(visits: &[Visit], kind: Kind, members: usize) -> Option<f64> {
+    let same = visits.iter().rev().find(|visit| visit.server == kind && visit.members == members);
+    same?.max.as_ref().map(|run| run.deliveries_per_second)
+}
+
+fn line(run: &Run) -> String {
+    let verdict = match (run.nothing_lost(), run.carried()) {
+        (false, _) => format!(" · LOST {} missing, {:?}", run.missing, run.faults),
+        (true, false) => " · not carried".into(),
+        (true, true) => String::new(),
+    };
+    format!(
+        "{:.0} messages/s: {:.3} M deliveries/s, p99 {:.1} ms, {:.3} µs each, core {:.0} %{verdict}",
+        run.offered_messages_per_second,
+        run.deliveries_per_second / 1e6,
+        run.latency_p99_ms,
+        run.cpu_us_per_delivery,
+        run.core_share * 100.0,
+    )
+}

@@ -1,0 +1,243 @@
+//! Walks the WebSocket frames a server sends, by their headers only.
+//!
+//! Promises that every frame of a stream is seen once and whole, however the stream was cut into reads; that what is
+//! kept between two reads is bounded; and that a server's frames are legal (unmasked, unfragmented, no reserved bit).
+//! It leaves the meaning of a payload to `checker` and `client`.
+
+use thiserror::Error;
+
+/// A frame up to this size is shown whole, so this much may wait for its rest between two reads. Every message a chat
+/// server may relay (4,096 bytes from the client, and the members around it) is smaller.
+pub const WHOLE_BYTES_MAX: usize = 8 * 1024;
+/// Of a larger frame (the answer to a join lists a thousand presences) only this much of the payload is shown.
+pub const GLIMPSE_BYTES: usize = 64;
+
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Frame<'a> {
+    pub opcode: u8,
+    /// All of it, or the first `GLIMPSE_BYTES` when the payload is larger than `WHOLE_BYTES_MAX`.
+    pub payload: &'a [u8],
+    /// What the frame took on the wire, header included.
+    pub wire_bytes: usize,
+}
+
+pub const TEXT: u8 = 1;
+pub const CLOSE: u8 = 8;
+pub const PING: u8 = 9;
+pub const PONG: u8 = 10;
+
+/// What a server must never send.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Error)]
+pub enum IllegalFrame {
+    #[error("a masked frame from a server")]
+    Masked,
+    #[error("a frame that is a fragment, or has a reserved bit set (first byte {0:#04x})")]
+    FirstByte(u8),
+}
+
+/// Header and payload length of a frame.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Header {
+    pub opcode: u8,
+    pub header_bytes: usize,
+    pub payload_bytes: usize,
+}
+
+impl Header {
+    /// Reads the header at the front of `bytes`; `None` while it is not there yet.
+    #[inline]
+    pub fn read(bytes: &[u8]) -> Result<Option<Header>, IllegalFrame> {
+        let &[first, second, ref rest @ ..] = bytes else { return Ok(None) };
+        let opcode = first & 0x0f;
+        if first & 0xf0 != 0x80 {
+            return Err(IllegalFrame::FirstByte(first));
+        }
+        if second & 0x80 != 0 {
+            return Err(IllegalFrame::Masked);
+        }
+        let (header_bytes, payload_bytes) = match second {
+            126 => match rest.first_chunk() {
+                Some(&length) => (4, usize::from(u16::from_be_bytes(length))),
+                None => return Ok(None),
+            },
+            127 => match rest.first_chunk() {
+                Some(&length) => (10, u64::from_be_bytes(length) as usize),
+                None => return Ok(None),
+            },
+            length => (2, usize::from(length)),
+        };
+        Ok(Some(Header { opcode, header_bytes, payload_bytes }))
+    }
+
+    pub fn wire_bytes(&self) -> usize {
+        self.header_bytes.saturating_add(self.payload_bytes)
+    }
+}
+
+/// What one connection keeps between two reads: the beginning of an unfinished frame, or how much of a large frame,
+/// already shown, is still to come.
+#[derive(Default, Debug)]
+pub struct Remainder {
+    begun: Vec<u8>,
+    skip_bytes: usize,
+}
+
+impl Remainder {
+    /// Lays the unfinished frame at the front of `buffer`, so that the next read goes right behind it.
+    #[inline]
+    pub fn restore(&self, buffer: &mut [u8]) -> usize {
+        buffer[..self.begun.len()].copy_from_slice(&self.begun);
+        self.begun.len()
+    }
+
+    /// Shows every frame that `bytes` completes. `bytes` begins with what `restore` laid down.
+    #[inline]
+    pub fn walk(&mut self, bytes: &[u8], mut show: impl FnMut(Frame<'_>)) -> Result<(), IllegalFrame> {
+        let mut at = self.skip_bytes.min(bytes.len());
+        self.skip_bytes -= at;
+        while let Some(header) = Header::read(&bytes[at..])? {
+            let start = at + header.header_bytes;
+            let shown_bytes =
+                if header.payload_bytes <= WHOLE_BYTES_MAX { header.payload_bytes } else { GLIMPSE_BYTES };
+            let Some(payload) = bytes.get(start..start + shown_bytes) else { break };
+            show(Frame { opcode: header.opcode, payload, wire_bytes: header.wire_bytes() });
+            let behind = start.saturating_add(header.payload_bytes);
+            at = behind.min(bytes.len());
+            self.skip_bytes = behind - at;
+        }
+        self.begun.clear();
+        self.begun.extend_from_slice(&bytes[at..]);
+        Ok(())
+    }
+}
+
+/// Appends an unmasked text frame, as a server sends it.
+pub fn put_server_text(payload: &[u8], out: &mut Vec<u8>) {
+    put_header(0x80 | TEXT, 0, payload.len(), out);
+    out.extend_from_slice(payload);
+}
+
+/// Appends a masked frame, as a client must send it, and returns where its payload begins.
+pub fn put_client_frame(opcode: u8, payload: &[u8], out: &mut Vec<u8>) -> usize {
+    put_header(0x80 | opcode, 0x80, payload.len(), out);
+    out.extend_from_slice(&MASK);
+    let start = out.len();
+    out.extend(payload.iter().zip(MASK.iter().cycle()).map(|(byte, mask)| byte ^ mask));
+    start
+}
+
+/// The mask of every frame we send. Masks protect strangers' proxies, of which there are none here; it only has to
+/// give the server the work of unmasking.
+pub const MASK: [u8; 4] = [0x37, 0xfa, 0x21, 0x3d];
+
+fn put_header(first: u8, mask_bit: u8, payload_bytes: usize, out: &mut Vec<u8>) {
+    out.push(first);
+    match (u8::try_from(payload_bytes), u16::try_from(payload_bytes)) {
+        (Ok(length @ 0..126), _) => out.push(mask_bit | length),
+        (_, Ok(length)) => {
+            out.push(mask_bit | 126);
+            out.extend_from_slice(&length.to_be_bytes());
+        }
+        _ => {
+            out.push(mask_bit | 127);
+            out.extend_from_slice(&(payload_bytes as u64).to_be_bytes());
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    type Seen = Vec<(u8, Vec<u8>, usize)>;
+
+    /// Feeds `stream` to a connection in the given pieces, as a client's reads would.
+    fn walk_pieces<'a>(pieces: impl IntoIterator<Item = &'a [u8]>) -> Result<Seen, IllegalFrame> {
+        let mut remainder = Remainder::default();
+        let mut buffer = vec![0; 256 * 1024];
+        let mut seen = Vec::new();
+        for piece in pieces {
+            let kept = remainder.restore(&mut buffer);
+            buffer[kept..kept + piece.len()].copy_from_slice(piece);
+            remainder.walk(&buffer[..kept + piece.len()], |frame| {
+                seen.push((frame.opcode, frame.payload.to_vec(), frame.wire_bytes));
+            })?;
+            assert!(remainder.begun.len() <= WHOLE_BYTES_MAX + 10, "what is kept between reads is bounded");
+        }
+        assert!(remainder.begun.is_empty() && remainder.skip_bytes == 0, "a whole stream leaves nothing over");
+        Ok(seen)
+    }
+
+    fn stream_of(payload_sizes: &[usize]) -> (Vec<u8>, Seen) {
+        let mut stream = Vec::new();
+        let mut expected = Vec::new();
+        for (number, &size) in payload_sizes.iter().enumerate() {
+            let payload: Vec<u8> = (0..size).map(|at| b'a' + ((at + number) % 26) as u8).collect();
+            let before = stream.len();
+            put_server_text(&payload, &mut stream);
+            let shown = if size <= WHOLE_BYTES_MAX { size } else { GLIMPSE_BYTES };
+            expected.push((TEXT, payload[..shown].to_vec(), stream.len() - before));
+        }
+        (stream, expected)
+    }
+
+    #[test]
+    fn every_way_to_cut_a_stream_once_shows_the_same_frames() {
+        let sizes = [0, 1, 125, 126, 127, 430, 431, 60, WHOLE_BYTES_MAX, WHOLE_BYTES_MAX + 1, 70_000, 5];
+        let (stream, expected) = stream_of(&sizes);
+        for cut in 0..=stream.len() {
+            let (left, right) = stream.split_at(cut);
+            assert_eq!(walk_pieces([left, right]).as_ref(), Ok(&expected), "cut at {cut}");
+        }
+    }
+
+    #[test]
+    fn every_way_to_cut_a_short_stream_twice_shows_the_same_frames() {
+        let (stream, expected) = stream_of(&[3, 0, 130, 2]);
+        for first in 0..=stream.len() {
+            for second in first..=stream.len() {
+                let pieces = [&stream[..first], &stream[first..second], &stream[second..]];
+                assert_eq!(walk_pieces(pieces).as_ref(), Ok(&expected), "cut at {first} and {second}");
+            }
+        }
+    }
+
+    #[test]
+    fn pieces_of_every_size_show_the_same_frames() {
+        let (stream, expected) = stream_of(&[200, WHOLE_BYTES_MAX + 300, 0, 430, 125, 126]);
+        for size in 1..700 {
+            assert_eq!(walk_pieces(stream.chunks(size)).as_ref(), Ok(&expected), "pieces of {size}");
+        }
+    }
+
+    #[test]
+    fn illegal_frames_are_named() {
+        let check = |bytes: &[u8], expected| assert_eq!(Header::read(bytes), Err(expected), "{bytes:x?}");
+        check(&[0x81, 0x80], IllegalFrame::Masked);
+        check(&[0x01, 0x00], IllegalFrame::FirstByte(0x01));
+        check(&[0xc1, 0x00], IllegalFrame::FirstByte(0xc1));
+    }
+
+    #[test]
+    fn a_length_no_machine_has_does_not_overflow() {
+        let mut stream = vec![0x82, 127];
+        stream.extend_from_slice(&u64::MAX.to_be_bytes());
+        stream.extend_from_slice(&[7; GLIMPSE_BYTES]);
+        let mut remainder = Remainder::default();
+        let mut seen = 0;
+        assert_eq!(remainder.walk(&stream, |_| seen += 1), Ok(()));
+        assert_eq!(seen, 1);
+    }
+
+    #[test]
+    fn a_client_frame_unmasks_to_its_payload() {
+        for size in [0, 1, 125, 126, 4096, 70_000] {
+            let payload: Vec<u8> = (0..size).map(|at| at as u8).collect();
+            let mut frame = vec![0xee];
+            let start = put_client_frame(PONG, &payload, &mut frame);
+            let unmasked: Vec<u8> = frame[start..].iter().zip(MASK.iter().cycle()).map(|(a, b)| a ^ b).collect();
+            assert_eq!(unmasked, payload);
+            assert_eq!((frame[1], frame[2] & 0x80, &frame[start - 4..start]), (0x8a, 0x80, &MASK[..]));
+        }
+    }
+}

@@ -1,0 +1,120 @@
+//! Publishes by a schedule fixed beforehand (open loop): message `i` is to be sent at `start + i / rate`, whatever
+//! became of the ones before it, and its latency counts from there.
+//!
+//! When the server reads no more, messages wait for their turn here, late but not lost, and nothing piles up.
+
+use std::io;
+use std::net::TcpStream;
+
+use rustix::io::Errno;
+use rustix::net::{SendFlags, send};
+
+use crate::dialect::Publication;
+
+/// What may wait in user space for the kernel to take it: enough that one call carries many messages.
+const PENDING_BYTES_MAX: usize = 32 << 10;
+
+pub struct Schedule {
+    start_ns: u64,
+    interval_ns: f64,
+    count: u64,
+    pub sent: u64,
+    /// How much later than intended a message was handed to its socket, at worst.
+    pub late_max_ns: u64,
+}
+
+impl Schedule {
+    pub fn new(start_ns: u64, rate: f64, count: u64) -> Schedule {
+        Schedule { start_ns, interval_ns: 1e9 / rate, count, sent: 0, late_max_ns: 0 }
+    }
+
+    /// When the next message was to be sent, if that time has come.
+    pub fn due(&self, now_ns: u64) -> Option<u64> {
+        let intended_ns = self.start_ns + (self.sent as f64 * self.interval_ns) as u64;
+        (self.sent < self.count && intended_ns <= now_ns).then_some(intended_ns)
+    }
+
+    pub fn sent(&mut self, intended_ns: u64, now_ns: u64) {
+        self.sent += 1;
+        self.late_max_ns = self.late_max_ns.max(now_ns - intended_ns);
+    }
+
+    pub fn finished(&self) -> bool {
+        self.sent == self.count
+    }
+
+    /// Nothing more is to be sent.
+    pub fn stop(&mut self) {
+        self.count = self.sent;
+    }
+}
+
+/// The sending half of one connection.
+pub struct Publisher {
+    pub connection: usize,
+    publication: Publication,
+    pending: Vec<u8>,
+    /// How much of `pending` the kernel has taken.
+    taken: usize,
+}
+
+impl Publisher {
+    pub fn new(connection: usize, publication: Publication) -> Publisher {
+        Publisher { connection, publication, pending: Vec::new(), taken: 0 }
+    }
+
+    pub fn has_room(&self) -> bool {
+        self.pending.len() < PENDING_BYTES_MAX
+    }
+
+    pub fn put_message(&mut self, counter: u32, stamp_ns: u64) {
+        self.publication.put(counter, stamp_ns, &mut self.pending);
+    }
+
+    /// Any other frame keeps its place between the messages.
+    pub fn put_frame(&mut self, frame: &[u8]) {
+        self.pending.extend_from_slice(frame);
+    }
+
+    pub fn flush(&mut self, socket: &TcpStream) -> io::Result<()> {
+        while self.taken < self.pending.len() {
+            match send(socket, &self.pending[self.taken..], SendFlags::DONTWAIT | SendFlags::NOSIGNAL) {
+                Ok(taken) => self.taken += taken,
+                Err(Errno::AGAIN) => return Ok(()),
+                Err(Errno::INTR) => {}
+                Err(error) => return Err(error.into()),
+            }
+        }
+        self.pending.clear();
+        self.taken = 0;
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn messages_are_due_at_their_times_and_no_more_than_their_count() {
+        let mut schedule = Schedule::new(1_000, 1e9 / 100.0, 3);
+        let mut taken = Vec::new();
+        for now_ns in [999, 1_000, 1_050, 1_250, 9_999] {
+            while let Some(intended_ns) = schedule.due(now_ns) {
+                schedule.sent(intended_ns, now_ns);
+                taken.push((intended_ns, now_ns));
+            }
+        }
+        assert_eq!(taken, [(1_000, 1_000), (1_100, 1_250), (1_200, 1_250)]);
+        assert_eq!((schedule.finished(), schedule.late_max_ns), (true, 150));
+    }
+
+    #[test]
+    fn a_stopped_schedule_is_finished() {
+        let mut schedule = Schedule::new(0, 1.0, 10);
+        schedule.sent(0, 0);
+        schedule.stop();
+        assert!(schedule.finished());
+        assert_eq!(schedule.due(u64::MAX), None);
+    }
+}

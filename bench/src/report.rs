@@ -1,0 +1,195 @@
+//! What was measured, as a table for people (medians of the rounds, and Stentor's ratio to each bare loop) and as a
+//! file for programs (every round, every run).
+
+use std::fs;
+use std::io;
+use std::path::Path;
+use std::process::Command;
+
+use comfy_table::{CellAlignment, Table, presets};
+use serde::Serialize;
+
+use crate::cpu;
+use crate::fanout::Visit;
+use crate::run::Run;
+use crate::server::Kind;
+
+#[derive(Serialize)]
+pub struct Report<'a> {
+    command: String,
+    machine: String,
+    commit: String,
+    rooms: Vec<RoomReport>,
+    visits: &'a [Visit],
+}
+
+#[derive(Serialize)]
+struct RoomReport {
+    members: usize,
+    rows: Vec<Row>,
+}
+
+/// One question, its answer by each server, and Stentor's answer divided by each loop's.
+#[derive(Serialize)]
+struct Row {
+    question: String,
+    stentor: Option<f64>,
+    bare_loop: Option<f64>,
+    batching_loop: Option<f64>,
+    stentor_to_bare_loop: Option<f64>,
+    stentor_to_batching_loop: Option<f64>,
+}
+
+type Answer<'a> = Box<dyn Fn(&Visit) -> Option<f64> + 'a>;
+
+impl<'a> Report<'a> {
+    pub fn new(visits: &'a [Visit], rates: &[f64]) -> Report<'a> {
+        let mut sizes: Vec<usize> = visits.iter().map(|visit| visit.members).collect();
+        sizes.dedup();
+        let questions = questions(rates);
+        let room = |members| {
+            let row = |(question, answer): &(String, Answer)| row(question, answer, visits, members);
+            let answered = |row: &Row| row.stentor.or(row.bare_loop).or(row.batching_loop).is_some();
+            RoomReport { members, rows: questions.iter().map(row).filter(answered).collect() }
+        };
+        let command = std::env::args().skip(1).collect::<Vec<_>>().join(" ");
+        Report {
+            command: format!("cargo run --release -p bench -- {command}"),
+            machine: cpu::machine(),
+            commit: commit(),
+            rooms: sizes.into_iter().map(room).collect(),
+            visits,
+        }
+    }
+
+    pub fn print(&self) {
+        println!("{}\n{}, commit {}", self.command, self.machine, self.commit);
+        for room in &self.rooms {
+            println!("\nOne room of {} members, server on one core, client on another:", room.members);
+            println!("{}", table(&room.rows));
+        }
+    }
+
+    pub fn write(&self, path: &Path) -> io::Result<()> {
+        fs::write(path, serde_json::to_vec_pretty(self)?)
+    }
+}
+
+fn questions<'a>(rates: &[f64]) -> Vec<(String, Answer<'a>)> {
+    let mut questions: Vec<(String, Answer)> = vec![
+        ("connects and joins/s".into(), Box::new(|visit| Some(visit.joins_per_second))),
+        (
+            "KiB of memory a joined connection".into(),
+            Box::new(|visit| Some(visit.resident_bytes_per_connection / 1024.0)),
+        ),
+        ("ms to the last member, quiet room".into(), Box::new(|visit| visit.time_to_last_ms)),
+        max("most M deliveries/s", |run| run.deliveries_per_second / 1e6),
+        max("… bytes a delivery", |run| run.wire_bytes_per_delivery),
+        max("… p50 ms", |run| run.latency_p50_ms),
+        max("… p99 ms", |run| run.latency_p99_ms),
+        max("… of the server's core, %", |run| run.core_share * 100.0),
+        max("… ms the publisher was late, at worst", |run| run.publisher_late_max_ms),
+        (
+            "M deliveries/s, twice that offered".into(),
+            Box::new(|visit| Some(visit.beyond.as_ref()?.deliveries_per_second / 1e6)),
+        ),
+    ];
+    for &rate in rates {
+        questions.push(at(rate, "CPU µs a delivery", |run| run.cpu_us_per_delivery));
+        questions.push(at(rate, "of the server's core, %", |run| run.core_share * 100.0));
+        questions.push(at(rate, "p50 ms", |run| run.latency_p50_ms));
+        questions.push(at(rate, "p99 ms", |run| run.latency_p99_ms));
+    }
+    questions
+}
+
+fn max<'a>(question: &str, figure: fn(&Run) -> f64) -> (String, Answer<'a>) {
+    (question.into(), Box::new(move |visit| visit.max.as_ref().map(figure)))
+}
+
+fn at<'a>(rate: f64, question: &str, figure: fn(&Run) -> f64) -> (String, Answer<'a>) {
+    let answer =
+        move |visit: &Visit| visit.at_rates.iter().find(|run| run.offered_messages_per_second == rate).map(figure);
+    (format!("at {rate} messages/s: {question}"), Box::new(answer))
+}
+
+fn row(question: &str, answer: &Answer, visits: &[Visit], members: usize) -> Row {
+    let of = |kind| {
+        let same = visits.iter().filter(|visit| visit.members == members && visit.server == kind);
+        median(same.filter_map(answer).collect())
+    };
+    let (stentor, bare_loop, batching_loop) = (of(Kind::Stentor), of(Kind::BareLoop), of(Kind::BatchingLoop));
+    let ratio = |other: Option<f64>| Some(stentor? / other.filter(|&other| other > 0.0)?);
+    Row {
+        question: question.into(),
+        stentor,
+        bare_loop,
+        batching_loop,
+        stentor_to_bare_loop: ratio(bare_loop),
+        stentor_to_batching_loop: ratio(batching_loop),
+    }
+}
+
+fn median(mut figures: Vec<f64>) -> Option<f64> {
+    figures.sort_by(f64::total_cmp);
+    let (low, high) = (figures.get(figures.len().checked_sub(1)? / 2)?, figures.get(figures.len() / 2)?);
+    Some((low + high) / 2.0)
+}
+
+fn table(rows: &[Row]) -> Table {
+    let mut table = Table::new();
+    table.load_style(presets::ASCII_MARKDOWN);
+    table.set_header(["", "stentor", "bare loop", "batching loop", "÷ bare", "÷ batching"]);
+    for row in rows {
+        let figures = [row.stentor, row.bare_loop, row.batching_loop].map(shown);
+        let ratios = [row.stentor_to_bare_loop, row.stentor_to_batching_loop].map(shown);
+        table.add_row(std::iter::once(row.question.clone()).chain(figures).chain(ratios));
+    }
+    for column in table.column_iter_mut().skip(1) {
+        column.set_cell_alignment(CellAlignment::Right);
+    }
+    table
+}
+
+/// Three digits that count, whatever the size.
+fn shown(figure: Option<f64>) -> String {
+    match figure {
+        None => "–".into(),
+        Some(figure) if figure >= 100.0 => format!("{figure:.0}"),
+        Some(figure) if figure >= 10.0 => format!("{figure:.1}"),
+        Some(figure) if figure >= 1.0 || figure == 0.0 => format!("{figure:.2}"),
+        Some(figure) => format!("{figure:.3}"),
+    }
+}
+
+fn commit() -> String {
+    let git = Command::new("git").args(["describe", "--always", "--dirty"]).output();
+    let said = git.ok().filter(|output| output.status.success()).map(|output| output.stdout);
+    said.map_or("unknown".into(), |text| String::from_utf8_lossy(&text).trim().to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_median_needs_a_figure() {
+        let check = |figures: &[f64], expected| assert_eq!(median(figures.to_vec()), expected, "{figures:?}");
+        check(&[], None);
+        check(&[3.0], Some(3.0));
+        check(&[3.0, 1.0], Some(2.0));
+        check(&[9.0, 1.0, 2.0], Some(2.0));
+        check(&[4.0, 1.0, 2.0, 3.0], Some(2.5));
+    }
+
+    #[test]
+    fn figures_show_three_digits() {
+        let check = |figure, expected: &str| assert_eq!(shown(figure), expected);
+        check(None, "–");
+        check(Some(31_000.4), "31000");
+        check(Some(10.54), "10.5");
+        check(Some(1.0849), "1.08");
+        check(Some(0.0712), "0.071");
+        check(Some(0.0), "0.00");
+    }
+}

@@ -1,0 +1,172 @@
+//! One measurement on a room that is already full: messages at a rate, or one message at a time.
+
+use std::io;
+use std::time::Duration;
+
+use hdrhistogram::Histogram;
+use serde::Serialize;
+
+use crate::checker::Faults;
+use crate::client::{Failure, Room};
+use crate::cpu;
+use crate::ear::empty_histogram;
+use crate::publisher::Schedule;
+
+/// A rate counts as carried while the 99th percentile stays below this.
+pub const LATENCY_P99_MAX: Duration = Duration::from_secs(1);
+/// Once a delivery is this late the rate is not carried, and offering on would only fill the machine's memory.
+const LATENCY_GIVE_UP: Duration = Duration::from_secs(2);
+/// When nothing more arrives for so long, the rest is lost.
+const SILENCE_MAX: Duration = Duration::from_secs(5);
+/// Between two messages of a quiet room; not a multiple of the batching loop's tick, so that its whole wait is seen.
+const QUIET: Duration = Duration::from_millis(53);
+
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Patience {
+    /// Stop offering when it is clear that the rate is not carried.
+    Limited,
+    /// Offer until the time is over: what does the server do beyond its maximum?
+    Endless,
+}
+
+#[derive(Clone, Debug, Serialize)]
+pub struct Run {
+    pub offered_messages_per_second: f64,
+    pub messages: u64,
+    pub deliveries: u64,
+    pub missing: u64,
+    pub faults: Faults,
+    pub unacknowledged: u64,
+    /// Offering stopped early, as the rate was clearly not carried.
+    pub given_up: bool,
+    pub deliveries_per_second: f64,
+    pub wire_bytes_per_delivery: f64,
+    pub cpu_us_per_delivery: f64,
+    /// The server's share of one core.
+    pub core_share: f64,
+    pub latency_p50_ms: f64,
+    pub latency_p99_ms: f64,
+    pub latency_max_ms: f64,
+    /// How late the publisher was, be it by its own fault or because the server held it back.
+    pub publisher_late_max_ms: f64,
+}
+
+impl Run {
+    pub fn nothing_lost(&self) -> bool {
+        self.missing == 0 && self.unacknowledged == 0 && self.faults.none()
+    }
+
+    pub fn carried(&self) -> bool {
+        self.nothing_lost() && !self.given_up && self.latency_p99_ms < LATENCY_P99_MAX.as_secs_f64() * 1e3
+    }
+}
+
+/// Publishes `rate` messages a second and waits until every member has them all, or nothing more comes.
+pub fn at_rate(room: &mut Room, pid: u32, rate: f64, duration: Duration, patience: Patience) -> Result<Run, Failure> {
+    room.ear.forget();
+    let cpu_before = server_cpu(pid)?;
+    let start_ns = room.now_ns();
+    let end_ns = start_ns + duration.as_nanos() as u64;
+    let count = (rate * duration.as_secs_f64()).ceil().max(1.0) as u64;
+    let mut schedule = Schedule::new(start_ns, rate, count);
+    room.ear.last_delivery_ns = start_ns;
+    let given_up = offer(room, &mut schedule, end_ns, patience)?;
+    let cpu = server_cpu(pid)?.saturating_sub(cpu_before);
+    let mut run = evaluate(room, &schedule, start_ns, end_ns, cpu);
+    (run.offered_messages_per_second, run.given_up) = (rate, given_up);
+    Ok(run)
+}
+
+/// Publishes and reads until all is delivered or the rest is lost; whether it gave up offering.
+fn offer(room: &mut Room, schedule: &mut Schedule, end_ns: u64, patience: Patience) -> Result<bool, Failure> {
+    let mut given_up = false;
+    loop {
+        room.turn(Some(schedule))?;
+        let now_ns = room.now_ns();
+        let late = u128::from(room.ear.latency_max_us) > LATENCY_GIVE_UP.as_micros();
+        match patience {
+            Patience::Limited if late && !schedule.finished() => {
+                schedule.stop();
+                given_up = true;
+            }
+            Patience::Endless if now_ns > end_ns => schedule.stop(),
+            _ => {}
+        }
+        let silent_ns = now_ns.saturating_sub(room.ear.last_delivery_ns.max(end_ns));
+        let lost = u128::from(silent_ns) > SILENCE_MAX.as_nanos();
+        if lost || (schedule.finished() && is_quiet(room, schedule.sent, now_ns)) {
+            return Ok(given_up);
+        }
+    }
+}
+
+/// Whether all that was sent has arrived everywhere and was acknowledged.
+fn is_quiet(room: &Room, sent: u64, now_ns: u64) -> bool {
+    let expected = sent * room.members() as u64;
+    let acknowledged = !room.acknowledges() || room.ear.acks >= sent;
+    // After the last delivery a repetition may still follow; a moment is enough to catch what is already on its way.
+    let rested = now_ns.saturating_sub(room.ear.last_delivery_ns) > 2_000_000;
+    room.ear.checker.delivered >= expected && acknowledged && rested
+}
+
+fn evaluate(room: &mut Room, schedule: &Schedule, start_ns: u64, end_ns: u64, cpu: Duration) -> Run {
+    let faults = room.ear.checker.take_faults();
+    let ear = &room.ear;
+    let deliveries = ear.checker.delivered;
+    let seconds = (ear.last_delivery_ns.max(end_ns) - start_ns) as f64 / 1e9;
+    let quantile_ms = |quantile| ear.latency_us.value_at_quantile(quantile) as f64 / 1e3;
+    let per_delivery = |amount: f64| amount / deliveries.max(1) as f64;
+    Run {
+        offered_messages_per_second: 0.0,
+        messages: schedule.sent,
+        deliveries,
+        missing: (schedule.sent * room.members() as u64).saturating_sub(deliveries),
+        faults,
+        unacknowledged: if room.acknowledges() { schedule.sent.saturating_sub(ear.acks) } else { 0 },
+        given_up: false,
+        deliveries_per_second: deliveries as f64 / seconds,
+        wire_bytes_per_delivery: per_delivery(ear.checker.wire_bytes as f64),
+        cpu_us_per_delivery: per_delivery(cpu.as_secs_f64() * 1e6),
+        core_share: cpu.as_secs_f64() / seconds,
+        latency_p50_ms: quantile_ms(0.5),
+        latency_p99_ms: quantile_ms(0.99),
+        latency_max_ms: ear.latency_max_us as f64 / 1e3,
+        publisher_late_max_ms: schedule.late_max_ns as f64 / 1e6,
+    }
+}
+
+/// Sends single messages into a quiet room, and records for each when the last member had it.
+pub fn one_by_one(room: &mut Room, messages: u32) -> Result<Histogram<u64>, Failure> {
+    let mut last_us = empty_histogram();
+    for _ in 0..messages {
+        rest(room, QUIET)?;
+        room.ear.forget();
+        let start_ns = room.now_ns();
+        let mut schedule = Schedule::new(start_ns, 1.0, 1);
+        while room.ear.checker.delivered < room.members() as u64 {
+            room.turn(Some(&mut schedule))?;
+            if u128::from(room.now_ns() - start_ns) > SILENCE_MAX.as_nanos() {
+                return Err(Failure::Refused(format!(
+                    "only {} of {} members got a message",
+                    room.ear.checker.delivered,
+                    room.members()
+                )));
+            }
+        }
+        last_us.saturating_record((room.ear.last_delivery_ns - start_ns) / 1_000);
+    }
+    Ok(last_us)
+}
+
+/// Lets time pass, with an ear open.
+pub fn rest(room: &mut Room, duration: Duration) -> Result<(), Failure> {
+    let end_ns = room.now_ns() + duration.as_nanos() as u64;
+    while room.now_ns() < end_ns {
+        room.turn(None)?;
+    }
+    Ok(())
+}
+
+fn server_cpu(pid: u32) -> Result<Duration, Failure> {
+    cpu::cpu_time(pid).map_err(|source: io::Error| Failure::World { tried: "read the server's CPU time", source })
+}

@@ -1,0 +1,99 @@
+//! Finds the highest rate that is still carried, in a bounded number of runs: steps by a factor until one rate is
+//! carried and one is not, then the geometric middle of the two until they are close. Knows nothing of servers.
+
+/// Two rates this close are not told apart; a run scatters more.
+const CLOSE_ENOUGH: f64 = 1.05;
+
+const FACTOR_MAX: f64 = 2.0;
+
+pub struct Search {
+    start: f64,
+    factor: f64,
+    runs_left: u32,
+    carried: Option<f64>,
+    failed: Option<f64>,
+}
+
+impl Search {
+    pub fn from(start: f64) -> Search {
+        Search { start, factor: FACTOR_MAX, runs_left: 14, carried: None, failed: None }
+    }
+
+    /// A search that begins where an earlier one ended. Its steps grow, as the earlier one may have been misled.
+    pub fn near(start: f64) -> Search {
+        Search { start, factor: 1.1, runs_left: 4, carried: None, failed: None }
+    }
+
+    /// The rate to try next; `None` when the search is over.
+    pub fn next_rate(&self) -> Option<f64> {
+        if self.runs_left == 0 {
+            return None;
+        }
+        match (self.carried, self.failed) {
+            (None, None) => Some(self.start),
+            (Some(carried), None) => Some(carried * self.factor),
+            (None, Some(failed)) => Some(failed / self.factor),
+            (Some(carried), Some(failed)) if failed / carried < CLOSE_ENOUGH => None,
+            (Some(carried), Some(failed)) => Some((carried * failed).sqrt()),
+        }
+    }
+
+    pub fn tell_carried(&mut self, rate: f64) {
+        self.carried = Some(rate);
+        self.count();
+    }
+
+    pub fn tell_failed(&mut self, rate: f64) {
+        self.failed = Some(rate);
+        self.count();
+    }
+
+    fn count(&mut self) {
+        self.runs_left = self.runs_left.saturating_sub(1);
+        self.factor = (self.factor * self.factor).min(FACTOR_MAX);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Runs a search against a server that carries `capacity`; what it found and how many runs it took.
+    fn find(mut search: Search, capacity: f64) -> (f64, u32) {
+        let (mut best, mut runs) = (0.0, 0);
+        while let Some(rate) = search.next_rate() {
+            runs += 1;
+            if rate <= capacity {
+                best = f64::max(best, rate);
+                search.tell_carried(rate);
+            } else {
+                search.tell_failed(rate);
+            }
+        }
+        (best, runs)
+    }
+
+    #[test]
+    fn any_capacity_is_found_within_the_bound() {
+        for start in [1e5, 1e6] {
+            for capacity in [3e4, 81e3, 1e5, 150e3, 1e6, 2.3e6, 9.3e6, 15e6] {
+                let (best, runs) = find(Search::from(start), capacity);
+                assert!(best > capacity / CLOSE_ENOUGH && best <= capacity, "{capacity}: found {best}");
+                assert!(runs <= 14, "{runs} runs");
+            }
+        }
+    }
+
+    #[test]
+    fn a_search_nearby_takes_few_runs_and_moves_both_ways() {
+        for capacity in [0.6, 0.8, 0.95, 1.0, 1.05, 1.2, 1.9] {
+            let (best, runs) = find(Search::near(1.0), capacity);
+            assert!(runs <= 4 && best > capacity / 1.25 && best <= capacity, "{capacity}: {best} in {runs}");
+        }
+    }
+
+    #[test]
+    fn a_server_that_carries_nothing_ends_the_search() {
+        assert_eq!(find(Search::from(1e5), 0.0), (0.0, 14));
+    }
+}

@@ -1,0 +1,229 @@
+//! Starts a measured server as a child on its own core and a free port, and ends it by its id.
+
+use std::fmt;
+use std::io::{self, BufRead, BufReader, Read, Write};
+use std::net::{SocketAddr, TcpStream};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::sync::mpsc;
+use std::time::Duration;
+
+use clap::ValueEnum;
+use serde::Serialize;
+use tempfile::TempDir;
+
+use crate::cpu;
+use crate::dialect::{Dialect, Persistence, USERNAME};
+
+/// From the start of the process until it says where it listens; a durable store may have to make its files first.
+const START_TIME_MAX: Duration = Duration::from_secs(20);
+const HTTP_TIME_MAX: Duration = Duration::from_secs(10);
+const HTTP_ANSWER_BYTES_MAX: u64 = 64 << 10;
+/// What stock clients send to a server that was given no key of its own; and, with a colon, in base64.
+const SERVER_KEY: &str = "defaultkey";
+const SERVER_KEY_BASIC: &str = "ZGVmYXVsdGtleTo=";
+pub const TICK: Duration = Duration::from_millis(20);
+
+#[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Debug, ValueEnum, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Kind {
+    Stentor,
+    BareLoop,
+    BatchingLoop,
+}
+
+impl fmt::Display for Kind {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.pad(match self {
+            Kind::Stentor => "stentor",
+            Kind::BareLoop => "bare loop",
+            Kind::BatchingLoop => "batching loop",
+        })
+    }
+}
+
+/// How servers are started; the same for all of a run.
+pub struct Launch {
+    pub stentor: Option<PathBuf>,
+    pub store: String,
+    pub persistence: Persistence,
+    pub server_cpu: usize,
+    pub client_cpu: usize,
+}
+
+pub struct Server {
+    child: Child,
+    pub address: SocketAddr,
+    /// Removed with everything in it when the server is gone.
+    _directory: Option<TempDir>,
+}
+
+impl Server {
+    pub fn start(kind: Kind, launch: &Launch) -> io::Result<Server> {
+        let directory = (kind == Kind::Stentor).then(TempDir::new).transpose()?;
+        let mut command = command(kind, launch, directory.as_ref().map(TempDir::path))?;
+        command.stdin(Stdio::piped()).stdout(Stdio::piped());
+        // A child inherits the core of the thread that starts it.
+        cpu::pin_to(launch.server_cpu)?;
+        let child = command.spawn();
+        cpu::pin_to(launch.client_cpu)?;
+        let mut child = child.map_err(|error| io::Error::other(format!("cannot start {command:?}: {error}")))?;
+        match address_of(&mut child) {
+            Ok(address) => Ok(Server { child, address, _directory: directory }),
+            Err(error) => {
+                end(&mut child);
+                Err(io::Error::other(format!("{kind}: {error}")))
+            }
+        }
+    }
+
+    pub fn pid(&self) -> u32 {
+        self.child.id()
+    }
+
+    /// What to speak with it: for Stentor this signs a user in.
+    pub fn dialect(&self, kind: Kind, launch: &Launch) -> io::Result<Dialect> {
+        match kind {
+            Kind::BareLoop | Kind::BatchingLoop => Ok(Dialect::Bare),
+            Kind::Stentor => Ok(Dialect::Stentor { token: sign_in(self.address)?, persistence: launch.persistence }),
+        }
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        end(&mut self.child);
+    }
+}
+
+fn end(child: &mut Child) {
+    cpu::kill(child.id());
+    // It was just killed, so this ends; what it was worth is known already.
+    let _ = child.wait();
+}
+
+fn command(kind: Kind, launch: &Launch, directory: Option<&Path>) -> io::Result<Command> {
+    let Some(directory) = directory else {
+        let tick = if kind == Kind::BatchingLoop { TICK } else { Duration::ZERO };
+        let mut command = Command::new(std::env::current_exe()?);
+        command.arg("bare-loop").arg("--tick-ms").arg(tick.as_millis().to_string());
+        return Ok(command);
+    };
+    let binary = launch.stentor.as_ref().ok_or_else(|| io::Error::other("no stentor binary was built or named"))?;
+    let mut command = Command::new(binary);
+    // All that matters is said by flags, so that no variable of the environment changes what is measured.
+    command.args(["--listen", "127.0.0.1:0", "--shards", "1", "--store", &launch.store, "--server-key", SERVER_KEY]);
+    command.arg("--data").arg(directory);
+    Ok(command)
+}
+
+/// Waits for the line that says where the server listens, and lets a thread swallow what it says later, so that it
+/// never waits for its reader.
+fn address_of(child: &mut Child) -> io::Result<SocketAddr> {
+    let output = child.stdout.take().ok_or_else(|| io::Error::other("has no standard output"))?;
+    let (found, address) = mpsc::channel();
+    std::thread::spawn(move || {
+        for line in BufReader::new(output).lines().map_while(Result::ok) {
+            if let Some(address) = address_in(&line) {
+                // Only the first is waited for.
+                let _ = found.send(address);
+            }
+        }
+    });
+    address.recv_timeout(START_TIME_MAX).map_err(|_| {
+        io::Error::other("ended, or said nothing for too long, before it printed `listening on 127.0.0.1:PORT`")
+    })
+}
+
+fn address_in(line: &str) -> Option<SocketAddr> {
+    let (_, behind) = line.split_once("listening on ")?;
+    let word = behind.split_whitespace().next()?;
+    word.trim_start_matches("http://").trim_end_matches(['/', ',', '.', ';']).parse().ok()
+}
+
+/// Signs the one user in whose token all members use, and returns it.
+fn sign_in(address: SocketAddr) -> io::Result<String> {
+    let body = r#"{"id":"bench-members"}"#;
+    let request = format!(
+        "POST /v2/account/authenticate/custom?create=true&username={USERNAME} HTTP/1.1\r\nHost: {address}\r\n\
+         Authorization: Basic {SERVER_KEY_BASIC}\r\nContent-Type: application/json\r\nContent-Length: {}\r\n\
+         Connection: close\r\n\r\n{body}",
+        body.len()
+    );
+    let mut socket = TcpStream::connect(address)?;
+    socket.set_read_timeout(Some(HTTP_TIME_MAX))?;
+    socket.write_all(request.as_bytes())?;
+    let mut answer = Vec::new();
+    socket.take(HTTP_ANSWER_BYTES_MAX).read_to_end(&mut answer)?;
+    let answer = String::from_utf8_lossy(&answer);
+    token_in(&answer).ok_or_else(|| io::Error::other(format!("sign-in was not answered with a token but: {answer}")))
+}
+
+/// The token in an answer, however its body is framed: it is the only JSON object there.
+fn token_in(answer: &str) -> Option<String> {
+    let body = answer.get(answer.find('{')?..=answer.rfind('}')?)?;
+    let session: serde_json::Value = serde_json::from_str(body).ok()?;
+    (answer.starts_with("HTTP/1.1 200")).then(|| session["token"].as_str().map(str::to_owned)).flatten()
+}
+
+/// Builds the server in release mode and returns where cargo put it.
+pub fn build_stentor() -> io::Result<PathBuf> {
+    let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
+    let manifest = Path::new(env!("CARGO_MANIFEST_DIR")).join("../Cargo.toml");
+    let built = Command::new(cargo)
+        .args(["build", "--release", "-p", "gateway", "--bin", "stentor", "--message-format"])
+        .args(["json-render-diagnostics", "--manifest-path"])
+        .arg(manifest)
+        .stderr(Stdio::inherit())
+        .output()?;
+    let text = String::from_utf8_lossy(&built.stdout);
+    let executable = text.lines().rev().find_map(executable_in);
+    match executable {
+        Some(path) if built.status.success() => Ok(path),
+        _ => Err(io::Error::other("`cargo build --release -p gateway` made no stentor; name one with --server PATH")),
+    }
+}
+
+fn executable_in(line: &str) -> Option<PathBuf> {
+    let said: serde_json::Value = serde_json::from_str(line).ok()?;
+    if said["target"]["name"] != "stentor" {
+        return None;
+    }
+    said["executable"].as_str().map(PathBuf::from)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_address_is_found_in_what_a_server_prints() {
+        let check = |line: &str, expected: Option<&str>| {
+            assert_eq!(address_in(line), expected.map(|text| text.parse().unwrap()), "{line}");
+        };
+        check("listening on 127.0.0.1:7350", Some("127.0.0.1:7350"));
+        check("stentor 0.1.0 listening on 127.0.0.1:41234, 1 shard, store memory", Some("127.0.0.1:41234"));
+        check("listening on http://127.0.0.1:80/", Some("127.0.0.1:80"));
+        check("starting", None);
+        check("listening on nowhere", None);
+    }
+
+    #[test]
+    fn the_token_is_found_in_an_answer() {
+        let check =
+            |answer: &str, expected: Option<&str>| assert_eq!(token_in(answer).as_deref(), expected, "{answer}");
+        check("HTTP/1.1 200 OK\r\nContent-Length: 35\r\n\r\n{\"created\":true,\"token\":\"a.b.c\"}", Some("a.b.c"));
+        check("HTTP/1.1 200 OK\r\n\r\n14\r\n{\"token\":\"t\"}\r\n0\r\n\r\n", Some("t"));
+        check("HTTP/1.1 401 Unauthorized\r\n\r\n{\"code\":16,\"token\":\"t\"}", None);
+        check("HTTP/1.1 200 OK\r\n\r\n", None);
+        check("", None);
+    }
+
+    #[test]
+    fn the_built_binary_is_found_in_what_cargo_says() {
+        let line = r#"{"reason":"compiler-artifact","target":{"name":"stentor"},"executable":"/t/release/stentor"}"#;
+        assert_eq!(executable_in(line), Some(PathBuf::from("/t/release/stentor")));
+        assert_eq!(executable_in(r#"{"reason":"build-finished","success":true}"#), None);
+        assert_eq!(executable_in("warning"), None);
+    }
+}

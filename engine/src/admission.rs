@@ -1,0 +1,117 @@
+//! From a command to a wish: everything that can be judged of a request by looking at it alone.
+//!
+//! The order of the checks is the protocol's (docs/protocol.md, sections 2.1 to 2.6), because it decides which error a
+//! client sees.
+
+use std::sync::Arc;
+
+use crate::command::{Command, Join, Rejection};
+use crate::frames::Format;
+use crate::id::{ChannelId, MessageId, ROOM_NAME_BYTES_MAX, SessionId, UserId, parse_uuid};
+use crate::message::Presence;
+use crate::parcel::Wish;
+use crate::wire::json::is_json_object;
+
+/// Who is at the other end of a connection.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Session {
+    pub user: UserId,
+    pub session: SessionId,
+    pub username: Arc<str>,
+    pub format: Format,
+}
+
+/// What a command comes to before any state is asked.
+#[derive(Clone, Debug)]
+pub enum Admitted {
+    /// To be asked of the channel's owner.
+    Ask(ChannelId, Wish),
+    Pong,
+    /// Nothing to do and nothing to say.
+    Nothing,
+}
+
+/// Judges a command by itself.
+pub fn admit(command: Command, session: &Session) -> Result<Admitted, Rejection> {
+    match command {
+        Command::Join(join) => admit_join(join, session),
+        Command::Leave { channel_id } => Ok(Admitted::Ask(channel(&channel_id)?, Wish::Leave)),
+        Command::Send { channel_id, content } => {
+            let channel = channel(&channel_id)?;
+            Ok(Admitted::Ask(channel, Wish::Send { content: checked_content(content)? }))
+        }
+        Command::Update { channel_id, message_id, content } => {
+            let id = message(&message_id)?;
+            let channel = channel(&channel_id)?;
+            Ok(Admitted::Ask(channel, Wish::Update { id, content: checked_content(content)? }))
+        }
+        Command::Remove { channel_id, message_id } => {
+            let id = message(&message_id)?;
+            Ok(Admitted::Ask(channel(&channel_id)?, Wish::Remove { id }))
+        }
+        Command::Ping => Ok(Admitted::Pong),
+        Command::Pong => Ok(Admitted::Nothing),
+        Command::Rpc => Err(Rejection {
+            code: crate::command::RejectionCode::RuntimeFunctionNotFound,
+            message: "this server has no such function".into(),
+        }),
+        Command::Unsupported(name) => Err(Rejection {
+            code: crate::command::RejectionCode::UnrecognizedPayload,
+            message: format!("this server does not offer {name}").into(),
+        }),
+    }
+}
+
+fn admit_join(join: Join, session: &Session) -> Result<Admitted, Rejection> {
+    let target = join.target.as_str();
+    if target.is_empty() {
+        return Err(Rejection::bad_input("target is missing: name a room, a user id or a group id"));
+    }
+    let channel = match join.kind {
+        0 | 1 => room(target)?,
+        2 => match parse_uuid(target) {
+            None => return Err(Rejection::bad_input("target of a direct chat must be a user id")),
+            Some(user) if user.is_nil() => {
+                return Err(Rejection::bad_input("target of a direct chat must be a user id"));
+            }
+            Some(_) => return Err(Rejection::bad_input("user not found, or direct chat is not offered to them here")),
+        },
+        3 => match parse_uuid(target) {
+            None => return Err(Rejection::bad_input("target of a group chat must be a group id")),
+            Some(_) => return Err(Rejection::bad_input("group not found, or you are not a member of it")),
+        },
+        kind => return Err(Rejection::bad_input(format!("type {kind} is none of 1 (room), 2 (direct), 3 (group)"))),
+    };
+    let presence = Presence {
+        user: session.user,
+        session: session.session,
+        username: session.username.clone(),
+        persistence: join.persistence,
+    };
+    Ok(Admitted::Ask(channel, Wish::Join { presence, hidden: join.hidden }))
+}
+
+fn room(name: &str) -> Result<ChannelId, Rejection> {
+    if name.bytes().any(|byte| byte.is_ascii_control()) {
+        return Err(Rejection::bad_input("a room's name must not contain control characters"));
+    }
+    ChannelId::room(name)
+        .map_err(|_| Rejection::bad_input(format!("a room's name must have 1 to {ROOM_NAME_BYTES_MAX} bytes")))
+}
+
+fn channel(id: &str) -> Result<ChannelId, Rejection> {
+    ChannelId::parse(id)
+        .map_err(|_| Rejection::bad_input("not a channel id: use the id from the answer to channel_join"))
+}
+
+fn message(id: &str) -> Result<MessageId, Rejection> {
+    parse_uuid(id).map(MessageId).ok_or_else(|| Rejection::bad_input("not a message id: use the id from the ack"))
+}
+
+fn checked_content(content: String) -> Result<Arc<str>, Rejection> {
+    if is_json_object(&content) {
+        Ok(content.into())
+    } else {
+        Err(Rejection::bad_input("content must be a string that holds a JSON object"))
+    }
+}

@@ -1,0 +1,485 @@
+//! A shard as the home of its connections: it puts their requests to the owners of channels, in order, and tells them what
+//! the owners announce.
+//!
+//! Two promises. Answers are given in the order of the questions. And an answer follows every frame that came before it:
+//! a sender has its own message before the ack, a joiner has the answer before the first event.
+
+use crate::admission::{Admitted, Session, admit};
+use crate::command::{Command, Rejection, Reply};
+use crate::connection::{Connection, Private, Subscription};
+use crate::fanout::Position;
+use crate::frames::Format;
+use crate::id::{ChannelId, ConnectionId};
+use crate::limits::{SUBSCRIBER_LAG_BYTES_MAX, SUBSCRIPTIONS_MAX, WRITE_PIECES_MAX};
+use crate::parcel::{Ask, Backlog, Batch, Item, Wish};
+use crate::subscribers::{AudienceKey, Began, Findings, Outlet, Subscribers};
+use crate::wire::{json, websocket};
+
+/// What the gateway is asked to do about a connection.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum SocketEffect {
+    /// Read it again: it was refused before, and may go on.
+    Resume(ConnectionId),
+    /// Its close frame is on the way: give it a bounded time to take it.
+    Closing(ConnectionId),
+    /// Its close frame is written: nothing more will be.
+    Finish(ConnectionId),
+}
+
+/// When a connection is closed.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Manner {
+    /// After everything it asked has been answered.
+    AfterAnswers,
+    /// Now.
+    AtOnce,
+}
+
+/// The connections of a shard, and the audiences they form.
+#[derive(Default)]
+pub struct Home {
+    connections: Vec<Option<Connection>>,
+    pub subscribers: Subscribers,
+    dirty: Vec<u32>,
+    findings: Findings,
+    /// Requests to be put to the owners of their channels, in order.
+    pub asks: Vec<(ChannelId, Ask)>,
+    pub effects: Vec<SocketEffect>,
+    /// What the owners of channels are to be told about how far behind the passes are.
+    pub backlogs: Vec<(ChannelId, Backlog)>,
+    /// Readers let go because they fell too far behind.
+    pub slow_readers: u64,
+}
+
+impl Home {
+    /// A connection has signed in.
+    pub fn open(&mut self, id: ConnectionId, session: Session) {
+        let slot = id.slot as usize;
+        if self.connections.len() <= slot {
+            self.connections.resize_with(slot + 1, || None);
+        }
+        assert!(self.connections[slot].is_none(), "slot {slot} has a tenant");
+        self.connections[slot] = Some(Connection::of(id.generation, session));
+    }
+
+    /// Whether the connection's next request may be read; if not, `SocketEffect::Resume` will say when.
+    pub fn accepts(&mut self, id: ConnectionId) -> bool {
+        let Some(connection) = self.connection(id) else { return false };
+        let accepts = connection.accepts();
+        connection.paused = !accepts;
+        accepts
+    }
+
+    /// A connection asks.
+    pub fn request(&mut self, id: ConnectionId, cid: String, command: Command) {
+        let Some(connection) = self.connection(id) else { return };
+        if connection.closing {
+            return;
+        }
+        // Who leaves hears first of the messages it has under way; and a joiner's answer must not wait behind others, or
+        // the channel's events would overtake it.
+        let waits = matches!(command, Command::Join(_) | Command::Leave { .. });
+        if waits && connection.traffic().is_unanswered() {
+            connection.traffic().held = Some((cid, command));
+            return;
+        }
+        let crowded = connection.subscriptions.len() >= SUBSCRIPTIONS_MAX;
+        let admitted = match command {
+            Command::Join(_) if crowded => {
+                Err(Rejection::bad_input(format!("leave a channel first: {SUBSCRIPTIONS_MAX} are the most")))
+            }
+            command => admit(command, &connection.session),
+        };
+        if let Ok(Admitted::Nothing) = admitted {
+            return;
+        }
+        let number = connection.traffic().ask(cid);
+        match admitted {
+            Ok(Admitted::Ask(channel, wish)) => self.asks.push((channel, Ask { connection: id, number, wish })),
+            Ok(_) => self.answer(id, number, &Reply::Pong, None),
+            Err(rejection) => self.answer(id, number, &Reply::Refused(rejection), None),
+        }
+    }
+
+    /// Answers a request that could not be read as a command.
+    pub fn refuse(&mut self, id: ConnectionId, cid: String, rejection: Rejection) {
+        let Some(connection) = self.connection(id) else { return };
+        let number = connection.traffic().ask(cid);
+        self.answer(id, number, &Reply::Refused(rejection), None);
+    }
+
+    /// Says something to one connection outside of all order, such as a ping.
+    pub fn tell(&mut self, id: ConnectionId, frame: Vec<u8>) {
+        let Some(connection) = self.connection(id) else { return };
+        if !connection.closing {
+            connection.traffic().say(Private { after: None, bytes: frame });
+            self.mark(id.slot);
+        }
+    }
+
+    /// Closes a connection from our side: the frame is the last it hears.
+    pub fn close(&mut self, id: ConnectionId, frame: Vec<u8>, manner: Manner) {
+        let Some(connection) = self.connection(id) else { return };
+        if connection.closing {
+            return;
+        }
+        if manner == Manner::AfterAnswers && connection.traffic().is_unanswered() {
+            connection.traffic().farewell = Some(frame);
+            return;
+        }
+        connection.closing = true;
+        connection.traffic().forget_requests();
+        self.leave_all(id);
+        self.connection(id).expect("it was there").traffic().say(Private { after: None, bytes: frame });
+        self.effects.push(SocketEffect::Closing(id));
+        self.mark(id.slot);
+    }
+
+    /// The connection is gone.
+    pub fn closed(&mut self, id: ConnectionId) {
+        if self.connection(id).is_none() {
+            return;
+        }
+        self.leave_all(id);
+        self.connections[id.slot as usize] = None;
+    }
+
+    /// Ends all memberships; of what was owed, only the frame that is half written stays.
+    fn leave_all(&mut self, id: ConnectionId) {
+        let connection = self.connections[id.slot as usize].as_mut().expect("the caller has looked");
+        let interrupted = connection.traffic.as_mut().and_then(|traffic| traffic.interrupted.take());
+        let subscriptions = std::mem::take(&mut connection.subscriptions);
+        for Subscription { key, index } in &subscriptions {
+            if interrupted == Some(*key) {
+                let cursor = self.subscribers.cursor(*key, *index);
+                let rest = self.subscribers.bytes(*key, cursor, self.subscribers.border(*key, cursor)).to_vec();
+                connection.traffic().say_first(Private { after: None, bytes: rest });
+            }
+        }
+        if let Some(traffic) = &mut connection.traffic {
+            traffic.outbox.iter_mut().for_each(|private| private.after = None);
+        }
+        for subscription in subscriptions {
+            let channel = self.subscribers.channel_of(subscription.key).clone();
+            self.asks.push((channel, Ask { connection: id, number: 0, wish: Wish::Depart }));
+            // The index may have moved while the others were taken out, but never for this connection's own entry:
+            // it stands in each audience once.
+            self.take_out(subscription);
+        }
+    }
+
+    fn take_out(&mut self, Subscription { key, index }: Subscription) {
+        for (slot, index) in self.subscribers.unsubscribe(key, index).into_iter().flatten() {
+            let moved = self.connections[slot as usize].as_mut().expect("a member has a connection");
+            for subscription in moved.subscriptions.iter_mut().filter(|subscription| subscription.key == key) {
+                subscription.index = index;
+            }
+        }
+    }
+
+    /// Hears what a channel's owner announces.
+    pub fn receive(&mut self, batch: Batch) {
+        let Batch { channel, epoch, previous, last, items } = batch;
+        let mut began = if self.subscribers.listens(&channel) { Began::Before } else { Began::Within };
+        for item in items {
+            match item {
+                Item::Frames(frames) => self.subscribers.append(&channel, &frames),
+                Item::Answer { connection, number, reply } => {
+                    let place = self.place(connection, &channel);
+                    self.answer(connection, number, &reply, place);
+                }
+                Item::Joined { connection, number, reply } => {
+                    if self.connection(connection).is_none_or(|connection| connection.closing) {
+                        self.asks.push((channel.clone(), Ask { connection, number, wish: Wish::Depart }));
+                        continue;
+                    }
+                    if !self.subscribers.listens(&channel) {
+                        began = Began::Within;
+                    }
+                    self.subscribe(connection, &channel, epoch);
+                    let place = self.place(connection, &channel);
+                    self.answer(connection, number, &reply, place);
+                }
+                Item::Left { connection, number } => {
+                    self.unsubscribe(connection, &channel);
+                    self.answer(connection, number, &Reply::Done, None);
+                }
+            }
+        }
+        self.subscribers.follow(&channel, epoch, previous, last, began);
+    }
+
+    fn subscribe(&mut self, id: ConnectionId, channel: &ChannelId, epoch: crate::id::Epoch) {
+        let connection = self.connections[id.slot as usize].as_mut().expect("the caller has looked");
+        let (key, index) = self.subscribers.subscribe(channel, connection.session.format, id.slot, epoch);
+        connection.subscriptions.push(Subscription { key, index });
+        if connection.parked {
+            self.subscribers.park(key, index);
+        }
+    }
+
+    /// Ends one membership. What the channel said until now is still owed, and becomes the connection's own.
+    fn unsubscribe(&mut self, id: ConnectionId, channel: &ChannelId) {
+        let Some(connection) = find(&mut self.connections, id) else { return };
+        let Some(key) = self.subscribers.audience(channel, connection.session.format) else { return };
+        let Some(subscription) = connection.subscription(key) else { return };
+        let mut cursor = self.subscribers.cursor(key, subscription.index);
+        let end = self.subscribers.end(key);
+        let read = |from, to| self.subscribers.bytes(key, from, to).to_vec();
+        let traffic = connection.traffic();
+        if traffic.interrupted.take_if(|of| *of == key).is_some() {
+            let border = self.subscribers.border(key, cursor);
+            traffic.say_first(Private { after: Some((key, border)), bytes: Vec::new() });
+        }
+        traffic.detach(key, &mut cursor, read);
+        if cursor < end {
+            traffic.say(Private { after: None, bytes: self.subscribers.bytes(key, cursor, end).to_vec() });
+        }
+        connection.subscriptions.retain(|subscription| subscription.key != key);
+        self.take_out(subscription);
+        self.mark(id.slot);
+    }
+
+    /// Where a connection's answers about a channel belong: behind all that it is owed by now.
+    fn place(&mut self, id: ConnectionId, channel: &ChannelId) -> Option<(AudienceKey, Position)> {
+        let format = self.connection(id)?.session.format;
+        let key = self.subscribers.audience(channel, format)?;
+        self.connection(id)?.subscription(key)?;
+        Some((key, self.subscribers.end(key)))
+    }
+
+    fn answer(&mut self, id: ConnectionId, number: u32, reply: &Reply, after: Option<(AudienceKey, Position)>) {
+        let Some(connection) = self.connection(id) else { return };
+        let format = connection.session.format;
+        let traffic = connection.traffic();
+        let Some(cid) = traffic.cid(number) else { return };
+        let mut bytes = Vec::new();
+        match format {
+            Format::Json => websocket::text_frame(&mut bytes, |out| json::encode_reply(cid, reply, out)),
+        }
+        traffic.answer(number, Private { after, bytes });
+        self.mark(id.slot);
+        self.go_on(id);
+    }
+
+    /// Everything a connection asked may be answered now: do what waited for that.
+    fn go_on(&mut self, id: ConnectionId) {
+        let Some(connection) = self.connection(id) else { return };
+        let traffic = connection.traffic();
+        if traffic.is_unanswered() {
+            return;
+        }
+        if let Some((cid, command)) = traffic.held.take() {
+            self.request(id, cid, command);
+        } else if let Some(frame) = traffic.farewell.take() {
+            self.close(id, frame, Manner::AtOnce);
+        }
+    }
+
+    fn mark(&mut self, slot: u32) {
+        let connection = self.connections[slot as usize].as_mut().expect("only the living are told anything");
+        if !connection.dirty && !connection.parked {
+            connection.dirty = true;
+            self.dirty.push(slot);
+        }
+    }
+
+    /// Writes all private frames that are due, before any pass goes on.
+    pub fn flush(&mut self, outlet: &mut impl Outlet) {
+        for slot in std::mem::take(&mut self.dirty) {
+            let Some(connection) = self.connections[slot as usize].as_mut() else { continue };
+            if std::mem::take(&mut connection.dirty) && !connection.parked {
+                self.write(slot, outlet);
+            }
+        }
+    }
+
+    /// Whether a pass is under way, or something waits to be written or done.
+    pub fn is_busy(&self) -> bool {
+        self.subscribers.is_busy() || !self.dirty.is_empty() || !self.effects.is_empty()
+    }
+
+    /// A connection's socket has room again.
+    pub fn writable(&mut self, id: ConnectionId, outlet: &mut impl Outlet) {
+        if self.connection(id).is_some_and(|connection| connection.parked) {
+            self.write(id.slot, outlet);
+        }
+    }
+
+    /// One slice of the passes under way.
+    pub fn pass(&mut self, outlet: &mut impl Outlet) {
+        self.subscribers.pass(outlet, &mut self.findings);
+        for (slot, key) in std::mem::take(&mut self.findings.blocked) {
+            if let Some(connection) = self.connections[slot as usize].as_mut() {
+                connection.traffic().interrupted = Some(key);
+                self.park(slot);
+            }
+        }
+        for slot in std::mem::take(&mut self.findings.lagging) {
+            let Some(connection) = self.connections[slot as usize].as_ref() else { continue };
+            if !connection.closing {
+                self.slow_readers += 1;
+                let id = ConnectionId { slot, generation: connection.generation };
+                let reason = format!("too slow: more than {SUBSCRIBER_LAG_BYTES_MAX} bytes behind");
+                let mut frame = Vec::new();
+                websocket::close_frame(&mut frame, Some(websocket::CloseCode::TRY_AGAIN_LATER), &reason);
+                self.close(id, frame, Manner::AtOnce);
+            }
+        }
+        self.backlogs.append(&mut self.findings.backlogs);
+    }
+
+    /// Writes what a connection is owed apart from the pass: its private frames, each behind what it must follow; and,
+    /// if it was parked, everything else as well.
+    fn write(&mut self, slot: u32, outlet: &mut impl Outlet) {
+        loop {
+            let Some(connection) = self.connections[slot as usize].as_mut() else { return };
+            let pieces = owed(connection, &self.subscribers);
+            if pieces.is_empty() {
+                return self.written_all(slot);
+            }
+            let private = connection.traffic.as_deref();
+            let slices: Vec<&[u8]> = pieces
+                .iter()
+                .map(|piece| match piece {
+                    Piece::Log(subscription, from, to) => self.subscribers.bytes(subscription.key, *from, *to),
+                    Piece::Private(index) => {
+                        let traffic = private.expect("private pieces are of the traffic");
+                        let written = if *index == 0 { traffic.written } else { 0 };
+                        &traffic.outbox[*index].bytes[written..]
+                    }
+                })
+                .collect();
+            let offered: usize = slices.iter().map(|slice| slice.len()).sum();
+            let Ok(written) = outlet.write(slot, &slices) else { return };
+            self.account(slot, &pieces, written);
+            if written < offered {
+                return self.park(slot);
+            }
+        }
+    }
+
+    /// Moves cursors and forgets frames for bytes that were written.
+    fn account(&mut self, slot: u32, pieces: &[Piece], mut written: usize) {
+        let connection = self.connections[slot as usize].as_mut().expect("it was just written to");
+        for piece in pieces {
+            match piece {
+                Piece::Log(Subscription { key, index }, from, to) => {
+                    let bytes = (to.0 - from.0) as usize;
+                    let taken = bytes.min(written);
+                    self.subscribers.advance(*key, *index, taken);
+                    written -= taken;
+                    if taken == bytes {
+                        let traffic = connection.traffic();
+                        traffic.interrupted.take_if(|of| of == key);
+                        continue;
+                    }
+                    if taken > 0 {
+                        connection.traffic().interrupted = Some(*key);
+                    }
+                    return;
+                }
+                Piece::Private(_) => {
+                    let traffic = connection.traffic();
+                    let rest = traffic.outbox[0].bytes.len() - traffic.written;
+                    if written < rest {
+                        traffic.written += written;
+                        return;
+                    }
+                    written -= rest;
+                    traffic.said();
+                }
+            }
+        }
+    }
+
+    fn written_all(&mut self, slot: u32) {
+        let connection = self.connections[slot as usize].as_mut().expect("the caller has looked");
+        let id = ConnectionId { slot, generation: connection.generation };
+        if std::mem::take(&mut connection.parked) {
+            for Subscription { key, index } in &connection.subscriptions {
+                self.subscribers.unpark(*key, *index);
+            }
+        }
+        if connection.closing {
+            self.effects.push(SocketEffect::Finish(id));
+        }
+        connection.rest();
+        if connection.paused && connection.accepts() {
+            connection.paused = false;
+            self.effects.push(SocketEffect::Resume(id));
+        }
+    }
+
+    fn park(&mut self, slot: u32) {
+        let connection = self.connections[slot as usize].as_mut().expect("the caller has looked");
+        connection.parked = true;
+        for Subscription { key, index } in &connection.subscriptions {
+            self.subscribers.park(*key, *index);
+        }
+    }
+
+    fn connection(&mut self, id: ConnectionId) -> Option<&mut Connection> {
+        find(&mut self.connections, id)
+    }
+}
+
+fn find(connections: &mut [Option<Connection>], id: ConnectionId) -> Option<&mut Connection> {
+    connections.get_mut(id.slot as usize)?.as_mut().filter(|connection| connection.generation == id.generation)
+}
+
+/// A part of what a connection is owed.
+enum Piece {
+    Log(Subscription, Position, Position),
+    /// The frame at this place of the outbox.
+    Private(usize),
+}
+
+/// What a connection is to be written next, in order, in at most `WRITE_PIECES_MAX` pieces.
+fn owed(connection: &Connection, subscribers: &Subscribers) -> Vec<Piece> {
+    let mut pieces = Vec::new();
+    // How far the pieces taken up so far bring each subscription.
+    let mut reached: Vec<(AudienceKey, Position)> = Vec::new();
+    let mut take = |pieces: &mut Vec<Piece>, subscription: Subscription, to: Position| {
+        let known = reached.iter().position(|(key, _)| *key == subscription.key).unwrap_or_else(|| {
+            reached.push((subscription.key, subscribers.cursor(subscription.key, subscription.index)));
+            reached.len() - 1
+        });
+        let from = reached[known].1;
+        if from < to {
+            pieces.push(Piece::Log(subscription, from, to));
+            reached[known].1 = to;
+        }
+    };
+    if let Some(traffic) = &connection.traffic {
+        if let Some(subscription) = traffic.interrupted.and_then(|key| connection.subscription(key)) {
+            // Its frame is finished; further only to where the next private frame belongs. An answer that waited for
+            // others may belong before the cursor.
+            let cursor = subscribers.cursor(subscription.key, subscription.index);
+            let places = traffic.outbox.iter().filter_map(|private| private.after);
+            let until = places.filter(|&(key, place)| key == subscription.key && place >= cursor);
+            let until = until.map(|(_, place)| place).min();
+            take(&mut pieces, subscription, until.unwrap_or(subscribers.end(subscription.key)));
+        }
+        for (index, private) in traffic.outbox.iter().enumerate() {
+            if pieces.len() + 2 > WRITE_PIECES_MAX {
+                return pieces;
+            }
+            if let Some((key, place)) = private.after
+                && let Some(subscription) = connection.subscription(key)
+            {
+                take(&mut pieces, subscription, place);
+            }
+            pieces.push(Piece::Private(index));
+        }
+    }
+    if connection.parked {
+        for subscription in &connection.subscriptions {
+            if pieces.len() >= WRITE_PIECES_MAX {
+                break;
+            }
+            take(&mut pieces, *subscription, subscribers.end(subscription.key));
+        }
+    }
+    pieces
+}

@@ -1,0 +1,57 @@
+//! Every bound of the engine, why it is what it is, and what happens when it is reached.
+
+/// How far behind the end of a channel's log a member may fall, in bytes, before it is let go with a close code.
+///
+/// At the most that one core can fan out (about 14 million deliveries of 100 bytes a second to 5,000 members, so 280 kB/s
+/// of log) this is a quarter of a minute; a reader that far behind reads history faster than it would catch up.
+pub const SUBSCRIBER_LAG_BYTES_MAX: u64 = 4 * 1024 * 1024;
+
+/// Bytes one member is handed in one write. A longer range goes on at the member's next visit, so that one write never
+/// holds up the rest of the pass for more than about 50 µs.
+pub const WRITE_BYTES_MAX: usize = 256 * 1024;
+
+/// Log bytes that the pass itself still owes before the channel's owner is asked to hold back its publishers.
+///
+/// Half of what a member may owe: a server that is slow must never let go of readers that are not.
+pub const BACKLOG_BYTES_HIGH: u64 = SUBSCRIBER_LAG_BYTES_MAX / 4;
+
+/// Where publishers are let on again.
+pub const BACKLOG_BYTES_LOW: u64 = BACKLOG_BYTES_HIGH / 2;
+
+/// Visits of one slice of a pass: the shard looks at its other inputs after each, so this, times about 6.5 µs a write,
+/// is what anybody else waits.
+pub const PASS_VISITS_MAX: usize = 128;
+
+/// Requests of one connection that may be unanswered. Beyond it the connection is not read.
+pub const REQUESTS_IN_FLIGHT_MAX: usize = 64;
+
+/// Bytes of answers that may wait for one connection's socket. Beyond it the connection is not read.
+pub const OUTBOX_BYTES_MAX: usize = 64 * 1024;
+
+/// Pieces (ranges of logs and private frames) handed to the system in one vectored write.
+pub const WRITE_PIECES_MAX: usize = 32;
+
+/// Messages of one channel that wait for the store. Beyond it sends are refused with a clear error.
+///
+/// At one group commit of 1,024 writes a millisecond or so, this is what keeps the store's committer busy.
+pub const CHANNEL_PENDING_MAX: usize = 4096;
+
+/// Content bytes of one channel that wait for the store. Beyond it sends are refused with a clear error.
+pub const CHANNEL_PENDING_BYTES_MAX: usize = 4 * 1024 * 1024;
+
+/// Requests of one shard that the store has not answered. Beyond it sends are refused with a clear error.
+/// Also the capacity of a shard's receipts queue, so that the store never waits for a shard.
+pub const STORE_REQUESTS_MAX: usize = 16 * 1024;
+
+/// Channels one connection may be in. Beyond it joins are refused.
+pub const SUBSCRIPTIONS_MAX: usize = 1024;
+
+/// Parcels that fit a ring between two shards. When it is full, parcels ride a later turn, and sockets are not read
+/// meanwhile.
+pub const RING_PARCELS: usize = 1024;
+
+const _: () = {
+    assert!(BACKLOG_BYTES_LOW < BACKLOG_BYTES_HIGH);
+    assert!(BACKLOG_BYTES_HIGH * 2 <= SUBSCRIBER_LAG_BYTES_MAX);
+    assert!(CHANNEL_PENDING_MAX <= STORE_REQUESTS_MAX);
+};

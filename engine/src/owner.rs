@@ -1,0 +1,133 @@
+//! A shard as the owner of its channels: it alone orders what happens in them.
+//!
+//! It lends each channel the moment, carries its wishes to the store under tickets, and gathers at the end of a turn what
+//! the channels announce.
+
+use std::collections::HashMap;
+
+use crate::channel::{Channel, Moment, Wanted, Wants};
+use crate::id::{ChannelId, Epoch, ShardId, Timestamp};
+use crate::limits::STORE_REQUESTS_MAX;
+use crate::parcel::{Ask, Backlog, Batch};
+use crate::pending::PendingPlace;
+use crate::persist::{StoreFailure, StoreReceipt, StoreRequest, Ticket};
+
+/// The channels that a shard owns and that anybody is in, or has work under way in.
+pub struct Owner {
+    epoch: Epoch,
+    channels: HashMap<ChannelId, Channel>,
+    /// Channels that something has happened to in this turn.
+    touched: Vec<ChannelId>,
+    /// What the store has been asked: whose it is, and which entry of the channel's queue it decides.
+    waiting: HashMap<Ticket, (ChannelId, Option<PendingPlace>)>,
+    tickets: u64,
+    random: SplitMix64,
+    /// For the store, in order.
+    pub requests: Vec<(Ticket, StoreRequest)>,
+}
+
+impl Owner {
+    /// `seed` is where the random bits of message ids come from.
+    pub fn new(epoch: Epoch, seed: u64) -> Self {
+        Self {
+            epoch,
+            channels: HashMap::new(),
+            touched: Vec::new(),
+            waiting: HashMap::new(),
+            tickets: 0,
+            random: SplitMix64(seed),
+            requests: Vec::new(),
+        }
+    }
+
+    /// Puts requests to a channel, which comes to be if it must.
+    pub fn ask(&mut self, home: ShardId, id: ChannelId, ask: Ask, now: Timestamp) {
+        let moment = Moment { now, random: self.random.next() };
+        let mut wants = Wants::new();
+        let channel = self.channels.entry(id.clone()).or_insert_with(|| Channel::new(id.clone()));
+        channel.ask(home, ask, &moment, &mut wants);
+        self.carry_out(id, wants);
+    }
+
+    /// The store has answered.
+    pub fn receipt(&mut self, ticket: Ticket, outcome: Result<StoreReceipt, StoreFailure>, now: Timestamp) {
+        let (id, place) = self.waiting.remove(&ticket).expect("the store answers what it was asked, once");
+        let moment = Moment { now, random: self.random.next() };
+        let mut wants = Wants::new();
+        let channel = self.channels.get_mut(&id).expect("a channel with work under way stays");
+        match place {
+            Some(place) => channel.decided(place, outcome),
+            None => channel.head(outcome, &moment, &mut wants),
+        }
+        self.carry_out(id, wants);
+    }
+
+    /// A shard has more of a channel to bring round than it should, or no longer has.
+    pub fn backlog(&mut self, from: ShardId, id: &ChannelId, state: Backlog) {
+        let Some(channel) = self.channels.get_mut(id) else { return };
+        match state {
+            Backlog::High => channel.hold(from),
+            Backlog::Low => channel.release_hold(from),
+        }
+        self.touched.push(id.clone());
+    }
+
+    fn carry_out(&mut self, id: ChannelId, wants: Wants) {
+        let channel = self.channels.get_mut(&id).expect("the caller has looked");
+        for wanted in wants {
+            let (place, request) = match wanted {
+                Wanted::Head => (None, StoreRequest::Head { channel: id.clone() }),
+                Wanted::Decision(place, request) => (Some(place), request),
+            };
+            // A place in the queue is kept for the head, which is asked for once a channel.
+            if let Some(place) = place
+                && self.waiting.len() >= STORE_REQUESTS_MAX
+            {
+                let message = "the store has too much to do".to_owned();
+                channel.decided(place, Err(StoreFailure { message }));
+                continue;
+            }
+            self.tickets += 1;
+            let ticket = Ticket(self.tickets);
+            self.waiting.insert(ticket, (id.clone(), place));
+            self.requests.push((ticket, request));
+        }
+        self.touched.push(id);
+    }
+
+    /// Takes what the channels have to say; forgets those of which nothing would be lost.
+    pub fn batches(&mut self) -> Vec<(ShardId, Batch)> {
+        let mut batches = Vec::new();
+        for id in std::mem::take(&mut self.touched) {
+            let Some(channel) = self.channels.get_mut(&id) else { continue };
+            batches.append(&mut channel.batches(self.epoch));
+            if channel.is_idle() {
+                self.channels.remove(&id);
+            }
+        }
+        batches
+    }
+
+    /// Whether channels have something to say.
+    pub fn is_busy(&self) -> bool {
+        !self.touched.is_empty() || !self.requests.is_empty()
+    }
+
+    /// Requests that the store has not answered.
+    pub fn waiting(&self) -> usize {
+        self.waiting.len()
+    }
+}
+
+/// A small generator for the bits that make an id unlikely to be guessed wrong; nothing secret hangs on it.
+struct SplitMix64(u64);
+
+impl SplitMix64 {
+    fn next(&mut self) -> u32 {
+        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        let mut z = self.0;
+        z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        ((z ^ (z >> 31)) >> 32) as u32
+    }
+}

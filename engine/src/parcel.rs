@@ -1,0 +1,90 @@
+//! What shards hand each other about a channel: what its members ask of the owner, and what the owner announces.
+//!
+//! Nothing here assumes that the two are in one process: a parcel names its channel, the owner's epoch, and the chain of
+//! sequences, so that a receiver can tell a gap from silence.
+
+use std::sync::Arc;
+
+use crate::command::Reply;
+use crate::frames::Frames;
+use crate::id::{ChannelId, ConnectionId, Epoch, MessageId, Sequence, ShardId};
+use crate::message::Presence;
+
+/// A parcel: at most one a channel, receiving shard and turn in each direction.
+#[derive(Clone, Debug)]
+pub enum Parcel {
+    Asks {
+        from: ShardId,
+        channel: ChannelId,
+        asks: Vec<Ask>,
+    },
+    Batch(Batch),
+    /// A subscriber's shard cannot bring round what the owner announces as fast as it comes; or can again.
+    Backlog {
+        from: ShardId,
+        channel: ChannelId,
+        state: Backlog,
+    },
+}
+
+/// Whether publishers should wait for a shard's pass.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Backlog {
+    High,
+    Low,
+}
+
+/// A request on its way to the channel's owner.
+#[derive(Clone, Debug)]
+pub struct Ask {
+    pub connection: ConnectionId,
+    /// The request's place among its connection's, so that answers are given in the order of the questions.
+    pub number: u32,
+    pub wish: Wish,
+}
+
+/// What is asked of a channel's owner.
+#[derive(Clone, Debug)]
+pub enum Wish {
+    Join {
+        presence: Presence,
+        hidden: bool,
+    },
+    Leave,
+    /// The connection is gone: as leave, but there is nobody to answer.
+    Depart,
+    Send {
+        content: Arc<str>,
+    },
+    Update {
+        id: MessageId,
+        content: Arc<str>,
+    },
+    Remove {
+        id: MessageId,
+    },
+}
+
+/// What the owner announces to one shard about one channel in one turn, in order.
+#[derive(Clone, Debug)]
+pub struct Batch {
+    pub channel: ChannelId,
+    pub epoch: Epoch,
+    /// The newest message announced before this batch, and after it: each batch begins where the last one ended.
+    pub previous: Sequence,
+    pub last: Sequence,
+    pub items: Vec<Item>,
+}
+
+/// One announcement.
+#[derive(Clone, Debug)]
+pub enum Item {
+    /// For every subscriber.
+    Frames(Arc<Frames>),
+    /// For one connection: what its request came to. It has been sent all frames before this when it hears it.
+    Answer { connection: ConnectionId, number: u32, reply: Reply },
+    /// The connection is a subscriber from here on: frames before this are not for it, those after are.
+    Joined { connection: ConnectionId, number: u32, reply: Reply },
+    /// The connection is no subscriber from here on.
+    Left { connection: ConnectionId, number: u32 },
+}

@@ -1,0 +1,100 @@
+//! Accepted but not yet decided: what a channel's owner has numbered and put to the store, let go strictly in order.
+//!
+//! A message that needs no store keeps its place in the same queue, so that the order of acceptance, of acks, of
+//! deliveries and of history is one.
+
+use std::collections::VecDeque;
+
+use crate::limits::{CHANNEL_PENDING_BYTES_MAX, CHANNEL_PENDING_MAX};
+
+/// Where an entry stands in its queue, over the queue's whole life.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
+pub struct PendingPlace(u64);
+
+/// Entries of work `W`, each waiting for a decision `D`.
+pub struct Pending<W, D> {
+    entries: VecDeque<Entry<W, D>>,
+    /// The place of `entries[0]`.
+    first: u64,
+    bytes: usize,
+}
+
+struct Entry<W, D> {
+    work: W,
+    bytes: usize,
+    decision: Option<D>,
+}
+
+impl<W, D> Default for Pending<W, D> {
+    fn default() -> Self {
+        Self { entries: VecDeque::new(), first: 0, bytes: 0 }
+    }
+}
+
+impl<W, D> Pending<W, D> {
+    /// Whether work with so many bytes of content still fits.
+    pub fn has_room(&self, bytes: usize) -> bool {
+        self.entries.len() < CHANNEL_PENDING_MAX && self.bytes + bytes <= CHANNEL_PENDING_BYTES_MAX
+    }
+
+    /// Accepts work that will be decided later.
+    pub fn push(&mut self, work: W, bytes: usize) -> PendingPlace {
+        self.entries.push_back(Entry { work, bytes, decision: None });
+        self.bytes += bytes;
+        PendingPlace(self.first + self.entries.len() as u64 - 1)
+    }
+
+    /// Decides an entry, once.
+    pub fn decide(&mut self, place: PendingPlace, decision: D) {
+        let entry = &mut self.entries[(place.0 - self.first) as usize];
+        assert!(entry.decision.is_none(), "an entry is decided once");
+        entry.decision = Some(decision);
+    }
+
+    /// Lets go the oldest entry, if it is decided.
+    pub fn release(&mut self) -> Option<(W, D)> {
+        let decision = self.entries.front_mut()?.decision.take()?;
+        let entry = self.entries.pop_front()?;
+        self.first += 1;
+        self.bytes -= entry.bytes;
+        Some((entry.work, decision))
+    }
+
+    pub fn is_empty(&self) -> bool {
+        self.entries.is_empty()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn lets_go_in_order_whatever_the_order_of_decisions() {
+        let mut pending = Pending::default();
+        let places: Vec<_> = (0..4).map(|work| pending.push(work, 1)).collect();
+        pending.decide(places[2], 'c');
+        pending.decide(places[1], 'b');
+        assert_eq!(pending.release(), None);
+        pending.decide(places[0], 'a');
+        assert_eq!(std::iter::from_fn(|| pending.release()).collect::<Vec<_>>(), [(0, 'a'), (1, 'b'), (2, 'c')]);
+        let later = pending.push(4, 1);
+        pending.decide(later, 'e');
+        assert_eq!(pending.release(), None);
+        pending.decide(places[3], 'd');
+        assert_eq!(std::iter::from_fn(|| pending.release()).collect::<Vec<_>>(), [(3, 'd'), (4, 'e')]);
+        assert!(pending.is_empty());
+    }
+
+    #[test]
+    fn has_room_up_to_its_bounds() {
+        let mut pending: Pending<(), ()> = Pending::default();
+        assert!(pending.has_room(CHANNEL_PENDING_BYTES_MAX));
+        assert!(!pending.has_room(CHANNEL_PENDING_BYTES_MAX + 1));
+        for _ in 0..CHANNEL_PENDING_MAX {
+            assert!(pending.has_room(0));
+            pending.push((), 0);
+        }
+        assert!(!pending.has_room(0));
+    }
+}

@@ -1,0 +1,12 @@
+//! Turns the shards on real cores: the only place in this crate that knows glommio, threads and the clock.
+
+mod bell;
+mod clock;
+mod persistence;
+mod rings;
+pub mod shards;
+pub mod turn;
+
+pub use clock::Clock;
+pub use shards::{Running, start};
+pub use turn::{Reading, Sockets};

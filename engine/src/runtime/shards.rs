@@ -1,0 +1,106 @@
+//! One pinned executor a core: starts them, and stops them in order.
+
+use std::time::Duration;
+
+use glommio::{ExecutorJoinHandle, LocalExecutorBuilder, Placement};
+
+use super::bell::Bell;
+use super::persistence::Persistence;
+use super::rings::{Rings, rings};
+use super::turn::{Order, Sockets, Turning};
+use crate::id::{Epoch, ShardId};
+use crate::persist::StoreEnd;
+use crate::shard::Shard;
+
+/// Memory a ring of glommio's registers for files, which shards do not touch.
+const IO_MEMORY_BYTES: usize = 64 * 1024;
+
+/// How long a shard may take to say that it has drained, past its own deadline.
+const DRAIN_MAX: Duration = Duration::from_secs(10);
+
+/// Shards that turn.
+pub struct Running {
+    threads: Vec<ExecutorJoinHandle<()>>,
+    orders: Vec<flume::Sender<Order>>,
+    drained: flume::Receiver<()>,
+}
+
+/// What a shard is made of.
+pub struct Part<F> {
+    /// The core it is pinned to.
+    pub core: usize,
+    pub store: StoreEnd,
+    /// Random bits of message ids.
+    pub seed: u64,
+    /// Makes the shard's sockets, on its own thread.
+    pub sockets: F,
+}
+
+/// Starts one shard for each part.
+///
+/// Fails when a thread cannot be started. What only shows on the thread itself, such as a missing io_uring, ends the
+/// thread; `Running::stop` reports it.
+pub fn start<F, S>(epoch: Epoch, parts: Vec<Part<F>>) -> Result<Running, String>
+where
+    F: FnOnce(ShardId) -> S + Send + 'static,
+    S: Sockets + 'static,
+{
+    let count = u16::try_from(parts.len()).map_err(|_| "too many shards".to_owned())?;
+    let (drained_sender, drained) = flume::bounded(parts.len());
+    let mut running = Running { threads: Vec::new(), orders: Vec::new(), drained };
+    for ((number, part), ends) in (0..count).zip(parts).zip(rings(count)) {
+        let Part { core, store, seed, sockets } = part;
+        let (orders_sender, orders) = flume::bounded(2);
+        let drained = drained_sender.clone();
+        let turn = move || async move {
+            let bell = Bell::default();
+            let rings = Rings::connect(ends, &bell).await;
+            let id = ShardId(number);
+            let turning = Turning {
+                shard: Shard::new(id, count, epoch, seed),
+                sockets: sockets(id),
+                rings,
+                persistence: Persistence::new(store, &bell),
+                bell,
+                orders,
+                drained,
+            };
+            turning.run().await;
+        };
+        let thread = LocalExecutorBuilder::new(Placement::Fixed(core))
+            .name(&format!("shard-{number}"))
+            .io_memory(IO_MEMORY_BYTES)
+            .spawn(turn)
+            .map_err(|error| format!("shard {number} could not be started on core {core}: {error}"))?;
+        running.threads.push(thread);
+        running.orders.push(orders_sender);
+    }
+    Ok(running)
+}
+
+impl Running {
+    /// Stops all shards in order: no new work, everything accepted is finished, everybody is told; then the threads end.
+    pub fn stop(self) -> Result<(), String> {
+        self.tell(Order::Drain);
+        for _ in &self.threads {
+            // A shard that has already ended will never say so; its thread's end is reported below.
+            if self.drained.recv_timeout(DRAIN_MAX).is_err() {
+                break;
+            }
+        }
+        self.tell(Order::End);
+        let mut outcome = Ok(());
+        for (number, thread) in self.threads.into_iter().enumerate() {
+            if let Err(error) = thread.join() {
+                outcome = Err(format!("shard {number} ended early: {error}"));
+            }
+        }
+        outcome
+    }
+
+    fn tell(&self, order: Order) {
+        for orders in &self.orders {
+            let _ = orders.try_send(order);
+        }
+    }
+}

@@ -1,0 +1,202 @@
+//! One shard, turning: take in what has happened, decide, carry out, write one slice of the pass; and wait when there is
+//! nothing to do.
+//!
+//! While a pass is under way the shard does not wait, but looks at its sockets after each slice, and lets glommio look at
+//! rings, timers and HTTP after every second one. That is done by a sleep of a microsecond: yielding would only run other
+//! tasks and poll no I/O until glommio's preempt timer fires, and with that timer set short the executor can park while a
+//! task is runnable. A ticker is always pending besides, so no lost wake-up can stop a shard for longer than a tick.
+
+use std::cell::Cell;
+use std::future::poll_fn;
+use std::rc::Rc;
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use glommio::Task;
+use glommio::timer::sleep;
+
+use super::bell::Bell;
+use super::clock::Clock;
+use super::persistence::Persistence;
+use super::rings::Rings;
+use crate::home::SocketEffect;
+use crate::id::Timestamp;
+use crate::shard::{Effects, Input, Shard};
+use crate::subscribers::Outlet;
+
+/// How often a shard looks after its connections: deadlines, pings.
+pub const TICK: Duration = Duration::from_millis(100);
+
+/// Slices of a pass between two looks at rings, timers and HTTP. A look costs about 40 µs.
+const SLICES_PER_LOOK: u32 = 2;
+
+/// What a look costs is in the waking, not in the sleeping.
+const LOOK: Duration = Duration::from_micros(1);
+
+/// How long an orderly stop waits for clients to take their close frames.
+const DRAIN_TICKS_MAX: u32 = 50;
+
+/// The connections of a shard, as the gateway keeps them.
+pub trait Sockets: Outlet {
+    /// Takes in what the sockets have, without waiting. Answers whether there may be more.
+    fn gather(&mut self, shard: &mut Shard, now: Timestamp, reading: Reading) -> bool;
+
+    /// Does what the shard asks about a connection.
+    fn carry_out(&mut self, effect: SocketEffect, shard: &mut Shard, now: Timestamp);
+
+    /// Looks after deadlines and pings; called once every `TICK`.
+    fn tick(&mut self, shard: &mut Shard, now: Timestamp);
+
+    /// Ready when `gather` would find something.
+    fn poll_ready(&mut self, context: &mut Context<'_>) -> Poll<()>;
+
+    /// Begins an orderly stop: nobody is let in, nothing new is read, everybody is told.
+    fn stop(&mut self, shard: &mut Shard, now: Timestamp);
+
+    /// Whether everybody has gone.
+    fn is_empty(&self) -> bool;
+}
+
+/// Whether requests may be read, or the rings are full and they must wait in their sockets.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Reading {
+    On,
+    Off,
+}
+
+/// What a shard is told from outside.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Order {
+    /// Stop taking work, finish what there is, and say when that is done.
+    Drain,
+    /// All shards are done: end.
+    End,
+}
+
+/// A shard and its ways to the world.
+pub struct Turning<S> {
+    pub shard: Shard,
+    pub sockets: S,
+    pub rings: Rings,
+    pub persistence: Persistence,
+    pub bell: Bell,
+    pub orders: flume::Receiver<Order>,
+    /// Where to say that everything is drained.
+    pub drained: flume::Sender<()>,
+}
+
+/// How far an orderly stop has come.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Stop {
+    Not,
+    Draining { ticks: u32 },
+    Drained,
+}
+
+impl<S: Sockets> Turning<S> {
+    /// Turns until it is told to end.
+    pub async fn run(mut self) {
+        let clock = Clock::default();
+        let ticks = Rc::new(Cell::new(0u32));
+        let _ticker = ticker(ticks.clone(), self.bell.clone());
+        let order = Rc::new(Cell::new(None));
+        let _listening = listen(self.orders.clone(), order.clone(), self.bell.clone());
+        let mut effects = Effects::default();
+        let mut stop = Stop::Not;
+        let mut slices = 0u32;
+        loop {
+            let now = clock.now();
+            let ticked = ticks.take();
+            if ticked > 0 {
+                self.sockets.tick(&mut self.shard, now);
+            }
+            match order.take() {
+                Some(Order::End) => return,
+                Some(Order::Drain) if stop == Stop::Not => {
+                    self.sockets.stop(&mut self.shard, now);
+                    stop = Stop::Draining { ticks: 0 };
+                }
+                _ => {}
+            }
+            let more = self.take_in(now);
+            self.carry_out(&mut effects, now);
+            self.shard.flush(&mut self.sockets);
+            self.shard.pass(&mut self.sockets);
+            stop = self.drain(stop, ticked);
+            if more || self.is_busy() {
+                slices += 1;
+                if slices.is_multiple_of(SLICES_PER_LOOK) {
+                    sleep(LOOK).await;
+                }
+            } else {
+                let (bell, sockets) = (&self.bell, &mut self.sockets);
+                poll_fn(|context| match bell.poll(context) {
+                    Poll::Ready(()) => Poll::Ready(()),
+                    Poll::Pending => sockets.poll_ready(context),
+                })
+                .await;
+            }
+        }
+    }
+
+    /// Everything that has happened since the last turn.
+    fn take_in(&mut self, now: Timestamp) -> bool {
+        while let Some(parcel) = self.rings.take() {
+            self.shard.step(Input::Parcel(parcel), now);
+        }
+        while let Some((ticket, outcome)) = self.persistence.take() {
+            self.shard.step(Input::Receipt { ticket, outcome }, now);
+        }
+        let reading = if self.rings.is_full() { Reading::Off } else { Reading::On };
+        self.sockets.gather(&mut self.shard, now, reading)
+    }
+
+    fn carry_out(&mut self, effects: &mut Effects, now: Timestamp) {
+        self.shard.finish_turn(effects);
+        for (to, parcel) in effects.parcels.drain(..) {
+            self.rings.send(to, parcel);
+        }
+        self.rings.flush();
+        for (ticket, request) in effects.store.drain(..) {
+            self.persistence.request(ticket, request);
+        }
+        for effect in effects.sockets.drain(..) {
+            self.sockets.carry_out(effect, &mut self.shard, now);
+        }
+    }
+
+    fn is_busy(&self) -> bool {
+        self.shard.is_busy() || self.persistence.has_arrived() || self.rings.is_full()
+    }
+
+    /// Says once that nothing is left to do here: everybody gone, or given enough time, and the store has answered.
+    fn drain(&self, stop: Stop, ticked: u32) -> Stop {
+        let Stop::Draining { ticks } = stop else { return stop };
+        let ticks = ticks + ticked;
+        if (self.sockets.is_empty() && self.shard.store_requests() == 0) || ticks > DRAIN_TICKS_MAX {
+            // Whoever waits for this has gone only if the process is ending anyway.
+            let _ = self.drained.try_send(());
+            return Stop::Drained;
+        }
+        Stop::Draining { ticks }
+    }
+}
+
+fn ticker(ticks: Rc<Cell<u32>>, bell: Bell) -> Task<()> {
+    glommio::spawn_local(async move {
+        loop {
+            sleep(TICK).await;
+            ticks.set(ticks.get() + 1);
+            bell.ring();
+        }
+    })
+}
+
+fn listen(orders: flume::Receiver<Order>, order: Rc<Cell<Option<Order>>>, bell: Bell) -> Task<()> {
+    glommio::spawn_local(async move {
+        while let Ok(next) = orders.recv_async().await {
+            order.set(Some(next));
+            bell.ring();
+        }
+    })
+}

@@ -1,0 +1,172 @@
+//! One shard's whole state: the home of some connections and the owner of some channels. An input in, effects out, then
+//! a pass into an outlet.
+//!
+//! A turn is: `step` for everything that has happened, `finish_turn`, carry out the effects, `flush`, one slice of `pass`.
+//! Nothing here waits, reads a clock or touches a socket.
+
+use std::collections::HashMap;
+
+use crate::admission::Session;
+use crate::command::{Command, Rejection};
+use crate::home::{Home, Manner, SocketEffect};
+use crate::id::{ChannelId, ConnectionId, Epoch, ShardId, Timestamp};
+use crate::owner::Owner;
+use crate::parcel::{Ask, Parcel};
+use crate::persist::{StoreFailure, StoreReceipt, StoreRequest, Ticket};
+use crate::subscribers::Outlet;
+
+/// Everything that can happen to a shard.
+#[derive(Debug)]
+pub enum Input {
+    /// A connection has signed in. Its slot is free on this shard.
+    Opened { connection: ConnectionId, session: Session },
+    /// A connection asks.
+    Request { connection: ConnectionId, cid: String, command: Command },
+    /// A connection asked something that is no command.
+    Refuse { connection: ConnectionId, cid: String, rejection: Rejection },
+    /// A control frame for a connection, such as a ping.
+    Tell { connection: ConnectionId, frame: Vec<u8> },
+    /// We close a connection; the frame is the last it hears.
+    Close { connection: ConnectionId, frame: Vec<u8>, manner: Manner },
+    /// A connection is gone; its slot may be used again.
+    Closed { connection: ConnectionId },
+    /// Another shard has something for us.
+    Parcel(Parcel),
+    /// The store has answered.
+    Receipt { ticket: Ticket, outcome: Result<StoreReceipt, StoreFailure> },
+}
+
+/// What is to be done in the world after a turn.
+#[derive(Default)]
+pub struct Effects {
+    pub parcels: Vec<(ShardId, Parcel)>,
+    pub store: Vec<(Ticket, StoreRequest)>,
+    pub sockets: Vec<SocketEffect>,
+}
+
+/// A shard.
+pub struct Shard {
+    id: ShardId,
+    shards: u16,
+    home: Home,
+    owner: Owner,
+    now: Timestamp,
+    /// Requests for channels that other shards own, gathered into one parcel each.
+    outgoing: HashMap<(ShardId, ChannelId), Vec<Ask>>,
+    backlogs: Vec<(ShardId, Parcel)>,
+}
+
+impl Shard {
+    /// Shard `id` of `shards`, in the life `epoch` of the server; `seed` feeds the random bits of ids.
+    pub fn new(id: ShardId, shards: u16, epoch: Epoch, seed: u64) -> Self {
+        Self {
+            id,
+            shards,
+            home: Home::default(),
+            owner: Owner::new(epoch, seed),
+            now: Timestamp::default(),
+            outgoing: HashMap::new(),
+            backlogs: Vec::new(),
+        }
+    }
+
+    /// Takes in one thing that has happened, at the time `now`.
+    pub fn step(&mut self, input: Input, now: Timestamp) {
+        self.now = now;
+        match input {
+            Input::Opened { connection, session } => self.home.open(connection, session),
+            Input::Request { connection, cid, command } => self.home.request(connection, cid, command),
+            Input::Refuse { connection, cid, rejection } => self.home.refuse(connection, cid, rejection),
+            Input::Tell { connection, frame } => self.home.tell(connection, frame),
+            Input::Close { connection, frame, manner } => self.home.close(connection, frame, manner),
+            Input::Closed { connection } => self.home.closed(connection),
+            Input::Parcel(Parcel::Asks { from, channel, asks }) => {
+                for ask in asks {
+                    self.owner.ask(from, channel.clone(), ask, now);
+                }
+            }
+            Input::Parcel(Parcel::Batch(batch)) => self.home.receive(batch),
+            Input::Parcel(Parcel::Backlog { from, channel, state }) => self.owner.backlog(from, &channel, state),
+            Input::Receipt { ticket, outcome } => self.owner.receipt(ticket, outcome, now),
+        }
+        self.put_asks();
+    }
+
+    /// Whether the connection's next request may be read; if not, `SocketEffect::Resume` will say when.
+    pub fn accepts(&mut self, connection: ConnectionId) -> bool {
+        self.home.accepts(connection)
+    }
+
+    /// Puts the requests of our connections to the owners of their channels.
+    fn put_asks(&mut self) {
+        for (channel, ask) in std::mem::take(&mut self.home.asks) {
+            let owner = channel.owner(self.shards);
+            if owner == self.id {
+                self.owner.ask(self.id, channel, ask, self.now);
+            } else {
+                self.outgoing.entry((owner, channel)).or_default().push(ask);
+            }
+        }
+    }
+
+    /// Ends the turn: what channels announced is told, here and elsewhere.
+    pub fn finish_turn(&mut self, effects: &mut Effects) {
+        // An announcement may free a request that waited for it, which may be announced in turn. It ends, because
+        // nothing is read from sockets meanwhile.
+        loop {
+            let batches = self.owner.batches();
+            if batches.is_empty() {
+                break;
+            }
+            for (to, batch) in batches {
+                if to == self.id {
+                    self.home.receive(batch);
+                } else {
+                    effects.parcels.push((to, Parcel::Batch(batch)));
+                }
+            }
+            self.put_asks();
+        }
+        for ((to, channel), asks) in self.outgoing.drain() {
+            effects.parcels.push((to, Parcel::Asks { from: self.id, channel, asks }));
+        }
+        effects.parcels.append(&mut self.backlogs);
+        effects.store.append(&mut self.owner.requests);
+        effects.sockets.append(&mut self.home.effects);
+    }
+
+    /// A connection's socket has room again.
+    pub fn writable(&mut self, connection: ConnectionId, outlet: &mut impl Outlet) {
+        self.home.writable(connection, outlet);
+    }
+
+    /// Writes all private frames that are due. Comes before the pass: a joiner hears the answer before the first event.
+    pub fn flush(&mut self, outlet: &mut impl Outlet) {
+        self.home.flush(outlet);
+    }
+
+    /// One slice of the passes under way.
+    pub fn pass(&mut self, outlet: &mut impl Outlet) {
+        self.home.pass(outlet);
+        for (channel, state) in std::mem::take(&mut self.home.backlogs) {
+            let owner = channel.owner(self.shards);
+            if owner == self.id {
+                self.owner.backlog(self.id, &channel, state);
+            } else {
+                // It rides with the next turn's parcels, behind what was asked before it.
+                self.backlogs.push((owner, Parcel::Backlog { from: self.id, channel, state }));
+            }
+        }
+        self.put_asks();
+    }
+
+    /// Whether there is more to do than wait: a pass is under way, or the last one left something for the next turn.
+    pub fn is_busy(&self) -> bool {
+        self.home.is_busy() || self.owner.is_busy() || !self.outgoing.is_empty() || !self.backlogs.is_empty()
+    }
+
+    /// Requests that the store has not answered.
+    pub fn store_requests(&self) -> usize {
+        self.owner.waiting()
+    }
+}

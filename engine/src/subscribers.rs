@@ -1,0 +1,342 @@
+//! This shard's listeners, by channel: an audience is a log and the cursors that read it.
+//!
+//! A pass rotates through an audience's table and hands each member everything since its cursor in one write, up to the
+//! log's end at that moment: what arrives while it goes round is taken along. Nothing is kept per member but 16 bytes.
+
+use std::collections::{HashMap, VecDeque};
+
+use slab::Slab;
+
+use crate::fanout::{FrameLog, Position};
+use crate::frames::{Format, Frames};
+use crate::id::{ChannelId, Epoch, Sequence};
+use crate::limits::{BACKLOG_BYTES_HIGH, BACKLOG_BYTES_LOW, PASS_VISITS_MAX, SUBSCRIBER_LAG_BYTES_MAX};
+use crate::parcel::Backlog;
+
+/// Where a pass writes to: the sockets of a real shard, or a simulation.
+pub trait Outlet {
+    /// Writes the pieces one after the other, as far as the connection takes them now; answers how many bytes it took.
+    /// Fewer than offered means that it takes no more, and that `Input::Writable` will say when it does.
+    fn write(&mut self, slot: u32, pieces: &[&[u8]]) -> Result<usize, Gone>;
+}
+
+/// The connection is dead; its end will be reported as `Input::Closed`.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Gone;
+
+/// An audience of this shard. Keys are used anew once their audience has gone.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+pub struct AudienceKey(u32);
+
+/// What a pass found out about connections; the caller acts on it.
+#[derive(Default)]
+pub struct Findings {
+    /// Slots whose socket took less than it was offered.
+    pub blocked: Vec<(u32, AudienceKey)>,
+    /// Slots that have fallen too far behind.
+    pub lagging: Vec<u32>,
+    /// Channels of which this shard has more to bring round than it should, or no longer has.
+    pub backlogs: Vec<(ChannelId, Backlog)>,
+}
+
+/// All audiences of a shard.
+#[derive(Default)]
+pub struct Subscribers {
+    audiences: Slab<Audience>,
+    channels: HashMap<ChannelId, Listening>,
+    /// Audiences whose pass is under way, served in turn.
+    active: VecDeque<AudienceKey>,
+}
+
+/// A channel with listeners here.
+struct Listening {
+    audiences: [Option<AudienceKey>; Format::COUNT],
+    epoch: Epoch,
+    /// The newest message that was announced here.
+    last: Sequence,
+    backlog: Backlog,
+}
+
+/// The listeners of one channel in one format.
+struct Audience {
+    channel: ChannelId,
+    log: FrameLog,
+    members: Vec<Subscriber>,
+    /// The next member to be visited. Members before it were visited in this rotation, members from it on were not.
+    place: usize,
+    /// Visits until every member has been offered the whole log.
+    owed: usize,
+    /// The log's end when the rotation last began: everybody visited since has it all, unless parked.
+    swept: Position,
+    /// The least cursor of the parked members met in this rotation.
+    slowest: Position,
+    parked: usize,
+}
+
+/// A member: a cursor into the audience's log, and whose it is.
+struct Subscriber {
+    cursor: Position,
+    slot: u32,
+    /// Its socket is full: it is served by `Input::Writable`, not by the pass.
+    parked: bool,
+}
+
+const _: () = assert!(size_of::<Subscriber>() == 16);
+
+/// Members that changed their index because another was removed: (slot, new index).
+pub type Moved = [Option<(u32, u32)>; 2];
+
+impl Subscribers {
+    /// Lets a connection listen from now on; answers where it stands.
+    pub fn subscribe(&mut self, channel: &ChannelId, format: Format, slot: u32, epoch: Epoch) -> (AudienceKey, u32) {
+        let listening = self.channels.entry(channel.clone()).or_insert_with(|| Listening {
+            audiences: [None; Format::COUNT],
+            epoch,
+            last: Sequence(0),
+            backlog: Backlog::Low,
+        });
+        let key = *listening.audiences[format as usize]
+            .get_or_insert_with(|| AudienceKey(self.audiences.insert(Audience::of(channel.clone())) as u32));
+        (key, self.audiences[key.0 as usize].push(slot))
+    }
+
+    /// Ends a membership; answers what it was still owed, and who moved in the table.
+    pub fn unsubscribe(&mut self, key: AudienceKey, index: u32) -> Moved {
+        let audience = &mut self.audiences[key.0 as usize];
+        let moved = audience.remove(index as usize);
+        if audience.members.is_empty() {
+            let audience = self.audiences.remove(key.0 as usize);
+            self.active.retain(|&active| active != key);
+            if let Some(listening) = self.channels.get_mut(&audience.channel) {
+                listening.audiences.iter_mut().filter(|slot| **slot == Some(key)).for_each(|slot| *slot = None);
+                if listening.audiences.iter().all(Option::is_none) {
+                    self.channels.remove(&audience.channel);
+                }
+            }
+        }
+        moved
+    }
+
+    /// Puts frames on the channel's logs and sets their passes going.
+    pub fn append(&mut self, channel: &ChannelId, frames: &Frames) {
+        let Some(listening) = self.channels.get(channel) else { return };
+        for format in Format::ALL {
+            let Some(key) = listening.audiences[format as usize] else { continue };
+            let audience = &mut self.audiences[key.0 as usize];
+            if audience.owed == 0 {
+                self.active.push_back(key);
+            }
+            audience.append(frames.of(format));
+        }
+    }
+
+    /// Checks that nothing the owner announced was lost on the way, and remembers how far it has come.
+    pub fn follow(&mut self, channel: &ChannelId, epoch: Epoch, previous: Sequence, last: Sequence, began: Began) {
+        let Some(listening) = self.channels.get_mut(channel) else { return };
+        if began == Began::Before {
+            assert!(
+                listening.epoch != epoch || listening.last == previous,
+                "{channel}: the owner speaks after {previous:?}, we have heard {:?}",
+                listening.last
+            );
+        }
+        (listening.epoch, listening.last) = (epoch, last);
+    }
+
+    /// The audience in which a channel's listeners of a format stand.
+    pub fn audience(&self, channel: &ChannelId, format: Format) -> Option<AudienceKey> {
+        self.channels.get(channel)?.audiences[format as usize]
+    }
+
+    pub fn listens(&self, channel: &ChannelId) -> bool {
+        self.channels.contains_key(channel)
+    }
+
+    pub fn channel_of(&self, key: AudienceKey) -> &ChannelId {
+        &self.audiences[key.0 as usize].channel
+    }
+
+    pub fn end(&self, key: AudienceKey) -> Position {
+        self.audiences[key.0 as usize].log.end()
+    }
+
+    pub fn cursor(&self, key: AudienceKey, index: u32) -> Position {
+        self.audiences[key.0 as usize].members[index as usize].cursor
+    }
+
+    pub fn bytes(&self, key: AudienceKey, from: Position, to: Position) -> &[u8] {
+        self.audiences[key.0 as usize].log.range(from, to)
+    }
+
+    /// The end of the frame a member's cursor is inside of.
+    pub fn border(&self, key: AudienceKey, cursor: Position) -> Position {
+        self.audiences[key.0 as usize].log.border_at_or_after(cursor)
+    }
+
+    /// Moves a member on: these bytes were written outside the pass.
+    pub fn advance(&mut self, key: AudienceKey, index: u32, bytes: usize) {
+        let subscriber = &mut self.audiences[key.0 as usize].members[index as usize];
+        subscriber.cursor.0 += bytes as u64;
+    }
+
+    /// Takes a member out of the pass until its socket has room again.
+    pub fn park(&mut self, key: AudienceKey, index: u32) {
+        let audience = &mut self.audiences[key.0 as usize];
+        let subscriber = &mut audience.members[index as usize];
+        audience.parked += usize::from(!subscriber.parked);
+        subscriber.parked = true;
+    }
+
+    /// Takes a member into the pass again.
+    pub fn unpark(&mut self, key: AudienceKey, index: u32) {
+        let audience = &mut self.audiences[key.0 as usize];
+        let subscriber = &mut audience.members[index as usize];
+        audience.parked -= usize::from(subscriber.parked);
+        subscriber.parked = false;
+        audience.rest();
+    }
+
+    /// Whether a channel's backlog, what the pass itself has still to bring round, has become high, or low again.
+    fn backlog(&mut self, channel: &ChannelId) -> Option<Backlog> {
+        let listening = self.channels.get_mut(channel)?;
+        let owed = |key: &AudienceKey| self.audiences[key.0 as usize].backlog();
+        let bytes = listening.audiences.iter().flatten().map(owed).max().unwrap_or(0);
+        let backlog = match listening.backlog {
+            Backlog::Low if bytes > BACKLOG_BYTES_HIGH => Backlog::High,
+            Backlog::High if bytes < BACKLOG_BYTES_LOW => Backlog::Low,
+            _ => return None,
+        };
+        listening.backlog = backlog;
+        Some(backlog)
+    }
+
+    /// Whether a pass is under way.
+    pub fn is_busy(&self) -> bool {
+        !self.active.is_empty()
+    }
+
+    /// One slice of the passes under way: the first audience in turn gets its visits, then steps back in line.
+    pub fn pass(&mut self, outlet: &mut impl Outlet, findings: &mut Findings) {
+        let Some(key) = self.active.pop_front() else { return };
+        let audience = &mut self.audiences[key.0 as usize];
+        audience.serve(key, PASS_VISITS_MAX, outlet, findings);
+        if audience.owed > 0 {
+            self.active.push_back(key);
+        }
+        let channel = audience.channel.clone();
+        if let Some(backlog) = self.backlog(&channel) {
+            findings.backlogs.push((channel, backlog));
+        }
+    }
+}
+
+/// Whether a batch reached an audience that was there before it, or made the audience.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Began {
+    Before,
+    Within,
+}
+
+impl Audience {
+    fn of(channel: ChannelId) -> Self {
+        Self {
+            channel,
+            log: FrameLog::default(),
+            members: Vec::new(),
+            place: 0,
+            owed: 0,
+            swept: Position(0),
+            slowest: Position(u64::MAX),
+            parked: 0,
+        }
+    }
+
+    fn push(&mut self, slot: u32) -> u32 {
+        self.members.push(Subscriber { cursor: self.log.end(), slot, parked: false });
+        // The round has grown by one place, and those still owed may lie behind it.
+        self.owed += usize::from(self.owed > 0);
+        (self.members.len() - 1) as u32
+    }
+
+    fn append(&mut self, frames: &[u8]) {
+        self.log.append(frames);
+        self.owed = self.members.len();
+    }
+
+    /// Removes a member, keeping the visited before `place` and the others from it on.
+    fn remove(&mut self, index: usize) -> Moved {
+        self.parked -= usize::from(self.members[index].parked);
+        let last = self.members.len() - 1;
+        let mut hole = index;
+        if index < self.place {
+            self.place -= 1;
+            self.members.swap(index, self.place);
+            hole = self.place;
+            // The last member will stand at `place`, before those still owed: one visit more reaches them all.
+            self.owed += usize::from(self.owed > 0);
+        }
+        self.members.swap_remove(hole);
+        self.owed = self.owed.min(last);
+        self.rest();
+        let at = |index: usize| self.members.get(index).map(|member| (member.slot, index as u32));
+        [at(index), if hole == index { None } else { at(hole) }]
+    }
+
+    fn backlog(&self) -> u64 {
+        if self.owed == 0 { 0 } else { self.log.end().0 - self.swept.0 }
+    }
+
+    fn serve(&mut self, key: AudienceKey, visits: usize, outlet: &mut impl Outlet, findings: &mut Findings) {
+        for _ in 0..visits.min(self.owed) {
+            if self.place >= self.members.len() {
+                self.wrap();
+            }
+            self.visit(key, outlet, findings);
+            self.place += 1;
+            self.owed -= 1;
+        }
+        self.rest();
+    }
+
+    fn visit(&mut self, key: AudienceKey, outlet: &mut impl Outlet, findings: &mut Findings) {
+        let end = self.log.end();
+        let member = &mut self.members[self.place];
+        if member.cursor < end && !member.parked {
+            let owed = self.log.range(member.cursor, end);
+            match outlet.write(member.slot, &[owed]) {
+                Ok(bytes) => member.cursor.0 += bytes as u64,
+                // Nobody reads this any more: what it owed is void.
+                Err(Gone) => member.cursor = end,
+            }
+            if member.cursor < end {
+                member.parked = true;
+                self.parked += 1;
+                findings.blocked.push((member.slot, key));
+            }
+        }
+        if member.parked {
+            self.slowest = self.slowest.min(member.cursor);
+            if end.0 - member.cursor.0 > SUBSCRIBER_LAG_BYTES_MAX {
+                findings.lagging.push(member.slot);
+            }
+        }
+    }
+
+    /// Begins the next rotation: everybody has what the log held when this one began, but for the parked.
+    fn wrap(&mut self) {
+        self.log.trim(self.swept.min(self.slowest));
+        self.swept = self.log.end();
+        self.slowest = Position(u64::MAX);
+        self.place = 0;
+    }
+
+    /// At rest with nobody parked, nobody owes anything, and the log is empty.
+    fn rest(&mut self) {
+        if self.owed == 0 && self.parked == 0 {
+            debug_assert!(self.members.iter().all(|member| member.cursor == self.log.end()));
+            self.log.trim(self.log.end());
+            self.swept = self.log.end();
+            self.slowest = Position(u64::MAX);
+        }
+    }
+}

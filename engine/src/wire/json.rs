@@ -1,0 +1,16 @@
+//! Envelopes as JSON text (docs/protocol.md, sections 1.5 to 1.8).
+//!
+//! Reading is strict, as clients of this protocol expect: what is not understood is never ignored. Writing leaves out
+//! members with their default value, names them in snake_case and orders them by their protobuf numbers.
+
+mod payloads;
+mod read;
+mod timestamp;
+mod write;
+
+pub use read::{Malformed, Request, decode, is_json_object};
+pub use timestamp::{TimestampText, timestamp};
+pub use write::{channel_message, encode_error, encode_event, encode_reply};
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,234 @@
+//! A server's envelopes to JSON text: no blanks, members by field number, defaults left out.
+//!
+//! `code` and `persistent` of messages are wrapper fields and are written whatever their value. Nothing is written as null.
+
+use serde::Serialize;
+use uuid::Uuid;
+
+use super::timestamp::{TimestampText, timestamp};
+use crate::command::{Event, Rejection, Reply};
+use crate::id::{ChannelId, ChannelKind, MessageId, SessionId, UserId};
+use crate::message::{Message, MessageCode, Presence};
+
+/// Appends the answer to the request called `cid`; an empty `cid` is left out.
+pub fn encode_reply(cid: &str, reply: &Reply, out: &mut Vec<u8>) {
+    match reply {
+        Reply::Done => bare_envelope(cid, out),
+        Reply::Pong => envelope(cid, "pong", &EmptyBody {}, out),
+        Reply::Joined { channel, presences, me } => {
+            envelope(cid, "channel", &ChannelBody::new(channel, presences, me), out);
+        }
+        Reply::Acknowledged { message, code } => {
+            envelope(cid, "channel_message_ack", &AckBody::new(message, *code), out);
+        }
+        Reply::Refused(rejection) => encode_error(cid, rejection, out),
+    }
+}
+
+/// Appends what subscribers hear. Never with a `cid`: clients would take it for an answer.
+pub fn encode_event(event: &Event, out: &mut Vec<u8>) {
+    match event {
+        Event::Message(message) => envelope("", "channel_message", &MessageBody::new(message), out),
+        Event::Presence { channel, joins, leaves } => {
+            envelope("", "channel_presence_event", &PresenceEventBody::new(channel, joins, leaves), out);
+        }
+    }
+}
+
+/// Appends the refusal of the request called `cid`.
+pub fn encode_error(cid: &str, rejection: &Rejection, out: &mut Vec<u8>) {
+    let body = ErrorBody { code: rejection.code as i32, message: &rejection.message };
+    envelope(cid, "error", &body, out);
+}
+
+/// A message as an item of history: the same object that a push carries.
+pub fn channel_message(message: &Message) -> impl Serialize + '_ {
+    MessageBody::new(message)
+}
+
+fn envelope(cid: &str, name: &str, body: &impl Serialize, out: &mut Vec<u8>) {
+    out.push(b'{');
+    if !cid.is_empty() {
+        out.extend_from_slice(b"\"cid\":");
+        value(cid, out);
+        out.push(b',');
+    }
+    out.push(b'"');
+    out.extend_from_slice(name.as_bytes());
+    out.extend_from_slice(b"\":");
+    value(body, out);
+    out.push(b'}');
+}
+
+fn bare_envelope(cid: &str, out: &mut Vec<u8>) {
+    #[derive(Serialize)]
+    struct Bare<'a> {
+        #[serde(skip_serializing_if = "str::is_empty")]
+        cid: &'a str,
+    }
+    value(&Bare { cid }, out);
+}
+
+fn value(value: &(impl Serialize + ?Sized), out: &mut Vec<u8>) {
+    // Memory takes every write, and our types hold nothing that JSON cannot say.
+    serde_json::to_writer(out, value).expect("our own types can be written");
+}
+
+#[derive(Serialize)]
+struct EmptyBody {}
+
+#[derive(Serialize)]
+struct ErrorBody<'a> {
+    #[serde(skip_serializing_if = "is_zero")]
+    code: i32,
+    #[serde(skip_serializing_if = "str::is_empty")]
+    message: &'a str,
+}
+
+#[derive(Serialize)]
+struct ChannelBody<'a> {
+    id: &'a ChannelId,
+    #[serde(skip_serializing_if = "<[_]>::is_empty", serialize_with = "presences")]
+    presences: &'a [Presence],
+    #[serde(rename = "self")]
+    me: PresenceBody<'a>,
+    #[serde(flatten)]
+    place: Place<'a>,
+}
+
+impl<'a> ChannelBody<'a> {
+    fn new(channel: &'a ChannelId, presences: &'a [Presence], me: &'a Presence) -> Self {
+        Self { id: channel, presences, me: me.into(), place: channel.into() }
+    }
+}
+
+#[derive(Serialize)]
+struct AckBody<'a> {
+    channel_id: &'a ChannelId,
+    message_id: MessageId,
+    code: i32,
+    #[serde(skip_serializing_if = "str::is_empty")]
+    username: &'a str,
+    create_time: TimestampText,
+    update_time: TimestampText,
+    persistent: bool,
+    #[serde(flatten)]
+    place: Place<'a>,
+}
+
+impl<'a> AckBody<'a> {
+    fn new(message: &'a Message, code: MessageCode) -> Self {
+        Self {
+            channel_id: &message.channel,
+            message_id: message.id,
+            code: code as i32,
+            username: &message.username,
+            create_time: timestamp(message.create_time),
+            update_time: timestamp(message.update_time),
+            persistent: message.persistent,
+            place: (&message.channel).into(),
+        }
+    }
+}
+
+#[derive(Serialize)]
+struct MessageBody<'a> {
+    channel_id: &'a ChannelId,
+    message_id: MessageId,
+    code: i32,
+    sender_id: UserId,
+    #[serde(skip_serializing_if = "str::is_empty")]
+    username: &'a str,
+    content: &'a str,
+    create_time: TimestampText,
+    update_time: TimestampText,
+    persistent: bool,
+    #[serde(flatten)]
+    place: Place<'a>,
+}
+
+impl<'a> MessageBody<'a> {
+    fn new(message: &'a Message) -> Self {
+        Self {
+            channel_id: &message.channel,
+            message_id: message.id,
+            code: message.code as i32,
+            sender_id: message.sender,
+            username: &message.username,
+            content: &message.content,
+            create_time: timestamp(message.create_time),
+            update_time: timestamp(message.update_time),
+            persistent: message.persistent,
+            place: (&message.channel).into(),
+        }
+    }
+}
+
+#[derive(Serialize)]
+struct PresenceEventBody<'a> {
+    channel_id: &'a ChannelId,
+    #[serde(skip_serializing_if = "<[_]>::is_empty", serialize_with = "presences")]
+    joins: &'a [Presence],
+    #[serde(skip_serializing_if = "<[_]>::is_empty", serialize_with = "presences")]
+    leaves: &'a [Presence],
+    #[serde(flatten)]
+    place: Place<'a>,
+}
+
+impl<'a> PresenceEventBody<'a> {
+    fn new(channel: &'a ChannelId, joins: &'a [Presence], leaves: &'a [Presence]) -> Self {
+        Self { channel_id: channel, joins, leaves, place: channel.into() }
+    }
+}
+
+#[derive(Serialize)]
+struct PresenceBody<'a> {
+    user_id: UserId,
+    session_id: SessionId,
+    #[serde(skip_serializing_if = "str::is_empty")]
+    username: &'a str,
+    #[serde(skip_serializing_if = "is_false")]
+    persistence: bool,
+}
+
+impl<'a> From<&'a Presence> for PresenceBody<'a> {
+    fn from(presence: &'a Presence) -> Self {
+        Self {
+            user_id: presence.user,
+            session_id: presence.session,
+            username: &presence.username,
+            persistence: presence.persistence,
+        }
+    }
+}
+
+/// The members that say in other words what a channel's id says.
+#[derive(Serialize)]
+#[serde(untagged)]
+enum Place<'a> {
+    Room { room_name: &'a str },
+    Group { group_id: Uuid },
+    Direct { user_id_one: UserId, user_id_two: UserId },
+}
+
+impl<'a> From<&'a ChannelId> for Place<'a> {
+    fn from(channel: &'a ChannelId) -> Self {
+        match channel.kind() {
+            ChannelKind::Room(room_name) => Self::Room { room_name },
+            ChannelKind::Group(group_id) => Self::Group { group_id },
+            ChannelKind::Direct(user_id_one, user_id_two) => Self::Direct { user_id_one, user_id_two },
+        }
+    }
+}
+
+fn presences<S: serde::Serializer>(list: &[Presence], serializer: S) -> Result<S::Ok, S::Error> {
+    serializer.collect_seq(list.iter().map(PresenceBody::from))
+}
+
+fn is_zero(number: &i32) -> bool {
+    *number == 0
+}
+
+fn is_false(flag: &bool) -> bool {
+    !flag
+}

@@ -1,0 +1,267 @@
+//! Reads a client's frames where they lie.
+//!
+//! A frame that is whole in the given bytes, which is nearly every one, is neither copied nor does it allocate: its
+//! payload is unmasked in place and lent out. Only fragmented messages are gathered, in a buffer that exists while one is
+//! unfinished and never outgrows the limit. Lengths are judged by the header, before any payload is waited for.
+
+use std::borrow::Cow;
+
+use super::{
+    BINARY, CLOSE, CONTINUATION, CONTROL_BYTES_MAX, CloseCode, FIN, LENGTH_BITS, LENGTH_IS_U16, LENGTH_IS_U64, MASKED,
+    OPCODE_BITS, PING, PONG, RESERVED_BITS, TEXT, Violation,
+};
+
+const MASK_BYTES: usize = 4;
+
+/// What lies at the front of the bytes.
+#[derive(PartialEq, Eq, Debug)]
+pub enum Decoded<'a> {
+    /// The front is the beginning of a frame, left untouched. Call again with the same bytes and those that follow, once
+    /// there are at least `needed` in all; the whole frame may need more still, but no smaller number will do.
+    Incomplete { needed: usize },
+    /// The first `consumed` bytes were a frame. They are unmasked now and must not be decoded again.
+    Frame { consumed: usize, incoming: Incoming<'a> },
+}
+
+/// What a frame means. Borrowed unless it is the last piece of a fragmented message.
+#[derive(PartialEq, Eq, Debug)]
+pub enum Incoming<'a> {
+    /// A piece of a message that is kept until its last one; nothing to do.
+    Fragment,
+    Text(Cow<'a, str>),
+    Binary(Cow<'a, [u8]>),
+    /// To be answered by a pong with the same payload.
+    Ping(&'a [u8]),
+    Pong(&'a [u8]),
+    /// To be answered by a close frame with the same code. Whatever follows it is to be ignored.
+    Close {
+        code: Option<CloseCode>,
+        reason: &'a str,
+    },
+}
+
+/// The pieces so far of a fragmented message, if the connection is in the middle of one. One pointer otherwise.
+#[derive(Default, Debug)]
+pub struct Assembly(Option<Box<Pieces>>);
+
+#[derive(Debug)]
+struct Pieces {
+    kind: Kind,
+    bytes: Vec<u8>,
+}
+
+impl Pieces {
+    /// Doubles like any `Vec`, so that many small pieces cost little, but never reserves beyond the limit.
+    fn append(&mut self, payload: &[u8], limit: usize) {
+        let length = self.bytes.len() + payload.len();
+        if length > self.bytes.capacity() {
+            let capacity = length.max(2 * self.bytes.capacity()).min(limit);
+            self.bytes.reserve_exact(capacity - self.bytes.len());
+        }
+        self.bytes.extend_from_slice(payload);
+    }
+}
+
+impl Assembly {
+    /// Bytes held for the unfinished message.
+    pub fn bytes(&self) -> usize {
+        self.0.as_ref().map_or(0, |pieces| pieces.bytes.len())
+    }
+
+    #[cfg(test)]
+    pub(super) fn capacity(&self) -> usize {
+        self.0.as_ref().map_or(0, |pieces| pieces.bytes.capacity())
+    }
+}
+
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum Kind {
+    Text,
+    Binary,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum Opcode {
+    Continuation,
+    Data(Kind),
+    Close,
+    Ping,
+    Pong,
+}
+
+/// What the first bytes of a frame tell.
+enum Front {
+    Header(Header),
+    /// Lawful as far as it goes.
+    CutOff {
+        needed: usize,
+    },
+}
+
+struct Header {
+    fin: bool,
+    opcode: Opcode,
+    payload_bytes: usize,
+    mask: [u8; MASK_BYTES],
+    /// Where the payload begins.
+    bytes: usize,
+}
+
+/// Decodes the frame at the front of `bytes`, which must begin at a frame's border.
+///
+/// `limit` bounds a message, whether it comes in one frame or in many. After a `Violation` the connection is beyond
+/// understanding and must be closed.
+pub fn decode<'a>(bytes: &'a mut [u8], assembly: &mut Assembly, limit: usize) -> Result<Decoded<'a>, Violation> {
+    let header = match Front::read(bytes, assembly, limit)? {
+        Front::Header(header) => header,
+        Front::CutOff { needed } => return Ok(Decoded::Incomplete { needed }),
+    };
+    // Both are bounded: the header is 14 bytes at most, and the payload was held against the limit.
+    let consumed = header.bytes + header.payload_bytes;
+    let Some(payload) = bytes.get_mut(header.bytes..consumed) else {
+        return Ok(Decoded::Incomplete { needed: consumed });
+    };
+    unmask(payload, header.mask);
+    let incoming = match header.opcode {
+        Opcode::Data(kind) if header.fin => whole(kind, payload)?,
+        Opcode::Data(kind) => {
+            assembly.0 = Some(Box::new(Pieces { kind, bytes: payload.to_vec() }));
+            Incoming::Fragment
+        }
+        Opcode::Continuation => continued(assembly, header.fin, payload, limit)?,
+        Opcode::Ping => Incoming::Ping(payload),
+        Opcode::Pong => Incoming::Pong(payload),
+        Opcode::Close => close(payload)?,
+    };
+    Ok(Decoded::Frame { consumed, incoming })
+}
+
+impl Front {
+    /// Judges as much of the header as there is.
+    fn read(bytes: &[u8], assembly: &Assembly, limit: usize) -> Result<Self, Violation> {
+        let &[first, second, ref rest @ ..] = bytes else {
+            return Ok(Self::CutOff { needed: 2 + MASK_BYTES });
+        };
+        let fin = first & FIN != 0;
+        let opcode = opcode(first)?;
+        if second & MASKED == 0 {
+            return Err(Violation::NotMasked);
+        }
+        let short_length = second & LENGTH_BITS;
+        check_sequence(fin, opcode, short_length, assembly)?;
+
+        let (payload_bytes, length_bytes) = match short_length {
+            LENGTH_IS_U16 => match rest.first_chunk() {
+                Some(&length) => (minimal(u16::from_be_bytes(length).into(), u64::from(LENGTH_IS_U16))?, 2),
+                None => return Ok(Self::CutOff { needed: 2 + 2 + MASK_BYTES }),
+            },
+            LENGTH_IS_U64 => match rest.first_chunk() {
+                Some(&length) => (minimal(u64::from_be_bytes(length), 1 << 16)?, 8),
+                None => return Ok(Self::CutOff { needed: 2 + 8 + MASK_BYTES }),
+            },
+            length => (u64::from(length), 0),
+        };
+        let payload_bytes = within(limit, payload_bytes, opcode, assembly)?;
+
+        let header_bytes = 2 + length_bytes + MASK_BYTES;
+        match rest.get(length_bytes..).and_then(|rest| rest.first_chunk()) {
+            Some(&mask) => Ok(Self::Header(Header { fin, opcode, payload_bytes, mask, bytes: header_bytes })),
+            None => Ok(Self::CutOff { needed: header_bytes + payload_bytes }),
+        }
+    }
+}
+
+fn opcode(first: u8) -> Result<Opcode, Violation> {
+    if first & RESERVED_BITS != 0 {
+        return Err(Violation::ReservedBits);
+    }
+    Ok(match first & OPCODE_BITS {
+        CONTINUATION => Opcode::Continuation,
+        TEXT => Opcode::Data(Kind::Text),
+        BINARY => Opcode::Data(Kind::Binary),
+        CLOSE => Opcode::Close,
+        PING => Opcode::Ping,
+        PONG => Opcode::Pong,
+        _ => return Err(Violation::ReservedOpcode),
+    })
+}
+
+/// Whether a frame of this kind may come now.
+fn check_sequence(fin: bool, opcode: Opcode, short_length: u8, assembly: &Assembly) -> Result<(), Violation> {
+    match opcode {
+        Opcode::Continuation if assembly.0.is_none() => Err(Violation::NothingToContinue),
+        Opcode::Data(_) if assembly.0.is_some() => Err(Violation::MessageNotFinished),
+        Opcode::Continuation | Opcode::Data(_) => Ok(()),
+        _ if !fin => Err(Violation::FragmentedControlFrame),
+        _ if usize::from(short_length) > CONTROL_BYTES_MAX => Err(Violation::LongControlFrame),
+        _ => Ok(()),
+    }
+}
+
+/// A length in an extended form, which must not have fitted the form before.
+fn minimal(length: u64, least: u64) -> Result<u64, Violation> {
+    // The 64-bit form's highest bit must be clear (RFC 6455, section 5.2).
+    if length < least || length > i64::MAX as u64 { Err(Violation::LengthNotMinimal) } else { Ok(length) }
+}
+
+/// The payload's length, if the message it belongs to stays within the limit.
+fn within(limit: usize, payload_bytes: u64, opcode: Opcode, assembly: &Assembly) -> Result<usize, Violation> {
+    let room = match opcode {
+        Opcode::Data(_) | Opcode::Continuation => limit.saturating_sub(assembly.bytes()),
+        _ => CONTROL_BYTES_MAX,
+    };
+    usize::try_from(payload_bytes).ok().filter(|&length| length <= room).ok_or(Violation::TooBig)
+}
+
+fn whole(kind: Kind, payload: &[u8]) -> Result<Incoming<'_>, Violation> {
+    Ok(match kind {
+        Kind::Text => Incoming::Text(text(payload)?.into()),
+        Kind::Binary => Incoming::Binary(payload.into()),
+    })
+}
+
+fn continued<'a>(assembly: &mut Assembly, fin: bool, payload: &[u8], limit: usize) -> Result<Incoming<'a>, Violation> {
+    let mut pieces = assembly.0.take().ok_or(Violation::NothingToContinue)?;
+    pieces.append(payload, limit);
+    if !fin {
+        assembly.0 = Some(pieces);
+        return Ok(Incoming::Fragment);
+    }
+    Ok(match pieces.kind {
+        Kind::Text => Incoming::Text(String::from_utf8(pieces.bytes).map_err(|_| Violation::InvalidUtf8)?.into()),
+        Kind::Binary => Incoming::Binary(pieces.bytes.into()),
+    })
+}
+
+fn close(payload: &[u8]) -> Result<Incoming<'_>, Violation> {
+    let (code, reason) = match payload {
+        [] => (None, ""),
+        [high, low, reason @ ..] => {
+            let code = CloseCode(u16::from_be_bytes([*high, *low]));
+            if !code.may_be_sent() {
+                return Err(Violation::BadCloseCode);
+            }
+            (Some(code), text(reason)?)
+        }
+        [_] => return Err(Violation::BadCloseCode),
+    };
+    Ok(Incoming::Close { code, reason })
+}
+
+fn text(payload: &[u8]) -> Result<&str, Violation> {
+    std::str::from_utf8(payload).map_err(|_| Violation::InvalidUtf8)
+}
+
+/// Takes a client's mask off, or puts it on: the same operation.
+pub fn unmask(payload: &mut [u8], mask: [u8; MASK_BYTES]) {
+    // Eight bytes at a time, a form which the compiler widens to whole vector registers.
+    let [a, b, c, d] = mask;
+    let wide_mask = u64::from_ne_bytes([a, b, c, d, a, b, c, d]);
+    let (words, tail) = payload.as_chunks_mut::<8>();
+    for word in words {
+        *word = (u64::from_ne_bytes(*word) ^ wide_mask).to_ne_bytes();
+    }
+    for (byte, key) in tail.iter_mut().zip(mask.into_iter().cycle()) {
+        *byte ^= key;
+    }
+}

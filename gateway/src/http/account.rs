@@ -1,0 +1,116 @@
+//! One's own account: `GET` and `PUT /v2/account` (docs/protocol.md, section 8.3).
+
+use engine::wire::json::TimestampText;
+use hyper::Request;
+use hyper::body::Bytes;
+use serde::{Deserialize, Serialize};
+use storage::account::{Account, AccountChange, Changed};
+
+use super::answer::{self, Answer};
+use super::authorization::bearer;
+use super::body;
+use super::error::Refusal;
+use super::services::Services;
+use super::users::{UserBody, whole_seconds};
+
+pub const USERNAME_BYTES_MAX: usize = 128;
+const DISPLAY_NAME_BYTES_MAX: usize = 255;
+const AVATAR_URL_BYTES_MAX: usize = 512;
+const LANG_TAG_BYTES_MAX: usize = 18;
+const LOCATION_BYTES_MAX: usize = 255;
+const TIMEZONE_BYTES_MAX: usize = 255;
+
+pub async fn show(services: &Services, request: &Request<Bytes>) -> Result<Answer, Refusal> {
+    let user = bearer(services, request.headers())?.user;
+    let account = services.store.account(user).await?.ok_or_else(|| Refusal::not_found("account not found"))?;
+    Ok(answer::json(&AccountBody::from(&account)))
+}
+
+pub async fn change(services: &Services, request: &Request<Bytes>) -> Result<Answer, Refusal> {
+    let user = bearer(services, request.headers())?.user;
+    let change = checked(body::read(request.headers(), request.body().clone())?)?;
+    match services.store.change_account(user, change, services.now()).await? {
+        Changed::Done => Ok(answer::done()),
+        Changed::UsernameTaken => Err(Refusal::invalid("username is taken")),
+        Changed::NotFound => Err(Refusal::not_found("account not found")),
+    }
+}
+
+/// Whether this may be somebody's name.
+pub fn is_username(name: &str) -> bool {
+    (1..=USERNAME_BYTES_MAX).contains(&name.len()) && !name.chars().any(|character| character.is_ascii_control())
+}
+
+fn checked(asked: ChangeBody) -> Result<AccountChange, Refusal> {
+    let change = AccountChange {
+        username: asked.username,
+        display_name: asked.display_name,
+        avatar_url: asked.avatar_url,
+        lang_tag: asked.lang_tag,
+        location: asked.location,
+        timezone: asked.timezone,
+    };
+    if change == AccountChange::default() {
+        return Err(Refusal::invalid("no field to change is given"));
+    }
+    if change.username.as_deref().is_some_and(|name| !is_username(name)) {
+        return Err(Refusal::invalid("username must be 1 to 128 bytes without control characters"));
+    }
+    for (name, value, bytes_max) in [
+        ("display_name", &change.display_name, DISPLAY_NAME_BYTES_MAX),
+        ("avatar_url", &change.avatar_url, AVATAR_URL_BYTES_MAX),
+        ("lang_tag", &change.lang_tag, LANG_TAG_BYTES_MAX),
+        ("location", &change.location, LOCATION_BYTES_MAX),
+        ("timezone", &change.timezone, TIMEZONE_BYTES_MAX),
+    ] {
+        if value.as_ref().is_some_and(|value| value.len() > bytes_max) {
+            return Err(Refusal::invalid(format!("{name} is longer than {bytes_max} bytes")));
+        }
+    }
+    Ok(change)
+}
+
+#[derive(Deserialize)]
+struct ChangeBody {
+    username: Option<String>,
+    #[serde(alias = "displayName")]
+    display_name: Option<String>,
+    #[serde(alias = "avatarUrl")]
+    avatar_url: Option<String>,
+    #[serde(alias = "langTag")]
+    lang_tag: Option<String>,
+    location: Option<String>,
+    timezone: Option<String>,
+}
+
+#[derive(Serialize)]
+struct AccountBody<'a> {
+    user: UserBody<'a>,
+    wallet: &'static str,
+    #[serde(skip_serializing_if = "str::is_empty")]
+    email: &'a str,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    devices: Vec<Device<'a>>,
+    #[serde(skip_serializing_if = "str::is_empty")]
+    custom_id: &'a str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    disable_time: Option<TimestampText>,
+}
+
+#[derive(Serialize)]
+struct Device<'a> {
+    id: &'a str,
+}
+
+impl<'a> From<&'a Account> for AccountBody<'a> {
+    fn from(account: &'a Account) -> Self {
+        Self {
+            user: account.into(),
+            wallet: "{}",
+            email: &account.email,
+            devices: account.devices.iter().map(|id| Device { id }).collect(),
+            custom_id: &account.custom_id,
+            disable_time: account.disable_time.map(whole_seconds),
+        }
+    }
+}

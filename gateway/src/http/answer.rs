@@ -1,0 +1,71 @@
+//! Responses: JSON as clients expect it, and the headers that all of them carry.
+
+use http_body_util::Full;
+use hyper::body::Bytes;
+use hyper::header::{
+    ACCESS_CONTROL_ALLOW_HEADERS, ACCESS_CONTROL_ALLOW_METHODS, ACCESS_CONTROL_ALLOW_ORIGIN,
+    ACCESS_CONTROL_REQUEST_HEADERS, CACHE_CONTROL, CONTENT_TYPE, HeaderValue, WWW_AUTHENTICATE,
+};
+use hyper::{HeaderMap, Response, StatusCode};
+use serde::Serialize;
+
+use super::error::{Code, Refusal};
+
+pub type Answer = Response<Full<Bytes>>;
+
+/// A successful answer with this object, which has left out its defaults.
+pub fn json(object: &impl Serialize) -> Answer {
+    // Memory takes every write, and our types hold nothing that JSON cannot say.
+    let bytes = serde_json::to_vec(object).expect("our own types can be written");
+    written(StatusCode::OK, "application/json", bytes)
+}
+
+/// A successful answer with nothing to report. Clients take an empty body for a failure.
+pub fn done() -> Answer {
+    written(StatusCode::OK, "application/json", "{}")
+}
+
+pub fn text(status: StatusCode, line: &'static str) -> Answer {
+    written(status, "text/plain; charset=utf-8", line)
+}
+
+pub fn page(html: &'static str) -> Answer {
+    written(StatusCode::OK, "text/html; charset=utf-8", html)
+}
+
+pub fn refused(refusal: &Refusal) -> Answer {
+    #[derive(Serialize)]
+    struct Body<'a> {
+        code: u8,
+        message: &'a str,
+    }
+    let mut answer = json(&Body { code: refusal.code as u8, message: &refusal.message });
+    *answer.status_mut() = refusal.code.status();
+    if refusal.code == Code::Unauthenticated
+        && let Ok(message) = HeaderValue::from_str(&refusal.message)
+    {
+        answer.headers_mut().insert(WWW_AUTHENTICATE, message);
+    }
+    answer
+}
+
+/// What a browser asks before it lets a page of another origin call us: everything is allowed, for authority here is
+/// in tokens that pages must hold, never in what a browser adds by itself.
+pub fn preflight(asked: &HeaderMap) -> Answer {
+    let mut answer = written(StatusCode::OK, "text/plain; charset=utf-8", "");
+    let headers = asked.get(ACCESS_CONTROL_REQUEST_HEADERS).cloned();
+    let usual = HeaderValue::from_static("Authorization, Content-Type, User-Agent");
+    answer.headers_mut().insert(ACCESS_CONTROL_ALLOW_HEADERS, headers.unwrap_or(usual));
+    answer.headers_mut().insert(ACCESS_CONTROL_ALLOW_METHODS, HeaderValue::from_static("GET, HEAD, POST, PUT, DELETE"));
+    answer
+}
+
+fn written(status: StatusCode, kind: &'static str, body: impl Into<Bytes>) -> Answer {
+    let mut answer = Response::new(Full::new(body.into()));
+    *answer.status_mut() = status;
+    let headers = answer.headers_mut();
+    headers.insert(CONTENT_TYPE, HeaderValue::from_static(kind));
+    headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store, no-cache, must-revalidate"));
+    headers.insert(ACCESS_CONTROL_ALLOW_ORIGIN, HeaderValue::from_static("*"));
+    answer
+}

@@ -1,0 +1,29 @@
+//! Who asks: a client program by the server key, or a user by a session token (docs/protocol.md, section 8).
+
+use base64::Engine;
+use base64::prelude::BASE64_STANDARD;
+use hyper::HeaderMap;
+use hyper::header::AUTHORIZATION;
+
+use super::error::Refusal;
+use super::services::Services;
+use crate::token::Claims;
+
+/// Passes client programs: `Basic` with the server key for a user name. The key is no secret, every client holds it.
+pub fn basic(services: &Services, headers: &HeaderMap) -> Result<(), Refusal> {
+    let refused = || Refusal::unauthenticated("server key missing or wrong");
+    let encoded = credentials(headers, "Basic ").ok_or_else(refused)?;
+    let decoded = BASE64_STANDARD.decode(encoded.trim()).map_err(|_| refused())?;
+    let key = decoded.split(|&byte| byte == b':').next().unwrap_or_default();
+    if key == services.server_key.as_bytes() && decoded.contains(&b':') { Ok(()) } else { Err(refused()) }
+}
+
+/// Passes users: `Bearer` with a session token that is good now.
+pub fn bearer(services: &Services, headers: &HeaderMap) -> Result<Claims, Refusal> {
+    let token = credentials(headers, "Bearer ").ok_or_else(|| Refusal::unauthenticated("session token missing"))?;
+    Ok(services.tokens.check_session(token, services.now())?)
+}
+
+fn credentials<'a>(headers: &'a HeaderMap, scheme: &str) -> Option<&'a str> {
+    headers.get(AUTHORIZATION)?.to_str().ok()?.strip_prefix(scheme)
+}

@@ -1,0 +1,161 @@
+//! Request bodies: collected within a bound, inflated within the same bound, read as JSON
+//! (docs/protocol.md, sections 1.7 and 1.9).
+
+use std::io::Read;
+
+use flate2::read::MultiGzDecoder;
+use http_body_util::BodyExt;
+use hyper::HeaderMap;
+use hyper::body::{Body, Bytes};
+use hyper::header::CONTENT_ENCODING;
+use serde::de::DeserializeOwned;
+
+use super::error::Refusal;
+
+/// Largest request body, compressed or not.
+pub const BODY_BYTES_MAX: usize = 262_144;
+
+/// How much of a body that is too large is read and thrown away, so that its sender, who has not yet begun to read,
+/// gets to see the refusal and not a reset connection.
+const DISCARDED_BYTES_MAX: usize = 4 * BODY_BYTES_MAX;
+
+/// Everything of a body up to one byte more than is allowed: enough to know that it is too large.
+pub async fn collect<B: Body<Data = Bytes> + Unpin>(mut body: B) -> Result<Bytes, B::Error> {
+    let mut kept = Vec::new();
+    let mut read = 0;
+    while let Some(frame) = body.frame().await {
+        let Ok(bytes) = frame?.into_data() else { continue };
+        let room = BODY_BYTES_MAX + 1 - kept.len();
+        kept.extend_from_slice(&bytes[..bytes.len().min(room)]);
+        read += bytes.len();
+        if read > DISCARDED_BYTES_MAX {
+            break;
+        }
+    }
+    Ok(kept.into())
+}
+
+/// The message in a body; an empty body is an empty message.
+///
+/// Unknown members are ignored, `null` counts as absent, duplicate members are refused. Each type names the camelCase
+/// forms of its members.
+pub fn read<T: DeserializeOwned>(headers: &HeaderMap, body: Bytes) -> Result<T, Refusal> {
+    let body = inflated(headers, body)?;
+    let json: &[u8] = match body.trim_ascii() {
+        b"" => b"{}",
+        // What reads structures would also take an array of their members.
+        text if text[0] != b'{' => return Err(Refusal::invalid("the body must be a JSON object")),
+        text => text,
+    };
+    serde_json::from_slice(json).map_err(|error| Refusal::invalid(format!("the body cannot be read: {error}")))
+}
+
+fn inflated(headers: &HeaderMap, body: Bytes) -> Result<Bytes, Refusal> {
+    let body = match headers.get(CONTENT_ENCODING).map(|value| value.as_bytes()) {
+        None | Some(b"identity" | b"") => body,
+        Some(encoding) if encoding.eq_ignore_ascii_case(b"gzip") && body.len() <= BODY_BYTES_MAX => {
+            let mut inflated = Vec::new();
+            let bounded = MultiGzDecoder::new(&body[..]).take(BODY_BYTES_MAX as u64 + 1).read_to_end(&mut inflated);
+            bounded.map_err(|_| Refusal::invalid("the body is not gzip, although its encoding says so"))?;
+            inflated.into()
+        }
+        Some(encoding) if encoding.eq_ignore_ascii_case(b"gzip") => body,
+        Some(_) => return Err(Refusal::invalid("the body's encoding is unknown, use gzip or none")),
+    };
+    if body.len() > BODY_BYTES_MAX {
+        return Err(Refusal::invalid(format!("the body is larger than {BODY_BYTES_MAX} bytes")));
+    }
+    Ok(body)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::Write;
+
+    use flate2::Compression;
+    use flate2::write::GzEncoder;
+    use glommio::LocalExecutor;
+    use http_body_util::Full;
+    use hyper::header::HeaderValue;
+    use serde::Deserialize;
+
+    use super::*;
+
+    #[derive(Deserialize, PartialEq, Debug)]
+    struct Thing {
+        #[serde(alias = "avatarUrl")]
+        avatar_url: Option<String>,
+    }
+
+    fn encoded(encoding: &'static str) -> HeaderMap {
+        HeaderMap::from_iter([(CONTENT_ENCODING, HeaderValue::from_static(encoding))])
+    }
+
+    fn gzip(bytes: &[u8]) -> Bytes {
+        let mut encoder = GzEncoder::new(Vec::new(), Compression::fast());
+        encoder.write_all(bytes).unwrap();
+        encoder.finish().unwrap().into()
+    }
+
+    fn check(headers: &HeaderMap, body: impl Into<Bytes>, expected: Option<Option<&str>>) {
+        let body = body.into();
+        let thing: Option<Thing> = read(headers, body.clone()).ok();
+        let shown = body.slice(..body.len().min(80));
+        assert_eq!(thing.map(|thing| thing.avatar_url), expected.map(|text| text.map(str::to_owned)), "{shown:?}");
+    }
+
+    /// A body of this size in all.
+    fn padded(size: usize) -> Vec<u8> {
+        format!("{{\"x\":\"{}\"}}", "x".repeat(size - 8)).into_bytes()
+    }
+
+    #[test]
+    fn lenient_but_not_careless() {
+        let none = HeaderMap::new();
+        check(&none, "", Some(None));
+        check(&none, " \n", Some(None));
+        check(&none, "{}", Some(None));
+        check(&none, r#"{"avatar_url":"a"}"#, Some(Some("a")));
+        check(&none, r#" {"avatarUrl":"a","unknown":[{}]} "#, Some(Some("a")));
+        check(&none, r#"{"avatar_url":null}"#, Some(None));
+        check(&none, r#"{"avatar_url":1}"#, None);
+        check(&none, r#"{"avatar_url":"a","avatar_url":"b"}"#, None);
+        check(&none, r#"{"avatar_url":"a","avatarUrl":"b"}"#, None);
+        check(&none, r#"{"avatar_url":"\ud800"}"#, None);
+        check(&none, &b"{\"avatar_url\":\"\xff\"}"[..], None);
+        check(&none, r#"["a"]"#, None);
+        check(&none, r#""a""#, None);
+        check(&none, "null", None);
+        check(&none, "{", None);
+        check(&none, "{} {}", None);
+        // Ignored at any depth, which takes no stack.
+        check(&none, format!("{{\"x\":{}1{}}}", "[".repeat(99_999), "]".repeat(99_999)), Some(None));
+    }
+
+    #[test]
+    fn bounded_before_and_after_inflating() {
+        let none = HeaderMap::new();
+        check(&none, padded(BODY_BYTES_MAX), Some(None));
+        check(&none, padded(BODY_BYTES_MAX + 1), None);
+        check(&encoded("gzip"), gzip(br#"{"avatar_url":"a"}"#), Some(Some("a")));
+        check(&encoded("GZIP"), gzip(&padded(BODY_BYTES_MAX)), Some(None));
+        check(&encoded("gzip"), gzip(&padded(BODY_BYTES_MAX + 1)), None);
+        check(&encoded("gzip"), gzip(&padded(64 * BODY_BYTES_MAX)), None);
+        check(&encoded("gzip"), "{}", None);
+        check(&encoded("gzip"), gzip(b"{}").slice(..12), None);
+        check(&encoded("identity"), "{}", Some(None));
+        check(&encoded("br"), "{}", None);
+    }
+
+    #[test]
+    fn collects_no_more_than_tells_that_it_is_too_much() {
+        let collected = |size: usize| {
+            let body = Full::new(Bytes::from(vec![b' '; size]));
+            LocalExecutor::default().run(async move { collect(body).await.unwrap().len() })
+        };
+        assert_eq!(collected(0), 0);
+        assert_eq!(collected(BODY_BYTES_MAX), BODY_BYTES_MAX);
+        assert_eq!(collected(BODY_BYTES_MAX + 1), BODY_BYTES_MAX + 1);
+        assert_eq!(collected(3 * BODY_BYTES_MAX), BODY_BYTES_MAX + 1);
+    }
+}

@@ -1,0 +1,123 @@
+//! The HTTP connections a shard has open: counted, bounded, and told when to end.
+
+use std::cell::{Cell, RefCell};
+use std::collections::HashMap;
+use std::future::poll_fn;
+use std::task::{Context, Poll, Waker};
+
+/// Most connections of one shard: at some 18 KiB each, 150 MB. More are refused.
+const OPEN_MAX: usize = 8192;
+
+/// Beyond this many, a connection is closed after its answer instead of kept for the next request: many users who
+/// each ask once shall not hold memory that others need.
+const KEPT_MAX: usize = 1024;
+
+/// A shard's connections.
+#[derive(Default)]
+pub struct Connections {
+    closing: Cell<bool>,
+    next_number: Cell<u64>,
+    open: RefCell<HashMap<u64, Option<Waker>>>,
+    /// Whoever waits for the last one to end.
+    waiting: RefCell<Option<Waker>>,
+}
+
+/// One open connection; ends being counted when dropped.
+pub struct Entered<'a> {
+    connections: &'a Connections,
+    number: u64,
+}
+
+impl Connections {
+    /// Counts one more connection, unless there are too many or the end has begun.
+    pub fn enter(&self) -> Option<Entered<'_>> {
+        if self.closing.get() || self.open.borrow().len() >= OPEN_MAX {
+            return None;
+        }
+        let number = self.next_number.get();
+        self.next_number.set(number + 1);
+        self.open.borrow_mut().insert(number, None);
+        Some(Entered { connections: self, number })
+    }
+
+    /// Whether a connection may wait for its next request.
+    pub fn may_keep(&self) -> bool {
+        !self.closing.get() && self.open.borrow().len() <= KEPT_MAX
+    }
+
+    pub fn close(&self) {
+        self.closing.set(true);
+        // Not woken under the borrow: who knows what a waker does.
+        let wakers: Vec<Waker> = self.open.borrow_mut().values_mut().filter_map(Option::take).collect();
+        wakers.into_iter().for_each(Waker::wake);
+    }
+
+    pub async fn closed(&self) {
+        poll_fn(|context| {
+            if self.open.borrow().is_empty() {
+                return Poll::Ready(());
+            }
+            *self.waiting.borrow_mut() = Some(context.waker().clone());
+            Poll::Pending
+        })
+        .await;
+    }
+}
+
+impl Entered<'_> {
+    /// Whether the connection shall end. If not, its task will be woken when it shall.
+    pub fn shall_close(&self, context: &Context<'_>) -> bool {
+        if self.connections.closing.get() {
+            return true;
+        }
+        if let Some(waker) = self.connections.open.borrow_mut().get_mut(&self.number)
+            && !waker.as_ref().is_some_and(|waker| waker.will_wake(context.waker()))
+        {
+            *waker = Some(context.waker().clone());
+        }
+        false
+    }
+}
+
+impl Drop for Entered<'_> {
+    fn drop(&mut self) {
+        self.connections.open.borrow_mut().remove(&self.number);
+        if self.connections.open.borrow().is_empty()
+            && let Some(waiting) = self.connections.waiting.take()
+        {
+            waiting.wake();
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn bounded_and_counted() {
+        let connections = Connections::default();
+        let mut entered: Vec<_> = (0..OPEN_MAX).filter_map(|_| connections.enter()).collect();
+        assert_eq!(entered.len(), OPEN_MAX);
+        assert!(connections.enter().is_none());
+        assert!(!connections.may_keep());
+        entered.truncate(KEPT_MAX);
+        assert!(connections.may_keep());
+        assert!(connections.enter().is_some());
+    }
+
+    #[test]
+    fn closing_is_told_and_waited_for() {
+        let connections = Connections::default();
+        let entered = connections.enter().unwrap();
+        let context = &mut Context::from_waker(Waker::noop());
+        assert!(!entered.shall_close(context));
+        connections.close();
+        assert!(entered.shall_close(context));
+        assert!(connections.enter().is_none());
+        let mut closed = std::pin::pin!(connections.closed());
+        assert!(closed.as_mut().poll(context).is_pending());
+        drop(entered);
+        assert!(closed.as_mut().poll(context).is_ready());
+    }
+}

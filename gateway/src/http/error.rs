@@ -1,0 +1,104 @@
+//! The one table of what HTTP clients are refused with: a gRPC code, its HTTP status, and a text for people
+//! (docs/protocol.md, section 1.9).
+
+use std::borrow::Cow;
+
+use hyper::StatusCode;
+use storage::Failure;
+
+use crate::password::PasswordFailure;
+use crate::token::TokenRefusal;
+
+/// A request refused: nothing has changed, unless it says otherwise.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Refusal {
+    pub code: Code,
+    pub message: Cow<'static, str>,
+}
+
+/// Codes of gRPC, as clients know them.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[repr(u8)]
+pub enum Code {
+    InvalidArgument = 3,
+    NotFound = 5,
+    AlreadyExists = 6,
+    PermissionDenied = 7,
+    Unimplemented = 12,
+    Internal = 13,
+    Unavailable = 14,
+    Unauthenticated = 16,
+}
+
+impl Code {
+    pub fn status(self) -> StatusCode {
+        match self {
+            Self::InvalidArgument => StatusCode::BAD_REQUEST,
+            Self::NotFound => StatusCode::NOT_FOUND,
+            Self::AlreadyExists => StatusCode::CONFLICT,
+            Self::PermissionDenied => StatusCode::FORBIDDEN,
+            Self::Unimplemented => StatusCode::NOT_IMPLEMENTED,
+            Self::Internal => StatusCode::INTERNAL_SERVER_ERROR,
+            Self::Unavailable => StatusCode::SERVICE_UNAVAILABLE,
+            Self::Unauthenticated => StatusCode::UNAUTHORIZED,
+        }
+    }
+}
+
+impl Refusal {
+    pub fn new(code: Code, message: impl Into<Cow<'static, str>>) -> Self {
+        Self { code, message: message.into() }
+    }
+
+    pub fn invalid(message: impl Into<Cow<'static, str>>) -> Self {
+        Self::new(Code::InvalidArgument, message)
+    }
+
+    pub fn not_found(message: impl Into<Cow<'static, str>>) -> Self {
+        Self::new(Code::NotFound, message)
+    }
+
+    pub fn unauthenticated(message: impl Into<Cow<'static, str>>) -> Self {
+        Self::new(Code::Unauthenticated, message)
+    }
+}
+
+/// The store could not do it. Clients learn whether to try again, the log learns why.
+impl From<Failure> for Refusal {
+    fn from(failure: Failure) -> Self {
+        match failure {
+            Failure::Passing(reason) => {
+                tracing::warn!(%reason, "the store refused a request for now");
+                Self::new(Code::Unavailable, "the store is busy, try again")
+            }
+            failure => {
+                tracing::error!(%failure, "the store failed a request");
+                Self::new(Code::Internal, "the store has failed")
+            }
+        }
+    }
+}
+
+impl From<PasswordFailure> for Refusal {
+    fn from(failure: PasswordFailure) -> Self {
+        match failure {
+            PasswordFailure::Busy => {
+                Self::new(Code::Unavailable, "too many sign-ins with a password at once, try again")
+            }
+            PasswordFailure::Broken(reason) => {
+                tracing::error!(%reason, "a password could not be checked");
+                Self::new(Code::Internal, "the password could not be checked")
+            }
+        }
+    }
+}
+
+impl From<TokenRefusal> for Refusal {
+    fn from(refusal: TokenRefusal) -> Self {
+        Self::unauthenticated(match refusal {
+            TokenRefusal::Invalid => "token invalid",
+            TokenRefusal::Expired => "token expired",
+            TokenRefusal::LoggedOut => "token logged out",
+        })
+    }
+}

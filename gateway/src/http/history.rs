@@ -1,0 +1,87 @@
+//! Message history: `GET /v2/channel/{channel_id}`, and `GET /v2/channel?channel_id=` as older clients ask
+//! (docs/protocol.md, section 6).
+
+use engine::id::{ChannelId, ChannelKind, UserId};
+use engine::message::Message;
+use engine::wire::json::channel_message;
+use hyper::Request;
+use hyper::body::Bytes;
+use serde::{Serialize, Serializer};
+
+use super::answer::{self, Answer};
+use super::authorization::bearer;
+use super::cursor::Direction;
+use super::error::Refusal;
+use super::paging::Listing;
+use super::query::Query;
+use super::services::Services;
+
+const LIMIT_DEFAULT: i32 = 1;
+const LIMIT_MAX: i32 = 100;
+
+/// Lists messages of the channel named in the path, already decoded, or else in the query.
+pub async fn list(services: &Services, request: &Request<Bytes>, in_path: Option<String>) -> Result<Answer, Refusal> {
+    let caller = bearer(services, request.headers())?.user;
+    let query = Query::parse(request.uri().query())?;
+    let channel = match &in_path {
+        Some(id) => readable_channel(id, caller)?,
+        None => readable_channel(query.text("channel_id")?.unwrap_or_default(), caller)?,
+    };
+    let listing = listing(services, &channel, &query)?;
+    let found = services.store.messages(channel.clone(), listing.place(), listing.read_limit()).await?;
+    let page = listing.page(found);
+    let text = |cursor| services.cursors.encode(&channel, cursor);
+    Ok(answer::json(&List {
+        messages: &page.messages,
+        next_cursor: page.next.map(text),
+        prev_cursor: page.previous.map(text),
+        cacheable_cursor: page.cacheable.map(text),
+    }))
+}
+
+/// The channel, if its id is well formed and the caller may read it.
+fn readable_channel(id: &str, caller: UserId) -> Result<ChannelId, Refusal> {
+    let channel = ChannelId::parse(id).map_err(|_| Refusal::invalid("invalid channel id"))?;
+    match channel.kind() {
+        ChannelKind::Room(_) => {}
+        ChannelKind::Direct(one, other) if caller == one || caller == other => {}
+        ChannelKind::Direct(..) => return Err(Refusal::invalid("not one of the two users of this channel")),
+        ChannelKind::Group(_) => return Err(Refusal::invalid("no such group, or not a member of it")),
+    }
+    Ok(channel)
+}
+
+fn listing(services: &Services, channel: &ChannelId, query: &Query) -> Result<Listing, Refusal> {
+    let limit = query.number("limit")?.unwrap_or(LIMIT_DEFAULT);
+    if !(1..=LIMIT_MAX).contains(&limit) {
+        return Err(Refusal::invalid(format!("limit must be between 1 and {LIMIT_MAX}")));
+    }
+    let direction = match query.boolean("forward")? {
+        None | Some(true) => Direction::OldestFirst,
+        Some(false) => Direction::NewestFirst,
+    };
+    let cursor = match query.text("cursor")? {
+        None | Some("") => None,
+        Some(text) => {
+            let cursor = services.cursors.decode(channel, direction, text);
+            Some(cursor.ok_or_else(|| Refusal::invalid("this cursor is not of this listing"))?)
+        }
+    };
+    Ok(Listing { direction, limit: limit as usize, cursor })
+}
+
+#[derive(Serialize)]
+struct List<'a> {
+    #[serde(skip_serializing_if = "<[_]>::is_empty", serialize_with = "items")]
+    messages: &'a [Message],
+    #[serde(skip_serializing_if = "Option::is_none")]
+    next_cursor: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    prev_cursor: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    cacheable_cursor: Option<String>,
+}
+
+fn items<S: Serializer>(messages: &[Message], serializer: S) -> Result<S::Ok, S::Error> {
+    serializer.collect_seq(messages.iter().map(channel_message))
+}

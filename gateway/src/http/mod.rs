@@ -1,0 +1,29 @@
+//! REST over HTTP/1.1: a router, and a file a resource. Rules of the wire live here; what they change lives in the
+//! store, what they decide about chat lives in `engine`.
+//!
+//! `serve` drives a connection; `respond` is all of it that has nothing to do with sockets.
+
+mod account;
+mod answer;
+mod authenticate;
+mod authorization;
+mod body;
+mod connections;
+mod cursor;
+mod error;
+mod history;
+mod paging;
+mod query;
+mod router;
+mod serve;
+mod services;
+mod session;
+mod stream;
+mod users;
+
+#[cfg(test)]
+mod tests;
+
+pub use router::respond;
+pub use serve::serve;
+pub use services::{Services, system_time};

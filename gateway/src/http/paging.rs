@@ -1,0 +1,179 @@
+//! Which messages make a page of history, and which cursors lead on from it (docs/protocol.md, section 6).
+//!
+//! Pure: a listing says what to read from the store, one message more than the page holds, and then makes the page.
+
+use engine::id::MessageId;
+use engine::message::Message;
+use storage::Place;
+
+use super::cursor::{Cursor, Direction, Step};
+
+/// What a client asks to see.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Listing {
+    pub direction: Direction,
+    pub limit: usize,
+    /// Of this direction.
+    pub cursor: Option<Cursor>,
+}
+
+/// What it gets to see.
+#[derive(Debug)]
+pub struct Page {
+    pub messages: Vec<Message>,
+    pub next: Option<Cursor>,
+    pub previous: Option<Cursor>,
+    /// Leads to what is newer than the page's last message, whatever the page's order.
+    pub cacheable: Option<Cursor>,
+}
+
+impl Listing {
+    /// From where the store is to read.
+    pub fn place(&self) -> Place {
+        use Direction::{NewestFirst, OldestFirst};
+        match (self.direction, self.cursor.map(|cursor| (cursor.step, cursor.id))) {
+            (OldestFirst, None) => Place::Oldest,
+            (NewestFirst, None) => Place::Newest,
+            (OldestFirst, Some((Step::Next, id))) | (NewestFirst, Some((Step::Previous, id))) => Place::After(id),
+            (NewestFirst, Some((Step::Next, id))) | (OldestFirst, Some((Step::Previous, id))) => Place::Before(id),
+        }
+    }
+
+    /// How many messages the store is to read: the one too many tells whether there are more.
+    pub fn read_limit(&self) -> usize {
+        self.limit + 1
+    }
+
+    /// The page, from what the store has read.
+    pub fn page(&self, mut messages: Vec<Message>) -> Page {
+        let more = messages.len() > self.limit;
+        messages.truncate(self.limit);
+        let back = self.cursor.is_some_and(|cursor| cursor.step == Step::Previous);
+        if back {
+            messages.reverse();
+        }
+        let Some((first, last)) = messages.first().map(|message| message.id).zip(messages.last().map(|last| last.id))
+        else {
+            return Page {
+                messages,
+                next: None,
+                previous: None,
+                cacheable: self.cursor.map(|cursor| newer(cursor.id)),
+            };
+        };
+        let cursor = |step, id| Cursor { direction: self.direction, step, id };
+        Page {
+            messages,
+            // Going back, the page is followed by the one it was reached from.
+            next: (more || back).then(|| cursor(Step::Next, last)),
+            previous: (self.cursor.is_some() && (more || !back)).then(|| cursor(Step::Previous, first)),
+            cacheable: Some(newer(last)),
+        }
+    }
+}
+
+fn newer(than: MessageId) -> Cursor {
+    Cursor { direction: Direction::OldestFirst, step: Step::Next, id: than }
+}
+
+#[cfg(test)]
+mod tests {
+    use engine::id::{ChannelId, Sequence, Timestamp, UserId};
+    use engine::message::MessageCode;
+    use uuid::Uuid;
+
+    use super::*;
+
+    fn message(number: u128) -> Message {
+        Message {
+            channel: ChannelId::room("lobby").unwrap(),
+            id: MessageId(Uuid::from_u128(number)),
+            sequence: Sequence(number as u64),
+            code: MessageCode::Chat,
+            sender: UserId(Uuid::nil()),
+            username: "alice".into(),
+            content: "{}".into(),
+            create_time: Timestamp(0),
+            update_time: Timestamp(0),
+            persistent: true,
+        }
+    }
+
+    /// What a store with these messages reads.
+    fn read(kept: &[u128], listing: &Listing) -> Vec<Message> {
+        let number = |id: MessageId| id.0.as_u128();
+        let chosen: Vec<u128> = match listing.place() {
+            Place::Oldest => kept.to_vec(),
+            Place::Newest => kept.iter().rev().copied().collect(),
+            Place::After(id) => kept.iter().copied().filter(|kept| *kept > number(id)).collect(),
+            Place::Before(id) => kept.iter().rev().copied().filter(|kept| *kept < number(id)).collect(),
+        };
+        chosen.into_iter().take(listing.read_limit()).map(message).collect()
+    }
+
+    fn list(kept: &[u128], direction: Direction, cursor: Option<Cursor>) -> Page {
+        let listing = Listing { direction, limit: 3, cursor };
+        listing.page(read(kept, &listing))
+    }
+
+    /// The page's messages, and whether there are a next and a previous page.
+    fn check(page: &Page, messages: &[u128], next: bool, previous: bool) {
+        let numbers: Vec<u128> = page.messages.iter().map(|message| message.id.0.as_u128()).collect();
+        assert_eq!((numbers.as_slice(), page.next.is_some(), page.previous.is_some()), (messages, next, previous));
+    }
+
+    const SEVEN: [u128; 7] = [1, 2, 3, 4, 5, 6, 7];
+
+    #[test]
+    fn oldest_first_there_and_back() {
+        let list = |cursor| list(&SEVEN, Direction::OldestFirst, cursor);
+        let first = list(None);
+        check(&first, &[1, 2, 3], true, false);
+        let second = list(first.next);
+        check(&second, &[4, 5, 6], true, true);
+        let third = list(second.next);
+        check(&third, &[7], false, true);
+        let back = list(third.previous);
+        check(&back, &[4, 5, 6], true, true);
+        let start = list(back.previous);
+        check(&start, &[1, 2, 3], true, false);
+        check(&list(start.next), &[4, 5, 6], true, true);
+    }
+
+    #[test]
+    fn newest_first_there_and_back() {
+        let list = |cursor| list(&SEVEN, Direction::NewestFirst, cursor);
+        let first = list(None);
+        check(&first, &[7, 6, 5], true, false);
+        let second = list(first.next);
+        check(&second, &[4, 3, 2], true, true);
+        let third = list(second.next);
+        check(&third, &[1], false, true);
+        let back = list(third.previous);
+        check(&back, &[4, 3, 2], true, true);
+        check(&list(back.previous), &[7, 6, 5], true, false);
+    }
+
+    #[test]
+    fn cacheable_continues_forward_from_both_orders() {
+        let newest = list(&SEVEN, Direction::NewestFirst, None);
+        check(&list(&SEVEN, Direction::OldestFirst, newest.cacheable), &[6, 7], false, true);
+        let end = list(&SEVEN, Direction::OldestFirst, Some(newer(MessageId(Uuid::from_u128(6)))));
+        let caught_up = list(&SEVEN, Direction::OldestFirst, end.cacheable);
+        check(&caught_up, &[], false, false);
+        assert_eq!(caught_up.cacheable, end.cacheable, "an empty page gives the same cursor back");
+        let eight = [1, 2, 3, 4, 5, 6, 7, 8];
+        check(&list(&eight, Direction::OldestFirst, caught_up.cacheable), &[8], false, true);
+    }
+
+    #[test]
+    fn the_ends() {
+        let empty = list(&[], Direction::OldestFirst, None);
+        check(&empty, &[], false, false);
+        assert_eq!(empty.cacheable, None);
+        check(&list(&[1, 2, 3], Direction::OldestFirst, None), &[1, 2, 3], false, false);
+        check(&list(&[1, 2, 3], Direction::NewestFirst, None), &[3, 2, 1], false, false);
+        let gone = Some(newer(MessageId(Uuid::from_u128(2))));
+        check(&list(&[1, 3], Direction::OldestFirst, gone), &[3], false, true);
+    }
+}

@@ -1,0 +1,104 @@
+//! Keeping signed in, and signing out: `POST /v2/account/session/refresh`, `POST /v2/session/logout`
+//! (docs/protocol.md, section 8.2).
+
+use hyper::Request;
+use hyper::body::Bytes;
+use serde::Deserialize;
+use storage::account::Revocation;
+
+use super::answer::{self, Answer};
+use super::authenticate::{SessionBody, banned, null_is_empty};
+use super::authorization::{basic, bearer};
+use super::body;
+use super::error::{Code, Refusal};
+use super::services::Services;
+use crate::token::{Claims, TokenRefusal, VARS_BYTES_MAX, Vars};
+
+/// New tokens for a refresh token, with the user's present name.
+pub async fn refresh(services: &Services, request: &Request<Bytes>) -> Result<Answer, Refusal> {
+    basic(services, request.headers())?;
+    let body: RefreshBody = body::read(request.headers(), request.body().clone())?;
+    if body.token.is_empty() {
+        return Err(Refusal::invalid("token is missing"));
+    }
+    let claims = services.tokens.check_refresh(&body.token, services.now())?;
+    let vars = match checked_vars(body.vars)? {
+        vars if vars.is_empty() => claims.vars.clone(),
+        vars => vars,
+    };
+    let account = services.store.account(claims.user).await?;
+    let account = account.ok_or_else(|| Refusal::unauthenticated("the account of this token is gone"))?;
+    if account.disable_time.is_some() {
+        return Err(banned());
+    }
+    let pair = services.tokens.renew(&claims, &account.username, vars, services.now());
+    Ok(answer::json(&SessionBody { created: false, token: pair.session, refresh_token: pair.refresh }))
+}
+
+/// Refuses the given tokens from now on; without any, all tokens that the caller has.
+pub async fn logout(services: &Services, request: &Request<Bytes>) -> Result<Answer, Refusal> {
+    let caller = bearer(services, request.headers())?;
+    let body: LogoutBody = body::read(request.headers(), request.body().clone())?;
+    let now = services.now();
+    let mut given = Vec::new();
+    if !body.token.is_empty() {
+        given.push(own(&caller, services.tokens.check_session(&body.token, now))?);
+    }
+    if !body.refresh_token.is_empty() {
+        given.push(own(&caller, services.tokens.check_refresh(&body.refresh_token, now))?);
+    }
+    given.dedup_by_key(|claims| claims.token);
+    if given.is_empty() {
+        revoke(services, Revocation::User { id: caller.user, issued_before: now }).await?;
+    }
+    for claims in given {
+        let expires = services.tokens.last_expiry(&claims, now);
+        revoke(services, Revocation::Token { id: claims.token, expires }).await?;
+    }
+    Ok(answer::done())
+}
+
+/// The client's pairs, if they are few enough to travel in every token.
+pub fn checked_vars(vars: Option<Vars>) -> Result<Vars, Refusal> {
+    let vars = vars.unwrap_or_default();
+    let size = serde_json::to_string(&vars).map_or(usize::MAX, |json| json.len());
+    if size > VARS_BYTES_MAX {
+        return Err(Refusal::invalid(format!("vars take more than {VARS_BYTES_MAX} bytes as JSON")));
+    }
+    Ok(vars)
+}
+
+#[derive(Deserialize, Default)]
+#[serde(default)]
+struct RefreshBody {
+    #[serde(deserialize_with = "null_is_empty")]
+    token: String,
+    vars: Option<Vars>,
+}
+
+#[derive(Deserialize, Default)]
+#[serde(default)]
+struct LogoutBody {
+    #[serde(deserialize_with = "null_is_empty")]
+    token: String,
+    #[serde(alias = "refreshToken", deserialize_with = "null_is_empty")]
+    refresh_token: String,
+}
+
+fn own(caller: &Claims, given: Result<Claims, TokenRefusal>) -> Result<Claims, Refusal> {
+    match given {
+        Ok(claims) if claims.user == caller.user => Ok(claims),
+        _ => Err(Refusal::invalid("the token to log out is not a valid one of the caller")),
+    }
+}
+
+/// Kept first, then in force: what a client is told to be logged out stays so after a restart.
+async fn revoke(services: &Services, revocation: Revocation) -> Result<(), Refusal> {
+    let revocations = services.tokens.revocations();
+    if !revocations.has_room(&revocation, services.now()) {
+        return Err(Refusal::new(Code::Unavailable, "too many logouts within the lifetime of tokens, try again later"));
+    }
+    services.store.revoke(revocation).await?;
+    revocations.add(revocation, services.now());
+    Ok(())
+}

@@ -1,0 +1,161 @@
+//! The keys that sign tokens: given by the options, or made at random on the first start and kept in the data
+//! directory, so that tokens outlive a restart and no two installations share a key.
+//!
+//! A key file is complete or absent, whatever happens meanwhile: written aside, synced, then linked into place, which
+//! fails if another process was first; then that one's key is used.
+
+use std::fs::{File, OpenOptions};
+use std::io::{self, Write};
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::{Path, PathBuf};
+
+use crate::options::{Options, Secret, StoreKind};
+
+/// A random key has as many bytes as HMAC-SHA256 gives out; more would add nothing.
+const KEY_BYTES: usize = 32;
+
+/// What signs session tokens and what signs refresh tokens.
+#[derive(Clone, Debug)]
+pub struct SigningKeys {
+    pub session: Secret,
+    pub refresh: Secret,
+}
+
+/// The keys could not be read or made.
+#[derive(Debug, thiserror::Error)]
+pub enum KeysError {
+    #[error("cannot read or write the signing key {path}: {source}; check that this user may write the data directory")]
+    File { path: PathBuf, source: io::Error },
+    #[error(
+        "the signing key {path} is damaged; restore it from a backup, or delete it: then all users must sign in again"
+    )]
+    Damaged { path: PathBuf },
+    #[error("the operating system gives no random numbers: {0}")]
+    NoRandomness(getrandom::Error),
+}
+
+impl SigningKeys {
+    /// The keys this server shall use. With the memory store nothing is written: keys end with the process, as does
+    /// everything they could open.
+    pub fn obtain(options: &Options) -> Result<Self, KeysError> {
+        let key = |given: &Option<Secret>, name: &str| match (given, options.store) {
+            (Some(secret), _) => Ok(secret.clone()),
+            (None, StoreKind::Memory) => random_key(),
+            (None, StoreKind::Embedded) => kept_key(&options.data, name),
+        };
+        Ok(Self {
+            session: key(&options.session_key, "session.key")?,
+            refresh: key(&options.refresh_key, "refresh.key")?,
+        })
+    }
+}
+
+fn random_key() -> Result<Secret, KeysError> {
+    let mut bytes = [0; KEY_BYTES];
+    getrandom::fill(&mut bytes).map_err(KeysError::NoRandomness)?;
+    Ok(Secret::new(bytes))
+}
+
+fn kept_key(directory: &Path, name: &str) -> Result<Secret, KeysError> {
+    let path = directory.join(name);
+    let failed = |source| KeysError::File { path: path.clone(), source };
+    std::fs::create_dir_all(directory).map_err(failed)?;
+    if !path.exists() {
+        let key = random_key()?;
+        write_new(directory, &path, key.bytes()).map_err(failed)?;
+    }
+    let text = std::fs::read(&path).map_err(failed)?;
+    from_hex(text.trim_ascii()).map(Secret::new).ok_or(KeysError::Damaged { path })
+}
+
+/// Makes the file appear with this content, complete and on disk, unless it is there already.
+fn write_new(directory: &Path, path: &Path, key: &[u8]) -> io::Result<()> {
+    let aside = path.with_extension(format!("new-{}", std::process::id()));
+    let mut file = OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&aside)?;
+    let hex: String = key.iter().map(|byte| format!("{byte:02x}")).collect();
+    file.write_all(format!("{hex}\n").as_bytes())?;
+    file.sync_all()?;
+    let linked = std::fs::hard_link(&aside, path);
+    std::fs::remove_file(&aside)?;
+    match linked {
+        Err(error) if error.kind() != io::ErrorKind::AlreadyExists => return Err(error),
+        _ => {}
+    }
+    File::open(directory)?.sync_all()
+}
+
+fn from_hex(text: &[u8]) -> Option<Vec<u8>> {
+    if text.len() != 2 * KEY_BYTES {
+        return None;
+    }
+    let digit = |byte: u8| char::from(byte).to_digit(16);
+    text.chunks_exact(2).map(|pair| Some((digit(pair[0])? * 16 + digit(pair[1])?) as u8)).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use std::ffi::OsString;
+    use std::os::unix::fs::PermissionsExt;
+
+    use super::*;
+
+    fn options(arguments: &[&str]) -> Options {
+        Options::from_arguments(std::iter::once("stentor").chain(arguments.iter().copied()).map(OsString::from))
+            .unwrap()
+    }
+
+    #[test]
+    fn keys_are_made_once_and_kept_private() {
+        let directory = tempfile::tempdir().unwrap();
+        let data = directory.path().join("data");
+        let options = options(&["--data", data.to_str().unwrap()]);
+        let first = SigningKeys::obtain(&options).unwrap();
+        let second = SigningKeys::obtain(&options).unwrap();
+        assert_eq!(first.session, second.session);
+        assert_eq!(first.refresh, second.refresh);
+        assert_ne!(first.session, first.refresh);
+        let names: Vec<_> = std::fs::read_dir(&data).unwrap().map(|entry| entry.unwrap().file_name()).collect();
+        assert_eq!(names.len(), 2, "{names:?}");
+        for name in ["session.key", "refresh.key"] {
+            assert_eq!(std::fs::metadata(data.join(name)).unwrap().permissions().mode() & 0o777, 0o600);
+        }
+    }
+
+    #[test]
+    fn the_memory_store_touches_no_directory() {
+        let directory = tempfile::tempdir().unwrap();
+        let data = directory.path().join("data");
+        let options = options(&["--data", data.to_str().unwrap(), "--store", "memory"]);
+        let keys = SigningKeys::obtain(&options).unwrap();
+        assert_ne!(keys.session, keys.refresh);
+        assert!(!data.exists());
+    }
+
+    #[test]
+    fn given_keys_are_used_and_not_written() {
+        let directory = tempfile::tempdir().unwrap();
+        let data = directory.path().join("data");
+        let arguments = [
+            "--data",
+            data.to_str().unwrap(),
+            "--session-key",
+            "0123456789abcdef",
+            "--refresh-key",
+            "fedcba9876543210",
+        ];
+        let keys = SigningKeys::obtain(&options(&arguments)).unwrap();
+        assert_eq!(keys.session.bytes(), b"0123456789abcdef");
+        assert_eq!(keys.refresh.bytes(), b"fedcba9876543210");
+        assert!(!data.exists());
+    }
+
+    #[test]
+    fn a_damaged_key_is_refused_by_name() {
+        let directory = tempfile::tempdir().unwrap();
+        for content in ["", "0123", &"zz".repeat(32), &"00".repeat(33)] {
+            std::fs::write(directory.path().join("session.key"), content).unwrap();
+            let error = SigningKeys::obtain(&options(&["--data", directory.path().to_str().unwrap()])).unwrap_err();
+            assert!(error.to_string().contains("session.key is damaged"), "{content:?}: {error}");
+        }
+    }
+}

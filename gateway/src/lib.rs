@@ -1,0 +1,18 @@
+//! Talks: the server's front door. Options and keys, tokens and passwords, HTTP, and the opening of WebSockets.
+//!
+//! The program itself (`main.rs`) starts what is here and joins it with `engine` and `storage`.
+
+pub mod announcement;
+pub mod http;
+mod http_tasks;
+pub mod keys;
+pub mod machine;
+pub mod options;
+pub mod password;
+mod percent;
+mod readiness;
+pub mod revocations;
+mod session;
+pub mod sockets;
+pub mod token;
+pub mod upgrade;

@@ -1,0 +1,478 @@
+//! Configuration, parsed once: flag over environment over file over default.
+//!
+//! What comes out is checked and typed; no raw string goes further in. Every error says which setting is wrong and what
+//! to write instead. Keys given as text never appear in `Debug` output.
+
+use std::ffi::OsString;
+use std::fmt;
+use std::net::SocketAddr;
+use std::num::NonZeroU16;
+use std::path::{Path, PathBuf};
+use std::str::FromStr;
+use std::time::Duration;
+
+use clap::parser::ValueSource;
+use clap::{ArgMatches, Args, CommandFactory, FromArgMatches, Parser};
+use serde::{Deserialize, Deserializer};
+
+/// Most shards there may be; the mesh between them grows with the square.
+pub const SHARDS_MAX: u16 = 256;
+/// Shortest signing key: HMAC-SHA256 needs half its block to be worth its name.
+pub const KEY_BYTES_MIN: usize = 16;
+/// Longest lifetime of a token. Revocations are kept as long as tokens live.
+pub const TTL_MAX: Duration = Duration::from_secs(366 * 24 * 3600);
+
+/// The server's checked configuration.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Options {
+    pub listen: SocketAddr,
+    pub data: PathBuf,
+    pub store: StoreKind,
+    pub shards: NonZeroU16,
+    pub server_key: String,
+    pub session_ttl: Duration,
+    pub refresh_ttl: Duration,
+    /// `None`: made at random on the first start and kept in the data directory.
+    pub session_key: Option<Secret>,
+    pub refresh_key: Option<Secret>,
+}
+
+/// Which keeper remembers.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Deserialize, clap::ValueEnum)]
+#[serde(rename_all = "lowercase")]
+pub enum StoreKind {
+    /// On this machine's disk, in the data directory.
+    Embedded,
+    /// In memory only: everything is forgotten when the server stops.
+    Memory,
+}
+
+/// Key material that does not show itself in logs.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Secret(Vec<u8>);
+
+impl Secret {
+    pub fn new(bytes: impl Into<Vec<u8>>) -> Self {
+        Self(bytes.into())
+    }
+
+    pub fn bytes(&self) -> &[u8] {
+        &self.0
+    }
+}
+
+impl fmt::Debug for Secret {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("[secret]")
+    }
+}
+
+/// The configuration cannot be used.
+#[derive(Debug, thiserror::Error)]
+pub enum OptionsError {
+    /// Wrong flags or environment; also how `--help` and `--version` come out.
+    #[error(transparent)]
+    Arguments(#[from] clap::Error),
+    #[error("cannot read the configuration file {path}: {source}")]
+    FileUnreadable { path: PathBuf, source: std::io::Error },
+    #[error("the configuration file {path} is wrong: {message}")]
+    FileInvalid { path: PathBuf, message: String },
+    #[error("{0}")]
+    Invalid(String),
+}
+
+impl OptionsError {
+    /// Says what is wrong, or what was asked for by `--help`, and ends the process.
+    pub fn exit(self) -> ! {
+        match self {
+            Self::Arguments(error) => error.exit(),
+            error => {
+                eprintln!("stentor: {error}");
+                std::process::exit(2)
+            }
+        }
+    }
+}
+
+impl Options {
+    /// Reads the process's arguments, its environment, and the file they name.
+    pub fn from_process() -> Result<Self, OptionsError> {
+        Self::from_arguments(std::env::args_os())
+    }
+
+    /// As `from_process`, with these arguments, the first being the program's name.
+    pub fn from_arguments(arguments: impl IntoIterator<Item = OsString>) -> Result<Self, OptionsError> {
+        let matches = Flags::command().try_get_matches_from(arguments)?;
+        let flags = Flags::from_arg_matches(&matches)?;
+        let file = match &flags.config {
+            Some(path) => File::read(path)?,
+            None => File::default(),
+        };
+        combine(&matches, flags, file)
+    }
+
+    /// Where the embedded store lives: a directory of its own, beside the signing keys.
+    pub fn store_directory(&self) -> PathBuf {
+        self.data.join("store")
+    }
+}
+
+/// A realtime chat server for huge live events. Speaks Nakama's chat protocol: HTTP and WebSocket on one port.
+///
+/// Every option can also be set by an environment variable or by a key of the same name (with underscores) in the
+/// TOML file given by --config. A flag wins over the environment, the environment over the file.
+#[derive(Parser, Debug)]
+#[command(name = "stentor", version, max_term_width = 100)]
+struct Flags {
+    /// Address and port to listen on, HTTP and WebSocket alike [default: 127.0.0.1:7350]
+    #[arg(long, env = "STENTOR_LISTEN", value_name = "ADDR:PORT")]
+    listen: Option<SocketAddr>,
+
+    /// Directory of the store and of the signing keys; made if missing [default: ./stentor-data]
+    #[arg(long, env = "STENTOR_DATA", value_name = "DIR")]
+    data: Option<PathBuf>,
+
+    /// Where messages and accounts are kept [default: embedded]
+    #[arg(long, env = "STENTOR_STORE", value_name = "KIND")]
+    store: Option<StoreKind>,
+
+    /// How many shards, each pinned to a core [default: the cores this process may use]
+    #[arg(long, env = "STENTOR_SHARDS", value_name = "N")]
+    shards: Option<NonZeroU16>,
+
+    /// Key that client programs show to sign users in; it is no secret [default: defaultkey]
+    #[arg(long, env = "STENTOR_SERVER_KEY", value_name = "KEY")]
+    server_key: Option<String>,
+
+    /// How long a session token is valid, such as 90s, 2m, 1h or plain seconds [default: 60s]
+    #[arg(long, env = "STENTOR_SESSION_TTL", value_name = "TIME")]
+    session_ttl: Option<Ttl>,
+
+    /// How long a refresh token is valid [default: 1h]
+    #[arg(long, env = "STENTOR_REFRESH_TTL", value_name = "TIME")]
+    refresh_ttl: Option<Ttl>,
+
+    /// TOML file with any of these options
+    #[arg(long, env = "STENTOR_CONFIG", value_name = "FILE")]
+    config: Option<PathBuf>,
+
+    #[command(flatten)]
+    keys: KeyFlags,
+}
+
+#[derive(Args, Debug)]
+#[command(next_help_heading = "Signing keys (made at random and kept in the data directory unless given)")]
+struct KeyFlags {
+    /// Key that signs session tokens; other users of this machine can see it, prefer --session-key-file
+    #[arg(long, env = "STENTOR_SESSION_KEY", value_name = "KEY", hide_env_values = true)]
+    session_key: Option<String>,
+
+    /// File with the key that signs session tokens
+    #[arg(long, env = "STENTOR_SESSION_KEY_FILE", value_name = "FILE")]
+    session_key_file: Option<PathBuf>,
+
+    /// Key that signs refresh tokens; must differ from the session key
+    #[arg(long, env = "STENTOR_REFRESH_KEY", value_name = "KEY", hide_env_values = true)]
+    refresh_key: Option<String>,
+
+    /// File with the key that signs refresh tokens
+    #[arg(long, env = "STENTOR_REFRESH_KEY_FILE", value_name = "FILE")]
+    refresh_key_file: Option<PathBuf>,
+}
+
+/// The configuration file: the same options, each with the flag's name in snake_case.
+#[derive(Deserialize, Default, Debug)]
+#[serde(deny_unknown_fields)]
+struct File {
+    listen: Option<SocketAddr>,
+    data: Option<PathBuf>,
+    store: Option<StoreKind>,
+    shards: Option<NonZeroU16>,
+    server_key: Option<String>,
+    session_ttl: Option<Ttl>,
+    refresh_ttl: Option<Ttl>,
+    session_key: Option<String>,
+    session_key_file: Option<PathBuf>,
+    refresh_key: Option<String>,
+    refresh_key_file: Option<PathBuf>,
+}
+
+impl File {
+    fn read(path: &Path) -> Result<Self, OptionsError> {
+        let text = std::fs::read_to_string(path)
+            .map_err(|source| OptionsError::FileUnreadable { path: path.to_owned(), source })?;
+        toml::from_str(&text)
+            .map_err(|error| OptionsError::FileInvalid { path: path.to_owned(), message: error.to_string() })
+    }
+}
+
+/// A token's lifetime: `90s`, `2m`, `1h 30m` or plain seconds.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+struct Ttl(Duration);
+
+impl FromStr for Ttl {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let duration = match text.parse::<u64>() {
+            Ok(seconds) => Duration::from_secs(seconds),
+            Err(_) => humantime::parse_duration(text)
+                .map_err(|_| format!("{text:?} is not a time; write 90s, 2m, 1h or plain seconds"))?,
+        };
+        if duration < Duration::from_secs(1) || duration > TTL_MAX {
+            return Err(format!("{text:?} is out of range; write a time from 1s to 366 days"));
+        }
+        // Tokens count in whole seconds.
+        Ok(Self(Duration::from_secs(duration.as_secs())))
+    }
+}
+
+impl<'de> Deserialize<'de> for Ttl {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        #[derive(Deserialize)]
+        #[serde(untagged, expecting = "a time such as \"90s\", or a number of seconds")]
+        enum Written {
+            Seconds(u64),
+            Text(String),
+        }
+        let text = match Written::deserialize(deserializer)? {
+            Written::Seconds(seconds) => seconds.to_string(),
+            Written::Text(text) => text,
+        };
+        text.parse().map_err(serde::de::Error::custom)
+    }
+}
+
+fn combine(matches: &ArgMatches, flags: Flags, file: File) -> Result<Options, OptionsError> {
+    let keys = flags.keys;
+    let session_key = choose_key(
+        "session_key",
+        matches,
+        (keys.session_key, keys.session_key_file),
+        (file.session_key, file.session_key_file),
+    )?;
+    let refresh_key = choose_key(
+        "refresh_key",
+        matches,
+        (keys.refresh_key, keys.refresh_key_file),
+        (file.refresh_key, file.refresh_key_file),
+    )?;
+    if session_key.is_some() && session_key == refresh_key {
+        return Err(OptionsError::Invalid(
+            "session_key and refresh_key are the same; give two different keys, or a session token would pass as a \
+             refresh token"
+                .into(),
+        ));
+    }
+    Ok(Options {
+        listen: flags.listen.or(file.listen).unwrap_or(SocketAddr::from(([127, 0, 0, 1], 7350))),
+        data: flags.data.or(file.data).unwrap_or_else(|| PathBuf::from("./stentor-data")),
+        store: flags.store.or(file.store).unwrap_or(StoreKind::Embedded),
+        shards: checked_shards(flags.shards.or(file.shards))?,
+        server_key: checked_server_key(flags.server_key.or(file.server_key))?,
+        session_ttl: flags.session_ttl.or(file.session_ttl).map_or(Duration::from_secs(60), |ttl| ttl.0),
+        refresh_ttl: flags.refresh_ttl.or(file.refresh_ttl).map_or(Duration::from_secs(3600), |ttl| ttl.0),
+        session_key,
+        refresh_key,
+    })
+}
+
+fn checked_shards(given: Option<NonZeroU16>) -> Result<NonZeroU16, OptionsError> {
+    match given {
+        Some(shards) if shards.get() > SHARDS_MAX => {
+            Err(OptionsError::Invalid(format!("shards is {shards}; give at most {SHARDS_MAX}")))
+        }
+        Some(shards) => Ok(shards),
+        None => {
+            // Knows of affinity masks and of a container's share.
+            let cores = std::thread::available_parallelism().map_or(1, |cores| cores.get());
+            let shards = u16::try_from(cores).unwrap_or(SHARDS_MAX).min(SHARDS_MAX);
+            Ok(NonZeroU16::new(shards).unwrap_or(NonZeroU16::MIN))
+        }
+    }
+}
+
+fn checked_server_key(given: Option<String>) -> Result<String, OptionsError> {
+    let key = given.unwrap_or_else(|| "defaultkey".into());
+    // It travels as the user name of HTTP's Basic scheme, which ends at the first colon.
+    if key.is_empty() || key.contains(':') || key.chars().any(char::is_control) {
+        return Err(OptionsError::Invalid(
+            "server_key must not be empty, nor contain a colon or control characters".into(),
+        ));
+    }
+    Ok(key)
+}
+
+/// The key of the first layer that names one, as text or as a file; both in one layer contradict each other.
+fn choose_key(
+    name: &str,
+    matches: &ArgMatches,
+    (text, path): (Option<String>, Option<PathBuf>),
+    from_file: (Option<String>, Option<PathBuf>),
+) -> Result<Option<Secret>, OptionsError> {
+    let is_flag = |id: &str| matches.value_source(id) == Some(ValueSource::CommandLine);
+    let (text_flag, text_env) = if is_flag(name) { (text, None) } else { (None, text) };
+    let (path_flag, path_env) = if is_flag(&format!("{name}_file")) { (path, None) } else { (None, path) };
+    for layer in [(text_flag, path_flag), (text_env, path_env), from_file] {
+        let bytes = match layer {
+            (None, None) => continue,
+            (Some(_), Some(_)) => {
+                return Err(OptionsError::Invalid(format!("{name} and {name}_file are both given; give one of them")));
+            }
+            (Some(text), None) => text.into_bytes(),
+            (None, Some(path)) => read_key_file(name, &path)?,
+        };
+        if bytes.len() < KEY_BYTES_MIN {
+            return Err(OptionsError::Invalid(format!(
+                "{name} has {} bytes; give at least {KEY_BYTES_MIN}, made at random",
+                bytes.len()
+            )));
+        }
+        return Ok(Some(Secret::new(bytes)));
+    }
+    Ok(None)
+}
+
+fn read_key_file(name: &str, path: &Path) -> Result<Vec<u8>, OptionsError> {
+    let bytes = std::fs::read(path)
+        .map_err(|error| OptionsError::Invalid(format!("cannot read {name}_file {}: {error}", path.display())))?;
+    // Editors and `echo` end a file with a newline that nobody means.
+    Ok(bytes.trim_ascii_end().to_vec())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn parse(arguments: &[&str]) -> Result<Options, OptionsError> {
+        Options::from_arguments(std::iter::once("stentor").chain(arguments.iter().copied()).map(OsString::from))
+    }
+
+    fn with_file(text: &str, arguments: &[&str]) -> Result<Options, OptionsError> {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("stentor.toml");
+        std::fs::write(&path, text).unwrap();
+        parse(&[&["--config", path.to_str().unwrap()], arguments].concat())
+    }
+
+    /// Every part of `expected` must be in the error.
+    fn check_error(result: Result<Options, OptionsError>, expected: &[&str]) {
+        let error = result.unwrap_err().to_string();
+        for part in expected {
+            assert!(error.contains(part), "{part:?} is not in: {error}");
+        }
+    }
+
+    #[test]
+    fn defaults() {
+        let options = parse(&[]).unwrap();
+        assert_eq!(options.listen.to_string(), "127.0.0.1:7350");
+        assert_eq!(options.data, Path::new("./stentor-data"));
+        assert_eq!(options.store, StoreKind::Embedded);
+        assert_eq!(options.server_key, "defaultkey");
+        assert_eq!(options.session_ttl, Duration::from_secs(60));
+        assert_eq!(options.refresh_ttl, Duration::from_secs(3600));
+        assert_eq!((options.session_key, options.refresh_key), (None, None));
+    }
+
+    #[test]
+    fn a_flag_wins_over_the_file() {
+        let file = "listen = '0.0.0.0:1'\nstore = 'memory'\nshards = 3\nsession_ttl = 90\nrefresh_ttl = '2m'\n";
+        let options = with_file(file, &["--listen", "[::1]:2", "--session-ttl", "1h"]).unwrap();
+        assert_eq!(options.listen.to_string(), "[::1]:2");
+        assert_eq!(options.store, StoreKind::Memory);
+        assert_eq!(options.shards.get(), 3);
+        assert_eq!(options.session_ttl, Duration::from_secs(3600));
+        assert_eq!(options.refresh_ttl, Duration::from_secs(120));
+    }
+
+    #[test]
+    fn times() {
+        for (text, seconds) in [("90", 90), ("90s", 90), ("2m", 120), ("1h", 3600), ("1h 30m", 5400), ("1500ms", 1)] {
+            assert_eq!(text.parse::<Ttl>(), Ok(Ttl(Duration::from_secs(seconds))), "{text}");
+        }
+        for text in ["", "soon", "0", "-1", "999ms", "367d", "90 s x"] {
+            assert!(text.parse::<Ttl>().is_err(), "{text}");
+        }
+    }
+
+    #[test]
+    fn mistakes_are_named() {
+        check_error(with_file("listn = '0.0.0.0:1'", &[]), &["listn", "listen", "stentor.toml"]);
+        check_error(with_file("listen = 'nowhere'", &[]), &["listen", "stentor.toml"]);
+        check_error(with_file("session_ttl = 'soon'", &[]), &["session_ttl", "90s"]);
+        check_error(with_file("session_ttl = true", &[]), &["session_ttl", "90s"]);
+        check_error(with_file("shards = 0", &[]), &["shards"]);
+        check_error(with_file("listen = ", &[]), &["stentor.toml"]);
+        check_error(parse(&["--config", "/nonexistent/x.toml"]), &["/nonexistent/x.toml"]);
+        check_error(parse(&["--listen", "7350"]), &["--listen", "7350"]);
+        check_error(parse(&["--store", "paper"]), &["paper", "embedded", "memory"]);
+        check_error(parse(&["--shards", "257"]), &["shards", "256"]);
+        check_error(parse(&["--server-key", "a:b"]), &["server_key", "colon"]);
+        check_error(parse(&["--session-key", "short"]), &["session_key", "16"]);
+        check_error(parse(&["--session-key-file", "/nonexistent/key"]), &["session_key_file", "/nonexistent/key"]);
+        let same = ["--session-key", "0123456789abcdef", "--refresh-key", "0123456789abcdef"];
+        check_error(parse(&same), &["session_key", "refresh_key", "different"]);
+        let both = ["--session-key", "0123456789abcdef", "--session-key-file", "/nonexistent/key"];
+        check_error(parse(&both), &["session_key_file", "both"]);
+        check_error(parse(&["--frobnicate"]), &["--frobnicate"]);
+    }
+
+    #[test]
+    fn keys_come_from_the_first_layer_that_names_one() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("key");
+        std::fs::write(&path, "key-of-the-file-0123456789\n").unwrap();
+        let file = format!("session_key_file = '{}'", path.display());
+        let key = |options: Options| options.session_key.unwrap();
+        assert_eq!(key(with_file(&file, &[]).unwrap()).bytes(), b"key-of-the-file-0123456789");
+        let flag = ["--session-key", "key-of-the-flag-0123456789"];
+        assert_eq!(key(with_file(&file, &flag).unwrap()).bytes(), b"key-of-the-flag-0123456789");
+    }
+
+    /// The environment belongs to a whole process, so the cases run in one of their own.
+    #[test]
+    fn the_environment_lies_between_flags_and_file() {
+        let child = std::process::Command::new(std::env::current_exe().unwrap())
+            .args(["--ignored", "--exact", "options::tests::in_an_environment"])
+            .env("STENTOR_LISTEN", "127.0.0.2:2")
+            .env("STENTOR_SHARDS", "2")
+            .env("STENTOR_SESSION_KEY", "key-of-the-environment")
+            .output()
+            .unwrap();
+        let said = String::from_utf8_lossy(&child.stdout);
+        assert!(child.status.success() && said.contains("1 passed"), "{said}");
+    }
+
+    #[test]
+    #[ignore = "run by the test above, in its environment"]
+    fn in_an_environment() {
+        let file = "listen = '127.0.0.3:3'\nshards = 3\nstore = 'memory'\nsession_key = 'key-of-the-file-0123456789'";
+        let options = with_file(file, &["--listen", "127.0.0.1:1"]).unwrap();
+        assert_eq!(options.listen.to_string(), "127.0.0.1:1");
+        assert_eq!(options.shards.get(), 2);
+        assert_eq!(options.store, StoreKind::Memory);
+        assert_eq!(options.session_key.unwrap().bytes(), b"key-of-the-environment");
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("key");
+        std::fs::write(&path, "key-of-the-flags-file").unwrap();
+        let options = parse(&["--session-key-file", path.to_str().unwrap()]).unwrap();
+        assert_eq!(options.session_key.unwrap().bytes(), b"key-of-the-flags-file");
+    }
+
+    #[test]
+    fn secrets_do_not_show() {
+        let options = parse(&["--session-key", "key-of-the-flag-0123456789"]).unwrap();
+        assert!(!format!("{options:?}").contains("key-of-the-flag"));
+    }
+
+    #[test]
+    fn help_names_every_option_and_its_variable() {
+        let help = Flags::command().render_long_help().to_string();
+        for name in ["listen", "data", "store", "shards", "server-key", "session-ttl", "refresh-key-file", "config"] {
+            assert!(help.contains(&format!("--{name} ")), "{name} is not in: {help}");
+            let variable = format!("STENTOR_{}", name.to_uppercase().replace('-', "_"));
+            assert!(help.contains(&variable), "{variable} is not in: {help}");
+        }
+    }
+}

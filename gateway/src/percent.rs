@@ -1,0 +1,61 @@
+//! Percent-decoding of URL paths and queries. Text comes out or nothing does: no replacement characters, no guesses.
+
+/// Decodes `%XX`; in queries also `+`, which stands for a blank there and for itself in a path.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Part {
+    Path,
+    Query,
+}
+
+/// The text, if its escapes are complete and its bytes are UTF-8.
+pub fn decode(encoded: &str, part: Part) -> Option<String> {
+    let mut decoded = Vec::with_capacity(encoded.len());
+    let mut rest = encoded.bytes();
+    while let Some(byte) = rest.next() {
+        decoded.push(match byte {
+            b'%' => hex(rest.next()?)? * 16 + hex(rest.next()?)?,
+            b'+' if part == Part::Query => b' ',
+            byte => byte,
+        });
+    }
+    String::from_utf8(decoded).ok()
+}
+
+fn hex(digit: u8) -> Option<u8> {
+    char::from(digit).to_digit(16).map(|value| value as u8)
+}
+
+/// The pairs of a query, still encoded. Empty ones are left out: clients end URLs with `?` and `&`.
+pub fn pairs(query: &str) -> impl Iterator<Item = (&str, &str)> {
+    query.split('&').filter(|pair| !pair.is_empty()).map(|pair| pair.split_once('=').unwrap_or((pair, "")))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn check(encoded: &str, path: Option<&str>, query: Option<&str>) {
+        assert_eq!(decode(encoded, Part::Path).as_deref(), path, "{encoded}");
+        assert_eq!(decode(encoded, Part::Query).as_deref(), query, "{encoded}");
+    }
+
+    #[test]
+    fn decodes() {
+        check("", Some(""), Some(""));
+        check("2...a%2Fb", Some("2...a/b"), Some("2...a/b"));
+        check("a+b", Some("a+b"), Some("a b"));
+        check("%c3%A9", Some("é"), Some("é"));
+        check("%ff", None, None);
+        check("%", None, None);
+        check("%2", None, None);
+        check("%zz", None, None);
+        check("%+1", None, None);
+    }
+
+    #[test]
+    fn splits() {
+        let split = |query| pairs(query).collect::<Vec<_>>();
+        assert_eq!(split("a=1&b&&c==&"), [("a", "1"), ("b", ""), ("c", "=")]);
+        assert_eq!(split(""), []);
+    }
+}

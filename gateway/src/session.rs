@@ -1,0 +1,96 @@
+//! What a session's bytes mean: frames into commands for the shard, and everything a client can get wrong into the close
+//! code it has earned (docs/protocol.md, section 1.3).
+
+use engine::home::Manner;
+use engine::id::{ConnectionId, Timestamp};
+use engine::shard::{Input, Shard};
+use engine::wire::json::{self, Malformed};
+use engine::wire::websocket::{self, Assembly, CloseCode, Decoded, Incoming, MESSAGE_BYTES_MAX, Violation};
+
+/// What became of the bytes that were offered.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Progress {
+    /// All whole frames are taken in: read on.
+    Hungry,
+    /// The shard takes no more requests of this connection for now.
+    Full,
+    /// The session is ending: what follows is not looked at.
+    Over,
+}
+
+/// Takes in the frames at the front of `bytes`; answers how many bytes they were, and how to go on.
+///
+/// The rest is an unfinished frame, or what must wait, to be offered again in front of what comes next.
+pub fn take_in(
+    bytes: &mut [u8],
+    assembly: &mut Assembly,
+    connection: ConnectionId,
+    shard: &mut Shard,
+    now: Timestamp,
+) -> (usize, Progress) {
+    let mut taken = 0;
+    loop {
+        if !shard.accepts(connection) {
+            return (taken, Progress::Full);
+        }
+        match websocket::decode(&mut bytes[taken..], assembly, MESSAGE_BYTES_MAX) {
+            Ok(Decoded::Incomplete { .. }) => return (taken, Progress::Hungry),
+            Ok(Decoded::Frame { consumed, incoming }) => {
+                taken += consumed;
+                if let Some(input) = input_of(incoming, connection, shard, now) {
+                    shard.step(input, now);
+                }
+            }
+            Err(violation) => {
+                shard.step(violated(connection, violation), now);
+                return (taken, Progress::Over);
+            }
+        }
+    }
+}
+
+fn input_of(incoming: Incoming<'_>, connection: ConnectionId, shard: &mut Shard, now: Timestamp) -> Option<Input> {
+    match incoming {
+        Incoming::Text(text) => Some(match json::decode(&text) {
+            Ok(json::Request { cid, command }) => Input::Request { connection, cid, command },
+            Err(malformed) => {
+                if let Some(refusal) = last_answer(connection, &malformed) {
+                    shard.step(refusal, now);
+                }
+                close(connection, CloseCode::NORMAL, &malformed.to_string(), Manner::AfterAnswers)
+            }
+        }),
+        Incoming::Binary(_) => {
+            let reason = "binary frame on a JSON session: send text frames";
+            Some(close(connection, CloseCode::NORMAL, reason, Manner::AfterAnswers))
+        }
+        Incoming::Ping(payload) => {
+            let mut frame = Vec::new();
+            websocket::pong_frame(&mut frame, payload);
+            Some(Input::Tell { connection, frame })
+        }
+        // The socket's table has noted that the client lives.
+        Incoming::Pong(_) | Incoming::Fragment => None,
+        Incoming::Close { code, .. } => {
+            let mut frame = Vec::new();
+            websocket::close_frame(&mut frame, code, "");
+            Some(Input::Close { connection, frame, manner: Manner::AtOnce })
+        }
+    }
+}
+
+fn last_answer(connection: ConnectionId, malformed: &Malformed) -> Option<Input> {
+    let (cid, rejection) = malformed.last_answer()?;
+    Some(Input::Refuse { connection, cid: cid.to_owned(), rejection })
+}
+
+fn violated(connection: ConnectionId, violation: Violation) -> Input {
+    close(connection, violation.close_code(), violation.reason(), Manner::AfterAnswers)
+}
+
+/// Closes a session with a code and a reason.
+pub fn close(connection: ConnectionId, code: CloseCode, reason: &str, manner: Manner) -> Input {
+    let mut frame = Vec::new();
+    websocket::close_frame(&mut frame, Some(code), reason);
+    Input::Close { connection, frame, manner }
+}

@@ -1,0 +1,559 @@
+//! The connections of a shard: accepted, read into the loop's one buffer, written to in slices. The engine's outlet.
+//!
+//! A connection owns a descriptor and a place in the table. A buffer of its own it has only while a frame, or the request
+//! head, is unfinished. What is no WebSocket opening goes to `http/` with its descriptor and is forgotten here.
+
+use std::io::{self, IoSlice};
+use std::net::SocketAddr;
+use std::os::fd::OwnedFd;
+use std::rc::Rc;
+use std::task::{Context, Poll};
+
+use engine::admission::Session;
+use engine::home::{Manner, SocketEffect};
+use engine::id::{ConnectionId, SessionId, Timestamp};
+use engine::runtime::{Reading, Sockets};
+use engine::shard::{Input, Shard};
+use engine::subscribers::{Gone, Outlet};
+use engine::wire::websocket::{self, Assembly, CloseCode};
+use rustix::buffer::spare_capacity;
+use rustix::event::epoll::{self, EventData, EventFlags};
+use rustix::io::Errno;
+use rustix::net::{self, RecvFlags, SendFlags, Shutdown, SocketFlags, sockopt};
+
+use crate::http::{self, Services};
+use crate::http_tasks::HttpTasks;
+use crate::readiness::{self, Readiness};
+use crate::session::{self, Progress};
+use crate::upgrade::{self, Opening};
+
+/// Bytes read from one connection at a time. What a client that is not read may leave with us is no more than this.
+const READ_BYTES_MAX: usize = 16 * 1024;
+
+/// Events taken from the epoll set at a time, and connections accepted at a time.
+const EVENTS_MAX: usize = 256;
+
+/// What the kernel may hold for a reader, before its bookkeeping. Enough for a burst and for a pass under full load;
+/// without a bound it would take megabytes for every reader that has stopped.
+const SEND_BUFFER_BYTES: usize = 128 * 1024;
+
+/// Ticks a second (`engine::runtime::turn::TICK`).
+const TICKS_PER_SECOND: u32 = 10;
+
+/// Every connection is looked after once in so many ticks.
+const TICKS_PER_ROUND: u32 = 10;
+
+/// Time for a request head to arrive (docs/protocol.md, section 10).
+const OPENING_TICKS_MAX: u32 = 10 * TICKS_PER_SECOND;
+
+/// Silence after which a session is pinged, and after which it is closed.
+const PING_TICKS: u32 = 15 * TICKS_PER_SECOND;
+const SILENCE_TICKS_MAX: u32 = 25 * TICKS_PER_SECOND;
+
+/// Time for a close frame to be taken, and for the client to hang up.
+const CLOSING_TICKS_MAX: u32 = 5 * TICKS_PER_SECOND;
+const HANGING_UP_TICKS_MAX: u32 = 2 * TICKS_PER_SECOND;
+
+/// What the epoll set reports the listener under; connections are their ids.
+const LISTENER: u64 = u64::MAX;
+
+/// The connections of one shard.
+pub struct SocketTable {
+    epoll: OwnedFd,
+    readiness: Readiness,
+    listener: Option<OwnedFd>,
+    /// Whether the listener is in the epoll set.
+    accepting: bool,
+    entries: Vec<Entry>,
+    free: Vec<u32>,
+    open: usize,
+    /// Most connections at a time, those of `http/` included; more wait in the listener's backlog.
+    capacity: usize,
+    events: Vec<epoll::Event>,
+    buffer: Vec<u8>,
+    /// Connections found dead while they were written to.
+    gone: Vec<ConnectionId>,
+    ticks: u32,
+    services: Rc<Services>,
+    http: HttpTasks,
+}
+
+struct Entry {
+    generation: u32,
+    socket: Option<Socket>,
+}
+
+struct Socket {
+    descriptor: OwnedFd,
+    stage: Stage,
+    /// What the epoll set reports of it.
+    reads: bool,
+    writes: bool,
+    /// The tick of the last sign of life, or of entering this stage.
+    heard: u32,
+    pinged: u32,
+    /// The beginning of a request head or a frame, or what the shard does not take yet.
+    unfinished: Vec<u8>,
+    assembly: Assembly,
+}
+
+const _: () = assert!(size_of::<Entry>() <= 64);
+
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum Stage {
+    /// Its request head is being read.
+    Opening,
+    Session,
+    /// A session whose close frame is on the way.
+    Closing,
+    /// Everything is said; the client may hang up.
+    HangingUp,
+}
+
+impl SocketTable {
+    /// The table of a shard that accepts on `listener`.
+    pub fn new(listener: OwnedFd, capacity: usize, services: Rc<Services>) -> io::Result<Self> {
+        let epoll = epoll::create(epoll::CreateFlags::CLOEXEC)?;
+        epoll::add(&epoll, &listener, EventData::new_u64(LISTENER), EventFlags::IN)?;
+        Ok(Self {
+            epoll,
+            readiness: Readiness::default(),
+            listener: Some(listener),
+            accepting: true,
+            entries: Vec::new(),
+            free: Vec::new(),
+            open: 0,
+            capacity,
+            events: Vec::with_capacity(EVENTS_MAX),
+            buffer: Vec::with_capacity(upgrade::HEAD_BYTES_MAX + 2 * READ_BYTES_MAX),
+            gone: Vec::new(),
+            ticks: 0,
+            services,
+            http: HttpTasks::default(),
+        })
+    }
+
+    fn accept(&mut self) {
+        for _ in 0..EVENTS_MAX {
+            let Some(listener) = &self.listener else { return };
+            if self.open + self.http.len() >= self.capacity {
+                return self.pause_accepting();
+            }
+            match net::accept_with(listener, SocketFlags::NONBLOCK | SocketFlags::CLOEXEC) {
+                Ok(descriptor) => self.welcome(descriptor),
+                Err(Errno::AGAIN) => return,
+                Err(Errno::CONNABORTED | Errno::INTR) => {}
+                // Out of descriptors or memory: the next tick tries again. Trying at once would starve the shard.
+                Err(error) => {
+                    tracing::warn!(%error, "connections wait: one could not be accepted");
+                    return self.pause_accepting();
+                }
+            }
+        }
+    }
+
+    fn pause_accepting(&mut self) {
+        if let Some(listener) = self.listener.as_ref().filter(|_| self.accepting) {
+            let _ = epoll::delete(&self.epoll, listener);
+            self.accepting = false;
+        }
+    }
+
+    fn resume_accepting(&mut self) {
+        let room = self.open + self.http.len() < self.capacity;
+        if let Some(listener) = self.listener.as_ref().filter(|_| !self.accepting && room) {
+            let added = epoll::add(&self.epoll, listener, EventData::new_u64(LISTENER), EventFlags::IN);
+            self.accepting = added.is_ok();
+        }
+    }
+
+    fn welcome(&mut self, descriptor: OwnedFd) {
+        // A socket that is already dead fails here; reading it will tell.
+        let _ = sockopt::set_tcp_nodelay(&descriptor, true);
+        let _ = sockopt::set_socket_send_buffer_size(&descriptor, SEND_BUFFER_BYTES);
+        let slot = self.free.pop().unwrap_or_else(|| {
+            self.entries.push(Entry { generation: 0, socket: None });
+            (self.entries.len() - 1) as u32
+        });
+        let generation = self.entries[slot as usize].generation;
+        let id = ConnectionId { slot, generation };
+        if epoll::add(&self.epoll, &descriptor, data_of(id), EventFlags::IN).is_err() {
+            self.free.push(slot);
+            return;
+        }
+        self.open += 1;
+        self.entries[slot as usize].socket = Some(Socket {
+            descriptor,
+            stage: Stage::Opening,
+            reads: true,
+            writes: false,
+            heard: self.ticks,
+            pinged: self.ticks,
+            unfinished: Vec::new(),
+            assembly: Assembly::default(),
+        });
+    }
+
+    fn socket(&mut self, id: ConnectionId) -> Option<&mut Socket> {
+        let entry = self.entries.get_mut(id.slot as usize)?;
+        entry.socket.as_mut().filter(|_| entry.generation == id.generation)
+    }
+
+    /// Takes a connection out of the table.
+    fn remove(&mut self, id: ConnectionId) -> Option<Socket> {
+        self.socket(id)?;
+        let entry = &mut self.entries[id.slot as usize];
+        entry.generation = entry.generation.wrapping_add(1);
+        self.free.push(id.slot);
+        self.open -= 1;
+        entry.socket.take()
+    }
+
+    /// The connection is dead, or has had its time.
+    fn drop_connection(&mut self, id: ConnectionId, shard: &mut Shard, now: Timestamp) {
+        if let Some(socket) = self.remove(id)
+            && matches!(socket.stage, Stage::Session | Stage::Closing | Stage::HangingUp)
+        {
+            shard.step(Input::Closed { connection: id }, now);
+        }
+    }
+
+    fn readable(&mut self, id: ConnectionId, shard: &mut Shard, now: Timestamp) {
+        let mut buffer = std::mem::take(&mut self.buffer);
+        buffer.clear();
+        let ticks = self.ticks;
+        if let Some(socket) = self.socket(id) {
+            buffer.append(&mut socket.unfinished);
+            // What was kept has its own bound, so there is always room for some more.
+            buffer.reserve(READ_BYTES_MAX);
+            match net::recv(&socket.descriptor, spare_capacity(&mut buffer), RecvFlags::DONTWAIT) {
+                Ok((_, 0)) => self.drop_connection(id, shard, now),
+                Ok(_) => {
+                    if socket.stage != Stage::Opening {
+                        socket.heard = ticks;
+                    }
+                    self.take_in(id, &mut buffer, shard, now);
+                }
+                Err(Errno::AGAIN | Errno::INTR) => socket.unfinished = buffer.clone(),
+                Err(_) => self.drop_connection(id, shard, now),
+            }
+        }
+        self.buffer = buffer;
+    }
+
+    /// Makes what can be made of the bytes that a connection has sent, and keeps the rest.
+    fn take_in(&mut self, id: ConnectionId, bytes: &mut [u8], shard: &mut Shard, now: Timestamp) {
+        match self.socket(id).map(|socket| socket.stage) {
+            Some(Stage::Opening) => self.open(id, bytes, shard, now),
+            Some(Stage::Session) => self.hear(id, bytes, shard, now),
+            // What is said after the end is not looked at.
+            Some(Stage::Closing | Stage::HangingUp) | None => {}
+        }
+    }
+
+    fn hear(&mut self, id: ConnectionId, bytes: &mut [u8], shard: &mut Shard, now: Timestamp) {
+        let Some(socket) = self.socket(id) else { return };
+        let mut assembly = std::mem::take(&mut socket.assembly);
+        let (taken, progress) = session::take_in(bytes, &mut assembly, id, shard, now);
+        let Some(socket) = self.socket(id) else { return };
+        socket.assembly = assembly;
+        match progress {
+            Progress::Hungry => socket.unfinished = bytes[taken..].to_vec(),
+            Progress::Full => {
+                socket.unfinished = bytes[taken..].to_vec();
+                self.watch(id, Interest { reads: Some(false), writes: None });
+            }
+            Progress::Over => {}
+        }
+    }
+
+    fn open(&mut self, id: ConnectionId, bytes: &mut [u8], shard: &mut Shard, now: Timestamp) {
+        match upgrade::judge(bytes, self.services.tokens(), now) {
+            Opening::NeedMore => {
+                if let Some(socket) = self.socket(id) {
+                    socket.unfinished = bytes.to_vec();
+                }
+            }
+            Opening::WebSocket { answer, identity, consumed } => {
+                let Some(socket) = self.socket(id) else { return };
+                // A new socket's buffer is empty: less than the whole means that it is dead.
+                if net::send(&socket.descriptor, &answer, send_flags()) != Ok(answer.len()) {
+                    return self.drop_connection(id, shard, now);
+                }
+                socket.stage = Stage::Session;
+                let session = Session {
+                    user: identity.user,
+                    session: SessionId(uuid::Uuid::new_v4()),
+                    username: identity.username,
+                    format: identity.format,
+                };
+                shard.step(Input::Opened { connection: id, session }, now);
+                self.hear(id, &mut bytes[consumed..], shard, now);
+            }
+            Opening::Refuse { answer } => {
+                let Some(socket) = self.socket(id) else { return };
+                let _ = net::send(&socket.descriptor, &answer, send_flags());
+                let descriptor = self.remove(id).map(|socket| socket.descriptor);
+                self.hang_up_refused(descriptor);
+            }
+            Opening::Http => {
+                let Some(socket) = self.remove(id) else { return };
+                let _ = epoll::delete(&self.epoll, &socket.descriptor);
+                let stream = readiness::adopt(socket.descriptor);
+                self.http.spawn(http::serve(stream, bytes.to_vec(), self.services.clone()));
+            }
+        }
+    }
+
+    /// Lets a refused client read its answer: closing at once with unread bytes would reset the connection.
+    fn hang_up_refused(&mut self, descriptor: Option<OwnedFd>) {
+        let Some(descriptor) = descriptor else { return };
+        let _ = net::shutdown(&descriptor, Shutdown::Write);
+        let mut rest = [0; 1024];
+        let _ = net::recv(&descriptor, &mut rest[..], RecvFlags::DONTWAIT);
+    }
+
+    fn writable(&mut self, id: ConnectionId, shard: &mut Shard) {
+        if self.socket(id).is_some() {
+            self.watch(id, Interest { reads: None, writes: Some(false) });
+            shard.writable(id, self);
+        }
+    }
+
+    /// Changes what the epoll set reports of a connection.
+    fn watch(&mut self, id: ConnectionId, interest: Interest) {
+        let Some(socket) = self.socket(id) else { return };
+        let (reads, writes) = (interest.reads.unwrap_or(socket.reads), interest.writes.unwrap_or(socket.writes));
+        if (reads, writes) == (socket.reads, socket.writes) {
+            return;
+        }
+        (socket.reads, socket.writes) = (reads, writes);
+        let mut flags = EventFlags::empty();
+        flags.set(EventFlags::IN, reads);
+        flags.set(EventFlags::OUT, writes);
+        let entry = &self.entries[id.slot as usize];
+        if let Some(socket) = &entry.socket {
+            let _ = epoll::modify(&self.epoll, &socket.descriptor, data_of(id), flags);
+        }
+    }
+
+    fn enter(&mut self, id: ConnectionId, stage: Stage) {
+        let ticks = self.ticks;
+        if let Some(socket) = self.socket(id) {
+            socket.stage = stage;
+            socket.heard = ticks;
+            socket.unfinished = Vec::new();
+            socket.assembly = Assembly::default();
+        }
+        self.watch(id, Interest { reads: Some(true), writes: None });
+    }
+
+    /// Looks after one connection's deadlines.
+    fn look_after(&mut self, id: ConnectionId, shard: &mut Shard, now: Timestamp) {
+        let ticks = self.ticks;
+        let Some(socket) = self.socket(id) else { return };
+        let silence = ticks.wrapping_sub(socket.heard);
+        let allowed = match socket.stage {
+            Stage::Opening => OPENING_TICKS_MAX,
+            Stage::Session => SILENCE_TICKS_MAX,
+            Stage::Closing => CLOSING_TICKS_MAX,
+            Stage::HangingUp => HANGING_UP_TICKS_MAX,
+        };
+        if silence >= allowed {
+            if socket.stage == Stage::Session {
+                let reason = "i/o timeout: no sign of life for 25 s";
+                shard.step(session::close(id, CloseCode::NORMAL, reason, Manner::AtOnce), now);
+            } else {
+                self.drop_connection(id, shard, now);
+            }
+        } else if socket.stage == Stage::Session && ticks.wrapping_sub(socket.pinged) >= PING_TICKS {
+            socket.pinged = ticks;
+            let mut frame = Vec::new();
+            websocket::ping_frame(&mut frame, b"");
+            shard.step(Input::Tell { connection: id, frame }, now);
+        }
+    }
+
+    fn drop_the_gone(&mut self, shard: &mut Shard, now: Timestamp) {
+        for id in std::mem::take(&mut self.gone) {
+            self.drop_connection(id, shard, now);
+        }
+    }
+
+    fn ids(&self, every: usize, from: usize) -> Vec<ConnectionId> {
+        let entries = self.entries.iter().enumerate().skip(from).step_by(every);
+        entries
+            .filter(|(_, entry)| entry.socket.is_some())
+            .map(|(slot, entry)| ConnectionId { slot: slot as u32, generation: entry.generation })
+            .collect()
+    }
+}
+
+/// What to change about a connection's place in the epoll set.
+#[derive(Clone, Copy)]
+struct Interest {
+    reads: Option<bool>,
+    writes: Option<bool>,
+}
+
+fn data_of(id: ConnectionId) -> EventData {
+    EventData::new_u64(u64::from(id.generation) << 32 | u64::from(id.slot))
+}
+
+fn id_of(data: u64) -> ConnectionId {
+    ConnectionId { slot: data as u32, generation: (data >> 32) as u32 }
+}
+
+fn send_flags() -> SendFlags {
+    SendFlags::DONTWAIT | SendFlags::NOSIGNAL
+}
+
+impl Outlet for SocketTable {
+    fn write(&mut self, slot: u32, pieces: &[&[u8]]) -> Result<usize, Gone> {
+        let entry = &self.entries[slot as usize];
+        let Some(socket) = &entry.socket else { return Err(Gone) };
+        let offered: usize = pieces.iter().map(|piece| piece.len()).sum();
+        let outcome = match pieces {
+            [piece] => net::send(&socket.descriptor, piece, send_flags()),
+            pieces => {
+                let slices: Vec<IoSlice<'_>> = pieces.iter().map(|piece| IoSlice::new(piece)).collect();
+                net::sendmsg(&socket.descriptor, &slices, &mut net::SendAncillaryBuffer::default(), send_flags())
+            }
+        };
+        let id = ConnectionId { slot, generation: entry.generation };
+        let written = match outcome {
+            Ok(written) => written,
+            Err(Errno::AGAIN | Errno::INTR) => 0,
+            Err(_) => {
+                self.gone.push(id);
+                return Err(Gone);
+            }
+        };
+        if written < offered {
+            self.watch(id, Interest { reads: None, writes: Some(true) });
+        }
+        Ok(written)
+    }
+}
+
+impl Sockets for SocketTable {
+    fn gather(&mut self, shard: &mut Shard, now: Timestamp, reading: Reading) -> bool {
+        self.drop_the_gone(shard, now);
+        self.http.reap();
+        let mut events = std::mem::take(&mut self.events);
+        events.clear();
+        // Fails only when interrupted, which is as good as nothing.
+        let _ = epoll::wait(&self.epoll, spare_capacity(&mut events), Some(&rustix::fs::Timespec::default()));
+        for event in &events {
+            let (data, flags) = (event.data.u64(), event.flags);
+            if data == LISTENER {
+                self.accept();
+                continue;
+            }
+            let id = id_of(data);
+            if flags.contains(EventFlags::OUT) {
+                self.writable(id, shard);
+            }
+            let Some(socket) = self.socket(id) else { continue };
+            if flags.contains(EventFlags::IN) && socket.reads {
+                if reading == Reading::On || socket.stage != Stage::Session {
+                    self.readable(id, shard, now);
+                }
+            } else if flags.intersects(EventFlags::HUP | EventFlags::ERR) {
+                self.drop_connection(id, shard, now);
+            }
+        }
+        let more = events.len() == EVENTS_MAX;
+        self.events = events;
+        more
+    }
+
+    fn carry_out(&mut self, effect: SocketEffect, shard: &mut Shard, now: Timestamp) {
+        match effect {
+            SocketEffect::Resume(id) => {
+                let Some(socket) = self.socket(id) else { return };
+                let mut kept = std::mem::take(&mut socket.unfinished);
+                self.watch(id, Interest { reads: Some(true), writes: None });
+                self.take_in(id, &mut kept, shard, now);
+            }
+            SocketEffect::Closing(id) => self.enter(id, Stage::Closing),
+            SocketEffect::Finish(id) => {
+                self.enter(id, Stage::HangingUp);
+                if let Some(socket) = self.socket(id) {
+                    let _ = net::shutdown(&socket.descriptor, Shutdown::Write);
+                }
+            }
+        }
+    }
+
+    fn tick(&mut self, shard: &mut Shard, now: Timestamp) {
+        self.ticks = self.ticks.wrapping_add(1);
+        let round = TICKS_PER_ROUND as usize;
+        for id in self.ids(round, self.ticks as usize % round) {
+            self.look_after(id, shard, now);
+        }
+        self.resume_accepting();
+    }
+
+    fn poll_ready(&mut self, context: &mut Context<'_>) -> Poll<()> {
+        if !self.gone.is_empty() {
+            return Poll::Ready(());
+        }
+        self.readiness.poll(&self.epoll, context)
+    }
+
+    fn stop(&mut self, shard: &mut Shard, now: Timestamp) {
+        self.pause_accepting();
+        self.listener = None;
+        self.services.close_connections();
+        for id in self.ids(1, 0) {
+            match self.socket(id).map(|socket| socket.stage) {
+                Some(Stage::Session) => {
+                    let reason = "the server is stopping";
+                    shard.step(session::close(id, CloseCode::GOING_AWAY, reason, Manner::AfterAnswers), now);
+                }
+                Some(Stage::Opening) => self.drop_connection(id, shard, now),
+                _ => {}
+            }
+        }
+    }
+
+    fn is_empty(&self) -> bool {
+        self.open == 0 && self.http.len() == 0
+    }
+}
+
+/// The sockets that listen on an address, one for each shard, all on one port.
+pub fn listeners(address: SocketAddr, shards: usize) -> io::Result<(Vec<OwnedFd>, SocketAddr)> {
+    // Alone on the port first: sockets that share a port would not notice another server of ours.
+    let alone = bound(address, Sharing::Alone)?;
+    let address = SocketAddr::try_from(net::getsockname(&alone)?)?;
+    drop(alone);
+    let listeners = (0..shards).map(|_| bound(address, Sharing::Shared)).collect::<io::Result<Vec<_>>>()?;
+    for listener in &listeners {
+        net::listen(listener, BACKLOG)?;
+    }
+    Ok((listeners, address))
+}
+
+/// Connections that may wait to be accepted; the kernel's own bound may be lower.
+const BACKLOG: i32 = 4096;
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Sharing {
+    Alone,
+    Shared,
+}
+
+fn bound(address: SocketAddr, sharing: Sharing) -> io::Result<OwnedFd> {
+    let family = if address.is_ipv4() { net::AddressFamily::INET } else { net::AddressFamily::INET6 };
+    let flags = SocketFlags::NONBLOCK | SocketFlags::CLOEXEC;
+    let socket = net::socket_with(family, net::SocketType::STREAM, flags, None)?;
+    // Connections of a former life that linger must not keep the port.
+    sockopt::set_socket_reuseaddr(&socket, true)?;
+    if sharing == Sharing::Shared {
+        sockopt::set_socket_reuseport(&socket, true)?;
+    }
+    net::bind(&socket, &address)?;
+    Ok(socket)
+}

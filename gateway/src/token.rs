@@ -1,0 +1,372 @@
+//! Session and refresh tokens: JSON Web Tokens signed with HMAC-SHA256 (docs/protocol.md, section 8.2).
+//!
+//! The two kinds differ in nothing but their key, so neither passes as the other. Only HS256 is accepted, `exp` is
+//! required and must lie in the future, to the second and without leeway. Keys are kept as half-finished HMACs: a
+//! check costs two short hashes and one JSON reading, as every opening of a socket waits for it.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use base64::Engine;
+use base64::prelude::BASE64_URL_SAFE_NO_PAD;
+use engine::id::{Timestamp, UserId};
+use hmac::{Hmac, KeyInit, Mac};
+use serde::{Deserialize, Serialize};
+use sha2::Sha256;
+use storage::account::Revocation;
+use uuid::Uuid;
+
+use crate::keys::SigningKeys;
+use crate::revocations::Revocations;
+
+/// `{"alg":"HS256","typ":"JWT"}`, as it begins every token of ours.
+const HEADER: &str = "eyJhbGciOiJIUzI1NiIsInR5cCI6IkpXVCJ9";
+
+/// Longest `vars`, as JSON: a token must fit a request head, with room for the rest.
+pub const VARS_BYTES_MAX: usize = 2048;
+
+const NANOSECONDS: i64 = 1_000_000_000;
+
+/// A client's own key-value pairs, carried in its tokens.
+pub type Vars = BTreeMap<String, String>;
+
+/// Issues and checks tokens; one for the whole process.
+pub struct Tokens {
+    session: Key,
+    refresh: Key,
+    revocations: Revocations,
+}
+
+/// What a good token says.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Claims {
+    pub token: Uuid,
+    pub user: UserId,
+    pub username: String,
+    pub vars: Vars,
+    /// Seconds since the Unix epoch.
+    pub issued: i64,
+    pub expires: i64,
+}
+
+/// A session token and the token that renews it.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct TokenPair {
+    pub session: String,
+    pub refresh: String,
+}
+
+/// Why a token is refused.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum TokenRefusal {
+    /// Not a token, or not of this kind, or not signed by us.
+    Invalid,
+    Expired,
+    LoggedOut,
+}
+
+struct Key {
+    hmac: Hmac<Sha256>,
+    life: Duration,
+}
+
+/// The payload as it travels.
+#[derive(Serialize, Deserialize)]
+struct Payload {
+    tid: Uuid,
+    uid: Uuid,
+    usn: String,
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    vrs: Vars,
+    exp: i64,
+    iat: i64,
+}
+
+impl Tokens {
+    /// `kept` are the revocations that the store remembers.
+    pub fn new(
+        keys: &SigningKeys,
+        session_ttl: Duration,
+        refresh_ttl: Duration,
+        kept: &[Revocation],
+        now: Timestamp,
+    ) -> Self {
+        Self {
+            session: Key::new(keys.session.bytes(), session_ttl),
+            refresh: Key::new(keys.refresh.bytes(), refresh_ttl),
+            revocations: Revocations::new(session_ttl.max(refresh_ttl), kept, now),
+        }
+    }
+
+    /// Tokens for a user who has just proved who they are.
+    pub fn issue(&self, user: UserId, username: &str, vars: Vars, now: Timestamp) -> TokenPair {
+        // Right after a logout of all tokens, the same second still counts as before it.
+        let issued = seconds(now).max(self.revocations.earliest_issue(user));
+        self.sign(Uuid::new_v4(), user, username, vars, issued, now)
+    }
+
+    /// Tokens that follow those of `claims`: same id and time of issue, so that a logout of one reaches all.
+    pub fn renew(&self, claims: &Claims, username: &str, vars: Vars, now: Timestamp) -> TokenPair {
+        self.sign(claims.token, claims.user, username, vars, claims.issued, now)
+    }
+
+    /// What a session token says, if it is good.
+    pub fn check_session(&self, token: &str, now: Timestamp) -> Result<Claims, TokenRefusal> {
+        self.check(&self.session, token, now)
+    }
+
+    /// What a refresh token says, if it is good.
+    pub fn check_refresh(&self, token: &str, now: Timestamp) -> Result<Claims, TokenRefusal> {
+        self.check(&self.refresh, token, now)
+    }
+
+    pub fn revocations(&self) -> &Revocations {
+        &self.revocations
+    }
+
+    /// When the last token that carries the id of `claims` will have expired, if it is not renewed from now on.
+    pub fn last_expiry(&self, claims: &Claims, now: Timestamp) -> Timestamp {
+        let life = self.session.life.max(self.refresh.life).as_secs() as i64;
+        Timestamp(claims.expires.max(seconds(now) + life + 1).saturating_mul(NANOSECONDS))
+    }
+
+    fn sign(&self, token: Uuid, user: UserId, username: &str, vars: Vars, issued: i64, now: Timestamp) -> TokenPair {
+        let mut payload = Payload { tid: token, uid: user.0, usn: username.to_owned(), vrs: vars, exp: 0, iat: issued };
+        let mut signed = |key: &Key| {
+            payload.exp = seconds(now) + key.life.as_secs() as i64;
+            key.sign(&payload)
+        };
+        TokenPair { session: signed(&self.session), refresh: signed(&self.refresh) }
+    }
+
+    fn check(&self, key: &Key, token: &str, now: Timestamp) -> Result<Claims, TokenRefusal> {
+        let payload = key.open(token).ok_or(TokenRefusal::Invalid)?;
+        let user = UserId(payload.uid);
+        if payload.exp <= seconds(now) {
+            return Err(TokenRefusal::Expired);
+        }
+        if self.revocations.refuses(payload.tid, user, payload.iat) {
+            return Err(TokenRefusal::LoggedOut);
+        }
+        Ok(Claims {
+            token: payload.tid,
+            user,
+            username: payload.usn,
+            vars: payload.vrs,
+            issued: payload.iat,
+            expires: payload.exp,
+        })
+    }
+}
+
+impl Key {
+    fn new(bytes: &[u8], life: Duration) -> Self {
+        let hmac = Hmac::new_from_slice(bytes).expect("HMAC takes keys of any length");
+        Self { hmac, life }
+    }
+
+    fn sign(&self, payload: &Payload) -> String {
+        let json = serde_json::to_vec(payload).expect("a payload has only text keys and plain numbers");
+        let mut token = String::from(HEADER);
+        token.push('.');
+        BASE64_URL_SAFE_NO_PAD.encode_string(json, &mut token);
+        let signature = self.hmac.clone().chain_update(&token).finalize().into_bytes();
+        token.push('.');
+        BASE64_URL_SAFE_NO_PAD.encode_string(signature, &mut token);
+        token
+    }
+
+    /// The payload of a token with this key's signature. Nothing unsigned is read, the header's algorithm apart.
+    fn open(&self, token: &str) -> Option<Payload> {
+        let (signed, signature) = token.rsplit_once('.')?;
+        let (header, payload) = signed.split_once('.')?;
+        if header != HEADER && !names_hs256(header) {
+            return None;
+        }
+        let signature = BASE64_URL_SAFE_NO_PAD.decode(signature).ok()?;
+        self.hmac.clone().chain_update(signed).verify_slice(&signature).ok()?;
+        let payload = BASE64_URL_SAFE_NO_PAD.decode(payload).ok()?;
+        serde_json::from_slice(&payload).ok()
+    }
+}
+
+/// Whether a header written by somebody else who has our key means the same as ours.
+fn names_hs256(header: &str) -> bool {
+    #[derive(Deserialize)]
+    struct Header<'a> {
+        alg: &'a str,
+    }
+    let Ok(json) = BASE64_URL_SAFE_NO_PAD.decode(header) else {
+        return false;
+    };
+    serde_json::from_slice(&json).is_ok_and(|header: Header<'_>| header.alg == "HS256")
+}
+
+fn seconds(time: Timestamp) -> i64 {
+    time.0.div_euclid(NANOSECONDS)
+}
+
+#[cfg(test)]
+pub(crate) mod tests {
+    use super::*;
+    use crate::options::Secret;
+
+    pub(crate) const SESSION_TTL: Duration = Duration::from_secs(60);
+    pub(crate) const REFRESH_TTL: Duration = Duration::from_secs(3600);
+
+    pub(crate) fn keys() -> SigningKeys {
+        SigningKeys {
+            session: Secret::new(*b"session-key-of-the-tests"),
+            refresh: Secret::new(*b"refresh-key-of-the-tests"),
+        }
+    }
+
+    pub(crate) fn tokens() -> Tokens {
+        Tokens::new(&keys(), SESSION_TTL, REFRESH_TTL, &[], at(0))
+    }
+
+    pub(crate) fn at(second: i64) -> Timestamp {
+        Timestamp(second * NANOSECONDS)
+    }
+
+    fn user() -> UserId {
+        UserId(Uuid::from_u128(7))
+    }
+
+    fn encode(part: &str) -> String {
+        BASE64_URL_SAFE_NO_PAD.encode(part)
+    }
+
+    /// A token with any header and payload, signed with the session key.
+    fn forge(header: &str, payload: &str) -> String {
+        let signed = format!("{}.{}", encode(header), encode(payload));
+        let key = Key::new(keys().session.bytes(), SESSION_TTL);
+        let signature = key.hmac.clone().chain_update(&signed).finalize().into_bytes();
+        format!("{signed}.{}", BASE64_URL_SAFE_NO_PAD.encode(signature))
+    }
+
+    #[test]
+    fn says_what_was_issued() {
+        let tokens = tokens();
+        let vars = Vars::from([("lang".to_owned(), "dé\"".to_owned())]);
+        let pair = tokens.issue(user(), "alice", vars.clone(), at(100));
+        let session = tokens.check_session(&pair.session, at(101)).unwrap();
+        let refresh = tokens.check_refresh(&pair.refresh, at(101)).unwrap();
+        assert_eq!((session.user, session.username.as_str(), &session.vars), (user(), "alice", &vars));
+        assert_eq!((session.issued, session.expires), (100, 160));
+        assert_eq!((refresh.issued, refresh.expires), (100, 3700));
+        assert_eq!(session.token, refresh.token);
+    }
+
+    #[test]
+    fn payload_as_clients_decode_it() {
+        let pair = tokens().issue(user(), "alice", Vars::new(), at(100));
+        let parts: Vec<_> = pair.session.split('.').collect();
+        let decode = |part: &str| String::from_utf8(BASE64_URL_SAFE_NO_PAD.decode(part).unwrap()).unwrap();
+        assert_eq!(decode(parts[0]), r#"{"alg":"HS256","typ":"JWT"}"#);
+        let payload: serde_json::Value = serde_json::from_str(&decode(parts[1])).unwrap();
+        assert_eq!(payload["uid"], "00000000-0000-0000-0000-000000000007");
+        assert_eq!(payload["usn"], "alice");
+        assert_eq!((payload["exp"].as_i64(), payload["iat"].as_i64()), (Some(160), Some(100)));
+        assert!(payload.get("vrs").is_none());
+    }
+
+    /// The example of RFC 7515, appendix A.1.
+    #[test]
+    fn signature_as_the_standard_has_it() {
+        let key = BASE64_URL_SAFE_NO_PAD
+            .decode("AyM1SysPpbyDfgZld3umj1qzKObwVMkoqQ-EstJQLr_T-1qS0gZH75aKtMN3Yj0iPS4hcgUuTwjAzZr1Z9CAow")
+            .unwrap();
+        let signed = "eyJ0eXAiOiJKV1QiLA0KICJhbGciOiJIUzI1NiJ9.\
+                      eyJpc3MiOiJqb2UiLA0KICJleHAiOjEzMDA4MTkzODAsDQogImh0dHA6Ly9leGFtcGxlLmNvbS9pc19yb290Ijp0cnVlfQ";
+        let signature = Key::new(&key, SESSION_TTL).hmac.chain_update(signed).finalize().into_bytes();
+        assert_eq!(BASE64_URL_SAFE_NO_PAD.encode(signature), "dBjftJeZ4CVP-mB92K27uhbUJU1p1r_wW1gFWFOEjXk");
+        assert!(names_hs256(signed.split('.').next().unwrap()));
+    }
+
+    #[test]
+    fn expires_to_the_second() {
+        let tokens = tokens();
+        let pair = tokens.issue(user(), "alice", Vars::new(), at(100));
+        assert!(tokens.check_session(&pair.session, Timestamp(160 * NANOSECONDS - 1)).is_ok());
+        assert_eq!(tokens.check_session(&pair.session, at(160)), Err(TokenRefusal::Expired));
+    }
+
+    #[test]
+    fn refuses_all_that_is_not_ours() {
+        let tokens = tokens();
+        let pair = tokens.issue(user(), "alice", Vars::new(), at(100));
+        let check = |token: &str| {
+            assert_eq!(tokens.check_session(token, at(101)), Err(TokenRefusal::Invalid), "{token}");
+        };
+        check("");
+        check(".");
+        check("..");
+        check("a.b.c");
+        check(&pair.refresh);
+        check(&format!("{}x", pair.session));
+        check(&format!("{}=", pair.session));
+        check(&format!("{}.x", pair.session));
+        check(pair.session.rsplit_once('.').unwrap().0);
+        check(&format!("{}.", pair.session.rsplit_once('.').unwrap().0));
+        let good = r#"{"tid":"00000000-0000-0000-0000-000000000001","uid":"00000000-0000-0000-0000-000000000007","usn":"a","exp":160,"iat":100}"#;
+        assert!(tokens.check_session(&forge(r#"{"typ":"JWT","alg":"HS256"}"#, good), at(101)).is_ok());
+        check(&format!("{}.{}.", encode(r#"{"alg":"none"}"#), encode(good)));
+        check(&forge(r#"{"alg":"none"}"#, good));
+        check(&forge(r#"{"alg":"HS512"}"#, good));
+        check(&forge(r#"{"typ":"JWT"}"#, good));
+        check(&forge("nonsense", good));
+        let header = r#"{"alg":"HS256","typ":"JWT"}"#;
+        check(&forge(header, &good.replace(r#""exp":160,"#, "")));
+        check(&forge(header, &good.replace("160", r#""160""#)));
+        check(&forge(header, &good.replace("00000000-0000-0000-0000-000000000007", "alice")));
+        check(&forge(header, "nonsense"));
+        check(&forge(header, ""));
+    }
+
+    #[test]
+    fn a_logout_reaches_tokens_renewed_before_and_after() {
+        let tokens = tokens();
+        let pair = tokens.issue(user(), "alice", Vars::new(), at(100));
+        let claims = tokens.check_refresh(&pair.refresh, at(101)).unwrap();
+        let renewed = tokens.renew(&claims, "alicia", Vars::new(), at(120));
+        let again = tokens.check_session(&renewed.session, at(121)).unwrap();
+        assert_eq!((again.token, again.issued, again.expires), (claims.token, 100, 180));
+        assert_eq!(again.username, "alicia");
+        let expires = tokens.last_expiry(&claims, at(130));
+        assert!(expires >= at(130 + 3600));
+        tokens.revocations().add(Revocation::Token { id: claims.token, expires }, at(130));
+        for token in [&pair.session, &renewed.session] {
+            assert_eq!(tokens.check_session(token, at(131)), Err(TokenRefusal::LoggedOut));
+        }
+        assert_eq!(tokens.check_refresh(&renewed.refresh, at(131)), Err(TokenRefusal::LoggedOut));
+    }
+
+    #[test]
+    fn signing_in_right_after_a_logout_of_all_works() {
+        let tokens = tokens();
+        let before = tokens.issue(user(), "alice", Vars::new(), at(100));
+        let now = Timestamp(100 * NANOSECONDS + 500);
+        tokens.revocations().add(Revocation::User { id: user(), issued_before: now }, now);
+        assert_eq!(tokens.check_session(&before.session, now), Err(TokenRefusal::LoggedOut));
+        let after = tokens.issue(user(), "alice", Vars::new(), now);
+        assert!(tokens.check_session(&after.session, now).is_ok());
+    }
+
+    proptest::proptest! {
+        #[test]
+        fn no_text_panics(text in ".*") {
+            assert_eq!(tokens().check_session(&text, at(0)), Err(TokenRefusal::Invalid));
+        }
+
+        #[test]
+        fn a_changed_byte_is_refused(place: proptest::sample::Index, byte in b' '..=b'~') {
+            let tokens = tokens();
+            let session = tokens.issue(user(), "alice", Vars::new(), at(100)).session;
+            let mut changed = session.clone().into_bytes();
+            changed[place.index(session.len())] = byte;
+            let changed = String::from_utf8(changed).unwrap();
+            assert!(changed == session || tokens.check_session(&changed, at(101)).is_err());
+        }
+    }
+}

@@ -1,0 +1,26 @@
+//! Starts the real server and talks to it: over HTTP, over WebSocket, in raw bytes, and in recorded conversations.
+//!
+//! Every wait has a deadline and says what it waited for. A test that fails takes its server with it.
+
+mod http;
+mod node;
+mod raw;
+mod server;
+mod socket;
+pub mod transcript;
+
+use std::time::Duration;
+
+pub use http::{Account, Answer, Http};
+pub use node::run_node;
+pub use raw::{Ending, Frame, RawSocket, masked_frame, unmasked_frame};
+pub use server::{Launch, Refusal, Server};
+pub use socket::{Closed, Heard, Socket};
+
+/// How long anything that should happen at once may take. Generous: test machines are busy.
+pub const DEADLINE: Duration = Duration::from_secs(20);
+
+/// A directory for a server's data, removed when dropped.
+pub fn data_dir() -> tempfile::TempDir {
+    tempfile::Builder::new().prefix("stentor-test-").tempdir().expect("a temporary directory")
+}

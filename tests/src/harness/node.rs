@@ -1,0 +1,47 @@
+//! Runs one of the scripts in `clients/` with Node; a failure carries everything the script printed.
+
+use std::path::Path;
+use std::process::{Command, Stdio};
+use std::time::Duration;
+
+use rustix::process::{Pid, Signal, kill_process};
+
+use super::DEADLINE;
+use super::server::{binary, wait};
+
+/// The longest a script may take; each has many shorter deadlines of its own.
+const SCRIPT_DURATION_MAX: Duration = Duration::from_secs(240);
+
+/// Runs `clients/<script>` with the server's binary in STENTOR_BIN and these variables.
+pub fn run_node(script: &str, environment: &[(&str, &str)]) {
+    let clients = Path::new(env!("CARGO_MANIFEST_DIR")).join("clients");
+    assert!(
+        clients.join("node_modules/@heroiclabs/nakama-js").is_dir(),
+        "the JavaScript clients are not installed: run `npm ci` in tests/clients (`./check` does it for you)"
+    );
+    let output = tempfile::NamedTempFile::new().expect("a temporary file");
+    // One open file for both streams, so that neither writes over the other.
+    let stream = || Stdio::from(output.as_file().try_clone().expect("our own file"));
+    let mut child = Command::new("node")
+        .args(["--test-force-exit", "--test-reporter=spec", "--test-reporter-destination=stdout", script])
+        .current_dir(&clients)
+        .env("STENTOR_BIN", binary())
+        .envs(environment.iter().copied())
+        .stdin(Stdio::null())
+        .stdout(stream())
+        .stderr(stream())
+        .spawn()
+        .unwrap_or_else(|error| panic!("`node` does not start ({error}): install Node 20 or newer"));
+    let status = wait(&mut child, SCRIPT_DURATION_MAX);
+    if status.is_none() {
+        // Asked first, so that the script can end what it started.
+        let _ = kill_process(Pid::from_child(&child), Signal::TERM);
+        if wait(&mut child, DEADLINE).is_none() {
+            let _ = child.kill();
+            let _ = child.wait();
+        }
+    }
+    let said = std::fs::read_to_string(output.path()).expect("our own file");
+    assert!(status.is_some_and(|status| status.success()), "{script} with {environment:?}: {status:?}\n{said}");
+    println!("{said}");
+}

@@ -1,0 +1,334 @@
+//! The real `stentor` process: started on a port the kernel chose, killed by its pid, or stopped in order.
+//!
+//! The binary is the one beside the tests (`target/<profile>/stentor`), or the one `STENTOR_BIN` names.
+
+use std::io::{BufRead, BufReader, Read};
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, ExitStatus, Stdio};
+use std::sync::{Arc, Condvar, Mutex};
+use std::time::{Duration, Instant};
+
+use rustix::process::{Pid, Signal, kill_process};
+
+use super::{Account, DEADLINE, Http, Socket};
+
+/// How a server is to be started. Defaults: one shard, a port of the kernel's choice, nothing inherited from our own
+/// `STENTOR_...` environment.
+pub struct Launch {
+    data: PathBuf,
+    listen: Option<String>,
+    shards: Option<u16>,
+    flags: Vec<String>,
+    environment: Vec<(String, String)>,
+}
+
+impl Launch {
+    pub fn on(data: &Path) -> Self {
+        Self {
+            data: data.to_path_buf(),
+            listen: Some("127.0.0.1:0".into()),
+            shards: Some(1),
+            flags: Vec::new(),
+            environment: Vec::new(),
+        }
+    }
+
+    pub fn shards(mut self, shards: u16) -> Self {
+        self.shards = Some(shards);
+        self
+    }
+
+    pub fn listen(mut self, address: SocketAddr) -> Self {
+        self.listen = Some(address.to_string());
+        self
+    }
+
+    /// Leaves `--listen` to the environment or the configuration file.
+    pub fn listen_unsaid(mut self) -> Self {
+        self.listen = None;
+        self
+    }
+
+    /// Leaves `--shards` to the environment, the configuration file or the default.
+    pub fn shards_unsaid(mut self) -> Self {
+        self.shards = None;
+        self
+    }
+
+    pub fn flag(mut self, name: &str, value: impl ToString) -> Self {
+        self.flags.extend([name.to_string(), value.to_string()]);
+        self
+    }
+
+    pub fn environment(mut self, name: &str, value: &str) -> Self {
+        self.environment.push((name.to_string(), value.to_string()));
+        self
+    }
+
+    /// Starts the server and waits until it listens.
+    pub fn start(self) -> Server {
+        self.start_or_refused().unwrap_or_else(|refusal| {
+            panic!("the server refused to start ({}); it said:\n{}", refusal.status, refusal.output)
+        })
+    }
+
+    /// Starts a server that is expected to give up, and waits until it has.
+    pub fn start_refused(self) -> Refusal {
+        match self.start_or_refused() {
+            Ok(server) => panic!("the server should have refused to start, but says:\n{}", server.output()),
+            Err(refusal) => refusal,
+        }
+    }
+
+    /// Starts a server and waits until it listens or has given up.
+    pub fn start_or_refused(self) -> Result<Server, Refusal> {
+        let mut server = self.spawn();
+        let listening = server.log.wait_for(DEADLINE, |lines| lines.iter().find_map(|line| listening_address(line)));
+        if let Some(address) = listening {
+            server.address = address;
+            return Ok(server);
+        }
+        match wait(&mut server.child, DEADLINE) {
+            Some(status) => Err(Refusal { status, output: server.output_to_the_end() }),
+            None => panic!("the server neither said `listening on ADDR:PORT` nor ended; it said:\n{}", server.output()),
+        }
+    }
+
+    fn spawn(self) -> Server {
+        let binary = binary();
+        let mut command = Command::new(&binary);
+        for (name, _) in std::env::vars_os().filter(|(name, _)| name.to_string_lossy().starts_with("STENTOR_")) {
+            command.env_remove(name);
+        }
+        command.arg("--data").arg(&self.data);
+        if let Some(listen) = &self.listen {
+            command.args(["--listen", listen]);
+        }
+        if let Some(shards) = self.shards {
+            command.args(["--shards", &shards.to_string()]);
+        }
+        command.args(&self.flags).envs(self.environment);
+        command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
+        let mut child = command.spawn().unwrap_or_else(|error| panic!("{} does not start: {error}", binary.display()));
+        let log = Arc::new(Log::default());
+        let readers = vec![
+            log.clone().follow(child.stdout.take().expect("stdout is piped")),
+            log.clone().follow(child.stderr.take().expect("stderr is piped")),
+        ];
+        Server { child, address: SocketAddr::from(([127, 0, 0, 1], 0)), log, readers }
+    }
+}
+
+/// A server that gave up: how, and what it said.
+pub struct Refusal {
+    pub status: ExitStatus,
+    pub output: String,
+}
+
+impl Refusal {
+    /// Asserts that it ended by itself, with a failure, with these words and without a panic.
+    pub fn assert_says(&self, words: &[&str]) {
+        let said = self.output.to_lowercase();
+        let code = self.status.code();
+        assert!(code.is_some_and(|code| code != 0), "exit status {:?}; it said:\n{}", self.status, self.output);
+        assert!(!said.contains("panicked"), "a refusal is not a panic:\n{}", self.output);
+        for word in words {
+            assert!(said.contains(&word.to_lowercase()), "expected {word:?} in:\n{}", self.output);
+        }
+    }
+}
+
+/// A running server. Dropping it kills it.
+pub struct Server {
+    child: Child,
+    address: SocketAddr,
+    log: Arc<Log>,
+    readers: Vec<std::thread::JoinHandle<()>>,
+}
+
+impl Server {
+    pub fn address(&self) -> SocketAddr {
+        self.address
+    }
+
+    pub fn pid(&self) -> u32 {
+        self.child.id()
+    }
+
+    /// What it has printed so far, both streams.
+    pub fn output(&self) -> String {
+        self.log.text()
+    }
+
+    pub fn http(&self) -> Http {
+        Http::new(self.address)
+    }
+
+    /// Signs in the account called `name`, creating it when it is new.
+    pub fn sign_in(&self, name: &str) -> Account {
+        self.http().sign_in(name)
+    }
+
+    /// Signs in and opens a socket.
+    pub fn connect(&self, name: &str) -> Socket {
+        Socket::connect(self.address, &self.sign_in(name).token)
+    }
+
+    /// Asserts that it still does its work: a new connection joins a room and hears itself.
+    pub fn assert_works(&self, after: &str) {
+        let account = self.sign_in("still-working");
+        let mut socket = Socket::connect(self.address, &account.token);
+        let channel = socket.join("still-working");
+        let ack = socket.say(&channel, r#"{"still":"working"}"#);
+        assert_eq!(ack["channel_message_ack"]["code"], 0, "after {after}");
+    }
+
+    /// SIGKILL, and the end of the process awaited.
+    pub fn kill(mut self) {
+        self.end();
+    }
+
+    /// SIGTERM: asserts that it ends by itself, in time and with success, and gives what it printed.
+    pub fn stop(mut self) -> String {
+        self.signal(Signal::TERM);
+        self.await_success()
+    }
+
+    pub fn signal(&self, signal: Signal) {
+        kill_process(Pid::from_child(&self.child), signal).expect("the server runs");
+    }
+
+    /// Asserts that it ends by itself with success, and gives what it printed.
+    pub fn await_success(&mut self) -> String {
+        match wait(&mut self.child, DEADLINE) {
+            Some(status) => assert!(status.success(), "{status}; it said:\n{}", self.output()),
+            None => panic!("not stopped after {DEADLINE:?}; it said:\n{}", self.output()),
+        }
+        self.output_to_the_end()
+    }
+
+    fn output_to_the_end(&mut self) -> String {
+        for reader in self.readers.drain(..) {
+            reader.join().expect("the reader of its output does not panic");
+        }
+        self.log.text()
+    }
+
+    fn end(&mut self) {
+        // Fails only when it has ended already, which is as good.
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        self.end();
+        if std::thread::panicking() {
+            eprintln!("--- the server said ---\n{}-----------------------", self.output());
+        }
+    }
+}
+
+/// Waits for the end of a child, but not longer than `bound`.
+pub(super) fn wait(child: &mut Child, bound: Duration) -> Option<ExitStatus> {
+    let deadline = Instant::now() + bound;
+    loop {
+        if let Some(status) = child.try_wait().expect("our own child") {
+            return Some(status);
+        }
+        if Instant::now() >= deadline {
+            return None;
+        }
+        std::thread::sleep(Duration::from_millis(2));
+    }
+}
+
+/// What a process printed, line by line, while it runs.
+#[derive(Default)]
+struct Log {
+    printed: Mutex<Printed>,
+    grown: Condvar,
+}
+
+#[derive(Default)]
+struct Printed {
+    lines: Vec<String>,
+    /// Streams that have ended, as they do with the process.
+    streams_ended: usize,
+}
+
+impl Log {
+    const STREAMS: usize = 2;
+
+    fn follow(self: Arc<Self>, stream: impl Read + Send + 'static) -> std::thread::JoinHandle<()> {
+        std::thread::spawn(move || {
+            for line in BufReader::new(stream).lines().map_while(Result::ok) {
+                self.printed.lock().expect("not poisoned").lines.push(line);
+                self.grown.notify_all();
+            }
+            self.printed.lock().expect("not poisoned").streams_ended += 1;
+            self.grown.notify_all();
+        })
+    }
+
+    /// Waits until `found` finds something in the lines, but not beyond `bound` or the end of the process.
+    fn wait_for<T>(&self, bound: Duration, found: impl Fn(&[String]) -> Option<T>) -> Option<T> {
+        let deadline = Instant::now() + bound;
+        let mut printed = self.printed.lock().expect("not poisoned");
+        loop {
+            if let Some(value) = found(&printed.lines) {
+                return Some(value);
+            }
+            if printed.streams_ended == Self::STREAMS {
+                return None;
+            }
+            let left = deadline.checked_duration_since(Instant::now())?;
+            printed = self.grown.wait_timeout(printed, left).expect("not poisoned").0;
+        }
+    }
+
+    fn text(&self) -> String {
+        self.printed.lock().expect("not poisoned").lines.iter().map(|line| format!("{line}\n")).collect()
+    }
+}
+
+fn listening_address(line: &str) -> Option<SocketAddr> {
+    let address = line.split("listening on ").nth(1)?;
+    let end = address.find(|c: char| !c.is_ascii_digit() && !".:".contains(c)).unwrap_or(address.len());
+    address[..end].trim_end_matches(['.', ':']).parse().ok()
+}
+
+/// Where the server under test is.
+pub(super) fn binary() -> PathBuf {
+    if let Some(named) = std::env::var_os("STENTOR_BIN") {
+        return PathBuf::from(named);
+    }
+    // Tests run as target/<profile>/deps/<test>-<hash>.
+    let this = std::env::current_exe().expect("the path of this test");
+    let beside = this.ancestors().nth(2).expect("tests live in target/<profile>/deps").join("stentor");
+    assert!(
+        beside.is_file(),
+        "{} is missing: run `cargo build -p gateway` first, with the same --profile as the tests, or name a binary in STENTOR_BIN",
+        beside.display()
+    );
+    beside
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn reads_the_address_out_of_a_sentence() {
+        let check = |line: &str, expected: Option<&str>| {
+            assert_eq!(listening_address(line), expected.map(|text| text.parse().unwrap()), "{line:?}");
+        };
+        check("stentor: listening on 127.0.0.1:7350", Some("127.0.0.1:7350"));
+        check("listening on 127.0.0.1:40123, 4 shards", Some("127.0.0.1:40123"));
+        check("listening on 127.0.0.1:40123.", Some("127.0.0.1:40123"));
+        check("will soon be listening", None);
+        check("listening on nothing", None);
+    }
+}

@@ -1,0 +1,208 @@
+//! A chat client on `tungstenite`: blocking, one envelope a call, every wait with a deadline.
+
+use std::io;
+use std::net::{SocketAddr, TcpStream};
+use std::time::Duration;
+
+use serde_json::{Value, json};
+use tungstenite::client::IntoClientRequest;
+use tungstenite::{Error, Message, WebSocket, client};
+
+use super::DEADLINE;
+
+/// How a connection ended: with a close frame, or without one.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum Closed {
+    Frame { code: u16, reason: String },
+    Cut,
+}
+
+/// What came next on a connection.
+#[derive(Debug)]
+pub enum Heard {
+    /// A text frame.
+    Text(String),
+    /// Nothing within the time allowed.
+    Nothing,
+    Closed(Closed),
+}
+
+/// An open connection. Pushes that arrive while an answer is awaited are kept in `pushes`.
+pub struct Socket {
+    inner: WebSocket<TcpStream>,
+    last_cid: u64,
+    pub pushes: Vec<Value>,
+}
+
+impl Socket {
+    pub fn connect(address: SocketAddr, token: &str) -> Self {
+        Self::try_connect(address, &format!("/ws?lang=en&status=false&token={token}"), &[])
+            .unwrap_or_else(|status| panic!("the upgrade was refused with {status}"))
+    }
+
+    /// Opens a socket with this path and these headers, or gives the status it was refused with.
+    pub fn try_connect(address: SocketAddr, path: &str, headers: &[(&str, &str)]) -> Result<Self, u16> {
+        let stream = TcpStream::connect(address).expect("the server accepts connections");
+        stream.set_nodelay(true).expect("TCP_NODELAY");
+        stream.set_read_timeout(Some(DEADLINE)).expect("a read timeout");
+        stream.set_write_timeout(Some(DEADLINE)).expect("a write timeout");
+        let mut request = format!("ws://{address}{path}").into_client_request().expect("a request");
+        for (name, value) in headers {
+            let name = tungstenite::http::HeaderName::try_from(*name).expect("a header name");
+            request.headers_mut().insert(name, value.parse().expect("a header value"));
+        }
+        match client(request, stream) {
+            Ok((inner, _)) => Ok(Self { inner, last_cid: 0, pushes: Vec::new() }),
+            Err(tungstenite::HandshakeError::Failure(Error::Http(response))) => Err(response.status().as_u16()),
+            Err(error) => panic!("upgrade: {error}"),
+        }
+    }
+
+    pub fn stream(&self) -> &TcpStream {
+        self.inner.get_ref()
+    }
+
+    pub fn send(&mut self, envelope: &Value) {
+        self.send_text(&envelope.to_string());
+    }
+
+    pub fn send_text(&mut self, text: &str) {
+        self.try_send_text(text).unwrap_or_else(|closed| panic!("sending {text}: {closed:?}"));
+    }
+
+    /// Sends, unless the connection has ended.
+    pub fn try_send_text(&mut self, text: &str) -> Result<(), Closed> {
+        self.inner.send(Message::text(text)).map_err(|_| Closed::Cut)
+    }
+
+    pub fn send_binary(&mut self, bytes: Vec<u8>) {
+        self.inner.send(Message::binary(bytes)).expect("the connection is open");
+    }
+
+    pub fn send_websocket_ping(&mut self, payload: &[u8]) {
+        self.inner.send(Message::Ping(payload.to_vec().into())).expect("the connection is open");
+    }
+
+    /// The next text frame, the end, or nothing within `bound`.
+    pub fn hear(&mut self, bound: Duration) -> Heard {
+        self.inner.get_ref().set_read_timeout(Some(bound)).expect("a read timeout");
+        loop {
+            match self.inner.read() {
+                Ok(Message::Text(text)) => return Heard::Text(text.to_string()),
+                Ok(Message::Close(frame)) => return Heard::Closed(self.answer_close(frame)),
+                Ok(Message::Binary(bytes)) => panic!("a binary frame of {} bytes in a JSON session", bytes.len()),
+                Ok(_) => {}
+                Err(Error::Io(error))
+                    if matches!(error.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::TimedOut) =>
+                {
+                    return Heard::Nothing;
+                }
+                Err(Error::Io(_) | Error::ConnectionClosed | Error::AlreadyClosed) => {
+                    return Heard::Closed(Closed::Cut);
+                }
+                Err(Error::Protocol(tungstenite::error::ProtocolError::ResetWithoutClosingHandshake)) => {
+                    return Heard::Closed(Closed::Cut);
+                }
+                Err(error) => panic!("the server broke the WebSocket protocol: {error}"),
+            }
+        }
+    }
+
+    fn answer_close(&mut self, frame: Option<tungstenite::protocol::CloseFrame>) -> Closed {
+        // Sends the echo that the library has queued; the server may be gone already.
+        let _ = self.inner.flush();
+        match frame {
+            Some(frame) => Closed::Frame { code: frame.code.into(), reason: frame.reason.to_string() },
+            None => Closed::Frame { code: 1005, reason: String::new() },
+        }
+    }
+
+    /// The next text frame, as it is.
+    pub fn receive_text(&mut self) -> String {
+        match self.hear(DEADLINE) {
+            Heard::Text(text) => text,
+            other => panic!("expected an envelope, came: {other:?}"),
+        }
+    }
+
+    pub fn receive(&mut self) -> Value {
+        let text = self.receive_text();
+        serde_json::from_str(&text).unwrap_or_else(|error| panic!("{error} in {text}"))
+    }
+
+    /// Asserts that the server ends the connection, and gives how. Envelopes that come before are kept in `pushes`.
+    pub fn expect_closed(&mut self) -> Closed {
+        loop {
+            match self.hear(DEADLINE) {
+                Heard::Closed(closed) => return closed,
+                Heard::Text(text) => self.pushes.push(serde_json::from_str(&text).expect("JSON")),
+                Heard::Nothing => panic!("the connection is still open after {DEADLINE:?}"),
+            }
+        }
+    }
+
+    /// Sends one request and gives its answer.
+    pub fn request(&mut self, mut envelope: Value) -> Value {
+        self.last_cid += 1;
+        let cid = self.last_cid.to_string();
+        envelope["cid"] = json!(cid);
+        self.send(&envelope);
+        loop {
+            let answer = self.receive();
+            match answer.get("cid") {
+                Some(found) if *found == cid => return answer,
+                Some(_) => panic!("an answer to another request: {answer}"),
+                None => self.pushes.push(answer),
+            }
+        }
+    }
+
+    /// Asserts that the session is open: its ping is answered.
+    pub fn assert_open(&mut self) {
+        assert!(self.request(json!({"ping": {}}))["pong"].is_object());
+    }
+
+    /// Joins a room, visibly and persistently, and gives the channel's id.
+    pub fn join(&mut self, room: &str) -> String {
+        self.join_as(room, json!({"persistence": true, "hidden": false}))
+    }
+
+    /// Joins a room with these wishes.
+    pub fn join_as(&mut self, room: &str, mut wishes: Value) -> String {
+        wishes["target"] = json!(room);
+        wishes["type"] = json!(1);
+        let answer = self.request(json!({ "channel_join": wishes }));
+        answer["channel"]["id"].as_str().unwrap_or_else(|| panic!("joining {room}: {answer}")).to_string()
+    }
+
+    /// Sends a message and gives the answer.
+    pub fn say(&mut self, channel: &str, content: &str) -> Value {
+        self.request(json!({"channel_message_send": {"channel_id": channel, "content": content}}))
+    }
+
+    /// The next push that `wanted` accepts; others before it are dropped.
+    pub fn push_where(&mut self, what: &str, wanted: impl Fn(&Value) -> bool) -> Value {
+        if let Some(at) = self.pushes.iter().position(&wanted) {
+            return self.pushes.drain(..=at).next_back().expect("found just now");
+        }
+        self.pushes.clear();
+        loop {
+            match self.hear(DEADLINE) {
+                Heard::Text(text) => {
+                    let push: Value = serde_json::from_str(&text).expect("JSON");
+                    if wanted(&push) {
+                        return push;
+                    }
+                }
+                other => panic!("waiting for {what}: {other:?}"),
+            }
+        }
+    }
+
+    /// Sends a close frame and awaits its echo.
+    pub fn close(mut self, code: u16) -> Closed {
+        let frame = tungstenite::protocol::CloseFrame { code: code.into(), reason: "".into() };
+        self.inner.close(Some(frame)).expect("the connection is open");
+        self.expect_closed()
+    }
+}

@@ -1,0 +1,10 @@
+//! Bad input, over real sockets: each refusal has its stated answer or close code, and nothing else changes.
+//!
+//! Every case is a row in a table. After each row the session is open, or closed with exactly the stated code, and the
+//! server still does its work for others.
+
+mod envelopes;
+mod frames;
+mod requests;
+mod slow;
+mod upgrades;

@@ -1,0 +1,88 @@
+//! The fuzz targets with any compiler: each parser is given its seeds and many mutations of them, the same ones in every
+//! run. It finds less than the fuzzer, but it always runs.
+
+use std::panic::{AssertUnwindSafe, catch_unwind};
+
+#[path = "../fuzz/src/lib.rs"]
+mod targets;
+
+const MUTATIONS: u64 = 20_000;
+/// Room for the longest message, and for too much.
+const INPUT_BYTES_MAX: usize = 5_000;
+
+#[test]
+fn every_target_takes_every_mutation() {
+    std::thread::scope(|scope| {
+        for target in targets::TARGETS {
+            scope.spawn(|| run(target));
+        }
+    });
+}
+
+fn run(target: &targets::Target) {
+    let seeds = (target.seeds)();
+    for seed in &seeds {
+        check(target, seed);
+    }
+    for number in 0..MUTATIONS {
+        check(target, &mutation(&seeds, number));
+    }
+}
+
+fn check(target: &targets::Target, input: &[u8]) {
+    if catch_unwind(AssertUnwindSafe(|| (target.run)(input))).is_err() {
+        panic!("target {} fails with b\"{}\"", target.name, input.escape_ascii());
+    }
+}
+
+/// A few changes to one of the seeds; the number alone decides which.
+fn mutation(seeds: &[Vec<u8>], number: u64) -> Vec<u8> {
+    let mut chance = Chance(number);
+    let mut input = seeds[chance.below(seeds.len())].clone();
+    for _ in 0..=chance.below(4) {
+        mutate(&mut input, &seeds[chance.below(seeds.len())], &mut chance);
+    }
+    input.truncate(INPUT_BYTES_MAX);
+    input
+}
+
+fn mutate(input: &mut Vec<u8>, other: &[u8], chance: &mut Chance) {
+    /// Bytes with a meaning in one of the formats, and those at the edges of ranges.
+    const TELLING: &[u8] = b"\x00\x01\x7d\x7e\x7f\x80\x81\x88\x89\xfe\xff\"\\{}[],:.-0e \n";
+    let (at, end) = (chance.below(input.len() + 1), chance.below(input.len() + 1));
+    let range = at.min(end)..at.max(end);
+    match chance.below(8) {
+        0 => input.truncate(at),
+        1 => drop(input.drain(range)),
+        2 => input.insert(at, TELLING[chance.below(TELLING.len())]),
+        3 => input.extend_from_within(range),
+        4 => drop(input.splice(range, other.iter().copied())),
+        5 => drop(input.splice(at.., other[chance.below(other.len() + 1)..].iter().copied())),
+        6 => {
+            if let Some(byte) = input.get_mut(at) {
+                *byte ^= 1 << chance.below(8);
+            }
+        }
+        _ => {
+            if let Some(byte) = input.get_mut(at) {
+                *byte = TELLING[chance.below(TELLING.len())];
+            }
+        }
+    }
+}
+
+/// Repeatable chance: the SplitMix64 sequence.
+struct Chance(u64);
+
+impl Chance {
+    fn next(&mut self) -> u64 {
+        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        let mixed = (self.0 ^ (self.0 >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        let mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        mixed ^ (mixed >> 31)
+    }
+
+    fn below(&mut self, end: usize) -> usize {
+        (self.next() % end as u64) as usize
+    }
+}

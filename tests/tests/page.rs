@@ -1,0 +1,8 @@
+//! The chat page works in a real browser: two pages talk to each other.
+
+use tests::harness::run_node;
+
+#[test]
+fn two_pages_chat() {
+    run_node("page.mjs", &[]);
+}

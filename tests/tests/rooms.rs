@@ -1,0 +1,196 @@
+//! Rooms: joining, leaving, presence, order. Recorded conversations are replayed byte for byte, and crowds are counted,
+//! with one shard and with four.
+
+use std::collections::BTreeSet;
+use std::thread;
+
+use serde_json::Value;
+use tests::harness::{Closed, Launch, Server, Socket, data_dir, transcript};
+
+const SHARD_COUNTS: [u16; 2] = [1, 4];
+
+/// Runs a test on a fresh server of each size.
+fn on_every_size(test: impl Fn(&Server)) {
+    for shards in SHARD_COUNTS {
+        println!("{shards} shards");
+        let data = data_dir();
+        test(&Launch::on(data.path()).shards(shards).start());
+    }
+}
+
+macro_rules! transcripts {
+    ($($name:ident)*) => {$(
+        #[test]
+        fn $name() {
+            let file = concat!(stringify!($name), ".txt");
+            let text = include_str!(concat!("../transcripts/", stringify!($name), ".txt"));
+            on_every_size(|server| transcript::replay(server, file, text));
+        }
+    )*};
+}
+
+mod recorded {
+    use super::*;
+    transcripts! { ping two_people persistence hidden rejoin two_sessions room_names }
+}
+
+#[test]
+fn every_member_hears_one_order_and_history_keeps_it() {
+    const TALKERS: usize = 6;
+    const EACH: usize = 60;
+    on_every_size(|server| {
+        let mut listener = server.connect("listener");
+        let channel = listener.join("order");
+        let talkers: Vec<_> = (0..TALKERS)
+            .map(|number| {
+                let mut socket = server.connect(&format!("talker-{number}"));
+                socket.join("order");
+                socket
+            })
+            .collect();
+        let heard: Vec<_> = thread::scope(|scope| {
+            let threads: Vec<_> = talkers
+                .into_iter()
+                .enumerate()
+                .map(|(number, mut socket)| {
+                    let channel = &channel;
+                    scope.spawn(move || {
+                        for n in 0..EACH {
+                            let ack = socket.say(channel, &format!(r#"{{"talker":{number},"n":{n}}}"#));
+                            assert!(ack["channel_message_ack"]["message_id"].is_string(), "{ack}");
+                        }
+                        let mut ids = message_ids(&socket.pushes);
+                        while ids.len() < TALKERS * EACH {
+                            ids.extend(message_ids(&[socket.receive()]));
+                        }
+                        ids
+                    })
+                })
+                .collect();
+            threads.into_iter().map(|thread| thread.join().expect("no talker fails")).collect()
+        });
+        let (history, _) = server.http().history_after(&server.sign_in("reader").token, &channel, None);
+        let kept: Vec<_> = history.iter().map(|message| text(&message["message_id"])).collect();
+        assert_eq!(kept.len(), TALKERS * EACH);
+        assert!(kept.windows(2).all(|pair| pair[0] < pair[1]), "message ids rise within a channel");
+        let mut listened = message_ids(&listener.pushes);
+        while listened.len() < TALKERS * EACH {
+            listened.extend(message_ids(&[listener.receive()]));
+        }
+        assert_eq!(listened, kept, "the listener's order is history's");
+        for (number, ids) in heard.iter().enumerate() {
+            assert_eq!(*ids, kept, "talker {number}'s order is history's");
+        }
+    });
+}
+
+#[test]
+fn pipelined_requests_are_answered_in_their_order() {
+    const EACH: usize = 100;
+    on_every_size(|server| {
+        let mut socket = server.connect("alice");
+        let channel = socket.join("pipeline");
+        let _ = socket.push_where("her own join", |push| push["channel_presence_event"].is_object());
+        for n in 0..EACH {
+            socket.send(&serde_json::json!({
+                "cid": format!("m{n}"),
+                "channel_message_send": {"channel_id": channel, "content": format!("{{\"n\":{n}}}")},
+            }));
+        }
+        for n in 0..EACH {
+            let push = socket.receive();
+            assert_eq!(push["channel_message"]["content"], format!("{{\"n\":{n}}}"), "{push}");
+            let ack = socket.receive();
+            assert_eq!(ack["cid"], format!("m{n}"), "{ack}");
+            assert_eq!(ack["channel_message_ack"]["message_id"], push["channel_message"]["message_id"]);
+        }
+    });
+}
+
+#[test]
+fn a_crowd_that_joins_at_once_sees_itself_whole() {
+    const CROWD: usize = 40;
+    on_every_size(|server| {
+        let accounts: Vec<_> = (0..CROWD).map(|n| server.sign_in(&format!("member-{n}"))).collect();
+        let everybody: BTreeSet<String> = accounts.iter().map(|account| account.user_id.clone()).collect();
+        thread::scope(|scope| {
+            let mut members = Vec::new();
+            for account in &accounts {
+                let everybody = &everybody;
+                members.push(scope.spawn(move || {
+                    let mut socket = Socket::connect(server.address(), &account.token);
+                    let join = serde_json::json!({"channel_join": {"target": "crowd", "type": 1}});
+                    let answer = socket.request(join);
+                    let listed = users(&answer["channel"]["presences"]);
+                    assert!(!listed.contains(&account.user_id), "not in one's own list on a first join");
+                    let mut seen: BTreeSet<String> = listed.into_iter().collect();
+                    let early = std::mem::take(&mut socket.pushes);
+                    assert!(early.is_empty(), "nothing is heard of a channel before its `channel` answer: {early:?}");
+                    while seen != *everybody {
+                        let push = socket.receive();
+                        let event = &push["channel_presence_event"];
+                        assert!(event.is_object(), "{push}");
+                        seen.extend(users(&event["joins"]));
+                    }
+                    // Kept open until all have seen all, so that nobody's going hides a coming.
+                    socket
+                }));
+            }
+            let sockets: Vec<Socket> =
+                members.into_iter().map(|member| member.join().expect("every member sees all")).collect();
+            assert_eq!(sockets.len(), CROWD);
+        });
+    });
+}
+
+#[test]
+fn a_closed_socket_leaves_all_its_channels() {
+    on_every_size(|server| {
+        let mut alice = server.connect("alice");
+        let rooms: Vec<String> = (0..8).map(|n| format!("room-{n}")).collect();
+        let mut bob = server.connect("bob");
+        for room in &rooms {
+            alice.join(room);
+            bob.join(room);
+        }
+        assert!(matches!(bob.close(1000), Closed::Frame { code: 1000, .. }), "a close is echoed with its code");
+        let mut left = BTreeSet::new();
+        while left.len() < rooms.len() {
+            let push = alice.push_where("bob's leaving", |push| push["channel_presence_event"]["leaves"].is_array());
+            let event = &push["channel_presence_event"];
+            assert!(event["joins"].is_null(), "one session is never in both lists: {push}");
+            assert!(left.insert(text(&event["room_name"])), "one leave a channel: {push}");
+        }
+    });
+}
+
+#[test]
+fn rooms_do_not_hear_each_other() {
+    on_every_size(|server| {
+        let (mut alice, mut bob) = (server.connect("alice"), server.connect("bob"));
+        let (hers, his) = (alice.join("hers"), bob.join("his"));
+        for n in 0..20 {
+            assert!(alice.say(&hers, &format!("{{\"hers\":{n}}}"))["channel_message_ack"].is_object());
+            assert!(bob.say(&his, &format!("{{\"his\":{n}}}"))["channel_message_ack"].is_object());
+        }
+        for (socket, own) in [(&alice, &hers), (&bob, &his)] {
+            for push in &socket.pushes {
+                let body = push.get("channel_message").unwrap_or(&push["channel_presence_event"]);
+                assert_eq!(body["channel_id"], **own, "{push}");
+            }
+            assert_eq!(message_ids(&socket.pushes).len(), 20);
+        }
+    });
+}
+
+fn message_ids(pushes: &[Value]) -> Vec<String> {
+    pushes.iter().filter_map(|push| push["channel_message"]["message_id"].as_str()).map(str::to_string).collect()
+}
+
+fn users(presences: &Value) -> Vec<String> {
+    presences.as_array().into_iter().flatten().map(|presence| text(&presence["user_id"])).collect()
+}
+
+fn text(value: &Value) -> String {
+    value.as_str().unwrap_or_else(|| panic!("not a string: {value}")).to_string()
+}

@@ -1,0 +1,134 @@
+//! A client that believes nothing: it reads its frames and checks every promise it can see from where it stands.
+
+use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
+
+use engine::id::{ConnectionId, MessageId, SessionId, UserId};
+use engine::wire::websocket;
+use serde_json::Value;
+
+use crate::store::SlowStore;
+
+/// A message as it was shown: its id, code and content.
+pub type Shown = (MessageId, i64, String);
+
+/// One stay in a channel.
+#[derive(Default)]
+pub struct Stay {
+    pub shown: Vec<Shown>,
+    pub present: BTreeSet<String>,
+}
+
+pub struct Client {
+    pub shard: usize,
+    pub connection: ConnectionId,
+    pub user: UserId,
+    pub session: SessionId,
+    /// It stays in its rooms, so what it saw is the whole order.
+    pub witness: bool,
+    /// Bytes that arrived and are no whole frame yet.
+    pub unread: Vec<u8>,
+    /// Requests without an answer: cid, what it was, channel.
+    pub asked: VecDeque<(String, &'static str, String)>,
+    pub next_cid: u64,
+    /// Channels it is in, by what it was told.
+    pub stays: BTreeMap<String, Stay>,
+    /// Stays that are over.
+    pub past: Vec<(String, Vec<Shown>)>,
+    /// Messages of its own that were acknowledged, by channel.
+    pub own: HashMap<String, Vec<MessageId>>,
+    /// Every answer and event counts as one.
+    pub frames: u64,
+}
+
+impl Client {
+    /// Takes bytes from the socket and checks every whole frame.
+    pub fn read(&mut self, bytes: &[u8], store: &SlowStore) {
+        self.unread.extend_from_slice(bytes);
+        while let Some(length) = websocket::frame_length(&self.unread).filter(|&length| length <= self.unread.len()) {
+            let frame: Vec<u8> = self.unread.drain(..length).collect();
+            assert_eq!(frame[0], 0x81, "only text frames are sent here");
+            let header = 2 + match frame[1] {
+                126 => 2,
+                127 => 8,
+                _ => 0,
+            };
+            let envelope: Value = serde_json::from_slice(&frame[header..]).expect("frames hold JSON");
+            self.frames += 1;
+            self.hear(&envelope, store);
+        }
+    }
+
+    fn hear(&mut self, envelope: &Value, store: &SlowStore) {
+        if let Some(message) = envelope.get("channel_message") {
+            self.hear_message(message, store);
+        } else if let Some(event) = envelope.get("channel_presence_event") {
+            self.hear_presence(event);
+        } else {
+            self.hear_answer(envelope);
+        }
+    }
+
+    fn hear_message(&mut self, message: &Value, store: &SlowStore) {
+        let channel = text(message, "channel_id");
+        let id = id_of(message);
+        let code = message["code"].as_i64().expect("the code is always written");
+        if code == 0 && message["persistent"] == true {
+            assert!(store.durable.contains(&id), "{id} was shown before it was durable");
+        }
+        let stay =
+            self.stays.get_mut(&channel).unwrap_or_else(|| panic!("a message of {channel}, which we are not in"));
+        stay.shown.push((id, code, text(message, "content")));
+    }
+
+    fn hear_presence(&mut self, event: &Value) {
+        let channel = text(event, "channel_id");
+        let stay = self.stays.get_mut(&channel).unwrap_or_else(|| panic!("an event of {channel}, which we are not in"));
+        for join in event["joins"].as_array().into_iter().flatten() {
+            assert!(stay.present.insert(text(join, "session_id")), "joined twice");
+        }
+        for leave in event["leaves"].as_array().into_iter().flatten() {
+            let session = text(leave, "session_id");
+            assert_ne!(session, self.session.to_string(), "the leaver does not hear that it left");
+            assert!(stay.present.remove(&session), "left without having been there");
+        }
+    }
+
+    fn hear_answer(&mut self, envelope: &Value) {
+        let (cid, what, channel) = self.asked.pop_front().expect("an answer without a question");
+        assert_eq!(envelope["cid"], cid.as_str(), "answers come in the order of the questions");
+        if let Some(joined) = envelope.get("channel") {
+            assert_eq!(what, "join");
+            let rejoined = self.stays.contains_key(&channel);
+            let stay = self.stays.entry(channel).or_default();
+            if !rejoined {
+                let presences = joined["presences"].as_array().into_iter().flatten();
+                stay.present = presences.map(|presence| text(presence, "session_id")).collect();
+                assert!(!stay.present.contains(&self.session.to_string()), "a first join lists the others");
+            }
+        } else if let Some(ack) = envelope.get("channel_message_ack") {
+            let id = id_of(ack);
+            let code = ack["code"].as_i64().expect("the code is always written");
+            let shown = &self.stays[&channel].shown;
+            let own = shown.iter().any(|(shown, shown_code, _)| (*shown, *shown_code) == (id, code));
+            assert!(own, "one's own message comes before its ack");
+            if what == "send" {
+                self.own.entry(channel).or_default().push(id);
+            }
+        } else if what == "leave" {
+            assert!(envelope.get("error").is_none());
+            if let Some(stay) = self.stays.remove(&channel) {
+                self.past.push((channel, stay.shown));
+            }
+        } else {
+            assert!(what == "ping" || envelope.get("error").is_some(), "{envelope}");
+        }
+    }
+}
+
+fn text(value: &Value, name: &str) -> String {
+    value[name].as_str().unwrap_or_else(|| panic!("{name} is missing in {value}")).to_owned()
+}
+
+fn id_of(value: &Value) -> MessageId {
+    MessageId(text(value, "message_id").parse().expect("ids are UUIDs"))
+}

@@ -1,0 +1,111 @@
+//! A store that takes its time: requests are applied in order, later than they were made, and answered later still and
+//! in any order.
+
+use std::collections::{BTreeMap, HashMap, HashSet, VecDeque};
+
+use engine::id::{ChannelId, MessageId, Sequence};
+use engine::message::{Message, MessageCode};
+use engine::persist::{ChannelHead, StoreFailure, StoreReceipt, StoreRequest, Ticket};
+
+use crate::world::Random;
+
+pub struct SlowStore {
+    fails: bool,
+    /// Requests not yet applied, by shard; each shard's are applied in order.
+    asked: Vec<VecDeque<(Ticket, StoreRequest)>>,
+    /// Receipts not yet given.
+    answered: Vec<Vec<(Ticket, Result<StoreReceipt, StoreFailure>)>>,
+    pub history: HashMap<ChannelId, BTreeMap<MessageId, Message>>,
+    heads: HashMap<ChannelId, ChannelHead>,
+    /// Every id that was ever durable.
+    pub durable: HashSet<MessageId>,
+}
+
+impl SlowStore {
+    pub fn new(shards: usize, fails: bool) -> Self {
+        Self {
+            fails,
+            asked: vec![VecDeque::new(); shards],
+            answered: vec![Vec::new(); shards],
+            history: HashMap::new(),
+            heads: HashMap::new(),
+            durable: HashSet::new(),
+        }
+    }
+
+    pub fn ask(&mut self, shard: usize, ticket: Ticket, request: StoreRequest) {
+        self.asked[shard].push_back((ticket, request));
+    }
+
+    /// Applies some requests and hands out some receipts.
+    pub fn turn(&mut self, random: &mut Random) -> Vec<(usize, Ticket, Result<StoreReceipt, StoreFailure>)> {
+        for shard in 0..self.asked.len() {
+            for _ in 0..random.below(6) {
+                let Some((ticket, request)) = self.asked[shard].pop_front() else { break };
+                let outcome = if self.fails && random.one_in(6) {
+                    Err(StoreFailure { message: "as it pleases".into() })
+                } else {
+                    Ok(self.apply(request))
+                };
+                self.answered[shard].push((ticket, outcome));
+            }
+        }
+        let mut receipts = Vec::new();
+        for (shard, answered) in self.answered.iter_mut().enumerate() {
+            for _ in 0..random.below(6) {
+                if !answered.is_empty() {
+                    let (ticket, outcome) = answered.swap_remove(random.below(answered.len()));
+                    receipts.push((shard, ticket, outcome));
+                }
+            }
+        }
+        receipts
+    }
+
+    pub fn is_quiet(&self) -> bool {
+        self.asked.iter().all(VecDeque::is_empty) && self.answered.iter().all(Vec::is_empty)
+    }
+
+    fn apply(&mut self, request: StoreRequest) -> StoreReceipt {
+        match request {
+            StoreRequest::Head { channel } => StoreReceipt::Head(self.heads.get(&channel).copied()),
+            StoreRequest::Insert(message) => {
+                let head = self
+                    .heads
+                    .entry(message.channel.clone())
+                    .or_insert(ChannelHead { id: message.id, sequence: Sequence(0) });
+                assert!(head.sequence < message.sequence, "sequences rise");
+                assert!(head.sequence == Sequence(0) || head.id < message.id, "ids rise");
+                *head = ChannelHead { id: message.id, sequence: message.sequence };
+                self.durable.insert(message.id);
+                assert_eq!(message.code, MessageCode::Chat);
+                self.history.entry(message.channel.clone()).or_default().insert(message.id, message);
+                StoreReceipt::Inserted
+            }
+            StoreRequest::Update(update) => {
+                match self.history.get_mut(&update.channel).and_then(|history| history.get_mut(&update.id)) {
+                    Some(message) if message.sender == update.sender => {
+                        message.content = update.content;
+                        message.update_time = update.update_time;
+                        message.username = update.username;
+                        StoreReceipt::Updated(message.clone())
+                    }
+                    _ => StoreReceipt::NotFound,
+                }
+            }
+            StoreRequest::Remove { channel, id, sender } => {
+                let history = self.history.entry(channel).or_default();
+                match history.get(&id) {
+                    Some(message) if message.sender == sender => {
+                        StoreReceipt::Removed(history.remove(&id).expect("it was just seen"))
+                    }
+                    _ => StoreReceipt::NotFound,
+                }
+            }
+            StoreRequest::Sender { channel, id } => {
+                let message = self.history.get(&channel).and_then(|history| history.get(&id));
+                StoreReceipt::Sender(message.map(|message| message.sender))
+            }
+        }
+    }
+}

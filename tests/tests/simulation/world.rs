@@ -1,0 +1,376 @@
+//! The world of a simulation: shards joined by queues, a slow store, sockets that take what they like, and clients.
+
+use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
+
+use engine::admission::Session;
+use engine::command::{Command, Join};
+use engine::frames::Format;
+use engine::id::{ConnectionId, Epoch, SessionId, ShardId, Timestamp, UserId};
+use engine::parcel::Parcel;
+use engine::shard::{Effects, Input, Shard};
+use engine::subscribers::{Gone, Outlet};
+use uuid::Uuid;
+
+use crate::client::{Client, Shown};
+use crate::store::SlowStore;
+
+#[derive(Clone, Copy, Debug)]
+pub struct Plan {
+    pub shards: u16,
+    pub clients: usize,
+    pub rooms: usize,
+    pub turns: usize,
+    pub store_fails: bool,
+}
+
+/// A small generator: the same seed gives the same world.
+pub struct Random(u64);
+
+impl Random {
+    pub fn next(&mut self) -> u64 {
+        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        let mut z = self.0;
+        z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        z ^ (z >> 31)
+    }
+
+    pub fn below(&mut self, bound: usize) -> usize {
+        (self.next() % bound as u64) as usize
+    }
+
+    pub fn one_in(&mut self, chances: usize) -> bool {
+        self.below(chances) == 0
+    }
+
+    fn uuid(&mut self) -> Uuid {
+        Uuid::from_u64_pair(self.next(), self.next())
+    }
+}
+
+/// The sockets of one shard: what was written and not yet read, by slot.
+#[derive(Default)]
+struct Wires {
+    slots: HashMap<u32, Wire>,
+}
+
+#[derive(Default)]
+struct Wire {
+    bytes: Vec<u8>,
+    /// Bytes it takes before it is full.
+    room: usize,
+    full: bool,
+}
+
+impl Outlet for Wires {
+    fn write(&mut self, slot: u32, pieces: &[&[u8]]) -> Result<usize, Gone> {
+        let Some(wire) = self.slots.get_mut(&slot) else { return Err(Gone) };
+        assert!(!wire.full, "a full socket is left alone until it is writable");
+        let all = pieces.concat();
+        let taken = all.len().min(wire.room);
+        wire.bytes.extend_from_slice(&all[..taken]);
+        wire.room -= taken;
+        wire.full = taken < all.len();
+        Ok(taken)
+    }
+}
+
+pub struct World {
+    plan: Plan,
+    random: Random,
+    now: Timestamp,
+    shards: Vec<Shard>,
+    rings: BTreeMap<(usize, usize), VecDeque<Parcel>>,
+    wires: Vec<Wires>,
+    store: SlowStore,
+    clients: Vec<Client>,
+    generation: u32,
+    /// Stays of clients that are gone.
+    past: Vec<(String, Vec<Shown>)>,
+    transcript: Vec<u8>,
+}
+
+impl World {
+    pub fn new(seed: u64, plan: Plan) -> Self {
+        let shards = (0..plan.shards)
+            .map(|id| Shard::new(ShardId(id), plan.shards, Epoch(1), seed ^ (u64::from(id) << 32)))
+            .collect();
+        let mut world = Self {
+            plan,
+            random: Random(seed),
+            now: Timestamp(1_700_000_000_000_000_000),
+            shards,
+            rings: BTreeMap::new(),
+            wires: (0..plan.shards).map(|_| Wires::default()).collect(),
+            store: SlowStore::new(plan.shards.into(), plan.store_fails),
+            clients: Vec::new(),
+            generation: 0,
+            past: Vec::new(),
+            transcript: Vec::new(),
+        };
+        for number in 0..plan.clients {
+            let client = world.connect(number, number == 0);
+            world.clients.push(client);
+        }
+        // The witness is there before anything happens.
+        for room in 0..plan.rooms {
+            world.join(0, room, true);
+            while !world.clients[0].asked.is_empty() {
+                world.settle();
+            }
+        }
+        world
+    }
+
+    fn connect(&mut self, number: usize, witness: bool) -> Client {
+        self.generation += 1;
+        let shard = self.random.below(self.shards.len());
+        // A slot of its own for everyone: which slots are free is the gateway's business.
+        let connection = ConnectionId { slot: self.generation, generation: self.generation };
+        let (user, session) = (UserId(self.random.uuid()), SessionId(self.random.uuid()));
+        let username = format!("user-{number}").into();
+        self.wires[shard].slots.insert(connection.slot, Wire { room: 64, ..Wire::default() });
+        let opened = Input::Opened { connection, session: Session { user, session, username, format: Format::Json } };
+        self.shards[shard].step(opened, self.now);
+        Client {
+            shard,
+            connection,
+            user,
+            session,
+            witness,
+            unread: Vec::new(),
+            asked: VecDeque::new(),
+            next_cid: 0,
+            stays: BTreeMap::new(),
+            past: Vec::new(),
+            own: HashMap::new(),
+            frames: 0,
+        }
+    }
+
+    /// One turn of everything, each in its own measure.
+    pub fn turn(&mut self) {
+        // The clock stands still, steps on, and now and then steps back.
+        self.now.0 += [0, 50_000, 3_000_000, -2_000_000][self.random.below(4)];
+        for client in 0..self.clients.len() {
+            if self.random.one_in(3) {
+                self.act(client);
+            }
+        }
+        self.settle();
+    }
+
+    /// What happens without anybody acting: parcels arrive, the store answers, sockets are read, shards turn.
+    fn settle(&mut self) {
+        for (&(_, to), ring) in &mut self.rings {
+            for _ in 0..self.random.below(4) {
+                if let Some(parcel) = ring.pop_front() {
+                    self.shards[to].step(Input::Parcel(parcel), self.now);
+                }
+            }
+        }
+        for (shard, ticket, outcome) in self.store.turn(&mut self.random) {
+            self.shards[shard].step(Input::Receipt { ticket, outcome }, self.now);
+        }
+        for shard in 0..self.shards.len() {
+            self.turn_shard(shard);
+        }
+        for client in 0..self.clients.len() {
+            if self.random.one_in(2) {
+                self.read(client);
+            }
+        }
+    }
+
+    fn turn_shard(&mut self, shard: usize) {
+        let mut effects = Effects::default();
+        self.shards[shard].finish_turn(&mut effects);
+        for (to, parcel) in effects.parcels {
+            self.rings.entry((shard, to.0.into())).or_default().push_back(parcel);
+        }
+        for (ticket, request) in effects.store {
+            self.store.ask(shard, ticket, request);
+        }
+        self.shards[shard].flush(&mut self.wires[shard]);
+        self.shards[shard].pass(&mut self.wires[shard]);
+    }
+
+    fn read(&mut self, client: usize) {
+        let client = &mut self.clients[client];
+        let Some(wire) = self.wires[client.shard].slots.get_mut(&client.connection.slot) else { return };
+        let bytes = std::mem::take(&mut wire.bytes);
+        self.transcript.extend_from_slice(&bytes);
+        client.read(&bytes, &self.store);
+        wire.room = if self.random.one_in(4) { 1 + self.random.below(100) } else { 10_000 };
+        if std::mem::take(&mut wire.full) {
+            self.shards[client.shard].writable(client.connection, &mut self.wires[client.shard]);
+        }
+    }
+
+    fn act(&mut self, client: usize) {
+        let room = self.random.below(self.plan.rooms);
+        let witness = self.clients[client].witness;
+        match self.random.below(20) {
+            0..=2 => self.join(client, room, true),
+            3 => self.join(client, room, false),
+            4 | 5 if !witness => self.request(client, "leave", room, |channel_id| Command::Leave { channel_id }),
+            6 if !witness => self.replace(client),
+            7 => self.request(client, "ping", room, |_| Command::Ping),
+            8 | 9 => self.change(client, room, Change::Update),
+            10 => self.change(client, room, Change::Remove),
+            _ => {
+                let content = format!("{{\"n\":{}}}", self.random.below(1_000_000));
+                self.request(client, "send", room, |channel_id| Command::Send { channel_id, content });
+            }
+        }
+    }
+
+    fn join(&mut self, client: usize, room: usize, persistence: bool) {
+        let hidden = !self.clients[client].witness && self.random.one_in(5);
+        let target = format!("room-{room}");
+        self.request(client, "join", room, |_| Command::Join(Join { target, kind: 1, persistence, hidden }));
+    }
+
+    fn change(&mut self, client: usize, room: usize, change: Change) {
+        let whose = if self.random.one_in(4) { self.random.below(self.clients.len()) } else { client };
+        let Some(own) = self.clients[whose].own.get(&channel_of(room)).filter(|own| !own.is_empty()) else { return };
+        let message_id = own[self.random.below(own.len())].to_string();
+        let content = format!("{{\"changed\":{}}}", self.random.below(1_000_000));
+        self.request(client, "change", room, |channel_id| match change {
+            Change::Update => Command::Update { channel_id, message_id, content },
+            Change::Remove => Command::Remove { channel_id, message_id },
+        });
+    }
+
+    fn request(&mut self, client: usize, what: &'static str, room: usize, command: impl FnOnce(String) -> Command) {
+        let client = &mut self.clients[client];
+        let shard = &mut self.shards[client.shard];
+        if !shard.accepts(client.connection) {
+            return;
+        }
+        client.next_cid += 1;
+        let cid = client.next_cid.to_string();
+        client.asked.push_back((cid.clone(), what, channel_of(room)));
+        let command = command(channel_of(room));
+        shard.step(Input::Request { connection: client.connection, cid, command }, self.now);
+    }
+
+    /// A client vanishes, and another takes its place, on any shard.
+    fn replace(&mut self, client: usize) {
+        let fresh = self.connect(client, false);
+        let mut gone = std::mem::replace(&mut self.clients[client], fresh);
+        self.wires[gone.shard].slots.remove(&gone.connection.slot);
+        self.past.append(&mut gone.past);
+        self.past.extend(gone.stays.into_iter().map(|(channel, stay)| (channel, stay.shown)));
+        self.shards[gone.shard].step(Input::Closed { connection: gone.connection }, self.now);
+    }
+
+    /// Nobody acts any more; everything under way comes to its end.
+    pub fn quieten(&mut self) {
+        for _ in 0..10_000 {
+            self.now.0 += 1_000_000;
+            self.settle();
+            let answered = self.clients.iter().all(|client| client.asked.is_empty());
+            let passed = self.shards.iter().all(|shard| !shard.is_busy());
+            let read = self.wires.iter().flat_map(|wires| wires.slots.values()).all(|wire| wire.bytes.is_empty());
+            let parcels = self.rings.values().all(VecDeque::is_empty);
+            if answered && passed && read && parcels && self.store.is_quiet() {
+                return;
+            }
+        }
+        panic!("the world does not come to rest");
+    }
+
+    pub fn check_quiet(&self) {
+        let witness = &self.clients[0];
+        assert!(witness.frames > 100, "the witness saw next to nothing");
+        for (channel, whole) in &witness.stays {
+            for client in &self.clients {
+                if let Some(stay) = client.stays.get(channel) {
+                    check_end(&whole.shown, &stay.shown);
+                    self.check_presence(channel, &stay.present);
+                }
+            }
+            let past = self.clients.iter().flat_map(|client| &client.past).chain(&self.past);
+            for (_, shown) in past.filter(|(of, _)| of == channel) {
+                check_piece(&whole.shown, shown);
+            }
+            self.check_history(channel, &whole.shown);
+        }
+    }
+
+    fn check_presence(&self, channel: &str, present: &BTreeSet<String>) {
+        let visible: BTreeSet<String> = self.clients[0].stays[channel].present.clone();
+        assert_eq!(present, &visible, "everybody has the same idea of who is in {channel}");
+        let in_it = self.clients.iter().filter(|client| client.stays.contains_key(channel));
+        let members: BTreeSet<String> = in_it.map(|client| client.session.to_string()).collect();
+        assert!(visible.is_subset(&members), "nobody is listed who is not in {channel}");
+    }
+
+    /// What was shown, with its updates and removals, is what is kept.
+    fn check_history(&self, channel: &str, shown: &[Shown]) {
+        let channel = engine::id::ChannelId::parse(channel).expect("rooms have ids");
+        let empty = BTreeMap::new();
+        let history = self.store.history.get(&channel).unwrap_or(&empty);
+        let mut expected = BTreeMap::new();
+        let mut order = Vec::new();
+        for (id, code, content) in shown {
+            match code {
+                0 => {
+                    order.push(*id);
+                    if self.store.durable.contains(id) {
+                        expected.insert(*id, content.clone());
+                    }
+                }
+                1 if expected.contains_key(id) => {
+                    // An update from a presence without persistence is shown, not kept.
+                    let kept = history.get(id).map(|message| message.content.to_string());
+                    let later =
+                        shown.iter().any(|(of, code, other)| of == id && *code != 0 && Some(other) == kept.as_ref());
+                    if later {
+                        expected.insert(*id, kept.expect("it was just compared"));
+                    }
+                }
+                _ => {}
+            }
+        }
+        assert!(order.is_sorted_by(|a, b| a < b), "the order shown is the order of ids");
+        for (id, message) in history {
+            let shown = expected.get(id).unwrap_or_else(|| panic!("{id} is in history, but was never shown"));
+            assert_eq!(shown.as_str(), &*message.content, "{id}");
+        }
+        for id in expected.keys().filter(|id| !history.contains_key(id)) {
+            let removed = shown.iter().any(|(of, code, _)| of == id && *code == 2);
+            assert!(removed, "{id} was shown and is not in history");
+        }
+    }
+
+    pub fn transcript(self) -> Vec<u8> {
+        self.transcript
+    }
+}
+
+#[derive(Clone, Copy)]
+enum Change {
+    Update,
+    Remove,
+}
+
+fn channel_of(room: usize) -> String {
+    format!("2...room-{room}")
+}
+
+/// A member sees everything from its arrival on.
+fn check_end(whole: &[Shown], shown: &[Shown]) {
+    assert!(
+        whole.ends_with(shown),
+        "a member missed something, or saw it in another order: of {whole:?} it saw {shown:?}"
+    );
+}
+
+/// Somebody who has left saw everything while there.
+fn check_piece(whole: &[Shown], shown: &[Shown]) {
+    let Some(first) = shown.first() else { return };
+    let found = (0..whole.len()).filter(|&at| whole[at] == *first).any(|at| whole[at..].starts_with(shown));
+    assert!(found, "a former member missed something, or saw it in another order: of {whole:?} it saw {shown:?}");
+}

@@ -1,0 +1,235 @@
+//! What no compiler checks: where clocks, sockets, runtimes and formats may be, how long a file may grow, and what must
+//! not be written at all.
+
+use std::path::{Path, PathBuf};
+
+/// A file that is longer is asking to become two.
+const FILE_LINES_MAX: usize = 800;
+
+/// A source file: its path from the root of the workspace, with `/`, and its text.
+struct Source {
+    path: String,
+    text: String,
+}
+
+fn root() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).parent().expect("the workspace is above this crate").to_path_buf()
+}
+
+/// Everything that is ours and text, in the order of its path.
+fn sources() -> Vec<Source> {
+    let mut sources = Vec::new();
+    collect(&root(), &mut sources);
+    sources.sort_by(|one, other| one.path.cmp(&other.path));
+    assert!(sources.len() > 20, "the sources are found");
+    sources
+}
+
+fn collect(directory: &Path, sources: &mut Vec<Source>) {
+    for entry in std::fs::read_dir(directory).expect("a directory of ours") {
+        let path = entry.expect("an entry").path();
+        let name = path.file_name().expect("a name").to_string_lossy().into_owned();
+        if path.is_dir() {
+            // What tools made, and git's own.
+            if !matches!(name.as_str(), "target" | "node_modules" | ".git" | "stentor-data" | "corpus" | "artifacts") {
+                collect(&path, sources);
+            }
+        } else if let Ok(text) = std::fs::read_to_string(&path) {
+            let path = path.strip_prefix(root()).expect("inside").to_string_lossy().into_owned();
+            sources.push(Source { path, text });
+        }
+    }
+}
+
+impl Source {
+    fn is_rust(&self) -> bool {
+        self.path.ends_with(".rs")
+    }
+
+    fn is_in(&self, folder: &str) -> bool {
+        self.path.starts_with(folder)
+    }
+
+    /// The numbered lines that run in the server: no comments, and nothing from `#[cfg(test)]` on, which stands at the
+    /// foot of a file.
+    fn shipped_lines(&self) -> impl Iterator<Item = (usize, &str)> {
+        let whole_file_is_test = self.path.ends_with("/tests.rs") || self.path.contains("/tests/");
+        let lines = self.text.lines().enumerate().map(|(index, line)| (index + 1, line));
+        lines
+            .take_while(move |(_, line)| !whole_file_is_test && line.trim() != "#[cfg(test)]")
+            .filter(|(_, line)| !line.trim_start().starts_with("//"))
+    }
+}
+
+/// Collects complaints about files, and fails with all of them at once.
+#[derive(Default)]
+struct Complaints(Vec<String>);
+
+impl Complaints {
+    fn add(&mut self, source: &Source, line: usize, what: &str) {
+        self.0.push(format!("{}:{line}: {what}", source.path));
+    }
+
+    fn assert_none(self) {
+        assert!(self.0.is_empty(), "\n{}", self.0.join("\n"));
+    }
+}
+
+/// Complains about each of these words in the shipped lines of the files that `within` accepts.
+fn forbid(words: &[&str], reason: &str, within: impl Fn(&Source) -> bool) {
+    let mut complaints = Complaints::default();
+    for source in sources().iter().filter(|source| source.is_rust() && within(source)) {
+        for (number, line) in source.shipped_lines() {
+            for word in words.iter().filter(|word| contains_word(line, word)) {
+                complaints.add(source, number, &format!("`{word}`: {reason}"));
+            }
+        }
+    }
+    complaints.assert_none();
+}
+
+/// Whether the text has the word with nothing of a name before it; what follows does not matter.
+fn contains_word(text: &str, word: &str) -> bool {
+    text.match_indices(word).any(|(at, _)| {
+        let before = text[..at].chars().next_back();
+        !before.is_some_and(|c| c.is_alphanumeric() || c == '_')
+    })
+}
+
+#[test]
+fn every_file_says_what_it_is_for() {
+    let mut complaints = Complaints::default();
+    for source in sources().iter().filter(|source| source.is_rust()) {
+        let opens = source.text.starts_with("//! ") || source.text.starts_with("#![no_main]\n//! ");
+        if !opens {
+            complaints.add(
+                source,
+                1,
+                "begins without `//!`: what it is for, what it promises, what it leaves to others",
+            );
+        }
+    }
+    complaints.assert_none();
+}
+
+#[test]
+fn files_stay_short() {
+    let mut complaints = Complaints::default();
+    for source in sources().iter().filter(|source| source.is_rust()) {
+        let lines = source.text.lines().count();
+        if lines > FILE_LINES_MAX {
+            complaints.add(
+                source,
+                lines,
+                &format!("{lines} lines; at {FILE_LINES_MAX} a file is asking to become two"),
+            );
+        }
+    }
+    complaints.assert_none();
+}
+
+#[test]
+fn the_engine_decides_without_clock_chance_thread_or_socket() {
+    let reason = "time, chance and I/O are arguments here; only engine/src/runtime/ knows the world";
+    forbid(
+        &[
+            "std::time::Instant",
+            "std::time::SystemTime",
+            "Instant::now",
+            "SystemTime::now",
+            "std::thread",
+            "thread::spawn",
+            "std::net",
+            "std::fs",
+            "std::os",
+            "std::env",
+            "rand::",
+            "fastrand",
+            "getrandom",
+            "new_v4",
+            "new_v7",
+            "now_v7",
+            "Mutex",
+            "RwLock",
+            "async fn",
+            ".await",
+            "flume",
+        ],
+        reason,
+        // `persist.rs` is the bridge to storage, and the bridge is two queues.
+        |source| {
+            source.is_in("engine/src/") && !source.is_in("engine/src/runtime") && source.path != "engine/src/persist.rs"
+        },
+    );
+}
+
+#[test]
+fn formats_live_in_wire_alone() {
+    let reason = "content is opaque to the deciding part; JSON exists in engine/src/wire/ alone";
+    forbid(&["serde_json"], reason, |source| source.is_in("engine/src/") && !source.is_in("engine/src/wire"));
+}
+
+#[test]
+fn each_runtime_stays_in_its_rooms() {
+    let reason = "glommio only in engine/src/runtime and the gateway";
+    forbid(&["glommio"], reason, |source| {
+        let allowed = source.is_in("engine/src/runtime") || source.is_in("gateway/") || source.is_in("tests/");
+        !allowed && !source.is_in("bench/")
+    });
+    let reason = "a shard never meets tokio";
+    forbid(&["tokio"], reason, |source| {
+        source.is_in("engine/") || source.is_in("gateway/") || source.is_in("storage/src/embedded")
+    });
+}
+
+#[test]
+fn the_rooms_use_each_other_one_way() {
+    let reason = "engine uses none of ours";
+    forbid(&["storage::", "gateway::", "loadgen::"], reason, |source| source.is_in("engine/src/"));
+    let reason = "storage knows engine's nouns and nothing above";
+    forbid(&["gateway::", "loadgen::"], reason, |source| source.is_in("storage/src/"));
+}
+
+#[test]
+fn nothing_shipped_unwraps() {
+    let mut complaints = Complaints::default();
+    for source in sources().iter().filter(|source| source.is_rust() && shipped(source)) {
+        for (number, _) in source.shipped_lines().filter(|(_, line)| line.contains(".unwrap()")) {
+            complaints.add(source, number, "say why the value is there (`expect`), or handle its absence");
+        }
+    }
+    complaints.assert_none();
+}
+
+fn shipped(source: &Source) -> bool {
+    ["engine/src/", "gateway/src/", "storage/src/"].iter().any(|room| source.is_in(room))
+}
+
+#[test]
+fn nothing_is_left_for_later_and_no_registry_is_named() {
+    // Put together here, so that this file does not complain about itself.
+    let later = [["TO", "DO"].concat(), ["FIX", "ME"].concat(), ["XX", "X"].concat(), ["unimple", "mented!"].concat()];
+    let registries = [["registry.npm", "js"].concat(), ["npmjs", ".org"].concat(), ["static.crates", ".io"].concat()];
+    let mut complaints = Complaints::default();
+    for source in &sources() {
+        for (index, line) in source.text.lines().enumerate() {
+            for word in later.iter().filter(|word| contains_word(line, word)) {
+                complaints.add(source, index + 1, &format!("{word}: such a thing is an issue instead"));
+            }
+            for host in registries.iter().filter(|host| line.contains(host.as_str())) {
+                complaints.add(source, index + 1, &format!("{host}: which registry is used is everybody's own choice"));
+            }
+        }
+    }
+    complaints.assert_none();
+}
+
+#[test]
+fn the_page_fetches_nothing_from_elsewhere() {
+    let page = std::fs::read_to_string(root().join("gateway/src/page/index.html")).expect("the chat page");
+    for forbidden in
+        ["http://", "https://", "src=\"//", "@import", "innerHTML", "insertAdjacentHTML", "document.write", "eval("]
+    {
+        assert!(!page.contains(forbidden), "the page contains {forbidden}");
+    }
+}
