@@ -8,7 +8,7 @@
 //!
 //! A directory with anything else in it is refused and left untouched. fjall trusts the names of the files it finds and
 //! panics on some that it did not make, so they are checked before it sees them. What is not checked is the inside of
-tables: that would mean reading all of them, and fjall checks each block as it reads it.
+//! tables: that would mean reading all of them, and fjall checks each block as it reads it.
 
 use std::fs::{self, File, OpenOptions, TryLockError};
 use std::io::{Read, Seek, Write};
@@ -28,8 +28,15 @@ const FJALL_FORMAT: &[u8] = b"FJL\x03";
 /// A directory that belongs to this process until this is dropped.
 pub struct Directory {
     path: PathBuf,
-    /// The lock ends with the file, so also with the process, however that ends.
-    _lock: File,
+    /// The lock ends with the process, however that ends.
+    lock: File,
+}
+
+impl Drop for Directory {
+    fn drop(&mut self) {
+        // Closing the file alone would leave the lock to a child process that is just being started and still shares it.
+        let _ = self.lock.unlock();
+    }
 }
 
 impl Directory {
@@ -45,7 +52,7 @@ impl Directory {
             }
         }
         let lock = lock(path)?;
-        Ok(Self { path: path.into(), _lock: lock })
+        Ok(Self { path: path.into(), lock })
     }
 
     pub fn path(&self) -> &Path {
