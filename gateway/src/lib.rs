@@ -2,11 +2,17 @@
 //!
 //! The program itself (`main.rs`) starts what is here and joins it with `engine` and `storage`.
 
+pub mod announcement;
 pub mod http;
+mod http_tasks;
 pub mod keys;
+pub mod machine;
 pub mod options;
 pub mod password;
 mod percent;
+mod readiness;
 pub mod revocations;
+mod session;
+pub mod sockets;
 pub mod token;
 pub mod upgrade;

@@ -70,7 +70,7 @@ impl fmt::Debug for Secret {
 /// The configuration cannot be used.
 #[derive(Debug, thiserror::Error)]
 pub enum OptionsError {
-    /// Wrong flags or environment; also how `--help` and `--version` come out. Print it with its `exit` method.
+    /// Wrong flags or environment; also how `--help` and `--version` come out.
     #[error(transparent)]
     Arguments(#[from] clap::Error),
     #[error("cannot read the configuration file {path}: {source}")]
@@ -79,6 +79,19 @@ pub enum OptionsError {
     FileInvalid { path: PathBuf, message: String },
     #[error("{0}")]
     Invalid(String),
+}
+
+impl OptionsError {
+    /// Says what is wrong, or what was asked for by `--help`, and ends the process.
+    pub fn exit(self) -> ! {
+        match self {
+            Self::Arguments(error) => error.exit(),
+            error => {
+                eprintln!("stentor: {error}");
+                std::process::exit(2)
+            }
+        }
+    }
 }
 
 impl Options {
@@ -96,6 +109,11 @@ impl Options {
             None => File::default(),
         };
         combine(&matches, flags, file)
+    }
+
+    /// Where the embedded store lives: a directory of its own, beside the signing keys.
+    pub fn store_directory(&self) -> PathBuf {
+        self.data.join("store")
     }
 }
 
@@ -134,12 +152,12 @@ struct Flags {
     #[arg(long, env = "STENTOR_REFRESH_TTL", value_name = "TIME")]
     refresh_ttl: Option<Ttl>,
 
-    #[command(flatten)]
-    keys: KeyFlags,
-
     /// TOML file with any of these options
     #[arg(long, env = "STENTOR_CONFIG", value_name = "FILE")]
     config: Option<PathBuf>,
+
+    #[command(flatten)]
+    keys: KeyFlags,
 }
 
 #[derive(Args, Debug)]
@@ -410,6 +428,36 @@ mod tests {
         assert_eq!(key(with_file(&file, &[]).unwrap()).bytes(), b"key-of-the-file-0123456789");
         let flag = ["--session-key", "key-of-the-flag-0123456789"];
         assert_eq!(key(with_file(&file, &flag).unwrap()).bytes(), b"key-of-the-flag-0123456789");
+    }
+
+    /// The environment belongs to a whole process, so the cases run in one of their own.
+    #[test]
+    fn the_environment_lies_between_flags_and_file() {
+        let child = std::process::Command::new(std::env::current_exe().unwrap())
+            .args(["--ignored", "--exact", "options::tests::in_an_environment"])
+            .env("STENTOR_LISTEN", "127.0.0.2:2")
+            .env("STENTOR_SHARDS", "2")
+            .env("STENTOR_SESSION_KEY", "key-of-the-environment")
+            .output()
+            .unwrap();
+        let said = String::from_utf8_lossy(&child.stdout);
+        assert!(child.status.success() && said.contains("1 passed"), "{said}");
+    }
+
+    #[test]
+    #[ignore = "run by the test above, in its environment"]
+    fn in_an_environment() {
+        let file = "listen = '127.0.0.3:3'\nshards = 3\nstore = 'memory'\nsession_key = 'key-of-the-file-0123456789'";
+        let options = with_file(file, &["--listen", "127.0.0.1:1"]).unwrap();
+        assert_eq!(options.listen.to_string(), "127.0.0.1:1");
+        assert_eq!(options.shards.get(), 2);
+        assert_eq!(options.store, StoreKind::Memory);
+        assert_eq!(options.session_key.unwrap().bytes(), b"key-of-the-environment");
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("key");
+        std::fs::write(&path, "key-of-the-flags-file").unwrap();
+        let options = parse(&["--session-key-file", path.to_str().unwrap()]).unwrap();
+        assert_eq!(options.session_key.unwrap().bytes(), b"key-of-the-flags-file");
     }
 
     #[test]

@@ -22,6 +22,7 @@ use rustix::io::Errno;
 use rustix::net::{self, RecvFlags, SendFlags, Shutdown, SocketFlags, sockopt};
 
 use crate::http::{self, Services};
+use crate::http_tasks::HttpTasks;
 use crate::readiness::{self, Readiness};
 use crate::session::{self, Progress};
 use crate::upgrade::{self, Opening};
@@ -74,7 +75,7 @@ pub struct SocketTable {
     gone: Vec<ConnectionId>,
     ticks: u32,
     services: Rc<Services>,
-    http: http::Connections,
+    http: HttpTasks,
 }
 
 struct Entry {
@@ -128,7 +129,7 @@ impl SocketTable {
             gone: Vec::new(),
             ticks: 0,
             services,
-            http: http::Connections::default(),
+            http: HttpTasks::default(),
         })
     }
 
@@ -267,7 +268,7 @@ impl SocketTable {
     }
 
     fn open(&mut self, id: ConnectionId, bytes: &mut [u8], shard: &mut Shard, now: Timestamp) {
-        match upgrade::judge(bytes, &self.services.tokens, now) {
+        match upgrade::judge(bytes, self.services.tokens(), now) {
             Opening::NeedMore => {
                 if let Some(socket) = self.socket(id) {
                     socket.unfinished = bytes.to_vec();
@@ -298,7 +299,8 @@ impl SocketTable {
             Opening::Http => {
                 let Some(socket) = self.remove(id) else { return };
                 let _ = epoll::delete(&self.epoll, &socket.descriptor);
-                self.http.serve(readiness::adopt(socket.descriptor), bytes.to_vec(), self.services.clone());
+                let stream = readiness::adopt(socket.descriptor);
+                self.http.spawn(http::serve(stream, bytes.to_vec(), self.services.clone()));
             }
         }
     }
@@ -503,7 +505,7 @@ impl Sockets for SocketTable {
     fn stop(&mut self, shard: &mut Shard, now: Timestamp) {
         self.pause_accepting();
         self.listener = None;
-        self.http.stop();
+        self.services.close_connections();
         for id in self.ids(1, 0) {
             match self.socket(id).map(|socket| socket.stage) {
                 Some(Stage::Session) => {
@@ -517,7 +519,7 @@ impl Sockets for SocketTable {
     }
 
     fn is_empty(&self) -> bool {
-        self.open == 0 && self.http.is_empty()
+        self.open == 0 && self.http.len() == 0
     }
 }
 

@@ -9,6 +9,7 @@ use std::sync::Arc;
 
 use base64::Engine;
 use base64::prelude::BASE64_STANDARD;
+use engine::frames::Format;
 use engine::id::{Timestamp, UserId};
 use httparse::{Header, Request, Status};
 use sha1::{Digest, Sha1};
@@ -44,12 +45,6 @@ pub struct Identity {
     pub user: UserId,
     pub username: Arc<str>,
     pub format: Format,
-}
-
-/// How the envelopes of a session are written.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum Format {
-    Json,
 }
 
 /// Judges the bytes read so far from a new connection.

@@ -1,3 +1,69 @@
-//! The server.
+//! `loadgen`: fills chat rooms with real clients, and checks every delivery.
 
-fn main() {}
+mod check;
+mod client;
+mod clock;
+mod content;
+mod crowd;
+mod figures;
+mod latency;
+mod options;
+mod orders;
+mod process;
+mod report;
+mod scenario;
+mod schedule;
+mod server;
+mod sign_in;
+mod stages;
+mod watch;
+mod wire;
+mod worker;
+
+use std::process::ExitCode;
+
+use clap::Parser;
+
+use crate::options::{Arguments, Command, RoomOptions};
+use crate::report::Report;
+
+/// The command line asks for something that cannot be.
+const EXIT_USAGE: u8 = 2;
+
+fn main() -> ExitCode {
+    match Arguments::parse().command {
+        // What went wrong has been said to the coordinator, which reports it.
+        Command::Worker => worker::run().map_or(ExitCode::FAILURE, |()| ExitCode::SUCCESS),
+        Command::Room(arguments) => match RoomOptions::try_from(arguments) {
+            Ok(options) => finish(room(&options)),
+            Err(error) => {
+                watch::note(&format!("loadgen: {error}"));
+                ExitCode::from(EXIT_USAGE)
+            }
+        },
+    }
+}
+
+/// Runs the scenario and reports it; answers whether it passed.
+fn room(options: &RoomOptions) -> Result<bool, String> {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+    let runtime = runtime.map_err(|error| format!("cannot start a runtime: {error}"))?;
+    let outcome = runtime.block_on(scenario::room(options)).map_err(|error| error.to_string())?;
+    let report = Report::new(options, outcome);
+    println!("{}", report.text());
+    if let Some(path) = &options.json {
+        report.write_json(path).map_err(|error| format!("cannot write {}: {error}", path.display()))?;
+    }
+    Ok(report.passed())
+}
+
+fn finish(outcome: Result<bool, String>) -> ExitCode {
+    match outcome {
+        Ok(true) => ExitCode::SUCCESS,
+        Ok(false) => ExitCode::FAILURE,
+        Err(error) => {
+            watch::note(&format!("loadgen: {error}"));
+            ExitCode::FAILURE
+        }
+    }
+}

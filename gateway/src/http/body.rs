@@ -128,7 +128,8 @@ mod tests {
         check(&none, "null", None);
         check(&none, "{", None);
         check(&none, "{} {}", None);
-        check(&none, format!("{{\"x\":{}1{}}}", "[".repeat(9999), "]".repeat(9999)), None);
+        // Ignored at any depth, which takes no stack.
+        check(&none, format!("{{\"x\":{}1{}}}", "[".repeat(99_999), "]".repeat(99_999)), Some(None));
     }
 
     #[test]

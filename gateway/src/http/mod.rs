@@ -21,6 +21,9 @@ mod session;
 mod stream;
 mod users;
 
+#[cfg(test)]
+mod tests;
+
 pub use router::respond;
 pub use serve::serve;
 pub use services::{Services, system_time};

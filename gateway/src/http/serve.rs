@@ -45,11 +45,12 @@ pub fn serve(stream: TcpStream, prefix: Vec<u8>, services: Rc<Services>) -> Pin<
         let mut connection = pin!(connection);
         let mut watch = Watch { pace: &pace, timer: None };
         poll_fn(|context| {
-            if entered.shall_close(context) {
+            let closing = entered.shall_close(context);
+            if closing {
                 connection.as_mut().graceful_shutdown();
             }
             // What is wrong with a connection is its client's to know: hyper has answered what can be answered.
-            if connection.as_mut().poll(context).is_ready() {
+            if connection.as_mut().poll(context).is_ready() || (closing && pace.owes_nothing()) {
                 return Poll::Ready(());
             }
             watch.poll_overdue(context)
@@ -100,12 +101,39 @@ impl Watch<'_> {
 
 /// Tells one client too many, as far as its socket takes it at once.
 async fn refuse(mut stream: TcpStream) {
-    const BUSY: &[u8] = b"HTTP/1.1 503 Service Unavailable\r\nContent-Type: application/json\r\nContent-Length: 56\r\n\
-                          Connection: close\r\n\r\n{\"code\":14,\"message\":\"too many connections, try again\"}\n";
+    const BODY: &str = r#"{"code":14,"message":"no more connections are taken now, try again"}"#;
+    let length = BODY.len();
+    let answer = format!(
+        "HTTP/1.1 503 Service Unavailable\r\nContent-Type: application/json\r\nContent-Length: {length}\r\n\
+         Connection: close\r\n\r\n{BODY}"
+    );
     poll_fn(|context| {
-        let _ = Pin::new(&mut stream).poll_write(context, BUSY);
+        let _ = Pin::new(&mut stream).poll_write(context, answer.as_bytes());
         Pin::new(&mut stream).poll_close(context)
     })
     .await
     .unwrap_or_default();
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use glommio::LocalExecutor;
+
+    use super::*;
+
+    #[test]
+    fn a_connection_is_given_up_at_its_deadline_and_not_before() {
+        let begun = Instant::now();
+        // Most of the head's time is over.
+        let pace = Pace::new(begun.checked_sub(Duration::from_millis(9_950)).unwrap());
+        let deadline = pace.deadline();
+        assert!(deadline < begun + Duration::from_millis(100));
+        LocalExecutor::default().run(async move {
+            let mut watch = Watch { pace: &pace, timer: None };
+            poll_fn(|context| watch.poll_overdue(context)).await;
+        });
+        assert!(Instant::now() >= deadline);
+    }
 }

@@ -44,6 +44,10 @@ impl Services {
         }
     }
 
+    pub fn tokens(&self) -> &Tokens {
+        &self.tokens
+    }
+
     pub(super) fn now(&self) -> Timestamp {
         (self.clock)()
     }

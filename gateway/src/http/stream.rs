@@ -63,6 +63,12 @@ impl Pace {
         self.write_deadline.get().map_or(self.deadline.get(), |deadline| deadline.min(self.deadline.get()))
     }
 
+    /// Whether no request is being read or answered, and no answer waits to be taken. The beginning of a head is no
+    /// request yet.
+    pub fn owes_nothing(&self) -> bool {
+        matches!(self.step.get(), Step::Idle | Step::Head) && self.write_deadline.get().is_none()
+    }
+
     fn has_read(&self) {
         if self.step.get() == Step::Idle {
             self.enter(Step::Head, Instant::now());

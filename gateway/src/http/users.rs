@@ -7,6 +7,7 @@ use hyper::body::Bytes;
 use serde::Serialize;
 use storage::account::Account;
 
+use super::account::USERNAME_BYTES_MAX;
 use super::answer::{self, Answer};
 use super::authorization::bearer;
 use super::error::Refusal;
@@ -26,7 +27,8 @@ pub async fn list(services: &Services, request: &Request<Bytes>) -> Result<Answe
     bearer(services, request.headers())?;
     let query = Query::parse(request.uri().query())?;
     let mut ids = query.list("ids").map(user_id).collect::<Result<Vec<_>, _>>()?;
-    for username in query.list("usernames") {
+    // Longer ones are nobody's, and the store need not hear of them.
+    for username in query.list("usernames").filter(|name| name.len() <= USERNAME_BYTES_MAX) {
         ids.extend(services.store.user_by_username(username).await?);
     }
     ids.sort_unstable();

@@ -1,0 +1,202 @@
+//! Whole connections over loopback sockets: what a client in another thread sees of them.
+
+use std::io::{Read, Write as _};
+use std::net::{Shutdown, SocketAddr, TcpStream};
+use std::time::Duration;
+
+use glommio::LocalExecutor;
+use glommio::net::TcpListener;
+
+use super::*;
+
+/// A client's patience; only a test that fails waits so long.
+const PATIENCE: Duration = Duration::from_secs(30);
+
+/// Serves one connection, the first `prefix` bytes of it read beforehand, until the client's part returns.
+fn serve_one<T: Send + 'static>(prefix: usize, client: impl FnOnce(TcpStream) -> T + Send + 'static) -> T {
+    serve_with(prefix, |_| (), client)
+}
+
+fn serve_with<T: Send + 'static>(
+    prefix: usize,
+    meanwhile: impl FnOnce(Rc<Services>) + 'static,
+    client: impl FnOnce(TcpStream) -> T + Send + 'static,
+) -> T {
+    let world = World::new();
+    let services = world.services.clone();
+    LocalExecutor::default().run(async move {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let address: SocketAddr = listener.local_addr().unwrap();
+        let client = thread::spawn(move || {
+            let stream = TcpStream::connect(address).unwrap();
+            stream.set_read_timeout(Some(PATIENCE)).unwrap();
+            client(stream)
+        });
+        let mut stream = listener.accept().await.unwrap();
+        let mut first = vec![0; prefix];
+        let mut read = 0;
+        while read < prefix {
+            let pinned = &mut stream;
+            let more = std::future::poll_fn(|context| {
+                futures_io::AsyncRead::poll_read(std::pin::Pin::new(&mut *pinned), context, &mut first[read..])
+            });
+            read += more.await.unwrap();
+        }
+        meanwhile(services.clone());
+        super::super::serve(stream, first, services.clone()).await;
+        services.connections_closed().await;
+        client.join().unwrap()
+    })
+}
+
+/// Reads one answer: its head and its body.
+fn answer(stream: &mut TcpStream) -> (String, String) {
+    let mut bytes = Vec::new();
+    let mut byte = [0];
+    while !bytes.ends_with(b"\r\n\r\n") {
+        assert_eq!(stream.read(&mut byte).unwrap(), 1, "the head ends early: {}", String::from_utf8_lossy(&bytes));
+        bytes.push(byte[0]);
+    }
+    let head = String::from_utf8(bytes).unwrap().to_lowercase();
+    let length = head.lines().find_map(|line| line.strip_prefix("content-length: ")).unwrap();
+    let mut body = vec![0; length.parse().unwrap()];
+    stream.read_exact(&mut body).unwrap();
+    (head, String::from_utf8(body).unwrap())
+}
+
+fn ends(stream: &mut TcpStream) -> bool {
+    stream.read(&mut [0]).unwrap() == 0
+}
+
+#[test]
+fn bytes_read_beforehand_come_first() {
+    const REQUEST: &[u8] = b"GET /healthcheck HTTP/1.1\r\nHost: a\r\n\r\n";
+    for prefix in [1, 10, REQUEST.len(), REQUEST.len() + 5] {
+        serve_one(prefix, |mut stream| {
+            stream.write_all(&[REQUEST, REQUEST].concat()).unwrap();
+            for _ in 0..2 {
+                let (head, body) = answer(&mut stream);
+                assert!(head.starts_with("http/1.1 200 ok"), "{head}");
+                assert_eq!(body, "{}");
+            }
+            stream.write_all(b"HEAD /healthcheck HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n").unwrap();
+            let mut rest = String::new();
+            stream.read_to_string(&mut rest).unwrap();
+            assert!(rest.starts_with("HTTP/1.1 200 OK") && rest.ends_with("\r\n\r\n"), "{rest}");
+        });
+    }
+}
+
+#[test]
+fn signs_in_over_a_socket() {
+    serve_one(1, |mut stream| {
+        let body = r#"{"id":"device-1234567"}"#;
+        let head = format!(
+            "POST /v2/account/authenticate/device?create=true& HTTP/1.1\r\nHost: a\r\n\
+             Authorization: Basic ZGVmYXVsdGtleTo=\r\nTransfer-Encoding: chunked\r\n\r\n{:x}\r\n{body}\r\n0\r\n\r\n",
+            body.len()
+        );
+        stream.write_all(head.as_bytes()).unwrap();
+        let (head, body) = answer(&mut stream);
+        assert!(head.starts_with("http/1.1 200 ok"), "{head}");
+        assert!(body.starts_with(r#"{"created":true,"#), "{body}");
+        stream.shutdown(Shutdown::Write).unwrap();
+        assert!(ends(&mut stream));
+    });
+}
+
+#[test]
+fn an_oversized_body_is_refused_and_seen_to_be() {
+    serve_one(1, |mut stream| {
+        let head = "POST /v2/account/authenticate/device HTTP/1.1\r\nHost: a\r\nContent-Length: 262145\r\n\
+                    Authorization: Basic ZGVmYXVsdGtleTo=\r\n\r\n";
+        stream.write_all(head.as_bytes()).unwrap();
+        stream.write_all(&vec![b' '; 262_145]).unwrap();
+        let (head, body) = answer(&mut stream);
+        assert!(head.starts_with("http/1.1 400"), "{head}");
+        assert!(body.starts_with(r#"{"code":3,"#), "{body}");
+    });
+}
+
+#[test]
+fn an_oversized_head_is_refused() {
+    serve_one(1, |mut stream| {
+        let head = format!("GET /healthcheck HTTP/1.1\r\nHost: a\r\nX-Padding: {}\r\n\r\n", "x".repeat(9000));
+        stream.write_all(head.as_bytes()).unwrap();
+        let (head, _) = answer(&mut stream);
+        assert!(head.starts_with("http/1.1 431"), "{head}");
+    });
+}
+
+#[test]
+fn nonsense_is_refused() {
+    serve_one(1, |mut stream| {
+        stream.write_all(b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03").unwrap();
+        let mut rest = Vec::new();
+        // Bytes that were never read may make the end a reset.
+        let _ = stream.read_to_end(&mut rest);
+        assert!(rest.is_empty() || rest.starts_with(b"HTTP/1.1 400"), "{}", String::from_utf8_lossy(&rest));
+    });
+}
+
+#[test]
+fn idle_connections_end_when_the_server_closes() {
+    let closing = |services: Rc<Services>| {
+        glommio::spawn_local(async move {
+            // A new task runs at once; let the connection come first, until it waits for more.
+            glommio::executor().yield_task_queue_now().await;
+            services.close_connections();
+        })
+        .detach();
+    };
+    serve_with(1, closing, |mut stream| {
+        // One byte of a request is no request: nobody is owed an answer.
+        stream.write_all(b"G").unwrap();
+        let mut rest = String::new();
+        stream.read_to_string(&mut rest).unwrap();
+        assert_eq!(rest, "");
+    });
+}
+
+#[test]
+fn an_answer_that_is_owed_is_given_when_the_server_closes() {
+    let (ask, asked) = flume::bounded::<()>(1);
+    let (tell, told) = flume::bounded::<()>(1);
+    let closing = |services: Rc<Services>| {
+        glommio::spawn_local(async move {
+            asked.recv_async().await.unwrap();
+            services.close_connections();
+            tell.send(()).unwrap();
+        })
+        .detach();
+    };
+    serve_with(1, closing, move |mut stream| {
+        let head = "POST /v2/account/authenticate/device HTTP/1.1\r\nHost: a\r\nContent-Length: 23\r\n\
+                    Authorization: Basic ZGVmYXVsdGtleTo=\r\nExpect: 100-continue\r\n\r\n";
+        stream.write_all(head.as_bytes()).unwrap();
+        let mut go_on = [0; 25];
+        stream.read_exact(&mut go_on).unwrap();
+        assert_eq!(&go_on, b"HTTP/1.1 100 Continue\r\n\r\n");
+        ask.send(()).unwrap();
+        told.recv().unwrap();
+        stream.write_all(br#"{"id":"device-1234567"}"#).unwrap();
+        let (head, _) = answer(&mut stream);
+        assert!(head.starts_with("http/1.1 200") && head.contains("connection: close"), "{head}");
+        assert!(ends(&mut stream));
+    });
+}
+
+#[test]
+fn a_connection_that_comes_while_the_server_closes_is_told_so() {
+    const REQUEST: &[u8] = b"GET /healthcheck HTTP/1.1\r\nHost: a\r\n\r\n";
+    serve_with(
+        REQUEST.len(),
+        |services| services.close_connections(),
+        |mut stream| {
+            stream.write_all(REQUEST).unwrap();
+            let (head, body) = answer(&mut stream);
+            assert!(head.starts_with("http/1.1 503") && body.contains(r#""code":14"#), "{head}{body}");
+            assert!(ends(&mut stream));
+        },
+    );
+}

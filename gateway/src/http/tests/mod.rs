@@ -1,0 +1,185 @@
+//! The resources as clients see them: requests in, answers out, over a real store in memory and no socket.
+
+mod accounts;
+mod connections;
+mod history;
+mod refusals;
+mod sessions;
+
+use std::cell::Cell;
+use std::future::Future;
+use std::pin::pin;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::task::{Context, Poll, Wake, Waker};
+use std::thread::{self, Thread};
+
+use base64::Engine;
+use base64::prelude::{BASE64_STANDARD, BASE64_URL_SAFE_NO_PAD};
+use engine::id::{Timestamp, UserId, parse_uuid};
+use http_body_util::BodyExt;
+use hyper::body::Bytes;
+use hyper::{HeaderMap, Request};
+use serde_json::{Value, json};
+use storage::bridge::Bridge;
+use storage::memory::Memory;
+use storage::{Store, Write};
+
+use super::services::Services;
+use crate::password::Passwords;
+use crate::token::Tokens;
+use crate::token::tests::{REFRESH_TTL, SESSION_TTL, keys};
+
+/// When the tests' clock begins.
+const START: i64 = 1_000_000;
+
+/// A server without sockets.
+pub struct World {
+    pub services: Rc<Services>,
+    pub store: Arc<dyn Store>,
+    now: Rc<Cell<Timestamp>>,
+    /// Ends its threads when the test ends.
+    _bridge: Bridge,
+}
+
+/// Who a request says it is from.
+#[derive(Clone, Copy)]
+pub enum As<'a> {
+    Nobody,
+    Client,
+    User(&'a str),
+    Header(&'a str),
+}
+
+/// What came back.
+pub struct Heard {
+    pub status: u16,
+    pub headers: HeaderMap,
+    pub text: String,
+}
+
+/// A user who has signed in.
+pub struct Session {
+    pub user: UserId,
+    pub token: String,
+    pub refresh_token: String,
+}
+
+impl World {
+    pub fn new() -> Self {
+        Self::on(Arc::new(Memory::new()))
+    }
+
+    pub fn on(store: Arc<dyn Store>) -> Self {
+        let (bridge, _) = Bridge::start(store.clone(), 0).unwrap();
+        let now = Rc::new(Cell::new(Timestamp(START * 1_000_000_000 + 575_385_013)));
+        let kept = store.revocations().unwrap_or_default();
+        let tokens = Tokens::new(&keys(), SESSION_TTL, REFRESH_TTL, &kept, now.get());
+        let clock = now.clone();
+        let services = Services::new(
+            "defaultkey",
+            &keys(),
+            Arc::new(tokens),
+            Passwords::start_cheap(),
+            bridge.client(),
+            move || clock.get(),
+        );
+        Self { services: Rc::new(services), store, now, _bridge: bridge }
+    }
+
+    pub fn pass(&self, seconds: i64) {
+        self.now.set(Timestamp(self.now.get().0 + seconds * 1_000_000_000));
+    }
+
+    /// One request; `target` is `METHOD /path`.
+    pub fn ask(&self, target: &str, who: As<'_>, body: impl Into<Bytes>) -> Heard {
+        self.send(request(target, who).body(body.into()).unwrap())
+    }
+
+    pub fn send(&self, request: Request<Bytes>) -> Heard {
+        let (head, body) = block_on(super::respond(&self.services, request)).into_parts();
+        let body = block_on(body.collect()).unwrap().to_bytes();
+        Heard { status: head.status.as_u16(), headers: head.headers, text: String::from_utf8(body.into()).unwrap() }
+    }
+
+    /// A new user with this name, or an old one.
+    pub fn sign_in(&self, username: &str) -> Session {
+        let target = format!("POST /v2/account/authenticate/device?username={username}");
+        let heard = self.ask(&target, As::Client, json!({ "id": format!("device-of-{username}") }).to_string());
+        assert_eq!(heard.status, 200, "{}", heard.text);
+        Session::of(&heard)
+    }
+
+    pub fn keep(&self, writes: &[Write]) {
+        for written in self.store.commit(writes).unwrap() {
+            written.unwrap();
+        }
+    }
+}
+
+impl Session {
+    pub fn of(heard: &Heard) -> Self {
+        let answer = heard.json();
+        let text = |name: &str| answer[name].as_str().unwrap().to_owned();
+        let user = UserId(parse_uuid(claims(&text("token"))["uid"].as_str().unwrap()).unwrap());
+        Self { user, token: text("token"), refresh_token: text("refresh_token") }
+    }
+}
+
+impl Heard {
+    pub fn json(&self) -> Value {
+        serde_json::from_str(&self.text).unwrap_or_else(|error| panic!("{error}: {}", self.text))
+    }
+
+    pub fn header(&self, name: &str) -> &str {
+        self.headers.get(name).map_or("", |value| value.to_str().unwrap())
+    }
+
+    /// Panics unless this is a refusal of this kind in its full form.
+    pub fn expect_refusal(&self, status: u16, code: i64, context: &str) {
+        assert_eq!(self.status, status, "{context}: {}", self.text);
+        let body = self.json();
+        let members: Vec<_> = body.as_object().unwrap().keys().collect();
+        assert_eq!(members, ["code", "message"], "{context}");
+        assert_eq!(body["code"], code, "{context}: {}", self.text);
+        let message = body["message"].as_str().unwrap();
+        assert!(!message.is_empty(), "{context}");
+        assert_eq!(self.header("content-type"), "application/json", "{context}");
+        assert_eq!(self.header("www-authenticate"), if status == 401 { message } else { "" }, "{context}");
+    }
+}
+
+pub fn request(target: &str, who: As<'_>) -> hyper::http::request::Builder {
+    let (method, path) = target.split_once(' ').unwrap();
+    let builder = Request::builder().method(method).uri(path);
+    match who {
+        As::Nobody => builder,
+        As::Client => builder.header("Authorization", format!("Basic {}", BASE64_STANDARD.encode("defaultkey:"))),
+        As::User(token) => builder.header("Authorization", format!("Bearer {token}")),
+        As::Header(header) => builder.header("Authorization", header),
+    }
+}
+
+/// A token's payload, read as clients do.
+pub fn claims(token: &str) -> Value {
+    let payload = token.split('.').nth(1).unwrap();
+    serde_json::from_slice(&BASE64_URL_SAFE_NO_PAD.decode(payload).unwrap()).unwrap()
+}
+
+/// Runs a future on this thread, which sleeps while it waits.
+fn block_on<T>(future: impl Future<Output = T>) -> T {
+    struct Unpark(Thread);
+    impl Wake for Unpark {
+        fn wake(self: Arc<Self>) {
+            self.0.unpark();
+        }
+    }
+    let waker = Waker::from(Arc::new(Unpark(thread::current())));
+    let mut future = pin!(future);
+    loop {
+        match future.as_mut().poll(&mut Context::from_waker(&waker)) {
+            Poll::Ready(output) => return output,
+            Poll::Pending => thread::park(),
+        }
+    }
+}

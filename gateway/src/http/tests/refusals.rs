@@ -1,0 +1,239 @@
+//! What is refused before or beside any resource, and the headers that every answer has.
+
+use std::sync::Arc;
+
+use engine::id::{ChannelId, Epoch, MessageId, UserId};
+use engine::message::Message;
+use engine::persist::ChannelHead;
+use storage::account::{Account, Credential, CredentialOwner, Revocation};
+use storage::{Failure, Place, Store, Write, Written};
+use uuid::Uuid;
+
+use super::*;
+
+const BEARER_PATHS: [&str; 12] = [
+    "GET /v2/account",
+    "PUT /v2/account",
+    "POST /v2/session/logout",
+    "GET /v2/user",
+    "GET /v2/channel",
+    "GET /v2/channel/2...lobby",
+    "PUT /v2/storage",
+    "GET /v2/group",
+    "POST /v2/rpc/anything",
+    "POST /v2/account/link/device",
+    "GET /v2/notification?limit=1",
+    "GET /v2/leaderboard/x",
+];
+
+#[test]
+fn users_need_a_session_token() {
+    let world = World::new();
+    let session = world.sign_in("alice");
+    let headers = [
+        String::new(),
+        "Bearer ".into(),
+        "Bearer nonsense".into(),
+        format!("Bearer {}", session.refresh_token),
+        format!("bearer {}", session.token),
+        session.token.clone(),
+        "Basic ZGVmYXVsdGtleTo=".into(),
+    ];
+    for target in BEARER_PATHS {
+        world.ask(target, As::Nobody, "").expect_refusal(401, 16, target);
+        for header in &headers {
+            world.ask(target, As::Header(header), "").expect_refusal(401, 16, &format!("{target} {header}"));
+        }
+    }
+    world.pass(60);
+    for target in BEARER_PATHS {
+        world.ask(target, As::User(&session.token), "").expect_refusal(401, 16, target);
+    }
+}
+
+#[test]
+fn client_programs_need_the_server_key() {
+    let world = World::new();
+    for target in [
+        "POST /v2/account/authenticate/device",
+        "POST /v2/account/authenticate/custom",
+        "POST /v2/account/authenticate/email",
+        "POST /v2/account/session/refresh",
+    ] {
+        world.ask(target, As::Nobody, "{}").expect_refusal(401, 16, target);
+        let basic = |text: &str| format!("Basic {}", BASE64_STANDARD.encode(text));
+        for header in [&basic("wrong:"), &basic("defaultkey"), &basic(":"), "Basic", "Basic !", "Bearer x", "ZGVm"] {
+            world.ask(target, As::Header(header), "{}").expect_refusal(401, 16, &format!("{target} {header}"));
+        }
+        world.ask(target, As::Client, "{}").expect_refusal(400, 3, target);
+    }
+}
+
+#[test]
+fn paths_and_methods() {
+    let world = World::new();
+    let session = world.sign_in("alice");
+    for target in ["GET /nothing", "GET /v2", "GET /v2/", "GET /v1/account", "POST /v2/nonsense", "GET /ws/", "GET //"]
+    {
+        world.ask(target, As::Nobody, "").expect_refusal(404, 5, target);
+    }
+    for target in [
+        "PUT /v2/storage",
+        "GET /v2/group",
+        "DELETE /v2/friend",
+        "POST /v2/rpc/anything",
+        "POST /v2/account/link/device",
+        "POST /v2/account/unlink/email",
+        "GET /v2/account/",
+        "POST /v2/account/authenticate/steam",
+        "GET /v2/channel/2...a/b",
+        "GET /v2/user/x/group",
+    ] {
+        world.ask(target, As::User(&session.token), "").expect_refusal(404, 5, target);
+    }
+    for target in [
+        "POST /",
+        "POST /healthcheck",
+        "POST /ws",
+        "GET /v2/account/authenticate/device",
+        "GET /v2/account/session/refresh",
+        "DELETE /v2/session/logout",
+        "DELETE /v2/account",
+        "POST /v2/account",
+        "PATCH /v2/user",
+        "POST /v2/channel",
+        "PUT /v2/channel/2...lobby",
+    ] {
+        world.ask(target, As::Nobody, "").expect_refusal(501, 12, target);
+        world.ask(target, As::User(&session.token), "").expect_refusal(501, 12, target);
+    }
+}
+
+#[test]
+fn open_paths() {
+    let world = World::new();
+    let root = world.ask("GET /", As::Nobody, "");
+    assert_eq!((root.status, root.text.as_str()), (200, ""));
+    assert_eq!(world.ask("HEAD /", As::Nobody, "").status, 200);
+    let health = world.ask("GET /healthcheck?", As::Nobody, "");
+    assert_eq!((health.status, health.text.as_str()), (200, "{}"));
+    let socket = world.ask("GET /ws", As::Nobody, "");
+    assert_eq!((socket.status, socket.header("content-type")), (400, "text/plain; charset=utf-8"));
+    let browser = request("GET /", As::Nobody).header("Accept", "text/html,application/xhtml+xml,*/*;q=0.8");
+    let page = world.send(browser.body(Bytes::new()).unwrap());
+    assert_eq!((page.status, page.header("content-type")), (200, "text/html; charset=utf-8"));
+    assert!(page.text.starts_with("<!doctype html>") || page.text.starts_with("<!DOCTYPE html>"), "{}", page.text);
+}
+
+#[test]
+fn any_origin_may_ask() {
+    let world = World::new();
+    for target in ["GET /healthcheck", "GET /", "GET /v2/account", "GET /nothing", "POST /"] {
+        let heard = world.ask(target, As::Nobody, "");
+        assert_eq!(heard.header("access-control-allow-origin"), "*", "{target}");
+        assert_eq!(heard.header("cache-control"), "no-store, no-cache, must-revalidate", "{target}");
+    }
+    let preflight = |asked: Option<&str>| {
+        let mut builder = request("OPTIONS /v2/account/authenticate/device?create=true&", As::Nobody)
+            .header("Origin", "https://game.example")
+            .header("Access-Control-Request-Method", "POST");
+        if let Some(asked) = asked {
+            builder = builder.header("Access-Control-Request-Headers", asked);
+        }
+        world.send(builder.body(Bytes::new()).unwrap())
+    };
+    let heard = preflight(None);
+    assert_eq!((heard.status, heard.text.as_str()), (200, ""));
+    assert_eq!(heard.header("access-control-allow-origin"), "*");
+    assert_eq!(heard.header("access-control-allow-methods"), "GET, HEAD, POST, PUT, DELETE");
+    assert_eq!(heard.header("access-control-allow-headers"), "Authorization, Content-Type, User-Agent");
+    let asked = "authorization,content-type";
+    assert_eq!(preflight(Some(asked)).header("access-control-allow-headers"), asked);
+}
+
+#[test]
+fn queries_and_bodies() {
+    let world = World::new();
+    let path = "POST /v2/account/authenticate/device";
+    let good = r#"{"id":"device-1234567","vars":null,"unknown":{"a":[1]}}"#;
+    for query in ["", "?", "?&", "?create=true&", "?create=T&unknown=%20&x=1&x=2", "?username=&"] {
+        assert_eq!(world.ask(&format!("{path}{query}"), As::Client, good).status, 200, "{query}");
+    }
+    for query in ["?create=", "?create=yes", "?create=true&create=true", "?username=a&username=b", "?username=%ff"] {
+        world.ask(&format!("{path}{query}"), As::Client, good).expect_refusal(400, 3, query);
+    }
+    for body in ["", "{}", "{", "[]", "null", r#"{"id":5}"#, r#"{"id":null}"#, r#"{"id":"a","id":"b"}"#] {
+        world.ask(path, As::Client, body).expect_refusal(400, 3, body);
+    }
+    let large = format!("{{\"id\":\"device-1234567\",\"x\":\"{}\"}}", "x".repeat(262_144));
+    world.ask(path, As::Client, large).expect_refusal(400, 3, "too large");
+    let compressed = request(path, As::Client).header("Content-Encoding", "gzip").body(good.into()).unwrap();
+    world.send(compressed).expect_refusal(400, 3, "not gzip");
+}
+
+/// A store that can do nothing.
+struct Broken(Failure);
+
+impl Broken {
+    fn fail<T>(&self) -> Result<T, Failure> {
+        Err(self.0.clone())
+    }
+}
+
+impl Store for Broken {
+    fn next_epoch(&self) -> Result<Epoch, Failure> {
+        self.fail()
+    }
+    fn commit(&self, _: &[Write]) -> Result<Vec<Result<Written, Failure>>, Failure> {
+        self.fail()
+    }
+    fn head(&self, _: &ChannelId) -> Result<Option<ChannelHead>, Failure> {
+        self.fail()
+    }
+    fn message(&self, _: &ChannelId, _: MessageId) -> Result<Option<Message>, Failure> {
+        self.fail()
+    }
+    fn messages(&self, _: &ChannelId, _: Place, _: usize) -> Result<Vec<Message>, Failure> {
+        self.fail()
+    }
+    fn credential(&self, _: &Credential) -> Result<Option<CredentialOwner>, Failure> {
+        self.fail()
+    }
+    fn account(&self, _: UserId) -> Result<Option<Account>, Failure> {
+        self.fail()
+    }
+    fn user_by_username(&self, _: &str) -> Result<Option<UserId>, Failure> {
+        self.fail()
+    }
+    fn revocations(&self) -> Result<Vec<Revocation>, Failure> {
+        self.fail()
+    }
+    fn close(&self) -> Result<(), Failure> {
+        self.fail()
+    }
+}
+
+#[test]
+fn a_failing_store_is_said_and_blamed_on_nobody_else() {
+    for (failure, status, code) in
+        [(Failure::Passing("disk full".into()), 503, 14), (Failure::Corrupt("bad block".into()), 500, 13)]
+    {
+        let world = World::on(Arc::new(Broken(failure)));
+        let pair = world.services.tokens.issue(UserId(Uuid::from_u128(7)), "a", Default::default(), world.now.get());
+        let token = pair.session.as_str();
+        let ask = |target, who, body: &str| {
+            let heard = world.ask(target, who, body.to_owned());
+            heard.expect_refusal(status, code, target);
+            assert!(!heard.text.contains("disk") && !heard.text.contains("block"), "{}", heard.text);
+        };
+        ask("POST /v2/account/authenticate/device", As::Client, r#"{"id":"device-1234567"}"#);
+        let refresh = json!({ "token": pair.refresh }).to_string();
+        ask("POST /v2/account/session/refresh", As::Client, &refresh);
+        ask("GET /v2/account", As::User(token), "");
+        ask("PUT /v2/account", As::User(token), r#"{"location":"x"}"#);
+        ask("GET /v2/user?usernames=a", As::User(token), "");
+        ask("GET /v2/channel/2...lobby", As::User(token), "");
+        ask("POST /v2/session/logout", As::User(token), "");
+        assert_ne!(world.ask("GET /v2/channel", As::User(token), "").status, 401, "a logout that failed is none");
+    }
+}

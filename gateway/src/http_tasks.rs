@@ -1,0 +1,41 @@
+//! The tasks that serve a shard's HTTP connections.
+//!
+//! They are held, not detached: a detached task is leaked with its descriptor when the executor ends.
+
+use std::cell::RefCell;
+use std::future::Future;
+use std::rc::Rc;
+
+use glommio::Task;
+use slab::Slab;
+
+/// Tasks under way.
+#[derive(Default)]
+pub struct HttpTasks {
+    tasks: Slab<Task<()>>,
+    /// Those that have come to their end and may be let go.
+    finished: Rc<RefCell<Vec<usize>>>,
+}
+
+impl HttpTasks {
+    pub fn spawn(&mut self, serving: impl Future<Output = ()> + 'static) {
+        let finished = self.finished.clone();
+        let place = self.tasks.vacant_entry();
+        let number = place.key();
+        place.insert(glommio::spawn_local(async move {
+            serving.await;
+            finished.borrow_mut().push(number);
+        }));
+    }
+
+    /// Lets go what has come to its end.
+    pub fn reap(&mut self) {
+        for number in self.finished.borrow_mut().drain(..) {
+            drop(self.tasks.remove(number));
+        }
+    }
+
+    pub fn len(&self) -> usize {
+        self.tasks.len()
+    }
+}

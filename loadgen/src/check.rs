@@ -1,0 +1,440 @@
+//! Whether every member of a room heard everything, once, and all in the same order.
+//!
+//! Pure: messages are named by their slot in the schedule, their ids by a fingerprint. One `Checker` serves the members
+//! that one thread looks after; `reconcile` then compares what the threads saw. A member costs four bytes a publisher
+//! while all is well; a gap costs a range until it is filled, so the memory is bounded by the schedule even when a server
+//! loses every second message.
+
+use std::collections::HashMap;
+use std::ops::Range;
+
+use serde::{Deserialize, Serialize};
+
+use crate::schedule::{Schedule, Slot};
+
+/// How much order is asked for: one order of all messages for all members, or each publisher's messages in their own
+/// (all that stock Nakama promises).
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize, clap::ValueEnum)]
+#[serde(rename_all = "lowercase")]
+pub enum OrderDemand {
+    Room,
+    Publisher,
+}
+
+/// What one arrival was.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Finding {
+    /// New, and in its place.
+    InOrder,
+    /// New, but after a message that others saw later, or that its publisher sent later.
+    OutOfOrder,
+    /// New, but under another id than other members saw.
+    OtherId,
+    /// Seen before by this member.
+    Duplicate,
+    /// Not in the schedule at all.
+    Unscheduled,
+}
+
+/// What the publishers heard of their messages: those not listed were accepted. Sorted numbers, by publisher.
+#[derive(Clone, Default, Debug, Serialize, Deserialize)]
+pub struct Answers {
+    /// Refused with an error: nobody may hear them.
+    pub refused: HashMap<u32, Vec<u32>>,
+    /// Never answered or never sent: they may or may not be heard.
+    pub unanswered: HashMap<u32, Vec<u32>>,
+}
+
+/// One member's account when all is over.
+#[derive(Clone, Copy, Default, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct MemberTally {
+    pub delivered: u64,
+    pub missing: u64,
+    /// Heard although refused to their publisher.
+    pub refused_but_delivered: u64,
+    /// Heard although their publisher never had an answer.
+    pub unanswered_but_delivered: u64,
+}
+
+/// What one member has seen.
+pub struct Member {
+    /// By publisher: one more than the highest number seen.
+    next: Box<[u32]>,
+    holes: Vec<Hole>,
+    /// The latest message in the room's order.
+    latest: Option<u32>,
+}
+
+/// Numbers of a publisher that were passed over and have not come since.
+struct Hole {
+    publisher: u32,
+    numbers: Range<u32>,
+}
+
+impl Member {
+    pub fn new(schedule: &Schedule) -> Self {
+        Self { next: vec![0; schedule.publishers() as usize].into(), holes: Vec::new(), latest: None }
+    }
+
+    /// Notes an arrival against the publisher's own numbering.
+    fn arrived(&mut self, slot: Slot) -> Arrival {
+        let next = &mut self.next[slot.publisher as usize];
+        if slot.number >= *next {
+            let skipped = *next..slot.number;
+            *next = slot.number + 1;
+            if !skipped.is_empty() {
+                self.holes.push(Hole { publisher: slot.publisher, numbers: skipped });
+            }
+            return Arrival::Onward;
+        }
+        self.fill(slot)
+    }
+
+    fn fill(&mut self, slot: Slot) -> Arrival {
+        let around = |hole: &Hole| hole.publisher == slot.publisher && hole.numbers.contains(&slot.number);
+        let Some(at) = self.holes.iter().position(around) else { return Arrival::Again };
+        let hole = self.holes.swap_remove(at);
+        for numbers in [hole.numbers.start..slot.number, slot.number + 1..hole.numbers.end] {
+            if !numbers.is_empty() {
+                self.holes.push(Hole { publisher: slot.publisher, numbers });
+            }
+        }
+        Arrival::Late
+    }
+
+    /// How many of these numbers of the publisher were seen; `count` counts the interesting ones in a range.
+    fn seen(&self, publisher: u32, count: impl Fn(Range<u32>) -> u64) -> u64 {
+        let passed = count(0..self.next[publisher as usize]);
+        let holes = self.holes.iter().filter(|hole| hole.publisher == publisher);
+        passed - holes.map(|hole| count(hole.numbers.clone())).sum::<u64>()
+    }
+}
+
+#[derive(PartialEq, Eq)]
+enum Arrival {
+    Onward,
+    Late,
+    Again,
+}
+
+/// What the members of one thread saw, taken together.
+pub struct Checker {
+    schedule: Schedule,
+    demand: OrderDemand,
+    /// The room's order as the members of this thread found it.
+    order: Vec<u32>,
+    /// By message: its place in `order`, and the fingerprint of its id.
+    seen: Vec<Option<Sighting>>,
+}
+
+#[derive(Clone, Copy)]
+struct Sighting {
+    place: Option<u32>,
+    fingerprint: u64,
+}
+
+impl Checker {
+    pub fn new(schedule: Schedule, demand: OrderDemand) -> Self {
+        Self { schedule, demand, order: Vec::new(), seen: vec![None; schedule.messages() as usize] }
+    }
+
+    /// Judges one message at one member.
+    pub fn observe(&mut self, member: &mut Member, slot: Slot, fingerprint: u64) -> Finding {
+        let Some(index) = self.schedule.index(slot) else { return Finding::Unscheduled };
+        let arrival = member.arrived(slot);
+        if arrival == Arrival::Again {
+            return Finding::Duplicate;
+        }
+        let sighting = self.seen[index as usize].get_or_insert(Sighting { place: None, fingerprint });
+        let same_id = sighting.fingerprint == fingerprint;
+        let in_order = arrival == Arrival::Onward && self.follows(member, index);
+        match (same_id, in_order) {
+            (false, _) => Finding::OtherId,
+            (true, true) => Finding::InOrder,
+            (true, false) => Finding::OutOfOrder,
+        }
+    }
+
+    /// Whether the message comes after the member's latest in the room's order, which grows by what is new.
+    fn follows(&mut self, member: &mut Member, index: u32) -> bool {
+        if self.demand == OrderDemand::Publisher {
+            return true;
+        }
+        let after = member.latest.and_then(|latest| self.place(latest)).map_or(0, |place| place + 1);
+        let follows = match self.place(index) {
+            Some(place) => place >= after,
+            None => {
+                self.put(after, index);
+                true
+            }
+        };
+        if follows {
+            member.latest = Some(index);
+        }
+        follows
+    }
+
+    fn place(&self, index: u32) -> Option<u32> {
+        self.seen[index as usize].and_then(|sighting| sighting.place)
+    }
+
+    /// Puts a message at a place of the order. The place is the end, except when a member that was ahead missed the
+    /// message: only then do the few behind it move up.
+    fn put(&mut self, place: u32, index: u32) {
+        self.order.insert(place as usize, index);
+        for moved in place as usize..self.order.len() {
+            let message = self.order[moved] as usize;
+            if let Some(sighting) = &mut self.seen[message] {
+                sighting.place = Some(moved as u32);
+            }
+        }
+    }
+
+    pub fn tally(&self, member: &Member, answers: &Answers) -> MemberTally {
+        let mut tally = MemberTally::default();
+        for publisher in 0..self.schedule.publishers() {
+            let refused = numbers_of(&answers.refused, publisher);
+            let unanswered = numbers_of(&answers.unanswered, publisher);
+            let accepted = |range: Range<u32>| {
+                u64::from(range.end - range.start) - count(refused, range.clone()) - count(unanswered, range)
+            };
+            let delivered = member.seen(publisher, accepted);
+            tally.delivered += delivered;
+            tally.missing += accepted(0..self.schedule.planned(publisher)) - delivered;
+            tally.refused_but_delivered += member.seen(publisher, |range| count(refused, range));
+            tally.unanswered_but_delivered += member.seen(publisher, |range| count(unanswered, range));
+        }
+        tally
+    }
+
+    /// What this thread saw, to be compared with the others.
+    pub fn sightings(&self, members: u32) -> Sightings {
+        let identity = |(index, seen): (usize, &Option<Sighting>)| seen.map(|seen| (index as u32, seen.fingerprint));
+        let ids = self.seen.iter().enumerate().filter_map(identity).collect();
+        Sightings { members, order: self.order.clone(), ids }
+    }
+}
+
+fn numbers_of(numbers: &HashMap<u32, Vec<u32>>, publisher: u32) -> &[u32] {
+    numbers.get(&publisher).map_or(&[], Vec::as_slice)
+}
+
+/// How many of the sorted numbers lie in the range.
+fn count(sorted: &[u32], range: Range<u32>) -> u64 {
+    let before = |end| sorted.partition_point(|number| *number < end) as u64;
+    before(range.end) - before(range.start)
+}
+
+/// One thread's view of the room: the order its members agreed on, and the id of each message.
+#[derive(Clone, Default, Debug, PartialEq, Eq)]
+pub struct Sightings {
+    pub members: u32,
+    pub order: Vec<u32>,
+    pub ids: Vec<(u32, u64)>,
+}
+
+/// Where the threads' views differ from each other.
+#[derive(Clone, Copy, Default, PartialEq, Eq, Debug)]
+pub struct Disagreement {
+    /// Deliveries out of order, seen against the view that heard most messages, and of those the one with most members.
+    pub out_of_order: u64,
+    /// Messages that had different ids in different views, the acknowledgement's included.
+    pub other_ids: u64,
+    /// Messages that had an id which another message had too.
+    pub shared_ids: u64,
+}
+
+/// Compares the views of all threads with each other; `acknowledged` holds the ids that publishers were told.
+pub fn reconcile(views: &[Sightings], acknowledged: &[(u32, u64)]) -> Disagreement {
+    let Some(reference) = views.iter().max_by_key(|view| (view.order.len(), view.members)) else {
+        return Disagreement::default();
+    };
+    let places: HashMap<u32, usize> = reference.order.iter().enumerate().map(|(at, index)| (*index, at)).collect();
+    let out_of_order = views.iter().map(|view| descents(&view.order, &places) * u64::from(view.members)).sum();
+
+    let mut ids: HashMap<u32, u64> = HashMap::new();
+    let mut other_ids = 0;
+    for (index, id) in views.iter().flat_map(|view| &view.ids).chain(acknowledged) {
+        other_ids += u64::from(*ids.entry(*index).or_insert(*id) != *id);
+    }
+    let distinct: std::collections::HashSet<u64> = ids.values().copied().collect();
+    Disagreement { out_of_order, other_ids, shared_ids: (ids.len() - distinct.len()) as u64 }
+}
+
+/// How many messages of the order come after one that the reference has later.
+fn descents(order: &[u32], places: &HashMap<u32, usize>) -> u64 {
+    let mut furthest = 0;
+    let mut descents = 0;
+    for place in order.iter().filter_map(|index| places.get(index)) {
+        descents += u64::from(*place < furthest);
+        furthest = furthest.max(*place);
+    }
+    descents
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+
+    /// Twelve messages: publisher 0 sends indices 0, 2, 4 ..., publisher 1 sends 1, 3, 5 ...
+    fn schedule() -> Schedule {
+        Schedule::new(12.0, 2, Duration::ZERO, Duration::from_secs(1)).expect("a valid schedule")
+    }
+
+    fn id(index: u32) -> u64 {
+        u64::from(index) + 1000
+    }
+
+    #[derive(Default, PartialEq, Eq, Debug)]
+    struct Faults {
+        missing: u64,
+        duplicates: u64,
+        out_of_order: u64,
+        other_id: u64,
+    }
+
+    /// Lets members hear message indices, a whole member after the other, and says what was found.
+    fn hear(demand: OrderDemand, members: &[&[u32]], answers: &Answers) -> Faults {
+        let mut checker = Checker::new(schedule(), demand);
+        let mut faults = Faults::default();
+        for heard in members {
+            let mut member = Member::new(&schedule());
+            for index in *heard {
+                match checker.observe(&mut member, schedule().slot(*index), id(*index)) {
+                    Finding::InOrder => {}
+                    Finding::OutOfOrder => faults.out_of_order += 1,
+                    Finding::OtherId => faults.other_id += 1,
+                    Finding::Duplicate => faults.duplicates += 1,
+                    Finding::Unscheduled => panic!("{index} is scheduled"),
+                }
+            }
+            faults.missing += checker.tally(&member, answers).missing;
+        }
+        faults
+    }
+
+    fn check(members: &[&[u32]], expected: Faults) {
+        assert_eq!(hear(OrderDemand::Room, members, &Answers::default()), expected, "{members:?}");
+    }
+
+    const ALL: &[u32] = &[0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11];
+    /// The two publishers' messages overtook each other, each publisher's own order is kept.
+    const ALL_OTHERWISE: &[u32] = &[1, 0, 2, 4, 3, 5, 6, 7, 8, 10, 9, 11];
+
+    #[test]
+    fn a_faultless_room_has_no_fault() {
+        check(&[ALL, ALL, ALL], Faults::default());
+        check(&[ALL_OTHERWISE, ALL_OTHERWISE], Faults::default());
+    }
+
+    #[test]
+    fn a_lost_message_is_missing_and_nothing_else() {
+        for lost in ALL {
+            let rest: Vec<u32> = ALL.iter().copied().filter(|index| index != lost).collect();
+            check(&[ALL, &rest], Faults { missing: 1, ..Faults::default() });
+            // Also when the member that misses it was the first to hear all others.
+            check(&[&rest, ALL], Faults { missing: 1, ..Faults::default() });
+        }
+        check(&[&ALL[..9], ALL], Faults { missing: 3, ..Faults::default() });
+        check(&[&[], ALL], Faults { missing: 12, ..Faults::default() });
+        check(&[&ALL[4..], &ALL[..4], ALL], Faults { missing: 12, ..Faults::default() });
+    }
+
+    #[test]
+    fn a_message_twice_is_a_duplicate() {
+        for twice in ALL {
+            let mut at_once = ALL.to_vec();
+            at_once.insert(*twice as usize, *twice);
+            check(&[ALL, &at_once], Faults { duplicates: 1, ..Faults::default() });
+            let mut at_the_end = ALL.to_vec();
+            at_the_end.push(*twice);
+            check(&[&at_the_end, ALL], Faults { duplicates: 1, ..Faults::default() });
+        }
+    }
+
+    #[test]
+    fn two_messages_swapped_are_out_of_order_once() {
+        for at in 0..11 {
+            let mut swapped = ALL.to_vec();
+            swapped.swap(at, at + 1);
+            check(&[ALL, &swapped, ALL], Faults { out_of_order: 1, ..Faults::default() });
+        }
+        let one_publisher = &[2, 1, 0, 3, 4, 5, 6, 7, 8, 9, 10, 11];
+        let found = hear(OrderDemand::Publisher, &[one_publisher, ALL], &Answers::default());
+        assert_eq!(found, Faults { out_of_order: 1, ..Faults::default() });
+    }
+
+    #[test]
+    fn a_publisher_out_of_order_at_the_first_member_is_not_blamed_on_the_others() {
+        let schedule = Schedule::new(4.0, 1, Duration::ZERO, Duration::from_secs(1)).expect("a valid schedule");
+        let mut checker = Checker::new(schedule, OrderDemand::Room);
+        let mut out_of_order = Vec::new();
+        for heard in [[1, 0, 2, 3], [0, 1, 2, 3], [0, 1, 2, 3]] {
+            let mut member = Member::new(&schedule);
+            let findings = heard.map(|index| checker.observe(&mut member, schedule.slot(index), id(index)));
+            out_of_order.push(findings.iter().filter(|finding| **finding == Finding::OutOfOrder).count());
+        }
+        assert_eq!(out_of_order, [1, 0, 0]);
+    }
+
+    #[test]
+    fn an_order_of_ones_own_matters_only_when_one_order_is_asked_for() {
+        let members = &[ALL, ALL_OTHERWISE];
+        assert_eq!(hear(OrderDemand::Room, members, &Answers::default()).out_of_order, 3);
+        assert_eq!(hear(OrderDemand::Publisher, members, &Answers::default()), Faults::default());
+    }
+
+    #[test]
+    fn another_id_is_noticed() {
+        let mut checker = Checker::new(schedule(), OrderDemand::Room);
+        let slot = schedule().slot(0);
+        assert_eq!(checker.observe(&mut Member::new(&schedule()), slot, 1), Finding::InOrder);
+        assert_eq!(checker.observe(&mut Member::new(&schedule()), slot, 2), Finding::OtherId);
+    }
+
+    #[test]
+    fn what_is_not_scheduled_is_said_so() {
+        let mut checker = Checker::new(schedule(), OrderDemand::Room);
+        for slot in [Slot { publisher: 2, number: 0 }, Slot { publisher: 0, number: 6 }] {
+            assert_eq!(checker.observe(&mut Member::new(&schedule()), slot, 1), Finding::Unscheduled);
+        }
+    }
+
+    #[test]
+    fn refused_and_unanswered_messages_are_not_expected() {
+        let mut checker = Checker::new(schedule(), OrderDemand::Room);
+        let mut member = Member::new(&schedule());
+        for index in [0, 1, 3, 4, 7, 9] {
+            checker.observe(&mut member, schedule().slot(index), id(index));
+        }
+        // By index: refused 2 and 4 and 11, unanswered 5 and 7; accepted but lost 6, 8 and 10.
+        let answers = Answers {
+            refused: HashMap::from([(0, vec![1, 2]), (1, vec![5])]),
+            unanswered: HashMap::from([(1, vec![2, 3])]),
+        };
+        let expected = MemberTally { delivered: 4, missing: 3, refused_but_delivered: 1, unanswered_but_delivered: 1 };
+        assert_eq!(checker.tally(&member, &answers), expected);
+    }
+
+    #[test]
+    fn threads_are_compared_with_each_other() {
+        let view = |order: &[u32], members| Sightings {
+            members,
+            order: order.to_vec(),
+            ids: order.iter().map(|index| (*index, id(*index))).collect(),
+        };
+        let acknowledged: Vec<(u32, u64)> = ALL.iter().map(|index| (*index, id(*index))).collect();
+        let check = |views: &[Sightings], acknowledged: &[(u32, u64)], expected| {
+            assert_eq!(reconcile(views, acknowledged), expected);
+        };
+        let none = Disagreement::default();
+        check(&[], &acknowledged, none);
+        check(&[view(ALL, 5), view(ALL, 7)], &acknowledged, none);
+        check(&[view(&ALL[3..], 5), view(ALL, 7)], &acknowledged, none);
+        check(&[view(ALL, 9), view(ALL_OTHERWISE, 2)], &acknowledged, Disagreement { out_of_order: 6, ..none });
+        check(&[view(ALL, 9)], &[(3, id(3) + 50)], Disagreement { other_ids: 1, ..none });
+        check(&[view(&ALL[..3], 9)], &[(3, id(2))], Disagreement { shared_ids: 1, ..none });
+    }
+}

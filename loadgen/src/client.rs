@@ -1,0 +1,194 @@
+//! One user: a WebSocket of its own, joined to the room, listening until it is told to go or is lost.
+//!
+//! What arrives is handed to the thread's `Crowd`, which judges it. Server pings are answered by the WebSocket library
+//! whenever the socket is read, and it is read all the time.
+
+use std::io;
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::rc::Rc;
+use std::time::Duration;
+
+use futures_util::{Sink, SinkExt, Stream, StreamExt};
+use thiserror::Error;
+use tokio::net::{TcpSocket, TcpStream};
+use tokio::sync::mpsc;
+use tokio_tungstenite::tungstenite::client::IntoClientRequest;
+use tokio_tungstenite::tungstenite::protocol::WebSocketConfig;
+use tokio_tungstenite::tungstenite::{Error as SocketError, Message, http};
+use tokio_tungstenite::{WebSocketStream, client_async_with_config};
+
+use crate::crowd::Crowd;
+use crate::options::Target;
+use crate::sign_in::SignInError;
+use crate::wire::{self, Envelope};
+
+/// Connecting, upgrading and joining may each take this long before the user gives up.
+const TIMEOUT: Duration = Duration::from_secs(30);
+
+pub type Socket = WebSocketStream<TcpStream>;
+
+#[derive(Debug, Error)]
+pub enum ClientError {
+    #[error(transparent)]
+    SignIn(#[from] SignInError),
+    #[error("cannot connect: {0}")]
+    Connect(#[source] io::Error),
+    #[error("the token was refused")]
+    Unauthorised,
+    #[error("no WebSocket: {0}")]
+    Upgrade(#[source] Box<SocketError>),
+    #[error("the join was refused with code {code}: {message}")]
+    JoinRefused { code: i32, message: String },
+    #[error("{0}")]
+    Lost(#[from] Lost),
+    #[error("nothing within {} s while {doing}", TIMEOUT.as_secs())]
+    TimedOut { doing: &'static str },
+}
+
+/// How a connection came to an end that we did not ask for.
+#[derive(Debug, Error)]
+pub enum Lost {
+    #[error("the server closed the connection with code {code}: {reason:?}")]
+    Closed { code: u16, reason: String },
+    #[error("the connection ended without a close frame")]
+    Ended,
+    #[error("the connection broke: {0}")]
+    Broken(#[source] Box<SocketError>),
+}
+
+/// The loopback address a user connects from, when one address has too few ports for all.
+pub fn source_address(user: u32, users_a_source: Option<u32>) -> Option<Ipv4Addr> {
+    let block = user / users_a_source?;
+    // 127.0.0.1 is left to sign-in and to everybody else on this machine.
+    Some(Ipv4Addr::from(u32::from(Ipv4Addr::LOCALHOST) + 1 + block))
+}
+
+pub async fn connect(target: &Target, token: &str, source: Option<Ipv4Addr>) -> Result<Socket, ClientError> {
+    let connecting = async { open(target.server, source).await.map_err(ClientError::Connect) };
+    let stream = within("connecting", connecting).await?;
+    let url = format!("ws://{}/ws?token={token}&lang=en&status=false", target.server);
+    let request = url.into_client_request().map_err(upgrade_error)?;
+    let config = WebSocketConfig::default().read_buffer_size(target.read_buffer_bytes as usize);
+    let upgrading = async { client_async_with_config(request, stream, Some(config)).await.map_err(upgrade_error) };
+    Ok(within("upgrading to WebSocket", upgrading).await?.0)
+}
+
+async fn open(server: SocketAddr, source: Option<Ipv4Addr>) -> io::Result<TcpStream> {
+    let socket = if server.is_ipv4() { TcpSocket::new_v4()? } else { TcpSocket::new_v6()? };
+    if let Some(source) = source {
+        socket.bind(SocketAddr::new(IpAddr::V4(source), 0))?;
+    }
+    let stream = socket.connect(server).await?;
+    stream.set_nodelay(true)?;
+    Ok(stream)
+}
+
+fn upgrade_error(error: SocketError) -> ClientError {
+    match error {
+        SocketError::Http(answer) if answer.status() == http::StatusCode::UNAUTHORIZED => ClientError::Unauthorised,
+        other => ClientError::Upgrade(Box::new(other)),
+    }
+}
+
+async fn within<T>(doing: &'static str, work: impl Future<Output = Result<T, ClientError>>) -> Result<T, ClientError> {
+    tokio::time::timeout(TIMEOUT, work).await.unwrap_or(Err(ClientError::TimedOut { doing }))
+}
+
+/// Joins the room and answers the channel's id. Everything else that arrives meanwhile goes to the crowd.
+pub async fn join(socket: &mut Socket, crowd: &Crowd, seat: usize) -> Result<String, ClientError> {
+    let joining = async {
+        socket.send(Message::text(wire::join(&crowd.target().entrance))).await.map_err(broken)?;
+        loop {
+            let Some(text) = next_text(socket).await? else { continue };
+            match Envelope::read(&text) {
+                Ok(Envelope { cid: Some(wire::JOIN_CID), channel: Some(channel), .. }) => {
+                    crowd.listed(seat, channel.presences);
+                    return Ok(channel.id);
+                }
+                Ok(Envelope { cid: Some(wire::JOIN_CID), error: Some(refusal), .. }) => {
+                    return Err(ClientError::JoinRefused { code: refusal.code, message: refusal.message });
+                }
+                _ => crowd.hear(seat, &text),
+            }
+        }
+    };
+    within("joining the room", joining).await
+}
+
+/// Hears everything until the connection ends.
+pub async fn listen<S>(socket: &mut S, crowd: &Crowd, seat: usize) -> Lost
+where
+    S: Stream<Item = Result<Message, SocketError>> + Unpin,
+{
+    loop {
+        match next_text(socket).await {
+            Ok(Some(text)) => crowd.hear(seat, &text),
+            Ok(None) => {}
+            Err(lost) => return lost,
+        }
+    }
+}
+
+/// The next text frame; nothing for a ping or a pong, which the library handles by itself.
+async fn next_text<S>(socket: &mut S) -> Result<Option<tokio_tungstenite::tungstenite::Utf8Bytes>, Lost>
+where
+    S: Stream<Item = Result<Message, SocketError>> + Unpin,
+{
+    match socket.next().await {
+        Some(Ok(Message::Text(text))) => Ok(Some(text)),
+        Some(Ok(Message::Close(Some(frame)))) => {
+            Err(Lost::Closed { code: frame.code.into(), reason: frame.reason.to_string() })
+        }
+        Some(Ok(Message::Close(None))) | None => Err(Lost::Ended),
+        Some(Ok(Message::Binary(_))) => Err(Lost::Closed { code: 1003, reason: "we were sent a binary frame".into() }),
+        Some(Ok(Message::Ping(_) | Message::Pong(_) | Message::Frame(_))) => Ok(None),
+        Some(Err(error)) => Err(broken(error)),
+    }
+}
+
+fn broken(error: SocketError) -> Lost {
+    Lost::Broken(Box::new(error))
+}
+
+/// A message whose time has come.
+#[derive(Clone, Copy, Debug)]
+pub struct Due {
+    pub number: u32,
+    pub intended_ns: u64,
+}
+
+/// Writes what is due, until nothing more can be; what the server makes of it is the listening side's to hear.
+pub async fn publish<S>(mut sink: S, crowd: Rc<Crowd>, publisher: u32, channel_id: String, mut due: mpsc::Receiver<Due>)
+where
+    S: Sink<Message, Error = SocketError> + Unpin,
+{
+    while let Some(due) = due.recv().await {
+        let frame = crowd.write_send(publisher, &channel_id, due);
+        crowd.sending(publisher, due);
+        if sink.send(Message::text(frame)).await.is_err() {
+            // The listening side of this socket learns why, and reports it.
+            return;
+        }
+    }
+    // The run is over: take leave properly.
+    let _ = sink.close().await;
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn users_spread_over_source_addresses_only_when_they_must() {
+        for (user, users_a_source, expected) in [
+            (0, None, None),
+            (1_000_000, None, None),
+            (0, Some(25_000), Some(Ipv4Addr::new(127, 0, 0, 2))),
+            (24_999, Some(25_000), Some(Ipv4Addr::new(127, 0, 0, 2))),
+            (25_000, Some(25_000), Some(Ipv4Addr::new(127, 0, 0, 3))),
+            (6_400_000, Some(25_000), Some(Ipv4Addr::new(127, 0, 1, 2))),
+        ] {
+            assert_eq!(source_address(user, users_a_source), expected, "user {user}");
+        }
+    }
+}

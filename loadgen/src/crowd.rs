@@ -1,0 +1,334 @@
+//! What the users of one thread share, and where every frame that they hear is judged.
+//!
+//! A thread has one single-threaded runtime, so nothing here is locked or shared with another thread except the running
+//! totals, which others only read. Per delivery: one JSON pass over the frame, one over the content, one checksum, one
+//! clock reading, two table look-ups and a histogram; no allocation.
+
+use std::cell::RefCell;
+use std::collections::HashMap;
+use std::hash::{DefaultHasher, Hasher};
+use std::ops::Range;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+
+use crate::check::{Answers, Checker, Finding, Member};
+use crate::client::{Due, Lost};
+use crate::clock;
+use crate::content::{self, Content, ContentFault};
+use crate::figures::Figures;
+use crate::options::Target;
+use crate::orders::{Assignment, Identities, Progress, PublishAnswers};
+use crate::schedule::{Schedule, Slot};
+use crate::wire::{self, Count, Envelope, MessagePush, PresenceEvent, Unescaped};
+
+/// Running totals of one thread: only that thread writes them, whoever reports progress reads them.
+#[derive(Default)]
+pub struct Gauges {
+    pub signed_in: Gauge,
+    pub joined: Gauge,
+    sent: Gauge,
+    accepted: Gauge,
+    refused: Gauge,
+    delivered: Gauge,
+    faults: Gauge,
+    disconnected: Gauge,
+    presence_frames: Gauge,
+}
+
+/// A counter with one writer: a load and a store, not a locked addition.
+#[derive(Default)]
+pub struct Gauge(AtomicU64);
+
+impl Gauge {
+    pub fn bump(&self) {
+        self.0.store(self.read() + 1, Relaxed);
+    }
+
+    fn read(&self) -> u64 {
+        self.0.load(Relaxed)
+    }
+}
+
+impl Gauges {
+    pub fn progress(&self) -> Progress {
+        Progress {
+            signed_in: self.signed_in.read(),
+            joined: self.joined.read(),
+            sent: self.sent.read(),
+            accepted: self.accepted.read(),
+            refused: self.refused.read(),
+            delivered: self.delivered.read(),
+            faults: self.faults.read(),
+            disconnected: self.disconnected.read(),
+            presence_frames: self.presence_frames.read(),
+        }
+    }
+}
+
+/// What became of one publish.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Answer {
+    Unsent,
+    Awaited,
+    Accepted { fingerprint: u64 },
+    Refused,
+}
+
+/// One user's place in the crowd.
+struct Seat {
+    user: u32,
+    member: Member,
+    /// Presences heard of: those listed on joining, and those announced since.
+    presences: u64,
+}
+
+pub struct Crowd {
+    target: Target,
+    schedule: Schedule,
+    users_total: u32,
+    gauges: Arc<Gauges>,
+    state: RefCell<State>,
+}
+
+struct State {
+    seats: Vec<Seat>,
+    checker: Checker,
+    /// Answers by message number, for the publishers of this crowd.
+    publishes: HashMap<u32, Vec<Answer>>,
+    figures: Figures,
+    /// When message 0 is due; nothing is measured before that is known.
+    start_ns: u64,
+    window: Range<u64>,
+    unescaped: Unescaped,
+    content: String,
+}
+
+impl Crowd {
+    pub fn new(assignment: &Assignment, users: &[u32], gauges: Arc<Gauges>) -> Self {
+        let schedule = assignment.schedule;
+        let seat = |user: &u32| Seat { user: *user, member: Member::new(&schedule), presences: 0 };
+        let publishes = users.iter().copied().filter(|user| *user < schedule.publishers());
+        let unsent = |publisher| (publisher, vec![Answer::Unsent; schedule.planned(publisher) as usize]);
+        let state = State {
+            seats: users.iter().map(seat).collect(),
+            checker: Checker::new(schedule, assignment.target.order),
+            publishes: publishes.map(unsent).collect(),
+            figures: Figures::default(),
+            start_ns: 0,
+            window: u64::MAX..u64::MAX,
+            unescaped: Unescaped::default(),
+            content: String::new(),
+        };
+        let (target, users_total) = (assignment.target.clone(), assignment.users_total);
+        Self { target, schedule, users_total, gauges, state: RefCell::new(state) }
+    }
+
+    pub fn target(&self) -> &Target {
+        &self.target
+    }
+
+    pub fn gauges(&self) -> &Gauges {
+        &self.gauges
+    }
+
+    /// From here on time is measured: message 0 is due at this moment.
+    pub fn begin(&self, start_ns: u64) {
+        let mut state = self.state.borrow_mut();
+        let measured = self.schedule.measured_ns();
+        state.start_ns = start_ns;
+        state.window = start_ns + measured.start..start_ns + measured.end;
+    }
+
+    /// The members that a user was told of when it joined.
+    pub fn listed(&self, seat: usize, presences: Count) {
+        self.state.borrow_mut().seats[seat].presences += presences.0;
+    }
+
+    /// Judges one frame that a user heard.
+    pub fn hear(&self, seat: usize, text: &str) {
+        let arrived_ns = clock::now_ns();
+        let state = &mut *self.state.borrow_mut();
+        let Ok(envelope) = Envelope::read(text) else { return self.corrupt(state, seat, "an unreadable frame", text) };
+        if let Some(push) = envelope.channel_message {
+            self.hear_message(state, seat, &push, arrived_ns);
+        } else if let Some(event) = envelope.channel_presence_event {
+            self.hear_presences(state, seat, &event);
+        } else if let Some(ack) = envelope.channel_message_ack {
+            let answer = Answer::Accepted { fingerprint: fingerprint(ack.message_id) };
+            self.hear_answer(state, seat, envelope.cid, answer, arrived_ns);
+        } else if let Some(refusal) = envelope.error {
+            let user = state.seats[seat].user;
+            state.figures.sample(|| format!("user {user} was refused: code {}, {}", refusal.code, refusal.message));
+            self.hear_answer(state, seat, envelope.cid, Answer::Refused, arrived_ns);
+        }
+    }
+
+    fn hear_message(&self, state: &mut State, seat: usize, push: &MessagePush<'_>, arrived_ns: u64) {
+        if push.code != 0 {
+            state.figures.foreign += 1;
+            return;
+        }
+        let read = state.unescaped.read(push.content).ok_or(ContentFault::Corrupt);
+        let content = match read.and_then(|text| content::read(text, self.target.run)) {
+            Ok(content) => content,
+            Err(ContentFault::Foreign) => {
+                state.figures.foreign += 1;
+                return;
+            }
+            Err(ContentFault::Corrupt) => return self.corrupt(state, seat, "a corrupt content", push.content.get()),
+        };
+        let member = &mut state.seats[seat].member;
+        let finding = state.checker.observe(member, content.slot, fingerprint(push.message_id));
+        match finding {
+            Finding::InOrder => self.delivered(state, content, arrived_ns),
+            Finding::OutOfOrder => {
+                state.figures.out_of_order += 1;
+                self.fault(state, seat, "a message out of order", push.content.get());
+                self.delivered(state, content, arrived_ns);
+            }
+            Finding::OtherId => {
+                self.corrupt(state, seat, "a message under another id than others saw", push.content.get());
+                self.delivered(state, content, arrived_ns);
+            }
+            Finding::Duplicate => {
+                state.figures.duplicates += 1;
+                self.fault(state, seat, "a message twice", push.content.get());
+            }
+            Finding::Unscheduled => self.corrupt(state, seat, "a message nobody scheduled", push.content.get()),
+        }
+    }
+
+    fn delivered(&self, state: &mut State, content: Content, arrived_ns: u64) {
+        self.gauges.delivered.bump();
+        let figures = &mut state.figures;
+        figures.last_delivery_ns = figures.last_delivery_ns.max(arrived_ns);
+        if content.intended_ns >= state.window.start {
+            figures.delivery.record_ns(arrived_ns.saturating_sub(content.intended_ns));
+        }
+        if state.window.contains(&arrived_ns) {
+            figures.delivered_in_window += 1;
+        }
+    }
+
+    fn hear_presences(&self, state: &mut State, seat: usize, event: &PresenceEvent) {
+        self.gauges.presence_frames.bump();
+        state.seats[seat].presences += event.joins.0;
+        let presence = &mut state.figures.presence;
+        presence.frames += 1;
+        presence.joins += event.joins.0;
+        presence.leaves += event.leaves.0;
+    }
+
+    fn hear_answer(&self, state: &mut State, seat: usize, cid: Option<&str>, answer: Answer, arrived_ns: u64) {
+        let publisher = state.seats[seat].user;
+        let number: Option<u32> = cid.and_then(|cid| cid.parse().ok());
+        let answers = state.publishes.get_mut(&publisher);
+        let awaited = answers.zip(number).and_then(|(answers, number)| answers.get_mut(number as usize));
+        let (Some(awaited @ Answer::Awaited), Some(number)) = (awaited, number) else {
+            state.figures.stray_answers += 1;
+            return self.fault(state, seat, "an answer to nothing", cid.unwrap_or("(no cid)"));
+        };
+        *awaited = answer;
+        if answer == Answer::Refused {
+            self.gauges.refused.bump();
+            return;
+        }
+        self.gauges.accepted.bump();
+        if let Some(intended_ns) = self.measured_ns(state, Slot { publisher, number }) {
+            state.figures.ack.record_ns(arrived_ns.saturating_sub(intended_ns));
+        }
+    }
+
+    /// The intended time of a message whose latency counts.
+    fn measured_ns(&self, state: &State, slot: Slot) -> Option<u64> {
+        let index = self.schedule.index(slot)?;
+        self.schedule.is_measured(index).then(|| state.start_ns + self.schedule.due_ns(index))
+    }
+
+    pub fn write_send(&self, publisher: u32, channel_id: &str, due: Due) -> String {
+        let state = &mut *self.state.borrow_mut();
+        let content = Content { slot: Slot { publisher, number: due.number }, intended_ns: due.intended_ns };
+        state.content.clear();
+        content::write(&mut state.content, self.target.run, content, self.target.payload_bytes);
+        wire::send(due.number, channel_id, &state.content)
+    }
+
+    /// Notes that a message is about to be handed to the socket: what passed since its time was our own lateness.
+    pub fn sending(&self, publisher: u32, due: Due) {
+        let state = &mut *self.state.borrow_mut();
+        if self.measured_ns(state, Slot { publisher, number: due.number }).is_some() {
+            state.figures.lateness.record_ns(clock::now_ns().saturating_sub(due.intended_ns));
+        }
+        let answers = state.publishes.get_mut(&publisher);
+        if let Some(answer) = answers.and_then(|answers| answers.get_mut(due.number as usize)) {
+            *answer = Answer::Awaited;
+        }
+        self.gauges.sent.bump();
+    }
+
+    /// A user's connection came to an end while it was still needed.
+    pub fn lost(&self, seat: usize, lost: &Lost) {
+        let state = &mut *self.state.borrow_mut();
+        state.figures.disconnected += 1;
+        self.gauges.disconnected.bump();
+        let user = state.seats[seat].user;
+        state.figures.sample(|| format!("user {user} was disconnected: {lost}"));
+    }
+
+    fn corrupt(&self, state: &mut State, seat: usize, what: &str, text: &str) {
+        state.figures.corrupt += 1;
+        self.fault(state, seat, what, text);
+    }
+
+    fn fault(&self, state: &mut State, seat: usize, what: &str, text: &str) {
+        self.gauges.faults.bump();
+        let user = state.seats[seat].user;
+        state.figures.sample(|| format!("user {user} heard {what}: {}", text.chars().take(200).collect::<String>()));
+    }
+
+    /// What became of every publish of this crowd.
+    pub fn answers(&self) -> PublishAnswers {
+        let mut found = PublishAnswers::default();
+        for (publisher, answers) in &self.state.borrow().publishes {
+            let numbers_of = |wanted: fn(&Answer) -> bool| -> Vec<u32> {
+                (0..).zip(answers).filter(|(_, answer)| wanted(answer)).map(|(number, _)| number).collect()
+            };
+            let Answers { refused, unanswered } = &mut found.answers;
+            refused.insert(*publisher, numbers_of(|answer| *answer == Answer::Refused));
+            unanswered.insert(*publisher, numbers_of(|answer| matches!(answer, Answer::Unsent | Answer::Awaited)));
+            found.acknowledged.0.extend(self.identities(*publisher, answers).0);
+        }
+        found
+    }
+
+    fn identities(&self, publisher: u32, answers: &[Answer]) -> Identities {
+        let identity = |(number, answer): (u32, &Answer)| match answer {
+            Answer::Accepted { fingerprint } => {
+                self.schedule.index(Slot { publisher, number }).map(|index| (index, *fingerprint))
+            }
+            _ => None,
+        };
+        Identities((0..).zip(answers).filter_map(identity).collect())
+    }
+
+    /// The account of all users of this crowd, now that all publishers' answers are known.
+    pub fn figures(&self, answers: &Answers) -> Figures {
+        let state = self.state.borrow();
+        let mut figures = state.figures.clone();
+        figures.members = state.seats.len() as u64;
+        for seat in &state.seats {
+            figures.tally.add(state.checker.tally(&seat.member, answers));
+            let incomplete = !self.target.entrance.hidden && seat.presences < u64::from(self.users_total);
+            figures.presence.incomplete_members += u64::from(incomplete);
+        }
+        figures.sightings = vec![state.checker.sightings(state.seats.len() as u32)];
+        figures
+    }
+}
+
+/// Ids are compared, never read: the same hash in every process of the run, as the standard hasher has fixed keys.
+fn fingerprint(message_id: &str) -> u64 {
+    let mut hasher = DefaultHasher::new();
+    hasher.write(message_id.as_bytes());
+    hasher.finish()
+}

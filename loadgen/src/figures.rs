@@ -1,0 +1,91 @@
+//! What a run comes to, as far as the clients saw it: counted a thread, added up over threads and processes.
+
+use serde::{Deserialize, Serialize};
+
+use crate::check::{MemberTally, Sightings};
+use crate::latency::Latency;
+
+/// Faults are counted without end but described only this often.
+pub const SAMPLES_MAX: usize = 8;
+
+/// One thread's figures, or the sum of several.
+#[derive(Clone, Default, Debug, Serialize, Deserialize)]
+pub struct Figures {
+    pub members: u64,
+    pub tally: MemberTally,
+    pub duplicates: u64,
+    pub out_of_order: u64,
+    /// Unreadable frames, wrong checksums, ids that differ between members, messages nobody scheduled.
+    pub corrupt: u64,
+    /// Answers to nothing, or a second answer to the same publish.
+    pub stray_answers: u64,
+    /// Messages of other runs or updates by others in the same room: no fault.
+    pub foreign: u64,
+    pub disconnected: u64,
+    pub presence: PresenceFigures,
+    pub delivery: Latency,
+    pub ack: Latency,
+    /// From a message's intended time to the moment it was handed to the socket.
+    pub lateness: Latency,
+    /// Deliveries that arrived between the start of measuring and the last scheduled send.
+    pub delivered_in_window: u64,
+    /// When the last delivery came, on the machine's clock.
+    pub last_delivery_ns: u64,
+    pub samples: Vec<String>,
+    pub sightings: Vec<Sightings>,
+}
+
+#[derive(Clone, Copy, Default, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PresenceFigures {
+    pub frames: u64,
+    pub joins: u64,
+    pub leaves: u64,
+    /// Members that did not hear of every visible member, themselves included.
+    pub incomplete_members: u64,
+}
+
+impl Figures {
+    pub fn add(&mut self, other: Figures) {
+        self.members += other.members;
+        self.tally.add(other.tally);
+        self.duplicates += other.duplicates;
+        self.out_of_order += other.out_of_order;
+        self.corrupt += other.corrupt;
+        self.stray_answers += other.stray_answers;
+        self.foreign += other.foreign;
+        self.disconnected += other.disconnected;
+        self.presence.add(other.presence);
+        self.delivery.add(&other.delivery);
+        self.ack.add(&other.ack);
+        self.lateness.add(&other.lateness);
+        self.delivered_in_window += other.delivered_in_window;
+        self.last_delivery_ns = self.last_delivery_ns.max(other.last_delivery_ns);
+        let room = SAMPLES_MAX.saturating_sub(self.samples.len());
+        self.samples.extend(other.samples.into_iter().take(room));
+        self.sightings.extend(other.sightings);
+    }
+
+    pub fn sample(&mut self, text: impl FnOnce() -> String) {
+        if self.samples.len() < SAMPLES_MAX {
+            self.samples.push(text());
+        }
+    }
+}
+
+impl MemberTally {
+    pub fn add(&mut self, other: MemberTally) {
+        self.delivered += other.delivered;
+        self.missing += other.missing;
+        self.refused_but_delivered += other.refused_but_delivered;
+        self.unanswered_but_delivered += other.unanswered_but_delivered;
+    }
+}
+
+impl PresenceFigures {
+    fn add(&mut self, other: PresenceFigures) {
+        self.frames += other.frames;
+        self.joins += other.joins;
+        self.leaves += other.leaves;
+        self.incomplete_members += other.incomplete_members;
+    }
+}

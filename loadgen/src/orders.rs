@@ -1,0 +1,213 @@
+//! What coordinator and workers say to each other: one JSON object a line, orders down, words up.
+//!
+//! Orders come in the sequence of the variants, and each of the stages is answered by one word; progress comes in between.
+
+use std::ops::Range;
+
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
+
+use crate::check::{Answers, Sightings};
+use crate::figures::Figures;
+use crate::options::Target;
+use crate::schedule::Schedule;
+
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Order {
+    /// Sign all users in. Answered by `Word::SignedIn`.
+    SignIn(Assignment),
+    /// Connect and join. Answered by `Word::Joined`.
+    Join,
+    /// Publish to the schedule from this moment of the machine's monotonic clock on. Not answered.
+    Begin { start_ns: u64 },
+    /// No more waiting: say what became of each publish. Answered by `Word::Answers`.
+    Stop,
+    /// Count, knowing all publishers' answers. Answered by `Word::Figures`; then the worker takes its leave.
+    Tally(Answers),
+}
+
+/// One worker's part of a run.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct Assignment {
+    pub target: Target,
+    pub schedule: Schedule,
+    /// Users are numbered through all workers; those below `schedule.publishers()` publish.
+    pub users: Range<u32>,
+    /// The users of all workers: so many presences everybody should hear of.
+    pub users_total: u32,
+    pub threads: u32,
+    /// How many users may be signing in or connecting at once.
+    pub in_flight: u32,
+    /// When the users of the run are too many for one source address: how many share one.
+    pub users_a_source: Option<u32>,
+}
+
+#[derive(Debug, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Word {
+    Progress(Progress),
+    SignedIn,
+    Joined,
+    Answers(PublishAnswers),
+    Figures(Box<Figures>),
+    /// The worker cannot go on.
+    Failed {
+        what: String,
+    },
+}
+
+/// Running totals, for whoever watches.
+#[derive(Clone, Copy, Default, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct Progress {
+    pub signed_in: u64,
+    pub joined: u64,
+    pub sent: u64,
+    pub accepted: u64,
+    pub refused: u64,
+    /// Deliveries, each message once a member.
+    pub delivered: u64,
+    /// Duplicates, disorder and corruption seen so far.
+    pub faults: u64,
+    pub disconnected: u64,
+    pub presence_frames: u64,
+}
+
+impl Progress {
+    pub fn add(&mut self, other: &Progress) {
+        self.signed_in += other.signed_in;
+        self.joined += other.joined;
+        self.sent += other.sent;
+        self.accepted += other.accepted;
+        self.refused += other.refused;
+        self.delivered += other.delivered;
+        self.faults += other.faults;
+        self.disconnected += other.disconnected;
+        self.presence_frames += other.presence_frames;
+    }
+}
+
+/// What publishers heard, and the ids they were told.
+#[derive(Clone, Default, Debug, Serialize, Deserialize)]
+pub struct PublishAnswers {
+    pub answers: Answers,
+    pub acknowledged: Identities,
+}
+
+impl PublishAnswers {
+    /// Adds what other publishers heard.
+    pub fn add(&mut self, other: PublishAnswers) {
+        self.answers.refused.extend(other.answers.refused);
+        self.answers.unanswered.extend(other.answers.unanswered);
+        self.acknowledged.0.extend(other.acknowledged.0);
+    }
+}
+
+/// Message indices with the fingerprints of their ids; twelve bytes each, in base64 between processes.
+#[derive(Clone, Default, PartialEq, Eq, Debug)]
+pub struct Identities(pub Vec<(u32, u64)>);
+
+impl Serialize for Identities {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let bytes: Vec<u8> =
+            self.0.iter().flat_map(|(index, id)| index.to_le_bytes().into_iter().chain(id.to_le_bytes())).collect();
+        serializer.serialize_str(&STANDARD.encode(bytes))
+    }
+}
+
+impl<'de> Deserialize<'de> for Identities {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let bytes = decoded(deserializer)?;
+        let (entries, rest) = bytes.as_chunks::<12>();
+        if !rest.is_empty() {
+            return Err(serde::de::Error::custom("identities are twelve bytes each"));
+        }
+        let entry = |[a, b, c, d, id @ ..]: &[u8; 12]| (u32::from_le_bytes([*a, *b, *c, *d]), u64::from_le_bytes(*id));
+        Ok(Self(entries.iter().map(entry).collect()))
+    }
+}
+
+/// The travelling form of [`Sightings`].
+#[derive(Serialize, Deserialize)]
+struct SightingsText {
+    members: u32,
+    order: Indices,
+    ids: Identities,
+}
+
+struct Indices(Vec<u32>);
+
+impl Serialize for Indices {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let bytes: Vec<u8> = self.0.iter().flat_map(|index| index.to_le_bytes()).collect();
+        serializer.serialize_str(&STANDARD.encode(bytes))
+    }
+}
+
+impl<'de> Deserialize<'de> for Indices {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let bytes = decoded(deserializer)?;
+        let (indices, rest) = bytes.as_chunks::<4>();
+        if !rest.is_empty() {
+            return Err(serde::de::Error::custom("indices are four bytes each"));
+        }
+        Ok(Self(indices.iter().map(|bytes| u32::from_le_bytes(*bytes)).collect()))
+    }
+}
+
+fn decoded<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<u8>, D::Error> {
+    STANDARD.decode(String::deserialize(deserializer)?).map_err(serde::de::Error::custom)
+}
+
+impl Serialize for Sightings {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let text = SightingsText {
+            members: self.members,
+            order: Indices(self.order.clone()),
+            ids: Identities(self.ids.clone()),
+        };
+        text.serialize(serializer)
+    }
+}
+
+impl<'de> Deserialize<'de> for Sightings {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let text = SightingsText::deserialize(deserializer)?;
+        Ok(Self { members: text.members, order: text.order.0, ids: text.ids.0 })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::HashMap;
+
+    use super::*;
+
+    #[test]
+    fn sightings_travel_unchanged() {
+        let sightings = Sightings { members: 7, order: vec![3, 1, u32::MAX], ids: vec![(3, 5), (u32::MAX, u64::MAX)] };
+        let line = serde_json::to_string(&sightings).expect("text");
+        assert_eq!(serde_json::from_str::<Sightings>(&line).expect("what was written"), sightings);
+        for broken in [r#"{"members":1,"order":"AAA=","ids":""}"#, r#"{"members":1,"order":"","ids":"AAAA"}"#] {
+            assert!(serde_json::from_str::<Sightings>(broken).is_err(), "{broken}");
+        }
+    }
+
+    #[test]
+    fn answers_travel_unchanged() {
+        let refused = HashMap::from([(3, vec![1, 2]), (0, Vec::new())]);
+        let order = Order::Tally(Answers { refused: refused.clone(), unanswered: HashMap::new() });
+        let line = serde_json::to_string(&order).expect("text");
+        let Ok(Order::Tally(answers)) = serde_json::from_str(&line) else { panic!("{line}") };
+        assert_eq!(answers.refused, refused);
+    }
+
+    #[test]
+    fn progress_adds_up() {
+        let one = Progress { signed_in: 1, joined: 2, delivered: 3, ..Progress::default() };
+        let mut sum = one;
+        sum.add(&one);
+        assert_eq!(sum, Progress { signed_in: 2, joined: 4, delivered: 6, ..Progress::default() });
+    }
+}

@@ -1,0 +1,217 @@
+//! What happens when, in a run: the coordinator's side of `loadgen room`.
+//!
+//! Everybody signs in, then everybody joins, then the publishers follow their schedule, then the last deliveries are waited
+//! for, and only then is anything counted. The stages do not overlap, so that memory and CPU can be told apart by stage.
+
+use std::io;
+use std::time::{Duration, Instant};
+
+use thiserror::Error;
+
+use crate::check::{self, Disagreement};
+use crate::clock::{self, SECOND_NS};
+use crate::figures::Figures;
+use crate::options::RoomOptions;
+use crate::orders::{Order, Progress, PublishAnswers, Word};
+use crate::process::{self, Team, TeamError};
+use crate::report::{Costs, Outcome};
+use crate::server::{CpuTime, ServerProbe};
+use crate::watch::{self, Stage, Watch};
+
+/// Workers learn of the start this long before it, so that none is late for the first message.
+const START_DELAY_NS: u64 = SECOND_NS / 2;
+/// How often the coordinator looks up from waiting.
+const LOOK_EVERY: Duration = Duration::from_millis(100);
+/// Joins echo through a visible room; publishing begins when they have died down for this long, or after the longest.
+const QUIET: Duration = Duration::from_millis(600);
+const QUIET_MAX: Duration = Duration::from_secs(60);
+/// When everything has come, wait a little for what should not come.
+const LINGER: Duration = Duration::from_millis(300);
+/// However much still trickles in, a run ends.
+const SETTLE_MAX: Duration = Duration::from_secs(300);
+
+#[derive(Debug, Error)]
+pub enum RunError {
+    #[error(transparent)]
+    Team(#[from] TeamError),
+    #[error("the server's process cannot be watched: {0}")]
+    Probe(#[from] io::Error),
+}
+
+/// Runs the scenario to its end; what the clients found is in the outcome, good or bad.
+pub async fn room(options: &RoomOptions) -> Result<Outcome, RunError> {
+    let probe = options.pid.map(ServerProbe::new).transpose()?;
+    let needed = process::processes_needed(options.users, process::raise_descriptor_limit()?)?;
+    let processes = options.processes.unwrap_or(1).max(needed);
+    let mut run = Run { options, probe, team: Team::start(process::assignments(options, processes)).await? };
+    run.announce();
+    let outcome = run.stages().await?;
+    run.team.dismiss().await;
+    Ok(outcome)
+}
+
+struct Run<'a> {
+    options: &'a RoomOptions,
+    probe: Option<ServerProbe>,
+    team: Team,
+}
+
+impl Run<'_> {
+    fn announce(&self) {
+        if self.team.len() > 1 {
+            for (worker, pid, users) in self.team.roll() {
+                watch::note(&format!("worker {worker} (pid {pid}): users {} to {}", users.start, users.end - 1));
+            }
+        }
+    }
+
+    async fn stages(&mut self) -> Result<Outcome, RunError> {
+        let mut watch = Watch::new(Stage::signing_in(self.options.users));
+        self.gather(Some(&mut watch), |word| matches!(word, Word::SignedIn).then_some(())).await?;
+        drop(watch);
+        let mut costs = Costs { resident_before_bytes: self.resident()?, ..Costs::default() };
+
+        self.team.order_all(&Order::Join).await?;
+        let mut watch = Watch::new(Stage::joining(self.options.users));
+        self.gather(Some(&mut watch), |word| matches!(word, Word::Joined).then_some(())).await?;
+        self.let_presences_die_down().await?;
+        drop(watch);
+        costs.resident_joined_bytes = self.resident()?;
+
+        let end_ns = self.publish(&mut costs).await?;
+        let (answers, figures) = self.count().await?;
+        costs.resident_end_bytes = self.resident()?;
+        Ok(Outcome {
+            processes: self.team.len(),
+            disagreement: disagreement(&figures, &answers),
+            costs: self.probe.map(|_| costs),
+            last_delivery_late_ns: figures.last_delivery_ns.saturating_sub(end_ns),
+            progress: self.team.progress(),
+            figures,
+            answers: answers.answers,
+        })
+    }
+
+    /// One answer of each worker.
+    async fn gather<T>(
+        &mut self,
+        mut watch: Option<&mut Watch>,
+        wanted: impl Fn(Word) -> Option<T>,
+    ) -> Result<Vec<T>, RunError> {
+        let mut answers = Vec::new();
+        while answers.len() < self.team.len() {
+            answers.extend(self.team.next_word(Instant::now() + LOOK_EVERY).await?.and_then(&wanted));
+            if let Some(watch) = &mut watch {
+                watch.show(&self.team.progress());
+            }
+        }
+        Ok(answers)
+    }
+
+    async fn let_presences_die_down(&mut self) -> Result<(), RunError> {
+        if self.options.target.entrance.hidden {
+            return Ok(());
+        }
+        let mut quiet = Quiet::new(QUIET, QUIET_MAX);
+        while !quiet.reached(&self.team.progress().presence_frames) {
+            self.team.next_word(Instant::now() + LOOK_EVERY).await?;
+        }
+        Ok(())
+    }
+
+    /// Publishes, measures the server between warm-up and end, and waits for the rest. Answers when sending ended.
+    async fn publish(&mut self, costs: &mut Costs) -> Result<u64, RunError> {
+        let start_ns = clock::now_ns() + START_DELAY_NS;
+        let measured = self.options.schedule.measured_ns();
+        self.team.order_all(&Order::Begin { start_ns }).await?;
+        let mut watch = Watch::new(Stage::publishing(self.options.schedule.messages()));
+        self.watch_until(&mut watch, start_ns + measured.start).await?;
+        let before = self.cpu()?;
+        self.watch_until(&mut watch, start_ns + measured.end).await?;
+        let after = self.cpu()?;
+        costs.cpu_user_secs = after.user_secs - before.user_secs;
+        costs.cpu_system_secs = after.system_secs - before.system_secs;
+        self.settle(&mut watch).await?;
+        Ok(start_ns + measured.end)
+    }
+
+    async fn watch_until(&mut self, watch: &mut Watch, point_ns: u64) -> Result<(), RunError> {
+        while clock::now_ns() < point_ns {
+            let look = clock::until(point_ns).min(LOOK_EVERY);
+            self.team.next_word(Instant::now() + look).await?;
+            watch.show(&self.team.progress());
+        }
+        Ok(())
+    }
+
+    /// Waits until everything accepted has been delivered, or nothing more comes.
+    async fn settle(&mut self, watch: &mut Watch) -> Result<(), RunError> {
+        let mut quiet = Quiet::new(Duration::from_secs_f64(self.options.settle_secs), SETTLE_MAX);
+        loop {
+            let progress = self.team.progress();
+            if self.all_has_come(&progress) {
+                return self.watch_until(watch, clock::now_ns() + LINGER.as_nanos() as u64).await;
+            }
+            if quiet.reached(&progress) {
+                return Ok(());
+            }
+            self.team.next_word(Instant::now() + LOOK_EVERY).await?;
+            watch.show(&progress);
+        }
+    }
+
+    fn all_has_come(&self, progress: &Progress) -> bool {
+        progress.sent == u64::from(self.options.schedule.messages())
+            && progress.accepted + progress.refused == progress.sent
+            && progress.delivered >= progress.accepted * u64::from(self.options.users)
+    }
+
+    async fn count(&mut self) -> Result<(PublishAnswers, Figures), RunError> {
+        self.team.order_all(&Order::Stop).await?;
+        let mut answers = PublishAnswers::default();
+        let parts = self.gather(None, |word| if let Word::Answers(part) = word { Some(part) } else { None }).await?;
+        parts.into_iter().for_each(|part| answers.add(part));
+
+        self.team.order_all(&Order::Tally(answers.answers.clone())).await?;
+        let mut figures = Figures::default();
+        let parts = self.gather(None, |word| if let Word::Figures(part) = word { Some(part) } else { None }).await?;
+        parts.into_iter().for_each(|part| figures.add(*part));
+        Ok((answers, figures))
+    }
+
+    fn cpu(&self) -> io::Result<CpuTime> {
+        self.probe.map_or(Ok(CpuTime::default()), |probe| probe.cpu())
+    }
+
+    fn resident(&self) -> io::Result<u64> {
+        self.probe.map_or(Ok(0), |probe| probe.resident_bytes())
+    }
+}
+
+fn disagreement(figures: &Figures, answers: &PublishAnswers) -> Disagreement {
+    check::reconcile(&figures.sightings, &answers.acknowledged.0)
+}
+
+/// Notices when something has not changed for a while.
+struct Quiet<T> {
+    long_enough: Duration,
+    deadline: Instant,
+    last: Option<(Instant, T)>,
+}
+
+impl<T: PartialEq + Clone> Quiet<T> {
+    fn new(long_enough: Duration, longest: Duration) -> Self {
+        Self { long_enough, deadline: Instant::now() + longest, last: None }
+    }
+
+    fn reached(&mut self, state: &T) -> bool {
+        let now = Instant::now();
+        match &self.last {
+            Some((since, last)) if last == state => *since + self.long_enough <= now,
+            _ => {
+                self.last = Some((now, state.clone()));
+                now >= self.deadline
+            }
+        }
+    }
+}

@@ -1,0 +1,78 @@
+//! What the server's process costs, read from /proc when its pid is known.
+
+use std::fs;
+use std::io;
+
+use rustix::param::{clock_ticks_per_second, page_size};
+
+/// A server process on this machine.
+#[derive(Clone, Copy, Debug)]
+pub struct ServerProbe {
+    pid: u32,
+}
+
+/// Time the process has computed since it started.
+#[derive(Clone, Copy, Default, PartialEq, Debug)]
+pub struct CpuTime {
+    pub user_secs: f64,
+    pub system_secs: f64,
+}
+
+impl ServerProbe {
+    pub fn new(pid: u32) -> io::Result<Self> {
+        let probe = Self { pid };
+        probe.cpu().map(|_| probe)
+    }
+
+    pub fn cpu(&self) -> io::Result<CpuTime> {
+        let stat = self.read("stat")?;
+        let ticks = cpu_ticks(&stat).ok_or_else(|| self.unreadable("stat"))?;
+        let seconds = |ticks: u64| ticks as f64 / clock_ticks_per_second() as f64;
+        Ok(CpuTime { user_secs: seconds(ticks.0), system_secs: seconds(ticks.1) })
+    }
+
+    pub fn resident_bytes(&self) -> io::Result<u64> {
+        let statm = self.read("statm")?;
+        let pages: Option<u64> = statm.split(' ').nth(1).and_then(|pages| pages.parse().ok());
+        Ok(pages.ok_or_else(|| self.unreadable("statm"))? * page_size() as u64)
+    }
+
+    fn read(&self, file: &str) -> io::Result<String> {
+        let path = format!("/proc/{}/{file}", self.pid);
+        fs::read_to_string(&path).map_err(|error| io::Error::new(error.kind(), format!("{path}: {error}")))
+    }
+
+    fn unreadable(&self, file: &str) -> io::Error {
+        io::Error::new(io::ErrorKind::InvalidData, format!("/proc/{}/{file} is not as the kernel writes it", self.pid))
+    }
+}
+
+/// User and system ticks: the 14th and 15th field, counted after the name, which may itself hold spaces and brackets.
+fn cpu_ticks(stat: &str) -> Option<(u64, u64)> {
+    let after_name = stat.rsplit_once(") ")?.1;
+    let mut fields = after_name.split(' ').skip(11).map(|field| field.parse().ok());
+    Some((fields.next()??, fields.next()??))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn finds_the_ticks_behind_any_name() {
+        let tail = "S 1 2 3 4 -1 4194560 10 20 30 40 777 888 9 9 20 0 4 0 100";
+        for name in ["(stentor)", "(a b)", "(odd) name) x)"] {
+            assert_eq!(cpu_ticks(&format!("42 {name} {tail}")), Some((777, 888)), "{name}");
+        }
+        for broken in ["", "42 (x", "42 (x) S 1 2", "42 (x) S 1 2 3 4 5 6 7 8 9 10 a b"] {
+            assert_eq!(cpu_ticks(broken), None, "{broken}");
+        }
+    }
+
+    #[test]
+    fn reads_this_very_process() {
+        let probe = ServerProbe::new(std::process::id()).expect("we exist");
+        assert!(probe.resident_bytes().expect("our memory") > 100_000);
+        assert!(probe.cpu().is_ok());
+    }
+}

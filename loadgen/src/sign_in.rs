@@ -1,0 +1,103 @@
+//! Signing in over HTTP: one pooled keep-alive client a thread, Basic authorisation with the server key.
+
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
+use http_body_util::{BodyExt, Full, Limited};
+use hyper::body::Bytes;
+use hyper::header::{AUTHORIZATION, CONTENT_TYPE};
+use hyper::{Method, Request, StatusCode};
+use hyper_util::client::legacy::Client;
+use hyper_util::client::legacy::connect::HttpConnector;
+use hyper_util::rt::TokioExecutor;
+use serde::{Deserialize, Serialize};
+use thiserror::Error;
+
+/// A stock server hashes nothing for these two kinds of sign-in; half a minute means it is overwhelmed.
+const TIMEOUT: Duration = Duration::from_secs(30);
+/// An answer holds two tokens; a server that sends more than this is not what we were told it is.
+const ANSWER_BYTES_MAX: usize = 64 * 1024;
+
+/// By what name an account is known to the server.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize, clap::ValueEnum)]
+#[serde(rename_all = "lowercase")]
+pub enum SignInKind {
+    Custom,
+    Device,
+}
+
+#[derive(Debug, Error)]
+pub enum SignInError {
+    #[error("the sign-in request failed: {}", with_causes(.0))]
+    Exchange(#[from] hyper_util::client::legacy::Error),
+    #[error("the sign-in request cannot be written: {0}")]
+    Request(#[from] hyper::http::Error),
+    #[error("the sign-in answer broke off: {0}")]
+    Answer(Box<dyn std::error::Error + Send + Sync>),
+    #[error("sign-in was refused with status {status}: {body}")]
+    Refused { status: StatusCode, body: String },
+    #[error("the sign-in answer holds no token: {0}")]
+    NoToken(#[from] serde_json::Error),
+    #[error("no answer to sign-in within {} s", TIMEOUT.as_secs())]
+    TimedOut,
+}
+
+/// The HTTP library says where it failed, and only its causes say why.
+fn with_causes(error: &(dyn std::error::Error + 'static)) -> String {
+    let causes = std::iter::successors(Some(error), |error| error.source());
+    causes.map(ToString::to_string).collect::<Vec<_>>().join(": ")
+}
+
+#[derive(Deserialize)]
+struct Session {
+    token: String,
+}
+
+/// The door of one server, with the connections to it that are kept open.
+pub struct FrontDoor {
+    client: Client<HttpConnector, Full<Bytes>>,
+    uri: String,
+    authorization: String,
+}
+
+impl FrontDoor {
+    pub fn new(server: SocketAddr, kind: SignInKind, server_key: &str) -> Self {
+        let mut connector = HttpConnector::new();
+        connector.set_nodelay(true);
+        let kind = match kind {
+            SignInKind::Custom => "custom",
+            SignInKind::Device => "device",
+        };
+        Self {
+            client: Client::builder(TokioExecutor::new()).build(connector),
+            uri: format!("http://{server}/v2/account/authenticate/{kind}?create=true"),
+            authorization: format!("Basic {}", STANDARD.encode(format!("{server_key}:"))),
+        }
+    }
+
+    /// A session token for the account of this id, which is made if it does not exist.
+    pub async fn sign_in(&self, id: &str) -> Result<String, SignInError> {
+        tokio::time::timeout(TIMEOUT, self.exchange(id)).await.map_err(|_| SignInError::TimedOut)?
+    }
+
+    async fn exchange(&self, id: &str) -> Result<String, SignInError> {
+        let body = serde_json::json!({ "id": id }).to_string();
+        let request = Request::builder()
+            .method(Method::POST)
+            .uri(&self.uri)
+            .header(AUTHORIZATION, &self.authorization)
+            .header(CONTENT_TYPE, "application/json")
+            .body(Full::from(body))?;
+        let answer = self.client.request(request).await?;
+        let status = answer.status();
+        let body = Limited::new(answer.into_body(), ANSWER_BYTES_MAX).collect().await.map_err(SignInError::Answer)?;
+        let body = body.to_bytes();
+        if status != StatusCode::OK {
+            return Err(SignInError::Refused { status, body: String::from_utf8_lossy(&body).into_owned() });
+        }
+        let session: Session = serde_json::from_slice(&body)?;
+        Ok(session.token)
+    }
+}

@@ -1,0 +1,256 @@
+//! A worker process: reads orders from standard input, runs the users of its assignment on threads, answers on standard
+//! output. It ends when its orders end, so no worker outlives its coordinator.
+
+use std::collections::HashMap;
+use std::io::{self, BufRead, Write};
+use std::ops::Range;
+use std::sync::Arc;
+use std::thread::JoinHandle;
+use std::time::Duration;
+
+use tokio::sync::mpsc;
+use tokio::task::LocalSet;
+
+use crate::client::Due;
+use crate::clock;
+use crate::crowd::Gauges;
+use crate::figures::Figures;
+use crate::orders::{Assignment, Order, Progress, PublishAnswers, Word};
+use crate::schedule::Schedule;
+use crate::stages::{self, Outbox, Share, ThreadWord};
+
+/// How often progress is reported.
+const PROGRESS_EVERY: Duration = Duration::from_millis(200);
+/// Stages are ordered one after another; none is in line behind another for long.
+const ORDERS_MAX: usize = 4;
+/// So few publishers get a thread to themselves, so that their sends do not stand in line behind thousands of reads.
+const PUBLISHERS_APART_MAX: u32 = 256;
+
+/// Serves the coordinator to the end of the run.
+pub fn run() -> Result<(), String> {
+    let report_panic = std::panic::take_hook();
+    std::panic::set_hook(Box::new(move |panic| {
+        report_panic(panic);
+        // A thread that panicked has lost its users; a worker that waited for its word would wait for ever.
+        std::process::exit(101);
+    }));
+    let runtime = runtime()?;
+    let (orders_in, orders) = mpsc::channel(ORDERS_MAX);
+    std::thread::spawn(move || read_orders(&orders_in));
+    let outcome = runtime.block_on(serve(orders));
+    if let Err(what) = &outcome {
+        say(&Word::Failed { what: what.clone() })?;
+    }
+    outcome
+}
+
+fn runtime() -> Result<tokio::runtime::Runtime, String> {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+    runtime.map_err(|error| format!("cannot start a runtime: {error}"))
+}
+
+fn read_orders(orders: &mpsc::Sender<Order>) {
+    for line in io::stdin().lock().lines().map_while(Result::ok) {
+        let Ok(order) = serde_json::from_str(&line) else { break };
+        if orders.blocking_send(order).is_err() {
+            return;
+        }
+    }
+    // The coordinator is gone, or speaks another language: there is nobody to work for.
+    std::process::exit(1);
+}
+
+fn say(word: &Word) -> Result<(), String> {
+    let line = serde_json::to_string(word).map_err(|error| format!("cannot write a word: {error}"))?;
+    let mut out = io::stdout().lock();
+    writeln!(out, "{line}").and_then(|()| out.flush()).map_err(|error| format!("the coordinator is gone: {error}"))
+}
+
+async fn serve(mut orders: mpsc::Receiver<Order>) -> Result<(), String> {
+    let Some(Order::SignIn(assignment)) = orders.recv().await else { return Err("no assignment came first".into()) };
+    let mut threads = Threads::start(&assignment)?;
+    threads.pass_on(&Order::SignIn(assignment)).await;
+    let mut progress = tokio::time::interval(PROGRESS_EVERY);
+    loop {
+        tokio::select! {
+            _ = progress.tick() => say(&Word::Progress(threads.progress()))?,
+            Some(order) = orders.recv() => threads.obey(order).await?,
+            Some(word) = threads.words.recv() => {
+                let Some(word) = threads.combine(word)? else { continue };
+                // The last progress before a stage's end is exact.
+                say(&Word::Progress(threads.progress()))?;
+                say(&word)?;
+                if matches!(word, Word::Figures(_)) {
+                    return threads.finish();
+                }
+            }
+        }
+    }
+}
+
+/// The threads of this worker, and what they have said of the current stage.
+struct Threads {
+    schedule: Schedule,
+    orders: Vec<mpsc::Sender<Order>>,
+    words: mpsc::Receiver<ThreadWord>,
+    gauges: Vec<Arc<Gauges>>,
+    joins: Vec<JoinHandle<()>>,
+    /// How many threads have yet to answer in this stage.
+    awaited: usize,
+    outboxes: HashMap<u32, Outbox>,
+    answers: PublishAnswers,
+    figures: Figures,
+}
+
+impl Threads {
+    fn start(assignment: &Assignment) -> Result<Self, String> {
+        let shares = deal(assignment.users.clone(), assignment.schedule.publishers(), assignment.threads);
+        let in_flight = (assignment.in_flight as usize).div_ceil(shares.len());
+        let (words_in, words) = mpsc::channel(shares.len());
+        let mut threads = Self {
+            schedule: assignment.schedule,
+            orders: Vec::new(),
+            words,
+            gauges: Vec::new(),
+            joins: Vec::new(),
+            awaited: 0,
+            outboxes: HashMap::new(),
+            answers: PublishAnswers::default(),
+            figures: Figures::default(),
+        };
+        for users in shares {
+            threads.spawn(assignment.clone(), Share { users, in_flight }, words_in.clone())?;
+        }
+        Ok(threads)
+    }
+
+    fn spawn(&mut self, assignment: Assignment, share: Share, words: mpsc::Sender<ThreadWord>) -> Result<(), String> {
+        let (orders_in, orders) = mpsc::channel(ORDERS_MAX);
+        let gauges = Arc::<Gauges>::default();
+        self.gauges.push(gauges.clone());
+        self.orders.push(orders_in);
+        let runtime = runtime()?;
+        self.joins.push(std::thread::spawn(move || {
+            LocalSet::new().block_on(&runtime, stages::live(assignment, share, gauges, orders, words));
+        }));
+        Ok(())
+    }
+
+    async fn obey(&mut self, order: Order) -> Result<(), String> {
+        self.pass_on(&order).await;
+        if let Order::Begin { start_ns } = order {
+            let (schedule, outboxes) = (self.schedule, std::mem::take(&mut self.outboxes));
+            if !outboxes.is_empty() {
+                self.joins.push(std::thread::spawn(move || keep_time(schedule, start_ns, &outboxes)));
+            }
+        }
+        Ok(())
+    }
+
+    async fn pass_on(&mut self, order: &Order) {
+        self.awaited = self.orders.len();
+        for thread in &self.orders {
+            // A thread that has ended has said why, or will be missed by `combine`.
+            let _ = thread.send(order.clone()).await;
+        }
+    }
+
+    fn progress(&self) -> Progress {
+        let mut sum = Progress::default();
+        self.gauges.iter().for_each(|gauges| sum.add(&gauges.progress()));
+        sum
+    }
+
+    /// Adds a thread's word to the others of its stage; the last one makes the worker's.
+    fn combine(&mut self, word: ThreadWord) -> Result<Option<Word>, String> {
+        self.awaited = self.awaited.saturating_sub(1);
+        let stage_done = self.awaited == 0;
+        let kind = match word {
+            ThreadWord::Failed(what) => return Err(what),
+            ThreadWord::SignedIn => Word::SignedIn,
+            ThreadWord::Joined(outboxes) => {
+                self.outboxes.extend(outboxes);
+                Word::Joined
+            }
+            ThreadWord::Answers(answers) => {
+                self.answers.add(answers);
+                if !stage_done {
+                    return Ok(None);
+                }
+                Word::Answers(std::mem::take(&mut self.answers))
+            }
+            ThreadWord::Figures(figures) => {
+                self.figures.add(*figures);
+                if !stage_done {
+                    return Ok(None);
+                }
+                Word::Figures(Box::new(std::mem::take(&mut self.figures)))
+            }
+        };
+        Ok(stage_done.then_some(kind))
+    }
+
+    fn finish(self) -> Result<(), String> {
+        drop(self.orders);
+        for thread in self.joins {
+            thread.join().map_err(|_| "a thread panicked".to_owned())?;
+        }
+        Ok(())
+    }
+}
+
+/// Deals users to threads. A few publishers get a thread of their own beside the others; many are dealt like everybody.
+fn deal(users: Range<u32>, publishers: u32, threads: u32) -> Vec<Vec<u32>> {
+    let first_listener = publishers.clamp(users.start, users.end);
+    let apart = first_listener - users.start;
+    let (apart, dealt) = if apart > 0 && apart <= PUBLISHERS_APART_MAX {
+        (users.start..first_listener, first_listener..users.end)
+    } else {
+        (0..0, users)
+    };
+    let hands = threads.min(dealt.len() as u32);
+    let hand = |number: u32| dealt.clone().skip(number as usize).step_by(hands.max(1) as usize).collect();
+    let mut shares: Vec<Vec<u32>> = (0..hands).map(hand).collect();
+    if !apart.is_empty() {
+        shares.push(apart.collect());
+    }
+    shares
+}
+
+/// Hands each message over at its time. A thread of its own, as the kernel's timer is far finer than the runtime's.
+fn keep_time(schedule: Schedule, start_ns: u64, outboxes: &HashMap<u32, Outbox>) {
+    for index in 0..schedule.messages() {
+        let slot = schedule.slot(index);
+        let Some(outbox) = outboxes.get(&slot.publisher) else { continue };
+        let intended_ns = start_ns + schedule.due_ns(index);
+        let wait = clock::until(intended_ns);
+        if !wait.is_zero() {
+            std::thread::sleep(wait);
+        }
+        // An outbox has room for the whole schedule; it is closed when its user was disconnected, which is counted there.
+        let _ = outbox.try_send(Due { number: slot.number, intended_ns });
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_user_is_dealt_once() {
+        let check = |users: Range<u32>, publishers, threads, expected: &[usize]| {
+            let shares = deal(users.clone(), publishers, threads);
+            let mut all: Vec<u32> = shares.iter().flatten().copied().collect();
+            all.sort_unstable();
+            assert_eq!(all, users.clone().collect::<Vec<_>>(), "{users:?}");
+            assert_eq!(shares.iter().map(Vec::len).collect::<Vec<_>>(), expected, "{users:?}");
+        };
+        check(0..5000, 10, 2, &[2495, 2495, 10]);
+        check(0..5000, 10, 1, &[4990, 10]);
+        check(5000..9000, 10, 3, &[1334, 1333, 1333]);
+        check(0..4, 4, 2, &[4]);
+        check(0..1, 1, 8, &[1]);
+        check(0..2, 1, 8, &[1, 1]);
+        check(0..1000, 1000, 2, &[500, 500]);
+    }
+}

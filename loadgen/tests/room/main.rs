@@ -1,0 +1,236 @@
+//! `loadgen room` as a whole, against a small server that can be told to commit one fault: each kind is found and named.
+
+// Everything here is a test or serves one; what goes wrong ends it.
+#![allow(clippy::unwrap_used)]
+
+mod fake_nakama;
+
+use std::io::{BufRead, BufReader};
+use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
+
+use fake_nakama::{FakeNakama, Fault};
+use rustix::process::{Pid, Signal, kill_process};
+use serde_json::Value;
+
+const USERS: u64 = 20;
+const MESSAGES: u64 = 100;
+/// Longer than anything here takes, even on a busy machine.
+const PATIENCE: Duration = Duration::from_secs(60);
+
+fn loadgen(server: &FakeNakama, more: &[&str]) -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_loadgen"));
+    command.args(["room", "--addr", &server.addr.to_string(), "--users", &USERS.to_string(), "--publishers", "4"]);
+    command.args(["--rate", "200", "--settle", "1"]).args(more);
+    command
+}
+
+/// Runs to the end: the exit code, the JSON report and what was printed.
+fn run(server: &FakeNakama, more: &[&str]) -> (Option<i32>, Value, String) {
+    let name = format!("loadgen-{}-{}.json", std::process::id(), server.addr.port());
+    let json = std::env::temp_dir().join(name);
+    let mut command = loadgen(server, &["--secs", "0.5", "--json", json.to_str().unwrap()]);
+    let output = command.args(more).output().unwrap();
+    let text = String::from_utf8(output.stdout).unwrap() + &String::from_utf8(output.stderr).unwrap();
+    let report = std::fs::read(&json).map(|bytes| serde_json::from_slice(&bytes).unwrap()).unwrap_or_default();
+    let _ = std::fs::remove_file(json);
+    (output.status.code(), report, text)
+}
+
+/// A run against the fault exits as expected, and its report differs from a faultless one just as listed.
+fn check(fault: Fault, exit_code: i32, differences: &[(&str, u64)]) {
+    let server = FakeNakama::start(fault);
+    let (code, report, text) = run(&server, &[]);
+    assert_eq!(code, Some(exit_code), "{fault:?}\n{text}");
+    assert_eq!(report["passed"], exit_code == 0, "{fault:?}\n{text}");
+    let faultless = [
+        ("/messages/scheduled", MESSAGES),
+        ("/messages/sent", MESSAGES),
+        ("/messages/accepted", MESSAGES),
+        ("/messages/refused", 0),
+        ("/messages/unanswered", 0),
+        ("/messages/stray_answers", 0),
+        ("/deliveries/expected", MESSAGES * USERS),
+        ("/deliveries/delivered", MESSAGES * USERS),
+        ("/deliveries/missing", 0),
+        ("/deliveries/duplicates", 0),
+        ("/deliveries/out_of_order", 0),
+        ("/deliveries/corrupt", 0),
+        ("/deliveries/refused_but_delivered", 0),
+        ("/deliveries/unanswered_but_delivered", 0),
+        ("/deliveries/foreign", 0),
+        ("/disconnected", 0),
+    ];
+    for (figure, usually) in faultless {
+        let expected = differences.iter().find(|(name, _)| *name == figure).map_or(usually, |(_, value)| *value);
+        let found = report.pointer(figure).and_then(Value::as_u64);
+        assert_eq!(found, Some(expected), "{fault:?}: {figure}\n{text}");
+    }
+}
+
+#[test]
+fn a_faultless_server_passes() {
+    check(Fault::None, 0, &[]);
+}
+
+#[test]
+fn a_token_that_expired_is_replaced() {
+    check(Fault::ExpiredToken, 0, &[]);
+}
+
+#[test]
+fn a_lost_message_is_missing() {
+    check(Fault::Drop, 1, &[("/deliveries/missing", 1), ("/deliveries/delivered", MESSAGES * USERS - 1)]);
+}
+
+#[test]
+fn a_message_twice_is_a_duplicate() {
+    check(Fault::Duplicate, 1, &[("/deliveries/duplicates", 1)]);
+}
+
+#[test]
+fn two_messages_swapped_are_out_of_order() {
+    check(Fault::Swap, 1, &[("/deliveries/out_of_order", 1)]);
+}
+
+#[test]
+fn a_changed_byte_is_corrupt_and_its_message_missing() {
+    let differences =
+        [("/deliveries/corrupt", 1), ("/deliveries/missing", 1), ("/deliveries/delivered", MESSAGES * USERS - 1)];
+    check(Fault::Corrupt, 1, &differences);
+    check(Fault::Garbage, 1, &differences);
+}
+
+#[test]
+fn an_id_that_differs_is_corrupt_and_an_id_used_twice_a_duplicate() {
+    check(Fault::SameId, 1, &[("/deliveries/duplicates", 1)]);
+    let server = FakeNakama::start(Fault::OtherId);
+    // One thread sees the difference by itself; how often it is seen depends on who was first.
+    let (code, report, text) = run(&server, &["--threads", "1"]);
+    assert_eq!(code, Some(1), "{text}");
+    assert!(report.pointer("/deliveries/corrupt").and_then(Value::as_u64) > Some(0), "{text}");
+}
+
+#[test]
+fn a_refused_message_is_counted_and_not_expected() {
+    let refused = [
+        ("/messages/refused", 1),
+        ("/messages/accepted", MESSAGES - 1),
+        ("/deliveries/expected", (MESSAGES - 1) * USERS),
+        ("/deliveries/delivered", (MESSAGES - 1) * USERS),
+    ];
+    check(Fault::Refuse, 0, &refused);
+    let mut delivered = refused.to_vec();
+    delivered.push(("/deliveries/refused_but_delivered", USERS));
+    check(Fault::RefuseButDeliver, 1, &delivered);
+}
+
+#[test]
+fn a_missing_answer_fails_the_run_and_so_does_one_too_many() {
+    let unanswered = [
+        ("/messages/unanswered", 1),
+        ("/messages/accepted", MESSAGES - 1),
+        ("/deliveries/expected", (MESSAGES - 1) * USERS),
+        ("/deliveries/delivered", (MESSAGES - 1) * USERS),
+        ("/deliveries/unanswered_but_delivered", USERS),
+    ];
+    check(Fault::NoAnswer, 1, &unanswered);
+    check(Fault::TwoAnswers, 1, &[("/messages/stray_answers", 1)]);
+}
+
+#[test]
+fn a_closed_connection_fails_the_run() {
+    let server = FakeNakama::start(Fault::Close);
+    let (code, report, text) = run(&server, &[]);
+    assert_eq!(code, Some(1), "{text}");
+    assert_eq!(report["disconnected"], 1, "{text}");
+    assert!(text.contains("disconnected"), "{text}");
+}
+
+#[test]
+fn processes_give_the_same_totals_as_one_and_pings_are_answered() {
+    let server = FakeNakama::start(Fault::None);
+    let (code, report, text) = run(&server, &["--processes", "3", "--threads", "2", "--hidden", "--no-persist"]);
+    assert_eq!(code, Some(0), "{text}");
+    assert_eq!(report["processes"], 3);
+    assert_eq!(report["deliveries"]["delivered"], MESSAGES * USERS, "{text}");
+    assert_eq!(report["latency"]["delivery"]["count"], MESSAGES * USERS);
+    assert_eq!(report["latency"]["ack"]["count"], MESSAGES);
+    assert_eq!(report["presence"]["frames"], 0);
+    assert_eq!(u64::from(server.pongs()), USERS);
+}
+
+#[test]
+fn warm_up_is_checked_but_not_measured_and_members_hear_of_each_other() {
+    let server = FakeNakama::start(Fault::None);
+    let own = std::process::id().to_string();
+    let (code, report, text) = run(&server, &["--warmup", "0.25", "--sign-in", "device", "--pid", &own]);
+    assert_eq!(code, Some(0), "{text}");
+    assert_eq!(report["deliveries"]["delivered"], 150 * USERS, "{text}");
+    assert_eq!(report["latency"]["delivery"]["count"], MESSAGES * USERS);
+    assert_eq!(report["latency"]["generator_lateness"]["count"], MESSAGES);
+    assert_eq!(report["presence"]["incomplete_members"], 0);
+    assert!(report["server"]["resident_joined_bytes"].as_u64() > Some(100_000), "{report}");
+}
+
+#[test]
+fn what_cannot_start_says_why() {
+    let server = FakeNakama::start(Fault::None);
+    for (more, exit_code, said) in [
+        (["--server-key", "wrong"], 1, "401"),
+        (["--pid", "4294967295"], 1, "/proc/4294967295"),
+        (["--payload", "9999"], 2, "--payload"),
+    ] {
+        let (code, _, text) = run(&server, &more);
+        assert_eq!((code, text.contains(said)), (Some(exit_code), true), "{more:?}: {text}");
+    }
+}
+
+/// A run of two workers that is in the middle of publishing: its coordinator, and the workers' process ids.
+fn in_the_middle(server: &FakeNakama) -> (Child, BufReader<std::process::ChildStderr>, Vec<Pid>) {
+    let mut command = loadgen(server, &["--secs", "600", "--processes", "2"]);
+    let mut coordinator = command.stdout(Stdio::null()).stderr(Stdio::piped()).spawn().unwrap();
+    let mut lines = BufReader::new(coordinator.stderr.take().unwrap());
+    let workers = (0..2).map(|_| {
+        let mut line = String::new();
+        lines.read_line(&mut line).unwrap();
+        let pid = line.split_once("(pid ").unwrap().1.split_once(')').unwrap().0;
+        Pid::from_raw(pid.parse().unwrap()).unwrap()
+    });
+    let workers = workers.collect();
+    server.published.recv_timeout(PATIENCE).unwrap();
+    (coordinator, lines, workers)
+}
+
+#[test]
+fn a_worker_that_dies_fails_the_run_by_name() {
+    let server = FakeNakama::start(Fault::None);
+    let (mut coordinator, mut lines, workers) = in_the_middle(&server);
+    kill_process(workers[1], Signal::KILL).unwrap();
+    assert_eq!(coordinator.wait().unwrap().code(), Some(1));
+    let mut said = String::new();
+    std::io::Read::read_to_string(&mut lines, &mut said).unwrap();
+    assert!(said.contains(&format!("worker 1 (pid {}, users 10..20) died", workers[1].as_raw_nonzero())), "{said}");
+    assert_gone(&workers);
+}
+
+#[test]
+fn workers_end_with_their_coordinator() {
+    let server = FakeNakama::start(Fault::None);
+    let (mut coordinator, _lines, workers) = in_the_middle(&server);
+    coordinator.kill().unwrap();
+    coordinator.wait().unwrap();
+    assert_gone(&workers);
+}
+
+fn assert_gone(workers: &[Pid]) {
+    let deadline = Instant::now() + PATIENCE;
+    for worker in workers {
+        let stat = format!("/proc/{}/stat", worker.as_raw_nonzero());
+        // A process that has ended may wait a while for whoever inherited it to notice.
+        while std::fs::read_to_string(&stat).is_ok_and(|stat| !stat.contains(") Z ")) {
+            assert!(Instant::now() < deadline, "{worker:?} is still there");
+            std::thread::yield_now();
+        }
+    }
+}

@@ -1,0 +1,253 @@
+// The chat page in a real browser: two pages talk to each other, as two people would with mouse and keyboard.
+//
+// Run by tests/tests/page.rs; by hand: STENTOR_BIN=target/release/stentor node page.mjs. Leaves pictures in target/.
+
+import assert from 'node:assert/strict';
+import { after, before, test } from 'node:test';
+import { existsSync, mkdirSync } from 'node:fs';
+import { dirname, join } from 'node:path';
+import { fileURLToPath } from 'node:url';
+import { chromium } from 'playwright-core';
+import { Client } from '@heroiclabs/nakama-js';
+import WebSocket from 'ws';
+import { DEADLINE_MS, Server, atTheEnd, temporaryDirectory } from './server.mjs';
+
+globalThis.WebSocket = WebSocket;
+
+const CHROMIUM = process.env.CHROMIUM_BIN ?? '/usr/bin/chromium';
+const target = join(dirname(fileURLToPath(import.meta.url)), '../../target');
+const server = new Server();
+let browser;
+let ada, grace;
+const complaints = [];
+
+before(async () => {
+  assert.ok(existsSync(CHROMIUM), `${CHROMIUM} is missing: install chromium (./check does it for you)`);
+  mkdirSync(target, { recursive: true });
+  await server.start();
+  browser = await chromium.launchPersistentContext(temporaryDirectory('browser'), {
+    executablePath: CHROMIUM,
+    headless: true,
+    viewport: { width: 1100, height: 720 },
+    chromiumSandbox: false,
+    args: [
+      '--headless', '--no-sandbox', '--disable-gpu', '--disable-quic', '--no-first-run', '--disable-background-networking',
+      '--disable-component-update', '--disable-sync',
+    ],
+  });
+  browser.setDefaultTimeout(DEADLINE_MS);
+  ada = await openPage();
+  grace = await openPage();
+});
+
+after(async () => {
+  await browser?.close();
+});
+
+async function openPage(prepare = async () => {}) {
+  const page = await browser.newPage();
+  await prepare(page);
+  page.on('pageerror', (error) => complaints.push(String(error)));
+  page.on('request', (request) => {
+    if (!/^(data|blob):/.test(request.url()) && !request.url().startsWith(server.origin)) complaints.push(`fetched ${request.url()}`);
+  });
+  await page.goto(server.origin);
+  return page;
+}
+
+async function enter(page, name, room) {
+  await page.getByLabel('Your name').fill(name);
+  await page.getByLabel('Room').fill(room);
+  await page.getByRole('button', { name: 'Enter' }).click();
+  await page.locator('#state[data-state=open]').waitFor();
+}
+
+async function say(page, text) {
+  await page.getByLabel('Message', { exact: true }).fill(text);
+  await page.keyboard.press('Enter');
+  await message(page, text).waitFor();
+}
+
+const message = (page, text) => page.locator('.message', { hasText: text });
+const present = (page) => page.locator('#present li');
+const picture = (page, name) => page.screenshot({ path: join(target, name) });
+
+/** Waits until `found` is true in the page. */
+const until = (page, found, argument) => page.waitForFunction(found, argument);
+
+test('the door says in words what is wrong', async () => {
+  await picture(ada, 'page-door.png');
+  await ada.getByText('Settings').click();
+  await ada.getByLabel('Server key').fill('wrongkey');
+  await ada.getByLabel('Your name').fill('ada');
+  await ada.getByRole('button', { name: 'Enter' }).click();
+  await ada.locator('#door-trouble', { hasText: 'server key' }).waitFor();
+  await ada.getByLabel('Server key').fill('defaultkey');
+  await ada.getByLabel('Room').fill('ü'.repeat(33));
+  await ada.getByRole('button', { name: 'Enter' }).click();
+  await ada.locator('#door-trouble', { hasText: 'too long' }).waitFor();
+});
+
+test('two pages see each other come', async () => {
+  await enter(ada, 'ada', 'engine room');
+  assert.equal(await ada.title(), 'engine room · Stentor');
+  assert.deepEqual(await present(ada).allInnerTexts().then((texts) => texts.length), 1);
+  await enter(grace, 'grace', 'engine room');
+  await present(ada).filter({ hasText: 'grace' }).waitFor();
+  await present(grace).filter({ hasText: 'ada' }).waitFor();
+  assert.equal(await ada.locator('#count').innerText(), '2');
+  assert.equal(await grace.locator('#count').innerText(), '2');
+});
+
+test('they talk, and markup stays text', async () => {
+  await say(ada, 'Hello, is anybody there?');
+  await message(grace, 'Hello, is anybody there?').waitFor();
+  const markup = '<img src=x onerror="document.title=1"> & <b>bold</b> "quotes" 🎉';
+  await say(grace, markup);
+  await message(ada, '<b>bold</b>').waitFor();
+  assert.equal(await ada.locator('.bubble').last().innerText(), markup);
+  assert.equal(await ada.locator('.bubble img, .bubble b').count(), 0);
+  assert.equal(await ada.title(), 'engine room · Stentor');
+  await say(ada, 'first line\nsecond line');
+  assert.ok((await message(grace, 'second line').locator('.bubble').innerText()).includes('first line\nsecond line'));
+  assert.equal(await message(grace, 'second line').locator('.byline b').textContent(), 'ada');
+  assert.ok(await message(ada, 'second line').evaluate((item) => item.classList.contains('own')));
+});
+
+test('own messages can be changed and removed, others not', async () => {
+  await say(ada, 'helo');
+  const own = message(ada, 'helo');
+  await own.hover();
+  await own.getByRole('button', { name: 'Edit' }).click();
+  await ada.getByLabel('Edit your message').fill('hello again');
+  await ada.getByRole('button', { name: 'Save' }).click();
+  await message(grace, 'hello again').locator('.edited').waitFor();
+  await message(ada, 'hello again').locator('.edited').waitFor();
+  assert.equal(await message(grace, 'helo').filter({ hasNotText: 'hello' }).count(), 0);
+
+  await ada.getByLabel('Message', { exact: true }).focus();
+  await ada.keyboard.press('ArrowUp');
+  await ada.getByLabel('Edit your message').fill('hello once more');
+  await ada.keyboard.press('Enter');
+  await message(grace, 'hello once more').waitFor();
+
+  assert.equal(await message(grace, 'hello once more').locator('.tools').count(), 0);
+  const changed = message(ada, 'hello once more');
+  await changed.hover();
+  await changed.getByRole('button', { name: 'Remove' }).click();
+  await changed.getByRole('button', { name: 'Sure?' }).click();
+  await message(grace, 'hello once more').waitFor({ state: 'detached' });
+  await message(ada, 'hello once more').waitFor({ state: 'detached' });
+});
+
+test('what is too long is said in words, and nothing is lost', async () => {
+  const box = ada.getByLabel('Message', { exact: true });
+  await box.fill('long '.repeat(1000));
+  await ada.keyboard.press('Enter');
+  await ada.locator('#notice', { hasText: 'too long' }).waitFor();
+  assert.equal((await box.inputValue()).length, 5000);
+  await box.fill('');
+  await say(ada, 'short');
+  assert.equal(await ada.locator('#notice').isVisible(), false);
+});
+
+test('the pictures', async () => {
+  await say(grace, 'The Analytical Engine weaves algebraical patterns.');
+  await say(ada, 'Just as the Jacquard loom weaves flowers and leaves.');
+  await message(grace, 'Jacquard').waitFor();
+  await picture(ada, 'page.png');
+  await ada.emulateMedia({ colorScheme: 'dark' });
+  await picture(ada, 'page-dark.png');
+  await ada.emulateMedia({ colorScheme: 'light' });
+  await ada.setViewportSize({ width: 390, height: 760 });
+  await picture(ada, 'page-narrow.png');
+  await ada.setViewportSize({ width: 1100, height: 720 });
+});
+
+test('scrolling up finds the older messages', async () => {
+  const MANY = 130;
+  const client = new Client('defaultkey', server.host, String(server.port), false);
+  const socket = client.createSocket(false, false);
+  await socket.connect(await client.authenticateCustom('custom-id-of-chatterbox', true, 'chatterbox'), false);
+  const { id } = await socket.joinChat('archive', 1, true, true);
+  for (let n = 1; n <= MANY; n += 1) await socket.writeChatMessage(id, { text: `message number ${n}.` });
+  socket.disconnect();
+
+  await grace.getByRole('button', { name: 'Leave' }).click();
+  await present(ada).filter({ hasText: 'grace' }).waitFor({ state: 'detached' });
+  await enter(grace, 'grace', 'archive');
+  await message(grace, `number ${MANY}.`).waitFor();
+  assert.equal(await grace.locator('.message').count(), 50);
+  while ((await grace.locator('.message').count()) < MANY) {
+    const before = await grace.locator('.message').count();
+    const anchor = await grace.locator('.message').first().innerText();
+    await grace.locator('#log').evaluate((log) => { log.scrollTop = 0; });
+    await until(grace, (count) => document.querySelectorAll('.message').length > count, before);
+    assert.ok(await message(grace, anchor.trim().split('\n').at(-1)).first().isVisible(), 'the place is kept');
+    assert.ok(await grace.locator('#log').evaluate((log) => log.scrollTop > 0));
+  }
+  const texts = await grace.locator('.bubble').allInnerTexts();
+  assert.deepEqual(texts, Array.from({ length: MANY }, (_, n) => `message number ${n + 1}.`));
+  await grace.locator('#log').evaluate((log) => { log.scrollTop = 0; });
+  await grace.getByText('This is the beginning of archive.').waitFor();
+});
+
+test('a page that reads above is told of what is new', async () => {
+  await enter(await another(), 'hedy', 'archive');
+  await grace.locator('#log').evaluate((log) => { log.scrollTop = 0; });
+  await say(pages.at(-1), 'something new');
+  await grace.getByRole('button', { name: 'New messages' }).click();
+  assert.ok(await message(grace, 'something new').isVisible());
+  await grace.getByRole('button', { name: 'New messages' }).waitFor({ state: 'hidden' });
+});
+
+const pages = [];
+async function another(prepare) {
+  pages.push(await openPage(prepare));
+  return pages.at(-1);
+}
+
+test('after a kill the pages come back and catch up', async () => {
+  const hedy = pages.at(-1);
+  await server.kill();
+  await grace.locator('#state[data-state=lost]').waitFor();
+  await server.start();
+  await Promise.all([hedy, grace].map((page) => page.locator('#state[data-state=open]').waitFor()));
+  await say(hedy, 'we are back');
+  await message(grace, 'we are back').waitFor();
+  assert.equal(await message(grace, 'something new').count(), 1, 'nothing twice');
+  await present(grace).filter({ hasText: 'hedy' }).waitFor();
+  assert.equal(await grace.locator('.message').count(), 132);
+});
+
+test('what was said while a page was away is there when it returns', async () => {
+  const hedy = pages.at(-1);
+  // For this page the network stays away longer than the server.
+  let away = false;
+  const back = await another(async (page) => {
+    await page.routeWebSocket(/\/ws/, (socket) => (away ? socket.close() : socket.connectToServer()));
+  });
+  await enter(back, 'mary', 'archive');
+  await message(back, 'we are back').waitFor();
+  away = true;
+  await server.kill();
+  await back.locator('#state[data-state=lost]').waitFor();
+  await server.start();
+  await hedy.locator('#state[data-state=open]').waitFor();
+  await say(hedy, 'said meanwhile');
+  await message(hedy, 'we are back').hover();
+  await message(hedy, 'we are back').getByRole('button', { name: 'Remove' }).click();
+  await message(hedy, 'we are back').getByRole('button', { name: 'Sure?' }).click();
+  await message(hedy, 'we are back').waitFor({ state: 'detached' });
+  assert.notEqual(await back.locator('#state').getAttribute('data-state'), 'open');
+  away = false;
+  await back.locator('#state[data-state=open]').waitFor();
+  await message(back, 'said meanwhile').waitFor();
+  await message(back, 'we are back').waitFor({ state: 'detached' });
+});
+
+test('nothing failed on the way and nothing came from elsewhere', () => {
+  assert.deepEqual(complaints, []);
+});
+
+atTheEnd(() => browser?.close().catch(() => {}));
