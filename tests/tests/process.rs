@@ -104,10 +104,11 @@ fn stop_in_the_middle(signal: Signal, shards: u16) {
     let server = launch().start();
     let (history, _) = server.http().history_after(&account.token, &channel, None);
     let kept: Vec<_> = history.iter().map(|message| &message["message_id"]).collect();
-    for ack in socket.pushes.iter().filter_map(|push| push.get("channel_message_ack")) {
+    let acks: Vec<_> = socket.pushes.iter().filter_map(|push| push.get("channel_message_ack")).collect();
+    assert!(!acks.is_empty(), "something was acknowledged before the end");
+    for ack in acks {
         assert!(kept.contains(&&ack["message_id"]), "{ack} is lost");
     }
-    assert!(kept.len() > SENT / 4, "{} kept", kept.len());
 }
 
 #[test]
