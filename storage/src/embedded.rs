@@ -9,6 +9,7 @@
 
 mod directory;
 mod draft;
+mod journal;
 
 use std::path::{Path, PathBuf};
 use std::sync::OnceLock;

@@ -1,5 +1,7 @@
 //! The bridge's promises, on a store that can be held back and made to fail.
 
+#![allow(clippy::unwrap_used, reason = "a failed step fails the test")]
+
 mod common;
 
 use std::collections::HashMap;

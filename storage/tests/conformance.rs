@@ -1,5 +1,7 @@
 //! The laws of `Store`, asked of every keeper; and the keepers compared with each other under random use.
 
+#![allow(clippy::unwrap_used, reason = "a failed step fails the test")]
+
 mod common;
 
 use common::*;

@@ -1,5 +1,7 @@
 //! Directories that no store of ours wrote, or that were damaged since: a refusal that says so, never a panic.
 
+#![allow(clippy::unwrap_used, reason = "a failed step fails the test")]
+
 mod common;
 
 use std::fs::{self, OpenOptions};
@@ -45,7 +47,7 @@ fn copy(from: &Path, to: &Path) {
 
 /// A store with something in each table, closed, and opened once more so that its journal has no tail of zeros.
 fn written_store() -> TempDir {
-    let directory = tempfile::tempdir().unwrap();
+    let directory = scratch();
     let store = open(&directory);
     let lobby = room("lobby");
     for number in 1..=40 {
@@ -60,7 +62,7 @@ fn written_store() -> TempDir {
 
 #[test]
 fn a_foreign_directory_is_refused_and_left_as_it_is() {
-    let directory = tempfile::tempdir().unwrap();
+    let directory = scratch();
     fs::create_dir_all(directory.path().join("photos/summer")).unwrap();
     fs::write(directory.path().join("photos/summer/beach.jpg"), "pixels").unwrap();
     let before = files_below(directory.path());
@@ -71,7 +73,7 @@ fn a_foreign_directory_is_refused_and_left_as_it_is() {
 
 #[test]
 fn a_foreign_database_is_refused() {
-    let directory = tempfile::tempdir().unwrap();
+    let directory = scratch();
     let database = fjall::Database::builder(directory.path().join("database")).open().unwrap();
     let keyspace = database.keyspace("recipes", fjall::KeyspaceCreateOptions::default).unwrap();
     keyspace.insert("cake", "flour").unwrap();
@@ -82,7 +84,7 @@ fn a_foreign_database_is_refused() {
 
 #[test]
 fn a_file_in_place_of_the_directory_is_refused() {
-    let directory = tempfile::tempdir().unwrap();
+    let directory = scratch();
     let path = directory.path().join("data");
     fs::write(&path, "a letter").unwrap();
     assert!(matches!(Embedded::open(&path, &options()), Err(Failure::Final(_))));
@@ -90,7 +92,7 @@ fn a_file_in_place_of_the_directory_is_refused() {
 
 #[test]
 fn a_second_store_on_a_directory_is_refused_by_name() {
-    let directory = tempfile::tempdir().unwrap();
+    let directory = scratch();
     let _first = open(&directory);
     let Err(Failure::InUse(reason)) = Embedded::open(directory.path(), &options()) else { panic!("opened twice") };
     assert!(reason.contains(&directory.path().display().to_string()), "{reason}");
@@ -140,20 +142,42 @@ fn a_damaged_record_fails_its_readers_and_nobody_else() {
 fn a_missing_table_is_refused() {
     let directory = written_store();
     for keyspace in ["1", "2", "3", "4", "5", "6", "7"] {
-        let damaged = tempfile::tempdir().unwrap();
+        let damaged = scratch();
         copy(directory.path(), damaged.path());
         fs::remove_dir_all(damaged.path().join("database/keyspaces").join(keyspace)).unwrap();
         assert!(refusal(damaged.path()).contains("no table"));
     }
 }
 
+fn journal_of(directory: &TempDir) -> PathBuf {
+    let files = files_below(&directory.path().join("database"));
+    files.into_iter().find(|path| path.extension().is_some_and(|extension| extension == "jnl")).unwrap()
+}
+
 #[test]
 fn a_changed_byte_in_the_journal_is_noticed() {
     let directory = written_store();
-    let journals = files_below(&directory.path().join("database"));
-    let journal = journals.iter().find(|path| path.extension().is_some_and(|extension| extension == "jnl")).unwrap();
-    change_byte(journal, b"text text text", 3, b'X');
-    refusal(directory.path());
+    change_byte(&journal_of(&directory), b"text text text", 3, b'X');
+    assert!(refusal(directory.path()).contains("damaged at byte"));
+}
+
+/// As a loss of power leaves it: the group whose sync never returned lacks a sector in its middle.
+#[test]
+fn a_torn_group_at_the_end_is_dropped_and_the_rest_kept() {
+    let directory = written_store();
+    let (store, lobby) = (open(&directory), room("lobby"));
+    commit(&store, &[insert(&lobby, 41, 7), update(&lobby, 41, 7, "the last that was acknowledged")]);
+    let sound = fs::metadata(journal_of(&directory)).unwrap().len();
+    commit(&store, &(50..90).map(|number| insert(&lobby, number, 7)).collect::<Vec<_>>());
+    drop(store);
+    let journal = OpenOptions::new().write(true).open(journal_of(&directory)).unwrap();
+    journal.write_all_at(&[0; 512], (sound / 512 + 3) * 512).unwrap();
+    let store = open(&directory);
+    assert_eq!(store.messages(&lobby, Place::Oldest, 99).unwrap().len(), 41);
+    assert_eq!(store.head(&lobby).unwrap().unwrap().id, message_id(41));
+    commit(&store, &[insert(&lobby, 42, 7)]);
+    drop(store);
+    assert_eq!(open(&directory).messages(&lobby, Place::Oldest, 99).unwrap().len(), 42);
 }
 
 /// A generator of small random numbers; the seed is all there is to print.
@@ -228,7 +252,7 @@ fn random_harm_to_tables_never_panics() {
 fn harm_many_times(directory: &TempDir) {
     let rounds = std::env::var("HARM_ROUNDS").map_or(60, |rounds| rounds.parse().unwrap());
     for seed in 0..rounds {
-        let harmed = tempfile::tempdir().unwrap();
+        let harmed = scratch();
         copy(directory.path(), harmed.path());
         let mut random = Random(seed);
         let what = harm(harmed.path(), &mut random);

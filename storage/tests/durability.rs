@@ -3,6 +3,8 @@
 //! The process that dies is this test program, started again with one test that does the writing and tells on its
 //! standard output what was acknowledged.
 
+#![allow(clippy::unwrap_used, reason = "a failed step fails the test")]
+
 mod common;
 
 use std::io::{BufRead, BufReader, Write as _};

@@ -7,24 +7,36 @@
 //! ```
 //!
 //! A directory with anything else in it is refused and left untouched. fjall trusts the names of the files it finds and
-//! panics on some that it did not make, so they are checked before it sees them.
+//! panics on some that it did not make, so they are checked before it sees them. What is not checked is the inside of
+//! tables: that would mean reading all of them, and fjall checks each block as it reads it.
 
 use std::fs::{self, File, OpenOptions, TryLockError};
 use std::io::{Read, Seek, Write};
 use std::path::{Path, PathBuf};
 
-use super::failed;
+use xxhash_rust::xxh3::xxh3_128;
+
+use super::{failed, journal};
 use crate::Failure;
 
 const LOCK: &str = "lock";
 const DATABASE: &str = "database";
 const DATABASE_NEW: &str = "database.new";
+/// The contents of fjall's version file when `journal` can read its journals.
+const FJALL_FORMAT: &[u8] = b"FJL\x03";
 
 /// A directory that belongs to this process until this is dropped.
 pub struct Directory {
     path: PathBuf,
-    /// The lock ends with the file, so also with the process, however that ends.
-    _lock: File,
+    /// The lock ends with the process, however that ends.
+    lock: File,
+}
+
+impl Drop for Directory {
+    fn drop(&mut self) {
+        // Closing the file alone would leave the lock to a child process that is just being started and still shares it.
+        let _ = self.lock.unlock();
+    }
 }
 
 impl Directory {
@@ -40,7 +52,7 @@ impl Directory {
             }
         }
         let lock = lock(path)?;
-        Ok(Self { path: path.into(), _lock: lock })
+        Ok(Self { path: path.into(), lock })
     }
 
     pub fn path(&self) -> &Path {
@@ -72,22 +84,20 @@ impl Directory {
     pub fn check_database(&self) -> Result<(), Failure> {
         let database = self.database();
         check(database.join("version").is_file(), "has no version file", &database)?;
-        let mut journals = 0;
-        for name in names_in(&database)? {
-            if let Some(stem) = name.strip_suffix(".jnl") {
-                let path = database.join(&name);
-                check(stem.parse::<u64>().is_ok() && path.is_file(), "is not a journal", &path)?;
-                journals += 1;
-            }
-        }
-        check(journals > 0, "has no journal", &database)?;
+        let journals = journals_in(&database)?;
+        check(!journals.is_empty(), "has no journal", &database)?;
         let keyspaces = database.join("keyspaces");
         check(keyspaces.is_dir(), "is missing", &keyspaces)?;
+        // What fjall says of other formats is better than what we could.
+        let known = read(&database.join("version"))? == FJALL_FORMAT;
         for name in names_in(&keyspaces)? {
             let path = keyspaces.join(&name);
             check(name.parse::<u64>().is_ok() && path.is_dir(), "is not a keyspace", &path)?;
+            if known {
+                check_manifest(&path)?;
+            }
         }
-        Ok(())
+        if known { journal::examine(journals) } else { Ok(()) }
     }
 
     /// Room left on the disk for users like this one.
@@ -96,6 +106,38 @@ impl Directory {
         let stat = stat.map_err(|error| Failure::Passing(format!("asking {}: {error}", self.path.display())))?;
         Ok(stat.f_bavail.saturating_mul(stat.f_frsize))
     }
+}
+
+/// fjall writes a checksum of a keyspace's manifest beside it, but does not look at it, and panics on what may then come.
+/// `current` is the manifest's number 8, its xxh3 16, and a byte for the kind of checksum.
+fn check_manifest(keyspace: &Path) -> Result<(), Failure> {
+    let path = keyspace.join("current");
+    check(path.is_file(), "is missing", &path)?;
+    let current = read(&path)?;
+    let Some((number, rest)) = current.split_first_chunk::<8>() else {
+        return check(false, "is too short", &path);
+    };
+    let manifest = keyspace.join(format!("v{}", u64::from_le_bytes(*number)));
+    check(manifest.is_file(), "is missing", &manifest)?;
+    let checksum = xxh3_128(&read(&manifest)?).to_le_bytes();
+    check(rest == [&checksum[..], &[0]].concat(), "does not have the checksum that it should have", &manifest)
+}
+
+fn read(path: &Path) -> Result<Vec<u8>, Failure> {
+    fs::read(path).map_err(|error| failed("reading", path, &error))
+}
+
+/// The journals of a database, with their numbers.
+fn journals_in(database: &Path) -> Result<Vec<(u64, PathBuf)>, Failure> {
+    let mut journals = Vec::new();
+    for name in names_in(database)? {
+        if let Some(stem) = name.strip_suffix(".jnl") {
+            let (path, number) = (database.join(&name), stem.parse());
+            check(number.is_ok() && path.is_file(), "is not a journal", &path)?;
+            journals.extend(number.map(|number| (number, path)));
+        }
+    }
+    Ok(journals)
 }
 
 fn check(fits: bool, what: &str, path: &Path) -> Result<(), Failure> {

@@ -3,7 +3,7 @@
 //!
 //! A write reads all it needs before it changes anything, so one that fails leaves the draft as it was.
 
-use std::collections::HashMap;
+use std::collections::BTreeMap;
 use std::ops::Deref;
 
 use engine::id::{ChannelId, MessageId, Timestamp, UserId};
@@ -19,8 +19,8 @@ use crate::{Failure, Write, Written, check_name, not_a_write};
 
 pub struct Draft<'a> {
     tables: &'a Tables,
-    /// By table; `None` is a removal.
-    changes: [HashMap<Vec<u8>, Option<Vec<u8>>>; Table::COUNT],
+    /// By table, in the order of keys, which is how fjall likes to be given them; `None` is a removal.
+    changes: [BTreeMap<Vec<u8>, Option<Vec<u8>>>; Table::COUNT],
 }
 
 enum Found<'a> {

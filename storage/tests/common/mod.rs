@@ -43,7 +43,7 @@ pub struct OnDisk {
 
 impl Keeper for OnDisk {
     fn begin() -> Self {
-        let directory = tempfile::tempdir().unwrap();
+        let directory = scratch();
         Self { store: Some(open(&directory)), directory }
     }
 
@@ -57,6 +57,11 @@ impl Keeper for OnDisk {
         drop(store);
         self.store = Some(open(&self.directory));
     }
+}
+
+/// A directory in memory, where there is one, for tests that are not about the disk: syncs there cost nothing.
+pub fn scratch() -> TempDir {
+    tempfile::tempdir_in("/dev/shm").or_else(|_| tempfile::tempdir()).unwrap()
 }
 
 /// Options under which a test does not depend on how full this machine's disk is.

@@ -1,0 +1,312 @@
+//! A look at fjall's journals before fjall does: is the end of the newest one merely torn, or is something damaged?
+//!
+//! A loss of power can leave holes of zeros in the group whose sync had not returned. Nobody was told that it was done,
+//! so it is cut off, where fjall would refuse to start. Anything else that is wrong means that acknowledged groups are at
+//! stake: fjall would silently drop what follows, and we refuse instead. A journal that lost its end as a whole, at the
+//! border of a group, cannot be told from a shorter one.
+//!
+//! A journal (fjall's format 3, the only one this is used on) is a sequence of batches, then zeros:
+//!
+//! ```text
+//! batch: 1, items 4, sequence number 8 | items | 3, xxh3 of the items 8, "FJL" 3
+//! item:  2, type 1, compression 1, keyspace 8, key length 2, value length 4, stored length 4, key, value
+//!    or  4, keyspace 8
+//! ```
+
+use std::fs::{File, OpenOptions};
+use std::io::{self, Read, Seek};
+use std::path::{Path, PathBuf};
+
+use rustix::fs::SeekFrom;
+use xxhash_rust::xxh3::xxh3_64;
+
+use super::failed;
+use crate::Failure;
+
+const TRAILER: &[u8] = b"FJL\x03";
+/// What a disk writes as a whole.
+const SECTOR_BYTES: usize = 512;
+
+/// What a journal is like.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum Verdict {
+    Sound,
+    /// The last batch, from this byte on, was never completely written.
+    Torn(usize),
+    /// From this byte on there is something that no interrupted write leaves behind.
+    Damaged(usize),
+}
+
+/// Why bytes do not begin with a batch.
+enum Flaw {
+    Incomplete,
+    /// It has an end, this far away, but its checksum is wrong.
+    Checksum(usize),
+}
+
+/// Examines a database's journals, oldest first, and cuts off a torn end of the newest.
+pub fn examine(mut journals: Vec<(u64, PathBuf)>) -> Result<(), Failure> {
+    journals.sort();
+    let newest = journals.last().map(|(number, _)| *number);
+    for (number, path) in journals {
+        let bytes = read(&path).map_err(|error| failed("reading", &path, &error))?;
+        match verdict(&bytes) {
+            Verdict::Sound => {}
+            Verdict::Torn(place) if Some(number) == newest => cut(&path, place)?,
+            Verdict::Torn(place) | Verdict::Damaged(place) => {
+                return Err(Failure::Corrupt(format!(
+                    "{} is damaged at byte {place}. Bring the store back from a backup, or move it away to begin anew",
+                    path.display()
+                )));
+            }
+        }
+    }
+    Ok(())
+}
+
+/// A journal without its last hole. fjall makes each one 64 MiB long before it has anything to say.
+fn read(path: &Path) -> io::Result<Vec<u8>> {
+    let file = File::open(path)?;
+    let length = file.metadata()?.len();
+    let (mut written, mut place) = (0, 0);
+    while place < length {
+        match rustix::fs::seek(&file, SeekFrom::Data(place)) {
+            Ok(data) => place = rustix::fs::seek(&file, SeekFrom::Hole(data))?,
+            Err(rustix::io::Errno::NXIO) => break,
+            Err(error) => return Err(error.into()),
+        }
+        written = place;
+    }
+    let mut bytes = Vec::new();
+    (&file).rewind()?;
+    file.take(written).read_to_end(&mut bytes)?;
+    Ok(bytes)
+}
+
+fn cut(path: &Path, place: usize) -> Result<(), Failure> {
+    tracing::warn!("{} ends in a group that was not completely written; it is dropped", path.display());
+    let file = OpenOptions::new().write(true).open(path).map_err(|error| failed("opening", path, &error))?;
+    let cut = file.set_len(place as u64).and_then(|()| file.sync_all());
+    cut.map_err(|error| failed("shortening", path, &error))
+}
+
+fn verdict(bytes: &[u8]) -> Verdict {
+    let mut place = 0;
+    let flaw = loop {
+        match batch_length(&bytes[place..]) {
+            Ok(length) => place += length,
+            Err(flaw) => break flaw,
+        }
+    };
+    let rest = &bytes[place..];
+    if rest.iter().all(|&byte| byte == 0) {
+        return Verdict::Sound;
+    }
+    // A torn batch is the last one: what was synced later would have synced it, too.
+    let beginnings = rest.iter().enumerate().skip(1).filter(|&(_, &byte)| byte == 1);
+    let followed = beginnings.map(|(place, _)| &rest[place..]).any(|next| batch_length(next).is_ok());
+    let torn = match flaw {
+        Flaw::Incomplete => true,
+        Flaw::Checksum(length) => has_hole(bytes, place, place + length),
+    };
+    if torn && !followed { Verdict::Torn(place) } else { Verdict::Damaged(place) }
+}
+
+/// Whether some sector's part of this range is all zeros. A batch neither begins nor ends with zeros, so a short part at
+/// either border is none by chance.
+fn has_hole(bytes: &[u8], start: usize, end: usize) -> bool {
+    (start / SECTOR_BYTES..=(end - 1) / SECTOR_BYTES).any(|sector| {
+        let from = (sector * SECTOR_BYTES).max(start);
+        let to = ((sector + 1) * SECTOR_BYTES).min(end);
+        bytes[from..to].iter().all(|&byte| byte == 0)
+    })
+}
+
+/// The length of the batch that these bytes begin with.
+fn batch_length(bytes: &[u8]) -> Result<usize, Flaw> {
+    let mut reader = Reader { bytes, place: 0 };
+    if reader.byte()? != 1 {
+        return Err(Flaw::Incomplete);
+    }
+    let items = reader.number::<4>()?;
+    reader.skip(8)?;
+    let first = reader.place;
+    for _ in 0..items {
+        reader.skip_item()?;
+    }
+    let last = reader.place;
+    if reader.byte()? != 3 {
+        return Err(Flaw::Incomplete);
+    }
+    let checksum = reader.number::<8>()?;
+    if reader.take(TRAILER.len())? != TRAILER {
+        return Err(Flaw::Incomplete);
+    }
+    if xxh3_64(&bytes[first..last]) != checksum {
+        return Err(Flaw::Checksum(reader.place));
+    }
+    Ok(reader.place)
+}
+
+struct Reader<'a> {
+    bytes: &'a [u8],
+    place: usize,
+}
+
+impl<'a> Reader<'a> {
+    fn take(&mut self, length: usize) -> Result<&'a [u8], Flaw> {
+        let end = self.place.checked_add(length).ok_or(Flaw::Incomplete)?;
+        let taken = self.bytes.get(self.place..end).ok_or(Flaw::Incomplete)?;
+        self.place = end;
+        Ok(taken)
+    }
+
+    fn skip(&mut self, length: usize) -> Result<(), Flaw> {
+        self.take(length).map(|_| ())
+    }
+
+    fn byte(&mut self) -> Result<u8, Flaw> {
+        self.take(1).map(|taken| taken[0])
+    }
+
+    /// A number of `N` bytes, the lowest first.
+    fn number<const N: usize>(&mut self) -> Result<u64, Flaw> {
+        Ok(self.take(N)?.iter().rev().fold(0, |number, &byte| number << 8 | u64::from(byte)))
+    }
+
+    fn skip_item(&mut self) -> Result<(), Flaw> {
+        match self.byte()? {
+            2 => {
+                self.skip(1 + 1 + 8)?;
+                let key = self.number::<2>()?;
+                self.skip(4)?;
+                let value = self.number::<4>()?;
+                self.skip((key + value) as usize)
+            }
+            4 => self.skip(8),
+            _ => Err(Flaw::Incomplete),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn batch(number: u64, value: &[u8]) -> Vec<u8> {
+        let mut items = vec![2, 0, 0];
+        items.extend(7u64.to_le_bytes());
+        items.extend(3u16.to_le_bytes());
+        items.extend((value.len() as u32).to_le_bytes());
+        items.extend((value.len() as u32).to_le_bytes());
+        items.extend(b"key");
+        items.extend(value);
+        items.push(4);
+        items.extend(9u64.to_le_bytes());
+        let mut bytes = vec![1, 2, 0, 0, 0];
+        bytes.extend(number.to_le_bytes());
+        bytes.extend(&items);
+        bytes.push(3);
+        bytes.extend(xxh3_64(&items).to_le_bytes());
+        bytes.extend(TRAILER);
+        bytes
+    }
+
+    /// Three batches, the last of several sectors, and the places where each begins.
+    fn journal() -> (Vec<u8>, [usize; 3]) {
+        let batches = [batch(1, b"first"), batch(2, &[b'x'; 700]), batch(3, &[b'y'; 3000])];
+        let places = [0, batches[0].len(), batches[0].len() + batches[1].len()];
+        (batches.concat(), places)
+    }
+
+    #[test]
+    fn sound_journals() {
+        let (mut bytes, places) = journal();
+        for length in [0, places[1], places[2], bytes.len()] {
+            assert_eq!(verdict(&bytes[..length]), Verdict::Sound);
+        }
+        bytes.resize(10_000, 0);
+        assert_eq!(verdict(&bytes), Verdict::Sound);
+        assert_eq!(verdict(&[0; 100]), Verdict::Sound);
+    }
+
+    #[test]
+    fn torn_ends() {
+        let (bytes, places) = journal();
+        for length in places[2] + 1..bytes.len() {
+            let mut torn = bytes[..length].to_vec();
+            assert_eq!(verdict(&torn), Verdict::Torn(places[2]), "cut to {length}");
+            torn.resize(bytes.len() + 500, 0);
+            assert_eq!(verdict(&torn), Verdict::Torn(places[2]), "zeros from {length}");
+        }
+        for sector in places[2] / SECTOR_BYTES..=(bytes.len() - 1) / SECTOR_BYTES {
+            let mut torn = bytes.clone();
+            let end = ((sector + 1) * SECTOR_BYTES).min(bytes.len());
+            torn[(sector * SECTOR_BYTES).max(places[2])..end].fill(0);
+            assert_eq!(verdict(&torn), Verdict::Torn(places[2]), "hole at sector {sector}");
+        }
+    }
+
+    #[test]
+    fn damage_before_the_last_batch() {
+        let (bytes, places) = journal();
+        for place in 0..places[2] {
+            let mut damaged = bytes.clone();
+            damaged[place] ^= 0x55;
+            let flawed = if place < places[1] { places[0] } else { places[1] };
+            // The sequence number is not covered by fjall's checksum.
+            let unseen = (5..13).contains(&(place - flawed));
+            let expected = if unseen { Verdict::Sound } else { Verdict::Damaged(flawed) };
+            assert_eq!(verdict(&damaged), expected, "byte {place}");
+        }
+    }
+
+    #[test]
+    fn changed_bytes_in_the_last_batch() {
+        let (mut bytes, places) = journal();
+        let place = bytes.len() - 100;
+        bytes[place] ^= 1;
+        assert_eq!(verdict(&bytes), Verdict::Damaged(places[2]));
+    }
+
+    #[test]
+    fn holes_inside_are_read_and_the_last_is_not() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("0.jnl");
+        let (bytes, _) = journal();
+        let file = File::create(&path).unwrap();
+        file.set_len(64 << 20).unwrap();
+        std::os::unix::fs::FileExt::write_all_at(&file, &bytes, 1 << 20).unwrap();
+        let read = read(&path).unwrap();
+        assert_eq!(read[1 << 20..][..bytes.len()], bytes);
+        assert!(read[..1 << 20].iter().all(|&byte| byte == 0));
+        assert_eq!(verdict(&read), Verdict::Damaged(0));
+    }
+
+    #[test]
+    fn only_the_newest_journal_may_be_torn() {
+        let directory = tempfile::tempdir().unwrap();
+        let (bytes, places) = journal();
+        let torn = &bytes[..bytes.len() - 9];
+        let [older, newer] = [9, 10].map(|number| (number, directory.path().join(format!("{number}.jnl"))));
+        fs::write(&older.1, &bytes).unwrap();
+        fs::write(&newer.1, torn).unwrap();
+        examine(vec![newer.clone(), older.clone()]).unwrap();
+        assert_eq!(fs::read(&newer.1).unwrap(), bytes[..places[2]]);
+        fs::write(&older.1, torn).unwrap();
+        let Err(Failure::Corrupt(reason)) = examine(vec![newer, older]) else { panic!("passed") };
+        assert!(reason.contains("9.jnl"), "{reason}");
+    }
+
+    proptest! {
+        #[test]
+        fn arbitrary_bytes_do_not_panic(bytes in prop::collection::vec(prop_oneof![0u8..5, any::<u8>()], 0..200)) {
+            verdict(&bytes);
+            verdict(&[batch(1, b"first"), bytes].concat());
+        }
+    }
+}
