@@ -8,7 +8,7 @@ use std::sync::Arc;
 
 use crate::announcements::Announcements;
 use crate::command::{Event, Rejection, Reply};
-use crate::id::{ChannelId, Sequence, ShardId, Timestamp, UserId};
+use crate::id::{ChannelId, Epoch, Sequence, SessionId, ShardId, Timestamp, UserId};
 use crate::limits::CHANNEL_PENDING_MAX;
 use crate::members::{Address, Member, Members};
 use crate::message::{Message, MessageCode, Presence};
@@ -16,6 +16,7 @@ use crate::message_id::MessageIds;
 use crate::parcel::{Ask, Batch, Wish};
 use crate::pending::{Pending, PendingPlace};
 use crate::persist::{StoreFailure, StoreReceipt, StoreRequest, UpdateMessage};
+use crate::presence::{Comings, PresenceList, PresenceNews, Return};
 
 /// What the world lends a channel for one step.
 pub struct Moment {
@@ -38,6 +39,9 @@ pub type Wants = Vec<Wanted>;
 pub struct Channel {
     id: ChannelId,
     members: Members,
+    comings: Comings,
+    /// Visible members beyond which this is a crowd.
+    room_max: usize,
     place: Place,
     pending: Pending<Work, Result<StoreReceipt, StoreFailure>>,
     /// Shards that cannot bring round as fast as we announce: while there are any, messages wait.
@@ -73,10 +77,12 @@ enum Act {
 }
 
 impl Channel {
-    pub fn new(id: ChannelId) -> Self {
+    pub fn new(id: ChannelId, room_max: usize) -> Self {
         Self {
             id,
             members: Members::default(),
+            comings: Comings::default(),
+            room_max,
             place: Place::Unknown,
             pending: Pending::default(),
             held_by: Vec::new(),
@@ -96,10 +102,10 @@ impl Channel {
         match wish {
             Wish::Join { presence, hidden } => {
                 self.want_head(wants);
-                self.join(Member { address: asker, presence, hidden }, number);
+                self.join(Member { address: asker, presence, hidden, known: false }, number, moment.now);
             }
-            Wish::Leave => self.leave(asker, Some(number)),
-            Wish::Depart => self.leave(asker, None),
+            Wish::Leave => self.leave(asker, Some(number), moment.now),
+            Wish::Depart => self.leave(asker, None, moment.now),
             Wish::Send { .. } | Wish::Update { .. } | Wish::Remove { .. } => {
                 if self.members.get(asker).is_none() {
                     let rejection = Rejection::bad_input("not a member of this channel: join it first");
@@ -110,43 +116,50 @@ impl Channel {
         }
     }
 
-    fn join(&mut self, member: Member, number: u32) {
+    fn join(&mut self, mut member: Member, number: u32, now: Timestamp) {
         let asker = member.address;
-        let presences = self.members.visible();
-        let reply = Reply::Joined { channel: self.id.clone(), presences, me: member.presence.clone() };
-        if self.members.get(asker).is_some() {
+        let (channel, me) = (self.id.clone(), member.presence.clone());
+        if let Some(known) = self.members.get(asker) {
+            let own = (!known.hidden).then(|| known.presence.clone());
+            let PresenceList { presences, count } = self.comings.list(&self.members);
+            let others = presences.iter().filter(|presence| presence.session != me.session).cloned();
+            let reply = Reply::Joined { channel, presences: others.chain(own).collect(), count, me };
             return self.announcements.answer(asker, number, reply);
         }
-        self.announcements.joined(&self.members, asker, number, reply);
-        let arrival = (!member.hidden).then(|| member.presence.clone());
+        let returns = self.comings.returns(&member);
+        if returns == Return::TellFirst {
+            self.announce_presence(now);
+        }
+        let PresenceList { mut presences, count } = self.comings.list(&self.members);
+        if presences.iter().any(|presence| presence.session == me.session) {
+            presences = presences.iter().filter(|presence| presence.session != me.session).cloned().collect();
+        }
+        self.announcements.joined(&self.members, asker, number, Reply::Joined { channel, presences, count, me });
+        if returns == Return::NeverLeft {
+            member.known = true;
+        } else if !member.hidden {
+            self.comings.arrive(asker);
+        }
         self.members.insert(member);
-        self.announce_presence(arrival, None);
     }
 
-    fn leave(&mut self, asker: Address, number: Option<u32>) {
-        let member = if self.members.get(asker).is_some() {
+    fn leave(&mut self, asker: Address, number: Option<u32>, now: Timestamp) {
+        if self.members.get(asker).is_some() {
             self.announcements.seal(&self.members);
-            let member = self.members.remove(asker);
+            let member = self.members.remove(asker).expect("it was just seen");
             if !self.members.homes().any(|home| home == asker.home) {
-                self.release_hold(asker.home);
+                self.release_hold(asker.home, now);
             }
-            member
-        } else {
-            None
-        };
+            self.comings.depart(member);
+        }
         if let Some(number) = number {
             self.announcements.left(asker, number);
         }
-        let departure = member.filter(|member| !member.hidden).map(|member| member.presence);
-        if !self.members.is_empty() {
-            self.announce_presence(None, departure);
-        }
     }
 
-    fn announce_presence(&mut self, join: Option<Presence>, leave: Option<Presence>) {
-        if join.is_some() || leave.is_some() {
-            let (joins, leaves) = (join.into_iter().collect(), leave.into_iter().collect());
-            self.announcements.announce(&Event::Presence { channel: self.id.clone(), joins, leaves });
+    fn announce_presence(&mut self, now: Timestamp) {
+        if let Some(PresenceNews { joins, leaves, count }) = self.comings.tell(&mut self.members, self.room_max, now) {
+            self.announcements.announce(&Event::Presence { channel: self.id.clone(), joins, leaves, count });
         }
     }
 
@@ -177,7 +190,7 @@ impl Channel {
                 let place = self.pending.push(Work { asker, number: ask.number, act }, bytes);
                 match request {
                     Some(request) => wants.push(Wanted::Decision(place, request)),
-                    None => self.decided(place, Ok(StoreReceipt::Inserted)),
+                    None => self.decided(place, Ok(StoreReceipt::Inserted), moment.now),
                 }
             }
         }
@@ -250,16 +263,16 @@ impl Channel {
     }
 
     /// The store has decided an entry: let go all whose turn has come.
-    pub fn decided(&mut self, place: PendingPlace, decision: Result<StoreReceipt, StoreFailure>) {
+    pub fn decided(&mut self, place: PendingPlace, decision: Result<StoreReceipt, StoreFailure>, now: Timestamp) {
         self.pending.decide(place, decision);
-        self.let_go();
+        self.let_go(now);
     }
 
-    fn let_go(&mut self) {
+    fn let_go(&mut self, now: Timestamp) {
         while self.held_by.is_empty()
             && let Some((work, decision)) = self.pending.release()
         {
-            self.release(work, decision);
+            self.release(work, decision, now);
         }
     }
 
@@ -271,12 +284,12 @@ impl Channel {
     }
 
     /// The shard has caught up, or has no members left.
-    pub fn release_hold(&mut self, shard: ShardId) {
+    pub fn release_hold(&mut self, shard: ShardId, now: Timestamp) {
         self.held_by.retain(|held| *held != shard);
-        self.let_go();
+        self.let_go(now);
     }
 
-    fn release(&mut self, work: Work, decision: Result<StoreReceipt, StoreFailure>) {
+    fn release(&mut self, work: Work, decision: Result<StoreReceipt, StoreFailure>, now: Timestamp) {
         let Work { asker, number, act } = work;
         let shown = match (act, decision) {
             (_, Err(_)) => Err(not_stored()),
@@ -298,6 +311,10 @@ impl Channel {
                 if message.code == MessageCode::Chat {
                     self.announcements.last = message.sequence;
                 }
+                // Nobody in a room hears somebody of whom they have not heard.
+                if self.members.get(asker).is_some_and(|member| !member.known && !member.hidden) {
+                    self.announce_presence(now);
+                }
                 let code = message.code;
                 let event = Event::Message(message);
                 self.announcements.announce(&event);
@@ -311,9 +328,21 @@ impl Channel {
         self.announcements.answer(asker, number, Reply::Refused(rejection));
     }
 
+    /// When this channel will have something to tell although nothing happens.
+    pub fn due(&self) -> Option<Timestamp> {
+        self.comings.due(&self.members)
+    }
+
     /// What the turn's announcements come to, for each shard that is concerned.
-    pub fn batches(&mut self, epoch: crate::id::Epoch) -> Vec<(ShardId, Batch)> {
+    pub fn batches(&mut self, epoch: Epoch, now: Timestamp) -> Vec<(ShardId, Batch)> {
+        self.announce_presence(now);
         self.announcements.batches(&self.id, epoch, &self.members)
+    }
+
+    /// The visible members behind a session, in order of their sessions, and how many there are in all.
+    pub fn presence_page(&self, after: Option<SessionId>, limit: usize) -> (Vec<Presence>, usize) {
+        let members = self.members.visible_after(after).take(limit);
+        (members.map(|member| member.presence.clone()).collect(), self.members.visible_count())
     }
 }
 

@@ -52,9 +52,11 @@ pub enum Reply {
     /// Done, and nothing to report.
     Done,
     Pong,
+    /// `count` says how many are there where the presences do not: in a crowd.
     Joined {
         channel: ChannelId,
         presences: Arc<[Presence]>,
+        count: Option<u32>,
         me: Presence,
     },
     /// The message as it is now; `code` says what was done to it.
@@ -69,7 +71,13 @@ pub enum Reply {
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub enum Event {
     Message(Message),
-    Presence { channel: ChannelId, joins: Vec<Presence>, leaves: Vec<Presence> },
+    /// `count` as in `Reply::Joined`.
+    Presence {
+        channel: ChannelId,
+        joins: Vec<Presence>,
+        leaves: Vec<Presence>,
+        count: Option<u32>,
+    },
 }
 
 /// Codes of realtime errors (docs/protocol.md, section 1.8).

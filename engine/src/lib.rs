@@ -20,6 +20,7 @@ mod owner;
 pub mod parcel;
 mod pending;
 pub mod persist;
+mod presence;
 pub mod runtime;
 pub mod shard;
 pub mod subscribers;

@@ -1,5 +1,7 @@
 //! Every bound of the engine, why it is what it is, and what happens when it is reached.
 
+use crate::id::Timestamp;
+
 /// How far behind the end of a channel's log a member may fall, in bytes, before it is let go with a close code.
 ///
 /// At the most that one core can fan out (about 14 million deliveries of 100 bytes a second to 5,000 members, so 280 kB/s
@@ -45,6 +47,22 @@ pub const STORE_REQUESTS_MAX: usize = 16 * 1024;
 
 /// Channels one connection may be in. Beyond it joins are refused.
 pub const SUBSCRIPTIONS_MAX: usize = 1024;
+
+/// Visible members up to which a channel's presence is exact, unless configured otherwise.
+///
+/// At 150 bytes a presence, a joiner's list is 150 KB then, and a second of 100 joins costs each member 15 KB.
+pub const ROOM_MEMBERS_MAX: usize = 1000;
+
+/// Presences a joiner of a crowd is told of, and arrivals one event of a crowd tells of: enough to show some faces, and
+/// some kilobytes.
+pub const CROWD_LIST_MAX: usize = 100;
+pub const CROWD_SAMPLE_MAX: usize = 20;
+
+/// How often a crowd's members are told how many they are, in nanoseconds.
+pub const CROWD_EVENT_INTERVAL: Timestamp = Timestamp(1_000_000_000);
+
+/// Members on one page of a channel's presence.
+pub const PRESENCE_PAGE_MAX: usize = 1000;
 
 /// Parcels that fit a ring between two shards. When it is full, parcels ride a later turn, and sockets are not read
 /// meanwhile.

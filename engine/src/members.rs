@@ -1,9 +1,9 @@
 //! Who is in a channel, as its owner knows it.
 
-use std::collections::HashMap;
-use std::sync::Arc;
+use std::collections::{BTreeMap, HashMap};
+use std::ops::Bound;
 
-use crate::id::{ConnectionId, ShardId};
+use crate::id::{ConnectionId, SessionId, ShardId};
 use crate::message::Presence;
 
 /// A connection, wherever its home is.
@@ -18,6 +18,8 @@ pub struct Member {
     pub address: Address,
     pub presence: Presence,
     pub hidden: bool,
+    /// The others have been told of it. Never so for the hidden.
+    pub known: bool,
 }
 
 /// The members of one channel.
@@ -25,10 +27,11 @@ pub struct Member {
 pub struct Members {
     list: Vec<Member>,
     places: HashMap<Address, u32>,
+    /// Those that others may see, in the order in which they are paged through.
+    visible: BTreeMap<SessionId, Address>,
+    known: usize,
     /// How many members live on each shard; the shards are those with at least one.
     homes: Vec<(ShardId, u32)>,
-    /// The visible presences, until one comes or goes.
-    visible: Option<Arc<[Presence]>>,
 }
 
 impl Members {
@@ -38,8 +41,9 @@ impl Members {
 
     pub fn insert(&mut self, member: Member) {
         if !member.hidden {
-            self.visible = None;
+            self.visible.insert(member.presence.session, member.address);
         }
+        self.known += usize::from(member.known);
         match self.homes.iter_mut().find(|(home, _)| *home == member.address.home) {
             Some((_, count)) => *count += 1,
             None => self.homes.push((member.address.home, 1)),
@@ -56,8 +60,9 @@ impl Members {
             self.places.insert(moved.address, place as u32);
         }
         if !member.hidden {
-            self.visible = None;
+            self.visible.remove(&member.presence.session);
         }
+        self.known -= usize::from(member.known);
         let home = self.homes.iter().position(|(home, _)| *home == address.home).expect("it lives somewhere");
         self.homes[home].1 -= 1;
         if self.homes[home].1 == 0 {
@@ -66,18 +71,35 @@ impl Members {
         Some(member)
     }
 
+    /// The others are told of a member now. Answers its presence, if it is there, visible, and they had not been told.
+    pub fn tell_of(&mut self, address: Address) -> Option<Presence> {
+        let member = &mut self.list[*self.places.get(&address)? as usize];
+        if member.known || member.hidden {
+            return None;
+        }
+        member.known = true;
+        self.known += 1;
+        Some(member.presence.clone())
+    }
+
     /// The shards on which members live.
     pub fn homes(&self) -> impl Iterator<Item = ShardId> + '_ {
         self.homes.iter().map(|&(home, _)| home)
     }
 
-    /// The presences that others may see.
-    pub fn visible(&mut self) -> Arc<[Presence]> {
-        self.visible
-            .get_or_insert_with(|| {
-                self.list.iter().filter(|member| !member.hidden).map(|member| member.presence.clone()).collect()
-            })
-            .clone()
+    /// The members that others may see, in order of their sessions, from behind `after`.
+    pub fn visible_after(&self, after: Option<SessionId>) -> impl Iterator<Item = &Member> + '_ {
+        let from = after.map_or(Bound::Unbounded, Bound::Excluded);
+        self.visible.range((from, Bound::Unbounded)).filter_map(|(_, &address)| self.get(address))
+    }
+
+    /// How many members others may see, and of how many they know.
+    pub fn visible_count(&self) -> usize {
+        self.visible.len()
+    }
+
+    pub fn known_count(&self) -> usize {
+        self.known
     }
 
     pub fn is_empty(&self) -> bool {

@@ -6,8 +6,9 @@
 use std::collections::HashMap;
 
 use crate::channel::{Channel, Moment, Wanted, Wants};
-use crate::id::{ChannelId, Epoch, ShardId, Timestamp};
+use crate::id::{ChannelId, Epoch, SessionId, ShardId, Timestamp};
 use crate::limits::STORE_REQUESTS_MAX;
+use crate::message::Presence;
 use crate::parcel::{Ask, Backlog, Batch};
 use crate::pending::PendingPlace;
 use crate::persist::{StoreFailure, StoreReceipt, StoreRequest, Ticket};
@@ -15,9 +16,12 @@ use crate::persist::{StoreFailure, StoreReceipt, StoreRequest, Ticket};
 /// The channels that a shard owns and that anybody is in, or has work under way in.
 pub struct Owner {
     epoch: Epoch,
+    room_max: usize,
     channels: HashMap<ChannelId, Channel>,
     /// Channels that something has happened to in this turn.
     touched: Vec<ChannelId>,
+    /// Channels that will have something to tell at a time, although nothing happens.
+    due: HashMap<ChannelId, Timestamp>,
     /// What the store has been asked: whose it is, and which entry of the channel's queue it decides.
     waiting: HashMap<Ticket, (ChannelId, Option<PendingPlace>)>,
     tickets: u64,
@@ -28,11 +32,13 @@ pub struct Owner {
 
 impl Owner {
     /// `seed` is where the random bits of message ids come from.
-    pub fn new(epoch: Epoch, seed: u64) -> Self {
+    pub fn new(epoch: Epoch, room_max: usize, seed: u64) -> Self {
         Self {
             epoch,
+            room_max,
             channels: HashMap::new(),
             touched: Vec::new(),
+            due: HashMap::new(),
             waiting: HashMap::new(),
             tickets: 0,
             random: SplitMix64(seed),
@@ -44,9 +50,9 @@ impl Owner {
     pub fn ask(&mut self, home: ShardId, id: ChannelId, ask: Ask, now: Timestamp) {
         let moment = Moment { now, random: self.random.next() };
         let mut wants = Wants::new();
-        let channel = self.channels.entry(id.clone()).or_insert_with(|| Channel::new(id.clone()));
+        let channel = self.channels.entry(id.clone()).or_insert_with(|| Channel::new(id.clone(), self.room_max));
         channel.ask(home, ask, &moment, &mut wants);
-        self.carry_out(id, wants);
+        self.carry_out(id, wants, now);
     }
 
     /// The store has answered.
@@ -56,23 +62,23 @@ impl Owner {
         let mut wants = Wants::new();
         let channel = self.channels.get_mut(&id).expect("a channel with work under way stays");
         match place {
-            Some(place) => channel.decided(place, outcome),
+            Some(place) => channel.decided(place, outcome, now),
             None => channel.head(outcome, &moment, &mut wants),
         }
-        self.carry_out(id, wants);
+        self.carry_out(id, wants, now);
     }
 
     /// A shard has more of a channel to bring round than it should, or no longer has.
-    pub fn backlog(&mut self, from: ShardId, id: &ChannelId, state: Backlog) {
+    pub fn backlog(&mut self, from: ShardId, id: &ChannelId, state: Backlog, now: Timestamp) {
         let Some(channel) = self.channels.get_mut(id) else { return };
         match state {
             Backlog::High => channel.hold(from),
-            Backlog::Low => channel.release_hold(from),
+            Backlog::Low => channel.release_hold(from, now),
         }
         self.touched.push(id.clone());
     }
 
-    fn carry_out(&mut self, id: ChannelId, wants: Wants) {
+    fn carry_out(&mut self, id: ChannelId, wants: Wants, now: Timestamp) {
         let channel = self.channels.get_mut(&id).expect("the caller has looked");
         for wanted in wants {
             let (place, request) = match wanted {
@@ -84,7 +90,7 @@ impl Owner {
                 && self.waiting.len() >= STORE_REQUESTS_MAX
             {
                 let message = "the store has too much to do".to_owned();
-                channel.decided(place, Err(StoreFailure { message }));
+                channel.decided(place, Err(StoreFailure { message }), now);
                 continue;
             }
             self.tickets += 1;
@@ -96,16 +102,33 @@ impl Owner {
     }
 
     /// Takes what the channels have to say; forgets those of which nothing would be lost.
-    pub fn batches(&mut self) -> Vec<(ShardId, Batch)> {
+    pub fn batches(&mut self, now: Timestamp) -> Vec<(ShardId, Batch)> {
+        let touched = &mut self.touched;
+        self.due.retain(|id, due| {
+            let waits = *due > now;
+            if !waits {
+                touched.push(id.clone());
+            }
+            waits
+        });
         let mut batches = Vec::new();
         for id in std::mem::take(&mut self.touched) {
             let Some(channel) = self.channels.get_mut(&id) else { continue };
-            batches.append(&mut channel.batches(self.epoch));
+            batches.append(&mut channel.batches(self.epoch, now));
+            if let Some(due) = channel.due() {
+                self.due.insert(id.clone(), due);
+            }
             if channel.is_idle() {
+                self.due.remove(&id);
                 self.channels.remove(&id);
             }
         }
         batches
+    }
+
+    /// A page of the visible members of a channel, and how many there are in all.
+    pub fn presence_page(&self, id: &ChannelId, after: Option<SessionId>, limit: usize) -> (Vec<Presence>, usize) {
+        self.channels.get(id).map_or((Vec::new(), 0), |channel| channel.presence_page(after, limit))
     }
 
     /// Whether channels have something to say.

@@ -10,6 +10,7 @@ use crate::admission::Session;
 use crate::command::{Command, Rejection};
 use crate::home::{Home, Manner, SocketEffect};
 use crate::id::{ChannelId, ConnectionId, Epoch, ShardId, Timestamp};
+use crate::limits::ROOM_MEMBERS_MAX;
 use crate::owner::Owner;
 use crate::parcel::{Ask, Parcel};
 use crate::persist::{StoreFailure, StoreReceipt, StoreRequest, Ticket};
@@ -44,6 +45,19 @@ pub struct Effects {
     pub sockets: Vec<SocketEffect>,
 }
 
+/// What an operator may decide about channels.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Rules {
+    /// Visible members beyond which a channel is a crowd, whose presence is counted and sampled.
+    pub room_members_max: usize,
+}
+
+impl Default for Rules {
+    fn default() -> Self {
+        Self { room_members_max: ROOM_MEMBERS_MAX }
+    }
+}
+
 /// A shard.
 pub struct Shard {
     id: ShardId,
@@ -58,12 +72,12 @@ pub struct Shard {
 
 impl Shard {
     /// Shard `id` of `shards`, in the life `epoch` of the server; `seed` feeds the random bits of ids.
-    pub fn new(id: ShardId, shards: u16, epoch: Epoch, seed: u64) -> Self {
+    pub fn new(id: ShardId, shards: u16, epoch: Epoch, rules: Rules, seed: u64) -> Self {
         Self {
             id,
             shards,
             home: Home::default(),
-            owner: Owner::new(epoch, seed),
+            owner: Owner::new(epoch, rules.room_members_max, seed),
             now: Timestamp::default(),
             outgoing: HashMap::new(),
             backlogs: Vec::new(),
@@ -86,7 +100,7 @@ impl Shard {
                 }
             }
             Input::Parcel(Parcel::Batch(batch)) => self.home.receive(batch),
-            Input::Parcel(Parcel::Backlog { from, channel, state }) => self.owner.backlog(from, &channel, state),
+            Input::Parcel(Parcel::Backlog { from, channel, state }) => self.owner.backlog(from, &channel, state, now),
             Input::Receipt { ticket, outcome } => self.owner.receipt(ticket, outcome, now),
         }
         self.put_asks();
@@ -110,11 +124,12 @@ impl Shard {
     }
 
     /// Ends the turn: what channels announced is told, here and elsewhere.
-    pub fn finish_turn(&mut self, effects: &mut Effects) {
+    pub fn finish_turn(&mut self, now: Timestamp, effects: &mut Effects) {
+        self.now = now;
         // An announcement may free a request that waited for it, which may be announced in turn. It ends, because
         // nothing is read from sockets meanwhile.
         loop {
-            let batches = self.owner.batches();
+            let batches = self.owner.batches(now);
             if batches.is_empty() {
                 break;
             }
@@ -151,7 +166,7 @@ impl Shard {
         for (channel, state) in std::mem::take(&mut self.home.backlogs) {
             let owner = channel.owner(self.shards);
             if owner == self.id {
-                self.owner.backlog(self.id, &channel, state);
+                self.owner.backlog(self.id, &channel, state, self.now);
             } else {
                 // It rides with the next turn's parcels, behind what was asked before it.
                 self.backlogs.push((owner, Parcel::Backlog { from: self.id, channel, state }));

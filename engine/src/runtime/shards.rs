@@ -10,7 +10,7 @@ use super::rings::{Rings, rings};
 use super::turn::{Order, Sockets, Turning};
 use crate::id::{Epoch, ShardId};
 use crate::persist::StoreEnd;
-use crate::shard::Shard;
+use crate::shard::{Rules, Shard};
 
 /// Memory a ring of glommio's registers for files, which shards do not touch.
 const IO_MEMORY_BYTES: usize = 64 * 1024;
@@ -40,7 +40,7 @@ pub struct Part<F> {
 ///
 /// Fails when a thread cannot be started. What only shows on the thread itself, such as a missing io_uring, ends the
 /// thread; `Running::stop` reports it.
-pub fn start<F, S>(epoch: Epoch, parts: Vec<Part<F>>) -> Result<Running, String>
+pub fn start<F, S>(epoch: Epoch, rules: Rules, parts: Vec<Part<F>>) -> Result<Running, String>
 where
     F: FnOnce(ShardId) -> S + Send + 'static,
     S: Sockets + 'static,
@@ -57,7 +57,7 @@ where
             let rings = Rings::connect(ends, &bell).await;
             let id = ShardId(number);
             let turning = Turning {
-                shard: Shard::new(id, count, epoch, seed),
+                shard: Shard::new(id, count, epoch, rules, seed),
                 sockets: sockets(id),
                 rings,
                 persistence: Persistence::new(store, &bell),

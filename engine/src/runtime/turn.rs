@@ -152,7 +152,7 @@ impl<S: Sockets> Turning<S> {
     }
 
     fn carry_out(&mut self, effects: &mut Effects, now: Timestamp) {
-        self.shard.finish_turn(effects);
+        self.shard.finish_turn(now, effects);
         for (to, parcel) in effects.parcels.drain(..) {
             self.rings.send(to, parcel);
         }

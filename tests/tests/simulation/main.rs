@@ -38,7 +38,7 @@ fn seeds(count: u64) -> Vec<u64> {
 fn one_order_for_all_and_nothing_shown_before_it_is_durable() {
     for seed in seeds(60) {
         for shards in [1, 3] {
-            run(seed, Plan { shards, clients: 12, rooms: 3, turns: 400, store_fails: false });
+            run(seed, Plan { shards, clients: 12, rooms: 3, turns: 400, store_fails: false, room_members_max: 1000 });
         }
     }
 }
@@ -46,14 +46,23 @@ fn one_order_for_all_and_nothing_shown_before_it_is_durable() {
 #[test]
 fn a_failing_store_refuses_and_hides_nothing() {
     for seed in seeds(60) {
-        run(seed, Plan { shards: 2, clients: 10, rooms: 2, turns: 400, store_fails: true });
+        run(seed, Plan { shards: 2, clients: 10, rooms: 2, turns: 400, store_fails: true, room_members_max: 1000 });
+    }
+}
+
+#[test]
+fn a_crowd_is_counted_and_a_room_is_known_across_every_crossing() {
+    for seed in seeds(60) {
+        for room_members_max in [2, 4, 6] {
+            run(seed, Plan { shards: 2, clients: 12, rooms: 2, turns: 400, store_fails: false, room_members_max });
+        }
     }
 }
 
 #[test]
 fn the_same_seed_gives_the_same_bytes() {
     for seed in seeds(5) {
-        let plan = Plan { shards: 3, clients: 8, rooms: 2, turns: 200, store_fails: true };
+        let plan = Plan { shards: 3, clients: 8, rooms: 2, turns: 200, store_fails: true, room_members_max: 1000 };
         let first = run(seed, plan);
         assert!(!first.is_empty());
         assert!(first == run(seed, plan), "seed {seed} gave two different runs");

@@ -7,11 +7,11 @@ use engine::command::{Command, Join};
 use engine::frames::Format;
 use engine::id::{ConnectionId, Epoch, SessionId, ShardId, Timestamp, UserId};
 use engine::parcel::Parcel;
-use engine::shard::{Effects, Input, Shard};
+use engine::shard::{Effects, Input, Rules, Shard};
 use engine::subscribers::{Gone, Outlet};
 use uuid::Uuid;
 
-use crate::client::{Client, Shown};
+use crate::client::{Client, Shown, Stay};
 use crate::store::SlowStore;
 
 #[derive(Clone, Copy, Debug)]
@@ -21,6 +21,7 @@ pub struct Plan {
     pub rooms: usize,
     pub turns: usize,
     pub store_fails: bool,
+    pub room_members_max: usize,
 }
 
 /// A small generator: the same seed gives the same world.
@@ -92,8 +93,9 @@ pub struct World {
 
 impl World {
     pub fn new(seed: u64, plan: Plan) -> Self {
+        let rules = Rules { room_members_max: plan.room_members_max };
         let shards = (0..plan.shards)
-            .map(|id| Shard::new(ShardId(id), plan.shards, Epoch(1), seed ^ (u64::from(id) << 32)))
+            .map(|id| Shard::new(ShardId(id), plan.shards, Epoch(1), rules, seed ^ (u64::from(id) << 32)))
             .collect();
         let mut world = Self {
             plan,
@@ -183,7 +185,7 @@ impl World {
 
     fn turn_shard(&mut self, shard: usize) {
         let mut effects = Effects::default();
-        self.shards[shard].finish_turn(&mut effects);
+        self.shards[shard].finish_turn(self.now, &mut effects);
         for (to, parcel) in effects.parcels {
             self.rings.entry((shard, to.0.into())).or_default().push_back(parcel);
         }
@@ -227,7 +229,8 @@ impl World {
     fn join(&mut self, client: usize, room: usize, persistence: bool) {
         let hidden = !self.clients[client].witness && self.random.one_in(5);
         let target = format!("room-{room}");
-        self.request(client, "join", room, |_| Command::Join(Join { target, kind: 1, persistence, hidden }));
+        let what = if hidden { "join hidden" } else { "join" };
+        self.request(client, what, room, |_| Command::Join(Join { target, kind: 1, persistence, hidden }));
     }
 
     fn change(&mut self, client: usize, room: usize, change: Change) {
@@ -266,14 +269,17 @@ impl World {
 
     /// Nobody acts any more; everything under way comes to its end.
     pub fn quieten(&mut self) {
+        let mut quiet = 0;
         for _ in 0..10_000 {
-            self.now.0 += 1_000_000;
+            self.now.0 += 100_000_000;
             self.settle();
             let answered = self.clients.iter().all(|client| client.asked.is_empty());
             let passed = self.shards.iter().all(|shard| !shard.is_busy());
             let read = self.wires.iter().flat_map(|wires| wires.slots.values()).all(|wire| wire.bytes.is_empty());
             let parcels = self.rings.values().all(VecDeque::is_empty);
-            if answered && passed && read && parcels && self.store.is_quiet() {
+            quiet = if answered && passed && read && parcels && self.store.is_quiet() { quiet + 1 } else { 0 };
+            // Crowds are told how many they are once a second.
+            if quiet == 30 {
                 return;
             }
         }
@@ -287,7 +293,7 @@ impl World {
             for client in &self.clients {
                 if let Some(stay) = client.stays.get(channel) {
                     check_end(&whole.shown, &stay.shown);
-                    self.check_presence(channel, &stay.present);
+                    self.check_presence(channel, stay);
                 }
             }
             let past = self.clients.iter().flat_map(|client| &client.past).chain(&self.past);
@@ -298,12 +304,20 @@ impl World {
         }
     }
 
-    fn check_presence(&self, channel: &str, present: &BTreeSet<String>) {
-        let visible: BTreeSet<String> = self.clients[0].stays[channel].present.clone();
-        assert_eq!(present, &visible, "everybody has the same idea of who is in {channel}");
-        let in_it = self.clients.iter().filter(|client| client.stays.contains_key(channel));
-        let members: BTreeSet<String> = in_it.map(|client| client.session.to_string()).collect();
-        assert!(visible.is_subset(&members), "nobody is listed who is not in {channel}");
+    fn check_presence(&self, channel: &str, stay: &Stay) {
+        let stays = self.clients.iter().filter_map(|client| Some((client, client.stays.get(channel)?)));
+        let visible: BTreeSet<String> =
+            stays.filter(|(_, stay)| !stay.hidden).map(|(client, _)| client.session.to_string()).collect();
+        match stay.count {
+            None => assert_eq!(stay.present, visible, "everybody knows who is in {channel}"),
+            Some(count) => {
+                assert_eq!(count, visible.len() as u64, "everybody knows how many are in {channel}");
+                assert!(
+                    stay.present.is_subset(&visible),
+                    "nobody is listed who is not in {channel}: {visible:?} {stay:?}"
+                );
+            }
+        }
     }
 
     /// What was shown, with its updates and removals, is what is kept.

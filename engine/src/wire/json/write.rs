@@ -15,8 +15,8 @@ pub fn encode_reply(cid: &str, reply: &Reply, out: &mut Vec<u8>) {
     match reply {
         Reply::Done => bare_envelope(cid, out),
         Reply::Pong => envelope(cid, "pong", &EmptyBody {}, out),
-        Reply::Joined { channel, presences, me } => {
-            envelope(cid, "channel", &ChannelBody::new(channel, presences, me), out);
+        Reply::Joined { channel, presences, count, me } => {
+            envelope(cid, "channel", &ChannelBody::new(channel, presences, *count, me), out);
         }
         Reply::Acknowledged { message, code } => {
             envelope(cid, "channel_message_ack", &AckBody::new(message, *code), out);
@@ -29,8 +29,8 @@ pub fn encode_reply(cid: &str, reply: &Reply, out: &mut Vec<u8>) {
 pub fn encode_event(event: &Event, out: &mut Vec<u8>) {
     match event {
         Event::Message(message) => envelope("", "channel_message", &MessageBody::new(message), out),
-        Event::Presence { channel, joins, leaves } => {
-            envelope("", "channel_presence_event", &PresenceEventBody::new(channel, joins, leaves), out);
+        Event::Presence { channel, joins, leaves, count } => {
+            envelope("", "channel_presence_event", &PresenceEventBody::new(channel, joins, leaves, *count), out);
         }
     }
 }
@@ -94,11 +94,13 @@ struct ChannelBody<'a> {
     me: PresenceBody<'a>,
     #[serde(flatten)]
     place: Place<'a>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    presence_count: Option<u32>,
 }
 
 impl<'a> ChannelBody<'a> {
-    fn new(channel: &'a ChannelId, presences: &'a [Presence], me: &'a Presence) -> Self {
-        Self { id: channel, presences, me: me.into(), place: channel.into() }
+    fn new(channel: &'a ChannelId, presences: &'a [Presence], count: Option<u32>, me: &'a Presence) -> Self {
+        Self { id: channel, presences, me: me.into(), place: channel.into(), presence_count: count }
     }
 }
 
@@ -173,11 +175,13 @@ struct PresenceEventBody<'a> {
     leaves: &'a [Presence],
     #[serde(flatten)]
     place: Place<'a>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    presence_count: Option<u32>,
 }
 
 impl<'a> PresenceEventBody<'a> {
-    fn new(channel: &'a ChannelId, joins: &'a [Presence], leaves: &'a [Presence]) -> Self {
-        Self { channel_id: channel, joins, leaves, place: channel.into() }
+    fn new(channel: &'a ChannelId, joins: &'a [Presence], leaves: &'a [Presence], count: Option<u32>) -> Self {
+        Self { channel_id: channel, joins, leaves, place: channel.into(), presence_count: count }
     }
 }
 

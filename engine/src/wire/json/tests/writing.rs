@@ -75,7 +75,12 @@ fn refusals() {
 
 #[test]
 fn joins() {
-    let joined = |presences: &[Presence], me| Reply::Joined { channel: lobby(), presences: Arc::from(presences), me };
+    let joined = |presences: &[Presence], me| Reply::Joined {
+        channel: lobby(),
+        presences: Arc::from(presences),
+        count: None,
+        me,
+    };
     reply(
         "2",
         joined(&[], alice()),
@@ -88,15 +93,23 @@ fn joins() {
             r#"{{"cid":"2","channel":{{"id":"{LOBBY}","presences":[{MEMBER}],"self":{OTHER},"room_name":"lobby"}}}}"#
         ),
     );
-    let direct =
-        Reply::Joined { channel: ChannelId::direct(user(BOB), user(ALICE)), presences: Arc::from([]), me: alice() };
+    let direct = Reply::Joined {
+        channel: ChannelId::direct(user(BOB), user(ALICE)),
+        presences: Arc::from([]),
+        count: None,
+        me: alice(),
+    };
     reply(
         "9",
         direct,
         r#"{"cid":"9","channel":{"id":"4.65aea872-a336-4029-90c9-6f507b75281c.8764eaba-85b6-4c62-88f1-c205fa39b581.","self":{"user_id":"65aea872-a336-4029-90c9-6f507b75281c","session_id":"56a2c7fa-e654-11f1-9208-379fc0d5299a","username":"alice","persistence":true},"user_id_one":"65aea872-a336-4029-90c9-6f507b75281c","user_id_two":"8764eaba-85b6-4c62-88f1-c205fa39b581"}}"#,
     );
-    let group =
-        Reply::Joined { channel: ChannelId::group(parse_uuid(GROUP).unwrap()), presences: Arc::from([]), me: alice() };
+    let group = Reply::Joined {
+        channel: ChannelId::group(parse_uuid(GROUP).unwrap()),
+        presences: Arc::from([]),
+        count: None,
+        me: alice(),
+    };
     reply(
         "10",
         group,
@@ -110,6 +123,7 @@ fn presence_events() {
         channel: lobby(),
         joins: joins.into(),
         leaves: leaves.into(),
+        count: None,
     };
     event(
         changed(&[alice()], &[]),
