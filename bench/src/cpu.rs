@@ -31,7 +31,8 @@ pub fn cpu_time(pid: u32) -> io::Result<Duration> {
     let threads = fs::read_dir(format!("/proc/{pid}/task"))?;
     let mut total_ns = 0;
     for thread in threads {
-        match fs::read_to_string(thread?.path().join("schedstat")).ok().as_deref().and_then(schedstat_ns) {
+        let text = fs::read_to_string(thread?.path().join("schedstat")).unwrap_or_default();
+        match schedstat_ns(&text, Schedstat::Ran) {
             Some(ns) => total_ns += ns,
             None => return cpu_time_in_ticks(pid),
         }
@@ -39,8 +40,26 @@ pub fn cpu_time(pid: u32) -> io::Result<Duration> {
     Ok(Duration::from_nanos(total_ns))
 }
 
-fn schedstat_ns(text: &str) -> Option<u64> {
-    text.split_whitespace().next()?.parse().ok()
+/// How long a process's threads were ready to run while their core ran something else: others disturb the measurement.
+/// Nothing where the kernel does not count it.
+pub fn time_kept_waiting(pid: u32) -> io::Result<Duration> {
+    let mut total_ns = 0;
+    for thread in fs::read_dir(format!("/proc/{pid}/task"))? {
+        let text = fs::read_to_string(thread?.path().join("schedstat")).unwrap_or_default();
+        total_ns += schedstat_ns(&text, Schedstat::Waited).unwrap_or(0);
+    }
+    Ok(Duration::from_nanos(total_ns))
+}
+
+/// The fields of `schedstat` that we read, by their place.
+#[derive(Clone, Copy)]
+enum Schedstat {
+    Ran = 0,
+    Waited = 1,
+}
+
+fn schedstat_ns(text: &str, field: Schedstat) -> Option<u64> {
+    text.split_whitespace().nth(field as usize)?.parse().ok()
 }
 
 fn cpu_time_in_ticks(pid: u32) -> io::Result<Duration> {
@@ -109,6 +128,14 @@ mod tests {
         check("7 (a) b) 3) R 1 1 1 0 -1 4194560 10 0 0 0 1 2 0 0 20 0 1 0 5", Some(3));
         check("7 (a) S 1 1", None);
         check("", None);
+    }
+
+    #[test]
+    fn schedstat_is_read_by_place() {
+        let text = "548015 68954 4\n";
+        assert_eq!(schedstat_ns(text, Schedstat::Ran), Some(548_015));
+        assert_eq!(schedstat_ns(text, Schedstat::Waited), Some(68_954));
+        assert_eq!(schedstat_ns("", Schedstat::Ran), None);
     }
 
     #[test]

@@ -27,6 +27,8 @@ const OTHER_DESCRIPTORS: u64 = 64;
 const RATE_BEYOND_MAX: f64 = 1.5;
 /// How far beyond its maximum a server is driven to see whether it collapses.
 const BEYOND: f64 = 2.0;
+/// A run whose programs waited longer than this for their cores says more about the others.
+const DISTURBED_SHARE_MAX: f64 = 0.02;
 
 #[derive(Args, Debug)]
 pub struct Options {
@@ -138,6 +140,7 @@ pub fn run(options: &Options) -> Result<(), Error> {
     let report = Report::new(&visits, &options.rates);
     report.print();
     println!("{}", conditions(options));
+    warn_of_disturbance(&visits);
     if let Some(path) = &options.json {
         report.write(path)?;
     }
@@ -166,6 +169,14 @@ fn conditions(options: &Options) -> String {
         options.repeat,
         options.secs
     )
+}
+
+fn warn_of_disturbance(visits: &[Visit]) {
+    let runs: Vec<&Run> = visits.iter().flat_map(Visit::runs).collect();
+    let disturbed = runs.iter().filter(|run| run.disturbed_share > DISTURBED_SHARE_MAX).count();
+    if disturbed > 0 {
+        println!("WARNING: in {disturbed} of {} runs other programs used the two cores; measure again.", runs.len());
+    }
 }
 
 /// Refuses what cannot be measured before anything is built or started.
@@ -342,7 +353,11 @@ impl Visit {
     /// Whether every message of every run that counts arrived once and in order. What a search offered beyond the
     /// maximum does not count, but what was carried, and what was driven beyond on purpose, does.
     fn nothing_lost(&self) -> bool {
-        self.max.iter().chain(&self.beyond).chain(&self.at_rates).all(Run::nothing_lost)
+        self.runs().all(Run::nothing_lost)
+    }
+
+    fn runs(&self) -> impl Iterator<Item = &Run> {
+        self.max.iter().chain(&self.beyond).chain(&self.at_rates)
     }
 }
 
@@ -357,8 +372,12 @@ fn line(run: &Run) -> String {
         (true, false) => " · not carried".into(),
         (true, true) => String::new(),
     };
+    let disturbed = match run.disturbed_share {
+        share if share > DISTURBED_SHARE_MAX => format!(" · DISTURBED by other programs, {:.0} %", share * 100.0),
+        _ => String::new(),
+    };
     format!(
-        "{:.0} messages/s: {:.3} M deliveries/s, p99 {:.1} ms, {:.3} µs each, core {:.0} %{verdict}",
+        "{:.0} messages/s: {:.3} M deliveries/s, p99 {:.1} ms, {:.3} µs each, core {:.0} %{verdict}{disturbed}",
         run.offered_messages_per_second,
         run.deliveries_per_second / 1e6,
         run.latency_p99_ms,

@@ -47,6 +47,9 @@ pub struct Run {
     pub latency_p50_ms: f64,
     pub latency_p99_ms: f64,
     pub latency_max_ms: f64,
+    /// How much of the time server or client were ready and their core ran something else: the figures of a run where
+    /// this is more than a hundredth or two say little.
+    pub disturbed_share: f64,
     /// How late the publisher was, be it by its own fault or because the server held it back.
     pub publisher_late_max_ms: f64,
 }
@@ -64,15 +67,15 @@ impl Run {
 /// Publishes `rate` messages a second and waits until every member has them all, or nothing more comes.
 pub fn at_rate(room: &mut Room, pid: u32, rate: f64, duration: Duration, patience: Patience) -> Result<Run, Failure> {
     room.ear.forget();
-    let cpu_before = server_cpu(pid)?;
+    let before = Kernel::look(pid)?;
     let start_ns = room.now_ns();
     let end_ns = start_ns + duration.as_nanos() as u64;
     let count = (rate * duration.as_secs_f64()).ceil().max(1.0) as u64;
     let mut schedule = Schedule::new(start_ns, rate, count);
     room.ear.last_delivery_ns = start_ns;
     let given_up = offer(room, &mut schedule, end_ns, patience)?;
-    let cpu = server_cpu(pid)?.saturating_sub(cpu_before);
-    let mut run = evaluate(room, &schedule, start_ns, end_ns, cpu);
+    let spent = Kernel::look(pid)?.since(before);
+    let mut run = evaluate(room, &schedule, start_ns, end_ns, spent);
     (run.offered_messages_per_second, run.given_up) = (rate, given_up);
     Ok(run)
 }
@@ -109,7 +112,7 @@ fn is_quiet(room: &Room, sent: u64, now_ns: u64) -> bool {
     room.ear.checker.delivered >= expected && acknowledged && rested
 }
 
-fn evaluate(room: &mut Room, schedule: &Schedule, start_ns: u64, end_ns: u64, cpu: Duration) -> Run {
+fn evaluate(room: &mut Room, schedule: &Schedule, start_ns: u64, end_ns: u64, spent: Kernel) -> Run {
     let faults = room.ear.checker.take_faults();
     let ear = &room.ear;
     let deliveries = ear.checker.delivered;
@@ -126,8 +129,9 @@ fn evaluate(room: &mut Room, schedule: &Schedule, start_ns: u64, end_ns: u64, cp
         given_up: false,
         deliveries_per_second: deliveries as f64 / seconds,
         wire_bytes_per_delivery: per_delivery(ear.checker.wire_bytes as f64),
-        cpu_us_per_delivery: per_delivery(cpu.as_secs_f64() * 1e6),
-        core_share: cpu.as_secs_f64() / seconds,
+        cpu_us_per_delivery: per_delivery(spent.cpu.as_secs_f64() * 1e6),
+        core_share: spent.cpu.as_secs_f64() / seconds,
+        disturbed_share: spent.kept_waiting.as_secs_f64() / seconds,
         latency_p50_ms: quantile_ms(0.5),
         latency_p99_ms: quantile_ms(0.99),
         latency_max_ms: ear.latency_max_us as f64 / 1e3,
@@ -167,6 +171,28 @@ pub fn rest(room: &mut Room, duration: Duration) -> Result<(), Failure> {
     Ok(())
 }
 
-fn server_cpu(pid: u32) -> Result<Duration, Failure> {
-    cpu::cpu_time(pid).map_err(|source: io::Error| Failure::World { tried: "read the server's CPU time", source })
+/// What the kernel has counted so far.
+#[derive(Clone, Copy)]
+struct Kernel {
+    /// CPU time of the server.
+    cpu: Duration,
+    /// Of server and client together.
+    kept_waiting: Duration,
+}
+
+impl Kernel {
+    fn look(pid: u32) -> Result<Kernel, Failure> {
+        let read = || -> io::Result<Kernel> {
+            let kept_waiting = cpu::time_kept_waiting(pid)? + cpu::time_kept_waiting(std::process::id())?;
+            Ok(Kernel { cpu: cpu::cpu_time(pid)?, kept_waiting })
+        };
+        read().map_err(|source| Failure::World { tried: "read the server's CPU time", source })
+    }
+
+    fn since(self, before: Kernel) -> Kernel {
+        Kernel {
+            cpu: self.cpu.saturating_sub(before.cpu),
+            kept_waiting: self.kept_waiting.saturating_sub(before.kept_waiting),
+        }
+    }
 }

@@ -6,6 +6,7 @@ pub mod announcement;
 pub mod http;
 mod http_tasks;
 pub mod keys;
+pub mod listeners;
 pub mod machine;
 pub mod options;
 pub mod password;

@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
 
-use engine::id::{ConnectionId, MessageId, SessionId, UserId};
+use engine::id::{ConnectionId, MessageId, SessionId};
 use engine::wire::websocket;
 use serde_json::Value;
 
@@ -21,7 +21,6 @@ pub struct Stay {
 pub struct Client {
     pub shard: usize,
     pub connection: ConnectionId,
-    pub user: UserId,
     pub session: SessionId,
     /// It stays in its rooms, so what it saw is the whole order.
     pub witness: bool,

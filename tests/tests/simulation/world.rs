@@ -135,7 +135,6 @@ impl World {
         Client {
             shard,
             connection,
-            user,
             session,
             witness,
             unread: Vec::new(),

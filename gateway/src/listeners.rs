@@ -1,0 +1,42 @@
+//! The sockets that listen: one for each shard, all on one port, between which the kernel divides new connections.
+
+use std::io;
+use std::net::SocketAddr;
+use std::os::fd::OwnedFd;
+
+use rustix::net::{self, SocketFlags, sockopt};
+
+/// The sockets that listen on an address, one for each shard, all on one port.
+pub fn listeners(address: SocketAddr, shards: usize) -> io::Result<(Vec<OwnedFd>, SocketAddr)> {
+    // Alone on the port first: sockets that share a port would not notice another server of ours.
+    let alone = bound(address, Sharing::Alone)?;
+    let address = SocketAddr::try_from(net::getsockname(&alone)?)?;
+    drop(alone);
+    let listeners = (0..shards).map(|_| bound(address, Sharing::Shared)).collect::<io::Result<Vec<_>>>()?;
+    for listener in &listeners {
+        net::listen(listener, BACKLOG)?;
+    }
+    Ok((listeners, address))
+}
+
+/// Connections that may wait to be accepted; the kernel's own bound may be lower.
+const BACKLOG: i32 = 4096;
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Sharing {
+    Alone,
+    Shared,
+}
+
+fn bound(address: SocketAddr, sharing: Sharing) -> io::Result<OwnedFd> {
+    let family = if address.is_ipv4() { net::AddressFamily::INET } else { net::AddressFamily::INET6 };
+    let flags = SocketFlags::NONBLOCK | SocketFlags::CLOEXEC;
+    let socket = net::socket_with(family, net::SocketType::STREAM, flags, None)?;
+    // Connections of a former life that linger must not keep the port.
+    sockopt::set_socket_reuseaddr(&socket, true)?;
+    if sharing == Sharing::Shared {
+        sockopt::set_socket_reuseport(&socket, true)?;
+    }
+    net::bind(&socket, &address)?;
+    Ok(socket)
+}
