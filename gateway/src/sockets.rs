@@ -352,6 +352,10 @@ impl SocketTable {
     fn look_after(&mut self, id: ConnectionId, shard: &mut Shard, now: Timestamp) {
         let ticks = self.ticks;
         let Some(socket) = self.socket(id) else { return };
+        if !socket.reads {
+            // It is we who do not listen.
+            socket.heard = ticks;
+        }
         let silence = ticks.wrapping_sub(socket.heard);
         let allowed = match socket.stage {
             Stage::Opening => OPENING_TICKS_MAX,

@@ -77,20 +77,29 @@ fn publish_until_killed(
 ) -> HashMap<String, Vec<Told>> {
     let address = server.address();
     let rooms: Vec<String> = (0..ROOMS).map(|n| format!("room-{n}")).collect();
+    // Everybody joins before anybody speaks, so that everybody is to hear everything.
+    let mut listeners = Vec::new();
+    let mut publishers = Vec::new();
+    for room in &rooms {
+        let mut listener = Socket::connect(address, &reader.token);
+        listener.join(room);
+        listeners.push((room.clone(), listener));
+        for (number, account) in accounts.iter().enumerate() {
+            let mut socket = Socket::connect(address, &account.token);
+            socket.join(room);
+            publishers.push((room.clone(), format!("{round}-{number}"), socket));
+        }
+    }
     let (started, first_ack) = mpsc::channel();
     thread::scope(|scope| {
         let mut connections = Vec::new();
-        for room in &rooms {
-            let mut listener = Socket::connect(address, &reader.token);
-            listener.join(room);
-            connections.push((room.clone(), scope.spawn(move || listen_until_cut(listener))));
-            for (number, account) in accounts.iter().enumerate() {
-                let mut socket = Socket::connect(address, &account.token);
-                let channel = socket.join(room);
-                let (author, started) = (format!("{round}-{number}"), started.clone());
-                let publisher = scope.spawn(move || publish_until_cut(socket, &channel, &author, &started));
-                connections.push((room.clone(), publisher));
-            }
+        for (room, listener) in listeners {
+            connections.push((room, scope.spawn(move || listen_until_cut(listener))));
+        }
+        for (room, author, socket) in publishers {
+            let started = started.clone();
+            let channel = channel(&room);
+            connections.push((room, scope.spawn(move || publish_until_cut(socket, &channel, &author, &started))));
         }
         first_ack.recv().expect("somebody is acknowledged something");
         thread::sleep(moment);
@@ -165,7 +174,7 @@ fn compare(server: &Server, reader: &Account, room: &str, known: &mut Known, con
             .collect();
         assert!(places.windows(2).all(|pair| pair[0] < pair[1]), "{context}: acks came in another order");
         for (number, (id, content)) in connection.delivered.iter().enumerate() {
-            // Everybody joined before anything was said in this round, so deliveries have no gaps.
+            // Deliveries begin with the round and have no gaps.
             let kept = gained.get(number).unwrap_or_else(|| panic!("{context}: {id} was shown and is lost"));
             assert_eq!((&kept["message_id"], &kept["content"]), (&json!(id), &json!(content)), "{context}: order");
         }

@@ -104,10 +104,11 @@ fn stop_in_the_middle(signal: Signal, shards: u16) {
     let server = launch().start();
     let (history, _) = server.http().history_after(&account.token, &channel, None);
     let kept: Vec<_> = history.iter().map(|message| &message["message_id"]).collect();
-    for ack in socket.pushes.iter().filter_map(|push| push.get("channel_message_ack")) {
+    let acks: Vec<_> = socket.pushes.iter().filter_map(|push| push.get("channel_message_ack")).collect();
+    assert!(!acks.is_empty(), "something was acknowledged before the end");
+    for ack in acks {
         assert!(kept.contains(&&ack["message_id"]), "{ack} is lost");
     }
-    assert!(kept.len() > SENT / 4, "{} kept", kept.len());
 }
 
 #[test]
@@ -222,8 +223,9 @@ fn a_directory_that_is_not_its_own_is_refused() {
 
 #[test]
 fn corrupt_data_is_refused_and_never_a_panic() {
-    // Every file in the directory is damaged in turn, in several ways. A file that is made anew at each start, or a
-    // journal's unused end, may be damaged without harm; then the server has to work.
+    // Every file in the directory is damaged in turn, in several ways. A file that is made anew at each start may be
+    // damaged without harm. A journal that was cut short looks like one whose last writes were never finished: only there
+    // may the newest messages be missing.
     let whole = data_dir();
     let server = Launch::on(whole.path()).flag("--session-ttl", 3600).start();
     let account = server.sign_in("alice");
@@ -232,27 +234,36 @@ fn corrupt_data_is_refused_and_never_a_panic() {
     for n in 0..20 {
         socket.say(&channel, &format!("{{\"n\":{n}}}"));
     }
+    let (acknowledged, _) = server.http().history_after(&account.token, &channel, None);
+    assert_eq!(acknowledged.len(), 20);
     server.stop();
     let files = files_under(whole.path());
-    assert!(!files.is_empty());
     let (mut refused, mut started) = (0, 0);
     for file in &files {
-        for damage in [truncated, overwritten, with_a_flipped_bit] {
+        for (damage, harm) in [("cut short", cut_short as Damage), ("overwritten", overwritten), ("one bit", one_bit)] {
             let bytes = std::fs::read(file).expect("a file of the store");
-            let Some(damaged) = damage(&bytes) else { continue };
+            let Some(damaged) = harm(&bytes) else { continue };
             let copy = data_dir();
             copy_directory(whole.path(), copy.path());
             let relative = file.strip_prefix(whole.path()).expect("inside");
             std::fs::write(copy.path().join(relative), damaged).expect("our own file");
+            let case = format!("{}, {damage}", relative.display());
             match started_or_refused(copy.path()) {
                 Ok(server) => {
                     started += 1;
-                    server.assert_works(&relative.display().to_string());
+                    server.assert_works(&case);
+                    let (history, _) = server.http().history_after(&server.sign_in("alice").token, &channel, None);
+                    assert!(acknowledged.starts_with(&history), "{case}: what is there is right");
+                    let may_miss = damage == "cut short" && case.contains(".jnl");
+                    assert!(may_miss || history.len() == acknowledged.len(), "{case}: {} messages", history.len());
                 }
                 Err(output) => {
                     refused += 1;
-                    assert!(!output.contains("panicked"), "{}: {output}", relative.display());
-                    assert!(output.contains(&copy.path().display().to_string()), "names the directory: {output}");
+                    assert!(!output.contains("panicked"), "{case}: {output}");
+                    assert!(
+                        output.contains(&copy.path().display().to_string()),
+                        "{case}: names the directory: {output}"
+                    );
                 }
             }
         }
@@ -261,7 +272,10 @@ fn corrupt_data_is_refused_and_never_a_panic() {
     assert!(refused > 0, "damage is noticed");
 }
 
-fn truncated(bytes: &[u8]) -> Option<Vec<u8>> {
+/// Harms the bytes of a file, if there is enough of it.
+type Damage = fn(&[u8]) -> Option<Vec<u8>>;
+
+fn cut_short(bytes: &[u8]) -> Option<Vec<u8>> {
     (bytes.len() > 1).then(|| bytes[..bytes.len() / 2].to_vec())
 }
 
@@ -269,7 +283,7 @@ fn overwritten(bytes: &[u8]) -> Option<Vec<u8>> {
     (!bytes.is_empty()).then(|| vec![0xa5; bytes.len()])
 }
 
-fn with_a_flipped_bit(bytes: &[u8]) -> Option<Vec<u8>> {
+fn one_bit(bytes: &[u8]) -> Option<Vec<u8>> {
     let mut bytes = bytes.to_vec();
     let middle = bytes.len() / 2;
     *bytes.get_mut(middle)? ^= 0x10;
