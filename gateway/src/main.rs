@@ -13,7 +13,7 @@ use gateway::options::{Options, StoreKind};
 use gateway::password::Passwords;
 use gateway::sockets::SocketTable;
 use gateway::token::Tokens;
-use gateway::{announcement, machine};
+use gateway::{announcement, machine, revocations};
 use signal_hook::consts::{SIGINT, SIGTERM};
 use signal_hook::iterator::Signals;
 use storage::Store;
@@ -53,7 +53,7 @@ fn serve(options: &Options) -> Result<(), String> {
     })?;
     let store = open_store(options)?;
     let epoch = store.next_epoch().map_err(said)?;
-    let revocations = store.revocations().map_err(said)?;
+    let revocations = revocations::kept(&*store, system_time()).map_err(said)?;
     let keys = SigningKeys::obtain(options).map_err(said)?;
     let (bridge, ends) = Bridge::start(store, shards).map_err(said)?;
     let (client, fatal) = (bridge.client(), bridge.fatal());

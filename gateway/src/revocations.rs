@@ -6,14 +6,17 @@
 //! the rare writer replaces the snapshot of one bucket, which costs a copy of a 256th of the whole.
 //!
 //! Entries leave when no token they refuse can still be alive. A full bucket refuses new entries, which the one who
-//! logs out is told; nothing is ever dropped to make room.
+//! logs out is told; nothing is ever dropped to make room. The store, too, is told to forget what has expired: at the
+//! start, and by a logout now and then.
 
 use std::collections::HashMap;
+use std::sync::atomic::{AtomicI64, Ordering};
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
 use engine::id::{Timestamp, UserId};
 use storage::account::Revocation;
+use storage::{Failure, Store, Write};
 use uuid::Uuid;
 
 const BUCKETS: usize = 256;
@@ -23,11 +26,23 @@ const BUCKET_ENTRIES_MAX: usize = 4096;
 
 const NANOSECONDS: i64 = 1_000_000_000;
 
+/// How long the store is left alone between two times that it forgets, for each time it looks at all that it keeps. As
+/// long as tokens live by default: what has expired meanwhile is about as much as what has not.
+const FORGETTING_PAUSE: i64 = 3600 * NANOSECONDS;
+
+/// What the store remembers at the start, after it has forgotten what has expired.
+pub fn kept(store: &dyn Store, now: Timestamp) -> Result<Vec<Revocation>, Failure> {
+    store.commit(&[Write::ForgetRevocations { expired_by: now }])?.into_iter().collect::<Result<Vec<_>, _>>()?;
+    store.revocations()
+}
+
 /// The refused tokens, as every shard sees them.
 pub struct Revocations {
     buckets: Box<[ArcSwap<Bucket>]>,
     /// No token lives longer than this after the last time it could be renewed.
     token_life: Duration,
+    /// When the store may be told to forget again.
+    next_forgetting: AtomicI64,
 }
 
 #[derive(Clone, Default)]
@@ -39,10 +54,11 @@ struct Bucket {
 }
 
 impl Revocations {
-    /// `token_life` is the longest lifetime of any token; `kept` is what the store remembers.
+    /// `token_life` is the longest lifetime of any token; `kept` is what the store remembers, and has just looked through.
     pub fn new(token_life: Duration, kept: &[Revocation], now: Timestamp) -> Self {
         let buckets = (0..BUCKETS).map(|_| ArcSwap::default()).collect();
-        let revocations = Self { buckets, token_life };
+        let next_forgetting = AtomicI64::new(after_a_pause(now));
+        let revocations = Self { buckets, token_life, next_forgetting };
         for revocation in kept {
             revocations.add(*revocation, now);
         }
@@ -77,6 +93,14 @@ impl Revocations {
         });
     }
 
+    /// Whether the store is to be told to forget what has expired. Of all shards that ask, one is told so, once an hour.
+    pub fn forgetting_is_due(&self, now: Timestamp) -> bool {
+        let due = self.next_forgetting.load(Ordering::Relaxed);
+        let next = after_a_pause(now);
+        // Nothing else hangs on this number, so no order is asked for.
+        now.0 >= due && self.next_forgetting.compare_exchange(due, next, Ordering::Relaxed, Ordering::Relaxed).is_ok()
+    }
+
     /// Whether a token with this id, of this user, issued in this second, is refused.
     pub fn refuses(&self, token: Uuid, user: UserId, issued_second: i64) -> bool {
         self.bucket(token).load().tokens.contains_key(&token) || issued_second < self.earliest_issue(user)
@@ -106,6 +130,10 @@ impl Bucket {
         // One second more, because new tokens may be dated to the second after the cut-off.
         self.cutoffs.retain(|_, cutoff| cutoff.0.saturating_add(life).saturating_add(NANOSECONDS) > now.0);
     }
+}
+
+fn after_a_pause(now: Timestamp) -> i64 {
+    now.0.saturating_add(FORGETTING_PAUSE)
 }
 
 fn subject(revocation: &Revocation) -> Uuid {
@@ -170,6 +198,37 @@ mod tests {
         assert!(revocations.refuses(id(1), user, 20));
         assert!(!revocations.refuses(id(2), user, 20));
         assert!(revocations.refuses(id(4), UserId(id(3)), 8));
+    }
+
+    #[test]
+    fn one_of_all_shards_is_told_to_forget_once_an_hour() {
+        let revocations = Revocations::new(LIFE, &[], at(0));
+        let told = |second: i64| {
+            std::thread::scope(|scope| {
+                let shards: Vec<_> =
+                    (0..4).map(|_| scope.spawn(|| revocations.forgetting_is_due(at(second)))).collect();
+                shards.into_iter().map(|shard| shard.join().unwrap()).filter(|told| *told).count()
+            })
+        };
+        let times = [(0, 0), (3599, 0), (3600, 1), (3600, 0), (7199, 0), (9000, 1), (12_599, 0), (12_600, 1)];
+        for (second, expected) in times {
+            assert_eq!(told(second), expected, "at second {second}");
+        }
+    }
+
+    #[test]
+    fn the_start_forgets_what_has_expired() {
+        let store = storage::memory::Memory::new();
+        let live = Revocation::Token { id: id(1), expires: at(11) };
+        let expired = Revocation::Token { id: id(2), expires: at(10) };
+        let cutoff = Revocation::User { id: UserId(id(3)), issued_before: at(1) };
+        store.commit(&[live, expired, cutoff].map(Write::Revoke)).unwrap();
+        let sorted = |mut revocations: Vec<Revocation>| {
+            revocations.sort_by_key(subject);
+            revocations
+        };
+        assert_eq!(sorted(kept(&store, at(10)).unwrap()), [live, cutoff]);
+        assert_eq!(sorted(store.revocations().unwrap()), [live, cutoff], "the store itself has forgotten");
     }
 
     #[test]

@@ -88,7 +88,7 @@ struct Socket {
     /// What the epoll set reports of it.
     reads: bool,
     writes: bool,
-    /// The tick of the last sign of life, or of entering this stage.
+    /// The tick of a session's last sign of life, or of entering another stage.
     heard: u32,
     pinged: u32,
     /// The beginning of a request head or a frame, or what the shard does not take yet.
@@ -228,7 +228,8 @@ impl SocketTable {
             match net::recv(&socket.descriptor, spare_capacity(&mut buffer), RecvFlags::DONTWAIT) {
                 Ok((_, 0)) => self.drop_connection(id, shard, now),
                 Ok(_) => {
-                    if socket.stage != Stage::Opening {
+                    // Only a session lives by talking; the other stages have their time and no more.
+                    if socket.stage == Stage::Session {
                         socket.heard = ticks;
                     }
                     self.take_in(id, &mut buffer, shard, now);

@@ -1,26 +1,21 @@
 //! Session and refresh tokens: JSON Web Tokens signed with HMAC-SHA256 (docs/protocol.md, section 8.2).
 //!
 //! The two kinds differ in nothing but their key, so neither passes as the other. Only HS256 is accepted, `exp` is
-//! required and must lie in the future, to the second and without leeway. Keys are kept as half-finished HMACs: a
-//! check costs two short hashes and one JSON reading, as every opening of a socket waits for it.
+//! required and must lie in the future, to the second and without leeway. Form and signature are left to a library;
+//! what is ours is the claims, the time, and the logouts.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use base64::Engine;
-use base64::prelude::BASE64_URL_SAFE_NO_PAD;
 use engine::id::{Timestamp, UserId};
-use hmac::{Hmac, KeyInit, Mac};
+use jsonwebtoken::crypto::rust_crypto::DEFAULT_PROVIDER;
+use jsonwebtoken::{Algorithm, DecodingKey, EncodingKey, Header, Validation};
 use serde::{Deserialize, Serialize};
-use sha2::Sha256;
 use storage::account::Revocation;
 use uuid::Uuid;
 
 use crate::keys::SigningKeys;
 use crate::revocations::Revocations;
-
-/// `{"alg":"HS256","typ":"JWT"}`, as it begins every token of ours.
-const HEADER: &str = "eyJhbGciOiJIUzI1NiIsInR5cCI6IkpXVCJ9";
 
 /// Longest `vars`, as JSON: a token must fit a request head, with room for the rest.
 pub const VARS_BYTES_MAX: usize = 2048;
@@ -66,7 +61,10 @@ pub enum TokenRefusal {
 }
 
 struct Key {
-    hmac: Hmac<Sha256>,
+    header: Header,
+    signing: EncodingKey,
+    checking: DecodingKey,
+    validation: Validation,
     life: Duration,
 }
 
@@ -91,6 +89,9 @@ impl Tokens {
         kept: &[Revocation],
         now: Timestamp,
     ) -> Self {
+        // Named here, because the library's own choice panics if any other crate has turned on a second provider.
+        // Only the first call does anything, and there is no other choice in this process.
+        let _ = DEFAULT_PROVIDER.install_default();
         Self {
             session: Key::new(keys.session.bytes(), session_ttl),
             refresh: Key::new(keys.refresh.bytes(), refresh_ttl),
@@ -161,45 +162,41 @@ impl Tokens {
 
 impl Key {
     fn new(bytes: &[u8], life: Duration) -> Self {
-        let hmac = Hmac::new_from_slice(bytes).expect("HMAC takes keys of any length");
-        Self { hmac, life }
+        Self {
+            header: header(),
+            signing: EncodingKey::from_secret(bytes),
+            checking: DecodingKey::from_secret(bytes),
+            validation: validation(),
+            life,
+        }
     }
 
     fn sign(&self, payload: &Payload) -> String {
-        let json = serde_json::to_vec(payload).expect("a payload has only text keys and plain numbers");
-        let mut token = String::from(HEADER);
-        token.push('.');
-        BASE64_URL_SAFE_NO_PAD.encode_string(json, &mut token);
-        let signature = self.hmac.clone().chain_update(&token).finalize().into_bytes();
-        token.push('.');
-        BASE64_URL_SAFE_NO_PAD.encode_string(signature, &mut token);
-        token
+        jsonwebtoken::encode(&self.header, payload, &self.signing)
+            .expect("HMAC takes keys of any length, and a payload has only text keys and plain numbers")
     }
 
-    /// The payload of a token with this key's signature. Nothing unsigned is read, the header's algorithm apart.
+    /// The payload of a token with this key's signature, whatever its time.
     fn open(&self, token: &str) -> Option<Payload> {
-        let (signed, signature) = token.rsplit_once('.')?;
-        let (header, payload) = signed.split_once('.')?;
-        if header != HEADER && !names_hs256(header) {
-            return None;
-        }
-        let signature = BASE64_URL_SAFE_NO_PAD.decode(signature).ok()?;
-        self.hmac.clone().chain_update(signed).verify_slice(&signature).ok()?;
-        let payload = BASE64_URL_SAFE_NO_PAD.decode(payload).ok()?;
-        serde_json::from_slice(&payload).ok()
+        jsonwebtoken::decode(token, &self.checking, &self.validation).ok().map(|token| token.claims)
     }
 }
 
-/// Whether a header written by somebody else who has our key means the same as ours.
-fn names_hs256(header: &str) -> bool {
-    #[derive(Deserialize)]
-    struct Header<'a> {
-        alg: &'a str,
-    }
-    let Ok(json) = BASE64_URL_SAFE_NO_PAD.decode(header) else {
-        return false;
-    };
-    serde_json::from_slice(&json).is_ok_and(|header: Header<'_>| header.alg == "HS256")
+/// `{"alg":"HS256","typ":"JWT"}`, in this order: the library would write its own `typ` first.
+fn header() -> Header {
+    let mut header = Header { typ: None, ..Header::new(Algorithm::HS256) };
+    header.extras.insert("typ", "JWT");
+    header
+}
+
+/// What the library is to see to besides the signature: the algorithm, and that `exp` is there. Whether it has passed
+/// is judged by our own clock, which is an argument, and to the second: the library would grant the last one.
+fn validation() -> Validation {
+    let mut validation = Validation::new(Algorithm::HS256);
+    validation.set_required_spec_claims(&["exp"]);
+    validation.validate_exp = false;
+    validation.leeway = 0;
+    validation
 }
 
 fn seconds(time: Timestamp) -> i64 {
@@ -208,6 +205,9 @@ fn seconds(time: Timestamp) -> i64 {
 
 #[cfg(test)]
 pub(crate) mod tests {
+    use base64::Engine;
+    use base64::prelude::BASE64_URL_SAFE_NO_PAD;
+
     use super::*;
     use crate::options::Secret;
 
@@ -241,8 +241,8 @@ pub(crate) mod tests {
     fn forge(header: &str, payload: &str) -> String {
         let signed = format!("{}.{}", encode(header), encode(payload));
         let key = Key::new(keys().session.bytes(), SESSION_TTL);
-        let signature = key.hmac.clone().chain_update(&signed).finalize().into_bytes();
-        format!("{signed}.{}", BASE64_URL_SAFE_NO_PAD.encode(signature))
+        let signature = jsonwebtoken::crypto::sign(signed.as_bytes(), &key.signing, Algorithm::HS256).unwrap();
+        format!("{signed}.{signature}")
     }
 
     #[test]
@@ -271,17 +271,25 @@ pub(crate) mod tests {
         assert!(payload.get("vrs").is_none());
     }
 
-    /// The example of RFC 7515, appendix A.1.
+    /// Made with Python's `hmac` and `base64`.
+    const BY_OTHER_HANDS: &str = "eyJhbGciOiJIUzI1NiIsInR5cCI6IkpXVCJ9.\
+        eyJ0aWQiOiIwMDAwMDAwMC0wMDAwLTAwMDAtMDAwMC0wMDAwMDAwMDAwMDEiLCJ1aWQiOiIwMDAwMDAwMC0wMDAwLTAwMDAtMDAwMC0wMDAw\
+        MDAwMDAwMDciLCJ1c24iOiJhbGljZSIsInZycyI6eyJsYW5nIjoiZGUifSwiZXhwIjoxNjAsImlhdCI6MTAwfQ.\
+        pMAo-ynaLb_Skaj-nZqhs8lxjxlMU9afiJQVjnnsIR4";
+
     #[test]
-    fn signature_as_the_standard_has_it() {
-        let key = BASE64_URL_SAFE_NO_PAD
-            .decode("AyM1SysPpbyDfgZld3umj1qzKObwVMkoqQ-EstJQLr_T-1qS0gZH75aKtMN3Yj0iPS4hcgUuTwjAzZr1Z9CAow")
-            .unwrap();
-        let signed = "eyJ0eXAiOiJKV1QiLA0KICJhbGciOiJIUzI1NiJ9.\
-                      eyJpc3MiOiJqb2UiLA0KICJleHAiOjEzMDA4MTkzODAsDQogImh0dHA6Ly9leGFtcGxlLmNvbS9pc19yb290Ijp0cnVlfQ";
-        let signature = Key::new(&key, SESSION_TTL).hmac.chain_update(signed).finalize().into_bytes();
-        assert_eq!(BASE64_URL_SAFE_NO_PAD.encode(signature), "dBjftJeZ4CVP-mB92K27uhbUJU1p1r_wW1gFWFOEjXk");
-        assert!(names_hs256(signed.split('.').next().unwrap()));
+    fn the_same_bytes_as_others_make() {
+        let claims = Claims {
+            token: Uuid::from_u128(1),
+            user: user(),
+            username: "alice".into(),
+            vars: Vars::from([("lang".to_owned(), "de".to_owned())]),
+            issued: 100,
+            expires: 160,
+        };
+        let tokens = tokens();
+        assert_eq!(tokens.renew(&claims, "alice", claims.vars.clone(), at(100)).session, BY_OTHER_HANDS);
+        assert_eq!(tokens.check_session(BY_OTHER_HANDS, at(101)), Ok(claims));
     }
 
     #[test]
@@ -319,6 +327,9 @@ pub(crate) mod tests {
         let header = r#"{"alg":"HS256","typ":"JWT"}"#;
         check(&forge(header, &good.replace(r#""exp":160,"#, "")));
         check(&forge(header, &good.replace("160", r#""160""#)));
+        check(&forge(header, &good.replace("160", "-160")));
+        check(&forge(header, &good.replace("160", "1e999")));
+        check(&forge(header, &good.replace(r#""exp":160,"#, r#""exp":160,"exp":9999,"#)));
         check(&forge(header, &good.replace("00000000-0000-0000-0000-000000000007", "alice")));
         check(&forge(header, "nonsense"));
         check(&forge(header, ""));

@@ -7,8 +7,8 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 mod targets;
 
 const MUTATIONS: u64 = 20_000;
-/// Room for the longest message, and for too much.
-const INPUT_BYTES_MAX: usize = 5_000;
+/// Room for the longest message and the longest request head, and for too much.
+const INPUT_BYTES_MAX: usize = 9_000;
 
 #[test]
 fn every_target_takes_every_mutation() {
@@ -48,7 +48,7 @@ fn mutation(seeds: &[Vec<u8>], number: u64) -> Vec<u8> {
 
 fn mutate(input: &mut Vec<u8>, other: &[u8], chance: &mut Chance) {
     /// Bytes with a meaning in one of the formats, and those at the edges of ranges.
-    const TELLING: &[u8] = b"\x00\x01\x7d\x7e\x7f\x80\x81\x88\x89\xfe\xff\"\\{}[],:.-0e \n";
+    const TELLING: &[u8] = b"\x00\x01\x7d\x7e\x7f\x80\x81\x88\x89\xfe\xff\"\\{}[],:.-0e \r\n?&=%";
     let (at, end) = (chance.below(input.len() + 1), chance.below(input.len() + 1));
     let range = at.min(end)..at.max(end);
     match chance.below(8) {

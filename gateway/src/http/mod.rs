@@ -9,7 +9,7 @@ mod authenticate;
 mod authorization;
 mod body;
 mod connections;
-mod cursor;
+pub mod cursor;
 mod error;
 mod history;
 mod paging;

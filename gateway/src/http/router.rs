@@ -15,6 +15,9 @@ use crate::percent::{self, Part};
 /// What the binary itself serves to browsers.
 const CHAT_PAGE: &str = include_str!("../page/index.html");
 
+/// A connection that begins with `GET /ws` never gets here: this is a later request.
+const NOT_A_SOCKET: &str = "open a new connection for a WebSocket: its opening must be the first request of one\n";
+
 /// The first segments below `/v2/` of the protocol's REST features, ours and those we lack.
 const FEATURES: [&str; 15] = [
     "account",
@@ -101,9 +104,7 @@ async fn dispatch(services: &Services, request: &Request<Bytes>) -> Result<Answe
     match (Route::of(request.uri().path()), method) {
         (Route::Welcome, &Method::GET) => Ok(welcome(request.headers())),
         (Route::Health, &Method::GET) => Ok(answer::done()),
-        (Route::Socket, &Method::GET) => {
-            Ok(answer::text(StatusCode::BAD_REQUEST, "this is for WebSocket clients: send Upgrade, and a token\n"))
-        }
+        (Route::Socket, &Method::GET) => Ok(answer::text(StatusCode::BAD_REQUEST, NOT_A_SOCKET)),
         (Route::Authenticate(kind), &Method::POST) => authenticate::authenticate(services, request, kind).await,
         (Route::Refresh, &Method::POST) => session::refresh(services, request).await,
         (Route::Logout, &Method::POST) => session::logout(services, request).await,

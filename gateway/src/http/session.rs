@@ -1,6 +1,7 @@
 //! Keeping signed in, and signing out: `POST /v2/account/session/refresh`, `POST /v2/session/logout`
 //! (docs/protocol.md, section 8.2).
 
+use engine::id::Timestamp;
 use hyper::Request;
 use hyper::body::Bytes;
 use serde::Deserialize;
@@ -55,6 +56,7 @@ pub async fn logout(services: &Services, request: &Request<Bytes>) -> Result<Ans
         let expires = services.tokens.last_expiry(&claims, now);
         revoke(services, Revocation::Token { id: claims.token, expires }).await?;
     }
+    forget_expired(services, now).await;
     Ok(answer::done())
 }
 
@@ -101,4 +103,14 @@ async fn revoke(services: &Services, revocation: Revocation) -> Result<(), Refus
     services.store.revoke(revocation).await?;
     revocations.add(revocation, services.now());
     Ok(())
+}
+
+/// Now and then the store forgets what has expired. The logout that brings it about is done already, so a failure is
+/// none of its client's business: what is kept longer does no harm, and the next hour tries again.
+async fn forget_expired(services: &Services, now: Timestamp) {
+    if services.tokens.revocations().forgetting_is_due(now)
+        && let Err(failure) = services.store.forget_revocations(now).await
+    {
+        tracing::warn!(%failure, "expired logouts stay in the store for another hour");
+    }
 }

@@ -4,10 +4,19 @@
 //! The fuzz binaries call these with inputs guided by coverage; `tests/tests/fuzz_short.rs` includes this file and calls
 //! them with mutations of the seeds. A new parser is a function and a row in `TARGETS`.
 
+use std::sync::LazyLock;
+use std::time::Duration;
+
 use engine::command::{Command, Rejection, Reply};
-use engine::id::{ChannelId, ChannelKind};
+use engine::id::{ChannelId, ChannelKind, MessageId, Timestamp, UserId};
 use engine::wire::json;
 use engine::wire::websocket::{self, Assembly, Decoded, MESSAGE_BYTES_MAX, Violation};
+use gateway::http::cursor::{Cursor, CursorKey, Direction, Step};
+use gateway::keys::SigningKeys;
+use gateway::options::Secret;
+use gateway::token::{Claims, Tokens, Vars};
+use gateway::upgrade::{self, HEAD_BYTES_MAX, Identity, Opening};
+use uuid::Uuid;
 
 /// A parser under test.
 pub struct Target {
@@ -21,6 +30,8 @@ pub const TARGETS: &[Target] = &[
     Target { name: "frame", run: frame, seeds: frame_seeds },
     Target { name: "envelope", run: envelope, seeds: envelope_seeds },
     Target { name: "channel_id", run: channel_id, seeds: channel_id_seeds },
+    Target { name: "cursor", run: cursor, seeds: cursor_seeds },
+    Target { name: "opening", run: opening, seeds: opening_seeds },
 ];
 
 /// The first byte is how much a read brings, the rest is what a client sends: however it is cut, the same is understood.
@@ -117,6 +128,119 @@ pub fn channel_id(bytes: &[u8]) {
     assert!(id.owner(7).0 < 7);
 }
 
+/// A cursor that is read was given, and for this listing alone. What is given is read again: the first byte says which
+/// way it leads, the next sixteen are the id, the rest is the channel's.
+pub fn cursor(bytes: &[u8]) {
+    static KEY: LazyLock<CursorKey> = LazyLock::new(|| CursorKey::new(&keys()));
+    let lobby = ChannelId::room("lobby").expect("a room");
+    for direction in [Direction::OldestFirst, Direction::NewestFirst] {
+        if let Ok(text) = std::str::from_utf8(bytes)
+            && let Some(cursor) = KEY.decode(&lobby, direction, text)
+        {
+            assert_eq!(KEY.encode(&lobby, cursor), text);
+            only_for_its_listing(&KEY, &lobby, cursor, text);
+        }
+    }
+    let Some((&way, rest)) = bytes.split_first() else { return };
+    let Some((&id, channel)) = rest.split_first_chunk() else { return };
+    let channel = std::str::from_utf8(channel).ok().and_then(|text| ChannelId::parse(text).ok()).unwrap_or(lobby);
+    let direction = if way & 1 == 0 { Direction::OldestFirst } else { Direction::NewestFirst };
+    let step = if way & 2 == 0 { Step::Next } else { Step::Previous };
+    let cursor = Cursor { direction, step, id: MessageId(Uuid::from_bytes(id)) };
+    let text = KEY.encode(&channel, cursor);
+    assert_eq!(KEY.decode(&channel, direction, &text), Some(cursor));
+    only_for_its_listing(&KEY, &channel, cursor, &text);
+    let mut damaged = text.into_bytes();
+    let place = usize::from(way) % damaged.len();
+    damaged[place] = if damaged[place] == b'A' { b'B' } else { b'A' };
+    assert_eq!(KEY.decode(&channel, direction, std::str::from_utf8(&damaged).expect("ASCII")), None);
+}
+
+fn only_for_its_listing(key: &CursorKey, channel: &ChannelId, cursor: Cursor, text: &str) {
+    let (other_way, elsewhere) = match cursor.direction {
+        Direction::OldestFirst => (Direction::NewestFirst, ChannelId::room("elsewhere, old").expect("a room")),
+        Direction::NewestFirst => (Direction::OldestFirst, ChannelId::room("elsewhere, new").expect("a room")),
+    };
+    assert_eq!(key.decode(channel, other_way, text), None);
+    assert!(elsewhere == *channel || key.decode(&elsewhere, cursor.direction, text).is_none());
+}
+
+/// The first two bytes say where the rest is cut into two reads: the verdict on the first stands whatever follows. And
+/// whoever holds a token of ours is known by the name that the token was given to.
+pub fn opening(bytes: &[u8]) {
+    let Some((cut, stream)) = bytes.split_first_chunk() else { return };
+    let cut = usize::from(u16::from_be_bytes(*cut)) % (stream.len() + 1);
+    let (early, verdict) = (judge(&stream[..cut]), judge(stream));
+    assert!(early == Opening::NeedMore || early == verdict, "{early:?} became {verdict:?}");
+    match verdict {
+        Opening::NeedMore => assert!(stream.len() < HEAD_BYTES_MAX),
+        Opening::Http => {}
+        Opening::WebSocket { answer, identity, consumed } => {
+            assert!(consumed <= stream.len().min(HEAD_BYTES_MAX) && stream[..consumed].ends_with(b"\n"));
+            assert_eq!((identity.user, &*identity.username), (USER, "alice"));
+            assert!(answer.starts_with(b"HTTP/1.1 101 ") && answer.ends_with(b"\r\n\r\n"));
+        }
+        Opening::Refuse { answer } => is_refusal(&answer),
+    }
+    let username: String = String::from_utf8_lossy(stream).chars().take(USERNAME_CHARACTERS_MAX).collect();
+    match judge(opening_of(&username).as_bytes()) {
+        Opening::WebSocket { identity: Identity { user, username: heard, .. }, .. } => {
+            assert_eq!((user, &*heard), (USER, username.as_str()));
+        }
+        other => panic!("{username:?} gets {other:?}"),
+    }
+}
+
+/// As many of the longest characters as a username may have bytes.
+const USERNAME_CHARACTERS_MAX: usize = 32;
+const USER: UserId = UserId(Uuid::from_u128(7));
+/// When it always is here, in seconds.
+const NOW: i64 = 1_000_000;
+
+static TOKENS: LazyLock<Tokens> = LazyLock::new(|| {
+    let (session_ttl, refresh_ttl) = (Duration::from_secs(60), Duration::from_secs(3600));
+    Tokens::new(&keys(), session_ttl, refresh_ttl, &[], now())
+});
+
+fn judge(bytes: &[u8]) -> Opening {
+    upgrade::judge(bytes, &TOKENS, now())
+}
+
+fn now() -> Timestamp {
+    Timestamp(NOW * 1_000_000_000)
+}
+
+fn keys() -> SigningKeys {
+    SigningKeys {
+        session: Secret::new(*b"a session key of fuzzing"),
+        refresh: Secret::new(*b"a refresh key of fuzzing"),
+    }
+}
+
+/// The same token in every run: renewed, since new ones have random ids.
+fn token_of(username: &str) -> String {
+    let (token, expires) = (Uuid::from_u128(1), NOW + 60);
+    let claims = Claims { token, user: USER, username: String::new(), vars: Vars::new(), issued: NOW, expires };
+    TOKENS.renew(&claims, username, Vars::new(), now()).session
+}
+
+fn opening_of(username: &str) -> String {
+    format!("GET /ws?lang=en&token={}& HTTP/1.1\r\n{UPGRADE}\r\n", token_of(username))
+}
+
+const UPGRADE: &str = "Host: localhost:7350\r\nUpgrade: websocket\r\nConnection: keep-alive, Upgrade\r\n\
+                       Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n";
+
+/// A refusal is one line of text, as long as it says.
+fn is_refusal(answer: &[u8]) {
+    let answer = std::str::from_utf8(answer).expect("text");
+    let (head, body) = answer.split_once("\r\n\r\n").expect("a head");
+    let status = head.strip_prefix("HTTP/1.1 ").expect("a status");
+    assert!(["400", "401", "431"].iter().any(|expected| status.starts_with(expected)), "{answer}");
+    assert!(head.contains(&format!("Content-Length: {}\r\n", body.len())), "{answer}");
+    assert!(body.ends_with('\n') && body.lines().count() == 1, "{answer}");
+}
+
 fn frame_seeds() -> Vec<Vec<u8>> {
     // The first byte is the length of a read; the masks are mostly zero, so that a mutation says what it seems to say.
     let with_length =
@@ -169,5 +293,43 @@ fn channel_id_seeds() -> Vec<Vec<u8>> {
         "4..65aea872-a336-4029-90c9-6f507b75281c.",
     ]
     .map(|text| text.as_bytes().to_vec())
+    .into()
+}
+
+fn cursor_seeds() -> Vec<Vec<u8>> {
+    let key = CursorKey::new(&keys());
+    let id = MessageId(Uuid::from_u128(0x0190_1234_5678_7abc_8def_0123_4567_89ab));
+    let given = [
+        (Direction::OldestFirst, Step::Next),
+        (Direction::OldestFirst, Step::Previous),
+        (Direction::NewestFirst, Step::Next),
+        (Direction::NewestFirst, Step::Previous),
+    ]
+    .map(|(direction, step)| {
+        key.encode(&ChannelId::room("lobby").expect("a room"), Cursor { direction, step, id }).into_bytes()
+    });
+    let to_be_given = ["\0", "\x01", "\x02", "\x03"].map(|way| format!("{way}0123456789abcdef2...a room").into_bytes());
+    given.into_iter().chain(to_be_given).collect()
+}
+
+fn opening_seeds() -> Vec<Vec<u8>> {
+    let (token, good) = (token_of("alice"), opening_of("alice"));
+    let padded = |line: &str, times: usize| format!("{}{}\r\n", &good[..good.len() - 2], line.repeat(times));
+    [
+        format!("{good}\u{1}\u{5}frames"),
+        format!("GET /ws HTTP/1.1\r\nauthorization: Bearer {token}\r\n{UPGRADE}\r\n"),
+        format!("GET /ws?token=bad HTTP/1.1\r\nAuthorization: Basic ZGVmYXVsdGtleTo=\r\n{UPGRADE}\r\n"),
+        format!("GET /ws?format=protobuf&token={token} HTTP/1.1\r\n{UPGRADE}\r\n"),
+        format!("GET /ws?format=%6Ason&token=%65{} HTTP/1.1\r\nHost: a\r\n\r\n", &token[1..]),
+        good.replace("Version: 13", "Version: 8"),
+        good.replace("HTTP/1.1", "HTTP/1.0"),
+        padded("X-Padding: 0123456789\r\n", 12),
+        padded("A: b\r\n", 64),
+        padded("X-Padding: 01234567890123456789012345678901234567890123456789012345678901234567890123456789\r\n", 100),
+        "GET /ws HTTP/1.1\r\n\r\n".into(),
+        "GET /healthcheck HTTP/1.1\r\nHost: a\r\n\r\n".into(),
+    ]
+    // Cut somewhere in the head.
+    .map(|text| [b"\x01\x02", text.as_bytes()].concat())
     .into()
 }

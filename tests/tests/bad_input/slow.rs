@@ -65,3 +65,19 @@ fn a_connection_that_says_nothing_is_let_go() {
     silent.read_to_end(LET_GO_WITHIN);
     server.assert_works("a silent connection");
 }
+
+#[test]
+fn a_session_that_has_ended_does_not_live_by_talking() {
+    let data = data_dir();
+    let server = Launch::on(data.path()).start();
+    let token = server.sign_in("alice").token;
+    let mut talker = RawSocket::upgraded(server.address(), &token);
+    // A binary frame ends the session. This client takes no notice and goes on.
+    talker.write(b"\x82\x80\0\0\0\0");
+    let started = Instant::now();
+    while talker.try_write(b"x") {
+        assert!(started.elapsed() < LET_GO_WITHIN, "the server still listens");
+        thread::sleep(DRIP);
+    }
+    server.assert_works("a client that never hung up");
+}

@@ -88,6 +88,23 @@ fn bytes_read_beforehand_come_first() {
 }
 
 #[test]
+fn a_websocket_needs_a_connection_of_its_own() {
+    serve_one(1, |mut stream| {
+        let upgrade = b"GET /ws?token=x HTTP/1.1\r\nHost: a\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\
+                        Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n";
+        let health = b"GET /healthcheck HTTP/1.1\r\nHost: a\r\n\r\n";
+        stream.write_all(&[&health[..], upgrade, health].concat()).unwrap();
+        let (head, _) = answer(&mut stream);
+        assert!(head.starts_with("http/1.1 200"), "{head}");
+        let (head, body) = answer(&mut stream);
+        assert!(head.starts_with("http/1.1 400") && head.contains("content-type: text/plain"), "{head}");
+        assert!(body.contains("open a new connection") && body.lines().count() == 1, "{body:?}");
+        let (head, _) = answer(&mut stream);
+        assert!(head.starts_with("http/1.1 200"), "the connection goes on: {head}");
+    });
+}
+
+#[test]
 fn signs_in_over_a_socket() {
     serve_one(1, |mut stream| {
         let body = r#"{"id":"device-1234567"}"#;

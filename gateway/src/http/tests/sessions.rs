@@ -114,3 +114,29 @@ fn a_logout_outlives_a_restart() {
     check(&restarted, &bob, false, "logged out everywhere");
     check(&restarted, &restarted.sign_in("alice"), true, "signed in again");
 }
+
+#[test]
+fn the_store_forgets_expired_logouts_at_most_once_an_hour() {
+    let world = World::new();
+    // Who logs out, how many seconds after the start, and how many logouts the store then keeps. Each is kept for the
+    // life of a refresh token, which is an hour and a second.
+    let cases = [
+        ("alice", 10, 1),
+        ("bob", 3599, 2),
+        // A whole hour has passed, but nothing has expired; the next look is an hour away.
+        ("carol", 3600, 3),
+        ("dave", 7199, 4),
+        ("erin", 7200, 3),
+        ("frank", 7300, 4),
+    ];
+    let mut passed = 0;
+    for (name, second, kept) in cases {
+        world.pass(second - passed);
+        passed = second;
+        let session = world.sign_in(name);
+        let heard = logout(&world, &session.token, json!({ "token": session.token }));
+        assert_eq!((heard.status, heard.text.as_str()), (200, "{}"), "{name}");
+        assert_eq!(world.store.revocations().unwrap().len(), kept, "after the logout of {name}");
+        check(&world, &session, false, name);
+    }
+}
