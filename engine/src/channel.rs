@@ -13,10 +13,11 @@ use crate::limits::CHANNEL_PENDING_MAX;
 use crate::members::{Address, Member, Members};
 use crate::message::{Message, MessageCode, Presence};
 use crate::message_id::MessageIds;
-use crate::parcel::{Ask, Batch, Wish};
+use crate::parcel::{Ask, Batch, Finding, Wish};
 use crate::pending::{Pending, PendingPlace};
 use crate::persist::{StoreFailure, StoreReceipt, StoreRequest, UpdateMessage};
 use crate::presence::{Comings, PresenceList, PresenceNews, Return};
+use crate::recent::Recent;
 
 /// What the world lends a channel for one step.
 pub struct Moment {
@@ -28,6 +29,8 @@ pub struct Moment {
 pub enum Wanted {
     /// Its own newest place.
     Head,
+    /// Its newest messages.
+    Newest,
     /// A decision on an entry of its queue.
     Decision(PendingPlace, StoreRequest),
 }
@@ -40,6 +43,7 @@ pub struct Channel {
     id: ChannelId,
     members: Members,
     comings: Comings,
+    recent: Recent,
     /// Visible members beyond which this is a crowd.
     room_max: usize,
     place: Place,
@@ -82,6 +86,7 @@ impl Channel {
             id,
             members: Members::default(),
             comings: Comings::default(),
+            recent: Recent::default(),
             room_max,
             place: Place::Unknown,
             pending: Pending::default(),
@@ -262,6 +267,27 @@ impl Channel {
         }
     }
 
+    /// The newest messages, if they are in memory; if not, they will be soon.
+    pub fn newest(&mut self, limit: usize, wants: &mut Wants) -> Finding {
+        match self.recent.newest(limit) {
+            Some((messages, version)) => Finding::Newest { messages, version },
+            None => {
+                if self.recent.begin() {
+                    wants.push(Wanted::Newest);
+                }
+                Finding::AskTheStore
+            }
+        }
+    }
+
+    /// The store has read the newest messages.
+    pub fn read(&mut self, receipt: Result<StoreReceipt, StoreFailure>) {
+        self.recent.loaded(match receipt {
+            Ok(StoreReceipt::Newest(messages)) => Some(messages),
+            _ => None,
+        });
+    }
+
     /// The store has decided an entry: let go all whose turn has come.
     pub fn decided(&mut self, place: PendingPlace, decision: Result<StoreReceipt, StoreFailure>, now: Timestamp) {
         self.pending.decide(place, decision);
@@ -315,6 +341,7 @@ impl Channel {
                 if self.members.get(asker).is_some_and(|member| !member.known && !member.hidden) {
                     self.announce_presence(now);
                 }
+                self.recent.show(&message);
                 let code = message.code;
                 let event = Event::Message(message);
                 self.announcements.announce(&event);

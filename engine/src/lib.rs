@@ -21,6 +21,7 @@ pub mod parcel;
 mod pending;
 pub mod persist;
 mod presence;
+mod recent;
 pub mod runtime;
 pub mod shard;
 pub mod subscribers;

@@ -64,6 +64,12 @@ pub const CROWD_EVENT_INTERVAL: Timestamp = Timestamp(1_000_000_000);
 /// Members on one page of a channel's presence.
 pub const PRESENCE_PAGE_MAX: usize = 1000;
 
+/// Messages kept in memory of a channel that is read: two pages.
+pub const RECENT_MAX: usize = 200;
+
+/// Messages a channel may show while the store reads its newest; beyond it the read is given up and begun anew.
+pub const RECENT_CHANGES_MAX: usize = 1024;
+
 /// Parcels that fit a ring between two shards. When it is full, parcels ride a later turn, and sockets are not read
 /// meanwhile.
 pub const RING_PARCELS: usize = 1024;

@@ -6,10 +6,9 @@
 use std::collections::HashMap;
 
 use crate::channel::{Channel, Moment, Wanted, Wants};
-use crate::id::{ChannelId, Epoch, SessionId, ShardId, Timestamp};
-use crate::limits::STORE_REQUESTS_MAX;
-use crate::message::Presence;
-use crate::parcel::{Ask, Backlog, Batch};
+use crate::id::{ChannelId, Epoch, ShardId, Timestamp};
+use crate::limits::{PRESENCE_PAGE_MAX, RECENT_MAX, STORE_REQUESTS_MAX};
+use crate::parcel::{Ask, Backlog, Batch, Enquiry, Finding};
 use crate::pending::PendingPlace;
 use crate::persist::{StoreFailure, StoreReceipt, StoreRequest, Ticket};
 
@@ -22,12 +21,20 @@ pub struct Owner {
     touched: Vec<ChannelId>,
     /// Channels that will have something to tell at a time, although nothing happens.
     due: HashMap<ChannelId, Timestamp>,
-    /// What the store has been asked: whose it is, and which entry of the channel's queue it decides.
-    waiting: HashMap<Ticket, (ChannelId, Option<PendingPlace>)>,
+    /// What the store has been asked: for which channel, and what for.
+    waiting: HashMap<Ticket, (ChannelId, Purpose)>,
     tickets: u64,
     random: SplitMix64,
     /// For the store, in order.
     pub requests: Vec<(Ticket, StoreRequest)>,
+}
+
+/// What a question to the store is for.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum Purpose {
+    Head,
+    Newest,
+    Decision(PendingPlace),
 }
 
 impl Owner {
@@ -57,13 +64,15 @@ impl Owner {
 
     /// The store has answered.
     pub fn receipt(&mut self, ticket: Ticket, outcome: Result<StoreReceipt, StoreFailure>, now: Timestamp) {
-        let (id, place) = self.waiting.remove(&ticket).expect("the store answers what it was asked, once");
+        let (id, purpose) = self.waiting.remove(&ticket).expect("the store answers what it was asked, once");
         let moment = Moment { now, random: self.random.next() };
         let mut wants = Wants::new();
-        let channel = self.channels.get_mut(&id).expect("a channel with work under way stays");
-        match place {
-            Some(place) => channel.decided(place, outcome, now),
-            None => channel.head(outcome, &moment, &mut wants),
+        // A channel is not kept for the sake of a reader.
+        let Some(channel) = self.channels.get_mut(&id) else { return };
+        match purpose {
+            Purpose::Decision(place) => channel.decided(place, outcome, now),
+            Purpose::Head => channel.head(outcome, &moment, &mut wants),
+            Purpose::Newest => channel.read(outcome),
         }
         self.carry_out(id, wants, now);
     }
@@ -81,12 +90,13 @@ impl Owner {
     fn carry_out(&mut self, id: ChannelId, wants: Wants, now: Timestamp) {
         let channel = self.channels.get_mut(&id).expect("the caller has looked");
         for wanted in wants {
-            let (place, request) = match wanted {
-                Wanted::Head => (None, StoreRequest::Head { channel: id.clone() }),
-                Wanted::Decision(place, request) => (Some(place), request),
+            let (purpose, request) = match wanted {
+                Wanted::Head => (Purpose::Head, StoreRequest::Head { channel: id.clone() }),
+                Wanted::Newest => (Purpose::Newest, StoreRequest::Newest { channel: id.clone(), limit: RECENT_MAX }),
+                Wanted::Decision(place, request) => (Purpose::Decision(place), request),
             };
-            // A place in the queue is kept for the head, which is asked for once a channel.
-            if let Some(place) = place
+            // Head and newest messages are asked for once a channel, and bounded by that.
+            if let Purpose::Decision(place) = purpose
                 && self.waiting.len() >= STORE_REQUESTS_MAX
             {
                 let message = "the store has too much to do".to_owned();
@@ -95,7 +105,7 @@ impl Owner {
             }
             self.tickets += 1;
             let ticket = Ticket(self.tickets);
-            self.waiting.insert(ticket, (id.clone(), place));
+            self.waiting.insert(ticket, (id.clone(), purpose));
             self.requests.push((ticket, request));
         }
         self.touched.push(id);
@@ -126,9 +136,22 @@ impl Owner {
         batches
     }
 
-    /// A page of the visible members of a channel, and how many there are in all.
-    pub fn presence_page(&self, id: &ChannelId, after: Option<SessionId>, limit: usize) -> (Vec<Presence>, usize) {
-        self.channels.get(id).map_or((Vec::new(), 0), |channel| channel.presence_page(after, limit))
+    /// Answers somebody without a session.
+    pub fn enquire(&mut self, id: &ChannelId, enquiry: Enquiry) -> Finding {
+        match (self.channels.get_mut(id), enquiry) {
+            (None, Enquiry::Presence { .. }) => Finding::Presence { presences: Vec::new(), count: 0 },
+            (None, Enquiry::Newest { .. }) => Finding::AskTheStore,
+            (Some(channel), Enquiry::Presence { after, limit }) => {
+                let (presences, count) = channel.presence_page(after, limit.min(PRESENCE_PAGE_MAX));
+                Finding::Presence { presences, count }
+            }
+            (Some(channel), Enquiry::Newest { limit }) => {
+                let mut wants = Wants::new();
+                let finding = channel.newest(limit, &mut wants);
+                self.carry_out(id.clone(), wants, Timestamp::default());
+                finding
+            }
+        }
     }
 
     /// Whether channels have something to say.

@@ -7,8 +7,8 @@ use std::sync::Arc;
 
 use crate::command::Reply;
 use crate::frames::Frames;
-use crate::id::{ChannelId, ConnectionId, Epoch, MessageId, Sequence, ShardId};
-use crate::message::Presence;
+use crate::id::{ChannelId, ConnectionId, Epoch, MessageId, Sequence, SessionId, ShardId};
+use crate::message::{Message, Presence};
 
 /// A parcel: at most one a channel, receiving shard and turn in each direction.
 #[derive(Clone, Debug)]
@@ -19,12 +19,43 @@ pub enum Parcel {
         asks: Vec<Ask>,
     },
     Batch(Batch),
+    /// Somebody without a session asks about a channel; `number` finds the way back.
+    Enquiry {
+        from: ShardId,
+        number: u64,
+        channel: ChannelId,
+        enquiry: Enquiry,
+    },
+    Finding {
+        number: u64,
+        finding: Finding,
+    },
     /// A subscriber's shard cannot bring round what the owner announces as fast as it comes; or can again.
     Backlog {
         from: ShardId,
         channel: ChannelId,
         state: Backlog,
     },
+}
+
+/// What may be asked of a channel's owner without being in the channel.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Enquiry {
+    /// Visible members behind a session, in the order of sessions; at most `limits::PRESENCE_PAGE_MAX`.
+    Presence { after: Option<SessionId>, limit: usize },
+    /// The newest messages, newest first.
+    Newest { limit: usize },
+}
+
+/// What an owner knows.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum Finding {
+    /// `count` is of all visible members.
+    Presence { presences: Vec<Presence>, count: usize },
+    /// `version` changes whenever the answer to the same enquiry may have changed while the owner remembers the channel.
+    Newest { messages: Arc<[Message]>, version: u64 },
+    /// The owner does not have it in memory: ask the store.
+    AskTheStore,
 }
 
 /// Whether publishers should wait for a shard's pass.

@@ -26,6 +26,8 @@ pub enum StoreRequest {
     Remove { channel: ChannelId, id: MessageId, sender: UserId },
     /// Whose message this is, if it is stored in this channel.
     Sender { channel: ChannelId, id: MessageId },
+    /// The newest messages of the channel.
+    Newest { channel: ChannelId, limit: usize },
 }
 
 /// New content for a stored message.
@@ -51,6 +53,8 @@ pub enum StoreReceipt {
     /// No message with this id in this channel by this sender. Nothing was changed.
     NotFound,
     Sender(Option<UserId>),
+    /// Newest first.
+    Newest(Vec<Message>),
 }
 
 /// Where a channel's history ends. Kept apart from the messages, so that removing the newest does not move it back.

@@ -12,7 +12,7 @@ use crate::home::{Home, Manner, SocketEffect};
 use crate::id::{ChannelId, ConnectionId, Epoch, ShardId, Timestamp};
 use crate::limits::ROOM_MEMBERS_MAX;
 use crate::owner::Owner;
-use crate::parcel::{Ask, Parcel};
+use crate::parcel::{Ask, Enquiry, Finding, Parcel};
 use crate::persist::{StoreFailure, StoreReceipt, StoreRequest, Ticket};
 use crate::subscribers::Outlet;
 
@@ -33,6 +33,8 @@ pub enum Input {
     Closed { connection: ConnectionId },
     /// Another shard has something for us.
     Parcel(Parcel),
+    /// Somebody without a session asks about a channel; the answer will be among `Effects::findings` under this number.
+    Enquiry { number: u64, channel: ChannelId, enquiry: Enquiry },
     /// The store has answered.
     Receipt { ticket: Ticket, outcome: Result<StoreReceipt, StoreFailure> },
 }
@@ -43,6 +45,7 @@ pub struct Effects {
     pub parcels: Vec<(ShardId, Parcel)>,
     pub store: Vec<(Ticket, StoreRequest)>,
     pub sockets: Vec<SocketEffect>,
+    pub findings: Vec<(u64, Finding)>,
 }
 
 /// What an operator may decide about channels.
@@ -67,7 +70,9 @@ pub struct Shard {
     now: Timestamp,
     /// Requests for channels that other shards own, gathered into one parcel each.
     outgoing: HashMap<(ShardId, ChannelId), Vec<Ask>>,
-    backlogs: Vec<(ShardId, Parcel)>,
+    /// Parcels that are of no channel's batch.
+    letters: Vec<(ShardId, Parcel)>,
+    findings: Vec<(u64, Finding)>,
 }
 
 impl Shard {
@@ -80,7 +85,8 @@ impl Shard {
             owner: Owner::new(epoch, rules.room_members_max, seed),
             now: Timestamp::default(),
             outgoing: HashMap::new(),
-            backlogs: Vec::new(),
+            letters: Vec::new(),
+            findings: Vec::new(),
         }
     }
 
@@ -101,6 +107,18 @@ impl Shard {
             }
             Input::Parcel(Parcel::Batch(batch)) => self.home.receive(batch),
             Input::Parcel(Parcel::Backlog { from, channel, state }) => self.owner.backlog(from, &channel, state, now),
+            Input::Enquiry { number, channel, enquiry } => {
+                let owner = channel.owner(self.shards);
+                if owner == self.id {
+                    self.enquire(self.id, number, &channel, enquiry);
+                } else {
+                    self.letters.push((owner, Parcel::Enquiry { from: self.id, number, channel, enquiry }));
+                }
+            }
+            Input::Parcel(Parcel::Enquiry { from, number, channel, enquiry }) => {
+                self.enquire(from, number, &channel, enquiry);
+            }
+            Input::Parcel(Parcel::Finding { number, finding }) => self.findings.push((number, finding)),
             Input::Receipt { ticket, outcome } => self.owner.receipt(ticket, outcome, now),
         }
         self.put_asks();
@@ -109,6 +127,15 @@ impl Shard {
     /// Whether the connection's next request may be read; if not, `SocketEffect::Resume` will say when.
     pub fn accepts(&mut self, connection: ConnectionId) -> bool {
         self.home.accepts(connection)
+    }
+
+    fn enquire(&mut self, from: ShardId, number: u64, channel: &ChannelId, enquiry: Enquiry) {
+        let finding = self.owner.enquire(channel, enquiry);
+        if from == self.id {
+            self.findings.push((number, finding));
+        } else {
+            self.letters.push((from, Parcel::Finding { number, finding }));
+        }
     }
 
     /// Puts the requests of our connections to the owners of their channels.
@@ -145,7 +172,8 @@ impl Shard {
         for ((to, channel), asks) in self.outgoing.drain() {
             effects.parcels.push((to, Parcel::Asks { from: self.id, channel, asks }));
         }
-        effects.parcels.append(&mut self.backlogs);
+        effects.parcels.append(&mut self.letters);
+        effects.findings.append(&mut self.findings);
         effects.store.append(&mut self.owner.requests);
         effects.sockets.append(&mut self.home.effects);
     }
@@ -169,7 +197,7 @@ impl Shard {
                 self.owner.backlog(self.id, &channel, state, self.now);
             } else {
                 // It rides with the next turn's parcels, behind what was asked before it.
-                self.backlogs.push((owner, Parcel::Backlog { from: self.id, channel, state }));
+                self.letters.push((owner, Parcel::Backlog { from: self.id, channel, state }));
             }
         }
         self.put_asks();
@@ -177,7 +205,11 @@ impl Shard {
 
     /// Whether there is more to do than wait: a pass is under way, or the last one left something for the next turn.
     pub fn is_busy(&self) -> bool {
-        self.home.is_busy() || self.owner.is_busy() || !self.outgoing.is_empty() || !self.backlogs.is_empty()
+        self.home.is_busy()
+            || self.owner.is_busy()
+            || !self.outgoing.is_empty()
+            || !self.letters.is_empty()
+            || !self.findings.is_empty()
     }
 
     /// Requests that the store has not answered.

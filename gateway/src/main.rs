@@ -6,6 +6,7 @@ use std::rc::Rc;
 use std::sync::Arc;
 
 use engine::runtime::shards::{Part, start};
+use engine::shard::Rules;
 use gateway::http::{Services, system_time};
 use gateway::keys::SigningKeys;
 use gateway::listeners::listeners;
@@ -75,7 +76,7 @@ fn serve(options: &Options) -> Result<(), String> {
             },
         }
     });
-    let running = start(epoch, parts.collect())?;
+    let running = start(epoch, Rules::default(), parts.collect())?;
     announcement::print(options, address, shards, capacity);
 
     let ended = wait(signals, fatal);

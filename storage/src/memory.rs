@@ -130,7 +130,9 @@ impl State {
             StoreRequest::Insert(message) => self.insert(message),
             StoreRequest::Update(update) => self.update(update),
             StoreRequest::Remove { channel, id, sender } => self.remove(channel, *id, *sender),
-            StoreRequest::Head { .. } | StoreRequest::Sender { .. } => return Err(crate::not_a_write()),
+            StoreRequest::Head { .. } | StoreRequest::Sender { .. } | StoreRequest::Newest { .. } => {
+                return Err(crate::not_a_write());
+            }
         })
     }
 

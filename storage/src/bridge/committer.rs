@@ -9,7 +9,7 @@ use engine::persist::{KeeperEnd, Receipt, StoreFailure, StoreReceipt, StoreReque
 
 use super::client::ClientWrite;
 use super::{GROUP_BYTES_MAX, GROUP_WRITES_MAX, Line, Read, Watch};
-use crate::{Failure, Store, Write, Written};
+use crate::{Failure, Place, Store, Write, Written};
 
 pub(super) struct Committer {
     store: Arc<dyn Store>,
@@ -166,7 +166,9 @@ fn take_from_shard(shard: &KeeperEnd, number: usize, group: &mut Group) -> bool 
         return false;
     };
     match request {
-        StoreRequest::Head { .. } | StoreRequest::Sender { .. } => group.reads.push((number, ticket, request)),
+        StoreRequest::Head { .. } | StoreRequest::Sender { .. } | StoreRequest::Newest { .. } => {
+            group.reads.push((number, ticket, request))
+        }
         StoreRequest::Insert(_) | StoreRequest::Update(_) | StoreRequest::Remove { .. } => {
             group.add(Write::Message(request), Asker::Shard(number, ticket));
         }
@@ -185,6 +187,9 @@ fn take_from_clients(clients: &flume::Receiver<ClientWrite>, group: &mut Group) 
 fn look_up(store: &dyn Store, request: &StoreRequest) -> Result<StoreReceipt, Failure> {
     match request {
         StoreRequest::Head { channel } => store.head(channel).map(StoreReceipt::Head),
+        StoreRequest::Newest { channel, limit } => {
+            Ok(StoreReceipt::Newest(store.messages(channel, Place::Newest, *limit)?))
+        }
         StoreRequest::Sender { channel, id } => {
             let message = store.message(channel, *id)?;
             Ok(StoreReceipt::Sender(message.map(|message| message.sender)))

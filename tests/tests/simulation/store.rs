@@ -102,6 +102,10 @@ impl SlowStore {
                     _ => StoreReceipt::NotFound,
                 }
             }
+            StoreRequest::Newest { channel, limit } => {
+                let history = self.history.get(&channel).into_iter().flat_map(|history| history.values().rev());
+                StoreReceipt::Newest(history.take(limit).cloned().collect())
+            }
             StoreRequest::Sender { channel, id } => {
                 let message = self.history.get(&channel).and_then(|history| history.get(&id));
                 StoreReceipt::Sender(message.map(|message| message.sender))

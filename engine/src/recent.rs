@@ -1,0 +1,179 @@
+//! The newest messages of a channel, kept at its owner: what everybody who comes reads first.
+//!
+//! Asked for once of the store, when somebody first wants to read, and kept up from then on by what the channel shows. What
+//! is shown while the store reads is noted and done again to what it brings; each change is harmless when done twice, so it
+//! does not matter which of them the store had already seen.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+
+use crate::limits::{RECENT_CHANGES_MAX, RECENT_MAX};
+use crate::message::{Message, MessageCode};
+
+/// The newest messages, or the way to them.
+#[derive(Default)]
+pub struct Recent {
+    state: State,
+    version: u64,
+    /// The last answer, shared by all who ask the same before something changes.
+    answer: Option<(usize, Arc<[Message]>)>,
+}
+
+#[derive(Default)]
+enum State {
+    #[default]
+    Unknown,
+    /// The store reads; this was shown meanwhile.
+    Asked(Vec<Message>),
+    /// Rising by id. `complete`: there are no older ones.
+    Known { messages: VecDeque<Message>, complete: bool },
+}
+
+impl Recent {
+    /// The newest `limit` messages, newest first, and which version of the answer that is; or nothing, when the store must
+    /// be asked instead.
+    pub fn newest(&mut self, limit: usize) -> Option<(Arc<[Message]>, u64)> {
+        let State::Known { messages, complete } = &self.state else { return None };
+        if messages.len() < limit && !complete {
+            // Removals have eaten into it: from now on it is as if it had never been read.
+            self.state = State::Unknown;
+            return None;
+        }
+        if self.answer.as_ref().is_none_or(|(answered, _)| *answered != limit) {
+            self.answer = Some((limit, messages.iter().rev().take(limit).cloned().collect()));
+        }
+        self.answer.as_ref().map(|(_, messages)| (messages.clone(), self.version))
+    }
+
+    /// Whether the store should be asked for the newest `RECENT_MAX` messages now; if so, it will have been.
+    pub fn begin(&mut self) -> bool {
+        let begins = matches!(self.state, State::Unknown);
+        if begins {
+            self.state = State::Asked(Vec::new());
+        }
+        begins
+    }
+
+    /// What the store has read, newest first; nothing if it could not.
+    pub fn loaded(&mut self, newest: Option<Vec<Message>>) {
+        let State::Asked(shown) = std::mem::take(&mut self.state) else { return };
+        let Some(newest) = newest else { return };
+        let complete = newest.len() < RECENT_MAX;
+        self.state = State::Known { messages: newest.into_iter().rev().collect(), complete };
+        self.changed();
+        for message in &shown {
+            self.show(message);
+        }
+    }
+
+    /// The channel has shown a message, an update or a removal.
+    pub fn show(&mut self, message: &Message) {
+        if !message.persistent {
+            return;
+        }
+        match &mut self.state {
+            State::Unknown => return,
+            State::Asked(shown) if shown.len() < RECENT_CHANGES_MAX => shown.push(message.clone()),
+            State::Asked(_) => self.state = State::Unknown,
+            State::Known { messages, complete } => {
+                let place = messages.binary_search_by(|known| known.id.cmp(&message.id));
+                match (message.code, place) {
+                    (MessageCode::Update, Ok(place)) => {
+                        messages[place] = Message { code: messages[place].code, ..message.clone() };
+                    }
+                    (MessageCode::Remove, Ok(place)) => drop(messages.remove(place)),
+                    (MessageCode::Update | MessageCode::Remove, Err(_)) | (_, Ok(_)) => return,
+                    (_, Err(place)) => messages.insert(place, message.clone()),
+                }
+                if messages.len() > RECENT_MAX {
+                    messages.pop_front();
+                    *complete = false;
+                }
+            }
+        }
+        self.changed();
+    }
+
+    fn changed(&mut self) {
+        self.version += 1;
+        self.answer = None;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::id::{ChannelId, MessageId, Sequence, Timestamp, UserId};
+
+    fn message(id: u128, code: MessageCode, content: &str) -> Message {
+        Message {
+            channel: ChannelId::room("lobby").unwrap(),
+            id: MessageId(uuid::Uuid::from_u128(id)),
+            sequence: Sequence(id as u64),
+            code,
+            sender: UserId(uuid::Uuid::nil()),
+            username: "ada".into(),
+            content: content.into(),
+            create_time: Timestamp(1),
+            update_time: Timestamp(1),
+            persistent: true,
+        }
+    }
+
+    fn chat(id: u128) -> Message {
+        message(id, MessageCode::Chat, "{}")
+    }
+
+    fn ids(recent: &mut Recent, limit: usize) -> Option<Vec<u128>> {
+        let (messages, _) = recent.newest(limit)?;
+        Some(messages.iter().map(|message| message.id.0.as_u128()).collect())
+    }
+
+    #[test]
+    fn is_read_once_and_kept_up() {
+        let mut recent = Recent::default();
+        assert_eq!(ids(&mut recent, 10), None);
+        assert!(recent.begin());
+        assert!(!recent.begin(), "one read at a time");
+        // Shown while the store reads: some of it the store has seen, some not.
+        recent.show(&chat(4));
+        recent.show(&message(2, MessageCode::Remove, "{}"));
+        recent.loaded(Some(vec![chat(4), chat(3), chat(2), chat(1)]));
+        assert_eq!(ids(&mut recent, 10), Some(vec![4, 3, 1]));
+        let before = recent.newest(10).unwrap().1;
+        recent.show(&message(3, MessageCode::Update, "{\"new\":1}"));
+        recent.show(&chat(5));
+        let (messages, version) = recent.newest(2).unwrap();
+        assert!(version > before);
+        assert_eq!(messages[0].id.0.as_u128(), 5);
+        let (messages, _) = recent.newest(3).unwrap();
+        assert_eq!((&*messages[2].content, messages[2].code), ("{\"new\":1}", MessageCode::Chat));
+        recent.show(&Message { persistent: false, ..chat(6) });
+        assert_eq!(ids(&mut recent, 10), Some(vec![5, 4, 3, 1]), "what is not kept is not read");
+    }
+
+    #[test]
+    fn keeps_the_newest_and_knows_when_it_has_too_few() {
+        let mut recent = Recent::default();
+        recent.begin();
+        recent.loaded(Some((1..=RECENT_MAX as u128).rev().map(chat).collect()));
+        recent.show(&chat(1000));
+        assert_eq!(ids(&mut recent, RECENT_MAX).unwrap().last(), Some(&2));
+        recent.show(&message(1000, MessageCode::Remove, "{}"));
+        assert_eq!(ids(&mut recent, RECENT_MAX), None, "there may be an older one, which is not here");
+        assert!(recent.begin(), "so it is read again");
+    }
+
+    #[test]
+    fn gives_up_a_read_that_took_too_long_or_failed() {
+        let mut recent = Recent::default();
+        recent.begin();
+        recent.loaded(None);
+        assert!(recent.begin());
+        for id in 0..=RECENT_CHANGES_MAX as u128 {
+            recent.show(&chat(id));
+        }
+        recent.loaded(Some(Vec::new()));
+        assert_eq!(ids(&mut recent, 1), None);
+    }
+}
