@@ -480,6 +480,8 @@ fn waiting_again_and_again_does_not_pile_up_wakers() {
 #[test]
 fn sockets_are_not_read_while_a_ring_is_full_and_go_on_after() {
     const ROOMS: usize = 3 * RING_PARCELS;
+    /// At one turn a tick these would take longer than the test may: what waits for room is tried all the time.
+    const TURNS: u64 = 1_000;
     let stuck = Arc::new(AtomicBool::new(true));
     let held = stuck.clone();
     let (off_turns, on_again) = (Count::default(), Arc::new(AtomicBool::new(false)));
@@ -516,7 +518,7 @@ fn sockets_are_not_read_while_a_ring_is_full_and_go_on_after() {
     });
     let (running, seen, keepers) = start_shards(vec![asking, owning]);
     let keeping: Vec<_> = keepers.into_iter().map(|keeper| std::thread::spawn(move || keep(&keeper))).collect();
-    seen[0].wait("sockets are not read", |_| off_turns.load(SeqCst) > 10);
+    seen[0].wait("sockets are not read", |_| off_turns.load(SeqCst) > TURNS);
     assert!(!on_again.load(SeqCst), "they are read although the ring is full");
     stuck.store(false, SeqCst);
     seen[0].wait("sockets are read again", |_| on_again.load(SeqCst));
