@@ -251,15 +251,14 @@ fn timers_and_other_tasks_run_while_a_pass_is_under_way() {
 #[test]
 fn a_receipt_is_seen_at_once_while_a_pass_is_under_way() {
     const MESSAGES: u64 = 100;
-    let (keeper_in, keeper_out) = flume::bounded::<KeeperEnd>(1);
+    let (hand, handed_over) = flume::bounded::<(KeeperEnd, Arc<Seen>)>(1);
     let (told, result) = flume::bounded(1);
-    let seen_by = Arc::new(std::sync::OnceLock::<Arc<Seen>>::new());
-    let seen_here = seen_by.clone();
     let making: Making = Box::new(move || {
-        let keeper = keeper_out.recv().expect("the test hands it over");
-        let seen = seen_here.wait().clone();
+        let mut handed = None;
         let (mut turns, mut answered, mut sent, mut written) = (0u64, 0u64, 0u64, 0);
         let gather: Gather = Box::new(move |shard, now, _| {
+            let (keeper, seen) =
+                handed.get_or_insert_with(|| handed_over.recv_timeout(DEADLINE).expect("the test hands it over"));
             turns += 1;
             if turns == 1 {
                 open(shard, 0, now);
@@ -288,8 +287,7 @@ fn a_receipt_is_seen_at_once_while_a_pass_is_under_way() {
         (gather, Vec::new())
     });
     let (running, seen, keeper) = start_one(making);
-    assert!(seen_by.set(seen).is_ok());
-    keeper_in.send(keeper).expect("the shard takes it");
+    hand.send((keeper, seen)).expect("the shard takes it");
     let (turns, answered) = result.recv_timeout(DEADLINE).expect("the messages are acknowledged");
     assert_eq!(answered, MESSAGES + 1);
     assert!(turns < 8 * MESSAGES, "{turns} turns for {MESSAGES} messages");
@@ -305,11 +303,13 @@ fn a_parcel_is_seen_within_few_turns_while_a_pass_is_under_way() {
     let (wanted, wants) = flume::bounded::<()>(1);
     let (out, is_out) = flume::bounded::<()>(1);
     let (told, result) = flume::bounded(1);
-    let (keeper_in, keeper_out) = flume::bounded::<KeeperEnd>(1);
+    let (hand, handed_over) = flume::bounded::<KeeperEnd>(1);
     let busy: Making = Box::new(move || {
-        let keeper = keeper_out.recv().expect("the test hands it over");
+        let mut handed = None;
         let (mut since, mut waits) = (None, Vec::new());
         let gather: Gather = Box::new(move |_, _, _| {
+            let keeper =
+                handed.get_or_insert_with(|| handed_over.recv_timeout(DEADLINE).expect("the test hands it over"));
             let mut arrived = false;
             for (ticket, request) in keeper.requests.try_iter() {
                 // The first thing an owner asks about a room that it hears of.
@@ -362,7 +362,7 @@ fn a_parcel_is_seen_within_few_turns_while_a_pass_is_under_way() {
         (gather, Vec::new())
     });
     let (running, _, mut keepers) = start_shards(vec![busy, asking]);
-    keeper_in.send(keepers.remove(0)).expect("the shard takes it");
+    hand.send(keepers.remove(0)).expect("the shard takes it");
     let waits: Vec<u64> = result.recv_timeout(DEADLINE).expect("the parcels come");
     assert!(waits.iter().all(|&turns| turns <= TURNS_MAX), "turns until a parcel was seen: {waits:?}");
     running.stop().expect("the shards stop");
@@ -524,4 +524,30 @@ fn sockets_are_not_read_while_a_ring_is_full_and_go_on_after() {
     seen[0].wait("sockets are read again", |_| on_again.load(SeqCst));
     running.stop().expect("the shards stop");
     keeping.into_iter().for_each(|keeping| keeping.join().expect("the store ends"));
+}
+
+#[test]
+fn a_shard_that_cannot_begin_is_reported_although_the_others_wait_for_it() {
+    let making = || -> Making { Box::new(|| (Box::new(|_, _, _| false), Vec::new())) };
+    let no_core = 1_000_000;
+    let parts = [a_core(), no_core].map(|core| {
+        let (store, _) = store_ends(STORE_REQUESTS_MAX, flume::bounded(1).0);
+        let (seen, making) = (Arc::new(Seen::default()), making());
+        let sockets = move |_| {
+            let (gather, tasks) = making();
+            Played { seen, gather, _tasks: tasks }
+        };
+        Part { core, store, seed: 7, sockets }
+    });
+    let error = start(Epoch(1), parts.into()).err().expect("there is no such core");
+    assert!(error.contains("shard 1"), "{error}");
+}
+
+#[test]
+fn a_shard_without_sockets_is_reported() {
+    let (store, _) = store_ends(STORE_REQUESTS_MAX, flume::bounded(1).0);
+    let sockets = |_| -> Played { panic!("no sockets, for a test") };
+    let parts = vec![Part { core: a_core(), store, seed: 7, sockets }];
+    let error = start(Epoch(1), parts).err().expect("it has no sockets");
+    assert!(error.contains("shard 0"), "{error}");
 }
