@@ -21,8 +21,11 @@ pub struct Launch {
     shards: Option<u16>,
     flags: Vec<String>,
     environment: Vec<(String, String)>,
-    confine: Option<Box<dyn FnOnce(&mut Command)>>,
+    confine: Option<Confine>,
 }
+
+/// A last change to the command that starts a server.
+type Confine = Box<dyn FnOnce(&mut Command)>;
 
 impl Launch {
     pub fn on(data: &Path) -> Self {
