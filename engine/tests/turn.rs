@@ -274,7 +274,8 @@ fn a_receipt_is_seen_at_once_while_a_pass_is_under_way() {
             if let Ok((ticket, request)) = keeper.requests.try_recv() {
                 // Another thread's answer, as the store's are; but for certain before the next turn.
                 let (receipts, receipt) = (keeper.receipts.clone(), Ok(receipt_of(&request)));
-                std::thread::spawn(move || receipts.send((ticket, receipt))).join().expect("it ends").expect("room");
+                let answering = std::thread::spawn(move || receipts.send((ticket, receipt)).expect("room"));
+                answering.join().expect("it ends");
                 answered += 1;
             }
             let done = sent == MESSAGES && answered == MESSAGES + 1;
