@@ -1,9 +1,9 @@
 //! Turns the shards on real cores: the only place in this crate that knows glommio, threads and the clock.
 
-mod bell;
+pub mod bell;
 mod clock;
 mod persistence;
-mod rings;
+pub mod rings;
 pub mod shards;
 pub mod turn;
 

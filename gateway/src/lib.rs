@@ -3,6 +3,7 @@
 //! The program itself (`main.rs`) starts what is here and joins it with `engine` and `storage`.
 
 pub mod announcement;
+pub mod enquiries;
 pub mod http;
 mod http_tasks;
 pub mod keys;

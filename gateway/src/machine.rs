@@ -3,6 +3,7 @@
 use std::fs;
 use std::io;
 
+use rustix::io::Errno;
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
 /// Descriptors that are no connections: the store's files, the shards' rings, the standard streams. fjall keeps some
@@ -54,26 +55,33 @@ fn raise_locked_memory(needed: u64) -> Result<(), String> {
 
 fn explain_io_uring(error: &io::Error) -> String {
     let disabled = fs::read_to_string("/proc/sys/kernel/io_uring_disabled").unwrap_or_default();
-    let remedy = match (error.raw_os_error(), disabled.trim()) {
-        (_, "2") => "it is switched off for everybody: set the sysctl kernel.io_uring_disabled to 0",
-        (_, "1") => {
+    format!("io_uring cannot be used ({error}): {}", remedy(error, disabled.trim()))
+}
+
+/// What to change, by what the kernel said and what its sysctl kernel.io_uring_disabled says.
+fn remedy(error: &io::Error, disabled: &str) -> &'static str {
+    match (Errno::from_io_error(error), disabled) {
+        (Some(Errno::PERM), "2") => "it is switched off for everybody: set the sysctl kernel.io_uring_disabled to 0",
+        (Some(Errno::PERM), "1") => {
             "it is switched off for processes like this one: set the sysctl kernel.io_uring_disabled to 0, or put this \
              user into the group that kernel.io_uring_group names"
         }
-        (Some(code), _) if code == rustix::io::Errno::NOSYS.raw_os_error() => {
+        (Some(Errno::PERM | Errno::ACCESS), _) => {
+            "a container's seccomp profile or a security module forbids it: use a profile that allows io_uring_setup, \
+             io_uring_enter and io_uring_register (docker run --security-opt seccomp=PROFILE.json)"
+        }
+        (Some(Errno::NOSYS), _) => {
             "this kernel does not have it, or a container's seccomp profile hides it: use Linux 5.8 or newer, and a \
              profile that allows io_uring_setup, io_uring_enter and io_uring_register"
         }
-        (Some(code), _) if code == rustix::io::Errno::PERM.raw_os_error() => {
-            "a container's seccomp profile forbids it: use one that allows io_uring_setup, io_uring_enter and \
-             io_uring_register (docker run --security-opt seccomp=PROFILE.json)"
-        }
-        (Some(code), _) if code == rustix::io::Errno::NOMEM.raw_os_error() => {
+        (Some(Errno::NOMEM), _) => {
             "the limit on locked memory is too low: raise it (ulimit -l, LimitMEMLOCK= in systemd)"
         }
-        _ => "see the error",
-    };
-    format!("io_uring cannot be used ({error}): {remedy}")
+        (Some(Errno::MFILE), _) => {
+            "the limit on open descriptors is too low: raise it (ulimit -n, LimitNOFILE= in systemd)"
+        }
+        _ => "the kernel gives no reason that is known here: try a newer one",
+    }
 }
 
 /// The one question whose answer glommio would turn into a panic on a shard's thread.
@@ -90,5 +98,36 @@ mod io_uring {
         // SAFETY: the parameters outlive the call, and the ring is closed without having been mapped or used.
         unsafe { io_uring_setup(1, &mut parameters) }?;
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn says_what_to_change() {
+        let check = |errno: Errno, disabled: &str, expected: &str| {
+            let said = remedy(&errno.into(), disabled);
+            assert!(said.contains(expected), "{errno:?}, {disabled:?}: {said}");
+        };
+        check(Errno::PERM, "2", "for everybody: set the sysctl kernel.io_uring_disabled to 0");
+        check(Errno::PERM, "1", "kernel.io_uring_group");
+        check(Errno::PERM, "0", "--security-opt seccomp=");
+        check(Errno::PERM, "", "--security-opt seccomp=");
+        check(Errno::ACCESS, "0", "security module");
+        check(Errno::NOSYS, "0", "Linux 5.8 or newer");
+        check(Errno::NOSYS, "", "Linux 5.8 or newer");
+        check(Errno::NOMEM, "0", "ulimit -l");
+        // Allowed by the sysctl for members of a group, so it is something else.
+        check(Errno::NOMEM, "1", "ulimit -l");
+        check(Errno::MFILE, "0", "ulimit -n");
+        check(Errno::INVAL, "0", "a newer one");
+    }
+
+    #[test]
+    fn the_error_is_named() {
+        let said = explain_io_uring(&Errno::PERM.into());
+        assert!(said.starts_with("io_uring cannot be used (Operation not permitted"), "{said}");
     }
 }

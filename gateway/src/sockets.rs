@@ -11,6 +11,7 @@ use std::task::{Context, Poll};
 use engine::admission::Session;
 use engine::home::{Manner, SocketEffect};
 use engine::id::{ConnectionId, SessionId, Timestamp};
+use engine::parcel::Finding;
 use engine::runtime::{Reading, Sockets};
 use engine::shard::{Input, Shard};
 use engine::subscribers::{Gone, Outlet};
@@ -444,6 +445,9 @@ impl Sockets for SocketTable {
     fn gather(&mut self, shard: &mut Shard, now: Timestamp, reading: Reading) -> bool {
         self.drop_the_gone(shard, now);
         self.http.reap();
+        while let Some(enquiry) = self.services.enquiries().take() {
+            shard.step(enquiry, now);
+        }
         let mut events = std::mem::take(&mut self.events);
         events.clear();
         // Fails only when interrupted, which is as good as nothing.
@@ -490,6 +494,10 @@ impl Sockets for SocketTable {
         }
     }
 
+    fn found(&mut self, number: u64, finding: Finding) {
+        self.services.enquiries().found(number, finding);
+    }
+
     fn tick(&mut self, shard: &mut Shard, now: Timestamp) {
         self.ticks = self.ticks.wrapping_add(1);
         let round = TICKS_PER_ROUND as usize;
@@ -500,7 +508,7 @@ impl Sockets for SocketTable {
     }
 
     fn poll_ready(&mut self, context: &mut Context<'_>) -> Poll<()> {
-        if !self.gone.is_empty() {
+        if !self.gone.is_empty() || self.services.enquiries().poll_asked(context).is_ready() {
             return Poll::Ready(());
         }
         self.readiness.poll(&self.epoll, context)

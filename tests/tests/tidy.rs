@@ -183,6 +183,23 @@ fn each_runtime_stays_in_its_rooms() {
 }
 
 #[test]
+fn sessions_are_no_tasks_and_hold_no_wakers() {
+    // A task's waker can be cloned 32,767 times, then glommio panics; and a session in its hands is closed only when its
+    // reactor turns. So sockets are in an epoll set of their own, and glommio waits for that set alone.
+    let reason = "sessions are served by the shard's one task: glommio knows their epoll set, and HTTP";
+    forbid(&["glommio", "Waker", "spawn_local"], reason, |source| {
+        let apart = ["gateway/src/http/", "gateway/src/http_tasks.rs", "gateway/src/readiness.rs"];
+        source.is_in("gateway/src/") && !apart.iter().any(|place| source.is_in(place))
+    });
+    let reason = "waiting for room in a ring never ends when its receiver has gone: `try_send`, and keep the parcel";
+    forbid(&["sender.send", "send_to(", "ConnectedSender::send"], reason, |source| {
+        source.path == "engine/src/runtime/rings.rs"
+    });
+    let reason = "a detached task is leaked with its descriptors when its executor ends: keep it";
+    forbid(&["detach()"], reason, shipped);
+}
+
+#[test]
 fn the_rooms_use_each_other_one_way() {
     let reason = "engine uses none of ours";
     forbid(&["storage::", "gateway::", "loadgen::"], reason, |source| source.is_in("engine/src/"));

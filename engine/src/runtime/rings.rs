@@ -43,12 +43,14 @@ pub struct Rings {
     senders: Vec<Option<ConnectedSender<Parcel>>>,
     /// Parcels that found their ring full, in order, by receiver.
     waiting: Vec<VecDeque<Parcel>>,
-    inbox: Rc<Inbox>,
+    /// One for each ring. They do not share one, because a bell is heard by one listener: a ring that waited for room
+    /// beside another would never be told.
+    inboxes: Vec<Rc<Inbox>>,
     /// Detached tasks would be leaked with their descriptors when the executor ends; these end with us.
     _receiving: Vec<Task<()>>,
 }
 
-/// What has arrived and was not yet taken in.
+/// What has arrived over one ring and was not yet taken in.
 #[derive(Default)]
 struct Inbox {
     parcels: RefCell<VecDeque<Parcel>>,
@@ -58,14 +60,14 @@ struct Inbox {
 impl Rings {
     /// Binds the ends to this executor; `bell` is rung when something arrives.
     pub async fn connect(ends: RingEnds, bell: &Bell) -> Self {
-        let inbox = Rc::new(Inbox::default());
         let shards = ends.senders.len();
+        let receivers: Vec<_> = ends.receivers.into_iter().flatten().collect();
+        let inboxes: Vec<Rc<Inbox>> = receivers.iter().map(|_| Rc::default()).collect();
         // Each end waits for its opposite, so all of a shard's ends are bound side by side.
-        let connecting: Vec<_> = ends
-            .receivers
+        let connecting: Vec<_> = receivers
             .into_iter()
-            .flatten()
-            .map(|receiver| {
+            .zip(&inboxes)
+            .map(|(receiver, inbox)| {
                 let (inbox, bell) = (inbox.clone(), bell.clone());
                 glommio::spawn_local(async move { receive(receiver.connect().await, &inbox, &bell).await })
             })
@@ -82,7 +84,7 @@ impl Rings {
                 None => None,
             });
         }
-        Self { senders, waiting: (0..shards).map(|_| VecDeque::new()).collect(), inbox, _receiving: connecting }
+        Self { senders, waiting: (0..shards).map(|_| VecDeque::new()).collect(), inboxes, _receiving: connecting }
     }
 
     /// Hands a parcel to another shard, now or in a later turn, behind those that wait already.
@@ -115,9 +117,9 @@ impl Rings {
 
     /// The next parcel that has arrived.
     pub fn take(&self) -> Option<Parcel> {
-        let parcel = self.inbox.parcels.borrow_mut().pop_front();
+        let parcel = self.inboxes.iter().find_map(|inbox| inbox.parcels.borrow_mut().pop_front());
         if parcel.is_none() {
-            self.inbox.taken.ring();
+            self.inboxes.iter().for_each(|inbox| inbox.taken.ring());
         }
         parcel
     }

@@ -36,10 +36,33 @@ pub struct Part<F> {
     pub sockets: F,
 }
 
-/// Starts one shard for each part.
+/// Tells whether a shard came to turn: a thread can also end before, when its executor or its sockets cannot be made.
+struct Beginning {
+    number: usize,
+    told: flume::Sender<Result<(), usize>>,
+    turning: bool,
+}
+
+impl Beginning {
+    fn turns(&mut self) {
+        self.turning = true;
+        // Room for one word of each shard.
+        let _ = self.told.try_send(Ok(()));
+    }
+}
+
+impl Drop for Beginning {
+    fn drop(&mut self) {
+        if !self.turning {
+            let _ = self.told.try_send(Err(self.number));
+        }
+    }
+}
+
+/// Starts one shard for each part, and waits until all of them turn.
 ///
-/// Fails when a thread cannot be started. What only shows on the thread itself, such as a missing io_uring, ends the
-/// thread; `Running::stop` reports it.
+/// Fails when one cannot be started. The others then wait for it without an end, so all that is left is to end the
+/// process.
 pub fn start<F, S>(epoch: Epoch, rules: Rules, parts: Vec<Part<F>>) -> Result<Running, String>
 where
     F: FnOnce(ShardId) -> S + Send + 'static,
@@ -47,11 +70,13 @@ where
 {
     let count = u16::try_from(parts.len()).map_err(|_| "too many shards".to_owned())?;
     let (drained_sender, drained) = flume::bounded(parts.len());
+    let (begun_sender, begun) = flume::bounded(parts.len());
     let mut running = Running { threads: Vec::new(), orders: Vec::new(), drained };
     for ((number, part), ends) in (0..count).zip(parts).zip(rings(count)) {
         let Part { core, store, seed, sockets } = part;
         let (orders_sender, orders) = flume::bounded(2);
         let drained = drained_sender.clone();
+        let mut beginning = Beginning { number: usize::from(number), told: begun_sender.clone(), turning: false };
         let turn = move || async move {
             let bell = Bell::default();
             let rings = Rings::connect(ends, &bell).await;
@@ -65,6 +90,7 @@ where
                 orders,
                 drained,
             };
+            beginning.turns();
             turning.run().await;
         };
         let thread = LocalExecutorBuilder::new(Placement::Fixed(core))
@@ -74,6 +100,13 @@ where
             .map_err(|error| format!("shard {number} could not be started on core {core}: {error}"))?;
         running.threads.push(thread);
         running.orders.push(orders_sender);
+    }
+    for _ in 0..running.threads.len() {
+        if let Ok(Err(number)) = begun.recv() {
+            let error = running.threads.swap_remove(number).join().err();
+            let error = error.map_or_else(|| "it ended".to_owned(), |error| error.to_string());
+            return Err(format!("shard {number} could not be started: {error}"));
+        }
     }
     Ok(running)
 }

@@ -21,6 +21,7 @@ use super::persistence::Persistence;
 use super::rings::Rings;
 use crate::home::SocketEffect;
 use crate::id::Timestamp;
+use crate::parcel::Finding;
 use crate::shard::{Effects, Input, Shard};
 use crate::subscribers::Outlet;
 
@@ -43,6 +44,9 @@ pub trait Sockets: Outlet {
 
     /// Does what the shard asks about a connection.
     fn carry_out(&mut self, effect: SocketEffect, shard: &mut Shard, now: Timestamp);
+
+    /// Hands over what was found out about a channel, to whoever asked under this number.
+    fn found(&mut self, number: u64, finding: Finding);
 
     /// Looks after deadlines and pings; called once every `TICK`.
     fn tick(&mut self, shard: &mut Shard, now: Timestamp);
@@ -159,6 +163,9 @@ impl<S: Sockets> Turning<S> {
         self.rings.flush();
         for (ticket, request) in effects.store.drain(..) {
             self.persistence.request(ticket, request);
+        }
+        for (number, finding) in effects.findings.drain(..) {
+            self.sockets.found(number, finding);
         }
         for effect in effects.sockets.drain(..) {
             self.sockets.carry_out(effect, &mut self.shard, now);

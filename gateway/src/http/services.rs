@@ -8,6 +8,7 @@ use storage::bridge::Client;
 
 use super::connections::Connections;
 use super::cursor::CursorKey;
+use crate::enquiries::Enquiries;
 use crate::keys::SigningKeys;
 use crate::password::Passwords;
 use crate::token::Tokens;
@@ -20,6 +21,7 @@ pub struct Services {
     pub(super) passwords: Passwords,
     pub(super) store: Client,
     pub(super) connections: Connections,
+    enquiries: Enquiries,
     clock: Box<dyn Fn() -> Timestamp>,
 }
 
@@ -40,8 +42,14 @@ impl Services {
             passwords,
             store,
             connections: Connections::default(),
+            enquiries: Enquiries::default(),
             clock: Box::new(clock),
         }
+    }
+
+    /// Questions to the owners of channels.
+    pub fn enquiries(&self) -> &Enquiries {
+        &self.enquiries
     }
 
     pub fn tokens(&self) -> &Tokens {

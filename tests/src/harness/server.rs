@@ -21,7 +21,11 @@ pub struct Launch {
     shards: Option<u16>,
     flags: Vec<String>,
     environment: Vec<(String, String)>,
+    confine: Option<Confine>,
 }
+
+/// A last change to the command that starts a server.
+type Confine = Box<dyn FnOnce(&mut Command)>;
 
 impl Launch {
     pub fn on(data: &Path) -> Self {
@@ -31,7 +35,14 @@ impl Launch {
             shards: Some(1),
             flags: Vec::new(),
             environment: Vec::new(),
+            confine: None,
         }
+    }
+
+    /// Changes what the process may do, at the last moment before it is started.
+    pub fn confined(mut self, confine: impl FnOnce(&mut Command) + 'static) -> Self {
+        self.confine = Some(Box::new(confine));
+        self
     }
 
     pub fn shards(mut self, shards: u16) -> Self {
@@ -110,6 +121,9 @@ impl Launch {
         }
         command.args(&self.flags).envs(self.environment);
         command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
+        if let Some(confine) = self.confine {
+            confine(&mut command);
+        }
         let mut child = command.spawn().unwrap_or_else(|error| panic!("{} does not start: {error}", binary.display()));
         let log = Arc::new(Log::default());
         let readers = vec![

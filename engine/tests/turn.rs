@@ -1,0 +1,557 @@
+//! A turning shard never sleeps on work, and a pass under way keeps nobody waiting: timers, other tasks, rings, receipts
+//! and orders are all seen within few turns. Counted in turns and ticks, never in seconds.
+//!
+//! The sockets are played by the test; shards, rings, the store's bridge and glommio are real.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::SeqCst};
+use std::task::{Context, Poll, Waker};
+use std::time::{Duration, Instant};
+
+use engine::admission::Session;
+use engine::command::{Command, Join};
+use engine::frames::Format;
+use engine::home::SocketEffect;
+use engine::id::{ChannelId, ConnectionId, Epoch, SessionId, ShardId, Timestamp, UserId};
+use engine::limits::{RING_PARCELS, STORE_REQUESTS_MAX};
+use engine::parcel::Finding;
+use engine::persist::{KeeperEnd, StoreReceipt, StoreRequest, store_ends};
+use engine::runtime::shards::{Part, Running, start};
+use engine::runtime::{Reading, Sockets};
+use engine::shard::{Input, Rules, Shard};
+use engine::subscribers::{Gone, Outlet};
+use glommio::Task;
+use glommio::timer::sleep;
+
+/// Nothing here takes long; a test that hangs shall say so.
+const DEADLINE: Duration = Duration::from_secs(20);
+
+/// What can be seen of a shard from outside its thread.
+#[derive(Default)]
+struct Seen {
+    turns: AtomicU64,
+    ticks: AtomicU64,
+    /// Bytes that its connections were handed.
+    written: AtomicU64,
+    /// How often it asked whether it may rest.
+    rests: AtomicU64,
+    /// Whether it has asked since it last turned.
+    resting: AtomicBool,
+    /// So often it is to ask again.
+    rests_wanted: AtomicU64,
+    stopped: AtomicBool,
+    /// Set by the test: the sockets have something. The shard takes it in and clears it.
+    ready: AtomicBool,
+    waker: std::sync::Mutex<Option<Waker>>,
+}
+
+impl Seen {
+    fn wait(&self, what: &str, done: impl Fn(&Self) -> bool) {
+        let begun = Instant::now();
+        while !done(self) {
+            assert!(begun.elapsed() < DEADLINE, "waited in vain until {what}");
+            std::thread::yield_now();
+        }
+    }
+
+    fn wait_for_rest(&self) {
+        self.wait("the shard rests", |seen| seen.resting.load(SeqCst));
+    }
+
+    /// As a socket that has become readable.
+    fn make_ready(&self) {
+        self.ready.store(true, SeqCst);
+        if let Some(waker) = self.waker.lock().expect("not poisoned").take() {
+            waker.wake();
+        }
+    }
+}
+
+/// What the sockets have, turn by turn; answers whether there may be more.
+type Gather = Box<dyn FnMut(&mut Shard, Timestamp, Reading) -> bool>;
+
+struct Played {
+    seen: Arc<Seen>,
+    gather: Gather,
+    _tasks: Vec<Task<()>>,
+}
+
+impl Outlet for Played {
+    fn write(&mut self, _: u32, pieces: &[&[u8]]) -> Result<usize, Gone> {
+        let bytes = pieces.iter().map(|piece| piece.len()).sum();
+        self.seen.written.fetch_add(bytes as u64, SeqCst);
+        Ok(bytes)
+    }
+}
+
+impl Sockets for Played {
+    fn found(&mut self, _: u64, _: Finding) {}
+
+    fn gather(&mut self, shard: &mut Shard, now: Timestamp, reading: Reading) -> bool {
+        self.seen.turns.fetch_add(1, SeqCst);
+        self.seen.resting.store(false, SeqCst);
+        (self.gather)(shard, now, reading)
+    }
+
+    fn carry_out(&mut self, _: SocketEffect, _: &mut Shard, _: Timestamp) {}
+
+    fn tick(&mut self, _: &mut Shard, _: Timestamp) {
+        self.seen.ticks.fetch_add(1, SeqCst);
+    }
+
+    fn poll_ready(&mut self, context: &mut Context<'_>) -> Poll<()> {
+        *self.seen.waker.lock().expect("not poisoned") = Some(context.waker().clone());
+        let rests = self.seen.rests.fetch_add(1, SeqCst);
+        self.seen.resting.store(true, SeqCst);
+        if rests < self.seen.rests_wanted.load(SeqCst) {
+            context.waker().wake_by_ref();
+        }
+        if self.seen.ready.load(SeqCst) { Poll::Ready(()) } else { Poll::Pending }
+    }
+
+    fn stop(&mut self, _: &mut Shard, _: Timestamp) {
+        self.seen.stopped.store(true, SeqCst);
+    }
+
+    fn is_empty(&self) -> bool {
+        true
+    }
+}
+
+/// Makes the played sockets of a shard, on its thread.
+type Making = Box<dyn FnOnce() -> (Gather, Vec<Task<()>>) + Send>;
+
+/// Starts shards on one core, so that they have each other to wait for.
+fn start_shards(makings: Vec<Making>) -> (Running, Vec<Arc<Seen>>, Vec<KeeperEnd>) {
+    let mut watching = Vec::new();
+    let mut keepers = Vec::new();
+    let parts = makings.into_iter().map(|making| {
+        let seen = Arc::new(Seen::default());
+        let (store, keeper) = store_ends(STORE_REQUESTS_MAX, flume::bounded(1).0);
+        watching.push(seen.clone());
+        keepers.push(keeper);
+        let sockets = move |_| {
+            let (gather, tasks) = making();
+            Played { seen, gather, _tasks: tasks }
+        };
+        Part { core: a_core(), store, seed: 7, sockets }
+    });
+    let running = start(Epoch(1), Rules::default(), parts.collect()).expect("shards start");
+    (running, watching, keepers)
+}
+
+fn start_one(making: Making) -> (Running, Arc<Seen>, KeeperEnd) {
+    let (running, mut watching, mut keepers) = start_shards(vec![making]);
+    (running, watching.remove(0), keepers.remove(0))
+}
+
+/// A core this process may use.
+fn a_core() -> usize {
+    let status = std::fs::read_to_string("/proc/self/status").expect("the process's status");
+    let list = status.lines().find_map(|line| line.strip_prefix("Cpus_allowed_list:")).expect("its cores");
+    let first: String = list.trim().chars().take_while(char::is_ascii_digit).collect();
+    first.parse().expect("a core's number")
+}
+
+fn id(slot: u32) -> ConnectionId {
+    ConnectionId { slot, generation: 0 }
+}
+
+fn open(shard: &mut Shard, slot: u32, now: Timestamp) {
+    let user = uuid::Uuid::from_u128(u128::from(slot) + 1);
+    let (user, session) = (UserId(user), SessionId(user));
+    let session = Session { user, session, username: format!("user-{slot}").into(), format: Format::Json };
+    shard.step(Input::Opened { connection: id(slot), session }, now);
+}
+
+fn ask(shard: &mut Shard, slot: u32, command: Command, now: Timestamp) {
+    shard.step(Input::Request { connection: id(slot), cid: "1".to_owned(), command }, now);
+}
+
+fn join(room: &str) -> Command {
+    Command::Join(Join { target: room.to_owned(), kind: 1, persistence: true, hidden: false })
+}
+
+fn send(room: &str) -> Command {
+    let channel_id = ChannelId::room(room).expect("a room's name").as_str().to_owned();
+    Command::Send { channel_id, content: "{}".to_owned() }
+}
+
+/// Names of rooms that this one of two shards owns.
+fn rooms_of(owner: ShardId) -> impl Iterator<Item = String> {
+    let owned = move |name: &String| ChannelId::room(name).expect("a room's name").owner(2) == owner;
+    (0..).map(|number| format!("room-{number}")).filter(owned)
+}
+
+fn receipt_of(request: &StoreRequest) -> StoreReceipt {
+    match request {
+        StoreRequest::Head { .. } => StoreReceipt::Head(None),
+        StoreRequest::Insert(_) => StoreReceipt::Inserted,
+        other => panic!("not asked for here: {other:?}"),
+    }
+}
+
+/// Answers everything that a shard asks, until it ends.
+fn keep(keeper: &KeeperEnd) {
+    for (ticket, request) in &keeper.requests {
+        keeper.receipts.send((ticket, Ok(receipt_of(&request)))).expect("room");
+    }
+}
+
+/// A counter of the shard's own thread that the test's thread reads.
+type Count = Arc<AtomicU64>;
+
+/// Sleeps as briefly as may be, again and again: what every deadline of a shard depends on.
+fn sleeper(count: Count) -> Task<()> {
+    glommio::spawn_local(async move {
+        loop {
+            sleep(Duration::from_micros(1)).await;
+            count.fetch_add(1, SeqCst);
+        }
+    })
+}
+
+/// Two tasks that hand a byte to and fro over a connection, as HTTP does: they need the ring for each step.
+async fn ping_pong(count: Count) {
+    use futures_lite::{AsyncReadExt, AsyncWriteExt};
+    let (mut near, mut far) = glommio::net::UnixStream::pair().expect("a pair of sockets");
+    let echoing = glommio::spawn_local(async move {
+        let mut byte = [0];
+        while far.read_exact(&mut byte).await.is_ok() && far.write_all(&byte).await.is_ok() {}
+    });
+    let mut byte = [0];
+    while near.write_all(&byte).await.is_ok() && near.read_exact(&mut byte).await.is_ok() {
+        count.fetch_add(1, SeqCst);
+    }
+    drop(echoing);
+}
+
+#[test]
+fn timers_and_other_tasks_run_while_a_pass_is_under_way() {
+    const TURNS: u64 = 4_000;
+    let (timer, exchanges) = (Count::default(), Count::default());
+    let counted = (timer.clone(), exchanges.clone());
+    let (told, result) = flume::bounded(1);
+    let making: Making = Box::new(move || {
+        let tasks = vec![sleeper(counted.0.clone()), glommio::spawn_local(ping_pong(counted.1.clone()))];
+        let mut turns = 0;
+        let gather: Gather = Box::new(move |_, _, _| {
+            turns += 1;
+            if turns == TURNS {
+                told.send((counted.0.load(SeqCst), counted.1.load(SeqCst))).expect("the test listens");
+            }
+            turns < TURNS
+        });
+        (gather, tasks)
+    });
+    let (running, _, _keeper) = start_one(making);
+    let (timer, exchanges) = result.recv_timeout(DEADLINE).expect("the turns are made");
+    assert!(timer > TURNS / 16, "a timer fired {timer} times in {TURNS} turns");
+    assert!(exchanges > TURNS / 64, "a byte went to and fro {exchanges} times in {TURNS} turns");
+    running.stop().expect("the shard stops");
+}
+
+#[test]
+fn a_receipt_is_seen_at_once_while_a_pass_is_under_way() {
+    const MESSAGES: u64 = 100;
+    let (hand, handed_over) = flume::bounded::<(KeeperEnd, Arc<Seen>)>(1);
+    let (told, result) = flume::bounded(1);
+    let making: Making = Box::new(move || {
+        let mut handed = None;
+        let (mut turns, mut answered, mut sent, mut written) = (0u64, 0u64, 0u64, 0);
+        let gather: Gather = Box::new(move |shard, now, _| {
+            let (keeper, seen) =
+                handed.get_or_insert_with(|| handed_over.recv_timeout(DEADLINE).expect("the test hands it over"));
+            turns += 1;
+            if turns == 1 {
+                open(shard, 0, now);
+                ask(shard, 0, join("lobby"), now);
+            }
+            // The turn after the answer to it, each message has to be acknowledged and delivered.
+            let writes = seen.written.load(SeqCst);
+            if sent < MESSAGES && (turns == 10 || (sent > 0 && writes > written && answered > sent)) {
+                written = writes;
+                sent += 1;
+                ask(shard, 0, send("lobby"), now);
+            }
+            if let Ok((ticket, request)) = keeper.requests.try_recv() {
+                // Another thread's answer, as the store's are; but for certain before the next turn.
+                let (receipts, receipt) = (keeper.receipts.clone(), Ok(receipt_of(&request)));
+                let answering = std::thread::spawn(move || receipts.send((ticket, receipt)).expect("room"));
+                answering.join().expect("it ends");
+                answered += 1;
+            }
+            let done = sent == MESSAGES && answered == MESSAGES + 1;
+            if done || turns > 100 * MESSAGES {
+                let _ = told.try_send((turns, answered));
+                return false;
+            }
+            true
+        });
+        (gather, Vec::new())
+    });
+    let (running, seen, keeper) = start_one(making);
+    hand.send((keeper, seen)).expect("the shard takes it");
+    let (turns, answered) = result.recv_timeout(DEADLINE).expect("the messages are acknowledged");
+    assert_eq!(answered, MESSAGES + 1);
+    assert!(turns < 8 * MESSAGES, "{turns} turns for {MESSAGES} messages");
+    running.stop().expect("the shard stops");
+}
+
+#[test]
+fn a_parcel_is_seen_within_few_turns_while_a_pass_is_under_way() {
+    const PARCELS: usize = 20;
+    const TURNS_MAX: u64 = 64;
+    // The second shard asks the first, which is busy. They are on one core, so the first waits until the second's parcel
+    // is out, and counts its own turns from there.
+    let (wanted, wants) = flume::bounded::<()>(1);
+    let (out, is_out) = flume::bounded::<()>(1);
+    let (told, result) = flume::bounded(1);
+    let (hand, handed_over) = flume::bounded::<KeeperEnd>(1);
+    let busy: Making = Box::new(move || {
+        let mut handed = None;
+        let (mut since, mut waits) = (None, Vec::new());
+        let gather: Gather = Box::new(move |_, _, _| {
+            let keeper =
+                handed.get_or_insert_with(|| handed_over.recv_timeout(DEADLINE).expect("the test hands it over"));
+            let mut arrived = false;
+            for (ticket, request) in keeper.requests.try_iter() {
+                // The first thing an owner asks about a room that it hears of.
+                arrived |= matches!(request, StoreRequest::Head { .. });
+                keeper.receipts.send((ticket, Ok(receipt_of(&request)))).expect("room");
+            }
+            since = match since {
+                Some(turns) if arrived || turns > 1_000_000 => {
+                    waits.push(turns);
+                    None
+                }
+                Some(turns) => Some(turns + 1),
+                None if waits.len() < PARCELS => {
+                    wanted.send(()).expect("the other shard listens");
+                    is_out.recv_timeout(DEADLINE).expect("the other shard sends");
+                    Some(0)
+                }
+                None => {
+                    let _ = told.try_send(waits.clone());
+                    return false;
+                }
+            };
+            true
+        });
+        (gather, Vec::new())
+    });
+    let asking: Making = Box::new(move || {
+        let mut rooms = rooms_of(ShardId(0));
+        let (mut slot, mut turns_since) = (0, None);
+        let gather: Gather = Box::new(move |shard, now, _| {
+            match turns_since {
+                // It is out when the turn that made it has ended.
+                Some(1) => {
+                    out.send(()).expect("the busy shard listens");
+                    turns_since = None;
+                }
+                Some(turns) => turns_since = Some(turns + 1),
+                None if wants.try_recv().is_ok() => {
+                    open(shard, slot, now);
+                    let room = rooms.next().expect("endless");
+                    ask(shard, slot, join(&room), now);
+                    ask(shard, slot, send(&room), now);
+                    slot += 1;
+                    turns_since = Some(0);
+                }
+                None => {}
+            }
+            slot < PARCELS as u32 || turns_since.is_some()
+        });
+        (gather, Vec::new())
+    });
+    let (running, _, mut keepers) = start_shards(vec![busy, asking]);
+    hand.send(keepers.remove(0)).expect("the shard takes it");
+    let waits: Vec<u64> = result.recv_timeout(DEADLINE).expect("the parcels come");
+    assert!(waits.iter().all(|&turns| turns <= TURNS_MAX), "turns until a parcel was seen: {waits:?}");
+    running.stop().expect("the shards stop");
+}
+
+#[test]
+fn an_order_to_stop_is_seen_by_a_shard_that_never_rests() {
+    let stopped = Arc::new(AtomicBool::new(false));
+    let safety = stopped.clone();
+    let making: Making = Box::new(move || {
+        let begun = Instant::now();
+        // Busy without an end. Only a shard that has already failed is let off.
+        let gather: Gather = Box::new(move |_, _, _| {
+            if begun.elapsed() > DEADLINE && !safety.load(SeqCst) {
+                panic!("never told to stop");
+            }
+            true
+        });
+        (gather, Vec::new())
+    });
+    let (running, seen, _keeper) = start_one(making);
+    seen.wait("it turns", |seen| seen.turns.load(SeqCst) > 100);
+    running.stop().expect("the shard stops");
+    stopped.store(true, SeqCst);
+    assert!(seen.stopped.load(SeqCst), "it was told to drain before it ended");
+    assert_eq!(seen.rests.load(SeqCst), 0, "it was busy all the time");
+}
+
+/// How often the same thing is done to a shard at rest. A ticker is always pending and would in the end wake a shard that
+/// misses something; so a good part of these must be seen before it does. Of those that are missed none is.
+const ROUNDS: usize = 20;
+
+fn assert_seen_without_a_tick(what: &str, quick: usize) {
+    assert!(quick >= ROUNDS / 4, "{what}: only {quick} of {ROUNDS} were seen before the next tick");
+}
+
+#[test]
+fn a_shard_at_rest_wakes_for_sockets_parcels_and_receipts() {
+    // The first shard is asked by its sockets; the second owns the rooms and is woken by parcels; its store's receipts
+    // wake it again, and its batch wakes the first one.
+    let ready = Arc::new(std::sync::OnceLock::<Arc<Seen>>::new());
+    let readiness = ready.clone();
+    let asking: Making = Box::new(move || {
+        let mut rooms = rooms_of(ShardId(1));
+        let mut slot = 0;
+        let gather: Gather = Box::new(move |shard, now, _| {
+            if readiness.get().is_some_and(|seen| seen.ready.swap(false, SeqCst)) {
+                let room = rooms.next().expect("endless");
+                open(shard, slot, now);
+                ask(shard, slot, join(&room), now);
+                ask(shard, slot, send(&room), now);
+                slot += 1;
+            }
+            false
+        });
+        (gather, Vec::new())
+    });
+    let owning: Making = Box::new(|| (Box::new(|_, _, _| false), Vec::new()));
+    let (running, seen, keepers) = start_shards(vec![asking, owning]);
+    assert!(ready.set(seen[0].clone()).is_ok());
+    let (asker, owner, keeper) = (&seen[0], &seen[1], &keepers[1]);
+    let ticks = || asker.ticks.load(SeqCst) + owner.ticks.load(SeqCst);
+    let (mut by_sockets_and_parcel, mut by_receipt, mut by_batch) = (0, 0, 0);
+    for _ in 0..ROUNDS {
+        owner.wait_for_rest();
+        asker.wait_for_rest();
+        let before = ticks();
+        asker.make_ready();
+        let (ticket, request) = keeper.requests.recv_timeout(DEADLINE).expect("the parcel comes");
+        by_sockets_and_parcel += usize::from(ticks() == before);
+
+        owner.wait_for_rest();
+        let before = ticks();
+        keeper.receipts.send((ticket, Ok(receipt_of(&request)))).expect("the shard listens");
+        let (ticket, request) = keeper.requests.recv_timeout(DEADLINE).expect("the receipt is seen");
+        by_receipt += usize::from(ticks() == before);
+
+        owner.wait_for_rest();
+        asker.wait_for_rest();
+        let (before, written) = (ticks(), asker.written.load(SeqCst));
+        keeper.receipts.send((ticket, Ok(receipt_of(&request)))).expect("the shard listens");
+        asker.wait("the answer is written", |seen| seen.written.load(SeqCst) > written);
+        by_batch += usize::from(ticks() == before);
+    }
+    assert_seen_without_a_tick("sockets and parcels", by_sockets_and_parcel);
+    assert_seen_without_a_tick("receipts", by_receipt);
+    assert_seen_without_a_tick("receipts and parcels", by_batch);
+    running.stop().expect("the shards stop");
+}
+
+#[test]
+fn a_shard_at_rest_wakes_for_an_order() {
+    let mut quick = 0;
+    for _ in 0..ROUNDS {
+        let (running, seen, _keeper) = start_one(Box::new(|| (Box::new(|_, _, _| false), Vec::new())));
+        seen.wait_for_rest();
+        let before = seen.ticks.load(SeqCst);
+        running.stop().expect("the shard stops");
+        assert!(seen.stopped.load(SeqCst));
+        quick += usize::from(seen.ticks.load(SeqCst) == before);
+    }
+    assert_seen_without_a_tick("orders", quick);
+}
+
+#[test]
+fn waiting_again_and_again_does_not_pile_up_wakers() {
+    // glommio panics when one task's waker is cloned 32,768 times.
+    const POLLS: u64 = 40_000;
+    let (running, seen, _keeper) = start_one(Box::new(|| (Box::new(|_, _, _| false), Vec::new())));
+    seen.rests_wanted.store(POLLS, SeqCst);
+    seen.wait("it has asked often enough", |seen| seen.rests.load(SeqCst) > POLLS);
+    running.stop().expect("the shard stops");
+}
+
+#[test]
+fn sockets_are_not_read_while_a_ring_is_full_and_go_on_after() {
+    const ROOMS: usize = 3 * RING_PARCELS;
+    /// At one turn a tick these would take longer than the test may: what waits for room is tried all the time.
+    const TURNS: u64 = 1_000;
+    let stuck = Arc::new(AtomicBool::new(true));
+    let held = stuck.clone();
+    let (off_turns, on_again) = (Count::default(), Arc::new(AtomicBool::new(false)));
+    let (counted, resumed) = (off_turns.clone(), on_again.clone());
+    let asking: Making = Box::new(move || {
+        let mut begun = false;
+        let gather: Gather = Box::new(move |shard, now, reading| {
+            if !begun {
+                begun = true;
+                for (slot, room) in (0..).zip(rooms_of(ShardId(1)).take(ROOMS)) {
+                    open(shard, slot, now);
+                    ask(shard, slot, join(&room), now);
+                }
+                return true;
+            }
+            match reading {
+                Reading::Off => drop(counted.fetch_add(1, SeqCst)),
+                Reading::On if counted.load(SeqCst) > 0 => resumed.store(true, SeqCst),
+                Reading::On => {}
+            }
+            false
+        });
+        (gather, Vec::new())
+    });
+    let owning: Making = Box::new(move || {
+        let gather: Gather = Box::new(move |_, _, _| {
+            let begun = Instant::now();
+            while held.load(SeqCst) && begun.elapsed() < DEADLINE {
+                std::thread::yield_now();
+            }
+            false
+        });
+        (gather, Vec::new())
+    });
+    let (running, seen, keepers) = start_shards(vec![asking, owning]);
+    let keeping: Vec<_> = keepers.into_iter().map(|keeper| std::thread::spawn(move || keep(&keeper))).collect();
+    seen[0].wait("sockets are not read", |_| off_turns.load(SeqCst) > TURNS);
+    assert!(!on_again.load(SeqCst), "they are read although the ring is full");
+    stuck.store(false, SeqCst);
+    seen[0].wait("sockets are read again", |_| on_again.load(SeqCst));
+    running.stop().expect("the shards stop");
+    keeping.into_iter().for_each(|keeping| keeping.join().expect("the store ends"));
+}
+
+#[test]
+fn a_shard_that_cannot_begin_is_reported_although_the_others_wait_for_it() {
+    let making = || -> Making { Box::new(|| (Box::new(|_, _, _| false), Vec::new())) };
+    let no_core = 1_000_000;
+    let parts = [a_core(), no_core].map(|core| {
+        let (store, _) = store_ends(STORE_REQUESTS_MAX, flume::bounded(1).0);
+        let (seen, making) = (Arc::new(Seen::default()), making());
+        let sockets = move |_| {
+            let (gather, tasks) = making();
+            Played { seen, gather, _tasks: tasks }
+        };
+        Part { core, store, seed: 7, sockets }
+    });
+    let error = start(Epoch(1), Rules::default(), parts.into()).err().expect("there is no such core");
+    assert!(error.contains("shard 1"), "{error}");
+}
+
+#[test]
+fn a_shard_without_sockets_is_reported() {
+    let (store, _) = store_ends(STORE_REQUESTS_MAX, flume::bounded(1).0);
+    let sockets = |_| -> Played { panic!("no sockets, for a test") };
+    let parts = vec![Part { core: a_core(), store, seed: 7, sockets }];
+    let error = start(Epoch(1), Rules::default(), parts).err().expect("it has no sockets");
+    assert!(error.contains("shard 0"), "{error}");
+}

@@ -1,0 +1,123 @@
+//! What a peer has to know reaches it within the turn that decides it, although the thread goes on without a rest: closing
+//! needs no turn of glommio's reactor, as it would if a pending poll of glommio's held the socket.
+//!
+//! There is no executor in this test at all, only turns; so nothing can depend on one.
+
+mod support;
+
+use std::net::{SocketAddr, TcpStream};
+use std::rc::Rc;
+use std::sync::Arc;
+use std::time::Instant;
+
+use engine::id::{Epoch, ShardId};
+use engine::runtime::{Clock, Reading, Sockets};
+use engine::shard::{Effects, Rules, Shard};
+use gateway::listeners::listeners;
+use gateway::sockets::SocketTable;
+use storage::bridge::Bridge;
+use storage::memory::Memory;
+
+use support::{DEADLINE, World, connect, frame, opening, read_to_end, say};
+
+/// Turns from the arrival of the bytes to the end of the connection: one takes them in and says the last word, the next
+/// hangs up.
+const TURNS_MAX: usize = 3;
+
+/// A shard that turns when the test says so.
+struct Shore {
+    table: SocketTable,
+    shard: Shard,
+    effects: Effects,
+    clock: Clock,
+    world: World,
+    address: SocketAddr,
+    _bridge: Bridge,
+}
+
+impl Shore {
+    fn new() -> Self {
+        let (bridge, _) = Bridge::start(Arc::new(Memory::new()), 0).expect("a bridge");
+        let world = World::new(&bridge);
+        let (mut listening, address) = listeners(SocketAddr::from(([127, 0, 0, 1], 0)), 1).expect("a free port");
+        let listener = listening.pop().expect("one");
+        let table = SocketTable::new(listener, 1000, Rc::new(world.clone().services())).expect("an epoll set");
+        let shard = Shard::new(ShardId(0), 1, Epoch(1), Rules::default(), 7);
+        Self { table, shard, effects: Effects::default(), clock: Clock::default(), world, address, _bridge: bridge }
+    }
+
+    /// As `Turning` does it, without a wait anywhere.
+    fn turn(&mut self) {
+        let now = self.clock.now();
+        self.table.gather(&mut self.shard, now, Reading::On);
+        self.shard.finish_turn(gateway::http::system_time(), &mut self.effects);
+        assert!(self.effects.store.is_empty() && self.effects.parcels.is_empty(), "nothing here asks for these");
+        for effect in self.effects.sockets.drain(..) {
+            self.table.carry_out(effect, &mut self.shard, now);
+        }
+        self.shard.flush(&mut self.table);
+        self.shard.pass(&mut self.table);
+    }
+
+    /// Turns until something has come back; the loopback delivers what was sent in its own time.
+    fn turn_until_heard(&mut self, stream: &TcpStream) {
+        let begun = Instant::now();
+        stream.set_nonblocking(true).expect("a socket of ours");
+        while stream.peek(&mut [0]).is_err() {
+            assert!(begun.elapsed() < DEADLINE, "nothing came back");
+            self.turn();
+        }
+        stream.set_nonblocking(false).expect("a socket of ours");
+    }
+
+    /// A connection whose bytes are answered for the last time: asserts that it hears so, and the end, from few turns.
+    fn assert_ended_at_once(&mut self, mut stream: TcpStream, what: &str, last_words: &[u8]) {
+        self.turn_until_heard(&stream);
+        (0..TURNS_MAX).for_each(|_| self.turn());
+        // From here on nothing turns: what has not left by now never will.
+        let heard = read_to_end(&mut stream);
+        let found = heard.windows(last_words.len()).any(|bytes| bytes == last_words);
+        assert!(
+            found,
+            "{what}: {:?} not in {:?}",
+            String::from_utf8_lossy(last_words),
+            String::from_utf8_lossy(&heard)
+        );
+    }
+
+    fn session(&mut self) -> TcpStream {
+        let mut stream = connect(self.address);
+        say(&mut stream, opening(&self.world.token()).as_bytes());
+        self.turn_until_heard(&stream);
+        let mut head = Vec::new();
+        while !head.ends_with(b"\r\n\r\n") {
+            let mut byte = [0];
+            std::io::Read::read_exact(&mut stream, &mut byte).expect("the rest of the head");
+            head.push(byte[0]);
+        }
+        assert!(head.starts_with(b"HTTP/1.1 101 "));
+        stream
+    }
+}
+
+#[test]
+fn the_end_of_a_session_reaches_the_peer_at_once() {
+    let mut shore = Shore::new();
+    let check = |shore: &mut Shore, what: &str, bytes: &[u8], last_words: &[u8]| {
+        let mut stream = shore.session();
+        say(&mut stream, bytes);
+        shore.assert_ended_at_once(stream, what, last_words);
+    };
+    check(&mut shore, "a close frame is echoed", &frame(0x88, &1000u16.to_be_bytes()), &[0x88, 2, 0x03, 0xe8]);
+    check(&mut shore, "a binary frame", &frame(0x82, b"x"), b"send text frames");
+    check(&mut shore, "bad JSON", &frame(0x81, b"{"), &[0x88]);
+    check(&mut shore, "an unmasked frame", &[0x81, 2, b'{', b'}'], &[0x03, 0xea]);
+}
+
+#[test]
+fn the_refusal_of_an_opening_reaches_the_peer_at_once() {
+    let mut shore = Shore::new();
+    let mut stream = connect(shore.address);
+    say(&mut stream, opening("forged").as_bytes());
+    shore.assert_ended_at_once(stream, "a forged token", b"HTTP/1.1 401 ");
+}

@@ -1,0 +1,217 @@
+//! A machine that gives too little: descriptors, locked memory, io_uring. The server says what is missing and what to
+//! change, or serves those it can and lets the others wait, without burning the core.
+#![allow(unsafe_code)]
+
+use std::io::{ErrorKind, Read, Write};
+use std::net::{SocketAddr, TcpStream};
+use std::os::unix::process::CommandExt;
+use std::process::Command;
+use std::time::{Duration, Instant};
+
+use rustix::process::{Pid, Resource, Rlimit, prlimit, setrlimit};
+use tests::harness::{DEADLINE, Launch, Refusal, Server, data_dir, masked_frame};
+
+/// Starts a server with these limits, hard and soft.
+fn with_limit(launch: Launch, resource: Resource, limit: u64) -> Launch {
+    launch.confined(move |command: &mut Command| {
+        let limits = Rlimit { current: Some(limit), maximum: Some(limit) };
+        // SAFETY: between fork and exec it makes one system call, and touches no memory but its own stack.
+        unsafe { command.pre_exec(move || Ok(setrlimit(resource, limits)?)) };
+    })
+}
+
+/// Starts a server whose `io_uring_setup` fails with this error, as under a container's filter.
+fn without_io_uring(errno: i32) -> Refusal {
+    const ERRNO_BITS: i32 = 0xffff;
+    let statement = |code: u32, k: u32| libc::sock_filter { code: code as u16, jt: 0, jf: 0, k };
+    let filter = [
+        // The system call's number is the first word that a filter sees.
+        statement(libc::BPF_LD | libc::BPF_W | libc::BPF_ABS, 0),
+        libc::sock_filter {
+            jf: 1,
+            ..statement(libc::BPF_JMP | libc::BPF_JEQ | libc::BPF_K, libc::SYS_io_uring_setup as u32)
+        },
+        statement(libc::BPF_RET | libc::BPF_K, libc::SECCOMP_RET_ERRNO | (errno & ERRNO_BITS) as u32),
+        statement(libc::BPF_RET | libc::BPF_K, libc::SECCOMP_RET_ALLOW),
+    ];
+    let confine = move |command: &mut Command| {
+        let install = move || {
+            let program = libc::sock_fprog { len: filter.len() as u16, filter: filter.as_ptr().cast_mut() };
+            // SAFETY: the program and its filter outlive the calls, and the kernel only reads them.
+            let failed = unsafe {
+                libc::prctl(libc::PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) != 0
+                    || libc::prctl(libc::PR_SET_SECCOMP, libc::SECCOMP_MODE_FILTER, &program) != 0
+            };
+            if failed { Err(std::io::Error::last_os_error()) } else { Ok(()) }
+        };
+        // SAFETY: between fork and exec it makes two system calls, and touches no memory but its own.
+        unsafe { command.pre_exec(install) };
+    };
+    let data = data_dir();
+    Launch::on(data.path()).confined(confine).start_refused()
+}
+
+#[test]
+fn forbidden_io_uring_is_explained() {
+    let profile = "io_uring_setup, io_uring_enter and io_uring_register";
+    without_io_uring(libc::EPERM).assert_says(&["io_uring cannot be used", "not permitted", "seccomp", profile]);
+    without_io_uring(libc::ENOSYS).assert_says(&["io_uring cannot be used", "not implemented", "Linux 5.8", profile]);
+    without_io_uring(libc::ENOMEM).assert_says(&["io_uring cannot be used", "locked memory", "ulimit -l"]);
+}
+
+#[test]
+fn too_little_locked_memory_is_explained() {
+    let refused = |shards: u16, bytes: u64, words: &[&str]| {
+        let data = data_dir();
+        let launch = Launch::on(data.path()).shards(shards);
+        with_limit(launch, Resource::Memlock, bytes).start_refused().assert_says(words);
+    };
+    refused(1, 64 * 1024, &["locked memory is 64 KiB", "512 KiB", "ulimit -l", "LimitMEMLOCK="]);
+    refused(3, 1024 * 1024, &["locked memory is 1024 KiB", "1536 KiB", "fewer --shards"]);
+    let data = data_dir();
+    let enough = with_limit(Launch::on(data.path()).shards(2), Resource::Memlock, 1024 * 1024).start();
+    enough.assert_works("just enough locked memory");
+}
+
+/// A client that is in, or waits to be let in.
+struct Client(TcpStream);
+
+impl Client {
+    /// Asks for a session and does not wait for the answer.
+    fn knock(address: SocketAddr, token: &str) -> Self {
+        let mut stream = TcpStream::connect(address).expect("the backlog has room");
+        let head = format!(
+            "GET /ws?token={token} HTTP/1.1\r\nHost: {address}\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\
+             Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n"
+        );
+        stream.write_all(head.as_bytes()).expect("the kernel takes it");
+        stream.set_nonblocking(true).expect("a socket of ours");
+        Self(stream)
+    }
+
+    /// Whether something has come that was not yet read.
+    fn has_heard(&self) -> bool {
+        match self.0.peek(&mut [0]) {
+            Ok(count) => count > 0,
+            Err(error) => {
+                assert_eq!(error.kind(), ErrorKind::WouldBlock, "those who wait are not cut off");
+                false
+            }
+        }
+    }
+
+    fn expect(&mut self, text: &str) {
+        self.0.set_nonblocking(false).expect("a socket of ours");
+        self.0.set_read_timeout(Some(DEADLINE)).expect("a read timeout");
+        let mut heard = String::new();
+        while !heard.contains(text) {
+            let mut bytes = [0; 1024];
+            let count = self.0.read(&mut bytes).unwrap_or_else(|error| panic!("waiting for {text}: {error}"));
+            assert!(count > 0, "ended; waiting for {text}, heard {heard:?}");
+            heard.push_str(&String::from_utf8_lossy(&bytes[..count]));
+        }
+        self.0.set_nonblocking(true).expect("a socket of ours");
+    }
+
+    fn assert_served(&mut self) {
+        self.0.write_all(&masked_frame(0x81, br#"{"cid":"7","ping":{}}"#)).expect("the connection is open");
+        self.expect(r#""pong""#);
+    }
+}
+
+/// Waits until nobody else is let in, and parts those who are in from those who wait.
+fn inside_and_waiting(clients: Vec<Client>, inside_min: usize) -> (Vec<Client>, Vec<Client>) {
+    let begun = Instant::now();
+    while clients.iter().filter(|client| client.has_heard()).count() < inside_min {
+        assert!(begun.elapsed() < DEADLINE, "fewer than {inside_min} were let in");
+        std::thread::yield_now();
+    }
+    let (mut inside, waiting): (Vec<_>, Vec<_>) = clients.into_iter().partition(Client::has_heard);
+    inside.iter_mut().for_each(|client| client.expect("\r\n\r\n"));
+    (inside, waiting)
+}
+
+/// Seconds of CPU that a process has used.
+fn cpu_seconds(server: &Server) -> f64 {
+    let stat = std::fs::read_to_string(format!("/proc/{}/stat", server.pid())).expect("the server runs");
+    let (_, after_name) = stat.rsplit_once(')').expect("a name in brackets");
+    // The fields behind the name begin with the third; user and system time are the 14th and the 15th, in hundredths.
+    let ticks: f64 =
+        after_name.split_whitespace().skip(11).take(2).map(|field| field.parse::<f64>().expect("a number")).sum();
+    ticks / 100.0
+}
+
+/// A shard that tries again and again uses its core whole; a tenth of that is far more than waiting costs.
+fn assert_does_not_burn(server: &Server) {
+    const WATCHED: Duration = Duration::from_secs(1);
+    let before = cpu_seconds(server);
+    std::thread::sleep(WATCHED);
+    let used = cpu_seconds(server) - before;
+    assert!(used < WATCHED.as_secs_f64() / 2.0, "{used} s of CPU in {WATCHED:?} of waiting");
+}
+
+#[test]
+fn more_clients_than_fit_wait_and_come_in_when_others_leave() {
+    const DESCRIPTORS: u64 = 300;
+    // Half of so few: `gateway/src/machine.rs`.
+    const FIT: usize = 150;
+    const LEAVING: usize = 60;
+    let data = data_dir();
+    let server = with_limit(Launch::on(data.path()), Resource::Nofile, DESCRIPTORS).start();
+    assert!(server.output().contains(&FIT.to_string()), "it says how many fit");
+    let token = server.sign_in("alice").token;
+    let clients = (0..FIT + LEAVING / 2).map(|_| Client::knock(server.address(), &token)).collect();
+    // The connection of the sign-in may still be one of them.
+    let (mut inside, mut waiting) = inside_and_waiting(clients, FIT - 2);
+    assert!(inside.len() <= FIT, "{} are in", inside.len());
+    assert_does_not_burn(&server);
+    assert!(waiting.iter().filter(|client| !client.has_heard()).count() >= LEAVING / 2 - 2, "they wait");
+    inside.iter_mut().for_each(Client::assert_served);
+    inside.drain(..LEAVING);
+    for client in &mut waiting {
+        client.expect("HTTP/1.1 101 ");
+        client.assert_served();
+    }
+    inside.iter_mut().for_each(Client::assert_served);
+    server.stop();
+}
+
+/// How many descriptors a server has open.
+fn descriptors(server: &Server) -> u64 {
+    std::fs::read_dir(format!("/proc/{}/fd", server.pid())).expect("the server runs").count() as u64
+}
+
+fn limit_descriptors(server: &Server, limit: u64) {
+    let pid = Pid::from_raw(server.pid() as i32).expect("a process");
+    // The hard limit is the one that it has from us.
+    let maximum = rustix::process::getrlimit(Resource::Nofile).maximum;
+    prlimit(Some(pid), Resource::Nofile, Rlimit { current: Some(limit), maximum }).expect("our own child");
+}
+
+#[test]
+fn out_of_descriptors_it_serves_those_inside_and_tries_again_each_tick() {
+    const ROOM: u64 = 20;
+    const WAITING: u64 = 20;
+    let data = data_dir();
+    let server = Launch::on(data.path()).start();
+    let token = server.sign_in("alice").token;
+    // Others have eaten what the server counted on.
+    let open = descriptors(&server);
+    limit_descriptors(&server, open + ROOM);
+    let clients = (0..ROOM + WAITING).map(|_| Client::knock(server.address(), &token)).collect();
+    let (mut inside, mut waiting) = inside_and_waiting(clients, ROOM as usize / 2);
+    let tries = || server.output().matches("could not be accepted").count();
+    let before = tries();
+    let begun = Instant::now();
+    assert_does_not_burn(&server);
+    let (tried, ticks) = (tries() - before, begun.elapsed().as_millis() / 100);
+    assert!((1..=ticks + 2).contains(&(tried as u128)), "tried {tried} times in {ticks} ticks");
+    inside.iter_mut().for_each(Client::assert_served);
+    assert!(waiting.iter().any(|client| !client.has_heard()), "some wait");
+    limit_descriptors(&server, open + 2 * (ROOM + WAITING));
+    for client in &mut waiting {
+        client.expect("HTTP/1.1 101 ");
+        client.assert_served();
+    }
+    server.stop();
+}
