@@ -12,8 +12,9 @@ use std::time::Instant;
 
 use engine::id::Epoch;
 use engine::runtime::shards::{Part, Running, start};
+use gateway::listeners::listeners;
 use gateway::machine;
-use gateway::sockets::{SocketTable, listeners};
+use gateway::sockets::SocketTable;
 use storage::bridge::Bridge;
 use storage::memory::Memory;
 
