@@ -13,7 +13,8 @@ use std::time::Instant;
 use engine::id::{Epoch, ShardId};
 use engine::runtime::{Clock, Reading, Sockets};
 use engine::shard::{Effects, Shard};
-use gateway::sockets::{SocketTable, listeners};
+use gateway::listeners::listeners;
+use gateway::sockets::SocketTable;
 use storage::bridge::Bridge;
 use storage::memory::Memory;
 
