@@ -4,6 +4,7 @@ mod bare_loop;
 mod checker;
 mod client;
 mod cpu;
+mod crowd;
 mod dialect;
 mod ear;
 mod fanout;
@@ -32,6 +33,8 @@ struct Bench {
 enum Question {
     /// One message to all members of a large room: how many, how fast, at what cost?
     Fanout(fanout::Options),
+    /// What does a join cost as a room grows into a crowd?
+    Crowd(crowd::Options),
     /// A server to compare with; started by the others.
     #[command(hide = true)]
     BareLoop {
@@ -44,6 +47,7 @@ enum Question {
 fn main() -> ExitCode {
     let ended = match Bench::parse().question {
         Question::Fanout(options) => fanout::run(&options).map_err(|error| error.to_string()),
+        Question::Crowd(options) => crowd::run(&options).map_err(|error| error.to_string()),
         Question::BareLoop { tick_ms } => bare_loop::serve(sending(tick_ms)).map_err(|error| error.to_string()),
     };
     match ended {
