@@ -64,7 +64,8 @@ pub struct ChannelHead {
     pub sequence: Sequence,
 }
 
-/// The store could not do it: nothing of the request is, or will ever be, in history.
+/// The store could not do it: nothing of the request is, or will ever be, in history. The one exception is a store that has
+/// failed for good, after which the process ends: what it was just writing is found whole or not at all at the next start.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct StoreFailure {
     pub message: String,
