@@ -72,6 +72,7 @@ fn encode(criterion: &mut Criterion) {
         count: None,
         channel: lobby.clone(),
         presences: (0..100).map(presence).collect::<Arc<[_]>>(),
+        count: None,
         me: presence(100),
     };
     let acknowledged = Reply::Acknowledged { message: message(100), code: MessageCode::Chat };

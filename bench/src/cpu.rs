@@ -51,6 +51,23 @@ pub fn time_kept_waiting(pid: u32) -> io::Result<Duration> {
     Ok(Duration::from_nanos(total_ns))
 }
 
+/// How often the threads of a process whose names begin so have gone to sleep: unless they work, the number stays.
+pub fn sleeps_of_threads(pid: u32, name: &str) -> io::Result<u64> {
+    let mut found = None;
+    for thread in fs::read_dir(format!("/proc/{pid}/task"))? {
+        let text = fs::read_to_string(thread?.path().join("status")).unwrap_or_default();
+        if let Some(sleeps) = sleeps_if_named(&text, name) {
+            *found.get_or_insert(0) += sleeps;
+        }
+    }
+    found.ok_or_else(|| io::Error::other(format!("the server has no thread whose name begins with {name}")))
+}
+
+fn sleeps_if_named(text: &str, name: &str) -> Option<u64> {
+    let field = |field| text.lines().find_map(|line| line.strip_prefix(field)).map(str::trim);
+    field("Name:")?.starts_with(name).then(|| field("voluntary_ctxt_switches:")?.parse().ok())?
+}
+
 /// The fields of `schedstat` that we read, by their place.
 #[derive(Clone, Copy)]
 enum Schedstat {
@@ -136,6 +153,14 @@ mod tests {
         assert_eq!(schedstat_ns(text, Schedstat::Ran), Some(548_015));
         assert_eq!(schedstat_ns(text, Schedstat::Waited), Some(68_954));
         assert_eq!(schedstat_ns("", Schedstat::Ran), None);
+    }
+
+    #[test]
+    fn sleeps_are_of_threads_with_the_name() {
+        let text = "Name:\tstore-read-1\nThreads:\t3\nvoluntary_ctxt_switches:\t42\nnonvoluntary_ctxt_switches:\t7\n";
+        assert_eq!(sleeps_if_named(text, "store-read-"), Some(42));
+        assert_eq!(sleeps_if_named(text, "shard-"), None);
+        assert_eq!(sleeps_if_named("", "store-read-"), None);
     }
 
     #[test]

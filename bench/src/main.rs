@@ -1,5 +1,6 @@
-//! Stentor beside the least that could do its work: `cargo run --release -p bench -- fanout`.
+//! Stentor beside the least that could do its work: `cargo run --release -p bench -- fanout`, or `history`.
 
+mod bare_http;
 mod bare_loop;
 mod checker;
 mod client;
@@ -9,7 +10,9 @@ mod dialect;
 mod ear;
 mod fanout;
 mod frames;
+mod history;
 mod publisher;
+mod reader;
 mod report;
 mod run;
 mod search;
@@ -35,6 +38,8 @@ enum Question {
     Fanout(fanout::Options),
     /// What does a join cost as a room grows into a crowd?
     Crowd(crowd::Options),
+    /// The newest page of a busy room, read by many: how often, beside a server that knows nothing else?
+    History(history::Options),
     /// A server to compare with; started by the others.
     #[command(hide = true)]
     BareLoop {
@@ -42,12 +47,21 @@ enum Question {
         #[arg(long)]
         tick_ms: u64,
     },
+    /// A server to compare with; started by the others.
+    #[command(hide = true)]
+    BareHttp {
+        /// Of each answer's body.
+        #[arg(long)]
+        bytes: usize,
+    },
 }
 
 fn main() -> ExitCode {
     let ended = match Bench::parse().question {
         Question::Fanout(options) => fanout::run(&options).map_err(|error| error.to_string()),
         Question::Crowd(options) => crowd::run(&options).map_err(|error| error.to_string()),
+        Question::History(options) => history::run(&options).map_err(|error| error.to_string()),
+        Question::BareHttp { bytes } => bare_http::serve(bytes).map_err(|error| error.to_string()),
         Question::BareLoop { tick_ms } => bare_loop::serve(sending(tick_ms)).map_err(|error| error.to_string()),
     };
     match ended {

@@ -130,7 +130,7 @@ fn row(question: &str, answer: &Answer, visits: &[Visit], members: usize) -> Row
     }
 }
 
-fn median(mut figures: Vec<f64>) -> Option<f64> {
+pub fn median(mut figures: Vec<f64>) -> Option<f64> {
     figures.sort_by(f64::total_cmp);
     let (low, high) = (figures.get(figures.len().checked_sub(1)? / 2)?, figures.get(figures.len() / 2)?);
     Some((low + high) / 2.0)
@@ -152,7 +152,7 @@ fn table(rows: &[Row]) -> Table {
 }
 
 /// Three digits that count, whatever the size.
-fn shown(figure: Option<f64>) -> String {
+pub fn shown(figure: Option<f64>) -> String {
     match figure {
         None => "–".into(),
         Some(figure) if figure >= 100.0 => format!("{figure:.0}"),
@@ -162,7 +162,7 @@ fn shown(figure: Option<f64>) -> String {
     }
 }
 
-fn commit() -> String {
+pub fn commit() -> String {
     let git = Command::new("git").args(["describe", "--always", "--dirty"]).output();
     let said = git.ok().filter(|output| output.status.success()).map(|output| output.stdout);
     said.map_or("unknown".into(), |text| String::from_utf8_lossy(&text).trim().to_owned())

@@ -61,7 +61,18 @@ pub struct Server {
 impl Server {
     pub fn start(kind: Kind, launch: &Launch) -> io::Result<Server> {
         let directory = (kind == Kind::Stentor).then(TempDir::new).transpose()?;
-        let mut command = command(kind, launch, directory.as_ref().map(TempDir::path))?;
+        let command = command(kind, launch, directory.as_ref().map(TempDir::path))?;
+        Server::start_as(&kind.to_string(), command, launch, directory)
+    }
+
+    /// A bare HTTP server that answers everything with this many bytes.
+    pub fn start_bare_http(bytes: usize, launch: &Launch) -> io::Result<Server> {
+        let mut command = Command::new(std::env::current_exe()?);
+        command.arg("bare-http").arg("--bytes").arg(bytes.to_string());
+        Server::start_as("bare http", command, launch, None)
+    }
+
+    fn start_as(name: &str, mut command: Command, launch: &Launch, directory: Option<TempDir>) -> io::Result<Server> {
         command.stdin(Stdio::piped()).stdout(Stdio::piped());
         // A child inherits the core of the thread that starts it.
         cpu::pin_to(launch.server_cpu)?;
@@ -72,7 +83,7 @@ impl Server {
             Ok(address) => Ok(Server { child, address, _directory: directory }),
             Err(error) => {
                 end(&mut child);
-                Err(io::Error::other(format!("{kind}: {error}")))
+                Err(io::Error::other(format!("{name}: {error}")))
             }
         }
     }

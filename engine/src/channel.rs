@@ -13,7 +13,7 @@ use crate::limits::CHANNEL_PENDING_MAX;
 use crate::members::{Address, Member, Members};
 use crate::message::{Message, MessageCode, Presence};
 use crate::message_id::MessageIds;
-use crate::parcel::{Ask, Batch, Finding, Wish};
+use crate::parcel::{Ask, Batch, Finding, Version, Wish};
 use crate::pending::{Pending, PendingPlace};
 use crate::persist::{StoreFailure, StoreReceipt, StoreRequest, UpdateMessage};
 use crate::presence::{Comings, PresenceList, PresenceNews, Return};
@@ -29,8 +29,8 @@ pub struct Moment {
 pub enum Wanted {
     /// Its own newest place.
     Head,
-    /// Its newest messages.
-    Newest,
+    /// Its newest messages, for this version.
+    Newest(Version),
     /// A decision on an entry of its queue.
     Decision(PendingPlace, StoreRequest),
 }
@@ -267,13 +267,13 @@ impl Channel {
         }
     }
 
-    /// The newest messages, if they are in memory; if not, they will be soon.
-    pub fn newest(&mut self, limit: usize, wants: &mut Wants) -> Finding {
+    /// The newest messages, if they are in memory; if not, they will be soon, as `unused`.
+    pub fn newest(&mut self, limit: usize, unused: Version, wants: &mut Wants) -> Finding {
         match self.recent.newest(limit) {
             Some((messages, version)) => Finding::Newest { messages, version },
             None => {
-                if self.recent.begin() {
-                    wants.push(Wanted::Newest);
+                if self.recent.begin(unused) {
+                    wants.push(Wanted::Newest(unused));
                 }
                 Finding::AskTheStore
             }
@@ -281,11 +281,12 @@ impl Channel {
     }
 
     /// The store has read the newest messages.
-    pub fn read(&mut self, receipt: Result<StoreReceipt, StoreFailure>) {
-        self.recent.loaded(match receipt {
+    pub fn read(&mut self, version: Version, receipt: Result<StoreReceipt, StoreFailure>) {
+        let newest = match receipt {
             Ok(StoreReceipt::Newest(messages)) => Some(messages),
             _ => None,
-        });
+        };
+        self.recent.loaded(version, newest);
     }
 
     /// The store has decided an entry: let go all whose turn has come.

@@ -8,7 +8,7 @@ use std::collections::HashMap;
 use crate::channel::{Channel, Moment, Wanted, Wants};
 use crate::id::{ChannelId, Epoch, ShardId, Timestamp};
 use crate::limits::{PRESENCE_PAGE_MAX, RECENT_MAX, STORE_REQUESTS_MAX};
-use crate::parcel::{Ask, Backlog, Batch, Enquiry, Finding};
+use crate::parcel::{Ask, Backlog, Batch, Enquiry, Finding, Version};
 use crate::pending::PendingPlace;
 use crate::persist::{StoreFailure, StoreReceipt, StoreRequest, Ticket};
 
@@ -24,6 +24,8 @@ pub struct Owner {
     /// What the store has been asked: for which channel, and what for.
     waiting: HashMap<Ticket, (ChannelId, Purpose)>,
     tickets: u64,
+    /// Readings of newest messages that may have been asked for.
+    readings: u64,
     random: SplitMix64,
     /// For the store, in order.
     pub requests: Vec<(Ticket, StoreRequest)>,
@@ -33,7 +35,7 @@ pub struct Owner {
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 enum Purpose {
     Head,
-    Newest,
+    Newest(Version),
     Decision(PendingPlace),
 }
 
@@ -48,6 +50,7 @@ impl Owner {
             due: HashMap::new(),
             waiting: HashMap::new(),
             tickets: 0,
+            readings: 0,
             random: SplitMix64(seed),
             requests: Vec::new(),
         }
@@ -72,7 +75,7 @@ impl Owner {
         match purpose {
             Purpose::Decision(place) => channel.decided(place, outcome, now),
             Purpose::Head => channel.head(outcome, &moment, &mut wants),
-            Purpose::Newest => channel.read(outcome),
+            Purpose::Newest(version) => channel.read(version, outcome),
         }
         self.carry_out(id, wants, now);
     }
@@ -92,7 +95,9 @@ impl Owner {
         for wanted in wants {
             let (purpose, request) = match wanted {
                 Wanted::Head => (Purpose::Head, StoreRequest::Head { channel: id.clone() }),
-                Wanted::Newest => (Purpose::Newest, StoreRequest::Newest { channel: id.clone(), limit: RECENT_MAX }),
+                Wanted::Newest(version) => {
+                    (Purpose::Newest(version), StoreRequest::Newest { channel: id.clone(), limit: RECENT_MAX })
+                }
                 Wanted::Decision(place, request) => (Purpose::Decision(place), request),
             };
             // Head and newest messages are asked for once a channel, and bounded by that.
@@ -147,7 +152,9 @@ impl Owner {
             }
             (Some(channel), Enquiry::Newest { limit }) => {
                 let mut wants = Wants::new();
-                let finding = channel.newest(limit, &mut wants);
+                self.readings += 1;
+                let unused = Version { epoch: self.epoch, reading: self.readings, changes: 0 };
+                let finding = channel.newest(limit, unused, &mut wants);
                 self.carry_out(id.clone(), wants, Timestamp::default());
                 finding
             }

@@ -52,10 +52,20 @@ pub enum Enquiry {
 pub enum Finding {
     /// `count` is of all visible members.
     Presence { presences: Vec<Presence>, count: usize },
-    /// `version` changes whenever the answer to the same enquiry may have changed while the owner remembers the channel.
-    Newest { messages: Arc<[Message]>, version: u64 },
+    /// Under one version, the answer to the same enquiry is the same.
+    Newest { messages: Arc<[Message]>, version: Version },
     /// The owner does not have it in memory: ask the store.
     AskTheStore,
+}
+
+/// Which state of a channel's newest messages an answer shows. No two states of a channel have the same, be it forgotten in
+/// between or the server started anew.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Version {
+    pub epoch: Epoch,
+    /// Which of the owner's readings of the store it goes back to, and the changes since.
+    pub reading: u64,
+    pub changes: u64,
 }
 
 /// Whether publishers should wait for a shard's pass.

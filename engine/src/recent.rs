@@ -9,12 +9,12 @@ use std::sync::Arc;
 
 use crate::limits::{RECENT_CHANGES_MAX, RECENT_MAX};
 use crate::message::{Message, MessageCode};
+use crate::parcel::Version;
 
 /// The newest messages, or the way to them.
 #[derive(Default)]
 pub struct Recent {
     state: State,
-    version: u64,
     /// The last answer, shared by all who ask the same before something changes.
     answer: Option<(usize, Arc<[Message]>)>,
 }
@@ -23,17 +23,17 @@ pub struct Recent {
 enum State {
     #[default]
     Unknown,
-    /// The store reads; this was shown meanwhile.
-    Asked(Vec<Message>),
+    /// The store reads for this version; this was shown meanwhile.
+    Asked { version: Version, shown: Vec<Message> },
     /// Rising by id. `complete`: there are no older ones.
-    Known { messages: VecDeque<Message>, complete: bool },
+    Known { version: Version, messages: VecDeque<Message>, complete: bool },
 }
 
 impl Recent {
     /// The newest `limit` messages, newest first, and which version of the answer that is; or nothing, when the store must
     /// be asked instead.
-    pub fn newest(&mut self, limit: usize) -> Option<(Arc<[Message]>, u64)> {
-        let State::Known { messages, complete } = &self.state else { return None };
+    pub fn newest(&mut self, limit: usize) -> Option<(Arc<[Message]>, Version)> {
+        let State::Known { version, messages, complete } = &self.state else { return None };
         if messages.len() < limit && !complete {
             // Removals have eaten into it: from now on it is as if it had never been read.
             self.state = State::Unknown;
@@ -42,25 +42,33 @@ impl Recent {
         if self.answer.as_ref().is_none_or(|(answered, _)| *answered != limit) {
             self.answer = Some((limit, messages.iter().rev().take(limit).cloned().collect()));
         }
-        self.answer.as_ref().map(|(_, messages)| (messages.clone(), self.version))
+        self.answer.as_ref().map(|(_, messages)| (messages.clone(), *version))
     }
 
-    /// Whether the store should be asked for the newest `RECENT_MAX` messages now; if so, it will have been.
-    pub fn begin(&mut self) -> bool {
+    /// Whether the store should be asked for the newest `RECENT_MAX` messages now; if so, it will have been, and what it
+    /// reads is this version, which there has not been before.
+    pub fn begin(&mut self, version: Version) -> bool {
         let begins = matches!(self.state, State::Unknown);
         if begins {
-            self.state = State::Asked(Vec::new());
+            self.state = State::Asked { version, shown: Vec::new() };
         }
         begins
     }
 
-    /// What the store has read, newest first; nothing if it could not.
-    pub fn loaded(&mut self, newest: Option<Vec<Message>>) {
-        let State::Asked(shown) = std::mem::take(&mut self.state) else { return };
+    /// What the store has read for a version, newest first; nothing if it could not.
+    ///
+    /// What was read for an older one, perhaps for a channel that has been forgotten since, lacks what was shown after it.
+    pub fn loaded(&mut self, read_for: Version, newest: Option<Vec<Message>>) {
+        let State::Asked { version, shown } = &mut self.state else { return };
+        if *version != read_for {
+            return;
+        }
+        let (version, shown) = (*version, std::mem::take(shown));
+        self.state = State::Unknown;
+        self.answer = None;
         let Some(newest) = newest else { return };
         let complete = newest.len() < RECENT_MAX;
-        self.state = State::Known { messages: newest.into_iter().rev().collect(), complete };
-        self.changed();
+        self.state = State::Known { version, messages: newest.into_iter().rev().collect(), complete };
         for message in &shown {
             self.show(message);
         }
@@ -72,10 +80,10 @@ impl Recent {
             return;
         }
         match &mut self.state {
-            State::Unknown => return,
-            State::Asked(shown) if shown.len() < RECENT_CHANGES_MAX => shown.push(message.clone()),
-            State::Asked(_) => self.state = State::Unknown,
-            State::Known { messages, complete } => {
+            State::Unknown => {}
+            State::Asked { shown, .. } if shown.len() < RECENT_CHANGES_MAX => shown.push(message.clone()),
+            State::Asked { .. } => self.state = State::Unknown,
+            State::Known { version, messages, complete } => {
                 let place = messages.binary_search_by(|known| known.id.cmp(&message.id));
                 match (message.code, place) {
                     (MessageCode::Update, Ok(place)) => {
@@ -89,21 +97,17 @@ impl Recent {
                     messages.pop_front();
                     *complete = false;
                 }
+                version.changes += 1;
+                self.answer = None;
             }
         }
-        self.changed();
-    }
-
-    fn changed(&mut self) {
-        self.version += 1;
-        self.answer = None;
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::id::{ChannelId, MessageId, Sequence, Timestamp, UserId};
+    use crate::id::{ChannelId, Epoch, MessageId, Sequence, Timestamp, UserId};
 
     fn message(id: u128, code: MessageCode, content: &str) -> Message {
         Message {
@@ -120,6 +124,10 @@ mod tests {
         }
     }
 
+    fn reading(reading: u64) -> Version {
+        Version { epoch: Epoch(1), reading, changes: 0 }
+    }
+
     fn chat(id: u128) -> Message {
         message(id, MessageCode::Chat, "{}")
     }
@@ -133,18 +141,18 @@ mod tests {
     fn is_read_once_and_kept_up() {
         let mut recent = Recent::default();
         assert_eq!(ids(&mut recent, 10), None);
-        assert!(recent.begin());
-        assert!(!recent.begin(), "one read at a time");
+        assert!(recent.begin(reading(1)));
+        assert!(!recent.begin(reading(1)), "one read at a time");
         // Shown while the store reads: some of it the store has seen, some not.
         recent.show(&chat(4));
         recent.show(&message(2, MessageCode::Remove, "{}"));
-        recent.loaded(Some(vec![chat(4), chat(3), chat(2), chat(1)]));
+        recent.loaded(reading(1), Some(vec![chat(4), chat(3), chat(2), chat(1)]));
         assert_eq!(ids(&mut recent, 10), Some(vec![4, 3, 1]));
         let before = recent.newest(10).unwrap().1;
         recent.show(&message(3, MessageCode::Update, "{\"new\":1}"));
         recent.show(&chat(5));
         let (messages, version) = recent.newest(2).unwrap();
-        assert!(version > before);
+        assert_ne!(version, before);
         assert_eq!(messages[0].id.0.as_u128(), 5);
         let (messages, _) = recent.newest(3).unwrap();
         assert_eq!((&*messages[2].content, messages[2].code), ("{\"new\":1}", MessageCode::Chat));
@@ -155,25 +163,32 @@ mod tests {
     #[test]
     fn keeps_the_newest_and_knows_when_it_has_too_few() {
         let mut recent = Recent::default();
-        recent.begin();
-        recent.loaded(Some((1..=RECENT_MAX as u128).rev().map(chat).collect()));
+        recent.begin(reading(1));
+        recent.loaded(reading(1), Some((1..=RECENT_MAX as u128).rev().map(chat).collect()));
         recent.show(&chat(1000));
         assert_eq!(ids(&mut recent, RECENT_MAX).unwrap().last(), Some(&2));
         recent.show(&message(1000, MessageCode::Remove, "{}"));
         assert_eq!(ids(&mut recent, RECENT_MAX), None, "there may be an older one, which is not here");
-        assert!(recent.begin(), "so it is read again");
+        assert!(recent.begin(reading(1)), "so it is read again");
     }
 
     #[test]
     fn gives_up_a_read_that_took_too_long_or_failed() {
         let mut recent = Recent::default();
-        recent.begin();
-        recent.loaded(None);
-        assert!(recent.begin());
+        recent.begin(reading(1));
+        recent.loaded(reading(1), None);
+        assert!(recent.begin(reading(1)));
         for id in 0..=RECENT_CHANGES_MAX as u128 {
             recent.show(&chat(id));
         }
-        recent.loaded(Some(Vec::new()));
+        recent.loaded(reading(1), Some(Vec::new()));
         assert_eq!(ids(&mut recent, 1), None);
+        assert!(recent.begin(reading(2)));
+        recent.loaded(reading(1), Some(Vec::new()));
+        assert_eq!(ids(&mut recent, 1), None, "what was read before does not know what was shown since");
+        recent.loaded(reading(2), Some(vec![chat(1)]));
+        assert_eq!(ids(&mut recent, 1), Some(vec![1]));
+        recent.loaded(reading(1), None);
+        assert_eq!(recent.newest(1).unwrap().1, reading(2), "and is not taken later either");
     }
 }

@@ -13,10 +13,13 @@ use std::time::Duration;
 
 use clap::parser::ValueSource;
 use clap::{ArgMatches, Args, CommandFactory, FromArgMatches, Parser};
+use engine::limits::ROOM_MEMBERS_MAX;
 use serde::{Deserialize, Deserializer};
 
 /// Most shards there may be; the mesh between them grows with the square.
 pub const SHARDS_MAX: u16 = 256;
+/// Most members whose coming and going may be told one by one: a joiner's list of them is 15 MB.
+pub const ROOM_MEMBERS_LIMIT: u32 = 100_000;
 /// Shortest signing key: HMAC-SHA256 needs half its block to be worth its name.
 pub const KEY_BYTES_MIN: usize = 16;
 /// Longest lifetime of a token. Revocations are kept as long as tokens live.
@@ -29,6 +32,8 @@ pub struct Options {
     pub data: PathBuf,
     pub store: StoreKind,
     pub shards: NonZeroU16,
+    /// Visible members beyond which a channel is a crowd.
+    pub room_members_max: usize,
     pub server_key: String,
     pub session_ttl: Duration,
     pub refresh_ttl: Duration,
@@ -140,6 +145,10 @@ struct Flags {
     #[arg(long, env = "STENTOR_SHARDS", value_name = "N")]
     shards: Option<NonZeroU16>,
 
+    /// Visible members up to which a room tells everybody of everybody; beyond, it counts and samples [default: 1000]
+    #[arg(long, env = "STENTOR_ROOM_MEMBERS_MAX", value_name = "N")]
+    room_members_max: Option<u32>,
+
     /// Key that client programs show to sign users in; it is no secret [default: defaultkey]
     #[arg(long, env = "STENTOR_SERVER_KEY", value_name = "KEY")]
     server_key: Option<String>,
@@ -188,6 +197,7 @@ struct File {
     data: Option<PathBuf>,
     store: Option<StoreKind>,
     shards: Option<NonZeroU16>,
+    room_members_max: Option<u32>,
     server_key: Option<String>,
     session_ttl: Option<Ttl>,
     refresh_ttl: Option<Ttl>,
@@ -269,6 +279,7 @@ fn combine(matches: &ArgMatches, flags: Flags, file: File) -> Result<Options, Op
         data: flags.data.or(file.data).unwrap_or_else(|| PathBuf::from("./stentor-data")),
         store: flags.store.or(file.store).unwrap_or(StoreKind::Embedded),
         shards: checked_shards(flags.shards.or(file.shards))?,
+        room_members_max: checked_room_members(flags.room_members_max.or(file.room_members_max))?,
         server_key: checked_server_key(flags.server_key.or(file.server_key))?,
         session_ttl: flags.session_ttl.or(file.session_ttl).map_or(Duration::from_secs(60), |ttl| ttl.0),
         refresh_ttl: flags.refresh_ttl.or(file.refresh_ttl).map_or(Duration::from_secs(3600), |ttl| ttl.0),
@@ -289,6 +300,16 @@ fn checked_shards(given: Option<NonZeroU16>) -> Result<NonZeroU16, OptionsError>
             let shards = u16::try_from(cores).unwrap_or(SHARDS_MAX).min(SHARDS_MAX);
             Ok(NonZeroU16::new(shards).unwrap_or(NonZeroU16::MIN))
         }
+    }
+}
+
+fn checked_room_members(given: Option<u32>) -> Result<usize, OptionsError> {
+    match given {
+        None => Ok(ROOM_MEMBERS_MAX),
+        Some(members) if (1..=ROOM_MEMBERS_LIMIT).contains(&members) => Ok(members as usize),
+        Some(members) => Err(OptionsError::Invalid(format!(
+            "room_members_max is {members}; give a number from 1 to {ROOM_MEMBERS_LIMIT}"
+        ))),
     }
 }
 
@@ -369,6 +390,7 @@ mod tests {
         assert_eq!(options.listen.to_string(), "127.0.0.1:7350");
         assert_eq!(options.data, Path::new("./stentor-data"));
         assert_eq!(options.store, StoreKind::Embedded);
+        assert_eq!(options.room_members_max, 1000);
         assert_eq!(options.server_key, "defaultkey");
         assert_eq!(options.session_ttl, Duration::from_secs(60));
         assert_eq!(options.refresh_ttl, Duration::from_secs(3600));
@@ -384,6 +406,18 @@ mod tests {
         assert_eq!(options.shards.get(), 3);
         assert_eq!(options.session_ttl, Duration::from_secs(3600));
         assert_eq!(options.refresh_ttl, Duration::from_secs(120));
+    }
+
+    #[test]
+    fn room_members() {
+        let of = |options: Options| options.room_members_max;
+        assert_eq!(of(parse(&["--room-members-max", "1"]).unwrap()), 1);
+        assert_eq!(of(with_file("room_members_max = 100000", &[]).unwrap()), 100_000);
+        assert_eq!(of(with_file("room_members_max = 7", &["--room-members-max", "8"]).unwrap()), 8);
+        for wrong in ["0", "100001"] {
+            check_error(parse(&["--room-members-max", wrong]), &["room_members_max", wrong, "1 to 100000"]);
+        }
+        check_error(parse(&["--room-members-max", "many"]), &["--room-members-max", "many"]);
     }
 
     #[test]
@@ -437,6 +471,7 @@ mod tests {
             .args(["--ignored", "--exact", "options::tests::in_an_environment"])
             .env("STENTOR_LISTEN", "127.0.0.2:2")
             .env("STENTOR_SHARDS", "2")
+            .env("STENTOR_ROOM_MEMBERS_MAX", "2222")
             .env("STENTOR_SESSION_KEY", "key-of-the-environment")
             .output()
             .unwrap();
@@ -447,10 +482,11 @@ mod tests {
     #[test]
     #[ignore = "run by the test above, in its environment"]
     fn in_an_environment() {
-        let file = "listen = '127.0.0.3:3'\nshards = 3\nstore = 'memory'\nsession_key = 'key-of-the-file-0123456789'";
+        let file = "listen = '127.0.0.3:3'\nshards = 3\nroom_members_max = 3\nstore = 'memory'\nsession_key = 'key-of-the-file-0123456789'";
         let options = with_file(file, &["--listen", "127.0.0.1:1"]).unwrap();
         assert_eq!(options.listen.to_string(), "127.0.0.1:1");
         assert_eq!(options.shards.get(), 2);
+        assert_eq!(options.room_members_max, 2222);
         assert_eq!(options.store, StoreKind::Memory);
         assert_eq!(options.session_key.unwrap().bytes(), b"key-of-the-environment");
         let directory = tempfile::tempdir().unwrap();
@@ -469,7 +505,8 @@ mod tests {
     #[test]
     fn help_names_every_option_and_its_variable() {
         let help = Flags::command().render_long_help().to_string();
-        for name in ["listen", "data", "store", "shards", "server-key", "session-ttl", "refresh-key-file", "config"] {
+        let names = ["listen", "data", "store", "shards", "room-members-max", "server-key", "session-ttl", "config"];
+        for name in names.into_iter().chain(["refresh-key-file"]) {
             assert!(help.contains(&format!("--{name} ")), "{name} is not in: {help}");
             let variable = format!("STENTOR_{}", name.to_uppercase().replace('-', "_"));
             assert!(help.contains(&variable), "{variable} is not in: {help}");

@@ -15,9 +15,17 @@ pub type Answer = Response<Full<Bytes>>;
 
 /// A successful answer with this object, which has left out its defaults.
 pub fn json(object: &impl Serialize) -> Answer {
+    json_bytes(written_as_json(object))
+}
+
+/// A successful answer with an object that `written_as_json` has written.
+pub fn json_bytes(object: Bytes) -> Answer {
+    written(StatusCode::OK, "application/json", object)
+}
+
+pub fn written_as_json(object: &impl Serialize) -> Bytes {
     // Memory takes every write, and our types hold nothing that JSON cannot say.
-    let bytes = serde_json::to_vec(object).expect("our own types can be written");
-    written(StatusCode::OK, "application/json", bytes)
+    serde_json::to_vec(object).expect("our own types can be written").into()
 }
 
 /// A successful answer with nothing to report. Clients take an empty body for a failure.

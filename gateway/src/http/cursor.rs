@@ -1,11 +1,12 @@
-//! Cursors of history listings: opaque text for clients, checked on return (docs/protocol.md, section 6).
+//! Cursors of listings: opaque text for clients, checked on return (docs/protocol.md, sections 2.10 and 6).
 //!
-//! A cursor is base64url of: version, direction, step, message id (16 bytes), hash of the channel (8), keyed check (4).
+//! A cursor of history is base64url of: version, direction, step, message id (16 bytes), hash of the channel (8), keyed
+//! check (4). One of presence is laid out in the same way, with its own mark and a session's id.
 //! What was not made here, or for another channel, or for the other direction, is refused.
 
 use base64::Engine;
 use base64::prelude::BASE64_URL_SAFE_NO_PAD;
-use engine::id::{ChannelId, MessageId};
+use engine::id::{ChannelId, MessageId, SessionId};
 use hmac::{Hmac, KeyInit, Mac};
 use sha2::{Digest, Sha256};
 use uuid::Uuid;
@@ -13,6 +14,8 @@ use uuid::Uuid;
 use crate::keys::SigningKeys;
 
 const VERSION: u8 = 1;
+/// What cursors of presence have in place of direction and step, which no history has.
+const PRESENCE: [u8; 2] = [0xff, 0];
 const ID_BYTES: usize = 16;
 const CHANNEL_BYTES: usize = 8;
 /// A forger is given away by one try in four thousand million; all that could be won is a place in readable history.
@@ -56,26 +59,45 @@ impl CursorKey {
     }
 
     pub fn encode(&self, channel: &ChannelId, cursor: Cursor) -> String {
+        self.write(channel, [cursor.direction as u8, cursor.step as u8], cursor.id.0)
+    }
+
+    /// The cursor in this text, if this server gave it out for this channel and direction.
+    pub fn decode(&self, channel: &ChannelId, direction: Direction, text: &str) -> Option<Cursor> {
+        let (mark, id) = self.read(channel, text)?;
+        let step = [Step::Next, Step::Previous].into_iter().find(|step| *step as u8 == mark[1])?;
+        (mark[0] == direction as u8).then_some(Cursor { direction, step, id: MessageId(id) })
+    }
+
+    /// A place in the list of a channel's members: behind this session.
+    pub fn encode_presence(&self, channel: &ChannelId, after: SessionId) -> String {
+        self.write(channel, PRESENCE, after.0)
+    }
+
+    /// The session in this text, if this server gave it out for this channel's members.
+    pub fn decode_presence(&self, channel: &ChannelId, text: &str) -> Option<SessionId> {
+        let (mark, id) = self.read(channel, text)?;
+        (mark == PRESENCE).then_some(SessionId(id))
+    }
+
+    fn write(&self, channel: &ChannelId, mark: [u8; 2], id: Uuid) -> String {
         let mut bytes = Vec::with_capacity(CURSOR_BYTES);
-        bytes.extend([VERSION, cursor.direction as u8, cursor.step as u8]);
-        bytes.extend(cursor.id.0.as_bytes());
+        bytes.push(VERSION);
+        bytes.extend(mark);
+        bytes.extend(id.as_bytes());
         bytes.extend(channel_hash(channel));
         bytes.extend(self.check(&bytes));
         BASE64_URL_SAFE_NO_PAD.encode(bytes)
     }
 
-    /// The cursor in this text, if this server gave it out for this channel and direction.
-    pub fn decode(&self, channel: &ChannelId, direction: Direction, text: &str) -> Option<Cursor> {
+    /// The mark and the id of a cursor that this server gave out for this channel.
+    fn read(&self, channel: &ChannelId, text: &str) -> Option<([u8; 2], Uuid)> {
         let bytes: [u8; CURSOR_BYTES] = BASE64_URL_SAFE_NO_PAD.decode(text).ok()?.try_into().ok()?;
         let (signed, check) = bytes.split_at(SIGNED_BYTES);
         let (head, rest) = signed.split_at(3);
         let (id, hash) = rest.split_at(ID_BYTES);
-        let step = [Step::Next, Step::Previous].into_iter().find(|step| *step as u8 == head[2])?;
-        let good = head[0] == VERSION
-            && head[1] == direction as u8
-            && hash == channel_hash(channel)
-            && check == self.check(signed);
-        good.then(|| Some(Cursor { direction, step, id: MessageId(Uuid::from_slice(id).ok()?) }))?
+        let good = head[0] == VERSION && hash == channel_hash(channel) && check == self.check(signed);
+        good.then(|| Some(([head[1], head[2]], Uuid::from_slice(id).ok()?)))?
     }
 
     fn check(&self, signed: &[u8]) -> [u8; CHECK_BYTES] {
@@ -123,6 +145,23 @@ mod tests {
         let mut others = keys();
         others.session = Secret::new(*b"the-key-of-another-server");
         assert_eq!(CursorKey::new(&others).decode(&lobby(), Direction::OldestFirst, &text), None);
+    }
+
+    #[test]
+    fn places_among_members_and_in_history_are_two_things() {
+        let key = CursorKey::new(&keys());
+        let session = SessionId(Uuid::from_u128(7));
+        let text = key.encode_presence(&lobby(), session);
+        assert_eq!(key.decode_presence(&lobby(), &text), Some(session));
+        assert_eq!(key.decode_presence(&ChannelId::room("other").unwrap(), &text), None);
+        assert_eq!(key.decode_presence(&lobby(), &text[1..]), None);
+        for direction in [Direction::OldestFirst, Direction::NewestFirst] {
+            assert_eq!(key.decode(&lobby(), direction, &text), None);
+            for step in [Step::Next, Step::Previous] {
+                let history = key.encode(&lobby(), cursor(direction, step, 7));
+                assert_eq!(key.decode_presence(&lobby(), &history), None);
+            }
+        }
     }
 
     proptest! {

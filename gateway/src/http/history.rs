@@ -3,6 +3,7 @@
 
 use engine::id::{ChannelId, ChannelKind, UserId};
 use engine::message::Message;
+use engine::parcel::{Enquiry, Finding};
 use engine::wire::json::channel_message;
 use hyper::Request;
 use hyper::body::Bytes;
@@ -12,7 +13,7 @@ use super::answer::{self, Answer};
 use super::authorization::bearer;
 use super::cursor::Direction;
 use super::error::Refusal;
-use super::paging::Listing;
+use super::paging::{Listing, Page};
 use super::query::Query;
 use super::services::Services;
 
@@ -28,19 +29,42 @@ pub async fn list(services: &Services, request: &Request<Bytes>, in_path: Option
         None => readable_channel(query.text("channel_id")?.unwrap_or_default(), caller)?,
     };
     let listing = listing(services, &channel, &query)?;
+    if listing.direction == Direction::NewestFirst
+        && listing.cursor.is_none()
+        && let Some(page) = newest_in_memory(services, &channel, &listing).await
+    {
+        return Ok(answer::json_bytes(page));
+    }
     let found = services.store.messages(channel.clone(), listing.place(), listing.read_limit()).await?;
-    let page = listing.page(found);
-    let text = |cursor| services.cursors.encode(&channel, cursor);
-    Ok(answer::json(&List {
+    Ok(answer::json_bytes(written(services, &channel, &listing.page(found))))
+}
+
+/// The newest page of a channel that its owner keeps in memory, written once for all who ask for it.
+async fn newest_in_memory(services: &Services, channel: &ChannelId, listing: &Listing) -> Option<Bytes> {
+    let enquiry = Enquiry::Newest { limit: listing.read_limit() };
+    let Finding::Newest { messages, version } = services.enquiries().ask(channel.clone(), enquiry).await else {
+        return None;
+    };
+    if let Some(page) = services.newest_pages.get(channel, listing.limit, version) {
+        return Some(page);
+    }
+    let page = written(services, channel, &listing.page(messages.to_vec()));
+    services.newest_pages.keep(channel, listing.limit, version, page.clone());
+    Some(page)
+}
+
+fn written(services: &Services, channel: &ChannelId, page: &Page) -> Bytes {
+    let text = |cursor| services.cursors.encode(channel, cursor);
+    answer::written_as_json(&List {
         messages: &page.messages,
         next_cursor: page.next.map(text),
         prev_cursor: page.previous.map(text),
         cacheable_cursor: page.cacheable.map(text),
-    }))
+    })
 }
 
 /// The channel, if its id is well formed and the caller may read it.
-fn readable_channel(id: &str, caller: UserId) -> Result<ChannelId, Refusal> {
+pub fn readable_channel(id: &str, caller: UserId) -> Result<ChannelId, Refusal> {
     let channel = ChannelId::parse(id).map_err(|_| Refusal::invalid("invalid channel id"))?;
     match channel.kind() {
         ChannelKind::Room(_) => {}

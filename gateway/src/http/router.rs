@@ -9,7 +9,7 @@ use super::answer::{self, Answer};
 use super::authorization::bearer;
 use super::error::{Code, Refusal};
 use super::services::Services;
-use super::{account, authenticate, history, session, users};
+use super::{account, authenticate, history, presence, session, users};
 use crate::percent::{self, Part};
 
 /// What the binary itself serves to browsers.
@@ -61,6 +61,8 @@ enum Route {
     Users,
     /// With the channel's id, when the path has it: decoded, or `None` inside when that cannot be done.
     History(Option<Option<String>>),
+    /// With the channel's id, decoded, if that can be done.
+    Presence(Option<String>),
     /// A feature of the protocol that is not here, or not in this form.
     Lacking,
     Unknown,
@@ -88,10 +90,12 @@ impl Route {
         let Some(path) = path.strip_prefix("/v2/") else {
             return Self::Unknown;
         };
-        if let Some(id) = path.strip_prefix("channel/")
-            && !id.contains('/')
-        {
-            return Self::History(Some(percent::decode(id, Part::Path)));
+        if let Some(below) = path.strip_prefix("channel/") {
+            match below.split_once('/') {
+                None => return Self::History(Some(percent::decode(below, Part::Path))),
+                Some((id, "presence")) => return Self::Presence(percent::decode(id, Part::Path)),
+                Some(_) => {}
+            }
         }
         let feature = path.split('/').next().unwrap_or_default();
         if FEATURES.contains(&feature) { Self::Lacking } else { Self::Unknown }
@@ -113,6 +117,7 @@ async fn dispatch(services: &Services, request: &Request<Bytes>) -> Result<Answe
         (Route::Users, &Method::GET) => users::list(services, request).await,
         // An id that is not text is no channel's.
         (Route::History(id), &Method::GET) => history::list(services, request, id.map(Option::unwrap_or_default)).await,
+        (Route::Presence(id), &Method::GET) => presence::list(services, request, &id.unwrap_or_default()).await,
         (Route::Lacking, _) => {
             bearer(services, request.headers())?;
             Err(Refusal::not_found("this server does not have this feature"))
@@ -146,5 +151,9 @@ mod tests {
         assert_eq!(id("/v2/channel/2...a%2Fb+c%20d"), Some(Some("2...a/b+c d".into())));
         assert_eq!(id("/v2/channel/2...%ff"), Some(None));
         assert_eq!(Route::of("/v2/channel/2...a/b"), Route::Lacking);
+        assert_eq!(Route::of("/v2/channel/2...a%2Fb/presence"), Route::Presence(Some("2...a/b".into())));
+        assert_eq!(Route::of("/v2/channel/2...%ff/presence"), Route::Presence(None));
+        assert_eq!(id("/v2/channel/presence"), Some(Some("presence".into())));
+        assert_eq!(Route::of("/v2/channel/2...a/presence/b"), Route::Lacking);
     }
 }

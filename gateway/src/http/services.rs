@@ -8,6 +8,7 @@ use storage::bridge::Client;
 
 use super::connections::Connections;
 use super::cursor::CursorKey;
+use super::pages::NewestPages;
 use crate::enquiries::Enquiries;
 use crate::keys::SigningKeys;
 use crate::password::Passwords;
@@ -21,6 +22,7 @@ pub struct Services {
     pub(super) passwords: Passwords,
     pub(super) store: Client,
     pub(super) connections: Connections,
+    pub(super) newest_pages: NewestPages,
     enquiries: Enquiries,
     clock: Box<dyn Fn() -> Timestamp>,
 }
@@ -42,6 +44,7 @@ impl Services {
             passwords,
             store,
             connections: Connections::default(),
+            newest_pages: NewestPages::default(),
             enquiries: Enquiries::default(),
             clock: Box::new(clock),
         }
@@ -54,6 +57,11 @@ impl Services {
 
     pub fn tokens(&self) -> &Tokens {
         &self.tokens
+    }
+
+    /// How many reads of the store the resources have asked for.
+    pub fn store_reads(&self) -> u64 {
+        self.store.reads()
     }
 
     pub(super) fn now(&self) -> Timestamp {

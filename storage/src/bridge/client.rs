@@ -1,5 +1,6 @@
 //! The bridge's end for HTTP handlers: each call is a future that any executor may run.
 
+use std::cell::Cell;
 use std::sync::Arc;
 
 use engine::id::{ChannelId, Timestamp, UserId};
@@ -20,12 +21,20 @@ pub(super) struct ClientWrite {
 /// Asks the store and waits for the answer. A full queue answers `Failure::Passing` at once.
 ///
 /// A future that is dropped early gives up the answer, not the work.
-#[derive(Clone)]
+///
+/// Each clone counts for itself, from 0 on.
 pub struct Client {
     line: Arc<Line>,
     bell: flume::Sender<()>,
     writes: flume::Sender<ClientWrite>,
     reads: flume::Sender<Option<Read>>,
+    reads_asked: Cell<u64>,
+}
+
+impl Clone for Client {
+    fn clone(&self) -> Self {
+        Self::new(self.line.clone(), self.bell.clone(), self.writes.clone(), self.reads.clone())
+    }
 }
 
 impl Client {
@@ -35,7 +44,12 @@ impl Client {
         writes: flume::Sender<ClientWrite>,
         reads: flume::Sender<Option<Read>>,
     ) -> Self {
-        Self { line, bell, writes, reads }
+        Self { line, bell, writes, reads, reads_asked: Cell::new(0) }
+    }
+
+    /// How many reads of the store this end has asked for.
+    pub fn reads(&self) -> u64 {
+        self.reads_asked.get()
     }
 
     pub async fn register(&self, registration: Registration) -> Result<Registered, Failure> {
@@ -108,6 +122,7 @@ impl Client {
         &self,
         question: impl FnOnce(&dyn Store) -> Result<T, Failure> + Send + 'static,
     ) -> Result<T, Failure> {
+        self.reads_asked.set(self.reads_asked.get() + 1);
         let (answer, answered) = flume::bounded(1);
         let line = self.line.clone();
         let read = move |store: &dyn Store| {

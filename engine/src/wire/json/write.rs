@@ -46,6 +46,11 @@ pub fn channel_message(message: &Message) -> impl Serialize + '_ {
     MessageBody::new(message)
 }
 
+/// A presence as an item of a page: the same object that answers and events carry.
+pub fn channel_presence(presence: &Presence) -> impl Serialize + '_ {
+    PresenceBody::from(presence)
+}
+
 fn envelope(cid: &str, name: &str, body: &impl Serialize, out: &mut Vec<u8>) {
     out.push(b'{');
     if !cid.is_empty() {

@@ -1,8 +1,10 @@
 //! Listing messages.
 
-use engine::id::{ChannelId, MessageId, Sequence};
+use engine::id::{ChannelId, Epoch, MessageId, Sequence};
 use engine::message::{Message, MessageCode};
+use engine::parcel::Version;
 use engine::persist::StoreRequest;
+use storage::Place;
 use uuid::Uuid;
 
 use super::*;
@@ -118,6 +120,61 @@ fn both_forms_and_encoded_ids() {
     ] {
         assert_eq!(reader.numbers(target).0, [5, 6], "{target}");
     }
+}
+
+#[test]
+fn the_newest_page_comes_from_memory_and_is_written_once_a_version() {
+    let world = World::new();
+    fill(&world, &lobby(), 1..=7);
+    let reader = reader(&world);
+    let newest = "/2...lobby?limit=3&forward=false";
+    let from_store = reader.get(newest).text;
+    let reads = world.services.store_reads();
+    assert!(reads > 0);
+
+    let changes = Rc::new(Cell::new(0));
+    let (known, told) = (world.store.messages(&lobby(), Place::Newest, 100).unwrap(), changes.clone());
+    world.own(move |channel, enquiry| {
+        let Enquiry::Newest { limit } = enquiry else { panic!("{enquiry:?}") };
+        assert_eq!(*channel, lobby());
+        let version = Version { epoch: Epoch(1), reading: 1, changes: told.get() };
+        // Older ones with each change, so that every version is another page.
+        let messages = known.iter().skip(told.get() as usize).take(limit).cloned().collect();
+        Finding::Newest { messages, version }
+    });
+    assert_eq!(reader.get(newest).text, from_store);
+    assert_eq!(reader.get("?channel_id=2...lobby&limit=3&forward=false&cursor=").text, from_store);
+    assert_eq!(reader.numbers("/2...lobby?limit=2&forward=false").0, [7, 6]);
+    changes.set(1);
+    let (numbers, page) = reader.numbers(newest);
+    assert_eq!(numbers, [6, 5, 4]);
+    assert_eq!(world.services.store_reads(), reads, "none of these was read from the store");
+
+    let older = format!("{newest}&cursor={}", cursor(&page, "next_cursor"));
+    assert_eq!(reader.numbers(&older).0, [3, 2, 1]);
+    assert_eq!(reader.numbers("/2...lobby?limit=2").0, [1, 2]);
+    assert_eq!(world.services.store_reads(), reads + 2, "these were");
+    reader.get("/2...lobby?limit=101&forward=false").expect_refusal(400, 3, "whatever is in memory");
+    world.ask("GET /v2/channel/2...lobby?forward=false", As::Nobody, "").expect_refusal(401, 16, "nobody");
+}
+
+#[test]
+fn equal_reads_share_one_writing() {
+    let world = World::new();
+    fill(&world, &lobby(), 1..=2);
+    let reader = reader(&world);
+    let mut known = world.store.messages(&lobby(), Place::Newest, 100).unwrap();
+    let mut times = 0;
+    world.own(move |_, _| {
+        // Against its promise, this owner has other messages under the same version; so it shows who looks at them.
+        known.truncate(2 - times);
+        times += 1;
+        let version = Version { epoch: Epoch(1), reading: 1, changes: times.saturating_sub(2) as u64 };
+        Finding::Newest { messages: known.clone().into(), version }
+    });
+    assert_eq!(reader.numbers("/2...lobby?limit=3&forward=false").0, [2, 1]);
+    assert_eq!(reader.numbers("/2...lobby?limit=3&forward=false").0, [2, 1], "the same version");
+    assert!(reader.numbers("/2...lobby?limit=3&forward=false").0.is_empty(), "the next");
 }
 
 #[test]

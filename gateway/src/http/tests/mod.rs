@@ -3,11 +3,12 @@
 mod accounts;
 mod connections;
 mod history;
+mod presence;
 mod refusals;
 mod sessions;
 
-use std::cell::Cell;
-use std::future::Future;
+use std::cell::{Cell, RefCell};
+use std::future::{Future, poll_fn};
 use std::pin::pin;
 use std::rc::Rc;
 use std::sync::Arc;
@@ -16,7 +17,9 @@ use std::thread::{self, Thread};
 
 use base64::Engine;
 use base64::prelude::{BASE64_STANDARD, BASE64_URL_SAFE_NO_PAD};
-use engine::id::{Timestamp, UserId, parse_uuid};
+use engine::id::{ChannelId, Timestamp, UserId, parse_uuid};
+use engine::parcel::{Enquiry, Finding};
+use engine::shard::Input;
 use http_body_util::BodyExt;
 use hyper::body::Bytes;
 use hyper::{HeaderMap, Request};
@@ -39,9 +42,13 @@ pub struct World {
     pub services: Rc<Services>,
     pub store: Arc<dyn Store>,
     now: Rc<Cell<Timestamp>>,
+    owner: RefCell<Owner>,
     /// Ends its threads when the test ends.
     _bridge: Bridge,
 }
+
+/// What answers enquiries about channels.
+type Owner = Box<dyn FnMut(&ChannelId, Enquiry) -> Finding>;
 
 /// Who a request says it is from.
 #[derive(Clone, Copy)]
@@ -85,7 +92,24 @@ impl World {
             bridge.client(),
             move || clock.get(),
         );
-        Self { services: Rc::new(services), store, now, _bridge: bridge }
+        let owner: Owner = Box::new(|_, enquiry| match enquiry {
+            Enquiry::Presence { .. } => Finding::Presence { presences: Vec::new(), count: 0 },
+            Enquiry::Newest { .. } => Finding::AskTheStore,
+        });
+        Self { services: Rc::new(services), store, now, owner: RefCell::new(owner), _bridge: bridge }
+    }
+
+    /// Lets this answer enquiries from now on. Until then nobody is in any channel.
+    pub fn own(&self, owner: impl FnMut(&ChannelId, Enquiry) -> Finding + 'static) {
+        *self.owner.borrow_mut() = Box::new(owner);
+    }
+
+    fn answer_enquiries(&self) {
+        while let Some(asked) = self.services.enquiries().take() {
+            let Input::Enquiry { number, channel, enquiry } = asked else { panic!("{asked:?} is no enquiry") };
+            let finding = (self.owner.borrow_mut())(&channel, enquiry);
+            self.services.enquiries().found(number, finding);
+        }
     }
 
     pub fn pass(&self, seconds: i64) {
@@ -98,7 +122,13 @@ impl World {
     }
 
     pub fn send(&self, request: Request<Bytes>) -> Heard {
-        let (head, body) = block_on(super::respond(&self.services, request)).into_parts();
+        let mut answer = pin!(super::respond(&self.services, request));
+        let (head, body) = block_on(poll_fn(|context| {
+            let polled = answer.as_mut().poll(context);
+            self.answer_enquiries();
+            polled
+        }))
+        .into_parts();
         let body = block_on(body.collect()).unwrap().to_bytes();
         Heard { status: head.status.as_u16(), headers: head.headers, text: String::from_utf8(body.into()).unwrap() }
     }

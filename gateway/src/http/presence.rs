@@ -1,0 +1,65 @@
+//! Who is in a channel, page by page: `GET /v2/channel/{channel_id}/presence` (docs/protocol.md, section 2.10).
+//!
+//! The owner is asked, nothing is read from the store, and the asker need not be a member.
+
+use engine::limits::PRESENCE_PAGE_MAX;
+use engine::message::Presence;
+use engine::parcel::{Enquiry, Finding};
+use engine::wire::json::channel_presence;
+use hyper::Request;
+use hyper::body::Bytes;
+use serde::{Serialize, Serializer};
+
+use super::answer::{self, Answer};
+use super::authorization::bearer;
+use super::error::{Code, Refusal};
+use super::history::readable_channel;
+use super::query::Query;
+use super::services::Services;
+
+const LIMIT_DEFAULT: i32 = 100;
+const LIMIT_MAX: i32 = PRESENCE_PAGE_MAX as i32;
+
+/// Lists visible members of a channel, whose id has been decoded, in the order of their sessions.
+pub async fn list(services: &Services, request: &Request<Bytes>, channel: &str) -> Result<Answer, Refusal> {
+    let caller = bearer(services, request.headers())?.user;
+    let query = Query::parse(request.uri().query())?;
+    let channel = readable_channel(channel, caller)?;
+    let limit = query.number("limit")?.unwrap_or(LIMIT_DEFAULT);
+    if !(1..=LIMIT_MAX).contains(&limit) {
+        return Err(Refusal::invalid(format!("limit must be between 1 and {LIMIT_MAX}")));
+    }
+    let limit = limit as usize;
+    let after = match query.text("cursor")? {
+        None | Some("") => None,
+        Some(text) => {
+            let session = services.cursors.decode_presence(&channel, text);
+            Some(session.ok_or_else(|| Refusal::invalid("this cursor is not of this channel's presence"))?)
+        }
+    };
+    let enquiry = Enquiry::Presence { after, limit };
+    let Finding::Presence { presences, count } = services.enquiries().ask(channel.clone(), enquiry).await else {
+        return Err(Refusal::new(Code::Internal, "the channel's members could not be read"));
+    };
+    let last = presences.last().filter(|_| presences.len() == limit);
+    let cursor = last.map(|last| services.cursors.encode_presence(&channel, last.session));
+    Ok(answer::json(&List { presences: &presences, presence_count: count, cursor }))
+}
+
+#[derive(Serialize)]
+struct List<'a> {
+    #[serde(skip_serializing_if = "<[_]>::is_empty", serialize_with = "items")]
+    presences: &'a [Presence],
+    #[serde(skip_serializing_if = "is_zero")]
+    presence_count: usize,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    cursor: Option<String>,
+}
+
+fn items<S: Serializer>(presences: &[Presence], serializer: S) -> Result<S::Ok, S::Error> {
+    serializer.collect_seq(presences.iter().map(channel_presence))
+}
+
+fn is_zero(number: &usize) -> bool {
+    *number == 0
+}
