@@ -26,6 +26,8 @@ pub const TTL_MAX: Duration = Duration::from_secs(366 * 24 * 3600);
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Options {
     pub listen: SocketAddr,
+    /// Where operators look; `None`: nowhere.
+    pub admin: Option<SocketAddr>,
     pub data: PathBuf,
     pub store: StoreKind,
     pub shards: NonZeroU16,
@@ -128,6 +130,10 @@ struct Flags {
     #[arg(long, env = "STENTOR_LISTEN", value_name = "ADDR:PORT")]
     listen: Option<SocketAddr>,
 
+    /// Address and port where operators read the counters, at /metrics; `off` for none [default: 127.0.0.1:7351]
+    #[arg(long, env = "STENTOR_ADMIN", value_name = "ADDR:PORT")]
+    admin: Option<AdminAddress>,
+
     /// Directory of the store and of the signing keys; made if missing [default: ./stentor-data]
     #[arg(long, env = "STENTOR_DATA", value_name = "DIR")]
     data: Option<PathBuf>,
@@ -185,6 +191,7 @@ struct KeyFlags {
 #[serde(deny_unknown_fields)]
 struct File {
     listen: Option<SocketAddr>,
+    admin: Option<AdminAddress>,
     data: Option<PathBuf>,
     store: Option<StoreKind>,
     shards: Option<NonZeroU16>,
@@ -203,6 +210,30 @@ impl File {
             .map_err(|source| OptionsError::FileUnreadable { path: path.to_owned(), source })?;
         toml::from_str(&text)
             .map_err(|error| OptionsError::FileInvalid { path: path.to_owned(), message: error.to_string() })
+    }
+}
+
+/// Where operators look: an address, or `off`.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum AdminAddress {
+    At(SocketAddr),
+    Off,
+}
+
+impl FromStr for AdminAddress {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        match text {
+            "off" => Ok(Self::Off),
+            text => text.parse().map(Self::At).map_err(|_| format!("{text:?} is not ADDR:PORT, nor off")),
+        }
+    }
+}
+
+impl<'de> Deserialize<'de> for AdminAddress {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        String::deserialize(deserializer)?.parse().map_err(serde::de::Error::custom)
     }
 }
 
@@ -266,6 +297,11 @@ fn combine(matches: &ArgMatches, flags: Flags, file: File) -> Result<Options, Op
     }
     Ok(Options {
         listen: flags.listen.or(file.listen).unwrap_or(SocketAddr::from(([127, 0, 0, 1], 7350))),
+        admin: match flags.admin.or(file.admin) {
+            None => Some(SocketAddr::from(([127, 0, 0, 1], 7351))),
+            Some(AdminAddress::At(address)) => Some(address),
+            Some(AdminAddress::Off) => None,
+        },
         data: flags.data.or(file.data).unwrap_or_else(|| PathBuf::from("./stentor-data")),
         store: flags.store.or(file.store).unwrap_or(StoreKind::Embedded),
         shards: checked_shards(flags.shards.or(file.shards))?,
@@ -367,6 +403,7 @@ mod tests {
     fn defaults() {
         let options = parse(&[]).unwrap();
         assert_eq!(options.listen.to_string(), "127.0.0.1:7350");
+        assert_eq!(options.admin.map(|admin| admin.to_string()).as_deref(), Some("127.0.0.1:7351"));
         assert_eq!(options.data, Path::new("./stentor-data"));
         assert_eq!(options.store, StoreKind::Embedded);
         assert_eq!(options.server_key, "defaultkey");
@@ -384,6 +421,19 @@ mod tests {
         assert_eq!(options.shards.get(), 3);
         assert_eq!(options.session_ttl, Duration::from_secs(3600));
         assert_eq!(options.refresh_ttl, Duration::from_secs(120));
+    }
+
+    #[test]
+    fn the_admin_address_may_be_off() {
+        let check = |options: Result<Options, OptionsError>, expected: Option<&str>| {
+            assert_eq!(options.unwrap().admin, expected.map(|address| address.parse().unwrap()));
+        };
+        check(parse(&["--admin", "off"]), None);
+        check(parse(&["--admin", "[::1]:0"]), Some("[::1]:0"));
+        check(with_file("admin = 'off'", &[]), None);
+        check(with_file("admin = 'off'", &["--admin", "127.0.0.1:1"]), Some("127.0.0.1:1"));
+        check_error(parse(&["--admin", "7351"]), &["--admin", "7351", "off"]);
+        check_error(with_file("admin = 'on'", &[]), &["admin", "on", "off", "stentor.toml"]);
     }
 
     #[test]
@@ -469,7 +519,9 @@ mod tests {
     #[test]
     fn help_names_every_option_and_its_variable() {
         let help = Flags::command().render_long_help().to_string();
-        for name in ["listen", "data", "store", "shards", "server-key", "session-ttl", "refresh-key-file", "config"] {
+        for name in
+            ["listen", "admin", "data", "store", "shards", "server-key", "session-ttl", "refresh-key-file", "config"]
+        {
             assert!(help.contains(&format!("--{name} ")), "{name} is not in: {help}");
             let variable = format!("STENTOR_{}", name.to_uppercase().replace('-', "_"));
             assert!(help.contains(&variable), "{variable} is not in: {help}");
