@@ -123,7 +123,18 @@ fn command(kind: Kind, launch: &Launch, directory: Option<&Path>) -> io::Result<
     let binary = launch.stentor.as_ref().ok_or_else(|| io::Error::other("no stentor binary was built or named"))?;
     let mut command = Command::new(binary);
     // All that matters is said by flags, so that no variable of the environment changes what is measured.
-    command.args(["--listen", "127.0.0.1:0", "--shards", "1", "--store", &launch.store, "--server-key", SERVER_KEY]);
+    command.args([
+        "--listen",
+        "127.0.0.1:0",
+        "--admin",
+        "off",
+        "--shards",
+        "1",
+        "--store",
+        &launch.store,
+        "--server-key",
+        SERVER_KEY,
+    ]);
     command.arg("--data").arg(directory);
     Ok(command)
 }

@@ -18,6 +18,8 @@ pub struct Announcements {
     /// The newest message announced, and the newest before this turn.
     pub last: Sequence,
     previous: Sequence,
+    /// Messages announced that nobody has counted yet.
+    pub published: u64,
     run: Frames,
     answers: Vec<(ShardId, Item)>,
     homes: Vec<(ShardId, Vec<Item>)>,
@@ -26,6 +28,7 @@ pub struct Announcements {
 impl Announcements {
     /// For every member there is now.
     pub fn announce(&mut self, event: &Event) {
+        self.published += u64::from(matches!(event, Event::Message(_)));
         self.run.push(event);
     }
 

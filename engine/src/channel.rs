@@ -100,6 +100,10 @@ impl Channel {
         self.members.is_empty() && self.pending.is_empty() && !matches!(self.place, Place::Asked(_))
     }
 
+    pub fn member_count(&self) -> usize {
+        self.members.len()
+    }
+
     /// Does what a connection asks, or accepts it to be done in order.
     pub fn ask(&mut self, home: ShardId, ask: Ask, moment: &Moment, wants: &mut Wants) {
         let Ask { connection, number, wish } = ask;

@@ -7,6 +7,7 @@
 use crate::admission::{Admitted, Session, admit};
 use crate::command::{Command, Rejection, Reply};
 use crate::connection::{Connection, Private, Subscription};
+use crate::counters::{HomeCounters, MALFORMED, refusal_of};
 use crate::fanout::Position;
 use crate::frames::Format;
 use crate::id::{ChannelId, ConnectionId};
@@ -47,8 +48,7 @@ pub struct Home {
     pub effects: Vec<SocketEffect>,
     /// What the owners of channels are to be told about how far behind the passes are.
     pub backlogs: Vec<(ChannelId, Backlog)>,
-    /// Readers let go because they fell too far behind.
-    pub slow_readers: u64,
+    pub counters: HomeCounters,
 }
 
 impl Home {
@@ -59,6 +59,7 @@ impl Home {
             self.connections.resize_with(slot + 1, || None);
         }
         assert!(self.connections[slot].is_none(), "slot {slot} has a tenant");
+        self.counters.sessions_opened += 1;
         self.connections[slot] = Some(Connection::of(id.generation, session));
     }
 
@@ -103,6 +104,7 @@ impl Home {
 
     /// Answers a request that could not be read as a command.
     pub fn refuse(&mut self, id: ConnectionId, cid: String, rejection: Rejection) {
+        self.counters.requests[MALFORMED] += 1;
         let Some(connection) = self.connection(id) else { return };
         let number = connection.traffic().ask(cid);
         self.answer(id, number, &Reply::Refused(rejection), None);
@@ -224,6 +226,7 @@ impl Home {
         let Some(key) = self.subscribers.audience(channel, connection.session.format) else { return };
         let Some(subscription) = connection.subscription(key) else { return };
         let mut cursor = self.subscribers.cursor(key, subscription.index);
+        self.subscribers.hand_over(key, cursor);
         let end = self.subscribers.end(key);
         let read = |from, to| self.subscribers.bytes(key, from, to).to_vec();
         let traffic = connection.traffic();
@@ -249,6 +252,9 @@ impl Home {
     }
 
     fn answer(&mut self, id: ConnectionId, number: u32, reply: &Reply, after: Option<(AudienceKey, Position)>) {
+        if let Reply::Refused(rejection) = reply {
+            self.counters.refused[refusal_of(rejection)] += 1;
+        }
         let Some(connection) = self.connection(id) else { return };
         let format = connection.session.format;
         let traffic = connection.traffic();
@@ -318,7 +324,7 @@ impl Home {
         for slot in std::mem::take(&mut self.findings.lagging) {
             let Some(connection) = self.connections[slot as usize].as_ref() else { continue };
             if !connection.closing {
-                self.slow_readers += 1;
+                self.counters.slow_readers += 1;
                 let id = ConnectionId { slot, generation: connection.generation };
                 let reason = format!("too slow: more than {SUBSCRIBER_LAG_BYTES_MAX} bytes behind");
                 let mut frame = Vec::new();
@@ -351,6 +357,7 @@ impl Home {
                 })
                 .collect();
             let offered: usize = slices.iter().map(|slice| slice.len()).sum();
+            self.counters.private_writes += 1;
             let Ok(written) = outlet.write(slot, &slices) else { return };
             self.account(slot, &pieces, written);
             if written < offered {

@@ -6,6 +6,7 @@
 use std::collections::HashMap;
 
 use crate::channel::{Channel, Moment, Wanted, Wants};
+use crate::counters::OwnerCounters;
 use crate::id::{ChannelId, Epoch, ShardId, Timestamp};
 use crate::limits::{PRESENCE_PAGE_MAX, RECENT_MAX, STORE_REQUESTS_MAX};
 use crate::parcel::{Ask, Backlog, Batch, Enquiry, Finding, Version};
@@ -21,14 +22,15 @@ pub struct Owner {
     touched: Vec<ChannelId>,
     /// Channels that will have something to tell at a time, although nothing happens.
     due: HashMap<ChannelId, Timestamp>,
-    /// What the store has been asked: for which channel, and what for.
-    waiting: HashMap<Ticket, (ChannelId, Purpose)>,
+    /// What the store has been asked: for which channel, what for, and when.
+    waiting: HashMap<Ticket, (ChannelId, Purpose, Timestamp)>,
     tickets: u64,
     /// Readings of newest messages that may have been asked for.
     readings: u64,
     random: SplitMix64,
     /// For the store, in order.
     pub requests: Vec<(Ticket, StoreRequest)>,
+    pub counters: OwnerCounters,
 }
 
 /// What a question to the store is for.
@@ -53,6 +55,7 @@ impl Owner {
             readings: 0,
             random: SplitMix64(seed),
             requests: Vec::new(),
+            counters: OwnerCounters::default(),
         }
     }
 
@@ -67,7 +70,9 @@ impl Owner {
 
     /// The store has answered.
     pub fn receipt(&mut self, ticket: Ticket, outcome: Result<StoreReceipt, StoreFailure>, now: Timestamp) {
-        let (id, purpose) = self.waiting.remove(&ticket).expect("the store answers what it was asked, once");
+        let (id, purpose, asked) = self.waiting.remove(&ticket).expect("the store answers what it was asked, once");
+        self.counters.store.record_between(asked, now);
+        self.counters.store_failures += u64::from(outcome.is_err());
         let moment = Moment { now, random: self.random.next() };
         let mut wants = Wants::new();
         // A channel is not kept for the sake of a reader.
@@ -110,7 +115,7 @@ impl Owner {
             }
             self.tickets += 1;
             let ticket = Ticket(self.tickets);
-            self.waiting.insert(ticket, (id.clone(), purpose));
+            self.waiting.insert(ticket, (id.clone(), purpose, now));
             self.requests.push((ticket, request));
         }
         self.touched.push(id);
@@ -130,6 +135,7 @@ impl Owner {
         for id in std::mem::take(&mut self.touched) {
             let Some(channel) = self.channels.get_mut(&id) else { continue };
             batches.append(&mut channel.batches(self.epoch, now));
+            self.counters.published += std::mem::take(&mut channel.announcements.published);
             if let Some(due) = channel.due() {
                 self.due.insert(id.clone(), due);
             }
@@ -142,7 +148,7 @@ impl Owner {
     }
 
     /// Answers somebody without a session.
-    pub fn enquire(&mut self, id: &ChannelId, enquiry: Enquiry) -> Finding {
+    pub fn enquire(&mut self, id: &ChannelId, enquiry: Enquiry, now: Timestamp) -> Finding {
         match (self.channels.get_mut(id), enquiry) {
             (None, Enquiry::Presence { .. }) => Finding::Presence { presences: Vec::new(), count: 0 },
             (None, Enquiry::Newest { .. }) => Finding::AskTheStore,
@@ -155,7 +161,7 @@ impl Owner {
                 self.readings += 1;
                 let unused = Version { epoch: self.epoch, reading: self.readings, changes: 0 };
                 let finding = channel.newest(limit, unused, &mut wants);
-                self.carry_out(id.clone(), wants, Timestamp::default());
+                self.carry_out(id.clone(), wants, now);
                 finding
             }
         }
@@ -164,6 +170,11 @@ impl Owner {
     /// Whether channels have something to say.
     pub fn is_busy(&self) -> bool {
         !self.touched.is_empty() || !self.requests.is_empty()
+    }
+
+    /// How many channels there are, and memberships in them.
+    pub fn size(&self) -> (usize, usize) {
+        (self.channels.len(), self.channels.values().map(Channel::member_count).sum())
     }
 
     /// Requests that the store has not answered.

@@ -3,10 +3,12 @@
 pub mod bell;
 mod clock;
 mod persistence;
+mod reports;
 pub mod rings;
 pub mod shards;
 pub mod turn;
 
 pub use clock::Clock;
+pub use reports::Observer;
 pub use shards::{Running, start};
 pub use turn::{Reading, Sockets};

@@ -8,6 +8,7 @@ use std::collections::HashMap;
 
 use crate::admission::Session;
 use crate::command::{Command, Rejection};
+use crate::counters::{Levels, Report, SocketCounters, TurnCounters, kind_of};
 use crate::home::{Home, Manner, SocketEffect};
 use crate::id::{ChannelId, ConnectionId, Epoch, ShardId, Timestamp};
 use crate::limits::ROOM_MEMBERS_MAX;
@@ -92,10 +93,13 @@ impl Shard {
 
     /// Takes in one thing that has happened, at the time `now`.
     pub fn step(&mut self, input: Input, now: Timestamp) {
-        self.now = now;
+        self.begin(now);
         match input {
             Input::Opened { connection, session } => self.home.open(connection, session),
-            Input::Request { connection, cid, command } => self.home.request(connection, cid, command),
+            Input::Request { connection, cid, command } => {
+                self.home.counters.requests[kind_of(&command)] += 1;
+                self.home.request(connection, cid, command);
+            }
             Input::Refuse { connection, cid, rejection } => self.home.refuse(connection, cid, rejection),
             Input::Tell { connection, frame } => self.home.tell(connection, frame),
             Input::Close { connection, frame, manner } => self.home.close(connection, frame, manner),
@@ -124,13 +128,18 @@ impl Shard {
         self.put_asks();
     }
 
+    fn begin(&mut self, now: Timestamp) {
+        self.now = now;
+        self.home.subscribers.now = now;
+    }
+
     /// Whether the connection's next request may be read; if not, `SocketEffect::Resume` will say when.
     pub fn accepts(&mut self, connection: ConnectionId) -> bool {
         self.home.accepts(connection)
     }
 
     fn enquire(&mut self, from: ShardId, number: u64, channel: &ChannelId, enquiry: Enquiry) {
-        let finding = self.owner.enquire(channel, enquiry);
+        let finding = self.owner.enquire(channel, enquiry, self.now);
         if from == self.id {
             self.findings.push((number, finding));
         } else {
@@ -152,7 +161,7 @@ impl Shard {
 
     /// Ends the turn: what channels announced is told, here and elsewhere.
     pub fn finish_turn(&mut self, now: Timestamp, effects: &mut Effects) {
-        self.now = now;
+        self.begin(now);
         // An announcement may free a request that waited for it, which may be announced in turn. It ends, because
         // nothing is read from sockets meanwhile.
         loop {
@@ -201,6 +210,36 @@ impl Shard {
             }
         }
         self.put_asks();
+    }
+
+    /// The slice is written: passes that ended in it ended at `now`.
+    pub fn passed(&mut self, now: Timestamp) {
+        self.home.subscribers.passed(now);
+    }
+
+    /// What this shard has counted, and how things stand. Walks its channels and audiences, so it is for those who ask
+    /// seldom. What the turns and the sockets count is not in it.
+    pub fn report(&self) -> Report {
+        let (channels, members) = self.owner.size();
+        let subscribers = &self.home.subscribers;
+        let standing = subscribers.standing();
+        Report {
+            shard: self.id,
+            home: self.home.counters.clone(),
+            fanout: subscribers.counters.clone(),
+            owner: self.owner.counters.clone(),
+            levels: Levels {
+                channels: channels as u64,
+                members: members as u64,
+                subscriptions: standing.subscriptions as u64,
+                parked: standing.parked as u64,
+                lag_bytes: standing.lag_bytes,
+                store_requests: self.store_requests() as u64,
+                ..Levels::default()
+            },
+            turn: TurnCounters::default(),
+            sockets: SocketCounters::default(),
+        }
     }
 
     /// Whether there is more to do than wait: a pass is under way, or the last one left something for the next turn.

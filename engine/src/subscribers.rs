@@ -7,11 +7,13 @@ use std::collections::{HashMap, VecDeque};
 
 use slab::Slab;
 
+use crate::counters::FanoutCounters;
 use crate::fanout::{FrameLog, Position};
 use crate::frames::{Format, Frames};
-use crate::id::{ChannelId, Epoch, Sequence};
+use crate::id::{ChannelId, Epoch, Sequence, Timestamp};
 use crate::limits::{BACKLOG_BYTES_HIGH, BACKLOG_BYTES_LOW, PASS_VISITS_MAX, SUBSCRIBER_LAG_BYTES_MAX};
 use crate::parcel::Backlog;
+use crate::tally::Tally;
 
 /// Where a pass writes to: the sockets of a real shard, or a simulation.
 pub trait Outlet {
@@ -46,6 +48,20 @@ pub struct Subscribers {
     channels: HashMap<ChannelId, Listening>,
     /// Audiences whose pass is under way, served in turn.
     active: VecDeque<AudienceKey>,
+    /// The turn's time, by which passes are measured.
+    pub now: Timestamp,
+    pub counters: FanoutCounters,
+    /// Rounds that ended in the last slice.
+    ended: Vec<Round>,
+}
+
+/// How things stand in all audiences together.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct Standing {
+    pub subscriptions: usize,
+    pub parked: usize,
+    /// What the parked member that is furthest behind is owed.
+    pub lag_bytes: u64,
 }
 
 /// A channel with listeners here.
@@ -71,6 +87,21 @@ struct Audience {
     /// The least cursor of the parked members met in this rotation.
     slowest: Position,
     parked: usize,
+    tally: Tally,
+    round: Round,
+}
+
+/// One time round an audience's table, for the counters. It begins with the first frames of a pass, or where the last
+/// round of the same pass ended; the last one of a pass may be shorter than the table.
+#[derive(Clone, Copy, Default)]
+struct Round {
+    began: Timestamp,
+    /// Visits until it ends.
+    left: usize,
+    /// When the oldest message that this round brings to everybody was accepted.
+    accepted: Option<Timestamp>,
+    /// The same of those that came during this round: the next will have brought them to everybody.
+    next: Option<Timestamp>,
 }
 
 /// A member: a cursor into the audience's log, and whose it is.
@@ -126,7 +157,8 @@ impl Subscribers {
             if audience.owed == 0 {
                 self.active.push_back(key);
             }
-            audience.append(frames.of(format));
+            audience.append(frames.of(format), frames.messages());
+            audience.begin_round(self.now, frames.accepted());
         }
     }
 
@@ -175,8 +207,17 @@ impl Subscribers {
 
     /// Moves a member on: these bytes were written outside the pass.
     pub fn advance(&mut self, key: AudienceKey, index: u32, bytes: usize) {
-        let subscriber = &mut self.audiences[key.0 as usize].members[index as usize];
-        subscriber.cursor.0 += bytes as u64;
+        let audience = &mut self.audiences[key.0 as usize];
+        let cursor = &mut audience.members[index as usize].cursor;
+        let from = *cursor;
+        cursor.0 += bytes as u64;
+        audience.tally.count(from, *cursor, &mut self.counters);
+    }
+
+    /// Counts what a member is handed as its own, because it leaves: from its cursor up to the log's end.
+    pub fn hand_over(&mut self, key: AudienceKey, from: Position) {
+        let audience = &mut self.audiences[key.0 as usize];
+        audience.tally.count(from, audience.log.end(), &mut self.counters);
     }
 
     /// Takes a member out of the pass until its socket has room again.
@@ -217,9 +258,12 @@ impl Subscribers {
 
     /// One slice of the passes under way: the first audience in turn gets its visits, then steps back in line.
     pub fn pass(&mut self, outlet: &mut impl Outlet, findings: &mut Findings) {
+        self.ended.clear();
         let Some(key) = self.active.pop_front() else { return };
         let audience = &mut self.audiences[key.0 as usize];
-        audience.serve(key, PASS_VISITS_MAX, outlet, findings);
+        let visits = PASS_VISITS_MAX.min(audience.owed);
+        audience.serve(key, visits, outlet, findings, &mut self.counters);
+        self.ended.extend(audience.end_round(visits, self.now));
         if audience.owed > 0 {
             self.active.push_back(key);
         }
@@ -227,6 +271,31 @@ impl Subscribers {
         if let Some(backlog) = self.backlog(&channel) {
             findings.backlogs.push((channel, backlog));
         }
+    }
+
+    /// The rounds that ended in the last slice ended at `now`.
+    pub fn passed(&mut self, now: Timestamp) {
+        for round in self.ended.drain(..) {
+            self.counters.passes.record_between(round.began, now);
+            if let Some(accepted) = round.accepted {
+                self.counters.latency.record_between(accepted, now);
+            }
+        }
+    }
+
+    /// How things stand; walks the members of audiences in which somebody is parked.
+    pub fn standing(&self) -> Standing {
+        let mut standing = Standing::default();
+        for (_, audience) in &self.audiences {
+            standing.subscriptions += audience.members.len();
+            standing.parked += audience.parked;
+            if audience.parked > 0 {
+                let parked = audience.members.iter().filter(|member| member.parked);
+                let slowest = parked.map(|member| member.cursor).min().unwrap_or_default();
+                standing.lag_bytes = standing.lag_bytes.max(audience.log.end().0 - slowest.0);
+            }
+        }
+        standing
     }
 }
 
@@ -248,19 +317,50 @@ impl Audience {
             swept: Position(0),
             slowest: Position(u64::MAX),
             parked: 0,
+            tally: Tally::default(),
+            round: Round::default(),
         }
     }
 
     fn push(&mut self, slot: u32) -> u32 {
         self.members.push(Subscriber { cursor: self.log.end(), slot, parked: false });
         // The round has grown by one place, and those still owed may lie behind it.
-        self.owed += usize::from(self.owed > 0);
+        self.owe_one_more();
         (self.members.len() - 1) as u32
     }
 
-    fn append(&mut self, frames: &[u8]) {
+    fn owe_one_more(&mut self) {
+        if self.owed > 0 {
+            self.owed += 1;
+            self.round.left += 1;
+        }
+    }
+
+    fn append(&mut self, frames: &[u8], messages: u64) {
         self.log.append(frames);
+        self.tally.append(self.log.end(), messages);
+    }
+
+    /// Frames have come: everybody is owed a visit. A round that is under way goes on.
+    fn begin_round(&mut self, now: Timestamp, accepted: Option<Timestamp>) {
+        if self.owed == 0 {
+            self.round = Round { began: now, left: self.members.len(), accepted, next: None };
+        } else {
+            self.round.next = self.round.next.or(accepted);
+        }
         self.owed = self.members.len();
+    }
+
+    /// So many visits were made; answers the round if they were its last.
+    fn end_round(&mut self, visits: usize, now: Timestamp) -> Option<Round> {
+        self.round.left = self.round.left.saturating_sub(visits);
+        let next = Round { began: now, left: self.members.len(), accepted: self.round.next, next: None };
+        if self.owed == 0 {
+            // Whatever came during the round has been brought to everybody as well.
+            self.round.accepted = self.round.accepted.or(self.round.next);
+            return Some(std::mem::replace(&mut self.round, next));
+        }
+        (self.round.left == 0).then(|| std::mem::replace(&mut self.round, next))
     }
 
     /// Removes a member, keeping the visited before `place` and the others from it on.
@@ -273,7 +373,7 @@ impl Audience {
             self.members.swap(index, self.place);
             hole = self.place;
             // The last member will stand at `place`, before those still owed: one visit more reaches them all.
-            self.owed += usize::from(self.owed > 0);
+            self.owe_one_more();
         }
         self.members.swap_remove(hole);
         self.owed = self.owed.min(last);
@@ -286,25 +386,43 @@ impl Audience {
         if self.owed == 0 { 0 } else { self.log.end().0 - self.swept.0 }
     }
 
-    fn serve(&mut self, key: AudienceKey, visits: usize, outlet: &mut impl Outlet, findings: &mut Findings) {
-        for _ in 0..visits.min(self.owed) {
+    fn serve(
+        &mut self,
+        key: AudienceKey,
+        visits: usize,
+        outlet: &mut impl Outlet,
+        findings: &mut Findings,
+        counters: &mut FanoutCounters,
+    ) {
+        for _ in 0..visits {
             if self.place >= self.members.len() {
                 self.wrap();
             }
-            self.visit(key, outlet, findings);
+            self.visit(key, outlet, findings, counters);
             self.place += 1;
             self.owed -= 1;
         }
         self.rest();
     }
 
-    fn visit(&mut self, key: AudienceKey, outlet: &mut impl Outlet, findings: &mut Findings) {
+    fn visit(
+        &mut self,
+        key: AudienceKey,
+        outlet: &mut impl Outlet,
+        findings: &mut Findings,
+        counters: &mut FanoutCounters,
+    ) {
         let end = self.log.end();
         let member = &mut self.members[self.place];
         if member.cursor < end && !member.parked {
             let owed = self.log.range(member.cursor, end);
+            counters.pass_writes += 1;
             match outlet.write(member.slot, &[owed]) {
-                Ok(bytes) => member.cursor.0 += bytes as u64,
+                Ok(bytes) => {
+                    let from = member.cursor;
+                    member.cursor.0 += bytes as u64;
+                    self.tally.count(from, member.cursor, counters);
+                }
                 // Nobody reads this any more: what it owed is void.
                 Err(Gone) => member.cursor = end,
             }
@@ -324,7 +442,9 @@ impl Audience {
 
     /// Begins the next rotation: everybody has what the log held when this one began, but for the parked.
     fn wrap(&mut self) {
-        self.log.trim(self.swept.min(self.slowest));
+        let read = self.swept.min(self.slowest);
+        self.log.trim(read);
+        self.tally.trim(read);
         self.swept = self.log.end();
         self.slowest = Position(u64::MAX);
         self.place = 0;
@@ -335,6 +455,7 @@ impl Audience {
         if self.owed == 0 && self.parked == 0 {
             debug_assert!(self.members.iter().all(|member| member.cursor == self.log.end()));
             self.log.trim(self.log.end());
+            self.tally.trim(self.log.end());
             self.swept = self.log.end();
             self.slowest = Position(u64::MAX);
         }

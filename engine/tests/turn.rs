@@ -10,6 +10,7 @@ use std::time::{Duration, Instant};
 
 use engine::admission::Session;
 use engine::command::{Command, Join};
+use engine::counters::SocketCounters;
 use engine::frames::Format;
 use engine::home::SocketEffect;
 use engine::id::{ChannelId, ConnectionId, Epoch, SessionId, ShardId, Timestamp, UserId};
@@ -115,6 +116,10 @@ impl Sockets for Played {
 
     fn is_empty(&self) -> bool {
         true
+    }
+
+    fn counters(&self) -> SocketCounters {
+        SocketCounters::default()
     }
 }
 

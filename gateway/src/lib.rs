@@ -2,6 +2,7 @@
 //!
 //! The program itself (`main.rs`) starts what is here and joins it with `engine` and `storage`.
 
+pub mod admin;
 pub mod announcement;
 pub mod enquiries;
 pub mod http;
@@ -9,6 +10,7 @@ mod http_tasks;
 pub mod keys;
 pub mod listeners;
 pub mod machine;
+pub mod metrics;
 pub mod options;
 pub mod password;
 mod percent;

@@ -7,6 +7,7 @@ use std::sync::Arc;
 
 use engine::runtime::shards::{Part, start};
 use engine::shard::Rules;
+use gateway::admin::Admin;
 use gateway::http::{Services, system_time};
 use gateway::keys::SigningKeys;
 use gateway::listeners::listeners;
@@ -52,6 +53,7 @@ fn serve(options: &Options) -> Result<(), String> {
         let advice = "is another server listening there? Choose another address with --listen";
         format!("cannot listen on {}: {error}; {advice}", options.listen)
     })?;
+    let admin = options.admin.map(Admin::bind).transpose()?;
     let store = open_store(options)?;
     let epoch = store.next_epoch().map_err(said)?;
     let revocations = revocations::kept(&*store, system_time()).map_err(said)?;
@@ -78,7 +80,12 @@ fn serve(options: &Options) -> Result<(), String> {
     });
     let rules = Rules { room_members_max: options.room_members_max };
     let running = start(epoch, rules, parts.collect())?;
-    announcement::print(options, address, shards, capacity);
+    let mut admin_address = None;
+    if let Some(admin) = admin {
+        admin_address = Some(admin.address().map_err(said)?);
+        admin.serve(running.observer()).map_err(said)?;
+    }
+    announcement::print(options, address, admin_address, shards, capacity);
 
     let ended = wait(signals, fatal);
     let shards_stopped = running.stop();

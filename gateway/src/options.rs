@@ -29,6 +29,8 @@ pub const TTL_MAX: Duration = Duration::from_secs(366 * 24 * 3600);
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Options {
     pub listen: SocketAddr,
+    /// Where operators look; `None`: nowhere.
+    pub admin: Option<SocketAddr>,
     pub data: PathBuf,
     pub store: StoreKind,
     pub shards: NonZeroU16,
@@ -133,6 +135,10 @@ struct Flags {
     #[arg(long, env = "STENTOR_LISTEN", value_name = "ADDR:PORT")]
     listen: Option<SocketAddr>,
 
+    /// Address and port where operators read the counters, at /metrics; `off` for none [default: 127.0.0.1:7351]
+    #[arg(long, env = "STENTOR_ADMIN", value_name = "ADDR:PORT")]
+    admin: Option<AdminAddress>,
+
     /// Directory of the store and of the signing keys; made if missing [default: ./stentor-data]
     #[arg(long, env = "STENTOR_DATA", value_name = "DIR")]
     data: Option<PathBuf>,
@@ -194,6 +200,7 @@ struct KeyFlags {
 #[serde(deny_unknown_fields)]
 struct File {
     listen: Option<SocketAddr>,
+    admin: Option<AdminAddress>,
     data: Option<PathBuf>,
     store: Option<StoreKind>,
     shards: Option<NonZeroU16>,
@@ -213,6 +220,30 @@ impl File {
             .map_err(|source| OptionsError::FileUnreadable { path: path.to_owned(), source })?;
         toml::from_str(&text)
             .map_err(|error| OptionsError::FileInvalid { path: path.to_owned(), message: error.to_string() })
+    }
+}
+
+/// Where operators look: an address, or `off`.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum AdminAddress {
+    At(SocketAddr),
+    Off,
+}
+
+impl FromStr for AdminAddress {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        match text {
+            "off" => Ok(Self::Off),
+            text => text.parse().map(Self::At).map_err(|_| format!("{text:?} is not ADDR:PORT, nor off")),
+        }
+    }
+}
+
+impl<'de> Deserialize<'de> for AdminAddress {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        String::deserialize(deserializer)?.parse().map_err(serde::de::Error::custom)
     }
 }
 
@@ -276,6 +307,11 @@ fn combine(matches: &ArgMatches, flags: Flags, file: File) -> Result<Options, Op
     }
     Ok(Options {
         listen: flags.listen.or(file.listen).unwrap_or(SocketAddr::from(([127, 0, 0, 1], 7350))),
+        admin: match flags.admin.or(file.admin) {
+            None => Some(SocketAddr::from(([127, 0, 0, 1], 7351))),
+            Some(AdminAddress::At(address)) => Some(address),
+            Some(AdminAddress::Off) => None,
+        },
         data: flags.data.or(file.data).unwrap_or_else(|| PathBuf::from("./stentor-data")),
         store: flags.store.or(file.store).unwrap_or(StoreKind::Embedded),
         shards: checked_shards(flags.shards.or(file.shards))?,
@@ -388,6 +424,7 @@ mod tests {
     fn defaults() {
         let options = parse(&[]).unwrap();
         assert_eq!(options.listen.to_string(), "127.0.0.1:7350");
+        assert_eq!(options.admin.map(|admin| admin.to_string()).as_deref(), Some("127.0.0.1:7351"));
         assert_eq!(options.data, Path::new("./stentor-data"));
         assert_eq!(options.store, StoreKind::Embedded);
         assert_eq!(options.room_members_max, 1000);
@@ -418,6 +455,19 @@ mod tests {
             check_error(parse(&["--room-members-max", wrong]), &["room_members_max", wrong, "1 to 100000"]);
         }
         check_error(parse(&["--room-members-max", "many"]), &["--room-members-max", "many"]);
+    }
+
+    #[test]
+    fn the_admin_address_may_be_off() {
+        let check = |options: Result<Options, OptionsError>, expected: Option<&str>| {
+            assert_eq!(options.unwrap().admin, expected.map(|address| address.parse().unwrap()));
+        };
+        check(parse(&["--admin", "off"]), None);
+        check(parse(&["--admin", "[::1]:0"]), Some("[::1]:0"));
+        check(with_file("admin = 'off'", &[]), None);
+        check(with_file("admin = 'off'", &["--admin", "127.0.0.1:1"]), Some("127.0.0.1:1"));
+        check_error(parse(&["--admin", "7351"]), &["--admin", "7351", "off"]);
+        check_error(with_file("admin = 'on'", &[]), &["admin", "on", "off", "stentor.toml"]);
     }
 
     #[test]
@@ -505,8 +555,8 @@ mod tests {
     #[test]
     fn help_names_every_option_and_its_variable() {
         let help = Flags::command().render_long_help().to_string();
-        let names = ["listen", "data", "store", "shards", "room-members-max", "server-key", "session-ttl", "config"];
-        for name in names.into_iter().chain(["refresh-key-file"]) {
+        let names = ["listen", "admin", "data", "store", "shards", "room-members-max", "server-key", "session-ttl"];
+        for name in names.into_iter().chain(["refresh-key-file", "config"]) {
             assert!(help.contains(&format!("--{name} ")), "{name} is not in: {help}");
             let variable = format!("STENTOR_{}", name.to_uppercase().replace('-', "_"));
             assert!(help.contains(&variable), "{variable} is not in: {help}");

@@ -9,6 +9,7 @@ use std::rc::Rc;
 use std::task::{Context, Poll};
 
 use engine::admission::Session;
+use engine::counters::{STAGES, SocketCounters};
 use engine::home::{Manner, SocketEffect};
 use engine::id::{ConnectionId, SessionId, Timestamp};
 use engine::parcel::Finding;
@@ -76,6 +77,7 @@ pub struct SocketTable {
     ticks: u32,
     services: Rc<Services>,
     http: HttpTasks,
+    counters: SocketCounters,
 }
 
 struct Entry {
@@ -99,6 +101,7 @@ struct Socket {
 
 const _: () = assert!(size_of::<Entry>() <= 64);
 
+/// In the order of `STAGES`, whose last is what `http/` has.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 enum Stage {
     /// Its request head is being read.
@@ -109,6 +112,8 @@ enum Stage {
     /// Everything is said; the client may hang up.
     HangingUp,
 }
+
+const _: () = assert!(Stage::HangingUp as usize + 2 == STAGES.len());
 
 impl SocketTable {
     /// The table of a shard that accepts on `listener`.
@@ -130,6 +135,7 @@ impl SocketTable {
             ticks: 0,
             services,
             http: HttpTasks::default(),
+            counters: SocketCounters::default(),
         })
     }
 
@@ -182,6 +188,8 @@ impl SocketTable {
             return;
         }
         self.open += 1;
+        self.counters.accepted += 1;
+        self.counters.stages[Stage::Opening as usize] += 1;
         self.entries[slot as usize].socket = Some(Socket {
             descriptor,
             stage: Stage::Opening,
@@ -206,7 +214,9 @@ impl SocketTable {
         entry.generation = entry.generation.wrapping_add(1);
         self.free.push(id.slot);
         self.open -= 1;
-        entry.socket.take()
+        let socket = entry.socket.take()?;
+        self.counters.stages[socket.stage as usize] -= 1;
+        Some(socket)
     }
 
     /// The connection is dead, or has had its time.
@@ -228,11 +238,13 @@ impl SocketTable {
             buffer.reserve(READ_BYTES_MAX);
             match net::recv(&socket.descriptor, spare_capacity(&mut buffer), RecvFlags::DONTWAIT) {
                 Ok((_, 0)) => self.drop_connection(id, shard, now),
-                Ok(_) => {
+                Ok((_, read)) => {
                     // Only a session lives by talking; the other stages have their time and no more.
                     if socket.stage == Stage::Session {
                         socket.heard = ticks;
                     }
+                    self.counters.reads += 1;
+                    self.counters.read_bytes += read as u64;
                     self.take_in(id, &mut buffer, shard, now);
                 }
                 Err(Errno::AGAIN | Errno::INTR) => socket.unfinished = buffer.clone(),
@@ -282,6 +294,8 @@ impl SocketTable {
                     return self.drop_connection(id, shard, now);
                 }
                 socket.stage = Stage::Session;
+                self.counters.stages[Stage::Opening as usize] -= 1;
+                self.counters.stages[Stage::Session as usize] += 1;
                 let session = Session {
                     user: identity.user,
                     session: SessionId(uuid::Uuid::new_v4()),
@@ -292,6 +306,7 @@ impl SocketTable {
                 self.hear(id, &mut bytes[consumed..], shard, now);
             }
             Opening::Refuse { answer } => {
+                self.counters.openings_refused += 1;
                 let Some(socket) = self.socket(id) else { return };
                 let _ = net::send(&socket.descriptor, &answer, send_flags());
                 let descriptor = self.remove(id).map(|socket| socket.descriptor);
@@ -341,10 +356,12 @@ impl SocketTable {
     fn enter(&mut self, id: ConnectionId, stage: Stage) {
         let ticks = self.ticks;
         if let Some(socket) = self.socket(id) {
-            socket.stage = stage;
+            let left = std::mem::replace(&mut socket.stage, stage);
             socket.heard = ticks;
             socket.unfinished = Vec::new();
             socket.assembly = Assembly::default();
+            self.counters.stages[left as usize] -= 1;
+            self.counters.stages[stage as usize] += 1;
         }
         self.watch(id, Interest { reads: Some(true), writes: None });
     }
@@ -532,5 +549,12 @@ impl Sockets for SocketTable {
 
     fn is_empty(&self) -> bool {
         self.open == 0 && self.http.len() == 0
+    }
+
+    fn counters(&self) -> SocketCounters {
+        let mut counters = self.counters.clone();
+        counters.stages[STAGES.len() - 1] = self.http.len() as u64;
+        self.services.answered().add_to(&mut counters);
+        counters
     }
 }

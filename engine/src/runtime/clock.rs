@@ -1,7 +1,7 @@
 //! The only place that reads the time.
 
 use std::cell::Cell;
-use std::time::{SystemTime, UNIX_EPOCH};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use crate::id::Timestamp;
 
@@ -17,5 +17,22 @@ impl Clock {
         let now = Timestamp(i64::try_from(since_epoch.as_nanos()).unwrap_or(i64::MAX)).max(self.newest.get());
         self.newest.set(now);
         now
+    }
+}
+
+/// Tells how long each part of a loop took; knows nothing of the day.
+pub struct Laps {
+    newest: Instant,
+}
+
+impl Laps {
+    pub fn begin() -> Self {
+        Self { newest: Instant::now() }
+    }
+
+    /// The time since the last lap ended, which ends here.
+    pub fn end(&mut self) -> Duration {
+        let now = Instant::now();
+        now.saturating_duration_since(std::mem::replace(&mut self.newest, now))
     }
 }

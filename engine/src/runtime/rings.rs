@@ -115,6 +115,11 @@ impl Rings {
         self.waiting.iter().any(|waiting| !waiting.is_empty())
     }
 
+    /// Parcels that wait for room.
+    pub fn waiting(&self) -> usize {
+        self.waiting.iter().map(VecDeque::len).sum()
+    }
+
     /// The next parcel that has arrived.
     pub fn take(&self) -> Option<Parcel> {
         let parcel = self.inboxes.iter().find_map(|inbox| inbox.parcels.borrow_mut().pop_front());

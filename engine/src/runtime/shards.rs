@@ -6,8 +6,10 @@ use glommio::{ExecutorJoinHandle, LocalExecutorBuilder, Placement};
 
 use super::bell::Bell;
 use super::persistence::Persistence;
+use super::reports::Observer;
 use super::rings::{Rings, rings};
 use super::turn::{Order, Sockets, Turning};
+use crate::counters::TurnCounters;
 use crate::id::{Epoch, ShardId};
 use crate::persist::StoreEnd;
 use crate::shard::{Rules, Shard};
@@ -22,6 +24,7 @@ const DRAIN_MAX: Duration = Duration::from_secs(10);
 pub struct Running {
     threads: Vec<ExecutorJoinHandle<()>>,
     orders: Vec<flume::Sender<Order>>,
+    observer: Observer,
     drained: flume::Receiver<()>,
 }
 
@@ -71,10 +74,13 @@ where
     let count = u16::try_from(parts.len()).map_err(|_| "too many shards".to_owned())?;
     let (drained_sender, drained) = flume::bounded(parts.len());
     let (begun_sender, begun) = flume::bounded(parts.len());
-    let mut running = Running { threads: Vec::new(), orders: Vec::new(), drained };
+    let mut running =
+        Running { threads: Vec::new(), orders: Vec::new(), observer: Observer { questions: Vec::new() }, drained };
     for ((number, part), ends) in (0..count).zip(parts).zip(rings(count)) {
         let Part { core, store, seed, sockets } = part;
         let (orders_sender, orders) = flume::bounded(2);
+        // Apart from the orders, so that no question stands in the way of an end.
+        let (question_sender, questions) = flume::bounded(1);
         let drained = drained_sender.clone();
         let mut beginning = Beginning { number: usize::from(number), told: begun_sender.clone(), turning: false };
         let turn = move || async move {
@@ -88,6 +94,8 @@ where
                 persistence: Persistence::new(store, &bell),
                 bell,
                 orders,
+                questions,
+                counters: TurnCounters::default(),
                 drained,
             };
             beginning.turns();
@@ -100,6 +108,7 @@ where
             .map_err(|error| format!("shard {number} could not be started on core {core}: {error}"))?;
         running.threads.push(thread);
         running.orders.push(orders_sender);
+        running.observer.questions.push(question_sender);
     }
     for _ in 0..running.threads.len() {
         if let Ok(Err(number)) = begun.recv() {
@@ -112,6 +121,11 @@ where
 }
 
 impl Running {
+    /// A way to ask the shards what they have counted, from any thread.
+    pub fn observer(&self) -> Observer {
+        self.observer.clone()
+    }
+
     /// Stops all shards in order: no new work, everything accepted is finished, everybody is told; then the threads end.
     pub fn stop(self) -> Result<(), String> {
         self.tell(Order::Drain);

@@ -16,9 +16,11 @@ use glommio::Task;
 use glommio::timer::sleep;
 
 use super::bell::Bell;
-use super::clock::Clock;
+use super::clock::{Clock, Laps};
 use super::persistence::Persistence;
+use super::reports::Question;
 use super::rings::Rings;
+use crate::counters::{SocketCounters, TurnCounters};
 use crate::home::SocketEffect;
 use crate::id::Timestamp;
 use crate::parcel::Finding;
@@ -59,6 +61,9 @@ pub trait Sockets: Outlet {
 
     /// Whether everybody has gone.
     fn is_empty(&self) -> bool;
+
+    /// What was counted of connections.
+    fn counters(&self) -> SocketCounters;
 }
 
 /// Whether requests may be read, or the rings are full and they must wait in their sockets.
@@ -85,6 +90,9 @@ pub struct Turning<S> {
     pub persistence: Persistence,
     pub bell: Bell,
     pub orders: flume::Receiver<Order>,
+    /// Who wants to know what was counted.
+    pub questions: flume::Receiver<Question>,
+    pub counters: TurnCounters,
     /// Where to say that everything is drained.
     pub drained: flume::Sender<()>,
 }
@@ -103,8 +111,10 @@ impl<S: Sockets> Turning<S> {
         let clock = Clock::default();
         let ticks = Rc::new(Cell::new(0u32));
         let _ticker = ticker(ticks.clone(), self.bell.clone());
-        let order = Rc::new(Cell::new(None));
+        let (order, question) = (Rc::new(Cell::new(None)), Rc::new(Cell::new(None)));
         let _listening = listen(self.orders.clone(), order.clone(), self.bell.clone());
+        let _asked = listen(self.questions.clone(), question.clone(), self.bell.clone());
+        let mut laps = Laps::begin();
         let mut effects = Effects::default();
         let mut stop = Stop::Not;
         let mut slices = 0u32;
@@ -122,15 +132,21 @@ impl<S: Sockets> Turning<S> {
                 }
                 _ => {}
             }
+            if let Some(question) = question.take() {
+                self.answer(&question);
+            }
             let more = self.take_in(now);
             self.carry_out(&mut effects, now);
             self.shard.flush(&mut self.sockets);
             self.shard.pass(&mut self.sockets);
+            self.shard.passed(clock.now());
             stop = self.drain(stop, ticked);
+            self.counters.turned(laps.end());
             if more || self.is_busy() {
                 slices += 1;
                 if slices.is_multiple_of(SLICES_PER_LOOK) {
                     sleep(LOOK).await;
+                    self.counters.looking_nanos += laps.end().as_nanos() as u64;
                 }
             } else {
                 let (bell, sockets) = (&self.bell, &mut self.sockets);
@@ -139,6 +155,7 @@ impl<S: Sockets> Turning<S> {
                     Poll::Pending => sockets.poll_ready(context),
                 })
                 .await;
+                self.counters.waiting_nanos += laps.end().as_nanos() as u64;
             }
         }
     }
@@ -146,6 +163,7 @@ impl<S: Sockets> Turning<S> {
     /// Everything that has happened since the last turn.
     fn take_in(&mut self, now: Timestamp) -> bool {
         while let Some(parcel) = self.rings.take() {
+            self.counters.parcels_received += 1;
             self.shard.step(Input::Parcel(parcel), now);
         }
         while let Some((ticket, outcome)) = self.persistence.take() {
@@ -158,6 +176,7 @@ impl<S: Sockets> Turning<S> {
     fn carry_out(&mut self, effects: &mut Effects, now: Timestamp) {
         self.shard.finish_turn(now, effects);
         for (to, parcel) in effects.parcels.drain(..) {
+            self.counters.parcels_sent += 1;
             self.rings.send(to, parcel);
         }
         self.rings.flush();
@@ -170,6 +189,16 @@ impl<S: Sockets> Turning<S> {
         for effect in effects.sockets.drain(..) {
             self.sockets.carry_out(effect, &mut self.shard, now);
         }
+    }
+
+    /// Says what was counted. Whoever asked may have lost patience, and gone.
+    fn answer(&mut self, question: &Question) {
+        let mut report = self.shard.report();
+        report.sockets = self.sockets.counters();
+        report.levels.parcels_waiting = self.rings.waiting() as u64;
+        report.turn = self.counters.clone();
+        self.counters.longest = 0;
+        let _ = question.try_send(Box::new(report));
     }
 
     fn is_busy(&self) -> bool {
@@ -199,10 +228,11 @@ fn ticker(ticks: Rc<Cell<u32>>, bell: Bell) -> Task<()> {
     })
 }
 
-fn listen(orders: flume::Receiver<Order>, order: Rc<Cell<Option<Order>>>, bell: Bell) -> Task<()> {
+/// Puts the newest of what comes into the place where the loop looks.
+fn listen<T: 'static>(incoming: flume::Receiver<T>, place: Rc<Cell<Option<T>>>, bell: Bell) -> Task<()> {
     glommio::spawn_local(async move {
-        while let Ok(next) = orders.recv_async().await {
-            order.set(Some(next));
+        while let Ok(next) = incoming.recv_async().await {
+            place.set(Some(next));
             bell.ring();
         }
     })

@@ -53,6 +53,7 @@ pub async fn authenticate(
             }
         }
     };
+    services.answered().count_sign_in();
     Ok(answer::json(&session_of(services, &signed_in, vars)))
 }
 

@@ -65,6 +65,7 @@ async fn answer(services: &Services, pace: &Pace, request: Request<Incoming>) ->
     let body = body::collect(body).await?;
     pace.enter(Step::Answer, Instant::now());
     let mut answer = respond(services, Request::from_parts(head, body)).await;
+    services.answered().count(answer.status());
     if !services.connections.may_keep() {
         answer.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
     }

@@ -1,9 +1,12 @@
 //! What the resources work with; one a shard.
 
+use std::cell::Cell;
 use std::sync::Arc;
 use std::time::{SystemTime, UNIX_EPOCH};
 
+use engine::counters::{ANSWER_CLASSES, SocketCounters};
 use engine::id::Timestamp;
+use hyper::StatusCode;
 use storage::bridge::Client;
 
 use super::connections::Connections;
@@ -24,6 +27,7 @@ pub struct Services {
     pub(super) connections: Connections,
     pub(super) newest_pages: NewestPages,
     enquiries: Enquiries,
+    answered: Answered,
     clock: Box<dyn Fn() -> Timestamp>,
 }
 
@@ -46,6 +50,7 @@ impl Services {
             connections: Connections::default(),
             newest_pages: NewestPages::default(),
             enquiries: Enquiries::default(),
+            answered: Answered::default(),
             clock: Box::new(clock),
         }
     }
@@ -53,6 +58,10 @@ impl Services {
     /// Questions to the owners of channels.
     pub fn enquiries(&self) -> &Enquiries {
         &self.enquiries
+    }
+
+    pub fn answered(&self) -> &Answered {
+        &self.answered
     }
 
     pub fn tokens(&self) -> &Tokens {
@@ -76,6 +85,32 @@ impl Services {
     /// Waits until no connection is left. After `close_connections` this takes as long as the slowest answer.
     pub async fn connections_closed(&self) {
         self.connections.closed().await;
+    }
+}
+
+/// Requests that were answered, counted.
+#[derive(Default)]
+pub struct Answered {
+    classes: [Cell<u64>; ANSWER_CLASSES.len()],
+    sign_ins: Cell<u64>,
+}
+
+impl Answered {
+    pub(super) fn count(&self, status: StatusCode) {
+        let class = usize::from(status.as_u16() / 100).saturating_sub(2);
+        if let Some(count) = self.classes.get(class) {
+            count.set(count.get() + 1);
+        }
+    }
+
+    pub(super) fn count_sign_in(&self) {
+        self.sign_ins.set(self.sign_ins.get() + 1);
+    }
+
+    /// Adds what was counted here to what was counted of sockets.
+    pub fn add_to(&self, counters: &mut SocketCounters) {
+        counters.http_answers.iter_mut().zip(&self.classes).for_each(|(total, count)| *total += count.get());
+        counters.sign_ins += self.sign_ins.get();
     }
 }
 

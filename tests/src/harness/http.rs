@@ -49,6 +49,10 @@ impl Http {
         Self { address, agent: config.into() }
     }
 
+    pub fn address(&self) -> SocketAddr {
+        self.address
+    }
+
     /// One request with exactly these headers.
     pub fn request(&self, method: &str, path: &str, headers: &[(&str, &str)], body: impl Into<Vec<u8>>) -> Answer {
         let body = body.into();

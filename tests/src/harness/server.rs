@@ -18,6 +18,7 @@ use super::{Account, DEADLINE, Http, Socket};
 pub struct Launch {
     data: PathBuf,
     listen: Option<String>,
+    admin: String,
     shards: Option<u16>,
     flags: Vec<String>,
     environment: Vec<(String, String)>,
@@ -32,6 +33,8 @@ impl Launch {
         Self {
             data: data.to_path_buf(),
             listen: Some("127.0.0.1:0".into()),
+            // Off, because many servers run at once.
+            admin: "off".into(),
             shards: Some(1),
             flags: Vec::new(),
             environment: Vec::new(),
@@ -52,6 +55,12 @@ impl Launch {
 
     pub fn listen(mut self, address: SocketAddr) -> Self {
         self.listen = Some(address.to_string());
+        self
+    }
+
+    /// Where operators look, or `off`, which it is unless said here.
+    pub fn admin(mut self, address: impl ToString) -> Self {
+        self.admin = address.to_string();
         self
     }
 
@@ -116,6 +125,7 @@ impl Launch {
         if let Some(listen) = &self.listen {
             command.args(["--listen", listen]);
         }
+        command.args(["--admin", &self.admin]);
         if let Some(shards) = self.shards {
             command.args(["--shards", &shards.to_string()]);
         }
@@ -164,6 +174,12 @@ pub struct Server {
 impl Server {
     pub fn address(&self) -> SocketAddr {
         self.address
+    }
+
+    /// Where it answers operators, as it says itself.
+    pub fn admin(&self) -> Http {
+        let address = self.log.wait_for(DEADLINE, |lines| lines.iter().find_map(|line| admin_address(line)));
+        Http::new(address.unwrap_or_else(|| panic!("no admin address in:\n{}", self.output())))
     }
 
     pub fn pid(&self) -> u32 {
@@ -306,6 +322,10 @@ impl Log {
     fn text(&self) -> String {
         self.printed.lock().expect("not poisoned").lines.iter().map(|line| format!("{line}\n")).collect()
     }
+}
+
+fn admin_address(line: &str) -> Option<SocketAddr> {
+    line.split_once(" admin ")?.1.trim().strip_prefix("http://")?.strip_suffix("/metrics")?.parse().ok()
 }
 
 fn listening_address(line: &str) -> Option<SocketAddr> {

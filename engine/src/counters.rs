@@ -1,0 +1,238 @@
+//! What a shard counts of its own work: plain numbers that belong to its thread, copied out whole when somebody asks.
+//!
+//! No atomics, no locks, no clock: times come as arguments, and counting is an addition where the work is done anyway.
+//! Everything here is fixed in size: nothing grows with users, channels or connections. Durations are in microseconds
+//! unless a name says otherwise. How the numbers are shown is the gateway's business.
+
+use std::time::Duration;
+
+use crate::command::{Command, Rejection, RejectionCode};
+use crate::id::{ShardId, Timestamp};
+
+/// Buckets of a histogram: up to a minute of microseconds, and one for all beyond.
+pub const BUCKETS: usize = 28;
+
+/// How often values of each size occurred. Bucket `i` holds those that are at most 2^i and fitted no smaller one; the
+/// last holds all the rest.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Histogram {
+    pub buckets: [u64; BUCKETS],
+    pub sum: u64,
+}
+
+impl Default for Histogram {
+    fn default() -> Self {
+        Self { buckets: [0; BUCKETS], sum: 0 }
+    }
+}
+
+impl Histogram {
+    pub fn record(&mut self, value: u64) {
+        let bucket = u64::BITS - value.saturating_sub(1).leading_zeros();
+        self.buckets[(bucket as usize).min(BUCKETS - 1)] += 1;
+        self.sum = self.sum.saturating_add(value);
+    }
+
+    /// Records the time between two moments; a clock that went back counts as none.
+    pub fn record_between(&mut self, from: Timestamp, to: Timestamp) {
+        self.record(u64::try_from(to.0.saturating_sub(from.0) / 1000).unwrap_or(0));
+    }
+
+    pub fn count(&self) -> u64 {
+        self.buckets.iter().sum()
+    }
+
+    /// The greatest value that a bucket holds; the last has no such bound.
+    pub fn bound(bucket: usize) -> Option<u64> {
+        (bucket < BUCKETS - 1).then(|| 1 << bucket)
+    }
+}
+
+/// Kinds of requests, in the order of `HomeCounters::requests`.
+pub const REQUEST_KINDS: [&str; 10] =
+    ["join", "leave", "send", "update", "remove", "ping", "pong", "rpc", "unsupported", "malformed"];
+
+/// The kind of what was no command at all.
+pub const MALFORMED: usize = 9;
+
+/// The place of a command's kind among `REQUEST_KINDS`.
+pub fn kind_of(command: &Command) -> usize {
+    match command {
+        Command::Join(_) => 0,
+        Command::Leave { .. } => 1,
+        Command::Send { .. } => 2,
+        Command::Update { .. } => 3,
+        Command::Remove { .. } => 4,
+        Command::Ping => 5,
+        Command::Pong => 6,
+        Command::Rpc => 7,
+        Command::Unsupported(_) => 8,
+    }
+}
+
+/// Kinds of refusals, by their code on the wire, in the order of `HomeCounters::refused`.
+pub const REFUSAL_KINDS: [&str; 5] =
+    ["runtime_exception", "unrecognized_payload", "missing_payload", "bad_input", "function_not_found"];
+
+/// The place of a refusal's kind among `REFUSAL_KINDS`.
+pub fn refusal_of(rejection: &Rejection) -> usize {
+    match rejection.code {
+        RejectionCode::RuntimeException => 0,
+        RejectionCode::UnrecognizedPayload => 1,
+        RejectionCode::MissingPayload => 2,
+        RejectionCode::BadInput => 3,
+        RejectionCode::RuntimeFunctionNotFound => 4,
+    }
+}
+
+/// Stages of a connection, in the order of `SocketCounters::stages`.
+pub const STAGES: [&str; 5] = ["opening", "session", "closing", "hanging_up", "http"];
+
+/// Classes of HTTP answers, in the order of `SocketCounters::http_answers`.
+pub const ANSWER_CLASSES: [&str; 4] = ["2xx", "3xx", "4xx", "5xx"];
+
+/// Connections, as the gateway sees them.
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
+pub struct SocketCounters {
+    pub accepted: u64,
+    /// Connections in each stage now.
+    pub stages: [u64; STAGES.len()],
+    /// WebSocket openings that were refused.
+    pub openings_refused: u64,
+    /// Reads that found something, and what they brought.
+    pub reads: u64,
+    pub read_bytes: u64,
+    /// Requests that were answered, by the class of the answer.
+    pub http_answers: [u64; ANSWER_CLASSES.len()],
+    /// Users signed in over HTTP.
+    pub sign_ins: u64,
+}
+
+/// A shard as the home of connections.
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
+pub struct HomeCounters {
+    pub sessions_opened: u64,
+    pub requests: [u64; REQUEST_KINDS.len()],
+    pub refused: [u64; REFUSAL_KINDS.len()],
+    /// Writes of private frames, with what had to come before them.
+    pub private_writes: u64,
+    /// Readers closed with code 1013 because they fell too far behind.
+    pub slow_readers: u64,
+    /// Readers that were moved on instead, and told of the gap.
+    pub gaps: u64,
+}
+
+/// The passes through a shard's audiences.
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
+pub struct FanoutCounters {
+    /// Messages handed to the system, each once for each member.
+    pub deliveries: u64,
+    /// Bytes of channels' logs handed to the system: messages and presence.
+    pub delivery_bytes: u64,
+    /// Writes of the pass.
+    pub pass_writes: u64,
+    /// From a pass's beginning to its last write.
+    pub passes: Histogram,
+    /// From the oldest message's acceptance by its owner to the last write of the pass that brought it round.
+    pub latency: Histogram,
+}
+
+/// A shard as the owner of channels.
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
+pub struct OwnerCounters {
+    /// Messages shown: sent, updated or removed.
+    pub published: u64,
+    /// From a request's being put to the store until its receipt is taken in.
+    pub store: Histogram,
+    pub store_failures: u64,
+}
+
+/// A shard's loop.
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
+pub struct TurnCounters {
+    pub turns: Histogram,
+    /// The longest turn since somebody last asked.
+    pub longest: u64,
+    pub turning_nanos: u64,
+    /// In the runtime while there was more to do: rings, timers, HTTP.
+    pub looking_nanos: u64,
+    /// In the runtime with nothing to do, HTTP's tasks included.
+    pub waiting_nanos: u64,
+    pub parcels_sent: u64,
+    pub parcels_received: u64,
+}
+
+impl TurnCounters {
+    /// A turn has ended.
+    pub fn turned(&mut self, took: Duration) {
+        let micros = took.as_micros() as u64;
+        self.turns.record(micros);
+        self.longest = self.longest.max(micros);
+        self.turning_nanos += took.as_nanos() as u64;
+    }
+}
+
+/// What is the case at the moment of asking.
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
+pub struct Levels {
+    /// Channels this shard owns, and memberships in them.
+    pub channels: u64,
+    pub members: u64,
+    /// Places in this shard's audiences.
+    pub subscriptions: u64,
+    /// Places whose connection takes no more for now, and how far behind the worst of them is.
+    pub parked: u64,
+    pub lag_bytes: u64,
+    /// Requests the store has not answered.
+    pub store_requests: u64,
+    /// Parcels that found their ring full.
+    pub parcels_waiting: u64,
+}
+
+/// All that a shard has counted.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Report {
+    pub shard: ShardId,
+    pub home: HomeCounters,
+    pub fanout: FanoutCounters,
+    pub owner: OwnerCounters,
+    pub turn: TurnCounters,
+    pub sockets: SocketCounters,
+    pub levels: Levels,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_value_falls_into_the_smallest_bucket_that_holds_it() {
+        let check = |value: u64, bucket: usize| {
+            let mut histogram = Histogram::default();
+            histogram.record(value);
+            assert_eq!(histogram.buckets.iter().position(|count| *count == 1), Some(bucket), "{value}");
+            assert_eq!((histogram.sum, histogram.count()), (value, 1));
+            assert!(Histogram::bound(bucket).is_none_or(|bound| value <= bound), "{value}");
+            assert!(bucket == 0 || Histogram::bound(bucket - 1).is_some_and(|bound| value > bound), "{value}");
+        };
+        for (value, bucket) in [(0, 0), (1, 0), (2, 1), (3, 2), (4, 2), (5, 3), (1000, 10), (1024, 10), (1025, 11)] {
+            check(value, bucket);
+        }
+        let last = BUCKETS - 1;
+        for (value, bucket) in [(1 << (last - 1), last - 1), ((1 << (last - 1)) + 1, last), (u64::MAX, last)] {
+            check(value, bucket);
+        }
+    }
+
+    #[test]
+    fn sums_do_not_overflow_and_clocks_may_go_back() {
+        let mut histogram = Histogram::default();
+        histogram.record(u64::MAX);
+        histogram.record(u64::MAX);
+        assert_eq!((histogram.sum, histogram.count()), (u64::MAX, 2));
+        let mut histogram = Histogram::default();
+        histogram.record_between(Timestamp(5_000_000), Timestamp(1_000_000));
+        histogram.record_between(Timestamp(1_000_000), Timestamp(5_000_999));
+        assert_eq!((histogram.buckets[0], histogram.buckets[12], histogram.sum), (1, 1, 4000));
+    }
+}

@@ -1,0 +1,240 @@
+//! What the shards have counted, as the text that Prometheus reads. docs/operations.md says what each number is for.
+//!
+//! Sums over all shards, but for what only makes sense of one core. The only labels are `shard` and `kind`, so the page
+//! does not grow with users or channels. A shard that did not answer keeps its last numbers: counters must not go back.
+
+use std::fmt;
+
+use engine::counters::{ANSWER_CLASSES, BUCKETS, Histogram, REFUSAL_KINDS, REQUEST_KINDS, Report, STAGES};
+use prometheus_client::collector::Collector;
+use prometheus_client::encoding::{
+    DescriptorEncoder, EncodeCounterValue, EncodeGaugeValue, EncodeLabelSet, MetricEncoder, NoLabelSet, text,
+};
+use prometheus_client::metrics::MetricType;
+use prometheus_client::registry::{Registry, Unit};
+
+/// A number of one report.
+type One = fn(&Report) -> u64;
+
+/// Numbers of one report, one for each kind.
+type Several = fn(&Report) -> Vec<u64>;
+
+/// A histogram of one report.
+type Lengths = fn(&Report) -> &Histogram;
+
+const COUNTERS: &[(&str, &str, One)] = &[
+    ("connections_accepted", "Connections accepted", |r| r.sockets.accepted),
+    ("openings_refused", "WebSocket openings refused", |r| r.sockets.openings_refused),
+    ("sessions_opened", "WebSocket sessions opened", |r| r.home.sessions_opened),
+    ("sign_ins", "Users signed in over HTTP", |r| r.sockets.sign_ins),
+    ("socket_reads", "Reads of sockets that found something", |r| r.sockets.reads),
+    ("socket_read_bytes", "Bytes read from sockets", |r| r.sockets.read_bytes),
+    ("messages_published", "Messages shown to channels: sent, updated or removed", |r| r.owner.published),
+    ("deliveries", "Messages handed to the kernel, each once for each member", |r| r.fanout.deliveries),
+    ("delivery_bytes", "Bytes of channels' logs handed to the kernel", |r| r.fanout.delivery_bytes),
+    ("gaps", "Readers that were moved to the newest message", |r| r.home.gaps),
+    ("store_failures", "Requests that the store could not carry out", |r| r.owner.store_failures),
+    ("parcels_sent", "Parcels sent to other shards", |r| r.turn.parcels_sent),
+    ("parcels_received", "Parcels received from other shards", |r| r.turn.parcels_received),
+];
+
+const COUNTERS_BY_KIND: &[(&str, &str, &[&str], Several)] = &[
+    ("http_requests", "HTTP requests answered, by the answer's class", &ANSWER_CLASSES, |r| {
+        r.sockets.http_answers.to_vec()
+    }),
+    ("requests", "Requests of WebSocket sessions", &REQUEST_KINDS, |r| r.home.requests.to_vec()),
+    ("requests_refused", "Requests answered with an error, by its code", &REFUSAL_KINDS, |r| r.home.refused.to_vec()),
+    ("socket_writes", "Writes to the sockets of sessions", &["pass", "private"], |r| {
+        vec![r.fanout.pass_writes, r.home.private_writes]
+    }),
+    ("slow_readers_closed", "Readers closed for being too slow, by close code", &["1013"], |r| {
+        vec![r.home.slow_readers]
+    }),
+];
+
+const GAUGES: &[(&str, &str, One)] = &[
+    ("channels", "Channels in memory at their owners", |r| r.levels.channels),
+    ("members", "Memberships of connections in channels", |r| r.levels.members),
+    ("subscriptions", "Places in the audiences that passes go through", |r| r.levels.subscriptions),
+    ("readers_parked", "Places whose connection takes no more for now", |r| r.levels.parked),
+    ("store_queue", "Requests that the store has not answered", |r| r.levels.store_requests),
+    ("parcels_waiting", "Parcels that found their ring full", |r| r.levels.parcels_waiting),
+];
+
+const HISTOGRAMS: &[(&str, &str, Lengths)] = &[
+    ("pass", "From a pass's beginning to its last write", |r| &r.fanout.passes),
+    ("fanout_latency", "From a message's acceptance to the last write of its pass", |r| &r.fanout.latency),
+    ("store_latency", "From a request to the store until its receipt is taken in", |r| &r.owner.store),
+    ("turn", "One turn of a shard's loop", |r| &r.turn.turns),
+];
+
+const CORE_KINDS: [&str; 3] = ["turning", "looking", "waiting"];
+
+const MICROS_PER_SECOND: f64 = 1e6;
+const NANOS_PER_SECOND: f64 = 1e9;
+
+/// The newest report of each shard, and which of them are fresh.
+#[derive(Clone, Debug, Default)]
+pub struct Overview {
+    newest: Vec<Option<Box<Report>>>,
+    up: Vec<bool>,
+}
+
+impl Overview {
+    /// Takes in what the shards said now, one place for each.
+    pub fn take_in(&mut self, reports: Vec<Option<Box<Report>>>) {
+        self.up = reports.iter().map(Option::is_some).collect();
+        self.newest.resize_with(reports.len(), || None);
+        for (newest, report) in self.newest.iter_mut().zip(reports) {
+            if report.is_some() {
+                *newest = report;
+            }
+        }
+    }
+
+    /// The page.
+    pub fn text(&self) -> Result<String, fmt::Error> {
+        let mut registry = Registry::with_prefix("stentor");
+        registry.register_collector(Box::new(self.clone()));
+        let mut page = String::new();
+        text::encode(&mut page, &registry)?;
+        Ok(page)
+    }
+
+    fn reports(&self) -> impl Iterator<Item = &Report> {
+        self.newest.iter().flatten().map(|report| &**report)
+    }
+
+    fn sum(&self, one: impl Fn(&Report) -> u64) -> u64 {
+        self.reports().map(one).sum()
+    }
+}
+
+impl Collector for Overview {
+    fn encode(&self, mut encoder: DescriptorEncoder) -> fmt::Result {
+        let page = &mut Page(&mut encoder);
+        for (name, help, one) in COUNTERS {
+            page.single(name, help, MetricType::Counter, self.sum(one))?;
+        }
+        for (name, help, kinds, several) in COUNTERS_BY_KIND {
+            page.number(name, help, MetricType::Counter, &self.by_kind(kinds, *several))?;
+        }
+        let connections = self.by_kind(&STAGES, |report| report.sockets.stages.to_vec());
+        page.number("connections", "Connections now, by their stage", MetricType::Gauge, &connections)?;
+        for (name, help, one) in GAUGES {
+            page.single(name, help, MetricType::Gauge, self.sum(one))?;
+        }
+        let lag = self.reports().map(|report| report.levels.lag_bytes).max().unwrap_or(0);
+        page.single("reader_lag_bytes", "What the slowest reader is owed", MetricType::Gauge, lag)?;
+        for (name, help, histogram) in HISTOGRAMS {
+            page.histogram(name, help, self.reports().map(histogram))?;
+        }
+        self.encode_cores(page)
+    }
+}
+
+impl Overview {
+    fn by_kind<'a>(
+        &self,
+        kinds: &[&'a str],
+        several: impl Fn(&Report) -> Vec<u64>,
+    ) -> Vec<([(&'a str, &'a str); 1], u64)> {
+        let counts: Vec<Vec<u64>> = self.reports().map(several).collect();
+        let sum = |place: usize| counts.iter().map(|counts| counts[place]).sum();
+        kinds.iter().enumerate().map(|(place, kind)| ([("kind", *kind)], sum(place))).collect()
+    }
+
+    /// What is of each shard alone.
+    fn encode_cores(&self, page: &mut Page<'_, '_>) -> fmt::Result {
+        let shard = |number: usize| [("shard", number.to_string())];
+        let up: Vec<_> = self.up.iter().enumerate().map(|(number, up)| (shard(number), u64::from(*up))).collect();
+        page.number("shard_up", "Whether the shard answered in time", MetricType::Gauge, &up)?;
+        let mut longest = Vec::new();
+        let mut seconds = Vec::new();
+        for (number, report) in self.newest.iter().enumerate() {
+            let Some(report) = report else { continue };
+            let turn = &report.turn;
+            longest.push((shard(number), turn.longest as f64 / MICROS_PER_SECOND));
+            let nanos = [turn.turning_nanos, turn.looking_nanos, turn.waiting_nanos];
+            for (kind, nanos) in CORE_KINDS.iter().zip(nanos) {
+                let labels = [("shard", number.to_string()), ("kind", (*kind).to_owned())];
+                seconds.push((labels, nanos as f64 / NANOS_PER_SECOND));
+            }
+        }
+        page.seconds("longest_turn", "The longest turn since last asked", MetricType::Gauge, &longest)?;
+        page.seconds("core", "What a shard's core spent its time on", MetricType::Counter, &seconds)
+    }
+}
+
+/// Where metrics are written to.
+struct Page<'a, 'b>(&'a mut DescriptorEncoder<'b>);
+
+impl Page<'_, '_> {
+    fn single(&mut self, name: &str, help: &str, of: MetricType, value: u64) -> fmt::Result {
+        encode(self.0.encode_descriptor(name, help, None, of)?, of, value)
+    }
+
+    fn number<L: EncodeLabelSet>(
+        &mut self,
+        name: &str,
+        help: &str,
+        of: MetricType,
+        values: &[(L, u64)],
+    ) -> fmt::Result {
+        let mut metric = self.0.encode_descriptor(name, help, None, of)?;
+        values.iter().try_for_each(|(labels, value)| encode(metric.encode_family(labels)?, of, *value))
+    }
+
+    fn seconds<L: EncodeLabelSet>(
+        &mut self,
+        name: &str,
+        help: &str,
+        of: MetricType,
+        values: &[(L, f64)],
+    ) -> fmt::Result {
+        let mut metric = self.0.encode_descriptor(name, help, Some(&Unit::Seconds), of)?;
+        values.iter().try_for_each(|(labels, value)| encode(metric.encode_family(labels)?, of, *value))
+    }
+
+    fn histogram<'r>(&mut self, name: &str, help: &str, parts: impl Iterator<Item = &'r Histogram>) -> fmt::Result {
+        let mut buckets: Vec<(f64, u64)> = (0..BUCKETS)
+            .map(|bucket| (Histogram::bound(bucket).map_or(f64::INFINITY, |bound| bound as f64 / MICROS_PER_SECOND), 0))
+            .collect();
+        let mut sum = 0.0;
+        for part in parts {
+            sum += part.sum as f64 / MICROS_PER_SECOND;
+            buckets.iter_mut().zip(part.buckets).for_each(|((_, total), count)| *total += count);
+        }
+        let count = buckets.iter().map(|(_, count)| count).sum();
+        let mut metric = self.0.encode_descriptor(name, help, Some(&Unit::Seconds), MetricType::Histogram)?;
+        metric.encode_histogram::<NoLabelSet>(sum, count, &buckets, None)
+    }
+}
+
+fn encode(
+    mut metric: MetricEncoder<'_>,
+    of: MetricType,
+    value: impl EncodeCounterValue + EncodeGaugeValue,
+) -> fmt::Result {
+    match of {
+        MetricType::Counter => metric.encode_counter::<NoLabelSet, _, f64>(&value, None),
+        _ => metric.encode_gauge(&value),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_metric_is_explained_to_operators() {
+        let explained = include_str!("../../docs/operations.md");
+        let page = Overview::default().text().expect("memory takes every write");
+        let names: Vec<&str> =
+            page.lines().filter_map(|line| line.strip_prefix("# TYPE ")?.split(' ').next()).collect();
+        assert!(names.len() > 30, "{names:?}");
+        for name in names {
+            assert!(explained.contains(&format!("| `{name}")), "{name} is not in docs/operations.md");
+        }
+    }
+}

@@ -1,0 +1,242 @@
+//! The counters: known traffic gives known numbers, in text that any reader of OpenMetrics understands.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::TcpListener;
+
+use serde_json::json;
+use tests::harness::{Http, Launch, Server, Socket, data_dir};
+
+const MEMBERS: usize = 7;
+const MESSAGES: usize = 25;
+
+fn launch(data: &std::path::Path) -> Launch {
+    Launch::on(data).admin("127.0.0.1:0")
+}
+
+/// What a page says: each sample by its name with its labels, as they are written.
+struct Page(BTreeMap<String, f64>);
+
+impl Page {
+    fn of(admin: &Http) -> Self {
+        let answer = admin.request("GET", "/metrics", &[], "");
+        assert_eq!(answer.status, 200, "{}", answer.body);
+        let kind = "application/openmetrics-text; version=1.0.0; charset=utf-8";
+        assert_eq!(answer.header("content-type"), Some(kind));
+        Self(parse(&answer.body))
+    }
+
+    fn get(&self, name: &str) -> f64 {
+        *self.0.get(name).unwrap_or_else(|| panic!("no {name} among {:?}", self.0.keys()))
+    }
+
+    fn sum(&self, family: &str) -> f64 {
+        let of_family = |name: &&String| name.split('{').next() == Some(family);
+        self.0.keys().filter(of_family).map(|name| self.get(name)).sum()
+    }
+}
+
+/// Reads a page and asserts that it keeps the format's rules: every sample below its family's type and help, no family
+/// or sample twice, histograms that rise and end in `+Inf` and their count, and the end at the end.
+fn parse(text: &str) -> BTreeMap<String, f64> {
+    let (mut samples, mut families) = (BTreeMap::new(), BTreeSet::new());
+    let (mut family, mut kind) = (String::new(), String::new());
+    let body = text.strip_suffix("# EOF\n").expect("the page ends with its end");
+    for line in body.lines() {
+        let words: Vec<&str> = line.split(' ').collect();
+        match words[..] {
+            ["#", "HELP", name, _, ..] => {
+                assert!(families.insert(name.to_owned()), "{name} twice");
+                assert!(is_name(name) && name.starts_with("stentor_"), "{name}");
+                (family, kind) = (name.to_owned(), String::new());
+            }
+            ["#", "TYPE", name, of] => {
+                assert_eq!(name, family, "{line}");
+                assert!(matches!(of, "counter" | "gauge" | "histogram"), "{line}");
+                kind = of.to_owned();
+            }
+            ["#", "UNIT", name, unit] => assert!(name == family && name.ends_with(unit), "{line}"),
+            [sample, value] => {
+                let name = sample.split('{').next().unwrap_or_default();
+                let suffix = name.strip_prefix(family.as_str()).unwrap_or_else(|| panic!("{line} below {family}"));
+                let fits = match kind.as_str() {
+                    "counter" => suffix == "_total",
+                    "gauge" => suffix.is_empty(),
+                    "histogram" => matches!(suffix, "_sum" | "_count" | "_bucket"),
+                    _ => false,
+                };
+                assert!(fits, "{line} below a {kind}");
+                check_labels(&sample[name.len()..]);
+                let value: f64 = value.parse().unwrap_or_else(|error| panic!("{line}: {error}"));
+                assert!(value.is_finite() && value >= 0.0, "{line}");
+                assert!(samples.insert(sample.to_owned(), value).is_none(), "{sample} twice");
+            }
+            _ => panic!("not of the format: {line:?}"),
+        }
+    }
+    check_histograms(body, &samples);
+    samples
+}
+
+fn is_name(text: &str) -> bool {
+    !text.is_empty() && text.chars().all(|c| c.is_ascii_lowercase() || c == '_')
+}
+
+fn check_labels(labels: &str) {
+    if labels.is_empty() {
+        return;
+    }
+    let inside = labels.strip_prefix('{').and_then(|rest| rest.strip_suffix('}')).expect(labels);
+    for label in inside.split(',') {
+        let (name, value) = label.split_once("=\"").expect(label);
+        assert!(matches!(name, "shard" | "kind" | "le"), "{name}: labels must not grow with users or rooms");
+        assert!(value.ends_with('"') && !value[..value.len() - 1].contains(['"', '\\', '\n']), "{label}");
+    }
+}
+
+fn check_histograms(body: &str, samples: &BTreeMap<String, f64>) {
+    let histograms = body.lines().filter_map(|line| line.strip_prefix("# TYPE ")?.strip_suffix(" histogram"));
+    for name in histograms {
+        let buckets = body.lines().filter(|line| line.starts_with(&format!("{name}_bucket{{")));
+        let mut last = (f64::NEG_INFINITY, 0.0);
+        for line in buckets {
+            let (bound, count) = line.split_once("le=\"").and_then(|(_, rest)| rest.split_once("\"} ")).expect(line);
+            let here: (f64, f64) = (bound.parse().expect(line), count.parse().expect(line));
+            assert!(here.0 > last.0 && here.1 >= last.1, "{line}");
+            last = here;
+        }
+        assert_eq!(last, (f64::INFINITY, samples[&format!("{name}_count")]), "{name}");
+    }
+}
+
+/// Reads pushes until this many messages have come.
+fn hear_messages(socket: &mut Socket, messages: usize) {
+    let is_message = |push: &serde_json::Value| push["channel_message"].is_object();
+    let mut heard = std::mem::take(&mut socket.pushes).iter().filter(|push| is_message(push)).count();
+    while heard < messages {
+        heard += usize::from(is_message(&socket.receive()));
+    }
+}
+
+/// Looks until this much was counted; that it is not more is for the caller to see. Counting goes on for a moment after
+/// a client has heard what it waited for.
+fn once(server: &Server, name: &str, value: f64) -> Page {
+    let admin = server.admin();
+    let begun = std::time::Instant::now();
+    loop {
+        let page = Page::of(&admin);
+        if page.get(name) >= value {
+            return page;
+        }
+        assert!(begun.elapsed() < tests::harness::DEADLINE, "{name} stays at {}", page.get(name));
+    }
+}
+
+#[test]
+fn known_traffic_gives_known_numbers() {
+    for shards in [1u16, 4] {
+        let data = data_dir();
+        let server = launch(data.path()).shards(shards).start();
+        let mut sockets: Vec<Socket> = (0..MEMBERS).map(|n| server.connect(&format!("member-{n}"))).collect();
+        let channels: Vec<String> = sockets.iter_mut().map(|socket| socket.join("counted")).collect();
+        for n in 0..MESSAGES {
+            sockets[0].say(&channels[0], &format!("{{\"n\":{n}}}"));
+        }
+        sockets.iter_mut().for_each(|socket| hear_messages(socket, MESSAGES));
+        let refused = sockets[1].request(json!({"channel_message_send": {"channel_id": "2...other", "content": "{}"}}));
+        assert!(refused["error"].is_object(), "{refused}");
+
+        let deliveries = (MEMBERS * MESSAGES) as f64;
+        let page = once(&server, "stentor_deliveries_total", deliveries);
+        let exactly = |name: &str, expected: usize| assert_eq!(page.get(name), expected as f64, "{shards}: {name}");
+        exactly("stentor_deliveries_total", MEMBERS * MESSAGES);
+        exactly("stentor_messages_published_total", MESSAGES);
+        exactly("stentor_requests_total{kind=\"join\"}", MEMBERS);
+        exactly("stentor_requests_total{kind=\"send\"}", MESSAGES + 1);
+        exactly("stentor_requests_refused_total{kind=\"bad_input\"}", 1);
+        exactly("stentor_sign_ins_total", MEMBERS);
+        // Who signs in asks for the account, too.
+        exactly("stentor_http_requests_total{kind=\"2xx\"}", 2 * MEMBERS);
+        exactly("stentor_sessions_opened_total", MEMBERS);
+        exactly("stentor_connections{kind=\"session\"}", MEMBERS);
+        exactly("stentor_channels", 1);
+        exactly("stentor_members", MEMBERS);
+        exactly("stentor_subscriptions", MEMBERS);
+        exactly("stentor_readers_parked", 0);
+        exactly("stentor_reader_lag_bytes", 0);
+        exactly("stentor_store_queue", 0);
+        // Each message was acknowledged before the next: none shares a pass with another.
+        exactly("stentor_store_latency_seconds_count", MESSAGES + 1);
+        assert_eq!(page.sum("stentor_shard_up"), f64::from(shards));
+        let writes = page.get("stentor_socket_writes_total{kind=\"pass\"}");
+        let private = page.get("stentor_socket_writes_total{kind=\"private\"}");
+        assert!(writes > 0.0 && writes + private >= deliveries, "{writes} and {private} writes");
+        assert!(page.get("stentor_fanout_latency_seconds_count") >= MESSAGES as f64);
+        assert!(page.get("stentor_pass_seconds_count") >= MESSAGES as f64);
+        assert!(page.sum("stentor_core_seconds_total") > 0.0);
+        assert_eq!(page.get("stentor_parcels_sent_total") > 0.0, shards > 1);
+    }
+}
+
+#[test]
+fn bytes_are_those_on_the_wire_and_a_burst_shares_its_writes() {
+    let data = data_dir();
+    let server = launch(data.path()).start();
+    let mut sockets: Vec<Socket> = (0..MEMBERS).map(|n| server.connect(&format!("member-{n}"))).collect();
+    let channel = sockets.iter_mut().map(|socket| socket.join("counted")).last().expect("there are members");
+    // Whoever has heard of the last to join has heard all that the joins brought.
+    for socket in &mut sockets {
+        let is_last = |join: &serde_json::Value| join["username"] == format!("member-{}", MEMBERS - 1).as_str();
+        let heard = |push: &serde_json::Value| {
+            push["channel_presence_event"]["joins"].as_array().is_some_and(|joins| joins.iter().any(is_last))
+        };
+        let _ = socket.push_where("the last member's coming", heard);
+    }
+    let before = once(&server, "stentor_subscriptions", MEMBERS as f64);
+    // In one segment, so that the server reads them together.
+    let sends = (0..MESSAGES).map(|n| {
+        json!({"channel_message_send": {"channel_id": channel, "content": format!("{{\"n\":{n}}}")}}).to_string()
+    });
+    sends.for_each(|text| sockets[0].send_text(&text));
+    let mut bytes = 0;
+    let (first, others) = sockets.split_first_mut().expect("there are members");
+    hear_messages(first, MESSAGES);
+    for socket in others {
+        for _ in 0..MESSAGES {
+            let text = socket.receive_text();
+            assert!(text.contains("channel_message"), "{text}");
+            // The frame's head: two bytes, and two more from 126 on.
+            bytes += text.len() + if text.len() < 126 { 2 } else { 4 };
+        }
+    }
+    let after = once(&server, "stentor_deliveries_total", (MEMBERS * MESSAGES) as f64);
+    let grown = |name: &str| after.get(name) - before.get(name);
+    assert_eq!(grown("stentor_deliveries_total"), (MEMBERS * MESSAGES) as f64);
+    let each = bytes / (MEMBERS - 1);
+    assert_eq!(grown("stentor_delivery_bytes_total"), (each * MEMBERS) as f64);
+    assert!(grown("stentor_socket_writes_total{kind=\"pass\"}") <= grown("stentor_deliveries_total"));
+}
+
+#[test]
+fn the_address_may_be_off_but_not_taken() {
+    let taken = TcpListener::bind("127.0.0.1:0").expect("a free port");
+    let address = taken.local_addr().expect("an address");
+    let data = data_dir();
+    launch(data.path()).admin(address).start_refused().assert_says(&[&address.to_string(), "in use", "--admin"]);
+    let server = launch(data.path()).admin("off").start();
+    server.assert_works("no admin address");
+    let said = server.stop();
+    assert!(said.lines().any(|line| line.contains("admin ") && line.contains("off")), "{said}");
+}
+
+#[test]
+fn only_the_page_is_there_and_the_server_stops_while_it_is_asked() {
+    let data = data_dir();
+    let server = launch(data.path()).start();
+    let admin = server.admin();
+    assert_eq!(admin.request("GET", "/", &[], "").status, 404);
+    assert_eq!(admin.request("POST", "/metrics", &[], "x").status, 405);
+    assert_eq!(server.http().request("GET", "/metrics", &[], "").status, 404, "users do not see it");
+    let stuck = std::net::TcpStream::connect(admin.address()).expect("it listens");
+    server.stop();
+    drop(stuck);
+}
