@@ -461,3 +461,79 @@ impl Audience {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::command::Event;
+    use crate::id::{MessageId, UserId};
+    use crate::message::{Message, MessageCode};
+
+    /// Takes so many bytes a write.
+    struct Narrow(usize);
+
+    impl Outlet for Narrow {
+        fn write(&mut self, _: u32, pieces: &[&[u8]]) -> Result<usize, Gone> {
+            Ok(pieces.iter().map(|piece| piece.len()).sum::<usize>().min(self.0))
+        }
+    }
+
+    fn said(accepted: Timestamp) -> Frames {
+        let mut frames = Frames::default();
+        for code in [MessageCode::Chat, MessageCode::Update] {
+            frames.push(&Event::Message(Message {
+                channel: ChannelId::room("lobby").unwrap(),
+                id: MessageId(uuid::Uuid::from_u128(7)),
+                sequence: Sequence(1),
+                code,
+                sender: UserId(uuid::Uuid::from_u128(1)),
+                username: "somebody".into(),
+                content: "{}".into(),
+                create_time: accepted,
+                update_time: accepted,
+                persistent: false,
+            }));
+        }
+        frames
+    }
+
+    #[test]
+    fn counts_each_message_of_each_member_once_however_it_is_cut() {
+        const MEMBERS: u32 = 300;
+        let channel = ChannelId::room("lobby").unwrap();
+        let (mut subscribers, mut findings) = (Subscribers::default(), Findings::default());
+        let places: Vec<_> =
+            (0..MEMBERS).map(|slot| subscribers.subscribe(&channel, Format::Json, slot, Epoch(1))).collect();
+        let frames = said(Timestamp(1_000_000));
+        let bytes = frames.of(Format::Json).len();
+        subscribers.now = Timestamp(2_000_000);
+        subscribers.append(&channel, &frames);
+        // The first slice reaches sockets that take all but the last byte, the others take all.
+        subscribers.pass(&mut Narrow(bytes - 1), &mut findings);
+        subscribers.passed(Timestamp(3_000_000));
+        assert_eq!(subscribers.counters.deliveries, 0, "an unfinished frame is no delivery");
+        let blocked = std::mem::take(&mut findings.blocked);
+        blocked.iter().for_each(|(slot, key)| subscribers.park(*key, places[*slot as usize].1));
+        let standing = subscribers.standing();
+        assert_eq!((standing.parked, standing.lag_bytes), (PASS_VISITS_MAX, 1));
+        while subscribers.is_busy() {
+            subscribers.pass(&mut Narrow(usize::MAX), &mut findings);
+            subscribers.passed(Timestamp(5_000_000));
+        }
+        for (slot, key) in blocked {
+            subscribers.advance(key, places[slot as usize].1, 1);
+            subscribers.unpark(key, places[slot as usize].1);
+        }
+        let counters = &subscribers.counters;
+        assert_eq!(counters.deliveries, u64::from(MEMBERS) * 2);
+        assert_eq!(counters.delivery_bytes, u64::from(MEMBERS) * bytes as u64);
+        assert_eq!(counters.pass_writes, u64::from(MEMBERS));
+        assert_eq!(
+            (counters.passes.count(), counters.passes.sum),
+            (1, 3000),
+            "one round, by the end of its last slice"
+        );
+        assert_eq!((counters.latency.count(), counters.latency.sum), (1, 4000));
+        assert_eq!(subscribers.standing(), Standing { subscriptions: MEMBERS as usize, parked: 0, lag_bytes: 0 });
+    }
+}

@@ -18,6 +18,7 @@ use engine::limits::{RING_PARCELS, STORE_REQUESTS_MAX};
 use engine::parcel::Finding;
 use engine::persist::{KeeperEnd, StoreReceipt, StoreRequest, store_ends};
 use engine::runtime::shards::{Part, Running, start};
+use engine::runtime::turn::TICK;
 use engine::runtime::{Reading, Sockets};
 use engine::shard::{Input, Rules, Shard};
 use engine::subscribers::{Gone, Outlet};
@@ -559,4 +560,47 @@ fn a_shard_without_sockets_is_reported() {
     let parts = vec![Part { core: a_core(), store, seed: 7, sockets }];
     let error = start(Epoch(1), Rules::default(), parts).err().expect("it has no sockets");
     assert!(error.contains("shard 0"), "{error}");
+}
+
+#[test]
+fn a_shard_that_does_not_answer_is_not_waited_for() {
+    let (hold, held) = flume::bounded::<flume::Receiver<()>>(1);
+    let (told, stuck) = flume::bounded(1);
+    let free: Making = Box::new(|| (Box::new(|_, _, _| false), Vec::new()));
+    let holding: Making = Box::new(move || {
+        let gather: Gather = Box::new(move |_, _, _| {
+            if let Ok(release) = held.try_recv() {
+                told.send(()).expect("the test listens");
+                let _ = release.recv();
+            }
+            false
+        });
+        (gather, Vec::new())
+    });
+    let (running, _, _keepers) = start_shards(vec![free, holding]);
+    let observer = running.observer();
+    let up = |patience| observer.ask(patience).iter().map(Option::is_some).collect::<Vec<_>>();
+    assert_eq!(up(DEADLINE), [true, true]);
+
+    let (release, released) = flume::bounded::<()>(1);
+    hold.send(released).expect("the shard turns");
+    stuck.recv_timeout(DEADLINE).expect("the next tick");
+    // Time enough for several ticks of the one that is free.
+    let begun = Instant::now();
+    assert_eq!(up(10 * TICK), [true, false]);
+    assert!(begun.elapsed() < DEADLINE);
+    // The first question still lies there; the second finds no room, and nobody waits.
+    assert_eq!(up(10 * TICK), [true, false]);
+    drop(release);
+    let begun = Instant::now();
+    while up(DEADLINE) != [true, true] {
+        assert!(begun.elapsed() < DEADLINE, "it answers again");
+    }
+    let reports = observer.ask(DEADLINE);
+    for (number, report) in reports.iter().enumerate() {
+        let report = report.as_ref().expect("it answered a moment ago");
+        assert_eq!(usize::from(report.shard.0), number);
+        assert!(report.turn.turns.count() > 0 && report.turn.turning_nanos > 0);
+    }
+    running.stop().expect("the shards stop");
 }

@@ -164,16 +164,15 @@ fn known_traffic_gives_known_numbers() {
         exactly("stentor_readers_parked", 0);
         exactly("stentor_reader_lag_bytes", 0);
         exactly("stentor_store_queue", 0);
-        // Each message was acknowledged before the next: none shares a pass with another.
+        // Each message, and where the channel's history ends.
         exactly("stentor_store_latency_seconds_count", MESSAGES + 1);
         assert_eq!(page.sum("stentor_shard_up"), f64::from(shards));
-        let writes = page.get("stentor_socket_writes_total{kind=\"pass\"}");
-        let private = page.get("stentor_socket_writes_total{kind=\"private\"}");
-        assert!(writes > 0.0 && writes + private >= deliveries, "{writes} and {private} writes");
+        assert!(page.get("stentor_socket_writes_total{kind=\"private\"}") > 0.0);
+        // Each was acknowledged before the next was sent, so the sender's shard made a pass for each.
         assert!(page.get("stentor_fanout_latency_seconds_count") >= MESSAGES as f64);
         assert!(page.get("stentor_pass_seconds_count") >= MESSAGES as f64);
         assert!(page.sum("stentor_core_seconds_total") > 0.0);
-        assert_eq!(page.get("stentor_parcels_sent_total") > 0.0, shards > 1);
+        assert!(shards > 1 || page.get("stentor_parcels_sent_total") == 0.0);
     }
 }
 
@@ -213,7 +212,8 @@ fn bytes_are_those_on_the_wire_and_a_burst_shares_its_writes() {
     assert_eq!(grown("stentor_deliveries_total"), (MEMBERS * MESSAGES) as f64);
     let each = bytes / (MEMBERS - 1);
     assert_eq!(grown("stentor_delivery_bytes_total"), (each * MEMBERS) as f64);
-    assert!(grown("stentor_socket_writes_total{kind=\"pass\"}") <= grown("stentor_deliveries_total"));
+    let writes = grown("stentor_socket_writes_total{kind=\"pass\"}");
+    assert!(writes > 0.0 && writes <= grown("stentor_deliveries_total"), "{writes} writes");
 }
 
 #[test]
