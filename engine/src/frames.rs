@@ -1,6 +1,8 @@
 //! Events as the bytes that subscribers are sent: WebSocket frames, encoded once a format.
 
 use crate::command::Event;
+use crate::fanout::{Mark, Position};
+use crate::message::MessageCode;
 use crate::wire::{json, websocket};
 
 /// How a connection wants its envelopes. A further format is a further variant, and its arm in `Frames::push`.
@@ -17,23 +19,36 @@ impl Format {
 
 /// Whole frames end to end, the same events in every format.
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
-pub struct Frames([Vec<u8>; Format::COUNT]);
+pub struct Frames([Run; Format::COUNT]);
+
+/// Frames of one format.
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
+pub struct Run {
+    pub bytes: Vec<u8>,
+    /// Where the messages among the events begin. Updates and removals are no messages of their own.
+    pub marks: Vec<Mark>,
+}
 
 impl Frames {
     pub fn push(&mut self, event: &Event) {
         for format in Format::ALL {
-            let out = &mut self.0[format as usize];
+            let Run { bytes, marks } = &mut self.0[format as usize];
+            if let Event::Message(message) = event
+                && !matches!(message.code, MessageCode::Update | MessageCode::Remove)
+            {
+                marks.push(Mark { at: Position(bytes.len() as u64), id: message.id });
+            }
             match format {
-                Format::Json => websocket::text_frame(out, |out| json::encode_event(event, out)),
+                Format::Json => websocket::text_frame(bytes, |out| json::encode_event(event, out)),
             }
         }
     }
 
-    pub fn of(&self, format: Format) -> &[u8] {
+    pub fn of(&self, format: Format) -> &Run {
         &self.0[format as usize]
     }
 
     pub fn is_empty(&self) -> bool {
-        self.0.iter().all(Vec::is_empty)
+        self.0.iter().all(|run| run.bytes.is_empty())
     }
 }

@@ -8,9 +8,10 @@ use std::collections::{HashMap, VecDeque};
 use slab::Slab;
 
 use crate::fanout::{FrameLog, Position};
-use crate::frames::{Format, Frames};
+use crate::frames::{Format, Frames, Run};
 use crate::id::{ChannelId, Epoch, Sequence};
-use crate::limits::{BACKLOG_BYTES_HIGH, BACKLOG_BYTES_LOW, PASS_VISITS_MAX, SUBSCRIBER_LAG_BYTES_MAX};
+use crate::limits::{BACKLOG_BYTES_HIGH, BACKLOG_BYTES_LOW, PASS_VISITS_MAX};
+use crate::message::Missed;
 use crate::parcel::Backlog;
 
 /// Where a pass writes to: the sockets of a real shard, or a simulation.
@@ -34,7 +35,7 @@ pub struct Findings {
     /// Slots whose socket took less than it was offered.
     pub blocked: Vec<(u32, AudienceKey)>,
     /// Slots that have fallen too far behind.
-    pub lagging: Vec<u32>,
+    pub lagging: Vec<(u32, AudienceKey)>,
     /// Channels of which this shard has more to bring round than it should, or no longer has.
     pub backlogs: Vec<(ChannelId, Backlog)>,
 }
@@ -82,6 +83,15 @@ struct Subscriber {
 }
 
 const _: () = assert!(size_of::<Subscriber>() == 16);
+
+/// How a member is moved on.
+pub struct Skip {
+    /// Where the gap begins.
+    pub border: Position,
+    /// The rest of the frame before it, if the member has a part of that.
+    pub rest: Vec<u8>,
+    pub missed: Missed,
+}
 
 /// Members that changed their index because another was removed: (slot, new index).
 pub type Moved = [Option<(u32, u32)>; 2];
@@ -179,6 +189,20 @@ impl Subscribers {
         subscriber.cursor.0 += bytes as u64;
     }
 
+    /// Moves a member on to the newest message, if that is less than `far` from the end, or else to the end. Answers
+    /// how it gets there.
+    pub fn skip(&mut self, key: AudienceKey, index: u32, far: u64) -> Skip {
+        let Audience { log, members, .. } = &mut self.audiences[key.0 as usize];
+        let member = &mut members[index as usize];
+        let border = log.border_at_or_after(member.cursor);
+        let rest = log.range(member.cursor, border).to_vec();
+        let newest = log.newest().filter(|newest| newest.at >= border && log.end().0 - newest.at.0 < far);
+        // Where nothing was said before, the range begins just before the first message missed.
+        let after = log.message_before(border).or_else(|| log.message_from(border).map(|first| first.id.just_below()));
+        member.cursor = newest.map_or(log.end(), |newest| newest.at);
+        Skip { border, rest, missed: Missed { after, before: newest.map(|newest| newest.id) } }
+    }
+
     /// Takes a member out of the pass until its socket has room again.
     pub fn park(&mut self, key: AudienceKey, index: u32) {
         let audience = &mut self.audiences[key.0 as usize];
@@ -215,11 +239,12 @@ impl Subscribers {
         !self.active.is_empty()
     }
 
-    /// One slice of the passes under way: the first audience in turn gets its visits, then steps back in line.
-    pub fn pass(&mut self, outlet: &mut impl Outlet, findings: &mut Findings) {
+    /// One slice of the passes under way: the first audience in turn gets its visits, then steps back in line. Members
+    /// more than `lag_max` bytes behind are found lagging.
+    pub fn pass(&mut self, outlet: &mut impl Outlet, lag_max: u64, findings: &mut Findings) {
         let Some(key) = self.active.pop_front() else { return };
         let audience = &mut self.audiences[key.0 as usize];
-        audience.serve(key, PASS_VISITS_MAX, outlet, findings);
+        audience.serve(key, lag_max, outlet, findings);
         if audience.owed > 0 {
             self.active.push_back(key);
         }
@@ -258,8 +283,8 @@ impl Audience {
         (self.members.len() - 1) as u32
     }
 
-    fn append(&mut self, frames: &[u8]) {
-        self.log.append(frames);
+    fn append(&mut self, run: &Run) {
+        self.log.append(run);
         self.owed = self.members.len();
     }
 
@@ -286,19 +311,19 @@ impl Audience {
         if self.owed == 0 { 0 } else { self.log.end().0 - self.swept.0 }
     }
 
-    fn serve(&mut self, key: AudienceKey, visits: usize, outlet: &mut impl Outlet, findings: &mut Findings) {
-        for _ in 0..visits.min(self.owed) {
+    fn serve(&mut self, key: AudienceKey, lag_max: u64, outlet: &mut impl Outlet, findings: &mut Findings) {
+        for _ in 0..PASS_VISITS_MAX.min(self.owed) {
             if self.place >= self.members.len() {
                 self.wrap();
             }
-            self.visit(key, outlet, findings);
+            self.visit(key, lag_max, outlet, findings);
             self.place += 1;
             self.owed -= 1;
         }
         self.rest();
     }
 
-    fn visit(&mut self, key: AudienceKey, outlet: &mut impl Outlet, findings: &mut Findings) {
+    fn visit(&mut self, key: AudienceKey, lag_max: u64, outlet: &mut impl Outlet, findings: &mut Findings) {
         let end = self.log.end();
         let member = &mut self.members[self.place];
         if member.cursor < end && !member.parked {
@@ -316,8 +341,8 @@ impl Audience {
         }
         if member.parked {
             self.slowest = self.slowest.min(member.cursor);
-            if end.0 - member.cursor.0 > SUBSCRIBER_LAG_BYTES_MAX {
-                findings.lagging.push(member.slot);
+            if end.0 - member.cursor.0 > lag_max {
+                findings.lagging.push((member.slot, key));
             }
         }
     }

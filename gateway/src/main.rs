@@ -76,7 +76,8 @@ fn serve(options: &Options) -> Result<(), String> {
             },
         }
     });
-    let running = start(epoch, Rules::default(), parts.collect())?;
+    let rules = Rules { sends_per_second: options.sends_per_second, ..Rules::default() };
+    let running = start(epoch, rules, parts.collect())?;
     announcement::print(options, address, shards, capacity);
 
     let ended = wait(signals, fatal);

@@ -6,7 +6,7 @@
 use std::ffi::OsString;
 use std::fmt;
 use std::net::SocketAddr;
-use std::num::NonZeroU16;
+use std::num::{NonZeroU16, NonZeroU32};
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
 use std::time::Duration;
@@ -29,6 +29,8 @@ pub struct Options {
     pub data: PathBuf,
     pub store: StoreKind,
     pub shards: NonZeroU16,
+    /// `None`: as fast as they like.
+    pub sends_per_second: Option<NonZeroU32>,
     pub server_key: String,
     pub session_ttl: Duration,
     pub refresh_ttl: Duration,
@@ -140,6 +142,10 @@ struct Flags {
     #[arg(long, env = "STENTOR_SHARDS", value_name = "N")]
     shards: Option<NonZeroU16>,
 
+    /// Messages, updates and removals that one session may send in a second; 0 for no limit [default: 0]
+    #[arg(long, env = "STENTOR_SENDS_PER_SECOND", value_name = "N")]
+    sends_per_second: Option<u32>,
+
     /// Key that client programs show to sign users in; it is no secret [default: defaultkey]
     #[arg(long, env = "STENTOR_SERVER_KEY", value_name = "KEY")]
     server_key: Option<String>,
@@ -188,6 +194,7 @@ struct File {
     data: Option<PathBuf>,
     store: Option<StoreKind>,
     shards: Option<NonZeroU16>,
+    sends_per_second: Option<u32>,
     server_key: Option<String>,
     session_ttl: Option<Ttl>,
     refresh_ttl: Option<Ttl>,
@@ -269,6 +276,7 @@ fn combine(matches: &ArgMatches, flags: Flags, file: File) -> Result<Options, Op
         data: flags.data.or(file.data).unwrap_or_else(|| PathBuf::from("./stentor-data")),
         store: flags.store.or(file.store).unwrap_or(StoreKind::Embedded),
         shards: checked_shards(flags.shards.or(file.shards))?,
+        sends_per_second: NonZeroU32::new(flags.sends_per_second.or(file.sends_per_second).unwrap_or(0)),
         server_key: checked_server_key(flags.server_key.or(file.server_key))?,
         session_ttl: flags.session_ttl.or(file.session_ttl).map_or(Duration::from_secs(60), |ttl| ttl.0),
         refresh_ttl: flags.refresh_ttl.or(file.refresh_ttl).map_or(Duration::from_secs(3600), |ttl| ttl.0),
@@ -372,16 +380,19 @@ mod tests {
         assert_eq!(options.server_key, "defaultkey");
         assert_eq!(options.session_ttl, Duration::from_secs(60));
         assert_eq!(options.refresh_ttl, Duration::from_secs(3600));
+        assert_eq!(options.sends_per_second, None);
         assert_eq!((options.session_key, options.refresh_key), (None, None));
     }
 
     #[test]
     fn a_flag_wins_over_the_file() {
-        let file = "listen = '0.0.0.0:1'\nstore = 'memory'\nshards = 3\nsession_ttl = 90\nrefresh_ttl = '2m'\n";
-        let options = with_file(file, &["--listen", "[::1]:2", "--session-ttl", "1h"]).unwrap();
+        let file = "listen = '0.0.0.0:1'\nstore = 'memory'\nshards = 3\nsends_per_second = 7\nsession_ttl = 90\nrefresh_ttl = '2m'\n";
+        let options =
+            with_file(file, &["--listen", "[::1]:2", "--sends-per-second", "5", "--session-ttl", "1h"]).unwrap();
         assert_eq!(options.listen.to_string(), "[::1]:2");
         assert_eq!(options.store, StoreKind::Memory);
         assert_eq!(options.shards.get(), 3);
+        assert_eq!(options.sends_per_second, NonZeroU32::new(5));
         assert_eq!(options.session_ttl, Duration::from_secs(3600));
         assert_eq!(options.refresh_ttl, Duration::from_secs(120));
     }
@@ -403,6 +414,7 @@ mod tests {
         check_error(with_file("session_ttl = 'soon'", &[]), &["session_ttl", "90s"]);
         check_error(with_file("session_ttl = true", &[]), &["session_ttl", "90s"]);
         check_error(with_file("shards = 0", &[]), &["shards"]);
+        check_error(with_file("sends_per_second = -1", &[]), &["sends_per_second"]);
         check_error(with_file("listen = ", &[]), &["stentor.toml"]);
         check_error(parse(&["--config", "/nonexistent/x.toml"]), &["/nonexistent/x.toml"]);
         check_error(parse(&["--listen", "7350"]), &["--listen", "7350"]);
@@ -469,7 +481,17 @@ mod tests {
     #[test]
     fn help_names_every_option_and_its_variable() {
         let help = Flags::command().render_long_help().to_string();
-        for name in ["listen", "data", "store", "shards", "server-key", "session-ttl", "refresh-key-file", "config"] {
+        for name in [
+            "listen",
+            "data",
+            "store",
+            "shards",
+            "sends-per-second",
+            "server-key",
+            "session-ttl",
+            "refresh-key-file",
+            "config",
+        ] {
             assert!(help.contains(&format!("--{name} ")), "{name} is not in: {help}");
             let variable = format!("STENTOR_{}", name.to_uppercase().replace('-', "_"));
             assert!(help.contains(&variable), "{variable} is not in: {help}");
