@@ -201,8 +201,11 @@ impl Traffic {
         let untold = (begun..self.outbox.len()).find(|&index| of_this(&self.outbox[index]));
         let merged = untold.and_then(|index| self.outbox.remove(index));
         self.outbox_bytes -= merged.as_ref().map_or(0, |private| private.bytes.len());
-        let behind = || self.outbox.iter().rposition(|private| private.after == Some((key, border)));
-        let place = untold.unwrap_or_else(|| behind().map_or(begun, |index| (index + 1).max(begun)));
+        let at = |index: usize| self.outbox[index].after.filter(|(of, _)| *of == key).map(|(_, place)| place);
+        // What belongs beyond the border brings the log with it.
+        let beyond = (0..self.outbox.len()).find(|&index| at(index) > Some(border)).unwrap_or(self.outbox.len());
+        let behind = (0..beyond).rfind(|&index| at(index) == Some(border)).map_or(begun, |index| index + 1);
+        let place = untold.unwrap_or(behind.max(begun));
         let after = merged.and_then(|private| private.gap).map_or(after, |(_, after)| after);
         let bytes = encode(after);
         self.outbox_bytes += bytes.len();
@@ -216,6 +219,12 @@ impl Traffic {
         }
         self.written = 0;
         self.finishing = false;
+    }
+
+    /// Forgets all of the outbox that is not begun.
+    pub fn forget_unsaid(&mut self) {
+        self.outbox.truncate(usize::from(self.written > 0 || self.finishing));
+        self.outbox_bytes = self.outbox.iter().map(|private| private.bytes.len()).sum();
     }
 
     /// Forgets all requests that are unanswered.
@@ -233,6 +242,10 @@ impl Traffic {
         cursor: &mut Position,
         mut bytes: impl FnMut(Position, Position) -> Vec<u8>,
     ) {
+        // A later membership has gaps of its own.
+        for private in &mut self.outbox {
+            private.gap = private.gap.filter(|(of, _)| *of != key);
+        }
         let unsaid = self.slots.iter_mut().filter_map(|slot| slot.answer.as_mut());
         for private in self.outbox.iter_mut().chain(unsaid) {
             let Some((_, place)) = private.after.take_if(|(of, _)| *of == key) else { continue };

@@ -354,6 +354,10 @@ impl Home {
     /// Closes a connection that has fallen too far behind.
     fn let_go(&mut self, id: ConnectionId) {
         self.slow_readers += 1;
+        if let Some(connection) = self.connection(id) {
+            // Answers must not come without the frames before them.
+            connection.traffic().forget_unsaid();
+        }
         let reason = format!("too slow: more than {} bytes behind", self.rules.lag_bytes_max);
         let mut frame = Vec::new();
         websocket::close_frame(&mut frame, Some(websocket::CloseCode::TRY_AGAIN_LATER), &reason);

@@ -163,7 +163,7 @@ impl World {
             session: session.session,
             witness,
             on_lag,
-            reads_one_turn_in: if slow && self.random.one_in(3) { 60 } else { 2 },
+            reads_one_turn_in: if slow && self.random.one_in(3) { 30 } else { 2 },
             closed: false,
             unread: Vec::new(),
             asked: VecDeque::new(),
@@ -228,11 +228,11 @@ impl World {
         let bytes = std::mem::take(&mut wire.bytes);
         self.transcript.extend_from_slice(&bytes);
         client.read(&bytes, &self.store);
-        if client.witness && self.plan.pace == Pace::Slow {
-            wire.room = usize::MAX;
-            return;
-        }
-        wire.room = if self.random.one_in(4) { 1 + self.random.below(100) } else { 10_000 };
+        wire.room = match self.plan.pace {
+            Pace::Slow if client.witness => usize::MAX,
+            _ if self.random.one_in(4) => 1 + self.random.below(100),
+            _ => 10_000,
+        };
         if std::mem::take(&mut wire.full) {
             self.shards[client.shard].writable(client.connection, &mut self.wires[client.shard]);
         }
@@ -303,6 +303,7 @@ impl World {
 
     /// Nobody acts any more; everything under way comes to its end.
     pub fn quieten(&mut self) {
+        self.clients.iter_mut().for_each(|client| client.reads_one_turn_in = 2);
         let mut quiet = 0;
         for _ in 0..10_000 {
             self.now.0 += 100_000_000;
