@@ -69,7 +69,6 @@ fn encode(criterion: &mut Criterion) {
     let mut group = criterion.benchmark_group("json/encode");
     let lobby = message(100).channel;
     let joined = Reply::Joined {
-        count: None,
         channel: lobby.clone(),
         presences: (0..100).map(presence).collect::<Arc<[_]>>(),
         count: None,

@@ -19,6 +19,16 @@ pub struct Session {
     pub session: SessionId,
     pub username: Arc<str>,
     pub format: Format,
+    pub on_lag: OnLag,
+}
+
+/// What becomes of a session that reads too slowly.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum OnLag {
+    /// It is closed, and told why.
+    Close,
+    /// It is moved to the newest message, and told what it missed.
+    Skip,
 }
 
 /// What a command comes to before any state is asked.

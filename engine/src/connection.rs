@@ -4,10 +4,12 @@
 //! a connection own more (`Traffic`), and that is given back when all is said.
 
 use std::collections::VecDeque;
+use std::num::NonZeroU32;
 
 use crate::admission::Session;
 use crate::command::Command;
 use crate::fanout::Position;
+use crate::id::{MessageId, Timestamp};
 use crate::limits::{OUTBOX_BYTES_MAX, REQUESTS_IN_FLIGHT_MAX};
 use crate::subscribers::AudienceKey;
 
@@ -22,6 +24,8 @@ pub struct Connection {
     pub paused: bool,
     /// Its close frame is in the outbox: nothing else will be said.
     pub closing: bool,
+    /// When its sends so far would have been due at the rate allowed; in the past, it has its whole allowance.
+    sends_until: Timestamp,
     pub session: Session,
     pub subscriptions: Vec<Subscription>,
     pub traffic: Option<Box<Traffic>>,
@@ -50,6 +54,8 @@ pub struct Traffic {
     outbox_bytes: usize,
     /// Bytes of the first private frame that are written already.
     pub written: usize,
+    /// The first private frame is the rest of one that is half written.
+    finishing: bool,
     /// The audience of which a frame is half written: it is finished before anything else is said.
     pub interrupted: Option<AudienceKey>,
 }
@@ -65,7 +71,19 @@ pub struct Private {
     /// It follows all that its connection was owed of this audience up to here.
     pub after: Option<(AudienceKey, Position)>,
     pub bytes: Vec<u8>,
+    /// It tells of a gap in this audience, after this message.
+    pub gap: Option<(AudienceKey, Option<MessageId>)>,
 }
+
+impl Private {
+    /// A frame that follows nothing in particular.
+    pub fn of(bytes: Vec<u8>) -> Self {
+        Self { after: None, bytes, gap: None }
+    }
+}
+
+/// The second in which a session may send its whole allowance at once, in nanoseconds.
+const ALLOWANCE: i64 = 1_000_000_000;
 
 impl Connection {
     pub fn of(generation: u32, session: Session) -> Self {
@@ -75,6 +93,7 @@ impl Connection {
             dirty: false,
             paused: false,
             closing: false,
+            sends_until: Timestamp(0),
             session,
             subscriptions: Vec::new(),
             traffic: None,
@@ -88,6 +107,16 @@ impl Connection {
     /// Whether its next request may be read now.
     pub fn accepts(&self) -> bool {
         !self.closing && self.traffic.as_ref().is_none_or(|traffic| traffic.accepts())
+    }
+
+    /// Counts a send at this time, unless it is more than `most` in a second.
+    pub fn may_send(&mut self, most: NonZeroU32, now: Timestamp) -> bool {
+        // A clock that stepped back silences nobody for longer than a second.
+        let due = self.sends_until.0.clamp(now.0, now.0 + ALLOWANCE);
+        let until = due + ALLOWANCE / i64::from(most.get());
+        let may = until - now.0 <= ALLOWANCE;
+        self.sends_until = Timestamp(if may { until } else { due });
+        may
     }
 
     pub fn subscription(&self, key: AudienceKey) -> Option<Subscription> {
@@ -150,11 +179,37 @@ impl Traffic {
         self.outbox.push_back(private);
     }
 
-    /// Puts a frame before all others of the outbox, none of which may have been begun.
+    /// Puts the rest of a frame before all others of the outbox, none of which may have been begun.
     pub fn say_first(&mut self, private: Private) {
-        debug_assert_eq!(self.written, 0);
+        debug_assert!(self.written == 0 && !self.finishing);
+        self.finishing = true;
         self.outbox_bytes += private.bytes.len();
         self.outbox.push_front(private);
+    }
+
+    /// Tells of a gap before all else of the outbox that is not begun, but behind what belongs at the `border` before it,
+    /// such as the answer to a join. A gap of the same audience that was not told yet becomes part of this one.
+    /// `encode` makes the frame, given the message after which the gap begins.
+    pub fn say_gap(
+        &mut self,
+        (key, border): (AudienceKey, Position),
+        after: Option<MessageId>,
+        encode: impl FnOnce(Option<MessageId>) -> Vec<u8>,
+    ) {
+        let begun = usize::from(self.written > 0 || self.finishing);
+        let of_this = |private: &Private| private.gap.is_some_and(|(of, _)| of == key);
+        let untold = (begun..self.outbox.len()).find(|&index| of_this(&self.outbox[index]));
+        let merged = untold.and_then(|index| self.outbox.remove(index));
+        self.outbox_bytes -= merged.as_ref().map_or(0, |private| private.bytes.len());
+        let at = |index: usize| self.outbox[index].after.filter(|(of, _)| *of == key).map(|(_, place)| place);
+        // What belongs beyond the border brings the log with it.
+        let beyond = (0..self.outbox.len()).find(|&index| at(index) > Some(border)).unwrap_or(self.outbox.len());
+        let behind = (0..beyond).rfind(|&index| at(index) == Some(border)).map_or(begun, |index| index + 1);
+        let place = untold.unwrap_or(behind.max(begun));
+        let after = merged.and_then(|private| private.gap).map_or(after, |(_, after)| after);
+        let bytes = encode(after);
+        self.outbox_bytes += bytes.len();
+        self.outbox.insert(place, Private { after: None, bytes, gap: Some((key, after)) });
     }
 
     /// Forgets the first frame of the outbox: it is written.
@@ -163,6 +218,13 @@ impl Traffic {
             self.outbox_bytes -= private.bytes.len();
         }
         self.written = 0;
+        self.finishing = false;
+    }
+
+    /// Forgets all of the outbox that is not begun.
+    pub fn forget_unsaid(&mut self) {
+        self.outbox.truncate(usize::from(self.written > 0 || self.finishing));
+        self.outbox_bytes = self.outbox.iter().map(|private| private.bytes.len()).sum();
     }
 
     /// Forgets all requests that are unanswered.
@@ -180,6 +242,10 @@ impl Traffic {
         cursor: &mut Position,
         mut bytes: impl FnMut(Position, Position) -> Vec<u8>,
     ) {
+        // A later membership has gaps of its own.
+        for private in &mut self.outbox {
+            private.gap = private.gap.filter(|(of, _)| *of != key);
+        }
         let unsaid = self.slots.iter_mut().filter_map(|slot| slot.answer.as_mut());
         for private in self.outbox.iter_mut().chain(unsaid) {
             let Some((_, place)) = private.after.take_if(|(of, _)| *of == key) else { continue };
@@ -191,5 +257,92 @@ impl Traffic {
                 *cursor = place;
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use uuid::Uuid;
+
+    use super::*;
+    use crate::admission::OnLag;
+    use crate::frames::Format;
+    use crate::id::{SessionId, UserId};
+
+    const SECOND: i64 = 1_000_000_000;
+
+    fn connection() -> Connection {
+        let (user, session) = (UserId(Uuid::nil()), SessionId(Uuid::nil()));
+        let session = Session { user, session, username: "alice".into(), format: Format::Json, on_lag: OnLag::Close };
+        Connection::of(0, session)
+    }
+
+    /// How many of `tries` sends at this time are let through.
+    fn sends(connection: &mut Connection, tries: usize, now: i64) -> usize {
+        let most = NonZeroU32::new(4).unwrap();
+        (0..tries).filter(|_| connection.may_send(most, Timestamp(now))).count()
+    }
+
+    #[test]
+    fn a_session_has_one_second_s_sends_at_once_and_then_its_rate() {
+        let mut connection = connection();
+        let start = 1_700_000_000 * SECOND;
+        for (now, tries, expected) in [
+            (start, 10, 4),
+            (start + SECOND / 8, 10, 0),
+            (start + SECOND / 4, 10, 1),
+            (start + SECOND, 10, 3),
+            (start + 100 * SECOND, 10, 4),
+            // The clock steps back by an hour.
+            (start - 3600 * SECOND, 10, 0),
+            (start - 3599 * SECOND, 10, 4),
+        ] {
+            assert_eq!(sends(&mut connection, tries, now), expected, "at {}", now - start);
+        }
+    }
+
+    #[test]
+    fn gaps_of_one_audience_that_were_not_told_become_one() {
+        let mut subscribers = crate::subscribers::Subscribers::default();
+        let mut audience = |room| {
+            let channel = crate::id::ChannelId::room(room).unwrap();
+            subscribers.subscribe(&channel, Format::Json, 0, crate::id::Epoch(1)).0
+        };
+        let (one, other) = (audience("one"), audience("other"));
+        let id = |number| Some(MessageId(Uuid::from_u128(number)));
+        let frame = |after: Option<MessageId>| after.map_or(b"none".to_vec(), |id| id.0.as_bytes().to_vec());
+        let mut traffic = Traffic::default();
+        traffic.say(Private::of(b"begun".to_vec()));
+        traffic.written = 2;
+        traffic.say(Private::of(b"ack".to_vec()));
+        for (key, after) in [(one, 1), (other, 2), (one, 3), (one, 4)] {
+            traffic.say_gap((key, Position(7)), id(after), frame);
+        }
+        let said: Vec<_> = traffic.outbox.iter().map(|private| private.bytes.clone()).collect();
+        assert_eq!(said, [b"begun".to_vec(), frame(id(2)), frame(id(1)), b"ack".to_vec()]);
+        assert_eq!(traffic.outbox_bytes, 5 + 16 + 16 + 3);
+        // One that is begun is finished, and the next is another.
+        traffic.said();
+        traffic.written = 1;
+        traffic.say_gap((other, Position(7)), id(5), frame);
+        let said: Vec<_> = traffic.outbox.iter().map(|private| private.bytes.clone()).collect();
+        assert_eq!(said, [frame(id(2)), frame(id(5)), frame(id(1)), b"ack".to_vec()]);
+    }
+
+    #[test]
+    fn a_gap_follows_the_rest_of_a_frame_and_the_answer_to_its_join() {
+        let mut subscribers = crate::subscribers::Subscribers::default();
+        let room = crate::id::ChannelId::room("one").unwrap();
+        let key = subscribers.subscribe(&room, Format::Json, 0, crate::id::Epoch(1)).0;
+        let mut traffic = Traffic::default();
+        traffic.say(Private { after: Some((key, Position(7))), ..Private::of(b"joined".to_vec()) });
+        traffic.say(Private { after: Some((key, Position(9))), ..Private::of(b"ack".to_vec()) });
+        traffic.say_first(Private::of(b"rest".to_vec()));
+        traffic.say_gap((key, Position(8)), None, |_| b"early".to_vec());
+        assert_eq!(traffic.outbox[1].bytes, b"early");
+        traffic.outbox.remove(1);
+        traffic.say_gap((key, Position(7)), None, |_| b"gap".to_vec());
+        let said: Vec<_> = traffic.outbox.iter().map(|private| private.bytes.as_slice()).collect();
+        assert_eq!(said, [b"rest".as_slice(), b"joined", b"gap", b"ack"]);
     }
 }

@@ -1,6 +1,7 @@
 //! Events as the bytes that subscribers are sent: WebSocket frames, encoded once a format.
 
 use crate::command::Event;
+use crate::fanout::{Mark, Position};
 use crate::id::Timestamp;
 use crate::message::MessageCode;
 use crate::wire::{json, websocket};
@@ -20,10 +21,18 @@ impl Format {
 /// Whole frames end to end, the same events in every format.
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
 pub struct Frames {
-    encoded: [Vec<u8>; Format::COUNT],
+    runs: [Run; Format::COUNT],
     /// How many of the events are messages.
     messages: u64,
     accepted: Option<Timestamp>,
+}
+
+/// Frames of one format.
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
+pub struct Run {
+    pub bytes: Vec<u8>,
+    /// Where the messages among the events begin. Updates and removals are no messages of their own.
+    pub marks: Vec<Mark>,
 }
 
 impl Frames {
@@ -36,15 +45,20 @@ impl Frames {
             }
         }
         for format in Format::ALL {
-            let out = &mut self.encoded[format as usize];
+            let Run { bytes, marks } = &mut self.runs[format as usize];
+            if let Event::Message(message) = event
+                && !matches!(message.code, MessageCode::Update | MessageCode::Remove)
+            {
+                marks.push(Mark { at: Position(bytes.len() as u64), id: message.id });
+            }
             match format {
-                Format::Json => websocket::text_frame(out, |out| json::encode_event(event, out)),
+                Format::Json => websocket::text_frame(bytes, |out| json::encode_event(event, out)),
             }
         }
     }
 
-    pub fn of(&self, format: Format) -> &[u8] {
-        &self.encoded[format as usize]
+    pub fn of(&self, format: Format) -> &Run {
+        &self.runs[format as usize]
     }
 
     pub fn messages(&self) -> u64 {
@@ -57,6 +71,6 @@ impl Frames {
     }
 
     pub fn is_empty(&self) -> bool {
-        self.encoded.iter().all(Vec::is_empty)
+        self.runs.iter().all(|run| run.bytes.is_empty())
     }
 }

@@ -4,16 +4,18 @@
 //! Two promises. Answers are given in the order of the questions. And an answer follows every frame that came before it:
 //! a sender has its own message before the ack, a joiner has the answer before the first event.
 
-use crate::admission::{Admitted, Session, admit};
+use crate::admission::{Admitted, OnLag, Session, admit};
 use crate::command::{Command, Rejection, Reply};
 use crate::connection::{Connection, Private, Subscription};
 use crate::counters::{HomeCounters, MALFORMED, refusal_of};
 use crate::fanout::Position;
 use crate::frames::Format;
-use crate::id::{ChannelId, ConnectionId};
-use crate::limits::{SUBSCRIBER_LAG_BYTES_MAX, SUBSCRIPTIONS_MAX, WRITE_PIECES_MAX};
+use crate::id::{ChannelId, ConnectionId, Timestamp};
+use crate::limits::{SUBSCRIPTIONS_MAX, WRITE_PIECES_MAX};
+use crate::message::Missed;
 use crate::parcel::{Ask, Backlog, Batch, Item, Wish};
-use crate::subscribers::{AudienceKey, Began, Findings, Outlet, Subscribers};
+use crate::shard::Rules;
+use crate::subscribers::{AudienceKey, Began, Findings, Outlet, Skip, Subscribers};
 use crate::wire::{json, websocket};
 
 /// What the gateway is asked to do about a connection.
@@ -37,8 +39,8 @@ pub enum Manner {
 }
 
 /// The connections of a shard, and the audiences they form.
-#[derive(Default)]
 pub struct Home {
+    rules: Rules,
     connections: Vec<Option<Connection>>,
     pub subscribers: Subscribers,
     dirty: Vec<u32>,
@@ -52,6 +54,20 @@ pub struct Home {
 }
 
 impl Home {
+    pub fn new(rules: Rules) -> Self {
+        Self {
+            rules,
+            connections: Vec::new(),
+            subscribers: Subscribers::default(),
+            dirty: Vec::new(),
+            findings: Findings::default(),
+            asks: Vec::new(),
+            effects: Vec::new(),
+            backlogs: Vec::new(),
+            counters: HomeCounters::default(),
+        }
+    }
+
     /// A connection has signed in.
     pub fn open(&mut self, id: ConnectionId, session: Session) {
         let slot = id.slot as usize;
@@ -72,7 +88,8 @@ impl Home {
     }
 
     /// A connection asks.
-    pub fn request(&mut self, id: ConnectionId, cid: String, command: Command) {
+    pub fn request(&mut self, id: ConnectionId, cid: String, command: Command, now: Timestamp) {
+        let most = self.rules.sends_per_second;
         let Some(connection) = self.connection(id) else { return };
         if connection.closing {
             return;
@@ -84,16 +101,19 @@ impl Home {
             connection.traffic().held = Some((cid, command));
             return;
         }
-        let crowded = connection.subscriptions.len() >= SUBSCRIPTIONS_MAX;
-        let admitted = match command {
-            Command::Join(_) if crowded => {
-                Err(Rejection::bad_input(format!("leave a channel first: {SUBSCRIPTIONS_MAX} are the most")))
+        let admitted = match (judge(connection, command), most) {
+            (Ok(Admitted::Nothing), _) => return,
+            (Ok(Admitted::Ask(_, wish)), Some(most)) if wish.is_send() && !connection.may_send(most, now) => {
+                Err(Rejection::bad_input(format!("too fast: {most} messages a second are the most for one session")))
             }
-            command => admit(command, &connection.session),
+            (admitted, _) => admitted,
         };
-        if let Ok(Admitted::Nothing) = admitted {
-            return;
-        }
+        self.put(id, cid, admitted);
+    }
+
+    /// Puts what was admitted to the channel's owner, or answers.
+    fn put(&mut self, id: ConnectionId, cid: String, admitted: Result<Admitted, Rejection>) {
+        let Some(connection) = self.connection(id) else { return };
         let number = connection.traffic().ask(cid);
         match admitted {
             Ok(Admitted::Ask(channel, wish)) => self.asks.push((channel, Ask { connection: id, number, wish })),
@@ -114,7 +134,7 @@ impl Home {
     pub fn tell(&mut self, id: ConnectionId, frame: Vec<u8>) {
         let Some(connection) = self.connection(id) else { return };
         if !connection.closing {
-            connection.traffic().say(Private { after: None, bytes: frame });
+            connection.traffic().say(Private::of(frame));
             self.mark(id.slot);
         }
     }
@@ -132,7 +152,7 @@ impl Home {
         connection.closing = true;
         connection.traffic().forget_requests();
         self.leave_all(id);
-        self.connection(id).expect("it was there").traffic().say(Private { after: None, bytes: frame });
+        self.connection(id).expect("it was there").traffic().say(Private::of(frame));
         self.effects.push(SocketEffect::Closing(id));
         self.mark(id.slot);
     }
@@ -155,7 +175,7 @@ impl Home {
             if interrupted == Some(*key) {
                 let cursor = self.subscribers.cursor(*key, *index);
                 let rest = self.subscribers.bytes(*key, cursor, self.subscribers.border(*key, cursor)).to_vec();
-                connection.traffic().say_first(Private { after: None, bytes: rest });
+                connection.traffic().say_first(Private::of(rest));
             }
         }
         if let Some(traffic) = &mut connection.traffic {
@@ -232,11 +252,11 @@ impl Home {
         let traffic = connection.traffic();
         if traffic.interrupted.take_if(|of| *of == key).is_some() {
             let border = self.subscribers.border(key, cursor);
-            traffic.say_first(Private { after: Some((key, border)), bytes: Vec::new() });
+            traffic.say_first(Private { after: Some((key, border)), ..Private::of(Vec::new()) });
         }
         traffic.detach(key, &mut cursor, read);
         if cursor < end {
-            traffic.say(Private { after: None, bytes: self.subscribers.bytes(key, cursor, end).to_vec() });
+            traffic.say(Private::of(self.subscribers.bytes(key, cursor, end).to_vec()));
         }
         connection.subscriptions.retain(|subscription| subscription.key != key);
         self.take_out(subscription);
@@ -263,7 +283,7 @@ impl Home {
         match format {
             Format::Json => websocket::text_frame(&mut bytes, |out| json::encode_reply(cid, reply, out)),
         }
-        traffic.answer(number, Private { after, bytes });
+        traffic.answer(number, Private { after, ..Private::of(bytes) });
         self.mark(id.slot);
         self.go_on(id);
     }
@@ -276,7 +296,8 @@ impl Home {
             return;
         }
         if let Some((cid, command)) = traffic.held.take() {
-            self.request(id, cid, command);
+            let admitted = judge(connection, command);
+            self.put(id, cid, admitted);
         } else if let Some(frame) = traffic.farewell.take() {
             self.close(id, frame, Manner::AtOnce);
         }
@@ -314,25 +335,59 @@ impl Home {
 
     /// One slice of the passes under way.
     pub fn pass(&mut self, outlet: &mut impl Outlet) {
-        self.subscribers.pass(outlet, &mut self.findings);
+        self.subscribers.pass(outlet, self.rules.lag_bytes_max, &mut self.findings);
         for (slot, key) in std::mem::take(&mut self.findings.blocked) {
             if let Some(connection) = self.connections[slot as usize].as_mut() {
                 connection.traffic().interrupted = Some(key);
                 self.park(slot);
             }
         }
-        for slot in std::mem::take(&mut self.findings.lagging) {
-            let Some(connection) = self.connections[slot as usize].as_ref() else { continue };
-            if !connection.closing {
-                self.counters.slow_readers += 1;
-                let id = ConnectionId { slot, generation: connection.generation };
-                let reason = format!("too slow: more than {SUBSCRIBER_LAG_BYTES_MAX} bytes behind");
-                let mut frame = Vec::new();
-                websocket::close_frame(&mut frame, Some(websocket::CloseCode::TRY_AGAIN_LATER), &reason);
-                self.close(id, frame, Manner::AtOnce);
+        for (slot, key) in std::mem::take(&mut self.findings.lagging) {
+            match self.connections[slot as usize].as_ref().filter(|connection| !connection.closing) {
+                None => {}
+                Some(connection) => match (connection.session.on_lag, connection.subscription(key)) {
+                    (OnLag::Skip, Some(subscription)) => self.skip(slot, subscription),
+                    _ => self.let_go(ConnectionId { slot, generation: connection.generation }),
+                },
             }
         }
         self.backlogs.append(&mut self.findings.backlogs);
+    }
+
+    /// Closes a connection that has fallen too far behind.
+    fn let_go(&mut self, id: ConnectionId) {
+        self.counters.slow_readers += 1;
+        if let Some(connection) = self.connection(id) {
+            // Answers must not come without the frames before them.
+            connection.traffic().forget_unsaid();
+        }
+        let reason = format!("too slow: more than {} bytes behind", self.rules.lag_bytes_max);
+        let mut frame = Vec::new();
+        websocket::close_frame(&mut frame, Some(websocket::CloseCode::TRY_AGAIN_LATER), &reason);
+        self.close(id, frame, Manner::AtOnce);
+    }
+
+    /// Moves a connection that has fallen too far behind to the newest message, and tells it what it missed. A frame that
+    /// is half written is finished first.
+    fn skip(&mut self, slot: u32, Subscription { key, index }: Subscription) {
+        self.counters.gaps += 1;
+        // Half of what it may owe is for it to catch up with what comes next.
+        let Skip { border, rest, missed } = self.subscribers.skip(key, index, self.rules.lag_bytes_max / 2);
+        let channel = self.subscribers.channel_of(key);
+        let connection = self.connections[slot as usize].as_mut().expect("the caller has looked");
+        let format = connection.session.format;
+        let traffic = connection.traffic();
+        traffic.say_gap((key, border), missed.after, |after| {
+            let mut bytes = Vec::new();
+            let missed = Missed { after, ..missed };
+            match format {
+                Format::Json => websocket::text_frame(&mut bytes, |out| json::encode_gap(channel, missed, out)),
+            }
+            bytes
+        });
+        if traffic.interrupted.take_if(|of| *of == key).is_some() {
+            traffic.say_first(Private::of(rest));
+        }
     }
 
     /// Writes what a connection is owed apart from the pass: its private frames, each behind what it must follow; and,
@@ -433,6 +488,16 @@ impl Home {
 
 fn find(connections: &mut [Option<Connection>], id: ConnectionId) -> Option<&mut Connection> {
     connections.get_mut(id.slot as usize)?.as_mut().filter(|connection| connection.generation == id.generation)
+}
+
+/// Judges a command by itself, and whether one connection may have it.
+fn judge(connection: &Connection, command: Command) -> Result<Admitted, Rejection> {
+    match command {
+        Command::Join(_) if connection.subscriptions.len() >= SUBSCRIPTIONS_MAX => {
+            Err(Rejection::bad_input(format!("leave a channel first: {SUBSCRIPTIONS_MAX} are the most")))
+        }
+        command => admit(command, &connection.session),
+    }
 }
 
 /// A part of what a connection is owed.

@@ -45,6 +45,13 @@ uuid_newtype!(
     MessageId
 );
 
+impl MessageId {
+    /// The greatest id that is less than this: as a bound, it lets in this message and none before it.
+    pub fn just_below(self) -> Self {
+        Self(Uuid::from_u128(self.0.as_u128().saturating_sub(1)))
+    }
+}
+
 /// A point in time: nanoseconds since the Unix epoch, UTC.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Default)]
 pub struct Timestamp(pub i64);

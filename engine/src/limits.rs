@@ -1,5 +1,7 @@
 //! Every bound of the engine, why it is what it is, and what happens when it is reached.
 
+use std::num::NonZeroU32;
+
 use crate::id::Timestamp;
 
 /// How far behind the end of a channel's log a member may fall, in bytes, before it is let go with a close code.
@@ -44,6 +46,10 @@ pub const CHANNEL_PENDING_BYTES_MAX: usize = 4 * 1024 * 1024;
 /// Requests of one shard that the store has not answered. Beyond it sends are refused with a clear error.
 /// Also the capacity of a shard's receipts queue, so that the store never waits for a shard.
 pub const STORE_REQUESTS_MAX: usize = 16 * 1024;
+
+/// Sends of one session in a second, unless configured otherwise: none, because only the operator knows how fast people,
+/// and not programs, talk in this place. Beyond it sends are refused with a clear error.
+pub const SENDS_PER_SECOND_MAX: Option<NonZeroU32> = None;
 
 /// Channels one connection may be in. Beyond it joins are refused.
 pub const SUBSCRIPTIONS_MAX: usize = 1024;

@@ -56,3 +56,12 @@ pub struct Presence {
     /// Whether what this presence sends is kept in history.
     pub persistence: bool,
 }
+
+/// What a reader did not see of a channel: the messages between two others, as far as there are any.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Missed {
+    /// The last message before; `None` if nothing was missed but events that are no messages.
+    pub after: Option<MessageId>,
+    /// The message that it sees next; `None` if that is not said yet.
+    pub before: Option<MessageId>,
+}

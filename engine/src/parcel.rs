@@ -106,6 +106,13 @@ pub enum Wish {
     },
 }
 
+impl Wish {
+    /// Whether all members are to hear of it.
+    pub fn is_send(&self) -> bool {
+        matches!(self, Self::Send { .. } | Self::Update { .. } | Self::Remove { .. })
+    }
+}
+
 /// What the owner announces to one shard about one channel in one turn, in order.
 #[derive(Clone, Debug)]
 pub struct Batch {

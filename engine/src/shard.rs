@@ -5,13 +5,14 @@
 //! Nothing here waits, reads a clock or touches a socket.
 
 use std::collections::HashMap;
+use std::num::NonZeroU32;
 
 use crate::admission::Session;
 use crate::command::{Command, Rejection};
 use crate::counters::{Levels, Report, SocketCounters, TurnCounters, kind_of};
 use crate::home::{Home, Manner, SocketEffect};
 use crate::id::{ChannelId, ConnectionId, Epoch, ShardId, Timestamp};
-use crate::limits::ROOM_MEMBERS_MAX;
+use crate::limits::{ROOM_MEMBERS_MAX, SENDS_PER_SECOND_MAX, SUBSCRIBER_LAG_BYTES_MAX};
 use crate::owner::Owner;
 use crate::parcel::{Ask, Enquiry, Finding, Parcel};
 use crate::persist::{StoreFailure, StoreReceipt, StoreRequest, Ticket};
@@ -49,16 +50,24 @@ pub struct Effects {
     pub findings: Vec<(u64, Finding)>,
 }
 
-/// What an operator may decide about channels.
+/// What an operator may decide about channels and sessions.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Rules {
     /// Visible members beyond which a channel is a crowd, whose presence is counted and sampled.
     pub room_members_max: usize,
+    /// Messages, updates and removals that one session may send in a second.
+    pub sends_per_second: Option<NonZeroU32>,
+    /// Bytes that a reader may fall behind in one channel.
+    pub lag_bytes_max: u64,
 }
 
 impl Default for Rules {
     fn default() -> Self {
-        Self { room_members_max: ROOM_MEMBERS_MAX }
+        Self {
+            room_members_max: ROOM_MEMBERS_MAX,
+            sends_per_second: SENDS_PER_SECOND_MAX,
+            lag_bytes_max: SUBSCRIBER_LAG_BYTES_MAX,
+        }
     }
 }
 
@@ -82,7 +91,7 @@ impl Shard {
         Self {
             id,
             shards,
-            home: Home::default(),
+            home: Home::new(rules),
             owner: Owner::new(epoch, rules.room_members_max, seed),
             now: Timestamp::default(),
             outgoing: HashMap::new(),
@@ -98,7 +107,7 @@ impl Shard {
             Input::Opened { connection, session } => self.home.open(connection, session),
             Input::Request { connection, cid, command } => {
                 self.home.counters.requests[kind_of(&command)] += 1;
-                self.home.request(connection, cid, command);
+                self.home.request(connection, cid, command, now);
             }
             Input::Refuse { connection, cid, rejection } => self.home.refuse(connection, cid, rejection),
             Input::Tell { connection, frame } => self.home.tell(connection, frame),

@@ -9,9 +9,10 @@ use slab::Slab;
 
 use crate::counters::FanoutCounters;
 use crate::fanout::{FrameLog, Position};
-use crate::frames::{Format, Frames};
+use crate::frames::{Format, Frames, Run};
 use crate::id::{ChannelId, Epoch, Sequence, Timestamp};
-use crate::limits::{BACKLOG_BYTES_HIGH, BACKLOG_BYTES_LOW, PASS_VISITS_MAX, SUBSCRIBER_LAG_BYTES_MAX};
+use crate::limits::{BACKLOG_BYTES_HIGH, BACKLOG_BYTES_LOW, PASS_VISITS_MAX};
+use crate::message::Missed;
 use crate::parcel::Backlog;
 use crate::tally::Tally;
 
@@ -36,7 +37,7 @@ pub struct Findings {
     /// Slots whose socket took less than it was offered.
     pub blocked: Vec<(u32, AudienceKey)>,
     /// Slots that have fallen too far behind.
-    pub lagging: Vec<u32>,
+    pub lagging: Vec<(u32, AudienceKey)>,
     /// Channels of which this shard has more to bring round than it should, or no longer has.
     pub backlogs: Vec<(ChannelId, Backlog)>,
 }
@@ -113,6 +114,15 @@ struct Subscriber {
 }
 
 const _: () = assert!(size_of::<Subscriber>() == 16);
+
+/// How a member is moved on.
+pub struct Skip {
+    /// Where the gap begins.
+    pub border: Position,
+    /// The rest of the frame before it, if the member has a part of that.
+    pub rest: Vec<u8>,
+    pub missed: Missed,
+}
 
 /// Members that changed their index because another was removed: (slot, new index).
 pub type Moved = [Option<(u32, u32)>; 2];
@@ -220,6 +230,20 @@ impl Subscribers {
         audience.tally.count(from, audience.log.end(), &mut self.counters);
     }
 
+    /// Moves a member on to the newest message, if that is less than `far` from the end, or else to the end. Answers
+    /// how it gets there.
+    pub fn skip(&mut self, key: AudienceKey, index: u32, far: u64) -> Skip {
+        let Audience { log, members, .. } = &mut self.audiences[key.0 as usize];
+        let member = &mut members[index as usize];
+        let border = log.border_at_or_after(member.cursor);
+        let rest = log.range(member.cursor, border).to_vec();
+        let newest = log.newest().filter(|newest| newest.at >= border && log.end().0 - newest.at.0 < far);
+        // Where nothing was said before, the range begins just before the first message missed.
+        let after = log.message_before(border).or_else(|| log.message_from(border).map(|first| first.id.just_below()));
+        member.cursor = newest.map_or(log.end(), |newest| newest.at);
+        Skip { border, rest, missed: Missed { after, before: newest.map(|newest| newest.id) } }
+    }
+
     /// Takes a member out of the pass until its socket has room again.
     pub fn park(&mut self, key: AudienceKey, index: u32) {
         let audience = &mut self.audiences[key.0 as usize];
@@ -256,13 +280,14 @@ impl Subscribers {
         !self.active.is_empty()
     }
 
-    /// One slice of the passes under way: the first audience in turn gets its visits, then steps back in line.
-    pub fn pass(&mut self, outlet: &mut impl Outlet, findings: &mut Findings) {
+    /// One slice of the passes under way: the first audience in turn gets its visits, then steps back in line. Members
+    /// more than `lag_max` bytes behind are found lagging.
+    pub fn pass(&mut self, outlet: &mut impl Outlet, lag_max: u64, findings: &mut Findings) {
         self.ended.clear();
         let Some(key) = self.active.pop_front() else { return };
         let audience = &mut self.audiences[key.0 as usize];
         let visits = PASS_VISITS_MAX.min(audience.owed);
-        audience.serve(key, visits, outlet, findings, &mut self.counters);
+        audience.serve(key, visits, lag_max, outlet, findings, &mut self.counters);
         self.ended.extend(audience.end_round(visits, self.now));
         if audience.owed > 0 {
             self.active.push_back(key);
@@ -336,8 +361,8 @@ impl Audience {
         }
     }
 
-    fn append(&mut self, frames: &[u8], messages: u64) {
-        self.log.append(frames);
+    fn append(&mut self, run: &Run, messages: u64) {
+        self.log.append(run);
         self.tally.append(self.log.end(), messages);
     }
 
@@ -390,6 +415,7 @@ impl Audience {
         &mut self,
         key: AudienceKey,
         visits: usize,
+        lag_max: u64,
         outlet: &mut impl Outlet,
         findings: &mut Findings,
         counters: &mut FanoutCounters,
@@ -398,7 +424,7 @@ impl Audience {
             if self.place >= self.members.len() {
                 self.wrap();
             }
-            self.visit(key, outlet, findings, counters);
+            self.visit(key, lag_max, outlet, findings, counters);
             self.place += 1;
             self.owed -= 1;
         }
@@ -408,6 +434,7 @@ impl Audience {
     fn visit(
         &mut self,
         key: AudienceKey,
+        lag_max: u64,
         outlet: &mut impl Outlet,
         findings: &mut Findings,
         counters: &mut FanoutCounters,
@@ -434,8 +461,8 @@ impl Audience {
         }
         if member.parked {
             self.slowest = self.slowest.min(member.cursor);
-            if end.0 - member.cursor.0 > SUBSCRIBER_LAG_BYTES_MAX {
-                findings.lagging.push(member.slot);
+            if end.0 - member.cursor.0 > lag_max {
+                findings.lagging.push((member.slot, key));
             }
         }
     }
@@ -505,11 +532,11 @@ mod tests {
         let places: Vec<_> =
             (0..MEMBERS).map(|slot| subscribers.subscribe(&channel, Format::Json, slot, Epoch(1))).collect();
         let frames = said(Timestamp(1_000_000));
-        let bytes = frames.of(Format::Json).len();
+        let bytes = frames.of(Format::Json).bytes.len();
         subscribers.now = Timestamp(2_000_000);
         subscribers.append(&channel, &frames);
         // The first slice reaches sockets that take all but the last byte, the others take all.
-        subscribers.pass(&mut Narrow(bytes - 1), &mut findings);
+        subscribers.pass(&mut Narrow(bytes - 1), u64::MAX, &mut findings);
         subscribers.passed(Timestamp(3_000_000));
         assert_eq!(subscribers.counters.deliveries, 0, "an unfinished frame is no delivery");
         let blocked = std::mem::take(&mut findings.blocked);
@@ -517,7 +544,7 @@ mod tests {
         let standing = subscribers.standing();
         assert_eq!((standing.parked, standing.lag_bytes), (PASS_VISITS_MAX, 1));
         while subscribers.is_busy() {
-            subscribers.pass(&mut Narrow(usize::MAX), &mut findings);
+            subscribers.pass(&mut Narrow(usize::MAX), u64::MAX, &mut findings);
             subscribers.passed(Timestamp(5_000_000));
         }
         for (slot, key) in blocked {

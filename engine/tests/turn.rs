@@ -8,7 +8,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::SeqCst};
 use std::task::{Context, Poll, Waker};
 use std::time::{Duration, Instant};
 
-use engine::admission::Session;
+use engine::admission::{OnLag, Session};
 use engine::command::{Command, Join};
 use engine::counters::SocketCounters;
 use engine::frames::Format;
@@ -166,7 +166,8 @@ fn id(slot: u32) -> ConnectionId {
 fn open(shard: &mut Shard, slot: u32, now: Timestamp) {
     let user = uuid::Uuid::from_u128(u128::from(slot) + 1);
     let (user, session) = (UserId(user), SessionId(user));
-    let session = Session { user, session, username: format!("user-{slot}").into(), format: Format::Json };
+    let session =
+        Session { user, session, username: format!("user-{slot}").into(), format: Format::Json, on_lag: OnLag::Close };
     shard.step(Input::Opened { connection: id(slot), session }, now);
 }
 

@@ -78,7 +78,11 @@ fn serve(options: &Options) -> Result<(), String> {
             },
         }
     });
-    let rules = Rules { room_members_max: options.room_members_max };
+    let rules = Rules {
+        room_members_max: options.room_members_max,
+        sends_per_second: options.sends_per_second,
+        ..Rules::default()
+    };
     let running = start(epoch, rules, parts.collect())?;
     let mut admin_address = None;
     if let Some(admin) = admin {

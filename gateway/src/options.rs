@@ -6,7 +6,7 @@
 use std::ffi::OsString;
 use std::fmt;
 use std::net::SocketAddr;
-use std::num::NonZeroU16;
+use std::num::{NonZeroU16, NonZeroU32};
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
 use std::time::Duration;
@@ -36,6 +36,8 @@ pub struct Options {
     pub shards: NonZeroU16,
     /// Visible members beyond which a channel is a crowd.
     pub room_members_max: usize,
+    /// `None`: as fast as they like.
+    pub sends_per_second: Option<NonZeroU32>,
     pub server_key: String,
     pub session_ttl: Duration,
     pub refresh_ttl: Duration,
@@ -154,6 +156,9 @@ struct Flags {
     /// Visible members up to which a room tells everybody of everybody; beyond, it counts and samples [default: 1000]
     #[arg(long, env = "STENTOR_ROOM_MEMBERS_MAX", value_name = "N")]
     room_members_max: Option<u32>,
+    /// Messages, updates and removals that one session may send in a second; 0 for no limit [default: 0]
+    #[arg(long, env = "STENTOR_SENDS_PER_SECOND", value_name = "N")]
+    sends_per_second: Option<u32>,
 
     /// Key that client programs show to sign users in; it is no secret [default: defaultkey]
     #[arg(long, env = "STENTOR_SERVER_KEY", value_name = "KEY")]
@@ -205,6 +210,7 @@ struct File {
     store: Option<StoreKind>,
     shards: Option<NonZeroU16>,
     room_members_max: Option<u32>,
+    sends_per_second: Option<u32>,
     server_key: Option<String>,
     session_ttl: Option<Ttl>,
     refresh_ttl: Option<Ttl>,
@@ -316,6 +322,7 @@ fn combine(matches: &ArgMatches, flags: Flags, file: File) -> Result<Options, Op
         store: flags.store.or(file.store).unwrap_or(StoreKind::Embedded),
         shards: checked_shards(flags.shards.or(file.shards))?,
         room_members_max: checked_room_members(flags.room_members_max.or(file.room_members_max))?,
+        sends_per_second: NonZeroU32::new(flags.sends_per_second.or(file.sends_per_second).unwrap_or(0)),
         server_key: checked_server_key(flags.server_key.or(file.server_key))?,
         session_ttl: flags.session_ttl.or(file.session_ttl).map_or(Duration::from_secs(60), |ttl| ttl.0),
         refresh_ttl: flags.refresh_ttl.or(file.refresh_ttl).map_or(Duration::from_secs(3600), |ttl| ttl.0),
@@ -431,16 +438,19 @@ mod tests {
         assert_eq!(options.server_key, "defaultkey");
         assert_eq!(options.session_ttl, Duration::from_secs(60));
         assert_eq!(options.refresh_ttl, Duration::from_secs(3600));
+        assert_eq!(options.sends_per_second, None);
         assert_eq!((options.session_key, options.refresh_key), (None, None));
     }
 
     #[test]
     fn a_flag_wins_over_the_file() {
-        let file = "listen = '0.0.0.0:1'\nstore = 'memory'\nshards = 3\nsession_ttl = 90\nrefresh_ttl = '2m'\n";
-        let options = with_file(file, &["--listen", "[::1]:2", "--session-ttl", "1h"]).unwrap();
+        let file = "listen = '0.0.0.0:1'\nstore = 'memory'\nshards = 3\nsends_per_second = 7\nsession_ttl = 90\nrefresh_ttl = '2m'\n";
+        let options =
+            with_file(file, &["--listen", "[::1]:2", "--sends-per-second", "5", "--session-ttl", "1h"]).unwrap();
         assert_eq!(options.listen.to_string(), "[::1]:2");
         assert_eq!(options.store, StoreKind::Memory);
         assert_eq!(options.shards.get(), 3);
+        assert_eq!(options.sends_per_second, NonZeroU32::new(5));
         assert_eq!(options.session_ttl, Duration::from_secs(3600));
         assert_eq!(options.refresh_ttl, Duration::from_secs(120));
     }
@@ -487,6 +497,7 @@ mod tests {
         check_error(with_file("session_ttl = 'soon'", &[]), &["session_ttl", "90s"]);
         check_error(with_file("session_ttl = true", &[]), &["session_ttl", "90s"]);
         check_error(with_file("shards = 0", &[]), &["shards"]);
+        check_error(with_file("sends_per_second = -1", &[]), &["sends_per_second"]);
         check_error(with_file("listen = ", &[]), &["stentor.toml"]);
         check_error(parse(&["--config", "/nonexistent/x.toml"]), &["/nonexistent/x.toml"]);
         check_error(parse(&["--listen", "7350"]), &["--listen", "7350"]);
@@ -556,7 +567,7 @@ mod tests {
     fn help_names_every_option_and_its_variable() {
         let help = Flags::command().render_long_help().to_string();
         let names = ["listen", "admin", "data", "store", "shards", "room-members-max", "server-key", "session-ttl"];
-        for name in names.into_iter().chain(["refresh-key-file", "config"]) {
+        for name in names.into_iter().chain(["refresh-key-file", "config", "sends-per-second"]) {
             assert!(help.contains(&format!("--{name} ")), "{name} is not in: {help}");
             let variable = format!("STENTOR_{}", name.to_uppercase().replace('-', "_"));
             assert!(help.contains(&variable), "{variable} is not in: {help}");

@@ -301,6 +301,7 @@ impl SocketTable {
                     session: SessionId(uuid::Uuid::new_v4()),
                     username: identity.username,
                     format: identity.format,
+                    on_lag: identity.on_lag,
                 };
                 shard.step(Input::Opened { connection: id, session }, now);
                 self.hear(id, &mut bytes[consumed..], shard, now);

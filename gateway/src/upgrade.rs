@@ -9,6 +9,7 @@ use std::sync::Arc;
 
 use base64::Engine;
 use base64::prelude::BASE64_STANDARD;
+use engine::admission::OnLag;
 use engine::frames::Format;
 use engine::id::{Timestamp, UserId};
 use httparse::{Header, Request, Status};
@@ -45,6 +46,7 @@ pub struct Identity {
     pub user: UserId,
     pub username: Arc<str>,
     pub format: Format,
+    pub on_lag: OnLag,
 }
 
 /// Judges the bytes read so far from a new connection.
@@ -106,10 +108,11 @@ impl Refusal {
     }
 }
 
-/// The checks in their order: format, token, and only then the handshake.
+/// The checks in their order: what is asked for, token, and only then the handshake.
 fn answer(request: &Request<'_, '_>, tokens: &Tokens, now: Timestamp) -> Result<(Vec<u8>, Identity), Refusal> {
     let query = request.path.and_then(|target| target.split_once('?')).map_or("", |(_, query)| query);
     let format = format(query)?;
+    let on_lag = on_lag(query)?;
     if names_no_token(query, request.headers) && !asks_for_upgrade(request.headers) {
         return Err(Refusal::BadRequest("this is for WebSocket clients: send Upgrade, and a token"));
     }
@@ -120,7 +123,7 @@ fn answer(request: &Request<'_, '_>, tokens: &Tokens, now: Timestamp) -> Result<
         "HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\
          Sec-WebSocket-Accept: {accept}\r\n\r\n"
     );
-    Ok((answer.into_bytes(), Identity { user: claims.user, username: claims.username.into(), format }))
+    Ok((answer.into_bytes(), Identity { user: claims.user, username: claims.username.into(), format, on_lag }))
 }
 
 fn format(query: &str) -> Result<Format, Refusal> {
@@ -128,6 +131,14 @@ fn format(query: &str) -> Result<Format, Refusal> {
         None | Some("" | "json") => Ok(Format::Json),
         Some("protobuf") => Err(Refusal::BadRequest("format=protobuf is not served yet, use json")),
         Some(_) => Err(Refusal::BadRequest("unknown format, use json")),
+    }
+}
+
+fn on_lag(query: &str) -> Result<OnLag, Refusal> {
+    match parameter(query, "on_lag").as_deref() {
+        None | Some("" | "close") => Ok(OnLag::Close),
+        Some("skip") => Ok(OnLag::Skip),
+        Some(_) => Err(Refusal::BadRequest("unknown on_lag, use close or skip")),
     }
 }
 
@@ -249,10 +260,31 @@ mod tests {
         let request = head(&format!("/ws?lang=en&status=false&token={}", token()), UPGRADE);
         let expected = "HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\
                         Sec-WebSocket-Accept: s3pPLMBiTxaQ9kYGzzhZRbK+xOo=\r\n\r\n";
-        let identity = Identity { user: user(), username: "alice".into(), format: Format::Json };
+        let identity = Identity { user: user(), username: "alice".into(), format: Format::Json, on_lag: OnLag::Close };
         let opening = Opening::WebSocket { answer: expected.as_bytes().to_vec(), identity, consumed: request.len() };
         assert_eq!(judged(&request), opening);
         assert_eq!(judged(&format!("{request}\u{1}frames")), opening);
+    }
+
+    #[test]
+    fn says_what_becomes_of_it_when_it_lags() {
+        for (value, expected) in [
+            ("", Some(OnLag::Close)),
+            ("&on_lag=", Some(OnLag::Close)),
+            ("&on_lag=close", Some(OnLag::Close)),
+            ("&on_lag=skip", Some(OnLag::Skip)),
+            ("&on_lag=Skip", None),
+            ("&on_lag=wait", None),
+        ] {
+            let on_lag = match judged(&head(&format!("/ws?token={}{value}", token()), UPGRADE)) {
+                Opening::WebSocket { identity, .. } => Some(identity.on_lag),
+                refused => {
+                    assert_eq!(status(&refused), "400", "{value}");
+                    None
+                }
+            };
+            assert_eq!(on_lag, expected, "{value}");
+        }
     }
 
     #[test]

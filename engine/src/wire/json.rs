@@ -10,7 +10,7 @@ mod write;
 
 pub use read::{Malformed, Request, decode, is_json_object};
 pub use timestamp::{TimestampText, timestamp};
-pub use write::{channel_message, channel_presence, encode_error, encode_event, encode_reply};
+pub use write::{channel_message, channel_presence, encode_error, encode_event, encode_gap, encode_reply};
 
 #[cfg(test)]
 mod tests;

@@ -1,7 +1,7 @@
 //! Message history: `GET /v2/channel/{channel_id}`, and `GET /v2/channel?channel_id=` as older clients ask
 //! (docs/protocol.md, section 6).
 
-use engine::id::{ChannelId, ChannelKind, UserId};
+use engine::id::{ChannelId, ChannelKind, MessageId, UserId, parse_uuid};
 use engine::message::Message;
 use engine::parcel::{Enquiry, Finding};
 use engine::wire::json::channel_message;
@@ -91,7 +91,18 @@ fn listing(services: &Services, channel: &ChannelId, query: &Query) -> Result<Li
             Some(cursor.ok_or_else(|| Refusal::invalid("this cursor is not of this listing"))?)
         }
     };
-    Ok(Listing { direction, limit: limit as usize, cursor })
+    let (after, before) = (bound(query, "after_message_id")?, bound(query, "before_message_id")?);
+    Ok(Listing { direction, limit: limit as usize, cursor, after, before })
+}
+
+fn bound(query: &Query, name: &str) -> Result<Option<MessageId>, Refusal> {
+    match query.text(name)? {
+        None | Some("") => Ok(None),
+        Some(text) => match parse_uuid(text) {
+            Some(id) => Ok(Some(MessageId(id))),
+            None => Err(Refusal::invalid(format!("{name} is not a message id"))),
+        },
+    }
 }
 
 #[derive(Serialize)]

@@ -15,6 +15,9 @@ pub struct Listing {
     pub limit: usize,
     /// Of this direction.
     pub cursor: Option<Cursor>,
+    /// Only messages between these two, which are not among them.
+    pub after: Option<MessageId>,
+    pub before: Option<MessageId>,
 }
 
 /// What it gets to see.
@@ -32,11 +35,19 @@ impl Listing {
     pub fn place(&self) -> Place {
         use Direction::{NewestFirst, OldestFirst};
         match (self.direction, self.cursor.map(|cursor| (cursor.step, cursor.id))) {
-            (OldestFirst, None) => Place::Oldest,
-            (NewestFirst, None) => Place::Newest,
-            (OldestFirst, Some((Step::Next, id))) | (NewestFirst, Some((Step::Previous, id))) => Place::After(id),
-            (NewestFirst, Some((Step::Next, id))) | (OldestFirst, Some((Step::Previous, id))) => Place::Before(id),
+            (OldestFirst, None) => self.after.map_or(Place::Oldest, Place::After),
+            (NewestFirst, None) => self.before.map_or(Place::Newest, Place::Before),
+            (OldestFirst, Some((Step::Next, id))) | (NewestFirst, Some((Step::Previous, id))) => {
+                Place::After(self.after.map_or(id, |after| after.max(id)))
+            }
+            (NewestFirst, Some((Step::Next, id))) | (OldestFirst, Some((Step::Previous, id))) => {
+                Place::Before(self.before.map_or(id, |before| before.min(id)))
+            }
         }
+    }
+
+    fn holds(&self, id: MessageId) -> bool {
+        self.after.is_none_or(|after| id > after) && self.before.is_none_or(|before| id < before)
     }
 
     /// How many messages the store is to read: the one too many tells whether there are more.
@@ -46,6 +57,7 @@ impl Listing {
 
     /// The page, from what the store has read.
     pub fn page(&self, mut messages: Vec<Message>) -> Page {
+        messages.retain(|message| self.holds(message.id));
         let more = messages.len() > self.limit;
         messages.truncate(self.limit);
         let back = self.cursor.is_some_and(|cursor| cursor.step == Step::Previous);
@@ -112,8 +124,45 @@ mod tests {
     }
 
     fn list(kept: &[u128], direction: Direction, cursor: Option<Cursor>) -> Page {
-        let listing = Listing { direction, limit: 3, cursor };
+        bounded(kept, direction, cursor, (None, None))
+    }
+
+    fn bounded(kept: &[u128], direction: Direction, cursor: Option<Cursor>, bounds: Bounds) -> Page {
+        let id = |number| MessageId(Uuid::from_u128(number));
+        let listing = Listing { direction, limit: 3, cursor, after: bounds.0.map(id), before: bounds.1.map(id) };
         listing.page(read(kept, &listing))
+    }
+
+    /// After and before.
+    type Bounds = (Option<u128>, Option<u128>);
+
+    #[test]
+    fn bounds_hold_on_every_page_of_both_orders() {
+        let between = |direction, cursor| bounded(&SEVEN, direction, cursor, (Some(1), Some(6)));
+        let first = between(Direction::OldestFirst, None);
+        check(&first, &[2, 3, 4], true, false);
+        let second = between(Direction::OldestFirst, first.next);
+        check(&second, &[5], false, true);
+        check(&between(Direction::OldestFirst, second.previous), &[2, 3, 4], true, false);
+        let newest = between(Direction::NewestFirst, None);
+        check(&newest, &[5, 4, 3], true, false);
+        let last = between(Direction::NewestFirst, newest.next);
+        check(&last, &[2], false, true);
+        check(&between(Direction::NewestFirst, last.previous), &[5, 4, 3], true, false);
+    }
+
+    #[test]
+    fn bounds_of_one_side_and_of_nothing() {
+        let oldest = |bounds| bounded(&SEVEN, Direction::OldestFirst, None, bounds);
+        check(&oldest((Some(5), None)), &[6, 7], false, false);
+        check(&oldest((None, Some(3))), &[1, 2], false, false);
+        for nothing in [(Some(3), Some(4)), (Some(5), Some(2)), (Some(3), Some(3)), (Some(7), None), (None, Some(1))] {
+            check(&oldest(nothing), &[], false, false);
+        }
+        check(&bounded(&SEVEN, Direction::NewestFirst, None, (Some(5), None)), &[7, 6], false, false);
+        // A cursor from outside the bounds does not lead out of them.
+        let outside = Some(newer(MessageId(Uuid::from_u128(1))));
+        check(&bounded(&SEVEN, Direction::OldestFirst, outside, (Some(4), Some(6))), &[5], false, true);
     }
 
     /// The page's messages, and whether there are a next and a previous page.

@@ -62,6 +62,11 @@ impl RawSocket {
         self.stream.write_all(bytes).is_ok()
     }
 
+    /// Lets a write wait no longer than this for the server to read.
+    pub fn write_within(&self, bound: Duration) {
+        self.stream.set_write_timeout(Some(bound)).expect("a write timeout");
+    }
+
     /// The same connection once more, for a thread that writes while another reads.
     pub fn second_hand(&self) -> Self {
         Self { stream: self.stream.try_clone().expect("a descriptor"), unread: Vec::new() }

@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
 
+use engine::admission::OnLag;
 use engine::id::{ConnectionId, MessageId, SessionId};
 use engine::wire::websocket;
 use serde_json::Value;
@@ -19,6 +20,17 @@ pub struct Stay {
     /// How many are there, in a crowd.
     pub count: Option<u64>,
     pub hidden: bool,
+    pub gaps: Vec<Gap>,
+    /// Own messages that were acknowledged without having been shown: a gap holds them.
+    pub unseen: Vec<MessageId>,
+}
+
+/// A gap, before the message with this place in `Stay::shown`.
+#[derive(Debug)]
+pub struct Gap {
+    pub at: usize,
+    pub after: Option<MessageId>,
+    pub before: Option<MessageId>,
 }
 
 pub struct Client {
@@ -27,6 +39,10 @@ pub struct Client {
     pub session: SessionId,
     /// It stays in its rooms, so what it saw is the whole order.
     pub witness: bool,
+    pub on_lag: OnLag,
+    pub reads_one_turn_in: usize,
+    /// It has been sent a close frame.
+    pub closed: bool,
     /// Bytes that arrived and are no whole frame yet.
     pub unread: Vec<u8>,
     /// Requests without an answer: cid, what it was, channel.
@@ -35,7 +51,7 @@ pub struct Client {
     /// Channels it is in, by what it was told.
     pub stays: BTreeMap<String, Stay>,
     /// Stays that are over.
-    pub past: Vec<(String, Vec<Shown>)>,
+    pub past: Vec<(String, Stay)>,
     /// Messages of its own that were acknowledged, by channel.
     pub own: HashMap<String, Vec<MessageId>>,
     /// Every answer and event counts as one.
@@ -48,6 +64,13 @@ impl Client {
         self.unread.extend_from_slice(bytes);
         while let Some(length) = websocket::frame_length(&self.unread).filter(|&length| length <= self.unread.len()) {
             let frame: Vec<u8> = self.unread.drain(..length).collect();
+            assert!(!self.closed, "a close frame is the last");
+            if frame[0] == 0x88 {
+                assert_eq!(u16::from_be_bytes([frame[2], frame[3]]), 1013);
+                assert_eq!(self.on_lag, OnLag::Close, "it wants to be moved on instead");
+                self.closed = true;
+                continue;
+            }
             assert_eq!(frame[0], 0x81, "only text frames are sent here");
             let header = 2 + match frame[1] {
                 126 => 2,
@@ -65,6 +88,8 @@ impl Client {
             self.hear_message(message, store);
         } else if let Some(event) = envelope.get("channel_presence_event") {
             self.hear_presence(event);
+        } else if let Some(gap) = envelope.get("channel_gap") {
+            self.hear_gap(gap);
         } else {
             self.hear_answer(envelope);
         }
@@ -82,12 +107,22 @@ impl Client {
         stay.shown.push((id, code, text(message, "content")));
     }
 
+    fn hear_gap(&mut self, gap: &Value) {
+        assert_eq!(self.on_lag, OnLag::Skip, "a gap is for those that want it");
+        let channel = text(gap, "channel_id");
+        let stay = self.stays.get_mut(&channel).unwrap_or_else(|| panic!("a gap of {channel}, which we are not in"));
+        let id = |name| gap[name].as_str().map(|id| MessageId(id.parse().expect("ids are UUIDs")));
+        let (after, before) = (id("after_message_id"), id("before_message_id"));
+        assert!(before.is_none() || after < before);
+        stay.gaps.push(Gap { at: stay.shown.len(), after, before });
+    }
+
     fn hear_presence(&mut self, event: &Value) {
         let channel = text(event, "channel_id");
         let stay = self.stays.get_mut(&channel).unwrap_or_else(|| panic!("an event of {channel}, which we are not in"));
         let count = event["presence_count"].as_u64();
         // A crowd tells of some only, and of everybody when it becomes a room again.
-        let exact = stay.count.is_none() && count.is_none();
+        let exact = stay.count.is_none() && count.is_none() && stay.gaps.is_empty();
         stay.count = count;
         for join in event["joins"].as_array().into_iter().flatten() {
             assert!(stay.present.insert(text(join, "session_id")) || !exact, "joined twice");
@@ -118,16 +153,19 @@ impl Client {
         } else if let Some(ack) = envelope.get("channel_message_ack") {
             let id = id_of(ack);
             let code = ack["code"].as_i64().expect("the code is always written");
-            let shown = &self.stays[&channel].shown;
-            let own = shown.iter().any(|(shown, shown_code, _)| (*shown, *shown_code) == (id, code));
-            assert!(own, "one's own message comes before its ack");
+            let stay = self.stays.get_mut(&channel).expect("only members are acknowledged anything");
+            let own = stay.shown.iter().any(|(shown, shown_code, _)| (*shown, *shown_code) == (id, code));
+            assert!(own || self.on_lag == OnLag::Skip, "one's own message comes before its ack");
+            if !own {
+                stay.unseen.push(id);
+            }
             if what == "send" {
                 self.own.entry(channel).or_default().push(id);
             }
         } else if what == "leave" {
             assert!(envelope.get("error").is_none());
             if let Some(stay) = self.stays.remove(&channel) {
-                self.past.push((channel, stay.shown));
+                self.past.push((channel, stay));
             }
         } else {
             assert!(what == "ping" || envelope.get("error").is_some(), "{envelope}");

@@ -2,14 +2,16 @@
 //! order, and sockets that take what they like.
 //!
 //! Asserted at every receipt of a frame: nothing is shown before it is durable, one order for all, no gap while a member,
-//! answers in the order of the questions, one's own message before its ack. Asserted once quiet: history is what was
+//! answers in the order of the questions, one's own message before its ack; gaps name exactly what was missed. Asserted once quiet: history is what was
 //! shown, and everybody's idea of who is there is the truth. A failure names its seed: `SEED=n cargo test ...` repeats it.
+
+use std::num::NonZeroU32;
 
 mod client;
 mod store;
 mod world;
 
-use world::{Plan, World};
+use world::{Pace, Plan, World};
 
 fn run(seed: u64, plan: Plan) -> Vec<u8> {
     let outcome = std::panic::catch_unwind(|| {
@@ -27,6 +29,22 @@ fn run(seed: u64, plan: Plan) -> Vec<u8> {
     })
 }
 
+const PLAN: Plan = Plan {
+    shards: 2,
+    clients: 12,
+    rooms: 2,
+    turns: 400,
+    store_fails: false,
+    room_members_max: 1000,
+    pace: Pace::Even,
+    sends_per_second: None,
+};
+
+/// How often something was heard.
+fn count(heard: &[u8], what: &[u8]) -> usize {
+    heard.windows(what.len()).filter(|window| *window == what).count()
+}
+
 fn seeds(count: u64) -> Vec<u64> {
     match std::env::var("SEED") {
         Ok(seed) => vec![seed.parse().expect("SEED is a number")],
@@ -38,7 +56,7 @@ fn seeds(count: u64) -> Vec<u64> {
 fn one_order_for_all_and_nothing_shown_before_it_is_durable() {
     for seed in seeds(60) {
         for shards in [1, 3] {
-            run(seed, Plan { shards, clients: 12, rooms: 3, turns: 400, store_fails: false, room_members_max: 1000 });
+            run(seed, Plan { shards, rooms: 3, turns: 400, ..PLAN });
         }
     }
 }
@@ -46,7 +64,7 @@ fn one_order_for_all_and_nothing_shown_before_it_is_durable() {
 #[test]
 fn a_failing_store_refuses_and_hides_nothing() {
     for seed in seeds(60) {
-        run(seed, Plan { shards: 2, clients: 10, rooms: 2, turns: 400, store_fails: true, room_members_max: 1000 });
+        run(seed, Plan { clients: 10, store_fails: true, ..PLAN });
     }
 }
 
@@ -54,7 +72,30 @@ fn a_failing_store_refuses_and_hides_nothing() {
 fn a_crowd_is_counted_and_a_room_is_known_across_every_crossing() {
     for seed in seeds(60) {
         for room_members_max in [2, 4, 6] {
-            run(seed, Plan { shards: 2, clients: 12, rooms: 2, turns: 400, store_fails: false, room_members_max });
+            run(seed, Plan { room_members_max, ..PLAN });
+        }
+    }
+}
+
+#[test]
+fn who_cannot_keep_up_is_told_exactly_what_it_missed_or_is_let_go() {
+    let (mut gaps, mut closed) = (0, 0);
+    for seed in seeds(20) {
+        for (shards, store_fails) in [(1, false), (3, true)] {
+            let heard = run(seed, Plan { shards, store_fails, turns: 600, pace: Pace::Slow, ..PLAN });
+            gaps += count(&heard, b"channel_gap");
+            closed += count(&heard, b"too slow");
+        }
+    }
+    assert!(gaps > 10 && closed > 10, "{gaps} gaps and {closed} closed are too few to prove anything");
+}
+
+#[test]
+fn a_flood_is_refused_beyond_its_measure_and_harms_nobody() {
+    for seed in seeds(10) {
+        for pace in [Pace::Even, Pace::Slow] {
+            let heard = run(seed, Plan { pace, sends_per_second: NonZeroU32::new(2), ..PLAN });
+            assert!(count(&heard, b"too fast") > 10, "the limit was hardly met");
         }
     }
 }
@@ -62,7 +103,7 @@ fn a_crowd_is_counted_and_a_room_is_known_across_every_crossing() {
 #[test]
 fn the_same_seed_gives_the_same_bytes() {
     for seed in seeds(5) {
-        let plan = Plan { shards: 3, clients: 8, rooms: 2, turns: 200, store_fails: true, room_members_max: 1000 };
+        let plan = Plan { shards: 3, clients: 8, turns: 200, store_fails: true, pace: Pace::Slow, ..PLAN };
         let first = run(seed, plan);
         assert!(!first.is_empty());
         assert!(first == run(seed, plan), "seed {seed} gave two different runs");

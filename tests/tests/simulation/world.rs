@@ -1,11 +1,13 @@
 //! The world of a simulation: shards joined by queues, a slow store, sockets that take what they like, and clients.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
+use std::num::NonZeroU32;
 
-use engine::admission::Session;
+use engine::admission::{OnLag, Session};
 use engine::command::{Command, Join};
 use engine::frames::Format;
-use engine::id::{ConnectionId, Epoch, SessionId, ShardId, Timestamp, UserId};
+use engine::id::{ConnectionId, Epoch, MessageId, SessionId, ShardId, Timestamp, UserId};
+use engine::limits::SUBSCRIBER_LAG_BYTES_MAX;
 use engine::parcel::Parcel;
 use engine::shard::{Effects, Input, Rules, Shard};
 use engine::subscribers::{Gone, Outlet};
@@ -22,7 +24,21 @@ pub struct Plan {
     pub turns: usize,
     pub store_fails: bool,
     pub room_members_max: usize,
+    pub pace: Pace,
+    pub sends_per_second: Option<NonZeroU32>,
 }
+
+/// How clients read.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Pace {
+    /// All keep up.
+    Even,
+    /// Nobody but the witness keeps up for certain, and some hardly read; little may be owed.
+    Slow,
+}
+
+/// What may be owed where clients are slow: a dozen messages or so.
+const SLOW_LAG_BYTES_MAX: u64 = 4000;
 
 /// A small generator: the same seed gives the same world.
 pub struct Random(u64);
@@ -87,13 +103,18 @@ pub struct World {
     clients: Vec<Client>,
     generation: u32,
     /// Stays of clients that are gone.
-    past: Vec<(String, Vec<Shown>)>,
+    past: Vec<(String, Stay)>,
     transcript: Vec<u8>,
 }
 
 impl World {
     pub fn new(seed: u64, plan: Plan) -> Self {
-        let rules = Rules { room_members_max: plan.room_members_max };
+        let lag_bytes_max = match plan.pace {
+            Pace::Even => SUBSCRIBER_LAG_BYTES_MAX,
+            Pace::Slow => SLOW_LAG_BYTES_MAX,
+        };
+        let Plan { room_members_max, sends_per_second, .. } = plan;
+        let rules = Rules { room_members_max, sends_per_second, lag_bytes_max };
         let shards = (0..plan.shards)
             .map(|id| Shard::new(ShardId(id), plan.shards, Epoch(1), rules, seed ^ (u64::from(id) << 32)))
             .collect();
@@ -132,13 +153,18 @@ impl World {
         let (user, session) = (UserId(self.random.uuid()), SessionId(self.random.uuid()));
         let username = format!("user-{number}").into();
         self.wires[shard].slots.insert(connection.slot, Wire { room: 64, ..Wire::default() });
-        let opened = Input::Opened { connection, session: Session { user, session, username, format: Format::Json } };
-        self.shards[shard].step(opened, self.now);
+        let slow = !witness && self.plan.pace == Pace::Slow;
+        let on_lag = if slow && self.random.one_in(2) { OnLag::Skip } else { OnLag::Close };
+        let session = Session { user, session, username, format: Format::Json, on_lag };
+        self.shards[shard].step(Input::Opened { connection, session: session.clone() }, self.now);
         Client {
             shard,
             connection,
-            session,
+            session: session.session,
             witness,
+            on_lag,
+            reads_one_turn_in: if slow && self.random.one_in(3) { 30 } else { 2 },
+            closed: false,
             unread: Vec::new(),
             asked: VecDeque::new(),
             next_cid: 0,
@@ -177,7 +203,7 @@ impl World {
             self.turn_shard(shard);
         }
         for client in 0..self.clients.len() {
-            if self.random.one_in(2) {
+            if self.random.one_in(self.clients[client].reads_one_turn_in) {
                 self.read(client);
             }
         }
@@ -196,15 +222,23 @@ impl World {
         self.shards[shard].pass(&mut self.wires[shard]);
     }
 
-    fn read(&mut self, client: usize) {
-        let client = &mut self.clients[client];
+    fn read(&mut self, number: usize) {
+        let client = &mut self.clients[number];
         let Some(wire) = self.wires[client.shard].slots.get_mut(&client.connection.slot) else { return };
         let bytes = std::mem::take(&mut wire.bytes);
         self.transcript.extend_from_slice(&bytes);
         client.read(&bytes, &self.store);
-        wire.room = if self.random.one_in(4) { 1 + self.random.below(100) } else { 10_000 };
+        wire.room = match self.plan.pace {
+            Pace::Slow if client.witness => usize::MAX,
+            _ if self.random.one_in(4) => 1 + self.random.below(100),
+            _ => 10_000,
+        };
         if std::mem::take(&mut wire.full) {
             self.shards[client.shard].writable(client.connection, &mut self.wires[client.shard]);
+        }
+        if client.closed {
+            assert!(wire_is_empty(&self.wires[client.shard], client.connection.slot), "a close frame is the last");
+            self.replace(number);
         }
     }
 
@@ -263,12 +297,13 @@ impl World {
         let mut gone = std::mem::replace(&mut self.clients[client], fresh);
         self.wires[gone.shard].slots.remove(&gone.connection.slot);
         self.past.append(&mut gone.past);
-        self.past.extend(gone.stays.into_iter().map(|(channel, stay)| (channel, stay.shown)));
+        self.past.extend(gone.stays);
         self.shards[gone.shard].step(Input::Closed { connection: gone.connection }, self.now);
     }
 
     /// Nobody acts any more; everything under way comes to its end.
     pub fn quieten(&mut self) {
+        self.clients.iter_mut().for_each(|client| client.reads_one_turn_in = 2);
         let mut quiet = 0;
         for _ in 0..10_000 {
             self.now.0 += 100_000_000;
@@ -292,13 +327,13 @@ impl World {
         for (channel, whole) in &witness.stays {
             for client in &self.clients {
                 if let Some(stay) = client.stays.get(channel) {
-                    check_end(&whole.shown, &stay.shown);
+                    check_stay(&whole.shown, stay, End::Present);
                     self.check_presence(channel, stay);
                 }
             }
             let past = self.clients.iter().flat_map(|client| &client.past).chain(&self.past);
-            for (_, shown) in past.filter(|(of, _)| of == channel) {
-                check_piece(&whole.shown, shown);
+            for (_, stay) in past.filter(|(of, _)| of == channel) {
+                check_stay(&whole.shown, stay, End::Past);
             }
             self.check_history(channel, &whole.shown);
         }
@@ -308,6 +343,10 @@ impl World {
         let stays = self.clients.iter().filter_map(|client| Some((client, client.stays.get(channel)?)));
         let visible: BTreeSet<String> =
             stays.filter(|(_, stay)| !stay.hidden).map(|(client, _)| client.session.to_string()).collect();
+        if !stay.gaps.is_empty() {
+            // Whoever missed something must ask who is there.
+            return;
+        }
         match stay.count {
             None => assert_eq!(stay.present, visible, "everybody knows who is in {channel}"),
             Some(count) => {
@@ -373,17 +412,58 @@ fn channel_of(room: usize) -> String {
     format!("2...room-{room}")
 }
 
-/// A member sees everything from its arrival on.
-fn check_end(whole: &[Shown], shown: &[Shown]) {
-    assert!(
-        whole.ends_with(shown),
-        "a member missed something, or saw it in another order: of {whole:?} it saw {shown:?}"
-    );
+fn wire_is_empty(wires: &Wires, slot: u32) -> bool {
+    wires.slots.get(&slot).is_none_or(|wire| wire.bytes.is_empty())
 }
 
-/// Somebody who has left saw everything while there.
+/// Whether a stay goes on.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum End {
+    Present,
+    Past,
+}
+
+/// A member sees everything from its arrival on, but for the gaps it is told of; and those name exactly what it missed.
+fn check_stay(whole: &[Shown], stay: &Stay, end: End) {
+    let starts = std::iter::once(0).chain(stay.gaps.iter().map(|gap| gap.at));
+    let ends = stay.gaps.iter().map(|gap| gap.at).chain([stay.shown.len()]);
+    let pieces: Vec<&[Shown]> = starts.zip(ends).map(|(from, to)| &stay.shown[from..to]).collect();
+    let messages = |shown: &[Shown]| shown.iter().filter(|shown| shown.1 == 0).map(|shown| shown.0).collect::<Vec<_>>();
+    let all = messages(whole);
+    let mut known = Vec::new();
+    for (number, piece) in pieces.iter().enumerate() {
+        check_piece(whole, piece);
+        if let Some(gap) = number.checked_sub(1).map(|before| &stay.gaps[before]) {
+            assert!(gap.before.is_none() || piece.first().is_none_or(|next| gap.before == Some(next.0) && next.1 == 0));
+            if let Some(last) = messages(pieces[number - 1]).last() {
+                assert_eq!(gap.after, Some(*last), "a gap begins after the last message seen");
+            }
+            let next_gap = stay.gaps.get(number).and_then(|gap| gap.after);
+            let until = match (gap.before, messages(piece).first()) {
+                (Some(before), _) => Some(before),
+                (None, Some(next)) => Some(*next),
+                (None, None) => next_gap.map(|after| MessageId(Uuid::from_u128(after.0.as_u128() + 1))),
+            };
+            let missed =
+                |id: &&MessageId| gap.after.is_some_and(|after| **id > after) && until.is_none_or(|to| **id < to);
+            if until.is_some() || end == End::Present {
+                known.extend(all.iter().filter(missed));
+            }
+        }
+        known.extend(messages(piece));
+    }
+    if end == End::Present {
+        assert!(whole.ends_with(pieces[pieces.len() - 1]), "a member missed something: {whole:?} {stay:?}");
+        assert!(all.ends_with(&known), "what was seen and what was missed are not everything: {all:?} {stay:?}");
+    } else {
+        assert!(all.windows(known.len().max(1)).any(|window| window == known) || known.is_empty(), "{all:?} {stay:?}");
+    }
+    assert!(stay.unseen.iter().all(|id| !stay.gaps.is_empty() || known.contains(id)), "{stay:?}");
+}
+
+/// What somebody saw in one piece is a piece of what was said.
 fn check_piece(whole: &[Shown], shown: &[Shown]) {
     let Some(first) = shown.first() else { return };
     let found = (0..whole.len()).filter(|&at| whole[at] == *first).any(|at| whole[at..].starts_with(shown));
-    assert!(found, "a former member missed something, or saw it in another order: of {whole:?} it saw {shown:?}");
+    assert!(found, "a member missed something, or saw it in another order: of {whole:?} it saw {shown:?}");
 }

@@ -8,7 +8,7 @@ use uuid::Uuid;
 use super::timestamp::{TimestampText, timestamp};
 use crate::command::{Event, Rejection, Reply};
 use crate::id::{ChannelId, ChannelKind, MessageId, SessionId, UserId};
-use crate::message::{Message, MessageCode, Presence};
+use crate::message::{Message, MessageCode, Missed, Presence};
 
 /// Appends the answer to the request called `cid`; an empty `cid` is left out.
 pub fn encode_reply(cid: &str, reply: &Reply, out: &mut Vec<u8>) {
@@ -33,6 +33,14 @@ pub fn encode_event(event: &Event, out: &mut Vec<u8>) {
             envelope("", "channel_presence_event", &PresenceEventBody::new(channel, joins, leaves, *count), out);
         }
     }
+}
+
+/// Appends what a reader is told that was moved on.
+pub fn encode_gap(channel: &ChannelId, missed: Missed, out: &mut Vec<u8>) {
+    let Missed { after, before } = missed;
+    let body =
+        GapBody { channel_id: channel, after_message_id: after, before_message_id: before, place: channel.into() };
+    envelope("", "channel_gap", &body, out);
 }
 
 /// Appends the refusal of the request called `cid`.
@@ -188,6 +196,17 @@ impl<'a> PresenceEventBody<'a> {
     fn new(channel: &'a ChannelId, joins: &'a [Presence], leaves: &'a [Presence], count: Option<u32>) -> Self {
         Self { channel_id: channel, joins, leaves, place: channel.into(), presence_count: count }
     }
+}
+
+#[derive(Serialize)]
+struct GapBody<'a> {
+    channel_id: &'a ChannelId,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    after_message_id: Option<MessageId>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    before_message_id: Option<MessageId>,
+    #[serde(flatten)]
+    place: Place<'a>,
 }
 
 #[derive(Serialize)]

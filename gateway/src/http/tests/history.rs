@@ -107,6 +107,23 @@ fn what_is_newer_than_what_was_seen() {
 }
 
 #[test]
+fn exactly_what_lies_between_two_messages() {
+    let world = World::new();
+    fill(&world, &lobby(), 1..=9);
+    let reader = reader(&world);
+    let id = |number: u64| format!("01900000-0000-7000-8000-00000000000{number}");
+    let between = format!("/2...lobby?limit=3&after_message_id={}&before_message_id={}", id(2), id(8));
+    let (numbers, page) = reader.numbers(&between);
+    assert_eq!(numbers, [3, 4, 5]);
+    let (numbers, page) = reader.numbers(&format!("{between}&cursor={}", cursor(&page, "next_cursor")));
+    assert_eq!(numbers, [6, 7]);
+    assert!(page.get("next_cursor").is_none(), "{page}");
+    assert_eq!(reader.numbers(&format!("/2...lobby?limit=9&beforeMessageId={}", id(3))).0, [1, 2]);
+    assert_eq!(reader.numbers(&format!("/2...lobby?limit=9&forward=false&after_message_id={}", id(7))).0, [9, 8]);
+    assert_eq!(reader.numbers("/2...lobby?limit=2&after_message_id=&before_message_id=").0, [1, 2]);
+}
+
+#[test]
 fn both_forms_and_encoded_ids() {
     let world = World::new();
     let slashed = ChannelId::room("a/b c+ü").unwrap();
@@ -204,6 +221,8 @@ fn refusals() {
         "/2...lobby?limit=1&limit=1",
         "/2...lobby?forward=",
         "/2...lobby?forward=maybe",
+        "/2...lobby?after_message_id=nonsense",
+        "/2...lobby?before_message_id=7",
         "/2...lobby?cursor=nonsense",
         &format!("/2...lobby?cursor={next}A"),
         &format!("/2...lobby?cursor={next}&cursor={next}"),

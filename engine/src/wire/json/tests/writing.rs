@@ -118,6 +118,24 @@ fn joins() {
 }
 
 #[test]
+fn gaps() {
+    let id = |text: &str| crate::id::parse_uuid(text).map(crate::id::MessageId);
+    let (after, before) = (id("01900000-0000-7000-8000-000000000001"), id("01900000-0000-7000-8000-000000000009"));
+    for (after, before, expected) in [
+        (
+            after,
+            before,
+            r#"{"channel_gap":{"channel_id":"2...lobby","after_message_id":"01900000-0000-7000-8000-000000000001","before_message_id":"01900000-0000-7000-8000-000000000009","room_name":"lobby"}}"#,
+        ),
+        (None, None, r#"{"channel_gap":{"channel_id":"2...lobby","room_name":"lobby"}}"#),
+    ] {
+        let mut out = Vec::new();
+        crate::wire::json::encode_gap(&lobby(), crate::message::Missed { after, before }, &mut out);
+        assert_eq!(String::from_utf8(out).unwrap(), expected);
+    }
+}
+
+#[test]
 fn presence_events() {
     let changed = |joins: &[Presence], leaves: &[Presence]| Event::Presence {
         channel: lobby(),
