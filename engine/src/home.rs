@@ -9,7 +9,7 @@ use crate::command::{Command, Rejection, Reply};
 use crate::connection::{Connection, Private, Subscription};
 use crate::fanout::Position;
 use crate::frames::Format;
-use crate::id::{ChannelId, ConnectionId};
+use crate::id::{ChannelId, ConnectionId, Timestamp};
 use crate::limits::{SUBSCRIBER_LAG_BYTES_MAX, SUBSCRIPTIONS_MAX, WRITE_PIECES_MAX};
 use crate::parcel::{Ask, Backlog, Batch, Item, Wish};
 use crate::subscribers::{AudienceKey, Began, Findings, Outlet, Subscribers};
@@ -307,8 +307,8 @@ impl Home {
     }
 
     /// One slice of the passes under way.
-    pub fn pass(&mut self, outlet: &mut impl Outlet) {
-        self.subscribers.pass(outlet, &mut self.findings);
+    pub fn pass(&mut self, now: Timestamp, outlet: &mut impl Outlet) {
+        self.subscribers.pass(now, outlet, &mut self.findings);
         for (slot, key) in std::mem::take(&mut self.findings.blocked) {
             if let Some(connection) = self.connections[slot as usize].as_mut() {
                 connection.traffic().interrupted = Some(key);

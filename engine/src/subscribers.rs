@@ -2,15 +2,19 @@
 //!
 //! A pass rotates through an audience's table and hands each member everything since its cursor in one write, up to the
 //! log's end at that moment: what arrives while it goes round is taken along. Nothing is kept per member but 16 bytes.
+//! While messages keep coming, rotations are paced (`ROTATION_INTERVAL`), so that each write carries more; the first
+//! message after a rest goes out at once.
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::{BTreeSet, HashMap, VecDeque};
 
 use slab::Slab;
 
 use crate::fanout::{FrameLog, Position};
 use crate::frames::{Format, Frames};
-use crate::id::{ChannelId, Epoch, Sequence};
-use crate::limits::{BACKLOG_BYTES_HIGH, BACKLOG_BYTES_LOW, PASS_VISITS_MAX, SUBSCRIBER_LAG_BYTES_MAX};
+use crate::id::{ChannelId, Epoch, Sequence, Timestamp};
+use crate::limits::{
+    BACKLOG_BYTES_HIGH, BACKLOG_BYTES_LOW, PASS_VISITS_MAX, ROTATION_INTERVAL, SUBSCRIBER_LAG_BYTES_MAX,
+};
 use crate::parcel::Backlog;
 
 /// Where a pass writes to: the sockets of a real shard, or a simulation.
@@ -25,7 +29,7 @@ pub trait Outlet {
 pub struct Gone;
 
 /// An audience of this shard. Keys are used anew once their audience has gone.
-#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
 pub struct AudienceKey(u32);
 
 /// What a pass found out about connections; the caller acts on it.
@@ -46,6 +50,8 @@ pub struct Subscribers {
     channels: HashMap<ChannelId, Listening>,
     /// Audiences whose pass is under way, served in turn.
     active: VecDeque<AudienceKey>,
+    /// Audiences whose next rotation has still to wait, and until when.
+    paced: BTreeSet<(Timestamp, AudienceKey)>,
 }
 
 /// A channel with listeners here.
@@ -66,6 +72,10 @@ struct Audience {
     place: usize,
     /// Visits until every member has been offered the whole log.
     owed: usize,
+    /// Visits left of this rotation; none between two, and at rest.
+    left: usize,
+    /// When this rotation began, or the last one did.
+    began: Timestamp,
     /// The log's end when the rotation last began: everybody visited since has it all, unless parked.
     swept: Position,
     /// The least cursor of the parked members met in this rotation.
@@ -107,6 +117,7 @@ impl Subscribers {
         if audience.members.is_empty() {
             let audience = self.audiences.remove(key.0 as usize);
             self.active.retain(|&active| active != key);
+            self.paced.remove(&(audience.next_rotation(), key));
             if let Some(listening) = self.channels.get_mut(&audience.channel) {
                 listening.audiences.iter_mut().filter(|slot| **slot == Some(key)).for_each(|slot| *slot = None);
                 if listening.audiences.iter().all(Option::is_none) {
@@ -210,18 +221,33 @@ impl Subscribers {
         Some(backlog)
     }
 
-    /// Whether a pass is under way.
+    /// Whether a pass is under way. One whose next rotation has to wait is not: see `next_due`.
     pub fn is_busy(&self) -> bool {
         !self.active.is_empty()
     }
 
-    /// One slice of the passes under way: the first audience in turn gets its visits, then steps back in line.
-    pub fn pass(&mut self, outlet: &mut impl Outlet, findings: &mut Findings) {
+    /// When the next rotation that has to wait may begin.
+    pub fn next_due(&self) -> Option<Timestamp> {
+        self.paced.first().map(|&(due, _)| due)
+    }
+
+    /// One slice of the passes under way: the first audience in turn gets its visits, then steps back in line. `now` is
+    /// of a clock that nobody sets.
+    pub fn pass(&mut self, now: Timestamp, outlet: &mut impl Outlet, findings: &mut Findings) {
+        while self.next_due().is_some_and(|due| due <= now) {
+            self.active.extend(self.paced.pop_first().map(|(_, key)| key));
+        }
         let Some(key) = self.active.pop_front() else { return };
         let audience = &mut self.audiences[key.0 as usize];
+        audience.begin_rotation(now);
         audience.serve(key, PASS_VISITS_MAX, outlet, findings);
         if audience.owed > 0 {
-            self.active.push_back(key);
+            let due = audience.next_rotation();
+            if audience.left > 0 || due <= now {
+                self.active.push_back(key);
+            } else {
+                self.paced.insert((due, key));
+            }
         }
         let channel = audience.channel.clone();
         if let Some(backlog) = self.backlog(&channel) {
@@ -245,6 +271,8 @@ impl Audience {
             members: Vec::new(),
             place: 0,
             owed: 0,
+            left: 0,
+            began: Timestamp::default(),
             swept: Position(0),
             slowest: Position(u64::MAX),
             parked: 0,
@@ -255,6 +283,7 @@ impl Audience {
         self.members.push(Subscriber { cursor: self.log.end(), slot, parked: false });
         // The round has grown by one place, and those still owed may lie behind it.
         self.owed += usize::from(self.owed > 0);
+        self.left += usize::from(self.left > 0);
         (self.members.len() - 1) as u32
     }
 
@@ -274,12 +303,25 @@ impl Audience {
             hole = self.place;
             // The last member will stand at `place`, before those still owed: one visit more reaches them all.
             self.owed += usize::from(self.owed > 0);
+            self.left += usize::from(self.left > 0);
         }
         self.members.swap_remove(hole);
         self.owed = self.owed.min(last);
+        self.left = self.left.min(self.owed);
         self.rest();
         let at = |index: usize| self.members.get(index).map(|member| (member.slot, index as u32));
         [at(index), if hole == index { None } else { at(hole) }]
+    }
+
+    fn begin_rotation(&mut self, now: Timestamp) {
+        if self.left == 0 {
+            (self.left, self.began) = (self.owed, now);
+        }
+    }
+
+    /// When the next rotation may begin, if there is more to bring round at the end of this one.
+    fn next_rotation(&self) -> Timestamp {
+        Timestamp(self.began.0 + ROTATION_INTERVAL.0)
     }
 
     fn backlog(&self) -> u64 {
@@ -287,13 +329,14 @@ impl Audience {
     }
 
     fn serve(&mut self, key: AudienceKey, visits: usize, outlet: &mut impl Outlet, findings: &mut Findings) {
-        for _ in 0..visits.min(self.owed) {
+        for _ in 0..visits.min(self.left) {
             if self.place >= self.members.len() {
                 self.wrap();
             }
             self.visit(key, outlet, findings);
             self.place += 1;
             self.owed -= 1;
+            self.left -= 1;
         }
         self.rest();
     }
@@ -340,3 +383,6 @@ impl Audience {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -8,12 +8,13 @@
 
 use std::cell::Cell;
 use std::future::poll_fn;
+use std::pin::Pin;
 use std::rc::Rc;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
 use glommio::Task;
-use glommio::timer::sleep;
+use glommio::timer::{Timer, sleep};
 
 use super::bell::Bell;
 use super::clock::Clock;
@@ -125,7 +126,7 @@ impl<S: Sockets> Turning<S> {
             let more = self.take_in(now);
             self.carry_out(&mut effects, now);
             self.shard.flush(&mut self.sockets);
-            self.shard.pass(&mut self.sockets);
+            self.shard.pass(clock.steady(), &mut self.sockets);
             stop = self.drain(stop, ticked);
             if more || self.is_busy() {
                 slices += 1;
@@ -133,12 +134,7 @@ impl<S: Sockets> Turning<S> {
                     sleep(LOOK).await;
                 }
             } else {
-                let (bell, sockets) = (&self.bell, &mut self.sockets);
-                poll_fn(|context| match bell.poll(context) {
-                    Poll::Ready(()) => Poll::Ready(()),
-                    Poll::Pending => sockets.poll_ready(context),
-                })
-                .await;
+                self.wait(clock.steady()).await;
             }
         }
     }
@@ -170,6 +166,18 @@ impl<S: Sockets> Turning<S> {
         for effect in effects.sockets.drain(..) {
             self.sockets.carry_out(effect, &mut self.shard, now);
         }
+    }
+
+    /// Waits until there is something to take in, or a pass may go on.
+    async fn wait(&mut self, now: Timestamp) {
+        let due = self.shard.next_due().map(|due| Duration::from_nanos((due.0 - now.0).max(0).cast_unsigned()));
+        let mut timer = due.map(Timer::new);
+        let (bell, sockets) = (&self.bell, &mut self.sockets);
+        poll_fn(|context| {
+            let due = timer.as_mut().is_some_and(|timer| Pin::new(timer).poll(context).is_ready());
+            if due || bell.poll(context).is_ready() { Poll::Ready(()) } else { sockets.poll_ready(context) }
+        })
+        .await;
     }
 
     fn is_busy(&self) -> bool {
