@@ -72,9 +72,10 @@ fn encode(criterion: &mut Criterion) {
         channel: lobby.clone(),
         presences: (0..100).map(presence).collect::<Arc<[_]>>(),
         me: presence(100),
+        count: None,
     };
     let acknowledged = Reply::Acknowledged { message: message(100), code: MessageCode::Chat };
-    let came = Event::Presence { channel: lobby, joins: vec![presence(1)], leaves: vec![] };
+    let came = Event::Presence { channel: lobby, joins: vec![presence(1)], leaves: vec![], count: None };
     let mut out = Vec::with_capacity(64 * 1024);
     for (name, event) in [
         ("message 100 B", Event::Message(message(100))),

@@ -39,6 +39,7 @@ pub enum Return {
 }
 
 /// The comings and goings of one channel that nobody has been told of yet.
+#[derive(Default)]
 pub struct Comings {
     crowd: Option<Crowd>,
     /// Arrivals to be told of; the newest only, in a crowd.
@@ -55,12 +56,6 @@ pub struct Comings {
 struct Crowd {
     told: Timestamp,
     told_count: u32,
-}
-
-impl Default for Comings {
-    fn default() -> Self {
-        Self { crowd: None, arrived: VecDeque::new(), left: Vec::new(), recent: VecDeque::new(), list: None }
-    }
 }
 
 impl Comings {
