@@ -9,12 +9,14 @@ use std::time::Duration;
 use rustix::process::{Pid, Resource, Rlimit, getrlimit, setrlimit};
 use rustix::thread::{CpuSet, sched_getaffinity, sched_setaffinity};
 
-/// Moves the calling thread, and all it starts from now on, to one core.
-pub fn pin_to(cpu: usize) -> io::Result<()> {
+/// Moves the calling thread, and all it starts from now on, to some cores.
+pub fn pin_to(cpus: &[usize]) -> io::Result<()> {
     let mut set = CpuSet::new();
-    set.set(cpu);
+    cpus.iter().for_each(|&cpu| set.set(cpu));
     sched_setaffinity(None, &set).map_err(|error| {
-        io::Error::other(format!("cannot run on cpu {cpu} ({error}); name others with --server-cpu and --client-cpu"))
+        io::Error::other(format!(
+            "cannot run on cpus {cpus:?} ({error}); name others with --server-cpu and --client-cpu"
+        ))
     })
 }
 

@@ -21,6 +21,8 @@ use crate::server::{self, Kind, Launch, Server};
 
 /// Single messages a quiet room is sent in each round.
 const SINGLE_MESSAGES: u32 = 40;
+/// Joins at the beginning and at the end of filling a room that are compared.
+const JOINS_COMPARED: usize = 1000;
 /// Descriptors besides the members': epoll, the server's pipes, the terminal, a sign-in.
 const OTHER_DESCRIPTORS: u64 = 64;
 /// A rate far beyond what a server carries says nothing about its cost and takes minutes to drain.
@@ -33,10 +35,10 @@ const DISTURBED_SHARE_MAX: f64 = 0.02;
 #[derive(Args, Debug)]
 pub struct Options {
     /// Members of the room; one table each.
-    #[arg(long, value_delimiter = ',', default_values_t = [1000, 5000])]
+    #[arg(long, value_delimiter = ',', default_values_t = [100, 1000, 5000, 15000])]
     members: Vec<usize>,
     /// Messages per second at which CPU and latency are measured.
-    #[arg(long, value_delimiter = ',', default_values_t = [10.0, 100.0, 1000.0])]
+    #[arg(long, value_delimiter = ',', default_values_t = [1.0, 10.0, 100.0, 1000.0])]
     rates: Vec<f64>,
     /// Seconds each rate is offered.
     #[arg(long, default_value_t = 5.0)]
@@ -107,6 +109,9 @@ pub struct Visit {
     pub members: usize,
     pub round: usize,
     pub joins_per_second: f64,
+    /// Of the first and the last thousand, where the room is large enough to compare them.
+    pub joins_per_second_first: Option<f64>,
+    pub joins_per_second_last: Option<f64>,
     pub resident_bytes_per_connection: f64,
     pub time_to_last_ms: Option<f64>,
     pub max: Option<Run>,
@@ -125,8 +130,16 @@ pub fn run(options: &Options) -> Result<(), Error> {
     };
     let persistence = if options.persist { Persistence::Kept } else { Persistence::Passing };
     let (server_cpu, client_cpu) = (options.server_cpu, options.client_cpu);
-    let launch = Launch { stentor, store: options.store.clone(), persistence, server_cpu, client_cpu };
-    cpu::pin_to(client_cpu)?;
+    let launch = Launch {
+        stentor,
+        store: options.store.clone(),
+        persistence,
+        shards: 1,
+        server_cpus: vec![server_cpu],
+        client_cpu,
+        data_in: None,
+    };
+    cpu::pin_to(&[client_cpu])?;
     eprintln!("about {:.0} minutes; leave the machine alone meanwhile", minutes(options).ceil());
     let mut visits = Vec::new();
     for &members in &options.members {
@@ -221,7 +234,7 @@ fn visit(
     let fail = |failure| Error::Measuring { kind, members, failure };
     let said = |what: &dyn Display| eprintln!("{members:>6} members · round {} · {kind:<13} · {what}", round + 1);
     let mut seat = Seat::open(kind, members, options, launch).map_err(fail)?;
-    said(&format!("{:.0} joins/s, {:.2} KiB a connection", seat.joins_per_second, seat.resident_bytes / 1024.0));
+    said(&format!("{:.0} joins/s, {:.2} KiB a connection", seat.joins.all, seat.resident_bytes / 1024.0));
     let mut visit = Visit::new(kind, members, round, &seat);
     let asked = |question| options.measure.contains(&question);
     if asked(Question::Last) {
@@ -251,8 +264,16 @@ fn visit(
 struct Seat {
     server: Server,
     room: Room,
-    joins_per_second: f64,
+    joins: Joins,
     resident_bytes: f64,
+}
+
+/// Joins per second: of all members, and of the first and last of them.
+#[derive(Clone, Copy)]
+struct Joins {
+    all: f64,
+    first: Option<f64>,
+    last: Option<f64>,
 }
 
 impl Seat {
@@ -266,15 +287,30 @@ impl Seat {
         // The first member pays for what the server touches once.
         room.admit(1)?;
         let resident_before = resident()?;
-        let start = Instant::now();
-        room.admit(members)?;
-        let took = start.elapsed();
+        let joins = fill(&mut room, members)?;
         run::rest(&mut room, Duration::from_millis(200))?;
         let more = (members - 1).max(1) as f64;
         let resident_bytes = resident()?.saturating_sub(resident_before) as f64 / more;
         room.appoint_publishers()?;
-        Ok(Seat { server, room, joins_per_second: more / took.as_secs_f64(), resident_bytes })
+        Ok(Seat { server, room, joins, resident_bytes })
     }
+}
+
+/// Lets everybody in behind the first member.
+fn fill(room: &mut Room, members: usize) -> Result<Joins, Failure> {
+    let mut admit = |from: usize, to: usize| {
+        let start = Instant::now();
+        room.admit(to).map(|()| ((to - from) as f64, start.elapsed().as_secs_f64()))
+    };
+    let rate = |(joins, seconds): (f64, f64)| joins / seconds;
+    if members < 3 * JOINS_COMPARED {
+        let all = admit(1, members)?;
+        return Ok(Joins { all: rate(all), first: None, last: None });
+    }
+    let (near, far) = (1 + JOINS_COMPARED, members - JOINS_COMPARED);
+    let (first, between, last) = (admit(1, near)?, admit(near, far)?, admit(far, members)?);
+    let all = (first.0 + between.0 + last.0, first.1 + between.1 + last.1);
+    Ok(Joins { all: rate(all), first: Some(rate(first)), last: Some(rate(last)) })
 }
 
 /// Asks a server one rate after another, and starts it anew when a run broke it.
@@ -334,13 +370,15 @@ impl Asker<'_> {
 
 impl Visit {
     fn new(server: Kind, members: usize, round: usize, seat: &Seat) -> Visit {
-        let (joins_per_second, resident_bytes_per_connection) = (seat.joins_per_second, seat.resident_bytes);
+        let (joins, resident_bytes_per_connection) = (seat.joins, seat.resident_bytes);
         let (max, beyond, at_rates, broken) = (None, None, Vec::new(), Vec::new());
         Visit {
             server,
             members,
             round,
-            joins_per_second,
+            joins_per_second: joins.all,
+            joins_per_second_first: joins.first,
+            joins_per_second_last: joins.last,
             resident_bytes_per_connection,
             time_to_last_ms: None,
             max,

@@ -5,9 +5,11 @@ mod checker;
 mod client;
 mod cpu;
 mod dialect;
+mod durable;
 mod ear;
 mod fanout;
 mod frames;
+mod goals;
 mod publisher;
 mod report;
 mod run;
@@ -32,6 +34,8 @@ struct Bench {
 enum Question {
     /// One message to all members of a large room: how many, how fast, at what cost?
     Fanout(fanout::Options),
+    /// Persistent messages: how many are made durable and answered, beside what the store alone commits?
+    Durable(durable::Options),
     /// A server to compare with; started by the others.
     #[command(hide = true)]
     BareLoop {
@@ -39,11 +43,16 @@ enum Question {
         #[arg(long)]
         tick_ms: u64,
     },
+    /// The store of a durable run by itself; started by it.
+    #[command(hide = true)]
+    StoreAlone(durable::StoreAlone),
 }
 
 fn main() -> ExitCode {
     let ended = match Bench::parse().question {
         Question::Fanout(options) => fanout::run(&options).map_err(|error| error.to_string()),
+        Question::Durable(options) => durable::run(&options).map_err(|error| error.to_string()),
+        Question::StoreAlone(options) => durable::serve_store_alone(&options),
         Question::BareLoop { tick_ms } => bare_loop::serve(sending(tick_ms)).map_err(|error| error.to_string()),
     };
     match ended {
