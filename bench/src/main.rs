@@ -10,11 +10,13 @@ mod ear;
 mod fanout;
 mod frames;
 mod goals;
+mod neighbours;
 mod publisher;
 mod report;
 mod run;
 mod search;
 mod server;
+mod shards;
 
 use std::process::ExitCode;
 use std::time::Duration;
@@ -34,6 +36,10 @@ struct Bench {
 enum Question {
     /// One message to all members of a large room: how many, how fast, at what cost?
     Fanout(fanout::Options),
+    /// A room of two beside a room of thousands: how long do its messages take?
+    Neighbours(neighbours::Options),
+    /// The same crowds on one shard and on two: how much more is delivered?
+    Shards(shards::Options),
     /// Persistent messages: how many are made durable and answered, beside what the store alone commits?
     Durable(durable::Options),
     /// A server to compare with; started by the others.
@@ -43,6 +49,9 @@ enum Question {
         #[arg(long)]
         tick_ms: u64,
     },
+    /// A client of a run with several shards; started by it.
+    #[command(hide = true)]
+    Crowd(shards::Crowd),
     /// The store of a durable run by itself; started by it.
     #[command(hide = true)]
     StoreAlone(durable::StoreAlone),
@@ -51,6 +60,9 @@ enum Question {
 fn main() -> ExitCode {
     let ended = match Bench::parse().question {
         Question::Fanout(options) => fanout::run(&options).map_err(|error| error.to_string()),
+        Question::Neighbours(options) => neighbours::run(&options).map_err(|error| error.to_string()),
+        Question::Shards(options) => shards::run(&options).map_err(|error| error.to_string()),
+        Question::Crowd(options) => shards::crowd(&options).map_err(|error| error.to_string()),
         Question::Durable(options) => durable::run(&options).map_err(|error| error.to_string()),
         Question::StoreAlone(options) => durable::serve_store_alone(&options),
         Question::BareLoop { tick_ms } => bare_loop::serve(sending(tick_ms)).map_err(|error| error.to_string()),

@@ -43,6 +43,7 @@ impl fmt::Display for Kind {
 }
 
 /// How servers are started; the same for all of a run.
+#[derive(Clone)]
 pub struct Launch {
     pub stentor: Option<PathBuf>,
     pub store: String,
