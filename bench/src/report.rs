@@ -178,7 +178,7 @@ fn goals(visits: &[Visit], rates: &[f64], members: usize) -> Vec<Goal> {
         ]);
     }
     if members == 1000 && rates.contains(&1000.0) {
-        let share = |visit: &Visit| run_at(visit, 1000.0).map(|run| run.core_share);
+        let share = |visit: &Visit| run_at(visit, 1000.0).filter(|run| run.carried()).map(|run| run.core_share);
         goals.push(Goal::new("of the core at 1,000 messages/s", own(&share), Bound::AtMost(0.5)));
     }
     goals

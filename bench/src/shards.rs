@@ -262,9 +262,9 @@ fn report(options: &Options, clients: usize, cores: usize, all: &[Figures]) -> R
     let command = std::env::args().skip(1).collect::<Vec<_>>().join(" ");
     println!("cargo run --release -p bench -- {command}\n{}", cpu::machine());
     println!(
-        "{clients} client processes with a room of {} each, each offering {:.0} M deliveries/s. Medians of {} rounds.",
+        "{clients} client processes with a room of {} each, each offering {} M deliveries/s. Medians of {} rounds.",
         options.members,
-        options.offered / 1e6,
+        shown(Some(options.offered / 1e6)),
         options.repeat
     );
     for &shards in options.shards.iter().filter(|&&shards| shards + clients > cores) {

@@ -9,6 +9,7 @@ mod channel;
 pub mod command;
 mod connection;
 pub mod fanout;
+pub mod footprint;
 pub mod frames;
 pub mod home;
 pub mod id;

@@ -84,7 +84,7 @@ struct Audience {
 }
 
 /// A member: a cursor into the audience's log, and whose it is.
-struct Subscriber {
+pub(crate) struct Subscriber {
     cursor: Position,
     slot: u32,
     /// Its socket is full: it is served by `Input::Writable`, not by the pass.

@@ -99,9 +99,10 @@ impl Publishers {
     }
 
     fn turn(&mut self, window: usize) -> Result<(), Failure> {
-        const AT_ONCE: Timespec = Timespec { tv_sec: 0, tv_nsec: 0 };
+        // Asleep until an ack comes, so that a server with threads on this core has it meanwhile.
+        const WAIT: Timespec = Timespec { tv_sec: 0, tv_nsec: 1_000_000 };
         let mut events = Vec::<epoll::Event>::with_capacity(EVENTS_MAX);
-        match epoll::wait(&self.epoll, spare_capacity(&mut events), Some(&AT_ONCE)) {
+        match epoll::wait(&self.epoll, spare_capacity(&mut events), Some(&WAIT)) {
             Ok(_) | Err(Errno::INTR) => {}
             Err(error) => return Err(world("epoll")(error.into())),
         }
