@@ -4,25 +4,24 @@
 use std::fmt::Display;
 use std::io;
 use std::path::PathBuf;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use clap::{Args, ValueEnum};
 use serde::Serialize;
 use thiserror::Error;
 
 use crate::checker;
-use crate::client::{Failure, Room, Shape};
+use crate::client::{Failure, Shape};
 use crate::cpu;
 use crate::dialect::Persistence;
 use crate::report::Report;
 use crate::run::{self, Patience, Run};
 use crate::search::Search;
-use crate::server::{self, Kind, Launch, Server};
+use crate::seat::Seat;
+use crate::server::{self, Kind, Launch};
 
 /// Single messages a quiet room is sent in each round.
 const SINGLE_MESSAGES: u32 = 40;
-/// Joins at the beginning and at the end of filling a room that are compared.
-const JOINS_COMPARED: usize = 1000;
 /// Descriptors besides the members': epoll, the server's pipes, the terminal, a sign-in.
 const OTHER_DESCRIPTORS: u64 = 64;
 /// A rate far beyond what a server carries says nothing about its cost and takes minutes to drain.
@@ -76,6 +75,12 @@ pub struct Options {
     /// The core of the measuring client.
     #[arg(long, default_value_t = 1)]
     client_cpu: usize,
+}
+
+impl Options {
+    fn shape(&self, members: usize) -> Shape {
+        Shape { members, publishers: self.publishers, content_bytes: self.payload }
+    }
 }
 
 #[derive(Clone, Copy, PartialEq, Eq, Debug, ValueEnum)]
@@ -233,7 +238,7 @@ fn visit(
 ) -> Result<Visit, Error> {
     let fail = |failure| Error::Measuring { kind, members, failure };
     let said = |what: &dyn Display| eprintln!("{members:>6} members · round {} · {kind:<13} · {what}", round + 1);
-    let mut seat = Seat::open(kind, members, options, launch).map_err(fail)?;
+    let mut seat = Seat::open(kind, options.shape(members), launch).map_err(fail)?;
     said(&format!("{:.0} joins/s, {:.2} KiB a connection", seat.joins.all, seat.resident_bytes / 1024.0));
     let mut visit = Visit::new(kind, members, round, &seat);
     let asked = |question| options.measure.contains(&question);
@@ -260,59 +265,6 @@ fn visit(
     Ok(visit)
 }
 
-/// A running server with its full room. The server ends first, so that it does not see its members leave.
-struct Seat {
-    server: Server,
-    room: Room,
-    joins: Joins,
-    resident_bytes: f64,
-}
-
-/// Joins per second: of all members, and of the first and last of them.
-#[derive(Clone, Copy)]
-struct Joins {
-    all: f64,
-    first: Option<f64>,
-    last: Option<f64>,
-}
-
-impl Seat {
-    fn open(kind: Kind, members: usize, options: &Options, launch: &Launch) -> Result<Seat, Failure> {
-        let world = |tried| move |source| Failure::World { tried, source };
-        let server = Server::start(kind, launch).map_err(world("start the server"))?;
-        let dialect = server.dialect(kind, launch).map_err(world("sign in"))?;
-        let shape = Shape { members, publishers: options.publishers, content_bytes: options.payload };
-        let mut room = Room::new(server.address, dialect, shape)?;
-        let resident = || cpu::resident_bytes(server.pid()).map_err(world("read the server's memory"));
-        // The first member pays for what the server touches once.
-        room.admit(1)?;
-        let resident_before = resident()?;
-        let joins = fill(&mut room, members)?;
-        run::rest(&mut room, Duration::from_millis(200))?;
-        let more = (members - 1).max(1) as f64;
-        let resident_bytes = resident()?.saturating_sub(resident_before) as f64 / more;
-        room.appoint_publishers()?;
-        Ok(Seat { server, room, joins, resident_bytes })
-    }
-}
-
-/// Lets everybody in behind the first member.
-fn fill(room: &mut Room, members: usize) -> Result<Joins, Failure> {
-    let mut admit = |from: usize, to: usize| {
-        let start = Instant::now();
-        room.admit(to).map(|()| ((to - from) as f64, start.elapsed().as_secs_f64()))
-    };
-    let rate = |(joins, seconds): (f64, f64)| joins / seconds;
-    if members < 3 * JOINS_COMPARED {
-        let all = admit(1, members)?;
-        return Ok(Joins { all: rate(all), first: None, last: None });
-    }
-    let (near, far) = (1 + JOINS_COMPARED, members - JOINS_COMPARED);
-    let (first, between, last) = (admit(1, near)?, admit(near, far)?, admit(far, members)?);
-    let all = (first.0 + between.0 + last.0, first.1 + between.1 + last.1);
-    Ok(Joins { all: rate(all), first: Some(rate(first)), last: Some(rate(last)) })
-}
-
 /// Asks a server one rate after another, and starts it anew when a run broke it.
 struct Asker<'a> {
     /// Empty after a run that lost something: what its members must see next is then unknown.
@@ -331,7 +283,7 @@ impl Asker<'_> {
         let duration = Duration::from_secs_f64(self.options.secs);
         let mut seat = match self.seat.take() {
             Some(seat) => seat,
-            None => Seat::open(self.kind, self.members, self.options, self.launch)?,
+            None => Seat::open(self.kind, self.options.shape(self.members), self.launch)?,
         };
         match run::at_rate(&mut seat.room, seat.server.pid(), rate, duration, patience) {
             Ok(run) => {

@@ -15,6 +15,7 @@ mod publisher;
 mod report;
 mod run;
 mod search;
+mod seat;
 mod server;
 mod shards;
 
