@@ -8,7 +8,7 @@
 //! With several publishers (lanes) message `n` comes from publisher `n % lanes`; two publishers' messages may overtake
 //! each other on their way to the server, so then the order is checked for each publisher by itself.
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 /// As the counter is introduced on the wire, inside a JSON string: `\"n\":\"`.
 const GUARD: [u8; 8] = *b"\\\"n\\\":\\\"";
@@ -19,7 +19,7 @@ const STAMP_DIGITS: usize = 20;
 pub const MESSAGE_PREFIX: &[u8] = b"{\"channel_message\":{";
 
 /// What must not happen, counted.
-#[derive(Clone, Copy, Default, PartialEq, Eq, Debug, Serialize)]
+#[derive(Clone, Copy, Default, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub struct Faults {
     /// Messages a member saw a later one without.
     pub missing: u64,

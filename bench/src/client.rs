@@ -69,6 +69,8 @@ pub struct Room {
     publishers: Vec<Publisher>,
     counter: u32,
     buffer: Box<[u8]>,
+    /// Events taken in by one turn, at most.
+    events_max: usize,
     pub ear: Ear,
 }
 
@@ -99,6 +101,7 @@ impl Room {
             publishers: Vec::new(),
             counter: 0,
             buffer: vec![0; BUFFER_BYTES].into_boxed_slice(),
+            events_max: EVENTS_MAX,
             ear,
         })
     }
@@ -114,6 +117,11 @@ impl Room {
 
     pub fn now_ns(&self) -> u64 {
         self.clock.elapsed().as_nanos() as u64
+    }
+
+    /// Shorter turns, for a client that has other rooms to look after.
+    pub fn take_in_at_once(&mut self, events: usize) {
+        self.events_max = events;
     }
 
     /// Lets members join until there are `members`.
@@ -173,7 +181,7 @@ impl Room {
     /// Reads whatever is there, and publishes what has become due.
     pub fn turn(&mut self, mut schedule: Option<&mut Schedule>) -> Result<(), Failure> {
         const AT_ONCE: Timespec = Timespec { tv_sec: 0, tv_nsec: 0 };
-        let mut events = Vec::<epoll::Event>::with_capacity(EVENTS_MAX);
+        let mut events = Vec::<epoll::Event>::with_capacity(self.events_max);
         match epoll::wait(&self.epoll, spare_capacity(&mut events), Some(&AT_ONCE)) {
             Ok(_) | Err(Errno::INTR) => {}
             Err(error) => return Err(world("epoll")(error.into())),

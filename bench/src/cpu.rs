@@ -9,12 +9,14 @@ use std::time::Duration;
 use rustix::process::{Pid, Resource, Rlimit, getrlimit, setrlimit};
 use rustix::thread::{CpuSet, sched_getaffinity, sched_setaffinity};
 
-/// Moves the calling thread, and all it starts from now on, to one core.
-pub fn pin_to(cpu: usize) -> io::Result<()> {
+/// Moves the calling thread, and all it starts from now on, to some cores.
+pub fn pin_to(cpus: &[usize]) -> io::Result<()> {
     let mut set = CpuSet::new();
-    set.set(cpu);
+    cpus.iter().for_each(|&cpu| set.set(cpu));
     sched_setaffinity(None, &set).map_err(|error| {
-        io::Error::other(format!("cannot run on cpu {cpu} ({error}); name others with --server-cpu and --client-cpu"))
+        io::Error::other(format!(
+            "cannot run on cpus {cpus:?} ({error}); name others with --server-cpu and --client-cpu"
+        ))
     })
 }
 
@@ -34,7 +36,7 @@ pub fn cpu_time(pid: u32) -> io::Result<Duration> {
         let text = fs::read_to_string(thread?.path().join("schedstat")).unwrap_or_default();
         match schedstat_ns(&text, Schedstat::Ran) {
             Some(ns) => total_ns += ns,
-            None => return cpu_time_in_ticks(pid),
+            None => return user_and_system_time(pid).map(|(user, system)| user + system),
         }
     }
     Ok(Duration::from_nanos(total_ns))
@@ -79,18 +81,20 @@ fn schedstat_ns(text: &str, field: Schedstat) -> Option<u64> {
     text.split_whitespace().nth(field as usize)?.parse().ok()
 }
 
-fn cpu_time_in_ticks(pid: u32) -> io::Result<Duration> {
+/// Time in the program and time in the kernel on its behalf, in hundredths of a second.
+pub fn user_and_system_time(pid: u32) -> io::Result<(Duration, Duration)> {
     let path = format!("/proc/{pid}/stat");
-    let ticks = stat_ticks(&fs::read_to_string(&path)?).ok_or_else(|| unreadable(Path::new(&path)))?;
-    Ok(Duration::from_secs(ticks) / rustix::param::clock_ticks_per_second() as u32)
+    let (user, system) = stat_ticks(&fs::read_to_string(&path)?).ok_or_else(|| unreadable(Path::new(&path)))?;
+    let duration = |ticks| Duration::from_secs(ticks) / rustix::param::clock_ticks_per_second() as u32;
+    Ok((duration(user), duration(system)))
 }
 
-/// The sum of `utime` and `stime`, fields 14 and 15. The second field is a name in parentheses that may itself hold
+/// `utime` and `stime`, fields 14 and 15. The second field is a name in parentheses that may itself hold
 /// blanks and parentheses, so fields are counted from the last one.
-fn stat_ticks(text: &str) -> Option<u64> {
+fn stat_ticks(text: &str) -> Option<(u64, u64)> {
     let (_, behind_name) = text.rsplit_once(')')?;
     let mut times = behind_name.split_whitespace().skip(11).map(|field| field.parse::<u64>().ok());
-    Some(times.next()?? + times.next()??)
+    Some((times.next()??, times.next()??))
 }
 
 /// The user-space memory of a process that is in RAM.
@@ -141,8 +145,8 @@ mod tests {
     #[test]
     fn stat_is_read_behind_any_name() {
         let check = |text: &str, expected| assert_eq!(stat_ticks(text), expected, "{text}");
-        check("7 (a) S 1 1 1 0 -1 4194560 10 0 0 0 123 45 0 0 20 0 1 0 5", Some(168));
-        check("7 (a) b) 3) R 1 1 1 0 -1 4194560 10 0 0 0 1 2 0 0 20 0 1 0 5", Some(3));
+        check("7 (a) S 1 1 1 0 -1 4194560 10 0 0 0 123 45 0 0 20 0 1 0 5", Some((123, 45)));
+        check("7 (a) b) 3) R 1 1 1 0 -1 4194560 10 0 0 0 1 2 0 0 20 0 1 0 5", Some((1, 2)));
         check("7 (a) S 1 1", None);
         check("", None);
     }

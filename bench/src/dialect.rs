@@ -33,6 +33,8 @@ pub enum Dialect {
     Stentor {
         token: String,
         persistence: Persistence,
+        /// The room's name, of plain letters.
+        room: String,
     },
     Bare,
 }
@@ -61,11 +63,11 @@ impl Dialect {
     pub fn member_request(&self) -> Vec<u8> {
         match self {
             Dialect::Bare => vec![BARE_MEMBER],
-            Dialect::Stentor { persistence, .. } => {
+            Dialect::Stentor { persistence, room, .. } => {
                 // Hidden, or every join would be told to all members and the room would cost its square.
                 let kept = *persistence == Persistence::Kept;
                 let join = format!(
-                    r#"{{"channel_join":{{"target":"{ROOM}","type":1,"persistence":{kept},"hidden":true}},"cid":"j"}}"#
+                    r#"{{"channel_join":{{"target":"{room}","type":1,"persistence":{kept},"hidden":true}},"cid":"j"}}"#
                 );
                 let mut frame = Vec::new();
                 frames::put_client_frame(frames::TEXT, join.as_bytes(), &mut frame);
@@ -85,9 +87,9 @@ impl Dialect {
                 let start = bytes.len() - payload.len();
                 Publication::new(bytes, start, &payload, [0; 4])
             }
-            Dialect::Stentor { .. } => {
+            Dialect::Stentor { room, .. } => {
                 let payload = format!(
-                    r#"{{"channel_message_send":{{"channel_id":"2...{ROOM}","content":"{}"}},"cid":"m"}}"#,
+                    r#"{{"channel_message_send":{{"channel_id":"2...{room}","content":"{}"}},"cid":"m"}}"#,
                     escaped(&content)
                 );
                 let mut bytes = Vec::new();
@@ -152,7 +154,7 @@ mod tests {
     use crate::checker::{content, padding};
 
     fn stentor() -> Dialect {
-        Dialect::Stentor { token: "t".into(), persistence: Persistence::Passing }
+        Dialect::Stentor { token: "t".into(), persistence: Persistence::Passing, room: ROOM.into() }
     }
 
     #[test]

@@ -4,20 +4,21 @@
 use std::fmt::Display;
 use std::io;
 use std::path::PathBuf;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use clap::{Args, ValueEnum};
 use serde::Serialize;
 use thiserror::Error;
 
 use crate::checker;
-use crate::client::{Failure, Room, Shape};
+use crate::client::{Failure, Shape};
 use crate::cpu;
 use crate::dialect::Persistence;
 use crate::report::Report;
 use crate::run::{self, Patience, Run};
 use crate::search::Search;
-use crate::server::{self, Kind, Launch, Server};
+use crate::seat::Seat;
+use crate::server::{self, Kind, Launch};
 
 /// Single messages a quiet room is sent in each round.
 const SINGLE_MESSAGES: u32 = 40;
@@ -33,10 +34,10 @@ const DISTURBED_SHARE_MAX: f64 = 0.02;
 #[derive(Args, Debug)]
 pub struct Options {
     /// Members of the room; one table each.
-    #[arg(long, value_delimiter = ',', default_values_t = [1000, 5000])]
+    #[arg(long, value_delimiter = ',', default_values_t = [100, 1000, 5000, 15000])]
     members: Vec<usize>,
     /// Messages per second at which CPU and latency are measured.
-    #[arg(long, value_delimiter = ',', default_values_t = [10.0, 100.0, 1000.0])]
+    #[arg(long, value_delimiter = ',', default_values_t = [1.0, 10.0, 100.0, 1000.0])]
     rates: Vec<f64>,
     /// Seconds each rate is offered.
     #[arg(long, default_value_t = 5.0)]
@@ -76,6 +77,12 @@ pub struct Options {
     client_cpu: usize,
 }
 
+impl Options {
+    fn shape(&self, members: usize) -> Shape {
+        Shape { members, publishers: self.publishers, content_bytes: self.payload }
+    }
+}
+
 #[derive(Clone, Copy, PartialEq, Eq, Debug, ValueEnum)]
 enum Question {
     /// Time to the last member of one message in a quiet room.
@@ -107,6 +114,9 @@ pub struct Visit {
     pub members: usize,
     pub round: usize,
     pub joins_per_second: f64,
+    /// Of the first and the last thousand, where the room is large enough to compare them.
+    pub joins_per_second_first: Option<f64>,
+    pub joins_per_second_last: Option<f64>,
     pub resident_bytes_per_connection: f64,
     pub time_to_last_ms: Option<f64>,
     pub max: Option<Run>,
@@ -125,8 +135,16 @@ pub fn run(options: &Options) -> Result<(), Error> {
     };
     let persistence = if options.persist { Persistence::Kept } else { Persistence::Passing };
     let (server_cpu, client_cpu) = (options.server_cpu, options.client_cpu);
-    let launch = Launch { stentor, store: options.store.clone(), persistence, server_cpu, client_cpu };
-    cpu::pin_to(client_cpu)?;
+    let launch = Launch {
+        stentor,
+        store: options.store.clone(),
+        persistence,
+        shards: 1,
+        server_cpus: vec![server_cpu],
+        client_cpu,
+        data_in: None,
+    };
+    cpu::pin_to(&[client_cpu])?;
     eprintln!("about {:.0} minutes; leave the machine alone meanwhile", minutes(options).ceil());
     let mut visits = Vec::new();
     for &members in &options.members {
@@ -220,8 +238,8 @@ fn visit(
 ) -> Result<Visit, Error> {
     let fail = |failure| Error::Measuring { kind, members, failure };
     let said = |what: &dyn Display| eprintln!("{members:>6} members · round {} · {kind:<13} · {what}", round + 1);
-    let mut seat = Seat::open(kind, members, options, launch).map_err(fail)?;
-    said(&format!("{:.0} joins/s, {:.2} KiB a connection", seat.joins_per_second, seat.resident_bytes / 1024.0));
+    let mut seat = Seat::open(kind, options.shape(members), launch).map_err(fail)?;
+    said(&format!("{:.0} joins/s, {:.2} KiB a connection", seat.joins.all, seat.resident_bytes / 1024.0));
     let mut visit = Visit::new(kind, members, round, &seat);
     let asked = |question| options.measure.contains(&question);
     if asked(Question::Last) {
@@ -247,36 +265,6 @@ fn visit(
     Ok(visit)
 }
 
-/// A running server with its full room. The server ends first, so that it does not see its members leave.
-struct Seat {
-    server: Server,
-    room: Room,
-    joins_per_second: f64,
-    resident_bytes: f64,
-}
-
-impl Seat {
-    fn open(kind: Kind, members: usize, options: &Options, launch: &Launch) -> Result<Seat, Failure> {
-        let world = |tried| move |source| Failure::World { tried, source };
-        let server = Server::start(kind, launch).map_err(world("start the server"))?;
-        let dialect = server.dialect(kind, launch).map_err(world("sign in"))?;
-        let shape = Shape { members, publishers: options.publishers, content_bytes: options.payload };
-        let mut room = Room::new(server.address, dialect, shape)?;
-        let resident = || cpu::resident_bytes(server.pid()).map_err(world("read the server's memory"));
-        // The first member pays for what the server touches once.
-        room.admit(1)?;
-        let resident_before = resident()?;
-        let start = Instant::now();
-        room.admit(members)?;
-        let took = start.elapsed();
-        run::rest(&mut room, Duration::from_millis(200))?;
-        let more = (members - 1).max(1) as f64;
-        let resident_bytes = resident()?.saturating_sub(resident_before) as f64 / more;
-        room.appoint_publishers()?;
-        Ok(Seat { server, room, joins_per_second: more / took.as_secs_f64(), resident_bytes })
-    }
-}
-
 /// Asks a server one rate after another, and starts it anew when a run broke it.
 struct Asker<'a> {
     /// Empty after a run that lost something: what its members must see next is then unknown.
@@ -295,7 +283,7 @@ impl Asker<'_> {
         let duration = Duration::from_secs_f64(self.options.secs);
         let mut seat = match self.seat.take() {
             Some(seat) => seat,
-            None => Seat::open(self.kind, self.members, self.options, self.launch)?,
+            None => Seat::open(self.kind, self.options.shape(self.members), self.launch)?,
         };
         match run::at_rate(&mut seat.room, seat.server.pid(), rate, duration, patience) {
             Ok(run) => {
@@ -334,13 +322,15 @@ impl Asker<'_> {
 
 impl Visit {
     fn new(server: Kind, members: usize, round: usize, seat: &Seat) -> Visit {
-        let (joins_per_second, resident_bytes_per_connection) = (seat.joins_per_second, seat.resident_bytes);
+        let (joins, resident_bytes_per_connection) = (seat.joins, seat.resident_bytes);
         let (max, beyond, at_rates, broken) = (None, None, Vec::new(), Vec::new());
         Visit {
             server,
             members,
             round,
-            joins_per_second,
+            joins_per_second: joins.all,
+            joins_per_second_first: joins.first,
+            joins_per_second_last: joins.last,
             resident_bytes_per_connection,
             time_to_last_ms: None,
             max,

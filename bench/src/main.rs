@@ -7,16 +7,21 @@ mod client;
 mod cpu;
 mod crowd;
 mod dialect;
+mod durable;
 mod ear;
 mod fanout;
 mod frames;
+mod goals;
 mod history;
+mod neighbours;
 mod publisher;
 mod reader;
 mod report;
 mod run;
 mod search;
+mod seat;
 mod server;
+mod shards;
 
 use std::process::ExitCode;
 use std::time::Duration;
@@ -40,6 +45,12 @@ enum Question {
     Crowd(crowd::Options),
     /// The newest page of a busy room, read by many: how often, beside a server that knows nothing else?
     History(history::Options),
+    /// A room of two beside a room of thousands: how long do its messages take?
+    Neighbours(neighbours::Options),
+    /// The same crowds on one shard and on two: how much more is delivered?
+    Shards(shards::Options),
+    /// Persistent messages: how many are made durable and answered, beside what the store alone commits?
+    Durable(durable::Options),
     /// A server to compare with; started by the others.
     #[command(hide = true)]
     BareLoop {
@@ -54,6 +65,12 @@ enum Question {
         #[arg(long)]
         bytes: usize,
     },
+    /// A client of a run with several shards; started by it.
+    #[command(hide = true)]
+    CrowdOfShards(shards::Crowd),
+    /// The store of a durable run by itself; started by it.
+    #[command(hide = true)]
+    StoreAlone(durable::StoreAlone),
 }
 
 fn main() -> ExitCode {
@@ -62,6 +79,11 @@ fn main() -> ExitCode {
         Question::Crowd(options) => crowd::run(&options).map_err(|error| error.to_string()),
         Question::History(options) => history::run(&options).map_err(|error| error.to_string()),
         Question::BareHttp { bytes } => bare_http::serve(bytes).map_err(|error| error.to_string()),
+        Question::Neighbours(options) => neighbours::run(&options).map_err(|error| error.to_string()),
+        Question::Shards(options) => shards::run(&options).map_err(|error| error.to_string()),
+        Question::CrowdOfShards(options) => shards::crowd(&options).map_err(|error| error.to_string()),
+        Question::Durable(options) => durable::run(&options).map_err(|error| error.to_string()),
+        Question::StoreAlone(options) => durable::serve_store_alone(&options),
         Question::BareLoop { tick_ms } => bare_loop::serve(sending(tick_ms)).map_err(|error| error.to_string()),
     };
     match ended {

@@ -11,6 +11,7 @@ use serde::Serialize;
 
 use crate::cpu;
 use crate::fanout::Visit;
+use crate::goals::{Bound, Goal, ratio, shown};
 use crate::run::Run;
 use crate::server::Kind;
 
@@ -27,6 +28,7 @@ pub struct Report<'a> {
 struct RoomReport {
     members: usize,
     rows: Vec<Row>,
+    goals: Vec<Goal>,
 }
 
 /// One question, its answer by each server, and Stentor's answer divided by each loop's.
@@ -50,7 +52,8 @@ impl<'a> Report<'a> {
         let room = |members| {
             let row = |(question, answer): &(String, Answer)| row(question, answer, visits, members);
             let answered = |row: &Row| row.stentor.or(row.bare_loop).or(row.batching_loop).is_some();
-            RoomReport { members, rows: questions.iter().map(row).filter(answered).collect() }
+            let rows = questions.iter().map(row).filter(answered).collect();
+            RoomReport { members, rows, goals: goals(visits, rates, members) }
         };
         let command = std::env::args().skip(1).collect::<Vec<_>>().join(" ");
         Report {
@@ -66,7 +69,8 @@ impl<'a> Report<'a> {
         println!("{}\n{}, commit {}", self.command, self.machine, self.commit);
         for room in &self.rooms {
             println!("\nOne room of {} members, server on one core, client on another:", room.members);
-            println!("{}", table(&room.rows));
+            println!("{}\nGoals:", table(&room.rows));
+            room.goals.iter().for_each(|goal| println!("  {goal}"));
         }
     }
 
@@ -78,6 +82,8 @@ impl<'a> Report<'a> {
 fn questions<'a>(rates: &[f64]) -> Vec<(String, Answer<'a>)> {
     let mut questions: Vec<(String, Answer)> = vec![
         ("connects and joins/s".into(), Box::new(|visit| Some(visit.joins_per_second))),
+        ("… of the first 1,000".into(), Box::new(|visit| visit.joins_per_second_first)),
+        ("… of the last 1,000".into(), Box::new(|visit| visit.joins_per_second_last)),
         (
             "KiB of memory a joined connection".into(),
             Box::new(|visit| Some(visit.resident_bytes_per_connection / 1024.0)),
@@ -108,8 +114,7 @@ fn max<'a>(question: &str, figure: fn(&Run) -> f64) -> (String, Answer<'a>) {
 }
 
 fn at<'a>(rate: f64, question: &str, figure: fn(&Run) -> f64) -> (String, Answer<'a>) {
-    let answer =
-        move |visit: &Visit| visit.at_rates.iter().find(|run| run.offered_messages_per_second == rate).map(figure);
+    let answer = move |visit: &Visit| run_at(visit, rate).map(figure);
     (format!("at {rate} messages/s: {question}"), Box::new(answer))
 }
 
@@ -119,17 +124,75 @@ fn row(question: &str, answer: &Answer, visits: &[Visit], members: usize) -> Row
         median(same.filter_map(answer).collect())
     };
     let (stentor, bare_loop, batching_loop) = (of(Kind::Stentor), of(Kind::BareLoop), of(Kind::BatchingLoop));
-    let ratio = |other: Option<f64>| Some(stentor? / other.filter(|&other| other > 0.0)?);
     Row {
         question: question.into(),
         stentor,
         bare_loop,
         batching_loop,
-        stentor_to_bare_loop: ratio(bare_loop),
-        stentor_to_batching_loop: ratio(batching_loop),
+        stentor_to_bare_loop: ratio(stentor, bare_loop),
+        stentor_to_batching_loop: ratio(stentor, batching_loop),
     }
 }
 
+/// Messages come one at a time while a server that writes each by itself has most of a core left.
+const ONE_AT_A_TIME_MAX: f64 = 60_000.0;
+
+/// What a room of this size is to reach.
+fn goals(visits: &[Visit], rates: &[f64], members: usize) -> Vec<Goal> {
+    let of = |kind: Kind, answer: &dyn Fn(&Visit) -> Option<f64>| {
+        let same = visits.iter().filter(|visit| visit.members == members && visit.server == kind);
+        median(same.filter_map(answer).collect())
+    };
+    let most = |visit: &Visit| visit.max.as_ref().map(|run| run.deliveries_per_second);
+    let beyond = |visit: &Visit| visit.beyond.as_ref().map(|run| run.deliveries_per_second);
+    let own = |answer: &dyn Fn(&Visit) -> Option<f64>| of(Kind::Stentor, answer);
+    let to = |kind, answer: &dyn Fn(&Visit) -> Option<f64>| ratio(own(answer), of(kind, answer));
+    let thrown_out = own(&|visit| Some(visit.broken.len() as f64));
+    let joined_last = own(&|visit| ratio(visit.joins_per_second_last, visit.joins_per_second_first));
+    let mut goals = vec![
+        Goal::new("connects and joins/s", own(&|visit| Some(visit.joins_per_second)), Bound::AtLeast(10_000.0)),
+        Goal::new("runs in which somebody was thrown out or refused", thrown_out, Bound::AtMost(0.0)),
+        Goal::new(
+            "deliveries/s at twice the maximum ÷ the maximum",
+            ratio(own(&beyond), own(&most)),
+            Bound::AtLeast(0.8),
+        ),
+    ];
+    if joined_last.is_some() {
+        goals.push(Goal::new("joins/s of the last 1,000 ÷ the first 1,000", joined_last, Bound::AtLeast(0.9)));
+    }
+    if members >= 1000 {
+        let batching = if members >= 5000 { 0.9 } else { 0.8 };
+        let memory = own(&|visit| Some(visit.resident_bytes_per_connection / 1024.0));
+        let singly = rates.iter().copied().filter(|rate| rate * members as f64 <= ONE_AT_A_TIME_MAX);
+        let cost = |visit: &Visit| cost_at(visit, singly.clone().reduce(f64::max)?);
+        goals.extend([
+            Goal::new("most deliveries/s ÷ batching loop", to(Kind::BatchingLoop, &most), Bound::AtLeast(batching)),
+            Goal::new("CPU a delivery, one at a time ÷ bare loop", to(Kind::BareLoop, &cost), Bound::AtMost(1.2)),
+            Goal::new(
+                "time to the last member ÷ bare loop",
+                to(Kind::BareLoop, &|visit| visit.time_to_last_ms),
+                Bound::AtMost(1.2),
+            ),
+            Goal::new("KiB of memory a joined connection", memory, Bound::AtMost(1.0)),
+        ]);
+    }
+    if members == 1000 && rates.contains(&1000.0) {
+        let share = |visit: &Visit| run_at(visit, 1000.0).filter(|run| run.carried()).map(|run| run.core_share);
+        goals.push(Goal::new("of the core at 1,000 messages/s", own(&share), Bound::AtMost(0.5)));
+    }
+    goals
+}
+
+fn cost_at(visit: &Visit, rate: f64) -> Option<f64> {
+    run_at(visit, rate).map(|run| run.cpu_us_per_delivery)
+}
+
+fn run_at(visit: &Visit, rate: f64) -> Option<&Run> {
+    visit.at_rates.iter().find(|run| run.offered_messages_per_second == rate)
+}
+
+/// The middle figure, if there is one.
 pub fn median(mut figures: Vec<f64>) -> Option<f64> {
     figures.sort_by(f64::total_cmp);
     let (low, high) = (figures.get(figures.len().checked_sub(1)? / 2)?, figures.get(figures.len() / 2)?);
@@ -151,17 +214,6 @@ fn table(rows: &[Row]) -> Table {
     table
 }
 
-/// Three digits that count, whatever the size.
-pub fn shown(figure: Option<f64>) -> String {
-    match figure {
-        None => "–".into(),
-        Some(figure) if figure >= 100.0 => format!("{figure:.0}"),
-        Some(figure) if figure >= 10.0 => format!("{figure:.1}"),
-        Some(figure) if figure >= 1.0 || figure == 0.0 => format!("{figure:.2}"),
-        Some(figure) => format!("{figure:.3}"),
-    }
-}
-
 pub fn commit() -> String {
     let git = Command::new("git").args(["describe", "--always", "--dirty"]).output();
     let said = git.ok().filter(|output| output.status.success()).map(|output| output.stdout);
@@ -180,16 +232,5 @@ mod tests {
         check(&[3.0, 1.0], Some(2.0));
         check(&[9.0, 1.0, 2.0], Some(2.0));
         check(&[4.0, 1.0, 2.0, 3.0], Some(2.5));
-    }
-
-    #[test]
-    fn figures_show_three_digits() {
-        let check = |figure, expected: &str| assert_eq!(shown(figure), expected);
-        check(None, "–");
-        check(Some(31_000.4), "31000");
-        check(Some(10.54), "10.5");
-        check(Some(1.0849), "1.08");
-        check(Some(0.0712), "0.071");
-        check(Some(0.0), "0.00");
     }
 }

@@ -4,7 +4,7 @@ use std::io;
 use std::time::Duration;
 
 use hdrhistogram::Histogram;
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 use crate::checker::Faults;
 use crate::client::{Failure, Room};
@@ -29,7 +29,7 @@ pub enum Patience {
     Endless,
 }
 
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Run {
     pub offered_messages_per_second: f64,
     pub messages: u64,

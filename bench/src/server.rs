@@ -13,7 +13,7 @@ use serde::Serialize;
 use tempfile::TempDir;
 
 use crate::cpu;
-use crate::dialect::{Dialect, Persistence, USERNAME};
+use crate::dialect::{Dialect, Persistence, ROOM, USERNAME};
 
 /// From the start of the process until it says where it listens; a durable store may have to make its files first.
 const START_TIME_MAX: Duration = Duration::from_secs(20);
@@ -43,12 +43,28 @@ impl fmt::Display for Kind {
 }
 
 /// How servers are started; the same for all of a run.
+#[derive(Clone)]
 pub struct Launch {
     pub stentor: Option<PathBuf>,
     pub store: String,
     pub persistence: Persistence,
-    pub server_cpu: usize,
+    pub shards: usize,
+    pub server_cpus: Vec<usize>,
+    /// The core of the thread that starts servers.
     pub client_cpu: usize,
+    /// Where data directories are made; by default where the system keeps passing files.
+    pub data_in: Option<PathBuf>,
+}
+
+impl Launch {
+    /// Starts a child on the server's cores.
+    pub fn spawn(&self, command: &mut Command) -> io::Result<Child> {
+        // A child inherits the cores of the thread that starts it.
+        cpu::pin_to(&self.server_cpus)?;
+        let child = command.spawn();
+        cpu::pin_to(&[self.client_cpu])?;
+        child.map_err(|error| io::Error::other(format!("cannot start {command:?}: {error}")))
+    }
 }
 
 pub struct Server {
@@ -60,7 +76,8 @@ pub struct Server {
 
 impl Server {
     pub fn start(kind: Kind, launch: &Launch) -> io::Result<Server> {
-        let directory = (kind == Kind::Stentor).then(TempDir::new).transpose()?;
+        let make = || launch.data_in.as_ref().map_or_else(TempDir::new, TempDir::new_in);
+        let directory = (kind == Kind::Stentor).then(make).transpose()?;
         let command = command(kind, launch, directory.as_ref().map(TempDir::path))?;
         Server::start_as(&kind.to_string(), command, launch, directory)
     }
@@ -74,11 +91,7 @@ impl Server {
 
     fn start_as(name: &str, mut command: Command, launch: &Launch, directory: Option<TempDir>) -> io::Result<Server> {
         command.stdin(Stdio::piped()).stdout(Stdio::piped());
-        // A child inherits the core of the thread that starts it.
-        cpu::pin_to(launch.server_cpu)?;
-        let child = command.spawn();
-        cpu::pin_to(launch.client_cpu)?;
-        let mut child = child.map_err(|error| io::Error::other(format!("cannot start {command:?}: {error}")))?;
+        let mut child = launch.spawn(&mut command)?;
         match address_of(&mut child) {
             Ok(address) => Ok(Server { child, address, _directory: directory }),
             Err(error) => {
@@ -96,8 +109,15 @@ impl Server {
     pub fn dialect(&self, kind: Kind, launch: &Launch) -> io::Result<Dialect> {
         match kind {
             Kind::BareLoop | Kind::BatchingLoop => Ok(Dialect::Bare),
-            Kind::Stentor => Ok(Dialect::Stentor { token: sign_in(self.address)?, persistence: launch.persistence }),
+            Kind::Stentor => {
+                Ok(Dialect::Stentor { token: self.token()?, persistence: launch.persistence, room: ROOM.into() })
+            }
         }
+    }
+
+    /// Signs in the one user whose sessions all members are.
+    pub fn token(&self) -> io::Result<String> {
+        sign_in(self.address)
     }
 }
 
@@ -123,18 +143,8 @@ fn command(kind: Kind, launch: &Launch, directory: Option<&Path>) -> io::Result<
     let binary = launch.stentor.as_ref().ok_or_else(|| io::Error::other("no stentor binary was built or named"))?;
     let mut command = Command::new(binary);
     // All that matters is said by flags, so that no variable of the environment changes what is measured.
-    command.args([
-        "--listen",
-        "127.0.0.1:0",
-        "--admin",
-        "off",
-        "--shards",
-        "1",
-        "--store",
-        &launch.store,
-        "--server-key",
-        SERVER_KEY,
-    ]);
+    command.args(["--listen", "127.0.0.1:0", "--admin", "off", "--store", &launch.store, "--server-key", SERVER_KEY]);
+    command.args(["--shards", &launch.shards.to_string()]);
     command.arg("--data").arg(directory);
     Ok(command)
 }

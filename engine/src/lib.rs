@@ -10,6 +10,7 @@ pub mod command;
 mod connection;
 pub mod counters;
 pub mod fanout;
+pub mod footprint;
 pub mod frames;
 pub mod home;
 pub mod id;

@@ -206,9 +206,9 @@ impl Shard {
         self.home.flush(outlet);
     }
 
-    /// One slice of the passes under way.
-    pub fn pass(&mut self, outlet: &mut impl Outlet) {
-        self.home.pass(outlet);
+    /// One slice of the passes under way, at the time `now` of a clock that nobody sets.
+    pub fn pass(&mut self, now: Timestamp, outlet: &mut impl Outlet) {
+        self.home.pass(now, outlet);
         for (channel, state) in std::mem::take(&mut self.home.backlogs) {
             let owner = channel.owner(self.shards);
             if owner == self.id {
@@ -258,6 +258,11 @@ impl Shard {
             || !self.outgoing.is_empty()
             || !self.letters.is_empty()
             || !self.findings.is_empty()
+    }
+
+    /// When a pass that waits may go on, by the clock that `pass` is given.
+    pub fn next_due(&self) -> Option<Timestamp> {
+        self.home.subscribers.next_due()
     }
 
     /// Requests that the store has not answered.

@@ -2,8 +2,10 @@
 //!
 //! A pass rotates through an audience's table and hands each member everything since its cursor in one write, up to the
 //! log's end at that moment: what arrives while it goes round is taken along. Nothing is kept per member but 16 bytes.
+//! While messages keep coming, rotations are paced (`ROTATION_INTERVAL`), so that each write carries more; the first
+//! message after a rest goes out at once.
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::{BTreeSet, HashMap, VecDeque};
 
 use slab::Slab;
 
@@ -11,7 +13,7 @@ use crate::counters::FanoutCounters;
 use crate::fanout::{FrameLog, Position};
 use crate::frames::{Format, Frames, Run};
 use crate::id::{ChannelId, Epoch, Sequence, Timestamp};
-use crate::limits::{BACKLOG_BYTES_HIGH, BACKLOG_BYTES_LOW, PASS_VISITS_MAX};
+use crate::limits::{BACKLOG_BYTES_HIGH, BACKLOG_BYTES_LOW, PASS_VISITS_MAX, ROTATION_INTERVAL};
 use crate::message::Missed;
 use crate::parcel::Backlog;
 use crate::tally::Tally;
@@ -28,7 +30,7 @@ pub trait Outlet {
 pub struct Gone;
 
 /// An audience of this shard. Keys are used anew once their audience has gone.
-#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
 pub struct AudienceKey(u32);
 
 /// What a pass found out about connections; the caller acts on it.
@@ -49,6 +51,8 @@ pub struct Subscribers {
     channels: HashMap<ChannelId, Listening>,
     /// Audiences whose pass is under way, served in turn.
     active: VecDeque<AudienceKey>,
+    /// Audiences whose next rotation has still to wait, and until when.
+    paced: BTreeSet<(Timestamp, AudienceKey)>,
     /// The turn's time, by which passes are measured.
     pub now: Timestamp,
     pub counters: FanoutCounters,
@@ -83,6 +87,10 @@ struct Audience {
     place: usize,
     /// Visits until every member has been offered the whole log.
     owed: usize,
+    /// Visits left of this rotation; none between two, and at rest.
+    left: usize,
+    /// When this rotation began, or the last one did.
+    began: Timestamp,
     /// The log's end when the rotation last began: everybody visited since has it all, unless parked.
     swept: Position,
     /// The least cursor of the parked members met in this rotation.
@@ -106,7 +114,7 @@ struct Round {
 }
 
 /// A member: a cursor into the audience's log, and whose it is.
-struct Subscriber {
+pub(crate) struct Subscriber {
     cursor: Position,
     slot: u32,
     /// Its socket is full: it is served by `Input::Writable`, not by the pass.
@@ -148,6 +156,7 @@ impl Subscribers {
         if audience.members.is_empty() {
             let audience = self.audiences.remove(key.0 as usize);
             self.active.retain(|&active| active != key);
+            self.paced.remove(&(audience.next_rotation(), key));
             if let Some(listening) = self.channels.get_mut(&audience.channel) {
                 listening.audiences.iter_mut().filter(|slot| **slot == Some(key)).for_each(|slot| *slot = None);
                 if listening.audiences.iter().all(Option::is_none) {
@@ -275,22 +284,36 @@ impl Subscribers {
         Some(backlog)
     }
 
-    /// Whether a pass is under way.
+    /// Whether a pass is under way. One whose next rotation has to wait is not: see `next_due`.
     pub fn is_busy(&self) -> bool {
         !self.active.is_empty()
     }
 
-    /// One slice of the passes under way: the first audience in turn gets its visits, then steps back in line. Members
-    /// more than `lag_max` bytes behind are found lagging.
-    pub fn pass(&mut self, outlet: &mut impl Outlet, lag_max: u64, findings: &mut Findings) {
+    /// When the next rotation that has to wait may begin.
+    pub fn next_due(&self) -> Option<Timestamp> {
+        self.paced.first().map(|&(due, _)| due)
+    }
+
+    /// One slice of the passes under way: the first audience in turn gets its visits, then steps back in line. `now` is
+    /// of a clock that nobody sets. Members more than `lag_max` bytes behind are found lagging.
+    pub fn pass(&mut self, now: Timestamp, outlet: &mut impl Outlet, lag_max: u64, findings: &mut Findings) {
+        while self.next_due().is_some_and(|due| due <= now) {
+            self.active.extend(self.paced.pop_first().map(|(_, key)| key));
+        }
         self.ended.clear();
         let Some(key) = self.active.pop_front() else { return };
         let audience = &mut self.audiences[key.0 as usize];
-        let visits = PASS_VISITS_MAX.min(audience.owed);
+        audience.begin_rotation(now);
+        let visits = PASS_VISITS_MAX.min(audience.left);
         audience.serve(key, visits, lag_max, outlet, findings, &mut self.counters);
         self.ended.extend(audience.end_round(visits, self.now));
         if audience.owed > 0 {
-            self.active.push_back(key);
+            let due = audience.next_rotation();
+            if audience.left > 0 || due <= now {
+                self.active.push_back(key);
+            } else {
+                self.paced.insert((due, key));
+            }
         }
         let channel = audience.channel.clone();
         if let Some(backlog) = self.backlog(&channel) {
@@ -339,6 +362,8 @@ impl Audience {
             members: Vec::new(),
             place: 0,
             owed: 0,
+            left: 0,
+            began: Timestamp::default(),
             swept: Position(0),
             slowest: Position(u64::MAX),
             parked: 0,
@@ -359,6 +384,7 @@ impl Audience {
             self.owed += 1;
             self.round.left += 1;
         }
+        self.left += usize::from(self.left > 0);
     }
 
     fn append(&mut self, run: &Run, messages: u64) {
@@ -402,9 +428,21 @@ impl Audience {
         }
         self.members.swap_remove(hole);
         self.owed = self.owed.min(last);
+        self.left = self.left.min(self.owed);
         self.rest();
         let at = |index: usize| self.members.get(index).map(|member| (member.slot, index as u32));
         [at(index), if hole == index { None } else { at(hole) }]
+    }
+
+    fn begin_rotation(&mut self, now: Timestamp) {
+        if self.left == 0 {
+            (self.left, self.began) = (self.owed, now);
+        }
+    }
+
+    /// When the next rotation may begin, if there is more to bring round at the end of this one.
+    fn next_rotation(&self) -> Timestamp {
+        Timestamp(self.began.0 + ROTATION_INTERVAL.0)
     }
 
     fn backlog(&self) -> u64 {
@@ -427,6 +465,7 @@ impl Audience {
             self.visit(key, lag_max, outlet, findings, counters);
             self.place += 1;
             self.owed -= 1;
+            self.left -= 1;
         }
         self.rest();
     }
@@ -490,77 +529,4 @@ impl Audience {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::command::Event;
-    use crate::id::{MessageId, UserId};
-    use crate::message::{Message, MessageCode};
-
-    /// Takes so many bytes a write.
-    struct Narrow(usize);
-
-    impl Outlet for Narrow {
-        fn write(&mut self, _: u32, pieces: &[&[u8]]) -> Result<usize, Gone> {
-            Ok(pieces.iter().map(|piece| piece.len()).sum::<usize>().min(self.0))
-        }
-    }
-
-    fn said(accepted: Timestamp) -> Frames {
-        let mut frames = Frames::default();
-        for code in [MessageCode::Chat, MessageCode::Update] {
-            frames.push(&Event::Message(Message {
-                channel: ChannelId::room("lobby").unwrap(),
-                id: MessageId(uuid::Uuid::from_u128(7)),
-                sequence: Sequence(1),
-                code,
-                sender: UserId(uuid::Uuid::from_u128(1)),
-                username: "somebody".into(),
-                content: "{}".into(),
-                create_time: accepted,
-                update_time: accepted,
-                persistent: false,
-            }));
-        }
-        frames
-    }
-
-    #[test]
-    fn counts_each_message_of_each_member_once_however_it_is_cut() {
-        const MEMBERS: u32 = 300;
-        let channel = ChannelId::room("lobby").unwrap();
-        let (mut subscribers, mut findings) = (Subscribers::default(), Findings::default());
-        let places: Vec<_> =
-            (0..MEMBERS).map(|slot| subscribers.subscribe(&channel, Format::Json, slot, Epoch(1))).collect();
-        let frames = said(Timestamp(1_000_000));
-        let bytes = frames.of(Format::Json).bytes.len();
-        subscribers.now = Timestamp(2_000_000);
-        subscribers.append(&channel, &frames);
-        // The first slice reaches sockets that take all but the last byte, the others take all.
-        subscribers.pass(&mut Narrow(bytes - 1), u64::MAX, &mut findings);
-        subscribers.passed(Timestamp(3_000_000));
-        assert_eq!(subscribers.counters.deliveries, 0, "an unfinished frame is no delivery");
-        let blocked = std::mem::take(&mut findings.blocked);
-        blocked.iter().for_each(|(slot, key)| subscribers.park(*key, places[*slot as usize].1));
-        let standing = subscribers.standing();
-        assert_eq!((standing.parked, standing.lag_bytes), (PASS_VISITS_MAX, 1));
-        while subscribers.is_busy() {
-            subscribers.pass(&mut Narrow(usize::MAX), u64::MAX, &mut findings);
-            subscribers.passed(Timestamp(5_000_000));
-        }
-        for (slot, key) in blocked {
-            subscribers.advance(key, places[slot as usize].1, 1);
-            subscribers.unpark(key, places[slot as usize].1);
-        }
-        let counters = &subscribers.counters;
-        assert_eq!(counters.deliveries, u64::from(MEMBERS) * 2);
-        assert_eq!(counters.delivery_bytes, u64::from(MEMBERS) * bytes as u64);
-        assert_eq!(counters.pass_writes, u64::from(MEMBERS));
-        assert_eq!(
-            (counters.passes.count(), counters.passes.sum),
-            (1, 3000),
-            "one round, by the end of its last slice"
-        );
-        assert_eq!((counters.latency.count(), counters.latency.sum), (1, 4000));
-        assert_eq!(subscribers.standing(), Standing { subscriptions: MEMBERS as usize, parked: 0, lag_bytes: 0 });
-    }
-}
+mod tests;

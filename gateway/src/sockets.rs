@@ -101,6 +101,10 @@ struct Socket {
 
 const _: () = assert!(size_of::<Entry>() <= 64);
 
+// All that a joined idle connection owns in this process, with its place in our table, which grows by doubling, and in the
+// list of free ones.
+const _: () = assert!(2 * size_of::<Entry>() + 2 * size_of::<u32>() + engine::footprint::CONNECTION_BYTES <= 1024);
+
 /// In the order of `STAGES`, whose last is what `http/` has.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 enum Stage {

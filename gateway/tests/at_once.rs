@@ -56,7 +56,7 @@ impl Shore {
             self.table.carry_out(effect, &mut self.shard, now);
         }
         self.shard.flush(&mut self.table);
-        self.shard.pass(&mut self.table);
+        self.shard.pass(gateway::http::system_time(), &mut self.table);
     }
 
     /// Turns until something has come back; the loopback delivers what was sent in its own time.

@@ -118,7 +118,11 @@ fn a_nakama_session_is_opened_joined_and_published_to() {
     let address = listener.local_addr().unwrap();
     let server = std::thread::spawn(move || speak_nakama(&listener));
     let shape = Shape { members: 1, publishers: 1, content_bytes: CONTENT_BYTES };
-    let dialect = Dialect::Stentor { token: "secret".into(), persistence: crate::dialect::Persistence::Passing };
+    let dialect = Dialect::Stentor {
+        token: "secret".into(),
+        persistence: crate::dialect::Persistence::Passing,
+        room: crate::dialect::ROOM.into(),
+    };
     let mut room = Room::new(address, dialect, shape).unwrap();
     room.admit(1).unwrap();
     room.appoint_publishers().unwrap();

@@ -6,9 +6,15 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 use crate::id::Timestamp;
 
 /// A shard's clock: the system's, but never going back.
-#[derive(Default)]
 pub struct Clock {
     newest: Cell<Timestamp>,
+    started: Instant,
+}
+
+impl Default for Clock {
+    fn default() -> Self {
+        Self { newest: Cell::default(), started: Instant::now() }
+    }
 }
 
 impl Clock {
@@ -17,6 +23,11 @@ impl Clock {
         let now = Timestamp(i64::try_from(since_epoch.as_nanos()).unwrap_or(i64::MAX)).max(self.newest.get());
         self.newest.set(now);
         now
+    }
+
+    /// The time since this clock was made. Nobody sets it, so what is paced by it neither stops nor jumps.
+    pub fn steady(&self) -> Timestamp {
+        Timestamp(i64::try_from(self.started.elapsed().as_nanos()).unwrap_or(i64::MAX))
     }
 }
 

@@ -8,12 +8,13 @@
 
 use std::cell::Cell;
 use std::future::poll_fn;
+use std::pin::Pin;
 use std::rc::Rc;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
 use glommio::Task;
-use glommio::timer::sleep;
+use glommio::timer::{Timer, sleep};
 
 use super::bell::Bell;
 use super::clock::{Clock, Laps};
@@ -138,7 +139,7 @@ impl<S: Sockets> Turning<S> {
             let more = self.take_in(now);
             self.carry_out(&mut effects, now);
             self.shard.flush(&mut self.sockets);
-            self.shard.pass(&mut self.sockets);
+            self.shard.pass(clock.steady(), &mut self.sockets);
             self.shard.passed(clock.now());
             stop = self.drain(stop, ticked);
             self.counters.turned(laps.end());
@@ -149,12 +150,7 @@ impl<S: Sockets> Turning<S> {
                     self.counters.looking_nanos += laps.end().as_nanos() as u64;
                 }
             } else {
-                let (bell, sockets) = (&self.bell, &mut self.sockets);
-                poll_fn(|context| match bell.poll(context) {
-                    Poll::Ready(()) => Poll::Ready(()),
-                    Poll::Pending => sockets.poll_ready(context),
-                })
-                .await;
+                self.wait(clock.steady()).await;
                 self.counters.waiting_nanos += laps.end().as_nanos() as u64;
             }
         }
@@ -199,6 +195,18 @@ impl<S: Sockets> Turning<S> {
         report.turn = self.counters.clone();
         self.counters.longest = 0;
         let _ = question.try_send(Box::new(report));
+    }
+
+    /// Waits until there is something to take in, or a pass may go on.
+    async fn wait(&mut self, now: Timestamp) {
+        let due = self.shard.next_due().map(|due| Duration::from_nanos((due.0 - now.0).max(0).cast_unsigned()));
+        let mut timer = due.map(Timer::new);
+        let (bell, sockets) = (&self.bell, &mut self.sockets);
+        poll_fn(|context| {
+            let due = timer.as_mut().is_some_and(|timer| Pin::new(timer).poll(context).is_ready());
+            if due || bell.poll(context).is_ready() { Poll::Ready(()) } else { sockets.poll_ready(context) }
+        })
+        .await;
     }
 
     fn is_busy(&self) -> bool {

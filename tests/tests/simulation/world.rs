@@ -219,7 +219,7 @@ impl World {
             self.store.ask(shard, ticket, request);
         }
         self.shards[shard].flush(&mut self.wires[shard]);
-        self.shards[shard].pass(&mut self.wires[shard]);
+        self.shards[shard].pass(self.now, &mut self.wires[shard]);
     }
 
     fn read(&mut self, number: usize) {
@@ -309,7 +309,7 @@ impl World {
             self.now.0 += 100_000_000;
             self.settle();
             let answered = self.clients.iter().all(|client| client.asked.is_empty());
-            let passed = self.shards.iter().all(|shard| !shard.is_busy());
+            let passed = self.shards.iter().all(|shard| !shard.is_busy() && shard.next_due().is_none());
             let read = self.wires.iter().flat_map(|wires| wires.slots.values()).all(|wire| wire.bytes.is_empty());
             let parcels = self.rings.values().all(VecDeque::is_empty);
             quiet = if answered && passed && read && parcels && self.store.is_quiet() { quiet + 1 } else { 0 };

@@ -1,0 +1,227 @@
+//! Durable sends through the whole server, beside what its store alone commits in the same run on the same core: how
+//! many a second, and how long until the ack, with few and with many requests in flight.
+
+mod publishers;
+mod store_alone;
+
+use std::io::{self, Read};
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+use std::time::Duration;
+
+use clap::Args;
+use hdrhistogram::Histogram;
+use serde::{Deserialize, Serialize};
+use thiserror::Error;
+
+use crate::client::Failure;
+use crate::cpu;
+use crate::dialect::Persistence;
+use crate::goals::{Bound, Goal, ratio, shown};
+use crate::server::{self, Kind, Launch, Server};
+use publishers::Publishers;
+pub use store_alone::serve as serve_store_alone;
+
+/// Requests that one publisher has in flight; more in flight are more publishers.
+const REQUESTS_PER_PUBLISHER: usize = 32;
+
+#[derive(Args, Debug)]
+pub struct Options {
+    /// Requests in flight, all publishers together (32 each); one line of the table each.
+    #[arg(long, value_delimiter = ',', default_values_t = [1, 100, 10_000])]
+    in_flight: Vec<usize>,
+    /// Rooms over which the publishers are spread.
+    #[arg(long, default_value_t = 64)]
+    rooms: usize,
+    /// Seconds of sending in each run.
+    #[arg(long, default_value_t = 5.0)]
+    secs: f64,
+    /// Bytes of a message's content.
+    #[arg(long, default_value_t = 100)]
+    payload: usize,
+    /// Rounds; figures are medians.
+    #[arg(long, default_value_t = 3)]
+    repeat: usize,
+    /// On which disk: data directories are made here and removed. Default: beside this program.
+    #[arg(long)]
+    data_in: Option<PathBuf>,
+    /// The stentor binary; without it, it is built first.
+    #[arg(long)]
+    server: Option<PathBuf>,
+    /// Writes everything measured to this file.
+    #[arg(long)]
+    json: Option<PathBuf>,
+    /// The cores of the measured server and of the store alone.
+    #[arg(long, value_delimiter = ',', default_values_t = [0])]
+    server_cpus: Vec<usize>,
+    /// The core of the publishers.
+    #[arg(long, default_value_t = 1)]
+    client_cpu: usize,
+}
+
+/// What the store alone is to do; the same for the process that does it.
+#[derive(Args, Debug)]
+pub struct StoreAlone {
+    #[arg(long)]
+    pub data: PathBuf,
+    #[arg(long)]
+    pub in_flight: usize,
+    #[arg(long)]
+    pub rooms: usize,
+    #[arg(long)]
+    pub secs: f64,
+    #[arg(long)]
+    pub payload: usize,
+}
+
+#[derive(Debug, Error)]
+pub enum Error {
+    #[error(transparent)]
+    World(#[from] io::Error),
+    #[error(transparent)]
+    Server(#[from] Failure),
+    #[error("the store alone: {0}")]
+    Store(String),
+    #[error("{0}")]
+    Options(String),
+}
+
+/// One run: messages that were made durable, and how long each took.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct Answers {
+    pub in_flight: usize,
+    pub messages: u64,
+    pub per_second: f64,
+    pub p50_ms: f64,
+    pub p99_ms: f64,
+    /// Cores that the server used meanwhile.
+    pub cores: f64,
+}
+
+impl Answers {
+    fn of(in_flight: usize, seconds: f64, latency_us: &Histogram<u64>) -> Answers {
+        let quantile_ms = |quantile| latency_us.value_at_quantile(quantile) as f64 / 1e3;
+        Answers {
+            in_flight,
+            messages: latency_us.len(),
+            per_second: latency_us.len() as f64 / seconds,
+            p50_ms: quantile_ms(0.5),
+            p99_ms: quantile_ms(0.99),
+            cores: 0.0,
+        }
+    }
+}
+
+/// Both, side by side, in one round.
+#[derive(Debug, Serialize)]
+struct Pair {
+    round: usize,
+    server: Answers,
+    store: Answers,
+}
+
+pub fn run(options: &Options) -> Result<(), Error> {
+    if options.secs <= 0.0 || options.repeat == 0 || options.rooms == 0 || options.in_flight.contains(&0) {
+        return Err(Error::Options("--secs, --repeat, --rooms and --in-flight must be above zero".into()));
+    }
+    cpu::raise_descriptor_limit();
+    let stentor = options.server.clone().map_or_else(server::build_stentor, Ok)?;
+    let data_in = match &options.data_in {
+        Some(directory) => directory.clone(),
+        None => std::env::current_exe()?.parent().unwrap_or(Path::new(".")).to_owned(),
+    };
+    let launch = Launch {
+        stentor: Some(stentor),
+        store: "embedded".into(),
+        persistence: Persistence::Kept,
+        shards: 1,
+        server_cpus: options.server_cpus.clone(),
+        client_cpu: options.client_cpu,
+        data_in: Some(data_in.clone()),
+    };
+    let mut pairs = Vec::new();
+    for round in 0..options.repeat {
+        let server = Server::start(Kind::Stentor, &launch)?;
+        let token = server.token()?;
+        let most = options.in_flight.iter().max().map_or(1, |most| most.div_ceil(REQUESTS_PER_PUBLISHER));
+        let mut publishers = Publishers::join(server.address, &token, most, options.rooms, options.payload)?;
+        for &in_flight in &options.in_flight {
+            let cpu_before = cpu::cpu_time(server.pid())?;
+            let mut through = publishers.send_for(in_flight, Duration::from_secs_f64(options.secs))?;
+            let spent = cpu::cpu_time(server.pid())?.saturating_sub(cpu_before);
+            through.cores = spent.as_secs_f64() * through.per_second / through.messages.max(1) as f64;
+            eprintln!("round {} · stentor     · {}", round + 1, line(&through));
+            let alone = store_alone(options, &launch, &data_in, in_flight)?;
+            eprintln!("round {} · store alone · {}", round + 1, line(&alone));
+            pairs.push(Pair { round, server: through, store: alone });
+        }
+    }
+    report(options, &pairs)
+}
+
+/// The same messages through the bridge alone, in a process of its own on the server's cores.
+fn store_alone(options: &Options, launch: &Launch, data_in: &Path, in_flight: usize) -> Result<Answers, Error> {
+    let directory = tempfile::TempDir::new_in(data_in)?;
+    let mut command = Command::new(std::env::current_exe()?);
+    command.arg("store-alone").arg("--data").arg(directory.path()).args(["--in-flight", &in_flight.to_string()]);
+    command.args(["--rooms", &options.rooms.to_string(), "--secs", &options.secs.to_string()]);
+    command.args(["--payload", &options.payload.to_string()]).stdout(Stdio::piped());
+    let mut child = launch.spawn(&mut command)?;
+    let mut said = String::new();
+    if let Some(output) = &mut child.stdout {
+        output.read_to_string(&mut said)?;
+    }
+    let ended = child.wait()?;
+    serde_json::from_str(&said).map_err(|_| Error::Store(format!("{ended}, said: {said}")))
+}
+
+fn report(options: &Options, pairs: &[Pair]) -> Result<(), Error> {
+    let command = std::env::args().skip(1).collect::<Vec<_>>().join(" ");
+    println!("cargo run --release -p bench -- {command}\n{}", cpu::machine());
+    println!(
+        "Durable sends of {} bytes over {} rooms, {REQUESTS_PER_PUBLISHER} in flight a publisher; server and store \
+         alone on cores {:?}, publishers on core {}. Medians of {} rounds of {} s.",
+        options.payload, options.rooms, options.server_cpus, options.client_cpu, options.repeat, options.secs
+    );
+    println!(
+        "\n| in flight | acks/s | store alone/s | ÷ store | p50 ms | p99 ms | store p50 ms | store p99 ms | server's cores |"
+    );
+    println!("| --- | --- | --- | --- | --- | --- | --- | --- | --- |");
+    let mut goals = Vec::new();
+    for &in_flight in &options.in_flight {
+        let of = |figure: &dyn Fn(&Pair) -> f64| {
+            let same = pairs.iter().filter(|pair| pair.server.in_flight == in_flight);
+            crate::report::median(same.map(figure).collect())
+        };
+        let (through, alone) = (of(&|pair| pair.server.per_second), of(&|pair| pair.store.per_second));
+        let figures = [
+            through,
+            alone,
+            ratio(through, alone),
+            of(&|pair| pair.server.p50_ms),
+            of(&|pair| pair.server.p99_ms),
+            of(&|pair| pair.store.p50_ms),
+            of(&|pair| pair.store.p99_ms),
+            of(&|pair| pair.server.cores),
+        ];
+        println!("| {in_flight} | {} |", figures.map(shown).join(" | "));
+        if options.in_flight.iter().max() == Some(&in_flight) {
+            let question = format!("durable sends/s ÷ the store alone, {in_flight} in flight");
+            goals.push(Goal::new(question, ratio(through, alone), Bound::AtLeast(0.6)));
+        }
+    }
+    println!("\nGoals:");
+    goals.iter().for_each(|goal| println!("  {goal}"));
+    if let Some(path) = &options.json {
+        let whole = serde_json::json!({ "command": command, "machine": cpu::machine(), "runs": pairs, "goals": goals });
+        std::fs::write(path, serde_json::to_vec_pretty(&whole).map_err(io::Error::from)?)?;
+    }
+    Ok(())
+}
+
+fn line(answers: &Answers) -> String {
+    format!(
+        "{:>6} in flight: {:.0} messages/s, p50 {:.2} ms, p99 {:.2} ms",
+        answers.in_flight, answers.per_second, answers.p50_ms, answers.p99_ms
+    )
+}

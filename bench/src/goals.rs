@@ -1,0 +1,109 @@
+//! What is to be reached, and whether it was: a figure, a bound, and a word.
+
+use std::fmt;
+
+use serde::{Serialize, Serializer};
+
+/// One goal and what was measured of it.
+#[derive(Debug, Serialize)]
+pub struct Goal {
+    pub question: String,
+    pub figure: Option<f64>,
+    #[serde(serialize_with = "in_words")]
+    pub bound: Bound,
+    pub verdict: &'static str,
+}
+
+#[derive(Clone, Copy, Debug)]
+pub enum Bound {
+    AtLeast(f64),
+    AtMost(f64),
+}
+
+impl Goal {
+    pub fn new(question: impl Into<String>, figure: Option<f64>, bound: Bound) -> Goal {
+        Goal { question: question.into(), figure, bound, verdict: verdict(figure, bound) }
+    }
+}
+
+fn verdict(figure: Option<f64>, bound: Bound) -> &'static str {
+    let holds = figure.map(|figure| match bound {
+        Bound::AtLeast(least) => figure >= least,
+        Bound::AtMost(most) => figure <= most,
+    });
+    match holds {
+        None => "not measured",
+        Some(true) => "met",
+        Some(false) => "NOT met",
+    }
+}
+
+impl fmt::Display for Bound {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Bound::AtLeast(least) => write!(formatter, "at least {least}"),
+            Bound::AtMost(most) => write!(formatter, "at most {most}"),
+        }
+    }
+}
+
+impl fmt::Display for Goal {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let figure = shown(self.figure);
+        write!(formatter, "{:<12} {:>7}, {:<16} {}", self.verdict, figure, self.bound.to_string(), self.question)
+    }
+}
+
+fn in_words<S: Serializer>(bound: &Bound, serializer: S) -> Result<S::Ok, S::Error> {
+    serializer.collect_str(bound)
+}
+
+/// The quotient of two figures, if both are there.
+pub fn ratio(figure: Option<f64>, to: Option<f64>) -> Option<f64> {
+    Some(figure? / to.filter(|&to| to > 0.0)?)
+}
+
+/// Three digits that count, whatever the size.
+pub fn shown(figure: Option<f64>) -> String {
+    match figure {
+        None => "–".into(),
+        Some(figure) if figure >= 100.0 => format!("{figure:.0}"),
+        Some(figure) if figure >= 10.0 => format!("{figure:.1}"),
+        Some(figure) if figure >= 1.0 || figure == 0.0 => format!("{figure:.2}"),
+        Some(figure) => format!("{figure:.3}"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_goal_is_met_at_its_bound_and_not_beyond() {
+        let check = |figure, bound, expected| assert_eq!(Goal::new("", figure, bound).verdict, expected);
+        check(Some(0.9), Bound::AtLeast(0.9), "met");
+        check(Some(0.89), Bound::AtLeast(0.9), "NOT met");
+        check(Some(1.2), Bound::AtMost(1.2), "met");
+        check(Some(1.21), Bound::AtMost(1.2), "NOT met");
+        check(None, Bound::AtMost(1.2), "not measured");
+        check(Some(f64::NAN), Bound::AtLeast(0.0), "NOT met");
+    }
+
+    #[test]
+    fn a_ratio_needs_both() {
+        assert_eq!(ratio(Some(3.0), Some(2.0)), Some(1.5));
+        assert_eq!(ratio(Some(3.0), Some(0.0)), None);
+        assert_eq!(ratio(None, Some(1.0)), None);
+    }
+
+    #[test]
+    fn figures_show_three_digits() {
+        let check = |figure, expected: &str| assert_eq!(shown(figure), expected);
+        check(None, "–");
+        check(Some(31_000.4), "31000");
+        check(Some(10.54), "10.5");
+        check(Some(1.0849), "1.08");
+        check(Some(0.0712), "0.071");
+        check(Some(0.0), "0.00");
+    }
+}

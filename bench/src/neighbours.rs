@@ -1,0 +1,219 @@
+//! A room of two beside a room of thousands on the same core: how long does a message of the small one take while the
+//! large one is half full?
+
+use std::io;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use clap::Args;
+use serde::Serialize;
+use thiserror::Error;
+
+use crate::client::{Failure, Room, Shape};
+use crate::cpu;
+use crate::dialect::{Dialect, Persistence, ROOM};
+use crate::goals::{Bound, Goal, ratio, shown};
+use crate::publisher::Schedule;
+use crate::run::{self, Patience};
+use crate::search::Search;
+use crate::server::{self, Kind, Launch, Server};
+
+const SMALL_ROOM: &str = "two";
+/// Events handled between two looks at the other room, so that the client itself adds little to what it measures.
+const EVENTS_AT_ONCE: usize = 8;
+/// Single messages by which the large room's pass is measured.
+const SINGLE_MESSAGES: u32 = 20;
+/// How long the rest of both rooms is waited for.
+const REST: Duration = Duration::from_secs(3);
+/// What a large room is offered first; the search goes on from there.
+const START_DELIVERIES_PER_SECOND: f64 = 4e6;
+
+#[derive(Args, Debug)]
+pub struct Options {
+    /// Members of the large room.
+    #[arg(long, default_value_t = 15_000)]
+    members: usize,
+    /// Messages per second in the room of two.
+    #[arg(long, default_value_t = 100.0)]
+    rate: f64,
+    /// Seconds of each run.
+    #[arg(long, default_value_t = 5.0)]
+    secs: f64,
+    /// The large room's most deliveries/s, if it is known; otherwise it is searched for.
+    #[arg(long)]
+    max: Option<f64>,
+    /// Bytes of a message's content.
+    #[arg(long, default_value_t = 100)]
+    payload: usize,
+    /// The stentor binary; without it, it is built first.
+    #[arg(long)]
+    server: Option<PathBuf>,
+    /// Writes what was measured to this file.
+    #[arg(long)]
+    json: Option<PathBuf>,
+    /// The core of the measured server.
+    #[arg(long, default_value_t = 0)]
+    server_cpu: usize,
+    /// The core of the measuring client.
+    #[arg(long, default_value_t = 1)]
+    client_cpu: usize,
+}
+
+#[derive(Debug, Error)]
+pub enum Error {
+    #[error(transparent)]
+    World(#[from] io::Error),
+    #[error(transparent)]
+    Measuring(#[from] Failure),
+    #[error("{0}")]
+    Faulty(String),
+}
+
+/// How long messages of the room of two took, to either of them.
+#[derive(Debug, Serialize)]
+struct RoundTrips {
+    messages: u64,
+    p50_ms: f64,
+    p99_ms: f64,
+    max_ms: f64,
+    /// Deliveries per second in the large room meanwhile.
+    large_deliveries_per_second: f64,
+}
+
+pub fn run(options: &Options) -> Result<(), Error> {
+    cpu::raise_descriptor_limit();
+    let launch = Launch {
+        stentor: Some(options.server.clone().map_or_else(server::build_stentor, Ok)?),
+        store: "memory".into(),
+        persistence: Persistence::Passing,
+        shards: 1,
+        server_cpus: vec![options.server_cpu],
+        client_cpu: options.client_cpu,
+        data_in: None,
+    };
+    cpu::pin_to(&[options.client_cpu])?;
+    let most = match options.max {
+        Some(most) => most,
+        None => most_deliveries(options, &launch)?,
+    };
+    // A search ends by overdoing it; the rooms that are compared have seen nothing of that.
+    let server = Server::start(Kind::Stentor, &launch)?;
+    let mut large = open(&server, ROOM, options.members, options)?;
+    let mut small = open(&server, SMALL_ROOM, 2, options)?;
+    let pass_ms = run::one_by_one(&mut large, SINGLE_MESSAGES)?.value_at_quantile(0.5) as f64 / 1e3;
+    let quiet = side_by_side(&mut large, 0.0, &mut small, options)?;
+    let beside = side_by_side(&mut large, most / 2.0 / options.members as f64, &mut small, options)?;
+    report(options, most, pass_ms, &quiet, &beside)
+}
+
+fn open(server: &Server, room: &str, members: usize, options: &Options) -> Result<Room, Error> {
+    let dialect = Dialect::Stentor { token: server.token()?, persistence: Persistence::Passing, room: room.to_owned() };
+    let shape = Shape { members, publishers: 1, content_bytes: options.payload };
+    let mut room = Room::new(server.address, dialect, shape)?;
+    room.admit(members)?;
+    room.appoint_publishers()?;
+    room.take_in_at_once(EVENTS_AT_ONCE);
+    Ok(room)
+}
+
+fn most_deliveries(options: &Options, launch: &Launch) -> Result<f64, Error> {
+    let mut search = Search::from(START_DELIVERIES_PER_SECOND);
+    let mut most: f64 = 0.0;
+    let mut seat = None;
+    while let Some(deliveries) = search.next_rate() {
+        let (server, mut room) = match seat.take() {
+            Some(seat) => seat,
+            None => {
+                let server = Server::start(Kind::Stentor, launch)?;
+                let room = open(&server, ROOM, options.members, options)?;
+                (server, room)
+            }
+        };
+        let rate = deliveries / options.members as f64;
+        let duration = Duration::from_secs_f64(options.secs);
+        match run::at_rate(&mut room, server.pid(), rate, duration, Patience::Limited) {
+            Ok(run) if run.carried() => {
+                search.tell_carried(deliveries);
+                most = most.max(run.deliveries_per_second);
+                seat = Some((server, room));
+            }
+            Ok(run) => {
+                search.tell_failed(deliveries);
+                seat = run.nothing_lost().then_some((server, room));
+            }
+            Err(failure @ Failure::World { .. }) => return Err(failure.into()),
+            Err(_) => search.tell_failed(deliveries),
+        }
+        eprintln!("{deliveries:.0} deliveries/s offered; most carried so far {most:.0}");
+    }
+    if most > 0.0 { Ok(most) } else { Err(Error::Faulty("the large room carried no rate at all".into())) }
+}
+
+/// Both rooms at once, read in turns by one client.
+fn side_by_side(large: &mut Room, large_rate: f64, small: &mut Room, options: &Options) -> Result<RoundTrips, Error> {
+    run::rest(large, Duration::from_millis(500))?;
+    large.ear.forget();
+    small.ear.forget();
+    let messages = |rate: f64| (rate * options.secs).ceil() as u64;
+    let schedule = |room: &Room, rate: f64| Schedule::new(room.now_ns(), rate.max(f64::MIN_POSITIVE), messages(rate));
+    let (mut large_schedule, mut small_schedule) = (schedule(large, large_rate), schedule(small, options.rate));
+    let (start_ns, length_ns) = (large.now_ns(), Duration::from_secs_f64(options.secs).as_nanos() as u64);
+    let give_up_ns = start_ns + length_ns + REST.as_nanos() as u64;
+    let whole = |room: &Room, schedule: &Schedule| {
+        schedule.finished() && room.ear.checker.delivered >= schedule.sent * room.members() as u64
+    };
+    while !(whole(large, &large_schedule) && whole(small, &small_schedule)) {
+        large.turn(Some(&mut large_schedule))?;
+        small.turn(Some(&mut small_schedule))?;
+        if large.now_ns() > give_up_ns {
+            return Err(Error::Faulty(format!(
+                "{REST:?} after the end not everything had arrived: offer less than {large_rate:.0} messages/s with --max"
+            )));
+        }
+    }
+    let faults = (large.ear.checker.take_faults(), small.ear.checker.take_faults());
+    if !(faults.0.none() && faults.1.none()) {
+        return Err(Error::Faulty(format!("messages were lost, repeated or reordered: {faults:?}")));
+    }
+    let seconds = (large.now_ns() - start_ns) as f64 / 1e9;
+    let quantile_ms = |quantile| small.ear.latency_us.value_at_quantile(quantile) as f64 / 1e3;
+    Ok(RoundTrips {
+        messages: small_schedule.sent,
+        p50_ms: quantile_ms(0.5),
+        p99_ms: quantile_ms(0.99),
+        max_ms: small.ear.latency_max_us as f64 / 1e3,
+        large_deliveries_per_second: large.ear.checker.delivered as f64 / seconds,
+    })
+}
+
+fn report(options: &Options, most: f64, pass_ms: f64, quiet: &RoundTrips, beside: &RoundTrips) -> Result<(), Error> {
+    let command = std::env::args().skip(1).collect::<Vec<_>>().join(" ");
+    println!("cargo run --release -p bench -- {command}\n{}", cpu::machine());
+    println!(
+        "A room of two at {} messages/s beside one of {}, whose maximum is {:.2} M deliveries/s and whose pass takes \
+         {} ms (time to its last member when quiet).",
+        options.rate,
+        options.members,
+        most / 1e6,
+        shown(Some(pass_ms))
+    );
+    println!("\n| the large room | M deliveries/s | p50 ms | p99 ms | max ms |\n| --- | --- | --- | --- | --- |");
+    for (name, trips) in [("quiet", quiet), ("at half its maximum", beside)] {
+        let figures = [trips.large_deliveries_per_second / 1e6, trips.p50_ms, trips.p99_ms, trips.max_ms];
+        println!("| {name} | {} |", figures.map(|figure| shown(Some(figure))).join(" | "));
+    }
+    let goal = Goal::new(
+        "p99 round trip of the room of two ÷ the large room's pass",
+        ratio(Some(beside.p99_ms), Some(pass_ms)),
+        Bound::AtMost(0.1),
+    );
+    println!("\nGoals:\n  {goal}");
+    if let Some(path) = &options.json {
+        let whole = serde_json::json!({
+            "command": command, "machine": cpu::machine(), "members": options.members, "max": most,
+            "pass_ms": pass_ms, "quiet": quiet, "beside": beside, "goals": [goal],
+        });
+        std::fs::write(path, serde_json::to_vec_pretty(&whole).map_err(io::Error::from)?)?;
+    }
+    Ok(())
+}

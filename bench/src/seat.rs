@@ -1,0 +1,66 @@
+//! A server that has just been started, and its room filled: how fast that went, and what it took of memory.
+
+use std::time::{Duration, Instant};
+
+use crate::client::{Failure, Room, Shape};
+use crate::cpu;
+use crate::run;
+use crate::server::{Kind, Launch, Server};
+
+/// Joins at the beginning and at the end of filling a room that are compared.
+const JOINS_COMPARED: usize = 1000;
+
+/// A running server with its full room. The server ends first, so that it does not see its members leave.
+pub struct Seat {
+    pub server: Server,
+    pub room: Room,
+    pub joins: Joins,
+    /// User-space memory of the server, a connection.
+    pub resident_bytes: f64,
+}
+
+/// Joins per second: of all members, and of the first and last of them.
+#[derive(Clone, Copy)]
+pub struct Joins {
+    pub all: f64,
+    /// Nothing where the room is too small to compare them.
+    pub first: Option<f64>,
+    pub last: Option<f64>,
+}
+
+impl Seat {
+    pub fn open(kind: Kind, shape: Shape, launch: &Launch) -> Result<Seat, Failure> {
+        let world = |tried| move |source| Failure::World { tried, source };
+        let server = Server::start(kind, launch).map_err(world("start the server"))?;
+        let dialect = server.dialect(kind, launch).map_err(world("sign in"))?;
+        let members = shape.members;
+        let mut room = Room::new(server.address, dialect, shape)?;
+        let resident = || cpu::resident_bytes(server.pid()).map_err(world("read the server's memory"));
+        // The first member pays for what the server touches once.
+        room.admit(1)?;
+        let resident_before = resident()?;
+        let joins = fill(&mut room, members)?;
+        run::rest(&mut room, Duration::from_millis(200))?;
+        let more = (members - 1).max(1) as f64;
+        let resident_bytes = resident()?.saturating_sub(resident_before) as f64 / more;
+        room.appoint_publishers()?;
+        Ok(Seat { server, room, joins, resident_bytes })
+    }
+}
+
+/// Lets everybody in behind the first member.
+fn fill(room: &mut Room, members: usize) -> Result<Joins, Failure> {
+    let mut admit = |from: usize, to: usize| {
+        let start = Instant::now();
+        room.admit(to).map(|()| ((to - from) as f64, start.elapsed().as_secs_f64()))
+    };
+    let rate = |(joins, seconds): (f64, f64)| joins / seconds;
+    if members < 3 * JOINS_COMPARED {
+        let all = admit(1, members)?;
+        return Ok(Joins { all: rate(all), first: None, last: None });
+    }
+    let (near, far) = (1 + JOINS_COMPARED, members - JOINS_COMPARED);
+    let (first, between, last) = (admit(1, near)?, admit(near, far)?, admit(far, members)?);
+    let all = (first.0 + between.0 + last.0, first.1 + between.1 + last.1);
+    Ok(Joins { all: rate(all), first: Some(rate(first)), last: Some(rate(last)) })
+}

@@ -1,0 +1,244 @@
+//! Pacing and counting, with sockets that count and a clock that is a number.
+
+use std::collections::BTreeMap;
+
+use super::*;
+use crate::command::Event;
+use crate::frames::Frames;
+use crate::id::{MessageId, UserId};
+use crate::message::{Message, MessageCode};
+
+const MILLISECOND: i64 = 1_000_000;
+
+/// Sockets that take everything, and how often each was written to.
+#[derive(Default)]
+struct Sockets(BTreeMap<u32, (Vec<u8>, u32)>);
+
+impl Outlet for Sockets {
+    fn write(&mut self, slot: u32, pieces: &[&[u8]]) -> Result<usize, Gone> {
+        let (bytes, writes) = self.0.entry(slot).or_default();
+        pieces.iter().for_each(|piece| bytes.extend_from_slice(piece));
+        *writes += 1;
+        Ok(pieces.iter().map(|piece| piece.len()).sum())
+    }
+}
+
+struct Room {
+    channel: ChannelId,
+    subscribers: Subscribers,
+    sockets: Sockets,
+    said: Vec<u8>,
+    now: i64,
+}
+
+impl Room {
+    fn of(members: u32) -> Room {
+        let channel = ChannelId::room("lobby").unwrap();
+        let mut subscribers = Subscribers::default();
+        for slot in 0..members {
+            subscribers.subscribe(&channel, Format::Json, slot, Epoch(1));
+        }
+        Room { channel, subscribers, sockets: Sockets::default(), said: Vec::new(), now: 0 }
+    }
+
+    fn say(&mut self, number: u32) {
+        let mut frames = Frames::default();
+        frames.push(&Event::Message(message(&self.channel, number)));
+        self.said.extend_from_slice(&frames.of(Format::Json).bytes);
+        self.subscribers.append(&self.channel, &frames);
+    }
+
+    /// One slice, and what a write costs.
+    fn slice(&mut self) {
+        let before = self.writes();
+        self.subscribers.pass(Timestamp(self.now), &mut self.sockets, u64::MAX, &mut Findings::default());
+        self.now += i64::from(self.writes() - before) * 6_500;
+    }
+
+    /// Slices until nothing can be done at once.
+    fn turn(&mut self) {
+        loop {
+            self.slice();
+            if !self.subscribers.is_busy() {
+                return;
+            }
+        }
+    }
+
+    fn writes(&self) -> u32 {
+        self.sockets.0.values().map(|(_, writes)| writes).sum()
+    }
+
+    fn all_have_everything(&self) -> bool {
+        self.sockets.0.values().all(|(bytes, _)| *bytes == self.said)
+    }
+}
+
+fn message(channel: &ChannelId, number: u32) -> Message {
+    Message {
+        channel: channel.clone(),
+        id: MessageId(uuid::Uuid::from_u128(number.into())),
+        sequence: Sequence(number.into()),
+        code: MessageCode::Chat,
+        sender: UserId(uuid::Uuid::nil()),
+        username: "alice".into(),
+        content: format!("{{\"n\":{number}}}").into(),
+        create_time: Timestamp(0),
+        update_time: Timestamp(0),
+        persistent: false,
+    }
+}
+
+#[test]
+fn a_message_into_a_quiet_room_goes_out_at_once() {
+    for members in [1, 2, 128, 129, 1000] {
+        let mut room = Room::of(members);
+        for number in 1..=5 {
+            room.say(number);
+            room.turn();
+            assert!(room.all_have_everything(), "{members} members, message {number}");
+            assert_eq!(room.writes(), members * number);
+            assert_eq!(room.subscribers.next_due(), None, "nothing is left to wait for");
+        }
+    }
+}
+
+#[test]
+fn under_load_rotations_keep_their_interval_and_everybody_gets_everything() {
+    let mut room = Room::of(1000);
+    let (seconds, messages_per_second) = (1, 1000);
+    for number in 0..seconds * messages_per_second {
+        room.now = room.now.max(i64::from(number) * MILLISECOND);
+        room.say(number);
+        room.slice();
+    }
+    let writes_each = room.writes() / 1000;
+    let rotations = seconds * 1000 / (ROTATION_INTERVAL.0 / MILLISECOND) as u32;
+    assert!((rotations - 2..=rotations + 2).contains(&writes_each), "{writes_each} writes, {rotations} intervals");
+    while let Some(due) = room.subscribers.next_due() {
+        room.now = room.now.max(due.0);
+        room.turn();
+    }
+    assert!(room.all_have_everything());
+    assert_eq!(room.sockets.0.len(), 1000);
+}
+
+#[test]
+fn what_came_during_a_rotation_waits_for_the_next_one_and_no_longer() {
+    let mut room = Room::of(300);
+    room.say(1);
+    room.slice();
+    room.say(2);
+    room.turn();
+    assert_eq!(room.subscribers.next_due(), Some(ROTATION_INTERVAL));
+    assert_eq!(room.writes(), 300, "one rotation, which took the second message along where it still could");
+    room.now = ROTATION_INTERVAL.0 - 1;
+    room.turn();
+    assert_eq!(room.writes(), 300);
+    room.now = ROTATION_INTERVAL.0;
+    room.turn();
+    assert_eq!(room.writes(), 300 + 128, "those visited before it came");
+    assert!(room.all_have_everything());
+    assert_eq!(room.subscribers.next_due(), None);
+}
+
+#[test]
+fn who_comes_and_goes_between_two_rotations_upsets_nothing() {
+    let mut room = Room::of(300);
+    room.say(1);
+    room.slice();
+    room.say(2);
+    room.turn();
+    let key = room.subscribers.audience(&room.channel, Format::Json).unwrap();
+    for index in [0, 150, 297] {
+        room.subscribers.unsubscribe(key, index);
+    }
+    room.subscribers.subscribe(&room.channel, Format::Json, 300, Epoch(1));
+    room.say(3);
+    room.now = ROTATION_INTERVAL.0;
+    room.turn();
+    assert!(!room.subscribers.is_busy());
+    let whole = room.sockets.0.values().filter(|(bytes, _)| *bytes == room.said).count();
+    assert_eq!(whole, 297, "all who were there throughout");
+    assert!(room.said.ends_with(&room.sockets.0[&300].0), "who came later has the end");
+}
+
+#[test]
+fn an_audience_that_ends_while_it_waits_is_not_waited_for() {
+    let mut room = Room::of(200);
+    room.say(1);
+    room.slice();
+    room.say(2);
+    room.turn();
+    assert!(room.subscribers.next_due().is_some());
+    let key = room.subscribers.audience(&room.channel, Format::Json).unwrap();
+    for _ in 0..200 {
+        room.subscribers.unsubscribe(key, 0);
+    }
+    assert_eq!(room.subscribers.next_due(), None);
+    assert!(!room.subscribers.is_busy());
+}
+
+/// Takes so many bytes a write.
+struct Narrow(usize);
+
+impl Outlet for Narrow {
+    fn write(&mut self, _: u32, pieces: &[&[u8]]) -> Result<usize, Gone> {
+        Ok(pieces.iter().map(|piece| piece.len()).sum::<usize>().min(self.0))
+    }
+}
+
+fn said(accepted: Timestamp) -> Frames {
+    let mut frames = Frames::default();
+    for code in [MessageCode::Chat, MessageCode::Update] {
+        frames.push(&Event::Message(Message {
+            channel: ChannelId::room("lobby").unwrap(),
+            id: MessageId(uuid::Uuid::from_u128(7)),
+            sequence: Sequence(1),
+            code,
+            sender: UserId(uuid::Uuid::from_u128(1)),
+            username: "somebody".into(),
+            content: "{}".into(),
+            create_time: accepted,
+            update_time: accepted,
+            persistent: false,
+        }));
+    }
+    frames
+}
+
+#[test]
+fn counts_each_message_of_each_member_once_however_it_is_cut() {
+    const MEMBERS: u32 = 300;
+    let channel = ChannelId::room("lobby").unwrap();
+    let (mut subscribers, mut findings) = (Subscribers::default(), Findings::default());
+    let places: Vec<_> =
+        (0..MEMBERS).map(|slot| subscribers.subscribe(&channel, Format::Json, slot, Epoch(1))).collect();
+    let frames = said(Timestamp(1_000_000));
+    let bytes = frames.of(Format::Json).bytes.len();
+    subscribers.now = Timestamp(2_000_000);
+    subscribers.append(&channel, &frames);
+    // The first slice reaches sockets that take all but the last byte, the others take all.
+    subscribers.pass(Timestamp(0), &mut Narrow(bytes - 1), u64::MAX, &mut findings);
+    subscribers.passed(Timestamp(3_000_000));
+    assert_eq!(subscribers.counters.deliveries, 0, "an unfinished frame is no delivery");
+    let blocked = std::mem::take(&mut findings.blocked);
+    blocked.iter().for_each(|(slot, key)| subscribers.park(*key, places[*slot as usize].1));
+    let standing = subscribers.standing();
+    assert_eq!((standing.parked, standing.lag_bytes), (PASS_VISITS_MAX, 1));
+    while subscribers.is_busy() {
+        subscribers.pass(Timestamp(0), &mut Narrow(usize::MAX), u64::MAX, &mut findings);
+        subscribers.passed(Timestamp(5_000_000));
+    }
+    for (slot, key) in blocked {
+        subscribers.advance(key, places[slot as usize].1, 1);
+        subscribers.unpark(key, places[slot as usize].1);
+    }
+    let counters = &subscribers.counters;
+    assert_eq!(counters.deliveries, u64::from(MEMBERS) * 2);
+    assert_eq!(counters.delivery_bytes, u64::from(MEMBERS) * bytes as u64);
+    assert_eq!(counters.pass_writes, u64::from(MEMBERS));
+    assert_eq!((counters.passes.count(), counters.passes.sum), (1, 3000), "one round, by the end of its last slice");
+    assert_eq!((counters.latency.count(), counters.latency.sum), (1, 4000));
+    assert_eq!(subscribers.standing(), Standing { subscriptions: MEMBERS as usize, parked: 0, lag_bytes: 0 });
+}
