@@ -92,8 +92,10 @@ pub fn run(options: &Options) -> io::Result<()> {
         stentor: Some(stentor),
         store: "memory".into(),
         persistence: Persistence::Passing,
-        server_cpu: options.server_cpu,
+        server_cpus: vec![options.server_cpu],
         client_cpu: options.client_cpu,
+        shards: 1,
+        data_in: None,
     };
     let fits = cpu::raise_descriptor_limit().saturating_sub(64);
     if options.members as u64 > fits {

@@ -17,7 +17,8 @@ use crate::client::{Failure, Room, Shape};
 use crate::cpu;
 use crate::dialect::{Dialect, Persistence, ROOM};
 use crate::reader::Page;
-use crate::report::{commit, median, shown};
+use crate::goals::shown;
+use crate::report::{commit, median};
 use crate::run::{self, Patience};
 use crate::server::{self, Kind, Launch, Server};
 
@@ -102,10 +103,12 @@ pub fn run(options: &Options) -> Result<(), Error> {
         stentor: Some(stentor),
         store: options.store.clone(),
         persistence: Persistence::Kept,
-        server_cpu: options.server_cpu,
+        server_cpus: vec![options.server_cpu],
         client_cpu: options.client_cpu,
+        shards: 1,
+        data_in: None,
     };
-    cpu::pin_to(options.client_cpu)?;
+    cpu::pin_to(&[options.client_cpu])?;
     let stentor = Server::start(Kind::Stentor, &launch)?;
     let mut room = filled_room(&stentor, &launch)?;
     let page_bytes = from_memory(&stentor, &launch)?.body.len();
