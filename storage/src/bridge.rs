@@ -14,6 +14,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, OnceLock, PoisonError, RwLock};
 use std::thread::{self, JoinHandle};
 
+use engine::limits::STORE_REQUESTS_MAX;
 use engine::persist::{StoreEnd, store_ends};
 
 pub use client::Client;
@@ -25,9 +26,9 @@ use committer::Committer;
 const GROUP_WRITES_MAX: usize = 1024;
 /// Bytes in one group, likewise; one more write may exceed it.
 const GROUP_BYTES_MAX: usize = 1 << 20;
-/// Requests of one shard under way: eight full groups. More would only wait longer, and memory stays under 8 times
-/// `GROUP_WRITES_MAX` of the largest message.
-const IN_FLIGHT_PER_SHARD_MAX: usize = 8 * GROUP_WRITES_MAX;
+/// Requests of one shard under way: as many as a shard will ever put, so that it refuses by its own rules and never
+/// because of ours.
+const IN_FLIGHT_PER_SHARD_MAX: usize = STORE_REQUESTS_MAX;
 /// Writes of HTTP handlers that may wait: one group.
 const CLIENT_WRITES_MAX: usize = GROUP_WRITES_MAX;
 /// Reads that may wait. At some 100 µs a page this is a twentieth of a second for two readers.
