@@ -7,13 +7,13 @@
 //! It promises to notice whatever is lost, repeated or out of order, and never to make up for it.
 
 use std::io;
-use std::net::{SocketAddr, TcpStream};
+use std::net::{Ipv4Addr, SocketAddr, TcpStream};
 use std::time::{Duration, Instant};
 
 use rustix::buffer::spare_capacity;
 use rustix::event::{Timespec, epoll};
 use rustix::io::Errno;
-use rustix::net::{RecvFlags, SendFlags, recv, send};
+use rustix::net::{self, AddressFamily, RecvFlags, SendFlags, SocketFlags, SocketType, recv, send};
 use thiserror::Error;
 
 use crate::checker::{self, Checker};
@@ -27,6 +27,8 @@ pub const SAMPLED_MEMBERS: usize = 200;
 /// Connections that are being opened at once; well below any listener's backlog.
 const OPENING_MAX: usize = 128;
 const OPENING_TIME_MAX: Duration = Duration::from_secs(120);
+/// Well below half of the 28,000 ports that the kernel gives out by default.
+const PORTS_PER_ADDRESS: usize = 5000;
 const HEAD_BYTES_MAX: usize = 8 << 10;
 const BUFFER_BYTES: usize = 256 << 10;
 const EVENTS_MAX: usize = 512;
@@ -155,7 +157,7 @@ impl Room {
 
     fn open(&mut self) -> Result<(), Failure> {
         let index = self.connections.len();
-        let socket = TcpStream::connect(self.address).map_err(world("connect"))?;
+        let socket = connect(self.address, index).map_err(world("connect"))?;
         socket.set_nodelay(true).map_err(world("connect"))?;
         let readable = epoll::EventFlags::IN | epoll::EventFlags::ET;
         epoll::add(&self.epoll, &socket, epoll::EventData::new_u64(index as u64), readable)
@@ -286,6 +288,20 @@ impl Room {
         connection.stage = Stage::Framed;
         say(&connection.socket, &self.dialect.member_request())
     }
+}
+
+/// Connects from an address of our own for each few thousand. A connection needs a local port, and once half of one
+/// address's ports are taken, the kernel looks through thousands of them for the next: a member that comes late would
+/// seem slow to join.
+fn connect(server: SocketAddr, index: usize) -> io::Result<TcpStream> {
+    let number = u8::try_from(index / PORTS_PER_ADDRESS).map_err(io::Error::other)?;
+    if number == 0 || !server.ip().is_loopback() || server.is_ipv6() {
+        return TcpStream::connect(server);
+    }
+    let socket = net::socket_with(AddressFamily::INET, SocketType::STREAM, SocketFlags::CLOEXEC, None)?;
+    net::bind(&socket, &SocketAddr::from((Ipv4Addr::new(127, 0, number, 1), 0)))?;
+    net::connect(&socket, &server)?;
+    Ok(socket.into())
 }
 
 /// A few bytes on a connection that has sent next to nothing: they fit, or something is wrong.
