@@ -293,7 +293,7 @@ impl Room {
 /// Connects from an address of our own for each few thousand. A connection needs a local port, and once half of one
 /// address's ports are taken, the kernel looks through thousands of them for the next: a member that comes late would
 /// seem slow to join.
-fn connect(server: SocketAddr, index: usize) -> io::Result<TcpStream> {
+pub fn connect(server: SocketAddr, index: usize) -> io::Result<TcpStream> {
     let number = u8::try_from(index / PORTS_PER_ADDRESS).map_err(io::Error::other)?;
     if number == 0 || !server.ip().is_loopback() || server.is_ipv6() {
         return TcpStream::connect(server);

@@ -16,10 +16,10 @@ use rustix::io::Errno;
 use rustix::net::{RecvFlags, recv};
 use serde::Serialize;
 
-use crate::cpu;
 use crate::dialect::{Dialect, Persistence, ROOM};
 use crate::frames::{self, Header};
 use crate::server::{Kind, Launch, Server, build_stentor};
+use crate::{client, cpu};
 
 /// Connections that are being opened at once; well below any listener's backlog.
 const OPENING_MAX: usize = 128;
@@ -167,7 +167,7 @@ impl Crowd {
     }
 
     fn open(&mut self) -> io::Result<()> {
-        let socket = TcpStream::connect(self.address)?;
+        let socket = client::connect(self.address, self.members.len())?;
         socket.set_nodelay(true)?;
         let data = epoll::EventData::new_u64(self.members.len() as u64);
         epoll::add(&self.epoll, &socket, data, epoll::EventFlags::IN)?;
