@@ -38,7 +38,7 @@ fn frames(channel: &ChannelId) -> Frames {
         persistent: false,
     };
     let mut frames = Frames::default();
-    frames.push(&Event::Message(message));
+    frames.push(&Event::Message(message), Format::ALL.into_iter());
     frames
 }
 

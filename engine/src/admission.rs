@@ -59,6 +59,9 @@ pub fn admit(command: Command, session: &Session) -> Result<Admitted, Rejection>
             let id = message(&message_id)?;
             Ok(Admitted::Ask(channel(&channel_id)?, Wish::Remove { id }))
         }
+        Command::StatusFollow { .. } => Err(Rejection::bad_input("not yet")),
+        Command::StatusUnfollow { .. } => Err(Rejection::bad_input("not yet")),
+        Command::StatusUpdate { .. } => Err(Rejection::bad_input("not yet")),
         Command::Ping => Ok(Admitted::Pong),
         Command::Pong => Ok(Admitted::Nothing),
         Command::Rpc => Err(Rejection {
@@ -98,7 +101,7 @@ fn admit_join(join: Join, session: &Session) -> Result<Admitted, Rejection> {
         username: session.username.clone(),
         persistence: join.persistence,
     };
-    Ok(Admitted::Ask(channel, Wish::Join { presence, hidden: join.hidden }))
+    Ok(Admitted::Ask(channel, Wish::Join { presence, hidden: join.hidden, format: session.format }))
 }
 
 fn room(name: &str) -> Result<ChannelId, Rejection> {

@@ -26,10 +26,10 @@ pub struct Announcements {
 }
 
 impl Announcements {
-    /// For every member there is now.
-    pub fn announce(&mut self, event: &Event) {
+    /// For every member there is now: the run ends before any other comes, so their formats are all that is needed.
+    pub fn announce(&mut self, event: &Event, members: &Members) {
         self.published += u64::from(matches!(event, Event::Message(_)));
-        self.run.push(event);
+        self.run.push(event, members.formats());
     }
 
     /// For one connection, after all that was announced so far.

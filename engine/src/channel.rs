@@ -109,9 +109,9 @@ impl Channel {
         let Ask { connection, number, wish } = ask;
         let asker = Address { home, connection };
         match wish {
-            Wish::Join { presence, hidden } => {
+            Wish::Join { presence, hidden, format } => {
                 self.want_head(wants);
-                self.join(Member { address: asker, presence, hidden, known: false }, number, moment.now);
+                self.join(Member { address: asker, presence, hidden, format, known: false }, number, moment.now);
             }
             Wish::Leave => self.leave(asker, Some(number), moment.now),
             Wish::Depart => self.leave(asker, None, moment.now),
@@ -168,7 +168,8 @@ impl Channel {
 
     fn announce_presence(&mut self, now: Timestamp) {
         if let Some(PresenceNews { joins, leaves, count }) = self.comings.tell(&mut self.members, self.room_max, now) {
-            self.announcements.announce(&Event::Presence { channel: self.id.clone(), joins, leaves, count });
+            let event = Event::Presence { channel: self.id.clone(), joins, leaves, count };
+            self.announcements.announce(&event, &self.members);
         }
     }
 
@@ -349,7 +350,7 @@ impl Channel {
                 self.recent.show(&message);
                 let code = message.code;
                 let event = Event::Message(message);
-                self.announcements.announce(&event);
+                self.announcements.announce(&event, &self.members);
                 let Event::Message(message) = event else { unreachable!("it was made one line above") };
                 self.announcements.answer(asker, number, Reply::Acknowledged { message, code });
             }

@@ -5,7 +5,8 @@ use std::borrow::Cow;
 use std::sync::Arc;
 
 use crate::id::ChannelId;
-use crate::message::{Message, MessageCode, Presence};
+use crate::message::{Message, MessageCode, Presence, StatusPresence};
+use crate::notification::Notification;
 
 /// A request as a client sent it: well formed, not yet judged.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -26,6 +27,18 @@ pub enum Command {
     Remove {
         channel_id: String,
         message_id: String,
+    },
+    /// To hear when these users come, go, and say something else about themselves.
+    StatusFollow {
+        user_ids: Vec<String>,
+        usernames: Vec<String>,
+    },
+    StatusUnfollow {
+        user_ids: Vec<String>,
+    },
+    /// What to tell followers; nothing: not to be seen by them any more.
+    StatusUpdate {
+        status: Option<String>,
     },
     Ping,
     /// An answer to a ping; nothing is to be done or said.
@@ -64,6 +77,8 @@ pub enum Reply {
         message: Message,
         code: MessageCode,
     },
+    /// Those of the users followed that can be seen now.
+    Statuses(Vec<StatusPresence>),
     Refused(Rejection),
 }
 
@@ -78,6 +93,13 @@ pub enum Event {
         leaves: Vec<Presence>,
         count: Option<u32>,
     },
+}
+
+/// What sessions hear that concerns no channel.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum News {
+    Notifications(Vec<Notification>),
+    Status { joins: Vec<StatusPresence>, leaves: Vec<StatusPresence> },
 }
 
 /// Codes of realtime errors (docs/protocol.md, section 1.8).

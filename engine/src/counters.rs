@@ -49,11 +49,24 @@ impl Histogram {
 }
 
 /// Kinds of requests, in the order of `HomeCounters::requests`.
-pub const REQUEST_KINDS: [&str; 10] =
-    ["join", "leave", "send", "update", "remove", "ping", "pong", "rpc", "unsupported", "malformed"];
+pub const REQUEST_KINDS: [&str; 13] = [
+    "join",
+    "leave",
+    "send",
+    "update",
+    "remove",
+    "status_follow",
+    "status_unfollow",
+    "status_update",
+    "ping",
+    "pong",
+    "rpc",
+    "unsupported",
+    "malformed",
+];
 
 /// The kind of what was no command at all.
-pub const MALFORMED: usize = 9;
+pub const MALFORMED: usize = REQUEST_KINDS.len() - 1;
 
 /// The place of a command's kind among `REQUEST_KINDS`.
 pub fn kind_of(command: &Command) -> usize {
@@ -63,10 +76,13 @@ pub fn kind_of(command: &Command) -> usize {
         Command::Send { .. } => 2,
         Command::Update { .. } => 3,
         Command::Remove { .. } => 4,
-        Command::Ping => 5,
-        Command::Pong => 6,
-        Command::Rpc => 7,
-        Command::Unsupported(_) => 8,
+        Command::StatusFollow { .. } => 5,
+        Command::StatusUnfollow { .. } => 6,
+        Command::StatusUpdate { .. } => 7,
+        Command::Ping => 8,
+        Command::Pong => 9,
+        Command::Rpc => 10,
+        Command::Unsupported(_) => 11,
     }
 }
 

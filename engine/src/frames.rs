@@ -1,9 +1,9 @@
 //! Events as the bytes that subscribers are sent: WebSocket frames, encoded once a format.
 
-use crate::command::Event;
+use crate::command::{Event, News, Reply};
 use crate::fanout::{Mark, Position};
-use crate::id::Timestamp;
-use crate::message::MessageCode;
+use crate::id::{ChannelId, Timestamp};
+use crate::message::{MessageCode, Missed};
 use crate::wire::{json, websocket};
 
 /// How a connection wants its envelopes. A further format is a further variant, and its arm in `Frames::push`.
@@ -16,6 +16,33 @@ pub enum Format {
 impl Format {
     pub const COUNT: usize = 1;
     pub const ALL: [Self; Self::COUNT] = [Self::Json];
+}
+
+/// The frame of an answer to the request called `cid`.
+pub fn reply(format: Format, cid: &str, reply: &Reply) -> Vec<u8> {
+    let mut bytes = Vec::new();
+    match format {
+        Format::Json => websocket::text_frame(&mut bytes, |out| json::encode_reply(cid, reply, out)),
+    }
+    bytes
+}
+
+/// The frame that tells a reader what it missed of a channel.
+pub fn gap(format: Format, channel: &ChannelId, missed: Missed) -> Vec<u8> {
+    let mut bytes = Vec::new();
+    match format {
+        Format::Json => websocket::text_frame(&mut bytes, |out| json::encode_gap(channel, missed, out)),
+    }
+    bytes
+}
+
+/// The frame of what concerns no channel.
+pub fn news(format: Format, news: &News) -> Vec<u8> {
+    let mut bytes = Vec::new();
+    match format {
+        Format::Json => websocket::text_frame(&mut bytes, |out| json::encode_news(news, out)),
+    }
+    bytes
 }
 
 /// Whole frames end to end, the same events in every format.
@@ -36,7 +63,8 @@ pub struct Run {
 }
 
 impl Frames {
-    pub fn push(&mut self, event: &Event) {
+    /// Encodes an event, once for each of these formats.
+    pub fn push(&mut self, event: &Event, formats: impl Iterator<Item = Format>) {
         if let Event::Message(message) = event {
             self.messages += 1;
             // A removed message comes with the times it had before.
@@ -44,7 +72,7 @@ impl Frames {
                 self.accepted.get_or_insert(message.update_time);
             }
         }
-        for format in Format::ALL {
+        for format in formats {
             let Run { bytes, marks } = &mut self.runs[format as usize];
             if let Event::Message(message) = event
                 && !matches!(message.code, MessageCode::Update | MessageCode::Remove)

@@ -9,14 +9,14 @@ use crate::command::{Command, Rejection, Reply};
 use crate::connection::{Connection, Private, Subscription};
 use crate::counters::{HomeCounters, MALFORMED, refusal_of};
 use crate::fanout::Position;
-use crate::frames::Format;
+use crate::frames;
 use crate::id::{ChannelId, ConnectionId, Timestamp};
 use crate::limits::{SUBSCRIPTIONS_MAX, WRITE_PIECES_MAX};
 use crate::message::Missed;
 use crate::parcel::{Ask, Backlog, Batch, Item, Wish};
 use crate::shard::Rules;
 use crate::subscribers::{AudienceKey, Began, Findings, Outlet, Skip, Subscribers};
-use crate::wire::{json, websocket};
+use crate::wire::websocket;
 
 /// What the gateway is asked to do about a connection.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -226,6 +226,7 @@ impl Home {
                     self.unsubscribe(connection, &channel);
                     self.answer(connection, number, &Reply::Done, None);
                 }
+                Item::Evicted { connection } => self.unsubscribe(connection, &channel),
             }
         }
         self.subscribers.follow(&channel, epoch, previous, last, began);
@@ -279,10 +280,7 @@ impl Home {
         let format = connection.session.format;
         let traffic = connection.traffic();
         let Some(cid) = traffic.cid(number) else { return };
-        let mut bytes = Vec::new();
-        match format {
-            Format::Json => websocket::text_frame(&mut bytes, |out| json::encode_reply(cid, reply, out)),
-        }
+        let bytes = frames::reply(format, cid, reply);
         traffic.answer(number, Private { after, ..Private::of(bytes) });
         self.mark(id.slot);
         self.go_on(id);
@@ -377,14 +375,7 @@ impl Home {
         let connection = self.connections[slot as usize].as_mut().expect("the caller has looked");
         let format = connection.session.format;
         let traffic = connection.traffic();
-        traffic.say_gap((key, border), missed.after, |after| {
-            let mut bytes = Vec::new();
-            let missed = Missed { after, ..missed };
-            match format {
-                Format::Json => websocket::text_frame(&mut bytes, |out| json::encode_gap(channel, missed, out)),
-            }
-            bytes
-        });
+        traffic.say_gap((key, border), missed.after, |after| frames::gap(format, channel, Missed { after, ..missed }));
         if traffic.interrupted.take_if(|of| *of == key).is_some() {
             traffic.say_first(Private::of(rest));
         }

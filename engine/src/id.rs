@@ -41,6 +41,14 @@ uuid_newtype!(
     SessionId
 );
 uuid_newtype!(
+    /// A group of users.
+    GroupId
+);
+uuid_newtype!(
+    /// A stored notification: UUID version 7, rising strictly for each user, given by the store when it is written.
+    NotificationId
+);
+uuid_newtype!(
     /// A message: UUID version 7, rising strictly within its channel (`message_id.rs`), so its order is its place in history.
     MessageId
 );
@@ -57,6 +65,12 @@ impl MessageId {
 pub struct Timestamp(pub i64);
 
 impl Timestamp {
+    /// The beginning of its second, as clients know the times of accounts, groups and notifications.
+    pub fn whole_seconds(self) -> Self {
+        const NANOSECONDS: i64 = 1_000_000_000;
+        Self(self.0 - self.0.rem_euclid(NANOSECONDS))
+    }
+
     /// Whole milliseconds since the Unix epoch.
     pub fn milliseconds(self) -> i64 {
         self.0.div_euclid(1_000_000)
@@ -92,7 +106,7 @@ pub struct ChannelId(Arc<str>);
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum ChannelKind<'a> {
     Room(&'a str),
-    Group(Uuid),
+    Group(GroupId),
     Direct(UserId, UserId),
 }
 
@@ -110,7 +124,7 @@ impl ChannelId {
     }
 
     /// The channel of a group.
-    pub fn group(group: Uuid) -> Self {
+    pub fn group(group: GroupId) -> Self {
         Self(format!("3.{group}..").into())
     }
 
@@ -132,7 +146,7 @@ impl ChannelId {
         };
         match mode {
             "2" if subject.is_empty() && subcontext.is_empty() => Self::room(label),
-            "3" if subcontext.is_empty() && label.is_empty() => Ok(Self::group(parse_part(subject)?)),
+            "3" if subcontext.is_empty() && label.is_empty() => Ok(Self::group(GroupId(parse_part(subject)?))),
             "4" if label.is_empty() => Ok(Self::direct(UserId(parse_part(subject)?), UserId(parse_part(subcontext)?))),
             _ => Err(InvalidChannelId),
         }
@@ -146,7 +160,7 @@ impl ChannelId {
         let uuid = |part: &str| Uuid::parse_str(part).unwrap_or_default();
         match mode {
             "2" => ChannelKind::Room(label),
-            "3" => ChannelKind::Group(uuid(subject)),
+            "3" => ChannelKind::Group(GroupId(uuid(subject))),
             _ => ChannelKind::Direct(UserId(uuid(subject)), UserId(uuid(subcontext))),
         }
     }
@@ -238,7 +252,7 @@ mod tests {
     fn kind_is_the_inverse_of_construction() {
         assert_eq!(ChannelId::room("a.b").unwrap().kind(), ChannelKind::Room("a.b"));
         let (a, b) = (parse_uuid(A).unwrap(), parse_uuid(B).unwrap());
-        assert_eq!(ChannelId::group(a).kind(), ChannelKind::Group(a));
+        assert_eq!(ChannelId::group(GroupId(a)).kind(), ChannelKind::Group(GroupId(a)));
         assert_eq!(ChannelId::direct(UserId(b), UserId(a)).kind(), ChannelKind::Direct(UserId(a), UserId(b)));
     }
 

@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, HashMap};
 use std::ops::Bound;
 
+use crate::frames::Format;
 use crate::id::{ConnectionId, SessionId, ShardId};
 use crate::message::Presence;
 
@@ -18,6 +19,7 @@ pub struct Member {
     pub address: Address,
     pub presence: Presence,
     pub hidden: bool,
+    pub format: Format,
     /// The others have been told of it. Never so for the hidden.
     pub known: bool,
 }
@@ -32,6 +34,8 @@ pub struct Members {
     known: usize,
     /// How many members live on each shard; the shards are those with at least one.
     homes: Vec<(ShardId, u32)>,
+    /// How many members listen in each format.
+    formats: [u32; Format::COUNT],
 }
 
 impl Members {
@@ -44,6 +48,7 @@ impl Members {
             self.visible.insert(member.presence.session, member.address);
         }
         self.known += usize::from(member.known);
+        self.formats[member.format as usize] += 1;
         match self.homes.iter_mut().find(|(home, _)| *home == member.address.home) {
             Some((_, count)) => *count += 1,
             None => self.homes.push((member.address.home, 1)),
@@ -63,6 +68,7 @@ impl Members {
             self.visible.remove(&member.presence.session);
         }
         self.known -= usize::from(member.known);
+        self.formats[member.format as usize] -= 1;
         let home = self.homes.iter().position(|(home, _)| *home == address.home).expect("it lives somewhere");
         self.homes[home].1 -= 1;
         if self.homes[home].1 == 0 {
@@ -85,6 +91,11 @@ impl Members {
     /// The shards on which members live.
     pub fn homes(&self) -> impl Iterator<Item = ShardId> + '_ {
         self.homes.iter().map(|&(home, _)| home)
+    }
+
+    /// The formats in which members listen.
+    pub fn formats(&self) -> impl Iterator<Item = Format> + '_ {
+        Format::ALL.into_iter().filter(|&format| self.formats[format as usize] > 0)
     }
 
     /// The members that others may see, in order of their sessions, from behind `after`.

@@ -57,6 +57,15 @@ pub struct Presence {
     pub persistence: bool,
 }
 
+/// One session that its user shows to followers, with what the user says about it (docs/protocol.md, section 2.12).
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct StatusPresence {
+    pub user: UserId,
+    pub session: SessionId,
+    pub username: Arc<str>,
+    pub status: Arc<str>,
+}
+
 /// What a reader did not see of a channel: the messages between two others, as far as there are any.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Missed {

@@ -164,6 +164,7 @@ impl Owner {
                 self.carry_out(id.clone(), wants, now);
                 finding
             }
+            (_, Enquiry::ChangeGroup(_) | Enquiry::Block { .. } | Enquiry::Purge { .. }) => Finding::Failed,
         }
     }
 

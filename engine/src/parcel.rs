@@ -6,9 +6,11 @@
 use std::sync::Arc;
 
 use crate::command::Reply;
-use crate::frames::Frames;
-use crate::id::{ChannelId, ConnectionId, Epoch, MessageId, Sequence, SessionId, ShardId};
-use crate::message::{Message, Presence};
+use crate::frames::{Format, Frames};
+use crate::group::{GroupChange, GroupRefusal};
+use crate::id::{ChannelId, ConnectionId, Epoch, MessageId, Sequence, SessionId, ShardId, UserId};
+use crate::message::{Message, Presence, StatusPresence};
+use crate::notification::Notice;
 
 /// A parcel: at most one a channel, receiving shard and turn in each direction.
 #[derive(Clone, Debug)]
@@ -30,6 +32,8 @@ pub enum Parcel {
         number: u64,
         finding: Finding,
     },
+    /// For the sessions of users, wherever they are: every shard gets it.
+    News(Arc<Circular>),
     /// A subscriber's shard cannot bring round what the owner announces as fast as it comes; or can again.
     Backlog {
         from: ShardId,
@@ -38,24 +42,54 @@ pub enum Parcel {
     },
 }
 
+/// What every shard is told, because anybody concerned may live there.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum Circular {
+    /// Push these to all sessions of their users.
+    Notices(Vec<Notice>),
+    /// What a session shows to the followers of its user: it was `before`, and is now `after`.
+    Status { before: Option<StatusPresence>, after: Option<StatusPresence> },
+    /// The user's account is gone: all its sessions end.
+    Expelled(UserId),
+}
+
 /// What may be asked of a channel's owner without being in the channel.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[derive(Clone, PartialEq, Eq, Debug)]
 pub enum Enquiry {
     /// Visible members behind a session, in the order of sessions; at most `limits::PRESENCE_PAGE_MAX`.
     Presence { after: Option<SessionId>, limit: usize },
     /// The newest messages, newest first.
     Newest { limit: usize },
+    /// Change the members of the group whose channel this is.
+    ChangeGroup(GroupChange),
+    /// One of the two users of this direct channel blocks the other.
+    Block { user: UserId, other: UserId },
+    /// The sender's account is going: these of its messages are to be deleted.
+    Purge { sender: UserId, ids: Vec<MessageId> },
 }
 
 /// What an owner knows.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub enum Finding {
     /// `count` is of all visible members.
-    Presence { presences: Vec<Presence>, count: usize },
+    Presence {
+        presences: Vec<Presence>,
+        count: usize,
+    },
     /// Under one version, the answer to the same enquiry is the same.
-    Newest { messages: Arc<[Message]>, version: Version },
+    Newest {
+        messages: Arc<[Message]>,
+        version: Version,
+    },
     /// The owner does not have it in memory: ask the store.
     AskTheStore,
+    GroupChanged(Result<(), GroupRefusal>),
+    /// What was to be done is done.
+    Done,
+    /// It could not be done, nothing has changed, and may be tried again.
+    Failed,
+    /// For each user asked about, whether any session shows itself.
+    Online(Vec<bool>),
 }
 
 /// Which state of a channel's newest messages an answer shows. No two states of a channel have the same, be it forgotten in
@@ -90,6 +124,7 @@ pub enum Wish {
     Join {
         presence: Presence,
         hidden: bool,
+        format: Format,
     },
     Leave,
     /// The connection is gone: as leave, but there is nobody to answer.
@@ -135,4 +170,6 @@ pub enum Item {
     Joined { connection: ConnectionId, number: u32, reply: Reply },
     /// The connection is no subscriber from here on.
     Left { connection: ConnectionId, number: u32 },
+    /// The same, without having asked for it.
+    Evicted { connection: ConnectionId },
 }

@@ -6,8 +6,10 @@
 use std::cell::Cell;
 use std::sync::Arc;
 
-use crate::id::{ChannelId, MessageId, Sequence, Timestamp, UserId};
+use crate::group::{GroupChange, GroupOutcome, GroupRefusal};
+use crate::id::{ChannelId, GroupId, MessageId, Sequence, Timestamp, UserId};
 use crate::message::Message;
+use crate::notification::Notice;
 
 /// Numbers an owner's request, so that its receipt finds its way back.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
@@ -28,6 +30,60 @@ pub enum StoreRequest {
     Sender { channel: ChannelId, id: MessageId },
     /// The newest messages of the channel.
     Newest { channel: ChannelId, limit: usize },
+    /// Whether somebody may join a group's or a direct channel.
+    Admit(Admission),
+    /// Change a group's members, with everything that goes with it, or nothing of it.
+    ChangeGroup {
+        change: GroupChange,
+        time: Timestamp,
+        /// Places for the event messages, as many as `GroupAct::messages_max`, rising. Those that are not needed stay
+        /// empty.
+        places: Vec<ChannelHead>,
+    },
+    /// The user blocks the other: nobody of the two is in their channel afterwards.
+    Block { user: UserId, other: UserId, time: Timestamp },
+    /// Delete these of a user's messages whose account is going.
+    Purge { channel: ChannelId, sender: UserId, ids: Vec<MessageId> },
+    /// Which of these users there are.
+    Users { ids: Vec<UserId>, usernames: Vec<String> },
+}
+
+impl StoreRequest {
+    /// Whether it changes something, and so has a place in a group of writes.
+    pub fn is_write(&self) -> bool {
+        match self {
+            Self::Insert(_)
+            | Self::Update(_)
+            | Self::Remove { .. }
+            | Self::ChangeGroup { .. }
+            | Self::Block { .. }
+            | Self::Purge { .. } => true,
+            Self::Admit(Admission::Direct { request, .. }) => *request == DirectRequest::Send,
+            Self::Admit(Admission::Group { .. })
+            | Self::Head { .. }
+            | Self::Sender { .. }
+            | Self::Newest { .. }
+            | Self::Users { .. } => false,
+        }
+    }
+}
+
+/// Who wants to join which channel.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum Admission {
+    /// Members of the group are admitted.
+    Group { group: GroupId, user: UserId },
+    /// Admitted is whom the other has not blocked, if there is such a user. The other is sent the request to chat, unless
+    /// one of them has blocked the other, or they are the same.
+    Direct { user: UserId, username: Arc<str>, other: UserId, request: DirectRequest, time: Timestamp },
+}
+
+/// Whether the other user of a direct channel is to be told that somebody wants to chat.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum DirectRequest {
+    Send,
+    /// The other can be seen in the channel already.
+    NotNeeded,
 }
 
 /// New content for a stored message.
@@ -55,6 +111,14 @@ pub enum StoreReceipt {
     Sender(Option<UserId>),
     /// Newest first.
     Newest(Vec<Message>),
+    /// May join; and the request to chat, if one was sent.
+    Admitted(Option<Notice>),
+    NotAdmitted,
+    GroupChanged(Result<GroupOutcome, GroupRefusal>),
+    Blocked,
+    Purged,
+    /// In the order asked for, ids before names, each once.
+    Users(Vec<UserId>),
 }
 
 /// Where a channel's history ends. Kept apart from the messages, so that removing the newest does not move it back.

@@ -11,10 +11,10 @@ use crate::admission::Session;
 use crate::command::{Command, Rejection};
 use crate::counters::{Levels, Report, SocketCounters, TurnCounters, kind_of};
 use crate::home::{Home, Manner, SocketEffect};
-use crate::id::{ChannelId, ConnectionId, Epoch, ShardId, Timestamp};
+use crate::id::{ChannelId, ConnectionId, Epoch, ShardId, Timestamp, UserId};
 use crate::limits::{ROOM_MEMBERS_MAX, SENDS_PER_SECOND_MAX, SUBSCRIBER_LAG_BYTES_MAX};
 use crate::owner::Owner;
-use crate::parcel::{Ask, Enquiry, Finding, Parcel};
+use crate::parcel::{Ask, Circular, Enquiry, Finding, Parcel};
 use crate::persist::{StoreFailure, StoreReceipt, StoreRequest, Ticket};
 use crate::subscribers::Outlet;
 
@@ -37,6 +37,10 @@ pub enum Input {
     Parcel(Parcel),
     /// Somebody without a session asks about a channel; the answer will be among `Effects::findings` under this number.
     Enquiry { number: u64, channel: ChannelId, enquiry: Enquiry },
+    /// Something that sessions of users are to hear, wherever they are.
+    Circular(Circular),
+    /// Somebody without a session asks which of these users show themselves; answered as an enquiry is.
+    Online { number: u64, users: Vec<UserId> },
     /// The store has answered.
     Receipt { ticket: Ticket, outcome: Result<StoreReceipt, StoreFailure> },
 }
@@ -132,6 +136,10 @@ impl Shard {
                 self.enquire(from, number, &channel, enquiry);
             }
             Input::Parcel(Parcel::Finding { number, finding }) => self.findings.push((number, finding)),
+            Input::Circular(_) | Input::Parcel(Parcel::News(_)) => {}
+            Input::Online { number, users } => {
+                self.findings.push((number, Finding::Online(vec![false; users.len()])));
+            }
             Input::Receipt { ticket, outcome } => self.owner.receipt(ticket, outcome, now),
         }
         self.put_asks();

@@ -128,10 +128,11 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
+    use engine::id::GroupId;
 
     fn channels() -> impl Strategy<Value = ChannelId> {
         let rooms = "[ab.]{1,64}".prop_map(|name| ChannelId::room(&name).unwrap());
-        let groups = any::<[u8; 16]>().prop_map(|id| ChannelId::group(Uuid::from_bytes(id)));
+        let groups = any::<[u8; 16]>().prop_map(|id| ChannelId::group(GroupId(Uuid::from_bytes(id))));
         let directs = any::<[[u8; 16]; 2]>()
             .prop_map(|[a, b]| ChannelId::direct(UserId(Uuid::from_bytes(a)), UserId(Uuid::from_bytes(b))));
         prop_oneof![rooms, groups, directs]

@@ -130,7 +130,7 @@ impl State {
             StoreRequest::Insert(message) => self.insert(message),
             StoreRequest::Update(update) => self.update(update),
             StoreRequest::Remove { channel, id, sender } => self.remove(channel, *id, *sender),
-            StoreRequest::Head { .. } | StoreRequest::Sender { .. } | StoreRequest::Newest { .. } => {
+            _ => {
                 return Err(crate::not_a_write());
             }
         })

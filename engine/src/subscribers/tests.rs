@@ -43,7 +43,7 @@ impl Room {
 
     fn say(&mut self, number: u32) {
         let mut frames = Frames::default();
-        frames.push(&Event::Message(message(&self.channel, number)));
+        frames.push(&Event::Message(message(&self.channel, number)), Format::ALL.into_iter());
         self.said.extend_from_slice(&frames.of(Format::Json).bytes);
         self.subscribers.append(&self.channel, &frames);
     }
@@ -191,18 +191,21 @@ impl Outlet for Narrow {
 fn said(accepted: Timestamp) -> Frames {
     let mut frames = Frames::default();
     for code in [MessageCode::Chat, MessageCode::Update] {
-        frames.push(&Event::Message(Message {
-            channel: ChannelId::room("lobby").unwrap(),
-            id: MessageId(uuid::Uuid::from_u128(7)),
-            sequence: Sequence(1),
-            code,
-            sender: UserId(uuid::Uuid::from_u128(1)),
-            username: "somebody".into(),
-            content: "{}".into(),
-            create_time: accepted,
-            update_time: accepted,
-            persistent: false,
-        }));
+        frames.push(
+            &Event::Message(Message {
+                channel: ChannelId::room("lobby").unwrap(),
+                id: MessageId(uuid::Uuid::from_u128(7)),
+                sequence: Sequence(1),
+                code,
+                sender: UserId(uuid::Uuid::from_u128(1)),
+                username: "somebody".into(),
+                content: "{}".into(),
+                create_time: accepted,
+                update_time: accepted,
+                persistent: false,
+            }),
+            Format::ALL.into_iter(),
+        );
     }
     frames
 }

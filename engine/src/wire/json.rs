@@ -10,7 +10,10 @@ mod write;
 
 pub use read::{Malformed, Request, decode, is_json_object};
 pub use timestamp::{TimestampText, timestamp};
-pub use write::{channel_message, channel_presence, encode_error, encode_event, encode_gap, encode_reply};
+pub use write::{
+    channel_message, channel_presence, encode_error, encode_event, encode_gap, encode_news, encode_reply, notification,
+    text_members,
+};
 
 #[cfg(test)]
 mod tests;

@@ -14,8 +14,6 @@ use super::error::Refusal;
 use super::query::Query;
 use super::services::Services;
 
-const NANOSECONDS: i64 = 1_000_000_000;
-
 /// The users with these ids and names; unknown ones are left out. How many may be asked for is bounded by the
 /// request head.
 pub async fn list(services: &Services, request: &Request<Bytes>) -> Result<Answer, Refusal> {
@@ -82,5 +80,5 @@ impl<'a> From<&'a Account> for UserBody<'a> {
 
 /// Times of accounts are told in whole seconds, as clients know them.
 pub fn whole_seconds(time: Timestamp) -> TimestampText {
-    timestamp(Timestamp(time.0 - time.0.rem_euclid(NANOSECONDS)))
+    timestamp(time.whole_seconds())
 }

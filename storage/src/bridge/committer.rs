@@ -165,13 +165,10 @@ fn take_from_shard(shard: &KeeperEnd, number: usize, group: &mut Group) -> bool 
     let Ok((ticket, request)) = shard.requests.try_recv() else {
         return false;
     };
-    match request {
-        StoreRequest::Head { .. } | StoreRequest::Sender { .. } | StoreRequest::Newest { .. } => {
-            group.reads.push((number, ticket, request))
-        }
-        StoreRequest::Insert(_) | StoreRequest::Update(_) | StoreRequest::Remove { .. } => {
-            group.add(Write::Message(request), Asker::Shard(number, ticket));
-        }
+    if request.is_write() {
+        group.add(Write::Message(request), Asker::Shard(number, ticket));
+    } else {
+        group.reads.push((number, ticket, request));
     }
     true
 }

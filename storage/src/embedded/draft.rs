@@ -106,7 +106,7 @@ impl<'a> Draft<'a> {
             StoreRequest::Insert(message) => self.insert(message),
             StoreRequest::Update(update) => self.update(update),
             StoreRequest::Remove { channel, id, sender } => self.remove(channel, *id, *sender),
-            StoreRequest::Head { .. } | StoreRequest::Sender { .. } | StoreRequest::Newest { .. } => Err(not_a_write()),
+            _ => Err(not_a_write()),
         }
     }
 

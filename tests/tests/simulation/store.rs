@@ -110,6 +110,7 @@ impl SlowStore {
                 let message = self.history.get(&channel).and_then(|history| history.get(&id));
                 StoreReceipt::Sender(message.map(|message| message.sender))
             }
+            other => panic!("{other:?} is asked in no room"),
         }
     }
 }

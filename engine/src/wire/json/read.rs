@@ -176,6 +176,9 @@ fn payload<'de, A: MapAccess<'de>>(members: &mut A, name: &'static Name) -> Resu
         Payload::Send => value::<A, SendBody>(members)?.map(Command::from),
         Payload::Update => value::<A, UpdateBody>(members)?.map(Command::from),
         Payload::Remove => value::<A, RemoveBody>(members)?.map(Command::from),
+        Payload::StatusFollow => value::<A, StatusFollowBody>(members)?.map(Command::from),
+        Payload::StatusUnfollow => value::<A, StatusUnfollowBody>(members)?.map(Command::from),
+        Payload::StatusUpdate => value::<A, StatusUpdateBody>(members)?.map(Command::from),
         Payload::Ping => value::<A, EmptyBody>(members)?.map(|_| Command::Ping),
         Payload::Pong => value::<A, EmptyBody>(members)?.map(|_| Command::Pong),
         Payload::Rpc => value::<A, AnyBody>(members)?.map(|_| Command::Rpc),
@@ -296,6 +299,48 @@ impl From<RemoveBody> for Command {
             channel_id: body.channel_id.unwrap_or_default(),
             message_id: body.message_id.unwrap_or_default(),
         }
+    }
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct StatusFollowBody {
+    #[serde(alias = "userIds")]
+    user_ids: Option<Vec<String>>,
+    usernames: Option<Vec<String>>,
+}
+
+impl From<StatusFollowBody> for Command {
+    fn from(body: StatusFollowBody) -> Self {
+        Command::StatusFollow {
+            user_ids: body.user_ids.unwrap_or_default(),
+            usernames: body.usernames.unwrap_or_default(),
+        }
+    }
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct StatusUnfollowBody {
+    #[serde(alias = "userIds")]
+    user_ids: Option<Vec<String>>,
+}
+
+impl From<StatusUnfollowBody> for Command {
+    fn from(body: StatusUnfollowBody) -> Self {
+        Command::StatusUnfollow { user_ids: body.user_ids.unwrap_or_default() }
+    }
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct StatusUpdateBody {
+    status: Option<String>,
+}
+
+impl From<StatusUpdateBody> for Command {
+    fn from(body: StatusUpdateBody) -> Self {
+        Command::StatusUpdate { status: body.status }
     }
 }
 

@@ -3,12 +3,12 @@
 //! `code` and `persistent` of messages are wrapper fields and are written whatever their value. Nothing is written as null.
 
 use serde::Serialize;
-use uuid::Uuid;
 
 use super::timestamp::{TimestampText, timestamp};
-use crate::command::{Event, Rejection, Reply};
-use crate::id::{ChannelId, ChannelKind, MessageId, SessionId, UserId};
-use crate::message::{Message, MessageCode, Missed, Presence};
+use crate::command::{Event, News, Rejection, Reply};
+use crate::id::{ChannelId, ChannelKind, GroupId, MessageId, NotificationId, SessionId, UserId};
+use crate::message::{Message, MessageCode, Missed, Presence, StatusPresence};
+use crate::notification::Notification;
 
 /// Appends the answer to the request called `cid`; an empty `cid` is left out.
 pub fn encode_reply(cid: &str, reply: &Reply, out: &mut Vec<u8>) {
@@ -21,6 +21,7 @@ pub fn encode_reply(cid: &str, reply: &Reply, out: &mut Vec<u8>) {
         Reply::Acknowledged { message, code } => {
             envelope(cid, "channel_message_ack", &AckBody::new(message, *code), out);
         }
+        Reply::Statuses(presences) => envelope(cid, "status", &StatusBody { presences }, out),
         Reply::Refused(rejection) => encode_error(cid, rejection, out),
     }
 }
@@ -41,6 +42,36 @@ pub fn encode_gap(channel: &ChannelId, missed: Missed, out: &mut Vec<u8>) {
     let body =
         GapBody { channel_id: channel, after_message_id: after, before_message_id: before, place: channel.into() };
     envelope("", "channel_gap", &body, out);
+}
+
+/// Appends what sessions hear that concerns no channel. Never with a `cid`, as above.
+pub fn encode_news(news: &News, out: &mut Vec<u8>) {
+    match news {
+        News::Notifications(notifications) => {
+            envelope("", "notifications", &NotificationsBody { notifications }, out);
+        }
+        News::Status { joins, leaves } => {
+            envelope("", "status_presence_event", &StatusEventBody { joins, leaves }, out);
+        }
+    }
+}
+
+/// A notification as an item of a listing: the same object that a push carries.
+pub fn notification(notification: &Notification) -> impl Serialize + '_ {
+    NotificationBody::from(notification)
+}
+
+/// A JSON object with these members, all of them text.
+pub fn text_members(members: &[(&str, &str)]) -> String {
+    let mut out = Vec::new();
+    for (index, (name, text)) in members.iter().enumerate() {
+        out.push(if index == 0 { b'{' } else { b',' });
+        value(*name, &mut out);
+        out.push(b':');
+        value(*text, &mut out);
+    }
+    out.push(b'}');
+    String::from_utf8(out).expect("JSON is UTF-8")
 }
 
 /// Appends the refusal of the request called `cid`.
@@ -210,6 +241,74 @@ struct GapBody<'a> {
 }
 
 #[derive(Serialize)]
+struct StatusBody<'a> {
+    #[serde(skip_serializing_if = "<[_]>::is_empty", serialize_with = "statuses")]
+    presences: &'a [StatusPresence],
+}
+
+#[derive(Serialize)]
+struct StatusEventBody<'a> {
+    #[serde(skip_serializing_if = "<[_]>::is_empty", serialize_with = "statuses")]
+    joins: &'a [StatusPresence],
+    #[serde(skip_serializing_if = "<[_]>::is_empty", serialize_with = "statuses")]
+    leaves: &'a [StatusPresence],
+}
+
+/// `status` is a wrapper field: written even when it is empty.
+#[derive(Serialize)]
+struct StatusPresenceBody<'a> {
+    user_id: UserId,
+    session_id: SessionId,
+    #[serde(skip_serializing_if = "str::is_empty")]
+    username: &'a str,
+    status: &'a str,
+}
+
+fn statuses<S: serde::Serializer>(list: &[StatusPresence], serializer: S) -> Result<S::Ok, S::Error> {
+    serializer.collect_seq(list.iter().map(|presence| StatusPresenceBody {
+        user_id: presence.user,
+        session_id: presence.session,
+        username: &presence.username,
+        status: &presence.status,
+    }))
+}
+
+#[derive(Serialize)]
+struct NotificationsBody<'a> {
+    #[serde(skip_serializing_if = "<[_]>::is_empty", serialize_with = "notifications")]
+    notifications: &'a [Notification],
+}
+
+#[derive(Serialize)]
+struct NotificationBody<'a> {
+    id: NotificationId,
+    subject: &'a str,
+    content: &'a str,
+    code: i32,
+    sender_id: UserId,
+    create_time: TimestampText,
+    persistent: bool,
+}
+
+impl<'a> From<&'a Notification> for NotificationBody<'a> {
+    fn from(notification: &'a Notification) -> Self {
+        Self {
+            id: notification.id,
+            subject: &notification.subject,
+            content: &notification.content,
+            code: notification.code as i32,
+            sender_id: notification.sender,
+            create_time: timestamp(notification.create_time.whole_seconds()),
+            persistent: true,
+        }
+    }
+}
+
+fn notifications<S: serde::Serializer>(list: &[Notification], serializer: S) -> Result<S::Ok, S::Error> {
+    serializer.collect_seq(list.iter().map(NotificationBody::from))
+}
+
+#[derive(Serialize)]
 struct PresenceBody<'a> {
     user_id: UserId,
     session_id: SessionId,
@@ -235,7 +334,7 @@ impl<'a> From<&'a Presence> for PresenceBody<'a> {
 #[serde(untagged)]
 enum Place<'a> {
     Room { room_name: &'a str },
-    Group { group_id: Uuid },
+    Group { group_id: GroupId },
     Direct { user_id_one: UserId, user_id_two: UserId },
 }
 

@@ -95,6 +95,7 @@ impl World {
         let owner: Owner = Box::new(|_, enquiry| match enquiry {
             Enquiry::Presence { .. } => Finding::Presence { presences: Vec::new(), count: 0 },
             Enquiry::Newest { .. } => Finding::AskTheStore,
+            Enquiry::ChangeGroup(_) | Enquiry::Block { .. } | Enquiry::Purge { .. } => Finding::Failed,
         });
         Self { services: Rc::new(services), store, now, owner: RefCell::new(owner), _bridge: bridge }
     }

@@ -43,6 +43,10 @@ fn command() -> impl Strategy<Value = Command> {
             content
         }),
         (text(), text()).prop_map(|(channel_id, message_id)| Command::Remove { channel_id, message_id }),
+        (proptest::collection::vec(text(), 0..3), proptest::collection::vec(text(), 0..3))
+            .prop_map(|(user_ids, usernames)| Command::StatusFollow { user_ids, usernames }),
+        proptest::collection::vec(text(), 0..3).prop_map(|user_ids| Command::StatusUnfollow { user_ids }),
+        proptest::option::of(text()).prop_map(|status| Command::StatusUpdate { status }),
         Just(Command::Ping),
         Just(Command::Pong),
         Just(Command::Rpc),
@@ -79,6 +83,16 @@ fn payload(command: &Command) -> ((&str, &str), Vec<Member>) {
         Command::Remove { channel_id, message_id } => {
             (("channel_message_remove", "channelMessageRemove"), vec![channel(channel_id), message(message_id)])
         }
+        Command::StatusFollow { user_ids, usernames } => (
+            ("status_follow", "statusFollow"),
+            vec![("user_ids", "userIds", json!(user_ids)), ("usernames", "usernames", json!(usernames))],
+        ),
+        Command::StatusUnfollow { user_ids } => {
+            (("status_unfollow", "statusUnfollow"), vec![("user_ids", "userIds", json!(user_ids))])
+        }
+        Command::StatusUpdate { status } => {
+            (("status_update", "statusUpdate"), vec![("status", "status", json!(status))])
+        }
         Command::Ping => (("ping", "ping"), vec![]),
         Command::Pong => (("pong", "pong"), vec![]),
         Command::Rpc => (("rpc", "rpc"), vec![]),
@@ -111,7 +125,9 @@ fn write(cid: &str, command: &Command, style: &Style) -> String {
 fn is_default(name: &str, value: &Value) -> bool {
     match name {
         "persistence" => *value == json!(true),
-        _ => [json!(""), json!(0), json!(false)].contains(value),
+        // Nothing and empty text are two things here.
+        "status" => value.is_null(),
+        _ => [json!(""), json!(0), json!(false), json!([])].contains(value),
     }
 }
 

@@ -1,6 +1,7 @@
 //! Envelopes as the server writes them, byte for byte.
 
 use super::*;
+use crate::id::GroupId;
 
 const LOBBY: &str = "2...lobby";
 const MEMBER: &str = r#"{"user_id":"65aea872-a336-4029-90c9-6f507b75281c","session_id":"56a2c7fa-e654-11f1-9208-379fc0d5299a","username":"alice","persistence":true}"#;
@@ -105,7 +106,7 @@ fn joins() {
         r#"{"cid":"9","channel":{"id":"4.65aea872-a336-4029-90c9-6f507b75281c.8764eaba-85b6-4c62-88f1-c205fa39b581.","self":{"user_id":"65aea872-a336-4029-90c9-6f507b75281c","session_id":"56a2c7fa-e654-11f1-9208-379fc0d5299a","username":"alice","persistence":true},"user_id_one":"65aea872-a336-4029-90c9-6f507b75281c","user_id_two":"8764eaba-85b6-4c62-88f1-c205fa39b581"}}"#,
     );
     let group = Reply::Joined {
-        channel: ChannelId::group(parse_uuid(GROUP).unwrap()),
+        channel: ChannelId::group(GroupId(parse_uuid(GROUP).unwrap())),
         presences: Arc::from([]),
         count: None,
         me: alice(),
@@ -216,7 +217,7 @@ fn a_system_message_of_a_group() {
     // 2026-11-22T09:06:07.311572749Z
     let at = nanoseconds(SENT + 88, 311_572_749);
     let kicked = Message {
-        channel: ChannelId::group(parse_uuid(GROUP).unwrap()),
+        channel: ChannelId::group(GroupId(parse_uuid(GROUP).unwrap())),
         id: MessageId(parse_uuid("f43df871-7005-4a96-bd87-7c5bd9b1ad3e").unwrap()),
         sender: user(BOB),
         username: "bob".into(),
