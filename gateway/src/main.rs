@@ -8,7 +8,7 @@ use std::sync::Arc;
 use engine::runtime::shards::{Part, start};
 use engine::shard::Rules;
 use gateway::admin::Admin;
-use gateway::http::{Services, system_time};
+use gateway::http::{LEFT_OVER_MAX, Services, system_time};
 use gateway::keys::SigningKeys;
 use gateway::listeners::listeners;
 use gateway::options::{Options, StoreKind};
@@ -57,6 +57,7 @@ fn serve(options: &Options) -> Result<(), String> {
     let store = open_store(options)?;
     let epoch = store.next_epoch().map_err(said)?;
     let revocations = revocations::kept(&*store, system_time()).map_err(said)?;
+    let mut departures = store.departures(LEFT_OVER_MAX).map_err(said)?;
     let keys = SigningKeys::obtain(options).map_err(said)?;
     let (bridge, ends) = Bridge::start(store, shards).map_err(said)?;
     let (client, fatal) = (bridge.client(), bridge.fatal());
@@ -67,6 +68,8 @@ fn serve(options: &Options) -> Result<(), String> {
     let cores = machine::cores();
     let parts = listening.into_iter().zip(ends).enumerate().map(|(number, (listener, store))| {
         let services = (options.server_key.clone(), keys.clone(), tokens.clone(), passwords.clone(), client.clone());
+        // All to the first shard.
+        let left_over = std::mem::take(&mut departures);
         Part {
             core: cores[number % cores.len()],
             store,
@@ -74,6 +77,7 @@ fn serve(options: &Options) -> Result<(), String> {
             sockets: move |_| {
                 let (server_key, keys, tokens, passwords, client) = services;
                 let services = Services::new(&server_key, &keys, tokens, passwords, client, system_time);
+                services.take_up_departures(left_over);
                 SocketTable::new(listener, capacity / shards, Rc::new(services)).expect("an epoll set can be made")
             },
         }

@@ -77,6 +77,8 @@ pub struct SocketTable {
     ticks: u32,
     services: Rc<Services>,
     http: HttpTasks,
+    /// What works on accounts that are being deleted. It is no connection, and ends when the server stops.
+    departing: HttpTasks,
     counters: SocketCounters,
 }
 
@@ -124,6 +126,8 @@ impl SocketTable {
     pub fn new(listener: OwnedFd, capacity: usize, services: Rc<Services>) -> io::Result<Self> {
         let epoll = epoll::create(epoll::CreateFlags::CLOEXEC)?;
         epoll::add(&epoll, &listener, EventData::new_u64(LISTENER), EventFlags::IN)?;
+        let mut departing = HttpTasks::default();
+        departing.spawn(http::run_departures(services.clone()));
         Ok(Self {
             epoll,
             readiness: Readiness::default(),
@@ -139,6 +143,7 @@ impl SocketTable {
             ticks: 0,
             services,
             http: HttpTasks::default(),
+            departing,
             counters: SocketCounters::default(),
         })
     }
@@ -467,6 +472,7 @@ impl Sockets for SocketTable {
     fn gather(&mut self, shard: &mut Shard, now: Timestamp, reading: Reading) -> bool {
         self.drop_the_gone(shard, now);
         self.http.reap();
+        self.departing.reap();
         while let Some(enquiry) = self.services.enquiries().take() {
             shard.step(enquiry, now);
         }
@@ -553,7 +559,7 @@ impl Sockets for SocketTable {
     }
 
     fn is_empty(&self) -> bool {
-        self.open == 0 && self.http.len() == 0
+        self.open == 0 && self.http.len() == 0 && self.departing.len() == 0
     }
 
     fn counters(&self) -> SocketCounters {
