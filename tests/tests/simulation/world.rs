@@ -6,6 +6,7 @@ use std::num::NonZeroU32;
 use engine::admission::{OnLag, Session};
 use engine::command::{Command, Join};
 use engine::frames::Format;
+use engine::home::Appearance;
 use engine::id::{ConnectionId, Epoch, MessageId, SessionId, ShardId, Timestamp, UserId};
 use engine::limits::SUBSCRIBER_LAG_BYTES_MAX;
 use engine::parcel::Parcel;
@@ -156,7 +157,8 @@ impl World {
         let slow = !witness && self.plan.pace == Pace::Slow;
         let on_lag = if slow && self.random.one_in(2) { OnLag::Skip } else { OnLag::Close };
         let session = Session { user, session, username, format: Format::Json, on_lag };
-        self.shards[shard].step(Input::Opened { connection, session: session.clone() }, self.now);
+        self.shards[shard]
+            .step(Input::Opened { connection, session: session.clone(), appearance: Appearance::Unseen }, self.now);
         Client {
             shard,
             connection,
