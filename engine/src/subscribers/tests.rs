@@ -245,3 +245,51 @@ fn counts_each_message_of_each_member_once_however_it_is_cut() {
     assert_eq!((counters.latency.count(), counters.latency.sum), (1, 4000));
     assert_eq!(subscribers.standing(), Standing { subscriptions: MEMBERS as usize, parked: 0, lag_bytes: 0 });
 }
+
+#[test]
+fn a_message_counts_as_brought_round_when_the_rotation_after_it_ends() {
+    let channel = ChannelId::room("lobby").unwrap();
+    let (mut subscribers, mut findings) = (Subscribers::default(), Findings::default());
+    for slot in 0..400 {
+        subscribers.subscribe(&channel, Format::Json, slot, Epoch(1));
+    }
+    let mut slices = |subscribers: &mut Subscribers, count: usize, steady: Timestamp, ended: Timestamp| {
+        for _ in 0..count {
+            subscribers.pass(steady, &mut Narrow(usize::MAX), u64::MAX, &mut findings);
+            subscribers.passed(ended);
+        }
+        let counters = &subscribers.counters;
+        (counters.passes.count(), counters.latency.count(), counters.latency.sum)
+    };
+    subscribers.append(&channel, &said(Timestamp(1_000_000)));
+    assert_eq!(slices(&mut subscribers, 2, Timestamp(0), Timestamp(4_000_000)), (0, 0, 0));
+    subscribers.append(&channel, &said(Timestamp(2_000_000)));
+    assert_eq!(slices(&mut subscribers, 2, Timestamp(0), Timestamp(5_000_000)), (1, 1, 4000));
+    assert!(!subscribers.is_busy(), "the 256 who were visited before the second came have to wait");
+    assert_eq!(slices(&mut subscribers, 1, ROTATION_INTERVAL, Timestamp(7_000_000)), (1, 1, 4000));
+    subscribers.append(&channel, &said(Timestamp(7_000_000)));
+    assert_eq!(slices(&mut subscribers, 1, ROTATION_INTERVAL, Timestamp(8_000_000)), (2, 2, 4000 + 6000));
+}
+
+#[test]
+fn what_came_in_a_rotation_that_turns_out_to_be_the_last_is_not_counted_with_what_comes_later() {
+    let channel = ChannelId::room("lobby").unwrap();
+    let (mut subscribers, mut findings) = (Subscribers::default(), Findings::default());
+    let places: Vec<_> = (0..129).map(|slot| subscribers.subscribe(&channel, Format::Json, slot, Epoch(1))).collect();
+    let mut slice = |subscribers: &mut Subscribers, ended: Timestamp| {
+        subscribers.pass(Timestamp(0), &mut Narrow(usize::MAX), u64::MAX, &mut findings);
+        subscribers.passed(ended);
+        (subscribers.counters.latency.count(), subscribers.counters.latency.sum)
+    };
+    subscribers.append(&channel, &said(Timestamp(1_000_000)));
+    assert_eq!(slice(&mut subscribers, Timestamp(2_000_000)), (0, 0));
+    subscribers.append(&channel, &said(Timestamp(2_000_000)));
+    // All but one leave, so that no more visits are owed than the rotation has left.
+    for (key, _) in &places[1..] {
+        subscribers.unsubscribe(*key, 0);
+    }
+    assert_eq!(slice(&mut subscribers, Timestamp(3_000_000)), (1, 2000));
+    assert!(!subscribers.is_busy());
+    subscribers.append(&channel, &said(Timestamp(90_000_000)));
+    assert_eq!(slice(&mut subscribers, Timestamp(91_000_000)), (2, 3000));
+}
