@@ -13,9 +13,10 @@ use crate::counters::FanoutCounters;
 use crate::fanout::{FrameLog, Position};
 use crate::frames::{Format, Frames, Run};
 use crate::id::{ChannelId, Epoch, Sequence, Timestamp};
-use crate::limits::{BACKLOG_BYTES_HIGH, BACKLOG_BYTES_LOW, PASS_VISITS_MAX, ROTATION_INTERVAL};
+use crate::limits::{BACKLOG_BYTES_HIGH, BACKLOG_BYTES_LOW, ROTATION_INTERVAL};
 use crate::message::Missed;
 use crate::parcel::Backlog;
+use crate::shard::Rules;
 use crate::tally::Tally;
 
 /// Where a pass writes to: the sockets of a real shard, or a simulation.
@@ -291,8 +292,8 @@ impl Subscribers {
     }
 
     /// One slice of the passes under way: the first audience in turn gets its visits, then steps back in line. `now` is
-    /// of a clock that nobody sets. Members more than `lag_max` bytes behind are found lagging.
-    pub fn pass(&mut self, now: Timestamp, outlet: &mut impl Outlet, lag_max: u64, findings: &mut Findings) {
+    /// of a clock that nobody sets. Members that are further behind than the rules allow are found lagging.
+    pub fn pass(&mut self, now: Timestamp, outlet: &mut impl Outlet, rules: &Rules, findings: &mut Findings) {
         while self.next_due().is_some_and(|due| due <= now) {
             self.active.extend(self.paced.pop_first().map(|(_, key)| key));
         }
@@ -302,8 +303,8 @@ impl Subscribers {
         if audience.rotation.left == 0 {
             audience.begin_rotation(now, self.now);
         }
-        let visits = PASS_VISITS_MAX.min(audience.rotation.left);
-        audience.serve(key, visits, lag_max, outlet, findings, &mut self.counters);
+        let visits = rules.pass_visits_max.min(audience.rotation.left);
+        audience.serve(key, visits, rules.lag_bytes_max, outlet, findings, &mut self.counters);
         self.ended = (audience.rotation.left == 0).then(|| audience.end_rotation());
         if audience.owed > 0 {
             let due = audience.next_rotation();

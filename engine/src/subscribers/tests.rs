@@ -6,9 +6,18 @@ use super::*;
 use crate::command::Event;
 use crate::frames::Frames;
 use crate::id::{MessageId, UserId};
+use crate::limits::{PASS_VISITS_MAX, ROOM_MEMBERS_MAX};
 use crate::message::{Message, MessageCode};
 
 const MILLISECOND: i64 = 1_000_000;
+
+/// Nobody is ever too far behind.
+const ANY_LAG: Rules = Rules {
+    room_members_max: ROOM_MEMBERS_MAX,
+    sends_per_second: None,
+    lag_bytes_max: u64::MAX,
+    pass_visits_max: PASS_VISITS_MAX,
+};
 
 /// Sockets that take everything, and how often each was written to.
 #[derive(Default)]
@@ -51,7 +60,7 @@ impl Room {
     /// One slice, and what a write costs.
     fn slice(&mut self) {
         let before = self.writes();
-        self.subscribers.pass(Timestamp(self.now), &mut self.sockets, u64::MAX, &mut Findings::default());
+        self.subscribers.pass(Timestamp(self.now), &mut self.sockets, &ANY_LAG, &mut Findings::default());
         self.now += i64::from(self.writes() - before) * 6_500;
     }
 
@@ -222,7 +231,7 @@ fn counts_each_message_of_each_member_once_however_it_is_cut() {
     subscribers.now = Timestamp(2_000_000);
     subscribers.append(&channel, &frames);
     // The first slice reaches sockets that take all but the last byte, the others take all.
-    subscribers.pass(Timestamp(0), &mut Narrow(bytes - 1), u64::MAX, &mut findings);
+    subscribers.pass(Timestamp(0), &mut Narrow(bytes - 1), &ANY_LAG, &mut findings);
     subscribers.passed(Timestamp(3_000_000));
     assert_eq!(subscribers.counters.deliveries, 0, "an unfinished frame is no delivery");
     let blocked = std::mem::take(&mut findings.blocked);
@@ -230,7 +239,7 @@ fn counts_each_message_of_each_member_once_however_it_is_cut() {
     let standing = subscribers.standing();
     assert_eq!((standing.parked, standing.lag_bytes), (PASS_VISITS_MAX, 1));
     while subscribers.is_busy() {
-        subscribers.pass(Timestamp(0), &mut Narrow(usize::MAX), u64::MAX, &mut findings);
+        subscribers.pass(Timestamp(0), &mut Narrow(usize::MAX), &ANY_LAG, &mut findings);
         subscribers.passed(Timestamp(5_000_000));
     }
     for (slot, key) in blocked {
@@ -255,7 +264,7 @@ fn a_message_counts_as_brought_round_when_the_rotation_after_it_ends() {
     }
     let mut slices = |subscribers: &mut Subscribers, count: usize, steady: Timestamp, ended: Timestamp| {
         for _ in 0..count {
-            subscribers.pass(steady, &mut Narrow(usize::MAX), u64::MAX, &mut findings);
+            subscribers.pass(steady, &mut Narrow(usize::MAX), &ANY_LAG, &mut findings);
             subscribers.passed(ended);
         }
         let counters = &subscribers.counters;
@@ -277,7 +286,7 @@ fn what_came_in_a_rotation_that_turns_out_to_be_the_last_is_not_counted_with_wha
     let (mut subscribers, mut findings) = (Subscribers::default(), Findings::default());
     let places: Vec<_> = (0..129).map(|slot| subscribers.subscribe(&channel, Format::Json, slot, Epoch(1))).collect();
     let mut slice = |subscribers: &mut Subscribers, ended: Timestamp| {
-        subscribers.pass(Timestamp(0), &mut Narrow(usize::MAX), u64::MAX, &mut findings);
+        subscribers.pass(Timestamp(0), &mut Narrow(usize::MAX), &ANY_LAG, &mut findings);
         subscribers.passed(ended);
         (subscribers.counters.latency.count(), subscribers.counters.latency.sum)
     };
