@@ -390,7 +390,7 @@ impl Home {
 
     /// One slice of the passes under way.
     pub fn pass(&mut self, now: Timestamp, outlet: &mut impl Outlet) {
-        self.subscribers.pass(now, outlet, self.rules.lag_bytes_max, &mut self.findings);
+        self.subscribers.pass(now, outlet, &self.rules, &mut self.findings);
         for (slot, key) in std::mem::take(&mut self.findings.blocked) {
             if let Some(connection) = self.connections[slot as usize].as_mut() {
                 connection.traffic().interrupted = Some(key);

@@ -12,7 +12,7 @@ use crate::command::{Command, Rejection};
 use crate::counters::{Levels, Report, SocketCounters, TurnCounters, kind_of};
 use crate::home::{Appearance, Home, Manner, SocketEffect};
 use crate::id::{ChannelId, ConnectionId, Epoch, ShardId, Timestamp, UserId};
-use crate::limits::{ROOM_MEMBERS_MAX, SENDS_PER_SECOND_MAX, SUBSCRIBER_LAG_BYTES_MAX};
+use crate::limits::{PASS_VISITS_MAX, ROOM_MEMBERS_MAX, SENDS_PER_SECOND_MAX, SUBSCRIBER_LAG_BYTES_MAX};
 use crate::owner::Owner;
 use crate::parcel::{Ask, Circular, Enquiry, Finding, Parcel};
 use crate::persist::{StoreFailure, StoreReceipt, StoreRequest, Ticket};
@@ -54,7 +54,7 @@ pub struct Effects {
     pub findings: Vec<(u64, Finding)>,
 }
 
-/// What an operator may decide about channels and sessions.
+/// What an operator, or a test, may decide about channels and sessions.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Rules {
     /// Visible members beyond which a channel is a crowd, whose presence is counted and sampled.
@@ -63,6 +63,8 @@ pub struct Rules {
     pub sends_per_second: Option<NonZeroU32>,
     /// Bytes that a reader may fall behind in one channel.
     pub lag_bytes_max: u64,
+    /// Visits of one slice of a pass.
+    pub pass_visits_max: usize,
 }
 
 impl Default for Rules {
@@ -71,6 +73,7 @@ impl Default for Rules {
             room_members_max: ROOM_MEMBERS_MAX,
             sends_per_second: SENDS_PER_SECOND_MAX,
             lag_bytes_max: SUBSCRIBER_LAG_BYTES_MAX,
+            pass_visits_max: PASS_VISITS_MAX,
         }
     }
 }
