@@ -77,8 +77,10 @@ fn serve(options: &Options) -> Result<(), String> {
             sockets: move |_| {
                 let (server_key, keys, tokens, passwords, client) = services;
                 let services = Services::new(&server_key, &keys, tokens, passwords, client, system_time);
-                services.take_up_departures(left_over);
-                SocketTable::new(listener, capacity / shards, Rc::new(services)).expect("an epoll set can be made")
+                let table = SocketTable::new(listener, capacity / shards, Rc::new(services));
+                let mut table = table.expect("an epoll set can be made");
+                table.delete_accounts(left_over);
+                table
             },
         }
     });

@@ -11,7 +11,7 @@ use std::task::{Context, Poll};
 use engine::admission::Session;
 use engine::counters::{STAGES, SocketCounters};
 use engine::home::{Manner, SocketEffect};
-use engine::id::{ConnectionId, SessionId, Timestamp};
+use engine::id::{ConnectionId, SessionId, Timestamp, UserId};
 use engine::parcel::Finding;
 use engine::runtime::{Reading, Sockets};
 use engine::shard::{Input, Shard};
@@ -126,8 +126,6 @@ impl SocketTable {
     pub fn new(listener: OwnedFd, capacity: usize, services: Rc<Services>) -> io::Result<Self> {
         let epoll = epoll::create(epoll::CreateFlags::CLOEXEC)?;
         epoll::add(&epoll, &listener, EventData::new_u64(LISTENER), EventFlags::IN)?;
-        let mut departing = HttpTasks::default();
-        departing.spawn(http::run_departures(services.clone()));
         Ok(Self {
             epoll,
             readiness: Readiness::default(),
@@ -143,9 +141,16 @@ impl SocketTable {
             ticks: 0,
             services,
             http: HttpTasks::default(),
-            departing,
+            departing: HttpTasks::default(),
             counters: SocketCounters::default(),
         })
+    }
+
+    /// Lets accounts be deleted here, beginning with these, which a former life of the server has left over. Needs the
+    /// shard's executor.
+    pub fn delete_accounts(&mut self, left_over: Vec<UserId>) {
+        self.services.take_up_departures(left_over);
+        self.departing.spawn(http::run_departures(self.services.clone()));
     }
 
     fn accept(&mut self) {
