@@ -4,7 +4,8 @@
 use engine::home::Manner;
 use engine::id::{ConnectionId, Timestamp};
 use engine::shard::{Input, Shard};
-use engine::wire::json::{self, Malformed};
+use engine::wire::json;
+use engine::wire::request::{Malformed, Request};
 use engine::wire::websocket::{self, Assembly, CloseCode, Decoded, Incoming, MESSAGE_BYTES_MAX, Violation};
 
 /// What became of the bytes that were offered.
@@ -52,7 +53,7 @@ pub fn take_in(
 fn input_of(incoming: Incoming<'_>, connection: ConnectionId, shard: &mut Shard, now: Timestamp) -> Option<Input> {
     match incoming {
         Incoming::Text(text) => Some(match json::decode(&text) {
-            Ok(json::Request { cid, command }) => Input::Request { connection, cid, command },
+            Ok(Request { cid, command }) => Input::Request { connection, cid, command },
             Err(malformed) => {
                 if let Some(refusal) = last_answer(connection, &malformed) {
                     shard.step(refusal, now);

@@ -4,4 +4,5 @@
 //! about one that is malformed: this room only says what is wrong with it.
 
 pub mod json;
+pub mod request;
 pub mod websocket;
