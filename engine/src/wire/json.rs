@@ -15,5 +15,9 @@ pub use write::{
     text_members,
 };
 
+/// How many kinds of payload there are.
+#[cfg(test)]
+pub(super) const PAYLOADS: usize = payloads::NAMES.len();
+
 #[cfg(test)]
 mod tests;
