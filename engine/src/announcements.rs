@@ -48,6 +48,11 @@ impl Announcements {
         self.put(to.home, Item::Left { connection: to.connection, number });
     }
 
+    /// The same, without having asked for it.
+    pub fn evicted(&mut self, to: Address) {
+        self.put(to.home, Item::Evicted { connection: to.connection });
+    }
+
     /// Ends the run: what was announced goes to the members there are now.
     pub fn seal(&mut self, members: &Members) {
         if !self.run.is_empty() {

@@ -7,13 +7,20 @@
 
 use std::num::NonZeroU32;
 
+use engine::limits::PASS_VISITS_MAX;
+
 mod client;
 mod store;
 mod world;
 
 use world::{Pace, Plan, World};
 
+/// What all clients together heard.
 fn run(seed: u64, plan: Plan) -> Vec<u8> {
+    run_world(seed, plan).transcript()
+}
+
+fn run_world(seed: u64, plan: Plan) -> World {
     let outcome = std::panic::catch_unwind(|| {
         let mut world = World::new(seed, plan);
         for _ in 0..plan.turns {
@@ -21,7 +28,7 @@ fn run(seed: u64, plan: Plan) -> Vec<u8> {
         }
         world.quieten();
         world.check_quiet();
-        world.transcript()
+        world
     });
     outcome.unwrap_or_else(|panic| {
         eprintln!("simulation failed: SEED={seed} repeats it, with {plan:?}");
@@ -38,6 +45,7 @@ const PLAN: Plan = Plan {
     room_members_max: 1000,
     pace: Pace::Even,
     sends_per_second: None,
+    pass_visits_max: PASS_VISITS_MAX,
 };
 
 /// How often something was heard.
@@ -96,6 +104,20 @@ fn a_flood_is_refused_beyond_its_measure_and_harms_nobody() {
         for pace in [Pace::Even, Pace::Slow] {
             let heard = run(seed, Plan { pace, sends_per_second: NonZeroU32::new(2), ..PLAN });
             assert!(count(&heard, b"too fast") > 10, "the limit was hardly met");
+        }
+    }
+}
+
+#[test]
+fn rotations_that_wait_for_their_time_keep_every_promise() {
+    for seed in seeds(20) {
+        for (shards, pace, pass_visits_max) in
+            [(1, Pace::Even, 3), (1, Pace::Slow, 3), (2, Pace::Even, 2), (3, Pace::Slow, 2)]
+        {
+            let plan =
+                Plan { shards, clients: 20, turns: 600, store_fails: shards == 3, pace, pass_visits_max, ..PLAN };
+            let waits = run_world(seed, plan).waits;
+            assert!(waits > 20, "seed {seed}: {waits} rotations that had to wait are too few, with {plan:?}");
         }
     }
 }
