@@ -166,7 +166,7 @@ fn deep_nesting_is_refused_and_no_danger() {
 #[test]
 fn the_longest_lists_are_read() {
     let names = MESSAGE_BYTES_MAX / 2 - 4;
-    let bytes = [bytes_of("d201"), vec![(2 * names) as u8 | 0x80, (2 * names >> 7) as u8], b"\x0a\0".repeat(names)];
+    let bytes = [bytes_of("d201"), vec![(2 * names) as u8 | 0x80, ((2 * names) >> 7) as u8], b"\x0a\0".repeat(names)];
     let command = Command::StatusFollow { user_ids: vec![String::new(); names], usernames: Vec::new() };
     check(&bytes.concat(), "", command);
 }
