@@ -1,11 +1,10 @@
-//! Rooms: joining, leaving, presence, order. Recorded conversations are replayed byte for byte, and crowds are counted,
-//! with one shard and with four.
+//! Rooms: joining, leaving, presence, order, with one shard and with four.
 
 use std::collections::BTreeSet;
 use std::thread;
 
 use serde_json::Value;
-use tests::harness::{Closed, Launch, Server, Socket, data_dir, transcript};
+use tests::harness::{Closed, Launch, Server, Socket, data_dir};
 
 const SHARD_COUNTS: [u16; 2] = [1, 4];
 
@@ -16,22 +15,6 @@ fn on_every_size(test: impl Fn(&Server)) {
         let data = data_dir();
         test(&Launch::on(data.path()).shards(shards).start());
     }
-}
-
-macro_rules! transcripts {
-    ($($name:ident)*) => {$(
-        #[test]
-        fn $name() {
-            let file = concat!(stringify!($name), ".txt");
-            let text = include_str!(concat!("../transcripts/", stringify!($name), ".txt"));
-            on_every_size(|server| transcript::replay(server, file, text));
-        }
-    )*};
-}
-
-mod recorded {
-    use super::*;
-    transcripts! { ping two_people persistence hidden rejoin two_sessions room_names }
 }
 
 #[test]

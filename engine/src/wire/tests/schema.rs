@@ -1,4 +1,5 @@
-//! The schema, read at run time by a library of its own: envelopes as its JSON and as its bytes.
+//! The schema, read at run time by a library of its own: envelopes as its JSON and as its bytes. The whole server's tests
+//! include this file.
 
 use std::sync::LazyLock;
 
@@ -7,7 +8,7 @@ use prost_reflect::{DescriptorPool, DeserializeOptions, DynamicMessage, MessageD
 
 pub fn envelope() -> MessageDescriptor {
     static POOL: LazyLock<DescriptorPool> = LazyLock::new(|| {
-        let folder = concat!(env!("CARGO_MANIFEST_DIR"), "/proto");
+        let folder = concat!(env!("CARGO_MANIFEST_DIR"), "/../engine/proto");
         let files = protox::compile(["realtime.proto"], [folder]).expect("the schema compiles");
         DescriptorPool::from_file_descriptor_set(files).expect("the schema is whole")
     });
