@@ -37,6 +37,12 @@ impl Announcements {
         self.answers.push((to.home, Item::Answer { connection: to.connection, number, reply }));
     }
 
+    /// For one connection, before all that is announced from here on: it says what is true now, and may not be then.
+    pub fn answer_here(&mut self, members: &Members, to: Address, number: u32, reply: Reply) {
+        self.seal(members);
+        self.put(to.home, Item::Answer { connection: to.connection, number, reply });
+    }
+
     /// The connection hears all that is announced from here on; `members` are those before it.
     pub fn joined(&mut self, members: &Members, to: Address, number: u32, reply: Reply) {
         self.seal(members);

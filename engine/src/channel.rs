@@ -254,7 +254,7 @@ impl Channel {
             let PresenceList { presences, count } = self.comings.list(&self.members);
             let others = presences.iter().filter(|presence| presence.session != me.session).cloned();
             let reply = Reply::Joined { channel, presences: others.chain(own).collect(), count, me };
-            return self.announcements.answer(asker, number, reply);
+            return self.announcements.answer_here(&self.members, asker, number, reply);
         }
         let returns = self.comings.returns(&member);
         if returns == Return::TellFirst {

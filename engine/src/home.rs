@@ -126,10 +126,11 @@ impl Home {
         if connection.closing {
             return;
         }
-        // Who leaves hears first of the messages it has under way; and a joiner's answer must not wait behind others, or
-        // the channel's events would overtake it. Behind what the store must decide first, everything waits.
+        // Who leaves hears first of the messages it has under way; and the answer to who joins or follows must not wait
+        // behind others, or events would overtake it. Behind what the store must decide first, everything waits.
         let traffic = connection.traffic();
-        let waits = traffic.exclusive || matches!(command, Command::Join(_) | Command::Leave { .. });
+        let first = matches!(command, Command::Join(_) | Command::Leave { .. } | Command::StatusFollow { .. });
+        let waits = traffic.exclusive || first;
         if waits && traffic.is_unanswered() {
             traffic.held = Some((cid, command));
             return;

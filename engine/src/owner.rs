@@ -3,7 +3,7 @@
 //! It lends each channel the moment, carries its wishes to the store under tickets, and gathers at the end of a turn what
 //! the channels announce.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 
 use crate::channel::{Channel, Moment, Wanted, Wants};
 use crate::counters::OwnerCounters;
@@ -22,7 +22,7 @@ pub struct Owner {
     /// Channels that something has happened to in this turn.
     touched: Vec<ChannelId>,
     /// Channels that will have something to tell at a time, although nothing happens.
-    due: HashMap<ChannelId, Timestamp>,
+    due: BTreeMap<ChannelId, Timestamp>,
     /// What the store has been asked: for which channel, what for, and when.
     waiting: HashMap<Ticket, (ChannelId, Purpose, Timestamp)>,
     tickets: u64,
@@ -54,7 +54,7 @@ impl Owner {
             room_max,
             channels: HashMap::new(),
             touched: Vec::new(),
-            due: HashMap::new(),
+            due: BTreeMap::new(),
             waiting: HashMap::new(),
             tickets: 0,
             readings: 0,

@@ -4,7 +4,7 @@
 //! A turn is: `step` for everything that has happened, `finish_turn`, carry out the effects, `flush`, one slice of `pass`.
 //! Nothing here waits, reads a clock or touches a socket.
 
-use std::collections::HashMap;
+use std::collections::BTreeMap;
 use std::num::NonZeroU32;
 
 use crate::admission::Session;
@@ -86,7 +86,7 @@ pub struct Shard {
     owner: Owner,
     now: Timestamp,
     /// Requests for channels that other shards own, gathered into one parcel each.
-    outgoing: HashMap<(ShardId, ChannelId), Vec<Ask>>,
+    outgoing: BTreeMap<(ShardId, ChannelId), Vec<Ask>>,
     /// Parcels that are of no channel's batch.
     letters: Vec<(ShardId, Parcel)>,
     findings: Vec<(u64, Finding)>,
@@ -101,7 +101,7 @@ impl Shard {
             home: Home::new(rules),
             owner: Owner::new(epoch, rules.room_members_max, seed),
             now: Timestamp::default(),
-            outgoing: HashMap::new(),
+            outgoing: BTreeMap::new(),
             letters: Vec::new(),
             findings: Vec::new(),
         }
@@ -192,7 +192,7 @@ impl Shard {
             self.put_asks();
         }
         self.hand_out();
-        for ((to, channel), asks) in self.outgoing.drain() {
+        for ((to, channel), asks) in std::mem::take(&mut self.outgoing) {
             effects.parcels.push((to, Parcel::Asks { from: self.id, channel, asks }));
         }
         effects.parcels.append(&mut self.letters);

@@ -44,7 +44,7 @@ pub enum Pace {
 const SLOW_LAG_BYTES_MAX: u64 = 4000;
 
 /// A small generator: the same seed gives the same world.
-pub struct Random(u64);
+pub struct Random(pub u64);
 
 impl Random {
     pub fn next(&mut self) -> u64 {
@@ -63,23 +63,23 @@ impl Random {
         self.below(chances) == 0
     }
 
-    fn uuid(&mut self) -> Uuid {
+    pub fn uuid(&mut self) -> Uuid {
         Uuid::from_u64_pair(self.next(), self.next())
     }
 }
 
 /// The sockets of one shard: what was written and not yet read, by slot.
 #[derive(Default)]
-struct Wires {
-    slots: HashMap<u32, Wire>,
+pub struct Wires {
+    pub slots: HashMap<u32, Wire>,
 }
 
 #[derive(Default)]
-struct Wire {
-    bytes: Vec<u8>,
+pub struct Wire {
+    pub bytes: Vec<u8>,
     /// Bytes it takes before it is full.
-    room: usize,
-    full: bool,
+    pub room: usize,
+    pub full: bool,
 }
 
 impl Outlet for Wires {
