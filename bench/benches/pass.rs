@@ -9,6 +9,7 @@ use engine::command::Event;
 use engine::frames::{Format, Frames};
 use engine::id::{ChannelId, Epoch, MessageId, Sequence, Timestamp, UserId};
 use engine::message::{Message, MessageCode};
+use engine::shard::Rules;
 use engine::subscribers::{AudienceKey, Findings, Gone, Outlet, Subscribers};
 use uuid::Uuid;
 
@@ -76,8 +77,9 @@ impl Room {
     fn pass(&mut self) -> Duration {
         let start = Instant::now();
         let mut findings = Findings::default();
+        let rules = Rules { lag_bytes_max: u64::MAX, ..Rules::default() };
         while self.subscribers.is_busy() {
-            self.subscribers.pass(Timestamp(0), &mut Sink, u64::MAX, &mut findings);
+            self.subscribers.pass(Timestamp(0), &mut Sink, &rules, &mut findings);
         }
         start.elapsed()
     }

@@ -13,9 +13,10 @@ use crate::counters::FanoutCounters;
 use crate::fanout::{FrameLog, Position};
 use crate::frames::{Format, Frames, Run};
 use crate::id::{ChannelId, Epoch, Sequence, Timestamp};
-use crate::limits::{BACKLOG_BYTES_HIGH, BACKLOG_BYTES_LOW, PASS_VISITS_MAX, ROTATION_INTERVAL};
+use crate::limits::{BACKLOG_BYTES_HIGH, BACKLOG_BYTES_LOW, ROTATION_INTERVAL};
 use crate::message::Missed;
 use crate::parcel::Backlog;
+use crate::shard::Rules;
 use crate::tally::Tally;
 
 /// Where a pass writes to: the sockets of a real shard, or a simulation.
@@ -56,8 +57,8 @@ pub struct Subscribers {
     /// The turn's time, by which passes are measured.
     pub now: Timestamp,
     pub counters: FanoutCounters,
-    /// Rounds that ended in the last slice.
-    ended: Vec<Round>,
+    /// The rotation that ended in the last slice.
+    ended: Option<Rotation>,
 }
 
 /// How things stand in all audiences together.
@@ -87,30 +88,27 @@ struct Audience {
     place: usize,
     /// Visits until every member has been offered the whole log.
     owed: usize,
-    /// Visits left of this rotation; none between two, and at rest.
-    left: usize,
-    /// When this rotation began, or the last one did.
-    began: Timestamp,
+    rotation: Rotation,
+    /// When the oldest message was accepted that has come since this rotation began: the next brings it round.
+    accepted: Option<Timestamp>,
     /// The log's end when the rotation last began: everybody visited since has it all, unless parked.
     swept: Position,
     /// The least cursor of the parked members met in this rotation.
     slowest: Position,
     parked: usize,
     tally: Tally,
-    round: Round,
 }
 
-/// One time round an audience's table, for the counters. It begins with the first frames of a pass, or where the last
-/// round of the same pass ended; the last one of a pass may be shorter than the table.
+/// The visits that bring everybody what the log held when the first of them was made; the last begun, or under way.
 #[derive(Clone, Copy, Default)]
-struct Round {
-    began: Timestamp,
-    /// Visits until it ends.
+struct Rotation {
+    /// Visits left; none between two rotations, and at rest.
     left: usize,
-    /// When the oldest message that this round brings to everybody was accepted.
+    /// When it began: by the clock that paces rotations, and by the turn's, which measures them.
+    paced: Timestamp,
+    began: Timestamp,
+    /// When the oldest message that it brings round was accepted.
     accepted: Option<Timestamp>,
-    /// The same of those that came during this round: the next will have brought them to everybody.
-    next: Option<Timestamp>,
 }
 
 /// A member: a cursor into the audience's log, and whose it is.
@@ -176,8 +174,7 @@ impl Subscribers {
             if audience.owed == 0 {
                 self.active.push_back(key);
             }
-            audience.append(frames.of(format), frames.messages());
-            audience.begin_round(self.now, frames.accepted());
+            audience.append(frames.of(format), frames.messages(), frames.accepted());
         }
     }
 
@@ -295,21 +292,23 @@ impl Subscribers {
     }
 
     /// One slice of the passes under way: the first audience in turn gets its visits, then steps back in line. `now` is
-    /// of a clock that nobody sets. Members more than `lag_max` bytes behind are found lagging.
-    pub fn pass(&mut self, now: Timestamp, outlet: &mut impl Outlet, lag_max: u64, findings: &mut Findings) {
+    /// of a clock that nobody sets. Members that are further behind than the rules allow are found lagging.
+    pub fn pass(&mut self, now: Timestamp, outlet: &mut impl Outlet, rules: &Rules, findings: &mut Findings) {
         while self.next_due().is_some_and(|due| due <= now) {
             self.active.extend(self.paced.pop_first().map(|(_, key)| key));
         }
-        self.ended.clear();
+        self.ended = None;
         let Some(key) = self.active.pop_front() else { return };
         let audience = &mut self.audiences[key.0 as usize];
-        audience.begin_rotation(now);
-        let visits = PASS_VISITS_MAX.min(audience.left);
-        audience.serve(key, visits, lag_max, outlet, findings, &mut self.counters);
-        self.ended.extend(audience.end_round(visits, self.now));
+        if audience.rotation.left == 0 {
+            audience.begin_rotation(now, self.now);
+        }
+        let visits = rules.pass_visits_max.min(audience.rotation.left);
+        audience.serve(key, visits, rules.lag_bytes_max, outlet, findings, &mut self.counters);
+        self.ended = (audience.rotation.left == 0).then(|| audience.end_rotation());
         if audience.owed > 0 {
             let due = audience.next_rotation();
-            if audience.left > 0 || due <= now {
+            if audience.rotation.left > 0 || due <= now {
                 self.active.push_back(key);
             } else {
                 self.paced.insert((due, key));
@@ -321,11 +320,11 @@ impl Subscribers {
         }
     }
 
-    /// The rounds that ended in the last slice ended at `now`.
+    /// If a rotation ended in the last slice, it ended at `now`.
     pub fn passed(&mut self, now: Timestamp) {
-        for round in self.ended.drain(..) {
-            self.counters.passes.record_between(round.began, now);
-            if let Some(accepted) = round.accepted {
+        if let Some(rotation) = self.ended.take() {
+            self.counters.passes.record_between(rotation.began, now);
+            if let Some(accepted) = rotation.accepted {
                 self.counters.latency.record_between(accepted, now);
             }
         }
@@ -362,56 +361,33 @@ impl Audience {
             members: Vec::new(),
             place: 0,
             owed: 0,
-            left: 0,
-            began: Timestamp::default(),
+            rotation: Rotation::default(),
+            accepted: None,
             swept: Position(0),
             slowest: Position(u64::MAX),
             parked: 0,
             tally: Tally::default(),
-            round: Round::default(),
         }
     }
 
     fn push(&mut self, slot: u32) -> u32 {
         self.members.push(Subscriber { cursor: self.log.end(), slot, parked: false });
-        // The round has grown by one place, and those still owed may lie behind it.
+        // The table has grown by one place, and those still owed may lie behind it.
         self.owe_one_more();
         (self.members.len() - 1) as u32
     }
 
     fn owe_one_more(&mut self) {
-        if self.owed > 0 {
-            self.owed += 1;
-            self.round.left += 1;
-        }
-        self.left += usize::from(self.left > 0);
+        self.owed += usize::from(self.owed > 0);
+        self.rotation.left += usize::from(self.rotation.left > 0);
     }
 
-    fn append(&mut self, run: &Run, messages: u64) {
+    /// Frames have come: everybody is owed a visit. A rotation that is under way goes on.
+    fn append(&mut self, run: &Run, messages: u64, accepted: Option<Timestamp>) {
         self.log.append(run);
         self.tally.append(self.log.end(), messages);
-    }
-
-    /// Frames have come: everybody is owed a visit. A round that is under way goes on.
-    fn begin_round(&mut self, now: Timestamp, accepted: Option<Timestamp>) {
-        if self.owed == 0 {
-            self.round = Round { began: now, left: self.members.len(), accepted, next: None };
-        } else {
-            self.round.next = self.round.next.or(accepted);
-        }
+        self.accepted = self.accepted.or(accepted);
         self.owed = self.members.len();
-    }
-
-    /// So many visits were made; answers the round if they were its last.
-    fn end_round(&mut self, visits: usize, now: Timestamp) -> Option<Round> {
-        self.round.left = self.round.left.saturating_sub(visits);
-        let next = Round { began: now, left: self.members.len(), accepted: self.round.next, next: None };
-        if self.owed == 0 {
-            // Whatever came during the round has been brought to everybody as well.
-            self.round.accepted = self.round.accepted.or(self.round.next);
-            return Some(std::mem::replace(&mut self.round, next));
-        }
-        (self.round.left == 0).then(|| std::mem::replace(&mut self.round, next))
     }
 
     /// Removes a member, keeping the visited before `place` and the others from it on.
@@ -428,21 +404,28 @@ impl Audience {
         }
         self.members.swap_remove(hole);
         self.owed = self.owed.min(last);
-        self.left = self.left.min(self.owed);
+        self.rotation.left = self.rotation.left.min(self.owed);
         self.rest();
         let at = |index: usize| self.members.get(index).map(|member| (member.slot, index as u32));
         [at(index), if hole == index { None } else { at(hole) }]
     }
 
-    fn begin_rotation(&mut self, now: Timestamp) {
-        if self.left == 0 {
-            (self.left, self.began) = (self.owed, now);
+    fn begin_rotation(&mut self, paced: Timestamp, began: Timestamp) {
+        self.rotation = Rotation { left: self.owed, paced, began, accepted: self.accepted.take() };
+    }
+
+    fn end_rotation(&mut self) -> Rotation {
+        if self.owed == 0 {
+            // There is no next one: what came meanwhile has been brought to all who are still there.
+            self.rotation.accepted = self.rotation.accepted.or(self.accepted);
+            self.accepted = None;
         }
+        self.rotation
     }
 
     /// When the next rotation may begin, if there is more to bring round at the end of this one.
     fn next_rotation(&self) -> Timestamp {
-        Timestamp(self.began.0 + ROTATION_INTERVAL.0)
+        Timestamp(self.rotation.paced.0 + ROTATION_INTERVAL.0)
     }
 
     fn backlog(&self) -> u64 {
@@ -465,7 +448,7 @@ impl Audience {
             self.visit(key, lag_max, outlet, findings, counters);
             self.place += 1;
             self.owed -= 1;
-            self.left -= 1;
+            self.rotation.left -= 1;
         }
         self.rest();
     }

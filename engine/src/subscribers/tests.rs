@@ -6,9 +6,18 @@ use super::*;
 use crate::command::Event;
 use crate::frames::Frames;
 use crate::id::{MessageId, UserId};
+use crate::limits::{PASS_VISITS_MAX, ROOM_MEMBERS_MAX};
 use crate::message::{Message, MessageCode};
 
 const MILLISECOND: i64 = 1_000_000;
+
+/// Nobody is ever too far behind.
+const ANY_LAG: Rules = Rules {
+    room_members_max: ROOM_MEMBERS_MAX,
+    sends_per_second: None,
+    lag_bytes_max: u64::MAX,
+    pass_visits_max: PASS_VISITS_MAX,
+};
 
 /// Sockets that take everything, and how often each was written to.
 #[derive(Default)]
@@ -51,7 +60,7 @@ impl Room {
     /// One slice, and what a write costs.
     fn slice(&mut self) {
         let before = self.writes();
-        self.subscribers.pass(Timestamp(self.now), &mut self.sockets, u64::MAX, &mut Findings::default());
+        self.subscribers.pass(Timestamp(self.now), &mut self.sockets, &ANY_LAG, &mut Findings::default());
         self.now += i64::from(self.writes() - before) * 6_500;
     }
 
@@ -222,7 +231,7 @@ fn counts_each_message_of_each_member_once_however_it_is_cut() {
     subscribers.now = Timestamp(2_000_000);
     subscribers.append(&channel, &frames);
     // The first slice reaches sockets that take all but the last byte, the others take all.
-    subscribers.pass(Timestamp(0), &mut Narrow(bytes - 1), u64::MAX, &mut findings);
+    subscribers.pass(Timestamp(0), &mut Narrow(bytes - 1), &ANY_LAG, &mut findings);
     subscribers.passed(Timestamp(3_000_000));
     assert_eq!(subscribers.counters.deliveries, 0, "an unfinished frame is no delivery");
     let blocked = std::mem::take(&mut findings.blocked);
@@ -230,7 +239,7 @@ fn counts_each_message_of_each_member_once_however_it_is_cut() {
     let standing = subscribers.standing();
     assert_eq!((standing.parked, standing.lag_bytes), (PASS_VISITS_MAX, 1));
     while subscribers.is_busy() {
-        subscribers.pass(Timestamp(0), &mut Narrow(usize::MAX), u64::MAX, &mut findings);
+        subscribers.pass(Timestamp(0), &mut Narrow(usize::MAX), &ANY_LAG, &mut findings);
         subscribers.passed(Timestamp(5_000_000));
     }
     for (slot, key) in blocked {
@@ -244,4 +253,52 @@ fn counts_each_message_of_each_member_once_however_it_is_cut() {
     assert_eq!((counters.passes.count(), counters.passes.sum), (1, 3000), "one round, by the end of its last slice");
     assert_eq!((counters.latency.count(), counters.latency.sum), (1, 4000));
     assert_eq!(subscribers.standing(), Standing { subscriptions: MEMBERS as usize, parked: 0, lag_bytes: 0 });
+}
+
+#[test]
+fn a_message_counts_as_brought_round_when_the_rotation_after_it_ends() {
+    let channel = ChannelId::room("lobby").unwrap();
+    let (mut subscribers, mut findings) = (Subscribers::default(), Findings::default());
+    for slot in 0..400 {
+        subscribers.subscribe(&channel, Format::Json, slot, Epoch(1));
+    }
+    let mut slices = |subscribers: &mut Subscribers, count: usize, steady: Timestamp, ended: Timestamp| {
+        for _ in 0..count {
+            subscribers.pass(steady, &mut Narrow(usize::MAX), &ANY_LAG, &mut findings);
+            subscribers.passed(ended);
+        }
+        let counters = &subscribers.counters;
+        (counters.passes.count(), counters.latency.count(), counters.latency.sum)
+    };
+    subscribers.append(&channel, &said(Timestamp(1_000_000)));
+    assert_eq!(slices(&mut subscribers, 2, Timestamp(0), Timestamp(4_000_000)), (0, 0, 0));
+    subscribers.append(&channel, &said(Timestamp(2_000_000)));
+    assert_eq!(slices(&mut subscribers, 2, Timestamp(0), Timestamp(5_000_000)), (1, 1, 4000));
+    assert!(!subscribers.is_busy(), "the 256 who were visited before the second came have to wait");
+    assert_eq!(slices(&mut subscribers, 1, ROTATION_INTERVAL, Timestamp(7_000_000)), (1, 1, 4000));
+    subscribers.append(&channel, &said(Timestamp(7_000_000)));
+    assert_eq!(slices(&mut subscribers, 1, ROTATION_INTERVAL, Timestamp(8_000_000)), (2, 2, 4000 + 6000));
+}
+
+#[test]
+fn what_came_in_a_rotation_that_turns_out_to_be_the_last_is_not_counted_with_what_comes_later() {
+    let channel = ChannelId::room("lobby").unwrap();
+    let (mut subscribers, mut findings) = (Subscribers::default(), Findings::default());
+    let places: Vec<_> = (0..129).map(|slot| subscribers.subscribe(&channel, Format::Json, slot, Epoch(1))).collect();
+    let mut slice = |subscribers: &mut Subscribers, ended: Timestamp| {
+        subscribers.pass(Timestamp(0), &mut Narrow(usize::MAX), &ANY_LAG, &mut findings);
+        subscribers.passed(ended);
+        (subscribers.counters.latency.count(), subscribers.counters.latency.sum)
+    };
+    subscribers.append(&channel, &said(Timestamp(1_000_000)));
+    assert_eq!(slice(&mut subscribers, Timestamp(2_000_000)), (0, 0));
+    subscribers.append(&channel, &said(Timestamp(2_000_000)));
+    // All but one leave, so that no more visits are owed than the rotation has left.
+    for (key, _) in &places[1..] {
+        subscribers.unsubscribe(*key, 0);
+    }
+    assert_eq!(slice(&mut subscribers, Timestamp(3_000_000)), (1, 2000));
+    assert!(!subscribers.is_busy());
+    subscribers.append(&channel, &said(Timestamp(90_000_000)));
+    assert_eq!(slice(&mut subscribers, Timestamp(91_000_000)), (2, 3000));
 }

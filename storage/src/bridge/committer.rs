@@ -185,7 +185,8 @@ fn take_from_clients(clients: &flume::Receiver<ClientWrite>, group: &mut Group) 
     true
 }
 
-fn look_up(store: &dyn Store, request: &StoreRequest) -> Result<StoreReceipt, Failure> {
+/// Answers a shard's question.
+pub fn look_up(store: &dyn Store, request: &StoreRequest) -> Result<StoreReceipt, Failure> {
     match request {
         StoreRequest::Head { channel } => store.head(channel).map(StoreReceipt::Head),
         StoreRequest::Newest { channel, limit } => {

@@ -7,13 +7,23 @@
 
 use std::num::NonZeroU32;
 
+use engine::limits::PASS_VISITS_MAX;
+
 mod client;
+mod member;
+mod registry;
+mod society;
 mod store;
 mod world;
 
 use world::{Pace, Plan, World};
 
+/// What all clients together heard.
 fn run(seed: u64, plan: Plan) -> Vec<u8> {
+    run_world(seed, plan).transcript()
+}
+
+fn run_world(seed: u64, plan: Plan) -> World {
     let outcome = std::panic::catch_unwind(|| {
         let mut world = World::new(seed, plan);
         for _ in 0..plan.turns {
@@ -21,7 +31,7 @@ fn run(seed: u64, plan: Plan) -> Vec<u8> {
         }
         world.quieten();
         world.check_quiet();
-        world.transcript()
+        world
     });
     outcome.unwrap_or_else(|panic| {
         eprintln!("simulation failed: SEED={seed} repeats it, with {plan:?}");
@@ -38,6 +48,7 @@ const PLAN: Plan = Plan {
     room_members_max: 1000,
     pace: Pace::Even,
     sends_per_second: None,
+    pass_visits_max: PASS_VISITS_MAX,
 };
 
 /// How often something was heard.
@@ -101,6 +112,20 @@ fn a_flood_is_refused_beyond_its_measure_and_harms_nobody() {
 }
 
 #[test]
+fn rotations_that_wait_for_their_time_keep_every_promise() {
+    for seed in seeds(20) {
+        for (shards, pace, pass_visits_max) in
+            [(1, Pace::Even, 3), (1, Pace::Slow, 3), (2, Pace::Even, 2), (3, Pace::Slow, 2)]
+        {
+            let plan =
+                Plan { shards, clients: 20, turns: 600, store_fails: shards == 3, pace, pass_visits_max, ..PLAN };
+            let waits = run_world(seed, plan).waits;
+            assert!(waits > 20, "seed {seed}: {waits} rotations that had to wait are too few, with {plan:?}");
+        }
+    }
+}
+
+#[test]
 fn the_same_seed_gives_the_same_bytes() {
     for seed in seeds(5) {
         let plan = Plan { shards: 3, clients: 8, turns: 200, store_fails: true, pace: Pace::Slow, ..PLAN };
@@ -108,4 +133,17 @@ fn the_same_seed_gives_the_same_bytes() {
         assert!(!first.is_empty());
         assert!(first == run(seed, plan), "seed {seed} gave two different runs");
     }
+}
+
+#[test]
+fn nobody_sees_what_they_may_not_whoever_is_thrown_out_or_blocked() {
+    let mut changes = [0; 3];
+    for seed in seeds(40) {
+        for (shards, store_fails) in [(1, false), (3, false), (3, true)] {
+            let plan = society::Plan { shards, users: 5, sessions: 12, groups: 2, turns: 500, store_fails };
+            let made = society::run(seed, plan);
+            changes.iter_mut().zip(made).for_each(|(sum, made)| *sum += made);
+        }
+    }
+    assert!(changes.iter().all(|&count| count > 100), "too few changes were made, refused and failed: {changes:?}");
 }

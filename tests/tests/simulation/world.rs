@@ -6,8 +6,9 @@ use std::num::NonZeroU32;
 use engine::admission::{OnLag, Session};
 use engine::command::{Command, Join};
 use engine::frames::Format;
+use engine::home::Appearance;
 use engine::id::{ConnectionId, Epoch, MessageId, SessionId, ShardId, Timestamp, UserId};
-use engine::limits::SUBSCRIBER_LAG_BYTES_MAX;
+use engine::limits::{ROTATION_INTERVAL, SUBSCRIBER_LAG_BYTES_MAX};
 use engine::parcel::Parcel;
 use engine::shard::{Effects, Input, Rules, Shard};
 use engine::subscribers::{Gone, Outlet};
@@ -26,6 +27,8 @@ pub struct Plan {
     pub room_members_max: usize,
     pub pace: Pace,
     pub sends_per_second: Option<NonZeroU32>,
+    /// Visits of one slice of a pass: with few, messages come while a pass is under way, and its next rotation waits.
+    pub pass_visits_max: usize,
 }
 
 /// How clients read.
@@ -41,7 +44,7 @@ pub enum Pace {
 const SLOW_LAG_BYTES_MAX: u64 = 4000;
 
 /// A small generator: the same seed gives the same world.
-pub struct Random(u64);
+pub struct Random(pub u64);
 
 impl Random {
     pub fn next(&mut self) -> u64 {
@@ -60,23 +63,23 @@ impl Random {
         self.below(chances) == 0
     }
 
-    fn uuid(&mut self) -> Uuid {
+    pub fn uuid(&mut self) -> Uuid {
         Uuid::from_u64_pair(self.next(), self.next())
     }
 }
 
 /// The sockets of one shard: what was written and not yet read, by slot.
 #[derive(Default)]
-struct Wires {
-    slots: HashMap<u32, Wire>,
+pub struct Wires {
+    pub slots: HashMap<u32, Wire>,
 }
 
 #[derive(Default)]
-struct Wire {
-    bytes: Vec<u8>,
+pub struct Wire {
+    pub bytes: Vec<u8>,
     /// Bytes it takes before it is full.
-    room: usize,
-    full: bool,
+    pub room: usize,
+    pub full: bool,
 }
 
 impl Outlet for Wires {
@@ -96,6 +99,10 @@ pub struct World {
     plan: Plan,
     random: Random,
     now: Timestamp,
+    /// The clock that nobody sets, by which passes are paced.
+    steady: Timestamp,
+    /// Rotations that had to wait.
+    pub waits: u64,
     shards: Vec<Shard>,
     rings: BTreeMap<(usize, usize), VecDeque<Parcel>>,
     wires: Vec<Wires>,
@@ -113,8 +120,8 @@ impl World {
             Pace::Even => SUBSCRIBER_LAG_BYTES_MAX,
             Pace::Slow => SLOW_LAG_BYTES_MAX,
         };
-        let Plan { room_members_max, sends_per_second, .. } = plan;
-        let rules = Rules { room_members_max, sends_per_second, lag_bytes_max };
+        let Plan { room_members_max, sends_per_second, pass_visits_max, .. } = plan;
+        let rules = Rules { room_members_max, sends_per_second, lag_bytes_max, pass_visits_max };
         let shards = (0..plan.shards)
             .map(|id| Shard::new(ShardId(id), plan.shards, Epoch(1), rules, seed ^ (u64::from(id) << 32)))
             .collect();
@@ -122,6 +129,8 @@ impl World {
             plan,
             random: Random(seed),
             now: Timestamp(1_700_000_000_000_000_000),
+            steady: Timestamp(0),
+            waits: 0,
             shards,
             rings: BTreeMap::new(),
             wires: (0..plan.shards).map(|_| Wires::default()).collect(),
@@ -156,7 +165,8 @@ impl World {
         let slow = !witness && self.plan.pace == Pace::Slow;
         let on_lag = if slow && self.random.one_in(2) { OnLag::Skip } else { OnLag::Close };
         let session = Session { user, session, username, format: Format::Json, on_lag };
-        self.shards[shard].step(Input::Opened { connection, session: session.clone() }, self.now);
+        self.shards[shard]
+            .step(Input::Opened { connection, session: session.clone(), appearance: Appearance::Unseen }, self.now);
         Client {
             shard,
             connection,
@@ -178,7 +188,9 @@ impl World {
     /// One turn of everything, each in its own measure.
     pub fn turn(&mut self) {
         // The clock stands still, steps on, and now and then steps back.
-        self.now.0 += [0, 50_000, 3_000_000, -2_000_000][self.random.below(4)];
+        let step = [0, 50_000, 3_000_000, -2_000_000][self.random.below(4)];
+        self.now.0 += step;
+        self.steady.0 += step.max(0);
         for client in 0..self.clients.len() {
             if self.random.one_in(3) {
                 self.act(client);
@@ -219,7 +231,12 @@ impl World {
             self.store.ask(shard, ticket, request);
         }
         self.shards[shard].flush(&mut self.wires[shard]);
-        self.shards[shard].pass(self.now, &mut self.wires[shard]);
+        let waited_for = self.shards[shard].next_due();
+        self.shards[shard].pass(self.steady, &mut self.wires[shard]);
+        if let Some(due) = self.shards[shard].next_due() {
+            assert!(due > self.steady && due.0 <= self.steady.0 + ROTATION_INTERVAL.0, "a rotation waits for its time");
+            self.waits += u64::from(waited_for != Some(due));
+        }
     }
 
     fn read(&mut self, number: usize) {
@@ -307,6 +324,7 @@ impl World {
         let mut quiet = 0;
         for _ in 0..10_000 {
             self.now.0 += 100_000_000;
+            self.steady.0 += 100_000_000;
             self.settle();
             let answered = self.clients.iter().all(|client| client.asked.is_empty());
             let passed = self.shards.iter().all(|shard| !shard.is_busy() && shard.next_due().is_none());
