@@ -4,6 +4,7 @@ mod bare_http;
 mod bare_loop;
 mod checker;
 mod client;
+mod companion;
 mod cpu;
 mod crowd;
 mod dialect;
@@ -21,6 +22,7 @@ mod run;
 mod search;
 mod seat;
 mod server;
+mod setting;
 mod shards;
 
 use std::process::ExitCode;

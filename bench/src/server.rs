@@ -50,19 +50,29 @@ pub struct Launch {
     pub persistence: Persistence,
     pub shards: usize,
     pub server_cpus: Vec<usize>,
-    /// The core of the thread that starts servers.
-    pub client_cpu: usize,
+    /// The thread that starts servers is on the first of them.
+    pub client_cpus: Vec<usize>,
     /// Where data directories are made; by default where the system keeps passing files.
     pub data_in: Option<PathBuf>,
 }
 
 impl Launch {
+    /// The core of the thread that measures.
+    pub fn client_cpu(&self) -> usize {
+        self.client_cpus[0]
+    }
+
     /// Starts a child on the server's cores.
     pub fn spawn(&self, command: &mut Command) -> io::Result<Child> {
+        self.spawn_on(&self.server_cpus, command)
+    }
+
+    /// Starts a child on some cores.
+    pub fn spawn_on(&self, cpus: &[usize], command: &mut Command) -> io::Result<Child> {
         // A child inherits the cores of the thread that starts it.
-        cpu::pin_to(&self.server_cpus)?;
+        cpu::pin_to(cpus)?;
         let child = command.spawn();
-        cpu::pin_to(&[self.client_cpu])?;
+        cpu::pin_to(&[self.client_cpu()])?;
         child.map_err(|error| io::Error::other(format!("cannot start {command:?}: {error}")))
     }
 }
