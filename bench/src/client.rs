@@ -126,6 +126,11 @@ impl Room {
         self.clock.elapsed().as_nanos() as u64
     }
 
+    /// Messages published so far.
+    pub fn published(&self) -> u32 {
+        self.counter
+    }
+
     /// How long it has turned without finding anything, so far: it never sleeps, so its CPU time says nothing.
     pub fn idle(&self) -> Duration {
         Duration::from_nanos(self.idle_ns)

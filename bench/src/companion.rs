@@ -3,9 +3,10 @@
 
 use std::io::{self, BufRead, BufReader, Write};
 use std::process::{Child, ChildStdin, Command, Stdio};
-use std::sync::mpsc::{self, Receiver, RecvTimeoutError};
+use std::sync::mpsc::{self, Receiver, RecvTimeoutError, TryRecvError};
 use std::time::Duration;
 
+use rustix::process::{Signal, set_parent_process_death_signal};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
@@ -56,6 +57,15 @@ impl Companion {
         })?;
         understand(&line)
     }
+
+    /// The next answer, if it has come.
+    pub fn heard<T: DeserializeOwned>(&mut self) -> io::Result<Option<T>> {
+        match self.lines.try_recv() {
+            Ok(line) => understand(&line).map(Some),
+            Err(TryRecvError::Empty) => Ok(None),
+            Err(TryRecvError::Disconnected) => Err(ended_early()),
+        }
+    }
 }
 
 impl Drop for Companion {
@@ -74,6 +84,11 @@ fn understand<T: DeserializeOwned>(line: &str) -> io::Result<T> {
     serde_json::from_str(line).map_err(|_| io::Error::other(format!("a client process said: {line}")))
 }
 
+/// In a companion: it ends with the process that started it, even if it is stopped then.
+pub fn end_with_parent() -> io::Result<()> {
+    Ok(set_parent_process_death_signal(Some(Signal::KILL))?)
+}
+
 /// In a companion: says something to the process that started it.
 pub fn answer(answer: &impl Serialize) -> io::Result<()> {
     let mut output = io::stdout();
@@ -88,4 +103,17 @@ pub fn next_order<T: DeserializeOwned>() -> io::Result<Option<T>> {
         0 => Ok(None),
         _ => Ok(Some(serde_json::from_str(&line)?)),
     }
+}
+
+/// In a companion that has other things to do meanwhile: orders as they come, until whoever gives them has gone.
+pub fn orders<T: DeserializeOwned + Send + 'static>() -> Receiver<T> {
+    let (order, orders) = mpsc::channel();
+    std::thread::spawn(move || {
+        while let Ok(Some(next)) = next_order() {
+            if order.send(next).is_err() {
+                return;
+            }
+        }
+    });
+    orders
 }

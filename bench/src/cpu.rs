@@ -103,10 +103,33 @@ pub fn resident_bytes(pid: u32) -> io::Result<u64> {
     status_bytes(pid, "VmRSS:")
 }
 
+/// The most of it that there ever was.
+pub fn resident_bytes_peak(pid: u32) -> io::Result<u64> {
+    status_bytes(pid, "VmHWM:")
+}
+
 fn status_bytes(pid: u32, name: &str) -> io::Result<u64> {
     let path = format!("/proc/{pid}/status");
     let text = fs::read_to_string(&path)?;
     status_kib(&text, name).map(|kib| kib * 1024).ok_or_else(|| unreadable(Path::new(&path)))
+}
+
+/// What the kernel keeps for all TCP connections of this machine: what was sent and not read, at both ends.
+pub fn kernel_tcp_bytes() -> io::Result<u64> {
+    let path = "/proc/net/sockstat";
+    let pages = sockstat_tcp_pages(&fs::read_to_string(path)?).ok_or_else(|| unreadable(Path::new(path)))?;
+    Ok(pages * rustix::param::page_size() as u64)
+}
+
+fn sockstat_tcp_pages(text: &str) -> Option<u64> {
+    let mut words = text.lines().find_map(|line| line.strip_prefix("TCP: "))?.split_whitespace();
+    words.find(|&word| word == "mem")?;
+    words.next()?.parse().ok()
+}
+
+/// Descriptors that a process has open.
+pub fn descriptors(pid: u32) -> io::Result<usize> {
+    Ok(fs::read_dir(format!("/proc/{pid}/fd"))?.count())
 }
 
 fn status_kib(text: &str, name: &str) -> Option<u64> {
@@ -128,6 +151,16 @@ pub fn raise_descriptor_limit() -> u64 {
 /// Ends a child for good; a measured server has nothing to save.
 pub fn kill(pid: u32) {
     signal(pid, Signal::KILL);
+}
+
+/// Takes the processor away from a child, who does not notice.
+pub fn pause(pid: u32) {
+    signal(pid, Signal::STOP);
+}
+
+/// Lets a child go on.
+pub fn resume(pid: u32) {
+    signal(pid, Signal::CONT);
 }
 
 fn signal(pid: u32, signal: Signal) {
@@ -181,6 +214,13 @@ mod tests {
         let text = "Name:\tx\nVmHWM:\t   99 kB\nVmRSS:\t    1234 kB\n";
         assert_eq!(status_kib(text, "VmRSS:"), Some(1234));
         assert_eq!(status_kib(text, "VmSwap:"), None);
+    }
+
+    #[test]
+    fn the_memory_of_sockets_is_read_by_name() {
+        let text = "sockets: used 12\nTCP: inuse 1 orphan 0 tw 0 alloc 1 mem 416\nUDP: inuse 0 mem 7\n";
+        assert_eq!(sockstat_tcp_pages(text), Some(416));
+        assert_eq!(sockstat_tcp_pages("UDP: inuse 0 mem 7\n"), None);
     }
 
     #[test]

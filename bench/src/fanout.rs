@@ -181,10 +181,7 @@ fn check(options: &Options) -> Result<(), Error> {
     if options.secs <= 0.0 || options.rates.iter().any(|&rate| rate <= 0.0) || options.repeat == 0 {
         return refuse("--secs, --rates and --repeat must be above zero".into());
     }
-    let content_bytes_min = checker::placeholder_content(0).len();
-    if !(content_bytes_min..=3000).contains(&options.payload) {
-        return refuse(format!("--payload must be {content_bytes_min} to 3000: it carries a counter and a time"));
-    }
+    checker::check_content_bytes(options.payload).map_err(Error::Options)?;
     let limit = cpu::raise_descriptor_limit();
     let most = limit.saturating_sub(OTHER_DESCRIPTORS + options.publishers as u64);
     match options.members.iter().find(|&&members| members < options.publishers || members as u64 > most) {

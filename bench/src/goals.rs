@@ -24,6 +24,11 @@ impl Goal {
     pub fn new(question: impl Into<String>, figure: Option<f64>, bound: Bound) -> Goal {
         Goal { question: question.into(), figure, bound, verdict: verdict(figure, bound) }
     }
+
+    /// Whether it was measured and not reached.
+    pub fn is_missed(&self) -> bool {
+        self.verdict == MISSED
+    }
 }
 
 const MISSED: &str = "NOT met";

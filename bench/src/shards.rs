@@ -11,6 +11,7 @@ use clap::Args;
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
+use crate::checker;
 use crate::client::{Failure, Room, Shape};
 use crate::companion::{self, Companion};
 use crate::cpu;
@@ -90,6 +91,8 @@ pub enum Error {
     Measuring(#[from] Failure),
     #[error("with {0} shards no rate at all was carried")]
     NothingCarried(usize),
+    #[error("not every goal was met; see above")]
+    Goals,
 }
 
 /// The most that so many shards carried in one round.
@@ -119,6 +122,7 @@ pub fn run(options: &Options) -> Result<(), Error> {
     if options.secs <= 0.0 || options.repeat == 0 || options.shards.contains(&0) || options.clients == Some(0) {
         return Err(Error::Options("--secs, --repeat, --shards and --clients must be above zero".into()));
     }
+    checker::check_content_bytes(options.payload).map_err(Error::Options)?;
     let cores = cpu::allowed_cpus()?.len();
     let most_shards = options.shards.iter().copied().max().unwrap_or(1);
     let clients = options.clients.unwrap_or(cores.saturating_sub(most_shards).max(1));
@@ -298,6 +302,7 @@ impl Spent {
 
 /// A client process: it says when its room is full, and then, for each rate it is told, what came of it.
 pub fn crowd(options: &Crowd) -> Result<(), Error> {
+    companion::end_with_parent()?;
     cpu::raise_descriptor_limit();
     let mut room = match fill(options) {
         Ok(room) => room,
@@ -381,14 +386,14 @@ fn print(options: &Options, places: &[(usize, Place)], clients: usize, all: &[Fi
     options.setting.keep(&serde_json::json!({
         "command": report::command(), "machine": cpu::machine(), "clients": clients, "runs": all, "goals": goals,
     }))?;
-    Ok(())
+    if goals.iter().any(Goal::is_missed) { Err(Error::Goals) } else { Ok(()) }
 }
 
 /// What kept the deliveries from being more, as far as the cores tell.
 fn limit(shards: usize, clients: usize, [server, client, waiting]: [Option<f64>; 3]) -> &'static str {
     let full = |busy: Option<f64>, cores: usize| busy.is_some_and(|busy| busy >= FULL * cores as f64);
     match (full(server, shards), full(client, clients)) {
-        _ if waiting.is_some_and(|waiting| waiting >= 1.0 - FULL) => "they share cores",
+        _ if waiting.is_some_and(|waiting| waiting >= 1.0 - FULL) => "too few cores",
         (true, true) => "both sides are full",
         (true, false) => "the shards are full",
         (false, true) => "the clients are full",
@@ -409,6 +414,6 @@ mod tests {
         check(1.2, 0.95, 0.01, "the clients are full");
         check(1.9, 0.95, 0.01, "both sides are full");
         check(1.2, 0.5, 0.01, "neither side is full");
-        check(1.2, 0.5, 0.6, "they share cores");
+        check(1.2, 0.5, 0.6, "too few cores");
     }
 }
