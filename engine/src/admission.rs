@@ -7,7 +7,8 @@ use std::sync::Arc;
 
 use crate::command::{Command, Join, Rejection};
 use crate::frames::Format;
-use crate::id::{ChannelId, MessageId, ROOM_NAME_BYTES_MAX, SessionId, UserId, parse_uuid};
+use crate::id::{ChannelId, GroupId, MessageId, ROOM_NAME_BYTES_MAX, SessionId, UserId, parse_uuid};
+use crate::limits::{STATUS_BYTES_MAX, USERNAME_BYTES_MAX};
 use crate::message::Presence;
 use crate::parcel::Wish;
 use crate::wire::json::is_json_object;
@@ -36,6 +37,14 @@ pub enum OnLag {
 pub enum Admitted {
     /// To be asked of the channel's owner.
     Ask(ChannelId, Wish),
+    /// To follow these users, as far as they exist.
+    Follow {
+        ids: Vec<UserId>,
+        usernames: Vec<String>,
+    },
+    Unfollow(Vec<UserId>),
+    /// To show this status to followers, or to show itself no more.
+    Show(Option<Arc<str>>),
     Pong,
     /// Nothing to do and nothing to say.
     Nothing,
@@ -59,9 +68,12 @@ pub fn admit(command: Command, session: &Session) -> Result<Admitted, Rejection>
             let id = message(&message_id)?;
             Ok(Admitted::Ask(channel(&channel_id)?, Wish::Remove { id }))
         }
-        Command::StatusFollow { .. } => Err(Rejection::bad_input("not yet")),
-        Command::StatusUnfollow { .. } => Err(Rejection::bad_input("not yet")),
-        Command::StatusUpdate { .. } => Err(Rejection::bad_input("not yet")),
+        Command::StatusFollow { user_ids, usernames } => admit_follow(&user_ids, usernames, session),
+        Command::StatusUnfollow { user_ids } => Ok(Admitted::Unfollow(users(&user_ids)?)),
+        Command::StatusUpdate { status: Some(status) } if status.len() > STATUS_BYTES_MAX => {
+            Err(Rejection::bad_input(format!("a status has at most {STATUS_BYTES_MAX} bytes")))
+        }
+        Command::StatusUpdate { status } => Ok(Admitted::Show(status.map(Into::into))),
         Command::Ping => Ok(Admitted::Pong),
         Command::Pong => Ok(Admitted::Nothing),
         Command::Rpc => Err(Rejection {
@@ -82,16 +94,13 @@ fn admit_join(join: Join, session: &Session) -> Result<Admitted, Rejection> {
     }
     let channel = match join.kind {
         0 | 1 => room(target)?,
-        2 => match parse_uuid(target) {
+        2 => match parse_uuid(target).filter(|user| !user.is_nil()) {
             None => return Err(Rejection::bad_input("target of a direct chat must be a user id")),
-            Some(user) if user.is_nil() => {
-                return Err(Rejection::bad_input("target of a direct chat must be a user id"));
-            }
-            Some(_) => return Err(Rejection::bad_input("user not found, or direct chat is not offered to them here")),
+            Some(user) => ChannelId::direct(session.user, UserId(user)),
         },
         3 => match parse_uuid(target) {
             None => return Err(Rejection::bad_input("target of a group chat must be a group id")),
-            Some(_) => return Err(Rejection::bad_input("group not found, or you are not a member of it")),
+            Some(group) => ChannelId::group(GroupId(group)),
         },
         kind => return Err(Rejection::bad_input(format!("type {kind} is none of 1 (room), 2 (direct), 3 (group)"))),
     };
@@ -102,6 +111,23 @@ fn admit_join(join: Join, session: &Session) -> Result<Admitted, Rejection> {
         persistence: join.persistence,
     };
     Ok(Admitted::Ask(channel, Wish::Join { presence, hidden: join.hidden, format: session.format }))
+}
+
+/// One's own user is followed without asking.
+fn admit_follow(user_ids: &[String], usernames: Vec<String>, session: &Session) -> Result<Admitted, Rejection> {
+    let mut ids = users(user_ids)?;
+    if usernames.iter().any(String::is_empty) {
+        return Err(Rejection::bad_input("a username is empty"));
+    }
+    ids.retain(|&user| user != session.user);
+    let possible = |name: &String| name.len() <= USERNAME_BYTES_MAX && **name != *session.username;
+    Ok(Admitted::Follow { ids, usernames: usernames.into_iter().filter(possible).collect() })
+}
+
+fn users(ids: &[String]) -> Result<Vec<UserId>, Rejection> {
+    let user = |id: &String| parse_uuid(id).map(UserId);
+    let users: Option<Vec<UserId>> = ids.iter().map(user).collect();
+    users.ok_or_else(|| Rejection::bad_input("a user id is not a UUID"))
 }
 
 fn room(name: &str) -> Result<ChannelId, Rejection> {

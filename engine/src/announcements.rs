@@ -37,6 +37,12 @@ impl Announcements {
         self.answers.push((to.home, Item::Answer { connection: to.connection, number, reply }));
     }
 
+    /// For one connection, before all that is announced from here on: it says what is true now, and may not be then.
+    pub fn answer_here(&mut self, members: &Members, to: Address, number: u32, reply: Reply) {
+        self.seal(members);
+        self.put(to.home, Item::Answer { connection: to.connection, number, reply });
+    }
+
     /// The connection hears all that is announced from here on; `members` are those before it.
     pub fn joined(&mut self, members: &Members, to: Address, number: u32, reply: Reply) {
         self.seal(members);
@@ -46,6 +52,11 @@ impl Announcements {
     /// The connection hears nothing from here on. The caller has sealed the run it was part of.
     pub fn left(&mut self, to: Address, number: u32) {
         self.put(to.home, Item::Left { connection: to.connection, number });
+    }
+
+    /// The same, without having asked for it.
+    pub fn evicted(&mut self, to: Address) {
+        self.put(to.home, Item::Evicted { connection: to.connection });
     }
 
     /// Ends the run: what was announced goes to the members there are now.

@@ -1,23 +1,31 @@
 //! A channel at its owner: who is in it, who may write, and what comes next.
 //!
 //! Everything is judged here at once and in one order; what must be kept is shown only when the store has it. Contents are
-//! opaque. The channel speaks by `Announcements`, which the shard sends on at the end of the turn.
+//! opaque. The channel speaks by `Announcements`, which the shard sends on at the end of the turn, and by findings and
+//! notices beside them.
+//!
+//! Rooms let everybody in. Into a group's or a direct channel people come by the store's word, and what takes their place
+//! away again (a kick, a block) is decided by the store, too. Such a change stands in the same queue as messages and
+//! joins, and nothing that is asked behind it is looked at before it is decided: nobody sends or joins past a kick.
 
 use std::collections::VecDeque;
-use std::sync::Arc;
 
 use crate::announcements::Announcements;
 use crate::command::{Event, Rejection, Reply};
-use crate::id::{ChannelId, Epoch, Sequence, SessionId, ShardId, Timestamp, UserId};
+use crate::id::{ChannelId, ChannelKind, Epoch, Sequence, SessionId, ShardId, Timestamp};
 use crate::limits::CHANNEL_PENDING_MAX;
 use crate::members::{Address, Member, Members};
-use crate::message::{Message, MessageCode, Presence};
+use crate::message::{Message, Presence};
 use crate::message_id::MessageIds;
-use crate::parcel::{Ask, Batch, Finding, Version, Wish};
+use crate::notification::Notice;
+use crate::parcel::{Ask, Batch, Enquiry, Finding, Version, Wish};
 use crate::pending::{Pending, PendingPlace};
-use crate::persist::{StoreFailure, StoreReceipt, StoreRequest, UpdateMessage};
+use crate::persist::{StoreFailure, StoreReceipt, StoreRequest};
 use crate::presence::{Comings, PresenceList, PresenceNews, Return};
 use crate::recent::Recent;
+
+mod membership;
+mod messages;
 
 /// What the world lends a channel for one step.
 pub struct Moment {
@@ -38,6 +46,9 @@ pub enum Wanted {
 /// What a channel does to the world in one step.
 pub type Wants = Vec<Wanted>;
 
+/// What the store has decided about an entry of the queue.
+pub type Decision = Result<StoreReceipt, StoreFailure>;
+
 /// A channel.
 pub struct Channel {
     id: ChannelId,
@@ -47,17 +58,25 @@ pub struct Channel {
     /// Visible members beyond which this is a crowd.
     room_max: usize,
     place: Place,
-    pending: Pending<Work, Result<StoreReceipt, StoreFailure>>,
+    pending: Pending<Work, Decision>,
+    /// What was asked while the place was unknown, or while a change of members was undecided; in order.
+    waiting: VecDeque<Waiting>,
+    /// Changes in the queue that may take somebody's place away.
+    undecided_changes: usize,
     /// Shards that cannot bring round as fast as we announce: while there are any, messages wait.
     held_by: Vec<ShardId>,
     pub announcements: Announcements,
+    /// Answers to those without a session, by shard and number.
+    pub findings: Vec<(ShardId, u64, Finding)>,
+    /// To be pushed to the sessions of their users.
+    pub notices: Vec<Notice>,
 }
 
 /// Whether the channel knows where its history ends; without that it cannot give out ids.
 enum Place {
     Unknown,
-    /// The store has been asked; messages wait.
-    Asked(VecDeque<(ShardId, Ask)>),
+    /// The store has been asked.
+    Asked,
     Known {
         ids: MessageIds,
         next: Sequence,
@@ -65,10 +84,24 @@ enum Place {
     },
 }
 
+/// Something that waits to be looked at.
+enum Waiting {
+    Ask(ShardId, Ask),
+    Enquiry(Asker, Enquiry),
+}
+
+/// Who hears what became of a piece of work.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum Asker {
+    /// A connection, and the number of its request.
+    Connection(Address, u32),
+    /// Somebody without a session, on a shard, under a number.
+    Visitor(ShardId, u64),
+}
+
 /// Accepted work, in the order in which it will be shown.
 struct Work {
-    asker: Address,
-    number: u32,
+    asker: Asker,
     act: Act,
 }
 
@@ -78,6 +111,14 @@ enum Act {
     Change,
     /// A change to a message that was never stored, as it will be announced if nobody else's stored message has its id.
     Live(Message),
+    /// Somebody comes in, if the store lets them.
+    Join(Member),
+    /// A change of a group's members, or a block between the two of a direct channel. `removes`: what is asked behind it
+    /// waits.
+    ChangeMembers {
+        removes: bool,
+    },
+    Purge(Vec<crate::id::MessageId>),
 }
 
 impl Channel {
@@ -90,14 +131,19 @@ impl Channel {
             room_max,
             place: Place::Unknown,
             pending: Pending::default(),
+            waiting: VecDeque::new(),
+            undecided_changes: 0,
             held_by: Vec::new(),
             announcements: Announcements::default(),
+            findings: Vec::new(),
+            notices: Vec::new(),
         }
     }
 
     /// Whether nothing would be lost by forgetting this channel.
     pub fn is_idle(&self) -> bool {
-        self.members.is_empty() && self.pending.is_empty() && !matches!(self.place, Place::Asked(_))
+        let at_rest = self.pending.is_empty() && self.waiting.is_empty() && !matches!(self.place, Place::Asked);
+        self.members.is_empty() && at_rest
     }
 
     pub fn member_count(&self) -> usize {
@@ -106,23 +152,98 @@ impl Channel {
 
     /// Does what a connection asks, or accepts it to be done in order.
     pub fn ask(&mut self, home: ShardId, ask: Ask, moment: &Moment, wants: &mut Wants) {
-        let Ask { connection, number, wish } = ask;
-        let asker = Address { home, connection };
-        match wish {
+        self.look_at(home, ask, moment, wants);
+        self.go_on(moment, wants);
+    }
+
+    /// Does what somebody without a session asks to be changed, in the same order.
+    pub fn change(&mut self, from: ShardId, number: u64, enquiry: Enquiry, moment: &Moment, wants: &mut Wants) {
+        let asker = Asker::Visitor(from, number);
+        if self.must_wait(wants) {
+            return self.wait(asker, Waiting::Enquiry(asker, enquiry));
+        }
+        self.accept_enquiry(asker, enquiry, moment, wants);
+        self.go_on(moment, wants);
+    }
+
+    fn look_at(&mut self, home: ShardId, ask: Ask, moment: &Moment, wants: &mut Wants) {
+        let address = Address { home, connection: ask.connection };
+        let asker = Asker::Connection(address, ask.number);
+        match ask.wish {
+            Wish::Leave => self.leave(address, Some(ask.number), moment),
+            Wish::Depart => self.leave(address, None, moment),
             Wish::Join { presence, hidden, format } => {
-                self.want_head(wants);
-                self.join(Member { address: asker, presence, hidden, format, known: false }, number, moment.now);
-            }
-            Wish::Leave => self.leave(asker, Some(number), moment.now),
-            Wish::Depart => self.leave(asker, None, moment.now),
-            Wish::Send { .. } | Wish::Update { .. } | Wish::Remove { .. } => {
-                if self.members.get(asker).is_none() {
-                    let rejection = Rejection::bad_input("not a member of this channel: join it first");
-                    return self.announcements.answer(asker, number, Reply::Refused(rejection));
+                let member = Member { address, presence, hidden, format, known: false };
+                let free = matches!(self.id.kind(), ChannelKind::Room(_)) || self.members.get(address).is_some();
+                if free {
+                    self.want_head(wants);
+                    self.join(member, ask.number, moment.now);
+                } else if self.must_wait(wants) {
+                    let Member { presence, hidden, format, .. } = member;
+                    let wish = Wish::Join { presence, hidden, format };
+                    self.wait(asker, Waiting::Ask(home, Ask { wish, ..ask }));
+                } else {
+                    self.accept_join(asker, member, moment, wants);
                 }
-                self.message(home, Ask { connection, number, wish }, moment, wants);
+            }
+            wish => {
+                if self.members.get(address).is_none() {
+                    self.refuse(asker, not_a_member());
+                } else if self.must_wait(wants) {
+                    self.wait(asker, Waiting::Ask(home, Ask { wish, ..ask }));
+                } else {
+                    self.accept_message(asker, address, wish, moment, wants);
+                }
             }
         }
+    }
+
+    /// Whether what is asked now has to wait; if it is for the end of the history, that is asked for.
+    fn must_wait(&mut self, wants: &mut Wants) -> bool {
+        self.want_head(wants);
+        !self.is_open() || !self.waiting.is_empty()
+    }
+
+    /// Whether work is accepted.
+    fn is_open(&self) -> bool {
+        matches!(self.place, Place::Known { .. }) && self.undecided_changes == 0
+    }
+
+    fn wait(&mut self, asker: Asker, waiting: Waiting) {
+        if self.waiting.len() < CHANNEL_PENDING_MAX {
+            self.waiting.push_back(waiting);
+        } else {
+            self.refuse(asker, busy());
+        }
+    }
+
+    /// Looks at what has waited, as far as it need not wait any more.
+    fn go_on(&mut self, moment: &Moment, wants: &mut Wants) {
+        while self.is_open()
+            && let Some(waiting) = self.waiting.pop_front()
+        {
+            // It is the first in line, and the line behind it does not count.
+            match waiting {
+                Waiting::Enquiry(asker, enquiry) => self.accept_enquiry(asker, enquiry, moment, wants),
+                Waiting::Ask(home, Ask { connection, number, wish }) => {
+                    let address = Address { home, connection };
+                    let asker = Asker::Connection(address, number);
+                    match wish {
+                        Wish::Join { presence, hidden, format } => {
+                            let member = Member { address, presence, hidden, format, known: false };
+                            self.accept_join(asker, member, moment, wants);
+                        }
+                        wish => self.accept_message(asker, address, wish, moment, wants),
+                    }
+                }
+            }
+        }
+    }
+
+    /// Gives work its place in the queue, and asks the store what it needs to decide.
+    fn put(&mut self, asker: Asker, act: Act, bytes: usize, request: StoreRequest, wants: &mut Wants) {
+        let place = self.pending.push(Work { asker, act }, bytes);
+        wants.push(Wanted::Decision(place, request));
     }
 
     fn join(&mut self, mut member: Member, number: u32, now: Timestamp) {
@@ -133,7 +254,7 @@ impl Channel {
             let PresenceList { presences, count } = self.comings.list(&self.members);
             let others = presences.iter().filter(|presence| presence.session != me.session).cloned();
             let reply = Reply::Joined { channel, presences: others.chain(own).collect(), count, me };
-            return self.announcements.answer(asker, number, reply);
+            return self.announcements.answer_here(&self.members, asker, number, reply);
         }
         let returns = self.comings.returns(&member);
         if returns == Return::TellFirst {
@@ -152,18 +273,27 @@ impl Channel {
         self.members.insert(member);
     }
 
-    fn leave(&mut self, asker: Address, number: Option<u32>, now: Timestamp) {
+    fn leave(&mut self, asker: Address, number: Option<u32>, moment: &Moment) {
         if self.members.get(asker).is_some() {
             self.announcements.seal(&self.members);
-            let member = self.members.remove(asker).expect("it was just seen");
-            if !self.members.homes().any(|home| home == asker.home) {
-                self.release_hold(asker.home, now);
+            if let Some(member) = self.take_out(asker) {
+                self.comings.depart(member);
             }
-            self.comings.depart(member);
         }
         if let Some(number) = number {
             self.announcements.left(asker, number);
         }
+        // It may have been the last on a shard that held us back.
+        self.let_go(moment);
+    }
+
+    /// Takes a member out of the table. The caller has sealed what it was still to hear.
+    fn take_out(&mut self, address: Address) -> Option<Member> {
+        let member = self.members.remove(address)?;
+        if !self.members.homes().any(|home| home == address.home) {
+            self.held_by.retain(|held| *held != address.home);
+        }
+        Some(member)
     }
 
     fn announce_presence(&mut self, now: Timestamp) {
@@ -173,86 +303,16 @@ impl Channel {
         }
     }
 
-    /// A member sends, updates or removes.
-    fn message(&mut self, home: ShardId, ask: Ask, moment: &Moment, wants: &mut Wants) {
-        self.want_head(wants);
-        if let Place::Asked(waiting) = &mut self.place {
-            if waiting.len() < CHANNEL_PENDING_MAX {
-                waiting.push_back((home, ask));
-            } else {
-                self.refuse(Address { home, connection: ask.connection }, ask.number, busy());
-            }
-            return;
-        }
-        let asker = Address { home, connection: ask.connection };
-        let Some(member) = self.members.get(asker) else {
-            let rejection = Rejection::bad_input("not a member of this channel: join it first");
-            return self.refuse(asker, ask.number, rejection);
-        };
-        let author = Author {
-            user: member.presence.user,
-            username: member.presence.username.clone(),
-            persistence: member.presence.persistence,
-        };
-        match self.accept(author, ask.wish, moment) {
-            Err(rejection) => self.refuse(asker, ask.number, rejection),
-            Ok(Accepted { act, bytes, request }) => {
-                let place = self.pending.push(Work { asker, number: ask.number, act }, bytes);
-                match request {
-                    Some(request) => wants.push(Wanted::Decision(place, request)),
-                    None => self.decided(place, Ok(StoreReceipt::Inserted), moment.now),
-                }
-            }
-        }
-    }
-
-    /// Gives accepted work its place in the channel, and says what the store must do for it.
-    fn accept(&mut self, author: Author, wish: Wish, moment: &Moment) -> Result<Accepted, Rejection> {
-        let Place::Known { ids, next, newest } = &mut self.place else { unreachable!("the caller has looked") };
-        let (id, code, content) = match wish {
-            Wish::Send { content } => {
-                let id = ids.next(moment.now, moment.random).map_err(|_| busy())?;
-                (id, MessageCode::Chat, content)
-            }
-            Wish::Update { id, content } => (id, MessageCode::Update, content),
-            Wish::Remove { id } => (id, MessageCode::Remove, "{}".into()),
-            _ => unreachable!("only messages are accepted"),
-        };
-        if !self.pending.has_room(content.len()) {
-            return Err(busy());
-        }
-        // Times never fall, so that the order of times is the order of ids, whatever the clock does.
-        *newest = moment.now.max(*newest);
-        let message = Message {
-            channel: self.id.clone(),
-            id,
-            sequence: *next,
-            code,
-            sender: author.user,
-            username: author.username,
-            content,
-            create_time: *newest,
-            update_time: *newest,
-            persistent: author.persistence,
-        };
-        if code == MessageCode::Chat {
-            next.0 += 1;
-        }
-        Ok(Accepted::of(message))
-    }
-
     fn want_head(&mut self, wants: &mut Wants) {
         if matches!(self.place, Place::Unknown) {
-            self.place = Place::Asked(VecDeque::new());
+            self.place = Place::Asked;
             wants.push(Wanted::Head);
         }
     }
 
     /// The store has said where the history ends.
-    pub fn head(&mut self, receipt: Result<StoreReceipt, StoreFailure>, moment: &Moment, wants: &mut Wants) {
-        let Place::Asked(waiting) = std::mem::replace(&mut self.place, Place::Unknown) else {
-            unreachable!("the head is asked for once at a time")
-        };
+    pub fn head(&mut self, receipt: Decision, moment: &Moment, wants: &mut Wants) {
+        self.place = Place::Unknown;
         match receipt {
             Ok(StoreReceipt::Head(head)) => {
                 self.place = Place::Known {
@@ -260,13 +320,17 @@ impl Channel {
                     next: Sequence(head.map_or(0, |head| head.sequence.0) + 1),
                     newest: Timestamp(0),
                 };
-                for (home, ask) in waiting {
-                    self.message(home, ask, moment, wants);
-                }
+                self.go_on(moment, wants);
             }
             _ => {
-                for (home, ask) in waiting {
-                    self.refuse(Address { home, connection: ask.connection }, ask.number, not_stored());
+                for waiting in std::mem::take(&mut self.waiting) {
+                    let asker = match waiting {
+                        Waiting::Ask(home, Ask { connection, number, .. }) => {
+                            Asker::Connection(Address { home, connection }, number)
+                        }
+                        Waiting::Enquiry(asker, _) => asker,
+                    };
+                    self.refuse(asker, not_stored());
                 }
             }
         }
@@ -286,7 +350,7 @@ impl Channel {
     }
 
     /// The store has read the newest messages.
-    pub fn read(&mut self, version: Version, receipt: Result<StoreReceipt, StoreFailure>) {
+    pub fn read(&mut self, version: Version, receipt: Decision) {
         let newest = match receipt {
             Ok(StoreReceipt::Newest(messages)) => Some(messages),
             _ => None,
@@ -295,16 +359,17 @@ impl Channel {
     }
 
     /// The store has decided an entry: let go all whose turn has come.
-    pub fn decided(&mut self, place: PendingPlace, decision: Result<StoreReceipt, StoreFailure>, now: Timestamp) {
+    pub fn decided(&mut self, place: PendingPlace, decision: Decision, moment: &Moment, wants: &mut Wants) {
         self.pending.decide(place, decision);
-        self.let_go(now);
+        self.let_go(moment);
+        self.go_on(moment, wants);
     }
 
-    fn let_go(&mut self, now: Timestamp) {
+    fn let_go(&mut self, moment: &Moment) {
         while self.held_by.is_empty()
             && let Some((work, decision)) = self.pending.release()
         {
-            self.release(work, decision, now);
+            self.release(work, decision, moment);
         }
     }
 
@@ -315,50 +380,33 @@ impl Channel {
         }
     }
 
-    /// The shard has caught up, or has no members left.
-    pub fn release_hold(&mut self, shard: ShardId, now: Timestamp) {
+    /// The shard has caught up.
+    pub fn release_hold(&mut self, shard: ShardId, moment: &Moment, wants: &mut Wants) {
         self.held_by.retain(|held| *held != shard);
-        self.let_go(now);
+        self.let_go(moment);
+        self.go_on(moment, wants);
     }
 
-    fn release(&mut self, work: Work, decision: Result<StoreReceipt, StoreFailure>, now: Timestamp) {
-        let Work { asker, number, act } = work;
-        let shown = match (act, decision) {
-            (_, Err(_)) => Err(not_stored()),
-            (Act::Send(message), Ok(_)) => Ok(message),
-            (Act::Change, Ok(StoreReceipt::Updated(message))) => Ok(Message { code: MessageCode::Update, ..message }),
-            (Act::Change, Ok(StoreReceipt::Removed(message))) => {
-                Ok(Message { code: MessageCode::Remove, content: "{}".into(), ..message })
+    fn release(&mut self, work: Work, decision: Decision, moment: &Moment) {
+        let Work { asker, act } = work;
+        match act {
+            Act::Send(_) | Act::Change | Act::Live(_) => self.release_message(asker, act, decision, moment.now),
+            Act::Join(member) => self.release_join(asker, member, decision, moment.now),
+            Act::ChangeMembers { removes } => {
+                self.undecided_changes -= usize::from(removes);
+                self.release_change(asker, decision);
             }
-            (Act::Live(message), Ok(StoreReceipt::Sender(sender)))
-                if sender.is_none_or(|sender| sender == message.sender) =>
-            {
-                Ok(message)
-            }
-            _ => Err(Rejection::bad_input("no message of yours with this id in this channel")),
-        };
-        match shown {
-            Err(rejection) => self.refuse(asker, number, rejection),
-            Ok(message) => {
-                if message.code == MessageCode::Chat {
-                    self.announcements.last = message.sequence;
-                }
-                // Nobody in a room hears somebody of whom they have not heard.
-                if self.members.get(asker).is_some_and(|member| !member.known && !member.hidden) {
-                    self.announce_presence(now);
-                }
-                self.recent.show(&message);
-                let code = message.code;
-                let event = Event::Message(message);
-                self.announcements.announce(&event, &self.members);
-                let Event::Message(message) = event else { unreachable!("it was made one line above") };
-                self.announcements.answer(asker, number, Reply::Acknowledged { message, code });
-            }
+            Act::Purge(ids) => self.release_purge(asker, &ids, decision),
         }
     }
 
-    fn refuse(&mut self, asker: Address, number: u32, rejection: Rejection) {
-        self.announcements.answer(asker, number, Reply::Refused(rejection));
+    fn refuse(&mut self, asker: Asker, rejection: Rejection) {
+        match asker {
+            Asker::Connection(address, number) => {
+                self.announcements.answer(address, number, Reply::Refused(rejection));
+            }
+            Asker::Visitor(from, number) => self.findings.push((from, number, Finding::Failed)),
+        }
     }
 
     /// When this channel will have something to tell although nothing happens.
@@ -379,41 +427,12 @@ impl Channel {
     }
 }
 
-/// Work that has its place, and what the store must do before it is shown.
-struct Accepted {
-    act: Act,
-    bytes: usize,
-    request: Option<StoreRequest>,
-}
-
-impl Accepted {
-    fn of(message: Message) -> Self {
-        let (channel, id, sender) = (message.channel.clone(), message.id, message.sender);
-        let bytes = message.content.len();
-        let (act, request) = match (message.code, message.persistent) {
-            (MessageCode::Chat, true) => (Act::Send(message.clone()), Some(StoreRequest::Insert(message))),
-            (MessageCode::Chat, false) => (Act::Send(message), None),
-            (_, false) => (Act::Live(message), Some(StoreRequest::Sender { channel, id })),
-            (MessageCode::Remove, true) => (Act::Change, Some(StoreRequest::Remove { channel, id, sender })),
-            (_, true) => {
-                let Message { username, content, update_time, .. } = message;
-                let update = UpdateMessage { channel, id, sender, username, content, update_time };
-                (Act::Change, Some(StoreRequest::Update(update)))
-            }
-        };
-        Self { act, bytes, request }
-    }
-}
-
-/// Who writes.
-struct Author {
-    user: UserId,
-    username: Arc<str>,
-    persistence: bool,
+fn not_a_member() -> Rejection {
+    Rejection::bad_input("not a member of this channel: join it first")
 }
 
 fn busy() -> Rejection {
-    Rejection::unavailable("this channel has too many messages under way: nothing was stored, try again")
+    Rejection::unavailable("this channel has too much under way: nothing was done, try again")
 }
 
 fn not_stored() -> Rejection {

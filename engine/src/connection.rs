@@ -46,6 +46,8 @@ pub struct Traffic {
     /// The number of the request in `slots[0]`.
     first: u32,
     slots: VecDeque<Slot>,
+    /// What was asked last is answered before anything else is looked at: the store is asked about it.
+    pub exclusive: bool,
     /// A request that waits until all before it are answered.
     pub held: Option<(String, Command)>,
     /// The close frame that follows the last answer.
@@ -171,6 +173,10 @@ impl Traffic {
             self.first = self.first.wrapping_add(1);
             self.say(answer);
         }
+    }
+
+    pub fn outbox_bytes(&self) -> usize {
+        self.outbox_bytes
     }
 
     /// Puts a frame at the end of the outbox.

@@ -6,6 +6,7 @@
 use crate::connection::{Connection, Subscription};
 use crate::id::{SessionId, UserId};
 use crate::members::{Address, Member};
+use crate::residents::Link;
 use crate::subscribers::Subscriber;
 
 /// What an allocator adds to a block and rounds it up by.
@@ -27,9 +28,13 @@ const fn tree_bytes(entry: usize) -> usize {
     2 * entry + ALLOCATION_BYTES
 }
 
-/// At home: the connection, its list of subscriptions, its name, its place in the audience.
-const HOME_BYTES: usize =
-    2 * size_of::<Option<Connection>>() + SUBSCRIPTIONS_BYTES + USERNAME_BYTES + 2 * size_of::<Subscriber>();
+/// At home: the connection, its list of subscriptions, its name, its place in the audience and in its user's chain.
+const HOME_BYTES: usize = 2 * size_of::<Option<Connection>>()
+    + SUBSCRIPTIONS_BYTES
+    + USERNAME_BYTES
+    + 2 * size_of::<Subscriber>()
+    + 2 * size_of::<Link>()
+    + index_bytes(size_of::<(UserId, u32)>());
 
 /// At the channel's owner: the member, and the two ways to find it.
 const OWNER_BYTES: usize =

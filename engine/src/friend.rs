@@ -1,6 +1,8 @@
 //! Friends and blocks: what an act makes of the two sides of a pair (docs/protocol.md, section 7). Pure rules; the stores
 //! keep the sides.
 
+use crate::notification::NotificationCode;
+
 /// How a user stands to another, from the user's own side.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
 #[repr(u8)]
@@ -37,4 +39,113 @@ pub enum FriendAct {
 pub struct Sides {
     pub own: Option<FriendState>,
     pub others: Option<FriendState>,
+}
+
+impl Sides {
+    /// The sides after an act of the one whose side is `own`, and what the other is told.
+    pub fn after(self, act: FriendAct) -> (Self, Option<NotificationCode>) {
+        use FriendState::*;
+        let unchanged = (self, None);
+        match (act, self.own, self.others) {
+            (FriendAct::Add, None, None) => {
+                (Self { own: Some(InviteSent), others: Some(InviteReceived) }, Some(NotificationCode::FriendRequest))
+            }
+            (FriendAct::Add, Some(InviteReceived), others) if others != Some(Blocked) => {
+                (Self { own: Some(Friend), others: Some(Friend) }, Some(NotificationCode::FriendAccepted))
+            }
+            (FriendAct::Add, ..) => unchanged,
+            (FriendAct::Delete, None, _) => unchanged,
+            (FriendAct::Delete, Some(_), Some(Blocked)) => (Self { own: None, others: Some(Blocked) }, None),
+            (FriendAct::Delete, Some(_), None) => (Self { own: None, others: None }, None),
+            (FriendAct::Delete, Some(_), Some(_)) => {
+                (Self { own: None, others: None }, Some(NotificationCode::FriendRemoved))
+            }
+            (FriendAct::Block, _, others) => {
+                (Self { own: Some(Blocked), others: others.filter(|&others| others == Blocked) }, None)
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::FriendState::*;
+    use super::NotificationCode::*;
+    use super::*;
+
+    /// The two sides of a pair, each from its own point of view.
+    const PAIRS: [(Option<FriendState>, Option<FriendState>); 7] = [
+        (None, None),
+        (Some(Friend), Some(Friend)),
+        (Some(InviteSent), Some(InviteReceived)),
+        (Some(InviteReceived), Some(InviteSent)),
+        (Some(Blocked), None),
+        (None, Some(Blocked)),
+        (Some(Blocked), Some(Blocked)),
+    ];
+
+    fn check(act: FriendAct, expected: [(Option<FriendState>, Option<FriendState>, Option<NotificationCode>); 7]) {
+        for ((own, others), (own_after, others_after, told)) in PAIRS.into_iter().zip(expected) {
+            let after = Sides { own: own_after, others: others_after };
+            assert_eq!(Sides { own, others }.after(act), (after, told), "{act:?} at {own:?}, {others:?}");
+        }
+    }
+
+    #[test]
+    fn adding_asks_or_accepts_and_overcomes_no_block() {
+        check(
+            FriendAct::Add,
+            [
+                (Some(InviteSent), Some(InviteReceived), Some(FriendRequest)),
+                (Some(Friend), Some(Friend), None),
+                (Some(InviteSent), Some(InviteReceived), None),
+                (Some(Friend), Some(Friend), Some(FriendAccepted)),
+                (Some(Blocked), None, None),
+                (None, Some(Blocked), None),
+                (Some(Blocked), Some(Blocked), None),
+            ],
+        );
+    }
+
+    #[test]
+    fn deleting_ends_everything_but_the_others_block() {
+        check(
+            FriendAct::Delete,
+            [
+                (None, None, None),
+                (None, None, Some(FriendRemoved)),
+                (None, None, Some(FriendRemoved)),
+                (None, None, Some(FriendRemoved)),
+                (None, None, None),
+                (None, Some(Blocked), None),
+                (None, Some(Blocked), None),
+            ],
+        );
+    }
+
+    #[test]
+    fn blocking_takes_the_others_side_unless_that_blocks_too() {
+        check(
+            FriendAct::Block,
+            [
+                (Some(Blocked), None, None),
+                (Some(Blocked), None, None),
+                (Some(Blocked), None, None),
+                (Some(Blocked), None, None),
+                (Some(Blocked), None, None),
+                (Some(Blocked), Some(Blocked), None),
+                (Some(Blocked), Some(Blocked), None),
+            ],
+        );
+    }
+
+    #[test]
+    fn no_act_leads_out_of_the_pairs_there_are() {
+        for (own, others) in PAIRS {
+            for act in [FriendAct::Add, FriendAct::Delete, FriendAct::Block] {
+                let (after, _) = Sides { own, others }.after(act);
+                assert!(PAIRS.contains(&(after.own, after.others)), "{act:?} at {own:?}, {others:?}: {after:?}");
+            }
+        }
+    }
 }

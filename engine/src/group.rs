@@ -1,7 +1,9 @@
 //! Groups: who may do what to whom (docs/protocol.md, section 5). Pure rules over roles; the stores keep the members.
 
+use std::collections::{HashMap, HashSet};
+
 use crate::id::{GroupId, UserId};
-use crate::message::Message;
+use crate::message::{Message, MessageCode};
 use crate::notification::Notice;
 
 /// How a user stands to a group.
@@ -58,8 +60,16 @@ impl GroupAct {
             Self::Delete => 0,
             Self::Join | Self::Leave => 1,
             Self::Depart => 2,
+            Self::Add(_) | Self::Kick(_) | Self::Ban(_) | Self::Promote(_) | Self::Demote(_) => self.named().len(),
+        }
+    }
+
+    /// Whom it names besides the actor.
+    pub fn named(&self) -> &[UserId] {
+        match self {
+            Self::Delete | Self::Join | Self::Leave | Self::Depart => &[],
             Self::Add(users) | Self::Kick(users) | Self::Ban(users) | Self::Promote(users) | Self::Demote(users) => {
-                users.len()
+                users
             }
         }
     }
@@ -103,4 +113,228 @@ pub enum GroupRefusal {
     NotSuperadmin,
     /// Somebody named does not exist.
     UnknownUser,
+    /// Whoever was to come in is in as many groups as anybody may be.
+    TooManyGroups,
 }
+
+/// A group as the rules see it: how it stands, and how those stand to it whom a change concerns.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Roster {
+    /// Whether one joins without being let in.
+    pub open: bool,
+    pub seats_taken: u32,
+    pub seats_max: u32,
+    /// The actor, and everybody whom the act names.
+    pub people: HashMap<UserId, Person>,
+    /// Of the members other than the actor, the first in rank and time.
+    pub next: Option<(UserId, Role)>,
+}
+
+/// How somebody stands to a group.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Person {
+    pub role: Option<Role>,
+    /// There is such a user.
+    pub exists: bool,
+    /// May be in one more group.
+    pub has_room: bool,
+}
+
+/// What a change comes to.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum Decision {
+    /// The group goes, with all that belongs to it.
+    Delete,
+    /// In this order; nobody moves twice.
+    Move(Vec<Move>),
+}
+
+/// Somebody's way from one role to another.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Move {
+    pub user: UserId,
+    pub before: Option<Role>,
+    pub after: Option<Role>,
+    /// What the channel is told; nothing of requests that came to nothing, nor of lifted bans.
+    pub message: Option<MessageCode>,
+}
+
+impl Move {
+    /// Whether the user's presences in the channel end.
+    pub fn removes(&self) -> bool {
+        is_seated(self.before) && !is_seated(self.after)
+    }
+
+    /// How many seats are taken by it: one, none, or one less than none.
+    pub fn seats(&self) -> i32 {
+        i32::from(is_seated(self.after)) - i32::from(is_seated(self.before))
+    }
+}
+
+fn is_seated(role: Option<Role>) -> bool {
+    role.is_some_and(Role::is_member)
+}
+
+impl GroupChange {
+    /// Decides about the change; there is no roster where there is no such group.
+    pub fn decide(&self, roster: Option<&Roster>) -> Result<Decision, GroupRefusal> {
+        let Some(roster) = roster else {
+            return match self.act {
+                // Whoever is not in a group has left it already.
+                GroupAct::Leave | GroupAct::Depart => Ok(Decision::Move(Vec::new())),
+                _ => Err(GroupRefusal::NotFound),
+            };
+        };
+        let own = roster.role(self.actor);
+        match &self.act {
+            GroupAct::Delete if own == Some(Role::Superadmin) => Ok(Decision::Delete),
+            GroupAct::Delete => Err(GroupRefusal::NotSuperadmin),
+            GroupAct::Join => roster.join(self.actor),
+            GroupAct::Leave => roster.leave(self.actor),
+            GroupAct::Depart => Ok(roster.depart(self.actor)),
+            GroupAct::Add(_) | GroupAct::Kick(_) | GroupAct::Ban(_) | GroupAct::Promote(_) | GroupAct::Demote(_) => {
+                let rank = own.filter(|own| own.is_admin()).ok_or(GroupRefusal::NotFound)?;
+                self.decide_each(rank, roster)
+            }
+        }
+    }
+
+    /// The acts of an admin of this rank on those named, each of whom is looked at once. The actor is passed over.
+    fn decide_each(&self, rank: Role, roster: &Roster) -> Result<Decision, GroupRefusal> {
+        let mut seen = HashSet::from([self.actor]);
+        let mut seats_taken = roster.seats_taken;
+        let mut moves = Vec::new();
+        for &user in self.act.named().iter().filter(|&&user| seen.insert(user)) {
+            let next = match self.act {
+                GroupAct::Add(_) => roster.add(user, seats_taken)?,
+                GroupAct::Kick(_) => roster.role(user).and_then(|role| kick(rank, role)),
+                GroupAct::Ban(_) => roster.role(user).and_then(|role| ban(rank, role)),
+                GroupAct::Promote(_) => roster.role(user).and_then(|role| promote(rank, role)),
+                _ => roster.role(user).and_then(|role| demote(rank, role)),
+            };
+            if let Some((after, message)) = next {
+                let made = Move { user, before: roster.role(user), after, message };
+                seats_taken = seats_taken.saturating_add_signed(made.seats());
+                moves.push(made);
+            }
+        }
+        Ok(Decision::Move(moves))
+    }
+}
+
+/// Which role somebody comes to, and what the channel is told; nothing when the act does nothing to them.
+type Next = Option<(Option<Role>, Option<MessageCode>)>;
+
+impl Roster {
+    fn role(&self, user: UserId) -> Option<Role> {
+        self.people.get(&user)?.role
+    }
+
+    /// Fullness comes first: even a member hears of it.
+    fn join(&self, user: UserId) -> Result<Decision, GroupRefusal> {
+        if self.seats_taken >= self.seats_max {
+            return Err(GroupRefusal::Full);
+        }
+        let moves = match self.comer(user)? {
+            None => vec![],
+            Some(_) if self.open => {
+                vec![Move { user, before: None, after: Some(Role::Member), message: Some(MessageCode::GroupJoin) }]
+            }
+            Some(_) => vec![Move { user, before: None, after: Some(Role::JoinRequest), message: None }],
+        };
+        Ok(Decision::Move(moves))
+    }
+
+    fn leave(&self, user: UserId) -> Result<Decision, GroupRefusal> {
+        let role = self.role(user);
+        match (role, self.next) {
+            (None | Some(Role::Banned), _) => Ok(Decision::Move(vec![])),
+            (Some(Role::JoinRequest), _) => Ok(Decision::Move(vec![departure(user, Role::JoinRequest)])),
+            (Some(_), None) => Ok(Decision::Delete),
+            (Some(Role::Superadmin), Some((_, Role::Admin | Role::Member))) => Err(GroupRefusal::LastSuperadmin),
+            (Some(role), Some(_)) => Ok(Decision::Move(vec![departure(user, role)])),
+        }
+    }
+
+    /// As leaving, but nothing holds anybody back, and a ban is forgotten.
+    fn depart(&self, user: UserId) -> Decision {
+        let Some(role) = self.role(user) else {
+            return Decision::Move(vec![]);
+        };
+        match (role, self.next) {
+            (role, None) if role.is_member() => Decision::Delete,
+            (Role::Superadmin, Some((heir, rank @ (Role::Admin | Role::Member)))) => Decision::Move(vec![
+                Move {
+                    user: heir,
+                    before: Some(rank),
+                    after: Some(Role::Superadmin),
+                    message: Some(MessageCode::GroupPromote),
+                },
+                departure(user, role),
+            ]),
+            _ => Decision::Move(vec![departure(user, role)]),
+        }
+    }
+
+    /// Lets somebody in, or does nothing for those who are in, or banned.
+    fn add(&self, user: UserId, seats_taken: u32) -> Result<Next, GroupRefusal> {
+        let comes = self.role(user) == Some(Role::JoinRequest) || self.comer(user)?.is_some();
+        if comes && seats_taken >= self.seats_max {
+            return Err(GroupRefusal::Full);
+        }
+        Ok(comes.then_some((Some(Role::Member), Some(MessageCode::GroupAdd))))
+    }
+
+    /// Somebody who has no role yet, if they can have one; nothing if they have one.
+    fn comer(&self, user: UserId) -> Result<Option<Person>, GroupRefusal> {
+        match self.people.get(&user).copied() {
+            Some(Person { role: Some(_), .. }) => Ok(None),
+            Some(person @ Person { exists: true, has_room: true, .. }) => Ok(Some(person)),
+            Some(Person { exists: true, has_room: false, .. }) => Err(GroupRefusal::TooManyGroups),
+            Some(Person { exists: false, .. }) | None => Err(GroupRefusal::UnknownUser),
+        }
+    }
+}
+
+fn departure(user: UserId, role: Role) -> Move {
+    Move { user, before: Some(role), after: None, message: role.is_member().then_some(MessageCode::GroupLeave) }
+}
+
+/// Admins reach members, requests and bans; superadmins everybody. The actor is never asked about, so a superadmin always
+/// stays.
+fn reaches(rank: Role, role: Role) -> bool {
+    rank == Role::Superadmin || role >= Role::Member
+}
+
+/// Rejects a request and lifts a ban, both in silence.
+fn kick(rank: Role, role: Role) -> Next {
+    reaches(rank, role).then(|| (None, role.is_member().then_some(MessageCode::GroupKick)))
+}
+
+fn ban(rank: Role, role: Role) -> Next {
+    let may = reaches(rank, role) && role != Role::Banned;
+    may.then(|| (Some(Role::Banned), role.is_member().then_some(MessageCode::GroupBan)))
+}
+
+/// One rank up, but never above the actor's.
+fn promote(rank: Role, role: Role) -> Next {
+    let after = match role {
+        Role::Member => Role::Admin,
+        Role::Admin => Role::Superadmin,
+        _ => return None,
+    };
+    (after >= rank).then_some((Some(after), Some(MessageCode::GroupPromote)))
+}
+
+/// One rank down, for those at the actor's rank or below.
+fn demote(rank: Role, role: Role) -> Next {
+    let after = match role {
+        Role::Superadmin => Role::Admin,
+        Role::Admin => Role::Member,
+        _ => return None,
+    };
+    (role >= rank).then_some((Some(after), Some(MessageCode::GroupDemote)))
+}
+
+#[cfg(test)]
+mod tests;

@@ -4,19 +4,27 @@
 //! Two promises. Answers are given in the order of the questions. And an answer follows every frame that came before it:
 //! a sender has its own message before the ack, a joiner has the answer before the first event.
 
+use std::collections::HashMap;
+use std::sync::Arc;
+
 use crate::admission::{Admitted, OnLag, Session, admit};
 use crate::command::{Command, Rejection, Reply};
 use crate::connection::{Connection, Private, Subscription};
 use crate::counters::{HomeCounters, MALFORMED, refusal_of};
 use crate::fanout::Position;
 use crate::frames;
-use crate::id::{ChannelId, ConnectionId, Timestamp};
+use crate::id::{ChannelId, ChannelKind, ConnectionId, Timestamp};
 use crate::limits::{SUBSCRIPTIONS_MAX, WRITE_PIECES_MAX};
 use crate::message::Missed;
-use crate::parcel::{Ask, Backlog, Batch, Item, Wish};
+use crate::parcel::{Ask, Backlog, Batch, Circular, Item, Wish};
+use crate::persist::{StoreRequest, Ticket};
+use crate::residents::Residents;
 use crate::shard::Rules;
+use crate::status::Statuses;
 use crate::subscribers::{AudienceKey, Began, Findings, Outlet, Skip, Subscribers};
 use crate::wire::websocket;
+
+mod news;
 
 /// What the gateway is asked to do about a connection.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -38,16 +46,31 @@ pub enum Manner {
     AtOnce,
 }
 
+/// Whether a session shows itself to the followers of its user from the start.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Appearance {
+    Online,
+    Unseen,
+}
+
 /// The connections of a shard, and the audiences they form.
 pub struct Home {
     rules: Rules,
     connections: Vec<Option<Connection>>,
+    residents: Residents,
+    statuses: Statuses,
     pub subscribers: Subscribers,
     dirty: Vec<u32>,
     findings: Findings,
     /// Requests to be put to the owners of their channels, in order.
     pub asks: Vec<(ChannelId, Ask)>,
     pub effects: Vec<SocketEffect>,
+    /// For all other shards.
+    pub circulars: Vec<Arc<Circular>>,
+    /// For the store, and whose answers wait for it: one a connection at most.
+    pub requests: Vec<(Ticket, StoreRequest)>,
+    lookups: HashMap<Ticket, (ConnectionId, u32)>,
+    tickets: u64,
     /// What the owners of channels are to be told about how far behind the passes are.
     pub backlogs: Vec<(ChannelId, Backlog)>,
     pub counters: HomeCounters,
@@ -58,25 +81,35 @@ impl Home {
         Self {
             rules,
             connections: Vec::new(),
+            residents: Residents::default(),
+            statuses: Statuses::default(),
             subscribers: Subscribers::default(),
             dirty: Vec::new(),
             findings: Findings::default(),
             asks: Vec::new(),
             effects: Vec::new(),
+            circulars: Vec::new(),
+            requests: Vec::new(),
+            lookups: HashMap::new(),
+            tickets: 0,
             backlogs: Vec::new(),
             counters: HomeCounters::default(),
         }
     }
 
-    /// A connection has signed in.
-    pub fn open(&mut self, id: ConnectionId, session: Session) {
+    /// A connection has signed in. If it shows itself, its own status is the first that it hears.
+    pub fn open(&mut self, id: ConnectionId, session: Session, appearance: Appearance) {
         let slot = id.slot as usize;
         if self.connections.len() <= slot {
             self.connections.resize_with(slot + 1, || None);
         }
         assert!(self.connections[slot].is_none(), "slot {slot} has a tenant");
         self.counters.sessions_opened += 1;
+        self.residents.enter(session.user, id.slot);
         self.connections[slot] = Some(Connection::of(id.generation, session));
+        if appearance == Appearance::Online {
+            self.show(id, Some("".into()));
+        }
     }
 
     /// Whether the connection's next request may be read; if not, `SocketEffect::Resume` will say when.
@@ -89,18 +122,26 @@ impl Home {
 
     /// A connection asks.
     pub fn request(&mut self, id: ConnectionId, cid: String, command: Command, now: Timestamp) {
-        let most = self.rules.sends_per_second;
         let Some(connection) = self.connection(id) else { return };
         if connection.closing {
             return;
         }
-        // Who leaves hears first of the messages it has under way; and a joiner's answer must not wait behind others, or
-        // the channel's events would overtake it.
-        let waits = matches!(command, Command::Join(_) | Command::Leave { .. });
-        if waits && connection.traffic().is_unanswered() {
-            connection.traffic().held = Some((cid, command));
+        // Who leaves hears first of the messages it has under way; and the answer to who joins or follows must not wait
+        // behind others, or events would overtake it. Behind what the store must decide first, everything waits.
+        let traffic = connection.traffic();
+        let first = matches!(command, Command::Join(_) | Command::Leave { .. } | Command::StatusFollow { .. });
+        let waits = traffic.exclusive || first;
+        if waits && traffic.is_unanswered() {
+            traffic.held = Some((cid, command));
             return;
         }
+        self.consider(id, cid, command, now);
+    }
+
+    /// Judges a command, and puts what was admitted to the channel's owner, or answers.
+    fn consider(&mut self, id: ConnectionId, cid: String, command: Command, now: Timestamp) {
+        let most = self.rules.sends_per_second;
+        let Some(connection) = self.connection(id) else { return };
         let admitted = match (judge(connection, command), most) {
             (Ok(Admitted::Nothing), _) => return,
             (Ok(Admitted::Ask(_, wish)), Some(most)) if wish.is_send() && !connection.may_send(most, now) => {
@@ -108,16 +149,24 @@ impl Home {
             }
             (admitted, _) => admitted,
         };
-        self.put(id, cid, admitted);
-    }
-
-    /// Puts what was admitted to the channel's owner, or answers.
-    fn put(&mut self, id: ConnectionId, cid: String, admitted: Result<Admitted, Rejection>) {
-        let Some(connection) = self.connection(id) else { return };
-        let number = connection.traffic().ask(cid);
+        let traffic = connection.traffic();
+        let number = traffic.ask(cid);
         match admitted {
-            Ok(Admitted::Ask(channel, wish)) => self.asks.push((channel, Ask { connection: id, number, wish })),
-            Ok(_) => self.answer(id, number, &Reply::Pong, None),
+            Ok(Admitted::Ask(channel, wish)) => {
+                let is_room = matches!(channel.kind(), ChannelKind::Room(_));
+                traffic.exclusive |= matches!(wish, Wish::Join { .. }) && !is_room;
+                self.asks.push((channel, Ask { connection: id, number, wish }));
+            }
+            Ok(Admitted::Follow { ids, usernames }) => self.follow(id, number, ids, usernames),
+            Ok(Admitted::Unfollow(users)) => {
+                self.unfollow(id, &users);
+                self.answer(id, number, &Reply::Done, None);
+            }
+            Ok(Admitted::Show(status)) => {
+                self.show(id, status);
+                self.answer(id, number, &Reply::Done, None);
+            }
+            Ok(Admitted::Pong | Admitted::Nothing) => self.answer(id, number, &Reply::Pong, None),
             Err(rejection) => self.answer(id, number, &Reply::Refused(rejection), None),
         }
     }
@@ -163,11 +212,15 @@ impl Home {
             return;
         }
         self.leave_all(id);
-        self.connections[id.slot as usize] = None;
+        if let Some(connection) = self.connections[id.slot as usize].take() {
+            self.residents.leave(connection.session.user, id.slot);
+        }
     }
 
-    /// Ends all memberships; of what was owed, only the frame that is half written stays.
+    /// Ends all memberships, and what it shows and follows; of what was owed, only the frame that is half written stays.
     fn leave_all(&mut self, id: ConnectionId) {
+        self.statuses.unfollow_all(id.slot);
+        self.show(id, None);
         let connection = self.connections[id.slot as usize].as_mut().expect("the caller has looked");
         let interrupted = connection.traffic.as_mut().and_then(|traffic| traffic.interrupted.take());
         let subscriptions = std::mem::take(&mut connection.subscriptions);
@@ -293,9 +346,10 @@ impl Home {
         if traffic.is_unanswered() {
             return;
         }
+        traffic.exclusive = false;
         if let Some((cid, command)) = traffic.held.take() {
-            let admitted = judge(connection, command);
-            self.put(id, cid, admitted);
+            let now = self.subscribers.now;
+            self.consider(id, cid, command, now);
         } else if let Some(frame) = traffic.farewell.take() {
             self.close(id, frame, Manner::AtOnce);
         }
@@ -321,7 +375,11 @@ impl Home {
 
     /// Whether a pass is under way, or something waits to be written or done.
     pub fn is_busy(&self) -> bool {
-        self.subscribers.is_busy() || !self.dirty.is_empty() || !self.effects.is_empty()
+        self.subscribers.is_busy()
+            || !self.dirty.is_empty()
+            || !self.effects.is_empty()
+            || !self.circulars.is_empty()
+            || !self.requests.is_empty()
     }
 
     /// A connection's socket has room again.
@@ -345,7 +403,10 @@ impl Home {
                 None => {}
                 Some(connection) => match (connection.session.on_lag, connection.subscription(key)) {
                     (OnLag::Skip, Some(subscription)) => self.skip(slot, subscription),
-                    _ => self.let_go(ConnectionId { slot, generation: connection.generation }),
+                    _ => {
+                        let id = ConnectionId { slot, generation: connection.generation };
+                        self.let_go(id, &format!("too slow: more than {} bytes behind", self.rules.lag_bytes_max));
+                    }
                 },
             }
         }
@@ -353,15 +414,14 @@ impl Home {
     }
 
     /// Closes a connection that has fallen too far behind.
-    fn let_go(&mut self, id: ConnectionId) {
+    fn let_go(&mut self, id: ConnectionId, reason: &str) {
         self.counters.slow_readers += 1;
         if let Some(connection) = self.connection(id) {
             // Answers must not come without the frames before them.
             connection.traffic().forget_unsaid();
         }
-        let reason = format!("too slow: more than {} bytes behind", self.rules.lag_bytes_max);
         let mut frame = Vec::new();
-        websocket::close_frame(&mut frame, Some(websocket::CloseCode::TRY_AGAIN_LATER), &reason);
+        websocket::close_frame(&mut frame, Some(websocket::CloseCode::TRY_AGAIN_LATER), reason);
         self.close(id, frame, Manner::AtOnce);
     }
 

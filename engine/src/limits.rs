@@ -58,6 +58,19 @@ pub const STORE_REQUESTS_MAX: usize = 16 * 1024;
 /// and not programs, talk in this place. Beyond it sends are refused with a clear error.
 pub const SENDS_PER_SECOND_MAX: Option<NonZeroU32> = None;
 
+/// Bytes of what concerns no channel (notifications, statuses) that may wait for one connection's socket, with its answers.
+/// Beyond it the connection is let go with a close code: notifications are stored, and statuses are told anew.
+pub const NEWS_BYTES_MAX: usize = 1024 * 1024;
+
+/// Users whose statuses one connection may follow. Beyond it requests to follow are refused.
+pub const FOLLOWS_MAX: usize = 1024;
+
+/// Bytes of one session's status. Beyond it the request is refused.
+pub const STATUS_BYTES_MAX: usize = 2048;
+
+/// Longest username, in bytes. Longer ones are nobody's.
+pub const USERNAME_BYTES_MAX: usize = 128;
+
 /// Channels one connection may be in. Beyond it joins are refused.
 pub const SUBSCRIPTIONS_MAX: usize = 1024;
 

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, HashMap};
 use std::ops::Bound;
 
 use crate::frames::Format;
-use crate::id::{ConnectionId, SessionId, ShardId};
+use crate::id::{ConnectionId, SessionId, ShardId, UserId};
 use crate::message::Presence;
 
 /// A connection, wherever its home is.
@@ -86,6 +86,15 @@ impl Members {
         member.known = true;
         self.known += 1;
         Some(member.presence.clone())
+    }
+
+    /// Where a user's presences live.
+    pub fn of_user(&self, user: UserId) -> impl Iterator<Item = Address> + '_ {
+        self.list.iter().filter(move |member| member.presence.user == user).map(|member| member.address)
+    }
+
+    pub fn addresses(&self) -> impl Iterator<Item = Address> + '_ {
+        self.list.iter().map(|member| member.address)
     }
 
     /// The shards on which members live.

@@ -3,12 +3,13 @@
 //! It lends each channel the moment, carries its wishes to the store under tickets, and gathers at the end of a turn what
 //! the channels announce.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 
 use crate::channel::{Channel, Moment, Wanted, Wants};
 use crate::counters::OwnerCounters;
 use crate::id::{ChannelId, Epoch, ShardId, Timestamp};
 use crate::limits::{PRESENCE_PAGE_MAX, RECENT_MAX, STORE_REQUESTS_MAX};
+use crate::notification::Notice;
 use crate::parcel::{Ask, Backlog, Batch, Enquiry, Finding, Version};
 use crate::pending::PendingPlace;
 use crate::persist::{StoreFailure, StoreReceipt, StoreRequest, Ticket};
@@ -21,7 +22,7 @@ pub struct Owner {
     /// Channels that something has happened to in this turn.
     touched: Vec<ChannelId>,
     /// Channels that will have something to tell at a time, although nothing happens.
-    due: HashMap<ChannelId, Timestamp>,
+    due: BTreeMap<ChannelId, Timestamp>,
     /// What the store has been asked: for which channel, what for, and when.
     waiting: HashMap<Ticket, (ChannelId, Purpose, Timestamp)>,
     tickets: u64,
@@ -30,6 +31,10 @@ pub struct Owner {
     random: SplitMix64,
     /// For the store, in order.
     pub requests: Vec<(Ticket, StoreRequest)>,
+    /// Answers to those without a session, by shard and number.
+    pub findings: Vec<(ShardId, u64, Finding)>,
+    /// To be pushed to the sessions of their users.
+    pub notices: Vec<Notice>,
     pub counters: OwnerCounters,
 }
 
@@ -49,12 +54,14 @@ impl Owner {
             room_max,
             channels: HashMap::new(),
             touched: Vec::new(),
-            due: HashMap::new(),
+            due: BTreeMap::new(),
             waiting: HashMap::new(),
             tickets: 0,
             readings: 0,
             random: SplitMix64(seed),
             requests: Vec::new(),
+            findings: Vec::new(),
+            notices: Vec::new(),
             counters: OwnerCounters::default(),
         }
     }
@@ -68,6 +75,15 @@ impl Owner {
         self.carry_out(id, wants, now);
     }
 
+    /// Somebody without a session asks for a change in a channel, which comes to be if it must.
+    fn change(&mut self, from: ShardId, number: u64, id: ChannelId, enquiry: Enquiry, now: Timestamp) {
+        let moment = Moment { now, random: self.random.next() };
+        let mut wants = Wants::new();
+        let channel = self.channels.entry(id.clone()).or_insert_with(|| Channel::new(id.clone(), self.room_max));
+        channel.change(from, number, enquiry, &moment, &mut wants);
+        self.carry_out(id, wants, now);
+    }
+
     /// The store has answered.
     pub fn receipt(&mut self, ticket: Ticket, outcome: Result<StoreReceipt, StoreFailure>, now: Timestamp) {
         let (id, purpose, asked) = self.waiting.remove(&ticket).expect("the store answers what it was asked, once");
@@ -78,7 +94,7 @@ impl Owner {
         // A channel is not kept for the sake of a reader.
         let Some(channel) = self.channels.get_mut(&id) else { return };
         match purpose {
-            Purpose::Decision(place) => channel.decided(place, outcome, now),
+            Purpose::Decision(place) => channel.decided(place, outcome, &moment, &mut wants),
             Purpose::Head => channel.head(outcome, &moment, &mut wants),
             Purpose::Newest(version) => channel.read(version, outcome),
         }
@@ -88,35 +104,40 @@ impl Owner {
     /// A shard has more of a channel to bring round than it should, or no longer has.
     pub fn backlog(&mut self, from: ShardId, id: &ChannelId, state: Backlog, now: Timestamp) {
         let Some(channel) = self.channels.get_mut(id) else { return };
+        let moment = Moment { now, random: self.random.next() };
+        let mut wants = Wants::new();
         match state {
             Backlog::High => channel.hold(from),
-            Backlog::Low => channel.release_hold(from, now),
+            Backlog::Low => channel.release_hold(from, &moment, &mut wants),
         }
-        self.touched.push(id.clone());
+        self.carry_out(id.clone(), wants, now);
     }
 
-    fn carry_out(&mut self, id: ChannelId, wants: Wants, now: Timestamp) {
+    fn carry_out(&mut self, id: ChannelId, mut wants: Wants, now: Timestamp) {
         let channel = self.channels.get_mut(&id).expect("the caller has looked");
-        for wanted in wants {
-            let (purpose, request) = match wanted {
-                Wanted::Head => (Purpose::Head, StoreRequest::Head { channel: id.clone() }),
-                Wanted::Newest(version) => {
-                    (Purpose::Newest(version), StoreRequest::Newest { channel: id.clone(), limit: RECENT_MAX })
+        while !wants.is_empty() {
+            for wanted in std::mem::take(&mut wants) {
+                let (purpose, request) = match wanted {
+                    Wanted::Head => (Purpose::Head, StoreRequest::Head { channel: id.clone() }),
+                    Wanted::Newest(version) => {
+                        (Purpose::Newest(version), StoreRequest::Newest { channel: id.clone(), limit: RECENT_MAX })
+                    }
+                    Wanted::Decision(place, request) => (Purpose::Decision(place), request),
+                };
+                // Head and newest messages are asked for once a channel, and bounded by that.
+                if let Purpose::Decision(place) = purpose
+                    && self.waiting.len() >= STORE_REQUESTS_MAX
+                {
+                    let failure = StoreFailure { message: "the store has too much to do".to_owned() };
+                    let moment = Moment { now, random: self.random.next() };
+                    channel.decided(place, Err(failure), &moment, &mut wants);
+                    continue;
                 }
-                Wanted::Decision(place, request) => (Purpose::Decision(place), request),
-            };
-            // Head and newest messages are asked for once a channel, and bounded by that.
-            if let Purpose::Decision(place) = purpose
-                && self.waiting.len() >= STORE_REQUESTS_MAX
-            {
-                let message = "the store has too much to do".to_owned();
-                channel.decided(place, Err(StoreFailure { message }), now);
-                continue;
+                self.tickets += 1;
+                let ticket = Ticket(self.tickets);
+                self.waiting.insert(ticket, (id.clone(), purpose, now));
+                self.requests.push((ticket, request));
             }
-            self.tickets += 1;
-            let ticket = Ticket(self.tickets);
-            self.waiting.insert(ticket, (id.clone(), purpose, now));
-            self.requests.push((ticket, request));
         }
         self.touched.push(id);
     }
@@ -136,6 +157,8 @@ impl Owner {
             let Some(channel) = self.channels.get_mut(&id) else { continue };
             batches.append(&mut channel.batches(self.epoch, now));
             self.counters.published += std::mem::take(&mut channel.announcements.published);
+            self.findings.append(&mut channel.findings);
+            self.notices.append(&mut channel.notices);
             if let Some(due) = channel.due() {
                 self.due.insert(id.clone(), due);
             }
@@ -147,9 +170,9 @@ impl Owner {
         batches
     }
 
-    /// Answers somebody without a session.
-    pub fn enquire(&mut self, id: &ChannelId, enquiry: Enquiry, now: Timestamp) -> Finding {
-        match (self.channels.get_mut(id), enquiry) {
+    /// Answers somebody without a session, at once or later; the answer will be among the findings.
+    pub fn enquire(&mut self, from: ShardId, number: u64, id: &ChannelId, enquiry: Enquiry, now: Timestamp) {
+        let finding = match (self.channels.get_mut(id), enquiry) {
             (None, Enquiry::Presence { .. }) => Finding::Presence { presences: Vec::new(), count: 0 },
             (None, Enquiry::Newest { .. }) => Finding::AskTheStore,
             (Some(channel), Enquiry::Presence { after, limit }) => {
@@ -164,13 +187,14 @@ impl Owner {
                 self.carry_out(id.clone(), wants, now);
                 finding
             }
-            (_, Enquiry::ChangeGroup(_) | Enquiry::Block { .. } | Enquiry::Purge { .. }) => Finding::Failed,
-        }
+            (_, enquiry) => return self.change(from, number, id.clone(), enquiry, now),
+        };
+        self.findings.push((from, number, finding));
     }
 
     /// Whether channels have something to say.
     pub fn is_busy(&self) -> bool {
-        !self.touched.is_empty() || !self.requests.is_empty()
+        !self.touched.is_empty() || !self.requests.is_empty() || !self.findings.is_empty()
     }
 
     /// How many channels there are, and memberships in them.

@@ -33,7 +33,7 @@ pub enum Parcel {
         finding: Finding,
     },
     /// For the sessions of users, wherever they are: every shard gets it.
-    News(Arc<Circular>),
+    Circular(Arc<Circular>),
     /// A subscriber's shard cannot bring round what the owner announces as fast as it comes; or can again.
     Backlog {
         from: ShardId,

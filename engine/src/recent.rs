@@ -7,6 +7,7 @@
 use std::collections::VecDeque;
 use std::sync::Arc;
 
+use crate::id::MessageId;
 use crate::limits::{RECENT_CHANGES_MAX, RECENT_MAX};
 use crate::message::{Message, MessageCode};
 use crate::parcel::Version;
@@ -74,6 +75,20 @@ impl Recent {
         }
     }
 
+    /// These have been deleted, and nobody in the channel was told.
+    pub fn forget(&mut self, ids: &[MessageId]) {
+        match &mut self.state {
+            State::Unknown => {}
+            // The store may have read them before they were deleted: it is asked anew.
+            State::Asked { .. } => self.state = State::Unknown,
+            State::Known { version, messages, .. } => {
+                messages.retain(|message| !ids.contains(&message.id));
+                version.changes += 1;
+                self.answer = None;
+            }
+        }
+    }
+
     /// The channel has shown a message, an update or a removal.
     pub fn show(&mut self, message: &Message) {
         if !message.persistent {
@@ -107,7 +122,7 @@ impl Recent {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::id::{ChannelId, Epoch, MessageId, Sequence, Timestamp, UserId};
+    use crate::id::{ChannelId, Epoch, Sequence, Timestamp, UserId};
 
     fn message(id: u128, code: MessageCode, content: &str) -> Message {
         Message {

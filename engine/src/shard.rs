@@ -4,13 +4,13 @@
 //! A turn is: `step` for everything that has happened, `finish_turn`, carry out the effects, `flush`, one slice of `pass`.
 //! Nothing here waits, reads a clock or touches a socket.
 
-use std::collections::HashMap;
+use std::collections::BTreeMap;
 use std::num::NonZeroU32;
 
 use crate::admission::Session;
 use crate::command::{Command, Rejection};
 use crate::counters::{Levels, Report, SocketCounters, TurnCounters, kind_of};
-use crate::home::{Home, Manner, SocketEffect};
+use crate::home::{Appearance, Home, Manner, SocketEffect};
 use crate::id::{ChannelId, ConnectionId, Epoch, ShardId, Timestamp, UserId};
 use crate::limits::{PASS_VISITS_MAX, ROOM_MEMBERS_MAX, SENDS_PER_SECOND_MAX, SUBSCRIBER_LAG_BYTES_MAX};
 use crate::owner::Owner;
@@ -22,7 +22,7 @@ use crate::subscribers::Outlet;
 #[derive(Debug)]
 pub enum Input {
     /// A connection has signed in. Its slot is free on this shard.
-    Opened { connection: ConnectionId, session: Session },
+    Opened { connection: ConnectionId, session: Session, appearance: Appearance },
     /// A connection asks.
     Request { connection: ConnectionId, cid: String, command: Command },
     /// A connection asked something that is no command.
@@ -86,7 +86,7 @@ pub struct Shard {
     owner: Owner,
     now: Timestamp,
     /// Requests for channels that other shards own, gathered into one parcel each.
-    outgoing: HashMap<(ShardId, ChannelId), Vec<Ask>>,
+    outgoing: BTreeMap<(ShardId, ChannelId), Vec<Ask>>,
     /// Parcels that are of no channel's batch.
     letters: Vec<(ShardId, Parcel)>,
     findings: Vec<(u64, Finding)>,
@@ -101,7 +101,7 @@ impl Shard {
             home: Home::new(rules),
             owner: Owner::new(epoch, rules.room_members_max, seed),
             now: Timestamp::default(),
-            outgoing: HashMap::new(),
+            outgoing: BTreeMap::new(),
             letters: Vec::new(),
             findings: Vec::new(),
         }
@@ -111,7 +111,7 @@ impl Shard {
     pub fn step(&mut self, input: Input, now: Timestamp) {
         self.begin(now);
         match input {
-            Input::Opened { connection, session } => self.home.open(connection, session),
+            Input::Opened { connection, session, appearance } => self.home.open(connection, session, appearance),
             Input::Request { connection, cid, command } => {
                 self.home.counters.requests[kind_of(&command)] += 1;
                 self.home.request(connection, cid, command, now);
@@ -130,19 +130,21 @@ impl Shard {
             Input::Enquiry { number, channel, enquiry } => {
                 let owner = channel.owner(self.shards);
                 if owner == self.id {
-                    self.enquire(self.id, number, &channel, enquiry);
+                    self.owner.enquire(self.id, number, &channel, enquiry, now);
                 } else {
                     self.letters.push((owner, Parcel::Enquiry { from: self.id, number, channel, enquiry }));
                 }
             }
             Input::Parcel(Parcel::Enquiry { from, number, channel, enquiry }) => {
-                self.enquire(from, number, &channel, enquiry);
+                self.owner.enquire(from, number, &channel, enquiry, now);
             }
             Input::Parcel(Parcel::Finding { number, finding }) => self.findings.push((number, finding)),
-            Input::Circular(_) | Input::Parcel(Parcel::News(_)) => {}
+            Input::Circular(circular) => self.home.circulate(circular),
+            Input::Parcel(Parcel::Circular(circular)) => self.home.hear(&circular),
             Input::Online { number, users } => {
-                self.findings.push((number, Finding::Online(vec![false; users.len()])));
+                self.findings.push((number, Finding::Online(self.home.online(&users))));
             }
+            Input::Receipt { ticket, outcome } if ticket.is_of_home() => self.home.receipt(ticket, outcome),
             Input::Receipt { ticket, outcome } => self.owner.receipt(ticket, outcome, now),
         }
         self.put_asks();
@@ -156,15 +158,6 @@ impl Shard {
     /// Whether the connection's next request may be read; if not, `SocketEffect::Resume` will say when.
     pub fn accepts(&mut self, connection: ConnectionId) -> bool {
         self.home.accepts(connection)
-    }
-
-    fn enquire(&mut self, from: ShardId, number: u64, channel: &ChannelId, enquiry: Enquiry) {
-        let finding = self.owner.enquire(channel, enquiry, self.now);
-        if from == self.id {
-            self.findings.push((number, finding));
-        } else {
-            self.letters.push((from, Parcel::Finding { number, finding }));
-        }
     }
 
     /// Puts the requests of our connections to the owners of their channels.
@@ -198,13 +191,35 @@ impl Shard {
             }
             self.put_asks();
         }
-        for ((to, channel), asks) in self.outgoing.drain() {
+        self.hand_out();
+        for ((to, channel), asks) in std::mem::take(&mut self.outgoing) {
             effects.parcels.push((to, Parcel::Asks { from: self.id, channel, asks }));
         }
         effects.parcels.append(&mut self.letters);
         effects.findings.append(&mut self.findings);
         effects.store.append(&mut self.owner.requests);
+        effects.store.append(&mut self.home.requests);
         effects.sockets.append(&mut self.home.effects);
+    }
+
+    /// What the owner has found out and what it wants users to hear goes where it belongs.
+    fn hand_out(&mut self) {
+        for (from, number, finding) in std::mem::take(&mut self.owner.findings) {
+            if from == self.id {
+                self.findings.push((number, finding));
+            } else {
+                self.letters.push((from, Parcel::Finding { number, finding }));
+            }
+        }
+        let notices = std::mem::take(&mut self.owner.notices);
+        if !notices.is_empty() {
+            self.home.circulate(Circular::Notices(notices));
+        }
+        for circular in std::mem::take(&mut self.home.circulars) {
+            for shard in (0..self.shards).map(ShardId).filter(|&shard| shard != self.id) {
+                self.letters.push((shard, Parcel::Circular(circular.clone())));
+            }
+        }
     }
 
     /// A connection's socket has room again.
@@ -278,6 +293,6 @@ impl Shard {
 
     /// Requests that the store has not answered.
     pub fn store_requests(&self) -> usize {
-        self.owner.waiting()
+        self.owner.waiting() + self.home.waiting()
     }
 }

@@ -12,7 +12,7 @@ use engine::admission::{OnLag, Session};
 use engine::command::{Command, Join};
 use engine::counters::SocketCounters;
 use engine::frames::Format;
-use engine::home::SocketEffect;
+use engine::home::{Appearance, SocketEffect};
 use engine::id::{ChannelId, ConnectionId, Epoch, SessionId, ShardId, Timestamp, UserId};
 use engine::limits::{RING_PARCELS, STORE_REQUESTS_MAX};
 use engine::parcel::Finding;
@@ -168,7 +168,7 @@ fn open(shard: &mut Shard, slot: u32, now: Timestamp) {
     let (user, session) = (UserId(user), SessionId(user));
     let session =
         Session { user, session, username: format!("user-{slot}").into(), format: Format::Json, on_lag: OnLag::Close };
-    shard.step(Input::Opened { connection: id(slot), session }, now);
+    shard.step(Input::Opened { connection: id(slot), session, appearance: Appearance::Unseen }, now);
 }
 
 fn ask(shard: &mut Shard, slot: u32, command: Command, now: Timestamp) {

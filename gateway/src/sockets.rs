@@ -307,7 +307,8 @@ impl SocketTable {
                     format: identity.format,
                     on_lag: identity.on_lag,
                 };
-                shard.step(Input::Opened { connection: id, session }, now);
+                let appearance = identity.appearance;
+                shard.step(Input::Opened { connection: id, session, appearance }, now);
                 self.hear(id, &mut bytes[consumed..], shard, now);
             }
             Opening::Refuse { answer } => {

@@ -11,6 +11,7 @@ use base64::Engine;
 use base64::prelude::BASE64_STANDARD;
 use engine::admission::OnLag;
 use engine::frames::Format;
+use engine::home::Appearance;
 use engine::id::{Timestamp, UserId};
 use httparse::{Header, Request, Status};
 use sha1::{Digest, Sha1};
@@ -47,6 +48,7 @@ pub struct Identity {
     pub username: Arc<str>,
     pub format: Format,
     pub on_lag: OnLag,
+    pub appearance: Appearance,
 }
 
 /// Judges the bytes read so far from a new connection.
@@ -123,7 +125,8 @@ fn answer(request: &Request<'_, '_>, tokens: &Tokens, now: Timestamp) -> Result<
         "HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\
          Sec-WebSocket-Accept: {accept}\r\n\r\n"
     );
-    Ok((answer.into_bytes(), Identity { user: claims.user, username: claims.username.into(), format, on_lag }))
+    let (user, username, appearance) = (claims.user, claims.username.into(), appearance(query));
+    Ok((answer.into_bytes(), Identity { user, username, format, on_lag, appearance }))
 }
 
 fn format(query: &str) -> Result<Format, Refusal> {
@@ -139,6 +142,14 @@ fn on_lag(query: &str) -> Result<OnLag, Refusal> {
         None | Some("" | "close") => Ok(OnLag::Close),
         Some("skip") => Ok(OnLag::Skip),
         Some(_) => Err(Refusal::BadRequest("unknown on_lag, use close or skip")),
+    }
+}
+
+/// What is not clearly a yes is a no, as clients expect.
+fn appearance(query: &str) -> Appearance {
+    match parameter(query, "status").as_deref() {
+        Some("1" | "t" | "T" | "true" | "TRUE" | "True") => Appearance::Online,
+        _ => Appearance::Unseen,
     }
 }
 
@@ -260,7 +271,13 @@ mod tests {
         let request = head(&format!("/ws?lang=en&status=false&token={}", token()), UPGRADE);
         let expected = "HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\
                         Sec-WebSocket-Accept: s3pPLMBiTxaQ9kYGzzhZRbK+xOo=\r\n\r\n";
-        let identity = Identity { user: user(), username: "alice".into(), format: Format::Json, on_lag: OnLag::Close };
+        let identity = Identity {
+            user: user(),
+            username: "alice".into(),
+            format: Format::Json,
+            on_lag: OnLag::Close,
+            appearance: Appearance::Unseen,
+        };
         let opening = Opening::WebSocket { answer: expected.as_bytes().to_vec(), identity, consumed: request.len() };
         assert_eq!(judged(&request), opening);
         assert_eq!(judged(&format!("{request}\u{1}frames")), opening);

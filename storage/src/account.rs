@@ -3,6 +3,9 @@
 use engine::id::{Timestamp, UserId};
 use uuid::Uuid;
 
+/// Devices that one account may be opened with.
+pub const DEVICES_MAX: usize = 100;
+
 /// A user's account (docs/protocol.md, section 8.3). Absent texts are empty.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Account {
@@ -110,4 +113,26 @@ pub enum Revocation {
     Token { id: Uuid, expires: Timestamp },
     /// All tokens of this user issued before this time.
     User { id: UserId, issued_before: Timestamp },
+}
+
+/// What became of one more way to sign in.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Linked {
+    /// It opens this account, as it perhaps did before.
+    Done,
+    /// It opens another account.
+    Taken,
+    /// No such account.
+    NotFound,
+    TooManyDevices,
+}
+
+/// What became of one way less to sign in.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Unlinked {
+    Done,
+    /// No such account, or this does not open it.
+    NotFound,
+    /// Nothing else opens the account.
+    LastCredential,
 }

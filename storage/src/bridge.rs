@@ -18,6 +18,7 @@ use engine::limits::STORE_REQUESTS_MAX;
 use engine::persist::{StoreEnd, store_ends};
 
 pub use client::Client;
+pub use committer::look_up;
 
 use crate::{Failure, Store};
 use committer::Committer;

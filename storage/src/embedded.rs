@@ -15,13 +15,18 @@ use std::path::{Path, PathBuf};
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use engine::id::{ChannelId, Epoch, MessageId, UserId};
+use engine::friend::{FriendState, Sides};
+use engine::group::Role;
+use engine::id::{ChannelId, Epoch, GroupId, MessageId, NotificationId, UserId};
 use engine::message::Message;
+use engine::notification::Notification;
 use engine::persist::ChannelHead;
 use fjall::config::{BlockSizePolicy, CompressionPolicy};
 use fjall::{CompressionType, Database, Keyspace, KeyspaceCreateOptions, PersistMode, Slice};
 
 use crate::account::{Account, Credential, CredentialOwner, Revocation};
+use crate::friend::{Friend, FriendPlace};
+use crate::group::{Group, GroupFilter, GroupPlace, RosterPlace};
 use crate::keys::{self, Table};
 use crate::record::{self, Damage, StoreMeta};
 use crate::{Failure, Place, Store, Write, Written};
@@ -189,6 +194,73 @@ impl Store for Embedded {
 
     fn user_by_username(&self, username: &str) -> Result<Option<UserId>, Failure> {
         self.tables()?.read(Table::Usernames, &keys::username(username), record::decode_username)
+    }
+
+    fn group(&self, _: GroupId) -> Result<Option<Group>, Failure> {
+        Err(Failure::Passing("the embedded keeper does not keep this yet".into()))
+    }
+
+    fn groups(
+        &self,
+        _: &GroupFilter,
+        _: Option<&GroupPlace>,
+        _: usize,
+    ) -> Result<(Vec<Group>, Option<GroupPlace>), Failure> {
+        Err(Failure::Passing("the embedded keeper does not keep this yet".into()))
+    }
+
+    fn group_role(&self, _: GroupId, _: UserId) -> Result<Option<Role>, Failure> {
+        Err(Failure::Passing("the embedded keeper does not keep this yet".into()))
+    }
+
+    fn group_members(
+        &self,
+        _: GroupId,
+        _: Option<Role>,
+        _: Option<RosterPlace>,
+        _: usize,
+    ) -> Result<Vec<(UserId, RosterPlace)>, Failure> {
+        Err(Failure::Passing("the embedded keeper does not keep this yet".into()))
+    }
+
+    fn user_groups(
+        &self,
+        _: UserId,
+        _: Option<Role>,
+        _: Option<RosterPlace>,
+        _: usize,
+    ) -> Result<Vec<(Group, RosterPlace)>, Failure> {
+        Err(Failure::Passing("the embedded keeper does not keep this yet".into()))
+    }
+
+    fn sides(&self, _: UserId, _: UserId) -> Result<Sides, Failure> {
+        Err(Failure::Passing("the embedded keeper does not keep this yet".into()))
+    }
+
+    fn friends(
+        &self,
+        _: UserId,
+        _: Option<FriendState>,
+        _: Option<FriendPlace>,
+        _: usize,
+    ) -> Result<Vec<(Friend, FriendPlace)>, Failure> {
+        Err(Failure::Passing("the embedded keeper does not keep this yet".into()))
+    }
+
+    fn edge_count(&self, _: UserId) -> Result<u32, Failure> {
+        Err(Failure::Passing("the embedded keeper does not keep this yet".into()))
+    }
+
+    fn notifications(&self, _: UserId, _: Option<NotificationId>, _: usize) -> Result<Vec<Notification>, Failure> {
+        Err(Failure::Passing("the embedded keeper does not keep this yet".into()))
+    }
+
+    fn channels_written(&self, _: UserId, _: Option<&ChannelId>, _: usize) -> Result<Vec<ChannelId>, Failure> {
+        Err(Failure::Passing("the embedded keeper does not keep this yet".into()))
+    }
+
+    fn departures(&self, _: usize) -> Result<Vec<UserId>, Failure> {
+        Err(Failure::Passing("the embedded keeper does not keep this yet".into()))
     }
 
     fn revocations(&self) -> Result<Vec<Revocation>, Failure> {

@@ -1,4 +1,4 @@
-//! Remembers: messages, accounts, sessions. One promise (`Store`), several keepers.
+//! Remembers: messages, accounts, groups, friends, notifications, logouts. One promise (`Store`), several keepers.
 //!
 //! The laws every keeper obeys, whatever it is made of:
 //!
@@ -11,20 +11,46 @@
 //!    neighbours in the group are not harmed.
 //! 5. **History is ordered by message id**, bytewise, within a channel; the owner makes ids that rise.
 //! 6. **The head never moves back**: removing the newest message leaves the channel's head where it was.
-//! 7. **Names are unique**: one account a username, one owner a credential, compared byte for byte.
+//! 7. **Names are unique**: one account a username, one group a name, one owner a credential, compared byte for byte.
+//! 8. **Each list agrees with its other side.** Whoever has a role is in the group's list and has the group in their own;
+//!    seats taken are counted in the write that takes them; a group that has no superadmin left is gone.
+//! 9. **A change is decided when it is written**, by the rules of `engine` on what the writes before it have left. So of two
+//!    who want the last seat one gets it. What it says to a channel or a user is stored in the same write.
+//! 10. **Notifications have rising ids**, for each user, so that nothing new ever appears before a place that was read. A
+//!     user has `NOTIFICATIONS_MAX` of them at most; the oldest makes room.
+//! 11. **What is deleted is gone at once, its remains by and by.** Of a deleted group nobody finds members or name any
+//!     more; of a deleted account nothing opens it and nobody has its name. Rows that nothing leads to any more (the
+//!     history and members of such a group, the friends, bans and notifications of such a user) are removed in bounded
+//!     batches, with the writes that follow. Messages of a deleted account are to be purged by whoever finds it among the
+//!     departures; where it has written is kept until then.
 
 pub mod account;
 pub mod bridge;
+mod change;
 pub mod embedded;
+pub mod friend;
+pub mod group;
+pub mod inbox;
 mod keys;
 pub mod memory;
 mod record;
+mod rows;
 
-use engine::id::{ChannelId, Epoch, MessageId, Timestamp, UserId};
+use std::ops::Bound;
+
+use engine::friend::{FriendAct, FriendState, Sides};
+use engine::group::Role;
+use engine::id::{ChannelId, Epoch, GroupId, MessageId, NotificationId, Timestamp, UserId};
 use engine::message::Message;
+use engine::notification::Notification;
 use engine::persist::{ChannelHead, StoreReceipt, StoreRequest};
 
-use account::{Account, AccountChange, Changed, Credential, CredentialOwner, Registered, Registration, Revocation};
+use account::{
+    Account, AccountChange, Changed, Credential, CredentialOwner, Linked, Registered, Registration, Revocation,
+    Unlinked,
+};
+use friend::{Friend, FriendPlace, Related};
+use group::{Group, GroupCreated, GroupEdit, GroupEdited, GroupFilter, GroupPlace, RosterPlace};
 
 /// A keeper. Its calls may block on the disk, so they run on the bridge's threads, never on a shard's.
 pub trait Store: Send + Sync + 'static {
@@ -48,6 +74,71 @@ pub trait Store: Send + Sync + 'static {
     fn account(&self, id: UserId) -> Result<Option<Account>, Failure>;
     fn user_by_username(&self, username: &str) -> Result<Option<UserId>, Failure>;
 
+    fn group(&self, id: GroupId) -> Result<Option<Group>, Failure>;
+
+    /// Groups by name without regard to case, then by id; and where to go on, if there may be more. Looks at no more than
+    /// `GROUPS_EXAMINED_MAX`, so a page may be short, or empty, and yet not the last.
+    fn groups(
+        &self,
+        filter: &GroupFilter,
+        after: Option<&GroupPlace>,
+        limit: usize,
+    ) -> Result<(Vec<Group>, Option<GroupPlace>), Failure>;
+
+    fn group_role(&self, group: GroupId, user: UserId) -> Result<Option<Role>, Failure>;
+
+    /// Who has this role in a group, or any but `Banned`: by role, then the time of entering it, then id.
+    fn group_members(
+        &self,
+        group: GroupId,
+        role: Option<Role>,
+        after: Option<RosterPlace>,
+        limit: usize,
+    ) -> Result<Vec<(UserId, RosterPlace)>, Failure>;
+
+    /// The groups in which a user has this role, or any but `Banned`, in the same order.
+    fn user_groups(
+        &self,
+        user: UserId,
+        role: Option<Role>,
+        after: Option<RosterPlace>,
+        limit: usize,
+    ) -> Result<Vec<(Group, RosterPlace)>, Failure>;
+
+    /// How a user and another stand to each other.
+    fn sides(&self, user: UserId, other: UserId) -> Result<Sides, Failure>;
+
+    /// Those to whom a user stands in this way, or in any: by state, then since when, then id.
+    fn friends(
+        &self,
+        user: UserId,
+        state: Option<FriendState>,
+        after: Option<FriendPlace>,
+        limit: usize,
+    ) -> Result<Vec<(Friend, FriendPlace)>, Failure>;
+
+    /// How many friends a user has.
+    fn edge_count(&self, user: UserId) -> Result<u32, Failure>;
+
+    /// A user's notifications, oldest first.
+    fn notifications(
+        &self,
+        user: UserId,
+        after: Option<NotificationId>,
+        limit: usize,
+    ) -> Result<Vec<Notification>, Failure>;
+
+    /// The channels in whose history there is, or was, something by this user; in some order that does not change.
+    fn channels_written(
+        &self,
+        user: UserId,
+        after: Option<&ChannelId>,
+        limit: usize,
+    ) -> Result<Vec<ChannelId>, Failure>;
+
+    /// Users whose accounts were deleted and whose messages are still to be, at most `limit` of them.
+    fn departures(&self, limit: usize) -> Result<Vec<UserId>, Failure>;
+
     /// All revocations, but for those that were forgotten; read once at start.
     fn revocations(&self) -> Result<Vec<Revocation>, Failure>;
 
@@ -68,16 +159,58 @@ pub enum Place {
     Before(MessageId),
 }
 
-/// One write of a group.
+/// One write of a group of writes.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub enum Write {
-    /// `Insert`, `Update` or `Remove`.
-    Message(StoreRequest),
+    /// A channel owner's, if it is a write at all.
+    Request(StoreRequest),
     Register(Registration),
     ChangeAccount {
         id: UserId,
         change: AccountChange,
         update_time: Timestamp,
+    },
+    Link {
+        user: UserId,
+        credential: Credential,
+        /// As in a registration.
+        secret: String,
+        time: Timestamp,
+    },
+    Unlink {
+        user: UserId,
+        credential: Credential,
+        time: Timestamp,
+    },
+    /// The account goes, and what is its own; tokens issued before this time are refused. Its messages are not yet touched:
+    /// the user is among the departures from now on.
+    DeleteAccount {
+        user: UserId,
+        time: Timestamp,
+    },
+    /// The messages of a deleted account have been purged.
+    FinishDeparture {
+        user: UserId,
+    },
+    /// The creator becomes its superadmin, and takes its first seat.
+    CreateGroup(Group),
+    UpdateGroup {
+        id: GroupId,
+        actor: UserId,
+        edit: GroupEdit,
+        time: Timestamp,
+    },
+    /// A user does this about each of the others. Those who do not exist are passed over.
+    Relate {
+        act: FriendAct,
+        user: UserId,
+        others: Vec<UserId>,
+        time: Timestamp,
+    },
+    /// Of these, the user's own are deleted.
+    DeleteNotifications {
+        user: UserId,
+        ids: Vec<NotificationId>,
     },
     /// A later revocation of the same token or user replaces an earlier one; it never moves back.
     Revoke(Revocation),
@@ -90,12 +223,19 @@ pub enum Write {
 /// What became of one write.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub enum Written {
-    /// `Inserted`, `Updated`, `Removed` or `NotFound`.
-    Message(StoreReceipt),
+    /// The answer to a channel owner's request.
+    Receipt(StoreReceipt),
     Registered(Registered),
     Changed(Changed),
-    Revoked,
-    Forgotten,
+    Linked(Linked),
+    Unlinked(Unlinked),
+    /// Whether there was such an account.
+    AccountDeleted(bool),
+    GroupCreated(GroupCreated),
+    GroupEdited(GroupEdited),
+    Related(Related),
+    /// There is nothing to say about it.
+    Done,
 }
 
 /// Longest username or credential, in bytes. The gateway's own limits are well below; the key space relies on this one.
@@ -116,7 +256,7 @@ pub enum Failure {
     /// Another process has the data.
     #[error("{0}")]
     InUse(String),
-    /// No keeper takes such a write: a name is empty or longer than `NAME_BYTES_MAX`. Nothing was done.
+    /// No keeper takes such a write, as when a name is empty or too long. Nothing was done.
     #[error("the store does not take this: {0}")]
     Unfit(String),
 }
@@ -129,7 +269,17 @@ fn check_name(name: &str) -> Result<(), Failure> {
     }
 }
 
-/// `Head` and `Sender` change nothing, so they have no place in a group of writes.
+/// Questions change nothing, so they have no place in a group of writes.
 fn not_a_write() -> Failure {
     Failure::Unfit("a read among the writes".into())
+}
+
+/// The part of a list between its first and last possible place that lies behind a place, if there is such a part. The
+/// place may come from a client, and be any.
+fn span<P: Ord>([first, last]: [P; 2], after: Option<P>) -> Option<(Bound<P>, Bound<P>)> {
+    match after {
+        Some(after) if after >= last => None,
+        Some(after) if after >= first => Some((Bound::Excluded(after), Bound::Included(last))),
+        _ => Some((Bound::Included(first), Bound::Included(last))),
+    }
 }

@@ -1,19 +1,27 @@
 //! The keeper without a disk: for tests, simulation and `--store memory`, and the model the other keepers are
 //! compared with. It obeys every law but the first: what it holds ends with the process.
 
-use std::collections::{BTreeMap, HashMap};
+mod rows;
+
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::ops::Bound;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
-use engine::id::{ChannelId, Epoch, MessageId, Timestamp, UserId};
+use engine::friend::{FriendState, Sides};
+use engine::group::Role;
+use engine::id::{ChannelId, Epoch, GroupId, MessageId, NotificationId, Timestamp, UserId};
 use engine::message::Message;
+use engine::notification::Notification;
 use engine::persist::{ChannelHead, StoreReceipt, StoreRequest, UpdateMessage};
 use uuid::Uuid;
 
 use crate::account::{
     Account, AccountChange, Changed, Credential, CredentialOwner, Registered, Registration, Revocation,
 };
-use crate::{Failure, Place, Store, Write, Written, check_name};
+use crate::friend::{Circle, Edge, Friend, FriendPlace};
+use crate::group::{Group, GroupFilter, GroupPlace, Membership, RosterPlace, browse, common_beginning};
+use crate::inbox::Inbox;
+use crate::{Failure, Place, Store, Write, Written, change, check_name, span};
 
 /// Keeps everything in maps.
 #[derive(Default)]
@@ -32,6 +40,19 @@ struct State {
     usernames: HashMap<String, UserId>,
     revoked_tokens: BTreeMap<Uuid, Timestamp>,
     revoked_users: BTreeMap<UserId, Timestamp>,
+    groups: HashMap<GroupId, Group>,
+    group_names: HashMap<String, GroupId>,
+    browsing: BTreeMap<GroupPlace, GroupId>,
+    members: HashMap<(GroupId, UserId), Membership>,
+    rosters: BTreeSet<(GroupId, RosterPlace)>,
+    user_groups: BTreeSet<(UserId, RosterPlace)>,
+    edges: BTreeMap<(UserId, UserId), Edge>,
+    friends: BTreeSet<(UserId, FriendPlace)>,
+    circles: HashMap<UserId, Circle>,
+    notifications: BTreeMap<(UserId, NotificationId), Notification>,
+    inboxes: HashMap<UserId, Inbox>,
+    authored: BTreeSet<(UserId, ChannelId)>,
+    departures: BTreeMap<UserId, Timestamp>,
 }
 
 impl Memory {
@@ -93,6 +114,116 @@ impl Store for Memory {
         Ok(self.open()?.usernames.get(username).copied())
     }
 
+    fn group(&self, id: GroupId) -> Result<Option<Group>, Failure> {
+        Ok(self.open()?.groups.get(&id).cloned())
+    }
+
+    fn groups(
+        &self,
+        filter: &GroupFilter,
+        after: Option<&GroupPlace>,
+        limit: usize,
+    ) -> Result<(Vec<Group>, Option<GroupPlace>), Failure> {
+        let state = self.open()?;
+        let beginning = common_beginning(filter);
+        let first = GroupPlace::from(beginning.clone());
+        let from = match after {
+            Some(after) if *after >= first => Bound::Excluded(after.clone()),
+            _ => Bound::Included(first),
+        };
+        let rows = state.browsing.range((from, Bound::Unbounded));
+        let rows = rows.take_while(|(place, _)| place.as_bytes().starts_with(&beginning));
+        browse(rows.map(|(place, id)| Ok((place.clone(), state.groups[id].clone()))), filter, limit)
+    }
+
+    fn group_role(&self, group: GroupId, user: UserId) -> Result<Option<Role>, Failure> {
+        Ok(self.open()?.members.get(&(group, user)).map(|membership| membership.role))
+    }
+
+    fn group_members(
+        &self,
+        group: GroupId,
+        role: Option<Role>,
+        after: Option<RosterPlace>,
+        limit: usize,
+    ) -> Result<Vec<(UserId, RosterPlace)>, Failure> {
+        let state = self.open()?;
+        let rows = span(RosterPlace::span(role), after).map(|(from, to)| {
+            let rows = state.rosters.range((from.map(|place| (group, place)), to.map(|place| (group, place))));
+            rows.take(limit).map(|(_, place)| (UserId(place.id), *place)).collect()
+        });
+        Ok(rows.unwrap_or_default())
+    }
+
+    fn user_groups(
+        &self,
+        user: UserId,
+        role: Option<Role>,
+        after: Option<RosterPlace>,
+        limit: usize,
+    ) -> Result<Vec<(Group, RosterPlace)>, Failure> {
+        let state = self.open()?;
+        let rows = span(RosterPlace::span(role), after).map(|(from, to)| {
+            let rows = state.user_groups.range((from.map(|place| (user, place)), to.map(|place| (user, place))));
+            rows.take(limit).map(|(_, place)| (state.groups[&GroupId(place.id)].clone(), *place)).collect()
+        });
+        Ok(rows.unwrap_or_default())
+    }
+
+    fn sides(&self, user: UserId, other: UserId) -> Result<Sides, Failure> {
+        let state = self.open()?;
+        let side = |from, to| state.edges.get(&(from, to)).map(|edge| edge.state);
+        Ok(Sides { own: side(user, other), others: side(other, user) })
+    }
+
+    fn friends(
+        &self,
+        user: UserId,
+        state: Option<FriendState>,
+        after: Option<FriendPlace>,
+        limit: usize,
+    ) -> Result<Vec<(Friend, FriendPlace)>, Failure> {
+        let rows = self.open()?;
+        let rows = span(FriendPlace::span(state), after).map(|(from, to)| {
+            let rows = rows.friends.range((from.map(|place| (user, place)), to.map(|place| (user, place))));
+            rows.take(limit).map(|(_, place)| (place.friend(), *place)).collect()
+        });
+        Ok(rows.unwrap_or_default())
+    }
+
+    fn edge_count(&self, user: UserId) -> Result<u32, Failure> {
+        Ok(self.open()?.circles.get(&user).map_or(0, |circle| circle.friends))
+    }
+
+    fn notifications(
+        &self,
+        user: UserId,
+        after: Option<NotificationId>,
+        limit: usize,
+    ) -> Result<Vec<Notification>, Failure> {
+        let state = self.open()?;
+        let rows = span([NotificationId(Uuid::nil()), NotificationId(Uuid::max())], after).map(|(from, to)| {
+            let rows = state.notifications.range((from.map(|id| (user, id)), to.map(|id| (user, id))));
+            rows.take(limit).map(|(_, notification)| notification.clone()).collect()
+        });
+        Ok(rows.unwrap_or_default())
+    }
+
+    fn channels_written(
+        &self,
+        user: UserId,
+        after: Option<&ChannelId>,
+        limit: usize,
+    ) -> Result<Vec<ChannelId>, Failure> {
+        let state = self.open()?;
+        let of_user = state.authored.iter().filter(|(author, _)| *author == user).map(|(_, channel)| channel);
+        Ok(of_user.filter(|channel| after.is_none_or(|after| *channel > after)).take(limit).cloned().collect())
+    }
+
+    fn departures(&self, limit: usize) -> Result<Vec<UserId>, Failure> {
+        Ok(self.open()?.departures.keys().take(limit).copied().collect())
+    }
+
     fn revocations(&self) -> Result<Vec<Revocation>, Failure> {
         let state = self.open()?;
         let tokens = state.revoked_tokens.iter().map(|(&id, &expires)| Revocation::Token { id, expires });
@@ -109,30 +240,24 @@ impl Store for Memory {
 impl State {
     fn apply(&mut self, write: &Write) -> Result<Written, Failure> {
         Ok(match write {
-            Write::Message(request) => Written::Message(self.apply_to_history(request)?),
+            Write::Request(StoreRequest::Insert(message)) => Written::Receipt(self.insert(message)),
+            Write::Request(StoreRequest::Update(update)) => Written::Receipt(self.update(update)),
+            Write::Request(StoreRequest::Remove { channel, id, sender }) => {
+                Written::Receipt(self.remove(channel, *id, *sender))
+            }
             Write::Register(registration) => Written::Registered(self.register(registration)?),
             Write::ChangeAccount { id, change, update_time } => {
                 Written::Changed(self.change_account(*id, change, *update_time)?)
             }
             Write::Revoke(revocation) => {
                 self.revoke(*revocation);
-                Written::Revoked
+                Written::Done
             }
             Write::ForgetRevocations { expired_by } => {
                 self.revoked_tokens.retain(|_, expires| *expires > *expired_by);
-                Written::Forgotten
+                Written::Done
             }
-        })
-    }
-
-    fn apply_to_history(&mut self, request: &StoreRequest) -> Result<StoreReceipt, Failure> {
-        Ok(match request {
-            StoreRequest::Insert(message) => self.insert(message),
-            StoreRequest::Update(update) => self.update(update),
-            StoreRequest::Remove { channel, id, sender } => self.remove(channel, *id, *sender),
-            _ => {
-                return Err(crate::not_a_write());
-            }
+            other => change::apply(self, other)?,
         })
     }
 
@@ -141,6 +266,7 @@ impl State {
     }
 
     fn insert(&mut self, message: &Message) -> StoreReceipt {
+        self.authored.insert((message.sender, message.channel.clone()));
         self.messages.entry(message.channel.clone()).or_default().insert(message.id, message.clone());
         let head = ChannelHead { id: message.id, sequence: message.sequence };
         let kept = self.heads.entry(message.channel.clone()).or_insert(head);

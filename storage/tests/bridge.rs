@@ -9,11 +9,16 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use common::*;
-use engine::id::{ChannelId, Epoch, MessageId, UserId};
+use engine::friend::{FriendState, Sides};
+use engine::group::Role;
+use engine::id::{ChannelId, Epoch, GroupId, MessageId, NotificationId, UserId};
 use engine::message::Message;
+use engine::notification::Notification;
 use engine::persist::{ChannelHead, NotTaken, Receipt, StoreEnd, StoreReceipt, StoreRequest, Ticket};
 use storage::account::{Account, Changed, Credential, CredentialOwner, Registered, Revocation};
 use storage::bridge::Bridge;
+use storage::friend::{Friend, FriendPlace};
+use storage::group::{Group, GroupFilter, GroupPlace, RosterPlace};
 use storage::memory::Memory;
 use storage::{Failure, Place, Store, Write, Written};
 
@@ -76,6 +81,83 @@ impl Store for Staged {
         self.memory.user_by_username(username)
     }
 
+    fn group(&self, id: GroupId) -> Result<Option<Group>, Failure> {
+        self.memory.group(id)
+    }
+
+    fn groups(
+        &self,
+        filter: &GroupFilter,
+        after: Option<&GroupPlace>,
+        limit: usize,
+    ) -> Result<(Vec<Group>, Option<GroupPlace>), Failure> {
+        self.memory.groups(filter, after, limit)
+    }
+
+    fn group_role(&self, group: GroupId, user: UserId) -> Result<Option<Role>, Failure> {
+        self.memory.group_role(group, user)
+    }
+
+    fn group_members(
+        &self,
+        group: GroupId,
+        role: Option<Role>,
+        after: Option<RosterPlace>,
+        limit: usize,
+    ) -> Result<Vec<(UserId, RosterPlace)>, Failure> {
+        self.memory.group_members(group, role, after, limit)
+    }
+
+    fn user_groups(
+        &self,
+        user: UserId,
+        role: Option<Role>,
+        after: Option<RosterPlace>,
+        limit: usize,
+    ) -> Result<Vec<(Group, RosterPlace)>, Failure> {
+        self.memory.user_groups(user, role, after, limit)
+    }
+
+    fn sides(&self, user: UserId, other: UserId) -> Result<Sides, Failure> {
+        self.memory.sides(user, other)
+    }
+
+    fn friends(
+        &self,
+        user: UserId,
+        state: Option<FriendState>,
+        after: Option<FriendPlace>,
+        limit: usize,
+    ) -> Result<Vec<(Friend, FriendPlace)>, Failure> {
+        self.memory.friends(user, state, after, limit)
+    }
+
+    fn edge_count(&self, user: UserId) -> Result<u32, Failure> {
+        self.memory.edge_count(user)
+    }
+
+    fn notifications(
+        &self,
+        user: UserId,
+        after: Option<NotificationId>,
+        limit: usize,
+    ) -> Result<Vec<Notification>, Failure> {
+        self.memory.notifications(user, after, limit)
+    }
+
+    fn channels_written(
+        &self,
+        user: UserId,
+        after: Option<&ChannelId>,
+        limit: usize,
+    ) -> Result<Vec<ChannelId>, Failure> {
+        self.memory.channels_written(user, after, limit)
+    }
+
+    fn departures(&self, limit: usize) -> Result<Vec<UserId>, Failure> {
+        self.memory.departures(limit)
+    }
+
     fn revocations(&self) -> Result<Vec<Revocation>, Failure> {
         self.memory.revocations()
     }
@@ -88,7 +170,7 @@ impl Store for Staged {
 
 fn request(write: Write) -> StoreRequest {
     match write {
-        Write::Message(request) => request,
+        Write::Request(request) => request,
         other => panic!("{other:?} is not a shard's"),
     }
 }

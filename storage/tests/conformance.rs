@@ -61,10 +61,10 @@ fn a_group_is_applied_in_order<K: Keeper>() {
     let contents: Vec<_> = written
         .iter()
         .map(|written| match written {
-            Written::Message(StoreReceipt::Inserted) => "inserted".to_owned(),
-            Written::Message(StoreReceipt::Updated(message)) => format!("updated {}", message.content),
-            Written::Message(StoreReceipt::Removed(message)) => format!("removed {}", message.content),
-            Written::Message(StoreReceipt::NotFound) => "not found".to_owned(),
+            Written::Receipt(StoreReceipt::Inserted) => "inserted".to_owned(),
+            Written::Receipt(StoreReceipt::Updated(message)) => format!("updated {}", message.content),
+            Written::Receipt(StoreReceipt::Removed(message)) => format!("removed {}", message.content),
+            Written::Receipt(StoreReceipt::NotFound) => "not found".to_owned(),
             other => panic!("{other:?}"),
         })
         .collect();
@@ -204,7 +204,7 @@ fn only_the_sender_in_the_right_channel_changes_a_message<K: Keeper>() {
         remove(&lobby, 2, 7),
     ];
     let written = commit(store, &forged);
-    assert!(written.iter().all(|written| *written == Written::Message(StoreReceipt::NotFound)), "{written:?}");
+    assert!(written.iter().all(|written| *written == Written::Receipt(StoreReceipt::NotFound)), "{written:?}");
     assert_eq!(store.message(&lobby, message_id(1)).unwrap(), Some(message(&lobby, 1, 7)));
     assert_eq!(store.head(&other).unwrap(), None);
 }
@@ -273,7 +273,7 @@ fn an_unfit_write_fails_alone<K: Keeper>() {
             register(1, &long, device("a")),
             register(1, "ann", device("")),
             register(1, "ann", device(&long)),
-            Write::Message(StoreRequest::Head { channel: lobby.clone() }),
+            Write::Request(StoreRequest::Head { channel: lobby.clone() }),
             register(1, "ann", device(&long[1..])),
             Write::ChangeAccount { id: user(1), change: rename, update_time: Timestamp(1) },
             insert(&lobby, 2, 7),

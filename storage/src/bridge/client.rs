@@ -3,13 +3,19 @@
 use std::cell::Cell;
 use std::sync::Arc;
 
-use engine::id::{ChannelId, Timestamp, UserId};
+use engine::friend::{FriendAct, FriendState};
+use engine::group::Role;
+use engine::id::{ChannelId, GroupId, NotificationId, Timestamp, UserId};
 use engine::message::Message;
+use engine::notification::Notification;
 
 use super::{Line, Read};
 use crate::account::{
-    Account, AccountChange, Changed, Credential, CredentialOwner, Registered, Registration, Revocation,
+    Account, AccountChange, Changed, Credential, CredentialOwner, Linked, Registered, Registration, Revocation,
+    Unlinked,
 };
+use crate::friend::{Friend, FriendPlace, Related};
+use crate::group::{Group, GroupCreated, GroupEdit, GroupEdited, GroupFilter, GroupPlace, RosterPlace};
 use crate::{Failure, Place, Store, Write, Written};
 
 /// A handler's write, and where its answer goes.
@@ -69,6 +75,157 @@ impl Client {
             Written::Changed(changed) => Ok(changed),
             other => unreachable!("{other:?} answers a change"),
         }
+    }
+
+    /// Gives an account one more way to sign in; `secret` is a password's hash for an email, and empty otherwise.
+    pub async fn link(
+        &self,
+        user: UserId,
+        credential: Credential,
+        secret: String,
+        time: Timestamp,
+    ) -> Result<Linked, Failure> {
+        match self.write(Write::Link { user, credential, secret, time }).await? {
+            Written::Linked(linked) => Ok(linked),
+            other => unreachable!("{other:?} answers a link"),
+        }
+    }
+
+    pub async fn unlink(&self, user: UserId, credential: Credential, time: Timestamp) -> Result<Unlinked, Failure> {
+        match self.write(Write::Unlink { user, credential, time }).await? {
+            Written::Unlinked(unlinked) => Ok(unlinked),
+            other => unreachable!("{other:?} answers an unlink"),
+        }
+    }
+
+    /// Whether there was such an account. Its messages are still to be purged: see `departures`.
+    pub async fn delete_account(&self, user: UserId, time: Timestamp) -> Result<bool, Failure> {
+        match self.write(Write::DeleteAccount { user, time }).await? {
+            Written::AccountDeleted(existed) => Ok(existed),
+            other => unreachable!("{other:?} answers a deletion"),
+        }
+    }
+
+    /// The user's messages have all been purged: where they were is forgotten.
+    pub async fn finish_departure(&self, user: UserId) -> Result<(), Failure> {
+        self.write(Write::FinishDeparture { user }).await.map(|_| ())
+    }
+
+    /// Users whose accounts were deleted and whose messages are still to be, at most `limit` of them.
+    pub async fn departures(&self, limit: usize) -> Result<Vec<UserId>, Failure> {
+        self.read(move |store| store.departures(limit)).await
+    }
+
+    /// The channels in whose history there is, or was, something by this user, behind one of them.
+    pub async fn channels_written(
+        &self,
+        user: UserId,
+        after: Option<ChannelId>,
+        limit: usize,
+    ) -> Result<Vec<ChannelId>, Failure> {
+        self.read(move |store| store.channels_written(user, after.as_ref(), limit)).await
+    }
+
+    /// The creator becomes the group's superadmin, whatever `edge_count` says.
+    pub async fn create_group(&self, group: Group) -> Result<GroupCreated, Failure> {
+        match self.write(Write::CreateGroup(group)).await? {
+            Written::GroupCreated(created) => Ok(created),
+            other => unreachable!("{other:?} answers a new group"),
+        }
+    }
+
+    pub async fn update_group(
+        &self,
+        id: GroupId,
+        actor: UserId,
+        edit: GroupEdit,
+        time: Timestamp,
+    ) -> Result<GroupEdited, Failure> {
+        match self.write(Write::UpdateGroup { id, actor, edit, time }).await? {
+            Written::GroupEdited(edited) => Ok(edited),
+            other => unreachable!("{other:?} answers an edit"),
+        }
+    }
+
+    pub async fn group(&self, id: GroupId) -> Result<Option<Group>, Failure> {
+        self.read(move |store| store.group(id)).await
+    }
+
+    /// A page of groups, and where to go on if there may be more.
+    pub async fn groups(
+        &self,
+        filter: GroupFilter,
+        after: Option<GroupPlace>,
+        limit: usize,
+    ) -> Result<(Vec<Group>, Option<GroupPlace>), Failure> {
+        self.read(move |store| store.groups(&filter, after.as_ref(), limit)).await
+    }
+
+    pub async fn group_role(&self, group: GroupId, user: UserId) -> Result<Option<Role>, Failure> {
+        self.read(move |store| store.group_role(group, user)).await
+    }
+
+    pub async fn group_members(
+        &self,
+        group: GroupId,
+        role: Option<Role>,
+        after: Option<RosterPlace>,
+        limit: usize,
+    ) -> Result<Vec<(UserId, RosterPlace)>, Failure> {
+        self.read(move |store| store.group_members(group, role, after, limit)).await
+    }
+
+    pub async fn user_groups(
+        &self,
+        user: UserId,
+        role: Option<Role>,
+        after: Option<RosterPlace>,
+        limit: usize,
+    ) -> Result<Vec<(Group, RosterPlace)>, Failure> {
+        self.read(move |store| store.user_groups(user, role, after, limit)).await
+    }
+
+    /// Adds or deletes; blocks go by way of the owner of the pair's channel.
+    pub async fn relate(
+        &self,
+        act: FriendAct,
+        user: UserId,
+        others: Vec<UserId>,
+        time: Timestamp,
+    ) -> Result<Related, Failure> {
+        match self.write(Write::Relate { act, user, others, time }).await? {
+            Written::Related(related) => Ok(related),
+            other => unreachable!("{other:?} answers an act on others"),
+        }
+    }
+
+    pub async fn friends(
+        &self,
+        user: UserId,
+        state: Option<FriendState>,
+        after: Option<FriendPlace>,
+        limit: usize,
+    ) -> Result<Vec<(Friend, FriendPlace)>, Failure> {
+        self.read(move |store| store.friends(user, state, after, limit)).await
+    }
+
+    /// How many friends a user has.
+    pub async fn edge_count(&self, user: UserId) -> Result<u32, Failure> {
+        self.read(move |store| store.edge_count(user)).await
+    }
+
+    pub async fn notifications(
+        &self,
+        user: UserId,
+        after: Option<NotificationId>,
+        limit: usize,
+    ) -> Result<Vec<Notification>, Failure> {
+        self.read(move |store| store.notifications(user, after, limit)).await
+    }
+
+    /// Others' ids and unknown ones are passed over.
+    pub async fn delete_notifications(&self, user: UserId, ids: Vec<NotificationId>) -> Result<(), Failure> {
+        self.write(Write::DeleteNotifications { user, ids }).await.map(|_| ())
     }
 
     pub async fn revoke(&self, revocation: Revocation) -> Result<(), Failure> {

@@ -3,9 +3,13 @@
 //! A shard's reads take the same queue as its writes and are asked only once the group they came in is committed, so
 //! they see every write sent before them. They may also see later ones, which their asker has sent, too.
 
+use std::collections::HashSet;
 use std::sync::Arc;
 
-use engine::persist::{KeeperEnd, Receipt, StoreFailure, StoreReceipt, StoreRequest, Ticket};
+use engine::friend::FriendState;
+use engine::group::Role;
+use engine::id::UserId;
+use engine::persist::{Admission, KeeperEnd, Receipt, StoreFailure, StoreReceipt, StoreRequest, Ticket};
 
 use super::client::ClientWrite;
 use super::{GROUP_BYTES_MAX, GROUP_WRITES_MAX, Line, Read, Watch};
@@ -133,7 +137,7 @@ impl Committer {
         match asker {
             Asker::Shard(shard, ticket) => {
                 let receipt = written.map(|written| match written {
-                    Written::Message(receipt) => receipt,
+                    Written::Receipt(receipt) => receipt,
                     other => unreachable!("{other:?} answers a shard"),
                 });
                 send_receipt(&self.shards[shard].receipts, (ticket, receipt.map_err(as_store_failure)));
@@ -166,7 +170,7 @@ fn take_from_shard(shard: &KeeperEnd, number: usize, group: &mut Group) -> bool 
         return false;
     };
     if request.is_write() {
-        group.add(Write::Message(request), Asker::Shard(number, ticket));
+        group.add(Write::Request(request), Asker::Shard(number, ticket));
     } else {
         group.reads.push((number, ticket, request));
     }
@@ -181,7 +185,8 @@ fn take_from_clients(clients: &flume::Receiver<ClientWrite>, group: &mut Group) 
     true
 }
 
-fn look_up(store: &dyn Store, request: &StoreRequest) -> Result<StoreReceipt, Failure> {
+/// Answers a shard's question.
+pub fn look_up(store: &dyn Store, request: &StoreRequest) -> Result<StoreReceipt, Failure> {
     match request {
         StoreRequest::Head { channel } => store.head(channel).map(StoreReceipt::Head),
         StoreRequest::Newest { channel, limit } => {
@@ -191,8 +196,37 @@ fn look_up(store: &dyn Store, request: &StoreRequest) -> Result<StoreReceipt, Fa
             let message = store.message(channel, *id)?;
             Ok(StoreReceipt::Sender(message.map(|message| message.sender)))
         }
+        StoreRequest::Admit(admission) => Ok(match may_join(store, admission)? {
+            true => StoreReceipt::Admitted(None),
+            false => StoreReceipt::NotAdmitted,
+        }),
+        StoreRequest::Users { ids, usernames } => users(store, ids, usernames).map(StoreReceipt::Users),
         write => unreachable!("{write:?} is not a question"),
     }
+}
+
+fn may_join(store: &dyn Store, admission: &Admission) -> Result<bool, Failure> {
+    match admission {
+        Admission::Group { group, user } => Ok(store.group_role(*group, *user)?.is_some_and(Role::is_member)),
+        Admission::Direct { user, other, .. } => {
+            let blocked = store.sides(*user, *other)?.others == Some(FriendState::Blocked);
+            Ok(!blocked && store.account(*other)?.is_some())
+        }
+    }
+}
+
+/// Those that there are, each once.
+fn users(store: &dyn Store, ids: &[UserId], usernames: &[String]) -> Result<Vec<UserId>, Failure> {
+    let (mut seen, mut found) = (HashSet::new(), Vec::new());
+    for &id in ids {
+        if seen.insert(id) && store.account(id)?.is_some() {
+            found.push(id);
+        }
+    }
+    for username in usernames {
+        found.extend(store.user_by_username(username)?.filter(|&id| seen.insert(id)));
+    }
+    Ok(found)
 }
 
 /// The queue has room for all that its shard may have under way, so this never waits. A shard that has ended needs no
@@ -210,11 +244,21 @@ fn as_store_failure(failure: Failure) -> StoreFailure {
 /// Roughly what a write adds to the journal: its texts, and a flat sum for keys, ids and headers.
 fn bytes_of(write: &Write) -> usize {
     const REST: usize = 256;
+    /// The key of a removed row.
+    const ID: usize = 64;
+    /// A row of a list, with its key, header and counterparts.
+    const ROW: usize = 512;
     REST + match write {
-        Write::Message(StoreRequest::Insert(message)) => message.content.len() + message.username.len(),
-        Write::Message(StoreRequest::Update(update)) => update.content.len() + update.username.len(),
-        Write::Message(_) | Write::Revoke(_) | Write::ForgetRevocations { .. } => 0,
+        Write::Request(StoreRequest::Insert(message)) => message.content.len() + message.username.len(),
+        Write::Request(StoreRequest::Update(update)) => update.content.len() + update.username.len(),
+        Write::Request(StoreRequest::ChangeGroup { change, .. }) => (1 + change.act.named().len()) * ROW,
+        Write::Request(StoreRequest::Purge { ids, .. }) => ids.len() * ID,
+        Write::Request(_) => ROW,
+        Write::Revoke(_) | Write::ForgetRevocations { .. } | Write::FinishDeparture { .. } => 0,
         Write::Register(registration) => registration.account.metadata.len() + 1024,
-        Write::ChangeAccount { .. } => 1024,
+        Write::ChangeAccount { .. } | Write::Link { .. } | Write::Unlink { .. } | Write::DeleteAccount { .. } => 1024,
+        Write::CreateGroup(_) | Write::UpdateGroup { .. } => 1024,
+        Write::Relate { others, .. } => others.len() * ROW,
+        Write::DeleteNotifications { ids, .. } => ids.len() * ID,
     }
 }

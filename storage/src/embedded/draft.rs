@@ -61,19 +61,20 @@ impl<'a> Draft<'a> {
 
     pub fn apply(&mut self, write: &Write) -> Result<Written, Failure> {
         Ok(match write {
-            Write::Message(request) => Written::Message(self.apply_to_history(request)?),
+            Write::Request(request) => Written::Receipt(self.apply_to_history(request)?),
             Write::Register(registration) => Written::Registered(self.register(registration)?),
             Write::ChangeAccount { id, change, update_time } => {
                 Written::Changed(self.change_account(*id, change, *update_time)?)
             }
             Write::Revoke(revocation) => {
                 self.revoke(revocation)?;
-                Written::Revoked
+                Written::Done
             }
             Write::ForgetRevocations { expired_by } => {
                 self.forget_revocations(*expired_by)?;
-                Written::Forgotten
+                Written::Done
             }
+            _ => return Err(Failure::Passing("the embedded keeper does not keep this yet".into())),
         })
     }
 

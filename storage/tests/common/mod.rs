@@ -116,11 +116,11 @@ pub fn message(channel: &ChannelId, number: u32, sender: u32) -> Message {
 }
 
 pub fn insert(channel: &ChannelId, number: u32, sender: u32) -> Write {
-    Write::Message(StoreRequest::Insert(message(channel, number, sender)))
+    Write::Request(StoreRequest::Insert(message(channel, number, sender)))
 }
 
 pub fn update(channel: &ChannelId, number: u32, sender: u32, content: &str) -> Write {
-    Write::Message(StoreRequest::Update(UpdateMessage {
+    Write::Request(StoreRequest::Update(UpdateMessage {
         channel: channel.clone(),
         id: message_id(number),
         sender: user(sender),
@@ -131,7 +131,7 @@ pub fn update(channel: &ChannelId, number: u32, sender: u32, content: &str) -> W
 }
 
 pub fn remove(channel: &ChannelId, number: u32, sender: u32) -> Write {
-    Write::Message(StoreRequest::Remove { channel: channel.clone(), id: message_id(number), sender: user(sender) })
+    Write::Request(StoreRequest::Remove { channel: channel.clone(), id: message_id(number), sender: user(sender) })
 }
 
 pub fn account(number: u32, username: &str) -> Account {

@@ -10,6 +10,9 @@ use std::num::NonZeroU32;
 use engine::limits::PASS_VISITS_MAX;
 
 mod client;
+mod member;
+mod registry;
+mod society;
 mod store;
 mod world;
 
@@ -130,4 +133,17 @@ fn the_same_seed_gives_the_same_bytes() {
         assert!(!first.is_empty());
         assert!(first == run(seed, plan), "seed {seed} gave two different runs");
     }
+}
+
+#[test]
+fn nobody_sees_what_they_may_not_whoever_is_thrown_out_or_blocked() {
+    let mut changes = [0; 3];
+    for seed in seeds(40) {
+        for (shards, store_fails) in [(1, false), (3, false), (3, true)] {
+            let plan = society::Plan { shards, users: 5, sessions: 12, groups: 2, turns: 500, store_fails };
+            let made = society::run(seed, plan);
+            changes.iter_mut().zip(made).for_each(|(sum, made)| *sum += made);
+        }
+    }
+    assert!(changes.iter().all(|&count| count > 100), "too few changes were made, refused and failed: {changes:?}");
 }

@@ -6,6 +6,7 @@ use std::num::NonZeroU32;
 use engine::admission::{OnLag, Session};
 use engine::command::{Command, Join};
 use engine::frames::Format;
+use engine::home::Appearance;
 use engine::id::{ConnectionId, Epoch, MessageId, SessionId, ShardId, Timestamp, UserId};
 use engine::limits::{ROTATION_INTERVAL, SUBSCRIBER_LAG_BYTES_MAX};
 use engine::parcel::Parcel;
@@ -43,7 +44,7 @@ pub enum Pace {
 const SLOW_LAG_BYTES_MAX: u64 = 4000;
 
 /// A small generator: the same seed gives the same world.
-pub struct Random(u64);
+pub struct Random(pub u64);
 
 impl Random {
     pub fn next(&mut self) -> u64 {
@@ -62,23 +63,23 @@ impl Random {
         self.below(chances) == 0
     }
 
-    fn uuid(&mut self) -> Uuid {
+    pub fn uuid(&mut self) -> Uuid {
         Uuid::from_u64_pair(self.next(), self.next())
     }
 }
 
 /// The sockets of one shard: what was written and not yet read, by slot.
 #[derive(Default)]
-struct Wires {
-    slots: HashMap<u32, Wire>,
+pub struct Wires {
+    pub slots: HashMap<u32, Wire>,
 }
 
 #[derive(Default)]
-struct Wire {
-    bytes: Vec<u8>,
+pub struct Wire {
+    pub bytes: Vec<u8>,
     /// Bytes it takes before it is full.
-    room: usize,
-    full: bool,
+    pub room: usize,
+    pub full: bool,
 }
 
 impl Outlet for Wires {
@@ -164,7 +165,8 @@ impl World {
         let slow = !witness && self.plan.pace == Pace::Slow;
         let on_lag = if slow && self.random.one_in(2) { OnLag::Skip } else { OnLag::Close };
         let session = Session { user, session, username, format: Format::Json, on_lag };
-        self.shards[shard].step(Input::Opened { connection, session: session.clone() }, self.now);
+        self.shards[shard]
+            .step(Input::Opened { connection, session: session.clone(), appearance: Appearance::Unseen }, self.now);
         Client {
             shard,
             connection,

@@ -22,7 +22,7 @@ fn fill(world: &World, channel: &ChannelId, numbers: std::ops::RangeInclusive<u6
         update_time: Timestamp(START * 1_000_000_000 + 726_683_000),
         persistent: true,
     };
-    let writes: Vec<Write> = numbers.map(|number| Write::Message(StoreRequest::Insert(message(number)))).collect();
+    let writes: Vec<Write> = numbers.map(|number| Write::Request(StoreRequest::Insert(message(number)))).collect();
     world.keep(&writes);
 }
 

@@ -2,10 +2,15 @@
 
 use std::sync::Arc;
 
-use engine::id::{ChannelId, Epoch, MessageId, UserId};
+use engine::friend::{FriendState, Sides};
+use engine::group::Role;
+use engine::id::{ChannelId, Epoch, GroupId, MessageId, NotificationId, UserId};
 use engine::message::Message;
+use engine::notification::Notification;
 use engine::persist::ChannelHead;
 use storage::account::{Account, Credential, CredentialOwner, Revocation};
+use storage::friend::{Friend, FriendPlace};
+use storage::group::{Group, GroupFilter, GroupPlace, RosterPlace};
 use storage::{Failure, Place, Store, Write, Written};
 use uuid::Uuid;
 
@@ -203,6 +208,62 @@ impl Store for Broken {
         self.fail()
     }
     fn user_by_username(&self, _: &str) -> Result<Option<UserId>, Failure> {
+        self.fail()
+    }
+    fn group(&self, _: GroupId) -> Result<Option<Group>, Failure> {
+        self.fail()
+    }
+    fn groups(
+        &self,
+        _: &GroupFilter,
+        _: Option<&GroupPlace>,
+        _: usize,
+    ) -> Result<(Vec<Group>, Option<GroupPlace>), Failure> {
+        self.fail()
+    }
+    fn group_role(&self, _: GroupId, _: UserId) -> Result<Option<Role>, Failure> {
+        self.fail()
+    }
+    fn group_members(
+        &self,
+        _: GroupId,
+        _: Option<Role>,
+        _: Option<RosterPlace>,
+        _: usize,
+    ) -> Result<Vec<(UserId, RosterPlace)>, Failure> {
+        self.fail()
+    }
+    fn user_groups(
+        &self,
+        _: UserId,
+        _: Option<Role>,
+        _: Option<RosterPlace>,
+        _: usize,
+    ) -> Result<Vec<(Group, RosterPlace)>, Failure> {
+        self.fail()
+    }
+    fn sides(&self, _: UserId, _: UserId) -> Result<Sides, Failure> {
+        self.fail()
+    }
+    fn friends(
+        &self,
+        _: UserId,
+        _: Option<FriendState>,
+        _: Option<FriendPlace>,
+        _: usize,
+    ) -> Result<Vec<(Friend, FriendPlace)>, Failure> {
+        self.fail()
+    }
+    fn edge_count(&self, _: UserId) -> Result<u32, Failure> {
+        self.fail()
+    }
+    fn notifications(&self, _: UserId, _: Option<NotificationId>, _: usize) -> Result<Vec<Notification>, Failure> {
+        self.fail()
+    }
+    fn channels_written(&self, _: UserId, _: Option<&ChannelId>, _: usize) -> Result<Vec<ChannelId>, Failure> {
+        self.fail()
+    }
+    fn departures(&self, _: usize) -> Result<Vec<UserId>, Failure> {
         self.fail()
     }
     fn revocations(&self) -> Result<Vec<Revocation>, Failure> {

@@ -226,7 +226,6 @@ fn features_we_lack_are_named() {
         (r#"{"match_create":{}}"#, "match_create"),
         (r#"{"matchmakerAdd":{"query":"*","x":[1,{"y":null}]}}"#, "matchmaker_add"),
         (r#"{"partyDataSend":{}}"#, "party_data_send"),
-        (r#"{"status_update":{"status":"x"}}"#, "status_update"),
     ] {
         check(text, "", Command::Unsupported(name));
     }

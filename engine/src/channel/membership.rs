@@ -1,0 +1,159 @@
+//! Who may be in a group's or a direct channel: admissions, changes of a group's members, blocks, and the deletion of
+//! what a user wrote whose account goes. The store decides; here is the order in which it shows.
+
+use super::{Act, Asker, Channel, Decision, Moment, Place, Wants, busy};
+use crate::command::Rejection;
+use crate::group::{GroupChange, GroupOutcome};
+use crate::id::{ChannelKind, MessageId, Timestamp, UserId};
+use crate::members::{Address, Member};
+use crate::parcel::{Enquiry, Finding};
+use crate::persist::{Admission, ChannelHead, DirectRequest, StoreReceipt, StoreRequest};
+use crate::presence::Comings;
+
+impl Channel {
+    /// Somebody wants to come in who needs the store's word.
+    pub(super) fn accept_join(&mut self, asker: Asker, member: Member, moment: &Moment, wants: &mut Wants) {
+        if !self.pending.has_room(0) {
+            return self.refuse(asker, busy());
+        }
+        let user = member.presence.user;
+        let admission = match self.id.kind() {
+            ChannelKind::Group(group) => Admission::Group { group, user },
+            ChannelKind::Direct(one, other) => {
+                let other = if one == user { other } else { one };
+                let there = self.members.visible_after(None).any(|member| member.presence.user == other);
+                let request = if there { DirectRequest::NotNeeded } else { DirectRequest::Send };
+                let username = member.presence.username.clone();
+                Admission::Direct { user, username, other, request, time: moment.now }
+            }
+            ChannelKind::Room(_) => unreachable!("rooms let everybody in"),
+        };
+        self.put(asker, Act::Join(member), 0, StoreRequest::Admit(admission), wants);
+    }
+
+    pub(super) fn release_join(&mut self, asker: Asker, member: Member, decision: Decision, now: Timestamp) {
+        let Asker::Connection(_, number) = asker else { unreachable!("only connections join") };
+        match decision {
+            Ok(StoreReceipt::Admitted(notice)) => {
+                self.notices.extend(notice);
+                self.join(member, number, now);
+            }
+            Ok(_) => {
+                let reason = match self.id.kind() {
+                    ChannelKind::Group(_) => "group not found, or you are not a member of it",
+                    _ => "user not found, or they do not wish to chat with you",
+                };
+                self.refuse(asker, Rejection::bad_input(reason));
+            }
+            Err(_) => self.refuse(asker, Rejection::unavailable("the channel could not be looked up: try again")),
+        }
+    }
+
+    /// Somebody without a session wants to change who is in here, or what is kept.
+    pub(super) fn accept_enquiry(&mut self, asker: Asker, enquiry: Enquiry, moment: &Moment, wants: &mut Wants) {
+        if !self.pending.has_room(0) {
+            return self.refuse(asker, busy());
+        }
+        match enquiry {
+            Enquiry::ChangeGroup(change) => self.accept_group_change(asker, change, moment, wants),
+            Enquiry::Block { user, other } => {
+                let request = StoreRequest::Block { user, other, time: moment.now };
+                self.undecided_changes += 1;
+                self.put(asker, Act::ChangeMembers { removes: true }, 0, request, wants);
+            }
+            Enquiry::Purge { sender, ids } => {
+                let request = StoreRequest::Purge { channel: self.id.clone(), sender, ids: ids.clone() };
+                self.put(asker, Act::Purge(ids), 0, request, wants);
+            }
+            Enquiry::Presence { .. } | Enquiry::Newest { .. } => unreachable!("these change nothing"),
+        }
+    }
+
+    /// A group's event messages get their places now, so that they stand where the change stands.
+    fn accept_group_change(&mut self, asker: Asker, change: GroupChange, moment: &Moment, wants: &mut Wants) {
+        let Place::Known { ids, next, newest } = &mut self.place else { unreachable!("the caller has looked") };
+        let mut places = Vec::with_capacity(change.act.messages_max());
+        for _ in 0..change.act.messages_max() {
+            let Ok(id) = ids.next(moment.now, moment.random) else {
+                return self.refuse(asker, busy());
+            };
+            places.push(ChannelHead { id, sequence: *next });
+            next.0 += 1;
+        }
+        *newest = moment.now.max(*newest);
+        let time = *newest;
+        let removes = change.act.may_remove();
+        self.undecided_changes += usize::from(removes);
+        let request = StoreRequest::ChangeGroup { change, time, places };
+        self.put(asker, Act::ChangeMembers { removes }, 0, request, wants);
+    }
+
+    /// First the messages, so that those concerned still hear them, then their presences end.
+    pub(super) fn release_change(&mut self, asker: Asker, decision: Decision) {
+        let finding = match decision {
+            Ok(StoreReceipt::GroupChanged(Ok(outcome))) => {
+                let GroupOutcome { messages, removed, deleted, notices } = outcome;
+                for message in messages {
+                    self.show(message);
+                }
+                for user in removed {
+                    self.evict(user);
+                }
+                if deleted {
+                    self.clear();
+                }
+                self.notices.extend(notices);
+                Finding::GroupChanged(Ok(()))
+            }
+            Ok(StoreReceipt::GroupChanged(Err(refusal))) => Finding::GroupChanged(Err(refusal)),
+            Ok(_) => {
+                self.clear();
+                Finding::Done
+            }
+            Err(_) => Finding::Failed,
+        };
+        self.find(asker, finding);
+    }
+
+    pub(super) fn release_purge(&mut self, asker: Asker, ids: &[MessageId], decision: Decision) {
+        let finding = match decision {
+            Ok(_) => {
+                self.recent.forget(ids);
+                Finding::Done
+            }
+            Err(_) => Finding::Failed,
+        };
+        self.find(asker, finding);
+    }
+
+    fn find(&mut self, asker: Asker, finding: Finding) {
+        let Asker::Visitor(from, number) = asker else { unreachable!("only visitors change members") };
+        self.findings.push((from, number, finding));
+    }
+
+    /// Ends all presences of a user; the others are told. Looks at every member, which is fit for what happens seldom.
+    fn evict(&mut self, user: UserId) {
+        let addresses: Vec<Address> = self.members.of_user(user).collect();
+        if addresses.is_empty() {
+            return;
+        }
+        self.announcements.seal(&self.members);
+        for address in addresses {
+            if let Some(member) = self.take_out(address) {
+                self.comings.depart(member);
+                self.announcements.evicted(address);
+            }
+        }
+    }
+
+    /// Ends all presences, and tells nobody.
+    fn clear(&mut self) {
+        self.announcements.seal(&self.members);
+        let addresses: Vec<Address> = self.members.addresses().collect();
+        for address in addresses {
+            self.take_out(address);
+            self.announcements.evicted(address);
+        }
+        self.comings = Comings::default();
+    }
+}

@@ -1,0 +1,151 @@
+//! Messages of a channel's members: accepted in order, shown when the store has them.
+
+use std::sync::Arc;
+
+use super::{Act, Asker, Channel, Decision, Moment, Place, Wants, Work, busy, not_a_member, not_stored};
+use crate::command::{Event, Rejection, Reply};
+use crate::id::{Timestamp, UserId};
+use crate::members::Address;
+use crate::message::{Message, MessageCode};
+use crate::parcel::Wish;
+use crate::persist::{StoreReceipt, StoreRequest, UpdateMessage};
+
+impl Channel {
+    /// A member sends, updates or removes.
+    pub(super) fn accept_message(
+        &mut self,
+        asker: Asker,
+        address: Address,
+        wish: Wish,
+        moment: &Moment,
+        wants: &mut Wants,
+    ) {
+        let Some(member) = self.members.get(address) else {
+            return self.refuse(asker, not_a_member());
+        };
+        let author = Author {
+            user: member.presence.user,
+            username: member.presence.username.clone(),
+            persistence: member.presence.persistence,
+        };
+        match self.give_place(author, wish, moment) {
+            Err(rejection) => self.refuse(asker, rejection),
+            Ok(Accepted { act, bytes, request: Some(request) }) => self.put(asker, act, bytes, request, wants),
+            Ok(Accepted { act, bytes, request: None }) => {
+                let place = self.pending.push(Work { asker, act }, bytes);
+                self.pending.decide(place, Ok(StoreReceipt::Inserted));
+                self.let_go(moment);
+            }
+        }
+    }
+
+    /// Gives a message its place in the channel, and says what the store must do for it.
+    fn give_place(&mut self, author: Author, wish: Wish, moment: &Moment) -> Result<Accepted, Rejection> {
+        let Place::Known { ids, next, newest } = &mut self.place else { unreachable!("the caller has looked") };
+        let (id, code, content) = match wish {
+            Wish::Send { content } => {
+                let id = ids.next(moment.now, moment.random).map_err(|_| busy())?;
+                (id, MessageCode::Chat, content)
+            }
+            Wish::Update { id, content } => (id, MessageCode::Update, content),
+            Wish::Remove { id } => (id, MessageCode::Remove, "{}".into()),
+            _ => unreachable!("only messages are accepted"),
+        };
+        if !self.pending.has_room(content.len()) {
+            return Err(busy());
+        }
+        // Times never fall, so that the order of times is the order of ids, whatever the clock does.
+        *newest = moment.now.max(*newest);
+        let message = Message {
+            channel: self.id.clone(),
+            id,
+            sequence: *next,
+            code,
+            sender: author.user,
+            username: author.username,
+            content,
+            create_time: *newest,
+            update_time: *newest,
+            persistent: author.persistence,
+        };
+        if code == MessageCode::Chat {
+            next.0 += 1;
+        }
+        Ok(Accepted::of(message))
+    }
+
+    pub(super) fn release_message(&mut self, asker: Asker, act: Act, decision: Decision, now: Timestamp) {
+        let shown = match (act, decision) {
+            (_, Err(_)) => Err(not_stored()),
+            (Act::Send(message), Ok(_)) => Ok(message),
+            (Act::Change, Ok(StoreReceipt::Updated(message))) => Ok(Message { code: MessageCode::Update, ..message }),
+            (Act::Change, Ok(StoreReceipt::Removed(message))) => {
+                Ok(Message { code: MessageCode::Remove, content: "{}".into(), ..message })
+            }
+            (Act::Live(message), Ok(StoreReceipt::Sender(sender)))
+                if sender.is_none_or(|sender| sender == message.sender) =>
+            {
+                Ok(message)
+            }
+            _ => Err(Rejection::bad_input("no message of yours with this id in this channel")),
+        };
+        match shown {
+            Err(rejection) => self.refuse(asker, rejection),
+            Ok(message) => {
+                let Asker::Connection(address, number) = asker else { unreachable!("only members write") };
+                // Nobody in a room hears somebody of whom they have not heard.
+                if self.members.get(address).is_some_and(|member| !member.known && !member.hidden) {
+                    self.announce_presence(now);
+                }
+                let code = message.code;
+                let message = self.show(message);
+                self.announcements.answer(address, number, Reply::Acknowledged { message, code });
+            }
+        }
+    }
+
+    /// Lets all members see a message, an update or a removal.
+    pub(super) fn show(&mut self, message: Message) -> Message {
+        if !matches!(message.code, MessageCode::Update | MessageCode::Remove) {
+            self.announcements.last = message.sequence;
+        }
+        self.recent.show(&message);
+        let event = Event::Message(message);
+        self.announcements.announce(&event, &self.members);
+        let Event::Message(message) = event else { unreachable!("it was made two lines above") };
+        message
+    }
+}
+
+/// Work that has its place, and what the store must do before it is shown.
+struct Accepted {
+    act: Act,
+    bytes: usize,
+    request: Option<StoreRequest>,
+}
+
+impl Accepted {
+    fn of(message: Message) -> Self {
+        let (channel, id, sender) = (message.channel.clone(), message.id, message.sender);
+        let bytes = message.content.len();
+        let (act, request) = match (message.code, message.persistent) {
+            (MessageCode::Chat, true) => (Act::Send(message.clone()), Some(StoreRequest::Insert(message))),
+            (MessageCode::Chat, false) => (Act::Send(message), None),
+            (_, false) => (Act::Live(message), Some(StoreRequest::Sender { channel, id })),
+            (MessageCode::Remove, true) => (Act::Change, Some(StoreRequest::Remove { channel, id, sender })),
+            (_, true) => {
+                let Message { username, content, update_time, .. } = message;
+                let update = UpdateMessage { channel, id, sender, username, content, update_time };
+                (Act::Change, Some(StoreRequest::Update(update)))
+            }
+        };
+        Self { act, bytes, request }
+    }
+}
+
+/// Who writes.
+struct Author {
+    user: UserId,
+    username: Arc<str>,
+    persistence: bool,
+}

@@ -1,0 +1,167 @@
+//! What a session hears that concerns no channel: notifications, and the statuses of those it follows.
+//!
+//! Every shard is told everything of this kind (`Circular`), and tells its own connections. It is the slower life: frames
+//! are private ones, encoded once a format, and who does not read them is let go.
+
+use std::sync::Arc;
+
+use super::{Home, find};
+use crate::command::{News, Rejection, Reply};
+use crate::connection::Private;
+use crate::frames::{self, Format};
+use crate::id::{ConnectionId, UserId};
+use crate::limits::{FOLLOWS_MAX, NEWS_BYTES_MAX};
+use crate::message::StatusPresence;
+use crate::notification::{Notice, Notification};
+use crate::parcel::Circular;
+use crate::persist::{StoreFailure, StoreReceipt, StoreRequest, Ticket};
+use crate::wire::websocket;
+
+/// Marks the tickets of homes among those of a shard: owners count theirs from one.
+const HOME_TICKET: u64 = 1 << 63;
+
+impl Ticket {
+    /// Whether this is a home's, not an owner's.
+    pub(crate) fn is_of_home(self) -> bool {
+        self.0 & HOME_TICKET != 0
+    }
+}
+
+impl Home {
+    /// Tells all shards, this one included.
+    pub fn circulate(&mut self, circular: Circular) {
+        self.hear(&circular);
+        self.circulars.push(Arc::new(circular));
+    }
+
+    /// Hears what all shards are told.
+    pub fn hear(&mut self, circular: &Circular) {
+        match circular {
+            Circular::Notices(notices) => {
+                for run in notices.chunk_by(|one, next| one.user == next.user) {
+                    self.notify(run);
+                }
+            }
+            Circular::Status { before, after } => self.hear_status(before.as_ref(), after.as_ref()),
+            Circular::Expelled(user) => self.expel(*user),
+        }
+    }
+
+    /// Pushes notifications, all of one user, to its sessions.
+    fn notify(&mut self, notices: &[Notice]) {
+        let slots: Vec<u32> = self.residents.of(notices[0].user).collect();
+        let notifications: Vec<Notification> = notices.iter().map(|notice| notice.notification.clone()).collect();
+        self.push(&slots, &News::Notifications(notifications));
+    }
+
+    fn hear_status(&mut self, before: Option<&StatusPresence>, after: Option<&StatusPresence>) {
+        self.statuses.change(before, after);
+        let Some(user) = after.or(before).map(|presence| presence.user) else { return };
+        // Every session follows its own user, and nobody follows themselves besides.
+        let mut slots: Vec<u32> = self.residents.of(user).collect();
+        slots.append(&mut self.statuses.followers(user));
+        let news =
+            News::Status { joins: after.cloned().into_iter().collect(), leaves: before.cloned().into_iter().collect() };
+        self.push(&slots, &news);
+    }
+
+    fn expel(&mut self, user: UserId) {
+        let slots: Vec<u32> = self.residents.of(user).collect();
+        for slot in slots {
+            let Some(connection) = &self.connections[slot as usize] else { continue };
+            let id = ConnectionId { slot, generation: connection.generation };
+            let mut frame = Vec::new();
+            websocket::close_frame(&mut frame, Some(websocket::CloseCode::NORMAL), "this account has been deleted");
+            self.close(id, frame, super::Manner::AtOnce);
+        }
+    }
+
+    /// Tells these connections. One that has left too much unread is let go instead.
+    fn push(&mut self, slots: &[u32], news: &News) {
+        let mut encoded: [Option<Vec<u8>>; Format::COUNT] = Default::default();
+        for &slot in slots {
+            let Some(connection) = self.connections[slot as usize].as_mut() else { continue };
+            if connection.closing {
+                continue;
+            }
+            let format = connection.session.format;
+            let frame = encoded[format as usize].get_or_insert_with(|| frames::news(format, news));
+            if connection.traffic().outbox_bytes() + frame.len() > NEWS_BYTES_MAX {
+                let id = ConnectionId { slot, generation: connection.generation };
+                self.let_go(id, &format!("too slow: more than {NEWS_BYTES_MAX} bytes of news are unread"));
+                continue;
+            }
+            connection.traffic().say(Private::of(frame.clone()));
+            self.mark(slot);
+        }
+    }
+
+    /// What a session shows from now on; nothing: it is not seen any more.
+    pub(super) fn show(&mut self, id: ConnectionId, status: Option<Arc<str>>) {
+        let Some(connection) = find(&mut self.connections, id) else { return };
+        let session = &connection.session;
+        let before = self.statuses.of_session(session.user, session.session).cloned();
+        let after = status.map(|status| StatusPresence {
+            user: session.user,
+            session: session.session,
+            username: session.username.clone(),
+            status,
+        });
+        if before.is_some() || after.is_some() {
+            self.circulate(Circular::Status { before, after });
+        }
+    }
+
+    /// Asks the store which of these users there are; the answer waits for that.
+    pub(super) fn follow(&mut self, id: ConnectionId, number: u32, ids: Vec<UserId>, usernames: Vec<String>) {
+        let followed = self.statuses.followed(id.slot).count();
+        if followed + ids.len() + usernames.len() > FOLLOWS_MAX {
+            let reason = format!("unfollow somebody first: {FOLLOWS_MAX} users are the most to follow");
+            return self.answer(id, number, &Reply::Refused(Rejection::bad_input(reason)), None);
+        }
+        if ids.is_empty() && usernames.is_empty() {
+            return self.answer(id, number, &Reply::Statuses(Vec::new()), None);
+        }
+        let Some(connection) = self.connection(id) else { return };
+        connection.traffic().exclusive = true;
+        self.tickets += 1;
+        let ticket = Ticket(HOME_TICKET | self.tickets);
+        self.lookups.insert(ticket, (id, number));
+        self.requests.push((ticket, StoreRequest::Users { ids, usernames }));
+    }
+
+    pub(super) fn unfollow(&mut self, id: ConnectionId, users: &[UserId]) {
+        for &user in users {
+            self.statuses.unfollow(id.slot, user);
+        }
+    }
+
+    /// The store has said which users there are.
+    pub fn receipt(&mut self, ticket: Ticket, outcome: Result<StoreReceipt, StoreFailure>) {
+        let (id, number) = self.lookups.remove(&ticket).expect("the store answers what it was asked, once");
+        let Some(connection) = self.connection(id).filter(|connection| !connection.closing) else { return };
+        let own = connection.session.user;
+        let reply = match outcome {
+            Ok(StoreReceipt::Users(users)) => {
+                let mut presences = Vec::new();
+                for user in users.into_iter().filter(|&user| user != own) {
+                    self.statuses.follow(id.slot, user);
+                    presences.extend_from_slice(self.statuses.of(user));
+                }
+                Reply::Statuses(presences)
+            }
+            _ => Reply::Refused(Rejection::unavailable("the users could not be looked up: try again")),
+        };
+        self.answer(id, number, &reply, None);
+    }
+
+    /// Which of these users show themselves.
+    pub fn online(&self, users: &[UserId]) -> Vec<bool> {
+        users.iter().map(|&user| !self.statuses.of(user).is_empty()).collect()
+    }
+
+    /// Requests that the store has not answered.
+    pub fn waiting(&self) -> usize {
+        self.lookups.len()
+    }
+}

@@ -1,0 +1,98 @@
+//! Which of a shard's connections belong to which user: what is pushed to a user reaches all of them.
+//!
+//! A chain a user, its links in a table beside that of the connections: a user with ten thousand sessions, as a load
+//! generator is one, comes and goes as fast as any other.
+
+use std::collections::HashMap;
+
+use crate::id::UserId;
+
+/// No connection.
+const END: u32 = u32::MAX;
+
+/// The connections of a shard, by user.
+#[derive(Default)]
+pub struct Residents {
+    first: HashMap<UserId, u32>,
+    links: Vec<Link>,
+}
+
+/// A connection's neighbours in its user's chain.
+#[derive(Clone, Copy)]
+pub(crate) struct Link {
+    previous: u32,
+    next: u32,
+}
+
+impl Residents {
+    /// A connection of this user has come to live in this slot.
+    pub fn enter(&mut self, user: UserId, slot: u32) {
+        let index = slot as usize;
+        if self.links.len() <= index {
+            self.links.resize(index + 1, Link { previous: END, next: END });
+        }
+        let next = self.first.insert(user, slot).unwrap_or(END);
+        self.links[index] = Link { previous: END, next };
+        if next != END {
+            self.links[next as usize].previous = slot;
+        }
+    }
+
+    /// The user's connection in this slot has gone.
+    pub fn leave(&mut self, user: UserId, slot: u32) {
+        let Link { previous, next } = self.links[slot as usize];
+        if next != END {
+            self.links[next as usize].previous = previous;
+        }
+        match (previous, next) {
+            (END, END) => drop(self.first.remove(&user)),
+            (END, next) => drop(self.first.insert(user, next)),
+            (previous, next) => self.links[previous as usize].next = next,
+        }
+    }
+
+    /// The slots of the user's connections.
+    pub fn of(&self, user: UserId) -> impl Iterator<Item = u32> + '_ {
+        let first = self.first.get(&user).copied();
+        let link = |slot: &u32| Some(self.links[*slot as usize].next).filter(|&next| next != END);
+        std::iter::successors(first, link)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::{BTreeMap, BTreeSet};
+
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn user(number: u8) -> UserId {
+        UserId(uuid::Uuid::from_u128(number.into()))
+    }
+
+    proptest! {
+        #[test]
+        fn everybody_is_found_and_nobody_else(steps in proptest::collection::vec((0..4u8, 0..12u32), 0..60)) {
+            let mut residents = Residents::default();
+            let mut model: BTreeMap<u32, u8> = BTreeMap::new();
+            for (number, slot) in steps {
+                match model.remove(&slot) {
+                    Some(tenant) => residents.leave(user(tenant), slot),
+                    None => {
+                        residents.enter(user(number), slot);
+                        model.insert(slot, number);
+                    }
+                }
+                for number in 0..4 {
+                    let found: Vec<u32> = residents.of(user(number)).collect();
+                    let expected: BTreeSet<u32> =
+                        model.iter().filter(|(_, tenant)| **tenant == number).map(|(slot, _)| *slot).collect();
+                    prop_assert_eq!(found.len(), expected.len());
+                    prop_assert_eq!(found.into_iter().collect::<BTreeSet<_>>(), expected);
+                }
+            }
+            prop_assert!(residents.first.len() <= model.len());
+        }
+    }
+}

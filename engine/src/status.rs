@@ -1,0 +1,136 @@
+//! Who shows themselves to followers, and who follows whom (docs/protocol.md, section 2.13).
+//!
+//! Every shard knows every status that is shown: a change is told to all of them by the shard that the session lives on, and
+//! that one alone. So who follows is answered at once, and what comes later continues exactly that answer. What this costs
+//! is a record a shown session and shard; sessions that show nothing, as most do, cost nothing.
+
+use std::collections::{BTreeSet, HashMap, HashSet};
+
+use crate::id::{SessionId, UserId};
+use crate::message::StatusPresence;
+
+/// What a shard knows of statuses, and which of its connections want to know.
+#[derive(Default)]
+pub struct Statuses {
+    shown: HashMap<UserId, Vec<StatusPresence>>,
+    /// Slots of connections on this shard, by the user they follow.
+    followers: HashMap<UserId, HashSet<u32>>,
+    /// The same, by slot.
+    followed: HashMap<u32, BTreeSet<UserId>>,
+}
+
+impl Statuses {
+    /// A session that was `before` is now `after`.
+    pub fn change(&mut self, before: Option<&StatusPresence>, after: Option<&StatusPresence>) {
+        let Some(either) = after.or(before) else { return };
+        let shown = self.shown.entry(either.user).or_default();
+        shown.retain(|presence| presence.session != either.session);
+        shown.extend(after.cloned());
+        if shown.is_empty() {
+            self.shown.remove(&either.user);
+        }
+    }
+
+    /// What a session shows.
+    pub fn of_session(&self, user: UserId, session: SessionId) -> Option<&StatusPresence> {
+        self.of(user).iter().find(|presence| presence.session == session)
+    }
+
+    /// What a user's sessions show.
+    pub fn of(&self, user: UserId) -> &[StatusPresence] {
+        self.shown.get(&user).map_or(&[], Vec::as_slice)
+    }
+
+    /// The connection in this slot follows the user from now on.
+    pub fn follow(&mut self, slot: u32, user: UserId) {
+        self.followers.entry(user).or_default().insert(slot);
+        self.followed.entry(slot).or_default().insert(user);
+    }
+
+    pub fn unfollow(&mut self, slot: u32, user: UserId) {
+        if let Some(followed) = self.followed.get_mut(&slot)
+            && followed.remove(&user)
+        {
+            if followed.is_empty() {
+                self.followed.remove(&slot);
+            }
+            self.forget(slot, user);
+        }
+    }
+
+    /// The connection in this slot has gone.
+    pub fn unfollow_all(&mut self, slot: u32) {
+        for user in self.followed.remove(&slot).unwrap_or_default() {
+            self.forget(slot, user);
+        }
+    }
+
+    fn forget(&mut self, slot: u32, user: UserId) {
+        if let Some(followers) = self.followers.get_mut(&user) {
+            followers.remove(&slot);
+            if followers.is_empty() {
+                self.followers.remove(&user);
+            }
+        }
+    }
+
+    /// Whom the connection in this slot follows.
+    pub fn followed(&self, slot: u32) -> impl Iterator<Item = UserId> + '_ {
+        self.followed.get(&slot).into_iter().flatten().copied()
+    }
+
+    /// The slots of those who follow the user, rising.
+    pub fn followers(&self, user: UserId) -> Vec<u32> {
+        let mut slots: Vec<u32> = self.followers.get(&user).into_iter().flatten().copied().collect();
+        // The order in which a set is walked is nobody's business.
+        slots.sort_unstable();
+        slots
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn presence(user: u128, session: u128, status: &str) -> StatusPresence {
+        StatusPresence {
+            user: UserId(uuid::Uuid::from_u128(user)),
+            session: SessionId(uuid::Uuid::from_u128(session)),
+            username: "ada".into(),
+            status: status.into(),
+        }
+    }
+
+    #[test]
+    fn the_last_word_of_each_session_is_shown() {
+        let mut statuses = Statuses::default();
+        let (first, second) = (presence(1, 1, ""), presence(1, 2, "away"));
+        statuses.change(None, Some(&first));
+        statuses.change(None, Some(&second));
+        assert_eq!(statuses.of(first.user), [first.clone(), second.clone()]);
+        let third = presence(1, 1, "back");
+        statuses.change(Some(&first), Some(&third));
+        assert_eq!(statuses.of_session(first.user, first.session), Some(&third));
+        statuses.change(Some(&third), None);
+        statuses.change(Some(&second), None);
+        assert!(statuses.of(first.user).is_empty() && statuses.shown.is_empty());
+    }
+
+    #[test]
+    fn who_follows_is_forgotten_without_a_trace() {
+        let mut statuses = Statuses::default();
+        let users: Vec<UserId> = (0..3).map(|number| UserId(uuid::Uuid::from_u128(number))).collect();
+        for &user in &users {
+            statuses.follow(7, user);
+            statuses.follow(3, user);
+        }
+        assert_eq!(statuses.followers(users[0]), [3, 7]);
+        assert_eq!(statuses.followed(7).count(), 3);
+        statuses.unfollow(7, users[0]);
+        statuses.unfollow(7, users[0]);
+        assert_eq!(statuses.followers(users[0]), [3]);
+        statuses.unfollow_all(7);
+        statuses.unfollow_all(3);
+        assert!(statuses.followers.is_empty() && statuses.followed.is_empty());
+    }
+}

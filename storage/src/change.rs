@@ -1,0 +1,70 @@
+//! Carries out changes of groups, friends, notifications and accounts on a keeper's rows. What is allowed is decided by the
+//! pure rules of `engine`; here it is looked up, decided, and written.
+//!
+//! Any of these may fail in the middle: the keeper then takes back what it has written so far.
+
+pub(crate) mod accounts;
+pub(crate) mod friends;
+pub(crate) mod groups;
+pub(crate) mod inbox;
+
+use engine::persist::{Admission, DirectRequest, StoreReceipt, StoreRequest};
+
+use crate::rows::Rows;
+use crate::{Failure, Write, Written, not_a_write};
+
+/// Applies a write that is of these.
+pub(crate) fn apply(rows: &mut impl Rows, write: &Write) -> Result<Written, Failure> {
+    Ok(match write {
+        Write::Request(request) => Written::Receipt(carry_out(rows, request)?),
+        Write::CreateGroup(group) => Written::GroupCreated(groups::create(rows, group)?),
+        Write::UpdateGroup { id, actor, edit, time } => {
+            Written::GroupEdited(groups::update(rows, *id, *actor, edit, *time)?)
+        }
+        Write::Relate { act, user, others, time } => {
+            Written::Related(friends::relate(rows, *act, *user, others, *time)?)
+        }
+        Write::DeleteNotifications { user, ids } => {
+            inbox::delete(rows, *user, ids)?;
+            Written::Done
+        }
+        Write::Link { user, credential, secret, time } => {
+            Written::Linked(accounts::link(rows, *user, credential, secret, *time)?)
+        }
+        Write::Unlink { user, credential, time } => {
+            Written::Unlinked(accounts::unlink(rows, *user, credential, *time)?)
+        }
+        Write::DeleteAccount { user, time } => Written::AccountDeleted(accounts::delete(rows, *user, *time)?),
+        Write::FinishDeparture { user } => {
+            rows.remove_departure(*user);
+            Written::Done
+        }
+        Write::Register(_) | Write::ChangeAccount { .. } | Write::Revoke(_) | Write::ForgetRevocations { .. } => {
+            unreachable!("a keeper applies {write:?} itself")
+        }
+    })
+}
+
+fn carry_out(rows: &mut impl Rows, request: &StoreRequest) -> Result<StoreReceipt, Failure> {
+    Ok(match request {
+        StoreRequest::ChangeGroup { change, time, places } => {
+            StoreReceipt::GroupChanged(groups::change(rows, change, *time, places)?)
+        }
+        StoreRequest::Admit(Admission::Direct { user, username, other, request: DirectRequest::Send, time }) => {
+            friends::admit(rows, *user, username, *other, *time)?
+        }
+        StoreRequest::Block { user, other, time } => {
+            friends::relate(rows, engine::friend::FriendAct::Block, *user, &[*other], *time)?;
+            StoreReceipt::Blocked
+        }
+        StoreRequest::Purge { channel, sender, ids } => {
+            for &id in ids {
+                if rows.sender(channel, id)? == Some(*sender) {
+                    rows.remove_message(channel, id);
+                }
+            }
+            StoreReceipt::Purged
+        }
+        _ => return Err(not_a_write()),
+    })
+}

@@ -1,0 +1,105 @@
+//! Ways to sign in come and go, and an account goes with everything that is its own.
+
+use engine::id::{Timestamp, UserId};
+
+use super::groups;
+use crate::account::{Account, Credential, CredentialKind, CredentialOwner, DEVICES_MAX, Linked, Revocation, Unlinked};
+use crate::rows::Rows;
+use crate::{Failure, check_name};
+
+/// Gives an account one more way to sign in. There is one custom id and one email an account, so a new one takes the place
+/// of the old; an account's own email again sets its secret anew.
+pub fn link(
+    rows: &mut impl Rows,
+    user: UserId,
+    credential: &Credential,
+    secret: &str,
+    time: Timestamp,
+) -> Result<Linked, Failure> {
+    check_name(&credential.ident)?;
+    let Some(mut account) = rows.account(user)? else {
+        return Ok(Linked::NotFound);
+    };
+    let owner = rows.credential(credential)?;
+    match owner {
+        Some(owner) if owner.user != user => return Ok(Linked::Taken),
+        Some(_) if credential.kind != CredentialKind::Email => return Ok(Linked::Done),
+        _ => {}
+    }
+    match credential.kind {
+        CredentialKind::Device if account.devices.len() >= DEVICES_MAX => return Ok(Linked::TooManyDevices),
+        CredentialKind::Device => account.devices.push(credential.ident.clone()),
+        CredentialKind::Custom => replace(rows, credential, &mut account.custom_id),
+        CredentialKind::Email => replace(rows, credential, &mut account.email),
+    }
+    account.update_time = time;
+    rows.put_account(&account);
+    rows.put_credential(credential, &CredentialOwner { user, secret: secret.to_owned() });
+    Ok(Linked::Done)
+}
+
+fn replace(rows: &mut impl Rows, credential: &Credential, ident: &mut String) {
+    if !ident.is_empty() {
+        rows.remove_credential(&Credential { kind: credential.kind, ident: std::mem::take(ident) });
+    }
+    ident.clone_from(&credential.ident);
+}
+
+/// Takes one way to sign in from an account, but never the last.
+pub fn unlink(
+    rows: &mut impl Rows,
+    user: UserId,
+    credential: &Credential,
+    time: Timestamp,
+) -> Result<Unlinked, Failure> {
+    check_name(&credential.ident)?;
+    let Some(mut account) = rows.account(user)? else {
+        return Ok(Unlinked::NotFound);
+    };
+    if rows.credential(credential)?.is_none_or(|owner| owner.user != user) {
+        return Ok(Unlinked::NotFound);
+    }
+    if credentials(&account).len() <= 1 {
+        return Ok(Unlinked::LastCredential);
+    }
+    match credential.kind {
+        CredentialKind::Device => account.devices.retain(|device| *device != credential.ident),
+        CredentialKind::Custom => account.custom_id.clear(),
+        CredentialKind::Email => account.email.clear(),
+    }
+    account.update_time = time;
+    rows.put_account(&account);
+    rows.remove_credential(credential);
+    Ok(Unlinked::Done)
+}
+
+/// The account, its ways to sign in, its name and its places in groups go; its tokens are refused; and it is remembered
+/// that its messages are still to be deleted. False if there is no such account.
+pub fn delete(rows: &mut impl Rows, user: UserId, time: Timestamp) -> Result<bool, Failure> {
+    let Some(account) = rows.account(user)? else {
+        return Ok(false);
+    };
+    groups::depart_in_silence(rows, user, time)?;
+    for credential in credentials(&account) {
+        if rows.credential(&credential)?.is_some_and(|owner| owner.user == user) {
+            rows.remove_credential(&credential);
+        }
+    }
+    if rows.user_by_username(&account.username)? == Some(user) {
+        rows.remove_username(&account.username);
+    }
+    rows.remove_account(user);
+    rows.abandon_user(user)?;
+    rows.revoke(&Revocation::User { id: user, issued_before: time })?;
+    rows.put_departure(user, time);
+    Ok(true)
+}
+
+/// All ways to sign in to an account.
+fn credentials(account: &Account) -> Vec<Credential> {
+    let one = |kind, ident: &String| Credential { kind, ident: ident.clone() };
+    let devices = account.devices.iter().map(|ident| one(CredentialKind::Device, ident));
+    let single = [(CredentialKind::Custom, &account.custom_id), (CredentialKind::Email, &account.email)];
+    let single = single.into_iter().filter(|(_, ident)| !ident.is_empty()).map(|(kind, ident)| one(kind, ident));
+    devices.chain(single).collect()
+}

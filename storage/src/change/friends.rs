@@ -1,0 +1,98 @@
+//! Changes of friends and blocks, and who may write to whom.
+
+use engine::friend::{FriendAct, FriendState, Sides};
+use engine::id::{Timestamp, UserId};
+use engine::notification::{NotificationCode, Wording};
+use engine::persist::StoreReceipt;
+
+use super::inbox;
+use crate::Failure;
+use crate::friend::{Edge, Related};
+use crate::rows::Rows;
+
+/// Does the same about each of the others, in order. Unknown users are passed over, and so is the user itself.
+pub fn relate(
+    rows: &mut impl Rows,
+    act: FriendAct,
+    user: UserId,
+    others: &[UserId],
+    time: Timestamp,
+) -> Result<Related, Failure> {
+    let mut related = Related::default();
+    let Some(account) = rows.account(user)? else {
+        return Ok(related);
+    };
+    for &other in others.iter().filter(|&&other| other != user) {
+        if rows.account(other)?.is_none() {
+            continue;
+        }
+        let before = [rows.edge(user, other)?, rows.edge(other, user)?];
+        let [own, others] = before.map(|edge| edge.map(|edge| edge.state));
+        let (after, told) = Sides { own, others }.after(act);
+        if act == FriendAct::Add
+            && own.is_none()
+            && after.own.is_some()
+            && !(rows.circle(user)?.has_room() && rows.circle(other)?.has_room())
+        {
+            related.full = true;
+            continue;
+        }
+        set_side(rows, user, other, before[0], after.own, time)?;
+        set_side(rows, other, user, before[1], after.others, time)?;
+        if let Some(code) = told {
+            let wording = wording(code, &account.username);
+            related.notices.push(inbox::notify(rows, other, user, &wording, time)?);
+        }
+    }
+    Ok(related)
+}
+
+/// Admits a user to the channel with another, and tells that one of it.
+pub fn admit(
+    rows: &mut impl Rows,
+    user: UserId,
+    username: &str,
+    other: UserId,
+    time: Timestamp,
+) -> Result<StoreReceipt, Failure> {
+    let blocks = |edge: Option<Edge>| edge.is_some_and(|edge| edge.state == FriendState::Blocked);
+    if rows.account(other)?.is_none() || blocks(rows.edge(other, user)?) {
+        return Ok(StoreReceipt::NotAdmitted);
+    }
+    if user == other || blocks(rows.edge(user, other)?) {
+        return Ok(StoreReceipt::Admitted(None));
+    }
+    let notice = inbox::notify(rows, other, user, &Wording::direct_request(username), time)?;
+    Ok(StoreReceipt::Admitted(Some(notice)))
+}
+
+/// Brings one side of a pair to a state; a side that is in it already stays as it is.
+pub fn set_side(
+    rows: &mut impl Rows,
+    user: UserId,
+    other: UserId,
+    before: Option<Edge>,
+    after: Option<FriendState>,
+    time: Timestamp,
+) -> Result<(), Failure> {
+    let state = before.map(|edge| edge.state);
+    if state == after {
+        return Ok(());
+    }
+    let circle = rows.circle(user)?;
+    rows.set_edge(user, other, before, after.map(|state| Edge { state, since: time }));
+    let moved = circle.moved(state, after);
+    if moved != circle {
+        rows.set_circle(user, moved);
+    }
+    Ok(())
+}
+
+fn wording(code: NotificationCode, username: &str) -> Wording {
+    match code {
+        NotificationCode::FriendRequest => Wording::friend_request(username),
+        NotificationCode::FriendAccepted => Wording::friend_accepted(username),
+        NotificationCode::FriendRemoved => Wording::friend_removed(username),
+        other => unreachable!("{other:?} is not about friends"),
+    }
+}

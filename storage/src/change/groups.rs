@@ -1,0 +1,231 @@
+//! Changes of groups: made, edited, and everything that `engine::group` decides about their members.
+
+use std::collections::HashMap;
+
+use engine::group::{Decision, GroupAct, GroupChange, GroupOutcome, GroupRefusal, Move, Person, Role, Roster};
+use engine::id::{ChannelId, GroupId, Timestamp, UserId};
+use engine::message::{Message, MessageCode};
+use engine::notification::{Notice, Wording};
+use engine::persist::ChannelHead;
+
+use super::inbox;
+use crate::Failure;
+use crate::group::{
+    ADMINS_NOTIFIED_MAX, GROUP_NAME_BYTES_MAX, GROUPS_PER_USER_MAX, Group, GroupCreated, GroupEdit, GroupEdited,
+    Membership,
+};
+use crate::rows::Rows;
+
+pub fn create(rows: &mut impl Rows, group: &Group) -> Result<GroupCreated, Failure> {
+    check_name(&group.name)?;
+    if rows.group(group.id)?.is_some() {
+        return Err(Failure::Unfit(format!("a second group {}", group.id)));
+    }
+    if rows.account(group.creator)?.is_none() {
+        return Ok(GroupCreated::UnknownUser);
+    }
+    if rows.group_by_name(&group.name)?.is_some() {
+        return Ok(GroupCreated::NameTaken);
+    }
+    if !has_room(rows, group.creator)? {
+        return Ok(GroupCreated::TooManyGroups);
+    }
+    rows.put_group(None, &Group { edge_count: 1, ..group.clone() });
+    let membership = Membership { role: Role::Superadmin, since: group.create_time };
+    rows.set_membership(group.id, group.creator, None, Some(membership));
+    Ok(GroupCreated::Created)
+}
+
+pub fn update(
+    rows: &mut impl Rows,
+    id: GroupId,
+    actor: UserId,
+    edit: &GroupEdit,
+    time: Timestamp,
+) -> Result<GroupEdited, Failure> {
+    let Some(before) = rows.group(id)? else {
+        return Ok(GroupEdited::NotFound);
+    };
+    if rows.membership(id, actor)?.is_none_or(|membership| !membership.role.is_admin()) {
+        return Ok(GroupEdited::NotFound);
+    }
+    if let Some(name) = &edit.name {
+        check_name(name)?;
+        if rows.group_by_name(name)?.is_some_and(|other| other != id) {
+            return Ok(GroupEdited::NameTaken);
+        }
+    }
+    let mut after = before.clone();
+    edit.apply_to(&mut after, time);
+    rows.put_group(Some(&before), &after);
+    Ok(GroupEdited::Done)
+}
+
+/// Changes a group's members by the rules.
+pub fn change(
+    rows: &mut impl Rows,
+    change: &GroupChange,
+    time: Timestamp,
+    places: &[ChannelHead],
+) -> Result<Result<GroupOutcome, GroupRefusal>, Failure> {
+    let Some(group) = rows.group(change.group)? else {
+        return Ok(change.decide(None).map(|_| GroupOutcome::default()));
+    };
+    let roster = roster(rows, &group, change)?;
+    let moves = match change.decide(Some(&roster)) {
+        Err(refusal) => return Ok(Err(refusal)),
+        Ok(Decision::Delete) => {
+            rows.remove_group(&group);
+            return Ok(Ok(GroupOutcome { deleted: true, ..GroupOutcome::default() }));
+        }
+        Ok(Decision::Move(moves)) => moves,
+    };
+    if moves.iter().filter(|made| made.message.is_some()).count() > places.len() {
+        return Err(Failure::Unfit("fewer places than event messages".into()));
+    }
+    let mut outcome = GroupOutcome::default();
+    let mut places = places.iter();
+    for made in &moves {
+        make_move(rows, &group, made, time)?;
+        if let Some((code, place)) = made.message.and_then(|code| Some((code, places.next()?))) {
+            let message = event_message(rows, &group, made.user, code, *place, time)?;
+            rows.insert_message(&message)?;
+            outcome.messages.push(message);
+        }
+        if made.removes() {
+            outcome.removed.push(made.user);
+        }
+        outcome.notices.extend(notices(rows, &group, change.actor, made, time)?);
+    }
+    count_seats(rows, &group, &moves, time);
+    Ok(Ok(outcome))
+}
+
+/// Whoever's account goes leaves every group without a word: there are no places for event messages here. The owner of the
+/// channel has said what there was to say before; this is for what has happened since.
+pub fn depart_in_silence(rows: &mut impl Rows, user: UserId, time: Timestamp) -> Result<(), Failure> {
+    for id in rows.groups_of(user)? {
+        let Some(group) = rows.group(id)? else { continue };
+        let change = GroupChange { group: id, actor: user, act: GroupAct::Depart };
+        let roster = roster(rows, &group, &change)?;
+        match change.decide(Some(&roster)) {
+            Ok(Decision::Delete) => rows.remove_group(&group),
+            Ok(Decision::Move(moves)) => {
+                for made in &moves {
+                    make_move(rows, &group, made, time)?;
+                }
+                count_seats(rows, &group, &moves, time);
+            }
+            Err(refusal) => unreachable!("{refusal:?} holds nobody back whose account goes"),
+        }
+    }
+    Ok(())
+}
+
+fn check_name(name: &str) -> Result<(), Failure> {
+    match name.len() {
+        1..=GROUP_NAME_BYTES_MAX => Ok(()),
+        length => {
+            Err(Failure::Unfit(format!("a group's name of {length} bytes; 1 to {GROUP_NAME_BYTES_MAX} are possible")))
+        }
+    }
+}
+
+/// Looks up what the rules need for this change.
+fn roster(rows: &impl Rows, group: &Group, change: &GroupChange) -> Result<Roster, Failure> {
+    // Only who comes in need be somebody, with room for a group.
+    let comers = matches!(change.act, GroupAct::Join | GroupAct::Add(_));
+    let mut people = HashMap::new();
+    for &user in change.act.named().iter().chain([&change.actor]) {
+        let role = rows.membership(group.id, user)?.map(|membership| membership.role);
+        let comes = comers && role.is_none();
+        let exists = !comes || rows.account(user)?.is_some();
+        let has_room = !comes || has_room(rows, user)?;
+        people.insert(user, Person { role, exists, has_room });
+    }
+    let next = match change.act {
+        GroupAct::Leave | GroupAct::Depart => {
+            // Of the first two, one is not the actor.
+            let first = rows.roster(group.id, Role::Member, 2)?;
+            first.into_iter().find(|(user, _)| *user != change.actor)
+        }
+        _ => None,
+    };
+    Ok(Roster { open: group.open, seats_taken: group.edge_count, seats_max: group.max_count, people, next })
+}
+
+fn has_room(rows: &impl Rows, user: UserId) -> Result<bool, Failure> {
+    let mut groups = rows.groups_of(user)?;
+    if groups.len() >= GROUPS_PER_USER_MAX {
+        // Some may have been deleted whose members are not yet swept away.
+        let mut present = Vec::with_capacity(groups.len());
+        for id in groups {
+            present.extend(rows.group(id)?.map(|group| group.id));
+        }
+        groups = present;
+    }
+    Ok(groups.len() < GROUPS_PER_USER_MAX)
+}
+
+fn make_move(rows: &mut impl Rows, group: &Group, made: &Move, time: Timestamp) -> Result<(), Failure> {
+    let before = rows.membership(group.id, made.user)?;
+    let after = made.after.map(|role| Membership { role, since: time });
+    rows.set_membership(group.id, made.user, before, after);
+    Ok(())
+}
+
+fn count_seats(rows: &mut impl Rows, group: &Group, moves: &[Move], time: Timestamp) {
+    let taken: i32 = moves.iter().map(Move::seats).sum();
+    if taken != 0 {
+        let edge_count = group.edge_count.saturating_add_signed(taken);
+        rows.put_group(Some(group), &Group { edge_count, update_time: time, ..group.clone() });
+    }
+}
+
+/// A message of the channel about a member, in that member's own name.
+fn event_message(
+    rows: &impl Rows,
+    group: &Group,
+    user: UserId,
+    code: MessageCode,
+    place: ChannelHead,
+    time: Timestamp,
+) -> Result<Message, Failure> {
+    Ok(Message {
+        channel: ChannelId::group(group.id),
+        id: place.id,
+        sequence: place.sequence,
+        code,
+        sender: user,
+        username: username(rows, user)?.into(),
+        content: "{}".into(),
+        create_time: time,
+        update_time: time,
+        persistent: true,
+    })
+}
+
+/// Who is told about a move, apart from the channel: whom an admin let in, and the admins of whom asks to be.
+fn notices(
+    rows: &mut impl Rows,
+    group: &Group,
+    actor: UserId,
+    made: &Move,
+    time: Timestamp,
+) -> Result<Vec<Notice>, Failure> {
+    let (users, wording) = match (made.message, made.after) {
+        (Some(MessageCode::GroupAdd), _) => (vec![made.user], Wording::group_added(group.id, &group.name)),
+        (_, Some(Role::JoinRequest)) => {
+            let admins = rows.roster(group.id, Role::Admin, ADMINS_NOTIFIED_MAX)?;
+            let wording = Wording::group_join_request(group.id, &username(rows, made.user)?);
+            (admins.into_iter().map(|(user, _)| user).collect(), wording)
+        }
+        _ => return Ok(Vec::new()),
+    };
+    users.into_iter().map(|user| inbox::notify(rows, user, actor, &wording, time)).collect()
+}
+
+/// Nobody without an account has a role, so a name is missing only in damaged data.
+fn username(rows: &impl Rows, user: UserId) -> Result<String, Failure> {
+    Ok(rows.account(user)?.map(|account| account.username).unwrap_or_default())
+}

@@ -1,0 +1,88 @@
+//! The nouns of friends and blocks, as the stores keep them. What an act makes of a pair is `engine::friend`'s to decide.
+
+use engine::friend::FriendState;
+use engine::id::{Timestamp, UserId};
+use engine::notification::Notice;
+use uuid::Uuid;
+
+/// Friends and open invitations that a user may have at a time. Blocks are not counted: whoever wants to be left alone
+/// always can be.
+pub const FRIENDS_MAX: u32 = 10_000;
+
+/// One entry of a user's list.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Friend {
+    /// The other.
+    pub user: UserId,
+    pub state: FriendState,
+    /// Since when the state is what it is.
+    pub update_time: Timestamp,
+}
+
+/// Where a listing of friends goes on.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
+pub struct FriendPlace {
+    pub state: FriendState,
+    pub since: Timestamp,
+    pub user: UserId,
+}
+
+impl FriendPlace {
+    /// The first and the last place there can be, of one state or of all.
+    pub(crate) fn span(state: Option<FriendState>) -> [Self; 2] {
+        let [first, last] = state.map_or([FriendState::Friend, FriendState::Blocked], |state| [state, state]);
+        [
+            Self { state: first, since: Timestamp(i64::MIN), user: UserId(Uuid::nil()) },
+            Self { state: last, since: Timestamp(i64::MAX), user: UserId(Uuid::max()) },
+        ]
+    }
+
+    pub(crate) fn friend(self) -> Friend {
+        Friend { user: self.user, state: self.state, update_time: self.since }
+    }
+}
+
+/// What came of an act on others.
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
+pub struct Related {
+    pub notices: Vec<Notice>,
+    /// Somebody was passed over, because one of the two has as many friends and invitations as may be.
+    pub full: bool,
+}
+
+/// One side of a pair.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) struct Edge {
+    pub state: FriendState,
+    pub since: Timestamp,
+}
+
+impl Edge {
+    pub fn place(self, user: UserId) -> FriendPlace {
+        FriendPlace { state: self.state, since: self.since, user }
+    }
+}
+
+/// How many of them a user has.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub(crate) struct Circle {
+    pub friends: u32,
+    /// Friends, and invitations either way.
+    pub edges: u32,
+}
+
+impl Circle {
+    /// The counts when one side of the user's goes from one state to another.
+    pub fn moved(self, before: Option<FriendState>, after: Option<FriendState>) -> Self {
+        let is_friend = |state: Option<FriendState>| i32::from(state == Some(FriendState::Friend));
+        let is_counted = |state: Option<FriendState>| i32::from(state.is_some_and(|s| s != FriendState::Blocked));
+        Self {
+            friends: self.friends.saturating_add_signed(is_friend(after) - is_friend(before)),
+            edges: self.edges.saturating_add_signed(is_counted(after) - is_counted(before)),
+        }
+    }
+
+    pub fn has_room(self) -> bool {
+        self.edges < FRIENDS_MAX
+    }
+}

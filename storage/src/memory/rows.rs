@@ -1,0 +1,226 @@
+//! Memory's rows: maps, and sets in the order of listing.
+
+use std::ops::Bound;
+
+use engine::group::Role;
+use engine::id::{ChannelId, GroupId, MessageId, NotificationId, Timestamp, UserId};
+use engine::message::Message;
+use engine::notification::Notification;
+use uuid::Uuid;
+
+use super::State;
+use crate::Failure;
+use crate::account::{Account, Credential, CredentialOwner, Revocation};
+use crate::friend::{Circle, Edge};
+use crate::group::{Group, GroupPlace, Membership, RosterPlace};
+use crate::inbox::Inbox;
+use crate::rows::Rows;
+
+impl Rows for State {
+    fn account(&self, id: UserId) -> Result<Option<Account>, Failure> {
+        Ok(self.accounts.get(&id).cloned())
+    }
+
+    fn put_account(&mut self, account: &Account) {
+        self.accounts.insert(account.id, account.clone());
+    }
+
+    fn remove_account(&mut self, id: UserId) {
+        self.accounts.remove(&id);
+    }
+
+    fn user_by_username(&self, username: &str) -> Result<Option<UserId>, Failure> {
+        Ok(self.usernames.get(username).copied())
+    }
+
+    fn remove_username(&mut self, username: &str) {
+        self.usernames.remove(username);
+    }
+
+    fn credential(&self, credential: &Credential) -> Result<Option<CredentialOwner>, Failure> {
+        Ok(self.credentials.get(credential).cloned())
+    }
+
+    fn put_credential(&mut self, credential: &Credential, owner: &CredentialOwner) {
+        self.credentials.insert(credential.clone(), owner.clone());
+    }
+
+    fn remove_credential(&mut self, credential: &Credential) {
+        self.credentials.remove(credential);
+    }
+
+    fn revoke(&mut self, revocation: &Revocation) -> Result<(), Failure> {
+        State::revoke(self, *revocation);
+        Ok(())
+    }
+
+    fn insert_message(&mut self, message: &Message) -> Result<(), Failure> {
+        self.insert(message);
+        Ok(())
+    }
+
+    fn sender(&self, channel: &ChannelId, id: MessageId) -> Result<Option<UserId>, Failure> {
+        Ok(self.message(channel, id).map(|message| message.sender))
+    }
+
+    fn remove_message(&mut self, channel: &ChannelId, id: MessageId) {
+        if let Some(history) = self.messages.get_mut(channel) {
+            history.remove(&id);
+        }
+    }
+
+    fn group(&self, id: GroupId) -> Result<Option<Group>, Failure> {
+        Ok(self.groups.get(&id).cloned())
+    }
+
+    fn group_by_name(&self, name: &str) -> Result<Option<GroupId>, Failure> {
+        Ok(self.group_names.get(name).copied())
+    }
+
+    fn put_group(&mut self, before: Option<&Group>, group: &Group) {
+        if let Some(before) = before {
+            self.group_names.remove(&before.name);
+            self.browsing.remove(&GroupPlace::of(before));
+        }
+        self.group_names.insert(group.name.clone(), group.id);
+        self.browsing.insert(GroupPlace::of(group), group.id);
+        self.groups.insert(group.id, group.clone());
+    }
+
+    fn remove_group(&mut self, group: &Group) {
+        self.groups.remove(&group.id);
+        self.group_names.remove(&group.name);
+        self.browsing.remove(&GroupPlace::of(group));
+        let people: Vec<_> = self
+            .members
+            .iter()
+            .filter(|((of, _), _)| *of == group.id)
+            .map(|((_, user), kept)| (*user, *kept))
+            .collect();
+        for (user, membership) in people {
+            self.set_membership(group.id, user, Some(membership), None);
+        }
+        let channel = ChannelId::group(group.id);
+        self.messages.remove(&channel);
+        self.heads.remove(&channel);
+    }
+
+    fn membership(&self, group: GroupId, user: UserId) -> Result<Option<Membership>, Failure> {
+        Ok(self.members.get(&(group, user)).copied())
+    }
+
+    fn set_membership(&mut self, group: GroupId, user: UserId, before: Option<Membership>, after: Option<Membership>) {
+        if let Some(before) = before {
+            self.members.remove(&(group, user));
+            self.rosters.remove(&(group, before.place(user.0)));
+            self.user_groups.remove(&(user, before.place(group.0)));
+        }
+        if let Some(after) = after {
+            self.members.insert((group, user), after);
+            self.rosters.insert((group, after.place(user.0)));
+            self.user_groups.insert((user, after.place(group.0)));
+        }
+    }
+
+    fn roster(&self, group: GroupId, down_to: Role, limit: usize) -> Result<Vec<(UserId, Role)>, Failure> {
+        let [first, _] = RosterPlace::span(Some(Role::Superadmin));
+        let [_, last] = RosterPlace::span(Some(down_to));
+        let people = self.rosters.range((group, first)..=(group, last)).take(limit);
+        Ok(people.map(|(_, place)| (UserId(place.id), place.role)).collect())
+    }
+
+    fn groups_of(&self, user: UserId) -> Result<Vec<GroupId>, Failure> {
+        let [first, last] = RosterPlace::span(None);
+        Ok(self.user_groups.range((user, first)..=(user, last)).map(|(_, place)| GroupId(place.id)).collect())
+    }
+
+    fn edge(&self, user: UserId, other: UserId) -> Result<Option<Edge>, Failure> {
+        Ok(self.edges.get(&(user, other)).copied())
+    }
+
+    fn set_edge(&mut self, user: UserId, other: UserId, before: Option<Edge>, after: Option<Edge>) {
+        if let Some(before) = before {
+            self.edges.remove(&(user, other));
+            self.friends.remove(&(user, before.place(other)));
+        }
+        if let Some(after) = after {
+            self.edges.insert((user, other), after);
+            self.friends.insert((user, after.place(other)));
+        }
+    }
+
+    fn circle(&self, user: UserId) -> Result<Circle, Failure> {
+        Ok(self.circles.get(&user).copied().unwrap_or_default())
+    }
+
+    fn set_circle(&mut self, user: UserId, circle: Circle) {
+        self.circles.insert(user, circle);
+    }
+
+    fn inbox(&self, user: UserId) -> Result<Inbox, Failure> {
+        Ok(self.inboxes.get(&user).copied().unwrap_or_default())
+    }
+
+    fn set_inbox(&mut self, user: UserId, inbox: Inbox) {
+        self.inboxes.insert(user, inbox);
+    }
+
+    fn has_notification(&self, user: UserId, id: NotificationId) -> Result<bool, Failure> {
+        Ok(self.notifications.contains_key(&(user, id)))
+    }
+
+    fn oldest_notification(
+        &self,
+        user: UserId,
+        floor: Option<NotificationId>,
+    ) -> Result<Option<NotificationId>, Failure> {
+        let from = floor.map_or(Bound::Included((user, NotificationId(Uuid::nil()))), |id| Bound::Excluded((user, id)));
+        let to = Bound::Included((user, NotificationId(Uuid::max())));
+        Ok(self.notifications.range((from, to)).next().map(|((_, id), _)| *id))
+    }
+
+    fn put_notification(&mut self, user: UserId, notification: &Notification) {
+        self.notifications.insert((user, notification.id), notification.clone());
+    }
+
+    fn remove_notification(&mut self, user: UserId, id: NotificationId) {
+        self.notifications.remove(&(user, id));
+    }
+
+    /// Looks at every edge and membership there is: nothing leads from the blocked to those who block them.
+    fn abandon_user(&mut self, user: UserId) -> Result<(), Failure> {
+        let edges: Vec<_> = self
+            .edges
+            .iter()
+            .filter(|((one, other), _)| [*one, *other].contains(&user))
+            .map(|(k, e)| (*k, *e))
+            .collect();
+        for ((one, other), edge) in edges {
+            let circle = self.circle(one)?.moved(Some(edge.state), None);
+            self.set_edge(one, other, Some(edge), None);
+            self.set_circle(one, circle);
+        }
+        let groups: Vec<_> = self
+            .members
+            .iter()
+            .filter(|((_, one), _)| *one == user)
+            .map(|((group, _), kept)| (*group, *kept))
+            .collect();
+        for (group, membership) in groups {
+            self.set_membership(group, user, Some(membership), None);
+        }
+        self.notifications.retain(|(of, _), _| *of != user);
+        self.inboxes.remove(&user);
+        self.circles.remove(&user);
+        Ok(())
+    }
+
+    fn put_departure(&mut self, user: UserId, time: Timestamp) {
+        self.departures.insert(user, time);
+    }
+
+    fn remove_departure(&mut self, user: UserId) {
+        self.departures.remove(&user);
+        self.authored.retain(|(author, _)| *author != user);
+    }
+}

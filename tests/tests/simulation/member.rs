@@ -1,0 +1,238 @@
+//! A session of somebody in a society: it notes what it hears, and knows when a stay of its own has come to an end.
+
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+
+use engine::command::Command;
+use engine::home::Appearance;
+use engine::id::{ChannelId, ConnectionId, MessageId, SessionId, UserId};
+use engine::wire::websocket;
+use serde_json::Value;
+use uuid::Uuid;
+
+use crate::registry::Registry;
+
+/// One stay in a channel.
+#[derive(Debug)]
+pub struct Stay {
+    pub shown: Vec<MessageId>,
+    pub ended: Ended,
+}
+
+/// How a stay ended.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Ended {
+    Present,
+    /// By leaving, or by the end of the session.
+    Left,
+    /// By somebody else.
+    Removed,
+}
+
+/// A request without an answer.
+pub struct Asked {
+    cid: String,
+    what: &'static str,
+    channel: String,
+    command: Command,
+}
+
+pub struct Member {
+    pub shard: usize,
+    pub connection: ConnectionId,
+    pub user: UserId,
+    pub session: SessionId,
+    pub lasting: bool,
+    unread: Vec<u8>,
+    pub asked: VecDeque<Asked>,
+    next_cid: u64,
+    stays: BTreeMap<String, Vec<MessageId>>,
+    pub past: Vec<(String, Stay)>,
+    pub notified: BTreeSet<Uuid>,
+    pub followed: BTreeSet<UserId>,
+    pub statuses: BTreeMap<SessionId, (UserId, String)>,
+    /// What it shows to its followers.
+    pub shows: Option<String>,
+}
+
+impl Member {
+    pub fn new(
+        shard: usize,
+        connection: ConnectionId,
+        user: UserId,
+        session: SessionId,
+        lasting: bool,
+        appearance: Appearance,
+    ) -> Self {
+        Self {
+            shard,
+            connection,
+            user,
+            session,
+            lasting,
+            unread: Vec::new(),
+            asked: VecDeque::new(),
+            next_cid: 0,
+            stays: BTreeMap::new(),
+            past: Vec::new(),
+            notified: BTreeSet::new(),
+            followed: BTreeSet::new(),
+            statuses: BTreeMap::new(),
+            shows: (appearance == Appearance::Online).then(String::new),
+        }
+    }
+
+    pub fn ask(&mut self, what: &'static str, channel: &ChannelId, command: &Command) -> String {
+        self.next_cid += 1;
+        let cid = self.next_cid.to_string();
+        self.asked.push_back(Asked { cid: cid.clone(), what, channel: channel.to_string(), command: command.clone() });
+        cid
+    }
+
+    /// Takes bytes from the socket and hears every whole frame.
+    pub fn read(&mut self, bytes: &[u8], registry: &Registry) {
+        self.unread.extend_from_slice(bytes);
+        while let Some(length) = websocket::frame_length(&self.unread).filter(|&length| length <= self.unread.len()) {
+            let frame: Vec<u8> = self.unread.drain(..length).collect();
+            assert_eq!(frame[0], 0x81, "only text frames are sent here");
+            let header = 2 + match frame[1] {
+                126 => 2,
+                127 => 8,
+                _ => 0,
+            };
+            let envelope: Value = serde_json::from_slice(&frame[header..]).expect("frames hold JSON");
+            self.hear(&envelope, registry);
+        }
+    }
+
+    fn hear(&mut self, envelope: &Value, registry: &Registry) {
+        if let Some(message) = envelope.get("channel_message") {
+            self.hear_message(message, registry);
+        } else if let Some(event) = envelope.get("channel_presence_event") {
+            let channel = text(event, "channel_id");
+            assert!(self.stays.contains_key(&channel), "an event of {channel}, which {} is not in", self.user);
+        } else if let Some(list) = envelope.get("notifications") {
+            for notification in list["notifications"].as_array().into_iter().flatten() {
+                let id = text(notification, "id").parse().expect("ids are UUIDs");
+                assert!(self.notified.insert(id), "a notification came twice");
+            }
+        } else if let Some(event) = envelope.get("status_presence_event") {
+            self.hear_status(event);
+        } else {
+            self.hear_answer(envelope);
+        }
+    }
+
+    fn hear_message(&mut self, message: &Value, registry: &Registry) {
+        let channel = text(message, "channel_id");
+        let id = MessageId(text(message, "message_id").parse().expect("ids are UUIDs"));
+        assert!(registry.durable.contains(&id), "{id} was shown before it was durable");
+        let user = self.user;
+        let shown = self.stays.get_mut(&channel);
+        shown.unwrap_or_else(|| panic!("a message of {channel}, which {user} is not in")).push(id);
+        let code = message["code"].as_i64().expect("the code is always written");
+        if matches!(code, 5 | 6 | 8) && text(message, "sender_id") == self.user.to_string() {
+            self.end_stay(&channel, Ended::Removed);
+        }
+    }
+
+    fn hear_status(&mut self, event: &Value) {
+        let presences = |name: &str| event[name].as_array().cloned().unwrap_or_default();
+        let (joins, leaves) = (presences("joins"), presences("leaves"));
+        for left in &leaves {
+            let (session, user, status) = status_of(left);
+            let known = self.statuses.remove(&session);
+            assert!(known.is_none_or(|known| known == (user, status)), "what leaves is what came");
+        }
+        for joined in &joins {
+            let (session, user, status) = status_of(joined);
+            self.statuses.insert(session, (user, status));
+        }
+    }
+
+    fn hear_answer(&mut self, envelope: &Value) {
+        let Asked { cid, what, channel, command } = self.asked.pop_front().expect("an answer without a question");
+        assert_eq!(envelope["cid"], cid.as_str(), "answers come in the order of the questions");
+        let refused = envelope.get("error").is_some();
+        match (what, command) {
+            ("join", _) if !refused => {
+                let presences = envelope["channel"]["presences"].as_array().into_iter().flatten();
+                let own = self.session.to_string();
+                // A first join lists the others; one's own is there only if one was in already.
+                if !presences.into_iter().any(|presence| presence["session_id"] == own.as_str()) {
+                    self.end_stay(&channel, Ended::Removed);
+                    self.stays.insert(channel, Vec::new());
+                } else {
+                    assert!(self.stays.contains_key(&channel), "it is in {channel} without knowing");
+                }
+            }
+            ("leave", _) => {
+                assert!(!refused);
+                self.end_stay(&channel, Ended::Left);
+            }
+            ("send", _) if !refused => {
+                let id = MessageId(text(&envelope["channel_message_ack"], "message_id").parse().expect("a UUID"));
+                // The ack may wait for another channel's, and the stay may be over by then.
+                let past = self.past.iter().filter(|(of, _)| *of == channel).flat_map(|(_, stay)| &stay.shown);
+                let shown = self.stays.get(&channel).into_iter().flatten().chain(past);
+                assert!(shown.copied().any(|shown| shown == id), "one's own message comes before its ack");
+            }
+            ("follow", Command::StatusFollow { user_ids, .. }) if !refused => {
+                let user = UserId(user_ids[0].parse().expect("a UUID"));
+                if user != self.user {
+                    self.followed.insert(user);
+                    self.statuses.retain(|_, (of, _)| *of != user);
+                }
+                for presence in envelope["status"]["presences"].as_array().into_iter().flatten() {
+                    let (session, of, status) = status_of(presence);
+                    assert_eq!(of, user);
+                    self.statuses.insert(session, (of, status));
+                }
+            }
+            ("unfollow", Command::StatusUnfollow { user_ids }) => {
+                let user = UserId(user_ids[0].parse().expect("a UUID"));
+                if self.followed.remove(&user) {
+                    self.statuses.retain(|_, (of, _)| *of != user);
+                }
+            }
+            ("status", Command::StatusUpdate { status }) if !refused => self.shows = status,
+            _ => assert!(refused, "{envelope}"),
+        }
+    }
+
+    fn end_stay(&mut self, channel: &str, ended: Ended) {
+        if let Some(shown) = self.stays.remove(channel) {
+            self.past.push((channel.to_owned(), Stay { shown, ended }));
+        }
+    }
+
+    /// The session is gone: all its stays.
+    pub fn end(&mut self) -> Vec<(String, Stay)> {
+        while let Some((channel, shown)) = self.stays.pop_first() {
+            self.past.push((channel, Stay { shown, ended: Ended::Left }));
+        }
+        std::mem::take(&mut self.past)
+    }
+
+    /// All is quiet: some stays go on, the others were ended without a word.
+    pub fn end_stays(&mut self, is_present: impl Fn(&ChannelId) -> bool) {
+        while let Some((channel, shown)) = self.stays.pop_first() {
+            let id = ChannelId::parse(&channel).expect("channels have ids");
+            let ended = if is_present(&id) { Ended::Present } else { Ended::Removed };
+            self.past.push((channel, Stay { shown, ended }));
+        }
+    }
+
+    /// Whether it would have been told of every change of what this user shows.
+    pub fn hears_of(&self, user: UserId) -> bool {
+        self.followed.contains(&user) || (self.lasting && user == self.user)
+    }
+}
+
+fn status_of(presence: &Value) -> (SessionId, UserId, String) {
+    let id = |name| text(presence, name).parse::<Uuid>().expect("ids are UUIDs");
+    (SessionId(id("session_id")), UserId(id("user_id")), text(presence, "status"))
+}
+
+fn text(value: &Value, name: &str) -> String {
+    value[name].as_str().unwrap_or_else(|| panic!("{name} is missing in {value}")).to_owned()
+}

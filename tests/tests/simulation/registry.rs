@@ -1,0 +1,229 @@
+//! The real store in memory, made slow: requests are applied in order, later than they were made, and answered later still
+//! and in any order. It traces what happened in each channel, in the order in which it was decided.
+
+use std::collections::{BTreeSet, HashMap, HashSet, VecDeque};
+
+use engine::friend::FriendAct;
+use engine::id::{ChannelId, ChannelKind, GroupId, MessageId, Timestamp, UserId};
+use engine::message::{Message, MessageCode};
+use engine::notification::Notice;
+use engine::persist::{StoreFailure, StoreReceipt, StoreRequest, Ticket};
+use storage::account::{Account, Credential, CredentialKind, Registration};
+use storage::bridge::look_up;
+use storage::group::Group;
+use storage::memory::Memory;
+use storage::{Place, Store, Write, Written};
+use uuid::Uuid;
+
+use crate::world::Random;
+
+/// Something that happened in a channel.
+#[derive(Debug)]
+pub enum Entry {
+    Message(Message),
+    /// Who belongs to a group from here on.
+    Members(BTreeSet<UserId>),
+    /// Everybody was put out of a direct channel.
+    Cleared,
+}
+
+impl Entry {
+    pub fn message(&self) -> Option<&Message> {
+        match self {
+            Self::Message(message) => Some(message),
+            _ => None,
+        }
+    }
+
+    /// Whether a user's stay ends here at the latest.
+    pub fn ends_stay_of(&self, user: UserId) -> bool {
+        match self {
+            Self::Message(_) => false,
+            Self::Members(members) => !members.contains(&user),
+            Self::Cleared => true,
+        }
+    }
+
+    /// Whether a user belonged to a group after these entries. To a direct channel both always do, if they got in.
+    pub fn belongs(before: &[Entry], user: UserId) -> bool {
+        let members = before.iter().rev().find_map(|entry| match entry {
+            Self::Members(members) => Some(members),
+            _ => None,
+        });
+        members.is_none_or(|members| members.contains(&user))
+    }
+}
+
+type Outcome = Result<StoreReceipt, StoreFailure>;
+
+pub struct Registry {
+    memory: Memory,
+    fails: bool,
+    asked: Vec<VecDeque<(Ticket, StoreRequest)>>,
+    answered: Vec<Vec<(Ticket, Outcome)>>,
+    pub traces: HashMap<ChannelId, Vec<Entry>>,
+    pub durable: HashSet<MessageId>,
+    users: Vec<UserId>,
+}
+
+impl Registry {
+    pub fn new(shards: usize, fails: bool) -> Self {
+        Self {
+            memory: Memory::new(),
+            fails,
+            asked: vec![VecDeque::new(); shards],
+            answered: vec![Vec::new(); shards],
+            traces: HashMap::new(),
+            durable: HashSet::new(),
+            users: Vec::new(),
+        }
+    }
+
+    pub fn register(&mut self, user: UserId, username: &str, time: Timestamp) {
+        let ident = format!("device of {username}");
+        let account = Account {
+            id: user,
+            username: username.into(),
+            display_name: String::new(),
+            avatar_url: String::new(),
+            lang_tag: "en".into(),
+            location: String::new(),
+            timezone: String::new(),
+            metadata: "{}".into(),
+            email: String::new(),
+            custom_id: String::new(),
+            devices: vec![ident.clone()],
+            create_time: time,
+            update_time: time,
+            disable_time: None,
+        };
+        let credential = Credential { kind: CredentialKind::Device, ident };
+        self.write(Write::Register(Registration { account, credential, secret: String::new() }));
+        self.users.push(user);
+    }
+
+    pub fn create_group(&mut self, id: GroupId, creator: UserId, name: &str, time: Timestamp) {
+        let group = Group {
+            id,
+            creator,
+            name: name.into(),
+            description: String::new(),
+            lang_tag: "en".into(),
+            metadata: "{}".into(),
+            avatar_url: String::new(),
+            open: true,
+            edge_count: 1,
+            max_count: 4,
+            create_time: time,
+            update_time: time,
+        };
+        self.write(Write::CreateGroup(group));
+        self.trace_members(id);
+    }
+
+    /// Friend acts that touch no channel come by another way, and are done at once.
+    pub fn relate(&mut self, act: FriendAct, user: UserId, other: UserId, time: Timestamp) -> Vec<Notice> {
+        match self.write(Write::Relate { act, user, others: vec![other], time }) {
+            Written::Related(related) => related.notices,
+            written => panic!("{written:?} answers a relation"),
+        }
+    }
+
+    fn write(&mut self, write: Write) -> Written {
+        let mut written = self.memory.commit(&[write]).expect("memory takes everything");
+        written.pop().expect("one answer a write").expect("a fit write")
+    }
+
+    pub fn ask(&mut self, shard: usize, ticket: Ticket, request: StoreRequest) {
+        self.asked[shard].push_back((ticket, request));
+    }
+
+    /// Applies some requests and hands out some receipts.
+    pub fn turn(&mut self, random: &mut Random) -> Vec<(usize, Ticket, Outcome)> {
+        for shard in 0..self.asked.len() {
+            for _ in 0..random.below(6) {
+                let Some((ticket, request)) = self.asked[shard].pop_front() else { break };
+                let outcome = if self.fails && random.one_in(6) {
+                    Err(StoreFailure { message: "as it pleases".into() })
+                } else {
+                    Ok(self.apply(request))
+                };
+                self.answered[shard].push((ticket, outcome));
+            }
+        }
+        let mut receipts = Vec::new();
+        for (shard, answered) in self.answered.iter_mut().enumerate() {
+            for _ in 0..random.below(6) {
+                if !answered.is_empty() {
+                    let (ticket, outcome) = answered.swap_remove(random.below(answered.len()));
+                    receipts.push((shard, ticket, outcome));
+                }
+            }
+        }
+        receipts
+    }
+
+    pub fn is_quiet(&self) -> bool {
+        self.asked.iter().all(VecDeque::is_empty) && self.answered.iter().all(Vec::is_empty)
+    }
+
+    fn apply(&mut self, request: StoreRequest) -> StoreReceipt {
+        if !request.is_write() {
+            return look_up(&self.memory, &request).expect("memory can be read");
+        }
+        let Written::Receipt(receipt) = self.write(Write::Request(request.clone())) else {
+            panic!("a request has a receipt")
+        };
+        match (request, &receipt) {
+            (StoreRequest::Insert(message), _) => self.trace_message(message),
+            (StoreRequest::ChangeGroup { change, .. }, StoreReceipt::GroupChanged(Ok(outcome))) => {
+                for message in &outcome.messages {
+                    self.trace_message(message.clone());
+                }
+                self.trace_members(change.group);
+            }
+            (StoreRequest::Block { user, other, .. }, _) => {
+                self.traces.entry(ChannelId::direct(user, other)).or_default().push(Entry::Cleared);
+            }
+            _ => {}
+        }
+        receipt
+    }
+
+    fn trace_message(&mut self, message: Message) {
+        self.durable.insert(message.id);
+        self.traces.entry(message.channel.clone()).or_default().push(Entry::Message(message));
+    }
+
+    fn trace_members(&mut self, group: GroupId) {
+        let members = self.memory.group_members(group, None, None, 1000).expect("memory can be read");
+        let seated = members.into_iter().filter(|(_, place)| place.role.is_member());
+        let members = seated.map(|(user, _)| user).collect();
+        self.traces.entry(ChannelId::group(group)).or_default().push(Entry::Members(members));
+    }
+
+    /// What was decided is what is kept, in one order; and who wrote, belonged.
+    pub fn check_history(&self, channel: &ChannelId) {
+        let trace = &self.traces[channel];
+        let traced: Vec<&Message> = trace.iter().filter_map(Entry::message).collect();
+        assert!(traced.is_sorted_by_key(|message| message.id), "the order of decisions is the order of ids");
+        let kept = self.memory.messages(channel, Place::Oldest, 100_000).expect("memory can be read");
+        let exists = match channel.kind() {
+            ChannelKind::Group(group) => self.memory.group(group).expect("memory can be read").is_some(),
+            _ => true,
+        };
+        if exists {
+            assert!(traced.iter().copied().eq(kept.iter()), "history of {channel} is not what was decided");
+        }
+        for (place, entry) in trace.iter().enumerate() {
+            if let Some(message) = entry.message().filter(|message| message.code == MessageCode::Chat) {
+                assert!(Entry::belongs(&trace[..place], message.sender), "{message:?} is of somebody thrown out");
+            }
+        }
+    }
+
+    pub fn notifications(&self, user: UserId) -> BTreeSet<Uuid> {
+        let list = self.memory.notifications(user, None, 100_000).expect("memory can be read");
+        list.into_iter().map(|notification| notification.id.0).collect()
+    }
+}

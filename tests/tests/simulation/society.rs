@@ -1,0 +1,417 @@
+//! People in groups and direct chats, who are let in, thrown out and blocked while they talk; in the world of a simulation.
+//!
+//! The rules are the real ones, of the store in memory; the store's slowness is played. It keeps a trace of each channel:
+//! its messages, and who belonged to it from where on. Asserted once quiet: nobody received what they might not see at that
+//! place of the channel, nobody missed what they should have seen, nobody wrote where they did not belong; every question
+//! was answered once; notifications and statuses have reached whom they concern, and nobody else.
+
+use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
+
+use engine::admission::{OnLag, Session};
+use engine::command::{Command, Join};
+use engine::frames::Format;
+use engine::friend::FriendAct;
+use engine::group::{GroupAct, GroupChange};
+use engine::home::Appearance;
+use engine::id::{ChannelId, ConnectionId, Epoch, GroupId, MessageId, SessionId, ShardId, Timestamp, UserId};
+use engine::parcel::{Circular, Enquiry, Finding, Parcel};
+use engine::shard::{Effects, Input, Rules, Shard};
+
+use crate::member::{Ended, Member, Stay};
+use crate::registry::{Entry, Registry};
+use crate::world::{Random, Wire, Wires};
+
+#[derive(Clone, Copy, Debug)]
+pub struct Plan {
+    pub shards: u16,
+    pub users: usize,
+    pub sessions: usize,
+    pub groups: usize,
+    pub turns: usize,
+    pub store_fails: bool,
+}
+
+pub struct Society {
+    random: Random,
+    now: Timestamp,
+    shards: Vec<Shard>,
+    rings: BTreeMap<(usize, usize), VecDeque<Parcel>>,
+    wires: Vec<Wires>,
+    registry: Registry,
+    users: Vec<UserId>,
+    groups: Vec<GroupId>,
+    members: Vec<Member>,
+    generation: u32,
+    /// Stays of sessions that are gone, with their users.
+    past: Vec<(UserId, String, Stay)>,
+    /// Enquiries without an answer, by number, and the last number given.
+    open: HashMap<u64, ChannelId>,
+    numbers: u64,
+    /// What each presence enquiry found.
+    present: HashMap<ChannelId, BTreeSet<SessionId>>,
+    /// How often changes were made, refused and failed.
+    changes: [usize; 3],
+}
+
+/// Lets a society live; answers how many changes were made, refused and failed.
+pub fn run(seed: u64, plan: Plan) -> [usize; 3] {
+    let outcome = std::panic::catch_unwind(|| {
+        let mut society = Society::new(seed, plan);
+        for _ in 0..plan.turns {
+            society.turn();
+        }
+        society.quieten();
+        society.check_quiet();
+        society.changes
+    });
+    outcome.unwrap_or_else(|panic| {
+        eprintln!("simulation failed: SEED={seed} repeats it, with {plan:?}");
+        std::panic::resume_unwind(panic)
+    })
+}
+
+impl Society {
+    fn new(seed: u64, plan: Plan) -> Self {
+        let mut random = Random(seed);
+        let now = Timestamp(1_700_000_000_000_000_000);
+        let users: Vec<UserId> = (0..plan.users).map(|_| UserId(random.uuid())).collect();
+        let groups: Vec<GroupId> = (0..plan.groups).map(|_| GroupId(random.uuid())).collect();
+        let mut registry = Registry::new(plan.shards.into(), plan.store_fails);
+        for (number, &user) in users.iter().enumerate() {
+            registry.register(user, &format!("user-{number}"), now);
+        }
+        for (number, &group) in groups.iter().enumerate() {
+            registry.create_group(group, users[0], &format!("group-{number}"), now);
+        }
+        let shards = (0..plan.shards)
+            .map(|id| Shard::new(ShardId(id), plan.shards, Epoch(1), Rules::default(), seed ^ (u64::from(id) << 32)))
+            .collect();
+        let mut society = Self {
+            random,
+            now,
+            shards,
+            rings: BTreeMap::new(),
+            wires: (0..plan.shards).map(|_| Wires::default()).collect(),
+            registry,
+            users,
+            groups,
+            members: Vec::new(),
+            generation: 0,
+            past: Vec::new(),
+            open: HashMap::new(),
+            numbers: 0,
+            present: HashMap::new(),
+            changes: [0; 3],
+        };
+        for number in 0..plan.sessions {
+            // The first session of each user never ends, and shows itself.
+            let user = number % plan.users;
+            let member = society.connect(user, number < plan.users);
+            society.members.push(member);
+        }
+        society
+    }
+
+    fn connect(&mut self, user: usize, lasting: bool) -> Member {
+        self.generation += 1;
+        let shard = self.random.below(self.shards.len());
+        let connection = ConnectionId { slot: self.generation, generation: self.generation };
+        let id = SessionId(self.random.uuid());
+        let session = Session {
+            user: self.users[user],
+            session: id,
+            username: format!("user-{user}").into(),
+            format: Format::Json,
+            on_lag: OnLag::Close,
+        };
+        self.wires[shard].slots.insert(connection.slot, Wire { room: 64, ..Wire::default() });
+        let appearance = if lasting || self.random.one_in(2) { Appearance::Online } else { Appearance::Unseen };
+        self.shards[shard].step(Input::Opened { connection, session, appearance }, self.now);
+        Member::new(shard, connection, self.users[user], id, lasting, appearance)
+    }
+
+    fn turn(&mut self) {
+        self.now.0 += [0, 50_000, 3_000_000, -2_000_000][self.random.below(4)];
+        for member in 0..self.members.len() {
+            if self.random.one_in(3) {
+                self.act(member);
+            }
+        }
+        if self.random.one_in(3) {
+            self.change();
+        }
+        self.settle();
+    }
+
+    fn settle(&mut self) {
+        for (&(_, to), ring) in &mut self.rings {
+            for _ in 0..self.random.below(4) {
+                if let Some(parcel) = ring.pop_front() {
+                    self.shards[to].step(Input::Parcel(parcel), self.now);
+                }
+            }
+        }
+        for (shard, ticket, outcome) in self.registry.turn(&mut self.random) {
+            self.shards[shard].step(Input::Receipt { ticket, outcome }, self.now);
+        }
+        for shard in 0..self.shards.len() {
+            self.turn_shard(shard);
+        }
+        for member in 0..self.members.len() {
+            if self.random.one_in(2) {
+                self.read(member);
+            }
+        }
+    }
+
+    fn turn_shard(&mut self, shard: usize) {
+        let mut effects = Effects::default();
+        self.shards[shard].finish_turn(self.now, &mut effects);
+        for (to, parcel) in effects.parcels {
+            self.rings.entry((shard, to.0.into())).or_default().push_back(parcel);
+        }
+        for (ticket, request) in effects.store {
+            self.registry.ask(shard, ticket, request);
+        }
+        for (number, finding) in effects.findings {
+            self.found(number, finding);
+        }
+        self.shards[shard].flush(&mut self.wires[shard]);
+        self.shards[shard].pass(self.now, &mut self.wires[shard]);
+    }
+
+    fn found(&mut self, number: u64, finding: Finding) {
+        let channel = self.open.remove(&number).expect("each question is answered once");
+        match finding {
+            Finding::GroupChanged(Ok(())) | Finding::Done => self.changes[0] += 1,
+            Finding::GroupChanged(Err(_)) => self.changes[1] += 1,
+            Finding::Failed => self.changes[2] += 1,
+            Finding::Presence { presences, .. } => {
+                let sessions = presences.iter().map(|presence| presence.session).collect();
+                self.present.insert(channel, sessions);
+            }
+            other => panic!("{other:?} answers no such question"),
+        }
+    }
+
+    fn enquire(&mut self, channel: ChannelId, enquiry: Enquiry) {
+        self.numbers += 1;
+        self.open.insert(self.numbers, channel.clone());
+        let shard = self.random.below(self.shards.len());
+        self.shards[shard].step(Input::Enquiry { number: self.numbers, channel, enquiry }, self.now);
+    }
+
+    fn read(&mut self, number: usize) {
+        let member = &mut self.members[number];
+        let Some(wire) = self.wires[member.shard].slots.get_mut(&member.connection.slot) else { return };
+        let bytes = std::mem::take(&mut wire.bytes);
+        member.read(&bytes, &self.registry);
+        wire.room = if self.random.one_in(4) { 1 + self.random.below(100) } else { 10_000 };
+        if std::mem::take(&mut wire.full) {
+            self.shards[member.shard].writable(member.connection, &mut self.wires[member.shard]);
+        }
+    }
+
+    fn act(&mut self, number: usize) {
+        let group = self.groups[self.random.below(self.groups.len())];
+        let peer = self.users[self.random.below(self.users.len())];
+        let user = self.members[number].user;
+        let in_group = self.random.one_in(2);
+        let channel = if in_group { ChannelId::group(group) } else { ChannelId::direct(user, peer) };
+        match self.random.below(16) {
+            0..=4 => {
+                let (kind, target) = if in_group { (3, group.to_string()) } else { (2, peer.to_string()) };
+                let join = Join { target, kind, persistence: true, hidden: false };
+                self.request(number, "join", &channel, Command::Join(join));
+            }
+            5 => self.request(number, "leave", &channel, Command::Leave { channel_id: channel.to_string() }),
+            6 if !self.members[number].lasting => self.replace(number),
+            7 => self.request(
+                number,
+                "follow",
+                &channel,
+                Command::StatusFollow { user_ids: vec![peer.to_string()], usernames: Vec::new() },
+            ),
+            8 => {
+                let user_ids = vec![peer.to_string()];
+                self.request(number, "unfollow", &channel, Command::StatusUnfollow { user_ids });
+            }
+            9 => {
+                let status = (!self.random.one_in(3)).then(|| format!("status {}", self.random.below(100)));
+                self.request(number, "status", &channel, Command::StatusUpdate { status });
+            }
+            _ => {
+                let content = format!("{{\"n\":{}}}", self.random.below(1_000_000));
+                let channel_id = channel.to_string();
+                self.request(number, "send", &channel, Command::Send { channel_id, content });
+            }
+        }
+    }
+
+    fn request(&mut self, number: usize, what: &'static str, channel: &ChannelId, command: Command) {
+        let member = &mut self.members[number];
+        let shard = &mut self.shards[member.shard];
+        if !shard.accepts(member.connection) {
+            return;
+        }
+        let cid = member.ask(what, channel, &command);
+        shard.step(Input::Request { connection: member.connection, cid, command }, self.now);
+    }
+
+    /// Somebody changes who belongs where.
+    fn change(&mut self) {
+        let (one, other) = (self.random.below(self.users.len()), self.random.below(self.users.len()));
+        let (user, other) = (self.users[one], self.users[other]);
+        if self.random.one_in(4) {
+            return self.change_relation(user, other);
+        }
+        let group = self.groups[self.random.below(self.groups.len())];
+        let others = || vec![other];
+        let act = match self.random.below(40) {
+            0..=9 => GroupAct::Add(others()),
+            10..=15 => GroupAct::Kick(others()),
+            16..=18 => GroupAct::Ban(others()),
+            19..=21 => GroupAct::Promote(others()),
+            22..=24 => GroupAct::Demote(others()),
+            25..=32 => GroupAct::Join,
+            33..=37 => GroupAct::Leave,
+            38 => GroupAct::Depart,
+            _ => GroupAct::Delete,
+        };
+        // Mostly it is somebody who may.
+        let actor = match act {
+            GroupAct::Join | GroupAct::Leave | GroupAct::Depart => user,
+            _ if self.random.one_in(4) => user,
+            _ => self.users[0],
+        };
+        // The one who may everything stays, or nothing would happen any more.
+        if matches!(act, GroupAct::Leave | GroupAct::Depart) && actor == self.users[0] {
+            return;
+        }
+        let change = GroupChange { group, actor, act };
+        self.enquire(ChannelId::group(group), Enquiry::ChangeGroup(change));
+    }
+
+    fn change_relation(&mut self, user: UserId, other: UserId) {
+        if user == other {
+            return;
+        }
+        if self.random.one_in(2) {
+            return self.enquire(ChannelId::direct(user, other), Enquiry::Block { user, other });
+        }
+        let act = if self.random.one_in(2) { FriendAct::Add } else { FriendAct::Delete };
+        let notices = self.registry.relate(act, user, other, self.now);
+        if !notices.is_empty() {
+            let shard = self.random.below(self.shards.len());
+            self.shards[shard].step(Input::Circular(Circular::Notices(notices)), self.now);
+        }
+    }
+
+    /// A session ends, and another one of the same user begins, on any shard.
+    fn replace(&mut self, number: usize) {
+        let user = self.users.iter().position(|&user| user == self.members[number].user).expect("one of ours");
+        let fresh = self.connect(user, false);
+        let mut gone = std::mem::replace(&mut self.members[number], fresh);
+        self.wires[gone.shard].slots.remove(&gone.connection.slot);
+        self.shards[gone.shard].step(Input::Closed { connection: gone.connection }, self.now);
+        let user = gone.user;
+        self.past.extend(gone.end().into_iter().map(|(channel, stay)| (user, channel, stay)));
+    }
+
+    fn quieten(&mut self) {
+        self.come_to_rest();
+        let channels: Vec<ChannelId> = self.registry.traces.keys().cloned().collect();
+        for channel in channels {
+            self.enquire(channel, Enquiry::Presence { after: None, limit: 1000 });
+        }
+        self.come_to_rest();
+    }
+
+    fn come_to_rest(&mut self) {
+        let mut quiet = 0;
+        for _ in 0..10_000 {
+            self.now.0 += 100_000_000;
+            self.settle();
+            let answered = self.members.iter().all(|member| member.asked.is_empty()) && self.open.is_empty();
+            let passed = self.shards.iter().all(|shard| !shard.is_busy() && shard.next_due().is_none());
+            let read = self.wires.iter().flat_map(|wires| wires.slots.values()).all(|wire| wire.bytes.is_empty());
+            let parcels = self.rings.values().all(VecDeque::is_empty);
+            quiet = if answered && passed && read && parcels && self.registry.is_quiet() { quiet + 1 } else { 0 };
+            if quiet == 5 {
+                return;
+            }
+        }
+        panic!("the society does not come to rest");
+    }
+
+    fn check_quiet(&mut self) {
+        for channel in self.registry.traces.keys() {
+            self.registry.check_history(channel);
+        }
+        let mut stays = std::mem::take(&mut self.past);
+        for member in &mut self.members {
+            let (present, session) = (&self.present, member.session);
+            member.end_stays(|channel| present.get(channel).is_some_and(|sessions| sessions.contains(&session)));
+            let user = member.user;
+            stays.extend(member.past.drain(..).map(|(channel, stay)| (user, channel, stay)));
+        }
+        assert!(stays.len() > 20, "{} stays are too few to prove anything", stays.len());
+        for (user, channel, stay) in &stays {
+            self.check_stay(*user, channel, stay);
+        }
+        self.check_news();
+    }
+
+    fn check_stay(&self, user: UserId, channel: &str, stay: &Stay) {
+        let channel = ChannelId::parse(channel).expect("channels have ids");
+        let Some(trace) = self.registry.traces.get(&channel) else {
+            assert!(stay.shown.is_empty(), "{channel} has no trace, and was heard of");
+            return;
+        };
+        let place = |id: &MessageId| {
+            let found = trace.iter().position(|entry| matches!(entry, Entry::Message(message) if message.id == *id));
+            found.unwrap_or_else(|| panic!("{id} of {channel} is in no trace"))
+        };
+        let places: Vec<usize> = stay.shown.iter().map(place).collect();
+        let (Some(&first), Some(&last)) = (places.first(), places.last()) else { return };
+        let between = &trace[first..=last];
+        let said: Vec<MessageId> = between.iter().filter_map(Entry::message).map(|message| message.id).collect();
+        assert_eq!(said, stay.shown, "{user} missed something in {channel}, or saw it in another order");
+        for &place in &places {
+            assert!(Entry::belongs(&trace[..place], user), "{user} saw {place} of {channel} without belonging to it");
+        }
+        let rest = &trace[last + 1..];
+        let next = rest.iter().position(|entry| entry.message().is_some());
+        let removed = rest.iter().position(|entry| entry.ends_stay_of(user));
+        match stay.ended {
+            Ended::Present => assert_eq!((next, removed), (None, None), "{user} is in {channel} and missed something"),
+            Ended::Removed => assert!(
+                removed.is_some_and(|removed| next.is_none_or(|next| removed < next)),
+                "{user} missed something of {channel} before it was removed: {stay:?}"
+            ),
+            Ended::Left => {}
+        }
+        assert!(between.iter().all(|entry| !entry.ends_stay_of(user)), "{user} stayed in {channel} past its removal");
+    }
+
+    fn check_news(&self) {
+        let shown: BTreeMap<SessionId, (UserId, String)> = self
+            .members
+            .iter()
+            .filter_map(|member| Some((member.session, (member.user, member.shows.clone()?))))
+            .collect();
+        for member in &self.members {
+            let known = self.registry.notifications(member.user);
+            assert!(member.notified.iter().all(|id| known.contains(id)), "it heard what is not its own");
+            if member.lasting {
+                assert_eq!(member.notified, known, "{} was not told everything", member.user);
+            }
+            for (session, shows) in shown.iter().filter(|(_, (user, _))| member.hears_of(*user)) {
+                assert_eq!(member.statuses.get(session), Some(shows), "{session} shows something else");
+            }
+            for (session, _) in member.statuses.iter().filter(|(_, (user, _))| member.hears_of(*user)) {
+                assert!(shown.contains_key(session), "{session} shows nothing any more");
+            }
+        }
+    }
+}
