@@ -69,7 +69,7 @@ impl Services {
 
     /// Goes on deleting these accounts, which a former life of the server has begun with.
     pub fn take_up_departures(&self, users: Vec<UserId>) {
-        self.departures.take_up(users, self.now());
+        self.departures.take_up(users);
     }
 
     pub fn answered(&self) -> &Answered {
