@@ -29,7 +29,7 @@ const UNDER_WAY_MAX: usize = 1024;
 
 /// Those that a start takes up: as many as may be under way on 64 shards. If there are more, the next start takes up the
 /// others.
-pub const LEFT_OVER_MAX: usize = 64 * UNDER_WAY_MAX;
+const LEFT_OVER_MAX: usize = 64 * UNDER_WAY_MAX;
 
 /// Messages that are looked at in one go, and so the most that an owner is asked to delete at once.
 const PAGE_MESSAGES: usize = 256;
@@ -50,6 +50,8 @@ pub struct Departures {
     bell: Bell,
     closing: Cell<bool>,
     queue: RefCell<VecDeque<Departure>>,
+    /// Whether the store is to be asked what was left over.
+    taking_up: Cell<bool>,
     left_over: RefCell<Vec<UserId>>,
 }
 
@@ -70,6 +72,7 @@ enum Stage {
 /// What there is to do now.
 enum Next {
     Step(Departure),
+    TakeUp,
     Wait,
     End,
 }
@@ -86,9 +89,9 @@ impl Departures {
         answer.recv_async().await.unwrap_or_else(|_| Err(too_much()))
     }
 
-    /// Goes on with what a former life of the server has left over: these accounts are gone already.
-    pub fn take_up(&self, users: Vec<UserId>) {
-        self.left_over.borrow_mut().extend(users);
+    /// Goes on with what a former life of the server has left over. For one shard of all.
+    pub fn take_up(&self) {
+        self.taking_up.set(true);
         self.bell.ring();
     }
 
@@ -110,6 +113,9 @@ impl Departures {
             queue.retain(|departure| matches!(departure.stage, Stage::Leaving(_)));
             return queue.pop_front().map_or(Next::End, Next::Step);
         }
+        if self.taking_up.take() {
+            return Next::TakeUp;
+        }
         let left_over = || {
             let user = self.left_over.borrow_mut().pop()?;
             Some(Departure { user, stage: Stage::Sweeping(Sweep::begin(now)), asker: None })
@@ -124,9 +130,17 @@ pub async fn run(services: Rc<Services>) {
     loop {
         match departures.next(services.now()) {
             Next::Step(departure) => step(&services, departure).await,
+            Next::TakeUp => take_up(&services).await,
             Next::Wait => departures.bell.heard().await,
             Next::End => return,
         }
+    }
+}
+
+async fn take_up(services: &Services) {
+    match services.store.departures(LEFT_OVER_MAX).await {
+        Ok(users) => *services.departures().left_over.borrow_mut() = users,
+        Err(failure) => tracing::error!(%failure, "messages of deleted accounts stay until the next start"),
     }
 }
 

@@ -240,7 +240,7 @@ fn a_stop_leaves_the_rest_to_the_next_start() {
     fill(&world, &ChannelId::room("other").unwrap(), &[&bob], 300);
     world.keep(&[Write::DeleteAccount { user: bob.user, time: world.now.get() }]);
     let restarted = World::on(world.store.clone());
-    restarted.services.take_up_departures(under_way(&restarted));
+    restarted.services.take_up_departures();
     until(&restarted, || under_way(&restarted).is_empty());
     assert_eq!(written(&restarted, &lobby(), alice.user), (0, 0));
     assert_eq!(written(&restarted, &ChannelId::room("other").unwrap(), bob.user), (0, 0));
