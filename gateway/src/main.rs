@@ -5,10 +5,11 @@ use std::process::ExitCode;
 use std::rc::Rc;
 use std::sync::Arc;
 
+use engine::id::ShardId;
 use engine::runtime::shards::{Part, start};
 use engine::shard::Rules;
 use gateway::admin::Admin;
-use gateway::http::{LEFT_OVER_MAX, Services, system_time};
+use gateway::http::{Services, system_time};
 use gateway::keys::SigningKeys;
 use gateway::listeners::listeners;
 use gateway::options::{Options, StoreKind};
@@ -57,7 +58,6 @@ fn serve(options: &Options) -> Result<(), String> {
     let store = open_store(options)?;
     let epoch = store.next_epoch().map_err(said)?;
     let revocations = revocations::kept(&*store, system_time()).map_err(said)?;
-    let mut departures = store.departures(LEFT_OVER_MAX).map_err(said)?;
     let keys = SigningKeys::obtain(options).map_err(said)?;
     let (bridge, ends) = Bridge::start(store, shards).map_err(said)?;
     let (client, fatal) = (bridge.client(), bridge.fatal());
@@ -68,18 +68,19 @@ fn serve(options: &Options) -> Result<(), String> {
     let cores = machine::cores();
     let parts = listening.into_iter().zip(ends).enumerate().map(|(number, (listener, store))| {
         let services = (options.server_key.clone(), keys.clone(), tokens.clone(), passwords.clone(), client.clone());
-        // All to the first shard.
-        let left_over = std::mem::take(&mut departures);
         Part {
             core: cores[number % cores.len()],
             store,
             seed: uuid::Uuid::new_v4().as_u64_pair().1,
-            sockets: move |_| {
+            sockets: move |shard: ShardId| {
                 let (server_key, keys, tokens, passwords, client) = services;
                 let services = Services::new(&server_key, &keys, tokens, passwords, client, system_time);
+                if shard.0 == 0 {
+                    services.take_up_departures();
+                }
                 let table = SocketTable::new(listener, capacity / shards, Rc::new(services));
                 let mut table = table.expect("an epoll set can be made");
-                table.delete_accounts(left_over);
+                table.delete_accounts();
                 table
             },
         }

@@ -12,7 +12,7 @@ use engine::admission::Session;
 use engine::counters::{STAGES, SocketCounters};
 use engine::frames::Format;
 use engine::home::{Manner, SocketEffect};
-use engine::id::{ConnectionId, SessionId, Timestamp, UserId};
+use engine::id::{ConnectionId, SessionId, Timestamp};
 use engine::parcel::Finding;
 use engine::runtime::{Reading, Sockets};
 use engine::shard::{Input, Shard};
@@ -149,10 +149,8 @@ impl SocketTable {
         })
     }
 
-    /// Lets accounts be deleted here, beginning with these, which a former life of the server has left over. Needs the
-    /// shard's executor.
-    pub fn delete_accounts(&mut self, left_over: Vec<UserId>) {
-        self.services.take_up_departures(left_over);
+    /// Lets accounts be deleted on this shard. To be called in its executor.
+    pub fn delete_accounts(&mut self) {
         self.departing.spawn(http::run_departures(self.services.clone()));
     }
 

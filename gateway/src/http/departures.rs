@@ -2,9 +2,9 @@
 //! with all that is kept beside it, then the sessions end, and at last every message goes, channel by channel.
 //!
 //! One task of the shard does this, not the handler that was asked for it: who hangs up half-way has asked for the whole. All
-//! that are under way take turns, a page of messages each, so a user of few words does not wait for one of many. From the
-//! account's end on the store remembers that there are messages left to delete, and what a stop or a crash leaves over is
-//! taken up again at the next start.
+//! that are under way take turns, a page of groups or messages each, so a user of few words does not wait for one of many.
+//! From the account's end on the store remembers that there are messages left to delete. What a stop or a crash leaves over
+//! is taken up again at the next start, one at a time, while there is nothing else to do.
 
 use std::cell::{Cell, RefCell};
 use std::collections::VecDeque;
@@ -17,23 +17,24 @@ use engine::parcel::{Circular, Enquiry, Finding};
 use engine::runtime::bell::Bell;
 use glommio::timer::sleep;
 use storage::account::Revocation;
+use storage::group::RosterPlace;
 use storage::{Failure, Place};
 use uuid::Uuid;
 
 use super::error::{Code, Refusal, group_refused, undone};
 use super::services::Services;
 
-/// Accounts that may be deleted at the same time on a shard. Those that were left over come on top.
+/// Accounts that may be deleted at the same time on a shard.
 const UNDER_WAY_MAX: usize = 1024;
 
 /// Those that a start takes up: as many as may be under way on 64 shards. If there are more, the next start takes up the
 /// others.
-pub const LEFT_OVER_MAX: usize = 64 * UNDER_WAY_MAX;
+const LEFT_OVER_MAX: usize = 64 * UNDER_WAY_MAX;
 
 /// Messages that are looked at in one go, and so the most that an owner is asked to delete at once.
 const PAGE_MESSAGES: usize = 256;
 
-const GROUPS_AT_ONCE: usize = 100;
+const GROUPS_AT_ONCE: usize = 16;
 const CHANNELS_AT_ONCE: usize = 100;
 
 /// How long whoever has asked is kept waiting for the last message to go. Clients give up after 7 s, and the account is
@@ -49,6 +50,9 @@ pub struct Departures {
     bell: Bell,
     closing: Cell<bool>,
     queue: RefCell<VecDeque<Departure>>,
+    /// Whether the store is to be asked what was left over.
+    taking_up: Cell<bool>,
+    left_over: RefCell<Vec<UserId>>,
 }
 
 struct Departure {
@@ -59,8 +63,8 @@ struct Departure {
 }
 
 enum Stage {
-    /// The account is there.
-    Leaving,
+    /// The account is there, and in groups behind this place.
+    Leaving(Option<RosterPlace>),
     /// It is gone, its messages are not.
     Sweeping(Sweep),
 }
@@ -68,6 +72,7 @@ enum Stage {
 /// What there is to do now.
 enum Next {
     Step(Departure),
+    TakeUp,
     Wait,
     End,
 }
@@ -80,15 +85,14 @@ impl Departures {
             return Err(too_much());
         }
         let (asker, answer) = flume::bounded(1);
-        self.put(Departure { user, stage: Stage::Leaving, asker: Some(asker) });
+        self.put(Departure { user, stage: Stage::Leaving(None), asker: Some(asker) });
         answer.recv_async().await.unwrap_or_else(|_| Err(too_much()))
     }
 
-    /// Goes on with what a former life of the server has left over: these accounts are gone already.
-    pub fn take_up(&self, users: Vec<UserId>, now: Timestamp) {
-        for user in users {
-            self.put(Departure { user, stage: Stage::Sweeping(Sweep::begin(now)), asker: None });
-        }
+    /// Goes on with what a former life of the server has left over. For one shard of all.
+    pub fn take_up(&self) {
+        self.taking_up.set(true);
+        self.bell.ring();
     }
 
     /// Begins the end: accounts that have been asked to be deleted still are, what remains of them waits for the next start.
@@ -102,17 +106,21 @@ impl Departures {
         self.bell.ring();
     }
 
-    fn next(&self) -> Next {
+    fn next(&self, now: Timestamp) -> Next {
         let mut queue = self.queue.borrow_mut();
         if self.closing.get() {
             queue.iter_mut().for_each(Departure::answer_if_gone);
-            queue.retain(|departure| matches!(departure.stage, Stage::Leaving));
+            queue.retain(|departure| matches!(departure.stage, Stage::Leaving(_)));
+            return queue.pop_front().map_or(Next::End, Next::Step);
         }
-        match queue.pop_front() {
-            Some(departure) => Next::Step(departure),
-            None if self.closing.get() => Next::End,
-            None => Next::Wait,
+        if self.taking_up.take() {
+            return Next::TakeUp;
         }
+        let left_over = || {
+            let user = self.left_over.borrow_mut().pop()?;
+            Some(Departure { user, stage: Stage::Sweeping(Sweep::begin(now)), asker: None })
+        };
+        queue.pop_front().or_else(left_over).map_or(Next::Wait, Next::Step)
     }
 }
 
@@ -120,18 +128,26 @@ impl Departures {
 pub async fn run(services: Rc<Services>) {
     let departures = services.departures();
     loop {
-        match departures.next() {
+        match departures.next(services.now()) {
             Next::Step(departure) => step(&services, departure).await,
+            Next::TakeUp => take_up(&services).await,
             Next::Wait => departures.bell.heard().await,
             Next::End => return,
         }
     }
 }
 
+async fn take_up(services: &Services) {
+    match services.store.departures(LEFT_OVER_MAX).await {
+        Ok(users) => *services.departures().left_over.borrow_mut() = users,
+        Err(failure) => tracing::error!(%failure, "messages of deleted accounts stay until the next start"),
+    }
+}
+
 async fn step(services: &Services, mut departure: Departure) {
     match &mut departure.stage {
-        Stage::Leaving => match leave(services, departure.user).await {
-            Ok(()) => departure.stage = Stage::Sweeping(Sweep::begin(services.now())),
+        Stage::Leaving(after) => match leave(services, departure.user, *after).await {
+            Ok(stage) => departure.stage = stage,
             Err(refusal) => return departure.answer(Err(refusal)),
         },
         Stage::Sweeping(sweep) => match sweep.go_on(services, departure.user).await {
@@ -167,9 +183,27 @@ impl Departure {
     }
 }
 
-/// Ends what the user is in this server: memberships, account, tokens, sessions.
-async fn leave(services: &Services, user: UserId) -> Result<(), Refusal> {
-    leave_groups(services, user).await?;
+/// Leaves some of the groups; without any, ends what else the user is in this server: account, tokens, sessions.
+async fn leave(services: &Services, user: UserId, after: Option<RosterPlace>) -> Result<Stage, Refusal> {
+    let groups = services.store.user_groups(user, None, after, GROUPS_AT_ONCE).await?;
+    let Some((_, last)) = groups.last() else {
+        end(services, user).await?;
+        return Ok(Stage::Sweeping(Sweep::begin(services.now())));
+    };
+    let after = Some(*last);
+    for (group, _) in groups {
+        let change = GroupChange { group: group.id, actor: user, act: GroupAct::Depart };
+        match services.enquiries().ask(ChannelId::group(group.id), Enquiry::ChangeGroup(change)).await {
+            // Without the group, or thrown out of it meanwhile, there is nothing left to leave.
+            Finding::GroupChanged(Ok(()) | Err(GroupRefusal::NotFound)) => {}
+            Finding::GroupChanged(Err(refusal)) => return Err(group_refused(&GroupAct::Depart, refusal)),
+            other => return Err(undone(other)),
+        }
+    }
+    Ok(Stage::Leaving(after))
+}
+
+async fn end(services: &Services, user: UserId) -> Result<(), Refusal> {
     let now = services.now();
     let (revocations, revocation) = (services.tokens.revocations(), Revocation::User { id: user, issued_before: now });
     if !revocations.has_room(&revocation, now) {
@@ -181,24 +215,6 @@ async fn leave(services: &Services, user: UserId) -> Result<(), Refusal> {
     revocations.add(revocation, now);
     services.enquiries().tell(Circular::Expelled(user));
     Ok(())
-}
-
-async fn leave_groups(services: &Services, user: UserId) -> Result<(), Refusal> {
-    let mut after = None;
-    loop {
-        let groups = services.store.user_groups(user, None, after, GROUPS_AT_ONCE).await?;
-        let Some((_, last)) = groups.last() else { return Ok(()) };
-        after = Some(*last);
-        for (group, _) in groups {
-            let change = GroupChange { group: group.id, actor: user, act: GroupAct::Depart };
-            match services.enquiries().ask(ChannelId::group(group.id), Enquiry::ChangeGroup(change)).await {
-                // Without the group, or thrown out of it meanwhile, there is nothing left to leave.
-                Finding::GroupChanged(Ok(()) | Err(GroupRefusal::NotFound)) => {}
-                Finding::GroupChanged(Err(refusal)) => return Err(group_refused(&GroupAct::Depart, refusal)),
-                other => return Err(undone(other)),
-            }
-        }
-    }
 }
 
 /// The way through all channels that the user has written in. It is gone twice: the second time for what a session said

@@ -33,7 +33,7 @@ mod users;
 #[cfg(test)]
 mod tests;
 
-pub use departures::{LEFT_OVER_MAX, run as run_departures};
+pub use departures::run as run_departures;
 pub use router::respond;
 pub use serve::serve;
 pub use services::{Services, system_time};

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use engine::counters::{ANSWER_CLASSES, SocketCounters};
-use engine::id::{Timestamp, UserId};
+use engine::id::Timestamp;
 use hyper::StatusCode;
 use storage::bridge::Client;
 
@@ -67,9 +67,9 @@ impl Services {
         &self.departures
     }
 
-    /// Goes on deleting these accounts, which a former life of the server has begun with.
-    pub fn take_up_departures(&self, users: Vec<UserId>) {
-        self.departures.take_up(users, self.now());
+    /// Goes on with accounts that a former life of the server has begun to delete. For one shard of all.
+    pub fn take_up_departures(&self) {
+        self.departures.take_up();
     }
 
     pub fn answered(&self) -> &Answered {

@@ -259,11 +259,13 @@ impl Client {
     pub async fn people(&self, ids: &[UserId]) -> Result<Vec<(Account, u32)>, Failure> {
         let ids = ids.to_vec();
         self.read(move |store| {
-            let accounts = ids.into_iter().filter_map(|id| store.account(id).transpose());
-            accounts
-                .map(|account| account.and_then(|account| Ok((store.edge_count(account.id)?, account))))
-                .map(|counted| counted.map(|(count, account)| (account, count)))
-                .collect()
+            let mut people = Vec::with_capacity(ids.len());
+            for id in ids {
+                if let Some(account) = store.account(id)? {
+                    people.push((account, store.edge_count(id)?));
+                }
+            }
+            Ok(people)
         })
         .await
     }

@@ -7,12 +7,13 @@ use prost_reflect::prost::Message;
 use prost_reflect::{DescriptorPool, DeserializeOptions, DynamicMessage, MessageDescriptor, SerializeOptions};
 
 pub fn envelope() -> MessageDescriptor {
-    static POOL: LazyLock<DescriptorPool> = LazyLock::new(|| {
+    static ENVELOPE: LazyLock<MessageDescriptor> = LazyLock::new(|| {
         let folder = concat!(env!("CARGO_MANIFEST_DIR"), "/../engine/proto");
         let files = protox::compile(["realtime.proto"], [folder]).expect("the schema compiles");
-        DescriptorPool::from_file_descriptor_set(files).expect("the schema is whole")
+        let pool = DescriptorPool::from_file_descriptor_set(files).expect("the schema is whole");
+        pool.get_message_by_name("nakama.realtime.Envelope").expect("the schema has envelopes")
     });
-    POOL.get_message_by_name("nakama.realtime.Envelope").expect("the schema has envelopes")
+    ENVELOPE.clone()
 }
 
 /// An envelope's text as its bytes. What is unknown is left out, as in the payloads that nobody reads.

@@ -62,7 +62,9 @@ fn everything_goes() {
     let custom = json!({ "id": "custom-of-alice" }).to_string();
     assert_eq!(world.ask("POST /v2/account/link/custom", As::User(&alice.token), custom.clone()).status, 200);
     let shared = group(&world, &alice, json!({ "name": "shared", "open": true }));
-    group(&world, &alice, json!({ "name": "alone" }));
+    for number in 0..40 {
+        group(&world, &alice, json!({ "name": format!("alone {number}") }));
+    }
     world.ask(&format!("POST /v2/group/{shared}/join"), As::User(&bob.token), "");
     world.ask(&format!("POST /v2/friend?ids={}", bob.user), As::User(&alice.token), "");
     world.ask(&format!("POST /v2/friend?ids={}", alice.user), As::User(&bob.token), "");
@@ -81,7 +83,7 @@ fn everything_goes() {
     assert_eq!(bobs("friend").text, "{}");
     assert_eq!(bobs(&format!("user?ids={}&usernames=alice", alice.user)).text, "{}");
     let groups = bobs("group?limit=100").json();
-    assert_eq!(groups["groups"].as_array().unwrap().len(), 1, "the other has gone with its only member: {groups}");
+    assert_eq!(groups["groups"].as_array().unwrap().len(), 1, "the others have gone with their only member: {groups}");
     let members = bobs(&format!("group/{shared}/user")).json();
     let members = members["group_users"].as_array().unwrap();
     assert_eq!((members.len(), &members[0]["user"]["username"], &members[0]["state"]), (1, &json!("bob"), &json!(0)));
@@ -235,10 +237,13 @@ fn a_stop_leaves_the_rest_to_the_next_start() {
     assert!(world.departing.borrow().is_none(), "nothing is worked on any more");
     delete(&world, &bob).expect_refusal(503, 14, "while it stops");
 
+    fill(&world, &ChannelId::room("other").unwrap(), &[&bob], 300);
+    world.keep(&[Write::DeleteAccount { user: bob.user, time: world.now.get() }]);
     let restarted = World::on(world.store.clone());
-    restarted.services.take_up_departures(under_way(&restarted));
+    restarted.services.take_up_departures();
     until(&restarted, || under_way(&restarted).is_empty());
     assert_eq!(written(&restarted, &lobby(), alice.user), (0, 0));
+    assert_eq!(written(&restarted, &ChannelId::room("other").unwrap(), bob.user), (0, 0));
     assert_eq!(restarted.told(), [], "there is nobody to be expelled");
 }
 
