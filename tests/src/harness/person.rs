@@ -173,7 +173,7 @@ impl Person {
 
     /// The groups of exactly this name.
     pub fn groups_called(&self, name: &str) -> Vec<Value> {
-        let mut found = self.listing(&format!("/v2/group?limit=100&name={name}"), "groups");
+        let mut found = self.listing(&format!("/v2/group?limit=100&name={}", name.replace(' ', "+")), "groups");
         found.retain(|group| group["name"] == name);
         found
     }
