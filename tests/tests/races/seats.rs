@@ -22,7 +22,7 @@ fn one_seat_is_taken_once() {
             // Three come by themselves, three are brought in.
             let acts = comers.iter().enumerate().map(|(place, comer)| {
                 let (founder, group) = (&founder, &group);
-                let act: Box<dyn FnOnce() -> u16 + Send> = if place % 2 == 0 {
+                let act: Box<dyn FnOnce() -> u16 + Send> = if place.is_multiple_of(2) {
                     Box::new(move || comer.act("join", group, &[]).status)
                 } else {
                     Box::new(move || founder.act("add", group, &[comer]).status)
@@ -36,7 +36,7 @@ fn one_seat_is_taken_once() {
             let winner = &comers[winners[0]];
             let roles = consistent(&founder, &founder, &group, &everybody);
             assert_eq!(roles.get(winner.id()), Some(&MEMBER), "round {round}: whoever was told so is in");
-            let code = if winners[0] % 2 == 0 { GROUP_JOIN } else { GROUP_ADD };
+            let code = if winners[0].is_multiple_of(2) { GROUP_JOIN } else { GROUP_ADD };
             assert_eq!(events(&founder.history(&group_channel(&group))), [(code, winner.id().to_string())]);
         }
     });
