@@ -10,6 +10,7 @@ use std::task::{Context, Poll};
 
 use engine::admission::Session;
 use engine::counters::{STAGES, SocketCounters};
+use engine::frames::Format;
 use engine::home::{Manner, SocketEffect};
 use engine::id::{ConnectionId, SessionId, Timestamp};
 use engine::parcel::Finding;
@@ -90,6 +91,8 @@ struct Entry {
 struct Socket {
     descriptor: OwnedFd,
     stage: Stage,
+    /// Of a session's envelopes; its opening says which.
+    format: Format,
     /// What the epoll set reports of it.
     reads: bool,
     writes: bool,
@@ -205,6 +208,7 @@ impl SocketTable {
         self.entries[slot as usize].socket = Some(Socket {
             descriptor,
             stage: Stage::Opening,
+            format: Format::Json,
             reads: true,
             writes: false,
             heard: self.ticks,
@@ -278,8 +282,8 @@ impl SocketTable {
 
     fn hear(&mut self, id: ConnectionId, bytes: &mut [u8], shard: &mut Shard, now: Timestamp) {
         let Some(socket) = self.socket(id) else { return };
-        let mut assembly = std::mem::take(&mut socket.assembly);
-        let (taken, progress) = session::take_in(bytes, &mut assembly, id, shard, now);
+        let (mut assembly, format) = (std::mem::take(&mut socket.assembly), socket.format);
+        let (taken, progress) = session::take_in(bytes, &mut assembly, id, format, shard, now);
         let Some(socket) = self.socket(id) else { return };
         socket.assembly = assembly;
         match progress {
@@ -306,6 +310,7 @@ impl SocketTable {
                     return self.drop_connection(id, shard, now);
                 }
                 socket.stage = Stage::Session;
+                socket.format = identity.format;
                 self.counters.stages[Stage::Opening as usize] -= 1;
                 self.counters.stages[Stage::Session as usize] += 1;
                 let session = Session {

@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 
 use rustix::process::{Pid, Signal, kill_process};
 
-use super::{Account, DEADLINE, Http, Socket};
+use super::{Account, DEADLINE, Format, Http, Socket};
 
 /// How a server is to be started. Defaults: one shard, a port of the kernel's choice, nothing inherited from our own
 /// `STENTOR_...` environment.
@@ -202,7 +202,11 @@ impl Server {
 
     /// Signs in and opens a socket.
     pub fn connect(&self, name: &str) -> Socket {
-        Socket::connect(self.address, &self.sign_in(name).token)
+        self.connect_in(Format::Json, name)
+    }
+
+    pub fn connect_in(&self, format: Format, name: &str) -> Socket {
+        Socket::connect_in(format, self.address, &self.sign_in(name).token)
     }
 
     /// Asserts that it still does its work: a new connection joins a room and hears itself.
