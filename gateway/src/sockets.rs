@@ -78,6 +78,8 @@ pub struct SocketTable {
     ticks: u32,
     services: Rc<Services>,
     http: HttpTasks,
+    /// What works on accounts that are being deleted. It is no connection, and ends when the server stops.
+    departing: HttpTasks,
     counters: SocketCounters,
 }
 
@@ -142,8 +144,14 @@ impl SocketTable {
             ticks: 0,
             services,
             http: HttpTasks::default(),
+            departing: HttpTasks::default(),
             counters: SocketCounters::default(),
         })
+    }
+
+    /// Lets accounts be deleted on this shard. To be called in its executor.
+    pub fn delete_accounts(&mut self) {
+        self.departing.spawn(http::run_departures(self.services.clone()));
     }
 
     fn accept(&mut self) {
@@ -473,6 +481,7 @@ impl Sockets for SocketTable {
     fn gather(&mut self, shard: &mut Shard, now: Timestamp, reading: Reading) -> bool {
         self.drop_the_gone(shard, now);
         self.http.reap();
+        self.departing.reap();
         while let Some(enquiry) = self.services.enquiries().take() {
             shard.step(enquiry, now);
         }
@@ -559,7 +568,7 @@ impl Sockets for SocketTable {
     }
 
     fn is_empty(&self) -> bool {
-        self.open == 0 && self.http.len() == 0
+        self.open == 0 && self.http.len() == 0 && self.departing.len() == 0
     }
 
     fn counters(&self) -> SocketCounters {

@@ -8,7 +8,7 @@ mod read;
 mod timestamp;
 mod write;
 
-pub use read::{decode, is_json_object};
+pub use read::{Int32, decode, is_json_object};
 pub use timestamp::{TimestampText, timestamp};
 pub use write::{
     channel_message, channel_presence, encode_error, encode_event, encode_gap, encode_news, encode_reply, notification,

@@ -308,7 +308,7 @@ impl<'de> Deserialize<'de> for AnyBody {
 }
 
 /// An int32 as protobuf's JSON takes it: a number with an integral value, or the same in quotes.
-struct Int32(i32);
+pub struct Int32(pub i32);
 
 impl<'de> Deserialize<'de> for Int32 {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
