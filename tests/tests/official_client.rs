@@ -1,29 +1,28 @@
-//! The unmodified official JavaScript client does everything that chat offers, with one shard and with four, in JSON and
-//! through the official adapter for protobuf.
+//! The unmodified official JavaScript client does everything that chat offers, with one shard and with four; in JSON, and in
+//! protobuf through the official adapter.
 
 use tests::harness::{Format, run_node};
 
-fn check(format: Format, shards: u16) {
-    let shards = shards.to_string();
-    run_node("official.mjs", &[("STENTOR_TEST_SHARDS", &shards), ("STENTOR_TEST_FORMAT", format.name())]);
+fn run(shards: &str, format: Format) {
+    run_node("official.mjs", &[("STENTOR_TEST_SHARDS", shards), ("STENTOR_TEST_FORMAT", format.name())]);
 }
 
 #[test]
-fn json_one_shard() {
-    check(Format::Json, 1);
+fn one_shard() {
+    run("1", Format::Json);
 }
 
 #[test]
-fn json_four_shards() {
-    check(Format::Json, 4);
+fn four_shards() {
+    run("4", Format::Json);
 }
 
 #[test]
-fn protobuf_one_shard() {
-    check(Format::Protobuf, 1);
+fn one_shard_in_protobuf() {
+    run("1", Format::Protobuf);
 }
 
 #[test]
-fn protobuf_four_shards() {
-    check(Format::Protobuf, 4);
+fn four_shards_in_protobuf() {
+    run("4", Format::Protobuf);
 }

@@ -9,8 +9,8 @@ use storage::account::{
 };
 use storage::{Place, Store, Write, Written};
 
+use crate::common::people::*;
 use crate::common::*;
-use crate::people::*;
 
 laws! {
     a_way_to_sign_in_opens_one_account

@@ -6,8 +6,8 @@ use engine::persist::{Admission, DirectRequest, StoreReceipt, StoreRequest};
 use storage::friend::{FRIENDS_MAX, FriendPlace};
 use storage::{Write, Written};
 
+use crate::common::people::*;
 use crate::common::*;
-use crate::people::*;
 
 laws! {
     acts_change_both_sides_and_tell_the_other

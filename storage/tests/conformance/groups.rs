@@ -12,8 +12,8 @@ use storage::group::{
 use storage::{Place, Store, Write, Written};
 use uuid::Uuid;
 
+use crate::common::people::*;
 use crate::common::*;
-use crate::people::*;
 
 laws! {
     a_group_begins_with_its_creator

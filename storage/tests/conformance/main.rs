@@ -21,7 +21,6 @@ mod accounts;
 mod friends;
 mod groups;
 mod notifications;
-mod people;
 mod random;
 mod random_people;
 mod records;

@@ -8,8 +8,8 @@ use storage::inbox::NOTIFICATIONS_MAX;
 use storage::{Write, Written};
 use uuid::Uuid;
 
+use crate::common::people::*;
 use crate::common::*;
-use crate::people::*;
 
 laws! {
     a_cursor_never_skips_one_whatever_the_clock_does

@@ -1,16 +1,16 @@
 // What all sections share: the server, the official client, people with open sockets, and refusals.
 //
 // The client is told by STENTOR_TEST_FORMAT what to send over its sockets: json, which it does by itself, or protobuf, for
-// which there is an official adapter.
+// which there is an official adapter (formats.mjs).
 
 import strict from 'node:assert/strict';
 import { after, before } from 'node:test';
 import { Client } from '@heroiclabs/nakama-js';
-import { WebSocketAdapterPb } from '@heroiclabs/nakama-js-protobuf';
 import WebSocket from 'ws';
+import { format, formatName } from '../formats.mjs';
 import { Server, within } from '../server.mjs';
 
-export { Client, WebSocket, within };
+export { WebSocket, format, formatName, within };
 
 // Node has had a WebSocket of its own only since version 22; the client expects the browser's.
 globalThis.WebSocket = WebSocket;
@@ -18,10 +18,6 @@ globalThis.WebSocket = WebSocket;
 // The client thinks little of the default lifetimes, and says so at each sign-in.
 const warn = console.warn;
 console.warn = (...words) => /lifetime too short/.test(words[0]) || warn(...words);
-
-export const FORMAT = process.env.STENTOR_TEST_FORMAT ?? 'json';
-const SHARDS = process.env.STENTOR_TEST_SHARDS ?? '1';
-strict.ok(['json', 'protobuf'].includes(FORMAT), FORMAT);
 
 // Kinds of channels.
 export const ROOM = 1;
@@ -53,7 +49,7 @@ before(async () => {
   client = newClient();
 });
 
-after(() => console.log(`${assertions} assertions, ${SHARDS} shards, ${FORMAT}`));
+after(() => console.log(`${assertions} assertions, ${process.env.STENTOR_TEST_SHARDS ?? '1'} shards, ${formatName}`));
 
 /** One more client, of which nothing is known yet. */
 export function newClient(key = 'defaultkey', refreshes = true) {
@@ -62,7 +58,7 @@ export function newClient(key = 'defaultkey', refreshes = true) {
 
 /** A socket that is not connected yet. */
 export function newSocket() {
-  return client.createSocket(false, false, FORMAT === 'protobuf' ? new WebSocketAdapterPb() : undefined);
+  return client.createSocket(false, false, format.adapter());
 }
 
 /** An open socket that keeps what it hears, so that tests wait for things instead of for time. */

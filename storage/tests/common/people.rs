@@ -4,15 +4,16 @@ use std::collections::BTreeMap;
 
 use engine::friend::{FriendAct, FriendState};
 use engine::group::{GroupAct, GroupChange, GroupOutcome, GroupRefusal, Role};
-use engine::id::{ChannelId, GroupId, Timestamp, UserId};
+use engine::id::{ChannelId, GroupId, NotificationId, Timestamp, UserId};
 use engine::notification::Notice;
 use engine::persist::{ChannelHead, StoreReceipt, StoreRequest};
+use storage::account::{Credential, CredentialKind};
 use storage::friend::Related;
 use storage::group::{Group, GroupCreated, GroupFilter, GroupPlace};
-use storage::{Failure, Store, Write, Written};
+use storage::{Failure, Place, Store, Write, Written};
 use uuid::Uuid;
 
-use crate::common::*;
+use super::*;
 
 /// A keeper with users in it, and a clock that a test need not think of.
 pub struct World<K> {
@@ -29,6 +30,11 @@ impl<K: Keeper> World<K> {
             .map(|number| register(number, &format!("name-{number}"), device(&format!("device-{number}"))))
             .collect();
         commit(keeper.store(), &registrations);
+        Self::on(keeper)
+    }
+
+    /// With the users that are there.
+    pub fn on(keeper: K) -> Self {
         Self { keeper, time: 1_000, places: 0 }
     }
 
@@ -191,8 +197,7 @@ pub fn tell_notice(notice: &Notice) -> String {
     format!("notice {} to {}", notice.notification.code as i32, number(notice.user))
 }
 
-/// Everything that two keepers can be asked about groups `1..=groups` and users `1..=users` must be the same, and agree
-/// with itself.
+/// What a keeper lists of groups `1..=groups` and users `1..=users` agrees with itself.
 pub fn check_sound(store: &dyn Store, groups: u32, users: u32) {
     let mut user_lists: BTreeMap<u32, Vec<(u32, Role)>> = BTreeMap::new();
     let mut present = Vec::new();
@@ -251,6 +256,54 @@ fn check_friends(store: &dyn Store, number_of_user: u32) {
         };
         assert!(fits, "{number_of_user} and {}: {sides:?}", friend.user);
     }
+}
+
+/// Everything that can be read of people, compared.
+pub fn compare(model: &dyn Store, other: &dyn Store, groups: u32, users: u32) {
+    let roles = [None, Some(Role::Admin), Some(Role::Banned)];
+    assert_eq!(all_groups(model, 2), all_groups(other, 2));
+    for id in (1..=groups).map(group_id) {
+        assert_eq!(model.group(id), other.group(id));
+        for role in roles {
+            assert_eq!(model.group_members(id, role, None, 99), other.group_members(id, role, None, 99));
+        }
+        for one in (1..=users).map(user) {
+            assert_eq!(model.group_role(id, one), other.group_role(id, one));
+        }
+    }
+    for channel in (1..=groups).map(channel_of).chain([room("lobby")]) {
+        assert_eq!(model.messages(&channel, Place::Oldest, 9999), other.messages(&channel, Place::Oldest, 9999));
+        assert_eq!(model.head(&channel), other.head(&channel));
+    }
+    for one in (1..=users).map(user) {
+        assert_eq!(model.account(one), other.account(one));
+        for role in roles {
+            assert_eq!(model.user_groups(one, role, None, 99), other.user_groups(one, role, None, 99));
+        }
+        for state in [None, Some(FriendState::Blocked)] {
+            assert_eq!(model.friends(one, state, None, 99), other.friends(one, state, None, 99));
+        }
+        assert_eq!(model.edge_count(one), other.edge_count(one));
+        assert_eq!(model.notifications(one, None, 9999), other.notifications(one, None, 9999));
+        let middle = Some(NotificationId(Uuid::from_u128(1 << 80)));
+        assert_eq!(model.notifications(one, middle, 3), other.notifications(one, middle, 3));
+        assert_eq!(model.channels_written(one, None, 99), other.channels_written(one, None, 99));
+    }
+    for number in 0..=users {
+        let name = format!("name-{number}");
+        assert_eq!(model.user_by_username(&name), other.user_by_username(&name));
+        for kind in 0..3 {
+            assert_eq!(model.credential(&credential(kind, number)), other.credential(&credential(kind, number)));
+        }
+    }
+    assert_eq!(model.departures(99), other.departures(99));
+    assert_eq!(model.revocations(), other.revocations());
+}
+
+/// One of the few ways to sign in that random use knows.
+pub fn credential(kind: usize, ident: u32) -> Credential {
+    use CredentialKind::{Custom, Device, Email};
+    Credential { kind: [Device, Custom, Email][kind], ident: format!("device-{ident}") }
 }
 
 /// All groups, page by page.
