@@ -8,6 +8,7 @@ mod envelopes;
 mod frames;
 mod friends;
 mod groups;
+mod limits;
 mod links;
 mod notifications;
 mod protobuf;

@@ -12,7 +12,7 @@ mod step;
 mod world;
 
 use std::collections::BTreeMap;
-use std::sync::mpsc;
+use std::sync::{Barrier, mpsc};
 use std::thread;
 use std::time::Duration;
 
@@ -60,10 +60,11 @@ impl Life {
         }
     }
 
-    /// Lives on until the server is gone, or for so many steps.
-    fn live(&mut self, steps: usize, started: &mpsc::Sender<()>) {
+    /// Lives on until the server is gone, or for so many steps. Begins when all are connected.
+    fn live(&mut self, steps: usize, connected: &Barrier, started: &mpsc::Sender<()>) {
         let people = std::mem::take(&mut self.people);
         let mut asker = Asker::new(&people);
+        connected.wait();
         let end = self.steps + steps;
         let mut next = None;
         while self.steps < end && self.unanswered.is_none() {
@@ -237,12 +238,13 @@ impl Random {
 /// All worlds live at once, until the server is killed if a moment is given for that, or for so many steps each.
 fn live(lives: &mut [Life], server: Server, steps: usize, kill_after: Option<Duration>) -> Option<Server> {
     let (started, first_step) = mpsc::channel();
+    let connected = Barrier::new(lives.len());
     thread::scope(|scope| {
         let threads: Vec<_> = lives
             .iter_mut()
             .map(|life| {
-                let started = started.clone();
-                scope.spawn(move || life.live(steps, &started))
+                let (connected, started) = (&connected, started.clone());
+                scope.spawn(move || life.live(steps, connected, &started))
             })
             .collect();
         let server = match kill_after {
