@@ -3,7 +3,7 @@
 use comfy_table::{CellAlignment, Table, presets};
 use engine::limits::SUBSCRIBER_LAG_BYTES_MAX;
 
-use super::crowd::Outcome;
+use super::crowd::{Manner, Outcome};
 use super::watch::Look;
 use super::{DEADLINE, Error, Findings, Options, Phase, Standing};
 use crate::cpu;
@@ -176,7 +176,7 @@ fn goals(findings: &Findings) -> Vec<Goal> {
     let noise = Bound::AtMost((spread.max(NOISE) * 100.0).ceil() / 100.0);
     let beside = |name: &str| ratio(p99("during"), p99(name)).filter(|_| spread <= NOISE_MAX);
     let total = findings.outcomes.values().fold(Outcome::default(), |sum, outcome| sum.and(outcome));
-    let skipping = findings.outcomes.get(&super::Manner::Skipping).copied().unwrap_or_default();
+    let skipping = findings.outcomes.get(&Manner::Skipping).copied().unwrap_or_default();
     let last = findings.looks.last().map(|look| look.levels).unwrap_or_default();
     let figure = |count: u64| Some(count as f64);
     let (empty, full, left) = (&findings.empty, &findings.full, &findings.left);
@@ -292,4 +292,53 @@ fn table(header: &[&str]) -> Table {
 fn align(mut table: Table) -> Table {
     table.column_iter_mut().skip(1).for_each(|column| column.set_cell_alignment(CellAlignment::Right));
     table
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::stragglers::watch::Levels;
+
+    fn look(phase: &str, resident_bytes: u64, levels: Levels) -> Look {
+        Look {
+            at_secs: 0.0,
+            phase: phase.into(),
+            levels,
+            resident_bytes,
+            resident_bytes_peak: resident_bytes,
+            kernel_tcp_bytes: 0,
+        }
+    }
+
+    /// The questions that a run misses which lets go as many as it counts, and ends with these levels and this memory.
+    fn missed(during_bytes: u64, left_bytes: u64, left: Levels) -> Vec<String> {
+        let standing = |look| Some(Standing { look, descriptors: 15 });
+        let mut findings = Findings {
+            empty: standing(look("start", 10 << 20, Levels::default())),
+            full: standing(look("filling", 20 << 20, Levels::default())),
+            left: standing(look("leaving", left_bytes, left)),
+            ..Findings::default()
+        };
+        let closed = Levels { slow_readers_closed: 3, ..left };
+        findings.looks = vec![
+            look("before", 20 << 20, Levels::default()),
+            look("during", during_bytes, Levels::default()),
+            look("leaving", left_bytes, closed),
+        ];
+        findings
+            .outcomes
+            .insert(Manner::Silent, Outcome { members: 3, closed_1013: 1, reset: 2, ..Outcome::default() });
+        goals(&findings).into_iter().filter(Goal::is_missed).map(|goal| goal.question).collect()
+    }
+
+    #[test]
+    fn what_is_left_and_what_it_took_of_memory_is_judged() {
+        let check =
+            |during, left_bytes, left, expected: &[&str]| assert_eq!(missed(during, left_bytes, left), expected);
+        check(36 << 20, 21 << 20, Levels::default(), &[]);
+        check(37 << 20, 21 << 20, Levels::default(), &["memory during, more than before ÷ 4 MiB"]);
+        check(20 << 20, 23 << 20, Levels::default(), &["memory in the end ÷ with everybody there and nothing said"]);
+        let subscribed = Levels { subscriptions: 1, ..Levels::default() };
+        check(20 << 20, 20 << 20, subscribed, &["connections, memberships and debts left in the end"]);
+    }
 }

@@ -104,7 +104,11 @@ impl Launch {
     /// Starts a server and waits until it listens or has given up.
     pub fn start_or_refused(self) -> Result<Server, Refusal> {
         let mut server = self.spawn();
-        let listening = server.log.wait_for(DEADLINE, |lines| lines.iter().find_map(|line| listening_address(line)));
+        // What it says at the start ends with what to do next.
+        let listening = server.log.wait_for(DEADLINE, |lines| {
+            lines.iter().find(|line| line.trim_start().starts_with("open "))?;
+            lines.iter().find_map(|line| listening_address(line))
+        });
         if let Some(address) = listening {
             server.address = address;
             return Ok(server);

@@ -12,7 +12,7 @@ use crate::record::{self, Leftover};
 use crate::rows::Rows;
 
 /// Rows swept with one group of writes, each with up to three counterparts: a millisecond or two.
-const SWEEP_ROWS_MAX: usize = 256;
+pub const SWEEP_ROWS_MAX: usize = 256;
 
 /// What is left of something deleted.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
