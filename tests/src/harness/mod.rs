@@ -4,6 +4,7 @@
 
 mod http;
 mod node;
+pub mod person;
 mod raw;
 /// The engine's own tests use it too.
 #[path = "../../../engine/src/wire/tests/schema.rs"]
@@ -14,8 +15,9 @@ pub mod transcript;
 
 use std::time::Duration;
 
-pub use http::{Account, Answer, Http};
+pub use http::{Account, Answer, Http, SERVER_KEY, bearer};
 pub use node::run_node;
+pub use person::Person;
 pub use raw::{Ending, Frame, RawSocket, masked_frame, unmasked_frame};
 pub use server::{Launch, Refusal, Server};
 pub use socket::{Closed, Format, Heard, Socket};
