@@ -2,13 +2,14 @@
 
 use std::time::Duration;
 
-use glommio::{ExecutorJoinHandle, LocalExecutorBuilder, Placement};
+use glommio::timer::sleep;
+use glommio::{ExecutorJoinHandle, LocalExecutorBuilder, Placement, Task};
 
 use super::bell::Bell;
 use super::persistence::Persistence;
 use super::reports::Observer;
 use super::rings::{Rings, rings};
-use super::turn::{Order, Sockets, Turning};
+use super::turn::{Order, Sockets, TICK, Turning};
 use crate::counters::TurnCounters;
 use crate::id::{Epoch, ShardId};
 use crate::persist::StoreEnd;
@@ -85,6 +86,8 @@ where
         let mut beginning = Beginning { number: usize::from(number), told: begun_sender.clone(), turning: false };
         let turn = move || async move {
             let bell = Bell::default();
+            // Until it turns, and ticks.
+            let _alarm = alarm();
             let rings = Rings::connect(ends, &bell).await;
             let id = ShardId(number);
             let turning = Turning {
@@ -118,6 +121,16 @@ where
         }
     }
     Ok(running)
+}
+
+/// Wakes the executor now and then. One that is interrupted for longer than its preempt timer, just before it runs a task,
+/// parks although tasks are runnable; without this, it would sleep for good, and with it the start.
+fn alarm() -> Task<()> {
+    glommio::spawn_local(async {
+        loop {
+            sleep(TICK).await;
+        }
+    })
 }
 
 impl Running {
