@@ -4,6 +4,7 @@
 
 mod common;
 
+use common::cql;
 use common::*;
 use engine::id::{ChannelId, Epoch, MessageId, Sequence, Timestamp};
 use engine::persist::{ChannelHead, StoreReceipt, StoreRequest};
@@ -20,6 +21,9 @@ macro_rules! laws {
         }
         mod embedded {
             $(#[test] fn $law() { super::$law::<super::OnDisk>() })*
+        }
+        mod in_a_cluster {
+            $(#[test] fn $law() { super::common::cql::with_node(super::$law::<super::common::cql::OnCql>) })*
         }
     };
 }
@@ -444,5 +448,14 @@ proptest! {
     #[test]
     fn the_embedded_keeper_agrees_with_the_model(steps in prop::collection::vec(steps(), 1..40)) {
         agree_with_the_model::<OnDisk>(&steps);
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 6, max_shrink_iters: 20, ..ProptestConfig::default() })]
+
+    #[test]
+    fn the_keeper_for_scale_agrees_with_the_model(steps in prop::collection::vec(steps(), 1..30)) {
+        cql::with_node(|| agree_with_the_model::<cql::OnCql>(&steps));
     }
 }
