@@ -278,3 +278,6 @@ impl Drop for Embedded {
 fn failed(what: &str, path: &Path, error: &std::io::Error) -> Failure {
     Failure::Final(format!("{what} {} failed: {error}", PathBuf::from(path).display()))
 }
+
+#[cfg(test)]
+mod tests;

@@ -61,6 +61,8 @@ const WORKER_THREADS: usize = 2;
 const DECIDING_THREADS: usize = 64;
 /// Threads of the bridge that may wait for reads.
 const READERS: usize = 16;
+/// Writes of one call of `commit` under way.
+const COMMIT_WINDOW: usize = 128;
 /// How long the end of what is under way is waited for, when the keeper is dropped.
 const SHUTDOWN_PATIENCE: Duration = Duration::from_secs(1);
 
@@ -86,7 +88,7 @@ impl Scylla {
 
     /// Sweeps away what is left of things deleted, and waits until that is done.
     pub fn sweep_now(&self) -> Result<(), Failure> {
-        self.wait(self.keeper.sweep_all())
+        self.wait(self.keeper.sweep_all(false))
     }
 
     fn wait<T>(&self, asked: impl Future<Output = Result<T, Failure>>) -> Result<T, Failure> {
@@ -130,6 +132,9 @@ impl Drop for Scylla {
     fn drop(&mut self) {
         if let Some(runtime) = self.runtime.take() {
             let _ = self.keeper.link.close();
+            // What is under way fails now, and its threads end before the clock that they wait by.
+            self.keeper.drain();
+            runtime.block_on(async { drop(self.keeper.sweeping.lock().await) });
             runtime.shutdown_timeout(SHUTDOWN_PATIENCE);
         }
     }
@@ -162,7 +167,12 @@ impl Store for Scylla {
     fn commit(&self, writes: &[Write]) -> Result<Vec<Result<Written, Failure>>, Failure> {
         self.keeper.link.check_open()?;
         let (answers, answered) = flume::bounded(writes.len());
+        let mut written = Vec::with_capacity(writes.len());
         for (place, write) in writes.iter().enumerate() {
+            // The last of them is to be reached in time.
+            while place - written.len() >= COMMIT_WINDOW {
+                written.extend(answered.recv().ok());
+            }
             let answers = answers.clone();
             let answer: Answer = Box::new(move |done| {
                 let _ = answers.send((place, done));
@@ -173,7 +183,7 @@ impl Store for Scylla {
             }
         }
         drop(answers);
-        let mut written: Vec<_> = answered.into_iter().collect();
+        written.extend(answered.into_iter());
         written.sort_unstable_by_key(|(place, _)| *place);
         Ok(written.into_iter().map(|(_, done)| done).collect())
     }

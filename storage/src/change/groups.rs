@@ -18,6 +18,9 @@ use crate::rows::Rows;
 
 pub fn create(rows: &mut impl Rows, group: &Group) -> Result<GroupCreated, Failure> {
     check_name(&group.name)?;
+    if group.max_count == 0 {
+        return Err(Failure::Unfit("a group without a seat for its creator".into()));
+    }
     if rows.group(group.id)?.is_some() {
         return Err(Failure::Unfit(format!("a second group {}", group.id)));
     }
@@ -137,10 +140,11 @@ fn roster(rows: &impl Rows, group: &Group, change: &GroupChange) -> Result<Roste
     let comers = matches!(change.act, GroupAct::Join | GroupAct::Add(_));
     let mut people = HashMap::new();
     for &user in change.act.named().iter().chain([&change.actor]) {
-        let role = rows.membership(group.id, user)?.map(|membership| membership.role);
-        let comes = comers && role.is_none();
-        let exists = !comes || rows.account(user)?.is_some();
-        let has_room = !comes || has_room(rows, user)?;
+        let exists = !comers || rows.account(user)?.is_some();
+        // A ban may outlive its bearer's account by some writes.
+        let membership = if exists { rows.membership(group.id, user)? } else { None };
+        let role = membership.map(|membership| membership.role);
+        let has_room = !comers || role.is_some() || has_room(rows, user)?;
         people.insert(user, Person { role, exists, has_room });
     }
     let next = match change.act {

@@ -5,7 +5,7 @@
 //! ones are undone.
 
 mod rows;
-mod sweep;
+pub mod sweep;
 
 use std::collections::BTreeMap;
 use std::ops::Deref;

@@ -91,7 +91,6 @@ pub struct Draft<'k> {
     notifications_removed: HashSet<NotificationId>,
     /// Names and credentials whose bearers have not come to be.
     orphans: RefCell<HashMap<Subject, Uuid>>,
-    group_name_orphans: RefCell<HashMap<String, Uuid>>,
     known: Option<Known>,
     claims: Vec<Claim>,
     /// What is written, and what undoes it.
@@ -122,7 +121,6 @@ impl<'k> Draft<'k> {
             inboxes: Seen::default(),
             notifications_removed: HashSet::new(),
             orphans: RefCell::default(),
-            group_name_orphans: RefCell::default(),
             known: None,
             claims: Vec::new(),
             changes: Vec::new(),
@@ -212,7 +210,7 @@ impl<'k> Draft<'k> {
     }
 
     fn claim_group_name(&mut self, group: &Group) {
-        let orphan = self.group_name_orphans.borrow().get(&group.name).copied();
+        let orphan = self.orphans.borrow().get(&Subject::GroupName(group.name.clone())).copied();
         let mutation = match orphan {
             None => mutations::claim_group_name(&group.name, group.id),
             Some(orphan) => Mutation::new(Statement::TakeGroupName, [id(group.id.0), text(&group.name), id(orphan)]),

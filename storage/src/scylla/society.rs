@@ -30,6 +30,7 @@ pub enum Subject {
     Group(GroupId),
     User(UserId),
     Username(String),
+    GroupName(String),
     Credential(Credential),
     Revocations,
 }
@@ -58,7 +59,11 @@ pub fn footprint(write: &Write) -> Footprint {
         Write::ChangeAccount { .. } | Write::Link { .. } | Write::Unlink { .. } | Write::DeleteAccount { .. } => {
             Anything
         }
-        Write::CreateGroup(_) | Write::UpdateGroup { .. } => Anything,
+        Write::CreateGroup(group) => {
+            These(vec![Subject::Group(group.id), Subject::GroupName(group.name.clone()), Subject::User(group.creator)])
+        }
+        Write::UpdateGroup { id, edit, .. } if edit.name.is_none() => These(vec![Subject::Group(*id)]),
+        Write::UpdateGroup { .. } => Anything,
         Write::FinishDeparture { user } | Write::DeleteNotifications { user, .. } => These(vec![Subject::User(*user)]),
         Write::Relate { user, others, .. } => {
             These(others.iter().chain([user]).map(|&user| Subject::User(user)).collect())
@@ -304,12 +309,12 @@ impl Keeper {
             (Write::DeleteAccount { .. }, Written::AccountDeleted(deleted)) => *deleted,
             (Write::FinishDeparture { user }, _) => {
                 self.authors.forget(*user);
-                true
+                false
             }
             _ => false,
         };
         if swept {
-            self.sweep();
+            self.link.runtime().block_on(self.sweep_at_once());
         }
     }
 }

@@ -22,6 +22,8 @@ use crate::rows::Rows;
 
 /// Rows of a list that are swept at a time.
 const ROWS_AT_ONCE: usize = 100;
+/// How long a deletion may sweep before it is answered.
+const AT_ONCE: Duration = Duration::from_secs(2);
 /// How long is waited before a sweep that failed goes on.
 const PAUSE: Duration = Duration::from_secs(10);
 
@@ -32,7 +34,7 @@ impl Keeper {
         self.link.runtime().spawn(async move {
             while let Some(keeper) = keeper.upgrade() {
                 let _one_at_a_time = keeper.sweeping.lock().await;
-                match keeper.sweep_all().await {
+                match keeper.sweep_all(false).await {
                     Ok(()) => return,
                     Err(_) if keeper.check().is_err() => return,
                     Err(failure) => tracing::warn!(%failure, "rows that nothing leads to are not removed yet"),
@@ -44,15 +46,26 @@ impl Keeper {
         });
     }
 
-    /// Sweeps all that is noted, now.
-    pub async fn sweep_all(self: &Arc<Self>) -> Result<(), Failure> {
+    /// Sweeps what a deletion has just left, for as long as its asker may wait; the rest is done in the background. Called by
+    /// a change that nothing goes side by side with.
+    pub async fn sweep_at_once(self: &Arc<Self>) {
+        if let Ok(_one_at_a_time) = self.sweeping.try_lock()
+            && let Ok(Ok(())) = tokio::time::timeout(AT_ONCE, self.sweep_all(true)).await
+        {
+            return;
+        }
+        self.sweep();
+    }
+
+    /// Sweeps all that is noted. Whoever has everything for himself takes no turn.
+    pub async fn sweep_all(self: &Arc<Self>, alone: bool) -> Result<(), Failure> {
         for kind in [0, 1] {
             let left: Vec<(Uuid, Option<i32>)> = self.link.rows(Statement::Leftovers, vec![int(kind)]).await?;
             for (of, shards) in left {
                 if kind == 0 {
                     self.sweep_group(GroupId(of), shards.unwrap_or(1)).await?;
                 } else {
-                    self.sweep_user(UserId(of)).await?;
+                    self.sweep_user(UserId(of), alone).await?;
                 }
                 self.sweep_rows(&[Mutation::new(Statement::DeleteLeftover, [int(kind), id(of)])]).await?;
             }
@@ -115,7 +128,7 @@ impl Keeper {
     }
 
     /// Bans, friends and blocks of both sides, notifications.
-    async fn sweep_user(self: &Arc<Self>, user: UserId) -> Result<(), Failure> {
+    async fn sweep_user(self: &Arc<Self>, user: UserId, alone: bool) -> Result<(), Failure> {
         let [first, _] = RosterPlace::span(None);
         let [_, last] = RosterPlace::span(Some(engine::group::Role::Banned));
         loop {
@@ -131,7 +144,7 @@ impl Keeper {
             }
         }
         for statement in [Statement::Edges, Statement::BlockedBy] {
-            self.sweep_pairs(user, statement).await?;
+            self.sweep_pairs(user, statement, alone).await?;
         }
         let partitions = [
             Statement::DeleteUserGroups,
@@ -144,7 +157,7 @@ impl Keeper {
         self.sweep_rows(&partitions.map(|all| Mutation::new(all, [id(user.0)]))).await
     }
 
-    async fn sweep_pairs(self: &Arc<Self>, gone: UserId, statement: Statement) -> Result<(), Failure> {
+    async fn sweep_pairs(self: &Arc<Self>, gone: UserId, statement: Statement, alone: bool) -> Result<(), Failure> {
         let mut after = Uuid::nil();
         loop {
             let values = vec![id(gone.0), id(after), int(limit_of(ROWS_AT_ONCE))];
@@ -156,7 +169,7 @@ impl Keeper {
                 _ => self.link.rows(statement, values).await?,
             };
             for &(other,) in &others {
-                self.sweep_pair(gone, UserId(other)).await?;
+                self.sweep_pair(gone, UserId(other), alone).await?;
             }
             match others.last().filter(|_| others.len() == ROWS_AT_ONCE) {
                 Some(&(last,)) => after = last,
@@ -167,10 +180,12 @@ impl Keeper {
 
     /// Both sides of a pair, of which one user is gone, in its place among the changes of the other; whose friends are
     /// counted anew.
-    async fn sweep_pair(self: &Arc<Self>, gone: UserId, other: UserId) -> Result<(), Failure> {
+    async fn sweep_pair(self: &Arc<Self>, gone: UserId, other: UserId, alone: bool) -> Result<(), Failure> {
         let footprint = Footprint::These(vec![Subject::User(gone), Subject::User(other)]);
-        let turn = self.society.turn(footprint.clone());
-        turn.come().await;
+        let turn = (!alone).then(|| self.society.turn(footprint.clone()));
+        if let Some(turn) = &turn {
+            turn.come().await;
+        }
         let keeper = self.clone();
         let swept = tokio::task::spawn_blocking(move || {
             let mut draft = Draft::new(&keeper, None, footprint, true, Instant::now() + WRITE_PATIENCE);

@@ -85,6 +85,9 @@ impl Rows for Draft<'_> {
 
     fn put_credential(&mut self, credential: &Credential, owner: &CredentialOwner) {
         let (kind, ident) = (decode::kind_number(credential), &credential.ident);
+        // Set anew, it is not set free.
+        let look = (Statement::Credential, vec![int(kind), text(ident)]);
+        self.releases.retain(|release| release.look != look);
         let is_ours = Rows::credential(self, credential).ok().flatten().map(|owner| owner.user.0);
         let orphan = self.orphans.borrow().get(&Subject::Credential(credential.clone())).copied();
         let mutation = match is_ours.or(orphan) {
@@ -173,7 +176,7 @@ impl Rows for Draft<'_> {
         if self.group(GroupId(found))?.is_some_and(|group| group.name == name) {
             return Ok(Some(GroupId(found)));
         }
-        self.group_name_orphans.borrow_mut().insert(name.to_owned(), found);
+        self.orphans.borrow_mut().insert(Subject::GroupName(name.to_owned()), found);
         Ok(None)
     }
 

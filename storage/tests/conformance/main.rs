@@ -1,0 +1,29 @@
+//! The laws of `Store`, asked of every keeper; and the keepers compared with each other under random use.
+
+#![allow(clippy::unwrap_used, reason = "a failed step fails the test")]
+
+#[path = "../common/mod.rs"]
+mod common;
+
+/// Each law as a test of each keeper.
+macro_rules! laws {
+    ($($law:ident)*) => {
+        mod memory {
+            $(#[test] fn $law() { super::$law::<super::InMemory>() })*
+        }
+        mod embedded {
+            $(#[test] fn $law() { super::$law::<super::OnDisk>() })*
+        }
+        mod in_a_cluster {
+            $(#[test] fn $law() { crate::common::cql::with_node(super::$law::<crate::common::cql::OnCql>) })*
+        }
+    };
+}
+
+mod accounts;
+mod friends;
+mod groups;
+mod notifications;
+mod random;
+mod random_people;
+mod records;
