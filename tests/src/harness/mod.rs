@@ -2,6 +2,8 @@
 //!
 //! Every wait has a deadline and says what it waited for. A test that fails takes its server with it.
 
+pub mod cassandra;
+mod fault_proxy;
 mod http;
 mod node;
 mod raw;
@@ -11,6 +13,7 @@ pub mod transcript;
 
 use std::time::Duration;
 
+pub use fault_proxy::{Fault, FaultProxy};
 pub use http::{Account, Answer, Http};
 pub use node::run_node;
 pub use raw::{Ending, Frame, RawSocket, masked_frame, unmasked_frame};
