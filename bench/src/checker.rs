@@ -18,6 +18,9 @@ const STAMP_AFTER_COUNTER: usize = COUNTER_DIGITS + 11;
 const STAMP_DIGITS: usize = 20;
 pub const MESSAGE_PREFIX: &[u8] = b"{\"channel_message\":{";
 
+/// Quotes are escaped on their way, and a server may refuse frames of more than 4,096 bytes.
+const CONTENT_BYTES_MAX: usize = 3000;
+
 /// What must not happen, counted.
 #[derive(Clone, Copy, Default, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub struct Faults {
@@ -66,6 +69,15 @@ pub const STAMP_PLACEHOLDER: &str = "@@@@@@@@@@@@@@@@@@@@";
 pub fn placeholder_content(content_bytes: usize) -> String {
     let padding = padding(content_bytes);
     format!(r#"{{"n":"{COUNTER_PLACEHOLDER}","t":"{STAMP_PLACEHOLDER}","p":"{padding}"}}"#)
+}
+
+/// Refuses contents that are too small for their numbers, or too large for a server.
+pub fn check_content_bytes(content_bytes: usize) -> Result<(), String> {
+    let least = placeholder_content(0).len();
+    if (least..=CONTENT_BYTES_MAX).contains(&content_bytes) {
+        return Ok(());
+    }
+    Err(format!("--payload must be {least} to {CONTENT_BYTES_MAX}: it carries a counter and a time"))
 }
 
 /// The padding that makes a content `content_bytes` long.

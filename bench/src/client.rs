@@ -28,7 +28,7 @@ pub const SAMPLED_MEMBERS: usize = 200;
 const OPENING_MAX: usize = 128;
 const OPENING_TIME_MAX: Duration = Duration::from_secs(120);
 /// Well below half of the 28,000 ports that the kernel gives out by default.
-const PORTS_PER_ADDRESS: usize = 5000;
+pub const PORTS_PER_ADDRESS: usize = 5000;
 const HEAD_BYTES_MAX: usize = 8 << 10;
 const BUFFER_BYTES: usize = 256 << 10;
 const EVENTS_MAX: usize = 512;
@@ -73,6 +73,9 @@ pub struct Room {
     buffer: Box<[u8]>,
     /// Events taken in by one turn, at most.
     events_max: usize,
+    /// How long it has turned for nothing, and since when the turn under way does, or the last one did.
+    idle_ns: u64,
+    idle_since_ns: Option<u64>,
     pub ear: Ear,
 }
 
@@ -104,6 +107,8 @@ impl Room {
             counter: 0,
             buffer: vec![0; BUFFER_BYTES].into_boxed_slice(),
             events_max: EVENTS_MAX,
+            idle_ns: 0,
+            idle_since_ns: None,
             ear,
         })
     }
@@ -119,6 +124,16 @@ impl Room {
 
     pub fn now_ns(&self) -> u64 {
         self.clock.elapsed().as_nanos() as u64
+    }
+
+    /// Messages published so far.
+    pub fn published(&self) -> u32 {
+        self.counter
+    }
+
+    /// How long it has turned without finding anything, so far: it never sleeps, so its CPU time says nothing.
+    pub fn idle(&self) -> Duration {
+        Duration::from_nanos(self.idle_ns)
     }
 
     /// Shorter turns, for a client that has other rooms to look after.
@@ -188,6 +203,7 @@ impl Room {
             Ok(_) | Err(Errno::INTR) => {}
             Err(error) => return Err(world("epoll")(error.into())),
         }
+        self.count_idle(events.is_empty());
         self.publish_due(schedule.as_deref_mut())?;
         for some in events.chunks(READS_PER_PUBLISH) {
             for event in some {
@@ -196,6 +212,12 @@ impl Room {
             self.publish_due(schedule.as_deref_mut())?;
         }
         Ok(())
+    }
+
+    fn count_idle(&mut self, nothing_came: bool) {
+        let now_ns = self.now_ns();
+        self.idle_ns += self.idle_since_ns.map_or(0, |since_ns| now_ns - since_ns);
+        self.idle_since_ns = nothing_came.then_some(now_ns);
     }
 
     fn publish_due(&mut self, schedule: Option<&mut Schedule>) -> Result<(), Failure> {
@@ -305,7 +327,7 @@ pub fn connect(server: SocketAddr, index: usize) -> io::Result<TcpStream> {
 }
 
 /// A few bytes on a connection that has sent next to nothing: they fit, or something is wrong.
-fn say(socket: &TcpStream, bytes: &[u8]) -> Result<(), Failure> {
+pub fn say(socket: &TcpStream, bytes: &[u8]) -> Result<(), Failure> {
     match send(socket, bytes, SendFlags::DONTWAIT | SendFlags::NOSIGNAL) {
         Ok(sent) if sent == bytes.len() => Ok(()),
         Ok(_) => Err(world("send")(io::Error::other("a request did not fit into an empty socket"))),

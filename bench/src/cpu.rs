@@ -6,7 +6,7 @@ use std::io;
 use std::path::Path;
 use std::time::Duration;
 
-use rustix::process::{Pid, Resource, Rlimit, getrlimit, setrlimit};
+use rustix::process::{Pid, Resource, Rlimit, Signal, getrlimit, setrlimit};
 use rustix::thread::{CpuSet, sched_getaffinity, sched_setaffinity};
 
 /// Moves the calling thread, and all it starts from now on, to some cores.
@@ -15,14 +15,15 @@ pub fn pin_to(cpus: &[usize]) -> io::Result<()> {
     cpus.iter().for_each(|&cpu| set.set(cpu));
     sched_setaffinity(None, &set).map_err(|error| {
         io::Error::other(format!(
-            "cannot run on cpus {cpus:?} ({error}); name others with --server-cpu and --client-cpu"
+            "cannot run on cpus {cpus:?} ({error}); name others with --server-cpus and --client-cpus"
         ))
     })
 }
 
-/// The cores this process was allowed to use when it started.
-pub fn allowed_cpus() -> io::Result<usize> {
-    Ok(sched_getaffinity(None)?.count() as usize)
+/// The cores that the calling thread may use; all of the process's, until it is pinned.
+pub fn allowed_cpus() -> io::Result<Vec<usize>> {
+    let set = sched_getaffinity(None)?;
+    Ok((0..CpuSet::MAX_CPU).filter(|&cpu| set.is_set(cpu)).collect())
 }
 
 /// User and system time of a process, its living threads included.
@@ -99,9 +100,36 @@ fn stat_ticks(text: &str) -> Option<(u64, u64)> {
 
 /// The user-space memory of a process that is in RAM.
 pub fn resident_bytes(pid: u32) -> io::Result<u64> {
+    status_bytes(pid, "VmRSS:")
+}
+
+/// The most of it that there ever was.
+pub fn resident_bytes_peak(pid: u32) -> io::Result<u64> {
+    status_bytes(pid, "VmHWM:")
+}
+
+fn status_bytes(pid: u32, name: &str) -> io::Result<u64> {
     let path = format!("/proc/{pid}/status");
     let text = fs::read_to_string(&path)?;
-    status_kib(&text, "VmRSS:").map(|kib| kib * 1024).ok_or_else(|| unreadable(Path::new(&path)))
+    status_kib(&text, name).map(|kib| kib * 1024).ok_or_else(|| unreadable(Path::new(&path)))
+}
+
+/// What the kernel keeps for all TCP connections of this machine: what was sent and not read, at both ends.
+pub fn kernel_tcp_bytes() -> io::Result<u64> {
+    let path = "/proc/net/sockstat";
+    let pages = sockstat_tcp_pages(&fs::read_to_string(path)?).ok_or_else(|| unreadable(Path::new(path)))?;
+    Ok(pages * rustix::param::page_size() as u64)
+}
+
+fn sockstat_tcp_pages(text: &str) -> Option<u64> {
+    let mut words = text.lines().find_map(|line| line.strip_prefix("TCP: "))?.split_whitespace();
+    words.find(|&word| word == "mem")?;
+    words.next()?.parse().ok()
+}
+
+/// Descriptors that a process has open.
+pub fn descriptors(pid: u32) -> io::Result<usize> {
+    Ok(fs::read_dir(format!("/proc/{pid}/fd"))?.count())
 }
 
 fn status_kib(text: &str, name: &str) -> Option<u64> {
@@ -122,9 +150,23 @@ pub fn raise_descriptor_limit() -> u64 {
 
 /// Ends a child for good; a measured server has nothing to save.
 pub fn kill(pid: u32) {
+    signal(pid, Signal::KILL);
+}
+
+/// Takes the processor away from a child, who does not notice.
+pub fn pause(pid: u32) {
+    signal(pid, Signal::STOP);
+}
+
+/// Lets a child go on.
+pub fn resume(pid: u32) {
+    signal(pid, Signal::CONT);
+}
+
+fn signal(pid: u32, signal: Signal) {
     if let Some(pid) = i32::try_from(pid).ok().and_then(Pid::from_raw) {
         // It may have ended by itself already.
-        let _ = rustix::process::kill_process(pid, rustix::process::Signal::KILL);
+        let _ = rustix::process::kill_process(pid, signal);
     }
 }
 
@@ -172,6 +214,13 @@ mod tests {
         let text = "Name:\tx\nVmHWM:\t   99 kB\nVmRSS:\t    1234 kB\n";
         assert_eq!(status_kib(text, "VmRSS:"), Some(1234));
         assert_eq!(status_kib(text, "VmSwap:"), None);
+    }
+
+    #[test]
+    fn the_memory_of_sockets_is_read_by_name() {
+        let text = "sockets: used 12\nTCP: inuse 1 orphan 0 tw 0 alloc 1 mem 416\nUDP: inuse 0 mem 7\n";
+        assert_eq!(sockstat_tcp_pages(text), Some(416));
+        assert_eq!(sockstat_tcp_pages("UDP: inuse 0 mem 7\n"), None);
     }
 
     #[test]

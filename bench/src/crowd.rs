@@ -5,7 +5,6 @@
 
 use std::io;
 use std::net::{SocketAddr, TcpStream};
-use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
 use clap::Args;
@@ -16,9 +15,10 @@ use rustix::io::Errno;
 use rustix::net::{RecvFlags, recv};
 use serde::Serialize;
 
-use crate::dialect::{Dialect, Persistence, ROOM};
+use crate::dialect::{Dialect, ROOM};
 use crate::frames::{self, Header};
-use crate::server::{Kind, Launch, Server, build_stentor};
+use crate::server::{Kind, Server};
+use crate::setting::Setting;
 use crate::{client, cpu};
 
 /// Connections that are being opened at once; well below any listener's backlog.
@@ -35,18 +35,8 @@ pub struct Options {
     /// Members that join.
     #[arg(long, default_value_t = 15_000)]
     members: usize,
-    /// The stentor binary; without it, it is built first.
-    #[arg(long)]
-    server: Option<PathBuf>,
-    /// Writes what was measured to this file.
-    #[arg(long)]
-    json: Option<PathBuf>,
-    /// The core of the measured server.
-    #[arg(long, default_value_t = 0)]
-    server_cpu: usize,
-    /// The core of the measuring client.
-    #[arg(long, default_value_t = 1)]
-    client_cpu: usize,
+    #[command(flatten)]
+    setting: Setting,
 }
 
 /// What one block of joins cost.
@@ -87,16 +77,7 @@ struct Crowd {
 }
 
 pub fn run(options: &Options) -> io::Result<()> {
-    let stentor = options.server.clone().map_or_else(build_stentor, Ok)?;
-    let launch = Launch {
-        stentor: Some(stentor),
-        store: "memory".into(),
-        persistence: Persistence::Passing,
-        server_cpus: vec![options.server_cpu],
-        client_cpu: options.client_cpu,
-        shards: 1,
-        data_in: None,
-    };
+    let launch = options.setting.launch_stentor(1)?;
     let fits = cpu::raise_descriptor_limit().saturating_sub(64);
     if options.members as u64 > fits {
         return Err(io::Error::other(format!(
@@ -116,9 +97,7 @@ pub fn run(options: &Options) -> io::Result<()> {
     };
     let outcome = crowd.fill(options.members, server.pid())?;
     print(&outcome, options.members);
-    if let Some(path) = &options.json {
-        std::fs::write(path, serde_json::to_vec_pretty(&outcome)?)?;
-    }
+    options.setting.keep(&outcome)?;
     if outcome.miscounted > 0 { Err(io::Error::other("members were told a wrong count")) } else { Ok(()) }
 }
 

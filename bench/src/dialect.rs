@@ -48,11 +48,7 @@ impl Dialect {
     /// The head of the request that opens a WebSocket; `None` where a connection is a stream of frames from the start.
     pub fn upgrade_request(&self) -> Option<Vec<u8>> {
         let Dialect::Stentor { token, .. } = self else { return None };
-        let head = format!(
-            "GET /ws?lang=en&status=false&token={token} HTTP/1.1\r\nHost: 127.0.0.1\r\nUpgrade: websocket\r\n\
-             Connection: Upgrade\r\nSec-WebSocket-Version: 13\r\nSec-WebSocket-Key: {WEBSOCKET_KEY}\r\n\r\n"
-        );
-        Some(head.into_bytes())
+        Some(upgrade_request(token, ""))
     }
 
     /// Whether a response head opens the WebSocket that `upgrade_request` asked for.
@@ -98,6 +94,15 @@ impl Dialect {
             }
         }
     }
+}
+
+/// The head of the request that opens a session, with more to say in its query.
+pub fn upgrade_request(token: &str, more: &str) -> Vec<u8> {
+    let head = format!(
+        "GET /ws?lang=en&status=false&token={token}{more} HTTP/1.1\r\nHost: 127.0.0.1\r\nUpgrade: websocket\r\n\
+         Connection: Upgrade\r\nSec-WebSocket-Version: 13\r\nSec-WebSocket-Key: {WEBSOCKET_KEY}\r\n\r\n"
+    );
+    head.into_bytes()
 }
 
 /// A message as Stentor's members get it: ids have the same lengths and times are written to the nanosecond, as all

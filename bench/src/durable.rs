@@ -17,8 +17,10 @@ use thiserror::Error;
 use crate::client::Failure;
 use crate::cpu;
 use crate::dialect::Persistence;
-use crate::goals::{Bound, Goal, ratio, shown};
-use crate::server::{self, Kind, Launch, Server};
+use crate::goals::{self, Bound, Goal, ratio, shown};
+use crate::report;
+use crate::server::{Kind, Launch, Server};
+use crate::setting::Setting;
 use publishers::Publishers;
 pub use store_alone::serve as serve_store_alone;
 
@@ -45,18 +47,8 @@ pub struct Options {
     /// On which disk: data directories are made here and removed. Default: beside this program.
     #[arg(long)]
     data_in: Option<PathBuf>,
-    /// The stentor binary; without it, it is built first.
-    #[arg(long)]
-    server: Option<PathBuf>,
-    /// Writes everything measured to this file.
-    #[arg(long)]
-    json: Option<PathBuf>,
-    /// The cores of the measured server and of the store alone.
-    #[arg(long, value_delimiter = ',', default_values_t = [0])]
-    server_cpus: Vec<usize>,
-    /// The core of the publishers.
-    #[arg(long, default_value_t = 1)]
-    client_cpu: usize,
+    #[command(flatten)]
+    setting: Setting,
 }
 
 /// What the store alone is to do; the same for the process that does it.
@@ -124,20 +116,15 @@ pub fn run(options: &Options) -> Result<(), Error> {
     if options.secs <= 0.0 || options.repeat == 0 || options.rooms == 0 || options.in_flight.contains(&0) {
         return Err(Error::Options("--secs, --repeat, --rooms and --in-flight must be above zero".into()));
     }
-    cpu::raise_descriptor_limit();
-    let stentor = options.server.clone().map_or_else(server::build_stentor, Ok)?;
     let data_in = match &options.data_in {
         Some(directory) => directory.clone(),
         None => std::env::current_exe()?.parent().unwrap_or(Path::new(".")).to_owned(),
     };
     let launch = Launch {
-        stentor: Some(stentor),
         store: "embedded".into(),
         persistence: Persistence::Kept,
-        shards: 1,
-        server_cpus: options.server_cpus.clone(),
-        client_cpu: options.client_cpu,
         data_in: Some(data_in.clone()),
+        ..options.setting.launch_stentor(1)?
     };
     let mut pairs = Vec::new();
     for round in 0..options.repeat {
@@ -156,7 +143,7 @@ pub fn run(options: &Options) -> Result<(), Error> {
             pairs.push(Pair { round, server: through, store: alone });
         }
     }
-    report(options, &pairs)
+    print(options, &launch, &pairs)
 }
 
 /// The same messages through the bridge alone, in a process of its own on the server's cores.
@@ -175,13 +162,17 @@ fn store_alone(options: &Options, launch: &Launch, data_in: &Path, in_flight: us
     serde_json::from_str(&said).map_err(|_| Error::Store(format!("{ended}, said: {said}")))
 }
 
-fn report(options: &Options, pairs: &[Pair]) -> Result<(), Error> {
-    let command = std::env::args().skip(1).collect::<Vec<_>>().join(" ");
-    println!("cargo run --release -p bench -- {command}\n{}", cpu::machine());
+fn print(options: &Options, launch: &Launch, pairs: &[Pair]) -> Result<(), Error> {
+    println!("{}\n{}", report::command(), cpu::machine());
     println!(
         "Durable sends of {} bytes over {} rooms, {REQUESTS_PER_PUBLISHER} in flight a publisher; server and store \
          alone on cores {:?}, publishers on core {}. Medians of {} rounds of {} s.",
-        options.payload, options.rooms, options.server_cpus, options.client_cpu, options.repeat, options.secs
+        options.payload,
+        options.rooms,
+        launch.server_cpus,
+        launch.client_cpu(),
+        options.repeat,
+        options.secs
     );
     println!(
         "\n| in flight | acks/s | store alone/s | ÷ store | p50 ms | p99 ms | store p50 ms | store p99 ms | server's cores |"
@@ -191,7 +182,7 @@ fn report(options: &Options, pairs: &[Pair]) -> Result<(), Error> {
     for &in_flight in &options.in_flight {
         let of = |figure: &dyn Fn(&Pair) -> f64| {
             let same = pairs.iter().filter(|pair| pair.server.in_flight == in_flight);
-            crate::report::median(same.map(figure).collect())
+            report::median(same.map(figure).collect())
         };
         let (through, alone) = (of(&|pair| pair.server.per_second), of(&|pair| pair.store.per_second));
         let figures = [
@@ -210,12 +201,11 @@ fn report(options: &Options, pairs: &[Pair]) -> Result<(), Error> {
             goals.push(Goal::new(question, ratio(through, alone), Bound::AtLeast(0.6)));
         }
     }
-    println!("\nGoals:");
-    goals.iter().for_each(|goal| println!("  {goal}"));
-    if let Some(path) = &options.json {
-        let whole = serde_json::json!({ "command": command, "machine": cpu::machine(), "runs": pairs, "goals": goals });
-        std::fs::write(path, serde_json::to_vec_pretty(&whole).map_err(io::Error::from)?)?;
-    }
+    goals::print(&goals);
+    let command = report::command();
+    options
+        .setting
+        .keep(&serde_json::json!({ "command": command, "machine": cpu::machine(), "runs": pairs, "goals": goals }))?;
     Ok(())
 }
 

@@ -3,7 +3,6 @@
 
 use std::fmt::Display;
 use std::io;
-use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::{Args, ValueEnum};
@@ -18,7 +17,8 @@ use crate::report::Report;
 use crate::run::{self, Patience, Run};
 use crate::search::Search;
 use crate::seat::Seat;
-use crate::server::{self, Kind, Launch};
+use crate::server::{Kind, Launch};
+use crate::setting::Setting;
 
 /// Single messages a quiet room is sent in each round.
 const SINGLE_MESSAGES: u32 = 40;
@@ -57,24 +57,14 @@ pub struct Options {
     /// What to measure besides joins and memory.
     #[arg(long, value_enum, value_delimiter = ',', default_values_t = Question::value_variants().to_vec())]
     measure: Vec<Question>,
-    /// Writes everything measured, each round by itself, to this file.
-    #[arg(long)]
-    json: Option<PathBuf>,
-    /// The stentor binary; without it, it is built first.
-    #[arg(long)]
-    server: Option<PathBuf>,
     /// Where Stentor keeps things: memory or embedded.
     #[arg(long, default_value = "memory")]
     store: String,
     /// Messages are kept in the store before they are delivered (otherwise they are only passed on).
     #[arg(long)]
     persist: bool,
-    /// The core of the measured server.
-    #[arg(long, default_value_t = 0)]
-    server_cpu: usize,
-    /// The core of the measuring client.
-    #[arg(long, default_value_t = 1)]
-    client_cpu: usize,
+    #[command(flatten)]
+    setting: Setting,
 }
 
 impl Options {
@@ -128,23 +118,10 @@ pub struct Visit {
 
 pub fn run(options: &Options) -> Result<(), Error> {
     check(options)?;
-    let stentor = match &options.server {
-        Some(path) => Some(path.clone()),
-        None if options.only.contains(&Kind::Stentor) => Some(server::build_stentor()?),
-        None => None,
-    };
+    let apart = options.setting.launch_apart()?;
+    let stentor = options.only.contains(&Kind::Stentor).then(|| options.setting.stentor()).transpose()?;
     let persistence = if options.persist { Persistence::Kept } else { Persistence::Passing };
-    let (server_cpu, client_cpu) = (options.server_cpu, options.client_cpu);
-    let launch = Launch {
-        stentor,
-        store: options.store.clone(),
-        persistence,
-        shards: 1,
-        server_cpus: vec![server_cpu],
-        client_cpu,
-        data_in: None,
-    };
-    cpu::pin_to(&[client_cpu])?;
+    let launch = Launch { stentor, store: options.store.clone(), persistence, ..apart };
     eprintln!("about {:.0} minutes; leave the machine alone meanwhile", minutes(options).ceil());
     let mut visits = Vec::new();
     for &members in &options.members {
@@ -159,9 +136,7 @@ pub fn run(options: &Options) -> Result<(), Error> {
     report.print();
     println!("{}", conditions(options));
     warn_of_disturbance(&visits);
-    if let Some(path) = &options.json {
-        report.write(path)?;
-    }
+    options.setting.keep(&report)?;
     if visits.iter().all(Visit::nothing_lost) { Ok(()) } else { Err(Error::Faulty) }
 }
 
@@ -200,23 +175,13 @@ fn warn_of_disturbance(visits: &[Visit]) {
 /// Refuses what cannot be measured before anything is built or started.
 fn check(options: &Options) -> Result<(), Error> {
     let refuse = |text: String| Err(Error::Options(text));
-    let cpus = cpu::allowed_cpus()?;
-    if cpus < 2 {
-        return refuse(format!("server and client need a core each, and this process may use {cpus}"));
-    }
-    if options.server_cpu == options.client_cpu {
-        return refuse("server and client need a core each: --server-cpu and --client-cpu are the same".into());
-    }
     if !options.publishers.is_power_of_two() {
         return refuse(format!("--publishers {} is not a power of two", options.publishers));
     }
     if options.secs <= 0.0 || options.rates.iter().any(|&rate| rate <= 0.0) || options.repeat == 0 {
         return refuse("--secs, --rates and --repeat must be above zero".into());
     }
-    let content_bytes_min = checker::placeholder_content(0).len();
-    if !(content_bytes_min..=3000).contains(&options.payload) {
-        return refuse(format!("--payload must be {content_bytes_min} to 3000: it carries a counter and a time"));
-    }
+    checker::check_content_bytes(options.payload).map_err(Error::Options)?;
     let limit = cpu::raise_descriptor_limit();
     let most = limit.saturating_sub(OTHER_DESCRIPTORS + options.publishers as u64);
     match options.members.iter().find(|&&members| members < options.publishers || members as u64 > most) {

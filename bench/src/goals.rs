@@ -24,7 +24,14 @@ impl Goal {
     pub fn new(question: impl Into<String>, figure: Option<f64>, bound: Bound) -> Goal {
         Goal { question: question.into(), figure, bound, verdict: verdict(figure, bound) }
     }
+
+    /// Whether it was measured and not reached.
+    pub fn is_missed(&self) -> bool {
+        self.verdict == MISSED
+    }
 }
+
+const MISSED: &str = "NOT met";
 
 fn verdict(figure: Option<f64>, bound: Bound) -> &'static str {
     let holds = figure.map(|figure| match bound {
@@ -34,7 +41,7 @@ fn verdict(figure: Option<f64>, bound: Bound) -> &'static str {
     match holds {
         None => "not measured",
         Some(true) => "met",
-        Some(false) => "NOT met",
+        Some(false) => MISSED,
     }
 }
 
@@ -52,6 +59,12 @@ impl fmt::Display for Goal {
         let figure = shown(self.figure);
         write!(formatter, "{:<12} {:>7}, {:<16} {}", self.verdict, figure, self.bound.to_string(), self.question)
     }
+}
+
+/// Prints goals and what came of them.
+pub fn print(goals: &[Goal]) {
+    println!("\nGoals:");
+    goals.iter().for_each(|goal| println!("  {goal}"));
 }
 
 fn in_words<S: Serializer>(bound: &Bound, serializer: S) -> Result<S::Ok, S::Error> {

@@ -4,9 +4,7 @@
 //! constant body of exactly the same size are read in turn, several times in one run, so that what drifts on the machine
 //! drifts for both. Whether the store was read meanwhile is seen from outside: its reading threads must not have woken.
 
-use std::fs;
 use std::io;
-use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::Args;
@@ -20,7 +18,8 @@ use crate::goals::shown;
 use crate::reader::Page;
 use crate::report::{commit, median};
 use crate::run::{self, Patience};
-use crate::server::{self, Kind, Launch, Server};
+use crate::server::{Kind, Launch, Server};
+use crate::setting::Setting;
 
 const MESSAGES: usize = 100;
 const CONTENT_BYTES: usize = 100;
@@ -44,21 +43,11 @@ pub struct Options {
     /// Times that each server is read; figures are medians.
     #[arg(long, default_value_t = 3)]
     repeat: usize,
-    /// Writes what was measured, each time by itself, to this file.
-    #[arg(long)]
-    json: Option<PathBuf>,
-    /// The stentor binary; without it, it is built first.
-    #[arg(long)]
-    server: Option<PathBuf>,
     /// Where Stentor keeps things: memory or embedded.
     #[arg(long, default_value = "embedded")]
     store: String,
-    /// The core of the server that is read.
-    #[arg(long, default_value_t = 0)]
-    server_cpu: usize,
-    /// The core of the reading client.
-    #[arg(long, default_value_t = 1)]
-    client_cpu: usize,
+    #[command(flatten)]
+    setting: Setting,
 }
 
 #[derive(Debug, Error)]
@@ -98,17 +87,9 @@ struct Visit {
 
 pub fn run(options: &Options) -> Result<(), Error> {
     check(options)?;
-    let stentor = options.server.clone().map_or_else(server::build_stentor, Ok)?;
-    let launch = Launch {
-        stentor: Some(stentor),
-        store: options.store.clone(),
-        persistence: Persistence::Kept,
-        server_cpus: vec![options.server_cpu],
-        client_cpu: options.client_cpu,
-        shards: 1,
-        data_in: None,
-    };
-    cpu::pin_to(&[options.client_cpu])?;
+    let apart = options.setting.launch_apart()?;
+    let stentor = Some(options.setting.stentor()?);
+    let launch = Launch { stentor, store: options.store.clone(), persistence: Persistence::Kept, ..apart };
     let stentor = Server::start(Kind::Stentor, &launch)?;
     let mut room = filled_room(&stentor, &launch)?;
     let page_bytes = from_memory(&stentor, &launch)?.body.len();
@@ -128,9 +109,7 @@ pub fn run(options: &Options) -> Result<(), Error> {
 
     let report = Report::new(options, page_bytes, of_stentor, of_bare, store_reader_sleeps);
     report.print();
-    if let Some(path) = &options.json {
-        fs::write(path, serde_json::to_vec_pretty(&report).map_err(io::Error::other)?)?;
-    }
+    options.setting.keep(&report)?;
     if store_reader_sleeps > 0 {
         return Err(Error::Faulty(format!("the store's reading threads woke {store_reader_sleeps} times; see above")));
     }
@@ -140,10 +119,6 @@ pub fn run(options: &Options) -> Result<(), Error> {
 /// Refuses what cannot be measured before anything is built or started.
 fn check(options: &Options) -> Result<(), Error> {
     let refuse = |text: String| Err(Error::Options(text));
-    let cpus = cpu::allowed_cpus()?;
-    if cpus < 2 || options.server_cpu == options.client_cpu {
-        return refuse(format!("server and client need a core each; this process may use {cpus}"));
-    }
     if !(options.secs > 0.0 && options.secs <= SECS_MAX) || options.repeat == 0 {
         return refuse(format!("--secs must be above 0 and at most {SECS_MAX}, --repeat above 0"));
     }

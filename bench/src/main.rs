@@ -4,6 +4,7 @@ mod bare_http;
 mod bare_loop;
 mod checker;
 mod client;
+mod companion;
 mod cpu;
 mod crowd;
 mod dialect;
@@ -13,6 +14,7 @@ mod fanout;
 mod frames;
 mod goals;
 mod history;
+mod metrics;
 mod neighbours;
 mod publisher;
 mod reader;
@@ -21,7 +23,9 @@ mod run;
 mod search;
 mod seat;
 mod server;
+mod setting;
 mod shards;
+mod stragglers;
 
 use std::process::ExitCode;
 use std::time::Duration;
@@ -49,6 +53,8 @@ enum Question {
     Neighbours(neighbours::Options),
     /// The same crowds on one shard and on two: how much more is delivered?
     Shards(shards::Options),
+    /// Members that stop reading, read slowly or vanish: what do the others notice, and what is left of it?
+    Stragglers(stragglers::Options),
     /// Persistent messages: how many are made durable and answered, beside what the store alone commits?
     Durable(durable::Options),
     /// A server to compare with; started by the others.
@@ -68,6 +74,9 @@ enum Question {
     /// A client of a run with several shards; started by it.
     #[command(hide = true)]
     CrowdOfShards(shards::Crowd),
+    /// A client of a run with stragglers; started by it.
+    #[command(hide = true)]
+    CrowdOfStragglers(stragglers::crowd::Options),
     /// The store of a durable run by itself; started by it.
     #[command(hide = true)]
     StoreAlone(durable::StoreAlone),
@@ -82,6 +91,8 @@ fn main() -> ExitCode {
         Question::Neighbours(options) => neighbours::run(&options).map_err(|error| error.to_string()),
         Question::Shards(options) => shards::run(&options).map_err(|error| error.to_string()),
         Question::CrowdOfShards(options) => shards::crowd(&options).map_err(|error| error.to_string()),
+        Question::Stragglers(options) => stragglers::run(&options).map_err(|error| error.to_string()),
+        Question::CrowdOfStragglers(options) => stragglers::crowd::serve(&options).map_err(|error| error.to_string()),
         Question::Durable(options) => durable::run(&options).map_err(|error| error.to_string()),
         Question::StoreAlone(options) => durable::serve_store_alone(&options),
         Question::BareLoop { tick_ms } => bare_loop::serve(sending(tick_ms)).map_err(|error| error.to_string()),

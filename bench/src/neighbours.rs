@@ -2,7 +2,6 @@
 //! large one is half full?
 
 use std::io;
-use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::Args;
@@ -12,11 +11,13 @@ use thiserror::Error;
 use crate::client::{Failure, Room, Shape};
 use crate::cpu;
 use crate::dialect::{Dialect, Persistence, ROOM};
-use crate::goals::{Bound, Goal, ratio, shown};
+use crate::goals::{self, Bound, Goal, ratio, shown};
 use crate::publisher::Schedule;
+use crate::report;
 use crate::run::{self, Patience};
 use crate::search::Search;
-use crate::server::{self, Kind, Launch, Server};
+use crate::server::{Kind, Launch, Server};
+use crate::setting::Setting;
 
 const SMALL_ROOM: &str = "two";
 /// Events handled between two looks at the other room, so that the client itself adds little to what it measures.
@@ -45,18 +46,8 @@ pub struct Options {
     /// Bytes of a message's content.
     #[arg(long, default_value_t = 100)]
     payload: usize,
-    /// The stentor binary; without it, it is built first.
-    #[arg(long)]
-    server: Option<PathBuf>,
-    /// Writes what was measured to this file.
-    #[arg(long)]
-    json: Option<PathBuf>,
-    /// The core of the measured server.
-    #[arg(long, default_value_t = 0)]
-    server_cpu: usize,
-    /// The core of the measuring client.
-    #[arg(long, default_value_t = 1)]
-    client_cpu: usize,
+    #[command(flatten)]
+    setting: Setting,
 }
 
 #[derive(Debug, Error)]
@@ -81,17 +72,7 @@ struct RoundTrips {
 }
 
 pub fn run(options: &Options) -> Result<(), Error> {
-    cpu::raise_descriptor_limit();
-    let launch = Launch {
-        stentor: Some(options.server.clone().map_or_else(server::build_stentor, Ok)?),
-        store: "memory".into(),
-        persistence: Persistence::Passing,
-        shards: 1,
-        server_cpus: vec![options.server_cpu],
-        client_cpu: options.client_cpu,
-        data_in: None,
-    };
-    cpu::pin_to(&[options.client_cpu])?;
+    let launch = options.setting.launch_stentor(1)?;
     let most = match options.max {
         Some(most) => most,
         None => most_deliveries(options, &launch)?,
@@ -103,7 +84,7 @@ pub fn run(options: &Options) -> Result<(), Error> {
     let pass_ms = run::one_by_one(&mut large, SINGLE_MESSAGES)?.value_at_quantile(0.5) as f64 / 1e3;
     let quiet = side_by_side(&mut large, 0.0, &mut small, options)?;
     let beside = side_by_side(&mut large, most / 2.0 / options.members as f64, &mut small, options)?;
-    report(options, most, pass_ms, &quiet, &beside)
+    print(options, most, pass_ms, &quiet, &beside)
 }
 
 fn open(server: &Server, room: &str, members: usize, options: &Options) -> Result<Room, Error> {
@@ -186,9 +167,8 @@ fn side_by_side(large: &mut Room, large_rate: f64, small: &mut Room, options: &O
     })
 }
 
-fn report(options: &Options, most: f64, pass_ms: f64, quiet: &RoundTrips, beside: &RoundTrips) -> Result<(), Error> {
-    let command = std::env::args().skip(1).collect::<Vec<_>>().join(" ");
-    println!("cargo run --release -p bench -- {command}\n{}", cpu::machine());
+fn print(options: &Options, most: f64, pass_ms: f64, quiet: &RoundTrips, beside: &RoundTrips) -> Result<(), Error> {
+    println!("{}\n{}", report::command(), cpu::machine());
     println!(
         "A room of two at {} messages/s beside one of {}, whose maximum is {:.2} M deliveries/s and whose pass takes \
          {} ms (time to its last member when quiet).",
@@ -202,18 +182,15 @@ fn report(options: &Options, most: f64, pass_ms: f64, quiet: &RoundTrips, beside
         let figures = [trips.large_deliveries_per_second / 1e6, trips.p50_ms, trips.p99_ms, trips.max_ms];
         println!("| {name} | {} |", figures.map(|figure| shown(Some(figure))).join(" | "));
     }
-    let goal = Goal::new(
+    let goals = [Goal::new(
         "p99 round trip of the room of two ÷ the large room's pass",
         ratio(Some(beside.p99_ms), Some(pass_ms)),
         Bound::AtMost(0.1),
-    );
-    println!("\nGoals:\n  {goal}");
-    if let Some(path) = &options.json {
-        let whole = serde_json::json!({
-            "command": command, "machine": cpu::machine(), "members": options.members, "max": most,
-            "pass_ms": pass_ms, "quiet": quiet, "beside": beside, "goals": [goal],
-        });
-        std::fs::write(path, serde_json::to_vec_pretty(&whole).map_err(io::Error::from)?)?;
-    }
+    )];
+    goals::print(&goals);
+    options.setting.keep(&serde_json::json!({
+        "command": report::command(), "machine": cpu::machine(), "members": options.members, "max": most,
+        "pass_ms": pass_ms, "quiet": quiet, "beside": beside, "goals": goals,
+    }))?;
     Ok(())
 }

@@ -1,9 +1,6 @@
 //! What was measured, as a table for people (medians of the rounds, and Stentor's ratio to each bare loop) and as a
 //! file for programs (every round, every run).
 
-use std::fs;
-use std::io;
-use std::path::Path;
 use std::process::Command;
 
 use comfy_table::{CellAlignment, Table, presets};
@@ -55,9 +52,8 @@ impl<'a> Report<'a> {
             let rows = questions.iter().map(row).filter(answered).collect();
             RoomReport { members, rows, goals: goals(visits, rates, members) }
         };
-        let command = std::env::args().skip(1).collect::<Vec<_>>().join(" ");
         Report {
-            command: format!("cargo run --release -p bench -- {command}"),
+            command: command(),
             machine: cpu::machine(),
             commit: commit(),
             rooms: sizes.into_iter().map(room).collect(),
@@ -72,10 +68,6 @@ impl<'a> Report<'a> {
             println!("{}\nGoals:", table(&room.rows));
             room.goals.iter().for_each(|goal| println!("  {goal}"));
         }
-    }
-
-    pub fn write(&self, path: &Path) -> io::Result<()> {
-        fs::write(path, serde_json::to_vec_pretty(self)?)
     }
 }
 
@@ -94,6 +86,7 @@ fn questions<'a>(rates: &[f64]) -> Vec<(String, Answer<'a>)> {
         max("… p50 ms", |run| run.latency_p50_ms),
         max("… p99 ms", |run| run.latency_p99_ms),
         max("… of the server's core, %", |run| run.core_share * 100.0),
+        max("… of the client's core, %", |run| run.client_share * 100.0),
         max("… ms the publisher was late, at worst", |run| run.publisher_late_max_ms),
         (
             "M deliveries/s, twice that offered".into(),
@@ -212,6 +205,11 @@ fn table(rows: &[Row]) -> Table {
         column.set_cell_alignment(CellAlignment::Right);
     }
     table
+}
+
+/// As this program was asked, to be asked again.
+pub fn command() -> String {
+    format!("cargo run --release -p bench -- {}", std::env::args().skip(1).collect::<Vec<_>>().join(" "))
 }
 
 pub fn commit() -> String {

@@ -44,6 +44,8 @@ pub struct Run {
     pub cpu_us_per_delivery: f64,
     /// The server's share of one core.
     pub core_share: f64,
+    /// How much of the time the client had something to read: near one, it is the client that is full.
+    pub client_share: f64,
     pub latency_p50_ms: f64,
     pub latency_p99_ms: f64,
     pub latency_max_ms: f64,
@@ -68,6 +70,7 @@ impl Run {
 pub fn at_rate(room: &mut Room, pid: u32, rate: f64, duration: Duration, patience: Patience) -> Result<Run, Failure> {
     room.ear.forget();
     let before = Kernel::look(pid)?;
+    let idle_before = room.idle();
     let start_ns = room.now_ns();
     let end_ns = start_ns + duration.as_nanos() as u64;
     let count = (rate * duration.as_secs_f64()).ceil().max(1.0) as u64;
@@ -75,7 +78,9 @@ pub fn at_rate(room: &mut Room, pid: u32, rate: f64, duration: Duration, patienc
     room.ear.last_delivery_ns = start_ns;
     let given_up = offer(room, &mut schedule, end_ns, patience)?;
     let spent = Kernel::look(pid)?.since(before);
+    let idle = (room.idle() - idle_before).as_secs_f64() * 1e9 / (room.now_ns() - start_ns) as f64;
     let mut run = evaluate(room, &schedule, start_ns, end_ns, spent);
+    run.client_share = 1.0 - idle;
     (run.offered_messages_per_second, run.given_up) = (rate, given_up);
     Ok(run)
 }
@@ -131,6 +136,7 @@ fn evaluate(room: &mut Room, schedule: &Schedule, start_ns: u64, end_ns: u64, sp
         wire_bytes_per_delivery: per_delivery(ear.checker.wire_bytes as f64),
         cpu_us_per_delivery: per_delivery(spent.cpu.as_secs_f64() * 1e6),
         core_share: spent.cpu.as_secs_f64() / seconds,
+        client_share: 0.0,
         disturbed_share: spent.kept_waiting.as_secs_f64() / seconds,
         latency_p50_ms: quantile_ms(0.5),
         latency_p99_ms: quantile_ms(0.99),

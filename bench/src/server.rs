@@ -6,7 +6,7 @@ use std::net::{SocketAddr, TcpStream};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::sync::mpsc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use clap::ValueEnum;
 use serde::Serialize;
@@ -50,19 +50,29 @@ pub struct Launch {
     pub persistence: Persistence,
     pub shards: usize,
     pub server_cpus: Vec<usize>,
-    /// The core of the thread that starts servers.
-    pub client_cpu: usize,
+    /// The thread that starts servers is on the first of them.
+    pub client_cpus: Vec<usize>,
     /// Where data directories are made; by default where the system keeps passing files.
     pub data_in: Option<PathBuf>,
 }
 
 impl Launch {
+    /// The core of the thread that measures.
+    pub fn client_cpu(&self) -> usize {
+        self.client_cpus[0]
+    }
+
     /// Starts a child on the server's cores.
     pub fn spawn(&self, command: &mut Command) -> io::Result<Child> {
+        self.spawn_on(&self.server_cpus, command)
+    }
+
+    /// Starts a child on some cores.
+    pub fn spawn_on(&self, cpus: &[usize], command: &mut Command) -> io::Result<Child> {
         // A child inherits the cores of the thread that starts it.
-        cpu::pin_to(&self.server_cpus)?;
+        cpu::pin_to(cpus)?;
         let child = command.spawn();
-        cpu::pin_to(&[self.client_cpu])?;
+        cpu::pin_to(&[self.client_cpu()])?;
         child.map_err(|error| io::Error::other(format!("cannot start {command:?}: {error}")))
     }
 }
@@ -70,6 +80,8 @@ impl Launch {
 pub struct Server {
     child: Child,
     pub address: SocketAddr,
+    /// Where it tells what it counts; the loops count nothing.
+    admin: Option<SocketAddr>,
     /// Removed with everything in it when the server is gone.
     _directory: Option<TempDir>,
 }
@@ -92,8 +104,8 @@ impl Server {
     fn start_as(name: &str, mut command: Command, launch: &Launch, directory: Option<TempDir>) -> io::Result<Server> {
         command.stdin(Stdio::piped()).stdout(Stdio::piped());
         let mut child = launch.spawn(&mut command)?;
-        match address_of(&mut child) {
-            Ok(address) => Ok(Server { child, address, _directory: directory }),
+        match addresses_of(&mut child) {
+            Ok((address, admin)) => Ok(Server { child, address, admin, _directory: directory }),
             Err(error) => {
                 end(&mut child);
                 Err(io::Error::other(format!("{name}: {error}")))
@@ -103,6 +115,11 @@ impl Server {
 
     pub fn pid(&self) -> u32 {
         self.child.id()
+    }
+
+    /// Where it tells what it counts.
+    pub fn admin(&self) -> io::Result<SocketAddr> {
+        self.admin.ok_or_else(|| io::Error::other("a bare loop counts nothing"))
     }
 
     /// What to speak with it: for Stentor this signs a user in.
@@ -143,34 +160,47 @@ fn command(kind: Kind, launch: &Launch, directory: Option<&Path>) -> io::Result<
     let binary = launch.stentor.as_ref().ok_or_else(|| io::Error::other("no stentor binary was built or named"))?;
     let mut command = Command::new(binary);
     // All that matters is said by flags, so that no variable of the environment changes what is measured.
-    command.args(["--listen", "127.0.0.1:0", "--admin", "off", "--store", &launch.store, "--server-key", SERVER_KEY]);
-    command.args(["--shards", &launch.shards.to_string()]);
+    command.args(["--listen", "127.0.0.1:0", "--admin", "127.0.0.1:0", "--store", &launch.store]);
+    command.args(["--server-key", SERVER_KEY, "--shards", &launch.shards.to_string()]);
     command.arg("--data").arg(directory);
     Ok(command)
 }
 
-/// Waits for the line that says where the server listens, and lets a thread swallow what it says later, so that it
+/// Waits for the lines that say where the server listens, and lets a thread swallow what it says later, so that it
 /// never waits for its reader.
-fn address_of(child: &mut Child) -> io::Result<SocketAddr> {
+fn addresses_of(child: &mut Child) -> io::Result<(SocketAddr, Option<SocketAddr>)> {
     let output = child.stdout.take().ok_or_else(|| io::Error::other("has no standard output"))?;
-    let (found, address) = mpsc::channel();
+    let (said, lines) = mpsc::channel();
     std::thread::spawn(move || {
         for line in BufReader::new(output).lines().map_while(Result::ok) {
-            if let Some(address) = address_in(&line) {
-                // Only the first is waited for.
-                let _ = found.send(address);
-            }
+            // Only the first are waited for.
+            let _ = said.send(line);
         }
     });
-    address.recv_timeout(START_TIME_MAX).map_err(|_| {
-        io::Error::other("ended, or said nothing for too long, before it printed `listening on 127.0.0.1:PORT`")
-    })
+    let ready_by = Instant::now() + START_TIME_MAX;
+    let address_behind = |words: &str| -> io::Result<(String, SocketAddr)> {
+        loop {
+            let left = ready_by.saturating_duration_since(Instant::now());
+            let line = lines.recv_timeout(left).map_err(|_| {
+                io::Error::other(format!(
+                    "ended, or was silent for too long, before it printed `{words}` and an address"
+                ))
+            })?;
+            if let Some(address) = address_in(&line, words) {
+                return Ok((line, address));
+            }
+        }
+    };
+    let (line, address) = address_behind("listening on ")?;
+    let admin = if line.starts_with("stentor ") { Some(address_behind("admin ")?.1) } else { None };
+    Ok((address, admin))
 }
 
-fn address_in(line: &str) -> Option<SocketAddr> {
-    let (_, behind) = line.split_once("listening on ")?;
+fn address_in(line: &str, words: &str) -> Option<SocketAddr> {
+    let (_, behind) = line.split_once(words)?;
     let word = behind.split_whitespace().next()?;
-    word.trim_start_matches("http://").trim_end_matches(['/', ',', '.', ';']).parse().ok()
+    let word = word.trim_start_matches("http://");
+    word.split('/').next()?.trim_end_matches([',', '.', ';']).parse().ok()
 }
 
 /// Signs the one user in whose token all members use, and returns it.
@@ -231,13 +261,16 @@ mod tests {
     #[test]
     fn the_address_is_found_in_what_a_server_prints() {
         let check = |line: &str, expected: Option<&str>| {
-            assert_eq!(address_in(line), expected.map(|text| text.parse().unwrap()), "{line}");
+            assert_eq!(address_in(line, "listening on "), expected.map(|text| text.parse().unwrap()), "{line}");
         };
         check("listening on 127.0.0.1:7350", Some("127.0.0.1:7350"));
         check("stentor 0.1.0 listening on 127.0.0.1:41234, 1 shard, store memory", Some("127.0.0.1:41234"));
         check("listening on http://127.0.0.1:80/", Some("127.0.0.1:80"));
         check("starting", None);
         check("listening on nowhere", None);
+        let admin = "  admin        http://127.0.0.1:41235/metrics";
+        assert_eq!(address_in(admin, "admin "), Some("127.0.0.1:41235".parse().unwrap()));
+        assert_eq!(address_in("  admin        off", "admin "), None);
     }
 
     #[test]

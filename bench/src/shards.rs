@@ -1,24 +1,34 @@
-//! The same crowds on one shard and on two: how much more is delivered, and where the time goes.
+//! The same crowds on one shard and on two: how much more is delivered at most, and where the time goes.
 //!
-//! Each client is a process of its own with a room of its own, on a core of its own as far as there are cores; where
-//! there are not, clients share the cores of the last shards, and the report says so.
+//! Each client is a process of its own with a room of its own, on a core of its own as far as there are cores beside the
+//! shards'. Where there are none, the client shares the last shard's core, and the report says that growth cannot be shown.
 
-use std::io::{self, BufRead, BufReader, Write};
+use std::io;
 use std::net::SocketAddr;
-use std::path::PathBuf;
-use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
 use std::time::Duration;
 
 use clap::Args;
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
+use crate::checker;
 use crate::client::{Failure, Room, Shape};
+use crate::companion::{self, Companion};
 use crate::cpu;
 use crate::dialect::{Dialect, Persistence};
-use crate::goals::{Bound, Goal, ratio, shown};
+use crate::goals::{self, Bound, Goal, ratio, shown};
+use crate::report;
 use crate::run::{self, Patience, Run};
-use crate::server::{self, Kind, Launch, Server};
+use crate::search::Search;
+use crate::server::{Kind, Launch, Server};
+use crate::setting::Setting;
+
+/// Deliveries/s that each client is offered first; the search goes on from there.
+const START_PER_CLIENT: f64 = 4e6;
+/// What shards with cores of their own are to add.
+const GROWTH_MIN: f64 = 1.5;
+/// A side that is busy for so much of its time is full.
+const FULL: f64 = 0.9;
 
 #[derive(Args, Debug)]
 pub struct Options {
@@ -31,9 +41,6 @@ pub struct Options {
     /// Members of each client's room.
     #[arg(long, default_value_t = 2000)]
     members: usize,
-    /// Deliveries/s that each client offers: more than can be carried, so that the figure is the most there can be.
-    #[arg(long, default_value_t = 16e6)]
-    offered: f64,
     /// Seconds of each run.
     #[arg(long, default_value_t = 5.0)]
     secs: f64,
@@ -43,15 +50,11 @@ pub struct Options {
     /// Bytes of a message's content.
     #[arg(long, default_value_t = 100)]
     payload: usize,
-    /// The stentor binary; without it, it is built first.
-    #[arg(long)]
-    server: Option<PathBuf>,
-    /// Writes what was measured to this file.
-    #[arg(long)]
-    json: Option<PathBuf>,
+    #[command(flatten)]
+    setting: Setting,
 }
 
-/// What one client process is to do.
+/// A client process of this question.
 #[derive(Args, Debug)]
 pub struct Crowd {
     #[arg(long)]
@@ -64,124 +67,226 @@ pub struct Crowd {
     members: usize,
     #[arg(long)]
     payload: usize,
-    /// Messages per second.
-    #[arg(long)]
-    rate: f64,
     #[arg(long)]
     secs: f64,
     #[arg(long)]
     server_pid: u32,
 }
 
+/// What a client says.
+#[derive(Serialize, Deserialize)]
+enum Answer {
+    Full,
+    Ran(Run),
+    Broke(String),
+}
+
 #[derive(Debug, Error)]
 pub enum Error {
+    #[error("{0}")]
+    Options(String),
     #[error(transparent)]
     World(#[from] io::Error),
     #[error(transparent)]
     Measuring(#[from] Failure),
-    #[error("a client ended early: {0}")]
-    Client(String),
-    #[error("messages were lost, repeated or reordered; the table does not count")]
-    Faulty,
+    #[error("with {0} shards no rate at all was carried")]
+    NothingCarried(usize),
+    #[error("not every goal was met; see above")]
+    Goals,
 }
 
-/// One run with so many shards.
-#[derive(Debug, Serialize)]
+/// The most that so many shards carried in one round.
+#[derive(Clone, Debug, Serialize)]
 struct Figures {
     shards: usize,
     round: usize,
     deliveries_per_second: f64,
+    latency_p99_ms: f64,
     /// Cores that the server used, of them in the kernel.
     server_cores: f64,
     server_cores_in_kernel: f64,
-    client_cores: f64,
+    /// Cores on which clients had something to read. They use a core each, as they never sleep.
+    client_cores_busy: f64,
     /// How much of the time a thread of the server or a client was ready and its core ran another.
     waiting_for_cores: f64,
-    nothing_lost: bool,
+}
+
+/// Where so many shards and their clients are.
+struct Place {
+    launch: Launch,
+    /// What cannot be shown, because they share cores.
+    sharing: Option<String>,
 }
 
 pub fn run(options: &Options) -> Result<(), Error> {
-    let stentor = options.server.clone().map_or_else(server::build_stentor, Ok)?;
-    let cores = cpu::allowed_cpus()?;
+    if options.secs <= 0.0 || options.repeat == 0 || options.shards.contains(&0) || options.clients == Some(0) {
+        return Err(Error::Options("--secs, --repeat, --shards and --clients must be above zero".into()));
+    }
+    checker::check_content_bytes(options.payload).map_err(Error::Options)?;
+    let cores = cpu::allowed_cpus()?.len();
     let most_shards = options.shards.iter().copied().max().unwrap_or(1);
     let clients = options.clients.unwrap_or(cores.saturating_sub(most_shards).max(1));
-    let mut all = Vec::new();
+    let stentor = options.setting.stentor()?;
+    let place = |&shards: &usize| -> io::Result<(usize, Place)> {
+        // Clients are where the most shards leave them, so that one shard has the same clients as many.
+        let client_cpus = options.setting.launch(most_shards)?.client_cpus;
+        let launch = Launch { stentor: Some(stentor.clone()), client_cpus, ..options.setting.launch(shards)? };
+        let apart = launch.client_cpus.iter().all(|cpu| !launch.server_cpus.contains(cpu));
+        let apart = apart && launch.server_cpus.len() >= shards && launch.client_cpus.len() >= clients;
+        Ok((shards, Place { launch, sharing: (!apart).then(|| sharing(shards, cores, clients)) }))
+    };
+    let places = options.shards.iter().map(place).collect::<io::Result<Vec<_>>>()?;
+    // Said before anything is measured, and again with the figures.
+    places.iter().filter_map(|(_, place)| place.sharing.as_ref()).for_each(|text| eprintln!("{text}"));
+    let mut all: Vec<Figures> = Vec::new();
     for round in 0..options.repeat {
-        for &shards in &options.shards {
-            let launch = Launch {
-                stentor: Some(stentor.clone()),
-                store: "memory".into(),
-                persistence: Persistence::Passing,
-                shards,
-                server_cpus: (0..shards).collect(),
-                client_cpu: cores - 1,
-                data_in: None,
-            };
-            let figures = measure(options, &launch, clients, cores, round)?;
-            eprintln!("round {} · {shards} shards · {:.3} M/s", round + 1, figures.deliveries_per_second / 1e6);
-            all.push(figures);
+        for (shards, place) in &places {
+            let known = all.iter().rev().find(|figures| figures.shards == *shards);
+            let near = known.map(|figures| figures.deliveries_per_second);
+            let figures = Asking { options, launch: &place.launch, clients, seats: None }.most(near, round)?;
+            all.push(figures.ok_or(Error::NothingCarried(*shards))?);
         }
     }
-    report(options, clients, cores, &all)?;
-    if all.iter().all(|figures| figures.nothing_lost) { Ok(()) } else { Err(Error::Faulty) }
+    print(options, &places, clients, &all)
 }
 
-fn measure(options: &Options, launch: &Launch, clients: usize, cores: usize, round: usize) -> Result<Figures, Error> {
-    let server = Server::start(Kind::Stentor, launch)?;
-    let token = server.token()?;
-    let start = |number: usize| {
-        // From the last core down, so that shards are the last to be shared with.
-        let core = cores - 1 - number % cores;
-        Client::start(options, &server, &token, number, Launch { server_cpus: vec![core], ..launch.clone() })
-    };
-    let mut crowds = (0..clients).map(start).collect::<Result<Vec<_>, _>>()?;
-    for crowd in &mut crowds {
-        crowd.hear()?;
+/// A server and its clients' full rooms. The server ends first, or it would see everybody leave.
+struct Seats {
+    server: Server,
+    clients: Vec<Companion>,
+}
+
+/// Offers one rate after another.
+struct Asking<'a> {
+    options: &'a Options,
+    launch: &'a Launch,
+    clients: usize,
+    /// Empty after a run that lost something or somebody.
+    seats: Option<Seats>,
+}
+
+impl Asking<'_> {
+    /// The most deliveries per second at which nobody is lost and every client's p99 is below a second.
+    fn most(mut self, near: Option<f64>, round: usize) -> Result<Option<Figures>, Error> {
+        let mut search = near.map_or(Search::from(START_PER_CLIENT * self.clients as f64), Search::near);
+        let mut best: Option<Figures> = None;
+        while let Some(deliveries) = search.next_rate() {
+            let carried = self.offer(deliveries, round)?;
+            let said = match &carried {
+                Some(figures) => format!("carried, p99 {:.0} ms", figures.latency_p99_ms),
+                None => "not carried".into(),
+            };
+            let shards = self.launch.shards;
+            eprintln!("round {} · {shards} shards · {:.2} M/s offered · {said}", round + 1, deliveries / 1e6);
+            match carried {
+                Some(figures) => {
+                    search.tell_carried(deliveries);
+                    let more =
+                        best.as_ref().is_none_or(|best| best.deliveries_per_second < figures.deliveries_per_second);
+                    best = if more { Some(figures) } else { best };
+                }
+                None => search.tell_failed(deliveries),
+            }
+        }
+        Ok(best)
     }
-    let before = Spent::look(&server, &crowds)?;
-    for crowd in &mut crowds {
-        crowd.input.write_all(b"go\n")?;
+
+    /// One run of all clients at once; `None` if one of them did not carry its part.
+    fn offer(&mut self, deliveries: f64, round: usize) -> Result<Option<Figures>, Error> {
+        let mut seats = match self.seats.take() {
+            Some(seats) => seats,
+            None => self.open()?,
+        };
+        let rate = deliveries / (self.clients * self.options.members) as f64;
+        let before = Spent::look(&seats)?;
+        for client in &mut seats.clients {
+            client.tell(&rate)?;
+        }
+        let (mut runs, mut broke) = (Vec::new(), false);
+        for client in &mut seats.clients {
+            match client.hear()? {
+                Answer::Ran(run) => runs.push(run),
+                Answer::Broke(text) => {
+                    eprintln!("  a client's run broke off: {text}");
+                    broke = true;
+                }
+                Answer::Full => return Err(io::Error::other("a client filled its room twice").into()),
+            }
+        }
+        let spent = Spent::look(&seats)?.since(&before);
+        let whole = !broke && runs.iter().all(Run::nothing_lost);
+        self.seats = whole.then_some(seats);
+        let carried = whole && runs.iter().all(Run::carried);
+        Ok(carried.then(|| Figures::of(self.launch.shards, round, &runs, &spent)))
     }
-    let mut runs = Vec::new();
-    for crowd in &mut crowds {
-        let said = crowd.hear()?;
-        runs.push(serde_json::from_str::<Run>(&said).map_err(|_| Error::Client(said))?);
+
+    fn open(&self) -> Result<Seats, Error> {
+        let server = Server::start(Kind::Stentor, self.launch)?;
+        let token = server.token()?;
+        let clients = (0..self.clients).map(|number| self.start_client(&server, &token, number));
+        let mut clients = clients.collect::<io::Result<Vec<_>>>()?;
+        for client in &mut clients {
+            match client.hear()? {
+                Answer::Full => {}
+                Answer::Broke(text) => return Err(io::Error::other(format!("a room was not filled: {text}")).into()),
+                Answer::Ran(_) => return Err(io::Error::other("a client ran before it was told to").into()),
+            }
+        }
+        Ok(Seats { server, clients })
     }
-    let spent = Spent::look(&server, &crowds)?.since(&before);
-    let seconds = runs.iter().map(|run| run.deliveries as f64 / run.deliveries_per_second).fold(0.0, f64::max);
-    Ok(Figures {
-        shards: launch.shards,
-        round,
-        deliveries_per_second: runs.iter().map(|run| run.deliveries_per_second).sum(),
-        server_cores: (spent.server_user + spent.server_system) / seconds,
-        server_cores_in_kernel: spent.server_system / seconds,
-        client_cores: spent.clients / seconds,
-        waiting_for_cores: spent.waiting / seconds,
-        nothing_lost: runs.iter().all(Run::nothing_lost),
-    })
+
+    fn start_client(&self, server: &Server, token: &str, number: usize) -> io::Result<Companion> {
+        // From the last core down, so that the last shards are the ones to be shared with.
+        let cpus = &self.launch.client_cpus;
+        let cpu = cpus[cpus.len() - 1 - number % cpus.len()];
+        let options = self.options;
+        let arguments = [
+            "crowd-of-shards".to_owned(),
+            format!("--token={token}"),
+            format!("--room=crowd-{number}"),
+            format!("--address={}", server.address),
+            format!("--server-pid={}", server.pid()),
+            format!("--members={}", options.members),
+            format!("--payload={}", options.payload),
+            format!("--secs={}", options.secs),
+        ];
+        Companion::start(&arguments, self.launch, &[cpu])
+    }
+}
+
+impl Figures {
+    fn of(shards: usize, round: usize, runs: &[Run], spent: &Spent) -> Figures {
+        let seconds = runs.iter().map(|run| run.deliveries as f64 / run.deliveries_per_second).fold(0.0, f64::max);
+        Figures {
+            shards,
+            round,
+            deliveries_per_second: runs.iter().map(|run| run.deliveries_per_second).sum(),
+            latency_p99_ms: runs.iter().map(|run| run.latency_p99_ms).fold(0.0, f64::max),
+            server_cores: (spent.server_user + spent.server_system) / seconds,
+            server_cores_in_kernel: spent.server_system / seconds,
+            client_cores_busy: runs.iter().map(|run| run.client_share).sum(),
+            waiting_for_cores: spent.waiting / seconds,
+        }
+    }
 }
 
 /// Seconds that were spent so far.
 struct Spent {
     server_user: f64,
     server_system: f64,
-    clients: f64,
     waiting: f64,
 }
 
 impl Spent {
-    fn look(server: &Server, clients: &[Client]) -> io::Result<Spent> {
-        let (user, system) = cpu::user_and_system_time(server.pid())?;
-        let mut waiting = cpu::time_kept_waiting(server.pid())?;
-        let mut own = Duration::ZERO;
-        for client in clients {
-            own += cpu::cpu_time(client.child.id())?;
-            waiting += cpu::time_kept_waiting(client.child.id())?;
+    fn look(seats: &Seats) -> io::Result<Spent> {
+        let (user, system) = cpu::user_and_system_time(seats.server.pid())?;
+        let mut waiting = cpu::time_kept_waiting(seats.server.pid())?;
+        for client in &seats.clients {
+            waiting += cpu::time_kept_waiting(client.pid())?;
         }
         Ok(Spent {
             server_user: user.as_secs_f64(),
             server_system: system.as_secs_f64(),
-            clients: own.as_secs_f64(),
             waiting: waiting.as_secs_f64(),
         })
     }
@@ -190,126 +295,125 @@ impl Spent {
         Spent {
             server_user: self.server_user - before.server_user,
             server_system: self.server_system - before.server_system,
-            clients: self.clients - before.clients,
             waiting: self.waiting - before.waiting,
         }
     }
 }
 
-/// A client process: it says a line when its room is full, waits for one, and says what came of its run.
-struct Client {
-    child: Child,
-    input: ChildStdin,
-    output: BufReader<ChildStdout>,
-}
-
-impl Client {
-    fn start(options: &Options, server: &Server, token: &str, number: usize, launch: Launch) -> Result<Client, Error> {
-        let mut command = Command::new(std::env::current_exe()?);
-        let rate = options.offered / options.members as f64;
-        command.args(["crowd-of-shards", "--token", token, "--room", &format!("crowd-{number}")]);
-        command.args(["--address", &server.address.to_string(), "--server-pid", &server.pid().to_string()]);
-        command.args(["--members", &options.members.to_string(), "--payload", &options.payload.to_string()]);
-        command.args(["--rate", &rate.to_string(), "--secs", &options.secs.to_string()]);
-        command.stdin(Stdio::piped()).stdout(Stdio::piped());
-        let mut child = launch.spawn(&mut command)?;
-        match (child.stdin.take(), child.stdout.take()) {
-            (Some(input), Some(output)) => Ok(Client { child, input, output: BufReader::new(output) }),
-            _ => Err(Error::Client("it has no standard streams".into())),
-        }
-    }
-
-    fn hear(&mut self) -> Result<String, Error> {
-        let mut line = String::new();
-        match self.output.read_line(&mut line)? {
-            0 => Err(Error::Client("see above".into())),
-            _ => Ok(line),
-        }
-    }
-}
-
-impl Drop for Client {
-    fn drop(&mut self) {
-        cpu::kill(self.child.id());
-        // It was just killed, so this ends.
-        let _ = self.child.wait();
-    }
-}
-
-/// A client process.
+/// A client process: it says when its room is full, and then, for each rate it is told, what came of it.
 pub fn crowd(options: &Crowd) -> Result<(), Error> {
+    companion::end_with_parent()?;
     cpu::raise_descriptor_limit();
+    let mut room = match fill(options) {
+        Ok(room) => room,
+        Err(failure) => return Ok(companion::answer(&Answer::Broke(failure.to_string()))?),
+    };
+    companion::answer(&Answer::Full)?;
+    while let Some(rate) = companion::next_order()? {
+        let duration = Duration::from_secs_f64(options.secs);
+        match run::at_rate(&mut room, options.server_pid, rate, duration, Patience::Limited) {
+            Ok(run) => companion::answer(&Answer::Ran(run))?,
+            Err(failure) => companion::answer(&Answer::Broke(failure.to_string()))?,
+        }
+    }
+    Ok(())
+}
+
+fn fill(options: &Crowd) -> Result<Room, Failure> {
     let (token, room) = (options.token.clone(), options.room.clone());
     let dialect = Dialect::Stentor { token, persistence: Persistence::Passing, room };
     let shape = Shape { members: options.members, publishers: 1, content_bytes: options.payload };
     let mut room = Room::new(options.address, dialect, shape)?;
     room.admit(options.members)?;
     room.appoint_publishers()?;
-    let mut output = io::stdout();
-    writeln!(output, "full")?;
-    output.flush()?;
-    io::stdin().read_line(&mut String::new())?;
-    let duration = Duration::from_secs_f64(options.secs);
-    let run = run::at_rate(&mut room, options.server_pid, options.rate, duration, Patience::Endless)?;
-    writeln!(output, "{}", serde_json::to_string(&run).map_err(io::Error::from)?)?;
-    output.flush()?;
-    // The server is ended first, or it would see everybody leave.
-    io::stdin().read_line(&mut String::new())?;
-    Ok(())
+    Ok(room)
 }
 
-fn report(options: &Options, clients: usize, cores: usize, all: &[Figures]) -> Result<(), Error> {
-    let command = std::env::args().skip(1).collect::<Vec<_>>().join(" ");
-    println!("cargo run --release -p bench -- {command}\n{}", cpu::machine());
+fn sharing(shards: usize, cores: usize, clients: usize) -> String {
+    format!(
+        "With {shards} shards and {clients} client processes on {cores} cores, a shard shares its core with a client, and \
+         lacks what that takes: how throughput grows CANNOT BE SHOWN here. It takes a core for each of them: 4 cores, for \
+         two shards and two clients."
+    )
+}
+
+fn print(options: &Options, places: &[(usize, Place)], clients: usize, all: &[Figures]) -> Result<(), Error> {
+    println!("{}\n{}", report::command(), cpu::machine());
     println!(
-        "{clients} client processes with a room of {} each, each offering {} M deliveries/s. Medians of {} rounds.",
-        options.members,
-        shown(Some(options.offered / 1e6)),
-        options.repeat
+        "{clients} client process(es), each with a room of {}: the most deliveries/s at which nobody is lost, every \
+         message arrives once and in order, and p99 stays below a second. Medians of {} rounds.",
+        options.members, options.repeat
     );
-    for &shards in options.shards.iter().filter(|&&shards| shards + clients > cores) {
-        println!(
-            "With {shards} shards on {cores} cores, {} of them share a core with a client: what a client takes there, \
-             a shard lacks.",
-            (shards + clients - cores).min(shards)
-        );
+    for (shards, place) in places {
+        let Launch { server_cpus, client_cpus, .. } = &place.launch;
+        println!("{shards} shards on cores {server_cpus:?}, clients on {client_cpus:?}.");
+        place.sharing.iter().for_each(|text| println!("{text}"));
     }
     println!(
-        "\n| shards | M deliveries/s | × the first | server's cores | … in the kernel | clients' cores | waiting for a core |"
+        "\n| shards | M deliveries/s | × the first | p99 ms | server's cores | … in the kernel | clients' cores busy | \
+         waiting for a core | why not more |"
     );
-    println!("| --- | --- | --- | --- | --- | --- | --- |");
+    println!("| --- | --- | --- | --- | --- | --- | --- | --- | --- |");
     let of = |shards: usize, figure: fn(&Figures) -> f64| {
-        crate::report::median(all.iter().filter(|figures| figures.shards == shards).map(figure).collect())
+        report::median(all.iter().filter(|figures| figures.shards == shards).map(figure).collect())
     };
     let delivered = |shards| of(shards, |figures| figures.deliveries_per_second / 1e6);
     let first = options.shards.first().and_then(|&shards| delivered(shards));
     let mut goals = Vec::new();
-    for &shards in &options.shards {
-        let growth = ratio(delivered(shards), first);
-        let figures = [
-            delivered(shards),
-            growth,
-            of(shards, |figures| figures.server_cores),
-            of(shards, |figures| figures.server_cores_in_kernel),
-            of(shards, |figures| figures.client_cores),
-            of(shards, |figures| figures.waiting_for_cores),
+    for (shards, place) in places {
+        let growth = ratio(delivered(*shards), first);
+        let sides = [
+            of(*shards, |figures| figures.server_cores),
+            of(*shards, |figures| figures.client_cores_busy),
+            of(*shards, |figures| figures.waiting_for_cores),
         ];
-        println!("| {shards} | {} |", figures.map(shown).join(" | "));
-        if Some(&shards) != options.shards.first() {
-            goals.push(Goal::new(
-                format!("throughput of {shards} shards grows: × the first"),
-                growth,
-                Bound::AtLeast(1.0),
-            ));
+        let figures = [
+            delivered(*shards),
+            growth,
+            of(*shards, |figures| figures.latency_p99_ms),
+            sides[0],
+            of(*shards, |figures| figures.server_cores_in_kernel),
+            sides[1],
+            sides[2],
+        ];
+        println!("| {shards} | {} | {} |", figures.map(shown).join(" | "), limit(*shards, clients, sides));
+        if Some(shards) != options.shards.first() {
+            let question = format!("throughput of {shards} shards grows: × the first");
+            goals.push(Goal::new(question, growth.filter(|_| place.sharing.is_none()), Bound::AtLeast(GROWTH_MIN)));
         }
     }
-    println!("\nGoals:");
-    goals.iter().for_each(|goal| println!("  {goal}"));
-    if let Some(path) = &options.json {
-        let whole = serde_json::json!({
-            "command": command, "machine": cpu::machine(), "cores": cores, "clients": clients, "runs": all, "goals": goals,
-        });
-        std::fs::write(path, serde_json::to_vec_pretty(&whole).map_err(io::Error::from)?)?;
+    goals::print(&goals);
+    options.setting.keep(&serde_json::json!({
+        "command": report::command(), "machine": cpu::machine(), "clients": clients, "runs": all, "goals": goals,
+    }))?;
+    if goals.iter().any(Goal::is_missed) { Err(Error::Goals) } else { Ok(()) }
+}
+
+/// What kept the deliveries from being more, as far as the cores tell.
+fn limit(shards: usize, clients: usize, [server, client, waiting]: [Option<f64>; 3]) -> &'static str {
+    let full = |busy: Option<f64>, cores: usize| busy.is_some_and(|busy| busy >= FULL * cores as f64);
+    match (full(server, shards), full(client, clients)) {
+        _ if waiting.is_some_and(|waiting| waiting >= 1.0 - FULL) => "too few cores",
+        (true, true) => "both sides are full",
+        (true, false) => "the shards are full",
+        (false, true) => "the clients are full",
+        (false, false) => "neither side is full",
     }
-    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_fuller_side_is_the_limit() {
+        let check = |server, client, waiting, expected| {
+            assert_eq!(limit(2, 1, [Some(server), Some(client), Some(waiting)]), expected);
+        };
+        check(1.9, 0.5, 0.0, "the shards are full");
+        check(1.2, 0.95, 0.01, "the clients are full");
+        check(1.9, 0.95, 0.01, "both sides are full");
+        check(1.2, 0.5, 0.01, "neither side is full");
+        check(1.2, 0.5, 0.6, "too few cores");
+    }
 }

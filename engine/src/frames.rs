@@ -4,45 +4,48 @@ use crate::command::{Event, News, Reply};
 use crate::fanout::{Mark, Position};
 use crate::id::{ChannelId, Timestamp};
 use crate::message::{MessageCode, Missed};
-use crate::wire::{json, websocket};
+use crate::wire::{json, protobuf, websocket};
 
-/// How a connection wants its envelopes. A further format is a further variant, and its arm in `Frames::push`.
+/// How a connection wants its envelopes. A further format is a further variant, and its arm in `write`.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 #[repr(u8)]
 pub enum Format {
     Json = 0,
+    Protobuf = 1,
 }
 
 impl Format {
-    pub const COUNT: usize = 1;
-    pub const ALL: [Self; Self::COUNT] = [Self::Json];
+    pub const COUNT: usize = 2;
+    pub const ALL: [Self; Self::COUNT] = [Self::Json, Self::Protobuf];
 }
 
 /// The frame of an answer to the request called `cid`.
 pub fn reply(format: Format, cid: &str, reply: &Reply) -> Vec<u8> {
-    let mut bytes = Vec::new();
-    match format {
-        Format::Json => websocket::text_frame(&mut bytes, |out| json::encode_reply(cid, reply, out)),
-    }
-    bytes
+    frame(format, |out| json::encode_reply(cid, reply, out), |out| protobuf::encode_reply(cid, reply, out))
 }
 
 /// The frame that tells a reader what it missed of a channel.
 pub fn gap(format: Format, channel: &ChannelId, missed: Missed) -> Vec<u8> {
-    let mut bytes = Vec::new();
-    match format {
-        Format::Json => websocket::text_frame(&mut bytes, |out| json::encode_gap(channel, missed, out)),
-    }
-    bytes
+    frame(format, |out| json::encode_gap(channel, missed, out), |out| protobuf::encode_gap(channel, missed, out))
 }
 
 /// The frame of what concerns no channel.
 pub fn news(format: Format, news: &News) -> Vec<u8> {
+    frame(format, |out| json::encode_news(news, out), |out| protobuf::encode_news(news, out))
+}
+
+fn frame(format: Format, json: impl FnOnce(&mut Vec<u8>), protobuf: impl FnOnce(&mut Vec<u8>)) -> Vec<u8> {
     let mut bytes = Vec::new();
-    match format {
-        Format::Json => websocket::text_frame(&mut bytes, |out| json::encode_news(news, out)),
-    }
+    write(format, &mut bytes, json, protobuf);
     bytes
+}
+
+/// Appends the frame of what one of the two appends.
+fn write(format: Format, out: &mut Vec<u8>, json: impl FnOnce(&mut Vec<u8>), protobuf: impl FnOnce(&mut Vec<u8>)) {
+    match format {
+        Format::Json => websocket::text_frame(out, json),
+        Format::Protobuf => websocket::binary_frame(out, protobuf),
+    }
 }
 
 /// Whole frames end to end, the same events in every format.
@@ -79,9 +82,7 @@ impl Frames {
             {
                 marks.push(Mark { at: Position(bytes.len() as u64), id: message.id });
             }
-            match format {
-                Format::Json => websocket::text_frame(bytes, |out| json::encode_event(event, out)),
-            }
+            write(format, bytes, |out| json::encode_event(event, out), |out| protobuf::encode_event(event, out));
         }
     }
 

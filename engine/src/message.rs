@@ -57,7 +57,7 @@ pub struct Presence {
     pub persistence: bool,
 }
 
-/// One session that its user shows to followers, with what the user says about it (docs/protocol.md, section 2.12).
+/// One session that its user shows to followers, with what the user says about it (docs/protocol.md, section 2.13).
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct StatusPresence {
     pub user: UserId,

@@ -1,20 +1,20 @@
-//! Questions of HTTP handlers to the owners of channels: put down here, taken up by the shard's next turn, answered in
-//! one of those that follow.
+//! What HTTP handlers have for the shards: questions to the owners of channels and to their own shard, and news for the
+//! sessions of users. Put down here, taken up by the shard's next turn; questions are answered in one of those that follow.
 //!
-//! Bounded by the HTTP connections of a shard, each of which asks one thing at a time. A handler that is dropped takes its
-//! question along.
+//! Bounded by the HTTP connections of a shard, each of which asks one thing at a time and has one thing to tell at most. If
+//! a handler is dropped, what it asked for is done all the same, and the answer let go.
 
 use std::cell::{Cell, RefCell};
 use std::collections::{HashMap, VecDeque};
 use std::future::poll_fn;
 use std::task::{Context, Poll, Waker};
 
-use engine::id::ChannelId;
-use engine::parcel::{Enquiry, Finding};
+use engine::id::{ChannelId, UserId};
+use engine::parcel::{Circular, Enquiry, Finding};
 use engine::runtime::bell::Bell;
 use engine::shard::Input;
 
-/// The questions of one shard's handlers.
+/// The questions and news of one shard's handlers.
 #[derive(Default)]
 pub struct Enquiries {
     bell: Bell,
@@ -33,11 +33,35 @@ struct Open {
 impl Enquiries {
     /// Asks the owner of a channel.
     pub async fn ask(&self, channel: ChannelId, enquiry: Enquiry) -> Finding {
+        self.answer_to(|number| Input::Enquiry { number, channel, enquiry }).await
+    }
+
+    /// For each of these users, whether any session shows itself to followers.
+    pub async fn online(&self, users: &[UserId]) -> Vec<bool> {
+        if users.is_empty() {
+            return Vec::new();
+        }
+        match self.answer_to(|number| Input::Online { number, users: users.to_vec() }).await {
+            Finding::Online(online) if online.len() == users.len() => online,
+            other => unreachable!("{other:?} answers who of {} is online", users.len()),
+        }
+    }
+
+    /// Tells something to the sessions of users, on every shard.
+    pub fn tell(&self, circular: Circular) {
+        self.put(Input::Circular(circular));
+    }
+
+    fn put(&self, input: Input) {
+        self.asked.borrow_mut().push_back(input);
+        self.bell.ring();
+    }
+
+    async fn answer_to(&self, question: impl FnOnce(u64) -> Input) -> Finding {
         let number = self.next.replace(self.next.get() + 1);
         self.open.borrow_mut().insert(number, Open::default());
         let _open = Forget { enquiries: self, number };
-        self.asked.borrow_mut().push_back(Input::Enquiry { number, channel, enquiry });
-        self.bell.ring();
+        self.put(question(number));
         poll_fn(|context| {
             let mut open = self.open.borrow_mut();
             let Some(open) = open.get_mut(&number) else { return Poll::Pending };
@@ -52,12 +76,12 @@ impl Enquiries {
         .await
     }
 
-    /// The next question, for the shard.
+    /// The next of what was put down, for the shard.
     pub fn take(&self) -> Option<Input> {
         self.asked.borrow_mut().pop_front()
     }
 
-    /// Ready when there is a question to take.
+    /// Ready when there is something to take.
     pub fn poll_asked(&self, context: &mut Context<'_>) -> Poll<()> {
         self.bell.poll(context)
     }

@@ -5,6 +5,7 @@ use std::process::ExitCode;
 use std::rc::Rc;
 use std::sync::Arc;
 
+use engine::id::ShardId;
 use engine::runtime::shards::{Part, start};
 use engine::shard::Rules;
 use gateway::admin::Admin;
@@ -71,10 +72,16 @@ fn serve(options: &Options) -> Result<(), String> {
             core: cores[number % cores.len()],
             store,
             seed: uuid::Uuid::new_v4().as_u64_pair().1,
-            sockets: move |_| {
+            sockets: move |shard: ShardId| {
                 let (server_key, keys, tokens, passwords, client) = services;
                 let services = Services::new(&server_key, &keys, tokens, passwords, client, system_time);
-                SocketTable::new(listener, capacity / shards, Rc::new(services)).expect("an epoll set can be made")
+                if shard.0 == 0 {
+                    services.take_up_departures();
+                }
+                let table = SocketTable::new(listener, capacity / shards, Rc::new(services));
+                let mut table = table.expect("an epoll set can be made");
+                table.delete_accounts();
+                table
             },
         }
     });

@@ -1,11 +1,13 @@
 //! What a session's bytes mean: frames into commands for the shard, and everything a client can get wrong into the close
 //! code it has earned (docs/protocol.md, section 1.3).
 
+use engine::frames::Format;
 use engine::home::Manner;
 use engine::id::{ConnectionId, Timestamp};
 use engine::shard::{Input, Shard};
-use engine::wire::json::{self, Malformed};
+use engine::wire::request::{Malformed, Request};
 use engine::wire::websocket::{self, Assembly, CloseCode, Decoded, Incoming, MESSAGE_BYTES_MAX, Violation};
+use engine::wire::{json, protobuf};
 
 /// What became of the bytes that were offered.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -25,6 +27,7 @@ pub fn take_in(
     bytes: &mut [u8],
     assembly: &mut Assembly,
     connection: ConnectionId,
+    format: Format,
     shard: &mut Shard,
     now: Timestamp,
 ) -> (usize, Progress) {
@@ -37,7 +40,7 @@ pub fn take_in(
             Ok(Decoded::Incomplete { .. }) => return (taken, Progress::Hungry),
             Ok(Decoded::Frame { consumed, incoming }) => {
                 taken += consumed;
-                if let Some(input) = input_of(incoming, connection, shard, now) {
+                if let Some(input) = input_of(incoming, connection, format, shard, now) {
                     shard.step(input, now);
                 }
             }
@@ -49,29 +52,30 @@ pub fn take_in(
     }
 }
 
-fn input_of(incoming: Incoming<'_>, connection: ConnectionId, shard: &mut Shard, now: Timestamp) -> Option<Input> {
-    match incoming {
-        Incoming::Text(text) => Some(match json::decode(&text) {
-            Ok(json::Request { cid, command }) => Input::Request { connection, cid, command },
-            Err(malformed) => {
-                if let Some(refusal) = last_answer(connection, &malformed) {
-                    shard.step(refusal, now);
-                }
-                close(connection, CloseCode::NORMAL, &malformed.to_string(), Manner::AfterAnswers)
-            }
-        }),
-        Incoming::Binary(_) => {
-            let reason = "binary frame on a JSON session: send text frames";
-            Some(close(connection, CloseCode::NORMAL, reason, Manner::AfterAnswers))
+fn input_of(
+    incoming: Incoming<'_>,
+    connection: ConnectionId,
+    format: Format,
+    shard: &mut Shard,
+    now: Timestamp,
+) -> Option<Input> {
+    match (incoming, format) {
+        (Incoming::Text(text), Format::Json) => Some(asked(json::decode(&text), connection, shard, now)),
+        (Incoming::Binary(bytes), Format::Protobuf) => Some(asked(protobuf::decode(&bytes), connection, shard, now)),
+        (Incoming::Binary(_), Format::Json) => {
+            Some(misunderstood(connection, "binary frame on a JSON session: send text frames"))
         }
-        Incoming::Ping(payload) => {
+        (Incoming::Text(_), Format::Protobuf) => {
+            Some(misunderstood(connection, "text frame on a protobuf session: send binary frames"))
+        }
+        (Incoming::Ping(payload), _) => {
             let mut frame = Vec::new();
             websocket::pong_frame(&mut frame, payload);
             Some(Input::Tell { connection, frame })
         }
         // The socket's table has noted that the client lives.
-        Incoming::Pong(_) | Incoming::Fragment => None,
-        Incoming::Close { code, .. } => {
+        (Incoming::Pong(_) | Incoming::Fragment, _) => None,
+        (Incoming::Close { code, .. }, _) => {
             let mut frame = Vec::new();
             websocket::close_frame(&mut frame, code, "");
             Some(Input::Close { connection, frame, manner: Manner::AtOnce })
@@ -79,9 +83,26 @@ fn input_of(incoming: Incoming<'_>, connection: ConnectionId, shard: &mut Shard,
     }
 }
 
+/// What a client's envelope asks for. One that is malformed ends the session, after its last answer.
+fn asked(read: Result<Request, Malformed>, connection: ConnectionId, shard: &mut Shard, now: Timestamp) -> Input {
+    match read {
+        Ok(Request { cid, command }) => Input::Request { connection, cid, command },
+        Err(malformed) => {
+            if let Some(refusal) = last_answer(connection, &malformed) {
+                shard.step(refusal, now);
+            }
+            misunderstood(connection, &malformed.to_string())
+        }
+    }
+}
+
 fn last_answer(connection: ConnectionId, malformed: &Malformed) -> Option<Input> {
     let (cid, rejection) = malformed.last_answer()?;
     Some(Input::Refuse { connection, cid: cid.to_owned(), rejection })
+}
+
+fn misunderstood(connection: ConnectionId, reason: &str) -> Input {
+    close(connection, CloseCode::NORMAL, reason, Manner::AfterAnswers)
 }
 
 fn violated(connection: ConnectionId, violation: Violation) -> Input {

@@ -10,6 +10,7 @@ use std::task::{Context, Poll};
 
 use engine::admission::Session;
 use engine::counters::{STAGES, SocketCounters};
+use engine::frames::Format;
 use engine::home::{Manner, SocketEffect};
 use engine::id::{ConnectionId, SessionId, Timestamp};
 use engine::parcel::Finding;
@@ -77,6 +78,8 @@ pub struct SocketTable {
     ticks: u32,
     services: Rc<Services>,
     http: HttpTasks,
+    /// What works on accounts that are being deleted. It is no connection, and ends when the server stops.
+    departing: HttpTasks,
     counters: SocketCounters,
 }
 
@@ -88,6 +91,8 @@ struct Entry {
 struct Socket {
     descriptor: OwnedFd,
     stage: Stage,
+    /// Of a session's envelopes; its opening says which.
+    format: Format,
     /// What the epoll set reports of it.
     reads: bool,
     writes: bool,
@@ -139,8 +144,14 @@ impl SocketTable {
             ticks: 0,
             services,
             http: HttpTasks::default(),
+            departing: HttpTasks::default(),
             counters: SocketCounters::default(),
         })
+    }
+
+    /// Lets accounts be deleted on this shard. To be called in its executor.
+    pub fn delete_accounts(&mut self) {
+        self.departing.spawn(http::run_departures(self.services.clone()));
     }
 
     fn accept(&mut self) {
@@ -197,6 +208,7 @@ impl SocketTable {
         self.entries[slot as usize].socket = Some(Socket {
             descriptor,
             stage: Stage::Opening,
+            format: Format::Json,
             reads: true,
             writes: false,
             heard: self.ticks,
@@ -270,8 +282,8 @@ impl SocketTable {
 
     fn hear(&mut self, id: ConnectionId, bytes: &mut [u8], shard: &mut Shard, now: Timestamp) {
         let Some(socket) = self.socket(id) else { return };
-        let mut assembly = std::mem::take(&mut socket.assembly);
-        let (taken, progress) = session::take_in(bytes, &mut assembly, id, shard, now);
+        let (mut assembly, format) = (std::mem::take(&mut socket.assembly), socket.format);
+        let (taken, progress) = session::take_in(bytes, &mut assembly, id, format, shard, now);
         let Some(socket) = self.socket(id) else { return };
         socket.assembly = assembly;
         match progress {
@@ -298,6 +310,7 @@ impl SocketTable {
                     return self.drop_connection(id, shard, now);
                 }
                 socket.stage = Stage::Session;
+                socket.format = identity.format;
                 self.counters.stages[Stage::Opening as usize] -= 1;
                 self.counters.stages[Stage::Session as usize] += 1;
                 let session = Session {
@@ -468,6 +481,7 @@ impl Sockets for SocketTable {
     fn gather(&mut self, shard: &mut Shard, now: Timestamp, reading: Reading) -> bool {
         self.drop_the_gone(shard, now);
         self.http.reap();
+        self.departing.reap();
         while let Some(enquiry) = self.services.enquiries().take() {
             shard.step(enquiry, now);
         }
@@ -554,7 +568,7 @@ impl Sockets for SocketTable {
     }
 
     fn is_empty(&self) -> bool {
-        self.open == 0 && self.http.len() == 0
+        self.open == 0 && self.http.len() == 0 && self.departing.len() == 0
     }
 
     fn counters(&self) -> SocketCounters {

@@ -132,8 +132,8 @@ fn answer(request: &Request<'_, '_>, tokens: &Tokens, now: Timestamp) -> Result<
 fn format(query: &str) -> Result<Format, Refusal> {
     match parameter(query, "format").as_deref() {
         None | Some("" | "json") => Ok(Format::Json),
-        Some("protobuf") => Err(Refusal::BadRequest("format=protobuf is not served yet, use json")),
-        Some(_) => Err(Refusal::BadRequest("unknown format, use json")),
+        Some("protobuf") => Ok(Format::Protobuf),
+        Some(_) => Err(Refusal::BadRequest("unknown format, use json or protobuf")),
     }
 }
 
@@ -338,11 +338,16 @@ mod tests {
     #[test]
     fn format_comes_first() {
         let good = token();
-        check(&format!("/ws?token={good}&format="), UPGRADE, "101");
-        check(&format!("/ws?token={good}&format=json"), UPGRADE, "101");
-        check(&format!("/ws?token={good}&format=protobuf"), UPGRADE, "400");
         check(&format!("/ws?token={good}&format=JSON"), UPGRADE, "400");
+        check(&format!("/ws?token={good}&format=Protobuf"), UPGRADE, "400");
         check("/ws?token=bad&format=xml", UPGRADE, "400");
+        check("/ws?token=bad&format=protobuf", UPGRADE, "401");
+        for (value, expected) in [("", Format::Json), ("json", Format::Json), ("protobuf", Format::Protobuf)] {
+            match judged(&head(&format!("/ws?token={good}&format={value}"), UPGRADE)) {
+                Opening::WebSocket { identity, .. } => assert_eq!(identity.format, expected, "{value:?}"),
+                refused => panic!("{value:?}: {refused:?}"),
+            }
+        }
     }
 
     #[test]

@@ -36,7 +36,7 @@ pub(crate) fn apply(rows: &mut impl Rows, write: &Write) -> Result<Written, Fail
         }
         Write::DeleteAccount { user, time } => Written::AccountDeleted(accounts::delete(rows, *user, *time)?),
         Write::FinishDeparture { user } => {
-            rows.remove_departure(*user);
+            rows.remove_departure(*user)?;
             Written::Done
         }
         Write::Register(_) | Write::ChangeAccount { .. } | Write::Revoke(_) | Write::ForgetRevocations { .. } => {

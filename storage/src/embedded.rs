@@ -10,10 +10,14 @@
 mod directory;
 mod draft;
 mod journal;
+mod memo;
+mod pages;
+mod tables;
+mod upgrade;
 
 use std::path::{Path, PathBuf};
-use std::sync::OnceLock;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Mutex, OnceLock, PoisonError};
 
 use engine::friend::{FriendState, Sides};
 use engine::group::Role;
@@ -21,33 +25,18 @@ use engine::id::{ChannelId, Epoch, GroupId, MessageId, NotificationId, UserId};
 use engine::message::Message;
 use engine::notification::Notification;
 use engine::persist::ChannelHead;
-use fjall::config::{BlockSizePolicy, CompressionPolicy};
-use fjall::{CompressionType, Database, Keyspace, KeyspaceCreateOptions, PersistMode, Slice};
+use fjall::PersistMode;
 
 use crate::account::{Account, Credential, CredentialOwner, Revocation};
 use crate::friend::{Friend, FriendPlace};
 use crate::group::{Group, GroupFilter, GroupPlace, RosterPlace};
 use crate::keys::{self, Table};
-use crate::record::{self, Damage, StoreMeta};
+use crate::record::{self, StoreMeta};
 use crate::{Failure, Place, Store, Write, Written};
 use directory::Directory;
 use draft::Draft;
-
-/// Which tables and records a store has. Rises when an older program could no longer read what this one writes.
-const FORMAT: u32 = 1;
-
-/// fjall's background threads: one may compact while the other flushes.
-const WORKER_THREADS: usize = 2;
-/// How much journal may pile up before fjall flushes what holds its oldest file. Four files of 64 MiB.
-const JOURNAL_BYTES_MAX: u64 = 256 << 20;
-/// Messages are nearly all that is written.
-const MESSAGES_MEMTABLE_BYTES: u64 = 32 << 20;
-const OTHER_MEMTABLE_BYTES: u64 = 4 << 20;
-/// A page of 100 messages of 300 bytes is two or three blocks.
-const MESSAGES_BLOCK_BYTES: u32 = 16 << 10;
-const OTHER_BLOCK_BYTES: u32 = 4 << 10;
-/// Descriptors that fjall keeps open; the rest belong to sockets.
-const CACHED_FILES_MAX: usize = 256;
+use memo::Memo;
+use tables::{FORMAT, Tables, decoded, describe, unreadable};
 
 /// What an operator may wish to set.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -55,7 +44,7 @@ pub struct EmbeddedOptions {
     /// Blocks of history kept in memory.
     pub cache_bytes: u64,
     /// Writes are refused when the disk has less room than this. The default covers what can already be under way:
-    /// a journal file (64 MiB), every memtable (56 MiB), and a compaction of as much again.
+    /// a journal file (64 MiB), every memtable (84 MiB), and a compaction of as much again.
     pub free_bytes_min: u64,
 }
 
@@ -71,6 +60,7 @@ pub struct Embedded {
     tables: Option<Tables>,
     directory: Directory,
     free_bytes_min: u64,
+    memo: Mutex<Memo>,
     failed: OnceLock<String>,
     closed: AtomicBool,
 }
@@ -80,35 +70,19 @@ impl Embedded {
     pub fn open(directory: &Path, options: &EmbeddedOptions) -> Result<Self, Failure> {
         let directory = Directory::claim(directory)?;
         if !directory.has_database() {
-            directory.create_database(|path| create_tables(path, options))?;
+            directory.create_database(|path| Tables::create(path, options))?;
         }
         directory.check_database()?;
         let tables = Tables::open(&directory.database(), options)?;
-        let store = Self {
+        Ok(Self {
             tables: Some(tables),
             directory,
             free_bytes_min: options.free_bytes_min,
+            // The life before may have left something over.
+            memo: Mutex::new(Memo { sweeping: true, ..Memo::default() }),
             failed: OnceLock::new(),
             closed: AtomicBool::new(false),
-        };
-        store.meta()?;
-        Ok(store)
-    }
-
-    /// What the store says about itself, if this program may work with it.
-    fn meta(&self) -> Result<StoreMeta, Failure> {
-        let path = self.directory.path().display();
-        let Some(bytes) = self.tables()?.get(Table::Meta, keys::META)? else {
-            return Err(Failure::Corrupt(format!("{path} holds a database that is not a Stentor store")));
-        };
-        let meta = decoded(Table::Meta, record::decode_meta(&bytes))?;
-        if meta.format > FORMAT {
-            return Err(Failure::Corrupt(format!(
-                "{path} has format {}, and this program knows {FORMAT} at most: start the program that wrote it",
-                meta.format
-            )));
-        }
-        Ok(meta)
+        })
     }
 
     fn tables(&self) -> Result<&Tables, Failure> {
@@ -146,18 +120,22 @@ impl Embedded {
 
 impl Store for Embedded {
     fn next_epoch(&self) -> Result<Epoch, Failure> {
-        let meta = self.meta()?;
-        let epoch = Epoch(meta.epoch.0 + 1);
-        let mut draft = Draft::new(self.tables()?);
+        let tables = self.tables()?;
+        let epoch = Epoch(tables.meta(self.directory.path())?.epoch.0 + 1);
+        let mut memo = Memo::default();
+        let mut draft = Draft::new(tables, &mut memo);
         draft.put(Table::Meta, keys::META.into(), record::encode_meta(&StoreMeta { format: FORMAT, epoch }));
         self.write(draft)?;
         Ok(epoch)
     }
 
     fn commit(&self, writes: &[Write]) -> Result<Vec<Result<Written, Failure>>, Failure> {
-        let mut draft = Draft::new(self.tables()?);
+        let tables = self.tables()?;
         self.check_free_space()?;
+        let mut memo = self.memo.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut draft = Draft::new(tables, &mut memo);
         let written = writes.iter().map(|write| draft.apply(write)).collect();
+        draft.sweep();
         self.write(draft)?;
         Ok(written)
     }
@@ -196,71 +174,83 @@ impl Store for Embedded {
         self.tables()?.read(Table::Usernames, &keys::username(username), record::decode_username)
     }
 
-    fn group(&self, _: GroupId) -> Result<Option<Group>, Failure> {
-        Err(Failure::Passing("the embedded keeper does not keep this yet".into()))
+    fn group(&self, id: GroupId) -> Result<Option<Group>, Failure> {
+        self.tables()?.read(Table::Groups, &keys::group(id), |bytes| record::decode_group(id, bytes))
     }
 
     fn groups(
         &self,
-        _: &GroupFilter,
-        _: Option<&GroupPlace>,
-        _: usize,
+        filter: &GroupFilter,
+        after: Option<&GroupPlace>,
+        limit: usize,
     ) -> Result<(Vec<Group>, Option<GroupPlace>), Failure> {
-        Err(Failure::Passing("the embedded keeper does not keep this yet".into()))
+        self.tables()?.view().groups(filter, after, limit)
     }
 
-    fn group_role(&self, _: GroupId, _: UserId) -> Result<Option<Role>, Failure> {
-        Err(Failure::Passing("the embedded keeper does not keep this yet".into()))
+    fn group_role(&self, group: GroupId, user: UserId) -> Result<Option<Role>, Failure> {
+        self.tables()?.view().group_role(group, user)
     }
 
     fn group_members(
         &self,
-        _: GroupId,
-        _: Option<Role>,
-        _: Option<RosterPlace>,
-        _: usize,
+        group: GroupId,
+        role: Option<Role>,
+        after: Option<RosterPlace>,
+        limit: usize,
     ) -> Result<Vec<(UserId, RosterPlace)>, Failure> {
-        Err(Failure::Passing("the embedded keeper does not keep this yet".into()))
+        self.tables()?.view().group_members(group, role, after, limit)
     }
 
     fn user_groups(
         &self,
-        _: UserId,
-        _: Option<Role>,
-        _: Option<RosterPlace>,
-        _: usize,
+        user: UserId,
+        role: Option<Role>,
+        after: Option<RosterPlace>,
+        limit: usize,
     ) -> Result<Vec<(Group, RosterPlace)>, Failure> {
-        Err(Failure::Passing("the embedded keeper does not keep this yet".into()))
+        self.tables()?.view().user_groups(user, role, after, limit)
     }
 
-    fn sides(&self, _: UserId, _: UserId) -> Result<Sides, Failure> {
-        Err(Failure::Passing("the embedded keeper does not keep this yet".into()))
+    fn sides(&self, user: UserId, other: UserId) -> Result<Sides, Failure> {
+        let view = self.tables()?.view();
+        Ok(Sides { own: view.friend_state(user, other)?, others: view.friend_state(other, user)? })
     }
 
     fn friends(
         &self,
-        _: UserId,
-        _: Option<FriendState>,
-        _: Option<FriendPlace>,
-        _: usize,
+        user: UserId,
+        state: Option<FriendState>,
+        after: Option<FriendPlace>,
+        limit: usize,
     ) -> Result<Vec<(Friend, FriendPlace)>, Failure> {
-        Err(Failure::Passing("the embedded keeper does not keep this yet".into()))
+        self.tables()?.view().friends(user, state, after, limit)
     }
 
-    fn edge_count(&self, _: UserId) -> Result<u32, Failure> {
-        Err(Failure::Passing("the embedded keeper does not keep this yet".into()))
+    fn edge_count(&self, user: UserId) -> Result<u32, Failure> {
+        let circle = self.tables()?.read(Table::Circles, &keys::user(user), record::decode_circle)?;
+        Ok(circle.unwrap_or_default().friends)
     }
 
-    fn notifications(&self, _: UserId, _: Option<NotificationId>, _: usize) -> Result<Vec<Notification>, Failure> {
-        Err(Failure::Passing("the embedded keeper does not keep this yet".into()))
+    fn notifications(
+        &self,
+        user: UserId,
+        after: Option<NotificationId>,
+        limit: usize,
+    ) -> Result<Vec<Notification>, Failure> {
+        self.tables()?.view().notifications(user, after, limit)
     }
 
-    fn channels_written(&self, _: UserId, _: Option<&ChannelId>, _: usize) -> Result<Vec<ChannelId>, Failure> {
-        Err(Failure::Passing("the embedded keeper does not keep this yet".into()))
+    fn channels_written(
+        &self,
+        user: UserId,
+        after: Option<&ChannelId>,
+        limit: usize,
+    ) -> Result<Vec<ChannelId>, Failure> {
+        self.tables()?.view().channels_written(user, after, limit)
     }
 
-    fn departures(&self, _: usize) -> Result<Vec<UserId>, Failure> {
-        Err(Failure::Passing("the embedded keeper does not keep this yet".into()))
+    fn departures(&self, limit: usize) -> Result<Vec<UserId>, Failure> {
+        self.tables()?.view().departures(limit)
     }
 
     fn revocations(&self) -> Result<Vec<Revocation>, Failure> {
@@ -284,148 +274,10 @@ impl Drop for Embedded {
     }
 }
 
-/// fjall's keyspaces, by table.
-struct Tables {
-    database: Database,
-    keyspaces: [Keyspace; Table::COUNT],
-}
-
-impl Tables {
-    fn open(path: &Path, options: &EmbeddedOptions) -> Result<Self, Failure> {
-        let database = open_database(path, options)?;
-        for table in Table::ALL {
-            if !database.keyspace_exists(table.name()) {
-                let (path, name) = (path.display(), table.name());
-                return Err(Failure::Corrupt(format!(
-                    "{path} has no table {name}: it is damaged or not a Stentor store"
-                )));
-            }
-        }
-        Self::of(path, database)
-    }
-
-    /// The tables of a database; those that do not exist are made.
-    fn of(path: &Path, database: Database) -> Result<Self, Failure> {
-        let mut keyspaces = Vec::with_capacity(Table::COUNT);
-        for table in Table::ALL {
-            let keyspace = database.keyspace(table.name(), || keyspace_options(table));
-            keyspaces.push(keyspace.map_err(|error| unopenable(path, &error))?);
-        }
-        #[allow(clippy::expect_used)]
-        let keyspaces = keyspaces.try_into().ok().expect("one keyspace a table");
-        Ok(Self { database, keyspaces })
-    }
-
-    fn keyspace(&self, table: Table) -> &Keyspace {
-        &self.keyspaces[table as usize]
-    }
-
-    fn get(&self, table: Table, key: &[u8]) -> Result<Option<Slice>, Failure> {
-        // fjall has no empty keys, and none longer than its length field can say.
-        if key.is_empty() || key.len() > usize::from(u16::MAX) {
-            return Ok(None);
-        }
-        self.keyspace(table).get(key).map_err(|error| unreadable(table, &error))
-    }
-
-    fn read<T>(
-        &self,
-        table: Table,
-        key: &[u8],
-        decode: impl FnOnce(&[u8]) -> Result<T, Damage>,
-    ) -> Result<Option<T>, Failure> {
-        self.get(table, key)?.map(|bytes| decoded(table, decode(&bytes))).transpose()
-    }
-
-    fn revocations(&self) -> impl Iterator<Item = Result<(Slice, Revocation), Failure>> {
-        self.keyspace(Table::Revocations).iter().map(|entry| {
-            let (key, value) = entry.into_inner().map_err(|error| unreadable(Table::Revocations, &error))?;
-            Ok((key, decoded(Table::Revocations, record::decode_revocation(&value))?))
-        })
-    }
-}
-
-/// Makes a database with every table and the record that says it is ours, all synced.
-fn create_tables(path: &Path, options: &EmbeddedOptions) -> Result<(), Failure> {
-    let tables = Tables::of(path, open_database(path, options)?)?;
-    let mut draft = Draft::new(&tables);
-    let meta = StoreMeta { format: FORMAT, epoch: Epoch(0) };
-    draft.put(Table::Meta, keys::META.into(), record::encode_meta(&meta));
-    draft.commit().map_err(|error| unopenable(path, &error))?;
-    tables.database.persist(PersistMode::SyncAll).map_err(|error| unopenable(path, &error))
-}
-
-fn open_database(path: &Path, options: &EmbeddedOptions) -> Result<Database, Failure> {
-    let open = || {
-        Database::builder(path)
-            .cache_size(options.cache_bytes)
-            .worker_threads(WORKER_THREADS)
-            .max_journaling_size(JOURNAL_BYTES_MAX)
-            .max_cached_files(Some(CACHED_FILES_MAX))
-            .open()
-    };
-    // fjall asserts some of what it reads from the journal, in builds that have assertions: damage, not a bug of ours.
-    match std::panic::catch_unwind(open) {
-        Ok(database) => database.map_err(|error| unopenable(path, &error)),
-        Err(_) => Err(Failure::Corrupt(format!("{} is damaged: fjall could not make sense of it", path.display()))),
-    }
-}
-
-fn keyspace_options(table: Table) -> KeyspaceCreateOptions {
-    let (memtable, block) = match table {
-        Table::Messages => (MESSAGES_MEMTABLE_BYTES, MESSAGES_BLOCK_BYTES),
-        _ => (OTHER_MEMTABLE_BYTES, OTHER_BLOCK_BYTES),
-    };
-    KeyspaceCreateOptions::default()
-        .max_memtable_size(memtable)
-        .data_block_size_policy(BlockSizePolicy::all(block))
-        .data_block_compression_policy(CompressionPolicy::all(CompressionType::Lz4))
-}
-
-fn decoded<T>(table: Table, record: Result<T, Damage>) -> Result<T, Failure> {
-    record.map_err(|damage| Failure::Corrupt(format!("in table {}: {damage}", table.name())))
-}
-
-/// A failed read: the disk's fault may pass, a wrong checksum will not.
-fn unreadable(table: Table, error: &fjall::Error) -> Failure {
-    let text = format!("reading table {} failed: {}", table.name(), describe(error));
-    match io_error(error) {
-        Some(_) => Failure::Passing(text),
-        None => Failure::Corrupt(text),
-    }
-}
-
-/// A database that does not open.
-fn unopenable(path: &Path, error: &fjall::Error) -> Failure {
-    use std::io::ErrorKind::{AlreadyExists, InvalidData, NotFound, UnexpectedEof};
-    let (path, reason) = (path.display(), describe(error));
-    if matches!(error, fjall::Error::Locked) {
-        return Failure::InUse(format!("another process uses {path}"));
-    }
-    match io_error(error).map(std::io::Error::kind) {
-        None | Some(AlreadyExists | InvalidData | NotFound | UnexpectedEof) => Failure::Corrupt(format!(
-            "{path} cannot be read: {reason}. Bring it back from a backup, or move it away to begin anew"
-        )),
-        Some(_) => Failure::Final(format!("{path} cannot be opened: {reason}")),
-    }
-}
-
-fn io_error(error: &fjall::Error) -> Option<&std::io::Error> {
-    match error {
-        fjall::Error::Io(error) | fjall::Error::Storage(fjall::LsmError::Io(error)) => Some(error),
-        _ => None,
-    }
-}
-
-/// fjall's errors in its own words, but an operating system's error in that system's.
-fn describe(error: &fjall::Error) -> String {
-    match io_error(error) {
-        Some(error) => error.to_string(),
-        None => format!("{error:?}"),
-    }
-}
-
 /// A failed step on the way to the store's files.
 fn failed(what: &str, path: &Path, error: &std::io::Error) -> Failure {
     Failure::Final(format!("{what} {} failed: {error}", PathBuf::from(path).display()))
 }
+
+#[cfg(test)]
+mod tests;

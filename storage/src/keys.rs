@@ -9,17 +9,37 @@
 //! | `usernames` | username | username |
 //! | `revocations` | 0 and token id 16, or 1 and user id 16 | revocation |
 //! | `meta` | `store` | store meta |
+//! | `groups` | group id 16 | group |
+//! | `group_names` | name | group name |
+//! | `browsing` | name folded to lower case, its first 256 bytes; 0; group id 16 | |
+//! | `members` | group id 16, user id 16 | membership |
+//! | `rosters` | group id 16, role 1, since 8, user id 16 | |
+//! | `user_groups` | user id 16, role 1, since 8, group id 16 | |
+//! | `edges` | user id 16, other's id 16 | edge |
+//! | `friends` | user id 16, state 1, since 8, other's id 16 | |
+//! | `circles` | user id 16 | circle |
+//! | `notifications` | user id 16, notification id 16 | notification |
+//! | `inboxes` | user id 16 | inbox |
+//! | `authored` | user id 16, channel id | |
+//! | `departures` | user id 16 | |
+//! | `leftovers` | what it was 1, its id 16 | leftover |
 //!
 //! The order of bytes is the order of history: a channel's messages lie together, by rising id. The length in front
-//! keeps a channel's keys from ever beginning with another channel's.
+//! keeps a channel's keys from ever beginning with another channel's. It is also the order of every list: numbers have
+//! their highest byte first, and times, which have a sign, that bit turned over.
+//!
+//! Where no record is named, the key says it all. In `friends`, state 4 is a note that the *other* has blocked the user, so
+//! that whoever takes a user away finds it; it is in no list.
 
 use std::ops::Bound;
 
-use engine::id::{ChannelId, MessageId, UserId};
+use engine::id::{ChannelId, GroupId, MessageId, NotificationId, Timestamp, UserId};
 use uuid::Uuid;
 
 use crate::Place;
 use crate::account::{Credential, CredentialKind, Revocation};
+use crate::friend::FriendPlace;
+use crate::group::RosterPlace;
 
 /// Where records of one kind live.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
@@ -31,15 +51,53 @@ pub enum Table {
     Usernames,
     Revocations,
     Meta,
+    Groups,
+    GroupNames,
+    Browsing,
+    Members,
+    Rosters,
+    UserGroups,
+    Edges,
+    Friends,
+    Circles,
+    Notifications,
+    Inboxes,
+    Authored,
+    Departures,
+    Leftovers,
 }
 
 impl Table {
-    pub const COUNT: usize = 7;
+    pub const COUNT: usize = 21;
     /// In the order of their discriminants, so that `table as usize` finds its place.
     pub const ALL: [Self; Self::COUNT] = {
         use Table::*;
-        [Messages, Heads, Accounts, Credentials, Usernames, Revocations, Meta]
+        [
+            Messages,
+            Heads,
+            Accounts,
+            Credentials,
+            Usernames,
+            Revocations,
+            Meta,
+            Groups,
+            GroupNames,
+            Browsing,
+            Members,
+            Rosters,
+            UserGroups,
+            Edges,
+            Friends,
+            Circles,
+            Notifications,
+            Inboxes,
+            Authored,
+            Departures,
+            Leftovers,
+        ]
     };
+    /// How many of them a store of format 1 has: the first ones.
+    pub const COUNT_OF_FORMAT_1: usize = 7;
 
     pub fn name(self) -> &'static str {
         match self {
@@ -50,6 +108,20 @@ impl Table {
             Self::Usernames => "usernames",
             Self::Revocations => "revocations",
             Self::Meta => "meta",
+            Self::Groups => "groups",
+            Self::GroupNames => "group_names",
+            Self::Browsing => "browsing",
+            Self::Members => "members",
+            Self::Rosters => "rosters",
+            Self::UserGroups => "user_groups",
+            Self::Edges => "edges",
+            Self::Friends => "friends",
+            Self::Circles => "circles",
+            Self::Notifications => "notifications",
+            Self::Inboxes => "inboxes",
+            Self::Authored => "authored",
+            Self::Departures => "departures",
+            Self::Leftovers => "leftovers",
         }
     }
 }
@@ -67,11 +139,11 @@ pub fn message(channel: &ChannelId, id: MessageId) -> Vec<u8> {
 
 /// The id at the end of a message's key.
 pub fn message_id(key: &[u8]) -> Option<MessageId> {
-    key.last_chunk::<ID_BYTES>().map(|id| MessageId(Uuid::from_bytes(*id)))
+    last_id(key).map(MessageId)
 }
 
 /// All of the channel's keys that are on the asked side of the place. The direction of reading is the reader's.
-pub fn message_range(channel: &ChannelId, from: Place) -> (Bound<Vec<u8>>, Bound<Vec<u8>>) {
+pub fn message_range(channel: &ChannelId, from: Place) -> Span {
     let first = || Bound::Included(message(channel, MessageId(Uuid::nil())));
     let last = || Bound::Included(message(channel, MessageId(Uuid::max())));
     match from {
@@ -83,7 +155,15 @@ pub fn message_range(channel: &ChannelId, from: Place) -> (Bound<Vec<u8>>, Bound
     }
 }
 
-fn channel_prefix(channel: &ChannelId) -> Vec<u8> {
+/// The channel in a message's key.
+pub fn message_channel(key: &[u8]) -> Option<ChannelId> {
+    let (&length, rest) = key.split_first()?;
+    let text = rest.get(..usize::from(length))?;
+    ChannelId::parse(std::str::from_utf8(text).ok()?).ok()
+}
+
+/// What all keys of a channel's messages begin with.
+pub fn channel_prefix(channel: &ChannelId) -> Vec<u8> {
     let text = channel.as_str();
     let mut key = Vec::with_capacity(1 + text.len() + ID_BYTES);
     #[allow(clippy::expect_used)]
@@ -97,7 +177,7 @@ pub fn head(channel: &ChannelId) -> Vec<u8> {
 }
 
 pub fn account(id: UserId) -> Vec<u8> {
-    id.0.as_bytes().into()
+    user(id)
 }
 
 pub fn credential(credential: &Credential) -> Vec<u8> {
@@ -119,6 +199,132 @@ pub fn revocation(revocation: &Revocation) -> Vec<u8> {
         Revocation::User { id, .. } => (1, &id.0),
     };
     [&[kind], id.as_bytes().as_slice()].concat()
+}
+
+pub fn user(id: UserId) -> Vec<u8> {
+    id.0.as_bytes().into()
+}
+
+pub fn group(id: GroupId) -> Vec<u8> {
+    id.0.as_bytes().into()
+}
+
+pub fn group_name(name: &str) -> Vec<u8> {
+    name.into()
+}
+
+/// The group at the end of a key of `browsing`.
+pub fn browsed_group(key: &[u8]) -> Option<GroupId> {
+    last_id(key).map(GroupId)
+}
+
+pub fn member(group: GroupId, user: UserId) -> Vec<u8> {
+    pair(group.0, user.0)
+}
+
+pub fn roster(group: GroupId, place: RosterPlace) -> Vec<u8> {
+    Listed { owner: group.0, rank: place.role as u8, since: place.since, id: place.id }.key()
+}
+
+pub fn user_group(user: UserId, place: RosterPlace) -> Vec<u8> {
+    Listed { owner: user.0, rank: place.role as u8, since: place.since, id: place.id }.key()
+}
+
+pub fn edge(user: UserId, other: UserId) -> Vec<u8> {
+    pair(user.0, other.0)
+}
+
+pub fn friend(user: UserId, place: FriendPlace) -> Vec<u8> {
+    Listed { owner: user.0, rank: place.state as u8, since: place.since, id: place.user.0 }.key()
+}
+
+/// The note that `other` has blocked `user`.
+pub fn blocked_by(user: UserId, since: Timestamp, other: UserId) -> Vec<u8> {
+    const BLOCKED_BY: u8 = 4;
+    Listed { owner: user.0, rank: BLOCKED_BY, since, id: other.0 }.key()
+}
+
+pub fn notification(user: UserId, id: NotificationId) -> Vec<u8> {
+    pair(user.0, id.0)
+}
+
+/// The id at the end of a notification's key.
+pub fn notification_id(key: &[u8]) -> Option<NotificationId> {
+    last_id(key).map(NotificationId)
+}
+
+pub fn authored(user: UserId, channel: &ChannelId) -> Vec<u8> {
+    [user.0.as_bytes(), channel.as_str().as_bytes()].concat()
+}
+
+/// The channel at the end of a key of `authored`.
+pub fn authored_channel(key: &[u8]) -> Option<ChannelId> {
+    ChannelId::parse(std::str::from_utf8(key.get(ID_BYTES..)?).ok()?).ok()
+}
+
+/// A key that is a user's id.
+pub fn user_of(key: &[u8]) -> Option<UserId> {
+    Some(UserId(Uuid::from_bytes(key.try_into().ok()?)))
+}
+
+/// A row of a list, as its key says it: whose list, in which part of it, since when, and who or what is listed.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Listed {
+    pub owner: Uuid,
+    pub rank: u8,
+    pub since: Timestamp,
+    pub id: Uuid,
+}
+
+impl Listed {
+    const SIGN: u64 = 1 << 63;
+
+    pub fn of(key: &[u8]) -> Option<Self> {
+        let (owner, rest) = key.split_first_chunk::<ID_BYTES>()?;
+        let (&rank, rest) = rest.split_first()?;
+        let (since, id) = rest.split_first_chunk::<8>()?;
+        Some(Self {
+            owner: Uuid::from_bytes(*owner),
+            rank,
+            since: Timestamp((u64::from_be_bytes(*since) ^ Self::SIGN) as i64),
+            id: Uuid::from_bytes(id.try_into().ok()?),
+        })
+    }
+
+    fn key(self) -> Vec<u8> {
+        let since = (self.since.0 as u64 ^ Self::SIGN).to_be_bytes();
+        [self.owner.as_bytes().as_slice(), &[self.rank], &since, self.id.as_bytes()].concat()
+    }
+}
+
+/// Keys from one bound to another.
+pub type Span = (Bound<Vec<u8>>, Bound<Vec<u8>>);
+
+/// All keys that begin so, or those of them behind one of them.
+pub fn beginning_with(prefix: &[u8], after: Option<&[u8]>) -> Span {
+    let from = match after {
+        Some(after) if after >= prefix => Bound::Excluded(after.to_vec()),
+        _ => Bound::Included(prefix.to_vec()),
+    };
+    // The least key that begins otherwise and comes later: the last byte that can rise, risen.
+    let end = prefix.iter().rposition(|&byte| byte < u8::MAX).map(|place| {
+        let mut end = prefix[..=place].to_vec();
+        end[place] += 1;
+        end
+    });
+    match (from, end) {
+        // A place behind them all; said so that no range begins behind its end.
+        (Bound::Excluded(after), Some(end)) if after >= end => (Bound::Included(end.clone()), Bound::Excluded(end)),
+        (from, end) => (from, end.map_or(Bound::Unbounded, Bound::Excluded)),
+    }
+}
+
+fn pair(one: Uuid, other: Uuid) -> Vec<u8> {
+    [one.into_bytes(), other.into_bytes()].concat()
+}
+
+fn last_id(key: &[u8]) -> Option<Uuid> {
+    key.last_chunk::<ID_BYTES>().map(|id| Uuid::from_bytes(*id))
 }
 
 #[cfg(test)]
@@ -143,11 +349,52 @@ mod tests {
         prop_oneof![1 => edge, 4 => any::<[u8; 16]>().prop_map(Uuid::from_bytes)].prop_map(MessageId)
     }
 
+    prop_compose! {
+        fn listed()(
+            owner in prop_oneof![Just(Uuid::nil()), any::<u128>().prop_map(Uuid::from_u128)],
+            rank in 0u8..3,
+            since in prop_oneof![-2i64..2, any::<i64>()],
+            id in any::<u128>(),
+        ) -> Listed {
+            Listed { owner, rank, since: Timestamp(since), id: Uuid::from_u128(id) }
+        }
+    }
+
     proptest! {
         #[test]
         fn byte_order_is_history_order(channel in channels(), one in ids(), other in ids()) {
             prop_assert_eq!(message(&channel, one).cmp(&message(&channel, other)), one.cmp(&other));
             prop_assert_eq!(message_id(&message(&channel, one)), Some(one));
+            prop_assert_eq!(message_channel(&message(&channel, one)), Some(channel.clone()));
+            let author = UserId(other.0);
+            prop_assert_eq!(authored_channel(&authored(author, &channel)), Some(channel));
+        }
+
+        #[test]
+        fn byte_order_is_the_order_of_lists(one in listed(), other in listed()) {
+            let of = |row: Listed| (row.owner, row.rank, row.since, row.id);
+            prop_assert_eq!(one.key().cmp(&other.key()), of(one).cmp(&of(other)));
+            prop_assert_eq!(Listed::of(&one.key()), Some(one));
+        }
+
+        #[test]
+        fn a_beginning_is_all_that_begins_so(
+            prefix in prop::collection::vec(prop_oneof![Just(0), Just(255), any::<u8>()], 0..4),
+            after in prop::option::of(prop::collection::vec(any::<u8>(), 0..6)),
+            key in prop::collection::vec(any::<u8>(), 0..6),
+            rest in prop::collection::vec(any::<u8>(), 0..4),
+        ) {
+            let range = beginning_with(&prefix, after.as_deref());
+            for key in [key, [prefix.clone(), rest].concat()] {
+                let behind = after.as_ref().is_none_or(|after| key > *after);
+                prop_assert_eq!(range.contains(&key), key.starts_with(&prefix) && behind);
+            }
+        }
+
+        #[test]
+        fn arbitrary_keys_do_not_panic(key in prop::collection::vec(any::<u8>(), 0..60)) {
+            let (_, _, _) = (Listed::of(&key), message_channel(&key), authored_channel(&key));
+            let (_, _) = (notification_id(&key), user_of(&key));
         }
 
         #[test]

@@ -52,7 +52,7 @@ struct State {
     notifications: BTreeMap<(UserId, NotificationId), Notification>,
     inboxes: HashMap<UserId, Inbox>,
     authored: BTreeSet<(UserId, ChannelId)>,
-    departures: BTreeMap<UserId, Timestamp>,
+    departures: BTreeSet<UserId>,
 }
 
 impl Memory {
@@ -221,7 +221,7 @@ impl Store for Memory {
     }
 
     fn departures(&self, limit: usize) -> Result<Vec<UserId>, Failure> {
-        Ok(self.open()?.departures.keys().take(limit).copied().collect())
+        Ok(self.open()?.departures.iter().take(limit).copied().collect())
     }
 
     fn revocations(&self) -> Result<Vec<Revocation>, Failure> {

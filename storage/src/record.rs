@@ -8,6 +8,11 @@
 //! passes over some bodies that were cut short. Layouts never change: a new one is a new struct under a new version.
 //! No bytes whatsoever lead to a panic here.
 
+mod friends;
+mod groups;
+mod inbox;
+mod leftovers;
+
 use std::sync::Arc;
 
 use engine::id::{ChannelId, Epoch, MessageId, Sequence, Timestamp, UserId};
@@ -22,6 +27,13 @@ use uuid::Uuid;
 use xxhash_rust::xxh3::xxh3_64;
 
 use crate::account::{Account, CredentialOwner, Revocation};
+
+pub use friends::{decode_circle, decode_edge, encode_circle, encode_edge};
+pub use groups::{
+    decode_group, decode_group_name, decode_membership, encode_group, encode_group_name, encode_membership,
+};
+pub use inbox::{decode_inbox, decode_notification, encode_inbox, encode_notification};
+pub use leftovers::{Leftover, decode_leftover, encode_leftover};
 
 const MAGIC: [u8; 2] = *b"St";
 const VERSION: u8 = 1;
@@ -38,6 +50,14 @@ pub enum Kind {
     Username = 5,
     Revocation = 6,
     StoreMeta = 7,
+    Group = 8,
+    GroupName = 9,
+    Membership = 10,
+    Edge = 11,
+    Circle = 12,
+    Notification = 13,
+    Inbox = 14,
+    Leftover = 15,
 }
 
 /// Why bytes are not the record they should be.
@@ -59,6 +79,8 @@ pub enum Damage {
     Body(String),
     #[error("message code {0} does not exist")]
     Code(i32),
+    #[error("{what} {number} does not exist")]
+    Number { what: &'static str, number: i32 },
 }
 
 /// The store about itself.
@@ -163,6 +185,11 @@ pub fn decode_message(channel: &ChannelId, id: MessageId, bytes: &[u8]) -> Resul
         update_time: Timestamp(record.update_time.to_native()),
         persistent: true,
     })
+}
+
+/// Whose message a message's record is.
+pub fn decode_sender(bytes: &[u8]) -> Result<UserId, Damage> {
+    Ok(UserId(Uuid::from_bytes(access::<ArchivedMessageV1>(Kind::Message, bytes)?.sender)))
 }
 
 pub fn encode_head(head: &ChannelHead) -> Vec<u8> {
@@ -323,9 +350,16 @@ fn malformed(error: rancor::Error) -> Damage {
 
 #[cfg(test)]
 mod tests {
+    use engine::friend::FriendState;
+    use engine::group::Role;
+    use engine::id::{GroupId, NotificationId};
+    use engine::notification::{Notification, NotificationCode};
     use proptest::prelude::*;
 
     use super::*;
+    use crate::friend::{Circle, Edge};
+    use crate::group::{Group, Membership};
+    use crate::inbox::Inbox;
 
     fn uuids() -> impl Strategy<Value = Uuid> {
         any::<[u8; 16]>().prop_map(Uuid::from_bytes)
@@ -393,6 +427,14 @@ mod tests {
             decode_username(bytes).is_ok(),
             decode_revocation(bytes).is_ok(),
             decode_meta(bytes).is_ok(),
+            decode_group(GroupId(Uuid::nil()), bytes).is_ok(),
+            decode_group_name(bytes).is_ok(),
+            decode_membership(bytes).is_ok(),
+            decode_edge(bytes).is_ok(),
+            decode_circle(bytes).is_ok(),
+            decode_notification(NotificationId(Uuid::nil()), bytes).is_ok(),
+            decode_inbox(bytes).is_ok(),
+            decode_leftover(bytes).is_ok(),
         ]
         .into_iter()
         .filter(|&ok| ok)
@@ -441,13 +483,67 @@ mod tests {
         }
 
         #[test]
+        fn groups_and_memberships_come_back(
+            (id, creator) in (uuids(), uuids()),
+            texts in prop::array::uniform5(".{0,30}"),
+            open: bool,
+            (edge_count, max_count, create, update) in any::<(u32, u32, i64, i64)>(),
+            role in (0..5).prop_filter_map("a role", Role::from_number),
+        ) {
+            let [name, description, lang_tag, metadata, avatar_url] = texts;
+            let (create_time, update_time) = (Timestamp(create), Timestamp(update));
+            let (id, creator) = (GroupId(id), UserId(creator));
+            let group = Group {
+                id, creator, name, description, lang_tag, metadata, avatar_url, open, edge_count, max_count,
+                create_time, update_time,
+            };
+            let bytes = encode_group(&group);
+            prop_assert_eq!(decode_group(id, &bytes), Ok(group));
+            prop_assert_eq!(decode_as_everything(&bytes), 1);
+            prop_assert_eq!(decode_group_name(&encode_group_name(id)), Ok(id));
+            let membership = Membership { role, since: create_time };
+            prop_assert_eq!(decode_membership(&encode_membership(membership)), Ok(membership));
+        }
+
+        #[test]
+        fn friends_and_notifications_come_back(
+            (one, other) in (uuids(), uuids()),
+            numbers in any::<(u32, u32, i64)>(),
+            texts in (".{0,99}", ".{0,99}"),
+            state in (0..4).prop_filter_map("a state", FriendState::from_number),
+            code in (-9..0).prop_filter_map("a code", NotificationCode::from_number),
+            ids in any::<[bool; 2]>(),
+        ) {
+            let edge = Edge { state, since: Timestamp(numbers.2) };
+            prop_assert_eq!(decode_edge(&encode_edge(edge)), Ok(edge));
+            let circle = Circle { friends: numbers.0, edges: numbers.1 };
+            prop_assert_eq!(decode_circle(&encode_circle(circle)), Ok(circle));
+            let notification = Notification {
+                id: NotificationId(one),
+                subject: texts.0.into(),
+                content: texts.1.into(),
+                code,
+                sender: UserId(other),
+                create_time: Timestamp(numbers.2),
+            };
+            let bytes = encode_notification(&notification);
+            prop_assert_eq!(decode_notification(notification.id, &bytes), Ok(notification));
+            prop_assert_eq!(decode_as_everything(&bytes), 1);
+            let [last, floor] = ids.map(|there| there.then_some(NotificationId(one)));
+            let inbox = Inbox { count: numbers.0, last, floor };
+            prop_assert_eq!(decode_inbox(&encode_inbox(inbox)), Ok(inbox));
+            let leftover = Leftover { step: 3, from: one.as_bytes().to_vec() };
+            prop_assert_eq!(decode_leftover(&encode_leftover(&leftover)), Ok(leftover));
+        }
+
+        #[test]
         fn arbitrary_bytes_are_refused(bytes in prop::collection::vec(any::<u8>(), 0..200)) {
             prop_assert_eq!(decode_as_everything(&bytes), 0);
         }
 
         #[test]
         fn arbitrary_bodies_with_a_true_checksum_do_not_panic(
-            kind in 0u8..9,
+            kind in 0u8..17,
             body in prop::collection::vec(any::<u8>(), 0..300),
         ) {
             decode_as_everything(&vouch_for(kind, &body));
@@ -508,5 +604,15 @@ mod tests {
         let meta = StoreMeta { format: 1, epoch: Epoch(7) };
         let body = [1, 0, 0, 0, 7, 0, 0, 0, 0, 0, 0, 0];
         assert_eq!(encode_meta(&meta), vouch_for(7, &body));
+        let membership = Membership { role: Role::Member, since: Timestamp(7) };
+        assert_eq!(encode_membership(membership), vouch_for(10, &[7, 0, 0, 0, 0, 0, 0, 0, 2]));
+    }
+
+    #[test]
+    fn numbers_that_nobody_gave_are_damage() {
+        let damage = |what, number| Err(Damage::Number { what, number });
+        assert_eq!(decode_membership(&vouch_for(10, &[0, 0, 0, 0, 0, 0, 0, 0, 5])), damage("role", 5));
+        let edge = decode_edge(&vouch_for(11, &[0, 0, 0, 0, 0, 0, 0, 0, 4]));
+        assert_eq!(edge, Err(Damage::Number { what: "friend state", number: 4 }));
     }
 }

@@ -2,7 +2,7 @@
 //! out on these, so that every keeper does the same; how rows and their orders are kept is each keeper's own.
 
 use engine::group::Role;
-use engine::id::{ChannelId, GroupId, MessageId, NotificationId, Timestamp, UserId};
+use engine::id::{ChannelId, GroupId, MessageId, NotificationId, UserId};
 use engine::message::Message;
 use engine::notification::Notification;
 
@@ -67,7 +67,7 @@ pub(crate) trait Rows {
     /// notifications.
     fn abandon_user(&mut self, user: UserId) -> Result<(), Failure>;
     /// Remembers that the user's messages are still to be deleted.
-    fn put_departure(&mut self, user: UserId, time: Timestamp);
+    fn put_departure(&mut self, user: UserId);
     /// Forgets it, and where the user has written: at once, or by and by.
-    fn remove_departure(&mut self, user: UserId);
+    fn remove_departure(&mut self, user: UserId) -> Result<(), Failure>;
 }

@@ -8,9 +8,15 @@ use std::fs::{self, OpenOptions};
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 
+use common::people::*;
 use common::*;
+use engine::friend::FriendAct;
+use engine::group::{GroupAct, GroupChange, Role};
+use engine::id::Timestamp;
+use engine::persist::StoreRequest;
 use storage::embedded::Embedded;
-use storage::{Failure, Place, Store};
+use storage::group::{Group, GroupFilter};
+use storage::{Failure, Place, Store, Write};
 use tempfile::TempDir;
 
 /// Opens what must not open, and gives the reason.
@@ -45,6 +51,21 @@ fn copy(from: &Path, to: &Path) {
     }
 }
 
+/// A store in a directory that the test has for itself.
+struct Kept(Embedded);
+
+impl Keeper for Kept {
+    fn begin() -> Self {
+        panic!("it is there already")
+    }
+
+    fn store(&self) -> &dyn Store {
+        &self.0
+    }
+
+    fn reopen(&mut self) {}
+}
+
 /// A store with something in each table, closed, and opened once more so that its journal has no tail of zeros.
 fn written_store() -> TempDir {
     let directory = scratch();
@@ -54,6 +75,18 @@ fn written_store() -> TempDir {
         commit(&store, &[insert(&lobby, number, 7), update(&lobby, number, 7, &"text ".repeat(number as usize))]);
         commit(&store, &[register(number, &format!("name-{number}"), device(&format!("device-{number}")))]);
     }
+    let mut world = World::on(Kept(store));
+    world.make(1, 1);
+    world.make(2, 2);
+    assert_eq!(world.act(2, 2, GroupAct::Delete), "deleted");
+    world.cast(1, &[(2, Role::Admin), (3, Role::Member), (4, Role::Banned)]);
+    for one in 2..=20 {
+        world.relate(FriendAct::Add, one, &[1]);
+    }
+    world.relate(FriendAct::Add, 1, &[2, 3]);
+    world.relate(FriendAct::Block, 1, &[4]);
+    world.write(Write::DeleteAccount { user: user(40), time: Timestamp(1) });
+    let Kept(store) = world.keeper;
     store.close().unwrap();
     drop(store);
     drop(open(&directory));
@@ -141,10 +174,11 @@ fn a_damaged_record_fails_its_readers_and_nobody_else() {
 #[test]
 fn a_missing_table_is_refused() {
     let directory = written_store();
-    for keyspace in ["1", "2", "3", "4", "5", "6", "7"] {
+    // fjall's own is number 0.
+    for keyspace in 1..=21 {
         let damaged = scratch();
         copy(directory.path(), damaged.path());
-        fs::remove_dir_all(damaged.path().join("database/keyspaces").join(keyspace)).unwrap();
+        fs::remove_dir_all(damaged.path().join("database/keyspaces").join(keyspace.to_string())).unwrap();
         assert!(refusal(damaged.path()).contains("no table"));
     }
 }
@@ -249,6 +283,57 @@ fn random_harm_to_tables_never_panics() {
     harm_many_times(&directory);
 }
 
+/// Reads and writes lists; how many rows were found.
+fn use_lists(store: &dyn Store) -> Result<usize, Failure> {
+    let requests = [GroupAct::Join, GroupAct::Depart, GroupAct::Add(users(&[9, 10, 3])), GroupAct::Delete];
+    let requests = (1..).zip(requests).map(|(number, act)| {
+        let places = (0..3).map(|place_number| place(1000 * number + place_number)).collect();
+        let change = GroupChange { group: group_id(1), actor: user(5 - number), act };
+        Write::Request(StoreRequest::ChangeGroup { change, time: Timestamp(77), places })
+    });
+    let relate = Write::Relate { act: FriendAct::Block, user: user(2), others: users(&[1, 3]), time: Timestamp(77) };
+    let delete = Write::DeleteAccount { user: user(1), time: Timestamp(77) };
+    let pages = || {
+        Ok(store.group_members(group_id(1), None, None, 99)?.len()
+            + store.user_groups(user(1), None, None, 99)?.len()
+            + store.groups(&GroupFilter::default(), None, 99)?.0.len()
+            + store.friends(user(1), None, None, 99)?.len()
+            + store.notifications(user(1), None, 99)?.len()
+            + store.channels_written(user(7), None, 99)?.len()
+            + store.departures(99)?.len())
+    };
+    let before = pages()?;
+    store.commit(&requests.chain([relate, delete]).collect::<Vec<_>>())?;
+    pages()?;
+    Ok(before)
+}
+
+/// A write of many steps that meets damage on the way is undone as a whole.
+#[test]
+fn a_change_that_meets_damage_changes_nothing() {
+    let directory = written_store();
+    overwrite(&directory, "inboxes", |record| *record.last_mut().unwrap() ^= 1);
+    let mut world = World::on(Kept(open(&directory)));
+    world.make_as(Group { max_count: 50, ..group(3, 30) });
+    let damaged = (1..=39).find(|&one| {
+        let others = users(&[one]);
+        let add = Write::Relate { act: FriendAct::Add, user: user(39), others, time: Timestamp(99) };
+        matches!(commit_one(world.store(), add), Err(Failure::Corrupt(_)))
+    });
+    let damaged = damaged.expect("somebody's inbox");
+    let add = world.request(3, 30, GroupAct::Add(users(&[31, 32, damaged, 33])));
+    let join = insert(&room("lobby"), 5000, 31);
+    let written = world.store().commit(&[add, join]).unwrap();
+    assert!(matches!(&written[0], Err(Failure::Corrupt(_))), "{written:?}");
+    assert!(written[1].is_ok());
+    assert_eq!(world.roster(3), "30:0");
+    assert_eq!(world.store().messages(&channel_of(3), Place::Oldest, 9).unwrap(), []);
+    assert_eq!(world.store().head(&channel_of(3)).unwrap(), None);
+    assert_eq!(world.store().channels_written(user(31), None, 9).unwrap(), [room("lobby")]);
+    assert_eq!(world.act(3, 30, GroupAct::Add(users(&[31]))), "message 4 of 31, notice -4 to 31");
+    assert_eq!(world.store().channels_written(user(31), None, 9).unwrap().len(), 2, "it is noted all the same");
+}
+
 fn harm_many_times(directory: &TempDir) {
     let rounds = std::env::var("HARM_ROUNDS").map_or(60, |rounds| rounds.parse().unwrap());
     for seed in 0..rounds {
@@ -259,9 +344,9 @@ fn harm_many_times(directory: &TempDir) {
         let outcome = std::panic::catch_unwind(|| match Embedded::open(harmed.path(), &options()) {
             Err(Failure::Corrupt(reason) | Failure::Final(reason)) => reason,
             Err(other) => panic!("{other:?}"),
-            Ok(store) => match store.messages(&room("lobby"), Place::Oldest, 99) {
-                Ok(messages) => format!("{} messages", messages.len()),
-                Err(failure) => failure.to_string(),
+            Ok(store) => match (store.messages(&room("lobby"), Place::Oldest, 99), use_lists(&store)) {
+                (Ok(messages), Ok(rows)) => format!("{} messages, {rows} rows of lists", messages.len()),
+                (Err(failure), _) | (_, Err(failure)) => failure.to_string(),
             },
         });
         match outcome {

@@ -48,7 +48,7 @@ fn mutation(seeds: &[Vec<u8>], number: u64) -> Vec<u8> {
 
 fn mutate(input: &mut Vec<u8>, other: &[u8], chance: &mut Chance) {
     /// Bytes with a meaning in one of the formats, and those at the edges of ranges.
-    const TELLING: &[u8] = b"\x00\x01\x7d\x7e\x7f\x80\x81\x88\x89\xfe\xff\"\\{}[],:.-0e \r\n?&=%";
+    const TELLING: &[u8] = b"\x00\x01\x08\x12\x7d\x7e\x7f\x80\x81\x88\x89\xfe\xff\"\\{}[],:.-0e \r\n?&=%";
     let (at, end) = (chance.below(input.len() + 1), chance.below(input.len() + 1));
     let range = at.min(end)..at.max(end);
     match chance.below(8) {

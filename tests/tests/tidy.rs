@@ -165,8 +165,8 @@ fn the_engine_decides_without_clock_chance_thread_or_socket() {
 
 #[test]
 fn formats_live_in_wire_alone() {
-    let reason = "content is opaque to the deciding part; JSON exists in engine/src/wire/ alone";
-    forbid(&["serde_json"], reason, |source| source.is_in("engine/src/") && !source.is_in("engine/src/wire"));
+    let reason = "content is opaque to the deciding part; JSON and protobuf exist in engine/src/wire/ alone";
+    forbid(&["serde_json", "prost"], reason, |source| source.is_in("engine/src/") && !source.is_in("engine/src/wire"));
 }
 
 #[test]

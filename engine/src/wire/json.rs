@@ -8,12 +8,16 @@ mod read;
 mod timestamp;
 mod write;
 
-pub use read::{Malformed, Request, decode, is_json_object};
+pub use read::{Int32, decode, is_json_object};
 pub use timestamp::{TimestampText, timestamp};
 pub use write::{
     channel_message, channel_presence, encode_error, encode_event, encode_gap, encode_news, encode_reply, notification,
     text_members,
 };
+
+/// How many kinds of payload there are.
+#[cfg(test)]
+pub(super) const PAYLOADS: usize = payloads::NAMES.len();
 
 #[cfg(test)]
 mod tests;

@@ -4,4 +4,9 @@
 //! about one that is malformed: this room only says what is wrong with it.
 
 pub mod json;
+pub mod protobuf;
+pub mod request;
 pub mod websocket;
+
+#[cfg(test)]
+mod tests;

@@ -1,29 +1,29 @@
-//! One's own account: `GET` and `PUT /v2/account` (docs/protocol.md, section 8.3).
+//! One's own account: `GET`, `PUT` and `DELETE /v2/account` (docs/protocol.md, section 8.3).
 
 use engine::wire::json::TimestampText;
 use hyper::Request;
 use hyper::body::Bytes;
 use serde::{Deserialize, Serialize};
-use storage::account::{Account, AccountChange, Changed};
+use storage::account::{AccountChange, Changed};
 
 use super::answer::{self, Answer};
 use super::authorization::bearer;
 use super::body;
 use super::error::Refusal;
 use super::services::Services;
-use super::users::{UserBody, whole_seconds};
+use super::users::{Person, UserBody, people, whole_seconds};
 
 pub const USERNAME_BYTES_MAX: usize = 128;
 const DISPLAY_NAME_BYTES_MAX: usize = 255;
-const AVATAR_URL_BYTES_MAX: usize = 512;
-const LANG_TAG_BYTES_MAX: usize = 18;
+pub const AVATAR_URL_BYTES_MAX: usize = 512;
+pub const LANG_TAG_BYTES_MAX: usize = 18;
 const LOCATION_BYTES_MAX: usize = 255;
 const TIMEZONE_BYTES_MAX: usize = 255;
 
 pub async fn show(services: &Services, request: &Request<Bytes>) -> Result<Answer, Refusal> {
     let user = bearer(services, request.headers())?.user;
-    let account = services.store.account(user).await?.ok_or_else(|| Refusal::not_found("account not found"))?;
-    Ok(answer::json(&AccountBody::from(&account)))
+    let person = people(services, &[user]).await?.pop().ok_or_else(|| Refusal::not_found("account not found"))?;
+    Ok(answer::json(&AccountBody::from(&person)))
 }
 
 pub async fn change(services: &Services, request: &Request<Bytes>) -> Result<Answer, Refusal> {
@@ -34,6 +34,12 @@ pub async fn change(services: &Services, request: &Request<Bytes>) -> Result<Ans
         Changed::UsernameTaken => Err(Refusal::invalid("username is taken")),
         Changed::NotFound => Err(Refusal::not_found("account not found")),
     }
+}
+
+/// Deletes the account, and everything that its user has left behind.
+pub async fn delete(services: &Services, request: &Request<Bytes>) -> Result<Answer, Refusal> {
+    let user = bearer(services, request.headers())?.user;
+    services.departures().depart(user).await.map(|()| answer::done())
 }
 
 /// Whether this may be somebody's name.
@@ -56,18 +62,24 @@ fn checked(asked: ChangeBody) -> Result<AccountChange, Refusal> {
     if change.username.as_deref().is_some_and(|name| !is_username(name)) {
         return Err(Refusal::invalid("username must be 1 to 128 bytes without control characters"));
     }
-    for (name, value, bytes_max) in [
+    check_widths([
         ("display_name", &change.display_name, DISPLAY_NAME_BYTES_MAX),
         ("avatar_url", &change.avatar_url, AVATAR_URL_BYTES_MAX),
         ("lang_tag", &change.lang_tag, LANG_TAG_BYTES_MAX),
         ("location", &change.location, LOCATION_BYTES_MAX),
         ("timezone", &change.timezone, TIMEZONE_BYTES_MAX),
-    ] {
+    ])?;
+    Ok(change)
+}
+
+/// Refuses texts that are longer than their fields, by the fields' names.
+pub fn check_widths<const N: usize>(fields: [(&str, &Option<String>, usize); N]) -> Result<(), Refusal> {
+    for (name, value, bytes_max) in fields {
         if value.as_ref().is_some_and(|value| value.len() > bytes_max) {
             return Err(Refusal::invalid(format!("{name} is longer than {bytes_max} bytes")));
         }
     }
-    Ok(change)
+    Ok(())
 }
 
 #[derive(Deserialize)]
@@ -102,10 +114,11 @@ struct Device<'a> {
     id: &'a str,
 }
 
-impl<'a> From<&'a Account> for AccountBody<'a> {
-    fn from(account: &'a Account) -> Self {
+impl<'a> From<&'a Person> for AccountBody<'a> {
+    fn from(person: &'a Person) -> Self {
+        let account = &person.account;
         Self {
-            user: account.into(),
+            user: person.into(),
             wallet: "{}",
             email: &account.email,
             devices: account.devices.iter().map(|id| Device { id }).collect(),

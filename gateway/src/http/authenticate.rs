@@ -65,19 +65,19 @@ struct SignedIn {
 }
 
 /// What a client brings to prove who it is.
-struct Proof {
-    credential: Credential,
+pub(super) struct Proof {
+    pub credential: Credential,
     /// For emails only.
-    password: Option<String>,
+    pub password: Option<String>,
 }
 
 #[derive(Deserialize, Default)]
 #[serde(default)]
-struct Body {
+pub(super) struct Body {
     #[serde(deserialize_with = "null_is_empty")]
     id: String,
     #[serde(deserialize_with = "null_is_empty")]
-    email: String,
+    pub email: String,
     #[serde(deserialize_with = "null_is_empty")]
     password: String,
     vars: Option<Vars>,
@@ -96,7 +96,7 @@ fn chosen_username(query: &Query) -> Result<Option<String>, Refusal> {
     }
 }
 
-fn proof(kind: CredentialKind, body: Body) -> Result<Proof, Refusal> {
+pub(super) fn proof(kind: CredentialKind, body: Body) -> Result<Proof, Refusal> {
     let (ident, password) = match kind {
         CredentialKind::Device => (checked_id(body.id, DEVICE_ID_BYTES_MIN)?, None),
         CredentialKind::Custom => (checked_id(body.id, CUSTOM_ID_BYTES_MIN)?, None),
@@ -115,7 +115,7 @@ fn checked_id(id: String, bytes_min: usize) -> Result<String, Refusal> {
     Ok(id)
 }
 
-fn checked_email(email: &str) -> Result<String, Refusal> {
+pub(super) fn checked_email(email: &str) -> Result<String, Refusal> {
     if !(EMAIL_BYTES_MIN..=EMAIL_BYTES_MAX).contains(&email.len()) {
         return Err(Refusal::invalid(format!("email must be {EMAIL_BYTES_MIN} to {EMAIL_BYTES_MAX} bytes long")));
     }
@@ -191,7 +191,7 @@ async fn register(services: &Services, proof: Proof, chosen: Option<String>) -> 
             Registered::UsernameTaken => {}
         }
     }
-    Err(Refusal::new(Code::AlreadyExists, "username is taken"))
+    Err(Refusal::already_exists("username is taken"))
 }
 
 fn new_account(services: &Services, credential: &Credential, username: String) -> Account {

@@ -1,8 +1,9 @@
-//! Cursors of listings: opaque text for clients, checked on return (docs/protocol.md, sections 2.10 and 6).
+//! Cursors of listings: opaque text for clients, checked on return (docs/protocol.md, sections 2.10, 5, 6, 7 and 9).
 //!
-//! A cursor of history is base64url of: version, direction, step, message id (16 bytes), hash of the channel (8), keyed
-//! check (4). One of presence is laid out in the same way, with its own mark and a session's id.
-//! What was not made here, or for another channel, or for the other direction, is refused.
+//! A cursor is base64url of: version, place, hash of the listing's name (8 bytes), keyed check (4). The listings of a
+//! channel have its id for a name. There a place is direction, step and message id in history, and among the members a
+//! mark of its own and a session's id. What was not made here, or for another listing, or for the other direction, is
+//! refused.
 
 use base64::Engine;
 use base64::prelude::BASE64_URL_SAFE_NO_PAD;
@@ -16,12 +17,9 @@ use crate::keys::SigningKeys;
 const VERSION: u8 = 1;
 /// What cursors of presence have in place of direction and step, which no history has.
 const PRESENCE: [u8; 2] = [0xff, 0];
-const ID_BYTES: usize = 16;
-const CHANNEL_BYTES: usize = 8;
-/// A forger is given away by one try in four thousand million; all that could be won is a place in readable history.
+const LISTING_BYTES: usize = 8;
+/// A forger has one try in four thousand million; all that could be won is a place in a listing that is readable anyway.
 const CHECK_BYTES: usize = 4;
-const SIGNED_BYTES: usize = 3 + ID_BYTES + CHANNEL_BYTES;
-const CURSOR_BYTES: usize = SIGNED_BYTES + CHECK_BYTES;
 
 /// A place in a channel's history, and which way it leads.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -59,45 +57,52 @@ impl CursorKey {
     }
 
     pub fn encode(&self, channel: &ChannelId, cursor: Cursor) -> String {
-        self.write(channel, [cursor.direction as u8, cursor.step as u8], cursor.id.0)
+        self.encode_marked(channel, [cursor.direction as u8, cursor.step as u8], cursor.id.0)
     }
 
     /// The cursor in this text, if this server gave it out for this channel and direction.
     pub fn decode(&self, channel: &ChannelId, direction: Direction, text: &str) -> Option<Cursor> {
-        let (mark, id) = self.read(channel, text)?;
+        let (mark, id) = self.decode_marked(channel, text)?;
         let step = [Step::Next, Step::Previous].into_iter().find(|step| *step as u8 == mark[1])?;
         (mark[0] == direction as u8).then_some(Cursor { direction, step, id: MessageId(id) })
     }
 
     /// A place in the list of a channel's members: behind this session.
     pub fn encode_presence(&self, channel: &ChannelId, after: SessionId) -> String {
-        self.write(channel, PRESENCE, after.0)
+        self.encode_marked(channel, PRESENCE, after.0)
     }
 
     /// The session in this text, if this server gave it out for this channel's members.
     pub fn decode_presence(&self, channel: &ChannelId, text: &str) -> Option<SessionId> {
-        let (mark, id) = self.read(channel, text)?;
+        let (mark, id) = self.decode_marked(channel, text)?;
         (mark == PRESENCE).then_some(SessionId(id))
     }
 
-    fn write(&self, channel: &ChannelId, mark: [u8; 2], id: Uuid) -> String {
-        let mut bytes = Vec::with_capacity(CURSOR_BYTES);
-        bytes.push(VERSION);
-        bytes.extend(mark);
-        bytes.extend(id.as_bytes());
-        bytes.extend(channel_hash(channel));
+    /// A place in the listing of this name, which must say whose and what listing it is.
+    pub fn encode_place(&self, listing: &str, place: &[u8]) -> String {
+        let mut bytes = [&[VERSION], place, &listing_hash(listing)].concat();
         bytes.extend(self.check(&bytes));
         BASE64_URL_SAFE_NO_PAD.encode(bytes)
     }
 
-    /// The mark and the id of a cursor that this server gave out for this channel.
-    fn read(&self, channel: &ChannelId, text: &str) -> Option<([u8; 2], Uuid)> {
-        let bytes: [u8; CURSOR_BYTES] = BASE64_URL_SAFE_NO_PAD.decode(text).ok()?.try_into().ok()?;
-        let (signed, check) = bytes.split_at(SIGNED_BYTES);
-        let (head, rest) = signed.split_at(3);
-        let (id, hash) = rest.split_at(ID_BYTES);
-        let good = head[0] == VERSION && hash == channel_hash(channel) && check == self.check(signed);
-        good.then(|| Some(([head[1], head[2]], Uuid::from_slice(id).ok()?)))?
+    /// The place in this text, if this server gave it out for this listing.
+    pub fn decode_place(&self, listing: &str, text: &str) -> Option<Vec<u8>> {
+        let bytes = BASE64_URL_SAFE_NO_PAD.decode(text).ok()?;
+        let (signed, check) = bytes.split_last_chunk::<CHECK_BYTES>()?;
+        let (head, hash) = signed.split_last_chunk::<LISTING_BYTES>()?;
+        let (version, place) = head.split_first()?;
+        let good = *version == VERSION && *hash == listing_hash(listing) && *check == self.check(signed);
+        good.then(|| place.to_vec())
+    }
+
+    fn encode_marked(&self, channel: &ChannelId, mark: [u8; 2], id: Uuid) -> String {
+        self.encode_place(channel.as_str(), &[&mark[..], id.as_bytes()].concat())
+    }
+
+    fn decode_marked(&self, channel: &ChannelId, text: &str) -> Option<([u8; 2], Uuid)> {
+        let place = self.decode_place(channel.as_str(), text)?;
+        let (mark, id) = place.split_first_chunk()?;
+        Some((*mark, Uuid::from_slice(id).ok()?))
     }
 
     fn check(&self, signed: &[u8]) -> [u8; CHECK_BYTES] {
@@ -105,8 +110,8 @@ impl CursorKey {
     }
 }
 
-fn channel_hash(channel: &ChannelId) -> [u8; CHANNEL_BYTES] {
-    first(&Sha256::digest(channel.as_str()))
+fn listing_hash(listing: &str) -> [u8; LISTING_BYTES] {
+    first(&Sha256::digest(listing))
 }
 
 fn first<const N: usize>(digest: &[u8]) -> [u8; N] {
@@ -164,6 +169,27 @@ mod tests {
         }
     }
 
+    #[test]
+    fn places_of_any_length_belong_to_their_listing() {
+        let key = CursorKey::new(&keys());
+        for place in [&b""[..], b"x", &[7; 300]] {
+            let text = key.encode_place("friend/a?state=", place);
+            assert_eq!(key.decode_place("friend/a?state=", &text).as_deref(), Some(place));
+            assert_eq!(key.decode_place("friend/b?state=", &text), None);
+            assert_eq!(key.decode_place("friend/a?state=", &text[1..]), None);
+            assert_eq!(key.decode(&lobby(), Direction::OldestFirst, &text), None);
+        }
+        let short = key.encode_place(lobby().as_str(), &[0]);
+        assert_eq!(key.decode(&lobby(), Direction::OldestFirst, &short), None);
+    }
+
+    #[test]
+    fn what_clients_have_kept_stays_good() {
+        let place = cursor(Direction::OldestFirst, Step::Next, 7);
+        let kept = "AQAAAAAAAAAAAAAAAAAAAAAAB751DqWPBEw8V5_TCA";
+        assert_eq!(CursorKey::new(&keys()).encode(&lobby(), place), kept);
+    }
+
     proptest! {
         #[test]
         fn comes_back_as_it_was_given(newest: bool, previous: bool, id: u128) {
@@ -179,7 +205,8 @@ mod tests {
             let key = CursorKey::new(&keys());
             let text = key.encode(&lobby(), cursor(Direction::OldestFirst, Step::Next, id));
             let mut bytes = BASE64_URL_SAFE_NO_PAD.decode(&text).unwrap();
-            bytes[place.index(CURSOR_BYTES)] ^= 1 << bit;
+            let index = place.index(bytes.len());
+            bytes[index] ^= 1 << bit;
             let changed = BASE64_URL_SAFE_NO_PAD.encode(bytes);
             prop_assert_eq!(key.decode(&lobby(), Direction::OldestFirst, &changed), None);
         }

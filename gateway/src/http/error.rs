@@ -3,6 +3,8 @@
 
 use std::borrow::Cow;
 
+use engine::group::{GroupAct, GroupRefusal};
+use engine::parcel::Finding;
 use hyper::StatusCode;
 use storage::Failure;
 
@@ -58,8 +60,37 @@ impl Refusal {
         Self::new(Code::NotFound, message)
     }
 
+    pub fn already_exists(message: impl Into<Cow<'static, str>>) -> Self {
+        Self::new(Code::AlreadyExists, message)
+    }
+
     pub fn unauthenticated(message: impl Into<Cow<'static, str>>) -> Self {
         Self::new(Code::Unauthenticated, message)
+    }
+}
+
+/// A change of a group was refused. Whoever may not delete a group is not told whether there is one.
+pub fn group_refused(act: &GroupAct, refusal: GroupRefusal) -> Refusal {
+    match refusal {
+        GroupRefusal::NotFound | GroupRefusal::NotSuperadmin if *act == GroupAct::Delete => {
+            Refusal::invalid("no such group, or not a superadmin of it")
+        }
+        GroupRefusal::NotFound => Refusal::not_found("no such group, or nothing that the caller may do there"),
+        GroupRefusal::NotSuperadmin => Refusal::invalid("only a superadmin may do this"),
+        GroupRefusal::Full => Refusal::invalid("the group is full"),
+        GroupRefusal::LastSuperadmin => {
+            Refusal::invalid("the last superadmin cannot leave while others are members: promote somebody first")
+        }
+        GroupRefusal::UnknownUser => Refusal::invalid("one of the users does not exist"),
+        GroupRefusal::TooManyGroups => Refusal::invalid("one of the users is in as many groups as anybody may be"),
+    }
+}
+
+/// What else a channel's owner may answer to a change that was asked of it.
+pub fn undone(finding: Finding) -> Refusal {
+    match finding {
+        Finding::Failed => Refusal::new(Code::Unavailable, "there is too much to do, try again"),
+        other => unreachable!("{other:?} answers no change"),
     }
 }
 

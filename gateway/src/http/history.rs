@@ -1,6 +1,7 @@
 //! Message history: `GET /v2/channel/{channel_id}`, and `GET /v2/channel?channel_id=` as older clients ask
 //! (docs/protocol.md, section 6).
 
+use engine::group::Role;
 use engine::id::{ChannelId, ChannelKind, MessageId, UserId, parse_uuid};
 use engine::message::Message;
 use engine::parcel::{Enquiry, Finding};
@@ -25,8 +26,8 @@ pub async fn list(services: &Services, request: &Request<Bytes>, in_path: Option
     let caller = bearer(services, request.headers())?.user;
     let query = Query::parse(request.uri().query())?;
     let channel = match &in_path {
-        Some(id) => readable_channel(id, caller)?,
-        None => readable_channel(query.text("channel_id")?.unwrap_or_default(), caller)?,
+        Some(id) => readable_channel(services, id, caller).await?,
+        None => readable_channel(services, query.text("channel_id")?.unwrap_or_default(), caller).await?,
     };
     let listing = listing(services, &channel, &query)?;
     if listing.direction == Direction::NewestFirst
@@ -64,22 +65,24 @@ fn written(services: &Services, channel: &ChannelId, page: &Page) -> Bytes {
 }
 
 /// The channel, if its id is well formed and the caller may read it.
-pub fn readable_channel(id: &str, caller: UserId) -> Result<ChannelId, Refusal> {
+pub async fn readable_channel(services: &Services, id: &str, caller: UserId) -> Result<ChannelId, Refusal> {
     let channel = ChannelId::parse(id).map_err(|_| Refusal::invalid("invalid channel id"))?;
     match channel.kind() {
         ChannelKind::Room(_) => {}
         ChannelKind::Direct(one, other) if caller == one || caller == other => {}
         ChannelKind::Direct(..) => return Err(Refusal::invalid("not one of the two users of this channel")),
-        ChannelKind::Group(_) => return Err(Refusal::invalid("no such group, or not a member of it")),
+        ChannelKind::Group(group) => {
+            let role = services.store.group_role(group, caller).await?;
+            if !role.is_some_and(Role::is_member) {
+                return Err(Refusal::invalid("no such group, or not a member of it"));
+            }
+        }
     }
     Ok(channel)
 }
 
 fn listing(services: &Services, channel: &ChannelId, query: &Query) -> Result<Listing, Refusal> {
-    let limit = query.number("limit")?.unwrap_or(LIMIT_DEFAULT);
-    if !(1..=LIMIT_MAX).contains(&limit) {
-        return Err(Refusal::invalid(format!("limit must be between 1 and {LIMIT_MAX}")));
-    }
+    let limit = query.limit(LIMIT_DEFAULT, LIMIT_MAX)?;
     let direction = match query.boolean("forward")? {
         None | Some(true) => Direction::OldestFirst,
         Some(false) => Direction::NewestFirst,
@@ -92,7 +95,7 @@ fn listing(services: &Services, channel: &ChannelId, query: &Query) -> Result<Li
         }
     };
     let (after, before) = (bound(query, "after_message_id")?, bound(query, "before_message_id")?);
-    Ok(Listing { direction, limit: limit as usize, cursor, after, before })
+    Ok(Listing { direction, limit, cursor, after, before })
 }
 
 fn bound(query: &Query, name: &str) -> Result<Option<MessageId>, Refusal> {

@@ -10,8 +10,15 @@ mod authorization;
 mod body;
 mod connections;
 pub mod cursor;
+mod departures;
 mod error;
+mod friends;
+mod groups;
 mod history;
+mod links;
+mod listing;
+mod members;
+mod notifications;
 mod pages;
 mod paging;
 mod presence;
@@ -26,6 +33,7 @@ mod users;
 #[cfg(test)]
 mod tests;
 
+pub use departures::run as run_departures;
 pub use router::respond;
 pub use serve::serve;
 pub use services::{Services, system_time};

@@ -1,6 +1,7 @@
 //! Who is in a channel, page by page: `GET /v2/channel/{channel_id}/presence` (docs/protocol.md, section 2.10).
 //!
-//! The owner is asked, nothing is read from the store, and the asker need not be a member.
+//! The owner is asked, and the asker need not be there. Of the store nothing is asked but whether a group's channel may be
+//! read.
 
 use engine::limits::PRESENCE_PAGE_MAX;
 use engine::message::Presence;
@@ -24,12 +25,8 @@ const LIMIT_MAX: i32 = PRESENCE_PAGE_MAX as i32;
 pub async fn list(services: &Services, request: &Request<Bytes>, channel: &str) -> Result<Answer, Refusal> {
     let caller = bearer(services, request.headers())?.user;
     let query = Query::parse(request.uri().query())?;
-    let channel = readable_channel(channel, caller)?;
-    let limit = query.number("limit")?.unwrap_or(LIMIT_DEFAULT);
-    if !(1..=LIMIT_MAX).contains(&limit) {
-        return Err(Refusal::invalid(format!("limit must be between 1 and {LIMIT_MAX}")));
-    }
-    let limit = limit as usize;
+    let channel = readable_channel(services, channel, caller).await?;
+    let limit = query.limit(LIMIT_DEFAULT, LIMIT_MAX)?;
     let after = match query.text("cursor")? {
         None | Some("") => None,
         Some(text) => {

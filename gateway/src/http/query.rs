@@ -1,6 +1,8 @@
 //! Query parameters (docs/protocol.md, section 1.7): snake_case or camelCase, unknown ones ignored, repeated ones form
 //! lists; a repeated scalar and an unreadable number or boolean are refused.
 
+use engine::id::{UserId, parse_uuid};
+
 use super::error::Refusal;
 use crate::percent::{self, Part};
 
@@ -47,6 +49,34 @@ impl Query {
             return Ok(None);
         };
         value.parse().map(Some).map_err(|_| Refusal::invalid(format!("{name} must be a whole number")))
+    }
+
+    /// How many items a listing's page is to have.
+    pub fn limit(&self, default: i32, max: i32) -> Result<usize, Refusal> {
+        match self.number("limit")?.unwrap_or(default) {
+            limit if (1..=max).contains(&limit) => Ok(limit as usize),
+            _ => Err(Refusal::invalid(format!("limit must be between 1 and {max}"))),
+        }
+    }
+
+    /// Which state the items of a listing are to be in, one of those that `known` finds.
+    pub fn state<T>(&self, known: impl FnOnce(i32) -> Option<T>) -> Result<Option<T>, Refusal> {
+        match self.number("state")? {
+            None => Ok(None),
+            Some(number) => known(number).map(Some).ok_or_else(|| Refusal::invalid("there is no such state")),
+        }
+    }
+
+    /// The users whose ids are in this list, each once.
+    pub fn user_ids(&self, name: &str) -> Result<Vec<UserId>, Refusal> {
+        let mut ids = Vec::new();
+        for text in self.list(name) {
+            let id = UserId(parse_uuid(text).ok_or_else(|| Refusal::invalid(format!("{name} has what is no UUID")))?);
+            if !ids.contains(&id) {
+                ids.push(id);
+            }
+        }
+        Ok(ids)
     }
 }
 

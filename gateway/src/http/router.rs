@@ -8,8 +8,9 @@ use storage::account::CredentialKind;
 use super::answer::{self, Answer};
 use super::authorization::bearer;
 use super::error::{Code, Refusal};
+use super::members::MemberAct;
 use super::services::Services;
-use super::{account, authenticate, history, presence, session, users};
+use super::{account, authenticate, friends, groups, history, links, members, notifications, presence, session, users};
 use crate::percent::{self, Part};
 
 /// What the binary itself serves to browsers.
@@ -58,7 +59,19 @@ enum Route {
     Refresh,
     Logout,
     Account,
+    Link(CredentialKind),
+    Unlink(CredentialKind),
     Users,
+    Groups,
+    /// These with the group's id, decoded, if that can be done.
+    Group(Option<String>),
+    Members(Option<String>),
+    MemberAct(Option<String>, MemberAct),
+    /// With the user's id, likewise.
+    Memberships(Option<String>),
+    Friends,
+    Block,
+    Notifications,
     /// With the channel's id, when the path has it: decoded, or `None` inside when that cannot be done.
     History(Option<Option<String>>),
     /// With the channel's id, decoded, if that can be done.
@@ -74,13 +87,14 @@ impl Route {
             "/" | "" => Self::Welcome,
             "/healthcheck" => Self::Health,
             "/ws" => Self::Socket,
-            "/v2/account/authenticate/device" => Self::Authenticate(CredentialKind::Device),
-            "/v2/account/authenticate/custom" => Self::Authenticate(CredentialKind::Custom),
-            "/v2/account/authenticate/email" => Self::Authenticate(CredentialKind::Email),
             "/v2/account/session/refresh" => Self::Refresh,
             "/v2/session/logout" => Self::Logout,
             "/v2/account" => Self::Account,
             "/v2/user" => Self::Users,
+            "/v2/group" => Self::Groups,
+            "/v2/friend" => Self::Friends,
+            "/v2/friend/block" => Self::Block,
+            "/v2/notification" => Self::Notifications,
             "/v2/channel" => Self::History(None),
             path => Self::below_v2(path),
         }
@@ -90,15 +104,31 @@ impl Route {
         let Some(path) = path.strip_prefix("/v2/") else {
             return Self::Unknown;
         };
-        if let Some(below) = path.strip_prefix("channel/") {
-            match below.split_once('/') {
-                None => return Self::History(Some(percent::decode(below, Part::Path))),
-                Some((id, "presence")) => return Self::Presence(percent::decode(id, Part::Path)),
-                Some(_) => {}
-            }
-        }
-        let feature = path.split('/').next().unwrap_or_default();
-        if FEATURES.contains(&feature) { Self::Lacking } else { Self::Unknown }
+        let id = |segment: &str| percent::decode(segment, Part::Path);
+        let segments: Vec<&str> = path.split('/').collect();
+        let route = match segments.as_slice() {
+            ["channel", channel] => Some(Self::History(Some(id(channel)))),
+            ["channel", channel, "presence"] => Some(Self::Presence(id(channel))),
+            ["group", group] => Some(Self::Group(id(group))),
+            ["group", group, "user"] => Some(Self::Members(id(group))),
+            ["group", group, act] => MemberAct::named(act).map(|act| Self::MemberAct(id(group), act)),
+            ["user", user, "group"] => Some(Self::Memberships(id(user))),
+            ["account", "authenticate", kind] => credential_kind(kind).map(Self::Authenticate),
+            ["account", "link", kind] => credential_kind(kind).map(Self::Link),
+            ["account", "unlink", kind] => credential_kind(kind).map(Self::Unlink),
+            _ => None,
+        };
+        let known = segments.first().is_some_and(|feature| FEATURES.contains(feature));
+        route.unwrap_or(if known { Self::Lacking } else { Self::Unknown })
+    }
+}
+
+fn credential_kind(name: &str) -> Option<CredentialKind> {
+    match name {
+        "device" => Some(CredentialKind::Device),
+        "custom" => Some(CredentialKind::Custom),
+        "email" => Some(CredentialKind::Email),
+        _ => None,
     }
 }
 
@@ -114,8 +144,26 @@ async fn dispatch(services: &Services, request: &Request<Bytes>) -> Result<Answe
         (Route::Logout, &Method::POST) => session::logout(services, request).await,
         (Route::Account, &Method::GET) => account::show(services, request).await,
         (Route::Account, &Method::PUT) => account::change(services, request).await,
+        (Route::Account, &Method::DELETE) => account::delete(services, request).await,
+        (Route::Link(kind), &Method::POST) => links::link(services, request, kind).await,
+        (Route::Unlink(kind), &Method::POST) => links::unlink(services, request, kind).await,
         (Route::Users, &Method::GET) => users::list(services, request).await,
-        // An id that is not text is no channel's.
+        // An id that is not text is nobody's.
+        (Route::Memberships(id), &Method::GET) => members::of_user(services, request, &id.unwrap_or_default()).await,
+        (Route::Groups, &Method::GET) => groups::list(services, request).await,
+        (Route::Groups, &Method::POST) => groups::create(services, request).await,
+        (Route::Group(id), &Method::PUT) => groups::edit(services, request, &id.unwrap_or_default()).await,
+        (Route::Group(id), &Method::DELETE) => groups::delete(services, request, &id.unwrap_or_default()).await,
+        (Route::Members(id), &Method::GET) => members::of_group(services, request, &id.unwrap_or_default()).await,
+        (Route::MemberAct(id, act), &Method::POST) => {
+            members::act(services, request, &id.unwrap_or_default(), act).await
+        }
+        (Route::Friends, &Method::GET) => friends::list(services, request).await,
+        (Route::Friends, &Method::POST) => friends::add(services, request).await,
+        (Route::Friends, &Method::DELETE) => friends::delete(services, request).await,
+        (Route::Block, &Method::POST) => friends::block(services, request).await,
+        (Route::Notifications, &Method::GET) => notifications::list(services, request).await,
+        (Route::Notifications, &Method::DELETE) => notifications::delete(services, request).await,
         (Route::History(id), &Method::GET) => history::list(services, request, id.map(Option::unwrap_or_default)).await,
         (Route::Presence(id), &Method::GET) => presence::list(services, request, &id.unwrap_or_default()).await,
         (Route::Lacking, _) => {

@@ -11,6 +11,7 @@ use storage::bridge::Client;
 
 use super::connections::Connections;
 use super::cursor::CursorKey;
+use super::departures::Departures;
 use super::pages::NewestPages;
 use crate::enquiries::Enquiries;
 use crate::keys::SigningKeys;
@@ -27,6 +28,7 @@ pub struct Services {
     pub(super) connections: Connections,
     pub(super) newest_pages: NewestPages,
     enquiries: Enquiries,
+    departures: Departures,
     answered: Answered,
     clock: Box<dyn Fn() -> Timestamp>,
 }
@@ -50,14 +52,24 @@ impl Services {
             connections: Connections::default(),
             newest_pages: NewestPages::default(),
             enquiries: Enquiries::default(),
+            departures: Departures::default(),
             answered: Answered::default(),
             clock: Box::new(clock),
         }
     }
 
-    /// Questions to the owners of channels.
+    /// Questions to the owners of channels, and news for sessions.
     pub fn enquiries(&self) -> &Enquiries {
         &self.enquiries
+    }
+
+    pub(super) fn departures(&self) -> &Departures {
+        &self.departures
+    }
+
+    /// Goes on with accounts that a former life of the server has begun to delete. For one shard of all.
+    pub fn take_up_departures(&self) {
+        self.departures.take_up();
     }
 
     pub fn answered(&self) -> &Answered {
@@ -80,6 +92,7 @@ impl Services {
     /// Begins the end: each connection closes as soon as it has given the answer that it owes, idle ones at once.
     pub fn close_connections(&self) {
         self.connections.close();
+        self.departures.close();
     }
 
     /// Waits until no connection is left. After `close_connections` this takes as long as the slowest answer.

@@ -1,6 +1,6 @@
 //! Users as others see them: `GET /v2/user` (docs/protocol.md, section 8.3).
 
-use engine::id::{Timestamp, UserId, parse_uuid};
+use engine::id::{Timestamp, UserId};
 use engine::wire::json::{TimestampText, timestamp};
 use hyper::Request;
 use hyper::body::Bytes;
@@ -24,19 +24,43 @@ pub async fn list(services: &Services, request: &Request<Bytes>) -> Result<Answe
     }
     bearer(services, request.headers())?;
     let query = Query::parse(request.uri().query())?;
-    let mut ids = query.list("ids").map(user_id).collect::<Result<Vec<_>, _>>()?;
+    let mut ids = query.user_ids("ids")?;
     // Longer ones are nobody's, and the store need not hear of them.
     for username in query.list("usernames").filter(|name| name.len() <= USERNAME_BYTES_MAX) {
         ids.extend(services.store.user_by_username(username).await?);
     }
     ids.sort_unstable();
     ids.dedup();
-    let accounts = if ids.is_empty() { Vec::new() } else { services.store.accounts(&ids).await? };
-    Ok(answer::json(&Users { users: accounts.iter().map(UserBody::from).collect() }))
+    let people = people(services, &ids).await?;
+    Ok(answer::json(&Users { users: people.iter().map(UserBody::from).collect() }))
 }
 
-fn user_id(text: &str) -> Result<UserId, Refusal> {
-    parse_uuid(text).map(UserId).ok_or_else(|| Refusal::invalid("a user id is not a UUID"))
+/// A user, with what is not in the account.
+pub struct Person {
+    pub account: Account,
+    pub online: bool,
+    /// How many friends.
+    pub edge_count: u32,
+}
+
+/// Those of these users that exist, in the order asked for.
+pub async fn people(services: &Services, ids: &[UserId]) -> Result<Vec<Person>, Refusal> {
+    if ids.is_empty() {
+        return Ok(Vec::new());
+    }
+    let found = services.store.people(ids).await?;
+    let ids: Vec<UserId> = found.iter().map(|(account, _)| account.id).collect();
+    let online = services.enquiries().online(&ids).await;
+    let people = found.into_iter().zip(online);
+    Ok(people.map(|((account, edge_count), online)| Person { account, online, edge_count }).collect())
+}
+
+/// The people of a listing beside what is listed of them. Whoever is gone meanwhile is left out.
+pub async fn with_people<T>(services: &Services, listed: Vec<(UserId, T)>) -> Result<Vec<(Person, T)>, Refusal> {
+    let ids: Vec<UserId> = listed.iter().map(|(id, _)| *id).collect();
+    let mut people = people(services, &ids).await?.into_iter().peekable();
+    let beside = |(id, of): (UserId, T)| Some((people.next_if(|person| person.account.id == id)?, of));
+    Ok(listed.into_iter().filter_map(beside).collect())
 }
 
 /// A user on the wire, members in the order of their protobuf numbers.
@@ -57,12 +81,17 @@ pub struct UserBody<'a> {
     timezone: &'a str,
     #[serde(skip_serializing_if = "str::is_empty")]
     metadata: &'a str,
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    online: bool,
+    #[serde(skip_serializing_if = "is_zero")]
+    edge_count: u32,
     create_time: TimestampText,
     update_time: TimestampText,
 }
 
-impl<'a> From<&'a Account> for UserBody<'a> {
-    fn from(account: &'a Account) -> Self {
+impl<'a> From<&'a Person> for UserBody<'a> {
+    fn from(person: &'a Person) -> Self {
+        let Person { account, online, edge_count } = person;
         Self {
             id: account.id,
             username: &account.username,
@@ -72,10 +101,16 @@ impl<'a> From<&'a Account> for UserBody<'a> {
             location: &account.location,
             timezone: &account.timezone,
             metadata: &account.metadata,
+            online: *online,
+            edge_count: *edge_count,
             create_time: whole_seconds(account.create_time),
             update_time: whole_seconds(account.update_time),
         }
     }
+}
+
+fn is_zero(number: &u32) -> bool {
+    *number == 0
 }
 
 /// Times of accounts are told in whole seconds, as clients know them.

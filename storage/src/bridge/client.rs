@@ -255,6 +255,21 @@ impl Client {
         self.read(move |store| ids.into_iter().filter_map(|id| store.account(id).transpose()).collect()).await
     }
 
+    /// The same, each with the number of its user's friends.
+    pub async fn people(&self, ids: &[UserId]) -> Result<Vec<(Account, u32)>, Failure> {
+        let ids = ids.to_vec();
+        self.read(move |store| {
+            let mut people = Vec::with_capacity(ids.len());
+            for id in ids {
+                if let Some(account) = store.account(id)? {
+                    people.push((account, store.edge_count(id)?));
+                }
+            }
+            Ok(people)
+        })
+        .await
+    }
+
     pub async fn user_by_username(&self, username: &str) -> Result<Option<UserId>, Failure> {
         let username = username.to_owned();
         self.read(move |store| store.user_by_username(&username)).await

@@ -210,7 +210,7 @@ fn may_join(store: &dyn Store, admission: &Admission) -> Result<bool, Failure> {
         Admission::Group { group, user } => Ok(store.group_role(*group, *user)?.is_some_and(Role::is_member)),
         Admission::Direct { user, other, .. } => {
             let blocked = store.sides(*user, *other)?.others == Some(FriendState::Blocked);
-            Ok(!blocked && store.account(*other)?.is_some())
+            Ok(!blocked && store.account(*user)?.is_some() && store.account(*other)?.is_some())
         }
     }
 }

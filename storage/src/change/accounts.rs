@@ -91,7 +91,7 @@ pub fn delete(rows: &mut impl Rows, user: UserId, time: Timestamp) -> Result<boo
     rows.remove_account(user);
     rows.abandon_user(user)?;
     rows.revoke(&Revocation::User { id: user, issued_before: time })?;
-    rows.put_departure(user, time);
+    rows.put_departure(user);
     Ok(true)
 }
 

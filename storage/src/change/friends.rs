@@ -47,7 +47,7 @@ pub fn relate(
     Ok(related)
 }
 
-/// Admits a user to the channel with another, and tells that one of it.
+/// Admits a user to the channel with another, and tells that one of it. A session may outlive its user's account a moment.
 pub fn admit(
     rows: &mut impl Rows,
     user: UserId,
@@ -56,7 +56,8 @@ pub fn admit(
     time: Timestamp,
 ) -> Result<StoreReceipt, Failure> {
     let blocks = |edge: Option<Edge>| edge.is_some_and(|edge| edge.state == FriendState::Blocked);
-    if rows.account(other)?.is_none() || blocks(rows.edge(other, user)?) {
+    let both = rows.account(user)?.is_some() && rows.account(other)?.is_some();
+    if !both || blocks(rows.edge(other, user)?) {
         return Ok(StoreReceipt::NotAdmitted);
     }
     if user == other || blocks(rows.edge(user, other)?) {

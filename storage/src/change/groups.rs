@@ -137,10 +137,11 @@ fn roster(rows: &impl Rows, group: &Group, change: &GroupChange) -> Result<Roste
     let comers = matches!(change.act, GroupAct::Join | GroupAct::Add(_));
     let mut people = HashMap::new();
     for &user in change.act.named().iter().chain([&change.actor]) {
-        let role = rows.membership(group.id, user)?.map(|membership| membership.role);
-        let comes = comers && role.is_none();
-        let exists = !comes || rows.account(user)?.is_some();
-        let has_room = !comes || has_room(rows, user)?;
+        let exists = !comers || rows.account(user)?.is_some();
+        // A ban may outlive its bearer's account by some writes.
+        let membership = if exists { rows.membership(group.id, user)? } else { None };
+        let role = membership.map(|membership| membership.role);
+        let has_room = !comers || role.is_some() || has_room(rows, user)?;
         people.insert(user, Person { role, exists, has_room });
     }
     let next = match change.act {

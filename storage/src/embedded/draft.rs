@@ -1,7 +1,11 @@
 //! A group of writes in the making: what it has changed so far lies over what is stored, so that each write sees those
 //! before it. Each key ends up in the batch once, because fjall gives all of a batch one sequence number.
 //!
-//! A write reads all it needs before it changes anything, so one that fails leaves the draft as it was.
+//! A write that fails leaves the draft as it was: the short ones read all they need before they change anything, the long
+//! ones are undone.
+
+mod rows;
+pub mod sweep;
 
 use std::collections::BTreeMap;
 use std::ops::Deref;
@@ -11,17 +15,27 @@ use engine::message::Message;
 use engine::persist::{ChannelHead, StoreReceipt, StoreRequest, UpdateMessage};
 use fjall::{PersistMode, Slice};
 
-use super::{Tables, decoded};
+use super::memo::Memo;
+use super::tables::{Tables, decoded, unreadable};
 use crate::account::{AccountChange, Changed, CredentialOwner, Registered, Registration, Revocation};
-use crate::keys::{self, Table};
+use crate::keys::{self, Span, Table};
 use crate::record::{self, Damage};
-use crate::{Failure, Write, Written, check_name, not_a_write};
+use crate::{Failure, Write, Written, change, check_name};
 
 pub struct Draft<'a> {
     tables: &'a Tables,
     /// By table, in the order of keys, which is how fjall likes to be given them; `None` is a removal.
-    changes: [BTreeMap<Vec<u8>, Option<Vec<u8>>>; Table::COUNT],
+    changes: [BTreeMap<Vec<u8>, Change>; Table::COUNT],
+    /// What a long write has replaced so far.
+    undo: Option<Vec<Replaced>>,
+    memo: &'a mut Memo,
 }
+
+/// What is to be under a key; `None` is a removal.
+type Change = Option<Vec<u8>>;
+
+/// A key, and what was drafted for it before, if anything was.
+type Replaced = (Table, Vec<u8>, Option<Change>);
 
 enum Found<'a> {
     Drafted(&'a [u8]),
@@ -40,8 +54,8 @@ impl Deref for Found<'_> {
 }
 
 impl<'a> Draft<'a> {
-    pub fn new(tables: &'a Tables) -> Self {
-        Self { tables, changes: Default::default() }
+    pub fn new(tables: &'a Tables, memo: &'a mut Memo) -> Self {
+        Self { tables, changes: Default::default(), undo: None, memo }
     }
 
     /// Writes all changes as one batch: on disk and synced, then visible.
@@ -61,7 +75,14 @@ impl<'a> Draft<'a> {
 
     pub fn apply(&mut self, write: &Write) -> Result<Written, Failure> {
         Ok(match write {
-            Write::Request(request) => Written::Receipt(self.apply_to_history(request)?),
+            Write::Request(StoreRequest::Insert(message)) => {
+                self.insert(message)?;
+                Written::Receipt(StoreReceipt::Inserted)
+            }
+            Write::Request(StoreRequest::Update(update)) => Written::Receipt(self.update(update)?),
+            Write::Request(StoreRequest::Remove { channel, id, sender }) => {
+                Written::Receipt(self.remove(channel, *id, *sender)?)
+            }
             Write::Register(registration) => Written::Registered(self.register(registration)?),
             Write::ChangeAccount { id, change, update_time } => {
                 Written::Changed(self.change_account(*id, change, *update_time)?)
@@ -74,16 +95,42 @@ impl<'a> Draft<'a> {
                 self.forget_revocations(*expired_by)?;
                 Written::Done
             }
-            _ => return Err(Failure::Passing("the embedded keeper does not keep this yet".into())),
+            other => self.attempt(|draft| change::apply(draft, other))?,
         })
     }
 
     pub fn put(&mut self, table: Table, key: Vec<u8>, record: Vec<u8>) {
-        self.changes[table as usize].insert(key, Some(record));
+        self.replace(table, key, Some(record));
     }
 
     fn delete(&mut self, table: Table, key: Vec<u8>) {
-        self.changes[table as usize].insert(key, None);
+        self.replace(table, key, None);
+    }
+
+    fn replace(&mut self, table: Table, key: Vec<u8>, change: Change) {
+        let changes = &mut self.changes[table as usize];
+        match &mut self.undo {
+            None => drop(changes.insert(key, change)),
+            Some(undo) => undo.push((table, key.clone(), changes.insert(key, change))),
+        }
+    }
+
+    /// Takes many steps, or none: if one fails, the draft is as it was before the first.
+    fn attempt<T>(&mut self, steps: impl FnOnce(&mut Self) -> Result<T, Failure>) -> Result<T, Failure> {
+        self.undo = Some(Vec::new());
+        let done = steps(self);
+        let undo = self.undo.take().unwrap_or_default();
+        if done.is_err() {
+            for (table, key, before) in undo.into_iter().rev() {
+                let changes = &mut self.changes[table as usize];
+                match before {
+                    Some(change) => changes.insert(key, change),
+                    None => changes.remove(&key),
+                };
+            }
+            self.memo.authors.forget();
+        }
+        done
     }
 
     fn get(&self, table: Table, key: &[u8]) -> Result<Option<Found<'_>>, Failure> {
@@ -102,24 +149,60 @@ impl<'a> Draft<'a> {
         self.get(table, key)?.map(|bytes| decoded(table, decode(&bytes))).transpose()
     }
 
-    fn apply_to_history(&mut self, request: &StoreRequest) -> Result<StoreReceipt, Failure> {
-        match request {
-            StoreRequest::Insert(message) => self.insert(message),
-            StoreRequest::Update(update) => self.update(update),
-            StoreRequest::Remove { channel, id, sender } => self.remove(channel, *id, *sender),
-            _ => Err(not_a_write()),
-        }
+    /// Rows in the order of their keys, what is drafted over what is stored.
+    fn rows(&self, table: Table, span: Span) -> impl Iterator<Item = Result<(Vec<u8>, Vec<u8>), Failure>> {
+        let mut drafted = self.changes[table as usize].range(span.clone()).peekable();
+        let stored = self.tables.keyspace(table).range(span).map(fjall::Guard::into_inner);
+        let mut stored = stored.peekable();
+        std::iter::from_fn(move || {
+            loop {
+                let stored_is_next = match (stored.peek(), drafted.peek()) {
+                    (None, None) => return None,
+                    (None, Some(_)) => false,
+                    (Some(Err(_)), _) | (Some(_), None) => true,
+                    (Some(Ok((stored, _))), Some((drafted, _))) => stored[..] < drafted[..],
+                };
+                if stored_is_next {
+                    let row = stored.next()?.map(|(key, value)| (key.to_vec(), value.to_vec()));
+                    return Some(row.map_err(|error| unreadable(table, &error)));
+                }
+                let (key, change) = drafted.next()?;
+                stored.next_if(|row| matches!(row, Ok((stored, _)) if stored[..] == key[..]));
+                if let Some(value) = change {
+                    return Some(Ok((key.clone(), value.clone())));
+                }
+            }
+        })
     }
 
-    fn insert(&mut self, message: &Message) -> Result<StoreReceipt, Failure> {
+    /// Keeps a new message, and that its sender has written here.
+    fn insert(&mut self, message: &Message) -> Result<(), Failure> {
         let head_key = keys::head(&message.channel);
         let head = ChannelHead { id: message.id, sequence: message.sequence };
         let kept = self.read(Table::Heads, &head_key, record::decode_head)?;
+        self.note_author(message.sender, &message.channel)?;
         if kept.is_none_or(|kept| kept.id < head.id) {
             self.put(Table::Heads, head_key, record::encode_head(&head));
         }
         self.put(Table::Messages, keys::message(&message.channel, message.id), record::encode_message(message));
-        Ok(StoreReceipt::Inserted)
+        Ok(())
+    }
+
+    /// Notes who has written where, if nobody remembers that it is noted.
+    pub fn note_author(&mut self, user: UserId, channel: &ChannelId) -> Result<(), Failure> {
+        if self.memo.authors.note(user, channel) {
+            return Ok(());
+        }
+        let key = keys::authored(user, channel);
+        match self.get(Table::Authored, &key).map(|row| row.is_some()) {
+            Ok(true) => {}
+            Ok(false) => self.put(Table::Authored, key, Vec::new()),
+            Err(failure) => {
+                self.memo.authors.forget();
+                return Err(failure);
+            }
+        }
+        Ok(())
     }
 
     /// The stored message, if it is of this sender.

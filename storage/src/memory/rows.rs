@@ -3,7 +3,7 @@
 use std::ops::Bound;
 
 use engine::group::Role;
-use engine::id::{ChannelId, GroupId, MessageId, NotificationId, Timestamp, UserId};
+use engine::id::{ChannelId, GroupId, MessageId, NotificationId, UserId};
 use engine::message::Message;
 use engine::notification::Notification;
 use uuid::Uuid;
@@ -215,12 +215,13 @@ impl Rows for State {
         Ok(())
     }
 
-    fn put_departure(&mut self, user: UserId, time: Timestamp) {
-        self.departures.insert(user, time);
+    fn put_departure(&mut self, user: UserId) {
+        self.departures.insert(user);
     }
 
-    fn remove_departure(&mut self, user: UserId) {
+    fn remove_departure(&mut self, user: UserId) -> Result<(), Failure> {
         self.departures.remove(&user);
         self.authored.retain(|(author, _)| *author != user);
+        Ok(())
     }
 }

@@ -2,6 +2,8 @@
 
 #![allow(dead_code, reason = "each test file uses its part")]
 
+pub mod people;
+
 use std::sync::Arc;
 
 use engine::id::{ChannelId, MessageId, Sequence, Timestamp, UserId};

@@ -9,8 +9,9 @@ use std::time::Duration;
 
 use engine::command::{Command, Rejection, Reply};
 use engine::id::{ChannelId, ChannelKind, MessageId, Timestamp, UserId};
-use engine::wire::json;
+use engine::wire::request::{Malformed, Request};
 use engine::wire::websocket::{self, Assembly, Decoded, MESSAGE_BYTES_MAX, Violation};
+use engine::wire::{json, protobuf};
 use gateway::http::cursor::{Cursor, CursorKey, Direction, Step};
 use gateway::keys::SigningKeys;
 use gateway::options::Secret;
@@ -29,6 +30,7 @@ pub struct Target {
 pub const TARGETS: &[Target] = &[
     Target { name: "frame", run: frame, seeds: frame_seeds },
     Target { name: "envelope", run: envelope, seeds: envelope_seeds },
+    Target { name: "envelope_protobuf", run: envelope_protobuf, seeds: envelope_protobuf_seeds },
     Target { name: "channel_id", run: channel_id, seeds: channel_id_seeds },
     Target { name: "cursor", run: cursor, seeds: cursor_seeds },
     Target { name: "opening", run: opening, seeds: opening_seeds },
@@ -99,6 +101,50 @@ pub fn envelope(bytes: &[u8]) {
     assert_eq!(answer["cid"].as_str().unwrap_or_default(), cid);
     // An envelope is an object too.
     assert!(json::is_json_object(text));
+}
+
+/// Whatever is read can be answered, under the client's own name for it; it holds no more text than there were bytes; and a
+/// field that nobody knows changes nothing.
+pub fn envelope_protobuf(bytes: &[u8]) {
+    let read = protobuf::decode(bytes);
+    let (cid, reply) = match &read {
+        Ok(Request { cid, command }) => {
+            assert!(text_bytes(command) <= bytes.len());
+            (cid.as_str(), Reply::Pong)
+        }
+        Err(malformed) => {
+            assert!(!malformed.to_string().is_empty());
+            let Some((cid, rejection)) = malformed.last_answer() else { return };
+            (cid, Reply::Refused(rejection))
+        }
+    };
+    assert!(cid.len() <= bytes.len());
+    let mut answer = Vec::new();
+    protobuf::encode_reply(cid, &reply, &mut answer);
+    match protobuf::decode(&answer) {
+        Ok(Request { cid: heard, command: Command::Pong }) => assert_eq!(heard, cid),
+        Err(Malformed::ServerPayload { cid: heard, name: "error" }) => assert_eq!(heard, cid),
+        other => panic!("{reply:?} was written as {other:?}"),
+    }
+    const UNKNOWN: &[u8] = b"\xa0\x06\x01";
+    assert_eq!(protobuf::decode(&[bytes, UNKNOWN].concat()), read);
+    assert_eq!(protobuf::decode(&[UNKNOWN, bytes].concat()), read);
+}
+
+/// The bytes of all texts in a command.
+fn text_bytes(command: &Command) -> usize {
+    let all = |texts: &[String]| texts.iter().map(String::len).sum::<usize>();
+    match command {
+        Command::Join(join) => join.target.len(),
+        Command::Leave { channel_id } => channel_id.len(),
+        Command::Send { channel_id, content } => channel_id.len() + content.len(),
+        Command::Update { channel_id, message_id, content } => channel_id.len() + message_id.len() + content.len(),
+        Command::Remove { channel_id, message_id } => channel_id.len() + message_id.len(),
+        Command::StatusFollow { user_ids, usernames } => all(user_ids) + all(usernames),
+        Command::StatusUnfollow { user_ids } => all(user_ids),
+        Command::StatusUpdate { status } => status.as_ref().map_or(0, String::len),
+        Command::Ping | Command::Pong | Command::Rpc | Command::Unsupported(_) => 0,
+    }
 }
 
 /// `json::is_json_object` accepts whatever a stricter reader takes for an object, and nothing it takes for another value.
@@ -277,6 +323,26 @@ fn envelope_seeds() -> Vec<Vec<u8>> {
     ]
     .map(|text| text.as_bytes().to_vec())
     .into()
+}
+
+fn envelope_protobuf_seeds() -> Vec<Vec<u8>> {
+    let seeds: [&[u8]; 13] = [
+        b"\x0a\x017\x82\x02\x00",
+        b"\x0a\x012\x1a\x11\x0a\x05lobby\x10\x01\x1a\x02\x08\x01\x22\x02\x08\x00",
+        b"\x0a\x013\x22\x0b\x0a\x092...lobby",
+        b"\x0a\x014:\x1a\x0a\x092...lobby\x12\x0d{\"text\":\"hi\"}",
+        b"\x0a\x015B\x0a\x0a\x01c\x12\x01m\x1a\x02{}",
+        b"\x0a\x016J\x06\x0a\x01c\x12\x01m",
+        b"\x0a\x018\xc2\x01\x07\x0a\x01f\x12\x02{}",
+        b"\x0a\x019\xd2\x01\x09\x0a\x01u\x0a\x01v\x12\x01n",
+        b"\x0a\x0211\xea\x01\x08\x0a\x06\x0a\x04away",
+        b"\x0a\x0215\x9a\x01\x0f\x08\x02\x10\x04\x1a\x01*\"\x06\x0a\x01a\x12\x01b",
+        // What only servers send, with a list in it; groups in groups; and nothing but a name.
+        b"\x0a\x017R\x0c\x0a\x01c\x12\x07\x0a\x01u\x12\x01s \x01",
+        b"\x9b\x06\x9b\x06\xa0\x06\x01\x9c\x06\x9c\x06\x82\x02\x00",
+        b"\x0a\x0216",
+    ];
+    seeds.map(<[u8]>::to_vec).into()
 }
 
 fn channel_id_seeds() -> Vec<Vec<u8>> {

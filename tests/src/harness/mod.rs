@@ -7,6 +7,9 @@ mod fault_proxy;
 mod http;
 mod node;
 mod raw;
+/// The engine's own tests use it too.
+#[path = "../../../engine/src/wire/tests/schema.rs"]
+pub mod schema;
 mod server;
 mod socket;
 pub mod transcript;
@@ -18,7 +21,7 @@ pub use http::{Account, Answer, Http};
 pub use node::run_node;
 pub use raw::{Ending, Frame, RawSocket, masked_frame, unmasked_frame};
 pub use server::{Launch, Refusal, Server};
-pub use socket::{Closed, Heard, Socket};
+pub use socket::{Closed, Format, Heard, Socket};
 
 /// How long anything that should happen at once may take. Generous: test machines are busy.
 pub const DEADLINE: Duration = Duration::from_secs(20);

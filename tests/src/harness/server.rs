@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 
 use rustix::process::{Pid, Signal, kill_process};
 
-use super::{Account, DEADLINE, Http, Socket};
+use super::{Account, DEADLINE, Format, Http, Socket};
 
 /// How a server is to be started. Defaults: one shard, a port of the kernel's choice, nothing inherited from our own
 /// `STENTOR_...` environment.
@@ -104,7 +104,11 @@ impl Launch {
     /// Starts a server and waits until it listens or has given up.
     pub fn start_or_refused(self) -> Result<Server, Refusal> {
         let mut server = self.spawn();
-        let listening = server.log.wait_for(DEADLINE, |lines| lines.iter().find_map(|line| listening_address(line)));
+        // What it says at the start ends with what to do next.
+        let listening = server.log.wait_for(DEADLINE, |lines| {
+            lines.iter().find(|line| line.trim_start().starts_with("open "))?;
+            lines.iter().find_map(|line| listening_address(line))
+        });
         if let Some(address) = listening {
             server.address = address;
             return Ok(server);
@@ -202,7 +206,11 @@ impl Server {
 
     /// Signs in and opens a socket.
     pub fn connect(&self, name: &str) -> Socket {
-        Socket::connect(self.address, &self.sign_in(name).token)
+        self.connect_in(Format::Json, name)
+    }
+
+    pub fn connect_in(&self, format: Format, name: &str) -> Socket {
+        Socket::connect_in(format, self.address, &self.sign_in(name).token)
     }
 
     /// Asserts that it still does its work: a new connection joins a room and hears itself.

@@ -1,4 +1,8 @@
 //! A chat client on `tungstenite`: blocking, one envelope a call, every wait with a deadline.
+//!
+//! Envelopes are JSON here, whatever the connection carries. In protobuf they are put into bytes and back by a library that
+//! reads the schema at run time, and what the server sends must be, byte for byte, what that library makes of the same
+//! envelope.
 
 use std::io;
 use std::net::{SocketAddr, TcpStream};
@@ -8,7 +12,31 @@ use serde_json::{Value, json};
 use tungstenite::client::IntoClientRequest;
 use tungstenite::{Error, Message, WebSocket, client};
 
-use super::DEADLINE;
+use super::{DEADLINE, schema};
+
+/// What envelopes travel as.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Format {
+    Json,
+    Protobuf,
+}
+
+impl Format {
+    pub const ALL: [Self; 2] = [Self::Json, Self::Protobuf];
+
+    /// Its name in the query of an opening.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Json => "json",
+            Self::Protobuf => "protobuf",
+        }
+    }
+
+    /// The format that an opening with this path asks for.
+    fn asked_by(path: &str) -> Self {
+        Self::ALL.into_iter().find(|format| path.contains(&format!("format={}", format.name()))).unwrap_or(Self::Json)
+    }
+}
 
 /// How a connection ended: with a close frame, or without one.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -20,7 +48,7 @@ pub enum Closed {
 /// What came next on a connection.
 #[derive(Debug)]
 pub enum Heard {
-    /// A text frame.
+    /// An envelope, as JSON.
     Text(String),
     /// Nothing within the time allowed.
     Nothing,
@@ -30,14 +58,27 @@ pub enum Heard {
 /// An open connection. Pushes that arrive while an answer is awaited are kept in `pushes`.
 pub struct Socket {
     inner: WebSocket<TcpStream>,
+    format: Format,
     last_cid: u64,
     pub pushes: Vec<Value>,
 }
 
 impl Socket {
     pub fn connect(address: SocketAddr, token: &str) -> Self {
-        Self::try_connect(address, &format!("/ws?lang=en&status=false&token={token}"), &[])
-            .unwrap_or_else(|status| panic!("the upgrade was refused with {status}"))
+        Self::connect_in(Format::Json, address, token)
+    }
+
+    pub fn connect_in(format: Format, address: SocketAddr, token: &str) -> Self {
+        Self::open(address, &format!("/ws?lang=en&status=false&token={token}&format={}", format.name()))
+    }
+
+    /// The same, and is seen by those who follow its user.
+    pub fn connect_online(format: Format, address: SocketAddr, token: &str) -> Self {
+        Self::open(address, &format!("/ws?lang=en&status=true&token={token}&format={}", format.name()))
+    }
+
+    fn open(address: SocketAddr, path: &str) -> Self {
+        Self::try_connect(address, path, &[]).unwrap_or_else(|status| panic!("the upgrade was refused with {status}"))
     }
 
     /// Opens a socket with this path and these headers, or gives the status it was refused with.
@@ -52,7 +93,7 @@ impl Socket {
             request.headers_mut().insert(name, value.parse().expect("a header value"));
         }
         match client(request, stream) {
-            Ok((inner, _)) => Ok(Self { inner, last_cid: 0, pushes: Vec::new() }),
+            Ok((inner, _)) => Ok(Self { inner, format: Format::asked_by(path), last_cid: 0, pushes: Vec::new() }),
             Err(tungstenite::HandshakeError::Failure(Error::Http(response))) => Err(response.status().as_u16()),
             Err(error) => panic!("upgrade: {error}"),
         }
@@ -66,13 +107,23 @@ impl Socket {
         self.send_text(&envelope.to_string());
     }
 
+    /// Sends an envelope that is written out as JSON.
     pub fn send_text(&mut self, text: &str) {
         self.try_send_text(text).unwrap_or_else(|closed| panic!("sending {text}: {closed:?}"));
     }
 
-    /// Sends, unless the connection has ended.
+    /// The same, unless the connection has ended.
     pub fn try_send_text(&mut self, text: &str) -> Result<(), Closed> {
-        self.inner.send(Message::text(text)).map_err(|_| Closed::Cut)
+        let message = match self.format {
+            Format::Json => Message::text(text),
+            Format::Protobuf => Message::binary(schema::bytes_of(text)),
+        };
+        self.inner.send(message).map_err(|_| Closed::Cut)
+    }
+
+    /// Sends a text frame, whatever the format.
+    pub fn send_text_frame(&mut self, text: &str) {
+        self.inner.send(Message::text(text)).expect("the connection is open");
     }
 
     pub fn send_binary(&mut self, bytes: Vec<u8>) {
@@ -83,14 +134,22 @@ impl Socket {
         self.inner.send(Message::Ping(payload.to_vec().into())).expect("the connection is open");
     }
 
-    /// The next text frame, the end, or nothing within `bound`.
+    /// The next envelope, the end, or nothing within `bound`.
     pub fn hear(&mut self, bound: Duration) -> Heard {
         self.inner.get_ref().set_read_timeout(Some(bound)).expect("a read timeout");
         loop {
             match self.inner.read() {
-                Ok(Message::Text(text)) => return Heard::Text(text.to_string()),
+                Ok(Message::Text(text)) => {
+                    assert_eq!(self.format, Format::Json, "a text frame: {text}");
+                    return Heard::Text(text.to_string());
+                }
+                Ok(Message::Binary(bytes)) => {
+                    assert_eq!(self.format, Format::Protobuf, "a binary frame: {bytes:?}");
+                    let text = schema::text_of(&bytes);
+                    assert_eq!(schema::bytes_of(&text), *bytes, "another would write {text} in other bytes");
+                    return Heard::Text(text);
+                }
                 Ok(Message::Close(frame)) => return Heard::Closed(self.answer_close(frame)),
-                Ok(Message::Binary(bytes)) => panic!("a binary frame of {} bytes in a JSON session", bytes.len()),
                 Ok(_) => {}
                 Err(Error::Io(error))
                     if matches!(error.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::TimedOut) =>
@@ -117,7 +176,7 @@ impl Socket {
         }
     }
 
-    /// The next text frame, as it is.
+    /// The next envelope, as JSON; in the JSON format, as it came.
     pub fn receive_text(&mut self) -> String {
         match self.hear(DEADLINE) {
             Heard::Text(text) => text,

@@ -1,14 +1,17 @@
-//! Recorded conversations, replayed against a real server and compared byte for byte.
+//! Recorded conversations, replayed against a real server and compared byte for byte, in either format or in both at once.
 //!
-//! A transcript is a text file; each line is one of
+//! A transcript is a text file, with envelopes written as JSON. What travels as protobuf is compared as the JSON of another
+//! implementation, and its bytes with what that implementation makes of the JSON (`socket.rs`). Each line is one of
 //!
 //! ```text
 //! # a remark
 //! A signs in as alice          (an account; created when it is new)
 //! A connects                   (opens A's socket)
+//! A comes online               (opens A's socket, and is seen by followers)
 //! A> {"cid":"1","ping":{}}     (A sends this)
 //! A< {"cid":"1","pong":{}}     (the next thing A hears is exactly this)
 //! A? GET /v2/channel/...       (A asks over HTTP)
+//! A? POST /v2/group {"name":"x"}
 //! A= 200 {}                    (and is answered so)
 //! A is cut off                 (A's connection ends without a close frame)
 //! ```
@@ -22,11 +25,30 @@ use std::collections::HashMap;
 
 use serde_json::json;
 
-use super::{Account, Server, Socket};
+use super::{Account, Format, Server, Socket};
+
+/// Who speaks which format.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Cast {
+    All(Format),
+    /// Those who sign in first, third and so on speak JSON, the others protobuf.
+    Mixed,
+}
+
+impl Cast {
+    pub const EVERY: [Self; 3] = [Self::All(Format::Json), Self::All(Format::Protobuf), Self::Mixed];
+
+    fn format_of(self, place: usize) -> Format {
+        match self {
+            Self::All(format) => format,
+            Self::Mixed => Format::ALL[place % Format::ALL.len()],
+        }
+    }
+}
 
 /// Replays a transcript; panics with the line that differs.
-pub fn replay(server: &Server, name: &str, text: &str) {
-    let mut stage = Stage { server, actors: HashMap::new(), bound: HashMap::new() };
+pub fn replay(server: &Server, cast: Cast, name: &str, text: &str) {
+    let mut stage = Stage { server, cast, actors: HashMap::new(), bound: HashMap::new() };
     for (index, line) in text.lines().enumerate() {
         let line = line.trim_end();
         if line.is_empty() || line.starts_with('#') {
@@ -41,12 +63,14 @@ pub fn replay(server: &Server, name: &str, text: &str) {
 
 struct Stage<'a> {
     server: &'a Server,
+    cast: Cast,
     actors: HashMap<String, Actor>,
     bound: HashMap<String, String>,
 }
 
 struct Actor {
     account: Account,
+    format: Format,
     socket: Option<Socket>,
     answer: Option<String>,
 }
@@ -57,12 +81,15 @@ impl Stage<'_> {
         if let Some(name) = rest.strip_prefix(" signs in as ") {
             let account = self.server.sign_in(name);
             self.bound.insert(format!("{label}.user"), account.user_id.clone());
-            self.actors.insert(label.to_string(), Actor { account, socket: None, answer: None });
+            let format = self.cast.format_of(self.actors.len());
+            self.actors.insert(label.to_string(), Actor { account, format, socket: None, answer: None });
             return Ok(());
         }
         let actor = self.actors.get_mut(label).ok_or_else(|| format!("{label} has not signed in"))?;
+        let address = self.server.address();
         match rest {
-            " connects" => actor.socket = Some(Socket::connect(self.server.address(), &actor.account.token)),
+            " connects" => actor.socket = Some(Socket::connect_in(actor.format, address, &actor.account.token)),
+            " comes online" => actor.socket = Some(Socket::connect_online(actor.format, address, &actor.account.token)),
             " is cut off" => drop(actor.socket.take().ok_or("not connected")?),
             _ => {
                 let (sign, text) = rest.split_once(' ').ok_or("no such kind of line")?;
@@ -81,10 +108,11 @@ impl Stage<'_> {
                 agree(text, &came, &mut self.bound)?;
             }
             "?" => {
-                let (method, path) = text.split_once(' ').ok_or("expected `METHOD PATH`")?;
+                let (method, rest) = text.split_once(' ').ok_or("expected `METHOD PATH`")?;
+                let (path, body) = rest.split_once(' ').unwrap_or((rest, ""));
                 let authorization = super::http::bearer(&actor.account.token);
-                let path = fill(path, &self.bound)?;
-                let answer = self.server.http().request(method, &path, &[("Authorization", &authorization)], "");
+                let (path, body) = (fill(path, &self.bound)?, fill(body, &self.bound)?);
+                let answer = self.server.http().request(method, &path, &[("Authorization", &authorization)], body);
                 actor.answer = Some(format!("{} {}", answer.status, answer.body));
             }
             "=" => agree(text, &actor.answer.take().ok_or("nothing was asked")?, &mut self.bound)?,

@@ -5,6 +5,7 @@
 
 mod envelopes;
 mod frames;
+mod protobuf;
 mod requests;
 mod slow;
 mod upgrades;

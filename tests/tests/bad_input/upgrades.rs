@@ -63,7 +63,8 @@ fn only_a_good_token_opens_a_socket() {
     check(&server, "format json", &format!("{}&format=json", with(good)), &[], Ok(()));
     check(&server, "format empty", &format!("{}&format=", with(good)), &[], Ok(()));
     check(&server, "format unknown", &format!("{}&format=xml", with(good)), &[], Err(400));
-    check(&server, "format not yet there", &format!("{}&format=protobuf", with(good)), &[], Err(400));
+    check(&server, "format protobuf", &format!("{}&format=protobuf", with(good)), &[], Ok(()));
+    check(&server, "format in capitals", &format!("{}&format=PROTOBUF", with(good)), &[], Err(400));
     check(&server, "format is looked at first", "/ws?format=xml", &[], Err(400));
     check(&server, "any origin", &with(good), &[("Origin", "https://example.org")], Ok(()));
     check(&server, "any language, any status", &format!("/ws?lang=tlh&status=maybe&token={good}"), &[], Ok(()));

@@ -4,9 +4,9 @@ use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
 
 use engine::admission::OnLag;
 use engine::id::{ConnectionId, MessageId, SessionId};
-use engine::wire::websocket;
 use serde_json::Value;
 
+use crate::inbox::{Heard, Inbox};
 use crate::store::SlowStore;
 
 /// A message as it was shown: its id, code and content.
@@ -43,8 +43,7 @@ pub struct Client {
     pub reads_one_turn_in: usize,
     /// It has been sent a close frame.
     pub closed: bool,
-    /// Bytes that arrived and are no whole frame yet.
-    pub unread: Vec<u8>,
+    pub inbox: Inbox,
     /// Requests without an answer: cid, what it was, channel.
     pub asked: VecDeque<(String, &'static str, String)>,
     pub next_cid: u64,
@@ -61,25 +60,20 @@ pub struct Client {
 impl Client {
     /// Takes bytes from the socket and checks every whole frame.
     pub fn read(&mut self, bytes: &[u8], store: &SlowStore) {
-        self.unread.extend_from_slice(bytes);
-        while let Some(length) = websocket::frame_length(&self.unread).filter(|&length| length <= self.unread.len()) {
-            let frame: Vec<u8> = self.unread.drain(..length).collect();
+        self.inbox.take_in(bytes);
+        while let Some(heard) = self.inbox.next() {
             assert!(!self.closed, "a close frame is the last");
-            if frame[0] == 0x88 {
-                assert_eq!(u16::from_be_bytes([frame[2], frame[3]]), 1013);
-                assert_eq!(self.on_lag, OnLag::Close, "it wants to be moved on instead");
-                self.closed = true;
-                continue;
+            match heard {
+                Heard::Closed(code) => {
+                    assert_eq!(code, 1013);
+                    assert_eq!(self.on_lag, OnLag::Close, "it wants to be moved on instead");
+                    self.closed = true;
+                }
+                Heard::Envelope(envelope) => {
+                    self.frames += 1;
+                    self.hear(&envelope, store);
+                }
             }
-            assert_eq!(frame[0], 0x81, "only text frames are sent here");
-            let header = 2 + match frame[1] {
-                126 => 2,
-                127 => 8,
-                _ => 0,
-            };
-            let envelope: Value = serde_json::from_slice(&frame[header..]).expect("frames hold JSON");
-            self.frames += 1;
-            self.hear(&envelope, store);
         }
     }
 

@@ -1,5 +1,5 @@
 //! Many shards, clients and failures in one thread under one seed, with a store that is slow, fails, and answers out of
-//! order, and sockets that take what they like.
+//! order, and sockets that take what they like. Some clients speak protobuf, the others JSON.
 //!
 //! Asserted at every receipt of a frame: nothing is shown before it is durable, one order for all, no gap while a member,
 //! answers in the order of the questions, one's own message before its ack; gaps name exactly what was missed. Asserted once quiet: history is what was
@@ -10,6 +10,7 @@ use std::num::NonZeroU32;
 use engine::limits::PASS_VISITS_MAX;
 
 mod client;
+mod inbox;
 mod member;
 mod registry;
 mod society;

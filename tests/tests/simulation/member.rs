@@ -3,12 +3,13 @@
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use engine::command::Command;
+use engine::frames::Format;
 use engine::home::Appearance;
 use engine::id::{ChannelId, ConnectionId, MessageId, SessionId, UserId};
-use engine::wire::websocket;
 use serde_json::Value;
 use uuid::Uuid;
 
+use crate::inbox::{Heard, Inbox};
 use crate::registry::Registry;
 
 /// One stay in a channel.
@@ -42,7 +43,7 @@ pub struct Member {
     pub user: UserId,
     pub session: SessionId,
     pub lasting: bool,
-    unread: Vec<u8>,
+    inbox: Inbox,
     pub asked: VecDeque<Asked>,
     next_cid: u64,
     stays: BTreeMap<String, Vec<MessageId>>,
@@ -61,6 +62,7 @@ impl Member {
         user: UserId,
         session: SessionId,
         lasting: bool,
+        format: Format,
         appearance: Appearance,
     ) -> Self {
         Self {
@@ -69,7 +71,7 @@ impl Member {
             user,
             session,
             lasting,
-            unread: Vec::new(),
+            inbox: Inbox::of(format),
             asked: VecDeque::new(),
             next_cid: 0,
             stays: BTreeMap::new(),
@@ -90,17 +92,12 @@ impl Member {
 
     /// Takes bytes from the socket and hears every whole frame.
     pub fn read(&mut self, bytes: &[u8], registry: &Registry) {
-        self.unread.extend_from_slice(bytes);
-        while let Some(length) = websocket::frame_length(&self.unread).filter(|&length| length <= self.unread.len()) {
-            let frame: Vec<u8> = self.unread.drain(..length).collect();
-            assert_eq!(frame[0], 0x81, "only text frames are sent here");
-            let header = 2 + match frame[1] {
-                126 => 2,
-                127 => 8,
-                _ => 0,
-            };
-            let envelope: Value = serde_json::from_slice(&frame[header..]).expect("frames hold JSON");
-            self.hear(&envelope, registry);
+        self.inbox.take_in(bytes);
+        while let Some(heard) = self.inbox.next() {
+            match heard {
+                Heard::Envelope(envelope) => self.hear(&envelope, registry),
+                Heard::Closed(code) => panic!("closed with {code}, but everybody keeps up here"),
+            }
         }
     }
 

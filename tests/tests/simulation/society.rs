@@ -9,7 +9,6 @@ use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
 
 use engine::admission::{OnLag, Session};
 use engine::command::{Command, Join};
-use engine::frames::Format;
 use engine::friend::FriendAct;
 use engine::group::{GroupAct, GroupChange};
 use engine::home::Appearance;
@@ -17,6 +16,7 @@ use engine::id::{ChannelId, ConnectionId, Epoch, GroupId, MessageId, SessionId, 
 use engine::parcel::{Circular, Enquiry, Finding, Parcel};
 use engine::shard::{Effects, Input, Rules, Shard};
 
+use crate::inbox;
 use crate::member::{Ended, Member, Stay};
 use crate::registry::{Entry, Registry};
 use crate::world::{Random, Wire, Wires};
@@ -117,17 +117,18 @@ impl Society {
         let shard = self.random.below(self.shards.len());
         let connection = ConnectionId { slot: self.generation, generation: self.generation };
         let id = SessionId(self.random.uuid());
+        let format = inbox::format_of(self.generation as usize);
         let session = Session {
             user: self.users[user],
             session: id,
             username: format!("user-{user}").into(),
-            format: Format::Json,
+            format,
             on_lag: OnLag::Close,
         };
         self.wires[shard].slots.insert(connection.slot, Wire { room: 64, ..Wire::default() });
         let appearance = if lasting || self.random.one_in(2) { Appearance::Online } else { Appearance::Unseen };
         self.shards[shard].step(Input::Opened { connection, session, appearance }, self.now);
-        Member::new(shard, connection, self.users[user], id, lasting, appearance)
+        Member::new(shard, connection, self.users[user], id, lasting, format, appearance)
     }
 
     fn turn(&mut self) {

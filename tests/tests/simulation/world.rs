@@ -5,7 +5,6 @@ use std::num::NonZeroU32;
 
 use engine::admission::{OnLag, Session};
 use engine::command::{Command, Join};
-use engine::frames::Format;
 use engine::home::Appearance;
 use engine::id::{ConnectionId, Epoch, MessageId, SessionId, ShardId, Timestamp, UserId};
 use engine::limits::{ROTATION_INTERVAL, SUBSCRIBER_LAG_BYTES_MAX};
@@ -15,6 +14,7 @@ use engine::subscribers::{Gone, Outlet};
 use uuid::Uuid;
 
 use crate::client::{Client, Shown, Stay};
+use crate::inbox::{self, Inbox};
 use crate::store::SlowStore;
 
 #[derive(Clone, Copy, Debug)]
@@ -164,7 +164,8 @@ impl World {
         self.wires[shard].slots.insert(connection.slot, Wire { room: 64, ..Wire::default() });
         let slow = !witness && self.plan.pace == Pace::Slow;
         let on_lag = if slow && self.random.one_in(2) { OnLag::Skip } else { OnLag::Close };
-        let session = Session { user, session, username, format: Format::Json, on_lag };
+        let format = inbox::format_of(number);
+        let session = Session { user, session, username, format, on_lag };
         self.shards[shard]
             .step(Input::Opened { connection, session: session.clone(), appearance: Appearance::Unseen }, self.now);
         Client {
@@ -175,7 +176,7 @@ impl World {
             on_lag,
             reads_one_turn_in: if slow && self.random.one_in(3) { 30 } else { 2 },
             closed: false,
-            unread: Vec::new(),
+            inbox: Inbox::of(format),
             asked: VecDeque::new(),
             next_cid: 0,
             stays: BTreeMap::new(),

@@ -38,7 +38,7 @@ const fn row(snake: &'static str, camel: &'static str, payload: Payload) -> Name
 }
 
 /// Chat first, since the table is searched from the front.
-pub(super) static NAMES: [Name; 50] = {
+pub(super) static NAMES: [Name; 51] = {
     use Payload::*;
     [
         row("channel_message_send", "channelMessageSend", Send),
@@ -71,6 +71,7 @@ pub(super) static NAMES: [Name; 50] = {
         row("status_unfollow", "statusUnfollow", StatusUnfollow),
         row("status_update", "statusUpdate", StatusUpdate),
         row("channel", "channel", Server),
+        row("channel_gap", "channelGap", Server),
         row("channel_message", "channelMessage", Server),
         row("channel_message_ack", "channelMessageAck", Server),
         row("channel_presence_event", "channelPresenceEvent", Server),

@@ -9,58 +9,8 @@ use serde::de::value::MapAccessDeserializer;
 use serde::de::{Deserializer, Error, IgnoredAny, MapAccess, Unexpected, Visitor};
 
 use super::payloads::{self, Name, Payload};
-use crate::command::{Command, Join, Rejection, RejectionCode};
-
-/// A well formed envelope of a client.
-#[derive(Clone, PartialEq, Eq, Debug)]
-pub struct Request {
-    /// The client's name for this request, to be given back in the answer; empty if it gave none.
-    pub cid: String,
-    pub command: Command,
-}
-
-/// An envelope that ends the session (docs/protocol.md, section 1.3).
-#[derive(Clone, PartialEq, Eq, Debug)]
-pub enum Malformed {
-    /// Not JSON, or not JSON of this protocol; with what and where.
-    Syntax(String),
-    MissingPayload {
-        cid: String,
-    },
-    /// A payload that only a server may send, by its name on the wire.
-    ServerPayload {
-        cid: String,
-        name: &'static str,
-    },
-}
-
-impl Malformed {
-    /// The error to deliver before closing, and the `cid` it answers, where the envelope could be read that far.
-    pub fn last_answer(&self) -> Option<(&str, Rejection)> {
-        let rejection = |code, message: String| Rejection { code, message: message.into() };
-        match self {
-            Self::Syntax(_) => None,
-            Self::MissingPayload { cid } => {
-                Some((cid, rejection(RejectionCode::MissingPayload, "the envelope has no payload".into())))
-            }
-            Self::ServerPayload { cid, name } => Some((
-                cid,
-                rejection(RejectionCode::UnrecognizedPayload, format!("{name} is sent by servers, not by clients")),
-            )),
-        }
-    }
-}
-
-/// The reason to give in the close frame.
-impl fmt::Display for Malformed {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Syntax(reason) => write!(f, "malformed envelope: {reason}"),
-            Self::MissingPayload { .. } => f.write_str("malformed envelope: no payload"),
-            Self::ServerPayload { name, .. } => write!(f, "malformed envelope: {name} is not for clients to send"),
-        }
-    }
-}
+use crate::command::{Command, Join};
+use crate::wire::request::{Malformed, Request};
 
 /// Reads one envelope, the whole of `text`.
 pub fn decode(text: &str) -> Result<Request, Malformed> {
@@ -358,7 +308,7 @@ impl<'de> Deserialize<'de> for AnyBody {
 }
 
 /// An int32 as protobuf's JSON takes it: a number with an integral value, or the same in quotes.
-struct Int32(i32);
+pub struct Int32(pub i32);
 
 impl<'de> Deserialize<'de> for Int32 {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {

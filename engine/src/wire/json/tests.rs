@@ -6,6 +6,7 @@ use super::*;
 use crate::command::{Command, Event, Join, Rejection, Reply};
 use crate::id::{ChannelId, MessageId, Sequence, SessionId, Timestamp, UserId, parse_uuid};
 use crate::message::{Message, MessageCode, Presence};
+use crate::wire::request::{Malformed, Request};
 
 const ALICE: &str = "65aea872-a336-4029-90c9-6f507b75281c";
 const ALICE_SESSION: &str = "56a2c7fa-e654-11f1-9208-379fc0d5299a";

@@ -2,14 +2,22 @@
 
 mod accounts;
 mod connections;
+mod departures;
+mod friends;
+mod groups;
 mod history;
+mod links;
+mod members;
+mod notifications;
+mod owner;
 mod presence;
 mod refusals;
 mod sessions;
 
 use std::cell::{Cell, RefCell};
+use std::collections::HashSet;
 use std::future::{Future, poll_fn};
-use std::pin::pin;
+use std::pin::{Pin, pin};
 use std::rc::Rc;
 use std::sync::Arc;
 use std::task::{Context, Poll, Wake, Waker};
@@ -18,7 +26,7 @@ use std::thread::{self, Thread};
 use base64::Engine;
 use base64::prelude::{BASE64_STANDARD, BASE64_URL_SAFE_NO_PAD};
 use engine::id::{ChannelId, Timestamp, UserId, parse_uuid};
-use engine::parcel::{Enquiry, Finding};
+use engine::parcel::{Circular, Enquiry, Finding};
 use engine::shard::Input;
 use http_body_util::BodyExt;
 use hyper::body::Bytes;
@@ -43,6 +51,12 @@ pub struct World {
     pub store: Arc<dyn Store>,
     now: Rc<Cell<Timestamp>>,
     owner: RefCell<Owner>,
+    /// Who shows themselves to followers.
+    online: RefCell<HashSet<UserId>>,
+    /// What sessions were told, until somebody looks.
+    told: RefCell<Vec<Circular>>,
+    /// The task that works on departures.
+    departing: RefCell<Option<Pin<Box<dyn Future<Output = ()>>>>>,
     /// Ends its threads when the test ends.
     _bridge: Bridge,
 }
@@ -92,25 +106,70 @@ impl World {
             bridge.client(),
             move || clock.get(),
         );
-        let owner: Owner = Box::new(|_, enquiry| match enquiry {
-            Enquiry::Presence { .. } => Finding::Presence { presences: Vec::new(), count: 0 },
-            Enquiry::Newest { .. } => Finding::AskTheStore,
-            Enquiry::ChangeGroup(_) | Enquiry::Block { .. } | Enquiry::Purge { .. } => Finding::Failed,
-        });
-        Self { services: Rc::new(services), store, now, owner: RefCell::new(owner), _bridge: bridge }
+        let services = Rc::new(services);
+        Self {
+            departing: RefCell::new(Some(Box::pin(super::run_departures(services.clone())))),
+            services,
+            owner: RefCell::new(owner::of_empty_channels(store.clone(), now.clone())),
+            store,
+            now,
+            online: RefCell::default(),
+            told: RefCell::default(),
+            _bridge: bridge,
+        }
     }
 
-    /// Lets this answer enquiries from now on. Until then nobody is in any channel.
+    /// Lets this answer enquiries from now on. Until then nobody is in any channel, and what is asked for is done.
     pub fn own(&self, owner: impl FnMut(&ChannelId, Enquiry) -> Finding + 'static) {
         *self.owner.borrow_mut() = Box::new(owner);
     }
 
+    /// What a shard does beside handlers.
+    pub fn go_on(&self, context: &mut Context<'_>) {
+        let departing = &mut *self.departing.borrow_mut();
+        if let Some(future) = departing
+            && future.as_mut().poll(context).is_ready()
+        {
+            *departing = None;
+        }
+        self.answer_enquiries();
+    }
+
     fn answer_enquiries(&self) {
         while let Some(asked) = self.services.enquiries().take() {
-            let Input::Enquiry { number, channel, enquiry } = asked else { panic!("{asked:?} is no enquiry") };
-            let finding = (self.owner.borrow_mut())(&channel, enquiry);
+            let (number, finding) = match asked {
+                Input::Enquiry { number, channel, enquiry } => (number, (self.owner.borrow_mut())(&channel, enquiry)),
+                Input::Online { number, users } => {
+                    let online = users.iter().map(|user| self.online.borrow().contains(user));
+                    (number, Finding::Online(online.collect()))
+                }
+                Input::Circular(circular) => {
+                    self.told.borrow_mut().push(circular);
+                    continue;
+                }
+                other => panic!("{other:?} is not of HTTP handlers"),
+            };
             self.services.enquiries().found(number, finding);
         }
+    }
+
+    /// Lets this user be seen by followers.
+    pub fn show(&self, user: UserId) {
+        self.online.borrow_mut().insert(user);
+    }
+
+    /// What sessions were told since this was asked last.
+    pub fn told(&self) -> Vec<Circular> {
+        self.told.take()
+    }
+
+    /// The notices among it: whose, and with which code.
+    pub fn told_notices(&self) -> Vec<(UserId, i32)> {
+        let notices = self.told().into_iter().flat_map(|circular| match circular {
+            Circular::Notices(notices) => notices,
+            other => panic!("{other:?} is no notices"),
+        });
+        notices.map(|notice| (notice.user, notice.notification.code as i32)).collect()
     }
 
     pub fn pass(&self, seconds: i64) {
@@ -126,7 +185,7 @@ impl World {
         let mut answer = pin!(super::respond(&self.services, request));
         let (head, body) = block_on(poll_fn(|context| {
             let polled = answer.as_mut().poll(context);
-            self.answer_enquiries();
+            self.go_on(context);
             polled
         }))
         .into_parts();

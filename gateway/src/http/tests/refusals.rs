@@ -16,18 +16,32 @@ use uuid::Uuid;
 
 use super::*;
 
-const BEARER_PATHS: [&str; 12] = [
+const BEARER_PATHS: [&str; 26] = [
     "GET /v2/account",
     "PUT /v2/account",
+    "DELETE /v2/account",
     "POST /v2/session/logout",
     "GET /v2/user",
     "GET /v2/channel",
     "GET /v2/channel/2...lobby",
     "PUT /v2/storage",
     "GET /v2/group",
+    "POST /v2/group",
+    "PUT /v2/group/x",
+    "DELETE /v2/group/x",
+    "POST /v2/group/x/join",
+    "POST /v2/group/x/demote",
+    "GET /v2/group/x/user",
+    "GET /v2/user/x/group",
+    "GET /v2/friend",
+    "POST /v2/friend",
+    "DELETE /v2/friend",
+    "POST /v2/friend/block",
     "POST /v2/rpc/anything",
     "POST /v2/account/link/device",
+    "POST /v2/account/unlink/email",
     "GET /v2/notification?limit=1",
+    "DELETE /v2/notification",
     "GET /v2/leaderboard/x",
 ];
 
@@ -84,15 +98,16 @@ fn paths_and_methods() {
     }
     for target in [
         "PUT /v2/storage",
-        "GET /v2/group",
-        "DELETE /v2/friend",
         "POST /v2/rpc/anything",
-        "POST /v2/account/link/device",
-        "POST /v2/account/unlink/email",
+        "POST /v2/account/link/steam",
+        "POST /v2/account/unlink",
         "GET /v2/account/",
         "POST /v2/account/authenticate/steam",
         "GET /v2/channel/2...a/b",
-        "GET /v2/user/x/group",
+        "POST /v2/group/x/steal",
+        "GET /v2/group/x/user/y",
+        "GET /v2/user/x/friend",
+        "DELETE /v2/notification/x",
     ] {
         world.ask(target, As::User(&session.token), "").expect_refusal(404, 5, target);
     }
@@ -103,8 +118,16 @@ fn paths_and_methods() {
         "GET /v2/account/authenticate/device",
         "GET /v2/account/session/refresh",
         "DELETE /v2/session/logout",
-        "DELETE /v2/account",
         "POST /v2/account",
+        "GET /v2/account/link/device",
+        "DELETE /v2/group",
+        "GET /v2/group/x",
+        "GET /v2/group/x/join",
+        "POST /v2/group/x/user",
+        "POST /v2/user/x/group",
+        "PUT /v2/friend",
+        "DELETE /v2/friend/block",
+        "POST /v2/notification",
         "PATCH /v2/user",
         "POST /v2/channel",
         "PUT /v2/channel/2...lobby",
@@ -282,7 +305,7 @@ fn a_failing_store_is_said_and_blamed_on_nobody_else() {
         let world = World::on(Arc::new(Broken(failure)));
         let pair = world.services.tokens.issue(UserId(Uuid::from_u128(7)), "a", Default::default(), world.now.get());
         let token = pair.session.as_str();
-        let ask = |target, who, body: &str| {
+        let ask = |target: &str, who, body: &str| {
             let heard = world.ask(target, who, body.to_owned());
             heard.expect_refusal(status, code, target);
             assert!(!heard.text.contains("disk") && !heard.text.contains("block"), "{}", heard.text);
@@ -294,6 +317,29 @@ fn a_failing_store_is_said_and_blamed_on_nobody_else() {
         ask("PUT /v2/account", As::User(token), r#"{"location":"x"}"#);
         ask("GET /v2/user?usernames=a", As::User(token), "");
         ask("GET /v2/channel/2...lobby", As::User(token), "");
+        for target in [
+            "GET /v2/channel/3.00000000-0000-0000-0000-000000000008..",
+            "GET /v2/channel/3.00000000-0000-0000-0000-000000000008../presence",
+            "PUT /v2/group/00000000-0000-0000-0000-000000000008",
+            "POST /v2/group",
+            "GET /v2/group",
+            "GET /v2/group/00000000-0000-0000-0000-000000000008/user",
+            "GET /v2/user/00000000-0000-0000-0000-000000000008/group",
+            "GET /v2/friend",
+            "POST /v2/friend?ids=00000000-0000-0000-0000-000000000008",
+            "DELETE /v2/friend?usernames=b",
+            "POST /v2/friend/block?ids=00000000-0000-0000-0000-000000000008",
+            "GET /v2/notification",
+            "DELETE /v2/notification?ids=00000000-0000-0000-0000-000000000008",
+            "DELETE /v2/account",
+        ] {
+            ask(target, As::User(token), r#"{"name":"x"}"#);
+        }
+        let link = r#"{"id":"device-1234567","email":"a@example.com","password":"password"}"#;
+        for kind in ["device", "custom", "email"] {
+            ask(&format!("POST /v2/account/link/{kind}"), As::User(token), link);
+            ask(&format!("POST /v2/account/unlink/{kind}"), As::User(token), link);
+        }
         ask("POST /v2/session/logout", As::User(token), "");
         assert_ne!(world.ask("GET /v2/channel", As::User(token), "").status, 401, "a logout that failed is none");
     }

@@ -1,0 +1,67 @@
+//! What a server says of itself on its admin address, read as Prometheus would.
+
+use std::collections::HashMap;
+use std::io::{self, Read, Write};
+use std::net::{SocketAddr, TcpStream};
+use std::time::Duration;
+
+const ANSWER_TIME_MAX: Duration = Duration::from_secs(5);
+const ANSWER_BYTES_MAX: u64 = 1 << 20;
+
+/// One look at all numbers, by their names with labels as they stand on the page.
+pub struct Metrics(HashMap<String, f64>);
+
+impl Metrics {
+    pub fn read(admin: SocketAddr) -> io::Result<Metrics> {
+        let mut socket = TcpStream::connect(admin)?;
+        socket.set_read_timeout(Some(ANSWER_TIME_MAX))?;
+        socket.write_all(format!("GET /metrics HTTP/1.1\r\nHost: {admin}\r\nConnection: close\r\n\r\n").as_bytes())?;
+        let mut answer = String::new();
+        socket.take(ANSWER_BYTES_MAX).read_to_string(&mut answer)?;
+        match answer.split_once("\r\n\r\n") {
+            Some((head, page)) if head.starts_with("HTTP/1.1 200") => Ok(Metrics::of_page(page)),
+            _ => Err(io::Error::other(format!("the metrics were answered with: {answer}"))),
+        }
+    }
+
+    fn of_page(page: &str) -> Metrics {
+        let number = |line: &str| {
+            let (name, value) = line.rsplit_once(' ')?;
+            Some((name.to_owned(), value.parse().ok()?))
+        };
+        Metrics(page.lines().filter(|line| !line.starts_with('#')).filter_map(number).collect())
+    }
+
+    /// A number with all its labels.
+    pub fn one(&self, name: &str) -> io::Result<u64> {
+        let found = self.0.get(name).map(|&value| value as u64);
+        found.ok_or_else(|| io::Error::other(format!("{name} is missing in the server's metrics")))
+    }
+
+    /// The sum over all labels.
+    pub fn sum(&self, name: &str) -> io::Result<f64> {
+        let with_labels = |key: &&String| key.strip_prefix(name).is_some_and(|rest| rest.starts_with('{'));
+        let found: Vec<f64> = self.0.keys().filter(with_labels).map(|key| self.0[key]).collect();
+        if found.is_empty() {
+            return Err(io::Error::other(format!("{name} is missing in the server's metrics")));
+        }
+        Ok(found.iter().sum())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn numbers_are_read_by_name_and_label() {
+        let page = "# HELP stentor_gaps Readers.\n# TYPE stentor_gaps counter\nstentor_gaps_total 3\n\
+                    stentor_connections{kind=\"session\"} 5000\nstentor_connections{kind=\"http\"} 2\n\
+                    stentor_connections_accepted_total 7\n# EOF\n";
+        let metrics = Metrics::of_page(page);
+        assert_eq!(metrics.one("stentor_gaps_total").unwrap(), 3);
+        assert_eq!(metrics.one("stentor_connections{kind=\"session\"}").unwrap(), 5000);
+        assert_eq!(metrics.sum("stentor_connections").unwrap(), 5002.0);
+        assert!(metrics.one("stentor_gaps").is_err() && metrics.sum("stentor_nothing").is_err());
+    }
+}

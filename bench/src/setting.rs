@@ -1,0 +1,121 @@
+//! What every question is told: which server, on which cores, and where the answer goes.
+
+use std::fs;
+use std::io;
+use std::path::PathBuf;
+
+use clap::Args;
+use serde::Serialize;
+
+use crate::cpu;
+use crate::dialect::Persistence;
+use crate::server::{self, Launch};
+
+#[derive(Args, Clone, Default, Debug)]
+pub struct Setting {
+    /// The stentor binary; without it, it is built first.
+    #[arg(long)]
+    server: Option<PathBuf>,
+    /// Writes everything measured to this file.
+    #[arg(long)]
+    json: Option<PathBuf>,
+    /// The cores of what is measured; by default the first, or as many of the first as it has shards.
+    #[arg(long, visible_alias = "server-cpu", value_delimiter = ',')]
+    server_cpus: Vec<usize>,
+    /// The cores of the clients, which are on the first of them if they are one; by default all that the server leaves,
+    /// or the last.
+    #[arg(long, visible_alias = "client-cpu", value_delimiter = ',')]
+    client_cpus: Vec<usize>,
+}
+
+impl Setting {
+    /// How a server of so many shards is started for this question, with the memory store and messages that are not
+    /// kept. Raises what this process may open. To be called before anything is started, for that pins this thread.
+    pub fn launch(&self, shards: usize) -> io::Result<Launch> {
+        let (server_cpus, client_cpus) = self.cores(shards)?;
+        cpu::raise_descriptor_limit();
+        Ok(Launch {
+            stentor: None,
+            store: "memory".into(),
+            persistence: Persistence::Passing,
+            shards,
+            server_cpus,
+            client_cpus,
+            data_in: None,
+        })
+    }
+
+    /// The stentor binary.
+    pub fn stentor(&self) -> io::Result<PathBuf> {
+        self.server.clone().map_or_else(server::build_stentor, Ok)
+    }
+
+    /// The same with a stentor to start.
+    pub fn launch_stentor(&self, shards: usize) -> io::Result<Launch> {
+        let stentor = self.stentor()?;
+        Ok(Launch { stentor: Some(stentor), ..self.launch(shards)? })
+    }
+
+    /// The same, refused where server and client would share a core.
+    pub fn launch_apart(&self) -> io::Result<Launch> {
+        let launch = self.launch(1)?;
+        if launch.server_cpus.contains(&launch.client_cpu()) {
+            return Err(io::Error::other(format!(
+                "server and client need a core each, and both would be on core {}; name others with --server-cpus and \
+                 --client-cpus",
+                launch.client_cpu()
+            )));
+        }
+        Ok(launch)
+    }
+
+    /// The cores of a server with so many shards, and of its clients; at least one of each.
+    fn cores(&self, shards: usize) -> io::Result<(Vec<usize>, Vec<usize>)> {
+        Ok(self.cores_of(shards, &cpu::allowed_cpus()?))
+    }
+
+    fn cores_of(&self, shards: usize, allowed: &[usize]) -> (Vec<usize>, Vec<usize>) {
+        let or_else =
+            |named: &[usize], by_default: Vec<usize>| if named.is_empty() { by_default } else { named.into() };
+        let server = or_else(&self.server_cpus, allowed[..shards.clamp(1, allowed.len())].to_vec());
+        let left: Vec<usize> = allowed.iter().copied().filter(|cpu| !server.contains(cpu)).collect();
+        let last = allowed[allowed.len() - 1..].to_vec();
+        let clients = or_else(&self.client_cpus, if left.is_empty() { last } else { left });
+        (server, clients)
+    }
+
+    /// Writes what was measured, if that was asked for.
+    pub fn keep(&self, whole: &impl Serialize) -> io::Result<()> {
+        match &self.json {
+            Some(path) => fs::write(path, serde_json::to_vec_pretty(whole)?),
+            None => Ok(()),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn server_and_clients_are_apart_as_far_as_there_are_cores() {
+        let check = |shards, allowed: &[usize], server: &[usize], clients: &[usize]| {
+            let found = Setting::default().cores_of(shards, allowed);
+            assert_eq!(found, (server.to_vec(), clients.to_vec()), "{shards} shards on {allowed:?}");
+        };
+        check(1, &[0, 1], &[0], &[1]);
+        check(1, &[0, 1, 2, 3], &[0], &[1, 2, 3]);
+        check(2, &[0, 1, 2, 3], &[0, 1], &[2, 3]);
+        check(2, &[0, 1], &[0, 1], &[1]);
+        check(3, &[4, 6], &[4, 6], &[6]);
+        check(1, &[5], &[5], &[5]);
+    }
+
+    #[test]
+    fn cores_that_are_named_are_taken() {
+        let setting = Setting { server_cpus: vec![3], client_cpus: vec![0], ..Setting::default() };
+        assert_eq!(setting.cores_of(2, &[0, 1, 2, 3]), (vec![3], vec![0]));
+        let setting = Setting { server_cpus: vec![1], ..Setting::default() };
+        assert_eq!(setting.cores_of(1, &[0, 1, 2]), (vec![1], vec![0, 2]));
+    }
+}

@@ -1,0 +1,396 @@
+//! Members that fall behind, in a room that goes on: what do the others notice, what does the server keep for them, and
+//! what is left when it is over?
+//!
+//! Some of a room stop reading for a while, or read a few hundred bytes a second, while messages go on. In a quiet room
+//! beside it a whole client process is stopped, so that no pong comes back. The others are timed before, during and after,
+//! and once before the stragglers have come; the server is looked at from outside all the while.
+
+pub mod crowd;
+mod member;
+mod report;
+mod watch;
+
+use std::collections::BTreeMap;
+use std::io;
+use std::time::{Duration, Instant};
+
+use clap::Args;
+use serde::Serialize;
+use thiserror::Error;
+
+use crate::checker;
+use crate::client::{Failure, PORTS_PER_ADDRESS, Room, Shape};
+use crate::companion::Companion;
+use crate::cpu;
+use crate::dialect::{Dialect, Persistence, ROOM};
+use crate::run::{self, Patience, Run};
+use crate::server::{Kind, Launch, Server};
+use crate::setting::Setting;
+use crowd::{Answer, Manner, Order, Outcome};
+use watch::{Look, Watch};
+
+const QUIET_ROOM: &str = "quiet";
+/// The manners of those who stop, a third each.
+const MANNERS: [Manner; 3] = [Manner::Silent, Manner::Skipping, Manner::Slow];
+/// Windows before the others stop, after they go on, and before they come.
+const WINDOWS: usize = 4;
+const WINDOW_SECS_MAX: f64 = 5.0;
+/// At least so many windows in the time that is asked for.
+const WINDOWS_MIN: f64 = 10.0;
+/// Descriptors besides the members'.
+const OTHER_DESCRIPTORS: u64 = 64;
+/// A session is closed after 25 s of silence, looked at once a second; and is seen here four times a second.
+const DEADLINE: Duration = Duration::from_secs(25);
+const VANISHING_TIME_MAX: Duration = Duration::from_secs(40);
+/// How long the server may take to notice that everybody has gone.
+const LEAVING_TIME_MAX: Duration = Duration::from_secs(20);
+/// How long things stand still before they are looked at.
+const REST: Duration = Duration::from_millis(600);
+
+#[derive(Args, Debug)]
+pub struct Options {
+    /// Members of the room.
+    #[arg(long, default_value_t = 5000)]
+    members: usize,
+    /// How many of them stop, in percent: a third reads nothing, a third reads nothing and has asked to be moved on
+    /// (`on_lag=skip`), a third reads slowly.
+    #[arg(long, default_value_t = 30.0)]
+    stopped: f64,
+    /// Members of a quiet room who vanish without a word.
+    #[arg(long, default_value_t = 500)]
+    vanished: usize,
+    /// Seconds for which they stop.
+    #[arg(long, default_value_t = 60.0)]
+    secs: f64,
+    /// Messages per second in the room.
+    #[arg(long, default_value_t = 200.0)]
+    rate: f64,
+    /// Bytes of a message's content.
+    #[arg(long, default_value_t = 100)]
+    payload: usize,
+    /// What a slow member reads.
+    #[arg(long, default_value_t = 400)]
+    slow_bytes_per_second: usize,
+    #[command(flatten)]
+    setting: Setting,
+}
+
+#[derive(Debug, Error)]
+pub enum Error {
+    #[error("{0}")]
+    Options(String),
+    #[error(transparent)]
+    World(#[from] io::Error),
+    #[error("the others: {0}")]
+    Others(#[from] Failure),
+    #[error("{0}")]
+    Faulty(String),
+    #[error("not every goal was met; see above")]
+    Goals,
+}
+
+/// All that was measured.
+#[derive(Default, Serialize)]
+struct Findings {
+    /// Where stragglers and the client that times the others are together.
+    shared_core: Option<usize>,
+    phases: Vec<Phase>,
+    vanishing: Option<Vanishing>,
+    outcomes: BTreeMap<Manner, Outcome>,
+    /// Before anybody came, with everybody there and nothing said, and after everybody has gone.
+    empty: Option<Standing>,
+    full: Option<Standing>,
+    left: Option<Standing>,
+    looks: Vec<Look>,
+}
+
+/// Windows of one kind, as the others heard them.
+#[derive(Serialize)]
+struct Phase {
+    name: &'static str,
+    windows: Vec<Run>,
+}
+
+#[derive(Clone, Serialize)]
+struct Standing {
+    look: Look,
+    /// Sockets and other descriptors that the server has open.
+    descriptors: usize,
+}
+
+/// How the members of the quiet room were let go.
+#[derive(Clone, Copy, Default, Debug, Serialize)]
+struct Vanishing {
+    vanished: u64,
+    closed: u64,
+    first_after_secs: f64,
+    last_after_secs: f64,
+    /// What they found when they woke up.
+    woken: Outcome,
+}
+
+pub fn run(options: &Options) -> Result<(), Error> {
+    let stopped = check(options)?;
+    let launch = options.setting.launch_stentor(1)?;
+    let server = Server::start(Kind::Stentor, &launch)?;
+    let watch = Watch::start(server.admin()?, server.pid());
+    let shared_core = (launch.client_cpus.len() == 1).then_some(launch.client_cpu());
+    let mut findings = Findings { shared_core, ..Findings::default() };
+    let mut scene = Scene::open(options, stopped, launch, server, watch, &mut findings)?;
+    if options.vanished > 0 {
+        findings.vanishing = Some(scene.vanish()?);
+    }
+    scene.measure("before", WINDOWS, &mut findings)?;
+    scene.stop()?;
+    scene.measure("during", scene.windows(), &mut findings)?;
+    scene.watch.enter("catch up");
+    scene.go_on()?;
+    scene.measure("after", WINDOWS, &mut findings)?;
+    findings.outcomes = scene.go_on()?;
+    scene.leave(&mut findings)?;
+    report::report(options, stopped, &findings)
+}
+
+/// Refuses what cannot be measured; answers how many stop.
+fn check(options: &Options) -> Result<usize, Error> {
+    let refuse = |text: &str| Err(Error::Options(text.into()));
+    let stopped = (options.members as f64 * options.stopped / 100.0).round() as usize;
+    if stopped < MANNERS.len() || stopped >= options.members {
+        return refuse("--stopped must leave somebody, and stop at least three");
+    }
+    if !(options.secs > 0.0 && options.rate > 0.0) {
+        return refuse("--secs and --rate must be above zero");
+    }
+    checker::check_content_bytes(options.payload).map_err(Error::Options)?;
+    let limit = cpu::raise_descriptor_limit();
+    if (options.members + options.vanished) as u64 + OTHER_DESCRIPTORS > limit {
+        return refuse(&format!("the server may open {limit} descriptors here (`ulimit -Hn`), and so many do not fit"));
+    }
+    Ok(stopped)
+}
+
+/// A server with a room: the others in this process, the stragglers in processes of their own.
+struct Scene<'a> {
+    options: &'a Options,
+    launch: Launch,
+    /// The first of our own addresses that nobody connects from.
+    next_address: usize,
+    stragglers: Vec<Companion>,
+    quiet: Vec<Companion>,
+    room: Room,
+    watch: Watch,
+    server: Server,
+}
+
+impl Scene<'_> {
+    /// Lets everybody in, the others first.
+    fn open<'a>(
+        options: &'a Options,
+        stopped: usize,
+        launch: Launch,
+        server: Server,
+        watch: Watch,
+        findings: &mut Findings,
+    ) -> Result<Scene<'a>, Error> {
+        let token = server.token()?;
+        let dialect = Dialect::Stentor { token, persistence: Persistence::Passing, room: ROOM.to_owned() };
+        let members = options.members - stopped;
+        let shape = Shape { members, publishers: 1, content_bytes: options.payload };
+        let room = Room::new(server.address, dialect, shape)?;
+        let next_address = members.div_ceil(PORTS_PER_ADDRESS);
+        let (stragglers, quiet) = (Vec::new(), Vec::new());
+        let mut scene = Scene { options, launch, next_address, stragglers, quiet, room, watch, server };
+        findings.empty = Some(scene.standing()?);
+        scene.watch.enter("filling");
+        scene.room.admit(members)?;
+        scene.room.appoint_publishers()?;
+        // The first messages find a server that has never sent any.
+        scene.warm_up()?;
+        scene.measure("alone", WINDOWS, findings)?;
+        scene.watch.enter("filling");
+        scene.stragglers = scene.start(ROOM, stopped, &MANNERS)?;
+        scene.quiet = scene.start(QUIET_ROOM, options.vanished, &MANNERS[..1])?;
+        findings.full = Some(scene.standing()?);
+        Ok(scene)
+    }
+
+    /// Client processes whose members have joined.
+    fn start(&mut self, room: &str, members: usize, manners: &[Manner]) -> Result<Vec<Companion>, Error> {
+        let manners: Vec<String> = manners.iter().map(|manner| format!("{manner:?}").to_lowercase()).collect();
+        // Tokens live for a minute.
+        let token = self.server.token()?;
+        let mut companions = Vec::new();
+        for first in (0..members).step_by(PORTS_PER_ADDRESS) {
+            let arguments = [
+                "crowd-of-stragglers".to_owned(),
+                format!("--address={}", self.server.address),
+                format!("--token={token}"),
+                format!("--room={room}"),
+                format!("--members={}", PORTS_PER_ADDRESS.min(members - first)),
+                format!("--manners={}", manners.join(",")),
+                format!("--from-address={}", self.next_address),
+                format!("--next={}", self.room.published()),
+                format!("--payload={}", self.options.payload),
+                format!("--slow-bytes-per-second={}", self.options.slow_bytes_per_second),
+            ];
+            self.next_address += 1;
+            // On cores of their own if there are any beside that of those who are timed.
+            let cpus = &self.launch.client_cpus;
+            let cpus = if cpus.len() > 1 { &cpus[1..] } else { &cpus[..] };
+            companions.push(Companion::start(&arguments, &self.launch, cpus)?);
+        }
+        for answer in self.hear_all(&mut companions)? {
+            let Answer::Full = answer else { return Err(unexpected(answer)) };
+        }
+        Ok(companions)
+    }
+
+    /// An answer of each, while the others stay attentive.
+    fn hear_all(&mut self, companions: &mut [Companion]) -> Result<Vec<Answer>, Error> {
+        let mut answers = Vec::new();
+        for companion in companions {
+            loop {
+                if let Some(answer) = companion.heard()? {
+                    answers.push(answer);
+                    break;
+                }
+                self.room.turn(None)?;
+            }
+        }
+        Ok(answers)
+    }
+
+    /// How things stand once nothing moves.
+    fn standing(&mut self) -> Result<Standing, Error> {
+        run::rest(&mut self.room, REST)?;
+        let look = self.look()?;
+        Ok(Standing { look, descriptors: cpu::descriptors(self.server.pid())? })
+    }
+
+    /// A look that begins now or later.
+    fn look(&mut self) -> Result<Look, Error> {
+        // The look that is under way may have begun before.
+        let since = self.watch.looks()?.len() + 1;
+        loop {
+            if let Some(look) = self.watch.newest(since)? {
+                return Ok(look);
+            }
+            self.room.turn(None)?;
+        }
+    }
+
+    fn window(&self) -> Duration {
+        Duration::from_secs_f64((self.options.secs / WINDOWS_MIN).min(WINDOW_SECS_MAX))
+    }
+
+    fn windows(&self) -> usize {
+        (self.options.secs / self.window().as_secs_f64()).round() as usize
+    }
+
+    fn measure(&mut self, name: &'static str, windows: usize, findings: &mut Findings) -> Result<(), Error> {
+        self.watch.enter(name);
+        let mut runs = Vec::new();
+        for _ in 0..windows {
+            runs.push(self.run_window()?);
+        }
+        findings.phases.push(Phase { name, windows: runs });
+        Ok(())
+    }
+
+    fn warm_up(&mut self) -> Result<(), Error> {
+        self.watch.enter("warm up");
+        self.run_window().map(drop)
+    }
+
+    fn run_window(&mut self) -> Result<Run, Error> {
+        let (rate, pid, window) = (self.options.rate, self.server.pid(), self.window());
+        let run = run::at_rate(&mut self.room, pid, rate, window, Patience::Endless)?;
+        if run.nothing_lost() { Ok(run) } else { Err(Error::Faulty(format!("the others lost something: {run:?}"))) }
+    }
+
+    fn stop(&mut self) -> Result<(), Error> {
+        self.tell_stragglers(&Order::Stop)?;
+        for answer in self.hear_stragglers()? {
+            let Answer::Stopped = answer else { return Err(unexpected(answer)) };
+        }
+        Ok(())
+    }
+
+    /// Lets the stragglers read everything that is still there for them, and asks what has become of them.
+    fn go_on(&mut self) -> Result<BTreeMap<Manner, Outcome>, Error> {
+        let sent = self.room.published();
+        self.tell_stragglers(&Order::Read { sent })?;
+        let mut all = BTreeMap::<Manner, Outcome>::new();
+        for answer in self.hear_stragglers()? {
+            let Answer::Now(outcomes) = answer else { return Err(unexpected(answer)) };
+            for (manner, outcome) in outcomes {
+                let sum = all.entry(manner).or_default();
+                *sum = sum.and(&outcome);
+            }
+        }
+        Ok(all)
+    }
+
+    fn tell_stragglers(&mut self, order: &Order) -> io::Result<()> {
+        self.stragglers.iter_mut().try_for_each(|companion| companion.tell(order))
+    }
+
+    fn hear_stragglers(&mut self) -> Result<Vec<Answer>, Error> {
+        let mut stragglers = std::mem::take(&mut self.stragglers);
+        let answers = self.hear_all(&mut stragglers);
+        self.stragglers = stragglers;
+        answers
+    }
+
+    /// Stops the processes of the quiet room, and watches how their members are let go.
+    fn vanish(&mut self) -> Result<Vanishing, Error> {
+        let start = self.look()?;
+        self.watch.enter("vanishing");
+        let vanished = self.options.vanished as u64;
+        let (stopped, mut first_after, mut last_after, mut closed) = (Instant::now(), None, Duration::ZERO, 0);
+        self.quiet.iter().for_each(|companion| cpu::pause(companion.pid()));
+        while closed < vanished && stopped.elapsed() < VANISHING_TIME_MAX {
+            let look = self.look()?;
+            let gone = start.levels.sessions.saturating_sub(look.levels.sessions);
+            if gone > closed {
+                (closed, last_after) = (gone, stopped.elapsed());
+                first_after = first_after.or(Some(last_after));
+            }
+        }
+        self.quiet.iter().for_each(|companion| cpu::resume(companion.pid()));
+        let mut quiet = std::mem::take(&mut self.quiet);
+        quiet.iter_mut().try_for_each(|companion| companion.tell(&Order::Read { sent: 0 }))?;
+        let mut woken = Outcome::default();
+        for answer in self.hear_all(&mut quiet)? {
+            let Answer::Now(outcomes) = answer else { return Err(unexpected(answer)) };
+            woken = outcomes.values().fold(woken, |sum, outcome| sum.and(outcome));
+        }
+        let first_after_secs = first_after.unwrap_or_default().as_secs_f64();
+        Ok(Vanishing { vanished, closed, first_after_secs, last_after_secs: last_after.as_secs_f64(), woken })
+    }
+
+    /// Everybody goes, and the server is looked at until it has noticed.
+    fn leave(self, findings: &mut Findings) -> Result<(), Error> {
+        let Scene { stragglers, quiet, room, watch, server, .. } = self;
+        watch.enter("leaving");
+        drop((stragglers, quiet, room));
+        let begun = Instant::now();
+        let look = loop {
+            std::thread::sleep(REST);
+            let newest = watch.newest(0)?.ok_or_else(|| Error::Faulty("the server was never looked at".into()))?;
+            if newest.levels.nobody() || begun.elapsed() > LEAVING_TIME_MAX {
+                break newest;
+            }
+        };
+        findings.left = Some(Standing { look, descriptors: cpu::descriptors(server.pid())? });
+        findings.looks = watch.looks()?;
+        Ok(())
+    }
+}
+
+fn unexpected(answer: Answer) -> Error {
+    match answer {
+        Answer::Broke(text) => Error::Faulty(format!("the stragglers: {text}")),
+        _ => Error::Faulty("the stragglers answered something else than they were asked".into()),
+    }
+}

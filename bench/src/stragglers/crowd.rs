@@ -1,0 +1,344 @@
+//! The client process of the stragglers: members that read like everybody until they are told to stop, and go on later.
+//!
+//! Whoever has stopped still says something now and then, as a client does whose way out is clear and whose way in is
+//! not; otherwise it would be closed for its silence long before it is too far behind. What members see is checked: every
+//! message once and in order, and what is missing is exactly what a gap names.
+
+use std::collections::BTreeMap;
+use std::io;
+use std::net::SocketAddr;
+use std::sync::mpsc::TryRecvError;
+use std::time::{Duration, Instant};
+
+use clap::{Args, ValueEnum};
+use rustix::buffer::spare_capacity;
+use rustix::event::{Timespec, epoll};
+use rustix::io::Errno;
+use rustix::net::{RecvFlags, recv};
+use serde::{Deserialize, Serialize};
+
+use super::member::{Ending, Hearing, Member};
+use crate::checker::{Checker, padding};
+use crate::client::{self, PORTS_PER_ADDRESS};
+use crate::dialect::{Dialect, Persistence, upgrade_request};
+use crate::{companion, cpu, frames};
+
+/// Connections that are being opened at once; well below any listener's backlog.
+const OPENING_MAX: usize = 128;
+const OPENING_TIME_MAX: Duration = Duration::from_secs(120);
+const CATCHING_UP_TIME_MAX: Duration = Duration::from_secs(60);
+/// Nothing has come for so long: what is under way has arrived.
+const QUIET: Duration = Duration::from_millis(300);
+const TICK: Duration = Duration::from_millis(50);
+/// Who has stopped says something once in so many ticks: every five seconds.
+const TICKS_PER_WORD: usize = 100;
+/// Who reads slowly reads once in so many ticks: four times a second.
+const TICKS_PER_SIP: usize = 5;
+const SIPS_PER_SECOND: usize = 4;
+const BUFFER_BYTES: usize = 256 << 10;
+
+/// How a member behaves once it is told to stop.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug, ValueEnum, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Manner {
+    /// It reads nothing.
+    Silent,
+    /// It reads nothing, and has asked to be moved on rather than closed.
+    Skipping,
+    /// It reads some hundred bytes a second.
+    Slow,
+}
+
+#[derive(Args, Debug)]
+pub struct Options {
+    #[arg(long)]
+    address: SocketAddr,
+    #[arg(long)]
+    token: String,
+    #[arg(long)]
+    room: String,
+    #[arg(long)]
+    members: usize,
+    /// The members' manners, in turn.
+    #[arg(long, value_enum, value_delimiter = ',')]
+    manners: Vec<Manner>,
+    /// Which of our own addresses the first members connect from.
+    #[arg(long)]
+    from_address: usize,
+    /// The counter of the first message they see.
+    #[arg(long)]
+    next: u32,
+    #[arg(long)]
+    payload: usize,
+    #[arg(long)]
+    slow_bytes_per_second: usize,
+}
+
+#[derive(Serialize, Deserialize)]
+pub enum Order {
+    /// Stop reading, each in its manner.
+    Stop,
+    /// Read everything, and say what has become of everybody once all who are left have seen `sent` messages.
+    Read { sent: u32 },
+}
+
+#[derive(Serialize, Deserialize)]
+pub enum Answer {
+    Full,
+    Stopped,
+    Now(BTreeMap<Manner, Outcome>),
+    Broke(String),
+}
+
+/// What has become of the members of one manner.
+#[derive(Clone, Copy, Default, Debug, Serialize, Deserialize)]
+pub struct Outcome {
+    pub members: u64,
+    /// There, and told everything, or of what they missed.
+    pub caught_up: u64,
+    /// There, and not told everything in time.
+    pub behind: u64,
+    /// Closed with code 1013 and the reason, or by a reset, where what fills the socket leaves no room for the frame.
+    pub closed_1013: u64,
+    pub reset: u64,
+    /// Closed with code 1000 for their silence.
+    pub closed_1000: u64,
+    pub closed_otherwise: u64,
+    pub gaps: u64,
+    /// Messages that gaps covered.
+    pub missed: u64,
+    /// Messages missed without a gap, or gaps that name something else than what was missed.
+    pub wrong: u64,
+}
+
+struct Crowd {
+    epoll: rustix::fd::OwnedFd,
+    members: Vec<Member>,
+    joined: usize,
+    checker: Checker,
+    buffer: Vec<u8>,
+    stopped: bool,
+    sip_bytes: usize,
+    ticks: usize,
+    ticked: Instant,
+    last_read: Instant,
+}
+
+/// A client process.
+pub fn serve(options: &Options) -> io::Result<()> {
+    companion::end_with_parent()?;
+    cpu::raise_descriptor_limit();
+    match run(options) {
+        Ok(()) => Ok(()),
+        Err(error) => companion::answer(&Answer::Broke(error.to_string())),
+    }
+}
+
+fn run(options: &Options) -> io::Result<()> {
+    let mut crowd = Crowd::fill(options)?;
+    companion::answer(&Answer::Full)?;
+    let orders = companion::orders();
+    // How much is to be seen before the next answer, and until when that is waited for.
+    let mut awaited: Option<(u32, Instant)> = None;
+    loop {
+        match orders.try_recv() {
+            Ok(Order::Stop) => {
+                crowd.stop()?;
+                companion::answer(&Answer::Stopped)?;
+            }
+            Ok(Order::Read { sent }) => {
+                crowd.go_on()?;
+                awaited = Some((sent, Instant::now() + CATCHING_UP_TIME_MAX));
+            }
+            Err(TryRecvError::Empty) => {}
+            Err(TryRecvError::Disconnected) => return Ok(()),
+        }
+        crowd.turn()?;
+        if let Some((sent, until)) = awaited
+            && (crowd.has_all(sent) || Instant::now() > until)
+        {
+            companion::answer(&Answer::Now(crowd.outcomes(sent)))?;
+            awaited = None;
+        }
+    }
+}
+
+impl Crowd {
+    fn fill(options: &Options) -> io::Result<Crowd> {
+        let mut crowd = Crowd {
+            epoll: epoll::create(epoll::CreateFlags::CLOEXEC)?,
+            members: Vec::with_capacity(options.members),
+            joined: 0,
+            checker: Checker::new(1, padding(options.payload)),
+            buffer: vec![0; BUFFER_BYTES],
+            stopped: false,
+            sip_bytes: (options.slow_bytes_per_second / SIPS_PER_SECOND).max(1),
+            ticks: 0,
+            ticked: Instant::now(),
+            last_read: Instant::now(),
+        };
+        let start = Instant::now();
+        while crowd.joined < options.members {
+            while crowd.members.len() < options.members && crowd.members.len() - crowd.joined < OPENING_MAX {
+                crowd.open(options)?;
+            }
+            crowd.turn()?;
+            if start.elapsed() > OPENING_TIME_MAX || crowd.members.iter().any(|member| member.ending.is_some()) {
+                return Err(io::Error::other(format!("only {} of {} joined", crowd.joined, options.members)));
+            }
+        }
+        Ok(crowd)
+    }
+
+    fn open(&mut self, options: &Options) -> io::Result<()> {
+        let index = self.members.len();
+        let socket = client::connect(options.address, options.from_address * PORTS_PER_ADDRESS + index)?;
+        socket.set_nodelay(true)?;
+        let manner = options.manners[index % options.manners.len()];
+        let on_lag = if manner == Manner::Skipping { "&on_lag=skip" } else { "" };
+        client::say(&socket, &upgrade_request(&options.token, on_lag)).map_err(io::Error::other)?;
+        let (token, room) = (options.token.clone(), options.room.clone());
+        let join = Dialect::Stentor { token, persistence: Persistence::Passing, room }.member_request();
+        self.members.push(Member::new(socket, manner, join, options.next));
+        self.watch(index)
+    }
+
+    fn watch(&self, index: usize) -> io::Result<()> {
+        let data = epoll::EventData::new_u64(index as u64);
+        Ok(epoll::add(&self.epoll, &self.members[index].socket, data, epoll::EventFlags::IN)?)
+    }
+
+    /// Those who are there, by their places.
+    fn living(&self) -> Vec<usize> {
+        (0..self.members.len()).filter(|&index| self.members[index].ending.is_none()).collect()
+    }
+
+    fn stop(&mut self) -> io::Result<()> {
+        for index in self.living() {
+            epoll::delete(&self.epoll, &self.members[index].socket)?;
+        }
+        self.stopped = true;
+        Ok(())
+    }
+
+    fn go_on(&mut self) -> io::Result<()> {
+        if std::mem::take(&mut self.stopped) {
+            self.living().into_iter().try_for_each(|index| self.watch(index))?;
+        }
+        self.last_read = Instant::now();
+        Ok(())
+    }
+
+    fn turn(&mut self) -> io::Result<()> {
+        let patience = Timespec { tv_sec: 0, tv_nsec: 5_000_000 };
+        let mut events = Vec::<epoll::Event>::with_capacity(512);
+        match epoll::wait(&self.epoll, spare_capacity(&mut events), Some(&patience)) {
+            Ok(_) | Err(Errno::INTR) => {}
+            Err(error) => return Err(error.into()),
+        }
+        for event in events {
+            self.read(event.data.u64() as usize, BUFFER_BYTES)?;
+            self.last_read = Instant::now();
+        }
+        if self.stopped && self.ticked.elapsed() >= TICK {
+            self.ticked = Instant::now();
+            self.tick()?;
+        }
+        Ok(())
+    }
+
+    /// A part of those who have stopped says something, and a part of the slow reads something.
+    fn tick(&mut self) -> io::Result<()> {
+        self.ticks += 1;
+        for index in (self.ticks % TICKS_PER_WORD..self.members.len()).step_by(TICKS_PER_WORD) {
+            self.members[index].say(frames::PONG, b"");
+        }
+        for index in (self.ticks % TICKS_PER_SIP..self.members.len()).step_by(TICKS_PER_SIP) {
+            if self.members[index].manner == Manner::Slow && self.members[index].ending.is_none() {
+                self.read(index, self.sip_bytes)?;
+            }
+        }
+        Ok(())
+    }
+
+    fn read(&mut self, index: usize, most: usize) -> io::Result<()> {
+        let member = &mut self.members[index];
+        let kept = member.remainder.restore(&mut self.buffer);
+        let until = (kept + most).min(self.buffer.len());
+        let got = match recv(&member.socket, &mut self.buffer[kept..until], RecvFlags::DONTWAIT) {
+            Ok((0, _)) => return self.end(index, Ending::Cut),
+            Ok((got, _)) => got,
+            Err(Errno::AGAIN | Errno::INTR) => return Ok(()),
+            Err(_) => return self.end(index, Ending::Cut),
+        };
+        let hearing = member.take_in(&self.buffer[..kept + got], &mut self.checker)?;
+        match hearing {
+            Hearing::Nothing => {}
+            Hearing::Joined => self.joined += 1,
+            Hearing::Closed(ending) => return self.end(index, ending),
+        }
+        Ok(())
+    }
+
+    fn end(&mut self, index: usize, ending: Ending) -> io::Result<()> {
+        let member = &mut self.members[index];
+        member.ending = Some(ending);
+        if !self.stopped {
+            epoll::delete(&self.epoll, &member.socket)?;
+        }
+        // Hanging up is what a client does that was closed.
+        member.socket.shutdown(std::net::Shutdown::Both).or_else(|error| match error.kind() {
+            io::ErrorKind::NotConnected => Ok(()),
+            _ => Err(error),
+        })
+    }
+
+    fn has_all(&self, sent: u32) -> bool {
+        self.last_read.elapsed() > QUIET
+            && self.members.iter().all(|member| member.ending.is_some() || member.has_all(sent))
+    }
+
+    fn outcomes(&self, sent: u32) -> BTreeMap<Manner, Outcome> {
+        let mut outcomes = BTreeMap::<Manner, Outcome>::new();
+        for member in &self.members {
+            let outcome = outcomes.entry(member.manner).or_default();
+            outcome.members += 1;
+            outcome.gaps += member.gaps;
+            outcome.missed += member.missed;
+            outcome.wrong += member.wrong;
+            let counted = match member.ending {
+                None if member.has_all(sent) => &mut outcome.caught_up,
+                None => &mut outcome.behind,
+                Some(Ending::Cut) => &mut outcome.reset,
+                Some(Ending::Code(1013)) => &mut outcome.closed_1013,
+                Some(Ending::Code(1000)) => &mut outcome.closed_1000,
+                Some(Ending::Code(_)) => &mut outcome.closed_otherwise,
+            };
+            *counted += 1;
+        }
+        outcomes
+    }
+}
+
+impl Outcome {
+    /// Both together.
+    pub fn and(self, other: &Outcome) -> Outcome {
+        Outcome {
+            members: self.members + other.members,
+            caught_up: self.caught_up + other.caught_up,
+            behind: self.behind + other.behind,
+            closed_1013: self.closed_1013 + other.closed_1013,
+            reset: self.reset + other.reset,
+            closed_1000: self.closed_1000 + other.closed_1000,
+            closed_otherwise: self.closed_otherwise + other.closed_otherwise,
+            gaps: self.gaps + other.gaps,
+            missed: self.missed + other.missed,
+            wrong: self.wrong + other.wrong,
+        }
+    }
+
+    /// Those who were too slow: told so, or cut off.
+    pub fn let_go(&self) -> u64 {
+        self.closed_1013 + self.reset
+    }
+}

@@ -1,0 +1,262 @@
+//! One member of a room of stragglers: what it hears, checked against what it was told it would miss.
+
+use std::io;
+use std::net::TcpStream;
+
+use crate::checker::Checker;
+use crate::client;
+use crate::dialect::{Dialect, JOINED_PREFIX};
+use crate::frames::{self, Frame, Remainder};
+
+use super::crowd::Manner;
+
+const GAP_PREFIX: &[u8] = br#"{"channel_gap":{"#;
+const ID_NAME: &[u8] = br#""message_id":""#;
+const ID_BYTES: usize = 36;
+const HEAD_BYTES_MAX: usize = 8 << 10;
+
+/// An id as it is written; ids of one room compare as their messages' order.
+type Id = [u8; ID_BYTES];
+
+pub struct Member {
+    pub socket: TcpStream,
+    pub manner: Manner,
+    pub ending: Option<Ending>,
+    pub remainder: Remainder,
+    /// The head of the answer to its opening, until that is whole; then it says this.
+    opening: Option<(Vec<u8>, Vec<u8>)>,
+    /// The counter of the message that comes next, unless a gap was told.
+    next: u32,
+    last: Option<Id>,
+    /// A gap that no message has ended yet.
+    gap: Option<Gap>,
+    pub gaps: u64,
+    pub missed: u64,
+    pub wrong: u64,
+}
+
+/// How a connection ended.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Ending {
+    Code(u16),
+    Cut,
+}
+
+/// What one read brought besides messages.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Hearing {
+    Nothing,
+    Joined,
+    Closed(Ending),
+}
+
+#[derive(Debug)]
+struct Gap {
+    before: Option<Id>,
+}
+
+impl Member {
+    /// A member whose opening has been sent, and who then says `join`.
+    pub fn new(socket: TcpStream, manner: Manner, join: Vec<u8>, next: u32) -> Member {
+        Member {
+            socket,
+            manner,
+            ending: None,
+            remainder: Remainder::default(),
+            opening: Some((Vec::new(), join)),
+            next,
+            last: None,
+            gap: None,
+            gaps: 0,
+            missed: 0,
+            wrong: 0,
+        }
+    }
+
+    /// Whether it knows of `sent` messages: it saw the last of them, or a gap goes on to where all is said.
+    pub fn has_all(&self, sent: u32) -> bool {
+        self.next >= sent || self.gap.as_ref().is_some_and(|gap| gap.before.is_none())
+    }
+
+    /// Takes what a read has brought, behind what was kept.
+    pub fn take_in(&mut self, bytes: &[u8], checker: &mut Checker) -> io::Result<Hearing> {
+        if self.opening.is_some() {
+            return self.open(bytes).map(|()| Hearing::Nothing);
+        }
+        let mut hearing = Hearing::Nothing;
+        let mut remainder = std::mem::take(&mut self.remainder);
+        let walked = remainder.walk(bytes, |frame| match self.hear(frame, checker) {
+            Hearing::Nothing => {}
+            told => hearing = told,
+        });
+        self.remainder = remainder;
+        walked.map_err(io::Error::other)?;
+        Ok(hearing)
+    }
+
+    fn open(&mut self, bytes: &[u8]) -> io::Result<()> {
+        let Some((head, join)) = &mut self.opening else { return Ok(()) };
+        head.extend_from_slice(bytes);
+        if !head.ends_with(b"\r\n\r\n") && head.len() < HEAD_BYTES_MAX {
+            return Ok(());
+        }
+        let text = String::from_utf8_lossy(head);
+        if !Dialect::is_upgrade(&text) {
+            return Err(io::Error::other(format!("an opening was answered with: {text}")));
+        }
+        client::say(&self.socket, join).map_err(io::Error::other)?;
+        self.opening = None;
+        Ok(())
+    }
+
+    fn hear(&mut self, frame: Frame<'_>, checker: &mut Checker) -> Hearing {
+        let payload = frame.payload;
+        match frame.opcode {
+            frames::TEXT if payload.starts_with(GAP_PREFIX) => self.hear_gap(payload),
+            frames::TEXT if payload.starts_with(JOINED_PREFIX) => return Hearing::Joined,
+            frames::TEXT => {
+                if let Some(counter) = checker.counter(payload) {
+                    self.hear_message(counter, id_in(payload));
+                }
+            }
+            frames::PING => self.say(frames::PONG, payload),
+            frames::CLOSE => {
+                let code = payload.first_chunk().map_or(1005, |code| u16::from_be_bytes(*code));
+                return Hearing::Closed(Ending::Code(code));
+            }
+            _ => {}
+        }
+        Hearing::Nothing
+    }
+
+    fn hear_message(&mut self, counter: u32, id: Option<Id>) {
+        let expected = match self.gap.take() {
+            None => counter == self.next,
+            // It ends at the message that it names, and some message was missed in it.
+            Some(gap) => counter >= self.next && (gap.before.is_none() || gap.before == id),
+        };
+        self.wrong += u64::from(!expected || id.is_none() || id < self.last);
+        if counter > self.next && expected {
+            self.missed += u64::from(counter - self.next);
+        }
+        self.next = counter + 1;
+        self.last = id;
+    }
+
+    fn hear_gap(&mut self, payload: &[u8]) {
+        let envelope: serde_json::Value = serde_json::from_slice(payload).unwrap_or_default();
+        let id = |name: &str| envelope["channel_gap"][name].as_str()?.as_bytes().try_into().ok();
+        let (after, before): (Option<Id>, Option<Id>) = (id("after_message_id"), id("before_message_id"));
+        // It begins after the last message that was seen; a gap in the place of another begins no later.
+        let right = match self.gap {
+            None => self.last.is_none() || after == self.last,
+            Some(_) => after <= self.last,
+        };
+        self.wrong += u64::from(!right || self.manner != Manner::Skipping);
+        self.gaps += 1;
+        self.gap = Some(Gap { before });
+    }
+
+    /// Says something if there is room for it; whoever does not listen will hear of it by other means.
+    pub fn say(&self, opcode: u8, payload: &[u8]) {
+        let mut frame = Vec::new();
+        frames::put_client_frame(opcode, payload, &mut frame);
+        if self.ending.is_none() {
+            let _ = client::say(&self.socket, &frame);
+        }
+    }
+}
+
+/// The id of a message, of which it is the first member that is so called.
+fn id_in(payload: &[u8]) -> Option<Id> {
+    let at = payload.windows(ID_NAME.len()).position(|window| window == ID_NAME)? + ID_NAME.len();
+    payload.get(at..at + ID_BYTES)?.try_into().ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use std::net::TcpListener;
+
+    use super::*;
+    use crate::checker::{content, padding};
+    use crate::dialect::message_as_delivered;
+
+    const FIRST: &str = "f4f9926e-0877-7a3f-9db2-d506c0f311d1";
+
+    fn id(number: u32) -> String {
+        format!("f4f9926e-0877-7a3f-9db2-{number:012}")
+    }
+
+    fn message(number: u32) -> Vec<u8> {
+        let text = message_as_delivered(&content(number, 7, &padding(100))).replace(FIRST, &id(number));
+        let mut frame = Vec::new();
+        frames::put_server_text(text.as_bytes(), &mut frame);
+        frame
+    }
+
+    fn gap(after: Option<u32>, before: Option<u32>) -> Vec<u8> {
+        let mut gap = serde_json::json!({"channel_id": "2...bench", "room_name": "bench"});
+        after.into_iter().for_each(|number| gap["after_message_id"] = id(number).into());
+        before.into_iter().for_each(|number| gap["before_message_id"] = id(number).into());
+        // The name comes first, as on the wire.
+        let mut frame = Vec::new();
+        frames::put_server_text(serde_json::json!({ "channel_gap": gap }).to_string().as_bytes(), &mut frame);
+        frame
+    }
+
+    fn socket() -> TcpStream {
+        let listener = TcpListener::bind(("127.0.0.1", 0)).unwrap();
+        TcpStream::connect(listener.local_addr().unwrap()).unwrap()
+    }
+
+    fn member(manner: Manner, heard: &[Vec<u8>]) -> Member {
+        let mut member = Member::new(socket(), manner, Vec::new(), 0);
+        member.opening = None;
+        let mut checker = Checker::new(1, padding(100));
+        assert_eq!(member.take_in(&heard.concat(), &mut checker).unwrap(), Hearing::Nothing);
+        member
+    }
+
+    #[test]
+    fn what_is_missed_is_what_gaps_name() {
+        let check = |heard: &[Vec<u8>], gaps, missed, wrong| {
+            let member = member(Manner::Skipping, heard);
+            assert_eq!((member.gaps, member.missed, member.wrong), (gaps, missed, wrong));
+        };
+        check(&[message(0), message(1)], 0, 0, 0);
+        check(&[message(0), gap(Some(0), Some(7)), message(7), message(8)], 1, 6, 0);
+        check(&[message(0), gap(Some(0), None), message(9)], 1, 8, 0);
+        check(&[message(0), gap(Some(0), Some(3)), gap(Some(0), Some(7)), message(7)], 2, 6, 0);
+        // Without a gap, with one that begins or ends elsewhere, and twice.
+        check(&[message(0), message(2)], 0, 0, 1);
+        check(&[message(0), message(1), gap(Some(0), Some(7)), message(7)], 1, 5, 1);
+        check(&[message(0), gap(Some(0), Some(7)), message(8)], 1, 0, 1);
+        check(&[message(0), message(0)], 0, 0, 1);
+    }
+
+    #[test]
+    fn only_who_asked_for_it_is_moved_on() {
+        let member = member(Manner::Silent, &[message(0), gap(Some(0), Some(7)), message(7)]);
+        assert_eq!((member.gaps, member.wrong), (1, 1));
+    }
+
+    #[test]
+    fn a_member_has_all_when_it_saw_the_last_or_was_moved_to_the_end() {
+        let check = |heard: &[Vec<u8>], sent, expected| {
+            assert_eq!(member(Manner::Skipping, heard).has_all(sent), expected, "{sent} sent");
+        };
+        check(&[message(0), message(1)], 2, true);
+        check(&[message(0), message(1)], 3, false);
+        check(&[message(0), gap(Some(0), None)], 9, true);
+        check(&[message(0), gap(Some(0), Some(5))], 9, false);
+    }
+
+    #[test]
+    fn a_close_frame_tells_its_code() {
+        let mut member = Member::new(socket(), Manner::Silent, Vec::new(), 0);
+        member.opening = None;
+        let mut checker = Checker::new(1, padding(100));
+        let close = [0x88, 5, 0x03, 0xf5, b's', b'l', b'o'];
+        assert_eq!(member.take_in(&close, &mut checker).unwrap(), Hearing::Closed(Ending::Code(1013)));
+    }
+}

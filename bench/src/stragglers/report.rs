@@ -1,0 +1,344 @@
+//! What came of a run with stragglers, as tables for people and a file for programs, and which goals were met.
+
+use comfy_table::{CellAlignment, Table, presets};
+use engine::limits::SUBSCRIBER_LAG_BYTES_MAX;
+
+use super::crowd::{Manner, Outcome};
+use super::watch::Look;
+use super::{DEADLINE, Error, Findings, Options, Phase, Standing};
+use crate::cpu;
+use crate::goals::{self, Bound, Goal, ratio, shown};
+use crate::report::{command, commit, median};
+use crate::run::Run;
+
+/// What the others' p99 may grow by, if windows of the same kind do not differ more than that: then by as much as they
+/// do. Where they differ by more than the second, the figures say nothing.
+const NOISE: f64 = 1.2;
+const NOISE_MAX: f64 = 2.0;
+/// What the log may take of memory, in times of what a member may be behind: its vector doubles as it grows, and half
+/// of it may be read and not yet given back.
+const LOG_MEMORY: f64 = 4.0;
+/// A session is looked after once a second, and seen to be gone four times a second.
+const DEADLINE_SLACK_SECS: f64 = 2.0;
+/// How much more may be resident in the end than with everybody there and nothing said, which is what tables and the
+/// allocator keep.
+const LEFT_MEMORY: f64 = 1.1;
+
+/// Prints everything, keeps it if that was asked for, and fails if a goal was not met.
+pub fn report(options: &Options, stopped: usize, findings: &Findings) -> Result<(), Error> {
+    println!("{}\n{}, commit {}", command(), cpu::machine(), commit());
+    println!(
+        "A room of {} at {} messages/s, {} bytes of content each. {stopped} of them stop for {} s: a third reads nothing, a \
+         third reads nothing and has asked to be moved on, a third reads {} bytes/s. The {} others are timed, from the \
+         intended time of sending.\n",
+        options.members,
+        options.rate,
+        options.payload,
+        options.secs,
+        options.slow_bytes_per_second,
+        options.members - stopped
+    );
+    if let Some(core) = findings.shared_core {
+        println!(
+            "The stragglers' processes share core {core} with the client that times the others: while they read, that costs \
+             the others something which is not the server's. Alone, it does not.\n"
+        );
+    }
+    println!("{}\n", phases(findings));
+    println!("{}\n", outcomes(findings));
+    println!("{}", standings(findings));
+    if let Some(vanishing) = &findings.vanishing {
+        println!(
+            "\nOf {} in a quiet room whose process was stopped, {} were closed, {:.1} to {:.1} s after that; {} of them \
+             found the reason, code 1000, when they woke up.",
+            vanishing.vanished,
+            vanishing.closed,
+            vanishing.first_after_secs,
+            vanishing.last_after_secs,
+            vanishing.woken.closed_1000
+        );
+    }
+    println!("\n{}", in_words(stopped, findings));
+    let goals = goals(findings);
+    goals::print(&goals);
+    options.setting.keep(&serde_json::json!({
+        "command": command(), "machine": cpu::machine(), "commit": commit(), "members": options.members,
+        "stopped": stopped, "findings": findings, "goals": goals,
+    }))?;
+    if goals.iter().any(Goal::is_missed) { Err(Error::Goals) } else { Ok(()) }
+}
+
+fn phases(findings: &Findings) -> Table {
+    let header = [
+        "the others",
+        "windows",
+        "M deliveries/s",
+        "p50 ms",
+        "p99 ms",
+        "… of the worst window",
+        "resident MiB, at most",
+        "parked, at most",
+        "MiB owed to the slowest",
+        "the kernel's TCP MiB",
+        "disturbed, %",
+    ];
+    let mut table = table(&header);
+    for phase in &findings.phases {
+        let looks = || findings.looks.iter().filter(|look| look.phase == phase.name);
+        let most = |figure: fn(&Look) -> u64| looks().map(figure).max().map(|most| most as f64);
+        let figures = [
+            phase.median(|run| run.deliveries_per_second / 1e6),
+            phase.median(|run| run.latency_p50_ms),
+            phase.median(|run| run.latency_p99_ms),
+            phase.most(|run| run.latency_p99_ms),
+            mib(most(|look| look.resident_bytes)),
+            most(|look| look.levels.parked),
+            mib(most(|look| look.levels.lag_bytes)),
+            mib(most(|look| look.kernel_tcp_bytes)),
+            phase.median(|run| run.disturbed_share * 100.0),
+        ];
+        let row = [phase.name.to_owned(), phase.windows.len().to_string()];
+        table.add_row(row.into_iter().chain(figures.map(shown)));
+    }
+    align(table)
+}
+
+fn outcomes(findings: &Findings) -> Table {
+    let header = [
+        "who stopped",
+        "members",
+        "caught up",
+        "closed with 1013",
+        "… and reset",
+        "closed otherwise",
+        "never caught up",
+        "gaps",
+        "messages missed, as told",
+        "… not as told",
+    ];
+    let mut table = table(&header);
+    for (manner, outcome) in &findings.outcomes {
+        let figures = [
+            outcome.members,
+            outcome.caught_up,
+            outcome.closed_1013,
+            outcome.reset,
+            outcome.closed_1000 + outcome.closed_otherwise,
+            outcome.behind,
+            outcome.gaps,
+            outcome.missed,
+            outcome.wrong,
+        ];
+        let name = format!("{manner:?}").to_lowercase();
+        table.add_row(std::iter::once(name).chain(figures.map(|figure| figure.to_string())));
+    }
+    align(table)
+}
+
+fn standings(findings: &Findings) -> Table {
+    let header = [
+        "the server",
+        "sessions",
+        "channels",
+        "members",
+        "subscriptions",
+        "parked",
+        "owed bytes",
+        "descriptors",
+        "resident MiB",
+    ];
+    let mut table = table(&header);
+    let all =
+        [("before anybody came", &findings.empty), ("full, nothing said", &findings.full), ("left", &findings.left)];
+    for (name, standing) in all {
+        let Some(Standing { look, descriptors }) = standing else { continue };
+        let levels = look.levels;
+        let counts = [
+            levels.sessions,
+            levels.channels,
+            levels.members,
+            levels.subscriptions,
+            levels.parked,
+            levels.lag_bytes,
+            *descriptors as u64,
+        ];
+        let counts = counts.map(|count| count.to_string());
+        let resident = shown(mib(Some(look.resident_bytes as f64)));
+        table.add_row(std::iter::once(name.to_owned()).chain(counts).chain([resident]));
+    }
+    align(table)
+}
+
+fn goals(findings: &Findings) -> Vec<Goal> {
+    let phase = |name: &str| findings.phases.iter().find(|phase| phase.name == name);
+    let p99 = |name: &str| phase(name)?.median(|run| run.latency_p99_ms);
+    let spread = spread(findings);
+    let noise = Bound::AtMost((spread.max(NOISE) * 100.0).ceil() / 100.0);
+    let beside = |name: &str| ratio(p99("during"), p99(name)).filter(|_| spread <= NOISE_MAX);
+    let total = findings.outcomes.values().fold(Outcome::default(), |sum, outcome| sum.and(outcome));
+    let skipping = findings.outcomes.get(&Manner::Skipping).copied().unwrap_or_default();
+    let last = findings.looks.last().map(|look| look.levels).unwrap_or_default();
+    let figure = |count: u64| Some(count as f64);
+    let (empty, full, left) = (&findings.empty, &findings.full, &findings.left);
+    let leaked = left.as_ref().map(|left| {
+        let levels = left.look.levels;
+        levels.connections + levels.channels + levels.members + levels.subscriptions + levels.parked + levels.lag_bytes
+    });
+    let descriptors = |standing: &Option<Standing>| Some(standing.as_ref()?.descriptors as f64);
+    let resident = |standing: &Option<Standing>| Some(standing.as_ref()?.look.resident_bytes as f64);
+    let mut goals = vec![
+        Goal::new("the others' p99, during ÷ before they stop", beside("before"), noise),
+        Goal::new("the others' p99, during ÷ before they come", beside("alone"), noise),
+        Goal::new("memory during, more than before ÷ 4 MiB", memory_growth(findings), Bound::AtMost(LOG_MEMORY)),
+        Goal::new("stragglers who neither caught up nor were let go", figure(total.behind), Bound::AtMost(0.0)),
+        Goal::new(
+            "… let go for another reason",
+            figure(total.closed_1000 + total.closed_otherwise),
+            Bound::AtMost(0.0),
+        ),
+        Goal::new("… let go though they had asked to be moved on", figure(skipping.let_go()), Bound::AtMost(0.0)),
+        Goal::new(
+            "let go as they say, and as the server counts: difference",
+            figure(total.let_go().abs_diff(last.slow_readers_closed)),
+            Bound::AtMost(0.0),
+        ),
+        Goal::new("messages missed otherwise than was told", figure(total.wrong), Bound::AtMost(0.0)),
+    ];
+    if let Some(vanishing) = &findings.vanishing {
+        let deadline = DEADLINE.as_secs_f64() + DEADLINE_SLACK_SECS;
+        let missing = vanishing.vanished - vanishing.closed.min(vanishing.vanished);
+        goals.push(Goal::new("of the vanished, not closed", figure(missing), Bound::AtMost(0.0)));
+        goals.push(Goal::new("seconds to the last of them", Some(vanishing.last_after_secs), Bound::AtMost(deadline)));
+    }
+    goals.extend([
+        Goal::new("connections, memberships and debts left in the end", leaked.and_then(figure), Bound::AtMost(0.0)),
+        Goal::new(
+            "descriptors more in the end than before anybody came",
+            descriptors(left).zip(descriptors(empty)).map(|(left, empty)| left - empty),
+            Bound::AtMost(0.0),
+        ),
+        Goal::new(
+            "memory in the end ÷ with everybody there and nothing said",
+            ratio(resident(left), resident(full)),
+            Bound::AtMost(LEFT_MEMORY),
+        ),
+    ]);
+    goals
+}
+
+/// By how much windows of the same kind differ in their p99.
+fn spread(findings: &Findings) -> f64 {
+    let kinds = findings.phases.iter().filter(|phase| phase.name == "alone" || phase.name == "before");
+    kinds.filter_map(Phase::spread).fold(1.0, f64::max)
+}
+
+/// What the tables do not say by themselves.
+fn in_words(stopped: usize, findings: &Findings) -> String {
+    let most = |name: &str, figure: fn(&Look) -> u64| {
+        findings.looks.iter().filter(|look| look.phase == name).map(figure).max().unwrap_or_default()
+    };
+    let tcp = |name| most(name, |look| look.kernel_tcp_bytes);
+    let kernel = tcp("during").saturating_sub(tcp("before")) as f64 / 1024.0 / stopped as f64;
+    let spread = spread(findings);
+    let noise = match spread {
+        spread if spread > NOISE_MAX => "so they say NOTHING about the others; measure again with a quiet machine",
+        _ => "so more than that (and than 1.2) is what the stragglers would be blamed for",
+    };
+    format!(
+        "What a straggler is sent and does not read, the kernel keeps, before the server keeps anything: {kernel:.0} KiB \
+         each, at both ends together. That is not in the resident memory, where only the log is; the server counts {} \
+         closed as too slow and {} moved on.\nWindows of the same kind, before anybody stops, differ in their p99 by up \
+         to {}, {noise}.",
+        most("after", |look| look.levels.slow_readers_closed),
+        most("after", |look| look.levels.gaps),
+        shown(Some(spread)),
+    )
+}
+
+/// How much more was resident while they had stopped than ever before, in times of what a member may be behind.
+fn memory_growth(findings: &Findings) -> Option<f64> {
+    let peak =
+        |name: &str| findings.looks.iter().filter(|look| look.phase == name).map(|look| look.resident_bytes_peak).max();
+    Some(peak("during")?.saturating_sub(peak("before")?) as f64 / SUBSCRIBER_LAG_BYTES_MAX as f64)
+}
+
+impl Phase {
+    fn median(&self, figure: fn(&Run) -> f64) -> Option<f64> {
+        median(self.windows.iter().map(figure).collect())
+    }
+
+    fn most(&self, figure: fn(&Run) -> f64) -> Option<f64> {
+        self.windows.iter().map(figure).reduce(f64::max)
+    }
+
+    /// How far the windows' p99 lie apart.
+    fn spread(&self) -> Option<f64> {
+        let least = self.windows.iter().map(|run| run.latency_p99_ms).reduce(f64::min);
+        ratio(self.most(|run| run.latency_p99_ms), least)
+    }
+}
+
+fn mib(bytes: Option<f64>) -> Option<f64> {
+    bytes.map(|bytes| bytes / f64::from(1 << 20))
+}
+
+fn table(header: &[&str]) -> Table {
+    let mut table = Table::new();
+    table.load_style(presets::ASCII_MARKDOWN);
+    table.set_header(header.iter().copied());
+    table
+}
+
+fn align(mut table: Table) -> Table {
+    table.column_iter_mut().skip(1).for_each(|column| column.set_cell_alignment(CellAlignment::Right));
+    table
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::stragglers::watch::Levels;
+
+    fn look(phase: &str, resident_bytes: u64, levels: Levels) -> Look {
+        Look {
+            at_secs: 0.0,
+            phase: phase.into(),
+            levels,
+            resident_bytes,
+            resident_bytes_peak: resident_bytes,
+            kernel_tcp_bytes: 0,
+        }
+    }
+
+    /// The questions that a run misses which lets go as many as it counts, and ends with these levels and this memory.
+    fn missed(during_bytes: u64, left_bytes: u64, left: Levels) -> Vec<String> {
+        let standing = |look| Some(Standing { look, descriptors: 15 });
+        let mut findings = Findings {
+            empty: standing(look("start", 10 << 20, Levels::default())),
+            full: standing(look("filling", 20 << 20, Levels::default())),
+            left: standing(look("leaving", left_bytes, left)),
+            ..Findings::default()
+        };
+        let closed = Levels { slow_readers_closed: 3, ..left };
+        findings.looks = vec![
+            look("before", 20 << 20, Levels::default()),
+            look("during", during_bytes, Levels::default()),
+            look("leaving", left_bytes, closed),
+        ];
+        findings
+            .outcomes
+            .insert(Manner::Silent, Outcome { members: 3, closed_1013: 1, reset: 2, ..Outcome::default() });
+        goals(&findings).into_iter().filter(Goal::is_missed).map(|goal| goal.question).collect()
+    }
+
+    #[test]
+    fn what_is_left_and_what_it_took_of_memory_is_judged() {
+        let check =
+            |during, left_bytes, left, expected: &[&str]| assert_eq!(missed(during, left_bytes, left), expected);
+        check(36 << 20, 21 << 20, Levels::default(), &[]);
+        check(37 << 20, 21 << 20, Levels::default(), &["memory during, more than before ÷ 4 MiB"]);
+        check(20 << 20, 23 << 20, Levels::default(), &["memory in the end ÷ with everybody there and nothing said"]);
+        let subscribed = Levels { subscriptions: 1, ..Levels::default() };
+        check(20 << 20, 20 << 20, subscribed, &["connections, memberships and debts left in the end"]);
+    }
+}

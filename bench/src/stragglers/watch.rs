@@ -1,0 +1,174 @@
+//! Looks at the measured server from outside, several times a second, and says how it stands: what it counts, what it
+//! takes of memory, and what the kernel holds for it.
+
+use std::io;
+use std::net::SocketAddr;
+use std::sync::mpsc::{self, RecvTimeoutError, Sender};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
+
+use serde::Serialize;
+
+use crate::cpu;
+use crate::metrics::Metrics;
+
+const LOOK_INTERVAL: Duration = Duration::from_millis(250);
+/// Looks between two lines that are printed.
+const LOOKS_PER_LINE: usize = 8;
+
+/// One look.
+#[derive(Clone, Debug, Serialize)]
+pub struct Look {
+    pub at_secs: f64,
+    pub phase: String,
+    pub levels: Levels,
+    pub resident_bytes: u64,
+    /// The most that was resident since the server started.
+    pub resident_bytes_peak: u64,
+    /// What the kernel keeps for all TCP connections here, ours at both ends.
+    pub kernel_tcp_bytes: u64,
+}
+
+/// What the server counts of what is there, and of those it let go.
+#[derive(Clone, Copy, PartialEq, Eq, Default, Debug, Serialize)]
+pub struct Levels {
+    pub sessions: u64,
+    /// Connections in any state.
+    pub connections: u64,
+    pub channels: u64,
+    pub members: u64,
+    pub subscriptions: u64,
+    pub parked: u64,
+    pub lag_bytes: u64,
+    pub slow_readers_closed: u64,
+    pub gaps: u64,
+}
+
+impl Levels {
+    fn of(metrics: &Metrics) -> io::Result<Levels> {
+        Ok(Levels {
+            sessions: metrics.one(r#"stentor_connections{kind="session"}"#)?,
+            connections: metrics.sum("stentor_connections")? as u64,
+            channels: metrics.one("stentor_channels")?,
+            members: metrics.one("stentor_members")?,
+            subscriptions: metrics.one("stentor_subscriptions")?,
+            parked: metrics.one("stentor_readers_parked")?,
+            lag_bytes: metrics.one("stentor_reader_lag_bytes")?,
+            slow_readers_closed: metrics.one(r#"stentor_slow_readers_closed_total{kind="1013"}"#)?,
+            gaps: metrics.one("stentor_gaps_total")?,
+        })
+    }
+
+    /// Whether nobody is there, and nothing of anybody.
+    pub fn nobody(&self) -> bool {
+        let Levels { connections, channels, members, subscriptions, parked, lag_bytes, .. } = *self;
+        [connections, channels, members, subscriptions, parked, lag_bytes] == [0; 6]
+    }
+}
+
+/// The thread that looks. It ends when this is dropped.
+pub struct Watch {
+    shared: Arc<Mutex<Shared>>,
+    stop: Option<Sender<()>>,
+    thread: Option<JoinHandle<()>>,
+}
+
+struct Shared {
+    phase: String,
+    looks: Vec<Look>,
+    failed: Option<String>,
+}
+
+impl Watch {
+    pub fn start(admin: SocketAddr, pid: u32) -> Watch {
+        let shared = Arc::new(Mutex::new(Shared { phase: "start".into(), looks: Vec::new(), failed: None }));
+        let (stop, stopped) = mpsc::channel();
+        let of_thread = shared.clone();
+        let begun = Instant::now();
+        let thread = std::thread::spawn(move || {
+            while stopped.recv_timeout(LOOK_INTERVAL) == Err(RecvTimeoutError::Timeout) {
+                let looked = look(admin, pid);
+                let mut shared = of_thread.lock().unwrap_or_else(PoisonError::into_inner);
+                match looked {
+                    Ok(look) => {
+                        let phase = shared.phase.clone();
+                        let look = Look { at_secs: begun.elapsed().as_secs_f64(), phase, ..look };
+                        if shared.looks.len().is_multiple_of(LOOKS_PER_LINE) {
+                            eprintln!("{}", look.line());
+                        }
+                        shared.looks.push(look);
+                    }
+                    Err(error) => {
+                        shared.failed = Some(error.to_string());
+                        return;
+                    }
+                }
+            }
+        });
+        Watch { shared, stop: Some(stop), thread: Some(thread) }
+    }
+
+    /// What is going on from now on, as it is told with each look.
+    pub fn enter(&self, phase: &str) {
+        self.lock().phase = phase.into();
+    }
+
+    /// The looks so far.
+    pub fn looks(&self) -> io::Result<Vec<Look>> {
+        let shared = self.lock();
+        match &shared.failed {
+            Some(error) => Err(io::Error::other(format!("the server could not be looked at: {error}"))),
+            None => Ok(shared.looks.clone()),
+        }
+    }
+
+    /// The newest look, which began after `since` looks.
+    pub fn newest(&self, since: usize) -> io::Result<Option<Look>> {
+        let looks = self.looks()?;
+        Ok(if looks.len() > since { looks.last().cloned() } else { None })
+    }
+
+    fn lock(&self) -> std::sync::MutexGuard<'_, Shared> {
+        self.shared.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Drop for Watch {
+    fn drop(&mut self) {
+        self.stop = None;
+        // A look takes a second at most, and a thread that panicked has said so.
+        self.thread.take().map(JoinHandle::join);
+    }
+}
+
+fn look(admin: SocketAddr, pid: u32) -> io::Result<Look> {
+    Ok(Look {
+        at_secs: 0.0,
+        phase: String::new(),
+        levels: Levels::of(&Metrics::read(admin)?)?,
+        resident_bytes: cpu::resident_bytes(pid)?,
+        resident_bytes_peak: cpu::resident_bytes_peak(pid)?,
+        kernel_tcp_bytes: cpu::kernel_tcp_bytes()?,
+    })
+}
+
+impl Look {
+    fn line(&self) -> String {
+        let mib = |bytes: u64| bytes as f64 / f64::from(1 << 20);
+        let levels = &self.levels;
+        format!(
+            "{:>5.0} s · {:<9} · {} sessions, {} parked, {:.2} MiB owed to the slowest, {} closed as too slow, {} gaps · \
+             resident {:.1} MiB, the kernel's TCP {:.0} MiB",
+            self.at_secs,
+            self.phase,
+            levels.sessions,
+            levels.parked,
+            mib(levels.lag_bytes),
+            levels.slow_readers_closed,
+            levels.gaps,
+            mib(self.resident_bytes),
+            mib(self.kernel_tcp_bytes),
+        )
+    }
+}

@@ -1,0 +1,208 @@
+//! A server's envelopes to protobuf bytes.
+//!
+//! `code` and `persistent` of messages, and `status` of those who show one, are wrapper fields and are written whatever
+//! their value. The generated types own their texts, so an event is copied once before it is encoded; that happens once
+//! a channel, not once a reader.
+
+use prost::Message as _;
+use prost_types::Timestamp as Time;
+
+use super::schema::{
+    self, Channel, ChannelGap, ChannelMessage, ChannelMessageAck, ChannelPresenceEvent, Envelope, Error, Notifications,
+    Payload, Pong, Status, StatusPresenceEvent, UserPresence,
+};
+use crate::command::{Event, News, Rejection, Reply};
+use crate::id::{ChannelId, ChannelKind, Timestamp};
+use crate::message::{Message, MessageCode, Missed, Presence, StatusPresence};
+use crate::notification::Notification;
+
+/// Appends the answer to the request called `cid`; an empty `cid` is left out.
+pub fn encode_reply(cid: &str, reply: &Reply, out: &mut Vec<u8>) {
+    let payload = match reply {
+        Reply::Done => None,
+        Reply::Pong => Some(Payload::Pong(Pong {})),
+        Reply::Joined { channel, presences, count, me } => {
+            Some(Payload::Channel(joined(channel, presences, *count, me)))
+        }
+        Reply::Acknowledged { message, code } => Some(Payload::ChannelMessageAck(acknowledged(message, *code))),
+        Reply::Statuses(presences) => Some(Payload::Status(Status { presences: list(presences) })),
+        Reply::Refused(rejection) => Some(Payload::Error(refused(rejection))),
+    };
+    envelope(cid, payload, out);
+}
+
+/// Appends what subscribers hear. Never with a `cid`: clients would take it for an answer.
+pub fn encode_event(event: &Event, out: &mut Vec<u8>) {
+    let payload = match event {
+        Event::Message(message) => Payload::ChannelMessage(said(message)),
+        Event::Presence { channel, joins, leaves, count } => {
+            let Place { room_name, group_id, user_id_one, user_id_two } = channel.into();
+            Payload::ChannelPresenceEvent(ChannelPresenceEvent {
+                channel_id: channel.to_string(),
+                joins: list(joins),
+                leaves: list(leaves),
+                room_name,
+                group_id,
+                user_id_one,
+                user_id_two,
+                presence_count: *count,
+            })
+        }
+    };
+    envelope("", Some(payload), out);
+}
+
+/// Appends what a reader is told that was moved on.
+pub fn encode_gap(channel: &ChannelId, missed: Missed, out: &mut Vec<u8>) {
+    let Place { room_name, group_id, user_id_one, user_id_two } = channel.into();
+    let gap = ChannelGap {
+        channel_id: channel.to_string(),
+        after_message_id: missed.after.map(|id| id.to_string()).unwrap_or_default(),
+        before_message_id: missed.before.map(|id| id.to_string()).unwrap_or_default(),
+        room_name,
+        group_id,
+        user_id_one,
+        user_id_two,
+    };
+    envelope("", Some(Payload::ChannelGap(gap)), out);
+}
+
+/// Appends what sessions hear that concerns no channel. Never with a `cid`, as above.
+pub fn encode_news(news: &News, out: &mut Vec<u8>) {
+    let payload = match news {
+        News::Notifications(notifications) => {
+            Payload::Notifications(Notifications { notifications: list(notifications) })
+        }
+        News::Status { joins, leaves } => {
+            Payload::StatusPresenceEvent(StatusPresenceEvent { joins: list(joins), leaves: list(leaves) })
+        }
+    };
+    envelope("", Some(payload), out);
+}
+
+fn envelope(cid: &str, payload: Option<Payload>, out: &mut Vec<u8>) {
+    let envelope = Envelope { cid: cid.to_owned(), message: payload };
+    envelope.encode(out).expect("memory takes every write");
+}
+
+fn joined(channel: &ChannelId, presences: &[Presence], count: Option<u32>, me: &Presence) -> Channel {
+    let Place { room_name, group_id, user_id_one, user_id_two } = channel.into();
+    Channel {
+        id: channel.to_string(),
+        presences: list(presences),
+        self_: Some(me.into()),
+        room_name,
+        group_id,
+        user_id_one,
+        user_id_two,
+        presence_count: count,
+    }
+}
+
+fn acknowledged(message: &Message, code: MessageCode) -> ChannelMessageAck {
+    let Place { room_name, group_id, user_id_one, user_id_two } = (&message.channel).into();
+    ChannelMessageAck {
+        channel_id: message.channel.to_string(),
+        message_id: message.id.to_string(),
+        code: Some(code as i32),
+        username: message.username.to_string(),
+        create_time: Some(time(message.create_time)),
+        update_time: Some(time(message.update_time)),
+        persistent: Some(message.persistent),
+        room_name,
+        group_id,
+        user_id_one,
+        user_id_two,
+    }
+}
+
+fn said(message: &Message) -> ChannelMessage {
+    let Place { room_name, group_id, user_id_one, user_id_two } = (&message.channel).into();
+    ChannelMessage {
+        channel_id: message.channel.to_string(),
+        message_id: message.id.to_string(),
+        code: Some(message.code as i32),
+        sender_id: message.sender.to_string(),
+        username: message.username.to_string(),
+        content: message.content.to_string(),
+        create_time: Some(time(message.create_time)),
+        update_time: Some(time(message.update_time)),
+        persistent: Some(message.persistent),
+        room_name,
+        group_id,
+        user_id_one,
+        user_id_two,
+    }
+}
+
+fn refused(rejection: &Rejection) -> Error {
+    Error { code: rejection.code as i32, message: rejection.message.to_string() }
+}
+
+fn time(timestamp: Timestamp) -> Time {
+    const NANOSECONDS: i64 = 1_000_000_000;
+    Time { seconds: timestamp.0.div_euclid(NANOSECONDS), nanos: timestamp.0.rem_euclid(NANOSECONDS) as i32 }
+}
+
+fn list<'a, Noun, Written: From<&'a Noun>>(nouns: &'a [Noun]) -> Vec<Written> {
+    nouns.iter().map(Written::from).collect()
+}
+
+impl From<&Presence> for UserPresence {
+    fn from(presence: &Presence) -> Self {
+        Self {
+            user_id: presence.user.to_string(),
+            session_id: presence.session.to_string(),
+            username: presence.username.to_string(),
+            persistence: presence.persistence,
+            status: None,
+        }
+    }
+}
+
+impl From<&StatusPresence> for UserPresence {
+    fn from(presence: &StatusPresence) -> Self {
+        Self {
+            user_id: presence.user.to_string(),
+            session_id: presence.session.to_string(),
+            username: presence.username.to_string(),
+            persistence: false,
+            status: Some(presence.status.to_string()),
+        }
+    }
+}
+
+impl From<&Notification> for schema::Notification {
+    fn from(notification: &Notification) -> Self {
+        Self {
+            id: notification.id.to_string(),
+            subject: notification.subject.to_string(),
+            content: notification.content.to_string(),
+            code: notification.code as i32,
+            sender_id: notification.sender.to_string(),
+            create_time: Some(time(notification.create_time.whole_seconds())),
+            persistent: true,
+        }
+    }
+}
+
+/// The fields that say in other words what a channel's id says.
+#[derive(Default)]
+struct Place {
+    room_name: String,
+    group_id: String,
+    user_id_one: String,
+    user_id_two: String,
+}
+
+impl From<&ChannelId> for Place {
+    fn from(channel: &ChannelId) -> Self {
+        match channel.kind() {
+            ChannelKind::Room(name) => Self { room_name: name.to_owned(), ..Self::default() },
+            ChannelKind::Group(group) => Self { group_id: group.to_string(), ..Self::default() },
+            ChannelKind::Direct(one, two) => {
+                Self { user_id_one: one.to_string(), user_id_two: two.to_string(), ..Self::default() }
+            }
+        }
+    }
+}

@@ -1,0 +1,33 @@
+//! The schema, read at run time by a library of its own: envelopes as its JSON and as its bytes. The whole server's tests
+//! include this file.
+
+use std::sync::LazyLock;
+
+use prost_reflect::prost::Message;
+use prost_reflect::{DescriptorPool, DeserializeOptions, DynamicMessage, MessageDescriptor, SerializeOptions};
+
+pub fn envelope() -> MessageDescriptor {
+    static ENVELOPE: LazyLock<MessageDescriptor> = LazyLock::new(|| {
+        let folder = concat!(env!("CARGO_MANIFEST_DIR"), "/../engine/proto");
+        let files = protox::compile(["realtime.proto"], [folder]).expect("the schema compiles");
+        let pool = DescriptorPool::from_file_descriptor_set(files).expect("the schema is whole");
+        pool.get_message_by_name("nakama.realtime.Envelope").expect("the schema has envelopes")
+    });
+    ENVELOPE.clone()
+}
+
+/// An envelope's text as its bytes. What is unknown is left out, as in the payloads that nobody reads.
+pub fn bytes_of(text: &str) -> Vec<u8> {
+    let mut reader = serde_json::Deserializer::from_str(text);
+    let options = DeserializeOptions::new().deny_unknown_fields(false);
+    DynamicMessage::deserialize_with_options(envelope(), &mut reader, &options).expect(text).encode_to_vec()
+}
+
+/// An envelope's bytes as its text, in the spelling of this protocol.
+pub fn text_of(bytes: &[u8]) -> String {
+    let message = DynamicMessage::decode(envelope(), bytes).expect("an envelope");
+    let mut text = Vec::new();
+    let options = SerializeOptions::new().use_proto_field_name(true).stringify_64_bit_integers(false);
+    message.serialize_with_options(&mut serde_json::Serializer::new(&mut text), &options).expect("memory takes it");
+    String::from_utf8(text).expect("JSON is UTF-8")
+}

@@ -1,0 +1,131 @@
+//! Friends and blocks: `GET`, `POST` and `DELETE /v2/friend`, `POST /v2/friend/block` (docs/protocol.md, section 7).
+//!
+//! Adding and deleting go straight to the store. Blocking goes through the owner of the two users' channel, which is
+//! emptied by it.
+
+use engine::friend::{FriendAct, FriendState};
+use engine::id::{ChannelId, UserId};
+use engine::parcel::{Circular, Enquiry, Finding};
+use engine::wire::json::TimestampText;
+use hyper::Request;
+use hyper::body::Bytes;
+use serde::Serialize;
+
+use super::account::USERNAME_BYTES_MAX;
+use super::answer::{self, Answer};
+use super::authorization::bearer;
+use super::error::{Refusal, undone};
+use super::listing::Stretch;
+use super::query::Query;
+use super::services::Services;
+use super::users::{UserBody, whole_seconds, with_people};
+
+const LIMIT_MAX: i32 = 1000;
+
+/// The caller's friends, invitations and blocks, by state and since when.
+pub async fn list(services: &Services, request: &Request<Bytes>) -> Result<Answer, Refusal> {
+    #[derive(Serialize)]
+    struct Friends<'a> {
+        #[serde(skip_serializing_if = "Vec::is_empty")]
+        friends: Vec<FriendBody<'a>>,
+        #[serde(skip_serializing_if = "Option::is_none")]
+        cursor: Option<String>,
+    }
+    #[derive(Serialize)]
+    struct FriendBody<'a> {
+        user: UserBody<'a>,
+        state: u8,
+        update_time: TimestampText,
+        metadata: &'static str,
+    }
+    let caller = bearer(services, request.headers())?.user;
+    let query = Query::parse(request.uri().query())?;
+    let limit = query.limit(LIMIT_MAX, LIMIT_MAX)?;
+    let state = query.state(FriendState::from_number)?;
+    let asked = Stretch::asked(services, &query, format!("friend/{caller}?state={state:?}"), limit)?;
+    let read = services.store.friends(caller, state, asked.after, asked.read_limit()).await?;
+    let (friends, cursor) = asked.page(services, read);
+    let friends = friends.into_iter().map(|friend| (friend.user, friend)).collect();
+    let friends = with_people(services, friends).await?;
+    let friends = friends.iter().map(|(person, friend)| FriendBody {
+        user: UserBody::from(person),
+        state: friend.state as u8,
+        update_time: whole_seconds(friend.update_time),
+        metadata: "{}",
+    });
+    Ok(answer::json(&Friends { friends: friends.collect(), cursor }))
+}
+
+/// Asks these users to be friends, or accepts what they have asked.
+pub async fn add(services: &Services, request: &Request<Bytes>) -> Result<Answer, Refusal> {
+    let caller = bearer(services, request.headers())?.user;
+    let others = named(services, request, caller).await?.or_refused()?;
+    relate(services, FriendAct::Add, caller, others).await
+}
+
+/// Ends what there is with these users, the caller's own blocks included.
+pub async fn delete(services: &Services, request: &Request<Bytes>) -> Result<Answer, Refusal> {
+    let caller = bearer(services, request.headers())?.user;
+    let named = named(services, request, caller).await?;
+    relate(services, FriendAct::Delete, caller, named.users).await
+}
+
+pub async fn block(services: &Services, request: &Request<Bytes>) -> Result<Answer, Refusal> {
+    let caller = bearer(services, request.headers())?.user;
+    let others = named(services, request, caller).await?.or_refused()?;
+    // Who does not exist has no channel to be emptied.
+    for other in services.store.accounts(&others).await?.into_iter().map(|account| account.id) {
+        let enquiry = Enquiry::Block { user: caller, other };
+        match services.enquiries().ask(ChannelId::direct(caller, other), enquiry).await {
+            Finding::Done => {}
+            finding => return Err(undone(finding)),
+        }
+    }
+    Ok(answer::done())
+}
+
+async fn relate(services: &Services, act: FriendAct, user: UserId, others: Vec<UserId>) -> Result<Answer, Refusal> {
+    if others.is_empty() {
+        return Ok(answer::done());
+    }
+    let related = services.store.relate(act, user, others, services.now()).await?;
+    if !related.notices.is_empty() {
+        services.enquiries().tell(Circular::Notices(related.notices));
+    }
+    if related.full {
+        return Err(Refusal::invalid(
+            "one of the two has too many friends, invitations and blocks; the others are done",
+        ));
+    }
+    Ok(answer::done())
+}
+
+/// The users that a request names.
+struct Named {
+    users: Vec<UserId>,
+    /// Names were given, and are nobody's, and no ids.
+    nobody: bool,
+}
+
+impl Named {
+    fn or_refused(self) -> Result<Vec<UserId>, Refusal> {
+        if self.nobody { Err(Refusal::invalid("nobody has these usernames")) } else { Ok(self.users) }
+    }
+}
+
+async fn named(services: &Services, request: &Request<Bytes>, caller: UserId) -> Result<Named, Refusal> {
+    let query = Query::parse(request.uri().query())?;
+    let mut users = query.user_ids("ids")?;
+    let names: Vec<&str> = query.list("usernames").collect();
+    if names.iter().any(|name| name.is_empty()) {
+        return Err(Refusal::invalid("a username is empty"));
+    }
+    // Longer ones are nobody's, and the store need not hear of them.
+    for name in names.iter().filter(|name| name.len() <= USERNAME_BYTES_MAX) {
+        users.extend(services.store.user_by_username(name).await?.filter(|user| !users.contains(user)));
+    }
+    if users.contains(&caller) {
+        return Err(Refusal::invalid("one cannot be one's own friend"));
+    }
+    Ok(Named { nobody: users.is_empty() && !names.is_empty(), users })
+}

@@ -1,0 +1,210 @@
+//! Groups: `POST` and `GET /v2/group`, `PUT` and `DELETE /v2/group/{id}` (docs/protocol.md, section 5). Who is in them is
+//! `members.rs`.
+//!
+//! Making and changing a group touches no channel, so it goes straight to the store. Deleting one does.
+
+use engine::group::GroupAct;
+use engine::id::{GroupId, UserId, parse_uuid};
+use engine::wire::json::{Int32, TimestampText};
+use hyper::Request;
+use hyper::body::Bytes;
+use serde::{Deserialize, Serialize};
+use storage::group::{GROUP_NAME_BYTES_MAX, Group, GroupCreated, GroupEdit, GroupEdited, GroupFilter};
+use uuid::Uuid;
+
+use super::account::{AVATAR_URL_BYTES_MAX, LANG_TAG_BYTES_MAX, check_widths};
+use super::answer::{self, Answer};
+use super::authorization::bearer;
+use super::body;
+use super::error::Refusal;
+use super::listing::Stretch;
+use super::members::change;
+use super::query::Query;
+use super::services::Services;
+use super::users::whole_seconds;
+
+const DESCRIPTION_BYTES_MAX: usize = 255;
+
+const SEATS_DEFAULT: u32 = 100;
+const LANG_TAG_DEFAULT: &str = "en";
+
+const LIMIT_DEFAULT: i32 = 1;
+const LIMIT_MAX: i32 = 100;
+
+/// A new group, of which the caller is the superadmin.
+pub async fn create(services: &Services, request: &Request<Bytes>) -> Result<Answer, Refusal> {
+    let creator = bearer(services, request.headers())?.user;
+    let body: Body = body::read(request.headers(), request.body().clone())?;
+    let group = new_group(services, creator, body)?;
+    match services.store.create_group(group.clone()).await? {
+        GroupCreated::Created => Ok(answer::json(&GroupBody::from(&group))),
+        GroupCreated::NameTaken => Err(Refusal::already_exists("a group has this name already")),
+        GroupCreated::UnknownUser => Err(Refusal::not_found("account not found")),
+        GroupCreated::TooManyGroups => Err(Refusal::invalid("the caller is in as many groups as anybody may be")),
+    }
+}
+
+pub async fn edit(services: &Services, request: &Request<Bytes>, id: &str) -> Result<Answer, Refusal> {
+    let caller = bearer(services, request.headers())?.user;
+    let group = group_id(id)?;
+    let edit = checked(body::read(request.headers(), request.body().clone())?)?;
+    if edit == GroupEdit::default() {
+        return Err(Refusal::invalid("no field to change is given"));
+    }
+    match services.store.update_group(group, caller, edit, services.now()).await? {
+        GroupEdited::Done => Ok(answer::done()),
+        GroupEdited::NotFound => Err(Refusal::not_found("no such group, or not an admin of it")),
+        GroupEdited::NameTaken => Err(Refusal::invalid("a group has this name already")),
+    }
+}
+
+pub async fn delete(services: &Services, request: &Request<Bytes>, id: &str) -> Result<Answer, Refusal> {
+    let caller = bearer(services, request.headers())?.user;
+    change(services, group_id(id)?, caller, GroupAct::Delete).await?;
+    Ok(answer::done())
+}
+
+/// Groups in the order of their names, those that the filters let through.
+pub async fn list(services: &Services, request: &Request<Bytes>) -> Result<Answer, Refusal> {
+    #[derive(Serialize)]
+    struct Groups<'a> {
+        #[serde(skip_serializing_if = "Vec::is_empty")]
+        groups: Vec<GroupBody<'a>>,
+        #[serde(skip_serializing_if = "Option::is_none")]
+        cursor: Option<String>,
+    }
+    bearer(services, request.headers())?;
+    let query = Query::parse(request.uri().query())?;
+    let filter = filter(&query)?;
+    let limit = query.limit(LIMIT_DEFAULT, LIMIT_MAX)?;
+    let asked = Stretch::asked(services, &query, format!("group?{filter:?}"), limit)?;
+    let (groups, on) = services.store.groups(filter, asked.after.clone(), limit).await?;
+    let cursor = on.map(|place| asked.cursor(services, &place));
+    Ok(answer::json(&Groups { groups: groups.iter().map(GroupBody::from).collect(), cursor }))
+}
+
+/// The group's id in a path.
+pub fn group_id(text: &str) -> Result<GroupId, Refusal> {
+    parse_uuid(text).map(GroupId).ok_or_else(|| Refusal::invalid("the group's id is not a UUID"))
+}
+
+#[derive(Deserialize, Default)]
+#[serde(default)]
+struct Body {
+    name: Option<String>,
+    description: Option<String>,
+    #[serde(alias = "langTag")]
+    lang_tag: Option<String>,
+    #[serde(alias = "avatarUrl")]
+    avatar_url: Option<String>,
+    open: Option<bool>,
+    #[serde(alias = "maxCount")]
+    max_count: Option<Int32>,
+}
+
+fn new_group(services: &Services, creator: UserId, mut body: Body) -> Result<Group, Refusal> {
+    let max_count = match body.max_count.take().map_or(0, |number| number.0) {
+        0 => SEATS_DEFAULT,
+        number => u32::try_from(number).map_err(|_| Refusal::invalid("max_count must be at least 1"))?,
+    };
+    // Unlike a change, a new group may leave out what it does not care for by giving an empty text.
+    body.lang_tag = body.lang_tag.filter(|tag| !tag.is_empty());
+    let edit = checked(body)?;
+    let now = services.now();
+    Ok(Group {
+        id: GroupId(Uuid::new_v4()),
+        creator,
+        name: edit.name.ok_or_else(|| Refusal::invalid("name is missing"))?,
+        description: edit.description.unwrap_or_default(),
+        lang_tag: edit.lang_tag.unwrap_or_else(|| LANG_TAG_DEFAULT.to_owned()),
+        metadata: "{}".into(),
+        avatar_url: edit.avatar_url.unwrap_or_default(),
+        open: edit.open.unwrap_or(false),
+        edge_count: 1,
+        max_count,
+        create_time: now,
+        update_time: now,
+    })
+}
+
+fn checked(body: Body) -> Result<GroupEdit, Refusal> {
+    let Body { name, description, lang_tag, avatar_url, open, max_count: _ } = body;
+    if name.as_deref().is_some_and(|name| !is_group_name(name)) {
+        let form = format!("name must be 1 to {GROUP_NAME_BYTES_MAX} bytes without control characters");
+        return Err(Refusal::invalid(form));
+    }
+    if lang_tag.as_deref() == Some("") {
+        return Err(Refusal::invalid("lang_tag must not be empty"));
+    }
+    check_widths([
+        ("description", &description, DESCRIPTION_BYTES_MAX),
+        ("lang_tag", &lang_tag, LANG_TAG_BYTES_MAX),
+        ("avatar_url", &avatar_url, AVATAR_URL_BYTES_MAX),
+    ])?;
+    Ok(GroupEdit { name, description, lang_tag, avatar_url, open })
+}
+
+/// The same care as with usernames.
+fn is_group_name(name: &str) -> bool {
+    (1..=GROUP_NAME_BYTES_MAX).contains(&name.len()) && !name.chars().any(|character| character.is_ascii_control())
+}
+
+fn filter(query: &Query) -> Result<GroupFilter, Refusal> {
+    let given = |name| query.text(name).map(|text| text.filter(|text| !text.is_empty()).map(str::to_owned));
+    let name = given("name")?;
+    let members = query.number("members")?;
+    let members_max = members.map(u32::try_from).transpose();
+    let members_max = members_max.map_err(|_| Refusal::invalid("members must not be negative"))?;
+    let others = GroupFilter { name: None, lang_tag: given("lang_tag")?, open: query.boolean("open")?, members_max };
+    let Some(name) = name else { return Ok(others) };
+    if others != GroupFilter::default() {
+        return Err(Refusal::invalid("name cannot be combined with another filter"));
+    }
+    // A pattern that begins with any text would have all groups looked at.
+    let pattern = name.trim_start_matches(|character: char| character == '%' || character.is_whitespace());
+    Ok(GroupFilter { name: Some(pattern.to_owned()).filter(|pattern| !pattern.is_empty()), ..others })
+}
+
+/// A group on the wire, members in the order of their protobuf numbers.
+#[derive(Serialize)]
+pub struct GroupBody<'a> {
+    id: GroupId,
+    creator_id: UserId,
+    name: &'a str,
+    #[serde(skip_serializing_if = "str::is_empty")]
+    description: &'a str,
+    #[serde(skip_serializing_if = "str::is_empty")]
+    lang_tag: &'a str,
+    metadata: &'a str,
+    #[serde(skip_serializing_if = "str::is_empty")]
+    avatar_url: &'a str,
+    open: bool,
+    #[serde(skip_serializing_if = "is_zero")]
+    edge_count: u32,
+    max_count: u32,
+    create_time: TimestampText,
+    update_time: TimestampText,
+}
+
+fn is_zero(number: &u32) -> bool {
+    *number == 0
+}
+
+impl<'a> From<&'a Group> for GroupBody<'a> {
+    fn from(group: &'a Group) -> Self {
+        Self {
+            id: group.id,
+            creator_id: group.creator,
+            name: &group.name,
+            description: &group.description,
+            lang_tag: &group.lang_tag,
+            metadata: &group.metadata,
+            avatar_url: &group.avatar_url,
+            open: group.open,
+            edge_count: group.edge_count,
+            max_count: group.max_count,
+            create_time: whole_seconds(group.create_time),
+            update_time: whole_seconds(group.update_time),
+        }
+    }
+}

@@ -1,0 +1,104 @@
+//! Listings that lead one way, page by page: groups, members, friends (docs/protocol.md, sections 5 and 7).
+//!
+//! What is read is one more than the page holds: it tells whether there is more. A cursor is the place of a page's last
+//! item, good for this listing alone: that of another user or group, or with another filter, is another one.
+
+use engine::friend::FriendState;
+use engine::group::Role;
+use engine::id::{Timestamp, UserId};
+use storage::friend::FriendPlace;
+use storage::group::{GroupPlace, RosterPlace};
+use uuid::Uuid;
+
+use super::error::Refusal;
+use super::query::Query;
+use super::services::Services;
+
+/// The part of a listing that a client asks to see.
+pub struct Stretch<P> {
+    /// Names the listing, for its cursors.
+    listing: String,
+    pub limit: usize,
+    pub after: Option<P>,
+}
+
+/// Where a listing goes on, as the bytes that a cursor holds.
+pub trait Place: Sized {
+    fn to_bytes(&self) -> Vec<u8>;
+    fn from_bytes(bytes: &[u8]) -> Option<Self>;
+}
+
+impl<P: Place> Stretch<P> {
+    /// What is asked for in the query, of the listing with this name. No channel has such a name.
+    pub fn asked(services: &Services, query: &Query, listing: String, limit: usize) -> Result<Self, Refusal> {
+        let after = match query.text("cursor")? {
+            None | Some("") => None,
+            Some(text) => {
+                let place = services.cursors.decode_place(&listing, text).and_then(|place| P::from_bytes(&place));
+                Some(place.ok_or_else(|| Refusal::invalid("this cursor is not of this listing"))?)
+            }
+        };
+        Ok(Self { listing, limit, after })
+    }
+
+    /// How many items are to be read.
+    pub fn read_limit(&self) -> usize {
+        self.limit + 1
+    }
+
+    /// The items of the page, of those that were read, and the cursor that leads on if there are more.
+    pub fn page<T>(&self, services: &Services, mut read: Vec<(T, P)>) -> (Vec<T>, Option<String>) {
+        let more = read.len() > self.limit;
+        read.truncate(self.limit);
+        let cursor = read.last().filter(|_| more).map(|(_, place)| self.cursor(services, place));
+        (read.into_iter().map(|(item, _)| item).collect(), cursor)
+    }
+
+    /// The cursor for this place.
+    pub fn cursor(&self, services: &Services, place: &P) -> String {
+        services.cursors.encode_place(&self.listing, &place.to_bytes())
+    }
+}
+
+impl Place for GroupPlace {
+    fn to_bytes(&self) -> Vec<u8> {
+        self.clone().into()
+    }
+
+    fn from_bytes(bytes: &[u8]) -> Option<Self> {
+        Some(bytes.to_vec().into())
+    }
+}
+
+impl Place for RosterPlace {
+    fn to_bytes(&self) -> Vec<u8> {
+        ranked(self.role as u8, self.since, self.id)
+    }
+
+    fn from_bytes(bytes: &[u8]) -> Option<Self> {
+        let (role, since, id) = read_ranked(bytes)?;
+        Some(Self { role: Role::from_number(role.into())?, since, id })
+    }
+}
+
+impl Place for FriendPlace {
+    fn to_bytes(&self) -> Vec<u8> {
+        ranked(self.state as u8, self.since, self.user.0)
+    }
+
+    fn from_bytes(bytes: &[u8]) -> Option<Self> {
+        let (state, since, user) = read_ranked(bytes)?;
+        Some(Self { state: FriendState::from_number(state.into())?, since, user: UserId(user) })
+    }
+}
+
+/// A place in a listing by rank, then time, then id.
+fn ranked(rank: u8, since: Timestamp, id: Uuid) -> Vec<u8> {
+    [&[rank][..], &since.0.to_be_bytes(), id.as_bytes()].concat()
+}
+
+fn read_ranked(bytes: &[u8]) -> Option<(u8, Timestamp, Uuid)> {
+    let (rank, rest) = bytes.split_first()?;
+    let (since, id) = rest.split_first_chunk()?;
+    Some((*rank, Timestamp(i64::from_be_bytes(*since)), Uuid::from_slice(id).ok()?))
+}

@@ -1,0 +1,146 @@
+//! Who is in which group: `POST /v2/group/{id}/{act}`, `GET /v2/group/{id}/user` and `GET /v2/user/{id}/group`
+//! (docs/protocol.md, section 5).
+//!
+//! Every change goes through the owner of the group's channel, which puts it between what is said there.
+
+use engine::group::{GroupAct, GroupChange, Role};
+use engine::id::{ChannelId, GroupId, UserId, parse_uuid};
+use engine::parcel::{Enquiry, Finding};
+use hyper::Request;
+use hyper::body::Bytes;
+use serde::Serialize;
+use storage::group::RosterPlace;
+
+use super::answer::{self, Answer};
+use super::authorization::bearer;
+use super::error::{Refusal, group_refused, undone};
+use super::groups::{GroupBody, group_id};
+use super::listing::Stretch;
+use super::query::Query;
+use super::services::Services;
+use super::users::{UserBody, with_people};
+
+const LIMIT_DEFAULT: i32 = 100;
+const LIMIT_MAX: i32 = 100;
+
+/// What members do about a group, and about each other, by the last segment of its path.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum MemberAct {
+    Join,
+    Leave,
+    Add,
+    Kick,
+    Ban,
+    Promote,
+    Demote,
+}
+
+impl MemberAct {
+    pub fn named(name: &str) -> Option<Self> {
+        Some(match name {
+            "join" => Self::Join,
+            "leave" => Self::Leave,
+            "add" => Self::Add,
+            "kick" => Self::Kick,
+            "ban" => Self::Ban,
+            "promote" => Self::Promote,
+            "demote" => Self::Demote,
+            _ => return None,
+        })
+    }
+}
+
+/// Does it. The users concerned are in the query; a body is not looked at.
+pub async fn act(services: &Services, request: &Request<Bytes>, id: &str, act: MemberAct) -> Result<Answer, Refusal> {
+    let caller = bearer(services, request.headers())?.user;
+    let group = group_id(id)?;
+    let act = match act {
+        MemberAct::Join => GroupAct::Join,
+        MemberAct::Leave => GroupAct::Leave,
+        act => {
+            let query = Query::parse(request.uri().query())?;
+            match (act, query.user_ids("user_ids")?) {
+                (MemberAct::Demote, users) if users.is_empty() => return Err(Refusal::invalid("user_ids are missing")),
+                (_, users) if users.is_empty() => return Ok(answer::done()),
+                (MemberAct::Add, users) => GroupAct::Add(users),
+                (MemberAct::Kick, users) => GroupAct::Kick(users),
+                (MemberAct::Ban, users) => GroupAct::Ban(users),
+                (MemberAct::Promote, users) => GroupAct::Promote(users),
+                (_, users) => GroupAct::Demote(users),
+            }
+        }
+    };
+    change(services, group, caller, act).await?;
+    Ok(answer::done())
+}
+
+/// Has the owner of the group's channel make a change.
+pub async fn change(services: &Services, group: GroupId, actor: UserId, act: GroupAct) -> Result<(), Refusal> {
+    let enquiry = Enquiry::ChangeGroup(GroupChange { group, actor, act: act.clone() });
+    match services.enquiries().ask(ChannelId::group(group), enquiry).await {
+        Finding::GroupChanged(changed) => changed.map_err(|refusal| group_refused(&act, refusal)),
+        other => Err(undone(other)),
+    }
+}
+
+/// The members of a group, by role and since when; those who are banned only if they are asked for.
+pub async fn of_group(services: &Services, request: &Request<Bytes>, id: &str) -> Result<Answer, Refusal> {
+    #[derive(Serialize)]
+    struct Members<'a> {
+        #[serde(skip_serializing_if = "Vec::is_empty")]
+        group_users: Vec<Member<'a>>,
+        #[serde(skip_serializing_if = "Option::is_none")]
+        cursor: Option<String>,
+    }
+    #[derive(Serialize)]
+    struct Member<'a> {
+        user: UserBody<'a>,
+        state: u8,
+    }
+    bearer(services, request.headers())?;
+    let group = group_id(id)?;
+    let (asked, role) = asked(services, request, &format!("group/{group}/user"))?;
+    let read = services.store.group_members(group, role, asked.after, asked.read_limit()).await?;
+    let read = read.into_iter().map(|(user, place)| ((user, place.role), place)).collect();
+    let (members, cursor) = asked.page(services, read);
+    let members = with_people(services, members).await?;
+    let members = members.iter().map(|(person, role)| Member { user: UserBody::from(person), state: *role as u8 });
+    Ok(answer::json(&Members { group_users: members.collect(), cursor }))
+}
+
+/// The groups of a user, by the user's role there and since when.
+pub async fn of_user(services: &Services, request: &Request<Bytes>, id: &str) -> Result<Answer, Refusal> {
+    #[derive(Serialize)]
+    struct Memberships<'a> {
+        #[serde(skip_serializing_if = "Vec::is_empty")]
+        user_groups: Vec<Membership<'a>>,
+        #[serde(skip_serializing_if = "Option::is_none")]
+        cursor: Option<String>,
+    }
+    #[derive(Serialize)]
+    struct Membership<'a> {
+        group: GroupBody<'a>,
+        state: u8,
+    }
+    bearer(services, request.headers())?;
+    let user = UserId(parse_uuid(id).ok_or_else(|| Refusal::invalid("the user's id is not a UUID"))?);
+    let (asked, role) = asked(services, request, &format!("user/{user}/group"))?;
+    let read = services.store.user_groups(user, role, asked.after, asked.read_limit()).await?;
+    let read = read.into_iter().map(|(group, place)| ((group, place.role), place)).collect();
+    let (groups, cursor) = asked.page(services, read);
+    let groups = groups.iter().map(|(group, role)| Membership { group: GroupBody::from(group), state: *role as u8 });
+    Ok(answer::json(&Memberships { user_groups: groups.collect(), cursor }))
+}
+
+/// What is asked for of a roster, and in which role only.
+fn asked(
+    services: &Services,
+    request: &Request<Bytes>,
+    roster: &str,
+) -> Result<(Stretch<RosterPlace>, Option<Role>), Refusal> {
+    let query = Query::parse(request.uri().query())?;
+    let limit = query.limit(LIMIT_DEFAULT, LIMIT_MAX)?;
+    let role = query.state(Role::from_number)?;
+    let asked = Stretch::asked(services, &query, format!("{roster}?state={role:?}"), limit)?;
+    Ok((asked, role))
+}

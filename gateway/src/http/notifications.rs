@@ -1,0 +1,69 @@
+//! Notifications that are kept for the caller: `GET` and `DELETE /v2/notification` (docs/protocol.md, section 9).
+
+use engine::id::{NotificationId, UserId, parse_uuid};
+use engine::notification::Notification;
+use engine::wire::json::notification;
+use hyper::Request;
+use hyper::body::Bytes;
+use serde::{Serialize, Serializer};
+use uuid::Uuid;
+
+use super::answer::{self, Answer};
+use super::authorization::bearer;
+use super::error::Refusal;
+use super::query::Query;
+use super::services::Services;
+
+const LIMIT_DEFAULT: i32 = 1;
+const LIMIT_MAX: i32 = 100;
+
+/// Lists them, oldest first. The cursor is always there: it is how a client asks for what has come since.
+pub async fn list(services: &Services, request: &Request<Bytes>) -> Result<Answer, Refusal> {
+    let caller = bearer(services, request.headers())?.user;
+    let query = Query::parse(request.uri().query())?;
+    let limit = query.limit(LIMIT_DEFAULT, LIMIT_MAX)?;
+    let after = match query.text("cacheable_cursor")? {
+        None | Some("") => None,
+        Some(text) => place(services, caller, text)
+            .ok_or_else(|| Refusal::invalid("this cursor is not of the caller's notifications"))?,
+    };
+    let notifications = services.store.notifications(caller, after, limit).await?;
+    let seen = notifications.last().map(|last| last.id).or(after);
+    let cursor = services.cursors.encode_place(&listing(caller), seen.as_ref().map_or(&[], |id| id.0.as_bytes()));
+    Ok(answer::json(&List { notifications: &notifications, cacheable_cursor: cursor }))
+}
+
+/// Deletes those of these ids that are the caller's.
+pub async fn delete(services: &Services, request: &Request<Bytes>) -> Result<Answer, Refusal> {
+    let caller = bearer(services, request.headers())?.user;
+    let query = Query::parse(request.uri().query())?;
+    let id = |text| parse_uuid(text).map(NotificationId).ok_or_else(|| Refusal::invalid("ids has what is no UUID"));
+    let ids = query.list("ids").map(id).collect::<Result<Vec<_>, _>>()?;
+    if !ids.is_empty() {
+        services.store.delete_notifications(caller, ids).await?;
+    }
+    Ok(answer::done())
+}
+
+fn listing(user: UserId) -> String {
+    format!("notification/{user}")
+}
+
+/// The place in a cursor, which is `None` inside before the first.
+fn place(services: &Services, caller: UserId, cursor: &str) -> Option<Option<NotificationId>> {
+    match services.cursors.decode_place(&listing(caller), cursor)?.as_slice() {
+        [] => Some(None),
+        id => Some(Some(NotificationId(Uuid::from_slice(id).ok()?))),
+    }
+}
+
+#[derive(Serialize)]
+struct List<'a> {
+    #[serde(skip_serializing_if = "<[_]>::is_empty", serialize_with = "items")]
+    notifications: &'a [Notification],
+    cacheable_cursor: String,
+}
+
+fn items<S: Serializer>(notifications: &[Notification], serializer: S) -> Result<S::Ok, S::Error> {
+    serializer.collect_seq(notifications.iter().map(notification))
+}

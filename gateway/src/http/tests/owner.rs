@@ -1,0 +1,58 @@
+//! The owners of all channels, played: nobody is in any of them, and what is asked for is done to the store at once.
+
+use engine::id::{MessageId, Sequence};
+use engine::persist::{ChannelHead, StoreReceipt, StoreRequest};
+use storage::Written;
+use uuid::Uuid;
+
+use super::*;
+
+pub fn of_empty_channels(store: Arc<dyn Store>, now: Rc<Cell<Timestamp>>) -> Owner {
+    Box::new(move |channel, enquiry| match enquiry {
+        Enquiry::Presence { .. } => Finding::Presence { presences: Vec::new(), count: 0 },
+        Enquiry::Newest { .. } => Finding::AskTheStore,
+        Enquiry::ChangeGroup(change) => {
+            assert_eq!(*channel, ChannelId::group(change.group));
+            let places = places(&*store, channel, change.act.messages_max());
+            match commit(&*store, StoreRequest::ChangeGroup { change, time: now.get(), places }) {
+                Some(StoreReceipt::GroupChanged(changed)) => Finding::GroupChanged(changed.map(|_| ())),
+                other => failed(other),
+            }
+        }
+        Enquiry::Block { user, other } => {
+            assert_eq!(*channel, ChannelId::direct(user, other));
+            match commit(&*store, StoreRequest::Block { user, other, time: now.get() }) {
+                Some(StoreReceipt::Blocked) => Finding::Done,
+                other => failed(other),
+            }
+        }
+        Enquiry::Purge { sender, ids } => {
+            match commit(&*store, StoreRequest::Purge { channel: channel.clone(), sender, ids }) {
+                Some(StoreReceipt::Purged) => Finding::Done,
+                other => failed(other),
+            }
+        }
+    })
+}
+
+fn failed(receipt: Option<StoreReceipt>) -> Finding {
+    assert_eq!(receipt, None, "an answer to another question");
+    Finding::Failed
+}
+
+fn commit(store: &dyn Store, request: StoreRequest) -> Option<StoreReceipt> {
+    match store.commit(&[Write::Request(request)]).ok()?.pop()?.ok()? {
+        Written::Receipt(receipt) => Some(receipt),
+        other => panic!("{other:?} answers no request of an owner"),
+    }
+}
+
+/// Places behind all that the channel has.
+fn places(store: &dyn Store, channel: &ChannelId, count: usize) -> Vec<ChannelHead> {
+    let last = store.head(channel).ok().flatten().map_or(0, |head| head.sequence.0);
+    let place = |sequence: u64| ChannelHead {
+        id: MessageId(Uuid::from_u128(0x0190_0000_0000_7000_8000_0000_0000_0000 + u128::from(sequence))),
+        sequence: Sequence(sequence),
+    };
+    (last + 1..).take(count).map(place).collect()
+}

@@ -1,0 +1,217 @@
+//! The rows of changes, in a draft: every row with its counterparts in the orders of listing.
+
+use std::ops::Bound::{Excluded, Included};
+
+use engine::friend::FriendState;
+use engine::group::Role;
+use engine::id::{ChannelId, GroupId, MessageId, NotificationId, UserId};
+use engine::message::Message;
+use engine::notification::Notification;
+use uuid::Uuid;
+
+use super::Draft;
+use super::sweep::Remains;
+use crate::Failure;
+use crate::account::{Account, Credential, CredentialOwner, Revocation};
+use crate::embedded::tables::parsed;
+use crate::friend::{Circle, Edge};
+use crate::group::{Group, GroupPlace, Membership, RosterPlace};
+use crate::inbox::Inbox;
+use crate::keys::{self, Listed, Table};
+use crate::record;
+use crate::rows::Rows;
+
+/// Where all is said by the key.
+const NOTHING: Vec<u8> = Vec::new();
+
+impl Rows for Draft<'_> {
+    fn account(&self, id: UserId) -> Result<Option<Account>, Failure> {
+        self.read(Table::Accounts, &keys::account(id), record::decode_account)
+    }
+
+    fn put_account(&mut self, account: &Account) {
+        self.put(Table::Accounts, keys::account(account.id), record::encode_account(account));
+    }
+
+    fn remove_account(&mut self, id: UserId) {
+        self.delete(Table::Accounts, keys::account(id));
+    }
+
+    fn user_by_username(&self, username: &str) -> Result<Option<UserId>, Failure> {
+        self.read(Table::Usernames, &keys::username(username), record::decode_username)
+    }
+
+    fn remove_username(&mut self, username: &str) {
+        self.delete(Table::Usernames, keys::username(username));
+    }
+
+    fn credential(&self, credential: &Credential) -> Result<Option<CredentialOwner>, Failure> {
+        self.read(Table::Credentials, &keys::credential(credential), record::decode_credential)
+    }
+
+    fn put_credential(&mut self, credential: &Credential, owner: &CredentialOwner) {
+        self.put(Table::Credentials, keys::credential(credential), record::encode_credential(owner));
+    }
+
+    fn remove_credential(&mut self, credential: &Credential) {
+        self.delete(Table::Credentials, keys::credential(credential));
+    }
+
+    fn revoke(&mut self, revocation: &Revocation) -> Result<(), Failure> {
+        Draft::revoke(self, revocation)
+    }
+
+    fn insert_message(&mut self, message: &Message) -> Result<(), Failure> {
+        self.insert(message)
+    }
+
+    fn sender(&self, channel: &ChannelId, id: MessageId) -> Result<Option<UserId>, Failure> {
+        self.read(Table::Messages, &keys::message(channel, id), record::decode_sender)
+    }
+
+    fn remove_message(&mut self, channel: &ChannelId, id: MessageId) {
+        self.delete(Table::Messages, keys::message(channel, id));
+    }
+
+    fn group(&self, id: GroupId) -> Result<Option<Group>, Failure> {
+        self.read(Table::Groups, &keys::group(id), |bytes| record::decode_group(id, bytes))
+    }
+
+    fn group_by_name(&self, name: &str) -> Result<Option<GroupId>, Failure> {
+        self.read(Table::GroupNames, &keys::group_name(name), record::decode_group_name)
+    }
+
+    fn put_group(&mut self, before: Option<&Group>, group: &Group) {
+        if before.is_none_or(|before| before.name != group.name) {
+            if let Some(before) = before {
+                self.delete(Table::GroupNames, keys::group_name(&before.name));
+                self.delete(Table::Browsing, GroupPlace::of(before).into());
+            }
+            self.put(Table::GroupNames, keys::group_name(&group.name), record::encode_group_name(group.id));
+            self.put(Table::Browsing, GroupPlace::of(group).into(), NOTHING);
+        }
+        self.put(Table::Groups, keys::group(group.id), record::encode_group(group));
+    }
+
+    fn remove_group(&mut self, group: &Group) {
+        self.delete(Table::Groups, keys::group(group.id));
+        self.delete(Table::GroupNames, keys::group_name(&group.name));
+        self.delete(Table::Browsing, GroupPlace::of(group).into());
+        self.leave_over(Remains::Group(group.id));
+    }
+
+    fn membership(&self, group: GroupId, user: UserId) -> Result<Option<Membership>, Failure> {
+        self.read(Table::Members, &keys::member(group, user), record::decode_membership)
+    }
+
+    fn set_membership(&mut self, group: GroupId, user: UserId, before: Option<Membership>, after: Option<Membership>) {
+        if let Some(before) = before {
+            self.delete(Table::Rosters, keys::roster(group, before.place(user.0)));
+            self.delete(Table::UserGroups, keys::user_group(user, before.place(group.0)));
+        }
+        let Some(after) = after else {
+            return self.delete(Table::Members, keys::member(group, user));
+        };
+        self.put(Table::Rosters, keys::roster(group, after.place(user.0)), NOTHING);
+        self.put(Table::UserGroups, keys::user_group(user, after.place(group.0)), NOTHING);
+        self.put(Table::Members, keys::member(group, user), record::encode_membership(after));
+    }
+
+    fn roster(&self, group: GroupId, down_to: Role, limit: usize) -> Result<Vec<(UserId, Role)>, Failure> {
+        let rows = self.rows(Table::Rosters, keys::beginning_with(&keys::group(group), None)).take(limit);
+        let mut people = Vec::new();
+        for row in rows {
+            let listed = parsed(Table::Rosters, Listed::of(&row?.0))?;
+            let role = parsed(Table::Rosters, Role::from_number(i32::from(listed.rank)))?;
+            if role > down_to {
+                break;
+            }
+            people.push((UserId(listed.id), role));
+        }
+        Ok(people)
+    }
+
+    fn groups_of(&self, user: UserId) -> Result<Vec<GroupId>, Failure> {
+        let [first, last] = RosterPlace::span(None).map(|place| keys::user_group(user, place));
+        let rows = self.rows(Table::UserGroups, (Included(first), Included(last)));
+        rows.map(|row| Ok(GroupId(parsed(Table::UserGroups, Listed::of(&row?.0))?.id))).collect()
+    }
+
+    fn edge(&self, user: UserId, other: UserId) -> Result<Option<Edge>, Failure> {
+        self.read(Table::Edges, &keys::edge(user, other), record::decode_edge)
+    }
+
+    fn set_edge(&mut self, user: UserId, other: UserId, before: Option<Edge>, after: Option<Edge>) {
+        let blocked = |edge: Option<Edge>| edge.filter(|edge| edge.state == FriendState::Blocked);
+        if let Some(before) = before {
+            self.delete(Table::Friends, keys::friend(user, before.place(other)));
+        }
+        if let Some(block) = blocked(before) {
+            self.delete(Table::Friends, keys::blocked_by(other, block.since, user));
+        }
+        if let Some(block) = blocked(after) {
+            self.put(Table::Friends, keys::blocked_by(other, block.since, user), NOTHING);
+        }
+        let Some(after) = after else {
+            return self.delete(Table::Edges, keys::edge(user, other));
+        };
+        self.put(Table::Friends, keys::friend(user, after.place(other)), NOTHING);
+        self.put(Table::Edges, keys::edge(user, other), record::encode_edge(after));
+    }
+
+    fn circle(&self, user: UserId) -> Result<Circle, Failure> {
+        Ok(self.read(Table::Circles, &keys::user(user), record::decode_circle)?.unwrap_or_default())
+    }
+
+    fn set_circle(&mut self, user: UserId, circle: Circle) {
+        self.put(Table::Circles, keys::user(user), record::encode_circle(circle));
+    }
+
+    fn inbox(&self, user: UserId) -> Result<Inbox, Failure> {
+        Ok(self.read(Table::Inboxes, &keys::user(user), record::decode_inbox)?.unwrap_or_default())
+    }
+
+    fn set_inbox(&mut self, user: UserId, inbox: Inbox) {
+        self.put(Table::Inboxes, keys::user(user), record::encode_inbox(inbox));
+    }
+
+    fn has_notification(&self, user: UserId, id: NotificationId) -> Result<bool, Failure> {
+        Ok(self.get(Table::Notifications, &keys::notification(user, id))?.is_some())
+    }
+
+    fn oldest_notification(
+        &self,
+        user: UserId,
+        floor: Option<NotificationId>,
+    ) -> Result<Option<NotificationId>, Failure> {
+        let first = floor.map_or(Included(NotificationId(Uuid::nil())), Excluded);
+        let span = (first, Included(NotificationId(Uuid::max())));
+        let span = (span.0.map(|id| keys::notification(user, id)), span.1.map(|id| keys::notification(user, id)));
+        let oldest = self.rows(Table::Notifications, span).next().transpose()?;
+        oldest.map(|(key, _)| parsed(Table::Notifications, keys::notification_id(&key))).transpose()
+    }
+
+    fn put_notification(&mut self, user: UserId, notification: &Notification) {
+        let key = keys::notification(user, notification.id);
+        self.put(Table::Notifications, key, record::encode_notification(notification));
+    }
+
+    fn remove_notification(&mut self, user: UserId, id: NotificationId) {
+        self.delete(Table::Notifications, keys::notification(user, id));
+    }
+
+    fn abandon_user(&mut self, user: UserId) -> Result<(), Failure> {
+        self.leave_over(Remains::User(user));
+        Ok(())
+    }
+
+    fn put_departure(&mut self, user: UserId) {
+        self.put(Table::Departures, keys::user(user), NOTHING);
+    }
+
+    fn remove_departure(&mut self, user: UserId) -> Result<(), Failure> {
+        self.delete(Table::Departures, keys::user(user));
+        self.memo.authors.forget();
+        self.sweep_first(Remains::Author(user))
+    }
+}

@@ -1,0 +1,177 @@
+//! Sweeps away what is left of things deleted, a bounded number of rows with each group of writes, so that a deletion costs
+//! the same whatever hung on it.
+
+use engine::id::{ChannelId, GroupId, UserId};
+use uuid::Uuid;
+
+use super::Draft;
+use crate::Failure;
+use crate::embedded::tables::parsed;
+use crate::keys::{self, Listed, Table};
+use crate::record::{self, Leftover};
+use crate::rows::Rows;
+
+/// Rows swept with one group of writes, each with up to three counterparts: a millisecond or two.
+pub const SWEEP_ROWS_MAX: usize = 256;
+
+/// What is left of something deleted.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Remains {
+    /// Its people, and its channel's history.
+    Group(GroupId),
+    /// Bans, friends and blocks of both sides, notifications.
+    User(UserId),
+    /// The notes of where a user has written.
+    Author(UserId),
+}
+
+impl Remains {
+    fn key(self) -> Vec<u8> {
+        let (kind, id) = match self {
+            Self::Group(group) => (0, group.0),
+            Self::User(user) => (1, user.0),
+            Self::Author(user) => (2, user.0),
+        };
+        [&[kind], id.as_bytes().as_slice()].concat()
+    }
+
+    fn of(key: &[u8]) -> Option<Self> {
+        let (kind, id) = key.split_first()?;
+        let id = Uuid::from_bytes(id.try_into().ok()?);
+        match kind {
+            0 => Some(Self::Group(GroupId(id))),
+            1 => Some(Self::User(UserId(id))),
+            2 => Some(Self::Author(UserId(id))),
+            _ => None,
+        }
+    }
+
+    /// Where its rows are, and what their keys begin with.
+    fn places(self) -> Vec<(Table, Vec<u8>)> {
+        match self {
+            Self::Group(group) => vec![
+                (Table::Rosters, keys::group(group)),
+                (Table::Messages, keys::channel_prefix(&ChannelId::group(group))),
+            ],
+            Self::User(user) => {
+                let tables = [Table::UserGroups, Table::Friends, Table::Notifications];
+                tables.map(|table| (table, keys::user(user))).into()
+            }
+            Self::Author(user) => vec![(Table::Authored, keys::user(user))],
+        }
+    }
+
+    /// Single rows that go at last.
+    fn last_rows(self) -> Vec<(Table, Vec<u8>)> {
+        match self {
+            Self::Group(group) => vec![(Table::Heads, keys::head(&ChannelId::group(group)))],
+            Self::User(user) => vec![(Table::Circles, keys::user(user)), (Table::Inboxes, keys::user(user))],
+            Self::Author(_) => vec![],
+        }
+    }
+}
+
+impl Draft<'_> {
+    /// Remembers that there is something to sweep.
+    pub fn leave_over(&mut self, remains: Remains) {
+        self.put(Table::Leftovers, remains.key(), record::encode_leftover(&Leftover::default()));
+        self.memo.sweeping = true;
+    }
+
+    /// Sweeps up to a bound, and remembers the rest.
+    pub fn sweep_first(&mut self, remains: Remains) -> Result<(), Failure> {
+        self.leave_over(remains);
+        self.sweep_one(remains, Leftover::default(), SWEEP_ROWS_MAX).map(|_| ())
+    }
+
+    /// Sweeps up to a bound of what is left over. Damage there ends the sweeping until something else is left over, or the
+    /// next start; nobody is kept from writing by it.
+    pub fn sweep(&mut self) {
+        let mut rows = SWEEP_ROWS_MAX;
+        while self.memo.sweeping && rows > 0 {
+            match self.attempt(|draft| draft.sweep_next(rows)) {
+                Ok(Some(swept)) => rows -= swept,
+                Ok(None) => self.memo.sweeping = false,
+                Err(failure) => {
+                    tracing::warn!(%failure, "rows that nothing leads to cannot be removed");
+                    self.memo.sweeping = false;
+                }
+            }
+        }
+    }
+
+    /// How many rows were swept; nothing if there was nothing left over.
+    fn sweep_next(&mut self, rows_max: usize) -> Result<Option<usize>, Failure> {
+        let Some(row) = self.rows(Table::Leftovers, keys::beginning_with(&[], None)).next().transpose()? else {
+            return Ok(None);
+        };
+        let remains = parsed(Table::Leftovers, Remains::of(&row.0))?;
+        let leftover = super::decoded(Table::Leftovers, record::decode_leftover(&row.1))?;
+        self.sweep_one(remains, leftover, rows_max).map(Some)
+    }
+
+    fn sweep_one(&mut self, remains: Remains, mut leftover: Leftover, rows_max: usize) -> Result<usize, Failure> {
+        let mut swept = 0;
+        for (table, prefix) in remains.places().into_iter().skip(usize::from(leftover.step)) {
+            let after = Some(leftover.from.as_slice()).filter(|from| !from.is_empty());
+            let rows = self.rows(table, keys::beginning_with(&prefix, after)).take(rows_max - swept);
+            let keys = rows.map(|row| row.map(|(key, _)| key)).collect::<Result<Vec<_>, _>>()?;
+            for key in &keys {
+                self.sweep_row(table, key)?;
+            }
+            swept += keys.len();
+            if let Some(last) = keys.last().filter(|_| swept == rows_max) {
+                leftover.from.clone_from(last);
+                self.put(Table::Leftovers, remains.key(), record::encode_leftover(&leftover));
+                return Ok(swept);
+            }
+            leftover = Leftover { step: leftover.step + 1, from: Vec::new() };
+        }
+        for (table, key) in remains.last_rows() {
+            self.delete(table, key);
+        }
+        self.delete(Table::Leftovers, remains.key());
+        Ok(swept)
+    }
+
+    /// Removes a row with its counterparts.
+    fn sweep_row(&mut self, table: Table, key: &[u8]) -> Result<(), Failure> {
+        let listed = || parsed(table, Listed::of(key));
+        match table {
+            Table::Rosters => {
+                let listed = listed()?;
+                self.sweep_membership(GroupId(listed.owner), UserId(listed.id))?;
+            }
+            Table::UserGroups => {
+                let listed = listed()?;
+                self.sweep_membership(GroupId(listed.id), UserId(listed.owner))?;
+            }
+            Table::Friends => {
+                let listed = listed()?;
+                self.sweep_pair(UserId(listed.owner), UserId(listed.id))?;
+            }
+            _ => {}
+        }
+        self.delete(table, key.to_vec());
+        Ok(())
+    }
+
+    fn sweep_membership(&mut self, group: GroupId, user: UserId) -> Result<(), Failure> {
+        let membership = self.membership(group, user)?;
+        self.set_membership(group, user, membership, None);
+        Ok(())
+    }
+
+    /// Both sides of a pair, of which one user is gone; the other's friends are counted anew.
+    fn sweep_pair(&mut self, gone: UserId, other: UserId) -> Result<(), Failure> {
+        let own = self.edge(gone, other)?;
+        self.set_edge(gone, other, own, None);
+        let Some(others) = self.edge(other, gone)? else {
+            return Ok(());
+        };
+        let circle = self.circle(other)?;
+        self.set_edge(other, gone, Some(others), None);
+        self.set_circle(other, circle.moved(Some(others.state), None));
+        Ok(())
+    }
+}

@@ -1,0 +1,265 @@
+//! fjall's keyspaces as our tables: made, opened, read.
+
+use std::path::Path;
+
+use engine::id::Epoch;
+use fjall::config::{BlockSizePolicy, CompressionPolicy};
+use fjall::{CompressionType, Database, Keyspace, KeyspaceCreateOptions, PersistMode, Readable, Slice, Snapshot};
+
+use super::draft::Draft;
+use super::memo::Memo;
+use super::{EmbeddedOptions, upgrade};
+use crate::Failure;
+use crate::account::Revocation;
+use crate::keys::{self, Span, Table};
+use crate::record::{self, Damage, StoreMeta};
+
+/// Which tables and records a store has. Rises when an older program could no longer read what this one writes.
+///
+/// 1 knew messages, accounts and logouts; 2 knows groups, friends and notifications, and who has written where.
+pub const FORMAT: u32 = 2;
+
+/// fjall's background threads: one may compact while the other flushes.
+const WORKER_THREADS: usize = 2;
+/// How much journal may pile up before fjall flushes what holds its oldest file. Four files of 64 MiB.
+const JOURNAL_BYTES_MAX: u64 = 256 << 20;
+/// Messages are nearly all that is written.
+const MESSAGES_MEMTABLE_BYTES: u64 = 32 << 20;
+/// Of heads, accounts and the like.
+const OTHER_MEMTABLE_BYTES: u64 = 4 << 20;
+/// Of what is written when people meet and part.
+const SLOW_MEMTABLE_BYTES: u64 = 2 << 20;
+/// A page of 100 messages of 300 bytes is two or three blocks.
+const MESSAGES_BLOCK_BYTES: u32 = 16 << 10;
+const OTHER_BLOCK_BYTES: u32 = 4 << 10;
+/// Descriptors that fjall keeps open; the rest belong to sockets.
+const CACHED_FILES_MAX: usize = 256;
+
+/// fjall's keyspaces, by table.
+pub struct Tables {
+    pub database: Database,
+    keyspaces: [Keyspace; Table::COUNT],
+}
+
+impl Tables {
+    /// Opens a database that must be ours. One of an older format is brought up to date.
+    pub fn open(path: &Path, options: &EmbeddedOptions) -> Result<Self, Failure> {
+        let database = open_database(path, options)?;
+        check_table(&database, path, Table::Meta)?;
+        let meta = database.keyspace(Table::Meta.name(), || keyspace_options(Table::Meta));
+        let meta = meta.map_err(|error| unopenable(path, &error))?.get(keys::META);
+        let format = checked_meta(path, meta)?.format;
+        let tables = if format == 1 { &Table::ALL[..Table::COUNT_OF_FORMAT_1] } else { &Table::ALL[..] };
+        for table in tables {
+            check_table(&database, path, *table)?;
+        }
+        let tables = Self::of(path, database)?;
+        if format < FORMAT {
+            upgrade::upgrade(&tables, path)?;
+        }
+        Ok(tables)
+    }
+
+    /// Makes a database with every table and the record that says it is ours, all synced.
+    pub fn create(path: &Path, options: &EmbeddedOptions) -> Result<(), Failure> {
+        let tables = Self::of(path, open_database(path, options)?)?;
+        tables.put_meta(path, Epoch(0))
+    }
+
+    /// The tables of a database; those that do not exist are made.
+    fn of(path: &Path, database: Database) -> Result<Self, Failure> {
+        let mut keyspaces = Vec::with_capacity(Table::COUNT);
+        for table in Table::ALL {
+            let keyspace = database.keyspace(table.name(), || keyspace_options(table));
+            keyspaces.push(keyspace.map_err(|error| unopenable(path, &error))?);
+        }
+        #[allow(clippy::expect_used)]
+        let keyspaces = keyspaces.try_into().ok().expect("one keyspace a table");
+        Ok(Self { database, keyspaces })
+    }
+
+    /// Says that the store is of our format from now on, with all that is in it synced.
+    pub fn put_meta(&self, path: &Path, epoch: Epoch) -> Result<(), Failure> {
+        let mut memo = Memo::default();
+        let mut draft = Draft::new(self, &mut memo);
+        draft.put(Table::Meta, keys::META.into(), record::encode_meta(&StoreMeta { format: FORMAT, epoch }));
+        let synced = draft.commit().and_then(|()| self.database.persist(PersistMode::SyncAll));
+        synced.map_err(|error| unopenable(path, &error))
+    }
+
+    /// What the store says about itself, if this program may work with it.
+    pub fn meta(&self, path: &Path) -> Result<StoreMeta, Failure> {
+        checked_meta(path, self.keyspace(Table::Meta).get(keys::META))
+    }
+
+    pub fn keyspace(&self, table: Table) -> &Keyspace {
+        &self.keyspaces[table as usize]
+    }
+
+    pub fn get(&self, table: Table, key: &[u8]) -> Result<Option<Slice>, Failure> {
+        if !is_key(key) {
+            return Ok(None);
+        }
+        self.keyspace(table).get(key).map_err(|error| unreadable(table, &error))
+    }
+
+    pub fn read<T>(
+        &self,
+        table: Table,
+        key: &[u8],
+        decode: impl FnOnce(&[u8]) -> Result<T, Damage>,
+    ) -> Result<Option<T>, Failure> {
+        self.get(table, key)?.map(|bytes| decoded(table, decode(&bytes))).transpose()
+    }
+
+    /// All tables as they stand now, whatever is written meanwhile.
+    pub fn view(&self) -> View<'_> {
+        View { tables: self, snapshot: self.database.snapshot() }
+    }
+
+    pub fn revocations(&self) -> impl Iterator<Item = Result<(Slice, Revocation), Failure>> {
+        self.keyspace(Table::Revocations).iter().map(|entry| {
+            let (key, value) = entry.into_inner().map_err(|error| unreadable(Table::Revocations, &error))?;
+            Ok((key, decoded(Table::Revocations, record::decode_revocation(&value))?))
+        })
+    }
+}
+
+/// The tables at one moment, for reads of more than one row.
+pub struct View<'a> {
+    tables: &'a Tables,
+    snapshot: Snapshot,
+}
+
+impl View<'_> {
+    pub fn contains(&self, table: Table, key: &[u8]) -> Result<bool, Failure> {
+        let found = self.snapshot.contains_key(self.tables.keyspace(table), key);
+        found.map_err(|error| unreadable(table, &error))
+    }
+
+    pub fn read<T>(
+        &self,
+        table: Table,
+        key: &[u8],
+        decode: impl FnOnce(&[u8]) -> Result<T, Damage>,
+    ) -> Result<Option<T>, Failure> {
+        let found = self.snapshot.get(self.tables.keyspace(table), key);
+        let found = found.map_err(|error| unreadable(table, &error))?;
+        found.map(|bytes| decoded(table, decode(&bytes))).transpose()
+    }
+
+    pub fn rows(&self, table: Table, span: Span) -> impl Iterator<Item = Result<(Slice, Slice), Failure>> {
+        let rows = self.snapshot.range(self.tables.keyspace(table), span);
+        rows.map(move |row| row.into_inner().map_err(|error| unreadable(table, &error)))
+    }
+
+    pub fn keys(&self, table: Table, span: Span) -> impl Iterator<Item = Result<Slice, Failure>> {
+        let rows = self.snapshot.range(self.tables.keyspace(table), span);
+        rows.map(move |row| row.key().map_err(|error| unreadable(table, &error)))
+    }
+}
+
+/// fjall has no empty keys, and none longer than its length field can say.
+fn is_key(key: &[u8]) -> bool {
+    !key.is_empty() && key.len() <= usize::from(u16::MAX)
+}
+
+fn check_table(database: &Database, path: &Path, table: Table) -> Result<(), Failure> {
+    if database.keyspace_exists(table.name()) {
+        return Ok(());
+    }
+    let (path, name) = (path.display(), table.name());
+    Err(Failure::Corrupt(format!("{path} has no table {name}: it is damaged or not a Stentor store")))
+}
+
+fn checked_meta(path: &Path, bytes: fjall::Result<Option<Slice>>) -> Result<StoreMeta, Failure> {
+    let path = path.display();
+    let Some(bytes) = bytes.map_err(|error| unreadable(Table::Meta, &error))? else {
+        return Err(Failure::Corrupt(format!("{path} holds a database that is not a Stentor store")));
+    };
+    let meta = decoded(Table::Meta, record::decode_meta(&bytes))?;
+    if !(1..=FORMAT).contains(&meta.format) {
+        return Err(Failure::Corrupt(format!(
+            "{path} has format {}, and this program knows {FORMAT} at most: start the program that wrote it",
+            meta.format
+        )));
+    }
+    Ok(meta)
+}
+
+fn open_database(path: &Path, options: &EmbeddedOptions) -> Result<Database, Failure> {
+    let open = || {
+        Database::builder(path)
+            .cache_size(options.cache_bytes)
+            .worker_threads(WORKER_THREADS)
+            .max_journaling_size(JOURNAL_BYTES_MAX)
+            .max_cached_files(Some(CACHED_FILES_MAX))
+            .open()
+    };
+    // fjall asserts some of what it reads from the journal, in builds that have assertions: damage, not a bug of ours.
+    match std::panic::catch_unwind(open) {
+        Ok(database) => database.map_err(|error| unopenable(path, &error)),
+        Err(_) => Err(Failure::Corrupt(format!("{} is damaged: fjall could not make sense of it", path.display()))),
+    }
+}
+
+/// fjall keeps these with a keyspace from the day it is made.
+fn keyspace_options(table: Table) -> KeyspaceCreateOptions {
+    let (memtable, block) = match table {
+        Table::Messages => (MESSAGES_MEMTABLE_BYTES, MESSAGES_BLOCK_BYTES),
+        other if (other as usize) < Table::COUNT_OF_FORMAT_1 => (OTHER_MEMTABLE_BYTES, OTHER_BLOCK_BYTES),
+        _ => (SLOW_MEMTABLE_BYTES, OTHER_BLOCK_BYTES),
+    };
+    KeyspaceCreateOptions::default()
+        .max_memtable_size(memtable)
+        .data_block_size_policy(BlockSizePolicy::all(block))
+        .data_block_compression_policy(CompressionPolicy::all(CompressionType::Lz4))
+}
+
+pub fn decoded<T>(table: Table, record: Result<T, Damage>) -> Result<T, Failure> {
+    record.map_err(|damage| Failure::Corrupt(format!("in table {}: {damage}", table.name())))
+}
+
+/// What a key says, if it is one of this table.
+pub fn parsed<T>(table: Table, key: Option<T>) -> Result<T, Failure> {
+    key.ok_or_else(|| Failure::Corrupt(format!("in table {}: a key is not as it should be", table.name())))
+}
+
+/// A failed read: the disk's fault may pass, a wrong checksum will not.
+pub fn unreadable(table: Table, error: &fjall::Error) -> Failure {
+    let text = format!("reading table {} failed: {}", table.name(), describe(error));
+    match io_error(error) {
+        Some(_) => Failure::Passing(text),
+        None => Failure::Corrupt(text),
+    }
+}
+
+/// A database that does not open.
+pub fn unopenable(path: &Path, error: &fjall::Error) -> Failure {
+    use std::io::ErrorKind::{AlreadyExists, InvalidData, NotFound, UnexpectedEof};
+    let (path, reason) = (path.display(), describe(error));
+    if matches!(error, fjall::Error::Locked) {
+        return Failure::InUse(format!("another process uses {path}"));
+    }
+    match io_error(error).map(std::io::Error::kind) {
+        None | Some(AlreadyExists | InvalidData | NotFound | UnexpectedEof) => Failure::Corrupt(format!(
+            "{path} cannot be read: {reason}. Bring it back from a backup, or move it away to begin anew"
+        )),
+        Some(_) => Failure::Final(format!("{path} cannot be opened: {reason}")),
+    }
+}
+
+fn io_error(error: &fjall::Error) -> Option<&std::io::Error> {
+    match error {
+        fjall::Error::Io(error) | fjall::Error::Storage(fjall::LsmError::Io(error)) => Some(error),
+        _ => None,
+    }
+}
+
+/// fjall's errors in its own words, but an operating system's error in that system's.
+pub fn describe(error: &fjall::Error) -> String {
+    match io_error(error) {
+        Some(error) => error.to_string(),
+        None => format!("{error:?}"),
+    }
+}

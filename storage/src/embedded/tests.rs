@@ -1,0 +1,213 @@
+//! What no reader can see: that rows which nothing leads to any more are really removed, a bounded number at a time.
+
+use engine::friend::FriendAct;
+use engine::group::{GroupAct, GroupChange, Role};
+use engine::id::{Sequence, Timestamp};
+use engine::message::MessageCode;
+use engine::persist::{Admission, DirectRequest, StoreReceipt, StoreRequest};
+use uuid::Uuid;
+
+use super::draft::sweep::SWEEP_ROWS_MAX;
+use super::*;
+use crate::account::{CredentialKind, Registration};
+
+/// More than can be swept with one group of writes.
+const MANY: u32 = 3 * SWEEP_ROWS_MAX as u32 / 2;
+
+fn user(number: u32) -> UserId {
+    UserId(Uuid::from_u128(u128::from(number)))
+}
+
+fn group() -> GroupId {
+    GroupId(Uuid::from_u128(77))
+}
+
+fn open(directory: &tempfile::TempDir) -> Embedded {
+    Embedded::open(directory.path(), &EmbeddedOptions { cache_bytes: 8 << 20, free_bytes_min: 0 }).unwrap()
+}
+
+fn commit(store: &Embedded, writes: impl IntoIterator<Item = Write>) -> Vec<Written> {
+    let writes: Vec<_> = writes.into_iter().collect();
+    store.commit(&writes).unwrap().into_iter().map(Result::unwrap).collect()
+}
+
+fn register(number: u32) -> Write {
+    let ident = format!("device-{number}");
+    let account = Account {
+        id: user(number),
+        username: format!("name-{number}"),
+        display_name: String::new(),
+        avatar_url: String::new(),
+        lang_tag: "en".into(),
+        location: String::new(),
+        timezone: String::new(),
+        metadata: "{}".into(),
+        email: String::new(),
+        custom_id: String::new(),
+        devices: vec![ident.clone()],
+        create_time: Timestamp(1),
+        update_time: Timestamp(1),
+        disable_time: None,
+    };
+    let credential = Credential { kind: CredentialKind::Device, ident };
+    Write::Register(Registration { account, credential, secret: String::new() })
+}
+
+fn message(channel: &ChannelId, number: u32, sender: u32) -> Write {
+    Write::Request(StoreRequest::Insert(Message {
+        channel: channel.clone(),
+        id: MessageId(Uuid::from_u128(u128::from(number))),
+        sequence: Sequence(u64::from(number)),
+        code: MessageCode::Chat,
+        sender: user(sender),
+        username: "".into(),
+        content: "{}".into(),
+        create_time: Timestamp(1),
+        update_time: Timestamp(1),
+        persistent: true,
+    }))
+}
+
+fn change(actor: u32, act: GroupAct, place: u32) -> Write {
+    let places = (0..act.messages_max() as u32)
+        .map(|n| ChannelHead { id: MessageId(Uuid::from_u128(u128::from(place + n))), sequence: Sequence(1) })
+        .collect();
+    let change = GroupChange { group: group(), actor: user(actor), act };
+    Write::Request(StoreRequest::ChangeGroup { change, time: Timestamp(9), places })
+}
+
+fn new_group(creator: u32) -> Write {
+    Write::CreateGroup(Group {
+        id: group(),
+        creator: user(creator),
+        name: "large".into(),
+        description: String::new(),
+        lang_tag: "en".into(),
+        metadata: "{}".into(),
+        avatar_url: String::new(),
+        open: true,
+        edge_count: 1,
+        max_count: 100_000,
+        create_time: Timestamp(1),
+        update_time: Timestamp(1),
+    })
+}
+
+fn rows(store: &Embedded, tables: &[Table]) -> Vec<usize> {
+    tables.iter().map(|&table| store.tables().unwrap().keyspace(table).iter().count()).collect()
+}
+
+/// Commits nothing until nothing is left over; checks that no commit removes more rows than it may. The store is opened
+/// anew in between.
+fn sweep_all(directory: &tempfile::TempDir, mut store: Embedded, tables: &[Table]) -> (Embedded, usize) {
+    let mut commits = 0;
+    while rows(&store, &[Table::Leftovers]) != [0] {
+        let before = rows(&store, tables);
+        commit(&store, []);
+        commits += 1;
+        for (before, after) in before.into_iter().zip(rows(&store, tables)) {
+            // A row of a list may have one on another's side, and a note.
+            assert!(before - after <= 3 * SWEEP_ROWS_MAX, "{before} rows, then {after}");
+        }
+        if commits % 2 == 1 {
+            drop(store);
+            store = open(directory);
+        }
+        assert!(commits < 100);
+    }
+    (store, commits)
+}
+
+#[test]
+fn a_large_group_is_swept_by_and_by() {
+    let directory = tempfile::tempdir().unwrap();
+    let store = open(&directory);
+    let channel = ChannelId::group(group());
+    commit(&store, (1..=MANY).map(register));
+    commit(&store, [new_group(1)]);
+    commit(&store, [change(1, GroupAct::Add((2..=MANY).map(user).collect()), 1)]);
+    commit(&store, (0..MANY).map(|number| message(&channel, 10_000 + number, 1)));
+    let people = [Table::Members, Table::Rosters, Table::UserGroups];
+    assert_eq!(rows(&store, &people), [MANY as usize; 3]);
+    assert_eq!(rows(&store, &[Table::Messages]), [2 * MANY as usize - 1]);
+
+    let deleted = commit(&store, [change(1, GroupAct::Delete, 0)]);
+    assert!(matches!(&deleted[0], Written::Receipt(StoreReceipt::GroupChanged(Ok(outcome))) if outcome.deleted));
+    assert_eq!(rows(&store, &people), [MANY as usize - SWEEP_ROWS_MAX; 3], "the rest waits");
+    for number in [1, MANY] {
+        assert_eq!(store.group_role(group(), user(number)).unwrap(), None);
+        assert_eq!(store.user_groups(user(number), None, None, 9).unwrap(), []);
+    }
+    assert_eq!(store.group_members(group(), None, None, 9).unwrap(), []);
+    assert_eq!(rows(&store, &[Table::Groups, Table::GroupNames, Table::Browsing]), [0; 3]);
+
+    let (store, commits) = sweep_all(&directory, store, &people);
+    assert!(commits >= 4, "{commits}");
+    assert_eq!(rows(&store, &people), [0; 3]);
+    assert_eq!(rows(&store, &[Table::Messages, Table::Heads]), [0; 2]);
+}
+
+#[test]
+fn what_hung_on_an_account_is_swept_by_and_by() {
+    let directory = tempfile::tempdir().unwrap();
+    let store = open(&directory);
+    commit(&store, (1..=2 * MANY).map(register));
+    let relate = |act, one, others: Vec<UserId>| Write::Relate { act, user: user(one), others, time: Timestamp(3) };
+    let everybody = || (2..=2 * MANY).map(user).collect();
+    commit(&store, [relate(FriendAct::Add, 1, everybody())]);
+    commit(&store, (2..=MANY).map(|one| relate(FriendAct::Add, one, vec![user(1)])));
+    commit(&store, (MANY + 1..=2 * MANY).map(|one| relate(FriendAct::Block, one, vec![user(1)])));
+    commit(
+        &store,
+        (0..MANY).map(|number| {
+            let channel = ChannelId::room(&format!("room-{number}")).unwrap();
+            message(&channel, 1, 1)
+        }),
+    );
+    commit(
+        &store,
+        [new_group(2), change(2, GroupAct::Add(vec![user(1)]), 1), change(2, GroupAct::Ban(vec![user(1)]), 2)],
+    );
+    let knock = Admission::Direct {
+        user: user(2),
+        username: "name-2".into(),
+        other: user(1),
+        request: DirectRequest::Send,
+        time: Timestamp(4),
+    };
+    commit(&store, (0..MANY).map(|_| Write::Request(StoreRequest::Admit(knock.clone()))));
+    assert_eq!(store.edge_count(user(2)).unwrap(), 1);
+    assert_eq!(store.group_members(group(), Some(Role::Banned), None, 9).unwrap().len(), 1);
+
+    let deleted = commit(&store, [Write::DeleteAccount { user: user(1), time: Timestamp(5) }]);
+    assert_eq!(deleted, [Written::AccountDeleted(true)]);
+    let tables = [Table::Edges, Table::Friends, Table::Notifications];
+    let (store, commits) = sweep_all(&directory, store, &tables);
+    assert!(commits >= 5, "{commits}");
+    // Half of all were friends with the one who is gone, half had blocked them.
+    assert_eq!(rows(&store, &[Table::Edges, Table::Friends]), [0; 2]);
+    assert_eq!(store.notifications(user(1), None, 9).unwrap(), []);
+    assert_eq!(store.edge_count(user(2)).unwrap(), 0);
+    assert_eq!(rows(&store, &[Table::Members, Table::Rosters, Table::UserGroups]), [1; 3], "the ban is gone");
+    for gone in [Table::Circles, Table::Inboxes] {
+        assert!(store.tables().unwrap().get(gone, &keys::user(user(1))).unwrap().is_none());
+    }
+
+    let written = |store: &Embedded| store.channels_written(user(1), None, usize::MAX).unwrap().len();
+    assert_eq!(written(&store), MANY as usize + 1, "where it has written is known until the purge is done");
+    commit(&store, [Write::FinishDeparture { user: user(1) }]);
+    let (store, _) = sweep_all(&directory, store, &[Table::Authored]);
+    assert_eq!((written(&store), store.departures(9).unwrap()), (0, vec![]));
+}
+
+#[test]
+fn damage_among_leftovers_keeps_nobody_from_writing() {
+    let directory = tempfile::tempdir().unwrap();
+    let store = open(&directory);
+    commit(&store, [register(1), new_group(1)]);
+    store.tables().unwrap().keyspace(Table::Leftovers).insert("no key of ours", "").unwrap();
+    commit(&store, [change(1, GroupAct::Delete, 0)]);
+    commit(&store, [register(2)]);
+    assert_eq!(store.group(group()).unwrap(), None);
+    assert!(store.account(user(2)).unwrap().is_some());
+}

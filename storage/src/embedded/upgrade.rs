@@ -1,0 +1,46 @@
+//! Brings a store of format 1 up to date. Its tables stay as they are; the others have just been made, empty, and one of
+//! them must know who has written where, so that an account can go with all its messages.
+//!
+//! The store says that it is of the new format only when all is synced, so an upgrade that was cut short begins anew at the
+//! next start.
+
+use std::path::Path;
+
+use super::draft::Draft;
+use super::memo::Memo;
+use super::tables::{Tables, unopenable, unreadable};
+use crate::Failure;
+use crate::keys::{self, Table};
+use crate::record;
+
+/// Messages that are looked at between two commits.
+const MESSAGES_A_COMMIT: usize = 100_000;
+
+pub fn upgrade(tables: &Tables, path: &Path) -> Result<(), Failure> {
+    let meta = tables.meta(path)?;
+    tracing::info!("{} is of format {}; it is being brought up to date", path.display(), meta.format);
+    note_authors(tables, path)?;
+    tables.put_meta(path, meta.epoch)
+}
+
+fn note_authors(tables: &Tables, path: &Path) -> Result<(), Failure> {
+    let mut memo = Memo::default();
+    let mut rows = tables.keyspace(Table::Messages).iter();
+    loop {
+        let mut draft = Draft::new(tables, &mut memo);
+        let mut looked_at = 0;
+        for row in rows.by_ref().take(MESSAGES_A_COMMIT) {
+            looked_at += 1;
+            let (key, value) = row.into_inner().map_err(|error| unreadable(Table::Messages, &error))?;
+            match (keys::message_channel(&key), record::decode_sender(&value)) {
+                (Some(channel), Ok(sender)) => draft.note_author(sender, &channel)?,
+                // Whoever reads it will be told. It must not keep all others from being read.
+                _ => tracing::warn!("a damaged message was passed over"),
+            }
+        }
+        draft.commit().map_err(|error| unopenable(path, &error))?;
+        if looked_at < MESSAGES_A_COMMIT {
+            return Ok(());
+        }
+    }
+}

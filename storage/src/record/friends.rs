@@ -1,0 +1,40 @@
+//! Records of friends and blocks.
+
+use engine::friend::FriendState;
+use engine::id::Timestamp;
+use rkyv::{Archive, Deserialize, Serialize};
+
+use super::{Damage, Kind, access, encode};
+use crate::friend::{Circle, Edge};
+
+#[derive(Archive, Serialize, Deserialize)]
+struct EdgeV1 {
+    since: i64,
+    state: u8,
+}
+
+#[derive(Archive, Serialize, Deserialize)]
+struct CircleV1 {
+    friends: u32,
+    edges: u32,
+}
+
+pub fn encode_edge(edge: Edge) -> Vec<u8> {
+    encode(Kind::Edge, &EdgeV1 { since: edge.since.0, state: edge.state as u8 })
+}
+
+pub fn decode_edge(bytes: &[u8]) -> Result<Edge, Damage> {
+    let record = access::<ArchivedEdgeV1>(Kind::Edge, bytes)?;
+    let number = i32::from(record.state);
+    let state = FriendState::from_number(number).ok_or(Damage::Number { what: "friend state", number })?;
+    Ok(Edge { state, since: Timestamp(record.since.to_native()) })
+}
+
+pub fn encode_circle(circle: Circle) -> Vec<u8> {
+    encode(Kind::Circle, &CircleV1 { friends: circle.friends, edges: circle.edges })
+}
+
+pub fn decode_circle(bytes: &[u8]) -> Result<Circle, Damage> {
+    let record = access::<ArchivedCircleV1>(Kind::Circle, bytes)?;
+    Ok(Circle { friends: record.friends.to_native(), edges: record.edges.to_native() })
+}

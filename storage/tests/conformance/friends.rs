@@ -1,0 +1,206 @@
+//! Friends, blocks, and who may write to whom.
+
+use engine::friend::{FriendAct, FriendState, Sides};
+use engine::id::Timestamp;
+use engine::persist::{Admission, DirectRequest, StoreReceipt, StoreRequest};
+use storage::friend::{FRIENDS_MAX, FriendPlace};
+use storage::{Write, Written};
+
+use crate::common::people::*;
+use crate::common::*;
+
+laws! {
+    acts_change_both_sides_and_tell_the_other
+    each_of_many_is_looked_at
+    lists_of_friends_are_in_order_and_paged
+    friends_are_bounded_and_blocks_are_not
+    whom_the_other_has_blocked_is_not_admitted
+}
+
+/// Two users in one of the states that there are between two.
+fn pair<K: Keeper>(state: &str) -> World<K> {
+    let mut world = World::<K>::of(2);
+    let acts: &[(FriendAct, u32)] = match state {
+        "strangers" => &[],
+        "friends" => &[(FriendAct::Add, 1), (FriendAct::Add, 2)],
+        "asking" => &[(FriendAct::Add, 1)],
+        "asked" => &[(FriendAct::Add, 2)],
+        "blocking" => &[(FriendAct::Block, 1)],
+        "blocked" => &[(FriendAct::Block, 2)],
+        "both block" => &[(FriendAct::Block, 1), (FriendAct::Block, 2)],
+        _ => panic!("{state}"),
+    };
+    for &(act, one) in acts {
+        world.relate(act, one, &[3 - one]);
+    }
+    world
+}
+
+fn acts_change_both_sides_and_tell_the_other<K: Keeper>() {
+    use FriendAct::*;
+    for (before, act, own, others, told) in [
+        ("strangers", Add, "2:1", "1:2", "-2"),
+        ("friends", Add, "2:0", "1:0", ""),
+        ("asking", Add, "2:1", "1:2", ""),
+        ("asked", Add, "2:0", "1:0", "-3"),
+        ("blocking", Add, "2:3", "", ""),
+        ("blocked", Add, "", "1:3", ""),
+        ("both block", Add, "2:3", "1:3", ""),
+        ("strangers", Delete, "", "", ""),
+        ("friends", Delete, "", "", "-9"),
+        ("asking", Delete, "", "", "-9"),
+        ("asked", Delete, "", "", "-9"),
+        ("blocking", Delete, "", "", ""),
+        ("blocked", Delete, "", "1:3", ""),
+        ("both block", Delete, "", "1:3", ""),
+        ("strangers", Block, "2:3", "", ""),
+        ("friends", Block, "2:3", "", ""),
+        ("asking", Block, "2:3", "", ""),
+        ("asked", Block, "2:3", "", ""),
+        ("blocking", Block, "2:3", "", ""),
+        ("blocked", Block, "2:3", "1:3", ""),
+        ("both block", Block, "2:3", "1:3", ""),
+    ] {
+        let mut world = pair::<K>(before);
+        let notified = world.notified(2).len();
+        if act == Block {
+            let block = StoreRequest::Block { user: user(1), other: user(2), time: world.now() };
+            assert_eq!(world.write(Write::Request(block)), Written::Receipt(StoreReceipt::Blocked));
+        } else {
+            let related = world.relate(act, 1, &[2]);
+            let codes: Vec<_> =
+                related.notices.iter().map(|notice| (notice.notification.code as i32).to_string()).collect();
+            assert_eq!((codes.join(" "), related.full), (told.to_owned(), false), "{before}, {act:?}");
+            let kept = world.store().notifications(user(2), None, 99).unwrap().split_off(notified);
+            let given: Vec<_> = related.notices.iter().map(|notice| notice.notification.clone()).collect();
+            assert_eq!(kept, given);
+            for notice in &related.notices {
+                assert_eq!((notice.user, notice.notification.sender), (user(2), user(1)));
+                assert_eq!(&*notice.notification.content, r#"{"username":"name-1"}"#);
+            }
+        }
+        for _ in 0..2 {
+            assert_eq!([world.friends(1), world.friends(2)], [own, others], "{before}, {act:?}");
+            check_sound(world.store(), 0, 2);
+            world.keeper.reopen();
+        }
+    }
+}
+
+fn each_of_many_is_looked_at<K: Keeper>() {
+    let mut world = World::<K>::of(5);
+    world.relate(FriendAct::Block, 4, &[1]);
+    let related = world.relate(FriendAct::Add, 1, &[1, 2, 99, 3, 4, 2]);
+    let told: Vec<_> = related.notices.iter().map(tell_notice).collect();
+    assert_eq!(told, ["notice -2 to 2", "notice -2 to 3"]);
+    assert_eq!(world.friends(1), "2:1 3:1");
+    assert_eq!(world.relate(FriendAct::Delete, 1, &[1, 3, 99, 4, 2]).notices.len(), 2);
+    assert_eq!(world.friends(1), "");
+    for act in [FriendAct::Add, FriendAct::Delete, FriendAct::Block] {
+        assert_eq!(world.relate(act, 99, &[1, 2]), Default::default(), "a user that does not exist does nothing");
+        assert_eq!(world.relate(act, 1, &[]), Default::default());
+    }
+    check_sound(world.store(), 0, 5);
+}
+
+fn lists_of_friends_are_in_order_and_paged<K: Keeper>() {
+    let mut world = World::<K>::of(12);
+    world.relate(FriendAct::Add, 1, &[9, 2, 5, 3]);
+    for one in [3, 9, 7, 8] {
+        world.relate(FriendAct::Add, one, &[1]);
+    }
+    world.relate(FriendAct::Block, 1, &[10]);
+    world.relate(FriendAct::Block, 1, &[4]);
+    assert_eq!(world.friends(1), "3:0 9:0 2:1 5:1 7:2 8:2 10:3 4:3");
+    assert_eq!(world.store().edge_count(user(1)).unwrap(), 2);
+    let store = world.store();
+    for state in [None, Some(0), Some(1), Some(2), Some(3)].map(|state| state.and_then(FriendState::from_number)) {
+        let whole = store.friends(user(1), state, None, 99).unwrap();
+        assert_eq!(whole.len(), if state.is_none() { 8 } else { 2 });
+        for (index, (friend, place)) in whole.iter().enumerate() {
+            assert_eq!((friend.user, friend.state, friend.update_time), (place.user, place.state, place.since));
+            let rest = store.friends(user(1), state, Some(*place), 3).unwrap();
+            assert_eq!(rest, whole[index + 1..whole.len().min(index + 4)]);
+        }
+    }
+    let forged = |state, since| FriendPlace { state, since: Timestamp(since), user: user(5) };
+    assert_eq!(store.friends(user(1), None, Some(forged(FriendState::Friend, i64::MIN)), 99).unwrap().len(), 8);
+    assert_eq!(store.friends(user(1), None, Some(forged(FriendState::Blocked, i64::MAX)), 99).unwrap(), []);
+    let other_state = store.friends(user(1), Some(FriendState::Friend), Some(forged(FriendState::Blocked, 0)), 99);
+    assert_eq!(other_state.unwrap(), []);
+    let other_state = store.friends(user(1), Some(FriendState::Blocked), Some(forged(FriendState::Friend, 0)), 99);
+    assert_eq!(other_state.unwrap().len(), 2);
+}
+
+fn friends_are_bounded_and_blocks_are_not<K: Keeper>() {
+    let last = FRIENDS_MAX + 3;
+    let mut world = World::<K>::of(last);
+    let many: Vec<_> = (3..=FRIENDS_MAX + 2).collect();
+    let related = world.relate(FriendAct::Add, 1, &many);
+    assert_eq!((related.notices.len() as u32, related.full), (FRIENDS_MAX, false));
+    let related = world.relate(FriendAct::Add, 1, &[2, 3]);
+    assert_eq!((related.notices.len(), related.full), (0, true));
+    assert!(world.relate(FriendAct::Add, 2, &[1]).full, "nor may others ask one who has so many");
+    assert_eq!(world.friends(2), "");
+    assert!(!world.relate(FriendAct::Add, 3, &[1]).full, "an answer takes no more room");
+    world.relate(FriendAct::Block, 1, &[last]);
+    assert_eq!(
+        world.store().sides(user(1), user(last)).unwrap(),
+        Sides { own: Some(FriendState::Blocked), others: None }
+    );
+    assert!(world.relate(FriendAct::Add, 1, &[2]).full);
+    world.relate(FriendAct::Block, 1, &[4]);
+    let related = world.relate(FriendAct::Add, 1, &[2]);
+    assert_eq!((related.notices.len(), related.full), (1, false), "a block has made room");
+}
+
+fn whom_the_other_has_blocked_is_not_admitted<K: Keeper>() {
+    for (before, admitted) in [
+        ("strangers", Some(true)),
+        ("friends", Some(true)),
+        ("asked", Some(true)),
+        ("blocking", Some(false)),
+        ("blocked", None),
+        ("both block", None),
+    ] {
+        let mut world = pair::<K>(before);
+        let notified = world.notified(2);
+        let admission = Admission::Direct {
+            user: user(1),
+            username: "session name".into(),
+            other: user(2),
+            request: DirectRequest::Send,
+            time: world.now(),
+        };
+        let written = world.write(Write::Request(StoreRequest::Admit(admission)));
+        let Written::Receipt(receipt) = written else { panic!("{written:?}") };
+        match (receipt, admitted) {
+            (StoreReceipt::NotAdmitted, None) | (StoreReceipt::Admitted(None), Some(false)) => {
+                assert_eq!(world.notified(2), notified, "{before}");
+            }
+            (StoreReceipt::Admitted(Some(notice)), Some(true)) => {
+                assert_eq!(tell_notice(&notice), "notice -1 to 2");
+                assert_eq!(&*notice.notification.subject, "session name wants to chat");
+                assert_eq!(world.store().notifications(user(2), None, 99).unwrap().pop(), Some(notice.notification));
+            }
+            (receipt, _) => panic!("{before}: {receipt:?}"),
+        }
+    }
+    let mut world = World::<K>::of(1);
+    for (other, expected) in [(1, StoreReceipt::Admitted(None)), (2, StoreReceipt::NotAdmitted)] {
+        let admission = Admission::Direct {
+            user: user(1),
+            username: "name-1".into(),
+            other: user(other),
+            request: DirectRequest::Send,
+            time: world.now(),
+        };
+        let written = world.write(Write::Request(StoreRequest::Admit(admission)));
+        assert_eq!(written, Written::Receipt(expected));
+    }
+    let question = Admission::Group { group: group_id(1), user: user(1) };
+    assert!(
+        is_unfit(commit_one(world.store(), Write::Request(StoreRequest::Admit(question)))),
+        "a question is no write"
+    );
+}

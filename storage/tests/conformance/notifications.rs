@@ -1,0 +1,114 @@
+//! Notifications: rising, bounded, deleted by their own user.
+
+use engine::friend::FriendAct;
+use engine::id::{NotificationId, Timestamp};
+use engine::notification::Notification;
+use engine::persist::{Admission, DirectRequest, StoreReceipt, StoreRequest};
+use storage::inbox::NOTIFICATIONS_MAX;
+use storage::{Write, Written};
+use uuid::Uuid;
+
+use crate::common::people::*;
+use crate::common::*;
+
+laws! {
+    a_cursor_never_skips_one_whatever_the_clock_does
+    only_ones_own_are_deleted
+    the_oldest_makes_room
+}
+
+/// Somebody wants to chat with user 1, at this time.
+fn knock(from: u32, time: i64) -> Write {
+    Write::Request(StoreRequest::Admit(Admission::Direct {
+        user: user(from),
+        username: format!("name-{from}").into(),
+        other: user(1),
+        request: DirectRequest::Send,
+        time: Timestamp(time),
+    }))
+}
+
+fn given(written: Written) -> Notification {
+    match written {
+        Written::Receipt(StoreReceipt::Admitted(Some(notice))) => notice.notification,
+        other => panic!("{other:?}"),
+    }
+}
+
+fn a_cursor_never_skips_one_whatever_the_clock_does<K: Keeper>() {
+    const SECOND: i64 = 1_000_000_000;
+    let mut world = World::<K>::of(3);
+    let mut all: Vec<Notification> = Vec::new();
+    let times = [100 * SECOND, 100 * SECOND, 100 * SECOND + 1, 50 * SECOND, 0, -1, 100 * SECOND, 200 * SECOND];
+    for (round, time) in times.into_iter().enumerate() {
+        let cursor = all.last().map(|newest| newest.id);
+        let notification = given(world.write(knock(2, time)));
+        assert_eq!(notification.create_time, Timestamp(time));
+        assert!(all.iter().all(|earlier| earlier.id < notification.id), "{round}");
+        let behind = world.store().notifications(user(1), cursor, 9).unwrap();
+        assert_eq!(behind, std::slice::from_ref(&notification), "what is new lies behind what was read");
+        all.push(notification.clone());
+        if round % 3 == 1 {
+            // The newest goes, and its id does not come again.
+            world.write(Write::DeleteNotifications { user: user(1), ids: vec![notification.id] });
+            all.pop();
+            assert!(given(world.write(knock(3, time))).id > notification.id);
+            all = world.store().notifications(user(1), None, 99).unwrap();
+        }
+        world.keeper.reopen();
+    }
+    assert_eq!(world.store().notifications(user(1), None, 99).unwrap(), all);
+    assert_eq!(world.store().notifications(user(1), None, 2).unwrap(), all[..2]);
+    assert_eq!(world.store().notifications(user(1), Some(all[1].id), 2).unwrap(), all[2..4]);
+    for (id, expected) in [(Uuid::nil(), all.len()), (Uuid::max(), 0)] {
+        assert_eq!(world.store().notifications(user(1), Some(NotificationId(id)), 99).unwrap().len(), expected);
+    }
+    assert_eq!(world.store().notifications(user(2), None, 9).unwrap(), []);
+}
+
+fn only_ones_own_are_deleted<K: Keeper>() {
+    let mut world = World::<K>::of(3);
+    let first = given(world.write(knock(2, 1)));
+    let second = given(world.write(knock(3, 2)));
+    world.relate(FriendAct::Add, 1, &[2]);
+    let others = world.store().notifications(user(2), None, 9).unwrap()[0].id;
+    let delete = |one, ids: &[NotificationId]| Write::DeleteNotifications { user: user(one), ids: ids.into() };
+    let unknown = NotificationId(Uuid::from_u128(77));
+    for write in
+        [delete(2, &[first.id, unknown]), delete(1, &[others, unknown]), delete(1, &[]), delete(99, &[first.id])]
+    {
+        assert_eq!(world.write(write), Written::Done);
+        assert_eq!(world.store().notifications(user(1), None, 9).unwrap(), [first.clone(), second.clone()]);
+        assert_eq!(world.notified(2), [-2]);
+    }
+    world.write(delete(1, &[first.id, first.id, others]));
+    world.keeper.reopen();
+    assert_eq!(world.store().notifications(user(1), None, 9).unwrap(), [second]);
+    assert_eq!(world.notified(2), [-2]);
+}
+
+fn the_oldest_makes_room<K: Keeper>() {
+    let mut world = World::<K>::of(3);
+    let most = NOTIFICATIONS_MAX as usize;
+    let knocks: Vec<_> = (0..most).map(|time| knock(2, time as i64)).collect();
+    let mut all: Vec<_> = commit(world.store(), &knocks).into_iter().map(given).collect();
+    assert_eq!(world.store().notifications(user(1), None, usize::MAX).unwrap(), all);
+    for round in 0..5 {
+        all.push(given(world.write(knock(3, round))));
+        all.remove(0);
+        assert_eq!(world.store().notifications(user(1), None, 2).unwrap(), all[..2]);
+        if round % 2 == 1 {
+            world.keeper.reopen();
+        }
+    }
+    // Two are deleted, so two more make nobody go.
+    let ids = vec![all.remove(4000).id, all.remove(0).id];
+    world.write(Write::DeleteNotifications { user: user(1), ids });
+    for time in [7, 8] {
+        all.push(given(world.write(knock(2, time))));
+    }
+    assert_eq!(world.store().notifications(user(1), None, usize::MAX).unwrap(), all);
+    all.push(given(world.write(knock(2, 9))));
+    all.remove(0);
+    assert_eq!(world.store().notifications(user(1), None, usize::MAX).unwrap(), all);
+}

@@ -1,0 +1,162 @@
+//! The keepers compared with each other under random use of histories and accounts.
+
+use engine::id::{MessageId, Timestamp};
+use proptest::prelude::*;
+use storage::account::{AccountChange, Credential, CredentialKind, Revocation};
+use storage::{Place, Store, Write};
+use uuid::Uuid;
+
+use crate::common::*;
+
+/// A step of random use, over few channels, ids and names, so that steps meet.
+#[derive(Clone, Debug)]
+enum Step {
+    Commit(Vec<RandomWrite>),
+    Page { channel: usize, place: Place, limit: usize },
+    Reopen,
+}
+
+#[derive(Clone, Debug)]
+enum RandomWrite {
+    Insert { channel: usize, number: u32, sender: u32 },
+    Update { channel: usize, number: u32, sender: u32, content: String },
+    Remove { channel: usize, number: u32, sender: u32 },
+    Register { name: usize, kind: CredentialKind, ident: usize },
+    Change { account: u32, username: Option<usize>, location: Option<String>, time: i64 },
+    RevokeToken { id: u128, expires: i64 },
+    RevokeUser { id: u32, issued_before: i64 },
+    Forget { expired_by: i64 },
+}
+
+const CHANNELS: [&str; 3] = ["a", "ab", "b"];
+const NAMES: [&str; 4] = ["ann", "bob", "", "ann "];
+const NUMBERS: u32 = 12;
+
+fn places() -> impl Strategy<Value = Place> {
+    let ids = prop_oneof![
+        1 => Just(MessageId(Uuid::nil())),
+        1 => Just(MessageId(Uuid::max())),
+        2 => any::<u128>().prop_map(|id| MessageId(Uuid::from_u128(id))),
+        8 => (0..NUMBERS + 2).prop_map(message_id),
+    ];
+    ids.prop_flat_map(|id| {
+        prop_oneof![Just(Place::Oldest), Just(Place::Newest), Just(Place::After(id)), Just(Place::Before(id))]
+    })
+}
+
+fn writes() -> impl Strategy<Value = RandomWrite> {
+    use RandomWrite::*;
+    let place = (0..CHANNELS.len(), 1..=NUMBERS, 0u32..2);
+    let kinds = prop_oneof![Just(CredentialKind::Device), Just(CredentialKind::Custom), Just(CredentialKind::Email)];
+    prop_oneof![
+        6 => place.clone().prop_map(|(channel, number, sender)| Insert { channel, number, sender }),
+        3 => (place.clone(), ".{0,20}").prop_map(|((channel, number, sender), content)| {
+            Update { channel, number, sender, content }
+        }),
+        3 => place.prop_map(|(channel, number, sender)| Remove { channel, number, sender }),
+        2 => (0..NAMES.len(), kinds, 0..NAMES.len()).prop_map(|(name, kind, ident)| Register { name, kind, ident }),
+        2 => (1u32..9, prop::option::of(0..NAMES.len()), any::<Option<String>>(), any::<i64>())
+            .prop_map(|(account, username, location, time)| Change { account, username, location, time }),
+        1 => (0u128..4, 0i64..9).prop_map(|(id, expires)| RevokeToken { id, expires }),
+        1 => (0u32..4, 0i64..9).prop_map(|(id, issued_before)| RevokeUser { id, issued_before }),
+        1 => (0i64..9).prop_map(|expired_by| Forget { expired_by }),
+    ]
+}
+
+fn steps() -> impl Strategy<Value = Step> {
+    prop_oneof![
+        8 => prop::collection::vec(writes(), 0..12).prop_map(Step::Commit),
+        6 => (0..CHANNELS.len(), places(), 0usize..NUMBERS as usize + 2)
+            .prop_map(|(channel, place, limit)| Step::Page { channel, place, limit }),
+        1 => Just(Step::Reopen),
+    ]
+}
+
+/// The write as a store takes it. Accounts get numbers of their own, as their ids are new by construction.
+fn concrete(write: &RandomWrite, accounts: &mut u32) -> Write {
+    let channel = |index: usize| room(CHANNELS[index]);
+    match write.clone() {
+        RandomWrite::Insert { channel: c, number, sender } => insert(&channel(c), number, sender),
+        RandomWrite::Update { channel: c, number, sender, content } => update(&channel(c), number, sender, &content),
+        RandomWrite::Remove { channel: c, number, sender } => remove(&channel(c), number, sender),
+        RandomWrite::Register { name, kind, ident } => {
+            *accounts += 1;
+            register(*accounts, NAMES[name], Credential { kind, ident: NAMES[ident].into() })
+        }
+        RandomWrite::Change { account, username, location, time } => Write::ChangeAccount {
+            id: user(account),
+            change: AccountChange {
+                username: username.map(|index| NAMES[index].into()),
+                location,
+                ..Default::default()
+            },
+            update_time: Timestamp(time),
+        },
+        RandomWrite::RevokeToken { id, expires } => {
+            Write::Revoke(Revocation::Token { id: Uuid::from_u128(id), expires: Timestamp(expires) })
+        }
+        RandomWrite::RevokeUser { id, issued_before } => {
+            Write::Revoke(Revocation::User { id: user(id), issued_before: Timestamp(issued_before) })
+        }
+        RandomWrite::Forget { expired_by } => Write::ForgetRevocations { expired_by: Timestamp(expired_by) },
+    }
+}
+
+/// Everything that can be read of either store, compared.
+fn compare(model: &dyn Store, other: &dyn Store, accounts: u32) {
+    for channel in CHANNELS.map(room) {
+        assert_eq!(model.head(&channel), other.head(&channel));
+        let places = (0..NUMBERS + 2).flat_map(|n| [Place::After(message_id(n)), Place::Before(message_id(n))]);
+        for place in places.chain([Place::Oldest, Place::Newest]) {
+            assert_eq!(model.messages(&channel, place, 99), other.messages(&channel, place, 99), "{place:?}");
+        }
+        for number in 0..NUMBERS + 2 {
+            let id = message_id(number);
+            assert_eq!(model.message(&channel, id), other.message(&channel, id));
+        }
+    }
+    for number in 0..=accounts {
+        assert_eq!(model.account(user(number)), other.account(user(number)));
+    }
+    for name in NAMES {
+        assert_eq!(model.user_by_username(name), other.user_by_username(name));
+        for kind in [CredentialKind::Device, CredentialKind::Custom, CredentialKind::Email] {
+            let credential = Credential { kind, ident: name.into() };
+            assert_eq!(model.credential(&credential), other.credential(&credential));
+        }
+    }
+    assert_eq!(model.revocations(), other.revocations());
+}
+
+/// Runs the same steps on the model and on another keeper. A keeper that joins later needs one more line below.
+fn agree_with_the_model<K: Keeper>(steps: &[Step]) {
+    let (model, mut keeper) = (InMemory::begin(), K::begin());
+    let mut accounts = 0;
+    for step in steps {
+        match step {
+            Step::Commit(writes) => {
+                let group: Vec<_> = writes.iter().map(|write| concrete(write, &mut accounts)).collect();
+                assert_eq!(model.store().commit(&group), keeper.store().commit(&group));
+            }
+            Step::Page { channel, place, limit } => {
+                let channel = room(CHANNELS[*channel]);
+                let [expected, found] =
+                    [model.store(), keeper.store()].map(|store| store.messages(&channel, *place, *limit));
+                assert_eq!(expected, found);
+            }
+            Step::Reopen => keeper.reopen(),
+        }
+    }
+    compare(model.store(), keeper.store(), accounts);
+    keeper.reopen();
+    compare(model.store(), keeper.store(), accounts);
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 32, max_shrink_iters: 200, ..ProptestConfig::default() })]
+
+    #[test]
+    fn the_embedded_keeper_agrees_with_the_model(steps in prop::collection::vec(steps(), 1..40)) {
+        agree_with_the_model::<OnDisk>(&steps);
+    }
+}

@@ -1,0 +1,229 @@
+//! Groups, friends, notifications and accounts under random use: the keepers must answer alike and list alike, and what
+//! they list must agree with itself.
+
+use std::collections::HashSet;
+
+use engine::friend::FriendAct;
+use engine::group::{GroupAct, GroupChange};
+use engine::id::{Timestamp, UserId};
+use engine::persist::{Admission, DirectRequest, StoreRequest};
+use proptest::prelude::*;
+use storage::group::{Group, GroupEdit};
+use storage::{Store, Write};
+
+use crate::common::people::*;
+use crate::common::*;
+
+/// Few of each, so that steps meet. Users beyond the first ones never exist, or come late.
+const USERS: u32 = 8;
+const USERS_AT_FIRST: u32 = 6;
+const GROUPS: u32 = 5;
+const NAMES: [&str; 4] = ["one", "One", "two", "üne"];
+
+#[derive(Clone, Debug)]
+enum Step {
+    Commit(Vec<Act>),
+    Reopen,
+}
+
+/// One write, by numbers.
+#[derive(Clone, Debug)]
+enum Act {
+    Make { creator: u32, name: usize, open: bool, seats: u32 },
+    Edit { group: u32, actor: u32, name: Option<usize>, open: Option<bool> },
+    Group { group: u32, actor: u32, kind: u8, named: Vec<u32> },
+    Relate { act: FriendAct, user: u32, others: Vec<u32> },
+    Block { user: u32, other: u32 },
+    Knock { user: u32, other: u32 },
+    DeleteNotifications { user: u32, whose: u32, places: Vec<usize> },
+    Send { group: Option<u32>, user: u32 },
+    Register { user: u32 },
+    Link { user: u32, kind: usize, ident: u32 },
+    Unlink { user: u32, kind: usize, ident: u32 },
+    Rename { user: u32, name: u32 },
+    Delete { user: u32 },
+    Finish { user: u32 },
+}
+
+fn acts() -> impl Strategy<Value = Act> {
+    let user = || 1..=USERS;
+    let group = || 1..=GROUPS;
+    let named = || prop::collection::vec(1..=USERS, 0..4);
+    let friend_act = prop_oneof![3 => Just(FriendAct::Add), 1 => Just(FriendAct::Delete), 1 => Just(FriendAct::Block)];
+    prop_oneof![
+        3 => (user(), 0..NAMES.len(), any::<bool>(), 1u32..5)
+            .prop_map(|(creator, name, open, seats)| Act::Make { creator, name, open, seats }),
+        2 => (group(), user(), prop::option::of(0..NAMES.len()), any::<Option<bool>>())
+            .prop_map(|(group, actor, name, open)| Act::Edit { group, actor, name, open }),
+        20 => (group(), user(), 0u8..14, named())
+            .prop_map(|(group, actor, kind, named)| Act::Group { group, actor, kind, named }),
+        8 => (friend_act, user(), named()).prop_map(|(act, user, others)| Act::Relate { act, user, others }),
+        1 => (user(), user()).prop_map(|(user, other)| Act::Block { user, other }),
+        3 => (user(), user()).prop_map(|(user, other)| Act::Knock { user, other }),
+        2 => (user(), user(), prop::collection::vec(0usize..6, 0..4))
+            .prop_map(|(user, whose, places)| Act::DeleteNotifications { user, whose, places }),
+        3 => (prop::option::of(group()), user()).prop_map(|(group, user)| Act::Send { group, user }),
+        1 => user().prop_map(|user| Act::Register { user }),
+        2 => (user(), 0usize..3, 0u32..4).prop_map(|(user, kind, ident)| Act::Link { user, kind, ident }),
+        2 => (user(), 0usize..3, 0u32..4).prop_map(|(user, kind, ident)| Act::Unlink { user, kind, ident }),
+        1 => (user(), user()).prop_map(|(user, name)| Act::Rename { user, name }),
+        1 => user().prop_map(|user| Act::Delete { user }),
+        1 => user().prop_map(|user| Act::Finish { user }),
+    ]
+}
+
+fn steps() -> impl Strategy<Value = Vec<Step>> {
+    let step = prop_oneof![
+        12 => prop::collection::vec(acts(), 1..8).prop_map(Step::Commit),
+        1 => Just(Step::Reopen),
+    ];
+    prop::collection::vec(step, 1..40)
+}
+
+/// Makes writes of acts: with rising places and times, and ids that are each used once.
+struct Scribe {
+    time: i64,
+    places: u32,
+    groups: u32,
+    gone: HashSet<u32>,
+}
+
+impl Scribe {
+    /// Nothing where no server would ever ask for it: a second group of one id, or somebody back from the departed.
+    fn write(&mut self, model: &dyn Store, act: &Act) -> Option<Write> {
+        self.time += 1;
+        let time = Timestamp(self.time);
+        Some(match act {
+            Act::Make { creator, name, open, seats } => {
+                if self.groups == GROUPS {
+                    return None;
+                }
+                self.groups += 1;
+                let made = group(self.groups, *creator);
+                let (name, open, max_count) = (NAMES[*name].into(), *open, *seats);
+                Write::CreateGroup(Group { name, open, max_count, create_time: time, ..made })
+            }
+            Act::Edit { group, actor, name, open } => Write::UpdateGroup {
+                id: group_id(*group),
+                actor: user(*actor),
+                edit: GroupEdit { name: name.map(|name| NAMES[name].into()), open: *open, ..GroupEdit::default() },
+                time,
+            },
+            Act::Group { group, actor, kind, named } => {
+                let act = group_act(*kind, users(named));
+                let places = (0..act.messages_max()).map(|_| self.place()).collect();
+                let change = GroupChange { group: group_id(*group), actor: user(*actor), act };
+                Write::Request(StoreRequest::ChangeGroup { change, time, places })
+            }
+            Act::Relate { act, user: one, others } => {
+                Write::Relate { act: *act, user: user(*one), others: users(others), time }
+            }
+            Act::Block { user: one, other } => {
+                Write::Request(StoreRequest::Block { user: user(*one), other: user(*other), time })
+            }
+            Act::Knock { user: one, other } => Write::Request(StoreRequest::Admit(Admission::Direct {
+                user: user(*one),
+                username: format!("name-{one}").into(),
+                other: user(*other),
+                request: DirectRequest::Send,
+                time,
+            })),
+            Act::DeleteNotifications { user: one, whose, places } => {
+                let all = model.notifications(user(*whose), None, usize::MAX).unwrap();
+                let ids = places.iter().filter_map(|&place| all.get(place)).map(|notification| notification.id);
+                Write::DeleteNotifications { user: user(*one), ids: ids.collect() }
+            }
+            Act::Send { group, user: one } => {
+                let channel = group.map_or_else(|| room("lobby"), channel_of);
+                // The owner of a channel lets nobody write who is not in it.
+                if group.is_some_and(|group| model.group_role(group_id(group), user(*one)).unwrap().is_none())
+                    || self.gone.contains(one)
+                {
+                    return None;
+                }
+                self.places += 1;
+                insert(&channel, self.places, *one)
+            }
+            Act::Register { user: one } => {
+                if self.gone.contains(one) || model.account(user(*one)).unwrap().is_some() {
+                    return None;
+                }
+                register(*one, &format!("name-{one}"), device(&format!("device-{one}")))
+            }
+            Act::Link { user: one, kind, ident } => Write::Link {
+                user: user(*one),
+                credential: credential(*kind, *ident),
+                secret: format!("${time:?}"),
+                time,
+            },
+            Act::Unlink { user: one, kind, ident } => {
+                Write::Unlink { user: user(*one), credential: credential(*kind, *ident), time }
+            }
+            Act::Rename { user: one, name } => Write::ChangeAccount {
+                id: user(*one),
+                change: storage::account::AccountChange {
+                    username: Some(format!("name-{name}")),
+                    ..storage::account::AccountChange::default()
+                },
+                update_time: time,
+            },
+            Act::Delete { user: one } => {
+                self.gone.insert(*one);
+                Write::DeleteAccount { user: user(*one), time }
+            }
+            Act::Finish { user: one } => {
+                self.gone.insert(*one);
+                Write::FinishDeparture { user: user(*one) }
+            }
+        })
+    }
+
+    fn place(&mut self) -> engine::persist::ChannelHead {
+        self.places += 1;
+        place(self.places)
+    }
+}
+
+fn group_act(kind: u8, named: Vec<UserId>) -> GroupAct {
+    match kind {
+        0 => GroupAct::Delete,
+        1..=3 => GroupAct::Join,
+        4 => GroupAct::Leave,
+        5 => GroupAct::Depart,
+        6..=8 => GroupAct::Add(named),
+        9 => GroupAct::Kick(named),
+        10 => GroupAct::Ban(named),
+        11 | 12 => GroupAct::Promote(named),
+        _ => GroupAct::Demote(named),
+    }
+}
+
+fn agree_with_the_model<K: Keeper>(steps: &[Step]) {
+    let (model, mut other) = (World::<InMemory>::of(USERS_AT_FIRST), World::<K>::of(USERS_AT_FIRST));
+    let mut scribe = Scribe { time: 0, places: 0, groups: 0, gone: HashSet::new() };
+    for step in steps {
+        match step {
+            Step::Commit(acts) => {
+                let mut writes: Vec<_> = acts.iter().filter_map(|act| scribe.write(model.store(), act)).collect();
+                // Nobody sends behind what throws them out: the owner of a channel waits until that is decided.
+                writes.sort_by_key(|write| !matches!(write, Write::Request(StoreRequest::Insert(_))));
+                assert_eq!(model.store().commit(&writes), other.store().commit(&writes));
+                check_sound(model.store(), GROUPS, USERS);
+            }
+            Step::Reopen => other.keeper.reopen(),
+        }
+    }
+    compare(model.store(), other.store(), GROUPS, USERS);
+    other.keeper.reopen();
+    compare(model.store(), other.store(), GROUPS, USERS);
+    check_sound(other.store(), GROUPS, USERS);
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: std::env::var("RANDOM_CASES").map_or(48, |cases| cases.parse().unwrap()), max_shrink_iters: 400, ..ProptestConfig::default() })]
+
+    #[test]
+    fn the_embedded_keeper_agrees_with_the_model(steps in steps()) {
+        agree_with_the_model::<OnDisk>(&steps);
+    }
+}

@@ -1,0 +1,164 @@
+//! Directories of format 1: opened, brought up to date, and nothing of them lost.
+
+#![allow(clippy::unwrap_used, reason = "a failed step fails the test")]
+
+mod common;
+
+use common::people::*;
+use common::*;
+use engine::friend::FriendAct;
+use engine::id::Epoch;
+use fjall::{Database, KeyspaceCreateOptions, PersistMode};
+use storage::embedded::Embedded;
+use storage::{Failure, Place, Store};
+use tempfile::TempDir;
+use xxhash_rust::xxh3::xxh3_64;
+
+/// The tables that format 1 had. Their keys and records are today's.
+const TABLES: [&str; 7] = ["messages", "heads", "accounts", "credentials", "usernames", "revocations", "meta"];
+
+fn database(directory: &TempDir) -> Database {
+    Database::builder(directory.path().join("database")).open().unwrap()
+}
+
+/// What a store says about itself, in its first version: magic, version, kind, length, checksum, format, epoch.
+fn meta(format: u32, epoch: u64) -> Vec<u8> {
+    let body = [format.to_le_bytes().as_slice(), &epoch.to_le_bytes()].concat();
+    [b"St\x01\x07\x0c\0\0\0".as_slice(), &xxh3_64(&body).to_le_bytes(), &body].concat()
+}
+
+/// A directory as a program of format 1 left it, with these messages in it and two accounts.
+fn format_1(epoch: u64, rooms: &[&str]) -> TempDir {
+    let today = scratch();
+    let store = open(&today);
+    for (number, name) in (1..).zip(rooms) {
+        commit(&store, &[insert(&room(name), number, 1), insert(&room(name), number + 1000, 1 + number % 2)]);
+    }
+    commit(&store, &[register(1, "ann", device("a")), register(2, "bob", device("b"))]);
+    store.close().unwrap();
+    drop(store);
+
+    let directory = scratch();
+    let (from, to) = (database(&today), database(&directory));
+    for name in TABLES {
+        let [from, to] = [&from, &to].map(|database| database.keyspace(name, KeyspaceCreateOptions::default).unwrap());
+        for row in from.iter() {
+            let (key, value) = row.into_inner().unwrap();
+            to.insert(key, value).unwrap();
+        }
+    }
+    let keyspace = to.keyspace("meta", KeyspaceCreateOptions::default).unwrap();
+    keyspace.insert("store", meta(1, epoch)).unwrap();
+    to.persist(PersistMode::SyncAll).unwrap();
+    directory
+}
+
+fn format_of(directory: &TempDir) -> u32 {
+    let meta = database(directory).keyspace("meta", KeyspaceCreateOptions::default).unwrap();
+    let record = meta.get("store").unwrap().unwrap();
+    u32::from_le_bytes(record[16..20].try_into().unwrap())
+}
+
+fn refusal(directory: &TempDir) -> String {
+    match Embedded::open(directory.path(), &options()) {
+        Err(Failure::Corrupt(reason)) => reason,
+        Err(other) => panic!("{other:?}"),
+        Ok(_) => panic!("it was opened"),
+    }
+}
+
+/// All that was there is there, what must be known of it is known, and what is new can be done.
+fn check_upgraded(directory: &TempDir, epoch: u64) {
+    for round in 0..2 {
+        let store = open(directory);
+        assert_eq!(store.account(user(1)).unwrap(), Some(account(1, "ann")));
+        assert_eq!(store.user_by_username("bob").unwrap(), Some(user(2)));
+        let messages = store.messages(&room("lobby"), Place::Oldest, 9).unwrap();
+        assert_eq!(messages, [message(&room("lobby"), 1, 1), message(&room("lobby"), 1001, 2)]);
+        let written = |number| {
+            let mut channels = store.channels_written(user(number), None, 99).unwrap();
+            channels.sort();
+            channels
+        };
+        assert_eq!(written(1), [room("hall"), room("lobby"), room("stage")]);
+        assert_eq!(written(2), [room("lobby"), room("stage")]);
+        assert_eq!(store.next_epoch().unwrap(), Epoch(epoch + round + 1));
+        drop(store);
+        assert_eq!(format_of(directory), 2);
+    }
+    let mut world = World::<Upgraded>::on(Upgraded(open(directory)));
+    world.make(1, 1);
+    world.cast(1, &[(2, engine::group::Role::Admin)]);
+    assert_eq!(world.relate(FriendAct::Add, 1, &[2]).notices.len(), 1);
+    check_sound(world.store(), 1, 2);
+}
+
+/// A store that was not begun here.
+struct Upgraded(Embedded);
+
+impl Keeper for Upgraded {
+    fn begin() -> Self {
+        panic!("it is there already")
+    }
+
+    fn store(&self) -> &dyn Store {
+        &self.0
+    }
+
+    fn reopen(&mut self) {}
+}
+
+#[test]
+fn a_store_of_format_1_is_brought_up_to_date() {
+    let directory = format_1(7, &["lobby", "hall", "stage"]);
+    assert_eq!(format_of(&directory), 1);
+    check_upgraded(&directory, 7);
+}
+
+#[test]
+fn an_upgrade_that_was_cut_short_begins_anew() {
+    let directory = format_1(7, &["lobby", "hall", "stage"]);
+    // Some of the new tables are there, one with the first of its rows.
+    let begun = database(&directory);
+    for name in ["groups", "friends", "authored"] {
+        begun.keyspace(name, KeyspaceCreateOptions::default).unwrap();
+    }
+    let row = [user(1).0.as_bytes().as_slice(), b"2...lobby"].concat();
+    begun.keyspace("authored", KeyspaceCreateOptions::default).unwrap().insert(row, "").unwrap();
+    begun.persist(PersistMode::SyncAll).unwrap();
+    drop(begun);
+    check_upgraded(&directory, 7);
+}
+
+#[test]
+fn a_damaged_message_does_not_stop_an_upgrade() {
+    let directory = format_1(7, &["lobby", "hall", "stage", "cellar"]);
+    let damaged = database(&directory);
+    let messages = damaged.keyspace("messages", KeyspaceCreateOptions::default).unwrap();
+    let of_cellar: Vec<_> =
+        messages.iter().map(|row| row.key().unwrap()).filter(|key| key[1..].starts_with(b"2...cellar")).collect();
+    assert_eq!(of_cellar.len(), 2);
+    for key in of_cellar {
+        messages.insert(key, "damaged").unwrap();
+    }
+    damaged.persist(PersistMode::SyncAll).unwrap();
+    drop((damaged, messages));
+    check_upgraded(&directory, 7);
+    assert!(matches!(open(&directory).messages(&room("cellar"), Place::Oldest, 9), Err(Failure::Corrupt(_))));
+}
+
+#[test]
+fn other_formats_are_refused_and_left_alone() {
+    for format in [0, 3, u32::MAX] {
+        let directory = format_1(7, &["lobby"]);
+        let changed = database(&directory);
+        let keyspace = changed.keyspace("meta", KeyspaceCreateOptions::default).unwrap();
+        keyspace.insert("store", meta(format, 7)).unwrap();
+        changed.persist(PersistMode::SyncAll).unwrap();
+        drop((changed, keyspace));
+        let reason = refusal(&directory);
+        assert!(reason.contains(&format!("format {format}")), "{reason}");
+        assert_eq!(format_of(&directory), format);
+        assert!(!database(&directory).keyspace_exists("groups"));
+    }
+}
