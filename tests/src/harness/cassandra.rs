@@ -10,7 +10,7 @@ use std::collections::HashSet;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpListener, UdpSocket};
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, Weak};
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use tempfile::TempDir;
 
@@ -24,16 +24,24 @@ const START_DURATION_MAX: Duration = Duration::from_secs(90);
 /// Where ports are looked for: below those that the kernel gives to connections, which come and go while a node starts.
 const PORTS: std::ops::Range<u16> = 20_000..32_000;
 
+/// The environment's word for the node that all tests share, `host:port`.
+pub const SHARED_NODE: &str = "STENTOR_TEST_CQL";
+
 /// A cluster of nodes. Dropping it ends them and removes what they kept.
 pub struct Cassandra {
     nodes: Vec<Node>,
-    directory: TempDir,
-    _ports: Ports,
+    _directory: Option<TempDir>,
+    _ports: Option<Ports>,
 }
 
 impl Cassandra {
-    /// The one node that the tests of a process share. It ends with the last of its users.
+    /// The one node that all tests share: the one that the environment names, or one of this process, which ends with the
+    /// last of its users.
     pub fn shared() -> Arc<Self> {
+        if let Some(address) = std::env::var(SHARED_NODE).ok().filter(|address| !address.is_empty()) {
+            let address = address.parse().unwrap_or_else(|error| panic!("{SHARED_NODE}={address}: {error}"));
+            return Arc::new(Self { nodes: vec![Node::elsewhere(address)], _directory: None, _ports: None });
+        }
         static SHARED: Mutex<Weak<Cassandra>> = Mutex::new(Weak::new());
         // A test that failed to start it has said so; the next may try.
         let mut shared = SHARED.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
@@ -74,7 +82,7 @@ impl Cassandra {
         let ports = Ports::reserve(&addresses);
         let seed = SocketAddr::new(addresses[0], ports.storage);
         let prepare = |address| Node::prepare(directory.path(), address, ports.cql, seed);
-        Self { nodes: addresses.into_iter().map(prepare).collect(), directory, _ports: ports }
+        Self { nodes: addresses.into_iter().map(prepare).collect(), _directory: Some(directory), _ports: Some(ports) }
     }
 
     pub fn nodes(&self) -> &[Node] {
@@ -85,11 +93,6 @@ impl Cassandra {
     pub fn contact_points(&self) -> String {
         let addresses: Vec<String> = self.nodes.iter().map(|node| node.address().to_string()).collect();
         addresses.join(",")
-    }
-
-    /// Where the nodes keep data, logs and configuration.
-    pub fn directory(&self) -> &std::path::Path {
-        self.directory.path()
     }
 
     /// Carries out a statement that changes the schema, and waits until all nodes that answer know of it.
@@ -112,10 +115,11 @@ impl Cassandra {
         }
     }
 
-    /// A name for a keyspace that no other test of this process uses.
+    /// A name for a keyspace that nobody else uses.
     pub fn unused_keyspace() -> String {
         static USED: AtomicU32 = AtomicU32::new(0);
-        format!("test_{}", USED.fetch_add(1, Ordering::Relaxed))
+        let now = SystemTime::now().duration_since(UNIX_EPOCH).expect("a clock that is set").as_micros();
+        format!("test_{now}_{}_{}", std::process::id(), USED.fetch_add(1, Ordering::Relaxed))
     }
 
     /// Waits until a write is answered by every node, as each of them sees it.

@@ -17,10 +17,10 @@ pub mod transcript;
 use std::time::Duration;
 
 pub use fault_proxy::{Fault, FaultProxy};
-pub use http::{Account, Answer, Http};
+pub use http::{Account, Answer, Http, SERVER_KEY, bearer};
 pub use node::run_node;
 pub use raw::{Ending, Frame, RawSocket, masked_frame, unmasked_frame};
-pub use server::{Launch, Refusal, Server};
+pub use server::{Launch, Refusal, Server, run_program};
 pub use socket::{Closed, Format, Heard, Socket};
 
 /// How long anything that should happen at once may take. Generous: test machines are busy.

@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 
 use rustix::process::{Pid, Signal, kill_process};
 
-use super::super::server::wait;
+use super::super::server::{resident_kib, wait};
 use super::{Consistency, Cql, START_DURATION_MAX};
 
 /// The longest an orderly stop may take: it drains, then waits for five seconds and some.
@@ -50,6 +50,11 @@ impl Node {
         );
         fs::write(directory.join("cassandra.yaml"), configuration).expect("our own directory");
         Self { address: SocketAddr::new(address, cql_port), directory, process: Mutex::new(None) }
+    }
+
+    /// One that somebody else has started: it is there to be asked, and no more.
+    pub(super) fn elsewhere(address: SocketAddr) -> Self {
+        Self { address, directory: PathBuf::new(), process: Mutex::new(None) }
     }
 
     /// Where it speaks CQL.
@@ -113,12 +118,8 @@ impl Node {
     }
 
     /// Resident memory in KiB.
-    pub fn resident_kib(&self) -> u64 {
-        let process = self.lock();
-        let process = process.as_ref().expect("the node runs");
-        let status = fs::read_to_string(format!("/proc/{}/status", process.child.id())).expect("a process of ours");
-        let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).expect("a process has memory");
-        line.trim().trim_end_matches(" kB").parse().expect("a number")
+    pub fn resident_kib(&self) -> usize {
+        resident_kib(self.lock().as_ref().expect("the node runs").child.id())
     }
 
     fn signal(&self, signal: Signal) {
