@@ -279,7 +279,8 @@ fn fill(store: &Embedded) {
     writes.push(remove(&lobby, 40, 2));
     writes.push(insert(&room("gone"), 1, 1));
     writes.push(remove(&room("gone"), 1, 1));
-    writes.extend((1..=4).map(|number| register(number, &format!("name-{number}"), device(&format!("d{number}")))));
+    writes
+        .extend((1..=4).map(|number| register(number, &format!("name-{number}"), device(&format!("device-{number}")))));
     writes.push(Write::Revoke(Revocation::Token { id: Uuid::from_u128(5), expires: Timestamp(77) }));
     writes.push(Write::CreateGroup(people::group(1, 1)));
     for (act, one, other) in
@@ -311,8 +312,8 @@ fn check_same(one: &dyn Store, other: &dyn Store) {
     for (number, &user) in users.iter().enumerate() {
         assert_eq!(one.account(user), other.account(user));
         assert_eq!(
-            one.credential(&device(&format!("d{}", number + 1))),
-            other.credential(&device(&format!("d{}", number + 1)))
+            one.credential(&device(&format!("device-{}", number + 1))),
+            other.credential(&device(&format!("device-{}", number + 1)))
         );
         assert_eq!(one.friends(user, None, None, 99), other.friends(user, None, None, 99));
         assert_eq!(one.edge_count(user), other.edge_count(user));

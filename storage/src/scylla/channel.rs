@@ -85,8 +85,9 @@ impl Known {
 
     fn is_full(&self, age_ms: i64, bounds: &BucketBounds) -> bool {
         let Fill { rows, bytes } = self.fill;
-        let beyond =
-            |factor: u32| rows >= bounds.rows.saturating_mul(factor) || bytes >= bounds.bytes * u64::from(factor);
+        let beyond = |factor: u32| {
+            rows >= bounds.rows.saturating_mul(factor) || bytes >= bounds.bytes.saturating_mul(u64::from(factor))
+        };
         age_ms >= bounds.age_ms || beyond(bounds.hard_factor) || (age_ms >= bounds.young_ms && beyond(1))
     }
 
