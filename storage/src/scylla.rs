@@ -184,7 +184,7 @@ impl Store for Scylla {
             }
         }
         drop(answers);
-        written.extend(answered.into_iter());
+        written.extend(answered);
         written.sort_unstable_by_key(|(place, _)| *place);
         Ok(written.into_iter().map(|(_, done)| done).collect())
     }
