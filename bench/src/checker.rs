@@ -10,13 +10,34 @@
 
 use serde::{Deserialize, Serialize};
 
-/// As the counter is introduced on the wire, inside a JSON string: `\"n\":\"`.
-const GUARD: [u8; 8] = *b"\\\"n\\\":\\\"";
 const COUNTER_DIGITS: usize = 9;
-/// Between the counter and the moment of sending: `\",\"t\":\"`.
-const STAMP_AFTER_COUNTER: usize = COUNTER_DIGITS + 11;
 const STAMP_DIGITS: usize = 20;
-pub const MESSAGE_PREFIX: &[u8] = b"{\"channel_message\":{";
+/// Bytes in front of the counter that are the same in every message of a format.
+const GUARD_BYTES: usize = 8;
+
+/// How a message is spelled in a format.
+struct Spelling {
+    /// What every message begins with, and nothing else.
+    message_prefix: &'static [u8],
+    /// What the counter comes after, and then, behind it, the moment of sending and the padding.
+    introductions: [&'static [u8]; 3],
+}
+
+/// In JSON the content is a string in a string; in protobuf it is as it is.
+const SPELLINGS: [Spelling; 2] = [
+    Spelling {
+        message_prefix: b"{\"channel_message\":{",
+        introductions: [b"\\\"n\\\":\\\"", b"\\\",\\\"t\\\":\\\"", b"\\\",\\\"p\\\":\\\""],
+    },
+    // The key of the payload: number 5, a message.
+    Spelling { message_prefix: &[0x2a], introductions: [b"{\"n\":\"", b"\",\"t\":\"", b"\",\"p\":\""] },
+];
+
+/// The place of an envelope's spelling: only JSON begins with a brace.
+#[inline]
+fn spelling_of(payload: &[u8]) -> usize {
+    usize::from(payload.first() != Some(&b'{'))
+}
 
 /// Quotes are escaped on their way, and a server may refuse frames of more than 4,096 bytes.
 const CONTENT_BYTES_MAX: usize = 3000;
@@ -41,12 +62,16 @@ impl Faults {
 /// Where the content's fields lie in a payload.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 struct Layout {
+    guard: [u8; GUARD_BYTES],
     counter_at: usize,
+    stamp_at: usize,
+    padding_at: usize,
 }
 
 pub struct Checker {
     lanes: u32,
-    layout: Option<Layout>,
+    /// One a spelling.
+    layouts: [Option<Layout>; SPELLINGS.len()],
     /// The counter that must come next, by member and lane.
     next: Vec<u32>,
     /// The content without its two numbers, as text: what a careful reading compares.
@@ -89,7 +114,8 @@ impl Checker {
     pub fn new(lanes: u32, padding: String) -> Checker {
         assert!(lanes.is_power_of_two(), "the lane of a message is taken from the low bits of its counter");
         let next = Vec::new();
-        Checker { lanes, layout: None, next, padding, delivered: 0, wire_bytes: 0, faults: Faults::default() }
+        let layouts = [None; SPELLINGS.len()];
+        Checker { lanes, layouts, next, padding, delivered: 0, wire_bytes: 0, faults: Faults::default() }
     }
 
     /// One more member, who sees the messages from `counter` on.
@@ -101,7 +127,7 @@ impl Checker {
     /// The counter of `payload` when it is a chat message, whoever sent it.
     #[inline]
     pub fn counter(&mut self, payload: &[u8]) -> Option<u32> {
-        match self.layout {
+        match &self.layouts[spelling_of(payload)] {
             Some(layout) if layout.fits(payload) => Some(layout.counter(payload)),
             _ => self.read_carefully(payload),
         }
@@ -137,14 +163,13 @@ impl Checker {
 
     /// When the message was to be sent, by the clock of the publisher.
     pub fn stamp_ns(&self, payload: &[u8]) -> Option<u64> {
-        let at = self.layout?.counter_at + STAMP_AFTER_COUNTER;
+        let at = self.layouts[spelling_of(payload)]?.stamp_at;
         std::str::from_utf8(payload.get(at..at + STAMP_DIGITS)?).ok()?.parse().ok()
     }
 
     /// Whether the padding of a message arrived unchanged; too dear for every delivery, so it is asked of a sample.
     pub fn check_padding(&mut self, payload: &[u8]) {
-        // After the stamp: `\",\"p\":\"`.
-        let found = self.layout.map(|layout| layout.counter_at + STAMP_AFTER_COUNTER + STAMP_DIGITS + 11);
+        let found = self.layouts[spelling_of(payload)].map(|layout| layout.padding_at);
         let whole = found.and_then(|at| payload.get(at..at + self.padding.len()));
         if whole != Some(self.padding.as_bytes()) {
             self.faults.foreign += 1;
@@ -154,14 +179,16 @@ impl Checker {
     /// Parses the payload as a whole, compares all of its content, and learns where the counter lies.
     #[cold]
     fn read_carefully(&mut self, payload: &[u8]) -> Option<u32> {
-        if !payload.starts_with(MESSAGE_PREFIX) {
+        let (place, spelling) = (spelling_of(payload), &SPELLINGS[spelling_of(payload)]);
+        if !payload.starts_with(spelling.message_prefix) {
             return None;
         }
-        let counter = self.counter_by_parsing(payload);
-        let layout = payload.windows(GUARD.len()).position(|window| window == GUARD);
-        match (counter, layout.map(|at| Layout { counter_at: at + GUARD.len() })) {
+        let layout = Layout::find(payload, spelling);
+        let counter =
+            if place == 0 { self.counter_by_parsing(payload) } else { self.counter_by_comparing(payload, layout) };
+        match (counter, layout) {
             (Some(counter), Some(layout)) if layout.fits(payload) && layout.counter(payload) == counter => {
-                self.layout = Some(layout);
+                self.layouts[place] = Some(layout);
                 Some(counter)
             }
             _ => {
@@ -179,18 +206,38 @@ impl Checker {
         let stamp_ns = fields["t"].as_str()?.parse().ok()?;
         (text == content(counter, stamp_ns, &self.padding)).then_some(counter)
     }
+
+    /// Where the content stands as it is, nothing has to be parsed to compare it.
+    fn counter_by_comparing(&self, payload: &[u8], layout: Option<Layout>) -> Option<u32> {
+        let layout = layout.filter(|layout| layout.fits(payload))?;
+        let counter = layout.counter(payload);
+        let stamp = std::str::from_utf8(&payload[layout.stamp_at..layout.stamp_at + STAMP_DIGITS]).ok()?;
+        let content = content(counter, stamp.parse().ok()?, &self.padding);
+        payload.windows(content.len()).any(|window| window == content.as_bytes()).then_some(counter)
+    }
 }
 
 impl Layout {
+    /// Where a message of this spelling has its numbers, by the first place where one could be.
+    fn find(payload: &[u8], spelling: &Spelling) -> Option<Layout> {
+        let [counter, stamp, padding] = spelling.introductions;
+        let at = payload.windows(counter.len()).position(|window| window == counter)?;
+        let counter_at = at + counter.len();
+        let stamp_at = counter_at + COUNTER_DIGITS + stamp.len();
+        let padding_at = stamp_at + STAMP_DIGITS + padding.len();
+        let guard = *payload[..counter_at].last_chunk()?;
+        Some(Layout { guard, counter_at, stamp_at, padding_at })
+    }
+
     #[inline]
-    fn fits(self, payload: &[u8]) -> bool {
-        payload.len() >= self.counter_at + STAMP_AFTER_COUNTER + STAMP_DIGITS
-            && payload[self.counter_at - GUARD.len()..self.counter_at] == GUARD
+    fn fits(&self, payload: &[u8]) -> bool {
+        payload.len() >= self.stamp_at + STAMP_DIGITS
+            && payload[self.counter_at - GUARD_BYTES..self.counter_at] == self.guard
     }
 
     /// Nine digits, the first eight of them at once: pairs, then fours, then eight, within one word.
     #[inline]
-    fn counter(self, payload: &[u8]) -> u32 {
+    fn counter(&self, payload: &[u8]) -> u32 {
         let digits = &payload[self.counter_at..self.counter_at + COUNTER_DIGITS];
         let mut word = [0; 8];
         word.copy_from_slice(&digits[..8]);
@@ -281,6 +328,51 @@ mod tests {
         checker.deliver(3, 0, 100);
         assert_eq!((checker.delivered, checker.take_faults().foreign), (0, 1));
         assert!(checker.faults.none());
+    }
+
+    /// A message as Stentor writes it in protobuf.
+    fn delivered_in_protobuf(content: &str) -> Vec<u8> {
+        use engine::command::Event;
+        use engine::id::{ChannelId, MessageId, Sequence, Timestamp, UserId};
+        use engine::message::{Message, MessageCode};
+        let message = Message {
+            channel: ChannelId::room("bench").unwrap(),
+            id: MessageId(uuid::Uuid::from_u128(1)),
+            sequence: Sequence(1),
+            code: MessageCode::Chat,
+            sender: UserId(uuid::Uuid::from_u128(2)),
+            username: "bench".into(),
+            content: content.into(),
+            create_time: Timestamp(1_700_000_000_123_456_789),
+            update_time: Timestamp(1_700_000_000_123_456_789),
+            persistent: false,
+        };
+        let mut bytes = Vec::new();
+        engine::wire::protobuf::encode_event(&Event::Message(message), &mut bytes);
+        bytes
+    }
+
+    #[test]
+    fn messages_in_protobuf_are_read_beside_those_in_json() {
+        const STAMP: u64 = 1_700_000_000_000_000_000;
+        for content_bytes in [60, 100, 1000] {
+            let mut checker = Checker::new(1, padding(content_bytes));
+            for counter in [0, 1, 123_456_789, 7] {
+                let content = content(counter, STAMP, &padding(content_bytes));
+                for payload in [delivered_in_protobuf(&content), message_as_delivered(&content).into_bytes()] {
+                    assert_eq!(checker.counter(&payload), Some(counter));
+                    assert_eq!(checker.stamp_ns(&payload), Some(STAMP));
+                    checker.check_padding(&payload);
+                }
+            }
+            assert_eq!(checker.faults, Faults::default());
+            let foreign = delivered_in_protobuf(&content(8, STAMP, &padding(content_bytes)).replace("xx\"", "xy\""));
+            checker.check_padding(&foreign);
+            assert_eq!(checker.take_faults().foreign, 1);
+            assert_eq!(Checker::new(1, padding(content_bytes)).counter(&foreign), None);
+            assert_eq!(checker.counter(b"\x0a\x01j\x12\x00"), None);
+            assert_eq!(checker.faults, Faults::default());
+        }
     }
 
     #[test]

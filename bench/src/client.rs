@@ -10,6 +10,7 @@ use std::io;
 use std::net::{Ipv4Addr, SocketAddr, TcpStream};
 use std::time::{Duration, Instant};
 
+use engine::frames::Format;
 use rustix::buffer::spare_capacity;
 use rustix::event::{Timespec, epoll};
 use rustix::io::Errno;
@@ -59,6 +60,20 @@ pub struct Shape {
     pub content_bytes: usize,
 }
 
+/// What the members of a room speak. Publishers speak JSON, and the first member may be one.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Formats {
+    Json,
+    /// Every second member protobuf, the others JSON.
+    Both,
+}
+
+impl Formats {
+    fn of(self, member: usize) -> Format {
+        if self == Self::Both && member % 2 == 1 { Format::Protobuf } else { Format::Json }
+    }
+}
+
 /// A room full of members, and its publishers.
 pub struct Room {
     address: SocketAddr,
@@ -73,6 +88,7 @@ pub struct Room {
     buffer: Box<[u8]>,
     /// Events taken in by one turn, at most.
     events_max: usize,
+    formats: Formats,
     /// How long it has turned for nothing, and since when the turn under way does, or the last one did.
     idle_ns: u64,
     idle_since_ns: Option<u64>,
@@ -107,6 +123,7 @@ impl Room {
             counter: 0,
             buffer: vec![0; BUFFER_BYTES].into_boxed_slice(),
             events_max: EVENTS_MAX,
+            formats: Formats::Json,
             idle_ns: 0,
             idle_since_ns: None,
             ear,
@@ -139,6 +156,11 @@ impl Room {
     /// Shorter turns, for a client that has other rooms to look after.
     pub fn take_in_at_once(&mut self, events: usize) {
         self.events_max = events;
+    }
+
+    /// What members speak that come from now on.
+    pub fn speak(&mut self, formats: Formats) {
+        self.formats = formats;
     }
 
     /// Lets members join until there are `members`.
@@ -177,7 +199,11 @@ impl Room {
         let readable = epoll::EventFlags::IN | epoll::EventFlags::ET;
         epoll::add(&self.epoll, &socket, epoll::EventData::new_u64(index as u64), readable)
             .map_err(|error| world("epoll")(error.into()))?;
-        let stage = match self.dialect.upgrade_request() {
+        let head = match self.formats.of(index) {
+            Format::Json => self.dialect.upgrade_request(),
+            Format::Protobuf => self.dialect.upgrade_request_in_protobuf(),
+        };
+        let stage = match head {
             Some(head) => {
                 say(&socket, &head)?;
                 Stage::Upgrading(Vec::new())
@@ -308,7 +334,11 @@ impl Room {
             return Err(Failure::Refused(text.into_owned()));
         }
         connection.stage = Stage::Framed;
-        say(&connection.socket, &self.dialect.member_request())
+        let join = match self.formats.of(index) {
+            Format::Json => self.dialect.member_request(),
+            Format::Protobuf => self.dialect.member_request_in_protobuf(),
+        };
+        say(&connection.socket, &join)
     }
 }
 

@@ -103,3 +103,35 @@ impl Frames {
         self.runs.iter().all(|run| run.bytes.is_empty())
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::message::Presence;
+
+    fn event() -> Event {
+        let channel = ChannelId::room("lobby").unwrap();
+        Event::Presence { channel, joins: Vec::<Presence>::new(), leaves: Vec::new(), count: Some(7) }
+    }
+
+    #[test]
+    fn what_nobody_listens_in_is_not_encoded() {
+        for format in Format::ALL {
+            let mut frames = Frames::default();
+            frames.push(&event(), [format].into_iter());
+            for other in Format::ALL {
+                let Run { bytes, marks } = frames.of(other);
+                assert_eq!((bytes.capacity() > 0, marks.capacity()), (other == format, 0), "{format:?}, {other:?}");
+            }
+        }
+    }
+
+    #[test]
+    fn each_format_has_its_kind_of_frame() {
+        let mut frames = Frames::default();
+        frames.push(&event(), Format::ALL.into_iter());
+        let (json, protobuf) = (&frames.of(Format::Json).bytes, &frames.of(Format::Protobuf).bytes);
+        assert_eq!((json[0], protobuf[0]), (0x81, 0x82), "text and binary, whole");
+        assert_eq!((json.len(), protobuf.len()), (2 + usize::from(json[1]), 2 + usize::from(protobuf[1])));
+    }
+}

@@ -51,7 +51,7 @@ struct State {
     circles: HashMap<UserId, Circle>,
     notifications: BTreeMap<(UserId, NotificationId), Notification>,
     inboxes: HashMap<UserId, Inbox>,
-    authored: BTreeSet<(UserId, ChannelId)>,
+    authored: HashMap<UserId, BTreeSet<ChannelId>>,
     departures: BTreeSet<UserId>,
 }
 
@@ -216,8 +216,11 @@ impl Store for Memory {
         limit: usize,
     ) -> Result<Vec<ChannelId>, Failure> {
         let state = self.open()?;
-        let of_user = state.authored.iter().filter(|(author, _)| *author == user).map(|(_, channel)| channel);
-        Ok(of_user.filter(|channel| after.is_none_or(|after| *channel > after)).take(limit).cloned().collect())
+        let Some(channels) = state.authored.get(&user) else {
+            return Ok(Vec::new());
+        };
+        let from = after.map_or(Bound::Unbounded, Bound::Excluded);
+        Ok(channels.range((from, Bound::Unbounded)).take(limit).cloned().collect())
     }
 
     fn departures(&self, limit: usize) -> Result<Vec<UserId>, Failure> {
@@ -266,7 +269,7 @@ impl State {
     }
 
     fn insert(&mut self, message: &Message) -> StoreReceipt {
-        self.authored.insert((message.sender, message.channel.clone()));
+        self.authored.entry(message.sender).or_default().insert(message.channel.clone());
         self.messages.entry(message.channel.clone()).or_default().insert(message.id, message.clone());
         let head = ChannelHead { id: message.id, sequence: message.sequence };
         let kept = self.heads.entry(message.channel.clone()).or_insert(head);

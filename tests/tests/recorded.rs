@@ -26,4 +26,6 @@ macro_rules! transcripts {
     )*};
 }
 
-transcripts! { ping two_people persistence hidden rejoin two_sessions room_names }
+transcripts! {
+    ping two_people persistence hidden rejoin two_sessions room_names direct groups notifications status
+}

@@ -18,6 +18,9 @@ use crate::rows::Rows;
 
 pub fn create(rows: &mut impl Rows, group: &Group) -> Result<GroupCreated, Failure> {
     check_name(&group.name)?;
+    if group.max_count == 0 {
+        return Err(Failure::Unfit("a group without a seat for its creator".into()));
+    }
     if rows.group(group.id)?.is_some() {
         return Err(Failure::Unfit(format!("a second group {}", group.id)));
     }

@@ -221,7 +221,7 @@ impl Rows for State {
 
     fn remove_departure(&mut self, user: UserId) -> Result<(), Failure> {
         self.departures.remove(&user);
-        self.authored.retain(|(author, _)| *author != user);
+        self.authored.remove(&user);
         Ok(())
     }
 }

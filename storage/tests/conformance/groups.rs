@@ -50,6 +50,7 @@ fn a_group_begins_with_its_creator<K: Keeper>() {
     assert_eq!(created(store, named(2, 3, "Group-1")), GroupCreated::Created, "names differ byte for byte");
     assert_eq!(created(store, group(3, 4)), GroupCreated::UnknownUser);
     assert!(is_unfit(commit_one(store, Write::CreateGroup(group(1, 3)))), "the id is taken");
+    assert!(is_unfit(commit_one(store, Write::CreateGroup(Group { max_count: 0, ..group(4, 1) }))));
     for length in [0, GROUP_NAME_BYTES_MAX + 1] {
         assert!(is_unfit(commit_one(store, Write::CreateGroup(named(4, 1, &"x".repeat(length))))));
     }

@@ -55,6 +55,17 @@ impl Http {
 
     /// One request with exactly these headers.
     pub fn request(&self, method: &str, path: &str, headers: &[(&str, &str)], body: impl Into<Vec<u8>>) -> Answer {
+        self.try_request(method, path, headers, body).unwrap_or_else(|error| panic!("{method} {path}: {error}"))
+    }
+
+    /// The same, unless the server goes away meanwhile.
+    pub fn try_request(
+        &self,
+        method: &str,
+        path: &str,
+        headers: &[(&str, &str)],
+        body: impl Into<Vec<u8>>,
+    ) -> Result<Answer, ureq::Error> {
         let body = body.into();
         let mut request = http::Request::builder().method(method).uri(format!("http://{}{path}", self.address));
         for (name, value) in headers {
@@ -65,9 +76,9 @@ impl Http {
         } else {
             self.agent.run(request.body(body).expect("a request"))
         };
-        let mut response = response.unwrap_or_else(|error| panic!("{method} {path}: {error}"));
-        let body = response.body_mut().read_to_string().unwrap_or_else(|error| panic!("{method} {path}: {error}"));
-        Answer { status: response.status().as_u16(), headers: response.headers().clone(), body }
+        let mut response = response?;
+        let body = response.body_mut().read_to_string()?;
+        Ok(Answer { status: response.status().as_u16(), headers: response.headers().clone(), body })
     }
 
     pub fn get(&self, path: &str, token: &str) -> Answer {

@@ -6,6 +6,7 @@ pub mod cassandra;
 mod fault_proxy;
 mod http;
 mod node;
+pub mod person;
 mod raw;
 /// The engine's own tests use it too.
 #[path = "../../../engine/src/wire/tests/schema.rs"]
@@ -19,6 +20,7 @@ use std::time::Duration;
 pub use fault_proxy::{Fault, FaultProxy};
 pub use http::{Account, Answer, Http, SERVER_KEY, bearer};
 pub use node::run_node;
+pub use person::Person;
 pub use raw::{Ending, Frame, RawSocket, masked_frame, unmasked_frame};
 pub use server::{Launch, Refusal, Server, run_program};
 pub use socket::{Closed, Format, Heard, Socket};

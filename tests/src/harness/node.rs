@@ -16,7 +16,7 @@ const SCRIPT_DURATION_MAX: Duration = Duration::from_secs(240);
 pub fn run_node(script: &str, environment: &[(&str, &str)]) {
     let clients = Path::new(env!("CARGO_MANIFEST_DIR")).join("clients");
     assert!(
-        clients.join("node_modules/@heroiclabs/nakama-js").is_dir(),
+        clients.join("node_modules/@heroiclabs/nakama-js-protobuf").is_dir(),
         "the JavaScript clients are not installed: run `npm ci` in tests/clients (`./check` does it for you)"
     );
     let output = tempfile::NamedTempFile::new().expect("a temporary file");

@@ -18,7 +18,8 @@
 //!
 //! `{{name}}` stands for what only the run knows. It is bound where it is first read, and must be the same everywhere
 //! after that. The end of the name says what it may be: `.user`, `.session` and `.id` a UUID, `.created` and `.updated` a
-//! time, `.cursor` a cursor. `{{any}}` is any text and never bound. At the end every open connection is pinged, and must
+//! time, `.cursor` a cursor. `{{AB.one}}` and `{{AB.two}}` are the ids of the users A and B, the smaller first, as in the id of
+//! their direct channel. `{{any}}` is any text and never bound. At the end every open connection is pinged, and must
 //! hear nothing but the answer.
 
 use std::collections::HashMap;
@@ -80,6 +81,13 @@ impl Stage<'_> {
         let (label, rest) = line.split_at(1);
         if let Some(name) = rest.strip_prefix(" signs in as ") {
             let account = self.server.sign_in(name);
+            for (other, actor) in &self.actors {
+                let (pair, mut users) = (format!("{other}{label}"), [&actor.account.user_id, &account.user_id]);
+                users.sort();
+                for (place, user) in ["one", "two"].into_iter().zip(users) {
+                    self.bound.insert(format!("{pair}.{place}"), user.clone());
+                }
+            }
             self.bound.insert(format!("{label}.user"), account.user_id.clone());
             let format = self.cast.format_of(self.actors.len());
             self.actors.insert(label.to_string(), Actor { account, format, socket: None, answer: None });
@@ -175,15 +183,20 @@ fn agree(recorded: &str, came: &str, bound: &mut HashMap<String, String>) -> Res
             }
             Part::Name(name) => {
                 let end = rest.find('"').unwrap_or(rest.len());
-                let (value, after) = rest.split_at(end);
+                let known = bound.get(name);
+                // What is known may stand inside of a text; what is not is all that is left of one.
+                let (value, after) = match known.and_then(|known| rest.strip_prefix(known.as_str())) {
+                    Some(after) => (&rest[..rest.len() - after.len()], after),
+                    None => rest.split_at(end),
+                };
+                if let Some(known) = known.filter(|known| *known != value) {
+                    return Err(differs(format!("{{{{{name}}}}} was {known:?} before and is {value:?} now")));
+                }
                 if !may_stand_for(name, value) {
                     return Err(differs(format!("{value:?} is nothing that {{{{{name}}}}} may be")));
                 }
                 if name != "any" {
-                    let known = bound.entry(name.to_string()).or_insert_with(|| value.to_string());
-                    if known != value {
-                        return Err(differs(format!("{{{{{name}}}}} was {known:?} before and is {value:?} now")));
-                    }
+                    bound.entry(name.to_string()).or_insert_with(|| value.to_string());
                 }
                 rest = after;
             }
@@ -194,7 +207,7 @@ fn agree(recorded: &str, came: &str, bound: &mut HashMap<String, String>) -> Res
 
 fn may_stand_for(name: &str, value: &str) -> bool {
     match name.rsplit('.').next() {
-        Some("user" | "session" | "id") => is_uuid(value),
+        Some("user" | "one" | "two" | "session" | "id") => is_uuid(value),
         Some("created" | "updated") => is_time(value),
         Some("cursor") => !value.is_empty() && value.bytes().all(|b| b.is_ascii_alphanumeric() || b"-_=".contains(&b)),
         Some("any") => !value.is_empty(),
@@ -243,6 +256,8 @@ mod tests {
         check(r#"{"id":"{{m.id}}"}"#, format!(r#"{{"id":"{OTHER}"}}"#), false);
         check(r#"{"id":"{{n.id}}"}"#, r#"{"id":"no"}"#.into(), false);
         check(r#"{"id":"{{n.id}}"}"#, format!(r#"{{"id":"{OTHER}","more":1}}"#), false);
+        check(r#"{"id":"3.{{m.id}}.."}"#, format!(r#"{{"id":"3.{ID}.."}}"#), true);
+        check(r#"{"id":"3.{{m.id}}.."}"#, format!(r#"{{"id":"3.{OTHER}.."}}"#), false);
         check(r#"{"e":"{{any}}"}"#, r#"{"e":"one"}"#.into(), true);
         check(r#"{"e":"{{any}}"}"#, r#"{"e":"two"}"#.into(), true);
         check(r#"{"content":"{}"}"#, r#"{"content":"{}"}"#.into(), true);

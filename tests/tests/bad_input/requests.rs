@@ -3,6 +3,8 @@
 use serde_json::{Value, json};
 use tests::harness::{Answer, Launch, RawSocket, Server, data_dir};
 
+use crate::refusals::{assert_refused, forge};
+
 const KEY: (&str, &str) = ("Authorization", "Basic ZGVmYXVsdGtleTo=");
 const REQUEST_BYTES_MAX: usize = 262_144;
 
@@ -10,19 +12,6 @@ const REQUEST_BYTES_MAX: usize = 262_144;
 const GZIPPED_DEVICE: &[u8] = include_bytes!("device.json.gz");
 /// Two million blanks, compressed to two thousand bytes.
 const GZIPPED_BOMB: &[u8] = include_bytes!("bomb.json.gz");
-
-/// Asserts a status and the code in the body, and that the server still works.
-fn assert_refused(server: &Server, case: &str, answer: &Answer, status: u16, code: i64) {
-    assert_eq!(answer.status, status, "{case}: {}", answer.body);
-    let body = answer.json();
-    assert_eq!(body["code"], code, "{case}: {body}");
-    assert!(body["message"].as_str().is_some_and(|text| !text.is_empty()), "{case}: {body}");
-    let members: Vec<_> = body.as_object().expect("an object").keys().collect();
-    assert_eq!(members, ["code", "message"], "{case}");
-    assert!(answer.header("content-type").is_some_and(|kind| kind.starts_with("application/json")), "{case}");
-    assert_eq!(answer.header("www-authenticate").is_some(), status == 401, "{case}");
-    server.assert_works(case);
-}
 
 fn authenticate(server: &Server, path: &str, headers: &[(&str, &str)], body: &Value) -> Answer {
     server.http().request("POST", &format!("/v2/account/authenticate/{path}"), headers, body.to_string())
@@ -142,6 +131,23 @@ fn tokens_that_are_not_what_is_asked_for() {
         ("GET", "/v2/channel?channel_id=2...lobby"),
         ("POST", "/v2/session/logout"),
         ("PUT", "/v2/storage"),
+        ("DELETE", "/v2/account"),
+        ("POST", "/v2/account/link/device"),
+        ("POST", "/v2/account/unlink/email"),
+        ("GET", "/v2/group"),
+        ("POST", "/v2/group"),
+        ("PUT", "/v2/group/65aea872-a336-4029-90c9-6f507b75281c"),
+        ("DELETE", "/v2/group/65aea872-a336-4029-90c9-6f507b75281c"),
+        ("GET", "/v2/group/65aea872-a336-4029-90c9-6f507b75281c/user"),
+        ("POST", "/v2/group/65aea872-a336-4029-90c9-6f507b75281c/join"),
+        ("POST", "/v2/group/65aea872-a336-4029-90c9-6f507b75281c/kick?user_ids=nonsense"),
+        ("GET", "/v2/user/65aea872-a336-4029-90c9-6f507b75281c/group"),
+        ("GET", "/v2/friend"),
+        ("POST", "/v2/friend"),
+        ("DELETE", "/v2/friend?ids=nonsense"),
+        ("POST", "/v2/friend/block"),
+        ("GET", "/v2/notification"),
+        ("DELETE", "/v2/notification?ids=nonsense"),
     ];
     for (name, authorization) in &authorizations {
         let headers: Vec<_> = authorization.iter().map(|value| ("Authorization", value.as_str())).collect();
@@ -254,13 +260,6 @@ fn history_parameters_and_cursors() {
     assert_eq!(page(&harmless).status, 200, "unknown parameters and a trailing & are fine");
 }
 
-/// Changes one letter in the middle.
-fn forge(cursor: &str) -> String {
-    let middle = cursor.len() / 2;
-    let changed = if &cursor[middle..=middle] == "A" { "B" } else { "A" };
-    format!("{}{changed}{}", &cursor[..middle], &cursor[middle + 1..])
-}
-
 #[test]
 fn routes_and_methods() {
     let data = data_dir();
@@ -282,6 +281,19 @@ fn routes_and_methods() {
         ("DELETE", "/v2/channel/2...lobby", 501, 12),
         ("GET", "/v2/session/logout", 501, 12),
         ("GET", "/v2/account/session/refresh", 501, 12),
+        ("GET", "/v2/account/link/device", 501, 12),
+        ("DELETE", "/v2/account/unlink/custom", 501, 12),
+        ("POST", "/v2/account/link/steam", 404, 5),
+        ("PUT", "/v2/group", 501, 12),
+        ("GET", "/v2/group/65aea872-a336-4029-90c9-6f507b75281c", 501, 12),
+        ("GET", "/v2/group/65aea872-a336-4029-90c9-6f507b75281c/join", 501, 12),
+        ("POST", "/v2/group/65aea872-a336-4029-90c9-6f507b75281c/user", 501, 12),
+        ("POST", "/v2/group/65aea872-a336-4029-90c9-6f507b75281c/crown", 404, 5),
+        ("POST", "/v2/user/65aea872-a336-4029-90c9-6f507b75281c/group", 501, 12),
+        ("PUT", "/v2/friend", 501, 12),
+        ("GET", "/v2/friend/block", 501, 12),
+        ("GET", "/v2/friend/friends", 404, 5),
+        ("POST", "/v2/notification", 501, 12),
     ];
     for (method, path, status, code) in cases {
         let answer = server.http().request(method, path, &[("Authorization", &bearer)], "");

@@ -17,7 +17,7 @@ pub const SWEEP_ROWS_MAX: usize = 256;
 /// What is left of something deleted.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Remains {
-    /// Its people, and its channel's history.
+    /// Its people, and its channel's history. That its people have written there stays noted until they go themselves.
     Group(GroupId),
     /// Bans, friends and blocks of both sides, notifications.
     User(UserId),

@@ -4,11 +4,12 @@
 use std::hint::black_box;
 use std::sync::Arc;
 
-use criterion::{Criterion, Throughput, criterion_group, criterion_main};
+use criterion::{Criterion, criterion_group, criterion_main};
 use engine::command::{Event, Reply};
+use engine::frames::{self, Format, Frames};
 use engine::id::{ChannelId, MessageId, Sequence, SessionId, Timestamp, UserId};
 use engine::message::{Message, MessageCode, Presence};
-use engine::wire::{json, websocket};
+use engine::wire::{json, protobuf};
 use uuid::Uuid;
 
 const JOIN: &str = r#"{"channel_join":{"target":"lobby","type":1,"persistence":true,"hidden":false},"cid":"2"}"#;
@@ -44,20 +45,42 @@ fn presence(number: u128) -> Presence {
     }
 }
 
+/// A field that holds a text or a message, its length in one byte or two.
+fn field(number: u8, bytes: &[u8]) -> Vec<u8> {
+    let length = bytes.len();
+    let length = if length < 128 { vec![length as u8] } else { vec![length as u8 | 0x80, (length >> 7) as u8] };
+    [&[(number << 3) | 2], length.as_slice(), bytes].concat()
+}
+
+/// The same envelopes in protobuf.
+fn join_in_protobuf() -> Vec<u8> {
+    let join = [field(1, b"lobby"), vec![0x10, 1], field(3, &[0x08, 1]), field(4, &[])].concat();
+    [field(1, b"2"), field(3, &join)].concat()
+}
+
+fn send_in_protobuf(content_bytes: usize) -> Vec<u8> {
+    let content = message(content_bytes).content;
+    [field(1, b"3"), field(7, &[field(1, b"2...lobby"), field(2, content.as_bytes())].concat())].concat()
+}
+
 fn decode(criterion: &mut Criterion) {
-    let mut group = criterion.benchmark_group("json/decode");
-    for (name, text) in [
-        ("ping", r#"{"cid":"1","ping":{}}"#.to_owned()),
-        ("join", JOIN.to_owned()),
-        ("send 100 B", send(100)),
-        ("send 2 KiB", send(2048)),
+    let mut group = criterion.benchmark_group("decode");
+    for (name, text, bytes) in [
+        ("ping", r#"{"cid":"1","ping":{}}"#.to_owned(), b"\x0a\x011\x82\x02\x00".to_vec()),
+        ("join", JOIN.to_owned(), join_in_protobuf()),
+        ("send 100 B", send(100), send_in_protobuf(100)),
+        ("send 2 KiB", send(2048), send_in_protobuf(2048)),
     ] {
-        group.throughput(Throughput::Bytes(text.len() as u64));
-        group.bench_function(name, |bencher| bencher.iter(|| json::decode(black_box(&text)).expect("well formed")));
+        assert_eq!(json::decode(&text).map(|read| read.command), protobuf::decode(&bytes).map(|read| read.command));
+        group.bench_function(format!("json {name}"), |bencher| {
+            bencher.iter(|| json::decode(black_box(&text)).expect("well formed"));
+        });
+        group.bench_function(format!("protobuf {name}"), |bencher| {
+            bencher.iter(|| protobuf::decode(black_box(&bytes)).expect("well formed"));
+        });
     }
     for content_bytes in [100, 2048] {
         let content = message(content_bytes).content;
-        group.throughput(Throughput::Bytes(content_bytes as u64));
         group.bench_function(format!("content check {content_bytes} B"), |bencher| {
             bencher.iter(|| assert!(json::is_json_object(black_box(&content))));
         });
@@ -66,7 +89,7 @@ fn decode(criterion: &mut Criterion) {
 }
 
 fn encode(criterion: &mut Criterion) {
-    let mut group = criterion.benchmark_group("json/encode");
+    let mut group = criterion.benchmark_group("encode");
     let lobby = message(100).channel;
     let joined = Reply::Joined {
         channel: lobby.clone(),
@@ -76,28 +99,27 @@ fn encode(criterion: &mut Criterion) {
     };
     let acknowledged = Reply::Acknowledged { message: message(100), code: MessageCode::Chat };
     let came = Event::Presence { channel: lobby, joins: vec![presence(1)], leaves: vec![], count: None };
-    let mut out = Vec::with_capacity(64 * 1024);
     for (name, event) in [
         ("message 100 B", Event::Message(message(100))),
         ("message 2 KiB", Event::Message(message(2048))),
         ("presence event", came),
     ] {
-        group.bench_function(name, |bencher| {
-            bencher.iter(|| {
-                out.clear();
-                websocket::text_frame(&mut out, |out| json::encode_event(black_box(&event), out));
-                black_box(out.len())
+        for format in Format::ALL {
+            group.bench_function(format!("{format:?} {name}"), |bencher| {
+                bencher.iter(|| {
+                    let mut frames = Frames::default();
+                    frames.push(black_box(&event), [format].into_iter());
+                    black_box(frames.messages())
+                });
             });
-        });
+        }
     }
     for (name, reply) in [("acknowledgement", acknowledged), ("channel of 100", joined)] {
-        group.bench_function(name, |bencher| {
-            bencher.iter(|| {
-                out.clear();
-                websocket::text_frame(&mut out, |out| json::encode_reply("3", black_box(&reply), out));
-                black_box(out.len())
+        for format in Format::ALL {
+            group.bench_function(format!("{format:?} {name}"), |bencher| {
+                bencher.iter(|| black_box(frames::reply(format, "3", black_box(&reply)).len()));
             });
-        });
+        }
     }
     group.finish();
 }

@@ -1,0 +1,271 @@
+//! A room in which every second member speaks protobuf, beside one of as many that all speak JSON: how much does the
+//! second format cost?
+//!
+//! Messages of the mixed room carry a little more content, so that a delivery has as many bytes on average in both: what is
+//! compared is one encoding and one log more, not the smaller frames.
+
+use std::fmt;
+use std::io;
+use std::time::Duration;
+
+use clap::Args;
+use engine::command::Event;
+use engine::frames::{Format, Frames};
+use engine::id::{ChannelId, MessageId, Sequence, Timestamp, UserId};
+use engine::message::{Message, MessageCode};
+use serde::Serialize;
+use thiserror::Error;
+use uuid::Uuid;
+
+use crate::checker;
+use crate::client::{Failure, Formats, Room, Shape};
+use crate::cpu;
+use crate::dialect::{ROOM, USERNAME};
+use crate::goals::{self, Bound, Goal, ratio, shown};
+use crate::report::{self, median};
+use crate::run::{self, Patience, Run};
+use crate::search::Search;
+use crate::server::{Kind, Launch, Server};
+use crate::setting::Setting;
+
+/// What a room is offered first; the search goes on from there.
+const START_DELIVERIES_PER_SECOND: f64 = 4e6;
+/// How near the mixed room is to come.
+const SHARE_MIN: f64 = 0.9;
+
+#[derive(Args, Debug)]
+pub struct Options {
+    /// Members of the room.
+    #[arg(long, default_value_t = 5000)]
+    members: usize,
+    /// Seconds of each run.
+    #[arg(long, default_value_t = 5.0)]
+    secs: f64,
+    /// Rounds; figures are medians.
+    #[arg(long, default_value_t = 3)]
+    repeat: usize,
+    /// Bytes of a message's content in the room that speaks JSON.
+    #[arg(long, default_value_t = 100)]
+    payload: usize,
+    #[command(flatten)]
+    setting: Setting,
+}
+
+#[derive(Debug, Error)]
+pub enum Error {
+    #[error("{0}")]
+    Options(String),
+    #[error(transparent)]
+    World(#[from] io::Error),
+    #[error(transparent)]
+    Measuring(#[from] Failure),
+    #[error("the room that speaks {0} carried no rate at all")]
+    NothingCarried(Speech),
+}
+
+/// What a measured room speaks.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Speech {
+    Json,
+    Both,
+}
+
+impl Speech {
+    const ALL: [Speech; 2] = [Speech::Json, Speech::Both];
+
+    fn formats(self) -> Formats {
+        match self {
+            Speech::Json => Formats::Json,
+            Speech::Both => Formats::Both,
+        }
+    }
+}
+
+impl fmt::Display for Speech {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.pad(match self {
+            Speech::Json => "JSON",
+            Speech::Both => "JSON and protobuf",
+        })
+    }
+}
+
+/// The most that a room carried in one round.
+#[derive(Serialize)]
+struct Carried {
+    speech: Speech,
+    round: usize,
+    content_bytes: usize,
+    run: Run,
+}
+
+pub fn run(options: &Options) -> Result<(), Error> {
+    if options.secs <= 0.0 || options.repeat == 0 || options.members < 2 {
+        return Err(Error::Options("--secs and --repeat must be above zero, --members above one".into()));
+    }
+    checker::check_content_bytes(options.payload).map_err(Error::Options)?;
+    let launch = Launch { stentor: Some(options.setting.stentor()?), ..options.setting.launch_apart()? };
+    cpu::pin_to(&[launch.client_cpu()])?;
+    let mut all: Vec<Carried> = Vec::new();
+    for round in 0..options.repeat {
+        for speech in Speech::ALL {
+            let before = all.iter().rev().find(|carried| carried.speech == speech);
+            let near = before.map(|carried| carried.run.deliveries_per_second);
+            let content_bytes = content_bytes(speech, options.payload);
+            let asking = Asking { options, launch: &launch, speech, content_bytes, seat: None };
+            let run = asking.most(near)?.ok_or(Error::NothingCarried(speech))?;
+            all.push(Carried { speech, round, content_bytes, run });
+        }
+    }
+    print(options, &all)?;
+    Ok(())
+}
+
+/// The content that makes a delivery in a room of this speech as large, on average, as one of `payload` in JSON.
+fn content_bytes(speech: Speech, payload: usize) -> usize {
+    let saved = frame_bytes(Format::Json, payload) - frame_bytes(Format::Protobuf, payload);
+    match speech {
+        Speech::Json => payload,
+        Speech::Both => payload + saved / 2,
+    }
+}
+
+/// A delivery's bytes with a content of so many.
+fn frame_bytes(format: Format, content_bytes: usize) -> usize {
+    let time = Timestamp(1_795_338_279_575_385_013);
+    let message = Message {
+        channel: ChannelId::room(ROOM).expect("a short name of letters"),
+        id: MessageId(Uuid::from_u128(1)),
+        sequence: Sequence(1),
+        code: MessageCode::Chat,
+        sender: UserId(Uuid::from_u128(2)),
+        username: USERNAME.into(),
+        content: checker::content(0, 0, &checker::padding(content_bytes)).into(),
+        create_time: time,
+        update_time: time,
+        persistent: false,
+    };
+    let mut frames = Frames::default();
+    frames.push(&Event::Message(message), [format].into_iter());
+    frames.of(format).bytes.len()
+}
+
+/// Offers one rate after another.
+struct Asking<'a> {
+    options: &'a Options,
+    launch: &'a Launch,
+    speech: Speech,
+    content_bytes: usize,
+    /// Empty after a run that lost something or somebody. The server ends first, or it would see everybody leave.
+    seat: Option<(Server, Room)>,
+}
+
+impl Asking<'_> {
+    /// The run with the most deliveries per second of those that were carried.
+    fn most(mut self, near: Option<f64>) -> Result<Option<Run>, Error> {
+        let mut search = near.map_or(Search::from(START_DELIVERIES_PER_SECOND), Search::near);
+        let mut best: Option<Run> = None;
+        while let Some(deliveries) = search.next_rate() {
+            let run = self.offer(deliveries / self.options.members as f64)?;
+            let carried = run.filter(Run::carried);
+            let said = carried.as_ref().map_or("not carried".into(), |run| format!("p99 {:.0} ms", run.latency_p99_ms));
+            eprintln!("{:<17} · {:.2} M/s offered · {said}", self.speech.to_string(), deliveries / 1e6);
+            match carried {
+                Some(run) => {
+                    search.tell_carried(deliveries);
+                    let more = best.as_ref().is_none_or(|best| best.deliveries_per_second < run.deliveries_per_second);
+                    best = if more { Some(run) } else { best };
+                }
+                None => search.tell_failed(deliveries),
+            }
+        }
+        Ok(best)
+    }
+
+    /// One run; nothing when somebody was thrown out or refused.
+    fn offer(&mut self, rate: f64) -> Result<Option<Run>, Error> {
+        let (server, mut room) = match self.seat.take() {
+            Some(seat) => seat,
+            None => self.open()?,
+        };
+        let duration = Duration::from_secs_f64(self.options.secs);
+        match run::at_rate(&mut room, server.pid(), rate, duration, Patience::Limited) {
+            Ok(run) => {
+                self.seat = run.nothing_lost().then_some((server, room));
+                Ok(Some(run))
+            }
+            Err(failure @ Failure::World { .. }) => Err(failure.into()),
+            Err(failure) => {
+                eprintln!("{:<17} · {failure}", self.speech.to_string());
+                Ok(None)
+            }
+        }
+    }
+
+    fn open(&self) -> Result<(Server, Room), Error> {
+        let server = Server::start(Kind::Stentor, self.launch)?;
+        let dialect = server.dialect(Kind::Stentor, self.launch)?;
+        let shape = Shape { members: self.options.members, publishers: 1, content_bytes: self.content_bytes };
+        let mut room = Room::new(server.address, dialect, shape)?;
+        room.speak(self.speech.formats());
+        room.admit(self.options.members)?;
+        room.appoint_publishers()?;
+        Ok((server, room))
+    }
+}
+
+fn print(options: &Options, all: &[Carried]) -> io::Result<()> {
+    println!("{}\n{}, commit {}", report::command(), cpu::machine(), report::commit());
+    println!(
+        "One room of {} members, one shard, memory store, messages passed on and not kept; medians of {} rounds.",
+        options.members, options.repeat
+    );
+    let of = |speech, figure: &dyn Fn(&Run) -> f64| {
+        median(all.iter().filter(|carried| carried.speech == speech).map(|carried| figure(&carried.run)).collect())
+    };
+    println!(
+        "\n| the room speaks | most M deliveries/s | bytes a delivery | CPU µs a delivery | p99 ms | of the server's core, % | of the client's, % |"
+    );
+    println!("| --- | --- | --- | --- | --- | --- | --- |");
+    for speech in Speech::ALL {
+        let figures: [&dyn Fn(&Run) -> f64; 6] = [
+            &|run| run.deliveries_per_second / 1e6,
+            &|run| run.wire_bytes_per_delivery,
+            &|run| run.cpu_us_per_delivery,
+            &|run| run.latency_p99_ms,
+            &|run| run.core_share * 100.0,
+            &|run| run.client_share * 100.0,
+        ];
+        println!("| {speech} | {} |", figures.map(|figure| shown(of(speech, figure))).join(" | "));
+    }
+    let share = |figure: &dyn Fn(&Run) -> f64| ratio(of(Speech::Both, figure), of(Speech::Json, figure));
+    let goals = [
+        Goal::new(
+            "most deliveries/s, mixed ÷ JSON",
+            share(&|run| run.deliveries_per_second),
+            Bound::AtLeast(SHARE_MIN),
+        ),
+        Goal::new("bytes a delivery, mixed ÷ JSON", share(&|run| run.wire_bytes_per_delivery), Bound::AtLeast(0.98)),
+    ];
+    goals::print(&goals);
+    options.setting.keep(&serde_json::json!({
+        "command": report::command(), "machine": cpu::machine(), "commit": report::commit(), "members": options.members,
+        "rounds": all, "goals": goals,
+    }))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_delivery_is_as_large_in_both_rooms() {
+        for payload in [60, 100, 500, 2000] {
+            let mixed = content_bytes(Speech::Both, payload);
+            let mean = (frame_bytes(Format::Json, mixed) + frame_bytes(Format::Protobuf, mixed)) as f64 / 2.0;
+            let json = frame_bytes(Format::Json, content_bytes(Speech::Json, payload)) as f64;
+            assert!((mean - json).abs() <= 4.0, "{payload}: {mean} beside {json}");
+        }
+    }
+}

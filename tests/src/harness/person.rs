@@ -1,0 +1,274 @@
+//! A signed-in user who asks over HTTP, and everything that can be seen of people and groups: the listings, whole.
+
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
+
+use serde_json::{Value, json};
+
+use super::{Account, Answer, Format, Http, Server, Socket, bearer};
+
+/// What a user may be to a group, by the numbers of the wire.
+pub const SUPERADMIN: u64 = 0;
+pub const ADMIN: u64 = 1;
+pub const MEMBER: u64 = 2;
+pub const JOIN_REQUEST: u64 = 3;
+pub const BANNED: u64 = 4;
+
+/// The codes of messages that tell a group what has happened to a member.
+pub const GROUP_JOIN: u64 = 3;
+pub const GROUP_ADD: u64 = 4;
+pub const GROUP_LEAVE: u64 = 5;
+pub const GROUP_KICK: u64 = 6;
+pub const GROUP_PROMOTE: u64 = 7;
+pub const GROUP_BAN: u64 = 8;
+pub const GROUP_DEMOTE: u64 = 9;
+
+/// A signed-in user.
+pub struct Person {
+    http: Http,
+    account: Account,
+}
+
+impl Server {
+    /// Signs in the user called `name`, who is made when new.
+    pub fn person(&self, name: &str) -> Person {
+        Person { http: self.http(), account: self.sign_in(name) }
+    }
+
+    pub fn people<const N: usize>(&self, names: [&str; N]) -> [Person; N] {
+        names.map(|name| self.person(name))
+    }
+}
+
+impl Person {
+    /// The same user with the same token, at a server that has been started anew.
+    pub fn at(&self, server: &Server) -> Self {
+        Self { http: server.http(), account: self.account.clone() }
+    }
+
+    pub fn id(&self) -> &str {
+        &self.account.user_id
+    }
+
+    pub fn name(&self) -> &str {
+        &self.account.username
+    }
+
+    pub fn account(&self) -> &Account {
+        &self.account
+    }
+
+    pub fn address(&self) -> SocketAddr {
+        self.http.address()
+    }
+
+    pub fn connect(&self) -> Socket {
+        self.connect_in(Format::Json)
+    }
+
+    pub fn connect_in(&self, format: Format) -> Socket {
+        Socket::connect_in(format, self.address(), &self.account.token)
+    }
+
+    /// Asks with this body, or with none where it is `null`.
+    pub fn ask(&self, method: &str, path: &str, body: &Value) -> Answer {
+        self.try_ask(method, path, body).unwrap_or_else(|error| panic!("{}: {method} {path}: {error}", self.name()))
+    }
+
+    /// The same, unless the server goes away meanwhile.
+    pub fn try_ask(&self, method: &str, path: &str, body: &Value) -> Result<Answer, ureq::Error> {
+        let body = if body.is_null() { String::new() } else { body.to_string() };
+        self.http.try_request(method, path, &[("Authorization", &bearer(&self.account.token))], body)
+    }
+
+    /// Asserts that what is asked is done, and gives the answer.
+    pub fn done(&self, method: &str, path: &str, body: Value) -> Value {
+        let answer = self.ask(method, path, &body);
+        assert_eq!(answer.status, 200, "{}: {method} {path} {body}: {}", self.name(), answer.body);
+        answer.json()
+    }
+
+    pub fn create_group(&self, fields: Value) -> String {
+        text(&self.done("POST", "/v2/group", fields)["id"])
+    }
+
+    /// Does something about a group, and about these users: `join`, `kick` and so on.
+    pub fn act(&self, act: &str, group: &str, users: &[&Person]) -> Answer {
+        self.ask("POST", &act_path(act, group, users), &Value::Null)
+    }
+
+    /// The same, and asserts that it is done.
+    pub fn acts(&self, act: &str, group: &str, users: &[&Person]) {
+        self.done("POST", &act_path(act, group, users), Value::Null);
+    }
+
+    /// `POST /v2/friend`, `DELETE /v2/friend` or `POST /v2/friend/block`, by their names `add`, `delete` and `block`.
+    pub fn relate(&self, act: &str, other: &Person) -> Answer {
+        let (method, path) = friend_path(act, other);
+        self.ask(method, &path, &Value::Null)
+    }
+
+    /// The same, and asserts that it is done.
+    pub fn relates(&self, act: &str, other: &Person) {
+        let answer = self.relate(act, other);
+        assert_eq!(answer.status, 200, "{} {act} {}: {}", self.name(), other.name(), answer.body);
+    }
+
+    /// All items of a listing, page by page; the path has its query begun.
+    pub fn listing(&self, path: &str, member: &str) -> Vec<Value> {
+        let mut items = Vec::new();
+        let mut cursor = String::new();
+        loop {
+            let page = self.done("GET", &format!("{path}{cursor}"), Value::Null);
+            items.extend(page[member].as_array().into_iter().flatten().cloned());
+            match page["cursor"].as_str() {
+                Some(next) => cursor = format!("&cursor={next}"),
+                None => return items,
+            }
+        }
+    }
+
+    /// Who stands how to a group, in the order of the listing; the banned last.
+    pub fn roster(&self, group: &str) -> Vec<(String, u64)> {
+        let list = |query: &str| self.listing(&format!("/v2/group/{group}/user?limit=100{query}"), "group_users");
+        let items = [list(""), list("&state=4")].concat();
+        items.iter().map(|item| (text(&item["user"]["id"]), number(&item["state"]))).collect()
+    }
+
+    /// This user's groups, as they are, with the user's role in `state`; those that have banned the user last.
+    pub fn memberships(&self) -> Vec<Value> {
+        let list = |query: &str| {
+            self.listing(&format!("/v2/user/{}/group?limit=100{query}", self.account.user_id), "user_groups")
+        };
+        [list(""), list("&state=4")].concat()
+    }
+
+    /// Role by group.
+    pub fn groups(&self) -> BTreeMap<String, u64> {
+        self.memberships().iter().map(|item| (text(&item["group"]["id"]), number(&item["state"]))).collect()
+    }
+
+    /// State by user.
+    pub fn friends(&self) -> BTreeMap<String, u64> {
+        let items = self.listing("/v2/friend?limit=1000", "friends");
+        items.iter().map(|item| (text(&item["user"]["id"]), number(&item["state"]))).collect()
+    }
+
+    /// All notifications, oldest first.
+    pub fn notifications(&self) -> Vec<Value> {
+        let mut items = Vec::new();
+        let mut cursor = String::new();
+        loop {
+            let page = self.done("GET", &format!("/v2/notification?limit=100&cacheable_cursor={cursor}"), Value::Null);
+            let Some(page_items) = page["notifications"].as_array() else { return items };
+            items.extend(page_items.iter().cloned());
+            cursor = text(&page["cacheable_cursor"]);
+        }
+    }
+
+    /// Everything in a channel, oldest first.
+    pub fn history(&self, channel: &str) -> Vec<Value> {
+        self.http.history_after(&self.account.token, channel, None).0
+    }
+
+    /// The groups of exactly this name.
+    pub fn groups_called(&self, name: &str) -> Vec<Value> {
+        let mut found = self.listing(&format!("/v2/group?limit=100&name={}", name.replace(' ', "+")), "groups");
+        found.retain(|group| group["name"] == name);
+        found
+    }
+}
+
+/// The channel of a group.
+pub fn group_channel(group: &str) -> String {
+    format!("3.{group}..")
+}
+
+/// The channel of two users.
+pub fn direct_channel(one: &Person, other: &Person) -> String {
+    let (first, second) = (one.id().min(other.id()), one.id().max(other.id()));
+    format!("4.{first}.{second}.")
+}
+
+pub fn act_path(act: &str, group: &str, users: &[&Person]) -> String {
+    let users: Vec<String> = users.iter().map(|user| format!("user_ids={}", user.id())).collect();
+    format!("/v2/group/{group}/{act}?{}", users.join("&"))
+}
+
+pub fn friend_path(act: &str, other: &Person) -> (&'static str, String) {
+    let (method, path) = match act {
+        "add" => ("POST", "/v2/friend"),
+        "delete" => ("DELETE", "/v2/friend"),
+        "block" => ("POST", "/v2/friend/block"),
+        other => panic!("{other:?} is nothing that one does about friends"),
+    };
+    (method, format!("{path}?ids={}", other.id()))
+}
+
+/// What a group's history says has happened: code and user, in order.
+pub fn events(history: &[Value]) -> Vec<(u64, String)> {
+    let told = history.iter().map(|message| (number(&message["code"]), text(&message["sender_id"])));
+    told.filter(|(code, _)| *code >= GROUP_JOIN).collect()
+}
+
+/// Who is what after all that a group's history tells of, without the founder's own beginning. Panics where something is
+/// told that cannot have happened.
+pub fn roles_after(founder: &str, events: &[(u64, String)]) -> BTreeMap<String, u64> {
+    let mut roles = BTreeMap::from([(founder.to_string(), SUPERADMIN)]);
+    for (place, (code, user)) in events.iter().enumerate() {
+        let before = roles.get(user).copied().filter(|role| *role <= MEMBER);
+        let after = match (*code, before) {
+            (GROUP_JOIN | GROUP_ADD, None) => Some(MEMBER),
+            (GROUP_LEAVE | GROUP_KICK, Some(_)) => None,
+            (GROUP_BAN, Some(_)) => Some(BANNED),
+            (GROUP_PROMOTE, Some(role @ (ADMIN | MEMBER))) => Some(role - 1),
+            (GROUP_DEMOTE, Some(role @ (SUPERADMIN | ADMIN))) => Some(role + 1),
+            _ => panic!("event {place}, {code} of {user}, who was {before:?}: {events:?}"),
+        };
+        match after {
+            Some(role) => roles.insert(user.clone(), role),
+            None => roles.remove(user),
+        };
+    }
+    roles
+}
+
+pub fn text(value: &Value) -> String {
+    value.as_str().unwrap_or_else(|| panic!("not a string: {value}")).to_string()
+}
+
+/// A number, or what it is left out for.
+pub fn number(value: &Value) -> u64 {
+    if value.is_null() { 0 } else { value.as_u64().unwrap_or_else(|| panic!("not a number: {value}")) }
+}
+
+impl Socket {
+    /// Joins a group's channel or a direct channel, visibly and persistently; gives its id, or the answer of a refusal.
+    pub fn try_join(&mut self, kind: u8, target: &str) -> Result<String, Value> {
+        let answer = self.request(json!({"channel_join": {"target": target, "type": kind}}));
+        answer["channel"]["id"].as_str().map(str::to_string).ok_or(answer)
+    }
+
+    pub fn join_group(&mut self, group: &str) -> String {
+        self.try_join(3, group).unwrap_or_else(|answer| panic!("joining group {group}: {answer}"))
+    }
+
+    pub fn join_direct(&mut self, other: &Person) -> String {
+        self.try_join(2, other.id()).unwrap_or_else(|answer| panic!("joining {}: {answer}", other.name()))
+    }
+
+    /// Returns when everything has arrived that was on its way from any shard: rooms belong to all of them, and their
+    /// answers come behind what their shards have sent before. It has been heard when `pushes` has it.
+    pub fn catch_up(&mut self) {
+        for number in 0..16 {
+            let room = self.join_as(&format!("caught up {number}"), json!({"persistence": false, "hidden": true}));
+            self.request(json!({"channel_leave": {"channel_id": room}}));
+        }
+    }
+
+    /// The messages among the pushes, and they are the pushes' no more.
+    pub fn take_messages(&mut self) -> Vec<Value> {
+        let pushes = std::mem::take(&mut self.pushes);
+        pushes.into_iter().filter_map(|mut push| push.get_mut("channel_message").map(Value::take)).collect()
+    }
+}

@@ -1,0 +1,295 @@
+//! What people and groups are to each other by the protocol's word: its sections 4, 5 and 7, written down once more. What
+//! the server says must be this, whenever it has been killed.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use tests::harness::person::{
+    ADMIN, BANNED, GROUP_ADD, GROUP_BAN, GROUP_DEMOTE, GROUP_JOIN, GROUP_KICK, GROUP_LEAVE, GROUP_PROMOTE,
+    JOIN_REQUEST, MEMBER, SUPERADMIN,
+};
+
+use crate::step::{Managing, Relating, Step};
+
+/// States of friends, by the numbers of the wire.
+const FRIEND: u64 = 0;
+const INVITE_SENT: u64 = 1;
+const INVITE_RECEIVED: u64 = 2;
+const BLOCKED: u64 = 3;
+
+/// A user, by place.
+pub type User = usize;
+
+/// A message: code, whose, content.
+pub type Said = (u64, User, String);
+
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Group {
+    pub name: String,
+    pub open: bool,
+    pub seats: usize,
+    /// Role, and the step it was entered in.
+    pub people: BTreeMap<User, (u64, u64)>,
+    pub history: Vec<Said>,
+}
+
+impl Group {
+    fn role(&self, user: User) -> Option<u64> {
+        self.people.get(&user).map(|(role, _)| *role)
+    }
+
+    pub fn members(&self) -> usize {
+        self.people.values().filter(|(role, _)| *role <= MEMBER).count()
+    }
+
+    fn set(&mut self, user: User, role: Option<u64>, now: u64) {
+        match role {
+            Some(role) => self.people.insert(user, (role, now)),
+            None => self.people.remove(&user),
+        };
+    }
+
+    fn tell(&mut self, code: u64, user: User) {
+        self.history.push((code, user, "{}".into()));
+    }
+}
+
+/// A notification: code, from whom, and the rest of what its content says, if there is more than the sender's name.
+pub type Notice = (i64, User, Option<usize>);
+
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
+pub struct World {
+    now: u64,
+    /// By number, in the order of their making.
+    pub groups: BTreeMap<usize, Group>,
+    /// State, from the first's side to the second.
+    pub edges: BTreeMap<(User, User), u64>,
+    pub inboxes: BTreeMap<User, Vec<Notice>>,
+    /// By the smaller and the larger place.
+    pub chats: BTreeMap<(User, User), Vec<Said>>,
+}
+
+/// How a step is answered: an HTTP status, and for sockets 200 or 400.
+pub type Status = u16;
+
+impl World {
+    /// Does a step, or refuses it and stays as it is.
+    pub fn apply(&mut self, step: &Step) -> Status {
+        let before = self.clone();
+        self.now += 1;
+        match self.decide(step) {
+            Ok(()) => 200,
+            Err(status) => {
+                *self = before;
+                status
+            }
+        }
+    }
+
+    fn decide(&mut self, step: &Step) -> Result<(), Status> {
+        let now = self.now;
+        match step {
+            Step::Create { group, founder, name, open, seats } => {
+                if self.groups.values().any(|other| other.name == *name) {
+                    return Err(409);
+                }
+                let people = BTreeMap::from([(*founder, (SUPERADMIN, now))]);
+                let made = Group { name: name.clone(), open: *open, seats: *seats, people, history: Vec::new() };
+                self.groups.insert(*group, made);
+            }
+            Step::Edit { group, actor, name, open } => {
+                let taken = self.groups.iter().any(|(number, other)| number != group && other.name == *name);
+                let known = self.groups.get_mut(group).filter(|group| group.role(*actor).is_some_and(|r| r <= ADMIN));
+                let known = known.ok_or(404_u16)?;
+                if taken {
+                    return Err(400);
+                }
+                (known.name, known.open) = (name.clone(), *open);
+            }
+            Step::Delete { group, actor } => {
+                if self.groups.get(group).and_then(|group| group.role(*actor)) != Some(SUPERADMIN) {
+                    return Err(400);
+                }
+                self.groups.remove(group);
+            }
+            Step::Join { group, actor } => self.join(*group, *actor)?,
+            Step::Leave { group, actor } => self.leave(*group, *actor)?,
+            Step::Manage { group, actor, act, users } => self.manage(*group, *actor, *act, users)?,
+            Step::Relate { actor, act, other } => self.relate(*actor, *act, *other),
+            Step::Forget { user } => {
+                let inbox = self.inboxes.entry(*user).or_default();
+                if !inbox.is_empty() {
+                    inbox.remove(0);
+                }
+            }
+            Step::SayInGroup { group, user, content } => {
+                let group = self.groups.get_mut(group).filter(|group| group.role(*user).is_some_and(|r| r <= MEMBER));
+                group.ok_or(400_u16)?.history.push((0, *user, content.clone()));
+            }
+            Step::ComeToChat { user, other } => {
+                if self.edges.get(&(*other, *user)) == Some(&BLOCKED) {
+                    return Err(400);
+                }
+                if user != other && self.edges.get(&(*user, *other)) != Some(&BLOCKED) {
+                    self.notify(*other, -1, *user, None);
+                }
+            }
+            Step::SayInChat { user, other, content } => {
+                let pair = (*user.min(other), *user.max(other));
+                self.chats.entry(pair).or_default().push((0, *user, content.clone()));
+            }
+        }
+        Ok(())
+    }
+
+    fn notify(&mut self, user: User, code: i64, sender: User, group: Option<usize>) {
+        self.inboxes.entry(user).or_default().push((code, sender, group));
+    }
+
+    fn join(&mut self, number: usize, actor: User) -> Result<(), Status> {
+        let now = self.now;
+        let group = self.groups.get_mut(&number).ok_or(404_u16)?;
+        if group.members() >= group.seats {
+            return Err(400);
+        }
+        if group.role(actor).is_some() {
+            return Ok(());
+        }
+        if group.open {
+            group.set(actor, Some(MEMBER), now);
+            group.tell(GROUP_JOIN, actor);
+            return Ok(());
+        }
+        group.set(actor, Some(JOIN_REQUEST), now);
+        let admins: Vec<User> =
+            group.people.iter().filter(|(_, (role, _))| *role <= ADMIN).map(|(user, _)| *user).collect();
+        for admin in admins {
+            self.notify(admin, -5, actor, Some(number));
+        }
+        Ok(())
+    }
+
+    fn leave(&mut self, number: usize, actor: User) -> Result<(), Status> {
+        let now = self.now;
+        let Some(group) = self.groups.get_mut(&number) else { return Ok(()) };
+        match group.role(actor) {
+            None | Some(BANNED) => {}
+            Some(JOIN_REQUEST) => group.set(actor, None, now),
+            Some(_) if group.members() == 1 => {
+                self.groups.remove(&number);
+            }
+            Some(role) => {
+                let superadmins = group.people.values().filter(|(role, _)| *role == SUPERADMIN).count();
+                if role == SUPERADMIN && superadmins == 1 {
+                    return Err(400);
+                }
+                group.set(actor, None, now);
+                group.tell(GROUP_LEAVE, actor);
+            }
+        }
+        Ok(())
+    }
+
+    fn manage(&mut self, number: usize, actor: User, act: Managing, users: &[User]) -> Result<(), Status> {
+        if users.is_empty() {
+            return if act == Managing::Demote { Err(400) } else { Ok(()) };
+        }
+        let now = self.now;
+        let group = self.groups.get_mut(&number).ok_or(404_u16)?;
+        let rank = group.role(actor).filter(|role| *role <= ADMIN).ok_or(404_u16)?;
+        let mut seen = BTreeSet::from([actor]);
+        let mut added = Vec::new();
+        for &user in users {
+            if !seen.insert(user) {
+                continue;
+            }
+            let role = group.role(user);
+            // Superadmins reach everybody, admins only those below them.
+            let reached = role.filter(|role| rank == SUPERADMIN || *role >= MEMBER);
+            match act {
+                Managing::Add if matches!(role, None | Some(JOIN_REQUEST)) => {
+                    if group.members() >= group.seats {
+                        return Err(400);
+                    }
+                    group.set(user, Some(MEMBER), now);
+                    group.tell(GROUP_ADD, user);
+                    added.push(user);
+                }
+                Managing::Kick => {
+                    if let Some(role) = reached {
+                        group.set(user, None, now);
+                        if role <= MEMBER {
+                            group.tell(GROUP_KICK, user);
+                        }
+                    }
+                }
+                Managing::Ban => {
+                    if let Some(role) = reached.filter(|role| *role != BANNED) {
+                        group.set(user, Some(BANNED), now);
+                        if role <= MEMBER {
+                            group.tell(GROUP_BAN, user);
+                        }
+                    }
+                }
+                Managing::Promote => {
+                    if let Some(role @ (ADMIN | MEMBER)) = role.filter(|role| *role > rank) {
+                        group.set(user, Some(role - 1), now);
+                        group.tell(GROUP_PROMOTE, user);
+                    }
+                }
+                Managing::Demote => {
+                    if let Some(role @ (SUPERADMIN | ADMIN)) = role.filter(|role| *role >= rank) {
+                        group.set(user, Some(role + 1), now);
+                        group.tell(GROUP_DEMOTE, user);
+                    }
+                }
+                Managing::Add => {}
+            }
+        }
+        for user in added {
+            self.notify(user, -4, actor, Some(number));
+        }
+        Ok(())
+    }
+
+    fn relate(&mut self, actor: User, act: Relating, other: User) {
+        let (own, others) = (self.edges.get(&(actor, other)).copied(), self.edges.get(&(other, actor)).copied());
+        let mut set = |one: User, two: User, state: Option<u64>| {
+            match state {
+                Some(state) => self.edges.insert((one, two), state),
+                None => self.edges.remove(&(one, two)),
+            };
+        };
+        let told = match (act, own, others) {
+            (Relating::Add, None, None) => {
+                set(actor, other, Some(INVITE_SENT));
+                set(other, actor, Some(INVITE_RECEIVED));
+                Some(-2)
+            }
+            (Relating::Add, Some(INVITE_RECEIVED), _) => {
+                set(actor, other, Some(FRIEND));
+                set(other, actor, Some(FRIEND));
+                Some(-3)
+            }
+            (Relating::Add, ..) | (Relating::Delete, None, _) => None,
+            (Relating::Delete, Some(_), Some(BLOCKED)) => {
+                set(actor, other, None);
+                None
+            }
+            (Relating::Delete, Some(_), others) => {
+                set(actor, other, None);
+                set(other, actor, None);
+                others.map(|_| -9)
+            }
+            (Relating::Block, _, others) => {
+                set(actor, other, Some(BLOCKED));
+                if others != Some(BLOCKED) {
+                    set(other, actor, None);
+                }
+                None
+            }
+        };
+        if let Some(code) = told {
+            self.notify(other, code, actor, None);
+        }
+    }
+}
