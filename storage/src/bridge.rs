@@ -81,7 +81,8 @@ impl Bridge {
 
     /// An end for HTTP handlers, on any thread.
     pub fn client(&self) -> Client {
-        Client::new(self.line.clone(), self.bell.clone(), self.writes.clone(), self.reads.clone())
+        let store = Arc::downgrade(&self.store);
+        Client::new(self.line.clone(), self.bell.clone(), self.writes.clone(), self.reads.clone(), store)
     }
 
     /// Hears one failure, if the store ever fails for good: the process should then stop.

@@ -171,7 +171,8 @@ pub type Answer = Box<dyn FnOnce(Result<Written, Failure>) + Send>;
 /// laws that speak of order hold for those.
 pub trait Lanes: Send + Sync {
     /// Takes a write on its way. A shard's question may be taken in the same manner: it is answered when those writes are
-    /// decided that were taken before it and are about the same. Waits while too many are under way.
+    /// decided that were taken before it and are about the same. Waits while too many are under way. Called by one thread at
+    /// a time.
     fn take(&self, write: Write, answer: Answer);
 
     /// Waits until all that was taken is answered.

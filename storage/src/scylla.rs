@@ -28,6 +28,7 @@ pub mod schema;
 mod society;
 mod statements;
 mod sweep;
+pub mod transfer;
 
 use std::future::Future;
 use std::sync::Arc;

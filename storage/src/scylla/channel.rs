@@ -237,8 +237,8 @@ impl Channel {
         };
         let moved = || async { Ok(look().await? == Some((ours, bucket))) };
         match link.decide(&mutation, deadline, moved).await {
-            Ok(outcome) if outcome.as_ref().is_none_or(|outcome| outcome.applied) => Ok(()),
-            Ok(_) => Err(overtaken(&self.id, i64::MAX)),
+            Ok(true) => Ok(()),
+            Ok(false) => Err(overtaken(&self.id, i64::MAX)),
             Err(missed) => Err(missed.failure()),
         }
     }

@@ -355,7 +355,7 @@ impl<'k> Draft<'k> {
             Ok(found.is_some_and(begins))
         };
         match self.keeper.link.decide(&claim.mutation, self.deadline, is_ours).await {
-            Ok(outcome) => Ok(outcome.is_none_or(|outcome| outcome.applied)),
+            Ok(applied) => Ok(applied),
             Err(missed) => Err(missed.failure()),
         }
     }

@@ -126,8 +126,8 @@ impl Keeper {
             Ok(found.is_some_and(|(now, who, _)| now == epoch && who == holder))
         };
         match self.link.decide(&claim, Instant::now() + PATIENCE, is_ours).await {
-            Ok(outcome) if outcome.as_ref().is_none_or(|outcome| outcome.applied) => Ok(Some(epoch)),
-            Ok(_) => Ok(None),
+            Ok(true) => Ok(Some(epoch)),
+            Ok(false) => Ok(None),
             Err(missed) => Err(Failure::Passing(missed.reason)),
         }
     }
@@ -162,12 +162,12 @@ impl Keeper {
             Ok(found.is_some_and(|(_, who, heard)| who == holder && heard == beat))
         };
         match self.link.decide(&mutation, begun + PATIENCE, has_been_heard).await {
-            Ok(outcome) if outcome.as_ref().is_none_or(|outcome| outcome.applied) => {
+            Ok(true) => {
                 self.lease.set(State::Held(begun));
                 true
             }
-            Ok(_) if self.link.check_open().is_err() => false,
-            Ok(_) => {
+            Ok(false) if self.link.check_open().is_err() => false,
+            Ok(false) => {
                 tracing::error!("another server has taken over this keyspace");
                 self.lease.set(State::Lost);
                 false

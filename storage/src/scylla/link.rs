@@ -16,12 +16,13 @@ use scylla::statement::batch::{Batch, BatchType};
 use scylla::statement::{Consistency, SerialConsistency};
 use scylla::value::{CqlValue, Row};
 use tokio::runtime::Handle;
+use uuid::Uuid;
 
 use super::clock::CellClock;
 use super::options::ScyllaOptions;
-use super::outcome::{Missed, Outcome};
+use super::outcome::{Missed, applied};
 use super::schema;
-use super::statements::{Statement, Statements};
+use super::statements::{Statement, Statements, WRITE_DURATION_MAX};
 use crate::Failure;
 
 /// How long a write is tried before its asker hears that it failed.
@@ -243,6 +244,12 @@ impl Link {
         }
     }
 
+    /// How many rows a statement of one column finds that is not null, page by page.
+    pub async fn count_rows(&self, statement: Statement) -> Result<u64, Failure> {
+        let rows: Vec<(Option<Uuid>,)> = self.scan(statement).await?;
+        Ok(rows.into_iter().filter(|(id,)| id.is_some()).count() as u64)
+    }
+
     /// Writes these with rising timestamps; all of one partition as one mutation, or else in a logged batch, so that all of
     /// it comes to be or nothing. Tries until the deadline.
     pub async fn write(&self, mutations: &[Mutation], together: BatchType, deadline: Instant) -> Result<(), Missed> {
@@ -281,6 +288,7 @@ impl Link {
                 let mut batch = Batch::new(together);
                 batch.set_consistency(Consistency::LocalQuorum);
                 batch.set_is_idempotent(true);
+                batch.set_request_timeout(Some(WRITE_DURATION_MAX));
                 for statement in statements {
                     batch.append_statement(open.statements.get(*statement).clone());
                 }
@@ -297,45 +305,40 @@ impl Link {
     }
 
     /// A lightweight transaction. Whoever asks says how to see that it has been applied: asked with the consistency that
-    /// decides, after an attempt of which nobody knows. `Ok(None)`: it was applied, and that is all that is known.
+    /// decides, after an attempt of which nobody knows. False: it was refused, by the row as it is.
     pub async fn decide<F>(
         &self,
         mutation: &Mutation,
         deadline: Instant,
         has_been_applied: impl Fn() -> F + Sync,
-    ) -> Result<Option<Outcome>, Missed>
+    ) -> Result<bool, Missed>
     where
         F: Future<Output = Result<bool, Failure>> + Send,
     {
         let unknown = AtomicBool::new(false);
         self.until(deadline, || async {
             if unknown.load(Ordering::Relaxed) {
-                let applied = has_been_applied().await.map_err(|failure| Missed {
-                    nothing_done: false,
-                    passing: true,
-                    reason: failure.to_string(),
-                })?;
-                if applied {
-                    return Ok(None);
+                let unread =
+                    |failure: Failure| Missed { nothing_done: false, passing: true, reason: failure.to_string() };
+                if has_been_applied().await.map_err(unread)? {
+                    return Ok(true);
                 }
             }
             let outcome = self.conditional(mutation).await;
             if let Err(missed) = &outcome {
                 unknown.fetch_or(!missed.nothing_done, Ordering::Relaxed);
             }
-            if let Ok(outcome) = &outcome
-                && !outcome.applied
-                && unknown.load(Ordering::Relaxed)
-                && has_been_applied().await.unwrap_or(false)
-            {
-                return Ok(None);
+            // What refuses it may be itself, from an attempt before.
+            let by_itself = outcome == Ok(false) && unknown.load(Ordering::Relaxed);
+            if by_itself && has_been_applied().await.unwrap_or(false) {
+                return Ok(true);
             }
-            outcome.map(Some)
+            outcome
         })
         .await
     }
 
-    async fn conditional(&self, mutation: &Mutation) -> Result<Outcome, Missed> {
+    async fn conditional(&self, mutation: &Mutation) -> Result<bool, Missed> {
         let open = self.session().map_err(not_sent)?;
         self.count();
         let prepared = open.statements.get(mutation.statement);
@@ -348,7 +351,7 @@ impl Link {
         let found = found.into_rows_result().map_err(|error| unreadable(error.to_string()))?;
         let row = found.first_row::<Row>().map_err(|error| unreadable(error.to_string()))?;
         let names = found.column_specs();
-        Outcome::of(names.iter().map(|column| column.name()), row).map_err(|failure| unreadable(failure.to_string()))
+        applied(names.iter().map(|column| column.name()), &row).map_err(|failure| unreadable(failure.to_string()))
     }
 
     /// Tries until it succeeds, cannot succeed, or the time is over. What is unknown of one attempt is unknown of all.

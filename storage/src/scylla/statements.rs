@@ -10,7 +10,7 @@ use uuid::Uuid;
 
 /// How long the database may take for one attempt.
 const READ_DURATION_MAX: Duration = Duration::from_secs(2);
-const WRITE_DURATION_MAX: Duration = Duration::from_secs(3);
+pub const WRITE_DURATION_MAX: Duration = Duration::from_secs(3);
 const CONDITIONAL_DURATION_MAX: Duration = Duration::from_secs(5);
 
 macro_rules! statements {
@@ -135,8 +135,16 @@ statements! {
     LeaveServer "UPDATE servers SET holder = ? WHERE id = 0 IF holder = ?"
     Transfer "SELECT source, place, moved, done FROM transfers WHERE id = 0"
     PutTransfer "INSERT INTO transfers (id, source, place, moved, done) VALUES (0, ?, ?, ?, ?) USING TIMESTAMP ?"
-    // Whether anybody is there.
-    Ping "SELECT release_version FROM system.local"
+    // Counting, page by page.
+    CountUsers "SELECT user_id FROM users"
+    CountUsernames "SELECT user_id FROM usernames"
+    CountCredentials "SELECT user_id FROM credentials"
+    CountGroups "SELECT group_id FROM groups"
+    CountGroupNames "SELECT group_id FROM group_names"
+    CountMembers "SELECT user_id FROM group_members"
+    CountEdges "SELECT user_id FROM edges"
+    CountNotifications "SELECT notification_id FROM notifications"
+    CountMessages "SELECT message_id FROM messages"
 }
 
 impl Statement {

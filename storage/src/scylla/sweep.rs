@@ -11,6 +11,7 @@ use uuid::Uuid;
 
 use super::draft::{Draft, Ending};
 use super::keeper::Keeper;
+use super::lane::in_time;
 use super::link::{Mutation, WRITE_PATIENCE};
 use super::mutations::{delete_membership, shards_of};
 use super::pages::{limit_of, successor};
@@ -24,6 +25,8 @@ use crate::rows::Rows;
 const ROWS_AT_ONCE: usize = 100;
 /// How long a deletion may sweep before it is answered.
 const AT_ONCE: Duration = Duration::from_secs(2);
+/// And one in the background, in effect.
+const FOREVER: Duration = Duration::from_secs(24 * 3600);
 /// How long is waited before a sweep that failed goes on.
 const PAUSE: Duration = Duration::from_secs(10);
 
@@ -50,22 +53,36 @@ impl Keeper {
     /// a change that nothing goes side by side with.
     pub async fn sweep_at_once(self: &Arc<Self>) {
         if let Ok(_one_at_a_time) = self.sweeping.try_lock()
-            && let Ok(Ok(())) = tokio::time::timeout(AT_ONCE, self.sweep_all(true)).await
+            && self.sweep_all(true).await.is_ok()
         {
             return;
         }
         self.sweep();
     }
 
-    /// Sweeps all that is noted. Whoever has everything for himself takes no turn.
+    /// Sweeps all that is noted. Whoever has everything for himself takes no turn, and not much time.
     pub async fn sweep_all(self: &Arc<Self>, alone: bool) -> Result<(), Failure> {
+        let until = Instant::now() + if alone { AT_ONCE } else { FOREVER };
+        Sweep { keeper: self.clone(), alone, until }.all().await
+    }
+}
+
+/// One sweep.
+struct Sweep {
+    keeper: Arc<Keeper>,
+    alone: bool,
+    until: Instant,
+}
+
+impl Sweep {
+    async fn all(&self) -> Result<(), Failure> {
         for kind in [0, 1] {
-            let left: Vec<(Uuid, Option<i32>)> = self.link.rows(Statement::Leftovers, vec![int(kind)]).await?;
+            let left: Vec<(Uuid, Option<i32>)> = self.keeper.link.rows(Statement::Leftovers, vec![int(kind)]).await?;
             for (of, shards) in left {
                 if kind == 0 {
                     self.sweep_group(GroupId(of), shards.unwrap_or(1)).await?;
                 } else {
-                    self.sweep_user(UserId(of), alone).await?;
+                    self.sweep_user(UserId(of)).await?;
                 }
                 self.sweep_rows(&[Mutation::new(Statement::DeleteLeftover, [int(kind), id(of)])]).await?;
             }
@@ -74,20 +91,21 @@ impl Keeper {
     }
 
     async fn sweep_rows(&self, mutations: &[Mutation]) -> Result<(), Failure> {
+        in_time(self.until)?;
         for mutation in mutations {
             let one = std::slice::from_ref(mutation);
-            let written = self.link.write(one, BatchType::Unlogged, Instant::now() + WRITE_PATIENCE).await;
+            let written = self.keeper.link.write(one, BatchType::Unlogged, Instant::now() + WRITE_PATIENCE).await;
             written.map_err(|missed| missed.failure())?;
         }
         Ok(())
     }
 
     /// A group's people, and its channel's history.
-    async fn sweep_group(self: &Arc<Self>, group: GroupId, shards: i32) -> Result<(), Failure> {
+    async fn sweep_group(&self, group: GroupId, shards: i32) -> Result<(), Failure> {
         let [mut first, _] = RosterPlace::span(None);
         let [_, last] = RosterPlace::span(Some(engine::group::Role::Banned));
         loop {
-            let places = self.roster(group, shards, first, last, ROWS_AT_ONCE).await?;
+            let places = self.keeper.roster(group, shards, first, last, ROWS_AT_ONCE).await?;
             for place in &places {
                 let membership = crate::group::Membership { role: place.role, since: place.since };
                 self.sweep_rows(&delete_membership(group, shards, UserId(place.id), membership)).await?;
@@ -106,36 +124,37 @@ impl Keeper {
         self.sweep_history(&ChannelId::group(group)).await
     }
 
-    async fn sweep_history(self: &Arc<Self>, channel: &ChannelId) -> Result<(), Failure> {
-        let channel = self.channels.get(channel);
+    async fn sweep_history(&self, channel: &ChannelId) -> Result<(), Failure> {
+        let channel = self.keeper.channels.get(channel);
         let name = || text(channel.id.as_str());
-        let known = channel.known(&self.link).await?;
+        let known = channel.known(&self.keeper.link).await?;
         for &bucket in known.starts.iter() {
             let of = [name(), super::statements::big(bucket)];
             self.sweep_rows(&[Mutation::new(Statement::DeleteBucket, of)]).await?;
         }
-        let epochs: Vec<(i32,)> = self.link.rows(Statement::Epochs, vec![name()]).await?;
+        let epochs: Vec<(i32,)> = self.keeper.link.rows(Statement::Epochs, vec![name()]).await?;
         for (epoch,) in epochs {
             self.sweep_rows(&[Mutation::new(Statement::DeleteBuckets, [name(), int(epoch)])]).await?;
         }
         self.sweep_rows(&[Mutation::new(Statement::DeleteEpochs, [name()])]).await?;
         let release = Mutation::new(Statement::ReleaseChannel, [name()]);
-        let is_gone = || async { Ok(self.link.decided_row::<Row>(Statement::Channel, vec![name()]).await?.is_none()) };
-        let gone = self.link.decide(&release, Instant::now() + WRITE_PATIENCE, is_gone).await;
+        let is_gone =
+            || async { Ok(self.keeper.link.decided_row::<Row>(Statement::Channel, vec![name()]).await?.is_none()) };
+        let gone = self.keeper.link.decide(&release, Instant::now() + WRITE_PATIENCE, is_gone).await;
         gone.map_err(|missed| missed.failure())?;
         channel.forget().await;
         Ok(())
     }
 
     /// Bans, friends and blocks of both sides, notifications.
-    async fn sweep_user(self: &Arc<Self>, user: UserId, alone: bool) -> Result<(), Failure> {
+    async fn sweep_user(&self, user: UserId) -> Result<(), Failure> {
         let [first, _] = RosterPlace::span(None);
         let [_, last] = RosterPlace::span(Some(engine::group::Role::Banned));
         loop {
-            let places = self.places_of_user(user, first, last, limit_of(ROWS_AT_ONCE)).await?;
+            let places = self.keeper.places_of_user(user, first, last, limit_of(ROWS_AT_ONCE)).await?;
             for place in &places {
                 let group = GroupId(place.id);
-                let shards = self.group_row(group).await?.map_or(1, |group| shards_of(&group));
+                let shards = self.keeper.group_row(group).await?.map_or(1, |group| shards_of(&group));
                 let membership = crate::group::Membership { role: place.role, since: place.since };
                 self.sweep_rows(&delete_membership(group, shards, user, membership)).await?;
             }
@@ -144,7 +163,7 @@ impl Keeper {
             }
         }
         for statement in [Statement::Edges, Statement::BlockedBy] {
-            self.sweep_pairs(user, statement, alone).await?;
+            self.sweep_pairs(user, statement).await?;
         }
         let partitions = [
             Statement::DeleteUserGroups,
@@ -157,19 +176,19 @@ impl Keeper {
         self.sweep_rows(&partitions.map(|all| Mutation::new(all, [id(user.0)]))).await
     }
 
-    async fn sweep_pairs(self: &Arc<Self>, gone: UserId, statement: Statement, alone: bool) -> Result<(), Failure> {
+    async fn sweep_pairs(&self, gone: UserId, statement: Statement) -> Result<(), Failure> {
         let mut after = Uuid::nil();
         loop {
             let values = vec![id(gone.0), id(after), int(limit_of(ROWS_AT_ONCE))];
             let others: Vec<(Uuid,)> = match statement {
                 Statement::Edges => {
-                    let rows: Vec<(Uuid, i32, i64)> = self.link.rows(statement, values).await?;
+                    let rows: Vec<(Uuid, i32, i64)> = self.keeper.link.rows(statement, values).await?;
                     rows.into_iter().map(|(other, ..)| (other,)).collect()
                 }
-                _ => self.link.rows(statement, values).await?,
+                _ => self.keeper.link.rows(statement, values).await?,
             };
             for &(other,) in &others {
-                self.sweep_pair(gone, UserId(other), alone).await?;
+                self.sweep_pair(gone, UserId(other)).await?;
             }
             match others.last().filter(|_| others.len() == ROWS_AT_ONCE) {
                 Some(&(last,)) => after = last,
@@ -180,13 +199,14 @@ impl Keeper {
 
     /// Both sides of a pair, of which one user is gone, in its place among the changes of the other; whose friends are
     /// counted anew.
-    async fn sweep_pair(self: &Arc<Self>, gone: UserId, other: UserId, alone: bool) -> Result<(), Failure> {
+    async fn sweep_pair(&self, gone: UserId, other: UserId) -> Result<(), Failure> {
+        in_time(self.until)?;
         let footprint = Footprint::These(vec![Subject::User(gone), Subject::User(other)]);
-        let turn = (!alone).then(|| self.society.turn(footprint.clone()));
+        let turn = (!self.alone).then(|| self.keeper.society.turn(footprint.clone()));
         if let Some(turn) = &turn {
             turn.come().await;
         }
-        let keeper = self.clone();
+        let keeper = self.keeper.clone();
         let swept = tokio::task::spawn_blocking(move || {
             let mut draft = Draft::new(&keeper, None, footprint, true, Instant::now() + WRITE_PATIENCE);
             let own = draft.edge(gone, other)?;

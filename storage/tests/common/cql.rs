@@ -1,8 +1,7 @@
 //! The keeper for scale under test, on the node that `STENTOR_TEST_CQL` names (`host:port`). Without one, its tests say so
 //! and do nothing: `check` always starts one.
 
-use std::sync::atomic::{AtomicU32, Ordering};
-use std::sync::{Mutex, PoisonError};
+use std::fs::File;
 use std::time::{Duration, Instant};
 
 use scylla::client::session::Session;
@@ -16,9 +15,9 @@ use super::Keeper;
 /// How long a node may take to answer a new session.
 const PATIENCE: Duration = Duration::from_secs(30);
 
-/// Keyspaces that are made and empty. Making one takes seconds, emptying one does not.
-static EMPTY: Mutex<Vec<String>> = Mutex::new(Vec::new());
-static MADE: AtomicU32 = AtomicU32::new(0);
+/// Keyspaces that tests share, one after another: making one takes seconds, emptying one does not, and every table costs a
+/// node memory.
+const KEYSPACES_MAX: usize = 64;
 
 pub fn node() -> Option<String> {
     std::env::var("STENTOR_TEST_CQL").ok().filter(|node| !node.is_empty())
@@ -35,14 +34,18 @@ pub fn with_node(test: impl FnOnce()) {
 pub struct OnCql {
     store: Option<Scylla>,
     pub options: ScyllaOptions,
+    /// Locked for as long as the keyspace is this test's.
+    _lock: File,
 }
 
 impl OnCql {
     pub fn begin_with(buckets: BucketBounds) -> Self {
-        let keyspace = empty_keyspace();
+        let (keyspace, lock) = keyspace();
         let mut options = options(&keyspace);
         options.buckets = buckets;
-        Self { store: Some(open(&options)), options }
+        apply_schema(&options).unwrap();
+        empty(&options);
+        Self { store: Some(open(&options)), options, _lock: lock }
     }
 
     pub fn scylla(&self) -> &Scylla {
@@ -72,6 +75,24 @@ impl OnCql {
     }
 }
 
+impl OnCql {
+    /// The numbers of the first column that such a question finds.
+    pub fn numbers(&self, cql: &str) -> Vec<i64> {
+        let mut numbers = Vec::new();
+        in_session(&self.options, async |session| {
+            let found = session.query_unpaged(cql, ()).await.unwrap().into_rows_result().unwrap();
+            numbers.extend(found.rows::<scylla::value::Row>().unwrap().filter_map(|row| {
+                match row.unwrap().columns.into_iter().next().flatten()? {
+                    scylla::value::CqlValue::BigInt(number) => Some(number),
+                    scylla::value::CqlValue::Int(number) => Some(i64::from(number)),
+                    other => panic!("{other:?} is no number"),
+                }
+            }));
+        });
+        numbers
+    }
+}
+
 impl Keeper for OnCql {
     fn begin() -> Self {
         Self::begin_with(BucketBounds::default())
@@ -89,22 +110,15 @@ impl Keeper for OnCql {
     }
 }
 
-impl Drop for OnCql {
-    fn drop(&mut self) {
-        drop(self.store.take());
-        if std::thread::panicking() {
-            return;
-        }
-        in_session(&self.options, async |session| {
-            for table in schema::tables() {
-                let found = session.query_unpaged(format!("SELECT * FROM {table} LIMIT 1"), ()).await.unwrap();
-                if found.into_rows_result().unwrap().rows_num() > 0 {
-                    session.query_unpaged(format!("TRUNCATE {table}"), ()).await.unwrap();
-                }
+fn empty(options: &ScyllaOptions) {
+    in_session(options, async |session| {
+        for table in schema::tables() {
+            let found = session.query_unpaged(format!("SELECT * FROM {table} LIMIT 1"), ()).await.unwrap();
+            if found.into_rows_result().unwrap().rows_num() > 0 {
+                session.query_unpaged(format!("TRUNCATE {table}"), ()).await.unwrap();
             }
-        });
-        EMPTY.lock().unwrap_or_else(PoisonError::into_inner).push(self.options.keyspace.to_string());
-    }
+        }
+    });
 }
 
 fn options(keyspace: &str) -> ScyllaOptions {
@@ -114,13 +128,16 @@ fn options(keyspace: &str) -> ScyllaOptions {
     options
 }
 
-fn empty_keyspace() -> String {
-    if let Some(keyspace) = EMPTY.lock().unwrap_or_else(PoisonError::into_inner).pop() {
-        return keyspace;
+/// A keyspace that no other test uses now, in this process or another.
+fn keyspace() -> (String, File) {
+    for number in 0..KEYSPACES_MAX {
+        let name = format!("stentor_test_{number}");
+        let lock = File::create(std::env::temp_dir().join(&name)).unwrap();
+        if lock.try_lock().is_ok() {
+            return (name, lock);
+        }
     }
-    let keyspace = format!("t_{}_{}", std::process::id(), MADE.fetch_add(1, Ordering::Relaxed));
-    apply_schema(&options(&keyspace)).unwrap();
-    keyspace
+    panic!("{KEYSPACES_MAX} tests at a time");
 }
 
 /// Opens a store and waits until it answers.
