@@ -4,10 +4,12 @@
 //! process id when it is dropped, and by the kernel should the test's process end in any other way.
 
 mod cql;
+mod keyspace;
 mod node;
 
 use std::collections::HashSet;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpListener, UdpSocket};
+use std::path::PathBuf;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, Weak};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
@@ -17,6 +19,7 @@ use tempfile::TempDir;
 use super::DEADLINE;
 
 pub use cql::{Consistency, Cql, CqlError, Rows};
+pub use keyspace::Keyspace;
 pub use node::Node;
 
 /// The longest start of a node: about five seconds on two quiet cores.
@@ -59,9 +62,12 @@ impl Cassandra {
         cluster
     }
 
-    /// One node that has yet to be started.
-    pub fn prepared() -> Self {
-        Self::prepare(1)
+    /// One node that asks who is there and offers encryption; and the file with its certificate.
+    pub fn start_guarded() -> (Self, PathBuf) {
+        let cluster = Self::prepare(1);
+        let certificate = cluster.nodes[0].guard();
+        cluster.nodes[0].start();
+        (cluster, certificate)
     }
 
     /// Three nodes that know each other.

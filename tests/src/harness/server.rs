@@ -81,6 +81,12 @@ impl Launch {
         self
     }
 
+    /// Flags and their values, as they stand on a command line.
+    pub fn flags(mut self, flags: impl IntoIterator<Item = String>) -> Self {
+        self.flags.extend(flags);
+        self
+    }
+
     pub fn environment(mut self, name: &str, value: &str) -> Self {
         self.environment.push((name.to_string(), value.to_string()));
         self
@@ -282,7 +288,7 @@ pub(super) fn resident_kib(pid: u32) -> usize {
 }
 
 /// Runs the program to its end, for what it does besides serving.
-pub fn run_program(arguments: &[&str]) -> std::process::Output {
+pub fn run_program(arguments: &[impl AsRef<std::ffi::OsStr>]) -> std::process::Output {
     Command::new(binary()).args(arguments).stdin(Stdio::null()).output().expect("the program starts")
 }
 

@@ -96,8 +96,9 @@ pub struct Cql {
 }
 
 impl Cql {
+    /// Connects; to a node that asks, as the user whom it makes itself.
     pub fn connect(address: SocketAddr) -> Result<Self, CqlError> {
-        Self::connect_as(address, "", "")
+        Self::connect_as(address, "cassandra", "cassandra")
     }
 
     /// Connects, and says who it is when the node asks.

@@ -57,6 +57,40 @@ impl Node {
         Self { address, directory: PathBuf::new(), process: Mutex::new(None) }
     }
 
+    /// Has it ask for names and passwords, and offer encryption beside what is plain; gives its certificate's file.
+    pub(super) fn guard(&self) -> PathBuf {
+        let (keys, certificate) = (self.directory.join("keys.p12"), self.directory.join("certificate.pem"));
+        let address = self.address.ip();
+        let store = ["-alias", "node", "-storetype", "PKCS12", "-storepass", "guarded"];
+        let keytool = |arguments: &[&str], file: &Path| {
+            let mut command = Command::new("keytool");
+            command.args(arguments).args(store).arg("-keystore").arg(&keys).current_dir(&self.directory);
+            if file != keys {
+                command.arg("-file").arg(file);
+            }
+            let done = command.output().expect("`keytool` comes with Java");
+            assert!(done.status.success(), "{done:?}");
+        };
+        let (name, alternative) = (format!("CN={address}"), format!("SAN=IP:{address}"));
+        let pair = ["-genkeypair", "-keyalg", "EC", "-validity", "2", "-dname", &name, "-ext", &alternative];
+        keytool(&pair, &keys);
+        keytool(&["-exportcert", "-rfc"], &certificate);
+        let more = format!(
+            "authenticator: PasswordAuthenticator\n\
+             authorizer: CassandraAuthorizer\n\
+             client_encryption_options:\n\
+             \x20 enabled: true\n\
+             \x20 optional: true\n\
+             \x20 keystore: {}\n\
+             \x20 keystore_password: guarded\n",
+            keys.display()
+        );
+        let configuration = self.directory.join("cassandra.yaml");
+        let before = fs::read_to_string(&configuration).expect("our own file");
+        fs::write(&configuration, before + &more).expect("our own file");
+        certificate
+    }
+
     /// Where it speaks CQL.
     pub fn address(&self) -> SocketAddr {
         self.address
@@ -164,6 +198,8 @@ impl Node {
         command.arg(format!("-Dcassandra.config=file://{}", self.directory.join("cassandra.yaml").display()));
         command.arg(format!("-Dcassandra.storagedir={}", self.directory.join("data").display()));
         command.arg(format!("-Dcassandra.logdir={}", self.directory.display()));
+        // Libraries are unpacked there, and a killed node does not tidy up.
+        command.arg(format!("-Djava.io.tmpdir={}", self.directory.display()));
         command.arg("-cp").arg(format!("{}/*", jars.display()));
         command.arg("org.apache.cassandra.service.CassandraDaemon");
         command.current_dir(&self.directory).stdin(Stdio::null());
