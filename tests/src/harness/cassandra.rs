@@ -62,6 +62,14 @@ impl Cassandra {
         cluster
     }
 
+    /// One node that has on disk what it has acknowledged, as one without others must.
+    pub fn start_durable() -> Self {
+        let cluster = Self::prepare(1);
+        cluster.nodes[0].make_durable();
+        cluster.nodes[0].start();
+        cluster
+    }
+
     /// One node that asks who is there and offers encryption; and the file with its certificate.
     pub fn start_guarded() -> (Self, PathBuf) {
         let cluster = Self::prepare(1);

@@ -107,6 +107,13 @@ impl Launch {
         }
     }
 
+    /// Starts a server that may not say for a while that it listens, at an address that was chosen for it.
+    pub fn begin_at(self, address: SocketAddr) -> Server {
+        let mut server = self.listen(address).spawn();
+        server.address = address;
+        server
+    }
+
     /// Starts a server and waits until it listens or has given up.
     pub fn start_or_refused(self) -> Result<Server, Refusal> {
         let mut server = self.spawn();

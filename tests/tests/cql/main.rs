@@ -3,4 +3,9 @@
 //! Apache Cassandra runs on loopback, one node for most of these tests together; between it and the server stands a proxy
 //! that does what networks do.
 
+mod guarded;
+mod load;
 mod nodes;
+mod official;
+mod outage;
+mod stage;

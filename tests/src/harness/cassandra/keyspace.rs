@@ -13,10 +13,16 @@ pub struct Keyspace {
 impl Keyspace {
     /// With as many copies as there are nodes.
     pub fn on(cluster: Arc<Cassandra>) -> Self {
+        Self::with(cluster, &[])
+    }
+
+    /// The same, and these flags are needed to get in.
+    pub fn with(cluster: Arc<Cassandra>, login: &[String]) -> Self {
         let keyspace = Self { name: Cassandra::unused_keyspace(), cluster };
         let copies = keyspace.cluster.nodes().len().to_string();
         let mut arguments = vec!["schema".to_owned(), "--apply".to_owned(), "--replication".to_owned(), copies];
         arguments.extend(keyspace.flags(&keyspace.cluster.contact_points()));
+        arguments.extend(login.iter().cloned());
         let applied = run_program(&arguments);
         assert!(applied.status.success(), "{applied:?}");
         keyspace

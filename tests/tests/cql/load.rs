@@ -1,0 +1,291 @@
+//! Rooms full of people who write without pause, and who remember what they were told.
+
+use std::collections::{HashMap, HashSet};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Condvar, Mutex, mpsc};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use serde_json::{Value, json};
+use tests::harness::{Account, DEADLINE, Heard, Server, Socket};
+
+use crate::stage::{ANSWER_DURATION_MAX, Stage};
+
+const ROOMS: usize = 3;
+const PUBLISHERS_PER_ROOM: usize = 2;
+/// Requests that a publisher has under way.
+const PIPELINE: usize = 16;
+/// A publisher that was refused waits a moment, as a client would.
+const PAUSE_AFTER_REFUSAL: Duration = Duration::from_millis(20);
+/// How long all of a storm's phases may take together.
+const STORM_DURATION_MAX: Duration = Duration::from_secs(120);
+
+/// What one room's people were told.
+#[derive(Default)]
+pub struct Told {
+    /// Contents and ids, in the order of the acks of each publisher.
+    acknowledged: Vec<Vec<(String, String)>>,
+    refused: HashSet<String>,
+    /// Ids and contents, in the order of the deliveries.
+    delivered: Vec<(String, String)>,
+}
+
+/// How far everybody together has come.
+#[derive(Default)]
+pub struct Progress {
+    counts: Mutex<Counts>,
+    changed: Condvar,
+}
+
+#[derive(Clone, Copy, Default, Debug)]
+pub struct Counts {
+    pub acknowledged: usize,
+    pub refused: usize,
+    /// The longest wait for an answer, whichever it was.
+    pub answer_duration_max: Duration,
+}
+
+impl Progress {
+    pub fn counts(&self) -> Counts {
+        *self.counts.lock().expect("no publisher panics with it")
+    }
+
+    fn note(&self, acknowledged: bool, waited: Duration) {
+        let mut counts = self.counts.lock().expect("no publisher panics with it");
+        counts.acknowledged += usize::from(acknowledged);
+        counts.refused += usize::from(!acknowledged);
+        counts.answer_duration_max = counts.answer_duration_max.max(waited);
+        self.changed.notify_all();
+    }
+
+    pub fn await_more_acks(&self, more: usize) {
+        let wanted = self.counts().acknowledged + more;
+        self.await_that("acks", |counts| counts.acknowledged >= wanted);
+    }
+
+    pub fn await_more_refusals(&self, more: usize) {
+        let wanted = self.counts().refused + more;
+        self.await_that("refusals", |counts| counts.refused >= wanted);
+    }
+
+    fn await_that(&self, what: &str, is_so: impl Fn(&Counts) -> bool) {
+        let counts = self.counts.lock().expect("no publisher panics with it");
+        let bound = ANSWER_DURATION_MAX + DEADLINE;
+        let waited = self.changed.wait_timeout_while(counts, bound, |counts| !is_so(counts)).expect("as above");
+        assert!(!waited.1.timed_out(), "no {what} within {bound:?}: {:?}", *waited.0);
+    }
+}
+
+/// Has everybody write while `storm` goes on, then compares what was said with what is kept.
+pub fn under_load(stage: &Stage, server: &Server, storm: impl FnOnce(&Progress) + Send) {
+    let (progress, over) = (Progress::default(), AtomicBool::new(false));
+    let mut crowd = Crowd::gather(server);
+    let told = thread::scope(|scope| {
+        let (progress, over) = (&progress, &over);
+        let rooms: Vec<_> = crowd.rooms.drain(..).map(|room| room.begin(scope, progress, over)).collect();
+        progress.await_more_acks(100);
+        let storming = scope.spawn(|| storm(progress));
+        let stormed = storming.join();
+        // Whatever became of it, nobody is left writing.
+        over.store(true, Ordering::Release);
+        let told: Vec<_> = rooms.into_iter().map(Speaking::end).collect();
+        stormed.unwrap_or_else(|panic| std::panic::resume_unwind(panic));
+        told
+    });
+    let counts = progress.counts();
+    println!("{counts:?}");
+    assert!(counts.answer_duration_max <= ANSWER_DURATION_MAX, "an answer took {:?}", counts.answer_duration_max);
+    let kept: usize = told.iter().map(|(channel, told)| compare(server, &crowd.reader, channel, told)).sum();
+    let stored = stage.keyspace.message_ids();
+    assert_eq!(stored.iter().collect::<HashSet<_>>().len(), stored.len(), "no message twice");
+    assert_eq!(stored.len(), kept, "the database holds what history shows");
+}
+
+struct Crowd {
+    reader: Account,
+    rooms: Vec<Room>,
+}
+
+/// Everybody of a room, before anybody has spoken.
+struct Room {
+    channel: String,
+    listener: Socket,
+    publishers: Vec<Socket>,
+}
+
+impl Crowd {
+    fn gather(server: &Server) -> Self {
+        let reader = server.sign_in("reader");
+        let publisher = server.sign_in("publisher");
+        let connect = |account: &Account| Socket::connect(server.address(), &account.token);
+        let room = |number: usize| {
+            let mut listener = connect(&reader);
+            let channel = listener.join(&format!("room-{number}"));
+            let join = || {
+                let mut socket = connect(&publisher);
+                socket.join(&format!("room-{number}"));
+                socket
+            };
+            Room { channel, listener, publishers: (0..PUBLISHERS_PER_ROOM).map(|_| join()).collect() }
+        };
+        Self { rooms: (0..ROOMS).map(room).collect(), reader }
+    }
+}
+
+/// A room whose people are at it.
+struct Speaking<'scope> {
+    channel: String,
+    listening: thread::ScopedJoinHandle<'scope, Vec<(String, String)>>,
+    speaking: Vec<thread::ScopedJoinHandle<'scope, Spoken>>,
+    /// The id of the message behind which nothing follows.
+    last: mpsc::Sender<String>,
+}
+
+impl Room {
+    fn begin<'scope>(
+        self,
+        scope: &'scope thread::Scope<'scope, '_>,
+        progress: &'scope Progress,
+        over: &'scope AtomicBool,
+    ) -> Speaking<'scope> {
+        let (last, told) = mpsc::channel();
+        let listening = scope.spawn(move || listen(self.listener, &told));
+        let speaking = self.publishers.into_iter().enumerate().map(|(number, socket)| {
+            let channel = self.channel.clone();
+            scope.spawn(move || speak(socket, &channel, &format!("author-{number}"), progress, over))
+        });
+        Speaking { speaking: speaking.collect(), channel: self.channel, listening, last }
+    }
+}
+
+impl Speaking<'_> {
+    /// Waits until everybody has been answered, and then says one last thing, behind which nothing follows.
+    fn end(self) -> (String, Told) {
+        let mut told = Told::default();
+        let mut sockets = Vec::new();
+        for publisher in self.speaking {
+            let spoken = publisher.join().expect("a publisher does not panic");
+            sockets.push(spoken.socket);
+            told.acknowledged.push(spoken.acknowledged);
+            told.refused.extend(spoken.refused);
+        }
+        let mut socket = sockets.pop().expect("a publisher");
+        let deadline = Instant::now() + ANSWER_DURATION_MAX + DEADLINE;
+        let mut attempt = 0;
+        let ack = loop {
+            let content = json!({"last": attempt}).to_string();
+            let answer = socket.say(&self.channel, &content);
+            if let Some(id) = answer["channel_message_ack"]["message_id"].as_str() {
+                break (content, id.to_owned());
+            }
+            told.refused.insert(content);
+            attempt += 1;
+            assert!(Instant::now() < deadline, "the room does not come back: {answer}");
+            thread::sleep(PAUSE_AFTER_REFUSAL);
+        };
+        // Fails only if the listener has panicked, which is seen next.
+        let _ = self.last.send(ack.1.clone());
+        told.acknowledged.push(vec![ack]);
+        told.delivered = self.listening.join().expect("a listener does not panic");
+        (self.channel, told)
+    }
+}
+
+/// What a publisher was answered, and its connection.
+struct Spoken {
+    socket: Socket,
+    acknowledged: Vec<(String, String)>,
+    refused: HashSet<String>,
+}
+
+/// Listens until it has heard the message that is the last.
+fn listen(mut listener: Socket, last: &mpsc::Receiver<String>) -> Vec<(String, String)> {
+    let mut delivered: Vec<(String, String)> = Vec::new();
+    let deadline = Instant::now() + STORM_DURATION_MAX;
+    let mut end = None;
+    loop {
+        end = end.or_else(|| last.try_recv().ok());
+        if end.is_some() && delivered.iter().rev().any(|(id, _)| Some(id) == end.as_ref()) {
+            return delivered;
+        }
+        assert!(Instant::now() < deadline, "the last message does not come");
+        match listener.hear(Duration::from_millis(100)) {
+            Heard::Text(text) => {
+                let envelope: Value = serde_json::from_str(&text).expect("JSON");
+                if let Some(message) = envelope.get("channel_message") {
+                    delivered.push((text_of(&message["message_id"]), text_of(&message["content"])));
+                }
+            }
+            Heard::Nothing => {}
+            Heard::Closed(closed) => panic!("the listener was closed: {closed:?}"),
+        }
+    }
+}
+
+/// Writes without pause until that is over, and then waits for the answers that are still owed.
+fn speak(mut socket: Socket, channel: &str, author: &str, progress: &Progress, over: &AtomicBool) -> Spoken {
+    let (mut acknowledged, mut refused) = (Vec::new(), HashSet::new());
+    let mut asked: HashMap<String, (String, Instant)> = HashMap::new();
+    let mut sent = 0;
+    loop {
+        let is_over = over.load(Ordering::Acquire);
+        while !is_over && asked.len() < PIPELINE {
+            let (cid, content) = (format!("send-{sent}"), json!({"author": author, "n": sent}).to_string());
+            let send = json!({"channel_message_send": {"channel_id": channel, "content": content}, "cid": cid});
+            socket.send(&send);
+            asked.insert(cid, (content, Instant::now()));
+            sent += 1;
+        }
+        if asked.is_empty() {
+            return Spoken { socket, acknowledged, refused };
+        }
+        let envelope: Value = match socket.hear(ANSWER_DURATION_MAX + DEADLINE) {
+            Heard::Text(text) => serde_json::from_str(&text).expect("JSON"),
+            other => panic!("{} sends wait for an answer, and there is {other:?}", asked.len()),
+        };
+        let Some((content, since)) = envelope["cid"].as_str().and_then(|cid| asked.remove(cid)) else { continue };
+        let id = envelope["channel_message_ack"]["message_id"].as_str();
+        progress.note(id.is_some(), since.elapsed());
+        match id {
+            Some(id) => acknowledged.push((content, id.to_owned())),
+            None => {
+                // A runtime exception, whose code is 0, which is not written.
+                assert!(envelope["error"].is_object(), "{envelope}");
+                assert!(envelope["error"]["code"].is_null(), "a failure of the server's, and no other: {envelope}");
+                assert!(!text_of(&envelope["error"]["message"]).is_empty(), "{envelope}");
+                refused.insert(content);
+                thread::sleep(PAUSE_AFTER_REFUSAL);
+            }
+        }
+    }
+}
+
+/// Compares a room's history with what its people were told; gives its length.
+fn compare(server: &Server, reader: &Account, channel: &str, told: &Told) -> usize {
+    let (history, _) = server.http().history_after(&reader.token, channel, None);
+    let kept: Vec<_> = history.iter().map(|row| (text_of(&row["message_id"]), text_of(&row["content"]))).collect();
+    for (place, (kept, delivered)) in kept.iter().zip(&told.delivered).enumerate() {
+        assert_eq!(kept, delivered, "{channel}: history and deliveries part at {place}");
+    }
+    assert_eq!(kept.len(), told.delivered.len(), "{channel}: what is kept is what was delivered");
+    let places: HashMap<&str, usize> = kept.iter().enumerate().map(|(place, (id, _))| (id.as_str(), place)).collect();
+    assert_eq!(places.len(), kept.len(), "{channel}: no message twice");
+    for acknowledged in &told.acknowledged {
+        let place = |(content, id): &(String, String)| {
+            let place =
+                *places.get(id.as_str()).unwrap_or_else(|| panic!("{channel}: {id} was acknowledged and is lost"));
+            assert_eq!(kept[place].1, *content, "{channel}: {id}");
+            place
+        };
+        let order: Vec<usize> = acknowledged.iter().map(place).collect();
+        assert!(order.windows(2).all(|pair| pair[0] < pair[1]), "{channel}: each author's messages keep their order");
+    }
+    for (id, content) in &kept {
+        assert!(!told.refused.contains(content), "{channel}: {content} was refused and is kept as {id}");
+    }
+    kept.len()
+}
+
+fn text_of(value: &Value) -> String {
+    value.as_str().unwrap_or_else(|| panic!("not a string: {value}")).to_owned()
+}
