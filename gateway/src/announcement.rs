@@ -8,6 +8,9 @@ use crate::options::{Options, StoreKind};
 pub fn print(options: &Options, address: SocketAddr, admin: Option<SocketAddr>, shards: usize, capacity: usize) {
     let store = match options.store {
         StoreKind::Embedded => format!("embedded, in {}", options.data.display()),
+        StoreKind::Scylla => {
+            format!("scylla, keyspace {} at {}", options.database.keyspace, options.database.nodes.join(", "))
+        }
         StoreKind::Memory => "memory: nothing outlives this process".to_owned(),
     };
     let host =

@@ -41,7 +41,7 @@ impl SigningKeys {
         let key = |given: &Option<Secret>, name: &str| match (given, options.store) {
             (Some(secret), _) => Ok(secret.clone()),
             (None, StoreKind::Memory) => random_key(),
-            (None, StoreKind::Embedded) => kept_key(&options.data, name),
+            (None, StoreKind::Embedded | StoreKind::Scylla) => kept_key(&options.data, name),
         };
         Ok(Self {
             session: key(&options.session_key, "session.key")?,

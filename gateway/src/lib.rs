@@ -19,4 +19,6 @@ pub mod revocations;
 mod session;
 pub mod sockets;
 pub mod token;
+pub mod transfer;
 pub mod upgrade;
+pub mod waiting;

@@ -1,31 +1,39 @@
 //! The program: options, start, wait, stop.
 
 use std::fmt;
+use std::os::fd::OwnedFd;
 use std::process::ExitCode;
 use std::rc::Rc;
 use std::sync::Arc;
+use std::time::Duration;
 
-use engine::id::ShardId;
+use engine::id::{Epoch, ShardId};
 use engine::runtime::shards::{Part, start};
 use engine::shard::Rules;
 use gateway::admin::Admin;
 use gateway::http::{Services, system_time};
 use gateway::keys::SigningKeys;
 use gateway::listeners::listeners;
-use gateway::options::{Options, StoreKind};
+use gateway::options::{Command, Options, StoreKind};
 use gateway::password::Passwords;
 use gateway::sockets::SocketTable;
 use gateway::token::Tokens;
-use gateway::{announcement, machine, revocations};
+use gateway::waiting::WaitingRoom;
+use gateway::{announcement, machine, revocations, transfer};
 use signal_hook::consts::{SIGINT, SIGTERM};
 use signal_hook::iterator::Signals;
-use storage::Store;
+use storage::account::Revocation;
 use storage::bridge::Bridge;
 use storage::embedded::{Embedded, EmbeddedOptions};
 use storage::memory::Memory;
+use storage::scylla::{self, Scylla};
+use storage::{Failure, Store};
 
 /// Threads that hash passwords: one does twenty a second or so, and the cores belong to the shards.
 const PASSWORD_THREADS: usize = 1;
+
+/// How often a store that does not answer yet is asked again.
+const STORE_RETRY: Duration = Duration::from_millis(100);
 
 fn main() -> ExitCode {
     stop_at_the_first_panic();
@@ -34,7 +42,16 @@ fn main() -> ExitCode {
         Err(error) => error.exit(),
     };
     tracing_subscriber::fmt().with_writer(std::io::stderr).with_max_level(tracing::Level::INFO).init();
-    match serve(&options) {
+    let done = match options.command {
+        Command::Serve => serve(&options),
+        Command::Schema { apply: false } => {
+            print!("{}", scylla::schema::text(&options.database.keyspace, options.database.replication));
+            Ok(())
+        }
+        Command::Schema { apply: true } => apply_schema(&options),
+        Command::Import => transfer::import(&options),
+    };
+    match done {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => failed(&error),
     }
@@ -49,15 +66,16 @@ fn failed(error: &str) -> ExitCode {
 fn serve(options: &Options) -> Result<(), String> {
     let shards = usize::from(options.shards.get());
     let capacity = machine::prepare(shards)?;
-    let signals = Signals::new([SIGTERM, SIGINT]).map_err(said)?;
+    let mut signals = Signals::new([SIGTERM, SIGINT]).map_err(said)?;
     let (listening, address) = listeners(options.listen, shards).map_err(|error| {
         let advice = "is another server listening there? Choose another address with --listen";
         format!("cannot listen on {}: {error}; {advice}", options.listen)
     })?;
     let admin = options.admin.map(Admin::bind).transpose()?;
     let store = open_store(options)?;
-    let epoch = store.next_epoch().map_err(said)?;
-    let revocations = revocations::kept(&*store, system_time()).map_err(said)?;
+    let Some((epoch, revocations)) = begin_life(&*store, &listening, &mut signals)? else {
+        return Ok(());
+    };
     let keys = SigningKeys::obtain(options).map_err(said)?;
     let (bridge, ends) = Bridge::start(store, shards).map_err(said)?;
     let (client, fatal) = (bridge.client(), bridge.fatal());
@@ -104,9 +122,47 @@ fn serve(options: &Options) -> Result<(), String> {
     ended.and(shards_stopped).and(store_stopped)
 }
 
+/// The next epoch, and the logouts of former ones, as soon as the store answers; nothing if the server is to stop before.
+fn begin_life(
+    store: &dyn Store,
+    listening: &[OwnedFd],
+    signals: &mut Signals,
+) -> Result<Option<(Epoch, Vec<Revocation>)>, String> {
+    let begin = || {
+        let epoch = store.next_epoch()?;
+        Ok((epoch, revocations::kept(store, system_time())?))
+    };
+    let mut room = None;
+    loop {
+        match begin() {
+            Ok(begun) => return Ok(Some(begun)),
+            Err(Failure::Passing(_)) if signals.pending().next().is_some() => return Ok(None),
+            Err(Failure::Passing(_)) => {
+                if room.is_none() {
+                    room = Some(WaitingRoom::open(listening)?);
+                }
+                std::thread::sleep(STORE_RETRY);
+            }
+            Err(failure) => return Err(said(failure)),
+        }
+    }
+}
+
+fn apply_schema(options: &Options) -> Result<(), String> {
+    let before = scylla::apply_schema(&options.database).map_err(said)?;
+    let keyspace = &options.database.keyspace;
+    match before {
+        scylla::schema::VERSION => println!("keyspace {keyspace} is up to date, at version {before}"),
+        0 => println!("keyspace {keyspace} has its tables, at version {}", scylla::schema::VERSION),
+        before => println!("keyspace {keyspace} is brought from version {before} to {}", scylla::schema::VERSION),
+    }
+    Ok(())
+}
+
 fn open_store(options: &Options) -> Result<Arc<dyn Store>, String> {
     Ok(match options.store {
         StoreKind::Memory => Arc::new(Memory::new()),
+        StoreKind::Scylla => Arc::new(Scylla::open(options.database.clone()).map_err(said)?),
         StoreKind::Embedded => {
             Arc::new(Embedded::open(&options.store_directory(), &EmbeddedOptions::default()).map_err(said)?)
         }

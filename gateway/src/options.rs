@@ -3,6 +3,8 @@
 //! What comes out is checked and typed; no raw string goes further in. Every error says which setting is wrong and what
 //! to write instead. Keys given as text never appear in `Debug` output.
 
+mod database;
+
 use std::ffi::OsString;
 use std::fmt;
 use std::net::SocketAddr;
@@ -15,6 +17,9 @@ use clap::parser::ValueSource;
 use clap::{ArgMatches, Args, CommandFactory, FromArgMatches, Parser};
 use engine::limits::ROOM_MEMBERS_MAX;
 use serde::{Deserialize, Deserializer};
+use storage::scylla::options::ScyllaOptions;
+
+use database::{DatabaseFile, DatabaseFlags};
 
 /// Most shards there may be; the mesh between them grows with the square.
 pub const SHARDS_MAX: u16 = 256;
@@ -28,11 +33,14 @@ pub const TTL_MAX: Duration = Duration::from_secs(366 * 24 * 3600);
 /// The server's checked configuration.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Options {
+    pub command: Command,
     pub listen: SocketAddr,
     /// Where operators look; `None`: nowhere.
     pub admin: Option<SocketAddr>,
     pub data: PathBuf,
     pub store: StoreKind,
+    /// Where and how, for `StoreKind::Scylla`.
+    pub database: ScyllaOptions,
     pub shards: NonZeroU16,
     /// Visible members beyond which a channel is a crowd.
     pub room_members_max: usize,
@@ -54,6 +62,29 @@ pub enum StoreKind {
     Embedded,
     /// In memory only: everything is forgotten when the server stops.
     Memory,
+    /// In a cluster of ScyllaDB or Cassandra nodes.
+    Scylla,
+}
+
+/// What this process is to do.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Command {
+    Serve,
+    /// Print the tables' CQL, or make them.
+    Schema {
+        apply: bool,
+    },
+    /// Move everything from the embedded store in the data directory to the database.
+    Import,
+}
+
+/// A command's name on the command line.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, clap::ValueEnum)]
+enum CommandName {
+    /// Print the database's tables as CQL; with --apply, make them or bring them up to date
+    Schema,
+    /// Move everything from the embedded store in --data to the database; begun again, it goes on where it was
+    Import,
 }
 
 /// Key material that does not show itself in logs.
@@ -133,6 +164,14 @@ impl Options {
 #[derive(Parser, Debug)]
 #[command(name = "stentor", version, max_term_width = 100)]
 struct Flags {
+    /// What to do instead of serving
+    #[arg(value_name = "COMMAND")]
+    command: Option<CommandName>,
+
+    /// With `schema`: make the tables, or bring them up to date
+    #[arg(long)]
+    apply: bool,
+
     /// Address and port to listen on, HTTP and WebSocket alike [default: 127.0.0.1:7350]
     #[arg(long, env = "STENTOR_LISTEN", value_name = "ADDR:PORT")]
     listen: Option<SocketAddr>,
@@ -177,6 +216,9 @@ struct Flags {
     config: Option<PathBuf>,
 
     #[command(flatten)]
+    database: DatabaseFlags,
+
+    #[command(flatten)]
     keys: KeyFlags,
 }
 
@@ -208,6 +250,7 @@ struct File {
     admin: Option<AdminAddress>,
     data: Option<PathBuf>,
     store: Option<StoreKind>,
+    database: Option<DatabaseFile>,
     shards: Option<NonZeroU16>,
     room_members_max: Option<u32>,
     sends_per_second: Option<u32>,
@@ -311,7 +354,17 @@ fn combine(matches: &ArgMatches, flags: Flags, file: File) -> Result<Options, Op
                 .into(),
         ));
     }
+    let command = match (flags.command, flags.apply) {
+        (Some(CommandName::Schema), apply) => Command::Schema { apply },
+        (_, true) => {
+            return Err(OptionsError::Invalid("--apply is for `stentor schema`".into()));
+        }
+        (Some(CommandName::Import), false) => Command::Import,
+        (None, false) => Command::Serve,
+    };
     Ok(Options {
+        command,
+        database: flags.database.over(file.database.unwrap_or_default())?,
         listen: flags.listen.or(file.listen).unwrap_or(SocketAddr::from(([127, 0, 0, 1], 7350))),
         admin: match flags.admin.or(file.admin) {
             None => Some(SocketAddr::from(([127, 0, 0, 1], 7351))),
@@ -456,6 +509,17 @@ mod tests {
     }
 
     #[test]
+    fn commands() {
+        let command = |arguments: &[&str]| parse(arguments).unwrap().command;
+        assert_eq!(command(&[]), Command::Serve);
+        assert_eq!(command(&["schema"]), Command::Schema { apply: false });
+        assert_eq!(command(&["schema", "--keyspace", "talk", "--apply"]), Command::Schema { apply: true });
+        assert_eq!(command(&["import", "--data", "x"]), Command::Import);
+        check_error(parse(&["--apply"]), &["--apply", "stentor schema"]);
+        check_error(parse(&["sing"]), &["sing", "schema"]);
+    }
+
+    #[test]
     fn room_members() {
         let of = |options: Options| options.room_members_max;
         assert_eq!(of(parse(&["--room-members-max", "1"]).unwrap()), 1);
@@ -567,7 +631,7 @@ mod tests {
     fn help_names_every_option_and_its_variable() {
         let help = Flags::command().render_long_help().to_string();
         let names = ["listen", "admin", "data", "store", "shards", "room-members-max", "server-key", "session-ttl"];
-        for name in names.into_iter().chain(["refresh-key-file", "config", "sends-per-second"]) {
+        for name in names.into_iter().chain(["refresh-key-file", "config", "sends-per-second", "scylla", "keyspace"]) {
             assert!(help.contains(&format!("--{name} ")), "{name} is not in: {help}");
             let variable = format!("STENTOR_{}", name.to_uppercase().replace('-', "_"));
             assert!(help.contains(&variable), "{variable} is not in: {help}");

@@ -34,8 +34,6 @@ const IN_FLIGHT_PER_SHARD_MAX: usize = STORE_REQUESTS_MAX;
 const CLIENT_WRITES_MAX: usize = GROUP_WRITES_MAX;
 /// Reads that may wait. At some 100 µs a page this is a twentieth of a second for two readers.
 const READS_MAX: usize = 1024;
-/// Page reads come mostly from memory; the second reader is for the one that waits for the disk.
-const READERS: usize = 2;
 
 /// A question to the store, which sends its own answer.
 type Read = Box<dyn FnOnce(&dyn Store) + Send>;
@@ -63,9 +61,8 @@ impl Bridge {
         let line = Arc::new(Line::new(fatal_in));
         let (near, far) = (0..shards).map(|_| store_ends(IN_FLIGHT_PER_SHARD_MAX, bell.clone())).unzip();
 
-        let mut bridge =
-            Self { store, line, bell, writes, reads, fatal, committer: None, readers: Vec::with_capacity(READERS) };
-        for number in 0..READERS {
+        let mut bridge = Self { store, line, bell, writes, reads, fatal, committer: None, readers: Vec::new() };
+        for number in 0..bridge.store.readers() {
             let (store, line, reads) = (bridge.store.clone(), bridge.line.clone(), reads_out.clone());
             let reader = spawn(&format!("store-read-{number}"), move || answer_reads(&*store, &line, &reads))?;
             bridge.readers.push(reader);
@@ -84,7 +81,8 @@ impl Bridge {
 
     /// An end for HTTP handlers, on any thread.
     pub fn client(&self) -> Client {
-        Client::new(self.line.clone(), self.bell.clone(), self.writes.clone(), self.reads.clone())
+        let store = Arc::downgrade(&self.store);
+        Client::new(self.line.clone(), self.bell.clone(), self.writes.clone(), self.reads.clone(), store)
     }
 
     /// Hears one failure, if the store ever fails for good: the process should then stop.

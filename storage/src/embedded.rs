@@ -9,6 +9,7 @@
 
 mod directory;
 mod draft;
+pub(crate) mod export;
 mod journal;
 mod memo;
 mod pages;

@@ -35,6 +35,7 @@ mod keys;
 pub mod memory;
 mod record;
 mod rows;
+pub mod scylla;
 
 use std::ops::Bound;
 
@@ -60,6 +61,22 @@ pub trait Store: Send + Sync + 'static {
     /// Applies a group of writes in order and makes them durable; answers one by one, in the same order.
     /// Called by one thread at a time.
     fn commit(&self, writes: &[Write]) -> Result<Vec<Result<Written, Failure>>, Failure>;
+
+    /// The other way in, of a keeper that carries out many writes at once.
+    fn lanes(&self) -> Option<&dyn Lanes> {
+        None
+    }
+
+    /// How many threads may wait for answers to questions at a time. Pages on a disk come mostly from memory; the second
+    /// reader is for the one that does not.
+    fn readers(&self) -> usize {
+        2
+    }
+
+    /// Whether what is asked now has a chance: a database may be away for a while.
+    fn is_ready(&self) -> bool {
+        true
+    }
 
     /// Where the channel's history ends, counting removed messages.
     fn head(&self, channel: &ChannelId) -> Result<Option<ChannelHead>, Failure>;
@@ -146,8 +163,24 @@ pub trait Store: Send + Sync + 'static {
     fn close(&self) -> Result<(), Failure>;
 }
 
+/// Hears what became of a write, once, on any thread; it must not wait.
+pub type Answer = Box<dyn FnOnce(Result<Written, Failure>) + Send>;
+
+/// How a keeper takes writes that need not wait for each other: each is a group of its own, and is answered when it is
+/// decided. Writes that are about the same channel, user or group are applied in the order in which they were taken, and
+/// laws that speak of order hold for those.
+pub trait Lanes: Send + Sync {
+    /// Takes a write on its way. A shard's question may be taken in the same manner: it is answered when those writes are
+    /// decided that were taken before it and are about the same. Waits while too many are under way. Called by one thread at
+    /// a time.
+    fn take(&self, write: Write, answer: Answer);
+
+    /// Waits until all that was taken is answered.
+    fn drain(&self);
+}
+
 /// From where, and in which direction, messages are read.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 pub enum Place {
     /// Rising from the first.
     Oldest,

@@ -66,7 +66,8 @@ export class Server {
   async start() {
     const shards = process.env.STENTOR_TEST_SHARDS ?? '1';
     const listen = `${this.host}:${this.port}`;
-    const flags = ['--data', this.data, '--listen', listen, '--admin', 'off', '--shards', shards, ...this.#flags];
+    const more = (process.env.STENTOR_TEST_FLAGS ?? '').split(' ').filter((flag) => flag !== '');
+    const flags = ['--data', this.data, '--listen', listen, '--admin', 'off', '--shards', shards, ...more, ...this.#flags];
     this.#child = spawn(process.env.STENTOR_BIN, flags, { stdio: ['ignore', 'pipe', 'pipe'] });
     const child = this.#child;
     const listening = new Promise((resolve, reject) => {

@@ -29,9 +29,9 @@ fn are_let_go_or_moved_on_and_leave_nothing_behind() {
     let server = Launch::on(data.path()).flag("--store", "memory").start();
     server.assert_works("its start");
     let sockets = sockets(&server);
-    let memory = memory_kib(&server);
+    let memory = server.resident_kib();
     let vanished = crowd(&server);
-    let grown = memory_kib(&server).saturating_sub(memory);
+    let grown = server.resident_kib().saturating_sub(memory);
     assert!(grown < MEMORY_KIB, "{grown} KiB more than before");
     await_that("all sockets are given back", || self::sockets(&server) <= sockets);
     drop(vanished);
@@ -169,7 +169,7 @@ fn a_client_that_asks_and_never_listens_is_not_read_beyond_its_bounds() {
     let mut other = server.connect("other");
     let channel = other.join("elsewhere");
     let mut deaf = RawSocket::upgraded(server.address(), &server.sign_in("deaf").token);
-    let memory = memory_kib(&server);
+    let memory = server.resident_kib();
     // Each answer is larger than its question, so a server that read on would have to keep them all.
     let question = masked_frame(0x81, json!({"cid": "x".repeat(3000), "ping": {}}).to_string().as_bytes());
     deaf.write_within(Duration::from_secs(1));
@@ -179,7 +179,7 @@ fn a_client_that_asks_and_never_listens_is_not_read_beyond_its_bounds() {
         let ack = other.say(&channel, &json!({"n": n}).to_string());
         assert!(ack["channel_message_ack"].is_object(), "{ack}");
     }
-    let grown = memory_kib(&server).saturating_sub(memory);
+    let grown = server.resident_kib().saturating_sub(memory);
     assert!(grown < 4 * 1024, "{grown} KiB more for one client: 64 KiB of answers and 16 KiB of questions are allowed");
     drop(deaf);
     server.assert_works("a flood");
@@ -205,12 +205,6 @@ fn sends_beyond_the_rate_are_refused_and_the_session_goes_on() {
     fast.assert_open();
     assert!(calm.say(&channel, "{}")["channel_message_ack"].is_object(), "another session has its own measure");
     await_that("its measure comes back", || fast.say(&channel, "{}")["channel_message_ack"].is_object());
-}
-
-fn memory_kib(server: &Server) -> usize {
-    let status = std::fs::read_to_string(format!("/proc/{}/status", server.pid())).expect("the server runs");
-    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).expect("VmRSS");
-    line.trim().trim_end_matches(" kB").parse().expect("a number")
 }
 
 fn sockets(server: &Server) -> usize {

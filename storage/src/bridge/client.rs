@@ -1,7 +1,7 @@
 //! The bridge's end for HTTP handlers: each call is a future that any executor may run.
 
 use std::cell::Cell;
-use std::sync::Arc;
+use std::sync::{Arc, Weak};
 
 use engine::friend::{FriendAct, FriendState};
 use engine::group::Role;
@@ -35,11 +35,12 @@ pub struct Client {
     writes: flume::Sender<ClientWrite>,
     reads: flume::Sender<Option<Read>>,
     reads_asked: Cell<u64>,
+    store: Weak<dyn Store>,
 }
 
 impl Clone for Client {
     fn clone(&self) -> Self {
-        Self::new(self.line.clone(), self.bell.clone(), self.writes.clone(), self.reads.clone())
+        Self::new(self.line.clone(), self.bell.clone(), self.writes.clone(), self.reads.clone(), self.store.clone())
     }
 }
 
@@ -49,8 +50,14 @@ impl Client {
         bell: flume::Sender<()>,
         writes: flume::Sender<ClientWrite>,
         reads: flume::Sender<Option<Read>>,
+        store: Weak<dyn Store>,
     ) -> Self {
-        Self { line, bell, writes, reads, reads_asked: Cell::new(0) }
+        Self { line, bell, writes, reads, reads_asked: Cell::new(0), store }
+    }
+
+    /// Whether what is asked now has a chance.
+    pub fn is_ready(&self) -> bool {
+        self.line.check().is_ok() && self.store.upgrade().is_some_and(|store| store.is_ready())
     }
 
     /// How many reads of the store this end has asked for.

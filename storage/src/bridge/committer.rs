@@ -13,7 +13,7 @@ use engine::persist::{Admission, KeeperEnd, Receipt, StoreFailure, StoreReceipt,
 
 use super::client::ClientWrite;
 use super::{GROUP_BYTES_MAX, GROUP_WRITES_MAX, Line, Read, Watch};
-use crate::{Failure, Place, Store, Write, Written};
+use crate::{Failure, Lanes, Place, Store, Write, Written};
 
 pub(super) struct Committer {
     store: Arc<dyn Store>,
@@ -85,6 +85,9 @@ impl Committer {
                 self.serve(group);
             }
             if last {
+                if let Some(lanes) = self.store.lanes() {
+                    lanes.drain();
+                }
                 return;
             }
         }
@@ -107,6 +110,9 @@ impl Committer {
     }
 
     fn serve(&self, group: Group) {
+        if let Some(lanes) = self.store.lanes() {
+            return self.hand_over(lanes, group);
+        }
         if !group.writes.is_empty() {
             let written = self.line.check().and_then(|()| self.store.commit(&group.writes));
             self.answer_writes(group.askers, written);
@@ -114,6 +120,28 @@ impl Committer {
         for (shard, ticket, request) in group.reads {
             self.pass_on(shard, ticket, request);
         }
+    }
+
+    /// Hands a group to a keeper that answers each write when it is decided. This waits while the keeper has too much under
+    /// way; the queues then fill, and refuse.
+    fn hand_over(&self, lanes: &dyn Lanes, group: Group) {
+        for (write, asker) in group.writes.into_iter().zip(group.askers) {
+            let answering = self.answering(&asker);
+            lanes.take(write, Box::new(move |written| answering.answer(asker, written)));
+        }
+        for (shard, ticket, request) in group.reads {
+            let asker = Asker::Shard(shard, ticket);
+            let answering = self.answering(&asker);
+            lanes.take(Write::Request(request), Box::new(move |found| answering.answer(asker, found)));
+        }
+    }
+
+    fn answering(&self, asker: &Asker) -> Answering {
+        let receipts = match asker {
+            Asker::Shard(shard, _) => Some(self.shards[*shard].receipts.clone()),
+            Asker::Client(_) => None,
+        };
+        Answering { line: self.line.clone(), receipts }
     }
 
     fn answer_writes(&self, askers: Vec<Asker>, written: Result<Vec<Result<Written, Failure>>, Failure>) {
@@ -134,17 +162,7 @@ impl Committer {
     }
 
     fn answer(&self, asker: Asker, written: Result<Written, Failure>) {
-        match asker {
-            Asker::Shard(shard, ticket) => {
-                let receipt = written.map(|written| match written {
-                    Written::Receipt(receipt) => receipt,
-                    other => unreachable!("{other:?} answers a shard"),
-                });
-                send_receipt(&self.shards[shard].receipts, (ticket, receipt.map_err(as_store_failure)));
-            }
-            // A handler that has gone away needs no answer.
-            Asker::Client(answer) => drop(answer.send(written)),
-        }
+        self.answering(&asker).answer(asker, written);
     }
 
     /// Lets a reader answer a shard's question; when all are busy, it is answered here, so that it is never refused.
@@ -161,6 +179,32 @@ impl Committer {
             && let Some(read) = refused.into_inner()
         {
             read(&*self.store);
+        }
+    }
+}
+
+/// Where one answer goes.
+struct Answering {
+    line: Arc<Line>,
+    receipts: Option<flume::Sender<Receipt>>,
+}
+
+impl Answering {
+    fn answer(self, asker: Asker, written: Result<Written, Failure>) {
+        if let Err(failure) = &written {
+            self.line.note(failure);
+        }
+        match (asker, self.receipts) {
+            (Asker::Shard(_, ticket), Some(receipts)) => {
+                let receipt = written.map(|written| match written {
+                    Written::Receipt(receipt) => receipt,
+                    other => unreachable!("{other:?} answers a shard"),
+                });
+                send_receipt(&receipts, (ticket, receipt.map_err(as_store_failure)));
+            }
+            (Asker::Shard(..), None) => unreachable!("a shard has a queue for its receipts"),
+            // A handler that has gone away needs no answer.
+            (Asker::Client(answer), _) => drop(answer.send(written)),
         }
     }
 }

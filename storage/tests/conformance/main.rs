@@ -14,6 +14,9 @@ macro_rules! laws {
         mod embedded {
             $(#[test] fn $law() { super::$law::<super::OnDisk>() })*
         }
+        mod in_a_cluster {
+            $(#[test] fn $law() { crate::common::cql::with_node(super::$law::<crate::common::cql::OnCql>) })*
+        }
     };
 }
 

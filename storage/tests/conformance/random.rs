@@ -6,6 +6,7 @@ use storage::account::{AccountChange, Credential, CredentialKind, Revocation};
 use storage::{Place, Store, Write};
 use uuid::Uuid;
 
+use crate::common::cql;
 use crate::common::*;
 
 /// A step of random use, over few channels, ids and names, so that steps meet.
@@ -158,5 +159,14 @@ proptest! {
     #[test]
     fn the_embedded_keeper_agrees_with_the_model(steps in prop::collection::vec(steps(), 1..40)) {
         agree_with_the_model::<OnDisk>(&steps);
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 8, max_shrink_iters: 20, ..ProptestConfig::default() })]
+
+    #[test]
+    fn the_keeper_in_a_cluster_agrees_with_the_model(steps in prop::collection::vec(steps(), 1..30)) {
+        cql::with_node(|| agree_with_the_model::<cql::OnCql>(&steps));
     }
 }

@@ -11,6 +11,7 @@ use proptest::prelude::*;
 use storage::group::{Group, GroupEdit};
 use storage::{Store, Write};
 
+use crate::common::cql;
 use crate::common::people::*;
 use crate::common::*;
 
@@ -225,5 +226,14 @@ proptest! {
     #[test]
     fn the_embedded_keeper_agrees_with_the_model(steps in steps()) {
         agree_with_the_model::<OnDisk>(&steps);
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 6, max_shrink_iters: 10, ..ProptestConfig::default() })]
+
+    #[test]
+    fn the_keeper_in_a_cluster_agrees_with_the_model(steps in steps()) {
+        cql::with_node(|| agree_with_the_model::<cql::OnCql>(&steps));
     }
 }

@@ -2,6 +2,8 @@
 //!
 //! Every wait has a deadline and says what it waited for. A test that fails takes its server with it.
 
+pub mod cassandra;
+mod fault_proxy;
 mod http;
 mod node;
 pub mod person;
@@ -15,11 +17,12 @@ pub mod transcript;
 
 use std::time::Duration;
 
+pub use fault_proxy::{Fault, FaultProxy};
 pub use http::{Account, Answer, Http, SERVER_KEY, bearer};
 pub use node::run_node;
 pub use person::Person;
 pub use raw::{Ending, Frame, RawSocket, masked_frame, unmasked_frame};
-pub use server::{Launch, Refusal, Server};
+pub use server::{Launch, Refusal, Server, run_program};
 pub use socket::{Closed, Format, Heard, Socket};
 
 /// How long anything that should happen at once may take. Generous: test machines are busy.

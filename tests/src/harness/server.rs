@@ -81,6 +81,12 @@ impl Launch {
         self
     }
 
+    /// Flags and their values, as they stand on a command line.
+    pub fn flags(mut self, flags: impl IntoIterator<Item = String>) -> Self {
+        self.flags.extend(flags);
+        self
+    }
+
     pub fn environment(mut self, name: &str, value: &str) -> Self {
         self.environment.push((name.to_string(), value.to_string()));
         self
@@ -190,6 +196,11 @@ impl Server {
         self.child.id()
     }
 
+    /// Resident memory in KiB.
+    pub fn resident_kib(&self) -> usize {
+        resident_kib(self.pid())
+    }
+
     /// What it has printed so far, both streams.
     pub fn output(&self) -> String {
         self.log.text()
@@ -267,6 +278,18 @@ impl Drop for Server {
             eprintln!("--- the server said ---\n{}-----------------------", self.output());
         }
     }
+}
+
+/// Resident memory of a process in KiB.
+pub(super) fn resident_kib(pid: u32) -> usize {
+    let status = std::fs::read_to_string(format!("/proc/{pid}/status")).expect("the process runs");
+    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).expect("a process has memory");
+    line.trim().trim_end_matches(" kB").parse().expect("a number")
+}
+
+/// Runs the program to its end, for what it does besides serving.
+pub fn run_program(arguments: &[impl AsRef<std::ffi::OsStr>]) -> std::process::Output {
+    Command::new(binary()).args(arguments).stdin(Stdio::null()).output().expect("the program starts")
 }
 
 /// Waits for the end of a child, but not longer than `bound`.

@@ -1,0 +1,401 @@
+//! The keeper for scale: a cluster of ScyllaDB or Cassandra nodes, by CQL.
+//!
+//! Its messages lie in partitions of a channel and a bucket (`channel.rs`), bounded in rows, bytes and age. A channel has a
+//! lane (`lane.rs`), in which its messages are written in order, in batches of one partition; changes of accounts, groups
+//! and friends go side by side as far as they are about different ones (`society.rs`, `draft.rs`), decided by the same
+//! rules as in every keeper. So it takes writes one by one (`Lanes`) and answers each when it is decided; of a group of writes
+//! given to `commit` each is a group of its own, and may fail alone.
+//!
+//! All reads and writes are at the quorum of the nearest data centre, and every cell bears a timestamp of ours, so that a write
+//! that is done again is the same write. The session is made in the background; what is asked before it holds, or while the
+//! database is away, fails with `Failure::Passing`, at once or in some seconds.
+//!
+//! One server has a keyspace at a time (`lease.rs`). It runs on tokio, on threads of its own.
+
+mod channel;
+mod clock;
+mod decode;
+mod draft;
+mod keeper;
+mod lane;
+mod lease;
+mod link;
+mod mutations;
+pub mod options;
+mod outcome;
+mod pages;
+pub mod schema;
+mod society;
+mod statements;
+mod sweep;
+pub mod transfer;
+
+use std::future::Future;
+use std::sync::Arc;
+use std::time::Duration;
+
+use engine::friend::{FriendState, Sides};
+use engine::group::Role;
+use engine::id::{ChannelId, Epoch, GroupId, MessageId, NotificationId, Timestamp, UserId};
+use engine::message::Message;
+use engine::notification::Notification;
+use engine::persist::ChannelHead;
+use tokio::runtime::Runtime;
+use uuid::Uuid;
+
+use crate::account::{Account, Credential, CredentialOwner, Revocation};
+use crate::friend::{Friend, FriendPlace};
+use crate::group::{Group, GroupFilter, GroupPlace, RosterPlace};
+use crate::{Answer, Failure, Lanes, Place, Store, Write, Written, not_a_write, span};
+use decode::UserRow;
+use draft::is_name;
+use keeper::Keeper;
+use link::Link;
+use mutations::{shard_of, shards_of};
+use options::ScyllaOptions;
+use pages::{limit_of, successor};
+use statements::{Statement, big, id, int, text};
+
+/// The driver's threads: it does little but wait.
+const WORKER_THREADS: usize = 2;
+/// Threads on which changes are decided, each of which waits for rows most of the time.
+const DECIDING_THREADS: usize = 64;
+/// Threads of the bridge that may wait for reads.
+const READERS: usize = 16;
+/// Writes of one call of `commit` under way.
+const COMMIT_WINDOW: usize = 128;
+/// How long the end of what is under way is waited for, when the keeper is dropped.
+const SHUTDOWN_PATIENCE: Duration = Duration::from_secs(1);
+
+/// A store in a cluster.
+pub struct Scylla {
+    keeper: Arc<Keeper>,
+    /// `None` where this is only a view for questions.
+    runtime: Option<Runtime>,
+}
+
+impl Scylla {
+    /// Begins to connect. Whether there is a database turns out when something is asked.
+    pub fn open(options: ScyllaOptions) -> Result<Self, Failure> {
+        let runtime = runtime()?;
+        let link = Link::begin(options, runtime.handle().clone());
+        Ok(Self { keeper: Arc::new(Keeper::new(link)), runtime: Some(runtime) })
+    }
+
+    /// How many requests were sent to the database so far.
+    pub fn requests(&self) -> u64 {
+        self.keeper.link.requests()
+    }
+
+    /// Sweeps away what is left of things deleted, and waits until that is done.
+    pub fn sweep_now(&self) -> Result<(), Failure> {
+        self.wait(self.keeper.sweep_all(false))
+    }
+
+    fn wait<T>(&self, asked: impl Future<Output = Result<T, Failure>>) -> Result<T, Failure> {
+        self.keeper.link.runtime().block_on(asked)
+    }
+
+    /// The one row of a look-up.
+    fn row<R>(&self, statement: Statement, values: Vec<scylla::value::CqlValue>) -> Result<Option<R>, Failure>
+    where
+        R: for<'f, 'm> scylla::deserialize::row::DeserializeRow<'f, 'm>,
+    {
+        self.wait(self.keeper.link.row(statement, values))
+    }
+
+    fn state_of(&self, user: UserId, other: UserId) -> Result<Option<FriendState>, Failure> {
+        let row: Option<(i32, i64)> = self.row(Statement::Edge, vec![id(user.0), id(other.0)])?;
+        Ok(row.map(|(state, since)| decode::edge(state, since)).transpose()?.map(|edge| edge.state))
+    }
+}
+
+/// Brings a database to this program's schema; answers which version it had before.
+pub fn apply_schema(options: &ScyllaOptions) -> Result<i32, Failure> {
+    let runtime = runtime()?;
+    runtime.block_on(async {
+        let session = link::session(options).await?;
+        schema::apply(&session, options).await
+    })
+}
+
+fn runtime() -> Result<Runtime, Failure> {
+    tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(WORKER_THREADS)
+        .max_blocking_threads(DECIDING_THREADS)
+        .thread_name("store-cql")
+        .enable_all()
+        .build()
+        .map_err(|error| Failure::Final(format!("starting the database's threads failed: {error}")))
+}
+
+impl Drop for Scylla {
+    fn drop(&mut self) {
+        if let Some(runtime) = self.runtime.take() {
+            let _ = self.keeper.link.close();
+            // What is under way fails now, and its threads end before the clock that they wait by.
+            self.keeper.drain();
+            runtime.block_on(async { drop(self.keeper.sweeping.lock().await) });
+            runtime.shutdown_timeout(SHUTDOWN_PATIENCE);
+        }
+    }
+}
+
+impl Keeper {
+    /// Answers questions as the whole keeper does.
+    fn view(self: &Arc<Self>) -> Scylla {
+        Scylla { keeper: self.clone(), runtime: None }
+    }
+}
+
+impl Lanes for Scylla {
+    fn take(&self, write: Write, answer: Answer) {
+        self.keeper.take(write, answer);
+    }
+
+    fn drain(&self) {
+        self.keeper.drain();
+    }
+}
+
+impl Store for Scylla {
+    fn next_epoch(&self) -> Result<Epoch, Failure> {
+        let epoch = self.wait(self.keeper.begin_life())?;
+        self.keeper.sweep();
+        Ok(epoch)
+    }
+
+    fn commit(&self, writes: &[Write]) -> Result<Vec<Result<Written, Failure>>, Failure> {
+        self.keeper.link.check_open()?;
+        let (answers, answered) = flume::bounded(writes.len());
+        let mut written = Vec::with_capacity(writes.len());
+        for (place, write) in writes.iter().enumerate() {
+            // The last of them is to be reached in time.
+            while place - written.len() >= COMMIT_WINDOW {
+                written.extend(answered.recv().ok());
+            }
+            let answers = answers.clone();
+            let answer: Answer = Box::new(move |done| {
+                let _ = answers.send((place, done));
+            });
+            match write {
+                Write::Request(request) if !request.is_write() => answer(Err(not_a_write())),
+                write => self.keeper.take(write.clone(), answer),
+            }
+        }
+        drop(answers);
+        written.extend(answered);
+        written.sort_unstable_by_key(|(place, _)| *place);
+        Ok(written.into_iter().map(|(_, done)| done).collect())
+    }
+
+    fn lanes(&self) -> Option<&dyn Lanes> {
+        Some(self)
+    }
+
+    fn readers(&self) -> usize {
+        READERS
+    }
+
+    fn is_ready(&self) -> bool {
+        self.keeper.link.is_ready() && self.keeper.check().is_ok()
+    }
+
+    fn head(&self, channel: &ChannelId) -> Result<Option<ChannelHead>, Failure> {
+        let channel = self.keeper.channels.get(channel);
+        channel.check_settled()?;
+        Ok(self.wait(channel.known(&self.keeper.link))?.head)
+    }
+
+    fn message(&self, channel: &ChannelId, message: MessageId) -> Result<Option<Message>, Failure> {
+        let channel = self.keeper.channels.get(channel);
+        channel.check_settled()?;
+        Ok(self.wait(self.keeper.stored(&channel, message))?.map(|found| found.message))
+    }
+
+    fn messages(&self, channel: &ChannelId, from: Place, limit: usize) -> Result<Vec<Message>, Failure> {
+        self.keeper.link.check_open()?;
+        self.wait(self.keeper.shared_page(channel, from, limit))
+    }
+
+    fn credential(&self, credential: &Credential) -> Result<Option<CredentialOwner>, Failure> {
+        if !is_name(&credential.ident) {
+            return Ok(None);
+        }
+        let values = vec![int(decode::kind_number(credential)), text(&credential.ident)];
+        let Some((user, secret)) = self.row::<(Uuid, String)>(Statement::Credential, values)? else {
+            return Ok(None);
+        };
+        let exists = self.row::<(String,)>(Statement::UserExists, vec![id(user)])?.is_some();
+        Ok(exists.then_some(CredentialOwner { user: UserId(user), secret }))
+    }
+
+    fn account(&self, user: UserId) -> Result<Option<Account>, Failure> {
+        let row: Option<UserRow> = self.row(Statement::User, vec![id(user.0)])?;
+        Ok(row.map(|row| decode::account(user, row)))
+    }
+
+    fn user_by_username(&self, username: &str) -> Result<Option<UserId>, Failure> {
+        if !is_name(username) {
+            return Ok(None);
+        }
+        let Some((user,)) = self.row::<(Uuid,)>(Statement::Username, vec![text(username)])? else {
+            return Ok(None);
+        };
+        let name: Option<(String,)> = self.row(Statement::UserExists, vec![id(user)])?;
+        Ok(name.filter(|(name,)| name == username).map(|_| UserId(user)))
+    }
+
+    fn group(&self, group: GroupId) -> Result<Option<Group>, Failure> {
+        self.wait(self.keeper.group_row(group))
+    }
+
+    fn groups(
+        &self,
+        filter: &GroupFilter,
+        after: Option<&GroupPlace>,
+        limit: usize,
+    ) -> Result<(Vec<Group>, Option<GroupPlace>), Failure> {
+        self.wait(self.keeper.browse(filter, after, limit))
+    }
+
+    /// A role in a group that has been deleted is none, even where it is not swept away yet.
+    fn group_role(&self, group: GroupId, user: UserId) -> Result<Option<Role>, Failure> {
+        let Some(kept) = self.group(group)? else { return Ok(None) };
+        let values = vec![id(group.0), int(shard_of(user.0, shards_of(&kept))), id(user.0)];
+        let row: Option<(i32, i64)> = self.row(Statement::Member, values)?;
+        row.map(|(role, _)| decode::role(role)).transpose()
+    }
+
+    fn group_members(
+        &self,
+        group: GroupId,
+        role: Option<Role>,
+        after: Option<RosterPlace>,
+        limit: usize,
+    ) -> Result<Vec<(UserId, RosterPlace)>, Failure> {
+        let Some([first, last]) = roster_bounds(role, after).filter(|_| limit > 0) else { return Ok(Vec::new()) };
+        self.wait(self.keeper.group_members(group, first, last, limit))
+    }
+
+    fn user_groups(
+        &self,
+        user: UserId,
+        role: Option<Role>,
+        after: Option<RosterPlace>,
+        limit: usize,
+    ) -> Result<Vec<(Group, RosterPlace)>, Failure> {
+        let Some([first, last]) = roster_bounds(role, after).filter(|_| limit > 0) else { return Ok(Vec::new()) };
+        self.wait(self.keeper.user_groups(user, first, last, limit))
+    }
+
+    fn sides(&self, user: UserId, other: UserId) -> Result<Sides, Failure> {
+        Ok(Sides { own: self.state_of(user, other)?, others: self.state_of(other, user)? })
+    }
+
+    fn friends(
+        &self,
+        user: UserId,
+        state: Option<FriendState>,
+        after: Option<FriendPlace>,
+        limit: usize,
+    ) -> Result<Vec<(Friend, FriendPlace)>, Failure> {
+        let Some((from, to)) = span(FriendPlace::span(state), after).filter(|_| limit > 0) else {
+            return Ok(Vec::new());
+        };
+        let first = match from {
+            std::ops::Bound::Excluded(place) => match successor(place.user.0) {
+                Some(next) => FriendPlace { user: UserId(next), ..place },
+                None => return Ok(Vec::new()),
+            },
+            std::ops::Bound::Included(place) => place,
+            std::ops::Bound::Unbounded => FriendPlace::span(state)[0],
+        };
+        let (std::ops::Bound::Included(last) | std::ops::Bound::Excluded(last)) = to else { return Ok(Vec::new()) };
+        let mut values = vec![id(user.0)];
+        for place in [first, last] {
+            values.extend([int(place.state as i32), big(place.since.0), id(place.user.0)]);
+        }
+        values.push(int(limit_of(limit)));
+        let rows: Vec<(i32, i64, Uuid)> = self.wait(self.keeper.link.rows(Statement::Friends, values))?;
+        let rows = rows.into_iter().map(|(state, since, other)| {
+            let place = decode::edge(state, since)?.place(UserId(other));
+            Ok((place.friend(), place))
+        });
+        rows.collect()
+    }
+
+    fn edge_count(&self, user: UserId) -> Result<u32, Failure> {
+        let row: Option<(i32, i32)> = self.row(Statement::Circle, vec![id(user.0)])?;
+        Ok(row.map_or(0, |(friends, _)| friends as u32))
+    }
+
+    fn notifications(
+        &self,
+        user: UserId,
+        after: Option<NotificationId>,
+        limit: usize,
+    ) -> Result<Vec<Notification>, Failure> {
+        if limit == 0 {
+            return Ok(Vec::new());
+        }
+        // Behind the newest that made room: before it there are only traces of removed ones.
+        let floor = self.wait(self.keeper.inbox(user))?.and_then(|inbox| inbox.floor);
+        self.wait(self.keeper.notifications_after(user, after.max(floor), limit))
+    }
+
+    fn channels_written(
+        &self,
+        user: UserId,
+        after: Option<&ChannelId>,
+        limit: usize,
+    ) -> Result<Vec<ChannelId>, Failure> {
+        if limit == 0 {
+            return Ok(Vec::new());
+        }
+        let after = after.map_or("", ChannelId::as_str);
+        let values = vec![id(user.0), text(after), int(limit_of(limit))];
+        let rows: Vec<(String,)> = self.wait(self.keeper.link.rows(Statement::Authored, values))?;
+        rows.into_iter().map(|(channel,)| decode::channel(&channel)).collect()
+    }
+
+    fn departures(&self, limit: usize) -> Result<Vec<UserId>, Failure> {
+        let rows: Vec<(Uuid,)> = self.wait(self.keeper.link.rows(Statement::Departures, vec![int(limit_of(limit))]))?;
+        Ok(rows.into_iter().take(limit).map(|(user,)| UserId(user)).collect())
+    }
+
+    fn revocations(&self) -> Result<Vec<Revocation>, Failure> {
+        let mut rows: Vec<(i32, Uuid, i64)> = self.wait(self.keeper.link.scan(Statement::Revocations))?;
+        rows.sort_unstable();
+        let revocation = |(kind, of, time)| match kind {
+            0 => Revocation::Token { id: of, expires: Timestamp(time) },
+            _ => Revocation::User { id: UserId(of), issued_before: Timestamp(time) },
+        };
+        Ok(rows.into_iter().map(revocation).collect())
+    }
+
+    fn close(&self) -> Result<(), Failure> {
+        self.keeper.link.check_open()?;
+        self.keeper.drain();
+        let left: Result<(), Failure> = self.wait(async {
+            self.keeper.leave().await;
+            Ok(())
+        });
+        left.and(self.keeper.link.close())
+    }
+}
+
+/// The first and the last place of a part of a list.
+fn roster_bounds(role: Option<Role>, after: Option<RosterPlace>) -> Option<[RosterPlace; 2]> {
+    use std::ops::Bound::{Excluded, Included, Unbounded};
+    let (from, to) = span(RosterPlace::span(role), after)?;
+    let first = match from {
+        Excluded(place) => RosterPlace { id: successor(place.id)?, ..place },
+        Included(place) => place,
+        Unbounded => RosterPlace::span(role)[0],
+    };
+    match to {
+        Included(last) | Excluded(last) => Some([first, last]),
+        Unbounded => None,
+    }
+}

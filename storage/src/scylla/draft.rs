@@ -1,0 +1,464 @@
+//! One change on its way: what the rules look up, and what they write, kept until it is whole.
+//!
+//! Carried out it is in three steps. What must be unique, or must not be overbooked, is claimed by lightweight transactions,
+//! each of which is decided before the next. Then everything else is written in one logged batch, so that all of it comes to
+//! be or nothing. Then the names that nobody bears any more are set free. A name whose bearer has not come to be, because
+//! of a crash in between, counts as free.
+
+mod rows;
+
+use std::cell::{Cell, RefCell};
+use std::collections::{HashMap, HashSet};
+use std::future::Future;
+use std::hash::Hash;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use engine::id::{GroupId, NotificationId, Timestamp, UserId};
+use scylla::statement::batch::BatchType;
+use scylla::value::{CqlValue, Row};
+use uuid::Uuid;
+
+use super::channel::{Channel, Known};
+use super::keeper::Keeper;
+use super::link::{Link, Mutation, WRITE_PATIENCE};
+use super::mutations;
+use super::society::{Footprint, Subject};
+use super::statements::{Statement, big, id, int, text};
+use crate::account::{Account, AccountChange, Changed, CredentialOwner, Registered, Registration, Revocation};
+use crate::friend::{Circle, Edge};
+use crate::group::{Group, Membership};
+use crate::inbox::Inbox;
+use crate::rows::Rows;
+use crate::{Failure, NAME_BYTES_MAX, Write, Written, change, check_name};
+
+/// Bytes of one logged batch: below the 50 KiB at which Cassandra refuses one of several partitions.
+const BATCH_BYTES_MAX: usize = 32 << 10;
+/// How long is tried to undo what failed before its asker hears of it.
+const UNDO_PATIENCE: Duration = Duration::from_secs(2);
+/// Groups of one user that are looked at: above what a user may have, with some that are being swept away.
+const GROUPS_OF_USER_MAX: i32 = 10_000;
+
+/// How often, and how far apart, it is tried to set something free.
+const RELEASES_MAX: usize = 1000;
+const RELEASE_PAUSE: Duration = Duration::from_secs(5);
+
+/// How a change ended.
+pub enum Ending {
+    Done,
+    /// Something that it builds on has changed.
+    Again,
+    /// Nothing was done.
+    Failed(Failure),
+    /// It failed, and the database is still to be told so.
+    Unsettled(Failure, Vec<Mutation>),
+}
+
+/// Something unique or scarce, taken before the rest is written.
+struct Claim {
+    mutation: Mutation,
+    /// What is found once it is applied, and how that is read.
+    look: (Statement, Vec<CqlValue>, Vec<CqlValue>),
+    /// Gives it back.
+    release: Option<Mutation>,
+}
+
+/// Set free when the rest is written.
+struct Release {
+    mutation: Mutation,
+    look: (Statement, Vec<CqlValue>),
+    /// Whose it is until then.
+    bearer: Option<CqlValue>,
+}
+
+/// Rows as this change has read and written them.
+type Seen<K, V> = RefCell<HashMap<K, Option<V>>>;
+
+/// See the file's head.
+pub struct Draft<'k> {
+    keeper: &'k Arc<Keeper>,
+    channel: Option<Arc<Channel>>,
+    footprint: Footprint,
+    alone: bool,
+    deadline: Instant,
+    about_more: Cell<bool>,
+    accounts: Seen<UserId, Account>,
+    groups: Seen<GroupId, Group>,
+    members: Seen<(GroupId, UserId), Membership>,
+    edges: Seen<(UserId, UserId), Edge>,
+    circles: Seen<UserId, Circle>,
+    inboxes: Seen<UserId, Inbox>,
+    notifications_removed: HashSet<NotificationId>,
+    /// Names and credentials whose bearers have not come to be.
+    orphans: RefCell<HashMap<Subject, Uuid>>,
+    known: Option<Known>,
+    claims: Vec<Claim>,
+    /// What is written, and what undoes it.
+    changes: Vec<(Mutation, Mutation)>,
+    releases: Vec<Release>,
+}
+
+impl<'k> Draft<'k> {
+    pub fn new(
+        keeper: &'k Arc<Keeper>,
+        channel: Option<Arc<Channel>>,
+        footprint: Footprint,
+        alone: bool,
+        deadline: Instant,
+    ) -> Self {
+        Self {
+            keeper,
+            channel,
+            footprint,
+            alone,
+            deadline,
+            about_more: Cell::new(false),
+            accounts: Seen::default(),
+            groups: Seen::default(),
+            members: Seen::default(),
+            edges: Seen::default(),
+            circles: Seen::default(),
+            inboxes: Seen::default(),
+            notifications_removed: HashSet::new(),
+            orphans: RefCell::default(),
+            known: None,
+            claims: Vec::new(),
+            changes: Vec::new(),
+            releases: Vec::new(),
+        }
+    }
+
+    /// Whether it was given up because it touches what it has not announced.
+    pub fn is_about_more(&self) -> bool {
+        self.about_more.get()
+    }
+
+    pub fn apply(&mut self, write: &Write) -> Result<Written, Failure> {
+        Ok(match write {
+            Write::Register(registration) => Written::Registered(self.register(registration)?),
+            Write::ChangeAccount { id, change, update_time } => {
+                Written::Changed(self.change_account(*id, change, *update_time)?)
+            }
+            Write::Revoke(revocation) => {
+                self.revoke(revocation)?;
+                Written::Done
+            }
+            Write::ForgetRevocations { expired_by } => {
+                self.forget_revocations(*expired_by)?;
+                Written::Done
+            }
+            other => change::apply(self, other)?,
+        })
+    }
+
+    fn register(&mut self, registration: &Registration) -> Result<Registered, Failure> {
+        let Registration { account, credential, secret } = registration;
+        check_name(&account.username)?;
+        check_name(&credential.ident)?;
+        if let Some(owner) = Rows::credential(self, credential)? {
+            return Ok(Registered::Existing(owner));
+        }
+        if Rows::user_by_username(self, &account.username)?.is_some() {
+            return Ok(Registered::UsernameTaken);
+        }
+        self.claim_username(&account.username, account.id);
+        self.put_credential(credential, &CredentialOwner { user: account.id, secret: secret.clone() });
+        self.put_account(account);
+        Ok(Registered::Created)
+    }
+
+    fn change_account(&mut self, user: UserId, change: &AccountChange, time: Timestamp) -> Result<Changed, Failure> {
+        let Some(mut account) = Rows::account(self, user)? else {
+            return Ok(Changed::NotFound);
+        };
+        if let Some(username) = &change.username {
+            check_name(username)?;
+            let owner = Rows::user_by_username(self, username)?;
+            if owner.is_some_and(|owner| owner != user) {
+                return Ok(Changed::UsernameTaken);
+            }
+            if *username != account.username {
+                self.claim_username(username, user);
+                self.remove_username(&account.username);
+            }
+        }
+        change.apply_to(&mut account, time);
+        self.put_account(&account);
+        Ok(Changed::Done)
+    }
+
+    fn forget_revocations(&mut self, expired_by: Timestamp) -> Result<(), Failure> {
+        let kept: Vec<(i32, Uuid, i64)> = self.block(self.keeper.link.scan(Statement::Revocations))?;
+        for (_, token, expires) in kept.into_iter().filter(|(kind, _, time)| *kind == 0 && *time <= expired_by.0) {
+            let revocation = Revocation::Token { id: token, expires: Timestamp(expires) };
+            self.write(mutations::delete_revocation(&revocation), mutations::put_revocation(&revocation));
+        }
+        Ok(())
+    }
+
+    fn claim_username(&mut self, username: &str, user: UserId) {
+        let orphan = self.orphans.borrow().get(&Subject::Username(username.to_owned())).copied();
+        let mutation = match orphan {
+            None => mutations::claim_username(username, user),
+            Some(orphan) => Mutation::new(Statement::TakeUsername, [id(user.0), text(username), id(orphan)]),
+        };
+        self.claims.push(Claim {
+            mutation,
+            look: (Statement::Username, vec![text(username)], vec![id(user.0)]),
+            release: Some(Mutation::new(Statement::ReleaseUsername, [text(username), id(user.0)])),
+        });
+    }
+
+    fn claim_group_name(&mut self, group: &Group) {
+        let orphan = self.orphans.borrow().get(&Subject::GroupName(group.name.clone())).copied();
+        let mutation = match orphan {
+            None => mutations::claim_group_name(&group.name, group.id),
+            Some(orphan) => Mutation::new(Statement::TakeGroupName, [id(group.id.0), text(&group.name), id(orphan)]),
+        };
+        self.claims.push(Claim {
+            mutation,
+            look: (Statement::GroupName, vec![text(&group.name)], vec![id(group.id.0)]),
+            release: Some(Mutation::new(Statement::ReleaseGroupName, [text(&group.name), id(group.id.0)])),
+        });
+    }
+
+    fn release_group_name(&mut self, group: &Group) {
+        self.releases.push(Release {
+            mutation: Mutation::new(Statement::ReleaseGroupName, [text(&group.name), id(group.id.0)]),
+            look: (Statement::GroupName, vec![text(&group.name)]),
+            bearer: Some(id(group.id.0)),
+        });
+    }
+
+    /// Moves the count of seats on, unless somebody else has since it was looked at.
+    fn claim_seats(&mut self, group: &Group) -> Result<(), Failure> {
+        let of = vec![id(group.id.0)];
+        let found: Option<(i32, i64)> = self.block(self.keeper.link.decided_row(Statement::Seats, of.clone()))?;
+        let (count, version) = (group.edge_count as i32, found.map_or(1, |(_, version)| version + 1));
+        let mutation = match found {
+            None => Mutation::new(Statement::ClaimSeats, [id(group.id.0), int(count), big(version)]),
+            Some((_, before)) => {
+                Mutation::new(Statement::MoveSeats, [int(count), big(version), id(group.id.0), big(before)])
+            }
+        };
+        let look = (Statement::Seats, of, vec![int(count), big(version)]);
+        self.claims.push(Claim { mutation, look, release: None });
+        Ok(())
+    }
+
+    fn write(&mut self, mutation: Mutation, undo: Mutation) {
+        self.changes.push((mutation, undo));
+    }
+
+    /// The same number of rows on both sides.
+    fn write_all(&mut self, mutations: impl IntoIterator<Item = Mutation>, undo: impl IntoIterator<Item = Mutation>) {
+        self.changes.extend(mutations.into_iter().zip(undo));
+    }
+
+    /// This is a thread that may wait.
+    fn block<T>(&self, asked: impl Future<Output = Result<T, Failure>>) -> Result<T, Failure> {
+        self.keeper.link.runtime().block_on(asked)
+    }
+
+    fn look<R>(&self, statement: Statement, values: Vec<CqlValue>) -> Result<Option<R>, Failure>
+    where
+        R: for<'f, 'm> scylla::deserialize::row::DeserializeRow<'f, 'm>,
+    {
+        self.block(self.keeper.link.row(statement, values))
+    }
+
+    fn seen<K: Eq + Hash, V: Clone>(
+        seen: &Seen<K, V>,
+        key: K,
+        find: impl FnOnce() -> Result<Option<V>, Failure>,
+    ) -> Result<Option<V>, Failure> {
+        if let Some(kept) = seen.borrow().get(&key) {
+            return Ok(kept.clone());
+        }
+        let found = find()?;
+        seen.borrow_mut().insert(key, found.clone());
+        Ok(found)
+    }
+
+    /// Notifications are kept in order by whoever says what they are about.
+    fn check_announced(&self, user: UserId) -> Result<(), Failure> {
+        let announced = match &self.footprint {
+            Footprint::These(subjects) => subjects.contains(&Subject::User(user)),
+            Footprint::Anything => true,
+            Footprint::Question(_) => false,
+        };
+        if announced || self.alone {
+            return Ok(());
+        }
+        self.about_more.set(true);
+        Err(Failure::Passing("to be done alone".into()))
+    }
+
+    fn shards(&self, group: GroupId) -> i32 {
+        // Whoever asks has read the group before.
+        match self.groups.borrow().get(&group) {
+            Some(Some(group)) => mutations::shards_of(group),
+            _ => 1,
+        }
+    }
+
+    /// Carries it out.
+    pub fn commit(self) -> Ending {
+        if self.claims.is_empty() && self.changes.is_empty() && self.releases.is_empty() {
+            return Ending::Done;
+        }
+        let runtime = self.keeper.link.runtime().clone();
+        runtime.block_on(self.carry_out())
+    }
+
+    async fn carry_out(mut self) -> Ending {
+        let mut claimed = Vec::new();
+        for claim in std::mem::take(&mut self.claims) {
+            match self.claim(&claim).await {
+                Ok(true) => claimed.push(claim),
+                Ok(false) => {
+                    self.give_back(claimed);
+                    return Ending::Again;
+                }
+                Err(failure) => {
+                    claimed.push(claim);
+                    self.give_back(claimed);
+                    return Ending::Failed(failure);
+                }
+            }
+        }
+        if let (Some(channel), Some(known)) = (&self.channel, &self.known) {
+            let bucket = known.starts.last().copied().unwrap_or_default();
+            let head = known.head_row(&channel.id, bucket);
+            // Written once more it says the same.
+            self.changes.extend(head.map(|head| (head.clone(), head)));
+        }
+        if let Err(ending) = self.write_changes().await {
+            self.give_back(claimed);
+            return ending;
+        }
+        if let (Some(channel), Some(known)) = (&self.channel, &self.known) {
+            channel.learn(known.clone()).await;
+        }
+        for release in std::mem::take(&mut self.releases) {
+            self.release(release).await;
+        }
+        Ending::Done
+    }
+
+    async fn claim(&self, claim: &Claim) -> Result<bool, Failure> {
+        let (statement, values, expected) = &claim.look;
+        let is_ours = || async {
+            let found: Option<Row> = self.keeper.link.decided_row(*statement, values.clone()).await?;
+            let begins =
+                |found: Row| found.columns.into_iter().zip(expected).all(|(one, other)| one.as_ref() == Some(other));
+            Ok(found.is_some_and(begins))
+        };
+        match self.keeper.link.decide(&claim.mutation, self.deadline, is_ours).await {
+            Ok(applied) => Ok(applied),
+            Err(missed) => Err(missed.failure()),
+        }
+    }
+
+    /// What was claimed for nothing. If the database is away, it is found to be nobody's later.
+    fn give_back(&self, claimed: Vec<Claim>) {
+        for release in claimed.into_iter().filter_map(|claim| claim.release) {
+            let link = self.keeper.link.clone();
+            self.keeper.link.runtime().spawn(async move {
+                let deadline = Instant::now() + WRITE_PATIENCE;
+                let _ = link.decide(&release, deadline, || async { Ok(false) }).await;
+            });
+        }
+    }
+
+    /// All of it, or else nothing. A change is one batch unless it is about some hundred rows.
+    async fn write_changes(&self) -> Result<(), Ending> {
+        let mut begun = false;
+        for chunk in chunks(&self.changes) {
+            let mutations: Vec<_> = chunk.iter().map(|(mutation, _)| mutation.clone()).collect();
+            let written = self.keeper.link.write(&mutations, BatchType::Logged, self.deadline).await;
+            if let Err(missed) = written {
+                if missed.nothing_done && !begun {
+                    return Err(Ending::Failed(missed.failure()));
+                }
+                return Err(self.undo(Failure::Passing(missed.reason)).await);
+            }
+            begun = true;
+        }
+        Ok(())
+    }
+
+    async fn undo(&self, failure: Failure) -> Ending {
+        let patience = Instant::now() + UNDO_PATIENCE;
+        let mut undone = Ok(());
+        // The last first, so that a row that was written twice becomes what it was at first.
+        for chunk in chunks(&self.changes).into_iter().rev() {
+            let mutations: Vec<_> = chunk.iter().rev().map(|(_, undo)| undo.clone()).collect();
+            undone = undone.and(self.keeper.link.write(&mutations, BatchType::Logged, patience).await);
+        }
+        match undone {
+            Ok(()) => Ending::Failed(failure),
+            Err(_) => Ending::Unsettled(failure, self.changes.iter().rev().map(|(_, undo)| undo.clone()).collect()),
+        }
+    }
+
+    /// A name that is not set free in time is found to be nobody's; a credential is tried until it is.
+    async fn release(&self, release: Release) {
+        let link = self.keeper.link.clone();
+        if release.try_on(&link, self.deadline).await {
+            return;
+        }
+        self.keeper.link.runtime().spawn(async move {
+            for _ in 0..RELEASES_MAX {
+                if release.try_on(&link, Instant::now() + WRITE_PATIENCE).await {
+                    return;
+                }
+                tokio::time::sleep(RELEASE_PAUSE).await;
+            }
+        });
+    }
+}
+
+impl Release {
+    async fn try_on(&self, link: &Link, deadline: Instant) -> bool {
+        let (statement, values) = &self.look;
+        let is_free = || async {
+            let found: Option<Row> = link.decided_row(*statement, values.clone()).await?;
+            let found = found.and_then(|row| row.columns.into_iter().next().flatten());
+            Ok(found.is_none() || (self.bearer.is_some() && found != self.bearer))
+        };
+        link.decide(&self.mutation, deadline, is_free).await.is_ok()
+    }
+}
+
+/// Parts of a change that each fit a batch.
+fn chunks(changes: &[(Mutation, Mutation)]) -> Vec<&[(Mutation, Mutation)]> {
+    let (mut chunks, mut from, mut bytes) = (Vec::new(), 0, 0);
+    for (place, (mutation, undo)) in changes.iter().enumerate() {
+        let more = size_of_mutation(mutation).max(size_of_mutation(undo));
+        if bytes + more > BATCH_BYTES_MAX && place > from {
+            chunks.push(&changes[from..place]);
+            (from, bytes) = (place, 0);
+        }
+        bytes += more;
+    }
+    if from < changes.len() {
+        chunks.push(&changes[from..]);
+    }
+    chunks
+}
+
+fn size_of_mutation(mutation: &Mutation) -> usize {
+    const ROW: usize = 64;
+    let sizes = mutation.values.iter().map(|value| match value {
+        CqlValue::Text(text) => text.len(),
+        CqlValue::Blob(bytes) => bytes.len(),
+        CqlValue::List(values) => values.iter().filter_map(CqlValue::as_text).map(|text| 4 + text.len()).sum(),
+        _ => 16,
+    });
+    ROW + sizes.sum::<usize>()
+}
+
+pub fn is_name(name: &str) -> bool {
+    (1..=NAME_BYTES_MAX).contains(&name.len())
+}

@@ -1,0 +1,488 @@
+//! A channel's lane: its writes in order, those of new messages gathered into batches of one partition, several of which may
+//! be under way.
+//!
+//! A write of which nobody knows whether it was done is done again, with the same ids and timestamps. When there is no more
+//! time for that, what is stored decides; and if that cannot be found out either, the asker hears of a failure, and
+//! nothing is read or written in the channel until the database has been made to agree.
+
+use std::collections::{HashSet, VecDeque};
+use std::sync::atomic::Ordering;
+use std::sync::{Arc, PoisonError};
+use std::time::{Duration, Instant};
+
+use engine::id::{ChannelId, MessageId, UserId};
+use engine::message::Message;
+use engine::persist::{ChannelHead, StoreReceipt, StoreRequest, UpdateMessage};
+use scylla::statement::batch::BatchType;
+use tokio::task::JoinSet;
+
+use super::channel::{Channel, Home, Known, bounds_of, milliseconds, remaining_seconds};
+use super::decode::{MessageRow, StoredMessage};
+use super::keeper::Keeper;
+use super::link::Mutation;
+use super::mutations::author_row;
+use super::outcome::Missed;
+use super::society::Turn;
+use super::statements::{Statement, big, id, int, text};
+use crate::{Answer, Failure, Write, Written};
+
+/// Rows and bytes of one batch: a mutation well below half a segment of any server's commit log.
+const BATCH_ROWS_MAX: usize = 128;
+const BATCH_BYTES_MAX: usize = 256 << 10;
+/// Batches of one channel under way.
+const BATCHES_MAX: usize = 4;
+/// How long is tried to undo what failed before its asker hears of it.
+const UNDO_PATIENCE: Duration = Duration::from_secs(2);
+/// Look-ups of a purge at a time.
+const PURGE_LOOKUPS: usize = 32;
+
+/// Something to be done, and who hears what became of it.
+pub struct Job {
+    pub write: Write,
+    pub answer: Answer,
+    pub deadline: Instant,
+    /// Its place among the changes of groups, if it is such a change.
+    pub turn: Option<Turn>,
+}
+
+/// What waits in a lane.
+pub struct Queue {
+    pub jobs: VecDeque<Job>,
+    /// Whether somebody is at it.
+    pub running: bool,
+}
+
+/// What comes next.
+enum Next {
+    Messages(Vec<(Message, Answer, Instant)>),
+    Job(Job),
+}
+
+impl Keeper {
+    /// Puts a job into a channel's lane.
+    pub fn enter_lane(self: &Arc<Self>, channel: &ChannelId, job: Job) {
+        let channel = self.channels.get(channel);
+        let mut queue = channel.queue.lock().unwrap_or_else(PoisonError::into_inner);
+        queue.jobs.push_back(job);
+        if !queue.running {
+            queue.running = true;
+            let (keeper, channel) = (self.clone(), channel.clone());
+            self.link.runtime().spawn(async move { keeper.drive(channel).await });
+        }
+    }
+
+    async fn drive(self: Arc<Self>, channel: Arc<Channel>) {
+        let mut under_way = JoinSet::new();
+        loop {
+            while under_way.len() >= BATCHES_MAX {
+                under_way.join_next().await;
+            }
+            match next(&channel, under_way.is_empty()) {
+                Some(Next::Messages(messages)) => self.insert(&channel, messages, &mut under_way).await,
+                Some(Next::Job(job)) => {
+                    while under_way.join_next().await.is_some() {}
+                    self.do_job(&channel, job).await;
+                }
+                None if under_way.is_empty() => return,
+                None => {
+                    under_way.join_next().await;
+                }
+            }
+        }
+    }
+
+    async fn do_job(self: &Arc<Self>, channel: &Arc<Channel>, job: Job) {
+        let Job { write, answer, deadline, turn } = job;
+        if let Some(turn) = turn {
+            return self.change_in_lane(channel, write, answer, deadline, turn).await;
+        }
+        let ready = in_time(deadline).and_then(|()| self.check()).and_then(|()| channel.check_settled());
+        let done = match (ready, write) {
+            (Err(failure), _) => Err(failure),
+            (Ok(()), Write::Request(StoreRequest::Update(update))) => self.update(channel, update, deadline).await,
+            (Ok(()), Write::Request(StoreRequest::Remove { id, sender, .. })) => {
+                self.remove(channel, id, sender, deadline).await
+            }
+            (Ok(()), Write::Request(StoreRequest::Purge { sender, ids, .. })) => {
+                self.purge(channel, sender, ids, deadline).await
+            }
+            (Ok(()), Write::Request(question)) => self.look_up_in_lane(channel, &question).await,
+            (Ok(()), other) => unreachable!("{other:?} has no business in a channel's lane"),
+        };
+        channel.version.fetch_add(1, Ordering::AcqRel);
+        answer(done.map(Written::Receipt));
+    }
+
+    async fn look_up_in_lane(&self, channel: &Arc<Channel>, question: &StoreRequest) -> Result<StoreReceipt, Failure> {
+        match question {
+            StoreRequest::Head { .. } => Ok(StoreReceipt::Head(channel.known(&self.link).await?.head)),
+            StoreRequest::Newest { limit, .. } => {
+                Ok(StoreReceipt::Newest(self.page(channel, crate::Place::Newest, *limit).await?))
+            }
+            StoreRequest::Sender { id, .. } => {
+                let found = self.stored(channel, *id).await?;
+                Ok(StoreReceipt::Sender(found.map(|found| found.message.sender)))
+            }
+            other => unreachable!("{other:?} is not about one channel"),
+        }
+    }
+
+    /// A stored message with what its writing needs to know.
+    pub async fn stored(&self, channel: &Channel, id: MessageId) -> Result<Option<StoredMessage>, Failure> {
+        let known = channel.known(&self.link).await?;
+        let Some(bucket) = known.bucket_of(milliseconds(id)) else { return Ok(None) };
+        self.stored_in(channel, bucket, id).await
+    }
+
+    async fn stored_in(&self, channel: &Channel, bucket: i64, id: MessageId) -> Result<Option<StoredMessage>, Failure> {
+        let values = vec![text(channel.id.as_str()), big(bucket), super::statements::id(id.0)];
+        let row: Option<MessageRow> = self.link.row(Statement::Message, values).await?;
+        row.map(|row| StoredMessage::of(&channel.id, bucket, row)).transpose()
+    }
+
+    /// Takes messages to their buckets, and sends each bucket's part on its way.
+    async fn insert(
+        self: &Arc<Self>,
+        channel: &Arc<Channel>,
+        messages: Vec<(Message, Answer, Instant)>,
+        under_way: &mut JoinSet<()>,
+    ) {
+        let deadline = messages.iter().map(|(_, _, deadline)| *deadline).max().unwrap_or_else(Instant::now);
+        let ready = in_time(deadline).and_then(|()| self.check()).and_then(|()| channel.check_settled());
+        let known = match ready {
+            Ok(()) => channel.known(&self.link).await,
+            Err(failure) => Err(failure),
+        };
+        let mut known = match known {
+            Ok(known) => known,
+            Err(failure) => return messages.into_iter().for_each(|(_, answer, _)| answer(Err(failure.clone()))),
+        };
+        let mut messages = messages.into_iter().peekable();
+        while let Some((message, answer, _)) = messages.next() {
+            let bucket = match self.home(channel, &mut known, &message, deadline).await {
+                Ok(bucket) => bucket,
+                Err(failure) => {
+                    answer(Err(failure));
+                    continue;
+                }
+            };
+            known.count(bucket, place_of(&message), bytes_of(&message));
+            let mut batch = vec![(message, answer)];
+            let bounds = bounds_of(&self.link, &channel.id);
+            while let Some((message, answer, _)) =
+                messages.next_if(|(message, ..)| known.home_of(message.id, &bounds) == Home::In(bucket))
+            {
+                known.count(bucket, place_of(&message), bytes_of(&message));
+                batch.push((message, answer));
+            }
+            channel.learn(known.clone()).await;
+            let head_row = known.head_row(&channel.id, bucket);
+            let (keeper, channel) = (self.clone(), channel.clone());
+            let timestamp = self.link.clock.reserve(batch.len() + 1);
+            // In the order of these timestamps, whatever the order of arrival, so that the last head stays.
+            under_way.spawn(async move {
+                keeper.write_batch(&channel, bucket, batch, head_row, timestamp, deadline).await;
+            });
+            while under_way.len() >= BATCHES_MAX {
+                under_way.join_next().await;
+            }
+        }
+    }
+
+    /// The bucket of a new message, begun if need be.
+    pub async fn home(
+        &self,
+        channel: &Channel,
+        known: &mut Known,
+        message: &Message,
+        deadline: Instant,
+    ) -> Result<i64, Failure> {
+        if message.id.0.get_version_num() != 7 {
+            return Err(Failure::Unfit(format!("{} is no id of a message", message.id)));
+        }
+        match known.home_of(message.id, &bounds_of(&self.link, &channel.id)) {
+            Home::In(bucket) => Ok(bucket),
+            Home::New(bucket) => {
+                channel.begin_bucket(&self.link, known, bucket, self.epoch(), deadline).await?;
+                Ok(bucket)
+            }
+        }
+    }
+
+    async fn write_batch(
+        self: &Arc<Self>,
+        channel: &Arc<Channel>,
+        bucket: i64,
+        messages: Vec<(Message, Answer)>,
+        head_row: Option<Mutation>,
+        timestamp: i64,
+        deadline: Instant,
+    ) {
+        let mut mutations: Vec<_> =
+            messages.iter().map(|(message, _)| message_row(&self.link, message, bucket)).collect();
+        mutations.extend(head_row);
+        let senders: HashSet<_> = messages.iter().map(|(message, _)| message.sender).collect();
+        let done = match self.note_authors(&channel.id, senders, deadline).await {
+            Ok(()) => self.link.write_at(timestamp, &mutations, BatchType::Unlogged, deadline).await,
+            Err(missed) => Err(Missed { nothing_done: true, ..missed }),
+        };
+        let done = match done {
+            Err(missed) if !missed.nothing_done => {
+                let ids: HashSet<_> = messages.iter().map(|(message, _)| message.id).collect();
+                let undo = ids.iter().map(|&id| delete_row(&channel.id, bucket, id)).collect();
+                self.resolve(channel, missed, undo, || self.has_all(channel, bucket, &ids)).await
+            }
+            done => done.map_err(|missed| missed.failure()),
+        };
+        channel.version.fetch_add(1, Ordering::AcqRel);
+        for (_, answer) in messages {
+            answer(done.clone().map(|()| Written::Receipt(StoreReceipt::Inserted)));
+        }
+    }
+
+    /// Where these users have written, as far as that is not known to be noted.
+    pub async fn note_authors(
+        &self,
+        channel: &ChannelId,
+        users: HashSet<UserId>,
+        deadline: Instant,
+    ) -> Result<(), Missed> {
+        let mut writing = JoinSet::new();
+        for user in users.into_iter().filter(|&user| !self.authors.has(user, channel)) {
+            let (link, channel) = (self.link.clone(), channel.clone());
+            writing.spawn(async move {
+                let row = author_row(user, &channel);
+                (user, link.write(&[row], BatchType::Unlogged, deadline).await)
+            });
+        }
+        let mut done = Ok(());
+        while let Some(written) = writing.join_next().await {
+            match written {
+                Ok((user, Ok(()))) => self.authors.note(user, channel),
+                Ok((_, Err(missed))) => done = Err(missed),
+                Err(error) => {
+                    done = Err(Missed { nothing_done: false, passing: true, reason: error.to_string() });
+                }
+            }
+        }
+        done
+    }
+
+    /// Whether all of these are stored.
+    async fn has_all(&self, channel: &Channel, bucket: i64, ids: &HashSet<MessageId>) -> Result<bool, Failure> {
+        for &id in ids {
+            if self.stored_in(channel, bucket, id).await?.is_none() {
+                return Ok(false);
+            }
+        }
+        Ok(true)
+    }
+
+    /// Finds out what became of a write of which nobody knows. What is not wholly there is taken back; until that has
+    /// succeeded, the channel waits.
+    async fn resolve<F>(
+        self: &Arc<Self>,
+        channel: &Arc<Channel>,
+        missed: Missed,
+        undo: Vec<Mutation>,
+        is_done: impl Fn() -> F + Sync,
+    ) -> Result<(), Failure>
+    where
+        F: Future<Output = Result<bool, Failure>> + Send,
+    {
+        if let Ok(true) = is_done().await {
+            return Ok(());
+        }
+        let patience = Instant::now() + UNDO_PATIENCE;
+        let undone = self.link.write(&undo, BatchType::Unlogged, patience).await;
+        if undone.is_err() {
+            self.settle_later(channel, undo, None);
+        }
+        Err(Failure::Passing(missed.reason))
+    }
+
+    /// Has the database agree with what was said, as soon as it can; until then the channel waits.
+    pub fn settle_later(self: &Arc<Self>, channel: &Arc<Channel>, undo: Vec<Mutation>, turn: Option<Turn>) {
+        channel.unsettled.fetch_add(1, Ordering::AcqRel);
+        let (keeper, channel) = (self.clone(), channel.clone());
+        self.link.runtime().spawn(async move {
+            keeper.link.settle(&undo).await;
+            channel.forget().await;
+            channel.unsettled.fetch_sub(1, Ordering::AcqRel);
+            drop(turn);
+        });
+    }
+
+    async fn update(
+        self: &Arc<Self>,
+        channel: &Arc<Channel>,
+        update: UpdateMessage,
+        deadline: Instant,
+    ) -> Result<StoreReceipt, Failure> {
+        let Some(before) = self.stored(channel, update.id).await?.filter(|row| row.message.sender == update.sender)
+        else {
+            return Ok(StoreReceipt::NotFound);
+        };
+        let mut after = before.message.clone();
+        after.content = update.content;
+        after.username = update.username;
+        after.update_time = update.update_time;
+        self.link.clock.pass(before.written_us);
+        let edit = Mutation::new(
+            Statement::EditMessage,
+            [
+                int(before.ttl),
+                text(&after.username),
+                text(&after.content),
+                big(after.update_time.0),
+                text(channel.id.as_str()),
+                big(before.bucket),
+                id(after.id.0),
+            ],
+        );
+        let written = self.link.write(&[edit], BatchType::Unlogged, deadline).await;
+        self.decided(channel, written, before.row(), || async {
+            Ok(self.stored_in(channel, before.bucket, after.id).await?.is_some_and(|found| found.message == after))
+        })
+        .await?;
+        Ok(StoreReceipt::Updated(after))
+    }
+
+    async fn remove(
+        self: &Arc<Self>,
+        channel: &Arc<Channel>,
+        id: MessageId,
+        sender: UserId,
+        deadline: Instant,
+    ) -> Result<StoreReceipt, Failure> {
+        let Some(before) = self.stored(channel, id).await?.filter(|row| row.message.sender == sender) else {
+            return Ok(StoreReceipt::NotFound);
+        };
+        self.link.clock.pass(before.written_us);
+        let delete = delete_row(&channel.id, before.bucket, id);
+        let written = self.link.write(&[delete], BatchType::Unlogged, deadline).await;
+        self.decided(channel, written, before.row(), || async {
+            Ok(self.stored_in(channel, before.bucket, id).await?.is_none())
+        })
+        .await?;
+        Ok(StoreReceipt::Removed(before.message))
+    }
+
+    /// What became of a write to one row, which is put back as it was if nobody can know.
+    async fn decided<F>(
+        self: &Arc<Self>,
+        channel: &Arc<Channel>,
+        written: Result<(), Missed>,
+        before: Mutation,
+        is_done: impl Fn() -> F + Sync,
+    ) -> Result<(), Failure>
+    where
+        F: Future<Output = Result<bool, Failure>> + Send,
+    {
+        match written {
+            Err(missed) if !missed.nothing_done => self.resolve(channel, missed, vec![before], is_done).await,
+            written => written.map_err(|missed| missed.failure()),
+        }
+    }
+
+    async fn purge(
+        self: &Arc<Self>,
+        channel: &Arc<Channel>,
+        sender: UserId,
+        ids: Vec<MessageId>,
+        deadline: Instant,
+    ) -> Result<StoreReceipt, Failure> {
+        let mut theirs = Vec::new();
+        for some in ids.chunks(PURGE_LOOKUPS) {
+            let mut looking = JoinSet::new();
+            for &id in some {
+                let (keeper, channel) = (self.clone(), channel.clone());
+                looking.spawn(async move { keeper.stored(&channel, id).await });
+            }
+            while let Some(found) = looking.join_next().await {
+                let found = found.map_err(|error| Failure::Passing(error.to_string()))??;
+                theirs.extend(found.filter(|found| found.message.sender == sender));
+            }
+        }
+        theirs.sort_by_key(|found| found.bucket);
+        for bucket in theirs.chunk_by(|one, other| one.bucket == other.bucket) {
+            let rows: Vec<_> =
+                bucket.iter().map(|found| delete_row(&channel.id, found.bucket, found.message.id)).collect();
+            let written = self.link.write(&rows, BatchType::Unlogged, deadline).await;
+            // Asked again it comes to the same, and whoever purges asks until it is done.
+            written.map_err(|missed| missed.failure())?;
+        }
+        Ok(StoreReceipt::Purged)
+    }
+}
+
+/// Takes as many messages as make one batch, or one of anything else. Whoever has nothing more to wait for ends when there
+/// is nothing left.
+fn next(channel: &Channel, may_end: bool) -> Option<Next> {
+    let mut queue = channel.queue.lock().unwrap_or_else(PoisonError::into_inner);
+    let is_message = |job: &Job| matches!(job.write, Write::Request(StoreRequest::Insert(_)));
+    let mut messages = Vec::new();
+    let mut bytes = 0;
+    while queue.jobs.front().is_some_and(is_message) && messages.len() < BATCH_ROWS_MAX && bytes < BATCH_BYTES_MAX {
+        let Some(Job { write: Write::Request(StoreRequest::Insert(message)), answer, deadline, .. }) =
+            queue.jobs.pop_front()
+        else {
+            break;
+        };
+        bytes += bytes_of(&message);
+        messages.push((message, answer, deadline));
+    }
+    if !messages.is_empty() {
+        return Some(Next::Messages(messages));
+    }
+    let job = queue.jobs.pop_front();
+    if job.is_none() && may_end {
+        queue.running = false;
+    }
+    job.map(Next::Job)
+}
+
+pub fn in_time(deadline: Instant) -> Result<(), Failure> {
+    if Instant::now() < deadline {
+        return Ok(());
+    }
+    Err(Failure::Passing("the database has not answered in time".into()))
+}
+
+pub fn place_of(message: &Message) -> ChannelHead {
+    ChannelHead { id: message.id, sequence: message.sequence }
+}
+
+/// What a message adds to its partition, roughly.
+pub fn bytes_of(message: &Message) -> usize {
+    const REST: usize = 100;
+    REST + message.content.len() + message.username.len()
+}
+
+pub fn message_row(link: &super::link::Link, message: &Message, bucket: i64) -> Mutation {
+    let ttl = remaining_seconds(link, &message.channel, message.create_time.0);
+    message_row_for(message, bucket, ttl)
+}
+
+pub fn message_row_for(message: &Message, bucket: i64, ttl: i32) -> Mutation {
+    Mutation::new(
+        Statement::PutMessage,
+        [
+            text(message.channel.as_str()),
+            big(bucket),
+            id(message.id.0),
+            big(message.sequence.0 as i64),
+            int(message.code as i32),
+            id(message.sender.0),
+            text(&message.username),
+            text(&message.content),
+            big(message.create_time.0),
+            big(message.update_time.0),
+            int(ttl),
+        ],
+    )
+}
+
+pub fn delete_row(channel: &ChannelId, bucket: i64, message: MessageId) -> Mutation {
+    Mutation::new(Statement::DeleteMessage, [text(channel.as_str()), big(bucket), id(message.0)])
+}

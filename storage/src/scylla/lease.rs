@@ -1,0 +1,191 @@
+//! One server has a keyspace at a time, as one process has a directory. It says that it is alive by a lightweight transaction
+//! every second; another takes over only when that has stopped for longer than the first goes on writing without it.
+//! Nobody's clock is compared with another's.
+
+use std::sync::atomic::{AtomicI64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+use engine::id::Epoch;
+use uuid::Uuid;
+
+use super::keeper::Keeper;
+use super::lane::in_time;
+use super::link::Mutation;
+use super::statements::{Statement, big, id};
+use crate::Failure;
+
+/// How often a server says that it is alive.
+const BEAT_INTERVAL: Duration = Duration::from_secs(1);
+/// How long it goes on writing without having been heard.
+const FRESH: Duration = Duration::from_secs(5);
+/// How long another waits for a sign of life: longer, by what a write that was just sent may take.
+const TAKEOVER: Duration = Duration::from_secs(9);
+const LOOK_INTERVAL: Duration = Duration::from_millis(500);
+/// How long an attempt to begin, or a beat, may take.
+const PATIENCE: Duration = Duration::from_secs(5);
+
+/// This server's hold on its keyspace.
+pub struct Lease {
+    holder: Uuid,
+    beat: AtomicI64,
+    state: Mutex<State>,
+}
+
+enum State {
+    /// Nothing was asked for: a tool or a test writes at its own risk.
+    None,
+    /// Since when nobody has been heard by the database.
+    Held(Instant),
+    Lost,
+}
+
+impl Default for Lease {
+    fn default() -> Self {
+        Self { holder: Uuid::new_v4(), beat: AtomicI64::new(0), state: Mutex::new(State::None) }
+    }
+}
+
+impl Lease {
+    /// Whether this server may write.
+    pub fn check(&self) -> Result<(), Failure> {
+        match *self.state.lock().unwrap_or_else(PoisonError::into_inner) {
+            State::None => Ok(()),
+            State::Held(since) if since.elapsed() < FRESH => Ok(()),
+            State::Held(_) => Err(Failure::Passing("the database has not heard of this server for too long".into())),
+            State::Lost => Err(lost()),
+        }
+    }
+
+    fn set(&self, state: State) {
+        *self.state.lock().unwrap_or_else(PoisonError::into_inner) = state;
+    }
+
+    fn is_none(&self) -> bool {
+        matches!(*self.state.lock().unwrap_or_else(PoisonError::into_inner), State::None)
+    }
+}
+
+fn lost() -> Failure {
+    Failure::Final("another server has taken over this keyspace".into())
+}
+
+type Server = (i64, Uuid, i64);
+
+impl Keeper {
+    /// Begins a new life: takes the keyspace, if nobody else has it, and gives the next epoch.
+    pub async fn begin_life(self: &Arc<Self>) -> Result<Epoch, Failure> {
+        let begun = Instant::now();
+        let written: Option<(Option<i64>,)> = self.link.row(Statement::ServerWritten, vec![]).await?;
+        if let Some((Some(written),)) = written {
+            self.link.clock.pass(written);
+        }
+        let epoch = loop {
+            if let Some(epoch) = self.take_keyspace().await? {
+                break epoch;
+            }
+            in_time(begun + TAKEOVER + PATIENCE)?;
+        };
+        self.lease.beat.store(0, Ordering::Release);
+        let first = self.lease.is_none();
+        // The wait for the other's silence is no time of ours.
+        self.lease.set(State::Held(begun.max(Instant::now() - BEAT_INTERVAL)));
+        if first {
+            let keeper = Arc::downgrade(self);
+            self.link.runtime().spawn(async move {
+                while let Some(keeper) = keeper.upgrade() {
+                    if !keeper.beat().await {
+                        return;
+                    }
+                    drop(keeper);
+                    tokio::time::sleep(BEAT_INTERVAL).await;
+                }
+            });
+        }
+        let epoch = Epoch(epoch as u64);
+        self.set_epoch(epoch);
+        Ok(epoch)
+    }
+
+    /// The next epoch, if nothing has come in between.
+    async fn take_keyspace(&self) -> Result<Option<i64>, Failure> {
+        let holder = self.lease.holder;
+        let found: Option<Server> = self.link.decided_row(Statement::Server, vec![]).await?;
+        let (epoch, claim) = match found {
+            None => (1, Mutation::new(Statement::ClaimServer, [big(1), id(holder)])),
+            Some((epoch, other, beat)) => {
+                if other != holder && !other.is_nil() && !self.is_silent((epoch, other, beat)).await? {
+                    return Ok(None);
+                }
+                let values = [big(epoch + 1), id(holder), big(epoch), id(other), big(beat)];
+                (epoch + 1, Mutation::new(Statement::TakeServer, values))
+            }
+        };
+        let is_ours = || async {
+            let found: Option<Server> = self.link.decided_row(Statement::Server, vec![]).await?;
+            Ok(found.is_some_and(|(now, who, _)| now == epoch && who == holder))
+        };
+        match self.link.decide(&claim, Instant::now() + PATIENCE, is_ours).await {
+            Ok(true) => Ok(Some(epoch)),
+            Ok(false) => Ok(None),
+            Err(missed) => Err(Failure::Passing(missed.reason)),
+        }
+    }
+
+    /// Waits until the server that has the keyspace has not been heard for long enough; false if it has left meanwhile.
+    /// If it is heard, it lives.
+    async fn is_silent(&self, found: Server) -> Result<bool, Failure> {
+        tracing::info!("another server has this keyspace, or had it when it was killed: waiting for a sign of life");
+        let until = Instant::now() + TAKEOVER;
+        while Instant::now() < until {
+            tokio::time::sleep(LOOK_INTERVAL).await;
+            let now: Option<Server> = self.link.decided_row(Statement::Server, vec![]).await?;
+            match now {
+                Some((_, holder, _)) if holder.is_nil() => return Ok(false),
+                now if now != Some(found) => return Err(in_use()),
+                _ => {}
+            }
+        }
+        Ok(true)
+    }
+
+    /// One sign of life. False when there need be no more.
+    async fn beat(&self) -> bool {
+        if self.link.check_open().is_err() {
+            return false;
+        }
+        let begun = Instant::now();
+        let (beat, holder) = (self.lease.beat.fetch_add(1, Ordering::AcqRel) + 1, self.lease.holder);
+        let mutation = Mutation::new(Statement::BeatServer, [big(beat), id(holder)]);
+        let has_been_heard = || async {
+            let found: Option<Server> = self.link.decided_row(Statement::Server, vec![]).await?;
+            Ok(found.is_some_and(|(_, who, heard)| who == holder && heard == beat))
+        };
+        match self.link.decide(&mutation, begun + PATIENCE, has_been_heard).await {
+            Ok(true) => {
+                self.lease.set(State::Held(begun));
+                true
+            }
+            Ok(false) if self.link.check_open().is_err() => false,
+            Ok(false) => {
+                tracing::error!("another server has taken over this keyspace");
+                self.lease.set(State::Lost);
+                false
+            }
+            Err(_) => true,
+        }
+    }
+
+    /// Leaves the keyspace to whoever comes next, who then need not wait.
+    pub async fn leave(&self) {
+        if self.lease.is_none() {
+            return;
+        }
+        let mutation = Mutation::new(Statement::LeaveServer, [id(Uuid::nil()), id(self.lease.holder)]);
+        let _ = self.link.decide(&mutation, Instant::now() + PATIENCE, || async { Ok(true) }).await;
+    }
+}
+
+fn in_use() -> Failure {
+    Failure::InUse("another server has this keyspace: stop it first, or give this one a keyspace of its own".into())
+}

@@ -1,0 +1,532 @@
+//! The link to the database: made in the background and again and again until it holds, watched, and asked.
+
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError, RwLock};
+use std::time::{Duration, Instant};
+
+use rustls::pki_types::CertificateDer;
+use rustls::pki_types::pem::PemObject;
+use scylla::client::PoolSize;
+use scylla::client::execution_profile::ExecutionProfile;
+use scylla::client::session::Session;
+use scylla::client::session_builder::SessionBuilder;
+use scylla::deserialize::row::DeserializeRow;
+use scylla::policies::retry::FallthroughRetryPolicy;
+use scylla::statement::batch::{Batch, BatchType};
+use scylla::statement::{Consistency, SerialConsistency};
+use scylla::value::{CqlValue, Row};
+use tokio::runtime::Handle;
+use uuid::Uuid;
+
+use super::clock::CellClock;
+use super::options::ScyllaOptions;
+use super::outcome::{Missed, applied};
+use super::schema;
+use super::statements::{Statement, Statements, WRITE_DURATION_MAX};
+use crate::Failure;
+
+/// How long a write is tried before its asker hears that it failed.
+pub const WRITE_PATIENCE: Duration = Duration::from_secs(7);
+
+/// How long making a session may take. The driver itself may wait a minute for a node that accepts and says nothing.
+const CONNECT_DURATION_MAX: Duration = Duration::from_secs(15);
+/// Pauses between attempts, doubled from the first to the last.
+const PAUSE_MIN: Duration = Duration::from_millis(50);
+const PAUSE_MAX: Duration = Duration::from_secs(1);
+/// Pauses between sessions that could not be made.
+const CONNECT_PAUSE_MAX: Duration = Duration::from_secs(5);
+/// A Cassandra node is one shard to the driver; a ScyllaDB node has connections a shard anyway.
+const CONNECTIONS_PER_NODE: usize = 2;
+/// Attempts of a read, each of two seconds at most.
+const READ_ATTEMPTS_MAX: usize = 2;
+/// Failures in a row after which the database counts as away, if nothing has succeeded for so long.
+const FAILURES_IN_A_ROW: u64 = 8;
+const SILENCE: Duration = Duration::from_secs(2);
+/// How often a database that is away is asked whether it is back.
+const PROBE_INTERVAL: Duration = Duration::from_millis(250);
+
+/// A statement with its values, but for the timestamp.
+#[derive(Clone, PartialEq, Debug)]
+pub struct Mutation {
+    pub statement: Statement,
+    pub values: Vec<CqlValue>,
+}
+
+impl Mutation {
+    pub fn new(statement: Statement, values: impl Into<Vec<CqlValue>>) -> Self {
+        Self { statement, values: values.into() }
+    }
+}
+
+/// A session with everything prepared.
+struct Open {
+    session: Session,
+    statements: Statements,
+}
+
+enum State {
+    /// Not yet; and why not.
+    Trying(String),
+    Open(Arc<Open>),
+    /// There is a database, but not for this program.
+    Refused(Failure),
+    Closed,
+}
+
+/// See the file's head.
+pub struct Link {
+    options: ScyllaOptions,
+    runtime: Handle,
+    state: RwLock<State>,
+    pub clock: CellClock,
+    health: Health,
+    /// Requests sent, for those who count.
+    requests: AtomicU64,
+}
+
+/// Whether the database answers.
+struct Health {
+    failures_in_a_row: AtomicU64,
+    last_success: Mutex<Instant>,
+    away: AtomicBool,
+}
+
+impl Link {
+    /// Begins to connect, in the background.
+    pub fn begin(options: ScyllaOptions, runtime: Handle) -> Arc<Self> {
+        let link = Arc::new(Self {
+            options,
+            runtime: runtime.clone(),
+            state: RwLock::new(State::Trying("no attempt has been made yet".into())),
+            clock: CellClock::default(),
+            health: Health {
+                failures_in_a_row: AtomicU64::new(0),
+                last_success: Mutex::new(Instant::now()),
+                away: AtomicBool::new(false),
+            },
+            requests: AtomicU64::new(0),
+        });
+        runtime.spawn(connect_until_it_holds(link.clone()));
+        link
+    }
+
+    pub fn options(&self) -> &ScyllaOptions {
+        &self.options
+    }
+
+    pub fn runtime(&self) -> &Handle {
+        &self.runtime
+    }
+
+    /// How many requests were sent to the database so far.
+    pub fn requests(&self) -> u64 {
+        self.requests.load(Ordering::Relaxed)
+    }
+
+    pub fn is_ready(&self) -> bool {
+        self.session().is_ok()
+    }
+
+    pub fn close(&self) -> Result<(), Failure> {
+        let mut state = self.state.write().unwrap_or_else(PoisonError::into_inner);
+        if matches!(*state, State::Closed) {
+            return Err(closed());
+        }
+        *state = State::Closed;
+        Ok(())
+    }
+
+    pub fn check_open(&self) -> Result<(), Failure> {
+        match *self.state.read().unwrap_or_else(PoisonError::into_inner) {
+            State::Closed => Err(closed()),
+            _ => Ok(()),
+        }
+    }
+
+    /// The session, unless there is none, or the database is known to be away: then nobody waits for it.
+    fn session(&self) -> Result<Arc<Open>, Failure> {
+        let open = self.session_even_if_away()?;
+        if self.health.away.load(Ordering::Acquire) {
+            return Err(Failure::Passing("the database does not answer".into()));
+        }
+        Ok(open)
+    }
+
+    fn session_even_if_away(&self) -> Result<Arc<Open>, Failure> {
+        match &*self.state.read().unwrap_or_else(PoisonError::into_inner) {
+            State::Trying(reason) => Err(Failure::Passing(format!("the database is not reached yet: {reason}"))),
+            State::Open(open) => Ok(open.clone()),
+            State::Refused(failure) => Err(failure.clone()),
+            State::Closed => Err(closed()),
+        }
+    }
+
+    fn set(&self, new: State) {
+        let mut state = self.state.write().unwrap_or_else(PoisonError::into_inner);
+        if !matches!(*state, State::Closed) {
+            *state = new;
+        }
+    }
+
+    fn is_closed(&self) -> bool {
+        self.check_open().is_err()
+    }
+
+    /// All rows that a read finds, at quorum.
+    pub async fn rows<R>(&self, statement: Statement, values: Vec<CqlValue>) -> Result<Vec<R>, Failure>
+    where
+        R: for<'f, 'm> DeserializeRow<'f, 'm>,
+    {
+        self.read(statement, values, false).await
+    }
+
+    /// The one row that a read finds.
+    pub async fn row<R>(&self, statement: Statement, values: Vec<CqlValue>) -> Result<Option<R>, Failure>
+    where
+        R: for<'f, 'm> DeserializeRow<'f, 'm>,
+    {
+        Ok(self.rows(statement, values).await?.into_iter().next())
+    }
+
+    /// As `row`, seeing every lightweight transaction that has been decided, and deciding those that are not.
+    pub async fn decided_row<R>(&self, statement: Statement, values: Vec<CqlValue>) -> Result<Option<R>, Failure>
+    where
+        R: for<'f, 'm> DeserializeRow<'f, 'm>,
+    {
+        Ok(self.read(statement, values, true).await?.into_iter().next())
+    }
+
+    async fn read<R>(&self, statement: Statement, values: Vec<CqlValue>, serial: bool) -> Result<Vec<R>, Failure>
+    where
+        R: for<'f, 'm> DeserializeRow<'f, 'm>,
+    {
+        let mut attempt = 1;
+        loop {
+            let open = self.session()?;
+            let prepared = if serial { open.statements.serial(statement) } else { open.statements.get(statement) };
+            self.count();
+            let missed = match open.session.execute_unpaged(prepared, &values[..]).await {
+                Ok(found) => {
+                    self.succeeded();
+                    let found = found.into_rows_result().map_err(odd)?;
+                    return found.rows::<R>().map_err(odd)?.collect::<Result<_, _>>().map_err(odd);
+                }
+                Err(error) => self.failed(&error),
+            };
+            if attempt == READ_ATTEMPTS_MAX || !missed.passing {
+                return Err(Failure::Passing(missed.reason));
+            }
+            attempt += 1;
+        }
+    }
+
+    /// Every row of a table, page by page.
+    pub async fn scan<R>(&self, statement: Statement) -> Result<Vec<R>, Failure>
+    where
+        R: for<'f, 'm> DeserializeRow<'f, 'm>,
+    {
+        let open = self.session()?;
+        let prepared = open.statements.get(statement);
+        let mut paging = scylla::response::PagingState::start();
+        let mut all = Vec::new();
+        loop {
+            self.count();
+            let page = open.session.execute_single_page(prepared, (), paging).await;
+            let (found, next) = page.map_err(|error| self.failed(&error).failure())?;
+            let found = found.into_rows_result().map_err(odd)?;
+            for row in found.rows::<R>().map_err(odd)? {
+                all.push(row.map_err(odd)?);
+            }
+            match next.into_paging_control_flow() {
+                std::ops::ControlFlow::Break(()) => return Ok(all),
+                std::ops::ControlFlow::Continue(state) => paging = state,
+            }
+        }
+    }
+
+    /// How many rows a statement of one column finds that is not null, page by page.
+    pub async fn count_rows(&self, statement: Statement) -> Result<u64, Failure> {
+        let rows: Vec<(Option<Uuid>,)> = self.scan(statement).await?;
+        Ok(rows.into_iter().filter(|(id,)| id.is_some()).count() as u64)
+    }
+
+    /// Writes these with rising timestamps; all of one partition as one mutation, or else in a logged batch, so that all of
+    /// it comes to be or nothing. Tries until the deadline.
+    pub async fn write(&self, mutations: &[Mutation], together: BatchType, deadline: Instant) -> Result<(), Missed> {
+        self.write_at(self.clock.reserve(mutations.len()), mutations, together, deadline).await
+    }
+
+    /// As `write`, with timestamps from a reserved one on.
+    pub async fn write_at(
+        &self,
+        first: i64,
+        mutations: &[Mutation],
+        together: BatchType,
+        deadline: Instant,
+    ) -> Result<(), Missed> {
+        let stamped =
+            |(mutation, timestamp): (&Mutation, i64)| mutation.statement.stamped(mutation.values.clone(), timestamp);
+        let values: Vec<_> = mutations.iter().zip(first..).map(stamped).collect();
+        let statements: Vec<_> = mutations.iter().map(|mutation| mutation.statement).collect();
+        self.until(deadline, || self.attempt(&statements, &values, together)).await
+    }
+
+    async fn attempt(
+        &self,
+        statements: &[Statement],
+        values: &[Vec<CqlValue>],
+        together: BatchType,
+    ) -> Result<(), Missed> {
+        let open = self.session().map_err(not_sent)?;
+        self.count();
+        let done = match (statements, values) {
+            ([], _) => return Ok(()),
+            ([statement], [values]) => {
+                open.session.execute_unpaged(open.statements.get(*statement), &values[..]).await.map(|_| ())
+            }
+            _ => {
+                let mut batch = Batch::new(together);
+                batch.set_consistency(Consistency::LocalQuorum);
+                batch.set_is_idempotent(true);
+                batch.set_request_timeout(Some(WRITE_DURATION_MAX));
+                for statement in statements {
+                    batch.append_statement(open.statements.get(*statement).clone());
+                }
+                open.session.batch(&batch, values.to_vec()).await.map(|_| ())
+            }
+        };
+        match done {
+            Ok(()) => {
+                self.succeeded();
+                Ok(())
+            }
+            Err(error) => Err(self.failed(&error)),
+        }
+    }
+
+    /// A lightweight transaction. Whoever asks says how to see that it has been applied: asked with the consistency that
+    /// decides, after an attempt of which nobody knows. False: it was refused, by the row as it is.
+    pub async fn decide<F>(
+        &self,
+        mutation: &Mutation,
+        deadline: Instant,
+        has_been_applied: impl Fn() -> F + Sync,
+    ) -> Result<bool, Missed>
+    where
+        F: Future<Output = Result<bool, Failure>> + Send,
+    {
+        let unknown = AtomicBool::new(false);
+        self.until(deadline, || async {
+            if unknown.load(Ordering::Relaxed) {
+                let unread =
+                    |failure: Failure| Missed { nothing_done: false, passing: true, reason: failure.to_string() };
+                if has_been_applied().await.map_err(unread)? {
+                    return Ok(true);
+                }
+            }
+            let outcome = self.conditional(mutation).await;
+            if let Err(missed) = &outcome {
+                unknown.fetch_or(!missed.nothing_done, Ordering::Relaxed);
+            }
+            // What refuses it may be itself, from an attempt before.
+            let by_itself = outcome == Ok(false) && unknown.load(Ordering::Relaxed);
+            if by_itself && has_been_applied().await.unwrap_or(false) {
+                return Ok(true);
+            }
+            outcome
+        })
+        .await
+    }
+
+    async fn conditional(&self, mutation: &Mutation) -> Result<bool, Missed> {
+        let open = self.session().map_err(not_sent)?;
+        self.count();
+        let prepared = open.statements.get(mutation.statement);
+        let found = match open.session.execute_unpaged(prepared, &mutation.values[..]).await {
+            Ok(found) => found,
+            Err(error) => return Err(self.failed(&error)),
+        };
+        self.succeeded();
+        let unreadable = |reason: String| Missed { nothing_done: false, passing: true, reason };
+        let found = found.into_rows_result().map_err(|error| unreadable(error.to_string()))?;
+        let row = found.first_row::<Row>().map_err(|error| unreadable(error.to_string()))?;
+        let names = found.column_specs();
+        applied(names.iter().map(|column| column.name()), &row).map_err(|failure| unreadable(failure.to_string()))
+    }
+
+    /// Tries until it succeeds, cannot succeed, or the time is over. What is unknown of one attempt is unknown of all.
+    async fn until<T, F>(&self, deadline: Instant, attempt: impl Fn() -> F + Sync) -> Result<T, Missed>
+    where
+        F: Future<Output = Result<T, Missed>> + Send,
+    {
+        let (mut pause, mut nothing_done) = (PAUSE_MIN, true);
+        loop {
+            let missed = match attempt().await {
+                Ok(done) => return Ok(done),
+                Err(missed) => missed,
+            };
+            nothing_done &= missed.nothing_done;
+            // Nobody waits for a database that is known to be away, unless it may have what it was sent.
+            let away = self.session().is_err();
+            let over = Instant::now() + pause >= deadline;
+            if !missed.passing || over || (away && nothing_done) {
+                return Err(Missed { nothing_done, ..missed });
+            }
+            tokio::time::sleep(pause).await;
+            pause = (2 * pause).min(PAUSE_MAX);
+        }
+    }
+
+    /// Tries for as long as it takes, or until this link is closed: for what must not stay as it is.
+    pub async fn settle(&self, mutations: &[Mutation]) {
+        let mut pause = PAUSE_MIN;
+        loop {
+            let deadline = Instant::now() + WRITE_PATIENCE;
+            // One batch a mutation: they are about rows of any number of partitions, and each does for itself.
+            let mut missed = None;
+            for mutation in mutations {
+                let one = std::slice::from_ref(mutation);
+                missed = missed.or(self.write(one, BatchType::Unlogged, deadline).await.err());
+            }
+            match missed {
+                None => return,
+                Some(missed) if !missed.passing || self.is_closed() => {
+                    tracing::warn!(reason = missed.reason, "what the database may hold of a failed write stays there");
+                    return;
+                }
+                Some(_) => tokio::time::sleep(pause).await,
+            }
+            pause = (2 * pause).min(PAUSE_MAX);
+        }
+    }
+
+    fn count(&self) {
+        self.requests.fetch_add(1, Ordering::Relaxed);
+    }
+
+    fn succeeded(&self) {
+        self.health.failures_in_a_row.store(0, Ordering::Release);
+        *self.health.last_success.lock().unwrap_or_else(PoisonError::into_inner) = Instant::now();
+    }
+
+    fn failed(&self, error: &scylla::errors::ExecutionError) -> Missed {
+        let missed = Missed::of(error);
+        if !missed.passing {
+            return missed;
+        }
+        let failures = self.health.failures_in_a_row.fetch_add(1, Ordering::AcqRel) + 1;
+        let silent = self.health.last_success.lock().unwrap_or_else(PoisonError::into_inner).elapsed() >= SILENCE;
+        if failures >= FAILURES_IN_A_ROW && silent && !self.health.away.swap(true, Ordering::AcqRel) {
+            tracing::warn!(reason = missed.reason, "the database does not answer: requests are refused until it does");
+        }
+        missed
+    }
+
+    /// Asks a database that is away whether it is back.
+    async fn probe(&self) {
+        if !self.health.away.load(Ordering::Acquire) {
+            return;
+        }
+        let Ok(open) = self.session_even_if_away() else { return };
+        // A read at quorum of a table of ours: what answers it can also write.
+        let ping = open.statements.serial(Statement::Server);
+        if open.session.execute_unpaged(ping, ()).await.is_ok() {
+            self.succeeded();
+            self.health.away.store(false, Ordering::Release);
+            tracing::info!("the database answers again");
+        }
+    }
+}
+
+async fn connect_until_it_holds(link: Arc<Link>) {
+    let mut pause = PAUSE_MIN;
+    while !link.is_closed() {
+        let connected = tokio::time::timeout(CONNECT_DURATION_MAX, connect(&link.options)).await;
+        let reason = match connected {
+            Ok(Ok(open)) => {
+                link.succeeded();
+                link.set(State::Open(Arc::new(open)));
+                return watch(link).await;
+            }
+            Ok(Err(Failure::Passing(reason))) => reason,
+            Ok(Err(failure)) => return link.set(State::Refused(failure)),
+            Err(_) => "no node has answered in time".into(),
+        };
+        tracing::warn!(reason, "the database cannot be reached, trying again");
+        link.set(State::Trying(reason));
+        tokio::time::sleep(pause).await;
+        pause = (2 * pause).min(CONNECT_PAUSE_MAX);
+    }
+}
+
+async fn watch(link: Arc<Link>) {
+    while !link.is_closed() {
+        tokio::time::sleep(PROBE_INTERVAL).await;
+        link.probe().await;
+    }
+}
+
+async fn connect(options: &ScyllaOptions) -> Result<Open, Failure> {
+    let session = session(options).await?;
+    schema::check(&session, &options.keyspace).await?;
+    let statements = Statements::prepare(&session).await.map_err(|error| Failure::Passing(error.to_string()))?;
+    Ok(Open { session, statements })
+}
+
+/// A session without a keyspace.
+pub async fn session(options: &ScyllaOptions) -> Result<Session, Failure> {
+    let profile = ExecutionProfile::builder()
+        .consistency(Consistency::LocalQuorum)
+        .serial_consistency(Some(SerialConsistency::LocalSerial))
+        // What is tried again, and for how long, is decided here.
+        .retry_policy(Arc::new(FallthroughRetryPolicy::new()))
+        .build();
+    let mut builder = SessionBuilder::new()
+        .known_nodes(&options.nodes)
+        .default_execution_profile_handle(profile.into_handle())
+        .pool_size(PoolSize::PerHost(std::num::NonZeroUsize::MIN.saturating_add(CONNECTIONS_PER_NODE - 1)))
+        .connection_timeout(Duration::from_secs(3))
+        .keepalive_interval(Duration::from_secs(5))
+        .keepalive_timeout(Duration::from_secs(5))
+        .schema_agreement_timeout(Duration::from_secs(30));
+    if let Some(login) = &options.login {
+        builder = builder.user(&login.user, &login.password);
+    }
+    if options.authority.is_some() {
+        builder = builder.tls_context(Some(encryption(options)?));
+    }
+    builder.build().await.map_err(|error| Failure::Passing(error.to_string()))
+}
+
+fn encryption(options: &ScyllaOptions) -> Result<Arc<rustls::ClientConfig>, Failure> {
+    let Some(path) = &options.authority else {
+        return Err(Failure::Corrupt("no certificates are named".into()));
+    };
+    let wrong = |error: &dyn std::fmt::Display| {
+        Failure::Corrupt(format!("the certificates in {} cannot be used: {error}", path.display()))
+    };
+    let mut roots = rustls::RootCertStore::empty();
+    for certificate in CertificateDer::pem_file_iter(path).map_err(|error| wrong(&error))? {
+        roots.add(certificate.map_err(|error| wrong(&error))?).map_err(|error| wrong(&error))?;
+    }
+    if roots.is_empty() {
+        return Err(wrong(&"there is none in it"));
+    }
+    let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
+    let config = rustls::ClientConfig::builder_with_provider(provider)
+        .with_safe_default_protocol_versions()
+        .map_err(|error| wrong(&error))?;
+    Ok(Arc::new(config.with_root_certificates(roots).with_no_client_auth()))
+}
+
+fn not_sent(failure: Failure) -> Missed {
+    Missed { nothing_done: true, passing: matches!(failure, Failure::Passing(_)), reason: failure.to_string() }
+}
+
+fn closed() -> Failure {
+    Failure::Final("the store is closed".into())
+}
+
+fn odd(error: impl std::fmt::Display) -> Failure {
+    Failure::Corrupt(format!("the database's answer is not what was asked for: {error}"))
+}

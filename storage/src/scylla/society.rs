@@ -1,0 +1,368 @@
+//! Changes of accounts, groups, friends and notifications: those that may touch each other's rows are carried out one after
+//! another, in the order in which they came; all others side by side.
+//!
+//! Each change says what it is about. It waits for all earlier ones about the same, and for those that may be about
+//! anything. Waiting goes back in time only, so it ends.
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Instant;
+
+use engine::group::GroupAct;
+use engine::id::{GroupId, UserId};
+use engine::persist::{Admission, StoreReceipt, StoreRequest};
+use tokio::sync::{RwLock, Semaphore};
+
+use super::channel::Channel;
+use super::draft::{Draft, Ending};
+use super::keeper::Keeper;
+use super::lane::in_time;
+use super::link::Mutation;
+use crate::account::Credential;
+use crate::{Answer, Failure, Write, Written};
+
+/// How often a change is decided anew when something else has taken a name or a seat meanwhile.
+const DECISIONS_MAX: usize = 3;
+
+/// What a change is about.
+#[derive(Clone, PartialEq, Eq, Hash, Debug)]
+pub enum Subject {
+    Group(GroupId),
+    User(UserId),
+    Username(String),
+    GroupName(String),
+    Credential(Credential),
+    Revocations,
+}
+
+/// Everything that a change may be about.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum Footprint {
+    These(Vec<Subject>),
+    Anything,
+    /// A question about these.
+    Question(Vec<Subject>),
+}
+
+/// What the rows that a write changes belong to.
+pub fn footprint(write: &Write) -> Footprint {
+    use Footprint::{Anything, Question, These};
+    let pair = |one: UserId, other: UserId| vec![Subject::User(one), Subject::User(other)];
+    match write {
+        Write::Register(registration) => These(vec![
+            Subject::Credential(registration.credential.clone()),
+            Subject::Username(registration.account.username.clone()),
+            Subject::User(registration.account.id),
+        ]),
+        Write::ChangeAccount { id, change, .. } if change.username.is_none() => These(vec![Subject::User(*id)]),
+        // These set names free of which only the account knows.
+        Write::ChangeAccount { .. } | Write::Link { .. } | Write::Unlink { .. } | Write::DeleteAccount { .. } => {
+            Anything
+        }
+        Write::CreateGroup(group) => {
+            These(vec![Subject::Group(group.id), Subject::GroupName(group.name.clone()), Subject::User(group.creator)])
+        }
+        Write::UpdateGroup { id, edit, .. } if edit.name.is_none() => These(vec![Subject::Group(*id)]),
+        Write::UpdateGroup { .. } => Anything,
+        Write::FinishDeparture { user } | Write::DeleteNotifications { user, .. } => These(vec![Subject::User(*user)]),
+        Write::Relate { user, others, .. } => {
+            These(others.iter().chain([user]).map(|&user| Subject::User(user)).collect())
+        }
+        Write::Revoke(_) | Write::ForgetRevocations { .. } => These(vec![Subject::Revocations]),
+        Write::Request(StoreRequest::ChangeGroup { change, .. }) => match change.act {
+            // A group's end sets its name free.
+            GroupAct::Delete | GroupAct::Leave | GroupAct::Depart => Anything,
+            _ => {
+                let users = change.act.named().iter().chain([&change.actor]).map(|&user| Subject::User(user));
+                These(users.chain([Subject::Group(change.group)]).collect())
+            }
+        },
+        Write::Request(StoreRequest::Block { user, other, .. }) => These(pair(*user, *other)),
+        Write::Request(request @ StoreRequest::Admit(Admission::Direct { user, other, .. })) => {
+            if request.is_write() {
+                These(pair(*user, *other))
+            } else {
+                Question(pair(*user, *other))
+            }
+        }
+        Write::Request(StoreRequest::Admit(Admission::Group { group, user })) => {
+            Question(vec![Subject::Group(*group), Subject::User(*user)])
+        }
+        Write::Request(StoreRequest::Users { ids, usernames }) => {
+            let names = usernames.iter().cloned().map(Subject::Username);
+            Question(ids.iter().map(|&user| Subject::User(user)).chain(names).collect())
+        }
+        Write::Request(_) => These(Vec::new()),
+    }
+}
+
+/// Says when something is done: a semaphore without permits that is closed then.
+type Done = Arc<Semaphore>;
+
+/// Who is at what.
+#[derive(Default)]
+pub struct Society {
+    tails: Arc<Mutex<Tails>>,
+    /// Held by each change that is carried out, and alone by one that turns out to be about more than it said.
+    carrying_out: RwLock<()>,
+}
+
+#[derive(Default)]
+struct Tails {
+    last_about: HashMap<Subject, Done>,
+    last_about_anything: Option<Done>,
+    /// All that are not done, for the next that is about anything.
+    open: Vec<Done>,
+}
+
+/// A change's place in the order. Dropped, it lets those behind it go on.
+pub struct Turn {
+    after: Vec<Done>,
+    done: Done,
+    subjects: Vec<Subject>,
+    tails: Arc<Mutex<Tails>>,
+}
+
+impl Society {
+    /// Takes a place behind everything that is about the same.
+    pub fn turn(&self, footprint: Footprint) -> Turn {
+        let mut tails = self.tails.lock().unwrap_or_else(PoisonError::into_inner);
+        let done = Arc::new(Semaphore::new(0));
+        let (subjects, after) = match footprint {
+            Footprint::Anything => {
+                let after = tails.open.clone();
+                tails.last_about_anything = Some(done.clone());
+                (Vec::new(), after)
+            }
+            Footprint::These(subjects) => {
+                let after = tails.before(&subjects);
+                for subject in &subjects {
+                    tails.last_about.insert(subject.clone(), done.clone());
+                }
+                (subjects, after)
+            }
+            Footprint::Question(subjects) => {
+                let after = tails.before(&subjects);
+                (Vec::new(), after)
+            }
+        };
+        tails.open.push(done.clone());
+        Turn { after, done, subjects, tails: self.tails.clone() }
+    }
+}
+
+impl Tails {
+    fn before(&self, subjects: &[Subject]) -> Vec<Done> {
+        let about = subjects.iter().filter_map(|subject| self.last_about.get(subject));
+        about.chain(&self.last_about_anything).cloned().collect()
+    }
+}
+
+impl Turn {
+    /// Waits for everything before it.
+    pub async fn come(&self) {
+        for before in &self.after {
+            // It has no permits: this returns when it is closed.
+            let _ = before.acquire().await;
+        }
+    }
+}
+
+impl Drop for Turn {
+    fn drop(&mut self) {
+        self.done.close();
+        let mut tails = self.tails.lock().unwrap_or_else(PoisonError::into_inner);
+        for subject in &self.subjects {
+            if tails.last_about.get(subject).is_some_and(|last| Arc::ptr_eq(last, &self.done)) {
+                tails.last_about.remove(subject);
+            }
+        }
+        if tails.last_about_anything.as_ref().is_some_and(|last| Arc::ptr_eq(last, &self.done)) {
+            tails.last_about_anything = None;
+        }
+        tails.open.retain(|open| !Arc::ptr_eq(open, &self.done));
+    }
+}
+
+/// What came of one decision about a change.
+pub enum Decided {
+    Done(Result<Written, Failure>),
+    /// It is about more than it said: again, alone.
+    Alone,
+    /// A name or a seat has gone meanwhile: again.
+    Again,
+    /// It failed, and what the database may have of it is to be undone.
+    Unsettled(Failure, Vec<Mutation>),
+}
+
+impl Keeper {
+    /// Carries out a change of which no channel needs to know.
+    pub fn enter_society(self: &Arc<Self>, write: Write, answer: Answer, deadline: Instant, turn: Turn) {
+        let keeper = self.clone();
+        self.link.runtime().spawn(async move {
+            let come = tokio::time::timeout_at(deadline.into(), turn.come()).await;
+            if come.is_err() {
+                answer(Err(Failure::Passing("the database has not answered in time".into())));
+                // Those behind go on only when those before have.
+                return turn.come().await;
+            }
+            let (done, undo) = keeper.change(None, write, deadline).await;
+            answer(done);
+            if let Some(undo) = undo {
+                keeper.link.settle(&undo).await;
+            }
+        });
+    }
+
+    /// Carries out a change in its channel's lane.
+    pub async fn change_in_lane(
+        self: &Arc<Self>,
+        channel: &Arc<Channel>,
+        write: Write,
+        answer: Answer,
+        deadline: Instant,
+        turn: Turn,
+    ) {
+        let come = tokio::time::timeout_at(deadline.into(), turn.come()).await;
+        let ready = in_time(deadline).and_then(|()| channel.check_settled());
+        if come.is_err() || ready.is_err() {
+            answer(Err(ready
+                .err()
+                .unwrap_or_else(|| Failure::Passing("the database has not answered in time".into()))));
+            self.link.runtime().spawn(async move { turn.come().await });
+            return;
+        }
+        let (done, undo) = self.change(Some(channel.clone()), write, deadline).await;
+        channel.version.fetch_add(1, std::sync::atomic::Ordering::AcqRel);
+        if let Some(undo) = undo {
+            self.settle_later(channel, undo, Some(turn));
+        }
+        answer(done);
+    }
+
+    async fn change(
+        self: &Arc<Self>,
+        channel: Option<Arc<Channel>>,
+        write: Write,
+        deadline: Instant,
+    ) -> (Result<Written, Failure>, Option<Vec<Mutation>>) {
+        if let Err(failure) = self.check() {
+            return (Err(failure), None);
+        }
+        let write = Arc::new(write);
+        let (mut alone, mut decisions) = (false, 0);
+        loop {
+            // Held until the decision is carried out.
+            let _shared = if alone { None } else { Some(self.society.carrying_out.read().await) };
+            let _alone = if alone { Some(self.society.carrying_out.write().await) } else { None };
+            let (keeper, channel, write) = (self.clone(), channel.clone(), write.clone());
+            let decided = tokio::task::spawn_blocking(move || keeper.decide(channel, &write, alone, deadline)).await;
+            match decided {
+                Ok(Decided::Done(done)) => return (done, None),
+                Ok(Decided::Unsettled(failure, undo)) => return (Err(failure), Some(undo)),
+                Ok(Decided::Alone) => alone = true,
+                Ok(Decided::Again) if decisions < DECISIONS_MAX => decisions += 1,
+                Ok(Decided::Again) => {
+                    return (Err(Failure::Passing("others change the same again and again".into())), None);
+                }
+                Err(error) => return (Err(Failure::Final(format!("a change has panicked: {error}"))), None),
+            }
+        }
+    }
+
+    /// On a thread that may block: the rules ask for rows one by one.
+    fn decide(
+        self: &Arc<Self>,
+        channel: Option<Arc<Channel>>,
+        write: &Write,
+        alone: bool,
+        deadline: Instant,
+    ) -> Decided {
+        if let Write::Request(question) = write
+            && !question.is_write()
+        {
+            return Decided::Done(crate::bridge::look_up(&self.view(), question).map(Written::Receipt));
+        }
+        let mut draft = Draft::new(self, channel, footprint(write), alone, deadline);
+        match draft.apply(write) {
+            Ok(written) => match draft.commit() {
+                Ending::Done => {
+                    self.after_change(write, &written);
+                    Decided::Done(Ok(written))
+                }
+                Ending::Again => Decided::Again,
+                Ending::Failed(failure) => Decided::Done(Err(failure)),
+                Ending::Unsettled(failure, undo) => Decided::Unsettled(failure, undo),
+            },
+            Err(_) if draft.is_about_more() => Decided::Alone,
+            Err(failure) => Decided::Done(Err(failure)),
+        }
+    }
+
+    /// What is to be done, by and by, when something is gone.
+    fn after_change(self: &Arc<Self>, write: &Write, written: &Written) {
+        let swept = match (write, written) {
+            (
+                Write::Request(StoreRequest::ChangeGroup { .. }),
+                Written::Receipt(StoreReceipt::GroupChanged(Ok(outcome))),
+            ) => outcome.deleted,
+            (Write::DeleteAccount { .. }, Written::AccountDeleted(deleted)) => *deleted,
+            (Write::FinishDeparture { user }, _) => {
+                self.authors.forget(*user);
+                false
+            }
+            _ => false,
+        };
+        if swept {
+            self.link.runtime().block_on(self.sweep_at_once());
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use uuid::Uuid;
+
+    fn user(number: u128) -> Subject {
+        Subject::User(UserId(Uuid::from_u128(number)))
+    }
+
+    fn waits(turn: &Turn) -> bool {
+        turn.after.iter().any(|before| !before.is_closed())
+    }
+
+    #[test]
+    fn only_those_about_the_same_wait() {
+        let society = Society::default();
+        let first = society.turn(Footprint::These(vec![user(1), user(2)]));
+        let other = society.turn(Footprint::These(vec![user(3)]));
+        let second = society.turn(Footprint::These(vec![user(2), user(3)]));
+        let question = society.turn(Footprint::Question(vec![user(1)]));
+        let behind_question = society.turn(Footprint::These(vec![user(4)]));
+        assert!(!waits(&first) && !waits(&other) && waits(&second) && waits(&question) && !waits(&behind_question));
+        drop(first);
+        assert!(waits(&second) && !waits(&question));
+        drop(other);
+        assert!(!waits(&second));
+    }
+
+    #[test]
+    fn what_may_be_about_anything_waits_for_all_and_all_for_it() {
+        let society = Society::default();
+        let first = society.turn(Footprint::These(vec![user(1)]));
+        let anything = society.turn(Footprint::Anything);
+        let behind = society.turn(Footprint::These(vec![user(2)]));
+        let next = society.turn(Footprint::Anything);
+        assert!(!waits(&first) && waits(&anything) && waits(&behind) && waits(&next));
+        drop(first);
+        assert!(!waits(&anything) && waits(&behind));
+        drop(anything);
+        assert!(!waits(&behind) && waits(&next));
+        drop(behind);
+        assert!(!waits(&next));
+        drop(next);
+        let tails = society.tails.lock().unwrap();
+        assert!(tails.last_about.is_empty() && tails.open.is_empty() && tails.last_about_anything.is_none());
+    }
+}

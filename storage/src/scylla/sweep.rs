@@ -1,0 +1,228 @@
+//! Sweeps away, in the background, what is left of groups and users that are gone. Nothing leads there any more; and what is
+//! still to be swept is noted in the database, so that a later start goes on with it.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use engine::id::{ChannelId, GroupId, UserId};
+use scylla::statement::batch::BatchType;
+use scylla::value::Row;
+use uuid::Uuid;
+
+use super::draft::{Draft, Ending};
+use super::keeper::Keeper;
+use super::lane::in_time;
+use super::link::{Mutation, WRITE_PATIENCE};
+use super::mutations::{delete_membership, shards_of};
+use super::pages::{limit_of, successor};
+use super::society::{Footprint, Subject};
+use super::statements::{Statement, id, int, text};
+use crate::Failure;
+use crate::group::RosterPlace;
+use crate::rows::Rows;
+
+/// Rows of a list that are swept at a time.
+const ROWS_AT_ONCE: usize = 100;
+/// How long a deletion may sweep before it is answered.
+const AT_ONCE: Duration = Duration::from_secs(2);
+/// And one in the background, in effect.
+const FOREVER: Duration = Duration::from_secs(24 * 3600);
+/// How long is waited before a sweep that failed goes on.
+const PAUSE: Duration = Duration::from_secs(10);
+
+impl Keeper {
+    /// Begins to sweep, unless somebody is at it and will see the new leftovers, too.
+    pub fn sweep(self: &Arc<Self>) {
+        let keeper = Arc::downgrade(self);
+        self.link.runtime().spawn(async move {
+            while let Some(keeper) = keeper.upgrade() {
+                let _one_at_a_time = keeper.sweeping.lock().await;
+                match keeper.sweep_all(false).await {
+                    Ok(()) => return,
+                    Err(_) if keeper.check().is_err() => return,
+                    Err(failure) => tracing::warn!(%failure, "rows that nothing leads to are not removed yet"),
+                }
+                drop(_one_at_a_time);
+                drop(keeper);
+                tokio::time::sleep(PAUSE).await;
+            }
+        });
+    }
+
+    /// Sweeps what a deletion has just left, for as long as its asker may wait; the rest is done in the background. Called by
+    /// a change that nothing goes side by side with.
+    pub async fn sweep_at_once(self: &Arc<Self>) {
+        if let Ok(_one_at_a_time) = self.sweeping.try_lock()
+            && self.sweep_all(true).await.is_ok()
+        {
+            return;
+        }
+        self.sweep();
+    }
+
+    /// Sweeps all that is noted. Whoever has everything for himself takes no turn, and not much time.
+    pub async fn sweep_all(self: &Arc<Self>, alone: bool) -> Result<(), Failure> {
+        let until = Instant::now() + if alone { AT_ONCE } else { FOREVER };
+        Sweep { keeper: self.clone(), alone, until }.all().await
+    }
+}
+
+/// One sweep.
+struct Sweep {
+    keeper: Arc<Keeper>,
+    alone: bool,
+    until: Instant,
+}
+
+impl Sweep {
+    async fn all(&self) -> Result<(), Failure> {
+        for kind in [0, 1] {
+            let left: Vec<(Uuid, Option<i32>)> = self.keeper.link.rows(Statement::Leftovers, vec![int(kind)]).await?;
+            for (of, shards) in left {
+                if kind == 0 {
+                    self.sweep_group(GroupId(of), shards.unwrap_or(1)).await?;
+                } else {
+                    self.sweep_user(UserId(of)).await?;
+                }
+                self.sweep_rows(&[Mutation::new(Statement::DeleteLeftover, [int(kind), id(of)])]).await?;
+            }
+        }
+        Ok(())
+    }
+
+    async fn sweep_rows(&self, mutations: &[Mutation]) -> Result<(), Failure> {
+        in_time(self.until)?;
+        for mutation in mutations {
+            let one = std::slice::from_ref(mutation);
+            let written = self.keeper.link.write(one, BatchType::Unlogged, Instant::now() + WRITE_PATIENCE).await;
+            written.map_err(|missed| missed.failure())?;
+        }
+        Ok(())
+    }
+
+    /// A group's people, and its channel's history.
+    async fn sweep_group(&self, group: GroupId, shards: i32) -> Result<(), Failure> {
+        let [mut first, _] = RosterPlace::span(None);
+        let [_, last] = RosterPlace::span(Some(engine::group::Role::Banned));
+        loop {
+            let places = self.keeper.roster(group, shards, first, last, ROWS_AT_ONCE).await?;
+            for place in &places {
+                let membership = crate::group::Membership { role: place.role, since: place.since };
+                self.sweep_rows(&delete_membership(group, shards, UserId(place.id), membership)).await?;
+            }
+            let next = places.last().filter(|_| places.len() == ROWS_AT_ONCE);
+            match next.and_then(|next| Some(RosterPlace { id: successor(next.id)?, ..*next })) {
+                Some(next) => first = next,
+                None => break,
+            }
+        }
+        for shard in 0..shards {
+            let of = [id(group.0), int(shard)];
+            let rows = [Statement::DeleteMembers, Statement::DeleteRosters].map(|all| Mutation::new(all, of.clone()));
+            self.sweep_rows(&rows).await?;
+        }
+        self.sweep_history(&ChannelId::group(group)).await
+    }
+
+    async fn sweep_history(&self, channel: &ChannelId) -> Result<(), Failure> {
+        let channel = self.keeper.channels.get(channel);
+        let name = || text(channel.id.as_str());
+        let known = channel.known(&self.keeper.link).await?;
+        for &bucket in known.starts.iter() {
+            let of = [name(), super::statements::big(bucket)];
+            self.sweep_rows(&[Mutation::new(Statement::DeleteBucket, of)]).await?;
+        }
+        let epochs: Vec<(i32,)> = self.keeper.link.rows(Statement::Epochs, vec![name()]).await?;
+        for (epoch,) in epochs {
+            self.sweep_rows(&[Mutation::new(Statement::DeleteBuckets, [name(), int(epoch)])]).await?;
+        }
+        self.sweep_rows(&[Mutation::new(Statement::DeleteEpochs, [name()])]).await?;
+        let release = Mutation::new(Statement::ReleaseChannel, [name()]);
+        let is_gone =
+            || async { Ok(self.keeper.link.decided_row::<Row>(Statement::Channel, vec![name()]).await?.is_none()) };
+        let gone = self.keeper.link.decide(&release, Instant::now() + WRITE_PATIENCE, is_gone).await;
+        gone.map_err(|missed| missed.failure())?;
+        channel.forget().await;
+        Ok(())
+    }
+
+    /// Bans, friends and blocks of both sides, notifications.
+    async fn sweep_user(&self, user: UserId) -> Result<(), Failure> {
+        let [first, _] = RosterPlace::span(None);
+        let [_, last] = RosterPlace::span(Some(engine::group::Role::Banned));
+        loop {
+            let places = self.keeper.places_of_user(user, first, last, limit_of(ROWS_AT_ONCE)).await?;
+            for place in &places {
+                let group = GroupId(place.id);
+                let shards = self.keeper.group_row(group).await?.map_or(1, |group| shards_of(&group));
+                let membership = crate::group::Membership { role: place.role, since: place.since };
+                self.sweep_rows(&delete_membership(group, shards, user, membership)).await?;
+            }
+            if places.len() < ROWS_AT_ONCE {
+                break;
+            }
+        }
+        for statement in [Statement::Edges, Statement::BlockedBy] {
+            self.sweep_pairs(user, statement).await?;
+        }
+        let partitions = [
+            Statement::DeleteUserGroups,
+            Statement::DeleteEdges,
+            Statement::DeleteFriends,
+            Statement::DeleteCircle,
+            Statement::DeleteInbox,
+            Statement::DeleteNotifications,
+        ];
+        self.sweep_rows(&partitions.map(|all| Mutation::new(all, [id(user.0)]))).await
+    }
+
+    async fn sweep_pairs(&self, gone: UserId, statement: Statement) -> Result<(), Failure> {
+        let mut after = Uuid::nil();
+        loop {
+            let values = vec![id(gone.0), id(after), int(limit_of(ROWS_AT_ONCE))];
+            let others: Vec<(Uuid,)> = match statement {
+                Statement::Edges => {
+                    let rows: Vec<(Uuid, i32, i64)> = self.keeper.link.rows(statement, values).await?;
+                    rows.into_iter().map(|(other, ..)| (other,)).collect()
+                }
+                _ => self.keeper.link.rows(statement, values).await?,
+            };
+            for &(other,) in &others {
+                self.sweep_pair(gone, UserId(other)).await?;
+            }
+            match others.last().filter(|_| others.len() == ROWS_AT_ONCE) {
+                Some(&(last,)) => after = last,
+                None => return Ok(()),
+            }
+        }
+    }
+
+    /// Both sides of a pair, of which one user is gone, in its place among the changes of the other; whose friends are
+    /// counted anew.
+    async fn sweep_pair(&self, gone: UserId, other: UserId) -> Result<(), Failure> {
+        in_time(self.until)?;
+        let footprint = Footprint::These(vec![Subject::User(gone), Subject::User(other)]);
+        let turn = (!self.alone).then(|| self.keeper.society.turn(footprint.clone()));
+        if let Some(turn) = &turn {
+            turn.come().await;
+        }
+        let keeper = self.keeper.clone();
+        let swept = tokio::task::spawn_blocking(move || {
+            let mut draft = Draft::new(&keeper, None, footprint, true, Instant::now() + WRITE_PATIENCE);
+            let own = draft.edge(gone, other)?;
+            draft.set_edge(gone, other, own, None);
+            if let Some(others) = draft.edge(other, gone)? {
+                let circle = draft.circle(other)?;
+                draft.set_edge(other, gone, Some(others), None);
+                draft.set_circle(other, circle.moved(Some(others.state), None));
+            }
+            match draft.commit() {
+                Ending::Done => Ok(()),
+                Ending::Again => Err(Failure::Passing("others change the same".into())),
+                // What is there of it is swept by the next attempt.
+                Ending::Failed(failure) | Ending::Unsettled(failure, _) => Err(failure),
+            }
+        });
+        swept.await.map_err(|error| Failure::Passing(error.to_string()))?
+    }
+}

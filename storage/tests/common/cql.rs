@@ -1,0 +1,163 @@
+//! The keeper for scale under test, on the node that `STENTOR_TEST_CQL` names (`host:port`). Without one, its tests say so
+//! and do nothing: `check` always starts one.
+
+use std::fs::File;
+use std::time::{Duration, Instant};
+
+use scylla::client::session::Session;
+use scylla::client::session_builder::SessionBuilder;
+use storage::Store;
+use storage::scylla::options::{BucketBounds, ScyllaOptions};
+use storage::scylla::{Scylla, apply_schema, schema};
+
+use super::Keeper;
+
+/// How long a node may take to answer a new session.
+const PATIENCE: Duration = Duration::from_secs(30);
+
+/// Keyspaces that tests share, one after another: making one takes seconds, emptying one does not, and every table costs a
+/// node memory.
+const KEYSPACES_MAX: usize = 64;
+
+pub fn node() -> Option<String> {
+    std::env::var("STENTOR_TEST_CQL").ok().filter(|node| !node.is_empty())
+}
+
+/// Runs a test that needs a node.
+pub fn with_node(test: impl FnOnce()) {
+    match node() {
+        Some(_) => test(),
+        None => println!("skipped: STENTOR_TEST_CQL names no CQL node"),
+    }
+}
+
+pub struct OnCql {
+    store: Option<Scylla>,
+    pub options: ScyllaOptions,
+    /// Locked for as long as the keyspace is this test's.
+    _lock: File,
+}
+
+impl OnCql {
+    pub fn begin_with(buckets: BucketBounds) -> Self {
+        let (keyspace, lock) = keyspace();
+        let mut options = options(&keyspace);
+        options.buckets = buckets;
+        apply_schema(&options).unwrap();
+        empty(&options);
+        Self { store: Some(open(&options)), options, _lock: lock }
+    }
+
+    pub fn scylla(&self) -> &Scylla {
+        self.store.as_ref().unwrap()
+    }
+
+    /// Ends the store as a crash would: without a word.
+    pub fn crash(&mut self) {
+        drop(self.store.take());
+        self.store = Some(open(&self.options));
+    }
+
+    /// Says something to the database directly.
+    pub fn say(&self, cql: &str) {
+        in_session(&self.options, async |session| {
+            session.query_unpaged(cql, ()).await.unwrap();
+        });
+    }
+
+    /// How many rows such a question finds.
+    pub fn count(&self, cql: &str) -> usize {
+        let mut found = 0;
+        in_session(&self.options, async |session| {
+            found = session.query_unpaged(cql, ()).await.unwrap().into_rows_result().unwrap().rows_num();
+        });
+        found
+    }
+}
+
+impl OnCql {
+    /// The numbers of the first column that such a question finds.
+    pub fn numbers(&self, cql: &str) -> Vec<i64> {
+        let mut numbers = Vec::new();
+        in_session(&self.options, async |session| {
+            let found = session.query_unpaged(cql, ()).await.unwrap().into_rows_result().unwrap();
+            numbers.extend(found.rows::<scylla::value::Row>().unwrap().filter_map(|row| {
+                match row.unwrap().columns.into_iter().next().flatten()? {
+                    scylla::value::CqlValue::BigInt(number) => Some(number),
+                    scylla::value::CqlValue::Int(number) => Some(i64::from(number)),
+                    other => panic!("{other:?} is no number"),
+                }
+            }));
+        });
+        numbers
+    }
+}
+
+impl Keeper for OnCql {
+    fn begin() -> Self {
+        Self::begin_with(BucketBounds::default())
+    }
+
+    fn store(&self) -> &dyn Store {
+        self.scylla()
+    }
+
+    fn reopen(&mut self) {
+        let store = self.store.take().unwrap();
+        store.close().unwrap();
+        drop(store);
+        self.store = Some(open(&self.options));
+    }
+}
+
+fn empty(options: &ScyllaOptions) {
+    in_session(options, async |session| {
+        for table in schema::tables() {
+            let found = session.query_unpaged(format!("SELECT * FROM {table} LIMIT 1"), ()).await.unwrap();
+            if found.into_rows_result().unwrap().rows_num() > 0 {
+                session.query_unpaged(format!("TRUNCATE {table}"), ()).await.unwrap();
+            }
+        }
+    });
+}
+
+fn options(keyspace: &str) -> ScyllaOptions {
+    let mut options = ScyllaOptions::at(vec![node().unwrap()]);
+    options.keyspace = keyspace.parse().unwrap();
+    options.replication = 1;
+    options
+}
+
+/// A keyspace that no other test uses now, in this process or another.
+fn keyspace() -> (String, File) {
+    for number in 0..KEYSPACES_MAX {
+        let name = format!("stentor_test_{number}");
+        let lock = File::create(std::env::temp_dir().join(&name)).unwrap();
+        if lock.try_lock().is_ok() {
+            return (name, lock);
+        }
+    }
+    panic!("{KEYSPACES_MAX} tests at a time");
+}
+
+/// Opens a store and waits until it answers.
+pub fn open(options: &ScyllaOptions) -> Scylla {
+    let store = Scylla::open(options.clone()).unwrap();
+    let since = Instant::now();
+    loop {
+        match store.revocations() {
+            Ok(_) => return store,
+            Err(failure) => assert!(since.elapsed() < PATIENCE, "{failure}"),
+        }
+        std::thread::yield_now();
+    }
+}
+
+fn in_session(options: &ScyllaOptions, work: impl AsyncFnOnce(&Session)) {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    runtime.block_on(async {
+        let session = SessionBuilder::new().known_nodes(&options.nodes).build().await.unwrap();
+        session.use_keyspace(options.keyspace.as_str(), true).await.unwrap();
+        work(&session).await;
+    });
+}

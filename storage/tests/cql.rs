@@ -1,0 +1,337 @@
+//! What only the keeper in a cluster has to prove: partitions and their borders, few queries for sparse channels, crashes
+//! between two steps, one server a keyspace, retention, and the move from the embedded store. Needs a node, as
+//! `common/cql.rs` says; the test of a database that is not there does not.
+
+#![allow(clippy::unwrap_used, reason = "a failed step fails the test")]
+
+mod common;
+
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::time::{Duration, Instant};
+
+use common::cql::{OnCql, open, with_node};
+use common::*;
+use engine::friend::FriendAct;
+use engine::id::{ChannelId, MessageId, Sequence, Timestamp, UserId};
+use engine::message::Message;
+use engine::persist::{ChannelHead, StoreReceipt, StoreRequest};
+use storage::account::{Changed, Registered, Revocation};
+use storage::embedded::Embedded;
+use storage::friend::Related;
+use storage::memory::Memory;
+use storage::scylla::options::{BucketBounds, Retention, ScyllaOptions};
+use storage::scylla::{Scylla, transfer};
+use storage::{Failure, Place, Store, Write, Written};
+use uuid::Uuid;
+
+/// Five messages fill a bucket.
+const SMALL: BucketBounds =
+    BucketBounds { rows: 5, bytes: u64::MAX, young_ms: 0, hard_factor: 4, age_ms: 365 * 24 * 3600 * 1000 };
+
+fn walk(store: &dyn Store, channel: &ChannelId, limit: usize, rising: bool) -> Vec<u64> {
+    let (mut all, mut place) = (Vec::new(), if rising { Place::Oldest } else { Place::Newest });
+    loop {
+        let page = store.messages(channel, place, limit).unwrap();
+        let Some(last) = page.last() else { return all };
+        place = if rising { Place::After(last.id) } else { Place::Before(last.id) };
+        all.extend(page.iter().map(|message| message.sequence.0));
+    }
+}
+
+#[test]
+fn pages_cross_every_border_with_every_limit() {
+    with_node(|| {
+        const COUNT: u32 = 37;
+        let (model, mut keeper) = (Memory::new(), OnCql::begin_with(SMALL));
+        let lobby = room("lobby");
+        // One by one, so that the counts that close buckets are those of the database.
+        for number in 1..=COUNT {
+            if number == 13 || number == 25 {
+                keeper.reopen();
+            }
+            for store in [&model as &dyn Store, keeper.store()] {
+                commit(store, &[insert(&lobby, number, 7)]);
+            }
+        }
+        assert_eq!(keeper.count("SELECT bucket FROM channel_buckets"), COUNT.div_ceil(5) as usize);
+        // A whole bucket, the ends of two others, and the newest of all.
+        for number in [6, 7, 8, 9, 10, 15, 16, 31, COUNT] {
+            for store in [&model as &dyn Store, keeper.store()] {
+                commit(store, &[remove(&lobby, number, 7)]);
+            }
+        }
+        for reopened in [false, true] {
+            let store = keeper.store();
+            let all = walk(&model, &lobby, 100, true);
+            for limit in 1..=COUNT as usize + 1 {
+                assert_eq!(walk(store, &lobby, limit, true), all, "rising, {limit}, {reopened}");
+                let falling: Vec<_> = all.iter().rev().copied().collect();
+                assert_eq!(walk(store, &lobby, limit, false), falling, "falling, {limit}, {reopened}");
+            }
+            for number in 0..=COUNT + 1 {
+                for place in [Place::After(message_id(number)), Place::Before(message_id(number))] {
+                    for limit in [1, 6, 100] {
+                        assert_eq!(store.messages(&lobby, place, limit), model.messages(&lobby, place, limit));
+                    }
+                }
+            }
+            assert_eq!(store.head(&lobby), model.head(&lobby));
+            keeper.reopen();
+        }
+    });
+}
+
+#[test]
+fn a_run_of_messages_is_divided_among_buckets() {
+    with_node(|| {
+        let keeper = OnCql::begin_with(SMALL);
+        let lobby = room("lobby");
+        let all: Vec<_> = (1..=300).map(|number| insert(&lobby, number, 7)).collect();
+        commit(keeper.store(), &all);
+        assert_eq!(walk(keeper.store(), &lobby, 100, true), (1..=300).collect::<Vec<_>>());
+        assert_eq!(keeper.count("SELECT bucket FROM channel_buckets"), 60);
+        for bucket in keeper.numbers("SELECT bucket FROM channel_buckets") {
+            let rows = format!("SELECT message_id FROM messages WHERE channel_id = '2...lobby' AND bucket = {bucket}");
+            assert_eq!(keeper.count(&rows), 5);
+        }
+    });
+}
+
+/// A message of some years ago.
+fn old(channel: &ChannelId, years: u64, sequence: u64) -> Write {
+    let ms = 1_795_338_279_575 - years * 366 * 24 * 3600 * 1000;
+    let id = MessageId(Uuid::from_u128(u128::from(ms) << 80 | 7 << 76 | 0b10 << 62 | u128::from(sequence)));
+    Write::Request(StoreRequest::Insert(Message { id, sequence: Sequence(sequence), ..message(channel, 1, 7) }))
+}
+
+#[test]
+fn a_sparse_channel_is_read_with_a_handful_of_queries() {
+    with_node(|| {
+        let mut keeper = OnCql::begin_with(BucketBounds::default());
+        let (quiet, sparse) = (room("quiet"), room("sparse"));
+        commit(keeper.store(), &[old(&quiet, 1, 1)]);
+        commit(keeper.store(), &[old(&sparse, 5, 1), old(&sparse, 3, 2), old(&sparse, 1, 3)]);
+        let asked = |keeper: &OnCql, channel: &ChannelId, expected: usize| {
+            let before = keeper.scylla().requests();
+            assert_eq!(keeper.store().messages(channel, Place::Newest, 100).unwrap().len(), expected);
+            keeper.scylla().requests() - before
+        };
+        keeper.reopen();
+        // The epochs, the buckets of one, where history ends, and the page.
+        assert_eq!(asked(&keeper, &quiet, 1), 4);
+        assert_eq!(asked(&keeper, &quiet, 1), 1);
+        // The same with three epochs, and a page of each bucket.
+        assert_eq!(asked(&keeper, &sparse, 3), 8);
+        assert_eq!(asked(&keeper, &sparse, 3), 3);
+    });
+}
+
+#[test]
+fn a_crash_between_two_steps_leaves_nothing_in_the_way() {
+    with_node(|| {
+        let mut keeper = OnCql::begin_with(SMALL);
+        let lobby = room("lobby");
+        commit(keeper.store(), &[insert(&lobby, 1, 7), insert(&lobby, 2, 7)]);
+        // A bucket is in the index, and no message in it; then it is the channel's newest, too.
+        let bucket = 9_i64 << 16;
+        keeper.say(&format!("INSERT INTO channel_epochs (channel_id, epoch) VALUES ('2...lobby', {})", bucket >> 31));
+        keeper.crash();
+        check_history(&keeper, &lobby, 2);
+        let row = format!("('2...lobby', {}, {bucket})", bucket >> 31);
+        keeper.say(&format!("INSERT INTO channel_buckets (channel_id, epoch, bucket) VALUES {row}"));
+        keeper.crash();
+        check_history(&keeper, &lobby, 2);
+        keeper.say(&format!(
+            "UPDATE channels SET head_bucket = {bucket} WHERE channel_id = '2...lobby' IF owner_epoch = 0"
+        ));
+        keeper.crash();
+        check_history(&keeper, &lobby, 2);
+        commit(keeper.store(), &[insert(&lobby, 3, 7), insert(&lobby, 10, 7)]);
+        keeper.crash();
+        check_history(&keeper, &lobby, 10);
+
+        // Names were claimed, and their bearers never came to be.
+        let ghost = Uuid::from_u128(99);
+        keeper.say(&format!("INSERT INTO usernames (username, user_id) VALUES ('ann', {ghost}) IF NOT EXISTS"));
+        keeper.say(&format!(
+            "INSERT INTO credentials (kind, ident, user_id, secret) VALUES (0, 'a', {ghost}, '') IF NOT EXISTS"
+        ));
+        keeper.crash();
+        assert_eq!(keeper.store().user_by_username("ann").unwrap(), None);
+        assert_eq!(keeper.store().credential(&device("a")).unwrap(), None);
+        let written = commit(keeper.store(), &[register(1, "ann", device("a")), register(2, "ann", device("b"))]);
+        assert_eq!(written, [Registered::Created, Registered::UsernameTaken].map(Written::Registered));
+        assert_eq!(keeper.store().user_by_username("ann").unwrap(), Some(user(1)));
+        // A name was taken, and the account never bore it.
+        keeper.say(&format!("INSERT INTO usernames (username, user_id) VALUES ('cat', {}) IF NOT EXISTS", user(1)));
+        keeper.crash();
+        assert_eq!(keeper.store().user_by_username("cat").unwrap(), None);
+        let change = storage::account::AccountChange { username: Some("cat".into()), ..Default::default() };
+        let rename = Write::ChangeAccount { id: user(1), change, update_time: Timestamp(5) };
+        assert_eq!(commit(keeper.store(), &[rename]), [Written::Changed(Changed::Done)]);
+        assert_eq!(keeper.store().user_by_username("cat").unwrap(), Some(user(1)));
+    });
+}
+
+fn check_history(keeper: &OnCql, channel: &ChannelId, last: u32) {
+    let head = ChannelHead { id: message_id(last), sequence: Sequence(u64::from(last)) };
+    assert_eq!(keeper.store().head(channel).unwrap(), Some(head));
+    let all = walk(keeper.store(), channel, 1, true);
+    assert_eq!(all.last(), Some(&u64::from(last)));
+    assert_eq!(walk(keeper.store(), channel, 9, false), all.into_iter().rev().collect::<Vec<_>>());
+}
+
+#[test]
+fn one_server_has_a_keyspace() {
+    with_node(|| {
+        let mut keeper = OnCql::begin_with(BucketBounds::default());
+        let first = keeper.store().next_epoch().unwrap();
+        let rival = open(&keeper.options);
+        assert!(matches!(rival.next_epoch(), Err(Failure::InUse(_))));
+        // It ends without a word; whoever comes next waits until it is sure of that.
+        keeper.crash();
+        let since = Instant::now();
+        let next = rival.next_epoch().unwrap();
+        assert!(next > first && since.elapsed() > Duration::from_secs(5));
+        rival.close().unwrap();
+        let since = Instant::now();
+        assert!(keeper.store().next_epoch().unwrap() > next);
+        assert!(since.elapsed() < Duration::from_secs(5), "it was left in order");
+    });
+}
+
+#[test]
+fn what_is_not_there_fails_in_time_and_passes() {
+    // A port that nobody listens on any more.
+    let address = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+    let store = Scylla::open(ScyllaOptions::at(vec![address.to_string()])).unwrap();
+    let since = Instant::now();
+    assert!(!store.is_ready());
+    let lobby = room("lobby");
+    let written = store.commit(&[insert(&lobby, 1, 7), register(1, "ann", device("a"))]).unwrap();
+    assert!(written.iter().all(|written| matches!(written, Err(Failure::Passing(_)))), "{written:?}");
+    assert!(matches!(store.messages(&lobby, Place::Newest, 9), Err(Failure::Passing(_))));
+    assert!(matches!(store.next_epoch(), Err(Failure::Passing(_))));
+    assert!(since.elapsed() < Duration::from_secs(5));
+    store.close().unwrap();
+}
+
+#[test]
+fn messages_live_as_long_as_their_channel_keeps_them() {
+    with_node(|| {
+        let mut keeper = OnCql::begin_with(BucketBounds::default());
+        keeper.options.retention = Retention { room: Some(Duration::from_secs(1000)), ..Retention::default() };
+        keeper.reopen();
+        let (lobby, direct) = (room("lobby"), ChannelId::direct(user(1), user(2)));
+        let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap();
+        let aged = |channel: &ChannelId, number, age: u64| {
+            let create_time = Timestamp((now - Duration::from_secs(age)).as_nanos() as i64);
+            Write::Request(StoreRequest::Insert(Message { create_time, ..message(channel, number, 7) }))
+        };
+        commit(keeper.store(), &[aged(&lobby, 1, 0), aged(&lobby, 2, 900), aged(&direct, 1, 0)]);
+        let left = |keeper: &OnCql, channel: &ChannelId, number: u32| {
+            let bucket = keeper
+                .numbers(&format!("SELECT bucket FROM channel_buckets WHERE channel_id = '{channel}' ALLOW FILTERING"))
+                [0];
+            let id = message_id(number);
+            let rows =
+                format!("FROM messages WHERE channel_id = '{channel}' AND bucket = {bucket} AND message_id = {id}");
+            keeper.numbers(&format!("SELECT TTL(content) {rows}")).first().copied()
+        };
+        assert!((900..=1000).contains(&left(&keeper, &lobby, 1).unwrap()));
+        assert!((1..=100).contains(&left(&keeper, &lobby, 2).unwrap()));
+        assert_eq!(left(&keeper, &direct, 1), None);
+        // An edit does not outlive its message.
+        commit(keeper.store(), &[update(&lobby, 2, 7, "edited")]);
+        assert!((1..=100).contains(&left(&keeper, &lobby, 2).unwrap()));
+    });
+}
+
+#[test]
+fn a_whole_store_moves_and_goes_on_where_it_was_interrupted() {
+    with_node(|| {
+        let directory = scratch();
+        let source = common::open(&directory);
+        fill(&source);
+        let given = source.next_epoch().unwrap();
+        let keeper = OnCql::begin_with(SMALL);
+        let rows = transfer::size_of_move(&source).unwrap();
+        // Interrupted after the third note.
+        let mut notes = 0;
+        let interrupted = catch_unwind(AssertUnwindSafe(|| {
+            keeper.scylla().import(&source, "the-store", &mut |_| {
+                notes += 1;
+                assert!(notes < 4, "interrupted on purpose");
+            })
+        }));
+        assert!(interrupted.is_err());
+        let moved = keeper.scylla().import(&source, "the-store", &mut |_| ()).unwrap();
+        assert_eq!(moved.rows, rows);
+        assert!(moved.before > 0 && moved.before < rows);
+        check_same(&source, keeper.store());
+        assert!(keeper.store().next_epoch().unwrap() > given);
+        assert!(matches!(keeper.scylla().import(&source, "the-store", &mut |_| ()), Err(Failure::InUse(_))));
+    });
+}
+
+fn fill(store: &Embedded) {
+    let lobby = room("lobby");
+    let mut writes: Vec<_> = (1..=40).map(|number| insert(&lobby, number, number % 3 + 1)).collect();
+    writes.push(remove(&lobby, 40, 2));
+    writes.push(insert(&room("gone"), 1, 1));
+    writes.push(remove(&room("gone"), 1, 1));
+    writes
+        .extend((1..=4).map(|number| register(number, &format!("name-{number}"), device(&format!("device-{number}")))));
+    writes.push(Write::Revoke(Revocation::Token { id: Uuid::from_u128(5), expires: Timestamp(77) }));
+    writes.push(Write::CreateGroup(people::group(1, 1)));
+    for (act, one, other) in
+        [(FriendAct::Add, 1, 2), (FriendAct::Add, 2, 1), (FriendAct::Add, 3, 1), (FriendAct::Block, 1, 4)]
+    {
+        writes.push(relate(act, one, other));
+    }
+    writes.push(Write::DeleteAccount { user: user(4), time: Timestamp(9) });
+    commit(store, &writes);
+}
+
+fn relate(act: FriendAct, one: u32, other: u32) -> Write {
+    match act {
+        FriendAct::Block => {
+            Write::Request(StoreRequest::Block { user: user(one), other: user(other), time: Timestamp(3) })
+        }
+        act => Write::Relate { act, user: user(one), others: vec![user(other)], time: Timestamp(3) },
+    }
+}
+
+fn check_same(one: &dyn Store, other: &dyn Store) {
+    for channel in [room("lobby"), room("gone")] {
+        assert_eq!(one.head(&channel), other.head(&channel));
+        for place in [Place::Oldest, Place::Newest, Place::After(message_id(7)), Place::Before(message_id(7))] {
+            assert_eq!(one.messages(&channel, place, 100), other.messages(&channel, place, 100));
+        }
+    }
+    let users: Vec<UserId> = (1..=4).map(user).collect();
+    for (number, &user) in users.iter().enumerate() {
+        assert_eq!(one.account(user), other.account(user));
+        assert_eq!(
+            one.credential(&device(&format!("device-{}", number + 1))),
+            other.credential(&device(&format!("device-{}", number + 1)))
+        );
+        assert_eq!(one.friends(user, None, None, 99), other.friends(user, None, None, 99));
+        assert_eq!(one.edge_count(user), other.edge_count(user));
+        assert_eq!(one.notifications(user, None, 99), other.notifications(user, None, 99));
+        assert_eq!(one.user_groups(user, None, None, 99), other.user_groups(user, None, None, 99));
+        assert_eq!(one.channels_written(user, None, 99), other.channels_written(user, None, 99));
+        let name = format!("name-{}", number + 1);
+        assert_eq!(one.user_by_username(&name), other.user_by_username(&name));
+    }
+    let group = people::group(1, 1).id;
+    assert_eq!(one.group(group), other.group(group));
+    assert_eq!(one.group_members(group, None, None, 9), other.group_members(group, None, None, 9));
+    assert_eq!(one.departures(9), other.departures(9));
+    assert_eq!(one.revocations(), other.revocations());
+    // And it goes on.
+    let lobby = room("lobby");
+    let written = commit(other, &[insert(&lobby, 50, 1), relate(FriendAct::Delete, 1, 2)]);
+    assert_eq!(written[0], Written::Receipt(StoreReceipt::Inserted));
+    assert!(matches!(&written[1], Written::Related(Related { full: false, .. })));
+}

@@ -1,0 +1,181 @@
+//! Real Apache Cassandra for tests: one node, or three that keep everything three times, on loopback and with little memory.
+//!
+//! Its artifacts are where `check` has put them. Data and logs live in a temporary directory. A node is ended by its
+//! process id when it is dropped, and by the kernel should the test's process end in any other way.
+
+mod cql;
+mod keyspace;
+mod node;
+
+use std::collections::HashSet;
+use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpListener, UdpSocket};
+use std::path::PathBuf;
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::{Arc, Mutex, Weak};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+
+use tempfile::TempDir;
+
+use super::DEADLINE;
+
+pub use cql::{Consistency, Cql, CqlError, Rows};
+pub use keyspace::Keyspace;
+pub use node::Node;
+
+/// The longest start of a node: about five seconds on two quiet cores.
+const START_DURATION_MAX: Duration = Duration::from_secs(90);
+/// Where ports are looked for: below those that the kernel gives to connections, which come and go while a node starts.
+const PORTS: std::ops::Range<u16> = 20_000..32_000;
+
+/// The environment's word for the node that all tests share, `host:port`.
+pub const SHARED_NODE: &str = "STENTOR_TEST_CQL";
+
+/// A cluster of nodes. Dropping it ends them and removes what they kept.
+pub struct Cassandra {
+    nodes: Vec<Node>,
+    _directory: Option<TempDir>,
+    _ports: Option<Ports>,
+}
+
+impl Cassandra {
+    /// The one node that all tests share: the one that the environment names, or one of this process, which ends with the
+    /// last of its users.
+    pub fn shared() -> Arc<Self> {
+        if let Some(address) = std::env::var(SHARED_NODE).ok().filter(|address| !address.is_empty()) {
+            let address = address.parse().unwrap_or_else(|error| panic!("{SHARED_NODE}={address}: {error}"));
+            return Arc::new(Self { nodes: vec![Node::elsewhere(address)], _directory: None, _ports: None });
+        }
+        static SHARED: Mutex<Weak<Cassandra>> = Mutex::new(Weak::new());
+        // A test that failed to start it has said so; the next may try.
+        let mut shared = SHARED.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
+        shared.upgrade().unwrap_or_else(|| {
+            let cluster = Arc::new(Self::start());
+            *shared = Arc::downgrade(&cluster);
+            cluster
+        })
+    }
+
+    /// One node of one's own, that answers.
+    pub fn start() -> Self {
+        let cluster = Self::prepare(1);
+        cluster.nodes[0].start();
+        cluster
+    }
+
+    /// One node that asks who is there and offers encryption; and the file with its certificate.
+    pub fn start_guarded() -> (Self, PathBuf) {
+        let cluster = Self::prepare(1);
+        let certificate = cluster.nodes[0].guard();
+        cluster.nodes[0].start();
+        (cluster, certificate)
+    }
+
+    /// Three nodes that know each other.
+    pub fn start_three() -> Self {
+        let cluster = Self::prepare(3);
+        // The first is the seed. Each of the others may choose its place in the ring only when the last one has.
+        for node in &cluster.nodes {
+            node.start();
+        }
+        cluster.await_all_replicas();
+        cluster
+    }
+
+    fn prepare(nodes: u8) -> Self {
+        let directory = tempfile::Builder::new().prefix("stentor-cassandra-").tempdir().expect("a temporary directory");
+        let addresses: Vec<IpAddr> = (1..=nodes).map(|number| Ipv4Addr::new(127, 0, 0, number).into()).collect();
+        // All nodes of a cluster use the same ports, each on an address of its own.
+        let ports = Ports::reserve(&addresses);
+        let seed = SocketAddr::new(addresses[0], ports.storage);
+        let prepare = |address| Node::prepare(directory.path(), address, ports.cql, seed);
+        Self { nodes: addresses.into_iter().map(prepare).collect(), _directory: Some(directory), _ports: Some(ports) }
+    }
+
+    pub fn nodes(&self) -> &[Node] {
+        &self.nodes
+    }
+
+    /// The nodes as the server's `--scylla` wants them.
+    pub fn contact_points(&self) -> String {
+        let addresses: Vec<String> = self.nodes.iter().map(|node| node.address().to_string()).collect();
+        addresses.join(",")
+    }
+
+    /// Carries out a statement that changes the schema, and waits until all nodes that answer know of it.
+    pub fn change_schema(&self, statement: &str) {
+        let mut connections: Vec<Cql> =
+            self.nodes.iter().filter_map(|node| Cql::connect(node.address()).ok()).collect();
+        let first = connections.first_mut().expect("a node answers");
+        first.query(statement, Consistency::One).unwrap_or_else(|error| panic!("{statement}: {error}"));
+        let deadline = Instant::now() + DEADLINE;
+        loop {
+            let version = "SELECT schema_version FROM system.local";
+            let answers =
+                connections.iter_mut().map(|cql| cql.query(version, Consistency::One).expect("a node answers"));
+            let versions: HashSet<_> = answers.map(|answer| answer.rows).collect();
+            if versions.len() == 1 {
+                return;
+            }
+            assert!(Instant::now() < deadline, "the nodes do not agree after {statement}");
+            std::thread::sleep(Duration::from_millis(50));
+        }
+    }
+
+    /// A name for a keyspace that nobody else uses.
+    pub fn unused_keyspace() -> String {
+        static USED: AtomicU32 = AtomicU32::new(0);
+        let now = SystemTime::now().duration_since(UNIX_EPOCH).expect("a clock that is set").as_micros();
+        format!("test_{now}_{}_{}", std::process::id(), USED.fetch_add(1, Ordering::Relaxed))
+    }
+
+    /// Waits until a write is answered by every node, as each of them sees it.
+    fn await_all_replicas(&self) {
+        let deadline = Instant::now() + START_DURATION_MAX;
+        let keyspace = "CREATE KEYSPACE IF NOT EXISTS stentor_ready WITH replication = \
+                        {'class': 'NetworkTopologyStrategy', 'replication_factor': 3}";
+        let table = "CREATE TABLE IF NOT EXISTS stentor_ready.written (id int PRIMARY KEY)";
+        let write = "INSERT INTO stentor_ready.written (id) VALUES (1)";
+        for node in &self.nodes {
+            loop {
+                let answered = Cql::connect(node.address()).and_then(|mut cql| {
+                    cql.query(keyspace, Consistency::One)?;
+                    cql.query(table, Consistency::One)?;
+                    cql.query(write, Consistency::All)
+                });
+                match answered {
+                    Ok(_) => break,
+                    Err(error) if Instant::now() > deadline => {
+                        panic!("{} does not reach all replicas ({error}):\n{}", node.address(), node.log_tail())
+                    }
+                    Err(_) => std::thread::sleep(Duration::from_millis(100)),
+                }
+            }
+        }
+    }
+}
+
+/// Ports that nobody else takes for a cluster. A node binds them seconds after it was started, and may end and come back, so
+/// between clusters each is spoken for by the datagram port of the same number, which Cassandra has no use for.
+struct Ports {
+    cql: u16,
+    storage: u16,
+    _spoken_for: Vec<UdpSocket>,
+}
+
+impl Ports {
+    /// Two that are free at all these addresses.
+    fn reserve(addresses: &[IpAddr]) -> Self {
+        let mut spoken_for = Vec::new();
+        let mut free = PORTS.filter(|&port| {
+            let free = addresses.iter().all(|&address| TcpListener::bind((address, port)).is_ok());
+            match UdpSocket::bind((addresses[0], port)) {
+                Ok(socket) if free => spoken_for.push(socket),
+                _ => return false,
+            }
+            true
+        });
+        let (cql, storage) = (free.next().expect("a free port"), free.next().expect("another free port"));
+        drop(free);
+        Self { cql, storage, _spoken_for: spoken_for }
+    }
+}

@@ -1,0 +1,37 @@
+//! A keyspace of a test's own, with tables as operators make them: by the program.
+
+use std::sync::Arc;
+
+use super::super::server::run_program;
+use super::{Cassandra, Consistency};
+
+pub struct Keyspace {
+    pub cluster: Arc<Cassandra>,
+    pub name: String,
+}
+
+impl Keyspace {
+    /// With as many copies as there are nodes.
+    pub fn on(cluster: Arc<Cassandra>) -> Self {
+        let keyspace = Self { name: Cassandra::unused_keyspace(), cluster };
+        let copies = keyspace.cluster.nodes().len().to_string();
+        let mut arguments = vec!["schema".to_owned(), "--apply".to_owned(), "--replication".to_owned(), copies];
+        arguments.extend(keyspace.flags(&keyspace.cluster.contact_points()));
+        let applied = run_program(&arguments);
+        assert!(applied.status.success(), "{applied:?}");
+        keyspace
+    }
+
+    /// The flags of a server that keeps its data here and reaches the nodes there.
+    pub fn flags(&self, nodes: &str) -> [String; 6] {
+        ["--store", "scylla", "--scylla", nodes, "--keyspace", &self.name].map(str::to_owned)
+    }
+
+    /// The ids of all messages that the database holds, as bytes, in no order.
+    pub fn message_ids(&self) -> Vec<Vec<u8>> {
+        let asked = format!("SELECT message_id FROM {}.messages", self.name);
+        let rows = self.cluster.nodes()[0].cql().query(&asked, Consistency::Quorum).expect("the database answers");
+        // A partition without messages still has what is kept once for all of it.
+        rows.column("message_id").flatten().map(<[u8]>::to_vec).collect()
+    }
+}
