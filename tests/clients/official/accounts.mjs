@@ -2,7 +2,9 @@
 
 import { describe, test } from 'node:test';
 import { Session } from '@heroiclabs/nakama-js';
-import { Listener, assert, client, newClient, newSocket, refused, signIn, strangers } from './harness.mjs';
+import {
+  Listener, ROOM, assert, client, disconnect, newClient, newSocket, people, refused, signIn, strangers,
+} from './harness.mjs';
 
 describe('accounts and sessions', () => {
   test('device, custom id and email', async () => {
@@ -130,6 +132,32 @@ describe('accounts and sessions', () => {
     await refused(client.updateAccount(session, {}), 400, 3);
     const device = await client.authenticateDevice('device-id-of-mary');
     assert.deepEqual((await client.getAccount(device)).devices.map((d) => d.id), ['device-id-of-mary']);
+  });
+
+  test('a new name reaches new sessions, and neither open ones nor what was said', async () => {
+    const [ada, bob] = await people('ada', 'bob');
+    const room = `names of ${ada.name}`;
+    const { id } = await ada.socket.joinChat(room, ROOM, true, false);
+    await bob.socket.joinChat(room, ROOM, true, false);
+    const [old, name] = [ada.name, `${ada.name}-anew`];
+    const before = await ada.socket.writeChatMessage(id, { before: true });
+    const renamed = await signIn(old);
+    assert.equal(await client.updateAccount(renamed, { username: old }), true, 'the present name is fine');
+    assert.equal(await client.updateAccount(renamed, { username: name }), true);
+    const after = await ada.socket.writeChatMessage(id, { after: true });
+    assert.deepEqual([before.username, after.username, (await bob.message(after.message_id)).username], [old, old, old]);
+    const refreshed = await client.sessionRefresh(renamed);
+    assert.equal(refreshed.username, name);
+    const again = await Listener.connect(refreshed);
+    assert.equal((await again.socket.joinChat(room, ROOM, true, false)).self.username, name);
+    const anew = await again.socket.writeChatMessage(id, { anew: true });
+    assert.equal((await bob.message(anew.message_id)).username, name);
+    const { messages } = await client.listChannelMessages(bob.session, id, 10);
+    assert.deepEqual(messages.map((m) => m.username), [old, old, name]);
+    assert.deepEqual((await client.getUsers(bob.session, [], [old, name])).users.map((u) => u.id), [ada.id]);
+    const successor = await client.authenticateCustom(`custom-id-of-another-${old}`, true, old);
+    assert.equal(successor.username, old, 'the old name is free');
+    disconnect(ada, bob, again);
   });
 
   test('looking users up', async () => {

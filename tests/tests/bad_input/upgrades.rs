@@ -140,3 +140,37 @@ fn an_upgrade_needs_its_headers() {
     assert!(head.starts_with("http/1.1 101"), "{head}");
     assert!(!head.contains("sec-websocket-extensions") && !head.contains("sec-websocket-protocol"), "{head}");
 }
+
+#[test]
+fn a_status_is_shown_if_it_is_wished_for() {
+    let data = data_dir();
+    let server = Launch::on(data.path()).flag("--session-ttl", 3600).start();
+    let alice = server.sign_in("alice");
+    for (wish, shown) in [
+        ("1", true),
+        ("t", true),
+        ("T", true),
+        ("true", true),
+        ("TRUE", true),
+        ("True", true),
+        ("0", false),
+        ("false", false),
+        ("tRUE", false),
+        ("yes", false),
+        ("2", false),
+        ("", false),
+        ("%FF", false),
+    ] {
+        let path = format!("/ws?lang=en&status={wish}&token={}", alice.token);
+        let mut socket = Socket::try_connect(server.address(), &path, &[]).expect("it opens whatever the wish");
+        socket.assert_open();
+        let events: Vec<_> = socket.pushes.iter().map(|push| &push["status_presence_event"]["joins"]).collect();
+        assert_eq!(events.len(), usize::from(shown), "{wish:?}: {events:?}");
+        if shown {
+            let joins = events[0].as_array().expect("a list");
+            assert_eq!((&joins[0]["user_id"], &joins[0]["status"]), (&json!(alice.user_id), &json!("")), "{wish:?}");
+        }
+        // Its leave is nothing that the next one hears: it is gone when its close has been answered.
+        socket.close(1000);
+    }
+}
