@@ -8,7 +8,7 @@ use std::cell::RefCell;
 use std::collections::HashMap;
 use std::hash::{DefaultHasher, Hasher};
 use std::ops::Range;
-use std::sync::Arc;
+use std::rc::Rc;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
 use crate::check::{Answers, Checker, Finding, Member};
@@ -18,6 +18,7 @@ use crate::content::{self, Content, ContentFault};
 use crate::figures::Figures;
 use crate::options::Target;
 use crate::orders::{Assignment, Identities, Progress, PublishAnswers};
+use crate::recorder::{Closed, Recorder};
 use crate::schedule::{Schedule, Slot};
 use crate::wire::{self, Count, Envelope, MessagePush, PresenceEvent, Unescaped};
 
@@ -33,6 +34,8 @@ pub struct Gauges {
     faults: Gauge,
     disconnected: Gauge,
     presence_frames: Gauge,
+    /// The seconds this thread has closed.
+    pub closed: Closed,
 }
 
 /// A counter with one writer: a load and a store, not a locked addition.
@@ -86,7 +89,7 @@ pub struct Crowd {
     target: Target,
     schedule: Schedule,
     users_total: u32,
-    gauges: Arc<Gauges>,
+    recorder: Rc<Recorder>,
     state: RefCell<State>,
 }
 
@@ -104,7 +107,7 @@ struct State {
 }
 
 impl Crowd {
-    pub fn new(assignment: &Assignment, users: &[u32], gauges: Arc<Gauges>) -> Self {
+    pub fn new(assignment: &Assignment, users: &[u32], recorder: Rc<Recorder>) -> Self {
         let schedule = assignment.schedule;
         let seat = |user: &u32| Seat { user: *user, member: Member::new(&schedule), presences: 0 };
         let publishes = users.iter().copied().filter(|user| *user < schedule.publishers());
@@ -120,7 +123,7 @@ impl Crowd {
             content: String::new(),
         };
         let (target, users_total) = (assignment.target.clone(), assignment.users_total);
-        Self { target, schedule, users_total, gauges, state: RefCell::new(state) }
+        Self { target, schedule, users_total, recorder, state: RefCell::new(state) }
     }
 
     pub fn target(&self) -> &Target {
@@ -128,7 +131,7 @@ impl Crowd {
     }
 
     pub fn gauges(&self) -> &Gauges {
-        &self.gauges
+        self.recorder.gauges()
     }
 
     /// From here on time is measured: message 0 is due at this moment.
@@ -137,6 +140,7 @@ impl Crowd {
         let measured = self.schedule.measured_ns();
         state.start_ns = start_ns;
         state.window = start_ns + measured.start..start_ns + measured.end;
+        self.recorder.begin(state.window.clone());
     }
 
     /// The members that a user was told of when it joined.
@@ -147,6 +151,7 @@ impl Crowd {
     /// Judges one frame that a user heard.
     pub fn hear(&self, seat: usize, text: &str) {
         let arrived_ns = clock::now_ns();
+        self.recorder.turn(arrived_ns);
         let state = &mut *self.state.borrow_mut();
         let Ok(envelope) = Envelope::read(text) else { return self.corrupt(state, seat, "an unreadable frame", text) };
         if let Some(push) = envelope.channel_message {
@@ -199,11 +204,13 @@ impl Crowd {
     }
 
     fn delivered(&self, state: &mut State, content: Content, arrived_ns: u64) {
-        self.gauges.delivered.bump();
+        self.gauges().delivered.bump();
         let figures = &mut state.figures;
         figures.last_delivery_ns = figures.last_delivery_ns.max(arrived_ns);
+        let latency_ns = arrived_ns.saturating_sub(content.intended_ns);
+        self.recorder.delivered(latency_ns);
         if content.intended_ns >= state.window.start {
-            figures.delivery.record_ns(arrived_ns.saturating_sub(content.intended_ns));
+            figures.delivery.record_ns(latency_ns);
         }
         if state.window.contains(&arrived_ns) {
             figures.delivered_in_window += 1;
@@ -211,7 +218,7 @@ impl Crowd {
     }
 
     fn hear_presences(&self, state: &mut State, seat: usize, event: &PresenceEvent) {
-        self.gauges.presence_frames.bump();
+        self.gauges().presence_frames.bump();
         state.seats[seat].presences += event.joins.0;
         let presence = &mut state.figures.presence;
         presence.frames += 1;
@@ -230,10 +237,10 @@ impl Crowd {
         };
         *awaited = answer;
         if answer == Answer::Refused {
-            self.gauges.refused.bump();
+            self.gauges().refused.bump();
             return;
         }
-        self.gauges.accepted.bump();
+        self.gauges().accepted.bump();
         if let Some(intended_ns) = self.measured_ns(state, Slot { publisher, number }) {
             state.figures.ack.record_ns(arrived_ns.saturating_sub(intended_ns));
         }
@@ -255,22 +262,26 @@ impl Crowd {
 
     /// Notes that a message is about to be handed to the socket: what passed since its time was our own lateness.
     pub fn sending(&self, publisher: u32, due: Due) {
+        let now_ns = clock::now_ns();
+        self.recorder.turn(now_ns);
         let state = &mut *self.state.borrow_mut();
+        let lateness_ns = now_ns.saturating_sub(due.intended_ns);
+        self.recorder.sent_late_by(lateness_ns);
         if self.measured_ns(state, Slot { publisher, number: due.number }).is_some() {
-            state.figures.lateness.record_ns(clock::now_ns().saturating_sub(due.intended_ns));
+            state.figures.lateness.record_ns(lateness_ns);
         }
         let answers = state.publishes.get_mut(&publisher);
         if let Some(answer) = answers.and_then(|answers| answers.get_mut(due.number as usize)) {
             *answer = Answer::Awaited;
         }
-        self.gauges.sent.bump();
+        self.gauges().sent.bump();
     }
 
     /// A user's connection came to an end while it was still needed.
     pub fn lost(&self, seat: usize, lost: &Lost) {
         let state = &mut *self.state.borrow_mut();
         state.figures.disconnected += 1;
-        self.gauges.disconnected.bump();
+        self.gauges().disconnected.bump();
         let user = state.seats[seat].user;
         state.figures.sample(|| format!("user {user} was disconnected: {lost}"));
     }
@@ -281,7 +292,7 @@ impl Crowd {
     }
 
     fn fault(&self, state: &mut State, seat: usize, what: &str, text: &str) {
-        self.gauges.faults.bump();
+        self.gauges().faults.bump();
         let user = state.seats[seat].user;
         state.figures.sample(|| format!("user {user} heard {what}: {}", text.chars().take(200).collect::<String>()));
     }

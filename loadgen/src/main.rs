@@ -6,13 +6,16 @@ mod clock;
 mod content;
 mod crowd;
 mod figures;
+mod lag;
 mod latency;
 mod options;
 mod orders;
 mod process;
+mod recorder;
 mod report;
 mod scenario;
 mod schedule;
+mod series;
 mod server;
 mod sign_in;
 mod stages;
@@ -25,7 +28,6 @@ use std::process::ExitCode;
 use clap::Parser;
 
 use crate::options::{Arguments, Command, RoomOptions};
-use crate::report::Report;
 
 /// The command line asks for something that cannot be.
 const EXIT_USAGE: u8 = 2;
@@ -49,12 +51,7 @@ fn room(options: &RoomOptions) -> Result<bool, String> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
     let runtime = runtime.map_err(|error| format!("cannot start a runtime: {error}"))?;
     let outcome = runtime.block_on(scenario::room(options)).map_err(|error| error.to_string())?;
-    let report = Report::new(options, outcome);
-    println!("{}", report.text());
-    if let Some(path) = &options.json {
-        report.write_json(path).map_err(|error| format!("cannot write {}: {error}", path.display()))?;
-    }
-    Ok(report.passed())
+    report::publish(report::room::findings(options, outcome), &options.outputs)
 }
 
 fn finish(outcome: Result<bool, String>) -> ExitCode {

@@ -2,7 +2,6 @@
 
 use std::net::{SocketAddr, ToSocketAddrs};
 use std::num::NonZeroU32;
-use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand};
@@ -12,6 +11,7 @@ use thiserror::Error;
 use crate::check::OrderDemand;
 use crate::clock;
 use crate::content::{CONTENT_BYTES_MAX, CONTENT_BYTES_MIN};
+use crate::report::Outputs;
 use crate::schedule::{Schedule, ScheduleError};
 use crate::sign_in::SignInKind;
 use crate::wire::Entrance;
@@ -88,9 +88,8 @@ pub struct RoomArguments {
     /// The server's process on this machine: its CPU time and memory go into the report
     #[arg(long, value_name = "PID")]
     pid: Option<u32>,
-    /// Also write all figures to this file
-    #[arg(long, value_name = "FILE")]
-    json: Option<PathBuf>,
+    #[command(flatten)]
+    outputs: Outputs,
     /// Split the users over this many processes [default: as few as the descriptor limit allows]
     #[arg(long, value_name = "N")]
     processes: Option<NonZeroU32>,
@@ -138,7 +137,7 @@ pub struct RoomOptions {
     pub settle_secs: f64,
     pub pid: Option<u32>,
     #[serde(skip)]
-    pub json: Option<PathBuf>,
+    pub outputs: Outputs,
     #[serde(skip)]
     pub schedule: Schedule,
 }
@@ -182,7 +181,7 @@ impl TryFrom<RoomArguments> for RoomOptions {
             in_flight: raw.in_flight.get(),
             settle_secs: settle.as_secs_f64(),
             pid: raw.pid,
-            json: raw.json,
+            outputs: raw.outputs,
             schedule: Schedule::new(raw.rate, publishers, warmup, secs)?,
         })
     }

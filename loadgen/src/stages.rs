@@ -5,6 +5,7 @@
 
 use std::cell::{Cell, RefCell};
 use std::collections::HashMap;
+use std::os::unix::net::UnixStream;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
@@ -17,13 +18,18 @@ use tokio::task::JoinSet;
 use crate::client::{self, ClientError, Due, Socket};
 use crate::crowd::{Crowd, Gauges};
 use crate::figures::Figures;
+use crate::lag;
 use crate::orders::{Assignment, Order, PublishAnswers};
+use crate::recorder::Recorder;
 use crate::sign_in::{FrontDoor, SignInError};
 
 /// A server that refuses connections for a moment gets this many further chances, each after a longer pause.
 const RETRY_PAUSES: [Duration; 3] = [Duration::from_millis(100), Duration::from_millis(500), Duration::from_secs(2)];
 /// Close frames are a courtesy; a server that does not take them is left without.
 const LEAVING: Duration = Duration::from_secs(2);
+
+/// A run that does not know how late it was itself shows nothing.
+const NOT_WATCHED: &str = "a thread lost the line on which it reads how long its sockets wait for it";
 
 /// Messages in line for one publisher's socket.
 pub type Outbox = mpsc::Sender<Due>;
@@ -49,10 +55,13 @@ pub async fn live(
     assignment: Assignment,
     share: Share,
     gauges: Arc<Gauges>,
+    stamps: UnixStream,
     mut orders: mpsc::Receiver<Order>,
     words: mpsc::Sender<ThreadWord>,
 ) {
-    let stages = Stages::new(assignment, share, gauges);
+    let recorder = Rc::new(Recorder::new(gauges));
+    let watching = tokio::task::spawn_local(lag::watch(stamps, recorder.clone()));
+    let stages = Stages::new(assignment, share, recorder.clone());
     while let Some(order) = orders.recv().await {
         let last = matches!(order, Order::Tally(_));
         let word = match order {
@@ -63,7 +72,12 @@ pub async fn live(
                 continue;
             }
             Order::Stop => ThreadWord::Answers(stages.crowd.answers()),
-            Order::Tally(answers) => ThreadWord::Figures(Box::new(stages.crowd.figures(&answers))),
+            Order::Tally(_) if watching.is_finished() => ThreadWord::Failed(NOT_WATCHED.to_owned()),
+            Order::Tally(answers) => {
+                let mut figures = stages.crowd.figures(&answers);
+                recorder.account(&mut figures);
+                ThreadWord::Figures(Box::new(figures))
+            }
         };
         // Nobody listens only when the whole worker is ending.
         let _ = words.send(word).await;
@@ -112,11 +126,11 @@ impl Failure {
 }
 
 impl Stages {
-    fn new(assignment: Assignment, share: Share, gauges: Arc<Gauges>) -> Self {
+    fn new(assignment: Assignment, share: Share, recorder: Rc<Recorder>) -> Self {
         let target = &assignment.target;
         Self {
             door: FrontDoor::new(target.server, target.sign_in, &target.server_key),
-            crowd: Rc::new(Crowd::new(&assignment, &share.users, gauges)),
+            crowd: Rc::new(Crowd::new(&assignment, &share.users, recorder)),
             tokens: RefCell::new(vec![String::new(); share.users.len()]),
             listeners: RefCell::default(),
             outboxes: RefCell::default(),
