@@ -97,7 +97,7 @@ async fn within<T>(doing: &'static str, work: impl Future<Output = Result<T, Cli
 /// Joins the room and answers the channel's id. Everything else that arrives meanwhile goes to the crowd.
 pub async fn join(socket: &mut Socket, crowd: &Crowd, seat: usize) -> Result<String, ClientError> {
     let joining = async {
-        socket.send(Message::text(wire::join(&crowd.target().entrance))).await.map_err(broken)?;
+        socket.send(Message::text(wire::join(crowd.entrance()))).await.map_err(broken)?;
         loop {
             let Some(text) = next_text(socket).await? else { continue };
             match Envelope::read(&text) {
