@@ -14,7 +14,7 @@ use crate::clock;
 use crate::content::{CONTENT_BYTES_MAX, CONTENT_BYTES_MIN};
 use crate::schedule::{Schedule, ScheduleError};
 use crate::sign_in::SignInKind;
-use crate::wire::Entrance;
+use crate::wire::{Dialect, Entrance};
 
 /// The longest room name a server takes.
 const ROOM_NAME_BYTES_MAX: usize = 64;
@@ -149,6 +149,7 @@ pub struct Target {
     /// Told apart from other runs in the same room by this number.
     pub run: u32,
     pub server: SocketAddr,
+    pub dialect: Dialect,
     pub server_key: String,
     pub sign_in: SignInKind,
     pub account_prefix: String,
@@ -201,6 +202,7 @@ fn target(raw: &RoomArguments) -> Result<Target, OptionsError> {
     Ok(Target {
         run,
         server: resolve(&raw.addr)?,
+        dialect: Dialect::Json,
         server_key: raw.server_key.clone(),
         sign_in: raw.sign_in,
         account_prefix: raw.account_prefix.clone(),
