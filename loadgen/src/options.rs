@@ -28,7 +28,7 @@ pub struct Arguments {
 }
 
 const AFTER_HELP: &str = "\
-Every client is a WebSocket of its own. Works with any server that speaks Nakama's realtime chat, JSON format.
+Every client is a WebSocket of its own. Works with any server that speaks Nakama's realtime chat, in JSON or protobuf.
 Exit code 0: everything accepted was delivered to everybody, once and in order. 1: it was not, or the run failed.
 2: the command line is wrong.";
 
@@ -79,6 +79,9 @@ pub struct RoomArguments {
     /// The key that clients authenticate with before they have a session
     #[arg(long, value_name = "KEY", default_value = "defaultkey")]
     server_key: String,
+    /// The format of envelopes that every session asks for
+    #[arg(long, value_enum, default_value = "json")]
+    format: Format,
     /// How users sign in
     #[arg(long, value_enum, default_value = "custom")]
     sign_in: SignInKind,
@@ -106,6 +109,13 @@ pub struct RoomArguments {
     /// After the last send, wait for what is missing until nothing has come for this long
     #[arg(long, value_name = "SECS", default_value_t = 10.0)]
     settle: f64,
+}
+
+/// In what a server that speaks Nakama's protocol is spoken to.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, clap::ValueEnum)]
+enum Format {
+    Json,
+    Protobuf,
 }
 
 #[derive(Debug, Error)]
@@ -202,7 +212,10 @@ fn target(raw: &RoomArguments) -> Result<Target, OptionsError> {
     Ok(Target {
         run,
         server: resolve(&raw.addr)?,
-        dialect: Dialect::Json,
+        dialect: match raw.format {
+            Format::Json => Dialect::Json,
+            Format::Protobuf => Dialect::Protobuf,
+        },
         server_key: raw.server_key.clone(),
         sign_in: raw.sign_in,
         account_prefix: raw.account_prefix.clone(),

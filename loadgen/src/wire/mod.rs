@@ -4,6 +4,7 @@
 //! folder knows a format.
 
 mod json;
+mod protobuf;
 
 use std::borrow::Cow;
 use std::net::SocketAddr;
@@ -21,6 +22,8 @@ const LEAVE_CID: &str = "leave";
 pub enum Dialect {
     /// Nakama's realtime protocol, in JSON.
     Json,
+    /// The same in protobuf.
+    Protobuf,
 }
 
 /// One whole message of the WebSocket.
@@ -94,14 +97,15 @@ impl Dialect {
     pub fn read(&self, frame: &Frame, scratch: &mut Scratch, hear: impl FnMut(Heard<'_>)) -> Result<(), Unreadable> {
         match (self, frame) {
             (Self::Json, Frame::Text(text)) => json::read(text, scratch, hear),
-            (Self::Json, Frame::Binary(_)) => Err(Unreadable),
+            (Self::Protobuf, Frame::Binary(bytes)) => protobuf::read(bytes, hear),
+            (Self::Json, Frame::Binary(_)) | (Self::Protobuf, Frame::Text(_)) => Err(Unreadable),
         }
     }
 
     /// Whether the server answers what it is asked; where it does not, what was sent is as good as accepted.
     pub fn has_answers(&self) -> bool {
         match self {
-            Self::Json => true,
+            Self::Json | Self::Protobuf => true,
         }
     }
 
@@ -109,36 +113,42 @@ impl Dialect {
     pub fn url(&self, server: SocketAddr, token: &str) -> String {
         match self {
             Self::Json => format!("ws://{server}/ws?token={token}&lang=en&status=false"),
+            Self::Protobuf => format!("ws://{server}/ws?token={token}&lang=en&status=false&format=protobuf"),
         }
     }
 
     pub fn join(&self, entrance: &Entrance) -> Message {
         match self {
             Self::Json => Message::text(json::join(entrance)),
+            Self::Protobuf => Message::binary(protobuf::join(entrance)),
         }
     }
 
     pub fn leave(&self, channel_id: &str) -> Message {
         match self {
             Self::Json => Message::text(json::leave(channel_id)),
+            Self::Protobuf => Message::binary(protobuf::leave(channel_id)),
         }
     }
 
     pub fn send(&self, number: u32, channel_id: &str, content: &str) -> Message {
         match self {
             Self::Json => Message::text(json::send(number, channel_id, content)),
+            Self::Protobuf => Message::binary(protobuf::send(number, channel_id, content)),
         }
     }
 
     pub fn update(&self, number: u32, channel_id: &str, message_id: &str, content: &str) -> Message {
         match self {
             Self::Json => Message::text(json::update(number, channel_id, message_id, content)),
+            Self::Protobuf => Message::binary(protobuf::update(number, channel_id, message_id, content)),
         }
     }
 
     pub fn remove(&self, number: u32, channel_id: &str, message_id: &str) -> Message {
         match self {
             Self::Json => Message::text(json::remove(number, channel_id, message_id)),
+            Self::Protobuf => Message::binary(protobuf::remove(number, channel_id, message_id)),
         }
     }
 }
