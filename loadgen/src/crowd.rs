@@ -12,6 +12,8 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
+use tokio_tungstenite::tungstenite::Message;
+
 use crate::check::{Answers, Checker, Finding, Member};
 use crate::client::{Due, Lost};
 use crate::clock;
@@ -20,7 +22,7 @@ use crate::figures::Figures;
 use crate::orders::{Identities, Progress, PublishAnswers};
 use crate::plan::{Plan, RoomPlan};
 use crate::schedule::Slot;
-use crate::wire::{self, Count, Entrance, Envelope, MessagePush, PresenceEvent, Unescaped};
+use crate::wire::{Dialect, Entrance, Frame, Heard, Kind, Request, Scratch};
 
 /// Running totals of one thread: only that thread writes them, whoever reports progress reads them.
 #[derive(Default)]
@@ -87,6 +89,8 @@ struct Seat {
 pub struct Ledger {
     plan: Arc<Plan>,
     gauges: Arc<Gauges>,
+    /// What reading borrows while the state changes.
+    scratch: RefCell<Scratch>,
     book: RefCell<Book>,
 }
 
@@ -102,7 +106,7 @@ impl Ledger {
     pub fn new(plan: Arc<Plan>, gauges: Arc<Gauges>) -> Self {
         let book =
             Book { figures: Figures::default(), start_ns: 0, window: u64::MAX..u64::MAX, content: String::new() };
-        Self { plan, gauges, book: RefCell::new(book) }
+        Self { plan, gauges, scratch: RefCell::default(), book: RefCell::new(book) }
     }
 
     pub fn gauges(&self) -> &Gauges {
@@ -127,6 +131,12 @@ impl Ledger {
     }
 }
 
+/// How a join was answered.
+pub enum JoinAnswer {
+    Joined { channel_id: String },
+    Refused { code: i32, reason: String },
+}
+
 pub struct Crowd {
     /// The number of its room in the plan.
     room: usize,
@@ -139,7 +149,6 @@ struct State {
     checker: Checker,
     /// Answers by publisher and by message number, for the publishers of this crowd.
     publishes: HashMap<u32, Vec<Answer>>,
-    unescaped: Unescaped,
 }
 
 impl Crowd {
@@ -152,7 +161,6 @@ impl Crowd {
             seats: users.iter().map(seat).collect(),
             checker: Checker::new(plan.schedule.clone(), ledger.plan.order),
             publishes: publishers.map(unsent).collect(),
-            unescaped: Unescaped::default(),
         };
         Self { room, ledger, state: RefCell::new(state) }
     }
@@ -165,6 +173,10 @@ impl Crowd {
         &self.plan().entrance
     }
 
+    pub fn dialect(&self) -> &Dialect {
+        &self.ledger.plan.target.dialect
+    }
+
     fn gauges(&self) -> &Gauges {
         &self.ledger.gauges
     }
@@ -173,67 +185,75 @@ impl Crowd {
         self.ledger.book()
     }
 
-    /// The members that a user was told of when it joined.
-    pub fn listed(&self, seat: usize, presences: Count) {
-        self.state.borrow_mut().seats[seat].presences += presences.0;
-    }
-
-    /// Judges one frame that a user heard.
-    pub fn hear(&self, seat: usize, text: &str) {
+    /// Judges one frame that a user heard; what answers its join is the caller's to act upon.
+    pub fn hear(&self, seat: usize, frame: &Frame) -> Option<JoinAnswer> {
         let arrived_ns = clock::now_ns();
         let state = &mut *self.state.borrow_mut();
-        let Ok(envelope) = Envelope::read(text) else { return self.corrupt(state, seat, "an unreadable frame", text) };
-        if let Some(push) = envelope.channel_message {
-            self.hear_message(state, seat, &push, arrived_ns);
-        } else if let Some(event) = envelope.channel_presence_event {
-            self.hear_presences(state, seat, &event);
-        } else if let Some(ack) = envelope.channel_message_ack {
-            let answer = Answer::Accepted { fingerprint: fingerprint(ack.message_id) };
-            self.hear_answer(state, seat, envelope.cid, answer, arrived_ns);
-        } else if let Some(refusal) = envelope.error {
-            let user = state.seats[seat].user;
-            self.book()
-                .figures
-                .sample(|| format!("user {user} was refused: code {}, {}", refusal.code, refusal.message));
-            self.hear_answer(state, seat, envelope.cid, Answer::Refused, arrived_ns);
+        let mut answer = None;
+        let read = self.dialect().read(frame, &mut self.ledger.scratch.borrow_mut(), |heard| {
+            answer = self.judge(state, seat, heard, arrived_ns).or(answer.take());
+        });
+        if read.is_err() {
+            self.corrupt(state, seat, "an unreadable frame", &frame.shown());
         }
+        answer
     }
 
-    fn hear_message(&self, state: &mut State, seat: usize, push: &MessagePush<'_>, arrived_ns: u64) {
-        if push.code != 0 {
-            self.book().figures.foreign += 1;
-            return;
+    fn judge(&self, state: &mut State, seat: usize, heard: Heard<'_>, arrived_ns: u64) -> Option<JoinAnswer> {
+        match heard {
+            Heard::Message { id, kind: Kind::New, content } => self.hear_message(state, seat, id, content, arrived_ns),
+            Heard::Message { .. } => self.book().figures.foreign += 1,
+            Heard::Presences { joins, leaves, .. } => self.hear_presences(state, seat, joins, leaves),
+            Heard::Accepted { request, id } => {
+                self.hear_answer(state, seat, request, Answer::Accepted { fingerprint: fingerprint(id) }, arrived_ns);
+            }
+            Heard::Joined { request: Some(Request::Join), channel_id, presences, .. } => {
+                state.seats[seat].presences += presences;
+                return Some(JoinAnswer::Joined { channel_id: channel_id.to_owned() });
+            }
+            Heard::Refused { request: Some(Request::Join), code, reason } => {
+                return Some(JoinAnswer::Refused { code, reason: reason.to_owned() });
+            }
+            Heard::Refused { request, code, reason } => {
+                let user = state.seats[seat].user;
+                self.book().figures.sample(|| format!("user {user} was refused: code {code}, {reason}"));
+                self.hear_answer(state, seat, request, Answer::Refused, arrived_ns);
+            }
+            Heard::Joined { .. } | Heard::Done { .. } | Heard::Gap { .. } | Heard::Other => {}
         }
-        let read = state.unescaped.read(push.content).ok_or(ContentFault::Corrupt);
-        let content = match read.and_then(|text| content::read(text, self.ledger.plan.run)) {
+        None
+    }
+
+    fn hear_message(&self, state: &mut State, seat: usize, id: &str, text: &str, arrived_ns: u64) {
+        let content = match content::read(text, self.ledger.plan.run) {
             Ok(content) => content,
             Err(ContentFault::Foreign) => {
                 self.book().figures.foreign += 1;
                 return;
             }
-            Err(ContentFault::Corrupt) => return self.corrupt(state, seat, "a corrupt content", push.content.get()),
+            Err(ContentFault::Corrupt) => return self.corrupt(state, seat, "a corrupt content", text),
         };
         let Some(slot) = self.slot(content.slot) else {
-            return self.corrupt(state, seat, "a message of another room", push.content.get());
+            return self.corrupt(state, seat, "a message of another room", text);
         };
         let member = &mut state.seats[seat].member;
-        let finding = state.checker.observe(member, slot, fingerprint(push.message_id));
+        let finding = state.checker.observe(member, slot, fingerprint(id));
         match finding {
             Finding::InOrder => self.delivered(content, arrived_ns),
             Finding::OutOfOrder => {
                 self.book().figures.out_of_order += 1;
-                self.fault(state, seat, "a message out of order", push.content.get());
+                self.fault(state, seat, "a message out of order", text);
                 self.delivered(content, arrived_ns);
             }
             Finding::OtherId => {
-                self.corrupt(state, seat, "a message under another id than others saw", push.content.get());
+                self.corrupt(state, seat, "a message under another id than others saw", text);
                 self.delivered(content, arrived_ns);
             }
             Finding::Duplicate => {
                 self.book().figures.duplicates += 1;
-                self.fault(state, seat, "a message twice", push.content.get());
+                self.fault(state, seat, "a message twice", text);
             }
-            Finding::Unscheduled => self.corrupt(state, seat, "a message nobody scheduled", push.content.get()),
+            Finding::Unscheduled => self.corrupt(state, seat, "a message nobody scheduled", text),
         }
     }
 
@@ -256,23 +276,23 @@ impl Crowd {
         }
     }
 
-    fn hear_presences(&self, state: &mut State, seat: usize, event: &PresenceEvent) {
+    fn hear_presences(&self, state: &mut State, seat: usize, joins: u64, leaves: u64) {
         self.gauges().presence_frames.bump();
-        state.seats[seat].presences += event.joins.0;
+        state.seats[seat].presences += joins;
         let presence = &mut self.book().figures.presence;
         presence.frames += 1;
-        presence.joins += event.joins.0;
-        presence.leaves += event.leaves.0;
+        presence.joins += joins;
+        presence.leaves += leaves;
     }
 
-    fn hear_answer(&self, state: &mut State, seat: usize, cid: Option<&str>, answer: Answer, arrived_ns: u64) {
+    fn hear_answer(&self, state: &mut State, seat: usize, request: Option<Request>, answer: Answer, arrived_ns: u64) {
         let publisher = self.plan().publisher(state.seats[seat].user);
-        let number: Option<u32> = cid.and_then(|cid| cid.parse().ok());
+        let number = if let Some(Request::Publish(number)) = request { Some(number) } else { None };
         let answers = publisher.and_then(|publisher| state.publishes.get_mut(&publisher));
         let awaited = answers.zip(number).and_then(|(answers, number)| answers.get_mut(number as usize));
         let (Some(awaited @ Answer::Awaited), Some(number), Some(publisher)) = (awaited, number, publisher) else {
             self.book().figures.stray_answers += 1;
-            return self.fault(state, seat, "an answer to nothing", cid.unwrap_or("(no cid)"));
+            return self.fault(state, seat, "an answer to nothing", &format!("{request:?}"));
         };
         *awaited = answer;
         if answer == Answer::Refused {
@@ -293,12 +313,12 @@ impl Crowd {
     }
 
     /// The send of a publisher, which is named by its user's number.
-    pub fn write_send(&self, user: u32, channel_id: &str, due: Due) -> String {
+    pub fn write_send(&self, user: u32, channel_id: &str, due: Due) -> Message {
         let text = &mut self.book().content;
         let content = Content { slot: Slot { publisher: user, number: due.number }, intended_ns: due.intended_ns };
         text.clear();
         content::write(text, self.ledger.plan.run, content, self.plan().payload_bytes);
-        wire::send(due.number, channel_id, text)
+        self.dialect().send(due.number, channel_id, text)
     }
 
     /// Notes that a message is about to be handed to the socket: what passed since its time was our own lateness.

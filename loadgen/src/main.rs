@@ -19,6 +19,7 @@ mod server;
 mod sign_in;
 mod stages;
 mod watch;
+#[allow(dead_code, reason = "leaves, updates and removals are the live event's, which is being built")]
 mod wire;
 mod worker;
 

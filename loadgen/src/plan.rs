@@ -102,6 +102,7 @@ mod tests {
         };
         let target = Target {
             server: ([127, 0, 0, 1], 1).into(),
+            dialect: crate::wire::Dialect::Json,
             server_key: String::new(),
             sign_in: SignInKind::Custom,
             account_prefix: String::new(),

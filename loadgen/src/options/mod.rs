@@ -31,7 +31,7 @@ pub struct Arguments {
 }
 
 const AFTER_HELP: &str = "\
-Every client is a WebSocket of its own. Works with any server that speaks Nakama's realtime chat, JSON format.
+Every client is a WebSocket of its own. Works with any server that speaks Nakama's realtime chat, in JSON or protobuf.
 Exit code 0: everything accepted was delivered to everybody, once and in order. 1: it was not, or the run failed.
 2: the command line is wrong.";
 

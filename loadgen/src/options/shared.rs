@@ -14,7 +14,7 @@ use crate::clock;
 use crate::content::{CONTENT_BYTES_MAX, CONTENT_BYTES_MIN};
 use crate::plan::{Plan, RoomPlan};
 use crate::sign_in::SignInKind;
-use crate::wire::Entrance;
+use crate::wire::{Dialect, Entrance};
 
 /// Where a run goes, and as whom.
 #[derive(Args)]
@@ -25,6 +25,9 @@ pub struct TargetArguments {
     /// The key that clients authenticate with before they have a session
     #[arg(long, value_name = "KEY", default_value = "defaultkey")]
     server_key: String,
+    /// The format of envelopes that every session asks for
+    #[arg(long, value_enum, default_value = "json")]
+    format: Format,
     /// How users sign in
     #[arg(long, value_enum, default_value = "custom")]
     sign_in: SignInKind,
@@ -34,6 +37,13 @@ pub struct TargetArguments {
     /// Bytes each connection's read buffer has: more is faster in a busy room, less lets more users fit
     #[arg(long, value_name = "BYTES", default_value_t = 8 * 1024, value_parser = clap::value_parser!(u32).range(1024..))]
     read_buffer: u32,
+}
+
+/// In what a server that speaks Nakama's protocol is spoken to.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, clap::ValueEnum)]
+enum Format {
+    Json,
+    Protobuf,
 }
 
 /// What is said, and what is asked of the server's order.
@@ -92,6 +102,7 @@ pub struct RunArguments {
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Target {
     pub server: SocketAddr,
+    pub dialect: Dialect,
     pub server_key: String,
     pub sign_in: SignInKind,
     pub account_prefix: String,
@@ -122,6 +133,10 @@ impl TargetArguments {
     fn check(self) -> Result<Target, OptionsError> {
         Ok(Target {
             server: resolve(&self.addr)?,
+            dialect: match self.format {
+                Format::Json => Dialect::Json,
+                Format::Protobuf => Dialect::Protobuf,
+            },
             server_key: self.server_key,
             sign_in: self.sign_in,
             account_prefix: self.account_prefix,
