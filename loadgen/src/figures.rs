@@ -35,7 +35,8 @@ pub struct Figures {
     /// When the last delivery came, on the machine's clock.
     pub last_delivery_ns: u64,
     pub samples: Vec<String>,
-    pub sightings: Vec<Sightings>,
+    /// By the number of the room.
+    pub sightings: Vec<(u32, Sightings)>,
 }
 
 /// How busy one thread of the generator was while measuring.
@@ -95,6 +96,7 @@ impl Figures {
 
 impl MemberTally {
     pub fn add(&mut self, other: MemberTally) {
+        self.expected += other.expected;
         self.delivered += other.delivered;
         self.missing += other.missing;
         self.out_of_order += other.out_of_order;

@@ -15,8 +15,8 @@ use tokio::io::{AsyncBufReadExt, AsyncWriteExt, BufReader};
 use tokio::process::{Child, ChildStdin, ChildStdout, Command};
 use tokio::sync::mpsc;
 
-use crate::options::RoomOptions;
 use crate::orders::{Assignment, Order, Progress, Word};
+use crate::plan::Plan;
 use crate::series::Series;
 
 /// Descriptors a process needs besides one for each user: pipes, pollers, the sign-in connections.
@@ -74,18 +74,16 @@ fn split(users: u32, parts: u32) -> Vec<Range<u32>> {
 }
 
 /// The assignments of a run's workers.
-pub fn assignments(options: &RoomOptions, processes: u32) -> Vec<Assignment> {
-    let processes = processes.clamp(1, options.users);
-    let assign = |users| Assignment {
-        target: options.target.clone(),
-        schedule: options.schedule,
-        users,
-        users_total: options.users,
-        threads: options.threads,
-        in_flight: options.in_flight.div_ceil(processes),
-        users_a_source: users_a_source(options.users, options.target.server.ip()),
+pub fn assignments(plan: &Plan, processes: u32) -> Vec<Assignment> {
+    let users = plan.users();
+    let processes = processes.clamp(1, users);
+    let assign = |part| Assignment {
+        plan: plan.clone(),
+        users: part,
+        in_flight: plan.in_flight.div_ceil(processes),
+        users_a_source: users_a_source(users, plan.target.server.ip()),
     };
-    split(options.users, processes).into_iter().map(assign).collect()
+    split(users, processes).into_iter().map(assign).collect()
 }
 
 /// All workers of a run.

@@ -1,19 +1,20 @@
-//! What happens when, in a run: the coordinator's side of `loadgen room`.
+//! What happens when, in a run: the coordinator's side.
 //!
 //! Everybody signs in, then everybody joins, then the publishers follow their schedule, then the last deliveries are waited
 //! for, and only then is anything counted. The stages do not overlap, so that memory and CPU can be told apart by stage.
 
+use std::collections::HashMap;
 use std::io;
 use std::ops::Range;
 use std::time::{Duration, Instant};
 
 use thiserror::Error;
 
-use crate::check::{self, Disagreement};
+use crate::check::{self, Disagreement, Sightings};
 use crate::clock::{self, SECOND_NS};
 use crate::figures::Figures;
-use crate::options::RoomOptions;
-use crate::orders::{Order, Progress, PublishAnswers, Word};
+use crate::options::RunOptions;
+use crate::orders::{Order, Progress, Publishes, Word};
 use crate::process::{self, Team, TeamError};
 use crate::report::room::{Costs, Outcome};
 use crate::report::{Course, Mark};
@@ -42,12 +43,12 @@ pub enum RunError {
 }
 
 /// Runs the scenario to its end; what the clients found is in the outcome, good or bad.
-pub async fn room(options: &RoomOptions) -> Result<Outcome, RunError> {
+pub async fn run(options: &RunOptions) -> Result<Outcome, RunError> {
     let probe = options.pid.map(ServerProbe::new).transpose()?;
-    let needed = process::processes_needed(options.users, process::raise_descriptor_limit()?)?;
+    let needed = process::processes_needed(options.plan.users(), process::raise_descriptor_limit()?)?;
     let processes = options.processes.unwrap_or(1).max(needed);
     let server_watch = probe.map(ServerWatch::start);
-    let team = Team::start(process::assignments(options, processes)).await?;
+    let team = Team::start(process::assignments(&options.plan, processes)).await?;
     let mut run = Run { options, probe, server_watch, team, marks: Vec::new() };
     run.announce();
     let outcome = run.stages().await?;
@@ -56,7 +57,7 @@ pub async fn room(options: &RoomOptions) -> Result<Outcome, RunError> {
 }
 
 struct Run<'a> {
-    options: &'a RoomOptions,
+    options: &'a RunOptions,
     probe: Option<ServerProbe>,
     server_watch: Option<ServerWatch>,
     team: Team,
@@ -74,14 +75,14 @@ impl Run<'_> {
     }
 
     async fn stages(&mut self) -> Result<Outcome, RunError> {
-        let mut watch = Watch::new(Stage::signing_in(self.options.users));
+        let mut watch = Watch::new(Stage::signing_in(self.options.plan.users()));
         self.gather(Some(&mut watch), |word| matches!(word, Word::SignedIn).then_some(())).await?;
         drop(watch);
         let mut costs = Costs { resident_before_bytes: self.resident()?, ..Costs::default() };
 
         self.marks.push(Mark::new(clock::now_ns(), "joining"));
         self.team.order_all(&Order::Join).await?;
-        let mut watch = Watch::new(Stage::joining(self.options.users));
+        let mut watch = Watch::new(Stage::joining(self.options.plan.users()));
         self.gather(Some(&mut watch), |word| matches!(word, Word::Joined).then_some(())).await?;
         self.let_presences_die_down().await?;
         drop(watch);
@@ -98,7 +99,7 @@ impl Run<'_> {
             course: self.course(window),
             progress: self.team.progress(),
             figures,
-            answers: answers.answers,
+            answers: answers.answers(),
         })
     }
 
@@ -125,7 +126,7 @@ impl Run<'_> {
     }
 
     async fn let_presences_die_down(&mut self) -> Result<(), RunError> {
-        if self.options.target.entrance.hidden {
+        if !self.options.plan.shows_presences() {
             return Ok(());
         }
         let mut quiet = Quiet::new(QUIET, QUIET_MAX);
@@ -139,14 +140,14 @@ impl Run<'_> {
     async fn publish(&mut self, costs: &mut Costs) -> Result<Range<u64>, RunError> {
         // A whole second, so that the seconds of the series are those of the schedule.
         let start_ns = (clock::now_ns() + START_DELAY_NS).next_multiple_of(SECOND_NS);
-        let measured = self.options.schedule.measured_ns();
+        let measured = self.options.plan.measured_ns();
         let window = start_ns + measured.start..start_ns + measured.end;
         if measured.start > 0 {
             self.marks.push(Mark::new(start_ns, "warm-up"));
         }
         self.marks.extend([Mark::new(window.start, "measured"), Mark::new(window.end, "last deliveries")]);
         self.team.order_all(&Order::Begin { start_ns }).await?;
-        let mut watch = Watch::new(Stage::publishing(self.options.schedule.messages()));
+        let mut watch = Watch::new(Stage::publishing(self.options.plan.messages()));
         self.watch_until(&mut watch, window.start).await?;
         let before = self.cpu()?;
         self.watch_until(&mut watch, window.end).await?;
@@ -184,22 +185,34 @@ impl Run<'_> {
     }
 
     fn somebody_is_left(&self) -> bool {
-        self.team.progress().disconnected < u64::from(self.options.users)
+        self.team.progress().disconnected < u64::from(self.options.plan.users())
     }
 
     fn all_has_come(&self, progress: &Progress) -> bool {
-        progress.sent == u64::from(self.options.schedule.messages())
+        progress.sent == self.options.plan.messages()
             && progress.accepted + progress.refused == progress.sent
-            && progress.delivered >= progress.accepted * u64::from(self.options.users)
+            && self.due(progress).is_some_and(|due| progress.delivered >= due)
     }
 
-    async fn count(&mut self) -> Result<(PublishAnswers, Figures), RunError> {
+    /// How many deliveries the accepted messages make, as far as totals can tell: where something was refused in one of
+    /// many rooms, they cannot.
+    fn due(&self, progress: &Progress) -> Option<u64> {
+        match self.options.plan.rooms.as_slice() {
+            [room] => Some(progress.accepted * u64::from(room.members())),
+            rooms if progress.refused == 0 => {
+                Some(rooms.iter().map(|room| u64::from(room.schedule.messages()) * u64::from(room.members())).sum())
+            }
+            _ => None,
+        }
+    }
+
+    async fn count(&mut self) -> Result<(Publishes, Figures), RunError> {
         self.team.order_all(&Order::Stop).await?;
-        let mut answers = PublishAnswers::default();
+        let mut answers = Publishes::default();
         let parts = self.gather(None, |word| if let Word::Answers(part) = word { Some(part) } else { None }).await?;
         parts.into_iter().for_each(|part| answers.add(part));
 
-        self.team.order_all(&Order::Tally(answers.answers.clone())).await?;
+        self.team.order_all(&Order::Tally(answers.answers())).await?;
         let mut figures = Figures::default();
         let parts = self.gather(None, |word| if let Word::Figures(part) = word { Some(part) } else { None }).await?;
         parts.into_iter().for_each(|part| figures.add(*part));
@@ -215,8 +228,16 @@ impl Run<'_> {
     }
 }
 
-fn disagreement(figures: &Figures, answers: &PublishAnswers) -> Disagreement {
-    check::reconcile(&figures.sightings, &answers.acknowledged.0)
+/// Compares what the threads saw of each room.
+fn disagreement(figures: &Figures, answers: &Publishes) -> Disagreement {
+    let mut views: HashMap<u32, Vec<&Sightings>> = HashMap::new();
+    figures.sightings.iter().for_each(|(room, view)| views.entry(*room).or_default().push(view));
+    let mut sum = Disagreement::default();
+    for (room, views) in &views {
+        let acknowledged = answers.0.get(room).map_or(&[][..], |publishes| &publishes.acknowledged.0);
+        sum.add(check::reconcile(views, acknowledged));
+    }
+    sum
 }
 
 /// Notices when something has not changed for a while.

@@ -6,17 +6,18 @@ use serde::Serialize;
 
 use crate::check::{Answers, Disagreement, OrderDemand};
 use crate::figures::Figures;
-use crate::options::RoomOptions;
+use crate::options::RunOptions;
 use crate::orders::Progress;
 
-use super::words::ratio;
+use super::words::{grouped, number, ratio};
 use super::{Course, DELIVERY, Findings, Generator, KEY_SHOWN, Section, Value};
 
 /// A finished run, before it is judged.
 pub struct Outcome {
     pub processes: usize,
     pub figures: Figures,
-    pub answers: Answers,
+    /// By the number of the room.
+    pub answers: HashMap<u32, Answers>,
     pub disagreement: Disagreement,
     pub progress: Progress,
     /// What the server's process cost, when it was watched.
@@ -36,13 +37,15 @@ pub struct Costs {
     pub resident_end_bytes: u64,
 }
 
-pub fn findings(options: &RoomOptions, outcome: Outcome) -> Findings {
-    let total = |numbers: &HashMap<u32, Vec<u32>>| numbers.values().map(|of| of.len() as u64).sum::<u64>();
-    let (refused, unanswered) = (total(&outcome.answers.refused), total(&outcome.answers.unanswered));
-    let accepted = u64::from(options.schedule.messages()) - refused - unanswered;
+pub fn findings(options: &RunOptions, outcome: Outcome) -> Findings {
+    let total = |numbers: fn(&Answers) -> &HashMap<u32, Vec<u32>>| -> u64 {
+        outcome.answers.values().flat_map(|room| numbers(room).values()).map(|of| of.len() as u64).sum()
+    };
+    let (refused, unanswered) = (total(|room| &room.refused), total(|room| &room.unanswered));
+    let accepted = options.plan.messages() - refused - unanswered;
     let mut sections = vec![
         messages(options, &outcome, [accepted, refused, unanswered]),
-        deliveries(options, &outcome, accepted),
+        deliveries(options, &outcome),
         connections(options, &outcome),
     ];
     let delivered = outcome.figures.delivered_in_window;
@@ -50,7 +53,7 @@ pub fn findings(options: &RoomOptions, outcome: Outcome) -> Findings {
     let nothing = (accepted == 0).then(|| "no message was accepted, so nothing was shown".to_owned());
     let Figures { delivery, ack, lateness, lag, threads, samples, .. } = outcome.figures;
     Findings {
-        scenario: "room",
+        scenario: options.scenario,
         heading: heading(options, outcome.processes),
         settings: settings(options),
         sections,
@@ -63,32 +66,37 @@ pub fn findings(options: &RoomOptions, outcome: Outcome) -> Findings {
     }
 }
 
-fn heading(options: &RoomOptions, processes: usize) -> String {
+fn heading(options: &RunOptions, processes: usize) -> String {
+    let plan = &options.plan;
+    let place = match plan.rooms.as_slice() {
+        [room] => format!("room {:?}", room.entrance.room),
+        rooms => format!("{} rooms", grouped(rooms.len() as u64)),
+    };
+    let secs = options.secs + options.warmup_secs;
     format!(
-        "{} users in room {:?} on {}, {} publishers, {} messages/s for {} s (after {} s of warm-up), {} byte contents, {} {}",
-        options.users,
-        options.target.entrance.room,
-        options.target.server,
-        options.schedule.publishers(),
-        options.rate,
+        "{} users in {place} on {}, {} publishers, {} messages/s for {} s (after {} s of warm-up), {} byte contents, {} {}",
+        plan.users(),
+        plan.target.server,
+        plan.publishers(),
+        number(ratio(plan.messages() as f64, secs)),
         options.secs,
         options.warmup_secs,
-        options.target.payload_bytes,
+        plan.rooms.first().map_or(0, |room| room.payload_bytes),
         processes,
         if processes == 1 { "process" } else { "processes" },
     )
 }
 
 /// Reports are shown around; a server's key is not.
-fn settings(options: &RoomOptions) -> serde_json::Value {
+fn settings(options: &RunOptions) -> serde_json::Value {
     let mut options = options.clone();
-    KEY_SHOWN.clone_into(&mut options.target.server_key);
+    KEY_SHOWN.clone_into(&mut options.plan.target.server_key);
     serde_json::to_value(options).expect("options are plain structures, which always serialise")
 }
 
-fn messages(options: &RoomOptions, outcome: &Outcome, [accepted, refused, unanswered]: [u64; 3]) -> Section {
+fn messages(options: &RunOptions, outcome: &Outcome, [accepted, refused, unanswered]: [u64; 3]) -> Section {
     Section::new("messages")
-        .count("scheduled", u64::from(options.schedule.messages()))
+        .count("scheduled", options.plan.messages())
         .count("sent", outcome.progress.sent)
         .count("accepted", accepted)
         .count("refused", refused)
@@ -96,15 +104,15 @@ fn messages(options: &RoomOptions, outcome: &Outcome, [accepted, refused, unansw
         .fault("stray answers", outcome.figures.stray_answers, "answers to nothing")
 }
 
-fn deliveries(options: &RoomOptions, outcome: &Outcome, accepted: u64) -> Section {
+fn deliveries(options: &RunOptions, outcome: &Outcome) -> Section {
     let Outcome { figures, disagreement, .. } = outcome;
     let out_of_order = figures.out_of_order + figures.tally.out_of_order + disagreement.out_of_order;
     // Members that had everything and one order would have placed every message.
-    let no_other_reason = out_of_order == 0 && figures.tally.missing == 0 && options.target.order == OrderDemand::Room;
+    let no_other_reason = out_of_order == 0 && figures.tally.missing == 0 && options.plan.order == OrderDemand::Room;
     let unplaced = if no_other_reason { disagreement.unplaced } else { 0 };
     let per_second = ratio(figures.delivered_in_window as f64, options.secs);
     Section::new("deliveries")
-        .count("expected", accepted * figures.members)
+        .count("expected", figures.tally.expected)
         .count("delivered", figures.tally.delivered)
         .fault("missing", figures.tally.missing, "missing")
         .fault("duplicates", figures.duplicates + disagreement.shared_ids, "delivered twice")
@@ -118,10 +126,10 @@ fn deliveries(options: &RoomOptions, outcome: &Outcome, accepted: u64) -> Sectio
         .row("last after end", Value::Milliseconds(outcome.last_delivery_late_ns as f64 / 1e6))
 }
 
-fn connections(options: &RoomOptions, outcome: &Outcome) -> Section {
+fn connections(options: &RunOptions, outcome: &Outcome) -> Section {
     let presence = &outcome.figures.presence;
     Section::new("connections")
-        .count("users", u64::from(options.users))
+        .count("users", u64::from(options.plan.users()))
         .fault("disconnected", outcome.figures.disconnected, "users disconnected")
         .count("processes", outcome.processes as u64)
         .count("presence frames", presence.frames)
@@ -130,7 +138,7 @@ fn connections(options: &RoomOptions, outcome: &Outcome) -> Section {
         .count("presence incomplete members", presence.incomplete_members)
 }
 
-fn server(options: &RoomOptions, costs: Costs, delivered: u64) -> Section {
+fn server(options: &RunOptions, costs: Costs, delivered: u64) -> Section {
     let cpu_secs = costs.cpu_user_secs + costs.cpu_system_secs;
     let grown = costs.resident_joined_bytes as f64 - costs.resident_before_bytes as f64;
     Section::new("server")
@@ -141,5 +149,5 @@ fn server(options: &RoomOptions, costs: Costs, delivered: u64) -> Section {
         .row("resident, signed in", Value::Bytes(costs.resident_before_bytes as f64))
         .row("resident, joined", Value::Bytes(costs.resident_joined_bytes as f64))
         .row("resident, at the end", Value::Bytes(costs.resident_end_bytes as f64))
-        .row("resident per connection", Value::Bytes(grown / f64::from(options.users)))
+        .row("resident per connection", Value::Bytes(grown / f64::from(options.plan.users())))
 }
