@@ -98,6 +98,9 @@ impl Progress {
         match (part, &mut self.note) {
             (_, Some(Note { done: true, .. })) => Err("there is something behind its end".into()),
             (Part::Note(note), None) => {
+                if note.done || note.left > 0 || note.counts.sum() > 0 || !note.place.is_empty() {
+                    return Err("its beginning is missing".into());
+                }
                 self.note = Some(note);
                 Ok(())
             }
@@ -223,8 +226,13 @@ mod tests {
     use super::*;
     use crate::account::Revocation;
 
-    fn note(counts: Counts, done: bool) -> Note {
-        Note { source: "a store".into(), epoch: 7, place: vec![1, 2], counts, left: 3, done }
+    fn note(counts: Counts, left: u64, done: bool) -> Note {
+        let place = if done { vec![1, 2] } else { Vec::new() };
+        Note { source: "a store".into(), epoch: 7, place, counts, left, done }
+    }
+
+    fn beginning() -> Vec<u8> {
+        record::encode_note(&note(Counts::default(), 0, false))
     }
 
     fn row(number: u128) -> Row {
@@ -239,12 +247,13 @@ mod tests {
     /// An export of blocks with so many rows each.
     fn archive(blocks: &[u128]) -> Vec<u8> {
         let mut counts = Counts::default();
-        let mut bytes = record::encode_note(&note(counts.clone(), false));
+        let mut bytes = beginning();
         for (number, &rows) in (0..).zip(blocks) {
             bytes.extend(record::encode_block(block(number, rows)));
             counts.add(Table::Revocations, rows as u64);
         }
-        bytes.extend(record::encode_note(&note(counts, true)));
+        let left = if blocks.is_empty() { 0 } else { 3 };
+        bytes.extend(record::encode_note(&note(counts, left, true)));
         bytes
     }
 
@@ -262,13 +271,14 @@ mod tests {
         check(&archive(&[3, 0, 2]), Ok(5));
         check(b"", Err("nothing"));
         check(b"PK\x03\x04 this is some other file", Err("not written by Stentor"));
-        let unfinished = record::encode_note(&note(Counts::default(), false));
+        let unfinished = beginning();
         check(&unfinished, Err("not finished"));
         let (one, two) = (record::encode_block(block(0, 1)), record::encode_block(block(1, 1)));
         check(&[&unfinished[..], &two, &one].concat(), Err("block 0 is missing"));
         check(&one, Err("does not begin"));
         check(&[archive(&[1]), one.clone()].concat(), Err("behind its end"));
-        let end = record::encode_note(&note(Counts::default(), true));
+        let end = record::encode_note(&note(Counts::default(), 0, true));
+        check(&end, Err("beginning"));
         check(&[&unfinished[..], &one, &end].concat(), Err("counts"));
         let foreign = Block { rows: vec![(Table::Meta, vec![], vec![])], ..block(0, 0) };
         check(&[unfinished, record::encode_block(foreign)].concat(), Err("meta"));

@@ -5,6 +5,7 @@
 
 mod guarded;
 mod load;
+mod moves;
 mod nodes;
 mod official;
 mod outage;
