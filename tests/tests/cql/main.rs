@@ -8,4 +8,5 @@ mod load;
 mod nodes;
 mod official;
 mod outage;
+mod replicas;
 mod stage;
