@@ -9,4 +9,5 @@ mod moves;
 mod nodes;
 mod official;
 mod outage;
+mod replicas;
 mod stage;
