@@ -20,7 +20,7 @@ use tokio_tungstenite::{WebSocketStream, client_async_with_config};
 use crate::crowd::{Crowd, JoinAnswer};
 use crate::options::Target;
 use crate::sign_in::SignInError;
-use crate::wire::Frame;
+use crate::wire::{Frame, Speaker};
 
 /// Connecting, upgrading and joining may each take this long before the user gives up.
 const TIMEOUT: Duration = Duration::from_secs(30);
@@ -63,10 +63,15 @@ pub fn source_address(user: u32, users_a_source: Option<u32>) -> Option<Ipv4Addr
     Some(Ipv4Addr::from(u32::from(Ipv4Addr::LOCALHOST) + 1 + block))
 }
 
-pub async fn connect(target: &Target, token: &str, source: Option<Ipv4Addr>) -> Result<Socket, ClientError> {
+pub async fn connect(
+    target: &Target,
+    token: &str,
+    speaker: Speaker<'_>,
+    source: Option<Ipv4Addr>,
+) -> Result<Socket, ClientError> {
     let connecting = async { open(target.server, source).await.map_err(ClientError::Connect) };
     let stream = within("connecting", connecting).await?;
-    let request = target.dialect.url(target.server, token).into_client_request().map_err(upgrade_error)?;
+    let request = target.dialect.url(target.server, token, speaker).into_client_request().map_err(upgrade_error)?;
     let config = WebSocketConfig::default().read_buffer_size(target.read_buffer_bytes as usize);
     let upgrading = async { client_async_with_config(request, stream, Some(config)).await.map_err(upgrade_error) };
     Ok(within("upgrading to WebSocket", upgrading).await?.0)
@@ -94,13 +99,21 @@ async fn within<T>(doing: &'static str, work: impl Future<Output = Result<T, Cli
 }
 
 /// Joins the room and answers the channel's id. Everything else that arrives meanwhile goes to the crowd.
-pub async fn join(socket: &mut Socket, crowd: &Crowd, seat: usize) -> Result<String, ClientError> {
+pub async fn join(socket: &mut Socket, crowd: &Crowd, user: u32, seat: usize) -> Result<String, ClientError> {
+    let (dialect, entrance) = (crowd.dialect(), crowd.entrance());
     let joining = async {
-        socket.send(crowd.dialect().join(crowd.entrance())).await.map_err(broken)?;
+        if let Some(join) = dialect.join(entrance, user) {
+            socket.send(join).await.map_err(broken)?;
+        }
+        if !dialect.confirms_joins() {
+            return Ok(entrance.room.clone());
+        }
         loop {
             let Some(frame) = next_frame(socket).await? else { continue };
             match crowd.hear(seat, &frame) {
-                Some(JoinAnswer::Joined { channel_id }) => return Ok(channel_id),
+                Some(JoinAnswer::Joined { channel_id }) => {
+                    return Ok(channel_id.unwrap_or_else(|| entrance.room.clone()));
+                }
                 Some(JoinAnswer::Refused { code, reason }) => return Err(ClientError::JoinRefused { code, reason }),
                 None => {}
             }
@@ -165,6 +178,7 @@ where
             // The listening side of this socket learns why, and reports it.
             return;
         }
+        crowd.sent(publisher, due);
     }
     // The run is over: take leave properly.
     let _ = sink.close().await;

@@ -144,8 +144,14 @@ impl Ledger {
 
 /// How a join was answered.
 pub enum JoinAnswer {
-    Joined { channel_id: String },
-    Refused { code: i32, reason: String },
+    /// Under an id of its own, where the room has one.
+    Joined {
+        channel_id: Option<String>,
+    },
+    Refused {
+        code: i32,
+        reason: String,
+    },
 }
 
 pub struct Crowd {
@@ -221,7 +227,7 @@ impl Crowd {
             }
             Heard::Joined { request: Some(Request::Join), channel_id, presences, .. } => {
                 state.seats[seat].presences += presences;
-                return Some(JoinAnswer::Joined { channel_id: channel_id.to_owned() });
+                return Some(JoinAnswer::Joined { channel_id: channel_id.map(str::to_owned) });
             }
             Heard::Refused { request: Some(Request::Join), code, reason } => {
                 return Some(JoinAnswer::Refused { code, reason: reason.to_owned() });
@@ -329,10 +335,14 @@ impl Crowd {
     /// The send of a publisher, which is named by its user's number.
     pub fn write_send(&self, user: u32, channel_id: &str, due: Due) -> Message {
         let text = &mut self.book().content;
+        self.write_content(text, user, due);
+        self.dialect().send(user, due.number, channel_id, text)
+    }
+
+    fn write_content(&self, text: &mut String, user: u32, due: Due) {
         let content = Content { slot: Slot { publisher: user, number: due.number }, intended_ns: due.intended_ns };
         text.clear();
         content::write(text, self.ledger.plan.run, content, self.plan().payload_bytes);
-        self.dialect().send(due.number, channel_id, text)
     }
 
     /// Notes that a message is about to be handed to the socket: what passed since its time was our own lateness.
@@ -351,6 +361,27 @@ impl Crowd {
             *answer = Answer::Awaited;
         }
         self.gauges().sent.bump();
+    }
+
+    /// Notes that a message was handed over whole. Where nobody will answer, it is as good as accepted, and as its id
+    /// others will have its content.
+    pub fn sent(&self, user: u32, due: Due) {
+        if self.dialect().has_answers() {
+            return;
+        }
+        let Some(publisher) = self.plan().publisher(user) else { return };
+        let answer = {
+            let text = &mut self.book().content;
+            self.write_content(text, user, due);
+            Answer::Accepted { fingerprint: fingerprint(text) }
+        };
+        let answers = self.state.borrow_mut();
+        let mut answers = RefMut::filter_map(answers, |state| state.publishes.get_mut(&publisher)).ok();
+        let awaited = answers.as_mut().and_then(|answers| answers.get_mut(due.number as usize));
+        if let Some(awaited @ Answer::Awaited) = awaited {
+            *awaited = answer;
+            self.gauges().accepted.bump();
+        }
     }
 
     /// A user's connection came to an end while it was still needed.

@@ -126,7 +126,8 @@ impl Run<'_> {
     }
 
     async fn let_presences_die_down(&mut self) -> Result<(), RunError> {
-        if !self.options.plan.shows_presences() {
+        // A server that does not say when a user is in the room gets the time in which nothing is heard elsewhere.
+        if !self.options.plan.shows_presences() && self.options.plan.target.dialect.confirms_joins() {
             return Ok(());
         }
         let mut quiet = Quiet::new(QUIET, QUIET_MAX);

@@ -23,6 +23,7 @@ use crate::lag;
 use crate::orders::{Order, Publishes};
 use crate::plan::Plan;
 use crate::sign_in::{FrontDoor, SignInError};
+use crate::wire::Speaker;
 
 /// A server that refuses connections for a moment gets this many further chances, each after a longer pause.
 const RETRY_PAUSES: [Duration; 3] = [Duration::from_millis(100), Duration::from_millis(500), Duration::from_secs(2)];
@@ -173,7 +174,7 @@ impl Stages {
     async fn join(&self) -> ThreadWord {
         self.for_each_place(async |at, place| {
             let mut socket = persistently(|| self.connect(at, place.user)).await?;
-            let channel_id = client::join(&mut socket, &place.crowd, place.seat).await?;
+            let channel_id = client::join(&mut socket, &place.crowd, place.user, place.seat).await?;
             self.listen(place.clone(), socket, channel_id);
             self.ledger.gauges().joined.bump();
             Ok(())
@@ -197,6 +198,9 @@ impl Stages {
     }
 
     async fn token(&self, user: u32) -> Result<String, ClientError> {
+        if !self.plan.target.dialect.has_sessions() {
+            return Ok(String::new());
+        }
         let id = format!("{}{user:08}", self.plan.target.account_prefix);
         Ok(self.door.sign_in(&id).await?)
     }
@@ -205,11 +209,12 @@ impl Stages {
     /// longer: a refused token is replaced once.
     async fn connect(&self, at: usize, user: u32) -> Result<Socket, ClientError> {
         let source = client::source_address(user, self.share.users_a_source);
+        let speaker = Speaker { user, room: &self.plan.rooms[self.plan.room_of(user)].entrance.room };
         let token = self.tokens.borrow()[at].clone();
-        match client::connect(&self.plan.target, &token, source).await {
+        match client::connect(&self.plan.target, &token, speaker, source).await {
             Err(ClientError::Unauthorised) => {
                 let token = self.token(user).await?;
-                client::connect(&self.plan.target, &token, source).await
+                client::connect(&self.plan.target, &token, speaker, source).await
             }
             other => other,
         }

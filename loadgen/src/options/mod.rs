@@ -31,7 +31,8 @@ pub struct Arguments {
 }
 
 const AFTER_HELP: &str = "\
-Every client is a WebSocket of its own. Works with any server that speaks Nakama's realtime chat, in JSON or protobuf.
+Every client is a WebSocket of its own. Works with any server that speaks Nakama's realtime chat, in
+JSON or protobuf, and with --target plain with any WebSocket server that repeats to all what one of them says.
 Exit code 0: everything accepted was delivered to everybody, once and in order. 1: it was not, or the run failed.
 2: the command line is wrong.";
 
@@ -50,6 +51,10 @@ pub enum Command {
 pub enum OptionsError {
     #[error("--addr {addr}: {reason}")]
     Addr { addr: String, reason: String },
+    #[error("--url {url:?}: {reason}")]
+    Url { url: String, reason: String },
+    #[error("--send must have {{content}} or {{content_json}} in it")]
+    Send,
     #[error("{0} must be a number of seconds, and not negative")]
     Seconds(&'static str),
     #[error("--publishers {publishers} are more than --users {users}")]

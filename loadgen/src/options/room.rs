@@ -76,6 +76,19 @@ mod tests {
     }
 
     #[test]
+    fn a_plain_server_is_where_its_url_says_and_shows_no_presences() {
+        for (url, expected) in [
+            ("ws://127.0.0.1:9000/chat?u={user}", "127.0.0.1:9000"),
+            ("ws://127.0.0.1", "127.0.0.1:80"),
+            ("ws://[::1]:81/{room}", "[::1]:81"),
+        ] {
+            let options = parse(&format!("loadgen room --target plain --url {url}")).expect("a valid line");
+            assert_eq!(options.plan.target.server.to_string(), expected);
+            assert!(!options.plan.shows_presences());
+        }
+    }
+
+    #[test]
     fn defaults_hold_together() {
         let options = parse("loadgen room --users 3").expect("a valid line");
         let room = &options.plan.rooms[0];
@@ -99,6 +112,10 @@ mod tests {
             ("loadgen room --rate 100000000", "--rate"),
             ("loadgen room --room ", "--room"),
             ("loadgen room --read-buffer 10", "--read-buffer"),
+            ("loadgen room --target plain", "--url"),
+            ("loadgen room --target plain --url wss://127.0.0.1/", "TLS"),
+            ("loadgen room --target plain --url ws:/x", "--url"),
+            ("loadgen room --target plain --url ws://127.0.0.1:1 --send x", "--send"),
         ] {
             let refusal = parse(line).err().unwrap_or_else(|| panic!("{line} is refused"));
             assert!(refusal.contains(named), "{line}: {refusal}");

@@ -14,11 +14,18 @@ use crate::content::{CONTENT_BYTES_MAX, CONTENT_BYTES_MIN};
 use crate::plan::{Plan, RoomPlan};
 use crate::report::Outputs;
 use crate::sign_in::SignInKind;
-use crate::wire::{Dialect, Entrance};
+use crate::wire::{Dialect, Entrance, Plain, Speaker};
+use hyper::Uri;
+
+/// Where WebSockets are opened when the address names no port.
+const WS_PORT: u16 = 80;
 
 /// Where a run goes, and as whom.
 #[derive(Args)]
 pub struct TargetArguments {
+    /// What the server speaks: Nakama's realtime protocol, as Stentor and Nakama do, or nothing we know
+    #[arg(long, value_enum, default_value = "nakama")]
+    target: TargetKind,
     /// Where the server listens
     #[arg(long, value_name = "HOST:PORT", default_value = "127.0.0.1:7350")]
     addr: String,
@@ -28,6 +35,18 @@ pub struct TargetArguments {
     /// The format of envelopes that every session asks for
     #[arg(long, value_enum, default_value = "json")]
     format: Format,
+    /// Of a plain server: where users open their WebSockets; {user} and {room} are filled in here and in the three below
+    #[arg(long, value_name = "ws://HOST:PORT/PATH", required_if_eq("target", "plain"))]
+    url: Option<String>,
+    /// Of a plain server: what users say when their WebSocket is open
+    #[arg(long, value_name = "TEMPLATE")]
+    greeting: Option<String>,
+    /// Of a plain server: a user is in the room when a frame with this in it has come [default: when it has said all]
+    #[arg(long, value_name = "TEXT")]
+    welcome: Option<String>,
+    /// Of a plain server: how a message is sent, with {content}, or {content_json} for the same as one JSON text
+    #[arg(long, value_name = "TEMPLATE", default_value = "{content}")]
+    send: String,
     /// How users sign in
     #[arg(long, value_enum, default_value = "custom")]
     sign_in: SignInKind,
@@ -37,6 +56,12 @@ pub struct TargetArguments {
     /// Bytes each connection's read buffer has: more is faster in a busy room, less lets more users fit
     #[arg(long, value_name = "BYTES", default_value_t = 8 * 1024, value_parser = clap::value_parser!(u32).range(1024..))]
     read_buffer: u32,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq, Debug, clap::ValueEnum)]
+enum TargetKind {
+    Nakama,
+    Plain,
 }
 
 /// In what a server that speaks Nakama's protocol is spoken to.
@@ -130,18 +155,44 @@ impl RunArguments {
 
 impl TargetArguments {
     fn check(self) -> Result<Target, OptionsError> {
+        let (server, dialect) = match (self.target, self.format) {
+            (TargetKind::Plain, _) => plain(self.url, self.greeting, self.welcome, self.send)?,
+            (TargetKind::Nakama, Format::Json) => (resolve(&self.addr)?, Dialect::Json),
+            (TargetKind::Nakama, Format::Protobuf) => (resolve(&self.addr)?, Dialect::Protobuf),
+        };
         Ok(Target {
-            server: resolve(&self.addr)?,
-            dialect: match self.format {
-                Format::Json => Dialect::Json,
-                Format::Protobuf => Dialect::Protobuf,
-            },
+            server,
+            dialect,
             server_key: self.server_key,
             sign_in: self.sign_in,
             account_prefix: self.account_prefix,
             read_buffer_bytes: self.read_buffer,
         })
     }
+}
+
+/// A plain server, and where it listens.
+fn plain(
+    url: Option<String>,
+    greeting: Option<String>,
+    welcome: Option<String>,
+    send: String,
+) -> Result<(SocketAddr, Dialect), OptionsError> {
+    let plain = Plain { url: url.unwrap_or_default(), greeting, welcome, send };
+    if !plain.carries_contents() {
+        return Err(OptionsError::Send);
+    }
+    let filled = plain.url(Speaker { user: 0, room: "room" });
+    let refuse = |reason: &str| OptionsError::Url { url: plain.url.clone(), reason: reason.to_owned() };
+    let uri: Uri = filled.parse().map_err(|_| refuse("this is no address"))?;
+    if uri.scheme_str() != Some("ws") {
+        return Err(refuse(
+            "it must begin with ws://; a server that wants TLS needs something before it that takes it off",
+        ));
+    }
+    let host = uri.host().ok_or_else(|| refuse("it names no host"))?;
+    let server = first_address((host.trim_matches(['[', ']']), uri.port_u16().unwrap_or(WS_PORT)));
+    Ok((server.map_err(|reason| refuse(&reason))?, Dialect::Plain(plain)))
 }
 
 impl TalkArguments {
@@ -181,13 +232,18 @@ pub fn run_options(
     target: TargetArguments,
     talk: &Talk,
     run: RunArguments,
-    rooms: Vec<RoomPlan>,
+    mut rooms: Vec<RoomPlan>,
 ) -> Result<RunOptions, OptionsError> {
     let cores = std::thread::available_parallelism().map_or(1, |cores| cores.get() as u32);
+    let target = target.check()?;
+    if matches!(target.dialect, Dialect::Plain(_)) {
+        // There are no presences that we could read.
+        rooms.iter_mut().for_each(|room| room.entrance.hidden = true);
+    }
     let plan = Plan {
         run: talk.run,
         seed: run.seed,
-        target: target.check()?,
+        target,
         rooms,
         order: talk.order,
         threads: run.threads.map_or(cores, NonZeroU32::get),
@@ -206,9 +262,12 @@ pub fn run_options(
 }
 
 fn resolve(addr: &str) -> Result<SocketAddr, OptionsError> {
-    let refuse = |reason: String| OptionsError::Addr { addr: addr.to_owned(), reason };
-    let mut found = addr.to_socket_addrs().map_err(|error| refuse(error.to_string()))?;
-    found.next().ok_or_else(|| refuse("no such host".to_owned()))
+    first_address(addr).map_err(|reason| OptionsError::Addr { addr: addr.to_owned(), reason })
+}
+
+fn first_address(host: impl ToSocketAddrs) -> Result<SocketAddr, String> {
+    let mut found = host.to_socket_addrs().map_err(|error| error.to_string())?;
+    found.next().ok_or_else(|| "no such host".to_owned())
 }
 
 pub fn seconds(value: f64, flag: &'static str) -> Result<Duration, OptionsError> {

@@ -119,7 +119,7 @@ pub fn read(text: &str, scratch: &mut Scratch, hear: impl FnOnce(Heard<'_>)) -> 
     } else if let Some(Refusal { code, message }) = &envelope.error {
         Heard::Refused { request, code: *code, reason: message }
     } else if let Some(ChannelAnswer { id, presences, presence_count }) = &envelope.channel {
-        Heard::Joined { request, channel_id: id, presences: presences.0, present: *presence_count }
+        Heard::Joined { request, channel_id: Some(id), presences: presences.0, present: *presence_count }
     } else if let Some(gap) = &envelope.channel_gap {
         Heard::Gap { after: gap.after_message_id, before: gap.before_message_id }
     } else if envelope.cid.is_some() {
@@ -234,11 +234,16 @@ mod tests {
         );
         check(
             r#"{"cid":"join","channel":{"id":"2...x","presences":[{},{"a":[1]}],"self":{}}}"#,
-            Heard::Joined { request: Some(Request::Join), channel_id: "2...x", presences: 2, present: None },
+            Heard::Joined { request: Some(Request::Join), channel_id: Some("2...x"), presences: 2, present: None },
         );
         check(
             r#"{"cid":"join","channel":{"id":"2...\"","self":{},"presence_count":5000}}"#,
-            Heard::Joined { request: Some(Request::Join), channel_id: "2...\"", presences: 0, present: Some(5000) },
+            Heard::Joined {
+                request: Some(Request::Join),
+                channel_id: Some("2...\""),
+                presences: 0,
+                present: Some(5000),
+            },
         );
         check(r#"{"cid":"leave"}"#, Heard::Done { request: Some(Request::Leave) });
     }

@@ -4,6 +4,7 @@
 //! folder knows a format.
 
 mod json;
+mod plain;
 mod protobuf;
 
 use std::borrow::Cow;
@@ -11,6 +12,8 @@ use std::net::SocketAddr;
 
 use serde::{Deserialize, Serialize};
 use tokio_tungstenite::tungstenite::{Bytes, Message, Utf8Bytes};
+
+pub use plain::{Plain, Speaker};
 
 /// The names that the join and the leave of a client go by; what it publishes is named by its decimal number.
 const JOIN_CID: &str = "join";
@@ -24,6 +27,8 @@ pub enum Dialect {
     Json,
     /// The same in protobuf.
     Protobuf,
+    /// Nothing but frames with our contents in them.
+    Plain(Plain),
 }
 
 /// One whole message of the WebSocket.
@@ -42,8 +47,9 @@ pub enum Heard<'a> {
     Accepted { request: Option<Request>, id: &'a str },
     /// A request is refused.
     Refused { request: Option<Request>, code: i32, reason: &'a str },
-    /// The room is entered; `presences` were listed, of `present` members where the server counts them.
-    Joined { request: Option<Request>, channel_id: &'a str, presences: u64, present: Option<u32> },
+    /// The room is entered, under an id of its own where it has one; `presences` were listed, of `present` members where
+    /// the server counts them.
+    Joined { request: Option<Request>, channel_id: Option<&'a str>, presences: u64, present: Option<u32> },
     /// A request is carried out, and there is nothing to tell of it: a leave.
     Done { request: Option<Request> },
     /// Members came and went; `present` are there now where the server counts them.
@@ -98,6 +104,10 @@ impl Dialect {
         match (self, frame) {
             (Self::Json, Frame::Text(text)) => json::read(text, scratch, hear),
             (Self::Protobuf, Frame::Binary(bytes)) => protobuf::read(bytes, hear),
+            (Self::Plain(plain), frame) => {
+                plain.read(frame.bytes(), &mut scratch.unescaped, hear);
+                Ok(())
+            }
             (Self::Json, Frame::Binary(_)) | (Self::Protobuf, Frame::Text(_)) => Err(Unreadable),
         }
     }
@@ -106,54 +116,85 @@ impl Dialect {
     pub fn has_answers(&self) -> bool {
         match self {
             Self::Json | Self::Protobuf => true,
+            Self::Plain(_) => false,
         }
+    }
+
+    /// Whether the server says when a user is in the room.
+    pub fn confirms_joins(&self) -> bool {
+        match self {
+            Self::Json | Self::Protobuf => true,
+            Self::Plain(plain) => plain.welcome.is_some(),
+        }
+    }
+
+    /// Whether users need a session before they can open a WebSocket.
+    pub fn has_sessions(&self) -> bool {
+        matches!(self, Self::Json | Self::Protobuf)
     }
 
     /// Where a user's WebSocket is.
-    pub fn url(&self, server: SocketAddr, token: &str) -> String {
+    pub fn url(&self, server: SocketAddr, token: &str, speaker: Speaker<'_>) -> String {
         match self {
             Self::Json => format!("ws://{server}/ws?token={token}&lang=en&status=false"),
             Self::Protobuf => format!("ws://{server}/ws?token={token}&lang=en&status=false&format=protobuf"),
+            Self::Plain(plain) => plain.url(speaker),
         }
     }
 
-    pub fn join(&self, entrance: &Entrance) -> Message {
+    /// What enters the room, if anything has to be said for it.
+    pub fn join(&self, entrance: &Entrance, user: u32) -> Option<Message> {
         match self {
-            Self::Json => Message::text(json::join(entrance)),
-            Self::Protobuf => Message::binary(protobuf::join(entrance)),
+            Self::Json => Some(Message::text(json::join(entrance))),
+            Self::Protobuf => Some(Message::binary(protobuf::join(entrance))),
+            Self::Plain(plain) => plain.greeting(Speaker { user, room: &entrance.room }).map(Message::text),
         }
     }
 
-    pub fn leave(&self, channel_id: &str) -> Message {
+    /// What leaves the room; nothing where users only hang up.
+    pub fn leave(&self, channel_id: &str) -> Option<Message> {
         match self {
-            Self::Json => Message::text(json::leave(channel_id)),
-            Self::Protobuf => Message::binary(protobuf::leave(channel_id)),
+            Self::Json => Some(Message::text(json::leave(channel_id))),
+            Self::Protobuf => Some(Message::binary(protobuf::leave(channel_id))),
+            Self::Plain(_) => None,
         }
     }
 
-    pub fn send(&self, number: u32, channel_id: &str, content: &str) -> Message {
+    pub fn send(&self, user: u32, number: u32, channel_id: &str, content: &str) -> Message {
         match self {
             Self::Json => Message::text(json::send(number, channel_id, content)),
             Self::Protobuf => Message::binary(protobuf::send(number, channel_id, content)),
+            Self::Plain(plain) => Message::text(plain.send(Speaker { user, room: channel_id }, content)),
         }
     }
 
-    pub fn update(&self, number: u32, channel_id: &str, message_id: &str, content: &str) -> Message {
+    /// What changes a message; nothing where that cannot be done.
+    pub fn update(&self, number: u32, channel_id: &str, message_id: &str, content: &str) -> Option<Message> {
         match self {
-            Self::Json => Message::text(json::update(number, channel_id, message_id, content)),
-            Self::Protobuf => Message::binary(protobuf::update(number, channel_id, message_id, content)),
+            Self::Json => Some(Message::text(json::update(number, channel_id, message_id, content))),
+            Self::Protobuf => Some(Message::binary(protobuf::update(number, channel_id, message_id, content))),
+            Self::Plain(_) => None,
         }
     }
 
-    pub fn remove(&self, number: u32, channel_id: &str, message_id: &str) -> Message {
+    /// What removes a message; nothing where that cannot be done.
+    pub fn remove(&self, number: u32, channel_id: &str, message_id: &str) -> Option<Message> {
         match self {
-            Self::Json => Message::text(json::remove(number, channel_id, message_id)),
-            Self::Protobuf => Message::binary(protobuf::remove(number, channel_id, message_id)),
+            Self::Json => Some(Message::text(json::remove(number, channel_id, message_id))),
+            Self::Protobuf => Some(Message::binary(protobuf::remove(number, channel_id, message_id))),
+            Self::Plain(_) => None,
         }
     }
 }
 
 impl Frame {
+    fn bytes(&self) -> &[u8] {
+        match self {
+            Self::Text(text) => text.as_str().as_bytes(),
+            Self::Binary(bytes) => bytes,
+        }
+    }
+
     /// What to show of it when it is at fault.
     pub fn shown(&self) -> Cow<'_, str> {
         match self {

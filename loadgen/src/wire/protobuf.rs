@@ -99,7 +99,7 @@ pub fn read(frame: &Bytes, hear: impl FnOnce(Heard<'_>)) -> Result<(), Unreadabl
         Heard::Refused { request, code: error.code, reason: text(&error.message)? }
     } else if let Some(Channel { id, presences, presence_count }) = &envelope.channel {
         let presences = presences.len() as u64;
-        Heard::Joined { request, channel_id: named(id)?, presences, present: *presence_count }
+        Heard::Joined { request, channel_id: Some(named(id)?), presences, present: *presence_count }
     } else if let Some(gap) = &envelope.channel_gap {
         let [after, before] = [text(&gap.after_message_id)?, text(&gap.before_message_id)?];
         Heard::Gap { after: (!after.is_empty()).then_some(after), before: (!before.is_empty()).then_some(before) }
@@ -279,7 +279,7 @@ mod tests {
         let channel = [field(1, b"2...x"), presence.clone(), presence, number(1000, 7)].concat();
         check(
             named("join", field(2, &channel)),
-            Heard::Joined { request: Some(Request::Join), channel_id: "2...x", presences: 2, present: Some(7) },
+            Heard::Joined { request: Some(Request::Join), channel_id: Some("2...x"), presences: 2, present: Some(7) },
         );
         check(named("leave", Vec::new()), Heard::Done { request: Some(Request::Leave) });
     }
