@@ -3,10 +3,15 @@
 mod check;
 mod client;
 mod clock;
+mod comparison;
 mod content;
 mod crowd;
 mod figures;
+mod host;
+mod introduction;
 mod latency;
+mod lines;
+mod machine;
 mod options;
 mod orders;
 mod process;
@@ -19,12 +24,14 @@ mod stages;
 mod watch;
 mod wire;
 mod worker;
+mod workforce;
 
 use std::process::ExitCode;
 
 use clap::Parser;
 
-use crate::options::{Arguments, Command, RoomOptions};
+use crate::introduction::Secret;
+use crate::options::{Arguments, Command, RoomOptions, WorkerArguments};
 use crate::report::Report;
 
 /// The command line asks for something that cannot be.
@@ -32,8 +39,7 @@ const EXIT_USAGE: u8 = 2;
 
 fn main() -> ExitCode {
     match Arguments::parse().command {
-        // What went wrong has been said to the coordinator, which reports it.
-        Command::Worker => worker::run().map_or(ExitCode::FAILURE, |()| ExitCode::SUCCESS),
+        Command::Worker(arguments) => work(arguments),
         Command::Room(arguments) => match RoomOptions::try_from(arguments) {
             Ok(options) => finish(room(&options)),
             Err(error) => {
@@ -41,6 +47,15 @@ fn main() -> ExitCode {
                 ExitCode::from(EXIT_USAGE)
             }
         },
+    }
+}
+
+/// Works for a coordinator, at once or whenever one comes.
+fn work(arguments: WorkerArguments) -> ExitCode {
+    match arguments.listen {
+        Some(address) => finish(host::run(address, Secret::new(arguments.secret)).map(|()| true)),
+        // What went wrong has been said to the coordinator, which reports it.
+        None => worker::run(arguments.clock_offset_ns).map_or(ExitCode::FAILURE, |()| ExitCode::SUCCESS),
     }
 }
 

@@ -15,6 +15,7 @@ use crate::content::{CONTENT_BYTES_MAX, CONTENT_BYTES_MIN};
 use crate::schedule::{Schedule, ScheduleError};
 use crate::sign_in::SignInKind;
 use crate::wire::Entrance;
+use crate::workforce::{SECRET_VARIABLE, Workforce, WorkforceArguments, WorkforceError};
 
 /// The longest room name a server takes.
 const ROOM_NAME_BYTES_MAX: usize = 64;
@@ -36,9 +37,21 @@ Exit code 0: everything accepted was delivered to everybody, once and in order. 
 pub enum Command {
     /// One room: everybody joins it, a few publish, every member checks everything it hears
     Room(RoomArguments),
-    /// A process of a larger run; reads its orders from standard input
-    #[command(hide = true)]
-    Worker,
+    /// Lends this machine to a run that another one coordinates
+    Worker(WorkerArguments),
+}
+
+#[derive(Args)]
+pub struct WorkerArguments {
+    /// Wait here for coordinators; beyond loopback only with a secret
+    #[arg(long, value_name = "ADDRESS:PORT")]
+    pub listen: Option<SocketAddr>,
+    /// What a coordinator must know to be let in
+    #[arg(long, value_name = "TEXT", env = SECRET_VARIABLE, hide_env_values = true)]
+    pub secret: Option<String>,
+    /// A process of a run reads its orders from standard input, and goes by its coordinator's clock
+    #[arg(long, hide = true, default_value_t = 0, allow_negative_numbers = true)]
+    pub clock_offset_ns: i64,
 }
 
 #[derive(Args)]
@@ -91,9 +104,8 @@ pub struct RoomArguments {
     /// Also write all figures to this file
     #[arg(long, value_name = "FILE")]
     json: Option<PathBuf>,
-    /// Split the users over this many processes [default: as few as the descriptor limit allows]
-    #[arg(long, value_name = "N")]
-    processes: Option<NonZeroU32>,
+    #[command(flatten)]
+    workforce: WorkforceArguments,
     /// Threads a process gives to its listening users [default: the cores it may use]
     #[arg(long, value_name = "N")]
     threads: Option<NonZeroU32>,
@@ -121,6 +133,8 @@ pub enum OptionsError {
     #[error("--room must have 1 to {ROOM_NAME_BYTES_MAX} bytes")]
     Room,
     #[error(transparent)]
+    Workforce(#[from] WorkforceError),
+    #[error(transparent)]
     Schedule(#[from] ScheduleError),
 }
 
@@ -132,7 +146,7 @@ pub struct RoomOptions {
     pub rate: f64,
     pub secs: f64,
     pub warmup_secs: f64,
-    pub processes: Option<u32>,
+    pub workforce: Workforce,
     pub threads: u32,
     pub in_flight: u32,
     pub settle_secs: f64,
@@ -177,7 +191,7 @@ impl TryFrom<RoomArguments> for RoomOptions {
             rate: raw.rate,
             secs: secs.as_secs_f64(),
             warmup_secs: warmup.as_secs_f64(),
-            processes: raw.processes.map(NonZeroU32::get),
+            workforce: workforce(&raw)?,
             threads: raw.threads.map_or(cores, NonZeroU32::get),
             in_flight: raw.in_flight.get(),
             settle_secs: settle.as_secs_f64(),
@@ -186,6 +200,12 @@ impl TryFrom<RoomArguments> for RoomOptions {
             schedule: Schedule::new(raw.rate, publishers, warmup, secs)?,
         })
     }
+}
+
+fn workforce(raw: &RoomArguments) -> Result<Workforce, OptionsError> {
+    let workforce = Workforce::try_from(raw.workforce.clone())?;
+    workforce.can_reach(resolve(&raw.addr)?)?;
+    Ok(workforce)
 }
 
 fn target(raw: &RoomArguments) -> Result<Target, OptionsError> {

@@ -9,12 +9,15 @@ use serde::Serialize;
 use crate::check::{Answers, Disagreement, OrderDemand};
 use crate::figures::{Figures, PresenceFigures};
 use crate::latency::Percentiles;
+use crate::machine::MachineFigures;
 use crate::options::RoomOptions;
 use crate::orders::Progress;
 
 /// A finished run, before it is judged.
 pub struct Outcome {
     pub processes: usize,
+    /// The other machines that took part, and how well their clocks are known.
+    pub machines: Vec<MachineFigures>,
     pub figures: Figures,
     pub answers: Answers,
     pub disagreement: Disagreement,
@@ -44,6 +47,7 @@ pub struct Report {
     command: String,
     options: RoomOptions,
     processes: usize,
+    machines: Vec<MachineFigures>,
     publishers: u32,
     messages: Messages,
     deliveries: Deliveries,
@@ -114,6 +118,7 @@ impl Report {
             command: without_key(std::env::args()),
             options: shareable(options),
             processes: outcome.processes,
+            machines: outcome.machines,
             publishers: options.schedule.publishers(),
             server: outcome.costs.map(|costs| server_figures(options, costs, deliveries.in_window)),
             messages,
@@ -139,6 +144,7 @@ impl Report {
     pub fn text(&self) -> String {
         let mut parts = vec![self.heading(), self.counts().to_string(), self.latencies().to_string()];
         parts.extend(self.server.as_ref().map(|server| server_table(server).to_string()));
+        parts.extend(self.machines.iter().map(MachineFigures::text));
         parts.extend(self.samples.iter().map(|sample| format!("  {sample}")));
         parts.push(self.verdict());
         parts.join("\n")
@@ -208,14 +214,14 @@ fn shareable(options: &RoomOptions) -> RoomOptions {
     options
 }
 
-/// The command line as it was typed, but for the server's key.
+/// The command line as it was typed, but for keys and secrets.
 fn without_key(arguments: impl Iterator<Item = String>) -> String {
+    let is_secret = |flag: &str| flag == "--server-key" || flag == "--secret";
     let mut shown: Vec<String> = Vec::new();
     for argument in arguments {
-        let is_key = shown.last().is_some_and(|flag| flag == "--server-key");
         let hidden = match argument.split_once('=') {
-            _ if is_key => KEY_SHOWN.to_owned(),
-            Some(("--server-key", _)) => format!("--server-key={KEY_SHOWN}"),
+            _ if shown.last().is_some_and(|flag| is_secret(flag)) => KEY_SHOWN.to_owned(),
+            Some((flag, _)) if is_secret(flag) => format!("{flag}={KEY_SHOWN}"),
             _ => argument,
         };
         shown.push(hidden);
@@ -349,6 +355,7 @@ mod tests {
             ("loadgen room --users 5", "loadgen room --users 5"),
             ("loadgen room --server-key k --hidden", "loadgen room --server-key (not shown) --hidden"),
             ("loadgen room --server-key=k=k --hidden", "loadgen room --server-key=(not shown) --hidden"),
+            ("loadgen room --secret s --workers a:1", "loadgen room --secret (not shown) --workers a:1"),
         ] {
             assert_eq!(without_key(line.split(' ').map(str::to_owned)), expected);
         }

@@ -13,7 +13,7 @@ use crate::clock::{self, SECOND_NS};
 use crate::figures::Figures;
 use crate::options::RoomOptions;
 use crate::orders::{Order, Progress, PublishAnswers, Word};
-use crate::process::{self, Team, TeamError};
+use crate::process::{self, Sites, Team, TeamError};
 use crate::report::{Costs, Outcome};
 use crate::server::{CpuTime, ServerProbe};
 use crate::watch::{self, Stage, Watch};
@@ -41,12 +41,12 @@ pub enum RunError {
 /// Runs the scenario to its end; what the clients found is in the outcome, good or bad.
 pub async fn room(options: &RoomOptions) -> Result<Outcome, RunError> {
     let probe = options.pid.map(ServerProbe::new).transpose()?;
-    let needed = process::processes_needed(options.users, process::raise_descriptor_limit()?)?;
-    let processes = options.processes.unwrap_or(1).max(needed);
-    let mut run = Run { options, probe, team: Team::start(process::assignments(options, processes)).await? };
+    let sites = Sites::find(&options.workforce, options.users, u64::from(options.target.run)).await?;
+    let assignments = process::assignments(options, &sites);
+    let mut run = Run { options, probe, team: Team::start(sites, assignments).await? };
     run.announce();
-    let outcome = run.stages().await?;
-    run.team.dismiss().await;
+    let mut outcome = run.stages().await?;
+    outcome.machines = run.team.dismiss().await?;
     Ok(outcome)
 }
 
@@ -59,9 +59,7 @@ struct Run<'a> {
 impl Run<'_> {
     fn announce(&self) {
         if self.team.len() > 1 {
-            for (worker, pid, users) in self.team.roll() {
-                watch::note(&format!("worker {worker} (pid {pid}): users {} to {}", users.start, users.end - 1));
-            }
+            self.team.roll().for_each(watch::note);
         }
     }
 
@@ -83,6 +81,7 @@ impl Run<'_> {
         costs.resident_end_bytes = self.resident()?;
         Ok(Outcome {
             processes: self.team.len(),
+            machines: Vec::new(),
             disagreement: disagreement(&figures, &answers),
             costs: self.probe.map(|_| costs),
             last_delivery_late_ns: figures.last_delivery_ns.saturating_sub(end_ns),

@@ -1,8 +1,9 @@
 //! A worker process: reads orders from standard input, runs the users of its assignment on threads, answers on standard
-//! output. It ends when its orders end, so no worker outlives its coordinator.
+//! output. It ends when its orders end, so no worker outlives its coordinator. Where the coordinator is on another machine,
+//! `host.rs` passes both on.
 
 use std::collections::HashMap;
-use std::io::{self, BufRead, Write};
+use std::io::{self, BufRead, Read, Write};
 use std::ops::Range;
 use std::sync::Arc;
 use std::thread::JoinHandle;
@@ -15,6 +16,7 @@ use crate::client::Due;
 use crate::clock;
 use crate::crowd::Gauges;
 use crate::figures::Figures;
+use crate::lines::LINE_BYTES_MAX;
 use crate::orders::{Assignment, Order, Progress, PublishAnswers, Word};
 use crate::schedule::Schedule;
 use crate::stages::{self, Outbox, Share, ThreadWord};
@@ -26,8 +28,9 @@ const ORDERS_MAX: usize = 4;
 /// So few publishers get a thread to themselves, so that their sends do not stand in line behind thousands of reads.
 const PUBLISHERS_APART_MAX: u32 = 256;
 
-/// Serves the coordinator to the end of the run.
-pub fn run() -> Result<(), String> {
+/// Serves the coordinator to the end of the run, by its clock.
+pub fn run(clock_offset_ns: i64) -> Result<(), String> {
+    clock::follow(clock_offset_ns);
     let report_panic = std::panic::take_hook();
     std::panic::set_hook(Box::new(move |panic| {
         report_panic(panic);
@@ -50,13 +53,26 @@ fn runtime() -> Result<tokio::runtime::Runtime, String> {
 }
 
 fn read_orders(orders: &mpsc::Sender<Order>) {
-    for line in io::stdin().lock().lines().map_while(Result::ok) {
-        let Ok(order) = serde_json::from_str(&line) else { break };
+    let mut lines = io::stdin().lock();
+    let mut line = Vec::new();
+    // The coordinator is gone when there is nothing more, and half an order is none: there is nobody to work for.
+    while let Ok(1..) = (&mut lines).take(LINE_BYTES_MAX as u64).read_until(b'\n', &mut line)
+        && line.last() == Some(&b'\n')
+    {
+        let order = match serde_json::from_slice(&line) {
+            Ok(order) => order,
+            Err(error) => {
+                let what = format!("an unreadable order: {error}; coordinator and worker must be the same program");
+                // When this cannot be said either, the coordinator hears that the process has ended.
+                let _ = say(&Word::Failed { what });
+                break;
+            }
+        };
         if orders.blocking_send(order).is_err() {
             return;
         }
+        line.clear();
     }
-    // The coordinator is gone, or speaks another language: there is nobody to work for.
     std::process::exit(1);
 }
 

@@ -4,6 +4,7 @@
 #![allow(clippy::unwrap_used)]
 
 mod fake_nakama;
+mod machines;
 
 use std::io::{BufRead, BufReader};
 use std::process::{Child, Command, Stdio};
@@ -201,7 +202,7 @@ fn in_the_middle(server: &FakeNakama) -> (Child, BufReader<std::process::ChildSt
     let workers = (0..2).map(|_| {
         let mut line = String::new();
         lines.read_line(&mut line).unwrap();
-        let pid = line.split_once("(pid ").unwrap().1.split_once(')').unwrap().0;
+        let pid = line.split_once("pid ").unwrap().1.split_once(',').unwrap().0;
         Pid::from_raw(pid.parse().unwrap()).unwrap()
     });
     let workers = workers.collect();
