@@ -48,6 +48,8 @@ pub struct Answers {
 /// One member's account when all is over.
 #[derive(Clone, Copy, Default, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub struct MemberTally {
+    /// What was due to the member: accepted messages, delivered or missing.
+    pub expected: u64,
     pub delivered: u64,
     pub missing: u64,
     /// Out of order as it turned out later; beside what `observe` found at once.
@@ -144,7 +146,8 @@ struct Sighting {
 
 impl Checker {
     pub fn new(schedule: Schedule, demand: OrderDemand) -> Self {
-        Self { schedule, demand, order: Vec::new(), seen: vec![None; schedule.messages() as usize] }
+        let seen = vec![None; schedule.messages() as usize];
+        Self { schedule, demand, order: Vec::new(), seen }
     }
 
     /// Judges one message at one member.
@@ -212,8 +215,10 @@ impl Checker {
                 u64::from(range.end - range.start) - count(refused, range.clone()) - count(unanswered, range)
             };
             let delivered = member.seen(publisher, accepted);
+            let expected = accepted(0..self.schedule.planned(publisher));
+            tally.expected += expected;
             tally.delivered += delivered;
-            tally.missing += accepted(0..self.schedule.planned(publisher)) - delivered;
+            tally.missing += expected - delivered;
             tally.refused_but_delivered += member.seen(publisher, |range| count(refused, range));
             tally.unanswered_but_delivered += member.seen(publisher, |range| count(unanswered, range));
         }
@@ -259,8 +264,18 @@ pub struct Disagreement {
     pub shared_ids: u64,
 }
 
+impl Disagreement {
+    /// Adds what was found in another room.
+    pub fn add(&mut self, other: Disagreement) {
+        self.out_of_order += other.out_of_order;
+        self.unplaced += other.unplaced;
+        self.other_ids += other.other_ids;
+        self.shared_ids += other.shared_ids;
+    }
+}
+
 /// Compares the views of all threads with each other; `acknowledged` holds the ids that publishers were told.
-pub fn reconcile(views: &[Sightings], acknowledged: &[(u32, u64)]) -> Disagreement {
+pub fn reconcile(views: &[&Sightings], acknowledged: &[(u32, u64)]) -> Disagreement {
     let Some(reference) = views.iter().max_by_key(|view| (view.order.len(), view.members)) else {
         return Disagreement::default();
     };
@@ -296,7 +311,7 @@ mod tests {
 
     /// Twelve messages: publisher 0 sends indices 0, 2, 4 ..., publisher 1 sends 1, 3, 5 ...
     fn schedule() -> Schedule {
-        Schedule::new(12.0, 2, Duration::ZERO, Duration::from_secs(1)).expect("a valid schedule")
+        Schedule::steady(12.0, 2, Duration::ZERO, Duration::from_secs(1)).expect("a valid schedule")
     }
 
     fn id(index: u32) -> u64 {
@@ -419,8 +434,8 @@ mod tests {
 
     #[test]
     fn a_publisher_out_of_order_at_the_first_member_is_not_blamed_on_the_others() {
-        let schedule = Schedule::new(4.0, 1, Duration::ZERO, Duration::from_secs(1)).expect("a valid schedule");
-        let mut checker = Checker::new(schedule, OrderDemand::Room);
+        let schedule = Schedule::steady(4.0, 1, Duration::ZERO, Duration::from_secs(1)).expect("a valid schedule");
+        let mut checker = Checker::new(schedule.clone(), OrderDemand::Room);
         let mut out_of_order = Vec::new();
         for heard in [[1, 0, 2, 3], [0, 1, 2, 3], [0, 1, 2, 3]] {
             let mut member = Member::new(&schedule);
@@ -446,7 +461,7 @@ mod tests {
                 assert_eq!(faults, Faults { missing, ..Faults::default() }, "seed {seed}");
                 views.push(view);
             }
-            assert_eq!(reconcile(&views, &[]).out_of_order, 0, "seed {seed}");
+            assert_eq!(reconcile(&views.iter().collect::<Vec<_>>(), &[]).out_of_order, 0, "seed {seed}");
         }
     }
 
@@ -461,7 +476,7 @@ mod tests {
             let heard: Vec<&[u32]> = vec![ALL, &moved, ALL];
             let turns = draws.turns(&heard).into_iter();
             let (faults, view) = hear_in_turns(OrderDemand::Room, &heard, turns, &Answers::default());
-            let found = faults.out_of_order + reconcile(&[view], &[]).unplaced;
+            let found = faults.out_of_order + reconcile(&[&view], &[]).unplaced;
             assert_eq!(found > 0, from != to, "seed {seed}: {from} to {to}");
             assert_eq!((faults.missing, faults.duplicates), (0, 0), "seed {seed}");
         }
@@ -503,6 +518,7 @@ mod tests {
             unanswered: HashMap::from([(1, vec![2, 3])]),
         };
         let expected = MemberTally {
+            expected: 7,
             delivered: 4,
             missing: 3,
             out_of_order: 0,
@@ -521,7 +537,7 @@ mod tests {
         };
         let acknowledged: Vec<(u32, u64)> = ALL.iter().map(|index| (*index, id(*index))).collect();
         let check = |views: &[Sightings], acknowledged: &[(u32, u64)], expected| {
-            assert_eq!(reconcile(views, acknowledged), expected);
+            assert_eq!(reconcile(&views.iter().collect::<Vec<_>>(), acknowledged), expected);
         };
         let none = Disagreement::default();
         check(&[], &acknowledged, none);

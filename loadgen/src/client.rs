@@ -17,10 +17,10 @@ use tokio_tungstenite::tungstenite::protocol::WebSocketConfig;
 use tokio_tungstenite::tungstenite::{Error as SocketError, Message, http};
 use tokio_tungstenite::{WebSocketStream, client_async_with_config};
 
-use crate::crowd::Crowd;
+use crate::crowd::{Crowd, JoinAnswer};
 use crate::options::Target;
 use crate::sign_in::SignInError;
-use crate::wire::{self, Envelope};
+use crate::wire::{Frame, Speaker};
 
 /// Connecting, upgrading and joining may each take this long before the user gives up.
 const TIMEOUT: Duration = Duration::from_secs(30);
@@ -37,8 +37,8 @@ pub enum ClientError {
     Unauthorised,
     #[error("no WebSocket: {0}")]
     Upgrade(#[source] Box<SocketError>),
-    #[error("the join was refused with code {code}: {message}")]
-    JoinRefused { code: i32, message: String },
+    #[error("the join was refused with code {code}: {reason}")]
+    JoinRefused { code: i32, reason: String },
     #[error("{0}")]
     Lost(#[from] Lost),
     #[error("nothing within {} s while {doing}", TIMEOUT.as_secs())]
@@ -63,11 +63,15 @@ pub fn source_address(user: u32, users_a_source: Option<u32>) -> Option<Ipv4Addr
     Some(Ipv4Addr::from(u32::from(Ipv4Addr::LOCALHOST) + 1 + block))
 }
 
-pub async fn connect(target: &Target, token: &str, source: Option<Ipv4Addr>) -> Result<Socket, ClientError> {
+pub async fn connect(
+    target: &Target,
+    token: &str,
+    speaker: Speaker<'_>,
+    source: Option<Ipv4Addr>,
+) -> Result<Socket, ClientError> {
     let connecting = async { open(target.server, source).await.map_err(ClientError::Connect) };
     let stream = within("connecting", connecting).await?;
-    let url = format!("ws://{}/ws?token={token}&lang=en&status=false", target.server);
-    let request = url.into_client_request().map_err(upgrade_error)?;
+    let request = target.dialect.url(target.server, token, speaker).into_client_request().map_err(upgrade_error)?;
     let config = WebSocketConfig::default().read_buffer_size(target.read_buffer_bytes as usize);
     let upgrading = async { client_async_with_config(request, stream, Some(config)).await.map_err(upgrade_error) };
     Ok(within("upgrading to WebSocket", upgrading).await?.0)
@@ -95,20 +99,23 @@ async fn within<T>(doing: &'static str, work: impl Future<Output = Result<T, Cli
 }
 
 /// Joins the room and answers the channel's id. Everything else that arrives meanwhile goes to the crowd.
-pub async fn join(socket: &mut Socket, crowd: &Crowd, seat: usize) -> Result<String, ClientError> {
+pub async fn join(socket: &mut Socket, crowd: &Crowd, user: u32, seat: usize) -> Result<String, ClientError> {
+    let (dialect, entrance) = (crowd.dialect(), crowd.entrance());
     let joining = async {
-        socket.send(Message::text(wire::join(&crowd.target().entrance))).await.map_err(broken)?;
+        if let Some(join) = dialect.join(entrance, user) {
+            socket.send(join).await.map_err(broken)?;
+        }
+        if !dialect.confirms_joins() {
+            return Ok(entrance.room.clone());
+        }
         loop {
-            let Some(text) = next_text(socket).await? else { continue };
-            match Envelope::read(&text) {
-                Ok(Envelope { cid: Some(wire::JOIN_CID), channel: Some(channel), .. }) => {
-                    crowd.listed(seat, channel.presences);
-                    return Ok(channel.id);
+            let Some(frame) = next_frame(socket).await? else { continue };
+            match crowd.hear(seat, &frame) {
+                Some(JoinAnswer::Joined { channel_id }) => {
+                    return Ok(channel_id.unwrap_or_else(|| entrance.room.clone()));
                 }
-                Ok(Envelope { cid: Some(wire::JOIN_CID), error: Some(refusal), .. }) => {
-                    return Err(ClientError::JoinRefused { code: refusal.code, message: refusal.message });
-                }
-                _ => crowd.hear(seat, &text),
+                Some(JoinAnswer::Refused { code, reason }) => return Err(ClientError::JoinRefused { code, reason }),
+                None => {}
             }
         }
     };
@@ -121,26 +128,28 @@ where
     S: Stream<Item = Result<Message, SocketError>> + Unpin,
 {
     loop {
-        match next_text(socket).await {
-            Ok(Some(text)) => crowd.hear(seat, &text),
+        match next_frame(socket).await {
+            Ok(Some(frame)) => {
+                crowd.hear(seat, &frame);
+            }
             Ok(None) => {}
             Err(lost) => return lost,
         }
     }
 }
 
-/// The next text frame; nothing for a ping or a pong, which the library handles by itself.
-async fn next_text<S>(socket: &mut S) -> Result<Option<tokio_tungstenite::tungstenite::Utf8Bytes>, Lost>
+/// The next frame with something in it; nothing for a ping or a pong, which the library handles by itself.
+async fn next_frame<S>(socket: &mut S) -> Result<Option<Frame>, Lost>
 where
     S: Stream<Item = Result<Message, SocketError>> + Unpin,
 {
     match socket.next().await {
-        Some(Ok(Message::Text(text))) => Ok(Some(text)),
+        Some(Ok(Message::Text(text))) => Ok(Some(Frame::Text(text))),
+        Some(Ok(Message::Binary(bytes))) => Ok(Some(Frame::Binary(bytes))),
         Some(Ok(Message::Close(Some(frame)))) => {
             Err(Lost::Closed { code: frame.code.into(), reason: frame.reason.to_string() })
         }
         Some(Ok(Message::Close(None))) | None => Err(Lost::Ended),
-        Some(Ok(Message::Binary(_))) => Err(Lost::Closed { code: 1003, reason: "we were sent a binary frame".into() }),
         Some(Ok(Message::Ping(_) | Message::Pong(_) | Message::Frame(_))) => Ok(None),
         Some(Err(error)) => Err(broken(error)),
     }
@@ -165,10 +174,11 @@ where
     while let Some(due) = due.recv().await {
         let frame = crowd.write_send(publisher, &channel_id, due);
         crowd.sending(publisher, due);
-        if sink.send(Message::text(frame)).await.is_err() {
+        if sink.send(frame).await.is_err() {
             // The listening side of this socket learns why, and reports it.
             return;
         }
+        crowd.sent(publisher, due);
     }
     // The run is over: take leave properly.
     let _ = sink.close().await;

@@ -32,7 +32,8 @@ pub struct Figures {
     /// When the last delivery came, on the machine's clock.
     pub last_delivery_ns: u64,
     pub samples: Vec<String>,
-    pub sightings: Vec<Sightings>,
+    /// By the number of the room.
+    pub sightings: Vec<(u32, Sightings)>,
 }
 
 #[derive(Clone, Copy, Default, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -74,6 +75,7 @@ impl Figures {
 
 impl MemberTally {
     pub fn add(&mut self, other: MemberTally) {
+        self.expected += other.expected;
         self.delivered += other.delivered;
         self.missing += other.missing;
         self.out_of_order += other.out_of_order;

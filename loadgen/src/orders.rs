@@ -2,6 +2,7 @@
 //!
 //! Orders come in the sequence of the variants, and each of the stages is answered by one word; progress comes in between.
 
+use std::collections::HashMap;
 use std::ops::Range;
 
 use base64::Engine;
@@ -10,8 +11,7 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 use crate::check::{Answers, Sightings};
 use crate::figures::Figures;
-use crate::options::Target;
-use crate::schedule::Schedule;
+use crate::plan::Plan;
 
 #[derive(Clone, Debug, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
@@ -25,19 +25,15 @@ pub enum Order {
     /// No more waiting: say what became of each publish. Answered by `Word::Answers`.
     Stop,
     /// Count, knowing all publishers' answers. Answered by `Word::Figures`; then the worker takes its leave.
-    Tally(Answers),
+    Tally(HashMap<u32, Answers>),
 }
 
 /// One worker's part of a run.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Assignment {
-    pub target: Target,
-    pub schedule: Schedule,
-    /// Users are numbered through all workers; those below `schedule.publishers()` publish.
+    pub plan: Plan,
+    /// The worker's users; they are numbered through all workers and rooms.
     pub users: Range<u32>,
-    /// The users of all workers: so many presences everybody should hear of.
-    pub users_total: u32,
-    pub threads: u32,
     /// How many users may be signing in or connecting at once.
     pub in_flight: u32,
     /// When the users of the run are too many for one source address: how many share one.
@@ -50,7 +46,7 @@ pub enum Word {
     Progress(Progress),
     SignedIn,
     Joined,
-    Answers(PublishAnswers),
+    Answers(Publishes),
     Figures(Box<Figures>),
     /// The worker cannot go on.
     Failed {
@@ -92,7 +88,24 @@ impl Progress {
     }
 }
 
-/// What publishers heard, and the ids they were told.
+/// What publishers heard, by the number of their room.
+#[derive(Clone, Default, Debug, Serialize, Deserialize)]
+pub struct Publishes(pub HashMap<u32, PublishAnswers>);
+
+impl Publishes {
+    pub fn add(&mut self, other: Publishes) {
+        for (room, answers) in other.0 {
+            self.0.entry(room).or_default().add(answers);
+        }
+    }
+
+    /// The answers alone, without the ids.
+    pub fn answers(&self) -> HashMap<u32, Answers> {
+        self.0.iter().map(|(room, publishes)| (*room, publishes.answers.clone())).collect()
+    }
+}
+
+/// What the publishers of one room heard, and the ids they were told.
 #[derive(Clone, Default, Debug, Serialize, Deserialize)]
 pub struct PublishAnswers {
     pub answers: Answers,
@@ -184,8 +197,6 @@ impl<'de> Deserialize<'de> for Sightings {
 
 #[cfg(test)]
 mod tests {
-    use std::collections::HashMap;
-
     use super::*;
 
     #[test]
@@ -201,10 +212,11 @@ mod tests {
     #[test]
     fn answers_travel_unchanged() {
         let refused = HashMap::from([(3, vec![1, 2]), (0, Vec::new())]);
-        let order = Order::Tally(Answers { refused: refused.clone(), unanswered: HashMap::new() });
+        let answers = Answers { refused: refused.clone(), unanswered: HashMap::new() };
+        let order = Order::Tally(HashMap::from([(5, answers)]));
         let line = serde_json::to_string(&order).expect("text");
         let Ok(Order::Tally(answers)) = serde_json::from_str(&line) else { panic!("{line}") };
-        assert_eq!(answers.refused, refused);
+        assert_eq!(answers[&5].refused, refused);
     }
 
     #[test]

@@ -18,8 +18,8 @@ use tokio::sync::mpsc;
 
 use crate::lines::{self, LINE_BYTES_MAX, Lines};
 use crate::machine::{Machine, MachineError, MachineFigures};
-use crate::options::RoomOptions;
 use crate::orders::{Assignment, Order, Progress, Word};
+use crate::plan::Plan;
 use crate::workforce::Workforce;
 
 /// Descriptors a process needs besides one for each user: pipes, pollers, the sign-in connections.
@@ -130,15 +130,12 @@ fn on_each(descriptors: &[u64], processes: Option<u32>, users: u32) -> Result<Ve
 }
 
 /// The assignments of a run's workers.
-pub fn assignments(options: &RoomOptions, sites: &Sites) -> Vec<Assignment> {
+pub fn assignments(plan: &Plan, sites: &Sites) -> Vec<Assignment> {
     let assign = |users| Assignment {
-        target: options.target.clone(),
-        schedule: options.schedule,
+        plan: plan.clone(),
         users,
-        users_total: options.users,
-        threads: options.threads,
-        in_flight: options.in_flight.div_ceil(sites.processes()),
-        users_a_source: users_a_source(options.users, options.target.server.ip()),
+        in_flight: plan.in_flight.div_ceil(sites.processes()),
+        users_a_source: users_a_source(plan.users(), plan.target.server.ip()),
     };
     sites.parts().map(assign).collect()
 }

@@ -1,5 +1,6 @@
 //! What a run came to, in words, as tables and as JSON.
 
+use std::collections::HashMap;
 use std::io;
 use std::path::Path;
 
@@ -10,7 +11,7 @@ use crate::check::{Answers, Disagreement, OrderDemand};
 use crate::figures::{Figures, PresenceFigures};
 use crate::latency::Percentiles;
 use crate::machine::MachineFigures;
-use crate::options::RoomOptions;
+use crate::options::RunOptions;
 use crate::orders::Progress;
 
 /// A finished run, before it is judged.
@@ -19,7 +20,8 @@ pub struct Outcome {
     /// The other machines that took part, and how well their clocks are known.
     pub machines: Vec<MachineFigures>,
     pub figures: Figures,
-    pub answers: Answers,
+    /// By the number of the room.
+    pub answers: HashMap<u32, Answers>,
     pub disagreement: Disagreement,
     pub progress: Progress,
     /// What the server's process cost, when it was watched.
@@ -45,10 +47,10 @@ pub struct Report {
     /// What is wrong, in words; empty when passed.
     faults: Vec<String>,
     command: String,
-    options: RoomOptions,
+    options: RunOptions,
     processes: usize,
     machines: Vec<MachineFigures>,
-    publishers: u32,
+    publishers: u64,
     messages: Messages,
     deliveries: Deliveries,
     latency: Latencies,
@@ -102,9 +104,9 @@ struct ServerFigures {
 }
 
 impl Report {
-    pub fn new(options: &RoomOptions, outcome: Outcome) -> Self {
+    pub fn new(options: &RunOptions, outcome: Outcome) -> Self {
         let messages = messages(options, &outcome);
-        let deliveries = deliveries(options, &outcome, &messages);
+        let deliveries = deliveries(options, &outcome);
         let figures = &outcome.figures;
         let latency = Latencies {
             delivery: figures.delivery.percentiles(),
@@ -119,7 +121,7 @@ impl Report {
             options: shareable(options),
             processes: outcome.processes,
             machines: outcome.machines,
-            publishers: options.schedule.publishers(),
+            publishers: options.plan.publishers(),
             server: outcome.costs.map(|costs| server_figures(options, costs, deliveries.in_window)),
             messages,
             deliveries,
@@ -152,16 +154,21 @@ impl Report {
 
     fn heading(&self) -> String {
         let options = &self.options;
+        let plan = &options.plan;
+        let place = match plan.rooms.as_slice() {
+            [room] => format!("room {:?}", room.entrance.room),
+            rooms => format!("{} rooms", grouped(rooms.len() as u64)),
+        };
+        let secs = options.secs + options.warmup_secs;
         format!(
-            "{} users in room {:?} on {}, {} publishers, {} messages/s for {} s (after {} s of warm-up), {} byte contents, {} {}",
-            options.users,
-            options.target.entrance.room,
-            options.target.server,
+            "{} users in {place} on {}, {} publishers, {:.4} messages/s for {} s (after {} s of warm-up), {} byte contents, {} {}",
+            plan.users(),
+            plan.target.server,
             self.publishers,
-            options.rate,
+            ratio(plan.messages() as f64, secs),
             options.secs,
             options.warmup_secs,
-            options.target.payload_bytes,
+            plan.rooms.first().map_or(0, |room| room.payload_bytes),
             self.processes,
             if self.processes == 1 { "process" } else { "processes" },
         )
@@ -208,9 +215,9 @@ impl Report {
 /// Reports are shown around; a server's key is not.
 const KEY_SHOWN: &str = "(not shown)";
 
-fn shareable(options: &RoomOptions) -> RoomOptions {
+fn shareable(options: &RunOptions) -> RunOptions {
     let mut options = options.clone();
-    KEY_SHOWN.clone_into(&mut options.target.server_key);
+    KEY_SHOWN.clone_into(&mut options.plan.target.server_key);
     options
 }
 
@@ -229,10 +236,12 @@ fn without_key(arguments: impl Iterator<Item = String>) -> String {
     shown.join(" ")
 }
 
-fn messages(options: &RoomOptions, outcome: &Outcome) -> Messages {
-    let total = |numbers: &std::collections::HashMap<u32, Vec<u32>>| numbers.values().map(|of| of.len() as u64).sum();
-    let (refused, unanswered): (u64, u64) = (total(&outcome.answers.refused), total(&outcome.answers.unanswered));
-    let scheduled = u64::from(options.schedule.messages());
+fn messages(options: &RunOptions, outcome: &Outcome) -> Messages {
+    let total = |numbers: fn(&Answers) -> &HashMap<u32, Vec<u32>>| -> u64 {
+        outcome.answers.values().flat_map(|room| numbers(room).values()).map(|of| of.len() as u64).sum()
+    };
+    let (refused, unanswered) = (total(|room| &room.refused), total(|room| &room.unanswered));
+    let scheduled = options.plan.messages();
     Messages {
         scheduled,
         sent: outcome.progress.sent,
@@ -243,14 +252,14 @@ fn messages(options: &RoomOptions, outcome: &Outcome) -> Messages {
     }
 }
 
-fn deliveries(options: &RoomOptions, outcome: &Outcome, messages: &Messages) -> Deliveries {
+fn deliveries(options: &RunOptions, outcome: &Outcome) -> Deliveries {
     let Outcome { figures, disagreement, .. } = outcome;
     let out_of_order = figures.out_of_order + figures.tally.out_of_order + disagreement.out_of_order;
     // Members that had everything and one order would have placed every message.
-    let no_other_reason = out_of_order == 0 && figures.tally.missing == 0 && options.target.order == OrderDemand::Room;
+    let no_other_reason = out_of_order == 0 && figures.tally.missing == 0 && options.plan.order == OrderDemand::Room;
     let unplaced = if no_other_reason { disagreement.unplaced } else { 0 };
     Deliveries {
-        expected: messages.accepted * figures.members,
+        expected: figures.tally.expected,
         delivered: figures.tally.delivered,
         missing: figures.tally.missing,
         duplicates: figures.duplicates + disagreement.shared_ids,
@@ -265,14 +274,14 @@ fn deliveries(options: &RoomOptions, outcome: &Outcome, messages: &Messages) -> 
     }
 }
 
-fn server_figures(options: &RoomOptions, costs: Costs, delivered: u64) -> ServerFigures {
+fn server_figures(options: &RunOptions, costs: Costs, delivered: u64) -> ServerFigures {
     let cpu_secs = costs.cpu_user_secs + costs.cpu_system_secs;
     let grown = costs.resident_joined_bytes as f64 - costs.resident_before_bytes as f64;
     ServerFigures {
         costs,
         cpu_cores: ratio(cpu_secs, options.secs),
         cpu_us_per_delivery: ratio(cpu_secs * 1e6, delivered as f64),
-        resident_bytes_per_connection: grown / f64::from(options.users),
+        resident_bytes_per_connection: grown / f64::from(options.plan.users()),
     }
 }
 

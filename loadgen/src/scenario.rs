@@ -1,18 +1,19 @@
-//! What happens when, in a run: the coordinator's side of `loadgen room`.
+//! What happens when, in a run: the coordinator's side.
 //!
 //! Everybody signs in, then everybody joins, then the publishers follow their schedule, then the last deliveries are waited
 //! for, and only then is anything counted. The stages do not overlap, so that memory and CPU can be told apart by stage.
 
+use std::collections::HashMap;
 use std::io;
 use std::time::{Duration, Instant};
 
 use thiserror::Error;
 
-use crate::check::{self, Disagreement};
+use crate::check::{self, Disagreement, Sightings};
 use crate::clock::{self, SECOND_NS};
 use crate::figures::Figures;
-use crate::options::RoomOptions;
-use crate::orders::{Order, Progress, PublishAnswers, Word};
+use crate::options::RunOptions;
+use crate::orders::{Order, Progress, Publishes, Word};
 use crate::process::{self, Sites, Team, TeamError};
 use crate::report::{Costs, Outcome};
 use crate::server::{CpuTime, ServerProbe};
@@ -39,10 +40,11 @@ pub enum RunError {
 }
 
 /// Runs the scenario to its end; what the clients found is in the outcome, good or bad.
-pub async fn room(options: &RoomOptions) -> Result<Outcome, RunError> {
+pub async fn run(options: &RunOptions) -> Result<Outcome, RunError> {
     let probe = options.pid.map(ServerProbe::new).transpose()?;
-    let sites = Sites::find(&options.workforce, options.users, u64::from(options.target.run)).await?;
-    let assignments = process::assignments(options, &sites);
+    let plan = &options.plan;
+    let sites = Sites::find(&options.workforce, plan.users(), u64::from(plan.run)).await?;
+    let assignments = process::assignments(plan, &sites);
     let mut run = Run { options, probe, team: Team::start(sites, assignments).await? };
     run.announce();
     let mut outcome = run.stages().await?;
@@ -51,7 +53,7 @@ pub async fn room(options: &RoomOptions) -> Result<Outcome, RunError> {
 }
 
 struct Run<'a> {
-    options: &'a RoomOptions,
+    options: &'a RunOptions,
     probe: Option<ServerProbe>,
     team: Team,
 }
@@ -64,13 +66,13 @@ impl Run<'_> {
     }
 
     async fn stages(&mut self) -> Result<Outcome, RunError> {
-        let mut watch = Watch::new(Stage::signing_in(self.options.users));
+        let mut watch = Watch::new(Stage::signing_in(self.options.plan.users()));
         self.gather(Some(&mut watch), |word| matches!(word, Word::SignedIn).then_some(())).await?;
         drop(watch);
         let mut costs = Costs { resident_before_bytes: self.resident()?, ..Costs::default() };
 
         self.team.order_all(&Order::Join).await?;
-        let mut watch = Watch::new(Stage::joining(self.options.users));
+        let mut watch = Watch::new(Stage::joining(self.options.plan.users()));
         self.gather(Some(&mut watch), |word| matches!(word, Word::Joined).then_some(())).await?;
         self.let_presences_die_down().await?;
         drop(watch);
@@ -87,7 +89,7 @@ impl Run<'_> {
             last_delivery_late_ns: figures.last_delivery_ns.saturating_sub(end_ns),
             progress: self.team.progress(),
             figures,
-            answers: answers.answers,
+            answers: answers.answers(),
         })
     }
 
@@ -108,7 +110,8 @@ impl Run<'_> {
     }
 
     async fn let_presences_die_down(&mut self) -> Result<(), RunError> {
-        if self.options.target.entrance.hidden {
+        // A server that does not say when a user is in the room gets the time in which nothing is heard elsewhere.
+        if !self.options.plan.shows_presences() && self.options.plan.target.dialect.confirms_joins() {
             return Ok(());
         }
         let mut quiet = Quiet::new(QUIET, QUIET_MAX);
@@ -121,9 +124,9 @@ impl Run<'_> {
     /// Publishes, measures the server between warm-up and end, and waits for the rest. Answers when sending ended.
     async fn publish(&mut self, costs: &mut Costs) -> Result<u64, RunError> {
         let start_ns = clock::now_ns() + START_DELAY_NS;
-        let measured = self.options.schedule.measured_ns();
+        let measured = self.options.plan.measured_ns();
         self.team.order_all(&Order::Begin { start_ns }).await?;
-        let mut watch = Watch::new(Stage::publishing(self.options.schedule.messages()));
+        let mut watch = Watch::new(Stage::publishing(self.options.plan.messages()));
         self.watch_until(&mut watch, start_ns + measured.start).await?;
         let before = self.cpu()?;
         self.watch_until(&mut watch, start_ns + measured.end).await?;
@@ -161,22 +164,34 @@ impl Run<'_> {
     }
 
     fn somebody_is_left(&self) -> bool {
-        self.team.progress().disconnected < u64::from(self.options.users)
+        self.team.progress().disconnected < u64::from(self.options.plan.users())
     }
 
     fn all_has_come(&self, progress: &Progress) -> bool {
-        progress.sent == u64::from(self.options.schedule.messages())
+        progress.sent == self.options.plan.messages()
             && progress.accepted + progress.refused == progress.sent
-            && progress.delivered >= progress.accepted * u64::from(self.options.users)
+            && self.due(progress).is_some_and(|due| progress.delivered >= due)
     }
 
-    async fn count(&mut self) -> Result<(PublishAnswers, Figures), RunError> {
+    /// How many deliveries the accepted messages make, as far as totals can tell: where something was refused in one of
+    /// many rooms, they cannot.
+    fn due(&self, progress: &Progress) -> Option<u64> {
+        match self.options.plan.rooms.as_slice() {
+            [room] => Some(progress.accepted * u64::from(room.members())),
+            rooms if progress.refused == 0 => {
+                Some(rooms.iter().map(|room| u64::from(room.schedule.messages()) * u64::from(room.members())).sum())
+            }
+            _ => None,
+        }
+    }
+
+    async fn count(&mut self) -> Result<(Publishes, Figures), RunError> {
         self.team.order_all(&Order::Stop).await?;
-        let mut answers = PublishAnswers::default();
+        let mut answers = Publishes::default();
         let parts = self.gather(None, |word| if let Word::Answers(part) = word { Some(part) } else { None }).await?;
         parts.into_iter().for_each(|part| answers.add(part));
 
-        self.team.order_all(&Order::Tally(answers.answers.clone())).await?;
+        self.team.order_all(&Order::Tally(answers.answers())).await?;
         let mut figures = Figures::default();
         let parts = self.gather(None, |word| if let Word::Figures(part) = word { Some(part) } else { None }).await?;
         parts.into_iter().for_each(|part| figures.add(*part));
@@ -192,8 +207,16 @@ impl Run<'_> {
     }
 }
 
-fn disagreement(figures: &Figures, answers: &PublishAnswers) -> Disagreement {
-    check::reconcile(&figures.sightings, &answers.acknowledged.0)
+/// Compares what the threads saw of each room.
+fn disagreement(figures: &Figures, answers: &Publishes) -> Disagreement {
+    let mut views: HashMap<u32, Vec<&Sightings>> = HashMap::new();
+    figures.sightings.iter().for_each(|(room, view)| views.entry(*room).or_default().push(view));
+    let mut sum = Disagreement::default();
+    for (room, views) in &views {
+        let acknowledged = answers.0.get(room).map_or(&[][..], |publishes| &publishes.acknowledged.0);
+        sum.add(check::reconcile(views, acknowledged));
+    }
+    sum
 }
 
 /// Notices when something has not changed for a while.

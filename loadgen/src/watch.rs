@@ -28,8 +28,8 @@ impl Stage {
         Self { name: "joining", total: users.into(), done: |progress| progress.joined, shows_traffic: false }
     }
 
-    pub fn publishing(messages: u32) -> Self {
-        Self { name: "publishing", total: messages.into(), done: |progress| progress.sent, shows_traffic: true }
+    pub fn publishing(messages: u64) -> Self {
+        Self { name: "publishing", total: messages, done: |progress| progress.sent, shows_traffic: true }
     }
 }
 
