@@ -10,6 +10,8 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer};
 const LONGEST_US: u64 = 600_000_000;
 /// Three digits are right at every magnitude.
 const DIGITS: u8 = 3;
+/// Where there is one histogram for each second, two must do.
+const DIGITS_COARSE: u8 = 2;
 
 /// Durations from nanoseconds on, kept in microseconds.
 #[derive(Clone, Debug)]
@@ -22,12 +24,18 @@ impl Default for Latency {
 }
 
 impl Latency {
+    /// A smaller one, for one of many: it grows with what is recorded.
+    pub fn coarse() -> Self {
+        Self(Histogram::new(DIGITS_COARSE).expect("constant digits, valid for the library"))
+    }
+
     pub fn record_ns(&mut self, duration_ns: u64) {
-        self.0.saturating_record(duration_ns / 1_000);
+        let duration_us = (duration_ns / 1_000).min(LONGEST_US);
+        self.0.record(duration_us).expect("within the bounds, or within what the histogram grows to");
     }
 
     pub fn add(&mut self, other: &Latency) {
-        self.0.add(&other.0).expect("all histograms here have the same bounds");
+        self.0.add(&other.0).expect("within the same bounds, or within what the histogram grows to");
     }
 
     pub fn percentiles(&self) -> Percentiles {
@@ -66,7 +74,10 @@ impl<'de> Deserialize<'de> for Latency {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         let text = String::deserialize(deserializer)?;
         let bytes = STANDARD.decode(text).map_err(serde::de::Error::custom)?;
-        let histogram = HistogramReader::new().deserialize(&mut bytes.as_slice()).map_err(serde::de::Error::custom)?;
+        let mut histogram: Histogram<u64> =
+            HistogramReader::new().deserialize(&mut bytes.as_slice()).map_err(serde::de::Error::custom)?;
+        // Which is not written down; and what is added may be longer than what there is.
+        histogram.auto(true);
         Ok(Self(histogram))
     }
 }

@@ -10,6 +10,7 @@ mod draws;
 mod figures;
 mod host;
 mod introduction;
+mod lag;
 mod latency;
 mod lines;
 mod machine;
@@ -17,9 +18,11 @@ mod options;
 mod orders;
 mod plan;
 mod process;
+mod recorder;
 mod report;
 mod scenario;
 mod schedule;
+mod series;
 mod server;
 mod sign_in;
 mod stages;
@@ -35,7 +38,6 @@ use clap::Parser;
 
 use crate::introduction::Secret;
 use crate::options::{Arguments, Command, OptionsError, RunOptions, WorkerArguments};
-use crate::report::Report;
 
 /// The command line asks for something that cannot be.
 const EXIT_USAGE: u8 = 2;
@@ -72,12 +74,7 @@ fn scenario(options: &RunOptions) -> Result<bool, String> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
     let runtime = runtime.map_err(|error| format!("cannot start a runtime: {error}"))?;
     let outcome = runtime.block_on(scenario::run(options)).map_err(|error| error.to_string())?;
-    let report = Report::new(options, outcome);
-    println!("{}", report.text());
-    if let Some(path) = &options.json {
-        report.write_json(path).map_err(|error| format!("cannot write {}: {error}", path.display()))?;
-    }
-    Ok(report.passed())
+    report::publish(report::room::findings(options, outcome), &options.outputs)
 }
 
 fn finish(outcome: Result<bool, String>) -> ExitCode {

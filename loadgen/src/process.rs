@@ -20,6 +20,7 @@ use crate::lines::{self, LINE_BYTES_MAX, Lines};
 use crate::machine::{Machine, MachineError, MachineFigures};
 use crate::orders::{Assignment, Order, Progress, Word};
 use crate::plan::Plan;
+use crate::series::Series;
 use crate::workforce::Workforce;
 
 /// Descriptors a process needs besides one for each user: pipes, pollers, the sign-in connections.
@@ -146,6 +147,7 @@ pub struct Team {
     machines: Vec<Machine>,
     /// What workers say, or nothing when one's output has ended.
     words: mpsc::Receiver<(usize, Option<Word>)>,
+    series: Series,
 }
 
 struct Worker {
@@ -174,7 +176,7 @@ impl Team {
     pub async fn start_with(sites: Sites, orders: Vec<Order>) -> Result<Self, TeamError> {
         let (words_in, words) = mpsc::channel(WORDS_MAX);
         let Sites { machines, parts } = sites;
-        let mut team = Self { workers: Vec::new(), machines, words };
+        let mut team = Self { workers: Vec::new(), machines, words, series: Series::default() };
         for (number, (machine, users)) in parts.into_iter().enumerate() {
             let worker = match machine {
                 None => Worker::start(number, users, words_in.clone())
@@ -222,6 +224,11 @@ impl Team {
         sum
     }
 
+    /// What they have told of the seconds so far.
+    pub fn series(&self) -> &Series {
+        &self.series
+    }
+
     /// The next word of any worker that is more than progress; nothing when the deadline came first, or only progress did.
     pub async fn next_word(&mut self, deadline: Instant) -> Result<Option<Word>, TeamError> {
         let Ok(heard) = tokio::time::timeout_at(deadline.into(), self.words.recv()).await else { return Ok(None) };
@@ -229,6 +236,7 @@ impl Team {
         let worker = &mut self.workers[number];
         match word {
             Some(Word::Progress(progress)) => worker.progress = progress,
+            Some(Word::Second(second)) => self.series.add(*second),
             Some(Word::Failed { what }) => return Err(self.failed(number, what)),
             Some(Word::Ended { status }) => worker.status = Some(status),
             Some(word) => {

@@ -7,7 +7,6 @@ mod rooms;
 mod shared;
 
 use std::net::SocketAddr;
-use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand};
 use serde::Serialize;
@@ -15,6 +14,7 @@ use thiserror::Error;
 
 use crate::content::{CONTENT_BYTES_MAX, CONTENT_BYTES_MIN};
 use crate::plan::Plan;
+use crate::report::Outputs;
 use crate::schedule::ScheduleError;
 use crate::workforce::{SECRET_VARIABLE, Workforce, WorkforceError};
 
@@ -100,5 +100,5 @@ pub struct RunOptions {
     pub settle_secs: f64,
     pub pid: Option<u32>,
     #[serde(skip)]
-    pub json: Option<PathBuf>,
+    pub outputs: Outputs,
 }
