@@ -13,6 +13,7 @@ use thiserror::Error;
 use crate::content::{CONTENT_BYTES_MAX, CONTENT_BYTES_MIN};
 use crate::plan::Plan;
 use crate::report::Outputs;
+use crate::report::diff::DiffArguments;
 use crate::schedule::ScheduleError;
 
 pub use room::RoomArguments;
@@ -42,6 +43,8 @@ pub enum Command {
     Room(RoomArguments),
     /// Many rooms of mixed sizes at once, each checked like one
     Rooms(RoomsArguments),
+    /// What changed between two runs' JSON reports, and what is only noise
+    Diff(DiffArguments),
     /// A process of a larger run; reads its orders from standard input
     #[command(hide = true)]
     Worker,
