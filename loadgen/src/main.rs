@@ -38,6 +38,7 @@ use clap::Parser;
 
 use crate::introduction::Secret;
 use crate::options::{Arguments, Command, OptionsError, RunOptions, WorkerArguments};
+use crate::report::diff::DiffArguments;
 
 /// The command line asks for something that cannot be.
 const EXIT_USAGE: u8 = 2;
@@ -45,6 +46,7 @@ const EXIT_USAGE: u8 = 2;
 fn main() -> ExitCode {
     match Arguments::parse().command {
         Command::Worker(arguments) => work(arguments),
+        Command::Diff(arguments) => finish(diff(&arguments)),
         Command::Room(arguments) => run(arguments.try_into()),
         Command::Rooms(arguments) => run(arguments.try_into()),
     }
@@ -75,6 +77,12 @@ fn scenario(options: &RunOptions) -> Result<bool, String> {
     let runtime = runtime.map_err(|error| format!("cannot start a runtime: {error}"))?;
     let outcome = runtime.block_on(scenario::run(options)).map_err(|error| error.to_string())?;
     report::publish(report::room::findings(options, outcome), &options.outputs)
+}
+
+/// Shows what changed; that something did is no failure.
+fn diff(arguments: &DiffArguments) -> Result<bool, String> {
+    println!("{}", report::diff::compare(arguments)?);
+    Ok(true)
 }
 
 fn finish(outcome: Result<bool, String>) -> ExitCode {

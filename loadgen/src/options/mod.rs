@@ -15,6 +15,7 @@ use thiserror::Error;
 use crate::content::{CONTENT_BYTES_MAX, CONTENT_BYTES_MIN};
 use crate::plan::Plan;
 use crate::report::Outputs;
+use crate::report::diff::DiffArguments;
 use crate::schedule::ScheduleError;
 use crate::workforce::{SECRET_VARIABLE, Workforce, WorkforceError};
 
@@ -45,6 +46,8 @@ pub enum Command {
     Room(RoomArguments),
     /// Many rooms of mixed sizes at once, each checked like one
     Rooms(RoomsArguments),
+    /// What changed between two runs' JSON reports, and what is only noise
+    Diff(DiffArguments),
     /// Lends this machine to a run that another one coordinates
     Worker(WorkerArguments),
 }
