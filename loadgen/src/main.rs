@@ -1,23 +1,29 @@
 //! `loadgen`: fills chat rooms with real clients, and checks every delivery.
 
+mod acceptances;
 mod check;
 mod client;
 mod clock;
 mod content;
 mod crowd;
+mod deeds;
 mod draws;
 mod figures;
 mod latency;
+mod lives;
+mod member;
 mod options;
 mod orders;
 mod plan;
 mod process;
+mod publisher;
 mod report;
 mod scenario;
 mod schedule;
 mod server;
 mod sign_in;
 mod stages;
+mod stays;
 mod watch;
 #[allow(dead_code, reason = "leaves, updates and removals are the live event's, which is being built")]
 mod wire;
@@ -39,6 +45,7 @@ fn main() -> ExitCode {
         Command::Worker => worker::run().map_or(ExitCode::FAILURE, |()| ExitCode::SUCCESS),
         Command::Room(arguments) => run(arguments.try_into()),
         Command::Rooms(arguments) => run(arguments.try_into()),
+        Command::Event(arguments) => run(arguments.try_into()),
     }
 }
 

@@ -8,7 +8,7 @@ use comfy_table::{Cell, CellAlignment, Table, presets};
 use serde::Serialize;
 
 use crate::check::{Answers, Disagreement, OrderDemand};
-use crate::figures::{Figures, PresenceFigures};
+use crate::figures::{Figures, LifeFigures, PresenceFigures};
 use crate::latency::Percentiles;
 use crate::options::RunOptions;
 use crate::orders::Progress;
@@ -51,6 +51,7 @@ pub struct Report {
     deliveries: Deliveries,
     latency: Latencies,
     presence: PresenceFigures,
+    lives: Option<LifeFigures>,
     disconnected: u64,
     server: Option<ServerFigures>,
     /// A few of the faults as the clients met them.
@@ -71,7 +72,10 @@ struct Messages {
 struct Deliveries {
     expected: u64,
     delivered: u64,
+    skipped: u64,
+    announced: u64,
     missing: u64,
+    beyond: u64,
     duplicates: u64,
     out_of_order: u64,
     corrupt: u64,
@@ -109,7 +113,7 @@ impl Report {
             ack: figures.ack.percentiles(),
             generator_lateness: figures.lateness.percentiles(),
         };
-        let faults = faults(&messages, &deliveries, figures.disconnected);
+        let faults = faults(&messages, &deliveries, figures.disconnected, &figures.lives);
         Self {
             passed: faults.is_empty(),
             faults,
@@ -122,6 +126,7 @@ impl Report {
             deliveries,
             latency,
             presence: figures.presence,
+            lives: options.plan.conduct.is_some().then_some(figures.lives),
             disconnected: figures.disconnected,
             samples: outcome.figures.samples,
         }
@@ -140,6 +145,7 @@ impl Report {
     /// The tables and the verdict, for people.
     pub fn text(&self) -> String {
         let mut parts = vec![self.heading(), self.counts().to_string(), self.latencies().to_string()];
+        parts.extend(self.lives.as_ref().map(|lives| lives_table(lives, &self.deliveries).to_string()));
         parts.extend(self.server.as_ref().map(|server| server_table(server).to_string()));
         parts.extend(self.samples.iter().map(|sample| format!("  {sample}")));
         parts.push(self.verdict());
@@ -250,11 +256,15 @@ fn deliveries(options: &RunOptions, outcome: &Outcome) -> Deliveries {
     let Outcome { figures, disagreement, .. } = outcome;
     let out_of_order = figures.out_of_order + figures.tally.out_of_order + disagreement.out_of_order;
     // Members that had everything and one order would have placed every message.
-    let no_other_reason = out_of_order == 0 && figures.tally.missing == 0 && options.plan.order == OrderDemand::Room;
+    let all_was_heard = figures.tally.missing + figures.tally.skipped + figures.tally.announced == 0;
+    let no_other_reason = out_of_order == 0 && all_was_heard && options.plan.order == OrderDemand::Room;
     let unplaced = if no_other_reason { disagreement.unplaced } else { 0 };
     Deliveries {
         expected: figures.tally.expected,
         delivered: figures.tally.delivered,
+        skipped: figures.tally.skipped,
+        announced: figures.tally.announced,
+        beyond: figures.tally.beyond,
         missing: figures.tally.missing,
         duplicates: figures.duplicates + disagreement.shared_ids,
         out_of_order: out_of_order + unplaced,
@@ -280,7 +290,7 @@ fn server_figures(options: &RunOptions, costs: Costs, delivered: u64) -> ServerF
 }
 
 /// Everything that keeps a run from being faultless.
-fn faults(messages: &Messages, deliveries: &Deliveries, disconnected: u64) -> Vec<String> {
+fn faults(messages: &Messages, deliveries: &Deliveries, disconnected: u64, lives: &LifeFigures) -> Vec<String> {
     let counted = [
         (deliveries.missing, "missing"),
         (deliveries.duplicates, "delivered twice"),
@@ -290,6 +300,8 @@ fn faults(messages: &Messages, deliveries: &Deliveries, disconnected: u64) -> Ve
         (messages.unanswered, "published without an answer"),
         (messages.stray_answers, "answers to nothing"),
         (disconnected, "users disconnected"),
+        (lives.failed, "times a user could not come back"),
+        (lives.outside, "delivered to somebody who was not in the room"),
     ];
     let mut faults: Vec<String> =
         counted.iter().filter(|(count, _)| *count > 0).map(|(count, what)| format!("{count} {what}")).collect();
@@ -297,6 +309,26 @@ fn faults(messages: &Messages, deliveries: &Deliveries, disconnected: u64) -> Ve
         faults.push("no message was accepted, so nothing was shown".to_owned());
     }
     faults
+}
+
+/// Where members come and go: how they did, and what was due to them but never meant to come.
+fn lives_table(lives: &LifeFigures, deliveries: &Deliveries) -> Table {
+    let mut table = table(&["coming and going", ""]);
+    let rows = [
+        ("stays", lives.stays),
+        ("left", lives.left),
+        ("connections dropped", lives.dropped),
+        ("slow readers closed", lives.closed),
+        ("of them without seeing the notice", lives.cut_off),
+        ("gaps announced", lives.gaps),
+        ("deliveries skipped, as announced", deliveries.skipped),
+        ("deliveries owed to closed readers", deliveries.announced),
+        ("delivered though not due", deliveries.beyond),
+    ];
+    for (name, value) in rows {
+        table.add_row([Cell::new(name), number(grouped(value))]);
+    }
+    table
 }
 
 fn server_table(server: &ServerFigures) -> Table {

@@ -73,7 +73,7 @@ impl Run<'_> {
         let mut costs = Costs { resident_before_bytes: self.resident()?, ..Costs::default() };
 
         self.team.order_all(&Order::Join).await?;
-        let mut watch = Watch::new(Stage::joining(self.options.plan.users()));
+        let mut watch = Watch::new(Stage::joining(self.options.plan.early_users()));
         self.gather(Some(&mut watch), |word| matches!(word, Word::Joined).then_some(())).await?;
         self.let_presences_die_down().await?;
         drop(watch);
@@ -174,8 +174,11 @@ impl Run<'_> {
     }
 
     /// How many deliveries the accepted messages make, as far as totals can tell: where something was refused in one of
-    /// many rooms, they cannot.
+    /// many rooms, or where members come and go, they cannot.
     fn due(&self, progress: &Progress) -> Option<u64> {
+        if self.options.plan.conduct.is_some() {
+            return None;
+        }
         match self.options.plan.rooms.as_slice() {
             [room] => Some(progress.accepted * u64::from(room.members())),
             rooms if progress.refused == 0 => {
