@@ -42,14 +42,15 @@ fn main() -> ExitCode {
         Err(error) => error.exit(),
     };
     tracing_subscriber::fmt().with_writer(std::io::stderr).with_max_level(tracing::Level::INFO).init();
-    let done = match options.command {
+    let done = match &options.command {
         Command::Serve => serve(&options),
         Command::Schema { apply: false } => {
             print!("{}", scylla::schema::text(&options.database.keyspace, options.database.replication));
             Ok(())
         }
         Command::Schema { apply: true } => apply_schema(&options),
-        Command::Import => transfer::import(&options),
+        Command::Export(file) => transfer::export(&options, file),
+        Command::Import(file) => transfer::import(&options, file.as_deref()),
     };
     match done {
         Ok(()) => ExitCode::SUCCESS,

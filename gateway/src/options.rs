@@ -67,15 +67,17 @@ pub enum StoreKind {
 }
 
 /// What this process is to do.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[derive(Clone, PartialEq, Eq, Debug)]
 pub enum Command {
     Serve,
     /// Print the tables' CQL, or make them.
     Schema {
         apply: bool,
     },
-    /// Move everything from the embedded store in the data directory to the database.
-    Import,
+    /// Write everything that the store has to this file.
+    Export(PathBuf),
+    /// Move everything from this file to the store; without one, from the embedded store to the database.
+    Import(Option<PathBuf>),
 }
 
 /// A command's name on the command line.
@@ -83,7 +85,10 @@ pub enum Command {
 enum CommandName {
     /// Print the database's tables as CQL; with --apply, make them or bring them up to date
     Schema,
-    /// Move everything from the embedded store in --data to the database; begun again, it goes on where it was
+    /// Write everything that the store has to FILE; begun again, it goes on where it was
+    Export,
+    /// Move everything from FILE, an export, to an empty store; without FILE, from the embedded store in --data to the
+    /// database; begun again, it goes on where it was
     Import,
 }
 
@@ -167,6 +172,9 @@ struct Flags {
     /// What to do instead of serving
     #[arg(value_name = "COMMAND")]
     command: Option<CommandName>,
+
+    /// With `export` and `import`: the export
+    file: Option<PathBuf>,
 
     /// With `schema`: make the tables, or bring them up to date
     #[arg(long)]
@@ -354,14 +362,7 @@ fn combine(matches: &ArgMatches, flags: Flags, file: File) -> Result<Options, Op
                 .into(),
         ));
     }
-    let command = match (flags.command, flags.apply) {
-        (Some(CommandName::Schema), apply) => Command::Schema { apply },
-        (_, true) => {
-            return Err(OptionsError::Invalid("--apply is for `stentor schema`".into()));
-        }
-        (Some(CommandName::Import), false) => Command::Import,
-        (None, false) => Command::Serve,
-    };
+    let command = checked_command(flags.command, flags.apply, flags.file)?;
     Ok(Options {
         command,
         database: flags.database.over(file.database.unwrap_or_default())?,
@@ -382,6 +383,21 @@ fn combine(matches: &ArgMatches, flags: Flags, file: File) -> Result<Options, Op
         session_key,
         refresh_key,
     })
+}
+
+fn checked_command(name: Option<CommandName>, apply: bool, file: Option<PathBuf>) -> Result<Command, OptionsError> {
+    let refused = |reason: &str| Err(OptionsError::Invalid(reason.into()));
+    match (name, apply, file) {
+        (Some(CommandName::Schema), apply, None) => Ok(Command::Schema { apply }),
+        (_, true, _) => refused("--apply is for `stentor schema`"),
+        (Some(CommandName::Export), false, Some(file)) => Ok(Command::Export(file)),
+        (Some(CommandName::Export), false, None) => {
+            refused("name the file that is to be written: `stentor export FILE`")
+        }
+        (Some(CommandName::Import), false, file) => Ok(Command::Import(file)),
+        (None, false, None) => Ok(Command::Serve),
+        (_, false, Some(_)) => refused("a FILE is for `stentor export` and `stentor import`"),
+    }
 }
 
 fn checked_shards(given: Option<NonZeroU16>) -> Result<NonZeroU16, OptionsError> {
@@ -514,7 +530,12 @@ mod tests {
         assert_eq!(command(&[]), Command::Serve);
         assert_eq!(command(&["schema"]), Command::Schema { apply: false });
         assert_eq!(command(&["schema", "--keyspace", "talk", "--apply"]), Command::Schema { apply: true });
-        assert_eq!(command(&["import", "--data", "x"]), Command::Import);
+        assert_eq!(command(&["import", "--data", "x"]), Command::Import(None));
+        assert_eq!(command(&["import", "all.export"]), Command::Import(Some("all.export".into())));
+        assert_eq!(command(&["export", "all.export", "--store", "scylla"]), Command::Export("all.export".into()));
+        check_error(parse(&["export"]), &["stentor export FILE"]);
+        check_error(parse(&["schema", "all.export"]), &["export", "import"]);
+        check_error(parse(&["export", "all.export", "--apply"]), &["--apply"]);
         check_error(parse(&["--apply"]), &["--apply", "stentor schema"]);
         check_error(parse(&["sing"]), &["sing", "schema"]);
     }

@@ -1,52 +1,137 @@
-//! `stentor import`: moves the embedded store in the data directory to the database.
+//! `stentor export` and `stentor import`: everything that a store has goes to a file, and comes from there or from the embedded
+//! store to another.
 
 use std::fmt;
+use std::path::Path;
+use std::time::Duration;
 
 use indicatif::{ProgressBar, ProgressStyle};
 use storage::embedded::{Embedded, EmbeddedOptions};
-use storage::scylla::{Scylla, transfer};
+use storage::scylla::Scylla;
+use storage::transfer::{self, End, Moved};
 use storage::{Failure, Store};
 
-use crate::options::Options;
+use crate::options::{Options, StoreKind};
 
 /// How often, and how far apart, the database is asked whether it is there.
 const ATTEMPTS_MAX: usize = 300;
-const PAUSE: std::time::Duration = std::time::Duration::from_millis(100);
+const PAUSE: Duration = Duration::from_millis(100);
 
-/// Moves everything, shows how far it is, and says what has been moved.
-pub fn import(options: &Options) -> Result<(), String> {
-    let directory = options.store_directory();
-    if !directory.is_dir() {
-        return Err(format!(
-            "there is no embedded store in {}: name its data directory with --data",
-            directory.display()
-        ));
-    }
-    let source = Embedded::open(&directory, &EmbeddedOptions::default()).map_err(said)?;
-    let target = Scylla::open(options.database.clone()).map_err(said)?;
-    await_answers(&target)?;
-    let bar = ProgressBar::new(transfer::size_of_move(&source).map_err(said)?);
-    let style = ProgressStyle::with_template("{bar:40} {pos}/{len} rows, {per_sec}, {eta} to go");
-    bar.set_style(style.map_err(said)?);
-    let name = directory.canonicalize().unwrap_or(directory);
-    let moved = target.import(&source, &name.to_string_lossy(), &mut |rows| bar.set_position(rows));
-    bar.finish_and_clear();
-    let moved = moved.map_err(|failure| format!("{failure}. Begun again, the move goes on where it was"))?;
-    source.close().map_err(said)?;
-    target.close().map_err(said)?;
-    println!(
-        "{} rows are moved and counted; {} were left over from things deleted, and stay behind. Start with --store scylla \
-         now, and keep {} as a backup",
-        moved.rows,
-        moved.orphans,
-        options.data.display()
-    );
+/// Writes everything to a file.
+pub fn export(options: &Options, file: &Path) -> Result<(), String> {
+    let store = Kept::open_filled(options)?;
+    let moved = carry(store.end(), End::File(file))?;
+    store.close()?;
+    println!("{}: {}", file.display(), summary(moved));
     Ok(())
 }
 
-fn await_answers(target: &Scylla) -> Result<(), String> {
+/// Moves everything into an empty store: from a file, or from the embedded store to the database.
+pub fn import(options: &Options, file: Option<&Path>) -> Result<(), String> {
+    let Some(file) = file else { return move_to_database(options) };
+    let store = Kept::open(options, options.store)?;
+    let moved = carry(End::File(file), store.end())?;
+    store.close()?;
+    println!("{}", summary(moved));
+    Ok(())
+}
+
+fn move_to_database(options: &Options) -> Result<(), String> {
+    let embedded = Options { store: StoreKind::Embedded, ..options.clone() };
+    let source = Kept::open_filled(&embedded)?;
+    let target = Kept::open(options, StoreKind::Scylla)?;
+    let moved = carry(source.end(), target.end())?;
+    source.close()?;
+    target.close()?;
+    println!("{}. Start with --store scylla now, and keep {} as a backup", summary(moved), options.data.display());
+    Ok(())
+}
+
+/// A store that stays what it is.
+enum Kept {
+    Embedded(Embedded),
+    Database(Scylla),
+}
+
+impl Kept {
+    fn open(options: &Options, kind: StoreKind) -> Result<Self, String> {
+        match kind {
+            StoreKind::Embedded => {
+                let store = Embedded::open(&options.store_directory(), &EmbeddedOptions::default()).map_err(said)?;
+                Ok(Self::Embedded(store))
+            }
+            StoreKind::Scylla => {
+                let store = Scylla::open(options.database.clone()).map_err(said)?;
+                await_answers(&store)?;
+                Ok(Self::Database(store))
+            }
+            StoreKind::Memory => Err("nothing is kept in memory: choose another --store".into()),
+        }
+    }
+
+    /// One that has been used: opening an embedded store makes it, which is not what is wanted here.
+    fn open_filled(options: &Options) -> Result<Self, String> {
+        let directory = options.store_directory();
+        if options.store == StoreKind::Embedded && !directory.is_dir() {
+            return Err(format!(
+                "there is no embedded store in {}: name its data directory with --data",
+                directory.display()
+            ));
+        }
+        Self::open(options, options.store)
+    }
+
+    fn end(&self) -> End<'_> {
+        match self {
+            Self::Embedded(store) => End::Embedded(store),
+            Self::Database(store) => End::Database(store),
+        }
+    }
+
+    fn close(&self) -> Result<(), String> {
+        match self {
+            Self::Embedded(store) => store.close(),
+            Self::Database(store) => store.close(),
+        }
+        .map_err(said)
+    }
+}
+
+/// Shows how far it is.
+fn carry(from: End<'_>, to: End<'_>) -> Result<Moved, String> {
+    let counted = ProgressStyle::with_template("{bar:40} {pos}/{len} rows, {per_sec}, {eta} to go").map_err(said)?;
+    let uncounted = ProgressStyle::with_template("{spinner} {pos} rows, {per_sec}").map_err(said)?;
+    let bar = ProgressBar::no_length().with_style(uncounted);
+    let moved = transfer::run(from, to, &mut |rows, size| {
+        if let Some(size) = size
+            && bar.length().is_none()
+        {
+            bar.set_style(counted.clone());
+            bar.set_length(size);
+            // What an earlier attempt did says nothing of this one's pace.
+            bar.set_position(rows);
+            bar.reset_eta();
+        }
+        bar.set_position(rows);
+    });
+    bar.finish_and_clear();
+    moved.map_err(|failure| match failure {
+        Failure::Passing(_) | Failure::Final(_) => format!("{failure}. Begun again, the move goes on where it was"),
+        failure => failure.to_string(),
+    })
+}
+
+fn summary(Moved { rows, left, .. }: Moved) -> String {
+    let moved = format!("{rows} rows are moved and counted");
+    match left {
+        0 => moved,
+        left => format!("{moved}; {left} were left over from things deleted, and stay behind"),
+    }
+}
+
+fn await_answers(store: &Scylla) -> Result<(), String> {
     for attempt in 1.. {
-        match target.revocations() {
+        match store.revocations() {
             Ok(_) => return Ok(()),
             Err(Failure::Passing(_)) if attempt < ATTEMPTS_MAX => std::thread::sleep(PAUSE),
             Err(failure) => return Err(said(failure)),

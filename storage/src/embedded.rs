@@ -9,11 +9,11 @@
 
 mod directory;
 mod draft;
-pub(crate) mod export;
 mod journal;
 mod memo;
 mod pages;
 mod tables;
+mod transfer;
 mod upgrade;
 
 use std::path::{Path, PathBuf};
@@ -121,6 +121,7 @@ impl Embedded {
 
 impl Store for Embedded {
     fn next_epoch(&self) -> Result<Epoch, Failure> {
+        self.check_moved()?;
         let tables = self.tables()?;
         let epoch = Epoch(tables.meta(self.directory.path())?.epoch.0 + 1);
         let mut memo = Memo::default();

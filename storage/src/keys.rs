@@ -9,6 +9,7 @@
 //! | `usernames` | username | username |
 //! | `revocations` | 0 and token id 16, or 1 and user id 16 | revocation |
 //! | `meta` | `store` | store meta |
+//! | `meta` | `move` | note of a move into this store |
 //! | `groups` | group id 16 | group |
 //! | `group_names` | name | group name |
 //! | `browsing` | name folded to lower case, its first 256 bytes; 0; group id 16 | |
@@ -69,7 +70,8 @@ pub enum Table {
 
 impl Table {
     pub const COUNT: usize = 21;
-    /// In the order of their discriminants, so that `table as usize` finds its place.
+    /// In the order of their discriminants, so that `table as usize` finds its place. These numbers are in exports: new ones
+    /// come behind.
     pub const ALL: [Self; Self::COUNT] = {
         use Table::*;
         [
@@ -126,8 +128,9 @@ impl Table {
     }
 }
 
-/// The only key of the meta table.
+/// The keys of the meta table.
 pub const META: &[u8] = b"store";
+pub const MOVE: &[u8] = b"move";
 
 const ID_BYTES: usize = 16;
 
@@ -434,5 +437,7 @@ mod tests {
         for (place, table) in Table::ALL.into_iter().enumerate() {
             assert_eq!(table as usize, place);
         }
+        // Numbers that are in exports.
+        assert_eq!((Table::Messages as u8, Table::Members as u8, Table::Departures as u8), (0, 10, 19));
     }
 }

@@ -36,6 +36,7 @@ pub mod memory;
 mod record;
 mod rows;
 pub mod scylla;
+pub mod transfer;
 
 use std::ops::Bound;
 

@@ -12,6 +12,7 @@ mod friends;
 mod groups;
 mod inbox;
 mod leftovers;
+mod transfer;
 
 use std::sync::Arc;
 
@@ -34,10 +35,11 @@ pub use groups::{
 };
 pub use inbox::{decode_inbox, decode_notification, encode_inbox, encode_notification};
 pub use leftovers::{Leftover, decode_leftover, encode_leftover};
+pub use transfer::{decode_block, decode_note, encode_block, encode_note};
 
 const MAGIC: [u8; 2] = *b"St";
 const VERSION: u8 = 1;
-const HEADER_BYTES: usize = 16;
+pub const HEADER_BYTES: usize = 16;
 
 /// What a record is about; the fourth byte of its header.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -58,6 +60,8 @@ pub enum Kind {
     Notification = 13,
     Inbox = 14,
     Leftover = 15,
+    Note = 16,
+    Block = 17,
 }
 
 /// Why bytes are not the record they should be.
@@ -324,24 +328,30 @@ fn body(expected: Kind, bytes: &[u8]) -> Result<&[u8], Damage> {
     let Some((header, body)) = bytes.split_first_chunk::<HEADER_BYTES>() else {
         return Err(Damage::TooShort(bytes.len()));
     };
-    let [m0, m1, version, kind, l0, l1, l2, l3, checksum @ ..] = *header;
+    let (kind, length) = read_header(header)?;
+    if kind != expected as u8 {
+        return Err(Damage::Kind { expected, found: kind });
+    }
+    if length != body.len() {
+        return Err(Damage::Length { expected: length, found: body.len() });
+    }
+    let [.., c0, c1, c2, c3, c4, c5, c6, c7] = *header;
+    if xxh3_64(body) != u64::from_le_bytes([c0, c1, c2, c3, c4, c5, c6, c7]) {
+        return Err(Damage::Checksum);
+    }
+    Ok(body)
+}
+
+/// Of which kind a record is, and how many bytes its body has.
+pub fn read_header(header: &[u8; HEADER_BYTES]) -> Result<(u8, usize), Damage> {
+    let [m0, m1, version, kind, l0, l1, l2, l3, ..] = *header;
     if [m0, m1] != MAGIC {
         return Err(Damage::Foreign);
     }
     if version != VERSION {
         return Err(Damage::Version(version));
     }
-    if kind != expected as u8 {
-        return Err(Damage::Kind { expected, found: kind });
-    }
-    let length = u32::from_le_bytes([l0, l1, l2, l3]) as usize;
-    if length != body.len() {
-        return Err(Damage::Length { expected: length, found: body.len() });
-    }
-    if xxh3_64(body) != u64::from_le_bytes(checksum) {
-        return Err(Damage::Checksum);
-    }
-    Ok(body)
+    Ok((kind, u32::from_le_bytes([l0, l1, l2, l3]) as usize))
 }
 
 fn malformed(error: rancor::Error) -> Damage {
@@ -435,6 +445,8 @@ mod tests {
             decode_notification(NotificationId(Uuid::nil()), bytes).is_ok(),
             decode_inbox(bytes).is_ok(),
             decode_leftover(bytes).is_ok(),
+            decode_note(bytes).is_ok(),
+            decode_block(bytes).is_ok(),
         ]
         .into_iter()
         .filter(|&ok| ok)
@@ -543,7 +555,7 @@ mod tests {
 
         #[test]
         fn arbitrary_bodies_with_a_true_checksum_do_not_panic(
-            kind in 0u8..17,
+            kind in 0u8..19,
             body in prop::collection::vec(any::<u8>(), 0..300),
         ) {
             decode_as_everything(&vouch_for(kind, &body));

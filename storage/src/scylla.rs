@@ -16,6 +16,7 @@ mod channel;
 mod clock;
 mod decode;
 mod draft;
+mod export;
 mod keeper;
 mod lane;
 mod lease;
@@ -28,7 +29,7 @@ pub mod schema;
 mod society;
 mod statements;
 mod sweep;
-pub mod transfer;
+mod transfer;
 
 use std::future::Future;
 use std::sync::Arc;
@@ -36,7 +37,7 @@ use std::time::Duration;
 
 use engine::friend::{FriendState, Sides};
 use engine::group::Role;
-use engine::id::{ChannelId, Epoch, GroupId, MessageId, NotificationId, Timestamp, UserId};
+use engine::id::{ChannelId, Epoch, GroupId, MessageId, NotificationId, UserId};
 use engine::message::Message;
 use engine::notification::Notification;
 use engine::persist::ChannelHead;
@@ -47,7 +48,6 @@ use crate::account::{Account, Credential, CredentialOwner, Revocation};
 use crate::friend::{Friend, FriendPlace};
 use crate::group::{Group, GroupFilter, GroupPlace, RosterPlace};
 use crate::{Answer, Failure, Lanes, Place, Store, Write, Written, not_a_write, span};
-use decode::UserRow;
 use draft::is_name;
 use keeper::Keeper;
 use link::Link;
@@ -231,8 +231,7 @@ impl Store for Scylla {
     }
 
     fn account(&self, user: UserId) -> Result<Option<Account>, Failure> {
-        let row: Option<UserRow> = self.row(Statement::User, vec![id(user.0)])?;
-        Ok(row.map(|row| decode::account(user, row)))
+        self.wait(self.keeper.account_row(user))
     }
 
     fn user_by_username(&self, username: &str) -> Result<Option<UserId>, Failure> {
@@ -326,8 +325,7 @@ impl Store for Scylla {
     }
 
     fn edge_count(&self, user: UserId) -> Result<u32, Failure> {
-        let row: Option<(i32, i32)> = self.row(Statement::Circle, vec![id(user.0)])?;
-        Ok(row.map_or(0, |(friends, _)| friends as u32))
+        Ok(self.wait(self.keeper.circle(user))?.map_or(0, |circle| circle.friends))
     }
 
     fn notifications(
@@ -367,11 +365,7 @@ impl Store for Scylla {
     fn revocations(&self) -> Result<Vec<Revocation>, Failure> {
         let mut rows: Vec<(i32, Uuid, i64)> = self.wait(self.keeper.link.scan(Statement::Revocations))?;
         rows.sort_unstable();
-        let revocation = |(kind, of, time)| match kind {
-            0 => Revocation::Token { id: of, expires: Timestamp(time) },
-            _ => Revocation::User { id: UserId(of), issued_before: Timestamp(time) },
-        };
-        Ok(rows.into_iter().map(revocation).collect())
+        Ok(rows.into_iter().map(decode::revocation).collect())
     }
 
     fn close(&self) -> Result<(), Failure> {

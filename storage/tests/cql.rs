@@ -6,21 +6,19 @@
 
 mod common;
 
-use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::time::{Duration, Instant};
 
 use common::cql::{OnCql, open, with_node};
+use common::moves::*;
 use common::*;
-use engine::friend::FriendAct;
-use engine::id::{ChannelId, MessageId, Sequence, Timestamp, UserId};
+use engine::id::{ChannelId, MessageId, Sequence, Timestamp};
 use engine::message::Message;
-use engine::persist::{ChannelHead, StoreReceipt, StoreRequest};
-use storage::account::{Changed, Registered, Revocation};
-use storage::embedded::Embedded;
-use storage::friend::Related;
+use engine::persist::{ChannelHead, StoreRequest};
+use storage::account::{Changed, Registered};
 use storage::memory::Memory;
+use storage::scylla::Scylla;
 use storage::scylla::options::{BucketBounds, Retention, ScyllaOptions};
-use storage::scylla::{Scylla, transfer};
+use storage::transfer::{self, End};
 use storage::{Failure, Place, Store, Write, Written};
 use uuid::Uuid;
 
@@ -248,90 +246,63 @@ fn messages_live_as_long_as_their_channel_keeps_them() {
 }
 
 #[test]
-fn a_whole_store_moves_and_goes_on_where_it_was_interrupted() {
+fn a_whole_store_moves_to_the_database_and_goes_on_where_it_was_interrupted() {
     with_node(|| {
         let directory = scratch();
         let source = common::open(&directory);
         fill(&source);
         let given = source.next_epoch().unwrap();
         let keeper = OnCql::begin_with(SMALL);
-        let rows = transfer::size_of_move(&source).unwrap();
-        // Interrupted after the third note.
-        let mut notes = 0;
-        let interrupted = catch_unwind(AssertUnwindSafe(|| {
-            keeper.scylla().import(&source, "the-store", &mut |_| {
-                notes += 1;
-                assert!(notes < 4, "interrupted on purpose");
-            })
-        }));
-        assert!(interrupted.is_err());
-        let moved = keeper.scylla().import(&source, "the-store", &mut |_| ()).unwrap();
-        assert_eq!(moved.rows, rows);
-        assert!(moved.before > 0 && moved.before < rows);
+        move_in_steps(End::Embedded(&source), End::Database(keeper.scylla()));
         check_same(&source, keeper.store());
         assert!(keeper.store().next_epoch().unwrap() > given);
-        assert!(matches!(keeper.scylla().import(&source, "the-store", &mut |_| ()), Err(Failure::InUse(_))));
+        let again = transfer::run(End::Embedded(&source), End::Database(keeper.scylla()), &mut |_, _| ());
+        assert!(matches!(again, Err(Failure::InUse(_))), "{again:?}");
     });
 }
 
-fn fill(store: &Embedded) {
-    let lobby = room("lobby");
-    let mut writes: Vec<_> = (1..=40).map(|number| insert(&lobby, number, number % 3 + 1)).collect();
-    writes.push(remove(&lobby, 40, 2));
-    writes.push(insert(&room("gone"), 1, 1));
-    writes.push(remove(&room("gone"), 1, 1));
-    writes
-        .extend((1..=4).map(|number| register(number, &format!("name-{number}"), device(&format!("device-{number}")))));
-    writes.push(Write::Revoke(Revocation::Token { id: Uuid::from_u128(5), expires: Timestamp(77) }));
-    writes.push(Write::CreateGroup(people::group(1, 1)));
-    for (act, one, other) in
-        [(FriendAct::Add, 1, 2), (FriendAct::Add, 2, 1), (FriendAct::Add, 3, 1), (FriendAct::Block, 1, 4)]
-    {
-        writes.push(relate(act, one, other));
-    }
-    writes.push(Write::DeleteAccount { user: user(4), time: Timestamp(9) });
-    commit(store, &writes);
+#[test]
+fn an_export_goes_to_the_database_and_from_there_to_an_embedded_store() {
+    with_node(|| {
+        let directories = [scratch(), scratch(), scratch()];
+        let [first, second] = ["first", "second"].map(|name| directories[2].path().join(name));
+        let source = common::open(&directories[0]);
+        fill(&source);
+        let mut given = source.next_epoch().unwrap();
+        move_in_steps(End::Embedded(&source), End::File(&first));
+
+        let mut keeper = OnCql::begin_with(SMALL);
+        move_in_steps(End::File(&first), End::Database(keeper.scylla()));
+        check_same(&source, keeper.store());
+        assert!(keeper.store().next_epoch().unwrap() > given);
+        keeper.reopen();
+
+        move_in_steps(End::Database(keeper.scylla()), End::File(&second));
+        given = keeper.store().next_epoch().unwrap();
+        let target = common::open(&directories[1]);
+        move_in_steps(End::File(&second), End::Embedded(&target));
+        check_same(&source, &target);
+        go_on(&source);
+        go_on(keeper.store());
+        go_on(&target);
+        check_same(&source, &target);
+        check_same(keeper.store(), &target);
+        assert!(target.next_epoch().unwrap() >= given);
+    });
 }
 
-fn relate(act: FriendAct, one: u32, other: u32) -> Write {
-    match act {
-        FriendAct::Block => {
-            Write::Request(StoreRequest::Block { user: user(one), other: user(other), time: Timestamp(3) })
-        }
-        act => Write::Relate { act, user: user(one), others: vec![user(other)], time: Timestamp(3) },
-    }
-}
-
-fn check_same(one: &dyn Store, other: &dyn Store) {
-    for channel in [room("lobby"), room("gone")] {
-        assert_eq!(one.head(&channel), other.head(&channel));
-        for place in [Place::Oldest, Place::Newest, Place::After(message_id(7)), Place::Before(message_id(7))] {
-            assert_eq!(one.messages(&channel, place, 100), other.messages(&channel, place, 100));
-        }
-    }
-    let users: Vec<UserId> = (1..=4).map(user).collect();
-    for (number, &user) in users.iter().enumerate() {
-        assert_eq!(one.account(user), other.account(user));
-        assert_eq!(
-            one.credential(&device(&format!("device-{}", number + 1))),
-            other.credential(&device(&format!("device-{}", number + 1)))
-        );
-        assert_eq!(one.friends(user, None, None, 99), other.friends(user, None, None, 99));
-        assert_eq!(one.edge_count(user), other.edge_count(user));
-        assert_eq!(one.notifications(user, None, 99), other.notifications(user, None, 99));
-        assert_eq!(one.user_groups(user, None, None, 99), other.user_groups(user, None, None, 99));
-        assert_eq!(one.channels_written(user, None, 99), other.channels_written(user, None, 99));
-        let name = format!("name-{}", number + 1);
-        assert_eq!(one.user_by_username(&name), other.user_by_username(&name));
-    }
-    let group = people::group(1, 1).id;
-    assert_eq!(one.group(group), other.group(group));
-    assert_eq!(one.group_members(group, None, None, 9), other.group_members(group, None, None, 9));
-    assert_eq!(one.departures(9), other.departures(9));
-    assert_eq!(one.revocations(), other.revocations());
-    // And it goes on.
-    let lobby = room("lobby");
-    let written = commit(other, &[insert(&lobby, 50, 1), relate(FriendAct::Delete, 1, 2)]);
-    assert_eq!(written[0], Written::Receipt(StoreReceipt::Inserted));
-    assert!(matches!(&written[1], Written::Related(Related { full: false, .. })));
+#[test]
+fn a_keyspace_that_has_come_in_part_serves_nobody() {
+    with_node(|| {
+        let directory = scratch();
+        let source = common::open(&directory);
+        fill(&source);
+        let keeper = OnCql::begin_with(SMALL);
+        interrupt(End::Embedded(&source), End::Database(keeper.scylla()), 2);
+        assert!(matches!(keeper.store().next_epoch(), Err(Failure::InUse(_))));
+        // Whatever was used meanwhile is not what was begun to be moved.
+        source.next_epoch().unwrap();
+        let refused = transfer::run(End::Embedded(&source), End::Database(keeper.scylla()), &mut |_, _| ());
+        assert!(matches!(&refused, Err(Failure::InUse(text)) if text.contains("used since")), "{refused:?}");
+    });
 }

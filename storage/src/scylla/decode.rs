@@ -10,7 +10,7 @@ use uuid::Uuid;
 use super::lane::message_row_for;
 use super::link::Mutation;
 use crate::Failure;
-use crate::account::{Account, Credential, CredentialKind};
+use crate::account::{Account, Credential, CredentialKind, Revocation};
 use crate::friend::Edge;
 use crate::group::{Group, Membership};
 
@@ -129,6 +129,19 @@ pub fn edge(state: i32, since: i64) -> Result<Edge, Failure> {
 
 pub fn channel(text: &str) -> Result<ChannelId, Failure> {
     ChannelId::parse(text).map_err(|_| Failure::Corrupt(format!("{text:?} is no channel")))
+}
+
+pub fn revocation((kind, of, time): (i32, Uuid, i64)) -> Revocation {
+    match kind {
+        0 => Revocation::Token { id: of, expires: Timestamp(time) },
+        _ => Revocation::User { id: UserId(of), issued_before: Timestamp(time) },
+    }
+}
+
+pub fn credential_kind(number: i32) -> Result<CredentialKind, Failure> {
+    let kinds = [CredentialKind::Device, CredentialKind::Custom, CredentialKind::Email];
+    let found = usize::try_from(number).ok().and_then(|number| kinds.get(number).copied());
+    known("a credential's kind", number, found)
 }
 
 /// A credential's kind, as the tables number it.

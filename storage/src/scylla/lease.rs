@@ -70,11 +70,13 @@ fn lost() -> Failure {
     Failure::Final("another server has taken over this keyspace".into())
 }
 
-type Server = (i64, Uuid, i64);
+/// The epoch, who has it, and the last sign of life.
+pub type Server = (i64, Uuid, i64);
 
 impl Keeper {
     /// Begins a new life: takes the keyspace, if nobody else has it, and gives the next epoch.
     pub async fn begin_life(self: &Arc<Self>) -> Result<Epoch, Failure> {
+        self.check_moved().await?;
         let begun = Instant::now();
         let written: Option<(Option<i64>,)> = self.link.row(Statement::ServerWritten, vec![]).await?;
         if let Some((Some(written),)) = written {
@@ -107,10 +109,15 @@ impl Keeper {
         Ok(epoch)
     }
 
+    /// The last server that has had the keyspace.
+    pub async fn server(&self) -> Result<Option<Server>, Failure> {
+        self.link.decided_row(Statement::Server, vec![]).await
+    }
+
     /// The next epoch, if nothing has come in between.
     async fn take_keyspace(&self) -> Result<Option<i64>, Failure> {
         let holder = self.lease.holder;
-        let found: Option<Server> = self.link.decided_row(Statement::Server, vec![]).await?;
+        let found = self.server().await?;
         let (epoch, claim) = match found {
             None => (1, Mutation::new(Statement::ClaimServer, [big(1), id(holder)])),
             Some((epoch, other, beat)) => {
@@ -122,7 +129,7 @@ impl Keeper {
             }
         };
         let is_ours = || async {
-            let found: Option<Server> = self.link.decided_row(Statement::Server, vec![]).await?;
+            let found = self.server().await?;
             Ok(found.is_some_and(|(now, who, _)| now == epoch && who == holder))
         };
         match self.link.decide(&claim, Instant::now() + PATIENCE, is_ours).await {
@@ -139,7 +146,7 @@ impl Keeper {
         let until = Instant::now() + TAKEOVER;
         while Instant::now() < until {
             tokio::time::sleep(LOOK_INTERVAL).await;
-            let now: Option<Server> = self.link.decided_row(Statement::Server, vec![]).await?;
+            let now = self.server().await?;
             match now {
                 Some((_, holder, _)) if holder.is_nil() => return Ok(false),
                 now if now != Some(found) => return Err(in_use()),
@@ -158,7 +165,7 @@ impl Keeper {
         let (beat, holder) = (self.lease.beat.fetch_add(1, Ordering::AcqRel) + 1, self.lease.holder);
         let mutation = Mutation::new(Statement::BeatServer, [big(beat), id(holder)]);
         let has_been_heard = || async {
-            let found: Option<Server> = self.link.decided_row(Statement::Server, vec![]).await?;
+            let found = self.server().await?;
             Ok(found.is_some_and(|(_, who, heard)| who == holder && heard == beat))
         };
         match self.link.decide(&mutation, begun + PATIENCE, has_been_heard).await {

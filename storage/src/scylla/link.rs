@@ -225,29 +225,38 @@ impl Link {
     where
         R: for<'f, 'm> DeserializeRow<'f, 'm>,
     {
+        let mut all = Vec::new();
+        self.scan_with(statement, |row| all.push(row)).await?;
+        Ok(all)
+    }
+
+    /// How many rows a statement of one column finds that is not null, page by page.
+    pub async fn count_rows(&self, statement: Statement) -> Result<u64, Failure> {
+        let mut count = 0;
+        self.scan_with(statement, |(id,): (Option<Uuid>,)| count += u64::from(id.is_some())).await?;
+        Ok(count)
+    }
+
+    async fn scan_with<R>(&self, statement: Statement, mut take: impl FnMut(R)) -> Result<(), Failure>
+    where
+        R: for<'f, 'm> DeserializeRow<'f, 'm>,
+    {
         let open = self.session()?;
         let prepared = open.statements.get(statement);
         let mut paging = scylla::response::PagingState::start();
-        let mut all = Vec::new();
         loop {
             self.count();
             let page = open.session.execute_single_page(prepared, (), paging).await;
             let (found, next) = page.map_err(|error| self.failed(&error).failure())?;
             let found = found.into_rows_result().map_err(odd)?;
             for row in found.rows::<R>().map_err(odd)? {
-                all.push(row.map_err(odd)?);
+                take(row.map_err(odd)?);
             }
             match next.into_paging_control_flow() {
-                std::ops::ControlFlow::Break(()) => return Ok(all),
+                std::ops::ControlFlow::Break(()) => return Ok(()),
                 std::ops::ControlFlow::Continue(state) => paging = state,
             }
         }
-    }
-
-    /// How many rows a statement of one column finds that is not null, page by page.
-    pub async fn count_rows(&self, statement: Statement) -> Result<u64, Failure> {
-        let rows: Vec<(Option<Uuid>,)> = self.scan(statement).await?;
-        Ok(rows.into_iter().filter(|(id,)| id.is_some()).count() as u64)
     }
 
     /// Writes these with rising timestamps; all of one partition as one mutation, or else in a logged batch, so that all of

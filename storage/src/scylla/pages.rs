@@ -12,10 +12,12 @@ use tokio::task::JoinSet;
 use uuid::Uuid;
 
 use super::channel::{Channel, milliseconds};
-use super::decode::{self, GroupRow, NotificationRow, PageRow};
+use super::decode::{self, GroupRow, NotificationRow, PageRow, UserRow};
 use super::keeper::Keeper;
 use super::mutations::{LIST_SHARDS, shards_of};
 use super::statements::{Statement, big, bytes, id, int, text};
+use crate::account::Account;
+use crate::friend::Circle;
 use crate::group::{Group, GroupFilter, GroupPlace, RosterPlace, browse, common_beginning};
 use crate::inbox::Inbox;
 use crate::{Failure, Place};
@@ -110,6 +112,16 @@ impl Keeper {
 
     async fn bucket(&self, channel: &Channel, bucket: i64, span: Span, limit: usize) -> Page {
         read_bucket(&self.link, &channel.id, bucket, span, limit).await
+    }
+
+    pub async fn account_row(&self, user: UserId) -> Result<Option<Account>, Failure> {
+        let row: Option<UserRow> = self.link.row(Statement::User, vec![id(user.0)]).await?;
+        Ok(row.map(|row| decode::account(user, row)))
+    }
+
+    pub async fn circle(&self, user: UserId) -> Result<Option<Circle>, Failure> {
+        let row: Option<(i32, i32)> = self.link.row(Statement::Circle, vec![id(user.0)]).await?;
+        Ok(row.map(|(friends, edges)| Circle { friends: friends as u32, edges: edges as u32 }))
     }
 
     pub async fn group_row(&self, group: GroupId) -> Result<Option<Group>, Failure> {

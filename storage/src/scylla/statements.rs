@@ -133,7 +133,7 @@ statements! {
     TakeServer "UPDATE servers SET epoch = ?, holder = ?, beat = 0 WHERE id = 0 IF epoch = ? AND holder = ? AND beat = ?"
     BeatServer "UPDATE servers SET beat = ? WHERE id = 0 IF holder = ?"
     LeaveServer "UPDATE servers SET holder = ? WHERE id = 0 IF holder = ?"
-    Transfer "SELECT source, place, moved, done FROM transfers WHERE id = 0"
+    Transfer "SELECT place FROM transfers WHERE id = 0"
     PutTransfer "INSERT INTO transfers (id, source, place, moved, done) VALUES (0, ?, ?, ?, ?) USING TIMESTAMP ?"
     // Counting, page by page.
     CountUsers "SELECT user_id FROM users"
@@ -145,6 +145,19 @@ statements! {
     CountEdges "SELECT user_id FROM edges"
     CountNotifications "SELECT notification_id FROM notifications"
     CountMessages "SELECT message_id FROM messages"
+    CountRevocations "SELECT id FROM revocations"
+    CountCircles "SELECT user_id FROM circles"
+    CountInboxes "SELECT user_id FROM inboxes"
+    CountAuthored "SELECT user_id FROM authored"
+    CountDepartures "SELECT user_id FROM departures"
+    // Reading it all, in the order in which the database has it.
+    UserIdsFrom "SELECT TOKEN(user_id), user_id FROM users WHERE TOKEN(user_id) > ? LIMIT ?"
+    CredentialsFrom "SELECT TOKEN(kind, ident), kind, ident, user_id, secret FROM credentials WHERE TOKEN(kind, ident) > ? LIMIT ?"
+    RevocationsFrom "SELECT TOKEN(kind, id), kind, id, time_ns FROM revocations WHERE TOKEN(kind, id) > ? LIMIT ?"
+    GroupIdsFrom "SELECT TOKEN(group_id), group_id FROM groups WHERE TOKEN(group_id) > ? LIMIT ?"
+    AuthorsFrom "SELECT DISTINCT TOKEN(user_id), user_id FROM authored WHERE TOKEN(user_id) > ? LIMIT ?"
+    ChannelsFrom "SELECT TOKEN(channel_id), channel_id FROM channels WHERE TOKEN(channel_id) > ? LIMIT ?"
+    DeparturesFrom "SELECT user_id FROM departures WHERE shard = 0 AND user_id > ? LIMIT ?"
 }
 
 impl Statement {

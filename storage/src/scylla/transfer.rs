@@ -1,11 +1,10 @@
-//! Moves a whole embedded store into the database: with its ids, orders and heads, so that every cursor stays good. What is
-//! moved is noted in the database now and then, and a move that is begun again goes on from there. Moving a row twice
-//! comes to the same.
+//! A database as the target of a move: rows are written side by side, each so that writing it twice comes to the same, and
+//! then it is noted how far the move has come.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use engine::id::{ChannelId, MessageId};
+use engine::id::{ChannelId, GroupId, MessageId};
 use engine::message::Message;
 use engine::persist::ChannelHead;
 use scylla::statement::batch::BatchType;
@@ -21,14 +20,10 @@ use super::link::Mutation;
 use super::mutations as rows;
 use super::mutations::shards_of;
 use super::statements::{Statement, big, bytes, flag, id, int, text};
-use crate::embedded::Embedded;
-use crate::embedded::export::{Item, Keyed, MOVED};
-use crate::group::Group;
 use crate::keys::Table;
-use crate::{Failure, Store};
+use crate::transfer::{Item, Note, Target};
+use crate::{Failure, record};
 
-/// Rows that are moved between two notes of how far the move has come.
-const ROWS_BETWEEN_NOTES: usize = 4096;
 /// Writes under way.
 const WRITES_AT_ONCE: usize = 64;
 /// Messages of one batch.
@@ -37,126 +32,79 @@ const BATCH_BYTES_MAX: usize = 256 << 10;
 /// How long one write may take: nobody waits for it but an operator.
 const PATIENCE: Duration = Duration::from_secs(120);
 
-/// What a move has come to.
-#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
-pub struct Moved {
-    pub rows: u64,
-    /// Of these, what was left over from things deleted stayed behind.
-    pub orphans: u64,
-    /// Rows that were there already, from a move that was interrupted.
-    pub before: u64,
-}
-
-/// Rows that the source has, for whoever shows how far a move has come.
-pub fn size_of_move(source: &Embedded) -> Result<u64, Failure> {
-    MOVED.iter().map(|table| source.rows_of(*table)).sum()
-}
-
-impl Scylla {
-    /// Moves everything, and counts it in the end. `moved` hears how many rows have been.
-    pub fn import(&self, source: &Embedded, name: &str, moved: &mut dyn FnMut(u64)) -> Result<Moved, Failure> {
-        let (first, after, mut done) = self.move_begun(source, name)?;
-        moved(done.rows);
-        for (number, table) in MOVED.iter().enumerate().skip(first) {
-            let mut after = after.clone().filter(|_| number == first);
-            loop {
-                let items = source.export(*table, after.as_deref(), ROWS_BETWEEN_NOTES)?;
-                let Some((last, _)) = items.last() else { break };
-                after = Some(last.clone());
-                let (count, orphans) = (items.len() as u64, orphans(&items));
-                self.wait(self.keeper.move_items(source, items))?;
-                done.rows += count;
-                done.orphans += orphans;
-                self.note(name, number, after.as_deref(), done, false)?;
-                moved(done.rows);
-            }
+impl Target for &Scylla {
+    fn begun(&self) -> Result<Option<Note>, Failure> {
+        let note = self.wait(self.keeper.move_noted())?;
+        if note.is_none() && self.wait(self.keeper.server())?.is_some() {
+            return Err(Failure::InUse(
+                "a server has used this keyspace already: a store is moved into an empty one".into(),
+            ));
         }
-        let epoch = source.next_epoch()?;
-        self.wait(self.keeper.raise_epoch(epoch.0))?;
-        self.check_counts(source)?;
-        self.note(name, MOVED.len(), None, done, true)?;
-        Ok(done)
+        Ok(note)
     }
 
-    /// Where the move goes on. A database that has something else in it takes none.
-    fn move_begun(&self, source: &Embedded, name: &str) -> Result<(usize, Option<Vec<u8>>, Moved), Failure> {
-        type Note = (String, Vec<u8>, i64, bool);
-        let note: Option<Note> = self.row(Statement::Transfer, vec![])?;
-        let Some((from, place, rows, finished)) = note else {
-            if self.wait(self.keeper.link.decided_row::<(i64, Uuid, i64)>(Statement::Server, vec![]))?.is_some() {
-                return Err(Failure::InUse(
-                    "a server has used this keyspace already: a store is moved into an empty one".into(),
-                ));
-            }
-            source.rows_of(Table::Meta)?;
-            self.note(name, 0, None, Moved::default(), false)?;
-            return Ok((0, None, Moved::default()));
-        };
-        if from != name {
-            return Err(Failure::InUse(format!("the move of {from} into this keyspace was begun: finish it first")));
-        }
-        if finished {
-            return Err(Failure::InUse(format!("{name} has been moved into this keyspace already")));
-        }
-        let (table, after) = place.split_first().map_or((0, None), |(table, after)| (usize::from(*table), Some(after)));
-        let moved = Moved { rows: rows as u64, orphans: 0, before: rows as u64 };
-        Ok((table, after.filter(|after| !after.is_empty()).map(<[u8]>::to_vec), moved))
+    fn put(&mut self, items: Vec<Item>, note: &Note) -> Result<(), Failure> {
+        self.wait(self.keeper.move_items(items))?;
+        self.wait(self.keeper.note_move(note))
     }
 
-    fn note(&self, name: &str, table: usize, after: Option<&[u8]>, moved: Moved, done: bool) -> Result<(), Failure> {
-        let mut place = vec![table as u8];
-        place.extend(after.unwrap_or_default());
-        let values = [text(name), bytes(&place), big(moved.rows as i64), flag(done)];
-        let row = Mutation::new(Statement::PutTransfer, values);
-        self.wait(self.keeper.move_rows(vec![row]))
-    }
-
-    /// Counts what is there, table by table.
-    fn check_counts(&self, source: &Embedded) -> Result<(), Failure> {
+    fn end(&mut self, note: &Note) -> Result<(), Failure> {
+        self.wait(self.keeper.raise_epoch(note.epoch))?;
         for (table, statement) in [
             (Table::Accounts, Statement::CountUsers),
             (Table::Credentials, Statement::CountCredentials),
-            (Table::Usernames, Statement::CountUsernames),
+            (Table::Revocations, Statement::CountRevocations),
             (Table::Groups, Statement::CountGroups),
-            (Table::GroupNames, Statement::CountGroupNames),
             (Table::Members, Statement::CountMembers),
             (Table::Edges, Statement::CountEdges),
+            (Table::Circles, Statement::CountCircles),
             (Table::Notifications, Statement::CountNotifications),
+            (Table::Inboxes, Statement::CountInboxes),
+            (Table::Authored, Statement::CountAuthored),
+            (Table::Departures, Statement::CountDepartures),
             (Table::Messages, Statement::CountMessages),
         ] {
-            let (mut expected, mut after) = (0_u64, None);
-            loop {
-                let items = source.export(table, after.as_deref(), ROWS_BETWEEN_NOTES)?;
-                let Some((last, _)) = items.last() else { break };
-                after = Some(last.clone());
-                expected += items.len() as u64 - if names(table) { 0 } else { orphans(&items) };
-            }
-            let found = self.wait(self.keeper.link.count_rows(statement))?;
-            if found != expected {
-                return Err(Failure::Corrupt(format!(
-                    "{} {} were to be moved, and {found} are there",
-                    expected,
-                    table.name()
-                )));
-            }
+            note.counts.check(table, self.wait(self.keeper.link.count_rows(statement))?)?;
         }
-        Ok(())
+        // Names are made from accounts and groups.
+        for (of, statement) in
+            [(Table::Accounts, Statement::CountUsernames), (Table::Groups, Statement::CountGroupNames)]
+        {
+            note.counts.check(of, self.wait(self.keeper.link.count_rows(statement))?)?;
+        }
+        self.wait(self.keeper.note_move(note))
     }
 }
 
-/// Tables whose rows are made from others.
-fn names(table: Table) -> bool {
-    matches!(table, Table::Usernames | Table::GroupNames)
-}
-
-fn orphans(items: &[Keyed]) -> u64 {
-    items.iter().filter(|(_, item)| *item == Item::Orphan).count() as u64
-}
-
 impl Keeper {
-    async fn move_items(self: &Arc<Self>, source: &Embedded, items: Vec<Keyed>) -> Result<(), Failure> {
+    /// How far the last move into this keyspace has come.
+    async fn move_noted(&self) -> Result<Option<Note>, Failure> {
+        let found: Option<(Vec<u8>,)> = self.link.row(Statement::Transfer, vec![]).await?;
+        let note = found.map(|(note,)| record::decode_note(&note)).transpose();
+        note.map_err(|damage| Failure::Corrupt(format!("the note of a move into this keyspace: {damage}")))
+    }
+
+    /// Refuses to work with what has only come in part.
+    pub async fn check_moved(&self) -> Result<(), Failure> {
+        match self.move_noted().await? {
+            Some(note) if !note.done => Err(Failure::InUse(format!(
+                "the move of {} into this keyspace is not finished: go on with it first",
+                note.source
+            ))),
+            _ => Ok(()),
+        }
+    }
+
+    async fn note_move(&self, note: &Note) -> Result<(), Failure> {
+        let moved = note.counts.sum().try_into().unwrap_or(i64::MAX);
+        let values = [text(&note.source), bytes(&record::encode_note(note)), big(moved), flag(note.done)];
+        self.move_rows(vec![Mutation::new(Statement::PutTransfer, values)]).await
+    }
+
+    async fn move_items(self: &Arc<Self>, items: Vec<Item>) -> Result<(), Failure> {
         let mut under_way: JoinSet<Result<(), Failure>> = JoinSet::new();
-        let mut items = items.into_iter().map(|(_, item)| item).peekable();
+        let mut items = items.into_iter().peekable();
+        let mut group_shards = None;
         while let Some(item) = items.next() {
             match item {
                 Item::Message(message) => {
@@ -170,7 +118,7 @@ impl Keeper {
                 }
                 Item::Head(channel, head) => self.move_head_of(&channel, head).await?,
                 Item::Member(group, user, membership) => {
-                    let shards = source.group(group)?.map_or(1, |group: Group| shards_of(&group));
+                    let shards = self.shards_of_group(group, &mut group_shards).await?;
                     let rows = rows::put_membership(group, shards, user, membership).into();
                     self.spawn_rows(&mut under_way, rows).await?;
                 }
@@ -187,6 +135,16 @@ impl Keeper {
             done.map_err(|error| Failure::Passing(error.to_string()))??;
         }
         Ok(())
+    }
+
+    /// Over how many partitions a group's members are spread; the last answer is kept for the many members of one.
+    async fn shards_of_group(&self, group: GroupId, last: &mut Option<(GroupId, i32)>) -> Result<i32, Failure> {
+        if let Some((_, shards)) = last.filter(|(of, _)| *of == group) {
+            return Ok(shards);
+        }
+        let shards = self.group_row(group).await?.map_or(1, |group| shards_of(&group));
+        *last = Some((group, shards));
+        Ok(shards)
     }
 
     async fn spawn_rows(
@@ -318,6 +276,6 @@ fn rows_of(item: Item) -> (Vec<Mutation>, Vec<Mutation>) {
         Item::Inbox(user, inbox) => (vec![rows::put_inbox(user, inbox)], none()),
         Item::Authored(user, channel) => (vec![rows::author_row(user, &channel)], none()),
         Item::Departure(user) => (vec![Mutation::new(Statement::PutDeparture, [id(user.0)])], none()),
-        Item::Message(_) | Item::Head(..) | Item::Member(..) | Item::Orphan => (none(), none()),
+        Item::Message(_) | Item::Head(..) | Item::Member(..) => (none(), none()),
     }
 }

@@ -3,6 +3,7 @@
 #![allow(dead_code, reason = "each test file uses its part")]
 
 pub mod cql;
+pub mod moves;
 pub mod people;
 
 use std::sync::Arc;

@@ -1,4 +1,4 @@
-//! What is asserted of every parser that bytes from a socket reach, for any bytes whatever: that it returns, keeps to its
+//! What is asserted of every parser that bytes from a socket or from a file somebody names reach, for any bytes whatever: that it returns, keeps to its
 //! bounds, and agrees with itself.
 //!
 //! The fuzz binaries call these with inputs guided by coverage; `tests/tests/fuzz_short.rs` includes this file and calls
@@ -8,7 +8,9 @@ use std::sync::LazyLock;
 use std::time::Duration;
 
 use engine::command::{Command, Rejection, Reply};
-use engine::id::{ChannelId, ChannelKind, MessageId, Timestamp, UserId};
+use engine::id::{ChannelId, ChannelKind, MessageId, Sequence, Timestamp, UserId};
+use engine::message::{Message, MessageCode};
+use engine::persist::StoreRequest;
 use engine::wire::request::{Malformed, Request};
 use engine::wire::websocket::{self, Assembly, Decoded, MESSAGE_BYTES_MAX, Violation};
 use engine::wire::{json, protobuf};
@@ -17,7 +19,12 @@ use gateway::keys::SigningKeys;
 use gateway::options::Secret;
 use gateway::token::{Claims, Tokens, Vars};
 use gateway::upgrade::{self, HEAD_BYTES_MAX, Identity, Opening};
+use storage::account::{Account, Credential, CredentialKind, Registration, Revocation};
+use storage::embedded::{Embedded, EmbeddedOptions};
+use storage::transfer::{self, End};
+use storage::{Store, Write};
 use uuid::Uuid;
+use xxhash_rust::xxh3::xxh3_64;
 
 /// A parser under test.
 pub struct Target {
@@ -34,6 +41,7 @@ pub const TARGETS: &[Target] = &[
     Target { name: "channel_id", run: channel_id, seeds: channel_id_seeds },
     Target { name: "cursor", run: cursor, seeds: cursor_seeds },
     Target { name: "opening", run: opening, seeds: opening_seeds },
+    Target { name: "export", run: export, seeds: export_seeds },
 ];
 
 /// The first byte is how much a read brings, the rest is what a client sends: however it is cut, the same is understood.
@@ -237,6 +245,32 @@ pub fn opening(bytes: &[u8]) {
     }
 }
 
+/// An export is read to its end or refused with a reason; so is one whose checksums are all made to fit, as somebody might who
+/// means harm.
+pub fn export(bytes: &[u8]) {
+    for bytes in [bytes.to_vec(), vouched_for(bytes)] {
+        match transfer::read_to_the_end(&bytes[..]) {
+            Ok(rows) => assert!(rows <= bytes.len() as u64),
+            Err(reason) => assert!(!reason.is_empty()),
+        }
+    }
+}
+
+/// The same records, as far as they can be told apart, with lengths and checksums as they should be.
+fn vouched_for(bytes: &[u8]) -> Vec<u8> {
+    let (mut vouched, mut rest) = (Vec::new(), bytes);
+    while let Some((header, behind)) = rest.split_first_chunk::<16>() {
+        let length = u32::from_le_bytes([header[4], header[5], header[6], header[7]]) as usize;
+        let (body, next) = behind.split_at(length.min(behind.len()));
+        vouched.extend(&header[..4]);
+        vouched.extend((body.len() as u32).to_le_bytes());
+        vouched.extend(xxh3_64(body).to_le_bytes());
+        vouched.extend(body);
+        rest = next;
+    }
+    vouched
+}
+
 /// As many of the longest characters as a username may have bytes.
 const USERNAME_CHARACTERS_MAX: usize = 32;
 const USER: UserId = UserId(Uuid::from_u128(7));
@@ -398,4 +432,61 @@ fn opening_seeds() -> Vec<Vec<u8>> {
     // Cut somewhere in the head.
     .map(|text| [b"\x01\x02", text.as_bytes()].concat())
     .into()
+}
+
+/// A small store's export, and one of nothing.
+fn export_seeds() -> Vec<Vec<u8>> {
+    let (lobby, time) = (ChannelId::room("lobby").expect("a room"), Timestamp(5));
+    let account = Account {
+        id: USER,
+        username: "ann".into(),
+        display_name: String::new(),
+        avatar_url: String::new(),
+        lang_tag: "en".into(),
+        location: String::new(),
+        timezone: String::new(),
+        metadata: "{}".into(),
+        email: String::new(),
+        custom_id: String::new(),
+        devices: vec!["a device".into()],
+        create_time: time,
+        update_time: time,
+        disable_time: None,
+    };
+    let credential = Credential { kind: CredentialKind::Device, ident: "a device".into() };
+    let message = Message {
+        channel: lobby,
+        id: MessageId(Uuid::from_u128(9)),
+        sequence: Sequence(1),
+        code: MessageCode::Chat,
+        sender: USER,
+        username: "ann".into(),
+        content: "{}".into(),
+        create_time: time,
+        update_time: time,
+        persistent: true,
+    };
+    let writes = [
+        Write::Register(Registration { account, credential, secret: "a hash".into() }),
+        Write::Request(StoreRequest::Insert(message)),
+        Write::Revoke(Revocation::User { id: USER, issued_before: time }),
+    ];
+    vec![export_of(&writes), export_of(&[])]
+}
+
+fn export_of(writes: &[Write]) -> Vec<u8> {
+    let directory = tempfile::tempdir().expect("a temporary directory");
+    let (path, options) =
+        (directory.path().join("export"), EmbeddedOptions { free_bytes_min: 0, ..Default::default() });
+    let store = Embedded::open(&directory.path().join("store"), &options).expect("a new store");
+    store.commit(writes).expect("a store that works");
+    transfer::run(End::Embedded(&store), End::File(&path), &mut |_, _| ()).expect("a disk with room");
+    let mut bytes = std::fs::read(&path).expect("our own file");
+    // Where it was has no business in what is the same in every run.
+    let place = directory.path().canonicalize().expect("our own directory");
+    let place = place.as_os_str().as_encoded_bytes();
+    while let Some(at) = bytes.windows(place.len()).position(|some| some == place) {
+        bytes[at..at + place.len()].fill(b'/');
+    }
+    vouched_for(&bytes)
 }

@@ -5,7 +5,9 @@
 
 mod guarded;
 mod load;
+mod moves;
 mod nodes;
 mod official;
 mod outage;
+mod replicas;
 mod stage;

@@ -14,7 +14,7 @@ use crate::friend::{Circle, Edge};
 use crate::group::{Group, GroupPlace, Membership, RosterPlace};
 use crate::inbox::Inbox;
 use crate::rows::Rows;
-use crate::scylla::decode::{self, GroupRow, UserRow};
+use crate::scylla::decode::{self, GroupRow};
 use crate::scylla::lane::{bytes_of, delete_row, message_row, place_of};
 use crate::scylla::link::Mutation;
 use crate::scylla::mutations as rows;
@@ -23,10 +23,7 @@ use crate::scylla::statements::{Statement, big, id, int, text};
 
 impl Rows for Draft<'_> {
     fn account(&self, user: UserId) -> Result<Option<Account>, Failure> {
-        Self::seen(&self.accounts, user, || {
-            let row: Option<UserRow> = self.look(Statement::User, vec![id(user.0)])?;
-            Ok(row.map(|row| decode::account(user, row)))
-        })
+        Self::seen(&self.accounts, user, || self.block(self.keeper.account_row(user)))
     }
 
     fn put_account(&mut self, account: &Account) {
@@ -300,10 +297,7 @@ impl Rows for Draft<'_> {
     }
 
     fn circle(&self, user: UserId) -> Result<Circle, Failure> {
-        let found = Self::seen(&self.circles, user, || {
-            let row: Option<(i32, i32)> = self.look(Statement::Circle, vec![id(user.0)])?;
-            Ok(row.map(|(friends, edges)| Circle { friends: friends as u32, edges: edges as u32 }))
-        })?;
+        let found = Self::seen(&self.circles, user, || self.block(self.keeper.circle(user)))?;
         Ok(found.unwrap_or_default())
     }
 

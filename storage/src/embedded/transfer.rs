@@ -1,0 +1,197 @@
+//! An embedded store as an end of a move. As a source it is read table by table in the order of its keys; as a target it
+//! takes rows with the note of how far the move has come in one group of writes, so that it never goes back.
+
+use engine::id::{ChannelId, ChannelKind, Epoch};
+
+use super::draft::Draft;
+use super::memo::Memo;
+use super::tables::{FORMAT, Tables, View, decoded};
+use super::{Embedded, failed};
+use crate::keys::{self, Table};
+use crate::record::{self, StoreMeta};
+use crate::rows::Rows;
+use crate::transfer::{Item, Note, Origin, Page, Source, Target};
+use crate::{Failure, Store};
+
+/// The tables of a move, in its order.
+const MOVED: [Table; 13] = [
+    Table::Accounts,
+    Table::Credentials,
+    Table::Revocations,
+    Table::Groups,
+    Table::Members,
+    Table::Edges,
+    Table::Circles,
+    Table::Notifications,
+    Table::Inboxes,
+    Table::Authored,
+    Table::Departures,
+    Table::Messages,
+    Table::Heads,
+];
+
+/// Rows of a page, and bytes after which it ends.
+const PAGE_ROWS_MAX: usize = 4096;
+const PAGE_BYTES_MAX: usize = 4 << 20;
+
+impl Source for &Embedded {
+    fn begin(&self) -> Result<Origin, Failure> {
+        let epoch = self.next_epoch()?.0;
+        let path = self.directory.path();
+        let path = path.canonicalize().map_err(|error| failed("finding", path, &error))?;
+        Ok(Origin { source: path.display().to_string(), epoch, last: epoch - 1 })
+    }
+
+    fn size(&self) -> Result<Option<u64>, Failure> {
+        let tables = self.tables()?;
+        MOVED.iter().map(|table| rows_of(tables, *table)).sum::<Result<u64, Failure>>().map(Some)
+    }
+
+    /// A place is a table's number in the order of the move, and a key.
+    fn rows(&self, after: &[u8]) -> Result<Option<Page>, Failure> {
+        let view = self.tables()?.view();
+        let (first, mut key) = after.split_first().map_or((0, None), |(table, key)| (usize::from(*table), Some(key)));
+        for (number, table) in MOVED.iter().enumerate().skip(first) {
+            if let Some(page) = page(&view, number as u8, *table, key.take())? {
+                return Ok(Some(page));
+            }
+        }
+        Ok(None)
+    }
+}
+
+fn rows_of(tables: &Tables, table: Table) -> Result<u64, Failure> {
+    let mut rows = 0;
+    for key in tables.view().keys(table, keys::beginning_with(&[], None)) {
+        key?;
+        rows += 1;
+    }
+    Ok(rows)
+}
+
+/// The rows of a table behind a key, if there are more.
+fn page(view: &View<'_>, number: u8, table: Table, after: Option<&[u8]>) -> Result<Option<Page>, Failure> {
+    let (mut items, mut left, mut place, mut bytes) = (Vec::new(), 0, Vec::new(), 0);
+    let mut channels = Channels { view, last: None };
+    for row in view.rows(table, keys::beginning_with(&[], after)).take(PAGE_ROWS_MAX) {
+        let (key, value) = row?;
+        place.clear();
+        place.push(number);
+        place.extend_from_slice(&key);
+        bytes += key.len() + value.len();
+        let item = Item::of(table, &key, &value)?;
+        if is_left_over(view, &mut channels, &item)? {
+            left += 1;
+        } else {
+            items.push(item);
+        }
+        if bytes >= PAGE_BYTES_MAX {
+            break;
+        }
+    }
+    Ok((!place.is_empty()).then_some(Page { items, left, place }))
+}
+
+/// Whether nothing leads to this row any more.
+fn is_left_over(view: &View<'_>, channels: &mut Channels<'_>, item: &Item) -> Result<bool, Failure> {
+    let is_there = |user| view.contains(Table::Accounts, &keys::account(user));
+    Ok(match item {
+        Item::Member(group, ..) => !view.contains(Table::Groups, &keys::group(*group))?,
+        Item::Edge(user, other, _) => !is_there(*user)? || !is_there(*other)?,
+        Item::Notification(user, _) | Item::Inbox(user, _) | Item::Circle(user, _) => !is_there(*user)?,
+        Item::Message(message) => channels.is_gone(&message.channel)?,
+        Item::Head(channel, _) => channels.is_gone(channel)?,
+        _ => false,
+    })
+}
+
+/// Whether the group of a channel has been deleted; remembered for the many messages of one.
+struct Channels<'v> {
+    view: &'v View<'v>,
+    last: Option<(ChannelId, bool)>,
+}
+
+impl Channels<'_> {
+    fn is_gone(&mut self, channel: &ChannelId) -> Result<bool, Failure> {
+        let ChannelKind::Group(group) = channel.kind() else { return Ok(false) };
+        if let Some((_, gone)) = self.last.as_ref().filter(|(last, _)| last == channel) {
+            return Ok(*gone);
+        }
+        let gone = !self.view.contains(Table::Groups, &keys::group(group))?;
+        self.last = Some((channel.clone(), gone));
+        Ok(gone)
+    }
+}
+
+impl Target for &Embedded {
+    fn begun(&self) -> Result<Option<Note>, Failure> {
+        let tables = self.tables()?;
+        if let Some(note) = tables.read(Table::Meta, keys::MOVE, record::decode_note)? {
+            return Ok(Some(note));
+        }
+        if tables.meta(self.directory.path())?.epoch == Epoch(0) {
+            return Ok(None);
+        }
+        let path = self.directory.path().display();
+        Err(Failure::InUse(format!("a server has used {path} already: a store is moved into an empty one")))
+    }
+
+    fn put(&mut self, items: Vec<Item>, note: &Note) -> Result<(), Failure> {
+        self.check_free_space()?;
+        self.write_with(|draft| {
+            for item in &items {
+                put(draft, item);
+            }
+            draft.put(Table::Meta, keys::MOVE.into(), record::encode_note(note));
+        })
+    }
+
+    fn end(&mut self, note: &Note) -> Result<(), Failure> {
+        let tables = self.tables()?;
+        for table in MOVED {
+            note.counts.check(table, rows_of(tables, table)?)?;
+        }
+        let epoch = Epoch(note.epoch);
+        self.write_with(|draft| {
+            draft.put(Table::Meta, keys::META.into(), record::encode_meta(&StoreMeta { format: FORMAT, epoch }));
+            draft.put(Table::Meta, keys::MOVE.into(), record::encode_note(note));
+        })
+    }
+}
+
+impl Embedded {
+    fn write_with(&self, change: impl FnOnce(&mut Draft<'_>)) -> Result<(), Failure> {
+        let mut memo = Memo::default();
+        let mut draft = Draft::new(self.tables()?, &mut memo);
+        change(&mut draft);
+        self.write(draft)
+    }
+
+    /// Refuses to work with what has only come in part.
+    pub(super) fn check_moved(&self) -> Result<(), Failure> {
+        let note = self.tables()?.get(Table::Meta, keys::MOVE)?;
+        match note.map(|note| decoded(Table::Meta, record::decode_note(&note))).transpose()? {
+            Some(note) if !note.done => Err(Failure::InUse(format!(
+                "the move of {} into {} is not finished: go on with it first",
+                note.source,
+                self.directory.path().display()
+            ))),
+            _ => Ok(()),
+        }
+    }
+}
+
+/// A row, and what is made from it.
+fn put(draft: &mut Draft<'_>, item: &Item) {
+    match item {
+        Item::Account(account) => {
+            draft.put(Table::Usernames, keys::username(&account.username), record::encode_username(account.id));
+        }
+        Item::Group(group) => return draft.put_group(None, group),
+        Item::Member(group, user, membership) => return draft.set_membership(*group, *user, None, Some(*membership)),
+        Item::Edge(user, other, edge) => return draft.set_edge(*user, *other, None, Some(*edge)),
+        _ => {}
+    }
+    let (table, key, value) = item.row();
+    draft.put(table, key, value);
+}
