@@ -11,8 +11,22 @@ pub const SECOND_NS: u64 = 1_000_000_000;
 
 /// A point on the machine's monotonic clock.
 pub fn now_ns() -> u64 {
-    let now = clock_gettime(ClockId::Monotonic);
-    // The monotonic clock starts at boot: neither part is ever negative.
+    read(ClockId::Monotonic)
+}
+
+/// How long the calling thread has computed.
+pub fn thread_cpu_ns() -> u64 {
+    read(ClockId::ThreadCPUTime)
+}
+
+/// How long all threads of this process have computed.
+pub fn process_cpu_ns() -> u64 {
+    read(ClockId::ProcessCPUTime)
+}
+
+fn read(clock: ClockId) -> u64 {
+    let now = clock_gettime(clock);
+    // These clocks start at boot or with the process: neither part is ever negative.
     now.tv_sec as u64 * SECOND_NS + now.tv_nsec as u64
 }
 

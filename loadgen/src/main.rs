@@ -9,6 +9,7 @@ mod crowd;
 mod deeds;
 mod draws;
 mod figures;
+mod lag;
 mod latency;
 mod lives;
 mod member;
@@ -17,9 +18,11 @@ mod orders;
 mod plan;
 mod process;
 mod publisher;
+mod recorder;
 mod report;
 mod scenario;
 mod schedule;
+mod series;
 mod server;
 mod sign_in;
 mod stages;
@@ -34,7 +37,7 @@ use std::process::ExitCode;
 use clap::Parser;
 
 use crate::options::{Arguments, Command, OptionsError, RunOptions};
-use crate::report::Report;
+use crate::report::diff::DiffArguments;
 
 /// The command line asks for something that cannot be.
 const EXIT_USAGE: u8 = 2;
@@ -43,6 +46,7 @@ fn main() -> ExitCode {
     match Arguments::parse().command {
         // What went wrong has been said to the coordinator, which reports it.
         Command::Worker => worker::run().map_or(ExitCode::FAILURE, |()| ExitCode::SUCCESS),
+        Command::Diff(arguments) => finish(diff(&arguments)),
         Command::Room(arguments) => run(arguments.try_into()),
         Command::Rooms(arguments) => run(arguments.try_into()),
         Command::Event(arguments) => run(arguments.try_into()),
@@ -64,12 +68,13 @@ fn scenario(options: &RunOptions) -> Result<bool, String> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
     let runtime = runtime.map_err(|error| format!("cannot start a runtime: {error}"))?;
     let outcome = runtime.block_on(scenario::run(options)).map_err(|error| error.to_string())?;
-    let report = Report::new(options, outcome);
-    println!("{}", report.text());
-    if let Some(path) = &options.json {
-        report.write_json(path).map_err(|error| format!("cannot write {}: {error}", path.display()))?;
-    }
-    Ok(report.passed())
+    report::publish(report::room::findings(options, outcome), &options.outputs)
+}
+
+/// Shows what changed; that something did is no failure.
+fn diff(arguments: &DiffArguments) -> Result<bool, String> {
+    println!("{}", report::diff::compare(arguments)?);
+    Ok(true)
 }
 
 fn finish(outcome: Result<bool, String>) -> ExitCode {

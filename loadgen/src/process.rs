@@ -17,6 +17,7 @@ use tokio::sync::mpsc;
 
 use crate::orders::{Assignment, Order, Progress, Word};
 use crate::plan::Plan;
+use crate::series::Series;
 
 /// Descriptors a process needs besides one for each user: pipes, pollers, the sign-in connections.
 const DESCRIPTORS_APART: u64 = 512;
@@ -90,6 +91,7 @@ pub struct Team {
     workers: Vec<Worker>,
     /// What workers say, or nothing when one's output has ended.
     words: mpsc::Receiver<(usize, Option<Word>)>,
+    series: Series,
 }
 
 struct Worker {
@@ -106,7 +108,7 @@ impl Team {
     /// Starts one worker an assignment and orders all to sign in.
     pub async fn start(assignments: Vec<Assignment>) -> Result<Self, TeamError> {
         let (words_in, words) = mpsc::channel(WORDS_MAX);
-        let mut team = Self { workers: Vec::new(), words };
+        let mut team = Self { workers: Vec::new(), words, series: Series::default() };
         for (number, assignment) in assignments.iter().enumerate() {
             let start = Worker::start(number, assignment.users.clone(), words_in.clone());
             team.workers.push(start.map_err(|source| TeamError::Start { worker: number, source })?);
@@ -155,6 +157,11 @@ impl Team {
         sum
     }
 
+    /// What they have told of the seconds so far.
+    pub fn series(&self) -> &Series {
+        &self.series
+    }
+
     /// The next word of any worker that is more than progress; nothing when the deadline came first, or only progress did.
     pub async fn next_word(&mut self, deadline: Instant) -> Result<Option<Word>, TeamError> {
         let Ok(heard) = tokio::time::timeout_at(deadline.into(), self.words.recv()).await else { return Ok(None) };
@@ -162,6 +169,7 @@ impl Team {
         let worker = &mut self.workers[number];
         match word {
             Some(Word::Progress(progress)) => worker.progress = progress,
+            Some(Word::Second(second)) => self.series.add(*second),
             Some(Word::Failed { what }) => return Err(self.failed(number, what)),
             Some(word) => {
                 worker.finished = matches!(word, Word::Figures(_));

@@ -5,6 +5,7 @@ use std::cmp::Reverse;
 use std::collections::{BinaryHeap, HashMap, HashSet};
 use std::io::{self, BufRead, Write};
 use std::ops::Range;
+use std::os::unix::net::UnixStream;
 use std::sync::Arc;
 use std::thread::JoinHandle;
 use std::time::Duration;
@@ -16,8 +17,10 @@ use crate::client::Due;
 use crate::clock;
 use crate::crowd::Gauges;
 use crate::figures::Figures;
+use crate::lag;
 use crate::orders::{Assignment, Order, Progress, Publishes, Word};
 use crate::plan::Plan;
+use crate::series::{Expenses, Second};
 use crate::stages::{self, Outbox, Share, ThreadWord};
 
 /// How often progress is reported.
@@ -74,11 +77,15 @@ async fn serve(mut orders: mpsc::Receiver<Order>) -> Result<(), String> {
     let mut progress = tokio::time::interval(PROGRESS_EVERY);
     loop {
         tokio::select! {
-            _ = progress.tick() => say(&Word::Progress(threads.progress()))?,
+            _ = progress.tick() => {
+                threads.say_seconds()?;
+                say(&Word::Progress(threads.progress()))?;
+            }
             Some(order) = orders.recv() => threads.obey(order).await,
             Some(word) = threads.words.recv() => {
                 let Some(word) = threads.combine(word)? else { continue };
-                // The last progress before a stage's end is exact.
+                // The last seconds and the last progress before a stage's end are exact.
+                threads.say_seconds()?;
                 say(&Word::Progress(threads.progress()))?;
                 say(&word)?;
                 if matches!(word, Word::Figures(_)) {
@@ -101,6 +108,7 @@ struct Threads {
     outboxes: HashMap<u32, Outbox>,
     answers: Publishes,
     figures: Figures,
+    expenses: Expenses,
 }
 
 impl Threads {
@@ -119,15 +127,21 @@ impl Threads {
             outboxes: HashMap::new(),
             answers: Publishes::default(),
             figures: Figures::default(),
+            expenses: Expenses::new(),
         };
+        let mut pens = Vec::new();
         for users in shares {
+            let (pen, stamps) = lag::line().map_err(|error| format!("cannot make a socket pair: {error}"))?;
+            pens.push(pen);
             let share = Share { users, in_flight, users_a_source: assignment.users_a_source };
-            threads.spawn(share, words_in.clone())?;
+            threads.spawn(share, stamps, words_in.clone())?;
         }
+        // Not waited for: it has no more to do when the threads are gone, and ends with the process.
+        std::thread::spawn(move || lag::keep(pens));
         Ok(threads)
     }
 
-    fn spawn(&mut self, share: Share, words: mpsc::Sender<ThreadWord>) -> Result<(), String> {
+    fn spawn(&mut self, share: Share, stamps: UnixStream, words: mpsc::Sender<ThreadWord>) -> Result<(), String> {
         let plan = self.plan.clone();
         let (orders_in, orders) = mpsc::channel(ORDERS_MAX);
         let gauges = Arc::<Gauges>::default();
@@ -135,7 +149,7 @@ impl Threads {
         self.orders.push(orders_in);
         let runtime = runtime()?;
         self.joins.push(std::thread::spawn(move || {
-            LocalSet::new().block_on(&runtime, stages::live(plan, share, gauges, orders, words));
+            LocalSet::new().block_on(&runtime, stages::live(plan, share, gauges, stamps, orders, words));
         }));
         Ok(())
     }
@@ -163,6 +177,13 @@ impl Threads {
         let mut sum = Progress::default();
         self.gauges.iter().for_each(|gauges| sum.add(&gauges.progress()));
         sum
+    }
+
+    /// Passes on what the threads have noted of the seconds that are over.
+    fn say_seconds(&mut self) -> Result<(), String> {
+        let of_threads = self.gauges.iter().flat_map(|gauges| gauges.closed.take());
+        let seconds: Vec<Second> = of_threads.chain(self.expenses.since_last()).collect();
+        seconds.into_iter().try_for_each(|second| say(&Word::Second(Box::new(second))))
     }
 
     /// Adds a thread's word to the others of its stage; the last one makes the worker's.

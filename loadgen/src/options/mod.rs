@@ -9,11 +9,12 @@ mod shared;
 
 use clap::{Parser, Subcommand};
 use serde::Serialize;
-use std::path::PathBuf;
 use thiserror::Error;
 
 use crate::content::{CONTENT_BYTES_MAX, CONTENT_BYTES_MIN};
 use crate::plan::Plan;
+use crate::report::Outputs;
+use crate::report::diff::DiffArguments;
 use crate::schedule::ScheduleError;
 
 pub use event::EventArguments;
@@ -46,6 +47,8 @@ pub enum Command {
     Rooms(RoomsArguments),
     /// A live event: members come, go and return, bursts, slow readers, updates and removals, all of it accounted for
     Event(EventArguments),
+    /// What changed between two runs' JSON reports, and what is only noise
+    Diff(DiffArguments),
     /// A process of a larger run; reads its orders from standard input
     #[command(hide = true)]
     Worker,
@@ -95,5 +98,5 @@ pub struct RunOptions {
     pub settle_secs: f64,
     pub pid: Option<u32>,
     #[serde(skip)]
-    pub json: Option<PathBuf>,
+    pub outputs: Outputs,
 }

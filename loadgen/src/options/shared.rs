@@ -2,7 +2,6 @@
 
 use std::net::{SocketAddr, ToSocketAddrs};
 use std::num::NonZeroU32;
-use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::Args;
@@ -13,6 +12,7 @@ use crate::check::OrderDemand;
 use crate::clock;
 use crate::content::{CONTENT_BYTES_MAX, CONTENT_BYTES_MIN};
 use crate::plan::{Plan, RoomPlan};
+use crate::report::Outputs;
 use crate::sign_in::SignInKind;
 use crate::wire::{Dialect, Entrance, Plain, Speaker};
 use hyper::Uri;
@@ -106,9 +106,8 @@ pub struct RunArguments {
     /// The server's process on this machine: its CPU time and memory go into the report
     #[arg(long, value_name = "PID")]
     pid: Option<u32>,
-    /// Also write all figures to this file
-    #[arg(long, value_name = "FILE")]
-    json: Option<PathBuf>,
+    #[command(flatten)]
+    outputs: Outputs,
     /// Split the users over this many processes [default: as few as the descriptor limit allows]
     #[arg(long, value_name = "N")]
     processes: Option<NonZeroU32>,
@@ -263,7 +262,7 @@ pub fn run_options(
         processes: run.processes.map(NonZeroU32::get),
         settle_secs: seconds(run.settle, "--settle")?.as_secs_f64(),
         pid: run.pid,
-        json: run.json,
+        outputs: run.outputs,
     })
 }
 
