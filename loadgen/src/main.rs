@@ -15,6 +15,7 @@ mod lives;
 mod member;
 mod options;
 mod orders;
+mod pages;
 mod plan;
 mod process;
 mod publisher;
@@ -28,7 +29,7 @@ mod sign_in;
 mod stages;
 mod stays;
 mod watch;
-#[allow(dead_code, reason = "leaves, updates and removals are the live event's, which is being built")]
+mod whole_history;
 mod wire;
 mod worker;
 

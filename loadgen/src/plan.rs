@@ -49,6 +49,17 @@ impl Plan {
         self.rooms.last().map_or(0, |room| room.users.end)
     }
 
+    /// Whether the rooms' whole histories are checked at the end: where messages come and go, if they are kept at all.
+    pub fn reads_whole_history(&self) -> bool {
+        let kept = self.rooms.iter().all(|room| room.entrance.persistence);
+        self.conduct.is_some() && kept && self.target.dialect.has_sessions()
+    }
+
+    /// The name of a user's account.
+    pub fn account(&self, user: u32) -> String {
+        format!("{}{user:08}", self.target.account_prefix)
+    }
+
     /// How many users are there before the first message.
     pub fn early_users(&self) -> u32 {
         if self.conduct.is_some() { self.publishers() as u32 } else { self.users() }

@@ -209,8 +209,7 @@ impl Stages {
         if !self.plan.target.dialect.has_sessions() {
             return Ok(String::new());
         }
-        let id = format!("{}{user:08}", self.plan.target.account_prefix);
-        Ok(self.door.sign_in(&id).await?)
+        Ok(self.door.sign_in(&self.plan.account(user)).await?)
     }
 
     pub async fn connect_persistently(&self, at: usize) -> Result<Socket, ClientError> {

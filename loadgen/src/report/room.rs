@@ -8,6 +8,7 @@ use crate::check::{Answers, Disagreement, OrderDemand};
 use crate::figures::{Figures, LifeFigures};
 use crate::options::RunOptions;
 use crate::orders::Progress;
+use crate::whole_history::HistoryFigures;
 
 use super::words::{grouped, number, ratio};
 use super::{Course, DELIVERY, Findings, Generator, KEY_SHOWN, Section, Value};
@@ -28,6 +29,8 @@ pub struct Outcome {
     pub costs: Option<Costs>,
     /// How long after the last scheduled send the last delivery came.
     pub last_delivery_late_ns: u64,
+    /// What the rooms' histories were like at the end, where they were read.
+    pub history: Option<HistoryFigures>,
     pub course: Course,
 }
 
@@ -54,6 +57,7 @@ pub fn findings(options: &RunOptions, outcome: Outcome) -> Findings {
     ];
     let comes_and_goes = options.plan.conduct.is_some();
     sections.extend(comes_and_goes.then(|| coming_and_going(&outcome.figures.lives)));
+    sections.extend(outcome.history.as_ref().map(whole_history));
     let delivered = outcome.figures.delivered_in_window;
     sections.extend(outcome.costs.map(|costs| server(options, costs, delivered)));
     let nothing = (accepted == 0).then(|| "no message was accepted, so nothing was shown".to_owned());
@@ -158,6 +162,20 @@ fn coming_and_going(lives: &LifeFigures) -> Section {
         .count("gaps announced", lives.gaps)
         .fault("failed to come back", lives.failed, "times somebody could not come back")
         .fault("heard outside of the room", lives.outside, "delivered to somebody who was not in the room")
+}
+
+fn whole_history(history: &HistoryFigures) -> Section {
+    Section::new("whole history")
+        .count("expected", history.expected)
+        .count("found", history.found)
+        .fault("missing", history.missing, "missing in history")
+        .fault("duplicates", history.duplicates, "twice in history")
+        .fault("out of order", history.out_of_order, "out of order in history")
+        .fault("corrupt", history.corrupt, "corrupt in history, or not updated")
+        .fault("removed but there", history.removed_but_there, "in history although removed")
+        .fault("unknown", history.unknown, "in history although not accepted")
+        .fault("directions differ", history.directions_differ, "different in history when read the other way")
+        .count("foreign", history.foreign)
 }
 
 fn server(options: &RunOptions, costs: Costs, delivered: u64) -> Section {
