@@ -1,11 +1,13 @@
 //! `loadgen`: fills chat rooms with real clients, and checks every delivery.
 
+mod acceptances;
 mod check;
 mod client;
 mod clock;
 mod comparison;
 mod content;
 mod crowd;
+mod deeds;
 mod draws;
 mod figures;
 mod host;
@@ -13,11 +15,15 @@ mod introduction;
 mod lag;
 mod latency;
 mod lines;
+mod lives;
 mod machine;
+mod member;
 mod options;
 mod orders;
+mod pages;
 mod plan;
 mod process;
+mod publisher;
 mod recorder;
 mod report;
 mod scenario;
@@ -26,8 +32,9 @@ mod series;
 mod server;
 mod sign_in;
 mod stages;
+mod stays;
 mod watch;
-#[allow(dead_code, reason = "leaves, updates and removals are the live event's, which is being built")]
+mod whole_history;
 mod wire;
 mod worker;
 mod workforce;
@@ -49,6 +56,7 @@ fn main() -> ExitCode {
         Command::Diff(arguments) => finish(diff(&arguments)),
         Command::Room(arguments) => run(arguments.try_into()),
         Command::Rooms(arguments) => run(arguments.try_into()),
+        Command::Event(arguments) => run(arguments.try_into()),
     }
 }
 

@@ -2,6 +2,7 @@
 //!
 //! A file a scenario; the flags that all of them share are in `shared.rs`.
 
+mod event;
 mod room;
 mod rooms;
 mod shared;
@@ -19,6 +20,7 @@ use crate::report::diff::DiffArguments;
 use crate::schedule::ScheduleError;
 use crate::workforce::{SECRET_VARIABLE, Workforce, WorkforceError};
 
+pub use event::EventArguments;
 pub use room::RoomArguments;
 pub use rooms::RoomsArguments;
 pub use shared::Target;
@@ -46,6 +48,8 @@ pub enum Command {
     Room(RoomArguments),
     /// Many rooms of mixed sizes at once, each checked like one
     Rooms(RoomsArguments),
+    /// A live event: members come, go and return, bursts, slow readers, updates and removals, all of it accounted for
+    Event(EventArguments),
     /// What changed between two runs' JSON reports, and what is only noise
     Diff(DiffArguments),
     /// Lends this machine to a run that another one coordinates
@@ -83,6 +87,14 @@ pub enum OptionsError {
     Room,
     #[error("--sizes {0:?} is not a list like 2:60,20:30,500:10: members of a room, and how often rooms have so many")]
     Sizes(String),
+    #[error("{0} must be between 0 and 100 percent")]
+    Percent(&'static str),
+    #[error("{0} must be a number, and not negative")]
+    Rate(&'static str),
+    #[error("--updates and --removals may be 50 of a hundred together: what they touch must have been said")]
+    Deeds,
+    #[error("--burst must be shorter than --burst-every")]
+    Bursts,
     #[error("{0} users are more than a run may have: lower --rooms or --sizes")]
     TooManyUsers(u64),
     #[error(transparent)]

@@ -196,6 +196,10 @@ fn plain(
 }
 
 impl TalkArguments {
+    pub fn secs(&self) -> f64 {
+        self.secs
+    }
+
     pub fn check(self) -> Result<Talk, OptionsError> {
         if !(CONTENT_BYTES_MIN..=CONTENT_BYTES_MAX).contains(&self.payload) {
             return Err(OptionsError::Payload);
@@ -248,6 +252,7 @@ pub fn run_options(
         rooms,
         order: talk.order,
         threads: run.threads.map(NonZeroU32::get),
+        conduct: None,
         in_flight: run.in_flight.get(),
     };
     Ok(RunOptions {
