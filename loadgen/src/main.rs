@@ -12,9 +12,11 @@ mod options;
 mod orders;
 mod plan;
 mod process;
+mod proxy;
 mod report;
 mod scenario;
 mod schedule;
+mod selftest;
 mod server;
 mod sign_in;
 mod stages;
@@ -27,7 +29,7 @@ use std::process::ExitCode;
 
 use clap::Parser;
 
-use crate::options::{Arguments, Command, OptionsError, RunOptions};
+use crate::options::{Arguments, Command, OptionsError, RunOptions, SelftestOptions};
 use crate::report::Report;
 
 /// The command line asks for something that cannot be.
@@ -39,24 +41,37 @@ fn main() -> ExitCode {
         Command::Worker => worker::run().map_or(ExitCode::FAILURE, |()| ExitCode::SUCCESS),
         Command::Room(arguments) => run(arguments.try_into()),
         Command::Rooms(arguments) => run(arguments.try_into()),
+        Command::Selftest(arguments) => match SelftestOptions::try_from(arguments) {
+            Ok(options) => finish(selftest(&options)),
+            Err(error) => refuse(&error),
+        },
     }
 }
 
 fn run(options: Result<RunOptions, OptionsError>) -> ExitCode {
     match options {
         Ok(options) => finish(scenario(&options)),
-        Err(error) => {
-            watch::note(&format!("loadgen: {error}"));
-            ExitCode::from(EXIT_USAGE)
-        }
+        Err(error) => refuse(&error),
     }
+}
+
+fn refuse(error: &OptionsError) -> ExitCode {
+    watch::note(&format!("loadgen: {error}"));
+    ExitCode::from(EXIT_USAGE)
+}
+
+fn runtime() -> Result<tokio::runtime::Runtime, String> {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+    runtime.map_err(|error| format!("cannot start a runtime: {error}"))
+}
+
+fn selftest(options: &SelftestOptions) -> Result<bool, String> {
+    runtime()?.block_on(selftest::run(options)).map_err(|error| error.to_string())
 }
 
 /// Runs the scenario and reports it; answers whether it passed.
 fn scenario(options: &RunOptions) -> Result<bool, String> {
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
-    let runtime = runtime.map_err(|error| format!("cannot start a runtime: {error}"))?;
-    let outcome = runtime.block_on(scenario::run(options)).map_err(|error| error.to_string())?;
+    let outcome = runtime()?.block_on(scenario::run(options)).map_err(|error| error.to_string())?;
     let report = Report::new(options, outcome);
     println!("{}", report.text());
     if let Some(path) = &options.json {

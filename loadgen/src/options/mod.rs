@@ -4,6 +4,7 @@
 
 mod room;
 mod rooms;
+mod selftest;
 mod shared;
 
 use clap::{Parser, Subcommand};
@@ -17,6 +18,7 @@ use crate::schedule::ScheduleError;
 
 pub use room::RoomArguments;
 pub use rooms::RoomsArguments;
+pub use selftest::{SelftestArguments, SelftestOptions};
 pub use shared::Target;
 
 /// The longest room name a server takes.
@@ -42,6 +44,13 @@ pub enum Command {
     Room(RoomArguments),
     /// Many rooms of mixed sizes at once, each checked like one
     Rooms(RoomsArguments),
+    /// Lets a proxy break what the server says, and shows that every kind of fault is found and named right
+    #[command(mut_arg("users", |users| users.default_value("24")))]
+    #[command(mut_arg("rate", |rate| rate.default_value("200")))]
+    #[command(mut_arg("secs", |secs| secs.default_value("3")))]
+    #[command(mut_arg("payload", |payload| payload.default_value("160")))]
+    #[command(mut_arg("settle", |settle| settle.hide(true)))]
+    Selftest(SelftestArguments),
     /// A process of a larger run; reads its orders from standard input
     #[command(hide = true)]
     Worker,
