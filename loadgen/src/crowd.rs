@@ -21,6 +21,7 @@ use crate::content::{self, Content, ContentFault};
 use crate::figures::Figures;
 use crate::orders::{Identities, Progress, PublishAnswers};
 use crate::plan::{Plan, RoomPlan};
+use crate::recorder::{Closed, Recorder};
 use crate::schedule::Slot;
 use crate::wire::{Dialect, Entrance, Frame, Heard, Kind, Request, Scratch};
 
@@ -36,6 +37,8 @@ pub struct Gauges {
     faults: Gauge,
     disconnected: Gauge,
     presence_frames: Gauge,
+    /// The seconds this thread has closed.
+    pub closed: Closed,
 }
 
 /// A counter with one writer: a load and a store, not a locked addition.
@@ -88,7 +91,7 @@ struct Seat {
 /// What all crowds of a thread write into: its figures, and buffers that are kept from message to message.
 pub struct Ledger {
     plan: Arc<Plan>,
-    gauges: Arc<Gauges>,
+    recorder: Recorder,
     /// What reading borrows while the state changes.
     scratch: RefCell<Scratch>,
     book: RefCell<Book>,
@@ -106,11 +109,16 @@ impl Ledger {
     pub fn new(plan: Arc<Plan>, gauges: Arc<Gauges>) -> Self {
         let book =
             Book { figures: Figures::default(), start_ns: 0, window: u64::MAX..u64::MAX, content: String::new() };
-        Self { plan, gauges, scratch: RefCell::default(), book: RefCell::new(book) }
+        Self { plan, recorder: Recorder::new(gauges), scratch: RefCell::default(), book: RefCell::new(book) }
     }
 
     pub fn gauges(&self) -> &Gauges {
-        &self.gauges
+        self.recorder.gauges()
+    }
+
+    /// What is noted of every second.
+    pub fn recorder(&self) -> &Recorder {
+        &self.recorder
     }
 
     /// From here on time is measured: what is due at offset 0 is due at this moment.
@@ -119,11 +127,14 @@ impl Ledger {
         let mut book = self.book();
         book.start_ns = start_ns;
         book.window = start_ns + measured.start..start_ns + measured.end;
+        self.recorder.begin(book.window.clone());
     }
 
     /// The thread's account, before its crowds have added theirs.
     pub fn figures(&self) -> Figures {
-        self.book().figures.clone()
+        let mut figures = self.book().figures.clone();
+        self.recorder.account(&mut figures);
+        figures
     }
 
     fn book(&self) -> RefMut<'_, Book> {
@@ -184,7 +195,7 @@ impl Crowd {
     }
 
     fn gauges(&self) -> &Gauges {
-        &self.ledger.gauges
+        self.ledger.gauges()
     }
 
     fn book(&self) -> RefMut<'_, Book> {
@@ -194,6 +205,7 @@ impl Crowd {
     /// Judges one frame that a user heard; what answers its join is the caller's to act upon.
     pub fn hear(&self, seat: usize, frame: &Frame) -> Option<JoinAnswer> {
         let arrived_ns = clock::now_ns();
+        self.ledger.recorder.turn(arrived_ns);
         let state = &mut *self.state.borrow_mut();
         let mut answer = None;
         let read = self.dialect().read(frame, &mut self.ledger.scratch.borrow_mut(), |heard| {
@@ -274,8 +286,10 @@ impl Crowd {
         let book = &mut *self.book();
         let figures = &mut book.figures;
         figures.last_delivery_ns = figures.last_delivery_ns.max(arrived_ns);
+        let latency_ns = arrived_ns.saturating_sub(content.intended_ns);
+        self.ledger.recorder.delivered(latency_ns);
         if content.intended_ns >= book.window.start {
-            figures.delivery.record_ns(arrived_ns.saturating_sub(content.intended_ns));
+            figures.delivery.record_ns(latency_ns);
         }
         if book.window.contains(&arrived_ns) {
             figures.delivered_in_window += 1;
@@ -334,9 +348,13 @@ impl Crowd {
     /// Notes that a message is about to be handed to the socket: what passed since its time was our own lateness.
     pub fn sending(&self, user: u32, due: Due) {
         let Some(publisher) = self.plan().publisher(user) else { return };
+        let now_ns = clock::now_ns();
+        let lateness_ns = now_ns.saturating_sub(due.intended_ns);
+        self.ledger.recorder.turn(now_ns);
+        self.ledger.recorder.sent_late_by(lateness_ns);
         let state = &mut *self.state.borrow_mut();
         if self.measured_ns(Slot { publisher, number: due.number }).is_some() {
-            self.book().figures.lateness.record_ns(clock::now_ns().saturating_sub(due.intended_ns));
+            self.book().figures.lateness.record_ns(lateness_ns);
         }
         let answers = state.publishes.get_mut(&publisher);
         if let Some(answer) = answers.and_then(|answers| answers.get_mut(due.number as usize)) {

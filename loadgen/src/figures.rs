@@ -27,6 +27,9 @@ pub struct Figures {
     pub ack: Latency,
     /// From a message's intended time to the moment it was handed to the socket.
     pub lateness: Latency,
+    /// For how long a frame may have waited for us before it was read.
+    pub lag: Latency,
+    pub threads: Vec<ThreadFigures>,
     /// Deliveries that arrived between the start of measuring and the last scheduled send.
     pub delivered_in_window: u64,
     /// When the last delivery came, on the machine's clock.
@@ -34,6 +37,22 @@ pub struct Figures {
     pub samples: Vec<String>,
     /// By the number of the room.
     pub sightings: Vec<(u32, Sightings)>,
+}
+
+/// How busy one thread of the generator was while measuring.
+#[derive(Clone, Copy, Default, Debug, PartialEq, Serialize, Deserialize)]
+pub struct ThreadFigures {
+    /// The share of the time that it computed.
+    pub busy: f64,
+    /// The share of the time that it was ready and had no core; nothing where the kernel does not count it.
+    pub waiting: Option<f64>,
+}
+
+impl ThreadFigures {
+    pub fn between(elapsed_ns: u64, cpu_ns: u64, waited_ns: Option<u64>) -> Self {
+        let share = |part_ns: u64| part_ns as f64 / elapsed_ns.max(1) as f64;
+        Self { busy: share(cpu_ns), waiting: waited_ns.map(share) }
+    }
 }
 
 #[derive(Clone, Copy, Default, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -59,6 +78,8 @@ impl Figures {
         self.delivery.add(&other.delivery);
         self.ack.add(&other.ack);
         self.lateness.add(&other.lateness);
+        self.lag.add(&other.lag);
+        self.threads.extend(other.threads);
         self.delivered_in_window += other.delivered_in_window;
         self.last_delivery_ns = self.last_delivery_ns.max(other.last_delivery_ns);
         let room = SAMPLES_MAX.saturating_sub(self.samples.len());

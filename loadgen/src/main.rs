@@ -3,20 +3,28 @@
 mod check;
 mod client;
 mod clock;
+mod comparison;
 mod content;
 mod crowd;
 mod draws;
 mod figures;
+mod host;
+mod introduction;
+mod lag;
 mod latency;
+mod lines;
+mod machine;
 mod options;
 mod orders;
 mod plan;
 mod process;
 mod proxy;
+mod recorder;
 mod report;
 mod scenario;
 mod schedule;
 mod selftest;
+mod series;
 mod server;
 mod sign_in;
 mod stages;
@@ -24,21 +32,23 @@ mod watch;
 #[allow(dead_code, reason = "leaves, updates and removals are the live event's, which is being built")]
 mod wire;
 mod worker;
+mod workforce;
 
 use std::process::ExitCode;
 
 use clap::Parser;
 
-use crate::options::{Arguments, Command, OptionsError, RunOptions, SelftestOptions};
-use crate::report::Report;
+use crate::introduction::Secret;
+use crate::options::{Arguments, Command, OptionsError, RunOptions, SelftestOptions, WorkerArguments};
+use crate::report::diff::DiffArguments;
 
 /// The command line asks for something that cannot be.
 const EXIT_USAGE: u8 = 2;
 
 fn main() -> ExitCode {
     match Arguments::parse().command {
-        // What went wrong has been said to the coordinator, which reports it.
-        Command::Worker => worker::run().map_or(ExitCode::FAILURE, |()| ExitCode::SUCCESS),
+        Command::Worker(arguments) => work(arguments),
+        Command::Diff(arguments) => finish(diff(&arguments)),
         Command::Room(arguments) => run(arguments.try_into()),
         Command::Rooms(arguments) => run(arguments.try_into()),
         Command::Selftest(arguments) => match SelftestOptions::try_from(arguments) {
@@ -69,15 +79,25 @@ fn selftest(options: &SelftestOptions) -> Result<bool, String> {
     runtime()?.block_on(selftest::run(options)).map_err(|error| error.to_string())
 }
 
+/// Works for a coordinator, at once or whenever one comes.
+fn work(arguments: WorkerArguments) -> ExitCode {
+    match arguments.listen {
+        Some(address) => finish(host::run(address, Secret::new(arguments.secret)).map(|()| true)),
+        // What went wrong has been said to the coordinator, which reports it.
+        None => worker::run(arguments.clock_offset_ns).map_or(ExitCode::FAILURE, |()| ExitCode::SUCCESS),
+    }
+}
+
 /// Runs the scenario and reports it; answers whether it passed.
 fn scenario(options: &RunOptions) -> Result<bool, String> {
     let outcome = runtime()?.block_on(scenario::run(options)).map_err(|error| error.to_string())?;
-    let report = Report::new(options, outcome);
-    println!("{}", report.text());
-    if let Some(path) = &options.json {
-        report.write_json(path).map_err(|error| format!("cannot write {}: {error}", path.display()))?;
-    }
-    Ok(report.passed())
+    report::publish(report::room::findings(options, outcome), &options.outputs)
+}
+
+/// Shows what changed; that something did is no failure.
+fn diff(arguments: &DiffArguments) -> Result<bool, String> {
+    println!("{}", report::diff::compare(arguments)?);
+    Ok(true)
 }
 
 fn finish(outcome: Result<bool, String>) -> ExitCode {

@@ -12,6 +12,7 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use crate::check::{Answers, Sightings};
 use crate::figures::Figures;
 use crate::plan::Plan;
+use crate::series::Second;
 
 #[derive(Clone, Debug, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
@@ -44,6 +45,8 @@ pub struct Assignment {
 #[serde(rename_all = "snake_case")]
 pub enum Word {
     Progress(Progress),
+    /// What one thread, or the process as such, has to say of one second.
+    Second(Box<Second>),
     SignedIn,
     Joined,
     Answers(Publishes),
@@ -51,6 +54,10 @@ pub enum Word {
     /// The worker cannot go on.
     Failed {
         what: String,
+    },
+    /// How the worker's process ended; said for it by the machine it was on.
+    Ended {
+        status: String,
     },
 }
 
@@ -81,6 +88,21 @@ impl Progress {
         self.faults += other.faults;
         self.disconnected += other.disconnected;
         self.presence_frames += other.presence_frames;
+    }
+
+    /// What was added since an earlier look.
+    pub fn minus(&self, earlier: &Progress) -> Self {
+        Self {
+            signed_in: self.signed_in - earlier.signed_in,
+            joined: self.joined - earlier.joined,
+            sent: self.sent - earlier.sent,
+            accepted: self.accepted - earlier.accepted,
+            refused: self.refused - earlier.refused,
+            delivered: self.delivered - earlier.delivered,
+            faults: self.faults - earlier.faults,
+            disconnected: self.disconnected - earlier.disconnected,
+            presence_frames: self.presence_frames - earlier.presence_frames,
+        }
     }
 }
 
@@ -221,5 +243,6 @@ mod tests {
         let mut sum = one;
         sum.add(&one);
         assert_eq!(sum, Progress { signed_in: 2, joined: 4, delivered: 6, ..Progress::default() });
+        assert_eq!(sum.minus(&one), one);
     }
 }

@@ -5,6 +5,7 @@
 
 use std::collections::HashMap;
 use std::io;
+use std::ops::Range;
 use std::time::{Duration, Instant};
 
 use thiserror::Error;
@@ -14,8 +15,10 @@ use crate::clock::{self, SECOND_NS};
 use crate::figures::Figures;
 use crate::options::RunOptions;
 use crate::orders::{Order, Progress, Publishes, Word};
-use crate::process::{self, Team, TeamError};
-use crate::report::{Costs, Outcome};
+use crate::process::{self, Sites, Team, TeamError};
+use crate::report::room::{Costs, Outcome};
+use crate::report::{Course, Mark};
+use crate::series::ServerWatch;
 use crate::server::{CpuTime, ServerProbe};
 use crate::watch::{self, Stage, Watch};
 
@@ -42,27 +45,31 @@ pub enum RunError {
 /// Runs the scenario to its end; what the clients found is in the outcome, good or bad.
 pub async fn run(options: &RunOptions) -> Result<Outcome, RunError> {
     let probe = options.pid.map(ServerProbe::new).transpose()?;
-    let needed = process::processes_needed(options.plan.users(), process::raise_descriptor_limit()?)?;
-    let processes = options.processes.unwrap_or(1).max(needed);
-    let mut run = Run { options, probe, team: Team::start(process::assignments(&options.plan, processes)).await? };
+    let plan = &options.plan;
+    let sites = Sites::find(&options.workforce, plan.users(), u64::from(plan.run)).await?;
+    let assignments = process::assignments(plan, &sites);
+    let server_watch = probe.map(ServerWatch::start);
+    let team = Team::start(sites, assignments).await?;
+    let mut run = Run { options, probe, server_watch, team, marks: Vec::new() };
     run.announce();
-    let outcome = run.stages().await?;
-    run.team.dismiss().await;
+    let mut outcome = run.stages().await?;
+    outcome.machines = run.team.dismiss().await?;
     Ok(outcome)
 }
 
 struct Run<'a> {
     options: &'a RunOptions,
     probe: Option<ServerProbe>,
+    server_watch: Option<ServerWatch>,
     team: Team,
+    /// The moments at which the run went on to something else.
+    marks: Vec<Mark>,
 }
 
 impl Run<'_> {
     fn announce(&self) {
         if self.team.len() > 1 {
-            for (worker, pid, users) in self.team.roll() {
-                watch::note(&format!("worker {worker} (pid {pid}): users {} to {}", users.start, users.end - 1));
-            }
+            self.team.roll().for_each(watch::note);
         }
     }
 
@@ -72,6 +79,7 @@ impl Run<'_> {
         drop(watch);
         let mut costs = Costs { resident_before_bytes: self.resident()?, ..Costs::default() };
 
+        self.marks.push(Mark::new(clock::now_ns(), "joining"));
         self.team.order_all(&Order::Join).await?;
         let mut watch = Watch::new(Stage::joining(self.options.plan.users()));
         self.gather(Some(&mut watch), |word| matches!(word, Word::Joined).then_some(())).await?;
@@ -79,18 +87,26 @@ impl Run<'_> {
         drop(watch);
         costs.resident_joined_bytes = self.resident()?;
 
-        let end_ns = self.publish(&mut costs).await?;
+        let window = self.publish(&mut costs).await?;
         let (answers, figures) = self.count().await?;
         costs.resident_end_bytes = self.resident()?;
         Ok(Outcome {
             processes: self.team.len(),
+            machines: Vec::new(),
             disagreement: disagreement(&figures, &answers),
             costs: self.probe.map(|_| costs),
-            last_delivery_late_ns: figures.last_delivery_ns.saturating_sub(end_ns),
+            last_delivery_late_ns: figures.last_delivery_ns.saturating_sub(window.end),
+            course: self.course(window),
             progress: self.team.progress(),
             figures,
             answers: answers.answers(),
         })
+    }
+
+    fn course(&mut self, window: Range<u64>) -> Course {
+        let mut series = self.team.series().clone();
+        series.merge(self.server_watch.take().map(ServerWatch::finish).unwrap_or_default());
+        Course { series, marks: std::mem::take(&mut self.marks), window }
     }
 
     /// One answer of each worker.
@@ -103,7 +119,7 @@ impl Run<'_> {
         while answers.len() < self.team.len() {
             answers.extend(self.team.next_word(Instant::now() + LOOK_EVERY).await?.and_then(&wanted));
             if let Some(watch) = &mut watch {
-                watch.show(&self.team.progress());
+                watch.show(&self.team.progress(), self.team.series());
             }
         }
         Ok(answers)
@@ -121,20 +137,26 @@ impl Run<'_> {
         Ok(())
     }
 
-    /// Publishes, measures the server between warm-up and end, and waits for the rest. Answers when sending ended.
-    async fn publish(&mut self, costs: &mut Costs) -> Result<u64, RunError> {
-        let start_ns = clock::now_ns() + START_DELAY_NS;
+    /// Publishes, measures the server between warm-up and end, and waits for the rest. Answers which time was measured.
+    async fn publish(&mut self, costs: &mut Costs) -> Result<Range<u64>, RunError> {
+        // A whole second, so that the seconds of the series are those of the schedule.
+        let start_ns = (clock::now_ns() + START_DELAY_NS).next_multiple_of(SECOND_NS);
         let measured = self.options.plan.measured_ns();
+        let window = start_ns + measured.start..start_ns + measured.end;
+        if measured.start > 0 {
+            self.marks.push(Mark::new(start_ns, "warm-up"));
+        }
+        self.marks.extend([Mark::new(window.start, "measured"), Mark::new(window.end, "last deliveries")]);
         self.team.order_all(&Order::Begin { start_ns }).await?;
         let mut watch = Watch::new(Stage::publishing(self.options.plan.messages()));
-        self.watch_until(&mut watch, start_ns + measured.start).await?;
+        self.watch_until(&mut watch, window.start).await?;
         let before = self.cpu()?;
-        self.watch_until(&mut watch, start_ns + measured.end).await?;
+        self.watch_until(&mut watch, window.end).await?;
         let after = self.cpu()?;
         costs.cpu_user_secs = after.user_secs - before.user_secs;
         costs.cpu_system_secs = after.system_secs - before.system_secs;
         self.settle(&mut watch).await?;
-        Ok(start_ns + measured.end)
+        Ok(window)
     }
 
     /// Follows progress until a moment, or until nobody is left to follow.
@@ -142,7 +164,7 @@ impl Run<'_> {
         while clock::now_ns() < point_ns && self.somebody_is_left() {
             let look = clock::until(point_ns).min(LOOK_EVERY);
             self.team.next_word(Instant::now() + look).await?;
-            watch.show(&self.team.progress());
+            watch.show(&self.team.progress(), self.team.series());
         }
         Ok(())
     }
@@ -159,7 +181,7 @@ impl Run<'_> {
                 return Ok(());
             }
             self.team.next_word(Instant::now() + LOOK_EVERY).await?;
-            watch.show(&progress);
+            watch.show(&progress, self.team.series());
         }
     }
 

@@ -14,7 +14,7 @@ use thiserror::Error;
 use crate::figures::Figures;
 use crate::options::{RunOptions, SelftestOptions};
 use crate::proxy::{DELAY, Mischief, Proxy};
-use crate::report::Outcome;
+use crate::report::room::Outcome;
 use crate::scenario::{self, RunError};
 use crate::watch;
 

@@ -5,6 +5,7 @@
 
 use std::cell::{Cell, RefCell};
 use std::collections::HashMap;
+use std::os::unix::net::UnixStream;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
@@ -18,6 +19,7 @@ use crate::check::Answers;
 use crate::client::{self, ClientError, Due, Socket};
 use crate::crowd::{Crowd, Gauges, Ledger};
 use crate::figures::Figures;
+use crate::lag;
 use crate::orders::{Order, Publishes};
 use crate::plan::Plan;
 use crate::sign_in::{FrontDoor, SignInError};
@@ -27,6 +29,9 @@ use crate::wire::Speaker;
 const RETRY_PAUSES: [Duration; 3] = [Duration::from_millis(100), Duration::from_millis(500), Duration::from_secs(2)];
 /// Close frames are a courtesy; a server that does not take them is left without.
 const LEAVING: Duration = Duration::from_secs(2);
+
+/// A run that does not know how late it was itself shows nothing.
+const NOT_WATCHED: &str = "a thread lost the line on which it reads how long its sockets wait for it";
 
 /// Messages in line for one publisher's socket.
 pub type Outbox = mpsc::Sender<Due>;
@@ -53,10 +58,12 @@ pub async fn live(
     plan: Arc<Plan>,
     share: Share,
     gauges: Arc<Gauges>,
+    stamps: UnixStream,
     mut orders: mpsc::Receiver<Order>,
     words: mpsc::Sender<ThreadWord>,
 ) {
     let stages = Stages::new(plan, share, gauges);
+    let watching = tokio::task::spawn_local(lag::watch(stamps, stages.ledger.clone()));
     while let Some(order) = orders.recv().await {
         let last = matches!(order, Order::Tally(_));
         let word = match order {
@@ -67,6 +74,7 @@ pub async fn live(
                 continue;
             }
             Order::Stop => ThreadWord::Answers(stages.answers()),
+            Order::Tally(_) if watching.is_finished() => ThreadWord::Failed(NOT_WATCHED.to_owned()),
             Order::Tally(answers) => ThreadWord::Figures(Box::new(stages.figures(&answers))),
         };
         // Nobody listens only when the whole worker is ending.

@@ -1,10 +1,12 @@
 //! A worker process: reads orders from standard input, runs the users of its assignment on threads, answers on standard
-//! output. It ends when its orders end, so no worker outlives its coordinator.
+//! output. It ends when its orders end, so no worker outlives its coordinator. Where the coordinator is on another machine,
+//! `host.rs` passes both on.
 
 use std::cmp::Reverse;
 use std::collections::{BinaryHeap, HashMap, HashSet};
-use std::io::{self, BufRead, Write};
+use std::io::{self, BufRead, Read, Write};
 use std::ops::Range;
+use std::os::unix::net::UnixStream;
 use std::sync::Arc;
 use std::thread::JoinHandle;
 use std::time::Duration;
@@ -16,8 +18,11 @@ use crate::client::Due;
 use crate::clock;
 use crate::crowd::Gauges;
 use crate::figures::Figures;
+use crate::lag;
+use crate::lines::LINE_BYTES_MAX;
 use crate::orders::{Assignment, Order, Progress, Publishes, Word};
 use crate::plan::Plan;
+use crate::series::{Expenses, Second};
 use crate::stages::{self, Outbox, Share, ThreadWord};
 
 /// How often progress is reported.
@@ -27,8 +32,9 @@ const ORDERS_MAX: usize = 4;
 /// So few publishers get a thread to themselves, so that their sends do not stand in line behind thousands of reads.
 const PUBLISHERS_APART_MAX: usize = 256;
 
-/// Serves the coordinator to the end of the run.
-pub fn run() -> Result<(), String> {
+/// Serves the coordinator to the end of the run, by its clock.
+pub fn run(clock_offset_ns: i64) -> Result<(), String> {
+    clock::follow(clock_offset_ns);
     let report_panic = std::panic::take_hook();
     std::panic::set_hook(Box::new(move |panic| {
         report_panic(panic);
@@ -50,14 +56,32 @@ fn runtime() -> Result<tokio::runtime::Runtime, String> {
     runtime.map_err(|error| format!("cannot start a runtime: {error}"))
 }
 
+/// The cores this process may use.
+fn cores() -> u32 {
+    std::thread::available_parallelism().map_or(1, |cores| cores.get() as u32)
+}
+
 fn read_orders(orders: &mpsc::Sender<Order>) {
-    for line in io::stdin().lock().lines().map_while(Result::ok) {
-        let Ok(order) = serde_json::from_str(&line) else { break };
+    let mut lines = io::stdin().lock();
+    let mut line = Vec::new();
+    // The coordinator is gone when there is nothing more, and half an order is none: there is nobody to work for.
+    while let Ok(1..) = (&mut lines).take(LINE_BYTES_MAX as u64).read_until(b'\n', &mut line)
+        && line.last() == Some(&b'\n')
+    {
+        let order = match serde_json::from_slice(&line) {
+            Ok(order) => order,
+            Err(error) => {
+                let what = format!("an unreadable order: {error}; coordinator and worker must be the same program");
+                // When this cannot be said either, the coordinator hears that the process has ended.
+                let _ = say(&Word::Failed { what });
+                break;
+            }
+        };
         if orders.blocking_send(order).is_err() {
             return;
         }
+        line.clear();
     }
-    // The coordinator is gone, or speaks another language: there is nobody to work for.
     std::process::exit(1);
 }
 
@@ -74,11 +98,15 @@ async fn serve(mut orders: mpsc::Receiver<Order>) -> Result<(), String> {
     let mut progress = tokio::time::interval(PROGRESS_EVERY);
     loop {
         tokio::select! {
-            _ = progress.tick() => say(&Word::Progress(threads.progress()))?,
+            _ = progress.tick() => {
+                threads.say_seconds()?;
+                say(&Word::Progress(threads.progress()))?;
+            }
             Some(order) = orders.recv() => threads.obey(order).await,
             Some(word) = threads.words.recv() => {
                 let Some(word) = threads.combine(word)? else { continue };
-                // The last progress before a stage's end is exact.
+                // The last seconds and the last progress before a stage's end are exact.
+                threads.say_seconds()?;
                 say(&Word::Progress(threads.progress()))?;
                 say(&word)?;
                 if matches!(word, Word::Figures(_)) {
@@ -101,12 +129,14 @@ struct Threads {
     outboxes: HashMap<u32, Outbox>,
     answers: Publishes,
     figures: Figures,
+    expenses: Expenses,
 }
 
 impl Threads {
     fn start(assignment: &Assignment) -> Result<Self, String> {
         let plan = Arc::new(assignment.plan.clone());
-        let shares = deal(assignment.users.clone(), |user| plan.publishes(user), plan.threads);
+        let threads = plan.threads.unwrap_or_else(cores);
+        let shares = deal(assignment.users.clone(), |user| plan.publishes(user), threads);
         let in_flight = (assignment.in_flight as usize).div_ceil(shares.len());
         let (words_in, words) = mpsc::channel(shares.len());
         let mut threads = Self {
@@ -119,15 +149,21 @@ impl Threads {
             outboxes: HashMap::new(),
             answers: Publishes::default(),
             figures: Figures::default(),
+            expenses: Expenses::new(),
         };
+        let mut pens = Vec::new();
         for users in shares {
+            let (pen, stamps) = lag::line().map_err(|error| format!("cannot make a socket pair: {error}"))?;
+            pens.push(pen);
             let share = Share { users, in_flight, users_a_source: assignment.users_a_source };
-            threads.spawn(share, words_in.clone())?;
+            threads.spawn(share, stamps, words_in.clone())?;
         }
+        // Not waited for: it has no more to do when the threads are gone, and ends with the process.
+        std::thread::spawn(move || lag::keep(pens));
         Ok(threads)
     }
 
-    fn spawn(&mut self, share: Share, words: mpsc::Sender<ThreadWord>) -> Result<(), String> {
+    fn spawn(&mut self, share: Share, stamps: UnixStream, words: mpsc::Sender<ThreadWord>) -> Result<(), String> {
         let plan = self.plan.clone();
         let (orders_in, orders) = mpsc::channel(ORDERS_MAX);
         let gauges = Arc::<Gauges>::default();
@@ -135,7 +171,7 @@ impl Threads {
         self.orders.push(orders_in);
         let runtime = runtime()?;
         self.joins.push(std::thread::spawn(move || {
-            LocalSet::new().block_on(&runtime, stages::live(plan, share, gauges, orders, words));
+            LocalSet::new().block_on(&runtime, stages::live(plan, share, gauges, stamps, orders, words));
         }));
         Ok(())
     }
@@ -163,6 +199,13 @@ impl Threads {
         let mut sum = Progress::default();
         self.gauges.iter().for_each(|gauges| sum.add(&gauges.progress()));
         sum
+    }
+
+    /// Passes on what the threads have noted of the seconds that are over.
+    fn say_seconds(&mut self) -> Result<(), String> {
+        let of_threads = self.gauges.iter().flat_map(|gauges| gauges.closed.take());
+        let seconds: Vec<Second> = of_threads.chain(self.expenses.since_last()).collect();
+        seconds.into_iter().try_for_each(|second| say(&Word::Second(Box::new(second))))
     }
 
     /// Adds a thread's word to the others of its stage; the last one makes the worker's.

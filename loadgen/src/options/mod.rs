@@ -7,14 +7,18 @@ mod rooms;
 mod selftest;
 mod shared;
 
-use clap::{Parser, Subcommand};
+use std::net::SocketAddr;
+
+use clap::{Args, Parser, Subcommand};
 use serde::Serialize;
-use std::path::PathBuf;
 use thiserror::Error;
 
 use crate::content::{CONTENT_BYTES_MAX, CONTENT_BYTES_MIN};
 use crate::plan::Plan;
+use crate::report::Outputs;
+use crate::report::diff::DiffArguments;
 use crate::schedule::ScheduleError;
+use crate::workforce::{SECRET_VARIABLE, Workforce, WorkforceError};
 
 pub use room::RoomArguments;
 pub use rooms::RoomsArguments;
@@ -51,9 +55,23 @@ pub enum Command {
     #[command(mut_arg("payload", |payload| payload.default_value("160")))]
     #[command(mut_arg("settle", |settle| settle.hide(true)))]
     Selftest(SelftestArguments),
-    /// A process of a larger run; reads its orders from standard input
-    #[command(hide = true)]
-    Worker,
+    /// What changed between two runs' JSON reports, and what is only noise
+    Diff(DiffArguments),
+    /// Lends this machine to a run that another one coordinates
+    Worker(WorkerArguments),
+}
+
+#[derive(Args)]
+pub struct WorkerArguments {
+    /// Wait here for coordinators; beyond loopback only with a secret
+    #[arg(long, value_name = "ADDRESS:PORT")]
+    pub listen: Option<SocketAddr>,
+    /// What a coordinator must know to be let in
+    #[arg(long, value_name = "TEXT", env = SECRET_VARIABLE, hide_env_values = true)]
+    pub secret: Option<String>,
+    /// A process of a run reads its orders from standard input, and goes by its coordinator's clock
+    #[arg(long, hide = true, default_value_t = 0, allow_negative_numbers = true)]
+    pub clock_offset_ns: i64,
 }
 
 #[derive(Debug, Error)]
@@ -77,6 +95,8 @@ pub enum OptionsError {
     #[error("{0} users are more than a run may have: lower --rooms or --sizes")]
     TooManyUsers(u64),
     #[error(transparent)]
+    Workforce(#[from] WorkforceError),
+    #[error(transparent)]
     Schedule(#[from] ScheduleError),
 }
 
@@ -88,9 +108,9 @@ pub struct RunOptions {
     pub plan: Plan,
     pub secs: f64,
     pub warmup_secs: f64,
-    pub processes: Option<u32>,
+    pub workforce: Workforce,
     pub settle_secs: f64,
     pub pid: Option<u32>,
     #[serde(skip)]
-    pub json: Option<PathBuf>,
+    pub outputs: Outputs,
 }

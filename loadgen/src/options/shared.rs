@@ -2,7 +2,6 @@
 
 use std::net::{SocketAddr, ToSocketAddrs};
 use std::num::NonZeroU32;
-use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::Args;
@@ -13,8 +12,10 @@ use crate::check::OrderDemand;
 use crate::clock;
 use crate::content::{CONTENT_BYTES_MAX, CONTENT_BYTES_MIN};
 use crate::plan::{Plan, RoomPlan};
+use crate::report::Outputs;
 use crate::sign_in::SignInKind;
 use crate::wire::{Dialect, Entrance, Plain, Speaker};
+use crate::workforce::{Workforce, WorkforceArguments};
 use hyper::Uri;
 
 /// Where WebSockets are opened when the address names no port.
@@ -106,12 +107,10 @@ pub struct RunArguments {
     /// The server's process on this machine: its CPU time and memory go into the report
     #[arg(long, value_name = "PID")]
     pid: Option<u32>,
-    /// Also write all figures to this file
-    #[arg(long, value_name = "FILE")]
-    json: Option<PathBuf>,
-    /// Split the users over this many processes [default: as few as the descriptor limit allows]
-    #[arg(long, value_name = "N")]
-    processes: Option<NonZeroU32>,
+    #[command(flatten)]
+    outputs: Outputs,
+    #[command(flatten)]
+    workforce: WorkforceArguments,
     /// Threads a process gives to its listening users [default: the cores it may use]
     #[arg(long, value_name = "N")]
     threads: Option<NonZeroU32>,
@@ -235,8 +234,9 @@ pub fn run_options(
     run: RunArguments,
     mut rooms: Vec<RoomPlan>,
 ) -> Result<RunOptions, OptionsError> {
-    let cores = std::thread::available_parallelism().map_or(1, |cores| cores.get() as u32);
     let target = target.check()?;
+    let workforce = Workforce::try_from(run.workforce)?;
+    workforce.can_reach(target.server)?;
     if matches!(target.dialect, Dialect::Plain(_)) {
         // There are no presences that we could read.
         rooms.iter_mut().for_each(|room| room.entrance.hidden = true);
@@ -247,7 +247,7 @@ pub fn run_options(
         target,
         rooms,
         order: talk.order,
-        threads: run.threads.map_or(cores, NonZeroU32::get),
+        threads: run.threads.map(NonZeroU32::get),
         in_flight: run.in_flight.get(),
     };
     Ok(RunOptions {
@@ -255,10 +255,10 @@ pub fn run_options(
         plan,
         secs: talk.secs.as_secs_f64(),
         warmup_secs: talk.warmup.as_secs_f64(),
-        processes: run.processes.map(NonZeroU32::get),
+        workforce,
         settle_secs: seconds(run.settle, "--settle")?.as_secs_f64(),
         pid: run.pid,
-        json: run.json,
+        outputs: run.outputs,
     })
 }
 

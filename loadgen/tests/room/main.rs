@@ -4,6 +4,7 @@
 #![allow(clippy::unwrap_used)]
 
 mod fake_nakama;
+mod machines;
 
 use std::io::{BufRead, BufReader};
 use std::process::{Child, Command, Stdio};
@@ -59,7 +60,7 @@ fn check(fault: Fault, exit_code: i32, differences: &[(&str, u64)]) {
         ("/deliveries/refused_but_delivered", 0),
         ("/deliveries/unanswered_but_delivered", 0),
         ("/deliveries/foreign", 0),
-        ("/disconnected", 0),
+        ("/connections/disconnected", 0),
     ];
     for (figure, usually) in faultless {
         let expected = differences.iter().find(|(name, _)| *name == figure).map_or(usually, |(_, value)| *value);
@@ -148,7 +149,7 @@ fn a_closed_connection_fails_the_run() {
     let server = FakeNakama::start(Fault::Close);
     let (code, report, text) = run(&server, &[]);
     assert_eq!(code, Some(1), "{text}");
-    assert_eq!(report["disconnected"], 1, "{text}");
+    assert_eq!(report["connections"]["disconnected"], 1, "{text}");
     assert!(text.contains("disconnected"), "{text}");
 }
 
@@ -157,11 +158,11 @@ fn processes_give_the_same_totals_as_one_and_pings_are_answered() {
     let server = FakeNakama::start(Fault::None);
     let (code, report, text) = run(&server, &["--processes", "3", "--threads", "2", "--hidden", "--no-persist"]);
     assert_eq!(code, Some(0), "{text}");
-    assert_eq!(report["processes"], 3);
+    assert_eq!(report["connections"]["processes"], 3);
     assert_eq!(report["deliveries"]["delivered"], MESSAGES * USERS, "{text}");
     assert_eq!(report["latency"]["delivery"]["count"], MESSAGES * USERS);
     assert_eq!(report["latency"]["ack"]["count"], MESSAGES);
-    assert_eq!(report["presence"]["frames"], 0);
+    assert_eq!(report["connections"]["presence_frames"], 0);
     assert_eq!(u64::from(server.pongs()), USERS);
 }
 
@@ -175,7 +176,7 @@ fn warm_up_is_checked_but_not_measured_and_members_hear_of_each_other() {
     assert_eq!(report["deliveries"]["delivered"], 150 * USERS, "{text}");
     assert_eq!(report["latency"]["delivery"]["count"], MESSAGES * USERS);
     assert_eq!(report["latency"]["generator_lateness"]["count"], MESSAGES);
-    assert_eq!(report["presence"]["incomplete_members"], 0);
+    assert_eq!(report["connections"]["presence_incomplete_members"], 0);
     assert!(!report.to_string().contains("defaultkey"), "{report}");
     assert!(report["server"]["resident_joined_bytes"].as_u64() > Some(100_000), "{report}");
 }
@@ -227,7 +228,7 @@ fn in_the_middle(server: &FakeNakama) -> (Child, BufReader<std::process::ChildSt
     let workers = (0..2).map(|_| {
         let mut line = String::new();
         lines.read_line(&mut line).unwrap();
-        let pid = line.split_once("(pid ").unwrap().1.split_once(')').unwrap().0;
+        let pid = line.split_once("pid ").unwrap().1.split_once(',').unwrap().0;
         Pid::from_raw(pid.parse().unwrap()).unwrap()
     });
     let workers = workers.collect();
