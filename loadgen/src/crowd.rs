@@ -142,6 +142,15 @@ impl Ledger {
     }
 }
 
+impl Book {
+    fn weigh(&mut self, frame: &Frame, arrived_ns: u64) {
+        if self.window.contains(&arrived_ns) {
+            self.figures.heard.frames += 1;
+            self.figures.heard.bytes += frame.wire_bytes();
+        }
+    }
+}
+
 /// How a join was answered.
 pub enum JoinAnswer {
     /// Under an id of its own, where the room has one.
@@ -206,6 +215,7 @@ impl Crowd {
     pub fn hear(&self, seat: usize, frame: &Frame) -> Option<JoinAnswer> {
         let arrived_ns = clock::now_ns();
         self.ledger.recorder.turn(arrived_ns);
+        self.book().weigh(frame, arrived_ns);
         let state = &mut *self.state.borrow_mut();
         let mut answer = None;
         let read = self.dialect().read(frame, &mut self.ledger.scratch.borrow_mut(), |heard| {

@@ -10,6 +10,7 @@ mod shared;
 use std::net::SocketAddr;
 
 use clap::{Args, Parser, Subcommand};
+use hyper::Uri;
 use serde::Serialize;
 use thiserror::Error;
 
@@ -80,6 +81,8 @@ pub enum OptionsError {
     Addr { addr: String, reason: String },
     #[error("--url {url:?}: {reason}")]
     Url { url: String, reason: String },
+    #[error("--metrics {0:?} is no address like http://127.0.0.1:7351/metrics")]
+    Metrics(String),
     #[error("--send must have {{content}} or {{content_json}} in it")]
     Send,
     #[error("{0} must be a number of seconds, and not negative")]
@@ -111,6 +114,9 @@ pub struct RunOptions {
     pub workforce: Workforce,
     pub settle_secs: f64,
     pub pid: Option<u32>,
+    /// The server's page of metrics.
+    #[serde(skip)]
+    pub metrics: Option<Uri>,
     #[serde(skip)]
     pub outputs: Outputs,
 }

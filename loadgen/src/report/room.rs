@@ -2,14 +2,14 @@
 
 use std::collections::HashMap;
 
-use serde::Serialize;
-
 use crate::check::{Answers, Disagreement, OrderDemand};
+use crate::costs::Costs;
 use crate::figures::Figures;
 use crate::machine::MachineFigures;
 use crate::options::RunOptions;
 use crate::orders::Progress;
 
+use super::costs;
 use super::words::{grouped, number, ratio};
 use super::{Course, DELIVERY, Findings, Generator, KEY_SHOWN, Section, Value};
 
@@ -23,21 +23,10 @@ pub struct Outcome {
     pub answers: HashMap<u32, Answers>,
     pub disagreement: Disagreement,
     pub progress: Progress,
-    /// What the server's process cost, when it was watched.
-    pub costs: Option<Costs>,
+    pub costs: Costs,
     /// How long after the last scheduled send the last delivery came.
     pub last_delivery_late_ns: u64,
     pub course: Course,
-}
-
-/// The server's process: CPU time while measuring, resident memory at three moments.
-#[derive(Clone, Copy, Default, Serialize)]
-pub struct Costs {
-    pub cpu_user_secs: f64,
-    pub cpu_system_secs: f64,
-    pub resident_before_bytes: u64,
-    pub resident_joined_bytes: u64,
-    pub resident_end_bytes: u64,
 }
 
 pub fn findings(options: &RunOptions, outcome: Outcome) -> Findings {
@@ -51,8 +40,7 @@ pub fn findings(options: &RunOptions, outcome: Outcome) -> Findings {
         deliveries(options, &outcome),
         connections(options, &outcome),
     ];
-    let delivered = outcome.figures.delivered_in_window;
-    sections.extend(outcome.costs.map(|costs| server(options, costs, delivered)));
+    sections.extend(costs::sections(options, &outcome.costs, &outcome.figures, &outcome.course));
     let nothing = (accepted == 0).then(|| "no message was accepted, so nothing was shown".to_owned());
     let Figures { delivery, ack, lateness, lag, threads, samples, .. } = outcome.figures;
     Findings {
@@ -139,18 +127,4 @@ fn connections(options: &RunOptions, outcome: &Outcome) -> Section {
         .count("presence joins", presence.joins)
         .count("presence leaves", presence.leaves)
         .count("presence incomplete members", presence.incomplete_members)
-}
-
-fn server(options: &RunOptions, costs: Costs, delivered: u64) -> Section {
-    let cpu_secs = costs.cpu_user_secs + costs.cpu_system_secs;
-    let grown = costs.resident_joined_bytes as f64 - costs.resident_before_bytes as f64;
-    Section::new("server")
-        .row("CPU, user", Value::Seconds(costs.cpu_user_secs))
-        .row("CPU, system", Value::Seconds(costs.cpu_system_secs))
-        .row("cores busy", Value::Number(ratio(cpu_secs, options.secs)))
-        .row("CPU per delivery", Value::Microseconds(ratio(cpu_secs * 1e6, delivered as f64)))
-        .row("resident, signed in", Value::Bytes(costs.resident_before_bytes as f64))
-        .row("resident, joined", Value::Bytes(costs.resident_joined_bytes as f64))
-        .row("resident, at the end", Value::Bytes(costs.resident_end_bytes as f64))
-        .row("resident per connection", Value::Bytes(grown / f64::from(options.plan.users())))
 }

@@ -181,6 +181,21 @@ fn warm_up_is_checked_but_not_measured_and_members_hear_of_each_other() {
     assert!(report["server"]["resident_joined_bytes"].as_u64() > Some(100_000), "{report}");
 }
 
+#[test]
+fn costs_are_read_from_the_process_that_listens_and_from_its_metrics() {
+    let server = FakeNakama::start(Fault::None);
+    let (code, report, text) = run(&server, &["--metrics", &format!("http://{}/metrics", server.addr)]);
+    assert_eq!(code, Some(0), "{text}");
+    // The server is a thread of this very process.
+    assert!(report["server"]["resident_joined_bytes"].as_u64() > Some(100_000), "{report}");
+    assert!(report["network"]["tcp_segments_with_data_both_ways"].as_u64() > Some(0), "{report}");
+    assert_eq!(report["network"]["batch_factor"], 2.0, "{report}");
+    assert_eq!(report["network"]["socket_writes_per_delivery"], 0.5, "{report}");
+    let frame_bytes = report["network"]["weight_of_frames_heard_bytes"].as_u64();
+    assert!(frame_bytes > Some(MESSAGES * USERS * 100), "{report}");
+    assert!(report["generator_costs"]["resident_at_most_bytes"].as_u64() > Some(100_000), "{report}");
+}
+
 fn selftest(server: &FakeNakama) -> (Option<i32>, String) {
     let mut command = Command::new(env!("CARGO_BIN_EXE_loadgen"));
     command.args(["selftest", "--addr", &server.addr.to_string(), "--users", "8", "--secs", "1", "--one-in", "100"]);
@@ -214,6 +229,7 @@ fn what_cannot_start_says_why() {
         (["--server-key", "wrong"], 1, "401"),
         (["--pid", "4294967295"], 1, "/proc/4294967295"),
         (["--payload", "9999"], 2, "--payload"),
+        (["--metrics", &format!("http://{}/nowhere", server.addr)], 1, "404"),
     ] {
         let (code, _, text) = run(&server, &more);
         assert_eq!((code, text.contains(said)), (Some(exit_code), true), "{more:?}: {text}");
