@@ -4,6 +4,7 @@
 //! every scenario alike; what is a scenario's own is in the file of its name.
 
 mod condition;
+mod costs;
 mod course;
 pub mod diff;
 mod environment;

@@ -5,11 +5,13 @@
 mod event;
 mod room;
 mod rooms;
+mod selftest;
 mod shared;
 
 use std::net::SocketAddr;
 
 use clap::{Args, Parser, Subcommand};
+use hyper::Uri;
 use serde::Serialize;
 use thiserror::Error;
 
@@ -23,6 +25,7 @@ use crate::workforce::{SECRET_VARIABLE, Workforce, WorkforceError};
 pub use event::EventArguments;
 pub use room::RoomArguments;
 pub use rooms::RoomsArguments;
+pub use selftest::{SelftestArguments, SelftestOptions};
 pub use shared::Target;
 
 /// The longest room name a server takes.
@@ -50,6 +53,13 @@ pub enum Command {
     Rooms(RoomsArguments),
     /// A live event: members come, go and return, bursts, slow readers, updates and removals, all of it accounted for
     Event(EventArguments),
+    /// Lets a proxy break what the server says, and shows that every kind of fault is found and named right
+    #[command(mut_arg("users", |users| users.default_value("24")))]
+    #[command(mut_arg("rate", |rate| rate.default_value("200")))]
+    #[command(mut_arg("secs", |secs| secs.default_value("3")))]
+    #[command(mut_arg("payload", |payload| payload.default_value("160")))]
+    #[command(mut_arg("settle", |settle| settle.hide(true)))]
+    Selftest(SelftestArguments),
     /// What changed between two runs' JSON reports, and what is only noise
     Diff(DiffArguments),
     /// Lends this machine to a run that another one coordinates
@@ -75,6 +85,8 @@ pub enum OptionsError {
     Addr { addr: String, reason: String },
     #[error("--url {url:?}: {reason}")]
     Url { url: String, reason: String },
+    #[error("--metrics {0:?} is no address like http://127.0.0.1:7351/metrics")]
+    Metrics(String),
     #[error("--send must have {{content}} or {{content_json}} in it")]
     Send,
     #[error("{0} must be a number of seconds, and not negative")]
@@ -114,6 +126,9 @@ pub struct RunOptions {
     pub workforce: Workforce,
     pub settle_secs: f64,
     pub pid: Option<u32>,
+    /// The server's page of metrics.
+    #[serde(skip)]
+    pub metrics: Option<Uri>,
     #[serde(skip)]
     pub outputs: Outputs,
 }
