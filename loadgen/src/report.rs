@@ -4,6 +4,7 @@
 //! every scenario alike; what is a scenario's own is in the file of its name.
 
 mod condition;
+mod costs;
 mod course;
 pub mod diff;
 mod environment;
@@ -192,6 +193,7 @@ impl Serialize for Report {
         }
         members.serialize_entry("latency", &Latencies(timings, &findings.generator))?;
         members.serialize_entry("threads", &findings.generator.threads)?;
+        members.serialize_entry("machines", &findings.generator.machines)?;
         members.serialize_entry("series", &self.timeline())?;
         members.end()
     }

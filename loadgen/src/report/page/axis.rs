@@ -187,7 +187,7 @@ mod tests {
         check(Scale::Number, &[20.0], 5, &["0", "5", "10", "15", "20", "25"]);
         check(Scale::Number, &[0.93], 5, &["0.0", "0.2", "0.4", "0.6", "0.8", "1.0"]);
         check(Scale::Number, &[], 5, &["0.0", "0.2", "0.4", "0.6", "0.8", "1.0", "1.2"]);
-        check(Scale::Bytes, &[100e6], 5, &["0 B", "32 MiB", "64 MiB", "96 MiB"]);
+        check(Scale::Bytes, &[100e6], 5, &["0 B", "32 MiB", "64 MiB", "96 MiB", "128 MiB"]);
         check(Scale::Bytes, &[5e9], 5, &["0 B", "1 GiB", "2 GiB", "3 GiB", "4 GiB", "5 GiB"]);
         check(Scale::Number, &[0.19], 6, &["0.00", "0.05", "0.10", "0.15", "0.20"]);
     }
