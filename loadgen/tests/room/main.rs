@@ -5,6 +5,7 @@
 
 mod fake_nakama;
 mod machines;
+mod reports;
 
 use std::io::{BufRead, BufReader};
 use std::process::{Child, Command, Stdio};
