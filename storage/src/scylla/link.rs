@@ -25,8 +25,21 @@ use super::schema;
 use super::statements::{Statement, Statements, WRITE_DURATION_MAX};
 use crate::Failure;
 
-/// How long a write is tried before its asker hears that it failed.
-pub const WRITE_PATIENCE: Duration = Duration::from_secs(7);
+/// The longest that a write, once taken, or a read may wait for its answer; operators are told of it.
+const ANSWER_DURATION_MAX: Duration = Duration::from_secs(10);
+/// How long a write is tried.
+pub const WRITE_PATIENCE: Duration = Duration::from_secs(6);
+/// How long it is then looked for what became of it.
+pub const LOOK_PATIENCE: Duration = Duration::from_secs(1);
+/// How long it is then tried to undo it, before its asker hears that it failed.
+pub const UNDO_PATIENCE: Duration = Duration::from_secs(2);
+/// How long a question that takes several reads may take.
+pub const READ_PATIENCE: Duration = Duration::from_secs(8);
+
+const _: () = {
+    let write = WRITE_PATIENCE.as_secs() + LOOK_PATIENCE.as_secs() + UNDO_PATIENCE.as_secs();
+    assert!(write < ANSWER_DURATION_MAX.as_secs() && READ_PATIENCE.as_secs() < ANSWER_DURATION_MAX.as_secs());
+};
 
 /// How long making a session may take. The driver itself may wait a minute for a node that accepts and says nothing.
 const CONNECT_DURATION_MAX: Duration = Duration::from_secs(15);
@@ -370,9 +383,10 @@ impl Link {
     {
         let (mut pause, mut nothing_done) = (PAUSE_MIN, true);
         loop {
-            let missed = match attempt().await {
-                Ok(done) => return Ok(done),
-                Err(missed) => missed,
+            let missed = match tokio::time::timeout_at(deadline.into(), attempt()).await {
+                Ok(Ok(done)) => return Ok(done),
+                Ok(Err(missed)) => missed,
+                Err(_) => self.note_failure(Missed::silence()),
             };
             nothing_done &= missed.nothing_done;
             // Nobody waits for a database that is known to be away, unless it may have what it was sent.
@@ -419,7 +433,10 @@ impl Link {
     }
 
     fn failed(&self, error: &scylla::errors::ExecutionError) -> Missed {
-        let missed = Missed::of(error);
+        self.note_failure(Missed::of(error))
+    }
+
+    fn note_failure(&self, missed: Missed) -> Missed {
         if !missed.passing {
             return missed;
         }
@@ -526,6 +543,12 @@ fn encryption(options: &ScyllaOptions) -> Result<Arc<rustls::ClientConfig>, Fail
         .with_safe_default_protocol_versions()
         .map_err(|error| wrong(&error))?;
     Ok(Arc::new(config.with_root_certificates(roots).with_no_client_auth()))
+}
+
+/// What is asked, or a failure that passes once the time is over. Nothing that must be known to its end is asked in this way.
+pub async fn by<T>(deadline: Instant, asked: impl Future<Output = Result<T, Failure>>) -> Result<T, Failure> {
+    let asked = tokio::time::timeout_at(deadline.into(), asked).await;
+    asked.unwrap_or_else(|_| Err(Missed::silence().failure()))
 }
 
 fn not_sent(failure: Failure) -> Missed {
