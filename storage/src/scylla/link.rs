@@ -1,5 +1,6 @@
 //! The link to the database: made in the background and again and again until it holds, watched, and asked.
 
+use std::collections::HashSet;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
 use std::time::{Duration, Instant};
@@ -448,6 +449,22 @@ impl Link {
         missed
     }
 
+    /// Says which nodes have gone and which have come back, once each.
+    fn watch_nodes(&self, away: &mut HashSet<Uuid>) {
+        let Ok(open) = self.session_even_if_away() else { return };
+        let state = open.session.get_cluster_state();
+        let nodes = state.get_nodes_info();
+        for node in nodes {
+            let address = node.address.to_string();
+            if !node.is_connected() && away.insert(node.host_id) {
+                tracing::warn!(address, "a node of the database is away");
+            } else if node.is_connected() && away.remove(&node.host_id) {
+                tracing::info!(address, "a node of the database is back");
+            }
+        }
+        away.retain(|gone| nodes.iter().any(|node| node.host_id == *gone));
+    }
+
     /// Asks a database that is away whether it is back.
     async fn probe(&self) {
         if !self.health.away.load(Ordering::Acquire) {
@@ -465,7 +482,7 @@ impl Link {
 }
 
 async fn connect_until_it_holds(link: Arc<Link>) {
-    let mut pause = PAUSE_MIN;
+    let (mut pause, mut said) = (PAUSE_MIN, String::new());
     while !link.is_closed() {
         let connected = tokio::time::timeout(CONNECT_DURATION_MAX, connect(&link.options)).await;
         let reason = match connected {
@@ -478,7 +495,10 @@ async fn connect_until_it_holds(link: Arc<Link>) {
             Ok(Err(failure)) => return link.set(State::Refused(failure)),
             Err(_) => "no node has answered in time".into(),
         };
-        tracing::warn!(reason, "the database cannot be reached, trying again");
+        if said != reason {
+            tracing::warn!(reason, "the database cannot be reached, trying again");
+            said.clone_from(&reason);
+        }
         link.set(State::Trying(reason));
         tokio::time::sleep(pause).await;
         pause = (2 * pause).min(CONNECT_PAUSE_MAX);
@@ -486,9 +506,11 @@ async fn connect_until_it_holds(link: Arc<Link>) {
 }
 
 async fn watch(link: Arc<Link>) {
+    let mut away = HashSet::new();
     while !link.is_closed() {
         tokio::time::sleep(PROBE_INTERVAL).await;
         link.probe().await;
+        link.watch_nodes(&mut away);
     }
 }
 
