@@ -37,16 +37,23 @@ mod worker;
 
 use std::process::ExitCode;
 
-use clap::Parser;
-
-use crate::options::{Arguments, Command, OptionsError, RunOptions};
+use crate::options::{Command, OptionsError, ParseError, RunOptions};
 use crate::report::diff::DiffArguments;
 
 /// The command line asks for something that cannot be.
 const EXIT_USAGE: u8 = 2;
 
 fn main() -> ExitCode {
-    match Arguments::parse().command {
+    let arguments = match options::parse(std::env::args_os().collect()) {
+        Ok(arguments) => arguments,
+        // Says what is wrong, or the help that was asked for, and with which code to end.
+        Err(ParseError::Line(error)) => error.exit(),
+        Err(ParseError::File(error)) => {
+            watch::note(&format!("loadgen: {error}"));
+            return ExitCode::from(EXIT_USAGE);
+        }
+    };
+    match arguments.command {
         // What went wrong has been said to the coordinator, which reports it.
         Command::Worker => worker::run().map_or(ExitCode::FAILURE, |()| ExitCode::SUCCESS),
         Command::Diff(arguments) => finish(diff(&arguments)),

@@ -5,7 +5,11 @@
 mod event;
 mod room;
 mod rooms;
+mod scenario_file;
 mod shared;
+
+use std::ffi::OsString;
+use std::path::PathBuf;
 
 use clap::{Parser, Subcommand};
 use serde::Serialize;
@@ -39,13 +43,30 @@ JSON or protobuf, and with --target plain with any WebSocket server that repeats
 Exit code 0: everything accepted was delivered to everybody, once and in order. 1: it was not, or the run failed.
 2: the command line is wrong.";
 
+/// Reads the command line, and the file of flags that it may name.
+pub fn parse(line: Vec<OsString>) -> Result<Arguments, ParseError> {
+    Ok(Arguments::try_parse_from(scenario_file::with_file(line)?)?)
+}
+
+#[derive(Debug, Error)]
+pub enum ParseError {
+    #[error(transparent)]
+    File(#[from] scenario_file::ScenarioFileError),
+    /// Also a wish for help, which is answered.
+    #[error(transparent)]
+    Line(#[from] clap::Error),
+}
+
 #[derive(Subcommand)]
 pub enum Command {
     /// One room: everybody joins it, a few publish, every member checks everything it hears
+    #[command(args_override_self = true)]
     Room(RoomArguments),
     /// Many rooms of mixed sizes at once, each checked like one
+    #[command(args_override_self = true)]
     Rooms(RoomsArguments),
     /// A live event: members come, go and return, bursts, slow readers, updates and removals, all of it accounted for
+    #[command(args_override_self = true)]
     Event(EventArguments),
     /// What changed between two runs' JSON reports, and what is only noise
     Diff(DiffArguments),
@@ -91,6 +112,8 @@ pub enum OptionsError {
 pub struct RunOptions {
     /// The scenario's name.
     pub scenario: &'static str,
+    /// The file that gave some of the flags.
+    pub scenario_file: Option<PathBuf>,
     pub plan: Plan,
     pub secs: f64,
     pub warmup_secs: f64,
