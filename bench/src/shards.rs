@@ -2,6 +2,8 @@
 //!
 //! Each client is a process of its own with a room of its own, on a core of its own as far as there are cores beside the
 //! shards'. Where there are none, the client shares the last shard's core, and the report says that growth cannot be shown.
+//! What can be shown anywhere is what further shards cost: the server's CPU time a delivery, at a rate that leaves it idle
+//! for most of the time and where messages come one at a time, so that every delivery is a write.
 
 use std::io;
 use std::net::SocketAddr;
@@ -25,6 +27,10 @@ use crate::setting::Setting;
 
 /// Deliveries/s that each client is offered first; the search goes on from there.
 const START_PER_CLIENT: f64 = 4e6;
+/// Messages/s in each room when it is quiet: a quarter of a core's writes, or less.
+const QUIET_RATE: f64 = 20.0;
+/// What a delivery may cost more with further shards, in CPU time.
+const COST_GROWTH_MAX: f64 = 1.2;
 /// What shards with cores of their own are to add.
 const GROWTH_MIN: f64 = 1.5;
 /// A side that is busy for so much of its time is full.
@@ -109,6 +115,10 @@ struct Figures {
     client_cores_busy: f64,
     /// How much of the time a thread of the server or a client was ready and its core ran another.
     waiting_for_cores: f64,
+    /// The server's CPU time.
+    cpu_us_per_delivery: f64,
+    /// The same in the quiet run before.
+    quiet_cpu_us_per_delivery: f64,
 }
 
 /// Where so many shards and their clients are.
@@ -168,6 +178,8 @@ struct Asking<'a> {
 impl Asking<'_> {
     /// The most deliveries per second at which nobody is lost and every client's p99 is below a second.
     fn most(mut self, near: Option<f64>, round: usize) -> Result<Option<Figures>, Error> {
+        let quiet = self.offer(QUIET_RATE * (self.clients * self.options.members) as f64, round)?;
+        let Some(quiet) = quiet else { return Ok(None) };
         let mut search = near.map_or(Search::from(START_PER_CLIENT * self.clients as f64), Search::near);
         let mut best: Option<Figures> = None;
         while let Some(deliveries) = search.next_rate() {
@@ -188,7 +200,7 @@ impl Asking<'_> {
                 None => search.tell_failed(deliveries),
             }
         }
-        Ok(best)
+        Ok(best.map(|best| Figures { quiet_cpu_us_per_delivery: quiet.cpu_us_per_delivery, ..best }))
     }
 
     /// One run of all clients at once; `None` if one of them did not carry its part.
@@ -257,6 +269,7 @@ impl Asking<'_> {
 impl Figures {
     fn of(shards: usize, round: usize, runs: &[Run], spent: &Spent) -> Figures {
         let seconds = runs.iter().map(|run| run.deliveries as f64 / run.deliveries_per_second).fold(0.0, f64::max);
+        let deliveries: u64 = runs.iter().map(|run| run.deliveries).sum();
         Figures {
             shards,
             round,
@@ -266,6 +279,8 @@ impl Figures {
             server_cores_in_kernel: spent.server_system / seconds,
             client_cores_busy: runs.iter().map(|run| run.client_share).sum(),
             waiting_for_cores: spent.waiting / seconds,
+            cpu_us_per_delivery: (spent.server_user + spent.server_system) * 1e6 / deliveries.max(1) as f64,
+            quiet_cpu_us_per_delivery: 0.0,
         }
     }
 }
@@ -351,17 +366,20 @@ fn print(options: &Options, places: &[(usize, Place)], clients: usize, all: &[Fi
     }
     println!(
         "\n| shards | M deliveries/s | × the first | p99 ms | server's cores | … in the kernel | clients' cores busy | \
-         waiting for a core | why not more |"
+         waiting for a core | quiet: CPU µs a delivery | × the first | why not more |"
     );
-    println!("| --- | --- | --- | --- | --- | --- | --- | --- | --- |");
+    println!("| --- | --- | --- | --- | --- | --- | --- | --- | --- | --- | --- |");
     let of = |shards: usize, figure: fn(&Figures) -> f64| {
         report::median(all.iter().filter(|figures| figures.shards == shards).map(figure).collect())
     };
     let delivered = |shards| of(shards, |figures| figures.deliveries_per_second / 1e6);
+    let cost = |shards| of(shards, |figures| figures.quiet_cpu_us_per_delivery);
     let first = options.shards.first().and_then(|&shards| delivered(shards));
+    let first_cost = options.shards.first().and_then(|&shards| cost(shards));
     let mut goals = Vec::new();
     for (shards, place) in places {
         let growth = ratio(delivered(*shards), first);
+        let cost_growth = ratio(cost(*shards), first_cost);
         let sides = [
             of(*shards, |figures| figures.server_cores),
             of(*shards, |figures| figures.client_cores_busy),
@@ -375,11 +393,15 @@ fn print(options: &Options, places: &[(usize, Place)], clients: usize, all: &[Fi
             of(*shards, |figures| figures.server_cores_in_kernel),
             sides[1],
             sides[2],
+            cost(*shards),
+            cost_growth,
         ];
         println!("| {shards} | {} | {} |", figures.map(shown).join(" | "), limit(*shards, clients, sides));
         if Some(shards) != options.shards.first() {
             let question = format!("throughput of {shards} shards grows: × the first");
             goals.push(Goal::new(question, growth.filter(|_| place.sharing.is_none()), Bound::AtLeast(GROWTH_MIN)));
+            let question = format!("a delivery with {shards} shards in a quiet room, CPU time: × the first");
+            goals.push(Goal::new(question, cost_growth, Bound::AtMost(COST_GROWTH_MAX)));
         }
     }
     goals::print(&goals);

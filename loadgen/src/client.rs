@@ -17,13 +17,18 @@ use tokio_tungstenite::tungstenite::protocol::WebSocketConfig;
 use tokio_tungstenite::tungstenite::{Error as SocketError, Message, http};
 use tokio_tungstenite::{WebSocketStream, client_async_with_config};
 
-use crate::crowd::Crowd;
+use crate::crowd::{Crowd, RoomAnswer};
+use crate::lives::Manner;
 use crate::options::Target;
 use crate::sign_in::SignInError;
-use crate::wire::{self, Envelope};
+use crate::wire::{Frame, Speaker};
 
 /// Connecting, upgrading and joining may each take this long before the user gives up.
 const TIMEOUT: Duration = Duration::from_secs(30);
+
+/// Asks the server to move the session on when it is too slow, instead of closing it.
+const MOVE_ON_WHEN_SLOW: &str = "&on_lag=skip";
+const SLOW_RECEIVE_BUFFER_BYTES: u32 = 16 * 1024;
 
 pub type Socket = WebSocketStream<TcpStream>;
 
@@ -37,8 +42,10 @@ pub enum ClientError {
     Unauthorised,
     #[error("no WebSocket: {0}")]
     Upgrade(#[source] Box<SocketError>),
-    #[error("the join was refused with code {code}: {message}")]
-    JoinRefused { code: i32, message: String },
+    #[error("the join was refused with code {code}: {reason}")]
+    JoinRefused { code: i32, reason: String },
+    #[error("the leave was refused with code {code}: {reason}")]
+    LeaveRefused { code: i32, reason: String },
     #[error("{0}")]
     Lost(#[from] Lost),
     #[error("nothing within {} s while {doing}", TIMEOUT.as_secs())]
@@ -63,19 +70,33 @@ pub fn source_address(user: u32, users_a_source: Option<u32>) -> Option<Ipv4Addr
     Some(Ipv4Addr::from(u32::from(Ipv4Addr::LOCALHOST) + 1 + block))
 }
 
-pub async fn connect(target: &Target, token: &str, source: Option<Ipv4Addr>) -> Result<Socket, ClientError> {
-    let connecting = async { open(target.server, source).await.map_err(ClientError::Connect) };
+/// From where a user connects, and how it will read.
+#[derive(Clone, Copy)]
+pub struct Way {
+    pub source: Option<Ipv4Addr>,
+    pub manner: Manner,
+}
+
+pub async fn connect(target: &Target, token: &str, speaker: Speaker<'_>, way: Way) -> Result<Socket, ClientError> {
+    let connecting = async { open(target.server, way).await.map_err(ClientError::Connect) };
     let stream = within("connecting", connecting).await?;
-    let url = format!("ws://{}/ws?token={token}&lang=en&status=false", target.server);
+    let mut url = target.dialect.url(target.server, token, speaker);
+    if way.manner == (Manner::Slow { skips: true }) {
+        url.push_str(MOVE_ON_WHEN_SLOW);
+    }
     let request = url.into_client_request().map_err(upgrade_error)?;
     let config = WebSocketConfig::default().read_buffer_size(target.read_buffer_bytes as usize);
     let upgrading = async { client_async_with_config(request, stream, Some(config)).await.map_err(upgrade_error) };
     Ok(within("upgrading to WebSocket", upgrading).await?.0)
 }
 
-async fn open(server: SocketAddr, source: Option<Ipv4Addr>) -> io::Result<TcpStream> {
+async fn open(server: SocketAddr, way: Way) -> io::Result<TcpStream> {
     let socket = if server.is_ipv4() { TcpSocket::new_v4()? } else { TcpSocket::new_v6()? };
-    if let Some(source) = source {
+    if way.manner != Manner::Prompt {
+        // What the kernel has taken from the server counts as read there; little of it, and slow is slow.
+        socket.set_recv_buffer_size(SLOW_RECEIVE_BUFFER_BYTES)?;
+    }
+    if let Some(source) = way.source {
         socket.bind(SocketAddr::new(IpAddr::V4(source), 0))?;
     }
     let stream = socket.connect(server).await?;
@@ -95,24 +116,44 @@ async fn within<T>(doing: &'static str, work: impl Future<Output = Result<T, Cli
 }
 
 /// Joins the room and answers the channel's id. Everything else that arrives meanwhile goes to the crowd.
-pub async fn join(socket: &mut Socket, crowd: &Crowd, seat: usize) -> Result<String, ClientError> {
+pub async fn join(socket: &mut Socket, crowd: &Crowd, user: u32, seat: usize) -> Result<String, ClientError> {
+    let (dialect, entrance) = (crowd.dialect(), crowd.entrance());
     let joining = async {
-        socket.send(Message::text(wire::join(&crowd.target().entrance))).await.map_err(broken)?;
+        if let Some(join) = dialect.join(entrance, user) {
+            socket.send(join).await.map_err(broken)?;
+        }
+        if !dialect.confirms_joins() {
+            return Ok(entrance.room.clone());
+        }
         loop {
-            let Some(text) = next_text(socket).await? else { continue };
-            match Envelope::read(&text) {
-                Ok(Envelope { cid: Some(wire::JOIN_CID), channel: Some(channel), .. }) => {
-                    crowd.listed(seat, channel.presences);
-                    return Ok(channel.id);
+            let Some(frame) = next_frame(socket).await? else { continue };
+            match crowd.hear(seat, &frame) {
+                Some(RoomAnswer::Joined { channel_id }) => {
+                    return Ok(channel_id.unwrap_or_else(|| entrance.room.clone()));
                 }
-                Ok(Envelope { cid: Some(wire::JOIN_CID), error: Some(refusal), .. }) => {
-                    return Err(ClientError::JoinRefused { code: refusal.code, message: refusal.message });
-                }
-                _ => crowd.hear(seat, &text),
+                Some(RoomAnswer::Refused { code, reason }) => return Err(ClientError::JoinRefused { code, reason }),
+                Some(RoomAnswer::Left) | None => {}
             }
         }
     };
     within("joining the room", joining).await
+}
+
+/// Leaves the room, and hears what still comes until that is answered.
+pub async fn leave(socket: &mut Socket, crowd: &Crowd, seat: usize, leave: Message) -> Result<(), ClientError> {
+    let leaving = async {
+        crowd.leaving(seat);
+        socket.send(leave).await.map_err(broken)?;
+        loop {
+            let Some(frame) = next_frame(socket).await? else { continue };
+            match crowd.hear(seat, &frame) {
+                Some(RoomAnswer::Left) => return Ok(()),
+                Some(RoomAnswer::Refused { code, reason }) => return Err(ClientError::LeaveRefused { code, reason }),
+                Some(RoomAnswer::Joined { .. }) | None => {}
+            }
+        }
+    };
+    within("leaving the room", leaving).await
 }
 
 /// Hears everything until the connection ends.
@@ -121,26 +162,28 @@ where
     S: Stream<Item = Result<Message, SocketError>> + Unpin,
 {
     loop {
-        match next_text(socket).await {
-            Ok(Some(text)) => crowd.hear(seat, &text),
+        match next_frame(socket).await {
+            Ok(Some(frame)) => {
+                crowd.hear(seat, &frame);
+            }
             Ok(None) => {}
             Err(lost) => return lost,
         }
     }
 }
 
-/// The next text frame; nothing for a ping or a pong, which the library handles by itself.
-async fn next_text<S>(socket: &mut S) -> Result<Option<tokio_tungstenite::tungstenite::Utf8Bytes>, Lost>
+/// The next frame with something in it; nothing for a ping or a pong, which the library handles by itself.
+pub async fn next_frame<S>(socket: &mut S) -> Result<Option<Frame>, Lost>
 where
     S: Stream<Item = Result<Message, SocketError>> + Unpin,
 {
     match socket.next().await {
-        Some(Ok(Message::Text(text))) => Ok(Some(text)),
+        Some(Ok(Message::Text(text))) => Ok(Some(Frame::Text(text))),
+        Some(Ok(Message::Binary(bytes))) => Ok(Some(Frame::Binary(bytes))),
         Some(Ok(Message::Close(Some(frame)))) => {
             Err(Lost::Closed { code: frame.code.into(), reason: frame.reason.to_string() })
         }
         Some(Ok(Message::Close(None))) | None => Err(Lost::Ended),
-        Some(Ok(Message::Binary(_))) => Err(Lost::Closed { code: 1003, reason: "we were sent a binary frame".into() }),
         Some(Ok(Message::Ping(_) | Message::Pong(_) | Message::Frame(_))) => Ok(None),
         Some(Err(error)) => Err(broken(error)),
     }
@@ -163,12 +206,13 @@ where
     S: Sink<Message, Error = SocketError> + Unpin,
 {
     while let Some(due) = due.recv().await {
-        let frame = crowd.write_send(publisher, &channel_id, due);
+        let frame = crowd.write_publish(publisher, &channel_id, due);
         crowd.sending(publisher, due);
-        if sink.send(Message::text(frame)).await.is_err() {
+        if sink.send(frame).await.is_err() {
             // The listening side of this socket learns why, and reports it.
             return;
         }
+        crowd.sent(publisher, due);
     }
     // The run is over: take leave properly.
     let _ = sink.close().await;
@@ -197,7 +241,7 @@ mod tests {
         let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.expect("a free port");
         let server = listener.local_addr().expect("its address");
         for source in [None, Some(Ipv4Addr::new(127, 0, 0, 2)), Some(Ipv4Addr::new(127, 0, 1, 2))] {
-            let _stream = open(server, source).await.expect("a connection");
+            let _stream = open(server, Way { source, manner: Manner::Prompt }).await.expect("a connection");
             let (_, seen) = listener.accept().await.expect("the same connection");
             assert_eq!(seen.ip(), IpAddr::V4(source.unwrap_or(Ipv4Addr::LOCALHOST)));
         }

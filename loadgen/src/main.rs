@@ -1,60 +1,115 @@
 //! `loadgen`: fills chat rooms with real clients, and checks every delivery.
 
+mod acceptances;
 mod check;
 mod client;
 mod clock;
+mod comparison;
 mod content;
+mod costs;
 mod crowd;
+mod deeds;
+mod draws;
 mod figures;
+mod host;
+mod introduction;
+mod kernel;
+mod lag;
 mod latency;
+mod lines;
+mod listening;
+mod lives;
+mod machine;
+mod member;
+mod metrics;
 mod options;
 mod orders;
+mod pages;
+mod plan;
 mod process;
+mod proxy;
+mod publisher;
+mod recorder;
 mod report;
 mod scenario;
 mod schedule;
+mod selftest;
+mod series;
 mod server;
 mod sign_in;
 mod stages;
+mod stays;
 mod watch;
+mod whole_history;
 mod wire;
 mod worker;
+mod workforce;
 
 use std::process::ExitCode;
 
 use clap::Parser;
 
-use crate::options::{Arguments, Command, RoomOptions};
-use crate::report::Report;
+use crate::introduction::Secret;
+use crate::options::{Arguments, Command, OptionsError, RunOptions, SelftestOptions, WorkerArguments};
+use crate::report::diff::DiffArguments;
 
 /// The command line asks for something that cannot be.
 const EXIT_USAGE: u8 = 2;
 
 fn main() -> ExitCode {
     match Arguments::parse().command {
-        // What went wrong has been said to the coordinator, which reports it.
-        Command::Worker => worker::run().map_or(ExitCode::FAILURE, |()| ExitCode::SUCCESS),
-        Command::Room(arguments) => match RoomOptions::try_from(arguments) {
-            Ok(options) => finish(room(&options)),
-            Err(error) => {
-                watch::note(&format!("loadgen: {error}"));
-                ExitCode::from(EXIT_USAGE)
-            }
+        Command::Worker(arguments) => work(arguments),
+        Command::Diff(arguments) => finish(diff(&arguments)),
+        Command::Room(arguments) => run(arguments.try_into()),
+        Command::Rooms(arguments) => run(arguments.try_into()),
+        Command::Event(arguments) => run(arguments.try_into()),
+        Command::Selftest(arguments) => match SelftestOptions::try_from(arguments) {
+            Ok(options) => finish(selftest(&options)),
+            Err(error) => refuse(&error),
         },
     }
 }
 
-/// Runs the scenario and reports it; answers whether it passed.
-fn room(options: &RoomOptions) -> Result<bool, String> {
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
-    let runtime = runtime.map_err(|error| format!("cannot start a runtime: {error}"))?;
-    let outcome = runtime.block_on(scenario::room(options)).map_err(|error| error.to_string())?;
-    let report = Report::new(options, outcome);
-    println!("{}", report.text());
-    if let Some(path) = &options.json {
-        report.write_json(path).map_err(|error| format!("cannot write {}: {error}", path.display()))?;
+fn run(options: Result<RunOptions, OptionsError>) -> ExitCode {
+    match options {
+        Ok(options) => finish(scenario(&options)),
+        Err(error) => refuse(&error),
     }
-    Ok(report.passed())
+}
+
+fn refuse(error: &OptionsError) -> ExitCode {
+    watch::note(&format!("loadgen: {error}"));
+    ExitCode::from(EXIT_USAGE)
+}
+
+fn runtime() -> Result<tokio::runtime::Runtime, String> {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+    runtime.map_err(|error| format!("cannot start a runtime: {error}"))
+}
+
+fn selftest(options: &SelftestOptions) -> Result<bool, String> {
+    runtime()?.block_on(selftest::run(options)).map_err(|error| error.to_string())
+}
+
+/// Works for a coordinator, at once or whenever one comes.
+fn work(arguments: WorkerArguments) -> ExitCode {
+    match arguments.listen {
+        Some(address) => finish(host::run(address, Secret::new(arguments.secret)).map(|()| true)),
+        // What went wrong has been said to the coordinator, which reports it.
+        None => worker::run(arguments.clock_offset_ns).map_or(ExitCode::FAILURE, |()| ExitCode::SUCCESS),
+    }
+}
+
+/// Runs the scenario and reports it; answers whether it passed.
+fn scenario(options: &RunOptions) -> Result<bool, String> {
+    let outcome = runtime()?.block_on(scenario::run(options)).map_err(|error| error.to_string())?;
+    report::publish(report::room::findings(options, outcome), &options.outputs)
+}
+
+/// Shows what changed; that something did is no failure.
+fn diff(arguments: &DiffArguments) -> Result<bool, String> {
+    println!("{}", report::diff::compare(arguments)?);
+    Ok(true)
 }
 
 fn finish(outcome: Result<bool, String>) -> ExitCode {

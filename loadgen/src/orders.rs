@@ -2,6 +2,7 @@
 //!
 //! Orders come in the sequence of the variants, and each of the stages is answered by one word; progress comes in between.
 
+use std::collections::HashMap;
 use std::ops::Range;
 
 use base64::Engine;
@@ -10,8 +11,8 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 use crate::check::{Answers, Sightings};
 use crate::figures::Figures;
-use crate::options::Target;
-use crate::schedule::Schedule;
+use crate::plan::Plan;
+use crate::series::Second;
 
 #[derive(Clone, Debug, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
@@ -25,19 +26,15 @@ pub enum Order {
     /// No more waiting: say what became of each publish. Answered by `Word::Answers`.
     Stop,
     /// Count, knowing all publishers' answers. Answered by `Word::Figures`; then the worker takes its leave.
-    Tally(Answers),
+    Tally(HashMap<u32, Answers>),
 }
 
 /// One worker's part of a run.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Assignment {
-    pub target: Target,
-    pub schedule: Schedule,
-    /// Users are numbered through all workers; those below `schedule.publishers()` publish.
+    pub plan: Plan,
+    /// The worker's users; they are numbered through all workers and rooms.
     pub users: Range<u32>,
-    /// The users of all workers: so many presences everybody should hear of.
-    pub users_total: u32,
-    pub threads: u32,
     /// How many users may be signing in or connecting at once.
     pub in_flight: u32,
     /// When the users of the run are too many for one source address: how many share one.
@@ -48,13 +45,19 @@ pub struct Assignment {
 #[serde(rename_all = "snake_case")]
 pub enum Word {
     Progress(Progress),
+    /// What one thread, or the process as such, has to say of one second.
+    Second(Box<Second>),
     SignedIn,
     Joined,
-    Answers(PublishAnswers),
+    Answers(Publishes),
     Figures(Box<Figures>),
     /// The worker cannot go on.
     Failed {
         what: String,
+    },
+    /// How the worker's process ended; said for it by the machine it was on.
+    Ended {
+        status: String,
     },
 }
 
@@ -71,6 +74,8 @@ pub struct Progress {
     /// Duplicates, disorder and corruption seen so far.
     pub faults: u64,
     pub disconnected: u64,
+    /// Stays in a room that have ended, however.
+    pub left: u64,
     pub presence_frames: u64,
 }
 
@@ -84,11 +89,45 @@ impl Progress {
         self.delivered += other.delivered;
         self.faults += other.faults;
         self.disconnected += other.disconnected;
+        self.left += other.left;
         self.presence_frames += other.presence_frames;
+    }
+
+    /// What was added since an earlier look.
+    pub fn minus(&self, earlier: &Progress) -> Self {
+        Self {
+            signed_in: self.signed_in - earlier.signed_in,
+            joined: self.joined - earlier.joined,
+            sent: self.sent - earlier.sent,
+            accepted: self.accepted - earlier.accepted,
+            refused: self.refused - earlier.refused,
+            delivered: self.delivered - earlier.delivered,
+            faults: self.faults - earlier.faults,
+            disconnected: self.disconnected - earlier.disconnected,
+            left: self.left - earlier.left,
+            presence_frames: self.presence_frames - earlier.presence_frames,
+        }
     }
 }
 
-/// What publishers heard, and the ids they were told.
+/// What publishers heard, by the number of their room.
+#[derive(Clone, Default, Debug, Serialize, Deserialize)]
+pub struct Publishes(pub HashMap<u32, PublishAnswers>);
+
+impl Publishes {
+    pub fn add(&mut self, other: Publishes) {
+        for (room, answers) in other.0 {
+            self.0.entry(room).or_default().add(answers);
+        }
+    }
+
+    /// The answers alone, without the ids.
+    pub fn answers(&self) -> HashMap<u32, Answers> {
+        self.0.iter().map(|(room, publishes)| (*room, publishes.answers.clone())).collect()
+    }
+}
+
+/// What the publishers of one room heard, and the ids they were told.
 #[derive(Clone, Default, Debug, Serialize, Deserialize)]
 pub struct PublishAnswers {
     pub answers: Answers,
@@ -100,6 +139,7 @@ impl PublishAnswers {
     pub fn add(&mut self, other: PublishAnswers) {
         self.answers.refused.extend(other.answers.refused);
         self.answers.unanswered.extend(other.answers.unanswered);
+        self.answers.acceptances.0.extend(other.answers.acceptances.0);
         self.acknowledged.0.extend(other.acknowledged.0);
     }
 }
@@ -180,8 +220,6 @@ impl<'de> Deserialize<'de> for Sightings {
 
 #[cfg(test)]
 mod tests {
-    use std::collections::HashMap;
-
     use super::*;
 
     #[test]
@@ -197,10 +235,11 @@ mod tests {
     #[test]
     fn answers_travel_unchanged() {
         let refused = HashMap::from([(3, vec![1, 2]), (0, Vec::new())]);
-        let order = Order::Tally(Answers { refused: refused.clone(), unanswered: HashMap::new() });
+        let answers = Answers { refused: refused.clone(), ..Answers::default() };
+        let order = Order::Tally(HashMap::from([(5, answers)]));
         let line = serde_json::to_string(&order).expect("text");
         let Ok(Order::Tally(answers)) = serde_json::from_str(&line) else { panic!("{line}") };
-        assert_eq!(answers.refused, refused);
+        assert_eq!(answers[&5].refused, refused);
     }
 
     #[test]
@@ -209,5 +248,6 @@ mod tests {
         let mut sum = one;
         sum.add(&one);
         assert_eq!(sum, Progress { signed_in: 2, joined: 4, delivered: 6, ..Progress::default() });
+        assert_eq!(sum.minus(&one), one);
     }
 }

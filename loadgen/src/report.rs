@@ -1,365 +1,293 @@
-//! What a run came to, in words, as tables and as JSON.
+//! What a run came to: judged, and written for people and for programs.
+//!
+//! A scenario hands over its findings: sections of counts, latencies, and its course in time. Everything here works for
+//! every scenario alike; what is a scenario's own is in the file of its name.
+
+mod condition;
+mod costs;
+mod course;
+pub mod diff;
+mod environment;
+mod honesty;
+pub mod room;
+mod section;
+mod text;
+pub mod words;
 
 use std::io;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
-use comfy_table::{Cell, CellAlignment, Table, presets};
+use clap::Args;
 use serde::Serialize;
+use serde::ser::SerializeMap;
 
-use crate::check::{Answers, Disagreement, OrderDemand};
-use crate::figures::{Figures, PresenceFigures};
-use crate::latency::Percentiles;
-use crate::options::RoomOptions;
-use crate::orders::Progress;
+use crate::latency::Latency;
 
-/// A finished run, before it is judged.
-pub struct Outcome {
-    pub processes: usize,
-    pub figures: Figures,
-    pub answers: Answers,
-    pub disagreement: Disagreement,
-    pub progress: Progress,
-    /// What the server's process cost, when it was watched.
-    pub costs: Option<Costs>,
-    /// How long after the last scheduled send the last delivery came.
-    pub last_delivery_late_ns: u64,
+pub use course::{Course, Mark};
+pub use environment::KEY_SHOWN;
+pub use honesty::{Generator, Timing};
+pub use section::{Section, Value};
+
+use condition::Condition;
+use course::Timeline;
+use environment::Environment;
+
+/// A finished run of any scenario, before it is judged.
+pub struct Findings {
+    /// The scenario's name on the command line.
+    pub scenario: &'static str,
+    /// What was run, in one sentence.
+    pub heading: String,
+    /// The run as it was asked for; without secrets.
+    pub settings: serde_json::Value,
+    pub sections: Vec<Section>,
+    /// What was measured of the server, the most important first.
+    pub latencies: Vec<(&'static str, Latency)>,
+    /// What keeps the run from being faultless besides the counts that are faults by themselves.
+    pub faults: Vec<String>,
+    /// What a faultless run has shown, for the verdict.
+    pub promise: &'static str,
+    /// A few of the faults as the clients met them.
+    pub samples: Vec<String>,
+    pub generator: Generator,
+    pub course: Course,
 }
 
-/// The server's process: CPU time while measuring, resident memory at three moments.
-#[derive(Clone, Copy, Default, Serialize)]
-pub struct Costs {
-    pub cpu_user_secs: f64,
-    pub cpu_system_secs: f64,
-    pub resident_before_bytes: u64,
-    pub resident_joined_bytes: u64,
-    pub resident_end_bytes: u64,
+/// The latency that is also shown second by second.
+pub const DELIVERY: &str = "delivery";
+
+/// How the names of files with percentile distributions end.
+const HGRM: &str = "hgrm";
+
+/// Where a report goes besides the terminal.
+#[derive(Args, Clone, Default, Debug)]
+pub struct Outputs {
+    /// Also write all figures to this file
+    #[arg(long, value_name = "FILE")]
+    json: Option<PathBuf>,
+    /// Also write each latency as a percentile distribution of HdrHistogram: into this directory, or, when the name ends
+    /// with .hgrm, the first one into this file
+    #[arg(long, value_name = "DIR|FILE")]
+    hgrm: Option<PathBuf>,
+    /// Fail the run when this holds, as in 'p99>250ms', 'ack max>2s', 'missing>0', 'deliveries/s<10000'; may be repeated
+    #[arg(long, value_name = "CONDITION")]
+    fail_if: Vec<Condition>,
 }
 
 /// All figures of a run, and the verdict.
-#[derive(Serialize)]
 pub struct Report {
-    passed: bool,
-    /// What is wrong, in words; empty when passed.
+    findings: Findings,
+    timings: Vec<Timing>,
     faults: Vec<String>,
-    command: String,
-    options: RoomOptions,
-    processes: usize,
-    publishers: u32,
-    messages: Messages,
-    deliveries: Deliveries,
-    latency: Latencies,
-    presence: PresenceFigures,
-    disconnected: u64,
-    server: Option<ServerFigures>,
-    /// A few of the faults as the clients met them.
-    samples: Vec<String>,
+    /// The scenario's, and the generator's.
+    sections: Vec<Section>,
+    environment: Environment,
 }
 
-#[derive(Serialize)]
-struct Messages {
-    scheduled: u64,
-    sent: u64,
-    accepted: u64,
-    refused: u64,
-    unanswered: u64,
-    stray_answers: u64,
+/// Judges a run, shows it and writes what was asked for; answers whether it passed.
+pub fn publish(findings: Findings, outputs: &Outputs) -> Result<bool, String> {
+    let report = Report::new(findings, &outputs.fail_if);
+    println!("{}", report.text());
+    if let Some(path) = &outputs.json {
+        written(path, report.write_json(path))?;
+    }
+    if let Some(path) = &outputs.hgrm {
+        written(path, report.write_distributions(path))?;
+    }
+    Ok(report.passed())
 }
 
-#[derive(Serialize)]
-struct Deliveries {
-    expected: u64,
-    delivered: u64,
-    missing: u64,
-    duplicates: u64,
-    out_of_order: u64,
-    corrupt: u64,
-    refused_but_delivered: u64,
-    unanswered_but_delivered: u64,
-    foreign: u64,
-    in_window: u64,
-    per_second: f64,
-    last_after_end_ms: f64,
-}
-
-#[derive(Serialize)]
-struct Latencies {
-    delivery: Percentiles,
-    ack: Percentiles,
-    generator_lateness: Percentiles,
-}
-
-#[derive(Serialize)]
-struct ServerFigures {
-    #[serde(flatten)]
-    costs: Costs,
-    cpu_cores: f64,
-    cpu_us_per_delivery: f64,
-    resident_bytes_per_connection: f64,
+fn written(path: &Path, outcome: io::Result<()>) -> Result<(), String> {
+    outcome.map_err(|error| format!("cannot write {}: {error}", path.display()))
 }
 
 impl Report {
-    pub fn new(options: &RoomOptions, outcome: Outcome) -> Self {
-        let messages = messages(options, &outcome);
-        let deliveries = deliveries(options, &outcome, &messages);
-        let figures = &outcome.figures;
-        let latency = Latencies {
-            delivery: figures.delivery.percentiles(),
-            ack: figures.ack.percentiles(),
-            generator_lateness: figures.lateness.percentiles(),
-        };
-        let faults = faults(&messages, &deliveries, figures.disconnected);
-        Self {
-            passed: faults.is_empty(),
-            faults,
-            command: without_key(std::env::args()),
-            options: shareable(options),
-            processes: outcome.processes,
-            publishers: options.schedule.publishers(),
-            server: outcome.costs.map(|costs| server_figures(options, costs, deliveries.in_window)),
-            messages,
-            deliveries,
-            latency,
-            presence: figures.presence,
-            disconnected: figures.disconnected,
-            samples: outcome.figures.samples,
-        }
+    pub fn new(findings: Findings, conditions: &[Condition]) -> Self {
+        let judged = |(name, latency): &(&'static str, Latency)| Timing::judged(name, latency, &findings.generator);
+        let timings = findings.latencies.iter().map(judged).collect();
+        let sections: Vec<Section> = findings.sections.iter().cloned().chain([findings.generator.section()]).collect();
+        let counted = sections.iter().flat_map(Section::faults);
+        let faults = counted.chain(findings.faults.iter().cloned()).collect();
+        let mut report = Self { timings, faults, environment: Environment::here(), sections, findings };
+        let broken: Vec<String> = conditions.iter().filter_map(|condition| condition.broken_by(&report)).collect();
+        report.faults.extend(broken);
+        report
     }
 
     pub fn passed(&self) -> bool {
-        self.passed
+        self.faults.is_empty()
     }
 
-    pub fn write_json(&self, path: &Path) -> io::Result<()> {
+    /// The verdict in words: first whether the server kept its promise, then whether the figures are the server's.
+    fn verdict(&self) -> String {
+        let mut verdict = if self.passed() {
+            format!("PASSED: {}.", self.findings.promise)
+        } else {
+            format!("FAILED: {}.", self.faults.join("; "))
+        };
+        if let Some((_, why)) = self.generator_bound().next() {
+            let names = self.generator_bound().map(|(name, _)| name).collect::<Vec<_>>().join(" and ");
+            verdict += &format!(" GENERATOR-BOUND: no latency is shown for {names}, as {why}.");
+        }
+        verdict
+    }
+
+    /// The latencies that are the generator's own, and why.
+    fn generator_bound(&self) -> impl Iterator<Item = (&'static str, &str)> {
+        self.timings.iter().filter_map(|timing| Some((timing.name, timing.generator_bound.as_deref()?)))
+    }
+
+    fn timeline(&self) -> Timeline {
+        let shown = self.timings.iter().all(|timing| timing.name != DELIVERY || timing.generator_bound.is_none());
+        self.findings.course.timeline(shown)
+    }
+
+    /// One file for the first latency, or one for each in a directory; what is generator-bound has none.
+    fn write_distributions(&self, path: &Path) -> io::Result<()> {
+        let generator = &self.findings.generator;
+        let of_server = self.timings.iter().filter(|timing| timing.generator_bound.is_none());
+        let of_server = of_server.map(|timing| (timing.name, &timing.latency));
+        if path.extension().is_some_and(|extension| extension == HGRM) {
+            return match of_server.take(1).last() {
+                Some((_, latency)) => std::fs::write(path, latency.distribution()),
+                None => Err(io::Error::other("every latency of this run is generator-bound")),
+            };
+        }
+        std::fs::create_dir_all(path)?;
+        let own = [("generator lateness", &generator.lateness), ("generator lag", &generator.lag)];
+        for (name, latency) in of_server.chain(own) {
+            std::fs::write(path.join(name.replace(' ', "-")).with_extension(HGRM), latency.distribution())?;
+        }
+        Ok(())
+    }
+
+    fn write_json(&self, path: &Path) -> io::Result<()> {
         let mut text = serde_json::to_string_pretty(self)?;
         text.push('\n');
         std::fs::write(path, text)
     }
+}
 
-    /// The tables and the verdict, for people.
-    pub fn text(&self) -> String {
-        let mut parts = vec![self.heading(), self.counts().to_string(), self.latencies().to_string()];
-        parts.extend(self.server.as_ref().map(|server| server_table(server).to_string()));
-        parts.extend(self.samples.iter().map(|sample| format!("  {sample}")));
-        parts.push(self.verdict());
-        parts.join("\n")
-    }
-
-    fn heading(&self) -> String {
-        let options = &self.options;
-        format!(
-            "{} users in room {:?} on {}, {} publishers, {} messages/s for {} s (after {} s of warm-up), {} byte contents, {} {}",
-            options.users,
-            options.target.entrance.room,
-            options.target.server,
-            self.publishers,
-            options.rate,
-            options.secs,
-            options.warmup_secs,
-            options.target.payload_bytes,
-            self.processes,
-            if self.processes == 1 { "process" } else { "processes" },
-        )
-    }
-
-    fn counts(&self) -> Table {
-        let Self { messages, deliveries, presence, .. } = self;
-        let mut table = table(&["messages", "", "deliveries", ""]);
-        let mut row = |left: (&str, String), right: (&str, String)| {
-            table.add_row([Cell::new(left.0), number(left.1), Cell::new(right.0), number(right.1)]);
-        };
-        row(("scheduled", grouped(messages.scheduled)), ("expected", grouped(deliveries.expected)));
-        row(("sent", grouped(messages.sent)), ("delivered", grouped(deliveries.delivered)));
-        row(("accepted", grouped(messages.accepted)), ("missing", grouped(deliveries.missing)));
-        row(("refused", grouped(messages.refused)), ("duplicates", grouped(deliveries.duplicates)));
-        row(("unanswered", grouped(messages.unanswered)), ("out of order", grouped(deliveries.out_of_order)));
-        row(("users disconnected", grouped(self.disconnected)), ("corrupt", grouped(deliveries.corrupt)));
-        row(("presence frames", grouped(presence.frames)), ("of other runs", grouped(deliveries.foreign)));
-        let late = format!("{:.1} ms", deliveries.last_after_end_ms);
-        row(("last delivery after end", late), ("per second", grouped(deliveries.per_second as u64)));
-        table
-    }
-
-    fn latencies(&self) -> Table {
-        let mut table = table(&["milliseconds", "p50", "p90", "p99", "p99.9", "max", "count"]);
-        let Latencies { delivery, ack, generator_lateness } = &self.latency;
-        for (name, found) in [("delivery", delivery), ("ack", ack), ("generator lateness", generator_lateness)] {
-            let times = [found.p50_us, found.p90_us, found.p99_us, found.p999_us, found.max_us];
-            let times = times.map(|us| format!("{}.{:03}", grouped(us / 1000), us % 1000));
-            let count = [grouped(found.count)];
-            table.add_row(std::iter::once(Cell::new(name)).chain(times.into_iter().chain(count).map(number)));
+impl Serialize for Report {
+    fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let Self { findings, timings, faults, environment, .. } = self;
+        let mut members = serializer.serialize_map(None)?;
+        members.serialize_entry("scenario", findings.scenario)?;
+        members.serialize_entry("passed", &self.passed())?;
+        members.serialize_entry("verdict", &self.verdict())?;
+        members
+            .serialize_entry("generator_bound", &self.generator_bound().map(|(name, _)| name).collect::<Vec<_>>())?;
+        members.serialize_entry("faults", faults)?;
+        members.serialize_entry("samples", &findings.samples)?;
+        members.serialize_entry("environment", environment)?;
+        members.serialize_entry("settings", &findings.settings)?;
+        for section in &self.sections {
+            members.serialize_entry(&section.key(), section)?;
         }
-        table
+        members.serialize_entry("latency", &Latencies(timings, &findings.generator))?;
+        members.serialize_entry("threads", &findings.generator.threads)?;
+        members.serialize_entry("machines", &findings.generator.machines)?;
+        members.serialize_entry("series", &self.timeline())?;
+        members.end()
     }
+}
 
-    fn verdict(&self) -> String {
-        if self.passed {
-            return "PASSED: everything accepted was delivered to everybody, once and in order.".to_owned();
+/// Each latency under its name, and the generator's own beside them.
+struct Latencies<'a>(&'a [Timing], &'a Generator);
+
+impl Serialize for Latencies<'_> {
+    fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let Self(timings, generator) = self;
+        let mut members = serializer.serialize_map(None)?;
+        for timing in *timings {
+            let figures = LatencyFigures::of(&timing.latency, timing.generator_bound.as_deref());
+            members.serialize_entry(&timing.name.replace(' ', "_"), &figures)?;
         }
-        format!("FAILED: {}.", self.faults.join("; "))
+        members.serialize_entry("generator_lateness", &LatencyFigures::of(&generator.lateness, None))?;
+        members.serialize_entry("generator_lag", &LatencyFigures::of(&generator.lag, None))?;
+        members.end()
     }
 }
 
-/// Reports are shown around; a server's key is not.
-const KEY_SHOWN: &str = "(not shown)";
-
-fn shareable(options: &RoomOptions) -> RoomOptions {
-    let mut options = options.clone();
-    KEY_SHOWN.clone_into(&mut options.target.server_key);
-    options
+/// A latency in numbers, or why there are none.
+#[derive(Serialize)]
+#[serde(untagged)]
+enum LatencyFigures<'a> {
+    Measured {
+        #[serde(flatten)]
+        percentiles: crate::latency::Percentiles,
+        histogram: &'a Latency,
+    },
+    GeneratorBound {
+        count: u64,
+        generator_bound: &'a str,
+    },
 }
 
-/// The command line as it was typed, but for the server's key.
-fn without_key(arguments: impl Iterator<Item = String>) -> String {
-    let mut shown: Vec<String> = Vec::new();
-    for argument in arguments {
-        let is_key = shown.last().is_some_and(|flag| flag == "--server-key");
-        let hidden = match argument.split_once('=') {
-            _ if is_key => KEY_SHOWN.to_owned(),
-            Some(("--server-key", _)) => format!("--server-key={KEY_SHOWN}"),
-            _ => argument,
-        };
-        shown.push(hidden);
-    }
-    shown.join(" ")
-}
-
-fn messages(options: &RoomOptions, outcome: &Outcome) -> Messages {
-    let total = |numbers: &std::collections::HashMap<u32, Vec<u32>>| numbers.values().map(|of| of.len() as u64).sum();
-    let (refused, unanswered): (u64, u64) = (total(&outcome.answers.refused), total(&outcome.answers.unanswered));
-    let scheduled = u64::from(options.schedule.messages());
-    Messages {
-        scheduled,
-        sent: outcome.progress.sent,
-        accepted: scheduled - refused - unanswered,
-        refused,
-        unanswered,
-        stray_answers: outcome.figures.stray_answers,
-    }
-}
-
-fn deliveries(options: &RoomOptions, outcome: &Outcome, messages: &Messages) -> Deliveries {
-    let Outcome { figures, disagreement, .. } = outcome;
-    let out_of_order = figures.out_of_order + figures.tally.out_of_order + disagreement.out_of_order;
-    // Members that had everything and one order would have placed every message.
-    let no_other_reason = out_of_order == 0 && figures.tally.missing == 0 && options.target.order == OrderDemand::Room;
-    let unplaced = if no_other_reason { disagreement.unplaced } else { 0 };
-    Deliveries {
-        expected: messages.accepted * figures.members,
-        delivered: figures.tally.delivered,
-        missing: figures.tally.missing,
-        duplicates: figures.duplicates + disagreement.shared_ids,
-        out_of_order: out_of_order + unplaced,
-        corrupt: figures.corrupt + disagreement.other_ids,
-        refused_but_delivered: figures.tally.refused_but_delivered,
-        unanswered_but_delivered: figures.tally.unanswered_but_delivered,
-        foreign: figures.foreign,
-        in_window: figures.delivered_in_window,
-        per_second: ratio(figures.delivered_in_window as f64, options.secs),
-        last_after_end_ms: outcome.last_delivery_late_ns as f64 / 1e6,
-    }
-}
-
-fn server_figures(options: &RoomOptions, costs: Costs, delivered: u64) -> ServerFigures {
-    let cpu_secs = costs.cpu_user_secs + costs.cpu_system_secs;
-    let grown = costs.resident_joined_bytes as f64 - costs.resident_before_bytes as f64;
-    ServerFigures {
-        costs,
-        cpu_cores: ratio(cpu_secs, options.secs),
-        cpu_us_per_delivery: ratio(cpu_secs * 1e6, delivered as f64),
-        resident_bytes_per_connection: grown / f64::from(options.users),
-    }
-}
-
-/// Everything that keeps a run from being faultless.
-fn faults(messages: &Messages, deliveries: &Deliveries, disconnected: u64) -> Vec<String> {
-    let counted = [
-        (deliveries.missing, "missing"),
-        (deliveries.duplicates, "delivered twice"),
-        (deliveries.out_of_order, "out of order"),
-        (deliveries.corrupt, "corrupt"),
-        (deliveries.refused_but_delivered, "refused but delivered all the same"),
-        (messages.unanswered, "published without an answer"),
-        (messages.stray_answers, "answers to nothing"),
-        (disconnected, "users disconnected"),
-    ];
-    let mut faults: Vec<String> =
-        counted.iter().filter(|(count, _)| *count > 0).map(|(count, what)| format!("{count} {what}")).collect();
-    if messages.accepted == 0 {
-        faults.push("no message was accepted, so nothing was shown".to_owned());
-    }
-    faults
-}
-
-fn server_table(server: &ServerFigures) -> Table {
-    let mut table = table(&["server", ""]);
-    let costs = &server.costs;
-    let mebibytes = |bytes: u64| format!("{:.1} MiB", bytes as f64 / f64::from(1 << 20));
-    let rows = [
-        ("CPU, user", format!("{:.2} s", costs.cpu_user_secs)),
-        ("CPU, system", format!("{:.2} s", costs.cpu_system_secs)),
-        ("cores busy", format!("{:.2}", server.cpu_cores)),
-        ("CPU per delivery", format!("{:.3} µs", server.cpu_us_per_delivery)),
-        ("resident, signed in", mebibytes(costs.resident_before_bytes)),
-        ("resident, all joined", mebibytes(costs.resident_joined_bytes)),
-        ("resident, at the end", mebibytes(costs.resident_end_bytes)),
-        ("resident per connection", format!("{:.0} B", server.resident_bytes_per_connection)),
-    ];
-    for (name, value) in rows {
-        table.add_row([Cell::new(name), number(value)]);
-    }
-    table
-}
-
-fn table(header: &[&str]) -> Table {
-    let mut table = Table::new();
-    table.load_style(presets::UTF8_FULL_CONDENSED);
-    table.set_header(header.iter().map(Cell::new));
-    table
-}
-
-fn number(text: String) -> Cell {
-    Cell::new(text).set_alignment(CellAlignment::Right)
-}
-
-/// Zero, not infinity, when there was nothing to divide by.
-fn ratio(of: f64, by: f64) -> f64 {
-    if by > 0.0 { of / by } else { 0.0 }
-}
-
-/// Digits in threes: 1,234,567.
-fn grouped(number: u64) -> String {
-    let digits = number.to_string();
-    let mut text = String::new();
-    for (at, digit) in digits.char_indices() {
-        if at > 0 && (digits.len() - at).is_multiple_of(3) {
-            text.push(',');
+impl<'a> LatencyFigures<'a> {
+    fn of(latency: &'a Latency, generator_bound: Option<&'a str>) -> Self {
+        let percentiles = latency.percentiles();
+        match generator_bound {
+            None => Self::Measured { percentiles, histogram: latency },
+            Some(generator_bound) => Self::GeneratorBound { count: percentiles.count, generator_bound },
         }
-        text.push(digit);
     }
-    text
 }
 
 #[cfg(test)]
-mod tests {
+pub mod tests {
     use super::*;
 
-    #[test]
-    fn the_key_is_not_in_the_command_shown() {
-        for (line, expected) in [
-            ("loadgen room --users 5", "loadgen room --users 5"),
-            ("loadgen room --server-key k --hidden", "loadgen room --server-key (not shown) --hidden"),
-            ("loadgen room --server-key=k=k --hidden", "loadgen room --server-key=(not shown) --hidden"),
-        ] {
-            assert_eq!(without_key(line.split(' ').map(str::to_owned)), expected);
+    /// A small run without a fault: every latency 10 ms, 500 deliveries a second.
+    pub fn findings() -> Findings {
+        let mut latency = Latency::default();
+        (0..1_000).for_each(|_| latency.record_ns(10_000_000));
+        Findings {
+            scenario: "room",
+            heading: "a small run".to_owned(),
+            settings: serde_json::json!({"users": 5}),
+            sections: vec![
+                Section::new("messages").count("scheduled", 4).fault("unanswered", 0, "without an answer"),
+                Section::new("deliveries").fault("missing", 0, "missing").row("per second", Value::Number(500.0)),
+            ],
+            latencies: vec![(DELIVERY, latency.clone()), ("ack", latency)],
+            faults: Vec::new(),
+            promise: "all is well",
+            samples: Vec::new(),
+            generator: Generator::default(),
+            course: Course::default(),
         }
     }
 
     #[test]
-    fn digits_stand_in_threes() {
-        for (number, expected) in
-            [(0, "0"), (999, "999"), (1000, "1,000"), (12_345, "12,345"), (1_234_567, "1,234,567")]
-        {
-            assert_eq!(grouped(number), expected);
-        }
+    fn a_run_fails_for_a_fault_and_for_a_condition() {
+        let check = |change: fn(&mut Findings), conditions: &[&str], expected: &str| {
+            let mut findings = findings();
+            change(&mut findings);
+            let conditions: Vec<Condition> = conditions.iter().map(|text| text.parse().expect("valid")).collect();
+            let report = Report::new(findings, &conditions);
+            assert_eq!(report.passed(), expected.starts_with("PASSED"), "{}", report.verdict());
+            assert_eq!(report.verdict(), expected);
+        };
+        check(|_| {}, &["p99>20ms"], "PASSED: all is well.");
+        check(|_| {}, &["p99>5ms"], "FAILED: --fail-if 'p99>5ms': it is 10.0 ms.");
+        check(|findings| findings.faults.push("odd".into()), &[], "FAILED: odd.");
+        let lose =
+            |findings: &mut Findings| findings.sections[1] = Section::new("deliveries").fault("missing", 3, "missing");
+        check(lose, &[], "FAILED: 3 missing.");
+    }
+
+    #[test]
+    fn a_generator_that_was_slow_itself_shows_no_latency() {
+        let mut findings = findings();
+        (0..100).for_each(|_| findings.generator.lag.record_ns(6_000_000));
+        let report = Report::new(findings, &["p99>20ms".parse().expect("valid")]);
+        assert!(report.verdict().contains("FAILED: --fail-if 'p99>20ms' cannot be decided"), "{}", report.verdict());
+        assert!(report.verdict().contains("GENERATOR-BOUND"), "{}", report.verdict());
+        let json = serde_json::to_value(&report).expect("JSON");
+        assert_eq!(json["latency"]["delivery"]["count"], 1_000);
+        assert_eq!(json["latency"]["delivery"].get("p99_us"), None);
+        assert_eq!(json["generator_bound"], serde_json::json!(["delivery", "ack"]));
+        assert!(!report.text().contains("10.0"), "{}", report.text());
     }
 }

@@ -1,22 +1,28 @@
-//! What happens when, in a run: the coordinator's side of `loadgen room`.
+//! What happens when, in a run: the coordinator's side.
 //!
 //! Everybody signs in, then everybody joins, then the publishers follow their schedule, then the last deliveries are waited
 //! for, and only then is anything counted. The stages do not overlap, so that memory and CPU can be told apart by stage.
 
-use std::io;
+use std::collections::HashMap;
+use std::ops::Range;
 use std::time::{Duration, Instant};
 
 use thiserror::Error;
 
-use crate::check::{self, Disagreement};
+use crate::check::{self, Disagreement, Sightings};
 use crate::clock::{self, SECOND_NS};
+use crate::costs::{Costs, CostsError, Meter};
 use crate::figures::Figures;
-use crate::options::RoomOptions;
-use crate::orders::{Order, Progress, PublishAnswers, Word};
-use crate::process::{self, Team, TeamError};
-use crate::report::{Costs, Outcome};
-use crate::server::{CpuTime, ServerProbe};
+use crate::options::RunOptions;
+use crate::orders::{Order, Progress, PublishAnswers, Publishes, Word};
+use crate::pages::{self, Direction, PagesError, Reader};
+use crate::process::{self, Sites, Team, TeamError};
+use crate::report::room::Outcome;
+use crate::report::{Course, Mark};
+use crate::series::ServerWatch;
+use crate::sign_in::{FrontDoor, SignInError};
 use crate::watch::{self, Stage, Watch};
+use crate::whole_history::{Expectation, HistoryFigures};
 
 /// Workers learn of the start this long before it, so that none is late for the first message.
 const START_DELAY_NS: u64 = SECOND_NS / 2;
@@ -30,66 +36,88 @@ const LINGER: Duration = Duration::from_millis(300);
 /// However much still trickles in, a run ends.
 const SETTLE_MAX: Duration = Duration::from_secs(300);
 
+/// A room that was used before may have a history of its own; a longer one is not read.
+const HISTORY_BEFORE_MAX: usize = 1_000_000;
+
 #[derive(Debug, Error)]
 pub enum RunError {
     #[error(transparent)]
     Team(#[from] TeamError),
-    #[error("the server's process cannot be watched: {0}")]
-    Probe(#[from] io::Error),
+    #[error(transparent)]
+    Costs(#[from] CostsError),
+    #[error("the history cannot be read: {0}")]
+    History(#[from] PagesError),
+    #[error("nobody can sign in to read the history: {0}")]
+    SignIn(#[from] SignInError),
 }
 
 /// Runs the scenario to its end; what the clients found is in the outcome, good or bad.
-pub async fn room(options: &RoomOptions) -> Result<Outcome, RunError> {
-    let probe = options.pid.map(ServerProbe::new).transpose()?;
-    let needed = process::processes_needed(options.users, process::raise_descriptor_limit()?)?;
-    let processes = options.processes.unwrap_or(1).max(needed);
-    let mut run = Run { options, probe, team: Team::start(process::assignments(options, processes)).await? };
+pub async fn run(options: &RunOptions) -> Result<Outcome, RunError> {
+    let meter = Meter::find(options)?;
+    let plan = &options.plan;
+    let sites = Sites::find(&options.workforce, plan.users(), u64::from(plan.run)).await?;
+    let assignments = process::assignments(plan, &sites);
+    let server_watch = meter.process().map(ServerWatch::start);
+    let team = Team::start(sites, assignments).await?;
+    let mut run = Run { options, meter, server_watch, team, marks: Vec::new() };
     run.announce();
-    let outcome = run.stages().await?;
-    run.team.dismiss().await;
+    let mut outcome = run.stages().await?;
+    outcome.machines = run.team.dismiss().await?;
     Ok(outcome)
 }
 
 struct Run<'a> {
-    options: &'a RoomOptions,
-    probe: Option<ServerProbe>,
+    options: &'a RunOptions,
+    meter: Meter,
+    server_watch: Option<ServerWatch>,
     team: Team,
+    /// The moments at which the run went on to something else.
+    marks: Vec<Mark>,
 }
 
 impl Run<'_> {
     fn announce(&self) {
         if self.team.len() > 1 {
-            for (worker, pid, users) in self.team.roll() {
-                watch::note(&format!("worker {worker} (pid {pid}): users {} to {}", users.start, users.end - 1));
-            }
+            self.team.roll().for_each(watch::note);
         }
     }
 
     async fn stages(&mut self) -> Result<Outcome, RunError> {
-        let mut watch = Watch::new(Stage::signing_in(self.options.users));
+        let mut watch = Watch::new(Stage::signing_in(self.options.plan.users()));
         self.gather(Some(&mut watch), |word| matches!(word, Word::SignedIn).then_some(())).await?;
         drop(watch);
-        let mut costs = Costs { resident_before_bytes: self.resident()?, ..Costs::default() };
+        let mut costs = Costs { signed_in: self.meter.read().await?, ..Costs::default() };
 
+        self.marks.push(Mark::new(clock::now_ns(), "joining"));
         self.team.order_all(&Order::Join).await?;
-        let mut watch = Watch::new(Stage::joining(self.options.users));
+        let mut watch = Watch::new(Stage::joining(self.options.plan.early_users()));
         self.gather(Some(&mut watch), |word| matches!(word, Word::Joined).then_some(())).await?;
         self.let_presences_die_down().await?;
         drop(watch);
-        costs.resident_joined_bytes = self.resident()?;
+        costs.joined = self.meter.read().await?;
 
-        let end_ns = self.publish(&mut costs).await?;
+        let window = self.publish(&mut costs).await?;
         let (answers, figures) = self.count().await?;
-        costs.resident_end_bytes = self.resident()?;
+        costs.settled = self.meter.read().await?;
+        let history = self.whole_history(&answers, &figures).await?;
         Ok(Outcome {
+            history,
             processes: self.team.len(),
+            machines: Vec::new(),
             disagreement: disagreement(&figures, &answers),
-            costs: self.probe.map(|_| costs),
-            last_delivery_late_ns: figures.last_delivery_ns.saturating_sub(end_ns),
+            costs,
+            last_delivery_late_ns: figures.last_delivery_ns.saturating_sub(window.end),
+            course: self.course(window),
             progress: self.team.progress(),
             figures,
-            answers: answers.answers,
+            answers: answers.answers(),
         })
+    }
+
+    fn course(&mut self, window: Range<u64>) -> Course {
+        let mut series = self.team.series().clone();
+        series.merge(self.server_watch.take().map(ServerWatch::finish).unwrap_or_default());
+        Course { series, marks: std::mem::take(&mut self.marks), window }
     }
 
     /// One answer of each worker.
@@ -102,14 +130,15 @@ impl Run<'_> {
         while answers.len() < self.team.len() {
             answers.extend(self.team.next_word(Instant::now() + LOOK_EVERY).await?.and_then(&wanted));
             if let Some(watch) = &mut watch {
-                watch.show(&self.team.progress());
+                watch.show(&self.team.progress(), self.team.series());
             }
         }
         Ok(answers)
     }
 
     async fn let_presences_die_down(&mut self) -> Result<(), RunError> {
-        if self.options.target.entrance.hidden {
+        // A server that does not say when a user is in the room gets the time in which nothing is heard elsewhere.
+        if !self.options.plan.shows_presences() && self.options.plan.target.dialect.confirms_joins() {
             return Ok(());
         }
         let mut quiet = Quiet::new(QUIET, QUIET_MAX);
@@ -119,20 +148,24 @@ impl Run<'_> {
         Ok(())
     }
 
-    /// Publishes, measures the server between warm-up and end, and waits for the rest. Answers when sending ended.
-    async fn publish(&mut self, costs: &mut Costs) -> Result<u64, RunError> {
-        let start_ns = clock::now_ns() + START_DELAY_NS;
-        let measured = self.options.schedule.measured_ns();
+    /// Publishes, measures the server between warm-up and end, and waits for the rest. Answers which time was measured.
+    async fn publish(&mut self, costs: &mut Costs) -> Result<Range<u64>, RunError> {
+        // A whole second, so that the seconds of the series are those of the schedule.
+        let start_ns = (clock::now_ns() + START_DELAY_NS).next_multiple_of(SECOND_NS);
+        let measured = self.options.plan.measured_ns();
+        let window = start_ns + measured.start..start_ns + measured.end;
+        if measured.start > 0 {
+            self.marks.push(Mark::new(start_ns, "warm-up"));
+        }
+        self.marks.extend([Mark::new(window.start, "measured"), Mark::new(window.end, "last deliveries")]);
         self.team.order_all(&Order::Begin { start_ns }).await?;
-        let mut watch = Watch::new(Stage::publishing(self.options.schedule.messages()));
-        self.watch_until(&mut watch, start_ns + measured.start).await?;
-        let before = self.cpu()?;
-        self.watch_until(&mut watch, start_ns + measured.end).await?;
-        let after = self.cpu()?;
-        costs.cpu_user_secs = after.user_secs - before.user_secs;
-        costs.cpu_system_secs = after.system_secs - before.system_secs;
+        let mut watch = Watch::new(Stage::publishing(self.options.plan.messages()));
+        self.watch_until(&mut watch, window.start).await?;
+        costs.begin = self.meter.read().await?;
+        self.watch_until(&mut watch, window.end).await?;
+        costs.end = self.meter.read().await?;
         self.settle(&mut watch).await?;
-        Ok(start_ns + measured.end)
+        Ok(window)
     }
 
     /// Follows progress until a moment, or until nobody is left to follow.
@@ -140,7 +173,7 @@ impl Run<'_> {
         while clock::now_ns() < point_ns && self.somebody_is_left() {
             let look = clock::until(point_ns).min(LOOK_EVERY);
             self.team.next_word(Instant::now() + look).await?;
-            watch.show(&self.team.progress());
+            watch.show(&self.team.progress(), self.team.series());
         }
         Ok(())
     }
@@ -157,44 +190,86 @@ impl Run<'_> {
                 return Ok(());
             }
             self.team.next_word(Instant::now() + LOOK_EVERY).await?;
-            watch.show(&progress);
+            watch.show(&progress, self.team.series());
         }
     }
 
     fn somebody_is_left(&self) -> bool {
-        self.team.progress().disconnected < u64::from(self.options.users)
+        self.team.progress().disconnected < u64::from(self.options.plan.users())
     }
 
     fn all_has_come(&self, progress: &Progress) -> bool {
-        progress.sent == u64::from(self.options.schedule.messages())
+        progress.sent == self.options.plan.messages()
             && progress.accepted + progress.refused == progress.sent
-            && progress.delivered >= progress.accepted * u64::from(self.options.users)
+            && self.due(progress).is_some_and(|due| progress.delivered >= due)
     }
 
-    async fn count(&mut self) -> Result<(PublishAnswers, Figures), RunError> {
+    /// How many deliveries the accepted messages make, as far as totals can tell: where something was refused in one of
+    /// many rooms, or where members come and go, they cannot.
+    fn due(&self, progress: &Progress) -> Option<u64> {
+        if self.options.plan.conduct.is_some() {
+            return None;
+        }
+        match self.options.plan.rooms.as_slice() {
+            [room] => Some(progress.accepted * u64::from(room.members())),
+            rooms if progress.refused == 0 => {
+                Some(rooms.iter().map(|room| u64::from(room.schedule.messages()) * u64::from(room.members())).sum())
+            }
+            _ => None,
+        }
+    }
+
+    async fn count(&mut self) -> Result<(Publishes, Figures), RunError> {
         self.team.order_all(&Order::Stop).await?;
-        let mut answers = PublishAnswers::default();
+        let mut answers = Publishes::default();
         let parts = self.gather(None, |word| if let Word::Answers(part) = word { Some(part) } else { None }).await?;
         parts.into_iter().for_each(|part| answers.add(part));
 
-        self.team.order_all(&Order::Tally(answers.answers.clone())).await?;
+        self.team.order_all(&Order::Tally(answers.answers())).await?;
         let mut figures = Figures::default();
         let parts = self.gather(None, |word| if let Word::Figures(part) = word { Some(part) } else { None }).await?;
         parts.into_iter().for_each(|part| figures.add(*part));
         Ok((answers, figures))
     }
 
-    fn cpu(&self) -> io::Result<CpuTime> {
-        self.probe.map_or(Ok(CpuTime::default()), |probe| probe.cpu())
-    }
-
-    fn resident(&self) -> io::Result<u64> {
-        self.probe.map_or(Ok(0), |probe| probe.resident_bytes())
+    /// Reads the histories of all rooms both ways, where the plan asks for it, and compares them with what was accepted.
+    async fn whole_history(
+        &self,
+        publishes: &Publishes,
+        figures: &Figures,
+    ) -> Result<Option<HistoryFigures>, RunError> {
+        let plan = &self.options.plan;
+        if !plan.reads_whole_history() {
+            return Ok(None);
+        }
+        let door = FrontDoor::new(plan.target.server, plan.target.sign_in, &plan.target.server_key);
+        let mut reader = Reader::new(&door, plan.account(0)).await?;
+        let mut sum = HistoryFigures::default();
+        for (number, room) in (0..).zip(&plan.rooms) {
+            let Some(PublishAnswers { answers, .. }) = publishes.0.get(&number) else { continue };
+            let views: Vec<&Sightings> =
+                figures.sightings.iter().filter(|(of, _)| *of == number).map(|(_, view)| view).collect();
+            let expectation = Expectation::new(plan.run, room, &answers.acceptances.0, &answers.unanswered, &views);
+            let channel_id = pages::channel_of_room(&room.entrance.room);
+            let items_max = room.schedule.messages() as usize + HISTORY_BEFORE_MAX;
+            let forward = reader.read_all(&channel_id, Direction::OldestFirst, items_max).await?;
+            let backward = reader.read_all(&channel_id, Direction::NewestFirst, items_max).await?;
+            sum.add(&expectation.judge(&forward, &backward));
+        }
+        Ok(Some(sum))
     }
 }
 
-fn disagreement(figures: &Figures, answers: &PublishAnswers) -> Disagreement {
-    check::reconcile(&figures.sightings, &answers.acknowledged.0)
+/// Compares what the threads saw of each room.
+fn disagreement(figures: &Figures, answers: &Publishes) -> Disagreement {
+    let mut views: HashMap<u32, Vec<&Sightings>> = HashMap::new();
+    figures.sightings.iter().for_each(|(room, view)| views.entry(*room).or_default().push(view));
+    let mut sum = Disagreement::default();
+    for (room, views) in &views {
+        let acknowledged = answers.0.get(room).map_or(&[][..], |publishes| &publishes.acknowledged.0);
+        sum.add(check::reconcile(views, acknowledged));
+    }
+    sum
 }
 
 /// Notices when something has not changed for a while.

@@ -5,6 +5,7 @@
 
 use std::cell::{Cell, RefCell};
 use std::collections::HashMap;
+use std::os::unix::net::UnixStream;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
@@ -14,16 +15,26 @@ use futures_util::future::{AbortHandle, AbortRegistration, Abortable};
 use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 
-use crate::client::{self, ClientError, Due, Socket};
-use crate::crowd::{Crowd, Gauges};
+use crate::check::Answers;
+use crate::client::{self, ClientError, Due, Socket, Way};
+use crate::crowd::{Crowd, Gauges, Ledger};
 use crate::figures::Figures;
-use crate::orders::{Assignment, Order, PublishAnswers};
+use crate::lag;
+use crate::member::Member;
+use crate::orders::{Order, Publishes};
+use crate::plan::Plan;
 use crate::sign_in::{FrontDoor, SignInError};
+use crate::wire::Speaker;
 
 /// A server that refuses connections for a moment gets this many further chances, each after a longer pause.
 const RETRY_PAUSES: [Duration; 3] = [Duration::from_millis(100), Duration::from_millis(500), Duration::from_secs(2)];
+/// A slow reader takes a frame at least this often.
+const SLOWEST_PACE: Duration = Duration::from_secs(5);
 /// Close frames are a courtesy; a server that does not take them is left without.
 const LEAVING: Duration = Duration::from_secs(2);
+
+/// A run that does not know how late it was itself shows nothing.
+const NOT_WATCHED: &str = "a thread lost the line on which it reads how long its sockets wait for it";
 
 /// Messages in line for one publisher's socket.
 pub type Outbox = mpsc::Sender<Due>;
@@ -33,7 +44,7 @@ pub enum ThreadWord {
     SignedIn,
     /// With the outbox of each publisher that lives on this thread.
     Joined(HashMap<u32, Outbox>),
-    Answers(PublishAnswers),
+    Answers(Publishes),
     Figures(Box<Figures>),
     Failed(String),
 }
@@ -42,28 +53,33 @@ pub enum ThreadWord {
 pub struct Share {
     pub users: Vec<u32>,
     pub in_flight: usize,
+    pub users_a_source: Option<u32>,
 }
 
 /// Carries out orders until the tally is done or nobody gives orders any more.
 pub async fn live(
-    assignment: Assignment,
+    plan: Arc<Plan>,
     share: Share,
     gauges: Arc<Gauges>,
+    stamps: UnixStream,
     mut orders: mpsc::Receiver<Order>,
     words: mpsc::Sender<ThreadWord>,
 ) {
-    let stages = Stages::new(assignment, share, gauges);
+    let stages = Rc::new(Stages::new(plan, share, gauges));
+    let watching = tokio::task::spawn_local(lag::watch(stamps, stages.ledger.clone()));
     while let Some(order) = orders.recv().await {
         let last = matches!(order, Order::Tally(_));
         let word = match order {
             Order::SignIn(_) => stages.sign_in().await,
             Order::Join => stages.join().await,
             Order::Begin { start_ns } => {
-                stages.crowd.begin(start_ns);
+                stages.ledger.begin(start_ns);
+                Stages::begin_lives(&stages, start_ns);
                 continue;
             }
-            Order::Stop => ThreadWord::Answers(stages.crowd.answers()),
-            Order::Tally(answers) => ThreadWord::Figures(Box::new(stages.crowd.figures(&answers))),
+            Order::Stop => ThreadWord::Answers(stages.answers()),
+            Order::Tally(_) if watching.is_finished() => ThreadWord::Failed(NOT_WATCHED.to_owned()),
+            Order::Tally(answers) => ThreadWord::Figures(Box::new(stages.figures(&answers))),
         };
         // Nobody listens only when the whole worker is ending.
         let _ = words.send(word).await;
@@ -74,17 +90,28 @@ pub async fn live(
     stages.leave().await;
 }
 
-struct Stages {
-    assignment: Assignment,
+pub struct Stages {
+    plan: Arc<Plan>,
     share: Share,
     door: FrontDoor,
-    crowd: Rc<Crowd>,
-    /// By seat: the token it signed in with.
+    ledger: Rc<Ledger>,
+    crowds: Vec<Rc<Crowd>>,
+    /// Where each of the share's users sits.
+    places: Vec<Place>,
+    /// By place: the token it signed in with.
     tokens: RefCell<Vec<String>>,
     listeners: RefCell<Listeners>,
     /// Kept open until all leave: a publisher whose outbox is closed says goodbye.
     outboxes: RefCell<HashMap<u32, Outbox>>,
     failure: Failure,
+}
+
+/// A user's crowd, and its seat there.
+#[derive(Clone)]
+struct Place {
+    user: u32,
+    crowd: Rc<Crowd>,
+    seat: usize,
 }
 
 #[derive(Default)]
@@ -112,25 +139,36 @@ impl Failure {
 }
 
 impl Stages {
-    fn new(assignment: Assignment, share: Share, gauges: Arc<Gauges>) -> Self {
-        let target = &assignment.target;
+    fn new(plan: Arc<Plan>, share: Share, gauges: Arc<Gauges>) -> Self {
+        let target = &plan.target;
+        let ledger = Rc::new(Ledger::new(plan.clone(), gauges));
+        // Users come in the order of their numbers, so those of a room come together.
+        let together = share.users.chunk_by(|one, other| plan.room_of(*one) == plan.room_of(*other));
+        let (mut crowds, mut places) = (Vec::new(), Vec::new());
+        for users in together {
+            let crowd = Rc::new(Crowd::new(ledger.clone(), plan.room_of(users[0]), users));
+            places.extend((0..).zip(users).map(|(seat, user)| Place { user: *user, crowd: crowd.clone(), seat }));
+            crowds.push(crowd);
+        }
         Self {
             door: FrontDoor::new(target.server, target.sign_in, &target.server_key),
-            crowd: Rc::new(Crowd::new(&assignment, &share.users, gauges)),
+            ledger,
+            crowds,
+            places,
             tokens: RefCell::new(vec![String::new(); share.users.len()]),
             listeners: RefCell::default(),
             outboxes: RefCell::default(),
             failure: Failure::default(),
-            assignment,
+            plan,
             share,
         }
     }
 
     async fn sign_in(&self) -> ThreadWord {
-        self.for_each_seat(async |seat| {
-            let token = persistently(|| self.token(seat)).await?;
-            self.tokens.borrow_mut()[seat] = token;
-            self.crowd.gauges().signed_in.bump();
+        self.for_each_place(async |at, place| {
+            let token = persistently(|| self.token(place.user)).await?;
+            self.tokens.borrow_mut()[at] = token;
+            self.ledger.gauges().signed_in.bump();
             Ok(())
         })
         .await;
@@ -138,71 +176,144 @@ impl Stages {
     }
 
     async fn join(&self) -> ThreadWord {
-        self.for_each_seat(async |seat| {
-            let mut socket = persistently(|| self.connect(seat)).await?;
-            let channel_id = client::join(&mut socket, &self.crowd, seat).await?;
-            self.listen(seat, socket, channel_id);
-            self.crowd.gauges().joined.bump();
+        self.for_each_place(async |at, place| {
+            if self.plan.conduct.is_some() && !self.plan.publishes(place.user) {
+                // It comes when its life says so.
+                return Ok(());
+            }
+            let mut socket = self.connect_persistently(at).await?;
+            let channel_id = client::join(&mut socket, &place.crowd, place.user, place.seat).await?;
+            self.listen(place.clone(), socket, channel_id);
+            self.ledger.gauges().joined.bump();
             Ok(())
         })
         .await;
         self.failure.or(|| ThreadWord::Joined(self.outboxes.borrow().clone()))
     }
 
-    async fn for_each_seat(&self, work: impl AsyncFn(usize) -> Result<(), ClientError>) {
-        let seats = futures_util::stream::iter(0..self.share.users.len());
-        seats
-            .for_each_concurrent(self.share.in_flight, async |seat| {
+    async fn for_each_place(&self, work: impl AsyncFn(usize, &Place) -> Result<(), ClientError>) {
+        let places = futures_util::stream::iter(self.places.iter().enumerate());
+        places
+            .for_each_concurrent(self.share.in_flight, async |(at, place)| {
                 if self.failure.failed.get() {
                     return;
                 }
-                if let Err(error) = work(seat).await {
-                    self.failure.note(self.share.users[seat], &error);
+                if let Err(error) = work(at, place).await {
+                    self.failure.note(place.user, &error);
                 }
             })
             .await;
     }
 
-    async fn token(&self, seat: usize) -> Result<String, ClientError> {
-        let id = format!("{}{:08}", self.assignment.target.account_prefix, self.share.users[seat]);
-        Ok(self.door.sign_in(&id).await?)
+    async fn token(&self, user: u32) -> Result<String, ClientError> {
+        if !self.plan.target.dialect.has_sessions() {
+            return Ok(String::new());
+        }
+        Ok(self.door.sign_in(&self.plan.account(user)).await?)
     }
 
-    /// Opens the seat's WebSocket. Tokens of a stock server live for a minute only, and signing everybody in may take
+    pub async fn connect_persistently(&self, at: usize) -> Result<Socket, ClientError> {
+        persistently(|| self.connect(at)).await
+    }
+
+    /// Opens the user's WebSocket. Tokens of a stock server live for a minute only, and signing everybody in may take
     /// longer: a refused token is replaced once.
-    async fn connect(&self, seat: usize) -> Result<Socket, ClientError> {
-        let source = client::source_address(self.share.users[seat], self.assignment.users_a_source);
-        let token = self.tokens.borrow()[seat].clone();
-        match client::connect(&self.assignment.target, &token, source).await {
+    async fn connect(&self, at: usize) -> Result<Socket, ClientError> {
+        let Place { user, ref crowd, seat } = self.places[at];
+        let source = client::source_address(user, self.share.users_a_source);
+        let way = Way { source, manner: crowd.manner(seat) };
+        let speaker = Speaker { user, room: &self.plan.rooms[self.plan.room_of(user)].entrance.room };
+        let token = self.tokens.borrow()[at].clone();
+        match client::connect(&self.plan.target, &token, speaker, way).await {
             Err(ClientError::Unauthorised) => {
-                let token = self.token(seat).await?;
-                client::connect(&self.assignment.target, &token, source).await
+                let token = self.token(user).await?;
+                client::connect(&self.plan.target, &token, speaker, way).await
             }
             other => other,
         }
     }
 
-    /// From here on the seat hears the room, and publishes when it is a publisher's.
-    fn listen(&self, seat: usize, socket: Socket, channel_id: String) {
+    /// From here on the user hears the room, and publishes when it is a publisher.
+    fn listen(&self, place: Place, socket: Socket, channel_id: String) {
         let (stop, stopped) = AbortHandle::new_pair();
         let mut listeners = self.listeners.borrow_mut();
         listeners.stops.push(stop);
-        let (user, crowd) = (self.share.users[seat], self.crowd.clone());
-        if user >= self.assignment.schedule.publishers() {
+        let Place { user, crowd, seat } = place;
+        let Some(planned) = self.planned(user) else {
             listeners.tasks.spawn_local(listen(socket, crowd, seat, stopped));
             return;
-        }
+        };
         // All that this publisher will ever send fits, so handing a message over never waits for the socket.
-        let (outbox, due) = mpsc::channel(self.assignment.schedule.planned(user).max(1) as usize);
+        let (outbox, due) = mpsc::channel(planned.max(1) as usize);
         self.outboxes.borrow_mut().insert(user, outbox);
         let (sink, stream) = socket.split();
         listeners.tasks.spawn_local(client::publish(sink, crowd.clone(), user, channel_id, due));
         listeners.tasks.spawn_local(listen_only(stream, crowd, seat, stopped));
     }
 
-    async fn leave(self) {
-        let mut listeners = self.listeners.into_inner();
-        drop(self.outboxes);
+    /// Members that come and go do so from now on.
+    fn begin_lives(stages: &Rc<Self>, start_ns: u64) {
+        let Some(conduct) = &stages.plan.conduct else { return };
+        for (at, place) in stages.places.iter().enumerate() {
+            let room = &stages.plan.rooms[stages.plan.room_of(place.user)];
+            if room.publisher(place.user).is_some() {
+                continue;
+            }
+            let life = Member::new(stages.clone(), at, start_ns).live(room.life(conduct, stages.plan.seed, place.user));
+            let (stop, stopped) = AbortHandle::new_pair();
+            let mut listeners = stages.listeners.borrow_mut();
+            listeners.stops.push(stop);
+            listeners.tasks.spawn_local(async move {
+                // Told to stop, it hangs up.
+                let _ = Abortable::new(life, stopped).await;
+            });
+        }
+    }
+
+    /// The number, the crowd and the seat of the user at this place.
+    pub fn place(&self, at: usize) -> (u32, Rc<Crowd>, usize) {
+        let Place { user, crowd, seat } = &self.places[at];
+        (*user, crowd.clone(), *seat)
+    }
+
+    pub fn plan(&self) -> &Plan {
+        &self.plan
+    }
+
+    pub fn gauges(&self) -> &Gauges {
+        self.ledger.gauges()
+    }
+
+    /// How long a slow reader waits between two frames.
+    pub fn slow_pace(&self) -> Duration {
+        let frames_a_second = self.plan.conduct.as_ref().map_or(0.0, |conduct| conduct.slow_frames_a_second);
+        Duration::try_from_secs_f64(1.0 / frames_a_second).unwrap_or(SLOWEST_PACE).min(SLOWEST_PACE)
+    }
+
+    /// How many messages a user sends, if it is a publisher.
+    fn planned(&self, user: u32) -> Option<u32> {
+        let room = self.plan.rooms.get(self.plan.room_of(user))?;
+        room.publisher(user).map(|publisher| room.schedule.planned(publisher))
+    }
+
+    /// What became of every publish of this thread.
+    fn answers(&self) -> Publishes {
+        Publishes(self.crowds.iter().map(|crowd| (crowd.room(), crowd.answers())).collect())
+    }
+
+    /// The account of all users of this thread.
+    fn figures(&self, answers: &HashMap<u32, Answers>) -> Figures {
+        let mut figures = self.ledger.figures();
+        let none = Answers::default();
+        for crowd in &self.crowds {
+            crowd.settle(answers.get(&crowd.room()).unwrap_or(&none), &mut figures);
+        }
+        figures
+    }
+
+    async fn leave(&self) {
+        let mut listeners = self.listeners.take();
+        drop(self.outboxes.take());
         listeners.stops.iter().for_each(AbortHandle::abort);
         let all_gone = async { while listeners.tasks.join_next().await.is_some() {} };
         // What has not gone by then ends with the runtime.
@@ -213,7 +324,9 @@ impl Stages {
 /// A member that only listens; told to stop, it says goodbye.
 async fn listen(mut socket: Socket, crowd: Rc<Crowd>, seat: usize, stopped: AbortRegistration) {
     match Abortable::new(client::listen(&mut socket, &crowd, seat), stopped).await {
-        Ok(lost) => crowd.lost(seat, &lost),
+        Ok(lost) => {
+            crowd.lost(seat, &lost);
+        }
         Err(_) => {
             let _ = socket.close(None).await;
         }

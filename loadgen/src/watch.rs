@@ -7,9 +7,12 @@ use std::time::{Duration, Instant};
 use indicatif::{ProgressBar, ProgressStyle};
 
 use crate::orders::Progress;
+use crate::report::words;
+use crate::series::Series;
 
 /// How often a plain line is written.
 const LINE_EVERY: Duration = Duration::from_secs(2);
+const BAR: &str = "{prefix:>11} {bar:40.cyan/blue} {pos}/{len} {elapsed_precise}";
 
 /// One stage of a run: a name, and how far it is.
 pub struct Stage {
@@ -28,8 +31,8 @@ impl Stage {
         Self { name: "joining", total: users.into(), done: |progress| progress.joined, shows_traffic: false }
     }
 
-    pub fn publishing(messages: u32) -> Self {
-        Self { name: "publishing", total: messages.into(), done: |progress| progress.sent, shows_traffic: true }
+    pub fn publishing(messages: u64) -> Self {
+        Self { name: "publishing", total: messages, done: |progress| progress.sent, shows_traffic: true }
     }
 }
 
@@ -37,9 +40,6 @@ impl Stage {
 pub struct Watch {
     stage: Stage,
     view: View,
-    /// Deliveries at the last look, for the rate.
-    before: (Instant, u64),
-    rate: f64,
 }
 
 enum View {
@@ -55,52 +55,54 @@ pub fn note(text: &str) {
 impl Watch {
     pub fn new(stage: Stage) -> Self {
         let view = if std::io::stderr().is_terminal() {
-            let template = "{prefix:>11} {bar:40.cyan/blue} {pos}/{len} {elapsed_precise} {msg}";
-            let style = ProgressStyle::with_template(template).expect("a constant template");
+            let template = if stage.shows_traffic { format!("{BAR}\n{{wide_msg}}") } else { BAR.to_owned() };
+            let style = ProgressStyle::with_template(&template).expect("a constant template");
             View::Bar(ProgressBar::new(stage.total).with_style(style).with_prefix(stage.name))
         } else {
             View::Lines { last: Instant::now() }
         };
-        Self { stage, view, before: (Instant::now(), 0), rate: 0.0 }
+        Self { stage, view }
     }
 
-    pub fn show(&mut self, progress: &Progress) {
-        self.measure(progress);
+    pub fn show(&mut self, progress: &Progress, series: &Series) {
         let done = (self.stage.done)(progress);
-        let message = if self.stage.shows_traffic { self.traffic(progress) } else { String::new() };
+        let traffic = || if self.stage.shows_traffic { traffic(progress, series) } else { String::new() };
         match &mut self.view {
             View::Bar(bar) => {
                 bar.set_position(done);
-                bar.set_message(message);
+                bar.set_message(traffic());
             }
             View::Lines { last } if last.elapsed() >= LINE_EVERY => {
-                eprintln!("{}: {done}/{} {message}", self.stage.name, self.stage.total);
+                let (name, total, traffic) = (self.stage.name, self.stage.total, traffic());
+                eprintln!("{name}: {done}/{total}{}{traffic}", if traffic.is_empty() { "" } else { ", " });
                 *last = Instant::now();
             }
             View::Lines { .. } => {}
         }
     }
+}
 
-    fn measure(&mut self, progress: &Progress) {
-        let (at, delivered) = self.before;
-        let elapsed = at.elapsed();
-        if elapsed >= Duration::from_millis(500) {
-            self.rate = progress.delivered.saturating_sub(delivered) as f64 / elapsed.as_secs_f64();
-            self.before = (Instant::now(), progress.delivered);
-        }
-    }
-
-    fn traffic(&self, progress: &Progress) -> String {
-        format!(
-            "{} delivered, {:.0}/s, {} unanswered, {} refused, {} faults, {} disconnected",
-            progress.delivered,
-            self.rate,
-            progress.sent.saturating_sub(progress.accepted + progress.refused),
-            progress.refused,
-            progress.faults,
-            progress.disconnected,
-        )
-    }
+/// What the last seconds were like, and all faults so far.
+fn traffic(progress: &Progress, series: &Series) -> String {
+    let (recent, count) = series.recent();
+    let rate = |sum: u64| words::grouped(words::ratio(sum as f64, count as f64).round() as u64);
+    let latency = recent.delivery.percentiles();
+    let time = |us: u64| words::duration(us as f64);
+    format!(
+        "{} connected, {} messages/s, {} deliveries/s, p50 {}, p99 {}, {} unanswered, {} refused, {} faults, {} lost; \
+         ourselves: {} late, {} lag",
+        words::grouped(progress.joined.saturating_sub(progress.disconnected)),
+        rate(recent.progress.sent),
+        rate(recent.progress.delivered),
+        time(latency.p50_us),
+        time(latency.p99_us),
+        words::grouped(progress.sent.saturating_sub(progress.accepted + progress.refused)),
+        words::grouped(progress.refused),
+        words::grouped(progress.faults),
+        words::grouped(progress.disconnected),
+        time(recent.lateness_max_us),
+        time(recent.lag_max_us),
+    )
 }
 
 impl Drop for Watch {
@@ -109,5 +111,28 @@ impl Drop for Watch {
             // The bar stays on the screen as it was last.
             bar.abandon();
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::series::Second;
+
+    #[test]
+    fn a_line_says_how_the_last_seconds_were() {
+        let mut series = Series::default();
+        for at in 0..4 {
+            let mut second = Second::new(at);
+            (second.progress.sent, second.progress.delivered, second.lag_max_us) = (10, 2_000, 1_500);
+            (0..2_000).for_each(|_| second.delivery.record_ns(5_000_000));
+            series.add(second);
+        }
+        let progress =
+            Progress { joined: 1_200, disconnected: 1, sent: 40, accepted: 38, refused: 1, ..Progress::default() };
+        let expected = "1,199 connected, 10 messages/s, 2,000 deliveries/s, p50 5.02 ms, p99 5.02 ms, 1 unanswered, \
+                        1 refused, 0 faults, 1 lost; ourselves: 0 µs late, 1.50 ms lag";
+        assert_eq!(traffic(&progress, &series), expected);
+        assert!(traffic(&progress, &Series::default()).contains(" 0 deliveries/s"), "before the first second is over");
     }
 }

@@ -1,9 +1,12 @@
 //! A worker process: reads orders from standard input, runs the users of its assignment on threads, answers on standard
-//! output. It ends when its orders end, so no worker outlives its coordinator.
+//! output. It ends when its orders end, so no worker outlives its coordinator. Where the coordinator is on another machine,
+//! `host.rs` passes both on.
 
-use std::collections::HashMap;
-use std::io::{self, BufRead, Write};
+use std::cmp::Reverse;
+use std::collections::{BinaryHeap, HashMap, HashSet};
+use std::io::{self, BufRead, Read, Write};
 use std::ops::Range;
+use std::os::unix::net::UnixStream;
 use std::sync::Arc;
 use std::thread::JoinHandle;
 use std::time::Duration;
@@ -15,8 +18,11 @@ use crate::client::Due;
 use crate::clock;
 use crate::crowd::Gauges;
 use crate::figures::Figures;
-use crate::orders::{Assignment, Order, Progress, PublishAnswers, Word};
-use crate::schedule::Schedule;
+use crate::lag;
+use crate::lines::LINE_BYTES_MAX;
+use crate::orders::{Assignment, Order, Progress, Publishes, Word};
+use crate::plan::Plan;
+use crate::series::{Expenses, Second};
 use crate::stages::{self, Outbox, Share, ThreadWord};
 
 /// How often progress is reported.
@@ -24,10 +30,11 @@ const PROGRESS_EVERY: Duration = Duration::from_millis(200);
 /// Stages are ordered one after another; none is in line behind another for long.
 const ORDERS_MAX: usize = 4;
 /// So few publishers get a thread to themselves, so that their sends do not stand in line behind thousands of reads.
-const PUBLISHERS_APART_MAX: u32 = 256;
+const PUBLISHERS_APART_MAX: usize = 256;
 
-/// Serves the coordinator to the end of the run.
-pub fn run() -> Result<(), String> {
+/// Serves the coordinator to the end of the run, by its clock.
+pub fn run(clock_offset_ns: i64) -> Result<(), String> {
+    clock::follow(clock_offset_ns);
     let report_panic = std::panic::take_hook();
     std::panic::set_hook(Box::new(move |panic| {
         report_panic(panic);
@@ -49,14 +56,32 @@ fn runtime() -> Result<tokio::runtime::Runtime, String> {
     runtime.map_err(|error| format!("cannot start a runtime: {error}"))
 }
 
+/// The cores this process may use.
+fn cores() -> u32 {
+    std::thread::available_parallelism().map_or(1, |cores| cores.get() as u32)
+}
+
 fn read_orders(orders: &mpsc::Sender<Order>) {
-    for line in io::stdin().lock().lines().map_while(Result::ok) {
-        let Ok(order) = serde_json::from_str(&line) else { break };
+    let mut lines = io::stdin().lock();
+    let mut line = Vec::new();
+    // The coordinator is gone when there is nothing more, and half an order is none: there is nobody to work for.
+    while let Ok(1..) = (&mut lines).take(LINE_BYTES_MAX as u64).read_until(b'\n', &mut line)
+        && line.last() == Some(&b'\n')
+    {
+        let order = match serde_json::from_slice(&line) {
+            Ok(order) => order,
+            Err(error) => {
+                let what = format!("an unreadable order: {error}; coordinator and worker must be the same program");
+                // When this cannot be said either, the coordinator hears that the process has ended.
+                let _ = say(&Word::Failed { what });
+                break;
+            }
+        };
         if orders.blocking_send(order).is_err() {
             return;
         }
+        line.clear();
     }
-    // The coordinator is gone, or speaks another language: there is nobody to work for.
     std::process::exit(1);
 }
 
@@ -73,11 +98,15 @@ async fn serve(mut orders: mpsc::Receiver<Order>) -> Result<(), String> {
     let mut progress = tokio::time::interval(PROGRESS_EVERY);
     loop {
         tokio::select! {
-            _ = progress.tick() => say(&Word::Progress(threads.progress()))?,
+            _ = progress.tick() => {
+                threads.say_seconds()?;
+                say(&Word::Progress(threads.progress()))?;
+            }
             Some(order) = orders.recv() => threads.obey(order).await,
             Some(word) = threads.words.recv() => {
                 let Some(word) = threads.combine(word)? else { continue };
-                // The last progress before a stage's end is exact.
+                // The last seconds and the last progress before a stage's end are exact.
+                threads.say_seconds()?;
                 say(&Word::Progress(threads.progress()))?;
                 say(&word)?;
                 if matches!(word, Word::Figures(_)) {
@@ -90,7 +119,7 @@ async fn serve(mut orders: mpsc::Receiver<Order>) -> Result<(), String> {
 
 /// The threads of this worker, and what they have said of the current stage.
 struct Threads {
-    schedule: Schedule,
+    plan: Arc<Plan>,
     orders: Vec<mpsc::Sender<Order>>,
     words: mpsc::Receiver<ThreadWord>,
     gauges: Vec<Arc<Gauges>>,
@@ -98,40 +127,51 @@ struct Threads {
     /// How many threads have yet to answer in this stage.
     awaited: usize,
     outboxes: HashMap<u32, Outbox>,
-    answers: PublishAnswers,
+    answers: Publishes,
     figures: Figures,
+    expenses: Expenses,
 }
 
 impl Threads {
     fn start(assignment: &Assignment) -> Result<Self, String> {
-        let shares = deal(assignment.users.clone(), assignment.schedule.publishers(), assignment.threads);
+        let plan = Arc::new(assignment.plan.clone());
+        let threads = plan.threads.unwrap_or_else(cores);
+        let shares = deal(assignment.users.clone(), |user| plan.publishes(user), threads);
         let in_flight = (assignment.in_flight as usize).div_ceil(shares.len());
         let (words_in, words) = mpsc::channel(shares.len());
         let mut threads = Self {
-            schedule: assignment.schedule,
+            plan,
             orders: Vec::new(),
             words,
             gauges: Vec::new(),
             joins: Vec::new(),
             awaited: 0,
             outboxes: HashMap::new(),
-            answers: PublishAnswers::default(),
+            answers: Publishes::default(),
             figures: Figures::default(),
+            expenses: Expenses::new(),
         };
+        let mut pens = Vec::new();
         for users in shares {
-            threads.spawn(assignment.clone(), Share { users, in_flight }, words_in.clone())?;
+            let (pen, stamps) = lag::line().map_err(|error| format!("cannot make a socket pair: {error}"))?;
+            pens.push(pen);
+            let share = Share { users, in_flight, users_a_source: assignment.users_a_source };
+            threads.spawn(share, stamps, words_in.clone())?;
         }
+        // Not waited for: it has no more to do when the threads are gone, and ends with the process.
+        std::thread::spawn(move || lag::keep(pens));
         Ok(threads)
     }
 
-    fn spawn(&mut self, assignment: Assignment, share: Share, words: mpsc::Sender<ThreadWord>) -> Result<(), String> {
+    fn spawn(&mut self, share: Share, stamps: UnixStream, words: mpsc::Sender<ThreadWord>) -> Result<(), String> {
+        let plan = self.plan.clone();
         let (orders_in, orders) = mpsc::channel(ORDERS_MAX);
         let gauges = Arc::<Gauges>::default();
         self.gauges.push(gauges.clone());
         self.orders.push(orders_in);
         let runtime = runtime()?;
         self.joins.push(std::thread::spawn(move || {
-            LocalSet::new().block_on(&runtime, stages::live(assignment, share, gauges, orders, words));
+            LocalSet::new().block_on(&runtime, stages::live(plan, share, gauges, stamps, orders, words));
         }));
         Ok(())
     }
@@ -139,10 +179,10 @@ impl Threads {
     async fn obey(&mut self, order: Order) {
         self.pass_on(&order).await;
         if let Order::Begin { start_ns } = order {
-            let (schedule, outboxes) = (self.schedule, std::mem::take(&mut self.outboxes));
+            let (plan, outboxes) = (self.plan.clone(), std::mem::take(&mut self.outboxes));
             if !outboxes.is_empty() {
                 // Not waited for: when a run is stopped early, what is still due is dropped with the process.
-                std::thread::spawn(move || keep_time(schedule, start_ns, &outboxes));
+                std::thread::spawn(move || keep_time(&plan, start_ns, &outboxes));
             }
         }
     }
@@ -159,6 +199,13 @@ impl Threads {
         let mut sum = Progress::default();
         self.gauges.iter().for_each(|gauges| sum.add(&gauges.progress()));
         sum
+    }
+
+    /// Passes on what the threads have noted of the seconds that are over.
+    fn say_seconds(&mut self) -> Result<(), String> {
+        let of_threads = self.gauges.iter().flat_map(|gauges| gauges.closed.take());
+        let seconds: Vec<Second> = of_threads.chain(self.expenses.since_last()).collect();
+        seconds.into_iter().try_for_each(|second| say(&Word::Second(Box::new(second))))
     }
 
     /// Adds a thread's word to the others of its stage; the last one makes the worker's.
@@ -200,29 +247,34 @@ impl Threads {
 }
 
 /// Deals users to threads. A few publishers get a thread of their own beside the others; many are dealt like everybody.
-fn deal(users: Range<u32>, publishers: u32, threads: u32) -> Vec<Vec<u32>> {
-    let first_listener = publishers.clamp(users.start, users.end);
-    let apart = first_listener - users.start;
-    let (apart, dealt) = if apart > 0 && apart <= PUBLISHERS_APART_MAX {
-        (users.start..first_listener, first_listener..users.end)
-    } else {
-        (0..0, users)
-    };
-    let hands = threads.min(dealt.len() as u32);
-    let hand = |number: u32| dealt.clone().skip(number as usize).step_by(hands.max(1) as usize).collect();
+fn deal(users: Range<u32>, publishes: impl Fn(u32) -> bool, threads: u32) -> Vec<Vec<u32>> {
+    let (mut apart, mut dealt): (Vec<u32>, Vec<u32>) = users.clone().partition(|user| publishes(*user));
+    if apart.len() > PUBLISHERS_APART_MAX {
+        (apart, dealt) = (Vec::new(), users.collect());
+    }
+    let hands = (threads as usize).min(dealt.len());
+    let hand = |number: usize| dealt.iter().copied().skip(number).step_by(hands.max(1)).collect();
     let mut shares: Vec<Vec<u32>> = (0..hands).map(hand).collect();
     if !apart.is_empty() {
-        shares.push(apart.collect());
+        shares.push(apart);
     }
     shares
 }
 
 /// Hands each message over at its time. A thread of its own, as the kernel's timer is far finer than the runtime's.
-fn keep_time(schedule: Schedule, start_ns: u64, outboxes: &HashMap<u32, Outbox>) {
-    for index in 0..schedule.messages() {
-        let slot = schedule.slot(index);
-        let Some(outbox) = outboxes.get(&slot.publisher) else { continue };
-        let intended_ns = start_ns + schedule.due_ns(index);
+fn keep_time(plan: &Plan, start_ns: u64, outboxes: &HashMap<u32, Outbox>) {
+    // The next message of each room, the earliest on top.
+    let mut rooms: HashSet<usize> = outboxes.keys().map(|user| plan.room_of(*user)).collect();
+    let first = |room: usize| Some(Reverse((plan.rooms.get(room)?.schedule.due_ns(0), room, 0)));
+    let mut next: BinaryHeap<Reverse<(u64, usize, u32)>> = rooms.drain().filter_map(first).collect();
+    while let Some(Reverse((due_ns, number, index))) = next.pop() {
+        let room = &plan.rooms[number];
+        if index + 1 < room.schedule.messages() {
+            next.push(Reverse((room.schedule.due_ns(index + 1), number, index + 1)));
+        }
+        let slot = room.schedule.slot(index);
+        let Some(outbox) = outboxes.get(&(room.users.start + slot.publisher)) else { continue };
+        let intended_ns = start_ns + due_ns;
         let wait = clock::until(intended_ns);
         if !wait.is_zero() {
             std::thread::sleep(wait);
@@ -239,7 +291,7 @@ mod tests {
     #[test]
     fn every_user_is_dealt_once() {
         let check = |users: Range<u32>, publishers, threads, expected: &[usize]| {
-            let shares = deal(users.clone(), publishers, threads);
+            let shares = deal(users.clone(), |user| user < publishers, threads);
             let mut all: Vec<u32> = shares.iter().flatten().copied().collect();
             all.sort_unstable();
             assert_eq!(all, users.clone().collect::<Vec<_>>(), "{users:?}");

@@ -3,6 +3,7 @@
 //! Every shard is told everything of this kind (`Circular`), and tells its own connections. It is the slower life: frames
 //! are private ones, encoded once a format, and who does not read them is let go.
 
+use std::collections::HashSet;
 use std::sync::Arc;
 
 use super::{Home, find};
@@ -114,11 +115,6 @@ impl Home {
 
     /// Asks the store which of these users there are; the answer waits for that.
     pub(super) fn follow(&mut self, id: ConnectionId, number: u32, ids: Vec<UserId>, usernames: Vec<String>) {
-        let followed = self.statuses.followed(id.slot).count();
-        if followed + ids.len() + usernames.len() > FOLLOWS_MAX {
-            let reason = format!("unfollow somebody first: {FOLLOWS_MAX} users are the most to follow");
-            return self.answer(id, number, &Reply::Refused(Rejection::bad_input(reason)), None);
-        }
         if ids.is_empty() && usernames.is_empty() {
             return self.answer(id, number, &Reply::Statuses(Vec::new()), None);
         }
@@ -142,17 +138,24 @@ impl Home {
         let Some(connection) = self.connection(id).filter(|connection| !connection.closing) else { return };
         let own = connection.session.user;
         let reply = match outcome {
-            Ok(StoreReceipt::Users(users)) => {
-                let mut presences = Vec::new();
-                for user in users.into_iter().filter(|&user| user != own) {
-                    self.statuses.follow(id.slot, user);
-                    presences.extend_from_slice(self.statuses.of(user));
-                }
-                Reply::Statuses(presences)
+            Ok(StoreReceipt::Users(mut users)) => {
+                users.retain(|&user| user != own);
+                self.follow_found(id.slot, &users)
             }
             _ => Reply::Refused(Rejection::unavailable("the users could not be looked up: try again")),
         };
         self.answer(id, number, &reply, None);
+    }
+
+    /// All of them or none; whom the connection follows already takes no further place.
+    fn follow_found(&mut self, slot: u32, users: &[UserId]) -> Reply {
+        let followed: HashSet<UserId> = self.statuses.followed(slot).chain(users.iter().copied()).collect();
+        if followed.len() > FOLLOWS_MAX {
+            let reason = format!("unfollow somebody first: {FOLLOWS_MAX} users are the most to follow");
+            return Reply::Refused(Rejection::bad_input(reason));
+        }
+        users.iter().for_each(|&user| self.statuses.follow(slot, user));
+        Reply::Statuses(users.iter().flat_map(|&user| self.statuses.of(user)).cloned().collect())
     }
 
     /// Which of these users show themselves.

@@ -13,6 +13,8 @@ mod client;
 mod inbox;
 mod member;
 mod registry;
+mod rings;
+mod slowness;
 mod society;
 mod store;
 mod world;

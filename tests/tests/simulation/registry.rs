@@ -1,13 +1,13 @@
 //! The real store in memory, made slow: requests are applied in order, later than they were made, and answered later still
 //! and in any order. It traces what happened in each channel, in the order in which it was decided.
 
-use std::collections::{BTreeSet, HashMap, HashSet, VecDeque};
+use std::collections::{BTreeSet, HashMap, HashSet};
 
 use engine::friend::FriendAct;
 use engine::id::{ChannelId, ChannelKind, GroupId, MessageId, Timestamp, UserId};
 use engine::message::{Message, MessageCode};
 use engine::notification::Notice;
-use engine::persist::{StoreFailure, StoreReceipt, StoreRequest, Ticket};
+use engine::persist::{StoreReceipt, StoreRequest, Ticket};
 use storage::account::{Account, Credential, CredentialKind, Registration};
 use storage::bridge::look_up;
 use storage::group::Group;
@@ -15,6 +15,7 @@ use storage::memory::Memory;
 use storage::{Place, Store, Write, Written};
 use uuid::Uuid;
 
+use crate::slowness::{Outcome, Slowness};
 use crate::world::Random;
 
 /// Something that happened in a channel.
@@ -54,13 +55,9 @@ impl Entry {
     }
 }
 
-type Outcome = Result<StoreReceipt, StoreFailure>;
-
 pub struct Registry {
     memory: Memory,
-    fails: bool,
-    asked: Vec<VecDeque<(Ticket, StoreRequest)>>,
-    answered: Vec<Vec<(Ticket, Outcome)>>,
+    slowness: Slowness,
     pub traces: HashMap<ChannelId, Vec<Entry>>,
     pub durable: HashSet<MessageId>,
     users: Vec<UserId>,
@@ -70,9 +67,7 @@ impl Registry {
     pub fn new(shards: usize, fails: bool) -> Self {
         Self {
             memory: Memory::new(),
-            fails,
-            asked: vec![VecDeque::new(); shards],
-            answered: vec![Vec::new(); shards],
+            slowness: Slowness::new(shards, fails),
             traces: HashMap::new(),
             durable: HashSet::new(),
             users: Vec::new(),
@@ -135,36 +130,18 @@ impl Registry {
     }
 
     pub fn ask(&mut self, shard: usize, ticket: Ticket, request: StoreRequest) {
-        self.asked[shard].push_back((ticket, request));
+        self.slowness.ask(shard, ticket, request);
     }
 
-    /// Applies some requests and hands out some receipts.
     pub fn turn(&mut self, random: &mut Random) -> Vec<(usize, Ticket, Outcome)> {
-        for shard in 0..self.asked.len() {
-            for _ in 0..random.below(6) {
-                let Some((ticket, request)) = self.asked[shard].pop_front() else { break };
-                let outcome = if self.fails && random.one_in(6) {
-                    Err(StoreFailure { message: "as it pleases".into() })
-                } else {
-                    Ok(self.apply(request))
-                };
-                self.answered[shard].push((ticket, outcome));
-            }
-        }
-        let mut receipts = Vec::new();
-        for (shard, answered) in self.answered.iter_mut().enumerate() {
-            for _ in 0..random.below(6) {
-                if !answered.is_empty() {
-                    let (ticket, outcome) = answered.swap_remove(random.below(answered.len()));
-                    receipts.push((shard, ticket, outcome));
-                }
-            }
-        }
+        let mut slowness = std::mem::take(&mut self.slowness);
+        let receipts = slowness.turn(random, |request| self.apply(request));
+        self.slowness = slowness;
         receipts
     }
 
     pub fn is_quiet(&self) -> bool {
-        self.asked.iter().all(VecDeque::is_empty) && self.answered.iter().all(Vec::is_empty)
+        self.slowness.is_quiet()
     }
 
     fn apply(&mut self, request: StoreRequest) -> StoreReceipt {

@@ -5,7 +5,7 @@
 //! place of the channel, nobody missed what they should have seen, nobody wrote where they did not belong; every question
 //! was answered once; notifications and statuses have reached whom they concern, and nobody else.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use engine::admission::{OnLag, Session};
 use engine::command::{Command, Join};
@@ -13,12 +13,13 @@ use engine::friend::FriendAct;
 use engine::group::{GroupAct, GroupChange};
 use engine::home::Appearance;
 use engine::id::{ChannelId, ConnectionId, Epoch, GroupId, MessageId, SessionId, ShardId, Timestamp, UserId};
-use engine::parcel::{Circular, Enquiry, Finding, Parcel};
+use engine::parcel::{Circular, Enquiry, Finding};
 use engine::shard::{Effects, Input, Rules, Shard};
 
 use crate::inbox;
 use crate::member::{Ended, Member, Stay};
 use crate::registry::{Entry, Registry};
+use crate::rings::Rings;
 use crate::world::{Random, Wire, Wires};
 
 #[derive(Clone, Copy, Debug)]
@@ -35,7 +36,7 @@ pub struct Society {
     random: Random,
     now: Timestamp,
     shards: Vec<Shard>,
-    rings: BTreeMap<(usize, usize), VecDeque<Parcel>>,
+    rings: Rings,
     wires: Vec<Wires>,
     registry: Registry,
     users: Vec<UserId>,
@@ -90,7 +91,7 @@ impl Society {
             random,
             now,
             shards,
-            rings: BTreeMap::new(),
+            rings: Rings::default(),
             wires: (0..plan.shards).map(|_| Wires::default()).collect(),
             registry,
             users,
@@ -145,13 +146,7 @@ impl Society {
     }
 
     fn settle(&mut self) {
-        for (&(_, to), ring) in &mut self.rings {
-            for _ in 0..self.random.below(4) {
-                if let Some(parcel) = ring.pop_front() {
-                    self.shards[to].step(Input::Parcel(parcel), self.now);
-                }
-            }
-        }
+        self.rings.deliver(&mut self.shards, self.now, &mut self.random);
         for (shard, ticket, outcome) in self.registry.turn(&mut self.random) {
             self.shards[shard].step(Input::Receipt { ticket, outcome }, self.now);
         }
@@ -168,9 +163,7 @@ impl Society {
     fn turn_shard(&mut self, shard: usize) {
         let mut effects = Effects::default();
         self.shards[shard].finish_turn(self.now, &mut effects);
-        for (to, parcel) in effects.parcels {
-            self.rings.entry((shard, to.0.into())).or_default().push_back(parcel);
-        }
+        self.rings.send(shard, effects.parcels);
         for (ticket, request) in effects.store {
             self.registry.ask(shard, ticket, request);
         }
@@ -334,10 +327,8 @@ impl Society {
             self.now.0 += 100_000_000;
             self.settle();
             let answered = self.members.iter().all(|member| member.asked.is_empty()) && self.open.is_empty();
-            let passed = self.shards.iter().all(|shard| !shard.is_busy() && shard.next_due().is_none());
-            let read = self.wires.iter().flat_map(|wires| wires.slots.values()).all(|wire| wire.bytes.is_empty());
-            let parcels = self.rings.values().all(VecDeque::is_empty);
-            quiet = if answered && passed && read && parcels && self.registry.is_quiet() { quiet + 1 } else { 0 };
+            let passed = self.rings.are_quiet(&self.shards, &self.wires);
+            quiet = if answered && passed && self.registry.is_quiet() { quiet + 1 } else { 0 };
             if quiet == 5 {
                 return;
             }

@@ -1,20 +1,17 @@
 //! A store that takes its time: requests are applied in order, later than they were made, and answered later still and
 //! in any order.
 
-use std::collections::{BTreeMap, HashMap, HashSet, VecDeque};
+use std::collections::{BTreeMap, HashMap, HashSet};
 
 use engine::id::{ChannelId, MessageId, Sequence};
 use engine::message::{Message, MessageCode};
-use engine::persist::{ChannelHead, StoreFailure, StoreReceipt, StoreRequest, Ticket};
+use engine::persist::{ChannelHead, StoreReceipt, StoreRequest, Ticket};
 
+use crate::slowness::{Outcome, Slowness};
 use crate::world::Random;
 
 pub struct SlowStore {
-    fails: bool,
-    /// Requests not yet applied, by shard; each shard's are applied in order.
-    asked: Vec<VecDeque<(Ticket, StoreRequest)>>,
-    /// Receipts not yet given.
-    answered: Vec<Vec<(Ticket, Result<StoreReceipt, StoreFailure>)>>,
+    slowness: Slowness,
     pub history: HashMap<ChannelId, BTreeMap<MessageId, Message>>,
     heads: HashMap<ChannelId, ChannelHead>,
     /// Every id that was ever durable.
@@ -24,9 +21,7 @@ pub struct SlowStore {
 impl SlowStore {
     pub fn new(shards: usize, fails: bool) -> Self {
         Self {
-            fails,
-            asked: vec![VecDeque::new(); shards],
-            answered: vec![Vec::new(); shards],
+            slowness: Slowness::new(shards, fails),
             history: HashMap::new(),
             heads: HashMap::new(),
             durable: HashSet::new(),
@@ -34,36 +29,18 @@ impl SlowStore {
     }
 
     pub fn ask(&mut self, shard: usize, ticket: Ticket, request: StoreRequest) {
-        self.asked[shard].push_back((ticket, request));
+        self.slowness.ask(shard, ticket, request);
     }
 
-    /// Applies some requests and hands out some receipts.
-    pub fn turn(&mut self, random: &mut Random) -> Vec<(usize, Ticket, Result<StoreReceipt, StoreFailure>)> {
-        for shard in 0..self.asked.len() {
-            for _ in 0..random.below(6) {
-                let Some((ticket, request)) = self.asked[shard].pop_front() else { break };
-                let outcome = if self.fails && random.one_in(6) {
-                    Err(StoreFailure { message: "as it pleases".into() })
-                } else {
-                    Ok(self.apply(request))
-                };
-                self.answered[shard].push((ticket, outcome));
-            }
-        }
-        let mut receipts = Vec::new();
-        for (shard, answered) in self.answered.iter_mut().enumerate() {
-            for _ in 0..random.below(6) {
-                if !answered.is_empty() {
-                    let (ticket, outcome) = answered.swap_remove(random.below(answered.len()));
-                    receipts.push((shard, ticket, outcome));
-                }
-            }
-        }
+    pub fn turn(&mut self, random: &mut Random) -> Vec<(usize, Ticket, Outcome)> {
+        let mut slowness = std::mem::take(&mut self.slowness);
+        let receipts = slowness.turn(random, |request| self.apply(request));
+        self.slowness = slowness;
         receipts
     }
 
     pub fn is_quiet(&self) -> bool {
-        self.asked.iter().all(VecDeque::is_empty) && self.answered.iter().all(Vec::is_empty)
+        self.slowness.is_quiet()
     }
 
     fn apply(&mut self, request: StoreRequest) -> StoreReceipt {

@@ -8,13 +8,13 @@ use engine::command::{Command, Join};
 use engine::home::Appearance;
 use engine::id::{ConnectionId, Epoch, MessageId, SessionId, ShardId, Timestamp, UserId};
 use engine::limits::{ROTATION_INTERVAL, SUBSCRIBER_LAG_BYTES_MAX};
-use engine::parcel::Parcel;
 use engine::shard::{Effects, Input, Rules, Shard};
 use engine::subscribers::{Gone, Outlet};
 use uuid::Uuid;
 
 use crate::client::{Client, Shown, Stay};
 use crate::inbox::{self, Inbox};
+use crate::rings::Rings;
 use crate::store::SlowStore;
 
 #[derive(Clone, Copy, Debug)]
@@ -104,7 +104,7 @@ pub struct World {
     /// Rotations that had to wait.
     pub waits: u64,
     shards: Vec<Shard>,
-    rings: BTreeMap<(usize, usize), VecDeque<Parcel>>,
+    rings: Rings,
     wires: Vec<Wires>,
     store: SlowStore,
     clients: Vec<Client>,
@@ -132,7 +132,7 @@ impl World {
             steady: Timestamp(0),
             waits: 0,
             shards,
-            rings: BTreeMap::new(),
+            rings: Rings::default(),
             wires: (0..plan.shards).map(|_| Wires::default()).collect(),
             store: SlowStore::new(plan.shards.into(), plan.store_fails),
             clients: Vec::new(),
@@ -202,13 +202,7 @@ impl World {
 
     /// What happens without anybody acting: parcels arrive, the store answers, sockets are read, shards turn.
     fn settle(&mut self) {
-        for (&(_, to), ring) in &mut self.rings {
-            for _ in 0..self.random.below(4) {
-                if let Some(parcel) = ring.pop_front() {
-                    self.shards[to].step(Input::Parcel(parcel), self.now);
-                }
-            }
-        }
+        self.rings.deliver(&mut self.shards, self.now, &mut self.random);
         for (shard, ticket, outcome) in self.store.turn(&mut self.random) {
             self.shards[shard].step(Input::Receipt { ticket, outcome }, self.now);
         }
@@ -225,9 +219,7 @@ impl World {
     fn turn_shard(&mut self, shard: usize) {
         let mut effects = Effects::default();
         self.shards[shard].finish_turn(self.now, &mut effects);
-        for (to, parcel) in effects.parcels {
-            self.rings.entry((shard, to.0.into())).or_default().push_back(parcel);
-        }
+        self.rings.send(shard, effects.parcels);
         for (ticket, request) in effects.store {
             self.store.ask(shard, ticket, request);
         }
@@ -328,10 +320,8 @@ impl World {
             self.steady.0 += 100_000_000;
             self.settle();
             let answered = self.clients.iter().all(|client| client.asked.is_empty());
-            let passed = self.shards.iter().all(|shard| !shard.is_busy() && shard.next_due().is_none());
-            let read = self.wires.iter().flat_map(|wires| wires.slots.values()).all(|wire| wire.bytes.is_empty());
-            let parcels = self.rings.values().all(VecDeque::is_empty);
-            quiet = if answered && passed && read && parcels && self.store.is_quiet() { quiet + 1 } else { 0 };
+            let passed = self.rings.are_quiet(&self.shards, &self.wires);
+            quiet = if answered && passed && self.store.is_quiet() { quiet + 1 } else { 0 };
             // Crowds are told how many they are once a second.
             if quiet == 30 {
                 return;

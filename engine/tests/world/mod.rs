@@ -1,0 +1,80 @@
+//! One shard, one session, and a store that the test plays.
+
+#![allow(dead_code, reason = "each test uses what it needs")]
+
+use engine::admission::{OnLag, Session};
+use engine::command::Command;
+use engine::frames::Format;
+use engine::home::Appearance;
+use engine::id::{ConnectionId, Epoch, SessionId, ShardId, Timestamp, UserId};
+use engine::parcel::Finding;
+use engine::persist::{StoreReceipt, StoreRequest, Ticket};
+use engine::shard::{Effects, Input, Rules, Shard};
+use engine::subscribers::{Gone, Outlet};
+use uuid::Uuid;
+
+pub const NOW: Timestamp = Timestamp(1_700_000_000_000_000_000);
+pub const MEMBER: ConnectionId = ConnectionId { slot: 0, generation: 1 };
+
+/// All that one connection was written.
+#[derive(Default)]
+pub struct Heard(pub Vec<u8>);
+
+impl Outlet for Heard {
+    fn write(&mut self, _: u32, pieces: &[&[u8]]) -> Result<usize, Gone> {
+        self.0.extend(pieces.concat());
+        Ok(pieces.iter().map(|piece| piece.len()).sum())
+    }
+}
+
+impl Heard {
+    pub fn text(&self) -> String {
+        String::from_utf8_lossy(&self.0).into_owned()
+    }
+}
+
+pub struct World {
+    pub shard: Shard,
+    pub heard: Heard,
+    pub findings: Vec<(u64, Finding)>,
+}
+
+impl World {
+    pub fn new() -> Self {
+        let shard = Shard::new(ShardId(0), 1, Epoch(1), Rules::default(), 7);
+        let mut world = Self { shard, heard: Heard::default(), findings: Vec::new() };
+        let session = Session {
+            user: UserId(Uuid::from_u128(1)),
+            session: SessionId(Uuid::from_u128(2)),
+            username: "ada".into(),
+            format: Format::Json,
+            on_lag: OnLag::Close,
+        };
+        world.shard.step(Input::Opened { connection: MEMBER, session, appearance: Appearance::Unseen }, NOW);
+        world
+    }
+
+    pub fn ask(&mut self, cid: &str, command: Command) -> Vec<(Ticket, StoreRequest)> {
+        self.shard.step(Input::Request { connection: MEMBER, cid: cid.to_owned(), command }, NOW);
+        self.turn()
+    }
+
+    pub fn answer(&mut self, ticket: Ticket, receipt: StoreReceipt) -> Vec<(Ticket, StoreRequest)> {
+        self.shard.step(Input::Receipt { ticket, outcome: Ok(receipt) }, NOW);
+        self.turn()
+    }
+
+    pub fn turn(&mut self) -> Vec<(Ticket, StoreRequest)> {
+        let mut effects = Effects::default();
+        self.shard.finish_turn(NOW, &mut effects);
+        self.shard.flush(&mut self.heard);
+        self.shard.pass(NOW, &mut self.heard);
+        self.findings.append(&mut effects.findings);
+        effects.store
+    }
+}
+
+pub fn only<T>(mut list: Vec<T>) -> T {
+    assert_eq!(list.len(), 1);
+    list.remove(0)
+}

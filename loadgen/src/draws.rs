@@ -1,0 +1,60 @@
+//! Chance that repeats: numbers drawn from the run's seed and from what they are drawn for, so that every process draws the
+//! same without asking another.
+
+/// A sequence of draws (`splitmix64`, whose every seed is as good as another).
+pub struct Draws(u64);
+
+impl Draws {
+    /// The sequence of one purpose and one number: two of them have nothing in common.
+    pub fn new(seed: u64, purpose: u64, number: u64) -> Self {
+        let mut mixed = Self(seed);
+        for part in [purpose, number] {
+            mixed = Self(mixed.next() ^ part);
+        }
+        mixed
+    }
+
+    pub fn next(&mut self) -> u64 {
+        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        let mut mixed = self.0;
+        mixed = (mixed ^ (mixed >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        mixed ^ (mixed >> 31)
+    }
+
+    /// Evenly from 0 up to but not including the bound, which is not 0.
+    pub fn below(&mut self, bound: u64) -> u64 {
+        // The high half of the product; what is uneven about it is one part in 2^64 / bound.
+        ((u128::from(self.next()) * u128::from(bound)) >> 64) as u64
+    }
+
+    /// Evenly from 0 up to but not including 1.
+    pub fn fraction(&mut self) -> f64 {
+        (self.next() >> 11) as f64 / (1_u64 << 53) as f64
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn draws_repeat_and_differ_by_seed_purpose_and_number() {
+        let drawn = |seed, purpose, number| Draws::new(seed, purpose, number).next();
+        assert_eq!(drawn(1, 2, 3), drawn(1, 2, 3));
+        let all: std::collections::HashSet<u64> = (0..10)
+            .flat_map(|seed| (0..10).flat_map(move |purpose| (0..10).map(move |number| drawn(seed, purpose, number))))
+            .collect();
+        assert_eq!(all.len(), 1000);
+    }
+
+    #[test]
+    fn draws_are_even() {
+        let mut draws = Draws::new(7, 0, 0);
+        let mut counts = [0_u32; 10];
+        (0..100_000).for_each(|_| counts[draws.below(10) as usize] += 1);
+        assert!(counts.iter().all(|count| (9_500..10_500).contains(count)), "{counts:?}");
+        let mean = (0..100_000).map(|_| draws.fraction()).sum::<f64>() / 100_000.0;
+        assert!((0.49..0.51).contains(&mean), "{mean}");
+    }
+}

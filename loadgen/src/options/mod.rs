@@ -1,0 +1,134 @@
+//! The command line, checked once: nothing past this room handles a raw flag.
+//!
+//! A file a scenario; the flags that all of them share are in `shared.rs`.
+
+mod event;
+mod room;
+mod rooms;
+mod selftest;
+mod shared;
+
+use std::net::SocketAddr;
+
+use clap::{Args, Parser, Subcommand};
+use hyper::Uri;
+use serde::Serialize;
+use thiserror::Error;
+
+use crate::content::{CONTENT_BYTES_MAX, CONTENT_BYTES_MIN};
+use crate::plan::Plan;
+use crate::report::Outputs;
+use crate::report::diff::DiffArguments;
+use crate::schedule::ScheduleError;
+use crate::workforce::{SECRET_VARIABLE, Workforce, WorkforceError};
+
+pub use event::EventArguments;
+pub use room::RoomArguments;
+pub use rooms::RoomsArguments;
+pub use selftest::{SelftestArguments, SelftestOptions};
+pub use shared::Target;
+
+/// The longest room name a server takes.
+const ROOM_NAME_BYTES_MAX: usize = 64;
+
+/// Fills chat rooms with real clients, and checks every delivery.
+#[derive(Parser)]
+#[command(name = "loadgen", version, about, after_help = AFTER_HELP)]
+pub struct Arguments {
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+const AFTER_HELP: &str = "\
+Every client is a WebSocket of its own. Works with any server that speaks Nakama's realtime chat, in
+JSON or protobuf, and with --target plain with any WebSocket server that repeats to all what one of them says.
+Exit code 0: everything accepted was delivered to everybody, once and in order. 1: it was not, or the run failed.
+2: the command line is wrong.";
+
+#[derive(Subcommand)]
+pub enum Command {
+    /// One room: everybody joins it, a few publish, every member checks everything it hears
+    Room(RoomArguments),
+    /// Many rooms of mixed sizes at once, each checked like one
+    Rooms(RoomsArguments),
+    /// A live event: members come, go and return, bursts, slow readers, updates and removals, all of it accounted for
+    Event(EventArguments),
+    /// Lets a proxy break what the server says, and shows that every kind of fault is found and named right
+    #[command(mut_arg("users", |users| users.default_value("24")))]
+    #[command(mut_arg("rate", |rate| rate.default_value("200")))]
+    #[command(mut_arg("secs", |secs| secs.default_value("3")))]
+    #[command(mut_arg("payload", |payload| payload.default_value("160")))]
+    #[command(mut_arg("settle", |settle| settle.hide(true)))]
+    Selftest(SelftestArguments),
+    /// What changed between two runs' JSON reports, and what is only noise
+    Diff(DiffArguments),
+    /// Lends this machine to a run that another one coordinates
+    Worker(WorkerArguments),
+}
+
+#[derive(Args)]
+pub struct WorkerArguments {
+    /// Wait here for coordinators; beyond loopback only with a secret
+    #[arg(long, value_name = "ADDRESS:PORT")]
+    pub listen: Option<SocketAddr>,
+    /// What a coordinator must know to be let in
+    #[arg(long, value_name = "TEXT", env = SECRET_VARIABLE, hide_env_values = true)]
+    pub secret: Option<String>,
+    /// A process of a run reads its orders from standard input, and goes by its coordinator's clock
+    #[arg(long, hide = true, default_value_t = 0, allow_negative_numbers = true)]
+    pub clock_offset_ns: i64,
+}
+
+#[derive(Debug, Error)]
+pub enum OptionsError {
+    #[error("--addr {addr}: {reason}")]
+    Addr { addr: String, reason: String },
+    #[error("--url {url:?}: {reason}")]
+    Url { url: String, reason: String },
+    #[error("--metrics {0:?} is no address like http://127.0.0.1:7351/metrics")]
+    Metrics(String),
+    #[error("--send must have {{content}} or {{content_json}} in it")]
+    Send,
+    #[error("{0} must be a number of seconds, and not negative")]
+    Seconds(&'static str),
+    #[error("--publishers {publishers} are more than --users {users}")]
+    Publishers { publishers: u32, users: u32 },
+    #[error("--payload must be between {CONTENT_BYTES_MIN} and {CONTENT_BYTES_MAX} bytes")]
+    Payload,
+    #[error("--room must have 1 to {ROOM_NAME_BYTES_MAX} bytes")]
+    Room,
+    #[error("--sizes {0:?} is not a list like 2:60,20:30,500:10: members of a room, and how often rooms have so many")]
+    Sizes(String),
+    #[error("{0} must be between 0 and 100 percent")]
+    Percent(&'static str),
+    #[error("{0} must be a number, and not negative")]
+    Rate(&'static str),
+    #[error("--updates and --removals may be 50 of a hundred together: what they touch must have been said")]
+    Deeds,
+    #[error("--burst must be shorter than --burst-every")]
+    Bursts,
+    #[error("{0} users are more than a run may have: lower --rooms or --sizes")]
+    TooManyUsers(u64),
+    #[error(transparent)]
+    Workforce(#[from] WorkforceError),
+    #[error(transparent)]
+    Schedule(#[from] ScheduleError),
+}
+
+/// A run as it was asked for, every part valid.
+#[derive(Clone, Debug, Serialize)]
+pub struct RunOptions {
+    /// The scenario's name.
+    pub scenario: &'static str,
+    pub plan: Plan,
+    pub secs: f64,
+    pub warmup_secs: f64,
+    pub workforce: Workforce,
+    pub settle_secs: f64,
+    pub pid: Option<u32>,
+    /// The server's page of metrics.
+    #[serde(skip)]
+    pub metrics: Option<Uri>,
+    #[serde(skip)]
+    pub outputs: Outputs,
+}

@@ -1,0 +1,162 @@
+//! `loadgen rooms`: many rooms of mixed sizes at once.
+
+use std::num::NonZeroU32;
+use std::time::Duration;
+
+use clap::Args;
+
+use super::shared::{RunArguments, TalkArguments, TargetArguments, run_options};
+use super::{OptionsError, RunOptions};
+use crate::deeds::DeedShares;
+use crate::draws::Draws;
+use crate::plan::RoomPlan;
+use crate::schedule::{Schedule, Stretch};
+
+/// What rooms' sizes and beginnings are drawn for.
+const SIZES: u64 = 1;
+const STAGGERS: u64 = 2;
+
+/// Every worker is told of every room, some hundred bytes each.
+const ROOMS_MAX: i64 = 100_000;
+
+#[derive(Args)]
+pub struct RoomsArguments {
+    /// How many rooms
+    #[arg(long, value_name = "N", default_value_t = 100, value_parser = clap::value_parser!(u32).range(1..=ROOMS_MAX))]
+    rooms: u32,
+    /// How many members a room has, and how often that comes, as MEMBERS:WEIGHT of each size
+    #[arg(long, value_name = "LIST", default_value = "2:60,20:30,500:10")]
+    sizes: String,
+    /// Messages a second in each room, by all its publishers together
+    #[arg(long, value_name = "N", default_value_t = 2.0)]
+    rate: f64,
+    /// How many of a room's users publish, in turn; all of them in rooms that have fewer
+    #[arg(long, value_name = "N", default_value = "2")]
+    publishers: NonZeroU32,
+    #[command(flatten)]
+    talk: TalkArguments,
+    #[command(flatten)]
+    target: TargetArguments,
+    #[command(flatten)]
+    run: RunArguments,
+}
+
+impl TryFrom<RoomsArguments> for RunOptions {
+    type Error = OptionsError;
+
+    fn try_from(raw: RoomsArguments) -> Result<Self, OptionsError> {
+        let sizes = Sizes::read(&raw.sizes)?;
+        let seed = raw.run.seed();
+        let talk = raw.talk.check()?;
+        let mut rooms = Vec::new();
+        let mut users = 0_u64;
+        for number in 0..raw.rooms {
+            let members = sizes.draw(&mut Draws::new(seed, SIZES, number.into()));
+            let first = users as u32;
+            users += u64::from(members);
+            if users > u64::from(u32::MAX) {
+                return Err(OptionsError::TooManyUsers(users));
+            }
+            let stagger = Draws::new(seed, STAGGERS, number.into()).fraction();
+            rooms.push(RoomPlan {
+                users: first..users as u32,
+                entrance: talk.entrance(&format!("-{number}"))?,
+                schedule: schedule(raw.rate, raw.publishers.get().min(members), talk.warmup, talk.secs, stagger)?,
+                payload_bytes: talk.payload_bytes,
+                deeds: DeedShares::default(),
+            });
+        }
+        run_options("rooms", raw.target, &talk, raw.run, rooms)
+    }
+}
+
+/// All rooms' publishers speak at the same rate, and no two rooms need do so at the same moments.
+fn schedule(
+    rate: f64,
+    publishers: u32,
+    warmup: Duration,
+    secs: Duration,
+    stagger: f64,
+) -> Result<Schedule, OptionsError> {
+    Ok(Schedule::staggered(publishers, warmup, &[Stretch { length: warmup + secs, rate }], stagger)?)
+}
+
+/// Sizes of rooms, and how often each comes.
+#[derive(PartialEq, Debug)]
+struct Sizes(Vec<(u32, u32)>);
+
+impl Sizes {
+    fn read(text: &str) -> Result<Self, OptionsError> {
+        let size = |part: &str| {
+            let (members, weight) = part.trim().split_once(':').unwrap_or((part.trim(), "1"));
+            let (members, weight): (u32, u32) = (members.parse().ok()?, weight.parse().ok()?);
+            (members > 0 && weight > 0).then_some((members, weight))
+        };
+        let sizes: Option<Vec<_>> = text.split(',').map(size).collect();
+        sizes.map(Self).ok_or_else(|| OptionsError::Sizes(text.to_owned()))
+    }
+
+    fn draw(&self, draws: &mut Draws) -> u32 {
+        let total = self.0.iter().map(|(_, weight)| u64::from(*weight)).sum();
+        let mut left = draws.below(total);
+        for (members, weight) in &self.0 {
+            match left.checked_sub((*weight).into()) {
+                Some(rest) => left = rest,
+                None => return *members,
+            }
+        }
+        unreachable!("what is drawn is below the sum of the weights")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::Parser;
+
+    use super::*;
+    use crate::options::{Arguments, Command};
+
+    fn parse(line: &str) -> Result<RunOptions, String> {
+        let arguments = Arguments::try_parse_from(line.split_whitespace()).map_err(|error| error.to_string())?;
+        let Command::Rooms(rooms) = arguments.command else { return Err("no rooms".to_owned()) };
+        RunOptions::try_from(rooms).map_err(|error| error.to_string())
+    }
+
+    #[test]
+    fn rooms_have_the_sizes_asked_for_about_as_often_as_asked_for() {
+        let plan = parse("loadgen rooms --rooms 1000 --sizes 2:60,20:30,500:10").expect("a valid line").plan;
+        let of = |size| plan.rooms.iter().filter(|room| room.members() == size).count();
+        let (small, middle, large) = (of(2), of(20), of(500));
+        assert_eq!(small + middle + large, 1000);
+        assert!((550..650).contains(&small) && (250..350).contains(&middle) && (70..130).contains(&large));
+        assert_eq!(u64::from(plan.users()), 2 * small as u64 + 20 * middle as u64 + 500 * large as u64);
+        let names: std::collections::HashSet<_> = plan.rooms.iter().map(|room| &room.entrance.room).collect();
+        assert_eq!(names.len(), 1000);
+    }
+
+    #[test]
+    fn the_seed_decides() {
+        let members = |seed| {
+            let plan = parse(&format!("loadgen rooms --seed {seed}")).expect("a valid line").plan;
+            plan.rooms.iter().map(|room| (room.users.clone(), room.schedule.due_ns(0))).collect::<Vec<_>>()
+        };
+        assert_eq!(members(5), members(5));
+        assert_ne!(members(5), members(6));
+    }
+
+    #[test]
+    fn a_list_of_sizes_is_read_or_refused() {
+        let check = |text: &str, expected: Option<&[(u32, u32)]>| {
+            let found = Sizes::read(text).ok();
+            assert_eq!(found, expected.map(|sizes| Sizes(sizes.to_vec())), "{text:?}");
+        };
+        check("2:60,20:30", Some(&[(2, 60), (20, 30)]));
+        check("7", Some(&[(7, 1)]));
+        check(" 2:1 , 3:1 ", Some(&[(2, 1), (3, 1)]));
+        for text in ["", ",", "0:5", "5:0", "a", "2:b", "2:1,", "-2:1", "2:1:1"] {
+            check(text, None);
+        }
+        let refusal = parse("loadgen rooms --rooms 100000 --sizes 4294967295").expect_err("too many");
+        assert!(refusal.contains("--rooms"), "{refusal}");
+    }
+}

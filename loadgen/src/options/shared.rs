@@ -1,0 +1,290 @@
+//! Flags that every scenario has, and what they come to.
+
+use std::net::{SocketAddr, ToSocketAddrs};
+use std::num::NonZeroU32;
+use std::time::Duration;
+
+use clap::Args;
+use hyper::Uri;
+use serde::{Deserialize, Serialize};
+
+use super::{OptionsError, ROOM_NAME_BYTES_MAX, RunOptions};
+use crate::check::OrderDemand;
+use crate::clock;
+use crate::content::{CONTENT_BYTES_MAX, CONTENT_BYTES_MIN};
+use crate::plan::{Plan, RoomPlan};
+use crate::report::Outputs;
+use crate::sign_in::SignInKind;
+use crate::wire::{Dialect, Entrance, Plain, Speaker};
+use crate::workforce::{Workforce, WorkforceArguments};
+
+/// Where WebSockets are opened when the address names no port.
+const WS_PORT: u16 = 80;
+
+/// Where a run goes, and as whom.
+#[derive(Args)]
+pub struct TargetArguments {
+    /// What the server speaks: Nakama's realtime protocol, as Stentor and Nakama do, or nothing we know
+    #[arg(long, value_enum, default_value = "nakama")]
+    target: TargetKind,
+    /// Where the server listens
+    #[arg(long, value_name = "HOST:PORT", default_value = "127.0.0.1:7350")]
+    addr: String,
+    /// The key that clients authenticate with before they have a session
+    #[arg(long, value_name = "KEY", default_value = "defaultkey")]
+    server_key: String,
+    /// The format of envelopes that every session asks for
+    #[arg(long, value_enum, default_value = "json")]
+    format: Format,
+    /// Of a plain server: where users open their WebSockets; {user} and {room} are filled in here and in the three below
+    #[arg(long, value_name = "ws://HOST:PORT/PATH", required_if_eq("target", "plain"))]
+    url: Option<String>,
+    /// Of a plain server: what users say when their WebSocket is open
+    #[arg(long, value_name = "TEMPLATE")]
+    greeting: Option<String>,
+    /// Of a plain server: a user is in the room when a frame with this in it has come [default: when it has said all]
+    #[arg(long, value_name = "TEXT")]
+    welcome: Option<String>,
+    /// Of a plain server: how a message is sent, with {content}, or {content_json} for the same as one JSON text
+    #[arg(long, value_name = "TEMPLATE", default_value = "{content}")]
+    send: String,
+    /// How users sign in
+    #[arg(long, value_enum, default_value = "custom")]
+    sign_in: SignInKind,
+    /// Accounts are named by this and a number, and are used again by later runs
+    #[arg(long, value_name = "TEXT", default_value = "loadgen-")]
+    account_prefix: String,
+    /// Bytes each connection's read buffer has: more is faster in a busy room, less lets more users fit
+    #[arg(long, value_name = "BYTES", default_value_t = 8 * 1024, value_parser = clap::value_parser!(u32).range(1024..))]
+    read_buffer: u32,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq, Debug, clap::ValueEnum)]
+enum TargetKind {
+    Nakama,
+    Plain,
+}
+
+/// In what a server that speaks Nakama's protocol is spoken to.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, clap::ValueEnum)]
+enum Format {
+    Json,
+    Protobuf,
+}
+
+/// What is said, and what is asked of the server's order.
+#[derive(Args)]
+pub struct TalkArguments {
+    /// How long to publish and measure
+    #[arg(long, value_name = "SECS", default_value_t = 10.0)]
+    secs: f64,
+    /// Publish this long before measuring; checked like the rest, but not part of latency and throughput
+    #[arg(long, value_name = "SECS", default_value_t = 0.0)]
+    warmup: f64,
+    /// Bytes of a message's content, padded up to this
+    #[arg(long, value_name = "BYTES", default_value_t = CONTENT_BYTES_MIN)]
+    payload: usize,
+    /// Join hidden: no presence events, no member lists
+    #[arg(long)]
+    hidden: bool,
+    /// Join so that messages are not kept in history
+    #[arg(long)]
+    no_persist: bool,
+    /// The order to demand: one for the whole room, or each publisher's own (all that stock Nakama promises)
+    #[arg(long, value_enum, default_value = "room")]
+    order: OrderDemand,
+    /// The room's name; of several rooms, what their names begin with [default: a new one for each run]
+    #[arg(long, value_name = "NAME")]
+    room: Option<String>,
+}
+
+/// How a run is carried out on this machine.
+#[derive(Args)]
+pub struct RunArguments {
+    /// Everything that looks like chance is drawn from this number
+    #[arg(long, value_name = "N", default_value_t = 1)]
+    seed: u64,
+    /// The server's process on this machine: its CPU time and memory go into the report [default: the one that listens]
+    #[arg(long, value_name = "PID")]
+    pid: Option<u32>,
+    /// Stentor's page of metrics: socket writes and the batch factor in the report are those it counted
+    #[arg(long, value_name = "URL")]
+    metrics: Option<String>,
+    #[command(flatten)]
+    outputs: Outputs,
+    #[command(flatten)]
+    workforce: WorkforceArguments,
+    /// Threads a process gives to its listening users [default: the cores it may use]
+    #[arg(long, value_name = "N")]
+    threads: Option<NonZeroU32>,
+    /// How many users sign in or connect at the same moment, in all processes together
+    #[arg(long, value_name = "N", default_value = "128")]
+    in_flight: NonZeroU32,
+    /// After the last send, wait for what is missing until nothing has come for this long
+    #[arg(long, value_name = "SECS", default_value_t = 10.0)]
+    settle: f64,
+}
+
+/// What every client needs to know of the server.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct Target {
+    pub server: SocketAddr,
+    pub dialect: Dialect,
+    pub server_key: String,
+    pub sign_in: SignInKind,
+    pub account_prefix: String,
+    pub read_buffer_bytes: u32,
+}
+
+/// The talk's flags, checked.
+pub struct Talk {
+    pub secs: Duration,
+    pub warmup: Duration,
+    /// The run's number.
+    pub run: u32,
+    /// The room's name, or what the rooms' names begin with.
+    room: String,
+    hidden: bool,
+    persistence: bool,
+    pub payload_bytes: usize,
+    pub order: OrderDemand,
+}
+
+impl RunArguments {
+    pub fn seed(&self) -> u64 {
+        self.seed
+    }
+}
+
+impl TargetArguments {
+    fn check(self) -> Result<Target, OptionsError> {
+        let (server, dialect) = match (self.target, self.format) {
+            (TargetKind::Plain, _) => plain(self.url, self.greeting, self.welcome, self.send)?,
+            (TargetKind::Nakama, Format::Json) => (resolve(&self.addr)?, Dialect::Json),
+            (TargetKind::Nakama, Format::Protobuf) => (resolve(&self.addr)?, Dialect::Protobuf),
+        };
+        Ok(Target {
+            server,
+            dialect,
+            server_key: self.server_key,
+            sign_in: self.sign_in,
+            account_prefix: self.account_prefix,
+            read_buffer_bytes: self.read_buffer,
+        })
+    }
+}
+
+/// A plain server, and where it listens.
+fn plain(
+    url: Option<String>,
+    greeting: Option<String>,
+    welcome: Option<String>,
+    send: String,
+) -> Result<(SocketAddr, Dialect), OptionsError> {
+    let plain = Plain { url: url.unwrap_or_default(), greeting, welcome, send };
+    if !plain.carries_contents() {
+        return Err(OptionsError::Send);
+    }
+    let filled = plain.url(Speaker { user: 0, room: "room" });
+    let refuse = |reason: &str| OptionsError::Url { url: plain.url.clone(), reason: reason.to_owned() };
+    let uri: Uri = filled.parse().map_err(|_| refuse("this is no address"))?;
+    if uri.scheme_str() != Some("ws") {
+        return Err(refuse(
+            "it must begin with ws://; a server that wants TLS needs something before it that takes it off",
+        ));
+    }
+    let host = uri.host().ok_or_else(|| refuse("it names no host"))?;
+    let server = first_address((host.trim_matches(['[', ']']), uri.port_u16().unwrap_or(WS_PORT)));
+    Ok((server.map_err(|reason| refuse(&reason))?, Dialect::Plain(plain)))
+}
+
+impl TalkArguments {
+    pub fn secs(&self) -> f64 {
+        self.secs
+    }
+
+    pub fn check(self) -> Result<Talk, OptionsError> {
+        if !(CONTENT_BYTES_MIN..=CONTENT_BYTES_MAX).contains(&self.payload) {
+            return Err(OptionsError::Payload);
+        }
+        // Two runs a nanosecond apart share neither room nor run number; more is not asked of it.
+        let run = (clock::now_ns() ^ (u64::from(std::process::id()) << 20)) as u32;
+        Ok(Talk {
+            secs: seconds(self.secs, "--secs")?,
+            warmup: seconds(self.warmup, "--warmup")?,
+            run,
+            room: self.room.unwrap_or_else(|| format!("loadgen-{run:08x}")),
+            hidden: self.hidden,
+            persistence: !self.no_persist,
+            payload_bytes: self.payload,
+            order: self.order,
+        })
+    }
+}
+
+impl Talk {
+    /// How members enter the room whose name ends so.
+    pub fn entrance(&self, ending: &str) -> Result<Entrance, OptionsError> {
+        let room = format!("{}{ending}", self.room);
+        if room.is_empty() || room.len() > ROOM_NAME_BYTES_MAX {
+            return Err(OptionsError::Room);
+        }
+        Ok(Entrance { room, hidden: self.hidden, persistence: self.persistence })
+    }
+}
+
+/// Puts the parts together, whatever the scenario.
+pub fn run_options(
+    scenario: &'static str,
+    target: TargetArguments,
+    talk: &Talk,
+    run: RunArguments,
+    mut rooms: Vec<RoomPlan>,
+) -> Result<RunOptions, OptionsError> {
+    let target = target.check()?;
+    let workforce = Workforce::try_from(run.workforce)?;
+    workforce.can_reach(target.server)?;
+    if matches!(target.dialect, Dialect::Plain(_)) {
+        // There are no presences that we could read.
+        rooms.iter_mut().for_each(|room| room.entrance.hidden = true);
+    }
+    let plan = Plan {
+        run: talk.run,
+        seed: run.seed,
+        target,
+        rooms,
+        order: talk.order,
+        threads: run.threads.map(NonZeroU32::get),
+        conduct: None,
+        in_flight: run.in_flight.get(),
+    };
+    Ok(RunOptions {
+        scenario,
+        plan,
+        secs: talk.secs.as_secs_f64(),
+        warmup_secs: talk.warmup.as_secs_f64(),
+        workforce,
+        settle_secs: seconds(run.settle, "--settle")?.as_secs_f64(),
+        pid: run.pid,
+        metrics: run.metrics.map(metrics).transpose()?,
+        outputs: run.outputs,
+    })
+}
+
+fn resolve(addr: &str) -> Result<SocketAddr, OptionsError> {
+    first_address(addr).map_err(|reason| OptionsError::Addr { addr: addr.to_owned(), reason })
+}
+
+fn metrics(url: String) -> Result<Uri, OptionsError> {
+    let uri = url.parse().ok().filter(|uri: &Uri| uri.scheme_str() == Some("http") && uri.host().is_some());
+    uri.ok_or(OptionsError::Metrics(url))
+}
+
+fn first_address(host: impl ToSocketAddrs) -> Result<SocketAddr, String> {
+    let mut found = host.to_socket_addrs().map_err(|error| error.to_string())?;
+    found.next().ok_or_else(|| "no such host".to_owned())
+}
+
+pub fn seconds(value: f64, flag: &'static str) -> Result<Duration, OptionsError> {
+    Duration::try_from_secs_f64(value).map_err(|_| OptionsError::Seconds(flag))
+}

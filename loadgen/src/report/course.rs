@@ -1,0 +1,124 @@
+//! A run in time, counted from its first measured second: what came before is below zero.
+
+use std::ops::Range;
+
+use serde::{Deserialize, Serialize};
+
+use crate::clock::SECOND_NS;
+use crate::latency::Latency;
+use crate::series::{Second, Series};
+
+/// How a run went, on the shared clock.
+#[derive(Clone, Default, Debug)]
+pub struct Course {
+    pub series: Series,
+    pub marks: Vec<Mark>,
+    /// The measured time.
+    pub window: Range<u64>,
+}
+
+/// A moment at which a run went on to something else.
+#[derive(Clone, Debug)]
+pub struct Mark {
+    pub at_ns: u64,
+    pub what: String,
+}
+
+impl Mark {
+    pub fn new(at_ns: u64, what: impl Into<String>) -> Self {
+        Self { at_ns, what: what.into() }
+    }
+}
+
+/// A course as it is shown and as it travels.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct Timeline {
+    /// Whether the run went on for longer than is kept.
+    pub cut: bool,
+    pub marks: Vec<Moment>,
+    pub seconds: Vec<Point>,
+}
+
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct Moment {
+    pub at_secs: f64,
+    pub what: String,
+}
+
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct Point {
+    pub at_secs: i64,
+    /// Whether the whole second lies in the measured time.
+    pub measured: bool,
+    /// The users connected at its end.
+    pub connected: u64,
+    #[serde(flatten)]
+    pub second: Second,
+}
+
+impl Course {
+    /// What the generator's processes cost: CPU seconds in the measured time, and the most memory they had.
+    pub fn generator(&self) -> (f64, u64) {
+        let seconds = self.series.seconds();
+        let measured = |second: &&Second| self.window.contains(&(second.at * SECOND_NS));
+        let cpu_us: u64 = seconds.iter().filter(measured).map(|second| second.generator_cpu_us).sum();
+        let resident_bytes = seconds.iter().map(|second| second.generator_resident_bytes).max().unwrap_or_default();
+        (cpu_us as f64 / 1e6, resident_bytes)
+    }
+
+    /// The latencies are left out when they are the generator's own.
+    pub fn timeline(&self, with_latencies: bool) -> Timeline {
+        let zero = self.window.start / SECOND_NS;
+        let zero_ns = zero * SECOND_NS;
+        let mark = |mark: &Mark| Moment {
+            at_secs: (mark.at_ns as f64 - zero_ns as f64) / SECOND_NS as f64,
+            what: mark.what.clone(),
+        };
+        let mut connected = 0_u64;
+        let point = |mut second: Second| {
+            connected = (connected + second.progress.joined).saturating_sub(second.progress.disconnected);
+            if !with_latencies {
+                second.delivery = Latency::coarse();
+            }
+            let measured = self.window.start <= second.at * SECOND_NS && (second.at + 1) * SECOND_NS <= self.window.end;
+            Point { at_secs: second.at as i64 - zero as i64, measured, connected, second }
+        };
+        Timeline {
+            cut: self.series.is_cut(),
+            marks: self.marks.iter().map(mark).collect(),
+            seconds: self.series.seconds().into_iter().map(point).collect(),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn time_is_counted_from_the_first_measured_second() {
+        let mut course = Course { window: 103 * SECOND_NS..105 * SECOND_NS, ..Course::default() };
+        course.marks.push(Mark::new(102 * SECOND_NS + SECOND_NS / 2, "warm-up"));
+        for (at, joined, disconnected) in [(101, 5, 0), (103, 0, 1), (104, 0, 0), (105, 0, 2)] {
+            let mut second = Second::new(at);
+            (second.progress.joined, second.progress.disconnected) = (joined, disconnected);
+            second.delivery.record_ns(1_000_000);
+            course.series.add(second);
+        }
+        let timeline = course.timeline(true);
+        let points: Vec<_> = timeline.seconds.iter().map(|p| (p.at_secs, p.measured, p.connected)).collect();
+        assert_eq!(points, [(-2, false, 5), (-1, false, 5), (0, true, 4), (1, true, 4), (2, false, 2)]);
+        assert_eq!((timeline.marks[0].at_secs, timeline.marks[0].what.as_str()), (-0.5, "warm-up"));
+        assert_eq!(timeline.seconds[0].second.delivery.percentiles().count, 1);
+        assert_eq!(course.timeline(false).seconds[0].second.delivery.percentiles().count, 0);
+    }
+
+    #[test]
+    fn a_timeline_travels_unchanged() {
+        let mut course = Course::default();
+        course.series.add(Second::new(3));
+        let text = serde_json::to_string(&course.timeline(true)).expect("text");
+        let read: Timeline = serde_json::from_str(&text).expect("what was written");
+        assert_eq!((read.seconds.len(), read.seconds[0].at_secs), (1, 3));
+    }
+}

@@ -1,0 +1,151 @@
+//! Whether the generator itself was too slow for the latencies it measured: then they are its own, and are not shown.
+//!
+//! Two things would be charged to the server wrongly: a message that was handed over late, and a frame that had arrived
+//! but was not read yet. The first is measured for every message, the second by stamps (`lag.rs`).
+
+use crate::figures::ThreadFigures;
+use crate::latency::Latency;
+use crate::machine::MachineFigures;
+
+use super::{Section, Value, words};
+
+/// The generator's part of a latency may be this much of it ...
+const PART_MAX: f64 = 0.25;
+/// ... or this, whichever is more: timers and schedulers are no better on a quiet machine.
+const DELAY_US_MIN: u64 = 2_000;
+/// A thread that computes for more of the time than this has no time left to be prompt.
+const BUSY_MAX: f64 = 0.95;
+
+/// What the generator knows of itself.
+#[derive(Clone, Default, Debug)]
+pub struct Generator {
+    pub lateness: Latency,
+    pub lag: Latency,
+    pub threads: Vec<ThreadFigures>,
+    /// The other machines that took part, and how well their clocks are known.
+    pub machines: Vec<MachineFigures>,
+}
+
+/// A kind of latency that was measured.
+#[derive(Clone, Debug)]
+pub struct Timing {
+    pub name: &'static str,
+    pub latency: Latency,
+    /// Why the figures are the generator's own, when they are.
+    pub generator_bound: Option<String>,
+}
+
+impl Timing {
+    pub fn judged(name: &'static str, latency: &Latency, generator: &Generator) -> Self {
+        let generator_bound = generator.spoils(latency.percentiles().p99_us);
+        Self { name, latency: latency.clone(), generator_bound }
+    }
+}
+
+impl Generator {
+    pub fn busiest(&self) -> f64 {
+        self.threads.iter().map(|thread| thread.busy).fold(0.0, f64::max)
+    }
+
+    /// By how much a time from another machine may be wrong.
+    pub fn clock_uncertainty_us(&self) -> u64 {
+        self.machines.iter().map(|machine| machine.clock.uncertainty_ns.div_ceil(1_000)).max().unwrap_or_default()
+    }
+
+    /// The largest share of the time that a thread was ready and had no core; nothing where the kernel does not count it.
+    pub fn waiting_most(&self) -> Option<f64> {
+        self.threads.iter().filter_map(|thread| thread.waiting).reduce(f64::max)
+    }
+
+    pub fn section(&self) -> Section {
+        let waiting = self.waiting_most().map_or_else(|| Value::Text("not counted here".to_owned()), Value::Share);
+        Section::new("generator")
+            .count("threads", self.threads.len() as u64)
+            .row("busiest thread", Value::Share(self.busiest()))
+            .row("ready without a core, at most", waiting)
+    }
+
+    /// Why a latency with this p99 is no figure of the server's.
+    fn spoils(&self, p99_us: u64) -> Option<String> {
+        let busiest = self.busiest();
+        if busiest > BUSY_MAX {
+            return Some(format!("a thread of the generator computed {:.0} % of the time", busiest * 100.0));
+        }
+        let allowed_us = DELAY_US_MIN.max((p99_us as f64 * PART_MAX) as u64);
+        let delays = [
+            (&self.lag, "frames waited for the generator itself to read them"),
+            (&self.lateness, "messages were handed over late"),
+        ];
+        let clocks_us = self.clock_uncertainty_us();
+        if clocks_us > allowed_us {
+            let clocks = words::duration(clocks_us as f64);
+            return Some(format!(
+                "the machines' clocks may differ by {clocks}, more than a quarter of the p99 that was seen"
+            ));
+        }
+        delays.into_iter().find_map(|(delay, what)| {
+            let delay_us = delay.percentiles().p99_us;
+            (delay_us > allowed_us).then(|| {
+                let delay = words::duration(delay_us as f64);
+                format!("{what}, by {delay} at p99, more than a quarter of the p99 that was seen")
+            })
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::comparison::Bearing;
+
+    fn constant(us: u64) -> Latency {
+        let mut latency = Latency::default();
+        (0..100).for_each(|_| latency.record_ns(us * 1_000));
+        latency
+    }
+
+    #[test]
+    fn a_delay_of_our_own_spoils_what_it_is_a_large_part_of() {
+        let check = |lag_us, lateness_us, busy, p99_us, expected: Option<&str>| {
+            let threads = vec![ThreadFigures { busy: 0.1, waiting: None }, ThreadFigures { busy, waiting: Some(0.2) }];
+            let (lateness, lag) = (constant(lateness_us), constant(lag_us));
+            let generator = Generator { lateness, lag, threads, machines: Vec::new() };
+            let found = Timing::judged("delivery", &constant(p99_us), &generator).generator_bound;
+            assert_eq!(found.is_some(), expected.is_some(), "{found:?}");
+            assert!(found.is_none_or(|found| found.contains(expected.unwrap_or_default())));
+        };
+        check(0, 0, 0.5, 1_000, None);
+        // Two milliseconds are always allowed, a quarter of the p99 as well.
+        check(1_990, 1_990, 0.94, 10, None);
+        check(2_100, 0, 0.5, 4_000, Some("waited"));
+        check(2_100, 0, 0.5, 9_000, None);
+        check(0, 30_000, 0.5, 100_000, Some("late"));
+        check(0, 24_000, 0.5, 100_000, None);
+        check(0, 0, 0.96, 1_000_000, Some("96 %"));
+    }
+
+    #[test]
+    fn clocks_that_differ_spoil_what_they_are_a_large_part_of() {
+        let check = |uncertainty_us: u64, p99_us, spoilt| {
+            let clock = Bearing { offset_ns: 0, uncertainty_ns: uncertainty_us * 1_000, drift_ppm: 0.0 };
+            let address = ([192, 0, 2, 1], 7400).into();
+            let machines = vec![MachineFigures { address, workers: 1, clock }];
+            let generator = Generator { machines, ..Generator::default() };
+            let found = Timing::judged("delivery", &constant(p99_us), &generator).generator_bound;
+            assert_eq!(found.is_some_and(|why| why.contains("clocks")), spoilt, "{uncertainty_us} of {p99_us}");
+        };
+        check(2_000, 4_000, false);
+        check(2_001, 4_000, true);
+        check(20_000, 100_000, false);
+        check(30_000, 100_000, true);
+    }
+
+    #[test]
+    fn the_busiest_thread_counts() {
+        let threads = [(0.2, None), (0.7, Some(0.1)), (0.4, Some(0.3))];
+        let threads = threads.map(|(busy, waiting)| ThreadFigures { busy, waiting }).to_vec();
+        let generator = Generator { threads, ..Generator::default() };
+        assert_eq!((generator.busiest(), generator.waiting_most()), (0.7, Some(0.3)));
+        assert_eq!(Generator::default().waiting_most(), None);
+    }
+}

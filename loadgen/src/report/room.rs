@@ -1,0 +1,170 @@
+//! What `loadgen room` found, as sections.
+
+use std::collections::HashMap;
+
+use crate::check::{Answers, Disagreement, OrderDemand};
+use crate::costs::Costs;
+use crate::figures::{Figures, LifeFigures};
+use crate::machine::MachineFigures;
+use crate::options::RunOptions;
+use crate::orders::Progress;
+use crate::whole_history::HistoryFigures;
+
+use super::costs;
+use super::words::{grouped, number, ratio};
+use super::{Course, DELIVERY, Findings, Generator, KEY_SHOWN, Section, Value};
+
+const ROOM_PROMISE: &str = "everything accepted was delivered to everybody, once and in order";
+const EVENT_PROMISE: &str =
+    "everything that was due to anybody was delivered, once and in order, or the server gave notice of it";
+
+/// A finished run, before it is judged.
+pub struct Outcome {
+    pub processes: usize,
+    /// The other machines that took part, and how well their clocks are known.
+    pub machines: Vec<MachineFigures>,
+    pub figures: Figures,
+    /// By the number of the room.
+    pub answers: HashMap<u32, Answers>,
+    pub disagreement: Disagreement,
+    pub progress: Progress,
+    pub costs: Costs,
+    /// How long after the last scheduled send the last delivery came.
+    pub last_delivery_late_ns: u64,
+    /// What the rooms' histories were like at the end, where they were read.
+    pub history: Option<HistoryFigures>,
+    pub course: Course,
+}
+
+pub fn findings(options: &RunOptions, outcome: Outcome) -> Findings {
+    let total = |numbers: fn(&Answers) -> &HashMap<u32, Vec<u32>>| -> u64 {
+        outcome.answers.values().flat_map(|room| numbers(room).values()).map(|of| of.len() as u64).sum()
+    };
+    let (refused, unanswered) = (total(|room| &room.refused), total(|room| &room.unanswered));
+    let accepted = options.plan.messages() - refused - unanswered;
+    let mut sections = vec![
+        messages(options, &outcome, [accepted, refused, unanswered]),
+        deliveries(options, &outcome),
+        connections(options, &outcome),
+    ];
+    let comes_and_goes = options.plan.conduct.is_some();
+    sections.extend(comes_and_goes.then(|| coming_and_going(&outcome.figures.lives)));
+    sections.extend(outcome.history.as_ref().map(whole_history));
+    sections.extend(costs::sections(options, &outcome.costs, &outcome.figures, &outcome.course));
+    let nothing = (accepted == 0).then(|| "no message was accepted, so nothing was shown".to_owned());
+    let Figures { delivery, ack, lateness, lag, threads, samples, .. } = outcome.figures;
+    Findings {
+        scenario: options.scenario,
+        heading: heading(options, outcome.processes),
+        settings: settings(options),
+        sections,
+        latencies: vec![(DELIVERY, delivery), ("ack", ack)],
+        faults: nothing.into_iter().collect(),
+        promise: if comes_and_goes { EVENT_PROMISE } else { ROOM_PROMISE },
+        samples,
+        generator: Generator { lateness, lag, threads, machines: outcome.machines },
+        course: outcome.course,
+    }
+}
+
+fn heading(options: &RunOptions, processes: usize) -> String {
+    let plan = &options.plan;
+    let place = match plan.rooms.as_slice() {
+        [room] => format!("room {:?}", room.entrance.room),
+        rooms => format!("{} rooms", grouped(rooms.len() as u64)),
+    };
+    let secs = options.secs + options.warmup_secs;
+    format!(
+        "{} users in {place} on {}, {} publishers, {} messages/s for {} s (after {} s of warm-up), {} byte contents, {} {}",
+        plan.users(),
+        plan.target.server,
+        plan.publishers(),
+        number(ratio(plan.messages() as f64, secs)),
+        options.secs,
+        options.warmup_secs,
+        plan.rooms.first().map_or(0, |room| room.payload_bytes),
+        processes,
+        if processes == 1 { "process" } else { "processes" },
+    )
+}
+
+/// Reports are shown around; a server's key is not.
+fn settings(options: &RunOptions) -> serde_json::Value {
+    let mut options = options.clone();
+    KEY_SHOWN.clone_into(&mut options.plan.target.server_key);
+    serde_json::to_value(options).expect("options are plain structures, which always serialise")
+}
+
+fn messages(options: &RunOptions, outcome: &Outcome, [accepted, refused, unanswered]: [u64; 3]) -> Section {
+    Section::new("messages")
+        .count("scheduled", options.plan.messages())
+        .count("sent", outcome.progress.sent)
+        .count("accepted", accepted)
+        .count("refused", refused)
+        .fault("unanswered", unanswered, "published without an answer")
+        .fault("stray answers", outcome.figures.stray_answers, "answers to nothing")
+}
+
+fn deliveries(options: &RunOptions, outcome: &Outcome) -> Section {
+    let Outcome { figures, disagreement, .. } = outcome;
+    let out_of_order = figures.out_of_order + figures.tally.out_of_order + disagreement.out_of_order;
+    // Members that had everything and one order would have placed every message.
+    let all_was_heard = figures.tally.missing + figures.tally.skipped + figures.tally.announced == 0;
+    let no_other_reason = out_of_order == 0 && all_was_heard && options.plan.order == OrderDemand::Room;
+    let unplaced = if no_other_reason { disagreement.unplaced } else { 0 };
+    let per_second = ratio(figures.delivered_in_window as f64, options.secs);
+    Section::new("deliveries")
+        .count("expected", figures.tally.expected)
+        .count("delivered", figures.tally.delivered)
+        .count("skipped as announced", figures.tally.skipped)
+        .count("owed to closed readers", figures.tally.announced)
+        .fault("missing", figures.tally.missing, "missing")
+        .count("beyond what was due", figures.tally.beyond)
+        .fault("duplicates", figures.duplicates + disagreement.shared_ids, "delivered twice")
+        .fault("out of order", out_of_order + unplaced, "out of order")
+        .fault("corrupt", figures.corrupt + disagreement.other_ids, "corrupt")
+        .fault("refused but delivered", figures.tally.refused_but_delivered, "refused but delivered all the same")
+        .count("unanswered but delivered", figures.tally.unanswered_but_delivered)
+        .count("foreign", figures.foreign)
+        .count("in window", figures.delivered_in_window)
+        .row("per second", Value::Number(per_second))
+        .row("last after end", Value::Milliseconds(outcome.last_delivery_late_ns as f64 / 1e6))
+}
+
+fn connections(options: &RunOptions, outcome: &Outcome) -> Section {
+    let presence = &outcome.figures.presence;
+    Section::new("connections")
+        .count("users", u64::from(options.plan.users()))
+        .fault("disconnected", outcome.figures.disconnected, "users disconnected")
+        .count("processes", outcome.processes as u64)
+        .count("presence frames", presence.frames)
+        .count("presence joins", presence.joins)
+        .count("presence leaves", presence.leaves)
+        .count("presence incomplete members", presence.incomplete_members)
+}
+
+fn coming_and_going(lives: &LifeFigures) -> Section {
+    Section::new("coming and going")
+        .count("stays", lives.stays)
+        .count("left", lives.left)
+        .count("connections dropped", lives.dropped)
+        .count("slow readers closed", lives.closed)
+        .count("closed without seeing the notice", lives.cut_off)
+        .count("gaps announced", lives.gaps)
+        .fault("failed to come back", lives.failed, "times somebody could not come back")
+        .fault("heard outside of the room", lives.outside, "delivered to somebody who was not in the room")
+}
+
+fn whole_history(history: &HistoryFigures) -> Section {
+    Section::new("whole history")
+        .count("expected", history.expected)
+        .count("found", history.found)
+        .fault("missing", history.missing, "missing in history")
+        .fault("duplicates", history.duplicates, "twice in history")
+        .fault("out of order", history.out_of_order, "out of order in history")
+        .fault("corrupt", history.corrupt, "corrupt in history, or not updated")
+        .fault("removed but there", history.removed_but_there, "in history although removed")
+        .fault("unknown", history.unknown, "in history although not accepted")
+        .fault("directions differ", history.directions_differ, "different in history when read the other way")
+        .count("foreign", history.foreign)
+}

@@ -1,0 +1,257 @@
+//! Any WebSocket server: clients send text from a template, and find contents of ours in whatever they hear.
+//!
+//! A content is found as it was written, or inside text of JSON, however often that was put into JSON again, and any number
+//! of them in one frame. A server that takes a content apart and writes it anew has changed it, and is said to have
+//! corrupted it; `{content_json}`, which hands it over as one text, is what such a server relays whole.
+
+use std::ops::Range;
+
+use serde::{Deserialize, Serialize};
+
+use super::{Heard, Kind, Request};
+
+/// What a content begins with, between the quotes of its first member's name.
+const FIRST_MEMBER: u8 = b'r';
+/// The name of the member that ends it.
+const LAST_MEMBER: u8 = b'c';
+
+/// Where clients of a plain server go, and what they say. Each text may have `{room}` and `{user}` in it.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct Plain {
+    pub url: String,
+    /// Said when the WebSocket is open.
+    pub greeting: Option<String>,
+    /// A user is in the room when a frame with this in it has come; without it, when the greeting is on its way.
+    pub welcome: Option<String>,
+    /// With `{content}` or `{content_json}`, the same as one JSON text.
+    pub send: String,
+}
+
+/// Which user speaks in which room.
+#[derive(Clone, Copy, Debug)]
+pub struct Speaker<'a> {
+    pub user: u32,
+    pub room: &'a str,
+}
+
+impl Plain {
+    /// Whether what is sent has its content in it.
+    pub fn carries_contents(&self) -> bool {
+        self.send.contains("{content}") || self.send.contains("{content_json}")
+    }
+
+    pub fn url(&self, speaker: Speaker<'_>) -> String {
+        filled(&self.url, speaker, None)
+    }
+
+    pub fn greeting(&self, speaker: Speaker<'_>) -> Option<String> {
+        self.greeting.as_ref().map(|greeting| filled(greeting, speaker, None))
+    }
+
+    pub fn send(&self, speaker: Speaker<'_>, content: &str) -> String {
+        filled(&self.send, speaker, Some(content))
+    }
+
+    /// Hands over every content of ours that the frame holds.
+    pub fn read(&self, frame: &[u8], unescaped: &mut String, mut hear: impl FnMut(Heard<'_>)) {
+        let mut concerned = false;
+        if self.welcome.as_ref().is_some_and(|welcome| contains(frame, welcome.as_bytes())) {
+            concerned = true;
+            hear(Heard::Joined { request: Some(Request::Join), channel_id: None, presences: 0, present: None });
+        }
+        let mut next = beginning(frame, 0);
+        while let Some(begin) = next {
+            next = beginning(frame, begin.quote.end);
+            let until = next.as_ref().map_or(frame.len(), |next| next.at);
+            let quote = &frame[begin.quote.clone()];
+            let end = end(&frame[begin.at..until], quote).map_or(until, |length| begin.at + length);
+            unescape(&frame[begin.at..end], quote, unescaped);
+            concerned = true;
+            // Without an id of its own, a message is named by its content.
+            hear(Heard::Message { id: unescaped, kind: Kind::New, content: unescaped });
+        }
+        if !concerned {
+            hear(Heard::Other);
+        }
+    }
+}
+
+/// The template with its places filled. A value that is filled in is not looked at again.
+fn filled(template: &str, speaker: Speaker<'_>, content: Option<&str>) -> String {
+    let mut text = String::with_capacity(template.len() + content.map_or(0, |content| 2 * content.len()));
+    let mut rest = template;
+    while let Some(at) = rest.find('{') {
+        text.push_str(&rest[..at]);
+        rest = &rest[at..];
+        let value = |name: &str| match (name, content) {
+            ("room", _) => Some(speaker.room.to_owned()),
+            ("user", _) => Some(speaker.user.to_string()),
+            ("content", Some(content)) => Some(content.to_owned()),
+            ("content_json", Some(content)) => Some(serde_json::Value::from(content).to_string()),
+            _ => None,
+        };
+        let place = rest.find('}').and_then(|end| Some((value(&rest[1..end])?, end + 1)));
+        // A brace that opens no place of ours stands for itself: most templates are JSON.
+        let (value, length) = place.unwrap_or_else(|| ("{".to_owned(), 1));
+        text.push_str(&value);
+        rest = &rest[length..];
+    }
+    text.push_str(rest);
+    text
+}
+
+/// Where a content begins, and the quote that its names are in.
+struct Beginning {
+    at: usize,
+    quote: Range<usize>,
+}
+
+/// The first beginning of a content at or after `from`: a brace, a quote, the first member's name, and the same quote.
+fn beginning(frame: &[u8], from: usize) -> Option<Beginning> {
+    let braces = (from..frame.len()).filter(|at| frame[*at] == b'{');
+    let mut beginnings = braces.filter_map(|at| {
+        let quote = at + 1..at + 1 + quote_length(&frame[at + 1..])?;
+        let text = frame[quote.end..].strip_prefix(&[FIRST_MEMBER])?;
+        text.strip_prefix(&frame[quote.clone()])?.strip_prefix(b":")?;
+        Some(Beginning { at, quote })
+    });
+    beginnings.next()
+}
+
+/// How many bytes a quote has here: `"` or its number, behind as many backslashes as the layers of JSON around it made.
+fn quote_length(text: &[u8]) -> Option<usize> {
+    let backslashes = text.iter().take_while(|byte| **byte == b'\\').count();
+    let rest = &text[backslashes..];
+    let mark: &[u8] = if rest.starts_with(b"\"") { b"\"" } else { b"u0022" };
+    rest.starts_with(mark).then_some(backslashes + mark.len())
+}
+
+/// Where the content that this text begins with ends: behind the checksum and a brace.
+fn end(text: &[u8], quote: &[u8]) -> Option<usize> {
+    let member = [b",", quote, &[LAST_MEMBER], quote, b":"].concat();
+    let checksum = position(text, &member)? + member.len();
+    let digits = text[checksum..].iter().take_while(|byte| byte.is_ascii_digit()).count();
+    text[checksum + digits..].starts_with(b"}").then_some(checksum + digits + 1)
+}
+
+/// The content as it was before it was put into JSON.
+fn unescape(text: &[u8], quote: &[u8], unescaped: &mut String) {
+    unescaped.clear();
+    let mut rest = text;
+    while let Some(at) = position(rest, quote) {
+        unescaped.push_str(&String::from_utf8_lossy(&rest[..at]));
+        unescaped.push('"');
+        rest = &rest[at + quote.len()..];
+    }
+    unescaped.push_str(&String::from_utf8_lossy(rest));
+}
+
+fn position(text: &[u8], sought: &[u8]) -> Option<usize> {
+    text.windows(sought.len()).position(|window| window == sought)
+}
+
+fn contains(text: &[u8], sought: &[u8]) -> bool {
+    sought.is_empty() || position(text, sought).is_some()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::content::{self, Content};
+    use crate::schedule::Slot;
+
+    const RUN: u32 = 7;
+    const SPEAKER: Speaker<'_> = Speaker { user: 4, room: "lobby" };
+
+    fn content(number: u32) -> String {
+        let mut text = String::new();
+        let slot = Slot { publisher: 3, number };
+        content::write(&mut text, RUN, Content { slot, intended_ns: 5_000 }, 130);
+        text
+    }
+
+    fn plain(send: &str) -> Plain {
+        Plain { url: String::new(), greeting: None, welcome: Some("\"welcome\"".to_owned()), send: send.to_owned() }
+    }
+
+    /// The numbers of the contents found, an X for one that is corrupt, a W for a welcome and a - for something else.
+    fn found(frame: &[u8]) -> String {
+        let mut found = String::new();
+        plain("").read(frame, &mut String::new(), |heard| match heard {
+            Heard::Message { id, kind, content } => {
+                assert_eq!((id, kind), (content, Kind::New));
+                let read = content::read(content, RUN);
+                found.push_str(&read.map_or("X".to_owned(), |content| content.slot.number.to_string()));
+            }
+            Heard::Joined { .. } => found.push('W'),
+            Heard::Other => found.push('-'),
+            other => panic!("{other:?}"),
+        });
+        found
+    }
+
+    /// The text as the value of a JSON member.
+    fn wrapped(text: &str) -> String {
+        serde_json::json!({ "a": "{\"r\"", "data": text }).to_string()
+    }
+
+    #[test]
+    fn finds_contents_wherever_they_are() {
+        let [one, two] = [content(1), content(2)];
+        for (frame, expected) in [
+            (one.clone(), "1"),
+            (format!("MSG lobby {one}\n{two}\n"), "12"),
+            (format!("[{one},{two}]"), "12"),
+            (format!(r#"{{"type":"said","data":{one}}}"#), "1"),
+            (serde_json::json!([one, two]).to_string(), "12"),
+            (serde_json::json!([wrapped(&one), two]).to_string(), "12"),
+            (serde_json::json!({ "d": one }).to_string().replace("\\\"", "\\u0022"), "1"),
+            (wrapped(&serde_json::json!([one]).to_string().replace("\\\"", "\\u0022")), "1"),
+            (String::new(), "-"),
+            ("{}".to_owned(), "-"),
+            (r#"{"type":"welcome"}"#.to_owned(), "W"),
+            (format!(r#"{{"type":"welcome","history":[{one}]}}"#), "W1"),
+        ] {
+            assert_eq!(found(frame.as_bytes()), expected, "{frame}");
+        }
+        assert_eq!(found(&[b"\x00\xff", one.as_bytes(), b"\xfe{"].concat()), "1");
+    }
+
+    #[test]
+    fn a_changed_content_is_corrupt_and_hides_no_other() {
+        let [one, two] = [content(1), content(2)];
+        for (frame, expected) in [
+            (one.replacen('.', ",", 1), "X"),
+            (format!("[{},{two}]", one.replacen('.', ",", 1)), "X2"),
+            (format!("[{},{two}]", one.replace(":3", ": 3")), "X2"),
+            (format!("[{},{two}]", &one[..one.len() - 1]), "X2"),
+            (format!("[{},{two}]", &one[..30]), "X2"),
+            (one.replace("\"c\"", "\"d\""), "X"),
+            (one.replace(':', ": "), "X"),
+        ] {
+            assert_eq!(found(frame.as_bytes()), expected, "{frame}");
+        }
+        let mut bytes = one.into_bytes();
+        bytes[40] = 0xff;
+        assert_eq!(found(&bytes), "X");
+    }
+
+    #[test]
+    fn templates_are_filled_once() {
+        for (template, expected) in [
+            ("", ""),
+            ("hello", "hello"),
+            ("{content}", "{\"a\":\"{user}\"}"),
+            ("{content_json}", r#""{\"a\":\"{user}\"}""#),
+            (r#"{"room":"{room}","from":{user}}"#, r#"{"room":"lobby","from":4}"#),
+            ("{unknown} {", "{unknown} {"),
+            ("{{user}}", "{4}"),
+            ("{user", "{user"),
+        ] {
+            assert_eq!(plain(template).send(SPEAKER, r#"{"a":"{user}"}"#), expected, "{template}");
+        }
+        let greeting = Plain { greeting: Some("{content} {user}".to_owned()), ..plain("") }.greeting(SPEAKER);
+        assert_eq!(greeting.as_deref(), Some("{content} 4"));
+        assert_eq!(Plain { url: "ws://x/{room}?u={user}".to_owned(), ..plain("") }.url(SPEAKER), "ws://x/lobby?u=4");
+    }
+}

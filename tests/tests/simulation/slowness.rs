@@ -1,0 +1,59 @@
+//! How a store takes its time: requests are carried out in the order of each shard, later than they were made, and answered
+//! later still and in any order. Now and then one fails.
+
+use std::collections::VecDeque;
+
+use engine::persist::{StoreFailure, StoreReceipt, StoreRequest, Ticket};
+
+use crate::world::Random;
+
+pub type Outcome = Result<StoreReceipt, StoreFailure>;
+
+#[derive(Default)]
+pub struct Slowness {
+    fails: bool,
+    /// Requests not yet carried out, by shard.
+    asked: Vec<VecDeque<(Ticket, StoreRequest)>>,
+    /// Receipts not yet given, by shard.
+    answered: Vec<Vec<(Ticket, Outcome)>>,
+}
+
+impl Slowness {
+    pub fn new(shards: usize, fails: bool) -> Self {
+        Self { fails, asked: vec![VecDeque::new(); shards], answered: vec![Vec::new(); shards] }
+    }
+
+    pub fn ask(&mut self, shard: usize, ticket: Ticket, request: StoreRequest) {
+        self.asked[shard].push_back((ticket, request));
+    }
+
+    /// Carries out some requests and hands out some receipts.
+    pub fn turn(
+        &mut self,
+        random: &mut Random,
+        mut carry_out: impl FnMut(StoreRequest) -> StoreReceipt,
+    ) -> Vec<(usize, Ticket, Outcome)> {
+        for (asked, answered) in self.asked.iter_mut().zip(&mut self.answered) {
+            for _ in 0..random.below(6) {
+                let Some((ticket, request)) = asked.pop_front() else { break };
+                let fails = self.fails && random.one_in(6);
+                let failure = || StoreFailure { message: "as it pleases".into() };
+                answered.push((ticket, if fails { Err(failure()) } else { Ok(carry_out(request)) }));
+            }
+        }
+        let mut receipts = Vec::new();
+        for (shard, answered) in self.answered.iter_mut().enumerate() {
+            for _ in 0..random.below(6) {
+                if !answered.is_empty() {
+                    let (ticket, outcome) = answered.swap_remove(random.below(answered.len()));
+                    receipts.push((shard, ticket, outcome));
+                }
+            }
+        }
+        receipts
+    }
+
+    pub fn is_quiet(&self) -> bool {
+        self.asked.iter().all(VecDeque::is_empty) && self.answered.iter().all(Vec::is_empty)
+    }
+}
