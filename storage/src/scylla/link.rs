@@ -315,7 +315,7 @@ impl Link {
                 for statement in statements {
                     batch.append_statement(open.statements.get(*statement).clone());
                 }
-                open.session.batch(&batch, values.to_vec()).await.map(|_| ())
+                open.session.batch(&batch, values).await.map(|_| ())
             }
         };
         match done {
@@ -517,7 +517,8 @@ async fn watch(link: Arc<Link>) {
 async fn connect(options: &ScyllaOptions) -> Result<Open, Failure> {
     let session = session(options).await?;
     schema::check(&session, &options.keyspace).await?;
-    let statements = Statements::prepare(&session).await.map_err(|error| Failure::Passing(error.to_string()))?;
+    let statements =
+        Statements::prepare(&session, &options.keyspace).await.map_err(|error| Failure::Passing(error.to_string()))?;
     Ok(Open { session, statements })
 }
 
