@@ -11,6 +11,7 @@ mod crowd;
 mod deeds;
 mod draws;
 mod figures;
+mod history_reads;
 mod host;
 mod introduction;
 mod kernel;
@@ -24,6 +25,7 @@ mod member;
 mod metrics;
 mod options;
 mod orders;
+mod page_check;
 mod pages;
 mod plan;
 mod process;
@@ -47,17 +49,24 @@ mod workforce;
 
 use std::process::ExitCode;
 
-use clap::Parser;
-
 use crate::introduction::Secret;
-use crate::options::{Arguments, Command, OptionsError, RunOptions, SelftestOptions, WorkerArguments};
+use crate::options::{Command, OptionsError, ParseError, RunOptions, SelftestOptions, WorkerArguments};
 use crate::report::diff::DiffArguments;
 
 /// The command line asks for something that cannot be.
 const EXIT_USAGE: u8 = 2;
 
 fn main() -> ExitCode {
-    match Arguments::parse().command {
+    let arguments = match options::parse(std::env::args_os().collect()) {
+        Ok(arguments) => arguments,
+        // Says what is wrong, or the help that was asked for, and with which code to end.
+        Err(ParseError::Line(error)) => error.exit(),
+        Err(ParseError::File(error)) => {
+            watch::note(&format!("loadgen: {error}"));
+            return ExitCode::from(EXIT_USAGE);
+        }
+    };
+    match arguments.command {
         Command::Worker(arguments) => work(arguments),
         Command::Diff(arguments) => finish(diff(&arguments)),
         Command::Room(arguments) => run(arguments.try_into()),

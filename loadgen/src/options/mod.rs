@@ -5,10 +5,13 @@
 mod event;
 mod room;
 mod rooms;
+mod scenario_file;
 mod selftest;
 mod shared;
 
+use std::ffi::OsString;
 use std::net::SocketAddr;
+use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand};
 use hyper::Uri;
@@ -45,15 +48,33 @@ JSON or protobuf, and with --target plain with any WebSocket server that repeats
 Exit code 0: everything accepted was delivered to everybody, once and in order. 1: it was not, or the run failed.
 2: the command line is wrong.";
 
+/// Reads the command line, and the file of flags that it may name.
+pub fn parse(line: Vec<OsString>) -> Result<Arguments, ParseError> {
+    Ok(Arguments::try_parse_from(scenario_file::with_file(line)?)?)
+}
+
+#[derive(Debug, Error)]
+pub enum ParseError {
+    #[error(transparent)]
+    File(#[from] scenario_file::ScenarioFileError),
+    /// Also a wish for help, which is answered.
+    #[error(transparent)]
+    Line(#[from] clap::Error),
+}
+
 #[derive(Subcommand)]
 pub enum Command {
     /// One room: everybody joins it, a few publish, every member checks everything it hears
+    #[command(args_override_self = true)]
     Room(RoomArguments),
     /// Many rooms of mixed sizes at once, each checked like one
+    #[command(args_override_self = true)]
     Rooms(RoomsArguments),
     /// A live event: members come, go and return, bursts, slow readers, updates and removals, all of it accounted for
+    #[command(args_override_self = true)]
     Event(EventArguments),
     /// Lets a proxy break what the server says, and shows that every kind of fault is found and named right
+    #[command(args_override_self = true)]
     #[command(mut_arg("users", |users| users.default_value("24")))]
     #[command(mut_arg("rate", |rate| rate.default_value("200")))]
     #[command(mut_arg("secs", |secs| secs.default_value("3")))]
@@ -120,6 +141,8 @@ pub enum OptionsError {
 pub struct RunOptions {
     /// The scenario's name.
     pub scenario: &'static str,
+    /// The file that gave some of the flags.
+    pub scenario_file: Option<PathBuf>,
     pub plan: Plan,
     pub secs: f64,
     pub warmup_secs: f64,
