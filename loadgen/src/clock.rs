@@ -1,16 +1,31 @@
 //! The only place that reads the time: nanoseconds of CLOCK_MONOTONIC.
 //!
 //! All processes of one machine share that clock, so an intended time written by one of them can be compared with the
-//! arrival seen by another. Several machines would need an offset here, and nowhere else.
+//! arrival seen by another. A worker on another machine is told how far its clock is from the coordinator's
+//! (`comparison.rs`), and from then on everything in it goes by the coordinator's.
 
+use std::sync::atomic::{AtomicI64, Ordering::Relaxed};
 use std::time::Duration;
 
 use rustix::time::{ClockId, clock_gettime};
 
 pub const SECOND_NS: u64 = 1_000_000_000;
 
-/// A point on the machine's monotonic clock.
+/// What is added to the machine's own clock; set once, before anything is measured.
+static OFFSET_NS: AtomicI64 = AtomicI64::new(0);
+
+/// From here on this process goes by a clock that is so far ahead of the machine's.
+pub fn follow(offset_ns: i64) {
+    OFFSET_NS.store(offset_ns, Relaxed);
+}
+
+/// A point on the run's clock: the coordinator's monotonic one.
 pub fn now_ns() -> u64 {
+    machine_ns().saturating_add_signed(OFFSET_NS.load(Relaxed))
+}
+
+/// A point on this machine's monotonic clock.
+pub fn machine_ns() -> u64 {
     read(ClockId::Monotonic)
 }
 

@@ -162,6 +162,15 @@ struct Arrival {
 /// The code with which a server closes a reader that is too far behind.
 const TOO_SLOW: u16 = 1013;
 
+impl Book {
+    fn weigh(&mut self, frame: &Frame, arrived_ns: u64) {
+        if self.window.contains(&arrived_ns) {
+            self.figures.heard.frames += 1;
+            self.figures.heard.bytes += frame.wire_bytes();
+        }
+    }
+}
+
 /// How a join or a leave was answered.
 pub enum RoomAnswer {
     /// Under an id of its own, where the room has one.
@@ -239,6 +248,7 @@ impl Crowd {
     pub fn hear(&self, seat: usize, frame: &Frame) -> Option<RoomAnswer> {
         let arrived_ns = clock::now_ns();
         self.ledger.recorder.turn(arrived_ns);
+        self.book().weigh(frame, arrived_ns);
         let state = &mut *self.state.borrow_mut();
         let mut answer = None;
         let read = self.dialect().read(frame, &mut self.ledger.scratch.borrow_mut(), |heard| {

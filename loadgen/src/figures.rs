@@ -22,6 +22,8 @@ pub struct Figures {
     /// Messages of other runs or updates by others in the same room: no fault.
     pub foreign: u64,
     pub disconnected: u64,
+    /// What members heard while it was measured.
+    pub heard: HeardFigures,
     pub presence: PresenceFigures,
     pub lives: LifeFigures,
     pub delivery: Latency,
@@ -47,6 +49,13 @@ pub struct Figures {
     pub samples: Vec<String>,
     /// By the number of the room.
     pub sightings: Vec<(u32, Sightings)>,
+}
+
+/// WebSocket messages of all kinds, and what they weigh with their heads.
+#[derive(Clone, Copy, Default, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct HeardFigures {
+    pub frames: u64,
+    pub bytes: u64,
 }
 
 /// How busy one thread of the generator was while measuring.
@@ -116,6 +125,8 @@ impl Figures {
         self.stray_answers += other.stray_answers;
         self.foreign += other.foreign;
         self.disconnected += other.disconnected;
+        self.heard.frames += other.heard.frames;
+        self.heard.bytes += other.heard.bytes;
         self.presence.add(other.presence);
         self.lives.add(other.lives);
         self.delivery.add(&other.delivery);

@@ -4,27 +4,38 @@ mod acceptances;
 mod check;
 mod client;
 mod clock;
+mod comparison;
 mod content;
+mod costs;
 mod crowd;
 mod deeds;
 mod draws;
 mod figures;
 mod history_reads;
+mod host;
+mod introduction;
+mod kernel;
 mod lag;
 mod latency;
+mod lines;
+mod listening;
 mod lives;
+mod machine;
 mod member;
+mod metrics;
 mod options;
 mod orders;
 mod page_check;
 mod pages;
 mod plan;
 mod process;
+mod proxy;
 mod publisher;
 mod recorder;
 mod report;
 mod scenario;
 mod schedule;
+mod selftest;
 mod series;
 mod server;
 mod sign_in;
@@ -34,10 +45,12 @@ mod watch;
 mod whole_history;
 mod wire;
 mod worker;
+mod workforce;
 
 use std::process::ExitCode;
 
-use crate::options::{Command, OptionsError, ParseError, RunOptions};
+use crate::introduction::Secret;
+use crate::options::{Command, OptionsError, ParseError, RunOptions, SelftestOptions, WorkerArguments};
 use crate::report::diff::DiffArguments;
 
 /// The command line asks for something that cannot be.
@@ -54,30 +67,51 @@ fn main() -> ExitCode {
         }
     };
     match arguments.command {
-        // What went wrong has been said to the coordinator, which reports it.
-        Command::Worker => worker::run().map_or(ExitCode::FAILURE, |()| ExitCode::SUCCESS),
+        Command::Worker(arguments) => work(arguments),
         Command::Diff(arguments) => finish(diff(&arguments)),
         Command::Room(arguments) => run(arguments.try_into()),
         Command::Rooms(arguments) => run(arguments.try_into()),
         Command::Event(arguments) => run(arguments.try_into()),
+        Command::Selftest(arguments) => match SelftestOptions::try_from(arguments) {
+            Ok(options) => finish(selftest(&options)),
+            Err(error) => refuse(&error),
+        },
     }
 }
 
 fn run(options: Result<RunOptions, OptionsError>) -> ExitCode {
     match options {
         Ok(options) => finish(scenario(&options)),
-        Err(error) => {
-            watch::note(&format!("loadgen: {error}"));
-            ExitCode::from(EXIT_USAGE)
-        }
+        Err(error) => refuse(&error),
+    }
+}
+
+fn refuse(error: &OptionsError) -> ExitCode {
+    watch::note(&format!("loadgen: {error}"));
+    ExitCode::from(EXIT_USAGE)
+}
+
+fn runtime() -> Result<tokio::runtime::Runtime, String> {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+    runtime.map_err(|error| format!("cannot start a runtime: {error}"))
+}
+
+fn selftest(options: &SelftestOptions) -> Result<bool, String> {
+    runtime()?.block_on(selftest::run(options)).map_err(|error| error.to_string())
+}
+
+/// Works for a coordinator, at once or whenever one comes.
+fn work(arguments: WorkerArguments) -> ExitCode {
+    match arguments.listen {
+        Some(address) => finish(host::run(address, Secret::new(arguments.secret)).map(|()| true)),
+        // What went wrong has been said to the coordinator, which reports it.
+        None => worker::run(arguments.clock_offset_ns).map_or(ExitCode::FAILURE, |()| ExitCode::SUCCESS),
     }
 }
 
 /// Runs the scenario and reports it; answers whether it passed.
 fn scenario(options: &RunOptions) -> Result<bool, String> {
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
-    let runtime = runtime.map_err(|error| format!("cannot start a runtime: {error}"))?;
-    let outcome = runtime.block_on(scenario::run(options)).map_err(|error| error.to_string())?;
+    let outcome = runtime()?.block_on(scenario::run(options)).map_err(|error| error.to_string())?;
     report::publish(report::room::findings(options, outcome), &options.outputs)
 }
 

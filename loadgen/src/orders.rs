@@ -55,6 +55,10 @@ pub enum Word {
     Failed {
         what: String,
     },
+    /// How the worker's process ended; said for it by the machine it was on.
+    Ended {
+        status: String,
+    },
 }
 
 /// Running totals, for whoever watches.

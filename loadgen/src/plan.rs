@@ -25,8 +25,8 @@ pub struct Plan {
     pub rooms: Vec<RoomPlan>,
     /// The order to demand in every room.
     pub order: OrderDemand,
-    /// Threads a worker gives to its listening users.
-    pub threads: u32,
+    /// Threads a worker gives to its listening users; as many as it has cores when nobody wished otherwise.
+    pub threads: Option<u32>,
     /// How members come and go; without it all are there from the first message to the last.
     pub conduct: Option<Conduct>,
     /// How many users may be signing in or connecting at once, in all workers together.
@@ -145,7 +145,8 @@ mod tests {
             read_buffer_bytes: 1024,
         };
         let rooms = sizes.iter().map(room).collect();
-        Plan { run: 1, seed: 1, target, rooms, order: OrderDemand::Room, threads: 1, conduct: None, in_flight: 1 }
+        let order = OrderDemand::Room;
+        Plan { run: 1, seed: 1, target, rooms, order, threads: Some(1), conduct: None, in_flight: 1 }
     }
 
     #[test]

@@ -1,7 +1,8 @@
-//! The run's worker processes: how many, who looks after which users, and their orders and words.
+//! The run's worker processes: how many, where, who looks after which users, and their orders and words.
 //!
-//! Every run uses workers, also when one suffices: the coordinator stays free to watch, and there is one way only. A worker
-//! that dies or fails ends the run, by its number and process id.
+//! Every run uses workers, also when one suffices: the coordinator stays free to watch, and there is one way only. They are
+//! on this machine or on others; only how they are reached differs. A worker that dies, fails or falls silent ends the run,
+//! by its number, machine and process id.
 
 use std::io;
 use std::net::IpAddr;
@@ -11,13 +12,16 @@ use std::time::{Duration, Instant};
 
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use thiserror::Error;
-use tokio::io::{AsyncBufReadExt, AsyncWriteExt, BufReader};
+use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::process::{Child, ChildStdin, ChildStdout, Command};
 use tokio::sync::mpsc;
 
+use crate::lines::{self, LINE_BYTES_MAX, Lines};
+use crate::machine::{Machine, MachineError, MachineFigures};
 use crate::orders::{Assignment, Order, Progress, Word};
 use crate::plan::Plan;
 use crate::series::Series;
+use crate::workforce::Workforce;
 
 /// Descriptors a process needs besides one for each user: pipes, pollers, the sign-in connections.
 const DESCRIPTORS_APART: u64 = 512;
@@ -29,6 +33,8 @@ const USERS_A_SOURCE_SPREAD: u32 = 25_000;
 const WORDS_MAX: usize = 64;
 /// A worker takes its leave within seconds of its last word; then it is ended.
 const LEAVING: Duration = Duration::from_secs(10);
+/// A worker speaks several times a second; one that says nothing, or takes no order, for this long is lost.
+const SILENCE_MAX: Duration = Duration::from_secs(30);
 
 #[derive(Debug, Error)]
 pub enum TeamError {
@@ -38,10 +44,12 @@ pub enum TeamError {
     LimitTooLow(u64),
     #[error("worker {worker} cannot be started: {source}")]
     Start { worker: usize, source: io::Error },
-    #[error("worker {worker} (pid {pid}, users {users:?}): {what}")]
-    Failed { worker: usize, pid: u32, users: Range<u32>, what: String },
-    #[error("worker {worker} (pid {pid}, users {users:?}) died: {status}")]
-    Died { worker: usize, pid: u32, users: Range<u32>, status: String },
+    #[error(transparent)]
+    Machine(#[from] MachineError),
+    #[error("{worker}: {what}")]
+    Failed { worker: String, what: String },
+    #[error("{worker} died: {status}")]
+    Died { worker: String, status: String },
 }
 
 /// Raises the soft descriptor limit to the hard one, for this process and its workers, and says what it is.
@@ -73,55 +81,119 @@ fn split(users: u32, parts: u32) -> Vec<Range<u32>> {
     (0..parts).map(|part| edge(part)..edge(part + 1)).collect()
 }
 
+/// Where the workers of a run will be: the machines taken for it, and one part of the users for each process.
+pub struct Sites {
+    machines: Vec<Machine>,
+    /// The users of each worker, and the number of its machine; none is this one.
+    parts: Vec<(Option<usize>, Range<u32>)>,
+}
+
+impl Sites {
+    /// Takes the machines, and splits the users over as many processes as their descriptor limits ask for.
+    pub async fn find(workforce: &Workforce, users: u32, run: u64) -> Result<Self, TeamError> {
+        let here = raise_descriptor_limit()?;
+        let mut machines = Vec::new();
+        for address in workforce.machines.iter().take(users as usize) {
+            machines.push(Machine::take(*address, &workforce.secret, run).await?);
+        }
+        let limits: Vec<u64> = machines.iter().map(|machine| machine.descriptors).collect();
+        let parts = match limits.is_empty() {
+            true => on_each(&[here], workforce.processes, users)?.into_iter().map(|(_, part)| (None, part)).collect(),
+            false => {
+                let parts = on_each(&limits, workforce.processes, users)?;
+                parts.into_iter().map(|(machine, part)| (Some(machine), part)).collect()
+            }
+        };
+        Ok(Self { machines, parts })
+    }
+
+    pub fn processes(&self) -> u32 {
+        self.parts.len() as u32
+    }
+
+    pub fn parts(&self) -> impl Iterator<Item = Range<u32>> {
+        self.parts.iter().map(|(_, part)| part.clone())
+    }
+}
+
+/// Each machine has nearly the same number of users, in at least so many processes on all of them together.
+fn on_each(descriptors: &[u64], processes: Option<u32>, users: u32) -> Result<Vec<(usize, Range<u32>)>, TeamError> {
+    let machines = descriptors.len() as u32;
+    let wished = processes.unwrap_or(1).div_ceil(machines);
+    let mut parts = Vec::new();
+    for ((machine, limit), share) in descriptors.iter().enumerate().zip(split(users, machines)) {
+        let own = share.end - share.start;
+        let processes = processes_needed(own, *limit)?.max(wished).clamp(1, own.max(1));
+        let of_machine = split(own, processes).into_iter();
+        parts.extend(of_machine.map(|part| (machine, share.start + part.start..share.start + part.end)));
+    }
+    Ok(parts)
+}
+
 /// The assignments of a run's workers.
-pub fn assignments(plan: &Plan, processes: u32) -> Vec<Assignment> {
-    let users = plan.users();
-    let processes = processes.clamp(1, users);
-    let assign = |part| Assignment {
+pub fn assignments(plan: &Plan, sites: &Sites) -> Vec<Assignment> {
+    let assign = |users| Assignment {
         plan: plan.clone(),
-        users: part,
-        in_flight: plan.in_flight.div_ceil(processes),
-        users_a_source: users_a_source(users, plan.target.server.ip()),
+        users,
+        in_flight: plan.in_flight.div_ceil(sites.processes()),
+        users_a_source: users_a_source(plan.users(), plan.target.server.ip()),
     };
-    split(users, processes).into_iter().map(assign).collect()
+    sites.parts().map(assign).collect()
 }
 
 /// All workers of a run.
 pub struct Team {
     workers: Vec<Worker>,
+    machines: Vec<Machine>,
     /// What workers say, or nothing when one's output has ended.
     words: mpsc::Receiver<(usize, Option<Word>)>,
     series: Series,
 }
 
 struct Worker {
-    child: Child,
-    pid: u32,
-    users: Range<u32>,
-    orders: ChildStdin,
+    /// Its number, machine, process id and users, in words.
+    name: String,
+    /// The process, when it is ours.
+    child: Option<Child>,
+    /// The number of its machine, when that is another one.
+    machine: Option<usize>,
+    orders: Box<dyn AsyncWrite + Unpin>,
     progress: Progress,
     /// Whether it has said its last word, after which its process may end.
     finished: bool,
+    /// How its process ended, when that was told.
+    status: Option<String>,
 }
 
 impl Team {
     /// Starts one worker an assignment and orders all to sign in.
-    pub async fn start(assignments: Vec<Assignment>) -> Result<Self, TeamError> {
+    pub async fn start(sites: Sites, assignments: Vec<Assignment>) -> Result<Self, TeamError> {
+        let orders = assignments.into_iter().map(Order::SignIn);
+        Self::start_with(sites, orders.collect()).await
+    }
+
+    /// Starts one worker a part of the users, each with its first order.
+    pub async fn start_with(sites: Sites, orders: Vec<Order>) -> Result<Self, TeamError> {
         let (words_in, words) = mpsc::channel(WORDS_MAX);
-        let mut team = Self { workers: Vec::new(), words, series: Series::default() };
-        for (number, assignment) in assignments.iter().enumerate() {
-            let start = Worker::start(number, assignment.users.clone(), words_in.clone());
-            team.workers.push(start.map_err(|source| TeamError::Start { worker: number, source })?);
+        let Sites { machines, parts } = sites;
+        let mut team = Self { workers: Vec::new(), machines, words, series: Series::default() };
+        for (number, (machine, users)) in parts.into_iter().enumerate() {
+            let worker = match machine {
+                None => Worker::start(number, users, words_in.clone())
+                    .map_err(|source| TeamError::Start { worker: number, source })?,
+                Some(at) => Worker::start_on(&team.machines[at], at, number, users, words_in.clone()).await?,
+            };
+            team.workers.push(worker);
         }
-        for (number, assignment) in assignments.into_iter().enumerate() {
-            team.order(number, &Order::SignIn(assignment)).await?;
+        for (number, order) in orders.into_iter().enumerate() {
+            team.order(number, &order).await?;
         }
         Ok(team)
     }
 
-    /// Number, process id and users of each worker.
-    pub fn roll(&self) -> impl Iterator<Item = (usize, u32, Range<u32>)> {
-        self.workers.iter().enumerate().map(|(number, worker)| (number, worker.pid, worker.users.clone()))
+    /// Number, machine, process id and users of each worker, in words.
+    pub fn roll(&self) -> impl Iterator<Item = &str> {
+        self.workers.iter().map(|worker| worker.name.as_str())
     }
 
     pub fn len(&self) -> usize {
@@ -136,17 +208,12 @@ impl Team {
     }
 
     async fn order(&mut self, number: usize, order: &Order) -> Result<(), TeamError> {
-        let mut line = serde_json::to_vec(order).expect("orders are plain structures, which always serialise");
-        line.push(b'\n');
-        let orders = &mut self.workers[number].orders;
-        let written = async {
-            orders.write_all(&line).await?;
-            orders.flush().await
-        };
-        match written.await {
-            Ok(()) => Ok(()),
+        let writing = lines::write(&mut self.workers[number].orders, order);
+        match tokio::time::timeout(SILENCE_MAX, writing).await {
+            Ok(Ok(())) => Ok(()),
             // Its last word may say why; otherwise it has died without one.
-            Err(_) => Err(self.gone(number).await),
+            Ok(Err(_)) => Err(self.gone(number).await),
+            Err(_) => Err(self.failed(number, format!("it takes no order for {} s", SILENCE_MAX.as_secs()))),
         }
     }
 
@@ -171,6 +238,7 @@ impl Team {
             Some(Word::Progress(progress)) => worker.progress = progress,
             Some(Word::Second(second)) => self.series.add(*second),
             Some(Word::Failed { what }) => return Err(self.failed(number, what)),
+            Some(Word::Ended { status }) => worker.status = Some(status),
             Some(word) => {
                 worker.finished = matches!(word, Word::Figures(_));
                 return Ok(Some(word));
@@ -182,32 +250,43 @@ impl Team {
     }
 
     fn failed(&self, worker: usize, what: String) -> TeamError {
-        let Worker { pid, users, .. } = &self.workers[worker];
-        TeamError::Failed { worker, pid: *pid, users: users.clone(), what }
+        TeamError::Failed { worker: self.workers[worker].name.clone(), what }
     }
 
     /// Why a worker is gone: its own last word if it had one, else how its process ended.
     async fn gone(&mut self, worker: usize) -> TeamError {
         while let Ok((number, word)) = self.words.try_recv() {
-            if let (Some(Word::Failed { what }), true) = (word, number == worker) {
-                return self.failed(worker, what);
+            match word {
+                Some(Word::Failed { what }) if number == worker => return self.failed(worker, what),
+                Some(Word::Ended { status }) if number == worker => self.workers[worker].status = Some(status),
+                _ => {}
             }
         }
-        let Worker { child, pid, users, .. } = &mut self.workers[worker];
-        let status = ended(child).await;
-        TeamError::Died { worker, pid: *pid, users: users.clone(), status }
+        let Worker { child, status, name, .. } = &mut self.workers[worker];
+        let status = match (child, status.take()) {
+            (_, Some(status)) => status,
+            (Some(child), None) => ended(child).await,
+            (None, None) => "the connection to its machine has ended".to_owned(),
+        };
+        TeamError::Died { worker: name.clone(), status }
     }
 
-    /// Lets the workers take their leave, after their last word.
-    pub async fn dismiss(mut self) {
-        for worker in &mut self.workers {
-            ended(&mut worker.child).await;
+    /// Lets the workers take their leave, after their last word, and gives the machines back.
+    pub async fn dismiss(mut self) -> Result<Vec<MachineFigures>, TeamError> {
+        for child in self.workers.iter_mut().filter_map(|worker| worker.child.as_mut()) {
+            ended(child).await;
         }
+        let mut figures = Vec::new();
+        for (number, machine) in std::mem::take(&mut self.machines).into_iter().enumerate() {
+            let workers = self.workers.iter().filter(|worker| worker.machine == Some(number)).count();
+            figures.push(machine.release(workers).await?);
+        }
+        Ok(figures)
     }
 }
 
 /// Waits a while for the child's end and describes it; a child that stays is ended.
-async fn ended(child: &mut Child) -> String {
+pub async fn ended(child: &mut Child) -> String {
     let deadline = Instant::now() + LEAVING;
     let describe = |status: io::Result<ExitStatus>| status.map_or_else(|error| error.to_string(), |s| s.to_string());
     match tokio::time::timeout_at(deadline.into(), child.wait()).await {
@@ -221,26 +300,63 @@ async fn ended(child: &mut Child) -> String {
 
 impl Worker {
     fn start(number: usize, users: Range<u32>, words: mpsc::Sender<(usize, Option<Word>)>) -> io::Result<Self> {
-        let mut child = Command::new(std::env::current_exe()?)
-            .arg("worker")
-            .stdin(Stdio::piped())
-            .stdout(Stdio::piped())
-            // When the coordinator gives up, so do the workers; when it dies, their standard input tells them.
-            .kill_on_drop(true)
-            .spawn()?;
-        let pipes = child.stdin.take().zip(child.stdout.take()).zip(child.id());
-        let ((orders, output), pid) = pipes.ok_or_else(|| io::Error::other("the new process has no pipes"))?;
-        tokio::spawn(hear(number, output, words));
-        Ok(Self { child, pid, users, orders, progress: Progress::default(), finished: false })
+        let Spawned { child, pid, orders, words: output } = spawn(0)?;
+        tokio::spawn(hear(number, Lines::new(output, LINE_BYTES_MAX, Some(SILENCE_MAX)), words));
+        let name = format!("worker {number} (pid {pid}, users {users:?})");
+        Ok(Self::new(name, Some(child), None, Box::new(orders)))
+    }
+
+    async fn start_on(
+        machine: &Machine,
+        at: usize,
+        number: usize,
+        users: Range<u32>,
+        words: mpsc::Sender<(usize, Option<Word>)>,
+    ) -> Result<Self, TeamError> {
+        let (pid, lines, orders) = machine.start_worker().await?;
+        tokio::spawn(hear(number, lines, words));
+        let name = format!("worker {number} ({}, pid {pid}, users {users:?})", machine.address);
+        Ok(Self::new(name, None, Some(at), Box::new(orders)))
+    }
+
+    fn new(name: String, child: Option<Child>, machine: Option<usize>, orders: Box<dyn AsyncWrite + Unpin>) -> Self {
+        Self { name, child, machine, orders, progress: Progress::default(), finished: false, status: None }
     }
 }
 
-async fn hear(number: usize, output: ChildStdout, words: mpsc::Sender<(usize, Option<Word>)>) {
-    let mut lines = BufReader::new(output).lines();
-    while let Ok(Some(line)) = lines.next_line().await {
-        let word = serde_json::from_str(&line)
-            .unwrap_or_else(|error| Word::Failed { what: format!("an unreadable word: {error}") });
-        if words.send((number, Some(word))).await.is_err() {
+/// A worker process just started on this machine.
+pub struct Spawned {
+    pub child: Child,
+    pub pid: u32,
+    pub orders: ChildStdin,
+    pub words: ChildStdout,
+}
+
+/// Starts a worker process here, for a coordinator whose clock is ahead of this machine's by the offset.
+pub fn spawn(clock_offset_ns: i64) -> io::Result<Spawned> {
+    let mut child = Command::new(std::env::current_exe()?)
+        .arg("worker")
+        .arg(format!("--clock-offset-ns={clock_offset_ns}"))
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        // When the coordinator gives up, so do the workers; when it dies, their standard input tells them.
+        .kill_on_drop(true)
+        .spawn()?;
+    let pipes = child.stdin.take().zip(child.stdout.take()).zip(child.id());
+    let ((orders, words), pid) = pipes.ok_or_else(|| io::Error::other("the new process has no pipes"))?;
+    Ok(Spawned { child, pid, orders, words })
+}
+
+async fn hear<R: AsyncRead + Unpin>(number: usize, mut lines: Lines<R>, words: mpsc::Sender<(usize, Option<Word>)>) {
+    loop {
+        let word = match lines.next().await {
+            Ok(None) => break,
+            Ok(Some(line)) => serde_json::from_slice(line)
+                .unwrap_or_else(|error| Word::Failed { what: format!("an unreadable word: {error}") }),
+            Err(error) => Word::Failed { what: format!("it cannot be heard any more: {error}") },
+        };
+        let failed = matches!(word, Word::Failed { .. });
+        if words.send((number, Some(word))).await.is_err() || failed {
             return;
         }
     }
@@ -261,6 +377,23 @@ mod tests {
             let sizes: Vec<usize> = split.iter().map(ExactSizeIterator::len).collect();
             assert!(sizes.iter().max() <= sizes.iter().min().map(|least| least + 1).as_ref(), "{sizes:?}");
         }
+    }
+
+    #[test]
+    fn machines_share_the_users_and_split_them_by_their_limits() {
+        let check = |descriptors: &[u64], processes, users, expected: &[(usize, u32)]| {
+            let parts = on_each(descriptors, processes, users).expect("limits high enough");
+            let sizes: Vec<_> = parts.iter().map(|(machine, part)| (*machine, part.end - part.start)).collect();
+            assert_eq!(sizes, expected, "{users} on {descriptors:?}");
+            assert_eq!((parts[0].1.start, parts[parts.len() - 1].1.end), (0, users));
+            assert!(parts.windows(2).all(|pair| pair[0].1.end == pair[1].1.start), "{parts:?}");
+        };
+        check(&[20_000], None, 20_000, &[(0, 10_000), (0, 10_000)]);
+        check(&[20_000, 20_000], None, 20_000, &[(0, 10_000), (1, 10_000)]);
+        check(&[10_000, 20_000], None, 20_001, &[(0, 5_000), (0, 5_000), (1, 10_001)]);
+        check(&[20_000, 20_000], Some(3), 8, &[(0, 2), (0, 2), (1, 2), (1, 2)]);
+        check(&[20_000, 20_000], Some(9), 3, &[(0, 1), (1, 1), (1, 1)]);
+        assert!(on_each(&[20_000, 100], None, 10).is_err());
     }
 
     #[test]

@@ -4,7 +4,6 @@
 //! for, and only then is anything counted. The stages do not overlap, so that memory and CPU can be told apart by stage.
 
 use std::collections::HashMap;
-use std::io;
 use std::ops::Range;
 use std::time::{Duration, Instant};
 
@@ -12,15 +11,15 @@ use thiserror::Error;
 
 use crate::check::{self, Disagreement, Sightings};
 use crate::clock::{self, SECOND_NS};
+use crate::costs::{Costs, CostsError, Meter};
 use crate::figures::Figures;
 use crate::options::RunOptions;
 use crate::orders::{Order, Progress, PublishAnswers, Publishes, Word};
 use crate::pages::{self, Direction, PagesError, Reader};
-use crate::process::{self, Team, TeamError};
-use crate::report::room::{Costs, Outcome};
+use crate::process::{self, Sites, Team, TeamError};
+use crate::report::room::Outcome;
 use crate::report::{Course, Mark};
 use crate::series::ServerWatch;
-use crate::server::{CpuTime, ServerProbe};
 use crate::sign_in::{FrontDoor, SignInError};
 use crate::watch::{self, Stage, Watch};
 use crate::whole_history::{Expectation, HistoryFigures};
@@ -44,8 +43,8 @@ const HISTORY_BEFORE_MAX: usize = 1_000_000;
 pub enum RunError {
     #[error(transparent)]
     Team(#[from] TeamError),
-    #[error("the server's process cannot be watched: {0}")]
-    Probe(#[from] io::Error),
+    #[error(transparent)]
+    Costs(#[from] CostsError),
     #[error("the history cannot be read: {0}")]
     History(#[from] PagesError),
     #[error("nobody can sign in to read the history: {0}")]
@@ -54,21 +53,22 @@ pub enum RunError {
 
 /// Runs the scenario to its end; what the clients found is in the outcome, good or bad.
 pub async fn run(options: &RunOptions) -> Result<Outcome, RunError> {
-    let probe = options.pid.map(ServerProbe::new).transpose()?;
-    let needed = process::processes_needed(options.plan.users(), process::raise_descriptor_limit()?)?;
-    let processes = options.processes.unwrap_or(1).max(needed);
-    let server_watch = probe.map(ServerWatch::start);
-    let team = Team::start(process::assignments(&options.plan, processes)).await?;
-    let mut run = Run { options, probe, server_watch, team, marks: Vec::new() };
+    let meter = Meter::find(options)?;
+    let plan = &options.plan;
+    let sites = Sites::find(&options.workforce, plan.users(), u64::from(plan.run)).await?;
+    let assignments = process::assignments(plan, &sites);
+    let server_watch = meter.process().map(ServerWatch::start);
+    let team = Team::start(sites, assignments).await?;
+    let mut run = Run { options, meter, server_watch, team, marks: Vec::new() };
     run.announce();
-    let outcome = run.stages().await?;
-    run.team.dismiss().await;
+    let mut outcome = run.stages().await?;
+    outcome.machines = run.team.dismiss().await?;
     Ok(outcome)
 }
 
 struct Run<'a> {
     options: &'a RunOptions,
-    probe: Option<ServerProbe>,
+    meter: Meter,
     server_watch: Option<ServerWatch>,
     team: Team,
     /// The moments at which the run went on to something else.
@@ -78,9 +78,7 @@ struct Run<'a> {
 impl Run<'_> {
     fn announce(&self) {
         if self.team.len() > 1 {
-            for (worker, pid, users) in self.team.roll() {
-                watch::note(&format!("worker {worker} (pid {pid}): users {} to {}", users.start, users.end - 1));
-            }
+            self.team.roll().for_each(watch::note);
         }
     }
 
@@ -88,7 +86,7 @@ impl Run<'_> {
         let mut watch = Watch::new(Stage::signing_in(self.options.plan.users()));
         self.gather(Some(&mut watch), |word| matches!(word, Word::SignedIn).then_some(())).await?;
         drop(watch);
-        let mut costs = Costs { resident_before_bytes: self.resident()?, ..Costs::default() };
+        let mut costs = Costs { signed_in: self.meter.read().await?, ..Costs::default() };
 
         self.marks.push(Mark::new(clock::now_ns(), "joining"));
         self.team.order_all(&Order::Join).await?;
@@ -96,17 +94,18 @@ impl Run<'_> {
         self.gather(Some(&mut watch), |word| matches!(word, Word::Joined).then_some(())).await?;
         self.let_presences_die_down().await?;
         drop(watch);
-        costs.resident_joined_bytes = self.resident()?;
+        costs.joined = self.meter.read().await?;
 
         let window = self.publish(&mut costs).await?;
         let (answers, figures) = self.count().await?;
-        costs.resident_end_bytes = self.resident()?;
+        costs.settled = self.meter.read().await?;
         let history = self.whole_history(&answers, &figures).await?;
         Ok(Outcome {
             history,
             processes: self.team.len(),
+            machines: Vec::new(),
             disagreement: disagreement(&figures, &answers),
-            costs: self.probe.map(|_| costs),
+            costs,
             last_delivery_late_ns: figures.last_delivery_ns.saturating_sub(window.end),
             course: self.course(window),
             progress: self.team.progress(),
@@ -162,11 +161,9 @@ impl Run<'_> {
         self.team.order_all(&Order::Begin { start_ns }).await?;
         let mut watch = Watch::new(Stage::publishing(self.options.plan.messages()));
         self.watch_until(&mut watch, window.start).await?;
-        let before = self.cpu()?;
+        costs.begin = self.meter.read().await?;
         self.watch_until(&mut watch, window.end).await?;
-        let after = self.cpu()?;
-        costs.cpu_user_secs = after.user_secs - before.user_secs;
-        costs.cpu_system_secs = after.system_secs - before.system_secs;
+        costs.end = self.meter.read().await?;
         self.settle(&mut watch).await?;
         Ok(window)
     }
@@ -260,14 +257,6 @@ impl Run<'_> {
             sum.add(&expectation.judge(&forward, &backward));
         }
         Ok(Some(sum))
-    }
-
-    fn cpu(&self) -> io::Result<CpuTime> {
-        self.probe.map_or(Ok(CpuTime::default()), |probe| probe.cpu())
-    }
-
-    fn resident(&self) -> io::Result<u64> {
-        self.probe.map_or(Ok(0), |probe| probe.resident_bytes())
     }
 }
 

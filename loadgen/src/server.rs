@@ -24,6 +24,10 @@ impl ServerProbe {
         probe.cpu().map(|_| probe)
     }
 
+    pub fn pid(self) -> u32 {
+        self.pid
+    }
+
     pub fn cpu(&self) -> io::Result<CpuTime> {
         let stat = self.read("stat")?;
         let ticks = cpu_ticks(&stat).ok_or_else(|| self.unreadable("stat"))?;

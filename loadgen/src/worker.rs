@@ -1,9 +1,10 @@
 //! A worker process: reads orders from standard input, runs the users of its assignment on threads, answers on standard
-//! output. It ends when its orders end, so no worker outlives its coordinator.
+//! output. It ends when its orders end, so no worker outlives its coordinator. Where the coordinator is on another machine,
+//! `host.rs` passes both on.
 
 use std::cmp::Reverse;
 use std::collections::{BinaryHeap, HashMap, HashSet};
-use std::io::{self, BufRead, Write};
+use std::io::{self, BufRead, Read, Write};
 use std::ops::Range;
 use std::os::unix::net::UnixStream;
 use std::sync::Arc;
@@ -18,6 +19,7 @@ use crate::clock;
 use crate::crowd::Gauges;
 use crate::figures::Figures;
 use crate::lag;
+use crate::lines::LINE_BYTES_MAX;
 use crate::orders::{Assignment, Order, Progress, Publishes, Word};
 use crate::plan::Plan;
 use crate::series::{Expenses, Second};
@@ -30,8 +32,9 @@ const ORDERS_MAX: usize = 4;
 /// So few publishers get a thread to themselves, so that their sends do not stand in line behind thousands of reads.
 const PUBLISHERS_APART_MAX: usize = 256;
 
-/// Serves the coordinator to the end of the run.
-pub fn run() -> Result<(), String> {
+/// Serves the coordinator to the end of the run, by its clock.
+pub fn run(clock_offset_ns: i64) -> Result<(), String> {
+    clock::follow(clock_offset_ns);
     let report_panic = std::panic::take_hook();
     std::panic::set_hook(Box::new(move |panic| {
         report_panic(panic);
@@ -53,14 +56,32 @@ fn runtime() -> Result<tokio::runtime::Runtime, String> {
     runtime.map_err(|error| format!("cannot start a runtime: {error}"))
 }
 
+/// The cores this process may use.
+fn cores() -> u32 {
+    std::thread::available_parallelism().map_or(1, |cores| cores.get() as u32)
+}
+
 fn read_orders(orders: &mpsc::Sender<Order>) {
-    for line in io::stdin().lock().lines().map_while(Result::ok) {
-        let Ok(order) = serde_json::from_str(&line) else { break };
+    let mut lines = io::stdin().lock();
+    let mut line = Vec::new();
+    // The coordinator is gone when there is nothing more, and half an order is none: there is nobody to work for.
+    while let Ok(1..) = (&mut lines).take(LINE_BYTES_MAX as u64).read_until(b'\n', &mut line)
+        && line.last() == Some(&b'\n')
+    {
+        let order = match serde_json::from_slice(&line) {
+            Ok(order) => order,
+            Err(error) => {
+                let what = format!("an unreadable order: {error}; coordinator and worker must be the same program");
+                // When this cannot be said either, the coordinator hears that the process has ended.
+                let _ = say(&Word::Failed { what });
+                break;
+            }
+        };
         if orders.blocking_send(order).is_err() {
             return;
         }
+        line.clear();
     }
-    // The coordinator is gone, or speaks another language: there is nobody to work for.
     std::process::exit(1);
 }
 
@@ -114,7 +135,8 @@ struct Threads {
 impl Threads {
     fn start(assignment: &Assignment) -> Result<Self, String> {
         let plan = Arc::new(assignment.plan.clone());
-        let shares = deal(assignment.users.clone(), |user| plan.publishes(user), plan.threads);
+        let threads = plan.threads.unwrap_or_else(cores);
+        let shares = deal(assignment.users.clone(), |user| plan.publishes(user), threads);
         let in_flight = (assignment.in_flight as usize).div_ceil(shares.len());
         let (words_in, words) = mpsc::channel(shares.len());
         let mut threads = Self {

@@ -6,12 +6,15 @@ mod event;
 mod room;
 mod rooms;
 mod scenario_file;
+mod selftest;
 mod shared;
 
 use std::ffi::OsString;
+use std::net::SocketAddr;
 use std::path::PathBuf;
 
-use clap::{Parser, Subcommand};
+use clap::{Args, Parser, Subcommand};
+use hyper::Uri;
 use serde::Serialize;
 use thiserror::Error;
 
@@ -20,10 +23,12 @@ use crate::plan::Plan;
 use crate::report::Outputs;
 use crate::report::diff::DiffArguments;
 use crate::schedule::ScheduleError;
+use crate::workforce::{SECRET_VARIABLE, Workforce, WorkforceError};
 
 pub use event::EventArguments;
 pub use room::RoomArguments;
 pub use rooms::RoomsArguments;
+pub use selftest::{SelftestArguments, SelftestOptions};
 pub use shared::Target;
 
 /// The longest room name a server takes.
@@ -68,11 +73,31 @@ pub enum Command {
     /// A live event: members come, go and return, bursts, slow readers, updates and removals, all of it accounted for
     #[command(args_override_self = true)]
     Event(EventArguments),
+    /// Lets a proxy break what the server says, and shows that every kind of fault is found and named right
+    #[command(args_override_self = true)]
+    #[command(mut_arg("users", |users| users.default_value("24")))]
+    #[command(mut_arg("rate", |rate| rate.default_value("200")))]
+    #[command(mut_arg("secs", |secs| secs.default_value("3")))]
+    #[command(mut_arg("payload", |payload| payload.default_value("160")))]
+    #[command(mut_arg("settle", |settle| settle.hide(true)))]
+    Selftest(SelftestArguments),
     /// What changed between two runs' JSON reports, and what is only noise
     Diff(DiffArguments),
-    /// A process of a larger run; reads its orders from standard input
-    #[command(hide = true)]
-    Worker,
+    /// Lends this machine to a run that another one coordinates
+    Worker(WorkerArguments),
+}
+
+#[derive(Args)]
+pub struct WorkerArguments {
+    /// Wait here for coordinators; beyond loopback only with a secret
+    #[arg(long, value_name = "ADDRESS:PORT")]
+    pub listen: Option<SocketAddr>,
+    /// What a coordinator must know to be let in
+    #[arg(long, value_name = "TEXT", env = SECRET_VARIABLE, hide_env_values = true)]
+    pub secret: Option<String>,
+    /// A process of a run reads its orders from standard input, and goes by its coordinator's clock
+    #[arg(long, hide = true, default_value_t = 0, allow_negative_numbers = true)]
+    pub clock_offset_ns: i64,
 }
 
 #[derive(Debug, Error)]
@@ -81,6 +106,8 @@ pub enum OptionsError {
     Addr { addr: String, reason: String },
     #[error("--url {url:?}: {reason}")]
     Url { url: String, reason: String },
+    #[error("--metrics {0:?} is no address like http://127.0.0.1:7351/metrics")]
+    Metrics(String),
     #[error("--send must have {{content}} or {{content_json}} in it")]
     Send,
     #[error("{0} must be a number of seconds, and not negative")]
@@ -104,6 +131,8 @@ pub enum OptionsError {
     #[error("{0} users are more than a run may have: lower --rooms or --sizes")]
     TooManyUsers(u64),
     #[error(transparent)]
+    Workforce(#[from] WorkforceError),
+    #[error(transparent)]
     Schedule(#[from] ScheduleError),
 }
 
@@ -117,9 +146,12 @@ pub struct RunOptions {
     pub plan: Plan,
     pub secs: f64,
     pub warmup_secs: f64,
-    pub processes: Option<u32>,
+    pub workforce: Workforce,
     pub settle_secs: f64,
     pub pid: Option<u32>,
+    /// The server's page of metrics.
+    #[serde(skip)]
+    pub metrics: Option<Uri>,
     #[serde(skip)]
     pub outputs: Outputs,
 }

@@ -114,6 +114,7 @@ mod tests {
             ("loadgen room --rate 100000000", "--rate"),
             ("loadgen room --room ", "--room"),
             ("loadgen room --read-buffer 10", "--read-buffer"),
+            ("loadgen room --metrics 127.0.0.1:7351", "--metrics"),
             ("loadgen room --target plain", "--url"),
             ("loadgen room --target plain --url wss://127.0.0.1/", "TLS"),
             ("loadgen room --target plain --url ws:/x", "--url"),

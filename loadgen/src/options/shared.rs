@@ -6,6 +6,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::Args;
+use hyper::Uri;
 use serde::{Deserialize, Serialize};
 
 use super::{OptionsError, ROOM_NAME_BYTES_MAX, RunOptions};
@@ -16,7 +17,7 @@ use crate::plan::{Plan, RoomPlan};
 use crate::report::Outputs;
 use crate::sign_in::SignInKind;
 use crate::wire::{Dialect, Entrance, Plain, Speaker};
-use hyper::Uri;
+use crate::workforce::{Workforce, WorkforceArguments};
 
 /// Where WebSockets are opened when the address names no port.
 const WS_PORT: u16 = 80;
@@ -107,14 +108,16 @@ pub struct RunArguments {
     /// Everything that looks like chance is drawn from this number
     #[arg(long, value_name = "N", default_value_t = 1)]
     seed: u64,
-    /// The server's process on this machine: its CPU time and memory go into the report
+    /// The server's process on this machine: its CPU time and memory go into the report [default: the one that listens]
     #[arg(long, value_name = "PID")]
     pid: Option<u32>,
+    /// Stentor's page of metrics: socket writes and the batch factor in the report are those it counted
+    #[arg(long, value_name = "URL")]
+    metrics: Option<String>,
     #[command(flatten)]
     outputs: Outputs,
-    /// Split the users over this many processes [default: as few as the descriptor limit allows]
-    #[arg(long, value_name = "N")]
-    processes: Option<NonZeroU32>,
+    #[command(flatten)]
+    workforce: WorkforceArguments,
     /// Threads a process gives to its listening users [default: the cores it may use]
     #[arg(long, value_name = "N")]
     threads: Option<NonZeroU32>,
@@ -242,8 +245,9 @@ pub fn run_options(
     run: RunArguments,
     mut rooms: Vec<RoomPlan>,
 ) -> Result<RunOptions, OptionsError> {
-    let cores = std::thread::available_parallelism().map_or(1, |cores| cores.get() as u32);
     let target = target.check()?;
+    let workforce = Workforce::try_from(run.workforce)?;
+    workforce.can_reach(target.server)?;
     if matches!(target.dialect, Dialect::Plain(_)) {
         // There are no presences that we could read.
         rooms.iter_mut().for_each(|room| room.entrance.hidden = true);
@@ -254,7 +258,7 @@ pub fn run_options(
         target,
         rooms,
         order: talk.order,
-        threads: run.threads.map_or(cores, NonZeroU32::get),
+        threads: run.threads.map(NonZeroU32::get),
         conduct: None,
         in_flight: run.in_flight.get(),
     };
@@ -264,15 +268,21 @@ pub fn run_options(
         plan,
         secs: talk.secs.as_secs_f64(),
         warmup_secs: talk.warmup.as_secs_f64(),
-        processes: run.processes.map(NonZeroU32::get),
+        workforce,
         settle_secs: seconds(run.settle, "--settle")?.as_secs_f64(),
         pid: run.pid,
+        metrics: run.metrics.map(metrics).transpose()?,
         outputs: run.outputs,
     })
 }
 
 fn resolve(addr: &str) -> Result<SocketAddr, OptionsError> {
     first_address(addr).map_err(|reason| OptionsError::Addr { addr: addr.to_owned(), reason })
+}
+
+fn metrics(url: String) -> Result<Uri, OptionsError> {
+    let uri = url.parse().ok().filter(|uri: &Uri| uri.scheme_str() == Some("http") && uri.host().is_some());
+    uri.ok_or(OptionsError::Metrics(url))
 }
 
 fn first_address(host: impl ToSocketAddrs) -> Result<SocketAddr, String> {

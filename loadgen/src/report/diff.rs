@@ -118,7 +118,7 @@ fn differs_by_nature(name: &str) -> bool {
 }
 
 /// Every value that is no object or list, by its path.
-fn leaves<'a>(path: &str, value: &'a Value, found: &mut Vec<(String, &'a Value)>) {
+pub fn leaves<'a>(path: &str, value: &'a Value, found: &mut Vec<(String, &'a Value)>) {
     let below = |name: &str| if path.is_empty() { name.to_owned() } else { format!("{path}.{name}") };
     match value {
         Value::Object(members) => members.iter().for_each(|(name, value)| leaves(&below(name), value, found)),

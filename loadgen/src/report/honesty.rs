@@ -5,6 +5,7 @@
 
 use crate::figures::ThreadFigures;
 use crate::latency::Latency;
+use crate::machine::MachineFigures;
 
 use super::{Section, Value, words};
 
@@ -21,6 +22,8 @@ pub struct Generator {
     pub lateness: Latency,
     pub lag: Latency,
     pub threads: Vec<ThreadFigures>,
+    /// The other machines that took part, and how well their clocks are known.
+    pub machines: Vec<MachineFigures>,
 }
 
 /// A kind of latency that was measured.
@@ -42,6 +45,11 @@ impl Timing {
 impl Generator {
     pub fn busiest(&self) -> f64 {
         self.threads.iter().map(|thread| thread.busy).fold(0.0, f64::max)
+    }
+
+    /// By how much a time from another machine may be wrong.
+    pub fn clock_uncertainty_us(&self) -> u64 {
+        self.machines.iter().map(|machine| machine.clock.uncertainty_ns.div_ceil(1_000)).max().unwrap_or_default()
     }
 
     /// The largest share of the time that a thread was ready and had no core; nothing where the kernel does not count it.
@@ -68,6 +76,13 @@ impl Generator {
             (&self.lag, "frames waited for the generator itself to read them"),
             (&self.lateness, "messages were handed over late"),
         ];
+        let clocks_us = self.clock_uncertainty_us();
+        if clocks_us > allowed_us {
+            let clocks = words::duration(clocks_us as f64);
+            return Some(format!(
+                "the machines' clocks may differ by {clocks}, more than a quarter of the p99 that was seen"
+            ));
+        }
         delays.into_iter().find_map(|(delay, what)| {
             let delay_us = delay.percentiles().p99_us;
             (delay_us > allowed_us).then(|| {
@@ -81,6 +96,7 @@ impl Generator {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::comparison::Bearing;
 
     fn constant(us: u64) -> Latency {
         let mut latency = Latency::default();
@@ -92,7 +108,8 @@ mod tests {
     fn a_delay_of_our_own_spoils_what_it_is_a_large_part_of() {
         let check = |lag_us, lateness_us, busy, p99_us, expected: Option<&str>| {
             let threads = vec![ThreadFigures { busy: 0.1, waiting: None }, ThreadFigures { busy, waiting: Some(0.2) }];
-            let generator = Generator { lateness: constant(lateness_us), lag: constant(lag_us), threads };
+            let (lateness, lag) = (constant(lateness_us), constant(lag_us));
+            let generator = Generator { lateness, lag, threads, machines: Vec::new() };
             let found = Timing::judged("delivery", &constant(p99_us), &generator).generator_bound;
             assert_eq!(found.is_some(), expected.is_some(), "{found:?}");
             assert!(found.is_none_or(|found| found.contains(expected.unwrap_or_default())));
@@ -105,6 +122,22 @@ mod tests {
         check(0, 30_000, 0.5, 100_000, Some("late"));
         check(0, 24_000, 0.5, 100_000, None);
         check(0, 0, 0.96, 1_000_000, Some("96 %"));
+    }
+
+    #[test]
+    fn clocks_that_differ_spoil_what_they_are_a_large_part_of() {
+        let check = |uncertainty_us: u64, p99_us, spoilt| {
+            let clock = Bearing { offset_ns: 0, uncertainty_ns: uncertainty_us * 1_000, drift_ppm: 0.0 };
+            let address = ([192, 0, 2, 1], 7400).into();
+            let machines = vec![MachineFigures { address, workers: 1, clock }];
+            let generator = Generator { machines, ..Generator::default() };
+            let found = Timing::judged("delivery", &constant(p99_us), &generator).generator_bound;
+            assert_eq!(found.is_some_and(|why| why.contains("clocks")), spoilt, "{uncertainty_us} of {p99_us}");
+        };
+        check(2_000, 4_000, false);
+        check(2_001, 4_000, true);
+        check(20_000, 100_000, false);
+        check(30_000, 100_000, true);
     }
 
     #[test]

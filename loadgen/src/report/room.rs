@@ -2,14 +2,15 @@
 
 use std::collections::HashMap;
 
-use serde::Serialize;
-
 use crate::check::{Answers, Disagreement, OrderDemand};
+use crate::costs::Costs;
 use crate::figures::{Figures, LifeFigures};
+use crate::machine::MachineFigures;
 use crate::options::RunOptions;
 use crate::orders::Progress;
 use crate::whole_history::HistoryFigures;
 
+use super::costs;
 use super::words::{grouped, number, ratio};
 use super::{Course, DELIVERY, Findings, Generator, KEY_SHOWN, Section, Value};
 
@@ -20,28 +21,19 @@ const EVENT_PROMISE: &str =
 /// A finished run, before it is judged.
 pub struct Outcome {
     pub processes: usize,
+    /// The other machines that took part, and how well their clocks are known.
+    pub machines: Vec<MachineFigures>,
     pub figures: Figures,
     /// By the number of the room.
     pub answers: HashMap<u32, Answers>,
     pub disagreement: Disagreement,
     pub progress: Progress,
-    /// What the server's process cost, when it was watched.
-    pub costs: Option<Costs>,
+    pub costs: Costs,
     /// How long after the last scheduled send the last delivery came.
     pub last_delivery_late_ns: u64,
     /// What the rooms' histories were like at the end, where they were read.
     pub history: Option<HistoryFigures>,
     pub course: Course,
-}
-
-/// The server's process: CPU time while measuring, resident memory at three moments.
-#[derive(Clone, Copy, Default, Serialize)]
-pub struct Costs {
-    pub cpu_user_secs: f64,
-    pub cpu_system_secs: f64,
-    pub resident_before_bytes: u64,
-    pub resident_joined_bytes: u64,
-    pub resident_end_bytes: u64,
 }
 
 pub fn findings(options: &RunOptions, outcome: Outcome) -> Findings {
@@ -59,8 +51,7 @@ pub fn findings(options: &RunOptions, outcome: Outcome) -> Findings {
     sections.extend(comes_and_goes.then(|| coming_and_going(&outcome.figures.lives)));
     sections
         .extend(outcome.history.iter().flat_map(|history| [history_reads(&outcome.figures), whole_history(history)]));
-    let delivered = outcome.figures.delivered_in_window;
-    sections.extend(outcome.costs.map(|costs| server(options, costs, delivered)));
+    sections.extend(costs::sections(options, &outcome.costs, &outcome.figures, &outcome.course));
     let nothing = (accepted == 0).then(|| "no message was accepted, so nothing was shown".to_owned());
     let Figures { delivery, ack, history, lateness, lag, threads, samples, .. } = outcome.figures;
     Findings {
@@ -76,7 +67,7 @@ pub fn findings(options: &RunOptions, outcome: Outcome) -> Findings {
         faults: nothing.into_iter().collect(),
         promise: if comes_and_goes { EVENT_PROMISE } else { ROOM_PROMISE },
         samples,
-        generator: Generator { lateness, lag, threads },
+        generator: Generator { lateness, lag, threads, machines: outcome.machines },
         course: outcome.course,
     }
 }
@@ -189,18 +180,4 @@ fn whole_history(history: &HistoryFigures) -> Section {
         .fault("unknown", history.unknown, "in history although not accepted")
         .fault("directions differ", history.directions_differ, "different in history when read the other way")
         .count("foreign", history.foreign)
-}
-
-fn server(options: &RunOptions, costs: Costs, delivered: u64) -> Section {
-    let cpu_secs = costs.cpu_user_secs + costs.cpu_system_secs;
-    let grown = costs.resident_joined_bytes as f64 - costs.resident_before_bytes as f64;
-    Section::new("server")
-        .row("CPU, user", Value::Seconds(costs.cpu_user_secs))
-        .row("CPU, system", Value::Seconds(costs.cpu_system_secs))
-        .row("cores busy", Value::Number(ratio(cpu_secs, options.secs)))
-        .row("CPU per delivery", Value::Microseconds(ratio(cpu_secs * 1e6, delivered as f64)))
-        .row("resident, signed in", Value::Bytes(costs.resident_before_bytes as f64))
-        .row("resident, joined", Value::Bytes(costs.resident_joined_bytes as f64))
-        .row("resident, at the end", Value::Bytes(costs.resident_end_bytes as f64))
-        .row("resident per connection", Value::Bytes(grown / f64::from(options.plan.users())))
 }

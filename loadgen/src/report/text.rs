@@ -4,6 +4,7 @@ use comfy_table::{Cell, CellAlignment, Table, presets};
 
 use super::{Report, Section, Timing, words};
 use crate::latency::Latency;
+use crate::machine::MachineFigures;
 
 impl Report {
     /// The tables and the verdict, for people.
@@ -11,6 +12,7 @@ impl Report {
         let mut parts = vec![self.findings.heading.clone()];
         parts.extend(self.sections.chunks(2).map(|pair| side_by_side(pair).to_string()));
         parts.push(self.latency_table().to_string());
+        parts.extend(self.findings.generator.machines.iter().map(MachineFigures::text));
         parts.extend(self.findings.samples.iter().map(|sample| format!("  {sample}")));
         parts.push(self.verdict());
         parts.join("\n")

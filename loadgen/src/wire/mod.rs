@@ -195,6 +195,17 @@ impl Frame {
         }
     }
 
+    /// What it weighs with the head of a frame that a server sends.
+    pub fn wire_bytes(&self) -> u64 {
+        let payload = self.bytes().len() as u64;
+        payload
+            + match payload {
+                0..=125 => 2,
+                126..=65_535 => 4,
+                _ => 10,
+            }
+    }
+
     /// What to show of it when it is at fault.
     pub fn shown(&self) -> Cow<'_, str> {
         match self {

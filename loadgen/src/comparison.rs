@@ -1,0 +1,114 @@
+//! How far another machine's clock is from ours: questions and answers with time stamps, as NTP does it.
+//!
+//! The answer that came back soonest was held up least on its way, so it says most: half of what it took is how wrong it
+//! can be. What the clocks drift during a run is what a comparison at its end finds beside that of its start.
+
+use serde::{Deserialize, Serialize};
+
+/// The answering clock's stamps of one exchange.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct Stamps {
+    pub received_ns: u64,
+    pub answered_ns: u64,
+}
+
+/// What is added to the other clock to get ours, and by how much that may be wrong.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Comparison {
+    pub offset_ns: i64,
+    pub uncertainty_ns: u64,
+    /// When it was made, on our clock.
+    pub at_ns: u64,
+}
+
+impl Comparison {
+    /// What one exchange says, asked and heard at these points of our clock. Nothing, when time seems to have gone
+    /// backwards somewhere: then it says nothing.
+    pub fn of(asked_ns: u64, stamps: Stamps, heard_ns: u64) -> Option<Self> {
+        let there_ns = stamps.answered_ns.checked_sub(stamps.received_ns)?;
+        let travelling_ns = heard_ns.checked_sub(asked_ns)?.checked_sub(there_ns)?;
+        let arrived_ns = asked_ns + travelling_ns / 2;
+        let offset_ns = i64::try_from(i128::from(arrived_ns) - i128::from(stamps.received_ns)).ok()?;
+        Some(Self { offset_ns, uncertainty_ns: travelling_ns.div_ceil(2), at_ns: heard_ns })
+    }
+
+    /// The best of several.
+    pub fn best(comparisons: impl Iterator<Item = Self>) -> Option<Self> {
+        comparisons.min_by_key(|comparison| comparison.uncertainty_ns)
+    }
+}
+
+/// What is known of another clock after a run.
+#[derive(Clone, Copy, PartialEq, Debug, Serialize)]
+pub struct Bearing {
+    /// What was added to its times throughout the run.
+    pub offset_ns: i64,
+    /// By how much any of them may be wrong, drift included.
+    pub uncertainty_ns: u64,
+    /// How much slower it runs than ours, in millionths; less than the comparisons can tell apart is none.
+    pub drift_ppm: f64,
+}
+
+impl Bearing {
+    pub fn new(start: Comparison, end: Comparison) -> Self {
+        let drifted_ns = end.offset_ns.saturating_sub(start.offset_ns);
+        let blurred_ns = start.uncertainty_ns + end.uncertainty_ns;
+        let between_ns = end.at_ns.saturating_sub(start.at_ns);
+        let told_apart = drifted_ns.unsigned_abs() > blurred_ns && between_ns > 0;
+        let drift_ppm = if told_apart { drifted_ns as f64 * 1e6 / between_ns as f64 } else { 0.0 };
+        let at_the_end_ns = drifted_ns.unsigned_abs() + end.uncertainty_ns;
+        Self { offset_ns: start.offset_ns, uncertainty_ns: start.uncertainty_ns.max(at_the_end_ns), drift_ppm }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_exchange_gives_the_offset_within_half_of_its_travel() {
+        let check = |asked_ns, received_ns, answered_ns, heard_ns, expected: Option<(i64, u64)>| {
+            let found = Comparison::of(asked_ns, Stamps { received_ns, answered_ns }, heard_ns);
+            assert_eq!(
+                found.map(|found| (found.offset_ns, found.uncertainty_ns)),
+                expected,
+                "{asked_ns} {received_ns}"
+            );
+        };
+        check(1_000, 50, 60, 1_030, Some((960, 10)));
+        check(1_000, 5_000, 5_000, 1_000, Some((-4_000, 0)));
+        check(1_000, 1_005, 1_005, 1_011, Some((0, 6)));
+        // Whatever the way there and back took, the truth lies within the uncertainty.
+        for (there_ns, back_ns) in [(0, 100), (100, 0), (37, 63), (1, 2)] {
+            let stamps = Stamps { received_ns: 777 + there_ns, answered_ns: 787 + there_ns };
+            let found = Comparison::of(10_777, stamps, 10_787 + there_ns + back_ns).expect("time goes on");
+            assert!(found.offset_ns.abs_diff(10_000) <= found.uncertainty_ns, "{there_ns} and {back_ns}: {found:?}");
+        }
+        for (asked_ns, received_ns, answered_ns, heard_ns) in [(10, 9, 8, 20), (10, 0, 0, 9), (10, 0, 11, 20)] {
+            check(asked_ns, received_ns, answered_ns, heard_ns, None);
+        }
+        check(u64::MAX, 0, 0, u64::MAX, None);
+    }
+
+    #[test]
+    fn the_shortest_travel_wins() {
+        let comparison = |uncertainty_ns| Comparison { offset_ns: uncertainty_ns as i64, uncertainty_ns, at_ns: 0 };
+        assert_eq!(Comparison::best([7, 3, 9].into_iter().map(comparison)), Some(comparison(3)));
+        assert_eq!(Comparison::best(std::iter::empty()), None);
+    }
+
+    #[test]
+    fn drift_is_told_from_blur_and_counts_as_uncertainty() {
+        let check = |start: (i64, u64), end: (i64, u64), uncertainty_ns, drift_ppm| {
+            let [start, end] = [(start, 0), (end, 1_000_000_000)]
+                .map(|((offset_ns, uncertainty_ns), at_ns)| Comparison { offset_ns, uncertainty_ns, at_ns });
+            let found = Bearing::new(start, end);
+            assert_eq!((found.uncertainty_ns, found.drift_ppm), (uncertainty_ns, drift_ppm), "{start:?} {end:?}");
+            assert_eq!(found.offset_ns, start.offset_ns);
+        };
+        check((5, 40), (5, 30), 40, 0.0);
+        check((5, 40), (25, 30), 50, 0.0);
+        check((0, 1_000), (20_000, 1_000), 21_000, 20.0);
+        check((0, 1_000), (-20_000, 1_000), 21_000, -20.0);
+    }
+}

@@ -1,0 +1,125 @@
+//! Lines with a bound: how coordinator and workers read each other, over pipes and over TCP.
+//!
+//! A line counts when its end has come. What a peer that dies leaves behind half written is no line, and is not judged.
+
+use std::io;
+use std::time::Duration;
+
+use rustix::net::sockopt;
+use tokio::io::{AsyncBufReadExt, AsyncRead, AsyncWrite, AsyncWriteExt, BufReader};
+use tokio::net::TcpStream;
+
+/// The longest line there is: the figures of a run name each message several times, and a run has twenty million at most.
+pub const LINE_BYTES_MAX: usize = 1 << 30;
+
+/// Reads lines; hands out one after another from a buffer of its own.
+pub struct Lines<R> {
+    reader: BufReader<R>,
+    line: Vec<u8>,
+    bytes_max: usize,
+    /// How long the peer may say nothing at all.
+    patience: Option<Duration>,
+}
+
+impl<R: AsyncRead + Unpin> Lines<R> {
+    pub fn new(reader: R, bytes_max: usize, patience: Option<Duration>) -> Self {
+        Self { reader: BufReader::new(reader), line: Vec::new(), bytes_max, patience }
+    }
+
+    /// From here on lines may be longer, or shorter: whoever has shown who they are is trusted with more.
+    pub fn allow(&mut self, bytes_max: usize) {
+        self.bytes_max = bytes_max;
+    }
+
+    /// The next line without its end, or nothing when there are no more.
+    pub async fn next(&mut self) -> io::Result<Option<&[u8]>> {
+        self.line.clear();
+        loop {
+            let patience = self.patience;
+            let part = patiently(patience, self.reader.fill_buf()).await?;
+            if part.is_empty() {
+                return Ok(None);
+            }
+            let end = part.iter().position(|byte| *byte == b'\n');
+            let taken = end.unwrap_or(part.len());
+            if self.line.len() + taken > self.bytes_max {
+                let what = format!("a line of more than {} bytes", self.bytes_max);
+                return Err(io::Error::new(io::ErrorKind::InvalidData, what));
+            }
+            self.line.extend_from_slice(&part[..taken]);
+            self.reader.consume(taken + usize::from(end.is_some()));
+            if end.is_some() {
+                return Ok(Some(&self.line));
+            }
+        }
+    }
+
+    /// The reader again, with what it has read ahead.
+    pub fn into_rest(self) -> BufReader<R> {
+        self.reader
+    }
+}
+
+async fn patiently<T>(patience: Option<Duration>, reading: impl Future<Output = io::Result<T>>) -> io::Result<T> {
+    let Some(patience) = patience else { return reading.await };
+    tokio::time::timeout(patience, reading).await.unwrap_or_else(|_| {
+        let what = format!("nothing heard for {} s", patience.as_secs());
+        Err(io::Error::new(io::ErrorKind::TimedOut, what))
+    })
+}
+
+/// Lines over TCP go at once, and a peer whose machine is gone is noticed after this long.
+pub fn prepare(stream: &TcpStream, silence_max: Duration) -> io::Result<()> {
+    stream.set_nodelay(true)?;
+    let milliseconds = u32::try_from(silence_max.as_millis()).unwrap_or(u32::MAX);
+    Ok(sockopt::set_tcp_user_timeout(stream, milliseconds)?)
+}
+
+/// Writes one line, all of it.
+pub async fn write<W: AsyncWrite + Unpin>(writer: &mut W, line: &impl serde::Serialize) -> io::Result<()> {
+    let mut bytes = serde_json::to_vec(line)?;
+    bytes.push(b'\n');
+    writer.write_all(&bytes).await?;
+    writer.flush().await
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn read(bytes: &[u8], bytes_max: usize) -> (Vec<String>, Option<io::ErrorKind>) {
+        let runtime = tokio::runtime::Builder::new_current_thread().build().expect("a runtime");
+        runtime.block_on(async {
+            let mut lines = Lines::new(bytes, bytes_max, None);
+            let mut found = Vec::new();
+            loop {
+                match lines.next().await {
+                    Ok(Some(line)) => found.push(String::from_utf8_lossy(line).into_owned()),
+                    Ok(None) => return (found, None),
+                    Err(error) => return (found, Some(error.kind())),
+                }
+            }
+        })
+    }
+
+    #[test]
+    fn lines_end_or_are_none() {
+        let check = |text: &str, bytes_max, expected: &[&str], error| {
+            let (found, failed) = read(text.as_bytes(), bytes_max);
+            assert_eq!((found, failed), (expected.iter().map(ToString::to_string).collect(), error), "{text:?}");
+        };
+        check("", 9, &[], None);
+        check("one\n\ntwo\n", 3, &["one", "", "two"], None);
+        check("one\nhalf", 9, &["one"], None);
+        check("one\nlong\nmore\n", 3, &["one"], Some(io::ErrorKind::InvalidData));
+        check("endless", 3, &[], Some(io::ErrorKind::InvalidData));
+    }
+
+    #[tokio::test]
+    async fn silence_ends_it() {
+        let (_peer, silent) = tokio::io::duplex(64);
+        let mut lines = Lines::new(silent, 9, Some(Duration::ZERO));
+        let error = lines.next().await.expect_err("nobody speaks");
+        assert!(error.to_string().contains("nothing heard"), "{error}");
+    }
+}
