@@ -13,11 +13,12 @@ use thiserror::Error;
 use tokio::net::{TcpSocket, TcpStream};
 use tokio::sync::mpsc;
 use tokio_tungstenite::tungstenite::client::IntoClientRequest;
-use tokio_tungstenite::tungstenite::protocol::WebSocketConfig;
+use tokio_tungstenite::tungstenite::protocol::{Role, WebSocketConfig};
 use tokio_tungstenite::tungstenite::{Error as SocketError, Message, http};
 use tokio_tungstenite::{WebSocketStream, client_async_with_config};
 
 use crate::crowd::{Crowd, JoinAnswer};
+use crate::head::HeadOnly;
 use crate::options::Target;
 use crate::sign_in::SignInError;
 use crate::wire::{Frame, Speaker};
@@ -73,8 +74,11 @@ pub async fn connect(
     let stream = within("connecting", connecting).await?;
     let request = target.dialect.url(target.server, token, speaker).into_client_request().map_err(upgrade_error)?;
     let config = WebSocketConfig::default().read_buffer_size(target.read_buffer_bytes as usize);
-    let upgrading = async { client_async_with_config(request, stream, Some(config)).await.map_err(upgrade_error) };
-    Ok(within("upgrading to WebSocket", upgrading).await?.0)
+    let upgrading =
+        async { client_async_with_config(request, HeadOnly::new(stream), Some(config)).await.map_err(upgrade_error) };
+    let (opened, _) = within("upgrading to WebSocket", upgrading).await?;
+    // A connection of its own, without the buffers of the opening.
+    Ok(WebSocketStream::from_raw_socket(opened.into_inner().into_inner(), Role::Client, Some(config)).await)
 }
 
 async fn open(server: SocketAddr, source: Option<Ipv4Addr>) -> io::Result<TcpStream> {
@@ -94,7 +98,10 @@ fn upgrade_error(error: SocketError) -> ClientError {
     }
 }
 
-async fn within<T>(doing: &'static str, work: impl Future<Output = Result<T, ClientError>>) -> Result<T, ClientError> {
+pub async fn within<T>(
+    doing: &'static str,
+    work: impl Future<Output = Result<T, ClientError>>,
+) -> Result<T, ClientError> {
     tokio::time::timeout(TIMEOUT, work).await.unwrap_or(Err(ClientError::TimedOut { doing }))
 }
 
@@ -139,7 +146,7 @@ where
 }
 
 /// The next frame with something in it; nothing for a ping or a pong, which the library handles by itself.
-async fn next_frame<S>(socket: &mut S) -> Result<Option<Frame>, Lost>
+pub async fn next_frame<S>(socket: &mut S) -> Result<Option<Frame>, Lost>
 where
     S: Stream<Item = Result<Message, SocketError>> + Unpin,
 {
@@ -155,7 +162,7 @@ where
     }
 }
 
-fn broken(error: SocketError) -> Lost {
+pub fn broken(error: SocketError) -> Lost {
     Lost::Broken(Box::new(error))
 }
 

@@ -1,14 +1,19 @@
 //! `loadgen`: fills chat rooms with real clients, and checks every delivery.
 
+mod admission;
 mod check;
 mod client;
 mod clock;
 mod comparison;
+mod connect;
 mod content;
+mod crew;
 mod crowd;
 mod draws;
 mod figures;
+mod head;
 mod host;
+mod idlers;
 mod introduction;
 mod lag;
 mod latency;
@@ -37,7 +42,7 @@ use std::process::ExitCode;
 use clap::Parser;
 
 use crate::introduction::Secret;
-use crate::options::{Arguments, Command, OptionsError, RunOptions, WorkerArguments};
+use crate::options::{Arguments, Command, ConnectOptions, OptionsError, RunOptions, WorkerArguments};
 
 /// The command line asks for something that cannot be.
 const EXIT_USAGE: u8 = 2;
@@ -45,12 +50,13 @@ const EXIT_USAGE: u8 = 2;
 fn main() -> ExitCode {
     match Arguments::parse().command {
         Command::Worker(arguments) => work(arguments),
-        Command::Room(arguments) => run(arguments.try_into()),
-        Command::Rooms(arguments) => run(arguments.try_into()),
+        Command::Room(arguments) => run(arguments.try_into(), scenario),
+        Command::Rooms(arguments) => run(arguments.try_into(), scenario),
+        Command::Connect(arguments) => run(arguments.try_into(), connect),
     }
 }
 
-fn run(options: Result<RunOptions, OptionsError>) -> ExitCode {
+fn run<O>(options: Result<O, OptionsError>, scenario: impl Fn(&O) -> Result<bool, String>) -> ExitCode {
     match options {
         Ok(options) => finish(scenario(&options)),
         Err(error) => {
@@ -71,10 +77,13 @@ fn work(arguments: WorkerArguments) -> ExitCode {
 
 /// Runs the scenario and reports it; answers whether it passed.
 fn scenario(options: &RunOptions) -> Result<bool, String> {
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
-    let runtime = runtime.map_err(|error| format!("cannot start a runtime: {error}"))?;
-    let outcome = runtime.block_on(scenario::run(options)).map_err(|error| error.to_string())?;
+    let outcome = worker::runtime()?.block_on(scenario::run(options)).map_err(|error| error.to_string())?;
     report::publish(report::room::findings(options, outcome), &options.outputs)
+}
+
+fn connect(options: &ConnectOptions) -> Result<bool, String> {
+    let outcome = worker::runtime()?.block_on(connect::run(options)).map_err(|error| error.to_string())?;
+    report::publish(connect::findings(options, outcome), &options.outputs)
 }
 
 fn finish(outcome: Result<bool, String>) -> ExitCode {

@@ -2,6 +2,7 @@
 //!
 //! A file a scenario; the flags that all of them share are in `shared.rs`.
 
+mod connect;
 mod room;
 mod rooms;
 mod shared;
@@ -18,6 +19,7 @@ use crate::report::Outputs;
 use crate::schedule::ScheduleError;
 use crate::workforce::{SECRET_VARIABLE, Workforce, WorkforceError};
 
+pub use connect::{ConnectArguments, ConnectOptions};
 pub use room::RoomArguments;
 pub use rooms::RoomsArguments;
 pub use shared::Target;
@@ -45,6 +47,8 @@ pub enum Command {
     Room(RoomArguments),
     /// Many rooms of mixed sizes at once, each checked like one
     Rooms(RoomsArguments),
+    /// Idle users: how fast they get in, what each costs, and whether all of them stay
+    Connect(ConnectArguments),
     /// Lends this machine to a run that another one coordinates
     Worker(WorkerArguments),
 }
