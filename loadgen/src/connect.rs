@@ -10,6 +10,8 @@ use thiserror::Error;
 
 use crate::clock::{self, SECOND_NS};
 use crate::idlers::{Held, Holding};
+use crate::kernel::KernelReading;
+use crate::listening;
 use crate::machine::MachineFigures;
 use crate::options::ConnectOptions;
 use crate::orders::{Order, Progress, Word};
@@ -17,7 +19,7 @@ use crate::process::{self, LOOK_EVERY, Sites, Team, TeamError};
 use crate::report::words::{grouped, ratio};
 use crate::report::{Course, Findings, Generator, KEY_SHOWN, Mark, Section, Value};
 use crate::series::ServerWatch;
-use crate::server::{CpuTime, KernelMemory, ServerProbe};
+use crate::server::{CpuTime, ServerProbe};
 use crate::watch::{self, Stage, Watch};
 
 #[derive(Debug, Error)]
@@ -37,7 +39,7 @@ pub struct Outcome {
     connecting: Duration,
     server: Option<ServerCosts>,
     /// Of this machine; where the server and the users are both on it, it is that of both ends.
-    kernel_bytes: Option<i64>,
+    kernel_bytes: Option<f64>,
     course: Course,
 }
 
@@ -51,7 +53,8 @@ struct ServerCosts {
 
 /// Runs the scenario to its end.
 pub async fn run(options: &ConnectOptions) -> Result<Outcome, ConnectError> {
-    let probe = options.pid.map(ServerProbe::new).transpose()?;
+    let pid = options.pid.or_else(|| listening::process_at(options.target.server));
+    let probe = pid.map(ServerProbe::new).transpose()?;
     let server_watch = probe.map(ServerWatch::start);
     let sites = Sites::find(&options.workforce, options.users, u64::from(options.run)).await?;
     let orders = orders(options, &sites);
@@ -65,7 +68,7 @@ pub async fn run(options: &ConnectOptions) -> Result<Outcome, ConnectError> {
     drop(watch);
 
     let cpu = || probe.map_or(Ok(CpuTime::default()), |probe| probe.cpu());
-    let (kernel_before, cpu_before, start_ns) = (KernelMemory::now(), cpu()?, clock::now_ns());
+    let (kernel_before, cpu_before, start_ns) = (kernel_bytes(), cpu()?, clock::now_ns());
     team.order_all(&Order::Join).await?;
     let mut watch = Watch::new(Stage::connecting(options.users));
     team.gather(&mut watch, |word| matches!(word, Word::Joined).then_some(())).await?;
@@ -75,7 +78,7 @@ pub async fn run(options: &ConnectOptions) -> Result<Outcome, ConnectError> {
 
     let held_from_ns = clock::now_ns();
     hold(&mut team, options, held_from_ns).await?;
-    let kernel_bytes = kernel_before.zip(KernelMemory::now()).map(|(before, held)| held.minus(before));
+    let kernel_bytes = kernel_before.zip(kernel_bytes()).map(|(before, held)| held - before);
     let server = match probe {
         None => None,
         Some(probe) => Some(ServerCosts {
@@ -98,6 +101,12 @@ pub async fn run(options: &ConnectOptions) -> Result<Outcome, ConnectError> {
     let processes = team.len();
     let machines = team.dismiss().await?;
     Ok(Outcome { processes, machines, held, connecting, server, kernel_bytes, course })
+}
+
+/// What the kernel of this machine keeps for sockets, among other things; nothing where it does not tell.
+fn kernel_bytes() -> Option<f64> {
+    let reading = KernelReading::take(std::process::id()).ok()?;
+    Some((reading.slab_bytes + reading.socket_buffer_bytes) as f64)
 }
 
 fn orders(options: &ConnectOptions, sites: &Sites) -> Vec<Order> {
@@ -188,20 +197,19 @@ fn memory(outcome: &Outcome) -> Section {
         .row("generator, in all", Value::Bytes(own));
     match outcome.kernel_bytes {
         Some(bytes) if outcome.machines.is_empty() => section
-            .row("kernel of this machine, per user", Value::Bytes(ratio(bytes.max(0) as f64, connected)))
-            .row("kernel of this machine, in all", Value::Bytes(bytes as f64)),
+            .row("kernel of this machine, per user", Value::Bytes(ratio(bytes.max(0.0), connected)))
+            .row("kernel of this machine, in all", Value::Bytes(bytes)),
         _ => section,
     }
 }
 
 fn server(options: &ConnectOptions, outcome: &Outcome, costs: ServerCosts) -> Section {
     let connected = outcome.held.connected as f64;
-    let secs = |cpu: CpuTime| cpu.user_secs + cpu.system_secs;
     let grown = costs.resident_held_bytes as f64 - costs.resident_before_bytes as f64;
     Section::new("server")
         .row("resident, before", Value::Bytes(costs.resident_before_bytes as f64))
         .row("resident, held", Value::Bytes(costs.resident_held_bytes as f64))
         .row("resident per connection", Value::Bytes(ratio(grown.max(0.0), connected)))
-        .row("CPU per connect", Value::Microseconds(ratio(secs(costs.connecting) * 1e6, connected)))
-        .row("cores busy, idle", Value::Number(ratio(secs(costs.idle), options.secs)))
+        .row("CPU per connect", Value::Microseconds(ratio(costs.connecting.secs() * 1e6, connected)))
+        .row("cores busy, idle", Value::Number(ratio(costs.idle.secs(), options.secs)))
 }

@@ -22,7 +22,10 @@ pub struct Figures {
     /// Messages of other runs or updates by others in the same room: no fault.
     pub foreign: u64,
     pub disconnected: u64,
+    /// What members heard while it was measured.
+    pub heard: HeardFigures,
     pub presence: PresenceFigures,
+    pub lives: LifeFigures,
     pub delivery: Latency,
     pub ack: Latency,
     /// From a message's intended time to the moment it was handed to the socket.
@@ -37,6 +40,13 @@ pub struct Figures {
     pub samples: Vec<String>,
     /// By the number of the room.
     pub sightings: Vec<(u32, Sightings)>,
+}
+
+/// WebSocket messages of all kinds, and what they weigh with their heads.
+#[derive(Clone, Copy, Default, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct HeardFigures {
+    pub frames: u64,
+    pub bytes: u64,
 }
 
 /// How busy one thread of the generator was while measuring.
@@ -64,6 +74,38 @@ pub struct PresenceFigures {
     pub incomplete_members: u64,
 }
 
+/// What members did that come and go, and what became of them.
+#[derive(Clone, Copy, Default, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LifeFigures {
+    pub stays: u64,
+    pub left: u64,
+    /// Connections that we let go.
+    pub dropped: u64,
+    /// Connections that the server closed because they read too slowly, with notice, or so slowly that they saw none.
+    pub closed: u64,
+    /// Of those, the ones that saw none.
+    pub cut_off: u64,
+    /// Gaps that were announced.
+    pub gaps: u64,
+    /// Users that could not come back.
+    pub failed: u64,
+    /// Messages that came to somebody who was not in the room.
+    pub outside: u64,
+}
+
+impl LifeFigures {
+    fn add(&mut self, other: LifeFigures) {
+        self.stays += other.stays;
+        self.left += other.left;
+        self.dropped += other.dropped;
+        self.closed += other.closed;
+        self.cut_off += other.cut_off;
+        self.gaps += other.gaps;
+        self.failed += other.failed;
+        self.outside += other.outside;
+    }
+}
+
 impl Figures {
     pub fn add(&mut self, other: Figures) {
         self.members += other.members;
@@ -74,7 +116,10 @@ impl Figures {
         self.stray_answers += other.stray_answers;
         self.foreign += other.foreign;
         self.disconnected += other.disconnected;
+        self.heard.frames += other.heard.frames;
+        self.heard.bytes += other.heard.bytes;
         self.presence.add(other.presence);
+        self.lives.add(other.lives);
         self.delivery.add(&other.delivery);
         self.ack.add(&other.ack);
         self.lateness.add(&other.lateness);
@@ -98,10 +143,13 @@ impl MemberTally {
     pub fn add(&mut self, other: MemberTally) {
         self.expected += other.expected;
         self.delivered += other.delivered;
+        self.skipped += other.skipped;
+        self.announced += other.announced;
         self.missing += other.missing;
         self.out_of_order += other.out_of_order;
         self.refused_but_delivered += other.refused_but_delivered;
         self.unanswered_but_delivered += other.unanswered_but_delivered;
+        self.beyond += other.beyond;
     }
 }
 

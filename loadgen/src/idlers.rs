@@ -16,11 +16,12 @@ use tokio::sync::mpsc;
 use tokio_tungstenite::tungstenite::Message;
 
 use crate::admission::{Admission, Admitted, admit};
-use crate::client::{self, ClientError, Lost, Socket};
+use crate::client::{self, ClientError, Lost, Socket, Way};
 use crate::clock;
 use crate::crew::{self, Post};
 use crate::figures::{Figures, SAMPLES_MAX, ThreadFigures};
 use crate::latency::Latency;
+use crate::lives::Manner;
 use crate::options::Target;
 use crate::orders::{Order, Word};
 use crate::recorder::Recorder;
@@ -243,13 +244,14 @@ impl Idlers {
     async fn open(&self, at: usize) -> Result<Socket, ClientError> {
         let user = self.users[at];
         let source = client::source_address(user, self.holding.users_a_source);
+        let way = Way { source, manner: Manner::Prompt };
         let room = self.holding.entrance.as_ref().map_or("", |entrance| &entrance.room);
         let (target, speaker) = (&self.holding.target, Speaker { user, room });
         let token = self.tokens.borrow()[at].clone();
-        match client::connect(target, &token, speaker, source).await {
+        match client::connect(target, &token, speaker, way).await {
             Err(ClientError::Unauthorised) => {
                 let token = self.token(user).await?;
-                client::connect(target, &token, speaker, source).await
+                client::connect(target, &token, speaker, way).await
             }
             other => other,
         }

@@ -1,5 +1,7 @@
 //! Latencies of one kind, in a histogram that threads and processes can hand over and add up.
 
+use std::fmt::Write as _;
+
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use hdrhistogram::Histogram;
@@ -10,6 +12,10 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer};
 const LONGEST_US: u64 = 600_000_000;
 /// Three digits are right at every magnitude.
 const DIGITS: u8 = 3;
+/// What the library makes of three digits.
+const SUB_BUCKETS: u32 = 2048;
+/// Points between a quantile and the one half as far from one.
+const TICKS_A_HALVING: u32 = 5;
 /// Where there is one histogram for each second, two must do.
 const DIGITS_COARSE: u8 = 2;
 
@@ -36,6 +42,32 @@ impl Latency {
 
     pub fn add(&mut self, other: &Latency) {
         self.0.add(&other.0).expect("within the same bounds, or within what the histogram grows to");
+    }
+
+    pub fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
+    pub fn at_quantile_us(&self, quantile: f64) -> u64 {
+        self.0.value_at_quantile(quantile)
+    }
+
+    /// The distribution in the text format of HdrHistogram, in milliseconds, as its plotters read it.
+    pub fn distribution(&self) -> String {
+        let mut text = "       Value     Percentile TotalCount 1/(1-Percentile)\n\n".to_owned();
+        let mut count = 0;
+        for step in self.0.iter_quantiles(TICKS_A_HALVING) {
+            let (ms, quantile) = (step.value_iterated_to() as f64 / 1e3, step.quantile_iterated_to());
+            count += step.count_since_last_iteration();
+            // Writing to a String cannot fail.
+            let _ = write!(text, "{ms:12.3} {quantile:14.12} {count:10}");
+            let _ = if quantile < 1.0 { writeln!(text, " {:14.2}", 1.0 / (1.0 - quantile)) } else { writeln!(text) };
+        }
+        let (mean, deviation, max) = (self.0.mean() / 1e3, self.0.stdev() / 1e3, self.0.max() as f64 / 1e3);
+        let _ = writeln!(text, "#[Mean    = {mean:12.3}, StdDeviation   = {deviation:12.3}]");
+        let _ = writeln!(text, "#[Max     = {max:12.3}, Total count    = {:12}]", self.0.len());
+        let _ = writeln!(text, "#[Buckets = {:12}, SubBuckets     = {SUB_BUCKETS:12}]", self.0.buckets());
+        text
     }
 
     pub fn percentiles(&self) -> Percentiles {
@@ -112,6 +144,21 @@ mod tests {
         assert_eq!(found, [500, 900, 990, 999]);
         assert_eq!(percentiles.max_us, 1000);
         assert_eq!(Latency::default().percentiles().max_us, 0);
+    }
+
+    #[test]
+    fn a_distribution_is_what_plotters_of_histograms_read() {
+        let text = of(1..=1000).distribution();
+        let rows: Vec<Vec<f64>> = text
+            .lines()
+            .skip(2)
+            .filter(|line| !line.starts_with('#'))
+            .map(|line| line.split_whitespace().map(|field| field.parse().expect("a number")).collect())
+            .collect();
+        assert!(rows.windows(2).all(|pair| pair[0][0] <= pair[1][0] && pair[0][2] <= pair[1][2]), "{text}");
+        assert!(rows.iter().any(|row| row[..3] == [0.5, 0.5, 500.0]), "{text}");
+        assert_eq!(rows.last().map(|row| row[..].to_vec()), Some(vec![1.0, 1.0, 1000.0]));
+        assert!(text.contains("Total count    =         1000]"), "{text}");
     }
 
     #[test]

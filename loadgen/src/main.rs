@@ -1,5 +1,6 @@
 //! `loadgen`: fills chat rooms with real clients, and checks every delivery.
 
+mod acceptances;
 mod admission;
 mod check;
 mod client;
@@ -7,32 +8,44 @@ mod clock;
 mod comparison;
 mod connect;
 mod content;
+mod costs;
 mod crew;
 mod crowd;
+mod deeds;
 mod draws;
 mod figures;
 mod head;
 mod host;
 mod idlers;
 mod introduction;
+mod kernel;
 mod lag;
 mod latency;
 mod lines;
+mod listening;
+mod lives;
 mod machine;
+mod member;
+mod metrics;
 mod options;
 mod orders;
+mod pages;
 mod plan;
 mod process;
+mod proxy;
+mod publisher;
 mod recorder;
 mod report;
 mod scenario;
 mod schedule;
+mod selftest;
 mod series;
 mod server;
 mod sign_in;
 mod stages;
+mod stays;
 mod watch;
-#[allow(dead_code, reason = "leaves, updates and removals are the live event's, which is being built")]
+mod whole_history;
 mod wire;
 mod worker;
 mod workforce;
@@ -42,7 +55,8 @@ use std::process::ExitCode;
 use clap::Parser;
 
 use crate::introduction::Secret;
-use crate::options::{Arguments, Command, ConnectOptions, OptionsError, RunOptions, WorkerArguments};
+use crate::options::{Arguments, Command, ConnectOptions, OptionsError, RunOptions, SelftestOptions, WorkerArguments};
+use crate::report::diff::DiffArguments;
 
 /// The command line asks for something that cannot be.
 const EXIT_USAGE: u8 = 2;
@@ -50,20 +64,34 @@ const EXIT_USAGE: u8 = 2;
 fn main() -> ExitCode {
     match Arguments::parse().command {
         Command::Worker(arguments) => work(arguments),
+        Command::Diff(arguments) => finish(diff(&arguments)),
         Command::Room(arguments) => run(arguments.try_into(), scenario),
         Command::Rooms(arguments) => run(arguments.try_into(), scenario),
+        Command::Event(arguments) => run(arguments.try_into(), scenario),
         Command::Connect(arguments) => run(arguments.try_into(), connect),
+        Command::Selftest(arguments) => run(arguments.try_into(), selftest),
     }
 }
 
 fn run<O>(options: Result<O, OptionsError>, scenario: impl Fn(&O) -> Result<bool, String>) -> ExitCode {
     match options {
         Ok(options) => finish(scenario(&options)),
-        Err(error) => {
-            watch::note(&format!("loadgen: {error}"));
-            ExitCode::from(EXIT_USAGE)
-        }
+        Err(error) => refuse(&error),
     }
+}
+
+fn refuse(error: &OptionsError) -> ExitCode {
+    watch::note(&format!("loadgen: {error}"));
+    ExitCode::from(EXIT_USAGE)
+}
+
+fn runtime() -> Result<tokio::runtime::Runtime, String> {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+    runtime.map_err(|error| format!("cannot start a runtime: {error}"))
+}
+
+fn selftest(options: &SelftestOptions) -> Result<bool, String> {
+    runtime()?.block_on(selftest::run(options)).map_err(|error| error.to_string())
 }
 
 /// Works for a coordinator, at once or whenever one comes.
@@ -77,13 +105,19 @@ fn work(arguments: WorkerArguments) -> ExitCode {
 
 /// Runs the scenario and reports it; answers whether it passed.
 fn scenario(options: &RunOptions) -> Result<bool, String> {
-    let outcome = worker::runtime()?.block_on(scenario::run(options)).map_err(|error| error.to_string())?;
+    let outcome = runtime()?.block_on(scenario::run(options)).map_err(|error| error.to_string())?;
     report::publish(report::room::findings(options, outcome), &options.outputs)
 }
 
 fn connect(options: &ConnectOptions) -> Result<bool, String> {
-    let outcome = worker::runtime()?.block_on(connect::run(options)).map_err(|error| error.to_string())?;
+    let outcome = runtime()?.block_on(connect::run(options)).map_err(|error| error.to_string())?;
     report::publish(connect::findings(options, outcome), &options.outputs)
+}
+
+/// Shows what changed; that something did is no failure.
+fn diff(arguments: &DiffArguments) -> Result<bool, String> {
+    println!("{}", report::diff::compare(arguments)?);
+    Ok(true)
 }
 
 fn finish(outcome: Result<bool, String>) -> ExitCode {

@@ -3,7 +3,10 @@
 //! A scenario hands over its findings: sections of counts, latencies, and its course in time. Everything here works for
 //! every scenario alike; what is a scenario's own is in the file of its name.
 
+mod condition;
+mod costs;
 mod course;
+pub mod diff;
 mod environment;
 mod honesty;
 pub mod room;
@@ -25,6 +28,7 @@ pub use environment::KEY_SHOWN;
 pub use honesty::{Generator, Timing};
 pub use section::{Section, Value};
 
+use condition::Condition;
 use course::Timeline;
 use environment::Environment;
 
@@ -52,12 +56,22 @@ pub struct Findings {
 /// The latency that is also shown second by second.
 pub const DELIVERY: &str = "delivery";
 
+/// How the names of files with percentile distributions end.
+const HGRM: &str = "hgrm";
+
 /// Where a report goes besides the terminal.
 #[derive(Args, Clone, Default, Debug)]
 pub struct Outputs {
     /// Also write all figures to this file
     #[arg(long, value_name = "FILE")]
     json: Option<PathBuf>,
+    /// Also write each latency as a percentile distribution of HdrHistogram: into this directory, or, when the name ends
+    /// with .hgrm, the first one into this file
+    #[arg(long, value_name = "DIR|FILE")]
+    hgrm: Option<PathBuf>,
+    /// Fail the run when this holds, as in 'p99>250ms', 'ack max>2s', 'missing>0', 'deliveries/s<10000'; may be repeated
+    #[arg(long, value_name = "CONDITION")]
+    fail_if: Vec<Condition>,
 }
 
 /// All figures of a run, and the verdict.
@@ -72,10 +86,13 @@ pub struct Report {
 
 /// Judges a run, shows it and writes what was asked for; answers whether it passed.
 pub fn publish(findings: Findings, outputs: &Outputs) -> Result<bool, String> {
-    let report = Report::new(findings);
+    let report = Report::new(findings, &outputs.fail_if);
     println!("{}", report.text());
     if let Some(path) = &outputs.json {
         written(path, report.write_json(path))?;
+    }
+    if let Some(path) = &outputs.hgrm {
+        written(path, report.write_distributions(path))?;
     }
     Ok(report.passed())
 }
@@ -85,13 +102,16 @@ fn written(path: &Path, outcome: io::Result<()>) -> Result<(), String> {
 }
 
 impl Report {
-    pub fn new(findings: Findings) -> Self {
+    pub fn new(findings: Findings, conditions: &[Condition]) -> Self {
         let judged = |(name, latency): &(&'static str, Latency)| Timing::judged(name, latency, &findings.generator);
         let timings = findings.latencies.iter().map(judged).collect();
         let sections: Vec<Section> = findings.sections.iter().cloned().chain([findings.generator.section()]).collect();
         let counted = sections.iter().flat_map(Section::faults);
         let faults = counted.chain(findings.faults.iter().cloned()).collect();
-        Self { timings, faults, environment: Environment::here(), sections, findings }
+        let mut report = Self { timings, faults, environment: Environment::here(), sections, findings };
+        let broken: Vec<String> = conditions.iter().filter_map(|condition| condition.broken_by(&report)).collect();
+        report.faults.extend(broken);
+        report
     }
 
     pub fn passed(&self) -> bool {
@@ -120,6 +140,25 @@ impl Report {
     fn timeline(&self) -> Timeline {
         let shown = self.timings.iter().all(|timing| timing.name != DELIVERY || timing.generator_bound.is_none());
         self.findings.course.timeline(shown)
+    }
+
+    /// One file for the first latency, or one for each in a directory; what is generator-bound has none.
+    fn write_distributions(&self, path: &Path) -> io::Result<()> {
+        let generator = &self.findings.generator;
+        let of_server = self.timings.iter().filter(|timing| timing.generator_bound.is_none());
+        let of_server = of_server.map(|timing| (timing.name, &timing.latency));
+        if path.extension().is_some_and(|extension| extension == HGRM) {
+            return match of_server.take(1).last() {
+                Some((_, latency)) => std::fs::write(path, latency.distribution()),
+                None => Err(io::Error::other("every latency of this run is generator-bound")),
+            };
+        }
+        std::fs::create_dir_all(path)?;
+        let own = [("generator lateness", &generator.lateness), ("generator lag", &generator.lag)];
+        for (name, latency) in of_server.chain(own) {
+            std::fs::write(path.join(name.replace(' ', "-")).with_extension(HGRM), latency.distribution())?;
+        }
+        Ok(())
     }
 
     fn write_json(&self, path: &Path) -> io::Result<()> {
@@ -192,5 +231,63 @@ impl<'a> LatencyFigures<'a> {
             None => Self::Measured { percentiles, histogram: latency },
             Some(generator_bound) => Self::GeneratorBound { count: percentiles.count, generator_bound },
         }
+    }
+}
+
+#[cfg(test)]
+pub mod tests {
+    use super::*;
+
+    /// A small run without a fault: every latency 10 ms, 500 deliveries a second.
+    pub fn findings() -> Findings {
+        let mut latency = Latency::default();
+        (0..1_000).for_each(|_| latency.record_ns(10_000_000));
+        Findings {
+            scenario: "room",
+            heading: "a small run".to_owned(),
+            settings: serde_json::json!({"users": 5}),
+            sections: vec![
+                Section::new("messages").count("scheduled", 4).fault("unanswered", 0, "without an answer"),
+                Section::new("deliveries").fault("missing", 0, "missing").row("per second", Value::Number(500.0)),
+            ],
+            latencies: vec![(DELIVERY, latency.clone()), ("ack", latency)],
+            faults: Vec::new(),
+            promise: "all is well",
+            samples: Vec::new(),
+            generator: Generator::default(),
+            course: Course::default(),
+        }
+    }
+
+    #[test]
+    fn a_run_fails_for_a_fault_and_for_a_condition() {
+        let check = |change: fn(&mut Findings), conditions: &[&str], expected: &str| {
+            let mut findings = findings();
+            change(&mut findings);
+            let conditions: Vec<Condition> = conditions.iter().map(|text| text.parse().expect("valid")).collect();
+            let report = Report::new(findings, &conditions);
+            assert_eq!(report.passed(), expected.starts_with("PASSED"), "{}", report.verdict());
+            assert_eq!(report.verdict(), expected);
+        };
+        check(|_| {}, &["p99>20ms"], "PASSED: all is well.");
+        check(|_| {}, &["p99>5ms"], "FAILED: --fail-if 'p99>5ms': it is 10.0 ms.");
+        check(|findings| findings.faults.push("odd".into()), &[], "FAILED: odd.");
+        let lose =
+            |findings: &mut Findings| findings.sections[1] = Section::new("deliveries").fault("missing", 3, "missing");
+        check(lose, &[], "FAILED: 3 missing.");
+    }
+
+    #[test]
+    fn a_generator_that_was_slow_itself_shows_no_latency() {
+        let mut findings = findings();
+        (0..100).for_each(|_| findings.generator.lag.record_ns(6_000_000));
+        let report = Report::new(findings, &["p99>20ms".parse().expect("valid")]);
+        assert!(report.verdict().contains("FAILED: --fail-if 'p99>20ms' cannot be decided"), "{}", report.verdict());
+        assert!(report.verdict().contains("GENERATOR-BOUND"), "{}", report.verdict());
+        let json = serde_json::to_value(&report).expect("JSON");
+        assert_eq!(json["latency"]["delivery"]["count"], 1_000);
+        assert_eq!(json["latency"]["delivery"].get("p99_us"), None);
+        assert_eq!(json["generator_bound"], serde_json::json!(["delivery", "ack"]));
+        assert!(!report.text().contains("10.0"), "{}", report.text());
     }
 }

@@ -4,7 +4,6 @@
 //! for, and only then is anything counted. The stages do not overlap, so that memory and CPU can be told apart by stage.
 
 use std::collections::HashMap;
-use std::io;
 use std::ops::Range;
 use std::time::{Duration, Instant};
 
@@ -12,15 +11,18 @@ use thiserror::Error;
 
 use crate::check::{self, Disagreement, Sightings};
 use crate::clock::{self, SECOND_NS};
+use crate::costs::{Costs, CostsError, Meter};
 use crate::figures::Figures;
 use crate::options::RunOptions;
-use crate::orders::{Order, Progress, Publishes, Word};
+use crate::orders::{Order, Progress, PublishAnswers, Publishes, Word};
+use crate::pages::{self, Direction, PagesError, Reader};
 use crate::process::{self, Sites, Team, TeamError};
-use crate::report::room::{Costs, Outcome};
+use crate::report::room::Outcome;
 use crate::report::{Course, Mark};
 use crate::series::ServerWatch;
-use crate::server::{CpuTime, ServerProbe};
+use crate::sign_in::{FrontDoor, SignInError};
 use crate::watch::{self, Stage, Watch};
+use crate::whole_history::{Expectation, HistoryFigures};
 
 /// Workers learn of the start this long before it, so that none is late for the first message.
 const START_DELAY_NS: u64 = SECOND_NS / 2;
@@ -34,23 +36,30 @@ const LINGER: Duration = Duration::from_millis(300);
 /// However much still trickles in, a run ends.
 const SETTLE_MAX: Duration = Duration::from_secs(300);
 
+/// A room that was used before may have a history of its own; a longer one is not read.
+const HISTORY_BEFORE_MAX: usize = 1_000_000;
+
 #[derive(Debug, Error)]
 pub enum RunError {
     #[error(transparent)]
     Team(#[from] TeamError),
-    #[error("the server's process cannot be watched: {0}")]
-    Probe(#[from] io::Error),
+    #[error(transparent)]
+    Costs(#[from] CostsError),
+    #[error("the history cannot be read: {0}")]
+    History(#[from] PagesError),
+    #[error("nobody can sign in to read the history: {0}")]
+    SignIn(#[from] SignInError),
 }
 
 /// Runs the scenario to its end; what the clients found is in the outcome, good or bad.
 pub async fn run(options: &RunOptions) -> Result<Outcome, RunError> {
-    let probe = options.pid.map(ServerProbe::new).transpose()?;
+    let meter = Meter::find(options)?;
     let plan = &options.plan;
     let sites = Sites::find(&options.workforce, plan.users(), u64::from(plan.run)).await?;
     let assignments = process::assignments(plan, &sites);
-    let server_watch = probe.map(ServerWatch::start);
+    let server_watch = meter.process().map(ServerWatch::start);
     let team = Team::start(sites, assignments).await?;
-    let mut run = Run { options, probe, server_watch, team, marks: Vec::new() };
+    let mut run = Run { options, meter, server_watch, team, marks: Vec::new() };
     run.announce();
     let mut outcome = run.stages().await?;
     outcome.machines = run.team.dismiss().await?;
@@ -59,7 +68,7 @@ pub async fn run(options: &RunOptions) -> Result<Outcome, RunError> {
 
 struct Run<'a> {
     options: &'a RunOptions,
-    probe: Option<ServerProbe>,
+    meter: Meter,
     server_watch: Option<ServerWatch>,
     team: Team,
     /// The moments at which the run went on to something else.
@@ -77,24 +86,26 @@ impl Run<'_> {
         let mut watch = Watch::new(Stage::signing_in(self.options.plan.users()));
         self.gather(Some(&mut watch), |word| matches!(word, Word::SignedIn).then_some(())).await?;
         drop(watch);
-        let mut costs = Costs { resident_before_bytes: self.resident()?, ..Costs::default() };
+        let mut costs = Costs { signed_in: self.meter.read().await?, ..Costs::default() };
 
         self.marks.push(Mark::new(clock::now_ns(), "joining"));
         self.team.order_all(&Order::Join).await?;
-        let mut watch = Watch::new(Stage::joining(self.options.plan.users()));
+        let mut watch = Watch::new(Stage::joining(self.options.plan.early_users()));
         self.gather(Some(&mut watch), |word| matches!(word, Word::Joined).then_some(())).await?;
         self.let_presences_die_down().await?;
         drop(watch);
-        costs.resident_joined_bytes = self.resident()?;
+        costs.joined = self.meter.read().await?;
 
         let window = self.publish(&mut costs).await?;
         let (answers, figures) = self.count().await?;
-        costs.resident_end_bytes = self.resident()?;
+        costs.settled = self.meter.read().await?;
+        let history = self.whole_history(&answers, &figures).await?;
         Ok(Outcome {
+            history,
             processes: self.team.len(),
             machines: Vec::new(),
             disagreement: disagreement(&figures, &answers),
-            costs: self.probe.map(|_| costs),
+            costs,
             last_delivery_late_ns: figures.last_delivery_ns.saturating_sub(window.end),
             course: self.course(window),
             progress: self.team.progress(),
@@ -150,11 +161,9 @@ impl Run<'_> {
         self.team.order_all(&Order::Begin { start_ns }).await?;
         let mut watch = Watch::new(Stage::publishing(self.options.plan.messages()));
         self.watch_until(&mut watch, window.start).await?;
-        let before = self.cpu()?;
+        costs.begin = self.meter.read().await?;
         self.watch_until(&mut watch, window.end).await?;
-        let after = self.cpu()?;
-        costs.cpu_user_secs = after.user_secs - before.user_secs;
-        costs.cpu_system_secs = after.system_secs - before.system_secs;
+        costs.end = self.meter.read().await?;
         self.settle(&mut watch).await?;
         Ok(window)
     }
@@ -196,8 +205,11 @@ impl Run<'_> {
     }
 
     /// How many deliveries the accepted messages make, as far as totals can tell: where something was refused in one of
-    /// many rooms, they cannot.
+    /// many rooms, or where members come and go, they cannot.
     fn due(&self, progress: &Progress) -> Option<u64> {
+        if self.options.plan.conduct.is_some() {
+            return None;
+        }
         match self.options.plan.rooms.as_slice() {
             [room] => Some(progress.accepted * u64::from(room.members())),
             rooms if progress.refused == 0 => {
@@ -220,12 +232,31 @@ impl Run<'_> {
         Ok((answers, figures))
     }
 
-    fn cpu(&self) -> io::Result<CpuTime> {
-        self.probe.map_or(Ok(CpuTime::default()), |probe| probe.cpu())
-    }
-
-    fn resident(&self) -> io::Result<u64> {
-        self.probe.map_or(Ok(0), |probe| probe.resident_bytes())
+    /// Reads the histories of all rooms both ways, where the plan asks for it, and compares them with what was accepted.
+    async fn whole_history(
+        &self,
+        publishes: &Publishes,
+        figures: &Figures,
+    ) -> Result<Option<HistoryFigures>, RunError> {
+        let plan = &self.options.plan;
+        if !plan.reads_whole_history() {
+            return Ok(None);
+        }
+        let door = FrontDoor::new(plan.target.server, plan.target.sign_in, &plan.target.server_key);
+        let mut reader = Reader::new(&door, plan.account(0)).await?;
+        let mut sum = HistoryFigures::default();
+        for (number, room) in (0..).zip(&plan.rooms) {
+            let Some(PublishAnswers { answers, .. }) = publishes.0.get(&number) else { continue };
+            let views: Vec<&Sightings> =
+                figures.sightings.iter().filter(|(of, _)| *of == number).map(|(_, view)| view).collect();
+            let expectation = Expectation::new(plan.run, room, &answers.acceptances.0, &answers.unanswered, &views);
+            let channel_id = pages::channel_of_room(&room.entrance.room);
+            let items_max = room.schedule.messages() as usize + HISTORY_BEFORE_MAX;
+            let forward = reader.read_all(&channel_id, Direction::OldestFirst, items_max).await?;
+            let backward = reader.read_all(&channel_id, Direction::NewestFirst, items_max).await?;
+            sum.add(&expectation.judge(&forward, &backward));
+        }
+        Ok(Some(sum))
     }
 }
 

@@ -23,48 +23,20 @@ impl CpuTime {
     pub fn minus(self, earlier: CpuTime) -> Self {
         Self { user_secs: self.user_secs - earlier.user_secs, system_secs: self.system_secs - earlier.system_secs }
     }
-}
 
-/// What the kernel of this machine keeps for itself: the structures of sockets among others, and what sockets hold back.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct KernelMemory {
-    slab_bytes: u64,
-    buffers_bytes: u64,
-}
-
-impl KernelMemory {
-    /// Nothing where the kernel does not tell.
-    pub fn now() -> Option<Self> {
-        let slab_bytes = slab_bytes(&fs::read_to_string("/proc/meminfo").ok()?)?;
-        let pages = tcp_pages(&fs::read_to_string("/proc/net/sockstat").ok()?)?;
-        Some(Self { slab_bytes, buffers_bytes: pages * page_size() as u64 })
+    pub fn secs(self) -> f64 {
+        self.user_secs + self.system_secs
     }
-
-    /// What was added since an earlier look.
-    pub fn minus(self, earlier: KernelMemory) -> i64 {
-        let sum = |memory: KernelMemory| (memory.slab_bytes + memory.buffers_bytes) as i64;
-        sum(self) - sum(earlier)
-    }
-}
-
-fn slab_bytes(meminfo: &str) -> Option<u64> {
-    let line = meminfo.lines().find_map(|line| line.strip_prefix("Slab:"))?;
-    let kibibytes: u64 = line.trim().strip_suffix("kB")?.trim_end().parse().ok()?;
-    Some(kibibytes * 1024)
-}
-
-/// The pages in the queues of TCP sockets.
-fn tcp_pages(sockstat: &str) -> Option<u64> {
-    let line = sockstat.lines().find_map(|line| line.strip_prefix("TCP:"))?;
-    let mut words = line.split_whitespace();
-    words.find(|word| *word == "mem")?;
-    words.next()?.parse().ok()
 }
 
 impl ServerProbe {
     pub fn new(pid: u32) -> io::Result<Self> {
         let probe = Self { pid };
         probe.cpu().map(|_| probe)
+    }
+
+    pub fn pid(self) -> u32 {
+        self.pid
     }
 
     pub fn cpu(&self) -> io::Result<CpuTime> {
@@ -110,20 +82,6 @@ mod tests {
         for broken in ["", "42 (x", "42 (x) S 1 2", "42 (x) S 1 2 3 4 5 6 7 8 9 10 a b"] {
             assert_eq!(cpu_ticks(broken), None, "{broken}");
         }
-    }
-
-    #[test]
-    fn the_kernels_memory_is_read_as_it_is_written() {
-        let meminfo = "MemTotal:       24684100 kB\nSlab:             301848 kB\nSReclaimable:     1 kB\n";
-        assert_eq!(slab_bytes(meminfo), Some(301_848 * 1024));
-        let sockstat = "sockets: used 280\nTCP: inuse 12 orphan 0 tw 7 alloc 30 mem 14\nUDP: inuse 2 mem 1\n";
-        assert_eq!(tcp_pages(sockstat), Some(14));
-        for broken in ["", "Slab: x kB", "TCP: inuse 1", "TCP: mem", "TCP: mem x"] {
-            assert_eq!((slab_bytes(broken), tcp_pages(broken)), (None, None), "{broken}");
-        }
-        let [earlier, later] =
-            [(100, 5), (90, 25)].map(|(slab_bytes, buffers_bytes)| KernelMemory { slab_bytes, buffers_bytes });
-        assert_eq!((later.minus(earlier), earlier.minus(later)), (10, -10));
     }
 
     #[test]

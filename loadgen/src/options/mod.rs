@@ -3,25 +3,31 @@
 //! A file a scenario; the flags that all of them share are in `shared.rs`.
 
 mod connect;
+mod event;
 mod room;
 mod rooms;
+mod selftest;
 mod shared;
 
 use std::net::SocketAddr;
 
 use clap::{Args, Parser, Subcommand};
+use hyper::Uri;
 use serde::Serialize;
 use thiserror::Error;
 
 use crate::content::{CONTENT_BYTES_MAX, CONTENT_BYTES_MIN};
 use crate::plan::Plan;
 use crate::report::Outputs;
+use crate::report::diff::DiffArguments;
 use crate::schedule::ScheduleError;
 use crate::workforce::{SECRET_VARIABLE, Workforce, WorkforceError};
 
 pub use connect::{ConnectArguments, ConnectOptions};
+pub use event::EventArguments;
 pub use room::RoomArguments;
 pub use rooms::RoomsArguments;
+pub use selftest::{SelftestArguments, SelftestOptions};
 pub use shared::Target;
 
 /// The longest room name a server takes.
@@ -49,6 +55,17 @@ pub enum Command {
     Rooms(RoomsArguments),
     /// Idle users: how fast they get in, what each costs, and whether all of them stay
     Connect(ConnectArguments),
+    /// A live event: members come, go and return, bursts, slow readers, updates and removals, all of it accounted for
+    Event(EventArguments),
+    /// Lets a proxy break what the server says, and shows that every kind of fault is found and named right
+    #[command(mut_arg("users", |users| users.default_value("24")))]
+    #[command(mut_arg("rate", |rate| rate.default_value("200")))]
+    #[command(mut_arg("secs", |secs| secs.default_value("3")))]
+    #[command(mut_arg("payload", |payload| payload.default_value("160")))]
+    #[command(mut_arg("settle", |settle| settle.hide(true)))]
+    Selftest(SelftestArguments),
+    /// What changed between two runs' JSON reports, and what is only noise
+    Diff(DiffArguments),
     /// Lends this machine to a run that another one coordinates
     Worker(WorkerArguments),
 }
@@ -72,6 +89,8 @@ pub enum OptionsError {
     Addr { addr: String, reason: String },
     #[error("--url {url:?}: {reason}")]
     Url { url: String, reason: String },
+    #[error("--metrics {0:?} is no address like http://127.0.0.1:7351/metrics")]
+    Metrics(String),
     #[error("--send must have {{content}} or {{content_json}} in it")]
     Send,
     #[error("{0} must be a number of seconds, and not negative")]
@@ -84,6 +103,14 @@ pub enum OptionsError {
     Room,
     #[error("--sizes {0:?} is not a list like 2:60,20:30,500:10: members of a room, and how often rooms have so many")]
     Sizes(String),
+    #[error("{0} must be between 0 and 100 percent")]
+    Percent(&'static str),
+    #[error("{0} must be a number, and not negative")]
+    Rate(&'static str),
+    #[error("--updates and --removals may be 50 of a hundred together: what they touch must have been said")]
+    Deeds,
+    #[error("--burst must be shorter than --burst-every")]
+    Bursts,
     #[error("{0} users are more than a run may have: lower --rooms or --sizes")]
     TooManyUsers(u64),
     #[error(transparent)]
@@ -103,6 +130,9 @@ pub struct RunOptions {
     pub workforce: Workforce,
     pub settle_secs: f64,
     pub pid: Option<u32>,
+    /// The server's page of metrics.
+    #[serde(skip)]
+    pub metrics: Option<Uri>,
     #[serde(skip)]
     pub outputs: Outputs,
 }

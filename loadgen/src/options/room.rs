@@ -6,6 +6,7 @@ use clap::Args;
 
 use super::shared::{RunArguments, TalkArguments, TargetArguments, run_options};
 use super::{OptionsError, RunOptions};
+use crate::deeds::DeedShares;
 use crate::plan::RoomPlan;
 use crate::schedule::Schedule;
 
@@ -43,6 +44,7 @@ impl TryFrom<RoomArguments> for RunOptions {
             entrance: talk.entrance("")?,
             schedule: Schedule::steady(raw.rate, publishers, talk.warmup, talk.secs)?,
             payload_bytes: talk.payload_bytes,
+            deeds: DeedShares::default(),
         };
         run_options("room", raw.target, &talk, raw.run, vec![room])
     }
@@ -112,6 +114,7 @@ mod tests {
             ("loadgen room --rate 100000000", "--rate"),
             ("loadgen room --room ", "--room"),
             ("loadgen room --read-buffer 10", "--read-buffer"),
+            ("loadgen room --metrics 127.0.0.1:7351", "--metrics"),
             ("loadgen room --target plain", "--url"),
             ("loadgen room --target plain --url wss://127.0.0.1/", "TLS"),
             ("loadgen room --target plain --url ws:/x", "--url"),

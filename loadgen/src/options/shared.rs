@@ -5,6 +5,7 @@ use std::num::NonZeroU32;
 use std::time::Duration;
 
 use clap::Args;
+use hyper::Uri;
 use serde::{Deserialize, Serialize};
 
 use super::{OptionsError, ROOM_NAME_BYTES_MAX, RunOptions};
@@ -16,7 +17,6 @@ use crate::report::Outputs;
 use crate::sign_in::SignInKind;
 use crate::wire::{Dialect, Entrance, Plain, Speaker};
 use crate::workforce::{Workforce, WorkforceArguments};
-use hyper::Uri;
 
 /// Where WebSockets are opened when the address names no port.
 const WS_PORT: u16 = 80;
@@ -110,9 +110,12 @@ pub struct RunArguments {
     /// Everything that looks like chance is drawn from this number
     #[arg(long, value_name = "N", default_value_t = 1)]
     seed: u64,
-    /// The server's process on this machine: its CPU time and memory go into the report
+    /// The server's process on this machine: its CPU time and memory go into the report [default: the one that listens]
     #[arg(long, value_name = "PID")]
     pid: Option<u32>,
+    /// Stentor's page of metrics: socket writes and the batch factor in the report are those it counted
+    #[arg(long, value_name = "URL")]
+    metrics: Option<String>,
     #[command(flatten)]
     outputs: Outputs,
     #[command(flatten)]
@@ -203,6 +206,10 @@ fn plain(
 }
 
 impl TalkArguments {
+    pub fn secs(&self) -> f64 {
+        self.secs
+    }
+
     pub fn check(self) -> Result<Talk, OptionsError> {
         if !(CONTENT_BYTES_MIN..=CONTENT_BYTES_MAX).contains(&self.payload) {
             return Err(OptionsError::Payload);
@@ -254,6 +261,7 @@ pub fn run_options(
         rooms,
         order: talk.order,
         threads: run.threads.map(NonZeroU32::get),
+        conduct: None,
         in_flight: run.in_flight.get(),
     };
     Ok(RunOptions {
@@ -264,6 +272,7 @@ pub fn run_options(
         workforce,
         settle_secs: seconds(run.settle, "--settle")?.as_secs_f64(),
         pid: run.pid,
+        metrics: run.metrics.map(metrics).transpose()?,
         outputs: run.outputs,
     })
 }
@@ -285,6 +294,11 @@ pub fn first_room(wished: Option<String>) -> Result<(u32, String), OptionsError>
 
 fn resolve(addr: &str) -> Result<SocketAddr, OptionsError> {
     first_address(addr).map_err(|reason| OptionsError::Addr { addr: addr.to_owned(), reason })
+}
+
+fn metrics(url: String) -> Result<Uri, OptionsError> {
+    let uri = url.parse().ok().filter(|uri: &Uri| uri.scheme_str() == Some("http") && uri.host().is_some());
+    uri.ok_or(OptionsError::Metrics(url))
 }
 
 fn first_address(host: impl ToSocketAddrs) -> Result<SocketAddr, String> {

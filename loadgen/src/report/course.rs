@@ -57,6 +57,15 @@ pub struct Point {
 }
 
 impl Course {
+    /// What the generator's processes cost: CPU seconds in the measured time, and the most memory they had.
+    pub fn generator(&self) -> (f64, u64) {
+        let seconds = self.series.seconds();
+        let measured = |second: &&Second| self.window.contains(&(second.at * SECOND_NS));
+        let cpu_us: u64 = seconds.iter().filter(measured).map(|second| second.generator_cpu_us).sum();
+        let resident_bytes = seconds.iter().map(|second| second.generator_resident_bytes).max().unwrap_or_default();
+        (cpu_us as f64 / 1e6, resident_bytes)
+    }
+
     /// The latencies are left out when they are the generator's own.
     pub fn timeline(&self, with_latencies: bool) -> Timeline {
         let zero = self.window.start / SECOND_NS;

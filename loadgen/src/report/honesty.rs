@@ -72,8 +72,10 @@ impl Generator {
             return Some(format!("a thread of the generator computed {:.0} % of the time", busiest * 100.0));
         }
         let allowed_us = DELAY_US_MIN.max((p99_us as f64 * PART_MAX) as u64);
-        let delays =
-            [(&self.lag, "frames waited for the generator itself"), (&self.lateness, "messages were handed over late")];
+        let delays = [
+            (&self.lag, "frames waited for the generator itself to read them"),
+            (&self.lateness, "messages were handed over late"),
+        ];
         let clocks_us = self.clock_uncertainty_us();
         if clocks_us > allowed_us {
             let clocks = words::duration(clocks_us as f64);
@@ -83,9 +85,10 @@ impl Generator {
         }
         delays.into_iter().find_map(|(delay, what)| {
             let delay_us = delay.percentiles().p99_us;
-            let of = words::duration(p99_us as f64);
-            (delay_us > allowed_us)
-                .then(|| format!("{what}, up to {} (p99) of a p99 of {of}", words::duration(delay_us as f64)))
+            (delay_us > allowed_us).then(|| {
+                let delay = words::duration(delay_us as f64);
+                format!("{what}, by {delay} at p99, more than a quarter of the p99 that was seen")
+            })
         })
     }
 }

@@ -2,16 +2,21 @@
 
 use std::collections::HashMap;
 
-use serde::Serialize;
-
 use crate::check::{Answers, Disagreement, OrderDemand};
-use crate::figures::Figures;
+use crate::costs::Costs;
+use crate::figures::{Figures, LifeFigures};
 use crate::machine::MachineFigures;
 use crate::options::RunOptions;
 use crate::orders::Progress;
+use crate::whole_history::HistoryFigures;
 
+use super::costs;
 use super::words::{grouped, number, ratio};
 use super::{Course, DELIVERY, Findings, Generator, KEY_SHOWN, Section, Value};
+
+const ROOM_PROMISE: &str = "everything accepted was delivered to everybody, once and in order";
+const EVENT_PROMISE: &str =
+    "everything that was due to anybody was delivered, once and in order, or the server gave notice of it";
 
 /// A finished run, before it is judged.
 pub struct Outcome {
@@ -23,21 +28,12 @@ pub struct Outcome {
     pub answers: HashMap<u32, Answers>,
     pub disagreement: Disagreement,
     pub progress: Progress,
-    /// What the server's process cost, when it was watched.
-    pub costs: Option<Costs>,
+    pub costs: Costs,
     /// How long after the last scheduled send the last delivery came.
     pub last_delivery_late_ns: u64,
+    /// What the rooms' histories were like at the end, where they were read.
+    pub history: Option<HistoryFigures>,
     pub course: Course,
-}
-
-/// The server's process: CPU time while measuring, resident memory at three moments.
-#[derive(Clone, Copy, Default, Serialize)]
-pub struct Costs {
-    pub cpu_user_secs: f64,
-    pub cpu_system_secs: f64,
-    pub resident_before_bytes: u64,
-    pub resident_joined_bytes: u64,
-    pub resident_end_bytes: u64,
 }
 
 pub fn findings(options: &RunOptions, outcome: Outcome) -> Findings {
@@ -51,8 +47,10 @@ pub fn findings(options: &RunOptions, outcome: Outcome) -> Findings {
         deliveries(options, &outcome),
         connections(options, &outcome),
     ];
-    let delivered = outcome.figures.delivered_in_window;
-    sections.extend(outcome.costs.map(|costs| server(options, costs, delivered)));
+    let comes_and_goes = options.plan.conduct.is_some();
+    sections.extend(comes_and_goes.then(|| coming_and_going(&outcome.figures.lives)));
+    sections.extend(outcome.history.as_ref().map(whole_history));
+    sections.extend(costs::sections(options, &outcome.costs, &outcome.figures, &outcome.course));
     let nothing = (accepted == 0).then(|| "no message was accepted, so nothing was shown".to_owned());
     let Figures { delivery, ack, lateness, lag, threads, samples, .. } = outcome.figures;
     Findings {
@@ -62,7 +60,7 @@ pub fn findings(options: &RunOptions, outcome: Outcome) -> Findings {
         sections,
         latencies: vec![(DELIVERY, delivery), ("ack", ack)],
         faults: nothing.into_iter().collect(),
-        promise: "everything accepted was delivered to everybody, once and in order",
+        promise: if comes_and_goes { EVENT_PROMISE } else { ROOM_PROMISE },
         samples,
         generator: Generator { lateness, lag, threads, machines: outcome.machines },
         course: outcome.course,
@@ -111,13 +109,17 @@ fn deliveries(options: &RunOptions, outcome: &Outcome) -> Section {
     let Outcome { figures, disagreement, .. } = outcome;
     let out_of_order = figures.out_of_order + figures.tally.out_of_order + disagreement.out_of_order;
     // Members that had everything and one order would have placed every message.
-    let no_other_reason = out_of_order == 0 && figures.tally.missing == 0 && options.plan.order == OrderDemand::Room;
+    let all_was_heard = figures.tally.missing + figures.tally.skipped + figures.tally.announced == 0;
+    let no_other_reason = out_of_order == 0 && all_was_heard && options.plan.order == OrderDemand::Room;
     let unplaced = if no_other_reason { disagreement.unplaced } else { 0 };
     let per_second = ratio(figures.delivered_in_window as f64, options.secs);
     Section::new("deliveries")
         .count("expected", figures.tally.expected)
         .count("delivered", figures.tally.delivered)
+        .count("skipped as announced", figures.tally.skipped)
+        .count("owed to closed readers", figures.tally.announced)
         .fault("missing", figures.tally.missing, "missing")
+        .count("beyond what was due", figures.tally.beyond)
         .fault("duplicates", figures.duplicates + disagreement.shared_ids, "delivered twice")
         .fault("out of order", out_of_order + unplaced, "out of order")
         .fault("corrupt", figures.corrupt + disagreement.other_ids, "corrupt")
@@ -141,16 +143,28 @@ fn connections(options: &RunOptions, outcome: &Outcome) -> Section {
         .count("presence incomplete members", presence.incomplete_members)
 }
 
-fn server(options: &RunOptions, costs: Costs, delivered: u64) -> Section {
-    let cpu_secs = costs.cpu_user_secs + costs.cpu_system_secs;
-    let grown = costs.resident_joined_bytes as f64 - costs.resident_before_bytes as f64;
-    Section::new("server")
-        .row("CPU, user", Value::Seconds(costs.cpu_user_secs))
-        .row("CPU, system", Value::Seconds(costs.cpu_system_secs))
-        .row("cores busy", Value::Number(ratio(cpu_secs, options.secs)))
-        .row("CPU per delivery", Value::Microseconds(ratio(cpu_secs * 1e6, delivered as f64)))
-        .row("resident, signed in", Value::Bytes(costs.resident_before_bytes as f64))
-        .row("resident, joined", Value::Bytes(costs.resident_joined_bytes as f64))
-        .row("resident, at the end", Value::Bytes(costs.resident_end_bytes as f64))
-        .row("resident per connection", Value::Bytes(grown / f64::from(options.plan.users())))
+fn coming_and_going(lives: &LifeFigures) -> Section {
+    Section::new("coming and going")
+        .count("stays", lives.stays)
+        .count("left", lives.left)
+        .count("connections dropped", lives.dropped)
+        .count("slow readers closed", lives.closed)
+        .count("closed without seeing the notice", lives.cut_off)
+        .count("gaps announced", lives.gaps)
+        .fault("failed to come back", lives.failed, "times somebody could not come back")
+        .fault("heard outside of the room", lives.outside, "delivered to somebody who was not in the room")
+}
+
+fn whole_history(history: &HistoryFigures) -> Section {
+    Section::new("whole history")
+        .count("expected", history.expected)
+        .count("found", history.found)
+        .fault("missing", history.missing, "missing in history")
+        .fault("duplicates", history.duplicates, "twice in history")
+        .fault("out of order", history.out_of_order, "out of order in history")
+        .fault("corrupt", history.corrupt, "corrupt in history, or not updated")
+        .fault("removed but there", history.removed_but_there, "in history although removed")
+        .fault("unknown", history.unknown, "in history although not accepted")
+        .fault("directions differ", history.directions_differ, "different in history when read the other way")
+        .count("foreign", history.foreign)
 }

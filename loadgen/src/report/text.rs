@@ -57,13 +57,13 @@ fn side_by_side(sections: &[Section]) -> Table {
     table
 }
 
-fn table(header: &[&str]) -> Table {
+pub fn table(header: &[&str]) -> Table {
     let mut table = Table::new();
     table.load_style(presets::UTF8_FULL_CONDENSED);
     table.set_header(header.iter().map(Cell::new));
     table
 }
 
-fn number(text: String) -> Cell {
+pub fn number(text: String) -> Cell {
     Cell::new(text).set_alignment(CellAlignment::Right)
 }

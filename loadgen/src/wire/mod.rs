@@ -195,6 +195,17 @@ impl Frame {
         }
     }
 
+    /// What it weighs with the head of a frame that a server sends.
+    pub fn wire_bytes(&self) -> u64 {
+        let payload = self.bytes().len() as u64;
+        payload
+            + match payload {
+                0..=125 => 2,
+                126..=65_535 => 4,
+                _ => 10,
+            }
+    }
+
     /// What to show of it when it is at fault.
     pub fn shown(&self) -> Cow<'_, str> {
         match self {
@@ -205,8 +216,18 @@ impl Frame {
 }
 
 impl Kind {
+    /// The code of this kind; of those that one kind has in common, the first.
+    pub fn code(self) -> u8 {
+        match self {
+            Self::New => 0,
+            Self::Update => 1,
+            Self::Removal => 2,
+            Self::Event => 3,
+        }
+    }
+
     /// By the code that Nakama gives a message; a code that is none is no kind.
-    fn of_code(code: i32) -> Option<Self> {
+    pub fn of_code(code: i32) -> Option<Self> {
         match code {
             0 => Some(Self::New),
             1 => Some(Self::Update),

@@ -183,12 +183,54 @@ fn warm_up_is_checked_but_not_measured_and_members_hear_of_each_other() {
 }
 
 #[test]
+fn costs_are_read_from_the_process_that_listens_and_from_its_metrics() {
+    let server = FakeNakama::start(Fault::None);
+    let (code, report, text) = run(&server, &["--metrics", &format!("http://{}/metrics", server.addr)]);
+    assert_eq!(code, Some(0), "{text}");
+    // The server is a thread of this very process.
+    assert!(report["server"]["resident_joined_bytes"].as_u64() > Some(100_000), "{report}");
+    assert!(report["network"]["tcp_segments_with_data_both_ways"].as_u64() > Some(0), "{report}");
+    assert_eq!(report["network"]["batch_factor"], 2.0, "{report}");
+    assert_eq!(report["network"]["socket_writes_per_delivery"], 0.5, "{report}");
+    let frame_bytes = report["network"]["weight_of_frames_heard_bytes"].as_u64();
+    assert!(frame_bytes > Some(MESSAGES * USERS * 100), "{report}");
+    assert!(report["generator_costs"]["resident_at_most_bytes"].as_u64() > Some(100_000), "{report}");
+}
+
+fn selftest(server: &FakeNakama) -> (Option<i32>, String) {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_loadgen"));
+    command.args(["selftest", "--addr", &server.addr.to_string(), "--users", "8", "--secs", "1", "--one-in", "100"]);
+    let output = command.output().unwrap();
+    (output.status.code(), String::from_utf8(output.stdout).unwrap())
+}
+
+#[test]
+fn the_self_test_sees_every_kind_of_fault_found_and_named() {
+    let (code, text) = selftest(&FakeNakama::start(Fault::None));
+    assert_eq!(code, Some(0), "{text}");
+    for kind in ["drop", "duplicate", "reorder", "corrupt", "delay"] {
+        let row = text.lines().find(|line| line.contains(&format!("│ {kind}"))).unwrap_or_default();
+        assert!(row.contains("found and named right"), "{kind}: {text}");
+        // 8 members hear 200 messages, and one delivery in 100 is at fault. A publisher's last can no longer be overtaken.
+        assert!(row.contains("┆        16 ┆") || kind == "reorder", "{kind}: {text}");
+    }
+}
+
+#[test]
+fn the_self_test_fails_where_even_an_honest_run_has_faults() {
+    let (code, text) = selftest(&FakeNakama::start(Fault::TwoAnswers));
+    assert_eq!(code, Some(1), "{text}");
+    assert!(text.contains("FAILED: an honest run was not without fault"), "{text}");
+}
+
+#[test]
 fn what_cannot_start_says_why() {
     let server = FakeNakama::start(Fault::None);
     for (more, exit_code, said) in [
         (["--server-key", "wrong"], 1, "401"),
         (["--pid", "4294967295"], 1, "/proc/4294967295"),
         (["--payload", "9999"], 2, "--payload"),
+        (["--metrics", &format!("http://{}/nowhere", server.addr)], 1, "404"),
     ] {
         let (code, _, text) = run(&server, &more);
         assert_eq!((code, text.contains(said)), (Some(exit_code), true), "{more:?}: {text}");

@@ -1,0 +1,155 @@
+//! What a server says over a WebSocket, taken apart into whole messages and put together again.
+
+use std::io::Cursor;
+
+use thiserror::Error;
+use tokio_tungstenite::tungstenite::protocol::frame::FrameHeader;
+use tokio_tungstenite::tungstenite::protocol::frame::coding::{Data, OpCode};
+
+/// What one message, or what has come of it, may have; no server we know says so much at once.
+const MESSAGE_BYTES_MAX: usize = 16 << 20;
+
+#[derive(Debug, Error, PartialEq, Eq)]
+pub enum FramesError {
+    #[error("the server sent what is no WebSocket frame")]
+    NoFrame,
+    #[error("the server sent a frame that only clients send, or one with an extension that nobody asked for")]
+    Unexpected,
+    #[error("the server sent a message of more than {MESSAGE_BYTES_MAX} bytes")]
+    TooLong,
+}
+
+/// One message, however many frames it came in, or a control frame.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Whole {
+    pub opcode: OpCode,
+    pub payload: Vec<u8>,
+}
+
+/// Bytes on their way to becoming messages.
+#[derive(Default)]
+pub struct Frames {
+    bytes: Vec<u8>,
+    /// The beginning of a message whose end is still to come.
+    begun: Option<Whole>,
+}
+
+impl Whole {
+    /// As one frame of a server.
+    pub fn written(&self) -> Vec<u8> {
+        let header = FrameHeader { opcode: self.opcode, ..FrameHeader::default() };
+        let mut bytes = Vec::with_capacity(self.payload.len() + 10);
+        header.format(self.payload.len() as u64, &mut bytes).expect("writing to memory does not fail");
+        bytes.extend_from_slice(&self.payload);
+        bytes
+    }
+}
+
+impl Frames {
+    pub fn take_in(&mut self, bytes: &[u8]) {
+        self.bytes.extend_from_slice(bytes);
+    }
+
+    /// The next message that is whole, if there is one.
+    pub fn next(&mut self) -> Result<Option<Whole>, FramesError> {
+        while let Some((header, payload)) = self.frame()? {
+            match (header.opcode, self.begun.take()) {
+                (OpCode::Control(_), begun) => {
+                    self.begun = begun;
+                    return Ok(Some(Whole { opcode: header.opcode, payload }));
+                }
+                (OpCode::Data(Data::Continue), Some(mut begun)) => {
+                    if begun.payload.len() + payload.len() > MESSAGE_BYTES_MAX {
+                        return Err(FramesError::TooLong);
+                    }
+                    begun.payload.extend_from_slice(&payload);
+                    self.begun = Some(begun);
+                }
+                (OpCode::Data(Data::Text | Data::Binary), None) => {
+                    self.begun = Some(Whole { opcode: header.opcode, payload });
+                }
+                _ => return Err(FramesError::NoFrame),
+            }
+            if header.is_final {
+                return Ok(self.begun.take());
+            }
+        }
+        Ok(None)
+    }
+
+    fn frame(&mut self) -> Result<Option<(FrameHeader, Vec<u8>)>, FramesError> {
+        let mut cursor = Cursor::new(&self.bytes);
+        let header = FrameHeader::parse(&mut cursor).map_err(|_| FramesError::NoFrame)?;
+        let begin = cursor.position() as usize;
+        let Some((header, length)) = header else { return Ok(None) };
+        if header.mask.is_some() || header.rsv1 || header.rsv2 || header.rsv3 {
+            return Err(FramesError::Unexpected);
+        }
+        let length = usize::try_from(length).ok().filter(|length| *length <= MESSAGE_BYTES_MAX);
+        let end = begin + length.ok_or(FramesError::TooLong)?;
+        if self.bytes.len() < end {
+            return Ok(None);
+        }
+        let payload = self.bytes[begin..end].to_vec();
+        self.bytes.drain(..end);
+        Ok(Some((header, payload)))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio_tungstenite::tungstenite::protocol::frame::coding::Control;
+
+    use super::*;
+
+    fn whole(opcode: OpCode, payload: &[u8]) -> Whole {
+        Whole { opcode, payload: payload.to_vec() }
+    }
+
+    const TEXT: OpCode = OpCode::Data(Data::Text);
+    const PING: OpCode = OpCode::Control(Control::Ping);
+
+    /// What comes out when the bytes come in pieces of this size.
+    fn in_pieces(bytes: &[u8], size: usize) -> Result<Vec<Whole>, FramesError> {
+        let mut frames = Frames::default();
+        let mut found = Vec::new();
+        for piece in bytes.chunks(size) {
+            frames.take_in(piece);
+            while let Some(message) = frames.next()? {
+                found.push(message);
+            }
+        }
+        Ok(found)
+    }
+
+    #[test]
+    fn what_is_written_comes_back_in_pieces_of_any_size() {
+        let long = vec![b'x'; 70_000];
+        let messages = [whole(TEXT, b""), whole(TEXT, b"hello"), whole(PING, b"?"), whole(TEXT, &long)];
+        let bytes: Vec<u8> = messages.iter().flat_map(Whole::written).collect();
+        for size in [1, 2, 3, 7, 4096, bytes.len()] {
+            assert_eq!(in_pieces(&bytes, size).as_deref(), Ok(&messages[..]), "pieces of {size}");
+        }
+    }
+
+    #[test]
+    fn fragments_become_one_message_and_a_ping_may_come_between() {
+        let bytes = [&[0x01, 2][..], b"he", &[0x89, 1], b"?", &[0x00, 1], b"l", &[0x80, 2], b"lo"].concat();
+        assert_eq!(in_pieces(&bytes, 1), Ok(vec![whole(PING, b"?"), whole(TEXT, b"hello")]));
+    }
+
+    #[test]
+    fn refuses_what_no_server_sends() {
+        for (bytes, expected) in [
+            (&[0x83, 0][..], FramesError::NoFrame),
+            (&[0x80, 0], FramesError::NoFrame),
+            (&[0x01, 0, 0x81, 0], FramesError::NoFrame),
+            (&[0x81, 0x80, 1, 2, 3, 4], FramesError::Unexpected),
+            (&[0xc1, 0], FramesError::Unexpected),
+            (&[0x81, 127, 0, 0, 0, 0, 1, 0, 0, 1], FramesError::TooLong),
+            (&[0x81, 127, 255, 255, 255, 255, 255, 255, 255, 255], FramesError::TooLong),
+        ] {
+            assert_eq!(in_pieces(bytes, 64), Err(expected), "{bytes:?}");
+        }
+    }
+}

@@ -1,0 +1,303 @@
+//! `--fail-if 'p99>250ms'`: what a run may be asked to fail for besides faults.
+//!
+//! A figure, a comparison and a limit. The names of figures are those of the report, and a name that no run has is refused
+//! when the command line is read, not an hour later. A figure that this run does not have, or that is generator-bound,
+//! fails the run as well: what cannot be shown has not been kept.
+
+use std::fmt;
+use std::str::FromStr;
+
+use thiserror::Error;
+
+use super::section::Value;
+use super::{DELIVERY, Report, words};
+
+/// Latencies by their names in the report; the first is meant when none is named.
+const LATENCIES: [&str; 6] = [DELIVERY, "ack", "page", "connect", "lateness", "lag"];
+
+/// Figures of the report's sections: the name here, the section and row there.
+const ROWS: [(&str, &str, &str); 17] = [
+    ("deliveries/s", "deliveries", "per second"),
+    ("missing", "deliveries", "missing"),
+    ("duplicates", "deliveries", "duplicates"),
+    ("out of order", "deliveries", "out of order"),
+    ("corrupt", "deliveries", "corrupt"),
+    ("foreign", "deliveries", "foreign"),
+    ("last after end", "deliveries", "last after end"),
+    ("skipped", "deliveries", "skipped"),
+    ("announced", "deliveries", "announced"),
+    ("refused", "messages", "refused"),
+    ("unanswered", "messages", "unanswered"),
+    ("accepted", "messages", "accepted"),
+    ("disconnected", "connections", "disconnected"),
+    ("cores", "server", "cores busy"),
+    ("CPU per delivery", "server", "CPU per delivery"),
+    ("resident per connection", "server", "resident per connection"),
+    ("busiest thread", "generator", "busiest thread"),
+];
+
+#[derive(Clone, Debug, PartialEq)]
+pub struct Condition {
+    text: String,
+    figure: Figure,
+    comparison: Comparison,
+    /// In the smallest unit of its kind: microseconds, bytes, or none.
+    limit: f64,
+}
+
+#[derive(Clone, Debug, PartialEq)]
+enum Figure {
+    Latency { name: &'static str, quantile: f64 },
+    Row { section: &'static str, row: &'static str },
+}
+
+#[derive(Clone, Copy, Debug, PartialEq)]
+enum Comparison {
+    Above,
+    AtLeast,
+    Below,
+    AtMost,
+}
+
+#[derive(Debug, Error, PartialEq)]
+pub enum ConditionError {
+    #[error("{0:?} compares nothing: write a figure, one of > >= < <=, and a limit, like 'p99>250ms' or 'missing>0'")]
+    WithoutComparison(String),
+    #[error("there is no figure {name:?}: {}", allowed())]
+    UnknownFigure { name: String },
+    #[error(
+        "{0:?} is no limit: a number, behind it ns, us, ms or s for times, B, KiB, MiB or GiB for sizes, % for parts"
+    )]
+    BadLimit(String),
+}
+
+fn allowed() -> String {
+    format!(
+        "allowed are p50, p90, p99, p99.9 (any percentile) and max, also of one of {} (as in 'ack p99'), and {}",
+        LATENCIES.join(", "),
+        ROWS.map(|(name, ..)| name).join(", "),
+    )
+}
+
+impl FromStr for Condition {
+    type Err = ConditionError;
+
+    fn from_str(text: &str) -> Result<Self, ConditionError> {
+        let at = text.find(['<', '>']).ok_or_else(|| ConditionError::WithoutComparison(text.to_owned()))?;
+        let (figure, rest) = text.split_at(at);
+        let (comparison, limit) = Comparison::read(rest);
+        let figure =
+            Figure::read(figure).ok_or_else(|| ConditionError::UnknownFigure { name: figure.trim().to_owned() })?;
+        let limit = read_limit(limit).filter(|(_, kind)| figure.takes(*kind));
+        let (limit, _) =
+            limit.ok_or_else(|| ConditionError::BadLimit(rest.trim_matches(['<', '>', '=', ' ']).to_owned()))?;
+        Ok(Self { text: text.to_owned(), figure, comparison, limit })
+    }
+}
+
+impl fmt::Display for Condition {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.text)
+    }
+}
+
+impl Comparison {
+    /// The comparison a text begins with, and the rest.
+    fn read(text: &str) -> (Self, &str) {
+        let all = [("<=", Self::AtMost), (">=", Self::AtLeast), ("<", Self::Below), (">", Self::Above)];
+        let found = all.into_iter().find_map(|(sign, comparison)| Some((comparison, text.strip_prefix(sign)?)));
+        found.unwrap_or((Self::Above, text))
+    }
+
+    fn holds(self, value: f64, limit: f64) -> bool {
+        match self {
+            Self::Above => value > limit,
+            Self::AtLeast => value >= limit,
+            Self::Below => value < limit,
+            Self::AtMost => value <= limit,
+        }
+    }
+}
+
+impl Figure {
+    fn read(text: &str) -> Option<Self> {
+        let text = text.trim().to_lowercase().replace('_', " ");
+        if let Some((_, section, row)) = ROWS.into_iter().find(|(name, ..)| name.to_lowercase() == text) {
+            return Some(Self::Row { section, row });
+        }
+        let (name, percentile) = text.rsplit_once(' ').unwrap_or((LATENCIES[0], &text));
+        let name = LATENCIES.into_iter().find(|known| *known == name.trim())?;
+        let quantile = match percentile {
+            "max" => 1.0,
+            // To the millionth of a percent, so that 99.9 is 0.999 and not a hair more.
+            _ => (percentile.strip_prefix('p')?.parse::<f64>().ok()? * 1e6).round() / 1e8,
+        };
+        (quantile > 0.0 && quantile <= 1.0).then_some(Self::Latency { name, quantile })
+    }
+
+    /// Whether a limit of this kind can be compared with the figure.
+    fn takes(&self, kind: Kind) -> bool {
+        match self {
+            Self::Latency { .. } | Self::Row { row: "last after end" | "CPU per delivery", .. } => kind == Kind::Time,
+            Self::Row { row: "resident per connection", .. } => kind == Kind::Size,
+            Self::Row { row: "busiest thread", .. } => kind == Kind::Part,
+            Self::Row { .. } => kind == Kind::Number,
+        }
+    }
+}
+
+#[derive(Clone, Copy, PartialEq)]
+enum Kind {
+    Number,
+    /// In microseconds.
+    Time,
+    /// In bytes.
+    Size,
+    /// Of one.
+    Part,
+}
+
+const UNITS: [(&str, f64, Kind); 11] = [
+    ("ns", 1e-3, Kind::Time),
+    ("us", 1.0, Kind::Time),
+    ("µs", 1.0, Kind::Time),
+    ("ms", 1e3, Kind::Time),
+    ("s", 1e6, Kind::Time),
+    ("KiB", 1024.0, Kind::Size),
+    ("MiB", 1_048_576.0, Kind::Size),
+    ("GiB", 1_073_741_824.0, Kind::Size),
+    ("B", 1.0, Kind::Size),
+    ("%", 0.01, Kind::Part),
+    ("", 1.0, Kind::Number),
+];
+
+fn read_limit(text: &str) -> Option<(f64, Kind)> {
+    let text = text.trim();
+    let (unit, scale, kind) = UNITS.into_iter().find(|(unit, ..)| text.ends_with(unit))?;
+    let number: f64 = text.strip_suffix(unit)?.trim().replace(',', "").parse().ok()?;
+    number.is_finite().then_some((number * scale, kind))
+}
+
+impl Condition {
+    /// What is wrong, when the run is to fail for this.
+    pub fn broken_by(&self, report: &Report) -> Option<String> {
+        match self.figure.of(report) {
+            Err(why) => Some(format!("--fail-if '{self}' cannot be decided, as {why}")),
+            Ok((value, shown)) => {
+                self.comparison.holds(value, self.limit).then(|| format!("--fail-if '{self}': it is {shown}"))
+            }
+        }
+    }
+}
+
+impl Figure {
+    /// The figure in this run as a number and in words, or why there is none.
+    fn of(&self, report: &Report) -> Result<(f64, String), String> {
+        match self {
+            Self::Latency { name, quantile } => {
+                let generator = &report.findings.generator;
+                let latency = match *name {
+                    "lateness" => &generator.lateness,
+                    "lag" => &generator.lag,
+                    name => {
+                        let timing = report.timings.iter().find(|timing| timing.name == name);
+                        let timing = timing.ok_or_else(|| format!("this run has no {name} latency"))?;
+                        if let Some(why) = &timing.generator_bound {
+                            return Err(format!("the {name} latency is generator-bound: {why}"));
+                        }
+                        &timing.latency
+                    }
+                };
+                if latency.percentiles().count == 0 {
+                    return Err(format!("this run measured no {name} latency"));
+                }
+                let us = latency.at_quantile_us(*quantile) as f64;
+                Ok((us, words::duration(us)))
+            }
+            Self::Row { section, row } => {
+                let none = || format!("this run has no figure {row:?} under {section:?}");
+                let section = report.sections.iter().find(|found| found.title == *section).ok_or_else(none)?;
+                let row = section.rows.iter().find(|found| found.name == *row).ok_or_else(none)?;
+                let number = row.value.number().ok_or_else(none)?;
+                let number = match row.value {
+                    Value::Milliseconds(ms) => ms * 1e3,
+                    Value::Seconds(secs) => secs * 1e6,
+                    _ => number,
+                };
+                Ok((number, row.value.text()))
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::report::tests::findings;
+
+    #[test]
+    fn conditions_are_read_or_say_what_is_allowed() {
+        let check = |text: &str, expected: Result<(Figure, Comparison, f64), &str>| {
+            let found = text.parse::<Condition>();
+            match (found, expected) {
+                (Ok(found), Ok(expected)) => {
+                    assert_eq!((found.figure, found.comparison), (expected.0, expected.1), "{text}");
+                    assert!((found.limit - expected.2).abs() < 1e-9, "{text}: {}", found.limit);
+                }
+                (Err(error), Err(said)) => assert!(error.to_string().contains(said), "{text}: {error}"),
+                (found, _) => panic!("{text}: {found:?}"),
+            }
+        };
+        let latency = |name, quantile| Figure::Latency { name, quantile };
+        let row = |section, row| Figure::Row { section, row };
+        check("p99>250ms", Ok((latency("delivery", 0.99), Comparison::Above, 250_000.0)));
+        check("ack p99.9 >= 1.5s", Ok((latency("ack", 0.999), Comparison::AtLeast, 1_500_000.0)));
+        check("max > 800us", Ok((latency("delivery", 1.0), Comparison::Above, 800.0)));
+        check("lag p99>5ms", Ok((latency("lag", 0.99), Comparison::Above, 5_000.0)));
+        check("missing>0", Ok((row("deliveries", "missing"), Comparison::Above, 0.0)));
+        check("out_of_order>0", Ok((row("deliveries", "out of order"), Comparison::Above, 0.0)));
+        check("deliveries/s<10,000", Ok((row("deliveries", "per second"), Comparison::Below, 10_000.0)));
+        check("cpu per delivery>7us", Ok((row("server", "CPU per delivery"), Comparison::Above, 7.0)));
+        check(
+            "resident per connection>1KiB",
+            Ok((row("server", "resident per connection"), Comparison::Above, 1024.0)),
+        );
+        check("busiest thread>90%", Ok((row("generator", "busiest thread"), Comparison::Above, 0.9)));
+        for (text, said) in [
+            ("p99", "compares nothing"),
+            ("", "compares nothing"),
+            ("p99=5ms", "compares nothing"),
+            ("p0>5ms", "allowed are p50"),
+            ("p101>5ms", "allowed are p50"),
+            ("speed>5", "missing, duplicates"),
+            ("nap p99>5ms", "delivery, ack"),
+            ("p99>250", "is no limit"),
+            ("p99>fast", "is no limit"),
+            ("missing>5ms", "is no limit"),
+            ("p99>ms", "is no limit"),
+            ("p99><5ms", "is no limit"),
+        ] {
+            check(text, Err(said));
+        }
+    }
+
+    #[test]
+    fn a_condition_is_broken_by_the_figure_it_names() {
+        let report = Report::new(findings(), &[]);
+        let check = |text: &str, expected: Option<&str>| {
+            let condition: Condition = text.parse().expect("a valid condition");
+            let found = condition.broken_by(&report);
+            assert_eq!(found.is_some(), expected.is_some(), "{text}: {found:?}");
+            assert!(found.unwrap_or_default().contains(expected.unwrap_or_default()), "{text}");
+        };
+        check("p99>9ms", Some("it is 10.0 ms"));
+        check("p99>11ms", None);
+        check("p50<11ms", Some("it is 10.0 ms"));
+        check("missing>0", None);
+        check("missing>=0", Some("it is 0"));
+        check("deliveries/s<1000", Some("it is 500"));
+        check("page p99>1s", Some("has no page latency"));
+        check("skipped>0", Some("has no figure"));
+        check("cores>1", Some("has no figure"));
+    }
+}

@@ -1,0 +1,193 @@
+//! `loadgen diff a.json b.json`: what changed between two runs, and what is only noise.
+//!
+//! The noise is taken from the runs themselves: a run's measured seconds are cut into blocks, and the figure is computed
+//! again and again from blocks drawn at random, with repetition (a block bootstrap). The differences between such draws
+//! of the two runs say how far the figures may lie apart by chance. One run knows nothing of the machine's mood an hour
+//! later, so small changes are not called changes even where the draws agree.
+
+mod noise;
+
+use std::fs::File;
+use std::io::BufReader;
+use std::path::{Path, PathBuf};
+
+use clap::Args;
+use comfy_table::Cell;
+use serde::Deserialize;
+use serde_json::Value;
+
+use super::course::Timeline;
+use super::text::{number, table};
+use super::words;
+use noise::{Change, Sample};
+
+/// Far more than a run of two hours writes.
+const FILE_BYTES_MAX: u64 = 1 << 30;
+
+#[derive(Args)]
+pub struct DiffArguments {
+    /// The JSON of the run to compare with
+    before: PathBuf,
+    /// The JSON of the run to compare
+    after: PathBuf,
+}
+
+/// A report, as far as it can be compared.
+#[derive(Deserialize)]
+struct Read {
+    scenario: String,
+    verdict: String,
+    settings: Value,
+    series: Timeline,
+    #[serde(flatten)]
+    sections: serde_json::Map<String, Value>,
+}
+
+/// Compares two reports; the text for people.
+pub fn compare(arguments: &DiffArguments) -> Result<String, String> {
+    let (before, after) = (read(&arguments.before)?, read(&arguments.after)?);
+    let name = |path: &Path| path.file_name().unwrap_or(path.as_os_str()).to_string_lossy().into_owned();
+    let names = (name(&arguments.before), name(&arguments.after));
+    let mut parts = vec![
+        format!("{}: {}", names.0, before.verdict),
+        format!("{}: {}", names.1, after.verdict),
+        figures(&before, &after, &names),
+    ];
+    parts.extend(settings(&before, &after));
+    parts.extend(counts(&before, &after, &names));
+    Ok(parts.join("\n"))
+}
+
+fn read(path: &Path) -> Result<Read, String> {
+    let shown = path.display();
+    let file = File::open(path).map_err(|error| format!("cannot open {shown}: {error}"))?;
+    let size = file.metadata().map_err(|error| format!("cannot read {shown}: {error}"))?.len();
+    if size > FILE_BYTES_MAX {
+        return Err(format!("{shown} has {size} bytes, and no report of ours is as long"));
+    }
+    serde_json::from_reader(BufReader::new(file))
+        .map_err(|error| format!("{shown} is no report of this version of loadgen (its --json): {error}"))
+}
+
+/// The figures that have noise.
+fn figures(before: &Read, after: &Read, names: &(String, String)) -> String {
+    let samples = (Sample::of(&before.series, 0), Sample::of(&after.series, 1));
+    let mut table = table(&["figure", &names.0, &names.1, "change", "by chance", ""]);
+    for figure in &noise::FIGURES {
+        let Some(change) = Change::between(figure, &samples.0, &samples.1) else { continue };
+        let by_chance = change.by_chance.map_or("unknown".to_owned(), |part| format!("±{:.1} %", part * 100.0));
+        table.add_row([
+            Cell::new(figure.name),
+            number((figure.shown)(change.before)),
+            number((figure.shown)(change.after)),
+            number(format!("{:+.1} %", change.part() * 100.0)),
+            number(by_chance),
+            Cell::new(change.verdict()),
+        ]);
+    }
+    table.to_string()
+}
+
+/// What was asked for differently: then the figures answer different questions.
+fn settings(before: &Read, after: &Read) -> Option<String> {
+    let mut differences = Vec::new();
+    if before.scenario != after.scenario {
+        differences.push(format!("scenario {} and {}", before.scenario, after.scenario));
+    }
+    let (mut one, mut other) = (Vec::new(), Vec::new());
+    leaves("", &before.settings, &mut one);
+    leaves("", &after.settings, &mut other);
+    for (name, value) in &one {
+        let found = other.iter().find(|(other, _)| other == name).map_or(&Value::Null, |(_, value)| *value);
+        if *value != found && !differs_by_nature(name) {
+            differences.push(format!("{name} {value} and {found}"));
+        }
+    }
+    let (shown, more) = differences.split_at(differences.len().min(SETTINGS_MAX));
+    let more = if more.is_empty() { String::new() } else { format!("; and {} more", more.len()) };
+    (!shown.is_empty()).then(|| format!("Not the same run: {}{more}.", shown.join("; ")))
+}
+
+/// Differences listed; more of them only say again that the runs are not the same.
+const SETTINGS_MAX: usize = 12;
+
+/// What every run has for itself.
+fn differs_by_nature(name: &str) -> bool {
+    let last = name.rsplit('.').next().unwrap_or(name);
+    ["run", "pid", "room", "server", "seed"].contains(&last)
+}
+
+/// Every value that is no object or list, by its path.
+fn leaves<'a>(path: &str, value: &'a Value, found: &mut Vec<(String, &'a Value)>) {
+    let below = |name: &str| if path.is_empty() { name.to_owned() } else { format!("{path}.{name}") };
+    match value {
+        Value::Object(members) => members.iter().for_each(|(name, value)| leaves(&below(name), value, found)),
+        Value::Array(values) => {
+            values.iter().enumerate().for_each(|(at, value)| leaves(&below(&at.to_string()), value, found));
+        }
+        leaf => found.push((path.to_owned(), leaf)),
+    }
+}
+
+/// The counts of both runs that are not the same.
+fn counts(before: &Read, after: &Read, names: &(String, String)) -> Option<String> {
+    let mut table = table(&["count", &names.0, &names.1]);
+    for (section, rows) in &before.sections {
+        let (Some(rows), Some(others)) = (rows.as_object(), after.sections.get(section).and_then(Value::as_object))
+        else {
+            continue;
+        };
+        for (row, value) in rows {
+            let pair = value.as_u64().zip(others.get(row).and_then(Value::as_u64));
+            if let Some((one, other)) = pair.filter(|(one, other)| one != other) {
+                let name = format!("{section}: {}", row.replace('_', " "));
+                table.add_row([Cell::new(name), number(words::grouped(one)), number(words::grouped(other))]);
+            }
+        }
+    }
+    (!table.is_empty()).then(|| table.to_string())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::report::tests::findings;
+    use crate::report::{Report, Value as RowValue};
+
+    fn written(change: impl Fn(&mut crate::report::Findings)) -> Read {
+        let mut findings = findings();
+        change(&mut findings);
+        let text = serde_json::to_string(&Report::new(findings, &[])).expect("JSON");
+        serde_json::from_str(&text).expect("what was written")
+    }
+
+    #[test]
+    fn settings_and_counts_that_differ_are_named() {
+        let names = ("a".to_owned(), "b".to_owned());
+        let one = written(|_| {});
+        assert_eq!(settings(&one, &written(|_| {})), None);
+        assert_eq!(counts(&one, &written(|_| {}), &names), None);
+        let other = written(|findings| {
+            findings.settings = serde_json::json!({"users": 7, "room": "other"});
+            findings.sections[0] = crate::report::Section::new("messages")
+                .count("scheduled", 9)
+                .row("name", RowValue::Text("text".into()));
+        });
+        assert_eq!(settings(&one, &other).as_deref(), Some("Not the same run: users 5 and 7."));
+        let counts = counts(&one, &other, &names).expect("a difference");
+        assert!(counts.contains("messages: scheduled"), "{counts}");
+    }
+
+    #[test]
+    fn what_is_no_report_is_refused_with_its_name() {
+        let path = std::env::temp_dir().join(format!("loadgen-diff-{}.json", std::process::id()));
+        std::fs::write(&path, "{}").expect("a file");
+        let missing = path.with_extension("none");
+        for (before, said) in [(&path, "is no report"), (&missing, "cannot open")] {
+            let arguments = DiffArguments { before: before.clone(), after: path.clone() };
+            let refusal = compare(&arguments).expect_err("no report");
+            assert!(refusal.contains(said) && refusal.contains(&before.display().to_string()), "{refusal}");
+        }
+        std::fs::remove_file(path).expect("the file");
+    }
+}
