@@ -41,7 +41,7 @@ pub struct Gauges {
     refused: Gauge,
     delivered: Gauge,
     faults: Gauge,
-    disconnected: Gauge,
+    pub disconnected: Gauge,
     /// Stays that have ended, however.
     left: Gauge,
     presence_frames: Gauge,
@@ -114,6 +114,12 @@ struct Book {
     content: String,
 }
 
+impl AsRef<Recorder> for Ledger {
+    fn as_ref(&self) -> &Recorder {
+        &self.recorder
+    }
+}
+
 impl Ledger {
     pub fn new(plan: Arc<Plan>, gauges: Arc<Gauges>) -> Self {
         let book =
@@ -123,11 +129,6 @@ impl Ledger {
 
     pub fn gauges(&self) -> &Gauges {
         self.recorder.gauges()
-    }
-
-    /// What is noted of every second.
-    pub fn recorder(&self) -> &Recorder {
-        &self.recorder
     }
 
     /// From here on time is measured: what is due at offset 0 is due at this moment.

@@ -18,6 +18,17 @@ pub struct CpuTime {
     pub system_secs: f64,
 }
 
+impl CpuTime {
+    /// What was computed since an earlier look.
+    pub fn minus(self, earlier: CpuTime) -> Self {
+        Self { user_secs: self.user_secs - earlier.user_secs, system_secs: self.system_secs - earlier.system_secs }
+    }
+
+    pub fn secs(self) -> f64 {
+        self.user_secs + self.system_secs
+    }
+}
+
 impl ServerProbe {
     pub fn new(pid: u32) -> io::Result<Self> {
         let probe = Self { pid };

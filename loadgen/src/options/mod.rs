@@ -2,6 +2,7 @@
 //!
 //! A file a scenario; the flags that all of them share are in `shared.rs`.
 
+mod connect;
 mod event;
 mod room;
 mod rooms;
@@ -25,6 +26,7 @@ use crate::report::diff::DiffArguments;
 use crate::schedule::ScheduleError;
 use crate::workforce::{SECRET_VARIABLE, Workforce, WorkforceError};
 
+pub use connect::{ConnectArguments, ConnectOptions};
 pub use event::EventArguments;
 pub use room::RoomArguments;
 pub use rooms::RoomsArguments;
@@ -70,6 +72,8 @@ pub enum Command {
     /// Many rooms of mixed sizes at once, each checked like one
     #[command(args_override_self = true)]
     Rooms(RoomsArguments),
+    /// Idle users: how fast they get in, what each costs, and whether all of them stay
+    Connect(ConnectArguments),
     /// A live event: members come, go and return, bursts, slow readers, updates and removals, all of it accounted for
     #[command(args_override_self = true)]
     Event(EventArguments),

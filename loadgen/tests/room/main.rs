@@ -3,6 +3,7 @@
 // Everything here is a test or serves one; what goes wrong ends it.
 #![allow(clippy::unwrap_used)]
 
+mod connect;
 mod event;
 mod fake_nakama;
 mod machines;
