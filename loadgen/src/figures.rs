@@ -46,6 +46,9 @@ pub struct Figures {
 pub struct HeardFigures {
     pub frames: u64,
     pub bytes: u64,
+    /// Messages of the chat, and what the frames that brought them hold.
+    pub messages: u64,
+    pub message_bytes: u64,
 }
 
 /// How busy one thread of the generator was while measuring.
@@ -85,6 +88,8 @@ impl Figures {
         self.disconnected += other.disconnected;
         self.heard.frames += other.heard.frames;
         self.heard.bytes += other.heard.bytes;
+        self.heard.messages += other.heard.messages;
+        self.heard.message_bytes += other.heard.message_bytes;
         self.presence.add(other.presence);
         self.delivery.add(&other.delivery);
         self.ack.add(&other.ack);

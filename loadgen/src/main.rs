@@ -1,5 +1,7 @@
 //! `loadgen`: fills chat rooms with real clients, and checks every delivery.
 
+mod bare;
+mod baseline;
 mod check;
 mod client;
 mod clock;
@@ -9,6 +11,7 @@ mod costs;
 mod crowd;
 mod draws;
 mod figures;
+mod frames;
 mod host;
 mod introduction;
 mod kernel;
@@ -55,6 +58,7 @@ fn main() -> ExitCode {
         Command::Diff(arguments) => finish(diff(&arguments)),
         Command::Room(arguments) => run(arguments.try_into()),
         Command::Rooms(arguments) => run(arguments.try_into()),
+        Command::Bare => finish(bare::run().map(|()| true)),
         Command::Selftest(arguments) => match SelftestOptions::try_from(arguments) {
             Ok(options) => finish(selftest(&options)),
             Err(error) => refuse(&error),
@@ -95,7 +99,15 @@ fn work(arguments: WorkerArguments) -> ExitCode {
 /// Runs the scenario and reports it; answers whether it passed.
 fn scenario(options: &RunOptions) -> Result<bool, String> {
     let outcome = runtime()?.block_on(scenario::run(options)).map_err(|error| error.to_string())?;
-    report::publish(report::room::findings(options, outcome), &options.outputs)
+    let baseline = match options.baseline {
+        true => Some(runtime()?.block_on(baseline::run(options, &outcome)).map_err(|error| error.to_string())?),
+        false => None,
+    };
+    let mut findings = report::room::findings(options, outcome);
+    if let Some(baseline) = &baseline {
+        findings.sections.extend(report::baseline::sections(&findings, baseline));
+    }
+    report::publish(findings, &options.outputs)
 }
 
 /// Shows what changed; that something did is no failure.
