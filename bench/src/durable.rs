@@ -1,8 +1,8 @@
 //! Durable sends through the whole server, beside what its store alone commits in the same run on the same core: how
 //! many a second, and how long until the ack, with few and with many requests in flight.
 
-mod publishers;
-mod store_alone;
+pub mod publishers;
+pub mod store_alone;
 
 use std::io::{self, Read};
 use std::path::{Path, PathBuf};
@@ -21,11 +21,8 @@ use crate::goals::{self, Bound, Goal, ratio, shown};
 use crate::report;
 use crate::server::{Kind, Launch, Server};
 use crate::setting::Setting;
-use publishers::Publishers;
+use publishers::{Publishers, REQUESTS_PER_PUBLISHER};
 pub use store_alone::serve as serve_store_alone;
-
-/// Requests that one publisher has in flight; more in flight are more publishers.
-const REQUESTS_PER_PUBLISHER: usize = 32;
 
 #[derive(Args, Debug)]
 pub struct Options {
@@ -91,7 +88,7 @@ pub struct Answers {
 }
 
 impl Answers {
-    fn of(in_flight: usize, seconds: f64, latency_us: &Histogram<u64>) -> Answers {
+    pub fn of(in_flight: usize, seconds: f64, latency_us: &Histogram<u64>) -> Answers {
         let quantile_ms = |quantile| latency_us.value_at_quantile(quantile) as f64 / 1e3;
         Answers {
             in_flight,
@@ -209,7 +206,7 @@ fn print(options: &Options, launch: &Launch, pairs: &[Pair]) -> Result<(), Error
     Ok(())
 }
 
-fn line(answers: &Answers) -> String {
+pub fn line(answers: &Answers) -> String {
     format!(
         "{:>6} in flight: {:.0} messages/s, p50 {:.2} ms, p99 {:.2} ms",
         answers.in_flight, answers.per_second, answers.p50_ms, answers.p99_ms

@@ -26,6 +26,7 @@ mod seat;
 mod server;
 mod setting;
 mod shards;
+mod stores;
 mod stragglers;
 
 use std::process::ExitCode;
@@ -60,6 +61,8 @@ enum Question {
     Stragglers(stragglers::Options),
     /// Persistent messages: how many are made durable and answered, beside what the store alone commits?
     Durable(durable::Options),
+    /// The embedded store beside a database: messages stored, pages read, and how full partitions become?
+    Stores(stores::Options),
     /// A server to compare with; started by the others.
     #[command(hide = true)]
     BareLoop {
@@ -83,6 +86,9 @@ enum Question {
     /// The store of a durable run by itself; started by it.
     #[command(hide = true)]
     StoreAlone(durable::StoreAlone),
+    /// The driver of a database by itself; started by a run of stores.
+    #[command(hide = true)]
+    DriverAlone(stores::DriverAlone),
 }
 
 fn main() -> ExitCode {
@@ -99,6 +105,8 @@ fn main() -> ExitCode {
         Question::CrowdOfStragglers(options) => stragglers::crowd::serve(&options).map_err(|error| error.to_string()),
         Question::Durable(options) => durable::run(&options).map_err(|error| error.to_string()),
         Question::StoreAlone(options) => durable::serve_store_alone(&options),
+        Question::Stores(options) => stores::run(&options).map_err(|error| error.to_string()),
+        Question::DriverAlone(options) => stores::serve_driver_alone(&options),
         Question::BareLoop { tick_ms } => bare_loop::serve(sending(tick_ms)).map_err(|error| error.to_string()),
     };
     match ended {

@@ -52,6 +52,8 @@ pub struct Launch {
     pub server_cpus: Vec<usize>,
     /// The thread that starts servers is on the first of them.
     pub client_cpus: Vec<usize>,
+    /// Further flags of Stentor's.
+    pub more: Vec<String>,
     /// Where data directories are made; by default where the system keeps passing files.
     pub data_in: Option<PathBuf>,
 }
@@ -162,7 +164,7 @@ fn command(kind: Kind, launch: &Launch, directory: Option<&Path>) -> io::Result<
     // All that matters is said by flags, so that no variable of the environment changes what is measured.
     command.args(["--listen", "127.0.0.1:0", "--admin", "127.0.0.1:0", "--store", &launch.store]);
     command.args(["--server-key", SERVER_KEY, "--shards", &launch.shards.to_string()]);
-    command.arg("--data").arg(directory);
+    command.arg("--data").arg(directory).args(&launch.more);
     Ok(command)
 }
 
@@ -230,25 +232,30 @@ fn token_in(answer: &str) -> Option<String> {
 
 /// Builds the server in release mode and returns where cargo put it.
 pub fn build_stentor() -> io::Result<PathBuf> {
+    build("gateway", "stentor")
+}
+
+/// Builds a program of ours in release mode and returns where cargo put it.
+pub fn build(package: &str, program: &str) -> io::Result<PathBuf> {
     let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
     let manifest = Path::new(env!("CARGO_MANIFEST_DIR")).join("../Cargo.toml");
     let built = Command::new(cargo)
-        .args(["build", "--release", "-p", "gateway", "--bin", "stentor", "--message-format"])
+        .args(["build", "--release", "-p", package, "--bin", program, "--message-format"])
         .args(["json-render-diagnostics", "--manifest-path"])
         .arg(manifest)
         .stderr(Stdio::inherit())
         .output()?;
     let text = String::from_utf8_lossy(&built.stdout);
-    let executable = text.lines().rev().find_map(executable_in);
+    let executable = text.lines().rev().find_map(|line| executable_in(line, program));
     match executable {
         Some(path) if built.status.success() => Ok(path),
-        _ => Err(io::Error::other("`cargo build --release -p gateway` made no stentor; name one with --server PATH")),
+        _ => Err(io::Error::other(format!("`cargo build --release -p {package}` made no {program}; name one"))),
     }
 }
 
-fn executable_in(line: &str) -> Option<PathBuf> {
+fn executable_in(line: &str, program: &str) -> Option<PathBuf> {
     let said: serde_json::Value = serde_json::from_str(line).ok()?;
-    if said["target"]["name"] != "stentor" {
+    if said["target"]["name"] != program {
         return None;
     }
     said["executable"].as_str().map(PathBuf::from)
@@ -287,8 +294,8 @@ mod tests {
     #[test]
     fn the_built_binary_is_found_in_what_cargo_says() {
         let line = r#"{"reason":"compiler-artifact","target":{"name":"stentor"},"executable":"/t/release/stentor"}"#;
-        assert_eq!(executable_in(line), Some(PathBuf::from("/t/release/stentor")));
-        assert_eq!(executable_in(r#"{"reason":"build-finished","success":true}"#), None);
-        assert_eq!(executable_in("warning"), None);
+        assert_eq!(executable_in(line, "stentor"), Some(PathBuf::from("/t/release/stentor")));
+        assert_eq!(executable_in(r#"{"reason":"build-finished","success":true}"#, "stentor"), None);
+        assert_eq!(executable_in("warning", "stentor"), None);
     }
 }

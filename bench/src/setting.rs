@@ -41,6 +41,7 @@ impl Setting {
             shards,
             server_cpus,
             client_cpus,
+            more: Vec::new(),
             data_in: None,
         })
     }

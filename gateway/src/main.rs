@@ -28,6 +28,10 @@ use storage::embedded::{Embedded, EmbeddedOptions};
 use storage::memory::Memory;
 use storage::scylla::{self, Scylla};
 use storage::{Failure, Store};
+use tracing_subscriber::Layer;
+use tracing_subscriber::filter::{LevelFilter, Targets};
+use tracing_subscriber::layer::SubscriberExt;
+use tracing_subscriber::util::SubscriberInitExt;
 
 /// Threads that hash passwords: one does twenty a second or so, and the cores belong to the shards.
 const PASSWORD_THREADS: usize = 1;
@@ -41,7 +45,7 @@ fn main() -> ExitCode {
         Ok(options) => options,
         Err(error) => error.exit(),
     };
-    tracing_subscriber::fmt().with_writer(std::io::stderr).with_max_level(tracing::Level::INFO).init();
+    log_to_standard_error();
     let done = match &options.command {
         Command::Serve => serve(&options),
         Command::Schema { apply: false } => {
@@ -186,6 +190,13 @@ fn wait(mut signals: Signals, fatal: flume::Receiver<storage::Failure>) -> Resul
         }
     });
     news.recv().unwrap_or(Ok(()))
+}
+
+/// The database's driver says the same once a second while something is away; that is said by us, once.
+fn log_to_standard_error() {
+    let filter = Targets::new().with_default(LevelFilter::INFO).with_target("scylla", LevelFilter::OFF);
+    let lines = tracing_subscriber::fmt::layer().with_writer(std::io::stderr).with_filter(filter);
+    tracing_subscriber::registry().with(lines).init();
 }
 
 /// A bug stops the whole process, loudly: a server that has lost a shard would only look alive.

@@ -6,11 +6,14 @@
 //! loses every second message.
 
 use std::collections::HashMap;
+use std::hash::{DefaultHasher, Hasher};
 use std::ops::Range;
 
 use serde::{Deserialize, Serialize};
 
+use crate::acceptances::Acceptances;
 use crate::schedule::{Schedule, Slot};
+use crate::wire::Kind;
 
 /// How much order is asked for: one order of all messages for all members, or each publisher's messages in their own
 /// (all that stock Nakama promises).
@@ -43,14 +46,21 @@ pub struct Answers {
     pub refused: HashMap<u32, Vec<u32>>,
     /// Never answered or never sent: they may or may not be heard.
     pub unanswered: HashMap<u32, Vec<u32>>,
+    /// When each accepted message was accepted and under what id; only where members come and go.
+    #[serde(default, skip_serializing_if = "Acceptances::is_empty")]
+    pub acceptances: Acceptances,
 }
 
 /// One member's account when all is over.
 #[derive(Clone, Copy, Default, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub struct MemberTally {
-    /// What was due to the member: accepted messages, delivered or missing.
+    /// What was due to the member: the sum of the next four.
     pub expected: u64,
     pub delivered: u64,
+    /// Announced as missed to a reader that asked to be moved on when it is too slow.
+    pub skipped: u64,
+    /// Owed to a reader that was closed for being too slow, with notice.
+    pub announced: u64,
     pub missing: u64,
     /// Out of order as it turned out later; beside what `observe` found at once.
     pub out_of_order: u64,
@@ -58,15 +68,21 @@ pub struct MemberTally {
     pub refused_but_delivered: u64,
     /// Heard although their publisher never had an answer.
     pub unanswered_but_delivered: u64,
+    /// Heard although it need not have been, near the beginning or the end of a stay.
+    pub beyond: u64,
 }
 
-/// What one member has seen.
+/// What one member has seen, from a join on.
 pub struct Member {
     /// By publisher: one more than the highest number seen.
     next: Box<[u32]>,
     holes: Vec<Hole>,
     /// The latest message that had a place in the room's order.
     latest: Option<u32>,
+    /// Whether what the member hears next follows `latest` for certain: not before it has heard a message that has a place,
+    /// and not after a gap.
+    anchored: bool,
+    last_heard: Option<u32>,
     /// Messages that had no place yet when they came, each with the message that came next: judged at the end.
     undecided: Vec<(u32, Option<u32>)>,
 }
@@ -77,14 +93,42 @@ struct Hole {
     numbers: Range<u32>,
 }
 
+impl Hole {
+    fn is(&self, slot: Slot) -> bool {
+        self.publisher == slot.publisher && self.numbers.contains(&slot.number)
+    }
+}
+
 impl Member {
     pub fn new(schedule: &Schedule) -> Self {
         Self {
             next: vec![0; schedule.publishers() as usize].into(),
             holes: Vec::new(),
             latest: None,
+            anchored: false,
+            last_heard: None,
             undecided: Vec::new(),
         }
+    }
+
+    /// The message that came last.
+    pub fn last_heard(&self) -> Option<u32> {
+        self.last_heard
+    }
+
+    pub fn has_seen(&self, slot: Slot) -> bool {
+        self.has_passed(slot) && !self.holes.iter().any(|hole| hole.is(slot))
+    }
+
+    /// Whether this message of the publisher, or a later one, was seen.
+    pub fn has_passed(&self, slot: Slot) -> bool {
+        slot.number < self.next[slot.publisher as usize]
+    }
+
+    /// How many different messages were seen.
+    pub fn count(&self) -> u64 {
+        let passed: u64 = self.next.iter().map(|next| u64::from(*next)).sum();
+        passed - self.holes.iter().map(|hole| hole.numbers.len() as u64).sum::<u64>()
     }
 
     /// Notes an arrival against the publisher's own numbering.
@@ -102,8 +146,7 @@ impl Member {
     }
 
     fn fill(&mut self, slot: Slot) -> Arrival {
-        let around = |hole: &Hole| hole.publisher == slot.publisher && hole.numbers.contains(&slot.number);
-        let Some(at) = self.holes.iter().position(around) else { return Arrival::Again };
+        let Some(at) = self.holes.iter().position(|hole| hole.is(slot)) else { return Arrival::Again };
         let hole = self.holes.swap_remove(at);
         for numbers in [hole.numbers.start..slot.number, slot.number + 1..hole.numbers.end] {
             if !numbers.is_empty() {
@@ -136,6 +179,8 @@ pub struct Checker {
     order: Vec<u32>,
     /// By message: its place in `order`, and the fingerprint of its id.
     seen: Vec<Option<Sighting>>,
+    /// How many members are anchored.
+    anchored: u32,
 }
 
 #[derive(Clone, Copy)]
@@ -147,7 +192,7 @@ struct Sighting {
 impl Checker {
     pub fn new(schedule: Schedule, demand: OrderDemand) -> Self {
         let seen = vec![None; schedule.messages() as usize];
-        Self { schedule, demand, order: Vec::new(), seen }
+        Self { schedule, demand, order: Vec::new(), seen, anchored: 0 }
     }
 
     /// Judges one message at one member.
@@ -157,6 +202,7 @@ impl Checker {
         if arrival == Arrival::Again {
             return Finding::Duplicate;
         }
+        member.last_heard = Some(index);
         let sighting = self.seen[index as usize].get_or_insert(Sighting { place: None, fingerprint });
         let same_id = sighting.fingerprint == fingerprint;
         let in_order = arrival == Arrival::Onward && self.follows(member, index);
@@ -167,20 +213,53 @@ impl Checker {
         }
     }
 
+    /// The member hears nothing more, or what it hears next need not follow what it heard last.
+    pub fn let_go(&mut self, member: &mut Member) {
+        self.anchored -= u32::from(member.anchored);
+        member.anchored = false;
+    }
+
+    fn anchor(&mut self, member: &mut Member, index: u32) {
+        self.anchored += u32::from(!member.anchored);
+        member.anchored = true;
+        member.latest = Some(index);
+    }
+
+    pub fn schedule(&self) -> &Schedule {
+        &self.schedule
+    }
+
+    /// The fingerprint under which a message was seen first.
+    pub fn fingerprint(&self, index: u32) -> Option<u64> {
+        self.seen.get(index as usize).copied().flatten().map(|seen| seen.fingerprint)
+    }
+
+    /// The last in the room's order, as far as it is known.
+    pub fn newest(&self) -> Option<u32> {
+        self.order.last().copied()
+    }
+
     /// Whether the message comes after the member's latest in the room's order.
     ///
     /// The order grows at its end only, by members that know its end. A member that was ahead may have missed a message,
     /// and so may the one that now brings a new one: nobody could say which of the two comes first, and guessing would
-    /// turn a loss into disorder. Such a message waits for a member that knows.
+    /// turn a loss into disorder. Such a message waits for a member that knows. A member that has just come knows nothing yet;
+    /// when nobody knows, its word is as good as any.
     fn follows(&mut self, member: &mut Member, index: u32) -> bool {
         if self.demand == OrderDemand::Publisher {
             return true;
         }
-        if let Some((_, next @ None)) = member.undecided.last_mut() {
+        if let Some((before, next @ None)) = member.undecided.last_mut() {
             *next = Some(index);
+            let before = *before;
+            if !member.anchored && self.place(before) > member.latest.and_then(|latest| self.place(latest)) {
+                self.anchor(member, before);
+            }
         }
         if self.place(index).is_none() {
-            if member.latest != self.order.last().copied() {
+            let knows_the_end =
+                if self.anchored == 0 { true } else { member.anchored && member.latest == self.order.last().copied() };
+            if !knows_the_end {
                 member.undecided.push((index, None));
                 return true;
             }
@@ -190,22 +269,24 @@ impl Checker {
         }
         let follows = member.latest.and_then(|latest| self.place(latest)) < self.place(index);
         if follows {
-            member.latest = Some(index);
+            self.anchor(member, index);
         }
         follows
     }
 
-    fn place(&self, index: u32) -> Option<u32> {
+    /// Where the message is in the room's order, as the members of this thread found it.
+    pub fn place(&self, index: u32) -> Option<u32> {
         self.seen[index as usize].and_then(|sighting| sighting.place)
     }
 
     /// The undecided messages that turned out to have come too early.
-    fn too_early(&self, member: &Member) -> u64 {
+    pub fn too_early(&self, member: &Member) -> u64 {
         let places =
             |(index, next): &(u32, Option<u32>)| self.place(*index).zip(next.and_then(|next| self.place(next)));
         member.undecided.iter().filter_map(places).filter(|(place, next)| next < place).count() as u64
     }
 
+    /// The account of a member that was there from the first message to the last.
     pub fn tally(&self, member: &Member, answers: &Answers) -> MemberTally {
         let mut tally = MemberTally { out_of_order: self.too_early(member), ..MemberTally::default() };
         for publisher in 0..self.schedule.publishers() {
@@ -231,6 +312,15 @@ impl Checker {
         let ids = self.seen.iter().enumerate().filter_map(identity).collect();
         Sightings { members, order: self.order.clone(), ids }
     }
+}
+
+/// Ids are compared, never read: the same hash in every process of the run, as the standard hasher has fixed keys. What is
+/// done to a message bears its id as well, and is still something else.
+pub fn fingerprint(kind: Kind, message_id: &str) -> u64 {
+    let mut hasher = DefaultHasher::new();
+    hasher.write_u8(kind.code());
+    hasher.write(message_id.as_bytes());
+    hasher.finish()
 }
 
 fn numbers_of(numbers: &HashMap<u32, Vec<u32>>, publisher: u32) -> &[u32] {
@@ -516,14 +606,15 @@ mod tests {
         let answers = Answers {
             refused: HashMap::from([(0, vec![1, 2]), (1, vec![5])]),
             unanswered: HashMap::from([(1, vec![2, 3])]),
+            ..Answers::default()
         };
         let expected = MemberTally {
             expected: 7,
             delivered: 4,
             missing: 3,
-            out_of_order: 0,
             refused_but_delivered: 1,
             unanswered_but_delivered: 1,
+            ..MemberTally::default()
         };
         assert_eq!(checker.tally(&member, &answers), expected);
     }

@@ -17,13 +17,18 @@ use tokio_tungstenite::tungstenite::protocol::WebSocketConfig;
 use tokio_tungstenite::tungstenite::{Error as SocketError, Message, http};
 use tokio_tungstenite::{WebSocketStream, client_async_with_config};
 
-use crate::crowd::{Crowd, JoinAnswer};
+use crate::crowd::{Crowd, RoomAnswer};
+use crate::lives::Manner;
 use crate::options::Target;
 use crate::sign_in::SignInError;
 use crate::wire::{Frame, Speaker};
 
 /// Connecting, upgrading and joining may each take this long before the user gives up.
 const TIMEOUT: Duration = Duration::from_secs(30);
+
+/// Asks the server to move the session on when it is too slow, instead of closing it.
+const MOVE_ON_WHEN_SLOW: &str = "&on_lag=skip";
+const SLOW_RECEIVE_BUFFER_BYTES: u32 = 16 * 1024;
 
 pub type Socket = WebSocketStream<TcpStream>;
 
@@ -39,6 +44,8 @@ pub enum ClientError {
     Upgrade(#[source] Box<SocketError>),
     #[error("the join was refused with code {code}: {reason}")]
     JoinRefused { code: i32, reason: String },
+    #[error("the leave was refused with code {code}: {reason}")]
+    LeaveRefused { code: i32, reason: String },
     #[error("{0}")]
     Lost(#[from] Lost),
     #[error("nothing within {} s while {doing}", TIMEOUT.as_secs())]
@@ -63,23 +70,33 @@ pub fn source_address(user: u32, users_a_source: Option<u32>) -> Option<Ipv4Addr
     Some(Ipv4Addr::from(u32::from(Ipv4Addr::LOCALHOST) + 1 + block))
 }
 
-pub async fn connect(
-    target: &Target,
-    token: &str,
-    speaker: Speaker<'_>,
-    source: Option<Ipv4Addr>,
-) -> Result<Socket, ClientError> {
-    let connecting = async { open(target.server, source).await.map_err(ClientError::Connect) };
+/// From where a user connects, and how it will read.
+#[derive(Clone, Copy)]
+pub struct Way {
+    pub source: Option<Ipv4Addr>,
+    pub manner: Manner,
+}
+
+pub async fn connect(target: &Target, token: &str, speaker: Speaker<'_>, way: Way) -> Result<Socket, ClientError> {
+    let connecting = async { open(target.server, way).await.map_err(ClientError::Connect) };
     let stream = within("connecting", connecting).await?;
-    let request = target.dialect.url(target.server, token, speaker).into_client_request().map_err(upgrade_error)?;
+    let mut url = target.dialect.url(target.server, token, speaker);
+    if way.manner == (Manner::Slow { skips: true }) {
+        url.push_str(MOVE_ON_WHEN_SLOW);
+    }
+    let request = url.into_client_request().map_err(upgrade_error)?;
     let config = WebSocketConfig::default().read_buffer_size(target.read_buffer_bytes as usize);
     let upgrading = async { client_async_with_config(request, stream, Some(config)).await.map_err(upgrade_error) };
     Ok(within("upgrading to WebSocket", upgrading).await?.0)
 }
 
-async fn open(server: SocketAddr, source: Option<Ipv4Addr>) -> io::Result<TcpStream> {
+async fn open(server: SocketAddr, way: Way) -> io::Result<TcpStream> {
     let socket = if server.is_ipv4() { TcpSocket::new_v4()? } else { TcpSocket::new_v6()? };
-    if let Some(source) = source {
+    if way.manner != Manner::Prompt {
+        // What the kernel has taken from the server counts as read there; little of it, and slow is slow.
+        socket.set_recv_buffer_size(SLOW_RECEIVE_BUFFER_BYTES)?;
+    }
+    if let Some(source) = way.source {
         socket.bind(SocketAddr::new(IpAddr::V4(source), 0))?;
     }
     let stream = socket.connect(server).await?;
@@ -111,15 +128,32 @@ pub async fn join(socket: &mut Socket, crowd: &Crowd, user: u32, seat: usize) ->
         loop {
             let Some(frame) = next_frame(socket).await? else { continue };
             match crowd.hear(seat, &frame) {
-                Some(JoinAnswer::Joined { channel_id }) => {
+                Some(RoomAnswer::Joined { channel_id }) => {
                     return Ok(channel_id.unwrap_or_else(|| entrance.room.clone()));
                 }
-                Some(JoinAnswer::Refused { code, reason }) => return Err(ClientError::JoinRefused { code, reason }),
-                None => {}
+                Some(RoomAnswer::Refused { code, reason }) => return Err(ClientError::JoinRefused { code, reason }),
+                Some(RoomAnswer::Left) | None => {}
             }
         }
     };
     within("joining the room", joining).await
+}
+
+/// Leaves the room, and hears what still comes until that is answered.
+pub async fn leave(socket: &mut Socket, crowd: &Crowd, seat: usize, leave: Message) -> Result<(), ClientError> {
+    let leaving = async {
+        crowd.leaving(seat);
+        socket.send(leave).await.map_err(broken)?;
+        loop {
+            let Some(frame) = next_frame(socket).await? else { continue };
+            match crowd.hear(seat, &frame) {
+                Some(RoomAnswer::Left) => return Ok(()),
+                Some(RoomAnswer::Refused { code, reason }) => return Err(ClientError::LeaveRefused { code, reason }),
+                Some(RoomAnswer::Joined { .. }) | None => {}
+            }
+        }
+    };
+    within("leaving the room", leaving).await
 }
 
 /// Hears everything until the connection ends.
@@ -139,7 +173,7 @@ where
 }
 
 /// The next frame with something in it; nothing for a ping or a pong, which the library handles by itself.
-async fn next_frame<S>(socket: &mut S) -> Result<Option<Frame>, Lost>
+pub async fn next_frame<S>(socket: &mut S) -> Result<Option<Frame>, Lost>
 where
     S: Stream<Item = Result<Message, SocketError>> + Unpin,
 {
@@ -172,7 +206,7 @@ where
     S: Sink<Message, Error = SocketError> + Unpin,
 {
     while let Some(due) = due.recv().await {
-        let frame = crowd.write_send(publisher, &channel_id, due);
+        let frame = crowd.write_publish(publisher, &channel_id, due);
         crowd.sending(publisher, due);
         if sink.send(frame).await.is_err() {
             // The listening side of this socket learns why, and reports it.
@@ -207,7 +241,7 @@ mod tests {
         let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.expect("a free port");
         let server = listener.local_addr().expect("its address");
         for source in [None, Some(Ipv4Addr::new(127, 0, 0, 2)), Some(Ipv4Addr::new(127, 0, 1, 2))] {
-            let _stream = open(server, source).await.expect("a connection");
+            let _stream = open(server, Way { source, manner: Manner::Prompt }).await.expect("a connection");
             let (_, seen) = listener.accept().await.expect("the same connection");
             assert_eq!(seen.ip(), IpAddr::V4(source.unwrap_or(Ipv4Addr::LOCALHOST)));
         }

@@ -6,7 +6,6 @@
 
 use std::cell::{RefCell, RefMut};
 use std::collections::HashMap;
-use std::hash::{DefaultHasher, Hasher};
 use std::ops::Range;
 use std::rc::Rc;
 use std::sync::Arc;
@@ -14,15 +13,22 @@ use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
 use tokio_tungstenite::tungstenite::Message;
 
-use crate::check::{Answers, Checker, Finding, Member};
-use crate::client::{Due, Lost};
+use crate::acceptances::MessageId;
+use crate::check::{Answers, Checker, Finding, fingerprint};
+use crate::client::{ClientError, Due, Lost};
 use crate::clock;
 use crate::content::{self, Content, ContentFault};
+use crate::deeds::{Deed, Deeds};
 use crate::figures::Figures;
-use crate::orders::{Identities, Progress, PublishAnswers};
+use crate::lives::Manner;
+use crate::orders::{Progress, PublishAnswers};
+use crate::page_check;
+use crate::pages::Item;
 use crate::plan::{Plan, RoomPlan};
+use crate::publisher::{Publisher, Wording};
 use crate::recorder::{Closed, Recorder};
 use crate::schedule::Slot;
+use crate::stays::{End, Fates, Stay};
 use crate::wire::{Dialect, Entrance, Frame, Heard, Kind, Request, Scratch};
 
 /// Running totals of one thread: only that thread writes them, whoever reports progress reads them.
@@ -36,6 +42,8 @@ pub struct Gauges {
     delivered: Gauge,
     faults: Gauge,
     disconnected: Gauge,
+    /// Stays that have ended, however.
+    left: Gauge,
     presence_frames: Gauge,
     /// The seconds this thread has closed.
     pub closed: Closed,
@@ -66,26 +74,27 @@ impl Gauges {
             delivered: self.delivered.read(),
             faults: self.faults.read(),
             disconnected: self.disconnected.read(),
+            left: self.left.read(),
             presence_frames: self.presence_frames.read(),
         }
     }
 }
 
-/// What became of one publish.
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum Answer {
-    Unsent,
-    Awaited,
-    Accepted { fingerprint: u64 },
-    Refused,
-}
-
 /// One user's place in the crowd.
 struct Seat {
     user: u32,
-    member: Member,
+    manner: Manner,
+    /// One after the other, the last perhaps still going on. Where nobody comes and goes there is one from the beginning.
+    stays: Vec<Stay>,
+    leave_sent_ns: u64,
     /// Presences heard of: those listed on joining, and those announced since.
     presences: u64,
+}
+
+impl Seat {
+    fn stay(&mut self) -> Option<&mut Stay> {
+        self.stays.last_mut().filter(|stay| stay.end == End::Open)
+    }
 }
 
 /// What all crowds of a thread write into: its figures, and buffers that are kept from message to message.
@@ -142,6 +151,17 @@ impl Ledger {
     }
 }
 
+/// One delivery.
+#[derive(Clone, Copy)]
+struct Arrival {
+    slot: Slot,
+    intended_ns: u64,
+    arrived_ns: u64,
+}
+
+/// The code with which a server closes a reader that is too far behind.
+const TOO_SLOW: u16 = 1013;
+
 impl Book {
     fn weigh(&mut self, frame: &Frame, messages: u64, arrived_ns: u64) {
         if !self.window.contains(&arrived_ns) {
@@ -157,8 +177,8 @@ impl Book {
     }
 }
 
-/// How a join was answered.
-pub enum JoinAnswer {
+/// How a join or a leave was answered.
+pub enum RoomAnswer {
     /// Under an id of its own, where the room has one.
     Joined {
         channel_id: Option<String>,
@@ -167,11 +187,13 @@ pub enum JoinAnswer {
         code: i32,
         reason: String,
     },
+    Left,
 }
 
 pub struct Crowd {
     /// The number of its room in the plan.
     room: usize,
+    deeds: Deeds,
     ledger: Rc<Ledger>,
     state: RefCell<State>,
 }
@@ -179,25 +201,36 @@ pub struct Crowd {
 struct State {
     seats: Vec<Seat>,
     checker: Checker,
-    /// Answers by publisher and by message number, for the publishers of this crowd.
-    publishes: HashMap<u32, Vec<Answer>>,
+    /// The publishers of this crowd, by their number in the room.
+    publishers: HashMap<u32, Publisher>,
+    /// The messages that will be removed, and their slots.
+    removable: HashMap<MessageId, Slot>,
 }
 
 impl Crowd {
     pub fn new(ledger: Rc<Ledger>, room: usize, users: &[u32]) -> Self {
         let plan = &ledger.plan.rooms[room];
-        let seat = |user: &u32| Seat { user: *user, member: Member::new(&plan.schedule), presences: 0 };
+        let conduct = ledger.plan.conduct.as_ref();
+        let seat = |user: &u32| Seat {
+            user: *user,
+            manner: conduct.map_or(Manner::Prompt, |conduct| plan.manner(conduct, ledger.plan.seed, *user)),
+            // Members that come and go begin with their joins.
+            stays: Vec::from_iter(conduct.is_none().then(|| Stay::new(0, &plan.schedule))),
+            leave_sent_ns: 0,
+            presences: 0,
+        };
         let publishers = users.iter().filter_map(|user| plan.publisher(*user));
-        let unsent = |publisher| (publisher, vec![Answer::Unsent; plan.schedule.planned(publisher) as usize]);
+        let publisher = |publisher| (publisher, Publisher::new(plan.schedule.planned(publisher)));
         let state = State {
             seats: users.iter().map(seat).collect(),
             checker: Checker::new(plan.schedule.clone(), ledger.plan.order),
-            publishes: publishers.map(unsent).collect(),
+            publishers: publishers.map(publisher).collect(),
+            removable: HashMap::new(),
         };
-        Self { room, ledger, state: RefCell::new(state) }
+        Self { room, deeds: Deeds::new(plan.deeds), ledger, state: RefCell::new(state) }
     }
 
-    fn plan(&self) -> &RoomPlan {
+    pub fn plan(&self) -> &RoomPlan {
         &self.ledger.plan.rooms[self.room]
     }
 
@@ -217,8 +250,8 @@ impl Crowd {
         self.ledger.book()
     }
 
-    /// Judges one frame that a user heard; what answers its join is the caller's to act upon.
-    pub fn hear(&self, seat: usize, frame: &Frame) -> Option<JoinAnswer> {
+    /// Judges one frame that a user heard; what answers a join or a leave is the caller's to act upon.
+    pub fn hear(&self, seat: usize, frame: &Frame) -> Option<RoomAnswer> {
         let arrived_ns = clock::now_ns();
         self.ledger.recorder.turn(arrived_ns);
         let state = &mut *self.state.borrow_mut();
@@ -235,32 +268,41 @@ impl Crowd {
         answer
     }
 
-    fn judge(&self, state: &mut State, seat: usize, heard: Heard<'_>, arrived_ns: u64) -> Option<JoinAnswer> {
+    fn judge(&self, state: &mut State, seat: usize, heard: Heard<'_>, arrived_ns: u64) -> Option<RoomAnswer> {
         match heard {
-            Heard::Message { id, kind: Kind::New, content } => self.hear_message(state, seat, id, content, arrived_ns),
-            Heard::Message { .. } => self.book().figures.foreign += 1,
-            Heard::Presences { joins, leaves, .. } => self.hear_presences(state, seat, joins, leaves),
-            Heard::Accepted { request, id } => {
-                self.hear_answer(state, seat, request, Answer::Accepted { fingerprint: fingerprint(id) }, arrived_ns);
+            Heard::Message { id, kind: kind @ (Kind::New | Kind::Update), content } => {
+                self.hear_content(state, seat, kind, id, content, arrived_ns);
             }
+            Heard::Message { id, kind: Kind::Removal, .. } => self.hear_removal(state, seat, id, arrived_ns),
+            Heard::Message { kind: Kind::Event, .. } => self.book().figures.foreign += 1,
+            Heard::Presences { joins, leaves, .. } => self.hear_presences(state, seat, joins, leaves),
+            Heard::Accepted { request, id } => self.hear_answer(state, seat, request, Some(id), arrived_ns),
             Heard::Joined { request: Some(Request::Join), channel_id, presences, .. } => {
                 state.seats[seat].presences += presences;
-                return Some(JoinAnswer::Joined { channel_id: channel_id.map(str::to_owned) });
+                self.begin_stay(state, seat, arrived_ns);
+                return Some(RoomAnswer::Joined { channel_id: channel_id.map(str::to_owned) });
             }
-            Heard::Refused { request: Some(Request::Join), code, reason } => {
-                return Some(JoinAnswer::Refused { code, reason: reason.to_owned() });
+            Heard::Done { request: Some(Request::Leave) } => {
+                let sent_ns = state.seats[seat].leave_sent_ns;
+                self.end_stay(state, seat, End::Left { sent_ns });
+                return Some(RoomAnswer::Left);
+            }
+            Heard::Refused { request: Some(Request::Join | Request::Leave), code, reason } => {
+                return Some(RoomAnswer::Refused { code, reason: reason.to_owned() });
             }
             Heard::Refused { request, code, reason } => {
                 let user = state.seats[seat].user;
                 self.book().figures.sample(|| format!("user {user} was refused: code {code}, {reason}"));
-                self.hear_answer(state, seat, request, Answer::Refused, arrived_ns);
+                self.hear_answer(state, seat, request, None, arrived_ns);
             }
-            Heard::Joined { .. } | Heard::Done { .. } | Heard::Gap { .. } | Heard::Other => {}
+            Heard::Gap { after, before } => self.hear_gap(state, seat, after, before, arrived_ns),
+            Heard::Joined { .. } | Heard::Done { .. } | Heard::Other => {}
         }
         None
     }
 
-    fn hear_message(&self, state: &mut State, seat: usize, id: &str, text: &str, arrived_ns: u64) {
+    /// A message, or the update of one: both have a content.
+    fn hear_content(&self, state: &mut State, seat: usize, kind: Kind, id: &str, text: &str, arrived_ns: u64) {
         let content = match content::read(text, self.ledger.plan.run) {
             Ok(content) => content,
             Err(ContentFault::Foreign) => {
@@ -272,18 +314,67 @@ impl Crowd {
         let Some(slot) = self.slot(content.slot) else {
             return self.corrupt(state, seat, "a message of another room", text);
         };
-        let member = &mut state.seats[seat].member;
-        let finding = state.checker.observe(member, slot, fingerprint(id));
+        if kind == Kind::Update && !self.updates_its_target(state, slot, id) {
+            return self.corrupt(state, seat, "an update of another message than its own", text);
+        }
+        if kind == Kind::New && self.deeds.removal_of(slot.number).is_some() {
+            state.removable.insert(MessageId::read(id), slot);
+        }
+        self.observe(
+            state,
+            seat,
+            Arrival { slot, intended_ns: content.intended_ns, arrived_ns },
+            fingerprint(kind, id),
+            text,
+        );
+    }
+
+    fn updates_its_target(&self, state: &State, slot: Slot, id: &str) -> bool {
+        let Deed::Update { target } = self.deeds.of(slot.number) else { return false };
+        let index = self.plan().schedule.index(Slot { number: target, ..slot });
+        // Who was not there when it was said cannot know.
+        let known = index.and_then(|index| state.checker.fingerprint(index));
+        known.is_none_or(|known| known == fingerprint(Kind::New, id))
+    }
+
+    /// The removal of a message: all that it says is the id.
+    fn hear_removal(&self, state: &mut State, seat: usize, id: &str, arrived_ns: u64) {
+        let message = MessageId::read(id);
+        let removal = state.removable.get(&message).copied().and_then(|target| {
+            let slot = Slot { number: self.deeds.removal_of(target.number)?, ..target };
+            Some((slot, self.plan().schedule.index(slot)?))
+        });
+        if let Some((slot, index)) = removal {
+            let intended_ns = self.book().start_ns + self.plan().schedule.due_ns(index);
+            let arrival = Arrival { slot, intended_ns, arrived_ns };
+            return self.observe(state, seat, arrival, fingerprint(Kind::Removal, id), id);
+        }
+        let noted = state.seats[seat].stay().is_some_and(|stay| stay.unknown_removal(message));
+        if !noted {
+            self.corrupt(state, seat, "more removals than there are messages", id);
+        }
+    }
+
+    fn observe(&self, state: &mut State, seat: usize, arrival: Arrival, fingerprint: u64, text: &str) {
+        let prompt = state.seats[seat].manner == Manner::Prompt;
+        let Some(stay) = state.seats[seat].stay() else {
+            self.book().figures.lives.outside += 1;
+            return self.fault(state, seat, "a message that came when it was not in the room", text);
+        };
+        let finding = state.checker.observe(&mut stay.member, arrival.slot, fingerprint);
+        if let Some(index) = self.plan().schedule.index(arrival.slot) {
+            stay.heard(index);
+        }
         match finding {
-            Finding::InOrder => self.delivered(content, arrived_ns),
+            Finding::InOrder => self.delivered(arrival, prompt),
             Finding::OutOfOrder => {
                 self.book().figures.out_of_order += 1;
                 self.fault(state, seat, "a message out of order", text);
-                self.delivered(content, arrived_ns);
+                self.delivered(arrival, prompt);
             }
             Finding::OtherId => {
                 self.corrupt(state, seat, "a message under another id than others saw", text);
-                self.delivered(content, arrived_ns);
+                self.delivered(arrival, prompt);
             }
             Finding::Duplicate => {
                 self.book().figures.duplicates += 1;
@@ -293,24 +384,79 @@ impl Crowd {
         }
     }
 
+    fn hear_gap(&self, state: &mut State, seat: usize, after: Option<&str>, before: Option<&str>, arrived_ns: u64) {
+        let shown = format!("after {after:?}, before {before:?}");
+        let asked = state.seats[seat].manner == Manner::Slow { skips: true };
+        let Some(stay) = state.seats[seat].stay().filter(|_| asked) else {
+            return self.corrupt(state, seat, "a gap that it had not asked for", &shown);
+        };
+        let noted = stay.gap(after.map(MessageId::read), before.map(MessageId::read), arrived_ns);
+        state.checker.let_go(&mut stay.member);
+        self.book().figures.lives.gaps += 1;
+        if !noted {
+            self.corrupt(state, seat, "more gaps than anybody can be behind", &shown);
+        }
+    }
+
+    fn begin_stay(&self, state: &mut State, seat: usize, joined_ns: u64) {
+        if self.ledger.plan.conduct.is_none() {
+            return;
+        }
+        self.book().figures.lives.stays += 1;
+        let stay = Stay::new(joined_ns, &self.plan().schedule);
+        state.seats[seat].stays.push(stay);
+    }
+
+    fn end_stay(&self, state: &mut State, seat: usize, end: End) {
+        let Some(stay) = state.seats[seat].stay() else { return };
+        stay.end = end;
+        state.checker.let_go(&mut stay.member);
+        let lives = &mut self.book().figures.lives;
+        match end {
+            End::Left { .. } => lives.left += 1,
+            End::Dropped => lives.dropped += 1,
+            End::Closed { .. } => lives.closed += 1,
+            End::Open | End::Lost { .. } => {}
+        }
+        self.gauges().left.bump();
+    }
+
+    /// Notes that a leave is about to be sent.
+    pub fn leaving(&self, seat: usize) {
+        self.state.borrow_mut().seats[seat].leave_sent_ns = clock::now_ns();
+    }
+
+    /// Notes that a connection was let go by its user.
+    pub fn dropped(&self, seat: usize) {
+        self.end_stay(&mut self.state.borrow_mut(), seat, End::Dropped);
+    }
+
+    pub fn manner(&self, seat: usize) -> Manner {
+        self.state.borrow().seats[seat].manner
+    }
+
     /// A content's slot as the room's schedule has it: contents name publishers by their user's number.
     fn slot(&self, named: Slot) -> Option<Slot> {
         let publisher = named.publisher.checked_sub(self.plan().users.start)?;
         (publisher < self.plan().members()).then_some(Slot { publisher, ..named })
     }
 
-    fn delivered(&self, content: Content, arrived_ns: u64) {
+    fn delivered(&self, Arrival { intended_ns, arrived_ns, .. }: Arrival, prompt: bool) {
         self.gauges().delivered.bump();
         let book = &mut *self.book();
         let figures = &mut book.figures;
         figures.last_delivery_ns = figures.last_delivery_ns.max(arrived_ns);
-        let latency_ns = arrived_ns.saturating_sub(content.intended_ns);
-        self.ledger.recorder.delivered(latency_ns);
-        if content.intended_ns >= book.window.start {
-            figures.delivery.record_ns(latency_ns);
-        }
         if book.window.contains(&arrived_ns) {
             figures.delivered_in_window += 1;
+        }
+        // How long a slow reader lets its messages lie says nothing about the server.
+        if !prompt {
+            return;
+        }
+        let latency_ns = arrived_ns.saturating_sub(intended_ns);
+        self.ledger.recorder.delivered(latency_ns);
+        if intended_ns >= book.window.start {
+            figures.delivery.record_ns(latency_ns);
         }
     }
 
@@ -323,19 +469,22 @@ impl Crowd {
         presence.leaves += leaves;
     }
 
-    fn hear_answer(&self, state: &mut State, seat: usize, request: Option<Request>, answer: Answer, arrived_ns: u64) {
-        let publisher = self.plan().publisher(state.seats[seat].user);
+    /// The answer to a publish: the id under which it was accepted, or nothing when it was refused.
+    fn hear_answer(&self, state: &mut State, seat: usize, request: Option<Request>, id: Option<&str>, arrived_ns: u64) {
         let number = if let Some(Request::Publish(number)) = request { Some(number) } else { None };
-        let answers = publisher.and_then(|publisher| state.publishes.get_mut(&publisher));
-        let awaited = answers.zip(number).and_then(|(answers, number)| answers.get_mut(number as usize));
-        let (Some(awaited @ Answer::Awaited), Some(number), Some(publisher)) = (awaited, number, publisher) else {
+        let awaited = self.plan().publisher(state.seats[seat].user).zip(number).filter(|(publisher, number)| {
+            let publisher = state.publishers.get_mut(publisher);
+            publisher.is_some_and(|publisher| match id {
+                Some(id) => publisher.accepted(&self.deeds, *number, id, arrived_ns),
+                None => publisher.refused(*number),
+            })
+        });
+        let Some((publisher, number)) = awaited else {
             self.book().figures.stray_answers += 1;
             return self.fault(state, seat, "an answer to nothing", &format!("{request:?}"));
         };
-        *awaited = answer;
-        if answer == Answer::Refused {
-            self.gauges().refused.bump();
-            return;
+        if id.is_none() {
+            return self.gauges().refused.bump();
         }
         self.gauges().accepted.bump();
         if let Some(intended_ns) = self.measured_ns(Slot { publisher, number }) {
@@ -350,11 +499,20 @@ impl Crowd {
         schedule.is_measured(index).then(|| self.book().start_ns + schedule.due_ns(index))
     }
 
-    /// The send of a publisher, which is named by its user's number.
-    pub fn write_send(&self, user: u32, channel_id: &str, due: Due) -> Message {
+    /// What a publisher, who is named by its user's number, says at this time.
+    pub fn write_publish(&self, user: u32, channel_id: &str, due: Due) -> Message {
+        let publisher = self.plan().publisher(user);
+        let mut state = self.state.borrow_mut();
+        let publisher = publisher.and_then(|publisher| state.publishers.get_mut(&publisher));
+        let wording = publisher.map_or(Wording::Say, |publisher| publisher.word(&self.deeds, due.number));
         let text = &mut self.book().content;
         self.write_content(text, user, due);
-        self.dialect().send(user, due.number, channel_id, text)
+        let deed = match wording {
+            Wording::Say => None,
+            Wording::Update { message_id } => self.dialect().update(due.number, channel_id, &message_id, text),
+            Wording::Remove { message_id } => self.dialect().remove(due.number, channel_id, &message_id),
+        };
+        deed.unwrap_or_else(|| self.dialect().send(user, due.number, channel_id, text))
     }
 
     fn write_content(&self, text: &mut String, user: u32, due: Due) {
@@ -374,9 +532,8 @@ impl Crowd {
         if self.measured_ns(Slot { publisher, number: due.number }).is_some() {
             self.book().figures.lateness.record_ns(lateness_ns);
         }
-        let answers = state.publishes.get_mut(&publisher);
-        if let Some(answer) = answers.and_then(|answers| answers.get_mut(due.number as usize)) {
-            *answer = Answer::Awaited;
+        if let Some(publisher) = state.publishers.get_mut(&publisher) {
+            publisher.sending(due.number);
         }
         self.gauges().sent.bump();
     }
@@ -387,28 +544,90 @@ impl Crowd {
         if self.dialect().has_answers() {
             return;
         }
-        let Some(publisher) = self.plan().publisher(user) else { return };
-        let answer = {
-            let text = &mut self.book().content;
-            self.write_content(text, user, due);
-            Answer::Accepted { fingerprint: fingerprint(text) }
-        };
-        let answers = self.state.borrow_mut();
-        let mut answers = RefMut::filter_map(answers, |state| state.publishes.get_mut(&publisher)).ok();
-        let awaited = answers.as_mut().and_then(|answers| answers.get_mut(due.number as usize));
-        if let Some(awaited @ Answer::Awaited) = awaited {
-            *awaited = answer;
+        let text = &mut self.book().content;
+        self.write_content(text, user, due);
+        let mut state = self.state.borrow_mut();
+        let publisher = self.plan().publisher(user).and_then(|publisher| state.publishers.get_mut(&publisher));
+        if publisher.is_some_and(|publisher| publisher.accepted(&self.deeds, due.number, text, clock::now_ns())) {
             self.gauges().accepted.bump();
         }
     }
 
-    /// A user's connection came to an end while it was still needed.
-    pub fn lost(&self, seat: usize, lost: &Lost) {
+    /// The newest message that somebody of the crowd has heard.
+    pub fn newest(&self) -> Option<u32> {
+        self.state.borrow().checker.newest()
+    }
+
+    /// Judges the newest page of the history, which was asked for when `known` had been heard.
+    pub fn read_page(&self, items: &[Item], limit: u32, known: Option<u32>, intended_ns: u64) {
+        let now_ns = clock::now_ns();
+        let state = &*self.state.borrow();
+        let judged = page_check::judge(
+            items,
+            page_check::Room {
+                run: self.ledger.plan.run,
+                plan: self.plan(),
+                deeds: &self.deeds,
+                checker: &state.checker,
+            },
+            limit,
+            known,
+        );
+        let measured = self.book().window.contains(&intended_ns);
+        let lives = &mut self.book().figures;
+        lives.history_reads += 1;
+        if measured {
+            lives.history.record_ns(now_ns.saturating_sub(intended_ns));
+        }
+        if let Err(what) = judged {
+            lives.history_faults += 1;
+            self.gauges().faults.bump();
+            lives.sample(|| format!("a page of history: {what}"));
+        }
+    }
+
+    pub fn read_failed(&self, what: &str) {
+        let figures = &mut self.book().figures;
+        figures.history_failures += 1;
+        figures.sample(|| format!("a page of history could not be read: {what}"));
+    }
+
+    /// A read was due, and too many were under way.
+    pub fn read_left_out(&self) {
+        self.book().figures.history_left_out += 1;
+    }
+
+    /// A user's connection came to an end that it had not asked for; answers whether that was announced.
+    pub fn lost(&self, seat: usize, lost: &Lost) -> bool {
         let state = &mut *self.state.borrow_mut();
+        let heard_ns = clock::now_ns();
+        let Seat { user, manner, .. } = state.seats[seat];
+        if self.ledger.plan.conduct.is_some() {
+            let with_notice = matches!(lost, Lost::Closed { code: TOO_SLOW, .. });
+            // A reader that takes next to nothing never gets as far as the notice.
+            let cut_off = manner == Manner::Slow { skips: false } && !matches!(lost, Lost::Closed { .. });
+            if with_notice || cut_off {
+                self.book().figures.lives.cut_off += u64::from(cut_off);
+                self.end_stay(state, seat, End::Closed { heard_ns });
+                return true;
+            }
+            self.end_stay(state, seat, End::Lost { heard_ns });
+        }
         self.book().figures.disconnected += 1;
         self.gauges().disconnected.bump();
-        let user = state.seats[seat].user;
         self.book().figures.sample(|| format!("user {user} was disconnected: {lost}"));
+        false
+    }
+
+    /// A user could not come back.
+    pub fn failed(&self, seat: usize, error: &ClientError) {
+        let state = &mut *self.state.borrow_mut();
+        let heard_ns = clock::now_ns();
+        self.end_stay(state, seat, End::Lost { heard_ns });
+        self.book().figures.lives.failed += 1;
+        self.gauges().faults.bump();
+        let user = state.seats[seat].user;
+        self.book().figures.sample(|| format!("user {user}: {error}"));
     }
 
     fn corrupt(&self, state: &mut State, seat: usize, what: &str, text: &str) {
@@ -427,35 +646,32 @@ impl Crowd {
     /// What became of every publish of this crowd.
     pub fn answers(&self) -> PublishAnswers {
         let mut found = PublishAnswers::default();
-        for (publisher, answers) in &self.state.borrow().publishes {
-            let numbers_of = |wanted: fn(&Answer) -> bool| -> Vec<u32> {
-                (0..).zip(answers).filter(|(_, answer)| wanted(answer)).map(|(number, _)| number).collect()
-            };
-            let Answers { refused, unanswered } = &mut found.answers;
-            refused.insert(*publisher, numbers_of(|answer| *answer == Answer::Refused));
-            unanswered.insert(*publisher, numbers_of(|answer| matches!(answer, Answer::Unsent | Answer::Awaited)));
-            found.acknowledged.0.extend(self.identities(*publisher, answers).0);
+        let times = self.ledger.plan.conduct.is_some();
+        for (number, publisher) in &self.state.borrow().publishers {
+            publisher.account(*number, &self.plan().schedule, &self.deeds, times, &mut found);
         }
         found
-    }
-
-    fn identities(&self, publisher: u32, answers: &[Answer]) -> Identities {
-        let identity = |(number, answer): (u32, &Answer)| match answer {
-            Answer::Accepted { fingerprint } => {
-                self.plan().schedule.index(Slot { publisher, number }).map(|index| (index, *fingerprint))
-            }
-            _ => None,
-        };
-        Identities((0..).zip(answers).filter_map(identity).collect())
     }
 
     /// Adds the account of all users of this crowd, now that all publishers' answers are known.
     pub fn settle(&self, answers: &Answers, figures: &mut Figures) {
         let state = self.state.borrow();
         figures.members += state.seats.len() as u64;
+        let come_and_go = self.ledger.plan.conduct.is_some();
+        let fates = come_and_go.then(|| Fates::new(self.book().start_ns, &self.plan().schedule, &answers.acceptances));
         for seat in &state.seats {
-            figures.tally.add(state.checker.tally(&seat.member, answers));
-            let incomplete = !self.entrance().hidden && seat.presences < u64::from(self.plan().members());
+            for stay in &seat.stays {
+                let tally = match &fates {
+                    Some(fates) => {
+                        figures.foreign += stay.foreign_removals(fates);
+                        stay.tally(&state.checker, answers, fates)
+                    }
+                    None => state.checker.tally(&stay.member, answers),
+                };
+                figures.tally.add(tally);
+            }
+            let should_know_all = !self.entrance().hidden && !come_and_go;
+            let incomplete = should_know_all && seat.presences < u64::from(self.plan().members());
             figures.presence.incomplete_members += u64::from(incomplete);
         }
         figures.sightings.push((self.room as u32, state.checker.sightings(state.seats.len() as u32)));
@@ -465,11 +681,4 @@ impl Crowd {
     pub fn room(&self) -> u32 {
         self.room as u32
     }
-}
-
-/// Ids are compared, never read: the same hash in every process of the run, as the standard hasher has fixed keys.
-fn fingerprint(message_id: &str) -> u64 {
-    let mut hasher = DefaultHasher::new();
-    hasher.write(message_id.as_bytes());
-    hasher.finish()
 }

@@ -25,8 +25,18 @@ pub struct Figures {
     /// What members heard while it was measured.
     pub heard: HeardFigures,
     pub presence: PresenceFigures,
+    pub lives: LifeFigures,
     pub delivery: Latency,
     pub ack: Latency,
+    /// From a history read's intended time to its page.
+    pub history: Latency,
+    pub history_reads: u64,
+    /// Pages that were not as they had to be.
+    pub history_faults: u64,
+    /// Reads without an answer, or refused.
+    pub history_failures: u64,
+    /// Reads that were due when too many were under way.
+    pub history_left_out: u64,
     /// From a message's intended time to the moment it was handed to the socket.
     pub lateness: Latency,
     /// For how long a frame may have waited for us before it was read.
@@ -76,6 +86,38 @@ pub struct PresenceFigures {
     pub incomplete_members: u64,
 }
 
+/// What members did that come and go, and what became of them.
+#[derive(Clone, Copy, Default, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LifeFigures {
+    pub stays: u64,
+    pub left: u64,
+    /// Connections that we let go.
+    pub dropped: u64,
+    /// Connections that the server closed because they read too slowly, with notice, or so slowly that they saw none.
+    pub closed: u64,
+    /// Of those, the ones that saw none.
+    pub cut_off: u64,
+    /// Gaps that were announced.
+    pub gaps: u64,
+    /// Users that could not come back.
+    pub failed: u64,
+    /// Messages that came to somebody who was not in the room.
+    pub outside: u64,
+}
+
+impl LifeFigures {
+    fn add(&mut self, other: LifeFigures) {
+        self.stays += other.stays;
+        self.left += other.left;
+        self.dropped += other.dropped;
+        self.closed += other.closed;
+        self.cut_off += other.cut_off;
+        self.gaps += other.gaps;
+        self.failed += other.failed;
+        self.outside += other.outside;
+    }
+}
+
 impl Figures {
     pub fn add(&mut self, other: Figures) {
         self.members += other.members;
@@ -91,9 +133,15 @@ impl Figures {
         self.heard.messages += other.heard.messages;
         self.heard.message_bytes += other.heard.message_bytes;
         self.presence.add(other.presence);
+        self.lives.add(other.lives);
         self.delivery.add(&other.delivery);
         self.ack.add(&other.ack);
         self.lateness.add(&other.lateness);
+        self.history.add(&other.history);
+        self.history_reads += other.history_reads;
+        self.history_faults += other.history_faults;
+        self.history_failures += other.history_failures;
+        self.history_left_out += other.history_left_out;
         self.lag.add(&other.lag);
         self.threads.extend(other.threads);
         self.delivered_in_window += other.delivered_in_window;
@@ -114,10 +162,13 @@ impl MemberTally {
     pub fn add(&mut self, other: MemberTally) {
         self.expected += other.expected;
         self.delivered += other.delivered;
+        self.skipped += other.skipped;
+        self.announced += other.announced;
         self.missing += other.missing;
         self.out_of_order += other.out_of_order;
         self.refused_but_delivered += other.refused_but_delivered;
         self.unanswered_but_delivered += other.unanswered_but_delivered;
+        self.beyond += other.beyond;
     }
 }
 

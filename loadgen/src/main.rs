@@ -1,5 +1,6 @@
 //! `loadgen`: fills chat rooms with real clients, and checks every delivery.
 
+mod acceptances;
 mod bare;
 mod baseline;
 mod check;
@@ -9,9 +10,11 @@ mod comparison;
 mod content;
 mod costs;
 mod crowd;
+mod deeds;
 mod draws;
 mod figures;
 mod frames;
+mod history_reads;
 mod host;
 mod introduction;
 mod kernel;
@@ -19,13 +22,18 @@ mod lag;
 mod latency;
 mod lines;
 mod listening;
+mod lives;
 mod machine;
+mod member;
 mod metrics;
 mod options;
 mod orders;
+mod page_check;
+mod pages;
 mod plan;
 mod process;
 mod proxy;
+mod publisher;
 mod recorder;
 mod report;
 mod scenario;
@@ -35,30 +43,39 @@ mod series;
 mod server;
 mod sign_in;
 mod stages;
+mod stays;
 mod watch;
-#[allow(dead_code, reason = "leaves, updates and removals are the live event's, which is being built")]
+mod whole_history;
 mod wire;
 mod worker;
 mod workforce;
 
 use std::process::ExitCode;
 
-use clap::Parser;
-
 use crate::introduction::Secret;
-use crate::options::{Arguments, Command, OptionsError, RunOptions, SelftestOptions, WorkerArguments};
+use crate::options::{Command, OptionsError, ParseError, RunOptions, SelftestOptions, WorkerArguments};
 use crate::report::diff::DiffArguments;
 
 /// The command line asks for something that cannot be.
 const EXIT_USAGE: u8 = 2;
 
 fn main() -> ExitCode {
-    match Arguments::parse().command {
+    let arguments = match options::parse(std::env::args_os().collect()) {
+        Ok(arguments) => arguments,
+        // Says what is wrong, or the help that was asked for, and with which code to end.
+        Err(ParseError::Line(error)) => error.exit(),
+        Err(ParseError::File(error)) => {
+            watch::note(&format!("loadgen: {error}"));
+            return ExitCode::from(EXIT_USAGE);
+        }
+    };
+    match arguments.command {
         Command::Worker(arguments) => work(arguments),
         Command::Diff(arguments) => finish(diff(&arguments)),
         Command::Room(arguments) => run(arguments.try_into()),
         Command::Rooms(arguments) => run(arguments.try_into()),
         Command::Bare => finish(bare::run().map(|()| true)),
+        Command::Event(arguments) => run(arguments.try_into()),
         Command::Selftest(arguments) => match SelftestOptions::try_from(arguments) {
             Ok(options) => finish(selftest(&options)),
             Err(error) => refuse(&error),

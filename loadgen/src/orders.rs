@@ -74,6 +74,8 @@ pub struct Progress {
     /// Duplicates, disorder and corruption seen so far.
     pub faults: u64,
     pub disconnected: u64,
+    /// Stays in a room that have ended, however.
+    pub left: u64,
     pub presence_frames: u64,
 }
 
@@ -87,6 +89,7 @@ impl Progress {
         self.delivered += other.delivered;
         self.faults += other.faults;
         self.disconnected += other.disconnected;
+        self.left += other.left;
         self.presence_frames += other.presence_frames;
     }
 
@@ -101,6 +104,7 @@ impl Progress {
             delivered: self.delivered - earlier.delivered,
             faults: self.faults - earlier.faults,
             disconnected: self.disconnected - earlier.disconnected,
+            left: self.left - earlier.left,
             presence_frames: self.presence_frames - earlier.presence_frames,
         }
     }
@@ -135,6 +139,7 @@ impl PublishAnswers {
     pub fn add(&mut self, other: PublishAnswers) {
         self.answers.refused.extend(other.answers.refused);
         self.answers.unanswered.extend(other.answers.unanswered);
+        self.answers.acceptances.0.extend(other.answers.acceptances.0);
         self.acknowledged.0.extend(other.acknowledged.0);
     }
 }
@@ -230,7 +235,7 @@ mod tests {
     #[test]
     fn answers_travel_unchanged() {
         let refused = HashMap::from([(3, vec![1, 2]), (0, Vec::new())]);
-        let answers = Answers { refused: refused.clone(), unanswered: HashMap::new() };
+        let answers = Answers { refused: refused.clone(), ..Answers::default() };
         let order = Order::Tally(HashMap::from([(5, answers)]));
         let line = serde_json::to_string(&order).expect("text");
         let Ok(Order::Tally(answers)) = serde_json::from_str(&line) else { panic!("{line}") };

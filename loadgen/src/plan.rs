@@ -8,6 +8,8 @@ use std::ops::Range;
 use serde::{Deserialize, Serialize};
 
 use crate::check::OrderDemand;
+use crate::deeds::DeedShares;
+use crate::lives::{Act, Conduct, Manner};
 use crate::options::Target;
 use crate::schedule::Schedule;
 use crate::wire::Entrance;
@@ -25,6 +27,8 @@ pub struct Plan {
     pub order: OrderDemand,
     /// Threads a worker gives to its listening users; as many as it has cores when nobody wished otherwise.
     pub threads: Option<u32>,
+    /// How members come and go; without it all are there from the first message to the last.
+    pub conduct: Option<Conduct>,
     /// How many users may be signing in or connecting at once, in all workers together.
     pub in_flight: u32,
 }
@@ -36,11 +40,29 @@ pub struct RoomPlan {
     pub entrance: Entrance,
     pub schedule: Schedule,
     pub payload_bytes: usize,
+    /// What publishers do beside saying something new.
+    pub deeds: DeedShares,
 }
 
 impl Plan {
     pub fn users(&self) -> u32 {
         self.rooms.last().map_or(0, |room| room.users.end)
+    }
+
+    /// Whether the rooms' whole histories are checked at the end: where messages come and go, if they are kept at all.
+    pub fn reads_whole_history(&self) -> bool {
+        let kept = self.rooms.iter().all(|room| room.entrance.persistence);
+        self.conduct.is_some() && kept && self.target.dialect.has_sessions()
+    }
+
+    /// The name of a user's account.
+    pub fn account(&self, user: u32) -> String {
+        format!("{}{user:08}", self.target.account_prefix)
+    }
+
+    /// How many users are there before the first message.
+    pub fn early_users(&self) -> u32 {
+        if self.conduct.is_some() { self.publishers() as u32 } else { self.users() }
     }
 
     /// The number of a user's room.
@@ -76,6 +98,20 @@ impl RoomPlan {
         self.users.end - self.users.start
     }
 
+    /// How the user reads. Publishers do nothing but publish.
+    pub fn manner(&self, conduct: &Conduct, seed: u64, user: u32) -> Manner {
+        if self.publisher(user).is_some() { Manner::Prompt } else { conduct.manner(seed, user) }
+    }
+
+    /// What the user does when, offset from the start; nothing for publishers, who are there before and stay.
+    pub fn life(&self, conduct: &Conduct, seed: u64, user: u32) -> Vec<Act> {
+        if self.publisher(user).is_some() {
+            return Vec::new();
+        }
+        let publishers = self.schedule.publishers();
+        conduct.life(seed, user, user - self.users.start - publishers, self.members() - publishers)
+    }
+
     /// The user's number among the room's publishers, if it is one.
     pub fn publisher(&self, user: u32) -> Option<u32> {
         user.checked_sub(self.users.start).filter(|publisher| *publisher < self.schedule.publishers())
@@ -98,7 +134,7 @@ mod tests {
             first = users.end;
             let entrance = Entrance { room: format!("room-{}", users.start), hidden: false, persistence: true };
             let schedule = Schedule::steady(12.0, publishers, Duration::ZERO, second).expect("a valid schedule");
-            RoomPlan { users, entrance, schedule, payload_bytes: 100 }
+            RoomPlan { users, entrance, schedule, payload_bytes: 100, deeds: DeedShares::default() }
         };
         let target = Target {
             server: ([127, 0, 0, 1], 1).into(),
@@ -109,7 +145,8 @@ mod tests {
             read_buffer_bytes: 1024,
         };
         let rooms = sizes.iter().map(room).collect();
-        Plan { run: 1, seed: 1, target, rooms, order: OrderDemand::Room, threads: Some(1), in_flight: 1 }
+        let order = OrderDemand::Room;
+        Plan { run: 1, seed: 1, target, rooms, order, threads: Some(1), conduct: None, in_flight: 1 }
     }
 
     #[test]

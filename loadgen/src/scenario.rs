@@ -14,12 +14,15 @@ use crate::clock::{self, SECOND_NS};
 use crate::costs::{Costs, CostsError, Meter};
 use crate::figures::Figures;
 use crate::options::RunOptions;
-use crate::orders::{Order, Progress, Publishes, Word};
+use crate::orders::{Order, Progress, PublishAnswers, Publishes, Word};
+use crate::pages::{self, Direction, PagesError, Reader};
 use crate::process::{self, Sites, Team, TeamError};
 use crate::report::room::Outcome;
 use crate::report::{Course, Mark};
 use crate::series::ServerWatch;
+use crate::sign_in::{FrontDoor, SignInError};
 use crate::watch::{self, Stage, Watch};
+use crate::whole_history::{Expectation, HistoryFigures};
 
 /// Workers learn of the start this long before it, so that none is late for the first message.
 const START_DELAY_NS: u64 = SECOND_NS / 2;
@@ -33,12 +36,19 @@ const LINGER: Duration = Duration::from_millis(300);
 /// However much still trickles in, a run ends.
 const SETTLE_MAX: Duration = Duration::from_secs(300);
 
+/// A room that was used before may have a history of its own; a longer one is not read.
+const HISTORY_BEFORE_MAX: usize = 1_000_000;
+
 #[derive(Debug, Error)]
 pub enum RunError {
     #[error(transparent)]
     Team(#[from] TeamError),
     #[error(transparent)]
     Costs(#[from] CostsError),
+    #[error("the history cannot be read: {0}")]
+    History(#[from] PagesError),
+    #[error("nobody can sign in to read the history: {0}")]
+    SignIn(#[from] SignInError),
 }
 
 /// Runs the scenario to its end; what the clients found is in the outcome, good or bad.
@@ -80,7 +90,7 @@ impl Run<'_> {
 
         self.marks.push(Mark::new(clock::now_ns(), "joining"));
         self.team.order_all(&Order::Join).await?;
-        let mut watch = Watch::new(Stage::joining(self.options.plan.users()));
+        let mut watch = Watch::new(Stage::joining(self.options.plan.early_users()));
         self.gather(Some(&mut watch), |word| matches!(word, Word::Joined).then_some(())).await?;
         self.let_presences_die_down().await?;
         drop(watch);
@@ -89,7 +99,9 @@ impl Run<'_> {
         let window = self.publish(&mut costs).await?;
         let (answers, figures) = self.count().await?;
         costs.settled = self.meter.read().await?;
+        let history = self.whole_history(&answers, &figures).await?;
         Ok(Outcome {
+            history,
             processes: self.team.len(),
             machines: Vec::new(),
             disagreement: disagreement(&figures, &answers),
@@ -193,8 +205,11 @@ impl Run<'_> {
     }
 
     /// How many deliveries the accepted messages make, as far as totals can tell: where something was refused in one of
-    /// many rooms, they cannot.
+    /// many rooms, or where members come and go, they cannot.
     fn due(&self, progress: &Progress) -> Option<u64> {
+        if self.options.plan.conduct.is_some() {
+            return None;
+        }
         match self.options.plan.rooms.as_slice() {
             [room] => Some(progress.accepted * u64::from(room.members())),
             rooms if progress.refused == 0 => {
@@ -215,6 +230,33 @@ impl Run<'_> {
         let parts = self.gather(None, |word| if let Word::Figures(part) = word { Some(part) } else { None }).await?;
         parts.into_iter().for_each(|part| figures.add(*part));
         Ok((answers, figures))
+    }
+
+    /// Reads the histories of all rooms both ways, where the plan asks for it, and compares them with what was accepted.
+    async fn whole_history(
+        &self,
+        publishes: &Publishes,
+        figures: &Figures,
+    ) -> Result<Option<HistoryFigures>, RunError> {
+        let plan = &self.options.plan;
+        if !plan.reads_whole_history() {
+            return Ok(None);
+        }
+        let door = FrontDoor::new(plan.target.server, plan.target.sign_in, &plan.target.server_key);
+        let mut reader = Reader::new(&door, plan.account(0)).await?;
+        let mut sum = HistoryFigures::default();
+        for (number, room) in (0..).zip(&plan.rooms) {
+            let Some(PublishAnswers { answers, .. }) = publishes.0.get(&number) else { continue };
+            let views: Vec<&Sightings> =
+                figures.sightings.iter().filter(|(of, _)| *of == number).map(|(_, view)| view).collect();
+            let expectation = Expectation::new(plan.run, room, &answers.acceptances.0, &answers.unanswered, &views);
+            let channel_id = pages::channel_of_room(&room.entrance.room);
+            let items_max = room.schedule.messages() as usize + HISTORY_BEFORE_MAX;
+            let forward = reader.read_all(&channel_id, Direction::OldestFirst, items_max).await?;
+            let backward = reader.read_all(&channel_id, Direction::NewestFirst, items_max).await?;
+            sum.add(&expectation.judge(&forward, &backward));
+        }
+        Ok(Some(sum))
     }
 }
 

@@ -13,9 +13,6 @@ use crate::clock::SECOND_NS;
 
 /// More messages than any room needs; each thread keeps about 40 bytes for each of them.
 pub const MESSAGES_MAX: u64 = 20_000_000;
-/// A day of a burst a minute has fewer; a message's phase is looked up each time it is heard.
-const PHASES_MAX: usize = 4_096;
-
 /// Rates are kept in messages per 1,000 seconds, so that 0.5 a second is exact.
 const RATE_UNIT: f64 = 1_000.0;
 /// The parts that the gap between two messages is counted in, for a start within it.
@@ -31,7 +28,7 @@ pub enum ScheduleError {
     Nothing,
     #[error("{0} messages are more than the {MESSAGES_MAX} one room may have: lower --rate or --secs")]
     TooMany(u64),
-    #[error("{0} phases are more than the {PHASES_MAX} one run may have: let bursts come less often")]
+    #[error("{0} phases are more than the {max} one run may have: let bursts come less often", max = Schedule::PHASES_MAX)]
     TooManyPhases(usize),
 }
 
@@ -73,6 +70,9 @@ struct Phase {
 }
 
 impl Schedule {
+    /// A day of a burst a minute has fewer; a message's phase is looked up each time it is heard.
+    pub const PHASES_MAX: usize = 4_096;
+
     /// One rate from the beginning to the end.
     pub fn steady(rate: f64, publishers: u32, warmup: Duration, measured: Duration) -> Result<Self, ScheduleError> {
         let stretches = [Stretch { length: warmup + measured, rate }];
@@ -94,7 +94,7 @@ impl Schedule {
         if publishers == 0 {
             return Err(ScheduleError::NoPublisher);
         }
-        if stretches.len() > PHASES_MAX {
+        if stretches.len() > Self::PHASES_MAX {
             return Err(ScheduleError::TooManyPhases(stretches.len()));
         }
         let stagger_milli = (stagger.clamp(0.0, 0.999) * STAGGER_UNIT) as u64;
@@ -151,7 +151,6 @@ impl Schedule {
         phase.begin_ns + (thousandths * u128::from(SECOND_NS) / u128::from(phase.rate_milli)) as u64
     }
 
-    #[cfg(test)]
     /// The first message that is due at this offset or later; as many as there are messages when none is.
     pub fn first_due_at(&self, offset_ns: u64) -> u32 {
         let (mut low, mut high) = (0, self.messages);

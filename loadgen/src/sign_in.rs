@@ -1,4 +1,4 @@
-//! Signing in over HTTP: one pooled keep-alive client a thread, Basic authorisation with the server key.
+//! Signing in, and reading with a session, over HTTP: one pooled keep-alive client a thread, Basic authorisation with the server key.
 
 use std::net::SocketAddr;
 use std::time::Duration;
@@ -20,6 +20,9 @@ const TIMEOUT: Duration = Duration::from_secs(30);
 /// An answer holds two tokens; a server that sends more than this is not what we were told it is.
 const ANSWER_BYTES_MAX: usize = 64 * 1024;
 
+/// A page has a hundred items of some 4 KiB, every byte of which may have to be escaped.
+const PAGE_BYTES_MAX: usize = 8 * 1024 * 1024;
+
 /// By what name an account is known to the server.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize, clap::ValueEnum)]
 #[serde(rename_all = "lowercase")]
@@ -40,6 +43,8 @@ pub enum SignInError {
     Refused { status: StatusCode, body: String },
     #[error("the sign-in answer holds no token: {0}")]
     NoToken(#[from] serde_json::Error),
+    #[error("the answer is no page of history: {0}")]
+    NoPage(#[source] serde_json::Error),
     #[error("no answer to sign-in within {} s", TIMEOUT.as_secs())]
     TimedOut,
 }
@@ -58,6 +63,8 @@ struct Session {
 /// The door of one server, with the connections to it that are kept open.
 pub struct FrontDoor {
     client: Client<HttpConnector, Full<Bytes>>,
+    /// `http://` and the server's address.
+    origin: String,
     uri: String,
     authorization: String,
 }
@@ -72,6 +79,7 @@ impl FrontDoor {
         };
         Self {
             client: Client::builder(TokioExecutor::new()).build(connector),
+            origin: format!("http://{server}"),
             uri: format!("http://{server}/v2/account/authenticate/{kind}?create=true"),
             authorization: format!("Basic {}", STANDARD.encode(format!("{server_key}:"))),
         }
@@ -90,14 +98,28 @@ impl FrontDoor {
             .header(AUTHORIZATION, &self.authorization)
             .header(CONTENT_TYPE, "application/json")
             .body(Full::from(body))?;
+        let session: Session = serde_json::from_slice(&self.answer(request, ANSWER_BYTES_MAX).await?)?;
+        Ok(session.token)
+    }
+
+    /// Gets a resource with a session's token.
+    pub async fn get(&self, path: &str, token: &str) -> Result<Bytes, SignInError> {
+        let request = Request::builder()
+            .uri(format!("{}{path}", self.origin))
+            .header(AUTHORIZATION, format!("Bearer {token}"))
+            .body(Full::default())?;
+        let answering = self.answer(request, PAGE_BYTES_MAX);
+        tokio::time::timeout(TIMEOUT, answering).await.map_err(|_| SignInError::TimedOut)?
+    }
+
+    async fn answer(&self, request: Request<Full<Bytes>>, bytes_max: usize) -> Result<Bytes, SignInError> {
         let answer = self.client.request(request).await?;
         let status = answer.status();
-        let body = Limited::new(answer.into_body(), ANSWER_BYTES_MAX).collect().await.map_err(SignInError::Answer)?;
+        let body = Limited::new(answer.into_body(), bytes_max).collect().await.map_err(SignInError::Answer)?;
         let body = body.to_bytes();
         if status != StatusCode::OK {
             return Err(SignInError::Refused { status, body: String::from_utf8_lossy(&body).into_owned() });
         }
-        let session: Session = serde_json::from_slice(&body)?;
-        Ok(session.token)
+        Ok(body)
     }
 }

@@ -16,10 +16,12 @@ use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 
 use crate::check::Answers;
-use crate::client::{self, ClientError, Due, Socket};
+use crate::client::{self, ClientError, Due, Socket, Way};
 use crate::crowd::{Crowd, Gauges, Ledger};
 use crate::figures::Figures;
+use crate::history_reads;
 use crate::lag;
+use crate::member::Member;
 use crate::orders::{Order, Publishes};
 use crate::plan::Plan;
 use crate::sign_in::{FrontDoor, SignInError};
@@ -27,6 +29,8 @@ use crate::wire::Speaker;
 
 /// A server that refuses connections for a moment gets this many further chances, each after a longer pause.
 const RETRY_PAUSES: [Duration; 3] = [Duration::from_millis(100), Duration::from_millis(500), Duration::from_secs(2)];
+/// A slow reader takes a frame at least this often.
+const SLOWEST_PACE: Duration = Duration::from_secs(5);
 /// Close frames are a courtesy; a server that does not take them is left without.
 const LEAVING: Duration = Duration::from_secs(2);
 
@@ -62,7 +66,7 @@ pub async fn live(
     mut orders: mpsc::Receiver<Order>,
     words: mpsc::Sender<ThreadWord>,
 ) {
-    let stages = Stages::new(plan, share, gauges);
+    let stages = Rc::new(Stages::new(plan, share, gauges));
     let watching = tokio::task::spawn_local(lag::watch(stamps, stages.ledger.clone()));
     while let Some(order) = orders.recv().await {
         let last = matches!(order, Order::Tally(_));
@@ -71,6 +75,8 @@ pub async fn live(
             Order::Join => stages.join().await,
             Order::Begin { start_ns } => {
                 stages.ledger.begin(start_ns);
+                Stages::begin_lives(&stages, start_ns);
+                Stages::begin_reads(&stages, start_ns);
                 continue;
             }
             Order::Stop => ThreadWord::Answers(stages.answers()),
@@ -86,7 +92,7 @@ pub async fn live(
     stages.leave().await;
 }
 
-struct Stages {
+pub struct Stages {
     plan: Arc<Plan>,
     share: Share,
     door: FrontDoor,
@@ -173,7 +179,11 @@ impl Stages {
 
     async fn join(&self) -> ThreadWord {
         self.for_each_place(async |at, place| {
-            let mut socket = persistently(|| self.connect(at, place.user)).await?;
+            if self.plan.conduct.is_some() && !self.plan.publishes(place.user) {
+                // It comes when its life says so.
+                return Ok(());
+            }
+            let mut socket = self.connect_persistently(at).await?;
             let channel_id = client::join(&mut socket, &place.crowd, place.user, place.seat).await?;
             self.listen(place.clone(), socket, channel_id);
             self.ledger.gauges().joined.bump();
@@ -201,20 +211,25 @@ impl Stages {
         if !self.plan.target.dialect.has_sessions() {
             return Ok(String::new());
         }
-        let id = format!("{}{user:08}", self.plan.target.account_prefix);
-        Ok(self.door.sign_in(&id).await?)
+        Ok(self.door.sign_in(&self.plan.account(user)).await?)
+    }
+
+    pub async fn connect_persistently(&self, at: usize) -> Result<Socket, ClientError> {
+        persistently(|| self.connect(at)).await
     }
 
     /// Opens the user's WebSocket. Tokens of a stock server live for a minute only, and signing everybody in may take
     /// longer: a refused token is replaced once.
-    async fn connect(&self, at: usize, user: u32) -> Result<Socket, ClientError> {
+    async fn connect(&self, at: usize) -> Result<Socket, ClientError> {
+        let Place { user, ref crowd, seat } = self.places[at];
         let source = client::source_address(user, self.share.users_a_source);
+        let way = Way { source, manner: crowd.manner(seat) };
         let speaker = Speaker { user, room: &self.plan.rooms[self.plan.room_of(user)].entrance.room };
         let token = self.tokens.borrow()[at].clone();
-        match client::connect(&self.plan.target, &token, speaker, source).await {
+        match client::connect(&self.plan.target, &token, speaker, way).await {
             Err(ClientError::Unauthorised) => {
-                let token = self.token(user).await?;
-                client::connect(&self.plan.target, &token, speaker, source).await
+                let token = self.renew_token(at).await?;
+                client::connect(&self.plan.target, &token, speaker, way).await
             }
             other => other,
         }
@@ -238,6 +253,77 @@ impl Stages {
         listeners.tasks.spawn_local(listen_only(stream, crowd, seat, stopped));
     }
 
+    /// Members that come and go do so from now on.
+    fn begin_lives(stages: &Rc<Self>, start_ns: u64) {
+        let Some(conduct) = &stages.plan.conduct else { return };
+        for (at, place) in stages.places.iter().enumerate() {
+            let room = &stages.plan.rooms[stages.plan.room_of(place.user)];
+            if room.publisher(place.user).is_some() {
+                continue;
+            }
+            let life = Member::new(stages.clone(), at, start_ns).live(room.life(conduct, stages.plan.seed, place.user));
+            let (stop, stopped) = AbortHandle::new_pair();
+            let mut listeners = stages.listeners.borrow_mut();
+            listeners.stops.push(stop);
+            listeners.tasks.spawn_local(async move {
+                // Told to stop, it hangs up.
+                let _ = Abortable::new(life, stopped).await;
+            });
+        }
+    }
+
+    /// Histories are read from now on.
+    fn begin_reads(stages: &Rc<Self>, start_ns: u64) {
+        if !stages.plan.reads_whole_history() {
+            return;
+        }
+        for crowd in &stages.crowds {
+            let here = |place: &Place| Rc::ptr_eq(&place.crowd, crowd);
+            let places = (0..stages.places.len()).filter(|at| here(&stages.places[*at])).collect();
+            let reading = history_reads::read_on(stages.clone(), crowd.clone(), places, start_ns);
+            let (stop, stopped) = AbortHandle::new_pair();
+            let mut listeners = stages.listeners.borrow_mut();
+            listeners.stops.push(stop);
+            listeners.tasks.spawn_local(async move {
+                let _ = Abortable::new(reading, stopped).await;
+            });
+        }
+    }
+
+    pub fn door(&self) -> &FrontDoor {
+        &self.door
+    }
+
+    pub fn token_of(&self, at: usize) -> String {
+        self.tokens.borrow()[at].clone()
+    }
+
+    pub async fn renew_token(&self, at: usize) -> Result<String, ClientError> {
+        let token = self.token(self.places[at].user).await?;
+        self.tokens.borrow_mut()[at].clone_from(&token);
+        Ok(token)
+    }
+
+    /// The number, the crowd and the seat of the user at this place.
+    pub fn place(&self, at: usize) -> (u32, Rc<Crowd>, usize) {
+        let Place { user, crowd, seat } = &self.places[at];
+        (*user, crowd.clone(), *seat)
+    }
+
+    pub fn plan(&self) -> &Plan {
+        &self.plan
+    }
+
+    pub fn gauges(&self) -> &Gauges {
+        self.ledger.gauges()
+    }
+
+    /// How long a slow reader waits between two frames.
+    pub fn slow_pace(&self) -> Duration {
+        let frames_a_second = self.plan.conduct.as_ref().map_or(0.0, |conduct| conduct.slow_frames_a_second);
+        Duration::try_from_secs_f64(1.0 / frames_a_second).unwrap_or(SLOWEST_PACE).min(SLOWEST_PACE)
+    }
+
     /// How many messages a user sends, if it is a publisher.
     fn planned(&self, user: u32) -> Option<u32> {
         let room = self.plan.rooms.get(self.plan.room_of(user))?;
@@ -259,9 +345,9 @@ impl Stages {
         figures
     }
 
-    async fn leave(self) {
-        let mut listeners = self.listeners.into_inner();
-        drop(self.outboxes);
+    async fn leave(&self) {
+        let mut listeners = self.listeners.take();
+        drop(self.outboxes.take());
         listeners.stops.iter().for_each(AbortHandle::abort);
         let all_gone = async { while listeners.tasks.join_next().await.is_some() {} };
         // What has not gone by then ends with the runtime.
@@ -272,7 +358,9 @@ impl Stages {
 /// A member that only listens; told to stop, it says goodbye.
 async fn listen(mut socket: Socket, crowd: Rc<Crowd>, seat: usize, stopped: AbortRegistration) {
     match Abortable::new(client::listen(&mut socket, &crowd, seat), stopped).await {
-        Ok(lost) => crowd.lost(seat, &lost),
+        Ok(lost) => {
+            crowd.lost(seat, &lost);
+        }
         Err(_) => {
             let _ = socket.close(None).await;
         }

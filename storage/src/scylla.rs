@@ -33,7 +33,7 @@ mod transfer;
 
 use std::future::Future;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use engine::friend::{FriendState, Sides};
 use engine::group::Role;
@@ -50,7 +50,7 @@ use crate::group::{Group, GroupFilter, GroupPlace, RosterPlace};
 use crate::{Answer, Failure, Lanes, Place, Store, Write, Written, not_a_write, span};
 use draft::is_name;
 use keeper::Keeper;
-use link::Link;
+use link::{Link, READ_PATIENCE};
 use mutations::{shard_of, shards_of};
 use options::ScyllaOptions;
 use pages::{limit_of, successor};
@@ -96,12 +96,17 @@ impl Scylla {
         self.keeper.link.runtime().block_on(asked)
     }
 
+    /// A question of a shard or a handler, who are not to wait for long.
+    fn ask<T>(&self, asked: impl Future<Output = Result<T, Failure>>) -> Result<T, Failure> {
+        self.wait(link::by(Instant::now() + READ_PATIENCE, asked))
+    }
+
     /// The one row of a look-up.
     fn row<R>(&self, statement: Statement, values: Vec<scylla::value::CqlValue>) -> Result<Option<R>, Failure>
     where
         R: for<'f, 'm> scylla::deserialize::row::DeserializeRow<'f, 'm>,
     {
-        self.wait(self.keeper.link.row(statement, values))
+        self.ask(self.keeper.link.row(statement, values))
     }
 
     fn state_of(&self, user: UserId, other: UserId) -> Result<Option<FriendState>, Failure> {
@@ -204,18 +209,18 @@ impl Store for Scylla {
     fn head(&self, channel: &ChannelId) -> Result<Option<ChannelHead>, Failure> {
         let channel = self.keeper.channels.get(channel);
         channel.check_settled()?;
-        Ok(self.wait(channel.known(&self.keeper.link))?.head)
+        Ok(self.ask(channel.known(&self.keeper.link))?.head)
     }
 
     fn message(&self, channel: &ChannelId, message: MessageId) -> Result<Option<Message>, Failure> {
         let channel = self.keeper.channels.get(channel);
         channel.check_settled()?;
-        Ok(self.wait(self.keeper.stored(&channel, message))?.map(|found| found.message))
+        Ok(self.ask(self.keeper.stored(&channel, message))?.map(|found| found.message))
     }
 
     fn messages(&self, channel: &ChannelId, from: Place, limit: usize) -> Result<Vec<Message>, Failure> {
         self.keeper.link.check_open()?;
-        self.wait(self.keeper.shared_page(channel, from, limit))
+        self.ask(self.keeper.shared_page(channel, from, limit))
     }
 
     fn credential(&self, credential: &Credential) -> Result<Option<CredentialOwner>, Failure> {
@@ -231,7 +236,7 @@ impl Store for Scylla {
     }
 
     fn account(&self, user: UserId) -> Result<Option<Account>, Failure> {
-        self.wait(self.keeper.account_row(user))
+        self.ask(self.keeper.account_row(user))
     }
 
     fn user_by_username(&self, username: &str) -> Result<Option<UserId>, Failure> {
@@ -246,7 +251,7 @@ impl Store for Scylla {
     }
 
     fn group(&self, group: GroupId) -> Result<Option<Group>, Failure> {
-        self.wait(self.keeper.group_row(group))
+        self.ask(self.keeper.group_row(group))
     }
 
     fn groups(
@@ -255,7 +260,7 @@ impl Store for Scylla {
         after: Option<&GroupPlace>,
         limit: usize,
     ) -> Result<(Vec<Group>, Option<GroupPlace>), Failure> {
-        self.wait(self.keeper.browse(filter, after, limit))
+        self.ask(self.keeper.browse(filter, after, limit))
     }
 
     /// A role in a group that has been deleted is none, even where it is not swept away yet.
@@ -274,7 +279,7 @@ impl Store for Scylla {
         limit: usize,
     ) -> Result<Vec<(UserId, RosterPlace)>, Failure> {
         let Some([first, last]) = roster_bounds(role, after).filter(|_| limit > 0) else { return Ok(Vec::new()) };
-        self.wait(self.keeper.group_members(group, first, last, limit))
+        self.ask(self.keeper.group_members(group, first, last, limit))
     }
 
     fn user_groups(
@@ -285,7 +290,7 @@ impl Store for Scylla {
         limit: usize,
     ) -> Result<Vec<(Group, RosterPlace)>, Failure> {
         let Some([first, last]) = roster_bounds(role, after).filter(|_| limit > 0) else { return Ok(Vec::new()) };
-        self.wait(self.keeper.user_groups(user, first, last, limit))
+        self.ask(self.keeper.user_groups(user, first, last, limit))
     }
 
     fn sides(&self, user: UserId, other: UserId) -> Result<Sides, Failure> {
@@ -316,7 +321,7 @@ impl Store for Scylla {
             values.extend([int(place.state as i32), big(place.since.0), id(place.user.0)]);
         }
         values.push(int(limit_of(limit)));
-        let rows: Vec<(i32, i64, Uuid)> = self.wait(self.keeper.link.rows(Statement::Friends, values))?;
+        let rows: Vec<(i32, i64, Uuid)> = self.ask(self.keeper.link.rows(Statement::Friends, values))?;
         let rows = rows.into_iter().map(|(state, since, other)| {
             let place = decode::edge(state, since)?.place(UserId(other));
             Ok((place.friend(), place))
@@ -325,7 +330,7 @@ impl Store for Scylla {
     }
 
     fn edge_count(&self, user: UserId) -> Result<u32, Failure> {
-        Ok(self.wait(self.keeper.circle(user))?.map_or(0, |circle| circle.friends))
+        Ok(self.ask(self.keeper.circle(user))?.map_or(0, |circle| circle.friends))
     }
 
     fn notifications(
@@ -338,8 +343,8 @@ impl Store for Scylla {
             return Ok(Vec::new());
         }
         // Behind the newest that made room: before it there are only traces of removed ones.
-        let floor = self.wait(self.keeper.inbox(user))?.and_then(|inbox| inbox.floor);
-        self.wait(self.keeper.notifications_after(user, after.max(floor), limit))
+        let floor = self.ask(self.keeper.inbox(user))?.and_then(|inbox| inbox.floor);
+        self.ask(self.keeper.notifications_after(user, after.max(floor), limit))
     }
 
     fn channels_written(
@@ -353,17 +358,17 @@ impl Store for Scylla {
         }
         let after = after.map_or("", ChannelId::as_str);
         let values = vec![id(user.0), text(after), int(limit_of(limit))];
-        let rows: Vec<(String,)> = self.wait(self.keeper.link.rows(Statement::Authored, values))?;
+        let rows: Vec<(String,)> = self.ask(self.keeper.link.rows(Statement::Authored, values))?;
         rows.into_iter().map(|(channel,)| decode::channel(&channel)).collect()
     }
 
     fn departures(&self, limit: usize) -> Result<Vec<UserId>, Failure> {
-        let rows: Vec<(Uuid,)> = self.wait(self.keeper.link.rows(Statement::Departures, vec![int(limit_of(limit))]))?;
+        let rows: Vec<(Uuid,)> = self.ask(self.keeper.link.rows(Statement::Departures, vec![int(limit_of(limit))]))?;
         Ok(rows.into_iter().take(limit).map(|(user,)| UserId(user)).collect())
     }
 
     fn revocations(&self) -> Result<Vec<Revocation>, Failure> {
-        let mut rows: Vec<(i32, Uuid, i64)> = self.wait(self.keeper.link.scan(Statement::Revocations))?;
+        let mut rows: Vec<(i32, Uuid, i64)> = self.ask(self.keeper.link.scan(Statement::Revocations))?;
         rows.sort_unstable();
         Ok(rows.into_iter().map(decode::revocation).collect())
     }

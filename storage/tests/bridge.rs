@@ -20,7 +20,7 @@ use storage::bridge::Bridge;
 use storage::friend::{Friend, FriendPlace};
 use storage::group::{Group, GroupFilter, GroupPlace, RosterPlace};
 use storage::memory::Memory;
-use storage::{Failure, Place, Store, Write, Written};
+use storage::{Answer, Failure, Lanes, Place, Store, Write, Written};
 
 /// A memory store whose next commits a test lets through, one outcome a commit, or fails.
 struct Staged {
@@ -30,6 +30,25 @@ struct Staged {
     /// Sizes of the groups that were asked for, in order, told before the outcome is awaited.
     groups: flume::Sender<usize>,
     closed: AtomicBool,
+    /// Where writes go that it takes one by one, if it does.
+    lanes: Option<Taking>,
+}
+
+/// Takes writes, and leaves it to the test when each is decided.
+struct Taking {
+    taken: flume::Sender<(Write, Answer)>,
+    /// Hears that all of them are.
+    drained: flume::Receiver<()>,
+}
+
+impl Lanes for Taking {
+    fn take(&self, write: Write, answer: Answer) {
+        self.taken.send((write, answer)).unwrap();
+    }
+
+    fn drain(&self) {
+        self.drained.recv().unwrap();
+    }
 }
 
 struct Stage {
@@ -42,8 +61,17 @@ fn stage() -> Stage {
     let (outcomes, outcomes_out) = flume::unbounded();
     let (groups_in, groups) = flume::unbounded();
     let store =
-        Staged { memory: Memory::new(), outcomes: outcomes_out, groups: groups_in, closed: AtomicBool::new(false) };
+        Staged { memory: Memory::new(), outcomes: outcomes_out, groups: groups_in, closed: false.into(), lanes: None };
     Stage { store: Arc::new(store), outcomes, groups }
+}
+
+/// One with lanes: what it takes, and the word that all of that is answered.
+fn stage_with_lanes() -> (Arc<Staged>, flume::Receiver<(Write, Answer)>, flume::Sender<()>) {
+    let (taken, takings) = flume::unbounded();
+    let (drain, drained) = flume::bounded(1);
+    let stage = stage();
+    let staged = Arc::into_inner(stage.store).unwrap();
+    (Arc::new(Staged { lanes: Some(Taking { taken, drained }), ..staged }), takings, drain)
 }
 
 impl Store for Staged {
@@ -55,6 +83,10 @@ impl Store for Staged {
         let _ = self.groups.send(writes.len());
         self.outcomes.recv().unwrap_or(Ok(()))?;
         self.memory.commit(writes)
+    }
+
+    fn lanes(&self) -> Option<&dyn Lanes> {
+        self.lanes.as_ref().map(|lanes| lanes as &dyn Lanes)
     }
 
     fn head(&self, channel: &ChannelId) -> Result<Option<ChannelHead>, Failure> {
@@ -418,6 +450,79 @@ fn stop_answers_all_that_was_taken_and_closes() {
     assert!(receipts.iter().all(|(_, receipt)| receipt.is_ok()));
     assert_eq!(end.try_send(Ticket(1), StoreRequest::Head { channel: lobby }), Err(NotTaken::Gone));
     assert!(matches!(wait(client.account(user(1))), Err(Failure::Passing(_))));
+}
+
+#[test]
+fn a_keeper_with_lanes_is_given_all_in_order_and_answers_each_when_it_likes() {
+    let (store, taken, drained) = stage_with_lanes();
+    let (bridge, ends) = Bridge::start(store, 2).unwrap();
+    let (lobby, client) = (room("lobby"), bridge.client());
+    for number in 1..=3 {
+        send_insert(&ends[0], &lobby, number);
+    }
+    ends[0].try_send(Ticket(4), StoreRequest::Head { channel: lobby.clone() }).unwrap();
+    let in_order: Vec<_> = (0..4).map(|_| taken.recv().unwrap()).collect();
+    let head = Write::Request(StoreRequest::Head { channel: lobby.clone() });
+    let expected: Vec<_> = (1..=3).map(|number| insert(&lobby, number, 7)).chain([head]).collect();
+    assert_eq!(in_order.iter().map(|(write, _)| write.clone()).collect::<Vec<_>>(), expected);
+
+    // Neither another shard nor a client waits for those that are not decided.
+    send_insert(&ends[1], &lobby, 5);
+    let (_, answer) = taken.recv().unwrap();
+    answer(Ok(Written::Receipt(StoreReceipt::Inserted)));
+    assert_eq!(receive(&ends[1]), (Ticket(5), Ok(StoreReceipt::Inserted)));
+    let client = std::thread::spawn(move || {
+        wait(client.revoke(Revocation::User { id: user(1), issued_before: Default::default() }))
+    });
+    let (_, answer) = taken.recv().unwrap();
+    answer(Err(Failure::Passing("not now".into())));
+    assert_eq!(client.join().unwrap(), Err(Failure::Passing("not now".into())));
+
+    assert_eq!(ends[0].try_receive(), None);
+    let receipts = [Err("lost"), Ok(StoreReceipt::Inserted), Ok(StoreReceipt::Inserted), Ok(StoreReceipt::Head(None))];
+    for (number, ((_, answer), receipt)) in in_order.into_iter().zip(receipts).enumerate().rev() {
+        let failed = |reason: &str| Failure::Passing(reason.into());
+        answer(receipt.clone().map(Written::Receipt).map_err(failed));
+        let heard = receive(&ends[0]);
+        assert_eq!((heard.0, heard.1.is_ok()), (Ticket(number as u64 + 1), receipt.is_ok()));
+    }
+    drained.send(()).unwrap();
+    bridge.stop().unwrap();
+}
+
+#[test]
+fn stop_waits_for_what_a_keeper_with_lanes_has_taken() {
+    let (store, taken, drained) = stage_with_lanes();
+    let (bridge, ends) = Bridge::start(store.clone(), 1).unwrap();
+    send_insert(&ends[0], &room("lobby"), 1);
+    let (_, answer) = taken.recv().unwrap();
+    let stopped = std::thread::spawn(move || bridge.stop());
+    answer(Ok(Written::Receipt(StoreReceipt::Inserted)));
+    assert!(!store.closed.load(Ordering::SeqCst), "nobody has said that all is answered");
+    drained.send(()).unwrap();
+    stopped.join().unwrap().unwrap();
+    assert!(store.closed.load(Ordering::SeqCst));
+    assert_eq!(receive(&ends[0]), (Ticket(1), Ok(StoreReceipt::Inserted)));
+}
+
+#[test]
+fn a_keeper_with_lanes_that_has_failed_is_asked_no_more() {
+    let (store, taken, drained) = stage_with_lanes();
+    let (bridge, ends) = Bridge::start(store, 1).unwrap();
+    let (lobby, fatal, failure) = (room("lobby"), bridge.fatal(), Failure::Final("taken over".into()));
+    send_insert(&ends[0], &lobby, 1);
+    let (_, answer) = taken.recv().unwrap();
+    answer(Err(failure.clone()));
+    assert!(receive(&ends[0]).1.is_err());
+    assert_eq!(fatal.recv(), Ok(failure.clone()));
+    send_insert(&ends[0], &lobby, 2);
+    ends[0].try_send(Ticket(3), StoreRequest::Head { channel: lobby }).unwrap();
+    for _ in 0..2 {
+        assert!(receive(&ends[0]).1.unwrap_err().message.contains("taken over"));
+    }
+    assert!(taken.is_empty());
+    drained.send(()).unwrap();
+    assert_eq!(bridge.stop(), Err(failure));
 }
 
 #[test]

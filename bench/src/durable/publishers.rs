@@ -11,12 +11,14 @@ use rustix::event::{Timespec, epoll};
 use rustix::io::Errno;
 use rustix::net::{RecvFlags, SendFlags, recv, send};
 
-use super::{Answers, REQUESTS_PER_PUBLISHER};
+use super::Answers;
 use crate::client::Failure;
 use crate::dialect::{ACK_PREFIX, Dialect, JOINED_PREFIX, Persistence, Publication};
 use crate::ear::empty_histogram;
 use crate::frames::{self, Remainder};
 
+/// Requests that one publisher has in flight; more in flight are more publishers.
+pub const REQUESTS_PER_PUBLISHER: usize = 32;
 const BUFFER_BYTES: usize = 256 << 10;
 const EVENTS_MAX: usize = 512;
 const ANSWER_TIME_MAX: Duration = Duration::from_secs(20);

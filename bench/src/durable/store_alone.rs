@@ -66,7 +66,7 @@ fn drive(options: &StoreAlone, end: &StoreEnd) -> Result<Answers, String> {
 }
 
 /// Writes the messages that the publishers write, in all rooms in turn.
-struct Author {
+pub struct Author {
     rooms: Vec<(ChannelId, MessageIds)>,
     padding: String,
     username: Arc<str>,
@@ -75,16 +75,25 @@ struct Author {
 
 impl Author {
     fn new(rooms: usize, content_bytes: usize) -> Author {
+        Author::of(0..rooms, content_bytes)
+    }
+
+    /// Writes in one room alone.
+    pub fn of_room(number: usize, content_bytes: usize) -> Author {
+        Author::of(number..number + 1, content_bytes)
+    }
+
+    fn of(rooms: std::ops::Range<usize>, content_bytes: usize) -> Author {
         let room = |number| ChannelId::room(&format!("durable-{number:04}")).expect("a short name");
         Author {
-            rooms: (0..rooms).map(|number| (room(number), MessageIds::after(None))).collect(),
+            rooms: rooms.map(|number| (room(number), MessageIds::after(None))).collect(),
             padding: checker::padding(content_bytes),
             username: USERNAME.into(),
             written: 0,
         }
     }
 
-    fn write(&mut self) -> Result<Message, String> {
+    pub fn write(&mut self) -> Result<Message, String> {
         let since_epoch = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
         let now = Timestamp(since_epoch.as_nanos() as i64);
         let count = self.rooms.len();

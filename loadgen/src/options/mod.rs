@@ -2,12 +2,16 @@
 //!
 //! A file a scenario; the flags that all of them share are in `shared.rs`.
 
+mod event;
 mod room;
 mod rooms;
+mod scenario_file;
 mod selftest;
 mod shared;
 
+use std::ffi::OsString;
 use std::net::SocketAddr;
+use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand};
 use hyper::Uri;
@@ -21,6 +25,7 @@ use crate::report::diff::DiffArguments;
 use crate::schedule::ScheduleError;
 use crate::workforce::{SECRET_VARIABLE, Workforce, WorkforceError};
 
+pub use event::EventArguments;
 pub use room::RoomArguments;
 pub use rooms::RoomsArguments;
 pub use selftest::{SelftestArguments, SelftestOptions};
@@ -43,13 +48,33 @@ JSON or protobuf, and with --target plain with any WebSocket server that repeats
 Exit code 0: everything accepted was delivered to everybody, once and in order. 1: it was not, or the run failed.
 2: the command line is wrong.";
 
+/// Reads the command line, and the file of flags that it may name.
+pub fn parse(line: Vec<OsString>) -> Result<Arguments, ParseError> {
+    Ok(Arguments::try_parse_from(scenario_file::with_file(line)?)?)
+}
+
+#[derive(Debug, Error)]
+pub enum ParseError {
+    #[error(transparent)]
+    File(#[from] scenario_file::ScenarioFileError),
+    /// Also a wish for help, which is answered.
+    #[error(transparent)]
+    Line(#[from] clap::Error),
+}
+
 #[derive(Subcommand)]
 pub enum Command {
     /// One room: everybody joins it, a few publish, every member checks everything it hears
+    #[command(args_override_self = true)]
     Room(RoomArguments),
     /// Many rooms of mixed sizes at once, each checked like one
+    #[command(args_override_self = true)]
     Rooms(RoomsArguments),
+    /// A live event: members come, go and return, bursts, slow readers, updates and removals, all of it accounted for
+    #[command(args_override_self = true)]
+    Event(EventArguments),
     /// Lets a proxy break what the server says, and shows that every kind of fault is found and named right
+    #[command(args_override_self = true)]
     #[command(mut_arg("users", |users| users.default_value("24")))]
     #[command(mut_arg("rate", |rate| rate.default_value("200")))]
     #[command(mut_arg("secs", |secs| secs.default_value("3")))]
@@ -85,6 +110,10 @@ pub enum OptionsError {
     Addr { addr: String, reason: String },
     #[error("--url {url:?}: {reason}")]
     Url { url: String, reason: String },
+    #[error(
+        "--baseline is for rooms whose members stay, as those of room and rooms do: a bare loop knows nobody who comes and goes"
+    )]
+    Baseline,
     #[error("--metrics {0:?} is no address like http://127.0.0.1:7351/metrics")]
     Metrics(String),
     #[error("--send must have {{content}} or {{content_json}} in it")]
@@ -99,6 +128,14 @@ pub enum OptionsError {
     Room,
     #[error("--sizes {0:?} is not a list like 2:60,20:30,500:10: members of a room, and how often rooms have so many")]
     Sizes(String),
+    #[error("{0} must be between 0 and 100 percent")]
+    Percent(&'static str),
+    #[error("{0} must be a number, and not negative")]
+    Rate(&'static str),
+    #[error("--updates and --removals may be 50 of a hundred together: what they touch must have been said")]
+    Deeds,
+    #[error("--burst must be shorter than --burst-every")]
+    Bursts,
     #[error("{0} users are more than a run may have: lower --rooms or --sizes")]
     TooManyUsers(u64),
     #[error(transparent)]
@@ -112,6 +149,8 @@ pub enum OptionsError {
 pub struct RunOptions {
     /// The scenario's name.
     pub scenario: &'static str,
+    /// The file that gave some of the flags.
+    pub scenario_file: Option<PathBuf>,
     pub plan: Plan,
     pub secs: f64,
     pub warmup_secs: f64,

@@ -6,6 +6,7 @@ use clap::Args;
 
 use super::shared::{RunArguments, TalkArguments, TargetArguments, run_options};
 use super::{OptionsError, RunOptions};
+use crate::deeds::DeedShares;
 use crate::plan::RoomPlan;
 use crate::schedule::Schedule;
 
@@ -43,6 +44,7 @@ impl TryFrom<RoomArguments> for RunOptions {
             entrance: talk.entrance("")?,
             schedule: Schedule::steady(raw.rate, publishers, talk.warmup, talk.secs)?,
             payload_bytes: talk.payload_bytes,
+            deeds: DeedShares::default(),
         };
         run_options("room", raw.target, &talk, raw.run, vec![room])
     }

@@ -7,6 +7,7 @@ use clap::Args;
 
 use super::shared::{RunArguments, TalkArguments, TargetArguments, run_options};
 use super::{OptionsError, RunOptions};
+use crate::deeds::DeedShares;
 use crate::draws::Draws;
 use crate::plan::RoomPlan;
 use crate::schedule::{Schedule, Stretch};
@@ -62,6 +63,7 @@ impl TryFrom<RoomsArguments> for RunOptions {
                 entrance: talk.entrance(&format!("-{number}"))?,
                 schedule: schedule(raw.rate, raw.publishers.get().min(members), talk.warmup, talk.secs, stagger)?,
                 payload_bytes: talk.payload_bytes,
+                deeds: DeedShares::default(),
             });
         }
         run_options("rooms", raw.target, &talk, raw.run, rooms)

@@ -2,6 +2,7 @@
 
 use std::net::{SocketAddr, ToSocketAddrs};
 use std::num::NonZeroU32;
+use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::Args;
@@ -101,6 +102,9 @@ pub struct TalkArguments {
 /// How a run is carried out on this machine.
 #[derive(Args)]
 pub struct RunArguments {
+    /// A TOML file with flags of this command, named as they are; a flag on the command line wins
+    #[arg(long, value_name = "FILE")]
+    scenario: Option<PathBuf>,
     /// Everything that looks like chance is drawn from this number
     #[arg(long, value_name = "N", default_value_t = 1)]
     seed: u64,
@@ -202,6 +206,10 @@ fn plain(
 }
 
 impl TalkArguments {
+    pub fn secs(&self) -> f64 {
+        self.secs
+    }
+
     pub fn check(self) -> Result<Talk, OptionsError> {
         if !(CONTENT_BYTES_MIN..=CONTENT_BYTES_MAX).contains(&self.payload) {
             return Err(OptionsError::Payload);
@@ -254,10 +262,12 @@ pub fn run_options(
         rooms,
         order: talk.order,
         threads: run.threads.map(NonZeroU32::get),
+        conduct: None,
         in_flight: run.in_flight.get(),
     };
     Ok(RunOptions {
         scenario,
+        scenario_file: run.scenario,
         plan,
         secs: talk.secs.as_secs_f64(),
         warmup_secs: talk.warmup.as_secs_f64(),

@@ -62,13 +62,13 @@ enum Comparison {
 #[derive(Debug, Error, PartialEq)]
 pub enum ConditionError {
     #[error("{0:?} compares nothing: write a figure, one of > >= < <=, and a limit, like 'p99>250ms' or 'missing>0'")]
-    NoComparison(String),
+    WithoutComparison(String),
     #[error("there is no figure {name:?}: {}", allowed())]
-    NoFigure { name: String },
+    UnknownFigure { name: String },
     #[error(
         "{0:?} is no limit: a number, behind it ns, us, ms or s for times, B, KiB, MiB or GiB for sizes, % for parts"
     )]
-    NoLimit(String),
+    BadLimit(String),
 }
 
 fn allowed() -> String {
@@ -83,13 +83,14 @@ impl FromStr for Condition {
     type Err = ConditionError;
 
     fn from_str(text: &str) -> Result<Self, ConditionError> {
-        let at = text.find(['<', '>']).ok_or_else(|| ConditionError::NoComparison(text.to_owned()))?;
+        let at = text.find(['<', '>']).ok_or_else(|| ConditionError::WithoutComparison(text.to_owned()))?;
         let (figure, rest) = text.split_at(at);
         let (comparison, limit) = Comparison::read(rest);
-        let figure = Figure::read(figure).ok_or_else(|| ConditionError::NoFigure { name: figure.trim().to_owned() })?;
+        let figure =
+            Figure::read(figure).ok_or_else(|| ConditionError::UnknownFigure { name: figure.trim().to_owned() })?;
         let limit = read_limit(limit).filter(|(_, kind)| figure.takes(*kind));
         let (limit, _) =
-            limit.ok_or_else(|| ConditionError::NoLimit(rest.trim_matches(['<', '>', '=', ' ']).to_owned()))?;
+            limit.ok_or_else(|| ConditionError::BadLimit(rest.trim_matches(['<', '>', '=', ' ']).to_owned()))?;
         Ok(Self { text: text.to_owned(), figure, comparison, limit })
     }
 }

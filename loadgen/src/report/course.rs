@@ -35,6 +35,8 @@ impl Mark {
 pub struct Timeline {
     /// Whether the run went on for longer than is kept.
     pub cut: bool,
+    /// From when to when was measured; nothing when nothing was.
+    pub measured_secs: Option<[f64; 2]>,
     pub marks: Vec<Moment>,
     pub seconds: Vec<Point>,
 }
@@ -56,6 +58,13 @@ pub struct Point {
     pub second: Second,
 }
 
+impl Point {
+    /// Whether every process has told of the whole second, as each does when it is over.
+    pub fn is_whole(&self) -> bool {
+        self.second.generator_resident_bytes > 0
+    }
+}
+
 impl Course {
     /// What the generator's processes cost: CPU seconds in the measured time, and the most memory they had.
     pub fn generator(&self) -> (f64, u64) {
@@ -70,10 +79,8 @@ impl Course {
     pub fn timeline(&self, with_latencies: bool) -> Timeline {
         let zero = self.window.start / SECOND_NS;
         let zero_ns = zero * SECOND_NS;
-        let mark = |mark: &Mark| Moment {
-            at_secs: (mark.at_ns as f64 - zero_ns as f64) / SECOND_NS as f64,
-            what: mark.what.clone(),
-        };
+        let secs = |at_ns: u64| (at_ns as f64 - zero_ns as f64) / SECOND_NS as f64;
+        let mark = |mark: &Mark| Moment { at_secs: secs(mark.at_ns), what: mark.what.clone() };
         let mut connected = 0_u64;
         let point = |mut second: Second| {
             connected = (connected + second.progress.joined).saturating_sub(second.progress.disconnected);
@@ -85,6 +92,7 @@ impl Course {
         };
         Timeline {
             cut: self.series.is_cut(),
+            measured_secs: (!self.window.is_empty()).then(|| [secs(self.window.start), secs(self.window.end)]),
             marks: self.marks.iter().map(mark).collect(),
             seconds: self.series.seconds().into_iter().map(point).collect(),
         }

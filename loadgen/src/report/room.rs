@@ -4,14 +4,19 @@ use std::collections::HashMap;
 
 use crate::check::{Answers, Disagreement, OrderDemand};
 use crate::costs::Costs;
-use crate::figures::Figures;
+use crate::figures::{Figures, LifeFigures};
 use crate::machine::MachineFigures;
 use crate::options::RunOptions;
 use crate::orders::Progress;
+use crate::whole_history::HistoryFigures;
 
 use super::costs;
 use super::words::{grouped, number, ratio};
 use super::{Course, DELIVERY, Findings, Generator, KEY_SHOWN, Section, Value};
+
+const ROOM_PROMISE: &str = "everything accepted was delivered to everybody, once and in order";
+const EVENT_PROMISE: &str =
+    "everything that was due to anybody was delivered, once and in order, or the server gave notice of it";
 
 /// A finished run, before it is judged.
 pub struct Outcome {
@@ -26,6 +31,8 @@ pub struct Outcome {
     pub costs: Costs,
     /// How long after the last scheduled send the last delivery came.
     pub last_delivery_late_ns: u64,
+    /// What the rooms' histories were like at the end, where they were read.
+    pub history: Option<HistoryFigures>,
     pub course: Course,
 }
 
@@ -40,17 +47,25 @@ pub fn findings(options: &RunOptions, outcome: Outcome) -> Findings {
         deliveries(options, &outcome),
         connections(options, &outcome),
     ];
+    let comes_and_goes = options.plan.conduct.is_some();
+    sections.extend(comes_and_goes.then(|| coming_and_going(&outcome.figures.lives)));
+    sections
+        .extend(outcome.history.iter().flat_map(|history| [history_reads(&outcome.figures), whole_history(history)]));
     sections.extend(costs::sections(options, &outcome.costs, &outcome.figures, &outcome.course));
     let nothing = (accepted == 0).then(|| "no message was accepted, so nothing was shown".to_owned());
-    let Figures { delivery, ack, lateness, lag, threads, samples, .. } = outcome.figures;
+    let Figures { delivery, ack, history, lateness, lag, threads, samples, .. } = outcome.figures;
     Findings {
         scenario: options.scenario,
         heading: heading(options, outcome.processes),
         settings: settings(options),
         sections,
-        latencies: vec![(DELIVERY, delivery), ("ack", ack)],
+        latencies: if comes_and_goes {
+            vec![(DELIVERY, delivery), ("ack", ack), ("history", history)]
+        } else {
+            vec![(DELIVERY, delivery), ("ack", ack)]
+        },
         faults: nothing.into_iter().collect(),
-        promise: "everything accepted was delivered to everybody, once and in order",
+        promise: if comes_and_goes { EVENT_PROMISE } else { ROOM_PROMISE },
         samples,
         generator: Generator { lateness, lag, threads, machines: outcome.machines },
         course: outcome.course,
@@ -99,13 +114,17 @@ fn deliveries(options: &RunOptions, outcome: &Outcome) -> Section {
     let Outcome { figures, disagreement, .. } = outcome;
     let out_of_order = figures.out_of_order + figures.tally.out_of_order + disagreement.out_of_order;
     // Members that had everything and one order would have placed every message.
-    let no_other_reason = out_of_order == 0 && figures.tally.missing == 0 && options.plan.order == OrderDemand::Room;
+    let all_was_heard = figures.tally.missing + figures.tally.skipped + figures.tally.announced == 0;
+    let no_other_reason = out_of_order == 0 && all_was_heard && options.plan.order == OrderDemand::Room;
     let unplaced = if no_other_reason { disagreement.unplaced } else { 0 };
     let per_second = ratio(figures.delivered_in_window as f64, options.secs);
     Section::new("deliveries")
         .count("expected", figures.tally.expected)
         .count("delivered", figures.tally.delivered)
+        .count("skipped as announced", figures.tally.skipped)
+        .count("owed to closed readers", figures.tally.announced)
         .fault("missing", figures.tally.missing, "missing")
+        .count("beyond what was due", figures.tally.beyond)
         .fault("duplicates", figures.duplicates + disagreement.shared_ids, "delivered twice")
         .fault("out of order", out_of_order + unplaced, "out of order")
         .fault("corrupt", figures.corrupt + disagreement.other_ids, "corrupt")
@@ -127,4 +146,38 @@ fn connections(options: &RunOptions, outcome: &Outcome) -> Section {
         .count("presence joins", presence.joins)
         .count("presence leaves", presence.leaves)
         .count("presence incomplete members", presence.incomplete_members)
+}
+
+fn coming_and_going(lives: &LifeFigures) -> Section {
+    Section::new("coming and going")
+        .count("stays", lives.stays)
+        .count("left", lives.left)
+        .count("connections dropped", lives.dropped)
+        .count("slow readers closed", lives.closed)
+        .count("closed without seeing the notice", lives.cut_off)
+        .count("gaps announced", lives.gaps)
+        .fault("failed to come back", lives.failed, "times somebody could not come back")
+        .fault("heard outside of the room", lives.outside, "delivered to somebody who was not in the room")
+}
+
+fn history_reads(figures: &Figures) -> Section {
+    Section::new("history reads")
+        .count("pages", figures.history_reads)
+        .fault("wrong", figures.history_faults, "wrong pages of history")
+        .fault("failed", figures.history_failures, "history reads that failed")
+        .fault("left out", figures.history_left_out, "history reads left out, as too many were under way")
+}
+
+fn whole_history(history: &HistoryFigures) -> Section {
+    Section::new("whole history")
+        .count("expected", history.expected)
+        .count("found", history.found)
+        .fault("missing", history.missing, "missing in history")
+        .fault("duplicates", history.duplicates, "twice in history")
+        .fault("out of order", history.out_of_order, "out of order in history")
+        .fault("corrupt", history.corrupt, "corrupt in history, or not updated")
+        .fault("removed but there", history.removed_but_there, "in history although removed")
+        .fault("unknown", history.unknown, "in history although not accepted")
+        .fault("directions differ", history.directions_differ, "different in history when read the other way")
+        .count("foreign", history.foreign)
 }

@@ -72,6 +72,11 @@ impl Section {
 }
 
 impl Row {
+    /// Whether this is a fault, and there are some.
+    pub fn is_faulty(&self) -> bool {
+        self.fault.is_some() && matches!(self.value, Value::Count(1..))
+    }
+
     /// The name as a member's name, with the unit at its end.
     pub fn key(&self) -> String {
         let unit = match self.value {

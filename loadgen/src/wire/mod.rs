@@ -218,8 +218,18 @@ impl Frame {
 }
 
 impl Kind {
+    /// The code of this kind; of those that one kind has in common, the first.
+    pub fn code(self) -> u8 {
+        match self {
+            Self::New => 0,
+            Self::Update => 1,
+            Self::Removal => 2,
+            Self::Event => 3,
+        }
+    }
+
     /// By the code that Nakama gives a message; a code that is none is no kind.
-    fn of_code(code: i32) -> Option<Self> {
+    pub fn of_code(code: i32) -> Option<Self> {
         match code {
             0 => Some(Self::New),
             1 => Some(Self::Update),

@@ -125,14 +125,19 @@ impl Committer {
     /// Hands a group to a keeper that answers each write when it is decided. This waits while the keeper has too much under
     /// way; the queues then fill, and refuse.
     fn hand_over(&self, lanes: &dyn Lanes, group: Group) {
-        for (write, asker) in group.writes.into_iter().zip(group.askers) {
-            let answering = self.answering(&asker);
-            lanes.take(write, Box::new(move |written| answering.answer(asker, written)));
-        }
-        for (shard, ticket, request) in group.reads {
-            let asker = Asker::Shard(shard, ticket);
-            let answering = self.answering(&asker);
-            lanes.take(Write::Request(request), Box::new(move |found| answering.answer(asker, found)));
+        let writes = group.writes.into_iter().zip(group.askers);
+        let questions = group
+            .reads
+            .into_iter()
+            .map(|(shard, ticket, request)| (Write::Request(request), Asker::Shard(shard, ticket)));
+        for (write, asker) in writes.chain(questions) {
+            match self.line.check() {
+                Ok(()) => {
+                    let answering = self.answering(&asker);
+                    lanes.take(write, Box::new(move |written| answering.answer(asker, written)));
+                }
+                Err(failure) => self.answer(asker, Err(failure)),
+            }
         }
     }
 

@@ -21,7 +21,7 @@ use uuid::Uuid;
 
 use super::channel::{Channel, Known};
 use super::keeper::Keeper;
-use super::link::{Link, Mutation, WRITE_PATIENCE};
+use super::link::{Link, Mutation, UNDO_PATIENCE, WRITE_PATIENCE, by};
 use super::mutations;
 use super::society::{Footprint, Subject};
 use super::statements::{Statement, big, id, int, text};
@@ -34,8 +34,6 @@ use crate::{Failure, NAME_BYTES_MAX, Write, Written, change, check_name};
 
 /// Bytes of one logged batch: below the 50 KiB at which Cassandra refuses one of several partitions.
 const BATCH_BYTES_MAX: usize = 32 << 10;
-/// How long is tried to undo what failed before its asker hears of it.
-const UNDO_PATIENCE: Duration = Duration::from_secs(2);
 /// Groups of one user that are looked at: above what a user may have, with some that are being swept away.
 const GROUPS_OF_USER_MAX: i32 = 10_000;
 
@@ -257,7 +255,7 @@ impl<'k> Draft<'k> {
 
     /// This is a thread that may wait.
     fn block<T>(&self, asked: impl Future<Output = Result<T, Failure>>) -> Result<T, Failure> {
-        self.keeper.link.runtime().block_on(asked)
+        self.keeper.link.runtime().block_on(by(self.deadline, asked))
     }
 
     fn look<R>(&self, statement: Statement, values: Vec<CqlValue>) -> Result<Option<R>, Failure>

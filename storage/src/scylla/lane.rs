@@ -8,7 +8,7 @@
 use std::collections::{HashSet, VecDeque};
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, PoisonError};
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use engine::id::{ChannelId, MessageId, UserId};
 use engine::message::Message;
@@ -19,7 +19,7 @@ use tokio::task::JoinSet;
 use super::channel::{Channel, Home, Known, bounds_of, milliseconds, remaining_seconds};
 use super::decode::{MessageRow, StoredMessage};
 use super::keeper::Keeper;
-use super::link::Mutation;
+use super::link::{LOOK_PATIENCE, Mutation, UNDO_PATIENCE, by};
 use super::mutations::author_row;
 use super::outcome::Missed;
 use super::society::Turn;
@@ -29,10 +29,8 @@ use crate::{Answer, Failure, Write, Written};
 /// Rows and bytes of one batch: a mutation well below half a segment of any server's commit log.
 const BATCH_ROWS_MAX: usize = 128;
 const BATCH_BYTES_MAX: usize = 256 << 10;
-/// Batches of one channel under way.
-const BATCHES_MAX: usize = 4;
-/// How long is tried to undo what failed before its asker hears of it.
-const UNDO_PATIENCE: Duration = Duration::from_secs(2);
+/// Batches of one channel under way: more would be smaller, and batches are what a database counts.
+const BATCHES_MAX: usize = 2;
 /// Look-ups of a purge at a time.
 const PURGE_LOOKUPS: usize = 32;
 
@@ -106,7 +104,7 @@ impl Keeper {
             (Ok(()), Write::Request(StoreRequest::Purge { sender, ids, .. })) => {
                 self.purge(channel, sender, ids, deadline).await
             }
-            (Ok(()), Write::Request(question)) => self.look_up_in_lane(channel, &question).await,
+            (Ok(()), Write::Request(question)) => by(deadline, self.look_up_in_lane(channel, &question)).await,
             (Ok(()), other) => unreachable!("{other:?} has no business in a channel's lane"),
         };
         channel.version.fetch_add(1, Ordering::AcqRel);
@@ -150,7 +148,7 @@ impl Keeper {
         let deadline = messages.iter().map(|(_, _, deadline)| *deadline).max().unwrap_or_else(Instant::now);
         let ready = in_time(deadline).and_then(|()| self.check()).and_then(|()| channel.check_settled());
         let known = match ready {
-            Ok(()) => channel.known(&self.link).await,
+            Ok(()) => by(deadline, channel.known(&self.link)).await,
             Err(failure) => Err(failure),
         };
         let mut known = match known {
@@ -203,7 +201,7 @@ impl Keeper {
         match known.home_of(message.id, &bounds_of(&self.link, &channel.id)) {
             Home::In(bucket) => Ok(bucket),
             Home::New(bucket) => {
-                channel.begin_bucket(&self.link, known, bucket, self.epoch(), deadline).await?;
+                by(deadline, channel.begin_bucket(&self.link, known, bucket, self.epoch(), deadline)).await?;
                 Ok(bucket)
             }
         }
@@ -290,7 +288,7 @@ impl Keeper {
     where
         F: Future<Output = Result<bool, Failure>> + Send,
     {
-        if let Ok(true) = is_done().await {
+        if let Ok(true) = by(Instant::now() + LOOK_PATIENCE, is_done()).await {
             return Ok(());
         }
         let patience = Instant::now() + UNDO_PATIENCE;
@@ -319,8 +317,8 @@ impl Keeper {
         update: UpdateMessage,
         deadline: Instant,
     ) -> Result<StoreReceipt, Failure> {
-        let Some(before) = self.stored(channel, update.id).await?.filter(|row| row.message.sender == update.sender)
-        else {
+        let found = by(deadline, self.stored(channel, update.id)).await?;
+        let Some(before) = found.filter(|row| row.message.sender == update.sender) else {
             return Ok(StoreReceipt::NotFound);
         };
         let mut after = before.message.clone();
@@ -355,7 +353,8 @@ impl Keeper {
         sender: UserId,
         deadline: Instant,
     ) -> Result<StoreReceipt, Failure> {
-        let Some(before) = self.stored(channel, id).await?.filter(|row| row.message.sender == sender) else {
+        let found = by(deadline, self.stored(channel, id)).await?;
+        let Some(before) = found.filter(|row| row.message.sender == sender) else {
             return Ok(StoreReceipt::NotFound);
         };
         self.link.clock.pass(before.written_us);
@@ -397,7 +396,7 @@ impl Keeper {
             let mut looking = JoinSet::new();
             for &id in some {
                 let (keeper, channel) = (self.clone(), channel.clone());
-                looking.spawn(async move { keeper.stored(&channel, id).await });
+                looking.spawn(async move { by(deadline, keeper.stored(&channel, id)).await });
             }
             while let Some(found) = looking.join_next().await {
                 let found = found.map_err(|error| Failure::Passing(error.to_string()))??;

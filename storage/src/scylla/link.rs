@@ -1,5 +1,6 @@
 //! The link to the database: made in the background and again and again until it holds, watched, and asked.
 
+use std::collections::HashSet;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
 use std::time::{Duration, Instant};
@@ -25,8 +26,21 @@ use super::schema;
 use super::statements::{Statement, Statements, WRITE_DURATION_MAX};
 use crate::Failure;
 
-/// How long a write is tried before its asker hears that it failed.
-pub const WRITE_PATIENCE: Duration = Duration::from_secs(7);
+/// The longest that a write, once taken, or a read may wait for its answer; operators are told of it.
+const ANSWER_DURATION_MAX: Duration = Duration::from_secs(10);
+/// How long a write is tried.
+pub const WRITE_PATIENCE: Duration = Duration::from_secs(6);
+/// How long it is then looked for what became of it.
+pub const LOOK_PATIENCE: Duration = Duration::from_secs(1);
+/// How long it is then tried to undo it, before its asker hears that it failed.
+pub const UNDO_PATIENCE: Duration = Duration::from_secs(2);
+/// How long a question that takes several reads may take.
+pub const READ_PATIENCE: Duration = Duration::from_secs(8);
+
+const _: () = {
+    let write = WRITE_PATIENCE.as_secs() + LOOK_PATIENCE.as_secs() + UNDO_PATIENCE.as_secs();
+    assert!(write < ANSWER_DURATION_MAX.as_secs() && READ_PATIENCE.as_secs() < ANSWER_DURATION_MAX.as_secs());
+};
 
 /// How long making a session may take. The driver itself may wait a minute for a node that accepts and says nothing.
 const CONNECT_DURATION_MAX: Duration = Duration::from_secs(15);
@@ -301,7 +315,7 @@ impl Link {
                 for statement in statements {
                     batch.append_statement(open.statements.get(*statement).clone());
                 }
-                open.session.batch(&batch, values.to_vec()).await.map(|_| ())
+                open.session.batch(&batch, values).await.map(|_| ())
             }
         };
         match done {
@@ -370,9 +384,10 @@ impl Link {
     {
         let (mut pause, mut nothing_done) = (PAUSE_MIN, true);
         loop {
-            let missed = match attempt().await {
-                Ok(done) => return Ok(done),
-                Err(missed) => missed,
+            let missed = match tokio::time::timeout_at(deadline.into(), attempt()).await {
+                Ok(Ok(done)) => return Ok(done),
+                Ok(Err(missed)) => missed,
+                Err(_) => self.note_failure(Missed::silence()),
             };
             nothing_done &= missed.nothing_done;
             // Nobody waits for a database that is known to be away, unless it may have what it was sent.
@@ -419,7 +434,10 @@ impl Link {
     }
 
     fn failed(&self, error: &scylla::errors::ExecutionError) -> Missed {
-        let missed = Missed::of(error);
+        self.note_failure(Missed::of(error))
+    }
+
+    fn note_failure(&self, missed: Missed) -> Missed {
         if !missed.passing {
             return missed;
         }
@@ -429,6 +447,22 @@ impl Link {
             tracing::warn!(reason = missed.reason, "the database does not answer: requests are refused until it does");
         }
         missed
+    }
+
+    /// Says which nodes have gone and which have come back, once each.
+    fn watch_nodes(&self, away: &mut HashSet<Uuid>) {
+        let Ok(open) = self.session_even_if_away() else { return };
+        let state = open.session.get_cluster_state();
+        let nodes = state.get_nodes_info();
+        for node in nodes {
+            let address = node.address.to_string();
+            if !node.is_connected() && away.insert(node.host_id) {
+                tracing::warn!(address, "a node of the database is away");
+            } else if node.is_connected() && away.remove(&node.host_id) {
+                tracing::info!(address, "a node of the database is back");
+            }
+        }
+        away.retain(|gone| nodes.iter().any(|node| node.host_id == *gone));
     }
 
     /// Asks a database that is away whether it is back.
@@ -448,7 +482,7 @@ impl Link {
 }
 
 async fn connect_until_it_holds(link: Arc<Link>) {
-    let mut pause = PAUSE_MIN;
+    let (mut pause, mut said) = (PAUSE_MIN, String::new());
     while !link.is_closed() {
         let connected = tokio::time::timeout(CONNECT_DURATION_MAX, connect(&link.options)).await;
         let reason = match connected {
@@ -461,7 +495,10 @@ async fn connect_until_it_holds(link: Arc<Link>) {
             Ok(Err(failure)) => return link.set(State::Refused(failure)),
             Err(_) => "no node has answered in time".into(),
         };
-        tracing::warn!(reason, "the database cannot be reached, trying again");
+        if said != reason {
+            tracing::warn!(reason, "the database cannot be reached, trying again");
+            said.clone_from(&reason);
+        }
         link.set(State::Trying(reason));
         tokio::time::sleep(pause).await;
         pause = (2 * pause).min(CONNECT_PAUSE_MAX);
@@ -469,16 +506,19 @@ async fn connect_until_it_holds(link: Arc<Link>) {
 }
 
 async fn watch(link: Arc<Link>) {
+    let mut away = HashSet::new();
     while !link.is_closed() {
         tokio::time::sleep(PROBE_INTERVAL).await;
         link.probe().await;
+        link.watch_nodes(&mut away);
     }
 }
 
 async fn connect(options: &ScyllaOptions) -> Result<Open, Failure> {
     let session = session(options).await?;
     schema::check(&session, &options.keyspace).await?;
-    let statements = Statements::prepare(&session).await.map_err(|error| Failure::Passing(error.to_string()))?;
+    let statements =
+        Statements::prepare(&session, &options.keyspace).await.map_err(|error| Failure::Passing(error.to_string()))?;
     Ok(Open { session, statements })
 }
 
@@ -526,6 +566,12 @@ fn encryption(options: &ScyllaOptions) -> Result<Arc<rustls::ClientConfig>, Fail
         .with_safe_default_protocol_versions()
         .map_err(|error| wrong(&error))?;
     Ok(Arc::new(config.with_root_certificates(roots).with_no_client_auth()))
+}
+
+/// What is asked, or a failure that passes once the time is over. Nothing that must be known to its end is asked in this way.
+pub async fn by<T>(deadline: Instant, asked: impl Future<Output = Result<T, Failure>>) -> Result<T, Failure> {
+    let asked = tokio::time::timeout_at(deadline.into(), asked).await;
+    asked.unwrap_or_else(|_| Err(Missed::silence().failure()))
 }
 
 fn not_sent(failure: Failure) -> Missed {

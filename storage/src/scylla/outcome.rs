@@ -27,6 +27,11 @@ impl Missed {
         Self { nothing_done, passing, reason: error.to_string() }
     }
 
+    /// The time is over, and nothing was heard.
+    pub fn silence() -> Self {
+        Self { nothing_done: false, passing: true, reason: "the database has not answered in time".into() }
+    }
+
     pub fn failure(&self) -> Failure {
         if self.passing || !self.nothing_done {
             return Failure::Passing(self.reason.clone());

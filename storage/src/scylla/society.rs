@@ -17,7 +17,7 @@ use super::channel::Channel;
 use super::draft::{Draft, Ending};
 use super::keeper::Keeper;
 use super::lane::in_time;
-use super::link::Mutation;
+use super::link::{Mutation, by};
 use crate::account::Credential;
 use crate::{Answer, Failure, Write, Written};
 
@@ -253,8 +253,15 @@ impl Keeper {
         let (mut alone, mut decisions) = (false, 0);
         loop {
             // Held until the decision is carried out.
-            let _shared = if alone { None } else { Some(self.society.carrying_out.read().await) };
-            let _alone = if alone { Some(self.society.carrying_out.write().await) } else { None };
+            let held = by(deadline, async {
+                let locks = &self.society.carrying_out;
+                let alone = if alone { Some(locks.write().await) } else { None };
+                Ok((if alone.is_none() { Some(locks.read().await) } else { None }, alone))
+            });
+            let _held = match held.await {
+                Ok(held) => held,
+                Err(failure) => return (Err(failure), None),
+            };
             let (keeper, channel, write) = (self.clone(), channel.clone(), write.clone());
             let decided = tokio::task::spawn_blocking(move || keeper.decide(channel, &write, alone, deadline)).await;
             match decided {

@@ -12,7 +12,7 @@ use uuid::Uuid;
 use super::draft::{Draft, Ending};
 use super::keeper::Keeper;
 use super::lane::in_time;
-use super::link::{Mutation, WRITE_PATIENCE};
+use super::link::{Mutation, WRITE_PATIENCE, by};
 use super::mutations::{delete_membership, shards_of};
 use super::pages::{limit_of, successor};
 use super::society::{Footprint, Subject};
@@ -77,7 +77,8 @@ struct Sweep {
 impl Sweep {
     async fn all(&self) -> Result<(), Failure> {
         for kind in [0, 1] {
-            let left: Vec<(Uuid, Option<i32>)> = self.keeper.link.rows(Statement::Leftovers, vec![int(kind)]).await?;
+            let left = self.keeper.link.rows(Statement::Leftovers, vec![int(kind)]);
+            let left: Vec<(Uuid, Option<i32>)> = by(self.until, left).await?;
             for (of, shards) in left {
                 if kind == 0 {
                     self.sweep_group(GroupId(of), shards.unwrap_or(1)).await?;
@@ -90,11 +91,16 @@ impl Sweep {
         Ok(())
     }
 
+    /// Of one write.
+    fn deadline(&self) -> Instant {
+        self.until.min(Instant::now() + WRITE_PATIENCE)
+    }
+
     async fn sweep_rows(&self, mutations: &[Mutation]) -> Result<(), Failure> {
         in_time(self.until)?;
         for mutation in mutations {
             let one = std::slice::from_ref(mutation);
-            let written = self.keeper.link.write(one, BatchType::Unlogged, Instant::now() + WRITE_PATIENCE).await;
+            let written = self.keeper.link.write(one, BatchType::Unlogged, self.deadline()).await;
             written.map_err(|missed| missed.failure())?;
         }
         Ok(())
@@ -105,7 +111,7 @@ impl Sweep {
         let [mut first, _] = RosterPlace::span(None);
         let [_, last] = RosterPlace::span(Some(engine::group::Role::Banned));
         loop {
-            let places = self.keeper.roster(group, shards, first, last, ROWS_AT_ONCE).await?;
+            let places = by(self.until, self.keeper.roster(group, shards, first, last, ROWS_AT_ONCE)).await?;
             for place in &places {
                 let membership = crate::group::Membership { role: place.role, since: place.since };
                 self.sweep_rows(&delete_membership(group, shards, UserId(place.id), membership)).await?;
@@ -127,12 +133,12 @@ impl Sweep {
     async fn sweep_history(&self, channel: &ChannelId) -> Result<(), Failure> {
         let channel = self.keeper.channels.get(channel);
         let name = || text(channel.id.as_str());
-        let known = channel.known(&self.keeper.link).await?;
+        let known = by(self.until, channel.known(&self.keeper.link)).await?;
         for &bucket in known.starts.iter() {
             let of = [name(), super::statements::big(bucket)];
             self.sweep_rows(&[Mutation::new(Statement::DeleteBucket, of)]).await?;
         }
-        let epochs: Vec<(i32,)> = self.keeper.link.rows(Statement::Epochs, vec![name()]).await?;
+        let epochs: Vec<(i32,)> = by(self.until, self.keeper.link.rows(Statement::Epochs, vec![name()])).await?;
         for (epoch,) in epochs {
             self.sweep_rows(&[Mutation::new(Statement::DeleteBuckets, [name(), int(epoch)])]).await?;
         }
@@ -140,7 +146,7 @@ impl Sweep {
         let release = Mutation::new(Statement::ReleaseChannel, [name()]);
         let is_gone =
             || async { Ok(self.keeper.link.decided_row::<Row>(Statement::Channel, vec![name()]).await?.is_none()) };
-        let gone = self.keeper.link.decide(&release, Instant::now() + WRITE_PATIENCE, is_gone).await;
+        let gone = self.keeper.link.decide(&release, self.deadline(), is_gone).await;
         gone.map_err(|missed| missed.failure())?;
         channel.forget().await;
         Ok(())
@@ -151,7 +157,8 @@ impl Sweep {
         let [first, _] = RosterPlace::span(None);
         let [_, last] = RosterPlace::span(Some(engine::group::Role::Banned));
         loop {
-            let places = self.keeper.places_of_user(user, first, last, limit_of(ROWS_AT_ONCE)).await?;
+            let places = self.keeper.places_of_user(user, first, last, limit_of(ROWS_AT_ONCE));
+            let places = by(self.until, places).await?;
             for place in &places {
                 let group = GroupId(place.id);
                 let shards = self.keeper.group_row(group).await?.map_or(1, |group| shards_of(&group));
@@ -206,9 +213,9 @@ impl Sweep {
         if let Some(turn) = &turn {
             turn.come().await;
         }
-        let keeper = self.keeper.clone();
+        let (keeper, deadline) = (self.keeper.clone(), self.deadline());
         let swept = tokio::task::spawn_blocking(move || {
-            let mut draft = Draft::new(&keeper, None, footprint, true, Instant::now() + WRITE_PATIENCE);
+            let mut draft = Draft::new(&keeper, None, footprint, true, deadline);
             let own = draft.edge(gone, other)?;
             draft.set_edge(gone, other, own, None);
             if let Some(others) = draft.edge(other, gone)? {

@@ -32,7 +32,6 @@ fn a_server_starts_before_its_database_and_needs_no_second_start() {
 }
 
 #[test]
-#[ignore = "a minute of faults under load: with-cassandra cargo test -p tests --test cql -- --ignored"]
 fn what_is_kept_is_what_was_told_whatever_the_network_does() {
     let stage = Stage::shared();
     let proxy = FaultProxy::before(&stage.keyspace.cluster);
@@ -62,7 +61,6 @@ fn what_is_kept_is_what_was_told_whatever_the_network_does() {
 }
 
 #[test]
-#[ignore = "a minute of faults under load: with-cassandra cargo test -p tests --test cql -- --ignored"]
 fn a_database_that_dies_under_load_takes_nothing_else_with_it() {
     let cluster = Arc::new(Cassandra::start_durable());
     let stage = Stage::on(cluster.clone());

@@ -11,7 +11,9 @@ use tests::harness::cassandra::{Cassandra, Keyspace};
 use tests::harness::{DEADLINE, Launch, Server, data_dir};
 
 /// The longest that a send or a request may wait for its answer, whatever the database does: `docs/scylla.md` states it.
-pub const ANSWER_DURATION_MAX: Duration = Duration::from_secs(15);
+pub const ANSWER_DURATION_MAX: Duration = Duration::from_secs(10);
+/// What a machine that does much else may add to that.
+pub const BUSY_MACHINE: Duration = Duration::from_secs(5);
 
 /// A keyspace, and a directory for the servers on it.
 pub struct Stage {
@@ -77,7 +79,7 @@ pub fn assert_unavailable(server: &Server, method: &str, path: &str, authorizati
     let answer = server.http().request(method, path, &[("Authorization", authorization)], body);
     assert_eq!(answer.status, 503, "{method} {path}: {}", answer.body);
     assert_eq!(answer.json()["code"], 14, "{method} {path}: {}", answer.body);
-    assert!(asked.elapsed() < ANSWER_DURATION_MAX, "{method} {path} took {:?}", asked.elapsed());
+    assert!(asked.elapsed() < ANSWER_DURATION_MAX + BUSY_MACHINE, "{method} {path} took {:?}", asked.elapsed());
 }
 
 /// A body that signs somebody in.

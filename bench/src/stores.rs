@@ -1,0 +1,258 @@
+//! The embedded store beside a database, which this starts itself: messages stored through the whole server, and what the
+//! database's driver alone stores of the same rows; pages; and how full partitions become.
+//!
+//! The database is one node that has on disk what it has acknowledged, as the embedded store has.
+
+mod database;
+mod driver_alone;
+mod pages;
+
+use std::io;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use clap::Args;
+use serde::Serialize;
+use thiserror::Error;
+
+use crate::client::Failure;
+use crate::cpu;
+use crate::dialect::Persistence;
+use crate::durable::publishers::{Publishers, REQUESTS_PER_PUBLISHER};
+use crate::durable::{Answers, line};
+use crate::goals::{self, Bound, Goal, ratio, shown};
+use crate::report;
+use crate::server::{Kind, Launch, Server};
+use crate::setting::Setting;
+use database::{Database, Partition};
+pub use driver_alone::{DriverAlone, serve as serve_driver_alone};
+use pages::{PageTimes, Reads};
+
+/// What the keeper promises of a partition, whatever comes: at most so much before it is closed, and what is under way then.
+const PARTITION_ROWS_MAX: f64 = 80_000.0 + 1_024.0;
+const PARTITION_BYTES_MAX: f64 = 64.0 * 1024.0 * 1024.0 + 1024.0 * 1024.0;
+
+#[derive(Args, Debug)]
+pub struct Options {
+    /// Requests in flight, all publishers together (32 each).
+    #[arg(long, value_delimiter = ',', default_values_t = [1, 1_000])]
+    in_flight: Vec<usize>,
+    /// Rooms over which the publishers are spread.
+    #[arg(long, default_value_t = 64)]
+    rooms: usize,
+    /// Seconds of sending in each run.
+    #[arg(long, default_value_t = 5.0)]
+    secs: f64,
+    /// Seconds of sending into one room, for its partitions.
+    #[arg(long, default_value_t = 60.0)]
+    hot_secs: f64,
+    /// Bytes of a message's content.
+    #[arg(long, default_value_t = 100)]
+    payload: usize,
+    /// Messages of the room that is read.
+    #[arg(long, default_value_t = 50_000)]
+    messages: usize,
+    /// Pages that are read of each kind.
+    #[arg(long, default_value_t = 2_000)]
+    pages: usize,
+    /// Rounds; figures are medians.
+    #[arg(long, default_value_t = 3)]
+    repeat: usize,
+    /// On which disk: data directories are made here and removed. Default: beside this program.
+    #[arg(long)]
+    data_in: Option<PathBuf>,
+    /// The `with-cassandra` program; without it, it is built first.
+    #[arg(long)]
+    with_cassandra: Option<PathBuf>,
+    #[command(flatten)]
+    setting: Setting,
+}
+
+#[derive(Debug, Error)]
+pub enum Error {
+    #[error(transparent)]
+    World(#[from] io::Error),
+    #[error(transparent)]
+    Server(#[from] Failure),
+    #[error("the store: {0}")]
+    Store(#[from] storage::Failure),
+    #[error("the driver alone: {0}")]
+    Driver(String),
+    #[error("the database: {0}")]
+    Database(String),
+    #[error("{0}")]
+    Options(String),
+}
+
+/// One round of sending.
+#[derive(Debug, Serialize)]
+struct Sent {
+    round: usize,
+    embedded: Answers,
+    database: Answers,
+    driver_alone: Answers,
+}
+
+impl Sent {
+    fn answers(&self) -> [&Answers; 3] {
+        [&self.embedded, &self.database, &self.driver_alone]
+    }
+}
+
+pub fn run(options: &Options) -> Result<(), Error> {
+    check(options)?;
+    let Some(database) = Database::of_environment()? else {
+        return database::again_beside_a_node(options.with_cassandra.as_deref());
+    };
+    let data_in = match &options.data_in {
+        Some(directory) => directory.clone(),
+        None => std::env::current_exe()?.parent().unwrap_or(Path::new(".")).to_owned(),
+    };
+    let launch = Launch {
+        store: "embedded".into(),
+        persistence: Persistence::Kept,
+        data_in: Some(data_in.clone()),
+        ..options.setting.launch_stentor(1)?
+    };
+    // A node that has just started is slow: what it runs is compiled as it goes.
+    let most = options.in_flight.iter().copied().max().unwrap_or(1);
+    let warm = driver_alone::spawn(&driver_alone(options, &database, &launch, most)?, &launch)?;
+    eprintln!("warming up · {}", line(&warm));
+    let mut sent = Vec::new();
+    for round in 0..options.repeat {
+        send_round(options, &launch, &database, round, &mut sent)?;
+    }
+    let partitions = hot_room(options, &launch, &database)?;
+    let reads = Reads { messages: options.messages, pages: options.pages, payload: options.payload };
+    let pages = pages::measure(reads, &data_in, &database)?;
+    print(options, &launch, &sent, &pages, &partitions)
+}
+
+/// Refuses what cannot be measured before anything is built or started.
+fn check(options: &Options) -> Result<(), Error> {
+    let numbers = [options.rooms, options.messages, options.pages, options.repeat];
+    if options.secs <= 0.0 || options.hot_secs <= 0.0 || numbers.contains(&0) || options.in_flight.contains(&0) {
+        return Err(Error::Options("no number may be zero".into()));
+    }
+    if options.messages < 2 * pages::PAGE_MESSAGES {
+        return Err(Error::Options(format!("--messages must be {} at least", 2 * pages::PAGE_MESSAGES)));
+    }
+    Ok(())
+}
+
+fn send_round(
+    options: &Options,
+    launch: &Launch,
+    database: &Database,
+    round: usize,
+    sent: &mut Vec<Sent>,
+) -> Result<(), Error> {
+    let on_database = database.launch(launch)?;
+    let servers = [Server::start(Kind::Stentor, launch)?, Server::start(Kind::Stentor, &on_database)?];
+    let most = options.in_flight.iter().max().map_or(1, |most| most.div_ceil(REQUESTS_PER_PUBLISHER));
+    let join = |server: &Server| -> Result<Publishers, Error> {
+        Ok(Publishers::join(server.address, &server.token()?, most, options.rooms, options.payload)?)
+    };
+    let [mut embedded, mut kept] = [join(&servers[0])?, join(&servers[1])?];
+    let duration = Duration::from_secs_f64(options.secs);
+    for &in_flight in &options.in_flight {
+        let say = |what: &str, answers: &Answers| eprintln!("round {} · {what} · {}", round + 1, line(answers));
+        let embedded = embedded.send_for(in_flight, duration)?;
+        say("embedded    ", &embedded);
+        let of_database = kept.send_for(in_flight, duration)?;
+        say("database    ", &of_database);
+        let driver_alone = driver_alone::spawn(&driver_alone(options, database, launch, in_flight)?, launch)?;
+        say("driver alone", &driver_alone);
+        sent.push(Sent { round, embedded, database: of_database, driver_alone });
+    }
+    Ok(())
+}
+
+/// The same rooms, with the same in flight.
+fn driver_alone(
+    options: &Options,
+    database: &Database,
+    launch: &Launch,
+    in_flight: usize,
+) -> Result<DriverAlone, Error> {
+    Ok(DriverAlone {
+        node: database.node.clone(),
+        keyspace: database.new_keyspace(launch)?,
+        in_flight,
+        rooms: options.rooms.min(in_flight.div_ceil(REQUESTS_PER_PUBLISHER)),
+        secs: options.secs,
+        payload: options.payload,
+    })
+}
+
+/// One room with as much in flight as there is: how full do its partitions become?
+fn hot_room(options: &Options, launch: &Launch, database: &Database) -> Result<Vec<Partition>, Error> {
+    let keyspace = database.new_keyspace(launch)?;
+    let server = Server::start(Kind::Stentor, &database.launch_on(launch, &keyspace))?;
+    let most = options.in_flight.iter().copied().max().unwrap_or(1);
+    let publishers = most.div_ceil(REQUESTS_PER_PUBLISHER);
+    let mut publishers = Publishers::join(server.address, &server.token()?, publishers, 1, options.payload)?;
+    let answers = publishers.send_for(most, Duration::from_secs_f64(options.hot_secs))?;
+    eprintln!("hot room · {}", line(&answers));
+    let partitions = database.partitions(&keyspace)?;
+    let rows: u64 = partitions.iter().map(|partition| partition.rows).sum();
+    if rows != answers.messages {
+        return Err(Error::Database(format!("{} messages were acknowledged, and {rows} are there", answers.messages)));
+    }
+    Ok(partitions)
+}
+
+fn print(
+    options: &Options,
+    launch: &Launch,
+    sent: &[Sent],
+    pages: &[PageTimes],
+    partitions: &[Partition],
+) -> Result<(), Error> {
+    println!("{}\n{}, commit {}", report::command(), cpu::machine(), report::commit());
+    println!(
+        "Sends of {} bytes over {} rooms, {REQUESTS_PER_PUBLISHER} in flight a publisher; server and driver alone on cores \
+         {:?}, publishers on core {}, the database's node on all. Medians of {} rounds of {} s.",
+        options.payload,
+        options.rooms,
+        launch.server_cpus,
+        launch.client_cpu(),
+        options.repeat,
+        options.secs
+    );
+    let mut goals = Vec::new();
+    println!("\n| in flight | where | messages/s | p50 ms | p99 ms |\n| --- | --- | --- | --- | --- |");
+    for &in_flight in &options.in_flight {
+        let mut rates = Vec::new();
+        for (place, name) in ["stentor, embedded", "stentor, database", "driver alone"].into_iter().enumerate() {
+            let figure = |figure: fn(&Answers) -> f64| {
+                let same = sent.iter().filter(|sent| sent.driver_alone.in_flight == in_flight);
+                report::median(same.map(|sent| figure(sent.answers()[place])).collect())
+            };
+            let figures = [figure(|a| a.per_second), figure(|a| a.p50_ms), figure(|a| a.p99_ms)];
+            println!("| {in_flight} | {name} | {} |", figures.map(shown).join(" | "));
+            rates.push(figures[0]);
+        }
+        let question = format!("messages/s on the database ÷ the driver alone, {in_flight} in flight");
+        goals.push(Goal::new(question, ratio(rates[1], rates[2]), Bound::AtLeast(0.8)));
+    }
+    pages::print(pages);
+    println!("\n| partition of the hot room | rows | MiB of text |\n| --- | --- | --- |");
+    for (number, partition) in partitions.iter().enumerate() {
+        println!(
+            "| {} | {} | {} |",
+            number + 1,
+            partition.rows,
+            shown(Some(partition.bytes as f64 / f64::from(1 << 20)))
+        );
+    }
+    let most = |of: fn(&Partition) -> u64| partitions.iter().map(of).max().map(|most| most as f64);
+    goals.push(Goal::new("rows of the largest partition", most(|one| one.rows), Bound::AtMost(PARTITION_ROWS_MAX)));
+    goals.push(Goal::new("bytes of the largest partition", most(|one| one.bytes), Bound::AtMost(PARTITION_BYTES_MAX)));
+    goals::print(&goals);
+    options.setting.keep(&serde_json::json!({
+        "command": report::command(), "machine": cpu::machine(), "commit": report::commit(),
+        "sent": sent, "pages": pages, "partitions": partitions, "goals": goals,
+    }))?;
+    Ok(())
+}

@@ -1,0 +1,121 @@
+//! The database's node, started by the program that starts one for the tests, and what is asked of it past the server.
+
+use std::io;
+use std::path::Path;
+use std::process::{Command, Stdio};
+use std::sync::atomic::{AtomicU32, Ordering};
+
+use scylla::client::session::Session;
+use scylla::client::session_builder::SessionBuilder;
+use serde::Serialize;
+
+use super::Error;
+use crate::server::{self, Launch};
+
+/// The environment's word for a node that is there, `host:port`.
+const NODE: &str = "STENTOR_TEST_CQL";
+const HOT_CHANNEL: &str = "2...durable-0000";
+
+/// One node, and keyspaces on it.
+pub struct Database {
+    pub node: String,
+    keyspaces: AtomicU32,
+}
+
+/// One partition of messages.
+#[derive(Clone, Debug, Serialize)]
+pub struct Partition {
+    pub bucket: i64,
+    pub rows: u64,
+    /// Of names and contents.
+    pub bytes: u64,
+}
+
+impl Database {
+    /// The node that the environment names, if it names one.
+    pub fn of_environment() -> Result<Option<Self>, Error> {
+        let node = std::env::var(NODE).ok().filter(|node| !node.is_empty());
+        Ok(node.map(|node| Self { node, keyspaces: AtomicU32::new(0) }))
+    }
+
+    /// A keyspace of its own with the server's tables.
+    pub fn new_keyspace(&self, launch: &Launch) -> Result<String, Error> {
+        let number = self.keyspaces.fetch_add(1, Ordering::Relaxed);
+        let keyspace = format!("bench_{}_{number}", std::process::id());
+        let binary = launch.stentor.as_ref().ok_or_else(|| io::Error::other("no stentor binary was built or named"))?;
+        let mut command = Command::new(binary);
+        command.args(["schema", "--apply", "--replication", "1"]).args(self.flags(&keyspace)).stdout(Stdio::null());
+        let made = command.status()?;
+        if !made.success() {
+            return Err(Error::Database(format!("the tables could not be made: {made}")));
+        }
+        Ok(keyspace)
+    }
+
+    /// A server on a keyspace of its own.
+    pub fn launch(&self, launch: &Launch) -> Result<Launch, Error> {
+        Ok(self.launch_on(launch, &self.new_keyspace(launch)?))
+    }
+
+    pub fn launch_on(&self, launch: &Launch, keyspace: &str) -> Launch {
+        Launch { store: "scylla".into(), more: self.flags(keyspace).into(), ..launch.clone() }
+    }
+
+    fn flags(&self, keyspace: &str) -> [String; 4] {
+        ["--scylla", &self.node, "--keyspace", keyspace].map(str::to_owned)
+    }
+
+    /// The hot room's partitions, counted row by row.
+    pub fn partitions(&self, keyspace: &str) -> Result<Vec<Partition>, Error> {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+        runtime.block_on(async {
+            let session = SessionBuilder::new().known_node(&self.node).build().await.map_err(said)?;
+            partitions(&session, keyspace).await
+        })
+    }
+}
+
+async fn partitions(session: &Session, keyspace: &str) -> Result<Vec<Partition>, Error> {
+    let rows_of =
+        async |cql: String| session.query_unpaged(cql, ()).await.map_err(said)?.into_rows_result().map_err(said);
+    let of = format!("channel_id = '{HOT_CHANNEL}'");
+    let epochs = rows_of(format!("SELECT epoch FROM {keyspace}.channel_epochs WHERE {of}")).await?;
+    let mut partitions = Vec::new();
+    for epoch in epochs.rows::<(i32,)>().map_err(said)? {
+        let (epoch,) = epoch.map_err(said)?;
+        let buckets = format!("SELECT bucket FROM {keyspace}.channel_buckets WHERE {of} AND epoch = {epoch}");
+        let buckets = rows_of(buckets).await?;
+        for bucket in buckets.rows::<(i64,)>().map_err(said)? {
+            let (bucket,) = bucket.map_err(said)?;
+            let texts = format!("SELECT username, content FROM {keyspace}.messages WHERE {of} AND bucket = {bucket}");
+            let found = rows_of(texts).await?;
+            let mut partition = Partition { bucket, rows: 0, bytes: 0 };
+            for row in found.rows::<(Option<&str>, Option<&str>)>().map_err(said)? {
+                let (username, content) = row.map_err(said)?;
+                partition.rows += u64::from(content.is_some());
+                partition.bytes += (username.map_or(0, str::len) + content.map_or(0, str::len)) as u64;
+            }
+            partitions.push(partition);
+        }
+    }
+    partitions.sort_by_key(|partition| partition.bucket);
+    Ok(partitions)
+}
+
+pub fn said(error: impl std::fmt::Display) -> Error {
+    Error::Database(error.to_string())
+}
+
+/// Runs this program once more, with the same arguments, beside a node that ends with it.
+pub fn again_beside_a_node(with_cassandra: Option<&Path>) -> Result<(), Error> {
+    let program = match with_cassandra {
+        Some(path) => path.to_owned(),
+        None => server::build("tests", "with-cassandra")?,
+    };
+    let mut command = Command::new(program);
+    command.arg("--durable").arg(std::env::current_exe()?).args(std::env::args_os().skip(1));
+    match command.status()? {
+        status if status.success() => Ok(()),
+        status => Err(Error::Database(format!("the run beside it failed: {status}"))),
+    }
+}

@@ -1,0 +1,199 @@
+//! The database's driver with no server before it: the same rows, batched by the same rule. Each room has a lane; what waits
+//! in it goes out as one batch when fewer than `BATCHES_MAX` of it are under way.
+
+use std::io::Read;
+use std::process::{Command, Stdio};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use clap::Args;
+use engine::message::Message;
+use scylla::client::PoolSize;
+use scylla::client::execution_profile::ExecutionProfile;
+use scylla::client::session::Session;
+use scylla::client::session_builder::SessionBuilder;
+use scylla::statement::Consistency;
+use scylla::statement::batch::{Batch, BatchType};
+use scylla::statement::prepared::PreparedStatement;
+use scylla::value::CqlValue;
+use tokio::task::JoinSet;
+
+use super::Error;
+use crate::durable::Answers;
+use crate::durable::store_alone::Author;
+use crate::ear::empty_histogram;
+use crate::server::Launch;
+
+/// As the keeper has them.
+const BATCH_ROWS_MAX: usize = 128;
+const BATCHES_MAX: usize = 2;
+const CONNECTIONS: usize = 2;
+const WORKER_THREADS: usize = 2;
+
+/// What the driver alone is to do; the same for the process that does it.
+#[derive(Args, Clone, Debug)]
+pub struct DriverAlone {
+    #[arg(long)]
+    pub node: String,
+    #[arg(long)]
+    pub keyspace: String,
+    #[arg(long)]
+    pub in_flight: usize,
+    #[arg(long)]
+    pub rooms: usize,
+    #[arg(long)]
+    pub secs: f64,
+    #[arg(long)]
+    pub payload: usize,
+}
+
+/// In a process of its own on the server's cores.
+pub fn spawn(options: &DriverAlone, launch: &Launch) -> Result<Answers, Error> {
+    let mut command = Command::new(std::env::current_exe()?);
+    command.args(["driver-alone", "--node", &options.node, "--keyspace", &options.keyspace]);
+    command.args(["--in-flight", &options.in_flight.to_string(), "--rooms", &options.rooms.to_string()]);
+    command.args(["--secs", &options.secs.to_string(), "--payload", &options.payload.to_string()]);
+    let mut child = launch.spawn(command.stdout(Stdio::piped()))?;
+    let mut said = String::new();
+    if let Some(output) = &mut child.stdout {
+        output.read_to_string(&mut said)?;
+    }
+    let ended = child.wait()?;
+    serde_json::from_str(&said).map_err(|_| Error::Driver(format!("{ended}, said: {said}")))
+}
+
+/// Writes for a while, and prints what came of it.
+pub fn serve(options: &DriverAlone) -> Result<(), String> {
+    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(WORKER_THREADS).enable_all().build();
+    let runtime = runtime.map_err(|error| error.to_string())?;
+    let answers = runtime.block_on(drive(options))?;
+    println!("{}", serde_json::to_string(&answers).map_err(|error| error.to_string())?);
+    Ok(())
+}
+
+/// What all rooms use.
+struct Driver {
+    session: Session,
+    put_message: PreparedStatement,
+    set_head: PreparedStatement,
+    end: Instant,
+}
+
+async fn drive(options: &DriverAlone) -> Result<Answers, String> {
+    let profile = ExecutionProfile::builder().consistency(Consistency::LocalQuorum).build();
+    let connections = std::num::NonZeroUsize::MIN.saturating_add(CONNECTIONS - 1);
+    let session = SessionBuilder::new()
+        .known_node(&options.node)
+        .default_execution_profile_handle(profile.into_handle())
+        .pool_size(PoolSize::PerHost(connections))
+        .use_keyspace(&options.keyspace, true)
+        .build()
+        .await
+        .map_err(said)?;
+    let put = "INSERT INTO messages (channel_id, bucket, message_id, seq, code, sender_id, username, content, create_ns, \
+               update_ns) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?) USING TTL ? AND TIMESTAMP ?";
+    let head = "UPDATE messages USING TIMESTAMP ? SET head_id = ?, head_seq = ?, fill_rows = ?, fill_bytes = ? WHERE \
+                channel_id = ? AND bucket = ?";
+    let (put_message, set_head) =
+        (session.prepare(put).await.map_err(said)?, session.prepare(head).await.map_err(said)?);
+    let begun = Instant::now();
+    let end = begun + Duration::from_secs_f64(options.secs);
+    let driver = Arc::new(Driver { session, put_message, set_head, end });
+    let mut rooms = JoinSet::new();
+    for number in 0..options.rooms {
+        // So many each that all together have as many in flight as were asked for.
+        let share = options.in_flight / options.rooms + usize::from(number < options.in_flight % options.rooms);
+        let author = Author::of_room(number, options.payload);
+        rooms.spawn(room(driver.clone(), author, share));
+    }
+    let (mut latency_us, mut last) = (empty_histogram(), begun);
+    while let Some(done) = rooms.join_next().await {
+        let (of_room, until) = done.map_err(said)??;
+        for us in of_room {
+            latency_us.saturating_record(us);
+        }
+        last = last.max(until);
+    }
+    Ok(Answers::of(options.in_flight, (last - begun).as_secs_f64(), &latency_us))
+}
+
+/// One room's lane: how long each message took, and when the last was there.
+async fn room(driver: Arc<Driver>, mut author: Author, share: usize) -> Result<(Vec<u64>, Instant), String> {
+    let (mut took, mut last, mut bucket) = (Vec::new(), Instant::now(), None);
+    let (mut waiting, mut under_way, mut written) = (Vec::new(), JoinSet::new(), 0);
+    for _ in 0..share {
+        waiting.push((author.write()?, Instant::now()));
+    }
+    loop {
+        while !waiting.is_empty() && under_way.len() < BATCHES_MAX {
+            let rest = waiting.split_off(waiting.len().min(BATCH_ROWS_MAX));
+            let batch = std::mem::replace(&mut waiting, rest);
+            let bucket = *bucket.get_or_insert_with(|| (batch[0].0.id.0.as_u128() >> 80) as i64);
+            written += batch.len();
+            under_way.spawn(write(driver.clone(), batch, bucket, written));
+        }
+        let Some(done) = under_way.join_next().await else { return Ok((took, last)) };
+        last = Instant::now();
+        for since in done.map_err(said)?? {
+            took.push((last - since).as_micros() as u64);
+            if last < driver.end {
+                waiting.push((author.write()?, last));
+            }
+        }
+    }
+}
+
+async fn write(
+    driver: Arc<Driver>,
+    messages: Vec<(Message, Instant)>,
+    bucket: i64,
+    written: usize,
+) -> Result<Vec<Instant>, String> {
+    let mut batch = Batch::new(BatchType::Unlogged);
+    batch.set_is_idempotent(true);
+    let mut values = Vec::with_capacity(messages.len() + 1);
+    for (message, _) in &messages {
+        batch.append_statement(driver.put_message.clone());
+        values.push(row(message, bucket));
+    }
+    if let Some((message, _)) = messages.last() {
+        batch.append_statement(driver.set_head.clone());
+        let bytes = written * (100 + message.content.len() + message.username.len());
+        values.push(vec![
+            big(message.create_time.0 / 1_000),
+            CqlValue::Uuid(message.id.0),
+            big(message.sequence.0 as i64),
+            CqlValue::Int(written as i32),
+            big(bytes as i64),
+            CqlValue::Text(message.channel.as_str().into()),
+            big(bucket),
+        ]);
+    }
+    driver.session.batch(&batch, values).await.map_err(said)?;
+    Ok(messages.into_iter().map(|(_, since)| since).collect())
+}
+
+fn row(message: &Message, bucket: i64) -> Vec<CqlValue> {
+    vec![
+        CqlValue::Text(message.channel.as_str().into()),
+        big(bucket),
+        CqlValue::Uuid(message.id.0),
+        big(message.sequence.0 as i64),
+        CqlValue::Int(message.code as i32),
+        CqlValue::Uuid(message.sender.0),
+        CqlValue::Text((*message.username).into()),
+        CqlValue::Text((*message.content).into()),
+        big(message.create_time.0),
+        big(message.update_time.0),
+        CqlValue::Int(0),
+        big(message.create_time.0 / 1_000),
+    ]
+}
+
+fn big(number: i64) -> CqlValue {
+    CqlValue::BigInt(number)
+}
+
+fn said(error: impl std::fmt::Display) -> String {
+    error.to_string()
+}

@@ -1,0 +1,145 @@
+//! Pages as the keepers give them, past the server's own memory: the newest of a long history, one deep in it, and the newest of
+//! a channel with a message a year.
+
+use std::path::Path;
+use std::time::{Duration, Instant};
+
+use engine::id::{ChannelId, MessageId, Sequence, Timestamp};
+use engine::message::Message;
+use engine::persist::StoreRequest;
+use hdrhistogram::Histogram;
+use serde::Serialize;
+use storage::embedded::{Embedded, EmbeddedOptions};
+use storage::scylla::options::ScyllaOptions;
+use storage::scylla::{Scylla, apply_schema};
+use storage::{Place, Store, Write};
+use uuid::Uuid;
+
+use super::Error;
+use super::database::Database;
+use crate::durable::store_alone::Author;
+use crate::ear::empty_histogram;
+use crate::goals::shown;
+
+pub const PAGE_MESSAGES: usize = 100;
+/// Messages of one group of writes.
+const GROUP: usize = 1_000;
+/// A message each, in the channel that is seldom used.
+const YEARS: u64 = 8;
+const YEAR_MS: u64 = 366 * 24 * 3600 * 1_000;
+/// How long a database may take to be reached.
+const PATIENCE: Duration = Duration::from_secs(30);
+
+/// How much is written and read.
+#[derive(Clone, Copy)]
+pub struct Reads {
+    pub messages: usize,
+    pub pages: usize,
+    pub payload: usize,
+}
+
+/// How long pages of one kind took in one store.
+#[derive(Debug, Serialize)]
+pub struct PageTimes {
+    store: &'static str,
+    page: &'static str,
+    p50_ms: f64,
+    p99_ms: f64,
+}
+
+pub fn measure(reads: Reads, data_in: &Path, database: &Database) -> Result<Vec<PageTimes>, Error> {
+    let directory = tempfile::TempDir::new_in(data_in)?;
+    let embedded = Embedded::open(directory.path(), &EmbeddedOptions::default())?;
+    let mut options = ScyllaOptions::at(vec![database.node.clone()]);
+    let keyspace = format!("bench_{}_pages", std::process::id());
+    options.keyspace = keyspace.parse().map_err(Error::Options)?;
+    options.replication = 1;
+    apply_schema(&options)?;
+    let kept = Scylla::open(options)?;
+    let since = Instant::now();
+    while let Err(failure) = kept.revocations() {
+        if since.elapsed() > PATIENCE {
+            return Err(failure.into());
+        }
+        std::thread::sleep(Duration::from_millis(100));
+    }
+    let mut times = Vec::new();
+    for (name, store) in [("embedded", &embedded as &dyn Store), ("database", &kept)] {
+        eprintln!("pages · {name} is filled with {} messages, and read", reads.messages);
+        of_store(name, store, reads, &mut times)?;
+    }
+    kept.close()?;
+    embedded.close()?;
+    Ok(times)
+}
+
+fn of_store(name: &'static str, store: &dyn Store, reads: Reads, times: &mut Vec<PageTimes>) -> Result<(), Error> {
+    let mut author = Author::of_room(0, reads.payload);
+    let (mut ids, mut channel) = (Vec::with_capacity(reads.messages), None);
+    while ids.len() < reads.messages {
+        let count = GROUP.min(reads.messages - ids.len());
+        let messages = (0..count).map(|_| author.write()).collect::<Result<Vec<_>, _>>().map_err(Error::Options)?;
+        ids.extend(messages.iter().map(|message| message.id));
+        channel = messages.last().map(|message| message.channel.clone()).or(channel);
+        insert(store, messages)?;
+    }
+    let Some(channel) = channel else { return Ok(()) };
+    let sparse = ChannelId::room("sparse").map_err(|_| Error::Options("a short name".into()))?;
+    insert(store, seldom_used(&sparse, author.write().map_err(Error::Options)?))?;
+
+    let mut page = |kind, channel: &ChannelId, place: &mut dyn FnMut(usize) -> Place, expected| {
+        let mut latency_us = empty_histogram();
+        for number in 0..reads.pages {
+            let place = place(number);
+            let begun = Instant::now();
+            let found = store.messages(channel, place, PAGE_MESSAGES)?.len();
+            latency_us.saturating_record(begun.elapsed().as_micros() as u64);
+            if found != expected {
+                return Err(Error::Options(format!("a {kind} page of {found} messages, of {expected} expected")));
+            }
+        }
+        times.push(PageTimes::of(name, kind, &latency_us));
+        Ok(())
+    };
+    page("newest", &channel, &mut |_| Place::Newest, PAGE_MESSAGES)?;
+    // Everywhere but in the newest page, in an order that helps no cache, and the same for both.
+    let deep = ids.len() - PAGE_MESSAGES;
+    let mut before = |number: usize| Place::Before(ids[PAGE_MESSAGES + number.wrapping_mul(7_919) % deep]);
+    page("deep", &channel, &mut before, PAGE_MESSAGES)?;
+    page("sparse", &sparse, &mut |_| Place::Newest, YEARS as usize)
+}
+
+/// A message a year, the last of them now.
+fn seldom_used(channel: &ChannelId, last: Message) -> Vec<Message> {
+    let now_ms = (last.id.0.as_u128() >> 80) as u64;
+    let year = |number: u64| {
+        let ms = now_ms - (YEARS - number) * YEAR_MS;
+        let id = u128::from(ms) << 80 | last.id.0.as_u128() & ((1 << 80) - 1);
+        let (id, create_time) = (MessageId(Uuid::from_u128(id)), Timestamp((ms * 1_000_000) as i64));
+        let channel = channel.clone();
+        Message { channel, id, sequence: Sequence(number), create_time, update_time: create_time, ..last.clone() }
+    };
+    (1..=YEARS).map(year).collect()
+}
+
+fn insert(store: &dyn Store, messages: Vec<Message>) -> Result<(), Error> {
+    let writes: Vec<_> = messages.into_iter().map(|message| Write::Request(StoreRequest::Insert(message))).collect();
+    for written in store.commit(&writes)? {
+        written?;
+    }
+    Ok(())
+}
+
+impl PageTimes {
+    fn of(store: &'static str, page: &'static str, latency_us: &Histogram<u64>) -> Self {
+        let quantile_ms = |quantile| latency_us.value_at_quantile(quantile) as f64 / 1e3;
+        Self { store, page, p50_ms: quantile_ms(0.5), p99_ms: quantile_ms(0.99) }
+    }
+}
+
+pub fn print(times: &[PageTimes]) {
+    println!("\n| page of {PAGE_MESSAGES} | store | p50 ms | p99 ms |\n| --- | --- | --- | --- |");
+    for PageTimes { store, page, p50_ms, p99_ms } in times {
+        println!("| {page} | {store} | {} | {} |", shown(Some(*p50_ms)), shown(Some(*p99_ms)));
+    }
+}

@@ -1,0 +1,155 @@
+//! Which of a publisher's numbers say something new, and which update or remove an earlier message of its own: decided by
+//! arithmetic alone, so that everybody knows without being told.
+//!
+//! Numbers go in cycles. Some positions of a cycle are updates, some removals, spread evenly; each is about a message of the
+//! cycle before, and no message is touched twice.
+
+use serde::{Deserialize, Serialize};
+
+/// Of a hundred numbers, how many are updates and how many removals.
+#[derive(Clone, Copy, Default, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct DeedShares {
+    pub updates: u32,
+    pub removals: u32,
+}
+
+impl DeedShares {
+    /// At least as many messages must be new as are touched.
+    pub const TOGETHER_MAX: u32 = 50;
+}
+
+/// What a number is.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Deed {
+    Say,
+    Update { target: u32 },
+    Remove { target: u32 },
+}
+
+/// One cycle, laid out.
+#[derive(Clone, Debug)]
+pub struct Deeds {
+    roles: Vec<Role>,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum Role {
+    Say {
+        touched: Option<Touch>,
+    },
+    /// About the message at this position of the cycle before.
+    Update(u32),
+    Remove(u32),
+}
+
+/// How a message is touched in the next cycle, at which position.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum Touch {
+    Update(u32),
+    Removal(u32),
+}
+
+impl Deeds {
+    pub fn new(shares: DeedShares) -> Self {
+        let DeedShares { updates, removals } = shares;
+        let common = [updates, removals].into_iter().fold(100, greatest_common_divisor);
+        let cycle = 100 / common;
+        let deeds = (updates + removals).min(DeedShares::TOGETHER_MAX) / common;
+        // The deeds stand evenly among the positions, the removals evenly among the deeds.
+        let is_deed = |position: u32| (position + 1) * deeds / cycle != position * deeds / cycle;
+        let removals = removals / common;
+        let is_removal = |deed: u32| deeds > 0 && (deed + 1) * removals / deeds != deed * removals / deeds;
+        let mut said = (0..cycle).filter(|position| !is_deed(*position)).collect::<Vec<u32>>().into_iter();
+        let mut roles = vec![Role::Say { touched: None }; cycle as usize];
+        for (deed, position) in (0..).zip((0..cycle).filter(|position| is_deed(*position))) {
+            // There are at least as many as there are deeds.
+            let Some(target) = said.next() else { break };
+            let (role, touch) = if is_removal(deed) {
+                (Role::Remove(target), Touch::Removal(position))
+            } else {
+                (Role::Update(target), Touch::Update(position))
+            };
+            roles[position as usize] = role;
+            roles[target as usize] = Role::Say { touched: Some(touch) };
+        }
+        Self { roles }
+    }
+
+    fn cycle(&self) -> u32 {
+        self.roles.len() as u32
+    }
+
+    pub fn of(&self, number: u32) -> Deed {
+        let (cycle, position) = (number / self.cycle(), number % self.cycle());
+        let target = |target| cycle.checked_sub(1).map(|before| before * self.cycle() + target);
+        match self.roles[position as usize] {
+            Role::Update(position) => target(position).map_or(Deed::Say, |target| Deed::Update { target }),
+            Role::Remove(position) => target(position).map_or(Deed::Say, |target| Deed::Remove { target }),
+            Role::Say { .. } => Deed::Say,
+        }
+    }
+
+    /// The number that removes the message of this number, if one does.
+    pub fn removal_of(&self, number: u32) -> Option<u32> {
+        match self.roles[(number % self.cycle()) as usize] {
+            Role::Say { touched: Some(Touch::Removal(position)) } => self.in_next_cycle(number, position),
+            _ => None,
+        }
+    }
+
+    /// Whether the message of this number is updated or removed later, so that its id must be remembered.
+    pub fn is_target(&self, number: u32) -> bool {
+        matches!(self.roles[(number % self.cycle()) as usize], Role::Say { touched: Some(_) })
+    }
+
+    fn in_next_cycle(&self, number: u32, position: u32) -> Option<u32> {
+        (number / self.cycle() + 1).checked_mul(self.cycle())?.checked_add(position)
+    }
+}
+
+fn greatest_common_divisor(one: u32, other: u32) -> u32 {
+    if other == 0 { one } else { greatest_common_divisor(other, one % other) }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::HashSet;
+
+    use super::*;
+
+    #[test]
+    fn each_deed_is_about_an_earlier_message_that_nothing_else_touches() {
+        for (updates, removals) in [(0, 0), (4, 2), (5, 5), (25, 25), (50, 0), (0, 50), (1, 1), (7, 3), (0, 1)] {
+            let deeds = Deeds::new(DeedShares { updates, removals });
+            let (mut touched, mut counts) = (HashSet::new(), (0, 0));
+            for number in 0..1100 {
+                let target = match deeds.of(number) {
+                    Deed::Say => continue,
+                    Deed::Update { target } => {
+                        counts.0 += u32::from(number >= 100);
+                        assert_eq!(deeds.removal_of(target), None, "{updates}/{removals}: {number}");
+                        target
+                    }
+                    Deed::Remove { target } => {
+                        counts.1 += u32::from(number >= 100);
+                        assert_eq!(deeds.removal_of(target), Some(number), "{updates}/{removals}: {number}");
+                        target
+                    }
+                };
+                assert!(target < number && deeds.of(target) == Deed::Say && deeds.is_target(target));
+                assert!(touched.insert(target), "{updates}/{removals}: {target} is touched twice");
+            }
+            assert_eq!(counts, (10 * updates, 10 * removals));
+        }
+    }
+
+    #[test]
+    fn a_message_is_touched_well_after_it_was_said() {
+        let deeds = Deeds::new(DeedShares { updates: 4, removals: 2 });
+        for number in 0..500 {
+            if let Deed::Update { target } | Deed::Remove { target } = deeds.of(number) {
+                assert!(number - target >= 25, "{number} is about {target}");
+            }
+        }
+    }
+}

@@ -1,0 +1,205 @@
+//! `loadgen event`: a live event in one room.
+
+use std::num::NonZeroU32;
+use std::time::Duration;
+
+use clap::Args;
+
+use super::shared::{RunArguments, TalkArguments, TargetArguments, run_options, seconds};
+use super::{OptionsError, RunOptions};
+use crate::deeds::DeedShares;
+use crate::lives::Conduct;
+use crate::plan::RoomPlan;
+use crate::schedule::{Schedule, Stretch};
+
+#[derive(Args)]
+pub struct EventArguments {
+    /// How many users come to the event
+    #[arg(long, value_name = "N", default_value = "1000")]
+    users: NonZeroU32,
+    /// How many of the users publish, in turn; they are there before the others and stay [default: 10, or all when they are fewer]
+    #[arg(long, value_name = "N")]
+    publishers: Option<NonZeroU32>,
+    /// The others come evenly over this time; messages are published meanwhile, as the warm-up
+    #[arg(long, value_name = "SECS", default_value_t = 10.0)]
+    ramp: f64,
+    /// Messages a second, by all publishers together
+    #[arg(long, value_name = "N", default_value_t = 20.0)]
+    rate: f64,
+    /// In a burst the rate is so many times as high
+    #[arg(long, value_name = "TIMES", default_value_t = 20.0)]
+    burst_factor: f64,
+    /// How long a burst lasts; 0 for none
+    #[arg(long, value_name = "SECS", default_value_t = 1.0)]
+    burst: f64,
+    /// From the beginning of a burst to the beginning of the next
+    #[arg(long, value_name = "SECS", default_value_t = 10.0)]
+    burst_every: f64,
+    /// Of the members, how many percent go in each second, by leaving or by dropping their connection, and come again
+    #[arg(long, value_name = "PERCENT", default_value_t = 2.0)]
+    churn: f64,
+    /// How long those who go are away at most
+    #[arg(long, value_name = "SECS", default_value_t = 2.0)]
+    away: f64,
+    /// How many percent of all connections are dropped and opened again at once, when two thirds of --secs are over
+    #[arg(long, value_name = "PERCENT", default_value_t = 20.0)]
+    reconnect: f64,
+    /// How many percent of the members read slowly
+    #[arg(long, value_name = "PERCENT", default_value_t = 1.0)]
+    slow: f64,
+    /// How many frames a second a slow reader takes
+    #[arg(long, value_name = "N", default_value_t = 10.0)]
+    slow_frames: f64,
+    /// How many percent of the slow readers ask to be moved on (on_lag=skip); the others are closed
+    #[arg(long, value_name = "PERCENT", default_value_t = 50.0)]
+    slow_skip: f64,
+    /// Of a hundred publishes, how many are updates of earlier messages
+    #[arg(long, value_name = "N", default_value_t = 4)]
+    updates: u32,
+    /// Of a hundred publishes, how many are removals of earlier messages
+    #[arg(long, value_name = "N", default_value_t = 2)]
+    removals: u32,
+    /// History pages read each second, all along
+    #[arg(long, value_name = "N", default_value_t = 5.0)]
+    history_reads: f64,
+    #[command(flatten)]
+    talk: TalkArguments,
+    #[command(flatten)]
+    target: TargetArguments,
+    #[command(flatten)]
+    run: RunArguments,
+}
+
+impl TryFrom<EventArguments> for RunOptions {
+    type Error = OptionsError;
+
+    fn try_from(raw: EventArguments) -> Result<Self, OptionsError> {
+        let users = raw.users.get();
+        let publishers = raw.publishers.map_or(users.min(10), NonZeroU32::get);
+        if publishers > users {
+            return Err(OptionsError::Publishers { publishers, users });
+        }
+        let deeds = DeedShares { updates: raw.updates, removals: raw.removals };
+        if deeds.updates.saturating_add(deeds.removals) > DeedShares::TOGETHER_MAX {
+            return Err(OptionsError::Deeds);
+        }
+        let ramp = seconds(raw.ramp, "--ramp")?;
+        let conduct = raw.conduct(ramp)?;
+        let schedule = raw.schedule(publishers, ramp)?;
+        let mut talk = raw.talk.check()?;
+        // Whoever is still coming warms up.
+        talk.warmup = ramp;
+        let room = RoomPlan {
+            users: 0..users,
+            entrance: talk.entrance("")?,
+            schedule,
+            payload_bytes: talk.payload_bytes,
+            deeds,
+        };
+        let mut options = run_options("event", raw.target, &talk, raw.run, vec![room])?;
+        if options.baseline {
+            return Err(OptionsError::Baseline);
+        }
+        options.plan.conduct = Some(conduct);
+        Ok(options)
+    }
+}
+
+impl EventArguments {
+    fn conduct(&self, ramp: Duration) -> Result<Conduct, OptionsError> {
+        let secs = seconds(self.talk.secs(), "--secs")?;
+        let nanoseconds = |duration: Duration| duration.as_nanos() as u64;
+        Ok(Conduct {
+            ramp_ns: nanoseconds(ramp),
+            end_ns: nanoseconds(ramp + secs),
+            churn_a_second: share(self.churn, "--churn")?,
+            away_max_ns: nanoseconds(seconds(self.away, "--away")?),
+            reconnect_ns: nanoseconds(ramp + secs * 2 / 3),
+            reconnect_share: share(self.reconnect, "--reconnect")?,
+            slow_share: share(self.slow, "--slow")?,
+            slow_frames_a_second: rate(self.slow_frames, "--slow-frames")?,
+            skip_share: share(self.slow_skip, "--slow-skip")?,
+            history_reads_a_second: rate(self.history_reads, "--history-reads")?,
+        })
+    }
+
+    /// Steady talk, with a burst at the end of each period.
+    fn schedule(&self, publishers: u32, ramp: Duration) -> Result<Schedule, OptionsError> {
+        let secs = seconds(self.talk.secs(), "--secs")?;
+        let (burst, every) = (seconds(self.burst, "--burst")?, seconds(self.burst_every, "--burst-every")?);
+        let factor = rate(self.burst_factor, "--burst-factor")?;
+        if !burst.is_zero() && burst >= every {
+            return Err(OptionsError::Bursts);
+        }
+        let mut stretches = vec![Stretch { length: ramp, rate: self.rate }];
+        let mut left = secs;
+        while !burst.is_zero() && left >= every && stretches.len() <= Schedule::PHASES_MAX {
+            stretches.push(Stretch { length: every - burst, rate: self.rate });
+            stretches.push(Stretch { length: burst, rate: self.rate * factor });
+            left -= every;
+        }
+        stretches.push(Stretch { length: left, rate: self.rate });
+        Ok(Schedule::new(publishers, ramp, &stretches)?)
+    }
+}
+
+fn share(percent: f64, flag: &'static str) -> Result<f64, OptionsError> {
+    if (0.0..=100.0).contains(&percent) { Ok(percent / 100.0) } else { Err(OptionsError::Percent(flag)) }
+}
+
+fn rate(value: f64, flag: &'static str) -> Result<f64, OptionsError> {
+    if value.is_finite() && value >= 0.0 { Ok(value) } else { Err(OptionsError::Rate(flag)) }
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::Parser;
+
+    use super::*;
+    use crate::clock::SECOND_NS;
+    use crate::options::{Arguments, Command};
+
+    fn parse(line: &str) -> Result<RunOptions, String> {
+        let arguments = Arguments::try_parse_from(line.split_whitespace()).map_err(|error| error.to_string())?;
+        let Command::Event(event) = arguments.command else { return Err("no event".to_owned()) };
+        RunOptions::try_from(event).map_err(|error| error.to_string())
+    }
+
+    #[test]
+    fn an_event_ramps_up_and_has_bursts() {
+        let plan = parse("loadgen event --users 50 --ramp 5 --secs 25 --rate 10 --burst 1 --burst-every 10")
+            .expect("valid")
+            .plan;
+        // 5 s and 23 s of talk, and two bursts of a second each.
+        assert_eq!(plan.messages(), 10 * 28 + 2 * 200);
+        assert_eq!(plan.measured_ns(), 5 * SECOND_NS..30 * SECOND_NS);
+        let conduct = plan.conduct.expect("members come and go");
+        assert_eq!((conduct.ramp_ns, conduct.end_ns), (5 * SECOND_NS, 30 * SECOND_NS));
+        assert_eq!((conduct.churn_a_second, conduct.reconnect_share), (0.02, 0.2));
+    }
+
+    #[test]
+    fn without_bursts_the_rate_is_one() {
+        let plan = parse("loadgen event --ramp 1 --secs 9 --rate 10 --burst 0").expect("valid").plan;
+        assert_eq!(plan.messages(), 100);
+    }
+
+    #[test]
+    fn refusals_name_the_flag() {
+        for (line, named) in [
+            ("loadgen event --users 5 --publishers 6", "--publishers"),
+            ("loadgen event --churn 101", "--churn"),
+            ("loadgen event --slow=-1", "--slow"),
+            ("loadgen event --reconnect NaN", "--reconnect"),
+            ("loadgen event --updates 30 --removals 21", "--updates"),
+            ("loadgen event --burst 10 --burst-every 10", "--burst"),
+            ("loadgen event --burst 0.001 --burst-every 0.002 --secs 100", "phases"),
+            ("loadgen event --slow-frames inf", "--slow-frames"),
+            ("loadgen event --ramp=-1", "--ramp"),
+            ("loadgen event --baseline", "--baseline"),
+        ] {
+            let refusal = parse(line).expect_err("refused");
+            assert!(refusal.contains(named), "{line}: {refusal}");
+        }
+    }
+}
