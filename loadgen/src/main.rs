@@ -2,6 +2,8 @@
 
 mod acceptances;
 mod admission;
+mod bare;
+mod baseline;
 mod check;
 mod client;
 mod clock;
@@ -14,6 +16,7 @@ mod crowd;
 mod deeds;
 mod draws;
 mod figures;
+mod frames;
 mod head;
 mod history_reads;
 mod host;
@@ -81,6 +84,7 @@ fn main() -> ExitCode {
         Command::Event(arguments) => run(arguments.try_into(), scenario),
         Command::Connect(arguments) => run(arguments.try_into(), connect),
         Command::Selftest(arguments) => run(arguments.try_into(), selftest),
+        Command::Bare => finish(bare::run().map(|()| true)),
     }
 }
 
@@ -117,7 +121,15 @@ fn work(arguments: WorkerArguments) -> ExitCode {
 /// Runs the scenario and reports it; answers whether it passed.
 fn scenario(options: &RunOptions) -> Result<bool, String> {
     let outcome = runtime()?.block_on(scenario::run(options)).map_err(|error| error.to_string())?;
-    report::publish(report::room::findings(options, outcome), &options.outputs)
+    let baseline = match options.baseline {
+        true => Some(runtime()?.block_on(baseline::run(options, &outcome)).map_err(|error| error.to_string())?),
+        false => None,
+    };
+    let mut findings = report::room::findings(options, outcome);
+    if let Some(baseline) = &baseline {
+        findings.sections.extend(report::baseline::sections(&findings, baseline));
+    }
+    report::publish(findings, &options.outputs)
 }
 
 fn connect(options: &ConnectOptions) -> Result<bool, String> {

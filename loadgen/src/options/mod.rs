@@ -84,9 +84,13 @@ pub enum Command {
     #[command(mut_arg("secs", |secs| secs.default_value("3")))]
     #[command(mut_arg("payload", |payload| payload.default_value("160")))]
     #[command(mut_arg("settle", |settle| settle.hide(true)))]
+    #[command(mut_arg("baseline", |baseline| baseline.hide(true)))]
     Selftest(SelftestArguments),
     /// What changed between two runs' JSON reports, and what is only noise
     Diff(DiffArguments),
+    /// A bare socket loop to measure a server against; reads its orders from standard input
+    #[command(hide = true)]
+    Bare,
     /// Lends this machine to a run that another one coordinates
     Worker(WorkerArguments),
 }
@@ -110,6 +114,10 @@ pub enum OptionsError {
     Addr { addr: String, reason: String },
     #[error("--url {url:?}: {reason}")]
     Url { url: String, reason: String },
+    #[error(
+        "--baseline is for rooms whose members stay, as those of room and rooms do: a bare loop knows nobody who comes and goes"
+    )]
+    Baseline,
     #[error("--metrics {0:?} is no address like http://127.0.0.1:7351/metrics")]
     Metrics(String),
     #[error("--send must have {{content}} or {{content_json}} in it")]
@@ -153,6 +161,8 @@ pub struct RunOptions {
     pub workforce: Workforce,
     pub settle_secs: f64,
     pub pid: Option<u32>,
+    /// Whether the same is to be done to a bare socket loop afterwards.
+    pub baseline: bool,
     /// The server's page of metrics.
     #[serde(skip)]
     pub metrics: Option<Uri>,

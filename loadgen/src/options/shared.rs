@@ -117,6 +117,9 @@ pub struct RunArguments {
     /// The server's process on this machine: its CPU time and memory go into the report [default: the one that listens]
     #[arg(long, value_name = "PID")]
     pid: Option<u32>,
+    /// Afterwards do the same to a bare socket loop on the server's cores, and give every figure as a share of it
+    #[arg(long)]
+    baseline: bool,
     /// Stentor's page of metrics: socket writes and the batch factor in the report are those it counted
     #[arg(long, value_name = "URL")]
     metrics: Option<String>,
@@ -277,6 +280,7 @@ pub fn run_options(
         workforce,
         settle_secs: seconds(run.settle, "--settle")?.as_secs_f64(),
         pid: run.pid,
+        baseline: run.baseline,
         metrics: run.metrics.map(metrics).transpose()?,
         outputs: run.outputs,
     })
