@@ -98,9 +98,9 @@ fn traffic(progress: &Progress, series: &Series) -> String {
     let latency = recent.delivery.percentiles();
     let time = |us: u64| words::duration(us as f64);
     format!(
-        "{} connected, {} messages/s, {} deliveries/s, p50 {}, p99 {}, {} unanswered, {} refused, {} faults, {} lost; \
+        "{} present, {} messages/s, {} deliveries/s, p50 {}, p99 {}, {} unanswered, {} refused, {} faults, {} lost; \
          ourselves: {} late, {} lag",
-        words::grouped(progress.joined.saturating_sub(progress.disconnected)),
+        words::grouped(progress.present()),
         rate(recent.progress.sent),
         rate(recent.progress.delivered),
         time(latency.p50_us),
@@ -139,7 +139,7 @@ mod tests {
         }
         let progress =
             Progress { joined: 1_200, disconnected: 1, sent: 40, accepted: 38, refused: 1, ..Progress::default() };
-        let expected = "1,199 connected, 10 messages/s, 2,000 deliveries/s, p50 5.02 ms, p99 5.02 ms, 1 unanswered, \
+        let expected = "1,199 present, 10 messages/s, 2,000 deliveries/s, p50 5.02 ms, p99 5.02 ms, 1 unanswered, \
                         1 refused, 0 faults, 1 lost; ourselves: 0 µs late, 1.50 ms lag";
         assert_eq!(traffic(&progress, &series), expected);
         assert!(traffic(&progress, &Series::default()).contains(" 0 deliveries/s"), "before the first second is over");

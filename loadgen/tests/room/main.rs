@@ -7,6 +7,7 @@ mod connect;
 mod event;
 mod fake_nakama;
 mod machines;
+mod reports;
 
 use std::io::{BufRead, BufReader};
 use std::process::{Child, Command, Stdio};

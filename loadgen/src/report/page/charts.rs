@@ -139,11 +139,11 @@ fn rates(timeline: &Timeline, title: &'static str, caption: &str, counts: &[(&'s
 
 fn connections(timeline: &Timeline) -> Chart {
     let before = timeline.seconds.first().map(|point| (point.at_secs as f64, 0.0));
-    let points = whole(timeline).map(|point| (point.at_secs as f64 + 1.0, point.connected as f64));
-    let line = Line { name: "users connected", points: before.into_iter().chain(points).collect() };
+    let points = whole(timeline).map(|point| (point.at_secs as f64 + 1.0, point.present as f64));
+    let line = Line { name: "users present", points: before.into_iter().chain(points).collect() };
     Chart {
-        title: "Connections",
-        caption: "Users connected at the end of each second".to_owned(),
+        title: "Present",
+        caption: "Users in their rooms at the end of each second".to_owned(),
         ..over_time(vec![line], Scale::Number)
     }
 }
