@@ -13,11 +13,12 @@ use thiserror::Error;
 use tokio::net::{TcpSocket, TcpStream};
 use tokio::sync::mpsc;
 use tokio_tungstenite::tungstenite::client::IntoClientRequest;
-use tokio_tungstenite::tungstenite::protocol::WebSocketConfig;
+use tokio_tungstenite::tungstenite::protocol::{Role, WebSocketConfig};
 use tokio_tungstenite::tungstenite::{Error as SocketError, Message, http};
 use tokio_tungstenite::{WebSocketStream, client_async_with_config};
 
 use crate::crowd::{Crowd, RoomAnswer};
+use crate::head::HeadOnly;
 use crate::lives::Manner;
 use crate::options::Target;
 use crate::sign_in::SignInError;
@@ -86,8 +87,11 @@ pub async fn connect(target: &Target, token: &str, speaker: Speaker<'_>, way: Wa
     }
     let request = url.into_client_request().map_err(upgrade_error)?;
     let config = WebSocketConfig::default().read_buffer_size(target.read_buffer_bytes as usize);
-    let upgrading = async { client_async_with_config(request, stream, Some(config)).await.map_err(upgrade_error) };
-    Ok(within("upgrading to WebSocket", upgrading).await?.0)
+    let upgrading =
+        async { client_async_with_config(request, HeadOnly::new(stream), Some(config)).await.map_err(upgrade_error) };
+    let (opened, _) = within("upgrading to WebSocket", upgrading).await?;
+    // A connection of its own, without the buffers of the opening.
+    Ok(WebSocketStream::from_raw_socket(opened.into_inner().into_inner(), Role::Client, Some(config)).await)
 }
 
 async fn open(server: SocketAddr, way: Way) -> io::Result<TcpStream> {
@@ -111,7 +115,10 @@ fn upgrade_error(error: SocketError) -> ClientError {
     }
 }
 
-async fn within<T>(doing: &'static str, work: impl Future<Output = Result<T, ClientError>>) -> Result<T, ClientError> {
+pub async fn within<T>(
+    doing: &'static str,
+    work: impl Future<Output = Result<T, ClientError>>,
+) -> Result<T, ClientError> {
     tokio::time::timeout(TIMEOUT, work).await.unwrap_or(Err(ClientError::TimedOut { doing }))
 }
 
@@ -189,7 +196,7 @@ where
     }
 }
 
-fn broken(error: SocketError) -> Lost {
+pub fn broken(error: SocketError) -> Lost {
     Lost::Broken(Box::new(error))
 }
 

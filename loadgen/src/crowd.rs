@@ -41,7 +41,7 @@ pub struct Gauges {
     refused: Gauge,
     delivered: Gauge,
     faults: Gauge,
-    disconnected: Gauge,
+    pub disconnected: Gauge,
     /// Stays that have ended, however.
     left: Gauge,
     presence_frames: Gauge,
@@ -114,6 +114,12 @@ struct Book {
     content: String,
 }
 
+impl AsRef<Recorder> for Ledger {
+    fn as_ref(&self) -> &Recorder {
+        &self.recorder
+    }
+}
+
 impl Ledger {
     pub fn new(plan: Arc<Plan>, gauges: Arc<Gauges>) -> Self {
         let book =
@@ -123,11 +129,6 @@ impl Ledger {
 
     pub fn gauges(&self) -> &Gauges {
         self.recorder.gauges()
-    }
-
-    /// What is noted of every second.
-    pub fn recorder(&self) -> &Recorder {
-        &self.recorder
     }
 
     /// From here on time is measured: what is due at offset 0 is due at this moment.
@@ -163,10 +164,16 @@ struct Arrival {
 const TOO_SLOW: u16 = 1013;
 
 impl Book {
-    fn weigh(&mut self, frame: &Frame, arrived_ns: u64) {
-        if self.window.contains(&arrived_ns) {
-            self.figures.heard.frames += 1;
-            self.figures.heard.bytes += frame.wire_bytes();
+    fn weigh(&mut self, frame: &Frame, messages: u64, arrived_ns: u64) {
+        if !self.window.contains(&arrived_ns) {
+            return;
+        }
+        let heard = &mut self.figures.heard;
+        heard.frames += 1;
+        heard.bytes += frame.wire_bytes();
+        if messages > 0 {
+            heard.messages += messages;
+            heard.message_bytes += frame.bytes().len() as u64;
         }
     }
 }
@@ -248,12 +255,14 @@ impl Crowd {
     pub fn hear(&self, seat: usize, frame: &Frame) -> Option<RoomAnswer> {
         let arrived_ns = clock::now_ns();
         self.ledger.recorder.turn(arrived_ns);
-        self.book().weigh(frame, arrived_ns);
         let state = &mut *self.state.borrow_mut();
         let mut answer = None;
+        let mut messages = 0;
         let read = self.dialect().read(frame, &mut self.ledger.scratch.borrow_mut(), |heard| {
+            messages += u64::from(matches!(heard, Heard::Message { .. }));
             answer = self.judge(state, seat, heard, arrived_ns).or(answer.take());
         });
+        self.book().weigh(frame, messages, arrived_ns);
         if read.is_err() {
             self.corrupt(state, seat, "an unreadable frame", &frame.shown());
         }

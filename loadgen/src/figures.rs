@@ -56,6 +56,9 @@ pub struct Figures {
 pub struct HeardFigures {
     pub frames: u64,
     pub bytes: u64,
+    /// Messages of the chat, and what the frames that brought them hold.
+    pub messages: u64,
+    pub message_bytes: u64,
 }
 
 /// How busy one thread of the generator was while measuring.
@@ -127,6 +130,8 @@ impl Figures {
         self.disconnected += other.disconnected;
         self.heard.frames += other.heard.frames;
         self.heard.bytes += other.heard.bytes;
+        self.heard.messages += other.heard.messages;
+        self.heard.message_bytes += other.heard.message_bytes;
         self.presence.add(other.presence);
         self.lives.add(other.lives);
         self.delivery.add(&other.delivery);

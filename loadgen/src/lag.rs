@@ -12,13 +12,16 @@ use std::time::Duration;
 use tokio::io::AsyncReadExt;
 
 use crate::clock;
-use crate::crowd::Ledger;
+use crate::recorder::Recorder;
 
 /// How often the time is written: 200 stamps a second make a p99 of ten seconds sound, and cost a thread a thousandth.
 const STAMP_EVERY: Duration = Duration::from_millis(5);
 const STAMP_BYTES: usize = size_of::<u64>();
 /// Stamps read at once, after a stall.
 const STAMPS_AT_ONCE: usize = 64;
+
+/// A run that does not know how late it was itself shows nothing.
+pub const NOT_WATCHED: &str = "a thread lost the line on which it reads how long its sockets wait for it";
 
 /// Where stamps are written, and where they are read.
 pub fn line() -> io::Result<(UnixStream, UnixStream)> {
@@ -41,7 +44,7 @@ pub fn keep(mut pens: Vec<UnixStream>) {
 }
 
 /// Reads stamps for as long as the thread lives.
-pub async fn watch(stamps: UnixStream, ledger: Rc<Ledger>) -> io::Result<()> {
+pub async fn watch(stamps: UnixStream, recorder: Rc<impl AsRef<Recorder>>) -> io::Result<()> {
     let mut stamps = tokio::net::UnixStream::from_std(stamps)?;
     let mut buffer = [0; STAMP_BYTES * STAMPS_AT_ONCE];
     let mut filled = 0;
@@ -54,7 +57,7 @@ pub async fn watch(stamps: UnixStream, ledger: Rc<Ledger>) -> io::Result<()> {
         let now_ns = clock::now_ns();
         let (whole, rest) = buffer[..filled].as_chunks::<STAMP_BYTES>();
         let rest = rest.len();
-        whole.iter().for_each(|stamp| ledger.recorder().stamped(u64::from_ne_bytes(*stamp), now_ns));
+        whole.iter().for_each(|stamp| (*recorder).as_ref().stamped(u64::from_ne_bytes(*stamp), now_ns));
         buffer.copy_within(filled - rest..filled, 0);
         filled = rest;
     }

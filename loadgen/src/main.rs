@@ -1,18 +1,26 @@
 //! `loadgen`: fills chat rooms with real clients, and checks every delivery.
 
 mod acceptances;
+mod admission;
+mod bare;
+mod baseline;
 mod check;
 mod client;
 mod clock;
 mod comparison;
+mod connect;
 mod content;
 mod costs;
+mod crew;
 mod crowd;
 mod deeds;
 mod draws;
 mod figures;
+mod frames;
+mod head;
 mod history_reads;
 mod host;
+mod idlers;
 mod introduction;
 mod kernel;
 mod lag;
@@ -50,7 +58,9 @@ mod workforce;
 use std::process::ExitCode;
 
 use crate::introduction::Secret;
-use crate::options::{Command, OptionsError, ParseError, RunOptions, SelftestOptions, WorkerArguments};
+use crate::options::{
+    Command, ConnectOptions, OptionsError, ParseError, RunOptions, SelftestOptions, WorkerArguments,
+};
 use crate::report::diff::DiffArguments;
 
 /// The command line asks for something that cannot be.
@@ -69,17 +79,16 @@ fn main() -> ExitCode {
     match arguments.command {
         Command::Worker(arguments) => work(arguments),
         Command::Diff(arguments) => finish(diff(&arguments)),
-        Command::Room(arguments) => run(arguments.try_into()),
-        Command::Rooms(arguments) => run(arguments.try_into()),
-        Command::Event(arguments) => run(arguments.try_into()),
-        Command::Selftest(arguments) => match SelftestOptions::try_from(arguments) {
-            Ok(options) => finish(selftest(&options)),
-            Err(error) => refuse(&error),
-        },
+        Command::Room(arguments) => run(arguments.try_into(), scenario),
+        Command::Rooms(arguments) => run(arguments.try_into(), scenario),
+        Command::Event(arguments) => run(arguments.try_into(), scenario),
+        Command::Connect(arguments) => run(arguments.try_into(), connect),
+        Command::Selftest(arguments) => run(arguments.try_into(), selftest),
+        Command::Bare => finish(bare::run().map(|()| true)),
     }
 }
 
-fn run(options: Result<RunOptions, OptionsError>) -> ExitCode {
+fn run<O>(options: Result<O, OptionsError>, scenario: impl Fn(&O) -> Result<bool, String>) -> ExitCode {
     match options {
         Ok(options) => finish(scenario(&options)),
         Err(error) => refuse(&error),
@@ -112,7 +121,20 @@ fn work(arguments: WorkerArguments) -> ExitCode {
 /// Runs the scenario and reports it; answers whether it passed.
 fn scenario(options: &RunOptions) -> Result<bool, String> {
     let outcome = runtime()?.block_on(scenario::run(options)).map_err(|error| error.to_string())?;
-    report::publish(report::room::findings(options, outcome), &options.outputs)
+    let baseline = match options.baseline {
+        true => Some(runtime()?.block_on(baseline::run(options, &outcome)).map_err(|error| error.to_string())?),
+        false => None,
+    };
+    let mut findings = report::room::findings(options, outcome);
+    if let Some(baseline) = &baseline {
+        findings.sections.extend(report::baseline::sections(&findings, baseline));
+    }
+    report::publish(findings, &options.outputs)
+}
+
+fn connect(options: &ConnectOptions) -> Result<bool, String> {
+    let outcome = runtime()?.block_on(connect::run(options)).map_err(|error| error.to_string())?;
+    report::publish(connect::findings(options, outcome), &options.outputs)
 }
 
 /// Shows what changed; that something did is no failure.

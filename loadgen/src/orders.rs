@@ -11,6 +11,7 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 use crate::check::{Answers, Sightings};
 use crate::figures::Figures;
+use crate::idlers::{Held, Holding};
 use crate::plan::Plan;
 use crate::series::Second;
 
@@ -19,11 +20,14 @@ use crate::series::Second;
 pub enum Order {
     /// Sign all users in. Answered by `Word::SignedIn`.
     SignIn(Assignment),
+    /// The same for users that will be idle. Answered by `Word::SignedIn`.
+    Hold(Holding),
     /// Connect and join. Answered by `Word::Joined`.
     Join,
     /// Publish to the schedule from this moment of the machine's monotonic clock on. Not answered.
     Begin { start_ns: u64 },
-    /// No more waiting: say what became of each publish. Answered by `Word::Answers`.
+    /// No more waiting: say what became of each publish. Answered by `Word::Answers`, and where nobody publishes by the
+    /// last word.
     Stop,
     /// Count, knowing all publishers' answers. Answered by `Word::Figures`; then the worker takes its leave.
     Tally(HashMap<u32, Answers>),
@@ -51,6 +55,8 @@ pub enum Word {
     Joined,
     Answers(Publishes),
     Figures(Box<Figures>),
+    /// What users that were idle have come to; then the worker takes its leave.
+    Held(Box<Held>),
     /// The worker cannot go on.
     Failed {
         what: String,
@@ -59,6 +65,24 @@ pub enum Word {
     Ended {
         status: String,
     },
+}
+
+impl Word {
+    /// The same word of two threads as one.
+    pub fn and(self, other: Word) -> Word {
+        match (self, other) {
+            (Word::Held(mut sum), Word::Held(other)) => {
+                sum.add(*other);
+                Word::Held(sum)
+            }
+            (word, _) => word,
+        }
+    }
+
+    /// Whether a worker says nothing after it.
+    pub fn is_last(&self) -> bool {
+        matches!(self, Word::Figures(_) | Word::Held(_))
+    }
 }
 
 /// Running totals, for whoever watches.

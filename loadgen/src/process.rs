@@ -21,6 +21,7 @@ use crate::machine::{Machine, MachineError, MachineFigures};
 use crate::orders::{Assignment, Order, Progress, Word};
 use crate::plan::Plan;
 use crate::series::Series;
+use crate::watch::Watch;
 use crate::workforce::Workforce;
 
 /// Descriptors a process needs besides one for each user: pipes, pollers, the sign-in connections.
@@ -33,6 +34,8 @@ const USERS_A_SOURCE_SPREAD: u32 = 25_000;
 const WORDS_MAX: usize = 64;
 /// A worker takes its leave within seconds of its last word; then it is ended.
 const LEAVING: Duration = Duration::from_secs(10);
+/// How often the coordinator looks up from waiting.
+pub const LOOK_EVERY: Duration = Duration::from_millis(100);
 /// A worker speaks several times a second; one that says nothing, or takes no order, for this long is lost.
 const SILENCE_MAX: Duration = Duration::from_secs(30);
 
@@ -70,7 +73,7 @@ pub fn processes_needed(users: u32, descriptors: u64) -> Result<u32, TeamError> 
 }
 
 /// How many users share a source address, when they cannot all have the same: only loopback has addresses to spare.
-fn users_a_source(users: u32, server: IpAddr) -> Option<u32> {
+pub fn users_a_source(users: u32, server: IpAddr) -> Option<u32> {
     let loopback = matches!(server, IpAddr::V4(address) if address.is_loopback());
     (loopback && users > USERS_A_SOURCE).then_some(USERS_A_SOURCE_SPREAD)
 }
@@ -217,6 +220,20 @@ impl Team {
         }
     }
 
+    /// One answer of each worker, while somebody watches.
+    pub async fn gather<T>(
+        &mut self,
+        watch: &mut Watch,
+        wanted: impl Fn(Word) -> Option<T>,
+    ) -> Result<Vec<T>, TeamError> {
+        let mut answers = Vec::new();
+        while answers.len() < self.len() {
+            answers.extend(self.next_word(Instant::now() + LOOK_EVERY).await?.and_then(&wanted));
+            watch.show(&self.progress(), &self.series);
+        }
+        Ok(answers)
+    }
+
     /// What all workers together have come to, as far as they have told.
     pub fn progress(&self) -> Progress {
         let mut sum = Progress::default();
@@ -240,7 +257,7 @@ impl Team {
             Some(Word::Failed { what }) => return Err(self.failed(number, what)),
             Some(Word::Ended { status }) => worker.status = Some(status),
             Some(word) => {
-                worker.finished = matches!(word, Word::Figures(_));
+                worker.finished = word.is_last();
                 return Ok(Some(word));
             }
             None if worker.finished => {}

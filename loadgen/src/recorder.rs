@@ -50,6 +50,12 @@ impl Account {
     }
 }
 
+impl AsRef<Recorder> for Recorder {
+    fn as_ref(&self) -> &Recorder {
+        self
+    }
+}
+
 impl Recorder {
     pub fn new(gauges: Arc<Gauges>) -> Self {
         let state = State {

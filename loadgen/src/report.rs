@@ -3,6 +3,7 @@
 //! A scenario hands over its findings: sections of counts, latencies, and its course in time. Everything here works for
 //! every scenario alike; what is a scenario's own is in the file of its name.
 
+pub mod baseline;
 mod condition;
 mod costs;
 mod course;

@@ -34,9 +34,6 @@ const SLOWEST_PACE: Duration = Duration::from_secs(5);
 /// Close frames are a courtesy; a server that does not take them is left without.
 const LEAVING: Duration = Duration::from_secs(2);
 
-/// A run that does not know how late it was itself shows nothing.
-const NOT_WATCHED: &str = "a thread lost the line on which it reads how long its sockets wait for it";
-
 /// Messages in line for one publisher's socket.
 pub type Outbox = mpsc::Sender<Due>;
 
@@ -72,6 +69,7 @@ pub async fn live(
         let last = matches!(order, Order::Tally(_));
         let word = match order {
             Order::SignIn(_) => stages.sign_in().await,
+            Order::Hold(_) => ThreadWord::Failed("an order for other users".to_owned()),
             Order::Join => stages.join().await,
             Order::Begin { start_ns } => {
                 stages.ledger.begin(start_ns);
@@ -80,7 +78,7 @@ pub async fn live(
                 continue;
             }
             Order::Stop => ThreadWord::Answers(stages.answers()),
-            Order::Tally(_) if watching.is_finished() => ThreadWord::Failed(NOT_WATCHED.to_owned()),
+            Order::Tally(_) if watching.is_finished() => ThreadWord::Failed(lag::NOT_WATCHED.to_owned()),
             Order::Tally(answers) => ThreadWord::Figures(Box::new(stages.figures(&answers))),
         };
         // Nobody listens only when the whole worker is ending.

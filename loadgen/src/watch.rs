@@ -31,6 +31,15 @@ impl Stage {
         Self { name: "joining", total: users.into(), done: |progress| progress.joined, shows_traffic: false }
     }
 
+    pub fn connecting(users: u32) -> Self {
+        Self { name: "connecting", total: users.into(), done: |progress| progress.joined, shows_traffic: false }
+    }
+
+    pub fn holding(users: u32) -> Self {
+        let there = |progress: &Progress| progress.joined.saturating_sub(progress.disconnected);
+        Self { name: "holding", total: users.into(), done: there, shows_traffic: false }
+    }
+
     pub fn publishing(messages: u64) -> Self {
         Self { name: "publishing", total: messages, done: |progress| progress.sent, shows_traffic: true }
     }

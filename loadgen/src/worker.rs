@@ -18,6 +18,7 @@ use crate::client::Due;
 use crate::clock;
 use crate::crowd::Gauges;
 use crate::figures::Figures;
+use crate::idlers;
 use crate::lag;
 use crate::lines::LINE_BYTES_MAX;
 use crate::orders::{Assignment, Order, Progress, Publishes, Word};
@@ -26,9 +27,9 @@ use crate::series::{Expenses, Second};
 use crate::stages::{self, Outbox, Share, ThreadWord};
 
 /// How often progress is reported.
-const PROGRESS_EVERY: Duration = Duration::from_millis(200);
+pub const PROGRESS_EVERY: Duration = Duration::from_millis(200);
 /// Stages are ordered one after another; none is in line behind another for long.
-const ORDERS_MAX: usize = 4;
+pub const ORDERS_MAX: usize = 4;
 /// So few publishers get a thread to themselves, so that their sends do not stand in line behind thousands of reads.
 const PUBLISHERS_APART_MAX: usize = 256;
 
@@ -51,13 +52,13 @@ pub fn run(clock_offset_ns: i64) -> Result<(), String> {
     outcome
 }
 
-fn runtime() -> Result<tokio::runtime::Runtime, String> {
+pub fn runtime() -> Result<tokio::runtime::Runtime, String> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
     runtime.map_err(|error| format!("cannot start a runtime: {error}"))
 }
 
 /// The cores this process may use.
-fn cores() -> u32 {
+pub fn cores() -> u32 {
     std::thread::available_parallelism().map_or(1, |cores| cores.get() as u32)
 }
 
@@ -85,14 +86,22 @@ fn read_orders(orders: &mpsc::Sender<Order>) {
     std::process::exit(1);
 }
 
-fn say(word: &Word) -> Result<(), String> {
+pub fn say(word: &Word) -> Result<(), String> {
     let line = serde_json::to_string(word).map_err(|error| format!("cannot write a word: {error}"))?;
     let mut out = io::stdout().lock();
     writeln!(out, "{line}").and_then(|()| out.flush()).map_err(|error| format!("the coordinator is gone: {error}"))
 }
 
+/// The first order says what kind of run it is.
 async fn serve(mut orders: mpsc::Receiver<Order>) -> Result<(), String> {
-    let Some(Order::SignIn(assignment)) = orders.recv().await else { return Err("no assignment came first".into()) };
+    match orders.recv().await {
+        Some(Order::SignIn(assignment)) => serve_rooms(assignment, orders).await,
+        Some(Order::Hold(holding)) => idlers::serve(holding, orders).await,
+        _ => Err("no assignment came first".to_owned()),
+    }
+}
+
+async fn serve_rooms(assignment: Assignment, mut orders: mpsc::Receiver<Order>) -> Result<(), String> {
     let mut threads = Threads::start(&assignment)?;
     threads.pass_on(&Order::SignIn(assignment)).await;
     let mut progress = tokio::time::interval(PROGRESS_EVERY);

@@ -2,6 +2,7 @@
 //!
 //! A file a scenario; the flags that all of them share are in `shared.rs`.
 
+mod connect;
 mod event;
 mod room;
 mod rooms;
@@ -25,6 +26,7 @@ use crate::report::diff::DiffArguments;
 use crate::schedule::ScheduleError;
 use crate::workforce::{SECRET_VARIABLE, Workforce, WorkforceError};
 
+pub use connect::{ConnectArguments, ConnectOptions};
 pub use event::EventArguments;
 pub use room::RoomArguments;
 pub use rooms::RoomsArguments;
@@ -70,6 +72,8 @@ pub enum Command {
     /// Many rooms of mixed sizes at once, each checked like one
     #[command(args_override_self = true)]
     Rooms(RoomsArguments),
+    /// Idle users: how fast they get in, what each costs, and whether all of them stay
+    Connect(ConnectArguments),
     /// A live event: members come, go and return, bursts, slow readers, updates and removals, all of it accounted for
     #[command(args_override_self = true)]
     Event(EventArguments),
@@ -80,9 +84,13 @@ pub enum Command {
     #[command(mut_arg("secs", |secs| secs.default_value("3")))]
     #[command(mut_arg("payload", |payload| payload.default_value("160")))]
     #[command(mut_arg("settle", |settle| settle.hide(true)))]
+    #[command(mut_arg("baseline", |baseline| baseline.hide(true)))]
     Selftest(SelftestArguments),
     /// What changed between two runs' JSON reports, and what is only noise
     Diff(DiffArguments),
+    /// A bare socket loop to measure a server against; reads its orders from standard input
+    #[command(hide = true)]
+    Bare,
     /// Lends this machine to a run that another one coordinates
     Worker(WorkerArguments),
 }
@@ -106,6 +114,10 @@ pub enum OptionsError {
     Addr { addr: String, reason: String },
     #[error("--url {url:?}: {reason}")]
     Url { url: String, reason: String },
+    #[error(
+        "--baseline is for rooms whose members stay, as those of room and rooms do: a bare loop knows nobody who comes and goes"
+    )]
+    Baseline,
     #[error("--metrics {0:?} is no address like http://127.0.0.1:7351/metrics")]
     Metrics(String),
     #[error("--send must have {{content}} or {{content_json}} in it")]
@@ -149,6 +161,8 @@ pub struct RunOptions {
     pub workforce: Workforce,
     pub settle_secs: f64,
     pub pid: Option<u32>,
+    /// Whether the same is to be done to a bare socket loop afterwards.
+    pub baseline: bool,
     /// The server's page of metrics.
     #[serde(skip)]
     pub metrics: Option<Uri>,

@@ -22,6 +22,11 @@ use crate::workforce::{Workforce, WorkforceArguments};
 /// Where WebSockets are opened when the address names no port.
 const WS_PORT: u16 = 80;
 
+/// A room that is busy is read in pieces of this size.
+const READ_BUFFER_BYTES: u32 = 8 * 1024;
+/// A ping, and the heads of all frames.
+const READ_BUFFER_BYTES_MIN: i64 = 128;
+
 /// Where a run goes, and as whom.
 #[derive(Args)]
 pub struct TargetArguments {
@@ -55,9 +60,10 @@ pub struct TargetArguments {
     /// Accounts are named by this and a number, and are used again by later runs
     #[arg(long, value_name = "TEXT", default_value = "loadgen-")]
     account_prefix: String,
-    /// Bytes each connection's read buffer has: more is faster in a busy room, less lets more users fit
-    #[arg(long, value_name = "BYTES", default_value_t = 8 * 1024, value_parser = clap::value_parser!(u32).range(1024..))]
-    read_buffer: u32,
+    /// Bytes each connection's read buffer has: more is faster in a busy room, less lets more users fit [default: 8192, of
+    /// idle users 256]
+    #[arg(long, value_name = "BYTES", value_parser = clap::value_parser!(u32).range(READ_BUFFER_BYTES_MIN..))]
+    read_buffer: Option<u32>,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq, Debug, clap::ValueEnum)]
@@ -111,6 +117,9 @@ pub struct RunArguments {
     /// The server's process on this machine: its CPU time and memory go into the report [default: the one that listens]
     #[arg(long, value_name = "PID")]
     pid: Option<u32>,
+    /// Afterwards do the same to a bare socket loop on the server's cores, and give every figure as a share of it
+    #[arg(long)]
+    baseline: bool,
     /// Stentor's page of metrics: socket writes and the batch factor in the report are those it counted
     #[arg(long, value_name = "URL")]
     metrics: Option<String>,
@@ -161,7 +170,8 @@ impl RunArguments {
 }
 
 impl TargetArguments {
-    fn check(self) -> Result<Target, OptionsError> {
+    /// Read buffers have this size where nobody wished for another.
+    pub fn check(self, read_buffer_bytes: u32) -> Result<Target, OptionsError> {
         let (server, dialect) = match (self.target, self.format) {
             (TargetKind::Plain, _) => plain(self.url, self.greeting, self.welcome, self.send)?,
             (TargetKind::Nakama, Format::Json) => (resolve(&self.addr)?, Dialect::Json),
@@ -173,7 +183,7 @@ impl TargetArguments {
             server_key: self.server_key,
             sign_in: self.sign_in,
             account_prefix: self.account_prefix,
-            read_buffer_bytes: self.read_buffer,
+            read_buffer_bytes: self.read_buffer.unwrap_or(read_buffer_bytes),
         })
     }
 }
@@ -211,8 +221,7 @@ impl TalkArguments {
         if !(CONTENT_BYTES_MIN..=CONTENT_BYTES_MAX).contains(&self.payload) {
             return Err(OptionsError::Payload);
         }
-        // Two runs a nanosecond apart share neither room nor run number; more is not asked of it.
-        let run = (clock::now_ns() ^ (u64::from(std::process::id()) << 20)) as u32;
+        let run = run_number();
         Ok(Talk {
             secs: seconds(self.secs, "--secs")?,
             warmup: seconds(self.warmup, "--warmup")?,
@@ -245,7 +254,7 @@ pub fn run_options(
     run: RunArguments,
     mut rooms: Vec<RoomPlan>,
 ) -> Result<RunOptions, OptionsError> {
-    let target = target.check()?;
+    let target = target.check(READ_BUFFER_BYTES)?;
     let workforce = Workforce::try_from(run.workforce)?;
     workforce.can_reach(target.server)?;
     if matches!(target.dialect, Dialect::Plain(_)) {
@@ -271,9 +280,25 @@ pub fn run_options(
         workforce,
         settle_secs: seconds(run.settle, "--settle")?.as_secs_f64(),
         pid: run.pid,
+        baseline: run.baseline,
         metrics: run.metrics.map(metrics).transpose()?,
         outputs: run.outputs,
     })
+}
+
+/// Two runs a nanosecond apart share neither room nor number; more is not asked of it.
+fn run_number() -> u32 {
+    (clock::now_ns() ^ (u64::from(std::process::id()) << 20)) as u32
+}
+
+/// The number of a run in one room, and the room's name: a new one where none was wished for.
+pub fn first_room(wished: Option<String>) -> Result<(u32, String), OptionsError> {
+    let run = run_number();
+    let room = wished.unwrap_or_else(|| format!("loadgen-{run:08x}"));
+    if room.is_empty() || room.len() > ROOM_NAME_BYTES_MAX {
+        return Err(OptionsError::Room);
+    }
+    Ok((run, room))
 }
 
 fn resolve(addr: &str) -> Result<SocketAddr, OptionsError> {

@@ -3,6 +3,8 @@
 // Everything here is a test or serves one; what goes wrong ends it.
 #![allow(clippy::unwrap_used)]
 
+mod connect;
+mod event;
 mod fake_nakama;
 mod machines;
 mod reports;
@@ -195,6 +197,18 @@ fn costs_are_read_from_the_process_that_listens_and_from_its_metrics() {
     let frame_bytes = report["network"]["weight_of_frames_heard_bytes"].as_u64();
     assert!(frame_bytes > Some(MESSAGES * USERS * 100), "{report}");
     assert!(report["generator_costs"]["resident_at_most_bytes"].as_u64() > Some(100_000), "{report}");
+}
+
+#[test]
+fn a_bare_loop_does_the_same_and_the_figures_are_shares_of_its() {
+    let server = FakeNakama::start(Fault::None);
+    let (code, report, text) = run(&server, &["--baseline", "--metrics", &format!("http://{}/metrics", server.addr)]);
+    assert_eq!(code, Some(0), "{text}");
+    assert_eq!(report["baseline"]["the_bare_run_was"], "faultless", "{text}");
+    assert!(report["share_of_the_baseline"]["deliveries_per_second"].as_f64() > Some(0.0), "{report}");
+    // Its messages are as long as the server's were.
+    let weight = report["share_of_the_baseline"]["weight_of_frames_per_delivery"].as_f64();
+    assert!(weight > Some(0.9) && weight < Some(1.1), "{report}");
 }
 
 fn selftest(server: &FakeNakama) -> (Option<i32>, String) {

@@ -27,7 +27,7 @@ use super::statements::{Statement, Statements, WRITE_DURATION_MAX};
 use crate::Failure;
 
 /// The longest that a write, once taken, or a read may wait for its answer; operators are told of it.
-const ANSWER_DURATION_MAX: Duration = Duration::from_secs(10);
+pub const ANSWER_DURATION_MAX: Duration = Duration::from_secs(10);
 /// How long a write is tried.
 pub const WRITE_PATIENCE: Duration = Duration::from_secs(6);
 /// How long it is then looked for what became of it.

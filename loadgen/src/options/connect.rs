@@ -1,0 +1,131 @@
+//! `loadgen connect`: users that only stay.
+
+use std::num::NonZeroU32;
+
+use clap::Args;
+use serde::Serialize;
+
+use super::shared::{TargetArguments, first_room, seconds};
+use super::{OptionsError, Target};
+use crate::report::Outputs;
+use crate::wire::Entrance;
+use crate::workforce::{Workforce, WorkforceArguments};
+
+/// An idle user hears pings; what else comes now and then is read in pieces.
+const READ_BUFFER_BYTES: u32 = 256;
+
+#[derive(Args)]
+pub struct ConnectArguments {
+    /// How many users connect
+    #[arg(long, value_name = "N", default_value = "1000")]
+    users: NonZeroU32,
+    /// How long they are to stay when all are there
+    #[arg(long, value_name = "SECS", default_value_t = 10.0)]
+    secs: f64,
+    /// Join a room as well, all of them the same
+    #[arg(long)]
+    join: bool,
+    /// Join hidden: no presence events, no member lists, which would make every user's read buffer grow
+    #[arg(long, requires = "join")]
+    hidden: bool,
+    /// The room's name [default: a new one for each run]
+    #[arg(long, value_name = "NAME", requires = "join")]
+    room: Option<String>,
+    #[command(flatten)]
+    target: TargetArguments,
+    /// The server's process on this machine: its CPU time and memory go into the report
+    #[arg(long, value_name = "PID")]
+    pid: Option<u32>,
+    #[command(flatten)]
+    outputs: Outputs,
+    #[command(flatten)]
+    workforce: WorkforceArguments,
+    /// Threads a process gives to its users [default: the cores it may use]
+    #[arg(long, value_name = "N")]
+    threads: Option<NonZeroU32>,
+    /// How many users at most sign in or connect at the same moment, in all processes together; fewer when the server
+    /// falls behind
+    #[arg(long, value_name = "N", default_value = "1024")]
+    in_flight: NonZeroU32,
+}
+
+/// A run of idle users as it was asked for, every part valid.
+#[derive(Clone, Debug, Serialize)]
+pub struct ConnectOptions {
+    pub target: Target,
+    /// The room they join, if they do.
+    pub entrance: Option<Entrance>,
+    pub users: u32,
+    pub secs: f64,
+    pub threads: Option<u32>,
+    pub in_flight: u32,
+    pub workforce: Workforce,
+    pub pid: Option<u32>,
+    #[serde(skip)]
+    pub run: u32,
+    #[serde(skip)]
+    pub outputs: Outputs,
+}
+
+impl TryFrom<ConnectArguments> for ConnectOptions {
+    type Error = OptionsError;
+
+    fn try_from(raw: ConnectArguments) -> Result<Self, OptionsError> {
+        let target = raw.target.check(READ_BUFFER_BYTES)?;
+        let workforce = Workforce::try_from(raw.workforce)?;
+        workforce.can_reach(target.server)?;
+        let (run, room) = first_room(raw.room)?;
+        Ok(Self {
+            target,
+            entrance: raw.join.then_some(Entrance { room, hidden: raw.hidden, persistence: true }),
+            users: raw.users.get(),
+            secs: seconds(raw.secs, "--secs")?.as_secs_f64(),
+            threads: raw.threads.map(NonZeroU32::get),
+            in_flight: raw.in_flight.get(),
+            workforce,
+            pid: raw.pid,
+            run,
+            outputs: raw.outputs,
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::Parser;
+
+    use super::*;
+    use crate::options::{Arguments, Command};
+
+    fn parse(line: &str) -> Result<ConnectOptions, String> {
+        let arguments = Arguments::try_parse_from(line.split_whitespace()).map_err(|error| error.to_string())?;
+        let Command::Connect(connect) = arguments.command else { return Err("no connect".to_owned()) };
+        ConnectOptions::try_from(connect).map_err(|error| error.to_string())
+    }
+
+    #[test]
+    fn users_join_a_room_only_when_told() {
+        let options = parse("loadgen connect --users 15000 --secs 60").expect("a valid line");
+        assert_eq!((options.users, options.secs, options.entrance.is_some()), (15_000, 60.0, false));
+        assert_eq!(options.target.read_buffer_bytes, READ_BUFFER_BYTES);
+        let options = parse("loadgen connect --join --hidden --room r --read-buffer 1024").expect("a valid line");
+        assert!(options.entrance.is_some_and(|entrance| entrance.hidden && entrance.room == "r"));
+        assert_eq!(options.target.read_buffer_bytes, 1024);
+    }
+
+    #[test]
+    fn refusals_name_the_flag() {
+        for (line, named) in [
+            ("loadgen connect --users 0", "--users"),
+            ("loadgen connect --secs=-1", "--secs"),
+            ("loadgen connect --hidden", "--join"),
+            ("loadgen connect --room r", "--join"),
+            ("loadgen connect --join --room ", "--room"),
+            ("loadgen connect --addr nowhere", "--addr"),
+            ("loadgen connect --read-buffer 10", "--read-buffer"),
+        ] {
+            let refusal = parse(line).err().unwrap_or_else(|| panic!("{line} is refused"));
+            assert!(refusal.contains(named), "{line}: {refusal}");
+        }
+    }
+}

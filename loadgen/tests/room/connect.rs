@@ -1,0 +1,71 @@
+//! `loadgen connect` as a whole: everybody gets in and stays, or it is said who did not.
+
+use std::io::{BufRead, BufReader, Read};
+use std::process::{Command, Stdio};
+
+use serde_json::Value;
+
+use crate::USERS;
+use crate::fake_nakama::{FakeNakama, Fault};
+
+fn connect(server: &FakeNakama, more: &[&str]) -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_loadgen"));
+    command.args(["connect", "--addr", &server.addr.to_string(), "--users", &USERS.to_string()]).args(more);
+    command
+}
+
+fn run(server: &FakeNakama, more: &[&str]) -> (Option<i32>, Value, String) {
+    let json = std::env::temp_dir().join(format!("loadgen-connect-{}-{}.json", std::process::id(), server.addr.port()));
+    let output = connect(server, &["--secs", "0.2", "--json", json.to_str().unwrap()]).args(more).output().unwrap();
+    let text = String::from_utf8(output.stdout).unwrap() + &String::from_utf8(output.stderr).unwrap();
+    let report = std::fs::read(&json).map(|bytes| serde_json::from_slice(&bytes).unwrap()).unwrap_or_default();
+    let _ = std::fs::remove_file(json);
+    (output.status.code(), report, text)
+}
+
+#[test]
+fn everybody_gets_in_and_stays() {
+    for fault in [Fault::None, Fault::ExpiredToken] {
+        let server = FakeNakama::start(fault);
+        let (code, report, text) = run(&server, &["--processes", "2", "--threads", "2"]);
+        assert_eq!(code, Some(0), "{text}");
+        for (figure, expected) in [("connected", USERS), ("shut_out", 0), ("disconnected", 0), ("processes", 2)] {
+            assert_eq!(report["connections"][figure], expected, "{figure}: {text}");
+        }
+        assert_eq!(report["latency"]["connect"]["count"], USERS, "{text}");
+        assert_eq!(report["latency"].get("join"), None, "{text}");
+        assert!(report["memory"]["generator_per_user_bytes"].as_f64() > Some(0.0), "{text}");
+    }
+}
+
+#[test]
+fn idle_members_hear_pings_and_answer_them() {
+    let server = FakeNakama::start(Fault::None);
+    // The fake server pings whoever joins.
+    let (code, report, text) = run(&server, &["--join", "--hidden"]);
+    assert_eq!(code, Some(0), "{text}");
+    assert_eq!(report["connections"]["pings_answered"], USERS, "{text}");
+    assert_eq!(report["latency"]["join"]["count"], USERS, "{text}");
+    assert_eq!(u64::from(server.pongs()), USERS);
+}
+
+#[test]
+fn those_who_are_shut_out_and_those_who_are_lost_are_counted() {
+    let server = FakeNakama::start(Fault::None);
+    let (code, report, text) = run(&server, &["--server-key", "wrong"]);
+    assert_eq!(code, Some(1), "{text}");
+    assert_eq!(report["connections"]["shut_out"], USERS, "{text}");
+    assert!(text.contains("401") && text.contains("never got in"), "{text}");
+
+    let mut command = connect(&server, &["--secs", "600"]);
+    let mut coordinator = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+    let mut said = BufReader::new(coordinator.stderr.take().unwrap()).lines();
+    let holding = said.find(|line| line.as_ref().unwrap().starts_with("holding"));
+    assert!(holding.is_some());
+    drop(server);
+    said.for_each(drop);
+    let mut text = String::new();
+    coordinator.stdout.take().unwrap().read_to_string(&mut text).unwrap();
+    assert_eq!(coordinator.wait().unwrap().code(), Some(1), "{text}");
+    assert!(text.contains(&format!("{USERS} users disconnected")), "{text}");
+}
