@@ -11,6 +11,7 @@ mod content;
 mod costs;
 mod crew;
 mod crowd;
+mod curve;
 mod deeds;
 mod draws;
 mod figures;
@@ -34,6 +35,7 @@ mod plan;
 mod process;
 mod proxy;
 mod publisher;
+mod reach;
 mod recorder;
 mod report;
 mod scenario;
@@ -55,7 +57,9 @@ use std::process::ExitCode;
 use clap::Parser;
 
 use crate::introduction::Secret;
-use crate::options::{Arguments, Command, ConnectOptions, OptionsError, RunOptions, SelftestOptions, WorkerArguments};
+use crate::options::{
+    Arguments, Command, ConnectOptions, CurveOptions, OptionsError, RunOptions, SelftestOptions, WorkerArguments,
+};
 use crate::report::diff::DiffArguments;
 
 /// The command line asks for something that cannot be.
@@ -68,6 +72,7 @@ fn main() -> ExitCode {
         Command::Room(arguments) => run(arguments.try_into(), scenario),
         Command::Rooms(arguments) => run(arguments.try_into(), scenario),
         Command::Event(arguments) => run(arguments.try_into(), scenario),
+        Command::Curve(arguments) => run(arguments.try_into(), curve),
         Command::Connect(arguments) => run(arguments.try_into(), connect),
         Command::Selftest(arguments) => run(arguments.try_into(), selftest),
     }
@@ -112,6 +117,15 @@ fn scenario(options: &RunOptions) -> Result<bool, String> {
 fn connect(options: &ConnectOptions) -> Result<bool, String> {
     let outcome = runtime()?.block_on(connect::run(options)).map_err(|error| error.to_string())?;
     report::publish(connect::findings(options, outcome), &options.outputs)
+}
+
+fn curve(options: &CurveOptions) -> Result<bool, String> {
+    let curve = runtime()?.block_on(curve::run(options)).map_err(|error| error.to_string())?;
+    println!("{}", curve.text());
+    if let Some(path) = &options.json {
+        curve.write_json(path).map_err(|error| format!("cannot write {}: {error}", path.display()))?;
+    }
+    Ok(curve.passed())
 }
 
 /// Shows what changed; that something did is no failure.
