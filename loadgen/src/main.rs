@@ -58,9 +58,7 @@ mod workforce;
 use std::process::ExitCode;
 
 use crate::introduction::Secret;
-use crate::options::{
-    Command, ConnectOptions, OptionsError, ParseError, RunOptions, SelftestOptions, WorkerArguments,
-};
+use crate::options::{Command, ConnectOptions, OptionsError, ParseError, RunOptions, SelftestOptions, WorkerArguments};
 use crate::report::diff::DiffArguments;
 
 /// The command line asks for something that cannot be.
