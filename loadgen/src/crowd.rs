@@ -26,6 +26,7 @@ use crate::page_check;
 use crate::pages::Item;
 use crate::plan::{Plan, RoomPlan};
 use crate::publisher::{Publisher, Wording};
+use crate::reach::Reach;
 use crate::recorder::{Closed, Recorder};
 use crate::schedule::Slot;
 use crate::stays::{End, Fates, Stay};
@@ -206,6 +207,7 @@ struct State {
     publishers: HashMap<u32, Publisher>,
     /// The messages that will be removed, and their slots.
     removable: HashMap<MessageId, Slot>,
+    reach: Reach,
 }
 
 impl Crowd {
@@ -227,6 +229,7 @@ impl Crowd {
             checker: Checker::new(plan.schedule.clone(), ledger.plan.order),
             publishers: publishers.map(publisher).collect(),
             removable: HashMap::new(),
+            reach: Reach::new(&plan.schedule, ledger.plan.messages()),
         };
         Self { room, deeds: Deeds::new(plan.deeds), ledger, state: RefCell::new(state) }
     }
@@ -365,6 +368,9 @@ impl Crowd {
         let finding = state.checker.observe(&mut stay.member, arrival.slot, fingerprint);
         if let Some(index) = self.plan().schedule.index(arrival.slot) {
             stay.heard(index);
+            if prompt && matches!(finding, Finding::InOrder | Finding::OutOfOrder | Finding::OtherId) {
+                state.reach.note(index, arrival.arrived_ns.saturating_sub(arrival.intended_ns));
+            }
         }
         match finding {
             Finding::InOrder => self.delivered(arrival, prompt),
@@ -675,6 +681,7 @@ impl Crowd {
             let incomplete = should_know_all && seat.presences < u64::from(self.plan().members());
             figures.presence.incomplete_members += u64::from(incomplete);
         }
+        figures.reach.entry(self.room as u32).or_default().add(&state.reach);
         figures.sightings.push((self.room as u32, state.checker.sightings(state.seats.len() as u32)));
     }
 

@@ -1,9 +1,13 @@
 //! What a run comes to, as far as the clients saw it: counted a thread, added up over threads and processes.
 
+use std::collections::HashMap;
+
 use serde::{Deserialize, Serialize};
 
 use crate::check::{MemberTally, Sightings};
 use crate::latency::Latency;
+use crate::plan::Plan;
+use crate::reach::Reach;
 
 /// Faults are counted without end but described only this often.
 pub const SAMPLES_MAX: usize = 8;
@@ -47,6 +51,8 @@ pub struct Figures {
     /// When the last delivery came, on the machine's clock.
     pub last_delivery_ns: u64,
     pub samples: Vec<String>,
+    /// By the number of the room.
+    pub reach: HashMap<u32, Reach>,
     /// By the number of the room.
     pub sightings: Vec<(u32, Sightings)>,
 }
@@ -148,7 +154,17 @@ impl Figures {
         self.last_delivery_ns = self.last_delivery_ns.max(other.last_delivery_ns);
         let room = SAMPLES_MAX.saturating_sub(self.samples.len());
         self.samples.extend(other.samples.into_iter().take(room));
+        other.reach.into_iter().for_each(|(room, reach)| self.reach.entry(room).or_default().add(&reach));
         self.sightings.extend(other.sightings);
+    }
+
+    /// How long measured messages took to the last member of their rooms.
+    pub fn last_member(&self, plan: &Plan) -> Latency {
+        let mut latency = Latency::default();
+        for (room, reach) in &self.reach {
+            plan.rooms.get(*room as usize).iter().for_each(|room| reach.measure(&room.schedule, &mut latency));
+        }
+        latency
     }
 
     pub fn sample(&mut self, text: impl FnOnce() -> String) {

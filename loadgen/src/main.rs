@@ -13,6 +13,7 @@ mod content;
 mod costs;
 mod crew;
 mod crowd;
+mod curve;
 mod deeds;
 mod draws;
 mod figures;
@@ -39,6 +40,7 @@ mod plan;
 mod process;
 mod proxy;
 mod publisher;
+mod reach;
 mod recorder;
 mod report;
 mod scenario;
@@ -58,7 +60,9 @@ mod workforce;
 use std::process::ExitCode;
 
 use crate::introduction::Secret;
-use crate::options::{Command, ConnectOptions, OptionsError, ParseError, RunOptions, SelftestOptions, WorkerArguments};
+use crate::options::{
+    Command, ConnectOptions, CurveOptions, OptionsError, ParseError, RunOptions, SelftestOptions, WorkerArguments,
+};
 use crate::report::diff::DiffArguments;
 
 /// The command line asks for something that cannot be.
@@ -80,6 +84,7 @@ fn main() -> ExitCode {
         Command::Room(arguments) => run(arguments.try_into(), scenario),
         Command::Rooms(arguments) => run(arguments.try_into(), scenario),
         Command::Event(arguments) => run(arguments.try_into(), scenario),
+        Command::Curve(arguments) => run(arguments.try_into(), curve),
         Command::Connect(arguments) => run(arguments.try_into(), connect),
         Command::Selftest(arguments) => run(arguments.try_into(), selftest),
         Command::Bare => finish(bare::run().map(|()| true)),
@@ -133,6 +138,15 @@ fn scenario(options: &RunOptions) -> Result<bool, String> {
 fn connect(options: &ConnectOptions) -> Result<bool, String> {
     let outcome = runtime()?.block_on(connect::run(options)).map_err(|error| error.to_string())?;
     report::publish(connect::findings(options, outcome), &options.outputs)
+}
+
+fn curve(options: &CurveOptions) -> Result<bool, String> {
+    let curve = runtime()?.block_on(curve::run(options)).map_err(|error| error.to_string())?;
+    println!("{}", curve.text());
+    if let Some(path) = &options.json {
+        curve.write_json(path).map_err(|error| format!("cannot write {}: {error}", path.display()))?;
+    }
+    Ok(curve.passed())
 }
 
 /// Shows what changed; that something did is no failure.

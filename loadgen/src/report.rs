@@ -26,13 +26,13 @@ use serde::ser::SerializeMap;
 use crate::latency::Latency;
 
 pub use course::{Course, Mark};
-pub use environment::KEY_SHOWN;
+pub use environment::{Environment, KEY_SHOWN};
 pub use honesty::{Generator, Timing};
 pub use section::{Section, Value};
+pub use text::{number, table};
 
 use condition::Condition;
 use course::Timeline;
-use environment::Environment;
 
 /// A finished run of any scenario, before it is judged.
 pub struct Findings {
@@ -57,6 +57,8 @@ pub struct Findings {
 
 /// The latency that is also shown second by second.
 pub const DELIVERY: &str = "delivery";
+/// How long messages took until everybody had them.
+pub const LAST_MEMBER: &str = "last member";
 
 /// How the names of files with percentile distributions end.
 const HGRM: &str = "hgrm";
@@ -120,6 +122,16 @@ impl Report {
         let broken: Vec<String> = conditions.iter().filter_map(|condition| condition.broken_by(&report)).collect();
         report.faults.extend(broken);
         report
+    }
+
+    /// What keeps the run from being faultless, in words.
+    pub fn faults(&self) -> &[String] {
+        &self.faults
+    }
+
+    /// Why a latency is the generator's own, if it is.
+    pub fn generator_bound_of(&self, name: &str) -> Option<&str> {
+        self.generator_bound().find(|(bound, _)| *bound == name).map(|(_, why)| why)
     }
 
     pub fn passed(&self) -> bool {

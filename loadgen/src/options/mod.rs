@@ -3,6 +3,7 @@
 //! A file a scenario; the flags that all of them share are in `shared.rs`.
 
 mod connect;
+mod curve;
 mod event;
 mod room;
 mod rooms;
@@ -27,6 +28,7 @@ use crate::schedule::ScheduleError;
 use crate::workforce::{SECRET_VARIABLE, Workforce, WorkforceError};
 
 pub use connect::{ConnectArguments, ConnectOptions};
+pub use curve::{CurveArguments, CurveOptions, Size};
 pub use event::EventArguments;
 pub use room::RoomArguments;
 pub use rooms::RoomsArguments;
@@ -88,6 +90,9 @@ pub enum Command {
     Selftest(SelftestArguments),
     /// What changed between two runs' JSON reports, and what is only noise
     Diff(DiffArguments),
+    /// Rooms of several sizes: time to the last member and deliveries a second, and what a million would need
+    #[command(args_override_self = true)]
+    Curve(CurveArguments),
     /// A bare socket loop to measure a server against; reads its orders from standard input
     #[command(hide = true)]
     Bare,
@@ -132,6 +137,8 @@ pub enum OptionsError {
     Room,
     #[error("--sizes {0:?} is not a list like 2:60,20:30,500:10: members of a room, and how often rooms have so many")]
     Sizes(String),
+    #[error("--sizes {0:?} is not a list like 10,100,1000,max: how many members the rooms have")]
+    CurveSizes(String),
     #[error("{0} must be between 0 and 100 percent")]
     Percent(&'static str),
     #[error("{0} must be a number, and not negative")]

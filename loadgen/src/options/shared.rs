@@ -23,7 +23,7 @@ use crate::workforce::{Workforce, WorkforceArguments};
 const WS_PORT: u16 = 80;
 
 /// A room that is busy is read in pieces of this size.
-const READ_BUFFER_BYTES: u32 = 8 * 1024;
+pub const READ_BUFFER_BYTES: u32 = 8 * 1024;
 /// A ping, and the heads of all frames.
 const READ_BUFFER_BYTES_MIN: i64 = 128;
 
@@ -305,7 +305,7 @@ fn resolve(addr: &str) -> Result<SocketAddr, OptionsError> {
     first_address(addr).map_err(|reason| OptionsError::Addr { addr: addr.to_owned(), reason })
 }
 
-fn metrics(url: String) -> Result<Uri, OptionsError> {
+pub fn metrics(url: String) -> Result<Uri, OptionsError> {
     let uri = url.parse().ok().filter(|uri: &Uri| uri.scheme_str() == Some("http") && uri.host().is_some());
     uri.ok_or(OptionsError::Metrics(url))
 }

@@ -12,7 +12,7 @@ use crate::whole_history::HistoryFigures;
 
 use super::costs;
 use super::words::{grouped, number, ratio};
-use super::{Course, DELIVERY, Findings, Generator, KEY_SHOWN, Section, Value};
+use super::{Course, DELIVERY, Findings, Generator, KEY_SHOWN, LAST_MEMBER, Section, Value};
 
 const ROOM_PROMISE: &str = "everything accepted was delivered to everybody, once and in order";
 const EVENT_PROMISE: &str =
@@ -53,17 +53,19 @@ pub fn findings(options: &RunOptions, outcome: Outcome) -> Findings {
         .extend(outcome.history.iter().flat_map(|history| [history_reads(&outcome.figures), whole_history(history)]));
     sections.extend(costs::sections(options, &outcome.costs, &outcome.figures, &outcome.course));
     let nothing = (accepted == 0).then(|| "no message was accepted, so nothing was shown".to_owned());
+    let last_member = outcome.figures.last_member(&options.plan);
+    let reached = (last_member.percentiles().count > 0).then_some((LAST_MEMBER, last_member));
     let Figures { delivery, ack, history, lateness, lag, threads, samples, .. } = outcome.figures;
     Findings {
         scenario: options.scenario,
         heading: heading(options, outcome.processes),
         settings: settings(options),
         sections,
-        latencies: if comes_and_goes {
-            vec![(DELIVERY, delivery), ("ack", ack), ("history", history)]
-        } else {
-            vec![(DELIVERY, delivery), ("ack", ack)]
-        },
+        latencies: [(DELIVERY, delivery), ("ack", ack)]
+            .into_iter()
+            .chain(comes_and_goes.then_some(("history", history)))
+            .chain(reached)
+            .collect(),
         faults: nothing.into_iter().collect(),
         promise: if comes_and_goes { EVENT_PROMISE } else { ROOM_PROMISE },
         samples,

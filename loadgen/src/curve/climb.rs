@@ -1,0 +1,78 @@
+//! Looking for the highest rate that a room sustains: up by doubling, down by halving, and one look in between.
+
+/// No publisher is slower, and no curve asks for more.
+const RATE_MIN: f64 = 0.5;
+const RATE_MAX: f64 = 10_000.0;
+/// The search ends when what was sustained and what was not are this close.
+const CLOSE_ENOUGH: f64 = 1.5;
+/// However strangely a server behaves, so many rates are tried.
+const TRIES_MAX: u32 = 16;
+
+/// What is known so far.
+#[derive(Clone, Debug)]
+pub struct Climb {
+    first: f64,
+    sustained: Option<f64>,
+    broken: Option<f64>,
+    tries: u32,
+}
+
+impl Climb {
+    pub fn new(first: f64) -> Self {
+        Self { first: first.clamp(RATE_MIN, RATE_MAX), sustained: None, broken: None, tries: 0 }
+    }
+
+    /// The rate to try next; nothing when enough is known.
+    pub fn next(&self) -> Option<f64> {
+        if self.tries >= TRIES_MAX {
+            return None;
+        }
+        match (self.sustained, self.broken) {
+            (None, None) => Some(self.first),
+            (Some(sustained), None) => (sustained < RATE_MAX).then(|| (sustained * 2.0).min(RATE_MAX)),
+            (None, Some(broken)) => (broken > RATE_MIN).then(|| (broken / 2.0).max(RATE_MIN)),
+            (Some(sustained), Some(broken)) => (broken > sustained * CLOSE_ENOUGH).then(|| (sustained * broken).sqrt()),
+        }
+    }
+
+    /// What came of it.
+    pub fn tell(&mut self, rate: f64, sustained: bool) {
+        self.tries += 1;
+        match sustained {
+            true => self.sustained = Some(self.sustained.map_or(rate, |best| best.max(rate))),
+            false => self.broken = Some(self.broken.map_or(rate, |least| least.min(rate))),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// The best rate found on a server that sustains this much, and how often it was asked.
+    fn climb(first: f64, capacity: f64) -> (Option<f64>, u32) {
+        let mut climb = Climb::new(first);
+        while let Some(rate) = climb.next() {
+            climb.tell(rate, rate <= capacity);
+        }
+        (climb.sustained, climb.tries)
+    }
+
+    #[test]
+    fn the_best_rate_is_found_within_half() {
+        for first in [1.0, 20.0, 1_000.0] {
+            for capacity in [0.7, 3.0, 50.0, 999.0, 4_321.0] {
+                let (best, tries) = climb(first, capacity);
+                let best = best.expect("something is sustained");
+                assert!(best <= capacity && capacity <= best * CLOSE_ENOUGH, "{best} of {capacity} from {first}");
+                assert!(tries <= TRIES_MAX);
+            }
+        }
+    }
+
+    #[test]
+    fn a_server_that_sustains_nothing_or_everything_ends_the_search() {
+        assert_eq!(climb(10.0, 0.0).0, None);
+        assert_eq!(climb(10.0, f64::INFINITY).0, Some(RATE_MAX));
+    }
+}

@@ -1,0 +1,120 @@
+//! What a room of a million would need, computed from what the largest room measured cost. A projection, no measurement.
+//!
+//! It takes costs for a connection and for a delivery to be what they were, and work to spread evenly over cores and
+//! machines. The first is what the curve shows or refutes: compare the costs of its sizes. The second leaves out what
+//! machines would have to say to each other.
+
+use serde::Serialize;
+
+use crate::report::words;
+
+pub const USERS: u32 = 1_000_000;
+/// Linux gives a source address so many ports by default.
+const PORTS_A_SOURCE: u32 = 28_000;
+/// For how many cores the time to the last member is given.
+const CORES: [u32; 4] = [1, 8, 64, 256];
+
+/// What was measured.
+#[derive(Clone, Copy, PartialEq, Debug, Serialize)]
+pub struct Basis {
+    pub users: u32,
+    pub server_bytes_per_connection: f64,
+    /// Of both ends of the connection, when both were on this machine.
+    pub kernel_bytes_per_connection: f64,
+    pub generator_bytes_per_user: f64,
+    /// Of the server, for one delivery: of a message on its own, and at the highest rate that was sustained.
+    pub cpu_us_per_delivery_quiet: f64,
+    pub cpu_us_per_delivery_busy: f64,
+    /// How many descriptors a process may have here.
+    pub descriptors: u64,
+}
+
+#[derive(Clone, PartialEq, Debug, Serialize)]
+pub struct Projection {
+    pub users: u32,
+    pub basis: Basis,
+    pub server_bytes: f64,
+    pub kernel_bytes: f64,
+    pub generator_bytes: f64,
+    pub sockets: u32,
+    /// Of the server, and as many of the generator, with the descriptor limit of this machine.
+    pub processes: u64,
+    pub source_addresses: u32,
+    /// What one message to everybody costs the server, alone and among many.
+    pub cpu_secs_per_message_quiet: f64,
+    pub cpu_secs_per_message_busy: f64,
+    /// Cores, and for so many: how long a message on its own takes to the last member, and how many a second are sustained.
+    pub by_cores: Vec<(u32, f64, f64)>,
+}
+
+impl Projection {
+    pub fn of(basis: Basis) -> Self {
+        let users = f64::from(USERS);
+        let quiet_secs = users * basis.cpu_us_per_delivery_quiet / 1e6;
+        let busy_secs = users * basis.cpu_us_per_delivery_busy / 1e6;
+        let by_core = |cores: u32| {
+            let cores_busy = f64::from(cores);
+            (cores, quiet_secs / cores_busy, words::ratio(cores_busy, busy_secs))
+        };
+        Self {
+            users: USERS,
+            server_bytes: users * basis.server_bytes_per_connection,
+            kernel_bytes: users * basis.kernel_bytes_per_connection,
+            generator_bytes: users * basis.generator_bytes_per_user,
+            sockets: USERS,
+            processes: u64::from(USERS).div_ceil(basis.descriptors.max(1)),
+            source_addresses: USERS.div_ceil(PORTS_A_SOURCE),
+            cpu_secs_per_message_quiet: quiet_secs,
+            cpu_secs_per_message_busy: busy_secs,
+            by_cores: CORES.map(by_core).to_vec(),
+            basis,
+        }
+    }
+
+    /// Names and values, for people.
+    pub fn rows(&self) -> Vec<(String, String)> {
+        let mut rows = vec![
+            ("server memory".to_owned(), words::bytes(self.server_bytes)),
+            ("kernel memory for the sockets, both ends".to_owned(), words::bytes(self.kernel_bytes)),
+            ("generator memory, all listening".to_owned(), words::bytes(self.generator_bytes)),
+            ("sockets of the server".to_owned(), words::grouped(self.sockets.into())),
+            ("server processes at this descriptor limit".to_owned(), words::grouped(self.processes)),
+            ("source addresses on one generator".to_owned(), words::grouped(self.source_addresses.into())),
+            ("CPU for one message on its own".to_owned(), words::duration(self.cpu_secs_per_message_quiet * 1e6)),
+            ("CPU for one message among many".to_owned(), words::duration(self.cpu_secs_per_message_busy * 1e6)),
+        ];
+        for (cores, secs, rate) in &self.by_cores {
+            let last = words::duration(secs * 1e6);
+            let value = format!("{last} to the last member, {} messages/s", words::number(*rate));
+            rows.push((format!("with {cores} server {}", if *cores == 1 { "core" } else { "cores" }), value));
+        }
+        rows
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_million_costs_what_the_measured_ones_did() {
+        let projection = Projection::of(Basis {
+            users: 10_000,
+            server_bytes_per_connection: 2_048.0,
+            kernel_bytes_per_connection: 8_192.0,
+            generator_bytes_per_user: 16_384.0,
+            cpu_us_per_delivery_quiet: 8.0,
+            cpu_us_per_delivery_busy: 2.0,
+            descriptors: 20_000,
+        });
+        assert_eq!((projection.server_bytes, projection.kernel_bytes), (2.048e9, 8.192e9));
+        assert_eq!((projection.processes, projection.source_addresses), (50, 36));
+        assert_eq!((projection.cpu_secs_per_message_quiet, projection.cpu_secs_per_message_busy), (8.0, 2.0));
+        assert_eq!(projection.by_cores[1], (8, 1.0, 4.0));
+        assert!(
+            projection
+                .rows()
+                .contains(&("with 8 server cores".to_owned(), "1.00 s to the last member, 4.00 messages/s".to_owned()))
+        );
+    }
+}

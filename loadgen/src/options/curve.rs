@@ -1,0 +1,217 @@
+//! `loadgen curve`: rooms of several sizes, one after another.
+
+use std::num::NonZeroU32;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use clap::Args;
+use hyper::Uri;
+
+use super::shared::{READ_BUFFER_BYTES, TargetArguments, first_room, metrics, seconds};
+use super::{OptionsError, RunOptions, Target};
+use crate::check::OrderDemand;
+use crate::content::{CONTENT_BYTES_MAX, CONTENT_BYTES_MIN};
+use crate::deeds::DeedShares;
+use crate::plan::{Plan, RoomPlan};
+use crate::report::Outputs;
+use crate::schedule::{Schedule, ScheduleError};
+use crate::wire::Entrance;
+use crate::workforce::{Workforce, WorkforceArguments};
+
+#[derive(Args)]
+pub struct CurveArguments {
+    /// The rooms' members, the smallest first; `max` is as many as the server's process has descriptors for, when it is on
+    /// this machine
+    #[arg(long, value_name = "LIST", default_value = "10,100,1000,10000,max")]
+    sizes: String,
+    /// Messages a second while it is quiet: the time to the last member is that of a message on its own
+    #[arg(long, value_name = "N", default_value_t = 2.0)]
+    quiet_rate: f64,
+    /// How long each rate is measured
+    #[arg(long, value_name = "SECS", default_value_t = 5.0)]
+    secs: f64,
+    /// A rate is sustained while the p99 of the time to the last member stays below this
+    #[arg(long, value_name = "MILLISECONDS", default_value_t = 1_000.0)]
+    limit: f64,
+    /// How many of the users publish, in turn; all of them in rooms that have fewer
+    #[arg(long, value_name = "N", default_value = "10")]
+    publishers: NonZeroU32,
+    /// Bytes of a message's content, padded up to this
+    #[arg(long, value_name = "BYTES", default_value_t = CONTENT_BYTES_MIN)]
+    payload: usize,
+    /// Join hidden: no presence events, no member lists
+    #[arg(long)]
+    hidden: bool,
+    /// Join so that messages are not kept in history
+    #[arg(long)]
+    no_persist: bool,
+    #[command(flatten)]
+    target: TargetArguments,
+    /// The server's process on this machine [default: the one that listens]
+    #[arg(long, value_name = "PID")]
+    pid: Option<u32>,
+    /// Stentor's page of metrics: socket writes and the batch factor are those it counted
+    #[arg(long, value_name = "URL")]
+    metrics: Option<String>,
+    /// Also write all figures to this file
+    #[arg(long, value_name = "FILE")]
+    json: Option<PathBuf>,
+    #[command(flatten)]
+    workforce: WorkforceArguments,
+    /// Threads a process gives to its listening users [default: the cores it may use]
+    #[arg(long, value_name = "N")]
+    threads: Option<NonZeroU32>,
+    /// How many users sign in or connect at the same moment, in all processes together
+    #[arg(long, value_name = "N", default_value = "128")]
+    in_flight: NonZeroU32,
+    /// After the last send, wait for what is missing until nothing has come for this long
+    #[arg(long, value_name = "SECS", default_value_t = 10.0)]
+    settle: f64,
+}
+
+/// How many members a room of the curve has.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Size {
+    Members(u32),
+    AsManyAsFit,
+}
+
+/// A curve as it was asked for, every part valid.
+#[derive(Clone, Debug)]
+pub struct CurveOptions {
+    pub sizes: Vec<Size>,
+    pub quiet_rate: f64,
+    pub secs: Duration,
+    pub limit: Duration,
+    pub publishers: u32,
+    pub payload_bytes: usize,
+    pub hidden: bool,
+    pub persistence: bool,
+    pub target: Target,
+    pub pid: Option<u32>,
+    pub metrics: Option<Uri>,
+    pub json: Option<PathBuf>,
+    pub workforce: Workforce,
+    pub threads: Option<u32>,
+    pub in_flight: u32,
+    pub settle_secs: f64,
+}
+
+impl TryFrom<CurveArguments> for CurveOptions {
+    type Error = OptionsError;
+
+    fn try_from(raw: CurveArguments) -> Result<Self, OptionsError> {
+        if !(CONTENT_BYTES_MIN..=CONTENT_BYTES_MAX).contains(&raw.payload) {
+            return Err(OptionsError::Payload);
+        }
+        let target = raw.target.check(READ_BUFFER_BYTES)?;
+        let workforce = Workforce::try_from(raw.workforce)?;
+        workforce.can_reach(target.server)?;
+        let secs = seconds(raw.secs, "--secs")?;
+        // The quietest schedule is the one with the fewest messages.
+        Schedule::steady(raw.quiet_rate, 1, Duration::ZERO, secs)?;
+        Ok(Self {
+            sizes: sizes(&raw.sizes)?,
+            quiet_rate: raw.quiet_rate,
+            secs,
+            limit: seconds(raw.limit / 1e3, "--limit")?,
+            publishers: raw.publishers.get(),
+            payload_bytes: raw.payload,
+            hidden: raw.hidden,
+            persistence: !raw.no_persist,
+            target,
+            pid: raw.pid,
+            metrics: raw.metrics.map(metrics).transpose()?,
+            json: raw.json,
+            workforce,
+            threads: raw.threads.map(NonZeroU32::get),
+            in_flight: raw.in_flight.get(),
+            settle_secs: seconds(raw.settle, "--settle")?.as_secs_f64(),
+        })
+    }
+}
+
+fn sizes(text: &str) -> Result<Vec<Size>, OptionsError> {
+    let size = |text: &str| match text {
+        "max" => Some(Size::AsManyAsFit),
+        number => number.parse().ok().filter(|members| *members > 0).map(Size::Members),
+    };
+    let sizes: Option<Vec<Size>> = text.split(',').map(|part| size(part.trim())).collect();
+    sizes.ok_or_else(|| OptionsError::CurveSizes(text.to_owned()))
+}
+
+impl CurveOptions {
+    /// A run of one room of the curve, a new room each time.
+    pub fn room(&self, users: u32, rate: f64) -> Result<RunOptions, ScheduleError> {
+        let publishers = self.publishers.min(users);
+        let schedule = Schedule::steady(rate, publishers, Duration::ZERO, self.secs)?;
+        let (run, room) = first_room(None).unwrap_or_default();
+        let entrance = Entrance { room, hidden: self.hidden, persistence: self.persistence };
+        let deeds = DeedShares::default();
+        let rooms = vec![RoomPlan { users: 0..users, entrance, schedule, payload_bytes: self.payload_bytes, deeds }];
+        let plan = Plan {
+            run,
+            seed: 1,
+            target: self.target.clone(),
+            rooms,
+            order: OrderDemand::Room,
+            threads: self.threads,
+            conduct: None,
+            in_flight: self.in_flight,
+        };
+        Ok(RunOptions {
+            scenario: "room",
+            plan,
+            secs: self.secs.as_secs_f64(),
+            warmup_secs: 0.0,
+            workforce: self.workforce.clone(),
+            settle_secs: self.settle_secs,
+            pid: self.pid,
+            metrics: self.metrics.clone(),
+            outputs: Outputs::default(),
+            scenario_file: None,
+            baseline: false,
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::Parser;
+
+    use super::*;
+    use crate::options::{Arguments, Command};
+
+    fn parse(line: &str) -> Result<CurveOptions, String> {
+        let arguments = Arguments::try_parse_from(line.split_whitespace()).map_err(|error| error.to_string())?;
+        let Command::Curve(curve) = arguments.command else { return Err("no curve".to_owned()) };
+        CurveOptions::try_from(curve).map_err(|error| error.to_string())
+    }
+
+    #[test]
+    fn sizes_are_numbers_and_as_many_as_fit() {
+        let options = parse("loadgen curve --sizes 10,200,max --limit 250").expect("a valid line");
+        assert_eq!(options.sizes, [Size::Members(10), Size::Members(200), Size::AsManyAsFit]);
+        assert_eq!(options.limit, Duration::from_millis(250));
+        let room = options.room(3, 5.0).expect("a valid room");
+        assert_eq!((room.plan.users(), room.plan.publishers(), room.plan.messages()), (3, 3, 25));
+        let other = options.room(3, 5.0).expect("a valid room");
+        assert_ne!(room.plan.rooms[0].entrance.room, other.plan.rooms[0].entrance.room);
+    }
+
+    #[test]
+    fn refusals_name_the_flag() {
+        for (line, named) in [
+            ("loadgen curve --sizes 10,many", "--sizes"),
+            ("loadgen curve --sizes 0", "--sizes"),
+            ("loadgen curve --sizes ,", "--sizes"),
+            ("loadgen curve --quiet-rate 0", "rate"),
+            ("loadgen curve --limit=-1", "--limit"),
+            ("loadgen curve --secs 0", "--secs"),
+            ("loadgen curve --payload 9", "--payload"),
+        ] {
+            let refusal = parse(line).err().unwrap_or_else(|| panic!("{line} is refused"));
+            assert!(refusal.contains(named), "{line}: {refusal}");
+        }
+    }
+}
