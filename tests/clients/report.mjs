@@ -63,6 +63,12 @@ function flaws() {
     if (element.scrollWidth > element.clientWidth + 1 && element.clientWidth > 0) found.push(`cut: ${name(element)}`);
     if (box.right > main.right + 1) found.push(`beyond the margin: ${name(element)}`);
   }
+  for (const cell of document.querySelectorAll('.sections th, .sections td, .latencies th, .latencies td')) {
+    const range = document.createRange();
+    range.selectNodeContents(cell);
+    const lines = new Set([...range.getClientRects()].map((line) => Math.round(line.top))).size;
+    if (lines > cell.textContent.split(/[\s-]+/).length) found.push(`broken within a word: ${name(cell)}`);
+  }
   for (const svg of document.querySelectorAll('svg')) {
     const frame = svg.getBoundingClientRect();
     if (frame.width === 0) continue;

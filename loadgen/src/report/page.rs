@@ -7,7 +7,7 @@ mod charts;
 use maud::{DOCTYPE, Markup, PreEscaped, html};
 use serde_json::Value as Json;
 
-use super::{Report, Section, Timing, words};
+use super::{DELIVERY, Report, Section, Timing, Value, words};
 use crate::latency::Latency;
 use chart::{Chart, Size};
 
@@ -42,7 +42,10 @@ impl Report {
                         section {
                             h2 { "Latency" }
                             (self.latencies())
-                            p.note { (LATENCY_NOTE) }
+                            p.note {
+                                @if self.timings.iter().any(|timing| timing.name == DELIVERY) { (DELIVERY_NOTE) " " }
+                                (GENERATOR_NOTE)
+                            }
                         }
                         @for figure in &figures { (figure) }
                         @if self.findings.course.series.is_cut() { p.note { (CUT_NOTE) } }
@@ -91,6 +94,7 @@ impl Report {
             .iter()
             .map(|Timing { name, latency, generator_bound }| (*name, latency, generator_bound.is_some()))
             .chain(own.map(|(name, latency)| (name, latency, false)))
+            .filter(|(_, latency, _)| !latency.is_empty())
             .collect();
         let rows = [("p50", 0.5), ("p90", 0.9), ("p99", 0.99), ("p99.9", 0.999), ("max", 1.0)];
         html! {
@@ -108,8 +112,6 @@ impl Report {
                             @for (_, latency, bound) in &columns {
                                 @if *bound {
                                     td { "generator-bound" }
-                                } @else if latency.is_empty() {
-                                    td { "none" }
                                 } @else {
                                     td { (words::duration(latency.at_quantile_us(quantile) as f64)) }
                                 }
@@ -178,9 +180,11 @@ impl Report {
     }
 }
 
-const LATENCY_NOTE: &str = "\
+const DELIVERY_NOTE: &str = "\
 Delivery: from the time a message was meant to be sent, whether or not the server let it be sent then, until a member has \
-read it; every delivery counts. Ack: from the same time until its publisher has the answer. Generator lateness: how late \
+read it; every delivery counts. Ack: from the same time until its publisher has the answer.";
+const GENERATOR_NOTE: &str = "\
+Generator lateness: how late \
 messages were handed to their sockets. Generator lag: how long a frame that had arrived may have waited for the generator \
 to read it. Where either is more than a quarter of a p99 and more than 2 ms, or a thread of the generator computed for \
 more than 95 % of the time, that latency is the generator's own, and is not shown.";
@@ -195,7 +199,7 @@ fn section_table(section: &Section) -> Markup {
                     @for row in &section.rows {
                         tr class=[row.is_faulty().then_some("faulty")] {
                             th scope="row" { (row.name) }
-                            td { (row.value.text()) }
+                            td class=[matches!(row.value, Value::Text(_)).then_some("text")] { (row.value.text()) }
                         }
                     }
                 }

@@ -3,8 +3,8 @@
 use super::axis::Scale;
 use super::chart::{Chart, Line};
 use crate::latency::Latency;
+use crate::report::Report;
 use crate::report::course::{Point, Timeline};
-use crate::report::{DELIVERY, Report};
 
 /// Beyond so many nines a chart of quantiles would show one delivery in a hundred million.
 const NINES_MAX: f64 = 8.0;
@@ -41,7 +41,7 @@ impl Report {
             caption: "How long the slowest parts took; each step to the right is ten times rarer".to_owned(),
             x: Scale::Nines,
             y: Scale::Duration,
-            lines,
+            lines: drawn(lines),
             marks: Vec::new(),
             stretch: None,
             measured: None,
@@ -64,26 +64,29 @@ impl Report {
                 .filter(|(_, us)| *us > 0.0)
                 .collect(),
         };
-        let bound = self.timings.iter().any(|timing| timing.name == DELIVERY && timing.generator_bound.is_some());
-        let mut lines = Vec::new();
-        if !bound {
-            lines.extend([quantile("p50", 0.5), quantile("p99", 0.99), quantile("max", 1.0)]);
-        }
-        lines.push(own("generator lag, longest", |point| point.second.lag_max_us));
-        lines.push(own("generator lateness, longest", |point| point.second.lateness_max_us));
-        Chart {
-            title: if bound { "The generator's own delays over time" } else { "Latency over time" },
-            caption: if bound {
-                "Why no latency is shown: what the generator was late by itself".to_owned()
-            } else {
-                "Deliveries by the second in which they arrived, and what the generator was late by itself".to_owned()
-            },
-            ..over_time(lines, Scale::Duration)
-        }
+        let delivery = drawn(vec![quantile("p50", 0.5), quantile("p99", 0.99), quantile("max", 1.0)]);
+        let own = [
+            own("generator lag, longest", |point| point.second.lag_max_us),
+            own("generator lateness, longest", |point| point.second.lateness_max_us),
+        ];
+        // Where deliveries are generator-bound, their seconds are not in the timeline either.
+        let (title, caption) = if delivery.is_empty() {
+            ("The generator's own delays over time", "How late the generator was by itself in each second")
+        } else {
+            (
+                "Latency over time",
+                "Deliveries by the second in which they arrived, and how late the generator was by itself",
+            )
+        };
+        let lines = drawn(delivery.into_iter().chain(own).collect());
+        Chart { title, caption: caption.to_owned(), ..over_time(lines, Scale::Duration) }
     }
 }
 
 fn quantiles(name: &'static str, latency: &Latency) -> Line {
+    if latency.is_empty() {
+        return Line { name, points: Vec::new() };
+    }
     // The last point stands for a single value: one of so many as there are.
     let most = (1.0 - 1.0 / latency.percentiles().count.max(1) as f64).min(1.0 - 10_f64.powf(-NINES_MAX));
     let points = latency.quantiles().map(|(quantile, us)| (quantile.min(most), us as f64));
