@@ -16,6 +16,7 @@ mod deeds;
 mod draws;
 mod figures;
 mod head;
+mod history;
 mod host;
 mod idlers;
 mod introduction;
@@ -58,7 +59,8 @@ use clap::Parser;
 
 use crate::introduction::Secret;
 use crate::options::{
-    Arguments, Command, ConnectOptions, CurveOptions, OptionsError, RunOptions, SelftestOptions, WorkerArguments,
+    Arguments, Command, ConnectOptions, CurveOptions, HistoryOptions, OptionsError, RunOptions, SelftestOptions,
+    WorkerArguments,
 };
 use crate::report::diff::DiffArguments;
 
@@ -72,6 +74,7 @@ fn main() -> ExitCode {
         Command::Room(arguments) => run(arguments.try_into(), scenario),
         Command::Rooms(arguments) => run(arguments.try_into(), scenario),
         Command::Event(arguments) => run(arguments.try_into(), scenario),
+        Command::History(arguments) => run(arguments.try_into(), history),
         Command::Curve(arguments) => run(arguments.try_into(), curve),
         Command::Connect(arguments) => run(arguments.try_into(), connect),
         Command::Selftest(arguments) => run(arguments.try_into(), selftest),
@@ -117,6 +120,11 @@ fn scenario(options: &RunOptions) -> Result<bool, String> {
 fn connect(options: &ConnectOptions) -> Result<bool, String> {
     let outcome = runtime()?.block_on(connect::run(options)).map_err(|error| error.to_string())?;
     report::publish(connect::findings(options, outcome), &options.outputs)
+}
+
+fn history(options: &HistoryOptions) -> Result<bool, String> {
+    let outcome = runtime()?.block_on(history::run(options)).map_err(|error| error.to_string())?;
+    report::publish(history::findings(options, outcome), &options.outputs)
 }
 
 fn curve(options: &CurveOptions) -> Result<bool, String> {
