@@ -114,6 +114,10 @@ pub fn run(options: &Options) -> Result<(), Error> {
         data_in: Some(data_in.clone()),
         ..options.setting.launch_stentor(1)?
     };
+    // A node that has just started is slow: what it runs is compiled as it goes.
+    let most = options.in_flight.iter().copied().max().unwrap_or(1);
+    let warm = driver_alone::spawn(&driver_alone(options, &database, &launch, most)?, &launch)?;
+    eprintln!("warming up · {}", line(&warm));
     let mut sent = Vec::new();
     for round in 0..options.repeat {
         send_round(options, &launch, &database, round, &mut sent)?;
@@ -157,19 +161,28 @@ fn send_round(
         say("embedded    ", &embedded);
         let of_database = kept.send_for(in_flight, duration)?;
         say("database    ", &of_database);
-        let driver = DriverAlone {
-            node: database.node.clone(),
-            keyspace: database.new_keyspace(launch)?,
-            in_flight,
-            rooms: options.rooms.min(in_flight.div_ceil(REQUESTS_PER_PUBLISHER)),
-            secs: options.secs,
-            payload: options.payload,
-        };
-        let driver_alone = driver_alone::spawn(&driver, launch)?;
+        let driver_alone = driver_alone::spawn(&driver_alone(options, database, launch, in_flight)?, launch)?;
         say("driver alone", &driver_alone);
         sent.push(Sent { round, embedded, database: of_database, driver_alone });
     }
     Ok(())
+}
+
+/// The same rooms, with the same in flight.
+fn driver_alone(
+    options: &Options,
+    database: &Database,
+    launch: &Launch,
+    in_flight: usize,
+) -> Result<DriverAlone, Error> {
+    Ok(DriverAlone {
+        node: database.node.clone(),
+        keyspace: database.new_keyspace(launch)?,
+        in_flight,
+        rooms: options.rooms.min(in_flight.div_ceil(REQUESTS_PER_PUBLISHER)),
+        secs: options.secs,
+        payload: options.payload,
+    })
 }
 
 /// One room with as much in flight as there is: how full do its partitions become?

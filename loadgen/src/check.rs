@@ -234,6 +234,11 @@ impl Checker {
         self.seen.get(index as usize).copied().flatten().map(|seen| seen.fingerprint)
     }
 
+    /// The last in the room's order, as far as it is known.
+    pub fn newest(&self) -> Option<u32> {
+        self.order.last().copied()
+    }
+
     /// Whether the message comes after the member's latest in the room's order.
     ///
     /// The order grows at its end only, by members that know its end. A member that was ahead may have missed a message,

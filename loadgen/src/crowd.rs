@@ -22,6 +22,8 @@ use crate::deeds::{Deed, Deeds};
 use crate::figures::Figures;
 use crate::lives::Manner;
 use crate::orders::{Progress, PublishAnswers};
+use crate::page_check;
+use crate::pages::Item;
 use crate::plan::{Plan, RoomPlan};
 use crate::publisher::{Publisher, Wording};
 use crate::reach::Reach;
@@ -163,10 +165,16 @@ struct Arrival {
 const TOO_SLOW: u16 = 1013;
 
 impl Book {
-    fn weigh(&mut self, frame: &Frame, arrived_ns: u64) {
-        if self.window.contains(&arrived_ns) {
-            self.figures.heard.frames += 1;
-            self.figures.heard.bytes += frame.wire_bytes();
+    fn weigh(&mut self, frame: &Frame, messages: u64, arrived_ns: u64) {
+        if !self.window.contains(&arrived_ns) {
+            return;
+        }
+        let heard = &mut self.figures.heard;
+        heard.frames += 1;
+        heard.bytes += frame.wire_bytes();
+        if messages > 0 {
+            heard.messages += messages;
+            heard.message_bytes += frame.bytes().len() as u64;
         }
     }
 }
@@ -226,7 +234,7 @@ impl Crowd {
         Self { room, deeds: Deeds::new(plan.deeds), ledger, state: RefCell::new(state) }
     }
 
-    fn plan(&self) -> &RoomPlan {
+    pub fn plan(&self) -> &RoomPlan {
         &self.ledger.plan.rooms[self.room]
     }
 
@@ -250,12 +258,14 @@ impl Crowd {
     pub fn hear(&self, seat: usize, frame: &Frame) -> Option<RoomAnswer> {
         let arrived_ns = clock::now_ns();
         self.ledger.recorder.turn(arrived_ns);
-        self.book().weigh(frame, arrived_ns);
         let state = &mut *self.state.borrow_mut();
         let mut answer = None;
+        let mut messages = 0;
         let read = self.dialect().read(frame, &mut self.ledger.scratch.borrow_mut(), |heard| {
+            messages += u64::from(matches!(heard, Heard::Message { .. }));
             answer = self.judge(state, seat, heard, arrived_ns).or(answer.take());
         });
+        self.book().weigh(frame, messages, arrived_ns);
         if read.is_err() {
             self.corrupt(state, seat, "an unreadable frame", &frame.shown());
         }
@@ -548,6 +558,50 @@ impl Crowd {
         if publisher.is_some_and(|publisher| publisher.accepted(&self.deeds, due.number, text, clock::now_ns())) {
             self.gauges().accepted.bump();
         }
+    }
+
+    /// The newest message that somebody of the crowd has heard.
+    pub fn newest(&self) -> Option<u32> {
+        self.state.borrow().checker.newest()
+    }
+
+    /// Judges the newest page of the history, which was asked for when `known` had been heard.
+    pub fn read_page(&self, items: &[Item], limit: u32, known: Option<u32>, intended_ns: u64) {
+        let now_ns = clock::now_ns();
+        let state = &*self.state.borrow();
+        let judged = page_check::judge(
+            items,
+            page_check::Room {
+                run: self.ledger.plan.run,
+                plan: self.plan(),
+                deeds: &self.deeds,
+                checker: &state.checker,
+            },
+            limit,
+            known,
+        );
+        let measured = self.book().window.contains(&intended_ns);
+        let lives = &mut self.book().figures;
+        lives.history_reads += 1;
+        if measured {
+            lives.history.record_ns(now_ns.saturating_sub(intended_ns));
+        }
+        if let Err(what) = judged {
+            lives.history_faults += 1;
+            self.gauges().faults.bump();
+            lives.sample(|| format!("a page of history: {what}"));
+        }
+    }
+
+    pub fn read_failed(&self, what: &str) {
+        let figures = &mut self.book().figures;
+        figures.history_failures += 1;
+        figures.sample(|| format!("a page of history could not be read: {what}"));
+    }
+
+    /// A read was due, and too many were under way.
+    pub fn read_left_out(&self) {
+        self.book().figures.history_left_out += 1;
     }
 
     /// A user's connection came to an end that it had not asked for; answers whether that was announced.

@@ -17,7 +17,7 @@ use crate::latency::Percentiles;
 use crate::listening;
 use crate::options::{CurveOptions, RunOptions, Size};
 use crate::process::{self, LOOK_EVERY, TeamError};
-use crate::report::{self, Environment, LAST_MEMBER, Report, room, words};
+use crate::report::{self, Environment, KEY_SHOWN, LAST_MEMBER, Report, room, words};
 use crate::scenario::{self, RunError};
 use crate::schedule::ScheduleError;
 use crate::watch::note;
@@ -56,8 +56,8 @@ pub struct Curve {
     scenario: &'static str,
     passed: bool,
     environment: Environment,
-    limit_ms: f64,
-    measured_secs: f64,
+    /// As it was asked for; without secrets.
+    settings: CurveOptions,
     points: Vec<Point>,
     /// Why it ends before its end, if it does.
     failure: Option<String>,
@@ -126,12 +126,13 @@ pub async fn run(options: &CurveOptions) -> Result<Curve, CurveError> {
             }
         }
     }
+    let mut settings = options.clone();
+    KEY_SHOWN.clone_into(&mut settings.target.server_key);
     Ok(Curve {
         scenario: "curve",
         passed: failure.is_none() && points.iter().all(|point| point.quiet.faults.is_empty()),
         environment: Environment::here(),
-        limit_ms: options.limit.as_secs_f64() * 1e3,
-        measured_secs: options.secs.as_secs_f64(),
+        settings,
         projection: points.last().and_then(|point| point.basis(descriptors)).map(Projection::of),
         points,
         failure,

@@ -32,6 +32,15 @@ pub struct Figures {
     pub lives: LifeFigures,
     pub delivery: Latency,
     pub ack: Latency,
+    /// From a history read's intended time to its page.
+    pub history: Latency,
+    pub history_reads: u64,
+    /// Pages that were not as they had to be.
+    pub history_faults: u64,
+    /// Reads without an answer, or refused.
+    pub history_failures: u64,
+    /// Reads that were due when too many were under way.
+    pub history_left_out: u64,
     /// From a message's intended time to the moment it was handed to the socket.
     pub lateness: Latency,
     /// For how long a frame may have waited for us before it was read.
@@ -53,6 +62,9 @@ pub struct Figures {
 pub struct HeardFigures {
     pub frames: u64,
     pub bytes: u64,
+    /// Messages of the chat, and what the frames that brought them hold.
+    pub messages: u64,
+    pub message_bytes: u64,
 }
 
 /// How busy one thread of the generator was while measuring.
@@ -124,11 +136,18 @@ impl Figures {
         self.disconnected += other.disconnected;
         self.heard.frames += other.heard.frames;
         self.heard.bytes += other.heard.bytes;
+        self.heard.messages += other.heard.messages;
+        self.heard.message_bytes += other.heard.message_bytes;
         self.presence.add(other.presence);
         self.lives.add(other.lives);
         self.delivery.add(&other.delivery);
         self.ack.add(&other.ack);
         self.lateness.add(&other.lateness);
+        self.history.add(&other.history);
+        self.history_reads += other.history_reads;
+        self.history_faults += other.history_faults;
+        self.history_failures += other.history_failures;
+        self.history_left_out += other.history_left_out;
         self.lag.add(&other.lag);
         self.threads.extend(other.threads);
         self.delivered_in_window += other.delivered_in_window;

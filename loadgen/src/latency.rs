@@ -52,6 +52,11 @@ impl Latency {
         self.0.value_at_quantile(quantile)
     }
 
+    /// Quantiles with their values in microseconds, ever closer together towards one.
+    pub fn quantiles(&self) -> impl Iterator<Item = (f64, u64)> {
+        self.0.iter_quantiles(TICKS_A_HALVING).map(|step| (step.quantile_iterated_to(), step.value_iterated_to()))
+    }
+
     /// The distribution in the text format of HdrHistogram, in milliseconds, as its plotters read it.
     pub fn distribution(&self) -> String {
         let mut text = "       Value     Percentile TotalCount 1/(1-Percentile)\n\n".to_owned();

@@ -2,6 +2,8 @@
 
 mod acceptances;
 mod admission;
+mod bare;
+mod baseline;
 mod check;
 mod client;
 mod clock;
@@ -15,8 +17,10 @@ mod curve;
 mod deeds;
 mod draws;
 mod figures;
+mod frames;
 mod head;
 mod history;
+mod history_reads;
 mod host;
 mod idlers;
 mod introduction;
@@ -31,6 +35,7 @@ mod member;
 mod metrics;
 mod options;
 mod orders;
+mod page_check;
 mod pages;
 mod plan;
 mod process;
@@ -55,11 +60,9 @@ mod workforce;
 
 use std::process::ExitCode;
 
-use clap::Parser;
-
 use crate::introduction::Secret;
 use crate::options::{
-    Arguments, Command, ConnectOptions, CurveOptions, HistoryOptions, OptionsError, RunOptions, SelftestOptions,
+    Command, ConnectOptions, CurveOptions, HistoryOptions, OptionsError, ParseError, RunOptions, SelftestOptions,
     WorkerArguments,
 };
 use crate::report::diff::DiffArguments;
@@ -68,7 +71,16 @@ use crate::report::diff::DiffArguments;
 const EXIT_USAGE: u8 = 2;
 
 fn main() -> ExitCode {
-    match Arguments::parse().command {
+    let arguments = match options::parse(std::env::args_os().collect()) {
+        Ok(arguments) => arguments,
+        // Says what is wrong, or the help that was asked for, and with which code to end.
+        Err(ParseError::Line(error)) => error.exit(),
+        Err(ParseError::File(error)) => {
+            watch::note(&format!("loadgen: {error}"));
+            return ExitCode::from(EXIT_USAGE);
+        }
+    };
+    match arguments.command {
         Command::Worker(arguments) => work(arguments),
         Command::Diff(arguments) => finish(diff(&arguments)),
         Command::Room(arguments) => run(arguments.try_into(), scenario),
@@ -78,6 +90,7 @@ fn main() -> ExitCode {
         Command::Curve(arguments) => run(arguments.try_into(), curve),
         Command::Connect(arguments) => run(arguments.try_into(), connect),
         Command::Selftest(arguments) => run(arguments.try_into(), selftest),
+        Command::Bare => finish(bare::run().map(|()| true)),
     }
 }
 
@@ -114,7 +127,15 @@ fn work(arguments: WorkerArguments) -> ExitCode {
 /// Runs the scenario and reports it; answers whether it passed.
 fn scenario(options: &RunOptions) -> Result<bool, String> {
     let outcome = runtime()?.block_on(scenario::run(options)).map_err(|error| error.to_string())?;
-    report::publish(report::room::findings(options, outcome), &options.outputs)
+    let baseline = match options.baseline {
+        true => Some(runtime()?.block_on(baseline::run(options, &outcome)).map_err(|error| error.to_string())?),
+        false => None,
+    };
+    let mut findings = report::room::findings(options, outcome);
+    if let Some(baseline) = &baseline {
+        findings.sections.extend(report::baseline::sections(&findings, baseline));
+    }
+    report::publish(findings, &options.outputs)
 }
 
 fn connect(options: &ConnectOptions) -> Result<bool, String> {

@@ -126,6 +126,11 @@ impl Progress {
         self.presence_frames += other.presence_frames;
     }
 
+    /// How many users are in their rooms: a connection that was lost has ended a stay as well, where stays are kept.
+    pub fn present(&self) -> u64 {
+        self.joined.saturating_sub(self.left.max(self.disconnected))
+    }
+
     /// What was added since an earlier look.
     pub fn minus(&self, earlier: &Progress) -> Self {
         Self {
@@ -282,5 +287,7 @@ mod tests {
         sum.add(&one);
         assert_eq!(sum, Progress { signed_in: 2, joined: 4, delivered: 6, ..Progress::default() });
         assert_eq!(sum.minus(&one), one);
+        let stays = Progress { joined: 9, left: 4, disconnected: 1, ..Progress::default() };
+        assert_eq!((stays.present(), Progress { left: 0, ..stays }.present()), (5, 8));
     }
 }

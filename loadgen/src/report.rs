@@ -3,12 +3,14 @@
 //! A scenario hands over its findings: sections of counts, latencies, and its course in time. Everything here works for
 //! every scenario alike; what is a scenario's own is in the file of its name.
 
+pub mod baseline;
 mod condition;
 mod costs;
 mod course;
 pub mod diff;
 mod environment;
 mod honesty;
+mod page;
 pub mod room;
 mod section;
 mod text;
@@ -67,6 +69,9 @@ pub struct Outputs {
     /// Also write all figures to this file
     #[arg(long, value_name = "FILE")]
     json: Option<PathBuf>,
+    /// Also write a page with charts to this file
+    #[arg(long, value_name = "FILE")]
+    html: Option<PathBuf>,
     /// Also write each latency as a percentile distribution of HdrHistogram: into this directory, or, when the name ends
     /// with .hgrm, the first one into this file
     #[arg(long, value_name = "DIR|FILE")]
@@ -92,6 +97,9 @@ pub fn publish(findings: Findings, outputs: &Outputs) -> Result<bool, String> {
     println!("{}", report.text());
     if let Some(path) = &outputs.json {
         written(path, report.write_json(path))?;
+    }
+    if let Some(path) = &outputs.html {
+        written(path, std::fs::write(path, report.page()?))?;
     }
     if let Some(path) = &outputs.hgrm {
         written(path, report.write_distributions(path))?;

@@ -16,6 +16,7 @@ use crate::figures::Figures;
 use crate::options::RunOptions;
 use crate::orders::{Order, Progress, PublishAnswers, Publishes, Word};
 use crate::pages::{self, Direction, PagesError, Reader};
+use crate::plan::Plan;
 use crate::process::{self, Sites, Team, TeamError};
 use crate::report::room::Outcome;
 use crate::report::{Course, Mark};
@@ -33,6 +34,8 @@ const QUIET: Duration = Duration::from_millis(600);
 const QUIET_MAX: Duration = Duration::from_secs(60);
 /// When everything has come, wait a little for what should not come.
 const LINGER: Duration = Duration::from_millis(300);
+/// More bursts are seen in the charts, but not numbered there.
+const BURSTS_MARKED_MAX: usize = 12;
 /// However much still trickles in, a run ends.
 const SETTLE_MAX: Duration = Duration::from_secs(300);
 
@@ -154,10 +157,7 @@ impl Run<'_> {
         let start_ns = (clock::now_ns() + START_DELAY_NS).next_multiple_of(SECOND_NS);
         let measured = self.options.plan.measured_ns();
         let window = start_ns + measured.start..start_ns + measured.end;
-        if measured.start > 0 {
-            self.marks.push(Mark::new(start_ns, "warm-up"));
-        }
-        self.marks.extend([Mark::new(window.start, "measured"), Mark::new(window.end, "last deliveries")]);
+        self.marks.extend(moments(&self.options.plan, start_ns));
         self.team.order_all(&Order::Begin { start_ns }).await?;
         let mut watch = Watch::new(Stage::publishing(self.options.plan.messages()));
         self.watch_until(&mut watch, window.start).await?;
@@ -258,6 +258,21 @@ impl Run<'_> {
         }
         Ok(Some(sum))
     }
+}
+
+/// What happens when, in the order of time.
+fn moments(plan: &Plan, start_ns: u64) -> Vec<Mark> {
+    let measured = plan.measured_ns();
+    let mut moments = vec![(measured.start, "measured"), (measured.end, "last deliveries")];
+    let beginning = if plan.conduct.is_some() { "ramp" } else { "warm-up" };
+    moments.extend((measured.start > 0).then_some((0, beginning)));
+    if let [room] = plan.rooms.as_slice() {
+        moments.extend(room.schedule.rises_ns().take(BURSTS_MARKED_MAX).map(|at| (at, "burst")));
+    }
+    let reconnect = plan.conduct.as_ref().filter(|conduct| conduct.reconnect_share > 0.0);
+    moments.extend(reconnect.map(|conduct| (conduct.reconnect_ns, "reconnect")));
+    moments.sort_unstable();
+    moments.into_iter().map(|(offset_ns, what)| Mark::new(start_ns + offset_ns, what)).collect()
 }
 
 /// Compares what the threads saw of each room.

@@ -127,6 +127,12 @@ impl Schedule {
         self.publishers
     }
 
+    /// Where the rate rises, as offsets from the start.
+    pub fn rises_ns(&self) -> impl Iterator<Item = u64> {
+        let pairs = self.phases.iter().zip(self.phases.iter().skip(1));
+        pairs.filter(|(before, after)| after.rate_milli > before.rate_milli).map(|(_, after)| after.begin_ns)
+    }
+
     /// Where the measured time begins, and where all sending ends, as offsets from the start.
     pub fn measured_ns(&self) -> Range<u64> {
         self.warmup_ns..self.end_ns
@@ -254,6 +260,7 @@ mod tests {
             let due_ms: Vec<u64> = (0..schedule.messages()).map(|index| schedule.due_ns(index) / 1_000_000).collect();
             assert_eq!(due_ms, expected_ms, "stagger {stagger}");
             assert_eq!(schedule.measured_ns(), SECOND_NS..2_600_000_000);
+            assert_eq!(schedule.rises_ns().collect::<Vec<_>>(), [1_100_000_000]);
             for (index, due) in (0..).zip(&due_ms) {
                 assert_eq!(schedule.first_due_at(schedule.due_ns(index)), index, "due {due}");
                 assert_eq!(schedule.first_due_at(schedule.due_ns(index) + 1), index + 1, "due {due}");

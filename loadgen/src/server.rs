@@ -4,6 +4,8 @@ use std::fs;
 use std::io;
 
 use rustix::param::{clock_ticks_per_second, page_size};
+use rustix::process::Pid;
+use rustix::thread::{CpuSet, sched_getaffinity};
 
 /// A server process on this machine.
 #[derive(Clone, Copy, Debug)]
@@ -37,6 +39,17 @@ impl ServerProbe {
 
     pub fn pid(self) -> u32 {
         self.pid
+    }
+
+    /// The cores that some thread of the process may run on.
+    pub fn cores(self) -> io::Result<Vec<usize>> {
+        let path = format!("/proc/{}/task", self.pid);
+        let threads = fs::read_dir(&path).map_err(|error| io::Error::new(error.kind(), format!("{path}: {error}")))?;
+        let threads = threads.filter_map(|entry| entry.ok()?.file_name().to_str()?.parse().ok());
+        // A thread that has ended meanwhile has no cores.
+        let sets: Vec<CpuSet> =
+            threads.filter_map(|thread| sched_getaffinity(Some(Pid::from_raw(thread)?)).ok()).collect();
+        Ok((0..CpuSet::MAX_CPU).filter(|core| sets.iter().any(|set| set.is_set(*core))).collect())
     }
 
     pub fn cpu(&self) -> io::Result<CpuTime> {
@@ -89,5 +102,7 @@ mod tests {
         let probe = ServerProbe::new(std::process::id()).expect("we exist");
         assert!(probe.resident_bytes().expect("our memory") > 100_000);
         assert!(probe.cpu().is_ok());
+        let cores = probe.cores().expect("our cores");
+        assert!(std::thread::available_parallelism().is_ok_and(|some| some.get() <= cores.len()), "{cores:?}");
     }
 }

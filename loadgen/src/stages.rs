@@ -19,6 +19,7 @@ use crate::check::Answers;
 use crate::client::{self, ClientError, Due, Socket, Way};
 use crate::crowd::{Crowd, Gauges, Ledger};
 use crate::figures::Figures;
+use crate::history_reads;
 use crate::lag;
 use crate::member::Member;
 use crate::orders::{Order, Publishes};
@@ -73,6 +74,7 @@ pub async fn live(
             Order::Begin { start_ns } => {
                 stages.ledger.begin(start_ns);
                 Stages::begin_lives(&stages, start_ns);
+                Stages::begin_reads(&stages, start_ns);
                 continue;
             }
             Order::Stop => ThreadWord::Answers(stages.answers()),
@@ -224,7 +226,7 @@ impl Stages {
         let token = self.tokens.borrow()[at].clone();
         match client::connect(&self.plan.target, &token, speaker, way).await {
             Err(ClientError::Unauthorised) => {
-                let token = self.token(user).await?;
+                let token = self.renew_token(at).await?;
                 client::connect(&self.plan.target, &token, speaker, way).await
             }
             other => other,
@@ -266,6 +268,38 @@ impl Stages {
                 let _ = Abortable::new(life, stopped).await;
             });
         }
+    }
+
+    /// Histories are read from now on.
+    fn begin_reads(stages: &Rc<Self>, start_ns: u64) {
+        if !stages.plan.reads_whole_history() {
+            return;
+        }
+        for crowd in &stages.crowds {
+            let here = |place: &Place| Rc::ptr_eq(&place.crowd, crowd);
+            let places = (0..stages.places.len()).filter(|at| here(&stages.places[*at])).collect();
+            let reading = history_reads::read_on(stages.clone(), crowd.clone(), places, start_ns);
+            let (stop, stopped) = AbortHandle::new_pair();
+            let mut listeners = stages.listeners.borrow_mut();
+            listeners.stops.push(stop);
+            listeners.tasks.spawn_local(async move {
+                let _ = Abortable::new(reading, stopped).await;
+            });
+        }
+    }
+
+    pub fn door(&self) -> &FrontDoor {
+        &self.door
+    }
+
+    pub fn token_of(&self, at: usize) -> String {
+        self.tokens.borrow()[at].clone()
+    }
+
+    pub async fn renew_token(&self, at: usize) -> Result<String, ClientError> {
+        let token = self.token(self.places[at].user).await?;
+        self.tokens.borrow_mut()[at].clone_from(&token);
+        Ok(token)
     }
 
     /// The number, the crowd and the seat of the user at this place.

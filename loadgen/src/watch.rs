@@ -69,7 +69,7 @@ pub fn note(text: &str) {
 impl Watch {
     pub fn new(stage: Stage) -> Self {
         let view = if std::io::stderr().is_terminal() {
-            let template = if stage.shows_traffic { format!("{BAR}\n{{wide_msg}}") } else { BAR.to_owned() };
+            let template = if stage.shows_traffic { format!("{BAR}\n{{msg}}") } else { BAR.to_owned() };
             let style = ProgressStyle::with_template(&template).expect("a constant template");
             View::Bar(ProgressBar::new(stage.total).with_style(style).with_prefix(stage.name))
         } else {
@@ -80,14 +80,15 @@ impl Watch {
 
     pub fn show(&mut self, progress: &Progress, series: &Series) {
         let done = (self.stage.done)(progress);
-        let traffic = || if self.stage.shows_traffic { traffic(progress, series) } else { String::new() };
+        let traffic =
+            |between| if self.stage.shows_traffic { traffic(progress, series).join(between) } else { String::new() };
         match &mut self.view {
             View::Bar(bar) => {
                 bar.set_position(done);
-                bar.set_message(traffic());
+                bar.set_message(traffic("\n"));
             }
             View::Lines { last } if last.elapsed() >= LINE_EVERY => {
-                let (name, total, traffic) = (self.stage.name, self.stage.total, traffic());
+                let (name, total, traffic) = (self.stage.name, self.stage.total, traffic(", "));
                 eprintln!("{name}: {done}/{total}{}{traffic}", if traffic.is_empty() { "" } else { ", " });
                 *last = Instant::now();
             }
@@ -96,27 +97,33 @@ impl Watch {
     }
 }
 
-/// What the last seconds were like, and all faults so far.
-fn traffic(progress: &Progress, series: &Series) -> String {
+/// What the last seconds were like, all faults so far, and how prompt we were ourselves: each fits a narrow terminal.
+fn traffic(progress: &Progress, series: &Series) -> [String; 3] {
     let (recent, count) = series.recent();
     let rate = |sum: u64| words::grouped(words::ratio(sum as f64, count as f64).round() as u64);
-    let latency = recent.delivery.percentiles();
     let time = |us: u64| words::duration(us as f64);
-    format!(
-        "{} connected, {} messages/s, {} deliveries/s, p50 {}, p99 {}, {} unanswered, {} refused, {} faults, {} lost; \
-         ourselves: {} late, {} lag",
-        words::grouped(progress.joined.saturating_sub(progress.disconnected)),
-        rate(recent.progress.sent),
-        rate(recent.progress.delivered),
-        time(latency.p50_us),
-        time(latency.p99_us),
-        words::grouped(progress.sent.saturating_sub(progress.accepted + progress.refused)),
-        words::grouped(progress.refused),
-        words::grouped(progress.faults),
-        words::grouped(progress.disconnected),
-        time(recent.lateness_max_us),
-        time(recent.lag_max_us),
-    )
+    let latency = |quantile| match recent.delivery.is_empty() {
+        true => "none".to_owned(),
+        false => time(recent.delivery.at_quantile_us(quantile)),
+    };
+    [
+        format!(
+            "{} present, {} messages/s, {} deliveries/s, p50 {}, p99 {}",
+            words::grouped(progress.present()),
+            rate(recent.progress.sent),
+            rate(recent.progress.delivered),
+            latency(0.5),
+            latency(0.99),
+        ),
+        format!(
+            "{} unanswered, {} refused, {} faults, {} lost",
+            words::grouped(progress.sent.saturating_sub(progress.accepted + progress.refused)),
+            words::grouped(progress.refused),
+            words::grouped(progress.faults),
+            words::grouped(progress.disconnected),
+        ),
+        format!("ourselves {} late, {} lag", time(recent.lateness_max_us), time(recent.lag_max_us)),
+    ]
 }
 
 impl Drop for Watch {
@@ -144,9 +151,13 @@ mod tests {
         }
         let progress =
             Progress { joined: 1_200, disconnected: 1, sent: 40, accepted: 38, refused: 1, ..Progress::default() };
-        let expected = "1,199 connected, 10 messages/s, 2,000 deliveries/s, p50 5.02 ms, p99 5.02 ms, 1 unanswered, \
-                        1 refused, 0 faults, 1 lost; ourselves: 0 µs late, 1.50 ms lag";
+        let expected = [
+            "1,199 present, 10 messages/s, 2,000 deliveries/s, p50 5.02 ms, p99 5.02 ms",
+            "1 unanswered, 1 refused, 0 faults, 1 lost",
+            "ourselves 0 µs late, 1.50 ms lag",
+        ];
         assert_eq!(traffic(&progress, &series), expected);
-        assert!(traffic(&progress, &Series::default()).contains(" 0 deliveries/s"), "before the first second is over");
+        let [early, ..] = traffic(&progress, &Series::default());
+        assert!(early.ends_with("0 deliveries/s, p50 none, p99 none"), "before the first second is over: {early}");
     }
 }

@@ -67,11 +67,12 @@ fn run(server: &Server, more: &[&str]) -> (Option<i32>, Value, String) {
 fn what_a_server_from_npm_relays_is_found_and_checked() {
     let server = Server::start(0);
     for (send, processes) in [(r#"{"said":{content}}"#, "1"), (r#"{"said":{content_json}}"#, "2")] {
-        let (code, report, text) = run(&server, &["--send", send, "--processes", processes]);
+        let (code, report, text) = run(&server, &["--send", send, "--processes", processes, "--baseline"]);
         assert_eq!(code, Some(0), "{send}: {text}");
         assert_eq!(report["deliveries"]["delivered"], DELIVERIES, "{send}: {text}");
         assert_eq!(report["latency"]["delivery"]["count"], DELIVERIES, "{send}: {text}");
         assert_eq!(report["messages"]["accepted"], MESSAGES, "{send}: {text}");
+        assert_eq!(report["baseline"]["the_bare_run_was"], "faultless", "{send}: {text}");
     }
 }
 

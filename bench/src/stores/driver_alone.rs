@@ -26,7 +26,7 @@ use crate::server::Launch;
 
 /// As the keeper has them.
 const BATCH_ROWS_MAX: usize = 128;
-const BATCHES_MAX: usize = 4;
+const BATCHES_MAX: usize = 2;
 const CONNECTIONS: usize = 2;
 const WORKER_THREADS: usize = 2;
 

@@ -43,9 +43,9 @@ impl Kind {
     pub fn name(self) -> &'static str {
         match self {
             Self::Newest => "newest page",
-            Self::OldestFirst => "deep, oldest first",
-            Self::NewestFirst => "deep, newest first",
-            Self::Back => "deep, back",
+            Self::OldestFirst => "deep oldest first",
+            Self::NewestFirst => "deep newest first",
+            Self::Back => "deep back",
         }
     }
 }

@@ -97,6 +97,9 @@ impl TryFrom<EventArguments> for RunOptions {
             deeds,
         };
         let mut options = run_options("event", raw.target, &talk, raw.run, vec![room])?;
+        if options.baseline {
+            return Err(OptionsError::Baseline);
+        }
         options.plan.conduct = Some(conduct);
         Ok(options)
     }
@@ -193,6 +196,7 @@ mod tests {
             ("loadgen event --burst 0.001 --burst-every 0.002 --secs 100", "phases"),
             ("loadgen event --slow-frames inf", "--slow-frames"),
             ("loadgen event --ramp=-1", "--ramp"),
+            ("loadgen event --baseline", "--baseline"),
         ] {
             let refusal = parse(line).expect_err("refused");
             assert!(refusal.contains(named), "{line}: {refusal}");

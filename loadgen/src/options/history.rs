@@ -1,6 +1,7 @@
 //! `loadgen history`: reads of a room's history.
 
 use std::num::NonZeroU32;
+use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::Args;
@@ -23,6 +24,9 @@ const READS_MAX: u64 = 20_000_000;
 
 #[derive(Args)]
 pub struct HistoryArguments {
+    /// A TOML file with flags of this command, named as they are; a flag on the command line wins
+    #[arg(long, value_name = "FILE")]
+    scenario: Option<PathBuf>,
     /// Fill the room with so many messages first [default: 2000, or none when a --room is named]
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(0..=MESSAGES_MAX))]
     messages: Option<u32>,
@@ -96,6 +100,7 @@ pub struct HistoryOptions {
     pub in_flight: u32,
     pub workforce: Workforce,
     pub pid: Option<u32>,
+    pub scenario_file: Option<PathBuf>,
     #[serde(skip)]
     pub run: u32,
     #[serde(skip)]
@@ -140,6 +145,7 @@ impl TryFrom<HistoryArguments> for HistoryOptions {
             in_flight: raw.in_flight.get(),
             workforce,
             pid: raw.pid,
+            scenario_file: raw.scenario,
             run,
             outputs: raw.outputs,
         })

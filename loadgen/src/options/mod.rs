@@ -8,10 +8,13 @@ mod event;
 mod history;
 mod room;
 mod rooms;
+mod scenario_file;
 mod selftest;
 mod shared;
 
+use std::ffi::OsString;
 use std::net::SocketAddr;
+use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand};
 use hyper::Uri;
@@ -51,22 +54,41 @@ JSON or protobuf, and with --target plain with any WebSocket server that repeats
 Exit code 0: everything accepted was delivered to everybody, once and in order. 1: it was not, or the run failed.
 2: the command line is wrong.";
 
+/// Reads the command line, and the file of flags that it may name.
+pub fn parse(line: Vec<OsString>) -> Result<Arguments, ParseError> {
+    Ok(Arguments::try_parse_from(scenario_file::with_file(line)?)?)
+}
+
+#[derive(Debug, Error)]
+pub enum ParseError {
+    #[error(transparent)]
+    File(#[from] scenario_file::ScenarioFileError),
+    /// Also a wish for help, which is answered.
+    #[error(transparent)]
+    Line(#[from] clap::Error),
+}
+
 #[derive(Subcommand)]
 pub enum Command {
     /// One room: everybody joins it, a few publish, every member checks everything it hears
+    #[command(args_override_self = true)]
     Room(RoomArguments),
     /// Many rooms of mixed sizes at once, each checked like one
+    #[command(args_override_self = true)]
     Rooms(RoomsArguments),
     /// Idle users: how fast they get in, what each costs, and whether all of them stay
     Connect(ConnectArguments),
     /// A live event: members come, go and return, bursts, slow readers, updates and removals, all of it accounted for
+    #[command(args_override_self = true)]
     Event(EventArguments),
     /// Lets a proxy break what the server says, and shows that every kind of fault is found and named right
+    #[command(args_override_self = true)]
     #[command(mut_arg("users", |users| users.default_value("24")))]
     #[command(mut_arg("rate", |rate| rate.default_value("200")))]
     #[command(mut_arg("secs", |secs| secs.default_value("3")))]
     #[command(mut_arg("payload", |payload| payload.default_value("160")))]
     #[command(mut_arg("settle", |settle| settle.hide(true)))]
+    #[command(mut_arg("baseline", |baseline| baseline.hide(true)))]
     Selftest(SelftestArguments),
     /// What changed between two runs' JSON reports, and what is only noise
     Diff(DiffArguments),
@@ -74,6 +96,9 @@ pub enum Command {
     History(HistoryArguments),
     /// Rooms of several sizes: time to the last member and deliveries a second, and what a million would need
     Curve(CurveArguments),
+    /// A bare socket loop to measure a server against; reads its orders from standard input
+    #[command(hide = true)]
+    Bare,
     /// Lends this machine to a run that another one coordinates
     Worker(WorkerArguments),
 }
@@ -97,6 +122,10 @@ pub enum OptionsError {
     Addr { addr: String, reason: String },
     #[error("--url {url:?}: {reason}")]
     Url { url: String, reason: String },
+    #[error(
+        "--baseline is for rooms whose members stay, as those of room and rooms do: a bare loop knows nobody who comes and goes"
+    )]
+    Baseline,
     #[error("--metrics {0:?} is no address like http://127.0.0.1:7351/metrics")]
     Metrics(String),
     #[error("--send must have {{content}} or {{content_json}} in it")]
@@ -138,12 +167,16 @@ pub enum OptionsError {
 pub struct RunOptions {
     /// The scenario's name.
     pub scenario: &'static str,
+    /// The file that gave some of the flags.
+    pub scenario_file: Option<PathBuf>,
     pub plan: Plan,
     pub secs: f64,
     pub warmup_secs: f64,
     pub workforce: Workforce,
     pub settle_secs: f64,
     pub pid: Option<u32>,
+    /// Whether the same is to be done to a bare socket loop afterwards.
+    pub baseline: bool,
     /// The server's page of metrics.
     #[serde(skip)]
     pub metrics: Option<Uri>,

@@ -2,6 +2,7 @@
 
 use std::net::{SocketAddr, ToSocketAddrs};
 use std::num::NonZeroU32;
+use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::Args;
@@ -107,12 +108,18 @@ pub struct TalkArguments {
 /// How a run is carried out on this machine.
 #[derive(Args)]
 pub struct RunArguments {
+    /// A TOML file with flags of this command, named as they are; a flag on the command line wins
+    #[arg(long, value_name = "FILE")]
+    scenario: Option<PathBuf>,
     /// Everything that looks like chance is drawn from this number
     #[arg(long, value_name = "N", default_value_t = 1)]
     seed: u64,
     /// The server's process on this machine: its CPU time and memory go into the report [default: the one that listens]
     #[arg(long, value_name = "PID")]
     pid: Option<u32>,
+    /// Afterwards do the same to a bare socket loop on the server's cores, and give every figure as a share of it
+    #[arg(long)]
+    baseline: bool,
     /// Stentor's page of metrics: socket writes and the batch factor in the report are those it counted
     #[arg(long, value_name = "URL")]
     metrics: Option<String>,
@@ -266,12 +273,14 @@ pub fn run_options(
     };
     Ok(RunOptions {
         scenario,
+        scenario_file: run.scenario,
         plan,
         secs: talk.secs.as_secs_f64(),
         warmup_secs: talk.warmup.as_secs_f64(),
         workforce,
         settle_secs: seconds(run.settle, "--settle")?.as_secs_f64(),
         pid: run.pid,
+        baseline: run.baseline,
         metrics: run.metrics.map(metrics).transpose()?,
         outputs: run.outputs,
     })

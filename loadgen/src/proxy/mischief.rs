@@ -1,7 +1,7 @@
 //! What the proxy does to messages: to one in many, and it keeps count. Pure; the waiting is done by others.
 
-use super::frames::Whole;
 use crate::content::Content;
+use crate::frames::Whole;
 
 /// A fault that a server might have.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]

@@ -3,7 +3,6 @@
 //! Everything passes unchanged except what a server says over a WebSocket, which is taken apart into messages. It runs on a
 //! thread of its own, for a few hundred connections, and ends with its last.
 
-mod frames;
 mod mischief;
 
 use std::cell::RefCell;
@@ -23,10 +22,10 @@ use tokio_tungstenite::tungstenite::protocol::frame::coding::{Data, OpCode};
 use tokio_tungstenite::tungstenite::{Bytes, Utf8Bytes};
 
 use crate::content::{self, Content};
+use crate::frames::{Frames, Whole};
 use crate::plan::{Plan, RoomPlan};
 use crate::wire::{Frame, Heard, Kind, Scratch};
 
-use frames::{Frames, Whole};
 use mischief::Culprit;
 
 pub use mischief::Mischief;
@@ -116,7 +115,7 @@ impl Between {
     }
 
     async fn downward(&self, mut from: OwnedReadHalf, mut to: OwnedWriteHalf) -> io::Result<()> {
-        let mut frames = Frames::default();
+        let mut frames = Frames::of_server();
         if pass_head(&mut from, &mut to, &mut frames).await? {
             self.pass_messages(&mut from, &mut to, &mut frames).await?;
         } else {

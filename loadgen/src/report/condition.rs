@@ -24,8 +24,8 @@ const ROWS: [(&str, &str, &str); 17] = [
     ("corrupt", "deliveries", "corrupt"),
     ("foreign", "deliveries", "foreign"),
     ("last after end", "deliveries", "last after end"),
-    ("skipped", "deliveries", "skipped"),
-    ("announced", "deliveries", "announced"),
+    ("skipped as announced", "deliveries", "skipped as announced"),
+    ("owed to closed readers", "deliveries", "owed to closed readers"),
     ("refused", "messages", "refused"),
     ("unanswered", "messages", "unanswered"),
     ("accepted", "messages", "accepted"),
@@ -297,7 +297,7 @@ mod tests {
         check("missing>=0", Some("it is 0"));
         check("deliveries/s<1000", Some("it is 500"));
         check("page p99>1s", Some("has no page latency"));
-        check("skipped>0", Some("has no figure"));
+        check("skipped as announced>0", Some("has no figure"));
         check("cores>1", Some("has no figure"));
     }
 }

@@ -6,6 +6,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::clock::SECOND_NS;
 use crate::latency::Latency;
+use crate::orders::Progress;
 use crate::series::{Second, Series};
 
 /// How a run went, on the shared clock.
@@ -35,6 +36,8 @@ impl Mark {
 pub struct Timeline {
     /// Whether the run went on for longer than is kept.
     pub cut: bool,
+    /// From when to when was measured; nothing when nothing was.
+    pub measured_secs: Option<[f64; 2]>,
     pub marks: Vec<Moment>,
     pub seconds: Vec<Point>,
 }
@@ -50,10 +53,17 @@ pub struct Point {
     pub at_secs: i64,
     /// Whether the whole second lies in the measured time.
     pub measured: bool,
-    /// The users connected at its end.
-    pub connected: u64,
+    /// The users in their rooms at its end.
+    pub present: u64,
     #[serde(flatten)]
     pub second: Second,
+}
+
+impl Point {
+    /// Whether every process has told of the whole second, as each does when it is over.
+    pub fn is_whole(&self) -> bool {
+        self.second.generator_resident_bytes > 0
+    }
 }
 
 impl Course {
@@ -70,21 +80,20 @@ impl Course {
     pub fn timeline(&self, with_latencies: bool) -> Timeline {
         let zero = self.window.start / SECOND_NS;
         let zero_ns = zero * SECOND_NS;
-        let mark = |mark: &Mark| Moment {
-            at_secs: (mark.at_ns as f64 - zero_ns as f64) / SECOND_NS as f64,
-            what: mark.what.clone(),
-        };
-        let mut connected = 0_u64;
+        let secs = |at_ns: u64| (at_ns as f64 - zero_ns as f64) / SECOND_NS as f64;
+        let mark = |mark: &Mark| Moment { at_secs: secs(mark.at_ns), what: mark.what.clone() };
+        let mut progress = Progress::default();
         let point = |mut second: Second| {
-            connected = (connected + second.progress.joined).saturating_sub(second.progress.disconnected);
+            progress.add(&second.progress);
             if !with_latencies {
                 second.delivery = Latency::coarse();
             }
             let measured = self.window.start <= second.at * SECOND_NS && (second.at + 1) * SECOND_NS <= self.window.end;
-            Point { at_secs: second.at as i64 - zero as i64, measured, connected, second }
+            Point { at_secs: second.at as i64 - zero as i64, measured, present: progress.present(), second }
         };
         Timeline {
             cut: self.series.is_cut(),
+            measured_secs: (!self.window.is_empty()).then(|| [secs(self.window.start), secs(self.window.end)]),
             marks: self.marks.iter().map(mark).collect(),
             seconds: self.series.seconds().into_iter().map(point).collect(),
         }
@@ -106,7 +115,7 @@ mod tests {
             course.series.add(second);
         }
         let timeline = course.timeline(true);
-        let points: Vec<_> = timeline.seconds.iter().map(|p| (p.at_secs, p.measured, p.connected)).collect();
+        let points: Vec<_> = timeline.seconds.iter().map(|p| (p.at_secs, p.measured, p.present)).collect();
         assert_eq!(points, [(-2, false, 5), (-1, false, 5), (0, true, 4), (1, true, 4), (2, false, 2)]);
         assert_eq!((timeline.marks[0].at_secs, timeline.marks[0].what.as_str()), (-0.5, "warm-up"));
         assert_eq!(timeline.seconds[0].second.delivery.percentiles().count, 1);

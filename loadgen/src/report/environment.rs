@@ -47,6 +47,23 @@ impl Environment {
     }
 }
 
+impl Environment {
+    /// Names and values, for a table.
+    pub fn rows(&self) -> [(&'static str, String); 9] {
+        [
+            ("date", self.date.clone()),
+            ("loadgen", self.loadgen.clone()),
+            ("kernel", self.kernel.clone()),
+            ("CPU", self.cpu.clone()),
+            ("cores it may use", self.cores.to_string()),
+            ("memory", self.memory.clone()),
+            ("open files, at most", self.open_files_max.clone()),
+            ("local ports", self.local_ports.clone()),
+            ("accept queue, at most", self.accept_queue_max.clone()),
+        ]
+    }
+}
+
 /// What the kernel did not tell is not guessed.
 const UNKNOWN: &str = "unknown";
 

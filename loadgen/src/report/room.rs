@@ -49,18 +49,20 @@ pub fn findings(options: &RunOptions, outcome: Outcome) -> Findings {
     ];
     let comes_and_goes = options.plan.conduct.is_some();
     sections.extend(comes_and_goes.then(|| coming_and_going(&outcome.figures.lives)));
-    sections.extend(outcome.history.as_ref().map(whole_history));
+    sections
+        .extend(outcome.history.iter().flat_map(|history| [history_reads(&outcome.figures), whole_history(history)]));
     sections.extend(costs::sections(options, &outcome.costs, &outcome.figures, &outcome.course));
     let nothing = (accepted == 0).then(|| "no message was accepted, so nothing was shown".to_owned());
     let last_member = outcome.figures.last_member(&options.plan);
     let reached = (last_member.percentiles().count > 0).then_some((LAST_MEMBER, last_member));
-    let Figures { delivery, ack, lateness, lag, threads, samples, .. } = outcome.figures;
+    let Figures { delivery, ack, history, lateness, lag, threads, samples, .. } = outcome.figures;
+    let read = comes_and_goes.then_some(("history", history));
     Findings {
         scenario: options.scenario,
         heading: heading(options, outcome.processes),
         settings: settings(options),
         sections,
-        latencies: [(DELIVERY, delivery), ("ack", ack)].into_iter().chain(reached).collect(),
+        latencies: [(DELIVERY, delivery), ("ack", ack)].into_iter().chain(reached).chain(read).collect(),
         faults: nothing.into_iter().collect(),
         promise: if comes_and_goes { EVENT_PROMISE } else { ROOM_PROMISE },
         samples,
@@ -155,6 +157,14 @@ fn coming_and_going(lives: &LifeFigures) -> Section {
         .count("gaps announced", lives.gaps)
         .fault("failed to come back", lives.failed, "times somebody could not come back")
         .fault("heard outside of the room", lives.outside, "delivered to somebody who was not in the room")
+}
+
+fn history_reads(figures: &Figures) -> Section {
+    Section::new("history reads")
+        .count("pages", figures.history_reads)
+        .fault("wrong", figures.history_faults, "wrong pages of history")
+        .fault("failed", figures.history_failures, "history reads that failed")
+        .fault("left out", figures.history_left_out, "history reads left out, as too many were under way")
 }
 
 fn whole_history(history: &HistoryFigures) -> Section {

@@ -1,6 +1,8 @@
 //! What a scenario counted, as a titled list of names and values: the same list becomes a table on the terminal, a table
 //! on the page, and an object in the JSON.
 
+use std::borrow::Cow;
+
 use serde::ser::SerializeMap;
 use serde::{Serialize, Serializer};
 
@@ -15,7 +17,7 @@ pub struct Section {
 
 #[derive(Clone, Debug)]
 pub struct Row {
-    pub name: &'static str,
+    pub name: Cow<'static, str>,
     pub value: Value,
     /// How the verdict names this count when it is not zero; nothing when the count is no fault.
     pub fault: Option<&'static str>,
@@ -40,8 +42,8 @@ impl Section {
         Self { title, rows: Vec::new() }
     }
 
-    pub fn row(mut self, name: &'static str, value: Value) -> Self {
-        self.rows.push(Row { name, value, fault: None });
+    pub fn row(mut self, name: impl Into<Cow<'static, str>>, value: Value) -> Self {
+        self.rows.push(Row { name: name.into(), value, fault: None });
         self
     }
 
@@ -51,7 +53,7 @@ impl Section {
 
     /// A count that fails the run when it is not zero.
     pub fn fault(mut self, name: &'static str, count: u64, what: &'static str) -> Self {
-        self.rows.push(Row { name, value: Value::Count(count), fault: Some(what) });
+        self.rows.push(Row { name: name.into(), value: Value::Count(count), fault: Some(what) });
         self
     }
 
@@ -70,6 +72,11 @@ impl Section {
 }
 
 impl Row {
+    /// Whether this is a fault, and there are some.
+    pub fn is_faulty(&self) -> bool {
+        self.fault.is_some() && matches!(self.value, Value::Count(1..))
+    }
+
     /// The name as a member's name, with the unit at its end.
     pub fn key(&self) -> String {
         let unit = match self.value {

@@ -49,7 +49,7 @@ fn side_by_side(sections: &[Section]) -> Table {
     let height = sections.iter().map(|section| section.rows.len()).max().unwrap_or_default();
     for at in 0..height {
         let cells = sections.iter().flat_map(|section| match section.rows.get(at) {
-            Some(row) => [Cell::new(row.name), number(row.value.text())],
+            Some(row) => [Cell::new(&row.name), number(row.value.text())],
             None => [Cell::new(""), Cell::new("")],
         });
         table.add_row(cells);

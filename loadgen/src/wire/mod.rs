@@ -6,6 +6,7 @@
 mod json;
 mod plain;
 mod protobuf;
+mod served;
 
 use std::borrow::Cow;
 use std::net::SocketAddr;
@@ -14,6 +15,7 @@ use serde::{Deserialize, Serialize};
 use tokio_tungstenite::tungstenite::{Bytes, Message, Utf8Bytes};
 
 pub use plain::{Plain, Speaker};
+pub use served::Asked;
 
 /// The names that the join and the leave of a client go by; what it publishes is named by its decimal number.
 const JOIN_CID: &str = "join";
@@ -188,7 +190,7 @@ impl Dialect {
 }
 
 impl Frame {
-    fn bytes(&self) -> &[u8] {
+    pub fn bytes(&self) -> &[u8] {
         match self {
             Self::Text(text) => text.as_str().as_bytes(),
             Self::Binary(bytes) => bytes,

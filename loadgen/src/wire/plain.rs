@@ -100,6 +100,11 @@ fn filled(template: &str, speaker: Speaker<'_>, content: Option<&str>) -> String
     text
 }
 
+/// Whether a content of ours begins somewhere in the frame.
+pub fn carries_content(frame: &[u8]) -> bool {
+    beginning(frame, 0).is_some()
+}
+
 /// Where a content begins, and the quote that its names are in.
 struct Beginning {
     at: usize,

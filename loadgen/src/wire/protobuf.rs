@@ -5,7 +5,7 @@
 use prost::Message;
 use tokio_tungstenite::tungstenite::Bytes;
 
-use super::{Entrance, Heard, Kind, Request, Unreadable};
+use super::{Entrance, Heard, Kind, Request, Unreadable, served};
 
 /// A frame from the server. Of the payloads, which exclude each other, those that matter here.
 #[derive(Message)]
@@ -214,6 +214,44 @@ pub fn remove(number: u32, channel_id: &str, message_id: &str) -> Vec<u8> {
 
 fn bytes(request: Request, payload: Payload) -> Vec<u8> {
     Asked { cid: request.cid().into_owned(), payload: Some(payload) }.encode_to_vec()
+}
+
+/// What a client's envelope asks for.
+pub fn asked(frame: &Bytes) -> Option<served::Asked> {
+    let Asked { cid, payload } = Asked::decode(frame.clone()).ok()?;
+    match payload? {
+        Payload::Join(join) => Some(served::Asked::Join { cid, room: join.target }),
+        Payload::Send(send) => Some(served::Asked::Send { cid, room: send.channel_id, content: send.content }),
+        _ => None,
+    }
+}
+
+pub fn joined(cid: &str, channel_id: &str) -> Vec<u8> {
+    let channel = Channel { id: shared(channel_id), ..Channel::default() };
+    Envelope { cid: shared(cid), channel: Some(channel), ..Envelope::default() }.encode_to_vec()
+}
+
+pub fn accepted(cid: &str, message_id: &str) -> Vec<u8> {
+    let ack = ChannelMessageAck { message_id: shared(message_id) };
+    Envelope { cid: shared(cid), channel_message_ack: Some(ack), ..Envelope::default() }.encode_to_vec()
+}
+
+/// A message whose sender's id is padding.
+pub fn pushed(message_id: &str, content: &str, padding: usize) -> Vec<u8> {
+    let push = ChannelMessage { message_id: shared(message_id), code: Some(0), content: shared(content) };
+    let mut bytes = push.encode_to_vec();
+    prost::encoding::string::encode(SENDER_ID, &".".repeat(padding), &mut bytes);
+    let mut envelope = Vec::with_capacity(bytes.len() + 8);
+    prost::encoding::bytes::encode(CHANNEL_MESSAGE, &bytes, &mut envelope);
+    envelope
+}
+
+/// Fields that are written here and read by nobody.
+const CHANNEL_MESSAGE: u32 = 5;
+const SENDER_ID: u32 = 4;
+
+fn shared(text: &str) -> Bytes {
+    Bytes::copy_from_slice(text.as_bytes())
 }
 
 #[cfg(test)]

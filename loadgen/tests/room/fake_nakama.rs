@@ -28,6 +28,11 @@ const AUTHORIZATION_EXPECTED: &str = "Basic ZGVmYXVsdGtleTo=";
 /// The message, and the place in the member list, at which a fault is committed.
 const FAULTY_MESSAGE: u32 = 7;
 const FAULTY_MEMBER: usize = 3;
+/// One that nobody updates or removes later.
+const FORGOTTEN_MESSAGE: u32 = 15;
+
+/// A page that is read after the whole history has been read twice.
+const SHORT_PAGE: u32 = 50;
 
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Fault {
@@ -56,8 +61,21 @@ pub enum Fault {
     TwoAnswers,
     /// One member's connection is closed.
     Close,
+    /// One message is not in the history, though it was accepted.
+    Forget,
+    /// One page of the history lacks its last item, long after all others have been read.
+    ShortPage,
+    /// Removed messages stay in the history.
+    KeepRemoved,
     /// The first token shown at the door is refused, as if it had expired.
     ExpiredToken,
+}
+
+/// A message in the history.
+struct Kept {
+    id: String,
+    sender: String,
+    content: String,
 }
 
 pub struct FakeNakama {
@@ -75,11 +93,15 @@ struct Room {
     messages: AtomicU32,
     pongs: AtomicU32,
     refused_tokens: AtomicU32,
+    connections: AtomicU32,
+    history: Mutex<Vec<Kept>>,
+    pages: AtomicU32,
     published: Mutex<std_mpsc::Sender<()>>,
 }
 
 struct Member {
     name: String,
+    connection: u32,
     outgoing: mpsc::UnboundedSender<Message>,
     /// A message that waits to be delivered after the next one.
     held_back: Option<String>,
@@ -94,6 +116,9 @@ impl FakeNakama {
             messages: AtomicU32::new(0),
             pongs: AtomicU32::new(0),
             refused_tokens: AtomicU32::new(0),
+            connections: AtomicU32::new(0),
+            history: Mutex::default(),
+            pages: AtomicU32::new(0),
             published: Mutex::new(published_in),
         });
         let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
@@ -144,8 +169,35 @@ async fn answer(request: Request<Incoming>, room: Arc<Room>) -> Result<Response<
     Ok(match path.as_str() {
         "/ws" => upgrade(request, room),
         "/metrics" => Response::new(Full::from(room.metrics())),
+        path if path.starts_with("/v2/channel/") => page(&request, &room),
         _ => authenticate(&path, request).await,
     })
+}
+
+/// A page of the history; its cursor is how many items came before.
+fn page(request: &Request<Incoming>, room: &Room) -> Response<Full<Bytes>> {
+    let query = request.uri().query().unwrap_or_default();
+    let parameter = |name: &str| query.split('&').find_map(|pair| pair.strip_prefix(name)?.strip_prefix('='));
+    let number = |name| parameter(name).and_then(|number| number.parse::<usize>().ok()).unwrap_or(0);
+    let (begin, limit) = (number("cursor"), number("limit"));
+    let mut history: Vec<Value> = room.history.lock().unwrap().iter().map(Kept::item).collect();
+    if parameter("forward") == Some("false") {
+        history.reverse();
+    }
+    let more = history.len() > begin + limit;
+    let cursor = if more { (begin + limit).to_string() } else { String::new() };
+    let back = if begin > 0 { begin.saturating_sub(limit).to_string() } else { String::new() };
+    let mut items: Vec<Value> = history.into_iter().skip(begin).take(limit).collect();
+    if room.fault == Fault::ShortPage && room.pages.fetch_add(1, SeqCst) == SHORT_PAGE {
+        items.pop();
+    }
+    Response::new(Full::from(json!({"messages": items, "next_cursor": cursor, "prev_cursor": back}).to_string()))
+}
+
+impl Kept {
+    fn item(&self) -> Value {
+        json!({"message_id": self.id, "code": 0, "sender_id": self.sender, "content": self.content})
+    }
 }
 
 fn status(status: StatusCode) -> Response<Full<Bytes>> {
@@ -198,16 +250,17 @@ async fn converse(socket: WebSocketStream<TokioIo<hyper::upgrade::Upgraded>>, na
             }
         }
     });
+    let connection = room.connections.fetch_add(1, SeqCst);
     while let Some(Ok(message)) = stream.next().await {
         match message {
-            Message::Text(text) => room.request(&name, &serde_json::from_str(&text).unwrap(), &outgoing),
+            Message::Text(text) => room.request((&name, connection), &serde_json::from_str(&text).unwrap(), &outgoing),
             Message::Pong(_) => {
                 room.pongs.fetch_add(1, SeqCst);
             }
             _ => {}
         }
     }
-    room.members.lock().unwrap().retain(|member| member.name != name);
+    room.members.lock().unwrap().retain(|member| member.connection != connection);
 }
 
 impl Room {
@@ -223,10 +276,18 @@ impl Room {
         counters.map(|(name, count)| format!("stentor_{name} {count}\n")).concat()
     }
 
-    fn request(&self, name: &str, envelope: &Value, outgoing: &mpsc::UnboundedSender<Message>) {
+    fn request(&self, (name, connection): (&str, u32), envelope: &Value, outgoing: &mpsc::UnboundedSender<Message>) {
         let cid = &envelope["cid"];
         if let Some(join) = envelope.get("channel_join") {
-            self.join(name, cid, join, outgoing);
+            self.join((name, connection), cid, join, outgoing);
+        } else if envelope.get("channel_leave").is_some() {
+            let mut members = self.members.lock().unwrap();
+            members.retain(|member| member.connection != connection);
+            deliver(outgoing, json!({"cid": cid}).to_string());
+        } else if let Some(update) = envelope.get("channel_message_update") {
+            self.change(name, cid, update, 1, outgoing);
+        } else if let Some(remove) = envelope.get("channel_message_remove") {
+            self.change(name, cid, remove, 2, outgoing);
         } else if let Some(send) = envelope.get("channel_message_send") {
             self.send(name, cid, send, outgoing);
         } else {
@@ -234,7 +295,32 @@ impl Room {
         }
     }
 
-    fn join(&self, name: &str, cid: &Value, join: &Value, outgoing: &mpsc::UnboundedSender<Message>) {
+    /// Updates or removes a message, by the code of what is heard.
+    fn change(&self, name: &str, cid: &Value, change: &Value, code: u8, outgoing: &mpsc::UnboundedSender<Message>) {
+        let id = change["message_id"].as_str().unwrap();
+        let content = change["content"].as_str().unwrap_or("{}");
+        let members = self.members.lock().unwrap();
+        let mut history = self.history.lock().unwrap();
+        match code {
+            1 => history.iter_mut().filter(|kept| kept.id == id).for_each(|kept| content.clone_into(&mut kept.content)),
+            _ if self.fault == Fault::KeepRemoved => {}
+            _ => history.retain(|kept| kept.id != id),
+        }
+        let message = json!({"channel_message": {
+            "channel_id": change["channel_id"], "message_id": id, "code": code, "sender_id": name, "content": content,
+        }});
+        members.iter().for_each(|member| deliver(&member.outgoing, message.to_string()));
+        deliver(outgoing, json!({"cid": cid, "channel_message_ack": {"message_id": id, "code": code}}).to_string());
+        let _ = self.published.lock().unwrap().send(());
+    }
+
+    fn join(
+        &self,
+        (name, connection): (&str, u32),
+        cid: &Value,
+        join: &Value,
+        outgoing: &mpsc::UnboundedSender<Message>,
+    ) {
         let presence = |name: &str| json!({"user_id": name, "session_id": name, "username": name});
         let mut members = self.members.lock().unwrap();
         let channel_id = format!("2...{}", join["target"].as_str().unwrap());
@@ -244,7 +330,7 @@ impl Room {
         deliver(outgoing, json!({"cid": cid, "channel": answer}).to_string());
         // A server's ping is part of the test: it must be answered.
         let _ = outgoing.send(Message::Ping(Bytes::from_static(b"?")));
-        members.push(Member { name: name.to_owned(), outgoing: outgoing.clone(), held_back: None });
+        members.push(Member { name: name.to_owned(), connection, outgoing: outgoing.clone(), held_back: None });
         if !hidden {
             let event = json!({"channel_presence_event": {"channel_id": channel_id, "joins": [presence(name)]}});
             members.iter().for_each(|member| deliver(&member.outgoing, event.to_string()));
@@ -274,6 +360,10 @@ impl Room {
 
     fn broadcast(&self, sender: &str, id: u32, send: &Value, fault: Fault) {
         let mut members = self.members.lock().unwrap();
+        if self.fault != Fault::Forget || id != FORGOTTEN_MESSAGE {
+            let content = send["content"].as_str().unwrap().to_owned();
+            self.history.lock().unwrap().push(Kept { id: format!("id-{id}"), sender: sender.to_owned(), content });
+        }
         for (place, member) in members.iter_mut().enumerate() {
             let fault = if place == FAULTY_MEMBER { fault } else { Fault::None };
             let message = push(sender, id, send, fault);

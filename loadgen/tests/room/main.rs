@@ -4,8 +4,12 @@
 #![allow(clippy::unwrap_used)]
 
 mod connect;
+mod curve;
+mod event;
 mod fake_nakama;
+mod history;
 mod machines;
+mod reports;
 
 use std::io::{BufRead, BufReader};
 use std::process::{Child, Command, Stdio};
@@ -33,6 +37,19 @@ fn run(server: &FakeNakama, more: &[&str]) -> (Option<i32>, Value, String) {
     let json = std::env::temp_dir().join(name);
     let mut command = loadgen(server, &["--secs", "0.5", "--json", json.to_str().unwrap()]);
     let output = command.args(more).output().unwrap();
+    let text = String::from_utf8(output.stdout).unwrap() + &String::from_utf8(output.stderr).unwrap();
+    let report = std::fs::read(&json).map(|bytes| serde_json::from_slice(&bytes).unwrap()).unwrap_or_default();
+    let _ = std::fs::remove_file(json);
+    (output.status.code(), report, text)
+}
+
+/// Runs another scenario to its end: the exit code, the JSON report and what was printed.
+fn run_scenario(scenario: &str, server: &FakeNakama, flags: &[&str]) -> (Option<i32>, Value, String) {
+    let name = format!("loadgen-{scenario}-{}-{}.json", std::process::id(), server.addr.port());
+    let json = std::env::temp_dir().join(name);
+    let mut command = Command::new(env!("CARGO_BIN_EXE_loadgen"));
+    command.args([scenario, "--addr", &server.addr.to_string(), "--json", json.to_str().unwrap()]).args(flags);
+    let output = command.output().unwrap();
     let text = String::from_utf8(output.stdout).unwrap() + &String::from_utf8(output.stderr).unwrap();
     let report = std::fs::read(&json).map(|bytes| serde_json::from_slice(&bytes).unwrap()).unwrap_or_default();
     let _ = std::fs::remove_file(json);
@@ -195,6 +212,18 @@ fn costs_are_read_from_the_process_that_listens_and_from_its_metrics() {
     let frame_bytes = report["network"]["weight_of_frames_heard_bytes"].as_u64();
     assert!(frame_bytes > Some(MESSAGES * USERS * 100), "{report}");
     assert!(report["generator_costs"]["resident_at_most_bytes"].as_u64() > Some(100_000), "{report}");
+}
+
+#[test]
+fn a_bare_loop_does_the_same_and_the_figures_are_shares_of_its() {
+    let server = FakeNakama::start(Fault::None);
+    let (code, report, text) = run(&server, &["--baseline", "--metrics", &format!("http://{}/metrics", server.addr)]);
+    assert_eq!(code, Some(0), "{text}");
+    assert_eq!(report["baseline"]["the_bare_run_was"], "faultless", "{text}");
+    assert!(report["share_of_the_baseline"]["deliveries_per_second"].as_f64() > Some(0.0), "{report}");
+    // Its messages are as long as the server's were.
+    let weight = report["share_of_the_baseline"]["weight_of_frames_per_delivery"].as_f64();
+    assert!(weight > Some(0.9) && weight < Some(1.1), "{report}");
 }
 
 fn selftest(server: &FakeNakama) -> (Option<i32>, String) {

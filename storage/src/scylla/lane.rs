@@ -29,8 +29,8 @@ use crate::{Answer, Failure, Write, Written};
 /// Rows and bytes of one batch: a mutation well below half a segment of any server's commit log.
 const BATCH_ROWS_MAX: usize = 128;
 const BATCH_BYTES_MAX: usize = 256 << 10;
-/// Batches of one channel under way.
-const BATCHES_MAX: usize = 4;
+/// Batches of one channel under way: more would be smaller, and batches are what a database counts.
+const BATCHES_MAX: usize = 2;
 /// Look-ups of a purge at a time.
 const PURGE_LOOKUPS: usize = 32;
 

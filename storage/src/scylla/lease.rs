@@ -11,16 +11,16 @@ use uuid::Uuid;
 
 use super::keeper::Keeper;
 use super::lane::in_time;
-use super::link::Mutation;
+use super::link::{ANSWER_DURATION_MAX, Mutation};
 use super::statements::{Statement, big, id};
 use crate::Failure;
 
 /// How often a server says that it is alive.
 const BEAT_INTERVAL: Duration = Duration::from_secs(1);
 /// How long it goes on writing without having been heard.
-const FRESH: Duration = Duration::from_secs(5);
-/// How long another waits for a sign of life: longer, by what a write that was just sent may take.
-const TAKEOVER: Duration = Duration::from_secs(9);
+const FRESH: Duration = Duration::from_secs(3);
+/// How long another waits for a sign of life: longer, by what a write that was just taken may be tried, looked for and undone.
+const TAKEOVER: Duration = FRESH.saturating_add(ANSWER_DURATION_MAX);
 const LOOK_INTERVAL: Duration = Duration::from_millis(500);
 /// How long an attempt to begin, or a beat, may take.
 const PATIENCE: Duration = Duration::from_secs(5);

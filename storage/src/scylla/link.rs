@@ -27,7 +27,7 @@ use super::statements::{Statement, Statements, WRITE_DURATION_MAX};
 use crate::Failure;
 
 /// The longest that a write, once taken, or a read may wait for its answer; operators are told of it.
-const ANSWER_DURATION_MAX: Duration = Duration::from_secs(10);
+pub const ANSWER_DURATION_MAX: Duration = Duration::from_secs(10);
 /// How long a write is tried.
 pub const WRITE_PATIENCE: Duration = Duration::from_secs(6);
 /// How long it is then looked for what became of it.
@@ -315,7 +315,7 @@ impl Link {
                 for statement in statements {
                     batch.append_statement(open.statements.get(*statement).clone());
                 }
-                open.session.batch(&batch, values.to_vec()).await.map(|_| ())
+                open.session.batch(&batch, values).await.map(|_| ())
             }
         };
         match done {
@@ -517,7 +517,8 @@ async fn watch(link: Arc<Link>) {
 async fn connect(options: &ScyllaOptions) -> Result<Open, Failure> {
     let session = session(options).await?;
     schema::check(&session, &options.keyspace).await?;
-    let statements = Statements::prepare(&session).await.map_err(|error| Failure::Passing(error.to_string()))?;
+    let statements =
+        Statements::prepare(&session, &options.keyspace).await.map_err(|error| Failure::Passing(error.to_string()))?;
     Ok(Open { session, statements })
 }
 

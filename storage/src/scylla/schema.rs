@@ -120,7 +120,7 @@ pub async fn apply(session: &Session, options: &ScyllaOptions) -> Result<i32, Fa
     }
     use_keyspace(session, keyspace).await?;
     run(session, VERSION_TABLE).await?;
-    let before = version(session).await?.unwrap_or(0);
+    let before = version(session, keyspace).await?.unwrap_or(0);
     if before > VERSION {
         return Err(newer(keyspace, before));
     }
@@ -150,12 +150,11 @@ async fn make_keyspace(session: &Session, options: &ScyllaOptions) -> Result<(),
     run(session, &make("")).await
 }
 
-/// Uses the keyspace if its tables are those that this program knows, and says what to do if they are not.
+/// Whether the keyspace's tables are those that this program knows; says what to do if they are not.
 pub async fn check(session: &Session, keyspace: &Keyspace) -> Result<(), Failure> {
     if !exists(session, keyspace).await? {
         return Err(missing(keyspace));
     }
-    use_keyspace(session, keyspace).await?;
     let cql = format!(
         "SELECT table_name FROM system_schema.tables WHERE keyspace_name='{keyspace}' AND table_name='schema_version'"
     );
@@ -163,7 +162,7 @@ pub async fn check(session: &Session, keyspace: &Keyspace) -> Result<(), Failure
     if tables.rows_num() == 0 {
         return Err(missing(keyspace));
     }
-    match version(session).await? {
+    match version(session, keyspace).await? {
         None => Err(missing(keyspace)),
         Some(found) if found > VERSION => Err(newer(keyspace, found)),
         Some(found) if found < VERSION => Err(Failure::Corrupt(format!(
@@ -184,8 +183,8 @@ async fn use_keyspace(session: &Session, keyspace: &Keyspace) -> Result<(), Fail
     session.use_keyspace(keyspace.as_str(), true).await.map_err(said)
 }
 
-async fn version(session: &Session) -> Result<Option<i32>, Failure> {
-    let cql = "SELECT version FROM schema_version WHERE id = 0";
+async fn version(session: &Session, keyspace: &Keyspace) -> Result<Option<i32>, Failure> {
+    let cql = format!("SELECT version FROM {keyspace}.schema_version WHERE id = 0");
     let found = session.query_unpaged(cql, ()).await.map_err(said)?.into_rows_result().map_err(said)?;
     Ok(found.maybe_first_row::<(i32,)>().map_err(said)?.map(|(version,)| version))
 }

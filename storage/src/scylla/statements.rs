@@ -8,6 +8,8 @@ use scylla::value::CqlValue;
 use std::time::Duration;
 use uuid::Uuid;
 
+use super::options::Keyspace;
+
 /// How long the database may take for one attempt.
 const READ_DURATION_MAX: Duration = Duration::from_secs(2);
 pub const WRITE_DURATION_MAX: Duration = Duration::from_secs(3);
@@ -191,10 +193,10 @@ pub struct Statements {
 
 impl Statements {
     /// Prepares them, as many at a time as there are nodes to ask for.
-    pub async fn prepare(session: &Session) -> Result<Self, scylla::errors::PrepareError> {
+    pub async fn prepare(session: &Session, keyspace: &Keyspace) -> Result<Self, scylla::errors::PrepareError> {
         let (mut all, mut serial) = (Vec::with_capacity(ALL.len()), Vec::with_capacity(ALL.len()));
         for (statement, cql) in ALL {
-            let mut prepared = session.prepare(*cql).await?;
+            let mut prepared = session.prepare(qualified(cql, keyspace)).await?;
             prepared.set_consistency(Consistency::LocalQuorum);
             prepared.set_serial_consistency(Some(SerialConsistency::LocalSerial));
             // Timestamps are ours, so doing one again does nothing more; conditional ones are looked after.
@@ -224,6 +226,13 @@ impl Statements {
     pub fn serial(&self, statement: Statement) -> &PreparedStatement {
         self.serial[statement as usize].as_ref().unwrap_or_else(|| self.get(statement))
     }
+}
+
+/// The statement with its table's keyspace: what is prepared must mean the same in every session.
+fn qualified(cql: &str, keyspace: &Keyspace) -> String {
+    let table = ["FROM ", "INTO ", "UPDATE "].iter().find_map(|word| Some(cql.find(word)? + word.len()));
+    let (before, table) = cql.split_at(table.unwrap_or(0));
+    format!("{before}{keyspace}.{table}")
 }
 
 pub fn text(value: &str) -> CqlValue {
@@ -257,6 +266,17 @@ pub fn bytes(value: &[u8]) -> CqlValue {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn each_statement_names_its_keyspace_once() {
+        let keyspace: Keyspace = "talk".parse().unwrap();
+        for (_, cql) in ALL {
+            let qualified = qualified(cql, &keyspace);
+            assert_eq!(qualified.matches("talk.").count(), 1, "{qualified}");
+            let named = ["FROM talk.", "INTO talk.", "UPDATE talk."].iter().any(|table| qualified.contains(table));
+            assert!(named, "{qualified}");
+        }
+    }
 
     #[test]
     fn each_statement_is_in_its_place_and_takes_its_timestamp() {

@@ -26,7 +26,7 @@ pub use server::{Launch, Refusal, Server, run_program};
 pub use socket::{Closed, Format, Heard, Socket};
 
 /// How long anything that should happen at once may take. Generous: test machines are busy.
-pub const DEADLINE: Duration = Duration::from_secs(20);
+pub const DEADLINE: Duration = Duration::from_secs(40);
 
 /// A directory for a server's data, removed when dropped.
 pub fn data_dir() -> tempfile::TempDir {

@@ -1,4 +1,4 @@
-//! What a server says over a WebSocket, taken apart into whole messages and put together again.
+//! What a server says over a WebSocket, or a client, taken apart into whole messages; and a server's put together again.
 
 use std::io::Cursor;
 
@@ -11,11 +11,11 @@ const MESSAGE_BYTES_MAX: usize = 16 << 20;
 
 #[derive(Debug, Error, PartialEq, Eq)]
 pub enum FramesError {
-    #[error("the server sent what is no WebSocket frame")]
+    #[error("this is no WebSocket frame")]
     NoFrame,
-    #[error("the server sent a frame that only clients send, or one with an extension that nobody asked for")]
+    #[error("a frame that only the other side sends, or one with an extension that nobody asked for")]
     Unexpected,
-    #[error("the server sent a message of more than {MESSAGE_BYTES_MAX} bytes")]
+    #[error("a message of more than {MESSAGE_BYTES_MAX} bytes")]
     TooLong,
 }
 
@@ -27,8 +27,9 @@ pub struct Whole {
 }
 
 /// Bytes on their way to becoming messages.
-#[derive(Default)]
 pub struct Frames {
+    /// Clients mask what they say, servers do not.
+    masked: bool,
     bytes: Vec<u8>,
     /// The beginning of a message whose end is still to come.
     begun: Option<Whole>,
@@ -46,6 +47,14 @@ impl Whole {
 }
 
 impl Frames {
+    pub fn of_server() -> Self {
+        Self { masked: false, bytes: Vec::new(), begun: None }
+    }
+
+    pub fn of_client() -> Self {
+        Self { masked: true, ..Self::of_server() }
+    }
+
     pub fn take_in(&mut self, bytes: &[u8]) {
         self.bytes.extend_from_slice(bytes);
     }
@@ -82,7 +91,7 @@ impl Frames {
         let header = FrameHeader::parse(&mut cursor).map_err(|_| FramesError::NoFrame)?;
         let begin = cursor.position() as usize;
         let Some((header, length)) = header else { return Ok(None) };
-        if header.mask.is_some() || header.rsv1 || header.rsv2 || header.rsv3 {
+        if header.mask.is_some() != self.masked || header.rsv1 || header.rsv2 || header.rsv3 {
             return Err(FramesError::Unexpected);
         }
         let length = usize::try_from(length).ok().filter(|length| *length <= MESSAGE_BYTES_MAX);
@@ -90,7 +99,10 @@ impl Frames {
         if self.bytes.len() < end {
             return Ok(None);
         }
-        let payload = self.bytes[begin..end].to_vec();
+        let mut payload = self.bytes[begin..end].to_vec();
+        if let Some(mask) = header.mask {
+            payload.iter_mut().zip(mask.iter().cycle()).for_each(|(byte, mask)| *byte ^= mask);
+        }
         self.bytes.drain(..end);
         Ok(Some((header, payload)))
     }
@@ -111,7 +123,7 @@ mod tests {
 
     /// What comes out when the bytes come in pieces of this size.
     fn in_pieces(bytes: &[u8], size: usize) -> Result<Vec<Whole>, FramesError> {
-        let mut frames = Frames::default();
+        let mut frames = Frames::of_server();
         let mut found = Vec::new();
         for piece in bytes.chunks(size) {
             frames.take_in(piece);
@@ -136,6 +148,15 @@ mod tests {
     fn fragments_become_one_message_and_a_ping_may_come_between() {
         let bytes = [&[0x01, 2][..], b"he", &[0x89, 1], b"?", &[0x00, 1], b"l", &[0x80, 2], b"lo"].concat();
         assert_eq!(in_pieces(&bytes, 1), Ok(vec![whole(PING, b"?"), whole(TEXT, b"hello")]));
+    }
+
+    #[test]
+    fn clients_mask_what_they_say() {
+        let mut frames = Frames::of_client();
+        frames.take_in(&[0x81, 0x85, 1, 2, 3, 4, b'h' ^ 1, b'e' ^ 2, b'l' ^ 3, b'l' ^ 4, b'o' ^ 1]);
+        assert_eq!(frames.next(), Ok(Some(whole(TEXT, b"hello"))));
+        frames.take_in(&[0x81, 0]);
+        assert_eq!(frames.next(), Err(FramesError::Unexpected));
     }
 
     #[test]

@@ -1,0 +1,65 @@
+//! How many messages go out in one write. Pure.
+
+/// Gathers messages until there are as many as the real server put into one write, on average.
+#[derive(Debug)]
+pub struct Batch {
+    factor: f64,
+    /// What earlier batches were too small, or will have been too large, for the average.
+    carry: f64,
+    messages: u32,
+    bytes: Vec<u8>,
+}
+
+impl Batch {
+    pub fn new(factor: f64) -> Self {
+        Self { factor: factor.max(1.0), carry: 0.0, messages: 0, bytes: Vec::new() }
+    }
+
+    pub fn is_empty(&self) -> bool {
+        self.messages == 0
+    }
+
+    /// Adds a message, and gives back the batch when it is full.
+    pub fn add(&mut self, message: &[u8]) -> Option<Vec<u8>> {
+        self.bytes.extend_from_slice(message);
+        self.messages += 1;
+        let full = (self.factor + self.carry).floor().max(1.0);
+        (f64::from(self.messages) >= full).then(|| {
+            self.carry += self.factor - full;
+            self.take()
+        })
+    }
+
+    /// Gives back what there is: nothing more has come for a while.
+    pub fn take(&mut self) -> Vec<u8> {
+        self.messages = 0;
+        std::mem::take(&mut self.bytes)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn batches_are_as_large_as_asked_for_on_average_and_keep_order() {
+        for (factor, expected) in [
+            (0.0, vec![1; 10]),
+            (1.0, vec![1; 10]),
+            (1.5, vec![1, 2, 1, 2, 1, 2]),
+            (2.0, vec![2; 5]),
+            (3.25, vec![3, 3, 3]),
+        ] {
+            let mut batch = Batch::new(factor);
+            let batches: Vec<Vec<u8>> = (0..10).filter_map(|message| batch.add(&[message])).collect();
+            let sizes: Vec<usize> = batches.iter().map(Vec::len).collect();
+            assert_eq!(sizes[..expected.len().min(sizes.len())], expected[..], "{factor}");
+            let all: Vec<u8> = batches.into_iter().flatten().chain(batch.take()).collect();
+            assert_eq!(all, (0..10).collect::<Vec<u8>>(), "{factor}");
+            assert!(batch.is_empty());
+        }
+        let mut batch = Batch::new(2.7);
+        let full = (0..100_000).filter(|_| batch.add(b"x").is_some()).count();
+        assert!((100_000.0 / full as f64 - 2.7).abs() < 0.01, "{full}");
+    }
+}

@@ -1,0 +1,89 @@
+//! The figures of a run beside those of the bare server: what the bare server came to, and the real one's as a share of it.
+
+use super::honesty::Timing;
+use super::section::Row;
+use super::{Findings, Section, Value, words};
+
+/// Rows that say how fast and at what price, by section.
+const COMPARED: [(&str, &str); 11] = [
+    ("deliveries", "per second"),
+    ("deliveries", "last after end"),
+    ("server", "cores busy"),
+    ("server", "CPU per delivery"),
+    ("server", "CPU per delivery, user"),
+    ("server", "CPU per delivery, system"),
+    ("server", "resident per connection"),
+    ("network", "weight of frames per delivery"),
+    ("network", "TCP segments per delivery"),
+    ("network", "on the wire per delivery"),
+    ("generator costs", "CPU per delivery"),
+];
+const QUANTILES: [(&str, f64); 5] = [("p50", 0.5), ("p90", 0.9), ("p99", 0.99), ("p99.9", 0.999), ("max", 1.0)];
+
+/// One figure in both runs, or why there is none.
+struct Pair {
+    name: String,
+    real: Result<Value, &'static str>,
+    bare: Result<Value, &'static str>,
+}
+
+/// Of a bare run that was not faultless nothing is a share: its figures are no limit.
+pub fn sections(real: &Findings, bare: &Findings) -> Vec<Section> {
+    let pairs: Vec<Pair> = rows(real, bare).into_iter().chain(latencies(real, bare)).collect();
+    let (mut values, mut shares) = (Section::new("baseline"), Section::new("share of the baseline"));
+    let faults = faults(bare);
+    values = values.row("the bare run was", Value::Text(faults.clone().unwrap_or_else(|| "faultless".to_owned())));
+    for Pair { name, real, bare } in pairs {
+        let share = match (&real, &bare) {
+            (Ok(real), Ok(bare)) => share(real, bare),
+            (Err(why), _) | (_, Err(why)) => Value::Text((*why).to_owned()),
+        };
+        values = values.row(name.clone(), bare.unwrap_or_else(|why| Value::Text(why.to_owned())));
+        shares = shares.row(name, share);
+    }
+    if faults.is_none() { vec![values, shares] } else { vec![values] }
+}
+
+/// What the bare server itself did wrong.
+fn faults(bare: &Findings) -> Option<String> {
+    let faults: Vec<String> =
+        bare.sections.iter().flat_map(Section::faults).chain(bare.faults.iter().cloned()).collect();
+    (!faults.is_empty()).then(|| format!("not faultless: {}", faults.join("; ")))
+}
+
+fn rows(real: &Findings, bare: &Findings) -> Vec<Pair> {
+    let value = |findings: &Findings, (section, row): (&str, &str)| {
+        let section = findings.sections.iter().find(|found| found.title == section)?;
+        section.rows.iter().find(|found| found.name == row).map(|Row { value, .. }| value.clone())
+    };
+    let pair = |at: (&'static str, &'static str)| {
+        let name = if at.0 == "generator costs" { format!("generator's {}", at.1) } else { at.1.to_owned() };
+        let name = if at.0 == "deliveries" { format!("deliveries, {}", at.1) } else { name };
+        Some(Pair { name, real: Ok(value(real, at)?), bare: Ok(value(bare, at)?) })
+    };
+    COMPARED.into_iter().filter_map(pair).collect()
+}
+
+fn latencies(real: &Findings, bare: &Findings) -> Vec<Pair> {
+    let mut pairs = Vec::new();
+    for (name, latency) in &real.latencies {
+        let Some((_, other)) = bare.latencies.iter().find(|(found, _)| found == name) else { continue };
+        let timings =
+            [(latency, &real.generator), (other, &bare.generator)].map(|(of, by)| Timing::judged(name, of, by));
+        for (percentile, quantile) in QUANTILES {
+            let [real, bare] = timings.each_ref().map(|timing| match &timing.generator_bound {
+                Some(_) => Err("generator-bound"),
+                None => Ok(Value::Milliseconds(timing.latency.at_quantile_us(quantile) as f64 / 1e3)),
+            });
+            pairs.push(Pair { name: format!("{name} {percentile}"), real, bare });
+        }
+    }
+    pairs
+}
+
+fn share(real: &Value, bare: &Value) -> Value {
+    match (real.number(), bare.number()) {
+        (Some(real), Some(bare)) if bare > 0.0 => Value::Share(words::ratio(real, bare)),
+        _ => Value::Text("nothing to compare with".to_owned()),
+    }
+}

@@ -1,0 +1,219 @@
+//! `--html`: a run as one page that needs nothing else, neither a network nor a script.
+
+mod axis;
+mod chart;
+mod charts;
+
+use maud::{DOCTYPE, Markup, PreEscaped, html};
+use serde_json::Value as Json;
+
+use super::{Report, Section, Timing, words};
+use crate::latency::Latency;
+use chart::{Chart, Size};
+
+const STYLE: &str = include_str!("page/style.css");
+/// Every chart is drawn twice: letters stay readable only when the drawing is not shrunk.
+const WIDE: Size = Size { width: 860, height: 290, x_ticks: 12, y_ticks: 6 };
+const NARROW: Size = Size { width: 400, height: 280, x_ticks: 4, y_ticks: 5 };
+/// Settings that are shown; a run of many rooms has more, and they are in the JSON.
+const SETTINGS_MAX: usize = 60;
+
+impl Report {
+    pub fn page(&self) -> Result<String, String> {
+        let figures = self.charts().iter().map(|chart| self.figure(chart)).collect::<Result<Vec<_>, _>>()?;
+        let title = format!("loadgen {}", self.findings.scenario);
+        let page = html! {
+            (DOCTYPE)
+            html lang="en" {
+                head {
+                    meta charset="utf-8";
+                    meta name="viewport" content="width=device-width, initial-scale=1";
+                    meta name="color-scheme" content="light dark";
+                    title { (title) }
+                    style { (PreEscaped(STYLE)) }
+                }
+                body {
+                    main {
+                        header {
+                            h1 { (title) }
+                            p { (self.findings.heading) }
+                            (self.verdicts())
+                        }
+                        section {
+                            h2 { "Latency" }
+                            (self.latencies())
+                            p.note { (LATENCY_NOTE) }
+                        }
+                        @for figure in &figures { (figure) }
+                        @if self.findings.course.series.is_cut() { p.note { (CUT_NOTE) } }
+                        div.sections { @for section in &self.sections { (section_table(section)) } }
+                        @if !self.findings.samples.is_empty() {
+                            section.samples {
+                                h2 { "Some of the faults" }
+                                ul { @for sample in &self.findings.samples { li { (sample) } } }
+                            }
+                        }
+                        (self.environment_table())
+                        (self.settings_table())
+                    }
+                }
+            }
+        };
+        Ok(page.into_string())
+    }
+
+    fn verdicts(&self) -> Markup {
+        let bound: Vec<_> = self.generator_bound().collect();
+        html! {
+            @if self.passed() {
+                p.verdict.passed { strong { "PASSED:" } " " (self.findings.promise) "." }
+            } @else {
+                div.verdict.failed {
+                    strong { "FAILED:" }
+                    ul { @for fault in &self.faults { li { (fault) } } }
+                }
+            }
+            @if !bound.is_empty() {
+                div.verdict.bound {
+                    strong { "GENERATOR-BOUND:" } " these latencies are the generator's own, and are not shown:"
+                    ul { @for (name, why) in &bound { li { (name) ": " (why) "." } } }
+                }
+            }
+        }
+    }
+
+    /// A column for each latency, so that a narrow page has room for all of them.
+    fn latencies(&self) -> Markup {
+        let generator = &self.findings.generator;
+        let own = [("generator lateness", &generator.lateness), ("generator lag", &generator.lag)];
+        let columns: Vec<(&str, &Latency, bool)> = self
+            .timings
+            .iter()
+            .map(|Timing { name, latency, generator_bound }| (*name, latency, generator_bound.is_some()))
+            .chain(own.map(|(name, latency)| (name, latency, false)))
+            .collect();
+        let rows = [("p50", 0.5), ("p90", 0.9), ("p99", 0.99), ("p99.9", 0.999), ("max", 1.0)];
+        html! {
+            table.latencies {
+                thead {
+                    tr {
+                        th scope="col" { "percentile" }
+                        @for (name, ..) in &columns { th scope="col" { (name) } }
+                    }
+                }
+                tbody {
+                    @for (label, quantile) in rows {
+                        tr {
+                            th scope="row" { (label) }
+                            @for (_, latency, bound) in &columns {
+                                @if *bound {
+                                    td { "generator-bound" }
+                                } @else if latency.is_empty() {
+                                    td { "none" }
+                                } @else {
+                                    td { (words::duration(latency.at_quantile_us(quantile) as f64)) }
+                                }
+                            }
+                        }
+                    }
+                    tr {
+                        th scope="row" { "count" }
+                        @for (_, latency, _) in &columns { td { (words::grouped(latency.percentiles().count)) } }
+                    }
+                }
+            }
+        }
+    }
+
+    fn figure(&self, chart: &Chart) -> Result<Markup, String> {
+        let (wide, narrow) = (chart.svg(WIDE)?, chart.svg(NARROW)?);
+        let marks = if chart.marks.is_empty() { &[][..] } else { &self.findings.course.marks };
+        Ok(html! {
+            figure {
+                figcaption { h2 { (chart.title) } (chart.caption) "." }
+                ul.legend {
+                    @for (number, line) in (1..).zip(&chart.lines) {
+                        li { span class={ "swatch line" (number) } {} (line.name) }
+                    }
+                }
+                div.wide role="img" aria-label=(chart.title) { (PreEscaped(wide)) }
+                div.narrow role="img" aria-label=(chart.title) { (PreEscaped(narrow)) }
+                @if !marks.is_empty() {
+                    ol.marks { @for mark in marks { li { (mark.what) } } }
+                }
+            }
+        })
+    }
+
+    fn environment_table(&self) -> Markup {
+        let seed = self.findings.settings.pointer("/plan/seed");
+        html! {
+            section {
+                h2 { "How it was made" }
+                pre { code { (self.environment.command) } }
+                table.wide-pairs {
+                    tbody {
+                        @for (name, value) in self.environment.rows() { (pair(name, &value)) }
+                        @if let Some(seed) = seed { (pair("seed", &seed.to_string())) }
+                    }
+                }
+            }
+        }
+    }
+
+    fn settings_table(&self) -> Markup {
+        let mut leaves = Vec::new();
+        super::diff::leaves("", &self.findings.settings, &mut leaves);
+        let (shown, more) = leaves.split_at(leaves.len().min(SETTINGS_MAX));
+        let text = |value: &Json| value.as_str().map_or_else(|| value.to_string(), str::to_owned);
+        html! {
+            section {
+                h2 { "Settings" }
+                table.wide-pairs.settings {
+                    tbody { @for (name, value) in shown { (pair(name, &text(value))) } }
+                }
+                @if !more.is_empty() { p.note { "And " (more.len()) " more, in the JSON of this run." } }
+            }
+        }
+    }
+}
+
+const LATENCY_NOTE: &str = "\
+Delivery: from the time a message was meant to be sent, whether or not the server let it be sent then, until a member has \
+read it; every delivery counts. Ack: from the same time until its publisher has the answer. Generator lateness: how late \
+messages were handed to their sockets. Generator lag: how long a frame that had arrived may have waited for the generator \
+to read it. Where either is more than a quarter of a p99 and more than 2 ms, or a thread of the generator computed for \
+more than 95 % of the time, that latency is the generator's own, and is not shown.";
+const CUT_NOTE: &str = "The run went on for longer than the charts do: they end after two hours, the totals do not.";
+
+fn section_table(section: &Section) -> Markup {
+    html! {
+        section {
+            h2 { (capital(section.title)) }
+            table {
+                tbody {
+                    @for row in &section.rows {
+                        tr class=[row.is_faulty().then_some("faulty")] {
+                            th scope="row" { (row.name) }
+                            td { (row.value.text()) }
+                        }
+                    }
+                }
+            }
+        }
+    }
+}
+
+fn pair(name: &str, value: &str) -> Markup {
+    html! {
+        tr {
+            th scope="row" { (name) }
+            td { (value) }
+        }
+    }
+}
+
+fn capital(text: &str) -> String {
+    let mut letters = text.chars();
+    letters.next().map(|first| first.to_uppercase().chain(letters).collect()).unwrap_or_default()
+}
