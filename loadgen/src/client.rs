@@ -22,7 +22,7 @@ use crate::head::HeadOnly;
 use crate::lives::Manner;
 use crate::options::Target;
 use crate::sign_in::SignInError;
-use crate::wire::{Frame, Speaker};
+use crate::wire::{Dialect, Entrance, Frame, Heard, Request, Scratch, Speaker};
 
 /// Connecting, upgrading and joining may each take this long before the user gives up.
 const TIMEOUT: Duration = Duration::from_secs(30);
@@ -115,10 +115,7 @@ fn upgrade_error(error: SocketError) -> ClientError {
     }
 }
 
-pub async fn within<T>(
-    doing: &'static str,
-    work: impl Future<Output = Result<T, ClientError>>,
-) -> Result<T, ClientError> {
+async fn within<T>(doing: &'static str, work: impl Future<Output = Result<T, ClientError>>) -> Result<T, ClientError> {
     tokio::time::timeout(TIMEOUT, work).await.unwrap_or(Err(ClientError::TimedOut { doing }))
 }
 
@@ -161,6 +158,40 @@ pub async fn leave(socket: &mut Socket, crowd: &Crowd, seat: usize, leave: Messa
         }
     };
     within("leaving the room", leaving).await
+}
+
+/// Enters a room without a crowd: the channel's id, where the server says one. What else comes meanwhile is nobody's concern.
+pub async fn enter(
+    socket: &mut Socket,
+    dialect: &Dialect,
+    entrance: &Entrance,
+    user: u32,
+) -> Result<Option<String>, ClientError> {
+    let entering = async {
+        if let Some(join) = dialect.join(entrance, user) {
+            socket.send(join).await.map_err(broken)?;
+        }
+        let mut scratch = Scratch::default();
+        while dialect.confirms_joins() {
+            let Some(frame) = next_frame(socket).await? else { continue };
+            let mut answer = None;
+            // What cannot be read is no answer; a server that sends nothing else is found by the time it takes.
+            let _ = dialect.read(&frame, &mut scratch, |heard| match heard {
+                Heard::Joined { request: Some(Request::Join) | None, channel_id, .. } => {
+                    answer = Some(Ok(channel_id.map(str::to_owned)));
+                }
+                Heard::Refused { request: Some(Request::Join), code, reason } => {
+                    answer = Some(Err(ClientError::JoinRefused { code, reason: reason.to_owned() }));
+                }
+                _ => {}
+            });
+            if let Some(answer) = answer {
+                return answer;
+            }
+        }
+        Ok(None)
+    };
+    within("joining the room", entering).await
 }
 
 /// Hears everything until the connection ends.

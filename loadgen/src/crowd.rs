@@ -37,11 +37,11 @@ use crate::wire::{Dialect, Entrance, Frame, Heard, Kind, Request, Scratch};
 pub struct Gauges {
     pub signed_in: Gauge,
     pub joined: Gauge,
-    sent: Gauge,
-    accepted: Gauge,
-    refused: Gauge,
-    delivered: Gauge,
-    faults: Gauge,
+    pub sent: Gauge,
+    pub accepted: Gauge,
+    pub refused: Gauge,
+    pub delivered: Gauge,
+    pub faults: Gauge,
     pub disconnected: Gauge,
     /// Stays that have ended, however.
     left: Gauge,

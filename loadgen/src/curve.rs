@@ -7,6 +7,7 @@ mod climb;
 mod projection;
 
 use std::fs;
+use std::time::{Duration, Instant};
 
 use comfy_table::Cell;
 use serde::Serialize;
@@ -15,8 +16,8 @@ use thiserror::Error;
 use crate::latency::Percentiles;
 use crate::listening;
 use crate::options::{CurveOptions, RunOptions, Size};
-use crate::process::{self, TeamError};
-use crate::report::{self, Environment, LAST_MEMBER, Report, room, words};
+use crate::process::{self, LOOK_EVERY, TeamError};
+use crate::report::{self, Environment, KEY_SHOWN, LAST_MEMBER, Report, room, words};
 use crate::scenario::{self, RunError};
 use crate::schedule::ScheduleError;
 use crate::watch::note;
@@ -28,6 +29,9 @@ const DELIVERIES_FIRST: f64 = 20_000.0;
 const RATE_FIRST_MAX: f64 = 1_000.0;
 /// A rate is sustained when this part of what was due arrived while it was measured.
 const SUSTAINED_PART: f64 = 0.95;
+/// Connections of the run before that may still be there when the next begins, and how long they are waited for.
+const FILES_LEFT_MAX: usize = 64;
+const LEAVING_MAX: Duration = Duration::from_secs(60);
 /// Descriptors that a server keeps for itself, and for the connections over which users sign in.
 const SERVER_DESCRIPTORS_APART: u64 = 1_300;
 
@@ -52,9 +56,11 @@ pub struct Curve {
     scenario: &'static str,
     passed: bool,
     environment: Environment,
-    limit_ms: f64,
-    measured_secs: f64,
+    /// As it was asked for; without secrets.
+    settings: CurveOptions,
     points: Vec<Point>,
+    /// Why it ends before its end, if it does.
+    failure: Option<String>,
     /// What the largest room says of one of a million; nothing where the server's process was not seen.
     projection: Option<Projection>,
 }
@@ -64,9 +70,17 @@ pub struct Curve {
 struct Point {
     users: u32,
     quiet: Measured,
-    /// At the highest rate that was sustained, and at the lowest that was not.
+    /// At the highest rate that was sustained.
     best: Option<Measured>,
-    beyond: Option<Measured>,
+    /// The lowest rate that was not sustained.
+    beyond: Option<Beyond>,
+}
+
+/// A rate that was too high.
+#[derive(Serialize)]
+struct Beyond {
+    rate: f64,
+    why: String,
 }
 
 /// One run.
@@ -93,67 +107,102 @@ struct Costs {
     kernel_bytes_per_connection: f64,
 }
 
-/// Runs all sizes, telling how far it is.
+/// Runs all sizes, telling how far it is. What was measured before something failed is kept.
 pub async fn run(options: &CurveOptions) -> Result<Curve, CurveError> {
-    let mut points = Vec::new();
+    let descriptors = process::raise_descriptor_limit()?;
+    let pid = options.pid.or_else(|| listening::process_at(options.target.server));
+    let course = Course { options, pid, files_before: pid.and_then(open_files) };
+    let (mut points, mut failure) = (Vec::new(), None);
     for size in &options.sizes {
         let users = match *size {
             Size::Members(users) => users,
-            Size::AsManyAsFit => as_many_as_fit(options)?,
+            Size::AsManyAsFit => as_many_as_fit(pid)?,
         };
-        points.push(point(options, users).await?);
+        match course.point(users).await {
+            Ok(point) => points.push(point),
+            Err(error) => {
+                failure = Some(error.to_string());
+                break;
+            }
+        }
     }
-    let descriptors = process::raise_descriptor_limit()?;
+    let mut settings = options.clone();
+    KEY_SHOWN.clone_into(&mut settings.target.server_key);
     Ok(Curve {
         scenario: "curve",
-        passed: points.iter().all(|point| point.quiet.faults.is_empty()),
+        passed: failure.is_none() && points.iter().all(|point| point.quiet.faults.is_empty()),
         environment: Environment::here(),
-        limit_ms: options.limit.as_secs_f64() * 1e3,
-        measured_secs: options.secs.as_secs_f64(),
+        settings,
         projection: points.last().and_then(|point| point.basis(descriptors)).map(Projection::of),
         points,
+        failure,
     })
 }
 
-async fn point(options: &CurveOptions, users: u32) -> Result<Point, CurveError> {
-    let quiet = measure(options, users, options.quiet_rate).await?;
-    let (mut best, mut beyond): (Option<Measured>, Option<Measured>) = (None, None);
-    let mut climb = Climb::new((DELIVERIES_FIRST / f64::from(users)).clamp(options.quiet_rate, RATE_FIRST_MAX));
-    while let Some(rate) = climb.next() {
-        let found = measure(options, users, rate).await?;
-        let sustained = found.is_sustained(options);
-        climb.tell(rate, sustained);
-        let better = |than: &Option<Measured>, is: fn(f64, f64) -> bool| {
-            than.as_ref().is_none_or(|than| is(found.rate, than.rate))
-        };
-        match sustained {
-            true if better(&best, |one, other| one > other) => best = Some(found),
-            false if better(&beyond, |one, other| one < other) => beyond = Some(found),
-            _ => {}
-        }
-    }
-    Ok(Point { users, quiet, best, beyond })
+/// The runs of a curve, one after another.
+struct Course<'a> {
+    options: &'a CurveOptions,
+    /// The server's process, when it is on this machine, and the files it had open before anybody came.
+    pid: Option<u32>,
+    files_before: Option<usize>,
 }
 
-async fn measure(options: &CurveOptions, users: u32, rate: f64) -> Result<Measured, CurveError> {
-    let room = options.room(users, rate)?;
-    let outcome = scenario::run(&room).await.map_err(|source| CurveError::Run { users, rate, source })?;
-    let measured = Measured::of(&room, rate, outcome);
-    let last = words::duration(measured.last_member.p99_us as f64);
-    let bound = if measured.generator_bound.is_some() { " (generator-bound)" } else { "" };
-    note(&format!(
-        "{} users, {} messages/s: {} deliveries/s, p99 to the last member {last}{bound}{}",
-        words::grouped(users.into()),
-        words::number(rate),
-        words::number(measured.deliveries_per_second),
-        measured.faults.first().map_or(String::new(), |fault| format!("; {fault}")),
-    ));
-    Ok(measured)
+impl Course<'_> {
+    async fn point(&self, users: u32) -> Result<Point, CurveError> {
+        let options = self.options;
+        let quiet = self.measure(users, options.quiet_rate).await?;
+        let (mut best, mut beyond): (Option<Measured>, Option<Beyond>) = (None, None);
+        let mut climb = Climb::new((DELIVERIES_FIRST / f64::from(users)).clamp(options.quiet_rate, RATE_FIRST_MAX));
+        while let Some(rate) = climb.next() {
+            let found = self.measure(users, rate).await?;
+            let sustained = found.is_sustained(options);
+            climb.tell(rate, sustained);
+            if sustained {
+                if best.as_ref().is_none_or(|best| rate > best.rate) {
+                    best = Some(found);
+                }
+            } else if beyond.as_ref().is_none_or(|beyond| rate < beyond.rate) {
+                beyond = Some(Beyond { rate, why: found.complaint() });
+            }
+        }
+        Ok(Point { users, quiet, best, beyond })
+    }
+
+    async fn measure(&self, users: u32, rate: f64) -> Result<Measured, CurveError> {
+        let room = self.options.room(users, rate)?;
+        self.until_everybody_has_left().await;
+        let outcome = scenario::run(&room).await.map_err(|source| CurveError::Run { users, rate, source })?;
+        let measured = Measured::of(&room, rate, outcome);
+        let last = words::duration(measured.last_member.p99_us as f64);
+        let bound = if measured.generator_bound.is_some() { " (generator-bound)" } else { "" };
+        note(&format!(
+            "{} users, {} messages/s: {} deliveries/s, p99 to the last member {last}{bound}{}",
+            words::grouped(users.into()),
+            words::number(rate),
+            words::number(measured.deliveries_per_second),
+            measured.faults.first().map_or(String::new(), |fault| format!("; {fault}")),
+        ));
+        Ok(measured)
+    }
+
+    /// Where as many connect as fit, those of the run before must be gone first, at the server as well.
+    async fn until_everybody_has_left(&self) {
+        let Some((pid, before)) = self.pid.zip(self.files_before) else { return };
+        let deadline = Instant::now() + LEAVING_MAX;
+        while open_files(pid).is_some_and(|files| files > before + FILES_LEFT_MAX) && Instant::now() < deadline {
+            tokio::time::sleep(LOOK_EVERY).await;
+        }
+    }
+}
+
+/// How many files a process has open, sockets among them.
+fn open_files(pid: u32) -> Option<usize> {
+    Some(fs::read_dir(format!("/proc/{pid}/fd")).ok()?.count())
 }
 
 /// As many connections as the server's process has descriptors left.
-fn as_many_as_fit(options: &CurveOptions) -> Result<u32, CurveError> {
-    let pid = options.pid.or_else(|| listening::process_at(options.target.server)).ok_or(CurveError::NoLimit)?;
+fn as_many_as_fit(pid: Option<u32>) -> Result<u32, CurveError> {
+    let pid = pid.ok_or(CurveError::NoLimit)?;
     let limits = fs::read_to_string(format!("/proc/{pid}/limits")).map_err(|_| CurveError::NoLimit)?;
     let limit = open_files_limit(&limits).ok_or(CurveError::NoLimit)?;
     Ok(u32::try_from(limit.saturating_sub(SERVER_DESCRIPTORS_APART)).unwrap_or(u32::MAX).max(1))
@@ -187,6 +236,15 @@ impl Measured {
             costs,
             generator_bytes_per_user,
         }
+    }
+
+    /// Why nobody would call this rate sustained.
+    fn complaint(&self) -> String {
+        if !self.faults.is_empty() {
+            return self.faults.join("; ");
+        }
+        let (part, last) = (words::number(self.part * 100.0), words::duration(self.last_member.p99_us as f64));
+        format!("{part} % came while it was measured, and the p99 to the last member was {last}")
     }
 
     fn is_sustained(&self, options: &CurveOptions) -> bool {
@@ -255,16 +313,16 @@ impl Point {
 
 const HEADER: [&str; 11] = [
     "members",
-    "quiet: last member p50",
+    "quiet: last\nmember p50",
     "p99",
-    "CPU/delivery",
-    "sustained: messages/s",
+    "CPU per\ndelivery",
+    "sustained:\nmessages/s",
     "deliveries/s",
-    "last member p99",
-    "CPU/delivery",
-    "cores busy",
-    "server memory/connection",
-    "kernel memory/connection",
+    "last mem-\nber p99",
+    "CPU per\ndelivery",
+    "cores\nbusy",
+    "server mem-\nory each",
+    "kernel mem-\nory each",
 ];
 
 impl Curve {
@@ -292,13 +350,18 @@ impl Curve {
             format!("{table}\nA projection from the costs measured with {measured}, not a measurement.")
         }));
         parts.extend(self.points.iter().flat_map(Point::complaints));
-        parts.push(match self.passed {
-            true => {
+        parts.push(self.verdict());
+        parts.join("\n")
+    }
+
+    fn verdict(&self) -> String {
+        match &self.failure {
+            Some(failure) => format!("FAILED: {failure}."),
+            None if self.passed => {
                 "PASSED: in the quiet room of every size, everything accepted was delivered to everybody.".to_owned()
             }
-            false => "FAILED: in a quiet room not everything accepted was delivered to everybody.".to_owned(),
-        });
-        parts.join("\n")
+            None => "FAILED: in a quiet room not everything accepted was delivered to everybody.".to_owned(),
+        }
     }
 
     pub fn write_json(&self, path: &std::path::Path) -> std::io::Result<()> {
@@ -311,20 +374,15 @@ impl Point {
         [&self.quiet].into_iter().chain(&self.best)
     }
 
-    /// Why a rate was not sustained, and what was wrong while it was quiet.
-    fn complaints(&self) -> Vec<String> {
-        let complaint = |measured: &Measured| {
-            let faults = measured.faults.join("; ");
-            let why = if faults.is_empty() {
-                let part = words::number(measured.part * 100.0);
-                format!("{part} % in time, the last member at {}", words::duration(measured.last_member.p99_us as f64))
-            } else {
-                faults
-            };
-            format!("  {} members at {} messages/s: {why}", self.users, words::number(measured.rate))
-        };
-        let quiet = (!self.quiet.faults.is_empty()).then_some(&self.quiet);
-        quiet.into_iter().chain(&self.beyond).map(complaint).collect()
+    /// What was wrong while it was quiet, and why a rate was not sustained.
+    fn complaints(&self) -> impl Iterator<Item = String> {
+        let quiet = (!self.quiet.faults.is_empty()).then(|| (self.quiet.rate, self.quiet.complaint()));
+        let beyond = self.beyond.as_ref().map(|beyond| (beyond.rate, beyond.why.clone()));
+        let said = quiet.into_iter().chain(beyond);
+        said.map(|(rate, why)| {
+            let members = words::grouped(self.users.into());
+            format!("  {members} members at {} messages/s: {why}", words::number(rate))
+        })
     }
 }
 

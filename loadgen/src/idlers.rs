@@ -10,7 +10,7 @@ use std::pin::Pin;
 use std::rc::Rc;
 use std::task::{Context, Poll, ready};
 
-use futures_util::{SinkExt, StreamExt};
+use futures_util::StreamExt;
 use serde::{Deserialize, Serialize};
 use tokio::sync::mpsc;
 use tokio_tungstenite::tungstenite::Message;
@@ -26,8 +26,8 @@ use crate::options::Target;
 use crate::orders::{Order, Word};
 use crate::recorder::Recorder;
 use crate::server::ServerProbe;
-use crate::sign_in::{FrontDoor, SignInError};
-use crate::wire::{Entrance, Heard, Request, Scratch, Speaker};
+use crate::sign_in::FrontDoor;
+use crate::wire::{Entrance, Speaker};
 
 /// One worker's part of a run of idle users.
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -127,7 +127,9 @@ async fn live(holding: Holding, mut post: Post) {
             Order::Hold(_) => idlers.sign_in().await,
             Order::Join => idlers.connect().await,
             Order::Stop => idlers.count(),
-            Order::SignIn(_) | Order::Begin { .. } | Order::Tally(_) => Err("an order for other users".to_owned()),
+            Order::SignIn(_) | Order::Read(_) | Order::Begin { .. } | Order::Tally(_) => {
+                Err("an order for other users".to_owned())
+            }
         };
         let word = word.unwrap_or_else(|what| Word::Failed { what });
         let last = word.is_last();
@@ -221,7 +223,9 @@ impl Idlers {
             let socket = match &self.holding.entrance {
                 None => socket,
                 Some(entrance) => {
-                    let socket = Box::pin(self.join(self.users[at], socket, entrance)).await?;
+                    let mut socket = socket;
+                    let dialect = &self.holding.target.dialect;
+                    Box::pin(client::enter(&mut socket, dialect, entrance, self.users[at])).await?;
                     self.hall.held.borrow_mut().join.record_ns(clock::now_ns().saturating_sub(opened_ns));
                     socket
                 }
@@ -255,34 +259,6 @@ impl Idlers {
             }
             other => other,
         }
-    }
-
-    async fn join(&self, user: u32, mut socket: Socket, entrance: &Entrance) -> Result<Socket, ClientError> {
-        let dialect = &self.holding.target.dialect;
-        let joining = async {
-            if let Some(join) = dialect.join(entrance, user) {
-                socket.send(join).await.map_err(client::broken)?;
-            }
-            let mut scratch = Scratch::default();
-            while dialect.confirms_joins() {
-                let Some(frame) = client::next_frame(&mut socket).await? else { continue };
-                let mut answer = None;
-                // What cannot be read is no answer; a server that sends nothing else is found by the time it takes.
-                let _ = dialect.read(&frame, &mut scratch, |heard| match heard {
-                    Heard::Joined { request: Some(Request::Join) | None, .. } => answer = Some(Ok(())),
-                    Heard::Refused { request: Some(Request::Join), code, reason } => {
-                        answer = Some(Err(ClientError::JoinRefused { code, reason: reason.to_owned() }));
-                    }
-                    _ => {}
-                });
-                if let Some(answer) = answer {
-                    return answer;
-                }
-            }
-            Ok(())
-        };
-        client::within("joining the room", joining).await?;
-        Ok(socket)
     }
 
     fn note(&self, admitted: &Admitted<ClientError>, user: impl Fn(usize) -> usize) {
@@ -320,7 +296,7 @@ impl Idlers {
 fn may_pass(error: &ClientError) -> bool {
     match error {
         ClientError::Unauthorised | ClientError::JoinRefused { .. } => false,
-        ClientError::SignIn(SignInError::Refused { status, .. }) => status.is_server_error() || status.as_u16() == 429,
+        ClientError::SignIn(error) => error.may_pass(),
         _ => true,
     }
 }

@@ -19,6 +19,7 @@ mod draws;
 mod figures;
 mod frames;
 mod head;
+mod history;
 mod history_reads;
 mod host;
 mod idlers;
@@ -61,7 +62,8 @@ use std::process::ExitCode;
 
 use crate::introduction::Secret;
 use crate::options::{
-    Command, ConnectOptions, CurveOptions, OptionsError, ParseError, RunOptions, SelftestOptions, WorkerArguments,
+    Command, ConnectOptions, CurveOptions, HistoryOptions, OptionsError, ParseError, RunOptions, SelftestOptions,
+    WorkerArguments,
 };
 use crate::report::diff::DiffArguments;
 
@@ -84,6 +86,7 @@ fn main() -> ExitCode {
         Command::Room(arguments) => run(arguments.try_into(), scenario),
         Command::Rooms(arguments) => run(arguments.try_into(), scenario),
         Command::Event(arguments) => run(arguments.try_into(), scenario),
+        Command::History(arguments) => run(arguments.try_into(), history),
         Command::Curve(arguments) => run(arguments.try_into(), curve),
         Command::Connect(arguments) => run(arguments.try_into(), connect),
         Command::Selftest(arguments) => run(arguments.try_into(), selftest),
@@ -138,6 +141,11 @@ fn scenario(options: &RunOptions) -> Result<bool, String> {
 fn connect(options: &ConnectOptions) -> Result<bool, String> {
     let outcome = runtime()?.block_on(connect::run(options)).map_err(|error| error.to_string())?;
     report::publish(connect::findings(options, outcome), &options.outputs)
+}
+
+fn history(options: &HistoryOptions) -> Result<bool, String> {
+    let outcome = runtime()?.block_on(history::run(options)).map_err(|error| error.to_string())?;
+    report::publish(history::findings(options, outcome), &options.outputs)
 }
 
 fn curve(options: &CurveOptions) -> Result<bool, String> {

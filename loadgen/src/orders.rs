@@ -11,6 +11,7 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 use crate::check::{Answers, Sightings};
 use crate::figures::Figures;
+use crate::history::{Fetched, Reading};
 use crate::idlers::{Held, Holding};
 use crate::plan::Plan;
 use crate::series::Second;
@@ -22,6 +23,8 @@ pub enum Order {
     SignIn(Assignment),
     /// The same for users that will be idle. Answered by `Word::SignedIn`.
     Hold(Holding),
+    /// The same for users that read history. Answered by `Word::SignedIn`.
+    Read(Reading),
     /// Connect and join. Answered by `Word::Joined`.
     Join,
     /// Publish to the schedule from this moment of the machine's monotonic clock on. Not answered.
@@ -57,6 +60,8 @@ pub enum Word {
     Figures(Box<Figures>),
     /// What users that were idle have come to; then the worker takes its leave.
     Held(Box<Held>),
+    /// What those who read have come to; then the worker takes its leave.
+    Fetched(Box<Fetched>),
     /// The worker cannot go on.
     Failed {
         what: String,
@@ -75,13 +80,17 @@ impl Word {
                 sum.add(*other);
                 Word::Held(sum)
             }
+            (Word::Fetched(mut sum), Word::Fetched(other)) => {
+                sum.add(*other);
+                Word::Fetched(sum)
+            }
             (word, _) => word,
         }
     }
 
     /// Whether a worker says nothing after it.
     pub fn is_last(&self) -> bool {
-        matches!(self, Word::Figures(_) | Word::Held(_))
+        matches!(self, Word::Figures(_) | Word::Held(_) | Word::Fetched(_))
     }
 }
 

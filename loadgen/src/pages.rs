@@ -16,6 +16,8 @@ pub struct Page {
     pub messages: Vec<Item>,
     #[serde(default)]
     pub next_cursor: String,
+    #[serde(default)]
+    pub prev_cursor: String,
 }
 
 #[derive(Deserialize, Clone, PartialEq, Eq, Debug)]
@@ -82,11 +84,17 @@ impl<'a> Reader<'a> {
         Ok(Self { door, account, token })
     }
 
-    async fn page(&mut self, channel_id: &str, direction: Direction, cursor: &str) -> Result<Page, SignInError> {
-        match read(self.door, &self.token, channel_id, direction, PAGE_ITEMS_MAX, cursor).await {
+    pub async fn page(
+        &mut self,
+        channel_id: &str,
+        direction: Direction,
+        limit: u32,
+        cursor: &str,
+    ) -> Result<Page, SignInError> {
+        match read(self.door, &self.token, channel_id, direction, limit, cursor).await {
             Err(error) if is_expired(&error) => {
                 self.token = self.door.sign_in(&self.account).await?;
-                read(self.door, &self.token, channel_id, direction, PAGE_ITEMS_MAX, cursor).await
+                read(self.door, &self.token, channel_id, direction, limit, cursor).await
             }
             other => other,
         }
@@ -101,7 +109,7 @@ impl<'a> Reader<'a> {
     ) -> Result<Vec<Item>, PagesError> {
         let (mut items, mut cursor) = (Vec::new(), String::new());
         loop {
-            let page = self.page(channel_id, direction, &cursor).await?;
+            let page = self.page(channel_id, direction, PAGE_ITEMS_MAX, &cursor).await?;
             let nothing_more = page.next_cursor.is_empty();
             let stuck = page.messages.is_empty() && page.next_cursor == cursor;
             items.extend(page.messages);

@@ -49,6 +49,16 @@ pub enum SignInError {
     TimedOut,
 }
 
+impl SignInError {
+    /// Whether trying again may help: not where the server has said no.
+    pub fn may_pass(&self) -> bool {
+        match self {
+            Self::Refused { status, .. } => status.is_server_error() || *status == StatusCode::TOO_MANY_REQUESTS,
+            _ => true,
+        }
+    }
+}
+
 /// The HTTP library says where it failed, and only its causes say why.
 fn with_causes(error: &(dyn std::error::Error + 'static)) -> String {
     let causes = std::iter::successors(Some(error), |error| error.source());

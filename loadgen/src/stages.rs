@@ -69,7 +69,7 @@ pub async fn live(
         let last = matches!(order, Order::Tally(_));
         let word = match order {
             Order::SignIn(_) => stages.sign_in().await,
-            Order::Hold(_) => ThreadWord::Failed("an order for other users".to_owned()),
+            Order::Hold(_) | Order::Read(_) => ThreadWord::Failed("an order for other users".to_owned()),
             Order::Join => stages.join().await,
             Order::Begin { start_ns } => {
                 stages.ledger.begin(start_ns);

@@ -11,7 +11,7 @@ use crate::report::words;
 use crate::series::Series;
 
 /// How often a plain line is written.
-const LINE_EVERY: Duration = Duration::from_secs(2);
+pub const LINE_EVERY: Duration = Duration::from_secs(2);
 const BAR: &str = "{prefix:>11} {bar:40.cyan/blue} {pos}/{len} {elapsed_precise}";
 
 /// One stage of a run: a name, and how far it is.
@@ -29,6 +29,11 @@ impl Stage {
 
     pub fn joining(users: u32) -> Self {
         Self { name: "joining", total: users.into(), done: |progress| progress.joined, shows_traffic: false }
+    }
+
+    pub fn reading(reads: u64) -> Self {
+        let done = |progress: &Progress| progress.accepted + progress.refused;
+        Self { name: "reading", total: reads, done, shows_traffic: false }
     }
 
     pub fn connecting(users: u32) -> Self {

@@ -18,6 +18,7 @@ use crate::client::Due;
 use crate::clock;
 use crate::crowd::Gauges;
 use crate::figures::Figures;
+use crate::history;
 use crate::idlers;
 use crate::lag;
 use crate::lines::LINE_BYTES_MAX;
@@ -96,6 +97,7 @@ pub fn say(word: &Word) -> Result<(), String> {
 async fn serve(mut orders: mpsc::Receiver<Order>) -> Result<(), String> {
     match orders.recv().await {
         Some(Order::SignIn(assignment)) => serve_rooms(assignment, orders).await,
+        Some(Order::Read(reading)) => history::serve(reading, orders).await,
         Some(Order::Hold(holding)) => idlers::serve(holding, orders).await,
         _ => Err("no assignment came first".to_owned()),
     }

@@ -12,7 +12,7 @@ use crate::content::{self, Content};
 use crate::lives::Manner;
 use crate::options::Target;
 use crate::schedule::Slot;
-use crate::wire::{Entrance, Heard, Kind, Request, Scratch, Speaker};
+use crate::wire::{Entrance, Heard, Request, Scratch, Speaker};
 
 /// Messages sent but not answered yet: a server takes that many from one session without a pause.
 const UNANSWERED_MAX: u32 = 64;
@@ -81,7 +81,8 @@ impl Filler {
         while (ids.len() as u32) < filling.messages {
             let answered = ids.len() as u32;
             while sent < filling.messages && sent - answered < UNANSWERED_MAX {
-                let content = Content { slot: Slot { publisher: PUBLISHER, number: sent }, intended_ns: clock::now_ns() };
+                let content =
+                    Content { slot: Slot { publisher: PUBLISHER, number: sent }, intended_ns: clock::now_ns() };
                 let mut text = String::new();
                 content::write(&mut text, filling.run, content, filling.payload_bytes);
                 let message = target.dialect.send(PUBLISHER, sent, &self.channel_id, &text);
@@ -105,7 +106,7 @@ impl Filler {
                 refused = Some(FillError::Refused { number, code, reason: reason.to_owned() });
             }
             // Its own messages come back to it as to everybody.
-            Heard::Message { kind: Kind::New, .. } | _ => {}
+            _ => {}
         });
         read.map_err(|_| FillError::Unreadable)?;
         refused.map_or(Ok(()), Err)

@@ -43,9 +43,9 @@ impl Kind {
     pub fn name(self) -> &'static str {
         match self {
             Self::Newest => "newest page",
-            Self::OldestFirst => "deep, oldest first",
-            Self::NewestFirst => "deep, newest first",
-            Self::Back => "deep, back",
+            Self::OldestFirst => "deep oldest first",
+            Self::NewestFirst => "deep newest first",
+            Self::Back => "deep back",
         }
     }
 }
@@ -146,7 +146,8 @@ pub struct WalkFigures {
 /// Compares a history with what was said in it by one publisher, in this order; whatever else is there is foreign.
 pub fn judge(walk: &Walk, run: u32, said: &[String]) -> WalkFigures {
     let places: HashMap<&str, usize> = said.iter().enumerate().map(|(place, id)| (id.as_str(), place)).collect();
-    let mut figures = WalkFigures { items: walk.forward.len() as u64, expected: said.len() as u64, ..Default::default() };
+    let mut figures =
+        WalkFigures { items: walk.forward.len() as u64, expected: said.len() as u64, ..Default::default() };
     let (mut seen, mut furthest) = (HashSet::new(), None);
     for item in &walk.forward {
         if !seen.insert(item.message_id.as_str()) {
@@ -223,7 +224,11 @@ mod tests {
         let mut backward: Vec<Item> = (0..3).rev().map(item).collect();
         let walk = Walk { forward: forward.clone(), backward: backward.clone(), pages: Vec::new() };
         let figures = judge(&walk, RUN, &said);
-        assert_eq!((figures.corrupt, figures.directions_differ), (0, 1), "a blank behind the checksum is no other content");
+        assert_eq!(
+            (figures.corrupt, figures.directions_differ),
+            (0, 1),
+            "a blank behind the checksum is no other content"
+        );
         forward[1].content = forward[1].content.replace('.', ",");
         backward.pop();
         let figures = judge(&Walk { forward, backward, pages: Vec::new() }, RUN, &said);

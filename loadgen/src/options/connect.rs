@@ -1,6 +1,7 @@
 //! `loadgen connect`: users that only stay.
 
 use std::num::NonZeroU32;
+use std::path::PathBuf;
 
 use clap::Args;
 use serde::Serialize;
@@ -16,6 +17,9 @@ const READ_BUFFER_BYTES: u32 = 256;
 
 #[derive(Args)]
 pub struct ConnectArguments {
+    /// A TOML file with flags of this command, named as they are; a flag on the command line wins
+    #[arg(long, value_name = "FILE")]
+    scenario: Option<PathBuf>,
     /// How many users connect
     #[arg(long, value_name = "N", default_value = "1000")]
     users: NonZeroU32,
@@ -61,6 +65,7 @@ pub struct ConnectOptions {
     pub in_flight: u32,
     pub workforce: Workforce,
     pub pid: Option<u32>,
+    pub scenario_file: Option<PathBuf>,
     #[serde(skip)]
     pub run: u32,
     #[serde(skip)]
@@ -84,6 +89,7 @@ impl TryFrom<ConnectArguments> for ConnectOptions {
             in_flight: raw.in_flight.get(),
             workforce,
             pid: raw.pid,
+            scenario_file: raw.scenario,
             run,
             outputs: raw.outputs,
         })

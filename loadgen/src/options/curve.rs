@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use clap::Args;
 use hyper::Uri;
+use serde::Serialize;
 
 use super::shared::{READ_BUFFER_BYTES, TargetArguments, first_room, metrics, seconds};
 use super::{OptionsError, RunOptions, Target};
@@ -20,6 +21,9 @@ use crate::workforce::{Workforce, WorkforceArguments};
 
 #[derive(Args)]
 pub struct CurveArguments {
+    /// A TOML file with flags of this command, named as they are; a flag on the command line wins
+    #[arg(long, value_name = "FILE")]
+    scenario: Option<PathBuf>,
     /// The rooms' members, the smallest first; `max` is as many as the server's process has descriptors for, when it is on
     /// this machine
     #[arg(long, value_name = "LIST", default_value = "10,100,1000,10000,max")]
@@ -70,14 +74,15 @@ pub struct CurveArguments {
 }
 
 /// How many members a room of the curve has.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize)]
+#[serde(rename_all = "snake_case")]
 pub enum Size {
     Members(u32),
     AsManyAsFit,
 }
 
 /// A curve as it was asked for, every part valid.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Serialize)]
 pub struct CurveOptions {
     pub sizes: Vec<Size>,
     pub quiet_rate: f64,
@@ -89,7 +94,10 @@ pub struct CurveOptions {
     pub persistence: bool,
     pub target: Target,
     pub pid: Option<u32>,
+    pub scenario_file: Option<PathBuf>,
+    #[serde(skip)]
     pub metrics: Option<Uri>,
+    #[serde(skip)]
     pub json: Option<PathBuf>,
     pub workforce: Workforce,
     pub threads: Option<u32>,
@@ -121,6 +129,7 @@ impl TryFrom<CurveArguments> for CurveOptions {
             persistence: !raw.no_persist,
             target,
             pid: raw.pid,
+            scenario_file: raw.scenario,
             metrics: raw.metrics.map(metrics).transpose()?,
             json: raw.json,
             workforce,
@@ -168,6 +177,8 @@ impl CurveOptions {
             settle_secs: self.settle_secs,
             pid: self.pid,
             metrics: self.metrics.clone(),
+            scenario_file: None,
+            baseline: false,
             outputs: Outputs::default(),
             scenario_file: None,
             baseline: false,

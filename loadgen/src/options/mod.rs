@@ -5,6 +5,7 @@
 mod connect;
 mod curve;
 mod event;
+mod history;
 mod room;
 mod rooms;
 mod scenario_file;
@@ -30,6 +31,7 @@ use crate::workforce::{SECRET_VARIABLE, Workforce, WorkforceError};
 pub use connect::{ConnectArguments, ConnectOptions};
 pub use curve::{CurveArguments, CurveOptions, Size};
 pub use event::EventArguments;
+pub use history::{HistoryArguments, HistoryOptions};
 pub use room::RoomArguments;
 pub use rooms::RoomsArguments;
 pub use selftest::{SelftestArguments, SelftestOptions};
@@ -90,6 +92,9 @@ pub enum Command {
     Selftest(SelftestArguments),
     /// What changed between two runs' JSON reports, and what is only noise
     Diff(DiffArguments),
+    /// A room's history, read page by page over HTTP at a rate: the newest, deep by cursor, and back
+    #[command(args_override_self = true)]
+    History(HistoryArguments),
     /// Rooms of several sizes: time to the last member and deliveries a second, and what a million would need
     #[command(args_override_self = true)]
     Curve(CurveArguments),
@@ -139,6 +144,10 @@ pub enum OptionsError {
     Sizes(String),
     #[error("--sizes {0:?} is not a list like 10,100,1000,max: how many members the rooms have")]
     CurveSizes(String),
+    #[error("--rate and --secs must come to some reads, and to no more than twenty millions")]
+    Reads,
+    #[error("--target plain has no history that could be read")]
+    NoHistory,
     #[error("{0} must be between 0 and 100 percent")]
     Percent(&'static str),
     #[error("{0} must be a number, and not negative")]

@@ -133,18 +133,27 @@ mod tests {
             // An example is named after its command, perhaps with more behind it.
             let name = path.file_stem().and_then(|name| name.to_str()).expect("a name");
             let command = name.split('-').next().expect("a first word");
-            let line = ["loadgen", command, "--scenario", path.to_str().expect("a path"), "--settle", "77"];
-            let options = crate::options::parse(line.map(OsString::from).to_vec()).expect("a valid example");
+            let mut line = vec!["loadgen", command, "--scenario", path.to_str().expect("a path")];
+            let settles = !matches!(command, "connect" | "history");
+            line.extend(settles.then_some(["--settle", "77"]).iter().flatten());
+            let options =
+                crate::options::parse(line.into_iter().map(OsString::from).collect()).expect("a valid example");
             let settle_secs = match options.command {
                 Command::Room(arguments) => crate::options::RunOptions::try_from(arguments).map(|run| run.settle_secs),
                 Command::Rooms(arguments) => crate::options::RunOptions::try_from(arguments).map(|run| run.settle_secs),
                 Command::Event(arguments) => crate::options::RunOptions::try_from(arguments).map(|run| run.settle_secs),
+                Command::Curve(arguments) => {
+                    crate::options::CurveOptions::try_from(arguments).map(|run| run.settle_secs)
+                }
+                // Nothing is waited for here.
+                Command::Connect(arguments) => crate::options::ConnectOptions::try_from(arguments).map(|_| 77.0),
+                Command::History(arguments) => crate::options::HistoryOptions::try_from(arguments).map(|_| 77.0),
                 _ => continue,
             };
             assert_eq!(settle_secs.ok(), Some(77.0), "{name}");
             examples += 1;
         }
-        assert!(examples >= 3, "the examples are found");
+        assert!(examples >= 6, "the examples are found");
     }
 
     #[test]

@@ -56,16 +56,13 @@ pub fn findings(options: &RunOptions, outcome: Outcome) -> Findings {
     let last_member = outcome.figures.last_member(&options.plan);
     let reached = (last_member.percentiles().count > 0).then_some((LAST_MEMBER, last_member));
     let Figures { delivery, ack, history, lateness, lag, threads, samples, .. } = outcome.figures;
+    let read = comes_and_goes.then_some(("history", history));
     Findings {
         scenario: options.scenario,
         heading: heading(options, outcome.processes),
         settings: settings(options),
         sections,
-        latencies: [(DELIVERY, delivery), ("ack", ack)]
-            .into_iter()
-            .chain(comes_and_goes.then_some(("history", history)))
-            .chain(reached)
-            .collect(),
+        latencies: [(DELIVERY, delivery), ("ack", ack)].into_iter().chain(reached).chain(read).collect(),
         faults: nothing.into_iter().collect(),
         promise: if comes_and_goes { EVENT_PROMISE } else { ROOM_PROMISE },
         samples,

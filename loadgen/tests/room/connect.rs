@@ -5,8 +5,8 @@ use std::process::{Command, Stdio};
 
 use serde_json::Value;
 
-use crate::USERS;
 use crate::fake_nakama::{FakeNakama, Fault};
+use crate::{USERS, run_scenario};
 
 fn connect(server: &FakeNakama, more: &[&str]) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_loadgen"));
@@ -15,12 +15,7 @@ fn connect(server: &FakeNakama, more: &[&str]) -> Command {
 }
 
 fn run(server: &FakeNakama, more: &[&str]) -> (Option<i32>, Value, String) {
-    let json = std::env::temp_dir().join(format!("loadgen-connect-{}-{}.json", std::process::id(), server.addr.port()));
-    let output = connect(server, &["--secs", "0.2", "--json", json.to_str().unwrap()]).args(more).output().unwrap();
-    let text = String::from_utf8(output.stdout).unwrap() + &String::from_utf8(output.stderr).unwrap();
-    let report = std::fs::read(&json).map(|bytes| serde_json::from_slice(&bytes).unwrap()).unwrap_or_default();
-    let _ = std::fs::remove_file(json);
-    (output.status.code(), report, text)
+    run_scenario("connect", server, &[&["--users", "20", "--secs", "0.2"], more].concat())
 }
 
 #[test]

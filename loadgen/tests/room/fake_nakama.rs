@@ -31,6 +31,9 @@ const FAULTY_MEMBER: usize = 3;
 /// One that nobody updates or removes later.
 const FORGOTTEN_MESSAGE: u32 = 15;
 
+/// A page that is read after the whole history has been read twice.
+const SHORT_PAGE: u32 = 50;
+
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Fault {
     None,
@@ -60,6 +63,8 @@ pub enum Fault {
     Close,
     /// One message is not in the history, though it was accepted.
     Forget,
+    /// One page of the history lacks its last item, long after all others have been read.
+    ShortPage,
     /// Removed messages stay in the history.
     KeepRemoved,
     /// The first token shown at the door is refused, as if it had expired.
@@ -90,6 +95,7 @@ struct Room {
     refused_tokens: AtomicU32,
     connections: AtomicU32,
     history: Mutex<Vec<Kept>>,
+    pages: AtomicU32,
     published: Mutex<std_mpsc::Sender<()>>,
 }
 
@@ -112,6 +118,7 @@ impl FakeNakama {
             refused_tokens: AtomicU32::new(0),
             connections: AtomicU32::new(0),
             history: Mutex::default(),
+            pages: AtomicU32::new(0),
             published: Mutex::new(published_in),
         });
         let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
@@ -179,8 +186,12 @@ fn page(request: &Request<Incoming>, room: &Room) -> Response<Full<Bytes>> {
     }
     let more = history.len() > begin + limit;
     let cursor = if more { (begin + limit).to_string() } else { String::new() };
-    let items: Vec<Value> = history.into_iter().skip(begin).take(limit).collect();
-    Response::new(Full::from(json!({"messages": items, "next_cursor": cursor}).to_string()))
+    let back = if begin > 0 { begin.saturating_sub(limit).to_string() } else { String::new() };
+    let mut items: Vec<Value> = history.into_iter().skip(begin).take(limit).collect();
+    if room.fault == Fault::ShortPage && room.pages.fetch_add(1, SeqCst) == SHORT_PAGE {
+        items.pop();
+    }
+    Response::new(Full::from(json!({"messages": items, "next_cursor": cursor, "prev_cursor": back}).to_string()))
 }
 
 impl Kept {

@@ -9,13 +9,13 @@ use crate::fake_nakama::{FakeNakama, Fault};
 use crate::{MESSAGES, PATIENCE, USERS, assert_gone, loadgen, run};
 
 /// A listening worker.
-struct Host {
+pub struct Host {
     process: Child,
-    address: String,
+    pub address: String,
 }
 
 impl Host {
-    fn start(secret: &str) -> Self {
+    pub fn start(secret: &str) -> Self {
         let mut command = Command::new(env!("CARGO_BIN_EXE_loadgen"));
         command.args(["worker", "--listen", "127.0.0.1:0"]).env("LOADGEN_SECRET", secret);
         let mut process = command.stdout(Stdio::piped()).stderr(Stdio::null()).spawn().unwrap();

@@ -4,8 +4,10 @@
 #![allow(clippy::unwrap_used)]
 
 mod connect;
+mod curve;
 mod event;
 mod fake_nakama;
+mod history;
 mod machines;
 mod reports;
 
@@ -35,6 +37,19 @@ fn run(server: &FakeNakama, more: &[&str]) -> (Option<i32>, Value, String) {
     let json = std::env::temp_dir().join(name);
     let mut command = loadgen(server, &["--secs", "0.5", "--json", json.to_str().unwrap()]);
     let output = command.args(more).output().unwrap();
+    let text = String::from_utf8(output.stdout).unwrap() + &String::from_utf8(output.stderr).unwrap();
+    let report = std::fs::read(&json).map(|bytes| serde_json::from_slice(&bytes).unwrap()).unwrap_or_default();
+    let _ = std::fs::remove_file(json);
+    (output.status.code(), report, text)
+}
+
+/// Runs another scenario to its end: the exit code, the JSON report and what was printed.
+fn run_scenario(scenario: &str, server: &FakeNakama, flags: &[&str]) -> (Option<i32>, Value, String) {
+    let name = format!("loadgen-{scenario}-{}-{}.json", std::process::id(), server.addr.port());
+    let json = std::env::temp_dir().join(name);
+    let mut command = Command::new(env!("CARGO_BIN_EXE_loadgen"));
+    command.args([scenario, "--addr", &server.addr.to_string(), "--json", json.to_str().unwrap()]).args(flags);
+    let output = command.output().unwrap();
     let text = String::from_utf8(output.stdout).unwrap() + &String::from_utf8(output.stderr).unwrap();
     let report = std::fs::read(&json).map(|bytes| serde_json::from_slice(&bytes).unwrap()).unwrap_or_default();
     let _ = std::fs::remove_file(json);

@@ -1,0 +1,207 @@
+//! `loadgen history`: reads of a room's history.
+
+use std::num::NonZeroU32;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use clap::Args;
+use serde::Serialize;
+
+use super::shared::{READ_BUFFER_BYTES, TargetArguments, first_room, seconds};
+use super::{OptionsError, Target};
+use crate::clock::SECOND_NS;
+use crate::content::{CONTENT_BYTES_MAX, CONTENT_BYTES_MIN};
+use crate::history::Timetable;
+use crate::report::Outputs;
+use crate::wire::{Dialect, Entrance};
+use crate::workforce::{Workforce, WorkforceArguments};
+
+/// How many messages a new room is filled with.
+const MESSAGES: u32 = 2_000;
+const MESSAGES_MAX: i64 = 1_000_000;
+/// More reads than any run needs.
+const READS_MAX: u64 = 20_000_000;
+
+#[derive(Args)]
+pub struct HistoryArguments {
+    /// A TOML file with flags of this command, named as they are; a flag on the command line wins
+    #[arg(long, value_name = "FILE")]
+    scenario: Option<PathBuf>,
+    /// Fill the room with so many messages first [default: 2000, or none when a --room is named]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(0..=MESSAGES_MAX))]
+    messages: Option<u32>,
+    /// The room whose history is read [default: a new one for each run]
+    #[arg(long, value_name = "NAME")]
+    room: Option<String>,
+    /// Bytes of a message's content, padded up to this
+    #[arg(long, value_name = "BYTES", default_value_t = CONTENT_BYTES_MIN)]
+    payload: usize,
+    /// Reads a second, by all readers together
+    #[arg(long, value_name = "N", default_value_t = 100.0)]
+    rate: f64,
+    /// How long to read and measure
+    #[arg(long, value_name = "SECS", default_value_t = 10.0)]
+    secs: f64,
+    /// Read this long before measuring; checked like the rest, but not part of the latencies
+    #[arg(long, value_name = "SECS", default_value_t = 0.0)]
+    warmup: f64,
+    /// How many accounts read, in turn
+    #[arg(long, value_name = "N", default_value = "16")]
+    readers: NonZeroU32,
+    /// Items a page has at most
+    #[arg(long, value_name = "N", default_value_t = 100, value_parser = clap::value_parser!(u32).range(1..=100))]
+    page: u32,
+    /// The part of the reads that are of the newest page; the others are as often deep in the history, oldest first and
+    /// newest first, as back from there
+    #[arg(long, value_name = "PERCENT", default_value_t = 50.0)]
+    newest: f64,
+    /// Nobody stays in the room while it is read: a server may keep the newest page of a room at hand that somebody is in
+    #[arg(long)]
+    absent: bool,
+    /// Which pages are read is drawn from this number
+    #[arg(long, value_name = "N", default_value_t = 1)]
+    seed: u64,
+    #[command(flatten)]
+    target: TargetArguments,
+    /// The server's process on this machine: its CPU time goes into the report [default: the one that listens]
+    #[arg(long, value_name = "PID")]
+    pid: Option<u32>,
+    #[command(flatten)]
+    outputs: Outputs,
+    #[command(flatten)]
+    workforce: WorkforceArguments,
+    /// Threads a process gives to its readers [default: the cores it may use]
+    #[arg(long, value_name = "N")]
+    threads: Option<NonZeroU32>,
+    /// How many reads are under way at the same moment at most, in all processes together; what is due beyond that waits
+    #[arg(long, value_name = "N", default_value = "1024")]
+    in_flight: NonZeroU32,
+}
+
+/// A run that reads, as it was asked for, every part valid.
+#[derive(Clone, Debug, Serialize)]
+pub struct HistoryOptions {
+    pub target: Target,
+    pub entrance: Entrance,
+    pub messages: u32,
+    pub payload_bytes: usize,
+    #[serde(skip)]
+    pub timetable: Timetable,
+    pub rate: f64,
+    pub secs: f64,
+    pub warmup_secs: f64,
+    pub readers: u32,
+    pub page_items: u32,
+    /// Of one.
+    pub newest: f64,
+    pub absent: bool,
+    pub seed: u64,
+    pub threads: Option<u32>,
+    pub in_flight: u32,
+    pub workforce: Workforce,
+    pub pid: Option<u32>,
+    pub scenario_file: Option<PathBuf>,
+    #[serde(skip)]
+    pub run: u32,
+    #[serde(skip)]
+    pub outputs: Outputs,
+}
+
+impl TryFrom<HistoryArguments> for HistoryOptions {
+    type Error = OptionsError;
+
+    fn try_from(raw: HistoryArguments) -> Result<Self, OptionsError> {
+        if !(CONTENT_BYTES_MIN..=CONTENT_BYTES_MAX).contains(&raw.payload) {
+            return Err(OptionsError::Payload);
+        }
+        if !(0.0..=100.0).contains(&raw.newest) {
+            return Err(OptionsError::Percent("--newest"));
+        }
+        let target = raw.target.check(READ_BUFFER_BYTES)?;
+        if matches!(target.dialect, Dialect::Plain(_)) {
+            return Err(OptionsError::NoHistory);
+        }
+        let workforce = Workforce::try_from(raw.workforce)?;
+        workforce.can_reach(target.server)?;
+        let (secs, warmup) = (seconds(raw.secs, "--secs")?, seconds(raw.warmup, "--warmup")?);
+        let timetable = timetable(raw.rate, warmup, secs)?;
+        let messages = raw.messages.unwrap_or(if raw.room.is_some() { 0 } else { MESSAGES });
+        let (run, room) = first_room(raw.room)?;
+        Ok(Self {
+            target,
+            entrance: Entrance { room, hidden: true, persistence: true },
+            messages,
+            payload_bytes: raw.payload,
+            timetable,
+            rate: raw.rate,
+            secs: secs.as_secs_f64(),
+            warmup_secs: warmup.as_secs_f64(),
+            readers: raw.readers.get(),
+            page_items: raw.page,
+            newest: raw.newest / 100.0,
+            absent: raw.absent,
+            seed: raw.seed,
+            threads: raw.threads.map(NonZeroU32::get),
+            in_flight: raw.in_flight.get(),
+            workforce,
+            pid: raw.pid,
+            scenario_file: raw.scenario,
+            run,
+            outputs: raw.outputs,
+        })
+    }
+}
+
+fn timetable(rate: f64, warmup: Duration, secs: Duration) -> Result<Timetable, OptionsError> {
+    let rate_milli = (rate * 1_000.0).round() as u64;
+    let nanoseconds = |duration: Duration| u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX);
+    let timetable = Timetable { rate_milli, warmup_ns: nanoseconds(warmup), end_ns: nanoseconds(warmup + secs) };
+    // A second's worth at least, so that there is something to measure; and no more than anybody waits for.
+    let sensible = rate_milli > 0 && timetable.end_ns >= SECOND_NS / 10 && timetable.reads() <= READS_MAX;
+    if sensible { Ok(timetable) } else { Err(OptionsError::Reads) }
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::Parser;
+
+    use super::*;
+    use crate::options::{Arguments, Command};
+
+    fn parse(line: &str) -> Result<HistoryOptions, String> {
+        let arguments = Arguments::try_parse_from(line.split_whitespace()).map_err(|error| error.to_string())?;
+        let Command::History(history) = arguments.command else { return Err("no history".to_owned()) };
+        HistoryOptions::try_from(history).map_err(|error| error.to_string())
+    }
+
+    #[test]
+    fn a_new_room_is_filled_and_a_named_one_is_not() {
+        for (line, messages) in [
+            ("loadgen history", MESSAGES),
+            ("loadgen history --room r", 0),
+            ("loadgen history --room r --messages 7", 7),
+        ] {
+            assert_eq!(parse(line).expect("a valid line").messages, messages, "{line}");
+        }
+        let options = parse("loadgen history --rate 50 --secs 4 --warmup 1").expect("a valid line");
+        assert_eq!(options.timetable.reads(), 250);
+    }
+
+    #[test]
+    fn refusals_name_the_flag() {
+        for (line, named) in [
+            ("loadgen history --rate 0", "--rate"),
+            ("loadgen history --rate=-1", "--rate"),
+            ("loadgen history --rate 1e9", "--rate"),
+            ("loadgen history --secs 0", "--secs"),
+            ("loadgen history --newest 101", "--newest"),
+            ("loadgen history --page 101", "--page"),
+            ("loadgen history --readers 0", "--readers"),
+            ("loadgen history --room ", "--room"),
+            ("loadgen history --target plain --url ws://127.0.0.1:1", "--target"),
+        ] {
+            let refusal = parse(line).err().unwrap_or_else(|| panic!("{line} is refused"));
+            assert!(refusal.contains(named), "{line}: {refusal}");
+        }
+    }
+}
