@@ -177,8 +177,6 @@ impl CurveOptions {
             settle_secs: self.settle_secs,
             pid: self.pid,
             metrics: self.metrics.clone(),
-            scenario_file: None,
-            baseline: false,
             outputs: Outputs::default(),
             scenario_file: None,
             baseline: false,
