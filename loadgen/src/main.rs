@@ -1,71 +1,24 @@
 //! `loadgen`: fills chat rooms with real clients, and checks every delivery.
 
-mod acceptances;
-mod admission;
-mod bare;
-mod baseline;
-mod check;
-mod client;
-mod clock;
-mod comparison;
-mod connect;
-mod content;
+mod checks;
+mod clients;
 mod costs;
-mod crew;
-mod crowd;
-mod curve;
-mod deeds;
-mod draws;
-mod figures;
-mod frames;
-mod head;
-mod history;
-mod history_reads;
-mod host;
-mod idlers;
-mod introduction;
-mod kernel;
-mod lag;
-mod latency;
-mod lines;
-mod listening;
-mod lives;
-mod machine;
-mod member;
-mod metrics;
 mod options;
-mod orders;
-mod page_check;
-mod pages;
 mod plan;
-mod process;
-mod proxy;
-mod publisher;
-mod reach;
-mod recorder;
 mod report;
-mod scenario;
-mod schedule;
-mod selftest;
-mod series;
-mod server;
-mod sign_in;
-mod stages;
-mod stays;
+mod scenarios;
+mod team;
 mod watch;
-mod whole_history;
 mod wire;
-mod worker;
-mod workforce;
 
 use std::process::ExitCode;
 
-use crate::introduction::Secret;
 use crate::options::{
     Command, ConnectOptions, CurveOptions, HistoryOptions, OptionsError, ParseError, RunOptions, SelftestOptions,
     WorkerArguments,
 };
 use crate::report::diff::DiffArguments;
+use crate::team::introduction::Secret;
 
 /// The command line asks for something that cannot be.
 const EXIT_USAGE: u8 = 2;
@@ -90,7 +43,7 @@ fn main() -> ExitCode {
         Command::Curve(arguments) => run(arguments.try_into(), curve),
         Command::Connect(arguments) => run(arguments.try_into(), connect),
         Command::Selftest(arguments) => run(arguments.try_into(), selftest),
-        Command::Bare => finish(bare::run().map(|()| true)),
+        Command::Bare => finish(scenarios::bare::run().map(|()| true)),
     }
 }
 
@@ -112,23 +65,25 @@ fn runtime() -> Result<tokio::runtime::Runtime, String> {
 }
 
 fn selftest(options: &SelftestOptions) -> Result<bool, String> {
-    runtime()?.block_on(selftest::run(options)).map_err(|error| error.to_string())
+    runtime()?.block_on(scenarios::selftest::run(options)).map_err(|error| error.to_string())
 }
 
 /// Works for a coordinator, at once or whenever one comes.
 fn work(arguments: WorkerArguments) -> ExitCode {
     match arguments.listen {
-        Some(address) => finish(host::run(address, Secret::new(arguments.secret)).map(|()| true)),
+        Some(address) => finish(team::host::run(address, Secret::new(arguments.secret)).map(|()| true)),
         // What went wrong has been said to the coordinator, which reports it.
-        None => worker::run(arguments.clock_offset_ns).map_or(ExitCode::FAILURE, |()| ExitCode::SUCCESS),
+        None => team::worker::run(arguments.clock_offset_ns).map_or(ExitCode::FAILURE, |()| ExitCode::SUCCESS),
     }
 }
 
 /// Runs the scenario and reports it; answers whether it passed.
 fn scenario(options: &RunOptions) -> Result<bool, String> {
-    let outcome = runtime()?.block_on(scenario::run(options)).map_err(|error| error.to_string())?;
+    let outcome = runtime()?.block_on(scenarios::scenario::run(options)).map_err(|error| error.to_string())?;
     let baseline = match options.baseline {
-        true => Some(runtime()?.block_on(baseline::run(options, &outcome)).map_err(|error| error.to_string())?),
+        true => {
+            Some(runtime()?.block_on(scenarios::baseline::run(options, &outcome)).map_err(|error| error.to_string())?)
+        }
         false => None,
     };
     let mut findings = report::room::findings(options, outcome);
@@ -139,17 +94,17 @@ fn scenario(options: &RunOptions) -> Result<bool, String> {
 }
 
 fn connect(options: &ConnectOptions) -> Result<bool, String> {
-    let outcome = runtime()?.block_on(connect::run(options)).map_err(|error| error.to_string())?;
-    report::publish(connect::findings(options, outcome), &options.outputs)
+    let outcome = runtime()?.block_on(scenarios::connect::run(options)).map_err(|error| error.to_string())?;
+    report::publish(scenarios::connect::findings(options, outcome), &options.outputs)
 }
 
 fn history(options: &HistoryOptions) -> Result<bool, String> {
-    let outcome = runtime()?.block_on(history::run(options)).map_err(|error| error.to_string())?;
-    report::publish(history::findings(options, outcome), &options.outputs)
+    let outcome = runtime()?.block_on(scenarios::history::run(options)).map_err(|error| error.to_string())?;
+    report::publish(scenarios::history::findings(options, outcome), &options.outputs)
 }
 
 fn curve(options: &CurveOptions) -> Result<bool, String> {
-    let curve = runtime()?.block_on(curve::run(options)).map_err(|error| error.to_string())?;
+    let curve = runtime()?.block_on(scenarios::curve::run(options)).map_err(|error| error.to_string())?;
     println!("{}", curve.text());
     if let Some(path) = &options.json {
         curve.write_json(path).map_err(|error| format!("cannot write {}: {error}", path.display()))?;

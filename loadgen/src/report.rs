@@ -23,7 +23,7 @@ use clap::Args;
 use serde::Serialize;
 use serde::ser::SerializeMap;
 
-use crate::latency::Latency;
+use crate::checks::latency::Latency;
 
 pub use course::{Course, Mark};
 pub use environment::{Environment, KEY_SHOWN};
@@ -235,7 +235,7 @@ impl Serialize for Latencies<'_> {
 enum LatencyFigures<'a> {
     Measured {
         #[serde(flatten)]
-        percentiles: crate::latency::Percentiles,
+        percentiles: crate::checks::latency::Percentiles,
         histogram: &'a Latency,
     },
     GeneratorBound {

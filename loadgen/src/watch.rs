@@ -6,9 +6,9 @@ use std::time::{Duration, Instant};
 
 use indicatif::{ProgressBar, ProgressStyle};
 
-use crate::orders::Progress;
+use crate::costs::series::Series;
 use crate::report::words;
-use crate::series::Series;
+use crate::team::orders::Progress;
 
 /// How often a plain line is written.
 pub const LINE_EVERY: Duration = Duration::from_secs(2);
@@ -138,7 +138,7 @@ impl Drop for Watch {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::series::Second;
+    use crate::costs::series::Second;
 
     #[test]
     fn a_line_says_how_the_last_seconds_were() {

@@ -9,8 +9,8 @@ use serde::Serialize;
 use super::shared::{TargetArguments, first_room, seconds};
 use super::{OptionsError, Target};
 use crate::report::Outputs;
+use crate::team::workforce::{Workforce, WorkforceArguments};
 use crate::wire::Entrance;
-use crate::workforce::{Workforce, WorkforceArguments};
 
 /// An idle user hears pings; what else comes now and then is read in pieces.
 const READ_BUFFER_BYTES: u32 = 256;

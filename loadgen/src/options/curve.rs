@@ -10,14 +10,14 @@ use serde::Serialize;
 
 use super::shared::{READ_BUFFER_BYTES, TargetArguments, first_room, metrics, seconds};
 use super::{OptionsError, RunOptions, Target};
-use crate::check::OrderDemand;
-use crate::content::{CONTENT_BYTES_MAX, CONTENT_BYTES_MIN};
-use crate::deeds::DeedShares;
-use crate::plan::{Plan, RoomPlan};
+use crate::checks::check::OrderDemand;
+use crate::plan::content::{CONTENT_BYTES_MAX, CONTENT_BYTES_MIN};
+use crate::plan::deeds::DeedShares;
+use crate::plan::run_plan::{Plan, RoomPlan};
+use crate::plan::schedule::{Schedule, ScheduleError};
 use crate::report::Outputs;
-use crate::schedule::{Schedule, ScheduleError};
+use crate::team::workforce::{Workforce, WorkforceArguments};
 use crate::wire::Entrance;
-use crate::workforce::{Workforce, WorkforceArguments};
 
 #[derive(Args)]
 pub struct CurveArguments {

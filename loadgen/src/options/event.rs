@@ -7,10 +7,10 @@ use clap::Args;
 
 use super::shared::{RunArguments, TalkArguments, TargetArguments, run_options, seconds};
 use super::{OptionsError, RunOptions};
-use crate::deeds::DeedShares;
-use crate::lives::Conduct;
-use crate::plan::RoomPlan;
-use crate::schedule::{Schedule, Stretch};
+use crate::plan::deeds::DeedShares;
+use crate::plan::lives::Conduct;
+use crate::plan::run_plan::RoomPlan;
+use crate::plan::schedule::{Schedule, Stretch};
 
 #[derive(Args)]
 pub struct EventArguments {
@@ -156,8 +156,8 @@ mod tests {
     use clap::Parser;
 
     use super::*;
-    use crate::clock::SECOND_NS;
     use crate::options::{Arguments, Command};
+    use crate::team::clock::SECOND_NS;
 
     fn parse(line: &str) -> Result<RunOptions, String> {
         let arguments = Arguments::try_parse_from(line.split_whitespace()).map_err(|error| error.to_string())?;

@@ -9,12 +9,12 @@ use serde::Serialize;
 
 use super::shared::{READ_BUFFER_BYTES, TargetArguments, first_room, seconds};
 use super::{OptionsError, Target};
-use crate::clock::SECOND_NS;
-use crate::content::{CONTENT_BYTES_MAX, CONTENT_BYTES_MIN};
-use crate::history::Timetable;
+use crate::plan::content::{CONTENT_BYTES_MAX, CONTENT_BYTES_MIN};
 use crate::report::Outputs;
+use crate::scenarios::history::Timetable;
+use crate::team::clock::SECOND_NS;
+use crate::team::workforce::{Workforce, WorkforceArguments};
 use crate::wire::{Dialect, Entrance};
-use crate::workforce::{Workforce, WorkforceArguments};
 
 /// How many messages a new room is filled with.
 const MESSAGES: u32 = 2_000;

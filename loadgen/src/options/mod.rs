@@ -21,12 +21,12 @@ use hyper::Uri;
 use serde::Serialize;
 use thiserror::Error;
 
-use crate::content::{CONTENT_BYTES_MAX, CONTENT_BYTES_MIN};
-use crate::plan::Plan;
+use crate::plan::content::{CONTENT_BYTES_MAX, CONTENT_BYTES_MIN};
+use crate::plan::run_plan::Plan;
+use crate::plan::schedule::ScheduleError;
 use crate::report::Outputs;
 use crate::report::diff::DiffArguments;
-use crate::schedule::ScheduleError;
-use crate::workforce::{SECRET_VARIABLE, Workforce, WorkforceError};
+use crate::team::workforce::{SECRET_VARIABLE, Workforce, WorkforceError};
 
 pub use connect::{ConnectArguments, ConnectOptions};
 pub use curve::{CurveArguments, CurveOptions, Size};

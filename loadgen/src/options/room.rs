@@ -6,9 +6,9 @@ use clap::Args;
 
 use super::shared::{RunArguments, TalkArguments, TargetArguments, run_options};
 use super::{OptionsError, RunOptions};
-use crate::deeds::DeedShares;
-use crate::plan::RoomPlan;
-use crate::schedule::Schedule;
+use crate::plan::deeds::DeedShares;
+use crate::plan::run_plan::RoomPlan;
+use crate::plan::schedule::Schedule;
 
 #[derive(Args)]
 pub struct RoomArguments {
@@ -55,7 +55,7 @@ mod tests {
     use clap::Parser;
 
     use super::*;
-    use crate::check::OrderDemand;
+    use crate::checks::check::OrderDemand;
     use crate::options::{Arguments, Command};
 
     fn parse(line: &str) -> Result<RunOptions, String> {

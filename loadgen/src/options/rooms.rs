@@ -7,10 +7,10 @@ use clap::Args;
 
 use super::shared::{RunArguments, TalkArguments, TargetArguments, run_options};
 use super::{OptionsError, RunOptions};
-use crate::deeds::DeedShares;
-use crate::draws::Draws;
-use crate::plan::RoomPlan;
-use crate::schedule::{Schedule, Stretch};
+use crate::plan::deeds::DeedShares;
+use crate::plan::draws::Draws;
+use crate::plan::run_plan::RoomPlan;
+use crate::plan::schedule::{Schedule, Stretch};
 
 /// What rooms' sizes and beginnings are drawn for.
 const SIZES: u64 = 1;

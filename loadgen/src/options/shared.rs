@@ -10,14 +10,14 @@ use hyper::Uri;
 use serde::{Deserialize, Serialize};
 
 use super::{OptionsError, ROOM_NAME_BYTES_MAX, RunOptions};
-use crate::check::OrderDemand;
-use crate::clock;
-use crate::content::{CONTENT_BYTES_MAX, CONTENT_BYTES_MIN};
-use crate::plan::{Plan, RoomPlan};
+use crate::checks::check::OrderDemand;
+use crate::clients::sign_in::SignInKind;
+use crate::plan::content::{CONTENT_BYTES_MAX, CONTENT_BYTES_MIN};
+use crate::plan::run_plan::{Plan, RoomPlan};
 use crate::report::Outputs;
-use crate::sign_in::SignInKind;
+use crate::team::clock;
+use crate::team::workforce::{Workforce, WorkforceArguments};
 use crate::wire::{Dialect, Entrance, Plain, Speaker};
-use crate::workforce::{Workforce, WorkforceArguments};
 
 /// Where WebSockets are opened when the address names no port.
 const WS_PORT: u16 = 80;

@@ -1,7 +1,7 @@
 //! What a run cost the server, the network and the generator, as sections.
 
-use crate::costs::Costs;
-use crate::figures::Figures;
+use crate::checks::figures::Figures;
+use crate::costs::meter::Costs;
 use crate::options::RunOptions;
 
 use super::words::ratio;

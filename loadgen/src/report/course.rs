@@ -4,10 +4,10 @@ use std::ops::Range;
 
 use serde::{Deserialize, Serialize};
 
-use crate::clock::SECOND_NS;
-use crate::latency::Latency;
-use crate::orders::Progress;
-use crate::series::{Second, Series};
+use crate::checks::latency::Latency;
+use crate::costs::series::{Second, Series};
+use crate::team::clock::SECOND_NS;
+use crate::team::orders::Progress;
 
 /// How a run went, on the shared clock.
 #[derive(Clone, Default, Debug)]

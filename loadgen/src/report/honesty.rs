@@ -3,9 +3,9 @@
 //! Two things would be charged to the server wrongly: a message that was handed over late, and a frame that had arrived
 //! but was not read yet. The first is measured for every message, the second by stamps (`lag.rs`).
 
-use crate::figures::ThreadFigures;
-use crate::latency::Latency;
-use crate::machine::MachineFigures;
+use crate::checks::figures::ThreadFigures;
+use crate::checks::latency::Latency;
+use crate::team::machine::MachineFigures;
 
 use super::{Section, Value, words};
 
@@ -96,7 +96,7 @@ impl Generator {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::comparison::Bearing;
+    use crate::team::comparison::Bearing;
 
     fn constant(us: u64) -> Latency {
         let mut latency = Latency::default();

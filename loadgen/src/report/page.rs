@@ -8,7 +8,7 @@ use maud::{DOCTYPE, Markup, PreEscaped, html};
 use serde_json::Value as Json;
 
 use super::{DELIVERY, Report, Section, Timing, Value, words};
-use crate::latency::Latency;
+use crate::checks::latency::Latency;
 use chart::{Chart, Size};
 
 const STYLE: &str = include_str!("page/style.css");

@@ -2,13 +2,13 @@
 
 use std::collections::HashMap;
 
-use crate::check::{Answers, Disagreement, OrderDemand};
-use crate::costs::Costs;
-use crate::figures::{Figures, LifeFigures};
-use crate::machine::MachineFigures;
+use crate::checks::check::{Answers, Disagreement, OrderDemand};
+use crate::checks::figures::{Figures, LifeFigures};
+use crate::checks::whole_history::HistoryFigures;
+use crate::costs::meter::Costs;
 use crate::options::RunOptions;
-use crate::orders::Progress;
-use crate::whole_history::HistoryFigures;
+use crate::team::machine::MachineFigures;
+use crate::team::orders::Progress;
 
 use super::costs;
 use super::words::{grouped, number, ratio};

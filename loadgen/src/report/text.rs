@@ -3,8 +3,8 @@
 use comfy_table::{Cell, CellAlignment, Table, presets};
 
 use super::{Report, Section, Timing, words};
-use crate::latency::Latency;
-use crate::machine::MachineFigures;
+use crate::checks::latency::Latency;
+use crate::team::machine::MachineFigures;
 
 impl Report {
     /// The tables and the verdict, for people.

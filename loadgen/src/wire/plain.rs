@@ -162,8 +162,8 @@ fn contains(text: &[u8], sought: &[u8]) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::content::{self, Content};
-    use crate::schedule::Slot;
+    use crate::plan::content::{self, Content};
+    use crate::plan::schedule::Slot;
 
     const RUN: u32 = 7;
     const SPEAKER: Speaker<'_> = Speaker { user: 4, room: "lobby" };

@@ -1,7 +1,7 @@
 //! How far two runs' figures may lie apart by chance alone.
 
-use crate::draws::Draws;
-use crate::latency::Latency;
+use crate::checks::latency::Latency;
+use crate::plan::draws::Draws;
 use crate::report::course::{Point, Timeline};
 use crate::report::words::{self, ratio};
 
@@ -196,8 +196,8 @@ fn middle(sorted: &[f64]) -> Option<(f64, f64)> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::costs::series::{Second, Series, ServerSecond};
     use crate::report::Course;
-    use crate::series::{Second, Series, ServerSecond};
 
     const SECOND_NS: u64 = 1_000_000_000;
 

@@ -2,7 +2,7 @@
 
 use super::axis::Scale;
 use super::chart::{Chart, Line};
-use crate::latency::Latency;
+use crate::checks::latency::Latency;
 use crate::report::Report;
 use crate::report::course::{Point, Timeline};
 
@@ -129,7 +129,7 @@ fn middle(point: &Point) -> f64 {
     point.at_secs as f64 + 0.5
 }
 
-type Count = fn(&crate::orders::Progress) -> u64;
+type Count = fn(&crate::team::orders::Progress) -> u64;
 
 fn rates(timeline: &Timeline, title: &'static str, caption: &str, counts: &[(&'static str, Count)]) -> Chart {
     let line = |(name, count): &(&'static str, Count)| Line {

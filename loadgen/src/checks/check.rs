@@ -1,0 +1,641 @@
+//! Whether every member of a room heard everything, once, and all in the same order.
+//!
+//! Pure: messages are named by their slot in the schedule, their ids by a fingerprint. One `Checker` serves the members
+//! that one thread looks after; `reconcile` then compares what the threads saw. A member costs four bytes a publisher
+//! while all is well; a gap costs a range until it is filled, so the memory is bounded by the schedule even when a server
+//! loses every second message.
+
+use std::collections::HashMap;
+use std::hash::{DefaultHasher, Hasher};
+use std::ops::Range;
+
+use serde::{Deserialize, Serialize};
+
+use crate::checks::acceptances::Acceptances;
+use crate::plan::schedule::{Schedule, Slot};
+use crate::wire::Kind;
+
+/// How much order is asked for: one order of all messages for all members, or each publisher's messages in their own
+/// (all that stock Nakama promises).
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize, clap::ValueEnum)]
+#[serde(rename_all = "lowercase")]
+pub enum OrderDemand {
+    Room,
+    Publisher,
+}
+
+/// What one arrival was.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Finding {
+    /// New, and in its place.
+    InOrder,
+    /// New, but after a message that others saw later, or that its publisher sent later.
+    OutOfOrder,
+    /// New, but under another id than other members saw.
+    OtherId,
+    /// Seen before by this member.
+    Duplicate,
+    /// Not in the schedule at all.
+    Unscheduled,
+}
+
+/// What the publishers heard of their messages: those not listed were accepted. Sorted numbers, by publisher.
+#[derive(Clone, Default, Debug, Serialize, Deserialize)]
+pub struct Answers {
+    /// Refused with an error: nobody may hear them.
+    pub refused: HashMap<u32, Vec<u32>>,
+    /// Never answered or never sent: they may or may not be heard.
+    pub unanswered: HashMap<u32, Vec<u32>>,
+    /// When each accepted message was accepted and under what id; only where members come and go.
+    #[serde(default, skip_serializing_if = "Acceptances::is_empty")]
+    pub acceptances: Acceptances,
+}
+
+/// One member's account when all is over.
+#[derive(Clone, Copy, Default, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct MemberTally {
+    /// What was due to the member: the sum of the next four.
+    pub expected: u64,
+    pub delivered: u64,
+    /// Announced as missed to a reader that asked to be moved on when it is too slow.
+    pub skipped: u64,
+    /// Owed to a reader that was closed for being too slow, with notice.
+    pub announced: u64,
+    pub missing: u64,
+    /// Out of order as it turned out later; beside what `observe` found at once.
+    pub out_of_order: u64,
+    /// Heard although refused to their publisher.
+    pub refused_but_delivered: u64,
+    /// Heard although their publisher never had an answer.
+    pub unanswered_but_delivered: u64,
+    /// Heard although it need not have been, near the beginning or the end of a stay.
+    pub beyond: u64,
+}
+
+/// What one member has seen, from a join on.
+pub struct Member {
+    /// By publisher: one more than the highest number seen.
+    next: Box<[u32]>,
+    holes: Vec<Hole>,
+    /// The latest message that had a place in the room's order.
+    latest: Option<u32>,
+    /// Whether what the member hears next follows `latest` for certain: not before it has heard a message that has a place,
+    /// and not after a gap.
+    anchored: bool,
+    last_heard: Option<u32>,
+    /// Messages that had no place yet when they came, each with the message that came next: judged at the end.
+    undecided: Vec<(u32, Option<u32>)>,
+}
+
+/// Numbers of a publisher that were passed over and have not come since.
+struct Hole {
+    publisher: u32,
+    numbers: Range<u32>,
+}
+
+impl Hole {
+    fn is(&self, slot: Slot) -> bool {
+        self.publisher == slot.publisher && self.numbers.contains(&slot.number)
+    }
+}
+
+impl Member {
+    pub fn new(schedule: &Schedule) -> Self {
+        Self {
+            next: vec![0; schedule.publishers() as usize].into(),
+            holes: Vec::new(),
+            latest: None,
+            anchored: false,
+            last_heard: None,
+            undecided: Vec::new(),
+        }
+    }
+
+    /// The message that came last.
+    pub fn last_heard(&self) -> Option<u32> {
+        self.last_heard
+    }
+
+    pub fn has_seen(&self, slot: Slot) -> bool {
+        self.has_passed(slot) && !self.holes.iter().any(|hole| hole.is(slot))
+    }
+
+    /// Whether this message of the publisher, or a later one, was seen.
+    pub fn has_passed(&self, slot: Slot) -> bool {
+        slot.number < self.next[slot.publisher as usize]
+    }
+
+    /// How many different messages were seen.
+    pub fn count(&self) -> u64 {
+        let passed: u64 = self.next.iter().map(|next| u64::from(*next)).sum();
+        passed - self.holes.iter().map(|hole| hole.numbers.len() as u64).sum::<u64>()
+    }
+
+    /// Notes an arrival against the publisher's own numbering.
+    fn arrived(&mut self, slot: Slot) -> Arrival {
+        let next = &mut self.next[slot.publisher as usize];
+        if slot.number >= *next {
+            let skipped = *next..slot.number;
+            *next = slot.number + 1;
+            if !skipped.is_empty() {
+                self.holes.push(Hole { publisher: slot.publisher, numbers: skipped });
+            }
+            return Arrival::Onward;
+        }
+        self.fill(slot)
+    }
+
+    fn fill(&mut self, slot: Slot) -> Arrival {
+        let Some(at) = self.holes.iter().position(|hole| hole.is(slot)) else { return Arrival::Again };
+        let hole = self.holes.swap_remove(at);
+        for numbers in [hole.numbers.start..slot.number, slot.number + 1..hole.numbers.end] {
+            if !numbers.is_empty() {
+                self.holes.push(Hole { publisher: slot.publisher, numbers });
+            }
+        }
+        Arrival::Late
+    }
+
+    /// How many of these numbers of the publisher were seen; `count` counts the interesting ones in a range.
+    fn seen(&self, publisher: u32, count: impl Fn(Range<u32>) -> u64) -> u64 {
+        let passed = count(0..self.next[publisher as usize]);
+        let holes = self.holes.iter().filter(|hole| hole.publisher == publisher);
+        passed - holes.map(|hole| count(hole.numbers.clone())).sum::<u64>()
+    }
+}
+
+#[derive(PartialEq, Eq)]
+enum Arrival {
+    Onward,
+    Late,
+    Again,
+}
+
+/// What the members of one thread saw, taken together.
+pub struct Checker {
+    schedule: Schedule,
+    demand: OrderDemand,
+    /// The room's order as the members of this thread found it.
+    order: Vec<u32>,
+    /// By message: its place in `order`, and the fingerprint of its id.
+    seen: Vec<Option<Sighting>>,
+    /// How many members are anchored.
+    anchored: u32,
+}
+
+#[derive(Clone, Copy)]
+struct Sighting {
+    place: Option<u32>,
+    fingerprint: u64,
+}
+
+impl Checker {
+    pub fn new(schedule: Schedule, demand: OrderDemand) -> Self {
+        let seen = vec![None; schedule.messages() as usize];
+        Self { schedule, demand, order: Vec::new(), seen, anchored: 0 }
+    }
+
+    /// Judges one message at one member.
+    pub fn observe(&mut self, member: &mut Member, slot: Slot, fingerprint: u64) -> Finding {
+        let Some(index) = self.schedule.index(slot) else { return Finding::Unscheduled };
+        let arrival = member.arrived(slot);
+        if arrival == Arrival::Again {
+            return Finding::Duplicate;
+        }
+        member.last_heard = Some(index);
+        let sighting = self.seen[index as usize].get_or_insert(Sighting { place: None, fingerprint });
+        let same_id = sighting.fingerprint == fingerprint;
+        let in_order = arrival == Arrival::Onward && self.follows(member, index);
+        match (same_id, in_order) {
+            (false, _) => Finding::OtherId,
+            (true, true) => Finding::InOrder,
+            (true, false) => Finding::OutOfOrder,
+        }
+    }
+
+    /// The member hears nothing more, or what it hears next need not follow what it heard last.
+    pub fn let_go(&mut self, member: &mut Member) {
+        self.anchored -= u32::from(member.anchored);
+        member.anchored = false;
+    }
+
+    fn anchor(&mut self, member: &mut Member, index: u32) {
+        self.anchored += u32::from(!member.anchored);
+        member.anchored = true;
+        member.latest = Some(index);
+    }
+
+    pub fn schedule(&self) -> &Schedule {
+        &self.schedule
+    }
+
+    /// The fingerprint under which a message was seen first.
+    pub fn fingerprint(&self, index: u32) -> Option<u64> {
+        self.seen.get(index as usize).copied().flatten().map(|seen| seen.fingerprint)
+    }
+
+    /// The last in the room's order, as far as it is known.
+    pub fn newest(&self) -> Option<u32> {
+        self.order.last().copied()
+    }
+
+    /// Whether the message comes after the member's latest in the room's order.
+    ///
+    /// The order grows at its end only, by members that know its end. A member that was ahead may have missed a message,
+    /// and so may the one that now brings a new one: nobody could say which of the two comes first, and guessing would
+    /// turn a loss into disorder. Such a message waits for a member that knows. A member that has just come knows nothing yet;
+    /// when nobody knows, its word is as good as any.
+    fn follows(&mut self, member: &mut Member, index: u32) -> bool {
+        if self.demand == OrderDemand::Publisher {
+            return true;
+        }
+        if let Some((before, next @ None)) = member.undecided.last_mut() {
+            *next = Some(index);
+            let before = *before;
+            if !member.anchored && self.place(before) > member.latest.and_then(|latest| self.place(latest)) {
+                self.anchor(member, before);
+            }
+        }
+        if self.place(index).is_none() {
+            let knows_the_end =
+                if self.anchored == 0 { true } else { member.anchored && member.latest == self.order.last().copied() };
+            if !knows_the_end {
+                member.undecided.push((index, None));
+                return true;
+            }
+            let place = self.order.len() as u32;
+            self.order.push(index);
+            self.seen[index as usize].iter_mut().for_each(|sighting| sighting.place = Some(place));
+        }
+        let follows = member.latest.and_then(|latest| self.place(latest)) < self.place(index);
+        if follows {
+            self.anchor(member, index);
+        }
+        follows
+    }
+
+    /// Where the message is in the room's order, as the members of this thread found it.
+    pub fn place(&self, index: u32) -> Option<u32> {
+        self.seen[index as usize].and_then(|sighting| sighting.place)
+    }
+
+    /// The undecided messages that turned out to have come too early.
+    pub fn too_early(&self, member: &Member) -> u64 {
+        let places =
+            |(index, next): &(u32, Option<u32>)| self.place(*index).zip(next.and_then(|next| self.place(next)));
+        member.undecided.iter().filter_map(places).filter(|(place, next)| next < place).count() as u64
+    }
+
+    /// The account of a member that was there from the first message to the last.
+    pub fn tally(&self, member: &Member, answers: &Answers) -> MemberTally {
+        let mut tally = MemberTally { out_of_order: self.too_early(member), ..MemberTally::default() };
+        for publisher in 0..self.schedule.publishers() {
+            let refused = numbers_of(&answers.refused, publisher);
+            let unanswered = numbers_of(&answers.unanswered, publisher);
+            let accepted = |range: Range<u32>| {
+                u64::from(range.end - range.start) - count(refused, range.clone()) - count(unanswered, range)
+            };
+            let delivered = member.seen(publisher, accepted);
+            let expected = accepted(0..self.schedule.planned(publisher));
+            tally.expected += expected;
+            tally.delivered += delivered;
+            tally.missing += expected - delivered;
+            tally.refused_but_delivered += member.seen(publisher, |range| count(refused, range));
+            tally.unanswered_but_delivered += member.seen(publisher, |range| count(unanswered, range));
+        }
+        tally
+    }
+
+    /// What this thread saw, to be compared with the others.
+    pub fn sightings(&self, members: u32) -> Sightings {
+        let identity = |(index, seen): (usize, &Option<Sighting>)| seen.map(|seen| (index as u32, seen.fingerprint));
+        let ids = self.seen.iter().enumerate().filter_map(identity).collect();
+        Sightings { members, order: self.order.clone(), ids }
+    }
+}
+
+/// Ids are compared, never read: the same hash in every process of the run, as the standard hasher has fixed keys. What is
+/// done to a message bears its id as well, and is still something else.
+pub fn fingerprint(kind: Kind, message_id: &str) -> u64 {
+    let mut hasher = DefaultHasher::new();
+    hasher.write_u8(kind.code());
+    hasher.write(message_id.as_bytes());
+    hasher.finish()
+}
+
+fn numbers_of(numbers: &HashMap<u32, Vec<u32>>, publisher: u32) -> &[u32] {
+    numbers.get(&publisher).map_or(&[], Vec::as_slice)
+}
+
+/// How many of the sorted numbers lie in the range.
+fn count(sorted: &[u32], range: Range<u32>) -> u64 {
+    let before = |end| sorted.partition_point(|number| *number < end) as u64;
+    before(range.end) - before(range.start)
+}
+
+/// One thread's view of the room: the order its members agreed on, and the id of each message.
+#[derive(Clone, Default, Debug, PartialEq, Eq)]
+pub struct Sightings {
+    pub members: u32,
+    pub order: Vec<u32>,
+    pub ids: Vec<(u32, u64)>,
+}
+
+/// Where the threads' views differ from each other.
+#[derive(Clone, Copy, Default, PartialEq, Eq, Debug)]
+pub struct Disagreement {
+    /// Deliveries out of order, seen against the view that heard most messages, and of those the one with most members.
+    pub out_of_order: u64,
+    /// Messages that found no place in the order of some view, which happens only where something is missing.
+    pub unplaced: u64,
+    /// Messages that had different ids in different views, the acknowledgement's included.
+    pub other_ids: u64,
+    /// Messages that had an id which another message had too.
+    pub shared_ids: u64,
+}
+
+impl Disagreement {
+    /// Adds what was found in another room.
+    pub fn add(&mut self, other: Disagreement) {
+        self.out_of_order += other.out_of_order;
+        self.unplaced += other.unplaced;
+        self.other_ids += other.other_ids;
+        self.shared_ids += other.shared_ids;
+    }
+}
+
+/// Compares the views of all threads with each other; `acknowledged` holds the ids that publishers were told.
+pub fn reconcile(views: &[&Sightings], acknowledged: &[(u32, u64)]) -> Disagreement {
+    let Some(reference) = views.iter().max_by_key(|view| (view.order.len(), view.members)) else {
+        return Disagreement::default();
+    };
+    let places: HashMap<u32, usize> = reference.order.iter().enumerate().map(|(at, index)| (*index, at)).collect();
+    let out_of_order = views.iter().map(|view| descents(&view.order, &places) * u64::from(view.members)).sum();
+
+    let unplaced = views.iter().map(|view| (view.ids.len() - view.order.len()) as u64).sum();
+    let mut ids: HashMap<u32, u64> = HashMap::new();
+    let mut other_ids = 0;
+    for (index, id) in views.iter().flat_map(|view| &view.ids).chain(acknowledged) {
+        other_ids += u64::from(*ids.entry(*index).or_insert(*id) != *id);
+    }
+    let distinct: std::collections::HashSet<u64> = ids.values().copied().collect();
+    Disagreement { out_of_order, unplaced, other_ids, shared_ids: (ids.len() - distinct.len()) as u64 }
+}
+
+/// How many messages of the order come after one that the reference has later.
+fn descents(order: &[u32], places: &HashMap<u32, usize>) -> u64 {
+    let mut furthest = 0;
+    let mut descents = 0;
+    for place in order.iter().filter_map(|index| places.get(index)) {
+        descents += u64::from(*place < furthest);
+        furthest = furthest.max(*place);
+    }
+    descents
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+
+    /// Twelve messages: publisher 0 sends indices 0, 2, 4 ..., publisher 1 sends 1, 3, 5 ...
+    fn schedule() -> Schedule {
+        Schedule::steady(12.0, 2, Duration::ZERO, Duration::from_secs(1)).expect("a valid schedule")
+    }
+
+    fn id(index: u32) -> u64 {
+        u64::from(index) + 1000
+    }
+
+    #[derive(Default, PartialEq, Eq, Debug)]
+    struct Faults {
+        missing: u64,
+        duplicates: u64,
+        out_of_order: u64,
+        other_id: u64,
+    }
+
+    /// Lets members hear message indices, a whole member after the other, and says what was found.
+    fn hear(demand: OrderDemand, heard: &[&[u32]], answers: &Answers) -> Faults {
+        let turns = (0..heard.len()).flat_map(|member| std::iter::repeat_n(member, heard[member].len()));
+        hear_in_turns(demand, heard, turns, answers).0
+    }
+
+    /// The same, each turn naming the member that hears its next message.
+    fn hear_in_turns(
+        demand: OrderDemand,
+        heard: &[&[u32]],
+        turns: impl Iterator<Item = usize>,
+        answers: &Answers,
+    ) -> (Faults, Sightings) {
+        let mut checker = Checker::new(schedule(), demand);
+        let mut faults = Faults::default();
+        let mut members: Vec<_> = heard.iter().map(|heard| (Member::new(&schedule()), heard.iter())).collect();
+        for turn in turns {
+            let (member, heard) = &mut members[turn];
+            let index = *heard.next().expect("no more turns than messages");
+            match checker.observe(member, schedule().slot(index), id(index)) {
+                Finding::InOrder => {}
+                Finding::OutOfOrder => faults.out_of_order += 1,
+                Finding::OtherId => faults.other_id += 1,
+                Finding::Duplicate => faults.duplicates += 1,
+                Finding::Unscheduled => panic!("{index} is scheduled"),
+            }
+        }
+        for (member, _) in &members {
+            let tally = checker.tally(member, answers);
+            faults.missing += tally.missing;
+            faults.out_of_order += tally.out_of_order;
+        }
+        (faults, checker.sightings(members.len() as u32))
+    }
+
+    /// Draws that repeat with their seed (xorshift).
+    struct Draws(u64);
+
+    impl Draws {
+        fn below(&mut self, bound: usize) -> usize {
+            self.0 ^= self.0 << 13;
+            self.0 ^= self.0 >> 7;
+            self.0 ^= self.0 << 17;
+            (self.0 % bound as u64) as usize
+        }
+
+        /// Turns in any order, each member as often as it has messages.
+        fn turns(&mut self, heard: &[&[u32]]) -> Vec<usize> {
+            let mut turns: Vec<usize> =
+                (0..heard.len()).flat_map(|member| std::iter::repeat_n(member, heard[member].len())).collect();
+            (1..turns.len()).for_each(|at| turns.swap(at, self.below(at + 1)));
+            turns
+        }
+    }
+
+    fn check(members: &[&[u32]], expected: Faults) {
+        assert_eq!(hear(OrderDemand::Room, members, &Answers::default()), expected, "{members:?}");
+    }
+
+    const ALL: &[u32] = &[0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11];
+    /// The two publishers' messages overtook each other, each publisher's own order is kept.
+    const ALL_OTHERWISE: &[u32] = &[1, 0, 2, 4, 3, 5, 6, 7, 8, 10, 9, 11];
+
+    #[test]
+    fn a_faultless_room_has_no_fault() {
+        check(&[ALL, ALL, ALL], Faults::default());
+        check(&[ALL_OTHERWISE, ALL_OTHERWISE], Faults::default());
+    }
+
+    #[test]
+    fn a_lost_message_is_missing_and_nothing_else() {
+        for lost in ALL {
+            let rest: Vec<u32> = ALL.iter().copied().filter(|index| index != lost).collect();
+            check(&[ALL, &rest], Faults { missing: 1, ..Faults::default() });
+            // Also when the member that misses it was the first to hear all others.
+            check(&[&rest, ALL], Faults { missing: 1, ..Faults::default() });
+        }
+        check(&[&ALL[..9], ALL], Faults { missing: 3, ..Faults::default() });
+        check(&[&[], ALL], Faults { missing: 12, ..Faults::default() });
+        check(&[&ALL[4..], &ALL[..4], ALL], Faults { missing: 12, ..Faults::default() });
+    }
+
+    #[test]
+    fn a_message_twice_is_a_duplicate() {
+        for twice in ALL {
+            let mut at_once = ALL.to_vec();
+            at_once.insert(*twice as usize, *twice);
+            check(&[ALL, &at_once], Faults { duplicates: 1, ..Faults::default() });
+            let mut at_the_end = ALL.to_vec();
+            at_the_end.push(*twice);
+            check(&[&at_the_end, ALL], Faults { duplicates: 1, ..Faults::default() });
+        }
+    }
+
+    #[test]
+    fn two_messages_swapped_are_out_of_order_once() {
+        for at in 0..11 {
+            let mut swapped = ALL.to_vec();
+            swapped.swap(at, at + 1);
+            check(&[ALL, &swapped, ALL], Faults { out_of_order: 1, ..Faults::default() });
+        }
+        let one_publisher = &[2, 1, 0, 3, 4, 5, 6, 7, 8, 9, 10, 11];
+        let found = hear(OrderDemand::Publisher, &[one_publisher, ALL], &Answers::default());
+        assert_eq!(found, Faults { out_of_order: 1, ..Faults::default() });
+    }
+
+    #[test]
+    fn a_publisher_out_of_order_at_the_first_member_is_not_blamed_on_the_others() {
+        let schedule = Schedule::steady(4.0, 1, Duration::ZERO, Duration::from_secs(1)).expect("a valid schedule");
+        let mut checker = Checker::new(schedule.clone(), OrderDemand::Room);
+        let mut out_of_order = Vec::new();
+        for heard in [[1, 0, 2, 3], [0, 1, 2, 3], [0, 1, 2, 3]] {
+            let mut member = Member::new(&schedule);
+            let findings = heard.map(|index| checker.observe(&mut member, schedule.slot(index), id(index)));
+            out_of_order.push(findings.iter().filter(|finding| **finding == Finding::OutOfOrder).count());
+        }
+        assert_eq!(out_of_order, [1, 0, 0]);
+    }
+
+    #[test]
+    fn losses_are_never_taken_for_disorder_however_members_take_turns() {
+        for seed in 1..3000 {
+            let mut draws = Draws(seed);
+            let keep_some =
+                |draws: &mut Draws| ALL.iter().copied().filter(|_| draws.below(5) > 0).collect::<Vec<u32>>();
+            let kept: Vec<Vec<u32>> = (0..6).map(|_| keep_some(&mut draws)).collect();
+            let mut views = Vec::new();
+            for members in kept.chunks(3) {
+                let heard: Vec<&[u32]> = members.iter().map(Vec::as_slice).collect();
+                let turns = draws.turns(&heard).into_iter();
+                let (faults, view) = hear_in_turns(OrderDemand::Room, &heard, turns, &Answers::default());
+                let missing = heard.iter().map(|heard| (ALL.len() - heard.len()) as u64).sum();
+                assert_eq!(faults, Faults { missing, ..Faults::default() }, "seed {seed}");
+                views.push(view);
+            }
+            assert_eq!(reconcile(&views.iter().collect::<Vec<_>>(), &[]).out_of_order, 0, "seed {seed}");
+        }
+    }
+
+    #[test]
+    fn disorder_is_found_however_members_take_turns() {
+        for seed in 1..3000 {
+            let mut draws = Draws(seed);
+            let mut moved = ALL.to_vec();
+            let (from, to) = (draws.below(12), draws.below(12));
+            let message = moved.remove(from);
+            moved.insert(to, message);
+            let heard: Vec<&[u32]> = vec![ALL, &moved, ALL];
+            let turns = draws.turns(&heard).into_iter();
+            let (faults, view) = hear_in_turns(OrderDemand::Room, &heard, turns, &Answers::default());
+            let found = faults.out_of_order + reconcile(&[&view], &[]).unplaced;
+            assert_eq!(found > 0, from != to, "seed {seed}: {from} to {to}");
+            assert_eq!((faults.missing, faults.duplicates), (0, 0), "seed {seed}");
+        }
+    }
+
+    #[test]
+    fn an_order_of_ones_own_matters_only_when_one_order_is_asked_for() {
+        let members = &[ALL, ALL_OTHERWISE];
+        assert_eq!(hear(OrderDemand::Room, members, &Answers::default()).out_of_order, 3);
+        assert_eq!(hear(OrderDemand::Publisher, members, &Answers::default()), Faults::default());
+    }
+
+    #[test]
+    fn another_id_is_noticed() {
+        let mut checker = Checker::new(schedule(), OrderDemand::Room);
+        let slot = schedule().slot(0);
+        assert_eq!(checker.observe(&mut Member::new(&schedule()), slot, 1), Finding::InOrder);
+        assert_eq!(checker.observe(&mut Member::new(&schedule()), slot, 2), Finding::OtherId);
+    }
+
+    #[test]
+    fn what_is_not_scheduled_is_said_so() {
+        let mut checker = Checker::new(schedule(), OrderDemand::Room);
+        for slot in [Slot { publisher: 2, number: 0 }, Slot { publisher: 0, number: 6 }] {
+            assert_eq!(checker.observe(&mut Member::new(&schedule()), slot, 1), Finding::Unscheduled);
+        }
+    }
+
+    #[test]
+    fn refused_and_unanswered_messages_are_not_expected() {
+        let mut checker = Checker::new(schedule(), OrderDemand::Room);
+        let mut member = Member::new(&schedule());
+        for index in [0, 1, 3, 4, 7, 9] {
+            checker.observe(&mut member, schedule().slot(index), id(index));
+        }
+        // By index: refused 2 and 4 and 11, unanswered 5 and 7; accepted but lost 6, 8 and 10.
+        let answers = Answers {
+            refused: HashMap::from([(0, vec![1, 2]), (1, vec![5])]),
+            unanswered: HashMap::from([(1, vec![2, 3])]),
+            ..Answers::default()
+        };
+        let expected = MemberTally {
+            expected: 7,
+            delivered: 4,
+            missing: 3,
+            refused_but_delivered: 1,
+            unanswered_but_delivered: 1,
+            ..MemberTally::default()
+        };
+        assert_eq!(checker.tally(&member, &answers), expected);
+    }
+
+    #[test]
+    fn threads_are_compared_with_each_other() {
+        let view = |order: &[u32], members| Sightings {
+            members,
+            order: order.to_vec(),
+            ids: order.iter().map(|index| (*index, id(*index))).collect(),
+        };
+        let acknowledged: Vec<(u32, u64)> = ALL.iter().map(|index| (*index, id(*index))).collect();
+        let check = |views: &[Sightings], acknowledged: &[(u32, u64)], expected| {
+            assert_eq!(reconcile(&views.iter().collect::<Vec<_>>(), acknowledged), expected);
+        };
+        let none = Disagreement::default();
+        check(&[], &acknowledged, none);
+        check(&[view(ALL, 5), view(ALL, 7)], &acknowledged, none);
+        check(&[view(&ALL[3..], 5), view(ALL, 7)], &acknowledged, none);
+        check(&[view(ALL, 9), view(ALL_OTHERWISE, 2)], &acknowledged, Disagreement { out_of_order: 6, ..none });
+        check(&[view(ALL, 9)], &[(3, id(3) + 50)], Disagreement { other_ids: 1, ..none });
+        check(&[view(&ALL[..3], 9)], &[(3, id(2))], Disagreement { shared_ids: 1, ..none });
+    }
+}

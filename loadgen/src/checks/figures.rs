@@ -1,0 +1,198 @@
+//! What a run comes to, as far as the clients saw it: counted a thread, added up over threads and processes.
+
+use std::collections::HashMap;
+
+use serde::{Deserialize, Serialize};
+
+use crate::checks::check::{MemberTally, Sightings};
+use crate::checks::latency::Latency;
+use crate::plan::run_plan::Plan;
+use crate::team::reach::Reach;
+
+/// Faults are counted without end but described only this often.
+pub const SAMPLES_MAX: usize = 8;
+
+/// One thread's figures, or the sum of several.
+#[derive(Clone, Default, Debug, Serialize, Deserialize)]
+pub struct Figures {
+    pub members: u64,
+    pub tally: MemberTally,
+    pub duplicates: u64,
+    pub out_of_order: u64,
+    /// Unreadable frames, wrong checksums, ids that differ between members, messages nobody scheduled.
+    pub corrupt: u64,
+    /// Answers to nothing, or a second answer to the same publish.
+    pub stray_answers: u64,
+    /// Messages of other runs or updates by others in the same room: no fault.
+    pub foreign: u64,
+    pub disconnected: u64,
+    /// What members heard while it was measured.
+    pub heard: HeardFigures,
+    pub presence: PresenceFigures,
+    pub lives: LifeFigures,
+    pub delivery: Latency,
+    pub ack: Latency,
+    /// From a history read's intended time to its page.
+    pub history: Latency,
+    pub history_reads: u64,
+    /// Pages that were not as they had to be.
+    pub history_faults: u64,
+    /// Reads without an answer, or refused.
+    pub history_failures: u64,
+    /// Reads that were due when too many were under way.
+    pub history_left_out: u64,
+    /// From a message's intended time to the moment it was handed to the socket.
+    pub lateness: Latency,
+    /// For how long a frame may have waited for us before it was read.
+    pub lag: Latency,
+    pub threads: Vec<ThreadFigures>,
+    /// Deliveries that arrived between the start of measuring and the last scheduled send.
+    pub delivered_in_window: u64,
+    /// When the last delivery came, on the machine's clock.
+    pub last_delivery_ns: u64,
+    pub samples: Vec<String>,
+    /// By the number of the room.
+    pub reach: HashMap<u32, Reach>,
+    /// By the number of the room.
+    pub sightings: Vec<(u32, Sightings)>,
+}
+
+/// WebSocket messages of all kinds, and what they weigh with their heads.
+#[derive(Clone, Copy, Default, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct HeardFigures {
+    pub frames: u64,
+    pub bytes: u64,
+    /// Messages of the chat, and what the frames that brought them hold.
+    pub messages: u64,
+    pub message_bytes: u64,
+}
+
+/// How busy one thread of the generator was while measuring.
+#[derive(Clone, Copy, Default, Debug, PartialEq, Serialize, Deserialize)]
+pub struct ThreadFigures {
+    /// The share of the time that it computed.
+    pub busy: f64,
+    /// The share of the time that it was ready and had no core; nothing where the kernel does not count it.
+    pub waiting: Option<f64>,
+}
+
+impl ThreadFigures {
+    pub fn between(elapsed_ns: u64, cpu_ns: u64, waited_ns: Option<u64>) -> Self {
+        let share = |part_ns: u64| part_ns as f64 / elapsed_ns.max(1) as f64;
+        Self { busy: share(cpu_ns), waiting: waited_ns.map(share) }
+    }
+}
+
+#[derive(Clone, Copy, Default, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PresenceFigures {
+    pub frames: u64,
+    pub joins: u64,
+    pub leaves: u64,
+    /// Members that did not hear of every visible member, themselves included.
+    pub incomplete_members: u64,
+}
+
+/// What members did that come and go, and what became of them.
+#[derive(Clone, Copy, Default, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LifeFigures {
+    pub stays: u64,
+    pub left: u64,
+    /// Connections that we let go.
+    pub dropped: u64,
+    /// Connections that the server closed because they read too slowly, with notice, or so slowly that they saw none.
+    pub closed: u64,
+    /// Of those, the ones that saw none.
+    pub cut_off: u64,
+    /// Gaps that were announced.
+    pub gaps: u64,
+    /// Users that could not come back.
+    pub failed: u64,
+    /// Messages that came to somebody who was not in the room.
+    pub outside: u64,
+}
+
+impl LifeFigures {
+    fn add(&mut self, other: LifeFigures) {
+        self.stays += other.stays;
+        self.left += other.left;
+        self.dropped += other.dropped;
+        self.closed += other.closed;
+        self.cut_off += other.cut_off;
+        self.gaps += other.gaps;
+        self.failed += other.failed;
+        self.outside += other.outside;
+    }
+}
+
+impl Figures {
+    pub fn add(&mut self, other: Figures) {
+        self.members += other.members;
+        self.tally.add(other.tally);
+        self.duplicates += other.duplicates;
+        self.out_of_order += other.out_of_order;
+        self.corrupt += other.corrupt;
+        self.stray_answers += other.stray_answers;
+        self.foreign += other.foreign;
+        self.disconnected += other.disconnected;
+        self.heard.frames += other.heard.frames;
+        self.heard.bytes += other.heard.bytes;
+        self.heard.messages += other.heard.messages;
+        self.heard.message_bytes += other.heard.message_bytes;
+        self.presence.add(other.presence);
+        self.lives.add(other.lives);
+        self.delivery.add(&other.delivery);
+        self.ack.add(&other.ack);
+        self.lateness.add(&other.lateness);
+        self.history.add(&other.history);
+        self.history_reads += other.history_reads;
+        self.history_faults += other.history_faults;
+        self.history_failures += other.history_failures;
+        self.history_left_out += other.history_left_out;
+        self.lag.add(&other.lag);
+        self.threads.extend(other.threads);
+        self.delivered_in_window += other.delivered_in_window;
+        self.last_delivery_ns = self.last_delivery_ns.max(other.last_delivery_ns);
+        let room = SAMPLES_MAX.saturating_sub(self.samples.len());
+        self.samples.extend(other.samples.into_iter().take(room));
+        other.reach.into_iter().for_each(|(room, reach)| self.reach.entry(room).or_default().add(&reach));
+        self.sightings.extend(other.sightings);
+    }
+
+    /// How long measured messages took to the last member of their rooms.
+    pub fn last_member(&self, plan: &Plan) -> Latency {
+        let mut latency = Latency::default();
+        for (room, reach) in &self.reach {
+            plan.rooms.get(*room as usize).iter().for_each(|room| reach.measure(&room.schedule, &mut latency));
+        }
+        latency
+    }
+
+    pub fn sample(&mut self, text: impl FnOnce() -> String) {
+        if self.samples.len() < SAMPLES_MAX {
+            self.samples.push(text());
+        }
+    }
+}
+
+impl MemberTally {
+    pub fn add(&mut self, other: MemberTally) {
+        self.expected += other.expected;
+        self.delivered += other.delivered;
+        self.skipped += other.skipped;
+        self.announced += other.announced;
+        self.missing += other.missing;
+        self.out_of_order += other.out_of_order;
+        self.refused_but_delivered += other.refused_but_delivered;
+        self.unanswered_but_delivered += other.unanswered_but_delivered;
+        self.beyond += other.beyond;
+    }
+}
+
+impl PresenceFigures {
+    fn add(&mut self, other: PresenceFigures) {
+        self.frames += other.frames;
+        self.joins += other.joins;
+        self.leaves += other.leaves;
+        self.incomplete_members += other.incomplete_members;
+    }
+}

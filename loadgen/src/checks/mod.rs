@@ -1,0 +1,9 @@
+//! Whether what was heard is what was due: pure judges of deliveries, stays, pages and whole histories.
+
+pub mod acceptances;
+pub mod check;
+pub mod figures;
+pub mod latency;
+pub mod page_check;
+pub mod stays;
+pub mod whole_history;

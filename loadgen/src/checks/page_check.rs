@@ -1,0 +1,153 @@
+//! Whether the newest page of a room's history, read in the middle of the talk, is what it must be.
+
+use crate::checks::acceptances::MessageId;
+use crate::checks::check::{Checker, fingerprint};
+use crate::clients::pages::Item;
+use crate::plan::content::{self, ContentFault};
+use crate::plan::deeds::{Deed, Deeds};
+use crate::plan::run_plan::RoomPlan;
+use crate::plan::schedule::Slot;
+use crate::wire::Kind;
+
+/// What is known of the room.
+#[derive(Clone, Copy)]
+pub struct Room<'a> {
+    pub run: u32,
+    pub plan: &'a RoomPlan,
+    pub deeds: &'a Deeds,
+    pub checker: &'a Checker,
+}
+
+/// Judges a page, newest first. What was `known` when it was asked for is on it, unless so much has been said since
+/// that the page is full, or it is gone by now.
+pub fn judge(items: &[Item], room: Room<'_>, limit: u32, known: Option<u32>) -> Result<(), String> {
+    if items.len() > limit as usize {
+        return Err(format!("{} items, {limit} were asked for", items.len()));
+    }
+    let mut newer: Option<(MessageId, Option<u32>)> = None;
+    let (mut has_known, mut foreign) = (false, false);
+    for item in items {
+        let content = match content::read(&item.content, room.run) {
+            Ok(content) => content,
+            Err(ContentFault::Foreign) => {
+                foreign = true;
+                continue;
+            }
+            Err(ContentFault::Corrupt) => return Err(format!("a corrupt content: {}", shown(&item.content))),
+        };
+        let index = room.index(content.slot, item)?;
+        has_known |= Some(index) == known;
+        let place = room.checker.place(index);
+        let id = MessageId::read(&item.message_id);
+        if let Some((newer_id, newer_place)) = newer {
+            let falls = newer_place.zip(place).is_none_or(|(newer, place)| place < newer);
+            if newer_id == id || !falls {
+                return Err(format!("not newest first at {}", item.message_id));
+            }
+        }
+        newer = Some((id, place));
+    }
+    let full = items.len() == limit as usize;
+    match known.filter(|_| !has_known && !full && !foreign) {
+        Some(index) if room.stays(index) => Err(format!("message {index} of the room had been heard and is not there")),
+        _ => Ok(()),
+    }
+}
+
+impl Room<'_> {
+    /// The message that an item is, as the schedule has it, whatever it was updated by.
+    fn index(&self, named: Slot, item: &Item) -> Result<u32, String> {
+        let of = |slot: Slot| self.plan.schedule.index(slot);
+        let publisher = named.publisher.checked_sub(self.plan.users.start);
+        let slot = publisher.map(|publisher| Slot { publisher, ..named });
+        let index = slot.and_then(of).ok_or_else(|| format!("a message nobody scheduled: {}", shown(&item.content)))?;
+        let target = slot.and_then(|slot| match self.deeds.of(slot.number) {
+            Deed::Update { target } => of(Slot { number: target, ..slot }),
+            Deed::Say | Deed::Remove { .. } => None,
+        });
+        // It has the id that the crowd knows it by, as far as it does: its own, or that of what it updates.
+        let expected = fingerprint(Kind::New, &item.message_id);
+        let is = |index: u32| self.checker.fingerprint(index).filter(|known| *known == expected).map(|_| index);
+        let known = |index: u32| self.checker.fingerprint(index).is_some();
+        match (is(index), target.and_then(is)) {
+            (Some(index), _) | (None, Some(index)) => Ok(index),
+            // The crowd was not there when it was said, and it cannot be told whether it was updated since.
+            (None, None) if target.is_some() || !known(index) => Ok(target.unwrap_or(index)),
+            _ => Err(format!("a message under another id than the crowd heard: {}", item.message_id)),
+        }
+    }
+
+    /// Whether a message that was heard will be in the history for good: not what only changes another, and not what is
+    /// removed sooner or later.
+    fn stays(&self, index: u32) -> bool {
+        let Slot { number, .. } = self.plan.schedule.slot(index);
+        self.deeds.of(number) == Deed::Say && self.deeds.removal_of(number).is_none()
+    }
+}
+
+fn shown(text: &str) -> String {
+    text.chars().take(200).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+    use crate::checks::check::{Member, OrderDemand};
+    use crate::plan::content::Content;
+    use crate::plan::deeds::DeedShares;
+    use crate::plan::schedule::Schedule;
+    use crate::wire::Entrance;
+
+    fn item(index: u32, id: &str) -> Item {
+        let mut content = String::new();
+        let slot = Slot { publisher: 5, number: index };
+        content::write(&mut content, 7, Content { slot, intended_ns: 1 }, 100);
+        Item { message_id: id.to_owned(), code: 0, content }
+    }
+
+    /// A room in which one publisher has said ten things, of which six were heard.
+    fn check(items: &[(u32, &str)], limit: u32, known: Option<u32>, expected: Result<(), &str>) {
+        let schedule = Schedule::steady(10.0, 1, Duration::ZERO, Duration::from_secs(1)).expect("valid");
+        let mut checker = Checker::new(schedule.clone(), OrderDemand::Room);
+        let mut member = Member::new(&schedule);
+        for index in 0..6 {
+            checker.observe(&mut member, schedule.slot(index), fingerprint(Kind::New, &format!("id-{index}")));
+        }
+        let plan = RoomPlan {
+            users: 5..9,
+            entrance: Entrance { room: "r".to_owned(), hidden: false, persistence: true },
+            schedule,
+            payload_bytes: 100,
+            deeds: DeedShares::default(),
+        };
+        let deeds = Deeds::new(plan.deeds);
+        let room = Room { run: 7, plan: &plan, deeds: &deeds, checker: &checker };
+        let items: Vec<Item> = items.iter().map(|(index, id)| item(*index, id)).collect();
+        let found = judge(&items, room, limit, known);
+        let matches = match (&found, expected) {
+            (Ok(()), Ok(())) => true,
+            (Err(found), Err(expected)) => found.contains(expected),
+            _ => false,
+        };
+        assert!(matches, "{items:?}: {found:?}, not {expected:?}");
+    }
+
+    #[test]
+    fn a_page_has_the_newest_in_order_and_what_was_heard() {
+        let newest = [(6, "id-6"), (5, "id-5"), (4, "id-4")];
+        check(&newest, 10, Some(5), Ok(()));
+        check(&newest, 10, None, Ok(()));
+        check(&[], 10, None, Ok(()));
+        // A full page may have left it behind.
+        check(&newest, 3, Some(2), Ok(()));
+        check(&newest, 10, Some(2), Err("had been heard"));
+        check(&[], 10, Some(5), Err("had been heard"));
+        check(&newest, 2, Some(5), Err("were asked for"));
+        check(&[(4, "id-4"), (5, "id-5")], 10, None, Err("not newest first"));
+        check(&[(5, "id-5"), (5, "id-5")], 10, None, Err("not newest first"));
+        check(&[(5, "id-4")], 10, None, Err("another id"));
+        check(&[(50, "id-50")], 10, None, Err("nobody scheduled"));
+    }
+}

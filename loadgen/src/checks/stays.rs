@@ -1,0 +1,362 @@
+//! What is due to a member that comes and goes, and what became of each message of it.
+//!
+//! A *stay* lasts from the answer to a join to the answer to a leave, or to the end of the connection. Due to it is what was
+//! intended when it had begun, and accepted before its end was asked for: the server had to deliver that. What lies
+//! near the edges may be heard or not. Every message that is due is counted as delivered, as skipped or owed with notice, or
+//! as missing: there is nothing else.
+
+use std::collections::{HashMap, HashSet};
+
+use crate::checks::acceptances::{Acceptance, Acceptances, MessageId};
+use crate::checks::check::{Answers, Checker, Member, MemberTally};
+use crate::plan::schedule::{Schedule, Slot};
+use crate::wire::Kind;
+
+/// Each gap stands for some megabytes that were not read; a server that announces more in one stay is at fault.
+pub const GAPS_MAX: usize = 1_000;
+/// Removals of messages that nobody here has heard wait to be understood; more than a room has seldom, never more than this.
+pub const UNKNOWN_MAX: usize = 10_000;
+
+/// How a stay ended.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum End {
+    /// It lasted until all was over.
+    Open,
+    /// We left, and had the answer.
+    Left { sent_ns: u64 },
+    /// We let the connection go, with whatever was on its way.
+    Dropped,
+    /// The server closed it with notice, because it read too slowly.
+    Closed { heard_ns: u64 },
+    /// The server ended it without a reason.
+    Lost { heard_ns: u64 },
+}
+
+pub struct Stay {
+    /// When the answer to its join was heard.
+    pub joined_ns: u64,
+    pub end: End,
+    pub member: Member,
+    gaps: Vec<Gap>,
+    /// What was removed, where the room's removals were not understood at once.
+    unknown: Vec<MessageId>,
+}
+
+/// What a gap says, and what was heard on either side of it.
+struct Gap {
+    after: Option<MessageId>,
+    before: Option<MessageId>,
+    heard_ns: u64,
+    last_heard: Option<u32>,
+    next_heard: Option<u32>,
+}
+
+/// What became of each message, for all stays of a room.
+pub struct Fates {
+    start_ns: u64,
+    accepted: Vec<Option<Acceptance>>,
+    /// By the id of what they removed.
+    removals: HashMap<MessageId, u32>,
+}
+
+/// Why a message that is due was not heard.
+enum Absence {
+    /// It is not due after all: it was on its way when we let go.
+    Undue,
+    Skipped,
+    Announced,
+    Missing,
+}
+
+impl Stay {
+    pub fn new(joined_ns: u64, schedule: &Schedule) -> Self {
+        Self { joined_ns, end: End::Open, member: Member::new(schedule), gaps: Vec::new(), unknown: Vec::new() }
+    }
+
+    /// Notes a gap that was announced; answers whether there may be one more.
+    pub fn gap(&mut self, after: Option<MessageId>, before: Option<MessageId>, heard_ns: u64) -> bool {
+        if self.gaps.len() == GAPS_MAX {
+            return false;
+        }
+        self.gaps.push(Gap { after, before, heard_ns, last_heard: self.member.last_heard(), next_heard: None });
+        true
+    }
+
+    /// Notes what was heard; needed behind a gap.
+    pub fn heard(&mut self, index: u32) {
+        for gap in self.gaps.iter_mut().rev().take_while(|gap| gap.next_heard.is_none()) {
+            gap.next_heard = Some(index);
+        }
+    }
+
+    /// Notes a removal of a message that nobody here has heard; answers whether there is room for it.
+    pub fn unknown_removal(&mut self, id: MessageId) -> bool {
+        let room = self.unknown.len() < UNKNOWN_MAX;
+        if room {
+            self.unknown.push(id);
+        }
+        room
+    }
+
+    /// What was accepted from this moment on is not due.
+    fn until_ns(&self) -> u64 {
+        match self.end {
+            End::Open | End::Dropped => u64::MAX,
+            End::Left { sent_ns } => sent_ns,
+            End::Closed { heard_ns } | End::Lost { heard_ns } => heard_ns,
+        }
+    }
+
+    pub fn tally(&self, checker: &Checker, answers: &Answers, fates: &Fates) -> MemberTally {
+        let mut tally = MemberTally { out_of_order: checker.too_early(&self.member), ..MemberTally::default() };
+        let schedule = checker.schedule();
+        let removed = self.removals_heard(fates);
+        let has_seen = |index: u32| self.member.has_seen(schedule.slot(index)) || removed.contains(&index);
+        let until_ns = self.until_ns();
+        // What was intended only when the stay was over cannot have been accepted before.
+        let last = schedule.first_due_at(until_ns.saturating_sub(fates.start_ns));
+        for index in schedule.first_due_at(self.joined_ns.saturating_sub(fates.start_ns))..last {
+            let Some(accepted) = fates.accepted[index as usize].filter(|accepted| accepted.at_ns < until_ns) else {
+                continue;
+            };
+            let counted = if has_seen(index) {
+                &mut tally.delivered
+            } else {
+                match self.absence(checker, fates, &accepted) {
+                    Absence::Undue => continue,
+                    Absence::Skipped => &mut tally.skipped,
+                    Absence::Announced => &mut tally.announced,
+                    Absence::Missing => &mut tally.missing,
+                }
+            };
+            *counted += 1;
+            tally.expected += 1;
+        }
+        let seen_of = |numbers: &HashMap<u32, Vec<u32>>| {
+            let slots =
+                numbers.iter().flat_map(|(publisher, numbers)| numbers.iter().map(|number| (*publisher, *number)));
+            let indices = slots.filter_map(|(publisher, number)| schedule.index(Slot { publisher, number }));
+            indices.filter(|index| has_seen(*index)).count() as u64
+        };
+        tally.refused_but_delivered = seen_of(&answers.refused);
+        tally.unanswered_but_delivered = seen_of(&answers.unanswered);
+        let seen = self.member.count() + removed.len() as u64;
+        tally.beyond = seen - tally.delivered - tally.refused_but_delivered - tally.unanswered_but_delivered;
+        tally
+    }
+
+    /// How many removals were heard of messages that no member of the run's has sent.
+    pub fn foreign_removals(&self, fates: &Fates) -> u64 {
+        self.unknown.iter().filter(|id| !fates.removals.contains_key(id)).count() as u64
+    }
+
+    /// The removals that were not understood when they came.
+    fn removals_heard(&self, fates: &Fates) -> HashSet<u32> {
+        self.unknown.iter().filter_map(|id| fates.removals.get(id)).copied().collect()
+    }
+
+    fn absence(&self, checker: &Checker, fates: &Fates, message: &Acceptance) -> Absence {
+        if self.gaps.iter().any(|gap| gap.covers(checker, fates, message)) {
+            return Absence::Skipped;
+        }
+        match self.end {
+            End::Dropped | End::Closed { .. } if self.came_before_the_last(checker, message.index) => Absence::Missing,
+            End::Dropped => Absence::Undue,
+            End::Closed { .. } => Absence::Announced,
+            End::Open | End::Left { .. } | End::Lost { .. } => Absence::Missing,
+        }
+    }
+
+    /// Whether the message has its place before something that was heard.
+    fn came_before_the_last(&self, checker: &Checker, index: u32) -> bool {
+        let places = checker.place(index).zip(self.member.last_heard().and_then(|last| checker.place(last)));
+        self.member.has_passed(checker.schedule().slot(index)) || places.is_some_and(|(place, last)| place < last)
+    }
+}
+
+impl Gap {
+    /// Whether the gap says that this message will not come.
+    fn covers(&self, checker: &Checker, fates: &Fates, message: &Acceptance) -> bool {
+        let Acceptance { index, id, kind, .. } = *message;
+        if kind != Kind::New {
+            // Updates and removals that are missed are not named: they lie between what was heard on either side.
+            let place = |index: Option<u32>| index.and_then(|index| checker.place(index));
+            let Some(place_of_it) = checker.place(index) else { return true };
+            return place(self.last_heard).is_none_or(|last| last < place_of_it)
+                && place(self.next_heard).is_none_or(|next| place_of_it < next);
+        }
+        let Some(after) = self.after else { return false };
+        // Without an end the reader was moved to where all is said: what was intended later comes after that.
+        let ends =
+            self.before.map_or(fates.start_ns + checker.schedule().due_ns(index) < self.heard_ns, |before| id < before);
+        after < id && ends
+    }
+}
+
+impl Fates {
+    pub fn new(start_ns: u64, schedule: &Schedule, acceptances: &Acceptances) -> Self {
+        let mut accepted = vec![None; schedule.messages() as usize];
+        let mut removals = HashMap::new();
+        for acceptance in &acceptances.0 {
+            if let Some(fate) = accepted.get_mut(acceptance.index as usize) {
+                *fate = Some(*acceptance);
+            }
+            if acceptance.kind == Kind::Removal {
+                removals.insert(acceptance.id, acceptance.index);
+            }
+        }
+        Self { start_ns, accepted, removals }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+    use crate::checks::check::{Finding, OrderDemand, fingerprint};
+
+    const START_NS: u64 = 1_000_000;
+    const MS: u64 = 1_000_000;
+
+    /// Twelve messages, one in 100 ms: publisher 0 sends indices 0, 2, 4 ..., publisher 1 sends 1, 3, 5 ... Number 4 of
+    /// publisher 1, index 9, removes its first, index 1.
+    fn schedule() -> Schedule {
+        Schedule::steady(10.0, 2, Duration::ZERO, Duration::from_millis(1200)).expect("a valid schedule")
+    }
+
+    fn at(ms: u64) -> u64 {
+        START_NS + ms * MS
+    }
+
+    fn id(index: u32) -> MessageId {
+        MessageId(u128::from(if index == 9 { 1 } else { index }))
+    }
+
+    /// Everything accepted 50 ms after it was intended, but for index 6.
+    fn fates() -> Fates {
+        let acceptance = |index: u32| Acceptance {
+            index,
+            kind: if index == 9 { Kind::Removal } else { Kind::New },
+            at_ns: at(u64::from(index) * 100 + 50),
+            id: id(index),
+        };
+        let acceptances = (0..12).filter(|index| *index != 6).map(acceptance).collect();
+        Fates::new(START_NS, &schedule(), &Acceptances(acceptances))
+    }
+
+    fn answers() -> Answers {
+        Answers { refused: HashMap::from([(0, vec![3])]), ..Answers::default() }
+    }
+
+    enum Event {
+        Hear(&'static [u32]),
+        Gap(Option<u32>, Option<u32>),
+        Unknown(u32),
+    }
+    use Event::{Gap as Skip, Hear, Unknown};
+
+    /// A stay beside one that hears everything, and its tally as (expected, delivered, skipped, announced, missing, beyond).
+    fn check(joined_ms: u64, end: End, events: &[Event], expected: (u64, u64, u64, u64, u64, u64)) {
+        let mut checker = Checker::new(schedule(), OrderDemand::Room);
+        let hear = |checker: &mut Checker, stay: &mut Stay, index: u32| {
+            let found =
+                checker.observe(&mut stay.member, schedule().slot(index), fingerprint(Kind::New, &index.to_string()));
+            assert_eq!(found, Finding::InOrder, "index {index}");
+            stay.heard(index);
+        };
+        let mut always = Stay::new(0, &schedule());
+        (0..12).filter(|index| *index != 6).for_each(|index| hear(&mut checker, &mut always, index));
+        let mut stay = Stay::new(at(joined_ms), &schedule());
+        for event in events {
+            match event {
+                Hear(indices) => indices.iter().for_each(|index| hear(&mut checker, &mut stay, *index)),
+                Skip(after, before) => {
+                    assert!(stay.gap(after.map(id), before.map(id), at(1_000)));
+                    checker.let_go(&mut stay.member);
+                }
+                Unknown(index) => assert!(stay.unknown_removal(id(*index))),
+            }
+        }
+        stay.end = end;
+        let tally = stay.tally(&checker, &answers(), &fates());
+        let found = (tally.expected, tally.delivered, tally.skipped, tally.announced, tally.missing, tally.beyond);
+        assert_eq!(found, expected);
+        assert_eq!(tally.expected, tally.delivered + tally.skipped + tally.announced + tally.missing);
+        let faultless = always.tally(&checker, &answers(), &fates());
+        assert_eq!((faultless.expected, faultless.delivered), (11, 11));
+    }
+
+    #[test]
+    fn due_is_what_was_intended_after_the_join() {
+        check(0, End::Open, &[Hear(&[0, 1, 2, 3, 4, 5, 7, 8, 9, 10, 11])], (11, 11, 0, 0, 0, 0));
+        check(350, End::Open, &[Hear(&[4, 5, 7, 8, 9, 10, 11])], (7, 7, 0, 0, 0, 0));
+        // What was still under way may be heard as well.
+        check(350, End::Open, &[Hear(&[3, 4, 5, 7, 8, 9, 10, 11])], (7, 7, 0, 0, 0, 1));
+        check(350, End::Open, &[Hear(&[4, 5, 7, 9, 10, 11])], (7, 6, 0, 0, 1, 0));
+        check(350, End::Open, &[], (7, 0, 0, 0, 7, 0));
+        check(5_000, End::Open, &[], (0, 0, 0, 0, 0, 0));
+    }
+
+    #[test]
+    fn due_is_what_was_accepted_before_the_leave() {
+        let left = End::Left { sent_ns: at(851) };
+        check(350, left, &[Hear(&[4, 5, 7, 8])], (4, 4, 0, 0, 0, 0));
+        check(350, left, &[Hear(&[4, 5, 7, 8, 9])], (4, 4, 0, 0, 0, 1));
+        check(350, left, &[Hear(&[4, 5, 7])], (4, 3, 0, 0, 1, 0));
+        check(350, End::Left { sent_ns: at(850) }, &[Hear(&[4, 5, 7])], (3, 3, 0, 0, 0, 0));
+        check(350, End::Left { sent_ns: at(300) }, &[], (0, 0, 0, 0, 0, 0));
+    }
+
+    #[test]
+    fn a_dropped_connection_is_due_what_came_before_the_last_it_heard() {
+        check(350, End::Dropped, &[Hear(&[4, 5, 7])], (3, 3, 0, 0, 0, 0));
+        check(350, End::Dropped, &[Hear(&[4, 7])], (3, 2, 0, 0, 1, 0));
+        // Of another publisher than the last one heard: the room's order says so.
+        check(350, End::Dropped, &[Hear(&[5, 7, 9])], (5, 3, 0, 0, 2, 0));
+        check(350, End::Dropped, &[], (0, 0, 0, 0, 0, 0));
+    }
+
+    #[test]
+    fn a_reader_that_was_closed_with_notice_is_owed_the_rest_and_nothing_before() {
+        let closed = End::Closed { heard_ns: at(1_060) };
+        check(350, closed, &[Hear(&[4, 5, 7, 8, 9, 10])], (6, 6, 0, 0, 0, 0));
+        check(350, closed, &[Hear(&[4, 5])], (6, 2, 0, 4, 0, 0));
+        check(350, closed, &[Hear(&[5])], (6, 1, 0, 4, 1, 0));
+        check(350, End::Lost { heard_ns: at(1_060) }, &[Hear(&[4, 5])], (6, 2, 0, 0, 4, 0));
+    }
+
+    #[test]
+    fn what_a_gap_announces_is_skipped_and_nothing_else() {
+        // 7 and 8 are named; the removal between them is not, but lies there.
+        check(350, End::Open, &[Hear(&[4, 5]), Skip(Some(5), Some(10)), Hear(&[10, 11])], (7, 4, 3, 0, 0, 0));
+        // 5 is missing without notice.
+        check(350, End::Open, &[Hear(&[4]), Skip(Some(5), Some(10)), Hear(&[10, 11])], (7, 3, 3, 0, 1, 0));
+        // So is 8, which the gap ends before.
+        check(350, End::Open, &[Hear(&[4, 5]), Skip(Some(5), Some(8)), Hear(&[9, 10, 11])], (7, 5, 1, 0, 1, 0));
+        // Without a beginning no message is missed.
+        check(350, End::Open, &[Hear(&[4, 5]), Skip(None, Some(10)), Hear(&[10, 11])], (7, 4, 1, 0, 2, 0));
+        // Without an end it reaches to what is said when it is heard, at 1,000 ms.
+        check(350, End::Open, &[Hear(&[4, 5]), Skip(Some(5), None)], (7, 2, 3, 0, 2, 0));
+        // One gap behind another.
+        check(
+            350,
+            End::Open,
+            &[Hear(&[4]), Skip(Some(4), Some(7)), Skip(Some(4), Some(10)), Hear(&[10, 11])],
+            (7, 3, 4, 0, 0, 0),
+        );
+    }
+
+    #[test]
+    fn a_removal_is_understood_when_all_is_known() {
+        check(350, End::Open, &[Hear(&[4, 5, 7, 8, 10, 11]), Unknown(9)], (7, 7, 0, 0, 0, 0));
+        check(350, End::Open, &[Hear(&[4, 5, 7, 8, 10, 11])], (7, 6, 0, 0, 1, 0));
+    }
+
+    #[test]
+    fn gaps_and_unknown_removals_have_bounds() {
+        let mut stay = Stay::new(0, &schedule());
+        assert!((0..GAPS_MAX).all(|_| stay.gap(None, None, 0)) && !stay.gap(None, None, 0));
+        assert!((0..UNKNOWN_MAX).all(|_| stay.unknown_removal(id(0))) && !stay.unknown_removal(id(0)));
+    }
+}

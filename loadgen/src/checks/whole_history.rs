@@ -1,0 +1,258 @@
+//! The whole history of a room when all is over: exactly what was accepted, in the room's order, with updates carried out
+//! and what was removed gone, whichever way it is read.
+
+use std::collections::{HashMap, HashSet};
+
+use serde::Serialize;
+
+use crate::checks::acceptances::{Acceptance, MessageId};
+use crate::checks::check::Sightings;
+use crate::clients::pages::Item;
+use crate::plan::content::{self, ContentFault};
+use crate::plan::run_plan::RoomPlan;
+use crate::plan::schedule::Slot;
+use crate::wire::Kind;
+
+/// What was found in a room's history.
+#[derive(Clone, Copy, Default, PartialEq, Eq, Debug, Serialize)]
+pub struct HistoryFigures {
+    /// Messages that had to be there.
+    pub expected: u64,
+    pub found: u64,
+    pub missing: u64,
+    pub duplicates: u64,
+    pub out_of_order: u64,
+    /// Contents that are not as they were written, or not as they were updated.
+    pub corrupt: u64,
+    pub removed_but_there: u64,
+    /// Items of ours that nobody was told were accepted, though somebody was answered.
+    pub unknown: u64,
+    /// Items that one direction had, or had there, and the other had not.
+    pub directions_differ: u64,
+    pub foreign: u64,
+}
+
+impl HistoryFigures {
+    pub fn add(&mut self, other: &HistoryFigures) {
+        self.expected += other.expected;
+        self.found += other.found;
+        self.missing += other.missing;
+        self.duplicates += other.duplicates;
+        self.out_of_order += other.out_of_order;
+        self.corrupt += other.corrupt;
+        self.removed_but_there += other.removed_but_there;
+        self.unknown += other.unknown;
+        self.directions_differ += other.directions_differ;
+        self.foreign += other.foreign;
+    }
+}
+
+/// What a room's history has to be.
+pub struct Expectation<'a> {
+    run: u32,
+    room: &'a RoomPlan,
+    /// What was accepted as new, by its id.
+    messages: HashMap<MessageId, Expected>,
+    removed: HashSet<MessageId>,
+    /// Numbers whose publishers had no answer: they may be there.
+    unanswered: HashSet<(u32, u32)>,
+    /// By message: its place in the room's order.
+    places: HashMap<u32, usize>,
+}
+
+struct Expected {
+    index: u32,
+    /// Whose content it has: its own, or that of the update.
+    said: Slot,
+}
+
+impl<'a> Expectation<'a> {
+    pub fn new(
+        run: u32,
+        room: &'a RoomPlan,
+        acceptances: &[Acceptance],
+        unanswered: &HashMap<u32, Vec<u32>>,
+        views: &[&Sightings],
+    ) -> Self {
+        let schedule = &room.schedule;
+        let of_kind = |kind| acceptances.iter().filter(move |acceptance| acceptance.kind == kind);
+        let new =
+            |Acceptance { index, id, .. }: &Acceptance| (*id, Expected { index: *index, said: schedule.slot(*index) });
+        let mut messages: HashMap<_, _> = of_kind(Kind::New).map(new).collect();
+        for update in of_kind(Kind::Update) {
+            // No message is updated twice.
+            messages.entry(update.id).and_modify(|message| message.said = schedule.slot(update.index));
+        }
+        let removed: HashSet<_> = of_kind(Kind::Removal).map(|removal| removal.id).collect();
+        let order = views.iter().map(|view| &view.order).max_by_key(|order| order.len());
+        let places = order.map(|order| order.iter().enumerate().map(|(place, index)| (*index, place)).collect());
+        let pairs = |(publisher, numbers): (&u32, &Vec<u32>)| {
+            let publisher = *publisher;
+            numbers.iter().map(move |number| (publisher, *number)).collect::<Vec<_>>()
+        };
+        let unanswered = unanswered.iter().flat_map(pairs).collect();
+        Self { run, room, messages, removed, unanswered, places: places.unwrap_or_default() }
+    }
+
+    /// Compares with what was read, oldest first and newest first.
+    pub fn judge(&self, forward: &[Item], backward: &[Item]) -> HistoryFigures {
+        let mut figures = self.judge_items(forward);
+        let mut turned: Vec<&Item> = backward.iter().collect();
+        turned.reverse();
+        let same = forward.iter().zip(&turned).filter(|(one, other)| one == *other).count();
+        figures.directions_differ = (forward.len().max(turned.len()) - same) as u64;
+        figures
+    }
+
+    fn judge_items(&self, items: &[Item]) -> HistoryFigures {
+        let still_there = self.messages.keys().filter(|id| !self.removed.contains(id)).count() as u64;
+        let mut figures = HistoryFigures { expected: still_there, ..HistoryFigures::default() };
+        let (mut seen, mut furthest) = (HashSet::new(), None);
+        for item in items {
+            let content = match content::read(&item.content, self.run) {
+                Ok(content) => content,
+                Err(ContentFault::Foreign) => {
+                    figures.foreign += 1;
+                    continue;
+                }
+                Err(ContentFault::Corrupt) => {
+                    figures.corrupt += 1;
+                    continue;
+                }
+            };
+            let id = MessageId::read(&item.message_id);
+            let Some(expected) = self.messages.get(&id) else {
+                figures.unknown += u64::from(!self.is_unanswered(content.slot));
+                continue;
+            };
+            if !seen.insert(id) {
+                figures.duplicates += 1;
+                continue;
+            }
+            if self.removed.contains(&id) {
+                figures.removed_but_there += 1;
+                continue;
+            }
+            figures.found += 1;
+            let said = Slot { publisher: content.slot.publisher.wrapping_sub(self.room.users.start), ..content.slot };
+            // An update whose publisher had no answer may have been carried out.
+            figures.corrupt += u64::from(said != expected.said && !self.is_unanswered(content.slot));
+            let place = self.places.get(&expected.index).copied();
+            figures.out_of_order += u64::from(place.is_some() && place < furthest);
+            furthest = furthest.max(place);
+        }
+        figures.missing = still_there - figures.found;
+        figures
+    }
+
+    fn is_unanswered(&self, named: Slot) -> bool {
+        let publisher = named.publisher.wrapping_sub(self.room.users.start);
+        self.unanswered.contains(&(publisher, named.number))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+    use crate::plan::content::Content;
+    use crate::plan::deeds::DeedShares;
+    use crate::plan::schedule::Schedule;
+    use crate::wire::Entrance;
+
+    const RUN: u32 = 7;
+    /// The room's first user.
+    const FIRST: u32 = 100;
+
+    fn room() -> RoomPlan {
+        RoomPlan {
+            users: FIRST..FIRST + 5,
+            entrance: Entrance { room: "r".to_owned(), hidden: false, persistence: true },
+            schedule: Schedule::steady(8.0, 2, Duration::ZERO, Duration::from_secs(1)).expect("valid"),
+            payload_bytes: 100,
+            deeds: DeedShares::default(),
+        }
+    }
+
+    /// The item that message `index` is, with what `said` said.
+    fn item(index: u32, said: u32) -> Item {
+        let slot = room().schedule.slot(said);
+        let mut content = String::new();
+        let content_of = Content { slot: Slot { publisher: FIRST + slot.publisher, ..slot }, intended_ns: 1 };
+        content::write(&mut content, RUN, content_of, 100);
+        Item { message_id: format!("id-{index}"), code: 0, content }
+    }
+
+    fn items(indices: &[u32]) -> Vec<Item> {
+        indices.iter().map(|index| item(*index, if *index == 1 { 6 } else { *index })).collect()
+    }
+
+    /// Of eight, 6 updates 1 and 7 removes 3; 5 was refused, and 4 never answered. The order is 0 2 1 3.
+    fn judge(forward: &[Item], backward: &[Item]) -> HistoryFigures {
+        let acceptance = |(index, kind, about): (u32, Kind, u32)| Acceptance {
+            index,
+            kind,
+            at_ns: 0,
+            id: MessageId::read(&format!("id-{about}")),
+        };
+        let acceptances = [
+            (0, Kind::New, 0),
+            (1, Kind::New, 1),
+            (2, Kind::New, 2),
+            (3, Kind::New, 3),
+            (6, Kind::Update, 1),
+            (7, Kind::Removal, 3),
+        ];
+        let view = Sightings { members: 1, order: vec![0, 2, 1, 3, 6, 7], ids: Vec::new() };
+        let unanswered = HashMap::from([(0, vec![2])]);
+        let room = room();
+        Expectation::new(RUN, &room, &acceptances.map(acceptance), &unanswered, &[&view]).judge(forward, backward)
+    }
+
+    fn check(forward: &[Item], expected: HistoryFigures) {
+        let backward: Vec<Item> = forward.iter().rev().cloned().collect();
+        assert_eq!(judge(forward, &backward), expected);
+    }
+
+    const WHOLE: HistoryFigures = HistoryFigures {
+        expected: 3,
+        found: 3,
+        missing: 0,
+        duplicates: 0,
+        out_of_order: 0,
+        corrupt: 0,
+        removed_but_there: 0,
+        unknown: 0,
+        directions_differ: 0,
+        foreign: 0,
+    };
+
+    #[test]
+    fn the_history_is_what_was_accepted_with_updates_and_without_what_was_removed() {
+        check(&items(&[0, 2, 1]), WHOLE);
+        // What was never answered may be there or not.
+        check(&items(&[0, 2, 4, 1]), WHOLE);
+    }
+
+    #[test]
+    fn every_kind_of_fault_is_told_from_the_others() {
+        check(&items(&[0, 1]), HistoryFigures { found: 2, missing: 1, ..WHOLE });
+        check(&items(&[0, 2, 1, 2]), HistoryFigures { duplicates: 1, ..WHOLE });
+        check(&items(&[0, 1, 2]), HistoryFigures { out_of_order: 1, ..WHOLE });
+        check(&items(&[0, 2, 1, 3]), HistoryFigures { removed_but_there: 1, ..WHOLE });
+        check(&items(&[0, 2, 1, 5]), HistoryFigures { unknown: 1, ..WHOLE });
+        // Not updated.
+        check(&[item(0, 0), item(2, 2), item(1, 1)], HistoryFigures { corrupt: 1, ..WHOLE });
+        let mut broken = items(&[0, 2, 1]);
+        broken[1].content.push('x');
+        check(&broken, HistoryFigures { corrupt: 1, missing: 1, found: 2, ..WHOLE });
+    }
+
+    #[test]
+    fn both_directions_have_the_same() {
+        let (forward, shorter) = (items(&[0, 2, 1]), items(&[1, 2]));
+        assert_eq!(judge(&forward, &shorter).directions_differ, 3);
+        assert_eq!(judge(&forward, &items(&[1, 0, 2])).directions_differ, 2);
+    }
+}

@@ -1,0 +1,287 @@
+//! One user: a WebSocket of its own, joined to the room, listening until it is told to go or is lost.
+//!
+//! What arrives is handed to the thread's `Crowd`, which judges it. Server pings are answered by the WebSocket library
+//! whenever the socket is read, and it is read all the time.
+
+use std::io;
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::rc::Rc;
+use std::time::Duration;
+
+use futures_util::{Sink, SinkExt, Stream, StreamExt};
+use thiserror::Error;
+use tokio::net::{TcpSocket, TcpStream};
+use tokio::sync::mpsc;
+use tokio_tungstenite::tungstenite::client::IntoClientRequest;
+use tokio_tungstenite::tungstenite::protocol::{Role, WebSocketConfig};
+use tokio_tungstenite::tungstenite::{Error as SocketError, Message, http};
+use tokio_tungstenite::{WebSocketStream, client_async_with_config};
+
+use crate::clients::crowd::{Crowd, RoomAnswer};
+use crate::clients::head::HeadOnly;
+use crate::clients::sign_in::SignInError;
+use crate::options::Target;
+use crate::plan::lives::Manner;
+use crate::wire::{Dialect, Entrance, Frame, Heard, Request, Scratch, Speaker};
+
+/// Connecting, upgrading and joining may each take this long before the user gives up.
+const TIMEOUT: Duration = Duration::from_secs(30);
+
+/// Asks the server to move the session on when it is too slow, instead of closing it.
+const MOVE_ON_WHEN_SLOW: &str = "&on_lag=skip";
+const SLOW_RECEIVE_BUFFER_BYTES: u32 = 16 * 1024;
+
+pub type Socket = WebSocketStream<TcpStream>;
+
+#[derive(Debug, Error)]
+pub enum ClientError {
+    #[error(transparent)]
+    SignIn(#[from] SignInError),
+    #[error("cannot connect: {0}")]
+    Connect(#[source] io::Error),
+    #[error("the token was refused")]
+    Unauthorised,
+    #[error("no WebSocket: {0}")]
+    Upgrade(#[source] Box<SocketError>),
+    #[error("the join was refused with code {code}: {reason}")]
+    JoinRefused { code: i32, reason: String },
+    #[error("the leave was refused with code {code}: {reason}")]
+    LeaveRefused { code: i32, reason: String },
+    #[error("{0}")]
+    Lost(#[from] Lost),
+    #[error("nothing within {} s while {doing}", TIMEOUT.as_secs())]
+    TimedOut { doing: &'static str },
+}
+
+/// How a connection came to an end that we did not ask for.
+#[derive(Debug, Error)]
+pub enum Lost {
+    #[error("the server closed the connection with code {code}: {reason:?}")]
+    Closed { code: u16, reason: String },
+    #[error("the connection ended without a close frame")]
+    Ended,
+    #[error("the connection broke: {0}")]
+    Broken(#[source] Box<SocketError>),
+}
+
+/// The loopback address a user connects from, when one address has too few ports for all.
+pub fn source_address(user: u32, users_a_source: Option<u32>) -> Option<Ipv4Addr> {
+    let block = user / users_a_source?;
+    // 127.0.0.1 is left to sign-in and to everybody else on this machine.
+    Some(Ipv4Addr::from(u32::from(Ipv4Addr::LOCALHOST) + 1 + block))
+}
+
+/// From where a user connects, and how it will read.
+#[derive(Clone, Copy)]
+pub struct Way {
+    pub source: Option<Ipv4Addr>,
+    pub manner: Manner,
+}
+
+pub async fn connect(target: &Target, token: &str, speaker: Speaker<'_>, way: Way) -> Result<Socket, ClientError> {
+    let connecting = async { open(target.server, way).await.map_err(ClientError::Connect) };
+    let stream = within("connecting", connecting).await?;
+    let mut url = target.dialect.url(target.server, token, speaker);
+    if way.manner == (Manner::Slow { skips: true }) {
+        url.push_str(MOVE_ON_WHEN_SLOW);
+    }
+    let request = url.into_client_request().map_err(upgrade_error)?;
+    let config = WebSocketConfig::default().read_buffer_size(target.read_buffer_bytes as usize);
+    let upgrading =
+        async { client_async_with_config(request, HeadOnly::new(stream), Some(config)).await.map_err(upgrade_error) };
+    let (opened, _) = within("upgrading to WebSocket", upgrading).await?;
+    // A connection of its own, without the buffers of the opening.
+    Ok(WebSocketStream::from_raw_socket(opened.into_inner().into_inner(), Role::Client, Some(config)).await)
+}
+
+async fn open(server: SocketAddr, way: Way) -> io::Result<TcpStream> {
+    let socket = if server.is_ipv4() { TcpSocket::new_v4()? } else { TcpSocket::new_v6()? };
+    if way.manner != Manner::Prompt {
+        // What the kernel has taken from the server counts as read there; little of it, and slow is slow.
+        socket.set_recv_buffer_size(SLOW_RECEIVE_BUFFER_BYTES)?;
+    }
+    if let Some(source) = way.source {
+        socket.bind(SocketAddr::new(IpAddr::V4(source), 0))?;
+    }
+    let stream = socket.connect(server).await?;
+    stream.set_nodelay(true)?;
+    Ok(stream)
+}
+
+fn upgrade_error(error: SocketError) -> ClientError {
+    match error {
+        SocketError::Http(answer) if answer.status() == http::StatusCode::UNAUTHORIZED => ClientError::Unauthorised,
+        other => ClientError::Upgrade(Box::new(other)),
+    }
+}
+
+async fn within<T>(doing: &'static str, work: impl Future<Output = Result<T, ClientError>>) -> Result<T, ClientError> {
+    tokio::time::timeout(TIMEOUT, work).await.unwrap_or(Err(ClientError::TimedOut { doing }))
+}
+
+/// Joins the room and answers the channel's id. Everything else that arrives meanwhile goes to the crowd.
+pub async fn join(socket: &mut Socket, crowd: &Crowd, user: u32, seat: usize) -> Result<String, ClientError> {
+    let (dialect, entrance) = (crowd.dialect(), crowd.entrance());
+    let joining = async {
+        if let Some(join) = dialect.join(entrance, user) {
+            socket.send(join).await.map_err(broken)?;
+        }
+        if !dialect.confirms_joins() {
+            return Ok(entrance.room.clone());
+        }
+        loop {
+            let Some(frame) = next_frame(socket).await? else { continue };
+            match crowd.hear(seat, &frame) {
+                Some(RoomAnswer::Joined { channel_id }) => {
+                    return Ok(channel_id.unwrap_or_else(|| entrance.room.clone()));
+                }
+                Some(RoomAnswer::Refused { code, reason }) => return Err(ClientError::JoinRefused { code, reason }),
+                Some(RoomAnswer::Left) | None => {}
+            }
+        }
+    };
+    within("joining the room", joining).await
+}
+
+/// Leaves the room, and hears what still comes until that is answered.
+pub async fn leave(socket: &mut Socket, crowd: &Crowd, seat: usize, leave: Message) -> Result<(), ClientError> {
+    let leaving = async {
+        crowd.leaving(seat);
+        socket.send(leave).await.map_err(broken)?;
+        loop {
+            let Some(frame) = next_frame(socket).await? else { continue };
+            match crowd.hear(seat, &frame) {
+                Some(RoomAnswer::Left) => return Ok(()),
+                Some(RoomAnswer::Refused { code, reason }) => return Err(ClientError::LeaveRefused { code, reason }),
+                Some(RoomAnswer::Joined { .. }) | None => {}
+            }
+        }
+    };
+    within("leaving the room", leaving).await
+}
+
+/// Enters a room without a crowd: the channel's id, where the server says one. What else comes meanwhile is nobody's concern.
+pub async fn enter(
+    socket: &mut Socket,
+    dialect: &Dialect,
+    entrance: &Entrance,
+    user: u32,
+) -> Result<Option<String>, ClientError> {
+    let entering = async {
+        if let Some(join) = dialect.join(entrance, user) {
+            socket.send(join).await.map_err(broken)?;
+        }
+        let mut scratch = Scratch::default();
+        while dialect.confirms_joins() {
+            let Some(frame) = next_frame(socket).await? else { continue };
+            let mut answer = None;
+            // What cannot be read is no answer; a server that sends nothing else is found by the time it takes.
+            let _ = dialect.read(&frame, &mut scratch, |heard| match heard {
+                Heard::Joined { request: Some(Request::Join) | None, channel_id, .. } => {
+                    answer = Some(Ok(channel_id.map(str::to_owned)));
+                }
+                Heard::Refused { request: Some(Request::Join), code, reason } => {
+                    answer = Some(Err(ClientError::JoinRefused { code, reason: reason.to_owned() }));
+                }
+                _ => {}
+            });
+            if let Some(answer) = answer {
+                return answer;
+            }
+        }
+        Ok(None)
+    };
+    within("joining the room", entering).await
+}
+
+/// Hears everything until the connection ends.
+pub async fn listen<S>(socket: &mut S, crowd: &Crowd, seat: usize) -> Lost
+where
+    S: Stream<Item = Result<Message, SocketError>> + Unpin,
+{
+    loop {
+        match next_frame(socket).await {
+            Ok(Some(frame)) => {
+                crowd.hear(seat, &frame);
+            }
+            Ok(None) => {}
+            Err(lost) => return lost,
+        }
+    }
+}
+
+/// The next frame with something in it; nothing for a ping or a pong, which the library handles by itself.
+pub async fn next_frame<S>(socket: &mut S) -> Result<Option<Frame>, Lost>
+where
+    S: Stream<Item = Result<Message, SocketError>> + Unpin,
+{
+    match socket.next().await {
+        Some(Ok(Message::Text(text))) => Ok(Some(Frame::Text(text))),
+        Some(Ok(Message::Binary(bytes))) => Ok(Some(Frame::Binary(bytes))),
+        Some(Ok(Message::Close(Some(frame)))) => {
+            Err(Lost::Closed { code: frame.code.into(), reason: frame.reason.to_string() })
+        }
+        Some(Ok(Message::Close(None))) | None => Err(Lost::Ended),
+        Some(Ok(Message::Ping(_) | Message::Pong(_) | Message::Frame(_))) => Ok(None),
+        Some(Err(error)) => Err(broken(error)),
+    }
+}
+
+pub fn broken(error: SocketError) -> Lost {
+    Lost::Broken(Box::new(error))
+}
+
+/// A message whose time has come.
+#[derive(Clone, Copy, Debug)]
+pub struct Due {
+    pub number: u32,
+    pub intended_ns: u64,
+}
+
+/// Writes what is due, until nothing more can be; what the server makes of it is the listening side's to hear.
+pub async fn publish<S>(mut sink: S, crowd: Rc<Crowd>, publisher: u32, channel_id: String, mut due: mpsc::Receiver<Due>)
+where
+    S: Sink<Message, Error = SocketError> + Unpin,
+{
+    while let Some(due) = due.recv().await {
+        let frame = crowd.write_publish(publisher, &channel_id, due);
+        crowd.sending(publisher, due);
+        if sink.send(frame).await.is_err() {
+            // The listening side of this socket learns why, and reports it.
+            return;
+        }
+        crowd.sent(publisher, due);
+    }
+    // The run is over: take leave properly.
+    let _ = sink.close().await;
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn users_spread_over_source_addresses_only_when_they_must() {
+        for (user, users_a_source, expected) in [
+            (0, None, None),
+            (1_000_000, None, None),
+            (0, Some(25_000), Some(Ipv4Addr::new(127, 0, 0, 2))),
+            (24_999, Some(25_000), Some(Ipv4Addr::new(127, 0, 0, 2))),
+            (25_000, Some(25_000), Some(Ipv4Addr::new(127, 0, 0, 3))),
+            (6_400_000, Some(25_000), Some(Ipv4Addr::new(127, 0, 1, 2))),
+        ] {
+            assert_eq!(source_address(user, users_a_source), expected, "user {user}");
+        }
+    }
+
+    #[tokio::test]
+    async fn a_source_address_is_the_one_the_server_sees() {
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.expect("a free port");
+        let server = listener.local_addr().expect("its address");
+        for source in [None, Some(Ipv4Addr::new(127, 0, 0, 2)), Some(Ipv4Addr::new(127, 0, 1, 2))] {
+            let _stream = open(server, Way { source, manner: Manner::Prompt }).await.expect("a connection");
+            let (_, seen) = listener.accept().await.expect("the same connection");
+            assert_eq!(seen.ip(), IpAddr::V4(source.unwrap_or(Ipv4Addr::LOCALHOST)));
+        }
+    }
+}

@@ -1,0 +1,692 @@
+//! What the users of one thread in one room share, and where every frame that they hear is judged.
+//!
+//! A thread has one single-threaded runtime, so nothing here is locked or shared with another thread except the running
+//! totals, which others only read. Per delivery: one JSON pass over the frame, one over the content, one checksum, one
+//! clock reading, two table look-ups and a histogram; no allocation.
+
+use std::cell::{RefCell, RefMut};
+use std::collections::HashMap;
+use std::ops::Range;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+
+use tokio_tungstenite::tungstenite::Message;
+
+use crate::checks::acceptances::MessageId;
+use crate::checks::check::{Answers, Checker, Finding, fingerprint};
+use crate::checks::figures::Figures;
+use crate::checks::page_check;
+use crate::checks::stays::{End, Fates, Stay};
+use crate::clients::client::{ClientError, Due, Lost};
+use crate::clients::pages::Item;
+use crate::clients::publisher::{Publisher, Wording};
+use crate::costs::recorder::{Closed, Recorder};
+use crate::plan::content::{self, Content, ContentFault};
+use crate::plan::deeds::{Deed, Deeds};
+use crate::plan::lives::Manner;
+use crate::plan::run_plan::{Plan, RoomPlan};
+use crate::plan::schedule::Slot;
+use crate::team::clock;
+use crate::team::orders::{Progress, PublishAnswers};
+use crate::team::reach::Reach;
+use crate::wire::{Dialect, Entrance, Frame, Heard, Kind, Request, Scratch};
+
+/// Running totals of one thread: only that thread writes them, whoever reports progress reads them.
+#[derive(Default)]
+pub struct Gauges {
+    pub signed_in: Gauge,
+    pub joined: Gauge,
+    pub sent: Gauge,
+    pub accepted: Gauge,
+    pub refused: Gauge,
+    pub delivered: Gauge,
+    pub faults: Gauge,
+    pub disconnected: Gauge,
+    /// Stays that have ended, however.
+    left: Gauge,
+    presence_frames: Gauge,
+    /// The seconds this thread has closed.
+    pub closed: Closed,
+}
+
+/// A counter with one writer: a load and a store, not a locked addition.
+#[derive(Default)]
+pub struct Gauge(AtomicU64);
+
+impl Gauge {
+    pub fn bump(&self) {
+        self.0.store(self.read() + 1, Relaxed);
+    }
+
+    fn read(&self) -> u64 {
+        self.0.load(Relaxed)
+    }
+}
+
+impl Gauges {
+    pub fn progress(&self) -> Progress {
+        Progress {
+            signed_in: self.signed_in.read(),
+            joined: self.joined.read(),
+            sent: self.sent.read(),
+            accepted: self.accepted.read(),
+            refused: self.refused.read(),
+            delivered: self.delivered.read(),
+            faults: self.faults.read(),
+            disconnected: self.disconnected.read(),
+            left: self.left.read(),
+            presence_frames: self.presence_frames.read(),
+        }
+    }
+}
+
+/// One user's place in the crowd.
+struct Seat {
+    user: u32,
+    manner: Manner,
+    /// One after the other, the last perhaps still going on. Where nobody comes and goes there is one from the beginning.
+    stays: Vec<Stay>,
+    leave_sent_ns: u64,
+    /// Presences heard of: those listed on joining, and those announced since.
+    presences: u64,
+}
+
+impl Seat {
+    fn stay(&mut self) -> Option<&mut Stay> {
+        self.stays.last_mut().filter(|stay| stay.end == End::Open)
+    }
+}
+
+/// What all crowds of a thread write into: its figures, and buffers that are kept from message to message.
+pub struct Ledger {
+    plan: Arc<Plan>,
+    recorder: Recorder,
+    /// What reading borrows while the state changes.
+    scratch: RefCell<Scratch>,
+    book: RefCell<Book>,
+}
+
+struct Book {
+    figures: Figures,
+    /// When offset 0 of all schedules is; nothing is measured before that is known.
+    start_ns: u64,
+    window: Range<u64>,
+    content: String,
+}
+
+impl AsRef<Recorder> for Ledger {
+    fn as_ref(&self) -> &Recorder {
+        &self.recorder
+    }
+}
+
+impl Ledger {
+    pub fn new(plan: Arc<Plan>, gauges: Arc<Gauges>) -> Self {
+        let book =
+            Book { figures: Figures::default(), start_ns: 0, window: u64::MAX..u64::MAX, content: String::new() };
+        Self { plan, recorder: Recorder::new(gauges), scratch: RefCell::default(), book: RefCell::new(book) }
+    }
+
+    pub fn gauges(&self) -> &Gauges {
+        self.recorder.gauges()
+    }
+
+    /// From here on time is measured: what is due at offset 0 is due at this moment.
+    pub fn begin(&self, start_ns: u64) {
+        let measured = self.plan.measured_ns();
+        let mut book = self.book();
+        book.start_ns = start_ns;
+        book.window = start_ns + measured.start..start_ns + measured.end;
+        self.recorder.begin(book.window.clone());
+    }
+
+    /// The thread's account, before its crowds have added theirs.
+    pub fn figures(&self) -> Figures {
+        let mut figures = self.book().figures.clone();
+        self.recorder.account(&mut figures);
+        figures
+    }
+
+    fn book(&self) -> RefMut<'_, Book> {
+        self.book.borrow_mut()
+    }
+}
+
+/// One delivery.
+#[derive(Clone, Copy)]
+struct Arrival {
+    slot: Slot,
+    intended_ns: u64,
+    arrived_ns: u64,
+}
+
+/// The code with which a server closes a reader that is too far behind.
+const TOO_SLOW: u16 = 1013;
+
+impl Book {
+    fn weigh(&mut self, frame: &Frame, messages: u64, arrived_ns: u64) {
+        if !self.window.contains(&arrived_ns) {
+            return;
+        }
+        let heard = &mut self.figures.heard;
+        heard.frames += 1;
+        heard.bytes += frame.wire_bytes();
+        if messages > 0 {
+            heard.messages += messages;
+            heard.message_bytes += frame.bytes().len() as u64;
+        }
+    }
+}
+
+/// How a join or a leave was answered.
+pub enum RoomAnswer {
+    /// Under an id of its own, where the room has one.
+    Joined {
+        channel_id: Option<String>,
+    },
+    Refused {
+        code: i32,
+        reason: String,
+    },
+    Left,
+}
+
+pub struct Crowd {
+    /// The number of its room in the plan.
+    room: usize,
+    deeds: Deeds,
+    ledger: Rc<Ledger>,
+    state: RefCell<State>,
+}
+
+struct State {
+    seats: Vec<Seat>,
+    checker: Checker,
+    /// The publishers of this crowd, by their number in the room.
+    publishers: HashMap<u32, Publisher>,
+    /// The messages that will be removed, and their slots.
+    removable: HashMap<MessageId, Slot>,
+    reach: Reach,
+}
+
+impl Crowd {
+    pub fn new(ledger: Rc<Ledger>, room: usize, users: &[u32]) -> Self {
+        let plan = &ledger.plan.rooms[room];
+        let conduct = ledger.plan.conduct.as_ref();
+        let seat = |user: &u32| Seat {
+            user: *user,
+            manner: conduct.map_or(Manner::Prompt, |conduct| plan.manner(conduct, ledger.plan.seed, *user)),
+            // Members that come and go begin with their joins.
+            stays: Vec::from_iter(conduct.is_none().then(|| Stay::new(0, &plan.schedule))),
+            leave_sent_ns: 0,
+            presences: 0,
+        };
+        let publishers = users.iter().filter_map(|user| plan.publisher(*user));
+        let publisher = |publisher| (publisher, Publisher::new(plan.schedule.planned(publisher)));
+        let state = State {
+            seats: users.iter().map(seat).collect(),
+            checker: Checker::new(plan.schedule.clone(), ledger.plan.order),
+            publishers: publishers.map(publisher).collect(),
+            removable: HashMap::new(),
+            reach: Reach::new(&plan.schedule, ledger.plan.messages()),
+        };
+        Self { room, deeds: Deeds::new(plan.deeds), ledger, state: RefCell::new(state) }
+    }
+
+    pub fn plan(&self) -> &RoomPlan {
+        &self.ledger.plan.rooms[self.room]
+    }
+
+    pub fn entrance(&self) -> &Entrance {
+        &self.plan().entrance
+    }
+
+    pub fn dialect(&self) -> &Dialect {
+        &self.ledger.plan.target.dialect
+    }
+
+    fn gauges(&self) -> &Gauges {
+        self.ledger.gauges()
+    }
+
+    fn book(&self) -> RefMut<'_, Book> {
+        self.ledger.book()
+    }
+
+    /// Judges one frame that a user heard; what answers a join or a leave is the caller's to act upon.
+    pub fn hear(&self, seat: usize, frame: &Frame) -> Option<RoomAnswer> {
+        let arrived_ns = clock::now_ns();
+        self.ledger.recorder.turn(arrived_ns);
+        let state = &mut *self.state.borrow_mut();
+        let mut answer = None;
+        let mut messages = 0;
+        let read = self.dialect().read(frame, &mut self.ledger.scratch.borrow_mut(), |heard| {
+            messages += u64::from(matches!(heard, Heard::Message { .. }));
+            answer = self.judge(state, seat, heard, arrived_ns).or(answer.take());
+        });
+        self.book().weigh(frame, messages, arrived_ns);
+        if read.is_err() {
+            self.corrupt(state, seat, "an unreadable frame", &frame.shown());
+        }
+        answer
+    }
+
+    fn judge(&self, state: &mut State, seat: usize, heard: Heard<'_>, arrived_ns: u64) -> Option<RoomAnswer> {
+        match heard {
+            Heard::Message { id, kind: kind @ (Kind::New | Kind::Update), content } => {
+                self.hear_content(state, seat, kind, id, content, arrived_ns);
+            }
+            Heard::Message { id, kind: Kind::Removal, .. } => self.hear_removal(state, seat, id, arrived_ns),
+            Heard::Message { kind: Kind::Event, .. } => self.book().figures.foreign += 1,
+            Heard::Presences { joins, leaves, .. } => self.hear_presences(state, seat, joins, leaves),
+            Heard::Accepted { request, id } => self.hear_answer(state, seat, request, Some(id), arrived_ns),
+            Heard::Joined { request: Some(Request::Join), channel_id, presences, .. } => {
+                state.seats[seat].presences += presences;
+                self.begin_stay(state, seat, arrived_ns);
+                return Some(RoomAnswer::Joined { channel_id: channel_id.map(str::to_owned) });
+            }
+            Heard::Done { request: Some(Request::Leave) } => {
+                let sent_ns = state.seats[seat].leave_sent_ns;
+                self.end_stay(state, seat, End::Left { sent_ns });
+                return Some(RoomAnswer::Left);
+            }
+            Heard::Refused { request: Some(Request::Join | Request::Leave), code, reason } => {
+                return Some(RoomAnswer::Refused { code, reason: reason.to_owned() });
+            }
+            Heard::Refused { request, code, reason } => {
+                let user = state.seats[seat].user;
+                self.book().figures.sample(|| format!("user {user} was refused: code {code}, {reason}"));
+                self.hear_answer(state, seat, request, None, arrived_ns);
+            }
+            Heard::Gap { after, before } => self.hear_gap(state, seat, after, before, arrived_ns),
+            Heard::Joined { .. } | Heard::Done { .. } | Heard::Other => {}
+        }
+        None
+    }
+
+    /// A message, or the update of one: both have a content.
+    fn hear_content(&self, state: &mut State, seat: usize, kind: Kind, id: &str, text: &str, arrived_ns: u64) {
+        let content = match content::read(text, self.ledger.plan.run) {
+            Ok(content) => content,
+            Err(ContentFault::Foreign) => {
+                self.book().figures.foreign += 1;
+                return;
+            }
+            Err(ContentFault::Corrupt) => return self.corrupt(state, seat, "a corrupt content", text),
+        };
+        let Some(slot) = self.slot(content.slot) else {
+            return self.corrupt(state, seat, "a message of another room", text);
+        };
+        if kind == Kind::Update && !self.updates_its_target(state, slot, id) {
+            return self.corrupt(state, seat, "an update of another message than its own", text);
+        }
+        if kind == Kind::New && self.deeds.removal_of(slot.number).is_some() {
+            state.removable.insert(MessageId::read(id), slot);
+        }
+        self.observe(
+            state,
+            seat,
+            Arrival { slot, intended_ns: content.intended_ns, arrived_ns },
+            fingerprint(kind, id),
+            text,
+        );
+    }
+
+    fn updates_its_target(&self, state: &State, slot: Slot, id: &str) -> bool {
+        let Deed::Update { target } = self.deeds.of(slot.number) else { return false };
+        let index = self.plan().schedule.index(Slot { number: target, ..slot });
+        // Who was not there when it was said cannot know.
+        let known = index.and_then(|index| state.checker.fingerprint(index));
+        known.is_none_or(|known| known == fingerprint(Kind::New, id))
+    }
+
+    /// The removal of a message: all that it says is the id.
+    fn hear_removal(&self, state: &mut State, seat: usize, id: &str, arrived_ns: u64) {
+        let message = MessageId::read(id);
+        let removal = state.removable.get(&message).copied().and_then(|target| {
+            let slot = Slot { number: self.deeds.removal_of(target.number)?, ..target };
+            Some((slot, self.plan().schedule.index(slot)?))
+        });
+        if let Some((slot, index)) = removal {
+            let intended_ns = self.book().start_ns + self.plan().schedule.due_ns(index);
+            let arrival = Arrival { slot, intended_ns, arrived_ns };
+            return self.observe(state, seat, arrival, fingerprint(Kind::Removal, id), id);
+        }
+        let noted = state.seats[seat].stay().is_some_and(|stay| stay.unknown_removal(message));
+        if !noted {
+            self.corrupt(state, seat, "more removals than there are messages", id);
+        }
+    }
+
+    fn observe(&self, state: &mut State, seat: usize, arrival: Arrival, fingerprint: u64, text: &str) {
+        let prompt = state.seats[seat].manner == Manner::Prompt;
+        let Some(stay) = state.seats[seat].stay() else {
+            self.book().figures.lives.outside += 1;
+            return self.fault(state, seat, "a message that came when it was not in the room", text);
+        };
+        let finding = state.checker.observe(&mut stay.member, arrival.slot, fingerprint);
+        if let Some(index) = self.plan().schedule.index(arrival.slot) {
+            stay.heard(index);
+            if prompt && matches!(finding, Finding::InOrder | Finding::OutOfOrder | Finding::OtherId) {
+                state.reach.note(index, arrival.arrived_ns.saturating_sub(arrival.intended_ns));
+            }
+        }
+        match finding {
+            Finding::InOrder => self.delivered(arrival, prompt),
+            Finding::OutOfOrder => {
+                self.book().figures.out_of_order += 1;
+                self.fault(state, seat, "a message out of order", text);
+                self.delivered(arrival, prompt);
+            }
+            Finding::OtherId => {
+                self.corrupt(state, seat, "a message under another id than others saw", text);
+                self.delivered(arrival, prompt);
+            }
+            Finding::Duplicate => {
+                self.book().figures.duplicates += 1;
+                self.fault(state, seat, "a message twice", text);
+            }
+            Finding::Unscheduled => self.corrupt(state, seat, "a message nobody scheduled", text),
+        }
+    }
+
+    fn hear_gap(&self, state: &mut State, seat: usize, after: Option<&str>, before: Option<&str>, arrived_ns: u64) {
+        let shown = format!("after {after:?}, before {before:?}");
+        let asked = state.seats[seat].manner == Manner::Slow { skips: true };
+        let Some(stay) = state.seats[seat].stay().filter(|_| asked) else {
+            return self.corrupt(state, seat, "a gap that it had not asked for", &shown);
+        };
+        let noted = stay.gap(after.map(MessageId::read), before.map(MessageId::read), arrived_ns);
+        state.checker.let_go(&mut stay.member);
+        self.book().figures.lives.gaps += 1;
+        if !noted {
+            self.corrupt(state, seat, "more gaps than anybody can be behind", &shown);
+        }
+    }
+
+    fn begin_stay(&self, state: &mut State, seat: usize, joined_ns: u64) {
+        if self.ledger.plan.conduct.is_none() {
+            return;
+        }
+        self.book().figures.lives.stays += 1;
+        let stay = Stay::new(joined_ns, &self.plan().schedule);
+        state.seats[seat].stays.push(stay);
+    }
+
+    fn end_stay(&self, state: &mut State, seat: usize, end: End) {
+        let Some(stay) = state.seats[seat].stay() else { return };
+        stay.end = end;
+        state.checker.let_go(&mut stay.member);
+        let lives = &mut self.book().figures.lives;
+        match end {
+            End::Left { .. } => lives.left += 1,
+            End::Dropped => lives.dropped += 1,
+            End::Closed { .. } => lives.closed += 1,
+            End::Open | End::Lost { .. } => {}
+        }
+        self.gauges().left.bump();
+    }
+
+    /// Notes that a leave is about to be sent.
+    pub fn leaving(&self, seat: usize) {
+        self.state.borrow_mut().seats[seat].leave_sent_ns = clock::now_ns();
+    }
+
+    /// Notes that a connection was let go by its user.
+    pub fn dropped(&self, seat: usize) {
+        self.end_stay(&mut self.state.borrow_mut(), seat, End::Dropped);
+    }
+
+    pub fn manner(&self, seat: usize) -> Manner {
+        self.state.borrow().seats[seat].manner
+    }
+
+    /// A content's slot as the room's schedule has it: contents name publishers by their user's number.
+    fn slot(&self, named: Slot) -> Option<Slot> {
+        let publisher = named.publisher.checked_sub(self.plan().users.start)?;
+        (publisher < self.plan().members()).then_some(Slot { publisher, ..named })
+    }
+
+    fn delivered(&self, Arrival { intended_ns, arrived_ns, .. }: Arrival, prompt: bool) {
+        self.gauges().delivered.bump();
+        let book = &mut *self.book();
+        let figures = &mut book.figures;
+        figures.last_delivery_ns = figures.last_delivery_ns.max(arrived_ns);
+        if book.window.contains(&arrived_ns) {
+            figures.delivered_in_window += 1;
+        }
+        // How long a slow reader lets its messages lie says nothing about the server.
+        if !prompt {
+            return;
+        }
+        let latency_ns = arrived_ns.saturating_sub(intended_ns);
+        self.ledger.recorder.delivered(latency_ns);
+        if intended_ns >= book.window.start {
+            figures.delivery.record_ns(latency_ns);
+        }
+    }
+
+    fn hear_presences(&self, state: &mut State, seat: usize, joins: u64, leaves: u64) {
+        self.gauges().presence_frames.bump();
+        state.seats[seat].presences += joins;
+        let presence = &mut self.book().figures.presence;
+        presence.frames += 1;
+        presence.joins += joins;
+        presence.leaves += leaves;
+    }
+
+    /// The answer to a publish: the id under which it was accepted, or nothing when it was refused.
+    fn hear_answer(&self, state: &mut State, seat: usize, request: Option<Request>, id: Option<&str>, arrived_ns: u64) {
+        let number = if let Some(Request::Publish(number)) = request { Some(number) } else { None };
+        let awaited = self.plan().publisher(state.seats[seat].user).zip(number).filter(|(publisher, number)| {
+            let publisher = state.publishers.get_mut(publisher);
+            publisher.is_some_and(|publisher| match id {
+                Some(id) => publisher.accepted(&self.deeds, *number, id, arrived_ns),
+                None => publisher.refused(*number),
+            })
+        });
+        let Some((publisher, number)) = awaited else {
+            self.book().figures.stray_answers += 1;
+            return self.fault(state, seat, "an answer to nothing", &format!("{request:?}"));
+        };
+        if id.is_none() {
+            return self.gauges().refused.bump();
+        }
+        self.gauges().accepted.bump();
+        if let Some(intended_ns) = self.measured_ns(Slot { publisher, number }) {
+            self.book().figures.ack.record_ns(arrived_ns.saturating_sub(intended_ns));
+        }
+    }
+
+    /// The intended time of a message whose latency counts.
+    fn measured_ns(&self, slot: Slot) -> Option<u64> {
+        let schedule = &self.plan().schedule;
+        let index = schedule.index(slot)?;
+        schedule.is_measured(index).then(|| self.book().start_ns + schedule.due_ns(index))
+    }
+
+    /// What a publisher, who is named by its user's number, says at this time.
+    pub fn write_publish(&self, user: u32, channel_id: &str, due: Due) -> Message {
+        let publisher = self.plan().publisher(user);
+        let mut state = self.state.borrow_mut();
+        let publisher = publisher.and_then(|publisher| state.publishers.get_mut(&publisher));
+        let wording = publisher.map_or(Wording::Say, |publisher| publisher.word(&self.deeds, due.number));
+        let text = &mut self.book().content;
+        self.write_content(text, user, due);
+        let deed = match wording {
+            Wording::Say => None,
+            Wording::Update { message_id } => self.dialect().update(due.number, channel_id, &message_id, text),
+            Wording::Remove { message_id } => self.dialect().remove(due.number, channel_id, &message_id),
+        };
+        deed.unwrap_or_else(|| self.dialect().send(user, due.number, channel_id, text))
+    }
+
+    fn write_content(&self, text: &mut String, user: u32, due: Due) {
+        let content = Content { slot: Slot { publisher: user, number: due.number }, intended_ns: due.intended_ns };
+        text.clear();
+        content::write(text, self.ledger.plan.run, content, self.plan().payload_bytes);
+    }
+
+    /// Notes that a message is about to be handed to the socket: what passed since its time was our own lateness.
+    pub fn sending(&self, user: u32, due: Due) {
+        let Some(publisher) = self.plan().publisher(user) else { return };
+        let now_ns = clock::now_ns();
+        let lateness_ns = now_ns.saturating_sub(due.intended_ns);
+        self.ledger.recorder.turn(now_ns);
+        self.ledger.recorder.sent_late_by(lateness_ns);
+        let state = &mut *self.state.borrow_mut();
+        if self.measured_ns(Slot { publisher, number: due.number }).is_some() {
+            self.book().figures.lateness.record_ns(lateness_ns);
+        }
+        if let Some(publisher) = state.publishers.get_mut(&publisher) {
+            publisher.sending(due.number);
+        }
+        self.gauges().sent.bump();
+    }
+
+    /// Notes that a message was handed over whole. Where nobody will answer, it is as good as accepted, and as its id
+    /// others will have its content.
+    pub fn sent(&self, user: u32, due: Due) {
+        if self.dialect().has_answers() {
+            return;
+        }
+        let text = &mut self.book().content;
+        self.write_content(text, user, due);
+        let mut state = self.state.borrow_mut();
+        let publisher = self.plan().publisher(user).and_then(|publisher| state.publishers.get_mut(&publisher));
+        if publisher.is_some_and(|publisher| publisher.accepted(&self.deeds, due.number, text, clock::now_ns())) {
+            self.gauges().accepted.bump();
+        }
+    }
+
+    /// The newest message that somebody of the crowd has heard.
+    pub fn newest(&self) -> Option<u32> {
+        self.state.borrow().checker.newest()
+    }
+
+    /// Judges the newest page of the history, which was asked for when `known` had been heard.
+    pub fn read_page(&self, items: &[Item], limit: u32, known: Option<u32>, intended_ns: u64) {
+        let now_ns = clock::now_ns();
+        let state = &*self.state.borrow();
+        let judged = page_check::judge(
+            items,
+            page_check::Room {
+                run: self.ledger.plan.run,
+                plan: self.plan(),
+                deeds: &self.deeds,
+                checker: &state.checker,
+            },
+            limit,
+            known,
+        );
+        let measured = self.book().window.contains(&intended_ns);
+        let lives = &mut self.book().figures;
+        lives.history_reads += 1;
+        if measured {
+            lives.history.record_ns(now_ns.saturating_sub(intended_ns));
+        }
+        if let Err(what) = judged {
+            lives.history_faults += 1;
+            self.gauges().faults.bump();
+            lives.sample(|| format!("a page of history: {what}"));
+        }
+    }
+
+    pub fn read_failed(&self, what: &str) {
+        let figures = &mut self.book().figures;
+        figures.history_failures += 1;
+        figures.sample(|| format!("a page of history could not be read: {what}"));
+    }
+
+    /// A read was due, and too many were under way.
+    pub fn read_left_out(&self) {
+        self.book().figures.history_left_out += 1;
+    }
+
+    /// A user's connection came to an end that it had not asked for; answers whether that was announced.
+    pub fn lost(&self, seat: usize, lost: &Lost) -> bool {
+        let state = &mut *self.state.borrow_mut();
+        let heard_ns = clock::now_ns();
+        let Seat { user, manner, .. } = state.seats[seat];
+        if self.ledger.plan.conduct.is_some() {
+            let with_notice = matches!(lost, Lost::Closed { code: TOO_SLOW, .. });
+            // A reader that takes next to nothing never gets as far as the notice.
+            let cut_off = manner == Manner::Slow { skips: false } && !matches!(lost, Lost::Closed { .. });
+            if with_notice || cut_off {
+                self.book().figures.lives.cut_off += u64::from(cut_off);
+                self.end_stay(state, seat, End::Closed { heard_ns });
+                return true;
+            }
+            self.end_stay(state, seat, End::Lost { heard_ns });
+        }
+        self.book().figures.disconnected += 1;
+        self.gauges().disconnected.bump();
+        self.book().figures.sample(|| format!("user {user} was disconnected: {lost}"));
+        false
+    }
+
+    /// A user could not come back.
+    pub fn failed(&self, seat: usize, error: &ClientError) {
+        let state = &mut *self.state.borrow_mut();
+        let heard_ns = clock::now_ns();
+        self.end_stay(state, seat, End::Lost { heard_ns });
+        self.book().figures.lives.failed += 1;
+        self.gauges().faults.bump();
+        let user = state.seats[seat].user;
+        self.book().figures.sample(|| format!("user {user}: {error}"));
+    }
+
+    fn corrupt(&self, state: &mut State, seat: usize, what: &str, text: &str) {
+        self.book().figures.corrupt += 1;
+        self.fault(state, seat, what, text);
+    }
+
+    fn fault(&self, state: &mut State, seat: usize, what: &str, text: &str) {
+        self.gauges().faults.bump();
+        let user = state.seats[seat].user;
+        self.book()
+            .figures
+            .sample(|| format!("user {user} heard {what}: {}", text.chars().take(200).collect::<String>()));
+    }
+
+    /// What became of every publish of this crowd.
+    pub fn answers(&self) -> PublishAnswers {
+        let mut found = PublishAnswers::default();
+        let times = self.ledger.plan.conduct.is_some();
+        for (number, publisher) in &self.state.borrow().publishers {
+            publisher.account(*number, &self.plan().schedule, &self.deeds, times, &mut found);
+        }
+        found
+    }
+
+    /// Adds the account of all users of this crowd, now that all publishers' answers are known.
+    pub fn settle(&self, answers: &Answers, figures: &mut Figures) {
+        let state = self.state.borrow();
+        figures.members += state.seats.len() as u64;
+        let come_and_go = self.ledger.plan.conduct.is_some();
+        let fates = come_and_go.then(|| Fates::new(self.book().start_ns, &self.plan().schedule, &answers.acceptances));
+        for seat in &state.seats {
+            for stay in &seat.stays {
+                let tally = match &fates {
+                    Some(fates) => {
+                        figures.foreign += stay.foreign_removals(fates);
+                        stay.tally(&state.checker, answers, fates)
+                    }
+                    None => state.checker.tally(&stay.member, answers),
+                };
+                figures.tally.add(tally);
+            }
+            let should_know_all = !self.entrance().hidden && !come_and_go;
+            let incomplete = should_know_all && seat.presences < u64::from(self.plan().members());
+            figures.presence.incomplete_members += u64::from(incomplete);
+        }
+        figures.reach.entry(self.room as u32).or_default().add(&state.reach);
+        figures.sightings.push((self.room as u32, state.checker.sightings(state.seats.len() as u32)));
+    }
+
+    /// The number of the crowd's room in the plan.
+    pub fn room(&self) -> u32 {
+        self.room as u32
+    }
+}

@@ -1,0 +1,173 @@
+//! A member of a live event, which carries out the life that its number says: comes, leaves, drops its connection, comes
+//! back, and reads all the while, promptly or slowly.
+
+use std::pin::pin;
+use std::rc::Rc;
+use std::time::Duration;
+
+use futures_util::SinkExt;
+use tokio_tungstenite::tungstenite::{Bytes, Message};
+
+use crate::clients::client::{self, ClientError, Lost, Socket};
+use crate::clients::crowd::Crowd;
+use crate::clients::stages::Stages;
+use crate::plan::lives::{Act, Manner, Step};
+use crate::team::clock;
+
+/// Whoever was closed for reading too slowly comes back after this.
+const RETURN_AFTER: Duration = Duration::from_secs(1);
+/// A slow reader comes to a server's pings late, so it shows that it is alive by itself, well within the silence of 25
+/// seconds that is granted.
+const LIFE_SIGN_NS: u64 = 8 * clock::SECOND_NS;
+
+pub struct Member {
+    stages: Rc<Stages>,
+    /// Its place among the thread's users.
+    at: usize,
+    user: u32,
+    crowd: Rc<Crowd>,
+    seat: usize,
+    start_ns: u64,
+    connection: Option<Connection>,
+}
+
+struct Connection {
+    socket: Socket,
+    /// The room's, while the member is in it.
+    channel_id: Option<String>,
+}
+
+/// How a time of reading ended.
+#[derive(PartialEq, Eq)]
+enum Attended {
+    ToTheEnd,
+    ClosedWithNotice,
+    Lost,
+}
+
+impl Member {
+    pub fn new(stages: Rc<Stages>, at: usize, start_ns: u64) -> Self {
+        let (user, crowd, seat) = stages.place(at);
+        Self { stages, at, user, crowd, seat, start_ns, connection: None }
+    }
+
+    /// Lives until it is ended from outside.
+    pub async fn live(mut self, acts: Vec<Act>) {
+        for act in acts {
+            self.attend(self.start_ns + act.at_ns).await;
+            let done = match act.step {
+                Step::Join => self.join().await,
+                Step::Leave => self.leave().await,
+                Step::Drop => {
+                    self.let_go();
+                    Ok(())
+                }
+            };
+            self.note(done);
+        }
+        // What is left to do is to read, and to come back whenever that was too slow.
+        while self.attend(u64::MAX).await == Attended::ClosedWithNotice && clock::now_ns() < self.end_ns() {
+            tokio::time::sleep(RETURN_AFTER).await;
+            let done = self.join().await;
+            self.note(done);
+        }
+        std::future::pending().await
+    }
+
+    fn end_ns(&self) -> u64 {
+        self.start_ns + self.stages.plan().measured_ns().end
+    }
+
+    fn note(&mut self, done: Result<(), ClientError>) {
+        if let Err(error) = done {
+            self.connection = None;
+            self.crowd.failed(self.seat, &error);
+        }
+    }
+
+    /// Reads what comes until that moment, or until the connection ends; without one it only waits.
+    async fn attend(&mut self, until_ns: u64) -> Attended {
+        let (crowd, seat, end_ns) = (self.crowd.clone(), self.seat, self.end_ns());
+        let Some(connection) = &mut self.connection else {
+            if until_ns == u64::MAX {
+                return Attended::Lost;
+            }
+            tokio::time::sleep(clock::until(until_ns)).await;
+            return Attended::ToTheEnd;
+        };
+        let listening = async {
+            match crowd.manner(seat) {
+                Manner::Prompt => client::listen(&mut connection.socket, &crowd, seat).await,
+                Manner::Slow { .. } => {
+                    let pace = self.stages.slow_pace();
+                    listen_slowly(&mut connection.socket, &crowd, seat, pace, end_ns).await
+                }
+            }
+        };
+        let lost = match until_ns {
+            u64::MAX => listening.await,
+            _ => match tokio::time::timeout(clock::until(until_ns), pin!(listening)).await {
+                Ok(lost) => lost,
+                Err(_) => return Attended::ToTheEnd,
+            },
+        };
+        self.connection = None;
+        if self.crowd.lost(self.seat, &lost) { Attended::ClosedWithNotice } else { Attended::Lost }
+    }
+
+    /// Enters the room, on the connection that there is or on a new one.
+    async fn join(&mut self) -> Result<(), ClientError> {
+        let mut connection = match self.connection.take() {
+            Some(connection) => connection,
+            None => Connection { socket: self.stages.connect_persistently(self.at).await?, channel_id: None },
+        };
+        if connection.channel_id.is_none() {
+            let joining = client::join(&mut connection.socket, &self.crowd, self.user, self.seat);
+            connection.channel_id = Some(joining.await?);
+            self.stages.gauges().joined.bump();
+        }
+        self.connection = Some(connection);
+        Ok(())
+    }
+
+    async fn leave(&mut self) -> Result<(), ClientError> {
+        let Some(connection) = &mut self.connection else { return Ok(()) };
+        let Some(channel_id) = connection.channel_id.take() else { return Ok(()) };
+        if let Some(leave) = self.crowd.dialect().leave(&channel_id) {
+            return client::leave(&mut connection.socket, &self.crowd, self.seat, leave).await;
+        }
+        // Where there is no leaving, hanging up is all there is.
+        self.let_go();
+        Ok(())
+    }
+
+    fn let_go(&mut self) {
+        if self.connection.take().is_some() {
+            self.crowd.dropped(self.seat);
+        }
+    }
+}
+
+/// Takes so many frames a second, and whatever there is once nothing more is said.
+async fn listen_slowly(socket: &mut Socket, crowd: &Crowd, seat: usize, pace: Duration, end_ns: u64) -> Lost {
+    let mut life_sign_ns = clock::now_ns() + LIFE_SIGN_NS;
+    loop {
+        let now_ns = clock::now_ns();
+        if now_ns < end_ns {
+            tokio::time::sleep(pace.min(clock::until(end_ns))).await;
+        }
+        if now_ns > life_sign_ns {
+            life_sign_ns = now_ns + LIFE_SIGN_NS;
+            if let Err(error) = socket.send(Message::Pong(Bytes::new())).await {
+                return Lost::Broken(Box::new(error));
+            }
+        }
+        match client::next_frame(socket).await {
+            Ok(Some(frame)) => {
+                crowd.hear(seat, &frame);
+            }
+            Ok(None) => {}
+            Err(lost) => return lost,
+        }
+    }
+}

@@ -1,0 +1,14 @@
+//! The users: how they sign in, connect, join, speak and listen, as the tasks of one thread.
+
+pub mod admission;
+pub mod client;
+pub mod crowd;
+pub mod frames;
+pub mod head;
+pub mod history_reads;
+pub mod idlers;
+pub mod member;
+pub mod pages;
+pub mod publisher;
+pub mod sign_in;
+pub mod stages;

@@ -1,0 +1,162 @@
+//! History, read page by page over HTTP.
+
+use hyper::StatusCode;
+use serde::Deserialize;
+use thiserror::Error;
+
+use crate::clients::sign_in::{FrontDoor, SignInError};
+
+/// As many items as a server puts on one page.
+pub const PAGE_ITEMS_MAX: u32 = 100;
+
+/// One page: items in the order asked for, and the way on where there is more.
+#[derive(Deserialize, Default, Debug)]
+pub struct Page {
+    #[serde(default)]
+    pub messages: Vec<Item>,
+    #[serde(default)]
+    pub next_cursor: String,
+    #[serde(default)]
+    pub prev_cursor: String,
+}
+
+#[derive(Deserialize, Clone, PartialEq, Eq, Debug)]
+pub struct Item {
+    pub message_id: String,
+    #[serde(default)]
+    pub code: i32,
+    #[serde(default)]
+    pub content: String,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Direction {
+    OldestFirst,
+    NewestFirst,
+}
+
+/// The id of the channel that a room of this name is.
+pub fn channel_of_room(room: &str) -> String {
+    format!("2...{room}")
+}
+
+/// Reads one page; the first one without a cursor.
+pub async fn read(
+    door: &FrontDoor,
+    token: &str,
+    channel_id: &str,
+    direction: Direction,
+    limit: u32,
+    cursor: &str,
+) -> Result<Page, SignInError> {
+    let forward = direction == Direction::OldestFirst;
+    let mut path = format!("/v2/channel/{}?limit={limit}&forward={forward}", encoded(channel_id));
+    if !cursor.is_empty() {
+        path.push_str(&format!("&cursor={}", encoded(cursor)));
+    }
+    let body = door.get(&path, token).await?;
+    serde_json::from_slice(&body).map_err(SignInError::NoPage)
+}
+
+/// Whether a refusal says that the token is not good any more.
+pub fn is_expired(error: &SignInError) -> bool {
+    matches!(error, SignInError::Refused { status: StatusCode::UNAUTHORIZED, .. })
+}
+
+/// Reads as one account, which signs in again when its session is over.
+pub struct Reader<'a> {
+    door: &'a FrontDoor,
+    account: String,
+    token: String,
+}
+
+#[derive(Debug, Error)]
+pub enum PagesError {
+    #[error(transparent)]
+    Exchange(#[from] SignInError),
+    #[error("the history of {channel_id} has more than {items_max} items, or its cursors lead nowhere")]
+    Endless { channel_id: String, items_max: usize },
+}
+
+impl<'a> Reader<'a> {
+    pub async fn new(door: &'a FrontDoor, account: String) -> Result<Self, SignInError> {
+        let token = door.sign_in(&account).await?;
+        Ok(Self { door, account, token })
+    }
+
+    pub async fn page(
+        &mut self,
+        channel_id: &str,
+        direction: Direction,
+        limit: u32,
+        cursor: &str,
+    ) -> Result<Page, SignInError> {
+        match read(self.door, &self.token, channel_id, direction, limit, cursor).await {
+            Err(error) if is_expired(&error) => {
+                self.token = self.door.sign_in(&self.account).await?;
+                read(self.door, &self.token, channel_id, direction, limit, cursor).await
+            }
+            other => other,
+        }
+    }
+
+    /// From the first page to the last, by cursor.
+    pub async fn read_all(
+        &mut self,
+        channel_id: &str,
+        direction: Direction,
+        items_max: usize,
+    ) -> Result<Vec<Item>, PagesError> {
+        let (mut items, mut cursor) = (Vec::new(), String::new());
+        loop {
+            let page = self.page(channel_id, direction, PAGE_ITEMS_MAX, &cursor).await?;
+            let nothing_more = page.next_cursor.is_empty();
+            let stuck = page.messages.is_empty() && page.next_cursor == cursor;
+            items.extend(page.messages);
+            cursor = page.next_cursor;
+            if nothing_more {
+                return Ok(items);
+            }
+            if stuck || items.len() > items_max {
+                return Err(PagesError::Endless { channel_id: channel_id.to_owned(), items_max });
+            }
+        }
+    }
+}
+
+/// Percent-encoded, but for what may stand in any part of a URL.
+fn encoded(text: &str) -> String {
+    let mut url = String::with_capacity(text.len());
+    for byte in text.bytes() {
+        if byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'.' | b'_' | b'~') {
+            url.push(byte.into());
+        } else {
+            url.push_str(&format!("%{byte:02X}"));
+        }
+    }
+    url
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn ids_and_cursors_are_encoded() {
+        for (text, expected) in [("2...lobby", "2...lobby"), ("2...a b/ü", "2...a%20b%2F%C3%BC"), ("a+b=", "a%2Bb%3D")]
+        {
+            assert_eq!(encoded(text), expected);
+        }
+    }
+
+    #[test]
+    fn a_page_is_read_and_an_empty_one_too() {
+        let page: Page = serde_json::from_str(
+            r#"{"messages":[{"channel_id":"2...x","message_id":"m","code":0,"content":"{}"}],"next_cursor":"n","prev_cursor":"p"}"#,
+        )
+        .expect("a page");
+        assert_eq!((page.messages.len(), page.next_cursor.as_str()), (1, "n"));
+        let empty: Page = serde_json::from_str("{}").expect("a page");
+        assert!(empty.messages.is_empty() && empty.next_cursor.is_empty());
+    }
+}

@@ -1,0 +1,149 @@
+//! One publisher: what it says under each of its numbers, and what it was answered.
+
+use std::collections::{HashMap, HashSet};
+
+use crate::checks::acceptances::{Acceptance, MessageId};
+use crate::checks::check::{Answers, fingerprint};
+use crate::plan::deeds::{Deed, Deeds};
+use crate::plan::schedule::{Schedule, Slot};
+use crate::team::orders::PublishAnswers;
+use crate::wire::Kind;
+
+/// What became of one publish.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Answer {
+    Unsent,
+    Awaited,
+    Accepted { fingerprint: u64, id: MessageId, at_ns: u64 },
+    Refused,
+}
+
+pub struct Publisher {
+    answers: Vec<Answer>,
+    /// The ids of messages that will be updated or removed, until they are.
+    targets: HashMap<u32, String>,
+    /// The deeds that could not be done, as their messages had not been accepted: something new was said instead.
+    instead: HashSet<u32>,
+}
+
+/// How a number is put into words.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum Wording {
+    Say,
+    Update { message_id: String },
+    Remove { message_id: String },
+}
+
+impl Publisher {
+    pub fn new(planned: u32) -> Self {
+        let answers = vec![Answer::Unsent; planned as usize];
+        Self { answers, targets: HashMap::new(), instead: HashSet::new() }
+    }
+
+    /// Decides what a number says, which is about to be sent; once a number.
+    pub fn word(&mut self, deeds: &Deeds, number: u32) -> Wording {
+        let (Deed::Update { target } | Deed::Remove { target }) = deeds.of(number) else { return Wording::Say };
+        match (deeds.of(number), self.targets.remove(&target)) {
+            (Deed::Update { .. }, Some(message_id)) => Wording::Update { message_id },
+            (Deed::Remove { .. }, Some(message_id)) => Wording::Remove { message_id },
+            _ => {
+                self.instead.insert(number);
+                Wording::Say
+            }
+        }
+    }
+
+    pub fn sending(&mut self, number: u32) {
+        if let Some(answer) = self.answers.get_mut(number as usize) {
+            *answer = Answer::Awaited;
+        }
+    }
+
+    /// Notes that a number was accepted; answers whether that was awaited.
+    pub fn accepted(&mut self, deeds: &Deeds, number: u32, message_id: &str, at_ns: u64) -> bool {
+        let kind = self.kind(deeds, number);
+        let Some(awaited @ Answer::Awaited) = self.answers.get_mut(number as usize) else { return false };
+        *awaited =
+            Answer::Accepted { fingerprint: fingerprint(kind, message_id), id: MessageId::read(message_id), at_ns };
+        if kind == Kind::New && deeds.is_target(number) {
+            self.targets.insert(number, message_id.to_owned());
+        }
+        true
+    }
+
+    /// Notes that a number was refused; answers whether an answer was awaited.
+    pub fn refused(&mut self, number: u32) -> bool {
+        let Some(awaited @ Answer::Awaited) = self.answers.get_mut(number as usize) else { return false };
+        *awaited = Answer::Refused;
+        true
+    }
+
+    fn kind(&self, deeds: &Deeds, number: u32) -> Kind {
+        match deeds.of(number) {
+            _ if self.instead.contains(&number) => Kind::New,
+            Deed::Say => Kind::New,
+            Deed::Update { .. } => Kind::Update,
+            Deed::Remove { .. } => Kind::Removal,
+        }
+    }
+
+    /// Adds what became of everything this publisher of the room sent; when it was accepted only if that is asked for.
+    pub fn account(&self, publisher: u32, schedule: &Schedule, deeds: &Deeds, times: bool, found: &mut PublishAnswers) {
+        let numbers_of = |wanted: fn(&Answer) -> bool| -> Vec<u32> {
+            (0..).zip(&self.answers).filter(|(_, answer)| wanted(answer)).map(|(number, _)| number).collect()
+        };
+        let Answers { refused, unanswered, acceptances } = &mut found.answers;
+        refused.insert(publisher, numbers_of(|answer| *answer == Answer::Refused));
+        unanswered.insert(publisher, numbers_of(|answer| matches!(answer, Answer::Unsent | Answer::Awaited)));
+        for (number, answer) in (0..).zip(&self.answers) {
+            let Answer::Accepted { fingerprint, id, at_ns } = *answer else { continue };
+            let Some(index) = schedule.index(Slot { publisher, number }) else { continue };
+            found.acknowledged.0.push((index, fingerprint));
+            if times {
+                acceptances.0.push(Acceptance { index, kind: self.kind(deeds, number), at_ns, id });
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::plan::deeds::DeedShares;
+
+    #[test]
+    fn a_deed_needs_a_message_that_was_accepted() {
+        let deeds = Deeds::new(DeedShares { updates: 25, removals: 25 });
+        let (update, target) = (4..)
+            .find_map(
+                |number| if let Deed::Update { target } = deeds.of(number) { Some((number, target)) } else { None },
+            )
+            .expect("a quarter of all numbers");
+        for accepted in [true, false] {
+            let mut publisher = Publisher::new(100);
+            publisher.sending(target);
+            if accepted {
+                assert!(publisher.accepted(&deeds, target, "id", 5));
+            }
+            let expected = if accepted { Wording::Update { message_id: "id".to_owned() } } else { Wording::Say };
+            assert_eq!(publisher.word(&deeds, update), expected);
+            assert_eq!(publisher.kind(&deeds, update), if accepted { Kind::Update } else { Kind::New });
+        }
+    }
+
+    #[test]
+    fn only_what_is_awaited_is_answered_and_once() {
+        let deeds = Deeds::new(DeedShares::default());
+        let mut publisher = Publisher::new(3);
+        assert!(!publisher.accepted(&deeds, 0, "id", 5));
+        publisher.sending(0);
+        publisher.sending(1);
+        assert!(publisher.accepted(&deeds, 0, "id", 5) && publisher.refused(1));
+        assert!(!publisher.accepted(&deeds, 0, "id", 5) && !publisher.refused(1) && !publisher.refused(7));
+        let schedule = Schedule::steady(3.0, 1, std::time::Duration::ZERO, std::time::Duration::from_secs(1));
+        let mut found = PublishAnswers::default();
+        publisher.account(0, &schedule.expect("valid"), &deeds, true, &mut found);
+        assert_eq!((&found.answers.refused[&0], &found.answers.unanswered[&0]), (&vec![1], &vec![2]));
+        assert_eq!(found.answers.acceptances.0.len(), 1);
+    }
+}

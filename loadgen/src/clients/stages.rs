@@ -1,0 +1,394 @@
+//! The life of one thread's users, stage by stage, as the coordinator orders it: sign in, join, listen and publish, leave.
+//!
+//! Each thread runs a single-threaded runtime of its own. A user never moves to another thread, so checking needs no
+//! lock, and a socket's wake-up is handled on the core that will read it.
+
+use std::cell::{Cell, RefCell};
+use std::collections::HashMap;
+use std::os::unix::net::UnixStream;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures_util::StreamExt;
+use futures_util::future::{AbortHandle, AbortRegistration, Abortable};
+use tokio::sync::mpsc;
+use tokio::task::JoinSet;
+
+use crate::checks::check::Answers;
+use crate::checks::figures::Figures;
+use crate::clients::client::{self, ClientError, Due, Socket, Way};
+use crate::clients::crowd::{Crowd, Gauges, Ledger};
+use crate::clients::history_reads;
+use crate::clients::member::Member;
+use crate::clients::sign_in::{FrontDoor, SignInError};
+use crate::costs::lag;
+use crate::plan::run_plan::Plan;
+use crate::team::orders::{Order, Publishes};
+use crate::wire::Speaker;
+
+/// A server that refuses connections for a moment gets this many further chances, each after a longer pause.
+const RETRY_PAUSES: [Duration; 3] = [Duration::from_millis(100), Duration::from_millis(500), Duration::from_secs(2)];
+/// A slow reader takes a frame at least this often.
+const SLOWEST_PACE: Duration = Duration::from_secs(5);
+/// Close frames are a courtesy; a server that does not take them is left without.
+const LEAVING: Duration = Duration::from_secs(2);
+
+/// Messages in line for one publisher's socket.
+pub type Outbox = mpsc::Sender<Due>;
+
+/// A thread's answers to its orders.
+pub enum ThreadWord {
+    SignedIn,
+    /// With the outbox of each publisher that lives on this thread.
+    Joined(HashMap<u32, Outbox>),
+    Answers(Publishes),
+    Figures(Box<Figures>),
+    Failed(String),
+}
+
+/// The part of an assignment that one thread looks after.
+pub struct Share {
+    pub users: Vec<u32>,
+    pub in_flight: usize,
+    pub users_a_source: Option<u32>,
+}
+
+/// Carries out orders until the tally is done or nobody gives orders any more.
+pub async fn live(
+    plan: Arc<Plan>,
+    share: Share,
+    gauges: Arc<Gauges>,
+    stamps: UnixStream,
+    mut orders: mpsc::Receiver<Order>,
+    words: mpsc::Sender<ThreadWord>,
+) {
+    let stages = Rc::new(Stages::new(plan, share, gauges));
+    let watching = tokio::task::spawn_local(lag::watch(stamps, stages.ledger.clone()));
+    while let Some(order) = orders.recv().await {
+        let last = matches!(order, Order::Tally(_));
+        let word = match order {
+            Order::SignIn(_) => stages.sign_in().await,
+            Order::Hold(_) | Order::Read(_) => ThreadWord::Failed("an order for other users".to_owned()),
+            Order::Join => stages.join().await,
+            Order::Begin { start_ns } => {
+                stages.ledger.begin(start_ns);
+                Stages::begin_lives(&stages, start_ns);
+                Stages::begin_reads(&stages, start_ns);
+                continue;
+            }
+            Order::Stop => ThreadWord::Answers(stages.answers()),
+            Order::Tally(_) if watching.is_finished() => ThreadWord::Failed(lag::NOT_WATCHED.to_owned()),
+            Order::Tally(answers) => ThreadWord::Figures(Box::new(stages.figures(&answers))),
+        };
+        // Nobody listens only when the whole worker is ending.
+        let _ = words.send(word).await;
+        if last {
+            break;
+        }
+    }
+    stages.leave().await;
+}
+
+pub struct Stages {
+    plan: Arc<Plan>,
+    share: Share,
+    door: FrontDoor,
+    ledger: Rc<Ledger>,
+    crowds: Vec<Rc<Crowd>>,
+    /// Where each of the share's users sits.
+    places: Vec<Place>,
+    /// By place: the token it signed in with.
+    tokens: RefCell<Vec<String>>,
+    listeners: RefCell<Listeners>,
+    /// Kept open until all leave: a publisher whose outbox is closed says goodbye.
+    outboxes: RefCell<HashMap<u32, Outbox>>,
+    failure: Failure,
+}
+
+/// A user's crowd, and its seat there.
+#[derive(Clone)]
+struct Place {
+    user: u32,
+    crowd: Rc<Crowd>,
+    seat: usize,
+}
+
+#[derive(Default)]
+struct Listeners {
+    tasks: JoinSet<()>,
+    stops: Vec<AbortHandle>,
+}
+
+/// The first user for whom a stage failed ends it: the others would only fail after it, more slowly.
+#[derive(Default)]
+struct Failure {
+    first: RefCell<Option<String>>,
+    failed: Cell<bool>,
+}
+
+impl Failure {
+    fn note(&self, user: u32, error: &ClientError) {
+        self.failed.set(true);
+        self.first.borrow_mut().get_or_insert_with(|| format!("user {user}: {error}"));
+    }
+
+    fn or(&self, word: impl FnOnce() -> ThreadWord) -> ThreadWord {
+        self.first.borrow_mut().take().map_or_else(word, ThreadWord::Failed)
+    }
+}
+
+impl Stages {
+    fn new(plan: Arc<Plan>, share: Share, gauges: Arc<Gauges>) -> Self {
+        let target = &plan.target;
+        let ledger = Rc::new(Ledger::new(plan.clone(), gauges));
+        // Users come in the order of their numbers, so those of a room come together.
+        let together = share.users.chunk_by(|one, other| plan.room_of(*one) == plan.room_of(*other));
+        let (mut crowds, mut places) = (Vec::new(), Vec::new());
+        for users in together {
+            let crowd = Rc::new(Crowd::new(ledger.clone(), plan.room_of(users[0]), users));
+            places.extend((0..).zip(users).map(|(seat, user)| Place { user: *user, crowd: crowd.clone(), seat }));
+            crowds.push(crowd);
+        }
+        Self {
+            door: FrontDoor::new(target.server, target.sign_in, &target.server_key),
+            ledger,
+            crowds,
+            places,
+            tokens: RefCell::new(vec![String::new(); share.users.len()]),
+            listeners: RefCell::default(),
+            outboxes: RefCell::default(),
+            failure: Failure::default(),
+            plan,
+            share,
+        }
+    }
+
+    async fn sign_in(&self) -> ThreadWord {
+        self.for_each_place(async |at, place| {
+            let token = persistently(|| self.token(place.user)).await?;
+            self.tokens.borrow_mut()[at] = token;
+            self.ledger.gauges().signed_in.bump();
+            Ok(())
+        })
+        .await;
+        self.failure.or(|| ThreadWord::SignedIn)
+    }
+
+    async fn join(&self) -> ThreadWord {
+        self.for_each_place(async |at, place| {
+            if self.plan.conduct.is_some() && !self.plan.publishes(place.user) {
+                // It comes when its life says so.
+                return Ok(());
+            }
+            let mut socket = self.connect_persistently(at).await?;
+            let channel_id = client::join(&mut socket, &place.crowd, place.user, place.seat).await?;
+            self.listen(place.clone(), socket, channel_id);
+            self.ledger.gauges().joined.bump();
+            Ok(())
+        })
+        .await;
+        self.failure.or(|| ThreadWord::Joined(self.outboxes.borrow().clone()))
+    }
+
+    async fn for_each_place(&self, work: impl AsyncFn(usize, &Place) -> Result<(), ClientError>) {
+        let places = futures_util::stream::iter(self.places.iter().enumerate());
+        places
+            .for_each_concurrent(self.share.in_flight, async |(at, place)| {
+                if self.failure.failed.get() {
+                    return;
+                }
+                if let Err(error) = work(at, place).await {
+                    self.failure.note(place.user, &error);
+                }
+            })
+            .await;
+    }
+
+    async fn token(&self, user: u32) -> Result<String, ClientError> {
+        if !self.plan.target.dialect.has_sessions() {
+            return Ok(String::new());
+        }
+        Ok(self.door.sign_in(&self.plan.account(user)).await?)
+    }
+
+    pub async fn connect_persistently(&self, at: usize) -> Result<Socket, ClientError> {
+        persistently(|| self.connect(at)).await
+    }
+
+    /// Opens the user's WebSocket. Tokens of a stock server live for a minute only, and signing everybody in may take
+    /// longer: a refused token is replaced once.
+    async fn connect(&self, at: usize) -> Result<Socket, ClientError> {
+        let Place { user, ref crowd, seat } = self.places[at];
+        let source = client::source_address(user, self.share.users_a_source);
+        let way = Way { source, manner: crowd.manner(seat) };
+        let speaker = Speaker { user, room: &self.plan.rooms[self.plan.room_of(user)].entrance.room };
+        let token = self.tokens.borrow()[at].clone();
+        match client::connect(&self.plan.target, &token, speaker, way).await {
+            Err(ClientError::Unauthorised) => {
+                let token = self.renew_token(at).await?;
+                client::connect(&self.plan.target, &token, speaker, way).await
+            }
+            other => other,
+        }
+    }
+
+    /// From here on the user hears the room, and publishes when it is a publisher.
+    fn listen(&self, place: Place, socket: Socket, channel_id: String) {
+        let (stop, stopped) = AbortHandle::new_pair();
+        let mut listeners = self.listeners.borrow_mut();
+        listeners.stops.push(stop);
+        let Place { user, crowd, seat } = place;
+        let Some(planned) = self.planned(user) else {
+            listeners.tasks.spawn_local(listen(socket, crowd, seat, stopped));
+            return;
+        };
+        // All that this publisher will ever send fits, so handing a message over never waits for the socket.
+        let (outbox, due) = mpsc::channel(planned.max(1) as usize);
+        self.outboxes.borrow_mut().insert(user, outbox);
+        let (sink, stream) = socket.split();
+        listeners.tasks.spawn_local(client::publish(sink, crowd.clone(), user, channel_id, due));
+        listeners.tasks.spawn_local(listen_only(stream, crowd, seat, stopped));
+    }
+
+    /// Members that come and go do so from now on.
+    fn begin_lives(stages: &Rc<Self>, start_ns: u64) {
+        let Some(conduct) = &stages.plan.conduct else { return };
+        for (at, place) in stages.places.iter().enumerate() {
+            let room = &stages.plan.rooms[stages.plan.room_of(place.user)];
+            if room.publisher(place.user).is_some() {
+                continue;
+            }
+            let life = Member::new(stages.clone(), at, start_ns).live(room.life(conduct, stages.plan.seed, place.user));
+            let (stop, stopped) = AbortHandle::new_pair();
+            let mut listeners = stages.listeners.borrow_mut();
+            listeners.stops.push(stop);
+            listeners.tasks.spawn_local(async move {
+                // Told to stop, it hangs up.
+                let _ = Abortable::new(life, stopped).await;
+            });
+        }
+    }
+
+    /// Histories are read from now on.
+    fn begin_reads(stages: &Rc<Self>, start_ns: u64) {
+        if !stages.plan.reads_whole_history() {
+            return;
+        }
+        for crowd in &stages.crowds {
+            let here = |place: &Place| Rc::ptr_eq(&place.crowd, crowd);
+            let places = (0..stages.places.len()).filter(|at| here(&stages.places[*at])).collect();
+            let reading = history_reads::read_on(stages.clone(), crowd.clone(), places, start_ns);
+            let (stop, stopped) = AbortHandle::new_pair();
+            let mut listeners = stages.listeners.borrow_mut();
+            listeners.stops.push(stop);
+            listeners.tasks.spawn_local(async move {
+                let _ = Abortable::new(reading, stopped).await;
+            });
+        }
+    }
+
+    pub fn door(&self) -> &FrontDoor {
+        &self.door
+    }
+
+    pub fn token_of(&self, at: usize) -> String {
+        self.tokens.borrow()[at].clone()
+    }
+
+    pub async fn renew_token(&self, at: usize) -> Result<String, ClientError> {
+        let token = self.token(self.places[at].user).await?;
+        self.tokens.borrow_mut()[at].clone_from(&token);
+        Ok(token)
+    }
+
+    /// The number, the crowd and the seat of the user at this place.
+    pub fn place(&self, at: usize) -> (u32, Rc<Crowd>, usize) {
+        let Place { user, crowd, seat } = &self.places[at];
+        (*user, crowd.clone(), *seat)
+    }
+
+    pub fn plan(&self) -> &Plan {
+        &self.plan
+    }
+
+    pub fn gauges(&self) -> &Gauges {
+        self.ledger.gauges()
+    }
+
+    /// How long a slow reader waits between two frames.
+    pub fn slow_pace(&self) -> Duration {
+        let frames_a_second = self.plan.conduct.as_ref().map_or(0.0, |conduct| conduct.slow_frames_a_second);
+        Duration::try_from_secs_f64(1.0 / frames_a_second).unwrap_or(SLOWEST_PACE).min(SLOWEST_PACE)
+    }
+
+    /// How many messages a user sends, if it is a publisher.
+    fn planned(&self, user: u32) -> Option<u32> {
+        let room = self.plan.rooms.get(self.plan.room_of(user))?;
+        room.publisher(user).map(|publisher| room.schedule.planned(publisher))
+    }
+
+    /// What became of every publish of this thread.
+    fn answers(&self) -> Publishes {
+        Publishes(self.crowds.iter().map(|crowd| (crowd.room(), crowd.answers())).collect())
+    }
+
+    /// The account of all users of this thread.
+    fn figures(&self, answers: &HashMap<u32, Answers>) -> Figures {
+        let mut figures = self.ledger.figures();
+        let none = Answers::default();
+        for crowd in &self.crowds {
+            crowd.settle(answers.get(&crowd.room()).unwrap_or(&none), &mut figures);
+        }
+        figures
+    }
+
+    async fn leave(&self) {
+        let mut listeners = self.listeners.take();
+        drop(self.outboxes.take());
+        listeners.stops.iter().for_each(AbortHandle::abort);
+        let all_gone = async { while listeners.tasks.join_next().await.is_some() {} };
+        // What has not gone by then ends with the runtime.
+        let _ = tokio::time::timeout(LEAVING, all_gone).await;
+    }
+}
+
+/// A member that only listens; told to stop, it says goodbye.
+async fn listen(mut socket: Socket, crowd: Rc<Crowd>, seat: usize, stopped: AbortRegistration) {
+    match Abortable::new(client::listen(&mut socket, &crowd, seat), stopped).await {
+        Ok(lost) => {
+            crowd.lost(seat, &lost);
+        }
+        Err(_) => {
+            let _ = socket.close(None).await;
+        }
+    }
+}
+
+/// A publisher's listening half; the publishing half says goodbye.
+async fn listen_only(
+    mut stream: futures_util::stream::SplitStream<Socket>,
+    crowd: Rc<Crowd>,
+    seat: usize,
+    stopped: AbortRegistration,
+) {
+    if let Ok(lost) = Abortable::new(client::listen(&mut stream, &crowd, seat), stopped).await {
+        crowd.lost(seat, &lost);
+    }
+}
+
+/// Tries again after a pause when the server could not be reached.
+async fn persistently<T, W>(attempt: impl Fn() -> W) -> Result<T, ClientError>
+where
+    W: Future<Output = Result<T, ClientError>>,
+{
+    for pause in RETRY_PAUSES {
+        match attempt().await {
+            Err(ClientError::Connect(_) | ClientError::SignIn(SignInError::Exchange(_))) => {
+                tokio::time::sleep(pause).await;
+            }
+            other => return other,
+        }
+    }
+    attempt().await
+}

@@ -1,0 +1,166 @@
+//! What one thread notes of every second while it runs: deliveries, its own lateness, its lag and its CPU time.
+//!
+//! The lag is the generator's doubt of itself. A stamp is written into a socket pair every few milliseconds (`lag.rs`), and
+//! its other end is read in the same runtime as the clients' sockets: as long as a stamp waited there, any frame may have
+//! waited, and would have been charged to the server.
+
+use std::cell::RefCell;
+use std::ops::Range;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use crate::checks::figures::{Figures, ThreadFigures};
+use crate::checks::latency::Latency;
+use crate::clients::crowd::Gauges;
+use crate::costs::series::Second;
+use crate::team::clock::{self, SECOND_NS};
+use crate::team::orders::Progress;
+
+/// Seconds in line for the worker, which takes them several times a second; beyond that one stands for several.
+const CLOSED_MAX: usize = 600;
+
+pub struct Recorder {
+    gauges: Arc<Gauges>,
+    state: RefCell<State>,
+}
+
+struct State {
+    second: Second,
+    /// The running totals and the thread's CPU time when this second began.
+    before: Progress,
+    cpu_before_ns: u64,
+    /// The measured time; nothing is in it before it is known.
+    window: Range<u64>,
+    lag: Latency,
+    /// The thread's account when the window began and when it ended.
+    window_began: Option<Account>,
+    window_ended: Option<Account>,
+}
+
+/// Where a thread stands at a moment: what it has computed, and how long it was ready but had no core.
+#[derive(Clone, Copy)]
+struct Account {
+    at_ns: u64,
+    cpu_ns: u64,
+    waited_ns: Option<u64>,
+}
+
+impl Account {
+    fn now(at_ns: u64) -> Self {
+        Self { at_ns, cpu_ns: clock::thread_cpu_ns(), waited_ns: waited_for_a_core_ns() }
+    }
+}
+
+impl AsRef<Recorder> for Recorder {
+    fn as_ref(&self) -> &Recorder {
+        self
+    }
+}
+
+impl Recorder {
+    pub fn new(gauges: Arc<Gauges>) -> Self {
+        let state = State {
+            second: Second::new(clock::now_ns() / SECOND_NS),
+            before: gauges.progress(),
+            cpu_before_ns: clock::thread_cpu_ns(),
+            window: u64::MAX..u64::MAX,
+            lag: Latency::default(),
+            window_began: None,
+            window_ended: None,
+        };
+        Self { gauges, state: RefCell::new(state) }
+    }
+
+    pub fn gauges(&self) -> &Gauges {
+        &self.gauges
+    }
+
+    /// From here on it is known which time is measured.
+    pub fn begin(&self, window: Range<u64>) {
+        self.state.borrow_mut().window = window;
+    }
+
+    /// Something happens now: what was noted before belongs to the seconds that have passed.
+    pub fn turn(&self, now_ns: u64) {
+        let state = &mut *self.state.borrow_mut();
+        if now_ns / SECOND_NS > state.second.at {
+            self.close(state, now_ns);
+        }
+    }
+
+    /// A message was heard for the first time by one of its members. The moment has been told to `turn`.
+    pub fn delivered(&self, latency_ns: u64) {
+        self.state.borrow_mut().second.delivery.record_ns(latency_ns);
+    }
+
+    /// A message was handed over so long after its time.
+    pub fn sent_late_by(&self, lateness_ns: u64) {
+        let second = &mut self.state.borrow_mut().second;
+        second.lateness_max_us = second.lateness_max_us.max(lateness_ns / 1_000);
+    }
+
+    /// A stamp has been read.
+    pub fn stamped(&self, written_ns: u64, now_ns: u64) {
+        self.turn(now_ns);
+        let state = &mut *self.state.borrow_mut();
+        let lag_ns = now_ns.saturating_sub(written_ns);
+        state.second.lag_max_us = state.second.lag_max_us.max(lag_ns / 1_000);
+        // A stamp of before the window that is read within it made frames of the window wait.
+        if now_ns >= state.window.start && written_ns < state.window.end {
+            state.lag.record_ns(lag_ns);
+            state.window_began.get_or_insert_with(|| Account::now(now_ns));
+        }
+        if now_ns >= state.window.end {
+            state.window_ended.get_or_insert_with(|| Account::now(now_ns));
+        }
+    }
+
+    fn close(&self, state: &mut State, now_ns: u64) {
+        let (progress, cpu_ns) = (self.gauges.progress(), clock::thread_cpu_ns());
+        let mut second = std::mem::replace(&mut state.second, Second::new(now_ns / SECOND_NS));
+        second.progress = progress.minus(&state.before);
+        second.thread_cpu_us = cpu_ns.saturating_sub(state.cpu_before_ns) / 1_000;
+        (state.before, state.cpu_before_ns) = (progress, cpu_ns);
+        self.gauges.closed.put(second);
+    }
+
+    /// Closes the last second, and adds what this thread knows of itself.
+    pub fn account(&self, figures: &mut Figures) {
+        let state = &mut *self.state.borrow_mut();
+        let now_ns = clock::now_ns();
+        self.close(state, now_ns);
+        figures.lag.add(&state.lag);
+        if let Some(began) = state.window_began {
+            let ended = state.window_ended.unwrap_or_else(|| Account::now(now_ns));
+            figures.threads.push(ThreadFigures::between(
+                ended.at_ns.saturating_sub(began.at_ns),
+                ended.cpu_ns.saturating_sub(began.cpu_ns),
+                ended.waited_ns.zip(began.waited_ns).map(|(ended, began)| ended.saturating_sub(began)),
+            ));
+        }
+    }
+}
+
+/// How long this thread was ready to run but had no core; nothing where the kernel does not count it.
+fn waited_for_a_core_ns() -> Option<u64> {
+    let text = std::fs::read_to_string("/proc/thread-self/schedstat").ok()?;
+    text.split_whitespace().nth(1)?.parse().ok()
+}
+
+/// The seconds that a thread has closed, until the worker takes them; touched once a second, never a delivery.
+#[derive(Default)]
+pub struct Closed(Mutex<Vec<Second>>);
+
+impl Closed {
+    fn put(&self, second: Second) {
+        let mut seconds = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let full = seconds.len() >= CLOSED_MAX;
+        match seconds.last_mut() {
+            Some(last) if full => last.add(&second),
+            _ => seconds.push(second),
+        }
+    }
+
+    pub fn take(&self) -> Vec<Second> {
+        std::mem::take(&mut self.0.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+}

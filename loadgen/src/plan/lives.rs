@@ -1,0 +1,191 @@
+//! What each member of a live event does when: it comes, leaves and returns, drops its connection, reads slowly.
+//!
+//! Pure: a life follows from the seed, the member's number and the conduct that the plan asks for, so every worker knows its
+//! own members' lives and nobody needs to be told. Times are offsets from the start.
+
+use serde::{Deserialize, Serialize};
+
+use crate::plan::draws::Draws;
+use crate::team::clock::SECOND_NS;
+
+/// What lives are drawn for.
+const LIVES: u64 = 3;
+const MANNERS: u64 = 4;
+/// A member that comes and goes more often than this stays from then on.
+pub const ACTS_MAX: usize = 1_000;
+
+/// How the members of a live event behave. Publishers come first and stay.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Conduct {
+    /// Members come evenly over this time.
+    pub ramp_ns: u64,
+    /// Coming and going ends here.
+    pub end_ns: u64,
+    /// The share of the members that go in each second, and come again.
+    pub churn_a_second: f64,
+    /// How long they stay away at most.
+    pub away_max_ns: u64,
+    /// When a share of all connections is dropped at once, and how large it is.
+    pub reconnect_ns: u64,
+    pub reconnect_share: f64,
+    /// The share of the members that read slowly, and how many frames they take a second.
+    pub slow_share: f64,
+    pub slow_frames_a_second: f64,
+    /// Of the slow ones, the share that asks to be moved on instead of being closed.
+    pub skip_share: f64,
+    /// History pages read each second, by all members of a room together.
+    pub history_reads_a_second: f64,
+}
+
+/// One step of a life.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Act {
+    pub at_ns: u64,
+    pub step: Step,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Step {
+    /// Enter the room, on a new connection where there is none.
+    Join,
+    /// Leave the room, and keep the connection.
+    Leave,
+    /// Let the connection go without a word.
+    Drop,
+}
+
+/// How a member reads.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Manner {
+    Prompt,
+    /// Too slowly; `skips` says whether it asked to be moved on.
+    Slow {
+        skips: bool,
+    },
+}
+
+impl Conduct {
+    /// How the member reads, all its life.
+    pub fn manner(&self, seed: u64, user: u32) -> Manner {
+        let mut draws = Draws::new(seed, MANNERS, user.into());
+        if draws.fraction() >= self.slow_share {
+            return Manner::Prompt;
+        }
+        Manner::Slow { skips: draws.fraction() < self.skip_share }
+    }
+
+    /// The member's life: `nth` of `members` to come. The slow ones do nothing but read.
+    pub fn life(&self, seed: u64, user: u32, nth: u32, members: u32) -> Vec<Act> {
+        let come_ns = (u128::from(self.ramp_ns) * u128::from(nth) / u128::from(members.max(1))) as u64;
+        let mut acts = vec![Act { at_ns: come_ns, step: Step::Join }];
+        if self.manner(seed, user) != Manner::Prompt {
+            return acts;
+        }
+        let mut draws = Draws::new(seed, LIVES, user.into());
+        let mut reconnect = (draws.fraction() < self.reconnect_share).then_some(self.reconnect_ns);
+        let mut now_ns = come_ns.max(self.ramp_ns);
+        while acts.len() < ACTS_MAX {
+            let next_ns = now_ns.saturating_add(self.until_next(&mut draws));
+            if let Some(at_ns) = reconnect.take_if(|at_ns| *at_ns <= next_ns) {
+                // Whoever is away at that moment has no connection to lose.
+                if at_ns >= now_ns && at_ns < self.end_ns {
+                    acts.extend([Act { at_ns, step: Step::Drop }, Act { at_ns, step: Step::Join }]);
+                    now_ns = at_ns;
+                }
+                continue;
+            }
+            let return_ns = next_ns.saturating_add(draws.below(self.away_max_ns + 1));
+            if return_ns >= self.end_ns {
+                break;
+            }
+            let step = if draws.below(2) == 0 { Step::Leave } else { Step::Drop };
+            acts.extend([Act { at_ns: next_ns, step }, Act { at_ns: return_ns, step: Step::Join }]);
+            now_ns = return_ns;
+        }
+        acts
+    }
+
+    /// How long a member stays until it goes: as likely to go in each second as in any other.
+    fn until_next(&self, draws: &mut Draws) -> u64 {
+        if self.churn_a_second <= 0.0 {
+            return u64::MAX;
+        }
+        // More than any run is long becomes the longest there is.
+        (-(1.0 - draws.fraction()).ln() / self.churn_a_second * SECOND_NS as f64) as u64
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const MEMBERS: u32 = 10_000;
+
+    fn conduct() -> Conduct {
+        Conduct {
+            ramp_ns: 10 * SECOND_NS,
+            end_ns: 60 * SECOND_NS,
+            churn_a_second: 0.02,
+            away_max_ns: 2 * SECOND_NS,
+            reconnect_ns: 40 * SECOND_NS,
+            reconnect_share: 0.2,
+            slow_share: 0.01,
+            slow_frames_a_second: 10.0,
+            skip_share: 0.5,
+            history_reads_a_second: 1.0,
+        }
+    }
+
+    fn lives(conduct: &Conduct, seed: u64) -> Vec<Vec<Act>> {
+        (0..MEMBERS).map(|user| conduct.life(seed, user, user, MEMBERS)).collect()
+    }
+
+    #[test]
+    fn lives_repeat_with_their_seed() {
+        assert_eq!(lives(&conduct(), 5), lives(&conduct(), 5));
+        assert_ne!(lives(&conduct(), 5), lives(&conduct(), 6));
+    }
+
+    #[test]
+    fn every_life_alternates_in_time_and_ends_in_the_room() {
+        for life in lives(&conduct(), 1) {
+            assert!(life.len() % 2 == 1, "{life:?}");
+            for (at, act) in life.iter().enumerate() {
+                assert_eq!(act.step == Step::Join, at % 2 == 0, "{life:?}");
+                assert!(at == 0 || life[at - 1].at_ns <= act.at_ns, "{life:?}");
+                assert!(act.at_ns < 60 * SECOND_NS, "{life:?}");
+            }
+        }
+    }
+
+    #[test]
+    fn as_many_come_go_reconnect_and_dawdle_as_asked_for() {
+        let (conduct, lives) = (conduct(), lives(&conduct(), 1));
+        let steps = |wanted: fn(&Act) -> bool| lives.iter().flatten().filter(|act| wanted(act)).count();
+        let early = steps(|act| act.step == Step::Join && act.at_ns < 5 * SECOND_NS);
+        assert_eq!(early, 5_000, "the ramp is even");
+        // 2 % of about 9,800 members in the room, for 50 s less the end.
+        let gone = steps(|act| act.step != Step::Join && act.at_ns != 40 * SECOND_NS);
+        assert!((8_700..10_000).contains(&gone), "{gone}");
+        let left = steps(|act| act.step == Step::Leave);
+        assert!(left * 3 > gone && left * 3 < gone * 2, "{left} of {gone}");
+        let dropped_at_once = steps(|act| act.step == Step::Drop && act.at_ns == 40 * SECOND_NS);
+        assert!((1_800..2_050).contains(&dropped_at_once), "{dropped_at_once}");
+        let slow = (0..MEMBERS).filter(|user| conduct.manner(1, *user) != Manner::Prompt).count();
+        assert!((70..130).contains(&slow), "{slow}");
+        let skipping = (0..MEMBERS).filter(|user| conduct.manner(1, *user) == Manner::Slow { skips: true }).count();
+        assert!(skipping * 4 > slow && skipping * 4 < slow * 3, "{skipping} of {slow}");
+    }
+
+    #[test]
+    fn without_churn_everybody_stays() {
+        let conduct = Conduct { churn_a_second: 0.0, reconnect_share: 0.0, ..conduct() };
+        assert!(lives(&conduct, 1).iter().all(|life| life.len() == 1));
+    }
+
+    #[test]
+    fn a_life_has_an_end_to_its_acts() {
+        let conduct = Conduct { churn_a_second: 1e9, away_max_ns: 0, ..conduct() };
+        assert!(lives(&conduct, 1).iter().all(|life| life.len() <= ACTS_MAX + 1));
+    }
+}

@@ -1,0 +1,164 @@
+//! What a run is in full: where it goes, its rooms, and who is in them. Pure data, the same for every worker.
+//!
+//! Users are numbered through all rooms, and a room's users are consecutive: its p-th user is its publisher p, as long as
+//! the schedule has so many. A user is in one room.
+
+use std::ops::Range;
+
+use serde::{Deserialize, Serialize};
+
+use crate::checks::check::OrderDemand;
+use crate::options::Target;
+use crate::plan::deeds::DeedShares;
+use crate::plan::lives::{Act, Conduct, Manner};
+use crate::plan::schedule::Schedule;
+use crate::wire::Entrance;
+
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct Plan {
+    /// Told apart from other runs in the same room by this number.
+    pub run: u32,
+    /// Everything that looks like chance is drawn from this.
+    pub seed: u64,
+    pub target: Target,
+    /// In the order of their users.
+    pub rooms: Vec<RoomPlan>,
+    /// The order to demand in every room.
+    pub order: OrderDemand,
+    /// Threads a worker gives to its listening users; as many as it has cores when nobody wished otherwise.
+    pub threads: Option<u32>,
+    /// How members come and go; without it all are there from the first message to the last.
+    pub conduct: Option<Conduct>,
+    /// How many users may be signing in or connecting at once, in all workers together.
+    pub in_flight: u32,
+}
+
+/// One room of a run.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct RoomPlan {
+    pub users: Range<u32>,
+    pub entrance: Entrance,
+    pub schedule: Schedule,
+    pub payload_bytes: usize,
+    /// What publishers do beside saying something new.
+    pub deeds: DeedShares,
+}
+
+impl Plan {
+    pub fn users(&self) -> u32 {
+        self.rooms.last().map_or(0, |room| room.users.end)
+    }
+
+    /// Whether the rooms' whole histories are checked at the end: where messages come and go, if they are kept at all.
+    pub fn reads_whole_history(&self) -> bool {
+        let kept = self.rooms.iter().all(|room| room.entrance.persistence);
+        self.conduct.is_some() && kept && self.target.dialect.has_sessions()
+    }
+
+    /// The name of a user's account.
+    pub fn account(&self, user: u32) -> String {
+        format!("{}{user:08}", self.target.account_prefix)
+    }
+
+    /// How many users are there before the first message.
+    pub fn early_users(&self) -> u32 {
+        if self.conduct.is_some() { self.publishers() as u32 } else { self.users() }
+    }
+
+    /// The number of a user's room.
+    pub fn room_of(&self, user: u32) -> usize {
+        self.rooms.partition_point(|room| room.users.end <= user)
+    }
+
+    pub fn publishes(&self, user: u32) -> bool {
+        self.rooms.get(self.room_of(user)).is_some_and(|room| room.publisher(user).is_some())
+    }
+
+    pub fn publishers(&self) -> u64 {
+        self.rooms.iter().map(|room| u64::from(room.schedule.publishers())).sum()
+    }
+
+    pub fn messages(&self) -> u64 {
+        self.rooms.iter().map(|room| u64::from(room.schedule.messages())).sum()
+    }
+
+    /// Where the measured time begins and where all sending ends, as offsets from the start; the same in all rooms.
+    pub fn measured_ns(&self) -> Range<u64> {
+        self.rooms.first().map_or(0..0, |room| room.schedule.measured_ns())
+    }
+
+    /// Whether members are told of each other somewhere.
+    pub fn shows_presences(&self) -> bool {
+        self.rooms.iter().any(|room| !room.entrance.hidden)
+    }
+}
+
+impl RoomPlan {
+    pub fn members(&self) -> u32 {
+        self.users.end - self.users.start
+    }
+
+    /// How the user reads. Publishers do nothing but publish.
+    pub fn manner(&self, conduct: &Conduct, seed: u64, user: u32) -> Manner {
+        if self.publisher(user).is_some() { Manner::Prompt } else { conduct.manner(seed, user) }
+    }
+
+    /// What the user does when, offset from the start; nothing for publishers, who are there before and stay.
+    pub fn life(&self, conduct: &Conduct, seed: u64, user: u32) -> Vec<Act> {
+        if self.publisher(user).is_some() {
+            return Vec::new();
+        }
+        let publishers = self.schedule.publishers();
+        conduct.life(seed, user, user - self.users.start - publishers, self.members() - publishers)
+    }
+
+    /// The user's number among the room's publishers, if it is one.
+    pub fn publisher(&self, user: u32) -> Option<u32> {
+        user.checked_sub(self.users.start).filter(|publisher| *publisher < self.schedule.publishers())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+    use crate::clients::sign_in::SignInKind;
+
+    /// Rooms of these sizes, each with this many publishers.
+    pub fn plan(sizes: &[(u32, u32)]) -> Plan {
+        let second = Duration::from_secs(1);
+        let mut first = 0;
+        let room = |&(members, publishers): &(u32, u32)| {
+            let users = first..first + members;
+            first = users.end;
+            let entrance = Entrance { room: format!("room-{}", users.start), hidden: false, persistence: true };
+            let schedule = Schedule::steady(12.0, publishers, Duration::ZERO, second).expect("a valid schedule");
+            RoomPlan { users, entrance, schedule, payload_bytes: 100, deeds: DeedShares::default() }
+        };
+        let target = Target {
+            server: ([127, 0, 0, 1], 1).into(),
+            dialect: crate::wire::Dialect::Json,
+            server_key: String::new(),
+            sign_in: SignInKind::Custom,
+            account_prefix: String::new(),
+            read_buffer_bytes: 1024,
+        };
+        let rooms = sizes.iter().map(room).collect();
+        let order = OrderDemand::Room;
+        Plan { run: 1, seed: 1, target, rooms, order, threads: Some(1), conduct: None, in_flight: 1 }
+    }
+
+    #[test]
+    fn users_find_their_rooms_and_publishers_are_a_rooms_first() {
+        let plan = plan(&[(3, 1), (1, 1), (5, 2)]);
+        assert_eq!((plan.users(), plan.publishers(), plan.messages()), (9, 4, 36));
+        let expected = [(0, true), (0, false), (0, false), (1, true), (2, true), (2, true), (2, false), (2, false)];
+        for (user, (room, publishes)) in (0..).zip(expected) {
+            assert_eq!((plan.room_of(user), plan.publishes(user)), (room, publishes), "user {user}");
+        }
+        assert_eq!(plan.rooms[2].publisher(5), Some(1));
+        assert_eq!(plan.rooms[2].publisher(3), None);
+        assert!(!plan.publishes(9) && !plan.publishes(u32::MAX));
+    }
+}

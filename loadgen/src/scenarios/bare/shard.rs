@@ -1,0 +1,327 @@
+//! One thread of the bare server: an epoll set, its connections, and the rooms whose order it decides.
+//!
+//! A message goes from its publisher's thread to the thread that owns its room, and from there, in batches, to all threads,
+//! each of which writes it to its members: one `send` a member and batch, and nothing else.
+
+use std::collections::HashMap;
+use std::io::{self, ErrorKind, Read, Write};
+use std::sync::Arc;
+use std::sync::mpsc::{Receiver, SyncSender};
+use std::time::Duration;
+
+use mio::net::TcpStream;
+use mio::{Events, Interest, Poll, Token, Waker};
+use tokio_tungstenite::tungstenite::protocol::frame::coding::{Data, OpCode};
+
+use super::batch::Batch;
+use super::conversation::{Conversation, Event};
+use crate::clients::frames::Whole;
+use crate::wire::{Asked, Dialect};
+
+/// Parcels in line for a thread: so many batches behind it has lost the race, and the process ends and says so.
+pub const PARCELS_MAX: usize = 1 << 16;
+/// A member may owe this much; then its connection ends.
+const ARREARS_BYTES_MAX: usize = 16 << 20;
+/// A batch that does not fill goes out after this, so that the last messages of a run arrive.
+const BATCH_WAIT: Duration = Duration::from_millis(50);
+const READ_BYTES: usize = 64 * 1024;
+const EVENTS_MAX: usize = 1024;
+const DOORBELL: Token = Token(usize::MAX);
+
+/// What threads hand each other.
+pub enum Parcel {
+    Accepted(std::net::TcpStream),
+    /// To the owner of the room.
+    Publish {
+        room: Arc<str>,
+        frame: Vec<u8>,
+    },
+    /// From it, for all members.
+    Batch {
+        room: Arc<str>,
+        bytes: Arc<[u8]>,
+    },
+}
+
+/// The way to one thread.
+pub struct Door {
+    pub parcels: SyncSender<Parcel>,
+    pub doorbell: Waker,
+}
+
+/// What the real run was like.
+#[derive(Clone, Debug)]
+pub struct Manner {
+    pub dialect: Dialect,
+    pub batch_factor: f64,
+    /// Bytes of a message's payload, envelope and all.
+    pub message_bytes: usize,
+}
+
+pub struct Shard {
+    number: usize,
+    manner: Manner,
+    poll: Poll,
+    doors: Arc<[Door]>,
+    inbox: Receiver<Parcel>,
+    connections: Vec<Option<Connection>>,
+    free: Vec<usize>,
+    members: HashMap<Arc<str>, Vec<usize>>,
+    /// Of the rooms that this thread owns.
+    batches: HashMap<Arc<str>, Batch>,
+    published: u64,
+}
+
+struct Connection {
+    stream: TcpStream,
+    conversation: Conversation,
+    /// What the socket did not take.
+    arrears: Vec<u8>,
+    room: Option<Arc<str>>,
+}
+
+impl Door {
+    pub fn put(&self, parcel: Parcel) -> io::Result<()> {
+        self.parcels.try_send(parcel).map_err(|_| io::Error::other("the bare loop cannot keep up"))?;
+        self.doorbell.wake()
+    }
+}
+
+/// An epoll set, and the bell that wakes who waits for it.
+pub fn poll() -> io::Result<(Poll, Waker)> {
+    let poll = Poll::new()?;
+    let doorbell = Waker::new(poll.registry(), DOORBELL)?;
+    Ok((poll, doorbell))
+}
+
+impl Shard {
+    pub fn new(number: usize, manner: Manner, poll: Poll, doors: Arc<[Door]>, inbox: Receiver<Parcel>) -> Self {
+        let (members, batches) = (HashMap::new(), HashMap::new());
+        Self {
+            number,
+            manner,
+            poll,
+            doors,
+            inbox,
+            connections: Vec::new(),
+            free: Vec::new(),
+            members,
+            batches,
+            published: 0,
+        }
+    }
+
+    /// Goes on for ever, or until something fails that concerns all.
+    pub fn run(mut self) -> io::Result<()> {
+        let mut events = Events::with_capacity(EVENTS_MAX);
+        let mut buffer = vec![0; READ_BYTES];
+        loop {
+            let gathering = self.batches.values().any(|batch| !batch.is_empty());
+            match self.poll.poll(&mut events, gathering.then_some(BATCH_WAIT)) {
+                Err(error) if error.kind() == ErrorKind::Interrupted => continue,
+                other => other?,
+            }
+            if events.is_empty() {
+                self.send_what_there_is()?;
+            }
+            for event in &events {
+                if event.token() == DOORBELL {
+                    self.take_parcels()?;
+                    continue;
+                }
+                let at = event.token().0;
+                if event.is_writable() {
+                    self.write(at, &[]);
+                }
+                if event.is_readable() {
+                    self.read(at, &mut buffer)?;
+                }
+            }
+        }
+    }
+
+    fn take_parcels(&mut self) -> io::Result<()> {
+        while let Ok(parcel) = self.inbox.try_recv() {
+            match parcel {
+                Parcel::Accepted(stream) => self.accept(stream)?,
+                Parcel::Publish { room, frame } => self.publish(&room, &frame)?,
+                Parcel::Batch { room, bytes } => self.fan_out(&room, &bytes),
+            }
+        }
+        Ok(())
+    }
+
+    fn accept(&mut self, stream: std::net::TcpStream) -> io::Result<()> {
+        stream.set_nonblocking(true)?;
+        stream.set_nodelay(true)?;
+        let mut stream = TcpStream::from_std(stream);
+        let at = self.free.pop().unwrap_or(self.connections.len());
+        self.poll.registry().register(&mut stream, Token(at), Interest::READABLE | Interest::WRITABLE)?;
+        let connection = Connection { stream, conversation: Conversation::new(), arrears: Vec::new(), room: None };
+        match self.connections.get_mut(at) {
+            Some(place) => *place = Some(connection),
+            None => self.connections.push(Some(connection)),
+        }
+        Ok(())
+    }
+
+    /// Reads until there is nothing more: readiness is told once.
+    fn read(&mut self, at: usize, buffer: &mut [u8]) -> io::Result<()> {
+        while let Some(Some(connection)) = self.connections.get_mut(at) {
+            match connection.read(buffer) {
+                Ok(events) => events.into_iter().try_for_each(|event| self.carry_out(at, event))?,
+                Err(error) if error.kind() == ErrorKind::WouldBlock => return Ok(()),
+                Err(error) if error.kind() == ErrorKind::Interrupted => {}
+                Err(_) => self.close(at),
+            }
+        }
+        Ok(())
+    }
+
+    fn carry_out(&mut self, at: usize, event: Event) -> io::Result<()> {
+        match event {
+            Event::Answer(bytes) => self.write(at, &bytes),
+            Event::Opened if self.manner.dialect.joins_by_connecting() => self.join(at, "", ""),
+            Event::Opened => {}
+            Event::Closed => self.close(at),
+            Event::Said(frame) => match self.manner.dialect.asked(&frame) {
+                Asked::Join { cid, room } => self.join(at, &cid, &room),
+                Asked::Send { cid, room, content } => self.say(at, &cid, &room, &content)?,
+                Asked::Other => {}
+            },
+        }
+        Ok(())
+    }
+
+    fn join(&mut self, at: usize, cid: &str, room: &str) {
+        let room: Arc<str> = room.into();
+        let Some(Some(connection)) = self.connections.get_mut(at) else { return };
+        connection.room = Some(room.clone());
+        let answer = self.manner.dialect.joined(cid, &room);
+        self.members.entry(room).or_default().push(at);
+        self.answer(at, answer);
+    }
+
+    /// Acknowledges a message and hands it to the room's owner.
+    fn say(&mut self, at: usize, cid: &str, room: &str, content: &str) -> io::Result<()> {
+        self.published += 1;
+        let id = format!("{}-{}", self.number, self.published);
+        let answer = self.manner.dialect.accepted(cid, &id);
+        self.answer(at, answer);
+        let payload = self.manner.dialect.pushed(&id, content, self.manner.message_bytes);
+        let frame = self.whole(payload);
+        let owner = crc32fast::hash(room.as_bytes()) as usize % self.doors.len();
+        if owner == self.number {
+            self.publish(room, &frame)
+        } else {
+            self.doors[owner].put(Parcel::Publish { room: room.into(), frame })
+        }
+    }
+
+    fn answer(&mut self, at: usize, payload: Option<Vec<u8>>) {
+        if let Some(payload) = payload {
+            let frame = self.whole(payload);
+            self.write(at, &frame);
+        }
+    }
+
+    fn whole(&self, payload: Vec<u8>) -> Vec<u8> {
+        let kind = if self.manner.dialect.speaks_text() { Data::Text } else { Data::Binary };
+        Whole { opcode: OpCode::Data(kind), payload }.written()
+    }
+
+    /// As the room's owner: the order in which this is called is the room's.
+    fn publish(&mut self, room: &str, frame: &[u8]) -> io::Result<()> {
+        let factor = self.manner.batch_factor;
+        let batch = match self.batches.get_mut(room) {
+            Some(batch) => batch,
+            None => self.batches.entry(room.into()).or_insert_with(|| Batch::new(factor)),
+        };
+        match batch.add(frame) {
+            Some(bytes) => self.send_out(room.into(), bytes),
+            None => Ok(()),
+        }
+    }
+
+    fn send_what_there_is(&mut self) -> io::Result<()> {
+        let waiting = self.batches.iter_mut().filter(|(_, batch)| !batch.is_empty());
+        let waiting: Vec<_> = waiting.map(|(room, batch)| (room.clone(), batch.take())).collect();
+        waiting.into_iter().try_for_each(|(room, bytes)| self.send_out(room, bytes))
+    }
+
+    fn send_out(&mut self, room: Arc<str>, bytes: Vec<u8>) -> io::Result<()> {
+        let bytes: Arc<[u8]> = bytes.into();
+        for (number, door) in self.doors.iter().enumerate() {
+            if number != self.number {
+                door.put(Parcel::Batch { room: room.clone(), bytes: bytes.clone() })?;
+            }
+        }
+        self.fan_out(&room, &bytes);
+        Ok(())
+    }
+
+    fn fan_out(&mut self, room: &str, bytes: &[u8]) {
+        let Some(members) = self.members.get_mut(room) else { return };
+        // Taken out meanwhile, as a member that is lost leaves the list of its room.
+        let mut members = std::mem::take(members);
+        members.iter().for_each(|at| self.write(*at, bytes));
+        members.retain(|at| self.connections[*at].as_ref().is_some_and(|connection| connection.room.is_some()));
+        if let Some(place) = self.members.get_mut(room) {
+            *place = members;
+        }
+    }
+
+    /// Writes what is owed, and then this; what the socket does not take is owed.
+    fn write(&mut self, at: usize, bytes: &[u8]) {
+        let Some(Some(connection)) = self.connections.get_mut(at) else { return };
+        if connection.write(bytes).is_err() {
+            self.close(at);
+        }
+    }
+
+    fn close(&mut self, at: usize) {
+        let Some(connection) = self.connections.get_mut(at).and_then(Option::take) else { return };
+        self.free.push(at);
+        if let Some(members) = connection.room.and_then(|room| self.members.get_mut(&room)) {
+            members.retain(|member| *member != at);
+        }
+    }
+}
+
+impl Connection {
+    /// What has come; who says what no client of ours says is not served.
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<Vec<Event>> {
+        match self.stream.read(buffer)? {
+            0 => Err(ErrorKind::UnexpectedEof.into()),
+            read => self.conversation.take_in(&buffer[..read]).map_err(io::Error::other),
+        }
+    }
+
+    fn write(&mut self, bytes: &[u8]) -> io::Result<()> {
+        if !self.arrears.is_empty() {
+            let mut arrears = std::mem::take(&mut self.arrears);
+            arrears.drain(..self.take(&arrears)?);
+            self.arrears = arrears;
+        }
+        let taken = if self.arrears.is_empty() { self.take(bytes)? } else { 0 };
+        self.arrears.extend_from_slice(&bytes[taken..]);
+        if self.arrears.len() > ARREARS_BYTES_MAX {
+            return Err(io::Error::other("a member reads too slowly"));
+        }
+        Ok(())
+    }
+
+    /// How much of it the socket takes.
+    fn take(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        let mut taken = 0;
+        while taken < bytes.len() {
+            match self.stream.write(&bytes[taken..]) {
+                Ok(written) => taken += written,
+                Err(error) if error.kind() == ErrorKind::WouldBlock => break,
+                Err(error) if error.kind() == ErrorKind::Interrupted => {}
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(taken)
+    }
+}

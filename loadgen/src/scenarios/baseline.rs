@@ -1,0 +1,102 @@
+//! `--baseline`: the same run once more, against the bare server (`bare/`) on the same cores, with messages as long and batches
+//! as large as the real server's were.
+
+use std::io;
+use std::process::Stdio;
+use std::time::Duration;
+
+use thiserror::Error;
+use tokio::io::{AsyncBufReadExt, AsyncWriteExt, BufReader};
+use tokio::process::{Child, ChildStdin, Command};
+
+use crate::costs::meter::{CostsError, Meter};
+use crate::options::RunOptions;
+use crate::report::Findings;
+use crate::report::room::{self, Outcome};
+use crate::scenarios::bare::Orders;
+use crate::scenarios::scenario::{self, RunError};
+use crate::watch;
+use crate::wire::Dialect;
+
+/// The bare server listens within moments, or not at all.
+const STARTING: Duration = Duration::from_secs(10);
+
+#[derive(Debug, Error)]
+pub enum BaselineError {
+    #[error("--baseline needs the server's process on this machine, by --pid or because it listens here")]
+    NoProcess,
+    #[error("--baseline of several rooms needs rooms that the server knows; --target plain has one")]
+    PlainRooms,
+    #[error("the bare server cannot be started: {0}")]
+    Start(#[from] io::Error),
+    #[error("the bare server says {0:?} instead of its address")]
+    Address(String),
+    #[error(transparent)]
+    Costs(#[from] CostsError),
+    #[error("the run against the bare server: {0}")]
+    Run(#[from] RunError),
+}
+
+/// Does to the bare server what was done to the real one.
+pub async fn run(options: &RunOptions, real: &Outcome) -> Result<Findings, BaselineError> {
+    let mut bare = Bare::start(&orders(options, real)?).await?;
+    watch::note("baseline: the same once more, against a bare socket loop on the same cores");
+    let mut options = options.clone();
+    options.plan.target.server = bare.address;
+    options.plan.rooms.iter_mut().for_each(|room| room.entrance.hidden = true);
+    (options.pid, options.metrics) = (bare.process.id(), None);
+    let outcome = scenario::run(&options).await?;
+    bare.end().await?;
+    Ok(room::findings(&options, outcome))
+}
+
+fn orders(options: &RunOptions, real: &Outcome) -> Result<Orders, BaselineError> {
+    let plan = &options.plan;
+    if matches!(plan.target.dialect, Dialect::Plain(_)) && plan.rooms.len() > 1 {
+        return Err(BaselineError::PlainRooms);
+    }
+    let process = Meter::find(options)?.process().ok_or(BaselineError::NoProcess)?;
+    let figures = &real.figures;
+    Ok(Orders {
+        address: plan.target.server.ip(),
+        dialect: plan.target.dialect.clone(),
+        cores: process.cores()?,
+        batch_factor: real.costs.batch_factor(figures.delivered_in_window).unwrap_or(1.0),
+        message_bytes: figures.heard.message_bytes.checked_div(figures.heard.messages).unwrap_or_default() as usize,
+    })
+}
+
+/// The process of the bare server; it ends with us, however we end.
+struct Bare {
+    process: Child,
+    orders: ChildStdin,
+    address: std::net::SocketAddr,
+}
+
+impl Bare {
+    async fn start(orders: &Orders) -> Result<Self, BaselineError> {
+        let mut process = Command::new(std::env::current_exe()?)
+            .arg("bare")
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .kill_on_drop(true)
+            .spawn()?;
+        let pipes = process.stdin.take().zip(process.stdout.take());
+        let (mut input, output) = pipes.ok_or_else(|| io::Error::other("the new process has no pipes"))?;
+        let mut line = serde_json::to_vec(orders).map_err(io::Error::other)?;
+        line.push(b'\n');
+        input.write_all(&line).await?;
+        input.flush().await?;
+        let mut said = String::new();
+        let mut output = BufReader::new(output);
+        let listening = tokio::time::timeout(STARTING, output.read_line(&mut said));
+        listening.await.map_err(|_| io::Error::from(io::ErrorKind::TimedOut))??;
+        let address = said.trim().parse().map_err(|_| BaselineError::Address(said))?;
+        Ok(Self { process, orders: input, address })
+    }
+
+    async fn end(&mut self) -> io::Result<()> {
+        self.orders.shutdown().await?;
+        self.process.kill().await
+    }
+}

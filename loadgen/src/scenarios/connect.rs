@@ -1,0 +1,215 @@
+//! `loadgen connect`: the coordinator's side, and what it found.
+//!
+//! Everybody signs in; then everybody connects, as fast as the server takes it; then all stay for a while. What a user costs
+//! is what memory grew by between the first moment and the last, over the users that were there.
+
+use std::io;
+use std::time::{Duration, Instant};
+
+use thiserror::Error;
+
+use crate::clients::idlers::{Held, Holding};
+use crate::costs::kernel::KernelReading;
+use crate::costs::listening;
+use crate::costs::series::ServerWatch;
+use crate::costs::server::{CpuTime, ServerProbe};
+use crate::options::ConnectOptions;
+use crate::report::words::{grouped, ratio};
+use crate::report::{Course, Findings, Generator, KEY_SHOWN, Mark, Section, Value};
+use crate::team::clock::{self, SECOND_NS};
+use crate::team::machine::MachineFigures;
+use crate::team::orders::{Order, Progress, Word};
+use crate::team::process::{self, LOOK_EVERY, Sites, Team, TeamError};
+use crate::watch::{self, Stage, Watch};
+
+#[derive(Debug, Error)]
+pub enum ConnectError {
+    #[error(transparent)]
+    Team(#[from] TeamError),
+    #[error("the server's process cannot be watched: {0}")]
+    Probe(#[from] io::Error),
+}
+
+/// A finished run, before it is judged.
+pub struct Outcome {
+    processes: usize,
+    machines: Vec<MachineFigures>,
+    held: Held,
+    /// How long it took until all were there, or had given up.
+    connecting: Duration,
+    server: Option<ServerCosts>,
+    /// Of this machine; where the server and the users are both on it, it is that of both ends.
+    kernel_bytes: Option<f64>,
+    course: Course,
+}
+
+#[derive(Clone, Copy)]
+struct ServerCosts {
+    resident_before_bytes: u64,
+    resident_held_bytes: u64,
+    connecting: CpuTime,
+    idle: CpuTime,
+}
+
+/// Runs the scenario to its end.
+pub async fn run(options: &ConnectOptions) -> Result<Outcome, ConnectError> {
+    let pid = options.pid.or_else(|| listening::process_at(options.target.server));
+    let probe = pid.map(ServerProbe::new).transpose()?;
+    let server_watch = probe.map(ServerWatch::start);
+    let sites = Sites::find(&options.workforce, options.users, u64::from(options.run)).await?;
+    let orders = orders(options, &sites);
+    let mut team = Team::start_with(sites, orders).await?;
+    if team.len() > 1 {
+        team.roll().for_each(watch::note);
+    }
+    let mut watch = Watch::new(Stage::signing_in(options.users));
+    let resident_before_bytes = probe.map_or(Ok(0), |probe| probe.resident_bytes())?;
+    team.gather(&mut watch, |word| matches!(word, Word::SignedIn).then_some(())).await?;
+    drop(watch);
+
+    let cpu = || probe.map_or(Ok(CpuTime::default()), |probe| probe.cpu());
+    let (kernel_before, cpu_before, start_ns) = (kernel_bytes(), cpu()?, clock::now_ns());
+    team.order_all(&Order::Join).await?;
+    let mut watch = Watch::new(Stage::connecting(options.users));
+    team.gather(&mut watch, |word| matches!(word, Word::Joined).then_some(())).await?;
+    drop(watch);
+    let connecting = Duration::from_nanos(clock::now_ns().saturating_sub(start_ns));
+    let cpu_connected = cpu()?;
+
+    let held_from_ns = clock::now_ns();
+    hold(&mut team, options, held_from_ns).await?;
+    let kernel_bytes = kernel_before.zip(kernel_bytes()).map(|(before, held)| held - before);
+    let server = match probe {
+        None => None,
+        Some(probe) => Some(ServerCosts {
+            resident_before_bytes,
+            resident_held_bytes: probe.resident_bytes()?,
+            connecting: cpu_connected.minus(cpu_before),
+            idle: cpu()?.minus(cpu_connected),
+        }),
+    };
+    team.order_all(&Order::Stop).await?;
+    let mut watch = Watch::new(Stage::connecting(options.users));
+    let parts = team.gather(&mut watch, |word| if let Word::Held(part) = word { Some(part) } else { None }).await?;
+    let mut held = Held::default();
+    parts.into_iter().for_each(|part| held.add(*part));
+
+    let mut series = team.series().clone();
+    series.merge(server_watch.map(ServerWatch::finish).unwrap_or_default());
+    let marks = vec![Mark::new(start_ns, "connecting"), Mark::new(held_from_ns, "all there")];
+    let course = Course { series, marks, window: start_ns..held_from_ns };
+    let processes = team.len();
+    let machines = team.dismiss().await?;
+    Ok(Outcome { processes, machines, held, connecting, server, kernel_bytes, course })
+}
+
+/// What the kernel of this machine keeps for sockets, among other things; nothing where it does not tell.
+fn kernel_bytes() -> Option<f64> {
+    let reading = KernelReading::take(std::process::id()).ok()?;
+    Some((reading.slab_bytes + reading.socket_buffer_bytes) as f64)
+}
+
+fn orders(options: &ConnectOptions, sites: &Sites) -> Vec<Order> {
+    let order = |users| {
+        Order::Hold(Holding {
+            target: options.target.clone(),
+            entrance: options.entrance.clone(),
+            users,
+            threads: options.threads,
+            in_flight: options.in_flight.div_ceil(sites.processes()),
+            users_a_source: process::users_a_source(options.users, options.target.server.ip()),
+        })
+    };
+    sites.parts().map(order).collect()
+}
+
+/// Waits, for as long as somebody is there.
+async fn hold(team: &mut Team, options: &ConnectOptions, from_ns: u64) -> Result<(), TeamError> {
+    let until_ns = from_ns + (options.secs * SECOND_NS as f64) as u64;
+    let mut watch = Watch::new(Stage::holding(options.users));
+    let somebody = |progress: Progress| progress.joined > progress.disconnected;
+    while clock::now_ns() < until_ns && somebody(team.progress()) {
+        team.next_word(Instant::now() + clock::until(until_ns).min(LOOK_EVERY)).await?;
+        watch.show(&team.progress(), team.series());
+    }
+    Ok(())
+}
+
+pub fn findings(options: &ConnectOptions, outcome: Outcome) -> Findings {
+    let sections = [connections(options, &outcome), memory(&outcome)];
+    let server = outcome.server.map(|costs| server(options, &outcome, costs));
+    let Outcome { processes, machines, held, course, .. } = outcome;
+    let mut settings = options.clone();
+    KEY_SHOWN.clone_into(&mut settings.target.server_key);
+    let mut latencies = vec![("connect", held.connect)];
+    if options.entrance.is_some() {
+        latencies.push(("join", held.join));
+    }
+    let heading = format!(
+        "{} idle users{} on {}, held for {} s, {} {}",
+        grouped(u64::from(options.users)),
+        if options.entrance.is_some() { " in one room" } else { "" },
+        options.target.server,
+        options.secs,
+        processes,
+        if processes == 1 { "process" } else { "processes" },
+    );
+    Findings {
+        scenario: "connect",
+        heading,
+        settings: serde_json::to_value(settings).expect("options are plain structures, which always serialise"),
+        sections: sections.into_iter().chain(server).collect(),
+        latencies,
+        faults: Vec::new(),
+        promise: "everybody who came was let in, and stayed",
+        samples: held.samples,
+        generator: Generator { lag: held.lag, threads: held.threads, machines, ..Generator::default() },
+        course,
+    }
+}
+
+fn connections(options: &ConnectOptions, outcome: &Outcome) -> Section {
+    let held = &outcome.held;
+    let secs = outcome.connecting.as_secs_f64();
+    Section::new("connections")
+        .count("users", u64::from(options.users))
+        .count("connected", held.connected)
+        .fault("shut out", held.shut_out, "users never got in")
+        .count("not tried", held.not_tried)
+        .count("attempts repeated", held.retries)
+        .fault("disconnected", held.disconnected, "users disconnected")
+        .row("connecting", Value::Seconds(secs))
+        .row("connections per second", Value::Number(ratio(held.connected as f64, secs)))
+        .count("under way at most", held.window_most)
+        .count("under way at the end", held.window_last)
+        .count("pings answered", held.pings)
+        .count("other frames", held.frames)
+        .count("processes", outcome.processes as u64)
+}
+
+/// What each user costs the generator, and the kernel.
+fn memory(outcome: &Outcome) -> Section {
+    let grown = |resident: &crate::clients::idlers::Resident| resident.held_bytes as f64 - resident.before_bytes as f64;
+    let own: f64 = outcome.held.resident.iter().map(grown).sum();
+    let connected = outcome.held.connected as f64;
+    let section = Section::new("memory")
+        .row("generator, per user", Value::Bytes(ratio(own.max(0.0), connected)))
+        .row("generator, in all", Value::Bytes(own));
+    match outcome.kernel_bytes {
+        Some(bytes) if outcome.machines.is_empty() => section
+            .row("kernel of this machine, per user", Value::Bytes(ratio(bytes.max(0.0), connected)))
+            .row("kernel of this machine, in all", Value::Bytes(bytes)),
+        _ => section,
+    }
+}
+
+fn server(options: &ConnectOptions, outcome: &Outcome, costs: ServerCosts) -> Section {
+    let connected = outcome.held.connected as f64;
+    let grown = costs.resident_held_bytes as f64 - costs.resident_before_bytes as f64;
+    Section::new("server")
+        .row("resident, before", Value::Bytes(costs.resident_before_bytes as f64))
+        .row("resident, held", Value::Bytes(costs.resident_held_bytes as f64))
+        .row("resident per connection", Value::Bytes(ratio(grown.max(0.0), connected)))
+        .row("CPU per connect", Value::Microseconds(ratio(costs.connecting.secs() * 1e6, connected)))
+        .row("cores busy, idle", Value::Number(ratio(costs.idle.secs(), options.secs)))
+}

@@ -1,0 +1,402 @@
+//! `loadgen curve`: rooms of several sizes, one after another, and what they show of larger ones.
+//!
+//! Each size is run quietly first, for the time that a message on its own takes to the last member, and then at rising rates,
+//! for the deliveries a second that are sustained. Every run is one of `loadgen room`, with all its checks.
+
+mod climb;
+mod projection;
+
+use std::fs;
+use std::time::{Duration, Instant};
+
+use comfy_table::Cell;
+use serde::Serialize;
+use thiserror::Error;
+
+use crate::checks::latency::Percentiles;
+use crate::costs::listening;
+use crate::options::{CurveOptions, RunOptions, Size};
+use crate::plan::schedule::ScheduleError;
+use crate::report::{self, Environment, KEY_SHOWN, LAST_MEMBER, Report, room, words};
+use crate::scenarios::scenario::{self, RunError};
+use crate::team::process::{self, LOOK_EVERY, TeamError};
+use crate::watch::note;
+use climb::Climb;
+use projection::{Basis, Projection};
+
+/// Where the climb begins: what any server carries.
+const DELIVERIES_FIRST: f64 = 20_000.0;
+const RATE_FIRST_MAX: f64 = 1_000.0;
+/// A rate is sustained when this part of what was due arrived while it was measured.
+const SUSTAINED_PART: f64 = 0.95;
+/// Connections of the run before that may still be there when the next begins, and how long they are waited for.
+const FILES_LEFT_MAX: usize = 64;
+const LEAVING_MAX: Duration = Duration::from_secs(60);
+/// Descriptors that a server keeps for itself, and for the connections over which users sign in.
+const SERVER_DESCRIPTORS_APART: u64 = 1_300;
+
+#[derive(Debug, Error)]
+pub enum CurveError {
+    #[error("{users} users at {rate} messages/s: {source}")]
+    Run { users: u32, rate: f64, source: RunError },
+    #[error(transparent)]
+    Schedule(#[from] ScheduleError),
+    #[error(transparent)]
+    Team(#[from] TeamError),
+    #[error(
+        "--sizes max: how many connections the server has room for is known only of a process on this machine: name a \
+         number, or the process with --pid"
+    )]
+    NoLimit,
+}
+
+/// The whole curve.
+#[derive(Serialize)]
+pub struct Curve {
+    scenario: &'static str,
+    passed: bool,
+    environment: Environment,
+    /// As it was asked for; without secrets.
+    settings: CurveOptions,
+    points: Vec<Point>,
+    /// Why it ends before its end, if it does.
+    failure: Option<String>,
+    /// What the largest room says of one of a million; nothing where the server's process was not seen.
+    projection: Option<Projection>,
+}
+
+/// One size.
+#[derive(Serialize)]
+struct Point {
+    users: u32,
+    quiet: Measured,
+    /// At the highest rate that was sustained.
+    best: Option<Measured>,
+    /// The lowest rate that was not sustained.
+    beyond: Option<Beyond>,
+}
+
+/// A rate that was too high.
+#[derive(Serialize)]
+struct Beyond {
+    rate: f64,
+    why: String,
+}
+
+/// One run.
+#[derive(Clone, Serialize)]
+struct Measured {
+    rate: f64,
+    deliveries_per_second: f64,
+    /// The part of what was due while it was measured that came while it was measured.
+    part: f64,
+    last_member: Percentiles,
+    /// Why the times are the generator's own, when they are.
+    generator_bound: Option<String>,
+    faults: Vec<String>,
+    costs: Option<Costs>,
+    generator_bytes_per_user: f64,
+}
+
+/// Of the server's process.
+#[derive(Clone, Copy, Serialize)]
+struct Costs {
+    cores_busy: f64,
+    cpu_us_per_delivery: f64,
+    resident_bytes_per_connection: f64,
+    kernel_bytes_per_connection: f64,
+}
+
+/// Runs all sizes, telling how far it is. What was measured before something failed is kept.
+pub async fn run(options: &CurveOptions) -> Result<Curve, CurveError> {
+    let descriptors = process::raise_descriptor_limit()?;
+    let pid = options.pid.or_else(|| listening::process_at(options.target.server));
+    let course = Course { options, pid, files_before: pid.and_then(open_files) };
+    let (mut points, mut failure) = (Vec::new(), None);
+    for size in &options.sizes {
+        let users = match *size {
+            Size::Members(users) => users,
+            Size::AsManyAsFit => as_many_as_fit(pid)?,
+        };
+        match course.point(users).await {
+            Ok(point) => points.push(point),
+            Err(error) => {
+                failure = Some(error.to_string());
+                break;
+            }
+        }
+    }
+    let mut settings = options.clone();
+    KEY_SHOWN.clone_into(&mut settings.target.server_key);
+    Ok(Curve {
+        scenario: "curve",
+        passed: failure.is_none() && points.iter().all(|point| point.quiet.faults.is_empty()),
+        environment: Environment::here(),
+        settings,
+        projection: points.last().and_then(|point| point.basis(descriptors)).map(Projection::of),
+        points,
+        failure,
+    })
+}
+
+/// The runs of a curve, one after another.
+struct Course<'a> {
+    options: &'a CurveOptions,
+    /// The server's process, when it is on this machine, and the files it had open before anybody came.
+    pid: Option<u32>,
+    files_before: Option<usize>,
+}
+
+impl Course<'_> {
+    async fn point(&self, users: u32) -> Result<Point, CurveError> {
+        let options = self.options;
+        let quiet = self.measure(users, options.quiet_rate).await?;
+        let (mut best, mut beyond): (Option<Measured>, Option<Beyond>) = (None, None);
+        let mut climb = Climb::new((DELIVERIES_FIRST / f64::from(users)).clamp(options.quiet_rate, RATE_FIRST_MAX));
+        while let Some(rate) = climb.next() {
+            let found = self.measure(users, rate).await?;
+            let sustained = found.is_sustained(options);
+            climb.tell(rate, sustained);
+            if sustained {
+                if best.as_ref().is_none_or(|best| rate > best.rate) {
+                    best = Some(found);
+                }
+            } else if beyond.as_ref().is_none_or(|beyond| rate < beyond.rate) {
+                beyond = Some(Beyond { rate, why: found.complaint() });
+            }
+        }
+        Ok(Point { users, quiet, best, beyond })
+    }
+
+    async fn measure(&self, users: u32, rate: f64) -> Result<Measured, CurveError> {
+        let room = self.options.room(users, rate)?;
+        self.until_everybody_has_left().await;
+        let outcome = scenario::run(&room).await.map_err(|source| CurveError::Run { users, rate, source })?;
+        let measured = Measured::of(&room, rate, outcome);
+        let last = words::duration(measured.last_member.p99_us as f64);
+        let bound = if measured.generator_bound.is_some() { " (generator-bound)" } else { "" };
+        note(&format!(
+            "{} users, {} messages/s: {} deliveries/s, p99 to the last member {last}{bound}{}",
+            words::grouped(users.into()),
+            words::number(rate),
+            words::number(measured.deliveries_per_second),
+            measured.faults.first().map_or(String::new(), |fault| format!("; {fault}")),
+        ));
+        Ok(measured)
+    }
+
+    /// Where as many connect as fit, those of the run before must be gone first, at the server as well.
+    async fn until_everybody_has_left(&self) {
+        let Some((pid, before)) = self.pid.zip(self.files_before) else { return };
+        let deadline = Instant::now() + LEAVING_MAX;
+        while open_files(pid).is_some_and(|files| files > before + FILES_LEFT_MAX) && Instant::now() < deadline {
+            tokio::time::sleep(LOOK_EVERY).await;
+        }
+    }
+}
+
+/// How many files a process has open, sockets among them.
+fn open_files(pid: u32) -> Option<usize> {
+    Some(fs::read_dir(format!("/proc/{pid}/fd")).ok()?.count())
+}
+
+/// As many connections as the server's process has descriptors left.
+fn as_many_as_fit(pid: Option<u32>) -> Result<u32, CurveError> {
+    let pid = pid.ok_or(CurveError::NoLimit)?;
+    let limits = fs::read_to_string(format!("/proc/{pid}/limits")).map_err(|_| CurveError::NoLimit)?;
+    let limit = open_files_limit(&limits).ok_or(CurveError::NoLimit)?;
+    Ok(u32::try_from(limit.saturating_sub(SERVER_DESCRIPTORS_APART)).unwrap_or(u32::MAX).max(1))
+}
+
+/// The soft limit of open files, which counts.
+fn open_files_limit(limits: &str) -> Option<u64> {
+    let line = limits.lines().find_map(|line| line.strip_prefix("Max open files"))?;
+    match line.split_whitespace().next()? {
+        "unlimited" => Some(u64::MAX),
+        number => number.parse().ok(),
+    }
+}
+
+impl Measured {
+    fn of(options: &RunOptions, rate: f64, outcome: room::Outcome) -> Self {
+        let users = f64::from(options.plan.users());
+        let delivered = outcome.figures.delivered_in_window as f64;
+        let due = options.plan.messages() as f64 * users;
+        let generator_bytes_per_user = outcome.course.generator().1 as f64 / users;
+        let (last_member, costs) =
+            (outcome.figures.last_member(&options.plan).percentiles(), Costs::of(options, &outcome));
+        let report = Report::new(room::findings(options, outcome), &[]);
+        Self {
+            rate,
+            deliveries_per_second: delivered / options.secs,
+            part: words::ratio(delivered, due),
+            last_member,
+            generator_bound: report.generator_bound_of(LAST_MEMBER).map(str::to_owned),
+            faults: report.faults().to_vec(),
+            costs,
+            generator_bytes_per_user,
+        }
+    }
+
+    /// Why nobody would call this rate sustained.
+    fn complaint(&self) -> String {
+        if !self.faults.is_empty() {
+            return self.faults.join("; ");
+        }
+        let (part, last) = (words::number(self.part * 100.0), words::duration(self.last_member.p99_us as f64));
+        format!("{part} % came while it was measured, and the p99 to the last member was {last}")
+    }
+
+    fn is_sustained(&self, options: &CurveOptions) -> bool {
+        let in_time = u128::from(self.last_member.p99_us) <= options.limit.as_micros();
+        self.faults.is_empty() && in_time && self.part >= SUSTAINED_PART
+    }
+}
+
+impl Costs {
+    fn of(options: &RunOptions, outcome: &room::Outcome) -> Option<Self> {
+        let [begin, end] = outcome.costs.process(|costs| &costs.begin, |costs| &costs.end)?;
+        let [signed_in, joined] = outcome.costs.process(|costs| &costs.signed_in, |costs| &costs.joined)?;
+        let cpu_secs = end.cpu.minus(begin.cpu).secs();
+        let per_connection =
+            |before: u64, after: u64| ((after as f64 - before as f64) / f64::from(options.plan.users())).max(0.0);
+        let kernel = |reading: crate::costs::kernel::KernelReading| reading.slab_bytes + reading.socket_buffer_bytes;
+        Some(Self {
+            cores_busy: cpu_secs / options.secs,
+            cpu_us_per_delivery: words::ratio(cpu_secs * 1e6, outcome.figures.delivered_in_window as f64),
+            resident_bytes_per_connection: per_connection(signed_in.resident_bytes, joined.resident_bytes),
+            kernel_bytes_per_connection: per_connection(kernel(signed_in.kernel), kernel(joined.kernel)),
+        })
+    }
+}
+
+impl Point {
+    fn basis(&self, descriptors: u64) -> Option<Basis> {
+        let quiet = self.quiet.costs?;
+        let busy = self.best.as_ref().and_then(|best| best.costs).unwrap_or(quiet);
+        Some(Basis {
+            users: self.users,
+            server_bytes_per_connection: quiet.resident_bytes_per_connection,
+            kernel_bytes_per_connection: quiet.kernel_bytes_per_connection,
+            generator_bytes_per_user: self.quiet.generator_bytes_per_user,
+            cpu_us_per_delivery_quiet: quiet.cpu_us_per_delivery,
+            cpu_us_per_delivery_busy: busy.cpu_us_per_delivery,
+            descriptors,
+        })
+    }
+
+    fn cells(&self) -> Vec<String> {
+        let Self { users, quiet, best, .. } = self;
+        let bound = |measured: &Measured, text: String| match measured.generator_bound {
+            Some(_) => format!("{text} *"),
+            None => text,
+        };
+        let time = |us: u64| words::duration(us as f64);
+        let of_best = |cell: &dyn Fn(&Measured) -> String| best.as_ref().map_or("none".to_owned(), cell);
+        let cost =
+            |measured: &Measured, cell: fn(&Costs) -> String| measured.costs.as_ref().map_or(String::new(), cell);
+        vec![
+            words::grouped((*users).into()),
+            bound(quiet, time(quiet.last_member.p50_us)),
+            bound(quiet, time(quiet.last_member.p99_us)),
+            cost(quiet, |costs| format!("{} µs", words::number(costs.cpu_us_per_delivery))),
+            of_best(&|best| words::number(best.rate)),
+            of_best(&|best| words::number(best.deliveries_per_second)),
+            of_best(&|best| bound(best, time(best.last_member.p99_us))),
+            of_best(&|best| cost(best, |costs| format!("{} µs", words::number(costs.cpu_us_per_delivery)))),
+            of_best(&|best| cost(best, |costs| words::number(costs.cores_busy))),
+            cost(quiet, |costs| words::bytes(costs.resident_bytes_per_connection)),
+            cost(quiet, |costs| words::bytes(costs.kernel_bytes_per_connection)),
+        ]
+    }
+}
+
+const HEADER: [&str; 11] = [
+    "members",
+    "quiet: last\nmember p50",
+    "p99",
+    "CPU per\ndelivery",
+    "sustained:\nmessages/s",
+    "deliveries/s",
+    "last mem-\nber p99",
+    "CPU per\ndelivery",
+    "cores\nbusy",
+    "server mem-\nory each",
+    "kernel mem-\nory each",
+];
+
+impl Curve {
+    pub fn passed(&self) -> bool {
+        self.passed
+    }
+
+    /// The tables and the verdict, for people.
+    pub fn text(&self) -> String {
+        let mut table = report::table(&HEADER);
+        for point in &self.points {
+            table.add_row(point.cells().into_iter().map(report::number));
+        }
+        let mut parts = vec![table.to_string()];
+        if self.points.iter().any(|point| point.measured().any(|measured| measured.generator_bound.is_some())) {
+            parts.push("* generator-bound: the generator's own delays are a large part of this time.".to_owned());
+        }
+        parts.extend(self.projection.as_ref().map(|projection| {
+            let title = format!("a room of {}", words::grouped(projection.users.into()));
+            let mut table = report::table(&[&title, "projected"]);
+            for (name, value) in projection.rows() {
+                table.add_row([Cell::new(name), report::number(value)]);
+            }
+            let measured = words::grouped(projection.basis.users.into());
+            format!("{table}\nA projection from the costs measured with {measured}, not a measurement.")
+        }));
+        parts.extend(self.points.iter().flat_map(Point::complaints));
+        parts.push(self.verdict());
+        parts.join("\n")
+    }
+
+    fn verdict(&self) -> String {
+        match &self.failure {
+            Some(failure) => format!("FAILED: {failure}."),
+            None if self.passed => {
+                "PASSED: in the quiet room of every size, everything accepted was delivered to everybody.".to_owned()
+            }
+            None => "FAILED: in a quiet room not everything accepted was delivered to everybody.".to_owned(),
+        }
+    }
+
+    pub fn write_json(&self, path: &std::path::Path) -> std::io::Result<()> {
+        fs::write(path, serde_json::to_string_pretty(self)? + "\n")
+    }
+}
+
+impl Point {
+    fn measured(&self) -> impl Iterator<Item = &Measured> {
+        [&self.quiet].into_iter().chain(&self.best)
+    }
+
+    /// What was wrong while it was quiet, and why a rate was not sustained.
+    fn complaints(&self) -> impl Iterator<Item = String> {
+        let quiet = (!self.quiet.faults.is_empty()).then(|| (self.quiet.rate, self.quiet.complaint()));
+        let beyond = self.beyond.as_ref().map(|beyond| (beyond.rate, beyond.why.clone()));
+        let said = quiet.into_iter().chain(beyond);
+        said.map(|(rate, why)| {
+            let members = words::grouped(self.users.into());
+            format!("  {members} members at {} messages/s: {why}", words::number(rate))
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_limit_that_counts_is_the_soft_one() {
+        let limits = "Limit                     Soft Limit           Hard Limit           Units     \n\
+                      Max processes             96000                96000                processes \n\
+                      Max open files            1024                 20000                files     \n";
+        assert_eq!(open_files_limit(limits), Some(1024));
+        assert_eq!(open_files_limit("Max open files            unlimited   unlimited  files\n"), Some(u64::MAX));
+        assert_eq!(open_files_limit(""), None);
+    }
+}

@@ -1,0 +1,281 @@
+//! `loadgen history`: the coordinator's side, and what it found.
+//!
+//! One publisher fills the room; the whole history is read once, both ways, and must be what was said; then pages of it are
+//! read at a rate, and each must be what it was. So the figures are those of right answers.
+
+mod fill;
+mod reads;
+mod walk;
+
+use std::time::{Duration, Instant};
+
+use thiserror::Error;
+
+use crate::clients::pages::{self, Reader};
+use crate::clients::sign_in::{FrontDoor, SignInError};
+use crate::costs::listening;
+use crate::costs::series::ServerWatch;
+use crate::costs::server::{CpuTime, ServerProbe};
+use crate::options::HistoryOptions;
+use crate::report::words::{grouped, number, ratio};
+use crate::report::{Course, Findings, Generator, KEY_SHOWN, Mark, Section, Value};
+use crate::team::clock::{self, SECOND_NS};
+use crate::team::machine::MachineFigures;
+use crate::team::orders::{Order, Word};
+use crate::team::process::{LOOK_EVERY, Sites, Team, TeamError};
+use crate::watch::{self, Stage, Watch};
+
+use fill::{FillError, Filler, Filling, PUBLISHER};
+use walk::{Kind, Known, Walk, WalkError, WalkFigures};
+
+pub use reads::{Fetched, Reading, Timetable, serve};
+
+/// Workers learn of the start this long before it, so that none is late for the first read.
+const START_DELAY_NS: u64 = SECOND_NS / 2;
+/// A read that is not answered is given up by its reader after half a minute; the last of them is waited for.
+const LAST_ANSWERS: Duration = Duration::from_secs(35);
+
+#[derive(Debug, Error)]
+pub enum HistoryError {
+    #[error(transparent)]
+    Team(#[from] TeamError),
+    #[error(transparent)]
+    Fill(#[from] FillError),
+    #[error(transparent)]
+    Walk(#[from] WalkError),
+    #[error("the publisher cannot sign in: {0}")]
+    SignIn(#[from] SignInError),
+    #[error("the server's process cannot be watched: {0}")]
+    Probe(#[from] std::io::Error),
+}
+
+/// A finished run, before it is judged.
+pub struct Outcome {
+    processes: usize,
+    machines: Vec<MachineFigures>,
+    filling: Option<Duration>,
+    walked: WalkFigures,
+    pages: usize,
+    fetched: Fetched,
+    /// While it was measured.
+    server_cpu: Option<CpuTime>,
+    course: Course,
+}
+
+/// Runs the scenario to its end.
+pub async fn run(options: &HistoryOptions) -> Result<Outcome, HistoryError> {
+    let pid = options.pid.or_else(|| listening::process_at(options.target.server));
+    let probe = pid.map(ServerProbe::new).transpose()?;
+    let target = &options.target;
+    let door = FrontDoor::new(target.server, target.sign_in, &target.server_key);
+    let account = format!("{}{PUBLISHER:08}", target.account_prefix);
+    let token = door.sign_in(&account).await?;
+
+    let mut said = Vec::new();
+    let (mut filling, mut member) = (None, None);
+    let mut channel_id = pages::channel_of_room(&options.entrance.room);
+    if options.messages > 0 || !options.absent {
+        let mut filler = Filler::enter(target, &token, &options.entrance).await?;
+        filler.channel_id().clone_into(&mut channel_id);
+        let begun = Instant::now();
+        said = fill(&mut filler, options).await?;
+        filling = (options.messages > 0).then(|| begun.elapsed());
+        member = (!options.absent).then(|| filler.stay());
+    }
+    let mut reader = Reader::new(&door, account).await?;
+    let walk = Walk::take(&mut reader, &channel_id, options.page_items).await?;
+    let walked = walk::judge(&walk, options.run, &said);
+    let Walk { pages, .. } = walk;
+
+    let mut reading = Run::start(options, channel_id, &pages, probe).await?;
+    let (server_cpu, fetched) = reading.read().await?;
+    drop(member);
+    let (processes, course) = (reading.team.len(), reading.course());
+    let machines = reading.team.dismiss().await?;
+    Ok(Outcome { processes, machines, filling, walked, pages: pages.len(), fetched, server_cpu, course })
+}
+
+async fn fill(filler: &mut Filler, options: &HistoryOptions) -> Result<Vec<String>, FillError> {
+    let filling = Filling { run: options.run, messages: options.messages, payload_bytes: options.payload_bytes };
+    let mut told = Instant::now();
+    let tell = |answered| {
+        if told.elapsed() >= watch::LINE_EVERY {
+            watch::note(&format!("filling: {answered}/{}", options.messages));
+            told = Instant::now();
+        }
+    };
+    filler.fill(&options.target, &filling, tell).await
+}
+
+struct Run<'a> {
+    options: &'a HistoryOptions,
+    probe: Option<ServerProbe>,
+    server_watch: Option<ServerWatch>,
+    team: Team,
+    window: std::ops::Range<u64>,
+}
+
+impl<'a> Run<'a> {
+    async fn start(
+        options: &'a HistoryOptions,
+        channel_id: String,
+        pages: &[Known],
+        probe: Option<ServerProbe>,
+    ) -> Result<Self, HistoryError> {
+        let sites = Sites::find(&options.workforce, options.readers, u64::from(options.run)).await?;
+        let in_flight = options.in_flight.div_ceil(sites.processes());
+        let order = |readers: std::ops::Range<u32>| {
+            Order::Read(Reading {
+                target: options.target.clone(),
+                run: options.run,
+                seed: options.seed,
+                channel_id: channel_id.clone(),
+                limit: options.page_items,
+                pages: pages.to_vec(),
+                newest: options.newest,
+                timetable: options.timetable,
+                // Behind the publisher.
+                readers: readers.start + 1..readers.end + 1,
+                readers_total: options.readers,
+                threads: options.threads,
+                in_flight,
+            })
+        };
+        let orders = sites.parts().map(order).collect();
+        let team = Team::start_with(sites, orders).await?;
+        if team.len() > 1 {
+            team.roll().for_each(watch::note);
+        }
+        Ok(Self { options, server_watch: probe.map(ServerWatch::start), probe, team, window: 0..0 })
+    }
+
+    /// Everybody signs in and reads; what the server computed while it was measured, and what came of it.
+    async fn read(&mut self) -> Result<(Option<CpuTime>, Fetched), HistoryError> {
+        let mut watch = Watch::new(Stage::signing_in(self.options.readers));
+        self.team.gather(&mut watch, |word| matches!(word, Word::SignedIn).then_some(())).await?;
+        drop(watch);
+        let timetable = self.options.timetable;
+        let start_ns = clock::now_ns() + START_DELAY_NS;
+        self.window = start_ns + timetable.warmup_ns..start_ns + timetable.end_ns;
+        self.team.order_all(&Order::Begin { start_ns }).await?;
+        let mut watch = Watch::new(Stage::reading(timetable.reads()));
+        self.watch_until(&mut watch, self.window.start).await?;
+        let before = self.probe.map(|probe| probe.cpu()).transpose()?;
+        self.watch_until(&mut watch, self.window.end).await?;
+        let after = self.probe.map(|probe| probe.cpu()).transpose()?;
+        self.settle(&mut watch).await?;
+        self.team.order_all(&Order::Stop).await?;
+        let wanted = |word| if let Word::Fetched(part) = word { Some(part) } else { None };
+        let parts = self.team.gather(&mut watch, wanted).await?;
+        let mut fetched = Fetched::default();
+        parts.into_iter().for_each(|part| fetched.add(*part));
+        Ok((before.zip(after).map(|(before, after)| after.minus(before)), fetched))
+    }
+
+    async fn watch_until(&mut self, watch: &mut Watch, point_ns: u64) -> Result<(), TeamError> {
+        while clock::now_ns() < point_ns {
+            self.team.next_word(Instant::now() + clock::until(point_ns).min(LOOK_EVERY)).await?;
+            watch.show(&self.team.progress(), self.team.series());
+        }
+        Ok(())
+    }
+
+    async fn settle(&mut self, watch: &mut Watch) -> Result<(), TeamError> {
+        let deadline = Instant::now() + LAST_ANSWERS;
+        loop {
+            let progress = self.team.progress();
+            if progress.accepted + progress.refused >= self.options.timetable.reads() || Instant::now() >= deadline {
+                return Ok(());
+            }
+            self.team.next_word(Instant::now() + LOOK_EVERY).await?;
+            watch.show(&progress, self.team.series());
+        }
+    }
+
+    fn course(&mut self) -> Course {
+        let mut series = self.team.series().clone();
+        series.merge(self.server_watch.take().map(ServerWatch::finish).unwrap_or_default());
+        let marks = vec![Mark::new(self.window.start, "measuring"), Mark::new(self.window.end, "no more reads")];
+        Course { series, marks, window: self.window.clone() }
+    }
+}
+
+pub fn findings(options: &HistoryOptions, outcome: Outcome) -> Findings {
+    let sections = [whole(&outcome), reads(options, &outcome)];
+    let server = outcome.server_cpu.map(|cpu| server(options, &outcome.fetched, cpu));
+    let heading = format!(
+        "{} reads/s of room {:?} with {} items on {} for {} s (after {} s of warm-up), {} readers, pages of {}, {}",
+        number(options.rate),
+        options.entrance.room,
+        grouped(outcome.walked.items),
+        options.target.server,
+        options.secs,
+        options.warmup_secs,
+        options.readers,
+        options.page_items,
+        if options.absent { "nobody there" } else { "somebody there" },
+    );
+    let mut settings = options.clone();
+    KEY_SHOWN.clone_into(&mut settings.target.server_key);
+    let Outcome { machines, mut fetched, course, .. } = outcome;
+    let latencies = Kind::ALL.into_iter().filter_map(|kind| Some((kind.name(), fetched.latencies.remove(&kind)?)));
+    let nothing = (fetched.answered == 0).then(|| "no page was read, so nothing was shown".to_owned());
+    Findings {
+        scenario: "history",
+        heading,
+        settings: serde_json::to_value(settings).expect("options are plain structures, which always serialise"),
+        sections: sections.into_iter().chain(server).collect(),
+        latencies: latencies.collect(),
+        faults: nothing.into_iter().collect(),
+        promise: "the history was what had been said, and every page of it what it was, whichever way it was read",
+        samples: fetched.samples,
+        generator: Generator { lateness: fetched.lateness, lag: fetched.lag, threads: fetched.threads, machines },
+        course,
+    }
+}
+
+/// The history as it was walked through once.
+fn whole(outcome: &Outcome) -> Section {
+    let found = &outcome.walked;
+    let section = Section::new("history")
+        .count("items", found.items)
+        .count("pages known", outcome.pages as u64)
+        .count("expected", found.expected)
+        .fault("missing", found.missing, "missing in the history")
+        .fault("duplicates", found.duplicates, "twice in the history")
+        .fault("out of order", found.out_of_order, "out of order in the history")
+        .fault("corrupt", found.corrupt, "corrupt in the history")
+        .fault("directions differ", found.directions_differ, "not the same in both directions")
+        .count("of others", found.foreign);
+    match outcome.filling {
+        None => section,
+        Some(filling) => section
+            .row("filling", Value::Seconds(filling.as_secs_f64()))
+            .row("filled per second", Value::Number(ratio(found.expected as f64, filling.as_secs_f64()))),
+    }
+}
+
+fn reads(options: &HistoryOptions, outcome: &Outcome) -> Section {
+    let fetched = &outcome.fetched;
+    let due = options.timetable.reads();
+    Section::new("reads")
+        .count("scheduled", due)
+        .count("asked", fetched.asked)
+        .count("answered", fetched.answered)
+        .fault("refused", fetched.refused, "reads were refused")
+        .fault("failed", fetched.failed, "reads failed")
+        .fault("not asked", due.saturating_sub(fetched.asked), "reads never had their turn")
+        .fault("wrong pages", fetched.wrong, "pages were not what they had been")
+        .count("corrupt items on them", fetched.corrupt)
+        .count("items", fetched.items)
+        .row("answered per second", Value::Number(ratio(fetched.answered_in_window as f64, options.secs)))
+        .count("processes", outcome.processes as u64)
+}
+
+fn server(options: &HistoryOptions, fetched: &Fetched, cpu: CpuTime) -> Section {
+    Section::new("server")
+        .row("CPU, user", Value::Seconds(cpu.user_secs))
+        .row("CPU, system", Value::Seconds(cpu.system_secs))
+        .row("cores busy", Value::Number(ratio(cpu.secs(), options.secs)))
+        .row("CPU per read", Value::Microseconds(ratio(cpu.secs() * 1e6, fetched.answered_in_window as f64)))
+}

@@ -1,0 +1,394 @@
+//! One worker's part of reading a history: pages asked for in an open loop, each held against what it must hold.
+//!
+//! A read never waits for the one before: it is asked for when its time has come, and its latency counts from then.
+
+use std::cell::RefCell;
+use std::collections::HashMap;
+use std::ops::Range;
+use std::rc::Rc;
+use std::sync::Arc;
+
+use serde::{Deserialize, Serialize};
+use tokio::sync::{Semaphore, mpsc};
+use tokio::task::JoinSet;
+
+use super::walk::{self, Kind, Known};
+use crate::checks::figures::{Figures, SAMPLES_MAX, ThreadFigures};
+use crate::checks::latency::Latency;
+use crate::clients::admission::admit;
+use crate::clients::pages::{self, Direction};
+use crate::clients::sign_in::{FrontDoor, SignInError};
+use crate::costs::recorder::Recorder;
+use crate::options::Target;
+use crate::plan::draws::Draws;
+use crate::team::clock::{self, SECOND_NS};
+use crate::team::crew::{self, Post};
+use crate::team::orders::{Order, Word};
+
+/// What reads are drawn for.
+const READS: u64 = 40;
+/// Reads handed over but not taken up yet; whoever hands over waits then, and is charged for it.
+const READS_IN_LINE_MAX: usize = 4_096;
+
+/// One worker's part of the reading.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct Reading {
+    pub target: Target,
+    pub run: u32,
+    pub seed: u64,
+    pub channel_id: String,
+    /// Items a page has at most.
+    pub limit: u32,
+    pub pages: Vec<Known>,
+    /// The part of reads that are of the newest page, of one.
+    pub newest: f64,
+    pub timetable: Timetable,
+    /// The readers of this worker, and how many there are in all workers: reads go round among them.
+    pub readers: Range<u32>,
+    pub readers_total: u32,
+    pub threads: Option<u32>,
+    /// How many reads may be under way at once.
+    pub in_flight: u32,
+}
+
+/// When reads are due: evenly, warm-up first.
+#[derive(Clone, Copy, PartialEq, Debug, Serialize, Deserialize)]
+pub struct Timetable {
+    pub rate_milli: u64,
+    pub warmup_ns: u64,
+    pub end_ns: u64,
+}
+
+impl Timetable {
+    /// As an offset from the start.
+    pub fn due_ns(&self, read: u64) -> u64 {
+        (u128::from(read) * u128::from(SECOND_NS) * 1_000 / u128::from(self.rate_milli.max(1))) as u64
+    }
+
+    pub fn reads(&self) -> u64 {
+        let end = u128::from(self.end_ns) * u128::from(self.rate_milli);
+        end.div_ceil(u128::from(SECOND_NS) * 1_000) as u64
+    }
+}
+
+/// What the reads of one thread, or of several, came to.
+#[derive(Clone, Default, Debug, Serialize, Deserialize)]
+pub struct Fetched {
+    pub asked: u64,
+    pub answered: u64,
+    /// Answered with an error, and not answered at all.
+    pub refused: u64,
+    pub failed: u64,
+    /// Pages that were not what they must be, and the items on them that are not as anybody wrote them.
+    pub wrong: u64,
+    pub corrupt: u64,
+    pub items: u64,
+    /// Answers that came while it was measured.
+    pub answered_in_window: u64,
+    pub latencies: HashMap<Kind, Latency>,
+    pub lateness: Latency,
+    pub lag: Latency,
+    pub threads: Vec<ThreadFigures>,
+    pub samples: Vec<String>,
+}
+
+impl Fetched {
+    pub fn add(&mut self, other: Fetched) {
+        self.asked += other.asked;
+        self.answered += other.answered;
+        self.refused += other.refused;
+        self.failed += other.failed;
+        self.wrong += other.wrong;
+        self.corrupt += other.corrupt;
+        self.items += other.items;
+        self.answered_in_window += other.answered_in_window;
+        other.latencies.into_iter().for_each(|(kind, latency)| self.latencies.entry(kind).or_default().add(&latency));
+        self.lateness.add(&other.lateness);
+        self.lag.add(&other.lag);
+        self.threads.extend(other.threads);
+        let room = SAMPLES_MAX.saturating_sub(self.samples.len());
+        self.samples.extend(other.samples.into_iter().take(room));
+    }
+
+    fn sample(&mut self, text: impl FnOnce() -> String) {
+        if self.samples.len() < SAMPLES_MAX {
+            self.samples.push(text());
+        }
+    }
+}
+
+/// Serves the coordinator of a run that reads.
+pub async fn serve(reading: Reading, orders: mpsc::Receiver<Order>) -> Result<(), String> {
+    let (readers, threads) = (reading.readers.clone(), reading.threads);
+    let first = Order::Read(reading.clone());
+    let reading = Arc::new(reading);
+    crew::serve(first, orders, readers, threads, move |post| live(reading.clone(), post)).await
+}
+
+/// One thread: its readers sign in, read when their times come, and wait for what is still under way.
+async fn live(reading: Arc<Reading>, mut post: Post) {
+    let readers = Rc::new(Readers::new(reading, &post));
+    let mut under_way = JoinSet::new();
+    while let Some(order) = post.orders.recv().await {
+        let word = match order {
+            Order::Read(_) => readers.sign_in().await.unwrap_or_else(|what| Word::Failed { what }),
+            Order::Begin { start_ns } => {
+                let due = readers.begin(start_ns);
+                under_way.spawn_local(readers.clone().read_all(due));
+                continue;
+            }
+            Order::Stop => {
+                while under_way.join_next().await.is_some() {}
+                readers.count()
+            }
+            _ => Word::Failed { what: "an order for other users".to_owned() },
+        };
+        let last = word.is_last();
+        // Nobody listens only when the whole worker is ending.
+        let _ = post.words.send(word).await;
+        if last {
+            return;
+        }
+    }
+}
+
+struct Readers {
+    reading: Arc<Reading>,
+    /// The readers of this thread.
+    users: Vec<u32>,
+    places: Arc<Semaphore>,
+    door: FrontDoor,
+    recorder: Rc<Recorder>,
+    by_kind: HashMap<Kind, Vec<usize>>,
+    tokens: RefCell<Vec<Rc<str>>>,
+    state: RefCell<State>,
+}
+
+#[derive(Default)]
+struct State {
+    start_ns: u64,
+    window: Range<u64>,
+    fetched: Fetched,
+}
+
+/// A read whose time has come.
+#[derive(Clone, Copy)]
+struct Due {
+    read: u64,
+    /// The reader's place in this thread.
+    reader: usize,
+    intended_ns: u64,
+}
+
+impl Readers {
+    fn new(reading: Arc<Reading>, post: &Post) -> Self {
+        let mut by_kind: HashMap<Kind, Vec<usize>> = HashMap::new();
+        for (at, page) in reading.pages.iter().enumerate() {
+            by_kind.entry(page.kind).or_default().push(at);
+        }
+        let target = &reading.target;
+        Self {
+            door: FrontDoor::new(target.server, target.sign_in, &target.server_key),
+            places: Arc::new(Semaphore::new((reading.in_flight as usize).div_ceil(post.threads))),
+            tokens: RefCell::new(vec![Rc::from(""); post.users.len()]),
+            users: post.users.clone(),
+            recorder: post.recorder.clone(),
+            state: RefCell::default(),
+            by_kind,
+            reading,
+        }
+    }
+
+    async fn sign_in(&self) -> Result<Word, String> {
+        let work = async |at: usize| {
+            let token = self.token(self.users[at]).await?;
+            self.tokens.borrow_mut()[at] = token;
+            self.recorder.gauges().signed_in.bump();
+            Ok::<(), SignInError>(())
+        };
+        let admitted = admit(self.users.len(), self.users.len(), work, SignInError::may_pass).await;
+        match admitted.failed.first() {
+            None => Ok(Word::SignedIn),
+            Some((at, Some(error))) => Err(format!("user {}: {error}", self.users[*at])),
+            Some((at, None)) => Err(format!("user {} was not let in", self.users[*at])),
+        }
+    }
+
+    async fn token(&self, user: u32) -> Result<Rc<str>, SignInError> {
+        let id = format!("{}{user:08}", self.reading.target.account_prefix);
+        Ok(self.door.sign_in(&id).await?.into())
+    }
+
+    /// From here on time is measured; the reads of this thread come when they are due.
+    fn begin(&self, start_ns: u64) -> mpsc::Receiver<Due> {
+        let Timetable { warmup_ns, end_ns, .. } = self.reading.timetable;
+        let window = start_ns + warmup_ns..start_ns + end_ns;
+        self.recorder.begin(window.clone());
+        let state = &mut *self.state.borrow_mut();
+        (state.start_ns, state.window) = (start_ns, window);
+        let (due_in, due) = mpsc::channel(READS_IN_LINE_MAX);
+        let (reading, users) = (self.reading.clone(), self.users.clone());
+        // The kernel's timer is far finer than the runtime's. Not waited for: it ends with its receiver.
+        std::thread::spawn(move || keep_time(&reading, &users, start_ns, &due_in));
+        due
+    }
+
+    async fn read_all(self: Rc<Self>, mut due: mpsc::Receiver<Due>) {
+        let mut under_way = JoinSet::new();
+        while let Some(due) = due.recv().await {
+            // Beyond that many, reads wait here, and their latency counts on.
+            let Ok(place) = self.places.clone().acquire_owned().await else { break };
+            let readers = self.clone();
+            under_way.spawn_local(async move {
+                readers.read(due).await;
+                drop(place);
+            });
+            while under_way.try_join_next().is_some() {}
+        }
+        while under_way.join_next().await.is_some() {}
+    }
+
+    async fn read(&self, due: Due) {
+        let asked_ns = clock::now_ns();
+        let known = &self.reading.pages[self.draw(due.read)];
+        {
+            let state = &mut *self.state.borrow_mut();
+            state.fetched.asked += 1;
+            if due.intended_ns >= state.window.start {
+                state.fetched.lateness.record_ns(asked_ns.saturating_sub(due.intended_ns));
+            }
+        }
+        self.recorder.turn(asked_ns);
+        self.recorder.sent_late_by(asked_ns.saturating_sub(due.intended_ns));
+        self.recorder.gauges().sent.bump();
+        let page = self.page(due.reader, known).await;
+        let answered_ns = clock::now_ns();
+        self.recorder.turn(answered_ns);
+        let state = &mut *self.state.borrow_mut();
+        match page {
+            Ok(items) => {
+                self.recorder.gauges().accepted.bump();
+                state.fetched.answered += 1;
+                state.fetched.items += items.len() as u64;
+                state.fetched.answered_in_window += u64::from(state.window.contains(&answered_ns));
+                let latency_ns = answered_ns.saturating_sub(due.intended_ns);
+                self.recorder.delivered(latency_ns);
+                self.recorder.gauges().delivered.bump();
+                if due.intended_ns >= state.window.start {
+                    state.fetched.latencies.entry(known.kind).or_default().record_ns(latency_ns);
+                }
+                self.judge(&mut state.fetched, known, &items);
+            }
+            Err(error) => {
+                self.recorder.gauges().refused.bump();
+                match error {
+                    SignInError::Refused { .. } => state.fetched.refused += 1,
+                    _ => state.fetched.failed += 1,
+                }
+                state.fetched.sample(|| format!("a read of the {}: {error}", known.kind.name()));
+            }
+        }
+    }
+
+    fn judge(&self, fetched: &mut Fetched, known: &Known, items: &[pages::Item]) {
+        if walk::digest(items) == known.digest {
+            return;
+        }
+        self.recorder.gauges().faults.bump();
+        fetched.wrong += 1;
+        fetched.corrupt += walk::corrupt_items(items, self.reading.run);
+        fetched.sample(|| {
+            let first = items.first().map_or("none", |item| item.message_id.as_str());
+            let (name, held, there) = (known.kind.name(), known.items, items.len());
+            format!("the {name} held {there} items, the first {first}, and not the {held} it held before")
+        });
+    }
+
+    /// Which page a read is of: the same for whoever does it.
+    fn draw(&self, read: u64) -> usize {
+        let mut draws = Draws::new(self.reading.seed, READS, read);
+        let deep: Vec<&Kind> = Kind::ALL[1..].iter().filter(|kind| self.by_kind.contains_key(kind)).collect();
+        let newest = draws.fraction() < self.reading.newest || deep.is_empty();
+        let kind = if newest { Kind::Newest } else { *deep[draws.below(deep.len() as u64) as usize] };
+        let pages = &self.by_kind[&kind];
+        pages[draws.below(pages.len() as u64) as usize]
+    }
+
+    async fn page(&self, reader: usize, known: &Known) -> Result<Vec<pages::Item>, SignInError> {
+        let direction = if known.forward { Direction::OldestFirst } else { Direction::NewestFirst };
+        let Reading { channel_id, limit, .. } = &*self.reading;
+        let token = self.tokens.borrow()[reader].clone();
+        let page = match pages::read(&self.door, &token, channel_id, direction, *limit, &known.cursor).await {
+            Err(error) if pages::is_expired(&error) => {
+                let token = self.token(self.users[reader]).await?;
+                self.tokens.borrow_mut()[reader] = token.clone();
+                pages::read(&self.door, &token, channel_id, direction, *limit, &known.cursor).await
+            }
+            other => other,
+        };
+        Ok(page?.messages)
+    }
+
+    fn count(&self) -> Word {
+        let mut figures = Figures::default();
+        self.recorder.account(&mut figures);
+        let mut fetched = self.state.borrow().fetched.clone();
+        (fetched.lag, fetched.threads) = (figures.lag, figures.threads);
+        Word::Fetched(Box::new(fetched))
+    }
+}
+
+/// Hands each read over at its time.
+fn keep_time(reading: &Reading, users: &[u32], start_ns: u64, due: &mpsc::Sender<Due>) {
+    let total = u64::from(reading.readers_total);
+    for round in 0..reading.timetable.reads().div_ceil(total) {
+        for (reader, user) in users.iter().enumerate() {
+            let read = round * total + u64::from(*user - 1);
+            if read >= reading.timetable.reads() {
+                continue;
+            }
+            let intended_ns = start_ns + reading.timetable.due_ns(read);
+            let wait = clock::until(intended_ns);
+            if !wait.is_zero() {
+                std::thread::sleep(wait);
+            }
+            if due.blocking_send(Due { read, reader, intended_ns }).is_err() {
+                return;
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn reads_are_even_and_end_with_the_measured_time() {
+        let check = |rate_milli, end_ns, reads, last_due_ns| {
+            let timetable = Timetable { rate_milli, warmup_ns: 0, end_ns };
+            assert_eq!((timetable.reads(), timetable.due_ns(reads - 1)), (reads, last_due_ns), "{timetable:?}");
+        };
+        check(1_000, SECOND_NS, 1, 0);
+        check(500, 10 * SECOND_NS, 5, 8 * SECOND_NS);
+        check(3_000, SECOND_NS, 3, 666_666_666);
+        check(100_000, 2 * SECOND_NS, 200, 1_990_000_000);
+    }
+
+    #[test]
+    fn parts_add_up() {
+        let mut latency = Latency::default();
+        latency.record_ns(1_000_000);
+        let one = || Fetched {
+            asked: 2,
+            wrong: 1,
+            latencies: HashMap::from([(Kind::Back, latency.clone())]),
+            samples: vec!["s".to_owned(); 5],
+            ..Fetched::default()
+        };
+        let mut sum = one();
+        sum.add(one());
+        assert_eq!((sum.asked, sum.wrong, sum.samples.len()), (4, 2, SAMPLES_MAX));
+        assert_eq!(sum.latencies[&Kind::Back].percentiles().count, 2);
+    }
+}

@@ -1,0 +1,249 @@
+//! Reads a whole history by cursor, both ways, and says whether it is what was said; what it finds is what every later
+//! read of a page is held against.
+
+use std::collections::{HashMap, HashSet};
+use std::hash::{DefaultHasher, Hash, Hasher};
+
+use serde::{Deserialize, Serialize};
+use thiserror::Error;
+
+use crate::clients::pages::{Direction, Item, Page, Reader};
+use crate::clients::sign_in::SignInError;
+use crate::plan::content::{self, ContentFault};
+
+/// A history that has more is not walked: the pages, and what they must hold, are kept in memory.
+pub const ITEMS_MAX: usize = 1_000_000;
+
+#[derive(Debug, Error)]
+pub enum WalkError {
+    #[error("the history cannot be read: {0}")]
+    Exchange(#[from] SignInError),
+    #[error("the history has more than {ITEMS_MAX} items, or its cursors lead nowhere")]
+    Endless,
+    #[error("the history of this room is empty: there is nothing to read")]
+    Empty,
+}
+
+/// Which page of a listing is asked for.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Debug, Serialize, Deserialize)]
+pub enum Kind {
+    /// The first, newest first, as everybody reads who comes.
+    Newest,
+    /// Behind a cursor.
+    OldestFirst,
+    NewestFirst,
+    /// Back from a page behind a cursor to the one before.
+    Back,
+}
+
+impl Kind {
+    pub const ALL: [Self; 4] = [Self::Newest, Self::OldestFirst, Self::NewestFirst, Self::Back];
+
+    /// What its latency is called.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Newest => "newest page",
+            Self::OldestFirst => "deep oldest first",
+            Self::NewestFirst => "deep newest first",
+            Self::Back => "deep back",
+        }
+    }
+}
+
+/// A page, and what it must hold.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct Known {
+    pub kind: Kind,
+    pub forward: bool,
+    pub cursor: String,
+    pub items: u32,
+    pub digest: u64,
+}
+
+/// A whole history, both ways, page by page.
+pub struct Walk {
+    pub forward: Vec<Item>,
+    pub backward: Vec<Item>,
+    pub pages: Vec<Known>,
+}
+
+/// What a page's items are, in one number; the standard hasher has fixed keys, so that every process gets the same.
+pub fn digest(items: &[Item]) -> u64 {
+    let mut hasher = DefaultHasher::new();
+    for item in items {
+        (&item.message_id, item.code, &item.content).hash(&mut hasher);
+    }
+    hasher.finish()
+}
+
+impl Walk {
+    pub async fn take(reader: &mut Reader<'_>, channel_id: &str, limit: u32) -> Result<Self, WalkError> {
+        let mut pages = Vec::new();
+        let forward = walk(reader, channel_id, limit, Direction::OldestFirst, &mut pages).await?;
+        let backward = walk(reader, channel_id, limit, Direction::NewestFirst, &mut pages).await?;
+        if backward.is_empty() {
+            return Err(WalkError::Empty);
+        }
+        Ok(Self { forward, backward, pages })
+    }
+}
+
+async fn walk(
+    reader: &mut Reader<'_>,
+    channel_id: &str,
+    limit: u32,
+    direction: Direction,
+    known: &mut Vec<Known>,
+) -> Result<Vec<Item>, WalkError> {
+    let (mut items, mut cursor) = (Vec::new(), String::new());
+    let mut before: Option<(u32, u64)> = None;
+    loop {
+        let page = reader.page(channel_id, direction, limit, &cursor).await?;
+        let Page { messages, next_cursor, prev_cursor } = page;
+        let held = (messages.len() as u32, digest(&messages));
+        let of = |kind, cursor, (items, digest)| {
+            let forward = direction == Direction::OldestFirst;
+            Known { kind, forward, cursor, items, digest }
+        };
+        match (cursor.is_empty(), direction) {
+            (true, Direction::OldestFirst) => {}
+            (true, Direction::NewestFirst) => known.push(of(Kind::Newest, String::new(), held)),
+            (false, Direction::OldestFirst) => known.push(of(Kind::OldestFirst, cursor.clone(), held)),
+            (false, Direction::NewestFirst) => known.push(of(Kind::NewestFirst, cursor.clone(), held)),
+        }
+        if let (Some(before), false) = (before, prev_cursor.is_empty()) {
+            known.push(of(Kind::Back, prev_cursor, before));
+        }
+        before = Some(held);
+        let stuck = messages.is_empty() && next_cursor == cursor;
+        items.extend(messages);
+        if next_cursor.is_empty() {
+            return Ok(items);
+        }
+        if stuck || items.len() > ITEMS_MAX {
+            return Err(WalkError::Endless);
+        }
+        cursor = next_cursor;
+    }
+}
+
+/// How a history differs from what was said.
+#[derive(Clone, Copy, Default, PartialEq, Eq, Debug, Serialize)]
+pub struct WalkFigures {
+    pub items: u64,
+    /// Of the messages that were said here.
+    pub expected: u64,
+    pub missing: u64,
+    pub duplicates: u64,
+    pub out_of_order: u64,
+    pub corrupt: u64,
+    /// Items that one direction had, or had there, and the other had not.
+    pub directions_differ: u64,
+    /// Of others, or of other runs.
+    pub foreign: u64,
+}
+
+/// Compares a history with what was said in it by one publisher, in this order; whatever else is there is foreign.
+pub fn judge(walk: &Walk, run: u32, said: &[String]) -> WalkFigures {
+    let places: HashMap<&str, usize> = said.iter().enumerate().map(|(place, id)| (id.as_str(), place)).collect();
+    let mut figures =
+        WalkFigures { items: walk.forward.len() as u64, expected: said.len() as u64, ..Default::default() };
+    let (mut seen, mut furthest) = (HashSet::new(), None);
+    for item in &walk.forward {
+        if !seen.insert(item.message_id.as_str()) {
+            figures.duplicates += 1;
+            continue;
+        }
+        let Some(place) = places.get(item.message_id.as_str()).copied() else {
+            figures.foreign += 1;
+            continue;
+        };
+        let is_as_said = content::read(&item.content, run).is_ok_and(|content| content.slot.number as usize == place);
+        figures.corrupt += u64::from(!is_as_said);
+        figures.out_of_order += u64::from(furthest.is_some_and(|furthest| place < furthest));
+        furthest = furthest.max(Some(place));
+    }
+    figures.missing = said.iter().filter(|id| !seen.contains(id.as_str())).count() as u64;
+    let same = walk.forward.iter().zip(walk.backward.iter().rev()).filter(|(one, other)| one == other).count();
+    figures.directions_differ = (walk.forward.len().max(walk.backward.len()) - same) as u64;
+    figures
+}
+
+/// Whether the contents of a page that is not as it was are at least what somebody of any run wrote.
+pub fn corrupt_items(items: &[Item], run: u32) -> u64 {
+    let corrupt = |item: &&Item| content::read(&item.content, run).err() == Some(ContentFault::Corrupt);
+    items.iter().filter(corrupt).count() as u64
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::plan::content::Content;
+    use crate::plan::schedule::Slot;
+
+    const RUN: u32 = 5;
+
+    fn item(number: u32) -> Item {
+        let mut content = String::new();
+        content::write(&mut content, RUN, Content { slot: Slot { publisher: 0, number }, intended_ns: 7 }, 100);
+        Item { message_id: format!("id-{number}"), code: 0, content }
+    }
+
+    fn check(numbers: &[u32], expected: WalkFigures) {
+        let forward: Vec<Item> = numbers.iter().copied().map(item).collect();
+        let backward = forward.iter().rev().cloned().collect();
+        let said: Vec<String> = (0..4).map(|number| format!("id-{number}")).collect();
+        assert_eq!(judge(&Walk { forward, backward, pages: Vec::new() }, RUN, &said), expected, "{numbers:?}");
+    }
+
+    const WHOLE: WalkFigures = WalkFigures {
+        items: 4,
+        expected: 4,
+        missing: 0,
+        duplicates: 0,
+        out_of_order: 0,
+        corrupt: 0,
+        directions_differ: 0,
+        foreign: 0,
+    };
+
+    #[test]
+    fn a_history_is_what_was_said_and_every_difference_has_its_name() {
+        check(&[0, 1, 2, 3], WHOLE);
+        check(&[0, 2, 3], WalkFigures { items: 3, missing: 1, ..WHOLE });
+        check(&[0, 1, 1, 2, 3], WalkFigures { items: 5, duplicates: 1, ..WHOLE });
+        check(&[0, 2, 1, 3], WalkFigures { out_of_order: 1, ..WHOLE });
+        check(&[9, 0, 1, 2, 3], WalkFigures { items: 5, foreign: 1, ..WHOLE });
+    }
+
+    #[test]
+    fn a_changed_content_is_corrupt_and_directions_are_compared() {
+        let said: Vec<String> = (0..3).map(|number| format!("id-{number}")).collect();
+        let mut forward: Vec<Item> = (0..3).map(item).collect();
+        forward[1].content.push(' ');
+        let mut backward: Vec<Item> = (0..3).rev().map(item).collect();
+        let walk = Walk { forward: forward.clone(), backward: backward.clone(), pages: Vec::new() };
+        let figures = judge(&walk, RUN, &said);
+        assert_eq!(
+            (figures.corrupt, figures.directions_differ),
+            (0, 1),
+            "a blank behind the checksum is no other content"
+        );
+        forward[1].content = forward[1].content.replace('.', ",");
+        backward.pop();
+        let figures = judge(&Walk { forward, backward, pages: Vec::new() }, RUN, &said);
+        assert_eq!((figures.corrupt, figures.directions_differ), (1, 3));
+    }
+
+    #[test]
+    fn a_digest_is_that_of_ids_codes_and_contents_in_order() {
+        let (one, two) = (item(1), item(2));
+        let same = digest(&[one.clone(), two.clone()]);
+        assert_eq!(digest(&[item(1), item(2)]), same);
+        let mut other_code = two.clone();
+        other_code.code = 1;
+        for different in [vec![two, one.clone()], vec![one.clone()], vec![one, other_code], Vec::new()] {
+            assert_ne!(digest(&different), same);
+        }
+    }
+}

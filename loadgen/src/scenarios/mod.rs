@@ -1,0 +1,10 @@
+//! What the coordinator does, command by command.
+
+pub mod bare;
+pub mod baseline;
+pub mod connect;
+pub mod curve;
+pub mod history;
+pub mod proxy;
+pub mod scenario;
+pub mod selftest;

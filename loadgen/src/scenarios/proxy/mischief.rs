@@ -1,0 +1,202 @@
+//! What the proxy does to messages: to one in many, and it keeps count. Pure; the waiting is done by others.
+
+use crate::clients::frames::Whole;
+use crate::plan::content::Content;
+
+/// A fault that a server might have.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Mischief {
+    /// Nothing: the proxy itself must do no harm.
+    None,
+    Drop,
+    Duplicate,
+    /// A message comes after a later one of its publisher.
+    Reorder,
+    /// One byte of a content is another.
+    Corrupt,
+    /// A message, and what is behind it, comes late.
+    Delay,
+}
+
+impl Mischief {
+    pub const ALL: [Self; 6] = [Self::None, Self::Drop, Self::Duplicate, Self::Reorder, Self::Corrupt, Self::Delay];
+
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::None => "none",
+            Self::Drop => "drop",
+            Self::Duplicate => "duplicate",
+            Self::Reorder => "reorder",
+            Self::Corrupt => "corrupt",
+            Self::Delay => "delay",
+        }
+    }
+}
+
+impl Mischief {
+    /// What the proxy does, in words.
+    pub fn described(self) -> &'static str {
+        match self {
+            Self::None => "the proxy passes everything on",
+            Self::Drop => "the proxy keeps one message in many to itself",
+            Self::Duplicate => "the proxy passes one message in many on twice",
+            Self::Reorder => "the proxy lets a later message of its publisher overtake one in many",
+            Self::Corrupt => "the proxy changes a byte of one message in many",
+            Self::Delay => "the proxy passes one message in many on late",
+        }
+    }
+
+    /// What sets the name of its room apart.
+    pub fn ending(self) -> &'static str {
+        match self {
+            Self::None => "-0",
+            Self::Drop => "-1",
+            Self::Duplicate => "-2",
+            Self::Reorder => "-3",
+            Self::Corrupt => "-4",
+            Self::Delay => "-5",
+        }
+    }
+}
+
+/// Enough of a content's padding to know it from anything else.
+const PADDING: &[u8] = b"........";
+
+/// Decides which messages it happens to, over all connections.
+pub struct Culprit {
+    mischief: Mischief,
+    one_in: u64,
+    seen: u64,
+    /// It is time for another, at the next message that it can be done to.
+    due: bool,
+    committed: u64,
+}
+
+/// A message that waits until a later one of its publisher has passed.
+pub struct Held {
+    publisher: u32,
+    message: Whole,
+}
+
+/// What goes on to the client, and whether it goes late.
+#[derive(PartialEq, Eq, Debug, Default)]
+pub struct Passed {
+    pub messages: Vec<Whole>,
+    pub late: bool,
+}
+
+impl Culprit {
+    pub fn new(mischief: Mischief, one_in: u64) -> Self {
+        Self { mischief, one_in, seen: 0, due: false, committed: 0 }
+    }
+
+    /// How many messages it was done to.
+    pub fn committed(&self) -> u64 {
+        self.committed
+    }
+
+    /// Lets a message pass, or not quite. `content` is what it carries, with whether its publisher has another after it;
+    /// `held` is the connection's.
+    pub fn pass(&mut self, message: Whole, content: Option<(Content, bool)>, held: &mut Option<Held>) -> Passed {
+        let Some((content, more_to_come)) = content else {
+            return Passed { messages: vec![message], late: false };
+        };
+        let released = held.take_if(|held| held.publisher == content.slot.publisher);
+        self.seen += 1;
+        self.due |= self.mischief != Mischief::None && self.seen.is_multiple_of(self.one_in);
+        let can_be_held = more_to_come && held.is_none() && released.is_none();
+        let mut passed = if self.due { self.commit(message, content, can_be_held, held) } else { Passed::of(message) };
+        passed.messages.extend(released.map(|held| held.message));
+        passed
+    }
+
+    fn commit(&mut self, mut message: Whole, content: Content, can_be_held: bool, held: &mut Option<Held>) -> Passed {
+        let mut passed = Passed::default();
+        match self.mischief {
+            Mischief::Drop => {}
+            Mischief::Duplicate => passed.messages = vec![message.clone(), message],
+            Mischief::Reorder if can_be_held => *held = Some(Held { publisher: content.slot.publisher, message }),
+            Mischief::Corrupt if change_a_byte(&mut message.payload) => passed.messages.push(message),
+            Mischief::Delay => passed = Passed { messages: vec![message], late: true },
+            // Not this one; the next that it can be done to.
+            Mischief::None | Mischief::Reorder | Mischief::Corrupt => return Passed::of(message),
+        }
+        self.due = false;
+        self.committed += 1;
+        passed
+    }
+}
+
+impl Passed {
+    fn of(message: Whole) -> Self {
+        Self { messages: vec![message], late: false }
+    }
+}
+
+/// Changes a byte of the content's padding; nothing of the envelope, which is not what is under test.
+fn change_a_byte(payload: &mut [u8]) -> bool {
+    let at = payload.windows(PADDING.len()).position(|window| window == PADDING);
+    at.is_some_and(|at| {
+        payload[at + PADDING.len() / 2] = b',';
+        true
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio_tungstenite::tungstenite::protocol::frame::coding::{Data, OpCode};
+
+    use super::*;
+    use crate::plan::schedule::Slot;
+
+    /// Messages of two publishers in turn, eight in all, with a frame of no concern before each; what comes out is written
+    /// with the publisher as a letter and the number, `'` behind a changed one, `~` behind a late one.
+    fn passed(mischief: Mischief, one_in: u64) -> (String, u64) {
+        let mut culprit = Culprit::new(mischief, one_in);
+        let mut held = None;
+        let mut out = Vec::new();
+        for index in 0..8 {
+            let slot = Slot { publisher: index % 2, number: index / 2 };
+            let name = format!("{}{}", ["a", "b"][slot.publisher as usize], slot.number);
+            let whole = |text: String| Whole { opcode: OpCode::Data(Data::Text), payload: text.into_bytes() };
+            let other = culprit.pass(whole("-".to_owned()), None, &mut held);
+            assert_eq!(other, Passed::of(whole("-".to_owned())));
+            let content = Content { slot, intended_ns: 0 };
+            let Passed { messages, late } =
+                culprit.pass(whole(format!("{name}........")), Some((content, slot.number < 3)), &mut held);
+            for message in messages {
+                let text = String::from_utf8(message.payload).expect("still text");
+                let changed = if text.ends_with("....,...") { "'" } else { "" };
+                out.push(format!("{}{changed}{}", &text[..2], if late { "~" } else { "" }));
+            }
+        }
+        assert!(held.is_none(), "nothing is held for good");
+        (out.join(" "), culprit.committed())
+    }
+
+    #[test]
+    fn each_mischief_is_done_to_one_in_many_and_counted() {
+        for (mischief, one_in, expected, committed) in [
+            (Mischief::None, 1, "a0 b0 a1 b1 a2 b2 a3 b3", 0),
+            (Mischief::Drop, 3, "a0 b0 b1 a2 a3 b3", 2),
+            (Mischief::Duplicate, 4, "a0 b0 a1 b1 b1 a2 b2 a3 b3 b3", 2),
+            (Mischief::Reorder, 2, "a0 a1 b1 b0 b2 a3 a2 b3", 2),
+            (Mischief::Corrupt, 5, "a0 b0 a1 b1 a2' b2 a3 b3", 1),
+            (Mischief::Delay, 8, "a0 b0 a1 b1 a2 b2 a3 b3~", 1),
+        ] {
+            let (out, count) = passed(mischief, one_in);
+            assert_eq!((out.as_str(), count), (expected, committed), "{mischief:?}");
+        }
+    }
+
+    #[test]
+    fn what_cannot_be_done_to_a_message_waits_for_the_next() {
+        let mut culprit = Culprit::new(Mischief::Corrupt, 1);
+        let content = Content { slot: Slot { publisher: 0, number: 0 }, intended_ns: 0 };
+        let whole = |text: &str| Whole { opcode: OpCode::Data(Data::Text), payload: text.as_bytes().to_vec() };
+        let passed = culprit.pass(whole("short ..."), Some((content, true)), &mut None);
+        assert_eq!((passed, culprit.committed()), (Passed::of(whole("short ...")), 0));
+        let passed = culprit.pass(whole("x.........."), Some((content, true)), &mut None);
+        assert_eq!((passed, culprit.committed()), (Passed::of(whole("x....,.....")), 1));
+    }
+}

@@ -1,0 +1,203 @@
+//! A server's worst day: a proxy between clients and server that commits one kind of fault, to one message in many.
+//!
+//! Everything passes unchanged except what a server says over a WebSocket, which is taken apart into messages. It runs on a
+//! thread of its own, for a few hundred connections, and ends with its last.
+
+mod mischief;
+
+use std::cell::RefCell;
+use std::io;
+use std::net::{Ipv4Addr, SocketAddr};
+use std::rc::Rc;
+use std::sync::Arc;
+use std::thread::JoinHandle;
+use std::time::Duration;
+
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::tcp::{OwnedReadHalf, OwnedWriteHalf};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::{Semaphore, oneshot};
+use tokio::task::LocalSet;
+use tokio_tungstenite::tungstenite::protocol::frame::coding::{Data, OpCode};
+use tokio_tungstenite::tungstenite::{Bytes, Utf8Bytes};
+
+use crate::clients::frames::{Frames, Whole};
+use crate::plan::content::{self, Content};
+use crate::plan::run_plan::{Plan, RoomPlan};
+use crate::wire::{Frame, Heard, Kind, Scratch};
+
+use mischief::Culprit;
+
+pub use mischief::Mischief;
+
+/// Connections at once; more wait to be accepted.
+const CONNECTIONS_MAX: usize = 2048;
+/// An answer's head is not longer, or the answer is no HTTP.
+const HEAD_BYTES_MAX: usize = 16 * 1024;
+const READ_BYTES: usize = 16 * 1024;
+/// How late a late message is.
+pub const DELAY: Duration = Duration::from_secs(3);
+
+pub struct Proxy {
+    pub addr: SocketAddr,
+    stop: oneshot::Sender<()>,
+    thread: JoinHandle<io::Result<u64>>,
+}
+
+impl Proxy {
+    /// Stands before the plan's server from now on.
+    pub fn start(plan: Arc<Plan>, mischief: Mischief, one_in: u64) -> io::Result<Self> {
+        let listener = std::net::TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?;
+        listener.set_nonblocking(true)?;
+        let addr = listener.local_addr()?;
+        let (stop, stopped) = oneshot::channel();
+        let thread = std::thread::spawn(move || {
+            let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+            let between = Rc::new(Between::new(plan, Culprit::new(mischief, one_in)));
+            let accepting = between.clone().accept(listener);
+            LocalSet::new().block_on(&runtime, async {
+                tokio::select! {
+                    ended = accepting => ended,
+                    _ = stopped => Ok(()),
+                }
+            })?;
+            Ok(between.culprit.borrow().committed())
+        });
+        Ok(Self { addr, stop, thread })
+    }
+
+    /// Ends it; answers to how many messages the mischief was done.
+    pub fn finish(self) -> io::Result<u64> {
+        // A proxy that has ended by itself says why.
+        let _ = self.stop.send(());
+        self.thread.join().map_err(|_| io::Error::other("the proxy's thread panicked"))?
+    }
+}
+
+/// What all connections share.
+struct Between {
+    plan: Arc<Plan>,
+    culprit: RefCell<Culprit>,
+    scratch: RefCell<Scratch>,
+}
+
+impl Between {
+    fn new(plan: Arc<Plan>, culprit: Culprit) -> Self {
+        Self { plan, culprit: RefCell::new(culprit), scratch: RefCell::default() }
+    }
+
+    async fn accept(self: Rc<Self>, listener: std::net::TcpListener) -> io::Result<()> {
+        let listener = TcpListener::from_std(listener)?;
+        let places = Arc::new(Semaphore::new(CONNECTIONS_MAX));
+        loop {
+            let place = places.clone().acquire_owned().await.map_err(io::Error::other)?;
+            let (client, _) = listener.accept().await?;
+            let between = self.clone();
+            tokio::task::spawn_local(async move {
+                // A connection that breaks is one that the client sees break, and reports.
+                let _ = between.relay(client).await;
+                drop(place);
+            });
+        }
+    }
+
+    async fn relay(&self, client: TcpStream) -> io::Result<()> {
+        let server = TcpStream::connect(self.plan.target.server).await?;
+        client.set_nodelay(true)?;
+        server.set_nodelay(true)?;
+        let (mut from_client, to_client) = client.into_split();
+        let (from_server, mut to_server) = server.into_split();
+        let upward = async {
+            tokio::io::copy(&mut from_client, &mut to_server).await?;
+            to_server.shutdown().await
+        };
+        tokio::try_join!(upward, self.downward(from_server, to_client)).map(drop)
+    }
+
+    async fn downward(&self, mut from: OwnedReadHalf, mut to: OwnedWriteHalf) -> io::Result<()> {
+        let mut frames = Frames::of_server();
+        if pass_head(&mut from, &mut to, &mut frames).await? {
+            self.pass_messages(&mut from, &mut to, &mut frames).await?;
+        } else {
+            tokio::io::copy(&mut from, &mut to).await?;
+        }
+        to.shutdown().await
+    }
+
+    async fn pass_messages(
+        &self,
+        from: &mut OwnedReadHalf,
+        to: &mut OwnedWriteHalf,
+        frames: &mut Frames,
+    ) -> io::Result<()> {
+        let mut held = None;
+        let mut bytes = vec![0; READ_BYTES];
+        loop {
+            while let Some(message) = frames.next().map_err(io::Error::other)? {
+                let content = self.content(&message);
+                let passed = self.culprit.borrow_mut().pass(message, content, &mut held);
+                if passed.late {
+                    tokio::time::sleep(DELAY).await;
+                }
+                for message in &passed.messages {
+                    to.write_all(&message.written()).await?;
+                }
+            }
+            match from.read(&mut bytes).await? {
+                0 => return Ok(()),
+                read => frames.take_in(&bytes[..read]),
+            }
+        }
+    }
+
+    /// The content of this run that a message carries, and whether its publisher sends another after it. Of several contents
+    /// the last counts.
+    fn content(&self, message: &Whole) -> Option<(Content, bool)> {
+        let bytes = Bytes::from(message.payload.clone());
+        let frame = match message.opcode {
+            OpCode::Data(Data::Text) => Frame::Text(Utf8Bytes::try_from(bytes).ok()?),
+            OpCode::Data(Data::Binary) => Frame::Binary(bytes),
+            _ => return None,
+        };
+        let mut found = None;
+        let hear = |heard: Heard<'_>| {
+            if let Heard::Message { kind: Kind::New, content, .. } = heard {
+                found = content::read(content, self.plan.run).ok().or(found);
+            }
+        };
+        // What cannot be read passes as it is, and is the client's to report.
+        self.plan.target.dialect.read(&frame, &mut self.scratch.borrow_mut(), hear).ok()?;
+        found.map(|content| (content, self.has_another(content)))
+    }
+
+    fn has_another(&self, content: Content) -> bool {
+        let another = |room: &RoomPlan| {
+            let planned = room.publisher(content.slot.publisher).map(|publisher| room.schedule.planned(publisher));
+            planned.is_some_and(|planned| content.slot.number + 1 < planned)
+        };
+        self.plan.rooms.iter().any(another)
+    }
+}
+
+/// Passes on the head of the server's first answer, and says whether a WebSocket begins behind it. What has been read of
+/// that is taken in by `frames`, what has been read of anything else is passed on.
+async fn pass_head(from: &mut OwnedReadHalf, to: &mut OwnedWriteHalf, frames: &mut Frames) -> io::Result<bool> {
+    let mut head = Vec::new();
+    loop {
+        if let Some(end) = head.windows(4).position(|window| window == b"\r\n\r\n") {
+            let (head, rest) = head.split_at(end + 4);
+            to.write_all(head).await?;
+            let is_websocket = head.split(|byte| *byte == b' ').nth(1) == Some(b"101");
+            if is_websocket {
+                frames.take_in(rest);
+            } else {
+                to.write_all(rest).await?;
+            }
+            return Ok(is_websocket);
+        }
+        if head.len() > HEAD_BYTES_MAX || from.read_buf(&mut head).await? == 0 {
+            to.write_all(&head).await?;
+            return Ok(false);
+        }
+    }
+}

@@ -1,0 +1,312 @@
+//! What happens when, in a run: the coordinator's side.
+//!
+//! Everybody signs in, then everybody joins, then the publishers follow their schedule, then the last deliveries are waited
+//! for, and only then is anything counted. The stages do not overlap, so that memory and CPU can be told apart by stage.
+
+use std::collections::HashMap;
+use std::ops::Range;
+use std::time::{Duration, Instant};
+
+use thiserror::Error;
+
+use crate::checks::check::{self, Disagreement, Sightings};
+use crate::checks::figures::Figures;
+use crate::checks::whole_history::{Expectation, HistoryFigures};
+use crate::clients::pages::{self, Direction, PagesError, Reader};
+use crate::clients::sign_in::{FrontDoor, SignInError};
+use crate::costs::meter::{Costs, CostsError, Meter};
+use crate::costs::series::ServerWatch;
+use crate::options::RunOptions;
+use crate::plan::run_plan::Plan;
+use crate::report::room::Outcome;
+use crate::report::{Course, Mark};
+use crate::team::clock::{self, SECOND_NS};
+use crate::team::orders::{Order, Progress, PublishAnswers, Publishes, Word};
+use crate::team::process::{self, Sites, Team, TeamError};
+use crate::watch::{self, Stage, Watch};
+
+/// Workers learn of the start this long before it, so that none is late for the first message.
+const START_DELAY_NS: u64 = SECOND_NS / 2;
+/// How often the coordinator looks up from waiting.
+const LOOK_EVERY: Duration = Duration::from_millis(100);
+/// Joins echo through a visible room; publishing begins when they have died down for this long, or after the longest.
+const QUIET: Duration = Duration::from_millis(600);
+const QUIET_MAX: Duration = Duration::from_secs(60);
+/// When everything has come, wait a little for what should not come.
+const LINGER: Duration = Duration::from_millis(300);
+/// More bursts are seen in the charts, but not numbered there.
+const BURSTS_MARKED_MAX: usize = 12;
+/// However much still trickles in, a run ends.
+const SETTLE_MAX: Duration = Duration::from_secs(300);
+
+/// A room that was used before may have a history of its own; a longer one is not read.
+const HISTORY_BEFORE_MAX: usize = 1_000_000;
+
+#[derive(Debug, Error)]
+pub enum RunError {
+    #[error(transparent)]
+    Team(#[from] TeamError),
+    #[error(transparent)]
+    Costs(#[from] CostsError),
+    #[error("the history cannot be read: {0}")]
+    History(#[from] PagesError),
+    #[error("nobody can sign in to read the history: {0}")]
+    SignIn(#[from] SignInError),
+}
+
+/// Runs the scenario to its end; what the clients found is in the outcome, good or bad.
+pub async fn run(options: &RunOptions) -> Result<Outcome, RunError> {
+    let meter = Meter::find(options)?;
+    let plan = &options.plan;
+    let sites = Sites::find(&options.workforce, plan.users(), u64::from(plan.run)).await?;
+    let assignments = process::assignments(plan, &sites);
+    let server_watch = meter.process().map(ServerWatch::start);
+    let team = Team::start(sites, assignments).await?;
+    let mut run = Run { options, meter, server_watch, team, marks: Vec::new() };
+    run.announce();
+    let mut outcome = run.stages().await?;
+    outcome.machines = run.team.dismiss().await?;
+    Ok(outcome)
+}
+
+struct Run<'a> {
+    options: &'a RunOptions,
+    meter: Meter,
+    server_watch: Option<ServerWatch>,
+    team: Team,
+    /// The moments at which the run went on to something else.
+    marks: Vec<Mark>,
+}
+
+impl Run<'_> {
+    fn announce(&self) {
+        if self.team.len() > 1 {
+            self.team.roll().for_each(watch::note);
+        }
+    }
+
+    async fn stages(&mut self) -> Result<Outcome, RunError> {
+        let mut watch = Watch::new(Stage::signing_in(self.options.plan.users()));
+        self.gather(Some(&mut watch), |word| matches!(word, Word::SignedIn).then_some(())).await?;
+        drop(watch);
+        let mut costs = Costs { signed_in: self.meter.read().await?, ..Costs::default() };
+
+        self.marks.push(Mark::new(clock::now_ns(), "joining"));
+        self.team.order_all(&Order::Join).await?;
+        let mut watch = Watch::new(Stage::joining(self.options.plan.early_users()));
+        self.gather(Some(&mut watch), |word| matches!(word, Word::Joined).then_some(())).await?;
+        self.let_presences_die_down().await?;
+        drop(watch);
+        costs.joined = self.meter.read().await?;
+
+        let window = self.publish(&mut costs).await?;
+        let (answers, figures) = self.count().await?;
+        costs.settled = self.meter.read().await?;
+        let history = self.whole_history(&answers, &figures).await?;
+        Ok(Outcome {
+            history,
+            processes: self.team.len(),
+            machines: Vec::new(),
+            disagreement: disagreement(&figures, &answers),
+            costs,
+            last_delivery_late_ns: figures.last_delivery_ns.saturating_sub(window.end),
+            course: self.course(window),
+            progress: self.team.progress(),
+            figures,
+            answers: answers.answers(),
+        })
+    }
+
+    fn course(&mut self, window: Range<u64>) -> Course {
+        let mut series = self.team.series().clone();
+        series.merge(self.server_watch.take().map(ServerWatch::finish).unwrap_or_default());
+        Course { series, marks: std::mem::take(&mut self.marks), window }
+    }
+
+    /// One answer of each worker.
+    async fn gather<T>(
+        &mut self,
+        mut watch: Option<&mut Watch>,
+        wanted: impl Fn(Word) -> Option<T>,
+    ) -> Result<Vec<T>, RunError> {
+        let mut answers = Vec::new();
+        while answers.len() < self.team.len() {
+            answers.extend(self.team.next_word(Instant::now() + LOOK_EVERY).await?.and_then(&wanted));
+            if let Some(watch) = &mut watch {
+                watch.show(&self.team.progress(), self.team.series());
+            }
+        }
+        Ok(answers)
+    }
+
+    async fn let_presences_die_down(&mut self) -> Result<(), RunError> {
+        // A server that does not say when a user is in the room gets the time in which nothing is heard elsewhere.
+        if !self.options.plan.shows_presences() && self.options.plan.target.dialect.confirms_joins() {
+            return Ok(());
+        }
+        let mut quiet = Quiet::new(QUIET, QUIET_MAX);
+        while !quiet.reached(&self.team.progress().presence_frames) {
+            self.team.next_word(Instant::now() + LOOK_EVERY).await?;
+        }
+        Ok(())
+    }
+
+    /// Publishes, measures the server between warm-up and end, and waits for the rest. Answers which time was measured.
+    async fn publish(&mut self, costs: &mut Costs) -> Result<Range<u64>, RunError> {
+        // A whole second, so that the seconds of the series are those of the schedule.
+        let start_ns = (clock::now_ns() + START_DELAY_NS).next_multiple_of(SECOND_NS);
+        let measured = self.options.plan.measured_ns();
+        let window = start_ns + measured.start..start_ns + measured.end;
+        self.marks.extend(moments(&self.options.plan, start_ns));
+        self.team.order_all(&Order::Begin { start_ns }).await?;
+        let mut watch = Watch::new(Stage::publishing(self.options.plan.messages()));
+        self.watch_until(&mut watch, window.start).await?;
+        costs.begin = self.meter.read().await?;
+        self.watch_until(&mut watch, window.end).await?;
+        costs.end = self.meter.read().await?;
+        self.settle(&mut watch).await?;
+        Ok(window)
+    }
+
+    /// Follows progress until a moment, or until nobody is left to follow.
+    async fn watch_until(&mut self, watch: &mut Watch, point_ns: u64) -> Result<(), RunError> {
+        while clock::now_ns() < point_ns && self.somebody_is_left() {
+            let look = clock::until(point_ns).min(LOOK_EVERY);
+            self.team.next_word(Instant::now() + look).await?;
+            watch.show(&self.team.progress(), self.team.series());
+        }
+        Ok(())
+    }
+
+    /// Waits until everything accepted has been delivered, or nothing more comes.
+    async fn settle(&mut self, watch: &mut Watch) -> Result<(), RunError> {
+        let mut quiet = Quiet::new(Duration::from_secs_f64(self.options.settle_secs), SETTLE_MAX);
+        loop {
+            let progress = self.team.progress();
+            if self.all_has_come(&progress) {
+                return self.watch_until(watch, clock::now_ns() + LINGER.as_nanos() as u64).await;
+            }
+            if quiet.reached(&progress) || !self.somebody_is_left() {
+                return Ok(());
+            }
+            self.team.next_word(Instant::now() + LOOK_EVERY).await?;
+            watch.show(&progress, self.team.series());
+        }
+    }
+
+    fn somebody_is_left(&self) -> bool {
+        self.team.progress().disconnected < u64::from(self.options.plan.users())
+    }
+
+    fn all_has_come(&self, progress: &Progress) -> bool {
+        progress.sent == self.options.plan.messages()
+            && progress.accepted + progress.refused == progress.sent
+            && self.due(progress).is_some_and(|due| progress.delivered >= due)
+    }
+
+    /// How many deliveries the accepted messages make, as far as totals can tell: where something was refused in one of
+    /// many rooms, or where members come and go, they cannot.
+    fn due(&self, progress: &Progress) -> Option<u64> {
+        if self.options.plan.conduct.is_some() {
+            return None;
+        }
+        match self.options.plan.rooms.as_slice() {
+            [room] => Some(progress.accepted * u64::from(room.members())),
+            rooms if progress.refused == 0 => {
+                Some(rooms.iter().map(|room| u64::from(room.schedule.messages()) * u64::from(room.members())).sum())
+            }
+            _ => None,
+        }
+    }
+
+    async fn count(&mut self) -> Result<(Publishes, Figures), RunError> {
+        self.team.order_all(&Order::Stop).await?;
+        let mut answers = Publishes::default();
+        let parts = self.gather(None, |word| if let Word::Answers(part) = word { Some(part) } else { None }).await?;
+        parts.into_iter().for_each(|part| answers.add(part));
+
+        self.team.order_all(&Order::Tally(answers.answers())).await?;
+        let mut figures = Figures::default();
+        let parts = self.gather(None, |word| if let Word::Figures(part) = word { Some(part) } else { None }).await?;
+        parts.into_iter().for_each(|part| figures.add(*part));
+        Ok((answers, figures))
+    }
+
+    /// Reads the histories of all rooms both ways, where the plan asks for it, and compares them with what was accepted.
+    async fn whole_history(
+        &self,
+        publishes: &Publishes,
+        figures: &Figures,
+    ) -> Result<Option<HistoryFigures>, RunError> {
+        let plan = &self.options.plan;
+        if !plan.reads_whole_history() {
+            return Ok(None);
+        }
+        let door = FrontDoor::new(plan.target.server, plan.target.sign_in, &plan.target.server_key);
+        let mut reader = Reader::new(&door, plan.account(0)).await?;
+        let mut sum = HistoryFigures::default();
+        for (number, room) in (0..).zip(&plan.rooms) {
+            let Some(PublishAnswers { answers, .. }) = publishes.0.get(&number) else { continue };
+            let views: Vec<&Sightings> =
+                figures.sightings.iter().filter(|(of, _)| *of == number).map(|(_, view)| view).collect();
+            let expectation = Expectation::new(plan.run, room, &answers.acceptances.0, &answers.unanswered, &views);
+            let channel_id = pages::channel_of_room(&room.entrance.room);
+            let items_max = room.schedule.messages() as usize + HISTORY_BEFORE_MAX;
+            let forward = reader.read_all(&channel_id, Direction::OldestFirst, items_max).await?;
+            let backward = reader.read_all(&channel_id, Direction::NewestFirst, items_max).await?;
+            sum.add(&expectation.judge(&forward, &backward));
+        }
+        Ok(Some(sum))
+    }
+}
+
+/// What happens when, in the order of time.
+fn moments(plan: &Plan, start_ns: u64) -> Vec<Mark> {
+    let measured = plan.measured_ns();
+    let mut moments = vec![(measured.start, "measured"), (measured.end, "last deliveries")];
+    let beginning = if plan.conduct.is_some() { "ramp" } else { "warm-up" };
+    moments.extend((measured.start > 0).then_some((0, beginning)));
+    if let [room] = plan.rooms.as_slice() {
+        moments.extend(room.schedule.rises_ns().take(BURSTS_MARKED_MAX).map(|at| (at, "burst")));
+    }
+    let reconnect = plan.conduct.as_ref().filter(|conduct| conduct.reconnect_share > 0.0);
+    moments.extend(reconnect.map(|conduct| (conduct.reconnect_ns, "reconnect")));
+    moments.sort_unstable();
+    moments.into_iter().map(|(offset_ns, what)| Mark::new(start_ns + offset_ns, what)).collect()
+}
+
+/// Compares what the threads saw of each room.
+fn disagreement(figures: &Figures, answers: &Publishes) -> Disagreement {
+    let mut views: HashMap<u32, Vec<&Sightings>> = HashMap::new();
+    figures.sightings.iter().for_each(|(room, view)| views.entry(*room).or_default().push(view));
+    let mut sum = Disagreement::default();
+    for (room, views) in &views {
+        let acknowledged = answers.0.get(room).map_or(&[][..], |publishes| &publishes.acknowledged.0);
+        sum.add(check::reconcile(views, acknowledged));
+    }
+    sum
+}
+
+/// Notices when something has not changed for a while.
+struct Quiet<T> {
+    long_enough: Duration,
+    deadline: Instant,
+    last: Option<(Instant, T)>,
+}
+
+impl<T: PartialEq + Clone> Quiet<T> {
+    fn new(long_enough: Duration, longest: Duration) -> Self {
+        Self { long_enough, deadline: Instant::now() + longest, last: None }
+    }
+
+    fn reached(&mut self, state: &T) -> bool {
+        let now = Instant::now();
+        match &self.last {
+            Some((since, last)) if last == state => *since + self.long_enough <= now,
+            _ => {
+                self.last = Some((now, state.clone()));
+                now >= self.deadline
+            }
+        }
+    }
+}

@@ -1,0 +1,189 @@
+//! `loadgen selftest`: a checker that nobody has seen fail is no checker.
+//!
+//! The same run goes through a proxy of ours once for each kind of fault that a server might have, and once without any.
+//! A fault counts as found when the run fails, and as named right when the report counts it under its own name, as often as
+//! the proxy committed it, and nothing else.
+
+use std::io;
+use std::sync::Arc;
+use std::time::Duration;
+
+use comfy_table::{Cell, CellAlignment, Table, presets};
+use thiserror::Error;
+
+use crate::checks::figures::Figures;
+use crate::options::{RunOptions, SelftestOptions};
+use crate::report::room::Outcome;
+use crate::scenarios::proxy::{DELAY, Mischief, Proxy};
+use crate::scenarios::scenario::{self, RunError};
+use crate::watch;
+
+/// A delivery that takes longer is too late here: far from what a healthy server needs for so few, and from the proxy's delay.
+const LATEST: Duration = Duration::from_millis(1500);
+/// Longer than the proxy's delay, so that what is late is not missed.
+const SETTLE: Duration = Duration::from_secs(5);
+const _: () = assert!(LATEST.as_millis() * 2 <= DELAY.as_millis() && DELAY.as_millis() < SETTLE.as_millis());
+
+#[derive(Debug, Error)]
+pub enum SelftestError {
+    #[error("the proxy: {0}")]
+    Proxy(#[from] io::Error),
+    #[error(transparent)]
+    Run(#[from] RunError),
+}
+
+/// Runs all kinds, shows what was found, and answers whether every kind was found and named right.
+pub async fn run(options: &SelftestOptions) -> Result<bool, SelftestError> {
+    let mut trials = Vec::new();
+    for mischief in Mischief::ALL {
+        watch::note(&format!("{}: {}", mischief.name(), mischief.described()));
+        trials.push(trial(options, mischief).await?);
+    }
+    println!("{}", table(&trials));
+    let wrong: Vec<String> = trials.iter().filter_map(Trial::wrong).collect();
+    if wrong.is_empty() {
+        println!("PASSED: every kind of fault was found and named right, and an honest run has none.");
+    } else {
+        println!("FAILED: {}.", wrong.join("; "));
+    }
+    Ok(wrong.is_empty())
+}
+
+async fn trial(options: &SelftestOptions, mischief: Mischief) -> Result<Trial, SelftestError> {
+    let RunOptions { mut plan, .. } = options.run.clone();
+    let proxy = Proxy::start(Arc::new(plan.clone()), mischief, options.one_in)?;
+    plan.target.server = proxy.addr;
+    for room in &mut plan.rooms {
+        // A room of its own, so that no trial reads what another has said.
+        room.entrance.room.push_str(mischief.ending());
+    }
+    let run = RunOptions { plan, settle_secs: SETTLE.as_secs_f64(), ..options.run.clone() };
+    let outcome = scenario::run(&run).await;
+    let committed = proxy.finish()?;
+    Ok(Trial { mischief, committed, found: Found::in_outcome(&outcome?) })
+}
+
+/// What one run was put through, and what it says of that.
+struct Trial {
+    mischief: Mischief,
+    committed: u64,
+    found: Found,
+}
+
+/// Faults under the names that reports have for them.
+#[derive(Clone, Copy, Default, PartialEq, Eq, Debug)]
+struct Found {
+    missing: u64,
+    duplicates: u64,
+    out_of_order: u64,
+    corrupt: u64,
+    /// Whether the slowest delivery came later than `LATEST`.
+    late: bool,
+    /// Anything else that fails a run.
+    other: u64,
+}
+
+impl Found {
+    fn in_outcome(outcome: &Outcome) -> Self {
+        let Figures { tally, .. } = outcome.figures;
+        let figures = &outcome.figures;
+        let unanswered: usize = outcome.answers.values().flat_map(|room| room.unanswered.values()).map(Vec::len).sum();
+        Self {
+            missing: tally.missing,
+            duplicates: figures.duplicates + outcome.disagreement.shared_ids,
+            out_of_order: figures.out_of_order + tally.out_of_order + outcome.disagreement.out_of_order,
+            corrupt: figures.corrupt + outcome.disagreement.other_ids,
+            late: u128::from(figures.delivery.percentiles().max_us) > LATEST.as_micros(),
+            other: figures.stray_answers + figures.disconnected + tally.refused_but_delivered + unanswered as u64,
+        }
+    }
+}
+
+impl Trial {
+    /// What a report must say that names this fault right, and nothing more.
+    fn expected(&self) -> Found {
+        let Self { committed, found, .. } = *self;
+        let none = Found::default();
+        match self.mischief {
+            Mischief::None => none,
+            Mischief::Drop => Found { missing: committed, ..none },
+            Mischief::Duplicate => Found { duplicates: committed, ..none },
+            // One late message may show that several others were early: they count as well.
+            Mischief::Reorder => Found { out_of_order: found.out_of_order.max(committed), ..none },
+            // What is changed has not arrived.
+            Mischief::Corrupt => Found { corrupt: committed, missing: committed, ..none },
+            Mischief::Delay => Found { late: true, ..none },
+        }
+    }
+
+    /// What is wrong with the checker, if anything is.
+    fn wrong(&self) -> Option<String> {
+        let name = self.mischief.name();
+        if self.mischief != Mischief::None && self.committed == 0 {
+            return Some(format!("{name}: the proxy had no occasion; lower --one-in or raise --secs"));
+        }
+        (self.found != self.expected()).then(|| match self.mischief {
+            Mischief::None => "an honest run was not without fault".to_owned(),
+            _ if self.found == Found::default() => format!("{name} was not found"),
+            _ => format!("{name} was found, but counted wrong or under another name"),
+        })
+    }
+
+    fn verdict(&self) -> &'static str {
+        match (self.wrong(), self.mischief) {
+            (Some(_), _) => "WRONG",
+            (None, Mischief::None) => "no fault, and none found",
+            (None, _) => "found and named right",
+        }
+    }
+}
+
+fn table(trials: &[Trial]) -> Table {
+    let mut table = Table::new();
+    table.load_style(presets::UTF8_FULL_CONDENSED);
+    let late = format!("later than {:.1} s", LATEST.as_secs_f64());
+    let header = ["fault", "committed", "missing", "duplicates", "out of order", "corrupt", &late, "other faults", ""];
+    table.set_header(header.map(Cell::new));
+    for trial in trials {
+        let Found { missing, duplicates, out_of_order, corrupt, late, other } = trial.found;
+        let counts = [trial.committed, missing, duplicates, out_of_order, corrupt].map(|count| count.to_string());
+        let rest = [if late { "yes" } else { "no" }.to_owned(), other.to_string()];
+        let numbers = counts.into_iter().chain(rest);
+        let mut row = vec![Cell::new(trial.mischief.name())];
+        row.extend(numbers.map(|number| Cell::new(number).set_alignment(CellAlignment::Right)));
+        row.push(Cell::new(trial.verdict()));
+        table.add_row(row);
+    }
+    table
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_what_is_counted_right_and_under_its_own_name_passes() {
+        let none = Found::default();
+        let check = |mischief, committed, found, expected: bool| {
+            let trial = Trial { mischief, committed, found };
+            assert_eq!(trial.wrong().is_none(), expected, "{mischief:?}, {committed}, {found:?}");
+        };
+        check(Mischief::None, 0, none, true);
+        check(Mischief::None, 0, Found { late: true, ..none }, false);
+        check(Mischief::None, 0, Found { other: 1, ..none }, false);
+        check(Mischief::Drop, 3, Found { missing: 3, ..none }, true);
+        check(Mischief::Drop, 3, Found { missing: 2, ..none }, false);
+        check(Mischief::Drop, 3, Found { missing: 3, out_of_order: 1, ..none }, false);
+        check(Mischief::Drop, 3, none, false);
+        check(Mischief::Drop, 0, none, false);
+        check(Mischief::Duplicate, 2, Found { duplicates: 2, ..none }, true);
+        check(Mischief::Duplicate, 2, Found { out_of_order: 2, ..none }, false);
+        check(Mischief::Reorder, 2, Found { out_of_order: 2, ..none }, true);
+        check(Mischief::Reorder, 2, Found { out_of_order: 5, ..none }, true);
+        check(Mischief::Reorder, 2, Found { out_of_order: 1, ..none }, false);
+        check(Mischief::Corrupt, 2, Found { corrupt: 2, missing: 2, ..none }, true);
+        check(Mischief::Corrupt, 2, Found { missing: 2, ..none }, false);
+        check(Mischief::Delay, 2, Found { late: true, ..none }, true);
+        check(Mischief::Delay, 2, none, false);
+    }
+}

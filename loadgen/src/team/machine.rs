@@ -1,0 +1,162 @@
+//! Another machine as the coordinator sees it: taken for the run, its clock compared with ours, its workers reached over TCP.
+
+use std::io;
+use std::net::SocketAddr;
+
+use serde::Serialize;
+use thiserror::Error;
+use tokio::net::TcpStream;
+use tokio::net::tcp::{OwnedReadHalf, OwnedWriteHalf};
+use tokio::sync::oneshot;
+use tokio::task::JoinHandle;
+use tokio::time::{Duration, interval, timeout};
+
+use crate::team::clock;
+use crate::team::comparison::{Bearing, Comparison, Stamps};
+use crate::team::host::SILENCE_MAX;
+use crate::team::introduction::{self, Errand, Secret};
+use crate::team::lines::{self, Lines};
+
+/// A machine that does not take a connection, or does not introduce itself, within this time cannot be used.
+const CONNECTING: Duration = Duration::from_secs(10);
+/// So many exchanges make one comparison of clocks; the best of them counts.
+const EXCHANGES: usize = 64;
+/// Between the comparisons the time is asked for this often, to show that somebody is still there.
+const HEARTBEAT: Duration = Duration::from_secs(1);
+
+#[derive(Debug, Error)]
+#[error("machine {address}: {what}")]
+pub struct MachineError {
+    address: SocketAddr,
+    what: String,
+}
+
+/// A machine taken for a run.
+pub struct Machine {
+    pub address: SocketAddr,
+    /// How many descriptors one process there may have.
+    pub descriptors: u64,
+    secret: Secret,
+    run: u64,
+    start: Comparison,
+    /// Told to finish, the connection's task compares the clocks a last time.
+    finish: oneshot::Sender<()>,
+    keeping: JoinHandle<io::Result<Comparison>>,
+}
+
+/// What a report says of a machine.
+#[derive(Clone, PartialEq, Debug, Serialize)]
+pub struct MachineFigures {
+    pub address: SocketAddr,
+    pub workers: usize,
+    pub clock: Bearing,
+}
+
+impl MachineFigures {
+    pub fn text(&self) -> String {
+        let Self { address, workers, clock } = self;
+        let [offset, uncertainty] = [clock.offset_ns as f64, clock.uncertainty_ns as f64].map(|ns| ns / 1e3);
+        format!(
+            "machine {address}: {workers} workers, clock {offset:+.1} µs from ours within {uncertainty:.1} µs, drift {:.1} ppm",
+            clock.drift_ppm,
+        )
+    }
+}
+
+impl Machine {
+    pub async fn take(address: SocketAddr, secret: &Secret, run: u64) -> Result<Self, MachineError> {
+        let taking = async {
+            let mut line = Line::open(address, secret, Errand::Take { run }).await?;
+            let start = line.compare().await?;
+            Ok((line, start))
+        };
+        let (line, start) = taking.await.map_err(|error| failed(address, &error))?;
+        let descriptors = line.descriptors;
+        let (finish, finished) = oneshot::channel();
+        let keeping = tokio::spawn(keep(line, finished));
+        Ok(Self { address, descriptors, secret: secret.clone(), run, start, finish, keeping })
+    }
+
+    /// Starts a worker process there: its process id, where its words come from and where its orders go.
+    pub async fn start_worker(&self) -> Result<(u32, Lines<OwnedReadHalf>, OwnedWriteHalf), MachineError> {
+        let errand = Errand::Work { run: self.run, clock_offset_ns: self.start.offset_ns };
+        let line =
+            Line::open(self.address, &self.secret, errand).await.map_err(|error| failed(self.address, &error))?;
+        Ok((line.pid, line.lines, line.writer))
+    }
+
+    /// Compares the clocks once more and gives the machine back.
+    pub async fn release(self, workers: usize) -> Result<MachineFigures, MachineError> {
+        // When nobody hears it, the task has ended with an error, which comes next.
+        let _ = self.finish.send(());
+        let end = self.keeping.await.map_err(io::Error::other).flatten();
+        let end = end.map_err(|error| failed(self.address, &error))?;
+        Ok(MachineFigures { address: self.address, workers, clock: Bearing::new(self.start, end) })
+    }
+}
+
+fn failed(address: SocketAddr, error: &io::Error) -> MachineError {
+    let what = match error.kind() {
+        io::ErrorKind::ConnectionRefused => {
+            format!("nothing listens there ({error}): start `loadgen worker --listen {address}` on it")
+        }
+        io::ErrorKind::UnexpectedEof => "it hung up".to_owned(),
+        _ => error.to_string(),
+    };
+    MachineError { address, what }
+}
+
+/// A connection to a listening worker, after both have shown who they are.
+struct Line {
+    lines: Lines<OwnedReadHalf>,
+    writer: OwnedWriteHalf,
+    pid: u32,
+    descriptors: u64,
+}
+
+impl Line {
+    async fn open(address: SocketAddr, secret: &Secret, errand: Errand) -> io::Result<Self> {
+        let opening = async {
+            let stream = TcpStream::connect(address).await?;
+            lines::prepare(&stream, SILENCE_MAX)?;
+            let (reader, mut writer) = stream.into_split();
+            let mut lines = Lines::new(reader, 0, Some(SILENCE_MAX));
+            let site = introduction::ask(&mut lines, &mut writer, secret, errand).await?;
+            Ok(Self { lines, writer, pid: site.pid, descriptors: site.descriptors })
+        };
+        timeout(CONNECTING, opening).await.unwrap_or_else(|_| {
+            let what = format!("no worker has answered within {} s", CONNECTING.as_secs());
+            Err(io::Error::new(io::ErrorKind::TimedOut, what))
+        })
+    }
+
+    async fn compare(&mut self) -> io::Result<Comparison> {
+        let mut comparisons = Vec::with_capacity(EXCHANGES);
+        for _ in 0..EXCHANGES {
+            comparisons.extend(self.exchange().await?);
+        }
+        Comparison::best(comparisons.into_iter()).ok_or_else(|| io::Error::other("its clock goes backwards"))
+    }
+
+    async fn exchange(&mut self) -> io::Result<Option<Comparison>> {
+        let asked_ns = clock::machine_ns();
+        lines::write(&mut self.writer, &()).await?;
+        let answer = self.lines.next().await?.ok_or(io::ErrorKind::UnexpectedEof)?;
+        let heard_ns = clock::machine_ns();
+        let stamps: Stamps = serde_json::from_slice(answer)?;
+        Ok(Comparison::of(asked_ns, stamps, heard_ns))
+    }
+}
+
+/// Keeps the machine ours until told to finish; then compares the clocks a last time.
+async fn keep(mut line: Line, mut finished: oneshot::Receiver<()>) -> io::Result<Comparison> {
+    let mut beats = interval(HEARTBEAT);
+    loop {
+        tokio::select! {
+            // Also when the run was given up, and nobody asks for the comparison any more.
+            _ = &mut finished => return line.compare().await,
+            _ = beats.tick() => {}
+        }
+        line.exchange().await?;
+    }
+}

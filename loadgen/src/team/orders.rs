@@ -1,0 +1,293 @@
+//! What coordinator and workers say to each other: one JSON object a line, orders down, words up.
+//!
+//! Orders come in the sequence of the variants, and each of the stages is answered by one word; progress comes in between.
+
+use std::collections::HashMap;
+use std::ops::Range;
+
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
+
+use crate::checks::check::{Answers, Sightings};
+use crate::checks::figures::Figures;
+use crate::clients::idlers::{Held, Holding};
+use crate::costs::series::Second;
+use crate::plan::run_plan::Plan;
+use crate::scenarios::history::{Fetched, Reading};
+
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Order {
+    /// Sign all users in. Answered by `Word::SignedIn`.
+    SignIn(Assignment),
+    /// The same for users that will be idle. Answered by `Word::SignedIn`.
+    Hold(Holding),
+    /// The same for users that read history. Answered by `Word::SignedIn`.
+    Read(Reading),
+    /// Connect and join. Answered by `Word::Joined`.
+    Join,
+    /// Publish to the schedule from this moment of the machine's monotonic clock on. Not answered.
+    Begin { start_ns: u64 },
+    /// No more waiting: say what became of each publish. Answered by `Word::Answers`, and where nobody publishes by the
+    /// last word.
+    Stop,
+    /// Count, knowing all publishers' answers. Answered by `Word::Figures`; then the worker takes its leave.
+    Tally(HashMap<u32, Answers>),
+}
+
+/// One worker's part of a run.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct Assignment {
+    pub plan: Plan,
+    /// The worker's users; they are numbered through all workers and rooms.
+    pub users: Range<u32>,
+    /// How many users may be signing in or connecting at once.
+    pub in_flight: u32,
+    /// When the users of the run are too many for one source address: how many share one.
+    pub users_a_source: Option<u32>,
+}
+
+#[derive(Debug, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Word {
+    Progress(Progress),
+    /// What one thread, or the process as such, has to say of one second.
+    Second(Box<Second>),
+    SignedIn,
+    Joined,
+    Answers(Publishes),
+    Figures(Box<Figures>),
+    /// What users that were idle have come to; then the worker takes its leave.
+    Held(Box<Held>),
+    /// What those who read have come to; then the worker takes its leave.
+    Fetched(Box<Fetched>),
+    /// The worker cannot go on.
+    Failed {
+        what: String,
+    },
+    /// How the worker's process ended; said for it by the machine it was on.
+    Ended {
+        status: String,
+    },
+}
+
+impl Word {
+    /// The same word of two threads as one.
+    pub fn and(self, other: Word) -> Word {
+        match (self, other) {
+            (Word::Held(mut sum), Word::Held(other)) => {
+                sum.add(*other);
+                Word::Held(sum)
+            }
+            (Word::Fetched(mut sum), Word::Fetched(other)) => {
+                sum.add(*other);
+                Word::Fetched(sum)
+            }
+            (word, _) => word,
+        }
+    }
+
+    /// Whether a worker says nothing after it.
+    pub fn is_last(&self) -> bool {
+        matches!(self, Word::Figures(_) | Word::Held(_) | Word::Fetched(_))
+    }
+}
+
+/// Running totals, for whoever watches.
+#[derive(Clone, Copy, Default, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct Progress {
+    pub signed_in: u64,
+    pub joined: u64,
+    pub sent: u64,
+    pub accepted: u64,
+    pub refused: u64,
+    /// Deliveries, each message once a member.
+    pub delivered: u64,
+    /// Duplicates, disorder and corruption seen so far.
+    pub faults: u64,
+    pub disconnected: u64,
+    /// Stays in a room that have ended, however.
+    pub left: u64,
+    pub presence_frames: u64,
+}
+
+impl Progress {
+    pub fn add(&mut self, other: &Progress) {
+        self.signed_in += other.signed_in;
+        self.joined += other.joined;
+        self.sent += other.sent;
+        self.accepted += other.accepted;
+        self.refused += other.refused;
+        self.delivered += other.delivered;
+        self.faults += other.faults;
+        self.disconnected += other.disconnected;
+        self.left += other.left;
+        self.presence_frames += other.presence_frames;
+    }
+
+    /// How many users are in their rooms: a connection that was lost has ended a stay as well, where stays are kept.
+    pub fn present(&self) -> u64 {
+        self.joined.saturating_sub(self.left.max(self.disconnected))
+    }
+
+    /// What was added since an earlier look.
+    pub fn minus(&self, earlier: &Progress) -> Self {
+        Self {
+            signed_in: self.signed_in - earlier.signed_in,
+            joined: self.joined - earlier.joined,
+            sent: self.sent - earlier.sent,
+            accepted: self.accepted - earlier.accepted,
+            refused: self.refused - earlier.refused,
+            delivered: self.delivered - earlier.delivered,
+            faults: self.faults - earlier.faults,
+            disconnected: self.disconnected - earlier.disconnected,
+            left: self.left - earlier.left,
+            presence_frames: self.presence_frames - earlier.presence_frames,
+        }
+    }
+}
+
+/// What publishers heard, by the number of their room.
+#[derive(Clone, Default, Debug, Serialize, Deserialize)]
+pub struct Publishes(pub HashMap<u32, PublishAnswers>);
+
+impl Publishes {
+    pub fn add(&mut self, other: Publishes) {
+        for (room, answers) in other.0 {
+            self.0.entry(room).or_default().add(answers);
+        }
+    }
+
+    /// The answers alone, without the ids.
+    pub fn answers(&self) -> HashMap<u32, Answers> {
+        self.0.iter().map(|(room, publishes)| (*room, publishes.answers.clone())).collect()
+    }
+}
+
+/// What the publishers of one room heard, and the ids they were told.
+#[derive(Clone, Default, Debug, Serialize, Deserialize)]
+pub struct PublishAnswers {
+    pub answers: Answers,
+    pub acknowledged: Identities,
+}
+
+impl PublishAnswers {
+    /// Adds what other publishers heard.
+    pub fn add(&mut self, other: PublishAnswers) {
+        self.answers.refused.extend(other.answers.refused);
+        self.answers.unanswered.extend(other.answers.unanswered);
+        self.answers.acceptances.0.extend(other.answers.acceptances.0);
+        self.acknowledged.0.extend(other.acknowledged.0);
+    }
+}
+
+/// Message indices with the fingerprints of their ids; twelve bytes each, in base64 between processes.
+#[derive(Clone, Default, PartialEq, Eq, Debug)]
+pub struct Identities(pub Vec<(u32, u64)>);
+
+impl Serialize for Identities {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let bytes: Vec<u8> =
+            self.0.iter().flat_map(|(index, id)| index.to_le_bytes().into_iter().chain(id.to_le_bytes())).collect();
+        serializer.serialize_str(&STANDARD.encode(bytes))
+    }
+}
+
+impl<'de> Deserialize<'de> for Identities {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let bytes = decoded(deserializer)?;
+        let (entries, rest) = bytes.as_chunks::<12>();
+        if !rest.is_empty() {
+            return Err(serde::de::Error::custom("identities are twelve bytes each"));
+        }
+        let entry = |[a, b, c, d, id @ ..]: &[u8; 12]| (u32::from_le_bytes([*a, *b, *c, *d]), u64::from_le_bytes(*id));
+        Ok(Self(entries.iter().map(entry).collect()))
+    }
+}
+
+/// The travelling form of [`Sightings`].
+#[derive(Serialize, Deserialize)]
+struct SightingsText {
+    members: u32,
+    order: Indices,
+    ids: Identities,
+}
+
+struct Indices(Vec<u32>);
+
+impl Serialize for Indices {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let bytes: Vec<u8> = self.0.iter().flat_map(|index| index.to_le_bytes()).collect();
+        serializer.serialize_str(&STANDARD.encode(bytes))
+    }
+}
+
+impl<'de> Deserialize<'de> for Indices {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let bytes = decoded(deserializer)?;
+        let (indices, rest) = bytes.as_chunks::<4>();
+        if !rest.is_empty() {
+            return Err(serde::de::Error::custom("indices are four bytes each"));
+        }
+        Ok(Self(indices.iter().map(|bytes| u32::from_le_bytes(*bytes)).collect()))
+    }
+}
+
+fn decoded<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<u8>, D::Error> {
+    STANDARD.decode(String::deserialize(deserializer)?).map_err(serde::de::Error::custom)
+}
+
+impl Serialize for Sightings {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let text = SightingsText {
+            members: self.members,
+            order: Indices(self.order.clone()),
+            ids: Identities(self.ids.clone()),
+        };
+        text.serialize(serializer)
+    }
+}
+
+impl<'de> Deserialize<'de> for Sightings {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let text = SightingsText::deserialize(deserializer)?;
+        Ok(Self { members: text.members, order: text.order.0, ids: text.ids.0 })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn sightings_travel_unchanged() {
+        let sightings = Sightings { members: 7, order: vec![3, 1, u32::MAX], ids: vec![(3, 5), (u32::MAX, u64::MAX)] };
+        let line = serde_json::to_string(&sightings).expect("text");
+        assert_eq!(serde_json::from_str::<Sightings>(&line).expect("what was written"), sightings);
+        for broken in [r#"{"members":1,"order":"AAA=","ids":""}"#, r#"{"members":1,"order":"","ids":"AAAA"}"#] {
+            assert!(serde_json::from_str::<Sightings>(broken).is_err(), "{broken}");
+        }
+    }
+
+    #[test]
+    fn answers_travel_unchanged() {
+        let refused = HashMap::from([(3, vec![1, 2]), (0, Vec::new())]);
+        let answers = Answers { refused: refused.clone(), ..Answers::default() };
+        let order = Order::Tally(HashMap::from([(5, answers)]));
+        let line = serde_json::to_string(&order).expect("text");
+        let Ok(Order::Tally(answers)) = serde_json::from_str(&line) else { panic!("{line}") };
+        assert_eq!(answers[&5].refused, refused);
+    }
+
+    #[test]
+    fn progress_adds_up() {
+        let one = Progress { signed_in: 1, joined: 2, delivered: 3, ..Progress::default() };
+        let mut sum = one;
+        sum.add(&one);
+        assert_eq!(sum, Progress { signed_in: 2, joined: 4, delivered: 6, ..Progress::default() });
+        assert_eq!(sum.minus(&one), one);
+        let stays = Progress { joined: 9, left: 4, disconnected: 1, ..Progress::default() };
+        assert_eq!((stays.present(), Progress { left: 0, ..stays }.present()), (5, 8));
+    }
+}

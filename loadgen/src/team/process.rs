@@ -1,0 +1,434 @@
+//! The run's worker processes: how many, where, who looks after which users, and their orders and words.
+//!
+//! Every run uses workers, also when one suffices: the coordinator stays free to watch, and there is one way only. They are
+//! on this machine or on others; only how they are reached differs. A worker that dies, fails or falls silent ends the run,
+//! by its number, machine and process id.
+
+use std::io;
+use std::net::IpAddr;
+use std::ops::Range;
+use std::process::{ExitStatus, Stdio};
+use std::time::{Duration, Instant};
+
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+use thiserror::Error;
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::process::{Child, ChildStdin, ChildStdout, Command};
+use tokio::sync::mpsc;
+
+use crate::costs::series::Series;
+use crate::plan::run_plan::Plan;
+use crate::team::lines::{self, LINE_BYTES_MAX, Lines};
+use crate::team::machine::{Machine, MachineError, MachineFigures};
+use crate::team::orders::{Assignment, Order, Progress, Word};
+use crate::team::workforce::Workforce;
+use crate::watch::Watch;
+
+/// Descriptors a process needs besides one for each user: pipes, pollers, the sign-in connections.
+const DESCRIPTORS_APART: u64 = 512;
+/// Linux gives a source address the ports 32,768 to 60,999 by default, 28,232 of them; some rest for others.
+const USERS_A_SOURCE: u32 = 28_000;
+/// Where source addresses must be spread, they are filled less, so that a port still lingering from before harms nobody.
+const USERS_A_SOURCE_SPREAD: u32 = 25_000;
+/// Words in line from all workers: reading waits beyond that, and so do the workers.
+const WORDS_MAX: usize = 64;
+/// A worker takes its leave within seconds of its last word; then it is ended.
+const LEAVING: Duration = Duration::from_secs(10);
+/// How often the coordinator looks up from waiting.
+pub const LOOK_EVERY: Duration = Duration::from_millis(100);
+/// A worker speaks several times a second; one that says nothing, or takes no order, for this long is lost.
+const SILENCE_MAX: Duration = Duration::from_secs(30);
+
+#[derive(Debug, Error)]
+pub enum TeamError {
+    #[error("the descriptor limit cannot be raised: {0}")]
+    Limit(#[source] io::Error),
+    #[error("the descriptor limit of {0} leaves no room for a single user")]
+    LimitTooLow(u64),
+    #[error("worker {worker} cannot be started: {source}")]
+    Start { worker: usize, source: io::Error },
+    #[error(transparent)]
+    Machine(#[from] MachineError),
+    #[error("{worker}: {what}")]
+    Failed { worker: String, what: String },
+    #[error("{worker} died: {status}")]
+    Died { worker: String, status: String },
+}
+
+/// Raises the soft descriptor limit to the hard one, for this process and its workers, and says what it is.
+pub fn raise_descriptor_limit() -> Result<u64, TeamError> {
+    let limit = getrlimit(Resource::Nofile);
+    let raised = Rlimit { current: limit.maximum, maximum: limit.maximum };
+    setrlimit(Resource::Nofile, raised).map_err(|error| TeamError::Limit(error.into()))?;
+    Ok(limit.maximum.unwrap_or(u64::MAX))
+}
+
+/// How many processes it takes, each below its descriptor limit.
+pub fn processes_needed(users: u32, descriptors: u64) -> Result<u32, TeamError> {
+    let users_a_process = descriptors.saturating_sub(DESCRIPTORS_APART).min(u64::from(u32::MAX)) as u32;
+    match users_a_process {
+        0 => Err(TeamError::LimitTooLow(descriptors)),
+        fitting => Ok(users.div_ceil(fitting)),
+    }
+}
+
+/// How many users share a source address, when they cannot all have the same: only loopback has addresses to spare.
+pub fn users_a_source(users: u32, server: IpAddr) -> Option<u32> {
+    let loopback = matches!(server, IpAddr::V4(address) if address.is_loopback());
+    (loopback && users > USERS_A_SOURCE).then_some(USERS_A_SOURCE_SPREAD)
+}
+
+/// Consecutive parts of nearly the same size.
+fn split(users: u32, parts: u32) -> Vec<Range<u32>> {
+    let edge = |part: u32| (u64::from(users) * u64::from(part) / u64::from(parts)) as u32;
+    (0..parts).map(|part| edge(part)..edge(part + 1)).collect()
+}
+
+/// Where the workers of a run will be: the machines taken for it, and one part of the users for each process.
+pub struct Sites {
+    machines: Vec<Machine>,
+    /// The users of each worker, and the number of its machine; none is this one.
+    parts: Vec<(Option<usize>, Range<u32>)>,
+}
+
+impl Sites {
+    /// Takes the machines, and splits the users over as many processes as their descriptor limits ask for.
+    pub async fn find(workforce: &Workforce, users: u32, run: u64) -> Result<Self, TeamError> {
+        let here = raise_descriptor_limit()?;
+        let mut machines = Vec::new();
+        for address in workforce.machines.iter().take(users as usize) {
+            machines.push(Machine::take(*address, &workforce.secret, run).await?);
+        }
+        let limits: Vec<u64> = machines.iter().map(|machine| machine.descriptors).collect();
+        let parts = match limits.is_empty() {
+            true => on_each(&[here], workforce.processes, users)?.into_iter().map(|(_, part)| (None, part)).collect(),
+            false => {
+                let parts = on_each(&limits, workforce.processes, users)?;
+                parts.into_iter().map(|(machine, part)| (Some(machine), part)).collect()
+            }
+        };
+        Ok(Self { machines, parts })
+    }
+
+    pub fn processes(&self) -> u32 {
+        self.parts.len() as u32
+    }
+
+    pub fn parts(&self) -> impl Iterator<Item = Range<u32>> {
+        self.parts.iter().map(|(_, part)| part.clone())
+    }
+}
+
+/// Each machine has nearly the same number of users, in at least so many processes on all of them together.
+fn on_each(descriptors: &[u64], processes: Option<u32>, users: u32) -> Result<Vec<(usize, Range<u32>)>, TeamError> {
+    let machines = descriptors.len() as u32;
+    let wished = processes.unwrap_or(1).div_ceil(machines);
+    let mut parts = Vec::new();
+    for ((machine, limit), share) in descriptors.iter().enumerate().zip(split(users, machines)) {
+        let own = share.end - share.start;
+        let processes = processes_needed(own, *limit)?.max(wished).clamp(1, own.max(1));
+        let of_machine = split(own, processes).into_iter();
+        parts.extend(of_machine.map(|part| (machine, share.start + part.start..share.start + part.end)));
+    }
+    Ok(parts)
+}
+
+/// The assignments of a run's workers.
+pub fn assignments(plan: &Plan, sites: &Sites) -> Vec<Assignment> {
+    let assign = |users| Assignment {
+        plan: plan.clone(),
+        users,
+        in_flight: plan.in_flight.div_ceil(sites.processes()),
+        users_a_source: users_a_source(plan.users(), plan.target.server.ip()),
+    };
+    sites.parts().map(assign).collect()
+}
+
+/// All workers of a run.
+pub struct Team {
+    workers: Vec<Worker>,
+    machines: Vec<Machine>,
+    /// What workers say, or nothing when one's output has ended.
+    words: mpsc::Receiver<(usize, Option<Word>)>,
+    series: Series,
+}
+
+struct Worker {
+    /// Its number, machine, process id and users, in words.
+    name: String,
+    /// The process, when it is ours.
+    child: Option<Child>,
+    /// The number of its machine, when that is another one.
+    machine: Option<usize>,
+    orders: Box<dyn AsyncWrite + Unpin>,
+    progress: Progress,
+    /// Whether it has said its last word, after which its process may end.
+    finished: bool,
+    /// How its process ended, when that was told.
+    status: Option<String>,
+}
+
+impl Team {
+    /// Starts one worker an assignment and orders all to sign in.
+    pub async fn start(sites: Sites, assignments: Vec<Assignment>) -> Result<Self, TeamError> {
+        let orders = assignments.into_iter().map(Order::SignIn);
+        Self::start_with(sites, orders.collect()).await
+    }
+
+    /// Starts one worker a part of the users, each with its first order.
+    pub async fn start_with(sites: Sites, orders: Vec<Order>) -> Result<Self, TeamError> {
+        let (words_in, words) = mpsc::channel(WORDS_MAX);
+        let Sites { machines, parts } = sites;
+        let mut team = Self { workers: Vec::new(), machines, words, series: Series::default() };
+        for (number, (machine, users)) in parts.into_iter().enumerate() {
+            let worker = match machine {
+                None => Worker::start(number, users, words_in.clone())
+                    .map_err(|source| TeamError::Start { worker: number, source })?,
+                Some(at) => Worker::start_on(&team.machines[at], at, number, users, words_in.clone()).await?,
+            };
+            team.workers.push(worker);
+        }
+        for (number, order) in orders.into_iter().enumerate() {
+            team.order(number, &order).await?;
+        }
+        Ok(team)
+    }
+
+    /// Number, machine, process id and users of each worker, in words.
+    pub fn roll(&self) -> impl Iterator<Item = &str> {
+        self.workers.iter().map(|worker| worker.name.as_str())
+    }
+
+    pub fn len(&self) -> usize {
+        self.workers.len()
+    }
+
+    pub async fn order_all(&mut self, order: &Order) -> Result<(), TeamError> {
+        for number in 0..self.workers.len() {
+            self.order(number, order).await?;
+        }
+        Ok(())
+    }
+
+    async fn order(&mut self, number: usize, order: &Order) -> Result<(), TeamError> {
+        let writing = lines::write(&mut self.workers[number].orders, order);
+        match tokio::time::timeout(SILENCE_MAX, writing).await {
+            Ok(Ok(())) => Ok(()),
+            // Its last word may say why; otherwise it has died without one.
+            Ok(Err(_)) => Err(self.gone(number).await),
+            Err(_) => Err(self.failed(number, format!("it takes no order for {} s", SILENCE_MAX.as_secs()))),
+        }
+    }
+
+    /// One answer of each worker, while somebody watches.
+    pub async fn gather<T>(
+        &mut self,
+        watch: &mut Watch,
+        wanted: impl Fn(Word) -> Option<T>,
+    ) -> Result<Vec<T>, TeamError> {
+        let mut answers = Vec::new();
+        while answers.len() < self.len() {
+            answers.extend(self.next_word(Instant::now() + LOOK_EVERY).await?.and_then(&wanted));
+            watch.show(&self.progress(), &self.series);
+        }
+        Ok(answers)
+    }
+
+    /// What all workers together have come to, as far as they have told.
+    pub fn progress(&self) -> Progress {
+        let mut sum = Progress::default();
+        self.workers.iter().for_each(|worker| sum.add(&worker.progress));
+        sum
+    }
+
+    /// What they have told of the seconds so far.
+    pub fn series(&self) -> &Series {
+        &self.series
+    }
+
+    /// The next word of any worker that is more than progress; nothing when the deadline came first, or only progress did.
+    pub async fn next_word(&mut self, deadline: Instant) -> Result<Option<Word>, TeamError> {
+        let Ok(heard) = tokio::time::timeout_at(deadline.into(), self.words.recv()).await else { return Ok(None) };
+        let Some((number, word)) = heard else { return Err(self.gone(0).await) };
+        let worker = &mut self.workers[number];
+        match word {
+            Some(Word::Progress(progress)) => worker.progress = progress,
+            Some(Word::Second(second)) => self.series.add(*second),
+            Some(Word::Failed { what }) => return Err(self.failed(number, what)),
+            Some(Word::Ended { status }) => worker.status = Some(status),
+            Some(word) => {
+                worker.finished = word.is_last();
+                return Ok(Some(word));
+            }
+            None if worker.finished => {}
+            None => return Err(self.gone(number).await),
+        }
+        Ok(None)
+    }
+
+    fn failed(&self, worker: usize, what: String) -> TeamError {
+        TeamError::Failed { worker: self.workers[worker].name.clone(), what }
+    }
+
+    /// Why a worker is gone: its own last word if it had one, else how its process ended.
+    async fn gone(&mut self, worker: usize) -> TeamError {
+        while let Ok((number, word)) = self.words.try_recv() {
+            match word {
+                Some(Word::Failed { what }) if number == worker => return self.failed(worker, what),
+                Some(Word::Ended { status }) if number == worker => self.workers[worker].status = Some(status),
+                _ => {}
+            }
+        }
+        let Worker { child, status, name, .. } = &mut self.workers[worker];
+        let status = match (child, status.take()) {
+            (_, Some(status)) => status,
+            (Some(child), None) => ended(child).await,
+            (None, None) => "the connection to its machine has ended".to_owned(),
+        };
+        TeamError::Died { worker: name.clone(), status }
+    }
+
+    /// Lets the workers take their leave, after their last word, and gives the machines back.
+    pub async fn dismiss(mut self) -> Result<Vec<MachineFigures>, TeamError> {
+        for child in self.workers.iter_mut().filter_map(|worker| worker.child.as_mut()) {
+            ended(child).await;
+        }
+        let mut figures = Vec::new();
+        for (number, machine) in std::mem::take(&mut self.machines).into_iter().enumerate() {
+            let workers = self.workers.iter().filter(|worker| worker.machine == Some(number)).count();
+            figures.push(machine.release(workers).await?);
+        }
+        Ok(figures)
+    }
+}
+
+/// Waits a while for the child's end and describes it; a child that stays is ended.
+pub async fn ended(child: &mut Child) -> String {
+    let deadline = Instant::now() + LEAVING;
+    let describe = |status: io::Result<ExitStatus>| status.map_or_else(|error| error.to_string(), |s| s.to_string());
+    match tokio::time::timeout_at(deadline.into(), child.wait()).await {
+        Ok(status) => describe(status),
+        Err(_) => match child.kill().await {
+            Ok(()) => "it did not end by itself".to_owned(),
+            Err(error) => error.to_string(),
+        },
+    }
+}
+
+impl Worker {
+    fn start(number: usize, users: Range<u32>, words: mpsc::Sender<(usize, Option<Word>)>) -> io::Result<Self> {
+        let Spawned { child, pid, orders, words: output } = spawn(0)?;
+        tokio::spawn(hear(number, Lines::new(output, LINE_BYTES_MAX, Some(SILENCE_MAX)), words));
+        let name = format!("worker {number} (pid {pid}, users {users:?})");
+        Ok(Self::new(name, Some(child), None, Box::new(orders)))
+    }
+
+    async fn start_on(
+        machine: &Machine,
+        at: usize,
+        number: usize,
+        users: Range<u32>,
+        words: mpsc::Sender<(usize, Option<Word>)>,
+    ) -> Result<Self, TeamError> {
+        let (pid, lines, orders) = machine.start_worker().await?;
+        tokio::spawn(hear(number, lines, words));
+        let name = format!("worker {number} ({}, pid {pid}, users {users:?})", machine.address);
+        Ok(Self::new(name, None, Some(at), Box::new(orders)))
+    }
+
+    fn new(name: String, child: Option<Child>, machine: Option<usize>, orders: Box<dyn AsyncWrite + Unpin>) -> Self {
+        Self { name, child, machine, orders, progress: Progress::default(), finished: false, status: None }
+    }
+}
+
+/// A worker process just started on this machine.
+pub struct Spawned {
+    pub child: Child,
+    pub pid: u32,
+    pub orders: ChildStdin,
+    pub words: ChildStdout,
+}
+
+/// Starts a worker process here, for a coordinator whose clock is ahead of this machine's by the offset.
+pub fn spawn(clock_offset_ns: i64) -> io::Result<Spawned> {
+    let mut child = Command::new(std::env::current_exe()?)
+        .arg("worker")
+        .arg(format!("--clock-offset-ns={clock_offset_ns}"))
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        // When the coordinator gives up, so do the workers; when it dies, their standard input tells them.
+        .kill_on_drop(true)
+        .spawn()?;
+    let pipes = child.stdin.take().zip(child.stdout.take()).zip(child.id());
+    let ((orders, words), pid) = pipes.ok_or_else(|| io::Error::other("the new process has no pipes"))?;
+    Ok(Spawned { child, pid, orders, words })
+}
+
+async fn hear<R: AsyncRead + Unpin>(number: usize, mut lines: Lines<R>, words: mpsc::Sender<(usize, Option<Word>)>) {
+    loop {
+        let word = match lines.next().await {
+            Ok(None) => break,
+            Ok(Some(line)) => serde_json::from_slice(line)
+                .unwrap_or_else(|error| Word::Failed { what: format!("an unreadable word: {error}") }),
+            Err(error) => Word::Failed { what: format!("it cannot be heard any more: {error}") },
+        };
+        let failed = matches!(word, Word::Failed { .. });
+        if words.send((number, Some(word))).await.is_err() || failed {
+            return;
+        }
+    }
+    // Nobody is left to be told only when the run is over.
+    let _ = words.send((number, None)).await;
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn users_are_split_without_loss() {
+        for (users, parts) in [(1, 1), (10, 3), (5000, 7), (1_000_000, 53), (3, 3)] {
+            let split = split(users, parts);
+            assert_eq!((split[0].start, split[split.len() - 1].end), (0, users));
+            assert!(split.windows(2).all(|pair| pair[0].end == pair[1].start));
+            let sizes: Vec<usize> = split.iter().map(ExactSizeIterator::len).collect();
+            assert!(sizes.iter().max() <= sizes.iter().min().map(|least| least + 1).as_ref(), "{sizes:?}");
+        }
+    }
+
+    #[test]
+    fn machines_share_the_users_and_split_them_by_their_limits() {
+        let check = |descriptors: &[u64], processes, users, expected: &[(usize, u32)]| {
+            let parts = on_each(descriptors, processes, users).expect("limits high enough");
+            let sizes: Vec<_> = parts.iter().map(|(machine, part)| (*machine, part.end - part.start)).collect();
+            assert_eq!(sizes, expected, "{users} on {descriptors:?}");
+            assert_eq!((parts[0].1.start, parts[parts.len() - 1].1.end), (0, users));
+            assert!(parts.windows(2).all(|pair| pair[0].1.end == pair[1].1.start), "{parts:?}");
+        };
+        check(&[20_000], None, 20_000, &[(0, 10_000), (0, 10_000)]);
+        check(&[20_000, 20_000], None, 20_000, &[(0, 10_000), (1, 10_000)]);
+        check(&[10_000, 20_000], None, 20_001, &[(0, 5_000), (0, 5_000), (1, 10_001)]);
+        check(&[20_000, 20_000], Some(3), 8, &[(0, 2), (0, 2), (1, 2), (1, 2)]);
+        check(&[20_000, 20_000], Some(9), 3, &[(0, 1), (1, 1), (1, 1)]);
+        assert!(on_each(&[20_000, 100], None, 10).is_err());
+    }
+
+    #[test]
+    fn processes_stay_below_their_limit() {
+        for (users, descriptors, expected) in
+            [(1, 1024, 1), (5000, 20_000, 1), (19_488, 20_000, 1), (19_489, 20_000, 2), (1_000_000, 20_000, 52)]
+        {
+            assert_eq!(processes_needed(users, descriptors).ok(), Some(expected), "{users} with {descriptors}");
+        }
+        assert!(processes_needed(1, 100).is_err());
+    }
+
+    #[test]
+    fn source_addresses_are_spread_on_loopback_only_when_needed() {
+        let [local, far]: [IpAddr; 2] = ["127.0.0.1", "192.0.2.1"].map(|text| text.parse().expect("an address"));
+        for (users, server, expected) in [(28_000, local, None), (28_001, local, Some(25_000)), (1_000_000, far, None)]
+        {
+            assert_eq!(users_a_source(users, server), expected, "{users} to {server}");
+        }
+    }
+}
