@@ -86,45 +86,13 @@ impl Report {
     }
 
     /// A column for each latency, so that a narrow page has room for all of them.
-    fn latencies(&self) -> Markup {
+    /// What was measured of the server, and below it what was our own part: apart, or they would not fit a narrow page.
+    fn latencies<'a>(&'a self) -> Markup {
         let generator = &self.findings.generator;
         let own = [("generator lateness", &generator.lateness), ("generator lag", &generator.lag)];
-        let columns: Vec<(&str, &Latency, bool)> = self
-            .timings
-            .iter()
-            .map(|Timing { name, latency, generator_bound }| (*name, latency, generator_bound.is_some()))
-            .chain(own.map(|(name, latency)| (name, latency, false)))
-            .filter(|(_, latency, _)| !latency.is_empty())
-            .collect();
-        let rows = [("p50", 0.5), ("p90", 0.9), ("p99", 0.99), ("p99.9", 0.999), ("max", 1.0)];
-        html! {
-            table.latencies {
-                thead {
-                    tr {
-                        th scope="col" { "percentile" }
-                        @for (name, ..) in &columns { th scope="col" { (name) } }
-                    }
-                }
-                tbody {
-                    @for (label, quantile) in rows {
-                        tr {
-                            th scope="row" { (label) }
-                            @for (_, latency, bound) in &columns {
-                                @if *bound {
-                                    td { "generator-bound" }
-                                } @else {
-                                    td { (words::duration(latency.at_quantile_us(quantile) as f64)) }
-                                }
-                            }
-                        }
-                    }
-                    tr {
-                        th scope="row" { "count" }
-                        @for (_, latency, _) in &columns { td { (words::grouped(latency.percentiles().count)) } }
-                    }
-                }
-            }
-        }
+        let own = own.map(|(name, latency)| (name, latency, false));
+        let judged = |timing: &'a Timing| (timing.name, &timing.latency, timing.generator_bound.is_some());
+        html! { (table(self.timings.iter().map(judged))) (table(own.into_iter())) }
     }
 
     fn figure(&self, chart: &Chart) -> Result<Markup, String> {
@@ -220,4 +188,38 @@ fn pair(name: &str, value: &str) -> Markup {
 fn capital(text: &str) -> String {
     let mut letters = text.chars();
     letters.next().map(|first| first.to_uppercase().chain(letters).collect()).unwrap_or_default()
+}
+
+/// Percentiles as rows, latencies as columns: each with its name, and whether it is the generator's own.
+fn table<'a>(latencies: impl Iterator<Item = (&'a str, &'a Latency, bool)>) -> Markup {
+    let columns: Vec<_> = latencies.filter(|(_, latency, _)| !latency.is_empty()).collect();
+    let rows = [("p50", 0.5), ("p90", 0.9), ("p99", 0.99), ("p99.9", 0.999), ("max", 1.0)];
+    html! {
+        table.latencies {
+            thead {
+                tr {
+                    th scope="col" { "percentile" }
+                    @for (name, ..) in &columns { th scope="col" { (name) } }
+                }
+            }
+            tbody {
+                @for (label, quantile) in rows {
+                    tr {
+                        th scope="row" { (label) }
+                        @for (_, latency, bound) in &columns {
+                            @if *bound {
+                                td { "generator-bound" }
+                            } @else {
+                                td { (words::duration(latency.at_quantile_us(quantile) as f64)) }
+                            }
+                        }
+                    }
+                }
+                tr {
+                    th scope="row" { "count" }
+                    @for (_, latency, _) in &columns { td { (words::grouped(latency.percentiles().count)) } }
+                }
+            }
+        }
+    }
 }
