@@ -15,6 +15,7 @@ use thiserror::Error;
 
 use crate::checks::latency::Percentiles;
 use crate::costs::listening;
+use crate::costs::server::ServerProbe;
 use crate::options::{CurveOptions, RunOptions, Size};
 use crate::plan::schedule::ScheduleError;
 use crate::report::{self, Environment, KEY_SHOWN, LAST_MEMBER, Report, room, words};
@@ -33,7 +34,10 @@ const SUSTAINED_PART: f64 = 0.95;
 const FILES_LEFT_MAX: usize = 64;
 const LEAVING_MAX: Duration = Duration::from_secs(60);
 /// Descriptors that a server keeps for itself, and for the connections over which users sign in.
-const SERVER_DESCRIPTORS_APART: u64 = 1_300;
+const SERVER_DESCRIPTORS_APART: u64 = 1_100;
+/// Of the rest so much is filled: a server whose cores each have a share of the connections, which come to them by chance,
+/// is full when one of them is.
+const FILLED_PART: f64 = 0.97;
 
 #[derive(Debug, Error)]
 pub enum CurveError {
@@ -111,7 +115,9 @@ struct Costs {
 pub async fn run(options: &CurveOptions) -> Result<Curve, CurveError> {
     let descriptors = process::raise_descriptor_limit()?;
     let pid = options.pid.or_else(|| listening::process_at(options.target.server));
-    let course = Course { options, pid, files_before: pid.and_then(open_files) };
+    let resident_before_bytes =
+        pid.and_then(|pid| ServerProbe::new(pid).and_then(|server| server.resident_bytes()).ok()).unwrap_or_default();
+    let course = Course { options, pid, files_before: pid.and_then(open_files), resident_before_bytes };
     let (mut points, mut failure) = (Vec::new(), None);
     for size in &options.sizes {
         let users = match *size {
@@ -145,6 +151,8 @@ struct Course<'a> {
     /// The server's process, when it is on this machine, and the files it had open before anybody came.
     pid: Option<u32>,
     files_before: Option<usize>,
+    /// Its memory then: what a room grows into may be what another one has left.
+    resident_before_bytes: u64,
 }
 
 impl Course<'_> {
@@ -172,7 +180,7 @@ impl Course<'_> {
         let room = self.options.room(users, rate)?;
         self.until_everybody_has_left().await;
         let outcome = scenario::run(&room).await.map_err(|source| CurveError::Run { users, rate, source })?;
-        let measured = Measured::of(&room, rate, outcome);
+        let measured = Measured::of(&room, rate, outcome, self.resident_before_bytes);
         let last = words::duration(measured.last_member.p99_us as f64);
         let bound = if measured.generator_bound.is_some() { " (generator-bound)" } else { "" };
         note(&format!(
@@ -205,7 +213,8 @@ fn as_many_as_fit(pid: Option<u32>) -> Result<u32, CurveError> {
     let pid = pid.ok_or(CurveError::NoLimit)?;
     let limits = fs::read_to_string(format!("/proc/{pid}/limits")).map_err(|_| CurveError::NoLimit)?;
     let limit = open_files_limit(&limits).ok_or(CurveError::NoLimit)?;
-    Ok(u32::try_from(limit.saturating_sub(SERVER_DESCRIPTORS_APART)).unwrap_or(u32::MAX).max(1))
+    let room = limit.saturating_sub(SERVER_DESCRIPTORS_APART) as f64 * FILLED_PART;
+    Ok((room as u32).max(1))
 }
 
 /// The soft limit of open files, which counts.
@@ -218,13 +227,13 @@ fn open_files_limit(limits: &str) -> Option<u64> {
 }
 
 impl Measured {
-    fn of(options: &RunOptions, rate: f64, outcome: room::Outcome) -> Self {
+    fn of(options: &RunOptions, rate: f64, outcome: room::Outcome, resident_before_bytes: u64) -> Self {
         let users = f64::from(options.plan.users());
         let delivered = outcome.figures.delivered_in_window as f64;
         let due = options.plan.messages() as f64 * users;
         let generator_bytes_per_user = outcome.course.generator().1 as f64 / users;
-        let (last_member, costs) =
-            (outcome.figures.last_member(&options.plan).percentiles(), Costs::of(options, &outcome));
+        let last_member = outcome.figures.last_member(&options.plan).percentiles();
+        let costs = Costs::of(options, &outcome, resident_before_bytes);
         let report = Report::new(room::findings(options, outcome), &[]);
         Self {
             rate,
@@ -254,7 +263,7 @@ impl Measured {
 }
 
 impl Costs {
-    fn of(options: &RunOptions, outcome: &room::Outcome) -> Option<Self> {
+    fn of(options: &RunOptions, outcome: &room::Outcome, resident_before_bytes: u64) -> Option<Self> {
         let [begin, end] = outcome.costs.process(|costs| &costs.begin, |costs| &costs.end)?;
         let [signed_in, joined] = outcome.costs.process(|costs| &costs.signed_in, |costs| &costs.joined)?;
         let cpu_secs = end.cpu.minus(begin.cpu).secs();
@@ -264,7 +273,7 @@ impl Costs {
         Some(Self {
             cores_busy: cpu_secs / options.secs,
             cpu_us_per_delivery: words::ratio(cpu_secs * 1e6, outcome.figures.delivered_in_window as f64),
-            resident_bytes_per_connection: per_connection(signed_in.resident_bytes, joined.resident_bytes),
+            resident_bytes_per_connection: per_connection(resident_before_bytes, joined.resident_bytes),
             kernel_bytes_per_connection: per_connection(kernel(signed_in.kernel), kernel(joined.kernel)),
         })
     }
