@@ -19,6 +19,7 @@ use crate::options::{
 };
 use crate::report::diff::DiffArguments;
 use crate::team::introduction::Secret;
+use crate::team::worker::runtime;
 
 /// The command line asks for something that cannot be.
 const EXIT_USAGE: u8 = 2;
@@ -57,11 +58,6 @@ fn run<O>(options: Result<O, OptionsError>, scenario: impl Fn(&O) -> Result<bool
 fn refuse(error: &OptionsError) -> ExitCode {
     watch::note(&format!("loadgen: {error}"));
     ExitCode::from(EXIT_USAGE)
-}
-
-fn runtime() -> Result<tokio::runtime::Runtime, String> {
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
-    runtime.map_err(|error| format!("cannot start a runtime: {error}"))
 }
 
 fn selftest(options: &SelftestOptions) -> Result<bool, String> {

@@ -64,14 +64,14 @@ pub async fn run(options: &ConnectOptions) -> Result<Outcome, ConnectError> {
     }
     let mut watch = Watch::new(Stage::signing_in(options.users));
     let resident_before_bytes = probe.map_or(Ok(0), |probe| probe.resident_bytes())?;
-    team.gather(&mut watch, |word| matches!(word, Word::SignedIn).then_some(())).await?;
+    team.gather(Some(&mut watch), |word| matches!(word, Word::SignedIn).then_some(())).await?;
     drop(watch);
 
     let cpu = || probe.map_or(Ok(CpuTime::default()), |probe| probe.cpu());
     let (kernel_before, cpu_before, start_ns) = (kernel_bytes(), cpu()?, clock::now_ns());
     team.order_all(&Order::Join).await?;
     let mut watch = Watch::new(Stage::connecting(options.users));
-    team.gather(&mut watch, |word| matches!(word, Word::Joined).then_some(())).await?;
+    team.gather(Some(&mut watch), |word| matches!(word, Word::Joined).then_some(())).await?;
     drop(watch);
     let connecting = Duration::from_nanos(clock::now_ns().saturating_sub(start_ns));
     let cpu_connected = cpu()?;
@@ -90,7 +90,8 @@ pub async fn run(options: &ConnectOptions) -> Result<Outcome, ConnectError> {
     };
     team.order_all(&Order::Stop).await?;
     let mut watch = Watch::new(Stage::connecting(options.users));
-    let parts = team.gather(&mut watch, |word| if let Word::Held(part) = word { Some(part) } else { None }).await?;
+    let parts =
+        team.gather(Some(&mut watch), |word| if let Word::Held(part) = word { Some(part) } else { None }).await?;
     let mut held = Held::default();
     parts.into_iter().for_each(|part| held.add(*part));
 

@@ -152,7 +152,7 @@ impl<'a> Run<'a> {
     /// Everybody signs in and reads; what the server computed while it was measured, and what came of it.
     async fn read(&mut self) -> Result<(Option<CpuTime>, Fetched), HistoryError> {
         let mut watch = Watch::new(Stage::signing_in(self.options.readers));
-        self.team.gather(&mut watch, |word| matches!(word, Word::SignedIn).then_some(())).await?;
+        self.team.gather(Some(&mut watch), |word| matches!(word, Word::SignedIn).then_some(())).await?;
         drop(watch);
         let timetable = self.options.timetable;
         let start_ns = clock::now_ns() + START_DELAY_NS;
@@ -166,7 +166,7 @@ impl<'a> Run<'a> {
         self.settle(&mut watch).await?;
         self.team.order_all(&Order::Stop).await?;
         let wanted = |word| if let Word::Fetched(part) = word { Some(part) } else { None };
-        let parts = self.team.gather(&mut watch, wanted).await?;
+        let parts = self.team.gather(Some(&mut watch), wanted).await?;
         let mut fetched = Fetched::default();
         parts.into_iter().for_each(|part| fetched.add(*part));
         Ok((before.zip(after).map(|(before, after)| after.minus(before)), fetched))

@@ -87,14 +87,14 @@ impl Run<'_> {
 
     async fn stages(&mut self) -> Result<Outcome, RunError> {
         let mut watch = Watch::new(Stage::signing_in(self.options.plan.users()));
-        self.gather(Some(&mut watch), |word| matches!(word, Word::SignedIn).then_some(())).await?;
+        self.team.gather(Some(&mut watch), |word| matches!(word, Word::SignedIn).then_some(())).await?;
         drop(watch);
         let mut costs = Costs { signed_in: self.meter.read().await?, ..Costs::default() };
 
         self.marks.push(Mark::new(clock::now_ns(), "joining"));
         self.team.order_all(&Order::Join).await?;
         let mut watch = Watch::new(Stage::joining(self.options.plan.early_users()));
-        self.gather(Some(&mut watch), |word| matches!(word, Word::Joined).then_some(())).await?;
+        self.team.gather(Some(&mut watch), |word| matches!(word, Word::Joined).then_some(())).await?;
         self.let_presences_die_down().await?;
         drop(watch);
         costs.joined = self.meter.read().await?;
@@ -121,22 +121,6 @@ impl Run<'_> {
         let mut series = self.team.series().clone();
         series.merge(self.server_watch.take().map(ServerWatch::finish).unwrap_or_default());
         Course { series, marks: std::mem::take(&mut self.marks), window }
-    }
-
-    /// One answer of each worker.
-    async fn gather<T>(
-        &mut self,
-        mut watch: Option<&mut Watch>,
-        wanted: impl Fn(Word) -> Option<T>,
-    ) -> Result<Vec<T>, RunError> {
-        let mut answers = Vec::new();
-        while answers.len() < self.team.len() {
-            answers.extend(self.team.next_word(Instant::now() + LOOK_EVERY).await?.and_then(&wanted));
-            if let Some(watch) = &mut watch {
-                watch.show(&self.team.progress(), self.team.series());
-            }
-        }
-        Ok(answers)
     }
 
     async fn let_presences_die_down(&mut self) -> Result<(), RunError> {
@@ -222,12 +206,14 @@ impl Run<'_> {
     async fn count(&mut self) -> Result<(Publishes, Figures), RunError> {
         self.team.order_all(&Order::Stop).await?;
         let mut answers = Publishes::default();
-        let parts = self.gather(None, |word| if let Word::Answers(part) = word { Some(part) } else { None }).await?;
+        let parts =
+            self.team.gather(None, |word| if let Word::Answers(part) = word { Some(part) } else { None }).await?;
         parts.into_iter().for_each(|part| answers.add(part));
 
         self.team.order_all(&Order::Tally(answers.answers())).await?;
         let mut figures = Figures::default();
-        let parts = self.gather(None, |word| if let Word::Figures(part) = word { Some(part) } else { None }).await?;
+        let parts =
+            self.team.gather(None, |word| if let Word::Figures(part) = word { Some(part) } else { None }).await?;
         parts.into_iter().for_each(|part| figures.add(*part));
         Ok((answers, figures))
     }

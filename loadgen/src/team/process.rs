@@ -220,16 +220,18 @@ impl Team {
         }
     }
 
-    /// One answer of each worker, while somebody watches.
+    /// One answer of each worker, while somebody watches or nobody.
     pub async fn gather<T>(
         &mut self,
-        watch: &mut Watch,
+        mut watch: Option<&mut Watch>,
         wanted: impl Fn(Word) -> Option<T>,
     ) -> Result<Vec<T>, TeamError> {
         let mut answers = Vec::new();
         while answers.len() < self.len() {
             answers.extend(self.next_word(Instant::now() + LOOK_EVERY).await?.and_then(&wanted));
-            watch.show(&self.progress(), &self.series);
+            if let Some(watch) = &mut watch {
+                watch.show(&self.progress(), &self.series);
+            }
         }
         Ok(answers)
     }
