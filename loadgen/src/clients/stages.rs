@@ -10,18 +10,19 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
-use futures_util::StreamExt;
 use futures_util::future::{AbortHandle, AbortRegistration, Abortable};
+use futures_util::{SinkExt, StreamExt};
 use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 
 use crate::checks::check::Answers;
 use crate::checks::figures::Figures;
-use crate::clients::client::{self, ClientError, Due, Socket, Way};
+use crate::clients::client::{self, ClientError, Due, Way};
 use crate::clients::crowd::{Crowd, Gauges, Ledger};
 use crate::clients::history_reads;
 use crate::clients::member::Member;
 use crate::clients::sign_in::{FrontDoor, SignInError};
+use crate::clients::socket::Socket;
 use crate::costs::lag;
 use crate::plan::run_plan::Plan;
 use crate::team::orders::{Order, Publishes};
@@ -360,7 +361,7 @@ async fn listen(mut socket: Socket, crowd: Rc<Crowd>, seat: usize, stopped: Abor
             crowd.lost(seat, &lost);
         }
         Err(_) => {
-            let _ = socket.close(None).await;
+            let _ = socket.close().await;
         }
     }
 }

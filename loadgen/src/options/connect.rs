@@ -29,7 +29,7 @@ pub struct ConnectArguments {
     /// Join a room as well, all of them the same
     #[arg(long)]
     join: bool,
-    /// Join hidden: no presence events, no member lists, which would make every user's read buffer grow
+    /// Join hidden: no presence events, no member lists
     #[arg(long, requires = "join")]
     hidden: bool,
     /// The room's name [default: a new one for each run]
