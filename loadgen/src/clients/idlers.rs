@@ -128,7 +128,7 @@ async fn live(holding: Holding, mut post: Post) {
             Order::Hold(_) => idlers.sign_in().await,
             Order::Join => idlers.connect().await,
             Order::Stop => idlers.count(),
-            Order::SignIn(_) | Order::Read(_) | Order::Begin { .. } | Order::Tally(_) => {
+            Order::SignIn(_) | Order::Read(_) | Order::Begin { .. } | Order::Tally { .. } => {
                 Err("an order for other users".to_owned())
             }
         };

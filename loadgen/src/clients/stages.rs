@@ -67,7 +67,7 @@ pub async fn live(
     let stages = Rc::new(Stages::new(plan, share, gauges));
     let watching = tokio::task::spawn_local(lag::watch(stamps, stages.ledger.clone()));
     while let Some(order) = orders.recv().await {
-        let last = matches!(order, Order::Tally(_));
+        let last = matches!(order, Order::Tally { .. });
         let word = match order {
             Order::SignIn(_) => stages.sign_in().await,
             Order::Hold(_) | Order::Read(_) => ThreadWord::Failed("an order for other users".to_owned()),
@@ -79,8 +79,10 @@ pub async fn live(
                 continue;
             }
             Order::Stop => ThreadWord::Answers(stages.answers()),
-            Order::Tally(_) if watching.is_finished() => ThreadWord::Failed(lag::NOT_WATCHED.to_owned()),
-            Order::Tally(answers) => ThreadWord::Figures(Box::new(stages.figures(&answers))),
+            Order::Tally { .. } if watching.is_finished() => ThreadWord::Failed(lag::NOT_WATCHED.to_owned()),
+            Order::Tally { answers, clock_margin_ns } => {
+                ThreadWord::Figures(Box::new(stages.figures(&answers, clock_margin_ns)))
+            }
         };
         // Nobody listens only when the whole worker is ending.
         let _ = words.send(word).await;
@@ -335,11 +337,11 @@ impl Stages {
     }
 
     /// The account of all users of this thread.
-    fn figures(&self, answers: &HashMap<u32, Answers>) -> Figures {
+    fn figures(&self, answers: &HashMap<u32, Answers>, clock_margin_ns: u64) -> Figures {
         let mut figures = self.ledger.figures();
         let none = Answers::default();
         for crowd in &self.crowds {
-            crowd.settle(answers.get(&crowd.room()).unwrap_or(&none), &mut figures);
+            crowd.settle(answers.get(&crowd.room()).unwrap_or(&none), clock_margin_ns, &mut figures);
         }
         figures
     }

@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 
 use crate::checks::check::{Answers, Disagreement, OrderDemand};
-use crate::checks::figures::{Figures, LifeFigures};
+use crate::checks::figures::Figures;
 use crate::checks::whole_history::HistoryFigures;
 use crate::costs::meter::Costs;
 use crate::options::RunOptions;
@@ -23,6 +23,8 @@ pub struct Outcome {
     pub processes: usize,
     /// The other machines that took part, and how well their clocks are known.
     pub machines: Vec<MachineFigures>,
+    /// By how much times that two workers told may disagree.
+    pub clock_margin_ns: u64,
     pub figures: Figures,
     /// By the number of the room.
     pub answers: HashMap<u32, Answers>,
@@ -48,7 +50,7 @@ pub fn findings(options: &RunOptions, outcome: Outcome) -> Findings {
         connections(options, &outcome),
     ];
     let comes_and_goes = options.plan.conduct.is_some();
-    sections.extend(comes_and_goes.then(|| coming_and_going(&outcome.figures.lives)));
+    sections.extend(comes_and_goes.then(|| coming_and_going(&outcome)));
     sections
         .extend(outcome.history.iter().flat_map(|history| [history_reads(&outcome.figures), whole_history(history)]));
     sections.extend(costs::sections(options, &outcome.costs, &outcome.figures, &outcome.course));
@@ -147,7 +149,8 @@ fn connections(options: &RunOptions, outcome: &Outcome) -> Section {
         .count("presence incomplete members", presence.incomplete_members)
 }
 
-fn coming_and_going(lives: &LifeFigures) -> Section {
+fn coming_and_going(outcome: &Outcome) -> Section {
+    let lives = &outcome.figures.lives;
     Section::new("coming and going")
         .count("stays", lives.stays)
         .count("left", lives.left)
@@ -156,6 +159,7 @@ fn coming_and_going(lives: &LifeFigures) -> Section {
         .count("closed without seeing the notice", lives.cut_off)
         .count("gaps announced", lives.gaps)
         .fault("failed to come back", lives.failed, "times somebody could not come back")
+        .row("edges of stays uncertain by", Value::Milliseconds(outcome.clock_margin_ns as f64 / 1e6))
         .fault("heard outside of the room", lives.outside, "delivered to somebody who was not in the room")
 }
 
