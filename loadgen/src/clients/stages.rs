@@ -339,6 +339,10 @@ impl Stages {
     /// The account of all users of this thread.
     fn figures(&self, answers: &HashMap<u32, Answers>, clock_margin_ns: u64) -> Figures {
         let mut figures = self.ledger.figures();
+        if self.share.users.iter().any(|user| self.plan.publishes(*user)) {
+            figures.publishers_lag = figures.lag.clone();
+            figures.threads.iter_mut().for_each(|thread| thread.publishes = true);
+        }
         let none = Answers::default();
         for crowd in &self.crowds {
             crowd.settle(answers.get(&crowd.room()).unwrap_or(&none), clock_margin_ns, &mut figures);

@@ -154,8 +154,8 @@ read it; every delivery counts. Ack: from the same time until its publisher has 
 const GENERATOR_NOTE: &str = "\
 Generator lateness: how late \
 messages were handed to their sockets. Generator lag: how long a frame that had arrived may have waited for the generator \
-to read it. Where either is more than a quarter of a p99 and more than 2 ms, or a thread of the generator computed for \
-more than 95 % of the time, that latency is the generator's own, and is not shown.";
+to read it. Where either lies on the way of a latency and is more than a quarter of its p99 and more than 2 ms, or a \
+thread there computed for more than 95 % of the time, that latency is the generator's own, and is not shown.";
 const CUT_NOTE: &str = "The run went on for longer than the charts do: they end after two hours, the totals do not.";
 
 fn section_table(section: &Section) -> Markup {

@@ -12,7 +12,7 @@ use crate::team::orders::Progress;
 
 use super::costs;
 use super::words::{grouped, number, ratio};
-use super::{Course, DELIVERY, Findings, Generator, KEY_SHOWN, LAST_MEMBER, Section, Value};
+use super::{Course, DELIVERY, Findings, Generator, KEY_SHOWN, LAST_MEMBER, Route, Section, Value};
 
 const ROOM_PROMISE: &str = "everything accepted was delivered to everybody, once and in order";
 const EVENT_PROMISE: &str =
@@ -56,19 +56,20 @@ pub fn findings(options: &RunOptions, outcome: Outcome) -> Findings {
     sections.extend(costs::sections(options, &outcome.costs, &outcome.figures, &outcome.course));
     let nothing = (accepted == 0).then(|| "no message was accepted, so nothing was shown".to_owned());
     let last_member = outcome.figures.last_member(&options.plan);
-    let reached = (last_member.percentiles().count > 0).then_some((LAST_MEMBER, last_member));
-    let Figures { delivery, ack, history, lateness, lag, threads, samples, .. } = outcome.figures;
-    let read = comes_and_goes.then_some(("history", history));
+    let reached = (last_member.percentiles().count > 0).then_some((LAST_MEMBER, Route::ToMembers, last_member));
+    let Figures { delivery, ack, history, lateness, lag, publishers_lag, threads, samples, .. } = outcome.figures;
+    let messages = [(DELIVERY, Route::ToMembers, delivery), ("ack", Route::BackToPublisher, ack)];
+    let read = comes_and_goes.then_some(("history", Route::Asked, history));
     Findings {
         scenario: options.scenario,
         heading: heading(options, outcome.processes),
         settings: settings(options),
         sections,
-        latencies: [(DELIVERY, delivery), ("ack", ack)].into_iter().chain(reached).chain(read).collect(),
+        latencies: messages.into_iter().chain(reached).chain(read).collect(),
         faults: nothing.into_iter().collect(),
         promise: if comes_and_goes { EVENT_PROMISE } else { ROOM_PROMISE },
         samples,
-        generator: Generator { lateness, lag, threads, machines: outcome.machines },
+        generator: Generator { lateness, lag, publishers_lag, threads, machines: outcome.machines },
         course: outcome.course,
     }
 }
