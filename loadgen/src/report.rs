@@ -28,6 +28,7 @@ use crate::checks::latency::Latency;
 pub use course::{Course, Mark};
 pub use environment::{Environment, KEY_SHOWN};
 pub use honesty::{Generator, Route, Timing};
+pub use page::{Chart, Grid, Line, Scale, Sheet};
 pub use section::{Section, Value};
 pub use text::{number, table};
 
@@ -107,7 +108,8 @@ pub fn publish(findings: Findings, outputs: &Outputs) -> Result<bool, String> {
     Ok(report.passed())
 }
 
-fn written(path: &Path, outcome: io::Result<()>) -> Result<(), String> {
+/// Says which file it was that could not be written.
+pub fn written(path: &Path, outcome: io::Result<()>) -> Result<(), String> {
     outcome.map_err(|error| format!("cannot write {}: {error}", path.display()))
 }
 

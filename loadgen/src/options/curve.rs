@@ -60,6 +60,9 @@ pub struct CurveArguments {
     /// Also write all figures to this file
     #[arg(long, value_name = "FILE")]
     json: Option<PathBuf>,
+    /// Also write a page with charts to this file
+    #[arg(long, value_name = "FILE")]
+    html: Option<PathBuf>,
     #[command(flatten)]
     workforce: WorkforceArguments,
     /// Threads a process gives to its listening users [default: the cores it may use]
@@ -99,6 +102,8 @@ pub struct CurveOptions {
     pub metrics: Option<Uri>,
     #[serde(skip)]
     pub json: Option<PathBuf>,
+    #[serde(skip)]
+    pub html: Option<PathBuf>,
     pub workforce: Workforce,
     pub threads: Option<u32>,
     pub in_flight: u32,
@@ -132,6 +137,7 @@ impl TryFrom<CurveArguments> for CurveOptions {
             scenario_file: raw.scenario,
             metrics: raw.metrics.map(metrics).transpose()?,
             json: raw.json,
+            html: raw.html,
             workforce,
             threads: raw.threads.map(NonZeroU32::get),
             in_flight: raw.in_flight.get(),
