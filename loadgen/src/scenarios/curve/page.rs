@@ -7,6 +7,9 @@ use super::{BOUND_NOTE, Costs, Curve, Measured, PROMISE, Point};
 /// For a table's cell whose figure is the server's, when its process was not watched.
 const NOT_WATCHED: &str = "not watched";
 const NONE: &str = "none";
+const ASSUMPTIONS: &str = "\
+It takes costs for a connection and for a delivery to be what they were, and work to spread evenly over cores and machines. \
+The first is what the tables above show or refute; the second leaves out what machines would have to say to each other.";
 
 impl Curve {
     pub fn page(&self) -> Result<String, String> {
@@ -102,7 +105,7 @@ impl Curve {
             title: format!("Projected: {}", projection.title()),
             header: Vec::new(),
             rows: projection.rows().into_iter().map(|(name, value)| (name, vec![value])).collect(),
-            notes: vec![projection.note()],
+            notes: vec![projection.note(), ASSUMPTIONS.to_owned()],
         }));
         grids
     }
