@@ -9,7 +9,7 @@ use engine::id::{ChannelId, Epoch, UserId};
 use engine::persist::StoreRequest;
 use tokio::sync::Semaphore;
 
-use super::channel::Channels;
+use super::channel::{Channel, Channels};
 use super::lane::Job;
 use super::lease::Lease;
 use super::link::{Link, WRITE_PATIENCE};
@@ -66,19 +66,35 @@ impl Keeper {
         self.lease.check()
     }
 
-    /// Takes a write, or a shard's question, on its way; waits when too many are.
-    pub fn take(self: &Arc<Self>, write: Write, answer: Answer) {
-        let room = self.link.runtime().block_on(self.room.clone().acquire_owned());
-        let answer: Answer = Box::new(move |done| {
-            answer(done);
-            drop(room);
-        });
+    /// Takes writes, and shards' questions, on their way; waits when too many are. Lanes begin when all of it waits in them,
+    /// so that what came together leaves together.
+    pub fn take(self: &Arc<Self>, writes: Vec<(Write, Answer)>) {
+        let mut idle = Vec::new();
+        for (write, answer) in writes {
+            let room = match self.room.clone().try_acquire_owned() {
+                Ok(room) => Ok(room),
+                Err(_) => {
+                    // Whose answers are waited for.
+                    self.begin_lanes(&mut idle);
+                    self.link.runtime().block_on(self.room.clone().acquire_owned())
+                }
+            };
+            let answer: Answer = Box::new(move |done| {
+                answer(done);
+                drop(room);
+            });
+            self.enter(write, answer, &mut idle);
+        }
+        self.begin_lanes(&mut idle);
+    }
+
+    fn enter(self: &Arc<Self>, write: Write, answer: Answer, idle: &mut Vec<Arc<Channel>>) {
         let deadline = Instant::now() + WRITE_PATIENCE;
         match lane_of(&write) {
             Some(channel) => {
                 let changes = matches!(write, Write::Request(StoreRequest::ChangeGroup { .. }));
                 let turn = changes.then(|| self.society.turn(footprint(&write)));
-                self.enter_lane(&channel, Job { write, answer, deadline, turn });
+                idle.extend(self.enter_lane(&channel, Job { write, answer, deadline, turn }));
             }
             None => {
                 let turn = self.society.turn(footprint(&write));
