@@ -161,7 +161,8 @@ impl Course<'_> {
         let options = self.options;
         let quiet = self.measure(users, options.quiet_rate).await?;
         let (mut best, mut beyond): (Option<Measured>, Option<Beyond>) = (None, None);
-        let mut climb = Climb::new((DELIVERIES_FIRST / f64::from(users)).clamp(options.quiet_rate, RATE_FIRST_MAX));
+        let first = (DELIVERIES_FIRST / f64::from(users)).min(RATE_FIRST_MAX);
+        let mut climb = Climb::new(options.quiet_rate, first);
         while let Some(rate) = climb.next() {
             let found = self.measure(users, rate).await?;
             let sustained = found.is_sustained(options);

@@ -1,7 +1,6 @@
 //! Looking for the highest rate that a room sustains: up by doubling, down by halving, and one look in between.
 
-/// No publisher is slower, and no curve asks for more.
-const RATE_MIN: f64 = 0.5;
+/// No curve asks for more.
 const RATE_MAX: f64 = 10_000.0;
 /// The search ends when what was sustained and what was not are this close.
 const CLOSE_ENOUGH: f64 = 1.5;
@@ -11,6 +10,8 @@ const TRIES_MAX: u32 = 16;
 /// What is known so far.
 #[derive(Clone, Debug)]
 pub struct Climb {
+    /// A room that does not carry this is not looked at further.
+    least: f64,
     first: f64,
     sustained: Option<f64>,
     broken: Option<f64>,
@@ -18,8 +19,9 @@ pub struct Climb {
 }
 
 impl Climb {
-    pub fn new(first: f64) -> Self {
-        Self { first: first.clamp(RATE_MIN, RATE_MAX), sustained: None, broken: None, tries: 0 }
+    /// Looks no lower than at `least`, and begins at `first`.
+    pub fn new(least: f64, first: f64) -> Self {
+        Self { least, first: first.min(RATE_MAX).max(least), sustained: None, broken: None, tries: 0 }
     }
 
     /// The rate to try next; nothing when enough is known.
@@ -30,7 +32,7 @@ impl Climb {
         match (self.sustained, self.broken) {
             (None, None) => Some(self.first),
             (Some(sustained), None) => (sustained < RATE_MAX).then(|| (sustained * 2.0).min(RATE_MAX)),
-            (None, Some(broken)) => (broken > RATE_MIN).then(|| (broken / 2.0).max(RATE_MIN)),
+            (None, Some(broken)) => (broken > self.least).then(|| (broken / 2.0).max(self.least)),
             (Some(sustained), Some(broken)) => (broken > sustained * CLOSE_ENOUGH).then(|| (sustained * broken).sqrt()),
         }
     }
@@ -51,7 +53,7 @@ mod tests {
 
     /// The best rate found on a server that sustains this much, and how often it was asked.
     fn climb(first: f64, capacity: f64) -> (Option<f64>, u32) {
-        let mut climb = Climb::new(first);
+        let mut climb = Climb::new(0.5, first);
         while let Some(rate) = climb.next() {
             climb.tell(rate, rate <= capacity);
         }
