@@ -17,6 +17,7 @@ mod clock;
 mod decode;
 mod draft;
 mod export;
+mod intents;
 mod keeper;
 mod lane;
 mod lease;

@@ -10,6 +10,7 @@ use engine::persist::StoreRequest;
 use tokio::sync::Semaphore;
 
 use super::channel::Channels;
+use super::intents::Intents;
 use super::lane::Job;
 use super::lease::Lease;
 use super::link::{Link, WRITE_PATIENCE};
@@ -31,6 +32,7 @@ pub struct Keeper {
     pub authors: Authors,
     pub sharing: Sharing,
     pub lease: Lease,
+    pub intents: Intents,
     epoch: AtomicU64,
     room: Arc<Semaphore>,
     /// One sweep at a time.
@@ -46,6 +48,7 @@ impl Keeper {
             authors: Authors::default(),
             sharing: Sharing::default(),
             lease: Lease::default(),
+            intents: Intents::default(),
             epoch: AtomicU64::new(0),
             room: Arc::new(Semaphore::new(WRITES_MAX)),
             sweeping: tokio::sync::Mutex::new(()),

@@ -294,20 +294,21 @@ impl Keeper {
         let patience = Instant::now() + UNDO_PATIENCE;
         let undone = self.link.write(&undo, BatchType::Unlogged, patience).await;
         if undone.is_err() {
-            self.settle_later(channel, undo, None);
+            let link = self.link.clone();
+            self.settle_later(channel, async move { link.settle(&undo).await });
         }
         Err(Failure::Passing(missed.reason))
     }
 
-    /// Has the database agree with what was said, as soon as it can; until then the channel waits.
-    pub fn settle_later(self: &Arc<Self>, channel: &Arc<Channel>, undo: Vec<Mutation>, turn: Option<Turn>) {
+    /// Has the database agree with what was said, as soon as it can; until then the channel waits. What comes of it is dropped
+    /// last.
+    pub fn settle_later<T: Send>(&self, channel: &Arc<Channel>, settled: impl Future<Output = T> + Send + 'static) {
         channel.unsettled.fetch_add(1, Ordering::AcqRel);
-        let (keeper, channel) = (self.clone(), channel.clone());
+        let channel = channel.clone();
         self.link.runtime().spawn(async move {
-            keeper.link.settle(&undo).await;
+            let _until_the_end = settled.await;
             channel.forget().await;
             channel.unsettled.fetch_sub(1, Ordering::AcqRel);
-            drop(turn);
         });
     }
 

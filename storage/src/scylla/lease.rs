@@ -74,7 +74,8 @@ fn lost() -> Failure {
 pub type Server = (i64, Uuid, i64);
 
 impl Keeper {
-    /// Begins a new life: takes the keyspace, if nobody else has it, and gives the next epoch.
+    /// Begins a new life: takes the keyspace, if nobody else has it, takes back what the last life has left half done, and gives
+    /// the next epoch.
     pub async fn begin_life(self: &Arc<Self>) -> Result<Epoch, Failure> {
         self.check_moved().await?;
         let begun = Instant::now();
@@ -104,6 +105,7 @@ impl Keeper {
                 }
             });
         }
+        self.end_intents().await?;
         let epoch = Epoch(epoch as u64);
         self.set_epoch(epoch);
         Ok(epoch)
