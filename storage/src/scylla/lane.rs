@@ -145,8 +145,12 @@ impl Keeper {
         messages: Vec<(Message, Answer, Instant)>,
         under_way: &mut JoinSet<()>,
     ) {
-        let deadline = messages.iter().map(|(_, _, deadline)| *deadline).max().unwrap_or_else(Instant::now);
-        let ready = in_time(deadline).and_then(|()| self.check()).and_then(|()| channel.check_settled());
+        let (messages, late): (Vec<_>, Vec<_>) =
+            messages.into_iter().partition(|(_, _, deadline)| in_time(*deadline).is_ok());
+        late.into_iter().for_each(|(_, answer, _)| answer(Err(Missed::silence().failure())));
+        // Nobody in a batch waits longer than the first of them may.
+        let Some(deadline) = messages.iter().map(|(_, _, deadline)| *deadline).min() else { return };
+        let ready = self.check().and_then(|()| channel.check_settled());
         let known = match ready {
             Ok(()) => by(deadline, channel.known(&self.link)).await,
             Err(failure) => Err(failure),

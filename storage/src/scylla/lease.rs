@@ -11,9 +11,9 @@ use uuid::Uuid;
 
 use super::keeper::Keeper;
 use super::lane::in_time;
-use super::link::{ANSWER_DURATION_MAX, Mutation};
+use super::link::Mutation;
 use super::statements::{Statement, big, id};
-use crate::Failure;
+use crate::{ANSWER_DURATION_MAX, Failure};
 
 /// How often a server says that it is alive.
 const BEAT_INTERVAL: Duration = Duration::from_secs(1);

@@ -293,7 +293,7 @@ impl Keeper {
         if let Write::Request(question) = write
             && !question.is_write()
         {
-            return Decided::Done(crate::bridge::look_up(&self.view(), question).map(Written::Receipt));
+            return Decided::Done(crate::bridge::look_up(&self.view(deadline), question).map(Written::Receipt));
         }
         let mut draft = Draft::new(self, channel, footprint(write), alone, deadline);
         match draft.apply(write) {
