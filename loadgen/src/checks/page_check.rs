@@ -27,8 +27,8 @@ pub fn judge(items: &[Item], room: Room<'_>, limit: u32, known: Option<u32>) -> 
     let mut newer: Option<(MessageId, Option<u32>)> = None;
     let (mut has_known, mut foreign) = (false, false);
     for item in items {
-        let content = match content::read(&item.content, room.run) {
-            Ok(content) => content,
+        let content = match content::read_stored(&item.content, room.run) {
+            Ok(stored) => stored.content,
             Err(ContentFault::Foreign) => {
                 foreign = true;
                 continue;

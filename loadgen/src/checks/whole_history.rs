@@ -8,7 +8,7 @@ use serde::Serialize;
 use crate::checks::acceptances::{Acceptance, MessageId};
 use crate::checks::check::Sightings;
 use crate::clients::pages::Item;
-use crate::plan::content::{self, ContentFault};
+use crate::plan::content::{self, ContentFault, Stored};
 use crate::plan::run_plan::RoomPlan;
 use crate::plan::schedule::Slot;
 use crate::wire::Kind;
@@ -24,6 +24,8 @@ pub struct HistoryFigures {
     pub out_of_order: u64,
     /// Contents that are not as they were written, or not as they were updated.
     pub corrupt: u64,
+    /// Contents whose value is as it was written, in other bytes: no fault of a history that keeps values.
+    pub reworded: u64,
     pub removed_but_there: u64,
     /// Items of ours that nobody was told were accepted, though somebody was answered.
     pub unknown: u64,
@@ -40,6 +42,7 @@ impl HistoryFigures {
         self.duplicates += other.duplicates;
         self.out_of_order += other.out_of_order;
         self.corrupt += other.corrupt;
+        self.reworded += other.reworded;
         self.removed_but_there += other.removed_but_there;
         self.unknown += other.unknown;
         self.directions_differ += other.directions_differ;
@@ -109,8 +112,8 @@ impl<'a> Expectation<'a> {
         let mut figures = HistoryFigures { expected: still_there, ..HistoryFigures::default() };
         let (mut seen, mut furthest) = (HashSet::new(), None);
         for item in items {
-            let content = match content::read(&item.content, self.run) {
-                Ok(content) => content,
+            let Stored { content, reworded } = match content::read_stored(&item.content, self.run) {
+                Ok(stored) => stored,
                 Err(ContentFault::Foreign) => {
                     figures.foreign += 1;
                     continue;
@@ -134,6 +137,7 @@ impl<'a> Expectation<'a> {
                 continue;
             }
             figures.found += 1;
+            figures.reworded += u64::from(reworded);
             let said = Slot { publisher: content.slot.publisher.wrapping_sub(self.room.users.start), ..content.slot };
             // An update whose publisher had no answer may have been carried out.
             figures.corrupt += u64::from(said != expected.said && !self.is_unanswered(content.slot));
@@ -222,6 +226,7 @@ mod tests {
         duplicates: 0,
         out_of_order: 0,
         corrupt: 0,
+        reworded: 0,
         removed_but_there: 0,
         unknown: 0,
         directions_differ: 0,

@@ -2,8 +2,10 @@
 //!
 //! A content names its run, its publisher, its number with that publisher and its intended time, is padded to the wished
 //! size, and ends with a checksum over every byte before it. A server relays content byte for byte, so any difference is
-//! a fault.
+//! a fault. A history may be kept as values instead (stock Nakama's is a column of binary JSON): there the same value in other
+//! bytes is noted, and no fault.
 
+use std::borrow::Cow;
 use std::fmt::Write;
 
 use serde::Deserialize;
@@ -36,7 +38,15 @@ pub enum ContentFault {
     Foreign,
 }
 
-/// The JSON members, read without a copy.
+/// A content as a history gives it back.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Stored {
+    pub content: Content,
+    /// The value is what was written, its bytes are not: blanks, or members in another order.
+    pub reworded: bool,
+}
+
+/// The JSON members, read without a copy where they can be.
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 struct Members<'a> {
@@ -44,17 +54,15 @@ struct Members<'a> {
     p: u32,
     n: u32,
     t: u64,
-    #[serde(rename = "x")]
-    _padding: &'a str,
+    #[serde(rename = "x", borrow)]
+    padding: Cow<'a, str>,
     c: u32,
 }
 
 /// Appends a content of `payload_bytes` (as near as the digits allow, never more than a few bytes less).
 pub fn write(out: &mut String, run: u32, content: Content, payload_bytes: usize) {
     let begin = out.len();
-    let Slot { publisher, number } = content.slot;
-    // Writing to a String cannot fail.
-    let _ = write!(out, "{{\"r\":{run},\"p\":{publisher},\"n\":{number},\"t\":{}{PADDING_MEMBER}", content.intended_ns);
+    open(out, run, content);
     let without_padding = out.len() - begin + 1 + CHECKSUM_MEMBER.len() + CHECKSUM_BYTES;
     out.extend(std::iter::repeat_n('.', payload_bytes.saturating_sub(without_padding)));
     out.push('"');
@@ -62,17 +70,50 @@ pub fn write(out: &mut String, run: u32, content: Content, payload_bytes: usize)
     let _ = write!(out, "{CHECKSUM_MEMBER}{checksum}}}");
 }
 
+/// All before the padding.
+fn open(out: &mut String, run: u32, content: Content) {
+    let Content { slot: Slot { publisher, number }, intended_ns } = content;
+    // Writing to a String cannot fail.
+    let _ = write!(out, "{{\"r\":{run},\"p\":{publisher},\"n\":{number},\"t\":{intended_ns}{PADDING_MEMBER}");
+}
+
 /// Reads a content of this run back; the checksum must be right over every byte.
 pub fn read(text: &str, run: u32) -> Result<Content, ContentFault> {
     let members: Members<'_> = serde_json::from_str(text).map_err(|_| ContentFault::Corrupt)?;
-    let signed = text.rfind(CHECKSUM_MEMBER).ok_or(ContentFault::Corrupt)?;
-    if crc32fast::hash(&text.as_bytes()[..signed]) != members.c {
+    if !is_signed(text, members.c) {
         return Err(ContentFault::Corrupt);
     }
-    if members.r != run {
-        return Err(ContentFault::Foreign);
+    members.of(run)
+}
+
+/// As `read`, from a history that may keep values and not bytes.
+pub fn read_stored(text: &str, run: u32) -> Result<Stored, ContentFault> {
+    let members: Members<'_> = serde_json::from_str(text).map_err(|_| ContentFault::Corrupt)?;
+    let reworded = !is_signed(text, members.c);
+    if reworded {
+        let mut written = String::with_capacity(text.len());
+        open(&mut written, members.r, members.content());
+        written.push_str(&members.padding);
+        written.push('"');
+        if crc32fast::hash(written.as_bytes()) != members.c {
+            return Err(ContentFault::Corrupt);
+        }
     }
-    Ok(Content { slot: Slot { publisher: members.p, number: members.n }, intended_ns: members.t })
+    Ok(Stored { content: members.of(run)?, reworded })
+}
+
+fn is_signed(text: &str, checksum: u32) -> bool {
+    text.rfind(CHECKSUM_MEMBER).is_some_and(|signed| crc32fast::hash(&text.as_bytes()[..signed]) == checksum)
+}
+
+impl Members<'_> {
+    fn content(&self) -> Content {
+        Content { slot: Slot { publisher: self.p, number: self.n }, intended_ns: self.t }
+    }
+
+    fn of(&self, run: u32) -> Result<Content, ContentFault> {
+        if self.r == run { Ok(self.content()) } else { Err(ContentFault::Foreign) }
+    }
 }
 
 #[cfg(test)]
@@ -112,6 +153,32 @@ mod tests {
         }
         for length in 0..text.len() {
             assert_eq!(read(&text[..length], RUN), Err(ContentFault::Corrupt), "cut to {length}");
+        }
+    }
+
+    #[test]
+    fn a_history_may_keep_the_value_in_other_bytes_and_no_other_value() {
+        let text = written(CONTENT, 120);
+        assert_eq!(read_stored(&text, RUN), Ok(Stored { content: CONTENT, reworded: false }));
+        let members: serde_json::Map<String, serde_json::Value> = serde_json::from_str(&text).expect("an object");
+        // As a column of binary JSON gives it back: blanks, and the members in its own order.
+        let reworded = |members: &serde_json::Map<String, serde_json::Value>| {
+            let members: Vec<_> = members.iter().map(|(name, value)| format!("\"{name}\": {value}")).collect();
+            format!("{{{}}}", members.join(", "))
+        };
+        assert_eq!(read(&reworded(&members), RUN), Err(ContentFault::Corrupt));
+        assert_eq!(read_stored(&reworded(&members), RUN), Ok(Stored { content: CONTENT, reworded: true }));
+        assert_eq!(read_stored(&reworded(&members), RUN + 1), Err(ContentFault::Foreign));
+        for (name, value) in [("r", 1.into()), ("p", 4.into()), ("n", 9.into()), ("t", 1.into()), ("x", "..".into())] {
+            let mut changed = members.clone();
+            changed.insert(name.to_owned(), value);
+            assert_eq!(read_stored(&reworded(&changed), RUN), Err(ContentFault::Corrupt), "{name}");
+        }
+        for at in 0..text.len() {
+            let mut bytes = text.clone().into_bytes();
+            bytes[at] ^= 1;
+            let changed = String::from_utf8(bytes).expect("still ASCII");
+            assert_eq!(read_stored(&changed, RUN), Err(ContentFault::Corrupt), "byte {at}: {changed}");
         }
     }
 

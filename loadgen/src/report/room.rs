@@ -178,5 +178,6 @@ fn whole_history(history: &HistoryFigures) -> Section {
         .fault("removed but there", history.removed_but_there, "in history although removed")
         .fault("unknown", history.unknown, "in history although not accepted")
         .fault("directions differ", history.directions_differ, "different in history when read the other way")
+        .count("kept in other bytes", history.reworded)
         .count("foreign", history.foreign)
 }

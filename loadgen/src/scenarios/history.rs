@@ -246,6 +246,7 @@ fn whole(outcome: &Outcome) -> Section {
         .fault("out of order", found.out_of_order, "out of order in the history")
         .fault("corrupt", found.corrupt, "corrupt in the history")
         .fault("directions differ", found.directions_differ, "not the same in both directions")
+        .count("kept in other bytes", found.reworded)
         .count("of others", found.foreign);
     match outcome.filling {
         None => section,

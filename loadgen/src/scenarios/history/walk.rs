@@ -137,6 +137,8 @@ pub struct WalkFigures {
     pub duplicates: u64,
     pub out_of_order: u64,
     pub corrupt: u64,
+    /// Contents whose value is as it was written, in other bytes: no fault of a history that keeps values.
+    pub reworded: u64,
     /// Items that one direction had, or had there, and the other had not.
     pub directions_differ: u64,
     /// Of others, or of other runs.
@@ -158,8 +160,10 @@ pub fn judge(walk: &Walk, run: u32, said: &[String]) -> WalkFigures {
             figures.foreign += 1;
             continue;
         };
-        let is_as_said = content::read(&item.content, run).is_ok_and(|content| content.slot.number as usize == place);
-        figures.corrupt += u64::from(!is_as_said);
+        let stored = content::read_stored(&item.content, run).ok();
+        let as_said = stored.filter(|stored| stored.content.slot.number as usize == place);
+        figures.corrupt += u64::from(as_said.is_none());
+        figures.reworded += u64::from(as_said.is_some_and(|stored| stored.reworded));
         figures.out_of_order += u64::from(furthest.is_some_and(|furthest| place < furthest));
         furthest = furthest.max(Some(place));
     }
@@ -171,7 +175,7 @@ pub fn judge(walk: &Walk, run: u32, said: &[String]) -> WalkFigures {
 
 /// Whether the contents of a page that is not as it was are at least what somebody of any run wrote.
 pub fn corrupt_items(items: &[Item], run: u32) -> u64 {
-    let corrupt = |item: &&Item| content::read(&item.content, run).err() == Some(ContentFault::Corrupt);
+    let corrupt = |item: &&Item| content::read_stored(&item.content, run).err() == Some(ContentFault::Corrupt);
     items.iter().filter(corrupt).count() as u64
 }
 
@@ -203,6 +207,7 @@ mod tests {
         duplicates: 0,
         out_of_order: 0,
         corrupt: 0,
+        reworded: 0,
         directions_differ: 0,
         foreign: 0,
     };
