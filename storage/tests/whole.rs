@@ -139,12 +139,12 @@ fn ask(keeper: &OnCql, write: &Write, verdicts: &[Verdict]) -> Option<Result<Wri
     let lanes: &dyn Lanes = store.lanes().unwrap();
     lanes.take(write.clone(), Box::new(move |done| drop(answer.send(done))));
     loop {
-        // The server dies with the first of them.
+        // It dies then, and nobody hears an answer any more.
         if cut.try_recv().is_ok() {
             return None;
         }
         match answered.recv_timeout(Duration::from_millis(5)) {
-            Ok(done) => return Some(done),
+            Ok(done) => return cut.try_recv().is_err().then_some(done),
             Err(mpsc::RecvTimeoutError::Timeout) => {}
             Err(mpsc::RecvTimeoutError::Disconnected) => panic!("a write without an answer"),
         }
@@ -162,8 +162,8 @@ fn die_at_every_batch(
     let before = stage.tables();
     for passed in from..BATCHES_MAX {
         let mut verdicts = first.to_vec();
-        verdicts.extend(std::iter::repeat_n(Verdict::Pass, passed));
-        verdicts.push(Verdict::Cut);
+        verdicts.extend(std::iter::repeat_n(Pass, passed));
+        verdicts.push(Cut);
         match ask(&stage.world.keeper, write, &verdicts) {
             Some(answer) => return (passed, answer),
             None => stage.take_over().unwrap(),
@@ -180,7 +180,6 @@ fn all_or_nothing(write: impl Fn(&mut Stage) -> Write) {
     let write = write(&mut stage);
     let (passed, answer) = die_at_every_batch(&mut stage, &write, &[], 0);
     assert_eq!(passed, CHANGE_BATCHES + 2, "the intent, the change, the intent's end");
-    // Told before that, it was not.
     assert_eq!(commit(&stage.model, &[write]), [answer.unwrap()]);
     stage.check_all();
     stage.take_over().unwrap();

@@ -190,11 +190,9 @@ impl Keeper {
         while let Err(missed) = self.take_back(&mut whole, Instant::now() + WRITE_PATIENCE).await {
             if !missed.passing || self.link.check_open().is_err() {
                 let reason = missed.reason;
-                tracing::warn!(
-                    reason,
-                    "what the database may hold of a failed change stays there until the next start"
-                );
-                return;
+                tracing::warn!(reason, "what the database may hold of a failed change stays there");
+                // An intent keeps its slot, so that the next start finds it.
+                return std::mem::forget(whole.slot);
             }
             tokio::time::sleep(SETTLE_PAUSE).await;
         }
