@@ -1,7 +1,8 @@
 //! The embedded store beside a database, which this starts itself: messages stored through the whole server, and what the
 //! database's driver alone stores of the same rows; pages; and how full partitions become.
 //!
-//! The database is one node that has on disk what it has acknowledged, as the embedded store has.
+//! The database is one node that has on disk what it has acknowledged, as the embedded store has. It has cores of its own, as it
+//! has machines of its own where this store is used: what the server computes is not taken from it.
 
 mod database;
 mod driver_alone;
@@ -58,6 +59,9 @@ pub struct Options {
     /// Rounds; figures are medians.
     #[arg(long, default_value_t = 3)]
     repeat: usize,
+    /// The cores of the database's node; by default the last, or all but two.
+    #[arg(long, value_delimiter = ',')]
+    node_cpus: Vec<usize>,
     /// On which disk: data directories are made here and removed. Default: beside this program.
     #[arg(long)]
     data_in: Option<PathBuf>,
@@ -101,8 +105,10 @@ impl Sent {
 
 pub fn run(options: &Options) -> Result<(), Error> {
     check(options)?;
+    let Launch { server_cpus, client_cpus, .. } = options.setting.launch(1)?;
+    let places = Places::of(&options.node_cpus, &server_cpus, &client_cpus);
     let Some(database) = Database::of_environment()? else {
-        return database::again_beside_a_node(options.with_cassandra.as_deref());
+        return database::again_beside_a_node(options.with_cassandra.as_deref(), &places.node);
     };
     let data_in = match &options.data_in {
         Some(directory) => directory.clone(),
@@ -120,12 +126,30 @@ pub fn run(options: &Options) -> Result<(), Error> {
     eprintln!("warming up · {}", line(&warm));
     let mut sent = Vec::new();
     for round in 0..options.repeat {
-        send_round(options, &launch, &database, round, &mut sent)?;
+        send_round(options, &launch, &places, &database, round, &mut sent)?;
     }
+    cpu::pin_to(&places.publishers)?;
     let partitions = hot_room(options, &launch, &database)?;
     let reads = Reads { messages: options.messages, pages: options.pages, payload: options.payload };
     let pages = pages::measure(reads, &data_in, &database)?;
-    print(options, &launch, &sent, &pages, &partitions)
+    print(options, &launch, &places, &sent, &pages, &partitions)
+}
+
+/// Which cores the database's node has, and those who publish to a server that uses it.
+struct Places {
+    node: Vec<usize>,
+    publishers: Vec<usize>,
+}
+
+impl Places {
+    /// Publishers leave the node alone: on two cores they are on the server's.
+    fn of(node: &[usize], server: &[usize], clients: &[usize]) -> Self {
+        let (first, others) = clients.split_at(1);
+        let by_default = if others.is_empty() { first } else { others };
+        let node = if node.is_empty() { by_default } else { node };
+        let publishers = if node.contains(&first[0]) { server } else { first };
+        Self { node: node.into(), publishers: publishers.into() }
+    }
 }
 
 /// Refuses what cannot be measured before anything is built or started.
@@ -143,6 +167,7 @@ fn check(options: &Options) -> Result<(), Error> {
 fn send_round(
     options: &Options,
     launch: &Launch,
+    places: &Places,
     database: &Database,
     round: usize,
     sent: &mut Vec<Sent>,
@@ -159,7 +184,10 @@ fn send_round(
         let say = |what: &str, answers: &Answers| eprintln!("round {} · {what} · {}", round + 1, line(answers));
         let embedded = embedded.send_for(in_flight, duration)?;
         say("embedded    ", &embedded);
-        let of_database = kept.send_for(in_flight, duration)?;
+        cpu::pin_to(&places.publishers)?;
+        let of_database = kept.send_for(in_flight, duration);
+        cpu::pin_to(&[launch.client_cpu()])?;
+        let of_database = of_database?;
         say("database    ", &of_database);
         let driver_alone = driver_alone::spawn(&driver_alone(options, database, launch, in_flight)?, launch)?;
         say("driver alone", &driver_alone);
@@ -205,6 +233,7 @@ fn hot_room(options: &Options, launch: &Launch, database: &Database) -> Result<V
 fn print(
     options: &Options,
     launch: &Launch,
+    places: &Places,
     sent: &[Sent],
     pages: &[PageTimes],
     partitions: &[Partition],
@@ -212,10 +241,12 @@ fn print(
     println!("{}\n{}, commit {}", report::command(), cpu::machine(), report::commit());
     println!(
         "Sends of {} bytes over {} rooms, {REQUESTS_PER_PUBLISHER} in flight a publisher; server and driver alone on cores \
-         {:?}, publishers on core {}, the database's node on all. Medians of {} rounds of {} s.",
+         {:?}, the database's node on {:?}, publishers on {:?}, or {} where there is no database. Medians of {} rounds of {} s.",
         options.payload,
         options.rooms,
         launch.server_cpus,
+        places.node,
+        places.publishers,
         launch.client_cpu(),
         options.repeat,
         options.secs
@@ -255,4 +286,22 @@ fn print(
         "sent": sent, "pages": pages, "partitions": partitions, "goals": goals,
     }))?;
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_node_is_apart_from_all_others_as_far_as_there_are_cores() {
+        let check = |node: &[usize], clients: &[usize], expected: (&[usize], &[usize])| {
+            let places = Places::of(node, &[0], clients);
+            assert_eq!((&places.node[..], &places.publishers[..]), expected, "{node:?} of {clients:?}");
+        };
+        check(&[], &[1], (&[1], &[0]));
+        check(&[], &[1, 2], (&[2], &[1]));
+        check(&[], &[1, 2, 3], (&[2, 3], &[1]));
+        check(&[3], &[1, 2, 3], (&[3], &[1]));
+        check(&[0, 1], &[1], (&[0, 1], &[0]));
+    }
 }

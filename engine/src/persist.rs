@@ -165,8 +165,8 @@ pub enum NotTaken {
     Gone,
 }
 
-/// The two ends of a bridge. The bell, a queue with room for one, is rung after each request: the keeper may wait at
-/// one bell for many shards.
+/// The two ends of a bridge. The bell, a queue with room for one, is rung after each burst of requests: the keeper may
+/// wait at one bell for many shards.
 pub fn store_ends(in_flight_max: usize, bell: flume::Sender<()>) -> (StoreEnd, KeeperEnd) {
     let (requests, requests_out) = flume::bounded(in_flight_max);
     let (receipts_in, receipts) = flume::bounded(in_flight_max);
@@ -180,8 +180,15 @@ impl StoreEnd {
         self.in_flight.get() < self.in_flight_max
     }
 
-    /// Sends a request on its way, or refuses it at once.
+    /// Sends a lone request on its way, or refuses it at once.
     pub fn try_send(&self, ticket: Ticket, request: StoreRequest) -> Result<(), NotTaken> {
+        self.put(ticket, request)?;
+        self.ring();
+        Ok(())
+    }
+
+    /// As `try_send`, one of a burst: the keeper need not wake before `ring`, and then finds them together.
+    pub fn put(&self, ticket: Ticket, request: StoreRequest) -> Result<(), NotTaken> {
         if !self.has_room() {
             return Err(NotTaken::Full);
         }
@@ -190,9 +197,12 @@ impl StoreEnd {
             flume::TrySendError::Disconnected(_) => NotTaken::Gone,
         })?;
         self.in_flight.set(self.in_flight.get() + 1);
+        Ok(())
+    }
+
+    pub fn ring(&self) {
         // A full bell has been rung already; a bell without an ear means that the requests' queue is gone, too.
         let _ = self.bell.try_send(());
-        Ok(())
     }
 
     /// The next receipt, if one is there.

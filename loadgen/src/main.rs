@@ -103,7 +103,10 @@ fn curve(options: &CurveOptions) -> Result<bool, String> {
     let curve = runtime()?.block_on(scenarios::curve::run(options)).map_err(|error| error.to_string())?;
     println!("{}", curve.text());
     if let Some(path) = &options.json {
-        curve.write_json(path).map_err(|error| format!("cannot write {}: {error}", path.display()))?;
+        report::written(path, curve.write_json(path))?;
+    }
+    if let Some(path) = &options.html {
+        report::written(path, std::fs::write(path, curve.page()?))?;
     }
     Ok(curve.passed())
 }

@@ -27,7 +27,8 @@ use crate::checks::latency::Latency;
 
 pub use course::{Course, Mark};
 pub use environment::{Environment, KEY_SHOWN};
-pub use honesty::{Generator, Timing};
+pub use honesty::{Generator, Route, Timing};
+pub use page::{Chart, Grid, Line, Scale, Sheet};
 pub use section::{Section, Value};
 pub use text::{number, table};
 
@@ -44,7 +45,7 @@ pub struct Findings {
     pub settings: serde_json::Value,
     pub sections: Vec<Section>,
     /// What was measured of the server, the most important first.
-    pub latencies: Vec<(&'static str, Latency)>,
+    pub latencies: Vec<(&'static str, Route, Latency)>,
     /// What keeps the run from being faultless besides the counts that are faults by themselves.
     pub faults: Vec<String>,
     /// What a faultless run has shown, for the verdict.
@@ -107,14 +108,16 @@ pub fn publish(findings: Findings, outputs: &Outputs) -> Result<bool, String> {
     Ok(report.passed())
 }
 
-fn written(path: &Path, outcome: io::Result<()>) -> Result<(), String> {
+/// Says which file it was that could not be written.
+pub fn written(path: &Path, outcome: io::Result<()>) -> Result<(), String> {
     outcome.map_err(|error| format!("cannot write {}: {error}", path.display()))
 }
 
 impl Report {
     pub fn new(findings: Findings, conditions: &[Condition]) -> Self {
-        let judged = |(name, latency): &(&'static str, Latency)| Timing::judged(name, latency, &findings.generator);
-        let timings = findings.latencies.iter().map(judged).collect();
+        let timings = findings.latencies.iter();
+        let timings = timings.map(|(name, route, latency)| Timing::judged(name, *route, latency, &findings.generator));
+        let timings = timings.collect();
         let sections: Vec<Section> = findings.sections.iter().cloned().chain([findings.generator.section()]).collect();
         let counted = sections.iter().flat_map(Section::faults);
         let faults = counted.chain(findings.faults.iter().cloned()).collect();
@@ -145,9 +148,14 @@ impl Report {
         } else {
             format!("FAILED: {}.", self.faults.join("; "))
         };
-        if let Some((_, why)) = self.generator_bound().next() {
-            let names = self.generator_bound().map(|(name, _)| name).collect::<Vec<_>>().join(" and ");
-            verdict += &format!(" GENERATOR-BOUND: no latency is shown for {names}, as {why}.");
+        let bound: Vec<_> = self.generator_bound().collect();
+        let reasons = bound.chunk_by(|(_, one), (_, other)| one == other).map(|latencies| {
+            let names = latencies.iter().map(|(name, _)| *name).collect::<Vec<_>>().join(" and ");
+            format!("for {names}, as {}", latencies[0].1)
+        });
+        let reasons = reasons.collect::<Vec<_>>().join("; ");
+        if !reasons.is_empty() {
+            verdict += &format!(" GENERATOR-BOUND: no latency is shown {reasons}.");
         }
         verdict
     }
@@ -225,6 +233,10 @@ impl Serialize for Latencies<'_> {
         }
         members.serialize_entry("generator_lateness", &LatencyFigures::of(&generator.lateness, None))?;
         members.serialize_entry("generator_lag", &LatencyFigures::of(&generator.lag, None))?;
+        if !generator.publishers_lag.is_empty() {
+            let of_publishers = LatencyFigures::of(&generator.publishers_lag, None);
+            members.serialize_entry("generator_lag_of_publishers", &of_publishers)?;
+        }
         members.end()
     }
 }
@@ -270,7 +282,7 @@ pub mod tests {
                 Section::new("messages").count("scheduled", 4).fault("unanswered", 0, "without an answer"),
                 Section::new("deliveries").fault("missing", 0, "missing").row("per second", Value::Number(500.0)),
             ],
-            latencies: vec![(DELIVERY, latency.clone()), ("ack", latency)],
+            latencies: vec![(DELIVERY, Route::ToMembers, latency.clone()), ("ack", Route::BackToPublisher, latency)],
             faults: Vec::new(),
             promise: "all is well",
             samples: Vec::new(),
@@ -301,6 +313,7 @@ pub mod tests {
     fn a_generator_that_was_slow_itself_shows_no_latency() {
         let mut findings = findings();
         (0..100).for_each(|_| findings.generator.lag.record_ns(6_000_000));
+        findings.generator.lateness = findings.generator.lag.clone();
         let report = Report::new(findings, &["p99>20ms".parse().expect("valid")]);
         assert!(report.verdict().contains("FAILED: --fail-if 'p99>20ms' cannot be decided"), "{}", report.verdict());
         assert!(report.verdict().contains("GENERATOR-BOUND"), "{}", report.verdict());

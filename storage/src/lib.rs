@@ -178,10 +178,10 @@ pub type Answer = Box<dyn FnOnce(Result<Written, Failure>) + Send>;
 /// decided. Writes that are about the same channel, user or group are applied in the order in which they were taken, and
 /// laws that speak of order hold for those.
 pub trait Lanes: Send + Sync {
-    /// Takes a write on its way. A shard's question may be taken in the same manner: it is answered when those writes are
-    /// decided that were taken before it and are about the same. Never waits: a write that finds no room in time is answered
-    /// with `Failure::Passing`. Called by one thread at a time.
-    fn take(&self, write: Write, answer: Answer);
+    /// Takes writes on their way that came together, in this order. A shard's question may be taken in the same manner: it is
+    /// answered when those writes are decided that were taken before it and are about the same. Never waits: a write that
+    /// finds no room in time is answered with `Failure::Passing`. Called by one thread at a time.
+    fn take(&self, writes: Vec<(Write, Answer)>);
 
     /// Waits until all that was taken is answered.
     fn drain(&self);

@@ -160,8 +160,8 @@ impl Keeper {
 }
 
 impl Lanes for Scylla {
-    fn take(&self, write: Write, answer: Answer) {
-        self.keeper.take(write, answer);
+    fn take(&self, writes: Vec<(Write, Answer)>) {
+        self.keeper.take(writes);
     }
 
     fn drain(&self) {
@@ -191,7 +191,7 @@ impl Store for Scylla {
             });
             match write {
                 Write::Request(request) if !request.is_write() => answer(Err(not_a_write())),
-                write => self.keeper.take(write.clone(), answer),
+                write => self.keeper.take(vec![(write.clone(), answer)]),
             }
         }
         drop(answers);

@@ -48,8 +48,8 @@ struct Taking {
 }
 
 impl Lanes for Taking {
-    fn take(&self, write: Write, answer: Answer) {
-        self.taken.send((write, answer)).unwrap();
+    fn take(&self, writes: Vec<(Write, Answer)>) {
+        writes.into_iter().for_each(|taken| self.taken.send(taken).unwrap());
     }
 
     fn drain(&self) {

@@ -137,7 +137,7 @@ fn ask(keeper: &OnCql, write: &Write, verdicts: &[Verdict]) -> Option<Result<Wri
     let (_gate, cut, store) = behind(keeper, verdicts);
     let (answer, answered) = mpsc::channel();
     let lanes: &dyn Lanes = store.lanes().unwrap();
-    lanes.take(write.clone(), Box::new(move |done| drop(answer.send(done))));
+    lanes.take(vec![(write.clone(), Box::new(move |done| drop(answer.send(done))))]);
     loop {
         // It dies then, and nobody hears an answer any more.
         if cut.try_recv().is_ok() {

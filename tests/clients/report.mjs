@@ -1,5 +1,5 @@
-// The page that a load test leaves, in a real browser: nothing on it is cut off, stands on something else or runs out of
-// its chart, on a narrow page and on a wide one, in light and in dark; and it fetches nothing.
+// The pages that load tests leave, in a real browser: nothing on them is cut off, stands on something else or runs out of
+// its chart, on a narrow page and on a wide one, in light and in dark; and they fetch nothing.
 //
 // Run by tests/tests/report.rs; by hand: STENTOR_BIN=target/release/stentor node report.mjs. Leaves pictures in target/.
 
@@ -16,10 +16,30 @@ const CHROMIUM = process.env.CHROMIUM_BIN ?? '/usr/bin/chromium';
 const LOADGEN = process.env.LOADGEN_BIN ?? join(dirname(process.env.STENTOR_BIN ?? '.'), 'loadgen');
 // A name that would be markup if nobody escaped it.
 const ROOM = '<b>&"loud"</b>';
-const RUN_MS = 90_000;
+// A curve searches for a rate, in up to sixteen short runs for each size.
+const RUN_MS = 150_000;
 const target = join(dirname(fileURLToPath(import.meta.url)), '../../target');
 const server = new Server();
-const file = join(temporaryDirectory('report'), 'report.html');
+const directory = temporaryDirectory('report');
+// The pages, by the command that makes them: its flags, charts that each has, and what else is to be found on it.
+const PAGES = {
+  event: {
+    flags: ['--users', '60', '--publishers', '4', '--ramp', '2', '--secs', '4', '--burst-every', '3', '--room', ROOM],
+    charts: ['Deliveries', 'Messages', 'Present', 'CPU', 'Memory'],
+    async holds(page) {
+      assert.ok((await page.locator('header').innerText()).includes('loud'), 'the room is named');
+      assert.ok((await page.locator('.marks').first().innerText()).includes('burst'));
+    },
+  },
+  curve: {
+    flags: ['--sizes', '5,200', '--secs', '0.5', '--quiet-rate', '10', '--settle', '1'],
+    charts: ['Time to the last member', 'Deliveries a second'],
+    async holds(page) {
+      assert.ok((await page.locator('main').innerText()).includes('not a measurement'), 'a projection is called one');
+    },
+  },
+};
+const fileOf = (scenario) => join(directory, `${scenario}.html`);
 let browser;
 
 before(async () => {
@@ -27,8 +47,9 @@ before(async () => {
   assert.ok(existsSync(LOADGEN), `${LOADGEN} is missing: run \`cargo build -p loadgen\` with the profile of the tests`);
   mkdirSync(target, { recursive: true });
   await server.start();
-  await loadgen('event', '--addr', `${server.host}:${server.port}`, '--users', '60', '--publishers', '4', '--ramp', '2',
-    '--secs', '4', '--burst-every', '3', '--room', ROOM, '--html', file);
+  for (const [scenario, { flags }] of Object.entries(PAGES)) {
+    await loadgen(scenario, '--addr', `${server.host}:${server.port}`, ...flags, '--html', fileOf(scenario));
+  }
   browser = await chromium.launch({
     executablePath: CHROMIUM,
     chromiumSandbox: false,
@@ -92,23 +113,25 @@ function flaws() {
   return found;
 }
 
-for (const [width, colorScheme] of [[1100, 'light'], [1100, 'dark'], [700, 'light'], [360, 'light'], [360, 'dark']]) {
-  test(`everything can be read, ${width} pixels wide and ${colorScheme}`, async () => {
+const VIEWS = [[1100, 'light'], [1100, 'dark'], [700, 'light'], [360, 'light'], [360, 'dark']];
+for (const [scenario, width, colorScheme] of Object.keys(PAGES).flatMap((scenario) => VIEWS.map((view) => [scenario, ...view]))) {
+  test(`everything on the page of ${scenario} can be read, ${width} pixels wide and ${colorScheme}`, async () => {
+    const { charts, holds } = PAGES[scenario];
+    const file = fileOf(scenario);
     const page = await browser.newPage({ viewport: { width, height: 900 }, colorScheme });
     page.setDefaultTimeout(DEADLINE_MS);
     const fetched = [];
     page.on('request', (request) => fetched.push(request.url()));
     await page.goto(pathToFileURL(file).href);
-    await page.screenshot({ path: join(target, `report-${width}-${colorScheme}.png`), fullPage: true });
+    await page.screenshot({ path: join(target, `report-${scenario}-${width}-${colorScheme}.png`), fullPage: true });
     assert.deepEqual(await page.evaluate(flaws), []);
     assert.deepEqual(fetched, [pathToFileURL(file).href]);
     assert.match(await page.locator('header').innerText(), /PASSED:/);
-    assert.ok((await page.locator('header').innerText()).includes('loud'), 'the room is named');
     assert.equal(await page.locator('main b').count(), 0, 'a name is no markup');
-    const charts = await page.locator('figure h2').allInnerTexts();
-    for (const chart of ['Deliveries', 'Messages', 'Present', 'CPU', 'Memory']) assert.ok(charts.includes(chart), `${chart}: ${charts}`);
-    assert.equal(await page.locator('figure svg:visible').count(), charts.length);
-    assert.ok((await page.locator('.marks').first().innerText()).includes('burst'));
+    const found = await page.locator('figure h2').allInnerTexts();
+    for (const chart of charts) assert.ok(found.includes(chart), `${chart}: ${found}`);
+    assert.equal(await page.locator('figure svg:visible').count(), found.length);
+    await holds(page);
     await page.close();
   });
 }

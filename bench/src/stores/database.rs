@@ -106,14 +106,18 @@ pub fn said(error: impl std::fmt::Display) -> Error {
     Error::Database(error.to_string())
 }
 
-/// Runs this program once more, with the same arguments, beside a node that ends with it.
-pub fn again_beside_a_node(with_cassandra: Option<&Path>) -> Result<(), Error> {
+/// Runs this program once more, with the same arguments, beside a node that has these cores and ends with it.
+pub fn again_beside_a_node(with_cassandra: Option<&Path>, cpus: &[usize]) -> Result<(), Error> {
     let program = match with_cassandra {
         Some(path) => path.to_owned(),
         None => server::build("tests", "with-cassandra")?,
     };
     let mut command = Command::new(program);
-    command.arg("--durable").arg(std::env::current_exe()?).args(std::env::args_os().skip(1));
+    let cpus: Vec<_> = cpus.iter().map(usize::to_string).collect();
+    command
+        .args(["--durable", "--cpus", &cpus.join(",")])
+        .arg(std::env::current_exe()?)
+        .args(std::env::args_os().skip(1));
     match command.status()? {
         status if status.success() => Ok(()),
         status => Err(Error::Database(format!("the run beside it failed: {status}"))),

@@ -1,5 +1,5 @@
 //! The database's driver with no server before it: the same rows, batched by the same rule. Each room has a lane; what waits
-//! in it goes out as one batch when fewer than `BATCHES_MAX` of it are under way.
+//! in it goes out as one batch when none is under way, or when it is full.
 
 use std::io::Read;
 use std::process::{Command, Stdio};
@@ -125,7 +125,9 @@ async fn room(driver: Arc<Driver>, mut author: Author, share: usize) -> Result<(
         waiting.push((author.write()?, Instant::now()));
     }
     loop {
-        while !waiting.is_empty() && under_way.len() < BATCHES_MAX {
+        while !waiting.is_empty()
+            && (under_way.is_empty() || (waiting.len() >= BATCH_ROWS_MAX && under_way.len() < BATCHES_MAX))
+        {
             let rest = waiting.split_off(waiting.len().min(BATCH_ROWS_MAX));
             let batch = std::mem::replace(&mut waiting, rest);
             let bucket = *bucket.get_or_insert_with(|| (batch[0].0.id.0.as_u128() >> 80) as i64);

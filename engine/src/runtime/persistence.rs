@@ -34,14 +34,21 @@ impl Persistence {
         Self { end, arrived, _receiving: receiving }
     }
 
-    /// Asks the store. When it takes no more, the receipt says so.
-    pub fn request(&self, ticket: Ticket, request: StoreRequest) {
-        if let Err(reason) = self.end.try_send(ticket, request) {
-            let message = match reason {
-                NotTaken::Full => "the store has too much to do",
-                NotTaken::Gone => "the store has stopped",
-            };
-            self.arrived.borrow_mut().push_back((ticket, Err(StoreFailure { message: message.to_owned() })));
+    /// Asks the store for all of this. When it takes no more, the receipt says so.
+    pub fn request(&self, requests: impl Iterator<Item = (Ticket, StoreRequest)>) {
+        let mut asked = false;
+        for (ticket, request) in requests {
+            asked = true;
+            if let Err(reason) = self.end.put(ticket, request) {
+                let message = match reason {
+                    NotTaken::Full => "the store has too much to do",
+                    NotTaken::Gone => "the store has stopped",
+                };
+                self.arrived.borrow_mut().push_back((ticket, Err(StoreFailure { message: message.to_owned() })));
+            }
+        }
+        if asked {
+            self.end.ring();
         }
     }
 

@@ -176,9 +176,7 @@ impl<S: Sockets> Turning<S> {
             self.rings.send(to, parcel);
         }
         self.rings.flush();
-        for (ticket, request) in effects.store.drain(..) {
-            self.persistence.request(ticket, request);
-        }
+        self.persistence.request(effects.store.drain(..));
         for (number, finding) in effects.findings.drain(..) {
             self.sockets.found(number, finding);
         }

@@ -45,6 +45,8 @@ pub struct Figures {
     pub lateness: Latency,
     /// For how long a frame may have waited for us before it was read.
     pub lag: Latency,
+    /// The same of the threads that had publishers.
+    pub publishers_lag: Latency,
     pub threads: Vec<ThreadFigures>,
     /// Deliveries that arrived between the start of measuring and the last scheduled send.
     pub delivered_in_window: u64,
@@ -74,12 +76,14 @@ pub struct ThreadFigures {
     pub busy: f64,
     /// The share of the time that it was ready and had no core; nothing where the kernel does not count it.
     pub waiting: Option<f64>,
+    /// Whether it had publishers among its users.
+    pub publishes: bool,
 }
 
 impl ThreadFigures {
     pub fn between(elapsed_ns: u64, cpu_ns: u64, waited_ns: Option<u64>) -> Self {
         let share = |part_ns: u64| part_ns as f64 / elapsed_ns.max(1) as f64;
-        Self { busy: share(cpu_ns), waiting: waited_ns.map(share) }
+        Self { busy: share(cpu_ns), waiting: waited_ns.map(share), publishes: false }
     }
 }
 
@@ -149,6 +153,7 @@ impl Figures {
         self.history_failures += other.history_failures;
         self.history_left_out += other.history_left_out;
         self.lag.add(&other.lag);
+        self.publishers_lag.add(&other.publishers_lag);
         self.threads.extend(other.threads);
         self.delivered_in_window += other.delivered_in_window;
         self.last_delivery_ns = self.last_delivery_ns.max(other.last_delivery_ns);

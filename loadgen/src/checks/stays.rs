@@ -2,10 +2,12 @@
 //!
 //! A *stay* lasts from the answer to a join to the answer to a leave, or to the end of the connection. Due to it is what was
 //! intended when it had begun, and accepted before its end was asked for: the server had to deliver that. What lies
-//! near the edges may be heard or not. Every message that is due is counted as delivered, as skipped or owed with notice, or
+//! near the edges may be heard or not; and where times of several machines are compared, whose clocks are known within a
+//! margin only, what lies within the margin of an edge is due only if it was heard. Every message that is due is counted as delivered, as skipped or owed with notice, or
 //! as missing: there is nothing else.
 
 use std::collections::{HashMap, HashSet};
+use std::ops::Range;
 
 use crate::checks::acceptances::{Acceptance, Acceptances, MessageId};
 use crate::checks::check::{Answers, Checker, Member, MemberTally};
@@ -54,6 +56,8 @@ struct Gap {
 /// What became of each message, for all stays of a room.
 pub struct Fates {
     start_ns: u64,
+    /// By how much the clocks of two machines may differ, of which one tells of a message and the other of a stay.
+    margin_ns: u64,
     accepted: Vec<Option<Acceptance>>,
     /// By the id of what they removed.
     removals: HashMap<MessageId, u32>,
@@ -112,15 +116,19 @@ impl Stay {
         let schedule = checker.schedule();
         let removed = self.removals_heard(fates);
         let has_seen = |index: u32| self.member.has_seen(schedule.slot(index)) || removed.contains(&index);
-        let until_ns = self.until_ns();
+        let (joined, until) = (fates.around(self.joined_ns), fates.around(self.until_ns()));
         // What was intended only when the stay was over cannot have been accepted before.
-        let last = schedule.first_due_at(until_ns.saturating_sub(fates.start_ns));
-        for index in schedule.first_due_at(self.joined_ns.saturating_sub(fates.start_ns))..last {
-            let Some(accepted) = fates.accepted[index as usize].filter(|accepted| accepted.at_ns < until_ns) else {
+        let last = schedule.first_due_at(until.end.saturating_sub(fates.start_ns));
+        for index in schedule.first_due_at(joined.start.saturating_sub(fates.start_ns))..last {
+            let Some(accepted) = fates.accepted[index as usize].filter(|accepted| accepted.at_ns < until.end) else {
                 continue;
             };
+            let intended_ns = fates.start_ns + schedule.due_ns(index);
+            let at_an_edge = joined.contains(&intended_ns) || until.contains(&accepted.at_ns);
             let counted = if has_seen(index) {
                 &mut tally.delivered
+            } else if at_an_edge {
+                continue;
             } else {
                 match self.absence(checker, fates, &accepted) {
                     Absence::Undue => continue,
@@ -187,14 +195,14 @@ impl Gap {
         }
         let Some(after) = self.after else { return false };
         // Without an end the reader was moved to where all is said: what was intended later comes after that.
-        let ends =
-            self.before.map_or(fates.start_ns + checker.schedule().due_ns(index) < self.heard_ns, |before| id < before);
+        let intended_ns = fates.start_ns + checker.schedule().due_ns(index);
+        let ends = self.before.map_or(intended_ns < fates.around(self.heard_ns).end, |before| id < before);
         after < id && ends
     }
 }
 
 impl Fates {
-    pub fn new(start_ns: u64, schedule: &Schedule, acceptances: &Acceptances) -> Self {
+    pub fn new(start_ns: u64, margin_ns: u64, schedule: &Schedule, acceptances: &Acceptances) -> Self {
         let mut accepted = vec![None; schedule.messages() as usize];
         let mut removals = HashMap::new();
         for acceptance in &acceptances.0 {
@@ -205,7 +213,12 @@ impl Fates {
                 removals.insert(acceptance.id, acceptance.index);
             }
         }
-        Self { start_ns, accepted, removals }
+        Self { start_ns, margin_ns, accepted, removals }
+    }
+
+    /// The times of other machines that cannot be told from this one; none where the clocks are one.
+    fn around(&self, time_ns: u64) -> Range<u64> {
+        time_ns.saturating_sub(self.margin_ns)..time_ns.saturating_add(self.margin_ns)
     }
 }
 
@@ -234,7 +247,7 @@ mod tests {
     }
 
     /// Everything accepted 50 ms after it was intended, but for index 6.
-    fn fates() -> Fates {
+    fn fates(margin_ms: u64) -> Fates {
         let acceptance = |index: u32| Acceptance {
             index,
             kind: if index == 9 { Kind::Removal } else { Kind::New },
@@ -242,7 +255,7 @@ mod tests {
             id: id(index),
         };
         let acceptances = (0..12).filter(|index| *index != 6).map(acceptance).collect();
-        Fates::new(START_NS, &schedule(), &Acceptances(acceptances))
+        Fates::new(START_NS, margin_ms * MS, &schedule(), &Acceptances(acceptances))
     }
 
     fn answers() -> Answers {
@@ -258,6 +271,17 @@ mod tests {
 
     /// A stay beside one that hears everything, and its tally as (expected, delivered, skipped, announced, missing, beyond).
     fn check(joined_ms: u64, end: End, events: &[Event], expected: (u64, u64, u64, u64, u64, u64)) {
+        check_within(0, joined_ms, end, events, expected);
+    }
+
+    /// The same where clocks may differ by so much.
+    fn check_within(
+        margin_ms: u64,
+        joined_ms: u64,
+        end: End,
+        events: &[Event],
+        expected: (u64, u64, u64, u64, u64, u64),
+    ) {
         let mut checker = Checker::new(schedule(), OrderDemand::Room);
         let hear = |checker: &mut Checker, stay: &mut Stay, index: u32| {
             let found =
@@ -279,11 +303,11 @@ mod tests {
             }
         }
         stay.end = end;
-        let tally = stay.tally(&checker, &answers(), &fates());
+        let tally = stay.tally(&checker, &answers(), &fates(margin_ms));
         let found = (tally.expected, tally.delivered, tally.skipped, tally.announced, tally.missing, tally.beyond);
         assert_eq!(found, expected);
         assert_eq!(tally.expected, tally.delivered + tally.skipped + tally.announced + tally.missing);
-        let faultless = always.tally(&checker, &answers(), &fates());
+        let faultless = always.tally(&checker, &answers(), &fates(margin_ms));
         assert_eq!((faultless.expected, faultless.delivered), (11, 11));
     }
 
@@ -345,6 +369,31 @@ mod tests {
             &[Hear(&[4]), Skip(Some(4), Some(7)), Skip(Some(4), Some(10)), Hear(&[10, 11])],
             (7, 3, 4, 0, 0, 0),
         );
+    }
+
+    #[test]
+    fn what_lies_at_an_edge_is_due_only_if_it_was_heard() {
+        // Intended 10 ms after the join, or 10 ms before it.
+        for (joined_ms, margin_ms, due) in [(390, 0, 7), (390, 10, 7), (390, 11, 6), (410, 0, 6), (410, 10, 6)] {
+            check_within(margin_ms, joined_ms, End::Open, &[Hear(&[5, 7, 8, 9, 10, 11])], (due, 6, 0, 0, due - 6, 0));
+        }
+        check_within(11, 390, End::Open, &[Hear(&[4, 5, 7, 8, 9, 10, 11])], (7, 7, 0, 0, 0, 0));
+        check_within(10, 410, End::Open, &[Hear(&[4, 5, 7, 8, 9, 10, 11])], (7, 7, 0, 0, 0, 0));
+        check_within(9, 410, End::Open, &[Hear(&[4, 5, 7, 8, 9, 10, 11])], (6, 6, 0, 0, 0, 1));
+        // What is further away is missing as ever.
+        check_within(11, 390, End::Open, &[Hear(&[7, 8, 9, 10, 11])], (6, 5, 0, 0, 1, 0));
+        // Accepted 10 ms before the end, or 10 ms after it.
+        for end in [860, 840].map(at) {
+            for end in [End::Left { sent_ns: end }, End::Lost { heard_ns: end }, End::Closed { heard_ns: end }] {
+                check_within(11, 350, end, &[Hear(&[4, 5, 7])], (3, 3, 0, 0, 0, 0));
+                check_within(11, 350, end, &[Hear(&[4, 5, 7, 8])], (4, 4, 0, 0, 0, 0));
+                check_within(11, 350, end, &[Hear(&[4, 5, 8])], (4, 3, 0, 0, 1, 0));
+            }
+        }
+        check_within(9, 350, End::Left { sent_ns: at(860) }, &[Hear(&[4, 5, 7])], (4, 3, 0, 0, 1, 0));
+        check_within(9, 350, End::Closed { heard_ns: at(860) }, &[Hear(&[4, 5, 7])], (4, 3, 0, 1, 0, 0));
+        // A gap without an end is heard at 1,000 ms: what was intended then is skipped or still to come.
+        check_within(1, 350, End::Open, &[Hear(&[4, 5]), Skip(Some(5), None), Hear(&[11])], (7, 3, 4, 0, 0, 0));
     }
 
     #[test]

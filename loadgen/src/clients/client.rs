@@ -12,14 +12,15 @@ use futures_util::{Sink, SinkExt, Stream, StreamExt};
 use thiserror::Error;
 use tokio::net::{TcpSocket, TcpStream};
 use tokio::sync::mpsc;
+use tokio_tungstenite::client_async_with_config;
 use tokio_tungstenite::tungstenite::client::IntoClientRequest;
-use tokio_tungstenite::tungstenite::protocol::{Role, WebSocketConfig};
+use tokio_tungstenite::tungstenite::protocol::WebSocketConfig;
 use tokio_tungstenite::tungstenite::{Error as SocketError, Message, http};
-use tokio_tungstenite::{WebSocketStream, client_async_with_config};
 
 use crate::clients::crowd::{Crowd, RoomAnswer};
 use crate::clients::head::HeadOnly;
 use crate::clients::sign_in::SignInError;
+use crate::clients::socket::Socket;
 use crate::options::Target;
 use crate::plan::lives::Manner;
 use crate::wire::{Dialect, Entrance, Frame, Heard, Request, Scratch, Speaker};
@@ -30,8 +31,6 @@ const TIMEOUT: Duration = Duration::from_secs(30);
 /// Asks the server to move the session on when it is too slow, instead of closing it.
 const MOVE_ON_WHEN_SLOW: &str = "&on_lag=skip";
 const SLOW_RECEIVE_BUFFER_BYTES: u32 = 16 * 1024;
-
-pub type Socket = WebSocketStream<TcpStream>;
 
 #[derive(Debug, Error)]
 pub enum ClientError {
@@ -91,7 +90,7 @@ pub async fn connect(target: &Target, token: &str, speaker: Speaker<'_>, way: Wa
         async { client_async_with_config(request, HeadOnly::new(stream), Some(config)).await.map_err(upgrade_error) };
     let (opened, _) = within("upgrading to WebSocket", upgrading).await?;
     // A connection of its own, without the buffers of the opening.
-    Ok(WebSocketStream::from_raw_socket(opened.into_inner().into_inner(), Role::Client, Some(config)).await)
+    Ok(Socket::new(opened.into_inner().into_inner(), config))
 }
 
 async fn open(server: SocketAddr, way: Way) -> io::Result<TcpStream> {

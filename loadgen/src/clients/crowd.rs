@@ -661,11 +661,13 @@ impl Crowd {
     }
 
     /// Adds the account of all users of this crowd, now that all publishers' answers are known.
-    pub fn settle(&self, answers: &Answers, figures: &mut Figures) {
+    pub fn settle(&self, answers: &Answers, clock_margin_ns: u64, figures: &mut Figures) {
         let state = self.state.borrow();
         figures.members += state.seats.len() as u64;
         let come_and_go = self.ledger.plan.conduct.is_some();
-        let fates = come_and_go.then(|| Fates::new(self.book().start_ns, &self.plan().schedule, &answers.acceptances));
+        let start_ns = self.book().start_ns;
+        let schedule = &self.plan().schedule;
+        let fates = come_and_go.then(|| Fates::new(start_ns, clock_margin_ns, schedule, &answers.acceptances));
         for seat in &state.seats {
             for stay in &seat.stays {
                 let tally = match &fates {

@@ -18,8 +18,9 @@ use tokio_tungstenite::tungstenite::Message;
 use crate::checks::figures::{Figures, SAMPLES_MAX, ThreadFigures};
 use crate::checks::latency::Latency;
 use crate::clients::admission::{Admission, Admitted, admit};
-use crate::clients::client::{self, ClientError, Lost, Socket, Way};
+use crate::clients::client::{self, ClientError, Lost, Way};
 use crate::clients::sign_in::FrontDoor;
+use crate::clients::socket::Socket;
 use crate::costs::recorder::Recorder;
 use crate::costs::server::ServerProbe;
 use crate::options::Target;
@@ -127,7 +128,7 @@ async fn live(holding: Holding, mut post: Post) {
             Order::Hold(_) => idlers.sign_in().await,
             Order::Join => idlers.connect().await,
             Order::Stop => idlers.count(),
-            Order::SignIn(_) | Order::Read(_) | Order::Begin { .. } | Order::Tally(_) => {
+            Order::SignIn(_) | Order::Read(_) | Order::Begin { .. } | Order::Tally { .. } => {
                 Err("an order for other users".to_owned())
             }
         };

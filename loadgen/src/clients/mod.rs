@@ -11,4 +11,5 @@ pub mod member;
 pub mod pages;
 pub mod publisher;
 pub mod sign_in;
+pub mod socket;
 pub mod stages;

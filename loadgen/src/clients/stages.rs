@@ -10,18 +10,19 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
-use futures_util::StreamExt;
 use futures_util::future::{AbortHandle, AbortRegistration, Abortable};
+use futures_util::{SinkExt, StreamExt};
 use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 
 use crate::checks::check::Answers;
 use crate::checks::figures::Figures;
-use crate::clients::client::{self, ClientError, Due, Socket, Way};
+use crate::clients::client::{self, ClientError, Due, Way};
 use crate::clients::crowd::{Crowd, Gauges, Ledger};
 use crate::clients::history_reads;
 use crate::clients::member::Member;
 use crate::clients::sign_in::{FrontDoor, SignInError};
+use crate::clients::socket::Socket;
 use crate::costs::lag;
 use crate::plan::run_plan::Plan;
 use crate::team::orders::{Order, Publishes};
@@ -66,7 +67,7 @@ pub async fn live(
     let stages = Rc::new(Stages::new(plan, share, gauges));
     let watching = tokio::task::spawn_local(lag::watch(stamps, stages.ledger.clone()));
     while let Some(order) = orders.recv().await {
-        let last = matches!(order, Order::Tally(_));
+        let last = matches!(order, Order::Tally { .. });
         let word = match order {
             Order::SignIn(_) => stages.sign_in().await,
             Order::Hold(_) | Order::Read(_) => ThreadWord::Failed("an order for other users".to_owned()),
@@ -78,8 +79,10 @@ pub async fn live(
                 continue;
             }
             Order::Stop => ThreadWord::Answers(stages.answers()),
-            Order::Tally(_) if watching.is_finished() => ThreadWord::Failed(lag::NOT_WATCHED.to_owned()),
-            Order::Tally(answers) => ThreadWord::Figures(Box::new(stages.figures(&answers))),
+            Order::Tally { .. } if watching.is_finished() => ThreadWord::Failed(lag::NOT_WATCHED.to_owned()),
+            Order::Tally { answers, clock_margin_ns } => {
+                ThreadWord::Figures(Box::new(stages.figures(&answers, clock_margin_ns)))
+            }
         };
         // Nobody listens only when the whole worker is ending.
         let _ = words.send(word).await;
@@ -334,11 +337,15 @@ impl Stages {
     }
 
     /// The account of all users of this thread.
-    fn figures(&self, answers: &HashMap<u32, Answers>) -> Figures {
+    fn figures(&self, answers: &HashMap<u32, Answers>, clock_margin_ns: u64) -> Figures {
         let mut figures = self.ledger.figures();
+        if self.share.users.iter().any(|user| self.plan.publishes(*user)) {
+            figures.publishers_lag = figures.lag.clone();
+            figures.threads.iter_mut().for_each(|thread| thread.publishes = true);
+        }
         let none = Answers::default();
         for crowd in &self.crowds {
-            crowd.settle(answers.get(&crowd.room()).unwrap_or(&none), &mut figures);
+            crowd.settle(answers.get(&crowd.room()).unwrap_or(&none), clock_margin_ns, &mut figures);
         }
         figures
     }
@@ -360,7 +367,7 @@ async fn listen(mut socket: Socket, crowd: Rc<Crowd>, seat: usize, stopped: Abor
             crowd.lost(seat, &lost);
         }
         Err(_) => {
-            let _ = socket.close(None).await;
+            let _ = socket.close().await;
         }
     }
 }

@@ -6,10 +6,10 @@ use std::path::PathBuf;
 use clap::Args;
 use serde::Serialize;
 
-use super::shared::{TargetArguments, first_room, seconds};
+use super::shared::{TargetArguments, Work, WorkArguments, first_room, seconds};
 use super::{OptionsError, Target};
 use crate::report::Outputs;
-use crate::team::workforce::{Workforce, WorkforceArguments};
+use crate::team::workforce::Workforce;
 use crate::wire::Entrance;
 
 /// An idle user hears pings; what else comes now and then is read in pieces.
@@ -17,9 +17,6 @@ const READ_BUFFER_BYTES: u32 = 256;
 
 #[derive(Args)]
 pub struct ConnectArguments {
-    /// A TOML file with flags of this command, named as they are; a flag on the command line wins
-    #[arg(long, value_name = "FILE")]
-    scenario: Option<PathBuf>,
     /// How many users connect
     #[arg(long, value_name = "N", default_value = "1000")]
     users: NonZeroU32,
@@ -29,7 +26,7 @@ pub struct ConnectArguments {
     /// Join a room as well, all of them the same
     #[arg(long)]
     join: bool,
-    /// Join hidden: no presence events, no member lists, which would make every user's read buffer grow
+    /// Join hidden: no presence events, no member lists
     #[arg(long, requires = "join")]
     hidden: bool,
     /// The room's name [default: a new one for each run]
@@ -37,16 +34,10 @@ pub struct ConnectArguments {
     room: Option<String>,
     #[command(flatten)]
     target: TargetArguments,
-    /// The server's process on this machine: its CPU time and memory go into the report
-    #[arg(long, value_name = "PID")]
-    pid: Option<u32>,
     #[command(flatten)]
     outputs: Outputs,
     #[command(flatten)]
-    workforce: WorkforceArguments,
-    /// Threads a process gives to its users [default: the cores it may use]
-    #[arg(long, value_name = "N")]
-    threads: Option<NonZeroU32>,
+    work: WorkArguments,
     /// How many users at most sign in or connect at the same moment, in all processes together; fewer when the server
     /// falls behind
     #[arg(long, value_name = "N", default_value = "1024")]
@@ -77,19 +68,18 @@ impl TryFrom<ConnectArguments> for ConnectOptions {
 
     fn try_from(raw: ConnectArguments) -> Result<Self, OptionsError> {
         let target = raw.target.check(READ_BUFFER_BYTES)?;
-        let workforce = Workforce::try_from(raw.workforce)?;
-        workforce.can_reach(target.server)?;
+        let Work { workforce, threads, pid, scenario_file } = raw.work.check(&target)?;
         let (run, room) = first_room(raw.room)?;
         Ok(Self {
             target,
             entrance: raw.join.then_some(Entrance { room, hidden: raw.hidden, persistence: true }),
             users: raw.users.get(),
             secs: seconds(raw.secs, "--secs")?.as_secs_f64(),
-            threads: raw.threads.map(NonZeroU32::get),
+            threads,
             in_flight: raw.in_flight.get(),
             workforce,
-            pid: raw.pid,
-            scenario_file: raw.scenario,
+            pid,
+            scenario_file,
             run,
             outputs: raw.outputs,
         })

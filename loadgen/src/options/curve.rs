@@ -8,7 +8,7 @@ use clap::Args;
 use hyper::Uri;
 use serde::Serialize;
 
-use super::shared::{READ_BUFFER_BYTES, TargetArguments, first_room, metrics, seconds};
+use super::shared::{READ_BUFFER_BYTES, TargetArguments, Work, WorkArguments, first_room, metrics, seconds};
 use super::{OptionsError, RunOptions, Target};
 use crate::checks::check::OrderDemand;
 use crate::plan::content::{CONTENT_BYTES_MAX, CONTENT_BYTES_MIN};
@@ -16,14 +16,11 @@ use crate::plan::deeds::DeedShares;
 use crate::plan::run_plan::{Plan, RoomPlan};
 use crate::plan::schedule::{Schedule, ScheduleError};
 use crate::report::Outputs;
-use crate::team::workforce::{Workforce, WorkforceArguments};
+use crate::team::workforce::Workforce;
 use crate::wire::Entrance;
 
 #[derive(Args)]
 pub struct CurveArguments {
-    /// A TOML file with flags of this command, named as they are; a flag on the command line wins
-    #[arg(long, value_name = "FILE")]
-    scenario: Option<PathBuf>,
     /// The rooms' members, the smallest first; `max` is as many as the server's process has descriptors for, when it is on
     /// this machine
     #[arg(long, value_name = "LIST", default_value = "10,100,1000,10000,max")]
@@ -51,20 +48,17 @@ pub struct CurveArguments {
     no_persist: bool,
     #[command(flatten)]
     target: TargetArguments,
-    /// The server's process on this machine [default: the one that listens]
-    #[arg(long, value_name = "PID")]
-    pid: Option<u32>,
     /// Stentor's page of metrics: socket writes and the batch factor are those it counted
     #[arg(long, value_name = "URL")]
     metrics: Option<String>,
     /// Also write all figures to this file
     #[arg(long, value_name = "FILE")]
     json: Option<PathBuf>,
+    /// Also write a page with charts to this file
+    #[arg(long, value_name = "FILE")]
+    html: Option<PathBuf>,
     #[command(flatten)]
-    workforce: WorkforceArguments,
-    /// Threads a process gives to its listening users [default: the cores it may use]
-    #[arg(long, value_name = "N")]
-    threads: Option<NonZeroU32>,
+    work: WorkArguments,
     /// How many users sign in or connect at the same moment, in all processes together
     #[arg(long, value_name = "N", default_value = "128")]
     in_flight: NonZeroU32,
@@ -99,6 +93,8 @@ pub struct CurveOptions {
     pub metrics: Option<Uri>,
     #[serde(skip)]
     pub json: Option<PathBuf>,
+    #[serde(skip)]
+    pub html: Option<PathBuf>,
     pub workforce: Workforce,
     pub threads: Option<u32>,
     pub in_flight: u32,
@@ -113,8 +109,7 @@ impl TryFrom<CurveArguments> for CurveOptions {
             return Err(OptionsError::Payload);
         }
         let target = raw.target.check(READ_BUFFER_BYTES)?;
-        let workforce = Workforce::try_from(raw.workforce)?;
-        workforce.can_reach(target.server)?;
+        let Work { workforce, threads, pid, scenario_file } = raw.work.check(&target)?;
         let secs = seconds(raw.secs, "--secs")?;
         // The quietest schedule is the one with the fewest messages.
         Schedule::steady(raw.quiet_rate, 1, Duration::ZERO, secs)?;
@@ -128,12 +123,13 @@ impl TryFrom<CurveArguments> for CurveOptions {
             hidden: raw.hidden,
             persistence: !raw.no_persist,
             target,
-            pid: raw.pid,
-            scenario_file: raw.scenario,
+            pid,
+            scenario_file,
             metrics: raw.metrics.map(metrics).transpose()?,
             json: raw.json,
+            html: raw.html,
             workforce,
-            threads: raw.threads.map(NonZeroU32::get),
+            threads,
             in_flight: raw.in_flight.get(),
             settle_secs: seconds(raw.settle, "--settle")?.as_secs_f64(),
         })

@@ -1,11 +1,10 @@
 //! `loadgen event`: a live event in one room.
 
-use std::num::NonZeroU32;
 use std::time::Duration;
 
 use clap::Args;
 
-use super::shared::{RunArguments, TalkArguments, TargetArguments, run_options, seconds};
+use super::shared::{AttendanceArguments, RunArguments, TalkArguments, TargetArguments, run_options, seconds};
 use super::{OptionsError, RunOptions};
 use crate::plan::deeds::DeedShares;
 use crate::plan::lives::Conduct;
@@ -14,12 +13,8 @@ use crate::plan::schedule::{Schedule, Stretch};
 
 #[derive(Args)]
 pub struct EventArguments {
-    /// How many users come to the event
-    #[arg(long, value_name = "N", default_value = "1000")]
-    users: NonZeroU32,
-    /// How many of the users publish, in turn; they are there before the others and stay [default: 10, or all when they are fewer]
-    #[arg(long, value_name = "N")]
-    publishers: Option<NonZeroU32>,
+    #[command(flatten)]
+    attendance: AttendanceArguments,
     /// The others come evenly over this time; messages are published meanwhile, as the warm-up
     #[arg(long, value_name = "SECS", default_value_t = 10.0)]
     ramp: f64,
@@ -74,17 +69,13 @@ impl TryFrom<EventArguments> for RunOptions {
     type Error = OptionsError;
 
     fn try_from(raw: EventArguments) -> Result<Self, OptionsError> {
-        let users = raw.users.get();
-        let publishers = raw.publishers.map_or(users.min(10), NonZeroU32::get);
-        if publishers > users {
-            return Err(OptionsError::Publishers { publishers, users });
-        }
         let deeds = DeedShares { updates: raw.updates, removals: raw.removals };
         if deeds.updates.saturating_add(deeds.removals) > DeedShares::TOGETHER_MAX {
             return Err(OptionsError::Deeds);
         }
         let ramp = seconds(raw.ramp, "--ramp")?;
         let conduct = raw.conduct(ramp)?;
+        let (users, publishers) = raw.attendance.check()?;
         let schedule = raw.schedule(publishers, ramp)?;
         let mut talk = raw.talk.check()?;
         // Whoever is still coming warms up.

@@ -7,13 +7,13 @@ use std::time::Duration;
 use clap::Args;
 use serde::Serialize;
 
-use super::shared::{READ_BUFFER_BYTES, TargetArguments, first_room, seconds};
+use super::shared::{READ_BUFFER_BYTES, TargetArguments, Work, WorkArguments, first_room, seconds};
 use super::{OptionsError, Target};
 use crate::plan::content::{CONTENT_BYTES_MAX, CONTENT_BYTES_MIN};
 use crate::report::Outputs;
 use crate::scenarios::history::Timetable;
 use crate::team::clock::SECOND_NS;
-use crate::team::workforce::{Workforce, WorkforceArguments};
+use crate::team::workforce::Workforce;
 use crate::wire::{Dialect, Entrance};
 
 /// How many messages a new room is filled with.
@@ -24,9 +24,6 @@ const READS_MAX: u64 = 20_000_000;
 
 #[derive(Args)]
 pub struct HistoryArguments {
-    /// A TOML file with flags of this command, named as they are; a flag on the command line wins
-    #[arg(long, value_name = "FILE")]
-    scenario: Option<PathBuf>,
     /// Fill the room with so many messages first [default: 2000, or none when a --room is named]
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(0..=MESSAGES_MAX))]
     messages: Option<u32>,
@@ -63,16 +60,10 @@ pub struct HistoryArguments {
     seed: u64,
     #[command(flatten)]
     target: TargetArguments,
-    /// The server's process on this machine: its CPU time goes into the report [default: the one that listens]
-    #[arg(long, value_name = "PID")]
-    pid: Option<u32>,
     #[command(flatten)]
     outputs: Outputs,
     #[command(flatten)]
-    workforce: WorkforceArguments,
-    /// Threads a process gives to its readers [default: the cores it may use]
-    #[arg(long, value_name = "N")]
-    threads: Option<NonZeroU32>,
+    work: WorkArguments,
     /// How many reads are under way at the same moment at most, in all processes together; what is due beyond that waits
     #[arg(long, value_name = "N", default_value = "1024")]
     in_flight: NonZeroU32,
@@ -121,8 +112,7 @@ impl TryFrom<HistoryArguments> for HistoryOptions {
         if matches!(target.dialect, Dialect::Plain(_)) {
             return Err(OptionsError::NoHistory);
         }
-        let workforce = Workforce::try_from(raw.workforce)?;
-        workforce.can_reach(target.server)?;
+        let Work { workforce, threads, pid, scenario_file } = raw.work.check(&target)?;
         let (secs, warmup) = (seconds(raw.secs, "--secs")?, seconds(raw.warmup, "--warmup")?);
         let timetable = timetable(raw.rate, warmup, secs)?;
         let messages = raw.messages.unwrap_or(if raw.room.is_some() { 0 } else { MESSAGES });
@@ -141,11 +131,11 @@ impl TryFrom<HistoryArguments> for HistoryOptions {
             newest: raw.newest / 100.0,
             absent: raw.absent,
             seed: raw.seed,
-            threads: raw.threads.map(NonZeroU32::get),
+            threads,
             in_flight: raw.in_flight.get(),
             workforce,
-            pid: raw.pid,
-            scenario_file: raw.scenario,
+            pid,
+            scenario_file,
             run,
             outputs: raw.outputs,
         })

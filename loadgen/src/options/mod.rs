@@ -77,6 +77,7 @@ pub enum Command {
     #[command(args_override_self = true)]
     Rooms(RoomsArguments),
     /// Idle users: how fast they get in, what each costs, and whether all of them stay
+    #[command(args_override_self = true)]
     Connect(ConnectArguments),
     /// A live event: members come, go and return, bursts, slow readers, updates and removals, all of it accounted for
     #[command(args_override_self = true)]

@@ -1,10 +1,8 @@
 //! `loadgen room`: one room.
 
-use std::num::NonZeroU32;
-
 use clap::Args;
 
-use super::shared::{RunArguments, TalkArguments, TargetArguments, run_options};
+use super::shared::{AttendanceArguments, RunArguments, TalkArguments, TargetArguments, run_options};
 use super::{OptionsError, RunOptions};
 use crate::plan::deeds::DeedShares;
 use crate::plan::run_plan::RoomPlan;
@@ -12,15 +10,11 @@ use crate::plan::schedule::Schedule;
 
 #[derive(Args)]
 pub struct RoomArguments {
-    /// How many users join the room
-    #[arg(long, value_name = "N", default_value = "1000")]
-    users: NonZeroU32,
+    #[command(flatten)]
+    attendance: AttendanceArguments,
     /// Messages a second, by all publishers together
     #[arg(long, value_name = "N", default_value_t = 100.0)]
     rate: f64,
-    /// How many of the users publish, in turn [default: 10, or all when they are fewer]
-    #[arg(long, value_name = "N")]
-    publishers: Option<NonZeroU32>,
     #[command(flatten)]
     talk: TalkArguments,
     #[command(flatten)]
@@ -33,11 +27,7 @@ impl TryFrom<RoomArguments> for RunOptions {
     type Error = OptionsError;
 
     fn try_from(raw: RoomArguments) -> Result<Self, OptionsError> {
-        let users = raw.users.get();
-        let publishers = raw.publishers.map_or(users.min(10), NonZeroU32::get);
-        if publishers > users {
-            return Err(OptionsError::Publishers { publishers, users });
-        }
+        let (users, publishers) = raw.attendance.check()?;
         let talk = raw.talk.check()?;
         let room = RoomPlan {
             users: 0..users,

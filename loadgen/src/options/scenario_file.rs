@@ -133,24 +133,26 @@ mod tests {
             // An example is named after its command, perhaps with more behind it.
             let name = path.file_stem().and_then(|name| name.to_str()).expect("a name");
             let command = name.split('-').next().expect("a first word");
-            let mut line = vec!["loadgen", command, "--scenario", path.to_str().expect("a path")];
-            let settles = !matches!(command, "connect" | "history");
-            line.extend(settles.then_some(["--settle", "77"]).iter().flatten());
+            // As if the file said it, too.
+            let twice = ["--threads", "5", "--threads", "77"];
+            let line = [&["loadgen", command, "--scenario", path.to_str().expect("a path")], &twice[..]].concat();
             let options =
                 crate::options::parse(line.into_iter().map(OsString::from).collect()).expect("a valid example");
-            let settle_secs = match options.command {
-                Command::Room(arguments) => crate::options::RunOptions::try_from(arguments).map(|run| run.settle_secs),
-                Command::Rooms(arguments) => crate::options::RunOptions::try_from(arguments).map(|run| run.settle_secs),
-                Command::Event(arguments) => crate::options::RunOptions::try_from(arguments).map(|run| run.settle_secs),
-                Command::Curve(arguments) => {
-                    crate::options::CurveOptions::try_from(arguments).map(|run| run.settle_secs)
+            let of_run = |run: crate::options::RunOptions| run.plan.threads;
+            let threads = match options.command {
+                Command::Room(arguments) => arguments.try_into().map(of_run),
+                Command::Rooms(arguments) => arguments.try_into().map(of_run),
+                Command::Event(arguments) => arguments.try_into().map(of_run),
+                Command::Curve(arguments) => crate::options::CurveOptions::try_from(arguments).map(|run| run.threads),
+                Command::Connect(arguments) => {
+                    crate::options::ConnectOptions::try_from(arguments).map(|run| run.threads)
                 }
-                // Nothing is waited for here.
-                Command::Connect(arguments) => crate::options::ConnectOptions::try_from(arguments).map(|_| 77.0),
-                Command::History(arguments) => crate::options::HistoryOptions::try_from(arguments).map(|_| 77.0),
+                Command::History(arguments) => {
+                    crate::options::HistoryOptions::try_from(arguments).map(|run| run.threads)
+                }
                 _ => continue,
             };
-            assert_eq!(settle_secs.ok(), Some(77.0), "{name}");
+            assert_eq!(threads.ok(), Some(Some(77)), "{name}");
             examples += 1;
         }
         assert!(examples >= 6, "the examples are found");

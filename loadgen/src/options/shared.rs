@@ -24,6 +24,8 @@ const WS_PORT: u16 = 80;
 
 /// A room that is busy is read in pieces of this size.
 pub const READ_BUFFER_BYTES: u32 = 8 * 1024;
+/// How many publish where nobody says.
+const PUBLISHERS: u32 = 10;
 /// A ping, and the heads of all frames.
 const READ_BUFFER_BYTES_MIN: i64 = 128;
 
@@ -105,18 +107,42 @@ pub struct TalkArguments {
     room: Option<String>,
 }
 
-/// How a run is carried out on this machine.
+/// Who comes to a room.
 #[derive(Args)]
-pub struct RunArguments {
+pub struct AttendanceArguments {
+    /// How many users come to the room
+    #[arg(long, value_name = "N", default_value = "1000")]
+    users: NonZeroU32,
+    /// How many of the users publish, in turn; of an event, they are there before the others and stay [default: 10, or all
+    /// when they are fewer]
+    #[arg(long, value_name = "N")]
+    publishers: Option<NonZeroU32>,
+}
+
+/// Who does a run's work, and which server's process it is watched at.
+#[derive(Args)]
+pub struct WorkArguments {
     /// A TOML file with flags of this command, named as they are; a flag on the command line wins
     #[arg(long, value_name = "FILE")]
     scenario: Option<PathBuf>,
-    /// Everything that looks like chance is drawn from this number
-    #[arg(long, value_name = "N", default_value_t = 1)]
-    seed: u64,
     /// The server's process on this machine: its CPU time and memory go into the report [default: the one that listens]
     #[arg(long, value_name = "PID")]
     pid: Option<u32>,
+    #[command(flatten)]
+    workforce: WorkforceArguments,
+    /// Threads a process gives to its users [default: the cores it may use]
+    #[arg(long, value_name = "N")]
+    threads: Option<NonZeroU32>,
+}
+
+/// How a run of rooms is carried out.
+#[derive(Args)]
+pub struct RunArguments {
+    #[command(flatten)]
+    work: WorkArguments,
+    /// Everything that looks like chance is drawn from this number
+    #[arg(long, value_name = "N", default_value_t = 1)]
+    seed: u64,
     /// Afterwards do the same to a bare socket loop on the server's cores, and give every figure as a share of it
     #[arg(long)]
     baseline: bool,
@@ -125,11 +151,6 @@ pub struct RunArguments {
     metrics: Option<String>,
     #[command(flatten)]
     outputs: Outputs,
-    #[command(flatten)]
-    workforce: WorkforceArguments,
-    /// Threads a process gives to its listening users [default: the cores it may use]
-    #[arg(long, value_name = "N")]
-    threads: Option<NonZeroU32>,
     /// How many users sign in or connect at the same moment, in all processes together
     #[arg(long, value_name = "N", default_value = "128")]
     in_flight: NonZeroU32,
@@ -161,6 +182,33 @@ pub struct Talk {
     persistence: bool,
     pub payload_bytes: usize,
     pub order: OrderDemand,
+}
+
+/// Who does the work, checked.
+pub struct Work {
+    pub workforce: Workforce,
+    pub threads: Option<u32>,
+    pub pid: Option<u32>,
+    pub scenario_file: Option<PathBuf>,
+}
+
+impl WorkArguments {
+    /// Those who do the work must be able to reach the server.
+    pub fn check(self, target: &Target) -> Result<Work, OptionsError> {
+        let workforce = Workforce::try_from(self.workforce)?;
+        workforce.can_reach(target.server)?;
+        let threads = self.threads.map(NonZeroU32::get);
+        Ok(Work { workforce, threads, pid: self.pid, scenario_file: self.scenario })
+    }
+}
+
+impl AttendanceArguments {
+    /// How many come, and how many of them publish.
+    pub fn check(&self) -> Result<(u32, u32), OptionsError> {
+        let users = self.users.get();
+        let publishers = self.publishers.map_or(users.min(PUBLISHERS), NonZeroU32::get);
+        if publishers > users { Err(OptionsError::Publishers { publishers, users }) } else { Ok((users, publishers)) }
+    }
 }
 
 impl RunArguments {
@@ -255,8 +303,7 @@ pub fn run_options(
     mut rooms: Vec<RoomPlan>,
 ) -> Result<RunOptions, OptionsError> {
     let target = target.check(READ_BUFFER_BYTES)?;
-    let workforce = Workforce::try_from(run.workforce)?;
-    workforce.can_reach(target.server)?;
+    let work = run.work.check(&target)?;
     if matches!(target.dialect, Dialect::Plain(_)) {
         // There are no presences that we could read.
         rooms.iter_mut().for_each(|room| room.entrance.hidden = true);
@@ -267,19 +314,19 @@ pub fn run_options(
         target,
         rooms,
         order: talk.order,
-        threads: run.threads.map(NonZeroU32::get),
+        threads: work.threads,
         conduct: None,
         in_flight: run.in_flight.get(),
     };
     Ok(RunOptions {
         scenario,
-        scenario_file: run.scenario,
+        scenario_file: work.scenario_file,
         plan,
         secs: talk.secs.as_secs_f64(),
         warmup_secs: talk.warmup.as_secs_f64(),
-        workforce,
+        workforce: work.workforce,
         settle_secs: seconds(run.settle, "--settle")?.as_secs_f64(),
-        pid: run.pid,
+        pid: work.pid,
         baseline: run.baseline,
         metrics: run.metrics.map(metrics).transpose()?,
         outputs: run.outputs,

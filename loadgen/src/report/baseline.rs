@@ -66,10 +66,10 @@ fn rows(real: &Findings, bare: &Findings) -> Vec<Pair> {
 
 fn latencies(real: &Findings, bare: &Findings) -> Vec<Pair> {
     let mut pairs = Vec::new();
-    for (name, latency) in &real.latencies {
-        let Some((_, other)) = bare.latencies.iter().find(|(found, _)| found == name) else { continue };
+    for (name, route, latency) in &real.latencies {
+        let Some((.., other)) = bare.latencies.iter().find(|(found, ..)| found == name) else { continue };
         let timings =
-            [(latency, &real.generator), (other, &bare.generator)].map(|(of, by)| Timing::judged(name, of, by));
+            [(latency, &real.generator), (other, &bare.generator)].map(|(of, by)| Timing::judged(name, *route, of, by));
         for (percentile, quantile) in QUANTILES {
             let [real, bare] = timings.each_ref().map(|timing| match &timing.generator_bound {
                 Some(_) => Err("generator-bound"),

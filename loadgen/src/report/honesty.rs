@@ -1,7 +1,8 @@
 //! Whether the generator itself was too slow for the latencies it measured: then they are its own, and are not shown.
 //!
 //! Two things would be charged to the server wrongly: a message that was handed over late, and a frame that had arrived
-//! but was not read yet. The first is measured for every message, the second by stamps (`lag.rs`).
+//! but was not read yet. The first is measured for every message, the second by stamps (`lag.rs`). Each latency is judged by
+//! what lay on its route.
 
 use crate::checks::figures::ThreadFigures;
 use crate::checks::latency::Latency;
@@ -21,9 +22,24 @@ const BUSY_MAX: f64 = 0.95;
 pub struct Generator {
     pub lateness: Latency,
     pub lag: Latency,
+    /// Of the threads that had publishers.
+    pub publishers_lag: Latency,
     pub threads: Vec<ThreadFigures>,
     /// The other machines that took part, and how well their clocks are known.
     pub machines: Vec<MachineFigures>,
+}
+
+/// What a latency is the time of, and so which of our own delays can be part of it.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Route {
+    /// From a publisher's time to members, which may be on any thread of any machine.
+    ToMembers,
+    /// From a publisher's time to the answer that it hears itself.
+    BackToPublisher,
+    /// From the time at which something was to be asked, whose lateness was measured, to the answer.
+    Timed,
+    /// From a question to its answer.
+    Asked,
 }
 
 /// A kind of latency that was measured.
@@ -36,19 +52,19 @@ pub struct Timing {
 }
 
 impl Timing {
-    pub fn judged(name: &'static str, latency: &Latency, generator: &Generator) -> Self {
-        let generator_bound = generator.spoils(latency.percentiles().p99_us);
+    pub fn judged(name: &'static str, route: Route, latency: &Latency, generator: &Generator) -> Self {
+        let generator_bound = generator.spoils(route, latency.percentiles().p99_us);
         Self { name, latency: latency.clone(), generator_bound }
     }
 }
 
 impl Generator {
     pub fn busiest(&self) -> f64 {
-        self.threads.iter().map(|thread| thread.busy).fold(0.0, f64::max)
+        busiest(&self.threads, |_| true)
     }
 
     /// By how much a time from another machine may be wrong.
-    pub fn clock_uncertainty_us(&self) -> u64 {
+    fn clock_uncertainty_us(&self) -> u64 {
         self.machines.iter().map(|machine| machine.clock.uncertainty_ns.div_ceil(1_000)).max().unwrap_or_default()
     }
 
@@ -65,25 +81,28 @@ impl Generator {
             .row("ready without a core, at most", waiting)
     }
 
-    /// Why a latency with this p99 is no figure of the server's.
-    fn spoils(&self, p99_us: u64) -> Option<String> {
-        let busiest = self.busiest();
+    /// Why a latency of this route and with this p99 is no figure of the server's.
+    fn spoils(&self, route: Route, p99_us: u64) -> Option<String> {
+        // Whoever only listens cannot keep a publisher from hearing its answer.
+        let (lag, busiest) = match route {
+            Route::BackToPublisher => (&self.publishers_lag, busiest(&self.threads, |thread| thread.publishes)),
+            Route::ToMembers | Route::Timed | Route::Asked => (&self.lag, self.busiest()),
+        };
         if busiest > BUSY_MAX {
             return Some(format!("a thread of the generator computed {:.0} % of the time", busiest * 100.0));
         }
         let allowed_us = DELAY_US_MIN.max((p99_us as f64 * PART_MAX) as u64);
-        let delays = [
-            (&self.lag, "frames waited for the generator itself to read them"),
-            (&self.lateness, "messages were handed over late"),
-        ];
         let clocks_us = self.clock_uncertainty_us();
-        if clocks_us > allowed_us {
+        // What begins and ends on one machine is told by one clock.
+        if route == Route::ToMembers && clocks_us > allowed_us {
             let clocks = words::duration(clocks_us as f64);
             return Some(format!(
                 "the machines' clocks may differ by {clocks}, more than a quarter of the p99 that was seen"
             ));
         }
-        delays.into_iter().find_map(|(delay, what)| {
+        let lateness = (route != Route::Asked).then_some((&self.lateness, "messages were handed over late"));
+        let lag = (lag, "frames waited for the generator itself to read them");
+        [lag].into_iter().chain(lateness).find_map(|(delay, what)| {
             let delay_us = delay.percentiles().p99_us;
             (delay_us > allowed_us).then(|| {
                 let delay = words::duration(delay_us as f64);
@@ -91,6 +110,10 @@ impl Generator {
             })
         })
     }
+}
+
+fn busiest(threads: &[ThreadFigures], counts: impl Fn(&ThreadFigures) -> bool) -> f64 {
+    threads.iter().filter(|thread| counts(thread)).map(|thread| thread.busy).fold(0.0, f64::max)
 }
 
 #[cfg(test)]
@@ -104,13 +127,47 @@ mod tests {
         latency
     }
 
+    fn thread(busy: f64, publishes: bool) -> ThreadFigures {
+        ThreadFigures { busy, waiting: None, publishes }
+    }
+
+    #[test]
+    fn a_latency_is_judged_by_what_lay_on_its_route() {
+        let check = |change: fn(&mut Generator), expected: &[Route]| {
+            let mut generator = Generator::default();
+            change(&mut generator);
+            let all = [Route::ToMembers, Route::BackToPublisher, Route::Timed, Route::Asked];
+            let spoils =
+                |route: &Route| Timing::judged("any", *route, &constant(4_000), &generator).generator_bound.is_some();
+            assert_eq!(all.into_iter().filter(spoils).collect::<Vec<_>>(), expected, "{generator:?}");
+        };
+        check(|_| {}, &[]);
+        // A thread of listeners, and one that has publishers as well.
+        let listeners = &[Route::ToMembers, Route::Timed, Route::Asked];
+        let everybody = &[Route::ToMembers, Route::BackToPublisher, Route::Timed, Route::Asked];
+        check(|own| own.lag = constant(3_000), listeners);
+        check(|own| (own.lag, own.publishers_lag) = (constant(3_000), constant(3_000)), everybody);
+        check(|own| own.threads = vec![thread(0.99, false), thread(0.5, true)], listeners);
+        check(|own| own.threads = vec![thread(0.5, false), thread(0.99, true)], everybody);
+        check(|own| own.lateness = constant(3_000), &[Route::ToMembers, Route::BackToPublisher, Route::Timed]);
+        check(|own| own.machines = vec![machine(3_000)], &[Route::ToMembers]);
+    }
+
+    fn machine(uncertainty_us: u64) -> MachineFigures {
+        let clock = Bearing { offset_ns: 0, uncertainty_ns: uncertainty_us * 1_000, drift_ppm: 0.0 };
+        MachineFigures { address: ([192, 0, 2, 1], 7400).into(), workers: 1, clock }
+    }
+
     #[test]
     fn a_delay_of_our_own_spoils_what_it_is_a_large_part_of() {
         let check = |lag_us, lateness_us, busy, p99_us, expected: Option<&str>| {
-            let threads = vec![ThreadFigures { busy: 0.1, waiting: None }, ThreadFigures { busy, waiting: Some(0.2) }];
-            let (lateness, lag) = (constant(lateness_us), constant(lag_us));
-            let generator = Generator { lateness, lag, threads, machines: Vec::new() };
-            let found = Timing::judged("delivery", &constant(p99_us), &generator).generator_bound;
+            let generator = Generator {
+                lateness: constant(lateness_us),
+                lag: constant(lag_us),
+                threads: vec![thread(0.1, false), thread(busy, false)],
+                ..Generator::default()
+            };
+            let found = Timing::judged("delivery", Route::ToMembers, &constant(p99_us), &generator).generator_bound;
             assert_eq!(found.is_some(), expected.is_some(), "{found:?}");
             assert!(found.is_none_or(|found| found.contains(expected.unwrap_or_default())));
         };
@@ -127,11 +184,8 @@ mod tests {
     #[test]
     fn clocks_that_differ_spoil_what_they_are_a_large_part_of() {
         let check = |uncertainty_us: u64, p99_us, spoilt| {
-            let clock = Bearing { offset_ns: 0, uncertainty_ns: uncertainty_us * 1_000, drift_ppm: 0.0 };
-            let address = ([192, 0, 2, 1], 7400).into();
-            let machines = vec![MachineFigures { address, workers: 1, clock }];
-            let generator = Generator { machines, ..Generator::default() };
-            let found = Timing::judged("delivery", &constant(p99_us), &generator).generator_bound;
+            let generator = Generator { machines: vec![machine(uncertainty_us)], ..Generator::default() };
+            let found = Timing::judged("delivery", Route::ToMembers, &constant(p99_us), &generator).generator_bound;
             assert_eq!(found.is_some_and(|why| why.contains("clocks")), spoilt, "{uncertainty_us} of {p99_us}");
         };
         check(2_000, 4_000, false);
@@ -143,7 +197,7 @@ mod tests {
     #[test]
     fn the_busiest_thread_counts() {
         let threads = [(0.2, None), (0.7, Some(0.1)), (0.4, Some(0.3))];
-        let threads = threads.map(|(busy, waiting)| ThreadFigures { busy, waiting }).to_vec();
+        let threads = threads.map(|(busy, waiting)| ThreadFigures { busy, waiting, publishes: false }).to_vec();
         let generator = Generator { threads, ..Generator::default() };
         assert_eq!((generator.busiest(), generator.waiting_most()), (0.7, Some(0.3)));
         assert_eq!(Generator::default().waiting_most(), None);

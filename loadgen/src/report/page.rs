@@ -3,13 +3,18 @@
 mod axis;
 mod chart;
 mod charts;
+mod sheet;
 
 use maud::{DOCTYPE, Markup, PreEscaped, html};
 use serde_json::Value as Json;
 
-use super::{DELIVERY, Report, Section, Timing, Value, words};
+use super::{DELIVERY, Environment, Mark, Report, Section, Timing, Value, words};
 use crate::checks::latency::Latency;
-use chart::{Chart, Size};
+use chart::Size;
+
+pub use axis::Scale;
+pub use chart::{Chart, Line};
+pub use sheet::{Grid, Sheet};
 
 const STYLE: &str = include_str!("page/style.css");
 /// Every chart is drawn twice: letters stay readable only when the drawing is not shrunk.
@@ -20,62 +25,44 @@ const SETTINGS_MAX: usize = 60;
 
 impl Report {
     pub fn page(&self) -> Result<String, String> {
-        let figures = self.charts().iter().map(|chart| self.figure(chart)).collect::<Result<Vec<_>, _>>()?;
+        let figure = |chart: &Chart| {
+            let marks = if chart.marks.is_empty() { &[][..] } else { &self.findings.course.marks };
+            figure(chart, marks)
+        };
+        let figures = self.charts().iter().map(figure).collect::<Result<Vec<_>, _>>()?;
         let title = format!("loadgen {}", self.findings.scenario);
-        let page = html! {
-            (DOCTYPE)
-            html lang="en" {
-                head {
-                    meta charset="utf-8";
-                    meta name="viewport" content="width=device-width, initial-scale=1";
-                    meta name="color-scheme" content="light dark";
-                    title { (title) }
-                    style { (PreEscaped(STYLE)) }
-                }
-                body {
-                    main {
-                        header {
-                            h1 { (title) }
-                            p { (self.findings.heading) }
-                            (self.verdicts())
-                        }
-                        section {
-                            h2 { "Latency" }
-                            (self.latencies())
-                            p.note {
-                                @if self.timings.iter().any(|timing| timing.name == DELIVERY) { (DELIVERY_NOTE) " " }
-                                (GENERATOR_NOTE)
-                            }
-                        }
-                        @for figure in &figures { (figure) }
-                        @if self.findings.course.series.is_cut() { p.note { (CUT_NOTE) } }
-                        div.sections { @for section in &self.sections { (section_table(section)) } }
-                        @if !self.findings.samples.is_empty() {
-                            section.samples {
-                                h2 { "Some of the faults" }
-                                ul { @for sample in &self.findings.samples { li { (sample) } } }
-                            }
-                        }
-                        (self.environment_table())
-                        (self.settings_table())
+        let seed = self.findings.settings.pointer("/plan/seed");
+        let verdicts = html! { (verdict(&self.faults, self.findings.promise)) (self.generator_verdict()) };
+        Ok(document(
+            &title,
+            html! { p { (self.findings.heading) } (verdicts) },
+            html! {
+                section {
+                    h2 { "Latency" }
+                    (self.latencies())
+                    p.note {
+                        @if self.timings.iter().any(|timing| timing.name == DELIVERY) { (DELIVERY_NOTE) " " }
+                        (GENERATOR_NOTE)
                     }
                 }
-            }
-        };
-        Ok(page.into_string())
+                @for figure in &figures { (figure) }
+                @if self.findings.course.series.is_cut() { p.note { (CUT_NOTE) } }
+                div.sections { @for section in &self.sections { (section_table(section)) } }
+                @if !self.findings.samples.is_empty() {
+                    section.samples {
+                        h2 { "Some of the faults" }
+                        ul { @for sample in &self.findings.samples { li { (sample) } } }
+                    }
+                }
+                (environment_table(&self.environment, seed))
+                (settings_table(&self.findings.settings))
+            },
+        ))
     }
 
-    fn verdicts(&self) -> Markup {
+    fn generator_verdict(&self) -> Markup {
         let bound: Vec<_> = self.generator_bound().collect();
         html! {
-            @if self.passed() {
-                p.verdict.passed { strong { "PASSED:" } " " (self.findings.promise) "." }
-            } @else {
-                div.verdict.failed {
-                    strong { "FAILED:" }
-                    ul { @for fault in &self.faults { li { (fault) } } }
-                }
-            }
             @if !bound.is_empty() {
                 div.verdict.bound {
                     strong { "GENERATOR-BOUND:" } " these latencies are the generator's own, and are not shown:"
@@ -85,8 +72,8 @@ impl Report {
         }
     }
 
-    /// A column for each latency, so that a narrow page has room for all of them.
-    /// What was measured of the server, and below it what was our own part: apart, or they would not fit a narrow page.
+    /// What was measured of the server, and below it what was our own part: apart, or they would not fit a
+    /// narrow page.
     fn latencies<'a>(&'a self) -> Markup {
         let generator = &self.findings.generator;
         let own = [("generator lateness", &generator.lateness), ("generator lag", &generator.lag)];
@@ -94,56 +81,93 @@ impl Report {
         let judged = |timing: &'a Timing| (timing.name, &timing.latency, timing.generator_bound.is_some());
         html! { (table(self.timings.iter().map(judged))) (table(own.into_iter())) }
     }
+}
 
-    fn figure(&self, chart: &Chart) -> Result<Markup, String> {
-        let (wide, narrow) = (chart.svg(WIDE)?, chart.svg(NARROW)?);
-        let marks = if chart.marks.is_empty() { &[][..] } else { &self.findings.course.marks };
-        Ok(html! {
-            figure {
-                figcaption { h2 { (chart.title) } (chart.caption) "." }
-                ul.legend {
-                    @for (number, line) in (1..).zip(&chart.lines) {
-                        li { span class={ "swatch line" (number) } {} (line.name) }
+/// A whole page: what stands under its title, and what follows.
+fn document(title: &str, header: Markup, body: Markup) -> String {
+    let page = html! {
+        (DOCTYPE)
+        html lang="en" {
+            head {
+                meta charset="utf-8";
+                meta name="viewport" content="width=device-width, initial-scale=1";
+                meta name="color-scheme" content="light dark";
+                title { (title) }
+                style { (PreEscaped(STYLE)) }
+            }
+            body {
+                main {
+                    header {
+                        h1 { (title) }
+                        (header)
                     }
-                }
-                div.wide role="img" aria-label=(chart.title) { (PreEscaped(wide)) }
-                div.narrow role="img" aria-label=(chart.title) { (PreEscaped(narrow)) }
-                @if !marks.is_empty() {
-                    ol.marks { @for mark in marks { li { (mark.what) } } }
+                    (body)
                 }
             }
-        })
-    }
+        }
+    };
+    page.into_string()
+}
 
-    fn environment_table(&self) -> Markup {
-        let seed = self.findings.settings.pointer("/plan/seed");
-        html! {
-            section {
-                h2 { "How it was made" }
-                pre { code { (self.environment.command) } }
-                table.wide-pairs {
-                    tbody {
-                        @for (name, value) in self.environment.rows() { (pair(name, &value)) }
-                        @if let Some(seed) = seed { (pair("seed", &seed.to_string())) }
-                    }
+fn verdict(faults: &[String], promise: &str) -> Markup {
+    html! {
+        @if faults.is_empty() {
+            p.verdict.passed { strong { "PASSED:" } " " (promise) "." }
+        } @else {
+            div.verdict.failed {
+                strong { "FAILED:" }
+                ul { @for fault in faults { li { (fault) } } }
+            }
+        }
+    }
+}
+
+fn figure(chart: &Chart, marks: &[Mark]) -> Result<Markup, String> {
+    let (wide, narrow) = (chart.svg(WIDE)?, chart.svg(NARROW)?);
+    Ok(html! {
+        figure {
+            figcaption { h2 { (chart.title) } (chart.caption) "." }
+            ul.legend {
+                @for (number, line) in (1..).zip(&chart.lines) {
+                    li { span class={ "swatch line" (number) } {} (line.name) }
+                }
+            }
+            div.wide role="img" aria-label=(chart.title) { (PreEscaped(wide)) }
+            div.narrow role="img" aria-label=(chart.title) { (PreEscaped(narrow)) }
+            @if !marks.is_empty() {
+                ol.marks { @for mark in marks { li { (mark.what) } } }
+            }
+        }
+    })
+}
+
+fn environment_table(environment: &Environment, seed: Option<&Json>) -> Markup {
+    html! {
+        section {
+            h2 { "How it was made" }
+            pre { code { (environment.command) } }
+            table.wide-pairs {
+                tbody {
+                    @for (name, value) in environment.rows() { (pair(name, &value)) }
+                    @if let Some(seed) = seed { (pair("seed", &seed.to_string())) }
                 }
             }
         }
     }
+}
 
-    fn settings_table(&self) -> Markup {
-        let mut leaves = Vec::new();
-        super::diff::leaves("", &self.findings.settings, &mut leaves);
-        let (shown, more) = leaves.split_at(leaves.len().min(SETTINGS_MAX));
-        let text = |value: &Json| value.as_str().map_or_else(|| value.to_string(), str::to_owned);
-        html! {
-            section {
-                h2 { "Settings" }
-                table.wide-pairs.settings {
-                    tbody { @for (name, value) in shown { (pair(name, &text(value))) } }
-                }
-                @if !more.is_empty() { p.note { "And " (more.len()) " more, in the JSON of this run." } }
+fn settings_table(settings: &Json) -> Markup {
+    let mut leaves = Vec::new();
+    super::diff::leaves("", settings, &mut leaves);
+    let (shown, more) = leaves.split_at(leaves.len().min(SETTINGS_MAX));
+    let text = |value: &Json| value.as_str().map_or_else(|| value.to_string(), str::to_owned);
+    html! {
+        section {
+            h2 { "Settings" }
+            table.wide-pairs.settings {
+                tbody { @for (name, value) in shown { (pair(name, &text(value))) } }
             }
+            @if !more.is_empty() { p.note { "And " (more.len()) " more, in the JSON of this run." } }
         }
     }
 }
@@ -154,8 +178,8 @@ read it; every delivery counts. Ack: from the same time until its publisher has 
 const GENERATOR_NOTE: &str = "\
 Generator lateness: how late \
 messages were handed to their sockets. Generator lag: how long a frame that had arrived may have waited for the generator \
-to read it. Where either is more than a quarter of a p99 and more than 2 ms, or a thread of the generator computed for \
-more than 95 % of the time, that latency is the generator's own, and is not shown.";
+to read it. Where either lies on the way of a latency and is more than a quarter of its p99 and more than 2 ms, or a \
+thread there computed for more than 95 % of the time, that latency is the generator's own, and is not shown.";
 const CUT_NOTE: &str = "The run went on for longer than the charts do: they end after two hours, the totals do not.";
 
 fn section_table(section: &Section) -> Markup {

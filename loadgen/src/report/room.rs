@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 
 use crate::checks::check::{Answers, Disagreement, OrderDemand};
-use crate::checks::figures::{Figures, LifeFigures};
+use crate::checks::figures::Figures;
 use crate::checks::whole_history::HistoryFigures;
 use crate::costs::meter::Costs;
 use crate::options::RunOptions;
@@ -12,7 +12,7 @@ use crate::team::orders::Progress;
 
 use super::costs;
 use super::words::{grouped, number, ratio};
-use super::{Course, DELIVERY, Findings, Generator, KEY_SHOWN, LAST_MEMBER, Section, Value};
+use super::{Course, DELIVERY, Findings, Generator, KEY_SHOWN, LAST_MEMBER, Route, Section, Value};
 
 const ROOM_PROMISE: &str = "everything accepted was delivered to everybody, once and in order";
 const EVENT_PROMISE: &str =
@@ -23,6 +23,8 @@ pub struct Outcome {
     pub processes: usize,
     /// The other machines that took part, and how well their clocks are known.
     pub machines: Vec<MachineFigures>,
+    /// By how much times that two workers told may disagree.
+    pub clock_margin_ns: u64,
     pub figures: Figures,
     /// By the number of the room.
     pub answers: HashMap<u32, Answers>,
@@ -48,25 +50,26 @@ pub fn findings(options: &RunOptions, outcome: Outcome) -> Findings {
         connections(options, &outcome),
     ];
     let comes_and_goes = options.plan.conduct.is_some();
-    sections.extend(comes_and_goes.then(|| coming_and_going(&outcome.figures.lives)));
+    sections.extend(comes_and_goes.then(|| coming_and_going(&outcome)));
     sections
         .extend(outcome.history.iter().flat_map(|history| [history_reads(&outcome.figures), whole_history(history)]));
     sections.extend(costs::sections(options, &outcome.costs, &outcome.figures, &outcome.course));
     let nothing = (accepted == 0).then(|| "no message was accepted, so nothing was shown".to_owned());
     let last_member = outcome.figures.last_member(&options.plan);
-    let reached = (last_member.percentiles().count > 0).then_some((LAST_MEMBER, last_member));
-    let Figures { delivery, ack, history, lateness, lag, threads, samples, .. } = outcome.figures;
-    let read = comes_and_goes.then_some(("history", history));
+    let reached = (last_member.percentiles().count > 0).then_some((LAST_MEMBER, Route::ToMembers, last_member));
+    let Figures { delivery, ack, history, lateness, lag, publishers_lag, threads, samples, .. } = outcome.figures;
+    let messages = [(DELIVERY, Route::ToMembers, delivery), ("ack", Route::BackToPublisher, ack)];
+    let read = comes_and_goes.then_some(("history", Route::Asked, history));
     Findings {
         scenario: options.scenario,
         heading: heading(options, outcome.processes),
         settings: settings(options),
         sections,
-        latencies: [(DELIVERY, delivery), ("ack", ack)].into_iter().chain(reached).chain(read).collect(),
+        latencies: messages.into_iter().chain(reached).chain(read).collect(),
         faults: nothing.into_iter().collect(),
         promise: if comes_and_goes { EVENT_PROMISE } else { ROOM_PROMISE },
         samples,
-        generator: Generator { lateness, lag, threads, machines: outcome.machines },
+        generator: Generator { lateness, lag, publishers_lag, threads, machines: outcome.machines },
         course: outcome.course,
     }
 }
@@ -147,7 +150,8 @@ fn connections(options: &RunOptions, outcome: &Outcome) -> Section {
         .count("presence incomplete members", presence.incomplete_members)
 }
 
-fn coming_and_going(lives: &LifeFigures) -> Section {
+fn coming_and_going(outcome: &Outcome) -> Section {
+    let lives = &outcome.figures.lives;
     Section::new("coming and going")
         .count("stays", lives.stays)
         .count("left", lives.left)
@@ -156,6 +160,7 @@ fn coming_and_going(lives: &LifeFigures) -> Section {
         .count("closed without seeing the notice", lives.cut_off)
         .count("gaps announced", lives.gaps)
         .fault("failed to come back", lives.failed, "times somebody could not come back")
+        .row("edges of stays uncertain by", Value::Milliseconds(outcome.clock_margin_ns as f64 / 1e6))
         .fault("heard outside of the room", lives.outside, "delivered to somebody who was not in the room")
 }
 

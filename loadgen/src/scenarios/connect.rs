@@ -15,7 +15,7 @@ use crate::costs::series::ServerWatch;
 use crate::costs::server::{CpuTime, ServerProbe};
 use crate::options::ConnectOptions;
 use crate::report::words::{grouped, ratio};
-use crate::report::{Course, Findings, Generator, KEY_SHOWN, Mark, Section, Value};
+use crate::report::{Course, Findings, Generator, KEY_SHOWN, Mark, Route, Section, Value};
 use crate::team::clock::{self, SECOND_NS};
 use crate::team::machine::MachineFigures;
 use crate::team::orders::{Order, Progress, Word};
@@ -142,9 +142,9 @@ pub fn findings(options: &ConnectOptions, outcome: Outcome) -> Findings {
     let Outcome { processes, machines, held, course, .. } = outcome;
     let mut settings = options.clone();
     KEY_SHOWN.clone_into(&mut settings.target.server_key);
-    let mut latencies = vec![("connect", held.connect)];
+    let mut latencies = vec![("connect", Route::Asked, held.connect)];
     if options.entrance.is_some() {
-        latencies.push(("join", held.join));
+        latencies.push(("join", Route::Asked, held.join));
     }
     let heading = format!(
         "{} idle users{} on {}, held for {} s, {} {}",

@@ -4,6 +4,7 @@
 //! for the deliveries a second that are sustained. Every run is one of `loadgen room`, with all its checks.
 
 mod climb;
+mod page;
 mod projection;
 
 use std::fs;
@@ -247,6 +248,12 @@ impl Measured {
         }
     }
 
+    /// A time that it measured, marked where that is the generator's own.
+    fn time(&self, us: u64) -> String {
+        let mark = if self.generator_bound.is_some() { " *" } else { "" };
+        words::duration(us as f64) + mark
+    }
+
     /// Why nobody would call this rate sustained.
     fn complaint(&self) -> String {
         if !self.faults.is_empty() {
@@ -296,22 +303,17 @@ impl Point {
 
     fn cells(&self) -> Vec<String> {
         let Self { users, quiet, best, .. } = self;
-        let bound = |measured: &Measured, text: String| match measured.generator_bound {
-            Some(_) => format!("{text} *"),
-            None => text,
-        };
-        let time = |us: u64| words::duration(us as f64);
         let of_best = |cell: &dyn Fn(&Measured) -> String| best.as_ref().map_or("none".to_owned(), cell);
         let cost =
             |measured: &Measured, cell: fn(&Costs) -> String| measured.costs.as_ref().map_or(String::new(), cell);
         vec![
             words::grouped((*users).into()),
-            bound(quiet, time(quiet.last_member.p50_us)),
-            bound(quiet, time(quiet.last_member.p99_us)),
+            quiet.time(quiet.last_member.p50_us),
+            quiet.time(quiet.last_member.p99_us),
             cost(quiet, |costs| format!("{} µs", words::number(costs.cpu_us_per_delivery))),
             of_best(&|best| words::number(best.rate)),
             of_best(&|best| words::number(best.deliveries_per_second)),
-            of_best(&|best| bound(best, time(best.last_member.p99_us))),
+            of_best(&|best| best.time(best.last_member.p99_us)),
             of_best(&|best| cost(best, |costs| format!("{} µs", words::number(costs.cpu_us_per_delivery)))),
             of_best(&|best| cost(best, |costs| words::number(costs.cores_busy))),
             cost(quiet, |costs| words::bytes(costs.resident_bytes_per_connection)),
@@ -334,7 +336,14 @@ const HEADER: [&str; 11] = [
     "kernel mem-\nory each",
 ];
 
+const BOUND_NOTE: &str = "* generator-bound: the generator's own delays are a large part of this time.";
+const PROMISE: &str = "in the quiet room of every size, everything accepted was delivered to everybody";
+
 impl Curve {
+    fn is_generator_bound(&self) -> bool {
+        self.points.iter().any(|point| point.measured().any(|measured| measured.generator_bound.is_some()))
+    }
+
     pub fn passed(&self) -> bool {
         self.passed
     }
@@ -346,19 +355,17 @@ impl Curve {
             table.add_row(point.cells().into_iter().map(report::number));
         }
         let mut parts = vec![table.to_string()];
-        if self.points.iter().any(|point| point.measured().any(|measured| measured.generator_bound.is_some())) {
-            parts.push("* generator-bound: the generator's own delays are a large part of this time.".to_owned());
+        if self.is_generator_bound() {
+            parts.push(BOUND_NOTE.to_owned());
         }
         parts.extend(self.projection.as_ref().map(|projection| {
-            let title = format!("a room of {}", words::grouped(projection.users.into()));
-            let mut table = report::table(&[&title, "projected"]);
+            let mut table = report::table(&[&projection.title(), "projected"]);
             for (name, value) in projection.rows() {
                 table.add_row([Cell::new(name), report::number(value)]);
             }
-            let measured = words::grouped(projection.basis.users.into());
-            format!("{table}\nA projection from the costs measured with {measured}, not a measurement.")
+            format!("{table}\n{}", projection.note())
         }));
-        parts.extend(self.points.iter().flat_map(Point::complaints));
+        parts.extend(self.points.iter().flat_map(Point::complaints).map(|complaint| format!("  {complaint}")));
         parts.push(self.verdict());
         parts.join("\n")
     }
@@ -366,9 +373,7 @@ impl Curve {
     fn verdict(&self) -> String {
         match &self.failure {
             Some(failure) => format!("FAILED: {failure}."),
-            None if self.passed => {
-                "PASSED: in the quiet room of every size, everything accepted was delivered to everybody.".to_owned()
-            }
+            None if self.passed => format!("PASSED: {PROMISE}."),
             None => "FAILED: in a quiet room not everything accepted was delivered to everybody.".to_owned(),
         }
     }
@@ -390,7 +395,7 @@ impl Point {
         let said = quiet.into_iter().chain(beyond);
         said.map(|(rate, why)| {
             let members = words::grouped(self.users.into());
-            format!("  {members} members at {} messages/s: {why}", words::number(rate))
+            format!("{members} members at {} messages/s: {why}", words::number(rate))
         })
     }
 }

@@ -18,7 +18,7 @@ use crate::costs::series::ServerWatch;
 use crate::costs::server::{CpuTime, ServerProbe};
 use crate::options::HistoryOptions;
 use crate::report::words::{grouped, number, ratio};
-use crate::report::{Course, Findings, Generator, KEY_SHOWN, Mark, Section, Value};
+use crate::report::{Course, Findings, Generator, KEY_SHOWN, Mark, Route, Section, Value};
 use crate::team::clock::{self, SECOND_NS};
 use crate::team::machine::MachineFigures;
 use crate::team::orders::{Order, Word};
@@ -218,7 +218,8 @@ pub fn findings(options: &HistoryOptions, outcome: Outcome) -> Findings {
     let mut settings = options.clone();
     KEY_SHOWN.clone_into(&mut settings.target.server_key);
     let Outcome { machines, mut fetched, course, .. } = outcome;
-    let latencies = Kind::ALL.into_iter().filter_map(|kind| Some((kind.name(), fetched.latencies.remove(&kind)?)));
+    let latencies =
+        Kind::ALL.into_iter().filter_map(|kind| Some((kind.name(), Route::Timed, fetched.latencies.remove(&kind)?)));
     let nothing = (fetched.answered == 0).then(|| "no page was read, so nothing was shown".to_owned());
     Findings {
         scenario: "history",
@@ -229,7 +230,13 @@ pub fn findings(options: &HistoryOptions, outcome: Outcome) -> Findings {
         faults: nothing.into_iter().collect(),
         promise: "the history was what had been said, and every page of it what it was, whichever way it was read",
         samples: fetched.samples,
-        generator: Generator { lateness: fetched.lateness, lag: fetched.lag, threads: fetched.threads, machines },
+        generator: Generator {
+            lateness: fetched.lateness,
+            lag: fetched.lag,
+            threads: fetched.threads,
+            machines,
+            ..Generator::default()
+        },
         course,
     }
 }

@@ -100,13 +100,15 @@ impl Run<'_> {
         costs.joined = self.meter.read().await?;
 
         let window = self.publish(&mut costs).await?;
-        let (answers, figures) = self.count().await?;
+        let clock_margin_ns = self.team.clock_margin_ns().await?;
+        let (answers, figures) = self.count(clock_margin_ns).await?;
         costs.settled = self.meter.read().await?;
         let history = self.whole_history(&answers, &figures).await?;
         Ok(Outcome {
             history,
             processes: self.team.len(),
             machines: Vec::new(),
+            clock_margin_ns,
             disagreement: disagreement(&figures, &answers),
             costs,
             last_delivery_late_ns: figures.last_delivery_ns.saturating_sub(window.end),
@@ -203,14 +205,14 @@ impl Run<'_> {
         }
     }
 
-    async fn count(&mut self) -> Result<(Publishes, Figures), RunError> {
+    async fn count(&mut self, clock_margin_ns: u64) -> Result<(Publishes, Figures), RunError> {
         self.team.order_all(&Order::Stop).await?;
         let mut answers = Publishes::default();
         let parts =
             self.team.gather(None, |word| if let Word::Answers(part) = word { Some(part) } else { None }).await?;
         parts.into_iter().for_each(|part| answers.add(part));
 
-        self.team.order_all(&Order::Tally(answers.answers())).await?;
+        self.team.order_all(&Order::Tally { answers: answers.answers(), clock_margin_ns }).await?;
         let mut figures = Figures::default();
         let parts =
             self.team.gather(None, |word| if let Word::Figures(part) = word { Some(part) } else { None }).await?;

@@ -61,6 +61,16 @@ impl Bearing {
     }
 }
 
+/// By how much times of two machines may disagree, of all that take part: each may be wrong by its own uncertainty. Where
+/// there is one, all times are its own.
+pub fn margin_ns(mut uncertainties_ns: Vec<u64>) -> u64 {
+    uncertainties_ns.sort_unstable_by(|one, other| other.cmp(one));
+    match uncertainties_ns[..] {
+        [first, second, ..] => first.saturating_add(second),
+        _ => 0,
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -95,6 +105,15 @@ mod tests {
         let comparison = |uncertainty_ns| Comparison { offset_ns: uncertainty_ns as i64, uncertainty_ns, at_ns: 0 };
         assert_eq!(Comparison::best([7, 3, 9].into_iter().map(comparison)), Some(comparison(3)));
         assert_eq!(Comparison::best(std::iter::empty()), None);
+    }
+
+    #[test]
+    fn the_margin_is_that_of_the_two_that_are_known_worst() {
+        for (uncertainties_ns, expected) in
+            [(&[][..], 0), (&[9], 0), (&[9, 4], 13), (&[1, 4, 3], 7), (&[u64::MAX, 1], u64::MAX)]
+        {
+            assert_eq!(margin_ns(uncertainties_ns.to_vec()), expected, "{uncertainties_ns:?}");
+        }
     }
 
     #[test]

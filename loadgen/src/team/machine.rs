@@ -7,7 +7,7 @@ use serde::Serialize;
 use thiserror::Error;
 use tokio::net::TcpStream;
 use tokio::net::tcp::{OwnedReadHalf, OwnedWriteHalf};
-use tokio::sync::oneshot;
+use tokio::sync::{mpsc, oneshot};
 use tokio::task::JoinHandle;
 use tokio::time::{Duration, interval, timeout};
 
@@ -39,9 +39,9 @@ pub struct Machine {
     secret: Secret,
     run: u64,
     start: Comparison,
-    /// Told to finish, the connection's task compares the clocks a last time.
-    finish: oneshot::Sender<()>,
-    keeping: JoinHandle<io::Result<Comparison>>,
+    /// Where the connection's task is asked to compare the clocks. When nobody can ask any more, it ends.
+    ask: mpsc::Sender<oneshot::Sender<Comparison>>,
+    keeping: JoinHandle<io::Result<()>>,
 }
 
 /// What a report says of a machine.
@@ -72,9 +72,9 @@ impl Machine {
         };
         let (line, start) = taking.await.map_err(|error| failed(address, &error))?;
         let descriptors = line.descriptors;
-        let (finish, finished) = oneshot::channel();
-        let keeping = tokio::spawn(keep(line, finished));
-        Ok(Self { address, descriptors, secret: secret.clone(), run, start, finish, keeping })
+        let (ask, asked) = mpsc::channel(1);
+        let keeping = tokio::spawn(keep(line, asked));
+        Ok(Self { address, descriptors, secret: secret.clone(), run, start, ask, keeping })
     }
 
     /// Starts a worker process there: its process id, where its words come from and where its orders go.
@@ -85,13 +85,24 @@ impl Machine {
         Ok((line.pid, line.lines, line.writer))
     }
 
-    /// Compares the clocks once more and gives the machine back.
-    pub async fn release(self, workers: usize) -> Result<MachineFigures, MachineError> {
-        // When nobody hears it, the task has ended with an error, which comes next.
-        let _ = self.finish.send(());
-        let end = self.keeping.await.map_err(io::Error::other).flatten();
-        let end = end.map_err(|error| failed(self.address, &error))?;
-        Ok(MachineFigures { address: self.address, workers, clock: Bearing::new(self.start, end) })
+    /// Compares the clocks once more: what is known of the machine's by now.
+    pub async fn bearing(&mut self) -> Result<Bearing, MachineError> {
+        let (answer, answered) = oneshot::channel();
+        // When nobody hears it, or nobody answers, the task has ended with an error.
+        let _ = self.ask.send(answer).await;
+        match answered.await {
+            Ok(now) => Ok(Bearing::new(self.start, now)),
+            Err(_) => {
+                let ended = (&mut self.keeping).await.map_err(io::Error::other).flatten();
+                let error = ended.err().unwrap_or_else(|| io::ErrorKind::UnexpectedEof.into());
+                Err(failed(self.address, &error))
+            }
+        }
+    }
+
+    /// Compares the clocks a last time and gives the machine back.
+    pub async fn release(mut self, workers: usize) -> Result<MachineFigures, MachineError> {
+        Ok(MachineFigures { address: self.address, workers, clock: self.bearing().await? })
     }
 }
 
@@ -148,15 +159,19 @@ impl Line {
     }
 }
 
-/// Keeps the machine ours until told to finish; then compares the clocks a last time.
-async fn keep(mut line: Line, mut finished: oneshot::Receiver<()>) -> io::Result<Comparison> {
+/// Keeps the machine ours until nobody can ask for a comparison of the clocks any more.
+async fn keep(mut line: Line, mut asked: mpsc::Receiver<oneshot::Sender<Comparison>>) -> io::Result<()> {
     let mut beats = interval(HEARTBEAT);
     loop {
         tokio::select! {
-            // Also when the run was given up, and nobody asks for the comparison any more.
-            _ = &mut finished => return line.compare().await,
-            _ = beats.tick() => {}
+            answer = asked.recv() => {
+                let Some(answer) = answer else { return Ok(()) };
+                // Whoever asked may have given up meanwhile.
+                let _ = answer.send(line.compare().await?);
+            }
+            _ = beats.tick() => {
+                line.exchange().await?;
+            }
         }
-        line.exchange().await?;
     }
 }

@@ -32,8 +32,9 @@ pub enum Order {
     /// No more waiting: say what became of each publish. Answered by `Word::Answers`, and where nobody publishes by the
     /// last word.
     Stop,
-    /// Count, knowing all publishers' answers. Answered by `Word::Figures`; then the worker takes its leave.
-    Tally(HashMap<u32, Answers>),
+    /// Count, knowing all publishers' answers, and by how much times of other workers may disagree with one's own. Answered
+    /// by `Word::Figures`; then the worker takes its leave.
+    Tally { answers: HashMap<u32, Answers>, clock_margin_ns: u64 },
 }
 
 /// One worker's part of a run.
@@ -274,10 +275,10 @@ mod tests {
     fn answers_travel_unchanged() {
         let refused = HashMap::from([(3, vec![1, 2]), (0, Vec::new())]);
         let answers = Answers { refused: refused.clone(), ..Answers::default() };
-        let order = Order::Tally(HashMap::from([(5, answers)]));
+        let order = Order::Tally { answers: HashMap::from([(5, answers)]), clock_margin_ns: 7 };
         let line = serde_json::to_string(&order).expect("text");
-        let Ok(Order::Tally(answers)) = serde_json::from_str(&line) else { panic!("{line}") };
-        assert_eq!(answers[&5].refused, refused);
+        let Ok(Order::Tally { answers, clock_margin_ns }) = serde_json::from_str(&line) else { panic!("{line}") };
+        assert_eq!((&answers[&5].refused, clock_margin_ns), (&refused, 7));
     }
 
     #[test]

@@ -18,6 +18,7 @@ use tokio::sync::mpsc;
 
 use crate::costs::series::Series;
 use crate::plan::run_plan::Plan;
+use crate::team::comparison;
 use crate::team::lines::{self, LINE_BYTES_MAX, Lines};
 use crate::team::machine::{Machine, MachineError, MachineFigures};
 use crate::team::orders::{Assignment, Order, Progress, Word};
@@ -288,6 +289,15 @@ impl Team {
             (None, None) => "the connection to its machine has ended".to_owned(),
         };
         TeamError::Died { worker: name.clone(), status }
+    }
+
+    /// By how much times that two workers told may disagree.
+    pub async fn clock_margin_ns(&mut self) -> Result<u64, TeamError> {
+        let mut uncertainties_ns = Vec::new();
+        for machine in &mut self.machines {
+            uncertainties_ns.push(machine.bearing().await?.uncertainty_ns);
+        }
+        Ok(comparison::margin_ns(uncertainties_ns))
     }
 
     /// Lets the workers take their leave, after their last word, and gives the machines back.

@@ -1,6 +1,9 @@
 //! `loadgen curve` as a whole: each size once quietly, and what a million would need.
 
+use scraper::Html;
+
 use crate::fake_nakama::{FakeNakama, Fault};
+use crate::reports::{Directory, all, text};
 use crate::run_scenario;
 
 #[test]
@@ -8,26 +11,57 @@ fn every_size_has_its_point_and_the_last_is_projected() {
     let server = FakeNakama::start(Fault::None);
     let own = std::process::id().to_string();
     // A limit that nobody keeps ends the climb at once.
+    let directory = Directory::new("curve");
+    let page = directory.file("curve.html");
     let flags =
         ["--sizes", "2,5", "--secs", "0.5", "--limit", "0", "--quiet-rate", "20", "--settle", "1", "--pid", &own];
-    let (code, report, text) = run_scenario("curve", &server, &flags);
-    assert_eq!(code, Some(0), "{text}");
+    let flags = [&flags[..], &["--html", &page, "--server-key", "defaultkey"]].concat();
+    let (code, report, said) = run_scenario("curve", &server, &flags);
+    assert_eq!(code, Some(0), "{said}");
+    check_page(&std::fs::read_to_string(page).unwrap());
     for (at, users) in [(0, 2), (1, 5)] {
         let point = &report["points"][at];
-        assert_eq!(point["users"], users, "{text}");
-        assert_eq!(point["quiet"]["last_member"]["count"], 10, "{text}");
-        assert_eq!(point["best"], serde_json::Value::Null, "{text}");
-        assert!(point["beyond"]["why"].as_str().is_some_and(|why| why.contains("last member")), "{text}");
+        assert_eq!(point["users"], users, "{said}");
+        assert_eq!(point["quiet"]["last_member"]["count"], 10, "{said}");
+        assert_eq!(point["best"], serde_json::Value::Null, "{said}");
+        assert!(point["beyond"]["why"].as_str().is_some_and(|why| why.contains("last member")), "{said}");
     }
-    assert_eq!(report["projection"]["basis"]["users"], 5, "{text}");
-    assert!(text.contains("A projection from the costs measured with 5, not a measurement."), "{text}");
+    assert_eq!(report["projection"]["basis"]["users"], 5, "{said}");
+    assert!(said.contains("A projection from the costs measured with 5, not a measurement."), "{said}");
+}
+
+/// Whole, with everything that the terminal shows, and no figure where nothing was sustained.
+fn check_page(source: &str) {
+    let page = Html::parse_document(source);
+    assert_eq!(page.errors, Vec::<String>::new(), "the page is whole");
+    assert!(!source.contains("defaultkey"));
+    assert!(text(all(&page, ".verdict.passed")[0]).starts_with("PASSED: in the quiet room"));
+    let texts = |selector| all(&page, selector).into_iter().map(text).collect::<Vec<_>>();
+    let charts = texts("figure h2");
+    assert_eq!(charts[0], "Time to the last member");
+    assert!(!charts.contains(&"Deliveries a second".to_owned()), "nothing was sustained");
+    for drawing in all(&page, "figure svg") {
+        assert!(drawing.html().matches("<circle").count() >= 2, "every size has its point: {}", drawing.html());
+    }
+    let titles = ["Time to the last member", "Sustained", "CPU per delivery", "Memory of each"];
+    assert_eq!(texts("section h2")[..5], [&titles[..], &["Projected: a room of 1,000,000"]].concat());
+    assert_eq!(texts("table.latencies tbody th"), ["2", "5"].repeat(titles.len()));
+    let notes = texts("p.note");
+    assert!(notes.iter().any(|note| note.starts_with("5 members at ") && note.contains("last member")), "{notes:?}");
+    assert!(notes.contains(&"A projection from the costs measured with 5, not a measurement.".to_owned()), "{notes:?}");
 }
 
 #[test]
 fn a_fault_in_a_quiet_room_fails_the_curve() {
     let server = FakeNakama::start(Fault::Drop);
-    let flags = ["--sizes", "5", "--secs", "0.5", "--limit", "0", "--quiet-rate", "20", "--settle", "1"];
-    let (code, report, text) = run_scenario("curve", &server, &flags);
-    assert_eq!(code, Some(1), "{text}");
-    assert_eq!(report["points"][0]["quiet"]["faults"][0], "1 missing", "{text}");
+    let directory = Directory::new("curve-fault");
+    let page = directory.file("curve.html");
+    let flags =
+        ["--sizes", "5", "--secs", "0.5", "--limit", "0", "--quiet-rate", "20", "--settle", "1", "--html", &page];
+    let (code, report, said) = run_scenario("curve", &server, &flags);
+    assert_eq!(code, Some(1), "{said}");
+    let page = Html::parse_document(&std::fs::read_to_string(page).unwrap());
+    let faults: Vec<String> = all(&page, ".verdict.failed li").into_iter().map(text).collect();
+    assert_eq!(faults, ["the quiet room of 5: 1 missing"]);
+    assert_eq!(report["points"][0]["quiet"]["faults"][0], "1 missing", "{said}");
 }

@@ -5,6 +5,7 @@ use std::process::Command;
 use serde_json::Value;
 
 use crate::fake_nakama::{FakeNakama, Fault};
+use crate::machines::Host;
 
 /// Twenty users, half of whom go and come again each second; publishers update and remove all along.
 fn run(fault: Fault, more: &[&str]) -> (Option<i32>, Value, String) {
@@ -54,6 +55,19 @@ fn processes_live_the_same_lives() {
     assert_eq!(count(&report, "/messages/accepted"), MESSAGES, "{text}");
     assert_eq!(count(&report, "/deliveries/missing"), 0, "{text}");
     assert_eq!(count(&report, "/whole_history/missing"), 0, "{text}");
+}
+
+#[test]
+fn machines_live_the_same_lives_and_say_how_well_their_clocks_are_known() {
+    let margin = |report: &Value| report["coming_and_going"]["edges_of_stays_uncertain_by_ms"].as_f64();
+    let (code, report, text) = run(Fault::None, &[]);
+    assert_eq!((code, margin(&report)), (Some(0), Some(0.0)), "{text}");
+    let hosts = [Host::start(""), Host::start("")];
+    let (code, report, text) = run(Fault::None, &["--workers", &format!("{},{}", hosts[0].address, hosts[1].address)]);
+    assert_eq!(code, Some(0), "{text}");
+    assert_eq!(count(&report, "/messages/accepted"), MESSAGES, "{text}");
+    assert_eq!(count(&report, "/deliveries/missing"), 0, "{text}");
+    assert!(margin(&report) > Some(0.0), "{text}");
 }
 
 #[test]

@@ -14,7 +14,7 @@ use engine::persist::{Admission, KeeperEnd, Receipt, StoreFailure, StoreReceipt,
 use super::client::ClientWrite;
 use super::waiting::Desk;
 use super::{GROUP_BYTES_MAX, GROUP_WRITES_MAX, Line, Watch};
-use crate::{Failure, Lanes, Place, Store, Write, Written};
+use crate::{Answer, Failure, Lanes, Place, Store, Write, Written};
 
 pub(super) struct Committer {
     store: Arc<dyn Store>,
@@ -130,15 +130,16 @@ impl Committer {
             .reads
             .into_iter()
             .map(|(shard, ticket, request)| (Write::Request(request), Asker::Shard(shard, ticket)));
-        for (write, asker) in writes.chain(questions) {
-            match self.line.check() {
-                Ok(()) => {
-                    let answering = self.answering(&asker);
-                    lanes.take(write, Box::new(move |written| answering.answer(asker, written)));
-                }
-                Err(failure) => self.answer(asker, Err(failure)),
-            }
+        if let Err(failure) = self.line.check() {
+            writes.chain(questions).for_each(|(_, asker)| self.answer(asker, Err(failure.clone())));
+            return;
         }
+        let with_answer = |(write, asker)| {
+            let answering = self.answering(&asker);
+            let answer: Answer = Box::new(move |written| answering.answer(asker, written));
+            (write, answer)
+        };
+        lanes.take(writes.chain(questions).map(with_answer).collect());
     }
 
     fn answering(&self, asker: &Asker) -> Answering {

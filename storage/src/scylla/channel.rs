@@ -37,6 +37,8 @@ pub struct Channel {
     /// Rows that a failed write may have left, and that are to be put right before anybody reads or writes here.
     pub unsettled: AtomicUsize,
     pub queue: Mutex<Queue>,
+    /// Heard by the lane when as much waits as a batch may have.
+    pub full: tokio::sync::Notify,
 }
 
 #[derive(Clone, Debug)]
@@ -148,6 +150,7 @@ impl Channel {
             version: AtomicU64::new(0),
             unsettled: AtomicUsize::new(0),
             queue: Mutex::new(Queue { jobs: VecDeque::new(), running: false }),
+            full: tokio::sync::Notify::new(),
         }
     }
 

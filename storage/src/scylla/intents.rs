@@ -127,7 +127,7 @@ impl Whole {
     }
 
     fn is_large(&self) -> bool {
-        self.forth.len() > 1
+        self.back.len() > 1
     }
 }
 
@@ -154,7 +154,7 @@ impl Keeper {
             self.note(whole, deadline).await.map_err(nothing_done)?;
         }
         let mut begun = whole.slot.is_some();
-        for part in &whole.forth {
+        for part in std::mem::take(&mut whole.forth) {
             let written = self.write_part(part, deadline).await;
             written.map_err(|missed| Missed { nothing_done: missed.nothing_done && !begun, ..missed })?;
             begun = true;
@@ -176,7 +176,7 @@ impl Keeper {
             self.note(whole, deadline).await?;
         }
         for part in &whole.back {
-            self.write_part(part, deadline).await?;
+            self.write_part(part.clone(), deadline).await?;
         }
         if let Some(slot) = &whole.slot {
             // One that stays says what is so.
@@ -198,8 +198,8 @@ impl Keeper {
         }
     }
 
-    async fn write_part(&self, part: &Part, deadline: Instant) -> Result<(), Missed> {
-        self.link.write_at(part.first, &part.mutations, BatchType::Logged, deadline).await
+    async fn write_part(&self, part: Part, deadline: Instant) -> Result<(), Missed> {
+        self.link.write_at(part.first, part.mutations, BatchType::Logged, deadline).await
     }
 
     /// Notes the intent of a change: its parts first, and with the last of them, that they are all there.
@@ -247,7 +247,7 @@ impl Keeper {
         }
         if let Some(back) = self.read_intent(slot, parts).await? {
             tracing::info!(slot, "a change that the last server had begun and not ended is taken back");
-            for part in &back {
+            for part in back {
                 self.write_part(part, deadline()).await.map_err(|missed| missed.failure())?;
             }
         }

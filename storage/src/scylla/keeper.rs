@@ -9,7 +9,7 @@ use engine::id::{ChannelId, Epoch, UserId};
 use engine::persist::StoreRequest;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
 
-use super::channel::Channels;
+use super::channel::{Channel, Channels};
 use super::intents::Intents;
 use super::lane::Job;
 use super::lease::Lease;
@@ -87,18 +87,26 @@ impl Keeper {
         self.lease.check()
     }
 
-    /// Takes a write, or a shard's question, on its way. Its time begins now, even where it must wait for room.
-    pub fn take(self: &Arc<Self>, write: Write, answer: Answer) {
-        self.take_by(Instant::now() + WRITE_PATIENCE, write, answer);
+    /// Takes writes, and shards' questions, on their way. Their time begins now, even where they must wait for room. Lanes
+    /// begin when all of it waits in them, so that what came together leaves together.
+    pub fn take(self: &Arc<Self>, writes: Vec<(Write, Answer)>) {
+        self.take_by(Instant::now() + WRITE_PATIENCE, writes);
     }
 
-    /// Called by one thread at a time, so nobody comes in between.
-    fn take_by(self: &Arc<Self>, deadline: Instant, write: Write, answer: Answer) {
-        if self.waiting_room.available_permits() == WAITING_MAX
-            && let Ok(room) = self.room.clone().try_acquire_owned()
-        {
-            return self.admit(write, answer, deadline, room);
+    fn take_by(self: &Arc<Self>, deadline: Instant, writes: Vec<(Write, Answer)>) {
+        let mut idle = Vec::new();
+        for (write, answer) in writes {
+            // One thread at a time calls this, so nobody comes in between.
+            let nobody_waits = self.waiting_room.available_permits() == WAITING_MAX;
+            match self.room.clone().try_acquire_owned() {
+                Ok(room) if nobody_waits => self.admit(write, answer, deadline, room, &mut idle),
+                _ => self.let_wait(write, answer, deadline),
+            }
         }
+        self.begin_lanes(&mut idle);
+    }
+
+    fn let_wait(&self, write: Write, answer: Answer, deadline: Instant) {
         let refused = match self.waiting_room.clone().try_acquire_owned() {
             Err(_) => answer,
             Ok(place) => match self.door.try_send(Waiting { write, answer, deadline, place }) {
@@ -109,7 +117,14 @@ impl Keeper {
         refused(Err(Failure::Passing("too many writes wait for the database".into())));
     }
 
-    fn admit(self: &Arc<Self>, write: Write, answer: Answer, deadline: Instant, room: OwnedSemaphorePermit) {
+    fn admit(
+        self: &Arc<Self>,
+        write: Write,
+        answer: Answer,
+        deadline: Instant,
+        room: OwnedSemaphorePermit,
+        idle: &mut Vec<Arc<Channel>>,
+    ) {
         let answer: Answer = Box::new(move |done| {
             answer(done);
             drop(room);
@@ -118,7 +133,7 @@ impl Keeper {
             Some(channel) => {
                 let changes = matches!(write, Write::Request(StoreRequest::ChangeGroup { .. }));
                 let turn = changes.then(|| self.society.turn(footprint(&write)));
-                self.enter_lane(&channel, Job { write, answer, deadline, turn });
+                idle.extend(self.enter_lane(&channel, Job { write, answer, deadline, turn }));
             }
             None => {
                 let turn = self.society.turn(footprint(&write));
@@ -142,7 +157,11 @@ async fn let_in(keeper: Weak<Keeper>, mut waiting: mpsc::Receiver<Waiting>) {
     while let Some(Waiting { write, answer, deadline, place }) = waiting.recv().await {
         let Some(keeper) = keeper.upgrade() else { return };
         match tokio::time::timeout_at(deadline.into(), keeper.room.clone().acquire_owned()).await {
-            Ok(Ok(room)) => keeper.admit(write, answer, deadline, room),
+            Ok(Ok(room)) => {
+                let mut idle = Vec::new();
+                keeper.admit(write, answer, deadline, room, &mut idle);
+                keeper.begin_lanes(&mut idle);
+            }
             _ => answer(Err(Failure::Passing("the database has had too much to do for too long".into()))),
         }
         drop(place);
@@ -215,7 +234,8 @@ mod tests {
             let answers = answers.clone();
             let channel = ChannelId::room("lobby").unwrap();
             let write = Write::Request(StoreRequest::Head { channel });
-            keeper.take_by(deadline, write, Box::new(move |done| answers.send((number, done)).unwrap()));
+            let answer: Answer = Box::new(move |done| answers.send((number, done)).unwrap());
+            keeper.take_by(deadline, vec![(write, answer)]);
         };
         let (now, later) = (Instant::now(), Instant::now() + WRITE_PATIENCE * 100);
         let failure = |(number, done): (usize, Result<_, _>)| match done {

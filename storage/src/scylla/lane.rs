@@ -1,5 +1,8 @@
-//! A channel's lane: its writes in order, those of new messages gathered into batches of one partition, several of which may
-//! be under way.
+//! A channel's lane: its writes in order, those of new messages gathered into batches of one partition.
+//!
+//! A quiet channel's message leaves at once. While a batch is under way the next one gathers, and leaves when that one is
+//! answered, or sooner when it is full: batches grow with the load, and what a database is asked to do grows less. A database
+//! that takes its time is given a little more: who has just been answered speaks again, and goes along.
 //!
 //! A write of which nobody knows whether it was done is done again, with the same ids and timestamps. When there is no more
 //! time for that, what is stored decides; and if that cannot be found out either, the asker hears of a failure, and
@@ -8,7 +11,7 @@
 use std::collections::{HashSet, VecDeque};
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, PoisonError};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use engine::id::{ChannelId, MessageId, UserId};
 use engine::message::Message;
@@ -29,8 +32,12 @@ use crate::{Answer, Failure, Write, Written};
 /// Rows and bytes of one batch: a mutation well below half a segment of any server's commit log.
 const BATCH_ROWS_MAX: usize = 128;
 const BATCH_BYTES_MAX: usize = 256 << 10;
-/// Batches of one channel under way: more would be smaller, and batches are what a database counts.
+/// Batches of one channel under way, all but the first of them full.
 const BATCHES_MAX: usize = 2;
+/// The part of a batch's time for which the next one lingers, and the least for which that is worth while: the clock's
+/// tick is a millisecond.
+const LINGER_PART: u32 = 8;
+const LINGER_MIN: Duration = Duration::from_millis(1);
 /// Look-ups of a purge at a time.
 const PURGE_LOOKUPS: usize = 32;
 
@@ -54,37 +61,51 @@ pub struct Queue {
 enum Next {
     Messages(Vec<(Message, Answer, Instant)>),
     Job(Job),
+    /// Until a batch is answered, or the next one is full.
+    Wait,
+    Nothing,
 }
 
 impl Keeper {
-    /// Puts a job into a channel's lane.
-    pub fn enter_lane(self: &Arc<Self>, channel: &ChannelId, job: Job) {
+    /// Puts a job into a channel's lane. If nobody is at that, it is the caller's to begin.
+    #[must_use]
+    pub fn enter_lane(&self, channel: &ChannelId, job: Job) -> Option<Arc<Channel>> {
         let channel = self.channels.get(channel);
         let mut queue = channel.queue.lock().unwrap_or_else(PoisonError::into_inner);
         queue.jobs.push_back(job);
-        if !queue.running {
-            queue.running = true;
-            let (keeper, channel) = (self.clone(), channel.clone());
+        if queue.jobs.len() == BATCH_ROWS_MAX {
+            channel.full.notify_one();
+        }
+        let idle = !std::mem::replace(&mut queue.running, true);
+        drop(queue);
+        idle.then_some(channel)
+    }
+
+    pub fn begin_lanes(self: &Arc<Self>, idle: &mut Vec<Arc<Channel>>) {
+        for channel in idle.drain(..) {
+            let keeper = self.clone();
             self.link.runtime().spawn(async move { keeper.drive(channel).await });
         }
     }
 
     async fn drive(self: Arc<Self>, channel: Arc<Channel>) {
         let mut under_way = JoinSet::new();
+        let mut left = Instant::now();
         loop {
-            while under_way.len() >= BATCHES_MAX {
-                under_way.join_next().await;
-            }
-            match next(&channel, under_way.is_empty()) {
-                Some(Next::Messages(messages)) => self.insert(&channel, messages, &mut under_way).await,
-                Some(Next::Job(job)) => {
+            match next(&channel, under_way.len()) {
+                Next::Messages(messages) => {
+                    left = Instant::now();
+                    self.insert(&channel, messages, &mut under_way).await;
+                }
+                Next::Job(job) => {
                     while under_way.join_next().await.is_some() {}
                     self.do_job(&channel, job).await;
                 }
-                None if under_way.is_empty() => return,
-                None => {
-                    under_way.join_next().await;
-                }
+                Next::Wait => tokio::select! {
+                    _ = under_way.join_next() => linger(&channel, left.elapsed() / LINGER_PART).await,
+                    () = channel.full.notified() => {}
+                },
+                Next::Nothing => return,
             }
         }
     }
@@ -225,7 +246,7 @@ impl Keeper {
         mutations.extend(head_row);
         let senders: HashSet<_> = messages.iter().map(|(message, _)| message.sender).collect();
         let done = match self.note_authors(&channel.id, senders, deadline).await {
-            Ok(()) => self.link.write_at(timestamp, &mutations, BatchType::Unlogged, deadline).await,
+            Ok(()) => self.link.write_at(timestamp, mutations, BatchType::Unlogged, deadline).await,
             Err(missed) => Err(Missed { nothing_done: true, ..missed }),
         };
         let done = match done {
@@ -422,9 +443,21 @@ impl Keeper {
 
 /// Takes as many messages as make one batch, or one of anything else. Whoever has nothing more to wait for ends when there
 /// is nothing left.
-fn next(channel: &Channel, may_end: bool) -> Option<Next> {
+/// Lets more come, if anything waits already that is to leave in a batch.
+async fn linger(channel: &Channel, duration: Duration) {
+    let waits = || !channel.queue.lock().unwrap_or_else(PoisonError::into_inner).jobs.is_empty();
+    if duration >= LINGER_MIN && waits() {
+        let _ = tokio::time::timeout(duration, channel.full.notified()).await;
+    }
+}
+
+fn next(channel: &Channel, under_way: usize) -> Next {
     let mut queue = channel.queue.lock().unwrap_or_else(PoisonError::into_inner);
     let is_message = |job: &Job| matches!(job.write, Write::Request(StoreRequest::Insert(_)));
+    let may_leave = under_way == 0 || (under_way < BATCHES_MAX && queue.jobs.len() >= BATCH_ROWS_MAX);
+    if !may_leave && queue.jobs.front().is_none_or(is_message) {
+        return Next::Wait;
+    }
     let mut messages = Vec::new();
     let mut bytes = 0;
     while queue.jobs.front().is_some_and(is_message) && messages.len() < BATCH_ROWS_MAX && bytes < BATCH_BYTES_MAX {
@@ -437,13 +470,13 @@ fn next(channel: &Channel, may_end: bool) -> Option<Next> {
         messages.push((message, answer, deadline));
     }
     if !messages.is_empty() {
-        return Some(Next::Messages(messages));
+        return Next::Messages(messages);
     }
-    let job = queue.jobs.pop_front();
-    if job.is_none() && may_end {
-        queue.running = false;
+    if let Some(job) = queue.jobs.pop_front() {
+        return Next::Job(job);
     }
-    job.map(Next::Job)
+    queue.running = false;
+    Next::Nothing
 }
 
 pub fn in_time(deadline: Instant) -> Result<(), Failure> {

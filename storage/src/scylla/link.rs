@@ -65,8 +65,12 @@ pub struct Mutation {
 }
 
 impl Mutation {
-    pub fn new(statement: Statement, values: impl Into<Vec<CqlValue>>) -> Self {
-        Self { statement, values: values.into() }
+    pub fn new(statement: Statement, values: impl IntoIterator<Item = CqlValue>) -> Self {
+        let given = values.into_iter();
+        // Room for the timestamp.
+        let mut values = Vec::with_capacity(given.size_hint().0 + 1);
+        values.extend(given);
+        Self { statement, values }
     }
 }
 
@@ -274,21 +278,20 @@ impl Link {
     /// Writes these with rising timestamps; all of one partition as one mutation, or else in a logged batch, so that all of
     /// it comes to be or nothing. Tries until the deadline.
     pub async fn write(&self, mutations: &[Mutation], together: BatchType, deadline: Instant) -> Result<(), Missed> {
-        self.write_at(self.clock.reserve(mutations.len()), mutations, together, deadline).await
+        self.write_at(self.clock.reserve(mutations.len()), mutations.to_vec(), together, deadline).await
     }
 
     /// As `write`, with timestamps from a reserved one on.
     pub async fn write_at(
         &self,
         first: i64,
-        mutations: &[Mutation],
+        mutations: Vec<Mutation>,
         together: BatchType,
         deadline: Instant,
     ) -> Result<(), Missed> {
-        let stamped =
-            |(mutation, timestamp): (&Mutation, i64)| mutation.statement.stamped(mutation.values.clone(), timestamp);
-        let values: Vec<_> = mutations.iter().zip(first..).map(stamped).collect();
         let statements: Vec<_> = mutations.iter().map(|mutation| mutation.statement).collect();
+        let stamped = |(mutation, timestamp): (Mutation, i64)| mutation.statement.stamped(mutation.values, timestamp);
+        let values: Vec<_> = mutations.into_iter().zip(first..).map(stamped).collect();
         self.until(deadline, || self.attempt(&statements, &values, together)).await
     }
 

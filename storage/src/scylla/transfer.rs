@@ -209,7 +209,7 @@ impl Keeper {
             make_room(under_way).await?;
             let (link, first) = (self.link.clone(), self.link.clock.reserve(batch.len()));
             under_way.spawn(async move {
-                let written = link.write_at(first, &batch, BatchType::Unlogged, Instant::now() + PATIENCE).await;
+                let written = link.write_at(first, batch, BatchType::Unlogged, Instant::now() + PATIENCE).await;
                 written.map_err(|missed| missed.failure())
             });
         }

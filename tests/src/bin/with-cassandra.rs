@@ -1,18 +1,33 @@
 //! Runs a command beside a node of Cassandra, whose address it finds in `STENTOR_TEST_CQL`, and ends as the command did. The
-//! node ends with it. With `--durable` first, the node has on disk what it has acknowledged.
+//! node ends with it. With `--durable` first, the node has on disk what it has acknowledged; with `--cpus 1,2` next, it has
+//! those cores and no others.
 
 use std::process::{Command, ExitCode};
 
+use rustix::thread::{CpuSet, sched_getaffinity, sched_setaffinity};
 use tests::harness::cassandra::{Cassandra, SHARED_NODE};
 
 fn main() -> ExitCode {
     let mut arguments = std::env::args_os().skip(1).peekable();
     let durable = arguments.next_if(|first| first == "--durable").is_some();
+    let cpus = arguments.next_if(|next| next == "--cpus").and_then(|_| arguments.next());
     let Some(program) = arguments.next() else {
         eprintln!("with-cassandra: name a command");
         return ExitCode::FAILURE;
     };
-    let cluster = if durable { Cassandra::start_durable() } else { Cassandra::start() };
+    let start = || if durable { Cassandra::start_durable() } else { Cassandra::start() };
+    let started = match cpus.as_ref().map(|cpus| cpu_set(&cpus.to_string_lossy())) {
+        None => Ok(start()),
+        Some(Some(cpus)) => on_cpus(&cpus, start),
+        Some(None) => Err(std::io::Error::other("--cpus takes numbers of cores, as in 1,2")),
+    };
+    let cluster = match started {
+        Ok(cluster) => cluster,
+        Err(error) => {
+            eprintln!("with-cassandra: {error}");
+            return ExitCode::FAILURE;
+        }
+    };
     let status = Command::new(&program).args(arguments).env(SHARED_NODE, cluster.contact_points()).status();
     match status {
         Ok(status) if status.success() => ExitCode::SUCCESS,
@@ -22,4 +37,21 @@ fn main() -> ExitCode {
             ExitCode::FAILURE
         }
     }
+}
+
+fn cpu_set(text: &str) -> Option<CpuSet> {
+    let mut cpus = CpuSet::new();
+    for number in text.split(',') {
+        cpus.set(number.parse().ok().filter(|&cpu| cpu < CpuSet::MAX_CPU)?);
+    }
+    Some(cpus)
+}
+
+/// What is started meanwhile keeps these cores.
+fn on_cpus<T>(cpus: &CpuSet, start: impl FnOnce() -> T) -> std::io::Result<T> {
+    let all = sched_getaffinity(None)?;
+    sched_setaffinity(None, cpus)?;
+    let started = start();
+    sched_setaffinity(None, &all)?;
+    Ok(started)
 }

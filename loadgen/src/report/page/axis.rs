@@ -19,6 +19,8 @@ pub enum Scale {
     Duration,
     /// Anything from zero on.
     Number,
+    /// Whole numbers from one on, by their logarithm.
+    Count,
     Bytes,
 }
 
@@ -41,6 +43,7 @@ impl Scale {
     pub fn place(self, value: f64) -> f64 {
         match self {
             Self::Duration => value.max(DURATION_US_MIN).log10(),
+            Self::Count => value.max(1.0).log10(),
             // A quantile of one has no end of nines; whoever draws it cuts it off before.
             Self::Nines => -(1.0 - value).max(f64::MIN_POSITIVE).log10(),
             Self::Seconds | Self::Number | Self::Bytes => value,
@@ -54,7 +57,12 @@ impl Scale {
         match self {
             Self::Seconds => seconds(least, most, ticks),
             Self::Nines => nines(most, ticks),
-            Self::Duration => durations(least, most, ticks),
+            Self::Duration => powers(least, most, ticks, 1, round_duration),
+            Self::Count => {
+                // Their labels are long, and stand beside each other where the axis is a horizontal one.
+                let every = ((most.ceil() - least.floor()) as usize).div_ceil(ticks).max(1);
+                powers(least, most, ticks, every, |count| words::grouped(count.round() as u64))
+            }
             Self::Number => linear(most, ticks, 10.0, round_number),
             Self::Bytes => linear(most, ticks, 1024.0, |bytes, _| round_bytes(bytes)),
         }
@@ -110,14 +118,14 @@ fn nines(most: f64, ticks: usize) -> Axis {
     Axis { from: 0.0, to: to.max(f64::from(whole)), ticks: ticks.collect() }
 }
 
-/// Powers of ten; where there are too few of them, two and five times them as well.
-fn durations(least: f64, most: f64, ticks: usize) -> Axis {
+/// Every so many powers of ten; where there are too few of them, two and five times them as well.
+fn powers(least: f64, most: f64, ticks: usize, every: usize, label: fn(f64) -> String) -> Axis {
     let (from, to) = (least.floor(), most.ceil().max(least.floor() + 1.0));
-    let decades = from as i32..=to as i32;
+    let decades = (from as i32..=to as i32).step_by(every);
     let between: &[f64] = if ((to - from) as usize) * 3 <= ticks { &[1.0, 2.0, 5.0] } else { &[1.0] };
     let places = decades.flat_map(|decade| between.iter().map(move |times| times * 10_f64.powi(decade)));
-    let inside = places.map(|us| (us.log10(), us)).filter(|(at, _)| *at <= to + 1e-9);
-    Axis { from, to, ticks: inside.map(|(at, us)| (at, round_duration(us))).collect() }
+    let inside = places.map(|value| (value.log10(), value)).filter(|(at, _)| *at <= to + 1e-9);
+    Axis { from, to, ticks: inside.map(|(at, value)| (at, label(value))).collect() }
 }
 
 /// One, two or five of some unit, without the zeros that a measured duration has.
@@ -183,6 +191,9 @@ mod tests {
         check(Scale::Duration, &[30.0, 4e6], 6, &["10 µs", "100 µs", "1 ms", "10 ms", "100 ms", "1 s", "10 s"]);
         check(Scale::Duration, &[1_500.0, 9_000.0], 6, &["1 ms", "2 ms", "5 ms", "10 ms"]);
         check(Scale::Duration, &[0.0], 6, &["1 µs", "2 µs", "5 µs", "10 µs"]);
+        check(Scale::Count, &[10.0, 18_333.0], 4, &["10", "100", "1,000", "10,000", "100,000"]);
+        check(Scale::Count, &[2.0, 5.0], 4, &["1", "2", "5", "10"]);
+        check(Scale::Count, &[1.0, 999_999.0], 4, &["1", "100", "10,000", "1,000,000"]);
         check(Scale::Number, &[0.0, 20_050.0], 5, &["0", "5,000", "10,000", "15,000", "20,000", "25,000"]);
         check(Scale::Number, &[20.0], 5, &["0", "5", "10", "15", "20", "25"]);
         check(Scale::Number, &[0.93], 5, &["0.0", "0.2", "0.4", "0.6", "0.8", "1.0"]);

@@ -4,7 +4,7 @@
 use plotters::chart::{ChartBuilder, ChartContext, LabelAreaPosition};
 use plotters::coord::cartesian::Cartesian2d;
 use plotters::drawing::{DrawingAreaErrorKind, IntoDrawingArea};
-use plotters::element::{PathElement, Rectangle, Text};
+use plotters::element::{Circle, PathElement, Rectangle, Text};
 use plotters::prelude::SVGBackend;
 use plotters::series::LineSeries;
 use plotters::style::text_anchor::{HPos, Pos, VPos};
@@ -27,6 +27,7 @@ const LETTER_WIDTH: f64 = 7.2;
 /// The rows of numbers above the plot in which marks find room beside each other.
 const MARK_ROWS: usize = 3;
 const MARK_ROW: i32 = 14;
+const DOT_RADIUS: i32 = 4;
 
 /// One line, its points in values of the chart's scales.
 pub struct Line {
@@ -98,7 +99,11 @@ impl Chart {
         self.draw_marks(&mut plot, &x, &y, &area)?;
         for (number, line) in self.lines.iter().enumerate() {
             let places = line.points.iter().map(|(x, y)| (self.x.place(*x), self.y.place(*y)));
-            plot.draw_series(LineSeries::new(places, LINES[number % LINES.len()].stroke_width(2)))?;
+            let colour = LINES[number % LINES.len()];
+            plot.draw_series(LineSeries::new(places.clone(), colour.stroke_width(2)))?;
+            // Over sizes each point is a run, and there are few; perhaps one.
+            let dots = places.filter(|_| self.x == Scale::Count);
+            plot.draw_series(dots.map(|at| Circle::new(at, DOT_RADIUS, colour.filled())))?;
         }
         area.present()
     }

@@ -71,6 +71,16 @@ impl Projection {
         }
     }
 
+    pub fn title(&self) -> String {
+        format!("a room of {}", words::grouped(self.users.into()))
+    }
+
+    /// What kind of figures these are.
+    pub fn note(&self) -> String {
+        let measured = words::grouped(self.basis.users.into());
+        format!("A projection from the costs measured with {measured}, not a measurement.")
+    }
+
     /// Names and values, for people.
     pub fn rows(&self) -> Vec<(String, String)> {
         let mut rows = vec![

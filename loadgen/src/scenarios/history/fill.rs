@@ -6,7 +6,8 @@ use futures_util::SinkExt;
 use thiserror::Error;
 use tokio::task::JoinHandle;
 
-use crate::clients::client::{self, ClientError, Socket, Way};
+use crate::clients::client::{self, ClientError, Way};
+use crate::clients::socket::Socket;
 use crate::options::Target;
 use crate::plan::content::{self, Content};
 use crate::plan::lives::Manner;
