@@ -19,7 +19,7 @@ use storage::memory::Memory;
 use storage::scylla::Scylla;
 use storage::scylla::options::{BucketBounds, Retention, ScyllaOptions};
 use storage::transfer::{self, End};
-use storage::{Failure, Place, Store, Write, Written};
+use storage::{Answer, Failure, Place, Store, Write, Written};
 use uuid::Uuid;
 
 /// Five messages fill a bucket.
@@ -92,6 +92,35 @@ fn a_run_of_messages_is_divided_among_buckets() {
             let rows = format!("SELECT message_id FROM messages WHERE channel_id = '2...lobby' AND bucket = {bucket}");
             assert_eq!(keeper.count(&rows), 5);
         }
+    });
+}
+
+#[test]
+fn what_comes_together_leaves_together() {
+    with_node(|| {
+        let keeper = OnCql::begin_with(BucketBounds::default());
+        let lobby = room("lobby");
+        // From now on the channel and its one author are known.
+        commit(keeper.store(), &[insert(&lobby, 1, 7)]);
+        let requests_for = |numbers: std::ops::RangeInclusive<u32>| {
+            let before = keeper.scylla().requests();
+            let (answers, answered) = flume::unbounded();
+            let burst = numbers.clone().map(|number| {
+                let answers = answers.clone();
+                let answer: Answer = Box::new(move |done| answers.send(done).unwrap());
+                (insert(&lobby, number, 7), answer)
+            });
+            keeper.store().lanes().unwrap().take(burst.collect());
+            for _ in numbers {
+                answered.recv().unwrap().unwrap();
+            }
+            keeper.scylla().requests() - before
+        };
+        assert_eq!(requests_for(2..=2), 1);
+        assert_eq!(requests_for(3..=101), 1);
+        // A batch has 128 at most.
+        assert_eq!(requests_for(102..=401), 3);
+        assert_eq!(walk(keeper.store(), &lobby, 100, true), (1..=401).collect::<Vec<_>>());
     });
 }
 
