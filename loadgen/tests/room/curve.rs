@@ -40,8 +40,9 @@ fn check_page(source: &str) {
     let charts = texts("figure h2");
     assert_eq!(charts[0], "Time to the last member");
     assert!(!charts.contains(&"Deliveries a second".to_owned()), "nothing was sustained");
-    for drawing in all(&page, "figure svg") {
-        assert!(drawing.html().matches("<circle").count() >= 2, "every size has its point: {}", drawing.html());
+    // The server's CPU time may have been too little to be counted, its time to the last member was not.
+    for drawing in &all(&page, "figure svg")[..2] {
+        assert_eq!(drawing.html().matches("<circle").count(), 4, "two lines of two sizes: {}", drawing.html());
     }
     let titles = ["Time to the last member", "Sustained", "CPU per delivery", "Memory of each"];
     assert_eq!(texts("section h2")[..5], [&titles[..], &["Projected: a room of 1,000,000"]].concat());
