@@ -2,17 +2,20 @@
 //!
 //! One committer takes writes from every shard and from the HTTP handlers, as many as wait, and commits them as one
 //! group; while it syncs, the next group gathers, so groups grow under load and a lone write waits for nothing. A few
-//! readers answer pages and look-ups meanwhile. Nobody waits for room: a full queue refuses at once.
+//! readers answer pages and look-ups meanwhile. Nobody waits for room: a full queue refuses at once. And nobody waits for
+//! readers longer than `ANSWER_DURATION_MAX`.
 //!
 //! A store that fails for good is never asked again: everything is answered with its failure, and `Bridge::fatal` tells
 //! the process, which should stop.
 
 mod client;
 mod committer;
+mod waiting;
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, OnceLock, PoisonError, RwLock};
 use std::thread::{self, JoinHandle};
+use std::time::Duration;
 
 use engine::limits::STORE_REQUESTS_MAX;
 use engine::persist::{StoreEnd, store_ends};
@@ -20,8 +23,9 @@ use engine::persist::{StoreEnd, store_ends};
 pub use client::Client;
 pub use committer::look_up;
 
-use crate::{Failure, Store};
+use crate::{ANSWER_DURATION_MAX, Failure, Store};
 use committer::Committer;
+use waiting::{Desk, Waiting};
 
 /// Writes in one group, so that none waits for more than a few milliseconds of others' work.
 const GROUP_WRITES_MAX: usize = 1024;
@@ -46,14 +50,26 @@ pub struct Bridge {
     writes: flume::Sender<client::ClientWrite>,
     /// `None` ends the reader that takes it.
     reads: flume::Sender<Option<Read>>,
+    desk: Desk,
+    waiting: Arc<Waiting>,
     fatal: flume::Receiver<Failure>,
     committer: Option<JoinHandle<()>>,
     readers: Vec<JoinHandle<()>>,
+    watcher: Option<JoinHandle<()>>,
 }
 
 impl Bridge {
     /// Starts the threads, and gives each of `shards` shards its end.
     pub fn start(store: Arc<dyn Store>, shards: usize) -> Result<(Self, Vec<StoreEnd>), Failure> {
+        Self::start_with(store, shards, ANSWER_DURATION_MAX)
+    }
+
+    /// With another bound to how long a question may wait for its answer.
+    pub fn start_with(
+        store: Arc<dyn Store>,
+        shards: usize,
+        patience: Duration,
+    ) -> Result<(Self, Vec<StoreEnd>), Failure> {
         let (bell, bell_heard) = flume::bounded(1);
         let (writes, writes_out) = flume::bounded(CLIENT_WRITES_MAX);
         let (reads, reads_out) = flume::bounded(READS_MAX);
@@ -61,20 +77,22 @@ impl Bridge {
         let line = Arc::new(Line::new(fatal_in));
         let (near, far) = (0..shards).map(|_| store_ends(IN_FLIGHT_PER_SHARD_MAX, bell.clone())).unzip();
 
-        let mut bridge = Self { store, line, bell, writes, reads, fatal, committer: None, readers: Vec::new() };
+        let waiting = Arc::new(Waiting::default());
+        let desk = Desk::new(line.clone(), reads.clone(), waiting.clone(), patience);
+        let (committer, readers, watcher) = (None, Vec::new(), None);
+        let mut bridge = Self { store, line, bell, writes, reads, desk, waiting, fatal, committer, readers, watcher };
+        let (line, waiting) = (bridge.line.clone(), bridge.waiting.clone());
+        bridge.watcher = Some(spawn("store-watch", move || {
+            let _watch = Watch(line);
+            waiting.watch();
+        })?);
         for number in 0..bridge.store.readers() {
             let (store, line, reads) = (bridge.store.clone(), bridge.line.clone(), reads_out.clone());
             let reader = spawn(&format!("store-read-{number}"), move || answer_reads(&*store, &line, &reads))?;
             bridge.readers.push(reader);
         }
-        let committer = Committer::new(
-            bridge.store.clone(),
-            bridge.line.clone(),
-            bell_heard,
-            far,
-            writes_out,
-            bridge.reads.clone(),
-        );
+        let committer =
+            Committer::new(bridge.store.clone(), bridge.line.clone(), bell_heard, far, writes_out, bridge.desk.clone());
         bridge.committer = Some(spawn("store-commit", move || committer.run())?);
         Ok((bridge, near))
     }
@@ -82,7 +100,7 @@ impl Bridge {
     /// An end for HTTP handlers, on any thread.
     pub fn client(&self) -> Client {
         let store = Arc::downgrade(&self.store);
-        Client::new(self.line.clone(), self.bell.clone(), self.writes.clone(), self.reads.clone(), store)
+        Client::new(self.line.clone(), self.bell.clone(), self.writes.clone(), self.desk.clone(), store)
     }
 
     /// Hears one failure, if the store ever fails for good: the process should then stop.
@@ -112,6 +130,10 @@ impl Bridge {
         }
         for reader in self.readers.drain(..) {
             let _ = reader.join();
+        }
+        self.waiting.end();
+        if let Some(watcher) = self.watcher.take() {
+            let _ = watcher.join();
         }
     }
 }

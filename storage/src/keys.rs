@@ -42,90 +42,52 @@ use crate::account::{Credential, CredentialKind, Revocation};
 use crate::friend::FriendPlace;
 use crate::group::RosterPlace;
 
-/// Where records of one kind live.
-#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
-pub enum Table {
-    Messages,
-    Heads,
-    Accounts,
-    Credentials,
-    Usernames,
-    Revocations,
-    Meta,
-    Groups,
-    GroupNames,
-    Browsing,
-    Members,
-    Rosters,
-    UserGroups,
-    Edges,
-    Friends,
-    Circles,
-    Notifications,
-    Inboxes,
-    Authored,
-    Departures,
-    Leftovers,
+macro_rules! tables {
+    ($($table:ident $name:literal)*) => {
+        /// Where records of one kind live.
+        #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+        pub enum Table { $($table),* }
+
+        impl Table {
+            pub const COUNT: usize = [$($name),*].len();
+            /// In the order of their discriminants, so that `table as usize` finds its place.
+            pub const ALL: [Self; Self::COUNT] = [$(Self::$table),*];
+
+            pub fn name(self) -> &'static str {
+                [$($name),*][self as usize]
+            }
+        }
+    };
+}
+
+// Their numbers are in exports: new ones come behind.
+tables! {
+    Messages "messages"
+    Heads "heads"
+    Accounts "accounts"
+    Credentials "credentials"
+    Usernames "usernames"
+    Revocations "revocations"
+    Meta "meta"
+    Groups "groups"
+    GroupNames "group_names"
+    Browsing "browsing"
+    Members "members"
+    Rosters "rosters"
+    UserGroups "user_groups"
+    Edges "edges"
+    Friends "friends"
+    Circles "circles"
+    Notifications "notifications"
+    Inboxes "inboxes"
+    Authored "authored"
+    Departures "departures"
+    Leftovers "leftovers"
 }
 
 impl Table {
-    pub const COUNT: usize = 21;
-    /// In the order of their discriminants, so that `table as usize` finds its place. These numbers are in exports: new ones
-    /// come behind.
-    pub const ALL: [Self; Self::COUNT] = {
-        use Table::*;
-        [
-            Messages,
-            Heads,
-            Accounts,
-            Credentials,
-            Usernames,
-            Revocations,
-            Meta,
-            Groups,
-            GroupNames,
-            Browsing,
-            Members,
-            Rosters,
-            UserGroups,
-            Edges,
-            Friends,
-            Circles,
-            Notifications,
-            Inboxes,
-            Authored,
-            Departures,
-            Leftovers,
-        ]
-    };
     /// How many of them a store of format 1 has: the first ones.
     pub const COUNT_OF_FORMAT_1: usize = 7;
-
-    pub fn name(self) -> &'static str {
-        match self {
-            Self::Messages => "messages",
-            Self::Heads => "heads",
-            Self::Accounts => "accounts",
-            Self::Credentials => "credentials",
-            Self::Usernames => "usernames",
-            Self::Revocations => "revocations",
-            Self::Meta => "meta",
-            Self::Groups => "groups",
-            Self::GroupNames => "group_names",
-            Self::Browsing => "browsing",
-            Self::Members => "members",
-            Self::Rosters => "rosters",
-            Self::UserGroups => "user_groups",
-            Self::Edges => "edges",
-            Self::Friends => "friends",
-            Self::Circles => "circles",
-            Self::Notifications => "notifications",
-            Self::Inboxes => "inboxes",
-            Self::Authored => "authored",
-            Self::Departures => "departures",
-            Self::Leftovers => "leftovers",
-        }
-    }
 }
 
 /// The keys of the meta table.

@@ -39,6 +39,7 @@ pub mod scylla;
 pub mod transfer;
 
 use std::ops::Bound;
+use std::time::{Duration, Instant};
 
 use engine::friend::{FriendAct, FriendState, Sides};
 use engine::group::Role;
@@ -72,6 +73,12 @@ pub trait Store: Send + Sync + 'static {
     /// reader is for the one that does not.
     fn readers(&self) -> usize {
         2
+    }
+
+    /// The same keeper for one question, which then fails if it is not answered by that time. For a keeper whose questions may
+    /// have to wait.
+    fn until(&self, _deadline: Instant) -> Option<Box<dyn Store>> {
+        None
     }
 
     /// Whether what is asked now has a chance: a database may be away for a while.
@@ -172,8 +179,8 @@ pub type Answer = Box<dyn FnOnce(Result<Written, Failure>) + Send>;
 /// laws that speak of order hold for those.
 pub trait Lanes: Send + Sync {
     /// Takes writes on their way that came together, in this order. A shard's question may be taken in the same manner: it is
-    /// answered when those writes are decided that were taken before it and are about the same. Waits while too many are
-    /// under way. Called by one thread at a time.
+    /// answered when those writes are decided that were taken before it and are about the same. Never waits: a write that
+    /// finds no room in time is answered with `Failure::Passing`. Called by one thread at a time.
     fn take(&self, writes: Vec<(Write, Answer)>);
 
     /// Waits until all that was taken is answered.
@@ -271,6 +278,10 @@ pub enum Written {
     /// There is nothing to say about it.
     Done,
 }
+
+/// The longest that a question, or a write to a database, may wait for its answer, from the moment of asking; operators are
+/// told of it.
+pub const ANSWER_DURATION_MAX: Duration = Duration::from_secs(10);
 
 /// Longest username or credential, in bytes. The gateway's own limits are well below; the key space relies on this one.
 pub const NAME_BYTES_MAX: usize = 1024;

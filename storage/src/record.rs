@@ -11,6 +11,7 @@
 mod friends;
 mod groups;
 mod inbox;
+mod intents;
 mod leftovers;
 mod transfer;
 
@@ -34,6 +35,7 @@ pub use groups::{
     decode_group, decode_group_name, decode_membership, encode_group, encode_group_name, encode_membership,
 };
 pub use inbox::{decode_inbox, decode_notification, encode_inbox, encode_notification};
+pub use intents::{IntentPart, Value, decode_intent, encode_intent};
 pub use leftovers::{Leftover, decode_leftover, encode_leftover};
 pub use transfer::{decode_block, decode_note, encode_block, encode_note};
 
@@ -62,6 +64,7 @@ pub enum Kind {
     Leftover = 15,
     Note = 16,
     Block = 17,
+    Intent = 18,
 }
 
 /// Why bytes are not the record they should be.
@@ -447,6 +450,7 @@ mod tests {
             decode_leftover(bytes).is_ok(),
             decode_note(bytes).is_ok(),
             decode_block(bytes).is_ok(),
+            decode_intent(bytes).is_ok(),
         ]
         .into_iter()
         .filter(|&ok| ok)
@@ -539,11 +543,25 @@ mod tests {
                 create_time: Timestamp(numbers.2),
             };
             let bytes = encode_notification(&notification);
-            prop_assert_eq!(decode_notification(notification.id, &bytes), Ok(notification));
+            prop_assert_eq!(decode_notification(notification.id, &bytes), Ok(notification.clone()));
             prop_assert_eq!(decode_as_everything(&bytes), 1);
             let [last, floor] = ids.map(|there| there.then_some(NotificationId(one)));
             let inbox = Inbox { count: numbers.0, last, floor };
             prop_assert_eq!(decode_inbox(&encode_inbox(inbox)), Ok(inbox));
+            let values = vec![
+                Value::Text(notification.subject.to_string()),
+                Value::Texts(vec![notification.content.to_string(), String::new()]),
+                Value::Bytes(other.as_bytes().to_vec()),
+                Value::Id(one),
+                Value::Int(numbers.1 as i32),
+                Value::Big(numbers.2),
+                Value::Flag(ids[0]),
+            ];
+            let rows = vec![("PutEdge".to_owned(), values), ("DeleteEdge".to_owned(), Vec::new())];
+            let part = IntentPart { intent: one, part: numbers.0, parts: numbers.1, first: numbers.2, rows };
+            let bytes = encode_intent(part.clone());
+            prop_assert_eq!(decode_intent(&bytes), Ok(part));
+            prop_assert_eq!(decode_as_everything(&bytes), 1);
             let leftover = Leftover { step: 3, from: one.as_bytes().to_vec() };
             prop_assert_eq!(decode_leftover(&encode_leftover(&leftover)), Ok(leftover));
         }
@@ -555,7 +573,7 @@ mod tests {
 
         #[test]
         fn arbitrary_bodies_with_a_true_checksum_do_not_panic(
-            kind in 0u8..19,
+            kind in 0u8..20,
             body in prop::collection::vec(any::<u8>(), 0..300),
         ) {
             decode_as_everything(&vouch_for(kind, &body));

@@ -17,6 +17,7 @@ mod clock;
 mod decode;
 mod draft;
 mod export;
+mod intents;
 mod keeper;
 mod lane;
 mod lease;
@@ -72,6 +73,8 @@ pub struct Scylla {
     keeper: Arc<Keeper>,
     /// `None` where this is only a view for questions.
     runtime: Option<Runtime>,
+    /// When its questions fail that are not answered by then.
+    until: Option<Instant>,
 }
 
 impl Scylla {
@@ -79,7 +82,7 @@ impl Scylla {
     pub fn open(options: ScyllaOptions) -> Result<Self, Failure> {
         let runtime = runtime()?;
         let link = Link::begin(options, runtime.handle().clone());
-        Ok(Self { keeper: Arc::new(Keeper::new(link)), runtime: Some(runtime) })
+        Ok(Self { keeper: Keeper::begin(link), runtime: Some(runtime), until: None })
     }
 
     /// How many requests were sent to the database so far.
@@ -98,7 +101,10 @@ impl Scylla {
 
     /// A question of a shard or a handler, who are not to wait for long.
     fn ask<T>(&self, asked: impl Future<Output = Result<T, Failure>>) -> Result<T, Failure> {
-        self.wait(link::by(Instant::now() + READ_PATIENCE, asked))
+        let patience = Instant::now() + READ_PATIENCE;
+        let deadline = self.until.map_or(patience, |until| until.min(patience));
+        lane::in_time(deadline)?;
+        self.wait(link::by(deadline, asked))
     }
 
     /// The one row of a look-up.
@@ -147,9 +153,9 @@ impl Drop for Scylla {
 }
 
 impl Keeper {
-    /// Answers questions as the whole keeper does.
-    fn view(self: &Arc<Self>) -> Scylla {
-        Scylla { keeper: self.clone(), runtime: None }
+    /// Answers questions as the whole keeper does, until then.
+    fn view(self: &Arc<Self>, until: Instant) -> Scylla {
+        Scylla { keeper: self.clone(), runtime: None, until: Some(until) }
     }
 }
 
@@ -200,6 +206,10 @@ impl Store for Scylla {
 
     fn readers(&self) -> usize {
         READERS
+    }
+
+    fn until(&self, deadline: Instant) -> Option<Box<dyn Store>> {
+        Some(Box::new(self.keeper.view(deadline)))
     }
 
     fn is_ready(&self) -> bool {

@@ -7,6 +7,7 @@ mod common;
 use std::collections::HashMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
 
 use common::*;
 use engine::friend::{FriendState, Sides};
@@ -22,6 +23,9 @@ use storage::group::{Group, GroupFilter, GroupPlace, RosterPlace};
 use storage::memory::Memory;
 use storage::{Answer, Failure, Lanes, Place, Store, Write, Written};
 
+/// A question may be refused once more by a machine that has much else to do.
+const TRIES_MAX: usize = 1000;
+
 /// A memory store whose next commits a test lets through, one outcome a commit, or fails.
 struct Staged {
     memory: Memory,
@@ -32,6 +36,8 @@ struct Staged {
     closed: AtomicBool,
     /// Where writes go that it takes one by one, if it does.
     lanes: Option<Taking>,
+    /// Whoever asks for an account waits for as long as somebody could send.
+    stuck: flume::Receiver<()>,
 }
 
 /// Takes writes, and leaves it to the test when each is decided.
@@ -60,8 +66,14 @@ struct Stage {
 fn stage() -> Stage {
     let (outcomes, outcomes_out) = flume::unbounded();
     let (groups_in, groups) = flume::unbounded();
-    let store =
-        Staged { memory: Memory::new(), outcomes: outcomes_out, groups: groups_in, closed: false.into(), lanes: None };
+    let store = Staged {
+        memory: Memory::new(),
+        outcomes: outcomes_out,
+        groups: groups_in,
+        closed: false.into(),
+        lanes: None,
+        stuck: flume::bounded(0).1,
+    };
     Stage { store: Arc::new(store), outcomes, groups }
 }
 
@@ -106,6 +118,7 @@ impl Store for Staged {
     }
 
     fn account(&self, id: UserId) -> Result<Option<Account>, Failure> {
+        let _ = self.stuck.recv();
         self.memory.account(id)
     }
 
@@ -351,6 +364,34 @@ fn full_queues_refuse_at_once() {
             wait(future).unwrap();
         }
     }
+    bridge.stop().unwrap();
+}
+
+#[test]
+fn nobody_waits_too_long_for_a_store_that_is_stuck() {
+    let (let_go, stuck) = flume::bounded(0);
+    let store = Arc::new(Staged { stuck, ..Arc::into_inner(stage().store).unwrap() });
+    let (bridge, ends) = Bridge::start_with(store, 1, Duration::from_millis(20)).unwrap();
+    // Two readers do not come back, and the others' questions wait behind them.
+    let clients: Vec<_> = (1..=9)
+        .map(|number| {
+            let client = bridge.client();
+            std::thread::spawn(move || wait(client.account(user(number))))
+        })
+        .collect();
+    for client in clients {
+        let answer = client.join().unwrap();
+        assert!(matches!(&answer, Err(Failure::Passing(reason)) if reason.contains("in time")), "{answer:?}");
+    }
+    ends[0].try_send(Ticket(1), StoreRequest::Head { channel: room("lobby") }).unwrap();
+    let (ticket, refused) = receive(&ends[0]);
+    assert!(ticket == Ticket(1) && refused.unwrap_err().message.contains("in time"));
+    // What was refused is not asked any more, so it goes on at once.
+    drop(let_go);
+    let client = bridge.client();
+    let answered = (0..TRIES_MAX).find_map(|_| wait(client.account(user(1))).ok());
+    assert_eq!(answered, Some(None));
+    assert_eq!(ends[0].try_receive(), None);
     bridge.stop().unwrap();
 }
 

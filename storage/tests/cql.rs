@@ -244,6 +244,30 @@ fn what_is_not_there_fails_in_time_and_passes() {
 }
 
 #[test]
+fn a_question_fails_when_its_time_is_over() {
+    with_node(|| {
+        let keeper = OnCql::begin_with(BucketBounds::default());
+        commit(keeper.store(), &[register(1, "ann", device("a")), insert(&room("lobby"), 1, 1)]);
+        let until = |time: Instant| keeper.store().until(time).unwrap();
+        type Question = fn(&dyn Store) -> Result<bool, Failure>;
+        let questions: [(&str, Question); 5] = [
+            ("account", |store| Ok(store.account(user(1))?.is_some())),
+            ("credential", |store| Ok(store.credential(&device("a"))?.is_some())),
+            ("name", |store| Ok(store.user_by_username("ann")?.is_some())),
+            ("page", |store| Ok(!store.messages(&room("lobby"), Place::Newest, 9)?.is_empty())),
+            ("head", |store| Ok(store.head(&room("lobby"))?.is_some())),
+        ];
+        for (name, question) in questions {
+            assert_eq!(question(&*until(Instant::now() + Duration::from_secs(60))), Ok(true), "{name}");
+        }
+        for (name, question) in questions {
+            let late = question(&*until(Instant::now()));
+            assert!(matches!(late, Err(Failure::Passing(_))), "{name}: {late:?}");
+        }
+    });
+}
+
+#[test]
 fn messages_live_as_long_as_their_channel_keeps_them() {
     with_node(|| {
         let mut keeper = OnCql::begin_with(BucketBounds::default());

@@ -9,7 +9,8 @@ use engine::id::{ChannelId, GroupId, NotificationId, Timestamp, UserId};
 use engine::message::Message;
 use engine::notification::Notification;
 
-use super::{Line, Read};
+use super::Line;
+use super::waiting::Desk;
 use crate::account::{
     Account, AccountChange, Changed, Credential, CredentialOwner, Linked, Registered, Registration, Revocation,
     Unlinked,
@@ -24,7 +25,8 @@ pub(super) struct ClientWrite {
     pub answer: flume::Sender<Result<Written, Failure>>,
 }
 
-/// Asks the store and waits for the answer. A full queue answers `Failure::Passing` at once.
+/// Asks the store and waits for the answer. A full queue answers `Failure::Passing` at once, and so is answered who waits too
+/// long for a reader.
 ///
 /// A future that is dropped early gives up the answer, not the work.
 ///
@@ -33,14 +35,14 @@ pub struct Client {
     line: Arc<Line>,
     bell: flume::Sender<()>,
     writes: flume::Sender<ClientWrite>,
-    reads: flume::Sender<Option<Read>>,
+    desk: Desk,
     reads_asked: Cell<u64>,
     store: Weak<dyn Store>,
 }
 
 impl Clone for Client {
     fn clone(&self) -> Self {
-        Self::new(self.line.clone(), self.bell.clone(), self.writes.clone(), self.reads.clone(), self.store.clone())
+        Self::new(self.line.clone(), self.bell.clone(), self.writes.clone(), self.desk.clone(), self.store.clone())
     }
 }
 
@@ -49,10 +51,10 @@ impl Client {
         line: Arc<Line>,
         bell: flume::Sender<()>,
         writes: flume::Sender<ClientWrite>,
-        reads: flume::Sender<Option<Read>>,
+        desk: Desk,
         store: Weak<dyn Store>,
     ) -> Self {
-        Self { line, bell, writes, reads, reads_asked: Cell::new(0), store }
+        Self { line, bell, writes, desk, reads_asked: Cell::new(0), store }
     }
 
     /// Whether what is asked now has a chance.
@@ -303,15 +305,8 @@ impl Client {
     ) -> Result<T, Failure> {
         self.reads_asked.set(self.reads_asked.get() + 1);
         let (answer, answered) = flume::bounded(1);
-        let line = self.line.clone();
-        let read = move |store: &dyn Store| {
-            let found = line.check().and_then(|()| question(store));
-            if let Err(failure) = &found {
-                line.note(failure);
-            }
-            let _ = answer.send(found);
-        };
-        self.line.while_open(|| self.reads.try_send(Some(Box::new(read))).map_err(not_taken))?;
+        let answer = move |found| drop(answer.try_send(found));
+        self.line.while_open(|| self.desk.ask(question, answer).map_err(not_taken))?;
         answered.recv_async().await.unwrap_or_else(|_| Err(unanswered()))
     }
 }

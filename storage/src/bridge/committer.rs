@@ -12,7 +12,8 @@ use engine::id::UserId;
 use engine::persist::{Admission, KeeperEnd, Receipt, StoreFailure, StoreReceipt, StoreRequest, Ticket};
 
 use super::client::ClientWrite;
-use super::{GROUP_BYTES_MAX, GROUP_WRITES_MAX, Line, Read, Watch};
+use super::waiting::Desk;
+use super::{GROUP_BYTES_MAX, GROUP_WRITES_MAX, Line, Watch};
 use crate::{Answer, Failure, Lanes, Place, Store, Write, Written};
 
 pub(super) struct Committer {
@@ -21,7 +22,7 @@ pub(super) struct Committer {
     bell: flume::Receiver<()>,
     shards: Vec<KeeperEnd>,
     clients: flume::Receiver<ClientWrite>,
-    readers: flume::Sender<Option<Read>>,
+    desk: Desk,
     /// Whose turn it is to give a write: a shard, or, behind the last of them, the clients.
     turn: usize,
 }
@@ -64,9 +65,9 @@ impl Committer {
         bell: flume::Receiver<()>,
         shards: Vec<KeeperEnd>,
         clients: flume::Receiver<ClientWrite>,
-        readers: flume::Sender<Option<Read>>,
+        desk: Desk,
     ) -> Self {
-        Self { store, line, bell, shards, clients, readers, turn: 0 }
+        Self { store, line, bell, shards, clients, desk, turn: 0 }
     }
 
     /// Serves until the line is closed and all that was taken is answered.
@@ -122,8 +123,7 @@ impl Committer {
         }
     }
 
-    /// Hands a group to a keeper that answers each write when it is decided. This waits while the keeper has too much under
-    /// way; the queues then fill, and refuse.
+    /// Hands a group to a keeper that answers each write when it is decided.
     fn hand_over(&self, lanes: &dyn Lanes, group: Group) {
         let writes = group.writes.into_iter().zip(group.askers);
         let questions = group
@@ -173,18 +173,11 @@ impl Committer {
 
     /// Lets a reader answer a shard's question; when all are busy, it is answered here, so that it is never refused.
     fn pass_on(&self, shard: usize, ticket: Ticket, request: StoreRequest) {
-        let (line, receipts) = (self.line.clone(), self.shards[shard].receipts.clone());
-        let read = move |store: &dyn Store| {
-            let found = line.check().and_then(|()| look_up(store, &request));
-            if let Err(failure) = &found {
-                line.note(failure);
-            }
-            send_receipt(&receipts, (ticket, found.map_err(as_store_failure)));
-        };
-        if let Err(refused) = self.readers.try_send(Some(Box::new(read)))
-            && let Some(read) = refused.into_inner()
-        {
-            read(&*self.store);
+        let receipts = self.shards[shard].receipts.clone();
+        let answer =
+            move |found: Result<_, Failure>| send_receipt(&receipts, (ticket, found.map_err(as_store_failure)));
+        if let Err(refused) = self.desk.ask(move |store| look_up(store, &request), answer) {
+            refused.into_inner().ask(&*self.store);
         }
     }
 }

@@ -1,8 +1,7 @@
 //! One change on its way: what the rules look up, and what they write, kept until it is whole.
 //!
 //! Carried out it is in three steps. What must be unique, or must not be overbooked, is claimed by lightweight transactions,
-//! each of which is decided before the next. Then everything else is written in one logged batch, so that all of it comes to
-//! be or nothing. Then the names that nobody bears any more are set free. A name whose bearer has not come to be, because
+//! each of which is decided before the next. Then everything else is written, all of it or nothing (`intents.rs`). Then the names that nobody bears any more are set free. A name whose bearer has not come to be, because
 //! of a crash in between, counts as free.
 
 mod rows;
@@ -15,13 +14,13 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use engine::id::{GroupId, NotificationId, Timestamp, UserId};
-use scylla::statement::batch::BatchType;
 use scylla::value::{CqlValue, Row};
 use uuid::Uuid;
 
 use super::channel::{Channel, Known};
+use super::intents::{self, Whole};
 use super::keeper::Keeper;
-use super::link::{Link, Mutation, UNDO_PATIENCE, WRITE_PATIENCE, by};
+use super::link::{Link, Mutation, WRITE_PATIENCE, by};
 use super::mutations;
 use super::society::{Footprint, Subject};
 use super::statements::{Statement, big, id, int, text};
@@ -32,10 +31,11 @@ use crate::inbox::Inbox;
 use crate::rows::Rows;
 use crate::{Failure, NAME_BYTES_MAX, Write, Written, change, check_name};
 
-/// Bytes of one logged batch: below the 50 KiB at which Cassandra refuses one of several partitions.
-const BATCH_BYTES_MAX: usize = 32 << 10;
 /// Groups of one user that are looked at: above what a user may have, with some that are being swept away.
 const GROUPS_OF_USER_MAX: i32 = 10_000;
+
+/// Expired logouts that go in one change; the rest goes with the next.
+const FORGOTTEN_AT_ONCE: usize = 20_000;
 
 /// How often, and how far apart, it is tried to set something free.
 const RELEASES_MAX: usize = 1000;
@@ -48,8 +48,8 @@ pub enum Ending {
     Again,
     /// Nothing was done.
     Failed(Failure),
-    /// It failed, and the database is still to be told so.
-    Unsettled(Failure, Vec<Mutation>),
+    /// It failed, and is still to be taken back.
+    Unsettled(Failure, Whole),
 }
 
 /// Something unique or scarce, taken before the rest is written.
@@ -187,7 +187,8 @@ impl<'k> Draft<'k> {
 
     fn forget_revocations(&mut self, expired_by: Timestamp) -> Result<(), Failure> {
         let kept: Vec<(i32, Uuid, i64)> = self.block(self.keeper.link.scan(Statement::Revocations))?;
-        for (_, token, expires) in kept.into_iter().filter(|(kind, _, time)| *kind == 0 && *time <= expired_by.0) {
+        let expired = kept.into_iter().filter(|(kind, _, time)| *kind == 0 && *time <= expired_by.0);
+        for (_, token, expires) in expired.take(FORGOTTEN_AT_ONCE) {
             let revocation = Revocation::Token { id: token, expires: Timestamp(expires) };
             self.write(mutations::delete_revocation(&revocation), mutations::put_revocation(&revocation));
         }
@@ -310,6 +311,9 @@ impl<'k> Draft<'k> {
     }
 
     async fn carry_out(mut self) -> Ending {
+        if let Err(failure) = intents::check_size(&self.changes) {
+            return Ending::Failed(failure);
+        }
         let mut claimed = Vec::new();
         for claim in std::mem::take(&mut self.claims) {
             match self.claim(&claim).await {
@@ -331,9 +335,13 @@ impl<'k> Draft<'k> {
             // Written once more it says the same.
             self.changes.extend(head.map(|head| (head.clone(), head)));
         }
-        if let Err(ending) = self.write_changes().await {
+        let whole = Whole::of(std::mem::take(&mut self.changes), &self.keeper.link);
+        if let Err((failure, left)) = self.keeper.write_whole(whole, self.deadline).await {
             self.give_back(claimed);
-            return ending;
+            return match left {
+                None => Ending::Failed(failure),
+                Some(left) => Ending::Unsettled(failure, left),
+            };
         }
         if let (Some(channel), Some(known)) = (&self.channel, &self.known) {
             channel.learn(known.clone()).await;
@@ -369,37 +377,6 @@ impl<'k> Draft<'k> {
         }
     }
 
-    /// All of it, or else nothing. A change is one batch unless it is about some hundred rows.
-    async fn write_changes(&self) -> Result<(), Ending> {
-        let mut begun = false;
-        for chunk in chunks(&self.changes) {
-            let mutations: Vec<_> = chunk.iter().map(|(mutation, _)| mutation.clone()).collect();
-            let written = self.keeper.link.write(&mutations, BatchType::Logged, self.deadline).await;
-            if let Err(missed) = written {
-                if missed.nothing_done && !begun {
-                    return Err(Ending::Failed(missed.failure()));
-                }
-                return Err(self.undo(Failure::Passing(missed.reason)).await);
-            }
-            begun = true;
-        }
-        Ok(())
-    }
-
-    async fn undo(&self, failure: Failure) -> Ending {
-        let patience = Instant::now() + UNDO_PATIENCE;
-        let mut undone = Ok(());
-        // The last first, so that a row that was written twice becomes what it was at first.
-        for chunk in chunks(&self.changes).into_iter().rev() {
-            let mutations: Vec<_> = chunk.iter().rev().map(|(_, undo)| undo.clone()).collect();
-            undone = undone.and(self.keeper.link.write(&mutations, BatchType::Logged, patience).await);
-        }
-        match undone {
-            Ok(()) => Ending::Failed(failure),
-            Err(_) => Ending::Unsettled(failure, self.changes.iter().rev().map(|(_, undo)| undo.clone()).collect()),
-        }
-    }
-
     /// A name that is not set free in time is found to be nobody's; a credential is tried until it is.
     async fn release(&self, release: Release) {
         let link = self.keeper.link.clone();
@@ -427,34 +404,6 @@ impl Release {
         };
         link.decide(&self.mutation, deadline, is_free).await.is_ok()
     }
-}
-
-/// Parts of a change that each fit a batch.
-fn chunks(changes: &[(Mutation, Mutation)]) -> Vec<&[(Mutation, Mutation)]> {
-    let (mut chunks, mut from, mut bytes) = (Vec::new(), 0, 0);
-    for (place, (mutation, undo)) in changes.iter().enumerate() {
-        let more = size_of_mutation(mutation).max(size_of_mutation(undo));
-        if bytes + more > BATCH_BYTES_MAX && place > from {
-            chunks.push(&changes[from..place]);
-            (from, bytes) = (place, 0);
-        }
-        bytes += more;
-    }
-    if from < changes.len() {
-        chunks.push(&changes[from..]);
-    }
-    chunks
-}
-
-fn size_of_mutation(mutation: &Mutation) -> usize {
-    const ROW: usize = 64;
-    let sizes = mutation.values.iter().map(|value| match value {
-        CqlValue::Text(text) => text.len(),
-        CqlValue::Blob(bytes) => bytes.len(),
-        CqlValue::List(values) => values.iter().filter_map(CqlValue::as_text).map(|text| 4 + text.len()).sum(),
-        _ => 16,
-    });
-    ROW + sizes.sum::<usize>()
 }
 
 pub fn is_name(name: &str) -> bool {

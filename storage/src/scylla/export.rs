@@ -26,42 +26,32 @@ const OWNERS_AT_ONCE: usize = 32;
 /// Rows of one owner at a time.
 const ROWS_AT_ONCE: usize = 256;
 
-/// What is read, pass by pass. A group comes before its members, and messages before heads.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-enum Pass {
-    Accounts,
-    Credentials,
-    Revocations,
-    Groups,
-    Members,
-    Edges,
-    Circles,
-    Notifications,
-    Inboxes,
-    Authored,
-    Departures,
-    Messages,
-    Heads,
+macro_rules! passes {
+    ($($pass:ident)*) => {
+        /// What is read, pass by pass.
+        #[derive(Clone, Copy, PartialEq, Eq, Debug)]
+        enum Pass { $($pass),* }
+
+        const PASSES: &[Pass] = &[$(Pass::$pass),*];
+    };
 }
 
-const PASSES: [Pass; 13] = {
-    use Pass::*;
-    [
-        Accounts,
-        Credentials,
-        Revocations,
-        Groups,
-        Members,
-        Edges,
-        Circles,
-        Notifications,
-        Inboxes,
-        Authored,
-        Departures,
-        Messages,
-        Heads,
-    ]
-};
+// A group comes before its members, and messages before heads.
+passes! {
+    Accounts
+    Credentials
+    Revocations
+    Groups
+    Members
+    Edges
+    Circles
+    Notifications
+    Inboxes
+    Authored
+    Departures
+    Messages
+    Heads
+}
 
 /// Where a pass goes on: behind which owner, and behind which of the next one's rows. As bytes: the pass, the token, the
 /// row's key.

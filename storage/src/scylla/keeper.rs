@@ -2,14 +2,15 @@
 
 use std::collections::{HashMap, HashSet};
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError, Weak};
 use std::time::Instant;
 
 use engine::id::{ChannelId, Epoch, UserId};
 use engine::persist::StoreRequest;
-use tokio::sync::Semaphore;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
 
 use super::channel::{Channel, Channels};
+use super::intents::Intents;
 use super::lane::Job;
 use super::lease::Lease;
 use super::link::{Link, WRITE_PATIENCE};
@@ -17,8 +18,10 @@ use super::pages::Sharing;
 use super::society::{Society, footprint};
 use crate::{Answer, Failure, Write};
 
-/// Writes under way: taken, and not yet answered. Whoever brings more waits, and refuses what it then has no room for.
-pub const WRITES_MAX: usize = 16 * 1024;
+/// Writes under way.
+const WRITES_MAX: usize = 16 * 1024;
+/// Writes that wait until others are answered: what three more shards may have under way. Beyond it they are refused.
+const WAITING_MAX: usize = 3 * WRITES_MAX;
 
 /// Notes of who has written where that are remembered: 64 bytes each, and the channel's name.
 const AUTHORS_MAX: usize = 128 * 1024;
@@ -31,25 +34,43 @@ pub struct Keeper {
     pub authors: Authors,
     pub sharing: Sharing,
     pub lease: Lease,
+    pub intents: Intents,
     epoch: AtomicU64,
     room: Arc<Semaphore>,
+    waiting_room: Arc<Semaphore>,
+    door: mpsc::Sender<Waiting>,
     /// One sweep at a time.
     pub sweeping: tokio::sync::Mutex<()>,
 }
 
+/// A write that has no room yet, and its place among those that wait.
+struct Waiting {
+    write: Write,
+    answer: Answer,
+    deadline: Instant,
+    place: OwnedSemaphorePermit,
+}
+
 impl Keeper {
-    pub fn new(link: Arc<Link>) -> Self {
-        Self {
+    pub fn begin(link: Arc<Link>) -> Arc<Self> {
+        let (door, waiting) = mpsc::channel(WAITING_MAX);
+        let runtime = link.runtime().clone();
+        let keeper = Arc::new(Self {
             link,
             channels: Channels::default(),
             society: Society::default(),
             authors: Authors::default(),
             sharing: Sharing::default(),
             lease: Lease::default(),
+            intents: Intents::default(),
             epoch: AtomicU64::new(0),
             room: Arc::new(Semaphore::new(WRITES_MAX)),
+            waiting_room: Arc::new(Semaphore::new(WAITING_MAX)),
+            door,
             sweeping: tokio::sync::Mutex::new(()),
-        }
+        });
+        runtime.spawn(let_in(Arc::downgrade(&keeper), waiting));
+        keeper
     }
 
     pub fn epoch(&self) -> Epoch {
@@ -66,30 +87,48 @@ impl Keeper {
         self.lease.check()
     }
 
-    /// Takes writes, and shards' questions, on their way; waits when too many are. Lanes begin when all of it waits in them,
-    /// so that what came together leaves together.
+    /// Takes writes, and shards' questions, on their way. Their time begins now, even where they must wait for room. Lanes
+    /// begin when all of it waits in them, so that what came together leaves together.
     pub fn take(self: &Arc<Self>, writes: Vec<(Write, Answer)>) {
+        self.take_by(Instant::now() + WRITE_PATIENCE, writes);
+    }
+
+    fn take_by(self: &Arc<Self>, deadline: Instant, writes: Vec<(Write, Answer)>) {
         let mut idle = Vec::new();
         for (write, answer) in writes {
-            let room = match self.room.clone().try_acquire_owned() {
-                Ok(room) => Ok(room),
-                Err(_) => {
-                    // Whose answers are waited for.
-                    self.begin_lanes(&mut idle);
-                    self.link.runtime().block_on(self.room.clone().acquire_owned())
-                }
-            };
-            let answer: Answer = Box::new(move |done| {
-                answer(done);
-                drop(room);
-            });
-            self.enter(write, answer, &mut idle);
+            // One thread at a time calls this, so nobody comes in between.
+            let nobody_waits = self.waiting_room.available_permits() == WAITING_MAX;
+            match self.room.clone().try_acquire_owned() {
+                Ok(room) if nobody_waits => self.admit(write, answer, deadline, room, &mut idle),
+                _ => self.let_wait(write, answer, deadline),
+            }
         }
         self.begin_lanes(&mut idle);
     }
 
-    fn enter(self: &Arc<Self>, write: Write, answer: Answer, idle: &mut Vec<Arc<Channel>>) {
-        let deadline = Instant::now() + WRITE_PATIENCE;
+    fn let_wait(&self, write: Write, answer: Answer, deadline: Instant) {
+        let refused = match self.waiting_room.clone().try_acquire_owned() {
+            Err(_) => answer,
+            Ok(place) => match self.door.try_send(Waiting { write, answer, deadline, place }) {
+                Ok(()) => return,
+                Err(refused) => refused.into_inner().answer,
+            },
+        };
+        refused(Err(Failure::Passing("too many writes wait for the database".into())));
+    }
+
+    fn admit(
+        self: &Arc<Self>,
+        write: Write,
+        answer: Answer,
+        deadline: Instant,
+        room: OwnedSemaphorePermit,
+        idle: &mut Vec<Arc<Channel>>,
+    ) {
+        let answer: Answer = Box::new(move |done| {
+            answer(done);
+            drop(room);
+        });
         match lane_of(&write) {
             Some(channel) => {
                 let changes = matches!(write, Write::Request(StoreRequest::ChangeGroup { .. }));
@@ -105,8 +144,27 @@ impl Keeper {
 
     /// Waits until all that was taken is answered.
     pub fn drain(&self) {
-        let all = self.room.acquire_many(WRITES_MAX as u32);
-        drop(self.link.runtime().block_on(all));
+        self.link.runtime().block_on(async {
+            // Whoever has left the waiting room is under way, or answered.
+            drop(self.waiting_room.acquire_many(WAITING_MAX as u32).await);
+            drop(self.room.acquire_many(WRITES_MAX as u32).await);
+        });
+    }
+}
+
+/// Lets those in who wait, in order, as there is room. All have the same time, so the first is over first.
+async fn let_in(keeper: Weak<Keeper>, mut waiting: mpsc::Receiver<Waiting>) {
+    while let Some(Waiting { write, answer, deadline, place }) = waiting.recv().await {
+        let Some(keeper) = keeper.upgrade() else { return };
+        match tokio::time::timeout_at(deadline.into(), keeper.room.clone().acquire_owned()).await {
+            Ok(Ok(room)) => {
+                let mut idle = Vec::new();
+                keeper.admit(write, answer, deadline, room, &mut idle);
+                keeper.begin_lanes(&mut idle);
+            }
+            _ => answer(Err(Failure::Passing("the database has had too much to do for too long".into()))),
+        }
+        drop(place);
     }
 }
 
@@ -163,6 +221,46 @@ impl Authors {
 mod tests {
     use super::*;
     use uuid::Uuid;
+
+    /// A database that nobody has reached yet answers each write at once; so each is answered as soon as there is room for it.
+    #[test]
+    fn whoever_finds_no_room_waits_in_order_and_not_too_long() {
+        let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
+        let address = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+        let options = super::super::options::ScyllaOptions::at(vec![address.to_string()]);
+        let keeper = Keeper::begin(Link::begin(options, runtime.handle().clone()));
+        let (answers, answered) = flume::unbounded();
+        let take = |number: usize, deadline| {
+            let answers = answers.clone();
+            let channel = ChannelId::room("lobby").unwrap();
+            let write = Write::Request(StoreRequest::Head { channel });
+            let answer: Answer = Box::new(move |done| answers.send((number, done)).unwrap());
+            keeper.take_by(deadline, vec![(write, answer)]);
+        };
+        let (now, later) = (Instant::now(), Instant::now() + WRITE_PATIENCE * 100);
+        let failure = |(number, done): (usize, Result<_, _>)| match done {
+            Err(Failure::Passing(reason)) => (number, reason),
+            other => panic!("{other:?}"),
+        };
+        let others = runtime.block_on(keeper.room.clone().acquire_many_owned(WRITES_MAX as u32)).unwrap();
+        take(0, now);
+        let (number, reason) = failure(answered.recv().unwrap());
+        assert!(number == 0 && reason.contains("for too long"), "{number} {reason}");
+        // The first is between the door and the room, and keeps its place.
+        for number in 1..=WAITING_MAX + 1 {
+            take(number, later);
+        }
+        let (number, reason) = failure(answered.recv().unwrap());
+        assert!(number == WAITING_MAX + 1 && reason.contains("too many"), "{number} {reason}");
+        assert!(answered.is_empty());
+        drop(others);
+        for expected in 1..=WAITING_MAX {
+            let (number, reason) = failure(answered.recv().unwrap());
+            assert!(number == expected && reason.contains("not reached yet"), "{number} {expected} {reason}");
+        }
+        keeper.drain();
+        assert_eq!(keeper.room.available_permits(), WRITES_MAX);
+    }
 
     #[test]
     fn authors_are_remembered_up_to_a_bound() {

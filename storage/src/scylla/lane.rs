@@ -166,8 +166,12 @@ impl Keeper {
         messages: Vec<(Message, Answer, Instant)>,
         under_way: &mut JoinSet<()>,
     ) {
-        let deadline = messages.iter().map(|(_, _, deadline)| *deadline).max().unwrap_or_else(Instant::now);
-        let ready = in_time(deadline).and_then(|()| self.check()).and_then(|()| channel.check_settled());
+        let (messages, late): (Vec<_>, Vec<_>) =
+            messages.into_iter().partition(|(_, _, deadline)| in_time(*deadline).is_ok());
+        late.into_iter().for_each(|(_, answer, _)| answer(Err(Missed::silence().failure())));
+        // Nobody in a batch waits longer than the first of them may.
+        let Some(deadline) = messages.iter().map(|(_, _, deadline)| *deadline).min() else { return };
+        let ready = self.check().and_then(|()| channel.check_settled());
         let known = match ready {
             Ok(()) => by(deadline, channel.known(&self.link)).await,
             Err(failure) => Err(failure),
@@ -315,20 +319,21 @@ impl Keeper {
         let patience = Instant::now() + UNDO_PATIENCE;
         let undone = self.link.write(&undo, BatchType::Unlogged, patience).await;
         if undone.is_err() {
-            self.settle_later(channel, undo, None);
+            let link = self.link.clone();
+            self.settle_later(channel, async move { link.settle(&undo).await });
         }
         Err(Failure::Passing(missed.reason))
     }
 
-    /// Has the database agree with what was said, as soon as it can; until then the channel waits.
-    pub fn settle_later(self: &Arc<Self>, channel: &Arc<Channel>, undo: Vec<Mutation>, turn: Option<Turn>) {
+    /// Has the database agree with what was said, as soon as it can; until then the channel waits. What comes of it is dropped
+    /// last.
+    pub fn settle_later<T: Send>(&self, channel: &Arc<Channel>, settled: impl Future<Output = T> + Send + 'static) {
         channel.unsettled.fetch_add(1, Ordering::AcqRel);
-        let (keeper, channel) = (self.clone(), channel.clone());
+        let channel = channel.clone();
         self.link.runtime().spawn(async move {
-            keeper.link.settle(&undo).await;
+            let _until_the_end = settled.await;
             channel.forget().await;
             channel.unsettled.fetch_sub(1, Ordering::AcqRel);
-            drop(turn);
         });
     }
 

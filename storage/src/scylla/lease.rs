@@ -11,9 +11,9 @@ use uuid::Uuid;
 
 use super::keeper::Keeper;
 use super::lane::in_time;
-use super::link::{ANSWER_DURATION_MAX, Mutation};
+use super::link::Mutation;
 use super::statements::{Statement, big, id};
-use crate::Failure;
+use crate::{ANSWER_DURATION_MAX, Failure};
 
 /// How often a server says that it is alive.
 const BEAT_INTERVAL: Duration = Duration::from_secs(1);
@@ -74,7 +74,8 @@ fn lost() -> Failure {
 pub type Server = (i64, Uuid, i64);
 
 impl Keeper {
-    /// Begins a new life: takes the keyspace, if nobody else has it, and gives the next epoch.
+    /// Begins a new life: takes the keyspace, if nobody else has it, takes back what the last life has left half done, and gives
+    /// the next epoch.
     pub async fn begin_life(self: &Arc<Self>) -> Result<Epoch, Failure> {
         self.check_moved().await?;
         let begun = Instant::now();
@@ -104,6 +105,7 @@ impl Keeper {
                 }
             });
         }
+        self.end_intents().await?;
         let epoch = Epoch(epoch as u64);
         self.set_epoch(epoch);
         Ok(epoch)

@@ -24,11 +24,9 @@ use super::options::ScyllaOptions;
 use super::outcome::{Missed, applied};
 use super::schema;
 use super::statements::{Statement, Statements, WRITE_DURATION_MAX};
-use crate::Failure;
+use crate::{ANSWER_DURATION_MAX, Failure};
 
-/// The longest that a write, once taken, or a read may wait for its answer; operators are told of it.
-pub const ANSWER_DURATION_MAX: Duration = Duration::from_secs(10);
-/// How long a write is tried.
+/// How long a write is tried, from the moment of asking.
 pub const WRITE_PATIENCE: Duration = Duration::from_secs(6);
 /// How long it is then looked for what became of it.
 pub const LOOK_PATIENCE: Duration = Duration::from_secs(1);

@@ -165,9 +165,17 @@ pub fn put_circle(user: UserId, circle: Circle) -> Mutation {
     Mutation::new(Statement::PutCircle, values)
 }
 
+pub fn delete_circle(user: UserId) -> Mutation {
+    Mutation::new(Statement::DeleteCircle, [id(user.0)])
+}
+
 pub fn put_inbox(user: UserId, inbox: Inbox) -> Mutation {
     let of = |notification: Option<NotificationId>| id(notification.map_or(NO_ID, |notification| notification.0));
     Mutation::new(Statement::PutInbox, [id(user.0), int(inbox.count as i32), of(inbox.last), of(inbox.floor)])
+}
+
+pub fn delete_inbox(user: UserId) -> Mutation {
+    Mutation::new(Statement::DeleteInbox, [id(user.0)])
 }
 
 pub fn put_notification(user: UserId, notification: &Notification) -> Mutation {

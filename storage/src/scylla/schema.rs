@@ -9,10 +9,10 @@ use super::options::{Keyspace, ScyllaOptions};
 use crate::Failure;
 
 /// Which tables there are. Rises with every migration; a program takes no newer one than it knows.
-pub const VERSION: i32 = 1;
+pub const VERSION: i32 = 2;
 
 /// Statements that lead to a version from the one before it; the first makes everything.
-const MIGRATIONS: [&[&str]; VERSION as usize] = [VERSION_1];
+const MIGRATIONS: [&[&str]; VERSION as usize] = [VERSION_1, VERSION_2];
 
 const VERSION_1: &[&str] = &[
     // A message lies in the partition of its channel and bucket. What is static says where the channel's history ends, and
@@ -83,6 +83,13 @@ const VERSION_1: &[&str] = &[
     "CREATE TABLE IF NOT EXISTS servers (id int PRIMARY KEY, epoch bigint, holder uuid, beat bigint)",
     // How far an import has come.
     "CREATE TABLE IF NOT EXISTS transfers (id int PRIMARY KEY, source text, place blob, moved bigint, done boolean)",
+];
+
+const VERSION_2: &[&str] = &[
+    // Changes of more than one batch that are under way, a partition each: how many parts there are, none when it has ended,
+    // and what takes it back.
+    "CREATE TABLE IF NOT EXISTS intents (
+  slot int, part int, parts int static, record blob, PRIMARY KEY ((slot), part))",
 ];
 
 const VERSION_TABLE: &str =
@@ -221,7 +228,7 @@ mod tests {
         let keyspace: Keyspace = "chat".parse().unwrap();
         let text = text(&keyspace, 3);
         let names: Vec<_> = tables().collect();
-        assert_eq!(names.len(), VERSION_1.len());
+        assert_eq!(names.len(), VERSION_1.len() + VERSION_2.len());
         for name in names {
             assert_eq!(text.matches(&format!("IF NOT EXISTS {name} (")).count(), 1, "{name}");
         }

@@ -15,9 +15,10 @@ use tokio::sync::{RwLock, Semaphore};
 
 use super::channel::Channel;
 use super::draft::{Draft, Ending};
+use super::intents::Whole;
 use super::keeper::Keeper;
 use super::lane::in_time;
-use super::link::{Mutation, by};
+use super::link::by;
 use crate::account::Credential;
 use crate::{Answer, Failure, Write, Written};
 
@@ -191,8 +192,8 @@ pub enum Decided {
     Alone,
     /// A name or a seat has gone meanwhile: again.
     Again,
-    /// It failed, and what the database may have of it is to be undone.
-    Unsettled(Failure, Vec<Mutation>),
+    /// It failed, and what the database may have of it is to be taken back.
+    Unsettled(Failure, Whole),
 }
 
 impl Keeper {
@@ -206,10 +207,10 @@ impl Keeper {
                 // Those behind go on only when those before have.
                 return turn.come().await;
             }
-            let (done, undo) = keeper.change(None, write, deadline).await;
+            let (done, left) = keeper.change(None, write, deadline).await;
             answer(done);
-            if let Some(undo) = undo {
-                keeper.link.settle(&undo).await;
+            if let Some(left) = left {
+                keeper.settle(left).await;
             }
         });
     }
@@ -232,10 +233,14 @@ impl Keeper {
             self.link.runtime().spawn(async move { turn.come().await });
             return;
         }
-        let (done, undo) = self.change(Some(channel.clone()), write, deadline).await;
+        let (done, left) = self.change(Some(channel.clone()), write, deadline).await;
         channel.version.fetch_add(1, std::sync::atomic::Ordering::AcqRel);
-        if let Some(undo) = undo {
-            self.settle_later(channel, undo, Some(turn));
+        if let Some(left) = left {
+            let keeper = self.clone();
+            self.settle_later(channel, async move {
+                keeper.settle(left).await;
+                turn
+            });
         }
         answer(done);
     }
@@ -245,7 +250,7 @@ impl Keeper {
         channel: Option<Arc<Channel>>,
         write: Write,
         deadline: Instant,
-    ) -> (Result<Written, Failure>, Option<Vec<Mutation>>) {
+    ) -> (Result<Written, Failure>, Option<Whole>) {
         if let Err(failure) = self.check() {
             return (Err(failure), None);
         }
@@ -266,7 +271,7 @@ impl Keeper {
             let decided = tokio::task::spawn_blocking(move || keeper.decide(channel, &write, alone, deadline)).await;
             match decided {
                 Ok(Decided::Done(done)) => return (done, None),
-                Ok(Decided::Unsettled(failure, undo)) => return (Err(failure), Some(undo)),
+                Ok(Decided::Unsettled(failure, left)) => return (Err(failure), Some(left)),
                 Ok(Decided::Alone) => alone = true,
                 Ok(Decided::Again) if decisions < DECISIONS_MAX => decisions += 1,
                 Ok(Decided::Again) => {
@@ -288,7 +293,7 @@ impl Keeper {
         if let Write::Request(question) = write
             && !question.is_write()
         {
-            return Decided::Done(crate::bridge::look_up(&self.view(), question).map(Written::Receipt));
+            return Decided::Done(crate::bridge::look_up(&self.view(deadline), question).map(Written::Receipt));
         }
         let mut draft = Draft::new(self, channel, footprint(write), alone, deadline);
         match draft.apply(write) {
@@ -299,7 +304,7 @@ impl Keeper {
                 }
                 Ending::Again => Decided::Again,
                 Ending::Failed(failure) => Decided::Done(Err(failure)),
-                Ending::Unsettled(failure, undo) => Decided::Unsettled(failure, undo),
+                Ending::Unsettled(failure, left) => Decided::Unsettled(failure, left),
             },
             Err(_) if draft.is_about_more() => Decided::Alone,
             Err(failure) => Decided::Done(Err(failure)),

@@ -128,6 +128,12 @@ statements! {
     Leftovers "SELECT id, shards FROM leftovers WHERE kind = ?"
     PutLeftover "INSERT INTO leftovers (kind, id, shards) VALUES (?, ?, ?) USING TIMESTAMP ?"
     DeleteLeftover "DELETE FROM leftovers USING TIMESTAMP ? WHERE kind = ? AND id = ?"
+    // Changes of more than one batch that are under way.
+    Intent "SELECT parts, WRITETIME(parts) FROM intents WHERE slot = ? LIMIT 1"
+    IntentPart "SELECT record FROM intents WHERE slot = ? AND part = ?"
+    SetIntent "UPDATE intents USING TIMESTAMP ? SET parts = ? WHERE slot = ?"
+    PutIntentPart "INSERT INTO intents (slot, part, record) VALUES (?, ?, ?) USING TIMESTAMP ?"
+    ClearIntent "DELETE FROM intents USING TIMESTAMP ? WHERE slot = ? AND part >= 0"
     // The server that has the keyspace.
     Server "SELECT epoch, holder, beat FROM servers WHERE id = 0"
     ServerWritten "SELECT WRITETIME(beat) FROM servers WHERE id = 0"
@@ -165,6 +171,15 @@ statements! {
 impl Statement {
     pub fn cql(self) -> &'static str {
         ALL[self as usize].1
+    }
+
+    /// What it is called in records, and there for good: a newer program may have to read them.
+    pub fn name(self) -> String {
+        format!("{self:?}")
+    }
+
+    pub fn named(name: &str) -> Option<Self> {
+        ALL.iter().map(|(statement, _)| *statement).find(|statement| statement.name() == name)
     }
 
     pub fn is_read(self) -> bool {
@@ -276,6 +291,25 @@ mod tests {
             let named = ["FROM talk.", "INTO talk.", "UPDATE talk."].iter().any(|table| qualified.contains(table));
             assert!(named, "{qualified}");
         }
+    }
+
+    /// Records name them, with as many values. If one is to change, it gets a new name, and the old one stays.
+    #[test]
+    fn what_records_name_is_found() {
+        let named = "PutMessage 11 DeleteMessage 3 SetHead 6 PutAuthored 2 PutUser 14 DeleteUser 1 PutRevocation 3 \
+                     DeleteRevocation 2 PutGroup 12 DeleteGroup 1 PutGroupList 3 DeleteGroupList 2 PutMember 5 \
+                     DeleteMember 3 PutRoster 5 DeleteRoster 5 PutUserGroup 4 DeleteUserGroup 4 PutEdge 4 DeleteEdge 2 \
+                     PutFriend 4 DeleteFriend 4 PutBlockedBy 2 DeleteBlockedBy 2 PutCircle 3 DeleteCircle 1 PutInbox 4 \
+                     DeleteInbox 1 PutNotification 7 DeleteNotification 2 PutDeparture 1 DeleteDeparture 1 PutLeftover 3 \
+                     DeleteLeftover 2";
+        let words: Vec<_> = named.split(' ').collect();
+        for pair in words.chunks(2) {
+            let statement = Statement::named(pair[0]).unwrap();
+            assert_eq!(statement.name(), pair[0]);
+            // One more is the timestamp.
+            assert_eq!((statement.cql().matches('?').count() - 1).to_string(), pair[1], "{}", statement.cql());
+        }
+        assert_eq!(Statement::named("DropEverything"), None);
     }
 
     #[test]

@@ -76,6 +76,16 @@ impl OnCql {
 }
 
 impl OnCql {
+    /// The bytes of the first column that such a question finds.
+    pub fn blobs(&self, cql: &str) -> Vec<Vec<u8>> {
+        let mut blobs = Vec::new();
+        in_session(&self.options, async |session| {
+            let found = session.query_unpaged(cql, ()).await.unwrap().into_rows_result().unwrap();
+            blobs.extend(found.rows::<(Vec<u8>,)>().unwrap().map(|row| row.unwrap().0));
+        });
+        blobs
+    }
+
     /// The numbers of the first column that such a question finds.
     pub fn numbers(&self, cql: &str) -> Vec<i64> {
         let mut numbers = Vec::new();
@@ -90,6 +100,20 @@ impl OnCql {
             }));
         });
         numbers
+    }
+}
+
+impl OnCql {
+    /// All that such a question finds, in an order of its own.
+    pub fn rows(&self, cql: &str) -> Vec<String> {
+        let mut rows = Vec::new();
+        in_session(&self.options, async |session| {
+            let found = session.query_unpaged(cql, ()).await.unwrap().into_rows_result().unwrap();
+            let found = found.rows::<scylla::value::Row>().unwrap();
+            rows.extend(found.map(|row| format!("{:?}", row.unwrap().columns)));
+        });
+        rows.sort_unstable();
+        rows
     }
 }
 

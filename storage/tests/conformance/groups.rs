@@ -1,5 +1,6 @@
 //! Groups: who is in them, what is said about it, and how they are found.
 
+use engine::friend::FriendAct;
 use engine::group::{GroupAct, Role};
 use engine::id::Timestamp;
 use engine::message::{Message, MessageCode};
@@ -21,6 +22,7 @@ laws! {
     leaving_is_not_for_the_last_superadmin
     departures_hand_over
     adding_is_for_all_or_none
+    a_change_about_very_many_is_like_any_other
     each_role_reaches_its_own
     messages_tell_of_members_in_their_own_names
     the_last_seat_is_taken_once
@@ -169,6 +171,29 @@ fn adding_is_for_all_or_none<K: Keeper>() {
     assert_eq!(world.act(1, 1, GroupAct::Add(users(&[3]))), "message 4 of 3, notice -4 to 3");
     assert_eq!(world.act(1, 1, GroupAct::Add(users(&[3, 2]))), "");
     assert_eq!(world.act(2, 1, GroupAct::Add(users(&[3]))), "NotFound");
+}
+
+fn a_change_about_very_many_is_like_any_other<K: Keeper>() {
+    const PEOPLE: u32 = 90;
+    let mut world = World::<K>::of(PEOPLE);
+    world.make(1, 1);
+    let all: Vec<_> = (2..=PEOPLE).collect();
+    let list = |of: &dyn Fn(u32) -> String| all.iter().map(|&number| of(number)).collect::<Vec<_>>();
+    let told = [list(&|user| format!("message 4 of {user}")), list(&|user| format!("notice -4 to {user}"))].concat();
+    assert_eq!(world.act(1, 1, GroupAct::Add(users(&all))), told.join(", "));
+    assert_eq!(world.roster(1), format!("1:0 {}", list(&|user| format!("{user}:2")).join(" ")));
+    assert_eq!(world.relate(FriendAct::Add, 1, &all).notices.len(), all.len());
+    assert_eq!(world.relate(FriendAct::Block, 1, &all), Default::default());
+    check_sound(world.store(), 1, PEOPLE);
+    world.keeper.reopen();
+    let removed = [list(&|user| format!("message 8 of {user}")), list(&|user| format!("{user} is removed"))].concat();
+    assert_eq!(world.act(1, 1, GroupAct::Ban(users(&all))), removed.join(", "));
+    assert_eq!(world.roster(1), format!("1:0 {}", list(&|user| format!("{user}:4")).join(" ")));
+    assert_eq!(world.friends(1), list(&|user| format!("{user}:3")).join(" "));
+    for one in [2, 47, PEOPLE] {
+        assert_eq!(world.notified(one), [-4, -2]);
+    }
+    check_sound(world.store(), 1, PEOPLE);
 }
 
 fn each_role_reaches_its_own<K: Keeper>() {

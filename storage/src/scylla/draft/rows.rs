@@ -302,8 +302,9 @@ impl Rows for Draft<'_> {
     }
 
     fn set_circle(&mut self, user: UserId, circle: Circle) {
-        let before = self.circles.get_mut().insert(user, Some(circle)).flatten().unwrap_or_default();
-        self.write(rows::put_circle(user, circle), rows::put_circle(user, before));
+        let before = self.circles.get_mut().insert(user, Some(circle)).flatten();
+        let undo = before.map_or_else(|| rows::delete_circle(user), |before| rows::put_circle(user, before));
+        self.write(rows::put_circle(user, circle), undo);
     }
 
     fn inbox(&self, user: UserId) -> Result<Inbox, Failure> {
@@ -313,8 +314,9 @@ impl Rows for Draft<'_> {
     }
 
     fn set_inbox(&mut self, user: UserId, inbox: Inbox) {
-        let before = self.inboxes.get_mut().insert(user, Some(inbox)).flatten().unwrap_or_default();
-        self.write(rows::put_inbox(user, inbox), rows::put_inbox(user, before));
+        let before = self.inboxes.get_mut().insert(user, Some(inbox)).flatten();
+        let undo = before.map_or_else(|| rows::delete_inbox(user), |before| rows::put_inbox(user, before));
+        self.write(rows::put_inbox(user, inbox), undo);
     }
 
     fn has_notification(&self, user: UserId, notification: NotificationId) -> Result<bool, Failure> {
