@@ -441,8 +441,6 @@ impl Keeper {
     }
 }
 
-/// Takes as many messages as make one batch, or one of anything else. Whoever has nothing more to wait for ends when there
-/// is nothing left.
 /// Lets more come, if anything waits already that is to leave in a batch.
 async fn linger(channel: &Channel, duration: Duration) {
     let waits = || !channel.queue.lock().unwrap_or_else(PoisonError::into_inner).jobs.is_empty();
@@ -451,6 +449,8 @@ async fn linger(channel: &Channel, duration: Duration) {
     }
 }
 
+/// Takes as many messages as make one batch, or one of anything else. Whoever has nothing more to wait for ends when there
+/// is nothing left.
 fn next(channel: &Channel, under_way: usize) -> Next {
     let mut queue = channel.queue.lock().unwrap_or_else(PoisonError::into_inner);
     let is_message = |job: &Job| matches!(job.write, Write::Request(StoreRequest::Insert(_)));
