@@ -29,6 +29,16 @@ impl CpuTime {
     pub fn secs(self) -> f64 {
         self.user_secs + self.system_secs
     }
+
+    /// The kernel cuts both parts to hundredths of a second, which is all there is of a short run. Of threads that have ended
+    /// it counts no finer.
+    fn refined(self, finer_secs: f64) -> Self {
+        if finer_secs <= self.secs() {
+            return self;
+        }
+        let system_part = if self.secs() > 0.0 { self.system_secs / self.secs() } else { 0.5 };
+        Self { user_secs: finer_secs * (1.0 - system_part), system_secs: finer_secs * system_part }
+    }
 }
 
 impl ServerProbe {
@@ -56,7 +66,18 @@ impl ServerProbe {
         let stat = self.read("stat")?;
         let ticks = cpu_ticks(&stat).ok_or_else(|| self.unreadable("stat"))?;
         let seconds = |ticks: u64| ticks as f64 / clock_ticks_per_second() as f64;
-        Ok(CpuTime { user_secs: seconds(ticks.0), system_secs: seconds(ticks.1) })
+        let counted = CpuTime { user_secs: seconds(ticks.0), system_secs: seconds(ticks.1) };
+        Ok(counted.refined(self.living_threads_secs().unwrap_or(0.0)))
+    }
+
+    /// What the threads that there are have computed, to the nanosecond; zero where the kernel does not count that.
+    fn living_threads_secs(&self) -> io::Result<f64> {
+        let threads = fs::read_dir(format!("/proc/{}/task", self.pid))?;
+        let ns_of = |thread: fs::DirEntry| {
+            let schedstat = fs::read_to_string(thread.path().join("schedstat")).ok()?;
+            schedstat.split(' ').next()?.parse::<u64>().ok()
+        };
+        Ok(threads.filter_map(|thread| ns_of(thread.ok()?)).sum::<u64>() as f64 / 1e9)
     }
 
     pub fn resident_bytes(&self) -> io::Result<u64> {
@@ -98,10 +119,23 @@ mod tests {
     }
 
     #[test]
+    fn what_is_counted_finer_is_divided_as_what_is_not() {
+        let check = |user_secs, system_secs, finer, expected: (f64, f64)| {
+            let refined = CpuTime { user_secs, system_secs }.refined(finer);
+            assert_eq!((refined.user_secs, refined.system_secs), expected, "{user_secs} {system_secs} {finer}");
+        };
+        check(0.25, 0.75, 2.0, (0.5, 1.5));
+        check(0.0, 0.0, 0.004, (0.002, 0.002));
+        // A thread has ended.
+        check(0.25, 0.75, 0.5, (0.25, 0.75));
+        check(0.25, 0.75, 0.0, (0.25, 0.75));
+    }
+
+    #[test]
     fn reads_this_very_process() {
         let probe = ServerProbe::new(std::process::id()).expect("we exist");
         assert!(probe.resident_bytes().expect("our memory") > 100_000);
-        assert!(probe.cpu().is_ok());
+        assert!(probe.cpu().expect("our time").secs() > 0.0);
         let cores = probe.cores().expect("our cores");
         assert!(std::thread::available_parallelism().is_ok_and(|some| some.get() <= cores.len()), "{cores:?}");
     }
