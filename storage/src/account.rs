@@ -27,6 +27,26 @@ pub struct Account {
     pub disable_time: Option<Timestamp>,
 }
 
+impl Account {
+    /// All ways to sign in to it.
+    pub fn credentials(&self) -> Vec<Credential> {
+        let one = |kind, ident: &String| Credential { kind, ident: ident.clone() };
+        let devices = self.devices.iter().map(|ident| one(CredentialKind::Device, ident));
+        let single = [(CredentialKind::Custom, &self.custom_id), (CredentialKind::Email, &self.email)];
+        let single = single.into_iter().filter(|(_, ident)| !ident.is_empty()).map(|(kind, ident)| one(kind, ident));
+        devices.chain(single).collect()
+    }
+
+    pub fn bears(&self, credential: &Credential) -> bool {
+        let ident = &credential.ident;
+        match credential.kind {
+            CredentialKind::Device => self.devices.contains(ident),
+            CredentialKind::Custom => self.custom_id == *ident,
+            CredentialKind::Email => self.email == *ident,
+        }
+    }
+}
+
 /// How a user may prove who they are.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 pub enum CredentialKind {

@@ -241,8 +241,10 @@ impl Store for Scylla {
         let Some((user, secret)) = self.row::<(Uuid, String)>(Statement::Credential, values)? else {
             return Ok(None);
         };
-        let exists = self.row::<(String,)>(Statement::UserExists, vec![id(user)])?.is_some();
-        Ok(exists.then_some(CredentialOwner { user: UserId(user), secret }))
+        // Claimed by somebody who never came to be, or set free by one who bears it no more, it is nobody's.
+        let account = self.account(UserId(user))?;
+        let is_borne = account.is_some_and(|account| account.bears(credential));
+        Ok(is_borne.then_some(CredentialOwner { user: UserId(user), secret }))
     }
 
     fn account(&self, user: UserId) -> Result<Option<Account>, Failure> {

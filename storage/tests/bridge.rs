@@ -599,11 +599,11 @@ fn clients_use_every_call() {
     let (bridge, _ends) = Bridge::start(open_shared(&directory), 1).unwrap();
     let client = bridge.client();
     wait(async {
-        let Write::Register(registration) = register(1, "ann", device("a")) else { panic!() };
+        let Write::Register(registration) = register(1, "ann", device("device-1")) else { panic!() };
         assert_eq!(client.register(registration.clone()).await, Ok(Registered::Created));
         let owner = CredentialOwner { user: user(1), secret: "$hash-1".into() };
         assert_eq!(client.register(registration).await, Ok(Registered::Existing(owner.clone())));
-        assert_eq!(client.credential(device("a")).await, Ok(Some(owner)));
+        assert_eq!(client.credential(device("device-1")).await, Ok(Some(owner)));
         assert_eq!(client.user_by_username("ann").await, Ok(Some(user(1))));
         assert_eq!(client.account(user(1)).await, Ok(Some(account(1, "ann"))));
         assert_eq!(client.accounts(&[user(2), user(1)]).await, Ok(vec![account(1, "ann")]));

@@ -14,7 +14,7 @@ use common::*;
 use engine::id::{ChannelId, MessageId, Sequence, Timestamp};
 use engine::message::Message;
 use engine::persist::{ChannelHead, StoreRequest};
-use storage::account::{Changed, Registered};
+use storage::account::{Changed, Linked, Registered, Unlinked};
 use storage::memory::Memory;
 use storage::scylla::Scylla;
 use storage::scylla::options::{BucketBounds, Retention, ScyllaOptions};
@@ -197,6 +197,23 @@ fn a_crash_between_two_steps_leaves_nothing_in_the_way() {
         let rename = Write::ChangeAccount { id: user(1), change, update_time: Timestamp(5) };
         assert_eq!(commit(keeper.store(), &[rename]), [Written::Changed(Changed::Done)]);
         assert_eq!(keeper.store().user_by_username("cat").unwrap(), Some(user(1)));
+        // A way to sign in was taken from an account, and not yet set free.
+        keeper
+            .say(&format!("INSERT INTO credentials (kind, ident, user_id, secret) VALUES (0, 'old', {}, '')", user(1)));
+        keeper.crash();
+        assert_eq!(keeper.store().credential(&device("old")).unwrap(), None);
+        let unlink = Write::Unlink { user: user(1), credential: device("old"), time: Timestamp(6) };
+        assert_eq!(commit(keeper.store(), &[unlink]), [Written::Unlinked(Unlinked::NotFound)]);
+        let link = |number| Write::Link {
+            user: user(number),
+            credential: device("old"),
+            secret: String::new(),
+            time: Timestamp(7),
+        };
+        commit(keeper.store(), &[register(3, "dan", device("d"))]);
+        let linked = commit(keeper.store(), &[link(3), link(1)]);
+        assert_eq!(linked, [Linked::Done, Linked::Taken].map(Written::Linked));
+        assert_eq!(keeper.store().credential(&device("old")).unwrap().map(|owner| owner.user), Some(user(3)));
     });
 }
 

@@ -71,7 +71,7 @@ fn refusal(directory: &TempDir) -> String {
 fn check_upgraded(directory: &TempDir, epoch: u64) {
     for round in 0..2 {
         let store = open(directory);
-        assert_eq!(store.account(user(1)).unwrap(), Some(account(1, "ann")));
+        assert_eq!(store.account(user(1)).unwrap(), Some(account_with(1, "ann", &device("a"))));
         assert_eq!(store.user_by_username("bob").unwrap(), Some(user(2)));
         let messages = store.messages(&room("lobby"), Place::Oldest, 9).unwrap();
         assert_eq!(messages, [message(&room("lobby"), 1, 1), message(&room("lobby"), 1001, 2)]);

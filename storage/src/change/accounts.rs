@@ -3,7 +3,7 @@
 use engine::id::{Timestamp, UserId};
 
 use super::groups;
-use crate::account::{Account, Credential, CredentialKind, CredentialOwner, DEVICES_MAX, Linked, Revocation, Unlinked};
+use crate::account::{Credential, CredentialKind, CredentialOwner, DEVICES_MAX, Linked, Revocation, Unlinked};
 use crate::rows::Rows;
 use crate::{Failure, check_name};
 
@@ -59,7 +59,7 @@ pub fn unlink(
     if rows.credential(credential)?.is_none_or(|owner| owner.user != user) {
         return Ok(Unlinked::NotFound);
     }
-    if credentials(&account).len() <= 1 {
+    if account.credentials().len() <= 1 {
         return Ok(Unlinked::LastCredential);
     }
     match credential.kind {
@@ -68,8 +68,8 @@ pub fn unlink(
         CredentialKind::Email => account.email.clear(),
     }
     account.update_time = time;
-    rows.put_account(&account);
     rows.remove_credential(credential);
+    rows.put_account(&account);
     Ok(Unlinked::Done)
 }
 
@@ -80,7 +80,7 @@ pub fn delete(rows: &mut impl Rows, user: UserId, time: Timestamp) -> Result<boo
         return Ok(false);
     };
     groups::depart_in_silence(rows, user, time)?;
-    for credential in credentials(&account) {
+    for credential in account.credentials() {
         if rows.credential(&credential)?.is_some_and(|owner| owner.user == user) {
             rows.remove_credential(&credential);
         }
@@ -93,13 +93,4 @@ pub fn delete(rows: &mut impl Rows, user: UserId, time: Timestamp) -> Result<boo
     rows.revoke(&Revocation::User { id: user, issued_before: time })?;
     rows.put_departure(user);
     Ok(true)
-}
-
-/// All ways to sign in to an account.
-fn credentials(account: &Account) -> Vec<Credential> {
-    let one = |kind, ident: &String| Credential { kind, ident: ident.clone() };
-    let devices = account.devices.iter().map(|ident| one(CredentialKind::Device, ident));
-    let single = [(CredentialKind::Custom, &account.custom_id), (CredentialKind::Email, &account.email)];
-    let single = single.into_iter().filter(|(_, ident)| !ident.is_empty()).map(|(kind, ident)| one(kind, ident));
-    devices.chain(single).collect()
 }

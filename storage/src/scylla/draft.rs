@@ -377,7 +377,7 @@ impl<'k> Draft<'k> {
         }
     }
 
-    /// A name that is not set free in time is found to be nobody's; a credential is tried until it is.
+    /// A name or credential that is not set free in time is found to be nobody's: its account says so.
     async fn release(&self, release: Release) {
         let link = self.keeper.link.clone();
         if release.try_on(&link, self.deadline).await {

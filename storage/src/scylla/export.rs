@@ -202,10 +202,11 @@ impl Keeper {
         let after_id = Uuid::from_slice(&after).ok();
         match (pass, owner) {
             (Pass::Accounts, Owner::User(user)) => one(self.account_row(user).await?.map(Item::Account)),
-            // One that was claimed by somebody who never came to be is nobody's.
+            // One that nobody bears was claimed by somebody who never came to be, or is being set free.
             (_, Owner::Credential(credential, owner)) => {
-                let exists = self.link.row::<(String,)>(Statement::UserExists, vec![id(owner.user.0)]).await?.is_some();
-                one(exists.then_some(Item::Credential(credential, owner)))
+                let account = self.account_row(owner.user).await?;
+                let is_borne = account.is_some_and(|account| account.bears(&credential));
+                one(is_borne.then_some(Item::Credential(credential, owner)))
             }
             (_, Owner::Revocation(revocation)) => one(Some(Item::Revocation(revocation))),
             (Pass::Groups, Owner::Group(group)) => one(self.group_row(group).await?.map(Item::Group)),

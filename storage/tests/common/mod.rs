@@ -163,5 +163,17 @@ pub fn device(ident: &str) -> Credential {
 }
 
 pub fn register(number: u32, username: &str, credential: Credential) -> Write {
-    Write::Register(Registration { account: account(number, username), credential, secret: format!("$hash-{number}") })
+    let account = account_with(number, username, &credential);
+    Write::Register(Registration { account, credential, secret: format!("$hash-{number}") })
+}
+
+/// An account that bears what it signs in with.
+pub fn account_with(number: u32, username: &str, credential: &Credential) -> Account {
+    let mut account = account(number, username);
+    match credential.kind {
+        CredentialKind::Device => account.devices = vec![credential.ident.clone()],
+        CredentialKind::Custom => account.custom_id = credential.ident.clone(),
+        CredentialKind::Email => account.email = credential.ident.clone(),
+    }
+    account
 }

@@ -63,13 +63,14 @@ fn a_group_is_applied_in_order<K: Keeper>() {
 fn one_username_has_one_account_even_within_a_group<K: Keeper>() {
     let keeper = K::begin();
     let store = keeper.store();
+    let custom_a = Credential { kind: CredentialKind::Custom, ident: "a".into() };
     let written = commit(
         store,
         &[
             register(1, "ann", device("a")),
             register(2, "ann", device("b")),
             register(3, "bob", device("a")),
-            register(4, "bob", Credential { kind: CredentialKind::Custom, ident: "a".into() }),
+            register(4, "bob", custom_a.clone()),
         ],
     );
     let ann = CredentialOwner { user: user(1), secret: "$hash-1".into() };
@@ -84,7 +85,7 @@ fn one_username_has_one_account_even_within_a_group<K: Keeper>() {
     assert_eq!(store.credential(&device("a")).unwrap(), Some(ann));
     assert_eq!(store.credential(&device("b")).unwrap(), None, "a refused registration leaves nothing");
     assert_eq!(store.account(user(2)).unwrap(), None);
-    assert_eq!(store.account(user(4)).unwrap(), Some(account(4, "bob")));
+    assert_eq!(store.account(user(4)).unwrap(), Some(account_with(4, "bob", &custom_a)));
 }
 
 fn names_are_freed_and_taken_in_order<K: Keeper>() {
@@ -211,7 +212,7 @@ fn everything_is_there_after_reopening<K: Keeper>() {
         keeper.reopen();
         let store = keeper.store();
         assert_eq!(store.messages(&lobby, Place::Oldest, 9).unwrap(), [message(&lobby, 2, 7)]);
-        assert_eq!(store.account(user(1)).unwrap(), Some(account(1, "ann")));
+        assert_eq!(store.account(user(1)).unwrap(), Some(account_with(1, "ann", &device("a"))));
         assert_eq!(store.user_by_username("ann").unwrap(), Some(user(1)));
         assert_eq!(store.credential(&device("a")).unwrap().map(|owner| owner.user), Some(user(1)));
         assert_eq!(store.revocations().unwrap(), [revocation]);
@@ -266,7 +267,7 @@ fn an_unfit_write_fails_alone<K: Keeper>() {
     let unfit: Vec<_> = written.iter().map(|written| matches!(written, Err(Failure::Unfit(_)))).collect();
     assert_eq!(unfit, [false, true, true, true, true, true, false, true, false]);
     assert_eq!(numbers(store, &lobby, Place::Oldest, 9), [1, 2]);
-    assert_eq!(store.account(user(1)).unwrap(), Some(account(1, "ann")));
+    assert_eq!(store.account(user(1)).unwrap(), Some(account_with(1, "ann", &device(&long[1..]))));
 }
 
 fn a_closed_store_refuses<K: Keeper>() {

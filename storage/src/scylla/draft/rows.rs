@@ -73,7 +73,7 @@ impl Rows for Draft<'_> {
         let values = vec![int(decode::kind_number(credential)), text(&credential.ident)];
         let found: Option<(Uuid, String)> = self.block(self.keeper.link.decided_row(Statement::Credential, values))?;
         let Some((user, secret)) = found else { return Ok(None) };
-        if self.account(UserId(user))?.is_some() {
+        if self.account(UserId(user))?.is_some_and(|account| account.bears(credential)) {
             return Ok(Some(CredentialOwner { user: UserId(user), secret }));
         }
         self.orphans.borrow_mut().insert(Subject::Credential(credential.clone()), user);
