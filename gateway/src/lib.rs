@@ -4,6 +4,7 @@
 
 pub mod admin;
 pub mod announcement;
+mod ascii_json;
 pub mod enquiries;
 pub mod http;
 mod http_tasks;

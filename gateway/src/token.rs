@@ -1,24 +1,47 @@
 //! Session and refresh tokens: JSON Web Tokens signed with HMAC-SHA256 (docs/protocol.md, section 8.2).
 //!
 //! The two kinds differ in nothing but their key, so neither passes as the other. Only HS256 is accepted, `exp` is
-//! required and must lie in the future, to the second and without leeway. Form and signature are left to a library;
-//! what is ours is the claims, the time, and the logouts.
+//! required and must lie in the future, to the second and without leeway. Checks of form and signature are left to a
+//! library; what is ours is the claims and how they are written, the time, and the logouts.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
 
+use base64::Engine;
+use base64::prelude::BASE64_URL_SAFE_NO_PAD;
 use engine::id::{Timestamp, UserId};
+use engine::limits::USERNAME_BYTES_MAX;
+use jsonwebtoken::crypto;
 use jsonwebtoken::crypto::rust_crypto::DEFAULT_PROVIDER;
-use jsonwebtoken::{Algorithm, DecodingKey, EncodingKey, Header, Validation};
+use jsonwebtoken::{Algorithm, DecodingKey, EncodingKey, Validation};
 use serde::{Deserialize, Serialize};
 use storage::account::Revocation;
 use uuid::Uuid;
 
+use crate::ascii_json;
 use crate::keys::SigningKeys;
 use crate::revocations::Revocations;
 
-/// Longest `vars`, as JSON: a token must fit a request head, with room for the rest.
+/// Longest `vars`, as JSON before it is escaped for a token.
 pub const VARS_BYTES_MAX: usize = 2048;
+
+/// The longest token: each of its texts is as long as it may be, and all of it is escaped.
+pub const TOKEN_BYTES_MAX: usize =
+    base64_bytes(HEADER.len()) + base64_bytes(PAYLOAD_BYTES_MAX) + base64_bytes(SIGNATURE_BYTES) + "..".len();
+
+const PAYLOAD_BYTES_MAX: usize = PAYLOAD_BARE.len() + ascii_json::GROWTH_MAX * (USERNAME_BYTES_MAX + VARS_BYTES_MAX);
+
+/// A payload without username and `vars`, whose numbers have as many digits as a number can have.
+const PAYLOAD_BARE: &str = concat!(
+    r#"{"tid":"00000000-0000-0000-0000-000000000000","uid":"00000000-0000-0000-0000-000000000000","usn":"","vrs":,"#,
+    r#""exp":-9223372036854775808,"iat":-9223372036854775808}"#
+);
+
+/// Of every token, in this order.
+const HEADER: &str = r#"{"alg":"HS256","typ":"JWT"}"#;
+
+/// Of HMAC-SHA256.
+const SIGNATURE_BYTES: usize = 32;
 
 const NANOSECONDS: i64 = 1_000_000_000;
 
@@ -61,7 +84,6 @@ pub enum TokenRefusal {
 }
 
 struct Key {
-    header: Header,
     signing: EncodingKey,
     checking: DecodingKey,
     validation: Validation,
@@ -163,7 +185,6 @@ impl Tokens {
 impl Key {
     fn new(bytes: &[u8], life: Duration) -> Self {
         Self {
-            header: header(),
             signing: EncodingKey::from_secret(bytes),
             checking: DecodingKey::from_secret(bytes),
             validation: validation(),
@@ -172,21 +193,16 @@ impl Key {
     }
 
     fn sign(&self, payload: &Payload) -> String {
-        jsonwebtoken::encode(&self.header, payload, &self.signing)
-            .expect("HMAC takes keys of any length, and a payload has only text keys and plain numbers")
+        let payload = ascii_json::write(payload).expect("a payload has only text keys and plain numbers");
+        let signed = [HEADER, &payload].map(|part| BASE64_URL_SAFE_NO_PAD.encode(part)).join(".");
+        let signature = crypto::sign(signed.as_bytes(), &self.signing, Algorithm::HS256);
+        format!("{signed}.{}", signature.expect("HMAC takes keys of any length"))
     }
 
     /// The payload of a token with this key's signature, whatever its time.
     fn open(&self, token: &str) -> Option<Payload> {
         jsonwebtoken::decode(token, &self.checking, &self.validation).ok().map(|token| token.claims)
     }
-}
-
-/// `{"alg":"HS256","typ":"JWT"}`, in this order: the library would write its own `typ` first.
-fn header() -> Header {
-    let mut header = Header { typ: None, ..Header::new(Algorithm::HS256) };
-    header.extras.insert("typ", "JWT");
-    header
 }
 
 /// What the library is to see to besides the signature: the algorithm, and that `exp` is there. Whether it has passed
@@ -199,14 +215,20 @@ fn validation() -> Validation {
     validation
 }
 
+/// How long so many bytes are in base64 without padding.
+const fn base64_bytes(bytes: usize) -> usize {
+    (bytes * 4).div_ceil(3)
+}
+
 fn seconds(time: Timestamp) -> i64 {
     time.0.div_euclid(NANOSECONDS)
 }
 
 #[cfg(test)]
 pub(crate) mod tests {
-    use base64::Engine;
-    use base64::prelude::BASE64_URL_SAFE_NO_PAD;
+    use base64::alphabet;
+    use base64::engine::{DecodePaddingMode, GeneralPurpose, GeneralPurposeConfig};
+    use proptest::prelude::*;
 
     use super::*;
     use crate::options::Secret;
@@ -364,7 +386,71 @@ pub(crate) mod tests {
         assert!(tokens.check_session(&after.session, now).is_ok());
     }
 
-    proptest::proptest! {
+    /// What the official JavaScript client (2.8.0) reads of a token, as its `Session` does it: the payload is what lies
+    /// between two dots, whatever is not of the standard base64 alphabet is dropped, each byte is a character.
+    fn read_by_the_javascript_client(token: &str) -> serde_json::Value {
+        let parts: Vec<_> = token.split('.').collect();
+        assert_eq!(parts.len(), 3, "{token}");
+        let kept = parts[1].replace(|letter: char| !letter.is_ascii_alphanumeric() && !"+/".contains(letter), "");
+        // `atob` needs no padding, and passes over bits that are left over.
+        let forgiving = GeneralPurposeConfig::new()
+            .with_decode_allow_trailing_bits(true)
+            .with_decode_padding_mode(DecodePaddingMode::Indifferent);
+        let bytes = GeneralPurpose::new(&alphabet::STANDARD, forgiving).decode(kept).unwrap();
+        let latin_1: String = bytes.into_iter().map(char::from).collect();
+        serde_json::from_str(&latin_1).unwrap()
+    }
+
+    fn check_javascript_client(username: &str, vars: &Vars) {
+        let tokens = tokens();
+        let pair = tokens.issue(user(), username, vars.clone(), at(100));
+        let claims = tokens.check_refresh(&pair.refresh, at(101)).unwrap();
+        let renewed = tokens.renew(&claims, &claims.username, claims.vars.clone(), at(130));
+        for token in [&pair.session, &pair.refresh, &renewed.session, &renewed.refresh] {
+            let read = read_by_the_javascript_client(token);
+            assert_eq!(read["usn"], username);
+            assert_eq!(read["uid"], user().0.to_string());
+            assert_eq!(read.get("vrs").is_some(), !vars.is_empty());
+            for (key, value) in vars {
+                assert_eq!(read["vrs"][key], *value, "{key:?} of {vars:?}");
+            }
+            assert!(token.len() <= TOKEN_BYTES_MAX);
+        }
+        let session = tokens.check_session(&renewed.session, at(131)).unwrap();
+        assert_eq!((session.username.as_str(), &session.vars), (username, vars));
+    }
+
+    #[test]
+    fn the_javascript_client_reads_names_and_vars_of_any_script() {
+        let texts = ["Zoë", "鶏皮もも", "who?", "a>b", "~x", "🎉 party", "\"quoted\"", "\u{7f}", "ÿ\u{ffff}"];
+        for text in texts {
+            check_javascript_client(text, &Vars::new());
+            // At each place within a group of three bytes.
+            for padding in ["", "a", "aa"] {
+                let padded = format!("{padding}{text}");
+                check_javascript_client(&padded, &Vars::from([(padded.clone(), text.to_owned())]));
+            }
+        }
+    }
+
+    #[test]
+    fn the_longest_token_is_known() {
+        let vars = Vars::from([("k".to_owned(), "?".repeat(VARS_BYTES_MAX - r#"{"k":""}"#.len()))]);
+        assert_eq!(serde_json::to_string(&vars).unwrap().len(), VARS_BYTES_MAX);
+        let pair = tokens().issue(user(), &"?".repeat(USERNAME_BYTES_MAX), vars, at(i64::from(i32::MAX)));
+        let spare = TOKEN_BYTES_MAX - pair.session.len();
+        assert!(spare < 128, "{spare} bytes more than any token has");
+    }
+
+    proptest! {
+        #[test]
+        fn the_javascript_client_reads_what_was_meant(
+            username in "[^\\x00-\\x1f\\x7f]{1,32}",
+            vars in prop::collection::btree_map(any::<String>(), any::<String>(), 0..4),
+        ) {
+            check_javascript_client(&username, &vars);
+        }
+
         #[test]
         fn no_text_panics(text in ".*") {
             assert_eq!(tokens().check_session(&text, at(0)), Err(TokenRefusal::Invalid));

@@ -17,10 +17,11 @@ use httparse::{Header, Request, Status};
 use sha1::{Digest, Sha1};
 
 use crate::percent::{self, Part};
-use crate::token::{Claims, Tokens};
+use crate::token::{Claims, TOKEN_BYTES_MAX, Tokens};
 
-/// Longest request head, and so the most that is ever kept of a connection that has not said what it wants.
-pub const HEAD_BYTES_MAX: usize = 8192;
+/// Longest request head, and so the most that is ever kept of a connection that has not said what it wants: the longest
+/// token, and as much for the rest as servers commonly take.
+pub const HEAD_BYTES_MAX: usize = TOKEN_BYTES_MAX + 8192;
 
 /// More headers than any client or proxy sends.
 const HEADERS_MAX: usize = 64;
@@ -229,8 +230,8 @@ mod tests {
     use uuid::Uuid;
 
     use super::*;
-    use crate::token::Vars;
     use crate::token::tests::{at, tokens};
+    use crate::token::{VARS_BYTES_MAX, Vars};
 
     const UPGRADE: &str = "Host: localhost:7350\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\
                            Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n";
@@ -394,6 +395,15 @@ mod tests {
     }
 
     #[test]
+    fn every_token_opens_a_socket() {
+        let vars = [("k".to_owned(), "?".repeat(VARS_BYTES_MAX - r#"{"k":""}"#.len()))].into();
+        let longest = tokens().issue(user(), &"?".repeat(128), vars, at(100)).session;
+        let cookie = format!("Cookie: {}\r\n", "x".repeat(7500));
+        check(&format!("/ws?lang=en&status=false&token={longest}"), &format!("{UPGRADE}{cookie}"), "101");
+        check("/ws", &format!("{UPGRADE}{cookie}Authorization: Bearer {longest}\r\n"), "101");
+    }
+
+    #[test]
     fn a_refusal_is_one_line_of_text() {
         let Opening::Refuse { answer } = judged(&head("/ws", UPGRADE)) else { panic!("there is no token") };
         let answer = String::from_utf8(answer).unwrap();
@@ -427,7 +437,7 @@ mod tests {
             cuts in prop::collection::vec(any::<prop::sample::Index>(), 0..8),
             place: prop::sample::Index,
             byte: u8,
-            padding in prop_oneof![Just(0), 7000..9000usize],
+            padding in prop_oneof![Just(0), HEAD_BYTES_MAX - 1000..HEAD_BYTES_MAX + 1000],
         ) {
             let padding = format!("X-Padding: {}\r\n", "x".repeat(padding));
             let mut bytes = head(&format!("/ws?token={}", token()), &format!("{UPGRADE}{padding}")).into_bytes();

@@ -1,5 +1,6 @@
 //! One's own account: `GET`, `PUT` and `DELETE /v2/account` (docs/protocol.md, section 8.3).
 
+use engine::limits::USERNAME_BYTES_MAX;
 use engine::wire::json::TimestampText;
 use hyper::Request;
 use hyper::body::Bytes;
@@ -13,7 +14,6 @@ use super::error::Refusal;
 use super::services::Services;
 use super::users::{Person, UserBody, people, whole_seconds};
 
-pub const USERNAME_BYTES_MAX: usize = 128;
 const DISPLAY_NAME_BYTES_MAX: usize = 255;
 pub const AVATAR_URL_BYTES_MAX: usize = 512;
 pub const LANG_TAG_BYTES_MAX: usize = 18;

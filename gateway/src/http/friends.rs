@@ -5,13 +5,13 @@
 
 use engine::friend::{FriendAct, FriendState};
 use engine::id::{ChannelId, UserId};
+use engine::limits::USERNAME_BYTES_MAX;
 use engine::parcel::{Circular, Enquiry, Finding};
 use engine::wire::json::TimestampText;
 use hyper::Request;
 use hyper::body::Bytes;
 use serde::Serialize;
 
-use super::account::USERNAME_BYTES_MAX;
 use super::answer::{self, Answer};
 use super::authorization::bearer;
 use super::error::{Refusal, undone};

@@ -1,13 +1,13 @@
 //! Users as others see them: `GET /v2/user` (docs/protocol.md, section 8.3).
 
 use engine::id::{Timestamp, UserId};
+use engine::limits::USERNAME_BYTES_MAX;
 use engine::wire::json::{TimestampText, timestamp};
 use hyper::Request;
 use hyper::body::Bytes;
 use serde::Serialize;
 use storage::account::Account;
 
-use super::account::USERNAME_BYTES_MAX;
 use super::answer::{self, Answer};
 use super::authorization::bearer;
 use super::error::Refusal;

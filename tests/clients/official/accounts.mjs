@@ -63,6 +63,38 @@ describe('accounts and sessions', () => {
     assert.equal((await manual.getAccount(fresh)).user.username, 'lina');
   });
 
+  test('names and vars of any script', async () => {
+    const texts = ['Zoë', '鶏皮もも', 'who?', 'a>b', '~x', '🎉𝒳', '"quoted" \\ /', 'ÿþý'];
+    const vars = Object.fromEntries(texts.map((text, n) => [text, texts.at(-1 - n)]));
+    for (const [n, name] of texts.entries()) {
+      const session = await client.authenticateCustom(`custom-id-of-any-script-${n}`, true, name, vars);
+      const check = ({ username, user_id, vars: found }) =>
+        assert.deepEqual([username, user_id, found], [name, session.user_id, vars]);
+      assert.match(session.user_id, /^[0-9a-f-]{36}$/);
+      check(session);
+      check(Session.restore(session.refresh_token, session.refresh_token));
+      const refreshed = await client.sessionRefresh(session);
+      check(refreshed);
+      check(Session.restore(refreshed.refresh_token, refreshed.refresh_token));
+      const listener = await Listener.connect(refreshed);
+      assert.equal((await listener.socket.joinChat('any script', ROOM, true, false)).self.username, name);
+      listener.disconnect();
+    }
+  });
+
+  test('the largest vars open a socket', async () => {
+    const room = 2048 - '{"k":""}'.length;
+    for (const k of ['?'.repeat(room), 'é'.repeat(room / 2), '🎉'.repeat(room / 4)]) {
+      const session = await client.authenticateCustom('custom-id-with-large-vars', true, 'large vars', { k });
+      assert.deepEqual(session.vars, { k });
+      const refreshed = await client.sessionRefresh(session);
+      assert.deepEqual(refreshed.vars, { k });
+      assert.equal((await client.getAccount(refreshed)).user.username, 'large vars');
+      (await Listener.connect(refreshed)).disconnect();
+    }
+    await refused(client.authenticateCustom('custom-id-with-large-vars', true, 'large vars', { k: '?'.repeat(room + 1) }), 400, 3);
+  });
+
   test('further ways to sign in', async () => {
     const [ada, bob] = await strangers('ada', 'bob');
     const [device, custom] = [{ id: `device-of-${ada.username}` }, { id: `another-id-of-${ada.username}` }];

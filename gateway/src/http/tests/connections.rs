@@ -8,6 +8,7 @@ use glommio::LocalExecutor;
 use glommio::net::TcpListener;
 
 use super::*;
+use crate::upgrade::HEAD_BYTES_MAX;
 
 /// A client's patience; only a test that fails waits so long.
 const PATIENCE: Duration = Duration::from_secs(30);
@@ -138,7 +139,8 @@ fn an_oversized_body_is_refused_and_seen_to_be() {
 #[test]
 fn an_oversized_head_is_refused() {
     serve_one(1, |mut stream| {
-        let head = format!("GET /healthcheck HTTP/1.1\r\nHost: a\r\nX-Padding: {}\r\n\r\n", "x".repeat(9000));
+        let padding = "x".repeat(HEAD_BYTES_MAX);
+        let head = format!("GET /healthcheck HTTP/1.1\r\nHost: a\r\nX-Padding: {padding}\r\n\r\n");
         stream.write_all(head.as_bytes()).unwrap();
         let (head, _) = answer(&mut stream);
         assert!(head.starts_with("http/1.1 431"), "{head}");
