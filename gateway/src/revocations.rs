@@ -1,5 +1,12 @@
 //! Which tokens are refused although their signatures are good: logged-out ones, by token id or all of a user's.
 //!
+//! A logout of all of a user's tokens is a *cutoff*: the user's tokens that were issued before it are refused. Sign-ins
+//! and cutoffs of one user have one order, whatever shards they are on and however many of them fall into one second.
+//! `iat` tells whole seconds, so a token also bears its place in that order (`Issue::Sequence`): the microsecond of its
+//! issue, or one more than the user's last cutoff if that is later. A cutoff is in the store before it is in force, and
+//! tokens are issued meanwhile; so it lies `CUTOFF_LEAD` ahead of the clock, and counts only if the clock has not come
+//! there until it is in force. Then it is behind every token that was issued before, and the next token is behind it.
+//!
 //! This is the one thing that shards share. A logout on any shard must hold at once for a connection that arrives at
 //! any other, and each opening asks here, ten thousand times a second: a parcel to every shard would make the answer
 //! late, and a lock would make shards wait for each other. So readers load an immutable snapshot without waiting, and
@@ -16,7 +23,7 @@ use std::time::Duration;
 use arc_swap::ArcSwap;
 use engine::id::{Timestamp, UserId};
 use storage::account::Revocation;
-use storage::{Failure, Store, Write};
+use storage::{ANSWER_DURATION_MAX, Failure, Store, Write};
 use uuid::Uuid;
 
 const BUCKETS: usize = 256;
@@ -25,6 +32,11 @@ const BUCKETS: usize = 256;
 const BUCKET_ENTRIES_MAX: usize = 4096;
 
 const NANOSECONDS: i64 = 1_000_000_000;
+const MICROSECOND: i64 = 1_000;
+
+/// How far ahead of the clock a cutoff lies: twice the time in which a store has answered. If it takes longer still, the
+/// cutoff is stored anew.
+const CUTOFF_LEAD: i64 = 2 * ANSWER_DURATION_MAX.as_micros() as i64;
 
 /// How long the store is left alone between two times that it forgets, for each time it looks at all that it keeps. As
 /// long as tokens live by default: what has expired meanwhile is about as much as what has not.
@@ -34,6 +46,27 @@ const FORGETTING_PAUSE: i64 = 3600 * NANOSECONDS;
 pub fn kept(store: &dyn Store, now: Timestamp) -> Result<Vec<Revocation>, Failure> {
     store.commit(&[Write::ForgetRevocations { expired_by: now }])?.into_iter().collect::<Result<Vec<_>, _>>()?;
     store.revocations()
+}
+
+/// When a token was issued, as far as it says so.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Issue {
+    /// Its place among the user's sign-ins and cutoffs, in microseconds since the Unix epoch.
+    Sequence(i64),
+    /// The second of the Unix epoch. Programs before this one told no more, and dated tokens one second ahead when a cutoff
+    /// fell into the same second.
+    Second(i64),
+}
+
+/// What became of a cutoff that is in the store.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Cut {
+    /// Every token that was issued to the user until now is refused.
+    InForce,
+    /// A later cutoff of this user came first. Tokens may have been issued since.
+    Overtaken,
+    /// The clock is ahead of it, and so tokens may be.
+    Late,
 }
 
 /// The refused tokens, as every shard sees them.
@@ -49,7 +82,7 @@ pub struct Revocations {
 struct Bucket {
     /// When each revoked token id may be forgotten.
     tokens: HashMap<Uuid, Timestamp>,
-    /// Tokens of these users issued before this time are refused.
+    /// Tokens of these users that were issued until then are refused.
     cutoffs: HashMap<UserId, Timestamp>,
 }
 
@@ -67,10 +100,16 @@ impl Revocations {
 
     /// Whether there is room for one more; asked before it is written to the store.
     pub fn has_room(&self, revocation: &Revocation, now: Timestamp) -> bool {
-        let mut bucket = Bucket::clone(&self.bucket(subject(revocation)).load());
-        if bucket.len() >= BUCKET_ENTRIES_MAX {
-            bucket.forget_expired(now, self.token_life);
+        let bucket = self.bucket(subject(revocation)).load();
+        let known = match revocation {
+            Revocation::Token { id, .. } => bucket.tokens.contains_key(id),
+            Revocation::User { id, .. } => bucket.cutoffs.contains_key(id),
+        };
+        if known || bucket.len() < BUCKET_ENTRIES_MAX {
+            return true;
         }
+        let mut bucket = Bucket::clone(&bucket);
+        bucket.forget_expired(now, self.token_life);
         bucket.len() < BUCKET_ENTRIES_MAX
     }
 
@@ -101,16 +140,58 @@ impl Revocations {
         now.0 >= due && self.next_forgetting.compare_exchange(due, next, Ordering::Relaxed, Ordering::Relaxed).is_ok()
     }
 
-    /// Whether a token with this id, of this user, issued in this second, is refused.
-    pub fn refuses(&self, token: Uuid, user: UserId, issued_second: i64) -> bool {
-        self.bucket(token).load().tokens.contains_key(&token) || issued_second < self.earliest_issue(user)
+    /// A cutoff behind all tokens that this user has, and behind those that are issued until it is in force, if that does
+    /// not take too long. `seen` is a token of the user, which may come from a life of the server in which the clock was
+    /// ahead.
+    pub fn next_cutoff(&self, user: UserId, seen: Option<Issue>, now: Timestamp) -> Timestamp {
+        let seen = seen.map_or(0, |issue| match issue {
+            Issue::Sequence(sequence) => sequence,
+            Issue::Second(second) => second.saturating_mul(NANOSECONDS / MICROSECOND),
+        });
+        let ahead = microseconds(now).saturating_add(CUTOFF_LEAD);
+        Timestamp(self.next_sequence(user, Timestamp(ahead.max(seen).saturating_mul(MICROSECOND))) * MICROSECOND)
     }
 
-    /// The first second in which a token may have been issued to this user to be good.
-    pub fn earliest_issue(&self, user: UserId) -> i64 {
-        let bucket = self.bucket(user.0).load();
-        // Tokens tell whole seconds only, so a cut-off within a second counts for that whole second.
-        bucket.cutoffs.get(&user).map_or(0, |cutoff| cutoff.0.div_euclid(NANOSECONDS) + 1)
+    /// Puts a cutoff from `next_cutoff` in force, on every shard. The store has it already.
+    pub fn cut(&self, user: UserId, cutoff: Timestamp, now: Timestamp) -> Cut {
+        let mut cut = Cut::Late;
+        self.bucket(user.0).rcu(|bucket| {
+            let mut bucket = Bucket::clone(bucket);
+            bucket.forget_expired(now, self.token_life);
+            let before = bucket.cutoffs.insert(user, cutoff);
+            cut = match before {
+                Some(before) if before >= cutoff => {
+                    bucket.cutoffs.insert(user, before);
+                    Cut::Overtaken
+                }
+                _ if microseconds(now) > microseconds(cutoff) => Cut::Late,
+                _ => Cut::InForce,
+            };
+            bucket
+        });
+        cut
+    }
+
+    /// Whether a token with this id, issued then to this user, is refused.
+    pub fn refuses(&self, token: Uuid, user: UserId, issue: Issue) -> bool {
+        if self.bucket(token).load().tokens.contains_key(&token) {
+            return true;
+        }
+        self.cutoff(user).is_some_and(|cutoff| match issue {
+            Issue::Sequence(sequence) => sequence <= microseconds(cutoff),
+            // A cutoff within a second counts for that whole second.
+            Issue::Second(second) => second <= cutoff.0.div_euclid(NANOSECONDS),
+        })
+    }
+
+    /// Where a token that is issued now to this user stands: behind all of the user's cutoffs.
+    pub fn next_sequence(&self, user: UserId, now: Timestamp) -> i64 {
+        let behind = self.cutoff(user).map_or(0, |cutoff| microseconds(cutoff) + 1);
+        microseconds(now).max(behind)
+    }
+
+    fn cutoff(&self, user: UserId) -> Option<Timestamp> {
+        self.bucket(user.0).load().cutoffs.get(&user).copied()
     }
 
     fn bucket(&self, id: Uuid) -> &ArcSwap<Bucket> {
@@ -127,9 +208,13 @@ impl Bucket {
     fn forget_expired(&mut self, now: Timestamp, token_life: Duration) {
         let life = i64::try_from(token_life.as_nanos()).unwrap_or(i64::MAX);
         self.tokens.retain(|_, expires| *expires > now);
-        // One second more, because new tokens may be dated to the second after the cut-off.
+        // One second more, because tokens of former programs may be dated to the second after the cutoff.
         self.cutoffs.retain(|_, cutoff| cutoff.0.saturating_add(life).saturating_add(NANOSECONDS) > now.0);
     }
+}
+
+fn microseconds(time: Timestamp) -> i64 {
+    time.0.div_euclid(MICROSECOND)
 }
 
 fn after_a_pause(now: Timestamp) -> i64 {
@@ -148,6 +233,7 @@ mod tests {
     use super::*;
 
     const LIFE: Duration = Duration::from_secs(100);
+    const SECOND_5: Issue = Issue::Sequence(5_000_000);
 
     fn at(second: i64) -> Timestamp {
         Timestamp(second * NANOSECONDS)
@@ -162,28 +248,60 @@ mod tests {
     fn a_token_is_refused_until_it_would_have_expired() {
         let revocations = Revocations::new(LIFE, &[], at(0));
         let (token, user) = (id(1), UserId(id(2)));
-        assert!(!revocations.refuses(token, user, 5));
+        assert!(!revocations.refuses(token, user, SECOND_5));
         revocations.add(Revocation::Token { id: token, expires: at(50) }, at(10));
-        assert!(revocations.refuses(token, user, 5));
-        assert!(!revocations.refuses(id(3), user, 5));
+        assert!(revocations.refuses(token, user, SECOND_5));
+        assert!(!revocations.refuses(id(3), user, SECOND_5));
         revocations.add(Revocation::Token { id: id(4), expires: at(90) }, at(50));
-        assert!(!revocations.refuses(token, user, 5), "forgotten, for its own time is over");
+        assert!(!revocations.refuses(token, user, SECOND_5), "forgotten, for its own time is over");
     }
 
     #[test]
     fn a_cutoff_refuses_what_was_issued_before() {
         let revocations = Revocations::new(LIFE, &[], at(0));
         let user = UserId(id(2));
+        let refuses = |issue| revocations.refuses(id(1), user, issue);
+        let cutoff = Timestamp(10 * NANOSECONDS + 5 * MICROSECOND + 7);
+        revocations.add(Revocation::User { id: user, issued_before: cutoff }, cutoff);
+        assert!(refuses(Issue::Sequence(10_000_005)));
+        assert!(!refuses(Issue::Sequence(10_000_006)));
+        assert_eq!(revocations.next_sequence(user, at(10)), 10_000_006);
+        assert_eq!(revocations.next_sequence(user, at(11)), 11_000_000);
+        revocations.add(Revocation::User { id: user, issued_before: at(3) }, at(12));
+        assert!(refuses(Issue::Sequence(10_000_005)), "a cutoff never moves back");
+        revocations.add(Revocation::User { id: UserId(id(7)), issued_before: at(112) }, at(112));
+        assert!(!refuses(Issue::Sequence(1)), "all older tokens have expired by themselves");
+    }
+
+    #[test]
+    fn tokens_of_former_programs_are_judged_by_their_second() {
+        let revocations = Revocations::new(LIFE, &[], at(0));
+        let user = UserId(id(2));
         let cutoff = Timestamp(10 * NANOSECONDS + 5);
         revocations.add(Revocation::User { id: user, issued_before: cutoff }, cutoff);
-        assert!(revocations.refuses(id(1), user, 9));
-        assert!(revocations.refuses(id(1), user, 10));
-        assert!(!revocations.refuses(id(1), user, 11));
-        assert_eq!(revocations.earliest_issue(user), 11);
-        revocations.add(Revocation::User { id: user, issued_before: at(3) }, at(12));
-        assert_eq!(revocations.earliest_issue(user), 11, "a cut-off never moves back");
-        revocations.add(Revocation::User { id: UserId(id(7)), issued_before: at(112) }, at(112));
-        assert_eq!(revocations.earliest_issue(user), 0, "all older tokens have expired by themselves");
+        assert!(revocations.refuses(id(1), user, Issue::Second(10)));
+        assert!(!revocations.refuses(id(1), user, Issue::Second(11)), "issued right after, and dated ahead");
+        let next = revocations.next_cutoff(user, None, cutoff);
+        assert_eq!(revocations.cut(user, next, cutoff), Cut::InForce);
+        assert!(revocations.refuses(id(1), user, Issue::Second(11)), "before a second cutoff in the same second");
+    }
+
+    #[test]
+    fn a_cutoff_counts_if_it_is_ahead_of_everything() {
+        let revocations = Revocations::new(LIFE, &[], at(0));
+        let user = UserId(id(2));
+        let first = revocations.next_cutoff(user, None, at(10));
+        let second = revocations.next_cutoff(user, None, at(11));
+        assert_eq!(revocations.cut(user, second, at(12)), Cut::InForce);
+        assert_eq!(revocations.cut(user, first, at(12)), Cut::Overtaken);
+        let issued = Issue::Sequence(revocations.next_sequence(user, at(12)));
+        assert!(!revocations.refuses(id(1), user, issued));
+        let third = revocations.next_cutoff(user, None, at(12));
+        assert_eq!(revocations.cut(user, third, at(60)), Cut::Late);
+        let ahead = Issue::Sequence(90_000_000);
+        let fourth = revocations.next_cutoff(user, Some(ahead), at(60));
+        assert_eq!(revocations.cut(user, fourth, at(60)), Cut::InForce);
+        assert!(revocations.refuses(id(1), user, ahead), "a token of a clock that was ahead");
     }
 
     #[test]
@@ -195,9 +313,9 @@ mod tests {
         ];
         let revocations = Revocations::new(LIFE, &kept, at(10));
         let user = UserId(id(9));
-        assert!(revocations.refuses(id(1), user, 20));
-        assert!(!revocations.refuses(id(2), user, 20));
-        assert!(revocations.refuses(id(4), UserId(id(3)), 8));
+        assert!(revocations.refuses(id(1), user, Issue::Second(20)));
+        assert!(!revocations.refuses(id(2), user, Issue::Second(20)));
+        assert!(revocations.refuses(id(4), UserId(id(3)), Issue::Second(8)));
     }
 
     #[test]

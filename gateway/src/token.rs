@@ -20,7 +20,7 @@ use uuid::Uuid;
 
 use crate::ascii_json;
 use crate::keys::SigningKeys;
-use crate::revocations::Revocations;
+use crate::revocations::{Issue, Revocations};
 
 /// Longest `vars`, as JSON before it is escaped for a token.
 pub const VARS_BYTES_MAX: usize = 2048;
@@ -34,7 +34,7 @@ const PAYLOAD_BYTES_MAX: usize = PAYLOAD_BARE.len() + ascii_json::GROWTH_MAX * (
 /// A payload without username and `vars`, whose numbers have as many digits as a number can have.
 const PAYLOAD_BARE: &str = concat!(
     r#"{"tid":"00000000-0000-0000-0000-000000000000","uid":"00000000-0000-0000-0000-000000000000","usn":"","vrs":,"#,
-    r#""exp":-9223372036854775808,"iat":-9223372036854775808}"#
+    r#""exp":-9223372036854775808,"iat":-9223372036854775808,"seq":-9223372036854775808}"#
 );
 
 /// Of every token, in this order.
@@ -65,6 +65,8 @@ pub struct Claims {
     /// Seconds since the Unix epoch.
     pub issued: i64,
     pub expires: i64,
+    /// Where it stands among the user's sign-ins and logouts; tokens of former programs do not say.
+    pub sequence: Option<i64>,
 }
 
 /// A session token and the token that renews it.
@@ -100,6 +102,8 @@ struct Payload {
     vrs: Vars,
     exp: i64,
     iat: i64,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    seq: Option<i64>,
 }
 
 impl Tokens {
@@ -121,16 +125,30 @@ impl Tokens {
         }
     }
 
-    /// Tokens for a user who has just proved who they are.
+    /// Tokens for a user who has just proved who they are. When this returns, they are behind all of the user's logouts.
     pub fn issue(&self, user: UserId, username: &str, vars: Vars, now: Timestamp) -> TokenPair {
-        // Right after a logout of all tokens, the same second still counts as before it.
-        let issued = seconds(now).max(self.revocations.earliest_issue(user));
-        self.sign(Uuid::new_v4(), user, username, vars, issued, now)
+        let mut claims = Claims {
+            token: Uuid::new_v4(),
+            user,
+            username: username.to_owned(),
+            vars,
+            issued: seconds(now),
+            expires: 0,
+            sequence: None,
+        };
+        // Another shard may log the user out meanwhile. Each further round takes a further logout.
+        loop {
+            claims.sequence = Some(self.revocations.next_sequence(user, now));
+            let pair = self.sign(&claims, now);
+            if !self.is_logged_out(&claims) {
+                return pair;
+            }
+        }
     }
 
     /// Tokens that follow those of `claims`: same id and time of issue, so that a logout of one reaches all.
     pub fn renew(&self, claims: &Claims, username: &str, vars: Vars, now: Timestamp) -> TokenPair {
-        self.sign(claims.token, claims.user, username, vars, claims.issued, now)
+        self.sign(&Claims { username: username.to_owned(), vars, ..claims.clone() }, now)
     }
 
     /// What a session token says, if it is good.
@@ -153,32 +171,48 @@ impl Tokens {
         Timestamp(claims.expires.max(seconds(now) + life + 1).saturating_mul(NANOSECONDS))
     }
 
-    fn sign(&self, token: Uuid, user: UserId, username: &str, vars: Vars, issued: i64, now: Timestamp) -> TokenPair {
-        let mut payload = Payload { tid: token, uid: user.0, usn: username.to_owned(), vrs: vars, exp: 0, iat: issued };
-        let mut signed = |key: &Key| {
-            payload.exp = seconds(now) + key.life.as_secs() as i64;
-            key.sign(&payload)
+    /// Whether tokens that say this have been logged out.
+    pub fn is_logged_out(&self, claims: &Claims) -> bool {
+        self.revocations.refuses(claims.token, claims.user, claims.issue())
+    }
+
+    fn sign(&self, claims: &Claims, now: Timestamp) -> TokenPair {
+        let signed = |key: &Key| {
+            key.sign(&Payload {
+                tid: claims.token,
+                uid: claims.user.0,
+                usn: claims.username.clone(),
+                vrs: claims.vars.clone(),
+                exp: seconds(now) + key.life.as_secs() as i64,
+                iat: claims.issued,
+                seq: claims.sequence,
+            })
         };
         TokenPair { session: signed(&self.session), refresh: signed(&self.refresh) }
     }
 
     fn check(&self, key: &Key, token: &str, now: Timestamp) -> Result<Claims, TokenRefusal> {
         let payload = key.open(token).ok_or(TokenRefusal::Invalid)?;
-        let user = UserId(payload.uid);
         if payload.exp <= seconds(now) {
             return Err(TokenRefusal::Expired);
         }
-        if self.revocations.refuses(payload.tid, user, payload.iat) {
-            return Err(TokenRefusal::LoggedOut);
-        }
-        Ok(Claims {
+        let claims = Claims {
             token: payload.tid,
-            user,
+            user: UserId(payload.uid),
             username: payload.usn,
             vars: payload.vrs,
             issued: payload.iat,
             expires: payload.exp,
-        })
+            sequence: payload.seq,
+        };
+        if self.is_logged_out(&claims) { Err(TokenRefusal::LoggedOut) } else { Ok(claims) }
+    }
+}
+
+impl Claims {
+    /// When the first of the tokens that follow each other was issued.
+    pub fn issue(&self) -> Issue {
+        self.sequence.map_or(Issue::Second(self.issued), Issue::Sequence)
     }
 }
 
@@ -226,12 +260,17 @@ fn seconds(time: Timestamp) -> i64 {
 
 #[cfg(test)]
 pub(crate) mod tests {
+    use std::sync::Mutex;
+    use std::sync::atomic::{AtomicUsize, Ordering};
+
     use base64::alphabet;
     use base64::engine::{DecodePaddingMode, GeneralPurpose, GeneralPurposeConfig};
     use proptest::prelude::*;
 
     use super::*;
+    use crate::http::system_time;
     use crate::options::Secret;
+    use crate::revocations::Cut;
 
     pub(crate) const SESSION_TTL: Duration = Duration::from_secs(60);
     pub(crate) const REFRESH_TTL: Duration = Duration::from_secs(3600);
@@ -308,6 +347,7 @@ pub(crate) mod tests {
             vars: Vars::from([("lang".to_owned(), "de".to_owned())]),
             issued: 100,
             expires: 160,
+            sequence: None,
         };
         let tokens = tokens();
         assert_eq!(tokens.renew(&claims, "alice", claims.vars.clone(), at(100)).session, BY_OTHER_HANDS);
@@ -376,14 +416,133 @@ pub(crate) mod tests {
     }
 
     #[test]
-    fn signing_in_right_after_a_logout_of_all_works() {
+    fn logouts_of_all_tokens_within_one_second() {
         let tokens = tokens();
-        let before = tokens.issue(user(), "alice", Vars::new(), at(100));
         let now = Timestamp(100 * NANOSECONDS + 500);
-        tokens.revocations().add(Revocation::User { id: user(), issued_before: now }, now);
-        assert_eq!(tokens.check_session(&before.session, now), Err(TokenRefusal::LoggedOut));
-        let after = tokens.issue(user(), "alice", Vars::new(), now);
-        assert!(tokens.check_session(&after.session, now).is_ok());
+        let mut pair = tokens.issue(user(), "alice", Vars::new(), now);
+        for _ in 0..1000 {
+            let before = tokens.check_session(&pair.session, now).unwrap();
+            assert_eq!(before.issued, 100, "never ahead of the clock");
+            let cutoff = tokens.revocations().next_cutoff(user(), Some(before.issue()), now);
+            assert_eq!(tokens.revocations().cut(user(), cutoff, now), Cut::InForce);
+            assert_eq!(tokens.check_session(&pair.session, now), Err(TokenRefusal::LoggedOut));
+            assert_eq!(tokens.check_refresh(&pair.refresh, now), Err(TokenRefusal::LoggedOut));
+            pair = tokens.issue(user(), "alice", Vars::new(), now);
+        }
+        assert!(tokens.check_refresh(&pair.refresh, now).is_ok());
+    }
+
+    /// One step in the life of a user, on some shard.
+    #[derive(Clone, Debug)]
+    enum Step {
+        SignIn,
+        /// Of a token that was handed out before.
+        Renew(prop::sample::Index),
+        /// Is written to the store.
+        BeginLogout,
+        /// Comes back from the store, in any order, and is answered if it is in force.
+        EndLogout(prop::sample::Index),
+        Pass(i64),
+        Restart,
+    }
+
+    fn steps() -> impl Strategy<Value = Vec<Step>> {
+        let step = prop_oneof![
+            4 => Just(Step::SignIn),
+            1 => any::<prop::sample::Index>().prop_map(Step::Renew),
+            3 => Just(Step::BeginLogout),
+            3 => any::<prop::sample::Index>().prop_map(Step::EndLogout),
+            2 => prop_oneof![0..2_000i64, 0..3 * NANOSECONDS].prop_map(Step::Pass),
+            1 => Just(Step::Restart),
+        ];
+        prop::collection::vec(step, 0..40)
+    }
+
+    fn check_logouts(steps: Vec<Step>) {
+        let mut now = Timestamp(100 * NANOSECONDS);
+        let mut tokens = tokens();
+        let (mut store, mut under_way) = (Vec::new(), Vec::<Timestamp>::new());
+        // Refresh tokens, which live longest; whether an answered logout came after them.
+        let mut handed_out: Vec<(String, bool)> = Vec::new();
+        for step in steps {
+            match step {
+                Step::SignIn => {
+                    let pair = tokens.issue(user(), "alice", Vars::new(), now);
+                    let claims = tokens.check_session(&pair.session, now).expect("works at once");
+                    assert_eq!(claims.issued, seconds(now));
+                    handed_out.push((pair.refresh, false));
+                }
+                Step::Renew(place) if !handed_out.is_empty() => {
+                    let (token, logged_out) = handed_out[place.index(handed_out.len())].clone();
+                    if let Ok(claims) = tokens.check_refresh(&token, now) {
+                        let pair = tokens.renew(&claims, "alice", Vars::new(), now);
+                        handed_out.push((pair.refresh, logged_out));
+                    }
+                }
+                Step::BeginLogout => {
+                    let cutoff = tokens.revocations().next_cutoff(user(), None, now);
+                    store.push(Revocation::User { id: user(), issued_before: cutoff });
+                    under_way.push(cutoff);
+                }
+                Step::EndLogout(place) if !under_way.is_empty() => {
+                    let cutoff = under_way.remove(place.index(under_way.len()));
+                    match tokens.revocations().cut(user(), cutoff, now) {
+                        Cut::InForce => handed_out.iter_mut().for_each(|(_, logged_out)| *logged_out = true),
+                        Cut::Overtaken => {}
+                        // Some of them are refused, but nobody was told so.
+                        Cut::Late => handed_out.retain(|(_, logged_out)| *logged_out),
+                    }
+                }
+                Step::Pass(nanoseconds) => now.0 += nanoseconds,
+                Step::Restart => {
+                    tokens = Tokens::new(&keys(), SESSION_TTL, REFRESH_TTL, &store, now);
+                    // A logout that was not answered may be in force.
+                    if !under_way.is_empty() {
+                        handed_out.retain(|(_, logged_out)| *logged_out);
+                    }
+                    under_way.clear();
+                }
+                Step::Renew(_) | Step::EndLogout(_) => {}
+            }
+            for (token, logged_out) in &handed_out {
+                assert_eq!(tokens.check_refresh(token, now).is_err(), *logged_out);
+            }
+        }
+    }
+
+    /// Shards sign a user in while others log the same user out, on the system's clock.
+    #[test]
+    fn shards_that_issue_and_cut_at_the_same_moment() {
+        const ROUNDS: usize = 500;
+        let tokens = Tokens::new(&keys(), SESSION_TTL, REFRESH_TTL, &[], system_time());
+        let (begun, ended) = (AtomicUsize::new(0), AtomicUsize::new(0));
+        let handed_out = Mutex::new(Vec::new());
+        let sign_in = || {
+            let before = begun.load(Ordering::SeqCst);
+            let disturbed = ended.load(Ordering::SeqCst) != before;
+            let session = tokens.issue(user(), "alice", Vars::new(), system_time()).session;
+            let good = tokens.check_session(&session, system_time()).is_ok();
+            assert!(good || disturbed || begun.load(Ordering::SeqCst) != before, "works at once");
+            handed_out.lock().unwrap().push(session);
+        };
+        let log_out = || {
+            begun.fetch_add(1, Ordering::SeqCst);
+            let cutoff = tokens.revocations().next_cutoff(user(), None, system_time());
+            let before = std::mem::take(&mut *handed_out.lock().unwrap());
+            if tokens.revocations().cut(user(), cutoff, system_time()) == Cut::InForce {
+                for token in before {
+                    assert_eq!(tokens.check_session(&token, system_time()), Err(TokenRefusal::LoggedOut));
+                }
+            }
+            ended.fetch_add(1, Ordering::SeqCst);
+        };
+        std::thread::scope(|scope| {
+            for _ in 0..2 {
+                scope.spawn(|| (0..ROUNDS).for_each(|_| sign_in()));
+                scope.spawn(|| (0..ROUNDS).for_each(|_| log_out()));
+            }
+        });
+        assert_eq!(ended.into_inner(), 2 * ROUNDS);
     }
 
     /// What the official JavaScript client (2.8.0) reads of a token, as its `Session` does it: the payload is what lies
@@ -443,6 +602,11 @@ pub(crate) mod tests {
     }
 
     proptest! {
+        #[test]
+        fn an_answered_logout_covers_what_was_handed_out_before_and_nothing_after(steps in steps()) {
+            check_logouts(steps);
+        }
+
         #[test]
         fn the_javascript_client_reads_what_was_meant(
             username in "[^\\x00-\\x1f\\x7f]{1,32}",

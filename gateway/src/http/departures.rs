@@ -23,6 +23,7 @@ use uuid::Uuid;
 
 use super::error::{Code, Refusal, group_refused, undone};
 use super::services::Services;
+use super::session::log_out_everywhere;
 
 /// Accounts that may be deleted at the same time on a shard.
 const UNDER_WAY_MAX: usize = 1024;
@@ -213,6 +214,10 @@ async fn end(services: &Services, user: UserId) -> Result<(), Refusal> {
         return Err(Refusal::not_found("account not found"));
     }
     revocations.add(revocation, now);
+    // The account's end has waited for the store, and a sign-in may have been answered meanwhile.
+    if let Err(refusal) = log_out_everywhere(services, user, None).await {
+        tracing::warn!(reason = %refusal.message, "tokens issued while their account was deleted stay good");
+    }
     services.enquiries().tell(Circular::Expelled(user));
     Ok(())
 }

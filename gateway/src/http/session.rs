@@ -1,7 +1,7 @@
 //! Keeping signed in, and signing out: `POST /v2/account/session/refresh`, `POST /v2/session/logout`
 //! (docs/protocol.md, section 8.2).
 
-use engine::id::Timestamp;
+use engine::id::{Timestamp, UserId};
 use hyper::Request;
 use hyper::body::Bytes;
 use serde::Deserialize;
@@ -13,7 +13,12 @@ use super::authorization::{basic, bearer};
 use super::body;
 use super::error::{Code, Refusal};
 use super::services::Services;
+use crate::revocations::{Cut, Issue};
 use crate::token::{Claims, TokenRefusal, VARS_BYTES_MAX, Vars};
+
+/// How often a cutoff is stored until it is ahead of all tokens. Once is enough, unless a store takes longer than it should,
+/// or the same user is logged out on several shards at the same moment.
+const CUTOFF_TRIES: usize = 8;
 
 /// New tokens for a refresh token, with the user's present name.
 pub async fn refresh(services: &Services, request: &Request<Bytes>) -> Result<Answer, Refusal> {
@@ -31,6 +36,10 @@ pub async fn refresh(services: &Services, request: &Request<Bytes>) -> Result<An
     let account = account.ok_or_else(|| Refusal::unauthenticated("the account of this token is gone"))?;
     if account.disable_time.is_some() {
         return Err(banned());
+    }
+    // The store has answered since they were checked.
+    if services.tokens.is_logged_out(&claims) {
+        return Err(TokenRefusal::LoggedOut.into());
     }
     let pair = services.tokens.renew(&claims, &account.username, vars, services.now());
     Ok(answer::json(&SessionBody { created: false, token: pair.session, refresh_token: pair.refresh }))
@@ -50,7 +59,7 @@ pub async fn logout(services: &Services, request: &Request<Bytes>) -> Result<Ans
     }
     given.dedup_by_key(|claims| claims.token);
     if given.is_empty() {
-        revoke(services, Revocation::User { id: caller.user, issued_before: now }).await?;
+        log_out_everywhere(services, caller.user, Some(caller.issue())).await?;
     }
     for claims in given {
         let expires = services.tokens.last_expiry(&claims, now);
@@ -96,13 +105,38 @@ fn own(caller: &Claims, given: Result<Claims, TokenRefusal>) -> Result<Claims, R
 
 /// Kept first, then in force: what a client is told to be logged out stays so after a restart.
 async fn revoke(services: &Services, revocation: Revocation) -> Result<(), Refusal> {
-    let revocations = services.tokens.revocations();
-    if !revocations.has_room(&revocation, services.now()) {
-        return Err(Refusal::new(Code::Unavailable, "too many logouts within the lifetime of tokens, try again later"));
-    }
+    check_room(services, &revocation)?;
     services.store.revoke(revocation).await?;
-    revocations.add(revocation, services.now());
+    services.tokens.revocations().add(revocation, services.now());
     Ok(())
+}
+
+/// Refuses all tokens that the user has when this returns. `seen` is one of them, if one is known.
+pub async fn log_out_everywhere(services: &Services, user: UserId, seen: Option<Issue>) -> Result<(), Refusal> {
+    let revocations = services.tokens.revocations();
+    let mut cut = Cut::Late;
+    for _ in 0..CUTOFF_TRIES {
+        let cutoff = revocations.next_cutoff(user, seen, services.now());
+        let revocation = Revocation::User { id: user, issued_before: cutoff };
+        check_room(services, &revocation)?;
+        services.store.revoke(revocation).await?;
+        cut = revocations.cut(user, cutoff, services.now());
+        if cut == Cut::InForce {
+            return Ok(());
+        }
+    }
+    match cut {
+        // Among many logouts at the same time, this one counts as the one before the last.
+        Cut::InForce | Cut::Overtaken => Ok(()),
+        Cut::Late => Err(Refusal::new(Code::Unavailable, "the store is too slow to log out everywhere, try again")),
+    }
+}
+
+fn check_room(services: &Services, revocation: &Revocation) -> Result<(), Refusal> {
+    if services.tokens.revocations().has_room(revocation, services.now()) {
+        return Ok(());
+    }
+    Err(Refusal::new(Code::Unavailable, "too many logouts within the lifetime of tokens, try again later"))
 }
 
 /// Now and then the store forgets what has expired. The logout that brings it about is done already, so a failure is

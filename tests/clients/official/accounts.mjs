@@ -147,6 +147,24 @@ describe('accounts and sessions', () => {
     open.disconnect();
   });
 
+  test('logouts of all tokens within a second', async () => {
+    const manual = newClient('defaultkey', false);
+    const [{ username }] = await strangers('leonie');
+    const sessions = [];
+    for (let n = 0; n < 20; n += 1) {
+      const session = await signIn(username);
+      sessions.push(session, await manual.sessionRefresh(await signIn(username)));
+      assert.equal((await manual.getAccount(session)).user.username, username, 'works at once');
+      assert.equal(await manual.sessionLogout(session, '', ''), true);
+      for (const gone of sessions.slice(-2)) {
+        await refused(manual.getAccount(gone), 401, 16);
+        await refused(manual.sessionRefresh(Session.restore(gone.token, gone.refresh_token)), 401, 16);
+      }
+    }
+    for (const gone of sessions) await refused(manual.getAccount(gone), 401, 16);
+    (await Listener.connect(await signIn(username))).disconnect();
+  });
+
   test('reading and changing an account', async () => {
     const session = await signIn('mary');
     const fields = { display_name: 'Mary S.', avatar_url: 'a.png', lang_tag: 'de', location: 'Paris', timezone: 'CET' };

@@ -87,6 +87,26 @@ fn logging_out_everywhere() {
 }
 
 #[test]
+fn logging_out_everywhere_again_in_the_same_second() {
+    let world = World::new();
+    let mut gone = Vec::new();
+    for round in 0..20 {
+        let session = world.sign_in("alice");
+        check(&world, &session, true, &format!("signed in in round {round}"));
+        let renewed = Session::of(&refresh(&world, &session.refresh_token, Value::Null));
+        assert_eq!(logout(&world, &session.token, json!({})).status, 200);
+        gone.extend([session, renewed]);
+        gone.iter().for_each(|session| check(&world, session, false, &format!("logged out by round {round}")));
+    }
+    let after = world.sign_in("alice");
+    assert_eq!(claims(&after.token)["iat"], START, "not ahead of the clock");
+    let restarted = World::on(world.store.clone());
+    gone.iter().for_each(|session| check(&restarted, session, false, "after a restart"));
+    check(&restarted, &after, true, "issued after all logouts, and kept over a restart");
+    check(&restarted, &restarted.sign_in("alice"), true, "signed in after the restart");
+}
+
+#[test]
 fn tokens_that_are_not_the_callers_to_log_out() {
     let world = World::new();
     let (alice, bob) = (world.sign_in("alice"), world.sign_in("bob"));
