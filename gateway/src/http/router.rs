@@ -56,6 +56,8 @@ enum Route {
     Health,
     Socket,
     Authenticate(CredentialKind),
+    /// Signing in by a kind of credential that is not here.
+    LackingSignIn,
     Refresh,
     Logout,
     Account,
@@ -113,7 +115,10 @@ impl Route {
             ["group", group, "user"] => Some(Self::Members(id(group))),
             ["group", group, act] => MemberAct::named(act).map(|act| Self::MemberAct(id(group), act)),
             ["user", user, "group"] => Some(Self::Memberships(id(user))),
-            ["account", "authenticate", kind] => credential_kind(kind).map(Self::Authenticate),
+            ["account", "authenticate", kind] => {
+                Some(credential_kind(kind).map_or(Self::LackingSignIn, Self::Authenticate))
+            }
+            ["account", "authenticate", ..] => Some(Self::LackingSignIn),
             ["account", "link", kind] => credential_kind(kind).map(Self::Link),
             ["account", "unlink", kind] => credential_kind(kind).map(Self::Unlink),
             _ => None,
@@ -167,6 +172,8 @@ async fn dispatch(services: &Services, request: &Request<Bytes>) -> Result<Answe
         (Route::Notifications, &Method::DELETE) => notifications::delete(services, request).await,
         (Route::History(id), &Method::GET) => history::list(services, request, id.map(Option::unwrap_or_default)).await,
         (Route::Presence(id), &Method::GET) => presence::list(services, request, &id.unwrap_or_default()).await,
+        // Nobody has a session token before signing in.
+        (Route::LackingSignIn, _) => Err(Refusal::not_found("this server does not have this way to sign in")),
         (Route::Lacking, _) => {
             bearer(services, request.headers())?;
             Err(Refusal::not_found("this server does not have this feature"))

@@ -46,6 +46,31 @@ const BEARER_PATHS: [&str; 26] = [
 ];
 
 #[test]
+fn ways_to_sign_in_that_are_not_here() {
+    let world = World::new();
+    let session = world.sign_in("alice");
+    let bearer = format!("Bearer {}", session.token);
+    let headers = ["", "Basic ZGVmYXVsdGtleTo=", "Basic bm9uc2Vuc2U6", "Bearer nonsense", &bearer, "nonsense"];
+    let kinds = ["apple", "facebook", "facebookinstantgame", "gamecenter", "google", "steam", "", "Device", "device/x"];
+    for kind in kinds {
+        let path = format!("/v2/account/authenticate/{kind}");
+        let query = "?create=true&username=alice&sync=true&";
+        for header in headers.map(|header| if header.is_empty() { As::Nobody } else { As::Header(header) }) {
+            for body in ["", "{}", r#"{"token":"of-another-service","vars":{"a":"b"}}"#, "nonsense"] {
+                world.ask(&format!("POST {path}{query}"), header, body).expect_refusal(404, 5, &path);
+            }
+            world.ask(&format!("GET {path}"), header, "").expect_refusal(404, 5, &path);
+        }
+    }
+    for kind in ["google", "facebookinstantgame", "steam"] {
+        for act in ["link", "unlink"] {
+            let path = format!("POST /v2/account/{act}/{kind}");
+            world.ask(&path, As::User(&session.token), "{}").expect_refusal(404, 5, &path);
+        }
+    }
+}
+
+#[test]
 fn users_need_a_session_token() {
     let world = World::new();
     let session = world.sign_in("alice");
