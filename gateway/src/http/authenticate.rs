@@ -75,7 +75,7 @@ pub(super) struct Proof {
 #[serde(default)]
 pub(super) struct Body {
     #[serde(deserialize_with = "null_is_empty")]
-    id: String,
+    pub id: String,
     #[serde(deserialize_with = "null_is_empty")]
     pub email: String,
     #[serde(deserialize_with = "null_is_empty")]

@@ -1,6 +1,7 @@
 //! Further ways to sign in to one's account, and taking them away:
 //! `POST /v2/account/{link|unlink}/{device|custom|email}` (docs/protocol.md, section 8.3).
 
+use engine::id::UserId;
 use hyper::Request;
 use hyper::body::Bytes;
 use storage::account::{Credential, CredentialKind, Linked, Unlinked};
@@ -9,7 +10,7 @@ use super::answer::{self, Answer};
 use super::authenticate::{Body, checked_email, proof};
 use super::authorization::bearer;
 use super::body;
-use super::error::Refusal;
+use super::error::{Code, Refusal};
 use super::services::Services;
 
 /// Lets the caller sign in with this as well, if it is nobody else's.
@@ -28,18 +29,43 @@ pub async fn link(services: &Services, request: &Request<Bytes>, kind: Credentia
     }
 }
 
-/// Takes this way to sign in away from the caller, if another is left.
+/// Takes this way to sign in away from the caller, if another is left. An account has one custom id and one email at most,
+/// so these need not be named.
 pub async fn unlink(services: &Services, request: &Request<Bytes>, kind: CredentialKind) -> Result<Answer, Refusal> {
     let user = bearer(services, request.headers())?.user;
-    let body: Body = body::read(request.headers(), request.body().clone())?;
-    let credential = match kind {
-        // Whoever unlinks an email need not know its password any more.
-        CredentialKind::Email => Credential { kind, ident: checked_email(&body.email)? },
-        CredentialKind::Device | CredentialKind::Custom => proof(kind, body)?.credential,
+    let named = named(kind, body::read(request.headers(), request.body().clone())?)?;
+    let is_named = named.is_some();
+    let credential = match named {
+        Some(credential) => credential,
+        None => match own(services, user, kind).await? {
+            Some(credential) => credential,
+            None => return Ok(answer::done()),
+        },
     };
     match services.store.unlink(user, credential, services.now()).await? {
         Unlinked::Done => Ok(answer::done()),
-        Unlinked::NotFound => Err(Refusal::invalid("this does not belong to this account")),
-        Unlinked::LastCredential => Err(Refusal::invalid("this is the last way to sign in to this account")),
+        Unlinked::NotFound if is_named => Err(Refusal::invalid("this does not belong to this account")),
+        // What the account had when this was asked was taken away or replaced meanwhile.
+        Unlinked::NotFound => Ok(answer::done()),
+        Unlinked::LastCredential => {
+            Err(Refusal::new(Code::PermissionDenied, "this is the last way to sign in to this account"))
+        }
     }
+}
+
+/// The credential to unlink, if the client says which.
+fn named(kind: CredentialKind, body: Body) -> Result<Option<Credential>, Refusal> {
+    match kind {
+        CredentialKind::Custom if body.id.is_empty() => Ok(None),
+        CredentialKind::Email if body.email.is_empty() => Ok(None),
+        // The password is not needed any more.
+        CredentialKind::Email => Ok(Some(Credential { kind, ident: checked_email(&body.email)? })),
+        CredentialKind::Device | CredentialKind::Custom => Ok(Some(proof(kind, body)?.credential)),
+    }
+}
+
+/// The one credential of this kind that the user has, if there is one.
+async fn own(services: &Services, user: UserId, kind: CredentialKind) -> Result<Option<Credential>, Refusal> {
+    let account = services.store.account(user).await?.ok_or_else(|| Refusal::not_found("account not found"))?;
+    Ok(account.credentials().into_iter().find(|credential| credential.kind == kind))
 }

@@ -120,13 +120,29 @@ describe('accounts and sessions', () => {
     assert.equal(await client.unlinkCustom(ada, custom), true);
     assert.equal(await client.unlinkEmail(ada, email), true);
     await refused(client.unlinkEmail(ada, email), 400, 3);
-    await refused(client.unlinkDevice(ada, device), 400, 3);
+    for (const unnamed of [{}, { id: '' }]) assert.equal(await client.unlinkCustom(ada, unnamed), true, 'there is none');
+    await refused(client.unlinkDevice(ada, {}), 400, 3);
+    await refused(client.unlinkDevice(ada, device), 403, 7);
     await refused(client.authenticateCustom(custom.id, false), 404, 5);
     await refused(client.authenticateEmail(email.email, email.password, false), 404, 5);
     assert.equal((await client.authenticateDevice(device.id, false)).user_id, ada.user_id, 'the last stays');
     const left = await client.getAccount(ada);
     assert.deepEqual([left.devices.map((d) => d.id), left.email, left.custom_id], [[device.id], undefined, undefined]);
     assert.equal(await client.linkEmail(bob, email), true, 'what was unlinked is free');
+    assert.equal(await client.unlinkEmail(bob, {}), true, 'there is only one');
+    await refused(client.authenticateEmail(email.email, email.password, false), 404, 5);
+    await refused(client.unlinkCustom(bob, {}), 403, 7);
+  });
+
+  test('ways to sign in that are not here', async () => {
+    const [ada] = await strangers('ada');
+    const token = 'a token of another service';
+    for (const kind of ['Apple', 'Facebook', 'FacebookInstantGame', 'Google', 'Steam']) {
+      await refused(client[`authenticate${kind}`](token, true, 'somebody'), 404, 5);
+      await refused(client[`link${kind}`](ada, { token }), 404, 5);
+    }
+    await refused(client.authenticateGameCenter('bundle', 'player', 'url', 'salt', 'signature', '1', 'somebody'), 404, 5);
+    await refused(client.linkGameCenter(ada, { player_id: 'player' }), 404, 5);
   });
 
   test('logout of one token, and of all', async () => {

@@ -29,11 +29,9 @@ fn linking_and_unlinking() {
         ("device", "a blank", id("device of mine")),
         ("device", "a NUL", id("device\u{0}of-mine")),
         ("device", "a number", json!({"id": 1_234_567_890})),
-        ("custom", "no id", json!({})),
         ("custom", "5 bytes", id("12345")),
         ("custom", "129 bytes", id(&"c".repeat(129))),
         ("custom", "a line feed", id("custom\nid")),
-        ("email", "no address", json!({"password": "long enough"})),
         ("email", "no @", email("example.org", "long enough")),
         ("email", "a blank", email("a b@example.org", "long enough")),
         ("email", "too short", email("a@b.c", "long enough")),
@@ -46,6 +44,9 @@ fn linking_and_unlinking() {
             let path = format!("/v2/account/{act}/{kind}");
             cases.push(Case::new(what, ada, "POST", path, 400, 3).with(body.clone()));
         }
+    }
+    for (path, body) in [("link/custom", json!({})), ("link/email", json!({"password": "long enough"}))] {
+        cases.push(Case::new("nothing named", ada, "POST", format!("/v2/account/{path}"), 400, 3).with(body));
     }
     let row = |what, act: &str, body, status, code| {
         Case::new(what, ada, "POST", format!("/v2/account/{act}"), status, code).with(body)
@@ -60,7 +61,8 @@ fn linking_and_unlinking() {
         row("another's device", "unlink/device", id("device-of-bob"), 400, 3),
         row("another's email", "unlink/email", email("bob@example.org", "long enough"), 400, 3),
         row("nobody's device", "unlink/device", id("device-of-nobody"), 400, 3),
-        row("the last way in", "unlink/custom", id("custom-id-of-ada"), 400, 3),
+        row("the last way in", "unlink/custom", id("custom-id-of-ada"), 403, 7),
+        row("the last way in, not named", "unlink/custom", json!({}), 403, 7),
     ]);
     check_table(&server, &people.each_ref(), &[], cases);
     let bearer = format!("Bearer {}", ada.account().token);

@@ -48,8 +48,32 @@ fn each_kind_is_linked_and_unlinked() {
         ask(&world, &alice, &format!("unlink/{kind}"), body).expect_refusal(400, 3, kind);
     }
     let last = proof("device", "alice");
-    ask(&world, &alice, "unlink/device", last.clone()).expect_refusal(400, 3, "the last way in");
+    ask(&world, &alice, "unlink/device", last.clone()).expect_refusal(403, 7, "the last way in");
     assert_eq!(opened(&world, "device", &last), Some(alice.user));
+}
+
+#[test]
+fn custom_id_and_email_are_unlinked_without_being_named() {
+    for kind in ["custom", "email"] {
+        for body in [json!({}), json!({ "id": "", "email": "" }), json!({ "id": null, "email": null }), Value::Null] {
+            let world = World::new();
+            let alice = world.sign_in("alice");
+            let path = format!("unlink/{kind}");
+            let body = if body.is_null() { String::new() } else { body.to_string() };
+            let unlink = || world.ask(&format!("POST /v2/account/{path}"), As::User(&alice.token), body.clone());
+            assert_eq!(unlink().text, "{}", "{path} {body}: there is none");
+            let proof = proof(kind, "another");
+            assert_eq!(ask(&world, &alice, &format!("link/{kind}"), proof.clone()).status, 200);
+            let heard = unlink();
+            assert_eq!((heard.status, heard.text.as_str()), (200, "{}"), "{path} {body}");
+            assert_eq!(opened(&world, kind, &proof), None, "{path} {body}");
+            assert_eq!(ask(&world, &alice, &format!("link/{kind}"), proof.clone()).status, 200);
+            let device = json!({ "id": "device-of-alice" });
+            assert_eq!(ask(&world, &alice, "unlink/device", device).status, 200);
+            unlink().expect_refusal(403, 7, "the last way in");
+            assert_eq!(opened(&world, kind, &proof), Some(alice.user), "{path} {body}");
+        }
+    }
 }
 
 #[test]
@@ -84,9 +108,13 @@ fn refusals() {
         ask(&world, &alice, &format!("unlink/{kind}"), proof(kind, "bob")).expect_refusal(400, 3, kind);
         assert_eq!(opened(&world, kind, &proof(kind, "bob")), Some(bob.user));
         for path in [format!("link/{kind}"), format!("unlink/{kind}")] {
-            for body in
-                [json!({}), json!({ "id": "short" }), json!({ "id": null }), json!({ "id": "with a blank in it" })]
-            {
+            let nothing = [json!({}), json!({ "id": null }), json!({ "id": "" })];
+            let unfit = [
+                json!({ "id": "short", "email": "short" }),
+                json!({ "id": "a blank in it", "email": "a b@c.example" }),
+            ];
+            let need_no_name = path == "unlink/custom" || path == "unlink/email";
+            for body in nothing.into_iter().filter(|_| !need_no_name).chain(unfit) {
                 ask(&world, &alice, &path, body.clone()).expect_refusal(400, 3, &format!("{path} {body}"));
             }
             world.ask(&format!("POST /v2/account/{path}"), As::Nobody, "{}").expect_refusal(401, 16, &path);
