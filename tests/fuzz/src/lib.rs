@@ -300,7 +300,8 @@ fn keys() -> SigningKeys {
 /// The same token in every run: renewed, since new ones have random ids.
 fn token_of(username: &str) -> String {
     let (token, expires) = (Uuid::from_u128(1), NOW + 60);
-    let claims = Claims { token, user: USER, username: String::new(), vars: Vars::new(), issued: NOW, expires };
+    let (username_before, vars) = (String::new(), Vars::new());
+    let claims = Claims { token, user: USER, username: username_before, vars, issued: NOW, expires, sequence: None };
     TOKENS.renew(&claims, username, Vars::new(), now()).session
 }
 
