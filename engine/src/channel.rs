@@ -53,6 +53,8 @@ pub type Decision = Result<StoreReceipt, StoreFailure>;
 pub struct Channel {
     id: ChannelId,
     members: Members,
+    /// Memberships that the owner has counted.
+    members_counted: usize,
     comings: Comings,
     recent: Recent,
     /// Visible members beyond which this is a crowd.
@@ -126,6 +128,7 @@ impl Channel {
         Self {
             id,
             members: Members::default(),
+            members_counted: 0,
             comings: Comings::default(),
             recent: Recent::default(),
             room_max,
@@ -146,8 +149,10 @@ impl Channel {
         self.members.is_empty() && at_rest
     }
 
-    pub fn member_count(&self) -> usize {
-        self.members.len()
+    /// How many memberships there were when this was last asked, and how many there are.
+    pub fn count_members(&mut self) -> (usize, usize) {
+        let members = self.members.len();
+        (std::mem::replace(&mut self.members_counted, members), members)
     }
 
     /// Does what a connection asks, or accepts it to be done in order.

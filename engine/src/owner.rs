@@ -4,6 +4,7 @@
 //! the channels announce.
 
 use std::collections::{BTreeMap, HashMap};
+use std::hash::Hash;
 
 use crate::channel::{Channel, Moment, Wanted, Wants};
 use crate::counters::OwnerCounters;
@@ -18,7 +19,10 @@ use crate::persist::{StoreFailure, StoreReceipt, StoreRequest, Ticket};
 pub struct Owner {
     epoch: Epoch,
     room_max: usize,
-    channels: HashMap<ChannelId, Channel>,
+    /// Each in an allocation of its own, so that a table that grows or shrinks moves no channels.
+    channels: HashMap<ChannelId, Box<Channel>>,
+    /// Memberships in all channels, but for what this turn has changed so far.
+    members: usize,
     /// Channels that something has happened to in this turn.
     touched: Vec<ChannelId>,
     /// Channels that will have something to tell at a time, although nothing happens.
@@ -53,6 +57,7 @@ impl Owner {
             epoch,
             room_max,
             channels: HashMap::new(),
+            members: 0,
             touched: Vec::new(),
             due: BTreeMap::new(),
             waiting: HashMap::new(),
@@ -70,7 +75,8 @@ impl Owner {
     pub fn ask(&mut self, home: ShardId, id: ChannelId, ask: Ask, now: Timestamp) {
         let moment = Moment { now, random: self.random.next() };
         let mut wants = Wants::new();
-        let channel = self.channels.entry(id.clone()).or_insert_with(|| Channel::new(id.clone(), self.room_max));
+        let channel =
+            self.channels.entry(id.clone()).or_insert_with(|| Box::new(Channel::new(id.clone(), self.room_max)));
         channel.ask(home, ask, &moment, &mut wants);
         self.carry_out(id, wants, now);
     }
@@ -79,7 +85,8 @@ impl Owner {
     fn change(&mut self, from: ShardId, number: u64, id: ChannelId, enquiry: Enquiry, now: Timestamp) {
         let moment = Moment { now, random: self.random.next() };
         let mut wants = Wants::new();
-        let channel = self.channels.entry(id.clone()).or_insert_with(|| Channel::new(id.clone(), self.room_max));
+        let channel =
+            self.channels.entry(id.clone()).or_insert_with(|| Box::new(Channel::new(id.clone(), self.room_max)));
         channel.change(from, number, enquiry, &moment, &mut wants);
         self.carry_out(id, wants, now);
     }
@@ -156,6 +163,8 @@ impl Owner {
         for id in std::mem::take(&mut self.touched) {
             let Some(channel) = self.channels.get_mut(&id) else { continue };
             batches.append(&mut channel.batches(self.epoch, now));
+            let (before, members) = channel.count_members();
+            self.members = self.members - before + members;
             self.counters.published += std::mem::take(&mut channel.announcements.published);
             self.findings.append(&mut channel.findings);
             self.notices.append(&mut channel.notices);
@@ -165,6 +174,7 @@ impl Owner {
             if channel.is_idle() {
                 self.due.remove(&id);
                 self.channels.remove(&id);
+                give_back(&mut self.channels);
             }
         }
         batches
@@ -197,14 +207,23 @@ impl Owner {
         !self.touched.is_empty() || !self.requests.is_empty() || !self.findings.is_empty()
     }
 
-    /// How many channels there are, and memberships in them.
+    /// How many channels there are, and memberships in them, as of the end of the last turn. Looks at no channel.
     pub fn size(&self) -> (usize, usize) {
-        (self.channels.len(), self.channels.values().map(Channel::member_count).sum())
+        (self.channels.len(), self.members)
     }
 
     /// Requests that the store has not answered.
     pub fn waiting(&self) -> usize {
         self.waiting.len()
+    }
+}
+
+/// Gives a table's memory back when most of it is unused: after many channels have gone. Moves what is left, an eighth at
+/// most, so over time each removal pays for less than one entry.
+pub(crate) fn give_back<K: Eq + Hash, V>(table: &mut HashMap<K, V>) {
+    const KEPT: usize = 1024;
+    if table.capacity() > KEPT && table.len() < table.capacity() / 8 {
+        table.shrink_to((2 * table.len()).max(KEPT));
     }
 }
 
@@ -218,5 +237,61 @@ impl SplitMix64 {
         z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
         z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
         ((z ^ (z >> 31)) >> 32) as u32
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use uuid::Uuid;
+
+    use super::*;
+    use crate::frames::Format;
+    use crate::id::{ConnectionId, SessionId, UserId};
+    use crate::limits::ROOM_MEMBERS_MAX;
+    use crate::message::Presence;
+    use crate::parcel::Wish;
+
+    fn ask(slot: u32, joins: bool) -> Ask {
+        let id = Uuid::from_u128(u128::from(slot));
+        let presence = Presence { user: UserId(id), session: SessionId(id), username: "ada".into(), persistence: true };
+        let wish = if joins { Wish::Join { presence, hidden: false, format: Format::Json } } else { Wish::Leave };
+        Ask { connection: ConnectionId { slot, generation: 0 }, number: 0, wish }
+    }
+
+    #[test]
+    fn sums_are_kept_and_the_table_is_given_back() {
+        const CHANNELS: u32 = 20_000;
+        let now = Timestamp(1);
+        let mut owner = Owner::new(Epoch(1), ROOM_MEMBERS_MAX, 7);
+        let walked = |owner: &mut Owner| owner.channels.values_mut().map(|channel| channel.count_members().1).sum();
+        // Each channel has one to three members.
+        let places: Vec<_> =
+            (0..2 * CHANNELS).map(|slot| (slot, slot % CHANNELS - (slot % CHANNELS) % 3 % 2)).collect();
+        for turn in places.chunks(1_000) {
+            for (slot, room) in turn {
+                let channel = ChannelId::room(&format!("room-{room}")).unwrap();
+                owner.ask(ShardId(0), channel, ask(*slot, true), now);
+            }
+            owner.batches(now);
+            let members: usize = walked(&mut owner);
+            assert_eq!(owner.size(), (owner.channels.len(), members));
+        }
+        assert_eq!(owner.size().1, places.len());
+        // The store says where each channel's history ends; without that a channel is not let go.
+        for (ticket, _) in std::mem::take(&mut owner.requests) {
+            owner.receipt(ticket, Ok(StoreReceipt::Head(None)), now);
+        }
+        assert!(owner.channels.capacity() > 10_000);
+        for turn in places.chunks(1_000) {
+            for (slot, room) in turn {
+                let channel = ChannelId::room(&format!("room-{room}")).unwrap();
+                owner.ask(ShardId(0), channel, ask(*slot, false), now);
+            }
+            owner.batches(now);
+            let members: usize = walked(&mut owner);
+            assert_eq!(owner.size(), (owner.channels.len(), members));
+        }
+        assert_eq!(owner.size(), (0, 0));
+        assert!(owner.channels.capacity() <= 2 * 1024, "{}", owner.channels.capacity());
     }
 }

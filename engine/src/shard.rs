@@ -252,8 +252,8 @@ impl Shard {
         self.home.subscribers.passed(now);
     }
 
-    /// What this shard has counted, and how things stand. Walks its channels and audiences, so it is for those who ask
-    /// seldom. What the turns and the sockets count is not in it.
+    /// What this shard has counted, and how things stand. Its cost does not grow with channels or members. What the turns and
+    /// the sockets count is not in it.
     pub fn report(&self) -> Report {
         let (channels, members) = self.owner.size();
         let subscribers = &self.home.subscribers;

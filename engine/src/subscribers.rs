@@ -15,9 +15,14 @@ use crate::frames::{Format, Frames, Run};
 use crate::id::{ChannelId, Epoch, Sequence, Timestamp};
 use crate::limits::{BACKLOG_BYTES_HIGH, BACKLOG_BYTES_LOW, ROTATION_INTERVAL};
 use crate::message::Missed;
+use crate::owner::give_back;
 use crate::parcel::Backlog;
 use crate::shard::Rules;
 use crate::tally::Tally;
+
+/// Members that are looked at to say how far the slowest is behind: some 50 µs. With more beside parked ones than these, the
+/// number is of a part of them.
+const STANDING_VISITS_MAX: usize = 32 * 1024;
 
 /// Where a pass writes to: the sockets of a real shard, or a simulation.
 pub trait Outlet {
@@ -48,8 +53,14 @@ pub struct Findings {
 /// All audiences of a shard.
 #[derive(Default)]
 pub struct Subscribers {
-    audiences: Slab<Audience>,
+    /// Each in an allocation of its own, so that a table that grows moves no audiences.
+    audiences: Slab<Box<Audience>>,
     channels: HashMap<ChannelId, Listening>,
+    /// Members of all audiences, and how many of them are parked.
+    members: usize,
+    parked: usize,
+    /// Audiences in which somebody is parked.
+    waiting: BTreeSet<AudienceKey>,
     /// Audiences whose pass is under way, served in turn.
     active: VecDeque<AudienceKey>,
     /// Audiences whose next rotation has still to wait, and until when.
@@ -66,7 +77,7 @@ pub struct Subscribers {
 pub struct Standing {
     pub subscriptions: usize,
     pub parked: usize,
-    /// What the parked member that is furthest behind is owed.
+    /// What the parked member that is furthest behind is owed, of the first `STANDING_VISITS_MAX` members beside parked ones.
     pub lag_bytes: u64,
 }
 
@@ -143,15 +154,19 @@ impl Subscribers {
             backlog: Backlog::Low,
         });
         let key = *listening.audiences[format as usize]
-            .get_or_insert_with(|| AudienceKey(self.audiences.insert(Audience::of(channel.clone())) as u32));
+            .get_or_insert_with(|| AudienceKey(self.audiences.insert(Box::new(Audience::of(channel.clone()))) as u32));
+        self.members += 1;
         (key, self.audiences[key.0 as usize].push(slot))
     }
 
     /// Ends a membership; answers what it was still owed, and who moved in the table.
     pub fn unsubscribe(&mut self, key: AudienceKey, index: u32) -> Moved {
         let audience = &mut self.audiences[key.0 as usize];
+        let before = audience.parked;
         let moved = audience.remove(index as usize);
-        if audience.members.is_empty() {
+        self.members -= 1;
+        self.count_parked(key, before);
+        if self.audiences[key.0 as usize].members.is_empty() {
             let audience = self.audiences.remove(key.0 as usize);
             self.active.retain(|&active| active != key);
             self.paced.remove(&(audience.next_rotation(), key));
@@ -159,6 +174,7 @@ impl Subscribers {
                 listening.audiences.iter_mut().filter(|slot| **slot == Some(key)).for_each(|slot| *slot = None);
                 if listening.audiences.iter().all(Option::is_none) {
                     self.channels.remove(&audience.channel);
+                    give_back(&mut self.channels);
                 }
             }
         }
@@ -239,7 +255,7 @@ impl Subscribers {
     /// Moves a member on to the newest message, if that is less than `far` from the end, or else to the end. Answers
     /// how it gets there.
     pub fn skip(&mut self, key: AudienceKey, index: u32, far: u64) -> Skip {
-        let Audience { log, members, .. } = &mut self.audiences[key.0 as usize];
+        let Audience { log, members, .. } = &mut *self.audiences[key.0 as usize];
         let member = &mut members[index as usize];
         let border = log.border_at_or_after(member.cursor);
         let rest = log.range(member.cursor, border).to_vec();
@@ -254,17 +270,34 @@ impl Subscribers {
     pub fn park(&mut self, key: AudienceKey, index: u32) {
         let audience = &mut self.audiences[key.0 as usize];
         let subscriber = &mut audience.members[index as usize];
+        let before = audience.parked;
         audience.parked += usize::from(!subscriber.parked);
         subscriber.parked = true;
+        self.count_parked(key, before);
     }
 
     /// Takes a member into the pass again.
     pub fn unpark(&mut self, key: AudienceKey, index: u32) {
         let audience = &mut self.audiences[key.0 as usize];
         let subscriber = &mut audience.members[index as usize];
+        let before = audience.parked;
         audience.parked -= usize::from(subscriber.parked);
         subscriber.parked = false;
         audience.rest();
+        self.count_parked(key, before);
+    }
+
+    /// Keeps the sums: so many members of this audience were parked before.
+    fn count_parked(&mut self, key: AudienceKey, before: usize) {
+        let parked = self.audiences[key.0 as usize].parked;
+        if parked == before {
+            return;
+        }
+        self.parked = self.parked - before + parked;
+        match parked {
+            0 => self.waiting.remove(&key),
+            _ => self.waiting.insert(key),
+        };
     }
 
     /// Whether a channel's backlog, what the pass itself has still to bring round, has become high, or low again.
@@ -304,8 +337,11 @@ impl Subscribers {
             audience.begin_rotation(now, self.now);
         }
         let visits = rules.pass_visits_max.min(audience.rotation.left);
+        let before = audience.parked;
         audience.serve(key, visits, rules.lag_bytes_max, outlet, findings, &mut self.counters);
         self.ended = (audience.rotation.left == 0).then(|| audience.end_rotation());
+        self.count_parked(key, before);
+        let audience = &mut self.audiences[key.0 as usize];
         if audience.owed > 0 {
             let due = audience.next_rotation();
             if audience.rotation.left > 0 || due <= now {
@@ -330,19 +366,29 @@ impl Subscribers {
         }
     }
 
-    /// How things stand; walks the members of audiences in which somebody is parked.
+    /// How things stand. Looks at no more than `STANDING_VISITS_MAX` members, those of audiences in which somebody is parked.
     pub fn standing(&self) -> Standing {
-        let mut standing = Standing::default();
-        for (_, audience) in &self.audiences {
-            standing.subscriptions += audience.members.len();
-            standing.parked += audience.parked;
-            if audience.parked > 0 {
-                let parked = audience.members.iter().filter(|member| member.parked);
-                let slowest = parked.map(|member| member.cursor).min().unwrap_or_default();
-                standing.lag_bytes = standing.lag_bytes.max(audience.log.end().0 - slowest.0);
+        let (lag_bytes, _) = self.lag();
+        Standing { subscriptions: self.members, parked: self.parked, lag_bytes }
+    }
+
+    /// What the slowest of the parked members is owed, and how many members were looked at for it.
+    fn lag(&self) -> (u64, usize) {
+        let (mut lag, mut visits) = (0, 0);
+        for key in &self.waiting {
+            let audience = &self.audiences[key.0 as usize];
+            let end = audience.log.end();
+            for member in audience.members.iter().take(STANDING_VISITS_MAX - visits) {
+                visits += 1;
+                if member.parked {
+                    lag = lag.max(end.0 - member.cursor.0);
+                }
+            }
+            if visits == STANDING_VISITS_MAX {
+                break;
             }
         }
-        standing
+        (lag, visits)
     }
 }
 

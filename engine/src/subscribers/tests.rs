@@ -302,3 +302,63 @@ fn what_came_in_a_rotation_that_turns_out_to_be_the_last_is_not_counted_with_wha
     subscribers.append(&channel, &said(Timestamp(90_000_000)));
     assert_eq!(slice(&mut subscribers, Timestamp(91_000_000)), (2, 3000));
 }
+
+/// The sums that `standing` gives, by looking at everybody.
+fn standing_by_walking(subscribers: &Subscribers) -> (usize, usize) {
+    let members = || subscribers.audiences.iter().flat_map(|(_, audience)| &audience.members);
+    (members().count(), members().filter(|member| member.parked).count())
+}
+
+#[test]
+fn how_things_stand_costs_no_more_with_more_channels() {
+    let mut subscribers = Subscribers::default();
+    let channels = |count: u32| (0..count).map(|number| ChannelId::room(&format!("room-{number}")).unwrap());
+    let mut places = Vec::new();
+    for (slot, channel) in channels(50_000).enumerate() {
+        places.push(subscribers.subscribe(&channel, Format::Json, slot as u32, Epoch(1)));
+        let frames = said(Timestamp(0));
+        subscribers.append(&channel, &frames);
+    }
+    assert_eq!(subscribers.lag(), (0, 0), "nobody is parked, and nobody is looked at");
+    assert_eq!(subscribers.standing().subscriptions, 50_000);
+
+    let bytes = said(Timestamp(0)).of(Format::Json).bytes.len() as u64;
+    for parked in [1, 100, 50_000] {
+        places[..parked].iter().for_each(|(key, index)| subscribers.park(*key, *index));
+        let visits = parked.min(STANDING_VISITS_MAX);
+        assert_eq!(subscribers.lag(), (bytes, visits));
+        assert_eq!(subscribers.standing(), Standing { subscriptions: 50_000, parked, lag_bytes: bytes });
+    }
+    for (place, (key, index)) in places.into_iter().enumerate() {
+        match place % 2 {
+            0 => {
+                subscribers.unsubscribe(key, index);
+            }
+            _ => {
+                subscribers.advance(key, index, bytes as usize);
+                subscribers.unpark(key, index);
+            }
+        }
+        if place % 5_000 == 0 {
+            let Standing { subscriptions, parked, .. } = subscribers.standing();
+            assert_eq!((subscriptions, parked), standing_by_walking(&subscribers));
+        }
+    }
+    assert_eq!(subscribers.standing(), Standing { subscriptions: 25_000, parked: 0, lag_bytes: 0 });
+}
+
+#[test]
+fn a_table_of_channels_is_given_back_when_they_are_gone() {
+    let mut subscribers = Subscribers::default();
+    let places: Vec<_> = (0..50_000_u32)
+        .map(|slot| {
+            let channel = ChannelId::room(&format!("room-{slot}")).unwrap();
+            subscribers.subscribe(&channel, Format::Json, slot, Epoch(1))
+        })
+        .collect();
+    assert!(subscribers.channels.capacity() >= 50_000);
+    for (key, index) in places {
+        subscribers.unsubscribe(key, index);
+    }
+    assert!(subscribers.channels.capacity() <= 2 * 1024, "{}", subscribers.channels.capacity());
+}
