@@ -24,6 +24,9 @@ use crate::tally::Tally;
 /// number is of a part of them.
 const STANDING_VISITS_MAX: usize = 32 * 1024;
 
+/// Places that the line of passes keeps room for when it is empty.
+const LINE_KEPT: usize = 1024;
+
 /// Where a pass writes to: the sockets of a real shard, or a simulation.
 pub trait Outlet {
     /// Writes the pieces one after the other, as far as the connection takes them now; answers how many bytes it took.
@@ -61,8 +64,11 @@ pub struct Subscribers {
     parked: usize,
     /// Audiences in which somebody is parked.
     waiting: BTreeSet<AudienceKey>,
-    /// Audiences whose pass is under way, served in turn.
-    active: VecDeque<AudienceKey>,
+    /// Audiences whose pass is under way, served in turn, with their serials: those that have gone meanwhile are left in
+    /// the line and passed over.
+    active: VecDeque<(AudienceKey, u64)>,
+    /// Audiences made so far.
+    serials: u64,
     /// Audiences whose next rotation has still to wait, and until when.
     paced: BTreeSet<(Timestamp, AudienceKey)>,
     /// The turn's time, by which passes are measured.
@@ -93,6 +99,8 @@ struct Listening {
 /// The listeners of one channel in one format.
 struct Audience {
     channel: ChannelId,
+    /// No other audience has it, before or after.
+    serial: u64,
     log: FrameLog,
     members: Vec<Subscriber>,
     /// The next member to be visited. Members before it were visited in this rotation, members from it on were not.
@@ -153,8 +161,11 @@ impl Subscribers {
             last: Sequence(0),
             backlog: Backlog::Low,
         });
-        let key = *listening.audiences[format as usize]
-            .get_or_insert_with(|| AudienceKey(self.audiences.insert(Box::new(Audience::of(channel.clone()))) as u32));
+        let key = *listening.audiences[format as usize].get_or_insert_with(|| {
+            self.serials += 1;
+            let audience = Audience::of(channel.clone(), self.serials);
+            AudienceKey(self.audiences.insert(Box::new(audience)) as u32)
+        });
         self.members += 1;
         (key, self.audiences[key.0 as usize].push(slot))
     }
@@ -168,7 +179,6 @@ impl Subscribers {
         self.count_parked(key, before);
         if self.audiences[key.0 as usize].members.is_empty() {
             let audience = self.audiences.remove(key.0 as usize);
-            self.active.retain(|&active| active != key);
             self.paced.remove(&(audience.next_rotation(), key));
             if let Some(listening) = self.channels.get_mut(&audience.channel) {
                 listening.audiences.iter_mut().filter(|slot| **slot == Some(key)).for_each(|slot| *slot = None);
@@ -188,7 +198,7 @@ impl Subscribers {
             let Some(key) = listening.audiences[format as usize] else { continue };
             let audience = &mut self.audiences[key.0 as usize];
             if audience.owed == 0 {
-                self.active.push_back(key);
+                self.active.push_back((key, audience.serial));
             }
             audience.append(frames.of(format), frames.messages(), frames.accepted());
         }
@@ -328,10 +338,11 @@ impl Subscribers {
     /// of a clock that nobody sets. Members that are further behind than the rules allow are found lagging.
     pub fn pass(&mut self, now: Timestamp, outlet: &mut impl Outlet, rules: &Rules, findings: &mut Findings) {
         while self.next_due().is_some_and(|due| due <= now) {
-            self.active.extend(self.paced.pop_first().map(|(_, key)| key));
+            let next = self.paced.pop_first();
+            self.active.extend(next.map(|(_, key)| (key, self.audiences[key.0 as usize].serial)));
         }
         self.ended = None;
-        let Some(key) = self.active.pop_front() else { return };
+        let Some(key) = self.next_active() else { return };
         let audience = &mut self.audiences[key.0 as usize];
         if audience.rotation.left == 0 {
             audience.begin_rotation(now, self.now);
@@ -345,7 +356,7 @@ impl Subscribers {
         if audience.owed > 0 {
             let due = audience.next_rotation();
             if audience.rotation.left > 0 || due <= now {
-                self.active.push_back(key);
+                self.active.push_back((key, audience.serial));
             } else {
                 self.paced.insert((due, key));
             }
@@ -354,6 +365,20 @@ impl Subscribers {
         if let Some(backlog) = self.backlog(&channel) {
             findings.backlogs.push((channel, backlog));
         }
+    }
+
+    /// The next audience in line that is still there.
+    fn next_active(&mut self) -> Option<AudienceKey> {
+        while let Some((key, serial)) = self.active.pop_front() {
+            if self.audiences.get(key.0 as usize).is_some_and(|audience| audience.serial == serial) {
+                return Some(key);
+            }
+        }
+        // A crowd of channels has been served: the line need not stay as long as it was.
+        if self.active.capacity() > LINE_KEPT {
+            self.active = VecDeque::new();
+        }
+        None
     }
 
     /// If a rotation ended in the last slice, it ended at `now`.
@@ -400,9 +425,10 @@ pub enum Began {
 }
 
 impl Audience {
-    fn of(channel: ChannelId) -> Self {
+    fn of(channel: ChannelId, serial: u64) -> Self {
         Self {
             channel,
+            serial,
             log: FrameLog::default(),
             members: Vec::new(),
             place: 0,

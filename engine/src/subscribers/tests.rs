@@ -362,3 +362,34 @@ fn a_table_of_channels_is_given_back_when_they_are_gone() {
     }
     assert!(subscribers.channels.capacity() <= 2 * 1024, "{}", subscribers.channels.capacity());
 }
+
+/// A session in a thousand channels that ends, among others in theirs, must not look at every other channel for each of its own.
+#[test]
+fn audiences_that_go_while_their_pass_waits_are_passed_over() {
+    const CHANNELS: u32 = 20_000;
+    let (mut subscribers, mut sockets) = (Subscribers::default(), Sockets::default());
+    let frames = said(Timestamp(0));
+    let mut places = Vec::new();
+    for slot in 0..CHANNELS {
+        let channel = ChannelId::room(&format!("room-{slot}")).unwrap();
+        places.push((channel.clone(), subscribers.subscribe(&channel, Format::Json, slot, Epoch(1))));
+        subscribers.append(&channel, &frames);
+    }
+    for (channel, (key, index)) in places.drain(..) {
+        subscribers.unsubscribe(key, index);
+        assert!(!subscribers.listens(&channel));
+    }
+    assert_eq!(subscribers.active.len(), CHANNELS as usize, "nobody has gone through the line");
+    // Their keys are used anew, and what is still in the line is not taken for the new ones.
+    let lobby = ChannelId::room("lobby").unwrap();
+    let (key, _) = subscribers.subscribe(&lobby, Format::Json, 7, Epoch(1));
+    subscribers.pass(Timestamp(0), &mut sockets, &ANY_LAG, &mut Findings::default());
+    subscribers.passed(Timestamp(0));
+    assert_eq!((sockets.0.len(), subscribers.counters.passes.count()), (0, 0), "there is nothing to bring round");
+    assert!(!subscribers.is_busy());
+    assert!(subscribers.active.capacity() <= LINE_KEPT);
+    subscribers.append(&lobby, &frames);
+    subscribers.pass(Timestamp(0), &mut sockets, &ANY_LAG, &mut Findings::default());
+    assert_eq!(sockets.0.keys().copied().collect::<Vec<_>>(), [7]);
+    assert_eq!(subscribers.channel_of(key), &lobby);
+}
