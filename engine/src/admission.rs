@@ -5,7 +5,7 @@
 
 use std::sync::Arc;
 
-use crate::command::{Command, Join, Rejection};
+use crate::command::{Command, Join, Rejection, RejectionCode};
 use crate::frames::Format;
 use crate::id::{ChannelId, GroupId, MessageId, ROOM_NAME_BYTES_MAX, SessionId, UserId, parse_uuid};
 use crate::limits::{STATUS_BYTES_MAX, USERNAME_BYTES_MAX};
@@ -76,14 +76,10 @@ pub fn admit(command: Command, session: &Session) -> Result<Admitted, Rejection>
         Command::StatusUpdate { status } => Ok(Admitted::Show(status.map(Into::into))),
         Command::Ping => Ok(Admitted::Pong),
         Command::Pong => Ok(Admitted::Nothing),
-        Command::Rpc => Err(Rejection {
-            code: crate::command::RejectionCode::RuntimeFunctionNotFound,
-            message: "this server has no such function".into(),
-        }),
-        Command::Unsupported(name) => Err(Rejection {
-            code: crate::command::RejectionCode::UnrecognizedPayload,
-            message: format!("this server does not offer {name}").into(),
-        }),
+        Command::Rpc => Err(Rejection::new(RejectionCode::RuntimeFunctionNotFound, "this server has no such function")),
+        Command::Unsupported(name) => {
+            Err(Rejection::new(RejectionCode::UnrecognizedPayload, format!("this server does not offer {name}")))
+        }
     }
 }
 

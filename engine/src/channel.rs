@@ -328,6 +328,7 @@ impl Channel {
                 self.go_on(moment, wants);
             }
             _ => {
+                let failure = StoreFailure::nothing_done("the channel's head could not be read");
                 for waiting in std::mem::take(&mut self.waiting) {
                     let asker = match waiting {
                         Waiting::Ask(home, Ask { connection, number, .. }) => {
@@ -335,7 +336,7 @@ impl Channel {
                         }
                         Waiting::Enquiry(asker, _) => asker,
                     };
-                    self.refuse(asker, not_stored());
+                    self.refuse(asker, not_stored(&failure));
                 }
             }
         }
@@ -394,6 +395,9 @@ impl Channel {
 
     fn release(&mut self, work: Work, decision: Decision, moment: &Moment) {
         let Work { asker, act } = work;
+        if decision.as_ref().is_err_and(|failure| failure.outcome_unknown) {
+            self.recent.doubt();
+        }
         match act {
             Act::Send(_) | Act::Change | Act::Live(_) => self.release_message(asker, act, decision, moment.now),
             Act::Join(member) => self.release_join(asker, member, decision, moment.now),
@@ -440,6 +444,11 @@ fn busy() -> Rejection {
     Rejection::unavailable("this channel has too much under way: nothing was done, try again")
 }
 
-fn not_stored() -> Rejection {
+fn not_stored(failure: &StoreFailure) -> Rejection {
+    if failure.outcome_unknown {
+        return Rejection::outcome_unknown(
+            "the outcome is unknown: the store failed while it wrote, and history may show this request as done",
+        );
+    }
     Rejection::unavailable("the message could not be stored: try again")
 }

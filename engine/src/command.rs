@@ -113,21 +113,33 @@ pub enum RejectionCode {
     RuntimeFunctionNotFound = 6,
 }
 
-/// A refused request: the session stays open, nothing has changed.
+/// A refused request: the session stays open. Nothing has changed, unless the outcome is unknown.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Rejection {
     pub code: RejectionCode,
+    /// Whether the request may have been carried out all the same. A client that repeats it may then do it twice.
+    pub outcome_unknown: bool,
     /// For people; says what to do about it where something can be done.
     pub message: Cow<'static, str>,
 }
 
 impl Rejection {
+    /// Nothing has changed.
+    pub fn new(code: RejectionCode, message: impl Into<Cow<'static, str>>) -> Self {
+        Self { code, outcome_unknown: false, message: message.into() }
+    }
+
     pub fn bad_input(message: impl Into<Cow<'static, str>>) -> Self {
-        Self { code: RejectionCode::BadInput, message: message.into() }
+        Self::new(RejectionCode::BadInput, message)
     }
 
     /// The store failed or is too busy: the client may try again.
     pub fn unavailable(message: impl Into<Cow<'static, str>>) -> Self {
-        Self { code: RejectionCode::RuntimeException, message: message.into() }
+        Self::new(RejectionCode::RuntimeException, message)
+    }
+
+    /// The store failed while it carried the request out.
+    pub fn outcome_unknown(message: impl Into<Cow<'static, str>>) -> Self {
+        Self { outcome_unknown: true, ..Self::unavailable(message) }
     }
 }

@@ -135,7 +135,7 @@ impl Owner {
                 if let Purpose::Decision(place) = purpose
                     && self.waiting.len() >= STORE_REQUESTS_MAX
                 {
-                    let failure = StoreFailure { message: "the store has too much to do".to_owned() };
+                    let failure = StoreFailure::nothing_done("the store has too much to do");
                     let moment = Moment { now, random: self.random.next() };
                     channel.decided(place, Err(failure), &moment, &mut wants);
                     continue;

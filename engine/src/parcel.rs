@@ -88,6 +88,8 @@ pub enum Finding {
     Done,
     /// It could not be done, nothing has changed, and may be tried again.
     Failed,
+    /// The store failed while it wrote: it may have been done.
+    OutcomeUnknown,
     /// For each user asked about, whether any session shows itself.
     Online(Vec<bool>),
 }

@@ -128,11 +128,19 @@ pub struct ChannelHead {
     pub sequence: Sequence,
 }
 
-/// The store could not do it: nothing of the request is, or will ever be, in history. The one exception is a store that has
-/// failed for good, after which the process ends: what it was just writing is found whole or not at all at the next start.
+/// The store could not do it. Nothing of the request is, or will ever be, in history, unless the outcome is unknown.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct StoreFailure {
     pub message: String,
+    /// The store failed while it wrote: the request may be found carried out as a whole, now or after the next start.
+    pub outcome_unknown: bool,
+}
+
+impl StoreFailure {
+    /// Nothing was done.
+    pub fn nothing_done(message: impl Into<String>) -> Self {
+        Self { message: message.into(), outcome_unknown: false }
+    }
 }
 
 /// The answer to the request with this ticket.

@@ -89,6 +89,12 @@ impl Recent {
         }
     }
 
+    /// The store may have changed something that the channel does not show. The next reader asks the store.
+    pub fn doubt(&mut self) {
+        self.state = State::Unknown;
+        self.answer = None;
+    }
+
     /// The channel has shown a message, an update or a removal.
     pub fn show(&mut self, message: &Message) {
         if !message.persistent {

@@ -116,7 +116,9 @@ fn carry(from: End<'_>, to: End<'_>) -> Result<Moved, String> {
     });
     bar.finish_and_clear();
     moved.map_err(|failure| match failure {
-        Failure::Passing(_) | Failure::Final(_) => format!("{failure}. Begun again, the move goes on where it was"),
+        Failure::Passing(_) | Failure::Unknown(_) | Failure::Final(_) | Failure::Broken(_) => {
+            format!("{failure}. Begun again, the move goes on where it was")
+        }
         failure => failure.to_string(),
     })
 }

@@ -193,7 +193,9 @@ impl Line {
 
     /// Remembers the first failure for good, and tells the process.
     fn note(&self, failure: &Failure) {
-        if matches!(failure, Failure::Final(_)) && self.failed.set(failure.clone()).is_ok() {
+        if let Some(last_word) = failure.last_word()
+            && self.failed.set(last_word).is_ok()
+        {
             let _ = self.fatal.try_send(failure.clone());
         }
     }

@@ -1,7 +1,8 @@
 //! The default keeper: fjall, in a directory of its own, in this process.
 //!
 //! One group is one fjall batch, written to the journal and synced before it becomes visible and before `commit`
-//! returns. fjall poisons itself when a write or sync fails; so does this keeper, with `Failure::Final`. A disk that is
+//! returns. fjall poisons itself when a write or sync fails. So does this keeper: the group in question fails with
+//! `Failure::Broken`, because nobody knows what of it the disk has, and all later ones with `Failure::Final`. A disk that is
 //! merely getting full is noticed earlier, and refused with `Failure::Passing` while there is still room for what fjall
 //! does in the background.
 //!
@@ -106,7 +107,8 @@ impl Embedded {
         )))
     }
 
-    /// Makes the draft durable and visible, or fails for good: after a failed sync nobody knows what the disk holds.
+    /// Makes the draft durable and visible, or fails for good: after a failed write or sync it is unknown whether the disk
+    /// has the draft.
     fn write(&self, draft: Draft<'_>) -> Result<(), Failure> {
         if let Some(reason) = self.failed.get() {
             return Err(Failure::Final(reason.clone()));
@@ -114,7 +116,12 @@ impl Embedded {
         draft.commit().map_err(|error| {
             let path = self.directory.path().display();
             let reason = format!("writing to {path} failed: {}", describe(&error));
-            Failure::Final(self.failed.get_or_init(|| reason).clone())
+            let reason = self.failed.get_or_init(|| reason).clone();
+            match error {
+                // fjall had failed before, in the background, and did not begin to write this.
+                fjall::Error::Poisoned => Failure::Final(reason),
+                _ => Failure::Broken(reason),
+            }
         })
     }
 }

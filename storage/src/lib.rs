@@ -4,9 +4,10 @@
 //!
 //! 1. **Durable when it says so.** When `commit` returns, all that it reports as done survives `kill -9` and power loss.
 //! 2. **A group is applied in order**, each write seeing those before it, and becomes visible to reads as a whole.
-//! 3. **A failure is total.** If `commit` fails, no reader in this process ever sees any of its writes. After a
-//!    `Failure::Passing` they will never exist. After a `Failure::Final` the disk's word is unknown: the next start finds
-//!    the group as a whole or nothing of it, and nobody has been told that it was done.
+//! 3. **A failure is total.** If `commit` fails, no reader in this process ever sees any of its writes, and they will never
+//!    exist, unless the failure says that the outcome is unknown (`Failure::outcome_is_unknown`). After a `Failure::Broken`
+//!    the next start finds the group as a whole or nothing of it. After a `Failure::Unknown` a write may be found done, as
+//!    a whole, at any time.
 //! 4. **A write may fail alone**, when it is unfit or what it builds on is damaged: it then changes nothing, and its
 //!    neighbours in the group are not harmed.
 //! 5. **History is ordered by message id**, bytewise, within a channel; the owner makes ids that rise.
@@ -292,7 +293,10 @@ pub enum Failure {
     /// Nothing was done, and later calls may succeed.
     #[error("the store could not do it, try again: {0}")]
     Passing(String),
-    /// The store will not work again in this process: stop, look, start anew.
+    /// Nothing was done, because the disk is full. Later calls may succeed. The store has said so in the log.
+    #[error("{0}")]
+    Full(String),
+    /// Nothing was done, and the store will not work again in this process: stop, look, start anew.
     #[error("the store has failed and this process must stop: {0}")]
     Final(String),
     /// What is on disk is not what a keeper of this version wrote.
@@ -308,6 +312,12 @@ pub enum Failure {
 
 /// Refuses names that the key space has no room for.
 fn check_name(name: &str) -> Result<(), Failure> {
+    /// The write may have been done or may yet be found done. Later calls may succeed.
+    #[error("the outcome is unknown: {0}")]
+    Unknown(String),
+    /// The store failed while it wrote: the outcome is unknown until the next start, and this process must stop.
+    #[error("the store has failed while it wrote and this process must stop: {0}")]
+    Broken(String),
     match name.len() {
         1..=NAME_BYTES_MAX => Ok(()),
         length => Err(Failure::Unfit(format!("a name of {length} bytes; 1 to {NAME_BYTES_MAX} are possible"))),
@@ -317,6 +327,21 @@ fn check_name(name: &str) -> Result<(), Failure> {
 /// Questions change nothing, so they have no place in a group of writes.
 fn not_a_write() -> Failure {
     Failure::Unfit("a read among the writes".into())
+}
+
+impl Failure {
+    /// Whether the write that failed may have been done all the same.
+    pub fn outcome_is_unknown(&self) -> bool {
+        matches!(self, Self::Unknown(_) | Self::Broken(_))
+    }
+
+    /// What later calls fail with, if no later call can succeed.
+    pub fn last_word(&self) -> Option<Self> {
+        match self {
+            Self::Final(reason) | Self::Broken(reason) => Some(Self::Final(reason.clone())),
+            _ => None,
+        }
+    }
 }
 
 /// The part of a list between its first and last possible place that lies behind a place, if there is such a part. The

@@ -449,16 +449,19 @@ fn after_a_final_failure_everything_fails_at_once_and_the_process_is_told() {
     let stage = stage();
     let (bridge, ends) = Bridge::start(stage.store.clone(), 1).unwrap();
     let (lobby, client, fatal) = (room("lobby"), bridge.client(), bridge.fatal());
-    let failure = Failure::Final("sync failed".into());
+    let (broken, failure) = (Failure::Broken("sync failed".into()), Failure::Final("sync failed".into()));
     send_insert(&ends[0], &lobby, 1);
     stage.groups.recv().unwrap();
     send_insert(&ends[0], &lobby, 2);
     ends[0].try_send(Ticket(3), StoreRequest::Head { channel: lobby.clone() }).unwrap();
-    stage.outcomes.send(Err(failure.clone())).unwrap();
+    stage.outcomes.send(Err(broken.clone())).unwrap();
     for _ in 0..3 {
-        assert!(receive(&ends[0]).1.unwrap_err().message.contains("sync failed"));
+        let (ticket, receipt) = receive(&ends[0]);
+        let refused = receipt.unwrap_err();
+        assert!(refused.message.contains("sync failed"), "{refused:?}");
+        assert_eq!(refused.outcome_unknown, ticket == Ticket(1), "only of what was being written");
     }
-    assert_eq!(fatal.recv(), Ok(failure.clone()));
+    assert_eq!(fatal.recv(), Ok(broken));
     assert_eq!(stage.groups.try_recv().ok(), None, "a failed store is not asked again");
     assert_eq!(wait(client.account(user(1))), Err(failure.clone()));
     assert_eq!(

@@ -45,6 +45,10 @@ impl Channel {
                 };
                 self.refuse(asker, Rejection::bad_input(reason));
             }
+            Err(failure) if failure.outcome_unknown => {
+                let reason = "the outcome is unknown: not joined, but the other user may have been told of the request";
+                self.refuse(asker, Rejection::outcome_unknown(reason));
+            }
             Err(_) => self.refuse(asker, Rejection::unavailable("the channel could not be looked up: try again")),
         }
     }
@@ -110,6 +114,7 @@ impl Channel {
                 self.clear();
                 Finding::Done
             }
+            Err(failure) if failure.outcome_unknown => Finding::OutcomeUnknown,
             Err(_) => Finding::Failed,
         };
         self.find(asker, finding);
@@ -121,6 +126,7 @@ impl Channel {
                 self.recent.forget(ids);
                 Finding::Done
             }
+            Err(failure) if failure.outcome_unknown => Finding::OutcomeUnknown,
             Err(_) => Finding::Failed,
         };
         self.find(asker, finding);

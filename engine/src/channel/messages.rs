@@ -76,7 +76,7 @@ impl Channel {
 
     pub(super) fn release_message(&mut self, asker: Asker, act: Act, decision: Decision, now: Timestamp) {
         let shown = match (act, decision) {
-            (_, Err(_)) => Err(not_stored()),
+            (_, Err(failure)) => Err(not_stored(&failure)),
             (Act::Send(message), Ok(_)) => Ok(message),
             (Act::Change, Ok(StoreReceipt::Updated(message))) => Ok(Message { code: MessageCode::Update, ..message }),
             (Act::Change, Ok(StoreReceipt::Removed(message))) => {

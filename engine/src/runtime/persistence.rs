@@ -44,7 +44,7 @@ impl Persistence {
                     NotTaken::Full => "the store has too much to do",
                     NotTaken::Gone => "the store has stopped",
                 };
-                self.arrived.borrow_mut().push_back((ticket, Err(StoreFailure { message: message.to_owned() })));
+                self.arrived.borrow_mut().push_back((ticket, Err(StoreFailure::nothing_done(message))));
             }
         }
         if asked {

@@ -30,7 +30,7 @@ pub enum Malformed {
 impl Malformed {
     /// The error to deliver before closing, and the `cid` it answers, where the envelope could be read that far.
     pub fn last_answer(&self) -> Option<(&str, Rejection)> {
-        let rejection = |code, message: String| Rejection { code, message: message.into() };
+        let rejection = |code, message: String| Rejection::new(code, message);
         match self {
             Self::Syntax(_) => None,
             Self::MissingPayload { cid } => {

@@ -155,7 +155,7 @@ async fn step(services: &Services, mut departure: Departure) {
             Ok(Swept::Part) if services.now().0 - sweep.begun.0 < WAIT_MAX.0 => {}
             Ok(Swept::Part) => departure.answer_if_gone(),
             Ok(Swept::All) => return departure.answer(Ok(())),
-            Err(Failure::Passing(reason)) => {
+            Err(Failure::Passing(reason) | Failure::Unknown(reason)) => {
                 tracing::warn!(%reason, "messages of a deleted account stay a little longer");
                 departure.answer_if_gone();
                 sleep(PAUSE).await;
@@ -286,7 +286,10 @@ async fn purge(services: &Services, channel: &ChannelId, user: UserId, ids: Vec<
     }
     match services.enquiries().ask(channel.clone(), Enquiry::Purge { sender: user, ids }).await {
         Finding::Done => Ok(()),
-        Finding::Failed => Err(Failure::Passing("the channel's owner could not do it".into())),
+        // Done once more, a purge does no harm.
+        Finding::Failed | Finding::OutcomeUnknown => {
+            Err(Failure::Passing("the channel's owner could not do it".into()))
+        }
         other => unreachable!("{other:?} answers no change"),
     }
 }

@@ -22,6 +22,8 @@ pub struct Refusal {
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 #[repr(u8)]
 pub enum Code {
+    /// The outcome is unknown: the request may have been carried out or not.
+    Unknown = 2,
     InvalidArgument = 3,
     NotFound = 5,
     AlreadyExists = 6,
@@ -40,7 +42,7 @@ impl Code {
             Self::AlreadyExists => StatusCode::CONFLICT,
             Self::PermissionDenied => StatusCode::FORBIDDEN,
             Self::Unimplemented => StatusCode::NOT_IMPLEMENTED,
-            Self::Internal => StatusCode::INTERNAL_SERVER_ERROR,
+            Self::Unknown | Self::Internal => StatusCode::INTERNAL_SERVER_ERROR,
             Self::Unavailable => StatusCode::SERVICE_UNAVAILABLE,
             Self::Unauthenticated => StatusCode::UNAUTHORIZED,
         }
@@ -62,6 +64,11 @@ impl Refusal {
 
     pub fn already_exists(message: impl Into<Cow<'static, str>>) -> Self {
         Self::new(Code::AlreadyExists, message)
+    }
+
+    /// The store failed while it wrote. A client that repeats the request may do it twice.
+    pub fn outcome_unknown() -> Self {
+        Self::new(Code::Unknown, "the outcome is unknown: the store failed while it wrote, and this may be done or not")
     }
 
     pub fn unauthenticated(message: impl Into<Cow<'static, str>>) -> Self {
@@ -90,6 +97,7 @@ pub fn group_refused(act: &GroupAct, refusal: GroupRefusal) -> Refusal {
 pub fn undone(finding: Finding) -> Refusal {
     match finding {
         Finding::Failed => Refusal::new(Code::Unavailable, "there is too much to do, try again"),
+        Finding::OutcomeUnknown => Refusal::outcome_unknown(),
         other => unreachable!("{other:?} answers no change"),
     }
 }

@@ -19,6 +19,8 @@ use crate::friend::{Friend, FriendPlace, Related};
 use crate::group::{Group, GroupCreated, GroupEdit, GroupEdited, GroupFilter, GroupPlace, RosterPlace};
 use crate::{Failure, Place, Store, Write, Written};
 
+const THREADS_ENDED: &str = "the storage threads have ended";
+
 /// A handler's write, and where its answer goes.
 pub(super) struct ClientWrite {
     pub write: Write,
@@ -307,7 +309,8 @@ impl Client {
         let (answer, answered) = flume::bounded(1);
         let answer = move |found| drop(answer.try_send(found));
         self.line.while_open(|| self.desk.ask(question, answer).map_err(not_taken))?;
-        answered.recv_async().await.unwrap_or_else(|_| Err(unanswered()))
+        // The write was taken, and the thread that had it has ended.
+        answered.recv_async().await.unwrap_or_else(|_| Err(Failure::Broken(THREADS_ENDED.into())))
     }
 }
 
@@ -319,5 +322,5 @@ fn not_taken<T>(error: flume::TrySendError<T>) -> Failure {
 }
 
 fn unanswered() -> Failure {
-    Failure::Final("the storage threads have ended".into())
+    Failure::Final(THREADS_ENDED.into())
 }

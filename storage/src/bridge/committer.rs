@@ -281,7 +281,7 @@ fn send_receipt(receipts: &flume::Sender<Receipt>, receipt: Receipt) {
 }
 
 fn as_store_failure(failure: Failure) -> StoreFailure {
-    StoreFailure { message: failure.to_string() }
+    StoreFailure { message: failure.to_string(), outcome_unknown: failure.outcome_is_unknown() }
 }
 
 /// Roughly what a write adds to the journal: its texts, and a flat sum for keys, ids and headers.

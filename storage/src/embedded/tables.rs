@@ -258,8 +258,9 @@ fn io_error(error: &fjall::Error) -> Option<&std::io::Error> {
 
 /// fjall's errors in its own words, but an operating system's error in that system's.
 pub fn describe(error: &fjall::Error) -> String {
-    match io_error(error) {
-        Some(error) => error.to_string(),
-        None => format!("{error:?}"),
+    match (io_error(error), error) {
+        (Some(error), _) => error.to_string(),
+        (None, fjall::Error::Poisoned) => "fjall has failed before, in a thread that writes tables".into(),
+        (None, error) => format!("{error:?}"),
     }
 }

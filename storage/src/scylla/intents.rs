@@ -139,11 +139,12 @@ impl Keeper {
             Err(Missed { nothing_done: true, passing, reason }) => {
                 return Err((Missed { nothing_done: true, passing, reason }.failure(), None));
             }
-            Err(missed) => Failure::Passing(missed.reason),
+            Err(missed) => missed.reason,
         };
         match self.take_back(&mut whole, Instant::now() + UNDO_PATIENCE).await {
-            Ok(()) => Err((failed, None)),
-            Err(_) => Err((failed, Some(whole))),
+            Ok(()) => Err((Failure::Passing(failed), None)),
+            // If this server dies before it is taken back, a small change stays.
+            Err(_) => Err((Failure::Unknown(failed), Some(whole))),
         }
     }
 

@@ -321,6 +321,8 @@ impl Keeper {
         if undone.is_err() {
             let link = self.link.clone();
             self.settle_later(channel, async move { link.settle(&undo).await });
+            // If this server dies before it is settled, what was written stays.
+            return Err(Failure::Unknown(missed.reason));
         }
         Err(Failure::Passing(missed.reason))
     }

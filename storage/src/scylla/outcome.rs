@@ -32,6 +32,7 @@ impl Missed {
         Self { nothing_done: false, passing: true, reason: "the database has not answered in time".into() }
     }
 
+    /// The failure of a write that has not begun with this, or that has been taken back: nothing is done.
     pub fn failure(&self) -> Failure {
         if self.passing || !self.nothing_done {
             return Failure::Passing(self.reason.clone());

@@ -277,7 +277,7 @@ impl Keeper {
                 Ok(Decided::Again) => {
                     return (Err(Failure::Passing("others change the same again and again".into())), None);
                 }
-                Err(error) => return (Err(Failure::Final(format!("a change has panicked: {error}"))), None),
+                Err(error) => return (Err(Failure::Broken(format!("a change has panicked: {error}"))), None),
             }
         }
     }

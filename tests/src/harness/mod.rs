@@ -3,6 +3,7 @@
 //! Every wait has a deadline and says what it waited for. A test that fails takes its server with it.
 
 pub mod cassandra;
+mod disk;
 mod fault_proxy;
 mod http;
 mod node;
@@ -17,6 +18,7 @@ pub mod transcript;
 
 use std::time::Duration;
 
+pub use disk::{FailingSyncs, SmallDisk};
 pub use fault_proxy::{Fault, FaultProxy};
 pub use http::{Account, Answer, Http, SERVER_KEY, bearer};
 pub use node::run_node;

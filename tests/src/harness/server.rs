@@ -264,6 +264,15 @@ impl Server {
         self.output_to_the_end()
     }
 
+    /// Asserts that it ends by itself with a failure, and gives what it printed.
+    pub fn await_failure(&mut self) -> String {
+        match wait(&mut self.child, DEADLINE) {
+            Some(status) => assert!(status.code().is_some_and(|code| code != 0), "{status}:\n{}", self.output()),
+            None => panic!("it still runs after {DEADLINE:?}; it said:\n{}", self.output()),
+        }
+        self.output_to_the_end()
+    }
+
     fn output_to_the_end(&mut self) -> String {
         for reader in self.readers.drain(..) {
             reader.join().expect("the reader of its output does not panic");

@@ -37,7 +37,7 @@ impl Slowness {
             for _ in 0..random.below(6) {
                 let Some((ticket, request)) = asked.pop_front() else { break };
                 let fails = self.fails && random.one_in(6);
-                let failure = || StoreFailure { message: "as it pleases".into() };
+                let failure = || StoreFailure::nothing_done("as it pleases");
                 answered.push((ticket, if fails { Err(failure()) } else { Ok(carry_out(request)) }));
             }
         }

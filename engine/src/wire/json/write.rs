@@ -76,7 +76,8 @@ pub fn text_members(members: &[(&str, &str)]) -> String {
 
 /// Appends the refusal of the request called `cid`.
 pub fn encode_error(cid: &str, rejection: &Rejection, out: &mut Vec<u8>) {
-    let body = ErrorBody { code: rejection.code as i32, message: &rejection.message };
+    let context = rejection.outcome_unknown.then_some(ErrorContext { outcome: "unknown" });
+    let body = ErrorBody { code: rejection.code as i32, message: &rejection.message, context };
     envelope(cid, "error", &body, out);
 }
 
@@ -127,6 +128,14 @@ struct ErrorBody<'a> {
     code: i32,
     #[serde(skip_serializing_if = "str::is_empty")]
     message: &'a str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    context: Option<ErrorContext>,
+}
+
+/// Details of an error, by name.
+#[derive(Serialize)]
+struct ErrorContext {
+    outcome: &'static str,
 }
 
 #[derive(Serialize)]

@@ -136,7 +136,12 @@ fn said(message: &Message) -> ChannelMessage {
 }
 
 fn refused(rejection: &Rejection) -> Error {
-    Error { code: rejection.code as i32, message: rejection.message.to_string() }
+    let context = rejection.outcome_unknown.then(|| ("outcome".to_owned(), "unknown".to_owned()));
+    Error {
+        code: rejection.code as i32,
+        message: rejection.message.to_string(),
+        context: context.into_iter().collect(),
+    }
 }
 
 fn time(timestamp: Timestamp) -> Time {

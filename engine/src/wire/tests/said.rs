@@ -98,8 +98,8 @@ fn notification() -> impl Strategy<Value = Notification> {
 fn rejection() -> impl Strategy<Value = Rejection> {
     use RejectionCode::*;
     let codes = [RuntimeException, UnrecognizedPayload, MissingPayload, BadInput, RuntimeFunctionNotFound];
-    (prop::sample::select(codes.to_vec()), any::<String>())
-        .prop_map(|(code, message)| Rejection { code, message: message.into() })
+    (prop::sample::select(codes.to_vec()), any::<bool>(), any::<String>())
+        .prop_map(|(code, outcome_unknown, message)| Rejection { code, outcome_unknown, message: message.into() })
 }
 
 pub fn reply() -> impl Strategy<Value = Reply> {

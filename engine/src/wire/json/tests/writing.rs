@@ -72,6 +72,11 @@ fn refusals() {
         r#"{"cid":"8","error":{"message":"message could not be stored"}}"#,
     );
     reply("", Reply::Refused(Rejection::unavailable("")), r#"{"error":{}}"#);
+    reply(
+        "9",
+        Reply::Refused(Rejection::outcome_unknown("perhaps")),
+        r#"{"cid":"9","error":{"message":"perhaps","context":{"outcome":"unknown"}}}"#,
+    );
 }
 
 #[test]

@@ -1,0 +1,154 @@
+//! Disks that misbehave: one whose syncs fail on command, and a small one that a test can fill.
+
+use std::fs::File;
+use std::io::{BufRead, BufReader};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+
+use tempfile::TempDir;
+
+/// Stands before the C library's syncs: while the file called `FAILING_SYNC` is there, each of them fails as on a broken disk.
+/// What was written stays with the kernel all the same, as it does there.
+const FAILING_SYNC: &str = r#"
+#define _GNU_SOURCE
+#include <dlfcn.h>
+#include <errno.h>
+#include <stdlib.h>
+#include <unistd.h>
+
+static int sync_by(const char *name, int file) {
+    const char *fails = getenv("FAILING_SYNC");
+    if (fails && access(fails, F_OK) == 0) {
+        errno = EIO;
+        return -1;
+    }
+    int (*real)(int) = (int (*)(int))dlsym(RTLD_NEXT, name);
+    return real(file);
+}
+
+int fdatasync(int file) { return sync_by("fdatasync", file); }
+int fsync(int file) { return sync_by("fsync", file); }
+"#;
+
+/// Syncs that fail from a moment on, in each program that is started with `confine`.
+pub struct FailingSyncs {
+    directory: TempDir,
+}
+
+impl FailingSyncs {
+    /// Builds the library, with the C compiler that Rust links with.
+    pub fn build() -> Self {
+        let directory = super::data_dir();
+        let source = directory.path().join("failing_sync.c");
+        std::fs::write(&source, FAILING_SYNC).expect("a file");
+        let compiler = std::env::var("CC").unwrap_or_else(|_| "cc".into());
+        let mut command = Command::new(&compiler);
+        command.args(["-shared", "-fPIC", "-O1", "-o"]).arg(directory.path().join("failing_sync.so")).arg(source);
+        let built = command.arg("-ldl").output().unwrap_or_else(|error| panic!("{compiler}: {error}"));
+        assert!(built.status.success(), "{}", String::from_utf8_lossy(&built.stderr));
+        Self { directory }
+    }
+
+    /// For `Launch::confined`.
+    pub fn confine(&self) -> impl FnOnce(&mut Command) + 'static {
+        let (library, switch) = (self.directory.path().join("failing_sync.so"), self.switch());
+        move |command| {
+            command.env("LD_PRELOAD", library).env("FAILING_SYNC", switch);
+        }
+    }
+
+    /// From now on all syncs fail.
+    pub fn fail(&self) {
+        File::create(self.switch()).expect("a file");
+    }
+
+    fn switch(&self) -> PathBuf {
+        self.directory.path().join("fails")
+    }
+}
+
+/// A file system in memory, of some MiB, in a name space of its own: no other program sees it, and it is gone when this is
+/// dropped.
+pub struct SmallDisk {
+    /// Keeps the name space, until its input ends.
+    keeper: Child,
+    place: TempDir,
+}
+
+impl SmallDisk {
+    /// Needs the right to mount, which root has.
+    pub fn mount(mib: u32) -> Self {
+        let place = super::data_dir();
+        let script = format!("mount -t tmpfs -o size={mib}m tmpfs \"$0\" && echo mounted && exec cat");
+        let mut keeper = Command::new("unshare")
+            .args(["--mount", "--propagation", "private", "sh", "-c", &script])
+            .arg(place.path())
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .spawn()
+            .expect("unshare, of util-linux, is installed");
+        let mut said = String::new();
+        let output = keeper.stdout.take().expect("its output is piped");
+        BufReader::new(output).read_line(&mut said).expect("text");
+        assert_eq!(said, "mounted\n", "this test mounts a file system of its own, which only root may: run it as root");
+        Self { keeper, place }
+    }
+
+    /// Where a program that is started with `confine` finds it.
+    pub fn path(&self) -> &Path {
+        self.place.path()
+    }
+
+    /// Where everybody else finds it.
+    pub fn seen_from_outside(&self) -> PathBuf {
+        let path = self.path().strip_prefix("/").expect("a temporary directory has an absolute path");
+        Path::new(&format!("/proc/{}/root", self.keeper.id())).join(path)
+    }
+
+    /// For `Launch::confined`: the program is started in the name space.
+    pub fn confine(&self) -> impl FnOnce(&mut Command) + 'static {
+        let space = format!("--mount=/proc/{}/ns/mnt", self.keeper.id());
+        move |command| {
+            let mut inside = Command::new("nsenter");
+            inside.arg(space).arg("--").arg(command.get_program()).args(command.get_args());
+            for (name, value) in command.get_envs() {
+                match value {
+                    Some(value) => inside.env(name, value),
+                    None => inside.env_remove(name),
+                };
+            }
+            inside.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
+            *command = inside;
+        }
+    }
+
+    pub fn free_mib(&self) -> u64 {
+        let stat = rustix::fs::statvfs(self.seen_from_outside()).expect("a file system");
+        (stat.f_bavail * stat.f_frsize) >> 20
+    }
+
+    /// Fills it with a file of another program, until so much is free.
+    pub fn fill_to(&self, mib: u64) {
+        let more = self.free_mib().checked_sub(mib).expect("less is free already") << 20;
+        let path = self.filler();
+        let before = path.metadata().map_or(0, |file| file.len());
+        let file = File::options().create(true).append(true).open(path).expect("a file");
+        rustix::fs::fallocate(&file, rustix::fs::FallocateFlags::empty(), before, more).expect("there is room for it");
+    }
+
+    /// Takes that file away.
+    pub fn make_room(&self) {
+        std::fs::remove_file(self.filler()).expect("it is there");
+    }
+
+    fn filler(&self) -> PathBuf {
+        self.seen_from_outside().join("a-file-of-another-program")
+    }
+}
+
+impl Drop for SmallDisk {
+    fn drop(&mut self) {
+        let _ = self.keeper.kill();
+        let _ = self.keeper.wait();
+    }
+}
