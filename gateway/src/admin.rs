@@ -8,8 +8,9 @@ use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::time::{Duration, Instant};
 
 use engine::runtime::Observer;
+use storage::bridge::Client;
 
-use crate::metrics::Overview;
+use crate::metrics::{Overview, StoreState};
 
 /// How long a shard may take to answer before it counts as not up.
 const PATIENCE: Duration = Duration::from_secs(1);
@@ -58,13 +59,13 @@ impl Admin {
     }
 
     /// Answers from now on, on a thread of its own.
-    pub fn serve(self, observer: Observer) -> io::Result<()> {
+    pub fn serve(self, observer: Observer, store: Client) -> io::Result<()> {
         let serving = move || {
             let mut overview = Overview::default();
             loop {
                 match self.listener.accept() {
                     // What goes wrong with a client is the client's to know.
-                    Ok((stream, _)) => drop(attend(stream, &mut || page(&mut overview, &observer))),
+                    Ok((stream, _)) => drop(attend(stream, &mut || page(&mut overview, &observer, &store))),
                     Err(_) => std::thread::sleep(RETRY),
                 }
             }
@@ -73,8 +74,9 @@ impl Admin {
     }
 }
 
-fn page(overview: &mut Overview, observer: &Observer) -> Answer {
+fn page(overview: &mut Overview, observer: &Observer, store: &Client) -> Answer {
     overview.take_in(observer.ask(PATIENCE));
+    overview.store = StoreState { ready: store.unready().is_none(), disk: store.disk_room() };
     match overview.text() {
         Ok(body) => Answer { status: "200 OK", kind: PAGE, body },
         Err(error) => said("500 Internal Server Error", &format!("the numbers cannot be written: {error}\n")),

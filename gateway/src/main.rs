@@ -24,7 +24,7 @@ use signal_hook::consts::{SIGINT, SIGTERM};
 use signal_hook::iterator::Signals;
 use storage::account::Revocation;
 use storage::bridge::Bridge;
-use storage::embedded::{Embedded, EmbeddedOptions};
+use storage::embedded::Embedded;
 use storage::memory::Memory;
 use storage::scylla::{self, Scylla};
 use storage::{Failure, Store};
@@ -117,7 +117,7 @@ fn serve(options: &Options) -> Result<(), String> {
     let mut admin_address = None;
     if let Some(admin) = admin {
         admin_address = Some(admin.address().map_err(said)?);
-        admin.serve(running.observer()).map_err(said)?;
+        admin.serve(running.observer(), bridge.client()).map_err(said)?;
     }
     announcement::print(options, address, admin_address, shards, capacity);
 
@@ -127,7 +127,8 @@ fn serve(options: &Options) -> Result<(), String> {
     ended.and(shards_stopped).and(store_stopped)
 }
 
-/// The next epoch, and the logouts of former ones, as soon as the store answers; nothing if the server is to stop before.
+/// The next epoch, and the logouts of former ones, as soon as the store answers; nothing if the server is to stop before. A
+/// full disk ends the start: only the operator can make room.
 fn begin_life(
     store: &dyn Store,
     listening: &[OwnedFd],
@@ -169,7 +170,7 @@ fn open_store(options: &Options) -> Result<Arc<dyn Store>, String> {
         StoreKind::Memory => Arc::new(Memory::new()),
         StoreKind::Scylla => Arc::new(Scylla::open(options.database.clone()).map_err(said)?),
         StoreKind::Embedded => {
-            Arc::new(Embedded::open(&options.store_directory(), &EmbeddedOptions::default()).map_err(said)?)
+            Arc::new(Embedded::open(&options.store_directory(), &options.embedded_store()).map_err(said)?)
         }
     })
 }

@@ -12,6 +12,7 @@ use prometheus_client::encoding::{
 };
 use prometheus_client::metrics::MetricType;
 use prometheus_client::registry::{Registry, Unit};
+use storage::DiskRoom;
 
 /// A number of one report.
 type One = fn(&Report) -> u64;
@@ -78,6 +79,16 @@ const NANOS_PER_SECOND: f64 = 1e9;
 pub struct Overview {
     newest: Vec<Option<Box<Report>>>,
     up: Vec<bool>,
+    pub store: StoreState,
+}
+
+/// How the store is when somebody asks.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct StoreState {
+    /// Whether it takes requests.
+    pub ready: bool,
+    /// Of a store on a disk of this machine.
+    pub disk: Option<DiskRoom>,
 }
 
 impl Overview {
@@ -123,6 +134,13 @@ impl Collector for Overview {
         page.number("connections", "Connections now, by their stage", MetricType::Gauge, &connections)?;
         for (name, help, one) in GAUGES {
             page.single(name, help, MetricType::Gauge, self.sum(one))?;
+        }
+        let StoreState { ready, disk } = self.store;
+        page.single("store_ready", "Whether the store takes requests", MetricType::Gauge, u64::from(ready))?;
+        if let Some(DiskRoom { free, reserve }) = disk {
+            page.single("disk_free_bytes", "Room on the store's disk", MetricType::Gauge, free)?;
+            let help = "Room that must stay free there: with less, writes are refused";
+            page.single("disk_reserve_bytes", help, MetricType::Gauge, reserve)?;
         }
         let lag = self.reports().map(|report| report.levels.lag_bytes).max().unwrap_or(0);
         page.single("reader_lag_bytes", "What the slowest reader is owed", MetricType::Gauge, lag)?;
@@ -229,7 +247,8 @@ mod tests {
     #[test]
     fn every_metric_is_explained_to_operators() {
         let explained = include_str!("../../docs/operations.md");
-        let page = Overview::default().text().expect("memory takes every write");
+        let store = StoreState { ready: true, disk: Some(DiskRoom::default()) };
+        let page = Overview { store, ..Overview::default() }.text().expect("memory takes every write");
         let names: Vec<&str> =
             page.lines().filter_map(|line| line.strip_prefix("# TYPE ")?.split(' ').next()).collect();
         assert!(names.len() > 30, "{names:?}");

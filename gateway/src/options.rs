@@ -17,6 +17,7 @@ use clap::parser::ValueSource;
 use clap::{ArgMatches, Args, CommandFactory, FromArgMatches, Parser};
 use engine::limits::ROOM_MEMBERS_MAX;
 use serde::{Deserialize, Deserializer};
+use storage::embedded::EmbeddedOptions;
 use storage::scylla::options::ScyllaOptions;
 
 use database::{DatabaseFile, DatabaseFlags};
@@ -25,6 +26,8 @@ use database::{DatabaseFile, DatabaseFlags};
 pub const SHARDS_MAX: u16 = 256;
 /// Most members whose coming and going may be told one by one: a joiner's list of them is 15 MB.
 pub const ROOM_MEMBERS_LIMIT: u32 = 100_000;
+/// Least room that may be kept free on the disk.
+pub const DISK_RESERVE_MIB_MIN: u32 = 64;
 /// Shortest signing key: HMAC-SHA256 needs half its block to be worth its name.
 pub const KEY_BYTES_MIN: usize = 16;
 /// Longest lifetime of a token. Revocations are kept as long as tokens live.
@@ -39,6 +42,8 @@ pub struct Options {
     pub admin: Option<SocketAddr>,
     pub data: PathBuf,
     pub store: StoreKind,
+    /// Bytes of the data directory's disk that stay free: with less, the embedded store refuses writes.
+    pub disk_reserve: u64,
     /// Where and how, for `StoreKind::Scylla`.
     pub database: ScyllaOptions,
     pub shards: NonZeroU16,
@@ -160,6 +165,10 @@ impl Options {
     pub fn store_directory(&self) -> PathBuf {
         self.data.join("store")
     }
+
+    pub fn embedded_store(&self) -> EmbeddedOptions {
+        EmbeddedOptions { free_bytes_min: self.disk_reserve, ..EmbeddedOptions::default() }
+    }
 }
 
 /// A realtime chat server for huge live events. Speaks Nakama's chat protocol: HTTP and WebSocket on one port.
@@ -195,6 +204,10 @@ struct Flags {
     /// Where messages and accounts are kept [default: embedded]
     #[arg(long, env = "STENTOR_STORE", value_name = "KIND")]
     store: Option<StoreKind>,
+
+    /// MiB of the disk that stay free: with less, the embedded store refuses writes [default: 256]
+    #[arg(long, env = "STENTOR_DISK_RESERVE", value_name = "MIB")]
+    disk_reserve: Option<u32>,
 
     /// How many shards, each pinned to a core [default: the cores this process may use]
     #[arg(long, env = "STENTOR_SHARDS", value_name = "N")]
@@ -258,6 +271,7 @@ struct File {
     admin: Option<AdminAddress>,
     data: Option<PathBuf>,
     store: Option<StoreKind>,
+    disk_reserve: Option<u32>,
     database: Option<DatabaseFile>,
     shards: Option<NonZeroU16>,
     room_members_max: Option<u32>,
@@ -374,6 +388,7 @@ fn combine(matches: &ArgMatches, flags: Flags, file: File) -> Result<Options, Op
         },
         data: flags.data.or(file.data).unwrap_or_else(|| PathBuf::from("./stentor-data")),
         store: flags.store.or(file.store).unwrap_or(StoreKind::Embedded),
+        disk_reserve: checked_disk_reserve(flags.disk_reserve.or(file.disk_reserve))?,
         shards: checked_shards(flags.shards.or(file.shards))?,
         room_members_max: checked_room_members(flags.room_members_max.or(file.room_members_max))?,
         sends_per_second: NonZeroU32::new(flags.sends_per_second.or(file.sends_per_second).unwrap_or(0)),
@@ -397,6 +412,16 @@ fn checked_command(name: Option<CommandName>, apply: bool, file: Option<PathBuf>
         (Some(CommandName::Import), false, file) => Ok(Command::Import(file)),
         (None, false, None) => Ok(Command::Serve),
         (_, false, Some(_)) => refused("a FILE is for `stentor export` and `stentor import`"),
+    }
+}
+
+fn checked_disk_reserve(given: Option<u32>) -> Result<u64, OptionsError> {
+    match given {
+        None => Ok(EmbeddedOptions::default().free_bytes_min),
+        Some(mib) if mib < DISK_RESERVE_MIB_MIN => Err(OptionsError::Invalid(format!(
+            "disk_reserve is {mib}; give at least {DISK_RESERVE_MIB_MIN} (MiB), which is one file of the store's journal"
+        ))),
+        Some(mib) => Ok(u64::from(mib) << 20),
     }
 }
 
@@ -502,7 +527,7 @@ mod tests {
         assert_eq!(options.listen.to_string(), "127.0.0.1:7350");
         assert_eq!(options.admin.map(|admin| admin.to_string()).as_deref(), Some("127.0.0.1:7351"));
         assert_eq!(options.data, Path::new("./stentor-data"));
-        assert_eq!(options.store, StoreKind::Embedded);
+        assert_eq!((options.store, options.disk_reserve), (StoreKind::Embedded, 256 << 20));
         assert_eq!(options.room_members_max, 1000);
         assert_eq!(options.server_key, "defaultkey");
         assert_eq!(options.session_ttl, Duration::from_secs(60));

@@ -6,7 +6,7 @@ use std::path::Path;
 use std::time::Duration;
 
 use indicatif::{ProgressBar, ProgressStyle};
-use storage::embedded::{Embedded, EmbeddedOptions};
+use storage::embedded::Embedded;
 use storage::scylla::Scylla;
 use storage::transfer::{self, End, Moved};
 use storage::{Failure, Store};
@@ -57,7 +57,7 @@ impl Kept {
     fn open(options: &Options, kind: StoreKind) -> Result<Self, String> {
         match kind {
             StoreKind::Embedded => {
-                let store = Embedded::open(&options.store_directory(), &EmbeddedOptions::default()).map_err(said)?;
+                let store = Embedded::open(&options.store_directory(), &options.embedded_store()).map_err(said)?;
                 Ok(Self::Embedded(store))
             }
             StoreKind::Scylla => {

@@ -8,18 +8,21 @@
 //!
 //! Its calls block, sometimes for tens of milliseconds when fjall rotates its journal or holds writers back.
 
+mod compaction;
 mod directory;
 mod draft;
 mod journal;
 mod memo;
 mod pages;
+mod room;
 mod tables;
 mod transfer;
 mod upgrade;
 
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Mutex, OnceLock, PoisonError};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+use std::time::{Duration, Instant};
 
 use engine::friend::{FriendState, Sides};
 use engine::group::Role;
@@ -34,11 +37,17 @@ use crate::friend::{Friend, FriendPlace};
 use crate::group::{Group, GroupFilter, GroupPlace, RosterPlace};
 use crate::keys::{self, Table};
 use crate::record::{self, StoreMeta};
-use crate::{Failure, Place, Store, Write, Written};
+use crate::{DiskRoom, Failure, Place, Store, Write, Written};
+use compaction::{Compactor, Work};
 use directory::Directory;
 use draft::Draft;
 use memo::Memo;
+use room::Room;
 use tables::{FORMAT, Tables, decoded, describe, unreadable};
+
+/// How long a start on a full disk waits for what the last life of the server left over.
+const GIVING_BACK_MAX: Duration = Duration::from_secs(10);
+const GIVING_BACK_INTERVAL: Duration = Duration::from_millis(50);
 
 /// What an operator may wish to set.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -59,11 +68,13 @@ impl Default for EmbeddedOptions {
 /// A store in a directory on this machine.
 pub struct Embedded {
     /// `None` only while it is dropped.
-    tables: Option<Tables>,
+    compactor: Option<Compactor>,
+    /// `None` only while it is dropped.
+    tables: Option<Arc<Tables>>,
     directory: Directory,
-    free_bytes_min: u64,
-    memo: Mutex<Memo>,
-    failed: OnceLock<String>,
+    room: Arc<Room>,
+    memo: Arc<Mutex<Memo>>,
+    failed: Arc<OnceLock<String>>,
     closed: AtomicBool,
 }
 
@@ -75,14 +86,19 @@ impl Embedded {
             directory.create_database(|path| Tables::create(path, options))?;
         }
         directory.check_database()?;
-        let tables = Tables::open(&directory.database(), options)?;
+        let tables = Arc::new(Tables::open(&directory.database(), options)?);
+        let room = Arc::new(Room::new(directory.path().into(), options.free_bytes_min));
+        // The life before may have left something over.
+        let memo = Arc::new(Mutex::new(Memo { sweeping: true, ..Memo::default() }));
+        let failed = Arc::new(OnceLock::new());
+        let work = Work { tables: tables.clone(), room: room.clone(), writer: memo.clone(), failed: failed.clone() };
         Ok(Self {
+            compactor: Some(Compactor::start(work)?),
             tables: Some(tables),
             directory,
-            free_bytes_min: options.free_bytes_min,
-            // The life before may have left something over.
-            memo: Mutex::new(Memo { sweeping: true, ..Memo::default() }),
-            failed: OnceLock::new(),
+            room,
+            memo,
+            failed,
             closed: AtomicBool::new(false),
         })
     }
@@ -91,20 +107,25 @@ impl Embedded {
         if self.closed.load(Ordering::Acquire) {
             return Err(Failure::Final("the store is closed".into()));
         }
-        self.tables.as_ref().ok_or_else(|| Failure::Final("the store is closed".into()))
+        self.tables.as_deref().ok_or_else(|| Failure::Final("the store is closed".into()))
     }
 
-    fn check_free_space(&self) -> Result<(), Failure> {
-        let free = self.directory.free_bytes()?;
-        if free >= self.free_bytes_min {
-            return Ok(());
+    /// Whether there is room to begin a life of the server. What the last life left over (journals to be flushed, tables
+    /// that were merged) is given back within some seconds.
+    fn check_room_to_begin(&self) -> Result<(), Failure> {
+        let deadline = Instant::now() + GIVING_BACK_MAX;
+        loop {
+            match self.room.check() {
+                Err(Failure::Full(_)) if Instant::now() < deadline => std::thread::sleep(GIVING_BACK_INTERVAL),
+                Err(Failure::Full(text)) => {
+                    return Err(Failure::Full(format!("{text}: make room on it, then start the server again")));
+                }
+                checked => {
+                    self.room.log_from_now_on();
+                    return checked;
+                }
+            }
         }
-        Err(Failure::Passing(format!(
-            "the disk of {} has {} MiB left, and {} MiB must stay free: make room",
-            self.directory.path().display(),
-            free >> 20,
-            self.free_bytes_min >> 20
-        )))
     }
 
     /// Makes the draft durable and visible, or fails for good: after a failed write or sync it is unknown whether the disk
@@ -129,6 +150,7 @@ impl Embedded {
 impl Store for Embedded {
     fn next_epoch(&self) -> Result<Epoch, Failure> {
         self.check_moved()?;
+        self.check_room_to_begin()?;
         let tables = self.tables()?;
         let epoch = Epoch(tables.meta(self.directory.path())?.epoch.0 + 1);
         let mut memo = Memo::default();
@@ -140,7 +162,7 @@ impl Store for Embedded {
 
     fn commit(&self, writes: &[Write]) -> Result<Vec<Result<Written, Failure>>, Failure> {
         let tables = self.tables()?;
-        self.check_free_space()?;
+        self.room.check()?;
         let mut memo = self.memo.lock().unwrap_or_else(PoisonError::into_inner);
         let mut draft = Draft::new(tables, &mut memo);
         let written = writes.iter().map(|write| draft.apply(write)).collect();
@@ -266,6 +288,17 @@ impl Store for Embedded {
         self.tables()?.revocations().map(|entry| entry.map(|(_, revocation)| revocation)).collect()
     }
 
+    fn unready(&self) -> Option<String> {
+        if let Some(reason) = self.failed.get() {
+            return Some(reason.clone());
+        }
+        self.room.check().err().map(|failure| failure.to_string())
+    }
+
+    fn disk_room(&self) -> Option<DiskRoom> {
+        self.room.free_and_reserve().ok()
+    }
+
     fn close(&self) -> Result<(), Failure> {
         let synced = self.tables()?.database.persist(PersistMode::SyncAll);
         self.closed.store(true, Ordering::Release);
@@ -275,6 +308,7 @@ impl Store for Embedded {
 
 impl Drop for Embedded {
     fn drop(&mut self) {
+        drop(self.compactor.take());
         if self.failed.get().is_some() {
             // fjall's journal writer flushes its buffer when it is dropped. After a failure that could complete a group
             // whose writers were told that it failed. The process is about to end anyway.

@@ -82,9 +82,14 @@ pub trait Store: Send + Sync + 'static {
         None
     }
 
-    /// Whether what is asked now has a chance: a database may be away for a while.
-    fn is_ready(&self) -> bool {
-        true
+    /// Why what is asked now has no chance, if it has none: a database may be away for a while, a disk may be full.
+    fn unready(&self) -> Option<String> {
+        None
+    }
+
+    /// How much room there is where the data is kept, if this store keeps it on a disk of this machine.
+    fn disk_room(&self) -> Option<DiskRoom> {
+        None
     }
 
     /// Where the channel's history ends, counting removed messages.
@@ -284,6 +289,14 @@ pub enum Written {
 /// told of it.
 pub const ANSWER_DURATION_MAX: Duration = Duration::from_secs(10);
 
+/// The room on a store's disk, in bytes.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct DiskRoom {
+    pub free: u64,
+    /// How much of it must stay free: with less, writes are refused.
+    pub reserve: u64,
+}
+
 /// Longest username or credential, in bytes. The gateway's own limits are well below; the key space relies on this one.
 pub const NAME_BYTES_MAX: usize = 1024;
 
@@ -299,6 +312,12 @@ pub enum Failure {
     /// Nothing was done, and the store will not work again in this process: stop, look, start anew.
     #[error("the store has failed and this process must stop: {0}")]
     Final(String),
+    /// The write may have been done or may yet be found done. Later calls may succeed.
+    #[error("the outcome is unknown: {0}")]
+    Unknown(String),
+    /// The store failed while it wrote: the outcome is unknown until the next start, and this process must stop.
+    #[error("the store has failed while it wrote and this process must stop: {0}")]
+    Broken(String),
     /// What is on disk is not what a keeper of this version wrote.
     #[error("the data is damaged or not ours: {0}")]
     Corrupt(String),
@@ -308,25 +327,6 @@ pub enum Failure {
     /// No keeper takes such a write, as when a name is empty or too long. Nothing was done.
     #[error("the store does not take this: {0}")]
     Unfit(String),
-}
-
-/// Refuses names that the key space has no room for.
-fn check_name(name: &str) -> Result<(), Failure> {
-    /// The write may have been done or may yet be found done. Later calls may succeed.
-    #[error("the outcome is unknown: {0}")]
-    Unknown(String),
-    /// The store failed while it wrote: the outcome is unknown until the next start, and this process must stop.
-    #[error("the store has failed while it wrote and this process must stop: {0}")]
-    Broken(String),
-    match name.len() {
-        1..=NAME_BYTES_MAX => Ok(()),
-        length => Err(Failure::Unfit(format!("a name of {length} bytes; 1 to {NAME_BYTES_MAX} are possible"))),
-    }
-}
-
-/// Questions change nothing, so they have no place in a group of writes.
-fn not_a_write() -> Failure {
-    Failure::Unfit("a read among the writes".into())
 }
 
 impl Failure {
@@ -342,6 +342,19 @@ impl Failure {
             _ => None,
         }
     }
+}
+
+/// Refuses names that the key space has no room for.
+fn check_name(name: &str) -> Result<(), Failure> {
+    match name.len() {
+        1..=NAME_BYTES_MAX => Ok(()),
+        length => Err(Failure::Unfit(format!("a name of {length} bytes; 1 to {NAME_BYTES_MAX} are possible"))),
+    }
+}
+
+/// Questions change nothing, so they have no place in a group of writes.
+fn not_a_write() -> Failure {
+    Failure::Unfit("a read among the writes".into())
 }
 
 /// The part of a list between its first and last possible place that lies behind a place, if there is such a part. The

@@ -212,8 +212,11 @@ impl Store for Scylla {
         Some(Box::new(self.keeper.view(deadline)))
     }
 
-    fn is_ready(&self) -> bool {
-        self.keeper.link.is_ready() && self.keeper.check().is_ok()
+    fn unready(&self) -> Option<String> {
+        if !self.keeper.link.is_ready() {
+            return Some("the database does not answer".into());
+        }
+        self.keeper.check().err().map(|failure| failure.to_string())
     }
 
     fn head(&self, channel: &ChannelId) -> Result<Option<ChannelHead>, Failure> {

@@ -227,12 +227,14 @@ fn a_nearly_full_disk_refuses_writes_until_there_is_room() {
     let directory = small_store();
     let lobby = room("lobby");
     let store = Embedded::open(directory.path(), &EmbeddedOptions { free_bytes_min: u64::MAX, ..options() }).unwrap();
-    store.next_epoch().unwrap();
-    let Err(Failure::Passing(reason)) = store.commit(&[insert(&lobby, 2, 7)]) else { panic!("no refusal") };
-    assert!(reason.contains("make room") && reason.contains(&directory.path().display().to_string()), "{reason}");
+    let Err(Failure::Full(reason)) = store.commit(&[insert(&lobby, 2, 7)]) else { panic!("no refusal") };
+    assert!(reason.contains("must stay free") && reason.contains(&directory.path().display().to_string()), "{reason}");
     assert_eq!(highest(&store, &lobby), 1);
+    assert_eq!(store.unready(), Some(reason));
+    assert_eq!(store.disk_room().unwrap().reserve, u64::MAX);
     drop(store);
     let store = open(&directory);
+    assert_eq!(store.unready(), None);
     commit(&store, &[insert(&lobby, 2, 7)]);
     assert_eq!(highest(&store, &lobby), 2);
 }

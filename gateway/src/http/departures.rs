@@ -160,6 +160,10 @@ async fn step(services: &Services, mut departure: Departure) {
                 departure.answer_if_gone();
                 sleep(PAUSE).await;
             }
+            Err(Failure::Full(_)) => {
+                departure.answer_if_gone();
+                sleep(PAUSE).await;
+            }
             Err(failure) => {
                 tracing::error!(%failure, "messages of a deleted account stay until the next start");
                 return departure.answer(Ok(()));

@@ -110,6 +110,16 @@ impl From<Failure> for Refusal {
                 tracing::warn!(%reason, "the store refused a request for now");
                 Self::new(Code::Unavailable, "the store is busy, try again")
             }
+            // The log has been told once, by the store.
+            Failure::Full(_) => Self::new(Code::Unavailable, "the server's disk is full: nothing was done"),
+            Failure::Unknown(reason) => {
+                tracing::warn!(%reason, "it is unknown whether the store has done a request");
+                Self::outcome_unknown()
+            }
+            Failure::Broken(reason) => {
+                tracing::error!(%reason, "the store failed while it did a request");
+                Self::outcome_unknown()
+            }
             failure => {
                 tracing::error!(%failure, "the store failed a request");
                 Self::new(Code::Internal, "the store has failed")

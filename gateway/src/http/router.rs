@@ -142,8 +142,10 @@ async fn dispatch(services: &Services, request: &Request<Bytes>) -> Result<Answe
     let method = if request.method() == Method::HEAD { &Method::GET } else { request.method() };
     match (Route::of(request.uri().path()), method) {
         (Route::Welcome, &Method::GET) => Ok(welcome(request.headers())),
-        (Route::Health, &Method::GET) if services.store.is_ready() => Ok(answer::done()),
-        (Route::Health, &Method::GET) => Err(Refusal::new(Code::Unavailable, "the store does not answer")),
+        (Route::Health, &Method::GET) => match services.store.unready() {
+            None => Ok(answer::done()),
+            Some(reason) => Err(Refusal::new(Code::Unavailable, reason)),
+        },
         (Route::Socket, &Method::GET) => Ok(answer::text(StatusCode::BAD_REQUEST, NOT_A_SOCKET)),
         (Route::Authenticate(kind), &Method::POST) => authenticate::authenticate(services, request, kind).await,
         (Route::Refresh, &Method::POST) => session::refresh(services, request).await,

@@ -17,7 +17,7 @@ use crate::account::{
 };
 use crate::friend::{Friend, FriendPlace, Related};
 use crate::group::{Group, GroupCreated, GroupEdit, GroupEdited, GroupFilter, GroupPlace, RosterPlace};
-use crate::{Failure, Place, Store, Write, Written};
+use crate::{DiskRoom, Failure, Place, Store, Write, Written};
 
 const THREADS_ENDED: &str = "the storage threads have ended";
 
@@ -59,9 +59,20 @@ impl Client {
         Self { line, bell, writes, desk, reads_asked: Cell::new(0), store }
     }
 
-    /// Whether what is asked now has a chance.
-    pub fn is_ready(&self) -> bool {
-        self.line.check().is_ok() && self.store.upgrade().is_some_and(|store| store.is_ready())
+    /// Why what is asked now has no chance, if it has none.
+    pub fn unready(&self) -> Option<String> {
+        if let Err(failure) = self.line.check() {
+            return Some(failure.to_string());
+        }
+        match self.store.upgrade() {
+            Some(store) => store.unready(),
+            None => Some("the store is closed".into()),
+        }
+    }
+
+    /// How much room the store's disk has, if it is a disk of this machine.
+    pub fn disk_room(&self) -> Option<DiskRoom> {
+        self.store.upgrade().and_then(|store| store.disk_room())
     }
 
     /// How many reads of the store this end has asked for.
@@ -298,7 +309,8 @@ impl Client {
             let _ = self.bell.try_send(());
             Ok(())
         })?;
-        answered.recv_async().await.unwrap_or_else(|_| Err(unanswered()))
+        // The write was taken, and the thread that had it has ended.
+        answered.recv_async().await.unwrap_or_else(|_| Err(Failure::Broken(THREADS_ENDED.into())))
     }
 
     async fn read<T: Send + 'static>(
@@ -309,8 +321,7 @@ impl Client {
         let (answer, answered) = flume::bounded(1);
         let answer = move |found| drop(answer.try_send(found));
         self.line.while_open(|| self.desk.ask(question, answer).map_err(not_taken))?;
-        // The write was taken, and the thread that had it has ended.
-        answered.recv_async().await.unwrap_or_else(|_| Err(Failure::Broken(THREADS_ENDED.into())))
+        answered.recv_async().await.unwrap_or_else(|_| Err(unanswered()))
     }
 }
 

@@ -99,13 +99,6 @@ impl Directory {
         }
         if known { journal::examine(journals) } else { Ok(()) }
     }
-
-    /// Room left on the disk for users like this one.
-    pub fn free_bytes(&self) -> Result<u64, Failure> {
-        let stat = rustix::fs::statvfs(&self.path);
-        let stat = stat.map_err(|error| Failure::Passing(format!("asking {}: {error}", self.path.display())))?;
-        Ok(stat.f_bavail.saturating_mul(stat.f_frsize))
-    }
 }
 
 /// fjall writes a checksum of a keyspace's manifest beside it, but does not look at it, and panics on what may then come.

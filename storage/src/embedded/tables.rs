@@ -1,11 +1,16 @@
 //! fjall's keyspaces as our tables: made, opened, read.
 
 use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
 
 use engine::id::Epoch;
+use fjall::compaction::Leveled;
+use fjall::compaction::filter::Factory;
 use fjall::config::{BlockSizePolicy, CompressionPolicy};
 use fjall::{CompressionType, Database, Keyspace, KeyspaceCreateOptions, PersistMode, Readable, Slice, Snapshot};
 
+use super::compaction::Interruption;
 use super::draft::Draft;
 use super::memo::Memo;
 use super::{EmbeddedOptions, upgrade};
@@ -39,12 +44,15 @@ const CACHED_FILES_MAX: usize = 256;
 pub struct Tables {
     pub database: Database,
     keyspaces: [Keyspace; Table::COUNT],
+    /// Set when merges that are under way are to end.
+    pub stopping: Arc<AtomicBool>,
 }
 
 impl Tables {
     /// Opens a database that must be ours. One of an older format is brought up to date.
     pub fn open(path: &Path, options: &EmbeddedOptions) -> Result<Self, Failure> {
-        let database = open_database(path, options)?;
+        let stopping = Arc::default();
+        let database = open_database(path, options, &stopping)?;
         check_table(&database, path, Table::Meta)?;
         let meta = database.keyspace(Table::Meta.name(), || keyspace_options(Table::Meta));
         let meta = meta.map_err(|error| unopenable(path, &error))?.get(keys::META);
@@ -53,7 +61,7 @@ impl Tables {
         for table in tables {
             check_table(&database, path, *table)?;
         }
-        let tables = Self::of(path, database)?;
+        let tables = Self::of(path, database, stopping)?;
         if format < FORMAT {
             upgrade::upgrade(&tables, path)?;
         }
@@ -62,12 +70,13 @@ impl Tables {
 
     /// Makes a database with every table and the record that says it is ours, all synced.
     pub fn create(path: &Path, options: &EmbeddedOptions) -> Result<(), Failure> {
-        let tables = Self::of(path, open_database(path, options)?)?;
+        let stopping = Arc::default();
+        let tables = Self::of(path, open_database(path, options, &stopping)?, stopping)?;
         tables.put_meta(path, Epoch(0))
     }
 
     /// The tables of a database; those that do not exist are made.
-    fn of(path: &Path, database: Database) -> Result<Self, Failure> {
+    fn of(path: &Path, database: Database, stopping: Arc<AtomicBool>) -> Result<Self, Failure> {
         let mut keyspaces = Vec::with_capacity(Table::COUNT);
         for table in Table::ALL {
             let keyspace = database.keyspace(table.name(), || keyspace_options(table));
@@ -75,7 +84,7 @@ impl Tables {
         }
         #[allow(clippy::expect_used)]
         let keyspaces = keyspaces.try_into().ok().expect("one keyspace a table");
-        Ok(Self { database, keyspaces })
+        Ok(Self { database, keyspaces, stopping })
     }
 
     /// Says that the store is of our format from now on, with all that is in it synced.
@@ -187,13 +196,16 @@ fn checked_meta(path: &Path, bytes: fjall::Result<Option<Slice>>) -> Result<Stor
     Ok(meta)
 }
 
-fn open_database(path: &Path, options: &EmbeddedOptions) -> Result<Database, Failure> {
+fn open_database(path: &Path, options: &EmbeddedOptions, stopping: &Arc<AtomicBool>) -> Result<Database, Failure> {
     let open = || {
+        let stopping = stopping.clone();
+        let interruption = move |_: &str| Some(Arc::new(Interruption(stopping.clone())) as Arc<dyn Factory>);
         Database::builder(path)
             .cache_size(options.cache_bytes)
             .worker_threads(WORKER_THREADS)
             .max_journaling_size(JOURNAL_BYTES_MAX)
             .max_cached_files(Some(CACHED_FILES_MAX))
+            .with_compaction_filter_factories(Arc::new(interruption))
             .open()
     };
     // fjall asserts some of what it reads from the journal, in builds that have assertions: damage, not a bug of ours.
@@ -201,6 +213,11 @@ fn open_database(path: &Path, options: &EmbeddedOptions) -> Result<Database, Fai
         Ok(database) => database.map_err(|error| unopenable(path, &error)),
         Err(_) => Err(Failure::Corrupt(format!("{} is damaged: fjall could not make sense of it", path.display()))),
     }
+}
+
+/// For fjall's own threads: never merge. `compaction` does that.
+fn idle_strategy() -> Leveled {
+    Leveled::default().with_l0_threshold(u8::MAX).with_table_target_size(1 << 40)
 }
 
 /// fjall keeps these with a keyspace from the day it is made.
@@ -212,6 +229,7 @@ fn keyspace_options(table: Table) -> KeyspaceCreateOptions {
     };
     KeyspaceCreateOptions::default()
         .max_memtable_size(memtable)
+        .compaction_strategy(Arc::new(idle_strategy()))
         .data_block_size_policy(BlockSizePolicy::all(block))
         .data_block_compression_policy(CompressionPolicy::all(CompressionType::Lz4))
 }
@@ -249,7 +267,7 @@ pub fn unopenable(path: &Path, error: &fjall::Error) -> Failure {
     }
 }
 
-fn io_error(error: &fjall::Error) -> Option<&std::io::Error> {
+pub fn io_error(error: &fjall::Error) -> Option<&std::io::Error> {
     match error {
         fjall::Error::Io(error) | fjall::Error::Storage(fjall::LsmError::Io(error)) => Some(error),
         _ => None,

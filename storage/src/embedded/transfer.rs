@@ -137,7 +137,7 @@ impl Target for &Embedded {
     }
 
     fn put(&mut self, items: Vec<Item>, note: &Note) -> Result<(), Failure> {
-        self.check_free_space()?;
+        self.room.check()?;
         self.write_with(|draft| {
             for item in &items {
                 put(draft, item);

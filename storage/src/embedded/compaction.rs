@@ -1,0 +1,325 @@
+//! Compaction: a thread that merges the runs of tables as far as the disk has room for the result, and that lets go of
+//! tables which have been merged.
+//!
+//! fjall keeps a strategy with each of its keyspaces and would begin any merge without looking at the disk. So this thread
+//! asks fjall's trees itself, one step at a time. fjall removes an old table only when nobody can read it any
+//! more, and looks for such tables only when a memtable is full; on a server that refuses writes that never happens. So
+//! this thread has it looked for as well.
+
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+use std::thread::{self, JoinHandle};
+use std::time::{Duration, Instant};
+
+use fjall::AbstractTree;
+use fjall::compaction::Leveled;
+use fjall::compaction::filter::{CompactionFilter, CompactionFilterResult, Context, Factory, ItemAccessor, Verdict};
+
+use super::memo::Memo;
+use super::room::Room;
+use super::tables::{Tables, describe, io_error};
+use crate::Failure;
+use crate::keys::Table;
+
+/// How often the tables are looked at while there is nothing to do.
+const INTERVAL: Duration = Duration::from_millis(250);
+/// How often old tables are looked for at most. It costs some milliseconds.
+const RELEASE_INTERVAL: Duration = Duration::from_secs(1);
+/// After this many snapshots have been closed, fjall works out anew which tables nobody can read any more.
+const SNAPSHOTS_PER_COLLECTION: usize = 10_000;
+/// fjall slows writers down at 20 runs in the first level, and stops them at 30 until some have been merged.
+const RUNS_MAX: usize = 16;
+/// Tables in the first level from which on `Leveled` merges them.
+const LEVELED_TABLES: usize = 4;
+/// Below the first level, `Leveled` takes the least that it can: a table of 64 MiB with those that it overlaps in the next
+/// level, which is ten times as large, and a few at the borders.
+const DEEP_MERGE_BYTES_MAX: u64 = 16 * (64 << 20);
+const LEVELS: usize = 7;
+
+/// What one level of a tree holds.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct Level {
+    pub runs: usize,
+    pub tables: usize,
+    pub bytes: u64,
+}
+
+/// The thread, until this is dropped.
+pub struct Compactor {
+    stop: flume::Sender<()>,
+    stopping: Arc<AtomicBool>,
+    thread: Option<JoinHandle<()>>,
+}
+
+impl Compactor {
+    pub fn start(work: Work) -> Result<Self, Failure> {
+        let (stop, stopped) = flume::bounded(1);
+        let stopping = work.tables.stopping.clone();
+        let thread = thread::Builder::new().name("store-compact".into()).spawn(move || work.run(&stopped));
+        let thread = thread.map_err(|error| Failure::Final(format!("starting a storage thread failed: {error}")))?;
+        Ok(Self { stop, stopping, thread: Some(thread) })
+    }
+}
+
+impl Drop for Compactor {
+    fn drop(&mut self) {
+        self.stopping.store(true, Ordering::Release);
+        let _ = self.stop.try_send(());
+        if let Some(thread) = self.thread.take() {
+            let _ = thread.join();
+        }
+    }
+}
+
+/// What the thread works on.
+pub struct Work {
+    pub tables: Arc<Tables>,
+    pub room: Arc<Room>,
+    /// Its lock is the right to write.
+    pub writer: Arc<Mutex<Memo>>,
+    /// Why the store has failed, if it has.
+    pub failed: Arc<OnceLock<String>>,
+}
+
+/// What became of one look at a table.
+enum Outcome {
+    Done,
+    Nothing,
+    /// There is no room for it.
+    LeftOut,
+}
+
+impl Work {
+    fn run(&self, stopped: &flume::Receiver<()>) {
+        let mut released = Instant::now();
+        while matches!(stopped.recv_timeout(INTERVAL), Err(flume::RecvTimeoutError::Timeout)) {
+            let mut done = true;
+            while done && !self.tables.stopping.load(Ordering::Acquire) && self.failed.get().is_none() {
+                done = self.merge_all();
+                if (done || released.elapsed() >= RELEASE_INTERVAL) && self.has_old_versions() {
+                    self.release();
+                    released = Instant::now();
+                }
+            }
+            // For the log: it says when there is room again although nobody writes.
+            let _ = self.room.check();
+        }
+    }
+
+    /// Takes one step in each table; answers whether any was taken.
+    fn merge_all(&self) -> bool {
+        let (mut done, mut crowded) = (false, false);
+        for table in Table::ALL {
+            if self.tables.stopping.load(Ordering::Acquire) {
+                return false;
+            }
+            match self.merge(table) {
+                Ok(Outcome::Done) => done = true,
+                Ok(Outcome::Nothing) => {}
+                Ok(Outcome::LeftOut) => crowded |= self.levels(table)[0].runs >= RUNS_MAX,
+                Err(error) => {
+                    let what = format!("merging table {} failed: {}", table.name(), describe(&error));
+                    match io_error(&error).map(std::io::Error::kind) {
+                        // Another program has filled the disk meanwhile.
+                        Some(std::io::ErrorKind::StorageFull) => tracing::warn!("{what}"),
+                        _ if self.tables.stopping.load(Ordering::Acquire) => {}
+                        _ => drop(self.failed.set(what)),
+                    }
+                }
+            }
+        }
+        self.room.set_crowded(crowded);
+        done
+    }
+
+    fn merge(&self, table: Table) -> fjall::Result<Outcome> {
+        let levels = self.levels(table);
+        let Some(_claim) = self.room.claim(input_max(&levels)) else {
+            return Ok(Outcome::LeftOut);
+        };
+        let tree = &self.tables.keyspace(table).tree;
+        let before = tree.current_version().id();
+        let readable_from = self.tables.database.supervisor.snapshot_tracker.get_seqno_safe_to_gc();
+        tree.compact(Arc::new(Leveled::default()), readable_from)?;
+        Ok(if tree.current_version().id() == before { Outcome::Nothing } else { Outcome::Done })
+    }
+
+    fn levels(&self, table: Table) -> [Level; LEVELS] {
+        let version = self.tables.keyspace(table).tree.current_version();
+        let mut levels = [Level::default(); LEVELS];
+        for (level, found) in levels.iter_mut().zip(version.iter_levels()) {
+            *level = Level { runs: found.run_count(), tables: found.table_count(), bytes: found.size() };
+        }
+        levels
+    }
+
+    fn has_old_versions(&self) -> bool {
+        let old = |table: Table| self.tables.keyspace(table).tree.version_free_list_len() > 0;
+        Table::ALL.into_iter().any(old)
+    }
+
+    /// Lets go of the tables that nobody can read any more. fjall removes their files.
+    fn release(&self) {
+        let supervisor = &self.tables.database.supervisor;
+        {
+            // A version can be let go when a later one is older than every possible reader. So the newest one, which no
+            // write may have followed, needs a number behind it. Without the right to write, readers could see a part of
+            // a group that is being written.
+            let _writer = self.writer.lock().unwrap_or_else(PoisonError::into_inner);
+            for _ in 0..2 {
+                supervisor.snapshot_tracker.publish(supervisor.seqno.next());
+            }
+        }
+        for _ in 0..SNAPSHOTS_PER_COLLECTION {
+            drop(supervisor.snapshot_tracker.open());
+        }
+        let readable_from = supervisor.snapshot_tracker.get_seqno_safe_to_gc();
+        for table in Table::ALL {
+            let keyspace = self.tables.keyspace(table);
+            let released = keyspace.tree.get_version_history_lock().maintenance(keyspace.path(), readable_from);
+            if let Err(error) = released {
+                tracing::warn!("old versions of table {} stay: {error:?}", table.name());
+            }
+        }
+    }
+}
+
+/// The most that the next step of `Leveled` reads, and so writes: the first level with the next one that holds anything, or
+/// some tables of two deeper levels.
+fn input_max(levels: &[Level; LEVELS]) -> u64 {
+    let first_filled = levels[1..].iter().find(|level| level.tables > 0);
+    match levels[0].tables >= LEVELED_TABLES {
+        true => levels[0].bytes + first_filled.map_or(0, |level| level.bytes),
+        false => levels.iter().map(|level| level.bytes).sum::<u64>().min(DEEP_MERGE_BYTES_MAX),
+    }
+}
+
+/// Ends merges that are under way when the store is closed. What they have written is removed by the next start.
+pub struct Interruption(pub Arc<AtomicBool>);
+
+struct Interrupted(Arc<AtomicBool>);
+
+impl Factory for Interruption {
+    fn name(&self) -> &str {
+        "interruption"
+    }
+
+    fn make_filter(&self, _: &Context) -> Box<dyn CompactionFilter> {
+        Box::new(Interrupted(self.0.clone()))
+    }
+}
+
+impl CompactionFilter for Interrupted {
+    fn filter_item(&mut self, _: ItemAccessor<'_>, _: &Context) -> CompactionFilterResult {
+        if self.0.load(Ordering::Relaxed) {
+            return Err(std::io::Error::from(std::io::ErrorKind::Interrupted).into());
+        }
+        Ok(Verdict::Keep)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+
+    use super::*;
+    use crate::embedded::EmbeddedOptions;
+
+    const FLUSHES: usize = 8;
+
+    /// Messages in as many runs as memtables were flushed, with every key in each of them.
+    fn work(directory: &Path, reserve: u64) -> Work {
+        let database = directory.join("database");
+        let options = EmbeddedOptions { cache_bytes: 8 << 20, free_bytes_min: 0 };
+        if !database.exists() {
+            Tables::create(&database, &options).unwrap();
+        }
+        let tables = Arc::new(Tables::open(&database, &options).unwrap());
+        let room = Arc::new(Room::new(directory.into(), reserve));
+        Work { tables, room, writer: Arc::default(), failed: Arc::default() }
+    }
+
+    fn flush_often(work: &Work) {
+        let keyspace = work.tables.keyspace(Table::Messages);
+        for round in 0..FLUSHES {
+            for key in 0..1000_u32 {
+                keyspace.insert(key.to_be_bytes(), format!("{round} {key}")).unwrap();
+            }
+            keyspace.rotate_memtable_and_wait().unwrap();
+        }
+        // fjall moves the first one behind all others, without rewriting it.
+        assert_eq!(work.levels(Table::Messages)[0].runs, FLUSHES - 1);
+    }
+
+    fn table_files(work: &Work) -> usize {
+        let tables = work.tables.keyspace(Table::Messages).path().join("tables");
+        std::fs::read_dir(tables).unwrap().count()
+    }
+
+    fn check_rows(work: &Work) {
+        let keyspace = work.tables.keyspace(Table::Messages);
+        for key in 0..1000_u32 {
+            let value = keyspace.get(key.to_be_bytes()).unwrap().unwrap();
+            assert_eq!(&value[..], format!("{} {key}", FLUSHES - 1).as_bytes());
+        }
+    }
+
+    #[test]
+    fn a_merge_begins_only_if_the_disk_has_room_for_it() {
+        let directory = tempfile::tempdir().unwrap();
+        let full = work(directory.path(), u64::MAX);
+        flush_often(&full);
+        assert!(!full.merge_all(), "nothing is merged without room");
+        assert_eq!(full.levels(Table::Messages)[0].runs, FLUSHES - 1);
+        drop(full);
+        let roomy = work(directory.path(), 0);
+        assert!(matches!(roomy.merge(Table::Messages), Ok(Outcome::Done)));
+        assert_eq!(roomy.levels(Table::Messages)[0].runs, 0);
+        check_rows(&roomy);
+    }
+
+    #[test]
+    fn what_a_merge_frees_is_freed_without_another_write() {
+        let directory = tempfile::tempdir().unwrap();
+        let work = work(directory.path(), 0);
+        flush_often(&work);
+        work.release();
+        assert_eq!(table_files(&work), FLUSHES, "none of these is old");
+        let reader = work.tables.view();
+        while work.merge_all() {}
+        work.release();
+        assert!(table_files(&work) > FLUSHES, "a reader may still need them");
+        drop(reader);
+        work.release();
+        assert!(!work.has_old_versions());
+        assert_eq!(table_files(&work), 1);
+        check_rows(&work);
+    }
+
+    #[test]
+    fn too_many_runs_without_room_to_merge_them_refuse_writes() {
+        let directory = tempfile::tempdir().unwrap();
+        let full = work(directory.path(), u64::MAX);
+        let keyspace = full.tables.keyspace(Table::Messages);
+        for round in 0..=RUNS_MAX {
+            keyspace.insert("key", format!("{round}")).unwrap();
+            keyspace.rotate_memtable_and_wait().unwrap();
+        }
+        full.merge_all();
+        let Err(Failure::Full(text)) = full.room.check() else { panic!("taken") };
+        assert!(text.contains("no room to merge tables"), "{text}");
+    }
+
+    #[test]
+    fn closing_ends_a_merge() {
+        let directory = tempfile::tempdir().unwrap();
+        let work = work(directory.path(), 0);
+        flush_often(&work);
+        work.tables.stopping.store(true, Ordering::Release);
+        assert!(matches!(work.merge(Table::Messages), Err(error) if describe(&error).contains("interrupted")));
+        check_rows(&work);
+        work.tables.stopping.store(false, Ordering::Release);
+        assert!(matches!(work.merge(Table::Messages), Ok(Outcome::Done)));
+        check_rows(&work);
+    }
+}

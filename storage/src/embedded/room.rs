@@ -1,0 +1,129 @@
+//! The room that the disk has: when writes are refused, and which merges of tables may begin.
+//!
+//! A part of the disk, the reserve, stays free. It is for what the store does without being asked: flushing its memtables,
+//! writing its journal. Writes are refused while less than the reserve is free, and a merge begins only if its result fits
+//! beside the reserve.
+
+use std::path::PathBuf;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+
+use crate::{DiskRoom, Failure};
+
+/// Writes are taken again when this part of the reserve is free beyond it, so that they are not taken and refused in turn.
+const MARGIN_PART: u64 = 16;
+
+/// The disk under a store's directory.
+pub struct Room {
+    path: PathBuf,
+    reserve: u64,
+    /// What the merges under way may still write.
+    merging: AtomicU64,
+    /// A table has many runs, and there is no room to merge them: with more writes the store would stop for good.
+    crowded: AtomicBool,
+    /// Writes are refused.
+    refusing: AtomicBool,
+    /// The server has begun its life: the log hears when writes are refused.
+    logs: AtomicBool,
+}
+
+impl Room {
+    pub fn new(path: PathBuf, reserve: u64) -> Self {
+        let [crowded, refusing, logs] = [false; 3].map(AtomicBool::new);
+        Self { path, reserve, merging: AtomicU64::new(0), crowded, refusing, logs }
+    }
+
+    pub fn free_and_reserve(&self) -> Result<DiskRoom, Failure> {
+        let stat = rustix::fs::statvfs(&self.path);
+        let stat = stat.map_err(|error| Failure::Passing(format!("asking {}: {error}", self.path.display())))?;
+        Ok(DiskRoom { free: stat.f_bavail.saturating_mul(stat.f_frsize), reserve: self.reserve })
+    }
+
+    /// From now on the log has a line when writes begin to be refused, and one when they are taken again.
+    pub fn log_from_now_on(&self) {
+        self.logs.store(true, Ordering::Release);
+    }
+
+    /// Refuses a write while there is no room for it.
+    pub fn check(&self) -> Result<(), Failure> {
+        let DiskRoom { free, reserve } = self.free_and_reserve()?;
+        let refusing = self.refusing.load(Ordering::Acquire);
+        let margin = if refusing { reserve / MARGIN_PART } else { 0 };
+        let crowded = self.crowded.load(Ordering::Acquire);
+        let refuse = free < reserve.saturating_add(margin) || crowded;
+        let text = self.text(free, crowded);
+        if self.refusing.swap(refuse, Ordering::AcqRel) != refuse && self.logs.load(Ordering::Acquire) {
+            match refuse {
+                true => tracing::error!("{text}. Writes are refused until there is more room"),
+                false => tracing::info!("{text}. Writes are taken again"),
+            }
+        }
+        if refuse { Err(Failure::Full(text)) } else { Ok(()) }
+    }
+
+    fn text(&self, free: u64, crowded: bool) -> String {
+        let (path, free, reserve) = (self.path.display(), free >> 20, self.reserve >> 20);
+        let merges = if crowded { ", which leaves no room to merge tables" } else { "" };
+        format!("the disk of {path} has {free} MiB free, and {reserve} MiB must stay free{merges}")
+    }
+
+    /// Lets a merge of tables of this size begin, if the result fits beside the reserve and the merges under way. Tables grow
+    /// a little when they are merged: their filters and indexes are made anew.
+    pub fn claim(&self, input: u64) -> Option<Claim<'_>> {
+        let bytes = input.saturating_add(input / 16);
+        let Ok(DiskRoom { free, reserve }) = self.free_and_reserve() else { return None };
+        let taken = self.merging.fetch_add(bytes, Ordering::AcqRel);
+        let claim = Claim { room: self, bytes };
+        (free >= reserve.saturating_add(taken).saturating_add(bytes)).then_some(claim)
+    }
+
+    /// Says whether a table has so many runs that no more may come, without room to merge them.
+    pub fn set_crowded(&self, crowded: bool) {
+        self.crowded.store(crowded, Ordering::Release);
+    }
+}
+
+/// The room of a merge under way, until this is dropped.
+pub struct Claim<'a> {
+    room: &'a Room,
+    bytes: u64,
+}
+
+impl Drop for Claim<'_> {
+    fn drop(&mut self) {
+        self.room.merging.fetch_sub(self.bytes, Ordering::AcqRel);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn merges_share_the_room_beside_the_reserve() {
+        let directory = tempfile::tempdir().unwrap();
+        let free = Room::new(directory.path().into(), 0).free_and_reserve().unwrap().free;
+        // Others use the disk as well, so the bounds are far apart.
+        let room = Room::new(directory.path().into(), free / 2);
+        let first = room.claim(free / 4).expect("a quarter fits");
+        assert!(room.claim(free / 2).is_none(), "a half does not fit beside the reserve and the first");
+        drop(first);
+        assert_eq!(room.merging.load(Ordering::Acquire), 0, "a refused claim takes nothing");
+        assert!(room.claim(free).is_none());
+        assert!(room.claim(u64::MAX).is_none());
+        assert!(room.claim(free / 4).is_some());
+    }
+
+    #[test]
+    fn writes_are_refused_for_want_of_room_and_for_runs_that_cannot_be_merged() {
+        let directory = tempfile::tempdir().unwrap();
+        let room = Room::new(directory.path().into(), 0);
+        assert_eq!(room.check(), Ok(()));
+        room.set_crowded(true);
+        assert!(matches!(room.check(), Err(Failure::Full(text)) if text.contains("merge")));
+        room.set_crowded(false);
+        assert_eq!(room.check(), Ok(()));
+        let full = Room::new(directory.path().into(), u64::MAX);
+        let Err(Failure::Full(text)) = full.check() else { panic!("there is not so much room in the world") };
+        assert!(text.contains(&directory.path().display().to_string()), "{text}");
+    }
+}

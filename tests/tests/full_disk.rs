@@ -1,0 +1,117 @@
+//! A disk that is filled under a running server, and one that is full when the server starts.
+//!
+//! The disk is a small file system in memory, which the test mounts for itself: it must run as root.
+
+use std::time::{Duration, Instant};
+
+use serde_json::Value;
+use tests::harness::{DEADLINE, Http, Launch, Server, SmallDisk, Socket};
+
+const DISK_MIB: u32 = 320;
+const RESERVE_MIB: u64 = 64;
+const REFUSED: usize = 20;
+
+fn launch(disk: &SmallDisk) -> Launch {
+    Launch::on(&disk.path().join("data"))
+        .flag("--disk-reserve", RESERVE_MIB)
+        .flag("--session-ttl", 3600)
+        .admin("127.0.0.1:0")
+        .confined(disk.confine())
+}
+
+fn gauge(admin: &Http, name: &str) -> f64 {
+    let page = admin.request("GET", "/metrics", &[], "").body;
+    let line = page.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(' '));
+    line.unwrap_or_else(|| panic!("no {name} in {page}")).parse().expect("a number")
+}
+
+fn health(server: &Server) -> (u16, String) {
+    let answer = server.http().request("GET", "/healthcheck", &[], "");
+    (answer.status, answer.body)
+}
+
+/// Sends until it is acknowledged; until then it may only be refused for want of room.
+fn say_when_there_is_room(socket: &mut Socket, channel: &str, content: &str) {
+    let deadline = Instant::now() + DEADLINE;
+    loop {
+        let answer = socket.say(channel, content);
+        if answer["error"].is_null() {
+            return;
+        }
+        check_refused(&answer);
+        assert!(Instant::now() < deadline, "there is room, and it still says {answer}");
+        std::thread::sleep(Duration::from_millis(20));
+    }
+}
+
+fn check_refused(answer: &Value) {
+    assert!(answer["error"]["message"].as_str().is_some_and(|text| text.contains("could not be stored")), "{answer}");
+    assert!(answer["error"]["context"].is_null(), "nothing was written, so nothing is unknown: {answer}");
+}
+
+fn lines(server: &Server, words: &str) -> usize {
+    server.output().lines().filter(|line| line.contains(words)).count()
+}
+
+#[test]
+fn a_full_disk_refuses_writes_says_so_once_and_is_done_with_when_there_is_room() {
+    let disk = SmallDisk::mount(DISK_MIB);
+    let server = launch(&disk).start();
+    let (admin, ada) = (server.admin(), server.sign_in("ada"));
+    let mut socket = Socket::connect(server.address(), &ada.token);
+    let channel = socket.join("lobby");
+    say_when_there_is_room(&mut socket, &channel, r#"{"n":"before"}"#);
+    assert_eq!(health(&server).0, 200);
+    assert_eq!(gauge(&admin, "stentor_disk_reserve_bytes"), (RESERVE_MIB << 20) as f64);
+    assert!(gauge(&admin, "stentor_disk_free_bytes") > (RESERVE_MIB << 20) as f64);
+
+    for round in 1..=2 {
+        disk.fill_to(RESERVE_MIB / 2);
+        for _ in 0..REFUSED {
+            check_refused(&socket.say(&channel, r#"{"n":"refused"}"#));
+        }
+        let (status, reason) = health(&server);
+        assert!(status == 503 && reason.contains("must stay free"), "{status} {reason}");
+        let sign_up = server.http().post(
+            "/v2/account/authenticate/custom?create=true&username=bob",
+            tests::harness::SERVER_KEY,
+            &serde_json::json!({"id": "custom-id-of-bob"}),
+        );
+        assert!(sign_up.status == 503 && sign_up.body.contains("disk is full"), "{sign_up:?}");
+        assert_eq!(gauge(&admin, "stentor_store_ready"), 0.0);
+        assert!(gauge(&admin, "stentor_disk_free_bytes") < (RESERVE_MIB << 20) as f64);
+        assert_eq!(lines(&server, "Writes are refused"), round, "one line each time:\n{}", server.output());
+        let history = server.http().history_after(&ada.token, &channel, None).0;
+        assert_eq!(history.len(), round, "reads go on");
+
+        disk.make_room();
+        say_when_there_is_room(&mut socket, &channel, r#"{"n":"after"}"#);
+        assert_eq!(health(&server).0, 200);
+        assert_eq!(gauge(&admin, "stentor_store_ready"), 1.0);
+        assert_eq!(lines(&server, "Writes are taken again"), round, "one line each time:\n{}", server.output());
+    }
+    assert_eq!(lines(&server, "the store refused a request"), 0, "no line a request:\n{}", server.output());
+    server.assert_works("a full disk");
+}
+
+#[test]
+fn a_start_on_a_full_disk_says_so_and_ends() {
+    let disk = SmallDisk::mount(DISK_MIB);
+    let server = launch(&disk).start();
+    let ada = server.sign_in("ada");
+    let mut socket = Socket::connect(server.address(), &ada.token);
+    let channel = socket.join("lobby");
+    say_when_there_is_room(&mut socket, &channel, r#"{"n":1}"#);
+    server.stop();
+
+    disk.fill_to(RESERVE_MIB / 2);
+    let refusal = launch(&disk).start_refused();
+    refusal.assert_says(&["disk", "MiB free", "64 MiB must stay free", "make room"]);
+    let said: Vec<_> = refusal.output.lines().filter(|line| line.contains("must stay free")).collect();
+    assert_eq!(said.len(), 1, "one line:\n{}", refusal.output);
+
+    disk.make_room();
+    let server = launch(&disk).start();
+    assert_eq!(server.http().history_after(&ada.token, &channel, None).0.len(), 1);
+    server.assert_works("a start that was refused");
+}
