@@ -4,40 +4,28 @@
 
 import assert from 'node:assert/strict';
 import { after, before, test } from 'node:test';
-import { existsSync, mkdirSync } from 'node:fs';
+import { mkdirSync } from 'node:fs';
 import { dirname, join } from 'node:path';
 import { fileURLToPath } from 'node:url';
-import { chromium } from 'playwright-core';
 import { Client } from '@heroiclabs/nakama-js';
 import WebSocket from 'ws';
-import { DEADLINE_MS, Server, atTheEnd, temporaryDirectory } from './server.mjs';
+import { openBrowser } from './browser.mjs';
+import { Server } from './server.mjs';
 
 globalThis.WebSocket = WebSocket;
 
-const CHROMIUM = process.env.CHROMIUM_BIN ?? '/usr/bin/chromium';
 const target = join(dirname(fileURLToPath(import.meta.url)), '../../target');
 const server = new Server();
+// Its rooms are crowds early.
+const crowded = new Server('--room-members-max', '10');
 let browser;
 let ada, grace;
 const complaints = [];
 
 before(async () => {
-  assert.ok(existsSync(CHROMIUM), `${CHROMIUM} is missing: install chromium (./check does it for you)`);
   mkdirSync(target, { recursive: true });
   await server.start();
-  browser = await chromium.launchPersistentContext(temporaryDirectory('browser'), {
-    executablePath: CHROMIUM,
-    headless: true,
-    viewport: { width: 1100, height: 720 },
-    // Tabs in the background do not animate, and pictures should not depend on the moment.
-    reducedMotion: 'reduce',
-    chromiumSandbox: false,
-    args: [
-      '--headless', '--no-sandbox', '--disable-gpu', '--disable-quic', '--no-first-run', '--disable-background-networking',
-      '--disable-component-update', '--disable-sync',
-    ],
-  });
-  browser.setDefaultTimeout(DEADLINE_MS);
+  browser = await openBrowser();
   ada = await openPage();
   grace = await openPage();
 });
@@ -46,14 +34,14 @@ after(async () => {
   await browser?.close();
 });
 
-async function openPage(prepare = async () => {}) {
+async function openPage(prepare = async () => {}, from = server) {
   const page = await browser.newPage();
   await prepare(page);
   page.on('pageerror', (error) => complaints.push(String(error)));
   page.on('request', (request) => {
-    if (!/^(data|blob):/.test(request.url()) && !request.url().startsWith(server.origin)) complaints.push(`fetched ${request.url()}`);
+    if (!/^(data|blob):/.test(request.url()) && !request.url().startsWith(from.origin)) complaints.push(`fetched ${request.url()}`);
   });
-  await page.goto(server.origin);
+  await page.goto(from.origin);
   return page;
 }
 
@@ -147,6 +135,49 @@ test('own messages can be changed and removed, others not', async () => {
   await message(ada, 'hello once more').waitFor({ state: 'detached' });
 });
 
+test('the keyboard edits and removes', async () => {
+  const box = ada.getByLabel('Message', { exact: true });
+  const focused = (label) => until(ada, (wanted) => document.activeElement.textContent === wanted, label);
+  const showsTools = (text) => message(ada, text).locator('.tools').evaluate((tools) => getComputedStyle(tools).opacity);
+  await say(ada, 'the one before');
+  await say(ada, 'by keybord');
+  await box.focus();
+  await ada.keyboard.press('Shift+Tab');
+  await focused('Remove');
+  assert.equal(await showsTools('by keybord'), '1');
+  assert.equal(await showsTools('the one before'), '0');
+  await ada.keyboard.press('Shift+Tab');
+  await focused('Edit');
+  assert.equal(await ada.evaluate(() => document.getElementById(document.activeElement.getAttribute('aria-describedby')).innerText), 'by keybord');
+  await ada.keyboard.press('Enter');
+  await ada.getByLabel('Edit your message').fill('by keyboard');
+  await ada.keyboard.press('Enter');
+  await message(ada, 'by keyboard').locator('.edited').waitFor();
+  await message(grace, 'by keyboard').waitFor();
+  assert.ok(await box.evaluate((area) => area === document.activeElement));
+
+  await ada.keyboard.press('Shift+Tab');
+  await ada.keyboard.press('Space');
+  await focused('Sure?');
+  await ada.keyboard.press('Space');
+  await message(grace, 'by keyboard').waitFor({ state: 'detached' });
+  await message(ada, 'by keyboard').waitFor({ state: 'detached' });
+  assert.ok(await box.evaluate((area) => area === document.activeElement), 'the keyboard is somewhere');
+  await message(grace, 'the one before').waitFor();
+});
+
+test('a link before everything else leads past the messages', async () => {
+  const address = ada.url();
+  await ada.bringToFront();
+  await ada.getByRole('button', { name: 'Leave' }).focus();
+  await ada.keyboard.press('Shift+Tab');
+  const skip = ada.getByRole('link', { name: 'To the message box' });
+  assert.ok(await skip.evaluate((link) => link === document.activeElement && link.getBoundingClientRect().width > 40));
+  await ada.keyboard.press('Enter');
+  assert.ok(await ada.getByLabel('Message', { exact: true }).evaluate((area) => area === document.activeElement));
+  assert.equal(ada.url(), address, 'the address still names the room');
+});
+
 test('what is too long is said in words, and nothing is lost', async () => {
   const box = ada.getByLabel('Message', { exact: true });
   await box.fill('long '.repeat(1000));
@@ -220,8 +251,16 @@ test('after a kill the pages come back and catch up', async () => {
   const hedy = pages.at(-1);
   await server.kill();
   await grace.locator('#state[data-state=lost]').waitFor();
+  await grace.bringToFront();
+  await grace.getByLabel('Message', { exact: true }).fill('said into the void');
+  await grace.keyboard.press('Enter');
+  await grace.locator('#notice', { hasText: 'no connection' }).waitFor();
   await server.start();
   await Promise.all([hedy, grace].map((page) => page.locator('#state[data-state=open]').waitFor()));
+  assert.equal(await grace.locator('#state').innerText(), 'Connected');
+  assert.equal(await grace.locator('#notice').isVisible(), false, 'the connection is not missed any longer');
+  assert.equal(await grace.getByLabel('Message', { exact: true }).inputValue(), 'said into the void');
+  await grace.getByLabel('Message', { exact: true }).fill('');
   await say(hedy, 'we are back');
   await message(grace, 'we are back').waitFor();
   assert.equal(await message(grace, 'something new').count(), 1, 'nothing twice');
@@ -255,8 +294,48 @@ test('what was said while a page was away is there when it returns', async () =>
   await message(back, 'we are back').waitFor({ state: 'detached' });
 });
 
+test('a crowd is counted, whether it is known or not', async () => {
+  const [MEMBERS, KNOWN] = [40, 10];
+  await crowded.start();
+  const page = await openPage(async () => {}, crowded);
+  await enter(page, 'mary', 'crowd');
+  const client = new Client('defaultkey', crowded.host, String(crowded.port), false);
+  const sockets = [];
+  for (let n = 0; n < MEMBERS; n += 1) {
+    const socket = client.createSocket(false, false);
+    await socket.connect(await client.authenticateCustom(`custom-id-of-member-${n}`, true, `member-${n}`), false);
+    await socket.joinChat('crowd', 1, true, false);
+    sockets.push(socket);
+  }
+  const counts = (count) => until(page, (wanted) => document.getElementById('count').textContent === wanted, String(count));
+  await counts(MEMBERS + 1);
+  const known = await present(page).count() - 1;
+  assert.ok(known <= KNOWN, `${known} are known`);
+  assert.equal(await present(page).last().innerText(), `and ${MEMBERS + 1 - known} more`);
+  // It comes back to the same crowd, and is told of it in another way.
+  await page.getByRole('button', { name: 'Leave' }).click();
+  await enter(page, 'mary', 'crowd');
+  await counts(MEMBERS + 1);
+  for (const socket of sockets.splice(3)) socket.disconnect();
+  await counts(4);
+  await present(page).nth(3).waitFor();
+  assert.equal(await present(page).count(), 4, 'a room again: everybody is known');
+});
+
+test('on the narrowest screens all that is wrong can be read', async () => {
+  await ada.bringToFront();
+  await ada.setViewportSize({ width: 360, height: 640 });
+  await server.kill();
+  await ada.locator('#state[data-state=lost]').waitFor();
+  const cut = await ada.locator('#hall header').evaluate((header) =>
+    [...header.children].filter((part) => part.id !== 'skip' && part.scrollWidth > part.clientWidth + 1 && part.clientWidth).map((part) => part.id));
+  assert.deepEqual(cut, []);
+  assert.ok(await ada.evaluate(() => document.documentElement.scrollWidth <= innerWidth), 'nothing sticks out');
+  await picture(ada, 'page-lost.png');
+  await server.start();
+  await ada.locator('#state[data-state=open]').waitFor();
+});
+
 test('nothing failed on the way and nothing came from elsewhere', () => {
   assert.deepEqual(complaints, []);
 });
-
-atTheEnd(() => browser?.close().catch(() => {}));
