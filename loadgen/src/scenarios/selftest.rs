@@ -5,11 +5,14 @@
 //! the proxy committed it, and nothing else.
 
 use std::io;
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
 use comfy_table::{Cell, CellAlignment, Table, presets};
 use thiserror::Error;
+use tokio::net::TcpStream;
+use tokio::time::timeout;
 
 use crate::checks::figures::Figures;
 use crate::options::{RunOptions, SelftestOptions};
@@ -22,10 +25,14 @@ use crate::watch;
 const LATEST: Duration = Duration::from_millis(1500);
 /// Longer than the proxy's delay, so that what is late is not missed.
 const SETTLE: Duration = Duration::from_secs(5);
+/// The longest wait for a server to accept a connection, before anything else is tried.
+const CONNECT: Duration = Duration::from_secs(5);
 const _: () = assert!(LATEST.as_millis() * 2 <= DELAY.as_millis() && DELAY.as_millis() < SETTLE.as_millis());
 
 #[derive(Debug, Error)]
 pub enum SelftestError {
+    #[error("nothing listens at {0} ({1}): start the server, or say with --addr where it is")]
+    NoServer(SocketAddr, io::Error),
     #[error("the proxy: {0}")]
     Proxy(#[from] io::Error),
     #[error(transparent)]
@@ -34,6 +41,7 @@ pub enum SelftestError {
 
 /// Runs all kinds, shows what was found, and answers whether every kind was found and named right.
 pub async fn run(options: &SelftestOptions) -> Result<bool, SelftestError> {
+    find_server(options.run.plan.target.server).await?;
     let mut trials = Vec::new();
     for mischief in Mischief::ALL {
         watch::note(&format!("{}: {}", mischief.name(), mischief.described()));
@@ -47,6 +55,15 @@ pub async fn run(options: &SelftestOptions) -> Result<bool, SelftestError> {
         println!("FAILED: {}.", wrong.join("; "));
     }
     Ok(wrong.is_empty())
+}
+
+/// Asks before the proxy stands between: its users would be told of the proxy's connections, and not of the server.
+async fn find_server(server: SocketAddr) -> Result<(), SelftestError> {
+    let connected = timeout(CONNECT, TcpStream::connect(server)).await;
+    match connected.unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into())) {
+        Ok(_) => Ok(()),
+        Err(error) => Err(SelftestError::NoServer(server, error)),
+    }
 }
 
 async fn trial(options: &SelftestOptions, mischief: Mischief) -> Result<Trial, SelftestError> {

@@ -253,6 +253,21 @@ fn the_self_test_fails_where_even_an_honest_run_has_faults() {
 }
 
 #[test]
+fn the_self_test_says_when_there_is_no_server() {
+    // Bound and not listening: connections are refused, and no other test takes the port.
+    let nobody = rustix::net::socket(rustix::net::AddressFamily::INET, rustix::net::SocketType::STREAM, None).unwrap();
+    let loopback = std::net::SocketAddr::from((std::net::Ipv4Addr::LOCALHOST, 0));
+    rustix::net::bind(&nobody, &loopback).unwrap();
+    let address = std::net::SocketAddr::try_from(rustix::net::getsockname(&nobody).unwrap()).unwrap();
+    let output =
+        Command::new(env!("CARGO_BIN_EXE_loadgen")).args(["selftest", "--addr", &address.to_string()]).output();
+    let output = output.unwrap();
+    let said = String::from_utf8(output.stdout).unwrap() + &String::from_utf8(output.stderr).unwrap();
+    assert_eq!(output.status.code(), Some(1), "{said}");
+    assert!(said.contains(&format!("nothing listens at {address}")) && !said.contains("proxy"), "{said}");
+}
+
+#[test]
 fn what_cannot_start_says_why() {
     let server = FakeNakama::start(Fault::None);
     for (more, exit_code, said) in [
