@@ -3,7 +3,7 @@
 
 use std::fmt;
 use std::path::Path;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use indicatif::{ProgressBar, ProgressStyle};
 use storage::embedded::Embedded;
@@ -16,6 +16,8 @@ use crate::options::{Options, StoreKind};
 /// How often, and how far apart, the database is asked whether it is there.
 const ATTEMPTS_MAX: usize = 300;
 const PAUSE: Duration = Duration::from_millis(100);
+/// How often a move says how far it is where no terminal can show it.
+const LINE_INTERVAL: Duration = Duration::from_secs(10);
 
 /// Writes everything to a file.
 pub fn export(options: &Options, file: &Path) -> Result<(), String> {
@@ -102,7 +104,13 @@ fn carry(from: End<'_>, to: End<'_>) -> Result<Moved, String> {
     let counted = ProgressStyle::with_template("{bar:40} {pos}/{len} rows, {per_sec}, {eta} to go").map_err(said)?;
     let uncounted = ProgressStyle::with_template("{spinner} {pos} rows, {per_sec}").map_err(said)?;
     let bar = ProgressBar::no_length().with_style(uncounted);
+    let mut lines = Lines::default();
     let moved = transfer::run(from, to, &mut |rows, size| {
+        if bar.is_hidden()
+            && let Some(line) = lines.line(Instant::now(), rows, size)
+        {
+            eprintln!("{line}");
+        }
         if let Some(size) = size
             && bar.length().is_none()
         {
@@ -121,6 +129,26 @@ fn carry(from: End<'_>, to: End<'_>) -> Result<Moved, String> {
         }
         failure => failure.to_string(),
     })
+}
+
+/// The lines that a move writes where there is no terminal: one when it begins, then one now and then.
+#[derive(Default)]
+struct Lines {
+    last: Option<Instant>,
+}
+
+impl Lines {
+    /// What is to be said now, if anything is.
+    fn line(&mut self, now: Instant, rows: u64, size: Option<u64>) -> Option<String> {
+        if self.last.is_some_and(|last| now < last + LINE_INTERVAL) {
+            return None;
+        }
+        self.last = Some(now);
+        Some(match size {
+            Some(size) => format!("{rows} of {size} rows"),
+            None => format!("{rows} rows"),
+        })
+    }
 }
 
 fn summary(Moved { rows, left, .. }: Moved) -> String {
@@ -144,4 +172,23 @@ fn await_answers(store: &Scylla) -> Result<(), String> {
 
 fn said(error: impl fmt::Display) -> String {
     error.to_string()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_line_is_said_at_once_and_then_at_intervals() {
+        let (mut lines, begun) = (Lines::default(), Instant::now());
+        let mut said = |after: Duration, rows, size| lines.line(begun + after, rows, size);
+        assert_eq!(said(Duration::ZERO, 0, Some(9_000)), Some("0 of 9000 rows".to_owned()));
+        assert_eq!(said(LINE_INTERVAL - Duration::from_millis(1), 4_000, Some(9_000)), None);
+        assert_eq!(
+            said(LINE_INTERVAL + Duration::from_secs(2), 5_000, Some(9_000)),
+            Some("5000 of 9000 rows".to_owned())
+        );
+        assert_eq!(said(LINE_INTERVAL * 2, 8_000, Some(9_000)), None);
+        assert_eq!(said(LINE_INTERVAL * 3, 8_500, None), Some("8500 rows".to_owned()));
+    }
 }

@@ -51,6 +51,8 @@ fn a_store_goes_to_a_file_and_from_there_to_another_directory() {
 
     let exported = program("export", &file, old.path());
     assert!(exported.status.success() && said(&exported).contains("moved and counted"), "{exported:?}");
+    let progress = String::from_utf8_lossy(&exported.stderr);
+    assert!(progress.lines().any(|line| line.ends_with(" rows")), "without a terminal there are lines: {progress:?}");
     let whole = std::fs::read(&file).expect("the export");
     std::fs::write(&file, &whole[..whole.len() / 2]).expect("our own file");
     let refused = program("import", &file, new.path());
