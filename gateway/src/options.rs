@@ -190,7 +190,7 @@ struct Flags {
     apply: bool,
 
     /// Address and port to listen on, HTTP and WebSocket alike [default: 127.0.0.1:7350]
-    #[arg(long, env = "STENTOR_LISTEN", value_name = "ADDR:PORT")]
+    #[arg(long, env = "STENTOR_LISTEN", value_name = "ADDR:PORT", value_parser = address)]
     listen: Option<SocketAddr>,
 
     /// Address and port where operators read the counters, at /metrics; `off` for none [default: 127.0.0.1:7351]
@@ -294,6 +294,11 @@ impl File {
     }
 }
 
+/// Reads an address and says what one looks like: many write a port alone, or a name.
+fn address(text: &str) -> Result<SocketAddr, String> {
+    text.parse().map_err(|_| "write an IP address and a port, such as 127.0.0.1:7350".to_owned())
+}
+
 /// Where operators look: an address, or `off`.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 enum AdminAddress {
@@ -307,7 +312,7 @@ impl FromStr for AdminAddress {
     fn from_str(text: &str) -> Result<Self, String> {
         match text {
             "off" => Ok(Self::Off),
-            text => text.parse().map(Self::At).map_err(|_| format!("{text:?} is not ADDR:PORT, nor off")),
+            text => address(text).map(Self::At).map_err(|error| format!("{error}, or off")),
         }
     }
 }
@@ -610,7 +615,8 @@ mod tests {
         check_error(with_file("sends_per_second = -1", &[]), &["sends_per_second"]);
         check_error(with_file("listen = ", &[]), &["stentor.toml"]);
         check_error(parse(&["--config", "/nonexistent/x.toml"]), &["/nonexistent/x.toml"]);
-        check_error(parse(&["--listen", "7350"]), &["--listen", "7350"]);
+        check_error(parse(&["--listen", "7350"]), &["--listen", "'7350'", "such as 127.0.0.1:7350"]);
+        check_error(parse(&["--listen", "localhost:7350"]), &["--listen", "such as 127.0.0.1:7350"]);
         check_error(parse(&["--store", "paper"]), &["paper", "embedded", "memory"]);
         check_error(parse(&["--shards", "257"]), &["shards", "256"]);
         check_error(parse(&["--server-key", "a:b"]), &["server_key", "colon"]);
