@@ -8,7 +8,7 @@ mod keyspace;
 mod node;
 
 use std::collections::HashSet;
-use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpListener, UdpSocket};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, Weak};
@@ -17,6 +17,7 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 use tempfile::TempDir;
 
 use super::DEADLINE;
+use super::ports::ReservedPort;
 
 pub use cql::{Consistency, Cql, CqlError, Rows};
 pub use keyspace::Keyspace;
@@ -24,8 +25,6 @@ pub use node::Node;
 
 /// The longest start of a node: about five seconds on two quiet cores.
 const START_DURATION_MAX: Duration = Duration::from_secs(90);
-/// Where ports are looked for: below those that the kernel gives to connections, which come and go while a node starts.
-const PORTS: std::ops::Range<u16> = 20_000..32_000;
 
 /// The environment's word for the node that all tests share, `host:port`.
 pub const SHARED_NODE: &str = "STENTOR_TEST_CQL";
@@ -34,7 +33,8 @@ pub const SHARED_NODE: &str = "STENTOR_TEST_CQL";
 pub struct Cassandra {
     nodes: Vec<Node>,
     _directory: Option<TempDir>,
-    _ports: Option<Ports>,
+    /// Cassandra has no use for the datagram ports that keep them reserved.
+    _ports: Vec<ReservedPort>,
 }
 
 impl Cassandra {
@@ -43,7 +43,7 @@ impl Cassandra {
     pub fn shared() -> Arc<Self> {
         if let Some(address) = std::env::var(SHARED_NODE).ok().filter(|address| !address.is_empty()) {
             let address = address.parse().unwrap_or_else(|error| panic!("{SHARED_NODE}={address}: {error}"));
-            return Arc::new(Self { nodes: vec![Node::elsewhere(address)], _directory: None, _ports: None });
+            return Arc::new(Self { nodes: vec![Node::elsewhere(address)], _directory: None, _ports: Vec::new() });
         }
         static SHARED: Mutex<Weak<Cassandra>> = Mutex::new(Weak::new());
         // A test that failed to start it has said so; the next may try.
@@ -93,10 +93,11 @@ impl Cassandra {
         let directory = tempfile::Builder::new().prefix("stentor-cassandra-").tempdir().expect("a temporary directory");
         let addresses: Vec<IpAddr> = (1..=nodes).map(|number| Ipv4Addr::new(127, 0, 0, number).into()).collect();
         // All nodes of a cluster use the same ports, each on an address of its own.
-        let ports = Ports::reserve(&addresses);
-        let seed = SocketAddr::new(addresses[0], ports.storage);
-        let prepare = |address| Node::prepare(directory.path(), address, ports.cql, seed);
-        Self { nodes: addresses.into_iter().map(prepare).collect(), _directory: Some(directory), _ports: Some(ports) }
+        let (cql, storage) = (ReservedPort::at(&addresses), ReservedPort::at(&addresses));
+        let seed = SocketAddr::new(addresses[0], storage.number());
+        let prepare = |address| Node::prepare(directory.path(), address, cql.number(), seed);
+        let nodes = addresses.iter().copied().map(prepare).collect();
+        Self { nodes, _directory: Some(directory), _ports: vec![cql, storage] }
     }
 
     pub fn nodes(&self) -> &[Node] {
@@ -159,31 +160,5 @@ impl Cassandra {
                 }
             }
         }
-    }
-}
-
-/// Ports that nobody else takes for a cluster. A node binds them seconds after it was started, and may end and come back, so
-/// between clusters each is spoken for by the datagram port of the same number, which Cassandra has no use for.
-struct Ports {
-    cql: u16,
-    storage: u16,
-    _spoken_for: Vec<UdpSocket>,
-}
-
-impl Ports {
-    /// Two that are free at all these addresses.
-    fn reserve(addresses: &[IpAddr]) -> Self {
-        let mut spoken_for = Vec::new();
-        let mut free = PORTS.filter(|&port| {
-            let free = addresses.iter().all(|&address| TcpListener::bind((address, port)).is_ok());
-            match UdpSocket::bind((addresses[0], port)) {
-                Ok(socket) if free => spoken_for.push(socket),
-                _ => return false,
-            }
-            true
-        });
-        let (cql, storage) = (free.next().expect("a free port"), free.next().expect("another free port"));
-        drop(free);
-        Self { cql, storage, _spoken_for: spoken_for }
     }
 }

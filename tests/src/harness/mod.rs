@@ -8,6 +8,8 @@ mod fault_proxy;
 mod http;
 mod node;
 pub mod person;
+mod ports;
+mod process;
 mod raw;
 /// The engine's own tests use it too.
 #[path = "../../../engine/src/wire/tests/schema.rs"]

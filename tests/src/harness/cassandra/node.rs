@@ -3,12 +3,13 @@
 use std::fs::{self, File};
 use std::net::{IpAddr, SocketAddr};
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
-use std::sync::{Mutex, MutexGuard, mpsc};
+use std::process::{Command, Stdio};
+use std::sync::{Mutex, MutexGuard};
 use std::time::{Duration, Instant};
 
 use rustix::process::{Pid, Signal, kill_process};
 
+use super::super::process::Process;
 use super::super::server::{resident_kib, wait};
 use super::{Consistency, Cql, START_DURATION_MAX};
 
@@ -24,12 +25,6 @@ pub struct Node {
     address: SocketAddr,
     directory: PathBuf,
     process: Mutex<Option<Process>>,
-}
-
-struct Process {
-    child: Child,
-    /// The child is killed by the kernel when the thread that started it ends, and this keeps that thread.
-    _keeper: mpsc::Sender<()>,
 }
 
 impl Node {
@@ -114,7 +109,7 @@ impl Node {
     pub fn start(&self) {
         let mut process = self.lock();
         assert!(process.is_none(), "{} runs already", self.address);
-        let process = process.insert(self.spawn());
+        let process = process.insert(Process::start(self.command()));
         let deadline = Instant::now() + START_DURATION_MAX;
         loop {
             let release = "SELECT release_version FROM system.local";
@@ -180,20 +175,6 @@ impl Node {
         self.process.lock().unwrap_or_else(|poisoned| poisoned.into_inner())
     }
 
-    fn spawn(&self) -> Process {
-        let mut command = self.command();
-        let (keeper, released) = mpsc::channel();
-        let (tell, told) = mpsc::channel();
-        std::thread::spawn(move || {
-            let _ = tell.send(command.spawn());
-            // Ends with the sender, which lives as long as the child is wanted.
-            let _ = released.recv();
-        });
-        let child = told.recv().expect("the thread tells what became of it");
-        let child = child.unwrap_or_else(|error| panic!("`setpriv` does not start ({error})"));
-        Process { child, _keeper: keeper }
-    }
-
     fn command(&self) -> Command {
         let place = Path::new(env!("CARGO_MANIFEST_DIR")).join("cassandra");
         let jars = place.join("target/dependency");
@@ -203,9 +184,7 @@ impl Node {
             panic!("Cassandra is not in {}: `./check` fetches it (it needs Java 17 and Maven)", jars.display())
         });
         let log = File::options().create(true).append(true).open(self.directory.join("log")).expect("our own file");
-        let mut command = Command::new("setpriv");
-        // Nothing of a test may outlive it, whatever its end.
-        command.args(["--pdeathsig", "KILL", "java"]);
+        let mut command = Process::command("java");
         command.arg(format!("@{}", place.join("jvm.options").display()));
         command.arg(format!("-javaagent:{}", agent.display()));
         command.arg(format!("-Dlogback.configurationFile={}", place.join("logback.xml").display()));
@@ -228,13 +207,5 @@ impl Drop for Node {
             eprintln!("--- Cassandra at {} said ---\n{}\n---", self.address, self.log_tail());
         }
         self.kill();
-    }
-}
-
-impl Process {
-    fn end(&mut self) {
-        // Fails only when it has ended already, which is as good.
-        let _ = self.child.kill();
-        let _ = self.child.wait();
     }
 }
