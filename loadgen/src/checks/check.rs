@@ -12,6 +12,7 @@ use std::ops::Range;
 use serde::{Deserialize, Serialize};
 
 use crate::checks::acceptances::Acceptances;
+use crate::checks::record::{Entry, Said};
 use crate::plan::schedule::{Schedule, Slot};
 use crate::wire::Kind;
 
@@ -37,6 +38,13 @@ pub enum Finding {
     Duplicate,
     /// Not in the schedule at all.
     Unscheduled,
+}
+
+/// What one arrival was, and whether with it the message was first heard in its place.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Observation {
+    pub finding: Finding,
+    pub first: bool,
 }
 
 /// What the publishers heard of their messages: those not listed were accepted. Sorted numbers, by publisher.
@@ -196,8 +204,16 @@ impl Checker {
     }
 
     /// Judges one message at one member.
-    pub fn observe(&mut self, member: &mut Member, slot: Slot, fingerprint: u64) -> Finding {
-        let Some(index) = self.schedule.index(slot) else { return Finding::Unscheduled };
+    pub fn observe(&mut self, member: &mut Member, slot: Slot, fingerprint: u64) -> Observation {
+        let Some(index) = self.schedule.index(slot) else {
+            return Observation { finding: Finding::Unscheduled, first: false };
+        };
+        let known = self.has_its_place(index);
+        let finding = self.judge(member, slot, index, fingerprint);
+        Observation { finding, first: !known && self.has_its_place(index) }
+    }
+
+    fn judge(&mut self, member: &mut Member, slot: Slot, index: u32, fingerprint: u64) -> Finding {
         let arrival = member.arrived(slot);
         if arrival == Arrival::Again {
             return Finding::Duplicate;
@@ -211,6 +227,46 @@ impl Checker {
             (true, true) => Finding::InOrder,
             (true, false) => Finding::OutOfOrder,
         }
+    }
+
+    /// Whether it is known when the message comes, as far as an order is asked for.
+    fn has_its_place(&self, index: u32) -> bool {
+        match self.demand {
+            OrderDemand::Room => self.place(index).is_some(),
+            OrderDemand::Publisher => self.seen[index as usize].is_some(),
+        }
+    }
+
+    /// Whether this message is the member's latest, so that what comes behind it in the room's order is in order for the
+    /// member too.
+    pub fn is_right_behind(&self, member: &Member, index: u32) -> bool {
+        member.last_heard == Some(index)
+            && match self.demand {
+                OrderDemand::Room => member.anchored && member.latest == Some(index),
+                OrderDemand::Publisher => true,
+            }
+    }
+
+    /// Lets a member that is right behind the first of these messages hear them. Others have heard the same before it, each
+    /// in its place, one after the other in the room's order. Answers how many of them are in order for the member: up to
+    /// the first that is not the next of its publisher, which has to be observed by itself.
+    pub fn follow(&self, member: &mut Member, messages: &[Entry]) -> usize {
+        let mut count = 0;
+        for Entry { said: Said { slot, .. }, .. } in messages {
+            let next = &mut member.next[slot.publisher as usize];
+            if *next != slot.number {
+                break;
+            }
+            *next += 1;
+            count += 1;
+        }
+        if let Some(Entry { said: Said { index, .. }, .. }) = messages[..count].last() {
+            member.last_heard = Some(*index);
+            if self.demand == OrderDemand::Room {
+                member.latest = Some(*index);
+            }
+        }
+        count
     }
 
     /// The member hears nothing more, or what it hears next need not follow what it heard last.
@@ -435,7 +491,7 @@ mod tests {
         for turn in turns {
             let (member, heard) = &mut members[turn];
             let index = *heard.next().expect("no more turns than messages");
-            match checker.observe(member, schedule().slot(index), id(index)) {
+            match checker.observe(member, schedule().slot(index), id(index)).finding {
                 Finding::InOrder => {}
                 Finding::OutOfOrder => faults.out_of_order += 1,
                 Finding::OtherId => faults.other_id += 1,
@@ -529,7 +585,7 @@ mod tests {
         let mut out_of_order = Vec::new();
         for heard in [[1, 0, 2, 3], [0, 1, 2, 3], [0, 1, 2, 3]] {
             let mut member = Member::new(&schedule);
-            let findings = heard.map(|index| checker.observe(&mut member, schedule.slot(index), id(index)));
+            let findings = heard.map(|index| checker.observe(&mut member, schedule.slot(index), id(index)).finding);
             out_of_order.push(findings.iter().filter(|finding| **finding == Finding::OutOfOrder).count());
         }
         assert_eq!(out_of_order, [1, 0, 0]);
@@ -583,15 +639,15 @@ mod tests {
     fn another_id_is_noticed() {
         let mut checker = Checker::new(schedule(), OrderDemand::Room);
         let slot = schedule().slot(0);
-        assert_eq!(checker.observe(&mut Member::new(&schedule()), slot, 1), Finding::InOrder);
-        assert_eq!(checker.observe(&mut Member::new(&schedule()), slot, 2), Finding::OtherId);
+        assert_eq!(checker.observe(&mut Member::new(&schedule()), slot, 1).finding, Finding::InOrder);
+        assert_eq!(checker.observe(&mut Member::new(&schedule()), slot, 2).finding, Finding::OtherId);
     }
 
     #[test]
     fn what_is_not_scheduled_is_said_so() {
         let mut checker = Checker::new(schedule(), OrderDemand::Room);
         for slot in [Slot { publisher: 2, number: 0 }, Slot { publisher: 0, number: 6 }] {
-            assert_eq!(checker.observe(&mut Member::new(&schedule()), slot, 1), Finding::Unscheduled);
+            assert_eq!(checker.observe(&mut Member::new(&schedule()), slot, 1).finding, Finding::Unscheduled);
         }
     }
 

@@ -5,5 +5,6 @@ pub mod check;
 pub mod figures;
 pub mod latency;
 pub mod page_check;
+pub mod record;
 pub mod stays;
 pub mod whole_history;

@@ -284,8 +284,9 @@ mod tests {
     ) {
         let mut checker = Checker::new(schedule(), OrderDemand::Room);
         let hear = |checker: &mut Checker, stay: &mut Stay, index: u32| {
-            let found =
-                checker.observe(&mut stay.member, schedule().slot(index), fingerprint(Kind::New, &index.to_string()));
+            let found = checker
+                .observe(&mut stay.member, schedule().slot(index), fingerprint(Kind::New, &index.to_string()))
+                .finding;
             assert_eq!(found, Finding::InOrder, "index {index}");
             stay.heard(index);
         };

@@ -8,7 +8,7 @@ use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::rc::Rc;
 use std::time::Duration;
 
-use futures_util::{Sink, SinkExt, Stream, StreamExt};
+use futures_util::{SinkExt, StreamExt};
 use thiserror::Error;
 use tokio::net::{TcpSocket, TcpStream};
 use tokio::sync::mpsc;
@@ -20,7 +20,7 @@ use tokio_tungstenite::tungstenite::{Error as SocketError, Message, http};
 use crate::clients::crowd::{Crowd, RoomAnswer};
 use crate::clients::head::HeadOnly;
 use crate::clients::sign_in::SignInError;
-use crate::clients::socket::Socket;
+use crate::clients::socket::{self, Ear, Lost, SharedSocket, Socket, broken};
 use crate::options::Target;
 use crate::plan::lives::Manner;
 use crate::wire::{Dialect, Entrance, Frame, Heard, Request, Scratch, Speaker};
@@ -50,17 +50,6 @@ pub enum ClientError {
     Lost(#[from] Lost),
     #[error("nothing within {} s while {doing}", TIMEOUT.as_secs())]
     TimedOut { doing: &'static str },
-}
-
-/// How a connection came to an end that we did not ask for.
-#[derive(Debug, Error)]
-pub enum Lost {
-    #[error("the server closed the connection with code {code}: {reason:?}")]
-    Closed { code: u16, reason: String },
-    #[error("the connection ended without a close frame")]
-    Ended,
-    #[error("the connection broke: {0}")]
-    Broken(#[source] Box<SocketError>),
 }
 
 /// The loopback address a user connects from, when one address has too few ports for all.
@@ -194,40 +183,30 @@ pub async fn enter(
 }
 
 /// Hears everything until the connection ends.
-pub async fn listen<S>(socket: &mut S, crowd: &Crowd, seat: usize) -> Lost
-where
-    S: Stream<Item = Result<Message, SocketError>> + Unpin,
-{
-    loop {
-        match next_frame(socket).await {
-            Ok(Some(frame)) => {
-                crowd.hear(seat, &frame);
-            }
-            Ok(None) => {}
-            Err(lost) => return lost,
-        }
-    }
+pub async fn listen(socket: &mut Socket, crowd: &Crowd, seat: usize) -> Lost {
+    socket.listen(&mut Seated { crowd, seat }).await
 }
 
-/// The next frame with something in it; nothing for a ping or a pong, which the library handles by itself.
-pub async fn next_frame<S>(socket: &mut S) -> Result<Option<Frame>, Lost>
-where
-    S: Stream<Item = Result<Message, SocketError>> + Unpin,
-{
-    match socket.next().await {
-        Some(Ok(Message::Text(text))) => Ok(Some(Frame::Text(text))),
-        Some(Ok(Message::Binary(bytes))) => Ok(Some(Frame::Binary(bytes))),
-        Some(Ok(Message::Close(Some(frame)))) => {
-            Err(Lost::Closed { code: frame.code.into(), reason: frame.reason.to_string() })
-        }
-        Some(Ok(Message::Close(None))) | None => Err(Lost::Ended),
-        Some(Ok(Message::Ping(_) | Message::Pong(_) | Message::Frame(_))) => Ok(None),
-        Some(Err(error)) => Err(broken(error)),
-    }
+/// The next frame with something in it; nothing for a ping or a pong.
+pub async fn next_frame(socket: &mut Socket) -> Result<Option<Frame>, Lost> {
+    socket::heard(socket.next().await)
 }
 
-pub fn broken(error: SocketError) -> Lost {
-    Lost::Broken(Box::new(error))
+/// The ear of a user who sits in a crowd.
+pub struct Seated<'a> {
+    pub crowd: &'a Crowd,
+    pub seat: usize,
+}
+
+impl Ear for Seated<'_> {
+    fn recognise(&mut self, bytes: &[u8]) -> usize {
+        self.crowd.recognise(self.seat, bytes)
+    }
+
+    fn hear(&mut self, frame: &Frame) {
+        // What answers a join or a leave is awaited by who reads the socket as a stream.
+        self.crowd.hear(self.seat, frame);
+    }
 }
 
 /// A message whose time has come.
@@ -238,10 +217,13 @@ pub struct Due {
 }
 
 /// Writes what is due, until nothing more can be; what the server makes of it is the listening side's to hear.
-pub async fn publish<S>(mut sink: S, crowd: Rc<Crowd>, publisher: u32, channel_id: String, mut due: mpsc::Receiver<Due>)
-where
-    S: Sink<Message, Error = SocketError> + Unpin,
-{
+pub async fn publish(
+    mut sink: SharedSocket,
+    crowd: Rc<Crowd>,
+    publisher: u32,
+    channel_id: String,
+    mut due: mpsc::Receiver<Due>,
+) {
     while let Some(due) = due.recv().await {
         let frame = crowd.write_publish(publisher, &channel_id, due);
         crowd.sending(publisher, due);

@@ -1,85 +1,36 @@
 //! What the users of one thread in one room share, and where every frame that they hear is judged.
 //!
-//! A thread has one single-threaded runtime, so nothing here is locked or shared with another thread except the running
-//! totals, which others only read. Per delivery: one JSON pass over the frame, one over the content, one checksum, one
-//! clock reading, two table look-ups and a histogram; no allocation.
+//! A frame is judged in one of two ways. The first member of the crowd to hear it goes the full way: one pass over the
+//! frame, one over the content, one checksum, two table look-ups. What was found right is kept in the crowd's `Record`, and
+//! when the next member hears the same bytes in the same place of the room's order, they are compared and no more. Whatever
+//! differs in a byte or comes elsewhere goes the full way. Neither way allocates anything a delivery.
 
 use std::cell::{RefCell, RefMut};
 use std::collections::HashMap;
-use std::ops::Range;
 use std::rc::Rc;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
 use tokio_tungstenite::tungstenite::Message;
 
 use crate::checks::acceptances::MessageId;
-use crate::checks::check::{Answers, Checker, Finding, fingerprint};
+use crate::checks::check::{Answers, Checker, Finding, Observation, fingerprint};
 use crate::checks::figures::Figures;
 use crate::checks::page_check;
+use crate::checks::record::{Entry, Record, Said};
 use crate::checks::stays::{End, Fates, Stay};
-use crate::clients::client::{ClientError, Due, Lost};
+use crate::clients::client::{ClientError, Due};
+use crate::clients::ledger::{Book, Gauges, Ledger};
 use crate::clients::pages::Item;
 use crate::clients::publisher::{Publisher, Wording};
-use crate::costs::recorder::{Closed, Recorder};
+use crate::clients::socket::Lost;
 use crate::plan::content::{self, Content, ContentFault};
 use crate::plan::deeds::{Deed, Deeds};
 use crate::plan::lives::Manner;
-use crate::plan::run_plan::{Plan, RoomPlan};
+use crate::plan::run_plan::RoomPlan;
 use crate::plan::schedule::Slot;
 use crate::team::clock;
-use crate::team::orders::{Progress, PublishAnswers};
+use crate::team::orders::PublishAnswers;
 use crate::team::reach::Reach;
-use crate::wire::{Dialect, Entrance, Frame, Heard, Kind, Request, Scratch};
-
-/// Running totals of one thread: only that thread writes them, whoever reports progress reads them.
-#[derive(Default)]
-pub struct Gauges {
-    pub signed_in: Gauge,
-    pub joined: Gauge,
-    pub sent: Gauge,
-    pub accepted: Gauge,
-    pub refused: Gauge,
-    pub delivered: Gauge,
-    pub faults: Gauge,
-    pub disconnected: Gauge,
-    /// Stays that have ended, however.
-    left: Gauge,
-    presence_frames: Gauge,
-    /// The seconds this thread has closed.
-    pub closed: Closed,
-}
-
-/// A counter with one writer: a load and a store, not a locked addition.
-#[derive(Default)]
-pub struct Gauge(AtomicU64);
-
-impl Gauge {
-    pub fn bump(&self) {
-        self.0.store(self.read() + 1, Relaxed);
-    }
-
-    fn read(&self) -> u64 {
-        self.0.load(Relaxed)
-    }
-}
-
-impl Gauges {
-    pub fn progress(&self) -> Progress {
-        Progress {
-            signed_in: self.signed_in.read(),
-            joined: self.joined.read(),
-            sent: self.sent.read(),
-            accepted: self.accepted.read(),
-            refused: self.refused.read(),
-            delivered: self.delivered.read(),
-            faults: self.faults.read(),
-            disconnected: self.disconnected.read(),
-            left: self.left.read(),
-            presence_frames: self.presence_frames.read(),
-        }
-    }
-}
+use crate::wire::{Dialect, Entrance, Frame, Heard, Kind, Request};
 
 /// One user's place in the crowd.
 struct Seat {
@@ -90,66 +41,13 @@ struct Seat {
     leave_sent_ns: u64,
     /// Presences heard of: those listed on joining, and those announced since.
     presences: u64,
+    /// Where in the record the last message is that it heard in order, if it is there.
+    place: u32,
 }
 
 impl Seat {
     fn stay(&mut self) -> Option<&mut Stay> {
         self.stays.last_mut().filter(|stay| stay.end == End::Open)
-    }
-}
-
-/// What all crowds of a thread write into: its figures, and buffers that are kept from message to message.
-pub struct Ledger {
-    plan: Arc<Plan>,
-    recorder: Recorder,
-    /// What reading borrows while the state changes.
-    scratch: RefCell<Scratch>,
-    book: RefCell<Book>,
-}
-
-struct Book {
-    figures: Figures,
-    /// When offset 0 of all schedules is; nothing is measured before that is known.
-    start_ns: u64,
-    window: Range<u64>,
-    content: String,
-}
-
-impl AsRef<Recorder> for Ledger {
-    fn as_ref(&self) -> &Recorder {
-        &self.recorder
-    }
-}
-
-impl Ledger {
-    pub fn new(plan: Arc<Plan>, gauges: Arc<Gauges>) -> Self {
-        let book =
-            Book { figures: Figures::default(), start_ns: 0, window: u64::MAX..u64::MAX, content: String::new() };
-        Self { plan, recorder: Recorder::new(gauges), scratch: RefCell::default(), book: RefCell::new(book) }
-    }
-
-    pub fn gauges(&self) -> &Gauges {
-        self.recorder.gauges()
-    }
-
-    /// From here on time is measured: what is due at offset 0 is due at this moment.
-    pub fn begin(&self, start_ns: u64) {
-        let measured = self.plan.measured_ns();
-        let mut book = self.book();
-        book.start_ns = start_ns;
-        book.window = start_ns + measured.start..start_ns + measured.end;
-        self.recorder.begin(book.window.clone());
-    }
-
-    /// The thread's account, before its crowds have added theirs.
-    pub fn figures(&self) -> Figures {
-        let mut figures = self.book().figures.clone();
-        self.recorder.account(&mut figures);
-        figures
-    }
-
-    fn book(&self) -> RefMut<'_, Book> {
-        self.book.borrow_mut()
     }
 }
 
@@ -159,25 +57,12 @@ struct Arrival {
     slot: Slot,
     intended_ns: u64,
     arrived_ns: u64,
+    /// Whether what was found right so far is right for every member that hears the same.
+    same_for_all: bool,
 }
 
 /// The code with which a server closes a reader that is too far behind.
 const TOO_SLOW: u16 = 1013;
-
-impl Book {
-    fn weigh(&mut self, frame: &Frame, messages: u64, arrived_ns: u64) {
-        if !self.window.contains(&arrived_ns) {
-            return;
-        }
-        let heard = &mut self.figures.heard;
-        heard.frames += 1;
-        heard.bytes += frame.wire_bytes();
-        if messages > 0 {
-            heard.messages += messages;
-            heard.message_bytes += frame.bytes().len() as u64;
-        }
-    }
-}
 
 /// How a join or a leave was answered.
 pub enum RoomAnswer {
@@ -208,6 +93,9 @@ struct State {
     /// The messages that will be removed, and their slots.
     removable: HashMap<MessageId, Slot>,
     reach: Reach,
+    record: Record,
+    /// What the frame that is being read says and the record has not: the first message heard in its place.
+    to_keep: Option<Said>,
 }
 
 impl Crowd {
@@ -221,6 +109,7 @@ impl Crowd {
             stays: Vec::from_iter(conduct.is_none().then(|| Stay::new(0, &plan.schedule))),
             leave_sent_ns: 0,
             presences: 0,
+            place: 0,
         };
         let publishers = users.iter().filter_map(|user| plan.publisher(*user));
         let publisher = |publisher| (publisher, Publisher::new(plan.schedule.planned(publisher)));
@@ -230,6 +119,8 @@ impl Crowd {
             publishers: publishers.map(publisher).collect(),
             removable: HashMap::new(),
             reach: Reach::new(&plan.schedule, ledger.plan.messages()),
+            record: Record::new(users.len()),
+            to_keep: None,
         };
         Self { room, deeds: Deeds::new(plan.deeds), ledger, state: RefCell::new(state) }
     }
@@ -260,16 +151,52 @@ impl Crowd {
         self.ledger.recorder.turn(arrived_ns);
         let state = &mut *self.state.borrow_mut();
         let mut answer = None;
-        let mut messages = 0;
+        let (mut things, mut messages) = (0, 0);
+        state.to_keep = None;
         let read = self.dialect().read(frame, &mut self.ledger.scratch.borrow_mut(), |heard| {
+            things += 1;
             messages += u64::from(matches!(heard, Heard::Message { .. }));
             answer = self.judge(state, seat, heard, arrived_ns).or(answer.take());
         });
         self.book().weigh(frame, messages, arrived_ns);
         if read.is_err() {
             self.corrupt(state, seat, "an unreadable frame", &frame.shown());
+        } else if things == 1
+            && let Some(said) = state.to_keep
+            && let Some(place) = state.record.keep(frame, said)
+        {
+            state.seats[seat].place = place;
         }
         answer
+    }
+
+    /// Compares what a user reads with what others of the crowd have heard. Answers how many bytes, from the beginning on,
+    /// are messages that are right for this user as well; they count as heard. Whatever comes then has to be judged.
+    pub fn recognise(&self, seat: usize, bytes: &[u8]) -> usize {
+        let State { seats, checker, record, reach, .. } = &mut *self.state.borrow_mut();
+        let Seat { manner, stays, place, .. } = &mut seats[seat];
+        let Some(stay) = stays.last_mut().filter(|stay| stay.end == End::Open) else { return 0 };
+        let is_behind = record.at(*place).is_some_and(|said| checker.is_right_behind(&stay.member, said.index));
+        if !is_behind {
+            return 0;
+        }
+        let entries = record.recognise(*place, bytes);
+        let entries = &entries[..checker.follow(&mut stay.member, entries)];
+        let Some(first) = entries.first() else { return 0 };
+        let arrived_ns = clock::now_ns();
+        self.ledger.recorder.turn(arrived_ns);
+        stay.heard(first.said.index);
+        *place += entries.len() as u32;
+        let prompt = *manner == Manner::Prompt;
+        if prompt {
+            for Said { index, intended_ns, .. } in entries.iter().map(|entry| entry.said) {
+                reach.note(index, arrived_ns.saturating_sub(intended_ns));
+            }
+        }
+        let heard_bytes = entries.iter().map(Entry::wire_bytes).sum();
+        self.ledger.delivered(arrived_ns, entries.iter().map(|entry| entry.said.intended_ns), prompt);
+        self.book().weigh_recognised(entries, heard_bytes, arrived_ns);
+        heard_bytes as usize
     }
 
     fn judge(&self, state: &mut State, seat: usize, heard: Heard<'_>, arrived_ns: u64) -> Option<RoomAnswer> {
@@ -318,27 +245,32 @@ impl Crowd {
         let Some(slot) = self.slot(content.slot) else {
             return self.corrupt(state, seat, "a message of another room", text);
         };
-        if kind == Kind::Update && !self.updates_its_target(state, slot, id) {
-            return self.corrupt(state, seat, "an update of another message than its own", text);
-        }
+        let target_is_known = match kind {
+            Kind::Update => match self.updates_its_target(state, slot, id) {
+                Some(false) => return self.corrupt(state, seat, "an update of another message than its own", text),
+                known => known.is_some(),
+            },
+            _ => true,
+        };
         if kind == Kind::New && self.deeds.removal_of(slot.number).is_some() {
             state.removable.insert(MessageId::read(id), slot);
         }
         self.observe(
             state,
             seat,
-            Arrival { slot, intended_ns: content.intended_ns, arrived_ns },
+            Arrival { slot, intended_ns: content.intended_ns, arrived_ns, same_for_all: target_is_known },
             fingerprint(kind, id),
             text,
         );
     }
 
-    fn updates_its_target(&self, state: &State, slot: Slot, id: &str) -> bool {
-        let Deed::Update { target } = self.deeds.of(slot.number) else { return false };
-        let index = self.plan().schedule.index(Slot { number: target, ..slot });
+    /// Whether an update is about the message that it has to be about; nothing where nobody has heard that message.
+    fn updates_its_target(&self, state: &State, slot: Slot, id: &str) -> Option<bool> {
+        let Deed::Update { target } = self.deeds.of(slot.number) else { return Some(false) };
+        let index = self.plan().schedule.index(Slot { number: target, ..slot })?;
         // Who was not there when it was said cannot know.
-        let known = index.and_then(|index| state.checker.fingerprint(index));
-        known.is_none_or(|known| known == fingerprint(Kind::New, id))
+        let known = state.checker.fingerprint(index)?;
+        Some(known == fingerprint(Kind::New, id))
     }
 
     /// The removal of a message: all that it says is the id.
@@ -350,7 +282,7 @@ impl Crowd {
         });
         if let Some((slot, index)) = removal {
             let intended_ns = self.book().start_ns + self.plan().schedule.due_ns(index);
-            let arrival = Arrival { slot, intended_ns, arrived_ns };
+            let arrival = Arrival { slot, intended_ns, arrived_ns, same_for_all: true };
             return self.observe(state, seat, arrival, fingerprint(Kind::Removal, id), id);
         }
         let noted = state.seats[seat].stay().is_some_and(|stay| stay.unknown_removal(message));
@@ -365,9 +297,14 @@ impl Crowd {
             self.book().figures.lives.outside += 1;
             return self.fault(state, seat, "a message that came when it was not in the room", text);
         };
-        let finding = state.checker.observe(&mut stay.member, arrival.slot, fingerprint);
+        let Observation { finding, first } = state.checker.observe(&mut stay.member, arrival.slot, fingerprint);
         if let Some(index) = self.plan().schedule.index(arrival.slot) {
             stay.heard(index);
+            if finding == Finding::InOrder {
+                let Arrival { slot, intended_ns, same_for_all, .. } = arrival;
+                state.to_keep = (first && same_for_all).then_some(Said { index, slot, intended_ns });
+                state.seats[seat].place = state.record.place(index).unwrap_or(u32::MAX);
+            }
             if prompt && matches!(finding, Finding::InOrder | Finding::OutOfOrder | Finding::OtherId) {
                 state.reach.note(index, arrival.arrived_ns.saturating_sub(arrival.intended_ns));
             }
@@ -449,22 +386,7 @@ impl Crowd {
     }
 
     fn delivered(&self, Arrival { intended_ns, arrived_ns, .. }: Arrival, prompt: bool) {
-        self.gauges().delivered.bump();
-        let book = &mut *self.book();
-        let figures = &mut book.figures;
-        figures.last_delivery_ns = figures.last_delivery_ns.max(arrived_ns);
-        if book.window.contains(&arrived_ns) {
-            figures.delivered_in_window += 1;
-        }
-        // How long a slow reader lets its messages lie says nothing about the server.
-        if !prompt {
-            return;
-        }
-        let latency_ns = arrived_ns.saturating_sub(intended_ns);
-        self.ledger.recorder.delivered(latency_ns);
-        if intended_ns >= book.window.start {
-            figures.delivery.record_ns(latency_ns);
-        }
+        self.ledger.delivered(arrived_ns, std::iter::once(intended_ns), prompt);
     }
 
     fn hear_presences(&self, state: &mut State, seat: usize, joins: u64, leaves: u64) {
@@ -692,3 +614,6 @@ impl Crowd {
         self.room as u32
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -18,9 +18,9 @@ use tokio_tungstenite::tungstenite::Message;
 use crate::checks::figures::{Figures, SAMPLES_MAX, ThreadFigures};
 use crate::checks::latency::Latency;
 use crate::clients::admission::{Admission, Admitted, admit};
-use crate::clients::client::{self, ClientError, Lost, Way};
+use crate::clients::client::{self, ClientError, Way};
 use crate::clients::sign_in::FrontDoor;
-use crate::clients::socket::Socket;
+use crate::clients::socket::{self, Lost, Socket};
 use crate::costs::recorder::Recorder;
 use crate::costs::server::ServerProbe;
 use crate::options::Target;
@@ -326,7 +326,7 @@ impl Future for Idler {
                 }
                 Some(Ok(Message::Close(None))) | None => break Lost::Ended,
                 Some(Ok(_)) => hall.frames.set(hall.frames.get() + 1),
-                Some(Err(error)) => break client::broken(error),
+                Some(Err(error)) => break socket::broken(error),
             }
         };
         hall.recorder.turn(clock::now_ns());

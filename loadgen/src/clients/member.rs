@@ -8,9 +8,9 @@ use std::time::Duration;
 use futures_util::SinkExt;
 use tokio_tungstenite::tungstenite::{Bytes, Message};
 
-use crate::clients::client::{self, ClientError, Lost};
+use crate::clients::client::{self, ClientError};
 use crate::clients::crowd::Crowd;
-use crate::clients::socket::Socket;
+use crate::clients::socket::{Lost, Socket};
 use crate::clients::stages::Stages;
 use crate::plan::lives::{Act, Manner, Step};
 use crate::team::clock;

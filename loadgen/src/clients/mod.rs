@@ -7,6 +7,7 @@ pub mod frames;
 pub mod head;
 pub mod history_reads;
 pub mod idlers;
+pub mod ledger;
 pub mod member;
 pub mod pages;
 pub mod publisher;

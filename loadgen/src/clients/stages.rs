@@ -17,12 +17,13 @@ use tokio::task::JoinSet;
 
 use crate::checks::check::Answers;
 use crate::checks::figures::Figures;
-use crate::clients::client::{self, ClientError, Due, Way};
-use crate::clients::crowd::{Crowd, Gauges, Ledger};
+use crate::clients::client::{self, ClientError, Due, Seated, Way};
+use crate::clients::crowd::Crowd;
 use crate::clients::history_reads;
+use crate::clients::ledger::{Gauges, Ledger};
 use crate::clients::member::Member;
 use crate::clients::sign_in::{FrontDoor, SignInError};
-use crate::clients::socket::Socket;
+use crate::clients::socket::{SharedSocket, Socket};
 use crate::costs::lag;
 use crate::plan::run_plan::Plan;
 use crate::team::orders::{Order, Publishes};
@@ -249,9 +250,9 @@ impl Stages {
         // All that this publisher will ever send fits, so handing a message over never waits for the socket.
         let (outbox, due) = mpsc::channel(planned.max(1) as usize);
         self.outboxes.borrow_mut().insert(user, outbox);
-        let (sink, stream) = socket.split();
-        listeners.tasks.spawn_local(client::publish(sink, crowd.clone(), user, channel_id, due));
-        listeners.tasks.spawn_local(listen_only(stream, crowd, seat, stopped));
+        let socket = SharedSocket::new(socket);
+        listeners.tasks.spawn_local(client::publish(socket.clone(), crowd.clone(), user, channel_id, due));
+        listeners.tasks.spawn_local(listen_only(socket, crowd, seat, stopped));
     }
 
     /// Members that come and go do so from now on.
@@ -373,13 +374,9 @@ async fn listen(mut socket: Socket, crowd: Rc<Crowd>, seat: usize, stopped: Abor
 }
 
 /// A publisher's listening half; the publishing half says goodbye.
-async fn listen_only(
-    mut stream: futures_util::stream::SplitStream<Socket>,
-    crowd: Rc<Crowd>,
-    seat: usize,
-    stopped: AbortRegistration,
-) {
-    if let Ok(lost) = Abortable::new(client::listen(&mut stream, &crowd, seat), stopped).await {
+async fn listen_only(socket: SharedSocket, crowd: Rc<Crowd>, seat: usize, stopped: AbortRegistration) {
+    let mut ear = Seated { crowd: &crowd, seat };
+    if let Ok(lost) = Abortable::new(socket.listen(&mut ear), stopped).await {
         crowd.lost(seat, &lost);
     }
 }

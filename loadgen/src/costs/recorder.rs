@@ -10,7 +10,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use crate::checks::figures::{Figures, ThreadFigures};
 use crate::checks::latency::Latency;
-use crate::clients::crowd::Gauges;
+use crate::clients::ledger::Gauges;
 use crate::costs::series::Second;
 use crate::team::clock::{self, SECOND_NS};
 use crate::team::orders::Progress;
@@ -87,9 +87,11 @@ impl Recorder {
         }
     }
 
-    /// A message was heard for the first time by one of its members. The moment has been told to `turn`.
-    pub fn delivered(&self, latency_ns: u64) {
-        self.state.borrow_mut().second.delivery.record_ns(latency_ns);
+    /// Messages were heard, each for the first time by one of its members, so long after their times. The moment has been told
+    /// to `turn`.
+    pub fn delivered(&self, latencies_ns: impl Iterator<Item = u64>) {
+        let second = &mut self.state.borrow_mut().second;
+        latencies_ns.for_each(|latency_ns| second.delivery.record_ns(latency_ns));
     }
 
     /// A message was handed over so long after its time.

@@ -22,7 +22,7 @@ use crate::wire::{Dialect, Entrance, Plain, Speaker};
 /// Where WebSockets are opened when the address names no port.
 const WS_PORT: u16 = 80;
 
-/// A room that is busy is read in pieces of this size.
+/// Answers to joins are read in pieces of this size, and so are rooms by slow readers.
 pub const READ_BUFFER_BYTES: u32 = 8 * 1024;
 /// How many publish where nobody says.
 const PUBLISHERS: u32 = 10;
@@ -62,8 +62,9 @@ pub struct TargetArguments {
     /// Accounts are named by this and a number, and are used again by later runs
     #[arg(long, value_name = "TEXT", default_value = "loadgen-")]
     account_prefix: String,
-    /// Bytes each connection's read buffer has: more is faster in a busy room, less lets more users fit [default: 8192, of
-    /// idle users 256]
+    /// Bytes that each connection may keep for a buffer of its own, where it does not read into the one that all prompt
+    /// readers of a thread share: more is faster where members join and read slowly, less lets more users fit [default:
+    /// 8192, of idle users 256]
     #[arg(long, value_name = "BYTES", value_parser = clap::value_parser!(u32).range(READ_BUFFER_BYTES_MIN..))]
     read_buffer: Option<u32>,
 }

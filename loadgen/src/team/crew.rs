@@ -9,7 +9,7 @@ use std::sync::Arc;
 use tokio::sync::mpsc;
 use tokio::task::LocalSet;
 
-use crate::clients::crowd::Gauges;
+use crate::clients::ledger::Gauges;
 use crate::costs::lag;
 use crate::costs::recorder::Recorder;
 use crate::costs::series::Expenses;

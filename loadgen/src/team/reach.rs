@@ -34,6 +34,12 @@ impl Reach {
         }
     }
 
+    /// How many messages somebody had.
+    #[cfg(test)]
+    pub fn count(&self) -> usize {
+        self.0.iter().filter(|last_us| **last_us > 0).count()
+    }
+
     /// The messages that are measured, as far as anybody had them.
     pub fn measure(&self, schedule: &Schedule, latency: &mut Latency) {
         let measured = (0..).zip(&self.0).filter(|(index, last_us)| **last_us > 0 && schedule.is_measured(*index));

@@ -16,8 +16,8 @@ use tokio::task::LocalSet;
 
 use crate::checks::figures::Figures;
 use crate::clients::client::Due;
-use crate::clients::crowd::Gauges;
 use crate::clients::idlers;
+use crate::clients::ledger::Gauges;
 use crate::clients::stages::{self, Outbox, Share, ThreadWord};
 use crate::costs::lag;
 use crate::costs::series::{Expenses, Second};

@@ -7,7 +7,7 @@ use thiserror::Error;
 use tokio::task::JoinHandle;
 
 use crate::clients::client::{self, ClientError, Way};
-use crate::clients::socket::Socket;
+use crate::clients::socket::{self, Socket};
 use crate::options::Target;
 use crate::plan::content::{self, Content};
 use crate::plan::lives::Manner;
@@ -87,7 +87,7 @@ impl Filler {
                 let mut text = String::new();
                 content::write(&mut text, filling.run, content, filling.payload_bytes);
                 let message = target.dialect.send(PUBLISHER, sent, &self.channel_id, &text);
-                self.socket.send(message).await.map_err(|error| ClientError::from(client::broken(error)))?;
+                self.socket.send(message).await.map_err(|error| ClientError::from(socket::broken(error)))?;
                 sent += 1;
             }
             let hearing = tokio::time::timeout(PATIENCE, self.hear(target, &mut ids)).await;

@@ -272,7 +272,7 @@ impl Readers {
                 state.fetched.items += items.len() as u64;
                 state.fetched.answered_in_window += u64::from(state.window.contains(&answered_ns));
                 let latency_ns = answered_ns.saturating_sub(due.intended_ns);
-                self.recorder.delivered(latency_ns);
+                self.recorder.delivered(std::iter::once(latency_ns));
                 self.recorder.gauges().delivered.bump();
                 if due.intended_ns >= state.window.start {
                     state.fetched.latencies.entry(known.kind).or_default().record_ns(latency_ns);

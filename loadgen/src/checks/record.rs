@@ -1,0 +1,246 @@
+//! Frames that one member of a crowd has heard and that were judged whole, kept for a while: the other members need only
+//! compare what they hear with them.
+//!
+//! A server sends the same bytes to everybody. What a frame says depends on its bytes alone, so the same bytes say the same
+//! again: they can be read, their checksum is right, and their message has the id that the others saw. What depends on
+//! the member (has it heard this message before, is it its turn) is not kept here, and is asked of each member.
+//!
+//! Messages are kept in the order in which the room's order grew. A message has a *place*: how many were kept before it.
+
+use std::collections::HashMap;
+
+use tokio_tungstenite::tungstenite::protocol::frame::FrameHeader;
+use tokio_tungstenite::tungstenite::protocol::frame::coding::{Data, OpCode};
+
+use crate::plan::schedule::Slot;
+use crate::wire::Frame;
+
+/// What is kept for each member that may compare; together no more than the members' own read buffers would take.
+const BYTES_A_MEMBER: usize = 4 * 1024;
+/// More than any member is behind the others: what lies in the socket buffers between it and the server.
+const BYTES_MAX: usize = 4 << 20;
+
+/// What a frame was found to say: one message, and nothing else.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Said {
+    /// The message's place in the schedule, and its publisher and number there.
+    pub index: u32,
+    pub slot: Slot,
+    pub intended_ns: u64,
+}
+
+/// A frame that is kept.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Entry {
+    pub said: Said,
+    pub payload_bytes: u32,
+    header_bytes: u32,
+    /// How many bytes there were before its end, of all frames that ever were kept.
+    end: u64,
+}
+
+impl Entry {
+    /// What the frame weighs, header included.
+    pub fn wire_bytes(&self) -> u64 {
+        u64::from(self.header_bytes) + u64::from(self.payload_bytes)
+    }
+}
+
+pub struct Record {
+    bytes_max: usize,
+    /// The frames that are kept, end to end as they come over the wire.
+    bytes: Vec<u8>,
+    entries: Vec<Entry>,
+    /// How many entries, and how many bytes, are no longer kept.
+    forgotten: u32,
+    forgotten_bytes: u64,
+    /// By the message's index: its place.
+    places: HashMap<u32, u32>,
+}
+
+impl Record {
+    /// For a crowd of so many members; one alone has nobody to compare with.
+    pub fn new(members: usize) -> Self {
+        let bytes_max = if members > 1 { members.saturating_mul(BYTES_A_MEMBER).min(BYTES_MAX) } else { 0 };
+        Self {
+            bytes_max,
+            bytes: Vec::new(),
+            entries: Vec::new(),
+            forgotten: 0,
+            forgotten_bytes: 0,
+            places: HashMap::new(),
+        }
+    }
+
+    /// Keeps a frame behind those that are kept; answers its place, or nothing when it is too long to be kept.
+    pub fn keep(&mut self, frame: &Frame, said: Said) -> Option<u32> {
+        let payload = frame.bytes();
+        if frame.wire_bytes() > self.bytes_max as u64 / 2 {
+            return None;
+        }
+        if self.bytes.len() as u64 + frame.wire_bytes() > self.bytes_max as u64 {
+            self.forget_half();
+        }
+        let data = match frame {
+            Frame::Text(_) => Data::Text,
+            Frame::Binary(_) => Data::Binary,
+        };
+        let header = FrameHeader { opcode: OpCode::Data(data), ..FrameHeader::default() };
+        let begin = self.bytes.len();
+        header.format(payload.len() as u64, &mut self.bytes).expect("writing to memory does not fail");
+        let header_bytes = (self.bytes.len() - begin) as u32;
+        self.bytes.extend_from_slice(payload);
+        let place = self.forgotten + self.entries.len() as u32;
+        let end = self.forgotten_bytes + self.bytes.len() as u64;
+        self.entries.push(Entry { said, payload_bytes: payload.len() as u32, header_bytes, end });
+        self.places.insert(said.index, place);
+        Some(place)
+    }
+
+    /// Makes room by letting go of the older half.
+    fn forget_half(&mut self) {
+        let middle = self.forgotten_bytes + self.bytes.len() as u64 / 2;
+        let count = self.entries.iter().take_while(|entry| entry.end <= middle).count();
+        let count = count.max(1).min(self.entries.len());
+        let end = self.entries[..count].last().map_or(self.forgotten_bytes, |entry| entry.end);
+        self.bytes.drain(..(end - self.forgotten_bytes) as usize);
+        self.forgotten_bytes = end;
+        for entry in self.entries.drain(..count) {
+            self.places.remove(&entry.said.index);
+        }
+        self.forgotten += count as u32;
+    }
+
+    /// The place of a message that is kept.
+    pub fn place(&self, index: u32) -> Option<u32> {
+        self.places.get(&index).copied()
+    }
+
+    /// The message at a place, while it is kept.
+    pub fn at(&self, place: u32) -> Option<&Said> {
+        let entry = self.entries.get(place.checked_sub(self.forgotten)? as usize)?;
+        Some(&entry.said)
+    }
+
+    /// The frames behind this place that are just what these bytes begin with.
+    pub fn recognise(&self, place: u32, bytes: &[u8]) -> &[Entry] {
+        let Some(before) = place.checked_sub(self.forgotten) else { return &[] };
+        let Some((before, entries)) = self.entries.split_at_checked(before as usize + 1) else { return &[] };
+        let Some(begin) = before.last().map(|entry| entry.end) else { return &[] };
+        let kept = &self.bytes[(begin - self.forgotten_bytes) as usize..];
+        // As a rule all of it is the same, and is compared at once.
+        let common = kept.len().min(bytes.len());
+        let same = bytes[..common] == kept[..common];
+        let mut from = 0;
+        let mut is_known = |entry: &Entry| {
+            let frame = from..(entry.end - begin) as usize;
+            from = frame.end;
+            frame.end <= common && (same || bytes[frame.clone()] == kept[frame])
+        };
+        let count = entries.iter().take_while(|entry| is_known(entry)).count();
+        &entries[..count]
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::clients::frames::Whole;
+
+    fn said(index: u32) -> Said {
+        Said { index, slot: Slot { publisher: index % 3, number: index / 3 }, intended_ns: u64::from(index) * 10 }
+    }
+
+    /// The frame of a message, some of them long enough for a longer header.
+    fn frame(index: u32) -> Frame {
+        Frame::Text(format!("{index} {}", "x".repeat(index as usize % 7 * 40)).into())
+    }
+
+    fn wire(index: u32) -> Vec<u8> {
+        Whole { opcode: OpCode::Data(Data::Text), payload: frame(index).bytes().to_vec() }.written()
+    }
+
+    fn record_of(count: u32) -> Record {
+        let mut record = Record::new(100);
+        assert!((0..count).all(|index| record.keep(&frame(index), said(index)) == Some(index)));
+        record
+    }
+
+    fn recognised(record: &Record, place: u32, bytes: &[u8]) -> Vec<u32> {
+        record.recognise(place, bytes).iter().map(|entry| entry.said.index).collect()
+    }
+
+    #[test]
+    fn whole_frames_that_are_the_same_are_recognised_wherever_the_bytes_end() {
+        let record = record_of(20);
+        let behind = 4;
+        let bytes: Vec<u8> = (behind + 1..20).flat_map(wire).collect();
+        for length in 0..=bytes.len() {
+            let mut whole = Vec::new();
+            let mut end = 0;
+            for index in behind + 1..20 {
+                end += wire(index).len();
+                whole.extend((end <= length).then_some(index));
+            }
+            assert_eq!(recognised(&record, behind, &bytes[..length]), whole, "{length} bytes");
+        }
+        let longer = [bytes.as_slice(), b"more that nobody knows"].concat();
+        assert_eq!(recognised(&record, behind, &longer).len(), 15);
+    }
+
+    #[test]
+    fn every_changed_byte_ends_it_at_its_frame() {
+        let record = record_of(6);
+        let bytes: Vec<u8> = (1..6).flat_map(wire).collect();
+        let mut end = 0;
+        for index in 1..6 {
+            let begin = end;
+            end += wire(index).len();
+            for at in begin..end {
+                let mut changed = bytes.clone();
+                changed[at] ^= 1;
+                assert_eq!(recognised(&record, 0, &changed), (1..index).collect::<Vec<_>>(), "byte {at}");
+            }
+        }
+    }
+
+    #[test]
+    fn what_stands_between_or_is_left_out_is_not_passed_over() {
+        let record = record_of(6);
+        let other = Whole { opcode: OpCode::Data(Data::Text), payload: b"ack".to_vec() }.written();
+        assert_eq!(recognised(&record, 0, &[wire(1), other.clone(), wire(2)].concat()), [1]);
+        assert_eq!(recognised(&record, 0, &[other, wire(1)].concat()), [0; 0]);
+        assert_eq!(recognised(&record, 0, &[wire(1), wire(3)].concat()), [1]);
+        assert_eq!(recognised(&record, 0, &[wire(1), wire(1)].concat()), [1]);
+        assert_eq!(recognised(&record, 0, &wire(2)), [0; 0]);
+        assert_eq!(recognised(&record, 5, &wire(6)), [0; 0], "nobody has heard it yet");
+        assert_eq!(recognised(&record, 6, &wire(6)), [0; 0]);
+        let binary = Whole { opcode: OpCode::Data(Data::Binary), payload: frame(1).bytes().to_vec() }.written();
+        assert_eq!(recognised(&record, 0, &binary), [0; 0], "the same text as binary");
+    }
+
+    #[test]
+    fn it_forgets_and_keeps_to_its_bound() {
+        let mut record = Record::new(2);
+        for index in 0..10_000 {
+            assert_eq!(record.keep(&frame(index), said(index)), Some(index));
+            assert!(record.bytes.len() <= 2 * BYTES_A_MEMBER && record.bytes.capacity() <= 4 * BYTES_A_MEMBER);
+            assert_eq!(record.places.len(), record.entries.len());
+            assert_eq!((record.place(index), record.at(index)), (Some(index), Some(&said(index))));
+            let oldest = record.forgotten;
+            assert_eq!(
+                (record.at(oldest), oldest == 0 || record.at(oldest - 1).is_none()),
+                (Some(&said(oldest)), true)
+            );
+            assert_eq!(recognised(&record, oldest, &wire(oldest + 1)).len(), usize::from(oldest < index));
+            assert!(oldest == 0 || recognised(&record, oldest - 1, &wire(oldest)).is_empty());
+        }
+    }
+
+    #[test]
+    fn what_is_too_long_and_what_nobody_compares_is_not_kept() {
+        let long = Frame::Text("x".repeat(BYTES_A_MEMBER).into());
+        assert_eq!(Record::new(2).keep(&long, said(0)), None);
+        assert_eq!(Record::new(1).keep(&frame(0), said(0)), None);
+    }
+}

@@ -1,0 +1,243 @@
+//! Whatever a server does wrong, a crowd that compares finds just what a crowd finds that reads every frame.
+
+use std::collections::VecDeque;
+use std::time::Duration;
+
+use tokio_tungstenite::tungstenite::protocol::frame::coding::{Data, OpCode};
+use tokio_tungstenite::tungstenite::{Bytes, Utf8Bytes};
+
+use super::*;
+use crate::checks::check::OrderDemand;
+use crate::clients::frames::{Frames, Whole};
+use crate::clients::sign_in::SignInKind;
+use crate::options::Target;
+use crate::plan::deeds::DeedShares;
+use crate::plan::draws::Draws;
+use crate::plan::run_plan::Plan;
+use crate::plan::schedule::Schedule;
+
+const MEMBERS: u32 = 6;
+const PUBLISHERS: u32 = 2;
+const RUN: u32 = 7;
+
+fn plan(dialect: Dialect, order: OrderDemand, deeds: DeedShares) -> Plan {
+    let entrance = Entrance { room: "r".to_owned(), hidden: true, persistence: true };
+    let schedule = Schedule::steady(100.0, PUBLISHERS, Duration::ZERO, Duration::from_secs(1)).expect("valid");
+    let room = RoomPlan { users: 0..MEMBERS, entrance, schedule, payload_bytes: 120, deeds };
+    let target = Target {
+        server: ([127, 0, 0, 1], 1).into(),
+        dialect,
+        server_key: String::new(),
+        sign_in: SignInKind::Custom,
+        account_prefix: String::new(),
+        read_buffer_bytes: 1024,
+    };
+    Plan { run: RUN, seed: 1, target, rooms: vec![room], order, threads: None, conduct: None, in_flight: 1 }
+}
+
+/// What members of the room hear of the message of this index, under its own id or under another.
+fn message(plan: &Plan, deeds: &Deeds, index: u32, id_ending: &str) -> Vec<u8> {
+    let RoomPlan { schedule, payload_bytes, .. } = &plan.rooms[0];
+    let slot = schedule.slot(index);
+    let mut content = String::new();
+    content::write(&mut content, RUN, Content { slot, intended_ns: schedule.due_ns(index) }, *payload_bytes);
+    let (code, about) = match deeds.of(slot.number) {
+        Deed::Say => (0, index),
+        Deed::Update { target } => (1, schedule.index(Slot { number: target, ..slot }).expect("an earlier message")),
+        Deed::Remove { target } => (2, schedule.index(Slot { number: target, ..slot }).expect("an earlier message")),
+    };
+    let id = format!("id-{about}{id_ending}");
+    match (&plan.target.dialect, code) {
+        (dialect, 0) => dialect.pushed(&id, &content, 0),
+        (_, 2) => format!(r#"{{"channel_message":{{"message_id":"{id}","code":2,"content":"{{}}"}}}}"#).into_bytes(),
+        (_, code) => {
+            let content = serde_json::Value::from(content);
+            format!(r#"{{"channel_message":{{"message_id":"{id}","code":{code},"content":{content}}}}}"#).into_bytes()
+        }
+    }
+}
+
+/// What one member hears, frame by frame: all messages in order, but for what goes wrong.
+fn speech(plan: &Plan, deeds: &Deeds, draws: &mut Draws) -> Vec<u8> {
+    let kind = if plan.target.dialect.speaks_text() { Data::Text } else { Data::Binary };
+    let written = |payload| Whole { opcode: OpCode::Data(kind), payload }.written();
+    let mut order: Vec<u32> = (0..plan.rooms[0].schedule.messages()).collect();
+    // Every second member has nothing to complain about.
+    let faults = if draws.below(2) == 0 { 0 } else { draws.below(4) };
+    let mut changed = None;
+    let mut other_id = None;
+    for _ in 0..faults {
+        let at = draws.below(order.len() as u64 - 1) as usize;
+        match draws.below(5) {
+            0 => drop(order.remove(at)),
+            1 => order.insert(at, order[at]),
+            2 => order.swap(at, at + 1),
+            3 => changed = Some(at),
+            _ => other_id = Some(at),
+        }
+    }
+    let mut bytes = Vec::new();
+    for (at, index) in order.into_iter().enumerate() {
+        if draws.below(20) == 0 {
+            let other = plan.target.dialect.accepted("9", "id-9").expect("a dialect with answers");
+            bytes.extend(written(other));
+        }
+        let mut payload = message(plan, deeds, index, if other_id == Some(at) { "x" } else { "" });
+        if changed == Some(at) {
+            let at = draws.below(payload.len() as u64) as usize;
+            payload[at] ^= 1;
+        }
+        bytes.extend(written(payload));
+    }
+    bytes
+}
+
+/// A crowd, and what each of its members has read and not heard yet.
+struct Listeners {
+    crowd: Crowd,
+    ledger: Rc<Ledger>,
+    unread: Vec<Vec<u8>>,
+    compares: bool,
+    recognised_bytes: usize,
+}
+
+impl Listeners {
+    fn new(plan: &Plan, compares: bool) -> Self {
+        let ledger = Rc::new(Ledger::new(plan.clone().into(), Default::default()));
+        ledger.begin(0);
+        // The measured time has gone by; what arrives now is to be in it all the same.
+        ledger.book().window = 0..u64::MAX;
+        let users: Vec<u32> = (0..MEMBERS).collect();
+        let crowd = Crowd::new(ledger.clone(), 0, &users);
+        Self { crowd, ledger, unread: vec![Vec::new(); users.len()], compares, recognised_bytes: 0 }
+    }
+
+    fn read(&mut self, seat: usize, bytes: &[u8]) {
+        let unread = &mut self.unread[seat];
+        unread.extend_from_slice(bytes);
+        loop {
+            if self.compares {
+                let recognised = self.crowd.recognise(seat, unread);
+                unread.drain(..recognised);
+                self.recognised_bytes += recognised;
+            }
+            let mut frames = Frames::of_server();
+            frames.take_in(unread);
+            let Some(whole) = frames.next().expect("frames") else { return };
+            unread.drain(..whole.written().len());
+            let frame = match whole.opcode {
+                OpCode::Data(Data::Text) => {
+                    Frame::Text(Utf8Bytes::try_from(Bytes::from(whole.payload)).expect("ASCII"))
+                }
+                _ => Frame::Binary(whole.payload.into()),
+            };
+            self.crowd.hear(seat, &frame);
+        }
+    }
+
+    /// All that was found, without the times of arrival.
+    fn found(&self) -> String {
+        let mut figures = self.ledger.figures();
+        self.crowd.settle(&Answers::default(), 0, &mut figures);
+        let (delivered, delivery) = (self.ledger.gauges().progress(), figures.delivery.percentiles().count);
+        (figures.last_delivery_ns, figures.delivery, figures.lag) = Default::default();
+        let last_members: Vec<_> = figures.reach.drain().map(|(room, reach)| (room, reach.count())).collect();
+        format!("{delivered:?} {delivery} {last_members:?} {:?} {figures:?}", self.ledger.book().figures.samples)
+    }
+}
+
+/// Lets both kinds of crowds read the same; answers which part of the bytes was recognised.
+fn check(seed: u64, dialect: Dialect, order: OrderDemand, shares: DeedShares) -> f64 {
+    let name = format!("seed {seed}, {dialect:?}, {order:?}");
+    let (plan, deeds) = (plan(dialect, order, shares), Deeds::new(shares));
+    let mut draws = Draws::new(seed, 1, 1);
+    let mut speeches: Vec<VecDeque<u8>> = (0..MEMBERS).map(|_| speech(&plan, &deeds, &mut draws).into()).collect();
+    let total: usize = speeches.iter().map(VecDeque::len).sum();
+    let (mut comparing, mut reading) = (Listeners::new(&plan, true), Listeners::new(&plan, false));
+    while speeches.iter().any(|speech| !speech.is_empty()) {
+        let seat = draws.below(MEMBERS.into()) as usize;
+        let longest = [20, 400, 4_000][draws.below(3) as usize];
+        let length = draws.below(longest).min(speeches[seat].len() as u64) as usize;
+        let bytes: Vec<u8> = speeches[seat].drain(..length).collect();
+        comparing.read(seat, &bytes);
+        reading.read(seat, &bytes);
+    }
+    assert_eq!(comparing.found(), reading.found(), "{name}");
+    assert!(comparing.ledger.gauges().progress().delivered > 300, "{name}");
+    comparing.recognised_bytes as f64 / total as f64
+}
+
+#[test]
+fn comparing_finds_what_reading_finds() {
+    let none = DeedShares::default();
+    let some = DeedShares { updates: 10, removals: 10 };
+    let mut recognised = Vec::new();
+    for seed in 0..60 {
+        for order in [OrderDemand::Room, OrderDemand::Publisher] {
+            recognised.push(check(seed, Dialect::Json, order, none));
+            recognised.push(check(seed, Dialect::Json, order, some));
+            recognised.push(check(seed, Dialect::Protobuf, order, none));
+        }
+    }
+    // One member of six reads all; the others read what is at fault, and what comes behind it.
+    let share = recognised.iter().sum::<f64>() / recognised.len() as f64;
+    assert!(share > 0.5, "{share}");
+}
+
+/// All members but one hear everything right, before that one or after it. What that one hears wrong is found.
+#[test]
+fn one_member_among_many_who_got_it_right_is_found() {
+    let shares = DeedShares::default();
+    for dialect in [Dialect::Json, Dialect::Protobuf] {
+        let (plan, deeds) = (plan(dialect, OrderDemand::Room, shares), Deeds::new(shares));
+        let kind = if plan.target.dialect.speaks_text() { Data::Text } else { Data::Binary };
+        let frame = |index, ending| {
+            Whole { opcode: OpCode::Data(kind), payload: message(&plan, &deeds, index, ending) }.written()
+        };
+        let messages = plan.rooms[0].schedule.messages();
+        let all: Vec<Vec<u8>> = (0..messages).map(|index| frame(index, "")).collect();
+        let last = all.len() - 1;
+        for at in [1, 2, last / 2, last - 1] {
+            let mut dropped = all.clone();
+            dropped.remove(at);
+            let mut doubled = all.clone();
+            doubled.insert(at, all[at].clone());
+            let mut swapped = all.clone();
+            swapped.swap(at, at + 1);
+            let mut corrupt = all.clone();
+            let middle = corrupt[at].len() - 40;
+            corrupt[at][middle] ^= 1;
+            let mut renamed = all.clone();
+            renamed[at] = frame(at as u32, "x");
+            for (what, speech, expected) in [
+                ("dropped", dropped, [1, 0, 0, 0]),
+                ("doubled", doubled, [0, 1, 0, 0]),
+                ("swapped", swapped, [0, 0, 1, 0]),
+                ("corrupt", corrupt, [1, 0, 0, 1]),
+                ("under another id", renamed, [0, 0, 0, 1]),
+            ] {
+                // The others hear each message just before it, or have heard all.
+                for ahead in [0, all.len()] {
+                    let mut listeners = Listeners::new(&plan, true);
+                    let mut said = speech.iter();
+                    for round in 0..all.len() + ahead + 2 {
+                        if let Some(frame) = all.get(round) {
+                            (1..MEMBERS as usize).for_each(|seat| listeners.read(seat, frame));
+                        }
+                        if round >= ahead {
+                            said.by_ref().take(1).for_each(|frame| listeners.read(0, frame));
+                        }
+                    }
+                    assert_eq!(said.len(), 0);
+                    let most = all.concat().len() * MEMBERS as usize;
+                    assert!(listeners.recognised_bytes > most / 2, "most of it is compared");
+                    let mut figures = listeners.ledger.figures();
+                    listeners.crowd.settle(&Answers::default(), 0, &mut figures);
+                    let out_of_order = figures.out_of_order + figures.tally.out_of_order;
+                    let found = [figures.tally.missing, figures.duplicates, out_of_order, figures.corrupt];
+                    assert_eq!(found, expected, "message {at} {what}, {:?}", plan.target.dialect);
+                }
+            }
+        }
+    }
+}

@@ -1,0 +1,171 @@
+//! What all crowds of a thread write into: running totals, figures, and buffers that are kept from message to message.
+//!
+//! A thread has one single-threaded runtime, so nothing here is locked or shared with another thread except the running
+//! totals, which others only read.
+
+use std::cell::{RefCell, RefMut};
+use std::ops::Range;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+
+use crate::checks::figures::Figures;
+use crate::checks::record::Entry;
+use crate::costs::recorder::{Closed, Recorder};
+use crate::plan::run_plan::Plan;
+use crate::team::orders::Progress;
+use crate::wire::{Frame, Scratch};
+
+/// Running totals of one thread: only that thread writes them, whoever reports progress reads them.
+#[derive(Default)]
+pub struct Gauges {
+    pub signed_in: Gauge,
+    pub joined: Gauge,
+    pub sent: Gauge,
+    pub accepted: Gauge,
+    pub refused: Gauge,
+    pub delivered: Gauge,
+    pub faults: Gauge,
+    pub disconnected: Gauge,
+    /// Stays that have ended, however.
+    pub left: Gauge,
+    pub presence_frames: Gauge,
+    /// The seconds this thread has closed.
+    pub closed: Closed,
+}
+
+/// A counter with one writer: a load and a store, not a locked addition.
+#[derive(Default)]
+pub struct Gauge(AtomicU64);
+
+impl Gauge {
+    pub fn bump(&self) {
+        self.add(1);
+    }
+
+    pub fn add(&self, count: u64) {
+        self.0.store(self.read() + count, Relaxed);
+    }
+
+    fn read(&self) -> u64 {
+        self.0.load(Relaxed)
+    }
+}
+
+impl Gauges {
+    pub fn progress(&self) -> Progress {
+        Progress {
+            signed_in: self.signed_in.read(),
+            joined: self.joined.read(),
+            sent: self.sent.read(),
+            accepted: self.accepted.read(),
+            refused: self.refused.read(),
+            delivered: self.delivered.read(),
+            faults: self.faults.read(),
+            disconnected: self.disconnected.read(),
+            left: self.left.read(),
+            presence_frames: self.presence_frames.read(),
+        }
+    }
+}
+
+/// What all crowds of a thread write into: its figures, and buffers that are kept from message to message.
+pub struct Ledger {
+    pub plan: Arc<Plan>,
+    pub recorder: Recorder,
+    /// What reading borrows while the state changes.
+    pub scratch: RefCell<Scratch>,
+    book: RefCell<Book>,
+}
+
+pub struct Book {
+    pub figures: Figures,
+    /// When offset 0 of all schedules is; nothing is measured before that is known.
+    pub start_ns: u64,
+    pub window: Range<u64>,
+    pub content: String,
+}
+
+impl AsRef<Recorder> for Ledger {
+    fn as_ref(&self) -> &Recorder {
+        &self.recorder
+    }
+}
+
+impl Ledger {
+    pub fn new(plan: Arc<Plan>, gauges: Arc<Gauges>) -> Self {
+        let book =
+            Book { figures: Figures::default(), start_ns: 0, window: u64::MAX..u64::MAX, content: String::new() };
+        Self { plan, recorder: Recorder::new(gauges), scratch: RefCell::default(), book: RefCell::new(book) }
+    }
+
+    pub fn gauges(&self) -> &Gauges {
+        self.recorder.gauges()
+    }
+
+    /// From here on time is measured: what is due at offset 0 is due at this moment.
+    pub fn begin(&self, start_ns: u64) {
+        let measured = self.plan.measured_ns();
+        let mut book = self.book();
+        book.start_ns = start_ns;
+        book.window = start_ns + measured.start..start_ns + measured.end;
+        self.recorder.begin(book.window.clone());
+    }
+
+    /// The thread's account, before its crowds have added theirs.
+    pub fn figures(&self) -> Figures {
+        let mut figures = self.book().figures.clone();
+        self.recorder.account(&mut figures);
+        figures
+    }
+
+    pub fn book(&self) -> RefMut<'_, Book> {
+        self.book.borrow_mut()
+    }
+
+    /// Counts deliveries of messages that were intended at these times. How long a slow reader lets its messages lie says
+    /// nothing about the server, so its latencies are not kept.
+    pub fn delivered(&self, arrived_ns: u64, intended_ns: impl ExactSizeIterator<Item = u64> + Clone, prompt: bool) {
+        let count = intended_ns.len() as u64;
+        self.gauges().delivered.add(count);
+        let book = &mut *self.book();
+        let figures = &mut book.figures;
+        figures.last_delivery_ns = figures.last_delivery_ns.max(arrived_ns);
+        if book.window.contains(&arrived_ns) {
+            figures.delivered_in_window += count;
+        }
+        if !prompt {
+            return;
+        }
+        self.recorder.delivered(intended_ns.clone().map(|intended_ns| arrived_ns.saturating_sub(intended_ns)));
+        for intended_ns in intended_ns.filter(|intended_ns| *intended_ns >= book.window.start) {
+            figures.delivery.record_ns(arrived_ns.saturating_sub(intended_ns));
+        }
+    }
+}
+
+impl Book {
+    pub fn weigh(&mut self, frame: &Frame, messages: u64, arrived_ns: u64) {
+        if !self.window.contains(&arrived_ns) {
+            return;
+        }
+        let heard = &mut self.figures.heard;
+        heard.frames += 1;
+        heard.bytes += frame.wire_bytes();
+        if messages > 0 {
+            heard.messages += messages;
+            heard.message_bytes += frame.bytes().len() as u64;
+        }
+    }
+
+    /// The same for frames that were recognised, of one message each and so many bytes together.
+    pub fn weigh_recognised(&mut self, entries: &[Entry], bytes: u64, arrived_ns: u64) {
+        if !self.window.contains(&arrived_ns) {
+            return;
+        }
+        let heard = &mut self.figures.heard;
+        heard.frames += entries.len() as u64;
+        heard.bytes += bytes;
+        heard.messages += entries.len() as u64;
+        heard.message_bytes += entries.iter().map(|entry| u64::from(entry.payload_bytes)).sum::<u64>();
+    }
+}
