@@ -1,6 +1,8 @@
 //! `loadgen selftest`: a checker that nobody has seen fail is no checker.
 //!
 //! The same run goes through a proxy of ours once for each kind of fault that a server might have, and once without any.
+//! Each kind of fault comes twice: to all members, and to one member alone while the others get everything right. Most
+//! members only compare what they hear with what another has heard, so that a fault of one is what has to stand out.
 //! A fault counts as found when the run fails, and as named right when the report counts it under its own name, as often as
 //! the proxy committed it, and nothing else.
 
@@ -17,7 +19,7 @@ use tokio::time::timeout;
 use crate::checks::figures::Figures;
 use crate::options::{RunOptions, SelftestOptions};
 use crate::report::room::Outcome;
-use crate::scenarios::proxy::{DELAY, Mischief, Proxy};
+use crate::scenarios::proxy::{DELAY, Mischief, Proxy, Victims};
 use crate::scenarios::scenario::{self, RunError};
 use crate::watch;
 
@@ -44,8 +46,14 @@ pub async fn run(options: &SelftestOptions) -> Result<bool, SelftestError> {
     find_server(options.run.plan.target.server).await?;
     let mut trials = Vec::new();
     for mischief in Mischief::ALL {
-        watch::note(&format!("{}: {}", mischief.name(), mischief.described()));
-        trials.push(trial(options, mischief).await?);
+        for victims in [Victims::All, Victims::One] {
+            if mischief == Mischief::None && victims == Victims::One {
+                continue;
+            }
+            let name = [mischief.name(), victims.name()].concat();
+            watch::note(&format!("{name}: {}{}", mischief.described(), victims.described()));
+            trials.push(trial(options, mischief, victims).await?);
+        }
     }
     println!("{}", table(&trials));
     let wrong: Vec<String> = trials.iter().filter_map(Trial::wrong).collect();
@@ -66,23 +74,32 @@ async fn find_server(server: SocketAddr) -> Result<(), SelftestError> {
     }
 }
 
-async fn trial(options: &SelftestOptions, mischief: Mischief) -> Result<Trial, SelftestError> {
+async fn trial(options: &SelftestOptions, mischief: Mischief, victims: Victims) -> Result<Trial, SelftestError> {
     let RunOptions { mut plan, .. } = options.run.clone();
-    let proxy = Proxy::start(Arc::new(plan.clone()), mischief, options.one_in)?;
+    let one_in = match victims {
+        Victims::All => options.one_in,
+        // Each delay delays all that is behind it.
+        Victims::One if mischief == Mischief::Delay => (plan.messages() / 2).max(1),
+        // It hears so much less, and is to have about as many faults.
+        Victims::One => (options.one_in / u64::from(plan.users())).max(2),
+    };
+    let proxy = Proxy::start(Arc::new(plan.clone()), mischief, victims, one_in)?;
     plan.target.server = proxy.addr;
     for room in &mut plan.rooms {
         // A room of its own, so that no trial reads what another has said.
         room.entrance.room.push_str(mischief.ending());
+        room.entrance.room.push_str(if victims == Victims::One { "o" } else { "" });
     }
     let run = RunOptions { plan, settle_secs: SETTLE.as_secs_f64(), ..options.run.clone() };
     let outcome = scenario::run(&run).await;
     let committed = proxy.finish()?;
-    Ok(Trial { mischief, committed, found: Found::in_outcome(&outcome?) })
+    Ok(Trial { mischief, victims, committed, found: Found::in_outcome(&outcome?) })
 }
 
 /// What one run was put through, and what it says of that.
 struct Trial {
     mischief: Mischief,
+    victims: Victims,
     committed: u64,
     found: Found,
 }
@@ -135,7 +152,7 @@ impl Trial {
 
     /// What is wrong with the checker, if anything is.
     fn wrong(&self) -> Option<String> {
-        let name = self.mischief.name();
+        let name = self.name();
         if self.mischief != Mischief::None && self.committed == 0 {
             return Some(format!("{name}: the proxy had no occasion; lower --one-in or raise --secs"));
         }
@@ -144,6 +161,10 @@ impl Trial {
             _ if self.found == Found::default() => format!("{name} was not found"),
             _ => format!("{name} was found, but counted wrong or under another name"),
         })
+    }
+
+    fn name(&self) -> String {
+        [self.mischief.name(), self.victims.name()].concat()
     }
 
     fn verdict(&self) -> &'static str {
@@ -166,7 +187,7 @@ fn table(trials: &[Trial]) -> Table {
         let counts = [trial.committed, missing, duplicates, out_of_order, corrupt].map(|count| count.to_string());
         let rest = [if late { "yes" } else { "no" }.to_owned(), other.to_string()];
         let numbers = counts.into_iter().chain(rest);
-        let mut row = vec![Cell::new(trial.mischief.name())];
+        let mut row = vec![Cell::new(trial.name())];
         row.extend(numbers.map(|number| Cell::new(number).set_alignment(CellAlignment::Right)));
         row.push(Cell::new(trial.verdict()));
         table.add_row(row);
@@ -182,7 +203,7 @@ mod tests {
     fn only_what_is_counted_right_and_under_its_own_name_passes() {
         let none = Found::default();
         let check = |mischief, committed, found, expected: bool| {
-            let trial = Trial { mischief, committed, found };
+            let trial = Trial { mischief, victims: Victims::One, committed, found };
             assert_eq!(trial.wrong().is_none(), expected, "{mischief:?}, {committed}, {found:?}");
         };
         check(Mischief::None, 0, none, true);

@@ -242,6 +242,9 @@ fn the_self_test_sees_every_kind_of_fault_found_and_named() {
         assert!(row.contains("found and named right"), "{kind}: {text}");
         // 8 members hear 200 messages, and one delivery in 100 is at fault. A publisher's last can no longer be overtaken.
         assert!(row.contains("┆        16 ┆") || kind == "reorder", "{kind}: {text}");
+        // The same for a fault that only one member hears.
+        let row = text.lines().find(|line| line.contains(&format!("│ {kind}, one member"))).unwrap_or_default();
+        assert!(row.contains("found and named right"), "{kind}: {text}");
     }
 }
 

@@ -33,6 +33,32 @@ impl Mischief {
     }
 }
 
+/// To whom it is done.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Victims {
+    All,
+    /// One connection alone; all others get everything right.
+    One,
+}
+
+impl Victims {
+    /// Behind what is done, in words.
+    pub fn described(self) -> &'static str {
+        match self {
+            Self::All => "",
+            Self::One => ", always to the same member, and the others get it right",
+        }
+    }
+
+    /// Behind the name of what is done.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::All => "",
+            Self::One => ", one member",
+        }
+    }
+}
+
 impl Mischief {
     /// What the proxy does, in words.
     pub fn described(self) -> &'static str {
@@ -93,6 +119,11 @@ impl Culprit {
     /// How many messages it was done to.
     pub fn committed(&self) -> u64 {
         self.committed
+    }
+
+    /// Lets a message pass to one who is no victim.
+    pub fn spare(message: Whole) -> Passed {
+        Passed::of(message)
     }
 
     /// Lets a message pass, or not quite. `content` is what it carries, with whether its publisher has another after it;

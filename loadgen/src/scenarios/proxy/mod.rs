@@ -5,7 +5,7 @@
 
 mod mischief;
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::io;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::rc::Rc;
@@ -28,7 +28,7 @@ use crate::wire::{Frame, Heard, Kind, Scratch};
 
 use mischief::Culprit;
 
-pub use mischief::Mischief;
+pub use mischief::{Mischief, Victims};
 
 /// Connections at once; more wait to be accepted.
 const CONNECTIONS_MAX: usize = 2048;
@@ -46,14 +46,14 @@ pub struct Proxy {
 
 impl Proxy {
     /// Stands before the plan's server from now on.
-    pub fn start(plan: Arc<Plan>, mischief: Mischief, one_in: u64) -> io::Result<Self> {
+    pub fn start(plan: Arc<Plan>, mischief: Mischief, victims: Victims, one_in: u64) -> io::Result<Self> {
         let listener = std::net::TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?;
         listener.set_nonblocking(true)?;
         let addr = listener.local_addr()?;
         let (stop, stopped) = oneshot::channel();
         let thread = std::thread::spawn(move || {
             let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-            let between = Rc::new(Between::new(plan, Culprit::new(mischief, one_in)));
+            let between = Rc::new(Between::new(plan, Culprit::new(mischief, one_in), victims));
             let accepting = between.clone().accept(listener);
             LocalSet::new().block_on(&runtime, async {
                 tokio::select! {
@@ -78,12 +78,18 @@ impl Proxy {
 struct Between {
     plan: Arc<Plan>,
     culprit: RefCell<Culprit>,
+    /// The number of the only WebSocket to which something is done, or nothing where it is done to all.
+    only: Option<u32>,
+    websockets: Cell<u32>,
     scratch: RefCell<Scratch>,
 }
 
 impl Between {
-    fn new(plan: Arc<Plan>, culprit: Culprit) -> Self {
-        Self { plan, culprit: RefCell::new(culprit), scratch: RefCell::default() }
+    fn new(plan: Arc<Plan>, culprit: Culprit, victims: Victims) -> Self {
+        // About half of the others have come before it.
+        let only = (victims == Victims::One).then_some(plan.users() / 2);
+        let (websockets, scratch) = (Cell::new(0), RefCell::default());
+        Self { plan, culprit: RefCell::new(culprit), only, websockets, scratch }
     }
 
     async fn accept(self: Rc<Self>, listener: std::net::TcpListener) -> io::Result<()> {
@@ -130,12 +136,19 @@ impl Between {
         to: &mut OwnedWriteHalf,
         frames: &mut Frames,
     ) -> io::Result<()> {
+        let number = self.websockets.get();
+        self.websockets.set(number + 1);
+        let is_spared = self.only.is_some_and(|only| only != number);
         let mut held = None;
         let mut bytes = vec![0; READ_BYTES];
         loop {
             while let Some(message) = frames.next().map_err(io::Error::other)? {
-                let content = self.content(&message);
-                let passed = self.culprit.borrow_mut().pass(message, content, &mut held);
+                let passed = if is_spared {
+                    Culprit::spare(message)
+                } else {
+                    let content = self.content(&message);
+                    self.culprit.borrow_mut().pass(message, content, &mut held)
+                };
                 if passed.late {
                     tokio::time::sleep(DELAY).await;
                 }
