@@ -52,13 +52,6 @@ pub enum ClientError {
     TimedOut { doing: &'static str },
 }
 
-/// The loopback address a user connects from, when one address has too few ports for all.
-pub fn source_address(user: u32, users_a_source: Option<u32>) -> Option<Ipv4Addr> {
-    let block = user / users_a_source?;
-    // 127.0.0.1 is left to sign-in and to everybody else on this machine.
-    Some(Ipv4Addr::from(u32::from(Ipv4Addr::LOCALHOST) + 1 + block))
-}
-
 /// From where a user connects, and how it will read.
 #[derive(Clone, Copy)]
 pub struct Way {
@@ -240,20 +233,6 @@ pub async fn publish(
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn users_spread_over_source_addresses_only_when_they_must() {
-        for (user, users_a_source, expected) in [
-            (0, None, None),
-            (1_000_000, None, None),
-            (0, Some(25_000), Some(Ipv4Addr::new(127, 0, 0, 2))),
-            (24_999, Some(25_000), Some(Ipv4Addr::new(127, 0, 0, 2))),
-            (25_000, Some(25_000), Some(Ipv4Addr::new(127, 0, 0, 3))),
-            (6_400_000, Some(25_000), Some(Ipv4Addr::new(127, 0, 1, 2))),
-        ] {
-            assert_eq!(source_address(user, users_a_source), expected, "user {user}");
-        }
-    }
 
     #[tokio::test]
     async fn a_source_address_is_the_one_the_server_sees() {

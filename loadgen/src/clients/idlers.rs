@@ -28,6 +28,7 @@ use crate::plan::lives::Manner;
 use crate::team::clock;
 use crate::team::crew::{self, Post};
 use crate::team::orders::{Order, Word};
+use crate::team::sources::Sources;
 use crate::wire::{Entrance, Speaker};
 
 /// One worker's part of a run of idle users.
@@ -40,7 +41,7 @@ pub struct Holding {
     pub threads: Option<u32>,
     /// How many may be signing in or connecting at once, at most.
     pub in_flight: u32,
-    pub users_a_source: Option<u32>,
+    pub sources: Option<Sources>,
 }
 
 /// What the users of one thread, or of several, have come to.
@@ -248,7 +249,7 @@ impl Idlers {
     /// Opens the user's WebSocket. Tokens of a stock server live for a minute only: a refused one is replaced once.
     async fn open(&self, at: usize) -> Result<Socket, ClientError> {
         let user = self.users[at];
-        let source = client::source_address(user, self.holding.users_a_source);
+        let source = self.holding.sources.map(|sources| sources.of(user));
         let way = Way { source, manner: Manner::Prompt };
         let room = self.holding.entrance.as_ref().map_or("", |entrance| &entrance.room);
         let (target, speaker) = (&self.holding.target, Speaker { user, room });

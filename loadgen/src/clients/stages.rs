@@ -27,6 +27,7 @@ use crate::clients::socket::{SharedSocket, Socket};
 use crate::costs::lag;
 use crate::plan::run_plan::Plan;
 use crate::team::orders::{Order, Publishes};
+use crate::team::sources::Sources;
 use crate::wire::Speaker;
 
 /// A server that refuses connections for a moment gets this many further chances, each after a longer pause.
@@ -53,7 +54,7 @@ pub enum ThreadWord {
 pub struct Share {
     pub users: Vec<u32>,
     pub in_flight: usize,
-    pub users_a_source: Option<u32>,
+    pub sources: Option<Sources>,
 }
 
 /// Carries out orders until the tally is done or nobody gives orders any more.
@@ -224,7 +225,7 @@ impl Stages {
     /// longer: a refused token is replaced once.
     async fn connect(&self, at: usize) -> Result<Socket, ClientError> {
         let Place { user, ref crowd, seat } = self.places[at];
-        let source = client::source_address(user, self.share.users_a_source);
+        let source = self.share.sources.map(|sources| sources.of(user));
         let way = Way { source, manner: crowd.manner(seat) };
         let speaker = Speaker { user, room: &self.plan.rooms[self.plan.room_of(user)].entrance.room };
         let token = self.tokens.borrow()[at].clone();

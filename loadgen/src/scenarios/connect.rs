@@ -19,7 +19,7 @@ use crate::report::{Course, Findings, Generator, KEY_SHOWN, Mark, Route, Section
 use crate::team::clock::{self, SECOND_NS};
 use crate::team::machine::MachineFigures;
 use crate::team::orders::{Order, Progress, Word};
-use crate::team::process::{self, LOOK_EVERY, Sites, Team, TeamError};
+use crate::team::process::{LOOK_EVERY, Sites, Team, TeamError};
 use crate::watch::{self, Stage, Watch};
 
 #[derive(Debug, Error)]
@@ -111,6 +111,7 @@ fn kernel_bytes() -> Option<f64> {
 }
 
 fn orders(options: &ConnectOptions, sites: &Sites) -> Vec<Order> {
+    let sources = sites.sources(options.users, options.target.server, u64::from(options.run));
     let order = |users| {
         Order::Hold(Holding {
             target: options.target.clone(),
@@ -118,7 +119,7 @@ fn orders(options: &ConnectOptions, sites: &Sites) -> Vec<Order> {
             users,
             threads: options.threads,
             in_flight: options.in_flight.div_ceil(sites.processes()),
-            users_a_source: process::users_a_source(options.users, options.target.server.ip()),
+            sources,
         })
     };
     sites.parts().map(order).collect()

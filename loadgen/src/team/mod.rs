@@ -10,5 +10,6 @@ pub mod machine;
 pub mod orders;
 pub mod process;
 pub mod reach;
+pub mod sources;
 pub mod worker;
 pub mod workforce;

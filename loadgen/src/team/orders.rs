@@ -15,6 +15,7 @@ use crate::clients::idlers::{Held, Holding};
 use crate::costs::series::Second;
 use crate::plan::run_plan::Plan;
 use crate::scenarios::history::{Fetched, Reading};
+use crate::team::sources::Sources;
 
 #[derive(Clone, Debug, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
@@ -45,8 +46,8 @@ pub struct Assignment {
     pub users: Range<u32>,
     /// How many users may be signing in or connecting at once.
     pub in_flight: u32,
-    /// When the users of the run are too many for one source address: how many share one.
-    pub users_a_source: Option<u32>,
+    /// From which addresses they connect, when one has too few ports for all users of the run.
+    pub sources: Option<Sources>,
 }
 
 #[derive(Debug, Serialize, Deserialize)]

@@ -5,7 +5,7 @@
 //! by its number, machine and process id.
 
 use std::io;
-use std::net::IpAddr;
+use std::net::SocketAddr;
 use std::ops::Range;
 use std::process::{ExitStatus, Stdio};
 use std::time::{Duration, Instant};
@@ -22,15 +22,12 @@ use crate::team::comparison;
 use crate::team::lines::{self, LINE_BYTES_MAX, Lines};
 use crate::team::machine::{Machine, MachineError, MachineFigures};
 use crate::team::orders::{Assignment, Order, Progress, Word};
+use crate::team::sources::{self, Sources};
 use crate::team::workforce::Workforce;
-use crate::watch::Watch;
+use crate::watch::{self, Watch};
 
 /// Descriptors a process needs besides one for each user: pipes, pollers, the sign-in connections.
 const DESCRIPTORS_APART: u64 = 512;
-/// Linux gives a source address the ports 32,768 to 60,999 by default, 28,232 of them; some rest for others.
-const USERS_A_SOURCE: u32 = 28_000;
-/// Where source addresses must be spread, they are filled less, so that a port still lingering from before harms nobody.
-const USERS_A_SOURCE_SPREAD: u32 = 25_000;
 /// Words in line from all workers: reading waits beyond that, and so do the workers.
 const WORDS_MAX: usize = 64;
 /// A worker takes its leave within seconds of its last word; then it is ended.
@@ -73,12 +70,6 @@ pub fn processes_needed(users: u32, descriptors: u64) -> Result<u32, TeamError> 
     }
 }
 
-/// How many users share a source address, when they cannot all have the same: only loopback has addresses to spare.
-pub fn users_a_source(users: u32, server: IpAddr) -> Option<u32> {
-    let loopback = matches!(server, IpAddr::V4(address) if address.is_loopback());
-    (loopback && users > USERS_A_SOURCE).then_some(USERS_A_SOURCE_SPREAD)
-}
-
 /// Consecutive parts of nearly the same size.
 fn split(users: u32, parts: u32) -> Vec<Range<u32>> {
     let edge = |part: u32| (u64::from(users) * u64::from(part) / u64::from(parts)) as u32;
@@ -115,6 +106,15 @@ impl Sites {
         self.parts.len() as u32
     }
 
+    /// From where the users connect. Says so where a machine has too few ports for its part of them.
+    pub fn sources(&self, users: u32, server: SocketAddr, run: u64) -> Option<Sources> {
+        let ports = sources::ports();
+        let users_a_machine = users.div_ceil(self.machines.len().max(1) as u32);
+        sources::warning(users_a_machine, server, ports).iter().for_each(|said| watch::note(said));
+        // A bare server beside the real one has another port, and is not to wait for ports of the run before.
+        Sources::choose(users, server.ip(), ports, run ^ u64::from(server.port()) << 32)
+    }
+
     pub fn parts(&self) -> impl Iterator<Item = Range<u32>> {
         self.parts.iter().map(|(_, part)| part.clone())
     }
@@ -136,11 +136,12 @@ fn on_each(descriptors: &[u64], processes: Option<u32>, users: u32) -> Result<Ve
 
 /// The assignments of a run's workers.
 pub fn assignments(plan: &Plan, sites: &Sites) -> Vec<Assignment> {
+    let sources = sites.sources(plan.users(), plan.target.server, u64::from(plan.run));
     let assign = |users| Assignment {
         plan: plan.clone(),
         users,
         in_flight: plan.in_flight.div_ceil(sites.processes()),
-        users_a_source: users_a_source(plan.users(), plan.target.server.ip()),
+        sources,
     };
     sites.parts().map(assign).collect()
 }
@@ -433,14 +434,5 @@ mod tests {
             assert_eq!(processes_needed(users, descriptors).ok(), Some(expected), "{users} with {descriptors}");
         }
         assert!(processes_needed(1, 100).is_err());
-    }
-
-    #[test]
-    fn source_addresses_are_spread_on_loopback_only_when_needed() {
-        let [local, far]: [IpAddr; 2] = ["127.0.0.1", "192.0.2.1"].map(|text| text.parse().expect("an address"));
-        for (users, server, expected) in [(28_000, local, None), (28_001, local, Some(25_000)), (1_000_000, far, None)]
-        {
-            assert_eq!(users_a_source(users, server), expected, "{users} to {server}");
-        }
     }
 }

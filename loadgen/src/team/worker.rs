@@ -166,7 +166,7 @@ impl Threads {
         for users in shares {
             let (pen, stamps) = lag::line().map_err(|error| format!("cannot make a socket pair: {error}"))?;
             pens.push(pen);
-            let share = Share { users, in_flight, users_a_source: assignment.users_a_source };
+            let share = Share { users, in_flight, sources: assignment.sources };
             threads.spawn(share, stamps, words_in.clone())?;
         }
         // Not waited for: it has no more to do when the threads are gone, and ends with the process.
