@@ -84,7 +84,8 @@ fn scenario(options: &RunOptions) -> Result<bool, String> {
     };
     let mut findings = report::room::findings(options, outcome);
     if let Some(baseline) = &baseline {
-        findings.sections.extend(report::baseline::sections(&findings, baseline));
+        findings.sections.extend(report::baseline::sections(&findings, &baseline.findings));
+        findings.sections.extend(baseline.reading.clone());
     }
     report::publish(findings, &options.outputs)
 }

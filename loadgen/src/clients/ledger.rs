@@ -157,6 +157,13 @@ impl Book {
         }
     }
 
+    /// The same for bytes that nobody looked at.
+    pub fn weigh_unread(&mut self, bytes: u64, arrived_ns: u64) {
+        if self.window.contains(&arrived_ns) {
+            self.figures.heard.bytes += bytes;
+        }
+    }
+
     /// The same for frames that were recognised, of one message each and so many bytes together.
     pub fn weigh_recognised(&mut self, entries: &[Entry], bytes: u64, arrived_ns: u64) {
         if !self.window.contains(&arrived_ns) {

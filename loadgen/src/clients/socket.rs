@@ -168,6 +168,29 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Socket<S> {
         })
     }
 
+    /// Reads what comes and looks at none of it, until the connection ends; `count` is told how many bytes each read brought.
+    pub async fn drain(&mut self, mut count: impl FnMut(u64)) -> Lost {
+        std::future::poll_fn(|context| self.poll_drain(context, &mut count)).await
+    }
+
+    fn poll_drain(&mut self, context: &mut Context<'_>, count: &mut impl FnMut(u64)) -> Poll<Lost> {
+        SHARED_BUFFER.with_borrow_mut(|buffer| {
+            buffer.resize(SHARED_BUFFER_BYTES, 0);
+            loop {
+                let mut read = ReadBuf::new(buffer);
+                match ready!(Pin::new(&mut self.followed().stream).poll_read(context, &mut read)) {
+                    Err(error) => return Poll::Ready(broken(error.into())),
+                    Ok(()) if read.filled().is_empty() => return Poll::Ready(Lost::Ended),
+                    Ok(()) => count(read.filled().len() as u64),
+                }
+                if read.remaining() == 0 {
+                    context.waker().wake_by_ref();
+                    return Poll::Pending;
+                }
+            }
+        })
+    }
+
     /// Hears what the library has read already; from here on it reads what it is given.
     fn begin_listening(&mut self, context: &mut Context<'_>, ear: &mut impl Ear) -> Option<Lost> {
         self.followed().given.get_or_insert_default().to_the_end = false;

@@ -26,6 +26,7 @@ use crate::clients::sign_in::{FrontDoor, SignInError};
 use crate::clients::socket::{SharedSocket, Socket};
 use crate::costs::lag;
 use crate::plan::run_plan::Plan;
+use crate::team::clock;
 use crate::team::orders::{Order, Publishes};
 use crate::team::sources::Sources;
 use crate::wire::Speaker;
@@ -245,7 +246,11 @@ impl Stages {
         listeners.stops.push(stop);
         let Place { user, crowd, seat } = place;
         let Some(planned) = self.planned(user) else {
-            listeners.tasks.spawn_local(listen(socket, crowd, seat, stopped));
+            if self.plan.reads_only {
+                listeners.tasks.spawn_local(read_only(socket, self.ledger.clone(), stopped));
+            } else {
+                listeners.tasks.spawn_local(listen(socket, crowd, seat, stopped));
+            }
             return;
         };
         // All that this publisher will ever send fits, so handing a message over never waits for the socket.
@@ -372,6 +377,13 @@ async fn listen(mut socket: Socket, crowd: Rc<Crowd>, seat: usize, stopped: Abor
             let _ = socket.close().await;
         }
     }
+}
+
+/// A member that looks at nothing of what it reads; told to stop, it hangs up.
+async fn read_only(mut socket: Socket, ledger: Rc<Ledger>, stopped: AbortRegistration) {
+    let count = |bytes| ledger.book().weigh_unread(bytes, clock::now_ns());
+    // Whether it was lost makes no difference: what is measured is what reading costs.
+    let _ = Abortable::new(socket.drain(count), stopped).await;
 }
 
 /// A publisher's listening half; the publishing half says goodbye.

@@ -162,6 +162,7 @@ impl CurveOptions {
             order: OrderDemand::Room,
             threads: self.threads,
             conduct: None,
+            reads_only: false,
             in_flight: self.in_flight,
         };
         Ok(RunOptions {

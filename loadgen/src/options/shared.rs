@@ -317,6 +317,7 @@ pub fn run_options(
         order: talk.order,
         threads: work.threads,
         conduct: None,
+        reads_only: false,
         in_flight: run.in_flight.get(),
     };
     Ok(RunOptions {

@@ -31,6 +31,8 @@ pub struct Plan {
     pub conduct: Option<Conduct>,
     /// How many users may be signing in or connecting at once, in all workers together.
     pub in_flight: u32,
+    /// Whether members that only listen look at nothing of what they read: to know what reading alone costs.
+    pub reads_only: bool,
 }
 
 /// One room of a run.
@@ -146,7 +148,7 @@ mod tests {
         };
         let rooms = sizes.iter().map(room).collect();
         let order = OrderDemand::Room;
-        Plan { run: 1, seed: 1, target, rooms, order, threads: Some(1), conduct: None, in_flight: 1 }
+        Plan { run: 1, seed: 1, target, rooms, order, threads: Some(1), conduct: None, in_flight: 1, reads_only: false }
     }
 
     #[test]

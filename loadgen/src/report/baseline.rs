@@ -1,6 +1,7 @@
 //! The figures of a run beside those of the bare server: what the bare server came to, and the real one's as a share of it.
 
 use super::honesty::Timing;
+use super::room::Outcome;
 use super::section::Row;
 use super::{Findings, Section, Value, words};
 
@@ -42,6 +43,21 @@ pub fn sections(real: &Findings, bare: &Findings) -> Vec<Section> {
         shares = shares.row(name, share);
     }
     if faults.is_none() { vec![values, shares] } else { vec![values] }
+}
+
+/// What the generator costs a delivery, beside the same run with members that only read. Of these a delivery is as many bytes
+/// as it was of the others.
+pub fn beside_reading(checked: &Outcome, read: &Outcome) -> Section {
+    let delivered = checked.figures.delivered_in_window as f64;
+    let delivery_bytes = words::ratio(checked.figures.heard.bytes as f64, delivered);
+    let read_deliveries = words::ratio(read.figures.heard.bytes as f64, delivery_bytes);
+    let cost_us = |outcome: &Outcome, deliveries| words::ratio(outcome.course.generator().0 * 1e6, deliveries);
+    let (checked_us, read_us) = (cost_us(checked, delivered), cost_us(read, read_deliveries));
+    Section::new("checking beside reading")
+        .row("CPU per delivery, checked", Value::Microseconds(checked_us))
+        .row("CPU per delivery, only read", Value::Microseconds(read_us))
+        .row("checked, in times of only read", Value::Number(words::ratio(checked_us, read_us)))
+        .row("checked deliveries per second and core", Value::Number(words::ratio(1e6, checked_us)))
 }
 
 /// What the bare server itself did wrong.

@@ -1,5 +1,6 @@
 //! `--baseline`: the same run once more, against the bare server (`bare/`) on the same cores, with messages as long and batches
-//! as large as the real server's were.
+//! as large as the real server's were. And once more after that, with members that read and look at nothing: what the
+//! others cost above that is what checking costs.
 
 use std::io;
 use std::process::Stdio;
@@ -11,8 +12,8 @@ use tokio::process::{Child, ChildStdin, Command};
 
 use crate::costs::meter::{CostsError, Meter};
 use crate::options::RunOptions;
-use crate::report::Findings;
 use crate::report::room::{self, Outcome};
+use crate::report::{self, Findings, Section};
 use crate::scenarios::bare::Orders;
 use crate::scenarios::scenario::{self, RunError};
 use crate::watch;
@@ -20,6 +21,9 @@ use crate::wire::Dialect;
 
 /// The bare server listens within moments, or not at all.
 const STARTING: Duration = Duration::from_secs(10);
+
+/// How long members that only read may still read behind the measured time.
+const READING_SETTLES: Duration = Duration::from_secs(1);
 
 #[derive(Debug, Error)]
 pub enum BaselineError {
@@ -37,17 +41,42 @@ pub enum BaselineError {
     Run(#[from] RunError),
 }
 
+/// What the runs against the bare server came to.
+pub struct Baseline {
+    pub findings: Findings,
+    /// What the generator costs beside a client that only reads; nothing where members come and go.
+    pub reading: Option<Section>,
+}
+
 /// Does to the bare server what was done to the real one.
-pub async fn run(options: &RunOptions, real: &Outcome) -> Result<Findings, BaselineError> {
+pub async fn run(options: &RunOptions, real: &Outcome) -> Result<Baseline, BaselineError> {
     let mut bare = Bare::start(&orders(options, real)?).await?;
     watch::note("baseline: the same once more, against a bare socket loop on the same cores");
     let mut options = options.clone();
     options.plan.target.server = bare.address;
     options.plan.rooms.iter_mut().for_each(|room| room.entrance.hidden = true);
     (options.pid, options.metrics) = (bare.process.id(), None);
-    let outcome = scenario::run(&options).await?;
+    let checked = scenario::run(&options).await?;
+    let reading = match options.plan.conduct {
+        Some(_) => None,
+        None => {
+            watch::note("baseline: the same with members that only read");
+            let read = scenario::run(&reading_only(&options)).await?;
+            Some(report::baseline::beside_reading(&checked, &read))
+        }
+    };
     bare.end().await?;
-    Ok(room::findings(&options, outcome))
+    Ok(Baseline { findings: room::findings(&options, checked), reading })
+}
+
+/// The same run with members that look at nothing. Nobody counts their deliveries, so there is nothing to wait for.
+fn reading_only(options: &RunOptions) -> RunOptions {
+    let mut options = options.clone();
+    options.plan.reads_only = true;
+    // Another run, so that it takes no ports that the run before has just let go.
+    options.plan.run = options.plan.run.wrapping_add(1);
+    options.settle_secs = READING_SETTLES.as_secs_f64();
+    options
 }
 
 fn orders(options: &RunOptions, real: &Outcome) -> Result<Orders, BaselineError> {

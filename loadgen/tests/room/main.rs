@@ -221,6 +221,11 @@ fn a_bare_loop_does_the_same_and_the_figures_are_shares_of_its() {
     assert_eq!(code, Some(0), "{text}");
     assert_eq!(report["baseline"]["the_bare_run_was"], "faultless", "{text}");
     assert!(report["share_of_the_baseline"]["deliveries_per_second"].as_f64() > Some(0.0), "{report}");
+    // What checking costs beside reading is there as well. CPU time is counted by whole seconds: of so short a run it may be
+    // nothing.
+    for row in ["cpu_per_delivery_checked_us", "cpu_per_delivery_only_read_us", "checked_in_times_of_only_read"] {
+        assert!(report["checking_beside_reading"][row].is_number(), "{row}: {report}");
+    }
     // Its messages are as long as the server's were.
     let weight = report["share_of_the_baseline"]["weight_of_frames_per_delivery"].as_f64();
     assert!(weight > Some(0.9) && weight < Some(1.1), "{report}");

@@ -32,7 +32,17 @@ fn plan(dialect: Dialect, order: OrderDemand, deeds: DeedShares) -> Plan {
         account_prefix: String::new(),
         read_buffer_bytes: 1024,
     };
-    Plan { run: RUN, seed: 1, target, rooms: vec![room], order, threads: None, conduct: None, in_flight: 1 }
+    Plan {
+        run: RUN,
+        seed: 1,
+        target,
+        rooms: vec![room],
+        order,
+        threads: None,
+        conduct: None,
+        in_flight: 1,
+        reads_only: false,
+    }
 }
 
 /// What members of the room hear of the message of this index, under its own id or under another.
