@@ -11,6 +11,7 @@ mod http_tasks;
 pub mod keys;
 pub mod listeners;
 pub mod machine;
+pub mod memory;
 pub mod metrics;
 pub mod options;
 pub mod password;

@@ -19,7 +19,7 @@ use gateway::password::Passwords;
 use gateway::sockets::SocketTable;
 use gateway::token::Tokens;
 use gateway::waiting::WaitingRoom;
-use gateway::{announcement, machine, revocations, transfer};
+use gateway::{announcement, machine, memory, revocations, transfer};
 use signal_hook::consts::{SIGINT, SIGTERM};
 use signal_hook::iterator::Signals;
 use storage::account::Revocation;
@@ -88,8 +88,11 @@ fn serve(options: &Options) -> Result<(), String> {
     let tokens = Arc::new(Tokens::new(&keys, session_ttl, refresh_ttl, &revocations, system_time()));
     let passwords = Passwords::start(PASSWORD_THREADS).map_err(said)?;
 
+    let memory = memory::start().map_err(said)?;
+
     let cores = machine::cores();
     let parts = listening.into_iter().zip(ends).enumerate().map(|(number, (listener, store))| {
+        let memory = memory.clone();
         let services = (options.server_key.clone(), keys.clone(), tokens.clone(), passwords.clone(), client.clone());
         Part {
             core: cores[number % cores.len()],
@@ -104,6 +107,7 @@ fn serve(options: &Options) -> Result<(), String> {
                 let table = SocketTable::new(listener, capacity / shards, Rc::new(services));
                 let mut table = table.expect("an epoll set can be made");
                 table.delete_accounts();
+                table.give_memory_back(memory);
                 table
             },
         }

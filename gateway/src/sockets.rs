@@ -25,6 +25,7 @@ use rustix::net::{self, RecvFlags, SendFlags, Shutdown, SocketFlags, sockopt};
 
 use crate::http::{self, Services};
 use crate::http_tasks::HttpTasks;
+use crate::memory::{self, HighWater};
 use crate::readiness::{self, Readiness};
 use crate::session::{self, Progress};
 use crate::upgrade::{self, Opening};
@@ -44,6 +45,8 @@ const TICKS_PER_SECOND: u32 = 10;
 
 /// Every connection is looked after once in so many ticks.
 const TICKS_PER_ROUND: u32 = 10;
+/// Ticks between two looks at how many channels and members there are.
+const TICKS_PER_LOOK: u32 = 10;
 
 /// Time for a request head to arrive (docs/protocol.md, section 10).
 const OPENING_TICKS_MAX: u32 = 10 * TICKS_PER_SECOND;
@@ -81,6 +84,7 @@ pub struct SocketTable {
     /// What works on accounts that are being deleted. It is no connection, and ends when the server stops.
     departing: HttpTasks,
     counters: SocketCounters,
+    high_water: Option<HighWater>,
 }
 
 struct Entry {
@@ -146,12 +150,18 @@ impl SocketTable {
             http: HttpTasks::default(),
             departing: HttpTasks::default(),
             counters: SocketCounters::default(),
+            high_water: None,
         })
     }
 
     /// Lets accounts be deleted on this shard. To be called in its executor.
     pub fn delete_accounts(&mut self) {
         self.departing.spawn(http::run_departures(self.services.clone()));
+    }
+
+    /// From now on, memory is given back to the system when a crowd of this shard has gone.
+    pub fn give_memory_back(&mut self, bell: memory::Bell) {
+        self.high_water = Some(HighWater::new(bell));
     }
 
     fn accept(&mut self) {
@@ -542,6 +552,11 @@ impl Sockets for SocketTable {
             self.look_after(id, shard, now);
         }
         self.resume_accepting();
+        if let Some(high_water) = &mut self.high_water
+            && self.ticks.is_multiple_of(TICKS_PER_LOOK)
+        {
+            high_water.take_in(&shard.report().levels);
+        }
     }
 
     fn poll_ready(&mut self, context: &mut Context<'_>) -> Poll<()> {

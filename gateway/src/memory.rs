@@ -1,0 +1,121 @@
+//! Gives memory back to the system that the C library's allocator keeps after a crowd has gone.
+//!
+//! The allocator hands back by itself only what lies at the end of its heaps. When 200,000 channels go, the holes between what
+//! stays are hundreds of MiB. A shard notices when most of what it had has gone, and rings. A thread then has all holes
+//! given back. A shard that allocates meanwhile waits, so this is done after a crowd has gone and at no other time.
+
+use std::io;
+use std::time::Duration;
+
+use engine::counters::Levels;
+
+/// Channels, memberships and places in audiences of a shard, together, that are a crowd. Each leaves some hundred bytes.
+const CROWD: u64 = 20_000;
+/// The rest of a crowd goes soon after its first half.
+const PATIENCE: Duration = Duration::from_secs(5);
+
+/// Calls the thread. Ringing never waits.
+#[derive(Clone)]
+pub struct Bell(flume::Sender<()>);
+
+/// Starts the thread, which ends with the last bell.
+pub fn start() -> io::Result<Bell> {
+    let (bell, rung) = flume::bounded(1);
+    let giving_back = move || {
+        while rung.recv().is_ok() {
+            std::thread::sleep(PATIENCE);
+            allocator::give_back();
+        }
+    };
+    std::thread::Builder::new().name("memory".to_owned()).spawn(giving_back)?;
+    Ok(Bell(bell))
+}
+
+/// The most that a shard has had since its memory was last given back.
+pub struct HighWater {
+    most: u64,
+    bell: Bell,
+}
+
+impl HighWater {
+    pub fn new(bell: Bell) -> Self {
+        Self { most: 0, bell }
+    }
+
+    /// Takes in what a shard has now; rings if half of a crowd has gone, and again for each further half.
+    pub fn take_in(&mut self, levels: &Levels) {
+        let here = levels.channels + levels.members + levels.subscriptions;
+        self.most = self.most.max(here);
+        if self.most >= CROWD && here <= self.most / 2 {
+            self.most = here;
+            let _ = self.bell.0.try_send(());
+        }
+    }
+}
+
+#[cfg(target_env = "gnu")]
+mod allocator {
+    #![allow(unsafe_code)]
+
+    pub fn give_back() {
+        // SAFETY: it tells the system which pages of the heaps nobody uses, under the allocator's own locks.
+        unsafe { libc::malloc_trim(0) };
+    }
+}
+
+#[cfg(not(target_env = "gnu"))]
+mod allocator {
+    /// Other allocators are left alone.
+    pub fn give_back() {}
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn levels(channels: u64) -> Levels {
+        Levels { channels, members: channels, subscriptions: channels, ..Levels::default() }
+    }
+
+    #[test]
+    fn a_crowd_that_goes_rings_once_for_each_half() {
+        let (bell, rung) = flume::bounded(1);
+        let mut water = HighWater::new(Bell(bell));
+        let mut rings = |channels| {
+            water.take_in(&levels(channels));
+            rung.try_iter().count()
+        };
+        for (channels, expected) in
+            [(100, 0), (10, 0), (100_000, 0), (60_000, 0), (50_000, 1), (49_999, 0), (90_000, 0), (45_000, 1), (0, 1)]
+        {
+            assert_eq!(rings(channels), expected, "{channels}");
+        }
+        assert_eq!(rings(6_000), 0, "no crowd");
+        assert_eq!(rings(0), 0, "no crowd has gone");
+    }
+
+    #[cfg(target_env = "gnu")]
+    #[test]
+    fn holes_between_what_stays_are_given_back() {
+        const MIB: usize = 128;
+        // Small pieces, of which every hundredth stays: no heap can shrink from its end.
+        let mut pieces: Vec<Option<Box<[u8; 1024]>>> = (0..MIB * 1024).map(|_| Some(Box::new([1; 1024]))).collect();
+        for (place, piece) in pieces.iter_mut().enumerate() {
+            if place % 100 != 0 {
+                *piece = None;
+            }
+        }
+        let before = resident_mib();
+        allocator::give_back();
+        let after = resident_mib();
+        assert!(after + MIB / 2 < before, "{before} MiB, then {after}");
+        assert!(pieces.iter().flatten().all(|piece| piece[0] == 1));
+    }
+
+    #[cfg(target_env = "gnu")]
+    fn resident_mib() -> usize {
+        let status = std::fs::read_to_string("/proc/self/status").unwrap();
+        let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).unwrap();
+        line.trim().trim_end_matches(" kB").parse::<usize>().unwrap() / 1024
+    }
+}
