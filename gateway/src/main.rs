@@ -19,7 +19,7 @@ use gateway::password::Passwords;
 use gateway::sockets::SocketTable;
 use gateway::token::Tokens;
 use gateway::waiting::WaitingRoom;
-use gateway::{announcement, machine, memory, revocations, transfer};
+use gateway::{announcement, machine, memory, transfer};
 use signal_hook::consts::{SIGINT, SIGTERM};
 use signal_hook::iterator::Signals;
 use storage::account::Revocation;
@@ -108,6 +108,9 @@ fn serve(options: &Options) -> Result<(), String> {
                 let mut table = table.expect("an epoll set can be made");
                 table.delete_accounts();
                 table.give_memory_back(memory);
+                if shard.0 == 0 {
+                    table.forget_logouts();
+                }
                 table
             },
         }
@@ -140,7 +143,7 @@ fn begin_life(
 ) -> Result<Option<(Epoch, Vec<Revocation>)>, String> {
     let begin = || {
         let epoch = store.next_epoch()?;
-        Ok((epoch, revocations::kept(store, system_time())?))
+        Ok((epoch, store.revocations()?))
     };
     let mut room = None;
     loop {

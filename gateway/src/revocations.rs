@@ -13,17 +13,15 @@
 //! the rare writer replaces the snapshot of one bucket, which costs a copy of a 256th of the whole.
 //!
 //! Entries leave when no token they refuse can still be alive. A full bucket refuses new entries, which the one who
-//! logs out is told; nothing is ever dropped to make room. The store, too, is told to forget what has expired: at the
-//! start, and by a logout now and then.
+//! logs out is told; nothing is ever dropped to make room. The store forgets in its own time (`http/forgetting.rs`).
 
 use std::collections::HashMap;
-use std::sync::atomic::{AtomicI64, Ordering};
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
 use engine::id::{Timestamp, UserId};
-use storage::account::Revocation;
-use storage::{ANSWER_DURATION_MAX, Failure, Store, Write};
+use storage::ANSWER_DURATION_MAX;
+use storage::account::{Expiry, Revocation};
 use uuid::Uuid;
 
 const BUCKETS: usize = 256;
@@ -37,16 +35,6 @@ const MICROSECOND: i64 = 1_000;
 /// How far ahead of the clock a cutoff lies: twice the time in which a store has answered. If it takes longer still, the
 /// cutoff is stored anew.
 const CUTOFF_LEAD: i64 = 2 * ANSWER_DURATION_MAX.as_micros() as i64;
-
-/// How long the store is left alone between two times that it forgets, for each time it looks at all that it keeps. As
-/// long as tokens live by default: what has expired meanwhile is about as much as what has not.
-const FORGETTING_PAUSE: i64 = 3600 * NANOSECONDS;
-
-/// What the store remembers at the start, after it has forgotten what has expired.
-pub fn kept(store: &dyn Store, now: Timestamp) -> Result<Vec<Revocation>, Failure> {
-    store.commit(&[Write::ForgetRevocations { expired_by: now }])?.into_iter().collect::<Result<Vec<_>, _>>()?;
-    store.revocations()
-}
 
 /// When a token was issued, as far as it says so.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -74,8 +62,6 @@ pub struct Revocations {
     buckets: Box<[ArcSwap<Bucket>]>,
     /// No token lives longer than this after the last time it could be renewed.
     token_life: Duration,
-    /// When the store may be told to forget again.
-    next_forgetting: AtomicI64,
 }
 
 #[derive(Clone, Default)]
@@ -87,15 +73,19 @@ struct Bucket {
 }
 
 impl Revocations {
-    /// `token_life` is the longest lifetime of any token; `kept` is what the store remembers, and has just looked through.
+    /// `token_life` is the longest lifetime of any token; `kept` is what the store remembers.
     pub fn new(token_life: Duration, kept: &[Revocation], now: Timestamp) -> Self {
-        let buckets = (0..BUCKETS).map(|_| ArcSwap::default()).collect();
-        let next_forgetting = AtomicI64::new(after_a_pause(now));
-        let revocations = Self { buckets, token_life, next_forgetting };
-        for revocation in kept {
-            revocations.add(*revocation, now);
+        let expiry = expiry(token_life, now);
+        let mut buckets = vec![Bucket::default(); BUCKETS];
+        for revocation in kept.iter().filter(|revocation| !expiry.covers(revocation)) {
+            buckets[place_of(subject(revocation))].insert(*revocation);
         }
-        revocations
+        Self { buckets: buckets.into_iter().map(ArcSwap::from_pointee).collect(), token_life }
+    }
+
+    /// What may be forgotten by now.
+    pub fn expiry(&self, now: Timestamp) -> Expiry {
+        expiry(self.token_life, now)
     }
 
     /// Whether there is room for one more; asked before it is written to the store.
@@ -109,35 +99,21 @@ impl Revocations {
             return true;
         }
         let mut bucket = Bucket::clone(&bucket);
-        bucket.forget_expired(now, self.token_life);
+        bucket.forget(self.expiry(now));
         bucket.len() < BUCKET_ENTRIES_MAX
     }
 
     /// Refuses these tokens from now on, on every shard. The store has it already.
     pub fn add(&self, revocation: Revocation, now: Timestamp) {
+        let expiry = self.expiry(now);
         self.bucket(subject(&revocation)).rcu(|bucket| {
             let mut bucket = Bucket::clone(bucket);
-            bucket.forget_expired(now, self.token_life);
-            match revocation {
-                Revocation::Token { id, expires } if expires > now => {
-                    bucket.tokens.insert(id, expires);
-                }
-                Revocation::Token { .. } => {}
-                Revocation::User { id, issued_before } => {
-                    let cutoff = bucket.cutoffs.entry(id).or_insert(issued_before);
-                    *cutoff = issued_before.max(*cutoff);
-                }
+            bucket.forget(expiry);
+            if !expiry.covers(&revocation) {
+                bucket.insert(revocation);
             }
             bucket
         });
-    }
-
-    /// Whether the store is to be told to forget what has expired. Of all shards that ask, one is told so, once an hour.
-    pub fn forgetting_is_due(&self, now: Timestamp) -> bool {
-        let due = self.next_forgetting.load(Ordering::Relaxed);
-        let next = after_a_pause(now);
-        // Nothing else hangs on this number, so no order is asked for.
-        now.0 >= due && self.next_forgetting.compare_exchange(due, next, Ordering::Relaxed, Ordering::Relaxed).is_ok()
     }
 
     /// A cutoff behind all tokens that this user has, and behind those that are issued until it is in force, if that does
@@ -154,10 +130,10 @@ impl Revocations {
 
     /// Puts a cutoff from `next_cutoff` in force, on every shard. The store has it already.
     pub fn cut(&self, user: UserId, cutoff: Timestamp, now: Timestamp) -> Cut {
-        let mut cut = Cut::Late;
+        let (mut cut, expiry) = (Cut::Late, self.expiry(now));
         self.bucket(user.0).rcu(|bucket| {
             let mut bucket = Bucket::clone(bucket);
-            bucket.forget_expired(now, self.token_life);
+            bucket.forget(expiry);
             let before = bucket.cutoffs.insert(user, cutoff);
             cut = match before {
                 Some(before) if before >= cutoff => {
@@ -195,8 +171,7 @@ impl Revocations {
     }
 
     fn bucket(&self, id: Uuid) -> &ArcSwap<Bucket> {
-        // Version 4 ids: the last byte is random.
-        &self.buckets[usize::from(id.as_bytes()[15]) % BUCKETS]
+        &self.buckets[place_of(id)]
     }
 }
 
@@ -205,20 +180,38 @@ impl Bucket {
         self.tokens.len() + self.cutoffs.len()
     }
 
-    fn forget_expired(&mut self, now: Timestamp, token_life: Duration) {
-        let life = i64::try_from(token_life.as_nanos()).unwrap_or(i64::MAX);
-        self.tokens.retain(|_, expires| *expires > now);
-        // One second more, because tokens of former programs may be dated to the second after the cutoff.
-        self.cutoffs.retain(|_, cutoff| cutoff.0.saturating_add(life).saturating_add(NANOSECONDS) > now.0);
+    fn insert(&mut self, revocation: Revocation) {
+        match revocation {
+            Revocation::Token { id, expires } => {
+                self.tokens.insert(id, expires);
+            }
+            Revocation::User { id, issued_before } => {
+                let cutoff = self.cutoffs.entry(id).or_insert(issued_before);
+                *cutoff = issued_before.max(*cutoff);
+            }
+        }
     }
+
+    fn forget(&mut self, expiry: Expiry) {
+        self.tokens.retain(|_, expires| *expires > expiry.tokens);
+        self.cutoffs.retain(|_, cutoff| *cutoff > expiry.users);
+    }
+}
+
+fn expiry(token_life: Duration, now: Timestamp) -> Expiry {
+    let life = i64::try_from(token_life.as_nanos()).unwrap_or(i64::MAX);
+    // One second more, because tokens of former programs may be dated to the second after the cutoff.
+    Expiry { tokens: now, users: Timestamp(now.0.saturating_sub(life).saturating_sub(NANOSECONDS)) }
+}
+
+/// Which bucket has this id.
+fn place_of(id: Uuid) -> usize {
+    // Version 4 ids: the last byte is random.
+    usize::from(id.as_bytes()[15]) % BUCKETS
 }
 
 fn microseconds(time: Timestamp) -> i64 {
     time.0.div_euclid(MICROSECOND)
-}
-
-fn after_a_pause(now: Timestamp) -> i64 {
-    now.0.saturating_add(FORGETTING_PAUSE)
 }
 
 fn subject(revocation: &Revocation) -> Uuid {
@@ -316,37 +309,6 @@ mod tests {
         assert!(revocations.refuses(id(1), user, Issue::Second(20)));
         assert!(!revocations.refuses(id(2), user, Issue::Second(20)));
         assert!(revocations.refuses(id(4), UserId(id(3)), Issue::Second(8)));
-    }
-
-    #[test]
-    fn one_of_all_shards_is_told_to_forget_once_an_hour() {
-        let revocations = Revocations::new(LIFE, &[], at(0));
-        let told = |second: i64| {
-            std::thread::scope(|scope| {
-                let shards: Vec<_> =
-                    (0..4).map(|_| scope.spawn(|| revocations.forgetting_is_due(at(second)))).collect();
-                shards.into_iter().map(|shard| shard.join().unwrap()).filter(|told| *told).count()
-            })
-        };
-        let times = [(0, 0), (3599, 0), (3600, 1), (3600, 0), (7199, 0), (9000, 1), (12_599, 0), (12_600, 1)];
-        for (second, expected) in times {
-            assert_eq!(told(second), expected, "at second {second}");
-        }
-    }
-
-    #[test]
-    fn the_start_forgets_what_has_expired() {
-        let store = storage::memory::Memory::new();
-        let live = Revocation::Token { id: id(1), expires: at(11) };
-        let expired = Revocation::Token { id: id(2), expires: at(10) };
-        let cutoff = Revocation::User { id: UserId(id(3)), issued_before: at(1) };
-        store.commit(&[live, expired, cutoff].map(Write::Revoke)).unwrap();
-        let sorted = |mut revocations: Vec<Revocation>| {
-            revocations.sort_by_key(subject);
-            revocations
-        };
-        assert_eq!(sorted(kept(&store, at(10)).unwrap()), [live, cutoff]);
-        assert_eq!(sorted(store.revocations().unwrap()), [live, cutoff], "the store itself has forgotten");
     }
 
     #[test]

@@ -83,6 +83,8 @@ pub struct SocketTable {
     http: HttpTasks,
     /// What works on accounts that are being deleted. It is no connection, and ends when the server stops.
     departing: HttpTasks,
+    /// The task that lets the store forget expired logouts; it ends with the table.
+    forgetting: HttpTasks,
     counters: SocketCounters,
     high_water: Option<HighWater>,
 }
@@ -149,6 +151,7 @@ impl SocketTable {
             services,
             http: HttpTasks::default(),
             departing: HttpTasks::default(),
+            forgetting: HttpTasks::default(),
             counters: SocketCounters::default(),
             high_water: None,
         })
@@ -162,6 +165,11 @@ impl SocketTable {
     /// From now on, memory is given back to the system when a crowd of this shard has gone.
     pub fn give_memory_back(&mut self, bell: memory::Bell) {
         self.high_water = Some(HighWater::new(bell));
+    }
+
+    /// Lets the store forget expired logouts. For one shard of all, in its executor.
+    pub fn forget_logouts(&mut self) {
+        self.forgetting.spawn(http::run_forgetting(self.services.clone()));
     }
 
     fn accept(&mut self) {

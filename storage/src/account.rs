@@ -135,6 +135,46 @@ pub enum Revocation {
     User { id: UserId, issued_before: Timestamp },
 }
 
+impl Revocation {
+    /// Until when a token may be alive, or from when backwards tokens of a user are refused: the later the stronger.
+    pub(crate) fn time(&self) -> Timestamp {
+        match *self {
+            Self::Token { expires, .. } => expires,
+            Self::User { issued_before, .. } => issued_before,
+        }
+    }
+
+    /// The same with another time.
+    pub(crate) fn at(&self, time: Timestamp) -> Self {
+        match *self {
+            Self::Token { id, .. } => Self::Token { id, expires: time },
+            Self::User { id, .. } => Self::User { id, issued_before: time },
+        }
+    }
+}
+
+/// Which revocations need no remembering any more, because all tokens that they refuse have expired.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Expiry {
+    /// Those of tokens that have expired by then.
+    pub tokens: Timestamp,
+    /// Those of users whose tokens issued until then have expired.
+    pub users: Timestamp,
+}
+
+impl Expiry {
+    pub fn covers(&self, revocation: &Revocation) -> bool {
+        match revocation {
+            Revocation::Token { expires, .. } => *expires <= self.tokens,
+            Revocation::User { issued_before, .. } => *issued_before <= self.users,
+        }
+    }
+}
+
+/// Where a keeper goes on to look for expired revocations; what is in it is the keeper's own.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct RevocationPlace(pub(crate) Vec<u8>);
+
 /// What became of one more way to sign in.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Linked {

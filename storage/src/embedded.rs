@@ -32,7 +32,7 @@ use engine::notification::Notification;
 use engine::persist::ChannelHead;
 use fjall::PersistMode;
 
-use crate::account::{Account, Credential, CredentialOwner, Revocation};
+use crate::account::{Account, Credential, CredentialOwner, Expiry, Revocation, RevocationPlace};
 use crate::friend::{Friend, FriendPlace};
 use crate::group::{Group, GroupFilter, GroupPlace, RosterPlace};
 use crate::keys::{self, Table};
@@ -43,7 +43,7 @@ use directory::Directory;
 use draft::Draft;
 use memo::Memo;
 use room::Room;
-use tables::{FORMAT, Tables, decoded, describe, unreadable};
+use tables::{FORMAT, Tables, decoded, describe, parsed, unreadable};
 
 /// How long a start on a full disk waits for what the last life of the server left over.
 const GIVING_BACK_MAX: Duration = Duration::from_secs(10);
@@ -55,7 +55,7 @@ pub struct EmbeddedOptions {
     /// Blocks of history kept in memory.
     pub cache_bytes: u64,
     /// Writes are refused when the disk has less room than this. The default covers what can already be under way:
-    /// a journal file (64 MiB), every memtable (84 MiB), and a compaction of as much again.
+    /// a journal file (64 MiB), every memtable (86 MiB), and a compaction of as much again.
     pub free_bytes_min: u64,
 }
 
@@ -285,7 +285,26 @@ impl Store for Embedded {
     }
 
     fn revocations(&self) -> Result<Vec<Revocation>, Failure> {
-        self.tables()?.revocations().map(|entry| entry.map(|(_, revocation)| revocation)).collect()
+        self.tables()?.revocations().collect()
+    }
+
+    fn expired_revocations(
+        &self,
+        expiry: Expiry,
+        after: Option<&RevocationPlace>,
+        limit: usize,
+    ) -> Result<(Vec<Revocation>, Option<RevocationPlace>), Failure> {
+        let view = self.tables()?.view();
+        let (mut found, mut place) = (Vec::new(), None);
+        for span in keys::expired(expiry, after.map(|place| place.0.as_slice())) {
+            for key in view.keys(Table::Expiries, span).take(limit - found.len()) {
+                let key = key?;
+                found.push(parsed(Table::Expiries, keys::expiring(&key))?);
+                place = Some(RevocationPlace(key.to_vec()));
+            }
+        }
+        let is_full = found.len() == limit;
+        Ok((found, place.filter(|_| is_full)))
     }
 
     fn unready(&self) -> Option<String> {

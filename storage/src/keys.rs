@@ -24,10 +24,13 @@
 //! | `authored` | user id 16, channel id | |
 //! | `departures` | user id 16 | |
 //! | `leftovers` | what it was 1, its id 16 | leftover |
+//! | `expiries` | 0, time 8 and token id 16, or 1, time 8 and user id 16 | |
 //!
 //! The order of bytes is the order of history: a channel's messages lie together, by rising id. The length in front
 //! keeps a channel's keys from ever beginning with another channel's. It is also the order of every list: numbers have
 //! their highest byte first, and times, which have a sign, that bit turned over.
+//!
+//! `expiries` has the revocations once more, in the order of their times.
 //!
 //! Where no record is named, the key says it all. In `friends`, state 4 is a note that the *other* has blocked the user, so
 //! that whoever takes a user away finds it; it is in no list.
@@ -38,7 +41,7 @@ use engine::id::{ChannelId, GroupId, MessageId, NotificationId, Timestamp, UserI
 use uuid::Uuid;
 
 use crate::Place;
-use crate::account::{Credential, CredentialKind, Revocation};
+use crate::account::{Credential, CredentialKind, Expiry, Revocation};
 use crate::friend::FriendPlace;
 use crate::group::RosterPlace;
 
@@ -83,11 +86,15 @@ tables! {
     Authored "authored"
     Departures "departures"
     Leftovers "leftovers"
+    Expiries "expiries"
 }
 
 impl Table {
     /// How many of them a store of format 1 has: the first ones.
     pub const COUNT_OF_FORMAT_1: usize = 7;
+
+    /// And one of format 2.
+    pub const COUNT_OF_FORMAT_2: usize = 21;
 }
 
 /// The keys of the meta table.
@@ -166,6 +173,51 @@ pub fn revocation(revocation: &Revocation) -> Vec<u8> {
     [&[kind], id.as_bytes().as_slice()].concat()
 }
 
+/// The key of a revocation in the order of time.
+pub fn expiry(revocation: &Revocation) -> Vec<u8> {
+    let (kind, id) = match revocation {
+        Revocation::Token { id, .. } => (0, *id),
+        Revocation::User { id, .. } => (1, id.0),
+    };
+    Expiring { kind, time: revocation.time(), id }.key()
+}
+
+/// The revocation that a key of `expiries` says.
+pub fn expiring(key: &[u8]) -> Option<Revocation> {
+    let (&kind, rest) = key.split_first()?;
+    let (time, id) = rest.split_first_chunk::<8>()?;
+    let (time, id) = (time_of(*time), Uuid::from_bytes(id.try_into().ok()?));
+    match kind {
+        0 => Some(Revocation::Token { id, expires: time }),
+        1 => Some(Revocation::User { id: UserId(id), issued_before: time }),
+        _ => None,
+    }
+}
+
+/// The keys of expired revocations, or those of them behind one of them: first tokens, then users.
+pub fn expired(expiry: Expiry, after: Option<&[u8]>) -> impl Iterator<Item = Span> {
+    [(0, expiry.tokens), (1, expiry.users)].into_iter().filter_map(move |(kind, last)| {
+        let last = Expiring { kind, time: last, id: Uuid::max() }.key();
+        match after {
+            Some(after) if after >= last.as_slice() => None,
+            Some(after) if after >= [kind].as_slice() => Some((Bound::Excluded(after.to_vec()), Bound::Included(last))),
+            _ => Some((Bound::Included(vec![kind]), Bound::Included(last))),
+        }
+    })
+}
+
+struct Expiring {
+    kind: u8,
+    time: Timestamp,
+    id: Uuid,
+}
+
+impl Expiring {
+    fn key(self) -> Vec<u8> {
+        [&[self.kind], time_bytes(self.time).as_slice(), self.id.as_bytes()].concat()
+    }
+}
+
 pub fn user(id: UserId) -> Vec<u8> {
     id.0.as_bytes().into()
 }
@@ -242,8 +294,6 @@ pub struct Listed {
 }
 
 impl Listed {
-    const SIGN: u64 = 1 << 63;
-
     pub fn of(key: &[u8]) -> Option<Self> {
         let (owner, rest) = key.split_first_chunk::<ID_BYTES>()?;
         let (&rank, rest) = rest.split_first()?;
@@ -251,15 +301,26 @@ impl Listed {
         Some(Self {
             owner: Uuid::from_bytes(*owner),
             rank,
-            since: Timestamp((u64::from_be_bytes(*since) ^ Self::SIGN) as i64),
+            since: time_of(*since),
             id: Uuid::from_bytes(id.try_into().ok()?),
         })
     }
 
     fn key(self) -> Vec<u8> {
-        let since = (self.since.0 as u64 ^ Self::SIGN).to_be_bytes();
+        let since = time_bytes(self.since);
         [self.owner.as_bytes().as_slice(), &[self.rank], &since, self.id.as_bytes()].concat()
     }
+}
+
+const SIGN: u64 = 1 << 63;
+
+/// A time as it stands in keys.
+fn time_bytes(time: Timestamp) -> [u8; 8] {
+    (time.0 as u64 ^ SIGN).to_be_bytes()
+}
+
+fn time_of(bytes: [u8; 8]) -> Timestamp {
+    Timestamp((u64::from_be_bytes(bytes) ^ SIGN) as i64)
 }
 
 /// Keys from one bound to another.
@@ -359,7 +420,26 @@ mod tests {
         #[test]
         fn arbitrary_keys_do_not_panic(key in prop::collection::vec(any::<u8>(), 0..60)) {
             let (_, _, _) = (Listed::of(&key), message_channel(&key), authored_channel(&key));
-            let (_, _) = (notification_id(&key), user_of(&key));
+            let (_, _, _) = (notification_id(&key), user_of(&key), expiring(&key));
+        }
+
+        #[test]
+        fn expired_revocations_are_found_by_their_time(
+            of_user in any::<bool>(), id in any::<u128>(),
+            time in -3i64..3, tokens in -3i64..3, users in -3i64..3,
+            after in prop::option::of((any::<bool>(), -3i64..3, any::<u128>())),
+        ) {
+            let revocation = |of_user, time, id| match (of_user, Timestamp(time), Uuid::from_u128(id)) {
+                (true, issued_before, id) => Revocation::User { id: UserId(id), issued_before },
+                (false, expires, id) => Revocation::Token { id, expires },
+            };
+            let one = revocation(of_user, time, id);
+            let after = after.map(|(of_user, time, id)| expiry(&revocation(of_user, time, id)));
+            prop_assert_eq!(expiring(&expiry(&one)), Some(one));
+            let limits = Expiry { tokens: Timestamp(tokens), users: Timestamp(users) };
+            let found = expired(limits, after.as_deref()).filter(|span| span.contains(&expiry(&one))).count();
+            let behind = after.is_none_or(|after| expiry(&one) > after);
+            prop_assert_eq!(found, usize::from(limits.covers(&one) && behind));
         }
 
         #[test]
@@ -401,5 +481,9 @@ mod tests {
         }
         // Numbers that are in exports.
         assert_eq!((Table::Messages as u8, Table::Members as u8, Table::Departures as u8), (0, 10, 19));
+        assert_eq!(
+            (Table::COUNT_OF_FORMAT_1, Table::COUNT_OF_FORMAT_2),
+            (Table::Groups as usize, Table::Expiries as usize)
+        );
     }
 }

@@ -50,8 +50,8 @@ use engine::notification::Notification;
 use engine::persist::{ChannelHead, StoreReceipt, StoreRequest};
 
 use account::{
-    Account, AccountChange, Changed, Credential, CredentialOwner, Linked, Registered, Registration, Revocation,
-    Unlinked,
+    Account, AccountChange, Changed, Credential, CredentialOwner, Expiry, Linked, Registered, Registration, Revocation,
+    RevocationPlace, Unlinked,
 };
 use friend::{Friend, FriendPlace, Related};
 use group::{Group, GroupCreated, GroupEdit, GroupEdited, GroupFilter, GroupPlace, RosterPlace};
@@ -173,6 +173,16 @@ pub trait Store: Send + Sync + 'static {
     /// All revocations, but for those that were forgotten; read once at start.
     fn revocations(&self) -> Result<Vec<Revocation>, Failure>;
 
+    /// At most `limit` revocations that need no remembering any more, and where to go on, if there may be more. A keeper
+    /// that has them in the order of time gives them in that order; one that has not looks at no more than some thousands,
+    /// so a page may be short, or empty, and yet not the last.
+    fn expired_revocations(
+        &self,
+        expiry: Expiry,
+        after: Option<&RevocationPlace>,
+        limit: usize,
+    ) -> Result<(Vec<Revocation>, Option<RevocationPlace>), Failure>;
+
     /// Ends this keeper in order: all that was committed is on disk, and later calls fail.
     fn close(&self) -> Result<(), Failure>;
 }
@@ -261,10 +271,9 @@ pub enum Write {
     },
     /// A later revocation of the same token or user replaces an earlier one; it never moves back.
     Revoke(Revocation),
-    /// Revoked tokens that have expired by now need no remembering.
-    ForgetRevocations {
-        expired_by: Timestamp,
-    },
+    /// Revocations that need no remembering any more, at most `FORGOTTEN_AT_ONCE_MAX`. One that has been replaced by a later
+    /// one meanwhile stays.
+    ForgetRevocations(Vec<Revocation>),
 }
 
 /// What became of one write.
@@ -296,6 +305,9 @@ pub struct DiskRoom {
     /// How much of it must stay free: with less, writes are refused.
     pub reserve: u64,
 }
+
+/// Most revocations that one write may forget: some milliseconds of the committer, for which other writes wait.
+pub const FORGOTTEN_AT_ONCE_MAX: usize = 1000;
 
 /// Longest username or credential, in bytes. The gateway's own limits are well below; the key space relies on this one.
 pub const NAME_BYTES_MAX: usize = 1024;
@@ -350,6 +362,15 @@ fn check_name(name: &str) -> Result<(), Failure> {
         1..=NAME_BYTES_MAX => Ok(()),
         length => Err(Failure::Unfit(format!("a name of {length} bytes; 1 to {NAME_BYTES_MAX} are possible"))),
     }
+}
+
+/// Refuses to forget so much at once that other writes would wait for it.
+fn check_forgotten(revocations: &[Revocation]) -> Result<(), Failure> {
+    if revocations.len() <= FORGOTTEN_AT_ONCE_MAX {
+        return Ok(());
+    }
+    let length = revocations.len();
+    Err(Failure::Unfit(format!("{length} revocations at once; {FORGOTTEN_AT_ONCE_MAX} are possible")))
 }
 
 /// Questions change nothing, so they have no place in a group of writes.

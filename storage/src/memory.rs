@@ -16,12 +16,13 @@ use engine::persist::{ChannelHead, StoreReceipt, StoreRequest, UpdateMessage};
 use uuid::Uuid;
 
 use crate::account::{
-    Account, AccountChange, Changed, Credential, CredentialOwner, Registered, Registration, Revocation,
+    Account, AccountChange, Changed, Credential, CredentialOwner, Expiry, Registered, Registration, Revocation,
+    RevocationPlace,
 };
 use crate::friend::{Circle, Edge, Friend, FriendPlace};
 use crate::group::{Group, GroupFilter, GroupPlace, Membership, RosterPlace, browse, common_beginning};
 use crate::inbox::Inbox;
-use crate::{Failure, Place, Store, Write, Written, change, check_name, span};
+use crate::{Failure, Place, Store, Write, Written, change, check_forgotten, check_name, keys, span};
 
 /// Keeps everything in maps.
 #[derive(Default)]
@@ -40,6 +41,8 @@ struct State {
     usernames: HashMap<String, UserId>,
     revoked_tokens: BTreeMap<Uuid, Timestamp>,
     revoked_users: BTreeMap<UserId, Timestamp>,
+    /// All of both, under the embedded store's keys of `expiries`.
+    expiries: BTreeMap<Vec<u8>, Revocation>,
     groups: HashMap<GroupId, Group>,
     group_names: HashMap<String, GroupId>,
     browsing: BTreeMap<GroupPlace, GroupId>,
@@ -234,6 +237,24 @@ impl Store for Memory {
         Ok(tokens.chain(users).collect())
     }
 
+    fn expired_revocations(
+        &self,
+        expiry: Expiry,
+        after: Option<&RevocationPlace>,
+        limit: usize,
+    ) -> Result<(Vec<Revocation>, Option<RevocationPlace>), Failure> {
+        let state = self.open()?;
+        let (mut found, mut place) = (Vec::new(), None);
+        for span in keys::expired(expiry, after.map(|place| place.0.as_slice())) {
+            for (key, revocation) in state.expiries.range(span).take(limit - found.len()) {
+                found.push(*revocation);
+                place = Some(RevocationPlace(key.clone()));
+            }
+        }
+        let is_full = found.len() == limit;
+        Ok((found, place.filter(|_| is_full)))
+    }
+
     fn close(&self) -> Result<(), Failure> {
         self.open()?.closed = true;
         Ok(())
@@ -256,8 +277,9 @@ impl State {
                 self.revoke(*revocation);
                 Written::Done
             }
-            Write::ForgetRevocations { expired_by } => {
-                self.revoked_tokens.retain(|_, expires| *expires > *expired_by);
+            Write::ForgetRevocations(revocations) => {
+                check_forgotten(revocations)?;
+                revocations.iter().for_each(|revocation| self.forget(revocation));
                 Written::Done
             }
             other => change::apply(self, other)?,
@@ -338,12 +360,30 @@ impl State {
     }
 
     fn revoke(&mut self, revocation: Revocation) {
-        let (kept, time) = match revocation {
-            Revocation::Token { id, expires } => (self.revoked_tokens.entry(id).or_insert(expires), expires),
-            Revocation::User { id, issued_before } => {
-                (self.revoked_users.entry(id).or_insert(issued_before), issued_before)
-            }
+        let kept = match revocation {
+            Revocation::Token { id, .. } => self.revoked_tokens.get(&id).copied(),
+            Revocation::User { id, .. } => self.revoked_users.get(&id).copied(),
         };
-        *kept = time.max(*kept);
+        if kept.is_some_and(|kept| kept >= revocation.time()) {
+            return;
+        }
+        if let Some(kept) = kept {
+            self.expiries.remove(&keys::expiry(&revocation.at(kept)));
+        }
+        match revocation {
+            Revocation::Token { id, expires } => self.revoked_tokens.insert(id, expires),
+            Revocation::User { id, issued_before } => self.revoked_users.insert(id, issued_before),
+        };
+        self.expiries.insert(keys::expiry(&revocation), revocation);
+    }
+
+    fn forget(&mut self, revocation: &Revocation) {
+        if self.expiries.remove(&keys::expiry(revocation)).is_none() {
+            return;
+        }
+        match revocation {
+            Revocation::Token { id, .. } => self.revoked_tokens.remove(id),
+            Revocation::User { id, .. } => self.revoked_users.remove(id),
+        };
     }
 }

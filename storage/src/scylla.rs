@@ -45,7 +45,7 @@ use engine::persist::ChannelHead;
 use tokio::runtime::Runtime;
 use uuid::Uuid;
 
-use crate::account::{Account, Credential, CredentialOwner, Revocation};
+use crate::account::{Account, Credential, CredentialOwner, Expiry, Revocation, RevocationPlace};
 use crate::friend::{Friend, FriendPlace};
 use crate::group::{Group, GroupFilter, GroupPlace, RosterPlace};
 use crate::{Answer, Failure, Lanes, Place, Store, Write, Written, not_a_write, span};
@@ -386,6 +386,25 @@ impl Store for Scylla {
         let mut rows: Vec<(i32, Uuid, i64)> = self.ask(self.keeper.link.scan(Statement::Revocations))?;
         rows.sort_unstable();
         Ok(rows.into_iter().map(decode::revocation).collect())
+    }
+
+    /// Rows lie in the order of hashes, and that is how they are looked at.
+    fn expired_revocations(
+        &self,
+        expiry: Expiry,
+        after: Option<&RevocationPlace>,
+        limit: usize,
+    ) -> Result<(Vec<Revocation>, Option<RevocationPlace>), Failure> {
+        if limit == 0 {
+            return Ok((Vec::new(), None));
+        }
+        let first = after.and_then(|place| place.0.as_slice().try_into().ok()).map_or(i64::MIN, i64::from_be_bytes);
+        let values = vec![big(first), int(limit_of(limit))];
+        let rows: Vec<(i64, i32, Uuid, i64)> = self.ask(self.keeper.link.rows(Statement::RevocationsFrom, values))?;
+        let last = rows.last().filter(|_| rows.len() == limit);
+        let next = last.map(|(place, ..)| RevocationPlace(place.to_be_bytes().into()));
+        let revocations = rows.into_iter().map(|(_, kind, of, time)| decode::revocation((kind, of, time)));
+        Ok((revocations.filter(|revocation| expiry.covers(revocation)).collect(), next))
     }
 
     fn close(&self) -> Result<(), Failure> {

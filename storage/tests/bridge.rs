@@ -16,7 +16,9 @@ use engine::id::{ChannelId, Epoch, GroupId, MessageId, NotificationId, UserId};
 use engine::message::Message;
 use engine::notification::Notification;
 use engine::persist::{ChannelHead, NotTaken, Receipt, StoreEnd, StoreReceipt, StoreRequest, Ticket};
-use storage::account::{Account, Changed, Credential, CredentialOwner, Registered, Revocation};
+use storage::account::{
+    Account, Changed, Credential, CredentialOwner, Expiry, Registered, Revocation, RevocationPlace,
+};
 use storage::bridge::Bridge;
 use storage::friend::{Friend, FriendPlace};
 use storage::group::{Group, GroupFilter, GroupPlace, RosterPlace};
@@ -205,6 +207,15 @@ impl Store for Staged {
 
     fn revocations(&self) -> Result<Vec<Revocation>, Failure> {
         self.memory.revocations()
+    }
+
+    fn expired_revocations(
+        &self,
+        expiry: Expiry,
+        after: Option<&RevocationPlace>,
+        limit: usize,
+    ) -> Result<(Vec<Revocation>, Option<RevocationPlace>), Failure> {
+        self.memory.expired_revocations(expiry, after, limit)
     }
 
     fn close(&self) -> Result<(), Failure> {
@@ -616,7 +627,9 @@ fn clients_use_every_call() {
         let token = |expires| Revocation::Token { id: uuid::Uuid::nil(), expires: engine::id::Timestamp(expires) };
         client.revoke(token(5)).await.unwrap();
         assert_eq!(client.revocations().await, Ok(vec![token(5)]));
-        client.forget_revocations(engine::id::Timestamp(5)).await.unwrap();
+        let expiry = Expiry { tokens: engine::id::Timestamp(5), users: engine::id::Timestamp(0) };
+        assert_eq!(client.expired_revocations(expiry, None, 9).await, Ok((vec![token(5)], None)));
+        client.forget_revocations(vec![token(5)]).await.unwrap();
         assert_eq!(client.revocations().await, Ok(vec![]));
         assert_eq!(client.messages(room("lobby"), Place::Newest, 9).await, Ok(vec![]));
     });

@@ -1,4 +1,4 @@
-//! Directories of format 1: opened, brought up to date, and nothing of them lost.
+//! Directories of formats 1 and 2: opened, brought up to date, and nothing of them lost.
 
 #![allow(clippy::unwrap_used, reason = "a failed step fails the test")]
 
@@ -7,11 +7,13 @@ mod common;
 use common::people::*;
 use common::*;
 use engine::friend::FriendAct;
-use engine::id::Epoch;
+use engine::id::{Epoch, Timestamp};
 use fjall::{Database, KeyspaceCreateOptions, PersistMode};
+use storage::account::{Expiry, Revocation};
 use storage::embedded::Embedded;
-use storage::{Failure, Place, Store};
+use storage::{Failure, Place, Store, Write};
 use tempfile::TempDir;
+use uuid::Uuid;
 use xxhash_rust::xxh3::xxh3_64;
 
 /// The tables that format 1 had. Their keys and records are today's.
@@ -84,13 +86,79 @@ fn check_upgraded(directory: &TempDir, epoch: u64) {
         assert_eq!(written(2), [room("lobby"), room("stage")]);
         assert_eq!(store.next_epoch().unwrap(), Epoch(epoch + round + 1));
         drop(store);
-        assert_eq!(format_of(directory), 2);
+        assert_eq!(format_of(directory), 3);
     }
     let mut world = World::<Upgraded>::on(Upgraded(open(directory)));
     world.make(1, 1);
     world.cast(1, &[(2, engine::group::Role::Admin)]);
     assert_eq!(world.relate(FriendAct::Add, 1, &[2]).notices.len(), 1);
     check_sound(world.store(), 1, 2);
+}
+
+fn token(number: u128, expires: i64) -> Revocation {
+    Revocation::Token { id: Uuid::from_u128(number * 7919), expires: Timestamp(expires) }
+}
+
+/// A directory as a program of format 2 left it, with revocations in it.
+fn format_2() -> TempDir {
+    let directory = scratch();
+    let store = open(&directory);
+    let of_user = Revocation::User { id: user(1), issued_before: Timestamp(7) };
+    commit(&store, &[token(1, 30), token(2, 10), of_user, token(3, 20)].map(Write::Revoke));
+    commit(&store, &[register(1, "ann", device("a")), insert(&room("lobby"), 1, 1)]);
+    store.next_epoch().unwrap();
+    store.close().unwrap();
+    drop(store);
+    let database = database(&directory);
+    let expiries = database.keyspace("expiries", KeyspaceCreateOptions::default).unwrap();
+    database.delete_keyspace(expiries).unwrap();
+    let keyspace = database.keyspace("meta", KeyspaceCreateOptions::default).unwrap();
+    keyspace.insert("store", meta(2, 1)).unwrap();
+    database.persist(PersistMode::SyncAll).unwrap();
+    directory
+}
+
+fn check_revocations(directory: &TempDir) {
+    let store = open(directory);
+    assert_eq!(store.next_epoch().unwrap(), Epoch(2));
+    let of_user = Revocation::User { id: user(1), issued_before: Timestamp(7) };
+    let expiry = Expiry { tokens: Timestamp(20), users: Timestamp(7) };
+    let expired = vec![token(2, 10), token(3, 20), of_user];
+    assert_eq!(store.expired_revocations(expiry, None, 9).unwrap(), (expired.clone(), None), "in the order of time");
+    commit(&store, &[Write::ForgetRevocations(expired)]);
+    assert_eq!(store.revocations().unwrap(), [token(1, 30)]);
+    assert_eq!(store.messages(&room("lobby"), Place::Oldest, 9).unwrap(), [message(&room("lobby"), 1, 1)]);
+    drop(store);
+    assert_eq!(format_of(directory), 3);
+}
+
+#[test]
+fn revocations_of_format_2_are_put_in_the_order_of_time() {
+    let directory = format_2();
+    assert_eq!(format_of(&directory), 2);
+    check_revocations(&directory);
+}
+
+#[test]
+fn an_upgrade_of_format_2_that_was_cut_short_begins_anew() {
+    let directory = format_2();
+    let begun = database(&directory);
+    let expiries = begun.keyspace("expiries", KeyspaceCreateOptions::default).unwrap();
+    // One row is there already, and one of a revocation that an older program has forgotten since.
+    for (expires, number) in [(10u64, 2u128), (5, 9)] {
+        let time = (expires ^ (1 << 63)).to_be_bytes();
+        let key = [[0].as_slice(), &time, &(number * 7919).to_be_bytes()].concat();
+        expiries.insert(key, "").unwrap();
+    }
+    begun.persist(PersistMode::SyncAll).unwrap();
+    drop((expiries, begun));
+    let store = open(&directory);
+    let expiry = Expiry { tokens: Timestamp(5), users: Timestamp(0) };
+    let (gone, _) = store.expired_revocations(expiry, None, 9).unwrap();
+    assert_eq!(gone, [token(9, 5)]);
+    commit(&store, &[Write::ForgetRevocations(gone)]);
+    drop(store);
+    check_revocations(&directory);
 }
 
 /// A store that was not begun here.
@@ -149,7 +217,7 @@ fn a_damaged_message_does_not_stop_an_upgrade() {
 
 #[test]
 fn other_formats_are_refused_and_left_alone() {
-    for format in [0, 3, u32::MAX] {
+    for format in [0, 4, u32::MAX] {
         let directory = format_1(7, &["lobby"]);
         let changed = database(&directory);
         let keyspace = changed.keyspace("meta", KeyspaceCreateOptions::default).unwrap();

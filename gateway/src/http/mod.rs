@@ -12,6 +12,7 @@ mod connections;
 pub mod cursor;
 mod departures;
 mod error;
+mod forgetting;
 mod friends;
 mod groups;
 mod history;
@@ -34,6 +35,7 @@ mod users;
 mod tests;
 
 pub use departures::run as run_departures;
+pub use forgetting::run as run_forgetting;
 pub use router::respond;
 pub use serve::serve;
 pub use services::{Services, system_time};

@@ -1,7 +1,7 @@
 //! Keeping signed in, and signing out: `POST /v2/account/session/refresh`, `POST /v2/session/logout`
 //! (docs/protocol.md, section 8.2).
 
-use engine::id::{Timestamp, UserId};
+use engine::id::UserId;
 use hyper::Request;
 use hyper::body::Bytes;
 use serde::Deserialize;
@@ -65,7 +65,6 @@ pub async fn logout(services: &Services, request: &Request<Bytes>) -> Result<Ans
         let expires = services.tokens.last_expiry(&claims, now);
         revoke(services, Revocation::Token { id: claims.token, expires }).await?;
     }
-    forget_expired(services, now).await;
     Ok(answer::done())
 }
 
@@ -137,14 +136,4 @@ fn check_room(services: &Services, revocation: &Revocation) -> Result<(), Refusa
         return Ok(());
     }
     Err(Refusal::new(Code::Unavailable, "too many logouts within the lifetime of tokens, try again later"))
-}
-
-/// Now and then the store forgets what has expired. The logout that brings it about is done already, so a failure is
-/// none of its client's business: what is kept longer does no harm, and the next hour tries again.
-async fn forget_expired(services: &Services, now: Timestamp) {
-    if services.tokens.revocations().forgetting_is_due(now)
-        && let Err(failure) = services.store.forget_revocations(now).await
-    {
-        tracing::warn!(%failure, "expired logouts stay in the store for another hour");
-    }
 }

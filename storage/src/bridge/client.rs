@@ -12,8 +12,8 @@ use engine::notification::Notification;
 use super::Line;
 use super::waiting::Desk;
 use crate::account::{
-    Account, AccountChange, Changed, Credential, CredentialOwner, Linked, Registered, Registration, Revocation,
-    Unlinked,
+    Account, AccountChange, Changed, Credential, CredentialOwner, Expiry, Linked, Registered, Registration, Revocation,
+    RevocationPlace, Unlinked,
 };
 use crate::friend::{Friend, FriendPlace, Related};
 use crate::group::{Group, GroupCreated, GroupEdit, GroupEdited, GroupFilter, GroupPlace, RosterPlace};
@@ -254,9 +254,19 @@ impl Client {
         self.write(Write::Revoke(revocation)).await.map(|_| ())
     }
 
-    /// Drops the revocations of tokens that have expired anyway.
-    pub async fn forget_revocations(&self, expired_by: Timestamp) -> Result<(), Failure> {
-        self.write(Write::ForgetRevocations { expired_by }).await.map(|_| ())
+    /// Some of the revocations that need no remembering any more, and where to go on.
+    pub async fn expired_revocations(
+        &self,
+        expiry: Expiry,
+        after: Option<RevocationPlace>,
+        limit: usize,
+    ) -> Result<(Vec<Revocation>, Option<RevocationPlace>), Failure> {
+        self.read(move |store| store.expired_revocations(expiry, after.as_ref(), limit)).await
+    }
+
+    /// At most `FORGOTTEN_AT_ONCE_MAX` that were found so.
+    pub async fn forget_revocations(&self, expired: Vec<Revocation>) -> Result<(), Failure> {
+        self.write(Write::ForgetRevocations(expired)).await.map(|_| ())
     }
 
     pub async fn revocations(&self) -> Result<Vec<Revocation>, Failure> {

@@ -20,7 +20,7 @@ use super::tables::{Tables, decoded, unreadable};
 use crate::account::{AccountChange, Changed, CredentialOwner, Registered, Registration, Revocation};
 use crate::keys::{self, Span, Table};
 use crate::record::{self, Damage};
-use crate::{Failure, Write, Written, change, check_name};
+use crate::{Failure, Write, Written, change, check_forgotten, check_name};
 
 pub struct Draft<'a> {
     tables: &'a Tables,
@@ -91,8 +91,8 @@ impl<'a> Draft<'a> {
                 self.revoke(revocation)?;
                 Written::Done
             }
-            Write::ForgetRevocations { expired_by } => {
-                self.forget_revocations(*expired_by)?;
+            Write::ForgetRevocations(revocations) => {
+                self.forget_revocations(revocations)?;
                 Written::Done
             }
             other => self.attempt(|draft| change::apply(draft, other))?,
@@ -275,37 +275,37 @@ impl<'a> Draft<'a> {
     fn revoke(&mut self, revocation: &Revocation) -> Result<(), Failure> {
         let key = keys::revocation(revocation);
         let kept = self.read(Table::Revocations, &key, record::decode_revocation)?;
-        if kept.is_none_or(|kept| reach(&kept) < reach(revocation)) {
-            self.put(Table::Revocations, key, record::encode_revocation(revocation));
+        if kept.is_some_and(|kept| kept.time() >= revocation.time()) {
+            return Ok(());
         }
+        if let Some(kept) = kept {
+            self.delete(Table::Expiries, keys::expiry(&kept));
+        }
+        self.put_revocation(key, revocation);
         Ok(())
     }
 
-    /// Looks at every revocation, stored or drafted. There are as many as logouts in the life of a token.
-    fn forget_revocations(&mut self, expired_by: Timestamp) -> Result<(), Failure> {
-        let expired = |revocation: &Revocation| match revocation {
-            Revocation::Token { expires, .. } => *expires <= expired_by,
-            Revocation::User { .. } => false,
-        };
-        let mut keys = Vec::new();
-        for entry in self.tables.revocations() {
-            keys.push(entry?.0.to_vec());
+    /// A revocation, in both orders.
+    pub fn put_revocation(&mut self, key: Vec<u8>, revocation: &Revocation) {
+        self.put(Table::Revocations, key, record::encode_revocation(revocation));
+        self.put(Table::Expiries, keys::expiry(revocation), Vec::new());
+    }
+
+    fn forget_revocations(&mut self, revocations: &[Revocation]) -> Result<(), Failure> {
+        check_forgotten(revocations)?;
+        let mut found = Vec::with_capacity(revocations.len());
+        for revocation in revocations {
+            let key = keys::revocation(revocation);
+            let kept = self.read(Table::Revocations, &key, record::decode_revocation)?;
+            found.push((key, kept == Some(*revocation)));
         }
-        keys.extend(self.changes[Table::Revocations as usize].keys().cloned());
-        for key in keys {
-            let revocation = self.read(Table::Revocations, &key, record::decode_revocation)?;
-            if revocation.as_ref().is_some_and(expired) {
+        for (revocation, (key, is_kept)) in revocations.iter().zip(found) {
+            if is_kept {
                 self.delete(Table::Revocations, key);
             }
+            // Without its revocation it would be found again and again.
+            self.delete(Table::Expiries, keys::expiry(revocation));
         }
         Ok(())
-    }
-}
-
-/// Until when, or from when backwards, a revocation holds: the later the stronger.
-fn reach(revocation: &Revocation) -> Timestamp {
-    match *revocation {
-        Revocation::Token { expires, .. } => expires,
-        Revocation::User { issued_before, .. } => issued_before,
     }
 }

@@ -21,8 +21,9 @@ use crate::record::{self, Damage, StoreMeta};
 
 /// Which tables and records a store has. Rises when an older program could no longer read what this one writes.
 ///
-/// 1 knew messages, accounts and logouts; 2 knows groups, friends and notifications, and who has written where.
-pub const FORMAT: u32 = 2;
+/// 1 knew messages, accounts and logouts; 2 groups, friends and notifications, and who has written where; 3 knows logouts in
+/// the order of time.
+pub const FORMAT: u32 = 3;
 
 /// fjall's background threads: one may compact while the other flushes.
 const WORKER_THREADS: usize = 2;
@@ -57,8 +58,12 @@ impl Tables {
         let meta = database.keyspace(Table::Meta.name(), || keyspace_options(Table::Meta));
         let meta = meta.map_err(|error| unopenable(path, &error))?.get(keys::META);
         let format = checked_meta(path, meta)?.format;
-        let tables = if format == 1 { &Table::ALL[..Table::COUNT_OF_FORMAT_1] } else { &Table::ALL[..] };
-        for table in tables {
+        let tables = match format {
+            1 => Table::COUNT_OF_FORMAT_1,
+            2 => Table::COUNT_OF_FORMAT_2,
+            _ => Table::COUNT,
+        };
+        for table in &Table::ALL[..tables] {
             check_table(&database, path, *table)?;
         }
         let tables = Self::of(path, database, stopping)?;
@@ -126,10 +131,10 @@ impl Tables {
         View { tables: self, snapshot: self.database.snapshot() }
     }
 
-    pub fn revocations(&self) -> impl Iterator<Item = Result<(Slice, Revocation), Failure>> {
-        self.keyspace(Table::Revocations).iter().map(|entry| {
-            let (key, value) = entry.into_inner().map_err(|error| unreadable(Table::Revocations, &error))?;
-            Ok((key, decoded(Table::Revocations, record::decode_revocation(&value))?))
+    pub fn revocations(&self) -> impl Iterator<Item = Result<Revocation, Failure>> {
+        self.keyspace(Table::Revocations).iter().map(|row| {
+            let value = row.value().map_err(|error| unreadable(Table::Revocations, &error))?;
+            decoded(Table::Revocations, record::decode_revocation(&value))
         })
     }
 }

@@ -1,5 +1,6 @@
-//! Brings a store of format 1 up to date. Its tables stay as they are; the others have just been made, empty, and one of
-//! them must know who has written where, so that an account can go with all its messages.
+//! Brings a store of an older format up to date. Its tables stay as they are; the others have just been made, empty, and two
+//! of them must know what is in the old ones: who has written where, so that an account can go with all its messages, and
+//! the revocations in the order of time, so that they can be forgotten.
 //!
 //! The store says that it is of the new format only when all is synced, so an upgrade that was cut short begins anew at the
 //! next start.
@@ -15,11 +16,15 @@ use crate::record;
 
 /// Messages that are looked at between two commits.
 const MESSAGES_A_COMMIT: usize = 100_000;
+const REVOCATIONS_A_COMMIT: usize = 100_000;
 
 pub fn upgrade(tables: &Tables, path: &Path) -> Result<(), Failure> {
     let meta = tables.meta(path)?;
     tracing::info!("{} is of format {}; it is being brought up to date", path.display(), meta.format);
-    note_authors(tables, path)?;
+    if meta.format < 2 {
+        note_authors(tables, path)?;
+    }
+    order_revocations(tables, path)?;
     tables.put_meta(path, meta.epoch)
 }
 
@@ -40,6 +45,23 @@ fn note_authors(tables: &Tables, path: &Path) -> Result<(), Failure> {
         }
         draft.commit().map_err(|error| unopenable(path, &error))?;
         if looked_at < MESSAGES_A_COMMIT {
+            return Ok(());
+        }
+    }
+}
+
+fn order_revocations(tables: &Tables, path: &Path) -> Result<(), Failure> {
+    let mut memo = Memo::default();
+    let mut revocations = tables.revocations();
+    loop {
+        let mut draft = Draft::new(tables, &mut memo);
+        let mut looked_at = 0;
+        for revocation in revocations.by_ref().take(REVOCATIONS_A_COMMIT) {
+            looked_at += 1;
+            draft.put(Table::Expiries, keys::expiry(&revocation?), Vec::new());
+        }
+        draft.commit().map_err(|error| unopenable(path, &error))?;
+        if looked_at < REVOCATIONS_A_COMMIT {
             return Ok(());
         }
     }

@@ -15,6 +15,7 @@ use std::time::{Duration, Instant};
 
 use engine::id::{GroupId, NotificationId, Timestamp, UserId};
 use scylla::value::{CqlValue, Row};
+use tokio::task::JoinSet;
 use uuid::Uuid;
 
 use super::channel::{Channel, Known};
@@ -29,13 +30,13 @@ use crate::friend::{Circle, Edge};
 use crate::group::{Group, Membership};
 use crate::inbox::Inbox;
 use crate::rows::Rows;
-use crate::{Failure, NAME_BYTES_MAX, Write, Written, change, check_name};
+use crate::{Failure, NAME_BYTES_MAX, Write, Written, change, check_forgotten, check_name};
 
 /// Groups of one user that are looked at: above what a user may have, with some that are being swept away.
 const GROUPS_OF_USER_MAX: i32 = 10_000;
 
-/// Expired logouts that go in one change; the rest goes with the next.
-const FORGOTTEN_AT_ONCE: usize = 20_000;
+/// Rows that are looked up side by side.
+const LOOKS_AT_ONCE: usize = 32;
 
 /// How often, and how far apart, it is tried to set something free.
 const RELEASES_MAX: usize = 1000;
@@ -141,8 +142,8 @@ impl<'k> Draft<'k> {
                 self.revoke(revocation)?;
                 Written::Done
             }
-            Write::ForgetRevocations { expired_by } => {
-                self.forget_revocations(*expired_by)?;
+            Write::ForgetRevocations(revocations) => {
+                self.forget_revocations(revocations)?;
                 Written::Done
             }
             other => change::apply(self, other)?,
@@ -185,11 +186,9 @@ impl<'k> Draft<'k> {
         Ok(Changed::Done)
     }
 
-    fn forget_revocations(&mut self, expired_by: Timestamp) -> Result<(), Failure> {
-        let kept: Vec<(i32, Uuid, i64)> = self.block(self.keeper.link.scan(Statement::Revocations))?;
-        let expired = kept.into_iter().filter(|(kind, _, time)| *kind == 0 && *time <= expired_by.0);
-        for (_, token, expires) in expired.take(FORGOTTEN_AT_ONCE) {
-            let revocation = Revocation::Token { id: token, expires: Timestamp(expires) };
+    fn forget_revocations(&mut self, revocations: &[Revocation]) -> Result<(), Failure> {
+        check_forgotten(revocations)?;
+        for revocation in self.block(unchanged(self.keeper, revocations))? {
             self.write(mutations::delete_revocation(&revocation), mutations::put_revocation(&revocation));
         }
         Ok(())
@@ -408,4 +407,24 @@ impl Release {
 
 pub fn is_name(name: &str) -> bool {
     (1..=NAME_BYTES_MAX).contains(&name.len())
+}
+
+/// Those of these revocations that are kept as they are here.
+async fn unchanged(keeper: &Arc<Keeper>, revocations: &[Revocation]) -> Result<Vec<Revocation>, Failure> {
+    let mut unchanged = Vec::new();
+    for some in revocations.chunks(LOOKS_AT_ONCE) {
+        let mut looks = JoinSet::new();
+        for &revocation in some {
+            let keeper = keeper.clone();
+            let (kind, of, time) = mutations::revocation_parts(&revocation);
+            looks.spawn(async move {
+                let kept: Option<(i64,)> = keeper.link.row(Statement::Revocation, vec![int(kind), id(of)]).await?;
+                Ok((kept == Some((time.0,))).then_some(revocation))
+            });
+        }
+        while let Some(looked) = looks.join_next().await {
+            unchanged.extend(looked.map_err(|error| Failure::Passing(error.to_string()))??);
+        }
+    }
+    Ok(unchanged)
 }

@@ -2,7 +2,7 @@
 
 use engine::id::{MessageId, Timestamp};
 use proptest::prelude::*;
-use storage::account::{AccountChange, Credential, CredentialKind, Revocation};
+use storage::account::{AccountChange, Credential, CredentialKind, Expiry, Revocation};
 use storage::{Place, Store, Write};
 use uuid::Uuid;
 
@@ -26,7 +26,7 @@ enum RandomWrite {
     Change { account: u32, username: Option<usize>, location: Option<String>, time: i64 },
     RevokeToken { id: u128, expires: i64 },
     RevokeUser { id: u32, issued_before: i64 },
-    Forget { expired_by: i64 },
+    Forget { users: bool, id: u32, time: i64 },
 }
 
 const CHANNELS: [&str; 3] = ["a", "ab", "b"];
@@ -60,7 +60,7 @@ fn writes() -> impl Strategy<Value = RandomWrite> {
             .prop_map(|(account, username, location, time)| Change { account, username, location, time }),
         1 => (0u128..4, 0i64..9).prop_map(|(id, expires)| RevokeToken { id, expires }),
         1 => (0u32..4, 0i64..9).prop_map(|(id, issued_before)| RevokeUser { id, issued_before }),
-        1 => (0i64..9).prop_map(|expired_by| Forget { expired_by }),
+        1 => (any::<bool>(), 0u32..4, 0i64..9).prop_map(|(users, id, time)| Forget { users, id, time }),
     ]
 }
 
@@ -99,7 +99,14 @@ fn concrete(write: &RandomWrite, accounts: &mut u32) -> Write {
         RandomWrite::RevokeUser { id, issued_before } => {
             Write::Revoke(Revocation::User { id: user(id), issued_before: Timestamp(issued_before) })
         }
-        RandomWrite::Forget { expired_by } => Write::ForgetRevocations { expired_by: Timestamp(expired_by) },
+        RandomWrite::Forget { users: true, id, time } => {
+            Write::ForgetRevocations(vec![Revocation::User { id: user(id), issued_before: Timestamp(time) }])
+        }
+        // A time is in it twice, to be forgotten once.
+        RandomWrite::Forget { users: false, id, time } => {
+            let of = |time| Revocation::Token { id: Uuid::from_u128(id.into()), expires: Timestamp(time) };
+            Write::ForgetRevocations(vec![of(time), of(time + 1), of(time)])
+        }
     }
 }
 
@@ -127,6 +134,15 @@ fn compare(model: &dyn Store, other: &dyn Store, accounts: u32) {
         }
     }
     assert_eq!(model.revocations(), other.revocations());
+    for (tokens, users) in [(4, 9), (9, 4)] {
+        let expiry = Expiry { tokens: Timestamp(tokens), users: Timestamp(users) };
+        let [mut expected, mut found] =
+            [model, other].map(|store| store.expired_revocations(expiry, None, 99).unwrap().0);
+        for revocations in [&mut expected, &mut found] {
+            revocations.sort_by_key(|revocation| format!("{revocation:?}"));
+        }
+        assert_eq!(found, expected);
+    }
 }
 
 /// Runs the same steps on the model and on another keeper. A keeper that joins later needs one more line below.

@@ -2,8 +2,10 @@
 
 use engine::id::{ChannelId, Epoch, MessageId, Sequence, Timestamp};
 use engine::persist::{ChannelHead, StoreReceipt, StoreRequest};
-use storage::account::{AccountChange, Changed, Credential, CredentialKind, CredentialOwner, Registered, Revocation};
-use storage::{Failure, NAME_BYTES_MAX, Place, Store, Write, Written};
+use storage::account::{
+    AccountChange, Changed, Credential, CredentialKind, CredentialOwner, Expiry, Registered, Revocation,
+};
+use storage::{FORGOTTEN_AT_ONCE_MAX, Failure, NAME_BYTES_MAX, Place, Store, Write, Written};
 use uuid::Uuid;
 
 use crate::common::*;
@@ -18,6 +20,8 @@ laws! {
     everything_is_there_after_reopening
     epochs_rise
     revocations_never_weaken
+    what_has_expired_is_found_page_by_page
+    forgetting_is_bounded
     an_unfit_write_fails_alone
     a_closed_store_refuses
 }
@@ -240,10 +244,77 @@ fn revocations_never_weaken<K: Keeper>() {
     let revoke = [token(1, 10), token(1, 5), token(2, 20), of_user(1, 30), of_user(1, 20), of_user(1, 40)];
     commit(store, &revoke.map(Write::Revoke));
     assert_eq!(store.revocations().unwrap(), [token(1, 10), token(2, 20), of_user(1, 40)]);
-    commit(store, &[Write::Revoke(token(3, 9)), Write::ForgetRevocations { expired_by: Timestamp(10) }]);
+    commit(store, &[Write::Revoke(token(3, 9)), Write::ForgetRevocations(vec![token(1, 10), token(3, 9)])]);
     assert_eq!(store.revocations().unwrap(), [token(2, 20), of_user(1, 40)]);
-    commit(store, &[Write::ForgetRevocations { expired_by: Timestamp(99) }, Write::Revoke(token(2, 20))]);
+    // What is not kept, or has been replaced by a later one, is not touched.
+    commit(store, &[Write::ForgetRevocations(vec![token(2, 19), of_user(1, 30), token(9, 9), of_user(2, 40)])]);
     assert_eq!(store.revocations().unwrap(), [token(2, 20), of_user(1, 40)]);
+    commit(store, &[Write::ForgetRevocations(vec![token(2, 20)]), Write::Revoke(token(2, 20))]);
+    assert_eq!(store.revocations().unwrap(), [token(2, 20), of_user(1, 40)]);
+    commit(store, &[Write::ForgetRevocations(vec![token(2, 20), of_user(1, 40)])]);
+    assert_eq!(store.revocations().unwrap(), []);
+}
+
+fn what_has_expired_is_found_page_by_page<K: Keeper>() {
+    let mut keeper = K::begin();
+    let tokens = |numbers: std::ops::Range<u128>| {
+        numbers
+            .map(|number| Revocation::Token { id: Uuid::from_u128(number * 7919), expires: Timestamp(number as i64) })
+    };
+    let users = |numbers: std::ops::Range<u32>| {
+        numbers.map(|number| Revocation::User { id: user(number), issued_before: Timestamp(i64::from(number)) })
+    };
+    commit(keeper.store(), &tokens(0..40).chain(users(0..30)).map(Write::Revoke).collect::<Vec<_>>());
+    // A later time counts, and not the one before.
+    let later = Revocation::Token { id: Uuid::from_u128(7919), expires: Timestamp(1000) };
+    commit(keeper.store(), &[Write::Revoke(later)]);
+    let expiry = Expiry { tokens: Timestamp(24), users: Timestamp(9) };
+    for limit in [0, 1, 7, 35, 36, 1000] {
+        let store = keeper.store();
+        let (mut found, mut place) = (Vec::new(), None);
+        loop {
+            let (page, next) = store.expired_revocations(expiry, place.as_ref(), limit).unwrap();
+            assert!(page.len() <= limit);
+            found.extend(page);
+            match next {
+                Some(next) => place = Some(next),
+                None => break,
+            }
+        }
+        found.sort_by_key(|revocation| match *revocation {
+            Revocation::Token { id, expires } => (0, expires, id),
+            Revocation::User { id, issued_before } => (1, issued_before, id.0),
+        });
+        let expected: Vec<_> = tokens(0..1).chain(tokens(2..25)).chain(users(0..10)).collect();
+        assert_eq!(found, if limit == 0 { Vec::new() } else { expected }, "by {limit}");
+        keeper.reopen();
+    }
+    let store = keeper.store();
+    let (expired, _) = store.expired_revocations(expiry, None, 1000).unwrap();
+    commit(store, &[Write::ForgetRevocations(expired)]);
+    assert_eq!(store.expired_revocations(expiry, None, 1000).unwrap(), (vec![], None));
+    let mut left: Vec<_> = tokens(25..40).chain([later]).chain(users(10..30)).collect();
+    let mut kept = store.revocations().unwrap();
+    for revocations in [&mut left, &mut kept] {
+        revocations.sort_by_key(|revocation| format!("{revocation:?}"));
+    }
+    assert_eq!(kept, left);
+}
+
+fn forgetting_is_bounded<K: Keeper>() {
+    let keeper = K::begin();
+    let revocations: Vec<_> = (0..=FORGOTTEN_AT_ONCE_MAX as u128)
+        .map(|id| Revocation::Token { id: Uuid::from_u128(id), expires: Timestamp(1) })
+        .collect();
+    let store = keeper.store();
+    for some in revocations.chunks(100) {
+        commit(store, &some.iter().copied().map(Write::Revoke).collect::<Vec<_>>());
+    }
+    let written = store.commit(&[Write::ForgetRevocations(revocations.clone())]).unwrap();
+    assert!(matches!(written[..], [Err(Failure::Unfit(_))]), "{written:?}");
+    assert_eq!(store.revocations().unwrap().len(), revocations.len());
+    commit(store, &[Write::ForgetRevocations(revocations[1..].to_vec())]);
+    assert_eq!(store.revocations().unwrap(), revocations[..1]);
 }
 
 fn an_unfit_write_fails_alone<K: Keeper>() {

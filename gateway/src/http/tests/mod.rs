@@ -38,7 +38,6 @@ use storage::{Store, Write};
 
 use super::services::Services;
 use crate::password::Passwords;
-use crate::revocations;
 use crate::token::Tokens;
 use crate::token::tests::{REFRESH_TTL, SESSION_TTL, keys};
 
@@ -95,7 +94,7 @@ impl World {
     pub fn on(store: Arc<dyn Store>) -> Self {
         let (bridge, _) = Bridge::start(store.clone(), 0).unwrap();
         let now = Rc::new(Cell::new(Timestamp(START * 1_000_000_000 + 575_385_013)));
-        let kept = revocations::kept(&*store, now.get()).unwrap_or_default();
+        let kept = store.revocations().unwrap_or_default();
         let tokens = Tokens::new(&keys(), SESSION_TTL, REFRESH_TTL, &kept, now.get());
         let clock = now.clone();
         let services = Services::new(

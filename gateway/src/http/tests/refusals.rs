@@ -8,7 +8,7 @@ use engine::id::{ChannelId, Epoch, GroupId, MessageId, NotificationId, UserId};
 use engine::message::Message;
 use engine::notification::Notification;
 use engine::persist::ChannelHead;
-use storage::account::{Account, Credential, CredentialOwner, Revocation};
+use storage::account::{Account, Credential, CredentialOwner, Expiry, Revocation, RevocationPlace};
 use storage::friend::{Friend, FriendPlace};
 use storage::group::{Group, GroupFilter, GroupPlace, RosterPlace};
 use storage::{Failure, Place, Store, Write, Written};
@@ -314,6 +314,15 @@ impl Store for Broken {
     fn departures(&self, _: usize) -> Result<Vec<UserId>, Failure> {
         self.fail()
     }
+    fn expired_revocations(
+        &self,
+        _: Expiry,
+        _: Option<&RevocationPlace>,
+        _: usize,
+    ) -> Result<(Vec<Revocation>, Option<RevocationPlace>), Failure> {
+        self.fail()
+    }
+
     fn revocations(&self) -> Result<Vec<Revocation>, Failure> {
         self.fail()
     }

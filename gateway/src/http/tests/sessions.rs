@@ -1,6 +1,10 @@
 //! Tokens renewed and logged out.
 
+use storage::account::Revocation;
+use uuid::Uuid;
+
 use super::*;
+use crate::http::forgetting;
 
 fn refresh(world: &World, token: &str, vars: Value) -> Heard {
     let body = json!({ "token": token, "vars": vars }).to_string();
@@ -136,27 +140,47 @@ fn a_logout_outlives_a_restart() {
 }
 
 #[test]
-fn the_store_forgets_expired_logouts_at_most_once_an_hour() {
+fn the_store_forgets_logouts_when_all_their_tokens_have_expired() {
     let world = World::new();
-    // Who logs out, how many seconds after the start, and how many logouts the store then keeps. Each is kept for the
-    // life of a refresh token, which is an hour and a second.
-    let cases = [
-        ("alice", 10, 1),
-        ("bob", 3599, 2),
-        // A whole hour has passed, but nothing has expired; the next look is an hour away.
-        ("carol", 3600, 3),
-        ("dave", 7199, 4),
-        ("erin", 7200, 3),
-        ("frank", 7300, 4),
-    ];
+    let forget = || block_on(forgetting::forget_expired(&world.services)).unwrap();
+    let kept = || world.store.revocations().unwrap().len();
+    // Who logs out, everywhere or not, how many seconds after the start.
+    let logouts = [("alice", true, 10), ("bob", false, 20), ("carol", true, 1800), ("dave", false, 1900)];
     let mut passed = 0;
-    for (name, second, kept) in cases {
+    let mut pass_to = |second: i64| {
         world.pass(second - passed);
         passed = second;
+    };
+    let mut gone = Vec::new();
+    for (name, everywhere, second) in logouts {
+        pass_to(second);
         let session = world.sign_in(name);
-        let heard = logout(&world, &session.token, json!({ "token": session.token }));
-        assert_eq!((heard.status, heard.text.as_str()), (200, "{}"), "{name}");
-        assert_eq!(world.store.revocations().unwrap().len(), kept, "after the logout of {name}");
-        check(&world, &session, false, name);
+        let body = if everywhere { json!({}) } else { json!({ "token": session.token }) };
+        assert_eq!(logout(&world, &session.token, body).status, 200);
+        gone.push(session);
+        forget();
     }
+    // Each is kept for the life of a refresh token, which is an hour, and for as long as its cutoff lies ahead.
+    for (second, expected) in [(3600, 4), (3610, 4), (3632, 2), (5390, 2), (5600, 0)] {
+        pass_to(second);
+        forget();
+        assert_eq!(kept(), expected, "after {second} s");
+        gone.iter().for_each(|session| check(&world, session, false, "whether it was forgotten or not"));
+    }
+}
+
+#[test]
+fn more_logouts_than_one_write_may_forget() {
+    let world = World::new();
+    let now = world.now.get();
+    let token = |number: u128, expires: i64| Revocation::Token {
+        id: Uuid::from_u128(number * 7919),
+        expires: Timestamp(now.0 + expires),
+    };
+    let expired = (0..2500).map(|number| token(number, -(number as i64)));
+    let alive = (2500..2600).map(|number| token(number, 1));
+    let writes: Vec<_> = expired.chain(alive.clone()).map(Write::Revoke).collect();
+    world.keep(&writes);
+    block_on(forgetting::forget_expired(&world.services)).unwrap();
+    assert_eq!(world.store.revocations().unwrap(), alive.collect::<Vec<_>>());
 }

@@ -118,10 +118,7 @@ impl Rows for Draft<'_> {
         match kept {
             Some((kept,)) if kept >= time.0 => {}
             Some((kept,)) => {
-                let before = match *revocation {
-                    Revocation::Token { id, .. } => Revocation::Token { id, expires: Timestamp(kept) },
-                    Revocation::User { id, .. } => Revocation::User { id, issued_before: Timestamp(kept) },
-                };
+                let before = revocation.at(Timestamp(kept));
                 self.write(rows::put_revocation(revocation), rows::put_revocation(&before));
             }
             None => self.write(rows::put_revocation(revocation), rows::delete_revocation(revocation)),

@@ -1,0 +1,41 @@
+//! Logouts that need no remembering any more, because all tokens that they refuse have expired.
+//!
+//! A reader of the store finds them, and the committer removes them, some at a time, among other writes. One shard sees to
+//! it, now and then. What a failure leaves over does no harm, and goes the next time.
+
+use std::rc::Rc;
+use std::time::Duration;
+
+use glommio::timer::sleep;
+use storage::{FORGOTTEN_AT_ONCE_MAX, Failure};
+
+use super::services::Services;
+
+/// From one look to the next. A look that finds nothing costs one read.
+const PAUSE: Duration = Duration::from_secs(600);
+
+/// Lets the store forget, for as long as it is polled. In an executor of glommio.
+pub async fn run(services: Rc<Services>) {
+    loop {
+        if let Err(failure) = forget_expired(&services).await {
+            tracing::warn!(%failure, "expired logouts stay in the store a little longer");
+        }
+        sleep(PAUSE).await;
+    }
+}
+
+/// Forgets all that has expired by now.
+pub async fn forget_expired(services: &Services) -> Result<(), Failure> {
+    let expiry = services.tokens.revocations().expiry(services.now());
+    let mut place = None;
+    loop {
+        let (expired, next) = services.store.expired_revocations(expiry, place, FORGOTTEN_AT_ONCE_MAX).await?;
+        if !expired.is_empty() {
+            services.store.forget_revocations(expired).await?;
+        }
+        match next {
+            Some(next) => place = Some(next),
+            None => return Ok(()),
+        }
+    }
+}
