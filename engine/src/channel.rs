@@ -111,7 +111,7 @@ enum Act {
     Send(Message),
     /// A change to a stored message.
     Change,
-    /// A change to a message that was never stored, as it will be announced if nobody else's stored message has its id.
+    /// A change by a presence that is not persistent, as it will be announced if no message is stored under its id.
     Live(Message),
     /// Somebody comes in, if the store lets them.
     Join(Member),

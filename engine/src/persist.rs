@@ -8,7 +8,7 @@ use std::sync::Arc;
 
 use crate::group::{GroupChange, GroupOutcome, GroupRefusal};
 use crate::id::{ChannelId, GroupId, MessageId, Sequence, Timestamp, UserId};
-use crate::message::Message;
+use crate::message::{Message, MessageCode};
 use crate::notification::Notice;
 
 /// Numbers an owner's request, so that its receipt finds its way back.
@@ -22,12 +22,10 @@ pub enum StoreRequest {
     Head { channel: ChannelId },
     /// Keep a new message. Its id is unknown to the store.
     Insert(Message),
-    /// Change the content of a stored message, if it is in this channel and of this sender.
+    /// Change the content of a stored message, if it is in this channel and this sender may change it.
     Update(UpdateMessage),
-    /// Delete a stored message, if it is in this channel and of this sender.
+    /// Delete a stored message, if it is in this channel and this sender may change it.
     Remove { channel: ChannelId, id: MessageId, sender: UserId },
-    /// Whose message this is, if it is stored in this channel.
-    Sender { channel: ChannelId, id: MessageId },
     /// The newest messages of the channel.
     Newest { channel: ChannelId, limit: usize },
     /// Whether somebody may join a group's or a direct channel.
@@ -59,11 +57,9 @@ impl StoreRequest {
             | Self::Block { .. }
             | Self::Purge { .. } => true,
             Self::Admit(Admission::Direct { request, .. }) => *request == DirectRequest::Send,
-            Self::Admit(Admission::Group { .. })
-            | Self::Head { .. }
-            | Self::Sender { .. }
-            | Self::Newest { .. }
-            | Self::Users { .. } => false,
+            Self::Admit(Admission::Group { .. }) | Self::Head { .. } | Self::Newest { .. } | Self::Users { .. } => {
+                false
+            }
         }
     }
 }
@@ -97,6 +93,15 @@ pub struct UpdateMessage {
     pub update_time: Timestamp,
 }
 
+impl UpdateMessage {
+    /// Changes the stored message.
+    pub fn apply_to(&self, message: &mut Message) {
+        message.content = self.content.clone();
+        message.username = self.username.clone();
+        message.update_time = self.update_time;
+    }
+}
+
 /// What became of a request. Writes are on disk and synced when this is given.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub enum StoreReceipt {
@@ -106,9 +111,10 @@ pub enum StoreReceipt {
     Updated(Message),
     /// The message as it last stood in history.
     Removed(Message),
-    /// No message with this id in this channel by this sender. Nothing was changed.
+    /// No message with this id is stored in this channel.
     NotFound,
-    Sender(Option<UserId>),
+    /// The stored message with this id is another user's, or the server's own. Nothing was changed.
+    NotOwn,
     /// Newest first.
     Newest(Vec<Message>),
     /// May join; and the request to chat, if one was sent.
@@ -119,6 +125,18 @@ pub enum StoreReceipt {
     Purged,
     /// In the order asked for, ids before names, each once.
     Users(Vec<UserId>),
+}
+
+impl StoreReceipt {
+    /// Why this sender may not change what is stored under an id, if so. The server's messages about a user bear the user's
+    /// name, but they are not the user's to change.
+    pub fn refuse_change(stored: Option<&Message>, sender: UserId) -> Option<Self> {
+        match stored {
+            None => Some(Self::NotFound),
+            Some(message) if message.sender == sender && message.code == MessageCode::Chat => None,
+            Some(_) => Some(Self::NotOwn),
+        }
+    }
 }
 
 /// Where a channel's history ends. Kept apart from the messages, so that removing the newest does not move it back.

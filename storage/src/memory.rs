@@ -302,19 +302,18 @@ impl State {
     }
 
     fn update(&mut self, update: &UpdateMessage) -> StoreReceipt {
-        let message = self.messages.get_mut(&update.channel).and_then(|history| history.get_mut(&update.id));
-        let Some(message) = message.filter(|message| message.sender == update.sender) else {
-            return StoreReceipt::NotFound;
-        };
-        message.content = update.content.clone();
-        message.username = update.username.clone();
-        message.update_time = update.update_time;
+        let mut stored = self.messages.get_mut(&update.channel).and_then(|history| history.get_mut(&update.id));
+        if let Some(refusal) = StoreReceipt::refuse_change(stored.as_deref(), update.sender) {
+            return refusal;
+        }
+        let message = stored.as_mut().expect("what is not stored was refused");
+        update.apply_to(message);
         StoreReceipt::Updated(message.clone())
     }
 
     fn remove(&mut self, channel: &ChannelId, id: MessageId, sender: UserId) -> StoreReceipt {
-        if self.message(channel, id).is_none_or(|message| message.sender != sender) {
-            return StoreReceipt::NotFound;
+        if let Some(refusal) = StoreReceipt::refuse_change(self.message(channel, id), sender) {
+            return refusal;
         }
         match self.messages.get_mut(channel).and_then(|history| history.remove(&id)) {
             Some(message) => StoreReceipt::Removed(message),

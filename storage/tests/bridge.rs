@@ -310,10 +310,9 @@ fn reads_of_a_shard_see_its_writes_before_them() {
     let mut expected = HashMap::new();
     for number in 1..=500u32 {
         send_insert(&ends[0], &lobby, number);
-        let id = message_id(number);
         ends[0].try_send(Ticket(10_000 + u64::from(number)), StoreRequest::Head { channel: lobby.clone() }).unwrap();
         ends[0]
-            .try_send(Ticket(20_000 + u64::from(number)), StoreRequest::Sender { channel: lobby.clone(), id })
+            .try_send(Ticket(20_000 + u64::from(number)), StoreRequest::Newest { channel: lobby.clone(), limit: 1 })
             .unwrap();
         expected.insert(10_000 + u64::from(number), number);
     }
@@ -323,7 +322,10 @@ fn reads_of_a_shard_see_its_writes_before_them() {
                 let least = u64::from(expected.remove(&ticket.0).expect("asked once"));
                 assert!(head.is_some_and(|head| head.sequence.0 >= least), "{head:?} after {least} was sent");
             }
-            (_, Ok(StoreReceipt::Sender(sender))) => assert_eq!(sender, Some(user(7))),
+            (ticket, Ok(StoreReceipt::Newest(newest))) => {
+                let least = ticket.0 - 20_000;
+                assert!(newest[0].sequence.0 >= least, "{newest:?} after {least} was sent");
+            }
             (_, other) => assert_eq!(other, Ok(StoreReceipt::Inserted)),
         }
     }

@@ -78,15 +78,12 @@ impl Channel {
         let shown = match (act, decision) {
             (_, Err(failure)) => Err(not_stored(&failure)),
             (Act::Send(message), Ok(_)) => Ok(message),
-            (Act::Change, Ok(StoreReceipt::Updated(message))) => Ok(Message { code: MessageCode::Update, ..message }),
-            (Act::Change, Ok(StoreReceipt::Removed(message))) => {
+            (_, Ok(StoreReceipt::Updated(message))) => Ok(Message { code: MessageCode::Update, ..message }),
+            (_, Ok(StoreReceipt::Removed(message))) => {
                 Ok(Message { code: MessageCode::Remove, content: "{}".into(), ..message })
             }
-            (Act::Live(message), Ok(StoreReceipt::Sender(sender)))
-                if sender.is_none_or(|sender| sender == message.sender) =>
-            {
-                Ok(message)
-            }
+            // What was never stored is only told.
+            (Act::Live(message), Ok(StoreReceipt::NotFound)) => Ok(message),
             _ => Err(Rejection::bad_input("no message of yours with this id in this channel")),
         };
         match shown {
@@ -126,20 +123,29 @@ struct Accepted {
 
 impl Accepted {
     fn of(message: Message) -> Self {
-        let (channel, id, sender) = (message.channel.clone(), message.id, message.sender);
         let bytes = message.content.len();
-        let (act, request) = match (message.code, message.persistent) {
-            (MessageCode::Chat, true) => (Act::Send(message.clone()), Some(StoreRequest::Insert(message))),
-            (MessageCode::Chat, false) => (Act::Send(message), None),
-            (_, false) => (Act::Live(message), Some(StoreRequest::Sender { channel, id })),
-            (MessageCode::Remove, true) => (Act::Change, Some(StoreRequest::Remove { channel, id, sender })),
-            (_, true) => {
-                let Message { username, content, update_time, .. } = message;
-                let update = UpdateMessage { channel, id, sender, username, content, update_time };
-                (Act::Change, Some(StoreRequest::Update(update)))
-            }
+        let request = Self::request(&message);
+        let act = match (message.code, message.persistent) {
+            (MessageCode::Chat, _) => Act::Send(message),
+            (_, true) => Act::Change,
+            (_, false) => Act::Live(message),
         };
         Self { act, bytes, request }
+    }
+
+    /// An update or a removal is put to the store whatever the presence: what was once stored must be removable from any session
+    /// of its sender.
+    fn request(message: &Message) -> Option<StoreRequest> {
+        let (channel, id, sender) = (message.channel.clone(), message.id, message.sender);
+        match message.code {
+            MessageCode::Remove => Some(StoreRequest::Remove { channel, id, sender }),
+            MessageCode::Update => {
+                let Message { username, content, update_time, .. } = message.clone();
+                let update = UpdateMessage { channel, id, sender, username, content, update_time };
+                Some(StoreRequest::Update(update))
+            }
+            _ => message.persistent.then(|| StoreRequest::Insert(message.clone())),
+        }
     }
 }
 

@@ -235,10 +235,6 @@ pub fn look_up(store: &dyn Store, request: &StoreRequest) -> Result<StoreReceipt
         StoreRequest::Newest { channel, limit } => {
             Ok(StoreReceipt::Newest(store.messages(channel, Place::Newest, *limit)?))
         }
-        StoreRequest::Sender { channel, id } => {
-            let message = store.message(channel, *id)?;
-            Ok(StoreReceipt::Sender(message.map(|message| message.sender)))
-        }
         StoreRequest::Admit(admission) => Ok(match may_join(store, admission)? {
             true => StoreReceipt::Admitted(None),
             false => StoreReceipt::NotAdmitted,

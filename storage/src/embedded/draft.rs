@@ -205,27 +205,33 @@ impl<'a> Draft<'a> {
         Ok(())
     }
 
-    /// The stored message, if it is of this sender.
-    fn message_of(&self, channel: &ChannelId, id: MessageId, sender: UserId) -> Result<Option<Message>, Failure> {
+    /// The stored message that this sender may change, or why there is none.
+    fn own_message(
+        &self,
+        channel: &ChannelId,
+        id: MessageId,
+        sender: UserId,
+    ) -> Result<Result<Message, StoreReceipt>, Failure> {
         let decode = |bytes: &[u8]| record::decode_message(channel, id, bytes);
-        let message = self.read(Table::Messages, &keys::message(channel, id), decode)?;
-        Ok(message.filter(|message| message.sender == sender))
+        let stored = self.read(Table::Messages, &keys::message(channel, id), decode)?;
+        let refusal = StoreReceipt::refuse_change(stored.as_ref(), sender);
+        Ok(refusal.map_or_else(|| Ok(stored.expect("what is not stored was refused")), Err))
     }
 
     fn update(&mut self, update: &UpdateMessage) -> Result<StoreReceipt, Failure> {
-        let Some(mut message) = self.message_of(&update.channel, update.id, update.sender)? else {
-            return Ok(StoreReceipt::NotFound);
+        let mut message = match self.own_message(&update.channel, update.id, update.sender)? {
+            Ok(message) => message,
+            Err(refusal) => return Ok(refusal),
         };
-        message.content = update.content.clone();
-        message.username = update.username.clone();
-        message.update_time = update.update_time;
+        update.apply_to(&mut message);
         self.put(Table::Messages, keys::message(&update.channel, update.id), record::encode_message(&message));
         Ok(StoreReceipt::Updated(message))
     }
 
     fn remove(&mut self, channel: &ChannelId, id: MessageId, sender: UserId) -> Result<StoreReceipt, Failure> {
-        let Some(message) = self.message_of(channel, id, sender)? else {
-            return Ok(StoreReceipt::NotFound);
+        let message = match self.own_message(channel, id, sender)? {
+            Ok(message) => message,
+            Err(refusal) => return Ok(refusal),
         };
         self.delete(Table::Messages, keys::message(channel, id));
         Ok(StoreReceipt::Removed(message))

@@ -177,7 +177,6 @@ fn lane_of(write: &Write) -> Option<ChannelId> {
         StoreRequest::Remove { channel, .. }
         | StoreRequest::Purge { channel, .. }
         | StoreRequest::Head { channel }
-        | StoreRequest::Sender { channel, .. }
         | StoreRequest::Newest { channel, .. } => Some(channel.clone()),
         StoreRequest::ChangeGroup { change, .. } => Some(ChannelId::group(change.group)),
         StoreRequest::Admit(_) | StoreRequest::Block { .. } | StoreRequest::Users { .. } => None,

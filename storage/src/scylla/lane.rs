@@ -138,10 +138,6 @@ impl Keeper {
             StoreRequest::Newest { limit, .. } => {
                 Ok(StoreReceipt::Newest(self.page(channel, crate::Place::Newest, *limit).await?))
             }
-            StoreRequest::Sender { id, .. } => {
-                let found = self.stored(channel, *id).await?;
-                Ok(StoreReceipt::Sender(found.map(|found| found.message.sender)))
-            }
             other => unreachable!("{other:?} is not about one channel"),
         }
     }
@@ -339,20 +335,31 @@ impl Keeper {
         });
     }
 
+    /// The stored message that this sender may change, or why there is none.
+    async fn own_message(
+        &self,
+        channel: &Channel,
+        id: MessageId,
+        sender: UserId,
+        deadline: Instant,
+    ) -> Result<Result<StoredMessage, StoreReceipt>, Failure> {
+        let stored = by(deadline, self.stored(channel, id)).await?;
+        let refusal = StoreReceipt::refuse_change(stored.as_ref().map(|stored| &stored.message), sender);
+        Ok(refusal.map_or_else(|| Ok(stored.expect("what is not stored was refused")), Err))
+    }
+
     async fn update(
         self: &Arc<Self>,
         channel: &Arc<Channel>,
         update: UpdateMessage,
         deadline: Instant,
     ) -> Result<StoreReceipt, Failure> {
-        let found = by(deadline, self.stored(channel, update.id)).await?;
-        let Some(before) = found.filter(|row| row.message.sender == update.sender) else {
-            return Ok(StoreReceipt::NotFound);
+        let before = match self.own_message(channel, update.id, update.sender, deadline).await? {
+            Ok(before) => before,
+            Err(refusal) => return Ok(refusal),
         };
         let mut after = before.message.clone();
-        after.content = update.content;
-        after.username = update.username;
-        after.update_time = update.update_time;
+        update.apply_to(&mut after);
         self.link.clock.pass(before.written_us);
         let edit = Mutation::new(
             Statement::EditMessage,
@@ -381,9 +388,9 @@ impl Keeper {
         sender: UserId,
         deadline: Instant,
     ) -> Result<StoreReceipt, Failure> {
-        let found = by(deadline, self.stored(channel, id)).await?;
-        let Some(before) = found.filter(|row| row.message.sender == sender) else {
-            return Ok(StoreReceipt::NotFound);
+        let before = match self.own_message(channel, id, sender, deadline).await? {
+            Ok(before) => before,
+            Err(refusal) => return Ok(refusal),
         };
         self.link.clock.pass(before.written_us);
         let delete = delete_row(&channel.id, before.bucket, id);

@@ -1,6 +1,7 @@
 //! Histories, accounts and logouts, and what holds for every write.
 
-use engine::id::{ChannelId, Epoch, MessageId, Sequence, Timestamp};
+use engine::id::{ChannelId, Epoch, GroupId, MessageId, Sequence, Timestamp};
+use engine::message::{Message, MessageCode};
 use engine::persist::{ChannelHead, StoreReceipt, StoreRequest};
 use storage::account::{
     AccountChange, Changed, Credential, CredentialKind, CredentialOwner, Expiry, Registered, Revocation,
@@ -17,6 +18,7 @@ laws! {
     the_head_never_moves_back
     pages_agree_with_the_whole_history
     only_the_sender_in_the_right_channel_changes_a_message
+    what_the_server_said_about_a_user_is_not_the_users_to_change
     everything_is_there_after_reopening
     epochs_rise
     revocations_never_weaken
@@ -193,9 +195,34 @@ fn only_the_sender_in_the_right_channel_changes_a_message<K: Keeper>() {
         remove(&lobby, 2, 7),
     ];
     let written = commit(store, &forged);
-    assert!(written.iter().all(|written| *written == Written::Receipt(StoreReceipt::NotFound)), "{written:?}");
+    let [not_own, not_found] = [StoreReceipt::NotOwn, StoreReceipt::NotFound].map(Written::Receipt);
+    let expected = [&not_own, &not_found, &not_found, &not_own, &not_found, &not_found];
+    assert_eq!(written.iter().collect::<Vec<_>>(), expected);
     assert_eq!(store.message(&lobby, message_id(1)).unwrap(), Some(message(&lobby, 1, 7)));
     assert_eq!(store.head(&other).unwrap(), None);
+}
+
+fn what_the_server_said_about_a_user_is_not_the_users_to_change<K: Keeper>() {
+    let mut keeper = K::begin();
+    let channel = ChannelId::group(GroupId(Uuid::from_u128(3)));
+    let events = (MessageCode::GroupJoin as i32..=MessageCode::GroupDemote as i32).zip(1_u32..);
+    let events: Vec<Message> = events
+        .map(|(code, number)| {
+            let code = MessageCode::from_number(code).expect("a code");
+            Message { code, content: "{}".into(), ..message(&channel, number, 7) }
+        })
+        .collect();
+    let inserts: Vec<Write> = events.iter().map(|event| Write::Request(StoreRequest::Insert(event.clone()))).collect();
+    commit(keeper.store(), &inserts);
+    for _ in 0..2 {
+        for number in 1..=events.len() as u32 {
+            let written =
+                commit(keeper.store(), &[update(&channel, number, 7, "rewritten"), remove(&channel, number, 7)]);
+            assert_eq!(written, [StoreReceipt::NotOwn, StoreReceipt::NotOwn].map(Written::Receipt));
+        }
+        assert_eq!(keeper.store().messages(&channel, Place::Oldest, 9).unwrap(), events);
+        keeper.reopen();
+    }
 }
 
 fn everything_is_there_after_reopening<K: Keeper>() {

@@ -51,6 +51,27 @@ describe('rooms', () => {
     hidden.socket.disconnect();
   });
 
+  test('one\'s own words are changed and removed from a presence that keeps nothing', async () => {
+    const alice = await connect('alice');
+    const bob = await connect('bob');
+    const { id } = await bob.socket.joinChat('own words', ROOM, true, false);
+    await alice.socket.joinChat('own words', ROOM, true, false);
+    const kept = [];
+    for (const n of [1, 2]) kept.push((await alice.socket.writeChatMessage(id, { n })).message_id);
+    await alice.socket.leaveChat(id);
+    await alice.socket.joinChat('own words', ROOM, false, false);
+    const changed = await alice.socket.updateChatMessage(id, kept[0], { n: 3 });
+    const removed = await alice.socket.removeChatMessage(id, kept[1]);
+    assert.deepEqual([changed, removed].map((ack) => [ack.code, ack.persistent]), [[1, true], [2, true]]);
+    await bob.until(() => bob.messages.some((m) => m.message_id === kept[1] && m.code === 2), 'the removal');
+    const told = bob.messages.find((m) => m.message_id === kept[0] && m.code === 1);
+    assert.deepEqual([told.persistent, told.content], [true, { n: 3 }]);
+    const { messages } = await client.listChannelMessages(bob.session, id, 10, false);
+    assert.deepEqual(messages.map((m) => [m.message_id, m.content]), [[kept[0], { n: 3 }]]);
+    alice.socket.disconnect();
+    bob.socket.disconnect();
+  });
+
   test('a re-join changes nothing and announces nothing', async () => {
     const alice = await connect('alice');
     const bob = await connect('bob');

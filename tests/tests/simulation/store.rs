@@ -60,32 +60,23 @@ impl SlowStore {
                 StoreReceipt::Inserted
             }
             StoreRequest::Update(update) => {
-                match self.history.get_mut(&update.channel).and_then(|history| history.get_mut(&update.id)) {
-                    Some(message) if message.sender == update.sender => {
-                        message.content = update.content;
-                        message.update_time = update.update_time;
-                        message.username = update.username;
+                let stored = self.history.get_mut(&update.channel).and_then(|history| history.get_mut(&update.id));
+                match (StoreReceipt::refuse_change(stored.as_deref(), update.sender), stored) {
+                    (None, Some(message)) => {
+                        update.apply_to(message);
                         StoreReceipt::Updated(message.clone())
                     }
-                    _ => StoreReceipt::NotFound,
+                    (refusal, _) => refusal.expect("what is not stored is refused"),
                 }
             }
             StoreRequest::Remove { channel, id, sender } => {
                 let history = self.history.entry(channel).or_default();
-                match history.get(&id) {
-                    Some(message) if message.sender == sender => {
-                        StoreReceipt::Removed(history.remove(&id).expect("it was just seen"))
-                    }
-                    _ => StoreReceipt::NotFound,
-                }
+                StoreReceipt::refuse_change(history.get(&id), sender)
+                    .unwrap_or_else(|| StoreReceipt::Removed(history.remove(&id).expect("it was just seen")))
             }
             StoreRequest::Newest { channel, limit } => {
                 let history = self.history.get(&channel).into_iter().flat_map(|history| history.values().rev());
                 StoreReceipt::Newest(history.take(limit).cloned().collect())
-            }
-            StoreRequest::Sender { channel, id } => {
-                let message = self.history.get(&channel).and_then(|history| history.get(&id));
-                StoreReceipt::Sender(message.map(|message| message.sender))
             }
             other => panic!("{other:?} is asked in no room"),
         }
