@@ -18,7 +18,7 @@ use crate::members::{Address, Member, Members};
 use crate::message::{Message, Presence};
 use crate::message_id::MessageIds;
 use crate::notification::Notice;
-use crate::parcel::{Ask, Batch, Enquiry, Finding, Version, Wish};
+use crate::parcel::{Ask, Batch, Block, Enquiry, Finding, Version, Wish};
 use crate::pending::{Pending, PendingPlace};
 use crate::persist::{StoreFailure, StoreReceipt, StoreRequest};
 use crate::presence::{Comings, PresenceList, PresenceNews, Return};
@@ -72,6 +72,8 @@ pub struct Channel {
     pub findings: Vec<(ShardId, u64, Finding)>,
     /// To be pushed to the sessions of their users.
     pub notices: Vec<Notice>,
+    /// Blocks that the store has decided, with who asked for them: a shard and a number.
+    pub blocks: Vec<(ShardId, u64, Block)>,
 }
 
 /// Whether the channel knows where its history ends; without that it cannot give out ids.
@@ -115,11 +117,12 @@ enum Act {
     Live(Message),
     /// Somebody comes in, if the store lets them.
     Join(Member),
-    /// A change of a group's members, or a block between the two of a direct channel. `removes`: what is asked behind it
-    /// waits.
+    /// A change of a group's members. `removes`: what is asked behind it waits.
     ChangeMembers {
         removes: bool,
     },
+    /// A block between the two of a direct channel; what is asked behind it waits.
+    Block(Block),
     Purge(Vec<crate::id::MessageId>),
 }
 
@@ -140,6 +143,7 @@ impl Channel {
             announcements: Announcements::default(),
             findings: Vec::new(),
             notices: Vec::new(),
+            blocks: Vec::new(),
         }
     }
 
@@ -404,6 +408,10 @@ impl Channel {
             Act::ChangeMembers { removes } => {
                 self.undecided_changes -= usize::from(removes);
                 self.release_change(asker, decision);
+            }
+            Act::Block(block) => {
+                self.undecided_changes -= 1;
+                self.release_block(asker, block, &decision);
             }
             Act::Purge(ids) => self.release_purge(asker, &ids, decision),
         }

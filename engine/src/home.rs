@@ -13,7 +13,7 @@ use crate::connection::{Connection, Private, Subscription};
 use crate::counters::{HomeCounters, MALFORMED, refusal_of};
 use crate::fanout::Position;
 use crate::frames;
-use crate::id::{ChannelId, ChannelKind, ConnectionId, Timestamp};
+use crate::id::{ChannelId, ChannelKind, ConnectionId, Timestamp, UserId};
 use crate::limits::{SUBSCRIPTIONS_MAX, WRITE_PIECES_MAX};
 use crate::message::Missed;
 use crate::parcel::{Ask, Backlog, Batch, Circular, Item, Wish};
@@ -53,6 +53,15 @@ pub enum Appearance {
     Unseen,
 }
 
+/// A request to follow that waits for the store.
+struct Lookup {
+    connection: ConnectionId,
+    /// The request's number among its connection's.
+    number: u32,
+    /// Users who have blocked the follower since the store was asked. Its answer may not know of that.
+    blocked_by: Vec<UserId>,
+}
+
 /// The connections of a shard, and the audiences they form.
 pub struct Home {
     rules: Rules,
@@ -69,7 +78,7 @@ pub struct Home {
     pub circulars: Vec<Arc<Circular>>,
     /// For the store, and whose answers wait for it: one a connection at most.
     pub requests: Vec<(Ticket, StoreRequest)>,
-    lookups: HashMap<Ticket, (ConnectionId, u32)>,
+    lookups: HashMap<Ticket, Lookup>,
     tickets: u64,
     /// What the owners of channels are to be told about how far behind the passes are.
     pub backlogs: Vec<(ChannelId, Backlog)>,

@@ -65,6 +65,9 @@ pub const NEWS_BYTES_MAX: usize = 1024 * 1024;
 /// Users whose statuses one connection may follow. Beyond it requests to follow are refused.
 pub const FOLLOWS_MAX: usize = 1024;
 
+/// Users who may block a user between one request to follow and the store's answer to it. Beyond it the request is refused.
+pub const BLOCKS_AT_ONCE_MAX: usize = 1024;
+
 /// Bytes of one session's status. Beyond it the request is refused.
 pub const STATUS_BYTES_MAX: usize = 2048;
 

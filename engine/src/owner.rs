@@ -11,7 +11,7 @@ use crate::counters::OwnerCounters;
 use crate::id::{ChannelId, Epoch, ShardId, Timestamp};
 use crate::limits::{PRESENCE_PAGE_MAX, RECENT_MAX, STORE_REQUESTS_MAX};
 use crate::notification::Notice;
-use crate::parcel::{Ask, Backlog, Batch, Enquiry, Finding, Version};
+use crate::parcel::{Ask, Backlog, Batch, Block, Enquiry, Finding, Version};
 use crate::pending::PendingPlace;
 use crate::persist::{StoreFailure, StoreReceipt, StoreRequest, Ticket};
 
@@ -39,6 +39,8 @@ pub struct Owner {
     pub findings: Vec<(ShardId, u64, Finding)>,
     /// To be pushed to the sessions of their users.
     pub notices: Vec<Notice>,
+    /// Blocks that the store has decided, with who asked for them: a shard and a number.
+    pub blocks: Vec<(ShardId, u64, Block)>,
     pub counters: OwnerCounters,
 }
 
@@ -67,6 +69,7 @@ impl Owner {
             requests: Vec::new(),
             findings: Vec::new(),
             notices: Vec::new(),
+            blocks: Vec::new(),
             counters: OwnerCounters::default(),
         }
     }
@@ -168,6 +171,7 @@ impl Owner {
             self.counters.published += std::mem::take(&mut channel.announcements.published);
             self.findings.append(&mut channel.findings);
             self.notices.append(&mut channel.notices);
+            self.blocks.append(&mut channel.blocks);
             if let Some(due) = channel.due() {
                 self.due.insert(id.clone(), due);
             }

@@ -34,6 +34,17 @@ pub enum Parcel {
     },
     /// For the sessions of users, wherever they are: every shard gets it.
     Circular(Arc<Circular>),
+    /// The store has decided a block: the sessions of the one who is blocked follow the other no more. `number` is for the
+    /// answer.
+    Blocked {
+        from: ShardId,
+        number: u64,
+        block: Block,
+    },
+    /// The shard has done what `Blocked` says.
+    BlockHeard {
+        number: u64,
+    },
     /// A subscriber's shard cannot bring round what the owner announces as fast as it comes; or can again.
     Backlog {
         from: ShardId,
@@ -63,9 +74,16 @@ pub enum Enquiry {
     /// Change the members of the group whose channel this is.
     ChangeGroup(GroupChange),
     /// One of the two users of this direct channel blocks the other.
-    Block { user: UserId, other: UserId },
+    Block(Block),
     /// The sender's account is going: these of its messages are to be deleted.
     Purge { sender: UserId, ids: Vec<MessageId> },
+}
+
+/// `user` blocks `other`.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Block {
+    pub user: UserId,
+    pub other: UserId,
 }
 
 /// What an owner knows.

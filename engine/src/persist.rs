@@ -42,8 +42,9 @@ pub enum StoreRequest {
     Block { user: UserId, other: UserId, time: Timestamp },
     /// Delete these of a user's messages whose account is going.
     Purge { channel: ChannelId, sender: UserId, ids: Vec<MessageId> },
-    /// Which of these users there are.
-    Users { ids: Vec<UserId>, usernames: Vec<String> },
+    /// Which of these users there are and may be followed by this one: those who block the follower are passed over, as if there
+    /// were no such users.
+    Users { follower: UserId, ids: Vec<UserId>, usernames: Vec<String> },
 }
 
 impl StoreRequest {

@@ -4,7 +4,7 @@
 //! A turn is: `step` for everything that has happened, `finish_turn`, carry out the effects, `flush`, one slice of `pass`.
 //! Nothing here waits, reads a clock or touches a socket.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 use std::num::NonZeroU32;
 
 use crate::admission::Session;
@@ -14,7 +14,7 @@ use crate::home::{Appearance, Home, Manner, SocketEffect};
 use crate::id::{ChannelId, ConnectionId, Epoch, ShardId, Timestamp, UserId};
 use crate::limits::{PASS_VISITS_MAX, ROOM_MEMBERS_MAX, SENDS_PER_SECOND_MAX, SUBSCRIBER_LAG_BYTES_MAX};
 use crate::owner::Owner;
-use crate::parcel::{Ask, Circular, Enquiry, Finding, Parcel};
+use crate::parcel::{Ask, Block, Circular, Enquiry, Finding, Parcel};
 use crate::persist::{StoreFailure, StoreReceipt, StoreRequest, Ticket};
 use crate::subscribers::Outlet;
 
@@ -90,6 +90,17 @@ pub struct Shard {
     /// Parcels that are of no channel's batch.
     letters: Vec<(ShardId, Parcel)>,
     findings: Vec<(u64, Finding)>,
+    /// Blocks that the other shards have been told of, by number. As many as there are enquiries that ask for them.
+    blocks: HashMap<u64, Unheard>,
+    block_numbers: u64,
+}
+
+/// A block that some shards have not answered yet.
+struct Unheard {
+    shards: u16,
+    /// Who asked for it, and is answered then.
+    from: ShardId,
+    number: u64,
 }
 
 impl Shard {
@@ -104,6 +115,8 @@ impl Shard {
             outgoing: BTreeMap::new(),
             letters: Vec::new(),
             findings: Vec::new(),
+            blocks: HashMap::new(),
+            block_numbers: 0,
         }
     }
 
@@ -139,6 +152,11 @@ impl Shard {
                 self.owner.enquire(from, number, &channel, enquiry, now);
             }
             Input::Parcel(Parcel::Finding { number, finding }) => self.findings.push((number, finding)),
+            Input::Parcel(Parcel::Blocked { from, number, block }) => {
+                self.home.end_following(block);
+                self.letters.push((from, Parcel::BlockHeard { number }));
+            }
+            Input::Parcel(Parcel::BlockHeard { number }) => self.block_heard(number),
             Input::Circular(circular) => self.home.circulate(circular),
             Input::Parcel(Parcel::Circular(circular)) => self.home.hear(&circular),
             Input::Online { number, users } => {
@@ -205,11 +223,10 @@ impl Shard {
     /// What the owner has found out and what it wants users to hear goes where it belongs.
     fn hand_out(&mut self) {
         for (from, number, finding) in std::mem::take(&mut self.owner.findings) {
-            if from == self.id {
-                self.findings.push((number, finding));
-            } else {
-                self.letters.push((from, Parcel::Finding { number, finding }));
-            }
+            self.answer(from, number, finding);
+        }
+        for (from, number, block) in std::mem::take(&mut self.owner.blocks) {
+            self.tell_of_block(from, number, block);
         }
         let notices = std::mem::take(&mut self.owner.notices);
         if !notices.is_empty() {
@@ -219,6 +236,39 @@ impl Shard {
             for shard in (0..self.shards).map(ShardId).filter(|&shard| shard != self.id) {
                 self.letters.push((shard, Parcel::Circular(circular.clone())));
             }
+        }
+    }
+
+    /// Answers an enquiry of a shard.
+    fn answer(&mut self, from: ShardId, number: u64, finding: Finding) {
+        if from == self.id {
+            self.findings.push((number, finding));
+        } else {
+            self.letters.push((from, Parcel::Finding { number, finding }));
+        }
+    }
+
+    /// The sessions of the user who is blocked stop following the other, on every shard. The user who blocks is answered when
+    /// all have done so: what is shown after the answer does not reach a blocked follower, whichever shards the two live on.
+    fn tell_of_block(&mut self, from: ShardId, number: u64, block: Block) {
+        self.home.end_following(block);
+        let others = self.shards - 1;
+        if others == 0 {
+            return self.answer(from, number, Finding::Done);
+        }
+        self.block_numbers += 1;
+        self.blocks.insert(self.block_numbers, Unheard { shards: others, from, number });
+        for shard in (0..self.shards).map(ShardId).filter(|&shard| shard != self.id) {
+            self.letters.push((shard, Parcel::Blocked { from: self.id, number: self.block_numbers, block }));
+        }
+    }
+
+    fn block_heard(&mut self, number: u64) {
+        let unheard = self.blocks.get_mut(&number).expect("each shard answers once what it was told");
+        unheard.shards -= 1;
+        if unheard.shards == 0 {
+            let Unheard { from, number, .. } = self.blocks.remove(&number).expect("it was just there");
+            self.answer(from, number, Finding::Done);
         }
     }
 

@@ -1,13 +1,16 @@
-//! Whom a session may follow: so many, and whom it follows already takes no further place.
+//! Whom a session may follow: so many, and whom it follows already takes no further place; and nobody who blocks it.
 
 mod world;
 
 use engine::command::Command;
-use engine::id::UserId;
+use engine::id::{ChannelId, SessionId, UserId};
 use engine::limits::FOLLOWS_MAX;
+use engine::message::StatusPresence;
+use engine::parcel::{Block, Circular, Enquiry, Finding};
 use engine::persist::{StoreReceipt, StoreRequest};
+use engine::shard::Input;
 use uuid::Uuid;
-use world::{World, only};
+use world::{NOW, World, only};
 
 /// Follows these users, all of whom there are; answers what the session was told.
 fn follow(world: &mut World, numbers: std::ops::Range<u128>) -> String {
@@ -31,4 +34,53 @@ fn a_session_follows_only_so_many() {
     assert!(world.ask("8", Command::StatusUnfollow { user_ids }).is_empty());
     assert!(follow(&mut world, most..most + 1).contains("\"status\":{"), "there is room again");
     assert!(follow(&mut world, 0..1).contains("unfollow somebody first"), "the one that was given up is new");
+}
+
+/// A user blocks the session's own.
+fn block(world: &mut World, by: u128) {
+    let (user, other) = (UserId(Uuid::from_u128(1000 + by)), UserId(Uuid::from_u128(1)));
+    let enquiry = Enquiry::Block(Block { user, other });
+    world.shard.step(Input::Enquiry { number: 7, channel: ChannelId::direct(user, other), enquiry }, NOW);
+    let (head, _) = only(world.turn());
+    let (decision, request) = only(world.answer(head, StoreReceipt::Head(None)));
+    assert!(matches!(request, StoreRequest::Block { .. }), "{request:?}");
+    assert!(world.answer(decision, StoreReceipt::Blocked).is_empty());
+    assert_eq!(std::mem::take(&mut world.findings), [(7, Finding::Done)]);
+}
+
+/// A session of a user shows this.
+fn show(world: &mut World, number: u128, status: &str) {
+    let after = StatusPresence {
+        user: UserId(Uuid::from_u128(1000 + number)),
+        session: SessionId(Uuid::from_u128(number)),
+        username: "bob".into(),
+        status: status.into(),
+    };
+    world.shard.step(Input::Circular(Circular::Status { before: None, after: Some(after) }), NOW);
+    world.heard.0.clear();
+    world.turn();
+}
+
+#[test]
+fn a_block_that_overtakes_the_answer_to_a_follower_is_known() {
+    let mut world = World::new();
+    for number in 0..2 {
+        show(&mut world, number, "shown");
+    }
+    let users: Vec<UserId> = (0..2).map(|number| UserId(Uuid::from_u128(1000 + number))).collect();
+    let user_ids = users.iter().map(ToString::to_string).collect();
+    let (ticket, _) = only(world.ask("7", Command::StatusFollow { user_ids, usernames: Vec::new() }));
+    block(&mut world, 0);
+    world.heard.0.clear();
+    // The store had looked before the block.
+    world.answer(ticket, StoreReceipt::Users(users.clone()));
+    let heard = world.heard.text();
+    assert!(heard.contains(&users[1].to_string()) && !heard.contains(&users[0].to_string()), "{heard}");
+    for (number, is_heard) in [(0, false), (1, true)] {
+        show(&mut world, number, "shown later");
+        assert_eq!(world.heard.text().contains("shown later"), is_heard);
+    }
+    block(&mut world, 1);
+    show(&mut world, 1, "shown last");
+    assert_eq!(world.heard.text(), "", "a block ends the following in silence");
 }

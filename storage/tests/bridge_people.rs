@@ -131,11 +131,18 @@ fn shards_are_told_who_may_write_to_whom_and_who_there_is() {
         assert_eq!(ask(&end, admit(1, 9, request)), StoreReceipt::NotAdmitted);
         assert_eq!(ask(&end, admit(9, 1, request)), StoreReceipt::NotAdmitted);
     }
-    let asked = StoreRequest::Users {
-        ids: users(&[3, 9, 1, 3]),
-        usernames: ["name-5", "nobody", "name-1", "name-2", ""].map(String::from).into(),
-    };
-    assert_eq!(ask(&end, asked), StoreReceipt::Users(users(&[3, 1, 5, 2])));
+    // Whoever is blocked finds nobody there, by id or by name; the one who blocks finds the other as before.
+    for (follower, found) in [(4, vec![3, 1, 5, 2]), (2, vec![3, 1, 5, 2]), (1, vec![3, 1, 5])] {
+        let asked = StoreRequest::Users {
+            follower: user(follower),
+            ids: users(&[3, 9, 1, 3]),
+            usernames: ["name-5", "nobody", "name-1", "name-2", ""].map(String::from).into(),
+        };
+        assert_eq!(ask(&end, asked), StoreReceipt::Users(users(&found)));
+        let by_id = StoreRequest::Users { follower: user(follower), ids: users(&[2]), usernames: Vec::new() };
+        let expected = if follower == 1 { users(&[]) } else { users(&[2]) };
+        assert_eq!(ask(&end, by_id), StoreReceipt::Users(expected));
+    }
     let Write::Request(message) = insert(&room("lobby"), 1, 3) else { panic!() };
     ask(&end, message);
     let purge = StoreRequest::Purge { channel: room("lobby"), sender: user(3), ids: vec![message_id(1)] };

@@ -6,7 +6,7 @@ use crate::command::Rejection;
 use crate::group::{GroupChange, GroupOutcome};
 use crate::id::{ChannelKind, MessageId, Timestamp, UserId};
 use crate::members::{Address, Member};
-use crate::parcel::{Enquiry, Finding};
+use crate::parcel::{Block, Enquiry, Finding};
 use crate::persist::{Admission, ChannelHead, DirectRequest, StoreReceipt, StoreRequest};
 use crate::presence::Comings;
 
@@ -60,10 +60,10 @@ impl Channel {
         }
         match enquiry {
             Enquiry::ChangeGroup(change) => self.accept_group_change(asker, change, moment, wants),
-            Enquiry::Block { user, other } => {
-                let request = StoreRequest::Block { user, other, time: moment.now };
+            Enquiry::Block(block) => {
+                let request = StoreRequest::Block { user: block.user, other: block.other, time: moment.now };
                 self.undecided_changes += 1;
-                self.put(asker, Act::ChangeMembers { removes: true }, 0, request, wants);
+                self.put(asker, Act::Block(block), 0, request, wants);
             }
             Enquiry::Purge { sender, ids } => {
                 let request = StoreRequest::Purge { channel: self.id.clone(), sender, ids: ids.clone() };
@@ -110,14 +110,22 @@ impl Channel {
                 Finding::GroupChanged(Ok(()))
             }
             Ok(StoreReceipt::GroupChanged(Err(refusal))) => Finding::GroupChanged(Err(refusal)),
-            Ok(_) => {
-                self.clear();
-                Finding::Done
-            }
+            Ok(_) => unreachable!("the store answers a change of a group"),
             Err(failure) if failure.outcome_unknown => Finding::OutcomeUnknown,
             Err(_) => Finding::Failed,
         };
         self.find(asker, finding);
+    }
+
+    /// The asker is answered by the shard, when all shards know of the block.
+    pub(super) fn release_block(&mut self, asker: Asker, block: Block, decision: &Decision) {
+        if let Err(failure) = decision {
+            let finding = if failure.outcome_unknown { Finding::OutcomeUnknown } else { Finding::Failed };
+            return self.find(asker, finding);
+        }
+        self.clear();
+        let Asker::Visitor(from, number) = asker else { unreachable!("only visitors block") };
+        self.blocks.push((from, number, block));
     }
 
     pub(super) fn release_purge(&mut self, asker: Asker, ids: &[MessageId], decision: Decision) {

@@ -6,15 +6,15 @@
 use std::collections::HashSet;
 use std::sync::Arc;
 
-use super::{Home, find};
+use super::{Home, Lookup, find};
 use crate::command::{News, Rejection, Reply};
 use crate::connection::Private;
 use crate::frames::{self, Format};
 use crate::id::{ConnectionId, UserId};
-use crate::limits::{FOLLOWS_MAX, NEWS_BYTES_MAX};
+use crate::limits::{BLOCKS_AT_ONCE_MAX, FOLLOWS_MAX, NEWS_BYTES_MAX};
 use crate::message::StatusPresence;
 use crate::notification::{Notice, Notification};
-use crate::parcel::Circular;
+use crate::parcel::{Block, Circular};
 use crate::persist::{StoreFailure, StoreReceipt, StoreRequest, Ticket};
 use crate::wire::websocket;
 
@@ -120,10 +120,11 @@ impl Home {
         }
         let Some(connection) = self.connection(id) else { return };
         connection.traffic().exclusive = true;
+        let follower = connection.session.user;
         self.tickets += 1;
         let ticket = Ticket(HOME_TICKET | self.tickets);
-        self.lookups.insert(ticket, (id, number));
-        self.requests.push((ticket, StoreRequest::Users { ids, usernames }));
+        self.lookups.insert(ticket, Lookup { connection: id, number, blocked_by: Vec::new() });
+        self.requests.push((ticket, StoreRequest::Users { follower, ids, usernames }));
     }
 
     pub(super) fn unfollow(&mut self, id: ConnectionId, users: &[UserId]) {
@@ -132,14 +133,32 @@ impl Home {
         }
     }
 
+    /// A user has been blocked: its sessions follow the other no more. Nobody hears of it, and the other goes on following the
+    /// user, if it did.
+    pub fn end_following(&mut self, Block { user, other: blocked }: Block) {
+        let slots: Vec<u32> = self.residents.of(blocked).collect();
+        for slot in slots {
+            self.statuses.unfollow(slot, user);
+        }
+        for lookup in self.lookups.values_mut() {
+            let asker = find(&mut self.connections, lookup.connection);
+            if asker.is_some_and(|asker| asker.session.user == blocked) && !lookup.blocked_by.contains(&user) {
+                // One more than the bound says that it was exceeded.
+                lookup.blocked_by.truncate(BLOCKS_AT_ONCE_MAX);
+                lookup.blocked_by.push(user);
+            }
+        }
+    }
+
     /// The store has said which users there are.
     pub fn receipt(&mut self, ticket: Ticket, outcome: Result<StoreReceipt, StoreFailure>) {
-        let (id, number) = self.lookups.remove(&ticket).expect("the store answers what it was asked, once");
+        let lookup = self.lookups.remove(&ticket).expect("the store answers what it was asked, once");
+        let Lookup { connection: id, number, blocked_by } = lookup;
         let Some(connection) = self.connection(id).filter(|connection| !connection.closing) else { return };
         let own = connection.session.user;
         let reply = match outcome {
-            Ok(StoreReceipt::Users(mut users)) => {
-                users.retain(|&user| user != own);
+            Ok(StoreReceipt::Users(mut users)) if blocked_by.len() <= BLOCKS_AT_ONCE_MAX => {
+                users.retain(|user| *user != own && !blocked_by.contains(user));
                 self.follow_found(id.slot, &users)
             }
             _ => Reply::Refused(Rejection::unavailable("the users could not be looked up: try again")),

@@ -6,7 +6,7 @@
 use engine::friend::{FriendAct, FriendState};
 use engine::id::{ChannelId, UserId};
 use engine::limits::USERNAME_BYTES_MAX;
-use engine::parcel::{Circular, Enquiry, Finding};
+use engine::parcel::{Block, Circular, Enquiry, Finding};
 use engine::wire::json::TimestampText;
 use hyper::Request;
 use hyper::body::Bytes;
@@ -75,7 +75,7 @@ pub async fn block(services: &Services, request: &Request<Bytes>) -> Result<Answ
     let others = named(services, request, caller).await?.or_refused()?;
     // Who does not exist has no channel to be emptied.
     for other in services.store.accounts(&others).await?.into_iter().map(|account| account.id) {
-        let enquiry = Enquiry::Block { user: caller, other };
+        let enquiry = Enquiry::Block(Block { user: caller, other });
         match services.enquiries().ask(ChannelId::direct(caller, other), enquiry).await {
             Finding::Done => {}
             finding => return Err(undone(finding)),

@@ -239,7 +239,9 @@ pub fn look_up(store: &dyn Store, request: &StoreRequest) -> Result<StoreReceipt
             true => StoreReceipt::Admitted(None),
             false => StoreReceipt::NotAdmitted,
         }),
-        StoreRequest::Users { ids, usernames } => users(store, ids, usernames).map(StoreReceipt::Users),
+        StoreRequest::Users { follower, ids, usernames } => {
+            followable(store, *follower, ids, usernames).map(StoreReceipt::Users)
+        }
         write => unreachable!("{write:?} is not a question"),
     }
 }
@@ -254,8 +256,13 @@ fn may_join(store: &dyn Store, admission: &Admission) -> Result<bool, Failure> {
     }
 }
 
-/// Those that there are, each once.
-fn users(store: &dyn Store, ids: &[UserId], usernames: &[String]) -> Result<Vec<UserId>, Failure> {
+/// Those users that there are and that do not block the follower, each once.
+fn followable(
+    store: &dyn Store,
+    follower: UserId,
+    ids: &[UserId],
+    usernames: &[String],
+) -> Result<Vec<UserId>, Failure> {
     let (mut seen, mut found) = (HashSet::new(), Vec::new());
     for &id in ids {
         if seen.insert(id) && store.account(id)?.is_some() {
@@ -265,7 +272,13 @@ fn users(store: &dyn Store, ids: &[UserId], usernames: &[String]) -> Result<Vec<
     for username in usernames {
         found.extend(store.user_by_username(username)?.filter(|&id| seen.insert(id)));
     }
-    Ok(found)
+    let mut followable = Vec::with_capacity(found.len());
+    for id in found {
+        if store.sides(follower, id)?.others != Some(FriendState::Blocked) {
+            followable.push(id);
+        }
+    }
+    Ok(followable)
 }
 
 /// The queue has room for all that its shard may have under way, so this never waits. A shard that has ended needs no

@@ -89,7 +89,7 @@ pub fn footprint(write: &Write) -> Footprint {
         Write::Request(StoreRequest::Admit(Admission::Group { group, user })) => {
             Question(vec![Subject::Group(*group), Subject::User(*user)])
         }
-        Write::Request(StoreRequest::Users { ids, usernames }) => {
+        Write::Request(StoreRequest::Users { ids, usernames, .. }) => {
             let names = usernames.iter().cloned().map(Subject::Username);
             Question(ids.iter().map(|&user| Subject::User(user)).chain(names).collect())
         }

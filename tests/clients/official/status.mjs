@@ -83,6 +83,26 @@ describe('statuses', () => {
     disconnect(one, two, unseen);
   });
 
+  test('are not followed by whom one blocks', async () => {
+    const [session, blocked] = await strangers('ada', 'bob');
+    const ada = await online(session);
+    const bob = await Listener.connect(blocked);
+    const follows = async () => statuses((await bob.socket.followUsers([session.user_id])).presences);
+    assert.deepEqual(await follows(), ['']);
+    await client.blockFriends(session, [blocked.user_id]);
+    await ada.socket.updateStatus('not for him');
+    assert.deepEqual(await follows(), [], 'as if there were nobody');
+    await ada.socket.updateStatus('nor this');
+    await client.deleteFriends(session, [blocked.user_id]);
+    await ada.socket.updateStatus('unblocked');
+    await bob.caughtUp();
+    assert.deepEqual(bob.statuses, [], 'nothing is told, and nothing comes back');
+    assert.deepEqual(await follows(), ['unblocked']);
+    await ada.socket.updateStatus('followed anew');
+    assert.deepEqual(await event(bob, session.user_id, 0), [['followed anew'], ['unblocked']]);
+    disconnect(ada, bob);
+  });
+
   test('what is refused', async () => {
     const [ada] = await people('ada');
     await rejected(ada, ada.socket.updateStatus('x'.repeat(2049)));

@@ -113,9 +113,9 @@ impl Member {
                 assert!(self.notified.insert(id), "a notification came twice");
             }
         } else if let Some(event) = envelope.get("status_presence_event") {
-            self.hear_status(event);
+            self.hear_status(event, registry);
         } else {
-            self.hear_answer(envelope);
+            self.hear_answer(envelope, registry);
         }
     }
 
@@ -132,7 +132,7 @@ impl Member {
         }
     }
 
-    fn hear_status(&mut self, event: &Value) {
+    fn hear_status(&mut self, event: &Value, registry: &Registry) {
         let presences = |name: &str| event[name].as_array().cloned().unwrap_or_default();
         let (joins, leaves) = (presences("joins"), presences("leaves"));
         for left in &leaves {
@@ -142,11 +142,12 @@ impl Member {
         }
         for joined in &joins {
             let (session, user, status) = status_of(joined);
+            assert!(registry.may_see(self.user, &status), "{} sees {status:?} of {user}, who blocks it", self.user);
             self.statuses.insert(session, (user, status));
         }
     }
 
-    fn hear_answer(&mut self, envelope: &Value) {
+    fn hear_answer(&mut self, envelope: &Value, registry: &Registry) {
         let Asked { cid, what, channel, command } = self.asked.pop_front().expect("an answer without a question");
         assert_eq!(envelope["cid"], cid.as_str(), "answers come in the order of the questions");
         let refused = envelope.get("error").is_some();
@@ -182,6 +183,7 @@ impl Member {
                 for presence in envelope["status"]["presences"].as_array().into_iter().flatten() {
                     let (session, of, status) = status_of(presence);
                     assert_eq!(of, user);
+                    assert!(registry.may_see(self.user, &status), "{} finds {status:?} of {of}", self.user);
                     self.statuses.insert(session, (of, status));
                 }
             }

@@ -3,7 +3,7 @@
 
 use std::collections::{BTreeSet, HashMap, HashSet};
 
-use engine::friend::FriendAct;
+use engine::friend::{FriendAct, FriendState};
 use engine::id::{ChannelId, ChannelKind, GroupId, MessageId, Timestamp, UserId};
 use engine::message::{Message, MessageCode};
 use engine::notification::Notice;
@@ -61,6 +61,10 @@ pub struct Registry {
     pub traces: HashMap<ChannelId, Vec<Entry>>,
     pub durable: HashSet<MessageId>,
     users: Vec<UserId>,
+    /// Who has ever blocked whom.
+    blocks: HashSet<(UserId, UserId)>,
+    /// Statuses that some users must not see, with the user who shows them.
+    hidden: HashMap<String, (UserId, BTreeSet<UserId>)>,
 }
 
 impl Registry {
@@ -71,6 +75,8 @@ impl Registry {
             traces: HashMap::new(),
             durable: HashSet::new(),
             users: Vec::new(),
+            blocks: HashSet::new(),
+            hidden: HashMap::new(),
         }
     }
 
@@ -160,6 +166,7 @@ impl Registry {
                 self.trace_members(change.group);
             }
             (StoreRequest::Block { user, other, .. }, _) => {
+                self.blocks.insert((user, other));
                 self.traces.entry(ChannelId::direct(user, other)).or_default().push(Entry::Cleared);
             }
             _ => {}
@@ -177,6 +184,32 @@ impl Registry {
         let seated = members.into_iter().filter(|(_, place)| place.role.is_member());
         let members = seated.map(|(user, _)| user).collect();
         self.traces.entry(ChannelId::group(group)).or_default().push(Entry::Members(members));
+    }
+
+    /// Whether a user blocks another now.
+    pub fn blocks(&self, user: UserId, other: UserId) -> bool {
+        self.memory.sides(user, other).expect("memory can be read").own == Some(FriendState::Blocked)
+    }
+
+    /// Whether a user has ever blocked another.
+    pub fn has_blocked(&self, user: UserId, other: UserId) -> bool {
+        self.blocks.contains(&(user, other))
+    }
+
+    /// A user asks to show a status, and these must not see it.
+    pub fn hide(&mut self, user: UserId, status: &str, from: BTreeSet<UserId>) {
+        self.hidden.insert(status.to_owned(), (user, from));
+    }
+
+    /// The user has lifted the block: the other may see all that the user shows.
+    pub fn show(&mut self, user: UserId, other: UserId) {
+        for (_, hidden_from) in self.hidden.values_mut().filter(|(by, _)| *by == user) {
+            hidden_from.remove(&other);
+        }
+    }
+
+    pub fn may_see(&self, user: UserId, status: &str) -> bool {
+        self.hidden.get(status).is_none_or(|(_, hidden_from)| !hidden_from.contains(&user))
     }
 
     /// What was decided is what is kept, in one order; and who wrote, belonged.

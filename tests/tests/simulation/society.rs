@@ -3,7 +3,8 @@
 //! The rules are the real ones, of the store in memory; the store's slowness is played. It keeps a trace of each channel:
 //! its messages, and who belonged to it from where on. Asserted once quiet: nobody received what they might not see at that
 //! place of the channel, nobody missed what they should have seen, nobody wrote where they did not belong; every question
-//! was answered once; notifications and statuses have reached whom they concern, and nobody else.
+//! was answered once; notifications and statuses have reached whom they concern, and nobody else: what a user shows after
+//! the answer to a block never reaches the one who is blocked.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
@@ -13,7 +14,7 @@ use engine::friend::FriendAct;
 use engine::group::{GroupAct, GroupChange};
 use engine::home::Appearance;
 use engine::id::{ChannelId, ConnectionId, Epoch, GroupId, MessageId, SessionId, ShardId, Timestamp, UserId};
-use engine::parcel::{Circular, Enquiry, Finding};
+use engine::parcel::{Block, Circular, Enquiry, Finding};
 use engine::shard::{Effects, Input, Rules, Shard};
 
 use crate::inbox;
@@ -48,6 +49,12 @@ pub struct Society {
     /// Enquiries without an answer, by number, and the last number given.
     open: HashMap<u64, ChannelId>,
     numbers: u64,
+    /// Enquiries that ask for a block, by number: who blocks whom.
+    blocking: HashMap<u64, (UserId, UserId)>,
+    /// Blocks that were answered, and not lifted since.
+    blocked: BTreeSet<(UserId, UserId)>,
+    /// Statuses that have been asked to be shown.
+    statuses: usize,
     /// What each presence enquiry found.
     present: HashMap<ChannelId, BTreeSet<SessionId>>,
     /// How often changes were made, refused and failed.
@@ -101,6 +108,9 @@ impl Society {
             past: Vec::new(),
             open: HashMap::new(),
             numbers: 0,
+            blocking: HashMap::new(),
+            blocked: BTreeSet::new(),
+            statuses: 0,
             present: HashMap::new(),
             changes: [0; 3],
         };
@@ -176,6 +186,14 @@ impl Society {
 
     fn found(&mut self, number: u64, finding: Finding) {
         let channel = self.open.remove(&number).expect("each question is answered once");
+        if let Some((user, other)) = self.blocking.remove(&number)
+            && matches!(finding, Finding::Done)
+            // The block may have been lifted before it was answered, and a further one may be under way.
+            && self.registry.blocks(user, other)
+            && !self.blocking.values().any(|&further| further == (user, other))
+        {
+            self.blocked.insert((user, other));
+        }
         match finding {
             Finding::GroupChanged(Ok(())) | Finding::Done => self.changes[0] += 1,
             Finding::GroupChanged(Err(_)) => self.changes[1] += 1,
@@ -231,7 +249,13 @@ impl Society {
                 self.request(number, "unfollow", &channel, Command::StatusUnfollow { user_ids });
             }
             9 => {
-                let status = (!self.random.one_in(3)).then(|| format!("status {}", self.random.below(100)));
+                self.statuses += 1;
+                let number = self.statuses;
+                let status = (!self.random.one_in(3)).then(|| format!("status {} {number}", self.random.below(100)));
+                if let Some(status) = &status {
+                    let blocked = self.blocked.iter().filter(|(by, _)| *by == user).map(|(_, blocked)| *blocked);
+                    self.registry.hide(user, status, blocked.collect());
+                }
                 self.request(number, "status", &channel, Command::StatusUpdate { status });
             }
             _ => {
@@ -291,10 +315,16 @@ impl Society {
             return;
         }
         if self.random.one_in(2) {
-            return self.enquire(ChannelId::direct(user, other), Enquiry::Block { user, other });
+            self.enquire(ChannelId::direct(user, other), Enquiry::Block(Block { user, other }));
+            self.blocking.insert(self.numbers, (user, other));
+            return;
         }
         let act = if self.random.one_in(2) { FriendAct::Add } else { FriendAct::Delete };
         let notices = self.registry.relate(act, user, other, self.now);
+        if act == FriendAct::Delete {
+            self.blocked.remove(&(user, other));
+            self.registry.show(user, other);
+        }
         if !notices.is_empty() {
             let shard = self.random.below(self.shards.len());
             self.shards[shard].step(Input::Circular(Circular::Notices(notices)), self.now);
@@ -398,10 +428,12 @@ impl Society {
             if member.lasting {
                 assert_eq!(member.notified, known, "{} was not told everything", member.user);
             }
-            for (session, shows) in shown.iter().filter(|(_, (user, _))| member.hears_of(*user)) {
+            // Whom a user has ever blocked cannot know whether it still follows that user.
+            let hears_of = |user: UserId| member.hears_of(user) && !self.registry.has_blocked(user, member.user);
+            for (session, shows) in shown.iter().filter(|(_, (user, _))| hears_of(*user)) {
                 assert_eq!(member.statuses.get(session), Some(shows), "{session} shows something else");
             }
-            for (session, _) in member.statuses.iter().filter(|(_, (user, _))| member.hears_of(*user)) {
+            for (session, _) in member.statuses.iter().filter(|(_, (user, _))| hears_of(*user)) {
                 assert!(shown.contains_key(session), "{session} shows nothing any more");
             }
         }

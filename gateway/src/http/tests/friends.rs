@@ -1,5 +1,6 @@
 //! Friends, invitations and blocks.
 
+use engine::parcel::Block;
 use uuid::Uuid;
 
 use super::*;
@@ -81,7 +82,7 @@ fn a_block_is_the_owners_to_carry_out() {
     let asked = Rc::new(RefCell::new(Vec::new()));
     let (log, failing) = (asked.clone(), carol.user);
     world.own(move |channel, enquiry| {
-        let Enquiry::Block { user, other } = enquiry else { panic!("{enquiry:?}") };
+        let Enquiry::Block(Block { user, other }) = enquiry else { panic!("{enquiry:?}") };
         log.borrow_mut().push((channel.clone(), user, other));
         if other == failing { Finding::Failed } else { Finding::Done }
     });

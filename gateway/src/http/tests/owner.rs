@@ -1,6 +1,7 @@
 //! The owners of all channels, played: nobody is in any of them, and what is asked for is done to the store at once.
 
 use engine::id::{MessageId, Sequence};
+use engine::parcel::Block;
 use engine::persist::{ChannelHead, StoreReceipt, StoreRequest};
 use storage::Written;
 use uuid::Uuid;
@@ -19,7 +20,7 @@ pub fn of_empty_channels(store: Arc<dyn Store>, now: Rc<Cell<Timestamp>>) -> Own
                 other => failed(other),
             }
         }
-        Enquiry::Block { user, other } => {
+        Enquiry::Block(Block { user, other }) => {
             assert_eq!(*channel, ChannelId::direct(user, other));
             match commit(&*store, StoreRequest::Block { user, other, time: now.get() }) {
                 Some(StoreReceipt::Blocked) => Finding::Done,
