@@ -16,7 +16,7 @@ use crate::id::{ChannelId, ChannelKind, Epoch, Sequence, SessionId, ShardId, Tim
 use crate::limits::CHANNEL_PENDING_MAX;
 use crate::members::{Address, Member, Members};
 use crate::message::{Message, Presence};
-use crate::message_id::MessageIds;
+use crate::message_id::{MessageIds, latest_time};
 use crate::notification::Notice;
 use crate::parcel::{Ask, Batch, Block, Enquiry, Finding, Version, Wish};
 use crate::pending::{Pending, PendingPlace};
@@ -84,6 +84,8 @@ enum Place {
     Known {
         ids: MessageIds,
         next: Sequence,
+        /// The newest time that was given. Times never fall, so that their order is the order of ids: where the history was
+        /// written by a server whose clock was ahead, the channel's time stands still until the clock is there.
         newest: Timestamp,
     },
 }
@@ -327,7 +329,7 @@ impl Channel {
                 self.place = Place::Known {
                     ids: MessageIds::after(head.map(|head| head.id)),
                     next: Sequence(head.map_or(0, |head| head.sequence.0) + 1),
-                    newest: Timestamp(0),
+                    newest: head.and_then(|head| latest_time(head.id)).unwrap_or_default(),
                 };
                 self.go_on(moment, wants);
             }

@@ -16,22 +16,18 @@ const RANDOM_BITS: u32 = 27;
 const VERSION: u128 = 7;
 const VARIANT: u128 = 0b10;
 
-/// How far ids may run ahead of the clock when more than 4,096 messages a millisecond use up its counter.
-pub const AHEAD_MS_MAX: u64 = 1_000;
 /// A bucket is closed at this age, well within what 35 bits of milliseconds can say (397 days).
 pub const BUCKET_AGE_MS_MAX: u64 = 365 * 24 * 60 * 60 * 1_000;
 const _: () = assert!(BUCKET_AGE_MS_MAX < 1 << SINCE_START_BITS);
 
-/// Messages came so fast for so long that their ids would lie too far in the future: take this one later.
+/// There are no more ids: the last one has the last milliseconds that 48 bits can say, in the year 10889.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub struct TooFarAhead;
+pub struct EndOfTime;
 
 /// One channel's ids, at its owner.
 #[derive(Clone, Debug)]
 pub struct MessageIds {
     last: Place,
-    /// The latest time known: the clock's highest reading, or the last id of the owner before.
-    clock_ms: u64,
     bucket_start_ms: Option<u64>,
 }
 
@@ -47,7 +43,7 @@ impl MessageIds {
     pub fn after(last: Option<MessageId>) -> Self {
         // Nothing has been given yet: any millisecond's first place comes after this.
         let Some(last) = last else {
-            return Self { last: Place { ms: 0, counter: COUNTER_MAX }, clock_ms: 0, bucket_start_ms: None };
+            return Self { last: Place { ms: 0, counter: COUNTER_MAX }, bucket_start_ms: None };
         };
         let fields = Fields::of(last);
         // An id of some other form says nothing reliable below its milliseconds.
@@ -55,19 +51,19 @@ impl MessageIds {
         let ms = milliseconds(last);
         Self {
             last: Place { ms, counter },
-            clock_ms: ms,
             bucket_start_ms: fields.and_then(|fields| ms.checked_sub(fields.since_start_ms)),
         }
     }
 
     /// The next id, when the clock reads `now`. The lowest bits of `random` make it hard to guess.
     ///
-    /// A clock that steps back is not believed: ids go on where they were, counting, until it has caught up.
-    pub fn next(&mut self, now: Timestamp, random: u32) -> Result<MessageId, TooFarAhead> {
-        self.clock_ms = self.clock_ms.max(u64::try_from(now.milliseconds()).unwrap_or(0));
-        let place = self.last.following(self.clock_ms);
-        if place.ms > (self.clock_ms + AHEAD_MS_MAX).min(MS_MAX) {
-            return Err(TooFarAhead);
+    /// Ids that are ahead of the clock go on where they were, counting, until it has caught up: when more than 4,096 messages a
+    /// millisecond use up the counter, and when the server that gave the last one had a clock that was ahead. However far that
+    /// is, no message is refused for it.
+    pub fn next(&mut self, now: Timestamp, random: u32) -> Result<MessageId, EndOfTime> {
+        let place = self.last.following(u64::try_from(now.milliseconds()).unwrap_or(0));
+        if place.ms > MS_MAX {
+            return Err(EndOfTime);
         }
         self.last = place;
         let bucket_start_ms = match self.bucket_start_ms {
@@ -133,6 +129,14 @@ pub fn bucket_start(id: MessageId) -> Option<Timestamp> {
     i64::try_from(start_ms).ok()?.checked_mul(1_000_000).map(Timestamp)
 }
 
+/// The end of the millisecond in which this id was made, or later: the message's time is not after it. Nothing for ids that are
+/// not of our making.
+pub fn latest_time(id: MessageId) -> Option<Timestamp> {
+    Fields::of(id)?;
+    let end_ms = i64::try_from(milliseconds(id)).ok()?.checked_add(1)?;
+    Some(Timestamp(end_ms.checked_mul(1_000_000)? - 1))
+}
+
 fn milliseconds(id: MessageId) -> u64 {
     (id.0.as_u128() >> 80) as u64
 }
@@ -179,21 +183,43 @@ mod tests {
     }
 
     #[test]
-    fn a_used_up_millisecond_borrows_from_the_next_ones_up_to_a_second() {
+    fn a_used_up_millisecond_borrows_from_the_next_ones() {
         let mut ids = MessageIds::after(None);
         let mut last = ids.next(at(NOW_MS), 0).unwrap();
-        let room = (AHEAD_MS_MAX + 1) * (u64::from(COUNTER_MAX) + 1);
-        for _ in 1..room {
+        for _ in 1..10 * (u64::from(COUNTER_MAX) + 1) {
             let id = ids.next(at(NOW_MS), 0).unwrap();
             assert!(id > last);
             last = id;
         }
-        assert_eq!(milliseconds(last), NOW_MS + AHEAD_MS_MAX);
-        assert_eq!(ids.next(at(NOW_MS), 0), Err(TooFarAhead));
-        assert_eq!(ids.next(at(NOW_MS - 1), 0), Err(TooFarAhead));
-        // A refusal takes nothing away.
-        let id = ids.next(at(NOW_MS + 1), 0).unwrap();
-        assert_eq!((id > last, milliseconds(id)), (true, NOW_MS + AHEAD_MS_MAX + 1));
+        assert_eq!(milliseconds(last), NOW_MS + 9);
+        let id = ids.next(at(NOW_MS + 20), 0).unwrap();
+        assert_eq!((id > last, milliseconds(id)), (true, NOW_MS + 20));
+    }
+
+    #[test]
+    fn a_history_that_lies_ahead_of_the_clock_goes_on() {
+        const HOUR_MS: u64 = 3_600_000;
+        let last = MessageIds::after(None).next(at(NOW_MS + 2 * HOUR_MS), 0).unwrap();
+        let mut ids = MessageIds::after(Some(last));
+        let mut newest = last;
+        // More than a second's worth of ids.
+        for number in 0..5_000_000_u64 {
+            let id = ids.next(at(NOW_MS + number / 1_000), 0).unwrap();
+            assert!(id > newest);
+            newest = id;
+        }
+        assert_eq!(start_ms(newest), start_ms(last), "in the same bucket");
+        let id = ids.next(at(NOW_MS + 3 * HOUR_MS), 0).unwrap();
+        assert_eq!(milliseconds(id), NOW_MS + 3 * HOUR_MS, "the clock is there");
+    }
+
+    #[test]
+    fn the_latest_time_of_an_id_is_that_of_its_message_or_later() {
+        let id = MessageIds::after(None).next(at(NOW_MS), 0).unwrap();
+        assert_eq!(latest_time(id), Some(Timestamp(NOW_MS as i64 * 1_000_000 + 999_999)));
+        assert_eq!(latest_time(MessageId(Uuid::max())), None);
+        let far = Fields { counter: 0, since_start_ms: 0 }.id(MS_MAX, 0);
+        assert_eq!(latest_time(far), None, "beyond what times can say");
     }
 
     #[test]
@@ -228,7 +254,7 @@ mod tests {
         for id in [nil, too_early] {
             assert!(MessageIds::after(Some(id)).next(at(NOW_MS), 0).unwrap() > id);
         }
-        assert_eq!(MessageIds::after(Some(all)).next(at(NOW_MS), 0), Err(TooFarAhead));
+        assert_eq!(MessageIds::after(Some(all)).next(at(NOW_MS), 0), Err(EndOfTime));
     }
 
     /// Readings of a clock that may stand still, run, leap and step back.
@@ -270,7 +296,7 @@ mod tests {
         #[test]
         fn any_uuid_may_be_asked_about(bits: u128) {
             let id = MessageId(Uuid::from_u128(bits));
-            let _ = bucket_start(id);
+            let _ = (bucket_start(id), latest_time(id));
             let mut ids = MessageIds::after(Some(id));
             if let Ok(next) = ids.next(at(NOW_MS), 0) {
                 prop_assert!(next > id);

@@ -95,11 +95,12 @@ pub struct UpdateMessage {
 }
 
 impl UpdateMessage {
-    /// Changes the stored message.
+    /// Changes the stored message. Its update time never moves back, although the clock of the server that wrote it may have
+    /// been ahead.
     pub fn apply_to(&self, message: &mut Message) {
         message.content = self.content.clone();
         message.username = self.username.clone();
-        message.update_time = self.update_time;
+        message.update_time = self.update_time.max(message.update_time);
     }
 }
 

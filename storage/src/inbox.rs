@@ -1,7 +1,7 @@
 //! A user's notifications, as the stores keep them: numbered so that a cursor never skips one, and bounded.
 
 use engine::id::{MessageId, NotificationId, Timestamp, UserId};
-use engine::message_id::MessageIds;
+use engine::message_id::{MessageIds, latest_time};
 use xxhash_rust::xxh3::xxh3_64;
 
 use crate::Failure;
@@ -20,6 +20,14 @@ pub(crate) struct Inbox {
 }
 
 impl Inbox {
+    /// The time of a notification that comes now: not before the last one's, although that may have been written by a server whose
+    /// clock was ahead.
+    pub fn time(&self, now: Timestamp) -> Timestamp {
+        let last = self.last.and_then(|last| latest_time(MessageId(last.0)));
+        // Within one millisecond the clock is exacter than the id.
+        last.filter(|last| last.milliseconds() > now.milliseconds()).unwrap_or(now)
+    }
+
     /// The next id: greater than every one given to this user, whatever the clock does, and the same on every keeper.
     pub fn next_id(&self, user: UserId, time: Timestamp) -> Result<NotificationId, Failure> {
         let mut ids = MessageIds::after(self.last.map(|last| MessageId(last.0)));

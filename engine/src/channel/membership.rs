@@ -76,15 +76,15 @@ impl Channel {
     /// A group's event messages get their places now, so that they stand where the change stands.
     fn accept_group_change(&mut self, asker: Asker, change: GroupChange, moment: &Moment, wants: &mut Wants) {
         let Place::Known { ids, next, newest } = &mut self.place else { unreachable!("the caller has looked") };
+        *newest = moment.now.max(*newest);
         let mut places = Vec::with_capacity(change.act.messages_max());
         for _ in 0..change.act.messages_max() {
-            let Ok(id) = ids.next(moment.now, moment.random) else {
+            let Ok(id) = ids.next(*newest, moment.random) else {
                 return self.refuse(asker, busy());
             };
             places.push(ChannelHead { id, sequence: *next });
             next.0 += 1;
         }
-        *newest = moment.now.max(*newest);
         let time = *newest;
         let removes = change.act.may_remove();
         self.undecided_changes += usize::from(removes);

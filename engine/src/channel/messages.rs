@@ -42,9 +42,10 @@ impl Channel {
     /// Gives a message its place in the channel, and says what the store must do for it.
     fn give_place(&mut self, author: Author, wish: Wish, moment: &Moment) -> Result<Accepted, Rejection> {
         let Place::Known { ids, next, newest } = &mut self.place else { unreachable!("the caller has looked") };
+        *newest = moment.now.max(*newest);
         let (id, code, content) = match wish {
             Wish::Send { content } => {
-                let id = ids.next(moment.now, moment.random).map_err(|_| busy())?;
+                let id = ids.next(*newest, moment.random).map_err(|_| busy())?;
                 (id, MessageCode::Chat, content)
             }
             Wish::Update { id, content } => (id, MessageCode::Update, content),
@@ -54,8 +55,6 @@ impl Channel {
         if !self.pending.has_room(content.len()) {
             return Err(busy());
         }
-        // Times never fall, so that the order of times is the order of ids, whatever the clock does.
-        *newest = moment.now.max(*newest);
         let message = Message {
             channel: self.id.clone(),
             id,

@@ -37,12 +37,14 @@ pub struct World {
     pub shard: Shard,
     pub heard: Heard,
     pub findings: Vec<(u64, Finding)>,
+    /// The wall clock.
+    pub now: Timestamp,
 }
 
 impl World {
     pub fn new() -> Self {
         let shard = Shard::new(ShardId(0), 1, Epoch(1), Rules::default(), 7);
-        let mut world = Self { shard, heard: Heard::default(), findings: Vec::new() };
+        let mut world = Self { shard, heard: Heard::default(), findings: Vec::new(), now: NOW };
         let session = Session {
             user: UserId(Uuid::from_u128(1)),
             session: SessionId(Uuid::from_u128(2)),
@@ -55,20 +57,20 @@ impl World {
     }
 
     pub fn ask(&mut self, cid: &str, command: Command) -> Vec<(Ticket, StoreRequest)> {
-        self.shard.step(Input::Request { connection: MEMBER, cid: cid.to_owned(), command }, NOW);
+        self.shard.step(Input::Request { connection: MEMBER, cid: cid.to_owned(), command }, self.now);
         self.turn()
     }
 
     pub fn answer(&mut self, ticket: Ticket, receipt: StoreReceipt) -> Vec<(Ticket, StoreRequest)> {
-        self.shard.step(Input::Receipt { ticket, outcome: Ok(receipt) }, NOW);
+        self.shard.step(Input::Receipt { ticket, outcome: Ok(receipt) }, self.now);
         self.turn()
     }
 
     pub fn turn(&mut self) -> Vec<(Ticket, StoreRequest)> {
         let mut effects = Effects::default();
-        self.shard.finish_turn(NOW, &mut effects);
+        self.shard.finish_turn(self.now, &mut effects);
         self.shard.flush(&mut self.heard);
-        self.shard.pass(NOW, &mut self.heard);
+        self.shard.pass(self.now, &mut self.heard);
         self.findings.append(&mut effects.findings);
         effects.store
     }

@@ -16,6 +16,7 @@ pub fn notify(
     time: Timestamp,
 ) -> Result<Notice, Failure> {
     let mut inbox = rows.inbox(user)?;
+    let time = inbox.time(time);
     let notification = Notification {
         id: inbox.next_id(user, time)?,
         subject: wording.subject.as_str().into(),

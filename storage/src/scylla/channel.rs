@@ -276,7 +276,8 @@ pub fn remaining_seconds(link: &Link, channel: &ChannelId, create_ns: i64) -> i3
     if kept == 0 {
         return 0;
     }
-    let age = (now_us() - create_ns / 1_000) / 1_000_000;
+    // A message may lie ahead of the clock. It is kept no longer for that.
+    let age = (now_us() - create_ns / 1_000).max(0) / 1_000_000;
     i32::try_from((kept - age).clamp(1, TTL_MAX)).unwrap_or(i32::MAX)
 }
 

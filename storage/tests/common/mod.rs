@@ -131,7 +131,7 @@ pub fn update(channel: &ChannelId, number: u32, sender: u32, content: &str) -> W
         sender: user(sender),
         username: format!("renamed-{sender}").into(),
         content: content.into(),
-        update_time: Timestamp(99),
+        update_time: Timestamp(i64::from(number) * 1_000_000_007 + 99),
     }))
 }
 

@@ -2,7 +2,7 @@
 
 use engine::id::{ChannelId, Epoch, GroupId, MessageId, Sequence, Timestamp};
 use engine::message::{Message, MessageCode};
-use engine::persist::{ChannelHead, StoreReceipt, StoreRequest};
+use engine::persist::{ChannelHead, StoreReceipt, StoreRequest, UpdateMessage};
 use storage::account::{
     AccountChange, Changed, Credential, CredentialKind, CredentialOwner, Expiry, Registered, Revocation,
 };
@@ -62,8 +62,15 @@ fn a_group_is_applied_in_order<K: Keeper>() {
     assert_eq!(contents.join("/"), expected);
     let message = store.message(&lobby, message_id(2)).unwrap().unwrap();
     assert_eq!((&*message.content, &*message.username), ("kept", "renamed-7"));
-    assert_eq!((message.create_time, message.update_time), (Timestamp(2_000_000_014), Timestamp(99)));
+    assert_eq!((message.create_time, message.update_time), (Timestamp(2_000_000_014), Timestamp(2_000_000_113)));
     assert_eq!(store.message(&lobby, message_id(1)).unwrap(), None);
+
+    // A clock that has been set back moves no time back.
+    let Write::Request(StoreRequest::Update(earlier)) = update(&lobby, 2, 7, "later") else { unreachable!() };
+    let earlier = Write::Request(StoreRequest::Update(UpdateMessage { update_time: Timestamp(5), ..earlier }));
+    commit(store, &[earlier]);
+    let message = store.message(&lobby, message_id(2)).unwrap().unwrap();
+    assert_eq!((&*message.content, message.update_time), ("later", Timestamp(2_000_000_113)));
 }
 
 fn one_username_has_one_account_even_within_a_group<K: Keeper>() {
