@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use criterion::{BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
 use engine::command::Event;
 use engine::frames::{Format, Frames};
-use engine::id::{ChannelId, Epoch, MessageId, Sequence, Timestamp, UserId};
+use engine::id::{ChannelId, Epoch, MessageId, Monotonic, Sequence, Timestamp, UserId};
 use engine::message::{Message, MessageCode};
 use engine::shard::Rules;
 use engine::subscribers::{AudienceKey, Findings, Gone, Outlet, Subscribers};
@@ -79,7 +79,7 @@ impl Room {
         let mut findings = Findings::default();
         let rules = Rules { lag_bytes_max: u64::MAX, ..Rules::default() };
         while self.subscribers.is_busy() {
-            self.subscribers.pass(Timestamp(0), &mut Sink, &rules, &mut findings);
+            self.subscribers.pass(Monotonic(0), &mut Sink, &rules, &mut findings);
         }
         start.elapsed()
     }

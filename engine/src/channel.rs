@@ -12,7 +12,7 @@ use std::collections::VecDeque;
 
 use crate::announcements::Announcements;
 use crate::command::{Event, Rejection, Reply};
-use crate::id::{ChannelId, ChannelKind, Epoch, Sequence, SessionId, ShardId, Timestamp};
+use crate::id::{ChannelId, ChannelKind, Epoch, Monotonic, Now, Sequence, SessionId, ShardId, Timestamp};
 use crate::limits::CHANNEL_PENDING_MAX;
 use crate::members::{Address, Member, Members};
 use crate::message::{Message, Presence};
@@ -29,7 +29,7 @@ mod messages;
 
 /// What the world lends a channel for one step.
 pub struct Moment {
-    pub now: Timestamp,
+    pub now: Now,
     pub random: u32,
 }
 
@@ -188,7 +188,7 @@ impl Channel {
                 let free = matches!(self.id.kind(), ChannelKind::Room(_)) || self.members.get(address).is_some();
                 if free {
                     self.want_head(wants);
-                    self.join(member, ask.number, moment.now);
+                    self.join(member, ask.number, moment.now.monotonic);
                 } else if self.must_wait(wants) {
                     let Member { presence, hidden, format, .. } = member;
                     let wish = Wish::Join { presence, hidden, format };
@@ -257,7 +257,7 @@ impl Channel {
         wants.push(Wanted::Decision(place, request));
     }
 
-    fn join(&mut self, mut member: Member, number: u32, now: Timestamp) {
+    fn join(&mut self, mut member: Member, number: u32, now: Monotonic) {
         let asker = member.address;
         let (channel, me) = (self.id.clone(), member.presence.clone());
         if let Some(known) = self.members.get(asker) {
@@ -307,7 +307,7 @@ impl Channel {
         Some(member)
     }
 
-    fn announce_presence(&mut self, now: Timestamp) {
+    fn announce_presence(&mut self, now: Monotonic) {
         if let Some(PresenceNews { joins, leaves, count }) = self.comings.tell(&mut self.members, self.room_max, now) {
             let event = Event::Presence { channel: self.id.clone(), joins, leaves, count };
             self.announcements.announce(&event, &self.members);
@@ -405,8 +405,10 @@ impl Channel {
             self.recent.doubt();
         }
         match act {
-            Act::Send(_) | Act::Change | Act::Live(_) => self.release_message(asker, act, decision, moment.now),
-            Act::Join(member) => self.release_join(asker, member, decision, moment.now),
+            Act::Send(_) | Act::Change | Act::Live(_) => {
+                self.release_message(asker, act, decision, moment.now.monotonic);
+            }
+            Act::Join(member) => self.release_join(asker, member, decision, moment.now.monotonic),
             Act::ChangeMembers { removes } => {
                 self.undecided_changes -= usize::from(removes);
                 self.release_change(asker, decision);
@@ -429,12 +431,12 @@ impl Channel {
     }
 
     /// When this channel will have something to tell although nothing happens.
-    pub fn due(&self) -> Option<Timestamp> {
+    pub fn due(&self) -> Option<Monotonic> {
         self.comings.due(&self.members)
     }
 
     /// What the turn's announcements come to, for each shard that is concerned.
-    pub fn batches(&mut self, epoch: Epoch, now: Timestamp) -> Vec<(ShardId, Batch)> {
+    pub fn batches(&mut self, epoch: Epoch, now: Monotonic) -> Vec<(ShardId, Batch)> {
         self.announce_presence(now);
         self.announcements.batches(&self.id, epoch, &self.members)
     }

@@ -13,7 +13,7 @@ use crate::connection::{Connection, Private, Subscription};
 use crate::counters::{HomeCounters, MALFORMED, refusal_of};
 use crate::fanout::Position;
 use crate::frames;
-use crate::id::{ChannelId, ChannelKind, ConnectionId, Timestamp, UserId};
+use crate::id::{ChannelId, ChannelKind, ConnectionId, Monotonic, UserId};
 use crate::limits::{SUBSCRIPTIONS_MAX, WRITE_PIECES_MAX};
 use crate::message::Missed;
 use crate::parcel::{Ask, Backlog, Batch, Circular, Item, Wish};
@@ -83,6 +83,8 @@ pub struct Home {
     /// What the owners of channels are to be told about how far behind the passes are.
     pub backlogs: Vec<(ChannelId, Backlog)>,
     pub counters: HomeCounters,
+    /// The monotonic clock's reading of this turn.
+    pub monotonic: Monotonic,
 }
 
 impl Home {
@@ -103,6 +105,7 @@ impl Home {
             tickets: 0,
             backlogs: Vec::new(),
             counters: HomeCounters::default(),
+            monotonic: Monotonic::default(),
         }
     }
 
@@ -130,7 +133,7 @@ impl Home {
     }
 
     /// A connection asks.
-    pub fn request(&mut self, id: ConnectionId, cid: String, command: Command, now: Timestamp) {
+    pub fn request(&mut self, id: ConnectionId, cid: String, command: Command) {
         let Some(connection) = self.connection(id) else { return };
         if connection.closing {
             return;
@@ -144,12 +147,12 @@ impl Home {
             traffic.held = Some((cid, command));
             return;
         }
-        self.consider(id, cid, command, now);
+        self.consider(id, cid, command);
     }
 
     /// Judges a command, and puts what was admitted to the channel's owner, or answers.
-    fn consider(&mut self, id: ConnectionId, cid: String, command: Command, now: Timestamp) {
-        let most = self.rules.sends_per_second;
+    fn consider(&mut self, id: ConnectionId, cid: String, command: Command) {
+        let (most, now) = (self.rules.sends_per_second, self.monotonic);
         let Some(connection) = self.connection(id) else { return };
         let admitted = match (judge(connection, command), most) {
             (Ok(Admitted::Nothing), _) => return,
@@ -357,8 +360,7 @@ impl Home {
         }
         traffic.exclusive = false;
         if let Some((cid, command)) = traffic.held.take() {
-            let now = self.subscribers.now;
-            self.consider(id, cid, command, now);
+            self.consider(id, cid, command);
         } else if let Some(frame) = traffic.farewell.take() {
             self.close(id, frame, Manner::AtOnce);
         }
@@ -399,7 +401,7 @@ impl Home {
     }
 
     /// One slice of the passes under way.
-    pub fn pass(&mut self, now: Timestamp, outlet: &mut impl Outlet) {
+    pub fn pass(&mut self, now: Monotonic, outlet: &mut impl Outlet) {
         self.subscribers.pass(now, outlet, &self.rules, &mut self.findings);
         for (slot, key) in std::mem::take(&mut self.findings.blocked) {
             if let Some(connection) = self.connections[slot as usize].as_mut() {

@@ -4,6 +4,7 @@
 
 use std::fmt;
 use std::sync::Arc;
+use std::time::Duration;
 
 use serde::{Serialize, Serializer};
 use uuid::Uuid;
@@ -75,6 +76,30 @@ impl Timestamp {
     pub fn milliseconds(self) -> i64 {
         self.0.div_euclid(1_000_000)
     }
+}
+
+/// A reading of the monotonic clock, which nobody sets: nanoseconds since some moment before the server began. It says how much
+/// time went by, and nothing about the day.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Default)]
+pub struct Monotonic(pub i64);
+
+impl Monotonic {
+    /// The reading when this much time has gone by.
+    pub fn plus(self, time: Duration) -> Self {
+        Self(self.0.saturating_add(i64::try_from(time.as_nanos()).unwrap_or(i64::MAX)))
+    }
+
+    /// The time since an earlier reading; none, if that is later.
+    pub fn since(self, earlier: Self) -> Duration {
+        Duration::from_nanos(self.0.saturating_sub(earlier.0).max(0).cast_unsigned())
+    }
+}
+
+/// Both clocks at one moment: what time it is, and what paces and limits.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct Now {
+    pub wall: Timestamp,
+    pub monotonic: Monotonic,
 }
 
 /// A message's place in its channel, given by the owner at acceptance. The place of a message that failed stays empty.

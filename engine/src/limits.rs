@@ -1,8 +1,7 @@
 //! Every bound of the engine, why it is what it is, and what happens when it is reached.
 
 use std::num::NonZeroU32;
-
-use crate::id::Timestamp;
+use std::time::Duration;
 
 /// How far behind the end of a channel's log a member may fall, in bytes, before it is let go with a close code.
 ///
@@ -31,7 +30,7 @@ pub const PASS_VISITS_MAX: usize = 128;
 /// A rotation through 1,000 members takes 6 to 7 ms, so at 1,000 messages a second rotations without a pause would fill
 /// the core with small writes. This halves the cost there for 6 ms of latency; larger audiences take longer than this
 /// anyway, and an audience that has been told everything is told the next message at once.
-pub const ROTATION_INTERVAL: Timestamp = Timestamp(20_000_000);
+pub const ROTATION_INTERVAL: Duration = Duration::from_millis(20);
 
 /// Requests of one connection that may be unanswered. Beyond it the connection is not read.
 pub const REQUESTS_IN_FLIGHT_MAX: usize = 64;
@@ -87,8 +86,8 @@ pub const ROOM_MEMBERS_MAX: usize = 1000;
 pub const CROWD_LIST_MAX: usize = 100;
 pub const CROWD_SAMPLE_MAX: usize = 20;
 
-/// How often a crowd's members are told how many they are, in nanoseconds.
-pub const CROWD_EVENT_INTERVAL: Timestamp = Timestamp(1_000_000_000);
+/// How often a crowd's members are told how many they are.
+pub const CROWD_EVENT_INTERVAL: Duration = Duration::from_secs(1);
 
 /// Members on one page of a channel's presence.
 pub const PRESENCE_PAGE_MAX: usize = 1000;

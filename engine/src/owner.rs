@@ -8,7 +8,7 @@ use std::hash::Hash;
 
 use crate::channel::{Channel, Moment, Wanted, Wants};
 use crate::counters::OwnerCounters;
-use crate::id::{ChannelId, Epoch, ShardId, Timestamp};
+use crate::id::{ChannelId, Epoch, Monotonic, Now, ShardId, Timestamp};
 use crate::limits::{PRESENCE_PAGE_MAX, RECENT_MAX, STORE_REQUESTS_MAX};
 use crate::notification::Notice;
 use crate::parcel::{Ask, Backlog, Batch, Block, Enquiry, Finding, Version};
@@ -26,7 +26,7 @@ pub struct Owner {
     /// Channels that something has happened to in this turn.
     touched: Vec<ChannelId>,
     /// Channels that will have something to tell at a time, although nothing happens.
-    due: BTreeMap<ChannelId, Timestamp>,
+    due: BTreeMap<ChannelId, Monotonic>,
     /// What the store has been asked: for which channel, what for, and when.
     waiting: HashMap<Ticket, (ChannelId, Purpose, Timestamp)>,
     tickets: u64,
@@ -75,7 +75,7 @@ impl Owner {
     }
 
     /// Puts requests to a channel, which comes to be if it must.
-    pub fn ask(&mut self, home: ShardId, id: ChannelId, ask: Ask, now: Timestamp) {
+    pub fn ask(&mut self, home: ShardId, id: ChannelId, ask: Ask, now: Now) {
         let moment = Moment { now, random: self.random.next() };
         let mut wants = Wants::new();
         let channel =
@@ -85,7 +85,7 @@ impl Owner {
     }
 
     /// Somebody without a session asks for a change in a channel, which comes to be if it must.
-    fn change(&mut self, from: ShardId, number: u64, id: ChannelId, enquiry: Enquiry, now: Timestamp) {
+    fn change(&mut self, from: ShardId, number: u64, id: ChannelId, enquiry: Enquiry, now: Now) {
         let moment = Moment { now, random: self.random.next() };
         let mut wants = Wants::new();
         let channel =
@@ -95,9 +95,9 @@ impl Owner {
     }
 
     /// The store has answered.
-    pub fn receipt(&mut self, ticket: Ticket, outcome: Result<StoreReceipt, StoreFailure>, now: Timestamp) {
+    pub fn receipt(&mut self, ticket: Ticket, outcome: Result<StoreReceipt, StoreFailure>, now: Now) {
         let (id, purpose, asked) = self.waiting.remove(&ticket).expect("the store answers what it was asked, once");
-        self.counters.store.record_between(asked, now);
+        self.counters.store.record_between(asked, now.wall);
         self.counters.store_failures += u64::from(outcome.is_err());
         let moment = Moment { now, random: self.random.next() };
         let mut wants = Wants::new();
@@ -112,7 +112,7 @@ impl Owner {
     }
 
     /// A shard has more of a channel to bring round than it should, or no longer has.
-    pub fn backlog(&mut self, from: ShardId, id: &ChannelId, state: Backlog, now: Timestamp) {
+    pub fn backlog(&mut self, from: ShardId, id: &ChannelId, state: Backlog, now: Now) {
         let Some(channel) = self.channels.get_mut(id) else { return };
         let moment = Moment { now, random: self.random.next() };
         let mut wants = Wants::new();
@@ -123,7 +123,7 @@ impl Owner {
         self.carry_out(id.clone(), wants, now);
     }
 
-    fn carry_out(&mut self, id: ChannelId, mut wants: Wants, now: Timestamp) {
+    fn carry_out(&mut self, id: ChannelId, mut wants: Wants, now: Now) {
         let channel = self.channels.get_mut(&id).expect("the caller has looked");
         while !wants.is_empty() {
             for wanted in std::mem::take(&mut wants) {
@@ -145,7 +145,7 @@ impl Owner {
                 }
                 self.tickets += 1;
                 let ticket = Ticket(self.tickets);
-                self.waiting.insert(ticket, (id.clone(), purpose, now));
+                self.waiting.insert(ticket, (id.clone(), purpose, now.wall));
                 self.requests.push((ticket, request));
             }
         }
@@ -153,7 +153,7 @@ impl Owner {
     }
 
     /// Takes what the channels have to say; forgets those of which nothing would be lost.
-    pub fn batches(&mut self, now: Timestamp) -> Vec<(ShardId, Batch)> {
+    pub fn batches(&mut self, now: Monotonic) -> Vec<(ShardId, Batch)> {
         let touched = &mut self.touched;
         self.due.retain(|id, due| {
             let waits = *due > now;
@@ -185,7 +185,7 @@ impl Owner {
     }
 
     /// Answers somebody without a session, at once or later; the answer will be among the findings.
-    pub fn enquire(&mut self, from: ShardId, number: u64, id: &ChannelId, enquiry: Enquiry, now: Timestamp) {
+    pub fn enquire(&mut self, from: ShardId, number: u64, id: &ChannelId, enquiry: Enquiry, now: Now) {
         let finding = match (self.channels.get_mut(id), enquiry) {
             (None, Enquiry::Presence { .. }) => Finding::Presence { presences: Vec::new(), count: 0 },
             (None, Enquiry::Newest { .. }) => Finding::AskTheStore,
@@ -265,7 +265,7 @@ mod tests {
     #[test]
     fn sums_are_kept_and_the_table_is_given_back() {
         const CHANNELS: u32 = 20_000;
-        let now = Timestamp(1);
+        let now = Now { wall: Timestamp(1), monotonic: Monotonic(1) };
         let mut owner = Owner::new(Epoch(1), ROOM_MEMBERS_MAX, 7);
         let walked = |owner: &mut Owner| owner.channels.values_mut().map(|channel| channel.count_members().1).sum();
         // Each channel has one to three members.
@@ -276,7 +276,7 @@ mod tests {
                 let channel = ChannelId::room(&format!("room-{room}")).unwrap();
                 owner.ask(ShardId(0), channel, ask(*slot, true), now);
             }
-            owner.batches(now);
+            owner.batches(now.monotonic);
             let members: usize = walked(&mut owner);
             assert_eq!(owner.size(), (owner.channels.len(), members));
         }
@@ -291,7 +291,7 @@ mod tests {
                 let channel = ChannelId::room(&format!("room-{room}")).unwrap();
                 owner.ask(ShardId(0), channel, ask(*slot, false), now);
             }
-            owner.batches(now);
+            owner.batches(now.monotonic);
             let members: usize = walked(&mut owner);
             assert_eq!(owner.size(), (owner.channels.len(), members));
         }

@@ -8,7 +8,7 @@
 use std::collections::VecDeque;
 use std::sync::Arc;
 
-use crate::id::Timestamp;
+use crate::id::Monotonic;
 use crate::limits::{CROWD_EVENT_INTERVAL, CROWD_LIST_MAX, CROWD_SAMPLE_MAX};
 use crate::members::{Address, Member, Members};
 use crate::message::Presence;
@@ -54,7 +54,7 @@ pub struct Comings {
 
 /// A channel that is a crowd.
 struct Crowd {
-    told: Timestamp,
+    told: Monotonic,
     told_count: u32,
 }
 
@@ -110,15 +110,15 @@ impl Comings {
     }
 
     /// When there will be something to tell, if it must wait.
-    pub fn due(&self, members: &Members) -> Option<Timestamp> {
+    pub fn due(&self, members: &Members) -> Option<Monotonic> {
         let crowd = self.crowd.as_ref()?;
         let changed = crowd.told_count != count(members) || !self.left.is_empty() || !self.arrived.is_empty();
-        changed.then(|| Timestamp(crowd.told.0 + CROWD_EVENT_INTERVAL.0))
+        changed.then(|| crowd.told.plus(CROWD_EVENT_INTERVAL))
     }
 
     /// Ends a turn: what is to be told now. A channel is a crowd beyond `room_max` visible members, and a room again when
     /// a tenth fewer are left, so that it does not waver.
-    pub fn tell(&mut self, members: &mut Members, room_max: usize, now: Timestamp) -> Option<PresenceNews> {
+    pub fn tell(&mut self, members: &mut Members, room_max: usize, now: Monotonic) -> Option<PresenceNews> {
         let visible = members.visible_count();
         let news = match &self.crowd {
             None if visible <= room_max => self.everybody_new(members),
@@ -143,7 +143,7 @@ impl Comings {
         PresenceNews { joins, leaves: std::mem::take(&mut self.left), count: None }
     }
 
-    fn become_crowd(&mut self, members: &mut Members, room_max: usize, now: Timestamp) -> PresenceNews {
+    fn become_crowd(&mut self, members: &mut Members, room_max: usize, now: Monotonic) -> PresenceNews {
         let surplus = self.arrived.len().saturating_sub(CROWD_SAMPLE_MAX);
         self.arrived.drain(..surplus);
         let known = members.visible_after(None).filter(|member| member.known).map(|member| member.address);
@@ -162,7 +162,7 @@ impl Comings {
         PresenceNews { joins, leaves: std::mem::take(&mut self.left), count: None }
     }
 
-    fn sample(&mut self, members: &mut Members, room_max: usize, now: Timestamp) -> PresenceNews {
+    fn sample(&mut self, members: &mut Members, room_max: usize, now: Monotonic) -> PresenceNews {
         let mut joins = Vec::new();
         for address in std::mem::take(&mut self.arrived) {
             if members.known_count() < room_max

@@ -1,7 +1,7 @@
 //! One shard's whole state: the home of some connections and the owner of some channels. An input in, effects out, then
 //! a pass into an outlet.
 //!
-//! A turn is: `step` for everything that has happened, `finish_turn`, carry out the effects, `flush`, one slice of `pass`.
+//! A turn is: `begin_turn`, `step` for everything that has happened, `finish_turn`, carry out the effects, `flush`, one slice of `pass`.
 //! Nothing here waits, reads a clock or touches a socket.
 
 use std::collections::{BTreeMap, HashMap};
@@ -11,7 +11,7 @@ use crate::admission::Session;
 use crate::command::{Command, Rejection};
 use crate::counters::{Levels, Report, SocketCounters, TurnCounters, kind_of};
 use crate::home::{Appearance, Home, Manner, SocketEffect};
-use crate::id::{ChannelId, ConnectionId, Epoch, ShardId, Timestamp, UserId};
+use crate::id::{ChannelId, ConnectionId, Epoch, Monotonic, Now, ShardId, Timestamp, UserId};
 use crate::limits::{PASS_VISITS_MAX, ROOM_MEMBERS_MAX, SENDS_PER_SECOND_MAX, SUBSCRIBER_LAG_BYTES_MAX};
 use crate::owner::Owner;
 use crate::parcel::{Ask, Block, Circular, Enquiry, Finding, Parcel};
@@ -84,7 +84,7 @@ pub struct Shard {
     shards: u16,
     home: Home,
     owner: Owner,
-    now: Timestamp,
+    now: Now,
     /// Requests for channels that other shards own, gathered into one parcel each.
     outgoing: BTreeMap<(ShardId, ChannelId), Vec<Ask>>,
     /// Parcels that are of no channel's batch.
@@ -111,7 +111,7 @@ impl Shard {
             shards,
             home: Home::new(rules),
             owner: Owner::new(epoch, rules.room_members_max, seed),
-            now: Timestamp::default(),
+            now: Now::default(),
             outgoing: BTreeMap::new(),
             letters: Vec::new(),
             findings: Vec::new(),
@@ -120,14 +120,22 @@ impl Shard {
         }
     }
 
+    /// Begins a turn: limits and events are paced by this reading until the next. The wall clock, which the other calls are given,
+    /// paces nothing.
+    pub fn begin_turn(&mut self, now: Monotonic) {
+        self.now.monotonic = now;
+        self.home.monotonic = now;
+    }
+
     /// Takes in one thing that has happened, at the time `now`.
     pub fn step(&mut self, input: Input, now: Timestamp) {
         self.begin(now);
+        let now = self.now;
         match input {
             Input::Opened { connection, session, appearance } => self.home.open(connection, session, appearance),
             Input::Request { connection, cid, command } => {
                 self.home.counters.requests[kind_of(&command)] += 1;
-                self.home.request(connection, cid, command, now);
+                self.home.request(connection, cid, command);
             }
             Input::Refuse { connection, cid, rejection } => self.home.refuse(connection, cid, rejection),
             Input::Tell { connection, frame } => self.home.tell(connection, frame),
@@ -169,7 +177,7 @@ impl Shard {
     }
 
     fn begin(&mut self, now: Timestamp) {
-        self.now = now;
+        self.now.wall = now;
         self.home.subscribers.now = now;
     }
 
@@ -196,7 +204,7 @@ impl Shard {
         // An announcement may free a request that waited for it, which may be announced in turn. It ends, because
         // nothing is read from sockets meanwhile.
         loop {
-            let batches = self.owner.batches(now);
+            let batches = self.owner.batches(self.now.monotonic);
             if batches.is_empty() {
                 break;
             }
@@ -282,8 +290,8 @@ impl Shard {
         self.home.flush(outlet);
     }
 
-    /// One slice of the passes under way, at the time `now` of a clock that nobody sets.
-    pub fn pass(&mut self, now: Timestamp, outlet: &mut impl Outlet) {
+    /// One slice of the passes under way.
+    pub fn pass(&mut self, now: Monotonic, outlet: &mut impl Outlet) {
         self.home.pass(now, outlet);
         for (channel, state) in std::mem::take(&mut self.home.backlogs) {
             let owner = channel.owner(self.shards);
@@ -337,7 +345,7 @@ impl Shard {
     }
 
     /// When a pass that waits may go on, by the clock that `pass` is given.
-    pub fn next_due(&self) -> Option<Timestamp> {
+    pub fn next_due(&self) -> Option<Monotonic> {
         self.home.subscribers.next_due()
     }
 

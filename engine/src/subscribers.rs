@@ -12,7 +12,7 @@ use slab::Slab;
 use crate::counters::FanoutCounters;
 use crate::fanout::{FrameLog, Position};
 use crate::frames::{Format, Frames, Run};
-use crate::id::{ChannelId, Epoch, Sequence, Timestamp};
+use crate::id::{ChannelId, Epoch, Monotonic, Sequence, Timestamp};
 use crate::limits::{BACKLOG_BYTES_HIGH, BACKLOG_BYTES_LOW, ROTATION_INTERVAL};
 use crate::message::Missed;
 use crate::owner::give_back;
@@ -70,7 +70,7 @@ pub struct Subscribers {
     /// Audiences made so far.
     serials: u64,
     /// Audiences whose next rotation has still to wait, and until when.
-    paced: BTreeSet<(Timestamp, AudienceKey)>,
+    paced: BTreeSet<(Monotonic, AudienceKey)>,
     /// The turn's time, by which passes are measured.
     pub now: Timestamp,
     pub counters: FanoutCounters,
@@ -124,7 +124,7 @@ struct Rotation {
     /// Visits left; none between two rotations, and at rest.
     left: usize,
     /// When it began: by the clock that paces rotations, and by the turn's, which measures them.
-    paced: Timestamp,
+    paced: Monotonic,
     began: Timestamp,
     /// When the oldest message that it brings round was accepted.
     accepted: Option<Timestamp>,
@@ -330,13 +330,13 @@ impl Subscribers {
     }
 
     /// When the next rotation that has to wait may begin.
-    pub fn next_due(&self) -> Option<Timestamp> {
+    pub fn next_due(&self) -> Option<Monotonic> {
         self.paced.first().map(|&(due, _)| due)
     }
 
-    /// One slice of the passes under way: the first audience in turn gets its visits, then steps back in line. `now` is
-    /// of a clock that nobody sets. Members that are further behind than the rules allow are found lagging.
-    pub fn pass(&mut self, now: Timestamp, outlet: &mut impl Outlet, rules: &Rules, findings: &mut Findings) {
+    /// One slice of the passes under way: the first audience in turn gets its visits, then steps back in line. `now`
+    /// paces rotations. Members that are further behind than the rules allow are found lagging.
+    pub fn pass(&mut self, now: Monotonic, outlet: &mut impl Outlet, rules: &Rules, findings: &mut Findings) {
         while self.next_due().is_some_and(|due| due <= now) {
             let next = self.paced.pop_first();
             self.active.extend(next.map(|(_, key)| (key, self.audiences[key.0 as usize].serial)));
@@ -482,7 +482,7 @@ impl Audience {
         [at(index), if hole == index { None } else { at(hole) }]
     }
 
-    fn begin_rotation(&mut self, paced: Timestamp, began: Timestamp) {
+    fn begin_rotation(&mut self, paced: Monotonic, began: Timestamp) {
         self.rotation = Rotation { left: self.owed, paced, began, accepted: self.accepted.take() };
     }
 
@@ -496,8 +496,8 @@ impl Audience {
     }
 
     /// When the next rotation may begin, if there is more to bring round at the end of this one.
-    fn next_rotation(&self) -> Timestamp {
-        Timestamp(self.rotation.paced.0 + ROTATION_INTERVAL.0)
+    fn next_rotation(&self) -> Monotonic {
+        self.rotation.paced.plus(ROTATION_INTERVAL)
     }
 
     fn backlog(&self) -> u64 {

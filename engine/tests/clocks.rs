@@ -19,7 +19,7 @@ fn join(world: &mut World, room: &str, newest: Option<MessageId>) -> ChannelId {
     assert!(matches!(request, StoreRequest::Head { .. }));
     let head_receipt = newest.map(|id| ChannelHead { id, sequence: Sequence(7) });
     assert!(world.answer(head, StoreReceipt::Head(head_receipt)).is_empty());
-    ChannelId::room(room).unwrap()
+    ChannelId::room(room).expect("a good name")
 }
 
 /// What the store is given of a message that is sent now.

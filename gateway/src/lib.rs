@@ -5,6 +5,7 @@
 pub mod admin;
 pub mod announcement;
 mod ascii_json;
+pub mod clock;
 pub mod enquiries;
 pub mod http;
 mod http_tasks;

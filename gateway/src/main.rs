@@ -8,10 +8,11 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use engine::id::{Epoch, ShardId};
+use engine::runtime::clock;
 use engine::runtime::shards::{Part, start};
 use engine::shard::Rules;
 use gateway::admin::Admin;
-use gateway::http::{Services, system_time};
+use gateway::http::Services;
 use gateway::keys::SigningKeys;
 use gateway::listeners::listeners;
 use gateway::options::{Command, Options, StoreKind};
@@ -77,6 +78,7 @@ fn serve(options: &Options) -> Result<(), String> {
         format!("cannot listen on {}: {error}; {advice}", options.listen)
     })?;
     let admin = options.admin.map(Admin::bind).transpose()?;
+    gateway::clock::watch().map_err(said)?;
     let store = open_store(options)?;
     let Some((epoch, revocations)) = begin_life(&*store, &listening, &mut signals)? else {
         return Ok(());
@@ -85,7 +87,7 @@ fn serve(options: &Options) -> Result<(), String> {
     let (bridge, ends) = Bridge::start(store, shards).map_err(said)?;
     let (client, fatal) = (bridge.client(), bridge.fatal());
     let (session_ttl, refresh_ttl) = (options.session_ttl, options.refresh_ttl);
-    let tokens = Arc::new(Tokens::new(&keys, session_ttl, refresh_ttl, &revocations, system_time()));
+    let tokens = Arc::new(Tokens::new(&keys, session_ttl, refresh_ttl, &revocations, clock::wall()));
     let passwords = Passwords::start(PASSWORD_THREADS).map_err(said)?;
 
     let memory = memory::start().map_err(said)?;
@@ -100,7 +102,7 @@ fn serve(options: &Options) -> Result<(), String> {
             seed: uuid::Uuid::new_v4().as_u64_pair().1,
             sockets: move |shard: ShardId| {
                 let (server_key, keys, tokens, passwords, client) = services;
-                let services = Services::new(&server_key, &keys, tokens, passwords, client, system_time);
+                let services = Services::new(&server_key, &keys, tokens, passwords, client, clock::wall);
                 if shard.0 == 0 {
                     services.take_up_departures();
                 }

@@ -268,9 +268,9 @@ pub(crate) mod tests {
     use proptest::prelude::*;
 
     use super::*;
-    use crate::http::system_time;
     use crate::options::Secret;
     use crate::revocations::Cut;
+    use engine::runtime::clock;
 
     pub(crate) const SESSION_TTL: Duration = Duration::from_secs(60);
     pub(crate) const REFRESH_TTL: Duration = Duration::from_secs(3600);
@@ -514,24 +514,24 @@ pub(crate) mod tests {
     #[test]
     fn shards_that_issue_and_cut_at_the_same_moment() {
         const ROUNDS: usize = 500;
-        let tokens = Tokens::new(&keys(), SESSION_TTL, REFRESH_TTL, &[], system_time());
+        let tokens = Tokens::new(&keys(), SESSION_TTL, REFRESH_TTL, &[], clock::wall());
         let (begun, ended) = (AtomicUsize::new(0), AtomicUsize::new(0));
         let handed_out = Mutex::new(Vec::new());
         let sign_in = || {
             let before = begun.load(Ordering::SeqCst);
             let disturbed = ended.load(Ordering::SeqCst) != before;
-            let session = tokens.issue(user(), "alice", Vars::new(), system_time()).session;
-            let good = tokens.check_session(&session, system_time()).is_ok();
+            let session = tokens.issue(user(), "alice", Vars::new(), clock::wall()).session;
+            let good = tokens.check_session(&session, clock::wall()).is_ok();
             assert!(good || disturbed || begun.load(Ordering::SeqCst) != before, "works at once");
             handed_out.lock().unwrap().push(session);
         };
         let log_out = || {
             begun.fetch_add(1, Ordering::SeqCst);
-            let cutoff = tokens.revocations().next_cutoff(user(), None, system_time());
+            let cutoff = tokens.revocations().next_cutoff(user(), None, clock::wall());
             let before = std::mem::take(&mut *handed_out.lock().unwrap());
-            if tokens.revocations().cut(user(), cutoff, system_time()) == Cut::InForce {
+            if tokens.revocations().cut(user(), cutoff, clock::wall()) == Cut::InForce {
                 for token in before {
-                    assert_eq!(tokens.check_session(&token, system_time()), Err(TokenRefusal::LoggedOut));
+                    assert_eq!(tokens.check_session(&token, clock::wall()), Err(TokenRefusal::LoggedOut));
                 }
             }
             ended.fetch_add(1, Ordering::SeqCst);

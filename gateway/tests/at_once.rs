@@ -11,7 +11,7 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use engine::id::{Epoch, ShardId};
-use engine::runtime::{Clock, Reading, Sockets};
+use engine::runtime::{Reading, Sockets, clock};
 use engine::shard::{Effects, Rules, Shard};
 use gateway::listeners::listeners;
 use gateway::sockets::SocketTable;
@@ -29,7 +29,6 @@ struct Shore {
     table: SocketTable,
     shard: Shard,
     effects: Effects,
-    clock: Clock,
     world: World,
     address: SocketAddr,
     _bridge: Bridge,
@@ -43,20 +42,21 @@ impl Shore {
         let listener = listening.pop().expect("one");
         let table = SocketTable::new(listener, 1000, Rc::new(world.clone().services())).expect("an epoll set");
         let shard = Shard::new(ShardId(0), 1, Epoch(1), Rules::default(), 7);
-        Self { table, shard, effects: Effects::default(), clock: Clock::default(), world, address, _bridge: bridge }
+        Self { table, shard, effects: Effects::default(), world, address, _bridge: bridge }
     }
 
     /// As `Turning` does it, without a wait anywhere.
     fn turn(&mut self) {
-        let now = self.clock.now();
+        let now = clock::wall();
+        self.shard.begin_turn(clock::monotonic());
         self.table.gather(&mut self.shard, now, Reading::On);
-        self.shard.finish_turn(gateway::http::system_time(), &mut self.effects);
+        self.shard.finish_turn(clock::wall(), &mut self.effects);
         assert!(self.effects.store.is_empty() && self.effects.parcels.is_empty(), "nothing here asks for these");
         for effect in self.effects.sockets.drain(..) {
             self.table.carry_out(effect, &mut self.shard, now);
         }
         self.shard.flush(&mut self.table);
-        self.shard.pass(gateway::http::system_time(), &mut self.table);
+        self.shard.pass(clock::monotonic(), &mut self.table);
     }
 
     /// Turns until something has come back; the loopback delivers what was sent in its own time.

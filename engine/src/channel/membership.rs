@@ -4,7 +4,7 @@
 use super::{Act, Asker, Channel, Decision, Moment, Place, Wants, busy};
 use crate::command::Rejection;
 use crate::group::{GroupChange, GroupOutcome};
-use crate::id::{ChannelKind, MessageId, Timestamp, UserId};
+use crate::id::{ChannelKind, MessageId, Monotonic, UserId};
 use crate::members::{Address, Member};
 use crate::parcel::{Block, Enquiry, Finding};
 use crate::persist::{Admission, ChannelHead, DirectRequest, StoreReceipt, StoreRequest};
@@ -24,14 +24,14 @@ impl Channel {
                 let there = self.members.visible_after(None).any(|member| member.presence.user == other);
                 let request = if there { DirectRequest::NotNeeded } else { DirectRequest::Send };
                 let username = member.presence.username.clone();
-                Admission::Direct { user, username, other, request, time: moment.now }
+                Admission::Direct { user, username, other, request, time: moment.now.wall }
             }
             ChannelKind::Room(_) => unreachable!("rooms let everybody in"),
         };
         self.put(asker, Act::Join(member), 0, StoreRequest::Admit(admission), wants);
     }
 
-    pub(super) fn release_join(&mut self, asker: Asker, member: Member, decision: Decision, now: Timestamp) {
+    pub(super) fn release_join(&mut self, asker: Asker, member: Member, decision: Decision, now: Monotonic) {
         let Asker::Connection(_, number) = asker else { unreachable!("only connections join") };
         match decision {
             Ok(StoreReceipt::Admitted(notice)) => {
@@ -61,7 +61,7 @@ impl Channel {
         match enquiry {
             Enquiry::ChangeGroup(change) => self.accept_group_change(asker, change, moment, wants),
             Enquiry::Block(block) => {
-                let request = StoreRequest::Block { user: block.user, other: block.other, time: moment.now };
+                let request = StoreRequest::Block { user: block.user, other: block.other, time: moment.now.wall };
                 self.undecided_changes += 1;
                 self.put(asker, Act::Block(block), 0, request, wants);
             }
@@ -76,7 +76,7 @@ impl Channel {
     /// A group's event messages get their places now, so that they stand where the change stands.
     fn accept_group_change(&mut self, asker: Asker, change: GroupChange, moment: &Moment, wants: &mut Wants) {
         let Place::Known { ids, next, newest } = &mut self.place else { unreachable!("the caller has looked") };
-        *newest = moment.now.max(*newest);
+        *newest = moment.now.wall.max(*newest);
         let mut places = Vec::with_capacity(change.act.messages_max());
         for _ in 0..change.act.messages_max() {
             let Ok(id) = ids.next(*newest, moment.random) else {

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use super::{Act, Asker, Channel, Decision, Moment, Place, Wants, Work, busy, not_a_member, not_stored};
 use crate::command::{Event, Rejection, Reply};
-use crate::id::{Timestamp, UserId};
+use crate::id::{Monotonic, UserId};
 use crate::members::Address;
 use crate::message::{Message, MessageCode};
 use crate::parcel::Wish;
@@ -42,7 +42,7 @@ impl Channel {
     /// Gives a message its place in the channel, and says what the store must do for it.
     fn give_place(&mut self, author: Author, wish: Wish, moment: &Moment) -> Result<Accepted, Rejection> {
         let Place::Known { ids, next, newest } = &mut self.place else { unreachable!("the caller has looked") };
-        *newest = moment.now.max(*newest);
+        *newest = moment.now.wall.max(*newest);
         let (id, code, content) = match wish {
             Wish::Send { content } => {
                 let id = ids.next(*newest, moment.random).map_err(|_| busy())?;
@@ -73,7 +73,7 @@ impl Channel {
         Ok(Accepted::of(message))
     }
 
-    pub(super) fn release_message(&mut self, asker: Asker, act: Act, decision: Decision, now: Timestamp) {
+    pub(super) fn release_message(&mut self, asker: Asker, act: Act, decision: Decision, now: Monotonic) {
         let shown = match (act, decision) {
             (_, Err(failure)) => Err(not_stored(&failure)),
             (Act::Send(message), Ok(_)) => Ok(message),

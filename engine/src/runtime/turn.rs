@@ -17,13 +17,13 @@ use glommio::Task;
 use glommio::timer::{Timer, sleep};
 
 use super::bell::Bell;
-use super::clock::{Clock, Laps};
+use super::clock::{self, Laps};
 use super::persistence::Persistence;
 use super::reports::Question;
 use super::rings::Rings;
 use crate::counters::{SocketCounters, TurnCounters};
 use crate::home::SocketEffect;
-use crate::id::Timestamp;
+use crate::id::{Monotonic, Now, Timestamp};
 use crate::parcel::Finding;
 use crate::shard::{Effects, Input, Shard};
 use crate::subscribers::Outlet;
@@ -109,7 +109,6 @@ enum Stop {
 impl<S: Sockets> Turning<S> {
     /// Turns until it is told to end.
     pub async fn run(mut self) {
-        let clock = Clock::default();
         let ticks = Rc::new(Cell::new(0u32));
         let _ticker = ticker(ticks.clone(), self.bell.clone());
         let (order, question) = (Rc::new(Cell::new(None)), Rc::new(Cell::new(None)));
@@ -120,7 +119,8 @@ impl<S: Sockets> Turning<S> {
         let mut stop = Stop::Not;
         let mut slices = 0u32;
         loop {
-            let now = clock.now();
+            let Now { wall: now, monotonic } = clock::now();
+            self.shard.begin_turn(monotonic);
             let ticked = ticks.take();
             if ticked > 0 {
                 self.sockets.tick(&mut self.shard, now);
@@ -139,8 +139,8 @@ impl<S: Sockets> Turning<S> {
             let more = self.take_in(now);
             self.carry_out(&mut effects, now);
             self.shard.flush(&mut self.sockets);
-            self.shard.pass(clock.steady(), &mut self.sockets);
-            self.shard.passed(clock.now());
+            self.shard.pass(clock::monotonic(), &mut self.sockets);
+            self.shard.passed(clock::wall());
             stop = self.drain(stop, ticked);
             self.counters.turned(laps.end());
             if more || self.is_busy() {
@@ -150,7 +150,7 @@ impl<S: Sockets> Turning<S> {
                     self.counters.looking_nanos += laps.end().as_nanos() as u64;
                 }
             } else {
-                self.wait(clock.steady()).await;
+                self.wait(clock::monotonic()).await;
                 self.counters.waiting_nanos += laps.end().as_nanos() as u64;
             }
         }
@@ -196,8 +196,8 @@ impl<S: Sockets> Turning<S> {
     }
 
     /// Waits until there is something to take in, or a pass may go on.
-    async fn wait(&mut self, now: Timestamp) {
-        let due = self.shard.next_due().map(|due| Duration::from_nanos((due.0 - now.0).max(0).cast_unsigned()));
+    async fn wait(&mut self, now: Monotonic) {
+        let due = self.shard.next_due().map(|due| due.since(now));
         let mut timer = due.map(Timer::new);
         let (bell, sockets) = (&self.bell, &mut self.sockets);
         poll_fn(|context| {

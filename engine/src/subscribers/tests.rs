@@ -10,6 +10,7 @@ use crate::limits::{PASS_VISITS_MAX, ROOM_MEMBERS_MAX};
 use crate::message::{Message, MessageCode};
 
 const MILLISECOND: i64 = 1_000_000;
+const ROTATION: i64 = ROTATION_INTERVAL.as_nanos() as i64;
 
 /// Nobody is ever too far behind.
 const ANY_LAG: Rules = Rules {
@@ -60,7 +61,7 @@ impl Room {
     /// One slice, and what a write costs.
     fn slice(&mut self) {
         let before = self.writes();
-        self.subscribers.pass(Timestamp(self.now), &mut self.sockets, &ANY_LAG, &mut Findings::default());
+        self.subscribers.pass(Monotonic(self.now), &mut self.sockets, &ANY_LAG, &mut Findings::default());
         self.now += i64::from(self.writes() - before) * 6_500;
     }
 
@@ -122,7 +123,7 @@ fn under_load_rotations_keep_their_interval_and_everybody_gets_everything() {
         room.slice();
     }
     let writes_each = room.writes() / 1000;
-    let rotations = seconds * 1000 / (ROTATION_INTERVAL.0 / MILLISECOND) as u32;
+    let rotations = seconds * 1000 / (ROTATION / MILLISECOND) as u32;
     assert!((rotations - 2..=rotations + 2).contains(&writes_each), "{writes_each} writes, {rotations} intervals");
     while let Some(due) = room.subscribers.next_due() {
         room.now = room.now.max(due.0);
@@ -139,12 +140,12 @@ fn what_came_during_a_rotation_waits_for_the_next_one_and_no_longer() {
     room.slice();
     room.say(2);
     room.turn();
-    assert_eq!(room.subscribers.next_due(), Some(ROTATION_INTERVAL));
+    assert_eq!(room.subscribers.next_due(), Some(Monotonic(ROTATION)));
     assert_eq!(room.writes(), 300, "one rotation, which took the second message along where it still could");
-    room.now = ROTATION_INTERVAL.0 - 1;
+    room.now = ROTATION - 1;
     room.turn();
     assert_eq!(room.writes(), 300);
-    room.now = ROTATION_INTERVAL.0;
+    room.now = ROTATION;
     room.turn();
     assert_eq!(room.writes(), 300 + 128, "those visited before it came");
     assert!(room.all_have_everything());
@@ -164,7 +165,7 @@ fn who_comes_and_goes_between_two_rotations_upsets_nothing() {
     }
     room.subscribers.subscribe(&room.channel, Format::Json, 300, Epoch(1));
     room.say(3);
-    room.now = ROTATION_INTERVAL.0;
+    room.now = ROTATION;
     room.turn();
     assert!(!room.subscribers.is_busy());
     let whole = room.sockets.0.values().filter(|(bytes, _)| *bytes == room.said).count();
@@ -231,7 +232,7 @@ fn counts_each_message_of_each_member_once_however_it_is_cut() {
     subscribers.now = Timestamp(2_000_000);
     subscribers.append(&channel, &frames);
     // The first slice reaches sockets that take all but the last byte, the others take all.
-    subscribers.pass(Timestamp(0), &mut Narrow(bytes - 1), &ANY_LAG, &mut findings);
+    subscribers.pass(Monotonic(0), &mut Narrow(bytes - 1), &ANY_LAG, &mut findings);
     subscribers.passed(Timestamp(3_000_000));
     assert_eq!(subscribers.counters.deliveries, 0, "an unfinished frame is no delivery");
     let blocked = std::mem::take(&mut findings.blocked);
@@ -239,7 +240,7 @@ fn counts_each_message_of_each_member_once_however_it_is_cut() {
     let standing = subscribers.standing();
     assert_eq!((standing.parked, standing.lag_bytes), (PASS_VISITS_MAX, 1));
     while subscribers.is_busy() {
-        subscribers.pass(Timestamp(0), &mut Narrow(usize::MAX), &ANY_LAG, &mut findings);
+        subscribers.pass(Monotonic(0), &mut Narrow(usize::MAX), &ANY_LAG, &mut findings);
         subscribers.passed(Timestamp(5_000_000));
     }
     for (slot, key) in blocked {
@@ -262,22 +263,22 @@ fn a_message_counts_as_brought_round_when_the_rotation_after_it_ends() {
     for slot in 0..400 {
         subscribers.subscribe(&channel, Format::Json, slot, Epoch(1));
     }
-    let mut slices = |subscribers: &mut Subscribers, count: usize, steady: Timestamp, ended: Timestamp| {
+    let mut slices = |subscribers: &mut Subscribers, count: usize, monotonic: Monotonic, ended: Timestamp| {
         for _ in 0..count {
-            subscribers.pass(steady, &mut Narrow(usize::MAX), &ANY_LAG, &mut findings);
+            subscribers.pass(monotonic, &mut Narrow(usize::MAX), &ANY_LAG, &mut findings);
             subscribers.passed(ended);
         }
         let counters = &subscribers.counters;
         (counters.passes.count(), counters.latency.count(), counters.latency.sum)
     };
     subscribers.append(&channel, &said(Timestamp(1_000_000)));
-    assert_eq!(slices(&mut subscribers, 2, Timestamp(0), Timestamp(4_000_000)), (0, 0, 0));
+    assert_eq!(slices(&mut subscribers, 2, Monotonic(0), Timestamp(4_000_000)), (0, 0, 0));
     subscribers.append(&channel, &said(Timestamp(2_000_000)));
-    assert_eq!(slices(&mut subscribers, 2, Timestamp(0), Timestamp(5_000_000)), (1, 1, 4000));
+    assert_eq!(slices(&mut subscribers, 2, Monotonic(0), Timestamp(5_000_000)), (1, 1, 4000));
     assert!(!subscribers.is_busy(), "the 256 who were visited before the second came have to wait");
-    assert_eq!(slices(&mut subscribers, 1, ROTATION_INTERVAL, Timestamp(7_000_000)), (1, 1, 4000));
+    assert_eq!(slices(&mut subscribers, 1, Monotonic(ROTATION), Timestamp(7_000_000)), (1, 1, 4000));
     subscribers.append(&channel, &said(Timestamp(7_000_000)));
-    assert_eq!(slices(&mut subscribers, 1, ROTATION_INTERVAL, Timestamp(8_000_000)), (2, 2, 4000 + 6000));
+    assert_eq!(slices(&mut subscribers, 1, Monotonic(ROTATION), Timestamp(8_000_000)), (2, 2, 4000 + 6000));
 }
 
 #[test]
@@ -286,7 +287,7 @@ fn what_came_in_a_rotation_that_turns_out_to_be_the_last_is_not_counted_with_wha
     let (mut subscribers, mut findings) = (Subscribers::default(), Findings::default());
     let places: Vec<_> = (0..129).map(|slot| subscribers.subscribe(&channel, Format::Json, slot, Epoch(1))).collect();
     let mut slice = |subscribers: &mut Subscribers, ended: Timestamp| {
-        subscribers.pass(Timestamp(0), &mut Narrow(usize::MAX), &ANY_LAG, &mut findings);
+        subscribers.pass(Monotonic(0), &mut Narrow(usize::MAX), &ANY_LAG, &mut findings);
         subscribers.passed(ended);
         (subscribers.counters.latency.count(), subscribers.counters.latency.sum)
     };
@@ -383,13 +384,13 @@ fn audiences_that_go_while_their_pass_waits_are_passed_over() {
     // Their keys are used anew, and what is still in the line is not taken for the new ones.
     let lobby = ChannelId::room("lobby").unwrap();
     let (key, _) = subscribers.subscribe(&lobby, Format::Json, 7, Epoch(1));
-    subscribers.pass(Timestamp(0), &mut sockets, &ANY_LAG, &mut Findings::default());
+    subscribers.pass(Monotonic(0), &mut sockets, &ANY_LAG, &mut Findings::default());
     subscribers.passed(Timestamp(0));
     assert_eq!((sockets.0.len(), subscribers.counters.passes.count()), (0, 0), "there is nothing to bring round");
     assert!(!subscribers.is_busy());
     assert!(subscribers.active.capacity() <= LINE_KEPT);
     subscribers.append(&lobby, &frames);
-    subscribers.pass(Timestamp(0), &mut sockets, &ANY_LAG, &mut Findings::default());
+    subscribers.pass(Monotonic(0), &mut sockets, &ANY_LAG, &mut Findings::default());
     assert_eq!(sockets.0.keys().copied().collect::<Vec<_>>(), [7]);
     assert_eq!(subscribers.channel_of(key), &lobby);
 }

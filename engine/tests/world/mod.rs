@@ -6,7 +6,7 @@ use engine::admission::{OnLag, Session};
 use engine::command::Command;
 use engine::frames::Format;
 use engine::home::Appearance;
-use engine::id::{ConnectionId, Epoch, SessionId, ShardId, Timestamp, UserId};
+use engine::id::{ConnectionId, Epoch, Monotonic, SessionId, ShardId, Timestamp, UserId};
 use engine::parcel::Finding;
 use engine::persist::{StoreReceipt, StoreRequest, Ticket};
 use engine::shard::{Effects, Input, Rules, Shard};
@@ -70,7 +70,7 @@ impl World {
         let mut effects = Effects::default();
         self.shard.finish_turn(self.now, &mut effects);
         self.shard.flush(&mut self.heard);
-        self.shard.pass(self.now, &mut self.heard);
+        self.shard.pass(Monotonic(0), &mut self.heard);
         self.findings.append(&mut effects.findings);
         effects.store
     }

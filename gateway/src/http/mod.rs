@@ -38,4 +38,4 @@ pub use departures::run as run_departures;
 pub use forgetting::run as run_forgetting;
 pub use router::respond;
 pub use serve::serve;
-pub use services::{Services, system_time};
+pub use services::Services;

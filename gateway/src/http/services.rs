@@ -2,7 +2,6 @@
 
 use std::cell::Cell;
 use std::sync::Arc;
-use std::time::{SystemTime, UNIX_EPOCH};
 
 use engine::counters::{ANSWER_CLASSES, SocketCounters};
 use engine::id::Timestamp;
@@ -125,10 +124,4 @@ impl Answered {
         counters.http_answers.iter_mut().zip(&self.classes).for_each(|(total, count)| *total += count.get());
         counters.sign_ins += self.sign_ins.get();
     }
-}
-
-/// The system's clock.
-pub fn system_time() -> Timestamp {
-    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-    Timestamp(i64::try_from(since.as_nanos()).unwrap_or(i64::MAX))
 }

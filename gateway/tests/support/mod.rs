@@ -9,7 +9,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use engine::id::UserId;
-use gateway::http::{Services, system_time};
+use engine::runtime::clock;
+use gateway::http::Services;
 use gateway::keys::SigningKeys;
 use gateway::options::Secret;
 use gateway::password::Passwords;
@@ -35,13 +36,13 @@ impl World {
             refresh: Secret::new(*b"refresh-key-of-the-tests"),
         };
         let life = Duration::from_secs(3600);
-        let tokens = Arc::new(Tokens::new(&keys, life, life, &[], system_time()));
+        let tokens = Arc::new(Tokens::new(&keys, life, life, &[], clock::wall()));
         let passwords = Passwords::start(1).expect("a thread");
         Self { keys, tokens, passwords, store: bridge.client() }
     }
 
     pub fn services(self) -> Services {
-        Services::new("defaultkey", &self.keys, self.tokens, self.passwords, self.store, system_time)
+        Services::new("defaultkey", &self.keys, self.tokens, self.passwords, self.store, clock::wall)
     }
 
     /// Who holds what is shared, this one included.
@@ -52,7 +53,7 @@ impl World {
     /// A session token of somebody.
     pub fn token(&self) -> String {
         let user = UserId(uuid::Uuid::new_v4());
-        self.tokens.issue(user, "somebody", Default::default(), system_time()).session
+        self.tokens.issue(user, "somebody", Default::default(), clock::wall()).session
     }
 }
 

@@ -1,12 +1,12 @@
 //! The time, and the timestamps of cells: one clock of ours for all that this process writes, which never goes back.
 
 use std::sync::atomic::{AtomicI64, Ordering};
-use std::time::{SystemTime, UNIX_EPOCH};
 
-/// Microseconds since the Unix epoch, as the machine says.
+use engine::runtime::clock;
+
+/// Microseconds since the Unix epoch, by the wall clock of this life of the server.
 pub fn now_us() -> i64 {
-    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-    i64::try_from(since.as_micros()).unwrap_or(i64::MAX)
+    clock::wall().0.div_euclid(1_000)
 }
 
 /// Gives timestamps that rise strictly.

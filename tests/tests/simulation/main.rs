@@ -19,7 +19,7 @@ mod society;
 mod store;
 mod world;
 
-use world::{Pace, Plan, World};
+use world::{Clocks, Pace, Plan, World};
 
 /// What all clients together heard.
 fn run(seed: u64, plan: Plan) -> Vec<u8> {
@@ -51,6 +51,7 @@ const PLAN: Plan = Plan {
     room_members_max: 1000,
     pace: Pace::Even,
     sends_per_second: None,
+    clocks: Clocks::Agree,
     pass_visits_max: PASS_VISITS_MAX,
 };
 
@@ -124,6 +125,28 @@ fn rotations_that_wait_for_their_time_keep_every_promise() {
                 Plan { shards, clients: 20, turns: 600, store_fails: shards == 3, pace, pass_visits_max, ..PLAN };
             let waits = run_world(seed, plan).waits;
             assert!(waits > 20, "seed {seed}: {waits} rotations that had to wait are too few, with {plan:?}");
+        }
+    }
+}
+
+#[test]
+fn clocks_that_jump_by_two_hours_and_come_back_harm_nobody() {
+    for seed in seeds(20) {
+        for (shards, room_members_max) in [(1, 4), (3, 4), (3, 1000)] {
+            let plan = Plan {
+                shards,
+                room_members_max,
+                sends_per_second: NonZeroU32::new(50),
+                clocks: Clocks::Jump,
+                store_fails: shards == 1,
+                ..PLAN
+            };
+            let (jumping, even) = (run(seed, plan), run(seed, Plan { clocks: Clocks::Agree, ..plan }));
+            let [acks, usual] = [&jumping, &even].map(|heard| count(heard, b"channel_message_ack"));
+            assert!(
+                acks * 3 > usual * 2,
+                "seed {seed}: {acks} acknowledgements, and {usual} without jumps, with {plan:?}"
+            );
         }
     }
 }

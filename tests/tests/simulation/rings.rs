@@ -18,12 +18,12 @@ impl Rings {
         }
     }
 
-    /// Some parcels arrive.
-    pub fn deliver(&mut self, shards: &mut [Shard], now: Timestamp, random: &mut Random) {
+    /// Some parcels arrive; each shard has its own time.
+    pub fn deliver(&mut self, shards: &mut [Shard], now: &[Timestamp], random: &mut Random) {
         for (&(_, to), ring) in &mut self.0 {
             for _ in 0..random.below(4) {
                 if let Some(parcel) = ring.pop_front() {
-                    shards[to].step(Input::Parcel(parcel), now);
+                    shards[to].step(Input::Parcel(parcel), now[to]);
                 }
             }
         }

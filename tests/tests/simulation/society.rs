@@ -13,7 +13,9 @@ use engine::command::{Command, Join};
 use engine::friend::FriendAct;
 use engine::group::{GroupAct, GroupChange};
 use engine::home::Appearance;
-use engine::id::{ChannelId, ConnectionId, Epoch, GroupId, MessageId, SessionId, ShardId, Timestamp, UserId};
+use engine::id::{
+    ChannelId, ConnectionId, Epoch, GroupId, MessageId, Monotonic, SessionId, ShardId, Timestamp, UserId,
+};
 use engine::parcel::{Block, Circular, Enquiry, Finding};
 use engine::shard::{Effects, Input, Rules, Shard};
 
@@ -36,6 +38,7 @@ pub struct Plan {
 pub struct Society {
     random: Random,
     now: Timestamp,
+    monotonic: Monotonic,
     shards: Vec<Shard>,
     rings: Rings,
     wires: Vec<Wires>,
@@ -97,6 +100,7 @@ impl Society {
         let mut society = Self {
             random,
             now,
+            monotonic: Monotonic(0),
             shards,
             rings: Rings::default(),
             wires: (0..plan.shards).map(|_| Wires::default()).collect(),
@@ -143,7 +147,9 @@ impl Society {
     }
 
     fn turn(&mut self) {
-        self.now.0 += [0, 50_000, 3_000_000, -2_000_000][self.random.below(4)];
+        let step = [0, 50_000, 3_000_000, -2_000_000][self.random.below(4)];
+        self.now.0 += step;
+        self.begin_turn(step.max(0));
         for member in 0..self.members.len() {
             if self.random.one_in(3) {
                 self.act(member);
@@ -155,8 +161,15 @@ impl Society {
         self.settle();
     }
 
+    /// The monotonic clock goes on.
+    fn begin_turn(&mut self, step: i64) {
+        self.monotonic.0 += step;
+        self.shards.iter_mut().for_each(|shard| shard.begin_turn(self.monotonic));
+    }
+
     fn settle(&mut self) {
-        self.rings.deliver(&mut self.shards, self.now, &mut self.random);
+        let now = vec![self.now; self.shards.len()];
+        self.rings.deliver(&mut self.shards, &now, &mut self.random);
         for (shard, ticket, outcome) in self.registry.turn(&mut self.random) {
             self.shards[shard].step(Input::Receipt { ticket, outcome }, self.now);
         }
@@ -181,7 +194,7 @@ impl Society {
             self.found(number, finding);
         }
         self.shards[shard].flush(&mut self.wires[shard]);
-        self.shards[shard].pass(self.now, &mut self.wires[shard]);
+        self.shards[shard].pass(self.monotonic, &mut self.wires[shard]);
     }
 
     fn found(&mut self, number: u64, finding: Finding) {
@@ -355,6 +368,7 @@ impl Society {
         let mut quiet = 0;
         for _ in 0..10_000 {
             self.now.0 += 100_000_000;
+            self.begin_turn(100_000_000);
             self.settle();
             let answered = self.members.iter().all(|member| member.asked.is_empty()) && self.open.is_empty();
             let passed = self.rings.are_quiet(&self.shards, &self.wires);

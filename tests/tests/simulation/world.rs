@@ -6,7 +6,7 @@ use std::num::NonZeroU32;
 use engine::admission::{OnLag, Session};
 use engine::command::{Command, Join};
 use engine::home::Appearance;
-use engine::id::{ConnectionId, Epoch, MessageId, SessionId, ShardId, Timestamp, UserId};
+use engine::id::{ConnectionId, Epoch, MessageId, Monotonic, SessionId, ShardId, Timestamp, UserId};
 use engine::limits::{ROTATION_INTERVAL, SUBSCRIBER_LAG_BYTES_MAX};
 use engine::shard::{Effects, Input, Rules, Shard};
 use engine::subscribers::{Gone, Outlet};
@@ -27,9 +27,22 @@ pub struct Plan {
     pub room_members_max: usize,
     pub pace: Pace,
     pub sends_per_second: Option<NonZeroU32>,
+    pub clocks: Clocks,
     /// Visits of one slice of a pass: with few, messages come while a pass is under way, and its next rotation waits.
     pub pass_visits_max: usize,
 }
+
+/// What becomes of the shards' wall clocks.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Clocks {
+    /// They agree.
+    Agree,
+    /// Each is set forward by two hours and back again, over and over.
+    Jump,
+}
+
+/// How far a clock jumps.
+const JUMP: i64 = 2 * 3600 * 1_000_000_000;
 
 /// How clients read.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -99,8 +112,9 @@ pub struct World {
     plan: Plan,
     random: Random,
     now: Timestamp,
-    /// The clock that nobody sets, by which passes are paced.
-    steady: Timestamp,
+    /// How far each shard's wall clock is ahead of that.
+    ahead: Vec<i64>,
+    monotonic: Monotonic,
     /// Rotations that had to wait.
     pub waits: u64,
     shards: Vec<Shard>,
@@ -129,7 +143,8 @@ impl World {
             plan,
             random: Random(seed),
             now: Timestamp(1_700_000_000_000_000_000),
-            steady: Timestamp(0),
+            ahead: vec![0; plan.shards.into()],
+            monotonic: Monotonic(0),
             waits: 0,
             shards,
             rings: Rings::default(),
@@ -166,8 +181,9 @@ impl World {
         let on_lag = if slow && self.random.one_in(2) { OnLag::Skip } else { OnLag::Close };
         let format = inbox::format_of(number);
         let session = Session { user, session, username, format, on_lag };
+        let now = self.wall(shard);
         self.shards[shard]
-            .step(Input::Opened { connection, session: session.clone(), appearance: Appearance::Unseen }, self.now);
+            .step(Input::Opened { connection, session: session.clone(), appearance: Appearance::Unseen }, now);
         Client {
             shard,
             connection,
@@ -191,7 +207,11 @@ impl World {
         // The clock stands still, steps on, and now and then steps back.
         let step = [0, 50_000, 3_000_000, -2_000_000][self.random.below(4)];
         self.now.0 += step;
-        self.steady.0 += step.max(0);
+        if self.plan.clocks == Clocks::Jump && self.random.one_in(30) {
+            let shard = self.random.below(self.shards.len());
+            self.ahead[shard] = JUMP - self.ahead[shard];
+        }
+        self.begin_turn(step.max(0));
         for client in 0..self.clients.len() {
             if self.random.one_in(3) {
                 self.act(client);
@@ -200,11 +220,23 @@ impl World {
         self.settle();
     }
 
+    /// The monotonic clock goes on.
+    fn begin_turn(&mut self, step: i64) {
+        self.monotonic.0 += step;
+        self.shards.iter_mut().for_each(|shard| shard.begin_turn(self.monotonic));
+    }
+
+    /// A shard's wall clock.
+    fn wall(&self, shard: usize) -> Timestamp {
+        Timestamp(self.now.0 + self.ahead[shard])
+    }
+
     /// What happens without anybody acting: parcels arrive, the store answers, sockets are read, shards turn.
     fn settle(&mut self) {
-        self.rings.deliver(&mut self.shards, self.now, &mut self.random);
+        let walls: Vec<Timestamp> = (0..self.shards.len()).map(|shard| self.wall(shard)).collect();
+        self.rings.deliver(&mut self.shards, &walls, &mut self.random);
         for (shard, ticket, outcome) in self.store.turn(&mut self.random) {
-            self.shards[shard].step(Input::Receipt { ticket, outcome }, self.now);
+            self.shards[shard].step(Input::Receipt { ticket, outcome }, walls[shard]);
         }
         for shard in 0..self.shards.len() {
             self.turn_shard(shard);
@@ -218,16 +250,20 @@ impl World {
 
     fn turn_shard(&mut self, shard: usize) {
         let mut effects = Effects::default();
-        self.shards[shard].finish_turn(self.now, &mut effects);
+        let now = self.wall(shard);
+        self.shards[shard].finish_turn(now, &mut effects);
         self.rings.send(shard, effects.parcels);
         for (ticket, request) in effects.store {
             self.store.ask(shard, ticket, request);
         }
         self.shards[shard].flush(&mut self.wires[shard]);
         let waited_for = self.shards[shard].next_due();
-        self.shards[shard].pass(self.steady, &mut self.wires[shard]);
+        self.shards[shard].pass(self.monotonic, &mut self.wires[shard]);
         if let Some(due) = self.shards[shard].next_due() {
-            assert!(due > self.steady && due.0 <= self.steady.0 + ROTATION_INTERVAL.0, "a rotation waits for its time");
+            assert!(
+                due > self.monotonic && due <= self.monotonic.plus(ROTATION_INTERVAL),
+                "a rotation waits for its time"
+            );
             self.waits += u64::from(waited_for != Some(due));
         }
     }
@@ -289,6 +325,7 @@ impl World {
     }
 
     fn request(&mut self, client: usize, what: &'static str, room: usize, command: impl FnOnce(String) -> Command) {
+        let now = self.wall(self.clients[client].shard);
         let client = &mut self.clients[client];
         let shard = &mut self.shards[client.shard];
         if !shard.accepts(client.connection) {
@@ -298,7 +335,7 @@ impl World {
         let cid = client.next_cid.to_string();
         client.asked.push_back((cid.clone(), what, channel_of(room)));
         let command = command(channel_of(room));
-        shard.step(Input::Request { connection: client.connection, cid, command }, self.now);
+        shard.step(Input::Request { connection: client.connection, cid, command }, now);
     }
 
     /// A client vanishes, and another takes its place, on any shard.
@@ -308,7 +345,8 @@ impl World {
         self.wires[gone.shard].slots.remove(&gone.connection.slot);
         self.past.append(&mut gone.past);
         self.past.extend(gone.stays);
-        self.shards[gone.shard].step(Input::Closed { connection: gone.connection }, self.now);
+        let now = self.wall(gone.shard);
+        self.shards[gone.shard].step(Input::Closed { connection: gone.connection }, now);
     }
 
     /// Nobody acts any more; everything under way comes to its end.
@@ -317,7 +355,7 @@ impl World {
         let mut quiet = 0;
         for _ in 0..10_000 {
             self.now.0 += 100_000_000;
-            self.steady.0 += 100_000_000;
+            self.begin_turn(100_000_000);
             self.settle();
             let answered = self.clients.iter().all(|client| client.asked.is_empty());
             let passed = self.rings.are_quiet(&self.shards, &self.wires);
@@ -392,6 +430,9 @@ impl World {
         assert!(order.is_sorted_by(|a, b| a < b), "the order shown is the order of ids");
         let kept: BTreeMap<_, _> = history.iter().map(|(id, message)| (*id, message.content.to_string())).collect();
         assert_eq!(kept, expected, "what was shown is what is kept");
+        let times = history.values().map(|message| message.create_time);
+        assert!(times.is_sorted(), "the order of times is the order of ids");
+        assert!(history.values().all(|message| message.create_time <= message.update_time), "no time goes back");
     }
 
     pub fn transcript(self) -> Vec<u8> {
