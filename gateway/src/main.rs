@@ -86,6 +86,7 @@ fn serve(options: &Options) -> Result<(), String> {
     let keys = SigningKeys::obtain(options).map_err(said)?;
     let (bridge, ends) = Bridge::start(store, shards).map_err(said)?;
     let (client, fatal) = (bridge.client(), bridge.fatal());
+    let keep_alive = options.keep_alive;
     let (session_ttl, refresh_ttl) = (options.session_ttl, options.refresh_ttl);
     let tokens = Arc::new(Tokens::new(&keys, session_ttl, refresh_ttl, &revocations, clock::wall()));
     let passwords = Passwords::start(PASSWORD_THREADS).map_err(said)?;
@@ -102,7 +103,8 @@ fn serve(options: &Options) -> Result<(), String> {
             seed: uuid::Uuid::new_v4().as_u64_pair().1,
             sockets: move |shard: ShardId| {
                 let (server_key, keys, tokens, passwords, client) = services;
-                let services = Services::new(&server_key, &keys, tokens, passwords, client, clock::wall);
+                let services = Services::new(&server_key, &keys, tokens, passwords, client, clock::wall)
+                    .keeping_connections(keep_alive);
                 if shard.0 == 0 {
                     services.take_up_departures();
                 }

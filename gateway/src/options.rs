@@ -33,6 +33,13 @@ pub const KEY_BYTES_MIN: usize = 16;
 /// Longest lifetime of a token. Revocations are kept as long as tokens live.
 pub const TTL_MAX: Duration = Duration::from_secs(366 * 24 * 3600);
 
+/// How long an idle HTTP connection is kept, unless configured otherwise: longer than nginx (60 s), AWS's balancers (60 s),
+/// Traefik (90 s) and Caddy (2 min) keep theirs to us. Whichever side gives up first must be the one that sends requests, or a
+/// request meets a connection that is just being closed.
+pub const KEEP_ALIVE: Duration = Duration::from_secs(180);
+/// Longest such time.
+pub const KEEP_ALIVE_MAX: Duration = Duration::from_secs(24 * 3600);
+
 /// The server's checked configuration.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Options {
@@ -47,6 +54,8 @@ pub struct Options {
     /// Where and how, for `StoreKind::Scylla`.
     pub database: ScyllaOptions,
     pub shards: NonZeroU16,
+    /// How long the next request of an HTTP connection is waited for.
+    pub keep_alive: Duration,
     /// Visible members beyond which a channel is a crowd.
     pub room_members_max: usize,
     /// `None`: as fast as they like.
@@ -213,6 +222,10 @@ struct Flags {
     #[arg(long, env = "STENTOR_SHARDS", value_name = "N")]
     shards: Option<NonZeroU16>,
 
+    /// How long an idle HTTP connection is kept; longer than balancers in front keep theirs [default: 3m]
+    #[arg(long, env = "STENTOR_KEEP_ALIVE", value_name = "TIME")]
+    keep_alive: Option<Ttl>,
+
     /// Visible members up to which a room tells everybody of everybody; beyond, it counts and samples [default: 1000]
     #[arg(long, env = "STENTOR_ROOM_MEMBERS_MAX", value_name = "N")]
     room_members_max: Option<u32>,
@@ -274,6 +287,7 @@ struct File {
     disk_reserve: Option<u32>,
     database: Option<DatabaseFile>,
     shards: Option<NonZeroU16>,
+    keep_alive: Option<Ttl>,
     room_members_max: Option<u32>,
     sends_per_second: Option<u32>,
     server_key: Option<String>,
@@ -395,6 +409,7 @@ fn combine(matches: &ArgMatches, flags: Flags, file: File) -> Result<Options, Op
         store: flags.store.or(file.store).unwrap_or(StoreKind::Embedded),
         disk_reserve: checked_disk_reserve(flags.disk_reserve.or(file.disk_reserve))?,
         shards: checked_shards(flags.shards.or(file.shards))?,
+        keep_alive: checked_keep_alive(flags.keep_alive.or(file.keep_alive))?,
         room_members_max: checked_room_members(flags.room_members_max.or(file.room_members_max))?,
         sends_per_second: NonZeroU32::new(flags.sends_per_second.or(file.sends_per_second).unwrap_or(0)),
         server_key: checked_server_key(flags.server_key.or(file.server_key))?,
@@ -442,6 +457,14 @@ fn checked_shards(given: Option<NonZeroU16>) -> Result<NonZeroU16, OptionsError>
             let shards = u16::try_from(cores).unwrap_or(SHARDS_MAX).min(SHARDS_MAX);
             Ok(NonZeroU16::new(shards).unwrap_or(NonZeroU16::MIN))
         }
+    }
+}
+
+fn checked_keep_alive(given: Option<Ttl>) -> Result<Duration, OptionsError> {
+    match given {
+        None => Ok(KEEP_ALIVE),
+        Some(Ttl(time)) if time <= KEEP_ALIVE_MAX => Ok(time),
+        Some(Ttl(time)) => Err(OptionsError::Invalid(format!("keep_alive is {time:?}; give a time from 1s to 24h"))),
     }
 }
 
@@ -583,6 +606,17 @@ mod tests {
     }
 
     #[test]
+    fn keep_alive() {
+        let of = |options: Result<Options, OptionsError>| options.unwrap().keep_alive;
+        assert_eq!(of(parse(&[])), Duration::from_secs(180));
+        assert_eq!(of(parse(&["--keep-alive", "10m"])), Duration::from_secs(600));
+        assert_eq!(of(with_file("keep_alive = 5", &[])), Duration::from_secs(5));
+        assert_eq!(of(with_file("keep_alive = '1h'", &["--keep-alive", "620s"])), Duration::from_secs(620));
+        check_error(parse(&["--keep-alive", "25h"]), &["keep_alive", "24h"]);
+        check_error(parse(&["--keep-alive", "0"]), &["--keep-alive", "1s"]);
+    }
+
+    #[test]
     fn the_admin_address_may_be_off() {
         let check = |options: Result<Options, OptionsError>, expected: Option<&str>| {
             assert_eq!(options.unwrap().admin, expected.map(|address| address.parse().unwrap()));
@@ -682,8 +716,15 @@ mod tests {
     #[test]
     fn help_names_every_option_and_its_variable() {
         let help = Flags::command().render_long_help().to_string();
-        let names = ["listen", "admin", "data", "store", "shards", "room-members-max", "server-key", "session-ttl"];
-        for name in names.into_iter().chain(["refresh-key-file", "config", "sends-per-second", "scylla", "keyspace"]) {
+        let names = ["listen", "admin", "data", "store", "shards", "keep-alive", "server-key", "session-ttl"];
+        for name in names.into_iter().chain([
+            "refresh-key-file",
+            "config",
+            "room-members-max",
+            "sends-per-second",
+            "scylla",
+            "keyspace",
+        ]) {
             assert!(help.contains(&format!("--{name} ")), "{name} is not in: {help}");
             let variable = format!("STENTOR_{}", name.to_uppercase().replace('-', "_"));
             assert!(help.contains(&variable), "{variable} is not in: {help}");

@@ -36,7 +36,7 @@ pub fn serve(stream: TcpStream, prefix: Vec<u8>, services: Rc<Services>) -> Pin<
         };
         // Answers are written whole; waiting to fill a packet would only add delay. A dead socket shows on reading.
         let _ = stream.set_nodelay(true);
-        let pace = Rc::new(Pace::new(Instant::now()));
+        let pace = Rc::new(Pace::new(Instant::now(), services.keep_alive));
         let answering = service_fn(|request| answer(&services, &pace, request));
         let connection = http1::Builder::new()
             .header_read_timeout(None)
@@ -128,7 +128,8 @@ mod tests {
     fn a_connection_is_given_up_at_its_deadline_and_not_before() {
         let begun = Instant::now();
         // Most of the head's time is over.
-        let pace = Pace::new(begun.checked_sub(Duration::from_millis(9_950)).unwrap());
+        let begun_before = begun.checked_sub(Duration::from_millis(9_950)).unwrap();
+        let pace = Pace::new(begun_before, Duration::from_secs(75));
         let deadline = pace.deadline();
         assert!(deadline < begun + Duration::from_millis(100));
         LocalExecutor::default().run(async move {

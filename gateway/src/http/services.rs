@@ -2,6 +2,7 @@
 
 use std::cell::Cell;
 use std::sync::Arc;
+use std::time::Duration;
 
 use engine::counters::{ANSWER_CLASSES, SocketCounters};
 use engine::id::Timestamp;
@@ -14,6 +15,7 @@ use super::departures::Departures;
 use super::pages::NewestPages;
 use crate::enquiries::Enquiries;
 use crate::keys::SigningKeys;
+use crate::options::KEEP_ALIVE;
 use crate::password::Passwords;
 use crate::token::Tokens;
 
@@ -26,6 +28,8 @@ pub struct Services {
     pub(super) store: Client,
     pub(super) connections: Connections,
     pub(super) newest_pages: NewestPages,
+    /// How long the next request of a connection is waited for.
+    pub(super) keep_alive: Duration,
     enquiries: Enquiries,
     departures: Departures,
     answered: Answered,
@@ -50,11 +54,17 @@ impl Services {
             store,
             connections: Connections::default(),
             newest_pages: NewestPages::default(),
+            keep_alive: KEEP_ALIVE,
             enquiries: Enquiries::default(),
             departures: Departures::default(),
             answered: Answered::default(),
             clock: Box::new(clock),
         }
+    }
+
+    /// Lets the next request of a connection be waited for so long.
+    pub fn keeping_connections(self, keep_alive: Duration) -> Self {
+        Self { keep_alive, ..self }
     }
 
     /// Questions to the owners of channels, and news for sessions.

@@ -14,8 +14,6 @@ use hyper::rt::{Read, ReadBufCursor, Write};
 
 /// Requests have this long for their head, then for their body; answers this long for each part that is written.
 const STEP_DURATION_MAX: Duration = Duration::from_secs(10);
-/// How long the next request may be waited for.
-const IDLE_DURATION_MAX: Duration = Duration::from_secs(60);
 /// Long after the patience of any client; only a store that never answers gets here.
 const ANSWER_DURATION_MAX: Duration = Duration::from_secs(30);
 
@@ -28,6 +26,8 @@ pub struct Pace {
     deadline: Cell<Instant>,
     /// Since when, at the latest, the client should have taken something of what it is sent.
     write_deadline: Cell<Option<Instant>>,
+    /// How long the next request may be waited for.
+    keep_alive: Duration,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -41,8 +41,13 @@ pub enum Step {
 
 impl Pace {
     /// Begins with a head of which something has been read already.
-    pub fn new(now: Instant) -> Self {
-        let pace = Self { step: Cell::new(Step::Head), deadline: Cell::new(now), write_deadline: Cell::new(None) };
+    pub fn new(now: Instant, keep_alive: Duration) -> Self {
+        let pace = Self {
+            step: Cell::new(Step::Head),
+            deadline: Cell::new(now),
+            write_deadline: Cell::new(None),
+            keep_alive,
+        };
         pace.enter(Step::Head, now);
         pace
     }
@@ -51,7 +56,7 @@ impl Pace {
         self.step.set(step);
         self.deadline.set(
             now + match step {
-                Step::Idle => IDLE_DURATION_MAX,
+                Step::Idle => self.keep_alive,
                 Step::Head | Step::Body => STEP_DURATION_MAX,
                 Step::Answer => ANSWER_DURATION_MAX,
             },
@@ -149,15 +154,16 @@ mod tests {
 
     #[test]
     fn each_step_has_its_deadline() {
+        const KEEP_ALIVE: Duration = Duration::from_secs(75);
         let now = Instant::now();
-        let pace = Pace::new(now);
+        let pace = Pace::new(now, KEEP_ALIVE);
         assert_eq!(pace.deadline(), now + STEP_DURATION_MAX);
         pace.has_read();
         assert_eq!(pace.deadline(), now + STEP_DURATION_MAX, "a head that dribbles in gets no more time");
         pace.enter(Step::Idle, now);
-        assert_eq!(pace.deadline(), now + IDLE_DURATION_MAX);
+        assert_eq!(pace.deadline(), now + KEEP_ALIVE);
         pace.has_read();
-        assert!(pace.deadline() < now + IDLE_DURATION_MAX, "the next head has begun");
+        assert!(pace.deadline() < now + KEEP_ALIVE, "the next head has begun");
         pace.enter(Step::Answer, now);
         pace.write_waits();
         assert!(pace.deadline() < now + ANSWER_DURATION_MAX);
