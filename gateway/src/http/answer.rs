@@ -3,13 +3,16 @@
 use http_body_util::Full;
 use hyper::body::Bytes;
 use hyper::header::{
-    ACCESS_CONTROL_ALLOW_HEADERS, ACCESS_CONTROL_ALLOW_METHODS, ACCESS_CONTROL_ALLOW_ORIGIN,
-    ACCESS_CONTROL_REQUEST_HEADERS, CACHE_CONTROL, CONTENT_TYPE, HeaderValue, WWW_AUTHENTICATE,
+    ACCEPT_ENCODING, ACCESS_CONTROL_ALLOW_HEADERS, ACCESS_CONTROL_ALLOW_METHODS, ACCESS_CONTROL_ALLOW_ORIGIN,
+    ACCESS_CONTROL_MAX_AGE, ACCESS_CONTROL_REQUEST_HEADERS, CACHE_CONTROL, CONTENT_TYPE, HeaderValue, WWW_AUTHENTICATE,
 };
 use hyper::{HeaderMap, Response, StatusCode};
 use serde::Serialize;
 
 use super::error::{Code, Refusal};
+
+/// How long a browser may remember the answer to a preflight: a day, of which each takes as much as it likes. It never changes.
+const PREFLIGHT_SECONDS: &str = "86400";
 
 pub type Answer = Response<Full<Bytes>>;
 
@@ -47,8 +50,11 @@ pub fn refused(refusal: &Refusal) -> Answer {
         code: u8,
         message: &'a str,
     }
-    let mut answer = json(&Body { code: refusal.code as u8, message: &refusal.message });
+    let mut answer = json(&Body { code: refusal.code.number(), message: &refusal.message });
     *answer.status_mut() = refusal.code.status();
+    if refusal.code == Code::UnknownEncoding {
+        answer.headers_mut().insert(ACCEPT_ENCODING, HeaderValue::from_static("gzip"));
+    }
     if refusal.code == Code::Unauthenticated
         && let Ok(message) = HeaderValue::from_str(&refusal.message)
     {
@@ -64,6 +70,7 @@ pub fn preflight(asked: &HeaderMap) -> Answer {
     let headers = asked.get(ACCESS_CONTROL_REQUEST_HEADERS).cloned();
     let usual = HeaderValue::from_static("Authorization, Content-Type, User-Agent");
     answer.headers_mut().insert(ACCESS_CONTROL_ALLOW_HEADERS, headers.unwrap_or(usual));
+    answer.headers_mut().insert(ACCESS_CONTROL_MAX_AGE, HeaderValue::from_static(PREFLIGHT_SECONDS));
     answer.headers_mut().insert(ACCESS_CONTROL_ALLOW_METHODS, HeaderValue::from_static("GET, HEAD, POST, PUT, DELETE"));
     answer
 }

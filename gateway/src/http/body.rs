@@ -10,7 +10,7 @@ use hyper::body::{Body, Bytes};
 use hyper::header::CONTENT_ENCODING;
 use serde::de::DeserializeOwned;
 
-use super::error::Refusal;
+use super::error::{Code, Refusal};
 
 /// Largest request body, compressed or not.
 pub const BODY_BYTES_MAX: usize = 262_144;
@@ -55,21 +55,41 @@ pub fn read<T: DeserializeOwned>(headers: &HeaderMap, body: Bytes) -> Result<T, 
 }
 
 fn inflated(headers: &HeaderMap, body: Bytes) -> Result<Bytes, Refusal> {
-    let body = match headers.get(CONTENT_ENCODING).map(|value| value.as_bytes()) {
-        None | Some(b"identity" | b"") => body,
-        Some(encoding) if encoding.eq_ignore_ascii_case(b"gzip") && body.len() <= BODY_BYTES_MAX => {
+    let body = match encoding(headers)? {
+        Encoding::Gzip if body.len() <= BODY_BYTES_MAX => {
             let mut inflated = Vec::new();
             let bounded = MultiGzDecoder::new(&body[..]).take(BODY_BYTES_MAX as u64 + 1).read_to_end(&mut inflated);
             bounded.map_err(|_| Refusal::invalid("the body is not gzip, although its encoding says so"))?;
             inflated.into()
         }
-        Some(encoding) if encoding.eq_ignore_ascii_case(b"gzip") => body,
-        Some(_) => return Err(Refusal::invalid("the body's encoding is unknown, use gzip or none")),
+        Encoding::Gzip | Encoding::None => body,
     };
     if body.len() > BODY_BYTES_MAX {
         return Err(Refusal::invalid(format!("the body is larger than {BODY_BYTES_MAX} bytes")));
     }
     Ok(body)
+}
+
+/// How a body is compressed.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum Encoding {
+    None,
+    Gzip,
+}
+
+/// `x-gzip` is another name of `gzip` (RFC 9110, section 8.4.1.3).
+fn encoding(headers: &HeaderMap) -> Result<Encoding, Refusal> {
+    let mut encoding = Encoding::None;
+    let values = headers.get_all(CONTENT_ENCODING).iter().map(|value| value.as_bytes());
+    for name in values.flat_map(|value| value.split(|&byte| byte == b',')).map(<[u8]>::trim_ascii) {
+        let named = |known: &[u8]| name.eq_ignore_ascii_case(known);
+        if (named(b"gzip") || named(b"x-gzip")) && encoding == Encoding::None {
+            encoding = Encoding::Gzip;
+        } else if !named(b"identity") && !named(b"") {
+            return Err(Refusal::new(Code::UnknownEncoding, "the body's encoding is unknown, use gzip or none"));
+        }
+    }
+    Ok(encoding)
 }
 
 #[cfg(test)]
@@ -148,7 +168,12 @@ mod tests {
         check(&encoded("gzip"), "{}", None);
         check(&encoded("gzip"), gzip(b"{}").slice(..12), None);
         check(&encoded("identity"), "{}", Some(None));
-        check(&encoded("br"), "{}", None);
+        check(&encoded("x-gzip"), gzip(b"{}"), Some(None));
+        check(&encoded("identity, X-GZIP"), gzip(b"{}"), Some(None));
+        for unknown in ["br", "deflate", "zstd", "gzip, gzip", "gzip, br", "gzi"] {
+            let refused = read::<Thing>(&encoded(unknown), gzip(b"{}")).unwrap_err();
+            assert_eq!(refused.code, Code::UnknownEncoding, "{unknown}");
+        }
     }
 
     #[test]

@@ -18,23 +18,38 @@ pub struct Refusal {
     pub message: Cow<'static, str>,
 }
 
-/// Codes of gRPC, as clients know them.
+/// Codes of gRPC, as clients know them, and those of HTTP's own refusals for which gRPC has no code.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-#[repr(u8)]
 pub enum Code {
     /// The outcome is unknown: the request may have been carried out or not.
-    Unknown = 2,
-    InvalidArgument = 3,
-    NotFound = 5,
-    AlreadyExists = 6,
-    PermissionDenied = 7,
-    Unimplemented = 12,
-    Internal = 13,
-    Unavailable = 14,
-    Unauthenticated = 16,
+    Unknown,
+    InvalidArgument,
+    NotFound,
+    AlreadyExists,
+    PermissionDenied,
+    Unimplemented,
+    Internal,
+    Unavailable,
+    Unauthenticated,
+    UnknownEncoding,
 }
 
 impl Code {
+    /// The code in the body.
+    pub fn number(self) -> u8 {
+        match self {
+            Self::Unknown => 2,
+            Self::InvalidArgument | Self::UnknownEncoding => 3,
+            Self::NotFound => 5,
+            Self::AlreadyExists => 6,
+            Self::PermissionDenied => 7,
+            Self::Unimplemented => 12,
+            Self::Internal => 13,
+            Self::Unavailable => 14,
+            Self::Unauthenticated => 16,
+        }
+    }
+
     pub fn status(self) -> StatusCode {
         match self {
             Self::InvalidArgument => StatusCode::BAD_REQUEST,
@@ -45,6 +60,7 @@ impl Code {
             Self::Unknown | Self::Internal => StatusCode::INTERNAL_SERVER_ERROR,
             Self::Unavailable => StatusCode::SERVICE_UNAVAILABLE,
             Self::Unauthenticated => StatusCode::UNAUTHORIZED,
+            Self::UnknownEncoding => StatusCode::UNSUPPORTED_MEDIA_TYPE,
         }
     }
 }

@@ -340,6 +340,28 @@ fn bodies_of_every_size() {
 }
 
 #[test]
+fn encodings_of_bodies() {
+    let data = data_dir();
+    let server = Launch::on(data.path()).start();
+    let post = |encoding: &str, body: &[u8]| {
+        let headers = [KEY, ("Content-Encoding", encoding)];
+        server.http().request("POST", "/v2/account/authenticate/device", &headers, body)
+    };
+    let plain: &[u8] = br#"{"id":"a-device-of-mine"}"#;
+    for (encoding, body) in
+        [("gzip", GZIPPED_DEVICE), ("x-gzip", GZIPPED_DEVICE), ("X-GZip", GZIPPED_DEVICE), ("identity", plain)]
+    {
+        let answer = post(encoding, body);
+        assert_eq!(answer.status, 200, "{encoding}: {}", answer.body);
+    }
+    for encoding in ["br", "deflate", "compress", "zstd", "gzip, gzip", "base64"] {
+        let answer = post(encoding, plain);
+        assert_refused(&server, encoding, &answer, 415, 3);
+        assert_eq!(answer.header("accept-encoding"), Some("gzip"), "{encoding}");
+    }
+}
+
+#[test]
 fn heads_that_are_no_requests() {
     let data = data_dir();
     let server = Launch::on(data.path()).start();
@@ -383,6 +405,8 @@ fn what_browsers_ask() {
         assert_eq!(answer.status, 200, "{path}: {}", answer.body);
         assert_eq!(answer.header("access-control-allow-origin"), Some("*"), "{path}");
         let allowed = |name: &str| answer.header(name).unwrap_or_else(|| panic!("{path}: {name}")).to_lowercase();
+        let age = allowed("access-control-max-age");
+        assert!(age.parse::<u32>().is_ok_and(|seconds| seconds >= 600), "{path}: {age}");
         let (headers, methods) = (allowed("access-control-allow-headers"), allowed("access-control-allow-methods"));
         assert!(headers.contains("authorization") && headers.contains("content-type"), "{path}: {headers}");
         for method in ["get", "head", "post", "put", "delete"] {
