@@ -84,49 +84,59 @@ enum Route {
 }
 
 impl Route {
+    /// A path is split before it is decoded, so that a channel's id may have a slash in it. What is found nowhere is looked
+    /// for once more with its slashes decoded, as Nakama decodes all paths.
     fn of(path: &str) -> Self {
-        match path {
-            "/" | "" => Self::Welcome,
-            "/healthcheck" => Self::Health,
-            "/ws" => Self::Socket,
-            "/v2/account/session/refresh" => Self::Refresh,
-            "/v2/session/logout" => Self::Logout,
-            "/v2/account" => Self::Account,
-            "/v2/user" => Self::Users,
-            "/v2/group" => Self::Groups,
-            "/v2/friend" => Self::Friends,
-            "/v2/friend/block" => Self::Block,
-            "/v2/notification" => Self::Notifications,
-            "/v2/channel" => Self::History(None),
-            path => Self::below_v2(path),
+        if path.is_empty() || path == "/" {
+            return Self::Welcome;
+        }
+        let Some(path) = path.strip_prefix('/') else { return Self::Unknown };
+        match Self::of_segments(path) {
+            Self::Unknown | Self::Lacking if path.contains("%2F") || path.contains("%2f") => {
+                Self::of_segments(&path.replace("%2F", "/").replace("%2f", "/"))
+            }
+            route => route,
         }
     }
 
-    fn below_v2(path: &str) -> Self {
-        let Some(path) = path.strip_prefix("/v2/") else {
-            return Self::Unknown;
-        };
-        let id = |segment: &str| percent::decode(segment, Part::Path);
-        let segments: Vec<&str> = path.split('/').collect();
-        let route = match segments.as_slice() {
-            ["channel", channel] => Some(Self::History(Some(id(channel)))),
-            ["channel", channel, "presence"] => Some(Self::Presence(id(channel))),
-            ["group", group] => Some(Self::Group(id(group))),
-            ["group", group, "user"] => Some(Self::Members(id(group))),
-            ["group", group, act] => MemberAct::named(act).map(|act| Self::MemberAct(id(group), act)),
-            ["user", user, "group"] => Some(Self::Memberships(id(user))),
-            ["account", "authenticate", kind] => {
+    fn of_segments(path: &str) -> Self {
+        let decoded: Vec<Option<String>> =
+            path.split('/').map(|segment| percent::decode(segment, Part::Path)).collect();
+        let names: Vec<&str> = decoded.iter().map(|segment| segment.as_deref().unwrap_or(NO_NAME)).collect();
+        let id = |place: usize| decoded[place].clone();
+        let route = match names.as_slice() {
+            ["healthcheck"] => Some(Self::Health),
+            ["ws"] => Some(Self::Socket),
+            ["v2", "account", "session", "refresh"] => Some(Self::Refresh),
+            ["v2", "session", "logout"] => Some(Self::Logout),
+            ["v2", "account"] => Some(Self::Account),
+            ["v2", "user"] => Some(Self::Users),
+            ["v2", "group"] => Some(Self::Groups),
+            ["v2", "friend"] => Some(Self::Friends),
+            ["v2", "friend", "block"] => Some(Self::Block),
+            ["v2", "notification"] => Some(Self::Notifications),
+            ["v2", "channel"] => Some(Self::History(None)),
+            ["v2", "channel", _] => Some(Self::History(Some(id(2)))),
+            ["v2", "channel", _, "presence"] => Some(Self::Presence(id(2))),
+            ["v2", "group", _] => Some(Self::Group(id(2))),
+            ["v2", "group", _, "user"] => Some(Self::Members(id(2))),
+            ["v2", "group", _, act] => MemberAct::named(act).map(|act| Self::MemberAct(id(2), act)),
+            ["v2", "user", _, "group"] => Some(Self::Memberships(id(2))),
+            ["v2", "account", "authenticate", kind] => {
                 Some(credential_kind(kind).map_or(Self::LackingSignIn, Self::Authenticate))
             }
-            ["account", "authenticate", ..] => Some(Self::LackingSignIn),
-            ["account", "link", kind] => credential_kind(kind).map(Self::Link),
-            ["account", "unlink", kind] => credential_kind(kind).map(Self::Unlink),
+            ["v2", "account", "authenticate", ..] => Some(Self::LackingSignIn),
+            ["v2", "account", "link", kind] => credential_kind(kind).map(Self::Link),
+            ["v2", "account", "unlink", kind] => credential_kind(kind).map(Self::Unlink),
             _ => None,
         };
-        let known = segments.first().is_some_and(|feature| FEATURES.contains(feature));
+        let known = matches!(names.as_slice(), ["v2", feature, ..] if FEATURES.contains(feature));
         route.unwrap_or(if known { Self::Lacking } else { Self::Unknown })
     }
 }
+
+/// Stands for a segment that cannot be decoded. No name has a slash.
+const NO_NAME: &str = "/";
 
 fn credential_kind(name: &str) -> Option<CredentialKind> {
     match name {
@@ -197,6 +207,29 @@ fn welcome(headers: &HeaderMap) -> Answer {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn paths_are_decoded_once() {
+        for (path, route) in [
+            ("/%77s", Route::Socket),
+            ("/health%63heck", Route::Health),
+            ("/v2%2Faccount", Route::Account),
+            ("/v2/account%2fauthenticate%2Fdevice", Route::Authenticate(CredentialKind::Device)),
+            ("/v2/%61ccount/session/refresh", Route::Refresh),
+            ("/v2/%2561ccount", Route::Unknown),
+            ("/v2/account%2525", Route::Unknown),
+            ("/v2/account/%zz", Route::Lacking),
+            ("/%zz", Route::Unknown),
+            ("/v2", Route::Unknown),
+            ("/v2/", Route::Unknown),
+            ("/v2/account/", Route::Lacking),
+            ("//v2/account", Route::Unknown),
+            ("*", Route::Unknown),
+            ("", Route::Welcome),
+        ] {
+            assert_eq!(Route::of(path), route, "{path}");
+        }
+    }
 
     #[test]
     fn channel_ids_in_paths() {
