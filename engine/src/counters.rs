@@ -104,6 +104,20 @@ pub fn refusal_of(rejection: &Rejection) -> usize {
 /// Stages of a connection, in the order of `SocketCounters::stages`.
 pub const STAGES: [&str; 5] = ["opening", "session", "closing", "hanging_up", "http"];
 
+/// Why openings of WebSockets are refused, in the order of `SocketCounters::openings_refused`.
+pub const OPENING_REFUSAL_KINDS: [&str; 10] = [
+    "malformed",
+    "head_too_large",
+    "body",
+    "parameter",
+    "no_opening",
+    "token_missing",
+    "token_invalid",
+    "token_expired",
+    "token_logged_out",
+    "handshake",
+];
+
 /// Classes of HTTP answers, in the order of `SocketCounters::http_answers`.
 pub const ANSWER_CLASSES: [&str; 4] = ["2xx", "3xx", "4xx", "5xx"];
 
@@ -113,8 +127,8 @@ pub struct SocketCounters {
     pub accepted: u64,
     /// Connections in each stage now.
     pub stages: [u64; STAGES.len()],
-    /// WebSocket openings that were refused.
-    pub openings_refused: u64,
+    /// WebSocket openings that were refused, by the reason.
+    pub openings_refused: [u64; OPENING_REFUSAL_KINDS.len()],
     /// Reads that found something, and what they brought.
     pub reads: u64,
     pub read_bytes: u64,

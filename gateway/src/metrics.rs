@@ -5,7 +5,9 @@
 
 use std::fmt;
 
-use engine::counters::{ANSWER_CLASSES, BUCKETS, Histogram, REFUSAL_KINDS, REQUEST_KINDS, Report, STAGES};
+use engine::counters::{
+    ANSWER_CLASSES, BUCKETS, Histogram, OPENING_REFUSAL_KINDS, REFUSAL_KINDS, REQUEST_KINDS, Report, STAGES,
+};
 use prometheus_client::collector::Collector;
 use prometheus_client::encoding::{
     DescriptorEncoder, EncodeCounterValue, EncodeGaugeValue, EncodeLabelSet, MetricEncoder, NoLabelSet, text,
@@ -25,7 +27,6 @@ type Lengths = fn(&Report) -> &Histogram;
 
 const COUNTERS: &[(&str, &str, One)] = &[
     ("connections_accepted", "Connections accepted", |r| r.sockets.accepted),
-    ("openings_refused", "WebSocket openings refused", |r| r.sockets.openings_refused),
     ("sessions_opened", "WebSocket sessions opened", |r| r.home.sessions_opened),
     ("sign_ins", "Users signed in over HTTP", |r| r.sockets.sign_ins),
     ("socket_reads", "Reads of sockets that found something", |r| r.sockets.reads),
@@ -42,6 +43,9 @@ const COUNTERS: &[(&str, &str, One)] = &[
 const COUNTERS_BY_KIND: &[(&str, &str, &[&str], Several)] = &[
     ("http_requests", "HTTP requests answered, by the answer's class", &ANSWER_CLASSES, |r| {
         r.sockets.http_answers.to_vec()
+    }),
+    ("openings_refused", "WebSocket openings refused, by the reason", &OPENING_REFUSAL_KINDS, |r| {
+        r.sockets.openings_refused.to_vec()
     }),
     ("requests", "Requests of WebSocket sessions", &REQUEST_KINDS, |r| r.home.requests.to_vec()),
     ("requests_refused", "Requests answered with an error, by its code", &REFUSAL_KINDS, |r| r.home.refused.to_vec()),

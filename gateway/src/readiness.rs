@@ -7,7 +7,7 @@
 #![allow(unsafe_code)]
 
 use std::io;
-use std::os::fd::{AsFd, FromRawFd, IntoRawFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, IntoRawFd, OwnedFd};
 use std::pin::Pin;
 use std::task::{Context, Poll};
 
@@ -39,7 +39,14 @@ impl Readiness {
 }
 
 /// Hands a descriptor to glommio.
-pub fn adopt(descriptor: std::os::fd::OwnedFd) -> TcpStream {
+pub fn adopt(descriptor: OwnedFd) -> TcpStream {
     // SAFETY: `into_raw_fd` gives up the only owner, so the stream is the descriptor's sole owner from here on.
     unsafe { TcpStream::from_raw_fd(descriptor.into_raw_fd()) }
+}
+
+/// Takes a socket back from glommio, which parts with none: the descriptor is another one of the same socket.
+pub fn give_up(stream: TcpStream) -> io::Result<OwnedFd> {
+    // SAFETY: the stream owns its descriptor, and lives until this has returned.
+    let descriptor = unsafe { BorrowedFd::borrow_raw(stream.as_raw_fd()) };
+    descriptor.try_clone_to_owned()
 }

@@ -1,18 +1,20 @@
 //! The connections of a shard: accepted, read into the loop's one buffer, written to in slices. The engine's outlet.
 //!
 //! A connection owns a descriptor and a place in the table. A buffer of its own it has only while a frame, or the request
-//! head, is unfinished. What is no WebSocket opening goes to `http/` with its descriptor and is forgotten here.
+//! head, is unfinished. What is no WebSocket opening goes to `http/` with its descriptor and is forgotten here
+//! (`sockets/opening.rs`).
+
+mod opening;
 
 use std::io::{self, IoSlice};
 use std::os::fd::OwnedFd;
 use std::rc::Rc;
 use std::task::{Context, Poll};
 
-use engine::admission::Session;
 use engine::counters::{STAGES, SocketCounters};
 use engine::frames::Format;
 use engine::home::{Manner, SocketEffect};
-use engine::id::{ConnectionId, SessionId, Timestamp};
+use engine::id::{ConnectionId, Timestamp};
 use engine::parcel::Finding;
 use engine::runtime::{Reading, Sockets};
 use engine::shard::{Input, Shard};
@@ -26,9 +28,9 @@ use rustix::net::{self, RecvFlags, SendFlags, Shutdown, SocketFlags, sockopt};
 use crate::http::{self, Services};
 use crate::http_tasks::HttpTasks;
 use crate::memory::{self, HighWater};
-use crate::readiness::{self, Readiness};
+use crate::readiness::Readiness;
 use crate::session::{self, Progress};
-use crate::upgrade::{self, Opening};
+use crate::upgrade;
 
 /// Bytes read from one connection at a time. What a client that is not read may leave with us is no more than this.
 const READ_BYTES_MAX: usize = 16 * 1024;
@@ -210,6 +212,13 @@ impl SocketTable {
         // A socket that is already dead fails here; reading it will tell.
         let _ = sockopt::set_tcp_nodelay(&descriptor, true);
         let _ = sockopt::set_socket_send_buffer_size(&descriptor, SEND_BUFFER_BYTES);
+        if self.seat(descriptor).is_some() {
+            self.counters.accepted += 1;
+        }
+    }
+
+    /// Gives a connection a place in the table, where its next request will be looked at.
+    fn seat(&mut self, descriptor: OwnedFd) -> Option<ConnectionId> {
         let slot = self.free.pop().unwrap_or_else(|| {
             self.entries.push(Entry { generation: 0, socket: None });
             (self.entries.len() - 1) as u32
@@ -218,10 +227,9 @@ impl SocketTable {
         let id = ConnectionId { slot, generation };
         if epoll::add(&self.epoll, &descriptor, data_of(id), EventFlags::IN).is_err() {
             self.free.push(slot);
-            return;
+            return None;
         }
         self.open += 1;
-        self.counters.accepted += 1;
         self.counters.stages[Stage::Opening as usize] += 1;
         self.entries[slot as usize].socket = Some(Socket {
             descriptor,
@@ -234,6 +242,7 @@ impl SocketTable {
             unfinished: Vec::new(),
             assembly: Assembly::default(),
         });
+        Some(id)
     }
 
     fn socket(&mut self, id: ConnectionId) -> Option<&mut Socket> {
@@ -291,7 +300,7 @@ impl SocketTable {
     /// Makes what can be made of the bytes that a connection has sent, and keeps the rest.
     fn take_in(&mut self, id: ConnectionId, bytes: &mut [u8], shard: &mut Shard, now: Timestamp) {
         match self.socket(id).map(|socket| socket.stage) {
-            Some(Stage::Opening) => self.open(id, bytes, shard, now),
+            Some(Stage::Opening) => self.judge(id, bytes, shard, now),
             Some(Stage::Session) => self.hear(id, bytes, shard, now),
             // What is said after the end is not looked at.
             Some(Stage::Closing | Stage::HangingUp) | None => {}
@@ -312,58 +321,6 @@ impl SocketTable {
             }
             Progress::Over => {}
         }
-    }
-
-    fn open(&mut self, id: ConnectionId, bytes: &mut [u8], shard: &mut Shard, now: Timestamp) {
-        match upgrade::judge(bytes, self.services.tokens(), now) {
-            Opening::NeedMore => {
-                if let Some(socket) = self.socket(id) {
-                    socket.unfinished = bytes.to_vec();
-                }
-            }
-            Opening::WebSocket { answer, identity, consumed } => {
-                let Some(socket) = self.socket(id) else { return };
-                // A new socket's buffer is empty: less than the whole means that it is dead.
-                if net::send(&socket.descriptor, &answer, send_flags()) != Ok(answer.len()) {
-                    return self.drop_connection(id, shard, now);
-                }
-                socket.stage = Stage::Session;
-                socket.format = identity.format;
-                self.counters.stages[Stage::Opening as usize] -= 1;
-                self.counters.stages[Stage::Session as usize] += 1;
-                let session = Session {
-                    user: identity.user,
-                    session: SessionId(uuid::Uuid::new_v4()),
-                    username: identity.username,
-                    format: identity.format,
-                    on_lag: identity.on_lag,
-                };
-                let appearance = identity.appearance;
-                shard.step(Input::Opened { connection: id, session, appearance }, now);
-                self.hear(id, &mut bytes[consumed..], shard, now);
-            }
-            Opening::Refuse { answer } => {
-                self.counters.openings_refused += 1;
-                let Some(socket) = self.socket(id) else { return };
-                let _ = net::send(&socket.descriptor, &answer, send_flags());
-                let descriptor = self.remove(id).map(|socket| socket.descriptor);
-                self.hang_up_refused(descriptor);
-            }
-            Opening::Http => {
-                let Some(socket) = self.remove(id) else { return };
-                let _ = epoll::delete(&self.epoll, &socket.descriptor);
-                let stream = readiness::adopt(socket.descriptor);
-                self.http.spawn(http::serve(stream, bytes.to_vec(), self.services.clone()));
-            }
-        }
-    }
-
-    /// Lets a refused client read its answer: closing at once with unread bytes would reset the connection.
-    fn hang_up_refused(&mut self, descriptor: Option<OwnedFd>) {
-        let Some(descriptor) = descriptor else { return };
-        let _ = net::shutdown(&descriptor, Shutdown::Write);
-        let mut rest = [0; 1024];
-        let _ = net::recv(&descriptor, &mut rest[..], RecvFlags::DONTWAIT);
     }
 
     fn writable(&mut self, id: ConnectionId, shard: &mut Shard) {
@@ -500,6 +457,7 @@ impl Sockets for SocketTable {
         self.drop_the_gone(shard, now);
         self.http.reap();
         self.departing.reap();
+        self.take_returns(shard, now);
         while let Some(enquiry) = self.services.enquiries().take() {
             shard.step(enquiry, now);
         }
@@ -568,7 +526,8 @@ impl Sockets for SocketTable {
     }
 
     fn poll_ready(&mut self, context: &mut Context<'_>) -> Poll<()> {
-        if !self.gone.is_empty() || self.services.enquiries().poll_asked(context).is_ready() {
+        let (enquiries, returns) = (self.services.enquiries(), self.services.returns());
+        if !self.gone.is_empty() || enquiries.poll_asked(context).is_ready() || returns.poll_put(context).is_ready() {
             return Poll::Ready(());
         }
         self.readiness.poll(&self.epoll, context)
@@ -591,7 +550,7 @@ impl Sockets for SocketTable {
     }
 
     fn is_empty(&self) -> bool {
-        self.open == 0 && self.http.len() == 0 && self.departing.len() == 0
+        self.open == 0 && self.http.len() == 0 && self.departing.len() == 0 && self.services.returns().is_empty()
     }
 
     fn counters(&self) -> SocketCounters {

@@ -1,45 +1,59 @@
-//! The opening of a WebSocket (docs/protocol.md, sections 1.1 and 1.2), decided from the first bytes of a connection.
+//! The opening of a WebSocket (docs/protocol.md, sections 1.1 and 1.2), decided from the first bytes of a request.
 //!
 //! Pure: bytes and the time in, a verdict out. The caller keeps what it has read until the verdict is no longer
 //! `NeedMore`, which is after `HEAD_BYTES_MAX` bytes at the latest, and sees to the deadline. What is not an opening
-//! goes to `http/` with all its bytes. The verdict does not depend on how the bytes were cut into pieces, and later
-//! bytes never change it.
+//! goes to `http/` with all its bytes, and comes back when a later request of the connection is one. The verdict does
+//! not depend on how the bytes were cut into pieces, and later bytes never change it.
 
 use std::sync::Arc;
 
 use base64::Engine;
+use base64::alphabet;
+use base64::engine::general_purpose::{GeneralPurpose, GeneralPurposeConfig};
 use base64::prelude::BASE64_STANDARD;
 use engine::admission::OnLag;
+use engine::counters::OPENING_REFUSAL_KINDS;
 use engine::frames::Format;
 use engine::home::Appearance;
 use engine::id::{Timestamp, UserId};
 use httparse::{Header, Request, Status};
 use sha1::{Digest, Sha1};
 
+use crate::heads::{self, Body, HEADERS_MAX, HTTP_1_1, lists, one, values};
 use crate::percent::{self, Part};
-use crate::token::{Claims, TOKEN_BYTES_MAX, Tokens};
+use crate::target::Target;
+use crate::token::{Claims, TOKEN_BYTES_MAX, TokenRefusal, Tokens};
 
 /// Longest request head, and so the most that is ever kept of a connection that has not said what it wants: the longest
 /// token, and as much for the rest as servers commonly take.
 pub const HEAD_BYTES_MAX: usize = TOKEN_BYTES_MAX + 8192;
 
-/// More headers than any client or proxy sends.
-const HEADERS_MAX: usize = 64;
-
 /// What RFC 6455 appends to the client's key before hashing.
 const ACCEPT_SUFFIX: &[u8] = b"258EAFA5-E914-47DA-95CA-C5AB0DC85B11";
 
-/// What the first bytes of a connection are.
+/// Reads the base64 of a client's key. Bits behind the sixteenth byte mean nothing and need not be zero: they are not in the
+/// sample of RFC 6455, section 4.1.
+const KEY_BASE64: GeneralPurpose =
+    GeneralPurpose::new(&alphabet::STANDARD, GeneralPurposeConfig::new().with_decode_allow_trailing_bits(true));
+
+/// What the first bytes of a request are.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub enum Opening {
     /// Not decided yet: call again with these bytes and more.
     NeedMore,
     /// Write the answer; from byte `consumed` on, the connection carries frames of this session.
     WebSocket { answer: Vec<u8>, identity: Identity, consumed: usize },
-    /// Write the answer, then close.
-    Refuse { answer: Vec<u8> },
+    /// Write the refusal. The connection's next request may follow from byte `next` on; without one, close.
+    Refuse { refusal: Refusal, next: Option<usize> },
     /// Nothing of ours: hand all bytes to `http/`.
     Http,
+}
+
+/// What becomes of a connection behind a refusal.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Ending {
+    Close,
+    Keep,
 }
 
 /// Who has opened a session.
@@ -52,72 +66,126 @@ pub struct Identity {
     pub appearance: Appearance,
 }
 
-/// Judges the bytes read so far from a new connection.
+/// Judges the bytes read so far of a request.
 pub fn judge(bytes: &[u8], tokens: &Tokens, now: Timestamp) -> Opening {
-    match begins_like_an_opening(bytes) {
-        Some(true) => {}
-        Some(false) => return Opening::Http,
-        None => return Opening::NeedMore,
-    }
     // Looking no further than the limit keeps the verdict the same when more arrives at once.
     let head = &bytes[..bytes.len().min(HEAD_BYTES_MAX)];
+    match asks_for_a_socket(head) {
+        Some(true) => {}
+        Some(false) => return Opening::Http,
+        None if head.len() < HEAD_BYTES_MAX => return Opening::NeedMore,
+        None => return Opening::Http,
+    }
     let mut headers = [httparse::EMPTY_HEADER; HEADERS_MAX];
     let mut request = Request::new(&mut headers);
     match request.parse(head) {
         Ok(Status::Complete(consumed)) => match answer(&request, tokens, now) {
             Ok((answer, identity)) => Opening::WebSocket { answer, identity, consumed },
-            Err(refusal) => Opening::Refuse { answer: refusal.written() },
+            Err(refusal) => Opening::Refuse { refusal, next: may_go_on(&request).then_some(consumed) },
         },
         Ok(Status::Partial) if head.len() < HEAD_BYTES_MAX => Opening::NeedMore,
         Ok(Status::Partial) | Err(httparse::Error::TooManyHeaders) => {
-            Opening::Refuse { answer: Refusal::HeadTooLarge.written() }
+            Opening::Refuse { refusal: Refusal::HeadTooLarge, next: None }
         }
-        Err(_) => Opening::Refuse { answer: Refusal::BadRequest("malformed request").written() },
+        Err(_) => Opening::Refuse { refusal: Refusal::Malformed, next: None },
     }
 }
 
-/// Whether the request line is `GET /ws`, with or without a query; `None` while that is open.
-fn begins_like_an_opening(bytes: &[u8]) -> Option<bool> {
-    const BEGINNING: &[u8] = b"GET /ws";
-    let compared = bytes.len().min(BEGINNING.len());
-    if bytes[..compared] != BEGINNING[..compared] {
+/// Whether the request line is `GET /ws`, with or without a query, in any form; `None` while that is open.
+fn asks_for_a_socket(bytes: &[u8]) -> Option<bool> {
+    const METHOD: &[u8] = b"GET ";
+    let line = &bytes[heads::empty_lines(bytes)..];
+    let compared = line.len().min(METHOD.len());
+    if line[..compared] != METHOD[..compared] {
         return Some(false);
     }
-    bytes.get(BEGINNING.len()).map(|byte| matches!(byte, b' ' | b'?'))
+    let target = line.get(METHOD.len()..)?;
+    let end = target.iter().position(|byte| matches!(byte, b' ' | b'\r' | b'\n'))?;
+    Some(std::str::from_utf8(&target[..end]).is_ok_and(|target| Target::of(target).is_socket()))
 }
 
-/// An opening refused, with one short line of why.
+/// Whether the client of a refused opening expects to send its next request on the same connection, and nobody can
+/// mistake where that begins.
+fn may_go_on(request: &Request<'_, '_>) -> bool {
+    request.version == HTTP_1_1
+        && !lists(request.headers, "connection", "close")
+        && heads::body(request.version, request.headers) == Ok(Body::NONE)
+}
+
+/// Why an opening is refused.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-enum Refusal {
-    BadRequest(&'static str),
-    Unauthenticated(&'static str),
+pub enum Refusal {
+    /// What was sent is no HTTP.
+    Malformed,
     HeadTooLarge,
+    /// A body would be taken for frames.
+    Body,
+    /// The query asks for something that is not here.
+    Parameter(&'static str),
+    /// No token, and no wish to open anything: probably a person with a browser.
+    NoOpening,
+    TokenMissing,
+    Token(TokenRefusal),
+    /// It is no handshake of RFC 6455.
+    Handshake(&'static str),
 }
 
 impl Refusal {
-    fn written(self) -> Vec<u8> {
+    /// Its place among `OPENING_REFUSAL_KINDS`.
+    pub fn kind(self) -> usize {
+        match self {
+            Self::Malformed => 0,
+            Self::HeadTooLarge => 1,
+            Self::Body => 2,
+            Self::Parameter(_) => 3,
+            Self::NoOpening => 4,
+            Self::TokenMissing => 5,
+            Self::Token(TokenRefusal::Invalid) => 6,
+            Self::Token(TokenRefusal::Expired) => 7,
+            Self::Token(TokenRefusal::LoggedOut) => 8,
+            Self::Handshake(_) => 9,
+        }
+    }
+
+    /// The answer: a status and one short line of why.
+    pub fn written(self, ending: Ending) -> Vec<u8> {
+        const UNAUTHENTICATED: &str = "missing or invalid token";
         let (status, line) = match self {
-            // The version tells clients of another one what is spoken here (RFC 6455, section 4.4).
-            Self::BadRequest(line) => ("400 Bad Request\r\nSec-WebSocket-Version: 13", line),
-            Self::Unauthenticated(line) => ("401 Unauthorized", line),
+            Self::Malformed => (Self::BAD_REQUEST, "malformed request"),
             Self::HeadTooLarge => ("431 Request Header Fields Too Large", "request head too large"),
+            Self::Body => (Self::BAD_REQUEST, "the opening of a WebSocket has no body"),
+            Self::NoOpening => (Self::BAD_REQUEST, "this is for WebSocket clients: send Upgrade, and a token"),
+            Self::Parameter(line) | Self::Handshake(line) => (Self::BAD_REQUEST, line),
+            Self::TokenMissing | Self::Token(_) => ("401 Unauthorized", UNAUTHENTICATED),
         };
         let length = line.len() + 1;
+        let connection = match ending {
+            Ending::Close => "close",
+            Ending::Keep => "keep-alive",
+        };
         format!(
             "HTTP/1.1 {status}\r\nContent-Type: text/plain; charset=utf-8\r\nContent-Length: {length}\r\n\
-             Access-Control-Allow-Origin: *\r\nConnection: close\r\n\r\n{line}\n"
+             Access-Control-Allow-Origin: *\r\nConnection: {connection}\r\n\r\n{line}\n"
         )
         .into_bytes()
     }
+
+    // The version tells clients of another one what is spoken here (RFC 6455, section 4.4).
+    const BAD_REQUEST: &str = "400 Bad Request\r\nSec-WebSocket-Version: 13";
 }
 
-/// The checks in their order: what is asked for, token, and only then the handshake.
+const _: () = assert!(OPENING_REFUSAL_KINDS.len() == 10);
+
+/// The checks in their order: where the request ends, what is asked for, token, and only then the handshake.
 fn answer(request: &Request<'_, '_>, tokens: &Tokens, now: Timestamp) -> Result<(Vec<u8>, Identity), Refusal> {
-    let query = request.path.and_then(|target| target.split_once('?')).map_or("", |(_, query)| query);
+    if heads::body(request.version, request.headers) != Ok(Body::NONE) {
+        return Err(Refusal::Body);
+    }
+    let query = Target::of(request.path.unwrap_or_default()).query;
     let format = format(query)?;
     let on_lag = on_lag(query)?;
     if names_no_token(query, request.headers) && !asks_for_upgrade(request.headers) {
-        return Err(Refusal::BadRequest("this is for WebSocket clients: send Upgrade, and a token"));
+        return Err(Refusal::NoOpening);
     }
     let claims = claims(query, request.headers, tokens, now)?;
     let key = handshake_key(request)?;
@@ -134,7 +202,7 @@ fn format(query: &str) -> Result<Format, Refusal> {
     match parameter(query, "format").as_deref() {
         None | Some("" | "json") => Ok(Format::Json),
         Some("protobuf") => Ok(Format::Protobuf),
-        Some(_) => Err(Refusal::BadRequest("unknown format, use json or protobuf")),
+        Some(_) => Err(Refusal::Parameter("unknown format, use json or protobuf")),
     }
 }
 
@@ -142,7 +210,7 @@ fn on_lag(query: &str) -> Result<OnLag, Refusal> {
     match parameter(query, "on_lag").as_deref() {
         None | Some("" | "close") => Ok(OnLag::Close),
         Some("skip") => Ok(OnLag::Skip),
-        Some(_) => Err(Refusal::BadRequest("unknown on_lag, use close or skip")),
+        Some(_) => Err(Refusal::Parameter("unknown on_lag, use close or skip")),
     }
 }
 
@@ -156,15 +224,15 @@ fn appearance(query: &str) -> Appearance {
 
 /// A header, if there is one, counts alone; the query's token is for browsers, which cannot set headers here.
 fn claims(query: &str, headers: &[Header<'_>], tokens: &Tokens, now: Timestamp) -> Result<Claims, Refusal> {
-    const MISSING: Refusal = Refusal::Unauthenticated("missing or invalid token");
+    const MISSING: Refusal = Refusal::TokenMissing;
     let token = match values(headers, "authorization").next() {
         Some(header) => {
             let header = std::str::from_utf8(header).map_err(|_| MISSING)?;
-            header.strip_prefix("Bearer ").ok_or(MISSING)?.to_owned()
+            heads::credentials(header, "Bearer").ok_or(MISSING)?.to_owned()
         }
         None => parameter(query, "token").ok_or(MISSING)?,
     };
-    tokens.check_session(&token, now).map_err(|_| MISSING)
+    tokens.check_session(&token, now).map_err(Refusal::Token)
 }
 
 fn names_no_token(query: &str, headers: &[Header<'_>]) -> bool {
@@ -178,8 +246,8 @@ fn asks_for_upgrade(headers: &[Header<'_>]) -> bool {
 /// The client's key, if the request is an opening handshake by RFC 6455, section 4.2.1.
 fn handshake_key<'h>(request: &Request<'_, 'h>) -> Result<&'h [u8], Refusal> {
     let headers: &[Header<'h>] = request.headers;
-    let refuse = |line| Err(Refusal::BadRequest(line));
-    if request.version != Some(1) {
+    let refuse = |line| Err(Refusal::Handshake(line));
+    if request.version != HTTP_1_1 {
         return refuse("a WebSocket needs HTTP/1.1");
     }
     if values(headers, "host").count() != 1 {
@@ -195,7 +263,7 @@ fn handshake_key<'h>(request: &Request<'_, 'h>) -> Result<&'h [u8], Refusal> {
         return refuse("header Sec-WebSocket-Version must be 13");
     }
     match one(headers, "sec-websocket-key") {
-        Some(key) if BASE64_STANDARD.decode(key).is_ok_and(|nonce| nonce.len() == 16) => Ok(key),
+        Some(key) if KEY_BASE64.decode(key).is_ok_and(|nonce| nonce.len() == 16) => Ok(key),
         _ => refuse("header Sec-WebSocket-Key must be 16 bytes in base64"),
     }
 }
@@ -204,24 +272,6 @@ fn handshake_key<'h>(request: &Request<'_, 'h>) -> Result<&'h [u8], Refusal> {
 fn parameter(query: &str, name: &str) -> Option<String> {
     let (_, value) = percent::pairs(query).find(|(key, _)| *key == name)?;
     percent::decode(value, Part::Query)
-}
-
-fn values<'a, 'h>(headers: &'a [Header<'h>], name: &'a str) -> impl Iterator<Item = &'h [u8]> + 'a {
-    headers.iter().filter(move |header| header.name.eq_ignore_ascii_case(name)).map(|header| header.value.trim_ascii())
-}
-
-/// The value of a header that may be there once only.
-fn one<'h>(headers: &[Header<'h>], name: &str) -> Option<&'h [u8]> {
-    let mut all = values(headers, name);
-    let value = all.next()?;
-    all.next().is_none().then_some(value)
-}
-
-/// Whether one of the comma-separated words of these headers is `word`.
-fn lists(headers: &[Header<'_>], name: &str, word: &str) -> bool {
-    values(headers, name)
-        .flat_map(|value| value.split(|&byte| byte == b','))
-        .any(|part| part.trim_ascii().eq_ignore_ascii_case(word.as_bytes()))
 }
 
 #[cfg(test)]
@@ -256,9 +306,10 @@ mod tests {
         match opening {
             Opening::NeedMore => "more",
             Opening::Http => "http",
-            Opening::WebSocket { answer, .. } | Opening::Refuse { answer } => {
-                std::str::from_utf8(&answer[9..12]).unwrap()
-            }
+            Opening::WebSocket { .. } => "101",
+            Opening::Refuse { refusal: Refusal::HeadTooLarge, .. } => "431",
+            Opening::Refuse { refusal: Refusal::TokenMissing | Refusal::Token(_), .. } => "401",
+            Opening::Refuse { .. } => "400",
         }
     }
 
@@ -307,12 +358,61 @@ mod tests {
 
     #[test]
     fn other_requests_are_for_http() {
-        for request in ["GET / HTTP/1.1", "POST /ws HTTP/1.1", "GET /wsx", "GET /ws/", "GET /w/", "\r\n", "\0", "GEX"] {
+        for request in ["GET / HTTP/1.1", "POST /ws HTTP/1.1", "GET /wsx ", "GET /ws/ ", "GET /w/\r", "\0", "GEX"] {
             assert_eq!(judged(request), Opening::Http, "{request:?}");
         }
-        for request in ["", "G", "GET /w", "GET /ws", "GET /ws?", "GET /ws HTTP/1.1\r\nHost: a\r\n"] {
+        for request in
+            ["", "G", "GET ", "GET /w", "GET /ws", "GET /ws?", "GET /ws HTTP/1.1\r\nHost: a\r\n", "\r\n\r\nGE"]
+        {
             assert_eq!(judged(request), Opening::NeedMore, "{request:?}");
         }
+        let endless = format!("GET /{}", "x".repeat(HEAD_BYTES_MAX));
+        assert_eq!(judged(&endless), Opening::Http);
+        assert_eq!(judged(&endless[..HEAD_BYTES_MAX]), Opening::Http);
+        assert_eq!(judged(&endless[..HEAD_BYTES_MAX - 1]), Opening::NeedMore);
+        assert_eq!(judged(&"\r\n".repeat(HEAD_BYTES_MAX)), Opening::Http);
+    }
+
+    #[test]
+    fn the_target_may_be_written_in_any_form() {
+        let token = token();
+        for target in ["http://host:7350/ws", "ws://host/ws", "/%77s", "/w%73", "http://host/%77%73"] {
+            check(&format!("{target}?token={token}"), UPGRADE, "101");
+            check(target, UPGRADE, "401");
+        }
+        for lines in ["\r\n", "\n", "\r\n\r\n\r\n"] {
+            let request = format!("{lines}{}", head(&format!("/ws?token={token}"), UPGRADE));
+            let Opening::WebSocket { consumed, .. } = judged(&format!("{request}frames")) else { panic!("{lines:?}") };
+            assert_eq!(consumed, request.len());
+        }
+    }
+
+    #[test]
+    fn an_opening_has_no_body() {
+        let target = format!("/ws?token={}", token());
+        for body in ["Content-Length: 5", "Transfer-Encoding: chunked", "Transfer-Encoding: gzip", "Content-Length: x"]
+        {
+            let refused = judged(&head(&target, &format!("{UPGRADE}{body}\r\n")));
+            assert_eq!(refused, Opening::Refuse { refusal: Refusal::Body, next: None }, "{body}");
+        }
+        check(&target, &format!("{UPGRADE}Content-Length: 0\r\n"), "101");
+        check(&target, &format!("{UPGRADE}Expect: 100-continue\r\n"), "101");
+    }
+
+    #[test]
+    fn a_refused_connection_goes_on_where_its_next_request_is_certain() {
+        let next = |headers: &str, version: &str| match judged(&head("/ws", headers).replace("HTTP/1.1", version)) {
+            Opening::Refuse { next, .. } => next.is_some(),
+            other => panic!("{other:?}"),
+        };
+        assert!(next(UPGRADE, "HTTP/1.1"));
+        assert!(next("Host: a\r\n", "HTTP/1.1"));
+        assert!(!next(UPGRADE, "HTTP/1.0"));
+        assert!(!next(&UPGRADE.replace("Connection: Upgrade", "Connection: close, Upgrade"), "HTTP/1.1"));
+        assert!(!next(&format!("{UPGRADE}Content-Length: 1\r\n"), "HTTP/1.1"));
+        let request = head("/ws", UPGRADE);
+        let expected = Opening::Refuse { refusal: Refusal::TokenMissing, next: Some(request.len()) };
+        assert_eq!(judged(&format!("{request}GET / HTTP/1.1")), expected);
     }
 
     #[test]
@@ -322,6 +422,8 @@ mod tests {
         check(&format!("/ws?token={good}"), UPGRADE, "101");
         check(&format!("/ws?token={good}&"), UPGRADE, "101");
         check("/ws", &bearer(&good), "101");
+        check("/ws", &bearer(&good).replace("Bearer", "bearer"), "101");
+        check("/ws", &bearer(&good).replace("Bearer ", "BEARER  "), "101");
         check("/ws?token=bad", &bearer(&good), "101");
         check(&format!("/ws?token={good}"), &bearer("bad"), "401");
         check(&format!("/ws?token={good}"), &format!("{UPGRADE}Authorization: Basic ZGVmYXVsdGtleTo=\r\n"), "401");
@@ -368,6 +470,10 @@ mod tests {
         check(&target, &without("Version: 13", "Version: 13\r\nSec-WebSocket-Version: 13"), "400");
         check(&target, &without("dGhlIHNhbXBsZSBub25jZQ==", "dGhlIHNhbXBsZQ=="), "400");
         check(&target, &without("dGhlIHNhbXBsZSBub25jZQ==", "nonsense"), "400");
+        // The sample of RFC 6455, section 4.1, has bits behind its last byte.
+        check(&target, &without("dGhlIHNhbXBsZSBub25jZQ==", "AQIDBAUGBwgJCgsMDQ4PEC=="), "101");
+        check(&target, &without("dGhlIHNhbXBsZSBub25jZQ==", "dGhlIHNhbXBsZSBub25jZf=="), "101");
+        check(&target, &without("dGhlIHNhbXBsZSBub25jZQ==", "dGhlIHNhbXBsZSBub25jZQ"), "400");
         check(&target, &without("Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n", ""), "400");
         let old = head(&target, UPGRADE).replace("HTTP/1.1", "HTTP/1.0");
         assert_eq!(status(&judged(&old)), "400");
@@ -405,8 +511,11 @@ mod tests {
 
     #[test]
     fn a_refusal_is_one_line_of_text() {
-        let Opening::Refuse { answer } = judged(&head("/ws", UPGRADE)) else { panic!("there is no token") };
-        let answer = String::from_utf8(answer).unwrap();
+        let Opening::Refuse { refusal, .. } = judged(&head("/ws", UPGRADE)) else { panic!("there is no token") };
+        let written = |ending| String::from_utf8(refusal.written(ending)).unwrap();
+        assert!(written(Ending::Keep).contains("Connection: keep-alive\r\n"));
+        let answer = written(Ending::Close);
+        assert!(answer.contains("Connection: close\r\n"), "{answer}");
         let (head, body) = answer.split_once("\r\n\r\n").unwrap();
         assert!(head.contains("Content-Type: text/plain"), "{head}");
         assert!(head.contains(&format!("Content-Length: {}", body.len())), "{head}");

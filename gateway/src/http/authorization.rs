@@ -7,12 +7,13 @@ use hyper::header::AUTHORIZATION;
 
 use super::error::Refusal;
 use super::services::Services;
+use crate::heads;
 use crate::token::Claims;
 
 /// Passes client programs: `Basic` with the server key for a user name. The key is no secret, every client holds it.
 pub fn basic(services: &Services, headers: &HeaderMap) -> Result<(), Refusal> {
     let refused = || Refusal::unauthenticated("server key missing or wrong");
-    let encoded = credentials(headers, "Basic ").ok_or_else(refused)?;
+    let encoded = credentials(headers, "Basic").ok_or_else(refused)?;
     let decoded = BASE64_STANDARD.decode(encoded.trim()).map_err(|_| refused())?;
     let key = decoded.split(|&byte| byte == b':').next().unwrap_or_default();
     if key == services.server_key.as_bytes() && decoded.contains(&b':') { Ok(()) } else { Err(refused()) }
@@ -20,10 +21,10 @@ pub fn basic(services: &Services, headers: &HeaderMap) -> Result<(), Refusal> {
 
 /// Passes users: `Bearer` with a session token that is good now.
 pub fn bearer(services: &Services, headers: &HeaderMap) -> Result<Claims, Refusal> {
-    let token = credentials(headers, "Bearer ").ok_or_else(|| Refusal::unauthenticated("session token missing"))?;
+    let token = credentials(headers, "Bearer").ok_or_else(|| Refusal::unauthenticated("session token missing"))?;
     Ok(services.tokens.check_session(token, services.now())?)
 }
 
 fn credentials<'a>(headers: &'a HeaderMap, scheme: &str) -> Option<&'a str> {
-    headers.get(AUTHORIZATION)?.to_str().ok()?.strip_prefix(scheme)
+    heads::credentials(headers.get(AUTHORIZATION)?.to_str().ok()?, scheme)
 }

@@ -40,6 +40,11 @@ impl Connections {
         Some(Entered { connections: self, number })
     }
 
+    /// Whether the end has not begun.
+    pub fn are_open(&self) -> bool {
+        !self.closing.get()
+    }
+
     /// Whether a connection may wait for its next request.
     pub fn may_keep(&self) -> bool {
         !self.closing.get() && self.open.borrow().len() <= KEPT_MAX

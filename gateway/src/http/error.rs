@@ -31,6 +31,7 @@ pub enum Code {
     Internal,
     Unavailable,
     Unauthenticated,
+    HeadTooLarge,
     UnknownEncoding,
 }
 
@@ -39,7 +40,7 @@ impl Code {
     pub fn number(self) -> u8 {
         match self {
             Self::Unknown => 2,
-            Self::InvalidArgument | Self::UnknownEncoding => 3,
+            Self::InvalidArgument | Self::HeadTooLarge | Self::UnknownEncoding => 3,
             Self::NotFound => 5,
             Self::AlreadyExists => 6,
             Self::PermissionDenied => 7,
@@ -60,6 +61,7 @@ impl Code {
             Self::Unknown | Self::Internal => StatusCode::INTERNAL_SERVER_ERROR,
             Self::Unavailable => StatusCode::SERVICE_UNAVAILABLE,
             Self::Unauthenticated => StatusCode::UNAUTHORIZED,
+            Self::HeadTooLarge => StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE,
             Self::UnknownEncoding => StatusCode::UNSUPPORTED_MEDIA_TYPE,
         }
     }

@@ -16,8 +16,8 @@ use crate::percent::{self, Part};
 /// What the binary itself serves to browsers.
 const CHAT_PAGE: &str = include_str!("../page/index.html");
 
-/// A connection that begins with `GET /ws` never gets here: this is a later request.
-const NOT_A_SOCKET: &str = "open a new connection for a WebSocket: its opening must be the first request of one\n";
+/// `GET /ws` never gets here, only `HEAD /ws`.
+const NOT_A_SOCKET: &str = "this is for WebSocket clients: send Upgrade, and a token\n";
 
 /// The first segments below `/v2/` of the protocol's REST features, ours and those we lack.
 const FEATURES: [&str; 15] = [

@@ -3,8 +3,9 @@
 //! Its state lives in one boxed future, some 18 KiB: whoever holds the task holds a pointer. It ends by itself: when
 //! the client is done, when a deadline passes, when the server closes.
 
+use std::convert::Infallible;
 use std::future::{Future, poll_fn};
-use std::pin::{Pin, pin};
+use std::pin::Pin;
 use std::rc::Rc;
 use std::task::{Context, Poll};
 use std::time::Instant;
@@ -12,23 +13,29 @@ use std::time::Instant;
 use futures_io::AsyncWrite;
 use glommio::net::TcpStream;
 use glommio::timer::Timer;
-use hyper::Request;
 use hyper::body::Incoming;
-use hyper::header::{CONNECTION, HeaderValue};
+use hyper::header::{CONNECTION, HOST, HeaderValue};
+use hyper::http::request::Parts;
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
+use hyper::{Method, Request, Version};
 
-use super::answer::Answer;
+use super::answer::{self, Answer};
 use super::body;
+use super::connections::Entered;
+use super::error::{Code, Refusal};
+use super::framing::{ESCAPED_HEAD_BYTES_MAX, Fault};
+use super::returns::Returned;
 use super::router::respond;
 use super::services::Services;
-use super::stream::{Pace, PacedStream, Step};
-use crate::upgrade::HEAD_BYTES_MAX;
+use super::stream::{Left, Pace, PacedStream, Step};
+use crate::readiness;
 
-/// Answers the requests of one connection. `prefix` is what has been read of it already; at least the first byte.
+/// Answers the requests of one connection, until one of them opens a WebSocket: then the connection goes to
+/// `Services::returns`. `unread` is what has been read of it already.
 ///
 /// To be run as a task of the shard that accepted the stream. It may be dropped at any time, which cuts the connection.
-pub fn serve(stream: TcpStream, prefix: Vec<u8>, services: Rc<Services>) -> Pin<Box<dyn Future<Output = ()>>> {
+pub fn serve(stream: TcpStream, unread: Vec<u8>, services: Rc<Services>) -> Pin<Box<dyn Future<Output = ()>>> {
     Box::pin(async move {
         let Some(entered) = services.connections.enter() else {
             refuse(stream).await;
@@ -37,40 +44,122 @@ pub fn serve(stream: TcpStream, prefix: Vec<u8>, services: Rc<Services>) -> Pin<
         // Answers are written whole; waiting to fill a packet would only add delay. A dead socket shows on reading.
         let _ = stream.set_nodelay(true);
         let pace = Rc::new(Pace::new(Instant::now(), services.keep_alive));
-        let answering = service_fn(|request| answer(&services, &pace, request));
-        let connection = http1::Builder::new()
-            .header_read_timeout(None)
-            .max_header_size(HEAD_BYTES_MAX)
-            .serve_connection(PacedStream::new(stream, prefix, pace.clone()), answering);
-        let mut connection = pin!(connection);
-        let mut watch = Watch { pace: &pace, timer: None };
-        poll_fn(|context| {
-            let closing = entered.shall_close(context);
-            if closing {
-                connection.as_mut().graceful_shutdown();
+        if unread.is_empty() {
+            pace.enter(Step::Idle, Instant::now());
+        }
+        let stream = PacedStream::new(stream, unread, pace.clone());
+        match drive(stream, &services, &pace, &entered).await {
+            Some(Left::Opening(stream, bytes)) if services.connections.are_open() => {
+                // Out of descriptors: the client sees the connection end, and tries another one.
+                if let Ok(descriptor) = readiness::give_up(stream) {
+                    services.returns.put(Returned { descriptor, bytes });
+                }
             }
-            // What is wrong with a connection is its client's to know: hyper has answered what can be answered.
-            if connection.as_mut().poll(context).is_ready() || (closing && pace.owes_nothing()) {
-                return Poll::Ready(());
-            }
-            watch.poll_overdue(context)
-        })
-        .await;
+            Some(Left::Nothing(stream)) => stream.close().await,
+            Some(Left::Opening(..)) | None => {}
+        }
     })
 }
 
-async fn answer(services: &Services, pace: &Pace, request: Request<Incoming>) -> Result<Answer, hyper::Error> {
+/// Lets hyper answer until it has nothing more to answer, or until the next request opens a WebSocket: then the socket comes
+/// back with what was read of that. Nothing comes back when the client has taken too long.
+async fn drive(stream: PacedStream, services: &Services, pace: &Rc<Pace>, entered: &Entered<'_>) -> Option<Left> {
+    let answering = service_fn(|request| Box::pin(answer(services, pace, request)));
+    let mut connection = http1::Builder::new()
+        .header_read_timeout(None)
+        .half_close(true)
+        .max_header_size(ESCAPED_HEAD_BYTES_MAX)
+        .serve_connection(stream, answering);
+    let mut watch = Watch { pace, timer: None };
+    let finished = poll_fn(|context| {
+        let closing = entered.shall_close(context);
+        if closing {
+            Pin::new(&mut connection).graceful_shutdown();
+        }
+        // What is wrong with a connection is its client's to know: hyper has answered what can be answered.
+        match connection.poll_without_shutdown(context) {
+            Poll::Ready(Ok(())) if pace.is_unsent() => {
+                if Pin::new(&mut connection).poll(context).is_ready() {
+                    return Poll::Ready(Some(Finished::Ended));
+                }
+            }
+            Poll::Ready(Ok(())) => return Poll::Ready(Some(Finished::InOrder)),
+            Poll::Ready(Err(_)) => return Poll::Ready(Some(Finished::Ended)),
+            Poll::Pending if closing && pace.owes_nothing() => return Poll::Ready(None),
+            Poll::Pending => {}
+        }
+        watch.poll_overdue(context).map(|()| None)
+    })
+    .await?;
+    let stream = connection.into_parts().io;
+    Some(if finished == Finished::InOrder { stream.into_left() } else { Left::Nothing(stream) })
+}
+
+/// How hyper has come to its end.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Finished {
+    /// With everything answered and sent.
+    InOrder,
+    /// With the connection.
+    Ended,
+}
+
+async fn answer(services: &Services, pace: &Pace, request: Request<Incoming>) -> Result<Answer, Infallible> {
     pace.enter(Step::Body, Instant::now());
     let (head, body) = request.into_parts();
-    let body = body::collect(body).await?;
+    let body = body::collect(body).await;
     pace.enter(Step::Answer, Instant::now());
-    let mut answer = respond(services, Request::from_parts(head, body)).await;
+    let (mut answer, may_go_on) = match (pace.take_fault(), body) {
+        (Some(fault), _) => (answer::refused(&unanswerable(fault)), false),
+        (None, Err(_)) => (answer::refused(&Refusal::invalid("the body cannot be read to its end")), false),
+        (None, Ok(body)) => match addressed(&head) {
+            Ok(()) => (respond(services, Request::from_parts(head, body)).await, true),
+            Err(refusal) => (answer::refused(&refusal), true),
+        },
+    };
     services.answered().count(answer.status());
-    if !services.connections.may_keep() {
+    if !may_go_on || !services.connections.may_keep() {
         answer.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
     }
-    pace.enter(Step::Idle, Instant::now());
+    pace.answered(Instant::now());
     Ok(answer)
+}
+
+/// Whether the request says for whom it is (RFC 9112, section 3.2): HTTP/1.1 has one `Host`, and balancers' checks by HTTP/1.0
+/// have none. Which name it is does not matter here.
+fn addressed(head: &Parts) -> Result<(), Refusal> {
+    let mut hosts = head.headers.get_all(HOST).iter();
+    match (hosts.next(), hosts.next()) {
+        (_, Some(_)) => return Err(Refusal::invalid("there is more than one Host header")),
+        (None, None) if head.version > Version::HTTP_10 => {
+            return Err(Refusal::invalid("HTTP/1.1 needs a Host header"));
+        }
+        (Some(host), None) if !host.as_bytes().iter().all(|&byte| is_of_a_host(byte)) => {
+            return Err(Refusal::invalid("the Host header is no name of a host"));
+        }
+        _ => {}
+    }
+    let is_authority = head.uri.scheme().is_none() && head.uri.authority().is_some();
+    if is_authority && head.method != Method::CONNECT {
+        return Err(Refusal::invalid("the target of the request is no path"));
+    }
+    Ok(())
+}
+
+/// The characters of a host and a port (RFC 3986, section 3.2).
+fn is_of_a_host(byte: u8) -> bool {
+    byte.is_ascii_alphanumeric() || b"-._~!$&'()*+,;=%:[]".contains(&byte)
+}
+
+/// What a client hears whose request's head is not passed on.
+fn unanswerable(fault: Fault) -> Refusal {
+    match fault {
+        Fault::Malformed => Refusal::invalid("this is no HTTP request"),
+        Fault::TooLarge => Refusal::new(Code::HeadTooLarge, "the head of the request is too large"),
+        Fault::UnknownCoding => {
+            Refusal::new(Code::Unimplemented, "the body's transfer coding is unknown, use chunked or none")
+        }
+    }
 }
 
 /// Wakes the connection when its deadline passes. Most deadlines move before they pass, so the timer is set anew only

@@ -13,6 +13,7 @@ use super::connections::Connections;
 use super::cursor::CursorKey;
 use super::departures::Departures;
 use super::pages::NewestPages;
+use super::returns::Returns;
 use crate::enquiries::Enquiries;
 use crate::keys::SigningKeys;
 use crate::options::KEEP_ALIVE;
@@ -27,6 +28,7 @@ pub struct Services {
     pub(super) passwords: Passwords,
     pub(super) store: Client,
     pub(super) connections: Connections,
+    pub(super) returns: Returns,
     pub(super) newest_pages: NewestPages,
     /// How long the next request of a connection is waited for.
     pub(super) keep_alive: Duration,
@@ -53,6 +55,7 @@ impl Services {
             passwords,
             store,
             connections: Connections::default(),
+            returns: Returns::default(),
             newest_pages: NewestPages::default(),
             keep_alive: KEEP_ALIVE,
             enquiries: Enquiries::default(),
@@ -60,6 +63,11 @@ impl Services {
             answered: Answered::default(),
             clock: Box::new(clock),
         }
+    }
+
+    /// Connections whose next request opens a WebSocket.
+    pub fn returns(&self) -> &Returns {
+        &self.returns
     }
 
     /// Lets the next request of a connection be waited for so long.
@@ -96,6 +104,11 @@ impl Services {
 
     pub(super) fn now(&self) -> Timestamp {
         (self.clock)()
+    }
+
+    /// Whether a refused connection may wait for its next request.
+    pub fn may_keep(&self) -> bool {
+        self.connections.may_keep()
     }
 
     /// Begins the end: each connection closes as soon as it has given the answer that it owes, idle ones at once.

@@ -15,10 +15,11 @@ use engine::wire::request::{Malformed, Request};
 use engine::wire::websocket::{self, Assembly, Decoded, MESSAGE_BYTES_MAX, Violation};
 use engine::wire::{json, protobuf};
 use gateway::http::cursor::{Cursor, CursorKey, Direction, Step};
+use gateway::http::framing::{Framing, Passage};
 use gateway::keys::SigningKeys;
 use gateway::options::Secret;
 use gateway::token::{Claims, Tokens, Vars};
-use gateway::upgrade::{self, HEAD_BYTES_MAX, Identity, Opening};
+use gateway::upgrade::{self, Ending, HEAD_BYTES_MAX, Identity, Opening};
 use storage::account::{Account, Credential, CredentialKind, Registration, Revocation};
 use storage::embedded::{Embedded, EmbeddedOptions};
 use storage::transfer::{self, End};
@@ -41,6 +42,7 @@ pub const TARGETS: &[Target] = &[
     Target { name: "channel_id", run: channel_id, seeds: channel_id_seeds },
     Target { name: "cursor", run: cursor, seeds: cursor_seeds },
     Target { name: "opening", run: opening, seeds: opening_seeds },
+    Target { name: "framing", run: framing, seeds: framing_seeds },
     Target { name: "export", run: export, seeds: export_seeds },
 ];
 
@@ -234,7 +236,11 @@ pub fn opening(bytes: &[u8]) {
             assert_eq!((identity.user, &*identity.username), (USER, "alice"));
             assert!(answer.starts_with(b"HTTP/1.1 101 ") && answer.ends_with(b"\r\n\r\n"));
         }
-        Opening::Refuse { answer } => is_refusal(&answer),
+        Opening::Refuse { refusal, next } => {
+            assert!(next.is_none_or(|next| next <= stream.len().min(HEAD_BYTES_MAX)));
+            is_refusal(&refusal.written(Ending::Close));
+            is_refusal(&refusal.written(Ending::Keep));
+        }
     }
     let username: String = String::from_utf8_lossy(stream).chars().take(USERNAME_CHARACTERS_MAX).collect();
     match judge(opening_of(&username).as_bytes()) {
@@ -243,6 +249,38 @@ pub fn opening(bytes: &[u8]) {
         }
         other => panic!("{username:?} gets {other:?}"),
     }
+}
+
+/// The first byte is how much a read brings, the rest is what a client sends: however it is cut, the HTTP server gets the same
+/// of it, and is never given more than one request at a time.
+pub fn framing(bytes: &[u8]) {
+    let Some((&read_bytes, stream)) = bytes.split_first() else { return };
+    let at_once = passed_on(stream, stream.len().max(1));
+    let in_reads = passed_on(stream, usize::from(read_bytes).max(1));
+    assert_eq!(at_once, in_reads);
+}
+
+/// All that is passed on of a stream, and why no more is.
+fn passed_on(stream: &[u8], read_bytes: usize) -> (Vec<u8>, Option<Passage>) {
+    let (mut framing, mut unread, mut passed) = (Framing::default(), Vec::new(), Vec::new());
+    for read in stream.chunks(read_bytes) {
+        unread.extend_from_slice(read);
+        loop {
+            match framing.next(&unread) {
+                Passage::NeedMore => break,
+                Passage::Skip(bytes) => drop(unread.drain(..bytes)),
+                Passage::Pass(bytes) => passed.extend(unread.drain(..bytes)),
+                Passage::Rewrite { read, head } => {
+                    assert!(head.len() <= 3 * read && head.ends_with(b"\n"));
+                    unread.drain(..read);
+                    passed.extend(head);
+                }
+                end => return (passed, Some(end)),
+            }
+        }
+        assert!(unread.len() <= HEAD_BYTES_MAX);
+    }
+    (passed, None)
 }
 
 /// An export is read to its end or refused with a reason; so is one whose checksums are all made to fit, as somebody might who
@@ -432,6 +470,25 @@ fn opening_seeds() -> Vec<Vec<u8>> {
     ]
     // Cut somewhere in the head.
     .map(|text| [b"\x01\x02", text.as_bytes()].concat())
+    .into()
+}
+
+fn framing_seeds() -> Vec<Vec<u8>> {
+    let (get, opening) = ("GET /healthcheck HTTP/1.1\r\nHost: a\r\n\r\n", opening_of("alice"));
+    let post =
+        |length: &str, body: &str| format!("POST /v2/account?a=\"<b>\" HTTP/1.1\r\nHost: a\r\n{length}\r\n\r\n{body}");
+    let coded = "Transfer-Encoding: chunked";
+    [
+        format!("{get}{opening}\u{1}frames"),
+        format!("{}{get}\r\n\r\n{opening}", post("Content-Length: 7", "{\"a\":1}")),
+        format!("{}{opening}", post(coded, "3;x=y\r\n{ }\r\n0a\r\n0123456789\r\n0\r\nA: b\r\n\r\n")),
+        format!("{}{get}", post("Content-Length: 0\r\nConnection: close", "")),
+        post(&format!("{coded}\r\nTransfer-Encoding: gzip"), "0\r\n\r\n"),
+        post(&format!("{coded}\r\nContent-Length: 3"), "0\r\n\r\n"),
+        format!("GET http://a/x`y HTTP/1.0\r\n\r\n{get}"),
+        "PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n".into(),
+    ]
+    .map(|text| [b"\x05", text.as_bytes()].concat())
     .into()
 }
 

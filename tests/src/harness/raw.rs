@@ -89,6 +89,22 @@ impl RawSocket {
         }
     }
 
+    /// Reads a whole response that says how long its body is: its head and its body.
+    pub fn read_answer(&mut self) -> (String, String) {
+        let head = self.read_head();
+        let length = head.lines().find_map(|line| {
+            let (name, value) = line.split_once(':')?;
+            name.eq_ignore_ascii_case("content-length").then(|| value.trim().parse().expect("a length"))
+        });
+        let length: usize = length.unwrap_or_else(|| panic!("no length in {head}"));
+        let deadline = Instant::now() + DEADLINE;
+        while self.unread.len() < length {
+            assert!(self.read_more(deadline), "the connection ended within the body: {:?}", self.text());
+        }
+        let body = self.unread.drain(..length).collect();
+        (head, String::from_utf8(body).expect("a body is text"))
+    }
+
     /// Reads until the server ends the connection, and gives all of it.
     pub fn read_to_end(&mut self, bound: Duration) -> String {
         let deadline = Instant::now() + bound;

@@ -362,6 +362,82 @@ fn encodings_of_bodies() {
 }
 
 #[test]
+fn heads_that_mean_the_same_and_heads_that_mean_nothing() {
+    let data = data_dir();
+    let server = Launch::on(data.path()).flag("--session-ttl", 3600).start();
+    let token = server.sign_in("alice").token;
+    let get = |target: &str, lines: &str| format!("GET {target} HTTP/1.1\r\n{lines}\r\n");
+    let bearer = |scheme: &str| format!("Host: a\r\nAuthorization: {scheme} {token}\r\n");
+    let basic = |scheme: &str| {
+        let body = r#"{"id":"a-device-of-mine"}"#;
+        format!(
+            "POST /v2/account/authenticate/device HTTP/1.1\r\nHost: a\r\nAuthorization: {scheme} ZGVmYXVsdGtleTo=\r\n\
+             Content-Length: {}\r\n\r\n{body}",
+            body.len()
+        )
+    };
+    let coded = |coding: &str| {
+        format!(
+            "PUT /v2/account HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: {coding}\r\nConnection: close\r\n\r\n0\r\n\r\n"
+        )
+    };
+    let mine = bearer("Bearer");
+    let cases = [
+        ("the plain form", get("/healthcheck", "Host: a\r\n"), "200"),
+        ("absolute form", get("http://a:7350/healthcheck", "Host: a\r\n"), "200"),
+        ("absolute form of another host", get("http://b/healthcheck?x", "Host: a\r\n"), "200"),
+        ("absolute form without a path", get("http://a", "Host: a\r\n"), "200"),
+        ("a percent-encoded path", get("/%68ealthcheck", "Host: a\r\n"), "200"),
+        ("a percent-encoded slash", get("/v2%2Faccount", &mine), "200"),
+        ("percent-encoded twice", get("/%2568ealthcheck", "Host: a\r\n"), "404"),
+        ("an empty line first", format!("\r\n{}", get("/healthcheck", "Host: a\r\n")), "200"),
+        ("many of them", format!("\r\n\n\r\n\r\n{}", get("/healthcheck", "Host: a\r\n")), "200"),
+        ("OPTIONS of everything", "OPTIONS * HTTP/1.1\r\nHost: a\r\n\r\n".into(), "200"),
+        ("HTTP/1.0 without a host", "GET /healthcheck HTTP/1.0\r\n\r\n".into(), "200"),
+        ("an empty host", get("/healthcheck", "Host:\r\n"), "200"),
+        ("no host", get("/healthcheck", ""), "400"),
+        ("no host, absolute form", get("http://a/healthcheck", ""), "400"),
+        ("two hosts", get("/healthcheck", "Host: a\r\nHost: a\r\n"), "400"),
+        ("two hosts by HTTP/1.0", "GET / HTTP/1.0\r\nHost: a\r\nHost: b\r\n\r\n".into(), "400"),
+        ("a host with a blank", get("/healthcheck", "Host: a b\r\n"), "400"),
+        ("no path", get("healthcheck", "Host: a\r\n"), "400"),
+        ("small letters", get("/v2/account", &bearer("bearer")), "200"),
+        ("capitals", get("/v2/account", &bearer("BEARER")), "200"),
+        ("another scheme", get("/v2/account", &bearer("Basic")), "401"),
+        ("basic in small letters", basic("basic"), "200"),
+        ("basic in capitals", basic("BASIC"), "200"),
+        ("raw in a query", get("/v2/user?usernames=a\"<b>{c}`|^[]", &mine), "200"),
+        ("raw in a query, absolute", get("http://a/v2/user?usernames=\"<>", &mine), "200"),
+        ("raw in a path", get("/v2/channel/2...<\"{}\">?limit=1", &mine), "200"),
+        ("an unknown transfer coding", coded("gzip, chunked"), "501"),
+        ("one that is not chunked at all", coded("gzip"), "501"),
+        ("none", coded("identity"), "501"),
+        ("chunked twice", coded("chunked, chunked"), "400"),
+        ("chunked", coded("chunked"), "401"),
+        ("a length that is none", coded("chunked").replace("Host", "Content-Length: x\r\nHost"), "400"),
+        ("a head of 70 KB", get("/healthcheck", &format!("Host: a\r\nX: {}\r\n", "x".repeat(70_000))), "431"),
+    ];
+    for (case, request, status) in &cases {
+        // As the first request of a connection, and as a later one.
+        for before in ["", "GET /healthcheck HTTP/1.1\r\nHost: a\r\n\r\n"] {
+            let mut socket = RawSocket::connect(server.address());
+            socket.write(before.as_bytes());
+            if !before.is_empty() {
+                assert!(socket.read_answer().0.starts_with("HTTP/1.1 200 "));
+            }
+            socket.write(request.as_bytes());
+            let (head, body) = socket.read_answer();
+            assert_eq!(head.get(9..12), Some(*status), "{case}, behind {before:?}: {head}{body}");
+            if *status != "200" {
+                let refusal: Value = serde_json::from_str(&body).unwrap_or_else(|_| panic!("{case}: {body}"));
+                assert!(refusal["code"].is_number() && refusal["message"].is_string(), "{case}: {body}");
+            }
+        }
+    }
+    server.assert_works("all of them");
+}
+
+#[test]
 fn heads_that_are_no_requests() {
     let data = data_dir();
     let server = Launch::on(data.path()).start();

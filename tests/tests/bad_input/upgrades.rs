@@ -3,7 +3,7 @@
 use std::time::Instant;
 
 use serde_json::json;
-use tests::harness::{DEADLINE, Launch, RawSocket, Server, Socket, data_dir};
+use tests::harness::{DEADLINE, Launch, RawSocket, Server, Socket, data_dir, masked_frame};
 
 fn check(server: &Server, case: &str, path: &str, headers: &[(&str, &str)], expected: Result<(), u16>) {
     let opened = Socket::try_connect(server.address(), path, headers);
@@ -139,6 +139,54 @@ fn an_upgrade_needs_its_headers() {
     let head = socket.read_head().to_lowercase();
     assert!(head.starts_with("http/1.1 101"), "{head}");
     assert!(!head.contains("sec-websocket-extensions") && !head.contains("sec-websocket-protocol"), "{head}");
+}
+
+#[test]
+fn openings_in_any_spelling() {
+    let data = data_dir();
+    let server = Launch::on(data.path()).flag("--session-ttl", 3600).start();
+    let token = server.sign_in("alice").token;
+    let upgrade = "Host: localhost\r\nConnection: Upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Version: 13\r\n";
+    let opening =
+        |target: &str, key: &str| format!("GET {target} HTTP/1.1\r\n{upgrade}Sec-WebSocket-Key: {key}\r\n\r\n");
+    let (key, good) = ("dGhlIHNhbXBsZSBub25jZQ==", format!("/ws?token={token}"));
+    let body = |line: &str| opening(&good, key).replace("Host", &format!("{line}\r\nHost"));
+    let cases = [
+        ("the plain form", opening(&good, key), "101"),
+        ("absolute form", opening(&format!("http://host:7350{good}"), key), "101"),
+        ("absolute form of WebSocket", opening(&format!("ws://host{good}"), key), "101"),
+        ("a percent-encoded path", opening(&format!("/%77s?token={token}"), key), "101"),
+        ("an empty line first", format!("\r\n{}", opening(&good, key)), "101"),
+        ("raw in the query", opening(&format!("{good}&lang=\"<{{}}>\""), key), "101"),
+        ("the standard's sample of a key", opening(&good, "AQIDBAUGBwgJCgsMDQ4PEC=="), "101"),
+        ("bits behind the key", opening(&good, "dGhlIHNhbXBsZSBub25jZf=="), "101"),
+        ("a key of 15 bytes", opening(&good, "AQIDBAUGBwgJCgsMDQ4P"), "400"),
+        ("a key of 17 bytes", opening(&good, "AQIDBAUGBwgJCgsMDQ4PEBE="), "400"),
+        ("a key that is no base64", opening(&good, "AQIDBAUGBwgJCgsMDQ4P!!=="), "400"),
+        ("no body, and that said", body("Content-Length: 0"), "101"),
+        ("a body", format!("{}hello", body("Content-Length: 5")), "400"),
+        ("a body in chunks", format!("{}0\r\n\r\n", body("Transfer-Encoding: chunked")), "400"),
+        ("a body in another coding", body("Transfer-Encoding: gzip"), "400"),
+        ("a length that is none", body("Content-Length: -0"), "400"),
+        ("no host", opening(&good, key).replace("Host: localhost\r\n", ""), "400"),
+        ("two hosts", opening(&good, key).replace("Host", "Host: a\r\nHost"), "400"),
+    ];
+    for (case, request, status) in &cases {
+        for before in ["", "GET /healthcheck HTTP/1.1\r\nHost: a\r\n\r\n"] {
+            let mut socket = RawSocket::connect(server.address());
+            socket.write(format!("{before}{request}").as_bytes());
+            if !before.is_empty() {
+                assert!(socket.read_answer().0.starts_with("HTTP/1.1 200 "));
+            }
+            let head = socket.read_head();
+            assert_eq!(head.get(9..12), Some(*status), "{case}, behind {before:?}: {head}");
+            if *status == "101" {
+                socket.write(&masked_frame(0x81, br#"{"cid":"1","ping":{}}"#));
+                assert!(socket.read_frame().is_some_and(|frame| frame.first == 0x81), "{case}");
+            }
+        }
+    }
+    server.assert_works("all of them");
 }
 
 #[test]

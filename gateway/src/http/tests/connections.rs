@@ -1,5 +1,6 @@
 //! Whole connections over loopback sockets: what a client in another thread sees of them.
 
+use std::future::poll_fn;
 use std::io::{Read, Write as _};
 use std::net::{Shutdown, SocketAddr, TcpStream};
 use std::time::Duration;
@@ -28,7 +29,9 @@ fn serve_with<T: Send + 'static>(
     LocalExecutor::default().run(async move {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let address: SocketAddr = listener.local_addr().unwrap();
+        let (leave, left) = flume::bounded::<()>(1);
         let client = thread::spawn(move || {
+            let _leave = leave;
             let stream = TcpStream::connect(address).unwrap();
             stream.set_read_timeout(Some(PATIENCE)).unwrap();
             client(stream)
@@ -46,6 +49,8 @@ fn serve_with<T: Send + 'static>(
         meanwhile(services.clone());
         super::super::serve(stream, first, services.clone()).await;
         services.connections_closed().await;
+        // Other tasks go on until the client has left.
+        let _ = left.recv_async().await;
         client.join().unwrap()
     })
 }
@@ -88,21 +93,122 @@ fn bytes_read_beforehand_come_first() {
     }
 }
 
+/// Takes up the connection that comes back, says `taken` on it, and ends it.
+fn take_up(expected: Vec<u8>) -> impl FnOnce(Rc<Services>) {
+    move |services| {
+        glommio::spawn_local(async move {
+            poll_fn(|context| services.returns().poll_put(context)).await;
+            let returned = services.returns().take().unwrap();
+            assert_eq!(String::from_utf8_lossy(&returned.bytes), String::from_utf8_lossy(&expected));
+            rustix::net::send(&returned.descriptor, b"taken", rustix::net::SendFlags::empty()).unwrap();
+            // The pending poll of glommio's stream still holds the socket, which therefore does not end with the descriptor.
+            rustix::net::shutdown(&returned.descriptor, rustix::net::Shutdown::Write).unwrap();
+        })
+        .detach();
+    }
+}
+
 #[test]
-fn a_websocket_needs_a_connection_of_its_own() {
-    serve_one(1, |mut stream| {
-        let upgrade = b"GET /ws?token=x HTTP/1.1\r\nHost: a\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\
-                        Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n";
-        let health = b"GET /healthcheck HTTP/1.1\r\nHost: a\r\n\r\n";
-        stream.write_all(&[&health[..], upgrade, health].concat()).unwrap();
-        let (head, _) = answer(&mut stream);
-        assert!(head.starts_with("http/1.1 200"), "{head}");
-        let (head, body) = answer(&mut stream);
-        assert!(head.starts_with("http/1.1 400") && head.contains("content-type: text/plain"), "{head}");
-        assert!(body.contains("open a new connection") && body.lines().count() == 1, "{body:?}");
-        let (head, _) = answer(&mut stream);
-        assert!(head.starts_with("http/1.1 200"), "the connection goes on: {head}");
-    });
+fn a_connection_whose_next_request_is_an_opening_comes_back() {
+    const HEALTH: &[u8] = b"GET /healthcheck HTTP/1.1\r\nHost: a\r\n\r\n";
+    let opening =
+        b"GET /ws?token=x HTTP/1.1\r\nHost: a\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\r\n\x81\x80frames";
+    for answers in [0, 1, 20] {
+        serve_with(1, take_up(opening.to_vec()), move |mut stream| {
+            stream.write_all(&[&HEALTH.repeat(answers), &opening[..]].concat()).unwrap();
+            for _ in 0..answers {
+                let (head, _) = answer(&mut stream);
+                assert!(head.starts_with("http/1.1 200"), "{head}");
+            }
+            let mut rest = String::new();
+            stream.read_to_string(&mut rest).unwrap();
+            assert_eq!(rest, "taken");
+        });
+    }
+}
+
+#[test]
+fn who_a_request_is_for_must_be_said_once() {
+    for (head, status) in [
+        ("GET /healthcheck HTTP/1.1\r\nHost: a\r\n", 200),
+        ("GET /healthcheck HTTP/1.1\r\nHost:\r\n", 200),
+        ("GET http://a:1/healthcheck HTTP/1.1\r\nHost: b\r\n", 200),
+        ("GET /healthcheck HTTP/1.1\r\nHost: [::1]:7350\r\n", 200),
+        ("GET /healthcheck HTTP/1.0\r\n", 200),
+        ("OPTIONS * HTTP/1.1\r\nHost: a\r\n", 200),
+        ("GET /healthcheck HTTP/1.1\r\n", 400),
+        ("OPTIONS /v2/account HTTP/1.1\r\n", 400),
+        ("GET http://a/healthcheck HTTP/1.1\r\n", 400),
+        ("GET /healthcheck HTTP/1.1\r\nHost: a\r\nHost: a\r\n", 400),
+        ("GET /healthcheck HTTP/1.0\r\nHost: a\r\nHost: b\r\n", 400),
+        ("GET /healthcheck HTTP/1.1\r\nHost: a b\r\n", 400),
+        ("GET /healthcheck HTTP/1.1\r\nHost: a/b\r\n", 400),
+        ("GET healthcheck HTTP/1.1\r\nHost: a\r\n", 400),
+    ] {
+        serve_one(1, move |mut stream| {
+            stream.write_all(format!("{head}\r\n").as_bytes()).unwrap();
+            let (answered, body) = answer(&mut stream);
+            assert!(answered[9..].starts_with(&status.to_string()), "{head}{answered}{body}");
+            assert!(status == 200 || body.starts_with(r#"{"code":3,"#), "{head}{body}");
+        });
+    }
+}
+
+#[test]
+fn transfer_codings_that_are_not_done_are_not_ignored() {
+    for (coding, status, code) in [
+        ("gzip, chunked", 501, 12),
+        ("gzip", 501, 12),
+        ("identity", 501, 12),
+        ("xchunked", 501, 12),
+        ("chunked, chunked", 400, 3),
+    ] {
+        serve_one(1, move |mut stream| {
+            let request = format!(
+                "POST /v2/account/authenticate/device HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: {coding}\r\n\r\n\
+                 5\r\n{{\"a\":\r\n0\r\n\r\nGET / HTTP/1.1\r\nHost: a\r\n\r\n"
+            );
+            stream.write_all(request.as_bytes()).unwrap();
+            let (head, body) = answer(&mut stream);
+            assert!(
+                head[9..].starts_with(&status.to_string()) && head.contains("connection: close"),
+                "{coding}: {head}"
+            );
+            assert!(body.starts_with(&format!("{{\"code\":{code},")), "{coding}: {body}");
+            stream.shutdown(Shutdown::Write).unwrap();
+            assert!(ends(&mut stream), "{coding}: what follows is not answered");
+        });
+    }
+}
+
+#[test]
+fn a_client_that_half_closes_gets_its_answer() {
+    for request in ["GET /healthcheck HTTP/1.1\r\nHost: a\r\n\r\n", "GET /healthcheck HTTP/1.0\r\n\r\n"] {
+        serve_one(1, move |mut stream| {
+            stream.write_all(request.as_bytes()).unwrap();
+            stream.shutdown(Shutdown::Write).unwrap();
+            let (head, body) = answer(&mut stream);
+            assert!(head.contains(" 200 ") && body == "{}", "{head}{body}");
+            assert!(ends(&mut stream));
+        });
+    }
+}
+
+#[test]
+fn a_body_that_breaks_off_is_refused() {
+    for body in [
+        "Content-Length: 9\r\n\r\n{",
+        "Transfer-Encoding: chunked\r\n\r\n2\r\n{}x",
+        "Transfer-Encoding: chunked\r\n\r\n7\r\n{",
+    ] {
+        serve_one(1, move |mut stream| {
+            write!(stream, "POST /v2/account/authenticate/device HTTP/1.1\r\nHost: a\r\n{body}").unwrap();
+            stream.shutdown(Shutdown::Write).unwrap();
+            let (head, said) = answer(&mut stream);
+            assert!(head.starts_with("http/1.1 400") && head.contains("connection: close"), "{body}: {head}{said}");
+            assert!(ends(&mut stream));
+        });
+    }
 }
 
 #[test]

@@ -79,7 +79,7 @@ fn users_need_a_session_token() {
         "Bearer ".into(),
         "Bearer nonsense".into(),
         format!("Bearer {}", session.refresh_token),
-        format!("bearer {}", session.token),
+        format!("Bearer{}", session.token),
         session.token.clone(),
         "Basic ZGVmYXVsdGtleTo=".into(),
     ];

@@ -1,0 +1,161 @@
+//! What the head of a request says, for `upgrade` and `http/framing`, which read it before hyper does.
+//!
+//! The head is parsed by httparse, as hyper does it. This is what both readers ask of the result.
+
+use httparse::Header;
+
+/// More headers than any client or proxy sends. It is hyper's own bound.
+pub const HEADERS_MAX: usize = 100;
+
+/// The second digit of the versions of HTTP that are spoken here, as httparse has it.
+pub const HTTP_1_1: Option<u8> = Some(1);
+
+/// How long the body of a request is.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Body {
+    Bytes(u64),
+    /// In chunks, which say themselves where they end.
+    Chunked,
+}
+
+impl Body {
+    pub const NONE: Self = Self::Bytes(0);
+}
+
+/// Why nobody can say where the body of a request ends.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum BodyFault {
+    Malformed,
+    /// A transfer coding other than `chunked`.
+    UnknownCoding,
+}
+
+/// How long the body behind this head is (RFC 9112, section 6.3).
+pub fn body(version: Option<u8>, headers: &[Header<'_>]) -> Result<Body, BodyFault> {
+    let mut codings = Vec::new();
+    for value in values(headers, "transfer-encoding") {
+        codings.extend(value.split(|&byte| byte == b',').map(<[u8]>::trim_ascii));
+    }
+    let mut length = None;
+    for value in values(headers, "content-length") {
+        let announced = decimal(value).ok_or(BodyFault::Malformed)?;
+        if length.is_some_and(|length| length != announced) {
+            return Err(BodyFault::Malformed);
+        }
+        length = Some(announced);
+    }
+    match codings.as_slice() {
+        [] => Ok(Body::Bytes(length.unwrap_or(0))),
+        // HTTP/1.0 has no transfer codings, so nothing is known of a body that has one.
+        _ if version != HTTP_1_1 => Err(BodyFault::Malformed),
+        [coding] if coding.eq_ignore_ascii_case(b"chunked") => Ok(Body::Chunked),
+        codings if codings.iter().all(|coding| coding.is_empty() || coding.eq_ignore_ascii_case(b"chunked")) => {
+            Err(BodyFault::Malformed)
+        }
+        _ => Err(BodyFault::UnknownCoding),
+    }
+}
+
+/// Digits and nothing else: no sign, no blank, no list.
+fn decimal(digits: &[u8]) -> Option<u64> {
+    if digits.is_empty() || !digits.iter().all(u8::is_ascii_digit) {
+        return None;
+    }
+    std::str::from_utf8(digits).ok()?.parse().ok()
+}
+
+/// All values of a header, in their order.
+pub fn values<'a, 'h>(headers: &'a [Header<'h>], name: &'a str) -> impl Iterator<Item = &'h [u8]> + 'a {
+    headers.iter().filter(move |header| header.name.eq_ignore_ascii_case(name)).map(|header| header.value.trim_ascii())
+}
+
+/// The value of a header that may be there once only.
+pub fn one<'h>(headers: &[Header<'h>], name: &str) -> Option<&'h [u8]> {
+    let mut all = values(headers, name);
+    let value = all.next()?;
+    all.next().is_none().then_some(value)
+}
+
+/// Whether one of the comma-separated words of these headers is `word`.
+pub fn lists(headers: &[Header<'_>], name: &str, word: &str) -> bool {
+    values(headers, name)
+        .flat_map(|value| value.split(|&byte| byte == b','))
+        .any(|part| part.trim_ascii().eq_ignore_ascii_case(word.as_bytes()))
+}
+
+/// What an `Authorization` header of this scheme holds. Schemes may be written in any case (RFC 9110, section 11.1).
+pub fn credentials<'a>(header: &'a str, scheme: &str) -> Option<&'a str> {
+    let (named, credentials) = header.split_once(' ')?;
+    named.eq_ignore_ascii_case(scheme).then(|| credentials.trim_ascii())
+}
+
+/// How many bytes of line ends stand before a request; they mean nothing (RFC 9112, section 2.2).
+pub fn empty_lines(bytes: &[u8]) -> usize {
+    bytes.iter().take_while(|byte| matches!(byte, b'\r' | b'\n')).count()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn where_a_body_ends() {
+        use BodyFault::{Malformed, UnknownCoding};
+        let check = |lines: &str, expected: Result<Body, BodyFault>| {
+            let head = format!("POST / HTTP/1.1\r\n{lines}\r\n\r\n");
+            let mut headers = [httparse::EMPTY_HEADER; HEADERS_MAX];
+            let mut request = httparse::Request::new(&mut headers);
+            request.parse(head.as_bytes()).unwrap();
+            assert_eq!(body(request.version, request.headers), expected, "{head}");
+        };
+        check("Host: a", Ok(Body::NONE));
+        check("Content-Length: 0", Ok(Body::NONE));
+        check("content-length:  17 ", Ok(Body::Bytes(17)));
+        check("Content-Length: 5\r\nContent-Length: 5", Ok(Body::Bytes(5)));
+        check("Content-Length: 5\r\nContent-Length: 6", Err(Malformed));
+        check("Content-Length: 5, 5", Err(Malformed));
+        check("Content-Length: -1", Err(Malformed));
+        check("Content-Length: +1", Err(Malformed));
+        check("Content-Length: 0x5", Err(Malformed));
+        check("Content-Length: 99999999999999999999", Err(Malformed));
+        check("Content-Length:", Err(Malformed));
+        check("Transfer-Encoding: chunked", Ok(Body::Chunked));
+        check("transfer-encoding: CHUNKED", Ok(Body::Chunked));
+        check("Transfer-Encoding: chunked\r\nContent-Length: 5", Ok(Body::Chunked));
+        check("Transfer-Encoding: chunked\r\nContent-Length: five", Err(Malformed));
+        check("Transfer-Encoding: gzip, chunked", Err(UnknownCoding));
+        check("Transfer-Encoding: gzip\r\nTransfer-Encoding: chunked", Err(UnknownCoding));
+        check("Transfer-Encoding: gzip", Err(UnknownCoding));
+        check("Transfer-Encoding: identity", Err(UnknownCoding));
+        check("Transfer-Encoding: chunked, identity", Err(UnknownCoding));
+        check("Transfer-Encoding: xchunked", Err(UnknownCoding));
+        check("Transfer-Encoding: chunked;x=y", Err(UnknownCoding));
+        check("Transfer-Encoding: chunked, chunked", Err(Malformed));
+        check("Transfer-Encoding: ,chunked", Err(Malformed));
+        check("Transfer-Encoding:", Err(Malformed));
+    }
+
+    #[test]
+    fn schemes_in_any_case() {
+        for (header, expected) in [
+            ("Bearer abc", Some("abc")),
+            ("bearer abc", Some("abc")),
+            ("BEARER   abc ", Some("abc")),
+            ("Bearer ", Some("")),
+            ("Bearer", None),
+            ("Bearerabc", None),
+            ("Basic abc", None),
+            ("", None),
+        ] {
+            assert_eq!(credentials(header, "Bearer"), expected, "{header:?}");
+        }
+    }
+
+    #[test]
+    fn http_1_0_has_bodies_of_announced_length_only() {
+        let headers = [Header { name: "Content-Length", value: b"7" }];
+        assert_eq!(body(Some(0), &headers), Ok(Body::Bytes(7)));
+        let headers = [Header { name: "Transfer-Encoding", value: b"chunked" }];
+        assert_eq!(body(Some(0), &headers), Err(BodyFault::Malformed));
+    }
+}

@@ -1,0 +1,341 @@
+//! Where one request of a connection ends and the next begins.
+//!
+//! hyper answers the requests, but what it is given passes here first, one request at a time and never a byte more. So the
+//! first bytes that hyper has not seen are always the beginning of a request, and three things can be done that hyper
+//! does not do: a WebSocket opening is found behind any number of requests and goes back to `upgrade`; targets with
+//! characters that hyper's parser of URIs refuses, although clients send them, are escaped; and a head that cannot be
+//! answered as it asks is refused with a status and a reason of ours.
+//!
+//! Pure: bytes in, what may be done with them out. Wherever it and hyper could disagree about the end of a body, it is the
+//! stricter one and ends the connection, because a proxy may have sent on it the requests of several clients.
+
+use httparse::{Request, Status};
+
+use crate::heads::{self, Body, BodyFault, HEADERS_MAX};
+use crate::target::Target;
+use crate::upgrade::HEAD_BYTES_MAX;
+
+/// Longest line with the size of a chunk, extensions included.
+const CHUNK_LINE_BYTES_MAX: usize = 1024;
+
+/// The longest head that comes out: every byte of a target may become three.
+pub const ESCAPED_HEAD_BYTES_MAX: usize = 3 * HEAD_BYTES_MAX;
+
+/// Where a connection is.
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
+pub struct Framing(Place);
+
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+enum Place {
+    #[default]
+    Head,
+    /// So many bytes of a body follow.
+    Body(u64),
+    /// The size of a chunk follows.
+    ChunkLine,
+    /// So many bytes of a chunk follow, the line end behind it included.
+    Chunk(u64),
+    /// What may stand behind the last chunk.
+    Trailers,
+    /// Nothing that follows is looked at.
+    Over,
+}
+
+/// What to do with the bytes at hand.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum Passage {
+    /// Too little to tell: ask again with these bytes and more.
+    NeedMore,
+    /// The first bytes mean nothing.
+    Skip(usize),
+    /// The first bytes go on as they are.
+    Pass(usize),
+    /// The first `read` bytes are a head, which goes on in these words.
+    Rewrite { read: usize, head: Vec<u8> },
+    /// A head cannot be answered as it asks; this one, without a body, goes on in its place, and nothing after it.
+    Refuse { fault: Fault, head: &'static [u8] },
+    /// The first bytes are a request to open a WebSocket.
+    Opening,
+    /// A body that cannot be read to its end.
+    Broken,
+}
+
+/// Why a head cannot be answered as it asks.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Fault {
+    /// It is not what HTTP has for a head.
+    Malformed,
+    TooLarge,
+    /// Its body is encoded for the transfer in a way that is not known here.
+    UnknownCoding,
+}
+
+impl Framing {
+    /// What to do with the bytes that were read and have not been passed on. `bytes` may be empty.
+    pub fn next(&mut self, bytes: &[u8]) -> Passage {
+        match self.0 {
+            _ if bytes.is_empty() => Passage::NeedMore,
+            Place::Head => self.head(bytes),
+            Place::Body(left) => self.counted(left, bytes, Place::Head, Place::Body),
+            Place::ChunkLine => self.chunk_line(bytes),
+            Place::Chunk(left) => self.counted(left, bytes, Place::ChunkLine, Place::Chunk),
+            Place::Trailers => self.trailers(bytes),
+            Place::Over => Passage::Skip(bytes.len()),
+        }
+    }
+
+    /// Whether nothing of a request has come that is not answered: the client may be sending one, or nothing.
+    pub fn is_between_requests(&self) -> bool {
+        self.0 == Place::Head
+    }
+
+    fn head(&mut self, bytes: &[u8]) -> Passage {
+        let lines = heads::empty_lines(bytes);
+        if lines > 0 {
+            return Passage::Skip(lines);
+        }
+        let head = &bytes[..bytes.len().min(HEAD_BYTES_MAX)];
+        let mut headers = [httparse::EMPTY_HEADER; HEADERS_MAX];
+        let mut request = Request::new(&mut headers);
+        let read = match request.parse(head) {
+            Ok(Status::Complete(read)) => read,
+            Ok(Status::Partial) if head.len() < HEAD_BYTES_MAX => return Passage::NeedMore,
+            Ok(Status::Partial) | Err(httparse::Error::TooManyHeaders) => return self.refuse(Fault::TooLarge, ""),
+            Err(_) => return self.refuse(Fault::Malformed, ""),
+        };
+        let (method, target) = (request.method.unwrap_or_default(), request.path.unwrap_or_default());
+        if method == "GET" && Target::of(target).is_socket() {
+            self.0 = Place::Over;
+            return Passage::Opening;
+        }
+        self.0 = match heads::body(request.version, request.headers) {
+            Ok(Body::NONE) => Place::Head,
+            Ok(Body::Bytes(length)) => Place::Body(length),
+            Ok(Body::Chunked) => Place::ChunkLine,
+            Err(BodyFault::Malformed) => return self.refuse(Fault::Malformed, method),
+            Err(BodyFault::UnknownCoding) => return self.refuse(Fault::UnknownCoding, method),
+        };
+        match escaped(target) {
+            None => Passage::Pass(read),
+            Some(escaped) => {
+                // The target follows the method and one blank.
+                let (before, behind) = (method.len() + 1, method.len() + 1 + target.len());
+                Passage::Rewrite { read, head: [&head[..before], escaped.as_bytes(), &head[behind..read]].concat() }
+            }
+        }
+    }
+
+    fn refuse(&mut self, fault: Fault, method: &str) -> Passage {
+        self.0 = Place::Over;
+        let head: &[u8] = match method {
+            // The answer to it has no body.
+            "HEAD" => b"HEAD / HTTP/1.1\r\nHost: refused\r\nConnection: close\r\n\r\n",
+            _ => b"GET / HTTP/1.1\r\nHost: refused\r\nConnection: close\r\n\r\n",
+        };
+        Passage::Refuse { fault, head }
+    }
+
+    fn counted(&mut self, left: u64, bytes: &[u8], behind: Place, within: fn(u64) -> Place) -> Passage {
+        let passed = usize::try_from(left).unwrap_or(usize::MAX).min(bytes.len());
+        let left = left - passed as u64;
+        self.0 = if left == 0 { behind } else { within(left) };
+        Passage::Pass(passed)
+    }
+
+    fn chunk_line(&mut self, bytes: &[u8]) -> Passage {
+        let line = &bytes[..bytes.len().min(CHUNK_LINE_BYTES_MAX)];
+        // httparse takes a line without digits for a size of nothing.
+        if !line[0].is_ascii_hexdigit() {
+            return self.broken();
+        }
+        match httparse::parse_chunk_size(line) {
+            Ok(Status::Complete((read, 0))) => {
+                self.0 = Place::Trailers;
+                Passage::Pass(read)
+            }
+            Ok(Status::Complete((read, size))) if size <= u64::MAX - LINE_END => {
+                self.0 = Place::Chunk(size + LINE_END);
+                Passage::Pass(read)
+            }
+            Ok(Status::Partial) if line.len() < CHUNK_LINE_BYTES_MAX => Passage::NeedMore,
+            _ => self.broken(),
+        }
+    }
+
+    /// What stands behind the last chunk ends with an empty line. Line ends other than CRLF, of which parsers think
+    /// differently, are not taken.
+    fn trailers(&mut self, bytes: &[u8]) -> Passage {
+        let bytes = &bytes[..bytes.len().min(HEAD_BYTES_MAX)];
+        let mut start = 0;
+        while let Some(end) = bytes[start..].iter().position(|byte| matches!(byte, b'\r' | b'\n')) {
+            match bytes[start + end..] {
+                [b'\r', b'\n', ..] if end == 0 => {
+                    self.0 = Place::Head;
+                    return Passage::Pass(start + 2);
+                }
+                [b'\r', b'\n', ..] => start += end + 2,
+                [b'\r'] => break,
+                _ => return self.broken(),
+            }
+        }
+        if bytes.len() < HEAD_BYTES_MAX { Passage::NeedMore } else { self.broken() }
+    }
+
+    fn broken(&mut self) -> Passage {
+        self.0 = Place::Over;
+        Passage::Broken
+    }
+}
+
+/// The bytes of CRLF.
+const LINE_END: u64 = 2;
+
+/// The target with those characters escaped that hyper's parser of URIs refuses in it. Go's takes them, and so clients
+/// send them: the official ones of several languages put what they are given into the query as it is.
+fn escaped(target: &str) -> Option<String> {
+    let refused = |character| matches!(character, '"' | '<' | '>' | '`');
+    if !target.contains(refused) {
+        return None;
+    }
+    let mut escaped = String::with_capacity(target.len() + 8);
+    for character in target.chars() {
+        match character {
+            '"' => escaped.push_str("%22"),
+            '<' => escaped.push_str("%3C"),
+            '>' => escaped.push_str("%3E"),
+            '`' => escaped.push_str("%60"),
+            other => escaped.push(other),
+        }
+    }
+    Some(escaped)
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    /// What hyper gets of a stream that is read in these pieces, and how it ends.
+    fn passed(stream: &[u8], pieces: impl IntoIterator<Item = usize>) -> (Vec<u8>, Option<Passage>) {
+        let (mut framing, mut passed, mut unread) = (Framing::default(), Vec::new(), Vec::new());
+        let mut rest = stream;
+        for piece in pieces.into_iter().chain([stream.len()]) {
+            let (read, behind) = rest.split_at(piece.min(rest.len()));
+            unread.extend_from_slice(read);
+            rest = behind;
+            loop {
+                match framing.next(&unread) {
+                    Passage::NeedMore => break,
+                    Passage::Skip(bytes) => drop(unread.drain(..bytes)),
+                    Passage::Pass(bytes) => passed.extend(unread.drain(..bytes)),
+                    Passage::Rewrite { read, head } => {
+                        unread.drain(..read);
+                        passed.extend(head);
+                    }
+                    end => return (passed, Some(end)),
+                }
+            }
+            assert!(unread.len() <= HEAD_BYTES_MAX.max(CHUNK_LINE_BYTES_MAX));
+        }
+        (passed, None)
+    }
+
+    fn check(stream: &str, expected: &str, end: Option<Passage>) {
+        for size in [1, 7, 1000] {
+            let (got, ended) = passed(stream.as_bytes(), std::iter::repeat_n(size, stream.len()));
+            assert_eq!((String::from_utf8_lossy(&got).as_ref(), &ended), (expected, &end), "{stream:?}");
+        }
+    }
+
+    const GET: &str = "GET / HTTP/1.1\r\nHost: a\r\n\r\n";
+    const WS: &str = "GET /ws?token=x HTTP/1.1\r\nHost: a\r\n\r\n";
+
+    #[test]
+    fn an_opening_is_found_behind_anything() {
+        let post = |length: &str, body: &str| format!("POST / HTTP/1.1\r\nHost: a\r\n{length}\r\n\r\n{body}");
+        for before in [
+            String::new(),
+            GET.into(),
+            GET.repeat(3),
+            GET.replace("GET", "HEAD"),
+            post("Content-Length: 0", ""),
+            post("Content-Length: 5", "GET /"),
+            post(&format!("Content-Length: {}", WS.len()), WS),
+            post("Transfer-Encoding: chunked", "0\r\n\r\n"),
+            post("Transfer-Encoding: chunked", "5\r\nGET /\r\n00A;x=\"y\"\r\n0123456789\r\n0\r\nA: b\r\nC: d\r\n\r\n"),
+            post("Transfer-Encoding: chunked", &format!("{:X}\r\n{WS}\r\n0\r\n\r\n", WS.len())),
+        ] {
+            check(&format!("{before}{WS}\u{1}frames"), &before, Some(Passage::Opening));
+            check(&format!("{before}\r\n\n\r\n{WS}"), &before, Some(Passage::Opening));
+            check(&format!("{before}{}", WS.replace("/ws", "http://a/%77s")), &before, Some(Passage::Opening));
+            check(&before, &before, None);
+        }
+        check(&WS.replace("GET", "POST"), &WS.replace("GET", "POST"), None);
+    }
+
+    #[test]
+    fn what_hyper_would_refuse_in_a_target_is_escaped() {
+        let get = |target: &str| GET.replace("GET /", &format!("GET {target}"));
+        check(&get("/v2/user?a=\"<{`}>\"&b=|^[]"), &get("/v2/user?a=%22%3C{%60}%3E%22&b=|^[]"), None);
+        check(&format!("{GET}{}", get("http://a/<x>?y")), &format!("{GET}{}", get("http://a/%3Cx%3E?y")), None);
+    }
+
+    #[test]
+    fn what_cannot_be_answered_is_refused_and_nothing_after_it() {
+        let refuse = |fault, method: &str| {
+            let head = if method == "HEAD" {
+                &b"HEAD / HTTP/1.1\r\nHost: refused\r\nConnection: close\r\n\r\n"[..]
+            } else {
+                &b"GET / HTTP/1.1\r\nHost: refused\r\nConnection: close\r\n\r\n"[..]
+            };
+            Some(Passage::Refuse { fault, head })
+        };
+        let with = |lines: &str| GET.replace("Host: a", &format!("Host: a\r\n{lines}"));
+        let coded = with("Transfer-Encoding: gzip, chunked");
+        check(&format!("{GET}{coded}{WS}"), GET, refuse(Fault::UnknownCoding, "GET"));
+        check(&coded.replace("GET", "HEAD"), "", refuse(Fault::UnknownCoding, "HEAD"));
+        check(&with("Content-Length: 1\r\nContent-Length: 2"), "", refuse(Fault::Malformed, "GET"));
+        check("\u{16}\u{3}\u{1}", "", refuse(Fault::Malformed, ""));
+        check("GET /\r\n\r\n", "", refuse(Fault::Malformed, ""));
+        check(&with("A: b\r\n".repeat(HEADERS_MAX).trim_end()), "", refuse(Fault::TooLarge, ""));
+        let padded = |bytes: usize| with(&format!("X: {}", "x".repeat(bytes - with("X: ").len())));
+        check(&padded(HEAD_BYTES_MAX), &padded(HEAD_BYTES_MAX), None);
+        check(&padded(HEAD_BYTES_MAX + 1), "", refuse(Fault::TooLarge, ""));
+    }
+
+    #[test]
+    fn a_body_that_parsers_read_differently_ends_the_connection() {
+        let head = "POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n";
+        for body in ["g\r\n", "-1\r\n", "\r\n", "5 5\r\n", "1\rx", "fffffffffffffffff\r\n"] {
+            check(&format!("{head}{body}"), head, Some(Passage::Broken));
+        }
+        check(&format!("{head}1;{}", "x".repeat(CHUNK_LINE_BYTES_MAX)), head, Some(Passage::Broken));
+        let last = format!("{head}0\r\n");
+        for trailers in ["A: b\n\r\n", "\n", "A: b\rC: d\r\n\r\n", "\rx"] {
+            check(&format!("{last}{trailers}{WS}"), &last, Some(Passage::Broken));
+        }
+        check(&format!("{last}A: {}", "b".repeat(HEAD_BYTES_MAX)), &last, Some(Passage::Broken));
+    }
+
+    proptest! {
+        #[test]
+        fn pieces_do_not_matter(
+            requests in prop::collection::vec(prop::sample::select(vec![
+                GET.to_owned(),
+                "POST / HTTP/1.1\r\nContent-Length: 3\r\n\r\nabc".to_owned(),
+                "PUT /x?<> HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\n3;e\r\nabc\r\n0\r\nT: u\r\n\r\n".to_owned(),
+                WS.to_owned(),
+            ]), 0..6),
+            pieces in prop::collection::vec(0..40usize, 0..40),
+            damage in prop::option::of((any::<prop::sample::Index>(), any::<u8>())),
+        ) {
+            let mut stream = requests.concat().into_bytes();
+            if let Some((place, byte)) = damage && !stream.is_empty() {
+                let place = place.index(stream.len());
+                stream[place] = byte;
+            }
+            prop_assert_eq!(passed(&stream, pieces), passed(&stream, []));
+        }
+    }
+}

@@ -1,0 +1,46 @@
+//! Connections that hyper gives back, because their next request opens a WebSocket. The shard's table takes them up in its
+//! next turn and judges the opening as it judges a first one.
+//!
+//! Bounded by the HTTP connections of a shard, each of which comes back once at most.
+
+use std::cell::RefCell;
+use std::collections::VecDeque;
+use std::os::fd::OwnedFd;
+use std::task::{Context, Poll};
+
+use engine::runtime::bell::Bell;
+
+/// A connection whose earlier requests are answered.
+pub struct Returned {
+    pub descriptor: OwnedFd,
+    /// What has been read of it and not been answered: the opening, and what came with it.
+    pub bytes: Vec<u8>,
+}
+
+/// The connections that wait to be taken up.
+#[derive(Default)]
+pub struct Returns {
+    bell: Bell,
+    waiting: RefCell<VecDeque<Returned>>,
+}
+
+impl Returns {
+    pub(super) fn put(&self, returned: Returned) {
+        self.waiting.borrow_mut().push_back(returned);
+        self.bell.ring();
+    }
+
+    /// The next one, for the shard.
+    pub fn take(&self) -> Option<Returned> {
+        self.waiting.borrow_mut().pop_front()
+    }
+
+    pub fn is_empty(&self) -> bool {
+        self.waiting.borrow().is_empty()
+    }
+
+    /// Ready when there is something to take.
+    pub fn poll_put(&self, context: &mut Context<'_>) -> Poll<()> {
+        self.bell.poll(context)
+    }
+}

@@ -1,0 +1,102 @@
+//! What becomes of a connection by its next request: a session, a connection of `http/`, or a refusal.
+//!
+//! It makes no difference whether that request is the first of its connection or comes behind others, which `http/` has
+//! answered: then `http/` has given the connection back.
+
+use std::os::fd::OwnedFd;
+
+use engine::admission::Session;
+use engine::id::{ConnectionId, SessionId, Timestamp};
+use engine::shard::Input;
+use engine::shard::Shard;
+use rustix::event::epoll;
+use rustix::net::{self, RecvFlags, Shutdown};
+
+use super::{SocketTable, Stage, send_flags};
+use crate::http::{self, Returned};
+use crate::readiness;
+use crate::upgrade::{self, Ending, Identity, Opening, Refusal};
+
+impl SocketTable {
+    /// Takes up the connections that `http/` has given back.
+    pub(super) fn take_returns(&mut self, shard: &mut Shard, now: Timestamp) {
+        while let Some(Returned { descriptor, mut bytes }) = self.services.returns().take() {
+            // Once the end has begun nobody is let in.
+            if self.listener.is_some()
+                && let Some(id) = self.seat(descriptor)
+            {
+                self.judge(id, &mut bytes, shard, now);
+            }
+        }
+    }
+
+    /// Judges what has been read of a connection's next request.
+    pub(super) fn judge(&mut self, id: ConnectionId, bytes: &mut [u8], shard: &mut Shard, now: Timestamp) {
+        match upgrade::judge(bytes, self.services.tokens(), now) {
+            Opening::NeedMore => {
+                if let Some(socket) = self.socket(id) {
+                    socket.unfinished = bytes.to_vec();
+                }
+            }
+            Opening::WebSocket { answer, identity, consumed } => {
+                let Some(socket) = self.socket(id) else { return };
+                // The socket's buffer is as good as empty: less than the whole means that it is dead.
+                if net::send(&socket.descriptor, &answer, send_flags()) != Ok(answer.len()) {
+                    return self.drop_connection(id, shard, now);
+                }
+                self.begin_session(id, identity, shard, now);
+                self.hear(id, &mut bytes[consumed..], shard, now);
+            }
+            Opening::Refuse { refusal, next } => self.refuse(id, refusal, next.map(|next| &bytes[next..])),
+            Opening::Http => self.hand_to_http(id, bytes.to_vec()),
+        }
+    }
+
+    fn begin_session(&mut self, id: ConnectionId, identity: Identity, shard: &mut Shard, now: Timestamp) {
+        let Some(socket) = self.socket(id) else { return };
+        socket.stage = Stage::Session;
+        socket.format = identity.format;
+        self.counters.stages[Stage::Opening as usize] -= 1;
+        self.counters.stages[Stage::Session as usize] += 1;
+        let session = Session {
+            user: identity.user,
+            session: SessionId(uuid::Uuid::new_v4()),
+            username: identity.username,
+            format: identity.format,
+            on_lag: identity.on_lag,
+        };
+        shard.step(Input::Opened { connection: id, session, appearance: identity.appearance }, now);
+    }
+
+    /// Refuses an opening. Proxies and HTTP clients keep the connection for their next request, where that may be.
+    fn refuse(&mut self, id: ConnectionId, refusal: Refusal, next: Option<&[u8]>) {
+        self.counters.openings_refused[refusal.kind()] += 1;
+        let next = next.filter(|_| self.services.may_keep());
+        let ending = if next.is_some() { Ending::Keep } else { Ending::Close };
+        let answer = refusal.written(ending);
+        let Some(socket) = self.socket(id) else { return };
+        let sent = net::send(&socket.descriptor, &answer, send_flags()) == Ok(answer.len());
+        match next {
+            Some(next) if sent => self.hand_to_http(id, next.to_vec()),
+            _ => {
+                let descriptor = self.remove(id).map(|socket| socket.descriptor);
+                hang_up_refused(descriptor);
+            }
+        }
+    }
+
+    fn hand_to_http(&mut self, id: ConnectionId, bytes: Vec<u8>) {
+        let Some(socket) = self.remove(id) else { return };
+        let _ = epoll::delete(&self.epoll, &socket.descriptor);
+        let stream = readiness::adopt(socket.descriptor);
+        self.http.spawn(http::serve(stream, bytes, self.services.clone()));
+    }
+}
+
+/// Lets a refused client read its answer: closing at once with unread bytes would reset the connection.
+fn hang_up_refused(descriptor: Option<OwnedFd>) {
+    let Some(descriptor) = descriptor else { return };
+    let _ = net::shutdown(&descriptor, Shutdown::Write);
+    let mut rest = [0; 1024];
+    let _ = net::recv(&descriptor, &mut rest[..], RecvFlags::DONTWAIT);
+}

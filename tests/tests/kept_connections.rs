@@ -1,0 +1,273 @@
+//! Many requests on one connection, REST and WebSocket openings in any mixture, as proxies and HTTP libraries with pools send
+//! them: each is answered as if it were the first.
+
+use std::time::Duration;
+
+use serde_json::Value;
+use tests::harness::{DEADLINE, Ending, Launch, RawSocket, Server, data_dir, masked_frame};
+
+const PING: &[u8] = br#"{"cid":"7","ping":{}}"#;
+const HEALTH: &str = "GET /healthcheck HTTP/1.1\r\nHost: localhost\r\n\r\n";
+
+/// What the key of `opening` is answered with.
+const ACCEPT: &str = "s3pPLMBiTxaQ9kYGzzhZRbK+xOo=";
+
+fn opening(token: &str) -> String {
+    format!(
+        "GET /ws?token={token} HTTP/1.1\r\nHost: localhost\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\
+         Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n"
+    )
+}
+
+fn post(path: &str, headers: &str, body: &str) -> String {
+    format!(
+        "POST {path} HTTP/1.1\r\nHost: localhost\r\nAuthorization: Basic ZGVmYXVsdGtleTo=\r\n{headers}\r\n\r\n{body}"
+    )
+}
+
+/// A request that signs somebody in, with a body of announced length or in chunks.
+fn sign_in(name: &str) -> [String; 2] {
+    let path = format!("/v2/account/authenticate/device?username={name}");
+    let body = format!("{{\"id\":\"device-of-{name}\"}}");
+    let chunks = format!("{:x};of=it\r\n{body}\r\n0\r\nTrailer: x\r\n\r\n", body.len());
+    [post(&path, &format!("Content-Length: {}", body.len()), &body), post(&path, "Transfer-Encoding: chunked", &chunks)]
+}
+
+fn expect_status(socket: &mut RawSocket, status: &str, case: &str) -> String {
+    let (head, body) = socket.read_answer();
+    assert!(head.starts_with(&format!("HTTP/1.1 {status} ")), "{case}: {head}{body}");
+    body
+}
+
+/// Reads the answer to an opening, and sees that the session does its work.
+fn expect_session(socket: &mut RawSocket, case: &str) {
+    let head = socket.read_head();
+    assert!(head.starts_with("HTTP/1.1 101 ") && head.contains(ACCEPT), "{case}: {head}");
+    socket.write(&masked_frame(0x81, PING));
+    expect_pong(socket, case);
+}
+
+fn expect_pong(socket: &mut RawSocket, case: &str) {
+    let frame = socket.read_frame().unwrap_or_else(|| panic!("{case}: ended"));
+    let said: Value = serde_json::from_slice(&frame.payload).expect("JSON");
+    assert_eq!((frame.first, &said["cid"]), (0x81, &Value::from("7")), "{case}: {said}");
+}
+
+fn launched(data: &tempfile::TempDir) -> Server {
+    Launch::on(data.path()).flag("--session-ttl", 3600).admin("127.0.0.1:0").start()
+}
+
+#[test]
+fn an_opening_may_come_behind_any_requests() {
+    let data = data_dir();
+    let server = launched(&data);
+    let token = server.sign_in("alice").token;
+    let [counted, chunked] = sign_in("bob");
+    let head = HEALTH.replace("GET", "HEAD");
+    let cases: &[(&str, &[&str])] = &[
+        ("a health check", &[HEALTH]),
+        ("five of them", &[HEALTH; 5]),
+        ("a sign-in", &[&counted]),
+        ("a sign-in in chunks", &[&chunked]),
+        ("some of each", &[HEALTH, &counted, &chunked, HEALTH]),
+        ("empty lines", &[HEALTH, "\r\n\r\n"]),
+    ];
+    for (case, requests) in cases {
+        let answers = requests.iter().filter(|request| !request.trim().is_empty()).count();
+        // One after the other, each answer awaited.
+        let mut socket = RawSocket::connect(server.address());
+        for request in *requests {
+            socket.write(request.as_bytes());
+            if !request.trim().is_empty() {
+                expect_status(&mut socket, "200", case);
+            }
+        }
+        socket.write(opening(&token).as_bytes());
+        expect_session(&mut socket, case);
+        // All at once, with a frame behind.
+        let mut socket = RawSocket::connect(server.address());
+        let all = [requests.concat().as_bytes(), opening(&token).as_bytes(), &masked_frame(0x81, PING)].concat();
+        socket.write(&all);
+        (0..answers).for_each(|_| drop(expect_status(&mut socket, "200", case)));
+        assert!(socket.read_head().starts_with("HTTP/1.1 101 "), "{case}, at once");
+        expect_pong(&mut socket, case);
+        // In pieces, which the server reads one by one.
+        let mut socket = RawSocket::connect(server.address());
+        for piece in all.chunks(97) {
+            socket.write(piece);
+        }
+        (0..answers).for_each(|_| drop(expect_status(&mut socket, "200", case)));
+        assert!(socket.read_head().starts_with("HTTP/1.1 101 "), "{case}, in pieces");
+        expect_pong(&mut socket, case);
+    }
+    let mut socket = RawSocket::connect(server.address());
+    socket.write(format!("{head}{}", opening(&token)).as_bytes());
+    assert!(socket.read_head().starts_with("HTTP/1.1 200 "), "an answer without its body");
+    expect_session(&mut socket, "behind HEAD");
+    server.assert_works("all of them");
+}
+
+#[test]
+fn a_session_behind_requests_is_one_like_any_other() {
+    let data = data_dir();
+    let server = launched(&data);
+    let token = server.sign_in("alice").token;
+    let mut socket = RawSocket::connect(server.address());
+    socket.write(format!("{HEALTH}{}", opening(&token)).as_bytes());
+    expect_status(&mut socket, "200", "before");
+    expect_session(&mut socket, "behind it");
+    // Half a frame, then the rest.
+    let frame = masked_frame(0x81, PING);
+    socket.write(&frame[..5]);
+    socket.write(&frame[5..]);
+    expect_pong(&mut socket, "a frame in two pieces");
+    // It ends as others do: with the code that it has earned, and in an orderly stop.
+    socket.write(&masked_frame(0x82, b"x"));
+    assert_eq!(socket.read_ending().1, Ending::Code(1000));
+    let mut socket = RawSocket::connect(server.address());
+    socket.write(format!("{HEALTH}{}", opening(&token)).as_bytes());
+    expect_status(&mut socket, "200", "before");
+    expect_session(&mut socket, "the second");
+    server.stop();
+    assert_eq!(socket.read_ending().1, Ending::Code(1001));
+}
+
+#[test]
+fn a_refused_opening_leaves_the_connection_to_the_next_request() {
+    let data = data_dir();
+    let server = launched(&data);
+    let token = server.sign_in("alice").token;
+    for before in ["", HEALTH] {
+        let mut socket = RawSocket::connect(server.address());
+        socket.write(before.as_bytes());
+        if !before.is_empty() {
+            expect_status(&mut socket, "200", "before");
+        }
+        for _ in 0..3 {
+            socket.write(opening("forged").as_bytes());
+            expect_status(&mut socket, "401", "a forged token");
+            socket.write(HEALTH.as_bytes());
+            expect_status(&mut socket, "200", "behind a refusal");
+        }
+        let both = format!("{}{}{HEALTH}{}", opening("forged"), opening("").replace("13", "8"), opening(&token));
+        socket.write(both.as_bytes());
+        expect_status(&mut socket, "401", "pipelined");
+        expect_status(&mut socket, "401", "pipelined, no token");
+        expect_status(&mut socket, "200", "pipelined");
+        expect_session(&mut socket, "behind refusals");
+    }
+    // Not where the client does not want it, nor where nobody knows where the next request begins.
+    for request in [
+        opening("forged").replace("Connection: Upgrade", "Connection: close, Upgrade"),
+        opening("forged").replace("HTTP/1.1", "HTTP/1.0"),
+        opening(&token).replace("Host", "Content-Length: 5\r\nHost"),
+        opening(&token).replace("Host", "Transfer-Encoding: chunked\r\nHost"),
+    ] {
+        let mut socket = RawSocket::connect(server.address());
+        socket.write(format!("{HEALTH}{request}{HEALTH}").as_bytes());
+        expect_status(&mut socket, "200", &request);
+        let (head, _) = socket.read_answer();
+        assert!(head.starts_with("HTTP/1.1 4") && head.contains("Connection: close"), "{request}{head}");
+        assert_eq!(socket.read_to_end(DEADLINE), "", "{request}");
+    }
+    let page = server.admin().get("/metrics", "").body;
+    let refused = |kind: &str, expected: u64| {
+        let line = format!("stentor_openings_refused_total{{kind=\"{kind}\"}} {expected}\n");
+        assert!(page.contains(&line), "{line} is not in {page}");
+    };
+    refused("token_invalid", 2 * 5 + 2);
+    refused("body", 2);
+    refused("handshake", 0);
+}
+
+#[test]
+fn a_request_that_ends_the_connection_lets_no_opening_follow() {
+    let data = data_dir();
+    let server = launched(&data);
+    let token = server.sign_in("alice").token;
+    for request in [HEALTH.replace("Host", "Connection: close\r\nHost"), HEALTH.replace("HTTP/1.1", "HTTP/1.0")] {
+        let mut socket = RawSocket::connect(server.address());
+        socket.write(format!("{request}{}", opening(&token)).as_bytes());
+        let (head, _) = socket.read_answer();
+        assert!(head.contains(" 200 "), "{head}");
+        assert_eq!(socket.read_to_end(DEADLINE), "", "{request}");
+    }
+    // A body that holds an opening is a body.
+    let hidden = opening(&token);
+    let mut socket = RawSocket::connect(server.address());
+    let body = post("/v2/account/authenticate/device", &format!("Content-Length: {}", hidden.len()), &hidden);
+    socket.write(format!("{body}{HEALTH}").as_bytes());
+    expect_status(&mut socket, "400", "an opening for a body");
+    expect_status(&mut socket, "200", "behind it");
+    let chunks = format!("{:x}\r\n{hidden}\r\n0\r\n\r\n", hidden.len());
+    socket.write(post("/v2/account/authenticate/device", "Transfer-Encoding: chunked", &chunks).as_bytes());
+    expect_status(&mut socket, "400", "an opening in a chunk");
+    socket.write(hidden.as_bytes());
+    expect_session(&mut socket, "the opening itself");
+}
+
+#[test]
+fn a_body_that_is_waited_for_may_precede_an_opening() {
+    let data = data_dir();
+    let server = launched(&data);
+    let token = server.sign_in("alice").token;
+    let body = r#"{"id":"a-device-of-carol"}"#;
+    let headers = format!("Content-Length: {}\r\nExpect: 100-continue", body.len());
+    let mut socket = RawSocket::connect(server.address());
+    socket.write(post("/v2/account/authenticate/device", &headers, "").as_bytes());
+    assert!(socket.read_head().starts_with("HTTP/1.1 100 "));
+    socket.write(format!("{body}{}", opening(&token)).as_bytes());
+    expect_status(&mut socket, "200", "the body");
+    expect_session(&mut socket, "behind it");
+}
+
+/// The server's memory after `count` sessions have come and joined nothing, in KiB, with so many requests before each.
+fn resident_with_sessions(requests: usize, count: usize) -> usize {
+    let data = data_dir();
+    let server = launched(&data);
+    let token = server.sign_in("alice").token;
+    let mut sockets = Vec::new();
+    for _ in 0..count {
+        let mut socket = RawSocket::connect(server.address());
+        socket.write(format!("{}{}", HEALTH.repeat(requests), opening(&token)).as_bytes());
+        (0..requests).for_each(|_| drop(expect_status(&mut socket, "200", "before")));
+        assert!(socket.read_head().starts_with("HTTP/1.1 101 "));
+        sockets.push(socket);
+    }
+    server.resident_kib()
+}
+
+#[test]
+fn a_session_behind_requests_costs_no_more_memory() {
+    const SESSIONS: usize = 2000;
+    // What hyper keeps for a connection; a tenth of it for each session would be ten times what a session may cost.
+    const HTTP_CONNECTION_KIB: usize = 18;
+    let (direct, behind) = (resident_with_sessions(0, SESSIONS), resident_with_sessions(1, SESSIONS));
+    let more = behind.saturating_sub(direct);
+    assert!(more < SESSIONS * HTTP_CONNECTION_KIB / 10, "{more} KiB more for {SESSIONS} sessions: {direct}, {behind}");
+}
+
+#[test]
+fn a_client_that_has_said_all_gets_its_answers() {
+    let data = data_dir();
+    let server = launched(&data);
+    let token = server.sign_in("alice").token;
+    let [counted, _] = sign_in("bob");
+    let within = Duration::from_secs(15);
+    for (request, status) in [
+        (HEALTH.to_owned(), "200"),
+        (HEALTH.replace("HTTP/1.1", "HTTP/1.0"), "200"),
+        (counted, "200"),
+        (opening("forged"), "401"),
+        (format!("{HEALTH}{}", opening("forged")), "401"),
+        (post("/v2/account/authenticate/device", "Content-Length: 100", "{\"id\":"), "400"),
+        (opening(&token), "101"),
+    ] {
+        let mut socket = RawSocket::connect(server.address());
+        socket.write(request.as_bytes());
+        socket.finish_writing();
+        let heard = socket.read_to_end(within);
+        let last = heard.rsplit("HTTP/1.").next().unwrap_or_default();
+        assert!(last[1..].trim_start().starts_with(status), "{request}{heard}");
+    }
+}
