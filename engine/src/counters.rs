@@ -102,7 +102,7 @@ pub fn refusal_of(rejection: &Rejection) -> usize {
 }
 
 /// Stages of a connection, in the order of `SocketCounters::stages`.
-pub const STAGES: [&str; 5] = ["opening", "session", "closing", "hanging_up", "http"];
+pub const STAGES: [&str; 6] = ["opening", "session", "closing", "hanging_up", "refusing", "http"];
 
 /// Why openings of WebSockets are refused, in the order of `SocketCounters::openings_refused`.
 pub const OPENING_REFUSAL_KINDS: [&str; 10] = [
@@ -125,6 +125,10 @@ pub const ANSWER_CLASSES: [&str; 4] = ["2xx", "3xx", "4xx", "5xx"];
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
 pub struct SocketCounters {
     pub accepted: u64,
+    /// Connections that there was no room for.
+    pub refused: u64,
+    /// Connections that there is room for.
+    pub capacity: u64,
     /// Connections in each stage now.
     pub stages: [u64; STAGES.len()],
     /// WebSocket openings that were refused, by the reason.

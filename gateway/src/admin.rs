@@ -62,8 +62,20 @@ impl Admin {
     pub fn serve(self, observer: Observer, store: Client) -> io::Result<()> {
         let serving = move || {
             let mut overview = Overview::default();
+            // When descriptors have run out, operators look: one is kept for them.
+            let mut spare = None;
             loop {
-                match self.listener.accept() {
+                if spare.is_none() {
+                    spare = self.listener.try_clone().ok();
+                }
+                let accepted = self.listener.accept().or_else(|error| match spare.take() {
+                    Some(kept) => {
+                        drop(kept);
+                        self.listener.accept()
+                    }
+                    None => Err(error),
+                });
+                match accepted {
                     // What goes wrong with a client is the client's to know.
                     Ok((stream, _)) => drop(attend(stream, &mut || page(&mut overview, &observer, &store))),
                     Err(_) => std::thread::sleep(RETRY),

@@ -7,6 +7,7 @@ pub mod announcement;
 mod ascii_json;
 pub mod clock;
 pub mod enquiries;
+mod full;
 mod heads;
 pub mod http;
 mod http_tasks;

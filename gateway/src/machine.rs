@@ -6,9 +6,14 @@ use std::io;
 use rustix::io::Errno;
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
-/// Descriptors that are no connections: the store's files, the shards' rings, the standard streams. fjall keeps some
-/// hundred tables open.
-const RESERVED_DESCRIPTORS: u64 = 1024;
+use crate::sockets::SPARES;
+
+/// Descriptors that are no connections and belong to no shard: the store's files, of which fjall keeps 256 tables open besides
+/// those that it writes, its journals, or the connections to a database; the standard streams; the operators' listener.
+const PROCESS_DESCRIPTORS: u64 = 1024;
+
+/// Descriptors of one shard that are no connections: three rings and what wakes them, the epoll set twice, the listener.
+const SHARD_DESCRIPTORS: u64 = 8;
 
 /// What glommio locks for the rings of one shard.
 const LOCKED_BYTES_PER_SHARD: u64 = 512 * 1024;
@@ -18,9 +23,15 @@ pub fn prepare(shards: usize) -> Result<usize, String> {
     raise_locked_memory(shards as u64 * LOCKED_BYTES_PER_SHARD)?;
     io_uring::probe().map_err(|error| explain_io_uring(&error))?;
     let descriptors = raise_descriptors();
+    Ok(usize::try_from(connections(descriptors, shards as u64)).unwrap_or(usize::MAX))
+}
+
+/// How many of the descriptors may be connections. The rest is for the store, the shards, the operators, and for those who
+/// are told that there is no more room.
+fn connections(descriptors: u64, shards: u64) -> u64 {
+    let reserved = PROCESS_DESCRIPTORS + shards * (SHARD_DESCRIPTORS + SPARES as u64);
     // Few descriptors make a small server, not none.
-    let connections = descriptors.saturating_sub(RESERVED_DESCRIPTORS).max(descriptors / 2);
-    Ok(usize::try_from(connections).unwrap_or(usize::MAX))
+    descriptors.saturating_sub(reserved).max(descriptors / 2)
 }
 
 /// The cores this process may use, in order.
@@ -123,6 +134,13 @@ mod tests {
         check(Errno::NOMEM, "1", "ulimit -l");
         check(Errno::MFILE, "0", "ulimit -n");
         check(Errno::INVAL, "0", "a newer one");
+    }
+
+    #[test]
+    fn what_is_not_for_connections() {
+        assert_eq!(connections(20_000, 2), 20_000 - 1024 - 2 * (8 + SPARES as u64));
+        assert_eq!(connections(300, 1), 150);
+        assert_eq!(connections(0, 1), 0);
     }
 
     #[test]

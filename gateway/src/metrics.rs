@@ -27,6 +27,7 @@ type Lengths = fn(&Report) -> &Histogram;
 
 const COUNTERS: &[(&str, &str, One)] = &[
     ("connections_accepted", "Connections accepted", |r| r.sockets.accepted),
+    ("connections_refused", "Connections refused because no more fit", |r| r.sockets.refused),
     ("sessions_opened", "WebSocket sessions opened", |r| r.home.sessions_opened),
     ("sign_ins", "Users signed in over HTTP", |r| r.sockets.sign_ins),
     ("socket_reads", "Reads of sockets that found something", |r| r.sockets.reads),
@@ -58,6 +59,7 @@ const COUNTERS_BY_KIND: &[(&str, &str, &[&str], Several)] = &[
 ];
 
 const GAUGES: &[(&str, &str, One)] = &[
+    ("connections_max", "Connections that fit", |r| r.sockets.capacity),
     ("channels", "Channels in memory at their owners", |r| r.levels.channels),
     ("members", "Memberships of connections in channels", |r| r.levels.members),
     ("subscriptions", "Places in the audiences that passes go through", |r| r.levels.subscriptions),

@@ -4,7 +4,10 @@
 //! head, is unfinished. What is no WebSocket opening goes to `http/` with its descriptor and is forgotten here
 //! (`sockets/opening.rs`).
 
+mod accept;
 mod opening;
+
+pub use accept::SPARES;
 
 use std::io::{self, IoSlice};
 use std::os::fd::OwnedFd;
@@ -23,7 +26,7 @@ use engine::wire::websocket::{self, Assembly, CloseCode};
 use rustix::buffer::spare_capacity;
 use rustix::event::epoll::{self, EventData, EventFlags};
 use rustix::io::Errno;
-use rustix::net::{self, RecvFlags, SendFlags, Shutdown, SocketFlags, sockopt};
+use rustix::net::{self, RecvFlags, SendFlags, Shutdown};
 
 use crate::http::{self, Services};
 use crate::http_tasks::HttpTasks;
@@ -61,6 +64,9 @@ const SILENCE_TICKS_MAX: u32 = 25 * TICKS_PER_SECOND;
 const CLOSING_TICKS_MAX: u32 = 5 * TICKS_PER_SECOND;
 const HANGING_UP_TICKS_MAX: u32 = 2 * TICKS_PER_SECOND;
 
+/// Time for a client that is refused to say what it wants, and for it to hang up. Few are heard at a time.
+const REFUSING_TICKS_MAX: u32 = TICKS_PER_SECOND;
+
 /// What the epoll set reports the listener under; connections are their ids.
 const LISTENER: u64 = u64::MAX;
 
@@ -74,8 +80,10 @@ pub struct SocketTable {
     entries: Vec<Entry>,
     free: Vec<u32>,
     open: usize,
-    /// Most connections at a time, those of `http/` included; more wait in the listener's backlog.
+    /// Most connections at a time, those of `http/` included; more are refused.
     capacity: usize,
+    /// Descriptors kept back for those who are refused.
+    spares: Vec<OwnedFd>,
     events: Vec<epoll::Event>,
     buffer: Vec<u8>,
     /// Connections found dead while they were written to.
@@ -128,16 +136,30 @@ enum Stage {
     Closing,
     /// Everything is said; the client may hang up.
     HangingUp,
+    /// Beyond the room: its question is heard, and then it is refused.
+    Refusing,
+    /// That is done.
+    Refused,
 }
 
-const _: () = assert!(Stage::HangingUp as usize + 2 == STAGES.len());
+impl Stage {
+    /// Its place among `STAGES`.
+    fn counted(self) -> usize {
+        match self {
+            Self::Refused => Self::Refusing as usize,
+            stage => stage as usize,
+        }
+    }
+}
+
+const _: () = assert!(Stage::Refusing as usize + 2 == STAGES.len());
 
 impl SocketTable {
     /// The table of a shard that accepts on `listener`.
     pub fn new(listener: OwnedFd, capacity: usize, services: Rc<Services>) -> io::Result<Self> {
         let epoll = epoll::create(epoll::CreateFlags::CLOEXEC)?;
         epoll::add(&epoll, &listener, EventData::new_u64(LISTENER), EventFlags::IN)?;
-        Ok(Self {
+        let mut table = Self {
             epoll,
             readiness: Readiness::default(),
             listener: Some(listener),
@@ -146,6 +168,7 @@ impl SocketTable {
             free: Vec::new(),
             open: 0,
             capacity,
+            spares: Vec::with_capacity(accept::SPARES),
             events: Vec::with_capacity(EVENTS_MAX),
             buffer: Vec::with_capacity(upgrade::HEAD_BYTES_MAX + 2 * READ_BYTES_MAX),
             gone: Vec::new(),
@@ -154,9 +177,11 @@ impl SocketTable {
             http: HttpTasks::default(),
             departing: HttpTasks::default(),
             forgetting: HttpTasks::default(),
-            counters: SocketCounters::default(),
+            counters: SocketCounters { capacity: capacity as u64, ..SocketCounters::default() },
             high_water: None,
-        })
+        };
+        table.keep_spares();
+        Ok(table)
     }
 
     /// Lets accounts be deleted on this shard. To be called in its executor.
@@ -174,51 +199,8 @@ impl SocketTable {
         self.forgetting.spawn(http::run_forgetting(self.services.clone()));
     }
 
-    fn accept(&mut self) {
-        for _ in 0..EVENTS_MAX {
-            let Some(listener) = &self.listener else { return };
-            if self.open + self.http.len() >= self.capacity {
-                return self.pause_accepting();
-            }
-            match net::accept_with(listener, SocketFlags::NONBLOCK | SocketFlags::CLOEXEC) {
-                Ok(descriptor) => self.welcome(descriptor),
-                Err(Errno::AGAIN) => return,
-                Err(Errno::CONNABORTED | Errno::INTR) => {}
-                // Out of descriptors or memory: the next tick tries again. Trying at once would starve the shard.
-                Err(error) => {
-                    tracing::warn!(%error, "connections wait: one could not be accepted");
-                    return self.pause_accepting();
-                }
-            }
-        }
-    }
-
-    fn pause_accepting(&mut self) {
-        if let Some(listener) = self.listener.as_ref().filter(|_| self.accepting) {
-            let _ = epoll::delete(&self.epoll, listener);
-            self.accepting = false;
-        }
-    }
-
-    fn resume_accepting(&mut self) {
-        let room = self.open + self.http.len() < self.capacity;
-        if let Some(listener) = self.listener.as_ref().filter(|_| !self.accepting && room) {
-            let added = epoll::add(&self.epoll, listener, EventData::new_u64(LISTENER), EventFlags::IN);
-            self.accepting = added.is_ok();
-        }
-    }
-
-    fn welcome(&mut self, descriptor: OwnedFd) {
-        // A socket that is already dead fails here; reading it will tell.
-        let _ = sockopt::set_tcp_nodelay(&descriptor, true);
-        let _ = sockopt::set_socket_send_buffer_size(&descriptor, SEND_BUFFER_BYTES);
-        if self.seat(descriptor).is_some() {
-            self.counters.accepted += 1;
-        }
-    }
-
-    /// Gives a connection a place in the table, where its next request will be looked at.
-    fn seat(&mut self, descriptor: OwnedFd) -> Option<ConnectionId> {
+    /// Gives a connection a place in the table, where what it asks will be looked at.
+    fn seat(&mut self, descriptor: OwnedFd, stage: Stage) -> Option<ConnectionId> {
         let slot = self.free.pop().unwrap_or_else(|| {
             self.entries.push(Entry { generation: 0, socket: None });
             (self.entries.len() - 1) as u32
@@ -230,10 +212,10 @@ impl SocketTable {
             return None;
         }
         self.open += 1;
-        self.counters.stages[Stage::Opening as usize] += 1;
+        self.counters.stages[stage.counted()] += 1;
         self.entries[slot as usize].socket = Some(Socket {
             descriptor,
-            stage: Stage::Opening,
+            stage,
             format: Format::Json,
             reads: true,
             writes: false,
@@ -258,7 +240,7 @@ impl SocketTable {
         self.free.push(id.slot);
         self.open -= 1;
         let socket = entry.socket.take()?;
-        self.counters.stages[socket.stage as usize] -= 1;
+        self.counters.stages[socket.stage.counted()] -= 1;
         Some(socket)
     }
 
@@ -303,7 +285,8 @@ impl SocketTable {
             Some(Stage::Opening) => self.judge(id, bytes, shard, now),
             Some(Stage::Session) => self.hear(id, bytes, shard, now),
             // What is said after the end is not looked at.
-            Some(Stage::Closing | Stage::HangingUp) | None => {}
+            Some(Stage::Closing | Stage::HangingUp | Stage::Refused) | None => {}
+            Some(Stage::Refusing) => self.refuse_newcomer(id, bytes),
         }
     }
 
@@ -354,8 +337,8 @@ impl SocketTable {
             socket.heard = ticks;
             socket.unfinished = Vec::new();
             socket.assembly = Assembly::default();
-            self.counters.stages[left as usize] -= 1;
-            self.counters.stages[stage as usize] += 1;
+            self.counters.stages[left.counted()] -= 1;
+            self.counters.stages[stage.counted()] += 1;
         }
         self.watch(id, Interest { reads: Some(true), writes: None });
     }
@@ -374,6 +357,7 @@ impl SocketTable {
             Stage::Session => SILENCE_TICKS_MAX,
             Stage::Closing => CLOSING_TICKS_MAX,
             Stage::HangingUp => HANGING_UP_TICKS_MAX,
+            Stage::Refusing | Stage::Refused => REFUSING_TICKS_MAX,
         };
         if silence >= allowed {
             if socket.stage == Stage::Session {
@@ -517,6 +501,8 @@ impl Sockets for SocketTable {
         for id in self.ids(round, self.ticks as usize % round) {
             self.look_after(id, shard, now);
         }
+        self.keep_spares();
+        self.services.be_crowded(self.open + self.http.len() > self.capacity / 10 * 9);
         self.resume_accepting();
         if let Some(high_water) = &mut self.high_water
             && self.ticks.is_multiple_of(TICKS_PER_LOOK)
@@ -543,7 +529,7 @@ impl Sockets for SocketTable {
                     let reason = "the server is stopping";
                     shard.step(session::close(id, CloseCode::GOING_AWAY, reason, Manner::AfterAnswers), now);
                 }
-                Some(Stage::Opening) => self.drop_connection(id, shard, now),
+                Some(Stage::Opening | Stage::Refusing) => self.drop_connection(id, shard, now),
                 _ => {}
             }
         }

@@ -1,8 +1,8 @@
 //! A machine that gives too little: descriptors, locked memory, io_uring. The server says what is missing and what to
-//! change, or serves those it can and lets the others wait, without burning the core.
+//! change, or serves those it can and refuses the others, without burning the core.
 #![allow(unsafe_code)]
 
-use std::io::{ErrorKind, Read, Write};
+use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpStream};
 use std::os::unix::process::CommandExt;
 use std::process::Command;
@@ -85,23 +85,24 @@ impl Client {
              Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n"
         );
         stream.write_all(head.as_bytes()).expect("the kernel takes it");
-        stream.set_nonblocking(true).expect("a socket of ours");
         Self(stream)
     }
 
-    /// Whether something has come that was not yet read.
-    fn has_heard(&self) -> bool {
-        match self.0.peek(&mut [0]) {
-            Ok(count) => count > 0,
-            Err(error) => {
-                assert_eq!(error.kind(), ErrorKind::WouldBlock, "those who wait are not cut off");
-                false
-            }
+    /// Reads the head of the answer, byte by byte, so that nothing behind it is lost.
+    fn read_head(&mut self) -> String {
+        self.0.set_read_timeout(Some(DEADLINE)).expect("a read timeout");
+        let mut head = Vec::new();
+        while !head.ends_with(b"\r\n\r\n") {
+            let mut byte = [0];
+            self.0.read_exact(&mut byte).unwrap_or_else(|error| {
+                panic!("waiting for a head: {error}, heard {:?}", String::from_utf8_lossy(&head))
+            });
+            head.push(byte[0]);
         }
+        String::from_utf8(head).expect("a head is text")
     }
 
     fn expect(&mut self, text: &str) {
-        self.0.set_nonblocking(false).expect("a socket of ours");
         self.0.set_read_timeout(Some(DEADLINE)).expect("a read timeout");
         let mut heard = String::new();
         while !heard.contains(text) {
@@ -110,7 +111,6 @@ impl Client {
             assert!(count > 0, "ended; waiting for {text}, heard {heard:?}");
             heard.push_str(&String::from_utf8_lossy(&bytes[..count]));
         }
-        self.0.set_nonblocking(true).expect("a socket of ours");
     }
 
     fn assert_served(&mut self) {
@@ -119,16 +119,19 @@ impl Client {
     }
 }
 
-/// Waits until nobody else is let in, and parts those who are in from those who wait.
-fn inside_and_waiting(clients: Vec<Client>, inside_min: usize) -> (Vec<Client>, Vec<Client>) {
-    let begun = Instant::now();
-    while clients.iter().filter(|client| client.has_heard()).count() < inside_min {
-        assert!(begun.elapsed() < DEADLINE, "fewer than {inside_min} were let in");
-        std::thread::yield_now();
+/// Waits until everybody has an answer, and parts those who are in from those who are refused, who are told when to try again.
+fn inside_and_refused(clients: Vec<Client>) -> (Vec<Client>, usize) {
+    let (mut inside, mut refused) = (Vec::new(), 0);
+    for mut client in clients {
+        let head = client.read_head();
+        if head.starts_with("HTTP/1.1 101 ") {
+            inside.push(client);
+        } else {
+            assert!(head.starts_with("HTTP/1.1 503 ") && head.contains("\r\nRetry-After: "), "{head}");
+            refused += 1;
+        }
     }
-    let (mut inside, waiting): (Vec<_>, Vec<_>) = clients.into_iter().partition(Client::has_heard);
-    inside.iter_mut().for_each(|client| client.expect("\r\n\r\n"));
-    (inside, waiting)
+    (inside, refused)
 }
 
 /// Seconds of CPU that a process has used.
@@ -150,30 +153,74 @@ fn assert_does_not_burn(server: &Server) {
     assert!(used < WATCHED.as_secs_f64() / 2.0, "{used} s of CPU in {WATCHED:?} of waiting");
 }
 
+/// A full server is alive, and says so to balancers and to operators; how often it has refused somebody, it counts.
+fn assert_lives_and_counts(server: &Server, refused: usize) {
+    for _ in 0..5 {
+        let health = server.http().request("GET", "/healthcheck", &[], "");
+        assert_eq!((health.status, health.body.as_str()), (200, "{}"));
+        assert_eq!(server.http().request("GET", "/", &[], "").status, 200);
+    }
+    let page = server.admin().request("GET", "/metrics", &[], "").body;
+    let counted = page.lines().find_map(|line| line.strip_prefix("stentor_connections_refused_total "));
+    let counted: usize = counted.and_then(|count| count.parse().ok()).expect("a number");
+    assert!(counted >= refused, "{counted} of {refused}");
+    assert_eq!(server.output().matches("more are refused with 503").count(), 1, "it is said once");
+}
+
+/// Tries until there is room: that others have left is seen a little later.
+fn come_in(server: &Server, token: &str) -> Client {
+    let begun = Instant::now();
+    loop {
+        let mut client = Client::knock(server.address(), token);
+        if client.read_head().starts_with("HTTP/1.1 101 ") {
+            return client;
+        }
+        assert!(begun.elapsed() < DEADLINE, "nobody is let in although there is room");
+    }
+}
+
 #[test]
-fn more_clients_than_fit_wait_and_come_in_when_others_leave() {
+fn more_clients_than_fit_are_refused_until_others_leave() {
     const DESCRIPTORS: u64 = 300;
     // Half of so few: `gateway/src/machine.rs`.
     const FIT: usize = 150;
     const LEAVING: usize = 60;
     let data = data_dir();
-    let server = with_limit(Launch::on(data.path()), Resource::Nofile, DESCRIPTORS).start();
+    let server = with_limit(Launch::on(data.path()).admin("127.0.0.1:0"), Resource::Nofile, DESCRIPTORS).start();
     assert!(server.output().contains(&FIT.to_string()), "it says how many fit");
+    let page = server.admin().request("GET", "/metrics", &[], "").body;
+    assert!(page.contains(&format!("stentor_connections_max {FIT}\n")), "{page}");
     let token = server.sign_in("alice").token;
-    let clients = (0..FIT + LEAVING / 2).map(|_| Client::knock(server.address(), &token)).collect();
-    // The connection of the sign-in may still be one of them.
-    let (mut inside, mut waiting) = inside_and_waiting(clients, FIT - 2);
-    assert!(inside.len() <= FIT, "{} are in", inside.len());
+    let clients = (0..2 * FIT).map(|_| Client::knock(server.address(), &token)).collect();
+    let (mut inside, refused) = inside_and_refused(clients);
+    // The connection of the sign-in may still have been one of them.
+    assert!((FIT - 2..=FIT).contains(&inside.len()), "{} are in", inside.len());
+    let asked = server.http().request("GET", "/v2/account", &[], "");
+    assert_eq!((asked.status, asked.json()["code"].as_u64()), (503, Some(14)), "{}", asked.body);
+    assert!(asked.header("retry-after").is_some(), "{:?}", asked.headers);
+    assert_lives_and_counts(&server, refused);
     assert_does_not_burn(&server);
-    assert!(waiting.iter().filter(|client| !client.has_heard()).count() >= LEAVING / 2 - 2, "they wait");
     inside.iter_mut().for_each(Client::assert_served);
     inside.drain(..LEAVING);
-    for client in &mut waiting {
-        client.expect("HTTP/1.1 101 ");
-        client.assert_served();
-    }
+    inside.extend((0..LEAVING / 2).map(|_| come_in(&server, &token)));
     inside.iter_mut().for_each(Client::assert_served);
     server.stop();
+}
+
+#[test]
+fn silent_clients_do_not_keep_the_places_of_those_who_ask() {
+    const FIT: u64 = 50;
+    let data = data_dir();
+    let server = with_limit(Launch::on(data.path()).admin("127.0.0.1:0"), Resource::Nofile, 2 * FIT).start();
+    let token = server.sign_in("alice").token;
+    let silent: Vec<_> = (0..3 * FIT).map(|_| TcpStream::connect(server.address()).expect("a place")).collect();
+    let begun = Instant::now();
+    while server.http().request("GET", "/healthcheck", &[], "").status != 200 {
+        assert!(begun.elapsed() < DEADLINE, "the silent have taken the places that are kept");
+    }
+    assert_does_not_burn(&server);
+    drop(silent);
+    come_in(&server, &token).assert_served();
 }
 
 /// How many descriptors a server has open.
@@ -189,29 +236,23 @@ fn limit_descriptors(server: &Server, limit: u64) {
 }
 
 #[test]
-fn out_of_descriptors_it_serves_those_inside_and_tries_again_each_tick() {
+fn out_of_descriptors_it_serves_those_inside_and_refuses_the_others() {
     const ROOM: u64 = 20;
-    const WAITING: u64 = 20;
+    const REFUSED: u64 = 40;
     let data = data_dir();
-    let server = Launch::on(data.path()).start();
+    let server = Launch::on(data.path()).admin("127.0.0.1:0").start();
     let token = server.sign_in("alice").token;
     // Others have eaten what the server counted on.
     let open = descriptors(&server);
     limit_descriptors(&server, open + ROOM);
-    let clients = (0..ROOM + WAITING).map(|_| Client::knock(server.address(), &token)).collect();
-    let (mut inside, mut waiting) = inside_and_waiting(clients, ROOM as usize / 2);
-    let tries = || server.output().matches("could not be accepted").count();
-    let before = tries();
-    let begun = Instant::now();
+    let clients = (0..ROOM + REFUSED).map(|_| Client::knock(server.address(), &token)).collect();
+    let (mut inside, refused) = inside_and_refused(clients);
+    assert!(inside.len() >= ROOM as usize / 2 && refused > 0, "{} are in, {refused} refused", inside.len());
     assert_does_not_burn(&server);
-    let (tried, ticks) = (tries() - before, begun.elapsed().as_millis() / 100);
-    assert!((1..=ticks + 2).contains(&(tried as u128)), "tried {tried} times in {ticks} ticks");
+    assert_lives_and_counts(&server, refused);
     inside.iter_mut().for_each(Client::assert_served);
-    assert!(waiting.iter().any(|client| !client.has_heard()), "some wait");
-    limit_descriptors(&server, open + 2 * (ROOM + WAITING));
-    for client in &mut waiting {
-        client.expect("HTTP/1.1 101 ");
-        client.assert_served();
-    }
+    limit_descriptors(&server, open + 2 * (ROOM + REFUSED));
+    inside.extend((0..REFUSED).map(|_| come_in(&server, &token)));
+    inside.iter_mut().for_each(Client::assert_served);
     server.stop();
 }

@@ -16,6 +16,8 @@ const KEPT_MAX: usize = 1024;
 #[derive(Default)]
 pub struct Connections {
     closing: Cell<bool>,
+    /// Whether the shard has little room left for connections of any kind.
+    crowded: Cell<bool>,
     next_number: Cell<u64>,
     open: RefCell<HashMap<u64, Option<Waker>>>,
     /// Whoever waits for the last one to end.
@@ -47,7 +49,11 @@ impl Connections {
 
     /// Whether a connection may wait for its next request.
     pub fn may_keep(&self) -> bool {
-        !self.closing.get() && self.open.borrow().len() <= KEPT_MAX
+        !self.closing.get() && !self.crowded.get() && self.open.borrow().len() <= KEPT_MAX
+    }
+
+    pub fn be_crowded(&self, crowded: bool) {
+        self.crowded.set(crowded);
     }
 
     pub fn close(&self) {

@@ -29,7 +29,7 @@ use super::returns::Returned;
 use super::router::respond;
 use super::services::Services;
 use super::stream::{Left, Pace, PacedStream, Step};
-use crate::readiness;
+use crate::{full, readiness};
 
 /// Answers the requests of one connection, until one of them opens a WebSocket: then the connection goes to
 /// `Services::returns`. `unread` is what has been read of it already.
@@ -191,14 +191,9 @@ impl Watch<'_> {
 
 /// Tells one client too many, as far as its socket takes it at once.
 async fn refuse(mut stream: TcpStream) {
-    const BODY: &str = r#"{"code":14,"message":"no more connections are taken now, try again"}"#;
-    let length = BODY.len();
-    let answer = format!(
-        "HTTP/1.1 503 Service Unavailable\r\nContent-Type: application/json\r\nContent-Length: {length}\r\n\
-         Connection: close\r\n\r\n{BODY}"
-    );
+    let answer = full::unasked();
     poll_fn(|context| {
-        let _ = Pin::new(&mut stream).poll_write(context, answer.as_bytes());
+        let _ = Pin::new(&mut stream).poll_write(context, &answer);
         Pin::new(&mut stream).poll_close(context)
     })
     .await

@@ -106,6 +106,16 @@ impl Services {
         (self.clock)()
     }
 
+    /// Why the store takes nothing now, if it does not.
+    pub fn unready(&self) -> Option<String> {
+        self.store.unready()
+    }
+
+    /// Lets connections end after their answer while there is little room for others.
+    pub fn be_crowded(&self, crowded: bool) {
+        self.connections.be_crowded(crowded);
+    }
+
     /// Whether a refused connection may wait for its next request.
     pub fn may_keep(&self) -> bool {
         self.connections.may_keep()

@@ -23,7 +23,7 @@ impl SocketTable {
         while let Some(Returned { descriptor, mut bytes }) = self.services.returns().take() {
             // Once the end has begun nobody is let in.
             if self.listener.is_some()
-                && let Some(id) = self.seat(descriptor)
+                && let Some(id) = self.seat(descriptor, Stage::Opening)
             {
                 self.judge(id, &mut bytes, shard, now);
             }

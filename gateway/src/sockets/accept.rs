@@ -1,0 +1,165 @@
+//! Letting connections in, and what happens to those for which there is no more room.
+//!
+//! As many as fit are let in. A few places beyond that, and the descriptors for them, are kept for clients that only ask whether
+//! the server lives, and for telling the others that it is full: a client that is left waiting in the backlog learns nothing.
+//! The same places serve when descriptors run out although there should be some, because something else in the process has
+//! taken them.
+
+use std::os::fd::{AsFd, OwnedFd};
+use std::sync::Once;
+
+use engine::id::ConnectionId;
+use rustix::event::epoll::{self, EventData, EventFlags};
+use rustix::io::Errno;
+use rustix::net::{self, RecvFlags, Shutdown, SocketFlags, sockopt};
+
+use super::{EVENTS_MAX, LISTENER, SEND_BUFFER_BYTES, SocketTable, Stage, send_flags};
+use crate::full;
+
+/// Connections of a shard beyond its room that are listened to for their question.
+const REFUSALS_MAX: usize = 32;
+
+/// Descriptors that a shard keeps back: those of such connections, and one for a client that is turned away unheard.
+pub const SPARES: usize = REFUSALS_MAX + 1;
+
+/// Connections refused in one turn. A refusal costs four system calls, some 20 µs: this is what the others wait.
+const REFUSALS_PER_TURN: usize = 32;
+
+/// Bytes taken of a client that is turned away: bytes that are left unread would take its answer back.
+const UNHEARD_BYTES_MAX: usize = 4096;
+
+impl SocketTable {
+    pub(super) fn accept(&mut self) {
+        for _ in 0..EVENTS_MAX {
+            if self.is_full() {
+                return self.accept_to_refuse();
+            }
+            let Some(listener) = &self.listener else { return };
+            match net::accept_with(listener, SocketFlags::NONBLOCK | SocketFlags::CLOEXEC) {
+                Ok(descriptor) => self.welcome(descriptor),
+                Err(Errno::AGAIN) => return,
+                Err(Errno::CONNABORTED | Errno::INTR) => {}
+                Err(Errno::MFILE | Errno::NFILE) => return self.accept_to_refuse(),
+                // Out of memory: the next tick tries again. Trying at once would starve the shard.
+                Err(error) => {
+                    tracing::warn!(%error, "connections wait: one could not be accepted");
+                    return self.pause_accepting();
+                }
+            }
+        }
+    }
+
+    /// Whether no more connections fit, apart from those that are refused.
+    fn is_full(&self) -> bool {
+        self.open - self.refusals() + self.http.len() >= self.capacity
+    }
+
+    /// Connections that are here only to be refused.
+    fn refusals(&self) -> usize {
+        self.counters.stages[Stage::Refusing.counted()] as usize
+    }
+
+    /// Tells waiting clients that there is no room.
+    fn accept_to_refuse(&mut self) {
+        for _ in 0..REFUSALS_PER_TURN {
+            let Some(listener) = &self.listener else { return };
+            // The connection takes the place of a descriptor that was kept for it.
+            drop(self.spares.pop());
+            let accepted = net::accept_with(listener, SocketFlags::NONBLOCK | SocketFlags::CLOEXEC);
+            let failed = accepted.as_ref().err().copied();
+            if let Ok(descriptor) = accepted {
+                warn_once(self.capacity);
+                self.counters.refused += 1;
+                if self.refusals() < REFUSALS_MAX {
+                    self.hear_to_refuse(descriptor);
+                } else {
+                    self.turn_away(&descriptor);
+                }
+            }
+            self.keep_spares();
+            match failed {
+                None | Some(Errno::CONNABORTED | Errno::INTR) => {}
+                Some(Errno::AGAIN) => return,
+                // Not even a spare one: the next tick tries again.
+                Some(_) => return self.pause_accepting(),
+            }
+        }
+    }
+
+    /// Lets a connection in.
+    fn welcome(&mut self, descriptor: OwnedFd) {
+        // A socket that is already dead fails here; reading it will tell.
+        let _ = sockopt::set_tcp_nodelay(&descriptor, true);
+        let _ = sockopt::set_socket_send_buffer_size(&descriptor, SEND_BUFFER_BYTES);
+        if self.seat(descriptor, Stage::Opening).is_some() {
+            self.counters.accepted += 1;
+        }
+    }
+
+    /// Gives one of the few places to a client that is to be refused, once it has said what it wants.
+    fn hear_to_refuse(&mut self, descriptor: OwnedFd) {
+        self.seat(descriptor, Stage::Refusing);
+    }
+
+    /// Answers a client that is to be refused, as soon as it has said what it wants. It may then hang up.
+    pub(super) fn refuse_newcomer(&mut self, id: ConnectionId, bytes: &[u8]) {
+        let asked = full::asked(bytes);
+        let services = self.services.clone();
+        let Some(socket) = self.socket(id) else { return };
+        let Some(asked) = asked else {
+            socket.unfinished = bytes.to_vec();
+            return;
+        };
+        let answer = asked.answer(|| services.unready());
+        let _ = net::send(&socket.descriptor, &answer, send_flags());
+        let _ = net::shutdown(&socket.descriptor, Shutdown::Write);
+        self.enter(id, Stage::Refused);
+    }
+
+    /// Refuses a client without waiting for its question. What it has sent already is answered as it asks.
+    fn turn_away(&self, descriptor: &OwnedFd) {
+        let mut heard = [0; UNHEARD_BYTES_MAX];
+        let asked = match net::recv(descriptor, &mut heard[..], RecvFlags::DONTWAIT) {
+            Ok((_, read)) => full::asked(&heard[..read.min(UNHEARD_BYTES_MAX)]),
+            Err(_) => None,
+        };
+        let answer = asked.map_or_else(full::unasked, |asked| asked.answer(|| self.services.unready()));
+        let _ = net::send(descriptor, &answer, send_flags());
+        let _ = net::shutdown(descriptor, Shutdown::Write);
+    }
+
+    /// Takes back the spare descriptors, as far as there are any.
+    pub(super) fn keep_spares(&mut self) {
+        while self.spares.len() + self.refusals() < SPARES {
+            let Ok(spare) = self.epoll.as_fd().try_clone_to_owned() else { return };
+            self.spares.push(spare);
+        }
+    }
+
+    pub(super) fn pause_accepting(&mut self) {
+        if let Some(listener) = self.listener.as_ref().filter(|_| self.accepting) {
+            let _ = epoll::delete(&self.epoll, listener);
+            self.accepting = false;
+        }
+    }
+
+    pub(super) fn resume_accepting(&mut self) {
+        if let Some(listener) = self.listener.as_ref().filter(|_| !self.accepting) {
+            let added = epoll::add(&self.epoll, listener, EventData::new_u64(LISTENER), EventFlags::IN);
+            self.accepting = added.is_ok();
+        }
+    }
+}
+
+/// Says it once: a full server refuses many, and the counters tell how many.
+fn warn_once(capacity: usize) {
+    static WARNED: Once = Once::new();
+    WARNED.call_once(|| {
+        tracing::warn!(
+            fit_on_a_shard = capacity,
+            "a shard has as many connections as fit, or the process as many descriptors: more are refused with 503. Raise the \
+             limit (ulimit -n, LimitNOFILE= in systemd, --ulimit nofile= for a container). This is said once; \
+             stentor_connections_refused counts on"
+        );
+    });
+}
