@@ -10,6 +10,7 @@ mod node;
 pub mod person;
 mod ports;
 mod process;
+mod proxy;
 mod raw;
 /// The engine's own tests use it too.
 #[path = "../../../engine/src/wire/tests/schema.rs"]
@@ -25,6 +26,7 @@ pub use fault_proxy::{Fault, FaultProxy};
 pub use http::{Account, Answer, Http, SERVER_KEY, bearer};
 pub use node::run_node;
 pub use person::Person;
+pub use proxy::{Proxy, ProxyKind, ProxyLaunch};
 pub use raw::{Ending, Frame, RawSocket, masked_frame, unmasked_frame};
 pub use server::{Launch, Refusal, Server, run_program};
 pub use socket::{Closed, Format, Heard, Socket};

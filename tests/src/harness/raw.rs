@@ -180,6 +180,12 @@ impl RawSocket {
             Err(_) => false,
         }
     }
+
+    /// The connection, of which everything that came has been read.
+    pub fn into_stream(self) -> TcpStream {
+        assert!(self.unread.is_empty(), "unread: {:?}", self.text());
+        self.stream
+    }
 }
 
 /// A client's frame: any first byte, masked as a client must.

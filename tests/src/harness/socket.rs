@@ -84,6 +84,16 @@ impl Socket {
     /// Opens a socket with this path and these headers, or gives the status it was refused with.
     pub fn try_connect(address: SocketAddr, path: &str, headers: &[(&str, &str)]) -> Result<Self, u16> {
         let stream = TcpStream::connect(address).expect("the server accepts connections");
+        Self::try_upgrade(stream, address, path, headers)
+    }
+
+    /// The same on a connection that may have carried requests before.
+    pub fn try_upgrade(
+        stream: TcpStream,
+        address: SocketAddr,
+        path: &str,
+        headers: &[(&str, &str)],
+    ) -> Result<Self, u16> {
         stream.set_nodelay(true).expect("TCP_NODELAY");
         stream.set_read_timeout(Some(DEADLINE)).expect("a read timeout");
         stream.set_write_timeout(Some(DEADLINE)).expect("a write timeout");

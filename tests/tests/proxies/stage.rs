@@ -1,0 +1,43 @@
+//! A server with a proxy before it.
+
+use std::thread;
+
+use tempfile::TempDir;
+use tests::harness::{Http, Launch, Proxy, ProxyKind, ProxyLaunch, Server, data_dir};
+
+/// Requests at once that fill a proxy's pool of connections to the server.
+const REQUESTS_AT_ONCE: usize = 8;
+
+pub struct Stage {
+    pub proxy: Proxy,
+    _server: Server,
+    admin: Http,
+    _data: TempDir,
+}
+
+impl Stage {
+    /// Starts both; the proxy's file is changed as said.
+    pub fn behind(kind: ProxyKind, changes: &[(&'static str, &'static str)]) -> Self {
+        let data = data_dir();
+        let server = Launch::on(data.path()).admin("127.0.0.1:0").start();
+        let launch = ProxyLaunch::before(server.address(), kind);
+        let proxy = changes.iter().fold(launch, |launch, (from, to)| launch.changed(from, to)).start();
+        Self { proxy, admin: server.admin(), _server: server, _data: data }
+    }
+
+    /// People sign in side by side, each on a connection of their own.
+    pub fn fill_pool(&self) {
+        thread::scope(|scope| {
+            for person in 0..REQUESTS_AT_ONCE {
+                scope.spawn(move || self.proxy.http().sign_in(&format!("early-{person}")));
+            }
+        });
+    }
+
+    /// Connections that the server has accepted so far.
+    pub fn accepted(&self) -> u64 {
+        let page = self.admin.request("GET", "/metrics", &[], "").body;
+        let value = page.lines().find_map(|line| line.strip_prefix("stentor_connections_accepted_total "));
+        value.and_then(|value| value.parse().ok()).unwrap_or_else(|| panic!("not counted:\n{page}"))
+    }
+}
