@@ -24,11 +24,11 @@ use std::time::Duration;
 pub use disk::{FailingSyncs, SmallDisk};
 pub use fault_proxy::{Fault, FaultProxy};
 pub use http::{Account, Answer, Http, SERVER_KEY, bearer};
-pub use node::run_node;
+pub use node::{node_22, run_node, run_node_22};
 pub use person::Person;
 pub use proxy::{Proxy, ProxyKind, ProxyLaunch};
 pub use raw::{Ending, Frame, RawSocket, masked_frame, unmasked_frame};
-pub use server::{Launch, Refusal, Server, run_program};
+pub use server::{Launch, Refusal, Server, loadgen, run_program};
 pub use socket::{Closed, Format, Heard, Socket};
 
 /// How long anything that should happen at once may take. Generous: test machines are busy.

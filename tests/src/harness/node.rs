@@ -1,6 +1,6 @@
 //! Runs one of the scripts in `clients/` with Node; a failure carries everything the script printed.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::time::Duration;
 
@@ -12,9 +12,30 @@ use super::server::{binary, wait};
 /// The longest a script may take; each has many shorter deadlines of its own.
 const SCRIPT_DURATION_MAX: Duration = Duration::from_secs(240);
 
-/// Runs `clients/<script>` with the server's binary in STENTOR_BIN and these variables.
+/// Runs `clients/<script>` with the machine's Node, the server's binary in STENTOR_BIN and these variables.
 pub fn run_node(script: &str, environment: &[(&str, &str)]) {
-    let clients = Path::new(env!("CARGO_MANIFEST_DIR")).join("clients");
+    run(Path::new("node"), script, environment);
+}
+
+/// The same with Node 22, the first that has a WebSocket of its own.
+pub fn run_node_22(script: &str, environment: &[(&str, &str)]) {
+    run(&node_22(), script, environment);
+}
+
+/// Where Node 22 is.
+pub fn node_22() -> PathBuf {
+    let architecture = if cfg!(target_arch = "aarch64") { "arm64" } else { "x64" };
+    let node = clients().join(format!("node_modules/node-linux-{architecture}/bin/node"));
+    assert!(node.is_file(), "{} is missing: run `npm ci` in tests/clients (`./check` does it for you)", node.display());
+    node
+}
+
+fn clients() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("clients")
+}
+
+fn run(node: &Path, script: &str, environment: &[(&str, &str)]) {
+    let clients = clients();
     assert!(
         clients.join("node_modules/@heroiclabs/nakama-js-protobuf").is_dir(),
         "the JavaScript clients are not installed: run `npm ci` in tests/clients (`./check` does it for you)"
@@ -22,7 +43,7 @@ pub fn run_node(script: &str, environment: &[(&str, &str)]) {
     let output = tempfile::NamedTempFile::new().expect("a temporary file");
     // One open file for both streams, so that neither writes over the other.
     let stream = || Stdio::from(output.as_file().try_clone().expect("our own file"));
-    let mut child = Command::new("node")
+    let mut child = Command::new(node)
         .args(["--test-force-exit", "--test-reporter=spec", "--test-reporter-destination=stdout", script])
         .current_dir(&clients)
         .env("STENTOR_BIN", binary())
@@ -31,7 +52,7 @@ pub fn run_node(script: &str, environment: &[(&str, &str)]) {
         .stdout(stream())
         .stderr(stream())
         .spawn()
-        .unwrap_or_else(|error| panic!("`node` does not start ({error}): install Node 20 or newer"));
+        .unwrap_or_else(|error| panic!("`{}` does not start ({error}): install Node 20 or newer", node.display()));
     let status = wait(&mut child, SCRIPT_DURATION_MAX);
     if status.is_none() {
         // Asked first, so that the script can end what it started.

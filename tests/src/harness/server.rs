@@ -397,6 +397,14 @@ pub(super) fn binary() -> PathBuf {
     beside
 }
 
+/// Where the load generator is: LOADGEN_BIN, or beside the server.
+pub fn loadgen() -> PathBuf {
+    let beside = || binary().parent().expect("a directory").join("loadgen");
+    let program = std::env::var_os("LOADGEN_BIN").map_or_else(beside, PathBuf::from);
+    assert!(program.is_file(), "{} is missing: run `cargo build -p loadgen` as for the server", program.display());
+    program
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
