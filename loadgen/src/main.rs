@@ -102,7 +102,7 @@ fn history(options: &HistoryOptions) -> Result<bool, String> {
 
 fn curve(options: &CurveOptions) -> Result<bool, String> {
     let curve = runtime()?.block_on(scenarios::curve::run(options)).map_err(|error| error.to_string())?;
-    println!("{}", curve.text());
+    report::show(&curve.text());
     if let Some(path) = &options.json {
         report::written(path, curve.write_json(path))?;
     }
@@ -114,7 +114,7 @@ fn curve(options: &CurveOptions) -> Result<bool, String> {
 
 /// Shows what changed; that something did is no failure.
 fn diff(arguments: &DiffArguments) -> Result<bool, String> {
-    println!("{}", report::diff::compare(arguments)?);
+    report::show(&report::diff::compare(arguments)?);
     Ok(true)
 }
 

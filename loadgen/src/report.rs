@@ -16,7 +16,8 @@ mod section;
 mod text;
 pub mod words;
 
-use std::io;
+use std::fmt;
+use std::io::{self, Write as _};
 use std::path::{Path, PathBuf};
 
 use clap::Args;
@@ -92,10 +93,16 @@ pub struct Report {
     environment: Environment,
 }
 
+/// Shows something on standard output. Its reader may have left, as `head` does: then nobody sees it, and the run goes on to its
+/// files and its verdict.
+pub fn show(text: &dyn fmt::Display) {
+    let _ = writeln!(io::stdout(), "{text}");
+}
+
 /// Judges a run, shows it and writes what was asked for; answers whether it passed.
 pub fn publish(findings: Findings, outputs: &Outputs) -> Result<bool, String> {
     let report = Report::new(findings, &outputs.fail_if);
-    println!("{}", report.text());
+    show(&report.text());
     if let Some(path) = &outputs.json {
         written(path, report.write_json(path))?;
     }

@@ -18,7 +18,7 @@ use tokio::time::timeout;
 
 use crate::checks::figures::Figures;
 use crate::options::{RunOptions, SelftestOptions};
-use crate::report::room::Outcome;
+use crate::report::{self, room::Outcome};
 use crate::scenarios::proxy::{DELAY, Mischief, Proxy, Victims};
 use crate::scenarios::scenario::{self, RunError};
 use crate::watch;
@@ -55,12 +55,12 @@ pub async fn run(options: &SelftestOptions) -> Result<bool, SelftestError> {
             trials.push(trial(options, mischief, victims).await?);
         }
     }
-    println!("{}", table(&trials));
+    report::show(&table(&trials));
     let wrong: Vec<String> = trials.iter().filter_map(Trial::wrong).collect();
     if wrong.is_empty() {
-        println!("PASSED: every kind of fault was found and named right, and an honest run has none.");
+        report::show(&"PASSED: every kind of fault was found and named right, and an honest run has none.");
     } else {
-        println!("FAILED: {}.", wrong.join("; "));
+        report::show(&format_args!("FAILED: {}.", wrong.join("; ")));
     }
     Ok(wrong.is_empty())
 }

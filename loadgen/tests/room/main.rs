@@ -276,6 +276,20 @@ fn the_self_test_says_when_there_is_no_server() {
 }
 
 #[test]
+fn a_reader_that_leaves_early_changes_nothing() {
+    let server = FakeNakama::start(Fault::None);
+    let json = std::env::temp_dir().join(format!("loadgen-left-{}.json", std::process::id()));
+    let mut command = loadgen(&server, &["--secs", "0.5", "--json", json.to_str().unwrap()]);
+    let mut child = command.stdout(Stdio::piped()).stderr(Stdio::null()).spawn().unwrap();
+    // As `head` does when it has seen enough.
+    drop(child.stdout.take());
+    assert_eq!(child.wait().unwrap().code(), Some(0));
+    let report: Value = serde_json::from_slice(&std::fs::read(&json).unwrap()).unwrap();
+    std::fs::remove_file(json).unwrap();
+    assert_eq!(report["passed"], true, "{report}");
+}
+
+#[test]
 fn what_cannot_start_says_why() {
     let server = FakeNakama::start(Fault::None);
     for (more, exit_code, said) in [
