@@ -43,6 +43,13 @@ pub fn cpu_time(pid: u32) -> io::Result<Duration> {
     Ok(Duration::from_nanos(total_ns))
 }
 
+/// User and system time of the calling thread.
+pub fn thread_time() -> io::Result<Duration> {
+    let path = "/proc/thread-self/schedstat";
+    let ran = schedstat_ns(&fs::read_to_string(path)?, Schedstat::Ran);
+    ran.map(Duration::from_nanos).ok_or_else(|| unreadable(Path::new(path)))
+}
+
 /// How long a process's threads were ready to run while their core ran something else: others disturb the measurement.
 /// Nothing where the kernel does not count it.
 pub fn time_kept_waiting(pid: u32) -> io::Result<Duration> {
@@ -96,6 +103,16 @@ fn stat_ticks(text: &str) -> Option<(u64, u64)> {
     let (_, behind_name) = text.rsplit_once(')')?;
     let mut times = behind_name.split_whitespace().skip(11).map(|field| field.parse::<u64>().ok());
     Some((times.next()??, times.next()??))
+}
+
+/// What a process has made its disks write.
+pub fn bytes_written(pid: u32) -> io::Result<u64> {
+    let path = format!("/proc/{pid}/io");
+    io_bytes(&fs::read_to_string(&path)?, "write_bytes:").ok_or_else(|| unreadable(Path::new(&path)))
+}
+
+fn io_bytes(text: &str, name: &str) -> Option<u64> {
+    text.lines().find_map(|line| line.strip_prefix(name))?.trim().parse().ok()
 }
 
 /// The user-space memory of a process that is in RAM.
@@ -207,6 +224,13 @@ mod tests {
         assert_eq!(sleeps_if_named(text, "store-read-"), Some(42));
         assert_eq!(sleeps_if_named(text, "shard-"), None);
         assert_eq!(sleeps_if_named("", "store-read-"), None);
+    }
+
+    #[test]
+    fn written_bytes_are_read_by_name() {
+        let text = "wchar: 5\nread_bytes: 1\nwrite_bytes: 4096\ncancelled_write_bytes: 7\n";
+        assert_eq!(io_bytes(text, "write_bytes:"), Some(4096));
+        assert_eq!(io_bytes(text, "nothing:"), None);
     }
 
     #[test]

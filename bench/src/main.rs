@@ -26,6 +26,7 @@ mod seat;
 mod server;
 mod setting;
 mod shards;
+mod store;
 mod stores;
 mod stragglers;
 
@@ -61,6 +62,8 @@ enum Question {
     Stragglers(stragglers::Options),
     /// Persistent messages: how many are made durable and answered, beside what the store alone commits?
     Durable(durable::Options),
+    /// The embedded store alone: what does a message cost in one channel and in a million, and a start after kills?
+    Store(store::Options),
     /// The embedded store beside a database: messages stored, pages read, and how full partitions become?
     Stores(stores::Options),
     /// A server to compare with; started by the others.
@@ -105,6 +108,7 @@ fn main() -> ExitCode {
         Question::CrowdOfStragglers(options) => stragglers::crowd::serve(&options).map_err(|error| error.to_string()),
         Question::Durable(options) => durable::run(&options).map_err(|error| error.to_string()),
         Question::StoreAlone(options) => durable::serve_store_alone(&options),
+        Question::Store(options) => store::run(&options).map_err(|error| error.to_string()),
         Question::Stores(options) => stores::run(&options).map_err(|error| error.to_string()),
         Question::DriverAlone(options) => stores::serve_driver_alone(&options),
         Question::BareLoop { tick_ms } => bare_loop::serve(sending(tick_ms)).map_err(|error| error.to_string()),

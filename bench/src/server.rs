@@ -96,6 +96,11 @@ impl Server {
         Server::start_as(&kind.to_string(), command, launch, directory)
     }
 
+    /// Stentor on a directory that is there already, and stays.
+    pub fn start_on(data: &Path, launch: &Launch) -> io::Result<Server> {
+        Server::start_as("stentor", command(Kind::Stentor, launch, Some(data))?, launch, None)
+    }
+
     /// A bare HTTP server that answers everything with this many bytes.
     pub fn start_bare_http(bytes: usize, launch: &Launch) -> io::Result<Server> {
         let mut command = Command::new(std::env::current_exe()?);

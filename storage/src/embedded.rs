@@ -103,6 +103,11 @@ impl Embedded {
         })
     }
 
+    /// Runs in the first level of the table that has most of them there. fjall lets writers wait when there are 30.
+    pub fn first_level_runs(&self) -> usize {
+        self.tables.as_deref().map_or(0, Tables::first_level_runs)
+    }
+
     fn tables(&self) -> Result<&Tables, Failure> {
         if self.closed.load(Ordering::Acquire) {
             return Err(Failure::Final("the store is closed".into()));

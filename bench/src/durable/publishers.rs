@@ -100,6 +100,11 @@ impl Publishers {
         Ok(Answers::of(busy * window, seconds, &self.latency_us).named(in_flight))
     }
 
+    /// Sends of the last run that were acknowledged, even if that run failed.
+    pub fn acknowledged(&self) -> u64 {
+        self.latency_us.len()
+    }
+
     fn turn(&mut self, window: usize) -> Result<(), Failure> {
         // Asleep until an ack comes, so that a server with threads on this core has it meanwhile.
         const WAIT: Timespec = Timespec { tv_sec: 0, tv_nsec: 1_000_000 };

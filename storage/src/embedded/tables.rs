@@ -8,7 +8,9 @@ use engine::id::Epoch;
 use fjall::compaction::Leveled;
 use fjall::compaction::filter::Factory;
 use fjall::config::{BlockSizePolicy, CompressionPolicy};
-use fjall::{CompressionType, Database, Keyspace, KeyspaceCreateOptions, PersistMode, Readable, Slice, Snapshot};
+use fjall::{
+    AbstractTree, CompressionType, Database, Keyspace, KeyspaceCreateOptions, PersistMode, Readable, Slice, Snapshot,
+};
 
 use super::compaction::Interruption;
 use super::draft::Draft;
@@ -124,6 +126,11 @@ impl Tables {
         decode: impl FnOnce(&[u8]) -> Result<T, Damage>,
     ) -> Result<Option<T>, Failure> {
         self.get(table, key)?.map(|bytes| decoded(table, decode(&bytes))).transpose()
+    }
+
+    /// Runs in the first level of the table that has most of them there.
+    pub fn first_level_runs(&self) -> usize {
+        self.keyspaces.iter().map(|keyspace| keyspace.tree.l0_run_count()).max().unwrap_or(0)
     }
 
     /// All tables as they stand now, whatever is written meanwhile.

@@ -1,0 +1,146 @@
+//! The embedded store by itself, filled with messages of one channel and of a million, and the server on what was filled,
+//! killed again and again: what does a message cost, how long does a commit take, when does a start answer?
+
+mod author;
+mod fill;
+mod kills;
+mod sync_probe;
+
+use std::io;
+use std::path::{Path, PathBuf};
+
+use clap::{Args, ValueEnum};
+use serde::Serialize;
+use thiserror::Error;
+
+use crate::client::Failure;
+use crate::cpu;
+use crate::goals::{self, Bound, Goal, ratio, shown};
+use crate::report;
+use crate::setting::Setting;
+use fill::Span;
+use kills::Round;
+
+#[derive(Args, Debug)]
+pub struct Options {
+    /// Which channels the messages are for.
+    #[arg(long, value_enum, value_delimiter = ',', default_values_t = [Layout::Hot, Layout::Spread])]
+    layout: Vec<Layout>,
+    /// Millions of messages in each layout; a line of the table each.
+    #[arg(long, default_value_t = 4)]
+    millions: u32,
+    /// Channels of the spread layout, written in at random, by two people each.
+    #[arg(long, default_value_t = 1_000_000)]
+    channels: u32,
+    /// Messages in one commit.
+    #[arg(long, default_value_t = 1024)]
+    group: usize,
+    /// Bytes of a message's content.
+    #[arg(long, default_value_t = 100)]
+    payload: usize,
+    /// Kills of a server that works on the last layout's store; half of them under load, half as soon as it has answered.
+    #[arg(long, default_value_t = 0)]
+    kills: usize,
+    /// Seconds of load between a start's first answer and the kill.
+    #[arg(long, default_value_t = 3.0)]
+    load_secs: f64,
+    /// On which disk: data directories are made here and removed. Default: beside this program.
+    #[arg(long)]
+    data_in: Option<PathBuf>,
+    #[command(flatten)]
+    setting: Setting,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq, Debug, ValueEnum, Serialize)]
+#[serde(rename_all = "kebab-case")]
+enum Layout {
+    /// One channel.
+    Hot,
+    /// Many small channels.
+    Spread,
+}
+
+#[derive(Debug, Error)]
+pub enum Error {
+    #[error(transparent)]
+    World(#[from] io::Error),
+    #[error(transparent)]
+    Server(#[from] Failure),
+    #[error("the store: {0}")]
+    Store(String),
+    #[error("{0}")]
+    Options(String),
+}
+
+pub fn run(options: &Options) -> Result<(), Error> {
+    if options.millions == 0 || options.channels == 0 || options.group == 0 {
+        return Err(Error::Options("--millions, --channels and --group must be above zero".into()));
+    }
+    let data_in = match &options.data_in {
+        Some(directory) => directory.clone(),
+        None => std::env::current_exe()?.parent().unwrap_or(Path::new(".")).to_owned(),
+    };
+    let (mut spans, mut rounds) = (Vec::new(), Vec::new());
+    for (number, &layout) in options.layout.iter().enumerate() {
+        let directory = tempfile::TempDir::new_in(&data_in)?;
+        let data = directory.path().join("data");
+        // Where a server with this `--data` has its store.
+        spans.extend(fill::fill(options, layout, &data.join("store"))?);
+        if number + 1 == options.layout.len() && options.kills > 0 {
+            rounds = kills::run(options, &data)?;
+        }
+    }
+    print(options, &spans, &rounds)
+}
+
+fn print(options: &Options, spans: &[Span], rounds: &[Round]) -> Result<(), Error> {
+    println!("{}\n{}, commit {}", report::command(), cpu::machine(), report::commit());
+    println!(
+        "Messages of {} bytes, {} a commit; spread: {} channels at random. A line is what one more million cost.\n",
+        options.payload, options.group, options.channels
+    );
+    println!(
+        "| layout | million | CPU µs a message | bytes written a message | commit p50 ms | p99 ms | longest | \
+         longest bare sync ms | most first-level runs | MiB on disk |"
+    );
+    println!("| --- | --- | --- | --- | --- | --- | --- | --- | --- | --- |");
+    for span in spans {
+        let figures = [
+            span.cpu_us,
+            span.bytes_written,
+            span.commit_p50_ms,
+            span.commit_p99_ms,
+            span.commit_longest_ms,
+            span.sync_longest_ms,
+            span.runs_most as f64,
+            span.disk_mib,
+        ];
+        let figures = figures.map(|figure| shown(Some(figure)));
+        println!("| {:?} | {} | {} |", span.layout, span.name, figures.join(" | "));
+    }
+    kills::print(rounds);
+    let goals = goals(spans);
+    goals::print(&goals);
+    let spans = serde_json::json!({ "command": report::command(), "machine": cpu::machine(), "spans": spans,
+        "rounds": rounds, "goals": goals });
+    options.setting.keep(&spans)?;
+    Ok(())
+}
+
+fn goals(spans: &[Span]) -> Vec<Goal> {
+    let most = |layout, figure: fn(&Span) -> f64| {
+        spans.iter().filter(|span| span.layout == layout).map(figure).reduce(f64::max)
+    };
+    let cpu = |layout| most(layout, |span: &Span| span.cpu_us);
+    let waits = [Layout::Hot, Layout::Spread].map(|layout| {
+        let commit = most(layout, |span| span.commit_longest_ms);
+        ratio(commit, most(layout, |span| span.sync_longest_ms))
+    });
+    vec![
+        Goal::new("CPU a message, dearest million, spread ÷ hot", ratio(cpu(Layout::Spread), cpu(Layout::Hot)), {
+            Bound::AtMost(1.5)
+        }),
+        Goal::new("longest commit ÷ longest bare sync, hot", waits[0], Bound::AtMost(10.0)),
+        Goal::new("longest commit ÷ longest bare sync, spread", waits[1], Bound::AtMost(10.0)),
+    ]
+}

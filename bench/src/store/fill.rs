@@ -1,0 +1,164 @@
+//! Fills a store, one commit after the other, and says what each million cost.
+
+use std::path::Path;
+use std::time::{Duration, Instant};
+
+use serde::Serialize;
+use storage::Store;
+use storage::embedded::{Embedded, EmbeddedOptions};
+
+use super::author::Author;
+use super::sync_probe::SyncProbe;
+use super::{Error, Layout, Options};
+use crate::cpu;
+use crate::ear::empty_histogram;
+
+const MILLION: u32 = 1_000_000;
+/// What the store does behind a fill is waited for so long at most.
+const SETTLE_TIME_MAX: Duration = Duration::from_secs(120);
+/// The store is at rest when it used less than a hundredth of a core for so long.
+const REST: Duration = Duration::from_secs(2);
+
+/// What a stretch of messages cost; the last of a fill has none, and is what the store did until it was at rest.
+#[derive(Debug, Serialize)]
+pub struct Span {
+    pub layout: Layout,
+    pub name: String,
+    /// Of this process without the time to write the messages down; of the last stretch, a message of the whole fill.
+    pub cpu_us: f64,
+    pub bytes_written: f64,
+    pub commit_p50_ms: f64,
+    pub commit_p99_ms: f64,
+    pub commit_longest_ms: f64,
+    pub sync_longest_ms: f64,
+    pub runs_most: usize,
+    pub disk_mib: f64,
+    pub seconds: f64,
+}
+
+/// What is read at both ends of a stretch.
+struct Reading {
+    cpu: Duration,
+    bytes: u64,
+    time: Instant,
+}
+
+impl Reading {
+    fn now() -> Result<Reading, Error> {
+        let pid = std::process::id();
+        let (user, system) = cpu::user_and_system_time(pid)?;
+        Ok(Reading { cpu: user + system, bytes: cpu::bytes_written(pid)?, time: Instant::now() })
+    }
+}
+
+pub fn fill(options: &Options, layout: Layout, data: &Path) -> Result<Vec<Span>, Error> {
+    let said = |error: storage::Failure| Error::Store(error.to_string());
+    let store = Embedded::open(data, &EmbeddedOptions::default()).map_err(said)?;
+    let probe = SyncProbe::start(data.parent().unwrap_or(data))?;
+    let mut author = Author::new(layout, options.channels, options.payload);
+    let mut spans = Vec::new();
+    for million in 1..=options.millions {
+        let start = Reading::now()?;
+        let (mut left, mut writing, mut runs_most) = (MILLION as usize, Duration::ZERO, 0);
+        let mut commit_us = empty_histogram();
+        probe.take_longest();
+        while left > 0 {
+            let began = cpu::thread_time()?;
+            let writes: Vec<_> = (0..left.min(options.group)).map(|_| author.write()).collect();
+            writing += cpu::thread_time()?.saturating_sub(began);
+            left -= writes.len();
+            let before = Instant::now();
+            let written = store.commit(&writes).map_err(said)?;
+            commit_us.saturating_record(before.elapsed().as_micros() as u64);
+            written.into_iter().collect::<Result<Vec<_>, _>>().map_err(said)?;
+            runs_most = runs_most.max(store.first_level_runs());
+        }
+        let end = Reading::now()?;
+        let a_message = |sum: f64| sum / f64::from(MILLION);
+        let quantile_ms = |quantile| commit_us.value_at_quantile(quantile) as f64 / 1e3;
+        let span = Span {
+            layout,
+            name: million.to_string(),
+            cpu_us: a_message((end.cpu - start.cpu).saturating_sub(writing).as_secs_f64() * 1e6),
+            bytes_written: a_message((end.bytes - start.bytes) as f64),
+            commit_p50_ms: quantile_ms(0.5),
+            commit_p99_ms: quantile_ms(0.99),
+            commit_longest_ms: quantile_ms(1.0),
+            sync_longest_ms: probe.take_longest().as_secs_f64() * 1e3,
+            runs_most,
+            disk_mib: disk_mib(data)?,
+            seconds: end.time.duration_since(start.time).as_secs_f64(),
+        };
+        eprintln!("{}", line(&span));
+        spans.push(span);
+    }
+    let rest = settle(&store, layout, data, &probe, options.millions)?;
+    eprintln!("{}", line(&rest));
+    spans.push(rest);
+    probe.stop()?;
+    store.close().map_err(said)?;
+    Ok(spans)
+}
+
+/// Waits until the store is at rest.
+fn settle(store: &Embedded, layout: Layout, data: &Path, probe: &SyncProbe, millions: u32) -> Result<Span, Error> {
+    let start = Reading::now()?;
+    let (mut last, mut runs_most) = (Reading::now()?, 0);
+    while start.time.elapsed() < SETTLE_TIME_MAX {
+        std::thread::sleep(REST);
+        runs_most = runs_most.max(store.first_level_runs());
+        let now = Reading::now()?;
+        if now.cpu - last.cpu <= REST / 100 {
+            break;
+        }
+        last = now;
+    }
+    let messages = f64::from(millions) * f64::from(MILLION);
+    Ok(Span {
+        layout,
+        name: "then".into(),
+        cpu_us: (last.cpu - start.cpu).as_secs_f64() * 1e6 / messages,
+        bytes_written: (last.bytes - start.bytes) as f64 / messages,
+        commit_p50_ms: 0.0,
+        commit_p99_ms: 0.0,
+        commit_longest_ms: 0.0,
+        sync_longest_ms: probe.take_longest().as_secs_f64() * 1e3,
+        runs_most,
+        disk_mib: disk_mib(data)?,
+        seconds: last.time.duration_since(start.time).as_secs_f64(),
+    })
+}
+
+fn line(span: &Span) -> String {
+    format!(
+        "{:?} · {:>4} · {:.1} µs of CPU, {:.0} bytes a message, commits p99 {:.1} ms, longest {:.1} ms, longest bare sync \
+         {:.1} ms, at most {} runs, {:.0} MiB, {:.1} s",
+        span.layout,
+        span.name,
+        span.cpu_us,
+        span.bytes_written,
+        span.commit_p99_ms,
+        span.commit_longest_ms,
+        span.sync_longest_ms,
+        span.runs_most,
+        span.disk_mib,
+        span.seconds
+    )
+}
+
+/// What the files of a directory occupy; files that go meanwhile do not count.
+fn disk_mib(directory: &Path) -> Result<f64, Error> {
+    use std::os::unix::fs::MetadataExt;
+    let (mut blocks, mut left) = (0, vec![directory.to_owned()]);
+    while let Some(directory) = left.pop() {
+        for entry in std::fs::read_dir(directory)? {
+            let Ok(entry) = entry else { continue };
+            match entry.metadata() {
+                Ok(metadata) if metadata.is_dir() => left.push(entry.path()),
+                Ok(metadata) => blocks += metadata.blocks(),
+                Err(_) => {}
+            }
+        }
+    }
+    Ok(blocks as f64 * 512.0 / f64::from(1 << 20))
+}

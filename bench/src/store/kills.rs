@@ -1,0 +1,86 @@
+//! The server on a filled store, killed and started again: how long until it answers the first send, and how much does it
+//! write meanwhile? Half of the rounds are killed under load, half as soon as they have answered.
+
+use std::path::Path;
+use std::time::{Duration, Instant};
+
+use serde::Serialize;
+
+use super::{Error, Options};
+use crate::cpu;
+use crate::dialect::Persistence;
+use crate::durable::publishers::Publishers;
+use crate::goals::shown;
+use crate::server::{Launch, Server};
+
+/// Sends in flight under load, in as many rooms as have a publisher each.
+const IN_FLIGHT: usize = 4096;
+const PUBLISHERS: usize = 128;
+/// Longer than a killed server can leave publishers waiting.
+const REST: Duration = Duration::from_secs(1);
+
+#[derive(Debug, Serialize)]
+pub struct Round {
+    pub number: usize,
+    pub loaded: bool,
+    /// From the start of the process to the first acknowledged send.
+    pub first_ack_ms: f64,
+    pub acknowledged: u64,
+    /// By the process in its whole life.
+    pub mib_written: f64,
+}
+
+pub fn run(options: &Options, data: &Path) -> Result<Vec<Round>, Error> {
+    let launch =
+        Launch { store: "embedded".into(), persistence: Persistence::Kept, ..options.setting.launch_stentor(1)? };
+    let mut rounds = Vec::new();
+    for number in 1..=options.kills {
+        let start = Instant::now();
+        let server = Server::start_on(data, &launch)?;
+        let token = server.token()?;
+        let answered = Publishers::join(server.address, &token, 1, 1, options.payload)?.send_for(1, Duration::ZERO)?;
+        let first_ack = start.elapsed();
+        let loaded = number % 2 == 1;
+        let mut publishers = match loaded {
+            true => Publishers::join(server.address, &token, PUBLISHERS, PUBLISHERS, options.payload)?,
+            false => Publishers::join(server.address, &token, 0, 1, options.payload)?,
+        };
+        let after = Duration::from_secs_f64(if loaded { options.load_secs } else { 0.0 });
+        let killed = std::thread::spawn(move || {
+            std::thread::sleep(after);
+            let written = cpu::bytes_written(server.pid());
+            drop(server);
+            written
+        });
+        if loaded {
+            // Ends with the connections.
+            let _ = publishers.send_for(IN_FLIGHT, after + REST);
+        }
+        let written = killed.join().map_err(|_| Error::Store("the thread that kills has failed".into()))??;
+        let round = Round {
+            number,
+            loaded,
+            first_ack_ms: first_ack.as_secs_f64() * 1e3,
+            acknowledged: answered.messages + publishers.acknowledged(),
+            mib_written: written as f64 / f64::from(1 << 20),
+        };
+        eprintln!(
+            "kill {number} · first ack after {:.0} ms, {} acks, {:.0} MiB written",
+            round.first_ack_ms, round.acknowledged, round.mib_written
+        );
+        rounds.push(round);
+    }
+    Ok(rounds)
+}
+
+pub fn print(rounds: &[Round]) {
+    if rounds.is_empty() {
+        return;
+    }
+    println!("\n| start | killed | first ack after ms | acks | MiB written |\n| --- | --- | --- | --- | --- |");
+    for round in rounds {
+        let killed = if round.loaded { "under load" } else { "at once" };
+        let figures = [round.first_ack_ms, round.acknowledged as f64, round.mib_written];
+        println!("| {} | {killed} | {} |", round.number, figures.map(|figure| shown(Some(figure))).join(" | "));
+    }
+}
