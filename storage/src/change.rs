@@ -60,7 +60,7 @@ fn carry_out(rows: &mut impl Rows, request: &StoreRequest) -> Result<StoreReceip
         StoreRequest::Purge { channel, sender, ids } => {
             for &id in ids {
                 if rows.sender(channel, id)? == Some(*sender) {
-                    rows.remove_message(channel, id);
+                    rows.remove_message(channel, id)?;
                 }
             }
             StoreReceipt::Purged

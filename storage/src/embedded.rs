@@ -177,7 +177,11 @@ impl Store for Embedded {
     }
 
     fn head(&self, channel: &ChannelId) -> Result<Option<ChannelHead>, Failure> {
-        self.tables()?.read(Table::Heads, &keys::head(channel), record::decode_head)
+        // In this order: a message that is removed in between leaves its place in the second.
+        let newest = self.messages(channel, Place::Newest, 1)?.pop();
+        let kept = self.tables()?.read(Table::Heads, &keys::head(channel), record::decode_head)?;
+        let newest = newest.map(|message| ChannelHead { id: message.id, sequence: message.sequence });
+        Ok([newest, kept].into_iter().flatten().max_by_key(|head| head.id))
     }
 
     fn message(&self, channel: &ChannelId, id: MessageId) -> Result<Option<Message>, Failure> {

@@ -3,7 +3,7 @@
 //! | table | key | record |
 //! | --- | --- | --- |
 //! | `messages` | length of the channel id 1, channel id, message id 16 | message |
-//! | `heads` | channel id | channel head |
+//! | `heads` | channel id | channel head: the latest of the channel's messages that were removed |
 //! | `accounts` | user id 16 | account |
 //! | `credentials` | kind 1, ident | credential |
 //! | `usernames` | username | username |

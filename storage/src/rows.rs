@@ -29,7 +29,7 @@ pub(crate) trait Rows {
     fn insert_message(&mut self, message: &Message) -> Result<(), Failure>;
     /// Whose message this is.
     fn sender(&self, channel: &ChannelId, id: MessageId) -> Result<Option<UserId>, Failure>;
-    fn remove_message(&mut self, channel: &ChannelId, id: MessageId);
+    fn remove_message(&mut self, channel: &ChannelId, id: MessageId) -> Result<(), Failure>;
 
     fn group(&self, id: GroupId) -> Result<Option<Group>, Failure>;
     fn group_by_name(&self, name: &str) -> Result<Option<GroupId>, Failure>;

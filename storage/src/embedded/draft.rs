@@ -76,7 +76,7 @@ impl<'a> Draft<'a> {
     pub fn apply(&mut self, write: &Write) -> Result<Written, Failure> {
         Ok(match write {
             Write::Request(StoreRequest::Insert(message)) => {
-                self.insert(message)?;
+                self.insert(message);
                 Written::Receipt(StoreReceipt::Inserted)
             }
             Write::Request(StoreRequest::Update(update)) => Written::Receipt(self.update(update)?),
@@ -175,34 +175,24 @@ impl<'a> Draft<'a> {
         })
     }
 
-    /// Keeps a new message, and that its sender has written here.
-    fn insert(&mut self, message: &Message) -> Result<(), Failure> {
-        let head_key = keys::head(&message.channel);
-        let head = ChannelHead { id: message.id, sequence: message.sequence };
-        let kept = self.read(Table::Heads, &head_key, record::decode_head)?;
-        self.note_author(message.sender, &message.channel)?;
-        if kept.is_none_or(|kept| kept.id < head.id) {
-            self.put(Table::Heads, head_key, record::encode_head(&head));
-        }
+    /// Keeps a new message, and that its sender has written here. Reads nothing: with a million channels each read is one
+    /// of the disk.
+    fn insert(&mut self, message: &Message) {
+        self.note_author(message.sender, &message.channel);
         self.put(Table::Messages, keys::message(&message.channel, message.id), record::encode_message(message));
-        Ok(())
     }
 
-    /// Notes who has written where, if nobody remembers that it is noted.
-    pub fn note_author(&mut self, user: UserId, channel: &ChannelId) -> Result<(), Failure> {
-        if self.memo.authors.note(user, channel) {
-            return Ok(());
+    /// Notes who has written where, unless the memo knows that it is noted. A note that is there already is written once
+    /// more: that costs less than to look for it.
+    pub fn note_author(&mut self, user: UserId, channel: &ChannelId) {
+        if !self.memo.authors.note(user, channel) {
+            self.put(Table::Authored, keys::authored(user, channel), Vec::new());
         }
-        let key = keys::authored(user, channel);
-        match self.get(Table::Authored, &key).map(|row| row.is_some()) {
-            Ok(true) => {}
-            Ok(false) => self.put(Table::Authored, key, Vec::new()),
-            Err(failure) => {
-                self.memo.authors.forget();
-                return Err(failure);
-            }
-        }
-        Ok(())
+    }
+
+    fn message(&self, channel: &ChannelId, id: MessageId) -> Result<Option<Message>, Failure> {
+        let decode = |bytes: &[u8]| record::decode_message(channel, id, bytes);
+        self.read(Table::Messages, &keys::message(channel, id), decode)
     }
 
     /// The stored message that this sender may change, or why there is none.
@@ -212,10 +202,22 @@ impl<'a> Draft<'a> {
         id: MessageId,
         sender: UserId,
     ) -> Result<Result<Message, StoreReceipt>, Failure> {
-        let decode = |bytes: &[u8]| record::decode_message(channel, id, bytes);
-        let stored = self.read(Table::Messages, &keys::message(channel, id), decode)?;
+        let stored = self.message(channel, id)?;
         let refusal = StoreReceipt::refuse_change(stored.as_ref(), sender);
         Ok(refusal.map_or_else(|| Ok(stored.expect("what is not stored was refused")), Err))
+    }
+
+    /// Removes a message and keeps its place, which may be the channel's newest: `Embedded::head` takes the later one of
+    /// the newest message that there is and the place kept here.
+    fn remove_stored(&mut self, message: &Message) -> Result<(), Failure> {
+        let key = keys::head(&message.channel);
+        let kept = self.read(Table::Heads, &key, record::decode_head)?;
+        if kept.is_none_or(|kept| kept.id < message.id) {
+            let head = ChannelHead { id: message.id, sequence: message.sequence };
+            self.put(Table::Heads, key, record::encode_head(&head));
+        }
+        self.delete(Table::Messages, keys::message(&message.channel, message.id));
+        Ok(())
     }
 
     fn update(&mut self, update: &UpdateMessage) -> Result<StoreReceipt, Failure> {
@@ -233,7 +235,7 @@ impl<'a> Draft<'a> {
             Ok(message) => message,
             Err(refusal) => return Ok(refusal),
         };
-        self.delete(Table::Messages, keys::message(channel, id));
+        self.remove_stored(&message)?;
         Ok(StoreReceipt::Removed(message))
     }
 

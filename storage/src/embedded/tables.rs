@@ -24,7 +24,7 @@ use crate::record::{self, Damage, StoreMeta};
 /// Which tables and records a store has. Rises when an older program could no longer read what this one writes.
 ///
 /// 1 knew messages, accounts and logouts; 2 groups, friends and notifications, and who has written where; 3 knows logouts in
-/// the order of time.
+/// the order of time, and keeps a channel's head only when a message is removed.
 pub const FORMAT: u32 = 3;
 
 /// fjall's background threads: one may compact while the other flushes.

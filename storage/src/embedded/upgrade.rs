@@ -1,6 +1,6 @@
-//! Brings a store of an older format up to date. Its tables stay as they are; the others have just been made, empty, and two
-//! of them must know what is in the old ones: who has written where, so that an account can go with all its messages, and
-//! the revocations in the order of time, so that they can be forgotten.
+//! Brings a store of an earlier format up to date. Its tables stay as they are; those that it lacked have just been made, empty,
+//! and two of them must know what is in the old ones: who has written where, so that an account can go with all its messages, and
+//! the revocations in the order of time, so that they can be forgotten. Heads need nothing: each channel's is kept already.
 //!
 //! The store says that it is of the new format only when all is synced, so an upgrade that was cut short begins anew at the
 //! next start.
@@ -38,7 +38,7 @@ fn note_authors(tables: &Tables, path: &Path) -> Result<(), Failure> {
             looked_at += 1;
             let (key, value) = row.into_inner().map_err(|error| unreadable(Table::Messages, &error))?;
             match (keys::message_channel(&key), record::decode_sender(&value)) {
-                (Some(channel), Ok(sender)) => draft.note_author(sender, &channel)?,
+                (Some(channel), Ok(sender)) => draft.note_author(sender, &channel),
                 // Whoever reads it will be told. It must not keep all others from being read.
                 _ => tracing::warn!("a damaged message was passed over"),
             }

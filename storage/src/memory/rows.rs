@@ -63,10 +63,11 @@ impl Rows for State {
         Ok(self.message(channel, id).map(|message| message.sender))
     }
 
-    fn remove_message(&mut self, channel: &ChannelId, id: MessageId) {
+    fn remove_message(&mut self, channel: &ChannelId, id: MessageId) -> Result<(), Failure> {
         if let Some(history) = self.messages.get_mut(channel) {
             history.remove(&id);
         }
+        Ok(())
     }
 
     fn group(&self, id: GroupId) -> Result<Option<Group>, Failure> {

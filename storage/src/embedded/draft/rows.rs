@@ -62,15 +62,16 @@ impl Rows for Draft<'_> {
     }
 
     fn insert_message(&mut self, message: &Message) -> Result<(), Failure> {
-        self.insert(message)
+        self.insert(message);
+        Ok(())
     }
 
     fn sender(&self, channel: &ChannelId, id: MessageId) -> Result<Option<UserId>, Failure> {
         self.read(Table::Messages, &keys::message(channel, id), record::decode_sender)
     }
 
-    fn remove_message(&mut self, channel: &ChannelId, id: MessageId) {
-        self.delete(Table::Messages, keys::message(channel, id));
+    fn remove_message(&mut self, channel: &ChannelId, id: MessageId) -> Result<(), Failure> {
+        self.message(channel, id)?.map_or(Ok(()), |message| self.remove_stored(&message))
     }
 
     fn group(&self, id: GroupId) -> Result<Option<Group>, Failure> {

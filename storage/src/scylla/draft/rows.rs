@@ -149,7 +149,7 @@ impl Rows for Draft<'_> {
         Ok(self.block(self.keeper.stored(&channel, message))?.map(|found| found.message.sender))
     }
 
-    fn remove_message(&mut self, _: &ChannelId, _: MessageId) {
+    fn remove_message(&mut self, _: &ChannelId, _: MessageId) -> Result<(), Failure> {
         unreachable!("messages are removed in their channel's lane")
     }
 
