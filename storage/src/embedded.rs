@@ -12,10 +12,12 @@ mod compaction;
 mod directory;
 mod draft;
 mod journal;
+mod kept_options;
 mod memo;
 mod pages;
 mod room;
 mod tables;
+mod tiers;
 mod transfer;
 mod upgrade;
 

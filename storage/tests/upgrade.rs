@@ -55,6 +55,41 @@ fn format_1(epoch: u64, rooms: &[&str]) -> TempDir {
     directory
 }
 
+/// A directory as a program of an earlier format left it: with the tables of format 2, and the options that fjall gives to
+/// keyspaces by itself.
+fn with_options_of_old(format: u32) -> TempDir {
+    let today = scratch();
+    let store = open(&today);
+    let messages: Vec<_> = (1..=40).map(|number| insert(&room("lobby"), number, 1)).collect();
+    commit(&store, &messages);
+    drop(store);
+    let directory = scratch();
+    let (from, to) = (database(&today), database(&directory));
+    for name in from.list_keyspace_names() {
+        let [from, to] = [&from, &to].map(|database| database.keyspace(&name, KeyspaceCreateOptions::default).unwrap());
+        for row in from.iter() {
+            let (key, value) = row.into_inner().unwrap();
+            to.insert(key, value).unwrap();
+        }
+    }
+    let keyspace = to.keyspace("meta", KeyspaceCreateOptions::default).unwrap();
+    keyspace.insert("store", meta(format, 7)).unwrap();
+    to.persist(PersistMode::SyncAll).unwrap();
+    directory
+}
+
+/// How fjall would merge each keyspace's tables.
+fn kept_strategies(directory: &TempDir) -> Vec<Vec<fjall::KvPair>> {
+    let database = database(directory);
+    let mut names = database.list_keyspace_names();
+    names.sort();
+    let strategy = |name: &str| {
+        let keyspace = database.keyspace(name, KeyspaceCreateOptions::default).unwrap();
+        keyspace.config.compaction_strategy.get_config()
+    };
+    names.iter().map(|name| strategy(name)).collect()
+}
+
 fn format_of(directory: &TempDir) -> u32 {
     let meta = database(directory).keyspace("meta", KeyspaceCreateOptions::default).unwrap();
     let record = meta.get("store").unwrap().unwrap();
@@ -196,6 +231,27 @@ fn an_upgrade_that_was_cut_short_begins_anew() {
     begun.persist(PersistMode::SyncAll).unwrap();
     drop(begun);
     check_upgraded(&directory, 7);
+}
+
+#[test]
+fn kept_options_are_renewed_whatever_was_cut_short() {
+    let fresh = scratch();
+    drop(open(&fresh));
+    let expected = kept_strategies(&fresh);
+    // 3: the format was raised, and then the program was killed.
+    for format in [2, 3] {
+        let directory = with_options_of_old(format);
+        assert_ne!(kept_strategies(&directory), expected);
+        for _ in 0..2 {
+            let store = open(&directory);
+            assert_eq!(store.messages(&room("lobby"), Place::Oldest, 99).unwrap().len(), 40);
+            assert_eq!(store.head(&room("lobby")).unwrap().unwrap().sequence.0, 40);
+            drop(store);
+            assert_eq!(kept_strategies(&directory), expected);
+            assert_eq!(format_of(&directory), 3);
+        }
+    }
+    check_upgraded(&format_1(7, &["lobby", "hall", "stage"]), 7);
 }
 
 #[test]

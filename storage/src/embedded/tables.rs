@@ -5,7 +5,6 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 
 use engine::id::Epoch;
-use fjall::compaction::Leveled;
 use fjall::compaction::filter::Factory;
 use fjall::config::{BlockSizePolicy, CompressionPolicy};
 use fjall::{
@@ -14,6 +13,7 @@ use fjall::{
 
 use super::compaction::Interruption;
 use super::draft::Draft;
+use super::kept_options::{self, inert};
 use super::memo::Memo;
 use super::{EmbeddedOptions, upgrade};
 use crate::Failure;
@@ -27,16 +27,19 @@ use crate::record::{self, Damage, StoreMeta};
 /// the order of time, and keeps a channel's head only when a message is removed.
 pub const FORMAT: u32 = 3;
 
-/// fjall's background threads: one may compact while the other flushes.
-const WORKER_THREADS: usize = 2;
-/// How much journal may pile up before fjall flushes what holds its oldest file. Four files of 64 MiB.
-const JOURNAL_BYTES_MAX: u64 = 256 << 20;
+/// fjall's background threads. One is enough, as it flushes and does not merge. With two, the first passes every request to
+/// merge back to the queue, and uses a core for that while the second merges.
+const WORKER_THREADS: usize = 1;
+/// How much journal may pile up before fjall flushes what holds its oldest file. Two files of 64 MiB: a start reads them.
+const JOURNAL_BYTES_MAX: u64 = 128 << 20;
 /// Messages are nearly all that is written.
 const MESSAGES_MEMTABLE_BYTES: u64 = 32 << 20;
 /// Of heads, accounts and the like.
 const OTHER_MEMTABLE_BYTES: u64 = 4 << 20;
 /// Of what is written when people meet and part.
 const SLOW_MEMTABLE_BYTES: u64 = 2 << 20;
+/// Of who has written where: a row beside each message whose sender has not written in that channel for a while.
+const AUTHORED_MEMTABLE_BYTES: u64 = 8 << 20;
 /// A page of 100 messages of 300 bytes is two or three blocks.
 const MESSAGES_BLOCK_BYTES: u32 = 16 << 10;
 const OTHER_BLOCK_BYTES: u32 = 4 << 10;
@@ -54,6 +57,15 @@ pub struct Tables {
 impl Tables {
     /// Opens a database that must be ours. One of an older format is brought up to date.
     pub fn open(path: &Path, options: &EmbeddedOptions) -> Result<Self, Failure> {
+        if kept_options::are_outdated(path)? {
+            // An earlier program must not open a database in which fjall merges nothing any more. So the format comes first.
+            drop(Self::open_as_it_is(path, options)?);
+            kept_options::renew(path)?;
+        }
+        Self::open_as_it_is(path, options)
+    }
+
+    fn open_as_it_is(path: &Path, options: &EmbeddedOptions) -> Result<Self, Failure> {
         let stopping = Arc::default();
         let database = open_database(path, options, &stopping)?;
         check_table(&database, path, Table::Meta)?;
@@ -227,21 +239,22 @@ fn open_database(path: &Path, options: &EmbeddedOptions, stopping: &Arc<AtomicBo
     }
 }
 
-/// For fjall's own threads: never merge. `compaction` does that.
-fn idle_strategy() -> Leveled {
-    Leveled::default().with_l0_threshold(u8::MAX).with_table_target_size(1 << 40)
+/// Up to which size rows are kept in memory before they become a run.
+pub fn memtable_bytes(table: Table) -> u64 {
+    match table {
+        Table::Messages => MESSAGES_MEMTABLE_BYTES,
+        Table::Authored => AUTHORED_MEMTABLE_BYTES,
+        other if (other as usize) < Table::COUNT_OF_FORMAT_1 => OTHER_MEMTABLE_BYTES,
+        _ => SLOW_MEMTABLE_BYTES,
+    }
 }
 
-/// fjall keeps these with a keyspace from the day it is made.
+/// fjall keeps these with a keyspace from the day it is made; `kept_options` renews those that have changed since.
 fn keyspace_options(table: Table) -> KeyspaceCreateOptions {
-    let (memtable, block) = match table {
-        Table::Messages => (MESSAGES_MEMTABLE_BYTES, MESSAGES_BLOCK_BYTES),
-        other if (other as usize) < Table::COUNT_OF_FORMAT_1 => (OTHER_MEMTABLE_BYTES, OTHER_BLOCK_BYTES),
-        _ => (SLOW_MEMTABLE_BYTES, OTHER_BLOCK_BYTES),
-    };
+    let block = if table == Table::Messages { MESSAGES_BLOCK_BYTES } else { OTHER_BLOCK_BYTES };
     KeyspaceCreateOptions::default()
-        .max_memtable_size(memtable)
-        .compaction_strategy(Arc::new(idle_strategy()))
+        .compaction_strategy(Arc::new(inert()))
+        .max_memtable_size(memtable_bytes(table))
         .data_block_size_policy(BlockSizePolicy::all(block))
         .data_block_compression_policy(CompressionPolicy::all(CompressionType::Lz4))
 }
