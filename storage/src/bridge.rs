@@ -13,9 +13,9 @@ mod committer;
 mod waiting;
 
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, OnceLock, PoisonError, RwLock};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError, RwLock};
 use std::thread::{self, JoinHandle};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use engine::limits::STORE_REQUESTS_MAX;
 use engine::persist::{StoreEnd, store_ends};
@@ -156,17 +156,42 @@ fn spawn(name: &str, body: impl FnOnce() + Send + 'static) -> Result<JoinHandle<
     thread.map_err(|error| Failure::Final(format!("starting a storage thread failed: {error}")))
 }
 
+/// A commit that takes longer is no commit that waits for its disk: the store is not fit for use until it is over.
+const COMMIT_DURATION_MAX: Duration = Duration::from_secs(2);
+
 /// Whether the bridge takes and the store gives.
 struct Line {
     open: RwLock<bool>,
     closing: AtomicBool,
     failed: OnceLock<Failure>,
     fatal: flume::Sender<Failure>,
+    /// When the commit under way began, if there is one.
+    commit_began: Mutex<Option<Instant>>,
 }
 
 impl Line {
     fn new(fatal: flume::Sender<Failure>) -> Self {
-        Self { open: RwLock::new(true), closing: AtomicBool::new(false), failed: OnceLock::new(), fatal }
+        let (open, closing, failed) = (RwLock::new(true), AtomicBool::new(false), OnceLock::new());
+        Self { open, closing, failed, fatal, commit_began: Mutex::new(None) }
+    }
+
+    /// Runs a commit, so that `unready` knows how long it takes.
+    fn while_committing<T>(&self, commit: impl FnOnce() -> T) -> T {
+        let began = |moment| *self.commit_began.lock().unwrap_or_else(PoisonError::into_inner) = moment;
+        began(Some(Instant::now()));
+        let done = commit();
+        began(None);
+        done
+    }
+
+    /// Why a write that is sent now is not answered soon, if it is not.
+    fn unready(&self) -> Option<String> {
+        if let Err(failure) = self.check() {
+            return Some(failure.to_string());
+        }
+        let began = *self.commit_began.lock().unwrap_or_else(PoisonError::into_inner);
+        let duration = began?.elapsed();
+        (duration > COMMIT_DURATION_MAX).then(|| format!("a commit has been under way for {} s", duration.as_secs()))
     }
 
     /// Runs `send` only while the bridge takes. Once `close` has returned, no `send` is half-way, so whoever then finds

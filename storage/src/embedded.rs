@@ -322,6 +322,9 @@ impl Store for Embedded {
         if let Some(reason) = self.failed.get() {
             return Some(reason.clone());
         }
+        if self.tables.as_deref().is_some_and(Tables::stops_writers) {
+            return Some("tables are being merged, and writes wait for it".into());
+        }
         self.room.check().err().map(|failure| failure.to_string())
     }
 

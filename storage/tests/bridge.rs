@@ -7,7 +7,7 @@ mod common;
 use std::collections::HashMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use common::*;
 use engine::friend::{FriendState, Sides};
@@ -283,6 +283,29 @@ fn what_waits_during_a_commit_becomes_one_group() {
     for number in 1..=1500 {
         assert_eq!(receive(&ends[0]), (Ticket(number), Ok(StoreReceipt::Inserted)));
     }
+    bridge.stop().unwrap();
+}
+
+#[test]
+fn a_commit_that_does_not_end_makes_the_store_unready_until_it_does() {
+    let stage = stage();
+    let (bridge, ends) = Bridge::start(stage.store.clone(), 1).unwrap();
+    let client = bridge.client();
+    assert_eq!(client.unready(), None);
+    send_insert(&ends[0], &room("lobby"), 1);
+    assert_eq!(stage.groups.recv(), Ok(1));
+    let deadline = Instant::now() + Duration::from_secs(30);
+    let reason = loop {
+        assert!(Instant::now() < deadline, "a commit under way for so long is noticed");
+        match client.unready() {
+            Some(reason) => break reason,
+            None => std::thread::sleep(Duration::from_millis(10)),
+        }
+    };
+    assert!(reason.contains("a commit has been under way"), "{reason}");
+    stage.outcomes.send(Ok(())).unwrap();
+    assert_eq!(receive(&ends[0]), (Ticket(1), Ok(StoreReceipt::Inserted)));
+    assert_eq!(client.unready(), None);
     bridge.stop().unwrap();
 }
 

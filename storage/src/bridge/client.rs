@@ -61,8 +61,8 @@ impl Client {
 
     /// Why what is asked now has no chance, if it has none.
     pub fn unready(&self) -> Option<String> {
-        if let Err(failure) = self.line.check() {
-            return Some(failure.to_string());
+        if let Some(reason) = self.line.unready() {
+            return Some(reason);
         }
         match self.store.upgrade() {
             Some(store) => store.unready(),

@@ -115,7 +115,8 @@ impl Committer {
             return self.hand_over(lanes, group);
         }
         if !group.writes.is_empty() {
-            let written = self.line.check().and_then(|()| self.store.commit(&group.writes));
+            let written =
+                self.line.check().and_then(|()| self.line.while_committing(|| self.store.commit(&group.writes)));
             self.answer_writes(group.askers, written);
         }
         for (shard, ticket, request) in group.reads {

@@ -43,6 +43,9 @@ const AUTHORED_MEMTABLE_BYTES: u64 = 8 << 20;
 /// A page of 100 messages of 300 bytes is two or three blocks.
 const MESSAGES_BLOCK_BYTES: u32 = 16 << 10;
 const OTHER_BLOCK_BYTES: u32 = 4 << 10;
+/// From so many runs in its first level on, or memtables that wait to be written, fjall lets a table's writers wait.
+const RUNS_OF_HALT: usize = 30;
+const MEMTABLES_OF_HALT: usize = 4;
 /// Descriptors that fjall keeps open; the rest belong to sockets.
 const CACHED_FILES_MAX: usize = 256;
 
@@ -143,6 +146,14 @@ impl Tables {
     /// Runs in the first level of the table that has most of them there.
     pub fn first_level_runs(&self) -> usize {
         self.keyspaces.iter().map(|keyspace| keyspace.tree.l0_run_count()).max().unwrap_or(0)
+    }
+
+    /// Whether fjall lets each writer wait until runs have been merged, or memtables written.
+    pub fn stops_writers(&self) -> bool {
+        let stops = |keyspace: &Keyspace| {
+            keyspace.tree.l0_run_count() >= RUNS_OF_HALT || keyspace.tree.sealed_memtable_count() >= MEMTABLES_OF_HALT
+        };
+        self.keyspaces.iter().any(stops)
     }
 
     /// All tables as they stand now, whatever is written meanwhile.
