@@ -8,9 +8,15 @@ use std::sync::mpsc;
 use std::thread;
 use std::time::{Duration, Instant};
 
+use engine::id::{ChannelId, MessageId, Sequence, Timestamp, UserId};
+use engine::message::{Message, MessageCode};
+use engine::persist::StoreRequest;
 use serde_json::{Value, json};
+use storage::embedded::{Embedded, EmbeddedOptions};
+use storage::{Store, Write};
 use tests::harness::cassandra::{Cassandra, Keyspace};
 use tests::harness::{Account, Heard, Launch, Server, Socket, data_dir};
+use uuid::Uuid;
 
 const ROUNDS: usize = 20;
 const ROUNDS_ON_A_DATABASE: usize = 4;
@@ -224,6 +230,64 @@ impl Moments {
         self.0 ^= self.0 << 17;
         let part = (self.0 % 1000) as f64 / 1000.0;
         Duration::from_secs_f64(0.5 * part * part)
+    }
+}
+
+/// Rows enough for journals that are not empty and tables that are not merged yet, whenever the server is killed.
+const MESSAGES_BEFORE: u32 = 400_000;
+const LIVES: usize = 12;
+
+/// A server that gets no time between its start and the next kill still answers in each life, loses nothing, and does not
+/// leave more to do to each next one.
+#[test]
+fn a_server_killed_as_soon_as_it_has_answered_gets_on() {
+    let data = data_dir();
+    let store = || Embedded::open(&data.path().join("store"), &EmbeddedOptions::default()).expect("a store");
+    let filled = store();
+    let groups = (0..MESSAGES_BEFORE).collect::<Vec<_>>();
+    for group in groups.chunks(1000) {
+        let writes: Vec<_> = group.iter().map(|&number| Write::Request(StoreRequest::Insert(old(number)))).collect();
+        filled.commit(&writes).expect("a disk that works");
+    }
+    // As a kill leaves it: with what is in memory in the journals alone, and merges cut short.
+    drop(filled);
+    let mut acknowledged = Vec::new();
+    for life in 0..LIVES {
+        let server = Launch::on(data.path()).start();
+        assert_eq!(server.http().get("/healthcheck", "").status, 200, "life {life}");
+        let mut socket = server.connect("ada");
+        let channel = socket.join("lobby");
+        acknowledged.push(text(&socket.say(&channel, "{}")["channel_message_ack"]["message_id"]));
+        server.kill();
+    }
+    let server = Launch::on(data.path()).start();
+    let reader = server.sign_in("reader");
+    let (history, _) = server.http().history_after(&reader.token, &channel("lobby"), None);
+    let ids: Vec<_> = history.iter().map(|message| text(&message["message_id"])).collect();
+    assert_eq!(ids, acknowledged);
+    server.kill();
+    let store = store();
+    assert!(store.first_level_runs() <= 8, "{} runs after {LIVES} lives", store.first_level_runs());
+    for number in (0..MESSAGES_BEFORE).step_by(9973) {
+        let message = old(number);
+        assert_eq!(store.message(&message.channel, message.id), Ok(Some(message)));
+    }
+}
+
+/// One message of very many channels.
+fn old(number: u32) -> Message {
+    let room = format!("old-{}", number.wrapping_mul(0x9e37_79b9) % 100_000);
+    Message {
+        channel: ChannelId::room(&room).expect("a short name"),
+        id: MessageId(Uuid::from_u128(u128::from(number) + 1)),
+        sequence: Sequence(u64::from(number) + 1),
+        code: MessageCode::Chat,
+        sender: UserId(Uuid::from_u128(u128::from(number % 1000) + 1)),
+        username: "ada".into(),
+        content: format!("{{\"text\":\"{number:0100}\"}}").into(),
+        create_time: Timestamp(1),
+        update_time: Timestamp(1),
+        persistent: true,
     }
 }
 
