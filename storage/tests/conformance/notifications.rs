@@ -39,11 +39,22 @@ fn a_cursor_never_skips_one_whatever_the_clock_does<K: Keeper>() {
     const SECOND: i64 = 1_000_000_000;
     let mut world = World::<K>::of(3);
     let mut all: Vec<Notification> = Vec::new();
-    let times = [100 * SECOND, 100 * SECOND, 100 * SECOND + 1, 50 * SECOND, 0, -1, 100 * SECOND, 200 * SECOND];
-    for (round, time) in times.into_iter().enumerate() {
+    // While the clock is behind the newest notification, time stands still at the end of that one's millisecond.
+    const STANDING_STILL: i64 = 100 * SECOND + 999_999;
+    let times = [
+        (100 * SECOND, 100 * SECOND),
+        (100 * SECOND, 100 * SECOND),
+        (100 * SECOND + 1, 100 * SECOND + 1),
+        (50 * SECOND, STANDING_STILL),
+        (0, STANDING_STILL),
+        (-1, STANDING_STILL),
+        (100 * SECOND, 100 * SECOND),
+        (200 * SECOND, 200 * SECOND),
+    ];
+    for (round, (time, expected)) in times.into_iter().enumerate() {
         let cursor = all.last().map(|newest| newest.id);
         let notification = given(world.write(knock(2, time)));
-        assert_eq!(notification.create_time, Timestamp(time));
+        assert_eq!(notification.create_time, Timestamp(expected));
         assert!(all.iter().all(|earlier| earlier.id < notification.id), "{round}");
         let behind = world.store().notifications(user(1), cursor, 9).unwrap();
         assert_eq!(behind, std::slice::from_ref(&notification), "what is new lies behind what was read");
