@@ -263,8 +263,8 @@ impl Society {
             }
             9 => {
                 self.statuses += 1;
-                let number = self.statuses;
-                let status = (!self.random.one_in(3)).then(|| format!("status {} {number}", self.random.below(100)));
+                let count = self.statuses;
+                let status = (!self.random.one_in(3)).then(|| format!("status {} {count}", self.random.below(100)));
                 if let Some(status) = &status {
                     let blocked = self.blocked.iter().filter(|(by, _)| *by == user).map(|(_, blocked)| *blocked);
                     self.registry.hide(user, status, blocked.collect());
