@@ -240,8 +240,10 @@ impl Traffic {
         self.farewell = None;
     }
 
-    /// The membership of an audience ends: what its answers were to follow, up to their places, is put before them.
-    /// `bytes` reads the log; `cursor` is where the member stood, and where it stands then.
+    /// The membership of an audience ends: what the answers in the outbox were to follow, up to their places, is put before
+    /// them. `bytes` reads the log; `cursor` is where the member stood, and where it stands then. The caller says the rest of
+    /// the log next, so an answer that still waits for earlier ones comes behind all of it: what the channel said must not wait
+    /// with that answer, or the member would hear it behind what was said later.
     pub fn detach(
         &mut self,
         key: AudienceKey,
@@ -252,8 +254,7 @@ impl Traffic {
         for private in &mut self.outbox {
             private.gap = private.gap.filter(|(of, _)| *of != key);
         }
-        let unsaid = self.slots.iter_mut().filter_map(|slot| slot.answer.as_mut());
-        for private in self.outbox.iter_mut().chain(unsaid) {
+        for private in &mut self.outbox {
             let Some((_, place)) = private.after.take_if(|(of, _)| *of == key) else { continue };
             if place > *cursor {
                 let mut before = bytes(*cursor, place);
@@ -262,6 +263,9 @@ impl Traffic {
                 private.bytes = before;
                 *cursor = place;
             }
+        }
+        for waiting in self.slots.iter_mut().filter_map(|slot| slot.answer.as_mut()) {
+            waiting.after.take_if(|(of, _)| *of == key);
         }
     }
 }
@@ -347,5 +351,28 @@ mod tests {
         traffic.say_gap((key, Position(7)), None, |_| b"gap".to_vec());
         let said: Vec<_> = traffic.outbox.iter().map(|private| private.bytes.as_slice()).collect();
         assert_eq!(said, [b"rest".as_slice(), b"joined", b"gap", b"ack"]);
+    }
+
+    #[test]
+    fn what_a_channel_said_does_not_wait_for_answers_when_the_membership_ends() {
+        let mut subscribers = crate::subscribers::Subscribers::default();
+        let room = crate::id::ChannelId::room("one").unwrap();
+        let key = subscribers.subscribe(&room, Format::Json, 0, crate::id::Epoch(1)).0;
+        let behind =
+            |place, bytes: &[u8]| Private { after: Some((key, Position(place))), ..Private::of(bytes.to_vec()) };
+        let mut traffic = Traffic::default();
+        let (first, second) = (traffic.ask("1".into()), traffic.ask("2".into()));
+        traffic.say(behind(3, b"said"));
+        // It waits for the answer to the first request, which comes from another channel.
+        traffic.answer(second, behind(5, b"second"));
+        let log = b"abcdefgh";
+        let mut cursor = Position(1);
+        traffic.detach(key, &mut cursor, |from, to| log[from.0 as usize..to.0 as usize].to_vec());
+        assert_eq!(cursor, Position(3));
+        traffic.say(Private::of(log[3..].to_vec()));
+        traffic.answer(first, Private::of(b"first".to_vec()));
+        let said: Vec<_> = traffic.outbox.iter().map(|private| private.bytes.as_slice()).collect();
+        assert_eq!(said, [b"bcsaid".as_slice(), b"defgh", b"first", b"second"]);
+        assert!(traffic.outbox.iter().all(|private| private.after.is_none()));
     }
 }
