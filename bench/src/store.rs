@@ -3,6 +3,7 @@
 
 mod author;
 mod fill;
+mod filled;
 mod kills;
 mod sync_probe;
 
@@ -24,7 +25,7 @@ use kills::Round;
 #[derive(Args, Debug)]
 pub struct Options {
     /// Which channels the messages are for.
-    #[arg(long, value_enum, value_delimiter = ',', default_values_t = [Layout::Hot, Layout::Spread])]
+    #[arg(long, value_enum, value_delimiter = ',', default_values_t = [Layout::Library, Layout::Hot, Layout::Spread])]
     layout: Vec<Layout>,
     /// Millions of messages in each layout; a line of the table each.
     #[arg(long, default_value_t = 4)]
@@ -38,7 +39,7 @@ pub struct Options {
     /// Bytes of a message's content.
     #[arg(long, default_value_t = 100)]
     payload: usize,
-    /// Kills of a server that works on the last layout's store; half of them under load, half as soon as it has answered.
+    /// Kills of a server that works on the last layout's store, which must not be `library`; half of them under load, half as soon as it has answered.
     #[arg(long, default_value_t = 0)]
     kills: usize,
     /// Seconds of load between a start's first answer and the kill.
@@ -58,6 +59,8 @@ enum Layout {
     Hot,
     /// Many small channels.
     Spread,
+    /// The messages of many small channels, put into the library below the store, with its own options, a row each.
+    Library,
 }
 
 #[derive(Debug, Error)]
@@ -75,6 +78,9 @@ pub enum Error {
 pub fn run(options: &Options) -> Result<(), Error> {
     if options.millions == 0 || options.channels == 0 || options.group == 0 {
         return Err(Error::Options("--millions, --channels and --group must be above zero".into()));
+    }
+    if options.kills > 0 && options.layout.last() == Some(&Layout::Library) {
+        return Err(Error::Options("--kills need a store as the last --layout".into()));
     }
     let data_in = match &options.data_in {
         Some(directory) => directory.clone(),
@@ -140,6 +146,9 @@ fn goals(spans: &[Span]) -> Vec<Goal> {
         Goal::new("CPU a message, dearest million, spread ÷ hot", ratio(cpu(Layout::Spread), cpu(Layout::Hot)), {
             Bound::AtMost(1.5)
         }),
+        Goal::new("CPU a message, dearest million, spread ÷ the library alone", {
+            ratio(cpu(Layout::Spread), cpu(Layout::Library))
+        }, Bound::AtMost(1.0)),
         Goal::new("longest commit ÷ longest bare sync, hot", waits[0], Bound::AtMost(10.0)),
         Goal::new("longest commit ÷ longest bare sync, spread", waits[1], Bound::AtMost(10.0)),
     ]

@@ -113,7 +113,7 @@ fn serve(options: &Options) -> Result<(), String> {
                 table.delete_accounts();
                 table.give_memory_back(memory);
                 if shard.0 == 0 {
-                    table.forget_logouts();
+                    table.keep_logouts();
                 }
                 table
             },

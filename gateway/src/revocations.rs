@@ -12,10 +12,15 @@
 //! late, and a lock would make shards wait for each other. So readers load an immutable snapshot without waiting, and
 //! the rare writer replaces the snapshot of one bucket, which costs a copy of a 256th of the whole.
 //!
+//! The order must hold when the server is started anew, and its clock may have been set back meanwhile. So the time of the newest
+//! tokens is in the store, to the minute, as the cutoff of a user who does not exist. If that lies ahead of the clock, each cutoff
+//! lies behind it.
+//!
 //! Entries leave when no token they refuse can still be alive. A full bucket refuses new entries, which the one who
 //! logs out is told; nothing is ever dropped to make room. The store forgets in its own time (`http/forgetting.rs`).
 
 use std::collections::HashMap;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
@@ -35,6 +40,12 @@ const MICROSECOND: i64 = 1_000;
 /// How far ahead of the clock a cutoff lies: twice the time in which a store has answered. If it takes longer still, the
 /// cutoff is stored anew.
 const CUTOFF_LEAD: i64 = 2 * ANSWER_DURATION_MAX.as_micros() as i64;
+
+/// How often the time of the newest tokens is written to the store, while there are new ones.
+pub const MARK_INTERVAL: Duration = Duration::from_secs(60);
+
+/// Whose cutoff that time is. Nobody has this id.
+const MARK: UserId = UserId(Uuid::nil());
 
 /// When a token was issued, as far as it says so.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -62,6 +73,10 @@ pub struct Revocations {
     buckets: Box<[ArcSwap<Bucket>]>,
     /// No token lives longer than this after the last time it could be renewed.
     token_life: Duration,
+    /// Behind all tokens of earlier lives of the server, in microseconds since the Unix epoch; 0 if the clock is behind them.
+    earlier: i64,
+    /// Tokens have been issued since the store was last told.
+    unmarked: AtomicBool,
 }
 
 #[derive(Clone, Default)]
@@ -77,10 +92,31 @@ impl Revocations {
     pub fn new(token_life: Duration, kept: &[Revocation], now: Timestamp) -> Self {
         let expiry = expiry(token_life, now);
         let mut buckets = vec![Bucket::default(); BUCKETS];
+        let mut earlier = 0;
         for revocation in kept.iter().filter(|revocation| !expiry.covers(revocation)) {
-            buckets[place_of(subject(revocation))].insert(*revocation);
+            match revocation {
+                Revocation::User { id: MARK, issued_before } if *issued_before > now => {
+                    earlier = microseconds(*issued_before) + 2 * MARK_INTERVAL.as_micros() as i64;
+                }
+                Revocation::User { id: MARK, .. } => {}
+                _ => buckets[place_of(subject(revocation))].insert(*revocation),
+            }
         }
-        Self { buckets: buckets.into_iter().map(ArcSwap::from_pointee).collect(), token_life }
+        let buckets = buckets.into_iter().map(ArcSwap::from_pointee).collect();
+        Self { buckets, token_life, earlier, unmarked: AtomicBool::new(false) }
+    }
+
+    /// A token is being issued.
+    pub fn note_issue(&self) {
+        // Shards issue all the time, and share this only to read it.
+        if !self.unmarked.load(Ordering::Relaxed) {
+            self.unmarked.store(true, Ordering::Relaxed);
+        }
+    }
+
+    /// What the store has to know, if tokens have been issued since this was asked for.
+    pub fn take_mark(&self, now: Timestamp) -> Option<Revocation> {
+        self.unmarked.swap(false, Ordering::Relaxed).then_some(Revocation::User { id: MARK, issued_before: now })
     }
 
     /// What may be forgotten by now.
@@ -117,15 +153,15 @@ impl Revocations {
     }
 
     /// A cutoff behind all tokens that this user has, and behind those that are issued until it is in force, if that does
-    /// not take too long. `seen` is a token of the user, which may come from a life of the server in which the clock was
-    /// ahead.
+    /// not take too long. `seen` is a token of the user, which may come from a life of an earlier program in which the clock
+    /// was ahead.
     pub fn next_cutoff(&self, user: UserId, seen: Option<Issue>, now: Timestamp) -> Timestamp {
         let seen = seen.map_or(0, |issue| match issue {
             Issue::Sequence(sequence) => sequence,
             Issue::Second(second) => second.saturating_mul(NANOSECONDS / MICROSECOND),
         });
         let ahead = microseconds(now).saturating_add(CUTOFF_LEAD);
-        Timestamp(self.next_sequence(user, Timestamp(ahead.max(seen).saturating_mul(MICROSECOND))) * MICROSECOND)
+        Timestamp(self.next_sequence(user, Timestamp(ahead.max(seen).max(self.earlier).saturating_mul(MICROSECOND))) * MICROSECOND)
     }
 
     /// Puts a cutoff from `next_cutoff` in force, on every shard. The store has it already.
@@ -295,6 +331,28 @@ mod tests {
         let fourth = revocations.next_cutoff(user, Some(ahead), at(60));
         assert_eq!(revocations.cut(user, fourth, at(60)), Cut::InForce);
         assert!(revocations.refuses(id(1), user, ahead), "a token of a clock that was ahead");
+    }
+
+    #[test]
+    fn a_cutoff_is_behind_tokens_of_a_life_with_a_clock_that_was_ahead() {
+        let before = Revocations::new(LIFE, &[], at(1000));
+        let (user, other) = (UserId(id(2)), UserId(id(3)));
+        assert_eq!(before.take_mark(at(1000)), None, "nothing was issued");
+        before.note_issue();
+        let mark = before.take_mark(at(1000)).unwrap();
+        assert_eq!(before.take_mark(at(1000)), None);
+        // Issued before the next mark was due, and by a shard that was a little slow.
+        let ahead = Issue::Sequence(before.next_sequence(user, at(1061)));
+        let after = Revocations::new(LIFE, &[mark], at(10));
+        assert!(!after.refuses(id(1), user, ahead), "good until it is logged out");
+        let cutoff = after.next_cutoff(user, None, at(10));
+        assert_eq!(after.cut(user, cutoff, at(11)), Cut::InForce);
+        assert!(after.refuses(id(1), user, ahead));
+        let issued = Issue::Sequence(after.next_sequence(user, at(11)));
+        assert!(!after.refuses(id(1), user, issued), "signed in again");
+        assert_eq!(after.next_sequence(other, at(11)), 11_000_000, "others do not notice");
+        let right = Revocations::new(LIFE, &[mark], at(1001));
+        assert_eq!(right.next_cutoff(user, None, at(1001)), Timestamp((1_001_000_000 + CUTOFF_LEAD) * MICROSECOND));
     }
 
     #[test]

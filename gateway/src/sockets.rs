@@ -94,7 +94,7 @@ pub struct SocketTable {
     /// What works on accounts that are being deleted. It is no connection, and ends when the server stops.
     departing: HttpTasks,
     /// The task that lets the store forget expired logouts; it ends with the table.
-    forgetting: HttpTasks,
+    logouts: HttpTasks,
     counters: SocketCounters,
     high_water: Option<HighWater>,
 }
@@ -176,7 +176,7 @@ impl SocketTable {
             services,
             http: HttpTasks::default(),
             departing: HttpTasks::default(),
-            forgetting: HttpTasks::default(),
+            logouts: HttpTasks::default(),
             counters: SocketCounters { capacity: capacity as u64, ..SocketCounters::default() },
             high_water: None,
         };
@@ -194,9 +194,10 @@ impl SocketTable {
         self.high_water = Some(HighWater::new(bell));
     }
 
-    /// Lets the store forget expired logouts. For one shard of all, in its executor.
-    pub fn forget_logouts(&mut self) {
-        self.forgetting.spawn(http::run_forgetting(self.services.clone()));
+    /// Lets the store forget expired logouts, and know when the newest tokens were issued. For one shard of all, in its executor.
+    pub fn keep_logouts(&mut self) {
+        self.logouts.spawn(http::run_forgetting(self.services.clone()));
+        self.logouts.spawn(http::run_marking(self.services.clone()));
     }
 
     /// Gives a connection a place in the table, where what it asks will be looked at.

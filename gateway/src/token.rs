@@ -136,6 +136,7 @@ impl Tokens {
             expires: 0,
             sequence: None,
         };
+        self.revocations.note_issue();
         // Another shard may log the user out meanwhile. Each further round takes a further logout.
         loop {
             claims.sequence = Some(self.revocations.next_sequence(user, now));

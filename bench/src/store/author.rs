@@ -46,7 +46,7 @@ impl Author {
         let channel = (random % self.written.len() as u64) as u32;
         let sender = match self.layout {
             Layout::Hot => ((random >> 32) & 0xffff_ffff) % WRITERS_OF_HOT,
-            Layout::Spread => u64::from(channel) * 2 + (random >> 63),
+            Layout::Spread | Layout::Library => u64::from(channel) * 2 + (random >> 63),
         };
         let (now, id) = self.next_id(random as u32);
         let written = &mut self.written[channel as usize];

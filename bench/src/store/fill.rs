@@ -4,10 +4,9 @@ use std::path::Path;
 use std::time::{Duration, Instant};
 
 use serde::Serialize;
-use storage::Store;
-use storage::embedded::{Embedded, EmbeddedOptions};
 
 use super::author::Author;
+use super::filled::Filled;
 use super::sync_probe::SyncProbe;
 use super::{Error, Layout, Options};
 use crate::cpu;
@@ -52,8 +51,7 @@ impl Reading {
 }
 
 pub fn fill(options: &Options, layout: Layout, data: &Path) -> Result<Vec<Span>, Error> {
-    let said = |error: storage::Failure| Error::Store(error.to_string());
-    let store = Embedded::open(data, &EmbeddedOptions::default()).map_err(said)?;
+    let store = Filled::open(layout, data)?;
     let probe = SyncProbe::start(data.parent().unwrap_or(data))?;
     let mut author = Author::new(layout, options.channels, options.payload);
     let mut spans = Vec::new();
@@ -68,9 +66,8 @@ pub fn fill(options: &Options, layout: Layout, data: &Path) -> Result<Vec<Span>,
             writing += cpu::thread_time()?.saturating_sub(began);
             left -= writes.len();
             let before = Instant::now();
-            let written = store.commit(&writes).map_err(said)?;
+            store.commit(&writes)?;
             commit_us.saturating_record(before.elapsed().as_micros() as u64);
-            written.into_iter().collect::<Result<Vec<_>, _>>().map_err(said)?;
             runs_most = runs_most.max(store.first_level_runs());
         }
         let end = Reading::now()?;
@@ -96,12 +93,12 @@ pub fn fill(options: &Options, layout: Layout, data: &Path) -> Result<Vec<Span>,
     eprintln!("{}", line(&rest));
     spans.push(rest);
     probe.stop()?;
-    store.close().map_err(said)?;
+    store.close()?;
     Ok(spans)
 }
 
 /// Waits until the store is at rest.
-fn settle(store: &Embedded, layout: Layout, data: &Path, probe: &SyncProbe, millions: u32) -> Result<Span, Error> {
+fn settle(store: &Filled, layout: Layout, data: &Path, probe: &SyncProbe, millions: u32) -> Result<Span, Error> {
     let start = Reading::now()?;
     let (mut last, mut runs_most) = (Reading::now()?, 0);
     while start.time.elapsed() < SETTLE_TIME_MAX {

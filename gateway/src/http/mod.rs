@@ -19,6 +19,7 @@ mod groups;
 mod history;
 mod links;
 mod listing;
+mod marking;
 mod members;
 mod notifications;
 mod pages;
@@ -38,6 +39,7 @@ mod tests;
 
 pub use departures::run as run_departures;
 pub use forgetting::run as run_forgetting;
+pub use marking::run as run_marking;
 pub use returns::Returned;
 pub use router::respond;
 pub use serve::serve;

@@ -1,12 +1,13 @@
 //! What the one who commits keeps in mind between groups of writes, so that it need not look.
 
 use std::collections::HashSet;
+use std::hash::{BuildHasher, RandomState};
 
 use engine::id::{ChannelId, UserId};
-use xxhash_rust::xxh3::xxh3_128;
 
-/// Pairs of user and channel in each of two generations: room for all who write within some minutes, in some MiB.
-const AUTHORS_MAX: usize = 64 * 1024;
+/// Pairs of user and channel in each of two generations: 9 MiB each when they are full, which is what a table of a
+/// million places of 9 bytes holds before it grows.
+const AUTHORS_MAX: usize = (1 << 20) / 8 * 7;
 
 #[derive(Default)]
 pub struct Memo {
@@ -17,19 +18,21 @@ pub struct Memo {
 
 /// Who is known to be noted as having written where.
 ///
-/// When a generation is full it becomes the old one and the one before is forgotten, so those who go on writing are looked
-/// up no more than once a generation. A pair is kept as its hash: a user who brings about that two of its own are
-/// taken for one has only hidden a message from its own later deletion.
+/// When a generation is full it becomes the old one and the one before is forgotten, so those who go on writing are noted
+/// no more than once a generation. A pair is kept as its hash. Should two pairs have the same, which is once in ten million
+/// million notes, a message stays when its sender's account is deleted. The hash is another one in each process, so that
+/// nobody can choose names by it.
 #[derive(Default)]
 pub struct Authors {
-    young: HashSet<u128>,
-    old: HashSet<u128>,
+    young: HashSet<u64>,
+    old: HashSet<u64>,
+    hash: RandomState,
 }
 
 impl Authors {
     /// Whether the pair is known; it is from now on.
     pub fn note(&mut self, user: UserId, channel: &ChannelId) -> bool {
-        let pair = xxh3_128(channel.as_str().as_bytes()) ^ user.0.as_u128();
+        let pair = self.hash.hash_one((user.0.as_u128(), channel.as_str()));
         if self.young.contains(&pair) {
             return true;
         }

@@ -74,9 +74,14 @@ impl Tiers {
         if levels[1].tables > 0 {
             return Some(Step::Move { from: 1, to: 2 });
         }
-        // lsm-tree puts the runs in order only if there are others.
-        if levels[0].runs >= RUNS_0_CROWDED && (1..RUNS_2_CROWDED).contains(&levels[2].runs) {
-            return Some(Step::Move { from: 0, to: 2 });
+        if levels[0].runs >= RUNS_0_CROWDED && levels[2].runs < RUNS_2_CROWDED {
+            // lsm-tree puts them in order only if there is a run already. The next level's is older, and can be that.
+            let next = (2..LEVELS).find(|&level| levels[level].tables > 0);
+            match next {
+                Some(2) => return Some(Step::Move { from: 0, to: 2 }),
+                Some(next) if levels[next].runs == 1 => return Some(Step::Move { from: next as u8, to: 2 }),
+                _ => {}
+            }
         }
         if levels[0].runs >= RUNS_0_MAX {
             return Some(Step::Merge { from: 0, to: 1 });
@@ -194,10 +199,14 @@ mod tests {
         check((4, 2), (1, 8), Some(Step::Move { from: 1, to: 2 }));
         check((15, 2), (0, 0), Some(Step::Merge { from: 0, to: 1 }));
         check((16, 2), (0, 0), Some(Step::Move { from: 0, to: 2 }));
-        for others in [0, RUNS_2_CROWDED] {
-            let levels = levels([(16, 2), (0, 0), (others, 9), (0, 0), (0, 0), (0, 0), (1, 90)]);
+        for (others, last) in [(0, 0), (RUNS_2_CROWDED, 1)] {
+            let levels = levels([(16, 2), (0, 0), (others, 9), (0, 0), (0, 0), (0, 0), (last, 90)]);
             assert_eq!(TIERS.next_shallow(&levels), Some(Step::Merge { from: 0, to: 1 }));
         }
+        let of_an_earlier_program = levels([(36, 20), (0, 0), (0, 0), (0, 0), (0, 0), (1, 50), (1, 90)]);
+        assert_eq!(TIERS.next_shallow(&of_an_earlier_program), Some(Step::Move { from: 5, to: 2 }));
+        let in_disorder = levels([(36, 20), (0, 0), (0, 0), (0, 0), (0, 0), (2, 50), (1, 90)]);
+        assert_eq!(TIERS.next_shallow(&in_disorder), Some(Step::Merge { from: 0, to: 1 }));
         let mut side_by_side = levels([(1, 32), (0, 0), (1, 9), (0, 0), (0, 0), (0, 0), (1, 90)]);
         side_by_side[0].tables = TABLES_0_MAX - 1;
         assert_eq!(TIERS.next_shallow(&side_by_side), None);
@@ -356,6 +365,45 @@ mod tests {
             }
             assert!(levels_of(&rows).iter().map(|level| level.bytes).sum::<u64>() < 1 << 29, "{:?}", levels_of(&rows));
         }
+    }
+
+    /// As a server leaves them that is killed again and again before its first merge is done.
+    #[test]
+    fn runs_that_pile_up_above_a_lower_level_are_moved_and_stay_in_order() {
+        let directory = tempfile::tempdir().unwrap();
+        let (database, rows) = open(&directory);
+        let mut expected = BTreeMap::new();
+        let mut write = |round: u32| {
+            for key in (0..1000u32).filter(|key| round == 0 || key % (round + 1) == 0) {
+                let (key, value) = (key.to_be_bytes().to_vec(), round.to_be_bytes().repeat(9));
+                match round % 5 {
+                    4 => {
+                        rows.remove(&key[..]).unwrap();
+                        expected.remove(&key);
+                    }
+                    _ => {
+                        rows.insert(&key[..], &value[..]).unwrap();
+                        expected.insert(key, value);
+                    }
+                }
+            }
+            rows.rotate_memtable_and_wait().unwrap();
+        };
+        write(0);
+        let levels = levels_of(&rows);
+        rows.tree.compact(TIERS.strategy(Step::Merge { from: 0, to: 6 }, &levels), 0).unwrap();
+        (1..=18).for_each(&mut write);
+        let mut runs = Vec::new();
+        for step in [Step::Move { from: 6, to: 2 }, Step::Move { from: 0, to: 2 }] {
+            let levels = levels_of(&rows);
+            assert_eq!(TIERS.next_shallow(&levels), Some(step), "{levels:?}");
+            rows.tree.compact(TIERS.strategy(step, &levels), 0).unwrap();
+            check(&rows, &expected);
+            runs.push(levels_of(&rows).map(|level| level.runs));
+        }
+        assert_eq!(runs, [[18, 0, 1, 0, 0, 0, 0], [0, 0, 19, 0, 0, 0, 0]]);
+        settle(TIERS, &database, &rows);
+        check(&rows, &expected);
     }
 
     #[test]
