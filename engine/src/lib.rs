@@ -1,7 +1,7 @@
 //! Decides: who is in a channel, in which order things happen there, and what each subscriber is still owed.
 //!
-//! Two floors. Everything that decides is pure and synchronous: time and chance are arguments, sockets and disks are
-//! traits and effects. One folder, `runtime/`, turns it on one glommio executor a core.
+//! It is pure and synchronous: time and chance are arguments, sockets and disks are traits and effects. The crate `runtime` turns
+//! it, on one executor a core.
 
 pub mod admission;
 mod announcements;
@@ -28,7 +28,6 @@ pub mod persist;
 mod presence;
 mod recent;
 mod residents;
-pub mod runtime;
 pub mod shard;
 mod status;
 pub mod subscribers;

@@ -7,7 +7,7 @@ use std::io::{self, Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::time::{Duration, Instant};
 
-use engine::runtime::Observer;
+use runtime::Observer;
 use storage::bridge::Client;
 
 use crate::metrics::{Overview, StoreState};

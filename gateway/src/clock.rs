@@ -3,7 +3,7 @@
 use std::io;
 use std::thread::{self, JoinHandle};
 
-use engine::runtime::clock::{self, LOOK_INTERVAL};
+use runtime::clock::{self, LOOK_INTERVAL};
 
 /// Starts the thread that looks once a second, as long as the process lives.
 pub fn watch() -> io::Result<JoinHandle<()>> {

@@ -11,7 +11,7 @@ use std::task::{Context, Poll, Waker};
 
 use engine::id::{ChannelId, UserId};
 use engine::parcel::{Circular, Enquiry, Finding};
-use engine::runtime::bell::Bell;
+use runtime::bell::Bell;
 use engine::shard::Input;
 
 /// The questions and news of one shard's handlers.

@@ -8,8 +8,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use engine::id::{Epoch, ShardId};
-use engine::runtime::clock;
-use engine::runtime::shards::{Part, start};
+use runtime::clock;
+use runtime::shards::{Part, start};
 use engine::shard::Rules;
 use gateway::admin::Admin;
 use gateway::http::Services;
@@ -166,7 +166,7 @@ fn begin_life(
 }
 
 fn apply_schema(options: &Options) -> Result<(), String> {
-    let before = scylla::apply_schema(&options.database).map_err(said)?;
+    let before = scylla::apply_schema(&options.database, clock::wall()).map_err(said)?;
     let keyspace = &options.database.keyspace;
     match before {
         scylla::schema::VERSION => println!("keyspace {keyspace} is up to date, at version {before}"),
@@ -179,7 +179,7 @@ fn apply_schema(options: &Options) -> Result<(), String> {
 fn open_store(options: &Options) -> Result<Arc<dyn Store>, String> {
     Ok(match options.store {
         StoreKind::Memory => Arc::new(Memory::new()),
-        StoreKind::Scylla => Arc::new(Scylla::open(options.database.clone()).map_err(said)?),
+        StoreKind::Scylla => Arc::new(Scylla::open(options.database.clone(), clock::wall).map_err(said)?),
         StoreKind::Embedded => {
             Arc::new(Embedded::open(&options.store_directory(), &options.embedded_store()).map_err(said)?)
         }

@@ -19,7 +19,7 @@ use engine::frames::Format;
 use engine::home::{Manner, SocketEffect};
 use engine::id::{ConnectionId, Timestamp};
 use engine::parcel::Finding;
-use engine::runtime::{Reading, Sockets};
+use runtime::{Reading, Sockets};
 use engine::shard::{Input, Shard};
 use engine::subscribers::{Gone, Outlet};
 use engine::wire::websocket::{self, Assembly, CloseCode};
@@ -45,7 +45,7 @@ const EVENTS_MAX: usize = 256;
 /// without a bound it would take megabytes for every reader that has stopped.
 const SEND_BUFFER_BYTES: usize = 128 * 1024;
 
-/// Ticks a second (`engine::runtime::turn::TICK`).
+/// Ticks a second (`runtime::turn::TICK`).
 const TICKS_PER_SECOND: u32 = 10;
 
 /// Every connection is looked after once in so many ticks.

@@ -271,7 +271,7 @@ pub(crate) mod tests {
     use super::*;
     use crate::options::Secret;
     use crate::revocations::Cut;
-    use engine::runtime::clock;
+    use runtime::clock;
 
     pub(crate) const SESSION_TTL: Duration = Duration::from_secs(60);
     pub(crate) const REFRESH_TTL: Duration = Duration::from_secs(3600);

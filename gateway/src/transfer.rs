@@ -6,6 +6,7 @@ use std::path::Path;
 use std::time::{Duration, Instant};
 
 use indicatif::{ProgressBar, ProgressStyle};
+use runtime::clock;
 use storage::embedded::Embedded;
 use storage::scylla::Scylla;
 use storage::transfer::{self, End, Moved};
@@ -63,7 +64,7 @@ impl Kept {
                 Ok(Self::Embedded(store))
             }
             StoreKind::Scylla => {
-                let store = Scylla::open(options.database.clone()).map_err(said)?;
+                let store = Scylla::open(options.database.clone(), clock::wall).map_err(said)?;
                 await_answers(&store)?;
                 Ok(Self::Database(store))
             }

@@ -11,7 +11,7 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use engine::id::{Epoch, ShardId};
-use engine::runtime::{Reading, Sockets, clock};
+use runtime::{Reading, Sockets, clock};
 use engine::shard::{Effects, Rules, Shard};
 use gateway::listeners::listeners;
 use gateway::sockets::SocketTable;

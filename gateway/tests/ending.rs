@@ -11,7 +11,7 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use engine::id::Epoch;
-use engine::runtime::shards::{Part, Running, start};
+use runtime::shards::{Part, Running, start};
 use engine::shard::Rules;
 use gateway::listeners::listeners;
 use gateway::machine;
@@ -26,7 +26,7 @@ const SHARDS: usize = 2;
 /// Of each kind: so many that both shards have some.
 const CLIENTS: usize = 16;
 
-fn started(bridge_ends: Vec<engine::persist::StoreEnd>, world: &World) -> (Running, SocketAddr) {
+fn started(bridge_ends: Vec<storage::bridge::StoreEnd>, world: &World) -> (Running, SocketAddr) {
     let (listening, address) = listeners(SocketAddr::from(([127, 0, 0, 1], 0)), SHARDS).expect("a free port");
     let cores = machine::cores();
     let parts = listening.into_iter().zip(bridge_ends).enumerate().map(|(number, (listener, store))| {

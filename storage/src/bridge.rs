@@ -10,6 +10,7 @@
 
 mod client;
 mod committer;
+mod ends;
 mod waiting;
 
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -18,10 +19,10 @@ use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
 use engine::limits::STORE_REQUESTS_MAX;
-use engine::persist::{StoreEnd, store_ends};
 
 pub use client::Client;
 pub use committer::look_up;
+pub use ends::{KeeperEnd, NotTaken, StoreEnd, store_ends};
 
 use crate::{ANSWER_DURATION_MAX, Failure, Store};
 use committer::Committer;

@@ -38,7 +38,7 @@ use std::time::{Duration, Instant};
 
 use engine::friend::{FriendState, Sides};
 use engine::group::Role;
-use engine::id::{ChannelId, Epoch, GroupId, MessageId, NotificationId, UserId};
+use engine::id::{ChannelId, Epoch, GroupId, MessageId, NotificationId, Timestamp, UserId};
 use engine::message::Message;
 use engine::notification::Notification;
 use engine::persist::ChannelHead;
@@ -78,10 +78,11 @@ pub struct Scylla {
 }
 
 impl Scylla {
-    /// Begins to connect. Whether there is a database turns out when something is asked.
-    pub fn open(options: ScyllaOptions) -> Result<Self, Failure> {
+    /// Begins to connect. Whether there is a database turns out when something is asked. `wall` is the clock by which what is written
+    /// gets its time.
+    pub fn open(options: ScyllaOptions, wall: fn() -> Timestamp) -> Result<Self, Failure> {
         let runtime = runtime()?;
-        let link = Link::begin(options, runtime.handle().clone());
+        let link = Link::begin(options, wall, runtime.handle().clone());
         Ok(Self { keeper: Keeper::begin(link), runtime: Some(runtime), until: None })
     }
 
@@ -121,12 +122,12 @@ impl Scylla {
     }
 }
 
-/// Brings a database to this program's schema; answers which version it had before.
-pub fn apply_schema(options: &ScyllaOptions) -> Result<i32, Failure> {
+/// Brings a database to this program's schema, and notes the time; answers which version it had before.
+pub fn apply_schema(options: &ScyllaOptions, now: Timestamp) -> Result<i32, Failure> {
     let runtime = runtime()?;
     runtime.block_on(async {
         let session = link::session(options).await?;
-        schema::apply(&session, options).await
+        schema::apply(&session, options, now).await
     })
 }
 

@@ -15,7 +15,7 @@ use engine::group::Role;
 use engine::id::{ChannelId, Epoch, GroupId, MessageId, NotificationId, UserId};
 use engine::message::Message;
 use engine::notification::Notification;
-use engine::persist::{ChannelHead, NotTaken, Receipt, StoreEnd, StoreReceipt, StoreRequest, Ticket};
+use engine::persist::{ChannelHead, Receipt, StoreReceipt, StoreRequest, Ticket};
 use storage::account::{
     Account, Changed, Credential, CredentialOwner, Expiry, Registered, Revocation, RevocationPlace,
 };

@@ -9,7 +9,7 @@ use common::*;
 use engine::friend::{FriendAct, FriendState};
 use engine::group::{GroupAct, GroupChange, GroupRefusal, Role};
 use engine::id::Timestamp;
-use engine::persist::{Admission, DirectRequest, StoreEnd, StoreReceipt, StoreRequest, Ticket};
+use engine::persist::{Admission, DirectRequest, StoreReceipt, StoreRequest, Ticket};
 use storage::Write;
 use storage::account::{Linked, Unlinked};
 use storage::bridge::Bridge;

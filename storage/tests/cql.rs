@@ -248,7 +248,7 @@ fn one_server_has_a_keyspace() {
 fn what_is_not_there_fails_in_time_and_passes() {
     // A port that nobody listens on any more.
     let address = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
-    let store = Scylla::open(ScyllaOptions::at(vec![address.to_string()])).unwrap();
+    let store = Scylla::open(ScyllaOptions::at(vec![address.to_string()]), wall).unwrap();
     let since = Instant::now();
     assert!(store.unready().is_some());
     let lobby = room("lobby");

@@ -316,7 +316,7 @@ fn tables_of_the_first_version_are_brought_to_this_one() {
         stage.keeper().say("DROP TABLE intents");
         stage.keeper().say("INSERT INTO schema_version (id, version, applied_us) VALUES (0, 1, 1)");
         let options = stage.keeper().options.clone();
-        let old = Scylla::open(options.clone()).unwrap();
+        let old = Scylla::open(options.clone(), wall).unwrap();
         let refused = loop {
             match old.next_epoch() {
                 Err(Failure::Passing(_)) => std::thread::yield_now(),
@@ -324,8 +324,8 @@ fn tables_of_the_first_version_are_brought_to_this_one() {
             }
         };
         assert!(matches!(&refused, Err(Failure::Corrupt(text)) if text.contains("schema --apply")), "{refused:?}");
-        assert_eq!(apply_schema(&options), Ok(1));
-        assert_eq!(apply_schema(&options), Ok(schema::VERSION));
+        assert_eq!(apply_schema(&options, wall()), Ok(1));
+        assert_eq!(apply_schema(&options, wall()), Ok(schema::VERSION));
         stage.take_over().unwrap();
         let write = stage.befriend();
         stage.check_nothing_then_all(&before, &write);

@@ -11,7 +11,7 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 use engine::id::{ChannelId, Sequence, Timestamp, UserId};
 use engine::message::{Message, MessageCode};
 use engine::message_id::MessageIds;
-use engine::persist::{StoreEnd, StoreReceipt, StoreRequest, Ticket};
+use engine::persist::{StoreReceipt, StoreRequest, Ticket};
 use storage::bridge::Bridge;
 use storage::embedded::{Embedded, EmbeddedOptions};
 use uuid::Uuid;

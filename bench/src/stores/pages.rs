@@ -8,6 +8,7 @@ use engine::id::{ChannelId, MessageId, Sequence, Timestamp};
 use engine::message::Message;
 use engine::persist::StoreRequest;
 use hdrhistogram::Histogram;
+use runtime::clock;
 use serde::Serialize;
 use storage::embedded::{Embedded, EmbeddedOptions};
 use storage::scylla::options::ScyllaOptions;
@@ -54,8 +55,8 @@ pub fn measure(reads: Reads, data_in: &Path, database: &Database) -> Result<Vec<
     let keyspace = format!("bench_{}_pages", std::process::id());
     options.keyspace = keyspace.parse().map_err(Error::Options)?;
     options.replication = 1;
-    apply_schema(&options)?;
-    let kept = Scylla::open(options)?;
+    apply_schema(&options, clock::wall())?;
+    let kept = Scylla::open(options, clock::wall)?;
     let since = Instant::now();
     while let Err(failure) = kept.revocations() {
         if since.elapsed() > PATIENCE {

@@ -14,7 +14,7 @@ use std::time::Duration;
 use engine::group::{GroupAct, GroupChange, GroupRefusal};
 use engine::id::{ChannelId, MessageId, Timestamp, UserId};
 use engine::parcel::{Circular, Enquiry, Finding};
-use engine::runtime::bell::Bell;
+use runtime::bell::Bell;
 use glommio::timer::sleep;
 use storage::account::Revocation;
 use storage::group::RosterPlace;

@@ -8,7 +8,7 @@ use std::collections::VecDeque;
 use std::os::fd::OwnedFd;
 use std::task::{Context, Poll};
 
-use engine::runtime::bell::Bell;
+use runtime::bell::Bell;
 
 /// A connection whose earlier requests are answered.
 pub struct Returned {

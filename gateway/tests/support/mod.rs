@@ -9,7 +9,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use engine::id::UserId;
-use engine::runtime::clock;
+use runtime::clock;
 use gateway::http::Services;
 use gateway::keys::SigningKeys;
 use gateway::options::Secret;

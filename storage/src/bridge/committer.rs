@@ -9,7 +9,7 @@ use std::sync::Arc;
 use engine::friend::FriendState;
 use engine::group::Role;
 use engine::id::UserId;
-use engine::persist::{Admission, KeeperEnd, Receipt, StoreFailure, StoreReceipt, StoreRequest, Ticket};
+use engine::persist::{Admission, Receipt, StoreFailure, StoreReceipt, StoreRequest, Ticket};
 
 use super::client::ClientWrite;
 use super::waiting::Desk;

@@ -13,7 +13,6 @@ use engine::id::{ChannelId, ChannelKind, Epoch, MessageId, Sequence};
 use engine::persist::ChannelHead;
 use uuid::Uuid;
 
-use super::clock::now_us;
 use super::lane::Queue;
 use super::link::{Link, Mutation};
 use super::options::BucketBounds;
@@ -277,7 +276,7 @@ pub fn remaining_seconds(link: &Link, channel: &ChannelId, create_ns: i64) -> i3
         return 0;
     }
     // A message may lie ahead of the clock. It is kept no longer for that.
-    let age = (now_us() - create_ns / 1_000).max(0) / 1_000_000;
+    let age = (link.clock.now_us() - create_ns / 1_000).max(0) / 1_000_000;
     i32::try_from((kept - age).clamp(1, TTL_MAX)).unwrap_or(i32::MAX)
 }
 

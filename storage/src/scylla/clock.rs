@@ -2,23 +2,29 @@
 
 use std::sync::atomic::{AtomicI64, Ordering};
 
-use engine::runtime::clock;
-
-/// Microseconds since the Unix epoch, by the wall clock of this life of the server.
-pub fn now_us() -> i64 {
-    clock::wall().0.div_euclid(1_000)
-}
+use engine::id::Timestamp;
 
 /// Gives timestamps that rise strictly.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct CellClock {
+    /// The wall clock of this life of the server.
+    wall: fn() -> Timestamp,
     last: AtomicI64,
 }
 
 impl CellClock {
+    pub fn new(wall: fn() -> Timestamp) -> Self {
+        Self { wall, last: AtomicI64::new(0) }
+    }
+
+    /// Microseconds since the Unix epoch.
+    pub fn now_us(&self) -> i64 {
+        (self.wall)().0.div_euclid(1_000)
+    }
+
     /// The first of so many in a row, all later than every one before, and than everything that `pass` was told of.
     pub fn reserve(&self, count: usize) -> i64 {
-        let now = now_us();
+        let now = self.now_us();
         let more = i64::try_from(count).unwrap_or(i64::MAX).max(1) - 1;
         let step = |last: i64| Some(now.max(last + 1) + more);
         // The closure never refuses.
@@ -38,10 +44,10 @@ mod tests {
 
     #[test]
     fn rises_past_what_it_has_seen() {
-        let clock = CellClock::default();
+        let clock = CellClock::new(|| Timestamp(1_700_000_000_000_000_999));
         let first = clock.reserve(10);
         assert!(clock.reserve(1) >= first + 10);
-        let future = now_us() + 1_000_000_000;
+        let future = clock.now_us() + 1_000_000_000;
         clock.pass(future);
         assert_eq!(clock.reserve(1), future + 1);
         clock.pass(first);

@@ -218,6 +218,8 @@ impl Authors {
 
 #[cfg(test)]
 mod tests {
+    use engine::id::Timestamp;
+
     use super::*;
     use uuid::Uuid;
 
@@ -227,7 +229,7 @@ mod tests {
         let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
         let address = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
         let options = super::super::options::ScyllaOptions::at(vec![address.to_string()]);
-        let keeper = Keeper::begin(Link::begin(options, runtime.handle().clone()));
+        let keeper = Keeper::begin(Link::begin(options, || Timestamp(0), runtime.handle().clone()));
         let (answers, answered) = flume::unbounded();
         let take = |number: usize, deadline| {
             let answers = answers.clone();

@@ -5,6 +5,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
 use std::time::{Duration, Instant};
 
+use engine::id::Timestamp;
 use rustls::pki_types::CertificateDer;
 use rustls::pki_types::pem::PemObject;
 use scylla::client::PoolSize;
@@ -109,12 +110,12 @@ struct Health {
 
 impl Link {
     /// Begins to connect, in the background.
-    pub fn begin(options: ScyllaOptions, runtime: Handle) -> Arc<Self> {
+    pub fn begin(options: ScyllaOptions, wall: fn() -> Timestamp, runtime: Handle) -> Arc<Self> {
         let link = Arc::new(Self {
             options,
             runtime: runtime.clone(),
             state: RwLock::new(State::Trying("no attempt has been made yet".into())),
-            clock: CellClock::default(),
+            clock: CellClock::new(wall),
             health: Health {
                 failures_in_a_row: AtomicU64::new(0),
                 last_success: Mutex::new(Instant::now()),

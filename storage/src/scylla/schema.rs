@@ -3,6 +3,7 @@
 //! Tables marked *conditional* are written by lightweight transactions only, so that each of their rows has one history.
 //! There are no indexes, views, counters or user types: support for those differs.
 
+use engine::id::Timestamp;
 use scylla::client::session::Session;
 
 use super::options::{Keyspace, ScyllaOptions};
@@ -120,7 +121,7 @@ fn create_keyspace(keyspace: &Keyspace, replication: u16, more: &str) -> String 
 }
 
 /// Brings a database to this program's version, from nothing or from an older one. Doing it again does nothing.
-pub async fn apply(session: &Session, options: &ScyllaOptions) -> Result<i32, Failure> {
+pub async fn apply(session: &Session, options: &ScyllaOptions, now: Timestamp) -> Result<i32, Failure> {
     let keyspace = &options.keyspace;
     if !exists(session, keyspace).await? {
         make_keyspace(session, options).await?;
@@ -138,7 +139,7 @@ pub async fn apply(session: &Session, options: &ScyllaOptions) -> Result<i32, Fa
         let noted = format!(
             "INSERT INTO schema_version (id, version, applied_us) VALUES (0, {}, {})",
             number + 1,
-            super::clock::now_us()
+            now.0.div_euclid(1_000)
         );
         run(session, &noted).await?;
     }

@@ -2,8 +2,9 @@
 //! and do nothing: `check` always starts one.
 
 use std::fs::File;
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
+use engine::id::Timestamp;
 use scylla::client::session::Session;
 use scylla::client::session_builder::SessionBuilder;
 use storage::Store;
@@ -18,6 +19,11 @@ const PATIENCE: Duration = Duration::from_secs(30);
 /// Keyspaces that tests share, one after another: making one takes seconds, emptying one does not, and every table costs a
 /// node memory.
 const KEYSPACES_MAX: usize = 64;
+
+pub fn wall() -> Timestamp {
+    let since_epoch = SystemTime::now().duration_since(UNIX_EPOCH).unwrap();
+    Timestamp(i64::try_from(since_epoch.as_nanos()).unwrap())
+}
 
 pub fn node() -> Option<String> {
     std::env::var("STENTOR_TEST_CQL").ok().filter(|node| !node.is_empty())
@@ -43,7 +49,7 @@ impl OnCql {
         let (keyspace, lock) = keyspace();
         let mut options = options(&keyspace);
         options.buckets = buckets;
-        apply_schema(&options).unwrap();
+        apply_schema(&options, wall()).unwrap();
         empty(&options);
         Self { store: Some(open(&options)), options, _lock: lock }
     }
@@ -166,7 +172,7 @@ fn keyspace() -> (String, File) {
 
 /// Opens a store and waits until it answers.
 pub fn open(options: &ScyllaOptions) -> Scylla {
-    let store = Scylla::open(options.clone()).unwrap();
+    let store = Scylla::open(options.clone(), wall).unwrap();
     let since = Instant::now();
     loop {
         match store.revocations() {

@@ -10,7 +10,7 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 use arc_swap::ArcSwap;
 use rustix::time::{ClockId, clock_gettime};
 
-use crate::id::{Monotonic, Now, Timestamp};
+use engine::id::{Monotonic, Now, Timestamp};
 
 /// The wall clock gains or loses at most one nanosecond in so many while it is drawn towards the system's: 36 seconds an hour.
 /// A second of difference, as an ordinary correction makes it, is gone after 100 seconds.

@@ -16,14 +16,15 @@ use engine::home::{Appearance, SocketEffect};
 use engine::id::{ChannelId, ConnectionId, Epoch, SessionId, ShardId, Timestamp, UserId};
 use engine::limits::{RING_PARCELS, STORE_REQUESTS_MAX};
 use engine::parcel::Finding;
-use engine::persist::{KeeperEnd, StoreReceipt, StoreRequest, store_ends};
-use engine::runtime::shards::{Part, Running, start};
-use engine::runtime::turn::TICK;
-use engine::runtime::{Reading, Sockets};
+use engine::persist::{StoreReceipt, StoreRequest};
+use runtime::shards::{Part, Running, start};
+use runtime::turn::TICK;
+use runtime::{Reading, Sockets};
 use engine::shard::{Input, Rules, Shard};
 use engine::subscribers::{Gone, Outlet};
 use glommio::Task;
 use glommio::timer::sleep;
+use storage::bridge::{KeeperEnd, store_ends};
 
 /// Nothing here takes long; a test that hangs shall say so.
 const DEADLINE: Duration = Duration::from_secs(20);

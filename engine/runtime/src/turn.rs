@@ -21,12 +21,12 @@ use super::clock::{self, Laps};
 use super::persistence::Persistence;
 use super::reports::Question;
 use super::rings::Rings;
-use crate::counters::{SocketCounters, TurnCounters};
-use crate::home::SocketEffect;
-use crate::id::{Monotonic, Now, Timestamp};
-use crate::parcel::Finding;
-use crate::shard::{Effects, Input, Shard};
-use crate::subscribers::Outlet;
+use engine::counters::{SocketCounters, TurnCounters};
+use engine::home::SocketEffect;
+use engine::id::{Monotonic, Now, Timestamp};
+use engine::parcel::Finding;
+use engine::shard::{Effects, Input, Shard};
+use engine::subscribers::Outlet;
 
 /// How often a shard looks after its connections: deadlines, pings.
 pub const TICK: Duration = Duration::from_millis(100);

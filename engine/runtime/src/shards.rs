@@ -10,10 +10,10 @@ use super::persistence::Persistence;
 use super::reports::Observer;
 use super::rings::{Rings, rings};
 use super::turn::{Order, Sockets, TICK, Turning};
-use crate::counters::TurnCounters;
-use crate::id::{Epoch, ShardId};
-use crate::persist::StoreEnd;
-use crate::shard::{Rules, Shard};
+use engine::counters::TurnCounters;
+use engine::id::{Epoch, ShardId};
+use storage::bridge::StoreEnd;
+use engine::shard::{Rules, Shard};
 
 /// Memory a ring of glommio's registers for files, which shards do not touch.
 const IO_MEMORY_BYTES: usize = 64 * 1024;

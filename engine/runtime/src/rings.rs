@@ -12,9 +12,9 @@ use glommio::channels::shared_channel::{self, ConnectedReceiver, ConnectedSender
 use glommio::{GlommioError, ResourceType, Task};
 
 use super::bell::Bell;
-use crate::id::ShardId;
-use crate::limits::RING_PARCELS;
-use crate::parcel::Parcel;
+use engine::id::ShardId;
+use engine::limits::RING_PARCELS;
+use engine::parcel::Parcel;
 
 /// One shard's ends, not yet bound to its executor. The place of the shard itself is empty: it needs no ring.
 pub struct RingEnds {

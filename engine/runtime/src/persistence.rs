@@ -7,7 +7,8 @@ use std::rc::Rc;
 use glommio::Task;
 
 use super::bell::Bell;
-use crate::persist::{NotTaken, Receipt, StoreEnd, StoreFailure, StoreRequest, Ticket};
+use engine::persist::{Receipt, StoreFailure, StoreRequest, Ticket};
+use storage::bridge::{NotTaken, StoreEnd};
 
 /// One shard's way to the store.
 pub struct Persistence {

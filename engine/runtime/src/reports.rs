@@ -3,8 +3,8 @@
 
 use std::time::{Duration, Instant};
 
-use crate::counters::Report;
-use crate::id::ShardId;
+use engine::counters::Report;
+use engine::id::ShardId;
 
 /// Where a shard is to put its report.
 pub type Question = flume::Sender<Box<Report>>;

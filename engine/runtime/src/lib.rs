@@ -1,0 +1,14 @@
+//! Turns the engine's shards on real cores: executors, the loop of a turn, the rings between shards, the way to the store, and the
+//! clock. What a shard decides is the business of `engine`, which knows nothing of threads and time.
+
+pub mod bell;
+pub mod clock;
+mod persistence;
+mod reports;
+pub mod rings;
+pub mod shards;
+pub mod turn;
+
+pub use reports::Observer;
+pub use shards::{Running, start};
+pub use turn::{Reading, Sockets};

@@ -1,0 +1,135 @@
+//! The queues between a shard and the bridge.
+
+use std::cell::Cell;
+
+use engine::persist::{Receipt, StoreRequest, Ticket};
+
+/// A shard's end of the bridge to the store. Belongs to one thread.
+///
+/// It counts what is under way, from `try_send` to the receipt's being taken, and lets no more than `in_flight_max` be.
+/// Both queues have room for that many, so the storage threads never wait for a shard.
+pub struct StoreEnd {
+    requests: flume::Sender<(Ticket, StoreRequest)>,
+    receipts: flume::Receiver<Receipt>,
+    bell: flume::Sender<()>,
+    in_flight: Cell<usize>,
+    in_flight_max: usize,
+}
+
+/// The other end: requests come out in the order in which they were sent, and each is answered once, in any order.
+pub struct KeeperEnd {
+    pub requests: flume::Receiver<(Ticket, StoreRequest)>,
+    pub receipts: flume::Sender<Receipt>,
+}
+
+/// Why a request was not taken. Nothing of it will ever be in history.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum NotTaken {
+    /// As much is under way as may be: try again when receipts have come.
+    Full,
+    /// The store has stopped.
+    Gone,
+}
+
+/// The two ends of a bridge. The bell, a queue with room for one, is rung after each burst of requests: the keeper may
+/// wait at one bell for many shards.
+pub fn store_ends(in_flight_max: usize, bell: flume::Sender<()>) -> (StoreEnd, KeeperEnd) {
+    let (requests, requests_out) = flume::bounded(in_flight_max);
+    let (receipts_in, receipts) = flume::bounded(in_flight_max);
+    let near = StoreEnd { requests, receipts, bell, in_flight: Cell::new(0), in_flight_max };
+    (near, KeeperEnd { requests: requests_out, receipts: receipts_in })
+}
+
+impl StoreEnd {
+    /// Whether a request would be taken now, as far as this end can see.
+    pub fn has_room(&self) -> bool {
+        self.in_flight.get() < self.in_flight_max
+    }
+
+    /// Sends a lone request on its way, or refuses it at once.
+    pub fn try_send(&self, ticket: Ticket, request: StoreRequest) -> Result<(), NotTaken> {
+        self.put(ticket, request)?;
+        self.ring();
+        Ok(())
+    }
+
+    /// As `try_send`, one of a burst: the keeper need not wake before `ring`, and then finds them together.
+    pub fn put(&self, ticket: Ticket, request: StoreRequest) -> Result<(), NotTaken> {
+        if !self.has_room() {
+            return Err(NotTaken::Full);
+        }
+        self.requests.try_send((ticket, request)).map_err(|error| match error {
+            flume::TrySendError::Full(_) => NotTaken::Full,
+            flume::TrySendError::Disconnected(_) => NotTaken::Gone,
+        })?;
+        self.in_flight.set(self.in_flight.get() + 1);
+        Ok(())
+    }
+
+    pub fn ring(&self) {
+        // A full bell has been rung already; a bell without an ear means that the requests' queue is gone, too.
+        let _ = self.bell.try_send(());
+    }
+
+    /// The next receipt, if one is there.
+    pub fn try_receive(&self) -> Option<Receipt> {
+        self.taken(self.receipts.try_recv().ok())
+    }
+
+    /// Waits for the next receipt, on any executor. `None`: the store has stopped, and no receipt will come any more.
+    pub async fn receive(&self) -> Option<Receipt> {
+        self.taken(self.receipts.recv_async().await.ok())
+    }
+
+    /// How many requests have no receipt yet.
+    pub fn in_flight(&self) -> usize {
+        self.in_flight.get()
+    }
+
+    fn taken(&self, receipt: Option<Receipt>) -> Option<Receipt> {
+        if receipt.is_some() {
+            self.in_flight.set(self.in_flight.get() - 1);
+        }
+        receipt
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use engine::id::ChannelId;
+    use engine::persist::StoreReceipt;
+
+    use super::*;
+
+    fn head() -> StoreRequest {
+        StoreRequest::Head { channel: ChannelId::room("lobby").unwrap() }
+    }
+
+    #[test]
+    fn counts_until_the_receipt_is_taken() {
+        let (bell, rung) = flume::bounded(1);
+        let (near, far) = store_ends(2, bell);
+        assert_eq!(near.try_send(Ticket(1), head()), Ok(()));
+        assert_eq!(near.try_send(Ticket(2), head()), Ok(()));
+        assert_eq!(near.try_send(Ticket(3), head()), Err(NotTaken::Full));
+        assert_eq!(rung.len(), 1);
+
+        let (ticket, _) = far.requests.try_recv().unwrap();
+        assert_eq!(near.try_send(Ticket(3), head()), Err(NotTaken::Full), "taken out is not yet answered");
+        far.receipts.try_send((ticket, Ok(StoreReceipt::Head(None)))).unwrap();
+        assert!(!near.has_room(), "answered is not yet received");
+        assert_eq!(near.try_receive(), Some((Ticket(1), Ok(StoreReceipt::Head(None)))));
+        assert_eq!(near.try_receive(), None);
+        assert_eq!(near.try_send(Ticket(3), head()), Ok(()));
+        assert_eq!(near.in_flight(), 2);
+    }
+
+    #[test]
+    fn says_when_the_store_is_gone() {
+        let (bell, _rung) = flume::bounded(1);
+        let (near, far) = store_ends(2, bell);
+        drop(far);
+        assert_eq!(near.try_send(Ticket(1), head()), Err(NotTaken::Gone));
+        assert_eq!(near.in_flight(), 0);
+    }
+}
