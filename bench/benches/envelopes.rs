@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use criterion::{Criterion, criterion_group, criterion_main};
 use engine::command::{Event, Reply};
-use engine::frames::{self, Format, Frames};
+use engine::fanout::frames::{self, Format, Frames};
 use engine::id::{ChannelId, MessageId, Sequence, SessionId, Timestamp, UserId};
 use engine::message::{Message, MessageCode, Presence};
 use engine::wire::{json, protobuf};

@@ -6,11 +6,11 @@ use std::time::{Duration, Instant};
 
 use criterion::{BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
 use engine::command::Event;
-use engine::frames::{Format, Frames};
+use engine::fanout::frames::{Format, Frames};
 use engine::id::{ChannelId, Epoch, MessageId, Monotonic, Sequence, Timestamp, UserId};
 use engine::message::{Message, MessageCode};
 use engine::shard::Rules;
-use engine::subscribers::{AudienceKey, Findings, Gone, Outlet, Subscribers};
+use engine::fanout::subscribers::{AudienceKey, Findings, Gone, Outlet, Subscribers};
 use uuid::Uuid;
 
 const ROOMS: [usize; 3] = [100, 1000, 15_000];

@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use clap::Args;
 use engine::command::Event;
-use engine::frames::{Format, Frames};
+use engine::fanout::frames::{Format, Frames};
 use engine::id::{ChannelId, MessageId, Sequence, Timestamp, UserId};
 use engine::message::{Message, MessageCode};
 use serde::Serialize;

@@ -10,22 +10,28 @@
 
 use std::collections::VecDeque;
 
-use crate::announcements::Announcements;
+use crate::channel::announcements::Announcements;
 use crate::command::{Event, Rejection, Reply};
 use crate::id::{ChannelId, ChannelKind, Epoch, Monotonic, Now, Sequence, SessionId, ShardId, Timestamp};
 use crate::limits::CHANNEL_PENDING_MAX;
-use crate::members::{Address, Member, Members};
+use crate::channel::members::{Address, Member, Members};
 use crate::message::{Message, Presence};
 use crate::message_id::{MessageIds, latest_time};
-use crate::notification::Notice;
+use crate::social::notification::Notice;
 use crate::parcel::{Ask, Batch, Block, Enquiry, Finding, Version, Wish};
-use crate::pending::{Pending, PendingPlace};
+use crate::channel::pending::{Pending, PendingPlace};
 use crate::persist::{StoreFailure, StoreReceipt, StoreRequest};
-use crate::presence::{Comings, PresenceList, PresenceNews, Return};
-use crate::recent::Recent;
+use crate::channel::presence::{Comings, PresenceList, PresenceNews, Return};
+use crate::channel::recent::Recent;
 
+mod announcements;
+mod members;
 mod membership;
 mod messages;
+pub mod owner;
+mod pending;
+mod presence;
+mod recent;
 
 /// What the world lends a channel for one step.
 pub struct Moment {

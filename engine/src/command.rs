@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use crate::id::ChannelId;
 use crate::message::{Message, MessageCode, Presence, StatusPresence};
-use crate::notification::Notification;
+use crate::social::notification::Notification;
 
 /// A request as a client sent it: well formed, not yet judged.
 #[derive(Clone, PartialEq, Eq, Debug)]

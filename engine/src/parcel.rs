@@ -6,11 +6,11 @@
 use std::sync::Arc;
 
 use crate::command::Reply;
-use crate::frames::{Format, Frames};
-use crate::group::{GroupChange, GroupRefusal};
+use crate::fanout::frames::{Format, Frames};
+use crate::social::group::{GroupChange, GroupRefusal};
 use crate::id::{ChannelId, ConnectionId, Epoch, MessageId, Sequence, SessionId, ShardId, UserId};
 use crate::message::{Message, Presence, StatusPresence};
-use crate::notification::Notice;
+use crate::social::notification::Notice;
 
 /// A parcel: at most one a channel, receiving shard and turn in each direction.
 #[derive(Clone, Debug)]

@@ -5,10 +5,10 @@
 
 use std::sync::Arc;
 
-use crate::group::{GroupChange, GroupOutcome, GroupRefusal};
+use crate::social::group::{GroupChange, GroupOutcome, GroupRefusal};
 use crate::id::{ChannelId, GroupId, MessageId, Sequence, Timestamp, UserId};
 use crate::message::{Message, MessageCode};
-use crate::notification::Notice;
+use crate::social::notification::Notice;
 
 /// Numbers an owner's request, so that its receipt finds its way back.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]

@@ -7,16 +7,16 @@
 use std::collections::{BTreeMap, HashMap};
 use std::num::NonZeroU32;
 
-use crate::admission::Session;
+use crate::session::admission::Session;
 use crate::command::{Command, Rejection};
 use crate::counters::{Levels, Report, SocketCounters, TurnCounters, kind_of};
-use crate::home::{Appearance, Home, Manner, SocketEffect};
+use crate::session::home::{Appearance, Home, Manner, SocketEffect};
 use crate::id::{ChannelId, ConnectionId, Epoch, Monotonic, Now, ShardId, Timestamp, UserId};
 use crate::limits::{PASS_VISITS_MAX, ROOM_MEMBERS_MAX, SENDS_PER_SECOND_MAX, SUBSCRIBER_LAG_BYTES_MAX};
-use crate::owner::Owner;
+use crate::channel::owner::Owner;
 use crate::parcel::{Ask, Block, Circular, Enquiry, Finding, Parcel};
 use crate::persist::{StoreFailure, StoreReceipt, StoreRequest, Ticket};
-use crate::subscribers::Outlet;
+use crate::fanout::subscribers::Outlet;
 
 /// Everything that can happen to a shard.
 #[derive(Debug)]

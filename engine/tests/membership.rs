@@ -4,7 +4,7 @@
 mod world;
 
 use engine::command::{Command, Join};
-use engine::group::{GroupAct, GroupChange, GroupOutcome};
+use engine::social::group::{GroupAct, GroupChange, GroupOutcome};
 use engine::id::{ChannelId, GroupId, UserId};
 use engine::message::{Message, MessageCode};
 use engine::parcel::{Enquiry, Finding};

@@ -1,8 +1,8 @@
 //! What a session's bytes mean: frames into commands for the shard, and everything a client can get wrong into the close
 //! code it has earned (docs/protocol.md, section 1.3).
 
-use engine::frames::Format;
-use engine::home::Manner;
+use engine::fanout::frames::Format;
+use engine::session::home::Manner;
 use engine::id::{ConnectionId, Timestamp};
 use engine::shard::{Input, Shard};
 use engine::wire::request::{Malformed, Request};

@@ -15,13 +15,13 @@ use std::rc::Rc;
 use std::task::{Context, Poll};
 
 use engine::counters::{STAGES, SocketCounters};
-use engine::frames::Format;
-use engine::home::{Manner, SocketEffect};
+use engine::fanout::frames::Format;
+use engine::session::home::{Manner, SocketEffect};
 use engine::id::{ConnectionId, Timestamp};
 use engine::parcel::Finding;
 use runtime::{Reading, Sockets};
 use engine::shard::{Input, Shard};
-use engine::subscribers::{Gone, Outlet};
+use engine::fanout::subscribers::{Gone, Outlet};
 use engine::wire::websocket::{self, Assembly, CloseCode};
 use rustix::buffer::spare_capacity;
 use rustix::event::epoll::{self, EventData, EventFlags};

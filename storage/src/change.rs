@@ -54,7 +54,7 @@ fn carry_out(rows: &mut impl Rows, request: &StoreRequest) -> Result<StoreReceip
             friends::admit(rows, *user, username, *other, *time)?
         }
         StoreRequest::Block { user, other, time } => {
-            friends::relate(rows, engine::friend::FriendAct::Block, *user, &[*other], *time)?;
+            friends::relate(rows, engine::social::friend::FriendAct::Block, *user, &[*other], *time)?;
             StoreReceipt::Blocked
         }
         StoreRequest::Purge { channel, sender, ids } => {

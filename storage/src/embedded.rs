@@ -26,11 +26,11 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::{Duration, Instant};
 
-use engine::friend::{FriendState, Sides};
-use engine::group::Role;
+use engine::social::friend::{FriendState, Sides};
+use engine::social::group::Role;
 use engine::id::{ChannelId, Epoch, GroupId, MessageId, NotificationId, UserId};
 use engine::message::Message;
-use engine::notification::Notification;
+use engine::social::notification::Notification;
 use engine::persist::ChannelHead;
 use fjall::PersistMode;
 

@@ -1,8 +1,8 @@
 //! The nouns of friends and blocks, as the stores keep them. What an act makes of a pair is `engine::friend`'s to decide.
 
-use engine::friend::FriendState;
+use engine::social::friend::FriendState;
 use engine::id::{Timestamp, UserId};
-use engine::notification::Notice;
+use engine::social::notification::Notice;
 use uuid::Uuid;
 
 /// Friends and open invitations that a user may have at a time. Blocks are not counted: whoever wants to be left alone

@@ -1,6 +1,6 @@
 //! The nouns of groups, as the stores keep them. Who may do what to whom is `engine::group`'s to decide.
 
-use engine::group::Role;
+use engine::social::group::Role;
 use engine::id::{GroupId, Timestamp, UserId};
 use uuid::Uuid;
 

@@ -42,11 +42,11 @@ pub mod transfer;
 use std::ops::Bound;
 use std::time::{Duration, Instant};
 
-use engine::friend::{FriendAct, FriendState, Sides};
-use engine::group::Role;
+use engine::social::friend::{FriendAct, FriendState, Sides};
+use engine::social::group::Role;
 use engine::id::{ChannelId, Epoch, GroupId, MessageId, NotificationId, Timestamp, UserId};
 use engine::message::Message;
-use engine::notification::Notification;
+use engine::social::notification::Notification;
 use engine::persist::{ChannelHead, StoreReceipt, StoreRequest};
 
 use account::{

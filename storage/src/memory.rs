@@ -7,11 +7,11 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::ops::Bound;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
-use engine::friend::{FriendState, Sides};
-use engine::group::Role;
+use engine::social::friend::{FriendState, Sides};
+use engine::social::group::Role;
 use engine::id::{ChannelId, Epoch, GroupId, MessageId, NotificationId, Timestamp, UserId};
 use engine::message::Message;
-use engine::notification::Notification;
+use engine::social::notification::Notification;
 use engine::persist::{ChannelHead, StoreReceipt, StoreRequest, UpdateMessage};
 use uuid::Uuid;
 

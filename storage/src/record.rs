@@ -363,10 +363,10 @@ fn malformed(error: rancor::Error) -> Damage {
 
 #[cfg(test)]
 mod tests {
-    use engine::friend::FriendState;
-    use engine::group::Role;
+    use engine::social::friend::FriendState;
+    use engine::social::group::Role;
     use engine::id::{GroupId, NotificationId};
-    use engine::notification::{Notification, NotificationCode};
+    use engine::social::notification::{Notification, NotificationCode};
     use proptest::prelude::*;
 
     use super::*;

@@ -1,10 +1,10 @@
 //! What a change of groups, friends or accounts needs of a keeper: its rows, one kind at a time. `change/` carries changes
 //! out on these, so that every keeper does the same; how rows and their orders are kept is each keeper's own.
 
-use engine::group::Role;
+use engine::social::group::Role;
 use engine::id::{ChannelId, GroupId, MessageId, NotificationId, UserId};
 use engine::message::Message;
-use engine::notification::Notification;
+use engine::social::notification::Notification;
 
 use crate::Failure;
 use crate::account::{Account, Credential, CredentialOwner, Revocation};

@@ -36,11 +36,11 @@ use std::future::Future;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use engine::friend::{FriendState, Sides};
-use engine::group::Role;
+use engine::social::friend::{FriendState, Sides};
+use engine::social::group::Role;
 use engine::id::{ChannelId, Epoch, GroupId, MessageId, NotificationId, Timestamp, UserId};
 use engine::message::Message;
-use engine::notification::Notification;
+use engine::social::notification::Notification;
 use engine::persist::ChannelHead;
 use tokio::runtime::Runtime;
 use uuid::Uuid;

@@ -10,11 +10,11 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use common::*;
-use engine::friend::{FriendState, Sides};
-use engine::group::Role;
+use engine::social::friend::{FriendState, Sides};
+use engine::social::group::Role;
 use engine::id::{ChannelId, Epoch, GroupId, MessageId, NotificationId, UserId};
 use engine::message::Message;
-use engine::notification::Notification;
+use engine::social::notification::Notification;
 use engine::persist::{ChannelHead, Receipt, StoreReceipt, StoreRequest, Ticket};
 use storage::account::{
     Account, Changed, Credential, CredentialOwner, Expiry, Registered, Revocation, RevocationPlace,

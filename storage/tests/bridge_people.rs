@@ -6,8 +6,8 @@ mod common;
 
 use common::people::*;
 use common::*;
-use engine::friend::{FriendAct, FriendState};
-use engine::group::{GroupAct, GroupChange, GroupRefusal, Role};
+use engine::social::friend::{FriendAct, FriendState};
+use engine::social::group::{GroupAct, GroupChange, GroupRefusal, Role};
 use engine::id::Timestamp;
 use engine::persist::{Admission, DirectRequest, StoreReceipt, StoreRequest, Ticket};
 use storage::Write;

@@ -10,8 +10,8 @@ use std::path::{Path, PathBuf};
 
 use common::people::*;
 use common::*;
-use engine::friend::FriendAct;
-use engine::group::{GroupAct, GroupChange, Role};
+use engine::social::friend::FriendAct;
+use engine::social::group::{GroupAct, GroupChange, Role};
 use engine::id::Timestamp;
 use engine::persist::StoreRequest;
 use storage::embedded::Embedded;

@@ -13,8 +13,8 @@ use std::process::{Command, Stdio};
 
 use common::people::*;
 use common::*;
-use engine::friend::FriendAct;
-use engine::group::{GroupAct, GroupChange};
+use engine::social::friend::FriendAct;
+use engine::social::group::{GroupAct, GroupChange};
 use engine::id::Timestamp;
 use engine::persist::{Admission, DirectRequest, StoreRequest};
 use storage::embedded::Embedded;

@@ -67,7 +67,7 @@ fn what_is_left_over_stays_behind() {
         let some: Vec<_> = (0..500).map(|more| insert(&channel, number * 1000 + more, 2)).collect();
         commit(&source, &some);
     }
-    change(&source, 1, engine::group::GroupAct::Delete, 1, 40);
+    change(&source, 1, engine::social::group::GroupAct::Delete, 1, 40);
     let path = directory.path().with_extension("export");
     let moved = transfer::run(End::Embedded(&source), End::File(&path), &mut |_, _| ()).unwrap();
     assert!(moved.left > 1000, "{moved:?}");

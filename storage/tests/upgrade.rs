@@ -6,7 +6,7 @@ mod common;
 
 use common::people::*;
 use common::*;
-use engine::friend::FriendAct;
+use engine::social::friend::FriendAct;
 use engine::id::{Epoch, Timestamp};
 use fjall::{Database, KeyspaceCreateOptions, PersistMode};
 use storage::account::{Expiry, Revocation};
@@ -125,7 +125,7 @@ fn check_upgraded(directory: &TempDir, epoch: u64) {
     }
     let mut world = World::<Upgraded>::on(Upgraded(open(directory)));
     world.make(1, 1);
-    world.cast(1, &[(2, engine::group::Role::Admin)]);
+    world.cast(1, &[(2, engine::social::group::Role::Admin)]);
     assert_eq!(world.relate(FriendAct::Add, 1, &[2]).notices.len(), 1);
     check_sound(world.store(), 1, 2);
 }

@@ -22,11 +22,11 @@ use super::persistence::Persistence;
 use super::reports::Question;
 use super::rings::Rings;
 use engine::counters::{SocketCounters, TurnCounters};
-use engine::home::SocketEffect;
+use engine::session::home::SocketEffect;
 use engine::id::{Monotonic, Now, Timestamp};
 use engine::parcel::Finding;
 use engine::shard::{Effects, Input, Shard};
-use engine::subscribers::Outlet;
+use engine::fanout::subscribers::Outlet;
 
 /// How often a shard looks after its connections: deadlines, pings.
 pub const TICK: Duration = Duration::from_millis(100);

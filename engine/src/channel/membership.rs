@@ -3,12 +3,12 @@
 
 use super::{Act, Asker, Channel, Decision, Moment, Place, Wants, busy};
 use crate::command::Rejection;
-use crate::group::{GroupChange, GroupOutcome};
+use crate::social::group::{GroupChange, GroupOutcome};
 use crate::id::{ChannelKind, MessageId, Monotonic, UserId};
-use crate::members::{Address, Member};
+use crate::channel::members::{Address, Member};
 use crate::parcel::{Block, Enquiry, Finding};
 use crate::persist::{Admission, ChannelHead, DirectRequest, StoreReceipt, StoreRequest};
-use crate::presence::Comings;
+use crate::channel::presence::Comings;
 
 impl Channel {
     /// Somebody wants to come in who needs the store's word.

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use super::{Act, Asker, Channel, Decision, Moment, Place, Wants, Work, busy, not_a_member, not_stored};
 use crate::command::{Event, Rejection, Reply};
 use crate::id::{Monotonic, UserId};
-use crate::members::Address;
+use crate::channel::members::Address;
 use crate::message::{Message, MessageCode};
 use crate::parcel::Wish;
 use crate::persist::{StoreReceipt, StoreRequest, UpdateMessage};

@@ -2,15 +2,15 @@
 
 #![allow(dead_code, reason = "each test uses what it needs")]
 
-use engine::admission::{OnLag, Session};
+use engine::session::admission::{OnLag, Session};
 use engine::command::Command;
-use engine::frames::Format;
-use engine::home::Appearance;
+use engine::fanout::frames::Format;
+use engine::session::home::Appearance;
 use engine::id::{ConnectionId, Epoch, Monotonic, SessionId, ShardId, Timestamp, UserId};
 use engine::parcel::Finding;
 use engine::persist::{StoreReceipt, StoreRequest, Ticket};
 use engine::shard::{Effects, Input, Rules, Shard};
-use engine::subscribers::{Gone, Outlet};
+use engine::fanout::subscribers::{Gone, Outlet};
 use uuid::Uuid;
 
 pub const NOW: Timestamp = Timestamp(1_700_000_000_000_000_000);

@@ -11,7 +11,7 @@ use std::collections::VecDeque;
 use std::rc::Rc;
 use std::time::Duration;
 
-use engine::group::{GroupAct, GroupChange, GroupRefusal};
+use engine::social::group::{GroupAct, GroupChange, GroupRefusal};
 use engine::id::{ChannelId, MessageId, Timestamp, UserId};
 use engine::parcel::{Circular, Enquiry, Finding};
 use runtime::bell::Bell;

@@ -3,7 +3,7 @@
 
 use std::borrow::Cow;
 
-use engine::group::{GroupAct, GroupRefusal};
+use engine::social::group::{GroupAct, GroupRefusal};
 use engine::parcel::Finding;
 use hyper::StatusCode;
 use storage::Failure;

@@ -3,7 +3,7 @@
 //! Adding and deleting go straight to the store. Blocking goes through the owner of the two users' channel, which is
 //! emptied by it.
 
-use engine::friend::{FriendAct, FriendState};
+use engine::social::friend::{FriendAct, FriendState};
 use engine::id::{ChannelId, UserId};
 use engine::limits::USERNAME_BYTES_MAX;
 use engine::parcel::{Block, Circular, Enquiry, Finding};

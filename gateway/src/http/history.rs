@@ -1,7 +1,7 @@
 //! Message history: `GET /v2/channel/{channel_id}`, and `GET /v2/channel?channel_id=` as older clients ask
 //! (docs/protocol.md, section 6).
 
-use engine::group::Role;
+use engine::social::group::Role;
 use engine::id::{ChannelId, ChannelKind, MessageId, UserId, parse_uuid};
 use engine::message::Message;
 use engine::parcel::{Enquiry, Finding};

@@ -3,8 +3,8 @@
 //! What is read is one more than the page holds: it tells whether there is more. A cursor is the place of a page's last
 //! item, good for this listing alone: that of another user or group, or with another filter, is another one.
 
-use engine::friend::FriendState;
-use engine::group::Role;
+use engine::social::friend::FriendState;
+use engine::social::group::Role;
 use engine::id::{Timestamp, UserId};
 use storage::friend::FriendPlace;
 use storage::group::{GroupPlace, RosterPlace};

@@ -3,7 +3,7 @@
 //!
 //! Every change goes through the owner of the group's channel, which puts it between what is said there.
 
-use engine::group::{GroupAct, GroupChange, Role};
+use engine::social::group::{GroupAct, GroupChange, Role};
 use engine::id::{ChannelId, GroupId, UserId, parse_uuid};
 use engine::parcel::{Enquiry, Finding};
 use hyper::Request;

@@ -1,7 +1,7 @@
 //! Notifications that are kept for the caller: `GET` and `DELETE /v2/notification` (docs/protocol.md, section 9).
 
 use engine::id::{NotificationId, UserId, parse_uuid};
-use engine::notification::Notification;
+use engine::social::notification::Notification;
 use engine::wire::json::notification;
 use hyper::Request;
 use hyper::body::Bytes;

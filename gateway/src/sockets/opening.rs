@@ -5,7 +5,7 @@
 
 use std::os::fd::OwnedFd;
 
-use engine::admission::Session;
+use engine::session::admission::Session;
 use engine::id::{ConnectionId, SessionId, Timestamp};
 use engine::shard::Input;
 use engine::shard::Shard;

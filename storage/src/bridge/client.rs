@@ -3,11 +3,11 @@
 use std::cell::Cell;
 use std::sync::{Arc, Weak};
 
-use engine::friend::{FriendAct, FriendState};
-use engine::group::Role;
+use engine::social::friend::{FriendAct, FriendState};
+use engine::social::group::Role;
 use engine::id::{ChannelId, GroupId, NotificationId, Timestamp, UserId};
 use engine::message::Message;
-use engine::notification::Notification;
+use engine::social::notification::Notification;
 
 use super::Line;
 use super::waiting::Desk;

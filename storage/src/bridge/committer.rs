@@ -6,8 +6,8 @@
 use std::collections::HashSet;
 use std::sync::Arc;
 
-use engine::friend::FriendState;
-use engine::group::Role;
+use engine::social::friend::FriendState;
+use engine::social::group::Role;
 use engine::id::UserId;
 use engine::persist::{Admission, Receipt, StoreFailure, StoreReceipt, StoreRequest, Ticket};
 

@@ -1,8 +1,8 @@
 //! Changes of friends and blocks, and who may write to whom.
 
-use engine::friend::{FriendAct, FriendState, Sides};
+use engine::social::friend::{FriendAct, FriendState, Sides};
 use engine::id::{Timestamp, UserId};
-use engine::notification::{NotificationCode, Wording};
+use engine::social::notification::{NotificationCode, Wording};
 use engine::persist::StoreReceipt;
 
 use super::inbox;

@@ -2,10 +2,10 @@
 
 use std::collections::HashMap;
 
-use engine::group::{Decision, GroupAct, GroupChange, GroupOutcome, GroupRefusal, Move, Person, Role, Roster};
+use engine::social::group::{Decision, GroupAct, GroupChange, GroupOutcome, GroupRefusal, Move, Person, Role, Roster};
 use engine::id::{ChannelId, GroupId, Timestamp, UserId};
 use engine::message::{Message, MessageCode};
-use engine::notification::{Notice, Wording};
+use engine::social::notification::{Notice, Wording};
 use engine::persist::ChannelHead;
 
 use super::inbox;

@@ -1,7 +1,7 @@
 //! Notifications come and go.
 
 use engine::id::{NotificationId, Timestamp, UserId};
-use engine::notification::{Notice, Notification, Wording};
+use engine::social::notification::{Notice, Notification, Wording};
 
 use crate::Failure;
 use crate::inbox::{Inbox, NOTIFICATIONS_MAX};

@@ -1,8 +1,8 @@
 //! Pages of lists: groups and their people, friends, notifications. Each is read at one moment.
 
-use engine::group::Role;
+use engine::social::group::Role;
 use engine::id::{ChannelId, GroupId, NotificationId, UserId};
-use engine::notification::Notification;
+use engine::social::notification::Notification;
 use fjall::Slice;
 use uuid::Uuid;
 
@@ -11,7 +11,7 @@ use crate::friend::{Friend, FriendPlace};
 use crate::group::{Group, GroupFilter, GroupPlace, RosterPlace, browse, common_beginning};
 use crate::keys::{self, Listed, Table};
 use crate::{Failure, record, span};
-use engine::friend::FriendState;
+use engine::social::friend::FriendState;
 
 impl View<'_> {
     pub fn group(&self, id: GroupId) -> Result<Option<Group>, Failure> {

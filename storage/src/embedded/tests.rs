@@ -1,7 +1,7 @@
 //! What no reader can see: that rows which nothing leads to any more are really removed, a bounded number at a time.
 
-use engine::friend::FriendAct;
-use engine::group::{GroupAct, GroupChange, Role};
+use engine::social::friend::FriendAct;
+use engine::social::group::{GroupAct, GroupChange, Role};
 use engine::id::{Sequence, Timestamp};
 use engine::message::MessageCode;
 use engine::persist::{Admission, DirectRequest, StoreReceipt, StoreRequest};

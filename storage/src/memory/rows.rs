@@ -2,10 +2,10 @@
 
 use std::ops::Bound;
 
-use engine::group::Role;
+use engine::social::group::Role;
 use engine::id::{ChannelId, GroupId, MessageId, NotificationId, UserId};
 use engine::message::Message;
-use engine::notification::Notification;
+use engine::social::notification::Notification;
 use uuid::Uuid;
 
 use super::State;

@@ -1,6 +1,6 @@
 //! Records of friends and blocks.
 
-use engine::friend::FriendState;
+use engine::social::friend::FriendState;
 use engine::id::Timestamp;
 use rkyv::{Archive, Deserialize, Serialize};
 

@@ -1,6 +1,6 @@
 //! Records of groups and of who is in them.
 
-use engine::group::Role;
+use engine::social::group::Role;
 use engine::id::{GroupId, Timestamp, UserId};
 use rkyv::{Archive, Deserialize, Serialize};
 use uuid::Uuid;

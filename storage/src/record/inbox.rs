@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use engine::id::{NotificationId, Timestamp, UserId};
-use engine::notification::{Notification, NotificationCode};
+use engine::social::notification::{Notification, NotificationCode};
 use rkyv::with::InlineAsBox;
 use rkyv::{Archive, Deserialize, Serialize};
 use uuid::Uuid;

@@ -1,10 +1,10 @@
 //! Rows to nouns.
 
-use engine::friend::FriendState;
-use engine::group::Role;
+use engine::social::friend::FriendState;
+use engine::social::group::Role;
 use engine::id::{ChannelId, GroupId, MessageId, NotificationId, Sequence, Timestamp, UserId};
 use engine::message::{Message, MessageCode};
-use engine::notification::{Notification, NotificationCode};
+use engine::social::notification::{Notification, NotificationCode};
 use uuid::Uuid;
 
 use super::lane::message_row_for;

@@ -5,7 +5,7 @@
 use std::collections::VecDeque;
 use std::sync::Arc;
 
-use engine::group::Role;
+use engine::social::group::Role;
 use engine::id::{ChannelId, GroupId, MessageId, NotificationId, Timestamp, UserId};
 use tokio::task::JoinSet;
 use uuid::Uuid;

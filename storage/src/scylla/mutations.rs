@@ -1,8 +1,8 @@
 //! Nouns to rows: what writes each of them, and what takes it away.
 
-use engine::friend::FriendState;
+use engine::social::friend::FriendState;
 use engine::id::{ChannelId, GroupId, NotificationId, Timestamp, UserId};
-use engine::notification::Notification;
+use engine::social::notification::Notification;
 use uuid::Uuid;
 use xxhash_rust::xxh3::xxh3_64;
 

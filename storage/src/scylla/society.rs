@@ -8,7 +8,7 @@ use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Instant;
 
-use engine::group::GroupAct;
+use engine::social::group::GroupAct;
 use engine::id::{GroupId, UserId};
 use engine::persist::{Admission, StoreReceipt, StoreRequest};
 use tokio::sync::{RwLock, Semaphore};

@@ -109,7 +109,7 @@ impl Sweep {
     /// A group's people, and its channel's history.
     async fn sweep_group(&self, group: GroupId, shards: i32) -> Result<(), Failure> {
         let [mut first, _] = RosterPlace::span(None);
-        let [_, last] = RosterPlace::span(Some(engine::group::Role::Banned));
+        let [_, last] = RosterPlace::span(Some(engine::social::group::Role::Banned));
         loop {
             let places = by(self.until, self.keeper.roster(group, shards, first, last, ROWS_AT_ONCE)).await?;
             for place in &places {
@@ -155,7 +155,7 @@ impl Sweep {
     /// Bans, friends and blocks of both sides, notifications.
     async fn sweep_user(&self, user: UserId) -> Result<(), Failure> {
         let [first, _] = RosterPlace::span(None);
-        let [_, last] = RosterPlace::span(Some(engine::group::Role::Banned));
+        let [_, last] = RosterPlace::span(Some(engine::social::group::Role::Banned));
         loop {
             let places = self.keeper.places_of_user(user, first, last, limit_of(ROWS_AT_ONCE));
             let places = by(self.until, places).await?;

@@ -2,7 +2,7 @@
 
 use engine::id::{ChannelId, GroupId, NotificationId, UserId};
 use engine::message::Message;
-use engine::notification::Notification;
+use engine::social::notification::Notification;
 use engine::persist::ChannelHead;
 use uuid::Uuid;
 

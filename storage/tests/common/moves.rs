@@ -3,8 +3,8 @@
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
-use engine::friend::FriendAct;
-use engine::group::{GroupAct, GroupChange, Role};
+use engine::social::friend::FriendAct;
+use engine::social::group::{GroupAct, GroupChange, Role};
 use engine::id::{ChannelId, Timestamp};
 use engine::persist::{StoreReceipt, StoreRequest};
 use storage::account::{AccountChange, Credential, CredentialKind, Registered, Revocation};

@@ -2,10 +2,10 @@
 
 use std::collections::BTreeMap;
 
-use engine::friend::{FriendAct, FriendState};
-use engine::group::{GroupAct, GroupChange, GroupOutcome, GroupRefusal, Role};
+use engine::social::friend::{FriendAct, FriendState};
+use engine::social::group::{GroupAct, GroupChange, GroupOutcome, GroupRefusal, Role};
 use engine::id::{ChannelId, GroupId, NotificationId, Timestamp, UserId};
-use engine::notification::Notice;
+use engine::social::notification::Notice;
 use engine::persist::{ChannelHead, StoreReceipt, StoreRequest};
 use storage::account::{Credential, CredentialKind};
 use storage::friend::Related;

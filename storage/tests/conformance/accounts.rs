@@ -1,7 +1,7 @@
 //! Ways to sign in, and the end of an account.
 
-use engine::friend::FriendAct;
-use engine::group::{GroupAct, Role};
+use engine::social::friend::FriendAct;
+use engine::social::group::{GroupAct, Role};
 use engine::id::{ChannelId, Timestamp};
 use engine::persist::{StoreReceipt, StoreRequest};
 use storage::account::{
@@ -187,7 +187,7 @@ fn a_deletion_hands_over_what_the_owner_did_not_hear_of<K: Keeper>() {
     world.make(3, 2);
     world.cast(1, &[(2, Role::Member), (3, Role::Admin)]);
     let added = Write::Request(StoreRequest::ChangeGroup {
-        change: engine::group::GroupChange { group: group_id(3), actor: user(2), act: GroupAct::Add(users(&[1])) },
+        change: engine::social::group::GroupChange { group: group_id(3), actor: user(2), act: GroupAct::Add(users(&[1])) },
         time: world.now(),
         places: vec![world.place()],
     });

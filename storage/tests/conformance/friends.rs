@@ -1,6 +1,6 @@
 //! Friends, blocks, and who may write to whom.
 
-use engine::friend::{FriendAct, FriendState, Sides};
+use engine::social::friend::{FriendAct, FriendState, Sides};
 use engine::id::Timestamp;
 use engine::persist::{Admission, DirectRequest, StoreReceipt, StoreRequest};
 use storage::friend::{FRIENDS_MAX, FriendPlace};

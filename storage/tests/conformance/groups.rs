@@ -1,7 +1,7 @@
 //! Groups: who is in them, what is said about it, and how they are found.
 
-use engine::friend::FriendAct;
-use engine::group::{GroupAct, Role};
+use engine::social::friend::FriendAct;
+use engine::social::group::{GroupAct, Role};
 use engine::id::Timestamp;
 use engine::message::{Message, MessageCode};
 use engine::persist::{StoreReceipt, StoreRequest};
@@ -301,7 +301,7 @@ fn the_last_seat_is_taken_once<K: Keeper>() {
             other => panic!("{other:?}"),
         })
         .collect();
-    use engine::group::GroupRefusal::Full;
+    use engine::social::group::GroupRefusal::Full;
     assert_eq!(told, [Ok("message 3 of 2".into()), Err(Full), Err(Full)]);
     check_sound(world.store(), 1, 4);
 }

@@ -1,8 +1,8 @@
 //! Notifications: rising, bounded, deleted by their own user.
 
-use engine::friend::FriendAct;
+use engine::social::friend::FriendAct;
 use engine::id::{NotificationId, Timestamp};
-use engine::notification::Notification;
+use engine::social::notification::Notification;
 use engine::persist::{Admission, DirectRequest, StoreReceipt, StoreRequest};
 use storage::inbox::NOTIFICATIONS_MAX;
 use storage::{Write, Written};

@@ -3,8 +3,8 @@
 
 use std::collections::HashSet;
 
-use engine::friend::FriendAct;
-use engine::group::{GroupAct, GroupChange};
+use engine::social::friend::FriendAct;
+use engine::social::group::{GroupAct, GroupChange};
 use engine::id::{Timestamp, UserId};
 use engine::persist::{Admission, DirectRequest, StoreRequest};
 use proptest::prelude::*;

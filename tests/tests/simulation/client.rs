@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
 
-use engine::admission::OnLag;
+use engine::session::admission::OnLag;
 use engine::id::{ConnectionId, MessageId, SessionId};
 use serde_json::Value;
 

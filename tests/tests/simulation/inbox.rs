@@ -1,6 +1,6 @@
 //! What a client's socket has brought: bytes put together to frames, and frames read as the envelopes they carry.
 
-use engine::frames::Format;
+use engine::fanout::frames::Format;
 use engine::wire::websocket;
 use serde_json::Value;
 use tests::harness::schema;

@@ -3,8 +3,8 @@
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use engine::command::Command;
-use engine::frames::Format;
-use engine::home::Appearance;
+use engine::fanout::frames::Format;
+use engine::session::home::Appearance;
 use engine::id::{ChannelId, ConnectionId, MessageId, SessionId, UserId};
 use serde_json::Value;
 use uuid::Uuid;

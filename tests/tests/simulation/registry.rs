@@ -3,10 +3,10 @@
 
 use std::collections::{BTreeSet, HashMap, HashSet};
 
-use engine::friend::{FriendAct, FriendState};
+use engine::social::friend::{FriendAct, FriendState};
 use engine::id::{ChannelId, ChannelKind, GroupId, MessageId, Timestamp, UserId};
 use engine::message::{Message, MessageCode};
-use engine::notification::Notice;
+use engine::social::notification::Notice;
 use engine::persist::{StoreReceipt, StoreRequest, Ticket};
 use storage::account::{Account, Credential, CredentialKind, Registration};
 use storage::bridge::look_up;

@@ -8,11 +8,11 @@
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
-use engine::admission::{OnLag, Session};
+use engine::session::admission::{OnLag, Session};
 use engine::command::{Command, Join};
-use engine::friend::FriendAct;
-use engine::group::{GroupAct, GroupChange};
-use engine::home::Appearance;
+use engine::social::friend::FriendAct;
+use engine::social::group::{GroupAct, GroupChange};
+use engine::session::home::Appearance;
 use engine::id::{
     ChannelId, ConnectionId, Epoch, GroupId, MessageId, Monotonic, SessionId, ShardId, Timestamp, UserId,
 };

@@ -3,13 +3,13 @@
 use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
 use std::num::NonZeroU32;
 
-use engine::admission::{OnLag, Session};
+use engine::session::admission::{OnLag, Session};
 use engine::command::{Command, Join};
-use engine::home::Appearance;
+use engine::session::home::Appearance;
 use engine::id::{ConnectionId, Epoch, MessageId, Monotonic, SessionId, ShardId, Timestamp, UserId};
 use engine::limits::{ROTATION_INTERVAL, SUBSCRIBER_LAG_BYTES_MAX};
 use engine::shard::{Effects, Input, Rules, Shard};
-use engine::subscribers::{Gone, Outlet};
+use engine::fanout::subscribers::{Gone, Outlet};
 use uuid::Uuid;
 
 use crate::client::{Client, Shown, Stay};

@@ -14,7 +14,7 @@ use super::schema::{
 use crate::command::{Event, News, Rejection, Reply};
 use crate::id::{ChannelId, ChannelKind, Timestamp};
 use crate::message::{Message, MessageCode, Missed, Presence, StatusPresence};
-use crate::notification::Notification;
+use crate::social::notification::Notification;
 
 /// Appends the answer to the request called `cid`; an empty `cid` is left out.
 pub fn encode_reply(cid: &str, reply: &Reply, out: &mut Vec<u8>) {

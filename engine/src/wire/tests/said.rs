@@ -10,7 +10,7 @@ use uuid::Uuid;
 use crate::command::{Event, News, Rejection, RejectionCode, Reply};
 use crate::id::{ChannelId, GroupId, MessageId, NotificationId, Sequence, SessionId, Timestamp, UserId};
 use crate::message::{Message, MessageCode, Missed, Presence, StatusPresence};
-use crate::notification::{Notification, NotificationCode};
+use crate::social::notification::{Notification, NotificationCode};
 
 fn text() -> impl Strategy<Value = Arc<str>> {
     any::<String>().prop_map(Arc::from)

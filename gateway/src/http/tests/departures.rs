@@ -1,6 +1,6 @@
 //! Accounts deleted, with all that their users leave behind.
 
-use engine::group::GroupRefusal;
+use engine::social::group::GroupRefusal;
 use engine::id::{MessageId, Sequence};
 use engine::message::{Message, MessageCode};
 use engine::persist::StoreRequest;

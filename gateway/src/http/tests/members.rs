@@ -1,6 +1,6 @@
 //! People of groups: who may do what to whom, how it is answered, and who is listed.
 
-use engine::group::GroupRefusal;
+use engine::social::group::GroupRefusal;
 use engine::id::GroupId;
 use storage::Place;
 use uuid::Uuid;

@@ -2,11 +2,11 @@
 
 use std::sync::Arc;
 
-use engine::friend::{FriendState, Sides};
-use engine::group::Role;
+use engine::social::friend::{FriendState, Sides};
+use engine::social::group::Role;
 use engine::id::{ChannelId, Epoch, GroupId, MessageId, NotificationId, UserId};
 use engine::message::Message;
-use engine::notification::Notification;
+use engine::social::notification::Notification;
 use engine::persist::ChannelHead;
 use storage::account::{Account, Credential, CredentialOwner, Expiry, Revocation, RevocationPlace};
 use storage::friend::{Friend, FriendPlace};

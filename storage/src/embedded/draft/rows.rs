@@ -2,11 +2,11 @@
 
 use std::ops::Bound::{Excluded, Included};
 
-use engine::friend::FriendState;
-use engine::group::Role;
+use engine::social::friend::FriendState;
+use engine::social::group::Role;
 use engine::id::{ChannelId, GroupId, MessageId, NotificationId, UserId};
 use engine::message::Message;
-use engine::notification::Notification;
+use engine::social::notification::Notification;
 use uuid::Uuid;
 
 use super::Draft;

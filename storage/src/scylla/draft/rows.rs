@@ -1,10 +1,10 @@
 //! The rows of a change, as the rules ask for them and write them: every row with its places in the lists, and with what
 //! undoes it.
 
-use engine::group::Role;
+use engine::social::group::Role;
 use engine::id::{ChannelId, GroupId, MessageId, NotificationId, Timestamp, UserId};
 use engine::message::Message;
-use engine::notification::Notification;
+use engine::social::notification::Notification;
 use uuid::Uuid;
 
 use super::{Claim, Draft, GROUPS_OF_USER_MAX, Release, is_name};

@@ -6,7 +6,7 @@
 use std::sync::Arc;
 
 use crate::command::{Command, Join, Rejection, RejectionCode};
-use crate::frames::Format;
+use crate::fanout::frames::Format;
 use crate::id::{ChannelId, GroupId, MessageId, ROOM_NAME_BYTES_MAX, SessionId, UserId, parse_uuid};
 use crate::limits::{STATUS_BYTES_MAX, USERNAME_BYTES_MAX};
 use crate::message::Presence;

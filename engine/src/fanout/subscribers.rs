@@ -10,15 +10,15 @@ use std::collections::{BTreeSet, HashMap, VecDeque};
 use slab::Slab;
 
 use crate::counters::FanoutCounters;
-use crate::fanout::{FrameLog, Position};
-use crate::frames::{Format, Frames, Run};
+use crate::fanout::log::{FrameLog, Position};
+use crate::fanout::frames::{Format, Frames, Run};
 use crate::id::{ChannelId, Epoch, Monotonic, Sequence, Timestamp};
 use crate::limits::{BACKLOG_BYTES_HIGH, BACKLOG_BYTES_LOW, ROTATION_INTERVAL};
 use crate::message::Missed;
-use crate::owner::give_back;
+use crate::table::give_back;
 use crate::parcel::Backlog;
 use crate::shard::Rules;
-use crate::tally::Tally;
+use crate::fanout::tally::Tally;
 
 /// Members that are looked at to say how far the slowest is behind: some 50 µs. With more beside parked ones than these, the
 /// number is of a part of them.

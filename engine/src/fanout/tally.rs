@@ -6,7 +6,7 @@
 use std::collections::VecDeque;
 
 use crate::counters::FanoutCounters;
-use crate::fanout::Position;
+use crate::fanout::log::Position;
 
 /// The messages of a log, counted by the runs in which they were appended. A run counts where it ends.
 #[derive(Default)]

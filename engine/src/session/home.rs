@@ -7,21 +7,21 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
-use crate::admission::{Admitted, OnLag, Session, admit};
+use crate::session::admission::{Admitted, OnLag, Session, admit};
 use crate::command::{Command, Rejection, Reply};
-use crate::connection::{Connection, Private, Subscription};
+use crate::session::connection::{Connection, Private, Subscription};
 use crate::counters::{HomeCounters, MALFORMED, refusal_of};
-use crate::fanout::Position;
-use crate::frames;
+use crate::fanout::log::Position;
+use crate::fanout::frames;
 use crate::id::{ChannelId, ChannelKind, ConnectionId, Monotonic, UserId};
 use crate::limits::{SUBSCRIPTIONS_MAX, WRITE_PIECES_MAX};
 use crate::message::Missed;
 use crate::parcel::{Ask, Backlog, Batch, Circular, Item, Wish};
 use crate::persist::{StoreRequest, Ticket};
-use crate::residents::Residents;
+use crate::session::residents::Residents;
 use crate::shard::Rules;
-use crate::status::Statuses;
-use crate::subscribers::{AudienceKey, Began, Findings, Outlet, Skip, Subscribers};
+use crate::session::status::Statuses;
+use crate::fanout::subscribers::{AudienceKey, Began, Findings, Outlet, Skip, Subscribers};
 use crate::wire::websocket;
 
 mod news;

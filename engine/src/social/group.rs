@@ -4,7 +4,7 @@ use std::collections::{HashMap, HashSet};
 
 use crate::id::{GroupId, UserId};
 use crate::message::{Message, MessageCode};
-use crate::notification::Notice;
+use crate::social::notification::Notice;
 
 /// How a user stands to a group.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]

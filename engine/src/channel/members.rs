@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, HashMap};
 use std::ops::Bound;
 
-use crate::frames::Format;
+use crate::fanout::frames::Format;
 use crate::id::{ConnectionId, SessionId, ShardId, UserId};
 use crate::message::Presence;
 

@@ -6,13 +6,14 @@
 use std::collections::{BTreeMap, HashMap};
 use std::hash::Hash;
 
+use crate::table::give_back;
 use crate::channel::{Channel, Moment, Wanted, Wants};
 use crate::counters::OwnerCounters;
 use crate::id::{ChannelId, Epoch, Monotonic, Now, ShardId, Timestamp};
 use crate::limits::{PRESENCE_PAGE_MAX, RECENT_MAX, STORE_REQUESTS_MAX};
-use crate::notification::Notice;
+use crate::social::notification::Notice;
 use crate::parcel::{Ask, Backlog, Batch, Block, Enquiry, Finding, Version};
-use crate::pending::PendingPlace;
+use crate::channel::pending::PendingPlace;
 use crate::persist::{StoreFailure, StoreReceipt, StoreRequest, Ticket};
 
 /// The channels that a shard owns and that anybody is in, or has work under way in.
@@ -222,15 +223,6 @@ impl Owner {
     }
 }
 
-/// Gives a table's memory back when most of it is unused: after many channels have gone. Moves what is left, an eighth at
-/// most, so over time each removal pays for less than one entry.
-pub(crate) fn give_back<K: Eq + Hash, V>(table: &mut HashMap<K, V>) {
-    const KEPT: usize = 1024;
-    if table.capacity() > KEPT && table.len() < table.capacity() / 8 {
-        table.shrink_to((2 * table.len()).max(KEPT));
-    }
-}
-
 /// A small generator for the bits that make an id unlikely to be guessed wrong; nothing secret hangs on it.
 struct SplitMix64(u64);
 
@@ -249,7 +241,7 @@ mod tests {
     use uuid::Uuid;
 
     use super::*;
-    use crate::frames::Format;
+    use crate::fanout::frames::Format;
     use crate::id::{ConnectionId, SessionId, UserId};
     use crate::limits::ROOM_MEMBERS_MAX;
     use crate::message::Presence;

@@ -7,9 +7,9 @@
 use std::sync::Arc;
 
 use crate::command::{Event, Reply};
-use crate::frames::Frames;
+use crate::fanout::frames::Frames;
 use crate::id::{ChannelId, Epoch, Sequence, ShardId};
-use crate::members::{Address, Members};
+use crate::channel::members::{Address, Members};
 use crate::parcel::{Batch, Item};
 
 /// The announcements of one turn.

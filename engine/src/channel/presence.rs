@@ -10,7 +10,7 @@ use std::sync::Arc;
 
 use crate::id::Monotonic;
 use crate::limits::{CROWD_EVENT_INTERVAL, CROWD_LIST_MAX, CROWD_SAMPLE_MAX};
-use crate::members::{Address, Member, Members};
+use crate::channel::members::{Address, Member, Members};
 use crate::message::Presence;
 
 /// What is to be told about who is there.

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use super::*;
 use crate::command::Event;
-use crate::frames::Frames;
+use crate::fanout::frames::Frames;
 use crate::id::{MessageId, UserId};
 use crate::limits::{PASS_VISITS_MAX, ROOM_MEMBERS_MAX};
 use crate::message::{Message, MessageCode};

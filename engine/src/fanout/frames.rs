@@ -1,7 +1,7 @@
 //! Events as the bytes that subscribers are sent: WebSocket frames, encoded once a format.
 
 use crate::command::{Event, News, Reply};
-use crate::fanout::{Mark, Position};
+use crate::fanout::log::{Mark, Position};
 use crate::id::{ChannelId, Timestamp};
 use crate::message::{MessageCode, Missed};
 use crate::wire::{json, protobuf, websocket};

@@ -1,7 +1,7 @@
 //! Friends and blocks: what an act makes of the two sides of a pair (docs/protocol.md, section 7). Pure rules; the stores
 //! keep the sides.
 
-use crate::notification::NotificationCode;
+use crate::social::notification::NotificationCode;
 
 /// How a user stands to another, from the user's own side.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]

@@ -7,12 +7,12 @@ use std::collections::VecDeque;
 use std::num::NonZeroU32;
 use std::time::Duration;
 
-use crate::admission::Session;
+use crate::session::admission::Session;
 use crate::command::Command;
-use crate::fanout::Position;
+use crate::fanout::log::Position;
 use crate::id::{MessageId, Monotonic};
 use crate::limits::{OUTBOX_BYTES_MAX, REQUESTS_IN_FLIGHT_MAX};
-use crate::subscribers::AudienceKey;
+use crate::fanout::subscribers::AudienceKey;
 
 /// One connection.
 pub struct Connection {
@@ -275,8 +275,8 @@ mod tests {
     use uuid::Uuid;
 
     use super::*;
-    use crate::admission::OnLag;
-    use crate::frames::Format;
+    use crate::session::admission::OnLag;
+    use crate::fanout::frames::Format;
     use crate::id::{SessionId, UserId};
 
     const SECOND: i64 = 1_000_000_000;
@@ -310,7 +310,7 @@ mod tests {
 
     #[test]
     fn gaps_of_one_audience_that_were_not_told_become_one() {
-        let mut subscribers = crate::subscribers::Subscribers::default();
+        let mut subscribers = crate::fanout::subscribers::Subscribers::default();
         let mut audience = |room| {
             let channel = crate::id::ChannelId::room(room).unwrap();
             subscribers.subscribe(&channel, Format::Json, 0, crate::id::Epoch(1)).0
@@ -338,7 +338,7 @@ mod tests {
 
     #[test]
     fn a_gap_follows_the_rest_of_a_frame_and_the_answer_to_its_join() {
-        let mut subscribers = crate::subscribers::Subscribers::default();
+        let mut subscribers = crate::fanout::subscribers::Subscribers::default();
         let room = crate::id::ChannelId::room("one").unwrap();
         let key = subscribers.subscribe(&room, Format::Json, 0, crate::id::Epoch(1)).0;
         let mut traffic = Traffic::default();
@@ -355,7 +355,7 @@ mod tests {
 
     #[test]
     fn what_a_channel_said_does_not_wait_for_answers_when_the_membership_ends() {
-        let mut subscribers = crate::subscribers::Subscribers::default();
+        let mut subscribers = crate::fanout::subscribers::Subscribers::default();
         let room = crate::id::ChannelId::room("one").unwrap();
         let key = subscribers.subscribe(&room, Format::Json, 0, crate::id::Epoch(1)).0;
         let behind =

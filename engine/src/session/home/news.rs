@@ -8,12 +8,12 @@ use std::sync::Arc;
 
 use super::{Home, Lookup, find};
 use crate::command::{News, Rejection, Reply};
-use crate::connection::Private;
-use crate::frames::{self, Format};
+use crate::session::connection::Private;
+use crate::fanout::frames::{self, Format};
 use crate::id::{ConnectionId, UserId};
 use crate::limits::{BLOCKS_AT_ONCE_MAX, FOLLOWS_MAX, NEWS_BYTES_MAX};
 use crate::message::StatusPresence;
-use crate::notification::{Notice, Notification};
+use crate::social::notification::{Notice, Notification};
 use crate::parcel::{Block, Circular};
 use crate::persist::{StoreFailure, StoreReceipt, StoreRequest, Ticket};
 use crate::wire::websocket;

@@ -1,0 +1,226 @@
+//! The log that a channel's subscribers read: frames end to end in one piece of memory, each byte kept once.
+//!
+//! A subscriber is a cursor into it (`subscribers.rs`), so what it owes is a range, and writing that range copies nothing
+//! on our side. Positions count all bytes ever appended, so they never move when the log is trimmed. Beside the bytes the
+//! log remembers where messages begin, so that a reader who is moved on can be told what it missed.
+
+use std::collections::VecDeque;
+
+use crate::fanout::frames::Run;
+use crate::id::MessageId;
+
+/// A place in a log: bytes appended before it since the log began.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug, Default)]
+pub struct Position(pub u64);
+
+/// Where a message's frame begins.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Mark {
+    pub at: Position,
+    pub id: MessageId,
+}
+
+/// Frames end to end.
+///
+/// Invariant: `base <= start <= end`, where `end = base + bytes.len()`; `base` and `end` are borders between frames.
+#[derive(Default)]
+pub struct FrameLog {
+    bytes: Vec<u8>,
+    /// The position of `bytes[0]`.
+    base: u64,
+    /// Nothing before this will be read again.
+    start: u64,
+    /// The messages from `start` on, one mark each: 24 bytes beside a frame of ten times as many.
+    marks: VecDeque<Mark>,
+    /// The last message that begins before `start`.
+    before: Option<MessageId>,
+}
+
+/// Read bytes that are kept before they are moved away: moving costs as much as it frees, at most.
+const COMPACTION_BYTES_MIN: usize = 64 * 1024;
+
+impl FrameLog {
+    /// Puts whole frames at the end.
+    pub fn append(&mut self, run: &Run) {
+        let end = self.end().0;
+        self.marks.extend(run.marks.iter().map(|mark| Mark { at: Position(end + mark.at.0), ..*mark }));
+        self.bytes.extend_from_slice(&run.bytes);
+    }
+
+    /// The last message that begins before a place.
+    pub fn message_before(&self, place: Position) -> Option<MessageId> {
+        match self.marks_before(place) {
+            0 => self.before,
+            count => Some(self.marks[count - 1].id),
+        }
+    }
+
+    /// The first message that begins at a place or after it.
+    pub fn message_from(&self, place: Position) -> Option<Mark> {
+        self.marks.get(self.marks_before(place)).copied()
+    }
+
+    /// The newest message of which the whole frame is still here.
+    pub fn newest(&self) -> Option<Mark> {
+        self.marks.back().copied()
+    }
+
+    fn marks_before(&self, place: Position) -> usize {
+        self.marks.partition_point(|mark| mark.at < place)
+    }
+
+    pub fn start(&self) -> Position {
+        Position(self.start)
+    }
+
+    pub fn end(&self) -> Position {
+        Position(self.base + self.bytes.len() as u64)
+    }
+
+    /// The bytes from `from` to `to`. Both lie in the log; anything else is a bug, and stops the process here.
+    pub fn range(&self, from: Position, to: Position) -> &[u8] {
+        debug_assert!(from.0 >= self.start, "cursor {} lies before the log's start {}", from.0, self.start);
+        &self.bytes[(from.0 - self.base) as usize..(to.0 - self.base) as usize]
+    }
+
+    /// Forgets all before `to`: nobody will read it again. An empty log gives its memory back.
+    pub fn trim(&mut self, to: Position) {
+        debug_assert!(to <= self.end());
+        self.start = self.start.max(to.0);
+        while let Some(mark) = self.marks.front().filter(|mark| mark.at.0 < self.start) {
+            self.before = Some(mark.id);
+            self.marks.pop_front();
+        }
+        let read = (self.start - self.base) as usize;
+        if read == self.bytes.len() {
+            self.bytes = Vec::new();
+            self.marks = VecDeque::new();
+            self.base = self.start;
+        } else if read >= COMPACTION_BYTES_MIN && read >= self.bytes.len() / 2 {
+            // The border of frames is found again from `base`, so the move must end at one.
+            let border = self.border_at_or_before(self.start);
+            self.bytes.drain(..(border - self.base) as usize);
+            self.base = border;
+        }
+    }
+
+    /// The end of the frame that `cursor` is inside of; `cursor` itself when it lies between two frames.
+    ///
+    /// Walks the log from the message before: for the rare moment when a reader is let go in the middle of a frame.
+    pub fn border_at_or_after(&self, cursor: Position) -> Position {
+        let known = self.marks_before(cursor).checked_sub(1).map(|index| self.marks[index].at.0);
+        let mut at = known.unwrap_or(self.base);
+        while at < cursor.0 {
+            at += self.frame_bytes_at(at);
+        }
+        Position(at)
+    }
+
+    fn border_at_or_before(&self, position: u64) -> u64 {
+        let mut at = self.base;
+        loop {
+            if at >= position {
+                return at;
+            }
+            let next = at + self.frame_bytes_at(at);
+            if next > position {
+                return at;
+            }
+            at = next;
+        }
+    }
+
+    fn frame_bytes_at(&self, at: u64) -> u64 {
+        let rest = &self.bytes[(at - self.base) as usize..];
+        crate::wire::websocket::frame_length(rest).expect("the log holds whole frames") as u64
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn frame(payload_bytes: usize, fill: u8) -> Run {
+        let mut bytes = Vec::new();
+        crate::wire::websocket::text_frame(&mut bytes, |out| out.extend(std::iter::repeat_n(fill, payload_bytes)));
+        Run { bytes, marks: Vec::new() }
+    }
+
+    fn message(number: u128) -> Run {
+        Run { marks: vec![Mark { at: Position(0), id: id(number) }], ..frame(50, 1) }
+    }
+
+    fn id(number: u128) -> MessageId {
+        MessageId(uuid::Uuid::from_u128(number))
+    }
+
+    #[test]
+    fn knows_the_messages_around_a_place() {
+        let mut log = FrameLog::default();
+        assert_eq!((log.message_before(log.end()), log.newest()), (None, None));
+        let mut places = Vec::new();
+        for number in 1..=5 {
+            places.push(log.end());
+            log.append(&message(number));
+            log.append(&frame(20, 2));
+        }
+        let check = |log: &FrameLog, place: Position, before: Option<u128>, from: Option<u128>| {
+            assert_eq!(log.message_before(place), before.map(id));
+            assert_eq!(log.message_from(place).map(|mark| mark.id), from.map(id));
+        };
+        check(&log, places[0], None, Some(1));
+        check(&log, places[2], Some(2), Some(3));
+        check(&log, Position(places[2].0 + 1), Some(3), Some(4));
+        log.trim(Position(places[2].0 + 1));
+        check(&log, Position(places[2].0 + 52), Some(3), Some(4));
+        check(&log, places[4], Some(4), Some(5));
+        log.trim(log.end());
+        check(&log, log.end(), Some(5), None);
+        assert_eq!((log.newest(), log.marks.capacity()), (None, 0));
+    }
+
+    #[test]
+    fn ranges_keep_their_positions_when_the_log_is_trimmed() {
+        let mut log = FrameLog::default();
+        let mut model: Vec<u8> = Vec::new();
+        let mut trimmed = 0;
+        for i in 0..2000usize {
+            let frame = frame(i * 7 % 900, i as u8);
+            log.append(&frame);
+            model.extend_from_slice(&frame.bytes);
+            // Trim into the middle of frames as well: a slow reader's cursor stands anywhere.
+            if i % 3 == 0 {
+                trimmed = (trimmed + i * 11 % 2000).min(model.len());
+                log.trim(Position(trimmed as u64));
+            }
+            assert_eq!(log.end(), Position(model.len() as u64));
+            assert_eq!(log.range(Position(trimmed as u64), log.end()), &model[trimmed..]);
+        }
+        assert!(log.bytes.len() < 3 * COMPACTION_BYTES_MIN.max(model.len() - trimmed), "read bytes are given back");
+    }
+
+    #[test]
+    fn an_idle_log_owns_no_memory() {
+        let mut log = FrameLog::default();
+        log.append(&frame(5000, 1));
+        log.trim(log.end());
+        assert_eq!(log.bytes.capacity(), 0);
+        assert_eq!(log.start(), log.end());
+    }
+
+    #[test]
+    fn finds_the_border_after_a_cursor_in_the_middle_of_a_frame() {
+        let mut log = FrameLog::default();
+        let mut borders = vec![0u64];
+        for size in [0, 5, 125, 126, 300, 70_000] {
+            log.append(&frame(size, 9));
+            borders.push(log.end().0);
+        }
+        for cursor in 0..=log.end().0 {
+            let expected = *borders.iter().find(|&&b| b >= cursor).expect("the end is a border");
+            if cursor < 800 || cursor % 997 == 0 || cursor > log.end().0 - 20 {
+                assert_eq!(log.border_at_or_after(Position(cursor)), Position(expected));
+            }
+        }
+    }
+}
