@@ -7,10 +7,10 @@ use std::time::{Duration, Instant};
 use criterion::{BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
 use engine::command::Event;
 use engine::fanout::frames::{Format, Frames};
+use engine::fanout::subscribers::{AudienceKey, Findings, Gone, Outlet, Subscribers};
 use engine::id::{ChannelId, Epoch, MessageId, Monotonic, Sequence, Timestamp, UserId};
 use engine::message::{Message, MessageCode};
 use engine::shard::Rules;
-use engine::fanout::subscribers::{AudienceKey, Findings, Gone, Outlet, Subscribers};
 use uuid::Uuid;
 
 const ROOMS: [usize; 3] = [100, 1000, 15_000];

@@ -146,9 +146,11 @@ fn goals(spans: &[Span]) -> Vec<Goal> {
         Goal::new("CPU a message, dearest million, spread ÷ hot", ratio(cpu(Layout::Spread), cpu(Layout::Hot)), {
             Bound::AtMost(1.5)
         }),
-        Goal::new("CPU a message, dearest million, spread ÷ the library alone", {
-            ratio(cpu(Layout::Spread), cpu(Layout::Library))
-        }, Bound::AtMost(1.0)),
+        Goal::new(
+            "CPU a message, dearest million, spread ÷ the library alone",
+            { ratio(cpu(Layout::Spread), cpu(Layout::Library)) },
+            Bound::AtMost(1.0),
+        ),
         Goal::new("longest commit ÷ longest bare sync, hot", waits[0], Bound::AtMost(10.0)),
         Goal::new("longest commit ÷ longest bare sync, spread", waits[1], Bound::AtMost(10.0)),
     ]

@@ -1,7 +1,7 @@
 //! A channel at its owner: who is in it, who may write, and what comes next.
 //!
 //! Everything is judged here at once and in one order; what must be kept is shown only when the store has it. Contents are
-//! opaque. The channel speaks by `Announcements`, which the shard sends on at the end of the turn, and by findings and
+//! opaque. The channel speaks by `Announcements`, which the shard sends on at the end of the turn, and by answers and
 //! notices beside them.
 //!
 //! Rooms let everybody in. Into a group's or a direct channel people come by the store's word, and what takes their place
@@ -11,18 +11,18 @@
 use std::collections::VecDeque;
 
 use crate::channel::announcements::Announcements;
+use crate::channel::members::{Address, Member, Members};
+use crate::channel::pending::{Pending, PendingPlace};
+use crate::channel::presence::{PresenceChanges, PresenceList, PresenceNews, Return};
+use crate::channel::recent::Recent;
 use crate::command::{Event, Rejection, Reply};
 use crate::id::{ChannelId, ChannelKind, Epoch, Monotonic, Now, Sequence, SessionId, ShardId, Timestamp};
 use crate::limits::CHANNEL_PENDING_MAX;
-use crate::channel::members::{Address, Member, Members};
 use crate::message::{Message, Presence};
 use crate::message_id::{MessageIds, latest_time};
-use crate::social::notification::Notice;
-use crate::parcel::{Ask, Batch, Block, Enquiry, Finding, Version, Wish};
-use crate::channel::pending::{Pending, PendingPlace};
+use crate::parcel::{Batch, Block, ChannelAction, ChannelAnswer, ChannelQuery, ChannelRequest, Version};
 use crate::persist::{StoreFailure, StoreReceipt, StoreRequest};
-use crate::channel::presence::{Comings, PresenceList, PresenceNews, Return};
-use crate::channel::recent::Recent;
+use crate::social::notification::Notice;
 
 mod announcements;
 mod members;
@@ -34,7 +34,7 @@ mod presence;
 mod recent;
 
 /// What the world lends a channel for one step.
-pub struct Moment {
+pub struct StepContext {
     pub now: Now,
     pub random: u32,
 }
@@ -61,7 +61,7 @@ pub struct Channel {
     members: Members,
     /// Memberships that the owner has counted.
     members_counted: usize,
-    comings: Comings,
+    presence_changes: PresenceChanges,
     recent: Recent,
     /// Visible members beyond which this is a crowd.
     room_max: usize,
@@ -75,7 +75,7 @@ pub struct Channel {
     held_by: Vec<ShardId>,
     pub announcements: Announcements,
     /// Answers to those without a session, by shard and number.
-    pub findings: Vec<(ShardId, u64, Finding)>,
+    pub answers: Vec<(ShardId, u64, ChannelAnswer)>,
     /// To be pushed to the sessions of their users.
     pub notices: Vec<Notice>,
     /// Blocks that the store has decided, with who asked for them: a shard and a number.
@@ -98,13 +98,13 @@ enum Place {
 
 /// Something that waits to be looked at.
 enum Waiting {
-    Ask(ShardId, Ask),
-    Enquiry(Asker, Enquiry),
+    ChannelRequest(ShardId, ChannelRequest),
+    ChannelQuery(Requester, ChannelQuery),
 }
 
 /// Who hears what became of a piece of work.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-enum Asker {
+enum Requester {
     /// A connection, and the number of its request.
     Connection(Address, u32),
     /// Somebody without a session, on a shard, under a number.
@@ -113,7 +113,7 @@ enum Asker {
 
 /// Accepted work, in the order in which it will be shown.
 struct Work {
-    asker: Asker,
+    requester: Requester,
     act: Act,
 }
 
@@ -140,7 +140,7 @@ impl Channel {
             id,
             members: Members::default(),
             members_counted: 0,
-            comings: Comings::default(),
+            presence_changes: PresenceChanges::default(),
             recent: Recent::default(),
             room_max,
             place: Place::Unknown,
@@ -149,7 +149,7 @@ impl Channel {
             undecided_changes: 0,
             held_by: Vec::new(),
             announcements: Announcements::default(),
-            findings: Vec::new(),
+            answers: Vec::new(),
             notices: Vec::new(),
             blocks: Vec::new(),
         }
@@ -168,48 +168,55 @@ impl Channel {
     }
 
     /// Does what a connection asks, or accepts it to be done in order.
-    pub fn ask(&mut self, home: ShardId, ask: Ask, moment: &Moment, wants: &mut Wants) {
-        self.look_at(home, ask, moment, wants);
-        self.go_on(moment, wants);
+    pub fn request(&mut self, home: ShardId, request: ChannelRequest, context: &StepContext, wants: &mut Wants) {
+        self.look_at(home, request, context, wants);
+        self.go_on(context, wants);
     }
 
     /// Does what somebody without a session asks to be changed, in the same order.
-    pub fn change(&mut self, from: ShardId, number: u64, enquiry: Enquiry, moment: &Moment, wants: &mut Wants) {
-        let asker = Asker::Visitor(from, number);
+    pub fn change(
+        &mut self,
+        from: ShardId,
+        number: u64,
+        query: ChannelQuery,
+        context: &StepContext,
+        wants: &mut Wants,
+    ) {
+        let requester = Requester::Visitor(from, number);
         if self.must_wait(wants) {
-            return self.wait(asker, Waiting::Enquiry(asker, enquiry));
+            return self.wait(requester, Waiting::ChannelQuery(requester, query));
         }
-        self.accept_enquiry(asker, enquiry, moment, wants);
-        self.go_on(moment, wants);
+        self.accept_query(requester, query, context, wants);
+        self.go_on(context, wants);
     }
 
-    fn look_at(&mut self, home: ShardId, ask: Ask, moment: &Moment, wants: &mut Wants) {
-        let address = Address { home, connection: ask.connection };
-        let asker = Asker::Connection(address, ask.number);
-        match ask.wish {
-            Wish::Leave => self.leave(address, Some(ask.number), moment),
-            Wish::Depart => self.leave(address, None, moment),
-            Wish::Join { presence, hidden, format } => {
+    fn look_at(&mut self, home: ShardId, request: ChannelRequest, context: &StepContext, wants: &mut Wants) {
+        let address = Address { home, connection: request.connection };
+        let requester = Requester::Connection(address, request.number);
+        match request.action {
+            ChannelAction::Leave => self.leave(address, Some(request.number), context),
+            ChannelAction::Depart => self.leave(address, None, context),
+            ChannelAction::Join { presence, hidden, format } => {
                 let member = Member { address, presence, hidden, format, known: false };
                 let free = matches!(self.id.kind(), ChannelKind::Room(_)) || self.members.get(address).is_some();
                 if free {
                     self.want_head(wants);
-                    self.join(member, ask.number, moment.now.monotonic);
+                    self.join(member, request.number, context.now.monotonic);
                 } else if self.must_wait(wants) {
                     let Member { presence, hidden, format, .. } = member;
-                    let wish = Wish::Join { presence, hidden, format };
-                    self.wait(asker, Waiting::Ask(home, Ask { wish, ..ask }));
+                    let action = ChannelAction::Join { presence, hidden, format };
+                    self.wait(requester, Waiting::ChannelRequest(home, ChannelRequest { action, ..request }));
                 } else {
-                    self.accept_join(asker, member, moment, wants);
+                    self.accept_join(requester, member, context, wants);
                 }
             }
-            wish => {
+            action => {
                 if self.members.get(address).is_none() {
-                    self.refuse(asker, not_a_member());
+                    self.refuse(requester, not_a_member());
                 } else if self.must_wait(wants) {
-                    self.wait(asker, Waiting::Ask(home, Ask { wish, ..ask }));
+                    self.wait(requester, Waiting::ChannelRequest(home, ChannelRequest { action, ..request }));
                 } else {
-                    self.accept_message(asker, address, wish, moment, wants);
+                    self.accept_message(requester, address, action, context, wants);
                 }
             }
         }
@@ -226,31 +233,31 @@ impl Channel {
         matches!(self.place, Place::Known { .. }) && self.undecided_changes == 0
     }
 
-    fn wait(&mut self, asker: Asker, waiting: Waiting) {
+    fn wait(&mut self, requester: Requester, waiting: Waiting) {
         if self.waiting.len() < CHANNEL_PENDING_MAX {
             self.waiting.push_back(waiting);
         } else {
-            self.refuse(asker, busy());
+            self.refuse(requester, busy());
         }
     }
 
     /// Looks at what has waited, as far as it need not wait any more.
-    fn go_on(&mut self, moment: &Moment, wants: &mut Wants) {
+    fn go_on(&mut self, context: &StepContext, wants: &mut Wants) {
         while self.is_open()
             && let Some(waiting) = self.waiting.pop_front()
         {
             // It is the first in line, and the line behind it does not count.
             match waiting {
-                Waiting::Enquiry(asker, enquiry) => self.accept_enquiry(asker, enquiry, moment, wants),
-                Waiting::Ask(home, Ask { connection, number, wish }) => {
+                Waiting::ChannelQuery(requester, query) => self.accept_query(requester, query, context, wants),
+                Waiting::ChannelRequest(home, ChannelRequest { connection, number, action }) => {
                     let address = Address { home, connection };
-                    let asker = Asker::Connection(address, number);
-                    match wish {
-                        Wish::Join { presence, hidden, format } => {
+                    let requester = Requester::Connection(address, number);
+                    match action {
+                        ChannelAction::Join { presence, hidden, format } => {
                             let member = Member { address, presence, hidden, format, known: false };
-                            self.accept_join(asker, member, moment, wants);
+                            self.accept_join(requester, member, context, wants);
                         }
-                        wish => self.accept_message(asker, address, wish, moment, wants),
+                        action => self.accept_message(requester, address, action, context, wants),
                     }
                 }
             }
@@ -258,50 +265,50 @@ impl Channel {
     }
 
     /// Gives work its place in the queue, and asks the store what it needs to decide.
-    fn put(&mut self, asker: Asker, act: Act, bytes: usize, request: StoreRequest, wants: &mut Wants) {
-        let place = self.pending.push(Work { asker, act }, bytes);
+    fn put(&mut self, requester: Requester, act: Act, bytes: usize, request: StoreRequest, wants: &mut Wants) {
+        let place = self.pending.push(Work { requester, act }, bytes);
         wants.push(Wanted::Decision(place, request));
     }
 
     fn join(&mut self, mut member: Member, number: u32, now: Monotonic) {
-        let asker = member.address;
+        let requester = member.address;
         let (channel, me) = (self.id.clone(), member.presence.clone());
-        if let Some(known) = self.members.get(asker) {
+        if let Some(known) = self.members.get(requester) {
             let own = (!known.hidden).then(|| known.presence.clone());
-            let PresenceList { presences, count } = self.comings.list(&self.members);
+            let PresenceList { presences, count } = self.presence_changes.list(&self.members);
             let others = presences.iter().filter(|presence| presence.session != me.session).cloned();
             let reply = Reply::Joined { channel, presences: others.chain(own).collect(), count, me };
-            return self.announcements.answer_here(&self.members, asker, number, reply);
+            return self.announcements.answer_here(&self.members, requester, number, reply);
         }
-        let returns = self.comings.returns(&member);
+        let returns = self.presence_changes.returns(&member);
         if returns == Return::TellFirst {
             self.announce_presence(now);
         }
-        let PresenceList { mut presences, count } = self.comings.list(&self.members);
+        let PresenceList { mut presences, count } = self.presence_changes.list(&self.members);
         if presences.iter().any(|presence| presence.session == me.session) {
             presences = presences.iter().filter(|presence| presence.session != me.session).cloned().collect();
         }
-        self.announcements.joined(&self.members, asker, number, Reply::Joined { channel, presences, count, me });
+        self.announcements.joined(&self.members, requester, number, Reply::Joined { channel, presences, count, me });
         if returns == Return::NeverLeft {
             member.known = true;
         } else if !member.hidden {
-            self.comings.arrive(asker);
+            self.presence_changes.arrive(requester);
         }
         self.members.insert(member);
     }
 
-    fn leave(&mut self, asker: Address, number: Option<u32>, moment: &Moment) {
-        if self.members.get(asker).is_some() {
+    fn leave(&mut self, requester: Address, number: Option<u32>, context: &StepContext) {
+        if self.members.get(requester).is_some() {
             self.announcements.seal(&self.members);
-            if let Some(member) = self.take_out(asker) {
-                self.comings.depart(member);
+            if let Some(member) = self.take_out(requester) {
+                self.presence_changes.depart(member);
             }
         }
         if let Some(number) = number {
-            self.announcements.left(asker, number);
+            self.announcements.left(requester, number);
         }
         // It may have been the last on a shard that held us back.
-        self.let_go(moment);
+        self.let_go(context);
     }
 
     /// Takes a member out of the table. The caller has sealed what it was still to hear.
@@ -314,7 +321,9 @@ impl Channel {
     }
 
     fn announce_presence(&mut self, now: Monotonic) {
-        if let Some(PresenceNews { joins, leaves, count }) = self.comings.tell(&mut self.members, self.room_max, now) {
+        if let Some(PresenceNews { joins, leaves, count }) =
+            self.presence_changes.tell(&mut self.members, self.room_max, now)
+        {
             let event = Event::Presence { channel: self.id.clone(), joins, leaves, count };
             self.announcements.announce(&event, &self.members);
         }
@@ -328,7 +337,7 @@ impl Channel {
     }
 
     /// The store has said where the history ends.
-    pub fn head(&mut self, receipt: Decision, moment: &Moment, wants: &mut Wants) {
+    pub fn head(&mut self, receipt: Decision, context: &StepContext, wants: &mut Wants) {
         self.place = Place::Unknown;
         match receipt {
             Ok(StoreReceipt::Head(head)) => {
@@ -337,32 +346,32 @@ impl Channel {
                     next: Sequence(head.map_or(0, |head| head.sequence.0) + 1),
                     newest: head.and_then(|head| latest_time(head.id)).unwrap_or_default(),
                 };
-                self.go_on(moment, wants);
+                self.go_on(context, wants);
             }
             _ => {
                 let failure = StoreFailure::nothing_done("the channel's head could not be read");
                 for waiting in std::mem::take(&mut self.waiting) {
-                    let asker = match waiting {
-                        Waiting::Ask(home, Ask { connection, number, .. }) => {
-                            Asker::Connection(Address { home, connection }, number)
+                    let requester = match waiting {
+                        Waiting::ChannelRequest(home, ChannelRequest { connection, number, .. }) => {
+                            Requester::Connection(Address { home, connection }, number)
                         }
-                        Waiting::Enquiry(asker, _) => asker,
+                        Waiting::ChannelQuery(requester, _) => requester,
                     };
-                    self.refuse(asker, not_stored(&failure));
+                    self.refuse(requester, not_stored(&failure));
                 }
             }
         }
     }
 
     /// The newest messages, if they are in memory; if not, they will be soon, as `unused`.
-    pub fn newest(&mut self, limit: usize, unused: Version, wants: &mut Wants) -> Finding {
+    pub fn newest(&mut self, limit: usize, unused: Version, wants: &mut Wants) -> ChannelAnswer {
         match self.recent.newest(limit) {
-            Some((messages, version)) => Finding::Newest { messages, version },
+            Some((messages, version)) => ChannelAnswer::Newest { messages, version },
             None => {
                 if self.recent.begin(unused) {
                     wants.push(Wanted::Newest(unused));
                 }
-                Finding::AskTheStore
+                ChannelAnswer::AskTheStore
             }
         }
     }
@@ -377,17 +386,17 @@ impl Channel {
     }
 
     /// The store has decided an entry: let go all whose turn has come.
-    pub fn decided(&mut self, place: PendingPlace, decision: Decision, moment: &Moment, wants: &mut Wants) {
+    pub fn decided(&mut self, place: PendingPlace, decision: Decision, context: &StepContext, wants: &mut Wants) {
         self.pending.decide(place, decision);
-        self.let_go(moment);
-        self.go_on(moment, wants);
+        self.let_go(context);
+        self.go_on(context, wants);
     }
 
-    fn let_go(&mut self, moment: &Moment) {
+    fn let_go(&mut self, context: &StepContext) {
         while self.held_by.is_empty()
             && let Some((work, decision)) = self.pending.release()
         {
-            self.release(work, decision, moment);
+            self.release(work, decision, context);
         }
     }
 
@@ -399,46 +408,46 @@ impl Channel {
     }
 
     /// The shard has caught up.
-    pub fn release_hold(&mut self, shard: ShardId, moment: &Moment, wants: &mut Wants) {
+    pub fn release_hold(&mut self, shard: ShardId, context: &StepContext, wants: &mut Wants) {
         self.held_by.retain(|held| *held != shard);
-        self.let_go(moment);
-        self.go_on(moment, wants);
+        self.let_go(context);
+        self.go_on(context, wants);
     }
 
-    fn release(&mut self, work: Work, decision: Decision, moment: &Moment) {
-        let Work { asker, act } = work;
+    fn release(&mut self, work: Work, decision: Decision, context: &StepContext) {
+        let Work { requester, act } = work;
         if decision.as_ref().is_err_and(|failure| failure.outcome_unknown) {
             self.recent.doubt();
         }
         match act {
             Act::Send(_) | Act::Change | Act::Live(_) => {
-                self.release_message(asker, act, decision, moment.now.monotonic);
+                self.release_message(requester, act, decision, context.now.monotonic);
             }
-            Act::Join(member) => self.release_join(asker, member, decision, moment.now.monotonic),
+            Act::Join(member) => self.release_join(requester, member, decision, context.now.monotonic),
             Act::ChangeMembers { removes } => {
                 self.undecided_changes -= usize::from(removes);
-                self.release_change(asker, decision);
+                self.release_change(requester, decision);
             }
             Act::Block(block) => {
                 self.undecided_changes -= 1;
-                self.release_block(asker, block, &decision);
+                self.release_block(requester, block, &decision);
             }
-            Act::Purge(ids) => self.release_purge(asker, &ids, decision),
+            Act::Purge(ids) => self.release_purge(requester, &ids, decision),
         }
     }
 
-    fn refuse(&mut self, asker: Asker, rejection: Rejection) {
-        match asker {
-            Asker::Connection(address, number) => {
+    fn refuse(&mut self, requester: Requester, rejection: Rejection) {
+        match requester {
+            Requester::Connection(address, number) => {
                 self.announcements.answer(address, number, Reply::Refused(rejection));
             }
-            Asker::Visitor(from, number) => self.findings.push((from, number, Finding::Failed)),
+            Requester::Visitor(from, number) => self.answers.push((from, number, ChannelAnswer::Failed)),
         }
     }
 
     /// When this channel will have something to tell although nothing happens.
     pub fn due(&self) -> Option<Monotonic> {
-        self.comings.due(&self.members)
+        self.presence_changes.due(&self.members)
     }
 
     /// What the turn's announcements come to, for each shard that is concerned.

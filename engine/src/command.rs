@@ -1,4 +1,4 @@
-//! What clients ask (`Command`), what the asker hears (`Reply`), what subscribers hear (`Event`), and what a client
+//! What clients ask (`Command`), what the requester hears (`Reply`), what subscribers hear (`Event`), and what a client
 //! may be refused (`Rejection`). Formats are `wire/`'s business; here are only the meanings.
 
 use std::borrow::Cow;

@@ -3,11 +3,11 @@
 //! Tables grow by doubling, so a place in one counts twice; an index counts as at its emptiest. The gateway adds its own
 //! table and asserts the whole. What the kernel keeps for a socket is not ours to bound.
 
-use crate::session::connection::{Connection, Subscription};
-use crate::id::{SessionId, UserId};
 use crate::channel::members::{Address, Member};
-use crate::session::residents::Link;
 use crate::fanout::subscribers::Subscriber;
+use crate::id::{SessionId, UserId};
+use crate::session::connection::{Connection, Subscription};
+use crate::session::sessions_by_user::Link;
 
 /// What an allocator adds to a block and rounds it up by.
 const ALLOCATION_BYTES: usize = 24;

@@ -7,33 +7,33 @@ use std::sync::Arc;
 
 use crate::command::Reply;
 use crate::fanout::frames::{Format, Frames};
-use crate::social::group::{GroupChange, GroupRefusal};
 use crate::id::{ChannelId, ConnectionId, Epoch, MessageId, Sequence, SessionId, ShardId, UserId};
 use crate::message::{Message, Presence, StatusPresence};
+use crate::social::group::{GroupChange, GroupRefusal};
 use crate::social::notification::Notice;
 
 /// A parcel: at most one a channel, receiving shard and turn in each direction.
 #[derive(Clone, Debug)]
 pub enum Parcel {
-    Asks {
+    Requests {
         from: ShardId,
         channel: ChannelId,
-        asks: Vec<Ask>,
+        requests: Vec<ChannelRequest>,
     },
     Batch(Batch),
     /// Somebody without a session asks about a channel; `number` finds the way back.
-    Enquiry {
+    ChannelQuery {
         from: ShardId,
         number: u64,
         channel: ChannelId,
-        enquiry: Enquiry,
+        query: ChannelQuery,
     },
-    Finding {
+    ChannelAnswer {
         number: u64,
-        finding: Finding,
+        answer: ChannelAnswer,
     },
     /// For the sessions of users, wherever they are: every shard gets it.
-    Circular(Arc<Circular>),
+    Broadcast(Arc<Broadcast>),
     /// The store has decided a block: the sessions of the one who is blocked follow the other no more. `number` is for the
     /// answer.
     Blocked {
@@ -55,7 +55,7 @@ pub enum Parcel {
 
 /// What every shard is told, because anybody concerned may live there.
 #[derive(Clone, PartialEq, Eq, Debug)]
-pub enum Circular {
+pub enum Broadcast {
     /// Push these to all sessions of their users.
     Notices(Vec<Notice>),
     /// What a session shows to the followers of its user: it was `before`, and is now `after`.
@@ -66,7 +66,7 @@ pub enum Circular {
 
 /// What may be asked of a channel's owner without being in the channel.
 #[derive(Clone, PartialEq, Eq, Debug)]
-pub enum Enquiry {
+pub enum ChannelQuery {
     /// Visible members behind a session, in the order of sessions; at most `limits::PRESENCE_PAGE_MAX`.
     Presence { after: Option<SessionId>, limit: usize },
     /// The newest messages, newest first.
@@ -88,13 +88,13 @@ pub struct Block {
 
 /// What an owner knows.
 #[derive(Clone, PartialEq, Eq, Debug)]
-pub enum Finding {
+pub enum ChannelAnswer {
     /// `count` is of all visible members.
     Presence {
         presences: Vec<Presence>,
         count: usize,
     },
-    /// Under one version, the answer to the same enquiry is the same.
+    /// Under one version, the answer to the same query is the same.
     Newest {
         messages: Arc<[Message]>,
         version: Version,
@@ -131,16 +131,16 @@ pub enum Backlog {
 
 /// A request on its way to the channel's owner.
 #[derive(Clone, Debug)]
-pub struct Ask {
+pub struct ChannelRequest {
     pub connection: ConnectionId,
     /// The request's place among its connection's, so that answers are given in the order of the questions.
     pub number: u32,
-    pub wish: Wish,
+    pub action: ChannelAction,
 }
 
 /// What is asked of a channel's owner.
 #[derive(Clone, Debug)]
-pub enum Wish {
+pub enum ChannelAction {
     Join {
         presence: Presence,
         hidden: bool,
@@ -161,7 +161,7 @@ pub enum Wish {
     },
 }
 
-impl Wish {
+impl ChannelAction {
     /// Whether all members are to hear of it.
     pub fn is_send(&self) -> bool {
         matches!(self, Self::Send { .. } | Self::Update { .. } | Self::Remove { .. })

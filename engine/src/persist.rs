@@ -5,9 +5,9 @@
 
 use std::sync::Arc;
 
-use crate::social::group::{GroupChange, GroupOutcome, GroupRefusal};
 use crate::id::{ChannelId, GroupId, MessageId, Sequence, Timestamp, UserId};
 use crate::message::{Message, MessageCode};
+use crate::social::group::{GroupChange, GroupOutcome, GroupRefusal};
 use crate::social::notification::Notice;
 
 /// Numbers an owner's request, so that its receipt finds its way back.

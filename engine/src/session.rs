@@ -4,5 +4,5 @@
 pub mod admission;
 mod connection;
 pub mod home;
-mod residents;
+mod sessions_by_user;
 mod status;

@@ -7,22 +7,22 @@
 use std::collections::{BTreeMap, HashMap};
 use std::num::NonZeroU32;
 
-use crate::session::admission::Session;
+use crate::channel::owner::Owner;
 use crate::command::{Command, Rejection};
 use crate::counters::{Levels, Report, SocketCounters, TurnCounters, kind_of};
-use crate::session::home::{Appearance, Home, Manner, SocketEffect};
+use crate::fanout::subscribers::Outlet;
 use crate::id::{ChannelId, ConnectionId, Epoch, Monotonic, Now, ShardId, Timestamp, UserId};
 use crate::limits::{PASS_VISITS_MAX, ROOM_MEMBERS_MAX, SENDS_PER_SECOND_MAX, SUBSCRIBER_LAG_BYTES_MAX};
-use crate::channel::owner::Owner;
-use crate::parcel::{Ask, Block, Circular, Enquiry, Finding, Parcel};
+use crate::parcel::{Block, Broadcast, ChannelAnswer, ChannelQuery, ChannelRequest, Parcel};
 use crate::persist::{StoreFailure, StoreReceipt, StoreRequest, Ticket};
-use crate::fanout::subscribers::Outlet;
+use crate::session::admission::Session;
+use crate::session::home::{CloseMode, Home, SocketEffect, Visibility};
 
 /// Everything that can happen to a shard.
 #[derive(Debug)]
 pub enum Input {
     /// A connection has signed in. Its slot is free on this shard.
-    Opened { connection: ConnectionId, session: Session, appearance: Appearance },
+    Opened { connection: ConnectionId, session: Session, visibility: Visibility },
     /// A connection asks.
     Request { connection: ConnectionId, cid: String, command: Command },
     /// A connection asked something that is no command.
@@ -30,16 +30,16 @@ pub enum Input {
     /// A control frame for a connection, such as a ping.
     Tell { connection: ConnectionId, frame: Vec<u8> },
     /// We close a connection; the frame is the last it hears.
-    Close { connection: ConnectionId, frame: Vec<u8>, manner: Manner },
+    Close { connection: ConnectionId, frame: Vec<u8>, close_mode: CloseMode },
     /// A connection is gone; its slot may be used again.
     Closed { connection: ConnectionId },
     /// Another shard has something for us.
     Parcel(Parcel),
-    /// Somebody without a session asks about a channel; the answer will be among `Effects::findings` under this number.
-    Enquiry { number: u64, channel: ChannelId, enquiry: Enquiry },
+    /// Somebody without a session asks about a channel; the answer will be among `Effects::answers` under this number.
+    ChannelQuery { number: u64, channel: ChannelId, query: ChannelQuery },
     /// Something that sessions of users are to hear, wherever they are.
-    Circular(Circular),
-    /// Somebody without a session asks which of these users show themselves; answered as an enquiry is.
+    Broadcast(Broadcast),
+    /// Somebody without a session asks which of these users show themselves; answered as an query is.
     Online { number: u64, users: Vec<UserId> },
     /// The store has answered.
     Receipt { ticket: Ticket, outcome: Result<StoreReceipt, StoreFailure> },
@@ -51,7 +51,7 @@ pub struct Effects {
     pub parcels: Vec<(ShardId, Parcel)>,
     pub store: Vec<(Ticket, StoreRequest)>,
     pub sockets: Vec<SocketEffect>,
-    pub findings: Vec<(u64, Finding)>,
+    pub answers: Vec<(u64, ChannelAnswer)>,
 }
 
 /// What an operator, or a test, may decide about channels and sessions.
@@ -86,11 +86,11 @@ pub struct Shard {
     owner: Owner,
     now: Now,
     /// Requests for channels that other shards own, gathered into one parcel each.
-    outgoing: BTreeMap<(ShardId, ChannelId), Vec<Ask>>,
+    outgoing: BTreeMap<(ShardId, ChannelId), Vec<ChannelRequest>>,
     /// Parcels that are of no channel's batch.
     letters: Vec<(ShardId, Parcel)>,
-    findings: Vec<(u64, Finding)>,
-    /// Blocks that the other shards have been told of, by number. As many as there are enquiries that ask for them.
+    answers: Vec<(u64, ChannelAnswer)>,
+    /// Blocks that the other shards have been told of, by number. As many as there are queries that ask for them.
     blocks: HashMap<u64, Unheard>,
     block_numbers: u64,
 }
@@ -114,7 +114,7 @@ impl Shard {
             now: Now::default(),
             outgoing: BTreeMap::new(),
             letters: Vec::new(),
-            findings: Vec::new(),
+            answers: Vec::new(),
             blocks: HashMap::new(),
             block_numbers: 0,
         }
@@ -132,43 +132,43 @@ impl Shard {
         self.begin(now);
         let now = self.now;
         match input {
-            Input::Opened { connection, session, appearance } => self.home.open(connection, session, appearance),
+            Input::Opened { connection, session, visibility } => self.home.open(connection, session, visibility),
             Input::Request { connection, cid, command } => {
                 self.home.counters.requests[kind_of(&command)] += 1;
                 self.home.request(connection, cid, command);
             }
             Input::Refuse { connection, cid, rejection } => self.home.refuse(connection, cid, rejection),
             Input::Tell { connection, frame } => self.home.tell(connection, frame),
-            Input::Close { connection, frame, manner } => self.home.close(connection, frame, manner),
+            Input::Close { connection, frame, close_mode } => self.home.close(connection, frame, close_mode),
             Input::Closed { connection } => self.home.closed(connection),
-            Input::Parcel(Parcel::Asks { from, channel, asks }) => {
-                for ask in asks {
-                    self.owner.ask(from, channel.clone(), ask, now);
+            Input::Parcel(Parcel::Requests { from, channel, requests }) => {
+                for ask in requests {
+                    self.owner.request(from, channel.clone(), ask, now);
                 }
             }
             Input::Parcel(Parcel::Batch(batch)) => self.home.receive(batch),
             Input::Parcel(Parcel::Backlog { from, channel, state }) => self.owner.backlog(from, &channel, state, now),
-            Input::Enquiry { number, channel, enquiry } => {
+            Input::ChannelQuery { number, channel, query } => {
                 let owner = channel.owner(self.shards);
                 if owner == self.id {
-                    self.owner.enquire(self.id, number, &channel, enquiry, now);
+                    self.owner.enquire(self.id, number, &channel, query, now);
                 } else {
-                    self.letters.push((owner, Parcel::Enquiry { from: self.id, number, channel, enquiry }));
+                    self.letters.push((owner, Parcel::ChannelQuery { from: self.id, number, channel, query }));
                 }
             }
-            Input::Parcel(Parcel::Enquiry { from, number, channel, enquiry }) => {
-                self.owner.enquire(from, number, &channel, enquiry, now);
+            Input::Parcel(Parcel::ChannelQuery { from, number, channel, query }) => {
+                self.owner.enquire(from, number, &channel, query, now);
             }
-            Input::Parcel(Parcel::Finding { number, finding }) => self.findings.push((number, finding)),
+            Input::Parcel(Parcel::ChannelAnswer { number, answer }) => self.answers.push((number, answer)),
             Input::Parcel(Parcel::Blocked { from, number, block }) => {
                 self.home.end_following(block);
                 self.letters.push((from, Parcel::BlockHeard { number }));
             }
             Input::Parcel(Parcel::BlockHeard { number }) => self.block_heard(number),
-            Input::Circular(circular) => self.home.circulate(circular),
-            Input::Parcel(Parcel::Circular(circular)) => self.home.hear(&circular),
+            Input::Broadcast(broadcast) => self.home.circulate(broadcast),
+            Input::Parcel(Parcel::Broadcast(broadcast)) => self.home.hear(&broadcast),
             Input::Online { number, users } => {
-                self.findings.push((number, Finding::Online(self.home.online(&users))));
+                self.answers.push((number, ChannelAnswer::Online(self.home.online(&users))));
             }
             Input::Receipt { ticket, outcome } if ticket.is_of_home() => self.home.receipt(ticket, outcome),
             Input::Receipt { ticket, outcome } => self.owner.receipt(ticket, outcome, now),
@@ -188,10 +188,10 @@ impl Shard {
 
     /// Puts the requests of our connections to the owners of their channels.
     fn put_asks(&mut self) {
-        for (channel, ask) in std::mem::take(&mut self.home.asks) {
+        for (channel, ask) in std::mem::take(&mut self.home.requests) {
             let owner = channel.owner(self.shards);
             if owner == self.id {
-                self.owner.ask(self.id, channel, ask, self.now);
+                self.owner.request(self.id, channel, ask, self.now);
             } else {
                 self.outgoing.entry((owner, channel)).or_default().push(ask);
             }
@@ -218,11 +218,11 @@ impl Shard {
             self.put_asks();
         }
         self.hand_out();
-        for ((to, channel), asks) in std::mem::take(&mut self.outgoing) {
-            effects.parcels.push((to, Parcel::Asks { from: self.id, channel, asks }));
+        for ((to, channel), requests) in std::mem::take(&mut self.outgoing) {
+            effects.parcels.push((to, Parcel::Requests { from: self.id, channel, requests }));
         }
         effects.parcels.append(&mut self.letters);
-        effects.findings.append(&mut self.findings);
+        effects.answers.append(&mut self.answers);
         effects.store.append(&mut self.owner.requests);
         effects.store.append(&mut self.home.requests);
         effects.sockets.append(&mut self.home.effects);
@@ -230,29 +230,29 @@ impl Shard {
 
     /// What the owner has found out and what it wants users to hear goes where it belongs.
     fn hand_out(&mut self) {
-        for (from, number, finding) in std::mem::take(&mut self.owner.findings) {
-            self.answer(from, number, finding);
+        for (from, number, answer) in std::mem::take(&mut self.owner.answers) {
+            self.answer(from, number, answer);
         }
         for (from, number, block) in std::mem::take(&mut self.owner.blocks) {
             self.tell_of_block(from, number, block);
         }
         let notices = std::mem::take(&mut self.owner.notices);
         if !notices.is_empty() {
-            self.home.circulate(Circular::Notices(notices));
+            self.home.circulate(Broadcast::Notices(notices));
         }
-        for circular in std::mem::take(&mut self.home.circulars) {
+        for broadcast in std::mem::take(&mut self.home.broadcasts) {
             for shard in (0..self.shards).map(ShardId).filter(|&shard| shard != self.id) {
-                self.letters.push((shard, Parcel::Circular(circular.clone())));
+                self.letters.push((shard, Parcel::Broadcast(broadcast.clone())));
             }
         }
     }
 
-    /// Answers an enquiry of a shard.
-    fn answer(&mut self, from: ShardId, number: u64, finding: Finding) {
+    /// Answers an query of a shard.
+    fn answer(&mut self, from: ShardId, number: u64, answer: ChannelAnswer) {
         if from == self.id {
-            self.findings.push((number, finding));
+            self.answers.push((number, answer));
         } else {
-            self.letters.push((from, Parcel::Finding { number, finding }));
+            self.letters.push((from, Parcel::ChannelAnswer { number, answer }));
         }
     }
 
@@ -262,7 +262,7 @@ impl Shard {
         self.home.end_following(block);
         let others = self.shards - 1;
         if others == 0 {
-            return self.answer(from, number, Finding::Done);
+            return self.answer(from, number, ChannelAnswer::Done);
         }
         self.block_numbers += 1;
         self.blocks.insert(self.block_numbers, Unheard { shards: others, from, number });
@@ -276,7 +276,7 @@ impl Shard {
         unheard.shards -= 1;
         if unheard.shards == 0 {
             let Unheard { from, number, .. } = self.blocks.remove(&number).expect("it was just there");
-            self.answer(from, number, Finding::Done);
+            self.answer(from, number, ChannelAnswer::Done);
         }
     }
 
@@ -341,7 +341,7 @@ impl Shard {
             || self.owner.is_busy()
             || !self.outgoing.is_empty()
             || !self.letters.is_empty()
-            || !self.findings.is_empty()
+            || !self.answers.is_empty()
     }
 
     /// When a pass that waits may go on, by the clock that `pass` is given.

@@ -4,12 +4,12 @@
 mod world;
 
 use engine::command::{Command, Join};
-use engine::social::group::{GroupAct, GroupChange, GroupOutcome};
 use engine::id::{ChannelId, GroupId, UserId};
 use engine::message::{Message, MessageCode};
-use engine::parcel::{Enquiry, Finding};
+use engine::parcel::{ChannelAnswer, ChannelQuery};
 use engine::persist::{StoreReceipt, StoreRequest, Ticket};
 use engine::shard::Input;
+use engine::social::group::{GroupAct, GroupChange, GroupOutcome};
 use uuid::Uuid;
 use world::{NOW, World, only};
 
@@ -51,8 +51,8 @@ fn what_is_asked_behind_a_kick_is_looked_at_when_it_is_decided() {
     let (before, _) = only(send(&mut world, "before"));
     let kicked = UserId(Uuid::from_u128(1));
     let change = GroupChange { group: GROUP, actor: UserId(Uuid::from_u128(9)), act: GroupAct::Kick(vec![kicked]) };
-    let enquiry = Enquiry::ChangeGroup(change);
-    world.shard.step(Input::Enquiry { number: 5, channel: ChannelId::group(GROUP), enquiry }, NOW);
+    let query = ChannelQuery::ChangeGroup(change);
+    world.shard.step(Input::ChannelQuery { number: 5, channel: ChannelId::group(GROUP), query }, NOW);
     let (kick, request) = only(world.turn());
     let StoreRequest::ChangeGroup { places, time, .. } = request else { panic!("{request:?}") };
     assert!(send(&mut world, "behind").is_empty(), "it waits, and the store does not hear of it");
@@ -72,10 +72,10 @@ fn what_is_asked_behind_a_kick_is_looked_at_when_it_is_decided() {
     };
     let outcome = GroupOutcome { messages: vec![message], removed: vec![kicked], ..GroupOutcome::default() };
     assert!(world.answer(kick, StoreReceipt::GroupChanged(Ok(outcome))).is_empty());
-    assert!(world.findings.is_empty() && !world.heard.text().contains("\"code\":6"));
+    assert!(world.answers.is_empty() && !world.heard.text().contains("\"code\":6"));
     assert!(world.answer(before, StoreReceipt::Inserted).is_empty());
 
-    assert_eq!(world.findings, [(5, Finding::GroupChanged(Ok(())))]);
+    assert_eq!(world.answers, [(5, ChannelAnswer::GroupChanged(Ok(())))]);
     let heard = world.heard.text();
     let place = |what: &str| heard.find(what).unwrap_or_else(|| panic!("{what} is not in {heard}"));
     assert!(place("\"cid\":\"before\",\"channel_message_ack\"") > place("\"code\":0"));

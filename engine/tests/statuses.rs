@@ -6,7 +6,7 @@ use engine::command::Command;
 use engine::id::{ChannelId, SessionId, UserId};
 use engine::limits::FOLLOWS_MAX;
 use engine::message::StatusPresence;
-use engine::parcel::{Block, Circular, Enquiry, Finding};
+use engine::parcel::{Block, Broadcast, ChannelAnswer, ChannelQuery};
 use engine::persist::{StoreReceipt, StoreRequest};
 use engine::shard::Input;
 use uuid::Uuid;
@@ -39,13 +39,13 @@ fn a_session_follows_only_so_many() {
 /// A user blocks the session's own.
 fn block(world: &mut World, by: u128) {
     let (user, other) = (UserId(Uuid::from_u128(1000 + by)), UserId(Uuid::from_u128(1)));
-    let enquiry = Enquiry::Block(Block { user, other });
-    world.shard.step(Input::Enquiry { number: 7, channel: ChannelId::direct(user, other), enquiry }, NOW);
+    let query = ChannelQuery::Block(Block { user, other });
+    world.shard.step(Input::ChannelQuery { number: 7, channel: ChannelId::direct(user, other), query }, NOW);
     let (head, _) = only(world.turn());
     let (decision, request) = only(world.answer(head, StoreReceipt::Head(None)));
     assert!(matches!(request, StoreRequest::Block { .. }), "{request:?}");
     assert!(world.answer(decision, StoreReceipt::Blocked).is_empty());
-    assert_eq!(std::mem::take(&mut world.findings), [(7, Finding::Done)]);
+    assert_eq!(std::mem::take(&mut world.answers), [(7, ChannelAnswer::Done)]);
 }
 
 /// A session of a user shows this.
@@ -56,7 +56,7 @@ fn show(world: &mut World, number: u128, status: &str) {
         username: "bob".into(),
         status: status.into(),
     };
-    world.shard.step(Input::Circular(Circular::Status { before: None, after: Some(after) }), NOW);
+    world.shard.step(Input::Broadcast(Broadcast::Status { before: None, after: Some(after) }), NOW);
     world.heard.0.clear();
     world.turn();
 }

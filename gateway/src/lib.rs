@@ -6,7 +6,7 @@ pub mod admin;
 pub mod announcement;
 mod ascii_json;
 pub mod clock;
-pub mod enquiries;
+pub mod channel_queries;
 mod full;
 mod heads;
 pub mod http;

@@ -8,8 +8,6 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use engine::id::{Epoch, ShardId};
-use runtime::clock;
-use runtime::shards::{Part, start};
 use engine::shard::Rules;
 use gateway::admin::Admin;
 use gateway::http::Services;
@@ -21,6 +19,8 @@ use gateway::sockets::SocketTable;
 use gateway::token::Tokens;
 use gateway::waiting::WaitingRoom;
 use gateway::{announcement, machine, memory, transfer};
+use runtime::clock;
+use runtime::shards::{Part, start};
 use signal_hook::consts::{SIGINT, SIGTERM};
 use signal_hook::iterator::Signals;
 use storage::account::Revocation;

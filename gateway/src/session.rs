@@ -2,7 +2,7 @@
 //! code it has earned (docs/protocol.md, section 1.3).
 
 use engine::fanout::frames::Format;
-use engine::session::home::Manner;
+use engine::session::home::CloseMode;
 use engine::id::{ConnectionId, Timestamp};
 use engine::shard::{Input, Shard};
 use engine::wire::request::{Malformed, Request};
@@ -78,7 +78,7 @@ fn input_of(
         (Incoming::Close { code, .. }, _) => {
             let mut frame = Vec::new();
             websocket::close_frame(&mut frame, code, "");
-            Some(Input::Close { connection, frame, manner: Manner::AtOnce })
+            Some(Input::Close { connection, frame, close_mode: CloseMode::AtOnce })
         }
     }
 }
@@ -102,16 +102,16 @@ fn last_answer(connection: ConnectionId, malformed: &Malformed) -> Option<Input>
 }
 
 fn misunderstood(connection: ConnectionId, reason: &str) -> Input {
-    close(connection, CloseCode::NORMAL, reason, Manner::AfterAnswers)
+    close(connection, CloseCode::NORMAL, reason, CloseMode::AfterAnswers)
 }
 
 fn violated(connection: ConnectionId, violation: Violation) -> Input {
-    close(connection, violation.close_code(), violation.reason(), Manner::AfterAnswers)
+    close(connection, violation.close_code(), violation.reason(), CloseMode::AfterAnswers)
 }
 
 /// Closes a session with a code and a reason.
-pub fn close(connection: ConnectionId, code: CloseCode, reason: &str, manner: Manner) -> Input {
+pub fn close(connection: ConnectionId, code: CloseCode, reason: &str, close_mode: CloseMode) -> Input {
     let mut frame = Vec::new();
     websocket::close_frame(&mut frame, Some(code), reason);
-    Input::Close { connection, frame, manner }
+    Input::Close { connection, frame, close_mode }
 }

@@ -16,9 +16,9 @@ use std::task::{Context, Poll};
 
 use engine::counters::{STAGES, SocketCounters};
 use engine::fanout::frames::Format;
-use engine::session::home::{Manner, SocketEffect};
+use engine::session::home::{CloseMode, SocketEffect};
 use engine::id::{ConnectionId, Timestamp};
-use engine::parcel::Finding;
+use engine::parcel::ChannelAnswer;
 use runtime::{Reading, Sockets};
 use engine::shard::{Input, Shard};
 use engine::fanout::subscribers::{Gone, Outlet};
@@ -186,7 +186,7 @@ impl SocketTable {
 
     /// Lets accounts be deleted on this shard. To be called in its executor.
     pub fn delete_accounts(&mut self) {
-        self.departing.spawn(http::run_departures(self.services.clone()));
+        self.departing.spawn(http::run_account_deletions(self.services.clone()));
     }
 
     /// From now on, memory is given back to the system when a crowd of this shard has gone.
@@ -363,7 +363,7 @@ impl SocketTable {
         if silence >= allowed {
             if socket.stage == Stage::Session {
                 let reason = "i/o timeout: no sign of life for 25 s";
-                shard.step(session::close(id, CloseCode::NORMAL, reason, Manner::AtOnce), now);
+                shard.step(session::close(id, CloseCode::NORMAL, reason, CloseMode::AtOnce), now);
             } else {
                 self.drop_connection(id, shard, now);
             }
@@ -443,8 +443,8 @@ impl Sockets for SocketTable {
         self.http.reap();
         self.departing.reap();
         self.take_returns(shard, now);
-        while let Some(enquiry) = self.services.enquiries().take() {
-            shard.step(enquiry, now);
+        while let Some(channel_query) = self.services.channel_queries().take() {
+            shard.step(channel_query, now);
         }
         let mut events = std::mem::take(&mut self.events);
         events.clear();
@@ -492,8 +492,8 @@ impl Sockets for SocketTable {
         }
     }
 
-    fn found(&mut self, number: u64, finding: Finding) {
-        self.services.enquiries().found(number, finding);
+    fn found(&mut self, number: u64, channel_answer: ChannelAnswer) {
+        self.services.channel_queries().found(number, channel_answer);
     }
 
     fn tick(&mut self, shard: &mut Shard, now: Timestamp) {
@@ -513,8 +513,8 @@ impl Sockets for SocketTable {
     }
 
     fn poll_ready(&mut self, context: &mut Context<'_>) -> Poll<()> {
-        let (enquiries, returns) = (self.services.enquiries(), self.services.returns());
-        if !self.gone.is_empty() || enquiries.poll_asked(context).is_ready() || returns.poll_put(context).is_ready() {
+        let (channel_queries, returns) = (self.services.channel_queries(), self.services.returns());
+        if !self.gone.is_empty() || channel_queries.poll_asked(context).is_ready() || returns.poll_put(context).is_ready() {
             return Poll::Ready(());
         }
         self.readiness.poll(&self.epoll, context)
@@ -528,7 +528,7 @@ impl Sockets for SocketTable {
             match self.socket(id).map(|socket| socket.stage) {
                 Some(Stage::Session) => {
                     let reason = "the server is stopping";
-                    shard.step(session::close(id, CloseCode::GOING_AWAY, reason, Manner::AfterAnswers), now);
+                    shard.step(session::close(id, CloseCode::GOING_AWAY, reason, CloseMode::AfterAnswers), now);
                 }
                 Some(Stage::Opening | Stage::Refusing) => self.drop_connection(id, shard, now),
                 _ => {}

@@ -14,7 +14,7 @@ use base64::prelude::BASE64_STANDARD;
 use engine::session::admission::OnLag;
 use engine::counters::OPENING_REFUSAL_KINDS;
 use engine::fanout::frames::Format;
-use engine::session::home::Appearance;
+use engine::session::home::Visibility;
 use engine::id::{Timestamp, UserId};
 use httparse::{Header, Request, Status};
 use sha1::{Digest, Sha1};
@@ -63,7 +63,7 @@ pub struct Identity {
     pub username: Arc<str>,
     pub format: Format,
     pub on_lag: OnLag,
-    pub appearance: Appearance,
+    pub visibility: Visibility,
 }
 
 /// Judges the bytes read so far of a request.
@@ -122,7 +122,7 @@ pub enum Refusal {
     Body,
     /// The query asks for something that is not here.
     Parameter(&'static str),
-    /// No token, and no wish to open anything: probably a person with a browser.
+    /// No token, and no action to open anything: probably a person with a browser.
     NoOpening,
     TokenMissing,
     Token(TokenRefusal),
@@ -194,8 +194,8 @@ fn answer(request: &Request<'_, '_>, tokens: &Tokens, now: Timestamp) -> Result<
         "HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\
          Sec-WebSocket-Accept: {accept}\r\n\r\n"
     );
-    let (user, username, appearance) = (claims.user, claims.username.into(), appearance(query));
-    Ok((answer.into_bytes(), Identity { user, username, format, on_lag, appearance }))
+    let (user, username, visibility) = (claims.user, claims.username.into(), visibility(query));
+    Ok((answer.into_bytes(), Identity { user, username, format, on_lag, visibility }))
 }
 
 fn format(query: &str) -> Result<Format, Refusal> {
@@ -215,10 +215,10 @@ fn on_lag(query: &str) -> Result<OnLag, Refusal> {
 }
 
 /// What is not clearly a yes is a no, as clients expect.
-fn appearance(query: &str) -> Appearance {
+fn visibility(query: &str) -> Visibility {
     match parameter(query, "status").as_deref() {
-        Some("1" | "t" | "T" | "true" | "TRUE" | "True") => Appearance::Online,
-        _ => Appearance::Unseen,
+        Some("1" | "t" | "T" | "true" | "TRUE" | "True") => Visibility::Online,
+        _ => Visibility::Unseen,
     }
 }
 
@@ -328,7 +328,7 @@ mod tests {
             username: "alice".into(),
             format: Format::Json,
             on_lag: OnLag::Close,
-            appearance: Appearance::Unseen,
+            visibility: Visibility::Unseen,
         };
         let opening = Opening::WebSocket { answer: expected.as_bytes().to_vec(), identity, consumed: request.len() };
         assert_eq!(judged(&request), opening);

@@ -11,10 +11,10 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use engine::id::{Epoch, ShardId};
-use runtime::{Reading, Sockets, clock};
 use engine::shard::{Effects, Rules, Shard};
 use gateway::listeners::listeners;
 use gateway::sockets::SocketTable;
+use runtime::{Reading, Sockets, clock};
 use storage::bridge::Bridge;
 use storage::memory::Memory;
 

@@ -11,11 +11,11 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use engine::id::Epoch;
-use runtime::shards::{Part, Running, start};
 use engine::shard::Rules;
 use gateway::listeners::listeners;
 use gateway::machine;
 use gateway::sockets::SocketTable;
+use runtime::shards::{Part, Running, start};
 use storage::bridge::Bridge;
 use storage::memory::Memory;
 
@@ -26,7 +26,7 @@ const SHARDS: usize = 2;
 /// Of each kind: so many that both shards have some.
 const CLIENTS: usize = 16;
 
-fn started(bridge_ends: Vec<storage::bridge::StoreEnd>, world: &World) -> (Running, SocketAddr) {
+fn started(bridge_ends: Vec<storage::bridge::StoreQueue>, world: &World) -> (Running, SocketAddr) {
     let (listening, address) = listeners(SocketAddr::from(([127, 0, 0, 1], 0)), SHARDS).expect("a free port");
     let cores = machine::cores();
     let parts = listening.into_iter().zip(bridge_ends).enumerate().map(|(number, (listener, store))| {

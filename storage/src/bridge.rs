@@ -22,7 +22,7 @@ use engine::limits::STORE_REQUESTS_MAX;
 
 pub use client::Client;
 pub use committer::look_up;
-pub use ends::{KeeperEnd, NotTaken, StoreEnd, store_ends};
+pub use ends::{StoreQueueServer, NotTaken, StoreQueue, store_queue};
 
 use crate::{ANSWER_DURATION_MAX, Failure, Store};
 use committer::Committer;
@@ -61,7 +61,7 @@ pub struct Bridge {
 
 impl Bridge {
     /// Starts the threads, and gives each of `shards` shards its end.
-    pub fn start(store: Arc<dyn Store>, shards: usize) -> Result<(Self, Vec<StoreEnd>), Failure> {
+    pub fn start(store: Arc<dyn Store>, shards: usize) -> Result<(Self, Vec<StoreQueue>), Failure> {
         Self::start_with(store, shards, ANSWER_DURATION_MAX)
     }
 
@@ -70,13 +70,13 @@ impl Bridge {
         store: Arc<dyn Store>,
         shards: usize,
         patience: Duration,
-    ) -> Result<(Self, Vec<StoreEnd>), Failure> {
+    ) -> Result<(Self, Vec<StoreQueue>), Failure> {
         let (bell, bell_heard) = flume::bounded(1);
         let (writes, writes_out) = flume::bounded(CLIENT_WRITES_MAX);
         let (reads, reads_out) = flume::bounded(READS_MAX);
         let (fatal_in, fatal) = flume::bounded(1);
         let line = Arc::new(Line::new(fatal_in));
-        let (near, far) = (0..shards).map(|_| store_ends(IN_FLIGHT_PER_SHARD_MAX, bell.clone())).unzip();
+        let (near, far) = (0..shards).map(|_| store_queue(IN_FLIGHT_PER_SHARD_MAX, bell.clone())).unzip();
 
         let waiting = Arc::new(Waiting::default());
         let desk = Desk::new(line.clone(), reads.clone(), waiting.clone(), patience);

@@ -13,7 +13,7 @@ mod directory;
 mod draft;
 mod journal;
 mod kept_options;
-mod memo;
+mod cache;
 mod pages;
 mod room;
 mod tables;
@@ -43,7 +43,7 @@ use crate::{DiskRoom, Failure, Place, Store, Write, Written};
 use compaction::{Compactor, Work};
 use directory::Directory;
 use draft::Draft;
-use memo::Memo;
+use cache::CommitCache;
 use room::Room;
 use tables::{FORMAT, Tables, decoded, describe, parsed, unreadable};
 
@@ -51,7 +51,7 @@ use tables::{FORMAT, Tables, decoded, describe, parsed, unreadable};
 const GIVING_BACK_MAX: Duration = Duration::from_secs(10);
 const GIVING_BACK_INTERVAL: Duration = Duration::from_millis(50);
 
-/// What an operator may wish to set.
+/// What an operator may action to set.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct EmbeddedOptions {
     /// Blocks of history kept in memory.
@@ -75,7 +75,7 @@ pub struct Embedded {
     tables: Option<Arc<Tables>>,
     directory: Directory,
     room: Arc<Room>,
-    memo: Arc<Mutex<Memo>>,
+    cache: Arc<Mutex<CommitCache>>,
     failed: Arc<OnceLock<String>>,
     closed: AtomicBool,
 }
@@ -91,15 +91,15 @@ impl Embedded {
         let tables = Arc::new(Tables::open(&directory.database(), options)?);
         let room = Arc::new(Room::new(directory.path().into(), options.free_bytes_min));
         // The life before may have left something over.
-        let memo = Arc::new(Mutex::new(Memo { sweeping: true, ..Memo::default() }));
+        let cache = Arc::new(Mutex::new(CommitCache { sweeping: true, ..CommitCache::default() }));
         let failed = Arc::new(OnceLock::new());
-        let work = Work { tables: tables.clone(), room: room.clone(), writer: memo.clone(), failed: failed.clone() };
+        let work = Work { tables: tables.clone(), room: room.clone(), writer: cache.clone(), failed: failed.clone() };
         Ok(Self {
             compactor: Some(Compactor::start(work)?),
             tables: Some(tables),
             directory,
             room,
-            memo,
+            cache,
             failed,
             closed: AtomicBool::new(false),
         })
@@ -160,8 +160,8 @@ impl Store for Embedded {
         self.check_room_to_begin()?;
         let tables = self.tables()?;
         let epoch = Epoch(tables.meta(self.directory.path())?.epoch.0 + 1);
-        let mut memo = Memo::default();
-        let mut draft = Draft::new(tables, &mut memo);
+        let mut cache = CommitCache::default();
+        let mut draft = Draft::new(tables, &mut cache);
         draft.put(Table::Meta, keys::META.into(), record::encode_meta(&StoreMeta { format: FORMAT, epoch }));
         self.write(draft)?;
         Ok(epoch)
@@ -170,8 +170,8 @@ impl Store for Embedded {
     fn commit(&self, writes: &[Write]) -> Result<Vec<Result<Written, Failure>>, Failure> {
         let tables = self.tables()?;
         self.room.check()?;
-        let mut memo = self.memo.lock().unwrap_or_else(PoisonError::into_inner);
-        let mut draft = Draft::new(tables, &mut memo);
+        let mut cache = self.cache.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut draft = Draft::new(tables, &mut cache);
         let written = writes.iter().map(|write| draft.apply(write)).collect();
         draft.sweep();
         self.write(draft)?;
@@ -269,8 +269,8 @@ impl Store for Embedded {
     }
 
     fn edge_count(&self, user: UserId) -> Result<u32, Failure> {
-        let circle = self.tables()?.read(Table::Circles, &keys::user(user), record::decode_circle)?;
-        Ok(circle.unwrap_or_default().friends)
+        let friend_counts = self.tables()?.read(Table::FriendCounts, &keys::user(user), record::decode_friend_counts)?;
+        Ok(friend_counts.unwrap_or_default().friends)
     }
 
     fn notifications(
@@ -291,8 +291,8 @@ impl Store for Embedded {
         self.tables()?.view().channels_written(user, after, limit)
     }
 
-    fn departures(&self, limit: usize) -> Result<Vec<UserId>, Failure> {
-        self.tables()?.view().departures(limit)
+    fn account_deletions(&self, limit: usize) -> Result<Vec<UserId>, Failure> {
+        self.tables()?.view().account_deletions(limit)
     }
 
     fn revocations(&self) -> Result<Vec<Revocation>, Failure> {

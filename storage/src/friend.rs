@@ -65,13 +65,13 @@ impl Edge {
 
 /// How many of them a user has.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
-pub(crate) struct Circle {
+pub(crate) struct FriendCounts {
     pub friends: u32,
     /// Friends, and invitations either way.
     pub edges: u32,
 }
 
-impl Circle {
+impl FriendCounts {
     /// The counts when one side of the user's goes from one state to another.
     pub fn moved(self, before: Option<FriendState>, after: Option<FriendState>) -> Self {
         let is_friend = |state: Option<FriendState>| i32::from(state == Some(FriendState::Friend));

@@ -18,11 +18,11 @@
 //! | `user_groups` | user id 16, role 1, since 8, group id 16 | |
 //! | `edges` | user id 16, other's id 16 | edge |
 //! | `friends` | user id 16, state 1, since 8, other's id 16 | |
-//! | `circles` | user id 16 | circle |
+//! | `friend_counts` | user id 16 | circle |
 //! | `notifications` | user id 16, notification id 16 | notification |
 //! | `inboxes` | user id 16 | inbox |
 //! | `authored` | user id 16, channel id | |
-//! | `departures` | user id 16 | |
+//! | `account_deletions` | user id 16 | |
 //! | `leftovers` | what it was 1, its id 16 | leftover |
 //! | `expiries` | 0, time 8 and token id 16, or 1, time 8 and user id 16 | |
 //!
@@ -80,11 +80,11 @@ tables! {
     UserGroups "user_groups"
     Edges "edges"
     Friends "friends"
-    Circles "circles"
+    FriendCounts "circles"
     Notifications "notifications"
     Inboxes "inboxes"
     Authored "authored"
-    Departures "departures"
+    AccountDeletions "departures"
     Leftovers "leftovers"
     Expiries "expiries"
 }
@@ -480,7 +480,7 @@ mod tests {
             assert_eq!(table as usize, place);
         }
         // Numbers that are in exports.
-        assert_eq!((Table::Messages as u8, Table::Members as u8, Table::Departures as u8), (0, 10, 19));
+        assert_eq!((Table::Messages as u8, Table::Members as u8, Table::AccountDeletions as u8), (0, 10, 19));
         assert_eq!(
             (Table::COUNT_OF_FORMAT_1, Table::COUNT_OF_FORMAT_2),
             (Table::Groups as usize, Table::Expiries as usize)

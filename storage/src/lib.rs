@@ -23,7 +23,7 @@
 //!     more; of a deleted account nothing opens it and nobody has its name. Rows that nothing leads to any more (the
 //!     history and members of such a group, the friends, bans and notifications of such a user) are removed in bounded
 //!     batches, with the writes that follow. Messages of a deleted account are to be purged by whoever finds it among the
-//!     departures; where it has written is kept until then.
+//!     account deletions; where it has written is kept until then.
 
 pub mod account;
 pub mod bridge;
@@ -168,7 +168,7 @@ pub trait Store: Send + Sync + 'static {
     ) -> Result<Vec<ChannelId>, Failure>;
 
     /// Users whose accounts were deleted and whose messages are still to be, at most `limit` of them.
-    fn departures(&self, limit: usize) -> Result<Vec<UserId>, Failure>;
+    fn account_deletions(&self, limit: usize) -> Result<Vec<UserId>, Failure>;
 
     /// All revocations, but for those that were forgotten; read once at start.
     fn revocations(&self) -> Result<Vec<Revocation>, Failure>;
@@ -240,7 +240,7 @@ pub enum Write {
         time: Timestamp,
     },
     /// The account goes, and what is its own; tokens issued before this time are refused. Its messages are not yet touched:
-    /// the user is among the departures from now on.
+    /// the user is among the account deletions from now on.
     DeleteAccount {
         user: UserId,
         time: Timestamp,

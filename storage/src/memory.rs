@@ -19,7 +19,7 @@ use crate::account::{
     Account, AccountChange, Changed, Credential, CredentialOwner, Expiry, Registered, Registration, Revocation,
     RevocationPlace,
 };
-use crate::friend::{Circle, Edge, Friend, FriendPlace};
+use crate::friend::{FriendCounts, Edge, Friend, FriendPlace};
 use crate::group::{Group, GroupFilter, GroupPlace, Membership, RosterPlace, browse, common_beginning};
 use crate::inbox::Inbox;
 use crate::{Failure, Place, Store, Write, Written, change, check_forgotten, check_name, keys, span};
@@ -51,11 +51,11 @@ struct State {
     user_groups: BTreeSet<(UserId, RosterPlace)>,
     edges: BTreeMap<(UserId, UserId), Edge>,
     friends: BTreeSet<(UserId, FriendPlace)>,
-    circles: HashMap<UserId, Circle>,
+    friend_counts: HashMap<UserId, FriendCounts>,
     notifications: BTreeMap<(UserId, NotificationId), Notification>,
     inboxes: HashMap<UserId, Inbox>,
     authored: HashMap<UserId, BTreeSet<ChannelId>>,
-    departures: BTreeSet<UserId>,
+    account_deletions: BTreeSet<UserId>,
 }
 
 impl Memory {
@@ -195,7 +195,7 @@ impl Store for Memory {
     }
 
     fn edge_count(&self, user: UserId) -> Result<u32, Failure> {
-        Ok(self.open()?.circles.get(&user).map_or(0, |circle| circle.friends))
+        Ok(self.open()?.friend_counts.get(&user).map_or(0, |friend_counts| friend_counts.friends))
     }
 
     fn notifications(
@@ -226,8 +226,8 @@ impl Store for Memory {
         Ok(channels.range((from, Bound::Unbounded)).take(limit).cloned().collect())
     }
 
-    fn departures(&self, limit: usize) -> Result<Vec<UserId>, Failure> {
-        Ok(self.open()?.departures.iter().take(limit).copied().collect())
+    fn account_deletions(&self, limit: usize) -> Result<Vec<UserId>, Failure> {
+        Ok(self.open()?.account_deletions.iter().take(limit).copied().collect())
     }
 
     fn revocations(&self) -> Result<Vec<Revocation>, Failure> {

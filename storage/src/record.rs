@@ -30,7 +30,7 @@ use xxhash_rust::xxh3::xxh3_64;
 
 use crate::account::{Account, CredentialOwner, Revocation};
 
-pub use friends::{decode_circle, decode_edge, encode_circle, encode_edge};
+pub use friends::{decode_friend_counts, decode_edge, encode_friend_counts, encode_edge};
 pub use groups::{
     decode_group, decode_group_name, decode_membership, encode_group, encode_group_name, encode_membership,
 };
@@ -58,7 +58,7 @@ pub enum Kind {
     GroupName = 9,
     Membership = 10,
     Edge = 11,
-    Circle = 12,
+    FriendCounts = 12,
     Notification = 13,
     Inbox = 14,
     Leftover = 15,
@@ -370,7 +370,7 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
-    use crate::friend::{Circle, Edge};
+    use crate::friend::{FriendCounts, Edge};
     use crate::group::{Group, Membership};
     use crate::inbox::Inbox;
 
@@ -444,7 +444,7 @@ mod tests {
             decode_group_name(bytes).is_ok(),
             decode_membership(bytes).is_ok(),
             decode_edge(bytes).is_ok(),
-            decode_circle(bytes).is_ok(),
+            decode_friend_counts(bytes).is_ok(),
             decode_notification(NotificationId(Uuid::nil()), bytes).is_ok(),
             decode_inbox(bytes).is_ok(),
             decode_leftover(bytes).is_ok(),
@@ -532,8 +532,8 @@ mod tests {
         ) {
             let edge = Edge { state, since: Timestamp(numbers.2) };
             prop_assert_eq!(decode_edge(&encode_edge(edge)), Ok(edge));
-            let circle = Circle { friends: numbers.0, edges: numbers.1 };
-            prop_assert_eq!(decode_circle(&encode_circle(circle)), Ok(circle));
+            let friend_counts = FriendCounts { friends: numbers.0, edges: numbers.1 };
+            prop_assert_eq!(decode_friend_counts(&encode_friend_counts(friend_counts)), Ok(friend_counts));
             let notification = Notification {
                 id: NotificationId(one),
                 subject: texts.0.into(),

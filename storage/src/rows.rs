@@ -8,7 +8,7 @@ use engine::social::notification::Notification;
 
 use crate::Failure;
 use crate::account::{Account, Credential, CredentialOwner, Revocation};
-use crate::friend::{Circle, Edge};
+use crate::friend::{FriendCounts, Edge};
 use crate::group::{Group, Membership};
 use crate::inbox::Inbox;
 
@@ -49,8 +49,8 @@ pub(crate) trait Rows {
     fn edge(&self, user: UserId, other: UserId) -> Result<Option<Edge>, Failure>;
     /// With its place in the user's list.
     fn set_edge(&mut self, user: UserId, other: UserId, before: Option<Edge>, after: Option<Edge>);
-    fn circle(&self, user: UserId) -> Result<Circle, Failure>;
-    fn set_circle(&mut self, user: UserId, circle: Circle);
+    fn friend_counts(&self, user: UserId) -> Result<FriendCounts, Failure>;
+    fn set_circle(&mut self, user: UserId, friend_counts: FriendCounts);
 
     fn inbox(&self, user: UserId) -> Result<Inbox, Failure>;
     fn set_inbox(&mut self, user: UserId, inbox: Inbox);

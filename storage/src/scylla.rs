@@ -1,9 +1,9 @@
-//! The keeper for scale: a cluster of ScyllaDB or Cassandra nodes, by CQL.
+//! The store for scale: a cluster of ScyllaDB or Cassandra nodes, by CQL.
 //!
 //! Its messages lie in partitions of a channel and a bucket (`channel.rs`), bounded in rows, bytes and age. A channel has a
 //! lane (`lane.rs`), in which its messages are written in order, in batches of one partition; changes of accounts, groups
-//! and friends go side by side as far as they are about different ones (`society.rs`, `draft.rs`), decided by the same
-//! rules as in every keeper. So it takes writes one by one (`Lanes`) and answers each when it is decided; of a group of writes
+//! and friends go side by side as far as they are about different ones (`change scheduler.rs`, `draft.rs`), decided by the same
+//! rules as in every store. So it takes writes one by one (`Lanes`) and answers each when it is decided; of a group of writes
 //! given to `commit` each is a group of its own, and may fail alone.
 //!
 //! All reads and writes are at the quorum of the nearest data centre, and every cell bears a timestamp of ours, so that a write
@@ -18,7 +18,7 @@ mod decode;
 mod draft;
 mod export;
 mod intents;
-mod keeper;
+mod store;
 mod lane;
 mod lease;
 mod link;
@@ -27,7 +27,7 @@ pub mod options;
 mod outcome;
 mod pages;
 pub mod schema;
-mod society;
+mod change_scheduler;
 mod statements;
 mod sweep;
 mod transfer;
@@ -50,7 +50,7 @@ use crate::friend::{Friend, FriendPlace};
 use crate::group::{Group, GroupFilter, GroupPlace, RosterPlace};
 use crate::{Answer, Failure, Lanes, Place, Store, Write, Written, not_a_write, span};
 use draft::is_name;
-use keeper::Keeper;
+use store::ClusterStore;
 use link::{Link, READ_PATIENCE};
 use mutations::{shard_of, shards_of};
 use options::ScyllaOptions;
@@ -65,12 +65,12 @@ const DECIDING_THREADS: usize = 64;
 const READERS: usize = 16;
 /// Writes of one call of `commit` under way.
 const COMMIT_WINDOW: usize = 128;
-/// How long the end of what is under way is waited for, when the keeper is dropped.
+/// How long the end of what is under way is waited for, when the store is dropped.
 const SHUTDOWN_PATIENCE: Duration = Duration::from_secs(1);
 
 /// A store in a cluster.
 pub struct Scylla {
-    keeper: Arc<Keeper>,
+    store: Arc<ClusterStore>,
     /// `None` where this is only a view for questions.
     runtime: Option<Runtime>,
     /// When its questions fail that are not answered by then.
@@ -83,21 +83,21 @@ impl Scylla {
     pub fn open(options: ScyllaOptions, wall: fn() -> Timestamp) -> Result<Self, Failure> {
         let runtime = runtime()?;
         let link = Link::begin(options, wall, runtime.handle().clone());
-        Ok(Self { keeper: Keeper::begin(link), runtime: Some(runtime), until: None })
+        Ok(Self { store: ClusterStore::begin(link), runtime: Some(runtime), until: None })
     }
 
     /// How many requests were sent to the database so far.
     pub fn requests(&self) -> u64 {
-        self.keeper.link.requests()
+        self.store.link.requests()
     }
 
     /// Sweeps away what is left of things deleted, and waits until that is done.
     pub fn sweep_now(&self) -> Result<(), Failure> {
-        self.wait(self.keeper.sweep_all(false))
+        self.wait(self.store.sweep_all(false))
     }
 
     fn wait<T>(&self, asked: impl Future<Output = Result<T, Failure>>) -> Result<T, Failure> {
-        self.keeper.link.runtime().block_on(asked)
+        self.store.link.runtime().block_on(asked)
     }
 
     /// A question of a shard or a handler, who are not to wait for long.
@@ -113,7 +113,7 @@ impl Scylla {
     where
         R: for<'f, 'm> scylla::deserialize::row::DeserializeRow<'f, 'm>,
     {
-        self.ask(self.keeper.link.row(statement, values))
+        self.ask(self.store.link.row(statement, values))
     }
 
     fn state_of(&self, user: UserId, other: UserId) -> Result<Option<FriendState>, Failure> {
@@ -144,41 +144,41 @@ fn runtime() -> Result<Runtime, Failure> {
 impl Drop for Scylla {
     fn drop(&mut self) {
         if let Some(runtime) = self.runtime.take() {
-            let _ = self.keeper.link.close();
+            let _ = self.store.link.close();
             // What is under way fails now, and its threads end before the clock that they wait by.
-            self.keeper.drain();
-            runtime.block_on(async { drop(self.keeper.sweeping.lock().await) });
+            self.store.drain();
+            runtime.block_on(async { drop(self.store.sweeping.lock().await) });
             runtime.shutdown_timeout(SHUTDOWN_PATIENCE);
         }
     }
 }
 
-impl Keeper {
-    /// Answers questions as the whole keeper does, until then.
+impl ClusterStore {
+    /// Answers questions as the whole store does, until then.
     fn view(self: &Arc<Self>, until: Instant) -> Scylla {
-        Scylla { keeper: self.clone(), runtime: None, until: Some(until) }
+        Scylla { store: self.clone(), runtime: None, until: Some(until) }
     }
 }
 
 impl Lanes for Scylla {
     fn take(&self, writes: Vec<(Write, Answer)>) {
-        self.keeper.take(writes);
+        self.store.take(writes);
     }
 
     fn drain(&self) {
-        self.keeper.drain();
+        self.store.drain();
     }
 }
 
 impl Store for Scylla {
     fn next_epoch(&self) -> Result<Epoch, Failure> {
-        let epoch = self.wait(self.keeper.begin_life())?;
-        self.keeper.sweep();
+        let epoch = self.wait(self.store.begin_life())?;
+        self.store.sweep();
         Ok(epoch)
     }
 
     fn commit(&self, writes: &[Write]) -> Result<Vec<Result<Written, Failure>>, Failure> {
-        self.keeper.link.check_open()?;
+        self.store.link.check_open()?;
         let (answers, answered) = flume::bounded(writes.len());
         let mut written = Vec::with_capacity(writes.len());
         for (place, write) in writes.iter().enumerate() {
@@ -192,7 +192,7 @@ impl Store for Scylla {
             });
             match write {
                 Write::Request(request) if !request.is_write() => answer(Err(not_a_write())),
-                write => self.keeper.take(vec![(write.clone(), answer)]),
+                write => self.store.take(vec![(write.clone(), answer)]),
             }
         }
         drop(answers);
@@ -210,31 +210,31 @@ impl Store for Scylla {
     }
 
     fn until(&self, deadline: Instant) -> Option<Box<dyn Store>> {
-        Some(Box::new(self.keeper.view(deadline)))
+        Some(Box::new(self.store.view(deadline)))
     }
 
     fn unready(&self) -> Option<String> {
-        if !self.keeper.link.is_ready() {
+        if !self.store.link.is_ready() {
             return Some("the database does not answer".into());
         }
-        self.keeper.check().err().map(|failure| failure.to_string())
+        self.store.check().err().map(|failure| failure.to_string())
     }
 
     fn head(&self, channel: &ChannelId) -> Result<Option<ChannelHead>, Failure> {
-        let channel = self.keeper.channels.get(channel);
+        let channel = self.store.channels.get(channel);
         channel.check_settled()?;
-        Ok(self.ask(channel.known(&self.keeper.link))?.head)
+        Ok(self.ask(channel.known(&self.store.link))?.head)
     }
 
     fn message(&self, channel: &ChannelId, message: MessageId) -> Result<Option<Message>, Failure> {
-        let channel = self.keeper.channels.get(channel);
+        let channel = self.store.channels.get(channel);
         channel.check_settled()?;
-        Ok(self.ask(self.keeper.stored(&channel, message))?.map(|found| found.message))
+        Ok(self.ask(self.store.stored(&channel, message))?.map(|found| found.message))
     }
 
     fn messages(&self, channel: &ChannelId, from: Place, limit: usize) -> Result<Vec<Message>, Failure> {
-        self.keeper.link.check_open()?;
-        self.ask(self.keeper.shared_page(channel, from, limit))
+        self.store.link.check_open()?;
+        self.ask(self.store.shared_page(channel, from, limit))
     }
 
     fn credential(&self, credential: &Credential) -> Result<Option<CredentialOwner>, Failure> {
@@ -252,7 +252,7 @@ impl Store for Scylla {
     }
 
     fn account(&self, user: UserId) -> Result<Option<Account>, Failure> {
-        self.ask(self.keeper.account_row(user))
+        self.ask(self.store.account_row(user))
     }
 
     fn user_by_username(&self, username: &str) -> Result<Option<UserId>, Failure> {
@@ -267,7 +267,7 @@ impl Store for Scylla {
     }
 
     fn group(&self, group: GroupId) -> Result<Option<Group>, Failure> {
-        self.ask(self.keeper.group_row(group))
+        self.ask(self.store.group_row(group))
     }
 
     fn groups(
@@ -276,7 +276,7 @@ impl Store for Scylla {
         after: Option<&GroupPlace>,
         limit: usize,
     ) -> Result<(Vec<Group>, Option<GroupPlace>), Failure> {
-        self.ask(self.keeper.browse(filter, after, limit))
+        self.ask(self.store.browse(filter, after, limit))
     }
 
     /// A role in a group that has been deleted is none, even where it is not swept away yet.
@@ -295,7 +295,7 @@ impl Store for Scylla {
         limit: usize,
     ) -> Result<Vec<(UserId, RosterPlace)>, Failure> {
         let Some([first, last]) = roster_bounds(role, after).filter(|_| limit > 0) else { return Ok(Vec::new()) };
-        self.ask(self.keeper.group_members(group, first, last, limit))
+        self.ask(self.store.group_members(group, first, last, limit))
     }
 
     fn user_groups(
@@ -306,7 +306,7 @@ impl Store for Scylla {
         limit: usize,
     ) -> Result<Vec<(Group, RosterPlace)>, Failure> {
         let Some([first, last]) = roster_bounds(role, after).filter(|_| limit > 0) else { return Ok(Vec::new()) };
-        self.ask(self.keeper.user_groups(user, first, last, limit))
+        self.ask(self.store.user_groups(user, first, last, limit))
     }
 
     fn sides(&self, user: UserId, other: UserId) -> Result<Sides, Failure> {
@@ -337,7 +337,7 @@ impl Store for Scylla {
             values.extend([int(place.state as i32), big(place.since.0), id(place.user.0)]);
         }
         values.push(int(limit_of(limit)));
-        let rows: Vec<(i32, i64, Uuid)> = self.ask(self.keeper.link.rows(Statement::Friends, values))?;
+        let rows: Vec<(i32, i64, Uuid)> = self.ask(self.store.link.rows(Statement::Friends, values))?;
         let rows = rows.into_iter().map(|(state, since, other)| {
             let place = decode::edge(state, since)?.place(UserId(other));
             Ok((place.friend(), place))
@@ -346,7 +346,7 @@ impl Store for Scylla {
     }
 
     fn edge_count(&self, user: UserId) -> Result<u32, Failure> {
-        Ok(self.ask(self.keeper.circle(user))?.map_or(0, |circle| circle.friends))
+        Ok(self.ask(self.store.friend_counts(user))?.map_or(0, |friend_counts| friend_counts.friends))
     }
 
     fn notifications(
@@ -359,8 +359,8 @@ impl Store for Scylla {
             return Ok(Vec::new());
         }
         // Behind the newest that made room: before it there are only traces of removed ones.
-        let floor = self.ask(self.keeper.inbox(user))?.and_then(|inbox| inbox.floor);
-        self.ask(self.keeper.notifications_after(user, after.max(floor), limit))
+        let floor = self.ask(self.store.inbox(user))?.and_then(|inbox| inbox.floor);
+        self.ask(self.store.notifications_after(user, after.max(floor), limit))
     }
 
     fn channels_written(
@@ -374,17 +374,17 @@ impl Store for Scylla {
         }
         let after = after.map_or("", ChannelId::as_str);
         let values = vec![id(user.0), text(after), int(limit_of(limit))];
-        let rows: Vec<(String,)> = self.ask(self.keeper.link.rows(Statement::Authored, values))?;
+        let rows: Vec<(String,)> = self.ask(self.store.link.rows(Statement::Authored, values))?;
         rows.into_iter().map(|(channel,)| decode::channel(&channel)).collect()
     }
 
-    fn departures(&self, limit: usize) -> Result<Vec<UserId>, Failure> {
-        let rows: Vec<(Uuid,)> = self.ask(self.keeper.link.rows(Statement::Departures, vec![int(limit_of(limit))]))?;
+    fn account_deletions(&self, limit: usize) -> Result<Vec<UserId>, Failure> {
+        let rows: Vec<(Uuid,)> = self.ask(self.store.link.rows(Statement::AccountDeletions, vec![int(limit_of(limit))]))?;
         Ok(rows.into_iter().take(limit).map(|(user,)| UserId(user)).collect())
     }
 
     fn revocations(&self) -> Result<Vec<Revocation>, Failure> {
-        let mut rows: Vec<(i32, Uuid, i64)> = self.ask(self.keeper.link.scan(Statement::Revocations))?;
+        let mut rows: Vec<(i32, Uuid, i64)> = self.ask(self.store.link.scan(Statement::Revocations))?;
         rows.sort_unstable();
         Ok(rows.into_iter().map(decode::revocation).collect())
     }
@@ -401,7 +401,7 @@ impl Store for Scylla {
         }
         let first = after.and_then(|place| place.0.as_slice().try_into().ok()).map_or(i64::MIN, i64::from_be_bytes);
         let values = vec![big(first), int(limit_of(limit))];
-        let rows: Vec<(i64, i32, Uuid, i64)> = self.ask(self.keeper.link.rows(Statement::RevocationsFrom, values))?;
+        let rows: Vec<(i64, i32, Uuid, i64)> = self.ask(self.store.link.rows(Statement::RevocationsFrom, values))?;
         let last = rows.last().filter(|_| rows.len() == limit);
         let next = last.map(|(place, ..)| RevocationPlace(place.to_be_bytes().into()));
         let revocations = rows.into_iter().map(|(_, kind, of, time)| decode::revocation((kind, of, time)));
@@ -409,13 +409,13 @@ impl Store for Scylla {
     }
 
     fn close(&self) -> Result<(), Failure> {
-        self.keeper.link.check_open()?;
-        self.keeper.drain();
+        self.store.link.check_open()?;
+        self.store.drain();
         let left: Result<(), Failure> = self.wait(async {
-            self.keeper.leave().await;
+            self.store.leave().await;
             Ok(())
         });
-        left.and(self.keeper.link.close())
+        left.and(self.store.link.close())
     }
 }
 

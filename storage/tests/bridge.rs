@@ -10,12 +10,12 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use common::*;
-use engine::social::friend::{FriendState, Sides};
-use engine::social::group::Role;
 use engine::id::{ChannelId, Epoch, GroupId, MessageId, NotificationId, UserId};
 use engine::message::Message;
-use engine::social::notification::Notification;
 use engine::persist::{ChannelHead, Receipt, StoreReceipt, StoreRequest, Ticket};
+use engine::social::friend::{FriendState, Sides};
+use engine::social::group::Role;
+use engine::social::notification::Notification;
 use storage::account::{
     Account, Changed, Credential, CredentialOwner, Expiry, Registered, Revocation, RevocationPlace,
 };
@@ -201,8 +201,8 @@ impl Store for Staged {
         self.memory.channels_written(user, after, limit)
     }
 
-    fn departures(&self, limit: usize) -> Result<Vec<UserId>, Failure> {
-        self.memory.departures(limit)
+    fn account_deletions(&self, limit: usize) -> Result<Vec<UserId>, Failure> {
+        self.memory.account_deletions(limit)
     }
 
     fn revocations(&self) -> Result<Vec<Revocation>, Failure> {
@@ -231,7 +231,7 @@ fn request(write: Write) -> StoreRequest {
     }
 }
 
-fn send_insert(end: &StoreEnd, channel: &ChannelId, number: u32) {
+fn send_insert(end: &StoreQueue, channel: &ChannelId, number: u32) {
     end.try_send(Ticket(u64::from(number)), request(insert(channel, number, 7))).unwrap();
 }
 
@@ -240,7 +240,7 @@ fn wait<T>(future: impl Future<Output = T>) -> T {
     pollster::block_on(future)
 }
 
-fn receive(end: &StoreEnd) -> Receipt {
+fn receive(end: &StoreQueue) -> Receipt {
     wait(end.receive()).expect("the bridge runs")
 }
 

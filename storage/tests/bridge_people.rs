@@ -6,10 +6,10 @@ mod common;
 
 use common::people::*;
 use common::*;
-use engine::social::friend::{FriendAct, FriendState};
-use engine::social::group::{GroupAct, GroupChange, GroupRefusal, Role};
 use engine::id::Timestamp;
 use engine::persist::{Admission, DirectRequest, StoreReceipt, StoreRequest, Ticket};
+use engine::social::friend::{FriendAct, FriendState};
+use engine::social::group::{GroupAct, GroupChange, GroupRefusal, Role};
 use storage::Write;
 use storage::account::{Linked, Unlinked};
 use storage::bridge::Bridge;
@@ -19,7 +19,7 @@ use storage::group::{GroupCreated, GroupEdit, GroupEdited, GroupFilter};
 const NOW: Timestamp = Timestamp(9);
 
 /// A bridge over a store in which users 1 to 5 are.
-fn begin() -> (Bridge, StoreEnd, tempfile::TempDir) {
+fn begin() -> (Bridge, StoreQueue, tempfile::TempDir) {
     let directory = scratch();
     let store = open_shared(&directory);
     let registrations: Vec<_> =
@@ -30,7 +30,7 @@ fn begin() -> (Bridge, StoreEnd, tempfile::TempDir) {
 }
 
 /// What a shard is told when it asks this, and nothing else is under way.
-fn ask(end: &StoreEnd, request: StoreRequest) -> StoreReceipt {
+fn ask(end: &StoreQueue, request: StoreRequest) -> StoreReceipt {
     end.try_send(Ticket(7), request).unwrap();
     pollster::block_on(end.receive()).unwrap().1.unwrap()
 }
@@ -65,11 +65,11 @@ fn handlers_use_every_call() {
         assert_eq!(ask(&end, StoreRequest::Insert(message(&room("lobby"), 1, 4))), StoreReceipt::Inserted);
         assert_eq!(client.delete_account(user(4), NOW).await, Ok(true));
         assert_eq!(client.delete_account(user(4), NOW).await, Ok(false));
-        assert_eq!(client.departures(9).await, Ok(users(&[4])));
+        assert_eq!(client.account_deletions(9).await, Ok(users(&[4])));
         assert_eq!(client.channels_written(user(4), None, 9).await, Ok(vec![room("lobby")]));
         assert_eq!(client.channels_written(user(4), Some(room("lobby")), 9).await, Ok(vec![]));
         client.finish_departure(user(4)).await.unwrap();
-        assert_eq!(client.departures(9).await, Ok(vec![]));
+        assert_eq!(client.account_deletions(9).await, Ok(vec![]));
     });
     drop(end);
     bridge.stop().unwrap();

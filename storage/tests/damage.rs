@@ -10,10 +10,10 @@ use std::path::{Path, PathBuf};
 
 use common::people::*;
 use common::*;
-use engine::social::friend::FriendAct;
-use engine::social::group::{GroupAct, GroupChange, Role};
 use engine::id::Timestamp;
 use engine::persist::StoreRequest;
+use engine::social::friend::FriendAct;
+use engine::social::group::{GroupAct, GroupChange, Role};
 use storage::embedded::Embedded;
 use storage::group::{Group, GroupFilter};
 use storage::{Failure, Place, Store, Write};
@@ -300,7 +300,7 @@ fn use_lists(store: &dyn Store) -> Result<usize, Failure> {
             + store.friends(user(1), None, None, 99)?.len()
             + store.notifications(user(1), None, 99)?.len()
             + store.channels_written(user(7), None, 99)?.len()
-            + store.departures(99)?.len())
+            + store.account_deletions(99)?.len())
     };
     let before = pages()?;
     store.commit(&requests.chain([relate, delete]).collect::<Vec<_>>())?;

@@ -13,10 +13,10 @@ use std::process::{Command, Stdio};
 
 use common::people::*;
 use common::*;
-use engine::social::friend::FriendAct;
-use engine::social::group::{GroupAct, GroupChange};
 use engine::id::Timestamp;
 use engine::persist::{Admission, DirectRequest, StoreRequest};
+use engine::social::friend::FriendAct;
+use engine::social::group::{GroupAct, GroupChange};
 use storage::embedded::Embedded;
 use storage::group::Group;
 use storage::memory::Memory;
@@ -171,6 +171,6 @@ fn killed_at_random_moments_all_lists_agree_with_what_was_acknowledged() {
         store.close().unwrap();
     }
     let present = all_groups(&model, 100).len();
-    println!("{done} steps, {present} groups, departed: {:?}", model.departures(99).unwrap());
+    println!("{done} steps, {present} groups, departed: {:?}", model.account_deletions(99).unwrap());
     assert!(done > 3 * GENERATION && present > 3, "enough has happened");
 }

@@ -6,8 +6,8 @@ mod common;
 
 use common::people::*;
 use common::*;
-use engine::social::friend::FriendAct;
 use engine::id::{Epoch, Timestamp};
+use engine::social::friend::FriendAct;
 use fjall::{Database, KeyspaceCreateOptions, PersistMode};
 use storage::account::{Expiry, Revocation};
 use storage::embedded::Embedded;

@@ -25,7 +25,7 @@ fn on_every_size(test: impl Fn(Launch) -> Server) {
 }
 
 /// How to join the channel of a kind.
-fn wish(kind: &str, other: &Person, group: &str) -> Value {
+fn action(kind: &str, other: &Person, group: &str) -> Value {
     match kind {
         DIRECT => json!({"target": other.id(), "type": 2}),
         GROUP => json!({"target": group, "type": 3}),
@@ -33,9 +33,9 @@ fn wish(kind: &str, other: &Person, group: &str) -> Value {
     }
 }
 
-fn join(socket: &mut Socket, mut wish: Value, persistence: bool) -> String {
-    wish["persistence"] = json!(persistence);
-    text(&socket.request(json!({ "channel_join": wish }))["channel"]["id"])
+fn join(socket: &mut Socket, mut action: Value, persistence: bool) -> String {
+    action["persistence"] = json!(persistence);
+    text(&socket.request(json!({ "channel_join": action }))["channel"]["id"])
 }
 
 fn update(socket: &mut Socket, channel: &str, id: &str, content: &str) -> Value {
@@ -74,16 +74,16 @@ fn ones_own_words_are_changed_and_removed_from_a_presence_that_keeps_nothing() {
         for kind in [ROOM, CROWD, DIRECT, GROUP] {
             for (format, other_format) in [(Format::Json, Format::Protobuf), (Format::Protobuf, Format::Json)] {
                 let mut listener = bob.connect_in(other_format);
-                let channel = join(&mut listener, wish(kind, &ada, &group), true);
+                let channel = join(&mut listener, action(kind, &ada, &group), true);
                 newest(&bob, &channel);
                 let mut writer = ada.connect_in(format);
-                assert_eq!(join(&mut writer, wish(kind, &bob, &group), true), channel);
+                assert_eq!(join(&mut writer, action(kind, &bob, &group), true), channel);
                 let [kept, taken_back] = [r#"{"n":1}"#, r#"{"n":2}"#].map(|content| writer.say(&channel, content));
                 let id = |ack: &Value| text(&ack["channel_message_ack"]["message_id"]);
                 let created = kept["channel_message_ack"]["create_time"].clone();
                 let (kept, taken_back) = (id(&kept), id(&taken_back));
                 writer.request(json!({"channel_leave": {"channel_id": channel}}));
-                join(&mut writer, wish(kind, &bob, &group), false);
+                join(&mut writer, action(kind, &bob, &group), false);
 
                 let ack = update(&mut writer, &channel, &kept, r#"{"n":3}"#)["channel_message_ack"].clone();
                 let told = hear(&mut listener, &kept, 1);

@@ -185,7 +185,7 @@ fn sessions_are_no_tasks_and_hold_no_wakers() {
     // reactor turns. So sockets are in an epoll set of their own, and glommio waits for that set alone.
     let reason = "sessions are served by the shard's one task: glommio knows their epoll set, and HTTP";
     forbid(&["glommio", "Waker", "spawn_local"], reason, |source| {
-        // HTTP's handlers wait for their enquiries.
+        // HTTP's handlers wait for their queries.
         let apart =
             ["gateway/src/http/", "gateway/src/http_tasks.rs", "gateway/src/enquiries.rs", "gateway/src/readiness.rs"];
         source.is_in("gateway/src/") && !apart.iter().any(|place| source.is_in(place))

@@ -33,7 +33,7 @@ pub fn serve(options: &StoreAlone) -> Result<(), String> {
     Ok(())
 }
 
-fn drive(options: &StoreAlone, end: &StoreEnd) -> Result<Answers, String> {
+fn drive(options: &StoreAlone, end: &StoreQueue) -> Result<Answers, String> {
     let mut author = Author::new(options.rooms, options.payload);
     let mut sent_at = HashMap::new();
     let mut latency_us = empty_histogram();

@@ -17,7 +17,9 @@ pub enum Filled {
 impl Filled {
     pub fn open(layout: Layout, data: &Path) -> Result<Self, Error> {
         Ok(match layout {
-            Layout::Hot | Layout::Spread => Self::Store(Embedded::open(data, &EmbeddedOptions::default()).map_err(store)?),
+            Layout::Hot | Layout::Spread => {
+                Self::Store(Embedded::open(data, &EmbeddedOptions::default()).map_err(store)?)
+            }
             Layout::Library => {
                 let database = Database::builder(data).open().map_err(library)?;
                 let rows = database.keyspace("messages", KeyspaceCreateOptions::default).map_err(library)?;

@@ -8,11 +8,11 @@ use glommio::Task;
 
 use super::bell::Bell;
 use engine::persist::{Receipt, StoreFailure, StoreRequest, Ticket};
-use storage::bridge::{NotTaken, StoreEnd};
+use storage::bridge::{NotTaken, StoreQueue};
 
 /// One shard's way to the store.
 pub struct Persistence {
-    end: Rc<StoreEnd>,
+    end: Rc<StoreQueue>,
     /// Receipts that were waited for, and refusals of our own. Bounded by the requests under way.
     arrived: Rc<RefCell<VecDeque<Receipt>>>,
     /// Detached tasks would be leaked when the executor ends; this one ends with us.
@@ -21,7 +21,7 @@ pub struct Persistence {
 
 impl Persistence {
     /// Binds the end to this executor; `bell` is rung when something arrives.
-    pub fn new(end: StoreEnd, bell: &Bell) -> Self {
+    pub fn new(end: StoreQueue, bell: &Bell) -> Self {
         let (end, arrived) = (Rc::new(end), Rc::new(RefCell::new(VecDeque::new())));
         let receiving = {
             let (end, arrived, bell) = (end.clone(), arrived.clone(), bell.clone());
@@ -35,7 +35,7 @@ impl Persistence {
         Self { end, arrived, _receiving: receiving }
     }
 
-    /// Asks the store for all of this. When it takes no more, the receipt says so.
+    /// Requests the store for all of this. When it takes no more, the receipt says so.
     pub fn request(&self, requests: impl Iterator<Item = (Ticket, StoreRequest)>) {
         let mut asked = false;
         for (ticket, request) in requests {

@@ -1,5 +1,5 @@
 //! Asking running shards what they have counted: a question rides to each over a queue with room for one, and its answer
-//! comes back over a queue of the asker's. Nobody waits for a shard that does not answer in time.
+//! comes back over a queue of the requester's. Nobody waits for a shard that does not answer in time.
 
 use std::time::{Duration, Instant};
 
@@ -9,7 +9,7 @@ use engine::id::ShardId;
 /// Where a shard is to put its report.
 pub type Question = flume::Sender<Box<Report>>;
 
-/// A way to ask all shards, for one asker at a time: a second question to a shard replaces one it has not answered.
+/// A way to ask all shards, for one requester at a time: a second question to a shard replaces one it has not answered.
 #[derive(Clone)]
 pub struct Observer {
     pub(super) questions: Vec<flume::Sender<Question>>,

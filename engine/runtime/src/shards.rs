@@ -12,8 +12,8 @@ use super::rings::{Rings, rings};
 use super::turn::{Order, Sockets, TICK, Turning};
 use engine::counters::TurnCounters;
 use engine::id::{Epoch, ShardId};
-use storage::bridge::StoreEnd;
 use engine::shard::{Rules, Shard};
+use storage::bridge::StoreQueue;
 
 /// Memory a ring of glommio's registers for files, which shards do not touch.
 const IO_MEMORY_BYTES: usize = 64 * 1024;
@@ -33,7 +33,7 @@ pub struct Running {
 pub struct Part<F> {
     /// The core it is pinned to.
     pub core: usize,
-    pub store: StoreEnd,
+    pub store: StoreQueue,
     /// Random bits of message ids.
     pub seed: u64,
     /// Makes the shard's sockets, on its own thread.

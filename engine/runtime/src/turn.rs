@@ -22,11 +22,11 @@ use super::persistence::Persistence;
 use super::reports::Question;
 use super::rings::Rings;
 use engine::counters::{SocketCounters, TurnCounters};
-use engine::session::home::SocketEffect;
-use engine::id::{Monotonic, Now, Timestamp};
-use engine::parcel::Finding;
-use engine::shard::{Effects, Input, Shard};
 use engine::fanout::subscribers::Outlet;
+use engine::id::{Monotonic, Now, Timestamp};
+use engine::parcel::ChannelAnswer;
+use engine::session::home::SocketEffect;
+use engine::shard::{Effects, Input, Shard};
 
 /// How often a shard looks after its connections: deadlines, pings.
 pub const TICK: Duration = Duration::from_millis(100);
@@ -49,7 +49,7 @@ pub trait Sockets: Outlet {
     fn carry_out(&mut self, effect: SocketEffect, shard: &mut Shard, now: Timestamp);
 
     /// Hands over what was found out about a channel, to whoever asked under this number.
-    fn found(&mut self, number: u64, finding: Finding);
+    fn found(&mut self, number: u64, answer: ChannelAnswer);
 
     /// Looks after deadlines and pings; called once every `TICK`.
     fn tick(&mut self, shard: &mut Shard, now: Timestamp);
@@ -177,8 +177,8 @@ impl<S: Sockets> Turning<S> {
         }
         self.rings.flush();
         self.persistence.request(effects.store.drain(..));
-        for (number, finding) in effects.findings.drain(..) {
-            self.sockets.found(number, finding);
+        for (number, answer) in effects.answers.drain(..) {
+            self.sockets.found(number, answer);
         }
         for effect in effects.sockets.drain(..) {
             self.sockets.carry_out(effect, &mut self.shard, now);

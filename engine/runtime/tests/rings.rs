@@ -6,9 +6,9 @@ use std::time::{Duration, Instant};
 use engine::id::{ChannelId, ChannelKind, ShardId};
 use engine::limits::RING_PARCELS;
 use engine::parcel::{Backlog, Parcel};
+use glommio::{ExecutorJoinHandle, LocalExecutorBuilder, Placement, timer::sleep};
 use runtime::bell::Bell;
 use runtime::rings::{RingEnds, Rings, rings};
-use glommio::{ExecutorJoinHandle, LocalExecutorBuilder, Placement, timer::sleep};
 
 /// More than a ring and what its receiver takes in besides.
 const MANY: usize = 3 * RING_PARCELS;

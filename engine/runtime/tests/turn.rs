@@ -8,23 +8,23 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::SeqCst};
 use std::task::{Context, Poll, Waker};
 use std::time::{Duration, Instant};
 
-use engine::session::admission::{OnLag, Session};
 use engine::command::{Command, Join};
 use engine::counters::SocketCounters;
 use engine::fanout::frames::Format;
-use engine::session::home::{Appearance, SocketEffect};
+use engine::fanout::subscribers::{Gone, Outlet};
 use engine::id::{ChannelId, ConnectionId, Epoch, SessionId, ShardId, Timestamp, UserId};
 use engine::limits::{RING_PARCELS, STORE_REQUESTS_MAX};
-use engine::parcel::Finding;
+use engine::parcel::ChannelAnswer;
 use engine::persist::{StoreReceipt, StoreRequest};
+use engine::session::admission::{OnLag, Session};
+use engine::session::home::{SocketEffect, Visibility};
+use engine::shard::{Input, Rules, Shard};
+use glommio::Task;
+use glommio::timer::sleep;
 use runtime::shards::{Part, Running, start};
 use runtime::turn::TICK;
 use runtime::{Reading, Sockets};
-use engine::shard::{Input, Rules, Shard};
-use engine::fanout::subscribers::{Gone, Outlet};
-use glommio::Task;
-use glommio::timer::sleep;
-use storage::bridge::{KeeperEnd, store_ends};
+use storage::bridge::{StoreQueueServer, store_queue};
 
 /// Nothing here takes long; a test that hangs shall say so.
 const DEADLINE: Duration = Duration::from_secs(20);
@@ -88,7 +88,7 @@ impl Outlet for Played {
 }
 
 impl Sockets for Played {
-    fn found(&mut self, _: u64, _: Finding) {}
+    fn found(&mut self, _: u64, _: ChannelAnswer) {}
 
     fn gather(&mut self, shard: &mut Shard, now: Timestamp, reading: Reading) -> bool {
         self.seen.turns.fetch_add(1, SeqCst);
@@ -129,12 +129,12 @@ impl Sockets for Played {
 type Making = Box<dyn FnOnce() -> (Gather, Vec<Task<()>>) + Send>;
 
 /// Starts shards on one core, so that they have each other to wait for.
-fn start_shards(makings: Vec<Making>) -> (Running, Vec<Arc<Seen>>, Vec<KeeperEnd>) {
+fn start_shards(makings: Vec<Making>) -> (Running, Vec<Arc<Seen>>, Vec<StoreQueueServer>) {
     let mut watching = Vec::new();
     let mut keepers = Vec::new();
     let parts = makings.into_iter().map(|making| {
         let seen = Arc::new(Seen::default());
-        let (store, keeper) = store_ends(STORE_REQUESTS_MAX, flume::bounded(1).0);
+        let (store, keeper) = store_queue(STORE_REQUESTS_MAX, flume::bounded(1).0);
         watching.push(seen.clone());
         keepers.push(keeper);
         let sockets = move |_| {
@@ -147,7 +147,7 @@ fn start_shards(makings: Vec<Making>) -> (Running, Vec<Arc<Seen>>, Vec<KeeperEnd
     (running, watching, keepers)
 }
 
-fn start_one(making: Making) -> (Running, Arc<Seen>, KeeperEnd) {
+fn start_one(making: Making) -> (Running, Arc<Seen>, StoreQueueServer) {
     let (running, mut watching, mut keepers) = start_shards(vec![making]);
     (running, watching.remove(0), keepers.remove(0))
 }
@@ -169,7 +169,7 @@ fn open(shard: &mut Shard, slot: u32, now: Timestamp) {
     let (user, session) = (UserId(user), SessionId(user));
     let session =
         Session { user, session, username: format!("user-{slot}").into(), format: Format::Json, on_lag: OnLag::Close };
-    shard.step(Input::Opened { connection: id(slot), session, appearance: Appearance::Unseen }, now);
+    shard.step(Input::Opened { connection: id(slot), session, visibility: Visibility::Unseen }, now);
 }
 
 fn ask(shard: &mut Shard, slot: u32, command: Command, now: Timestamp) {
@@ -200,7 +200,7 @@ fn receipt_of(request: &StoreRequest) -> StoreReceipt {
 }
 
 /// Answers everything that a shard asks, until it ends.
-fn keep(keeper: &KeeperEnd) {
+fn keep(keeper: &StoreQueueServer) {
     for (ticket, request) in &keeper.requests {
         keeper.receipts.send((ticket, Ok(receipt_of(&request)))).expect("room");
     }
@@ -262,7 +262,7 @@ fn timers_and_other_tasks_run_while_a_pass_is_under_way() {
 #[test]
 fn a_receipt_is_seen_at_once_while_a_pass_is_under_way() {
     const MESSAGES: u64 = 100;
-    let (hand, handed_over) = flume::bounded::<(KeeperEnd, Arc<Seen>)>(1);
+    let (hand, handed_over) = flume::bounded::<(StoreQueueServer, Arc<Seen>)>(1);
     let (told, result) = flume::bounded(1);
     let making: Making = Box::new(move || {
         let mut handed = None;
@@ -315,7 +315,7 @@ fn a_parcel_is_seen_within_few_turns_while_a_pass_is_under_way() {
     let (wanted, wants) = flume::bounded::<()>(1);
     let (out, is_out) = flume::bounded::<()>(1);
     let (told, result) = flume::bounded(1);
-    let (hand, handed_over) = flume::bounded::<KeeperEnd>(1);
+    let (hand, handed_over) = flume::bounded::<StoreQueueServer>(1);
     let busy: Making = Box::new(move || {
         let mut handed = None;
         let (mut since, mut waits) = (None, Vec::new());
@@ -435,14 +435,14 @@ fn a_shard_at_rest_wakes_for_sockets_parcels_and_receipts() {
     let owning: Making = Box::new(|| (Box::new(|_, _, _| false), Vec::new()));
     let (running, seen, keepers) = start_shards(vec![asking, owning]);
     assert!(ready.set(seen[0].clone()).is_ok());
-    let (asker, owner, keeper) = (&seen[0], &seen[1], &keepers[1]);
-    let ticks = || asker.ticks.load(SeqCst) + owner.ticks.load(SeqCst);
+    let (requester, owner, keeper) = (&seen[0], &seen[1], &keepers[1]);
+    let ticks = || requester.ticks.load(SeqCst) + owner.ticks.load(SeqCst);
     let (mut by_sockets_and_parcel, mut by_receipt, mut by_batch) = (0, 0, 0);
     for _ in 0..ROUNDS {
         owner.wait_for_rest();
-        asker.wait_for_rest();
+        requester.wait_for_rest();
         let before = ticks();
-        asker.make_ready();
+        requester.make_ready();
         let (ticket, request) = keeper.requests.recv_timeout(DEADLINE).expect("the parcel comes");
         by_sockets_and_parcel += usize::from(ticks() == before);
 
@@ -453,10 +453,10 @@ fn a_shard_at_rest_wakes_for_sockets_parcels_and_receipts() {
         by_receipt += usize::from(ticks() == before);
 
         owner.wait_for_rest();
-        asker.wait_for_rest();
-        let (before, written) = (ticks(), asker.written.load(SeqCst));
+        requester.wait_for_rest();
+        let (before, written) = (ticks(), requester.written.load(SeqCst));
         keeper.receipts.send((ticket, Ok(receipt_of(&request)))).expect("the shard listens");
-        asker.wait("the answer is written", |seen| seen.written.load(SeqCst) > written);
+        requester.wait("the answer is written", |seen| seen.written.load(SeqCst) > written);
         by_batch += usize::from(ticks() == before);
     }
     assert_seen_without_a_tick("sockets and parcels", by_sockets_and_parcel);
@@ -543,7 +543,7 @@ fn a_shard_that_cannot_begin_is_reported_although_the_others_wait_for_it() {
     let making = || -> Making { Box::new(|| (Box::new(|_, _, _| false), Vec::new())) };
     let no_core = 1_000_000;
     let parts = [a_core(), no_core].map(|core| {
-        let (store, _) = store_ends(STORE_REQUESTS_MAX, flume::bounded(1).0);
+        let (store, _) = store_queue(STORE_REQUESTS_MAX, flume::bounded(1).0);
         let (seen, making) = (Arc::new(Seen::default()), making());
         let sockets = move |_| {
             let (gather, tasks) = making();
@@ -557,7 +557,7 @@ fn a_shard_that_cannot_begin_is_reported_although_the_others_wait_for_it() {
 
 #[test]
 fn a_shard_without_sockets_is_reported() {
-    let (store, _) = store_ends(STORE_REQUESTS_MAX, flume::bounded(1).0);
+    let (store, _) = store_queue(STORE_REQUESTS_MAX, flume::bounded(1).0);
     let sockets = |_| -> Played { panic!("no sockets, for a test") };
     let parts = vec![Part { core: a_core(), store, seed: 7, sockets }];
     let error = start(Epoch(1), Rules::default(), parts).err().expect("it has no sockets");

@@ -6,10 +6,10 @@
 
 use std::sync::Arc;
 
+use crate::channel::members::{Address, Members};
 use crate::command::{Event, Reply};
 use crate::fanout::frames::Frames;
 use crate::id::{ChannelId, Epoch, Sequence, ShardId};
-use crate::channel::members::{Address, Members};
 use crate::parcel::{Batch, Item};
 
 /// The announcements of one turn.

@@ -1,20 +1,26 @@
 //! Who may be in a group's or a direct channel: admissions, changes of a group's members, blocks, and the deletion of
 //! what a user wrote whose account goes. The store decides; here is the order in which it shows.
 
-use super::{Act, Asker, Channel, Decision, Moment, Place, Wants, busy};
-use crate::command::Rejection;
-use crate::social::group::{GroupChange, GroupOutcome};
-use crate::id::{ChannelKind, MessageId, Monotonic, UserId};
+use super::{Act, Channel, Decision, Place, Requester, StepContext, Wants, busy};
 use crate::channel::members::{Address, Member};
-use crate::parcel::{Block, Enquiry, Finding};
+use crate::channel::presence::PresenceChanges;
+use crate::command::Rejection;
+use crate::id::{ChannelKind, MessageId, Monotonic, UserId};
+use crate::parcel::{Block, ChannelAnswer, ChannelQuery};
 use crate::persist::{Admission, ChannelHead, DirectRequest, StoreReceipt, StoreRequest};
-use crate::channel::presence::Comings;
+use crate::social::group::{GroupChange, GroupOutcome};
 
 impl Channel {
     /// Somebody wants to come in who needs the store's word.
-    pub(super) fn accept_join(&mut self, asker: Asker, member: Member, moment: &Moment, wants: &mut Wants) {
+    pub(super) fn accept_join(
+        &mut self,
+        requester: Requester,
+        member: Member,
+        context: &StepContext,
+        wants: &mut Wants,
+    ) {
         if !self.pending.has_room(0) {
-            return self.refuse(asker, busy());
+            return self.refuse(requester, busy());
         }
         let user = member.presence.user;
         let admission = match self.id.kind() {
@@ -24,15 +30,15 @@ impl Channel {
                 let there = self.members.visible_after(None).any(|member| member.presence.user == other);
                 let request = if there { DirectRequest::NotNeeded } else { DirectRequest::Send };
                 let username = member.presence.username.clone();
-                Admission::Direct { user, username, other, request, time: moment.now.wall }
+                Admission::Direct { user, username, other, request, time: context.now.wall }
             }
             ChannelKind::Room(_) => unreachable!("rooms let everybody in"),
         };
-        self.put(asker, Act::Join(member), 0, StoreRequest::Admit(admission), wants);
+        self.put(requester, Act::Join(member), 0, StoreRequest::Admit(admission), wants);
     }
 
-    pub(super) fn release_join(&mut self, asker: Asker, member: Member, decision: Decision, now: Monotonic) {
-        let Asker::Connection(_, number) = asker else { unreachable!("only connections join") };
+    pub(super) fn release_join(&mut self, requester: Requester, member: Member, decision: Decision, now: Monotonic) {
+        let Requester::Connection(_, number) = requester else { unreachable!("only connections join") };
         match decision {
             Ok(StoreReceipt::Admitted(notice)) => {
                 self.notices.extend(notice);
@@ -43,44 +49,56 @@ impl Channel {
                     ChannelKind::Group(_) => "group not found, or you are not a member of it",
                     _ => "user not found, or they do not wish to chat with you",
                 };
-                self.refuse(asker, Rejection::bad_input(reason));
+                self.refuse(requester, Rejection::bad_input(reason));
             }
             Err(failure) if failure.outcome_unknown => {
                 let reason = "the outcome is unknown: not joined, but the other user may have been told of the request";
-                self.refuse(asker, Rejection::outcome_unknown(reason));
+                self.refuse(requester, Rejection::outcome_unknown(reason));
             }
-            Err(_) => self.refuse(asker, Rejection::unavailable("the channel could not be looked up: try again")),
+            Err(_) => self.refuse(requester, Rejection::unavailable("the channel could not be looked up: try again")),
         }
     }
 
     /// Somebody without a session wants to change who is in here, or what is kept.
-    pub(super) fn accept_enquiry(&mut self, asker: Asker, enquiry: Enquiry, moment: &Moment, wants: &mut Wants) {
+    pub(super) fn accept_query(
+        &mut self,
+        requester: Requester,
+        query: ChannelQuery,
+        context: &StepContext,
+        wants: &mut Wants,
+    ) {
         if !self.pending.has_room(0) {
-            return self.refuse(asker, busy());
+            return self.refuse(requester, busy());
         }
-        match enquiry {
-            Enquiry::ChangeGroup(change) => self.accept_group_change(asker, change, moment, wants),
-            Enquiry::Block(block) => {
-                let request = StoreRequest::Block { user: block.user, other: block.other, time: moment.now.wall };
+        match query {
+            ChannelQuery::ChangeGroup(change) => self.accept_group_change(requester, change, context, wants),
+            ChannelQuery::Block(block) => {
+                let request = StoreRequest::Block { user: block.user, other: block.other, time: context.now.wall };
                 self.undecided_changes += 1;
-                self.put(asker, Act::Block(block), 0, request, wants);
+                self.put(requester, Act::Block(block), 0, request, wants);
             }
-            Enquiry::Purge { sender, ids } => {
+            ChannelQuery::Purge { sender, ids } => {
                 let request = StoreRequest::Purge { channel: self.id.clone(), sender, ids: ids.clone() };
-                self.put(asker, Act::Purge(ids), 0, request, wants);
+                self.put(requester, Act::Purge(ids), 0, request, wants);
             }
-            Enquiry::Presence { .. } | Enquiry::Newest { .. } => unreachable!("these change nothing"),
+            ChannelQuery::Presence { .. } | ChannelQuery::Newest { .. } => unreachable!("these change nothing"),
         }
     }
 
     /// A group's event messages get their places now, so that they stand where the change stands.
-    fn accept_group_change(&mut self, asker: Asker, change: GroupChange, moment: &Moment, wants: &mut Wants) {
+    fn accept_group_change(
+        &mut self,
+        requester: Requester,
+        change: GroupChange,
+        context: &StepContext,
+        wants: &mut Wants,
+    ) {
         let Place::Known { ids, next, newest } = &mut self.place else { unreachable!("the caller has looked") };
-        *newest = moment.now.wall.max(*newest);
+        *newest = context.now.wall.max(*newest);
         let mut places = Vec::with_capacity(change.act.messages_max());
         for _ in 0..change.act.messages_max() {
-            let Ok(id) = ids.next(*newest, moment.random) else {
-                return self.refuse(asker, busy());
+            let Ok(id) = ids.next(*newest, context.random) else {
+                return self.refuse(requester, busy());
             };
             places.push(ChannelHead { id, sequence: *next });
             next.0 += 1;
@@ -89,12 +107,12 @@ impl Channel {
         let removes = change.act.may_remove();
         self.undecided_changes += usize::from(removes);
         let request = StoreRequest::ChangeGroup { change, time, places };
-        self.put(asker, Act::ChangeMembers { removes }, 0, request, wants);
+        self.put(requester, Act::ChangeMembers { removes }, 0, request, wants);
     }
 
     /// First the messages, so that those concerned still hear them, then their presences end.
-    pub(super) fn release_change(&mut self, asker: Asker, decision: Decision) {
-        let finding = match decision {
+    pub(super) fn release_change(&mut self, requester: Requester, decision: Decision) {
+        let answer = match decision {
             Ok(StoreReceipt::GroupChanged(Ok(outcome))) => {
                 let GroupOutcome { messages, removed, deleted, notices } = outcome;
                 for message in messages {
@@ -107,42 +125,42 @@ impl Channel {
                     self.clear();
                 }
                 self.notices.extend(notices);
-                Finding::GroupChanged(Ok(()))
+                ChannelAnswer::GroupChanged(Ok(()))
             }
-            Ok(StoreReceipt::GroupChanged(Err(refusal))) => Finding::GroupChanged(Err(refusal)),
+            Ok(StoreReceipt::GroupChanged(Err(refusal))) => ChannelAnswer::GroupChanged(Err(refusal)),
             Ok(_) => unreachable!("the store answers a change of a group"),
-            Err(failure) if failure.outcome_unknown => Finding::OutcomeUnknown,
-            Err(_) => Finding::Failed,
+            Err(failure) if failure.outcome_unknown => ChannelAnswer::OutcomeUnknown,
+            Err(_) => ChannelAnswer::Failed,
         };
-        self.find(asker, finding);
+        self.find(requester, answer);
     }
 
-    /// The asker is answered by the shard, when all shards know of the block.
-    pub(super) fn release_block(&mut self, asker: Asker, block: Block, decision: &Decision) {
+    /// The requester is answered by the shard, when all shards know of the block.
+    pub(super) fn release_block(&mut self, requester: Requester, block: Block, decision: &Decision) {
         if let Err(failure) = decision {
-            let finding = if failure.outcome_unknown { Finding::OutcomeUnknown } else { Finding::Failed };
-            return self.find(asker, finding);
+            let answer = if failure.outcome_unknown { ChannelAnswer::OutcomeUnknown } else { ChannelAnswer::Failed };
+            return self.find(requester, answer);
         }
         self.clear();
-        let Asker::Visitor(from, number) = asker else { unreachable!("only visitors block") };
+        let Requester::Visitor(from, number) = requester else { unreachable!("only visitors block") };
         self.blocks.push((from, number, block));
     }
 
-    pub(super) fn release_purge(&mut self, asker: Asker, ids: &[MessageId], decision: Decision) {
-        let finding = match decision {
+    pub(super) fn release_purge(&mut self, requester: Requester, ids: &[MessageId], decision: Decision) {
+        let answer = match decision {
             Ok(_) => {
                 self.recent.forget(ids);
-                Finding::Done
+                ChannelAnswer::Done
             }
-            Err(failure) if failure.outcome_unknown => Finding::OutcomeUnknown,
-            Err(_) => Finding::Failed,
+            Err(failure) if failure.outcome_unknown => ChannelAnswer::OutcomeUnknown,
+            Err(_) => ChannelAnswer::Failed,
         };
-        self.find(asker, finding);
+        self.find(requester, answer);
     }
 
-    fn find(&mut self, asker: Asker, finding: Finding) {
-        let Asker::Visitor(from, number) = asker else { unreachable!("only visitors change members") };
-        self.findings.push((from, number, finding));
+    fn find(&mut self, requester: Requester, answer: ChannelAnswer) {
+        let Requester::Visitor(from, number) = requester else { unreachable!("only visitors change members") };
+        self.answers.push((from, number, answer));
     }
 
     /// Ends all presences of a user; the others are told. Looks at every member, which is fit for what happens seldom.
@@ -154,7 +172,7 @@ impl Channel {
         self.announcements.seal(&self.members);
         for address in addresses {
             if let Some(member) = self.take_out(address) {
-                self.comings.depart(member);
+                self.presence_changes.depart(member);
                 self.announcements.evicted(address);
             }
         }
@@ -168,6 +186,6 @@ impl Channel {
             self.take_out(address);
             self.announcements.evicted(address);
         }
-        self.comings = Comings::default();
+        self.presence_changes = PresenceChanges::default();
     }
 }

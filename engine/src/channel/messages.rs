@@ -2,54 +2,59 @@
 
 use std::sync::Arc;
 
-use super::{Act, Asker, Channel, Decision, Moment, Place, Wants, Work, busy, not_a_member, not_stored};
+use super::{Act, Channel, Decision, Place, Requester, StepContext, Wants, Work, busy, not_a_member, not_stored};
+use crate::channel::members::Address;
 use crate::command::{Event, Rejection, Reply};
 use crate::id::{Monotonic, UserId};
-use crate::channel::members::Address;
 use crate::message::{Message, MessageCode};
-use crate::parcel::Wish;
+use crate::parcel::ChannelAction;
 use crate::persist::{StoreReceipt, StoreRequest, UpdateMessage};
 
 impl Channel {
     /// A member sends, updates or removes.
     pub(super) fn accept_message(
         &mut self,
-        asker: Asker,
+        requester: Requester,
         address: Address,
-        wish: Wish,
-        moment: &Moment,
+        action: ChannelAction,
+        context: &StepContext,
         wants: &mut Wants,
     ) {
         let Some(member) = self.members.get(address) else {
-            return self.refuse(asker, not_a_member());
+            return self.refuse(requester, not_a_member());
         };
         let author = Author {
             user: member.presence.user,
             username: member.presence.username.clone(),
             persistence: member.presence.persistence,
         };
-        match self.give_place(author, wish, moment) {
-            Err(rejection) => self.refuse(asker, rejection),
-            Ok(Accepted { act, bytes, request: Some(request) }) => self.put(asker, act, bytes, request, wants),
+        match self.give_place(author, action, context) {
+            Err(rejection) => self.refuse(requester, rejection),
+            Ok(Accepted { act, bytes, request: Some(request) }) => self.put(requester, act, bytes, request, wants),
             Ok(Accepted { act, bytes, request: None }) => {
-                let place = self.pending.push(Work { asker, act }, bytes);
+                let place = self.pending.push(Work { requester, act }, bytes);
                 self.pending.decide(place, Ok(StoreReceipt::Inserted));
-                self.let_go(moment);
+                self.let_go(context);
             }
         }
     }
 
     /// Gives a message its place in the channel, and says what the store must do for it.
-    fn give_place(&mut self, author: Author, wish: Wish, moment: &Moment) -> Result<Accepted, Rejection> {
+    fn give_place(
+        &mut self,
+        author: Author,
+        action: ChannelAction,
+        context: &StepContext,
+    ) -> Result<Accepted, Rejection> {
         let Place::Known { ids, next, newest } = &mut self.place else { unreachable!("the caller has looked") };
-        *newest = moment.now.wall.max(*newest);
-        let (id, code, content) = match wish {
-            Wish::Send { content } => {
-                let id = ids.next(*newest, moment.random).map_err(|_| busy())?;
+        *newest = context.now.wall.max(*newest);
+        let (id, code, content) = match action {
+            ChannelAction::Send { content } => {
+                let id = ids.next(*newest, context.random).map_err(|_| busy())?;
                 (id, MessageCode::Chat, content)
             }
-            Wish::Update { id, content } => (id, MessageCode::Update, content),
-            Wish::Remove { id } => (id, MessageCode::Remove, "{}".into()),
+            ChannelAction::Update { id, content } => (id, MessageCode::Update, content),
+            ChannelAction::Remove { id } => (id, MessageCode::Remove, "{}".into()),
             _ => unreachable!("only messages are accepted"),
         };
         if !self.pending.has_room(content.len()) {
@@ -73,7 +78,7 @@ impl Channel {
         Ok(Accepted::of(message))
     }
 
-    pub(super) fn release_message(&mut self, asker: Asker, act: Act, decision: Decision, now: Monotonic) {
+    pub(super) fn release_message(&mut self, requester: Requester, act: Act, decision: Decision, now: Monotonic) {
         let shown = match (act, decision) {
             (_, Err(failure)) => Err(not_stored(&failure)),
             (Act::Send(message), Ok(_)) => Ok(message),
@@ -86,9 +91,9 @@ impl Channel {
             _ => Err(Rejection::bad_input("no message of yours with this id in this channel")),
         };
         match shown {
-            Err(rejection) => self.refuse(asker, rejection),
+            Err(rejection) => self.refuse(requester, rejection),
             Ok(message) => {
-                let Asker::Connection(address, number) = asker else { unreachable!("only members write") };
+                let Requester::Connection(address, number) = requester else { unreachable!("only members write") };
                 // Nobody in a room hears somebody of whom they have not heard.
                 if self.members.get(address).is_some_and(|member| !member.known && !member.hidden) {
                     self.announce_presence(now);

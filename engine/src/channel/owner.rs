@@ -1,20 +1,20 @@
 //! A shard as the owner of its channels: it alone orders what happens in them.
 //!
-//! It lends each channel the moment, carries its wishes to the store under tickets, and gathers at the end of a turn what
+//! It lends each channel the moment, carries its actions to the store under tickets, and gathers at the end of a turn what
 //! the channels announce.
 
 use std::collections::{BTreeMap, HashMap};
 use std::hash::Hash;
 
-use crate::table::give_back;
-use crate::channel::{Channel, Moment, Wanted, Wants};
+use crate::channel::pending::PendingPlace;
+use crate::channel::{Channel, StepContext, Wanted, Wants};
 use crate::counters::OwnerCounters;
 use crate::id::{ChannelId, Epoch, Monotonic, Now, ShardId, Timestamp};
 use crate::limits::{PRESENCE_PAGE_MAX, RECENT_MAX, STORE_REQUESTS_MAX};
-use crate::social::notification::Notice;
-use crate::parcel::{Ask, Backlog, Batch, Block, Enquiry, Finding, Version};
-use crate::channel::pending::PendingPlace;
+use crate::parcel::{Backlog, Batch, Block, ChannelAnswer, ChannelQuery, ChannelRequest, Version};
 use crate::persist::{StoreFailure, StoreReceipt, StoreRequest, Ticket};
+use crate::social::notification::Notice;
+use crate::table::give_back;
 
 /// The channels that a shard owns and that anybody is in, or has work under way in.
 pub struct Owner {
@@ -37,7 +37,7 @@ pub struct Owner {
     /// For the store, in order.
     pub requests: Vec<(Ticket, StoreRequest)>,
     /// Answers to those without a session, by shard and number.
-    pub findings: Vec<(ShardId, u64, Finding)>,
+    pub answers: Vec<(ShardId, u64, ChannelAnswer)>,
     /// To be pushed to the sessions of their users.
     pub notices: Vec<Notice>,
     /// Blocks that the store has decided, with who asked for them: a shard and a number.
@@ -68,7 +68,7 @@ impl Owner {
             readings: 0,
             random: SplitMix64(seed),
             requests: Vec::new(),
-            findings: Vec::new(),
+            answers: Vec::new(),
             notices: Vec::new(),
             blocks: Vec::new(),
             counters: OwnerCounters::default(),
@@ -76,22 +76,22 @@ impl Owner {
     }
 
     /// Puts requests to a channel, which comes to be if it must.
-    pub fn ask(&mut self, home: ShardId, id: ChannelId, ask: Ask, now: Now) {
-        let moment = Moment { now, random: self.random.next() };
+    pub fn request(&mut self, home: ShardId, id: ChannelId, request: ChannelRequest, now: Now) {
+        let context = StepContext { now, random: self.random.next() };
         let mut wants = Wants::new();
         let channel =
             self.channels.entry(id.clone()).or_insert_with(|| Box::new(Channel::new(id.clone(), self.room_max)));
-        channel.ask(home, ask, &moment, &mut wants);
+        channel.request(home, request, &context, &mut wants);
         self.carry_out(id, wants, now);
     }
 
     /// Somebody without a session asks for a change in a channel, which comes to be if it must.
-    fn change(&mut self, from: ShardId, number: u64, id: ChannelId, enquiry: Enquiry, now: Now) {
-        let moment = Moment { now, random: self.random.next() };
+    fn change(&mut self, from: ShardId, number: u64, id: ChannelId, query: ChannelQuery, now: Now) {
+        let context = StepContext { now, random: self.random.next() };
         let mut wants = Wants::new();
         let channel =
             self.channels.entry(id.clone()).or_insert_with(|| Box::new(Channel::new(id.clone(), self.room_max)));
-        channel.change(from, number, enquiry, &moment, &mut wants);
+        channel.change(from, number, query, &context, &mut wants);
         self.carry_out(id, wants, now);
     }
 
@@ -100,13 +100,13 @@ impl Owner {
         let (id, purpose, asked) = self.waiting.remove(&ticket).expect("the store answers what it was asked, once");
         self.counters.store.record_between(asked, now.wall);
         self.counters.store_failures += u64::from(outcome.is_err());
-        let moment = Moment { now, random: self.random.next() };
+        let context = StepContext { now, random: self.random.next() };
         let mut wants = Wants::new();
         // A channel is not kept for the sake of a reader.
         let Some(channel) = self.channels.get_mut(&id) else { return };
         match purpose {
-            Purpose::Decision(place) => channel.decided(place, outcome, &moment, &mut wants),
-            Purpose::Head => channel.head(outcome, &moment, &mut wants),
+            Purpose::Decision(place) => channel.decided(place, outcome, &context, &mut wants),
+            Purpose::Head => channel.head(outcome, &context, &mut wants),
             Purpose::Newest(version) => channel.read(version, outcome),
         }
         self.carry_out(id, wants, now);
@@ -115,11 +115,11 @@ impl Owner {
     /// A shard has more of a channel to bring round than it should, or no longer has.
     pub fn backlog(&mut self, from: ShardId, id: &ChannelId, state: Backlog, now: Now) {
         let Some(channel) = self.channels.get_mut(id) else { return };
-        let moment = Moment { now, random: self.random.next() };
+        let context = StepContext { now, random: self.random.next() };
         let mut wants = Wants::new();
         match state {
             Backlog::High => channel.hold(from),
-            Backlog::Low => channel.release_hold(from, &moment, &mut wants),
+            Backlog::Low => channel.release_hold(from, &context, &mut wants),
         }
         self.carry_out(id.clone(), wants, now);
     }
@@ -140,8 +140,8 @@ impl Owner {
                     && self.waiting.len() >= STORE_REQUESTS_MAX
                 {
                     let failure = StoreFailure::nothing_done("the store has too much to do");
-                    let moment = Moment { now, random: self.random.next() };
-                    channel.decided(place, Err(failure), &moment, &mut wants);
+                    let context = StepContext { now, random: self.random.next() };
+                    channel.decided(place, Err(failure), &context, &mut wants);
                     continue;
                 }
                 self.tickets += 1;
@@ -170,7 +170,7 @@ impl Owner {
             let (before, members) = channel.count_members();
             self.members = self.members - before + members;
             self.counters.published += std::mem::take(&mut channel.announcements.published);
-            self.findings.append(&mut channel.findings);
+            self.answers.append(&mut channel.answers);
             self.notices.append(&mut channel.notices);
             self.blocks.append(&mut channel.blocks);
             if let Some(due) = channel.due() {
@@ -185,31 +185,31 @@ impl Owner {
         batches
     }
 
-    /// Answers somebody without a session, at once or later; the answer will be among the findings.
-    pub fn enquire(&mut self, from: ShardId, number: u64, id: &ChannelId, enquiry: Enquiry, now: Now) {
-        let finding = match (self.channels.get_mut(id), enquiry) {
-            (None, Enquiry::Presence { .. }) => Finding::Presence { presences: Vec::new(), count: 0 },
-            (None, Enquiry::Newest { .. }) => Finding::AskTheStore,
-            (Some(channel), Enquiry::Presence { after, limit }) => {
+    /// Answers somebody without a session, at once or later; the answer will be among the answers.
+    pub fn enquire(&mut self, from: ShardId, number: u64, id: &ChannelId, query: ChannelQuery, now: Now) {
+        let answer = match (self.channels.get_mut(id), query) {
+            (None, ChannelQuery::Presence { .. }) => ChannelAnswer::Presence { presences: Vec::new(), count: 0 },
+            (None, ChannelQuery::Newest { .. }) => ChannelAnswer::AskTheStore,
+            (Some(channel), ChannelQuery::Presence { after, limit }) => {
                 let (presences, count) = channel.presence_page(after, limit.min(PRESENCE_PAGE_MAX));
-                Finding::Presence { presences, count }
+                ChannelAnswer::Presence { presences, count }
             }
-            (Some(channel), Enquiry::Newest { limit }) => {
+            (Some(channel), ChannelQuery::Newest { limit }) => {
                 let mut wants = Wants::new();
                 self.readings += 1;
                 let unused = Version { epoch: self.epoch, reading: self.readings, changes: 0 };
-                let finding = channel.newest(limit, unused, &mut wants);
+                let answer = channel.newest(limit, unused, &mut wants);
                 self.carry_out(id.clone(), wants, now);
-                finding
+                answer
             }
-            (_, enquiry) => return self.change(from, number, id.clone(), enquiry, now),
+            (_, query) => return self.change(from, number, id.clone(), query, now),
         };
-        self.findings.push((from, number, finding));
+        self.answers.push((from, number, answer));
     }
 
     /// Whether channels have something to say.
     pub fn is_busy(&self) -> bool {
-        !self.touched.is_empty() || !self.requests.is_empty() || !self.findings.is_empty()
+        !self.touched.is_empty() || !self.requests.is_empty() || !self.answers.is_empty()
     }
 
     /// How many channels there are, and memberships in them, as of the end of the last turn. Looks at no channel.
@@ -245,13 +245,17 @@ mod tests {
     use crate::id::{ConnectionId, SessionId, UserId};
     use crate::limits::ROOM_MEMBERS_MAX;
     use crate::message::Presence;
-    use crate::parcel::Wish;
+    use crate::parcel::ChannelAction;
 
-    fn ask(slot: u32, joins: bool) -> Ask {
+    fn request(slot: u32, joins: bool) -> ChannelRequest {
         let id = Uuid::from_u128(u128::from(slot));
         let presence = Presence { user: UserId(id), session: SessionId(id), username: "ada".into(), persistence: true };
-        let wish = if joins { Wish::Join { presence, hidden: false, format: Format::Json } } else { Wish::Leave };
-        Ask { connection: ConnectionId { slot, generation: 0 }, number: 0, wish }
+        let action = if joins {
+            ChannelAction::Join { presence, hidden: false, format: Format::Json }
+        } else {
+            ChannelAction::Leave
+        };
+        ChannelRequest { connection: ConnectionId { slot, generation: 0 }, number: 0, action }
     }
 
     #[test]
@@ -266,7 +270,7 @@ mod tests {
         for turn in places.chunks(1_000) {
             for (slot, room) in turn {
                 let channel = ChannelId::room(&format!("room-{room}")).unwrap();
-                owner.ask(ShardId(0), channel, ask(*slot, true), now);
+                owner.request(ShardId(0), channel, request(*slot, true), now);
             }
             owner.batches(now.monotonic);
             let members: usize = walked(&mut owner);
@@ -281,7 +285,7 @@ mod tests {
         for turn in places.chunks(1_000) {
             for (slot, room) in turn {
                 let channel = ChannelId::room(&format!("room-{room}")).unwrap();
-                owner.ask(ShardId(0), channel, ask(*slot, false), now);
+                owner.request(ShardId(0), channel, request(*slot, false), now);
             }
             owner.batches(now.monotonic);
             let members: usize = walked(&mut owner);

@@ -8,9 +8,9 @@
 use std::collections::VecDeque;
 use std::sync::Arc;
 
+use crate::channel::members::{Address, Member, Members};
 use crate::id::Monotonic;
 use crate::limits::{CROWD_EVENT_INTERVAL, CROWD_LIST_MAX, CROWD_SAMPLE_MAX};
-use crate::channel::members::{Address, Member, Members};
 use crate::message::Presence;
 
 /// What is to be told about who is there.
@@ -38,9 +38,9 @@ pub enum Return {
     NeverLeft,
 }
 
-/// The comings and goings of one channel that nobody has been told of yet.
+/// The presence changes and goings of one channel that nobody has been told of yet.
 #[derive(Default)]
-pub struct Comings {
+pub struct PresenceChanges {
     crowd: Option<Crowd>,
     /// Arrivals to be told of; the newest only, in a crowd.
     arrived: VecDeque<Address>,
@@ -58,7 +58,7 @@ struct Crowd {
     told_count: u32,
 }
 
-impl Comings {
+impl PresenceChanges {
     /// A visible member of whom the others do not know has come.
     pub fn arrive(&mut self, address: Address) {
         self.arrived.push_back(address);

@@ -10,15 +10,15 @@ use std::collections::{BTreeSet, HashMap, VecDeque};
 use slab::Slab;
 
 use crate::counters::FanoutCounters;
-use crate::fanout::log::{FrameLog, Position};
 use crate::fanout::frames::{Format, Frames, Run};
+use crate::fanout::log::{FrameLog, Position};
+use crate::fanout::tally::Tally;
 use crate::id::{ChannelId, Epoch, Monotonic, Sequence, Timestamp};
 use crate::limits::{BACKLOG_BYTES_HIGH, BACKLOG_BYTES_LOW, ROTATION_INTERVAL};
 use crate::message::Missed;
-use crate::table::give_back;
 use crate::parcel::Backlog;
 use crate::shard::Rules;
-use crate::fanout::tally::Tally;
+use crate::table::give_back;
 
 /// Members that are looked at to say how far the slowest is behind: some 50 µs. With more beside parked ones than these, the
 /// number is of a part of them.
@@ -44,7 +44,7 @@ pub struct AudienceKey(u32);
 
 /// What a pass found out about connections; the caller acts on it.
 #[derive(Default)]
-pub struct Findings {
+pub struct PassReport {
     /// Slots whose socket took less than it was offered.
     pub blocked: Vec<(u32, AudienceKey)>,
     /// Slots that have fallen too far behind.
@@ -336,7 +336,7 @@ impl Subscribers {
 
     /// One slice of the passes under way: the first audience in turn gets its visits, then steps back in line. `now`
     /// paces rotations. Members that are further behind than the rules allow are found lagging.
-    pub fn pass(&mut self, now: Monotonic, outlet: &mut impl Outlet, rules: &Rules, findings: &mut Findings) {
+    pub fn pass(&mut self, now: Monotonic, outlet: &mut impl Outlet, rules: &Rules, report: &mut PassReport) {
         while self.next_due().is_some_and(|due| due <= now) {
             let next = self.paced.pop_first();
             self.active.extend(next.map(|(_, key)| (key, self.audiences[key.0 as usize].serial)));
@@ -349,7 +349,7 @@ impl Subscribers {
         }
         let visits = rules.pass_visits_max.min(audience.rotation.left);
         let before = audience.parked;
-        audience.serve(key, visits, rules.lag_bytes_max, outlet, findings, &mut self.counters);
+        audience.serve(key, visits, rules.lag_bytes_max, outlet, report, &mut self.counters);
         self.ended = (audience.rotation.left == 0).then(|| audience.end_rotation());
         self.count_parked(key, before);
         let audience = &mut self.audiences[key.0 as usize];
@@ -363,7 +363,7 @@ impl Subscribers {
         }
         let channel = audience.channel.clone();
         if let Some(backlog) = self.backlog(&channel) {
-            findings.backlogs.push((channel, backlog));
+            report.backlogs.push((channel, backlog));
         }
     }
 
@@ -510,14 +510,14 @@ impl Audience {
         visits: usize,
         lag_max: u64,
         outlet: &mut impl Outlet,
-        findings: &mut Findings,
+        report: &mut PassReport,
         counters: &mut FanoutCounters,
     ) {
         for _ in 0..visits {
             if self.place >= self.members.len() {
                 self.wrap();
             }
-            self.visit(key, lag_max, outlet, findings, counters);
+            self.visit(key, lag_max, outlet, report, counters);
             self.place += 1;
             self.owed -= 1;
             self.rotation.left -= 1;
@@ -530,7 +530,7 @@ impl Audience {
         key: AudienceKey,
         lag_max: u64,
         outlet: &mut impl Outlet,
-        findings: &mut Findings,
+        report: &mut PassReport,
         counters: &mut FanoutCounters,
     ) {
         let end = self.log.end();
@@ -550,13 +550,13 @@ impl Audience {
             if member.cursor < end {
                 member.parked = true;
                 self.parked += 1;
-                findings.blocked.push((member.slot, key));
+                report.blocked.push((member.slot, key));
             }
         }
         if member.parked {
             self.slowest = self.slowest.min(member.cursor);
             if end.0 - member.cursor.0 > lag_max {
-                findings.lagging.push((member.slot, key));
+                report.lagging.push((member.slot, key));
             }
         }
     }

@@ -1,4 +1,4 @@
-//! From a command to a wish: everything that can be judged of a request by looking at it alone.
+//! From a command to a action: everything that can be judged of a request by looking at it alone.
 //!
 //! The order of the checks is the protocol's (docs/protocol.md, sections 2.1 to 2.6), because it decides which error a
 //! client sees.
@@ -10,7 +10,7 @@ use crate::fanout::frames::Format;
 use crate::id::{ChannelId, GroupId, MessageId, ROOM_NAME_BYTES_MAX, SessionId, UserId, parse_uuid};
 use crate::limits::{STATUS_BYTES_MAX, USERNAME_BYTES_MAX};
 use crate::message::Presence;
-use crate::parcel::Wish;
+use crate::parcel::ChannelAction;
 use crate::wire::json::is_json_object;
 
 /// Who is at the other end of a connection.
@@ -36,7 +36,7 @@ pub enum OnLag {
 #[derive(Clone, Debug)]
 pub enum Admitted {
     /// To be asked of the channel's owner.
-    Ask(ChannelId, Wish),
+    ChannelRequest(ChannelId, ChannelAction),
     /// To follow these users, as far as they exist.
     Follow {
         ids: Vec<UserId>,
@@ -54,19 +54,19 @@ pub enum Admitted {
 pub fn admit(command: Command, session: &Session) -> Result<Admitted, Rejection> {
     match command {
         Command::Join(join) => admit_join(join, session),
-        Command::Leave { channel_id } => Ok(Admitted::Ask(channel(&channel_id)?, Wish::Leave)),
+        Command::Leave { channel_id } => Ok(Admitted::ChannelRequest(channel(&channel_id)?, ChannelAction::Leave)),
         Command::Send { channel_id, content } => {
             let channel = channel(&channel_id)?;
-            Ok(Admitted::Ask(channel, Wish::Send { content: checked_content(content)? }))
+            Ok(Admitted::ChannelRequest(channel, ChannelAction::Send { content: checked_content(content)? }))
         }
         Command::Update { channel_id, message_id, content } => {
             let id = message(&message_id)?;
             let channel = channel(&channel_id)?;
-            Ok(Admitted::Ask(channel, Wish::Update { id, content: checked_content(content)? }))
+            Ok(Admitted::ChannelRequest(channel, ChannelAction::Update { id, content: checked_content(content)? }))
         }
         Command::Remove { channel_id, message_id } => {
             let id = message(&message_id)?;
-            Ok(Admitted::Ask(channel(&channel_id)?, Wish::Remove { id }))
+            Ok(Admitted::ChannelRequest(channel(&channel_id)?, ChannelAction::Remove { id }))
         }
         Command::StatusFollow { user_ids, usernames } => admit_follow(&user_ids, usernames, session),
         Command::StatusUnfollow { user_ids } => Ok(Admitted::Unfollow(users(&user_ids)?)),
@@ -106,7 +106,7 @@ fn admit_join(join: Join, session: &Session) -> Result<Admitted, Rejection> {
         username: session.username.clone(),
         persistence: join.persistence,
     };
-    Ok(Admitted::Ask(channel, Wish::Join { presence, hidden: join.hidden, format: session.format }))
+    Ok(Admitted::ChannelRequest(channel, ChannelAction::Join { presence, hidden: join.hidden, format: session.format }))
 }
 
 /// One's own user is followed without asking.

@@ -7,12 +7,12 @@ use std::collections::VecDeque;
 use std::num::NonZeroU32;
 use std::time::Duration;
 
-use crate::session::admission::Session;
 use crate::command::Command;
 use crate::fanout::log::Position;
+use crate::fanout::subscribers::AudienceKey;
 use crate::id::{MessageId, Monotonic};
 use crate::limits::{OUTBOX_BYTES_MAX, REQUESTS_IN_FLIGHT_MAX};
-use crate::fanout::subscribers::AudienceKey;
+use crate::session::admission::Session;
 
 /// One connection.
 pub struct Connection {
@@ -275,9 +275,9 @@ mod tests {
     use uuid::Uuid;
 
     use super::*;
-    use crate::session::admission::OnLag;
     use crate::fanout::frames::Format;
     use crate::id::{SessionId, UserId};
+    use crate::session::admission::OnLag;
 
     const SECOND: i64 = 1_000_000_000;
 

@@ -7,21 +7,21 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
-use crate::session::admission::{Admitted, OnLag, Session, admit};
 use crate::command::{Command, Rejection, Reply};
-use crate::session::connection::{Connection, Private, Subscription};
 use crate::counters::{HomeCounters, MALFORMED, refusal_of};
-use crate::fanout::log::Position;
 use crate::fanout::frames;
+use crate::fanout::log::Position;
+use crate::fanout::subscribers::{AudienceKey, Began, Outlet, PassReport, Skip, Subscribers};
 use crate::id::{ChannelId, ChannelKind, ConnectionId, Monotonic, UserId};
 use crate::limits::{SUBSCRIPTIONS_MAX, WRITE_PIECES_MAX};
 use crate::message::Missed;
-use crate::parcel::{Ask, Backlog, Batch, Circular, Item, Wish};
+use crate::parcel::{Backlog, Batch, Broadcast, ChannelAction, ChannelRequest, Item};
 use crate::persist::{StoreRequest, Ticket};
-use crate::session::residents::Residents;
-use crate::shard::Rules;
+use crate::session::admission::{Admitted, OnLag, Session, admit};
+use crate::session::connection::{Connection, Private, Subscription};
+use crate::session::sessions_by_user::SessionsByUser;
 use crate::session::status::Statuses;
-use crate::fanout::subscribers::{AudienceKey, Began, Findings, Outlet, Skip, Subscribers};
+use crate::shard::Rules;
 use crate::wire::websocket;
 
 mod news;
@@ -39,7 +39,7 @@ pub enum SocketEffect {
 
 /// When a connection is closed.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum Manner {
+pub enum CloseMode {
     /// After everything it asked has been answered.
     AfterAnswers,
     /// Now.
@@ -48,7 +48,7 @@ pub enum Manner {
 
 /// Whether a session shows itself to the followers of its user from the start.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum Appearance {
+pub enum Visibility {
     Online,
     Unseen,
 }
@@ -66,16 +66,16 @@ struct Lookup {
 pub struct Home {
     rules: Rules,
     connections: Vec<Option<Connection>>,
-    residents: Residents,
+    sessions_by_user: SessionsByUser,
     statuses: Statuses,
     pub subscribers: Subscribers,
     dirty: Vec<u32>,
-    findings: Findings,
+    report: PassReport,
     /// Requests to be put to the owners of their channels, in order.
-    pub asks: Vec<(ChannelId, Ask)>,
+    pub requests: Vec<(ChannelId, ChannelRequest)>,
     pub effects: Vec<SocketEffect>,
     /// For all other shards.
-    pub circulars: Vec<Arc<Circular>>,
+    pub broadcasts: Vec<Arc<Broadcast>>,
     /// For the store, and whose answers wait for it: one a connection at most.
     pub requests: Vec<(Ticket, StoreRequest)>,
     lookups: HashMap<Ticket, Lookup>,
@@ -92,14 +92,14 @@ impl Home {
         Self {
             rules,
             connections: Vec::new(),
-            residents: Residents::default(),
+            sessions_by_user: SessionsByUser::default(),
             statuses: Statuses::default(),
             subscribers: Subscribers::default(),
             dirty: Vec::new(),
-            findings: Findings::default(),
-            asks: Vec::new(),
+            report: PassReport::default(),
+            requests: Vec::new(),
             effects: Vec::new(),
-            circulars: Vec::new(),
+            broadcasts: Vec::new(),
             requests: Vec::new(),
             lookups: HashMap::new(),
             tickets: 0,
@@ -110,16 +110,16 @@ impl Home {
     }
 
     /// A connection has signed in. If it shows itself, its own status is the first that it hears.
-    pub fn open(&mut self, id: ConnectionId, session: Session, appearance: Appearance) {
+    pub fn open(&mut self, id: ConnectionId, session: Session, visibility: Visibility) {
         let slot = id.slot as usize;
         if self.connections.len() <= slot {
             self.connections.resize_with(slot + 1, || None);
         }
         assert!(self.connections[slot].is_none(), "slot {slot} has a tenant");
         self.counters.sessions_opened += 1;
-        self.residents.enter(session.user, id.slot);
+        self.sessions_by_user.enter(session.user, id.slot);
         self.connections[slot] = Some(Connection::of(id.generation, session));
-        if appearance == Appearance::Online {
+        if visibility == Visibility::Online {
             self.show(id, Some("".into()));
         }
     }
@@ -156,7 +156,9 @@ impl Home {
         let Some(connection) = self.connection(id) else { return };
         let admitted = match (judge(connection, command), most) {
             (Ok(Admitted::Nothing), _) => return,
-            (Ok(Admitted::Ask(_, wish)), Some(most)) if wish.is_send() && !connection.may_send(most, now) => {
+            (Ok(Admitted::ChannelRequest(_, action)), Some(most))
+                if action.is_send() && !connection.may_send(most, now) =>
+            {
                 Err(Rejection::bad_input(format!("too fast: {most} messages a second are the most for one session")))
             }
             (admitted, _) => admitted,
@@ -164,10 +166,10 @@ impl Home {
         let traffic = connection.traffic();
         let number = traffic.ask(cid);
         match admitted {
-            Ok(Admitted::Ask(channel, wish)) => {
+            Ok(Admitted::ChannelRequest(channel, action)) => {
                 let is_room = matches!(channel.kind(), ChannelKind::Room(_));
-                traffic.exclusive |= matches!(wish, Wish::Join { .. }) && !is_room;
-                self.asks.push((channel, Ask { connection: id, number, wish }));
+                traffic.exclusive |= matches!(action, ChannelAction::Join { .. }) && !is_room;
+                self.requests.push((channel, ChannelRequest { connection: id, number, action }));
             }
             Ok(Admitted::Follow { ids, usernames }) => self.follow(id, number, ids, usernames),
             Ok(Admitted::Unfollow(users)) => {
@@ -201,12 +203,12 @@ impl Home {
     }
 
     /// Closes a connection from our side: the frame is the last it hears.
-    pub fn close(&mut self, id: ConnectionId, frame: Vec<u8>, manner: Manner) {
+    pub fn close(&mut self, id: ConnectionId, frame: Vec<u8>, close_mode: CloseMode) {
         let Some(connection) = self.connection(id) else { return };
         if connection.closing {
             return;
         }
-        if manner == Manner::AfterAnswers && connection.traffic().is_unanswered() {
+        if close_mode == CloseMode::AfterAnswers && connection.traffic().is_unanswered() {
             connection.traffic().farewell = Some(frame);
             return;
         }
@@ -225,7 +227,7 @@ impl Home {
         }
         self.leave_all(id);
         if let Some(connection) = self.connections[id.slot as usize].take() {
-            self.residents.leave(connection.session.user, id.slot);
+            self.sessions_by_user.leave(connection.session.user, id.slot);
         }
     }
 
@@ -248,7 +250,7 @@ impl Home {
         }
         for subscription in subscriptions {
             let channel = self.subscribers.channel_of(subscription.key).clone();
-            self.asks.push((channel, Ask { connection: id, number: 0, wish: Wish::Depart }));
+            self.requests.push((channel, ChannelRequest { connection: id, number: 0, action: ChannelAction::Depart }));
             // The index may have moved while the others were taken out, but never for this connection's own entry:
             // it stands in each audience once.
             self.take_out(subscription);
@@ -277,7 +279,10 @@ impl Home {
                 }
                 Item::Joined { connection, number, reply } => {
                     if self.connection(connection).is_none_or(|connection| connection.closing) {
-                        self.asks.push((channel.clone(), Ask { connection, number, wish: Wish::Depart }));
+                        self.requests.push((
+                            channel.clone(),
+                            ChannelRequest { connection, number, action: ChannelAction::Depart },
+                        ));
                         continue;
                     }
                     if !self.subscribers.listens(&channel) {
@@ -362,7 +367,7 @@ impl Home {
         if let Some((cid, command)) = traffic.held.take() {
             self.consider(id, cid, command);
         } else if let Some(frame) = traffic.farewell.take() {
-            self.close(id, frame, Manner::AtOnce);
+            self.close(id, frame, CloseMode::AtOnce);
         }
     }
 
@@ -389,7 +394,7 @@ impl Home {
         self.subscribers.is_busy()
             || !self.dirty.is_empty()
             || !self.effects.is_empty()
-            || !self.circulars.is_empty()
+            || !self.broadcasts.is_empty()
             || !self.requests.is_empty()
     }
 
@@ -402,14 +407,14 @@ impl Home {
 
     /// One slice of the passes under way.
     pub fn pass(&mut self, now: Monotonic, outlet: &mut impl Outlet) {
-        self.subscribers.pass(now, outlet, &self.rules, &mut self.findings);
-        for (slot, key) in std::mem::take(&mut self.findings.blocked) {
+        self.subscribers.pass(now, outlet, &self.rules, &mut self.report);
+        for (slot, key) in std::mem::take(&mut self.report.blocked) {
             if let Some(connection) = self.connections[slot as usize].as_mut() {
                 connection.traffic().interrupted = Some(key);
                 self.park(slot);
             }
         }
-        for (slot, key) in std::mem::take(&mut self.findings.lagging) {
+        for (slot, key) in std::mem::take(&mut self.report.lagging) {
             match self.connections[slot as usize].as_ref().filter(|connection| !connection.closing) {
                 None => {}
                 Some(connection) => match (connection.session.on_lag, connection.subscription(key)) {
@@ -421,7 +426,7 @@ impl Home {
                 },
             }
         }
-        self.backlogs.append(&mut self.findings.backlogs);
+        self.backlogs.append(&mut self.report.backlogs);
     }
 
     /// Closes a connection that has fallen too far behind.
@@ -433,7 +438,7 @@ impl Home {
         }
         let mut frame = Vec::new();
         websocket::close_frame(&mut frame, Some(websocket::CloseCode::TRY_AGAIN_LATER), reason);
-        self.close(id, frame, Manner::AtOnce);
+        self.close(id, frame, CloseMode::AtOnce);
     }
 
     /// Moves a connection that has fallen too far behind to the newest message, and tells it what it missed. A frame that

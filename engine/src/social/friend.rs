@@ -27,7 +27,7 @@ impl FriendState {
 /// What a user does about another.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum FriendAct {
-    /// Asks, or accepts.
+    /// Requests, or accepts.
     Add,
     /// Ends it: friendship, invitation of either side, or the user's own block.
     Delete,

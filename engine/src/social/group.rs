@@ -249,10 +249,10 @@ impl Roster {
         let role = self.role(user);
         match (role, self.next) {
             (None | Some(Role::Banned), _) => Ok(Decision::Move(vec![])),
-            (Some(Role::JoinRequest), _) => Ok(Decision::Move(vec![departure(user, Role::JoinRequest)])),
+            (Some(Role::JoinRequest), _) => Ok(Decision::Move(vec![account_deletion(user, Role::JoinRequest)])),
             (Some(_), None) => Ok(Decision::Delete),
             (Some(Role::Superadmin), Some((_, Role::Admin | Role::Member))) => Err(GroupRefusal::LastSuperadmin),
-            (Some(role), Some(_)) => Ok(Decision::Move(vec![departure(user, role)])),
+            (Some(role), Some(_)) => Ok(Decision::Move(vec![account_deletion(user, role)])),
         }
     }
 
@@ -270,9 +270,9 @@ impl Roster {
                     after: Some(Role::Superadmin),
                     message: Some(MessageCode::GroupPromote),
                 },
-                departure(user, role),
+                account_deletion(user, role),
             ]),
-            _ => Decision::Move(vec![departure(user, role)]),
+            _ => Decision::Move(vec![account_deletion(user, role)]),
         }
     }
 
@@ -296,7 +296,7 @@ impl Roster {
     }
 }
 
-fn departure(user: UserId, role: Role) -> Move {
+fn account_deletion(user: UserId, role: Role) -> Move {
     Move { user, before: Some(role), after: None, message: role.is_member().then_some(MessageCode::GroupLeave) }
 }
 

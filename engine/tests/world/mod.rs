@@ -2,15 +2,15 @@
 
 #![allow(dead_code, reason = "each test uses what it needs")]
 
-use engine::session::admission::{OnLag, Session};
 use engine::command::Command;
 use engine::fanout::frames::Format;
-use engine::session::home::Appearance;
-use engine::id::{ConnectionId, Epoch, Monotonic, SessionId, ShardId, Timestamp, UserId};
-use engine::parcel::Finding;
-use engine::persist::{StoreReceipt, StoreRequest, Ticket};
-use engine::shard::{Effects, Input, Rules, Shard};
 use engine::fanout::subscribers::{Gone, Outlet};
+use engine::id::{ConnectionId, Epoch, Monotonic, SessionId, ShardId, Timestamp, UserId};
+use engine::parcel::ChannelAnswer;
+use engine::persist::{StoreReceipt, StoreRequest, Ticket};
+use engine::session::admission::{OnLag, Session};
+use engine::session::home::Visibility;
+use engine::shard::{Effects, Input, Rules, Shard};
 use uuid::Uuid;
 
 pub const NOW: Timestamp = Timestamp(1_700_000_000_000_000_000);
@@ -36,7 +36,7 @@ impl Heard {
 pub struct World {
     pub shard: Shard,
     pub heard: Heard,
-    pub findings: Vec<(u64, Finding)>,
+    pub answers: Vec<(u64, ChannelAnswer)>,
     /// The wall clock.
     pub now: Timestamp,
 }
@@ -44,7 +44,7 @@ pub struct World {
 impl World {
     pub fn new() -> Self {
         let shard = Shard::new(ShardId(0), 1, Epoch(1), Rules::default(), 7);
-        let mut world = Self { shard, heard: Heard::default(), findings: Vec::new(), now: NOW };
+        let mut world = Self { shard, heard: Heard::default(), answers: Vec::new(), now: NOW };
         let session = Session {
             user: UserId(Uuid::from_u128(1)),
             session: SessionId(Uuid::from_u128(2)),
@@ -52,7 +52,7 @@ impl World {
             format: Format::Json,
             on_lag: OnLag::Close,
         };
-        world.shard.step(Input::Opened { connection: MEMBER, session, appearance: Appearance::Unseen }, NOW);
+        world.shard.step(Input::Opened { connection: MEMBER, session, visibility: Visibility::Unseen }, NOW);
         world
     }
 
@@ -71,7 +71,7 @@ impl World {
         self.shard.finish_turn(self.now, &mut effects);
         self.shard.flush(&mut self.heard);
         self.shard.pass(Monotonic(0), &mut self.heard);
-        self.findings.append(&mut effects.findings);
+        self.answers.append(&mut effects.answers);
         effects.store
     }
 }

@@ -39,7 +39,7 @@ pub async fn change(services: &Services, request: &Request<Bytes>) -> Result<Ans
 /// Deletes the account, and everything that its user has left behind.
 pub async fn delete(services: &Services, request: &Request<Bytes>) -> Result<Answer, Refusal> {
     let user = bearer(services, request.headers())?.user;
-    services.departures().depart(user).await.map(|()| answer::done())
+    services.account_deletions().depart(user).await.map(|()| answer::done())
 }
 
 /// Whether this may be somebody's name.

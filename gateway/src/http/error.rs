@@ -4,7 +4,7 @@
 use std::borrow::Cow;
 
 use engine::social::group::{GroupAct, GroupRefusal};
-use engine::parcel::Finding;
+use engine::parcel::ChannelAnswer;
 use hyper::StatusCode;
 use storage::Failure;
 
@@ -112,10 +112,10 @@ pub fn group_refused(act: &GroupAct, refusal: GroupRefusal) -> Refusal {
 }
 
 /// What else a channel's owner may answer to a change that was asked of it.
-pub fn undone(finding: Finding) -> Refusal {
-    match finding {
-        Finding::Failed => Refusal::new(Code::Unavailable, "there is too much to do, try again"),
-        Finding::OutcomeUnknown => Refusal::outcome_unknown(),
+pub fn undone(channel_answer: ChannelAnswer) -> Refusal {
+    match channel_answer {
+        ChannelAnswer::Failed => Refusal::new(Code::Unavailable, "there is too much to do, try again"),
+        ChannelAnswer::OutcomeUnknown => Refusal::outcome_unknown(),
         other => unreachable!("{other:?} answers no change"),
     }
 }

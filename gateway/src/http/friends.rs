@@ -6,7 +6,7 @@
 use engine::social::friend::{FriendAct, FriendState};
 use engine::id::{ChannelId, UserId};
 use engine::limits::USERNAME_BYTES_MAX;
-use engine::parcel::{Block, Circular, Enquiry, Finding};
+use engine::parcel::{Block, Broadcast, ChannelQuery, ChannelAnswer};
 use engine::wire::json::TimestampText;
 use hyper::Request;
 use hyper::body::Bytes;
@@ -75,10 +75,10 @@ pub async fn block(services: &Services, request: &Request<Bytes>) -> Result<Answ
     let others = named(services, request, caller).await?.or_refused()?;
     // Who does not exist has no channel to be emptied.
     for other in services.store.accounts(&others).await?.into_iter().map(|account| account.id) {
-        let enquiry = Enquiry::Block(Block { user: caller, other });
-        match services.enquiries().ask(ChannelId::direct(caller, other), enquiry).await {
-            Finding::Done => {}
-            finding => return Err(undone(finding)),
+        let channel_query = ChannelQuery::Block(Block { user: caller, other });
+        match services.channel_queries().ask(ChannelId::direct(caller, other), channel_query).await {
+            ChannelAnswer::Done => {}
+            channel_answer => return Err(undone(channel_answer)),
         }
     }
     Ok(answer::done())
@@ -90,7 +90,7 @@ async fn relate(services: &Services, act: FriendAct, user: UserId, others: Vec<U
     }
     let related = services.store.relate(act, user, others, services.now()).await?;
     if !related.notices.is_empty() {
-        services.enquiries().tell(Circular::Notices(related.notices));
+        services.channel_queries().tell(Broadcast::Notices(related.notices));
     }
     if related.full {
         return Err(Refusal::invalid(

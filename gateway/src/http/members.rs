@@ -5,7 +5,7 @@
 
 use engine::social::group::{GroupAct, GroupChange, Role};
 use engine::id::{ChannelId, GroupId, UserId, parse_uuid};
-use engine::parcel::{Enquiry, Finding};
+use engine::parcel::{ChannelQuery, ChannelAnswer};
 use hyper::Request;
 use hyper::body::Bytes;
 use serde::Serialize;
@@ -76,9 +76,9 @@ pub async fn act(services: &Services, request: &Request<Bytes>, id: &str, act: M
 
 /// Has the owner of the group's channel make a change.
 pub async fn change(services: &Services, group: GroupId, actor: UserId, act: GroupAct) -> Result<(), Refusal> {
-    let enquiry = Enquiry::ChangeGroup(GroupChange { group, actor, act: act.clone() });
-    match services.enquiries().ask(ChannelId::group(group), enquiry).await {
-        Finding::GroupChanged(changed) => changed.map_err(|refusal| group_refused(&act, refusal)),
+    let channel_query = ChannelQuery::ChangeGroup(GroupChange { group, actor, act: act.clone() });
+    match services.channel_queries().ask(ChannelId::group(group), channel_query).await {
+        ChannelAnswer::GroupChanged(changed) => changed.map_err(|refusal| group_refused(&act, refusal)),
         other => Err(undone(other)),
     }
 }

@@ -10,7 +10,7 @@ mod authorization;
 mod body;
 mod connections;
 pub mod cursor;
-mod departures;
+mod account_deletions;
 mod error;
 mod forgetting;
 pub mod framing;
@@ -37,7 +37,7 @@ mod users;
 #[cfg(test)]
 mod tests;
 
-pub use departures::run as run_departures;
+pub use account_deletions::run as run_account_deletions;
 pub use forgetting::run as run_forgetting;
 pub use marking::run as run_marking;
 pub use returns::Returned;

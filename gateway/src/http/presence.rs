@@ -5,7 +5,7 @@
 
 use engine::limits::PRESENCE_PAGE_MAX;
 use engine::message::Presence;
-use engine::parcel::{Enquiry, Finding};
+use engine::parcel::{ChannelQuery, ChannelAnswer};
 use engine::wire::json::channel_presence;
 use hyper::Request;
 use hyper::body::Bytes;
@@ -34,8 +34,8 @@ pub async fn list(services: &Services, request: &Request<Bytes>, channel: &str) 
             Some(session.ok_or_else(|| Refusal::invalid("this cursor is not of this channel's presence"))?)
         }
     };
-    let enquiry = Enquiry::Presence { after, limit };
-    let Finding::Presence { presences, count } = services.enquiries().ask(channel.clone(), enquiry).await else {
+    let channel_query = ChannelQuery::Presence { after, limit };
+    let ChannelAnswer::Presence { presences, count } = services.channel_queries().ask(channel.clone(), channel_query).await else {
         return Err(Refusal::new(Code::Internal, "the channel's members could not be read"));
     };
     let last = presences.last().filter(|_| presences.len() == limit);

@@ -11,10 +11,10 @@ use storage::bridge::Client;
 
 use super::connections::Connections;
 use super::cursor::CursorKey;
-use super::departures::Departures;
+use super::account_deletions::AccountDeletions;
 use super::pages::NewestPages;
 use super::returns::Returns;
-use crate::enquiries::Enquiries;
+use crate::channel_queries::ChannelQueries;
 use crate::keys::SigningKeys;
 use crate::options::KEEP_ALIVE;
 use crate::password::Passwords;
@@ -32,8 +32,8 @@ pub struct Services {
     pub(super) newest_pages: NewestPages,
     /// How long the next request of a connection is waited for.
     pub(super) keep_alive: Duration,
-    enquiries: Enquiries,
-    departures: Departures,
+    channel_queries: ChannelQueries,
+    account_deletions: AccountDeletions,
     answered: Answered,
     clock: Box<dyn Fn() -> Timestamp>,
 }
@@ -58,8 +58,8 @@ impl Services {
             returns: Returns::default(),
             newest_pages: NewestPages::default(),
             keep_alive: KEEP_ALIVE,
-            enquiries: Enquiries::default(),
-            departures: Departures::default(),
+            channel_queries: ChannelQueries::default(),
+            account_deletions: AccountDeletions::default(),
             answered: Answered::default(),
             clock: Box::new(clock),
         }
@@ -76,17 +76,17 @@ impl Services {
     }
 
     /// Questions to the owners of channels, and news for sessions.
-    pub fn enquiries(&self) -> &Enquiries {
-        &self.enquiries
+    pub fn channel_queries(&self) -> &ChannelQueries {
+        &self.channel_queries
     }
 
-    pub(super) fn departures(&self) -> &Departures {
-        &self.departures
+    pub(super) fn account_deletions(&self) -> &AccountDeletions {
+        &self.account_deletions
     }
 
     /// Goes on with accounts that a former life of the server has begun to delete. For one shard of all.
     pub fn take_up_departures(&self) {
-        self.departures.take_up();
+        self.account_deletions.take_up();
     }
 
     pub fn answered(&self) -> &Answered {
@@ -124,7 +124,7 @@ impl Services {
     /// Begins the end: each connection closes as soon as it has given the answer that it owes, idle ones at once.
     pub fn close_connections(&self) {
         self.connections.close();
-        self.departures.close();
+        self.account_deletions.close();
     }
 
     /// Waits until no connection is left. After `close_connections` this takes as long as the slowest answer.

@@ -50,7 +50,7 @@ pub async fn people(services: &Services, ids: &[UserId]) -> Result<Vec<Person>, 
     }
     let found = services.store.people(ids).await?;
     let ids: Vec<UserId> = found.iter().map(|(account, _)| account.id).collect();
-    let online = services.enquiries().online(&ids).await;
+    let online = services.channel_queries().online(&ids).await;
     let people = found.into_iter().zip(online);
     Ok(people.map(|((account, edge_count), online)| Person { account, online, edge_count }).collect())
 }

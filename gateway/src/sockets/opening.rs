@@ -65,7 +65,7 @@ impl SocketTable {
             format: identity.format,
             on_lag: identity.on_lag,
         };
-        shard.step(Input::Opened { connection: id, session, appearance: identity.appearance }, now);
+        shard.step(Input::Opened { connection: id, session, visibility: identity.visibility }, now);
     }
 
     /// Refuses an opening. Proxies and HTTP clients keep the connection for their next request, where that may be.

@@ -9,12 +9,12 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use engine::id::UserId;
-use runtime::clock;
 use gateway::http::Services;
 use gateway::keys::SigningKeys;
 use gateway::options::Secret;
 use gateway::password::Passwords;
 use gateway::token::Tokens;
+use runtime::clock;
 use storage::bridge::{Bridge, Client};
 
 /// Nothing here takes long; a test that hangs shall say so.

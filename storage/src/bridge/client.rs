@@ -120,7 +120,7 @@ impl Client {
         }
     }
 
-    /// Whether there was such an account. Its messages are still to be purged: see `departures`.
+    /// Whether there was such an account. Its messages are still to be purged: see `account_deletions`.
     pub async fn delete_account(&self, user: UserId, time: Timestamp) -> Result<bool, Failure> {
         match self.write(Write::DeleteAccount { user, time }).await? {
             Written::AccountDeleted(existed) => Ok(existed),
@@ -134,8 +134,8 @@ impl Client {
     }
 
     /// Users whose accounts were deleted and whose messages are still to be, at most `limit` of them.
-    pub async fn departures(&self, limit: usize) -> Result<Vec<UserId>, Failure> {
-        self.read(move |store| store.departures(limit)).await
+    pub async fn account_deletions(&self, limit: usize) -> Result<Vec<UserId>, Failure> {
+        self.read(move |store| store.account_deletions(limit)).await
     }
 
     /// The channels in whose history there is, or was, something by this user, behind one of them.

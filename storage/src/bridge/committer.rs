@@ -20,7 +20,7 @@ pub(super) struct Committer {
     store: Arc<dyn Store>,
     line: Arc<Line>,
     bell: flume::Receiver<()>,
-    shards: Vec<KeeperEnd>,
+    shards: Vec<StoreQueueServer>,
     clients: flume::Receiver<ClientWrite>,
     desk: Desk,
     /// Whose turn it is to give a write: a shard, or, behind the last of them, the clients.
@@ -63,7 +63,7 @@ impl Committer {
         store: Arc<dyn Store>,
         line: Arc<Line>,
         bell: flume::Receiver<()>,
-        shards: Vec<KeeperEnd>,
+        shards: Vec<StoreQueueServer>,
         clients: flume::Receiver<ClientWrite>,
         desk: Desk,
     ) -> Self {
@@ -209,7 +209,7 @@ impl Answering {
     }
 }
 
-fn take_from_shard(shard: &KeeperEnd, number: usize, group: &mut Group) -> bool {
+fn take_from_shard(shard: &StoreQueueServer, number: usize, group: &mut Group) -> bool {
     let Ok((ticket, request)) = shard.requests.try_recv() else {
         return false;
     };

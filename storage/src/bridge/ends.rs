@@ -8,7 +8,7 @@ use engine::persist::{Receipt, StoreRequest, Ticket};
 ///
 /// It counts what is under way, from `try_send` to the receipt's being taken, and lets no more than `in_flight_max` be.
 /// Both queues have room for that many, so the storage threads never wait for a shard.
-pub struct StoreEnd {
+pub struct StoreQueue {
     requests: flume::Sender<(Ticket, StoreRequest)>,
     receipts: flume::Receiver<Receipt>,
     bell: flume::Sender<()>,
@@ -17,7 +17,7 @@ pub struct StoreEnd {
 }
 
 /// The other end: requests come out in the order in which they were sent, and each is answered once, in any order.
-pub struct KeeperEnd {
+pub struct StoreQueueServer {
     pub requests: flume::Receiver<(Ticket, StoreRequest)>,
     pub receipts: flume::Sender<Receipt>,
 }
@@ -33,14 +33,14 @@ pub enum NotTaken {
 
 /// The two ends of a bridge. The bell, a queue with room for one, is rung after each burst of requests: the keeper may
 /// wait at one bell for many shards.
-pub fn store_ends(in_flight_max: usize, bell: flume::Sender<()>) -> (StoreEnd, KeeperEnd) {
+pub fn store_queue(in_flight_max: usize, bell: flume::Sender<()>) -> (StoreQueue, StoreQueueServer) {
     let (requests, requests_out) = flume::bounded(in_flight_max);
     let (receipts_in, receipts) = flume::bounded(in_flight_max);
-    let near = StoreEnd { requests, receipts, bell, in_flight: Cell::new(0), in_flight_max };
-    (near, KeeperEnd { requests: requests_out, receipts: receipts_in })
+    let near = StoreQueue { requests, receipts, bell, in_flight: Cell::new(0), in_flight_max };
+    (near, StoreQueueServer { requests: requests_out, receipts: receipts_in })
 }
 
-impl StoreEnd {
+impl StoreQueue {
     /// Whether a request would be taken now, as far as this end can see.
     pub fn has_room(&self) -> bool {
         self.in_flight.get() < self.in_flight_max
@@ -108,7 +108,7 @@ mod tests {
     #[test]
     fn counts_until_the_receipt_is_taken() {
         let (bell, rung) = flume::bounded(1);
-        let (near, far) = store_ends(2, bell);
+        let (near, far) = store_queue(2, bell);
         assert_eq!(near.try_send(Ticket(1), head()), Ok(()));
         assert_eq!(near.try_send(Ticket(2), head()), Ok(()));
         assert_eq!(near.try_send(Ticket(3), head()), Err(NotTaken::Full));
@@ -127,7 +127,7 @@ mod tests {
     #[test]
     fn says_when_the_store_is_gone() {
         let (bell, _rung) = flume::bounded(1);
-        let (near, far) = store_ends(2, bell);
+        let (near, far) = store_queue(2, bell);
         drop(far);
         assert_eq!(near.try_send(Ticket(1), head()), Err(NotTaken::Gone));
         assert_eq!(near.in_flight(), 0);

@@ -32,7 +32,7 @@ pub fn relate(
         if act == FriendAct::Add
             && own.is_none()
             && after.own.is_some()
-            && !(rows.circle(user)?.has_room() && rows.circle(other)?.has_room())
+            && !(rows.friend_counts(user)?.has_room() && rows.friend_counts(other)?.has_room())
         {
             related.full = true;
             continue;
@@ -80,10 +80,10 @@ pub fn set_side(
     if state == after {
         return Ok(());
     }
-    let circle = rows.circle(user)?;
+    let friend_counts = rows.friend_counts(user)?;
     rows.set_edge(user, other, before, after.map(|state| Edge { state, since: time }));
-    let moved = circle.moved(state, after);
-    if moved != circle {
+    let moved = friend_counts.moved(state, after);
+    if moved != friend_counts {
         rows.set_circle(user, moved);
     }
     Ok(())

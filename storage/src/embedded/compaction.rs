@@ -19,7 +19,7 @@ use fjall::compaction::filter::{CompactionFilter, CompactionFilterResult, Contex
 use fjall::{AbstractTree, Keyspace};
 use lsm_tree::compaction::CompactionStrategy;
 
-use super::memo::Memo;
+use super::cache::CommitCache;
 use super::room::Room;
 use super::tables::{Tables, describe, io_error};
 use super::tiers::Tiers;
@@ -109,7 +109,7 @@ pub struct Work {
     pub tables: Arc<Tables>,
     pub room: Arc<Room>,
     /// Its lock is the right to write.
-    pub writer: Arc<Mutex<Memo>>,
+    pub writer: Arc<Mutex<CommitCache>>,
     /// Why the store has failed, if it has.
     pub failed: Arc<OnceLock<String>>,
 }

@@ -15,7 +15,7 @@ use engine::message::Message;
 use engine::persist::{ChannelHead, StoreReceipt, StoreRequest, UpdateMessage};
 use fjall::{PersistMode, Slice};
 
-use super::memo::Memo;
+use super::cache::CommitCache;
 use super::tables::{Tables, decoded, unreadable};
 use crate::account::{AccountChange, Changed, CredentialOwner, Registered, Registration, Revocation};
 use crate::keys::{self, Span, Table};
@@ -28,7 +28,7 @@ pub struct Draft<'a> {
     changes: [BTreeMap<Vec<u8>, Change>; Table::COUNT],
     /// What a long write has replaced so far.
     undo: Option<Vec<Replaced>>,
-    memo: &'a mut Memo,
+    cache: &'a mut CommitCache,
 }
 
 /// What is to be under a key; `None` is a removal.
@@ -54,8 +54,8 @@ impl Deref for Found<'_> {
 }
 
 impl<'a> Draft<'a> {
-    pub fn new(tables: &'a Tables, memo: &'a mut Memo) -> Self {
-        Self { tables, changes: Default::default(), undo: None, memo }
+    pub fn new(tables: &'a Tables, cache: &'a mut CommitCache) -> Self {
+        Self { tables, changes: Default::default(), undo: None, cache }
     }
 
     /// Writes all changes as one batch: on disk and synced, then visible.
@@ -128,7 +128,7 @@ impl<'a> Draft<'a> {
                     None => changes.remove(&key),
                 };
             }
-            self.memo.authors.forget();
+            self.cache.authors.forget();
         }
         done
     }
@@ -182,10 +182,10 @@ impl<'a> Draft<'a> {
         self.put(Table::Messages, keys::message(&message.channel, message.id), record::encode_message(message));
     }
 
-    /// Notes who has written where, unless the memo knows that it is noted. A note that is there already is written once
+    /// Notes who has written where, unless the cache knows that it is noted. A note that is there already is written once
     /// more: that costs less than to look for it.
     pub fn note_author(&mut self, user: UserId, channel: &ChannelId) {
-        if !self.memo.authors.note(user, channel) {
+        if !self.cache.authors.note(user, channel) {
             self.put(Table::Authored, keys::authored(user, channel), Vec::new());
         }
     }

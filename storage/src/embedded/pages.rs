@@ -139,9 +139,9 @@ impl View<'_> {
         rows.map(|key| parsed(Table::Authored, keys::authored_channel(&key?))).collect()
     }
 
-    pub fn departures(&self, limit: usize) -> Result<Vec<UserId>, Failure> {
-        let rows = self.keys(Table::Departures, keys::beginning_with(&[], None)).take(limit);
-        rows.map(|key| parsed(Table::Departures, keys::user_of(&key?))).collect()
+    pub fn account_deletions(&self, limit: usize) -> Result<Vec<UserId>, Failure> {
+        let rows = self.keys(Table::AccountDeletions, keys::beginning_with(&[], None)).take(limit);
+        rows.map(|key| parsed(Table::AccountDeletions, keys::user_of(&key?))).collect()
     }
 }
 

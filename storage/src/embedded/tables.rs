@@ -14,7 +14,7 @@ use fjall::{
 use super::compaction::Interruption;
 use super::draft::Draft;
 use super::kept_options::{self, inert};
-use super::memo::Memo;
+use super::cache::CommitCache;
 use super::{EmbeddedOptions, upgrade};
 use crate::Failure;
 use crate::account::Revocation;
@@ -111,8 +111,8 @@ impl Tables {
 
     /// Says that the store is of our format from now on, with all that is in it synced.
     pub fn put_meta(&self, path: &Path, epoch: Epoch) -> Result<(), Failure> {
-        let mut memo = Memo::default();
-        let mut draft = Draft::new(self, &mut memo);
+        let mut cache = CommitCache::default();
+        let mut draft = Draft::new(self, &mut cache);
         draft.put(Table::Meta, keys::META.into(), record::encode_meta(&StoreMeta { format: FORMAT, epoch }));
         let synced = draft.commit().and_then(|()| self.database.persist(PersistMode::SyncAll));
         synced.map_err(|error| unopenable(path, &error))

@@ -189,7 +189,7 @@ fn what_hung_on_an_account_is_swept_by_and_by() {
     assert_eq!(store.notifications(user(1), None, 9).unwrap(), []);
     assert_eq!(store.edge_count(user(2)).unwrap(), 0);
     assert_eq!(rows(&store, &[Table::Members, Table::Rosters, Table::UserGroups]), [1; 3], "the ban is gone");
-    for gone in [Table::Circles, Table::Inboxes] {
+    for gone in [Table::FriendCounts, Table::Inboxes] {
         assert!(store.tables().unwrap().get(gone, &keys::user(user(1))).unwrap().is_none());
     }
 
@@ -197,7 +197,7 @@ fn what_hung_on_an_account_is_swept_by_and_by() {
     assert_eq!(written(&store), MANY as usize + 1, "where it has written is known until the purge is done");
     commit(&store, [Write::FinishDeparture { user: user(1) }]);
     let (store, _) = sweep_all(&directory, store, &[Table::Authored]);
-    assert_eq!((written(&store), store.departures(9).unwrap()), (0, vec![]));
+    assert_eq!((written(&store), store.account_deletions(9).unwrap()), (0, vec![]));
 }
 
 #[test]

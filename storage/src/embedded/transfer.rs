@@ -4,7 +4,7 @@
 use engine::id::{ChannelId, ChannelKind, Epoch};
 
 use super::draft::Draft;
-use super::memo::Memo;
+use super::cache::CommitCache;
 use super::tables::{FORMAT, Tables, View, decoded};
 use super::{Embedded, failed};
 use crate::keys::{self, Table};
@@ -21,11 +21,11 @@ const MOVED: [Table; 13] = [
     Table::Groups,
     Table::Members,
     Table::Edges,
-    Table::Circles,
+    Table::FriendCounts,
     Table::Notifications,
     Table::Inboxes,
     Table::Authored,
-    Table::Departures,
+    Table::AccountDeletions,
     Table::Messages,
     Table::Heads,
 ];
@@ -98,7 +98,7 @@ fn is_left_over(view: &View<'_>, channels: &mut Channels<'_>, item: &Item) -> Re
     Ok(match item {
         Item::Member(group, ..) => !view.contains(Table::Groups, &keys::group(*group))?,
         Item::Edge(user, other, _) => !is_there(*user)? || !is_there(*other)?,
-        Item::Notification(user, _) | Item::Inbox(user, _) | Item::Circle(user, _) => !is_there(*user)?,
+        Item::Notification(user, _) | Item::Inbox(user, _) | Item::FriendCounts(user, _) => !is_there(*user)?,
         Item::Message(message) => channels.is_gone(&message.channel)?,
         Item::Head(channel, _) => channels.is_gone(channel)?,
         _ => false,
@@ -161,8 +161,8 @@ impl Target for &Embedded {
 
 impl Embedded {
     fn write_with(&self, change: impl FnOnce(&mut Draft<'_>)) -> Result<(), Failure> {
-        let mut memo = Memo::default();
-        let mut draft = Draft::new(self.tables()?, &mut memo);
+        let mut cache = CommitCache::default();
+        let mut draft = Draft::new(self.tables()?, &mut cache);
         change(&mut draft);
         self.write(draft)
     }

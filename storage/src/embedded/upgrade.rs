@@ -8,7 +8,7 @@
 use std::path::Path;
 
 use super::draft::Draft;
-use super::memo::Memo;
+use super::cache::CommitCache;
 use super::tables::{Tables, unopenable, unreadable};
 use crate::Failure;
 use crate::keys::{self, Table};
@@ -29,10 +29,10 @@ pub fn upgrade(tables: &Tables, path: &Path) -> Result<(), Failure> {
 }
 
 fn note_authors(tables: &Tables, path: &Path) -> Result<(), Failure> {
-    let mut memo = Memo::default();
+    let mut cache = CommitCache::default();
     let mut rows = tables.keyspace(Table::Messages).iter();
     loop {
-        let mut draft = Draft::new(tables, &mut memo);
+        let mut draft = Draft::new(tables, &mut cache);
         let mut looked_at = 0;
         for row in rows.by_ref().take(MESSAGES_A_COMMIT) {
             looked_at += 1;
@@ -51,10 +51,10 @@ fn note_authors(tables: &Tables, path: &Path) -> Result<(), Failure> {
 }
 
 fn order_revocations(tables: &Tables, path: &Path) -> Result<(), Failure> {
-    let mut memo = Memo::default();
+    let mut cache = CommitCache::default();
     let mut revocations = tables.revocations();
     loop {
-        let mut draft = Draft::new(tables, &mut memo);
+        let mut draft = Draft::new(tables, &mut cache);
         let mut looked_at = 0;
         for revocation in revocations.by_ref().take(REVOCATIONS_A_COMMIT) {
             looked_at += 1;

@@ -11,7 +11,7 @@ use uuid::Uuid;
 use super::State;
 use crate::Failure;
 use crate::account::{Account, Credential, CredentialOwner, Revocation};
-use crate::friend::{Circle, Edge};
+use crate::friend::{FriendCounts, Edge};
 use crate::group::{Group, GroupPlace, Membership, RosterPlace};
 use crate::inbox::Inbox;
 use crate::rows::Rows;
@@ -150,12 +150,12 @@ impl Rows for State {
         }
     }
 
-    fn circle(&self, user: UserId) -> Result<Circle, Failure> {
-        Ok(self.circles.get(&user).copied().unwrap_or_default())
+    fn friend_counts(&self, user: UserId) -> Result<FriendCounts, Failure> {
+        Ok(self.friend_counts.get(&user).copied().unwrap_or_default())
     }
 
-    fn set_circle(&mut self, user: UserId, circle: Circle) {
-        self.circles.insert(user, circle);
+    fn set_circle(&mut self, user: UserId, friend_counts: FriendCounts) {
+        self.friend_counts.insert(user, friend_counts);
     }
 
     fn inbox(&self, user: UserId) -> Result<Inbox, Failure> {
@@ -197,9 +197,9 @@ impl Rows for State {
             .map(|(k, e)| (*k, *e))
             .collect();
         for ((one, other), edge) in edges {
-            let circle = self.circle(one)?.moved(Some(edge.state), None);
+            let friend_counts = self.friend_counts(one)?.moved(Some(edge.state), None);
             self.set_edge(one, other, Some(edge), None);
-            self.set_circle(one, circle);
+            self.set_circle(one, friend_counts);
         }
         let groups: Vec<_> = self
             .members
@@ -212,16 +212,16 @@ impl Rows for State {
         }
         self.notifications.retain(|(of, _), _| *of != user);
         self.inboxes.remove(&user);
-        self.circles.remove(&user);
+        self.friend_counts.remove(&user);
         Ok(())
     }
 
     fn put_departure(&mut self, user: UserId) {
-        self.departures.insert(user);
+        self.account_deletions.insert(user);
     }
 
     fn remove_departure(&mut self, user: UserId) -> Result<(), Failure> {
-        self.departures.remove(&user);
+        self.account_deletions.remove(&user);
         self.authored.remove(&user);
         Ok(())
     }

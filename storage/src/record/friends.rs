@@ -5,7 +5,7 @@ use engine::id::Timestamp;
 use rkyv::{Archive, Deserialize, Serialize};
 
 use super::{Damage, Kind, access, encode};
-use crate::friend::{Circle, Edge};
+use crate::friend::{FriendCounts, Edge};
 
 #[derive(Archive, Serialize, Deserialize)]
 struct EdgeV1 {
@@ -30,11 +30,11 @@ pub fn decode_edge(bytes: &[u8]) -> Result<Edge, Damage> {
     Ok(Edge { state, since: Timestamp(record.since.to_native()) })
 }
 
-pub fn encode_circle(circle: Circle) -> Vec<u8> {
-    encode(Kind::Circle, &CircleV1 { friends: circle.friends, edges: circle.edges })
+pub fn encode_friend_counts(friend_counts: FriendCounts) -> Vec<u8> {
+    encode(Kind::FriendCounts, &CircleV1 { friends: friend_counts.friends, edges: friend_counts.edges })
 }
 
-pub fn decode_circle(bytes: &[u8]) -> Result<Circle, Damage> {
-    let record = access::<ArchivedCircleV1>(Kind::Circle, bytes)?;
-    Ok(Circle { friends: record.friends.to_native(), edges: record.edges.to_native() })
+pub fn decode_friend_counts(bytes: &[u8]) -> Result<FriendCounts, Damage> {
+    let record = access::<ArchivedCircleV1>(Kind::FriendCounts, bytes)?;
+    Ok(FriendCounts { friends: record.friends.to_native(), edges: record.edges.to_native() })
 }

@@ -20,13 +20,13 @@ use uuid::Uuid;
 
 use super::channel::{Channel, Known};
 use super::intents::{self, Whole};
-use super::keeper::Keeper;
+use super::store::ClusterStore;
 use super::link::{Link, Mutation, WRITE_PATIENCE, by};
 use super::mutations;
-use super::society::{Footprint, Subject};
+use super::change_scheduler::{Footprint, Subject};
 use super::statements::{Statement, big, id, int, text};
 use crate::account::{Account, AccountChange, Changed, CredentialOwner, Registered, Registration, Revocation};
-use crate::friend::{Circle, Edge};
+use crate::friend::{FriendCounts, Edge};
 use crate::group::{Group, Membership};
 use crate::inbox::Inbox;
 use crate::rows::Rows;
@@ -75,7 +75,7 @@ type Seen<K, V> = RefCell<HashMap<K, Option<V>>>;
 
 /// See the file's head.
 pub struct Draft<'k> {
-    keeper: &'k Arc<Keeper>,
+    store: &'k Arc<ClusterStore>,
     channel: Option<Arc<Channel>>,
     footprint: Footprint,
     alone: bool,
@@ -85,7 +85,7 @@ pub struct Draft<'k> {
     groups: Seen<GroupId, Group>,
     members: Seen<(GroupId, UserId), Membership>,
     edges: Seen<(UserId, UserId), Edge>,
-    circles: Seen<UserId, Circle>,
+    friend_counts: Seen<UserId, FriendCounts>,
     inboxes: Seen<UserId, Inbox>,
     notifications_removed: HashSet<NotificationId>,
     /// Names and credentials whose bearers have not come to be.
@@ -99,14 +99,14 @@ pub struct Draft<'k> {
 
 impl<'k> Draft<'k> {
     pub fn new(
-        keeper: &'k Arc<Keeper>,
+        store: &'k Arc<ClusterStore>,
         channel: Option<Arc<Channel>>,
         footprint: Footprint,
         alone: bool,
         deadline: Instant,
     ) -> Self {
         Self {
-            keeper,
+            store,
             channel,
             footprint,
             alone,
@@ -116,7 +116,7 @@ impl<'k> Draft<'k> {
             groups: Seen::default(),
             members: Seen::default(),
             edges: Seen::default(),
-            circles: Seen::default(),
+            friend_counts: Seen::default(),
             inboxes: Seen::default(),
             notifications_removed: HashSet::new(),
             orphans: RefCell::default(),
@@ -188,7 +188,7 @@ impl<'k> Draft<'k> {
 
     fn forget_revocations(&mut self, revocations: &[Revocation]) -> Result<(), Failure> {
         check_forgotten(revocations)?;
-        for revocation in self.block(unchanged(self.keeper, revocations))? {
+        for revocation in self.block(unchanged(self.store, revocations))? {
             self.write(mutations::delete_revocation(&revocation), mutations::put_revocation(&revocation));
         }
         Ok(())
@@ -231,7 +231,7 @@ impl<'k> Draft<'k> {
     /// Moves the count of seats on, unless somebody else has since it was looked at.
     fn claim_seats(&mut self, group: &Group) -> Result<(), Failure> {
         let of = vec![id(group.id.0)];
-        let found: Option<(i32, i64)> = self.block(self.keeper.link.decided_row(Statement::Seats, of.clone()))?;
+        let found: Option<(i32, i64)> = self.block(self.store.link.decided_row(Statement::Seats, of.clone()))?;
         let (count, version) = (group.edge_count as i32, found.map_or(1, |(_, version)| version + 1));
         let mutation = match found {
             None => Mutation::new(Statement::ClaimSeats, [id(group.id.0), int(count), big(version)]),
@@ -255,14 +255,14 @@ impl<'k> Draft<'k> {
 
     /// This is a thread that may wait.
     fn block<T>(&self, asked: impl Future<Output = Result<T, Failure>>) -> Result<T, Failure> {
-        self.keeper.link.runtime().block_on(by(self.deadline, asked))
+        self.store.link.runtime().block_on(by(self.deadline, asked))
     }
 
     fn look<R>(&self, statement: Statement, values: Vec<CqlValue>) -> Result<Option<R>, Failure>
     where
         R: for<'f, 'm> scylla::deserialize::row::DeserializeRow<'f, 'm>,
     {
-        self.block(self.keeper.link.row(statement, values))
+        self.block(self.store.link.row(statement, values))
     }
 
     fn seen<K: Eq + Hash, V: Clone>(
@@ -305,7 +305,7 @@ impl<'k> Draft<'k> {
         if self.claims.is_empty() && self.changes.is_empty() && self.releases.is_empty() {
             return Ending::Done;
         }
-        let runtime = self.keeper.link.runtime().clone();
+        let runtime = self.store.link.runtime().clone();
         runtime.block_on(self.carry_out())
     }
 
@@ -334,8 +334,8 @@ impl<'k> Draft<'k> {
             // Written once more it says the same.
             self.changes.extend(head.map(|head| (head.clone(), head)));
         }
-        let whole = Whole::of(std::mem::take(&mut self.changes), &self.keeper.link);
-        if let Err((failure, left)) = self.keeper.write_whole(whole, self.deadline).await {
+        let whole = Whole::of(std::mem::take(&mut self.changes), &self.store.link);
+        if let Err((failure, left)) = self.store.write_whole(whole, self.deadline).await {
             self.give_back(claimed);
             return match left {
                 None => Ending::Failed(failure),
@@ -354,12 +354,12 @@ impl<'k> Draft<'k> {
     async fn claim(&self, claim: &Claim) -> Result<bool, Failure> {
         let (statement, values, expected) = &claim.look;
         let is_ours = || async {
-            let found: Option<Row> = self.keeper.link.decided_row(*statement, values.clone()).await?;
+            let found: Option<Row> = self.store.link.decided_row(*statement, values.clone()).await?;
             let begins =
                 |found: Row| found.columns.into_iter().zip(expected).all(|(one, other)| one.as_ref() == Some(other));
             Ok(found.is_some_and(begins))
         };
-        match self.keeper.link.decide(&claim.mutation, self.deadline, is_ours).await {
+        match self.store.link.decide(&claim.mutation, self.deadline, is_ours).await {
             Ok(applied) => Ok(applied),
             Err(missed) => Err(missed.failure()),
         }
@@ -368,8 +368,8 @@ impl<'k> Draft<'k> {
     /// What was claimed for nothing. If the database is away, it is found to be nobody's later.
     fn give_back(&self, claimed: Vec<Claim>) {
         for release in claimed.into_iter().filter_map(|claim| claim.release) {
-            let link = self.keeper.link.clone();
-            self.keeper.link.runtime().spawn(async move {
+            let link = self.store.link.clone();
+            self.store.link.runtime().spawn(async move {
                 let deadline = Instant::now() + WRITE_PATIENCE;
                 let _ = link.decide(&release, deadline, || async { Ok(false) }).await;
             });
@@ -378,11 +378,11 @@ impl<'k> Draft<'k> {
 
     /// A name or credential that is not set free in time is found to be nobody's: its account says so.
     async fn release(&self, release: Release) {
-        let link = self.keeper.link.clone();
+        let link = self.store.link.clone();
         if release.try_on(&link, self.deadline).await {
             return;
         }
-        self.keeper.link.runtime().spawn(async move {
+        self.store.link.runtime().spawn(async move {
             for _ in 0..RELEASES_MAX {
                 if release.try_on(&link, Instant::now() + WRITE_PATIENCE).await {
                     return;
@@ -410,15 +410,15 @@ pub fn is_name(name: &str) -> bool {
 }
 
 /// Those of these revocations that are kept as they are here.
-async fn unchanged(keeper: &Arc<Keeper>, revocations: &[Revocation]) -> Result<Vec<Revocation>, Failure> {
+async fn unchanged(store: &Arc<ClusterStore>, revocations: &[Revocation]) -> Result<Vec<Revocation>, Failure> {
     let mut unchanged = Vec::new();
     for some in revocations.chunks(LOOKS_AT_ONCE) {
         let mut looks = JoinSet::new();
         for &revocation in some {
-            let keeper = keeper.clone();
+            let store = store.clone();
             let (kind, of, time) = mutations::revocation_parts(&revocation);
             looks.spawn(async move {
-                let kept: Option<(i64,)> = keeper.link.row(Statement::Revocation, vec![int(kind), id(of)]).await?;
+                let kept: Option<(i64,)> = store.link.row(Statement::Revocation, vec![int(kind), id(of)]).await?;
                 Ok((kept == Some((time.0,))).then_some(revocation))
             });
         }

@@ -12,7 +12,7 @@ use uuid::Uuid;
 
 use super::Scylla;
 use super::decode;
-use super::keeper::Keeper;
+use super::store::ClusterStore;
 use super::mutations::shards_of;
 use super::pages::{limit_of, successor};
 use super::statements::{Statement, big, id, int, text};
@@ -44,11 +44,11 @@ passes! {
     Groups
     Members
     Edges
-    Circles
+    FriendCounts
     Notifications
     Inboxes
     Authored
-    Departures
+    AccountDeletions
     Messages
     Heads
 }
@@ -97,7 +97,7 @@ impl Source for &Scylla {
     fn begin(&self) -> Result<Origin, Failure> {
         let epoch = self.next_epoch()?.0;
         self.sweep_now()?;
-        Ok(Origin { source: format!("keyspace {}", self.keeper.link.options().keyspace), epoch, last: epoch - 1 })
+        Ok(Origin { source: format!("keyspace {}", self.store.link.options().keyspace), epoch, last: epoch - 1 })
     }
 
     /// A database does not know without reading all of it.
@@ -107,12 +107,12 @@ impl Source for &Scylla {
 
     fn rows(&self, after: &[u8]) -> Result<Option<Page>, Failure> {
         let reached = Reached::of(after).ok_or_else(|| Failure::Corrupt("a place in a move is none".into()))?;
-        self.keeper.check()?;
-        self.wait(self.keeper.rows_from(reached))
+        self.store.check()?;
+        self.wait(self.store.rows_from(reached))
     }
 }
 
-impl Keeper {
+impl ClusterStore {
     async fn rows_from(self: &Arc<Self>, mut reached: Reached) -> Result<Option<Page>, Failure> {
         while let Some(&pass) = PASSES.get(reached.pass) {
             let owners = self.owners(pass, reached.token).await?;
@@ -138,10 +138,10 @@ impl Keeper {
         let mut reading = VecDeque::new();
         let mut tasks = JoinSet::new();
         for (number, (_, owner)) in owners.iter().enumerate() {
-            let (keeper, owner) = (self.clone(), owner.clone());
+            let (store, owner) = (self.clone(), owner.clone());
             let after = if number == 0 { std::mem::take(&mut reached.key) } else { Vec::new() };
             reading.push_back(None);
-            tasks.spawn(async move { (number, keeper.rows_of_owner(pass, owner, after).await) });
+            tasks.spawn(async move { (number, store.rows_of_owner(pass, owner, after).await) });
         }
         while let Some(read) = tasks.join_next().await {
             let (number, rows) = read.map_err(|error| Failure::Passing(error.to_string()))?;
@@ -165,7 +165,7 @@ impl Keeper {
         let users =
             |rows: Vec<(i64, Uuid)>| rows.into_iter().map(|(at, user)| (at, Owner::User(UserId(user)))).collect();
         Ok(match pass {
-            Pass::Accounts | Pass::Edges | Pass::Circles | Pass::Notifications | Pass::Inboxes => {
+            Pass::Accounts | Pass::Edges | Pass::FriendCounts | Pass::Notifications | Pass::Inboxes => {
                 users(self.link.rows(Statement::UserIdsFrom, values()).await?)
             }
             Pass::Authored => users(self.link.rows(Statement::AuthorsFrom, values()).await?),
@@ -192,8 +192,8 @@ impl Keeper {
                 let revocation = |(at, kind, of, time)| (at, Owner::Revocation(decode::revocation((kind, of, time))));
                 rows.into_iter().map(revocation).collect()
             }
-            Pass::Departures if after == i64::MIN => vec![(i64::MAX, Owner::Everybody)],
-            Pass::Departures => Vec::new(),
+            Pass::AccountDeletions if after == i64::MIN => vec![(i64::MAX, Owner::Everybody)],
+            Pass::AccountDeletions => Vec::new(),
         })
     }
 
@@ -210,8 +210,8 @@ impl Keeper {
             }
             (_, Owner::Revocation(revocation)) => one(Some(Item::Revocation(revocation))),
             (Pass::Groups, Owner::Group(group)) => one(self.group_row(group).await?.map(Item::Group)),
-            (Pass::Circles, Owner::User(user)) => {
-                one(self.circle(user).await?.map(|circle| Item::Circle(user, circle)))
+            (Pass::FriendCounts, Owner::User(user)) => {
+                one(self.friend_counts(user).await?.map(|friend_counts| Item::FriendCounts(user, friend_counts)))
             }
             (Pass::Inboxes, Owner::User(user)) => one(self.inbox(user).await?.map(|inbox| Item::Inbox(user, inbox))),
             (Pass::Members, Owner::Group(group)) => self.members(group, after).await,
@@ -235,11 +235,11 @@ impl Keeper {
                 let authored = |(channel,): (String,)| Ok(Item::Authored(user, decode::channel(&channel)?));
                 Ok(some_of(rows.into_iter().map(authored).collect::<Result<_, Failure>>()?, last))
             }
-            (Pass::Departures, Owner::Everybody) => {
+            (Pass::AccountDeletions, Owner::Everybody) => {
                 let values = vec![id(after_id.unwrap_or_default()), int(limit_of(ROWS_AT_ONCE))];
                 let rows: Vec<(Uuid,)> = self.link.rows(Statement::DeparturesFrom, values).await?;
                 let last = rows.last().map(|(user,)| user.as_bytes().to_vec());
-                Ok(some_of(rows.into_iter().map(|(user,)| Item::Departure(UserId(user))).collect(), last))
+                Ok(some_of(rows.into_iter().map(|(user,)| Item::AccountDeletion(UserId(user))).collect(), last))
             }
             (Pass::Messages, Owner::Channel(channel)) => {
                 let place = after_id.map_or(Place::Oldest, |after| Place::After(MessageId(after)));

@@ -19,7 +19,7 @@ use scylla::value::CqlValue;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use uuid::Uuid;
 
-use super::keeper::Keeper;
+use super::store::ClusterStore;
 use super::link::{Link, Mutation, UNDO_PATIENCE, WRITE_PATIENCE, by};
 use super::outcome::Missed;
 use super::statements::{Statement, bytes, int};
@@ -131,7 +131,7 @@ impl Whole {
     }
 }
 
-impl Keeper {
+impl ClusterStore {
     /// Writes all of a change, or else nothing. The failure says what it failed of; with it, what is still to be taken back.
     pub async fn write_whole(&self, mut whole: Whole, deadline: Instant) -> Result<(), (Failure, Option<Whole>)> {
         let failed = match self.write_forth(&mut whole, deadline).await {

@@ -1,4 +1,4 @@
-//! What all parts of the keeper share, and how work comes in: into a channel's lane, or among the changes.
+//! What all parts of the store share, and how work comes in: into a channel's lane, or among the changes.
 
 use std::collections::{HashMap, HashSet};
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -15,7 +15,7 @@ use super::lane::Job;
 use super::lease::Lease;
 use super::link::{Link, WRITE_PATIENCE};
 use super::pages::Sharing;
-use super::society::{Society, footprint};
+use super::change_scheduler::{ChangeScheduler, footprint};
 use crate::{Answer, Failure, Write};
 
 /// Writes under way.
@@ -27,10 +27,10 @@ const WAITING_MAX: usize = 3 * WRITES_MAX;
 const AUTHORS_MAX: usize = 128 * 1024;
 
 /// See the file's head.
-pub struct Keeper {
+pub struct ClusterStore {
     pub link: Arc<Link>,
     pub channels: Channels,
-    pub society: Society,
+    pub change_scheduler: ChangeScheduler,
     pub authors: Authors,
     pub sharing: Sharing,
     pub lease: Lease,
@@ -51,14 +51,14 @@ struct Waiting {
     place: OwnedSemaphorePermit,
 }
 
-impl Keeper {
+impl ClusterStore {
     pub fn begin(link: Arc<Link>) -> Arc<Self> {
         let (door, waiting) = mpsc::channel(WAITING_MAX);
         let runtime = link.runtime().clone();
-        let keeper = Arc::new(Self {
+        let store = Arc::new(Self {
             link,
             channels: Channels::default(),
-            society: Society::default(),
+            change_scheduler: ChangeScheduler::default(),
             authors: Authors::default(),
             sharing: Sharing::default(),
             lease: Lease::default(),
@@ -69,8 +69,8 @@ impl Keeper {
             door,
             sweeping: tokio::sync::Mutex::new(()),
         });
-        runtime.spawn(let_in(Arc::downgrade(&keeper), waiting));
-        keeper
+        runtime.spawn(let_in(Arc::downgrade(&store), waiting));
+        store
     }
 
     pub fn epoch(&self) -> Epoch {
@@ -132,11 +132,11 @@ impl Keeper {
         match lane_of(&write) {
             Some(channel) => {
                 let changes = matches!(write, Write::Request(StoreRequest::ChangeGroup { .. }));
-                let turn = changes.then(|| self.society.turn(footprint(&write)));
+                let turn = changes.then(|| self.change_scheduler.turn(footprint(&write)));
                 idle.extend(self.enter_lane(&channel, Job { write, answer, deadline, turn }));
             }
             None => {
-                let turn = self.society.turn(footprint(&write));
+                let turn = self.change_scheduler.turn(footprint(&write));
                 self.enter_society(write, answer, deadline, turn);
             }
         }
@@ -153,14 +153,14 @@ impl Keeper {
 }
 
 /// Lets those in who wait, in order, as there is room. All have the same time, so the first is over first.
-async fn let_in(keeper: Weak<Keeper>, mut waiting: mpsc::Receiver<Waiting>) {
+async fn let_in(store: Weak<ClusterStore>, mut waiting: mpsc::Receiver<Waiting>) {
     while let Some(Waiting { write, answer, deadline, place }) = waiting.recv().await {
-        let Some(keeper) = keeper.upgrade() else { return };
-        match tokio::time::timeout_at(deadline.into(), keeper.room.clone().acquire_owned()).await {
+        let Some(store) = store.upgrade() else { return };
+        match tokio::time::timeout_at(deadline.into(), store.room.clone().acquire_owned()).await {
             Ok(Ok(room)) => {
                 let mut idle = Vec::new();
-                keeper.admit(write, answer, deadline, room, &mut idle);
-                keeper.begin_lanes(&mut idle);
+                store.admit(write, answer, deadline, room, &mut idle);
+                store.begin_lanes(&mut idle);
             }
             _ => answer(Err(Failure::Passing("the database has had too much to do for too long".into()))),
         }
@@ -229,21 +229,21 @@ mod tests {
         let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
         let address = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
         let options = super::super::options::ScyllaOptions::at(vec![address.to_string()]);
-        let keeper = Keeper::begin(Link::begin(options, || Timestamp(0), runtime.handle().clone()));
+        let store = ClusterStore::begin(Link::begin(options, || Timestamp(0), runtime.handle().clone()));
         let (answers, answered) = flume::unbounded();
         let take = |number: usize, deadline| {
             let answers = answers.clone();
             let channel = ChannelId::room("lobby").unwrap();
             let write = Write::Request(StoreRequest::Head { channel });
             let answer: Answer = Box::new(move |done| answers.send((number, done)).unwrap());
-            keeper.take_by(deadline, vec![(write, answer)]);
+            store.take_by(deadline, vec![(write, answer)]);
         };
         let (now, later) = (Instant::now(), Instant::now() + WRITE_PATIENCE * 100);
         let failure = |(number, done): (usize, Result<_, _>)| match done {
             Err(Failure::Passing(reason)) => (number, reason),
             other => panic!("{other:?}"),
         };
-        let others = runtime.block_on(keeper.room.clone().acquire_many_owned(WRITES_MAX as u32)).unwrap();
+        let others = runtime.block_on(store.room.clone().acquire_many_owned(WRITES_MAX as u32)).unwrap();
         take(0, now);
         let (number, reason) = failure(answered.recv().unwrap());
         assert!(number == 0 && reason.contains("for too long"), "{number} {reason}");
@@ -259,8 +259,8 @@ mod tests {
             let (number, reason) = failure(answered.recv().unwrap());
             assert!(number == expected && reason.contains("not reached yet"), "{number} {expected} {reason}");
         }
-        keeper.drain();
-        assert_eq!(keeper.room.available_permits(), WRITES_MAX);
+        store.drain();
+        assert_eq!(store.room.available_permits(), WRITES_MAX);
     }
 
     #[test]

@@ -21,11 +21,11 @@ use tokio::task::JoinSet;
 
 use super::channel::{Channel, Home, Known, bounds_of, milliseconds, remaining_seconds};
 use super::decode::{MessageRow, StoredMessage};
-use super::keeper::Keeper;
+use super::store::ClusterStore;
 use super::link::{LOOK_PATIENCE, Mutation, UNDO_PATIENCE, by};
 use super::mutations::author_row;
 use super::outcome::Missed;
-use super::society::Turn;
+use super::change_scheduler::Turn;
 use super::statements::{Statement, big, id, int, text};
 use crate::{Answer, Failure, Write, Written};
 
@@ -66,7 +66,7 @@ enum Next {
     Nothing,
 }
 
-impl Keeper {
+impl ClusterStore {
     /// Puts a job into a channel's lane. If nobody is at that, it is the caller's to begin.
     #[must_use]
     pub fn enter_lane(&self, channel: &ChannelId, job: Job) -> Option<Arc<Channel>> {
@@ -83,8 +83,8 @@ impl Keeper {
 
     pub fn begin_lanes(self: &Arc<Self>, idle: &mut Vec<Arc<Channel>>) {
         for channel in idle.drain(..) {
-            let keeper = self.clone();
-            self.link.runtime().spawn(async move { keeper.drive(channel).await });
+            let store = self.clone();
+            self.link.runtime().spawn(async move { store.drive(channel).await });
         }
     }
 
@@ -196,11 +196,11 @@ impl Keeper {
             }
             channel.learn(known.clone()).await;
             let head_row = known.head_row(&channel.id, bucket);
-            let (keeper, channel) = (self.clone(), channel.clone());
+            let (store, channel) = (self.clone(), channel.clone());
             let timestamp = self.link.clock.reserve(batch.len() + 1);
             // In the order of these timestamps, whatever the order of arrival, so that the last head stays.
             under_way.spawn(async move {
-                keeper.write_batch(&channel, bucket, batch, head_row, timestamp, deadline).await;
+                store.write_batch(&channel, bucket, batch, head_row, timestamp, deadline).await;
             });
             while under_way.len() >= BATCHES_MAX {
                 under_way.join_next().await;
@@ -430,8 +430,8 @@ impl Keeper {
         for some in ids.chunks(PURGE_LOOKUPS) {
             let mut looking = JoinSet::new();
             for &id in some {
-                let (keeper, channel) = (self.clone(), channel.clone());
-                looking.spawn(async move { by(deadline, keeper.stored(&channel, id)).await });
+                let (store, channel) = (self.clone(), channel.clone());
+                looking.spawn(async move { by(deadline, store.stored(&channel, id)).await });
             }
             while let Some(found) = looking.join_next().await {
                 let found = found.map_err(|error| Failure::Passing(error.to_string()))??;

@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 use engine::id::Epoch;
 use uuid::Uuid;
 
-use super::keeper::Keeper;
+use super::store::ClusterStore;
 use super::lane::in_time;
 use super::link::Mutation;
 use super::statements::{Statement, big, id};
@@ -73,7 +73,7 @@ fn lost() -> Failure {
 /// The epoch, who has it, and the last sign of life.
 pub type Server = (i64, Uuid, i64);
 
-impl Keeper {
+impl ClusterStore {
     /// Begins a new life: takes the keyspace, if nobody else has it, takes back what the last life has left half done, and gives
     /// the next epoch.
     pub async fn begin_life(self: &Arc<Self>) -> Result<Epoch, Failure> {
@@ -94,13 +94,13 @@ impl Keeper {
         // The wait for the other's silence is no time of ours.
         self.lease.set(State::Held(begun.max(Instant::now() - BEAT_INTERVAL)));
         if first {
-            let keeper = Arc::downgrade(self);
+            let store = Arc::downgrade(self);
             self.link.runtime().spawn(async move {
-                while let Some(keeper) = keeper.upgrade() {
-                    if !keeper.beat().await {
+                while let Some(store) = store.upgrade() {
+                    if !store.beat().await {
                         return;
                     }
-                    drop(keeper);
+                    drop(store);
                     tokio::time::sleep(BEAT_INTERVAL).await;
                 }
             });

@@ -10,7 +10,7 @@ use super::decode::kind_number;
 use super::link::Mutation;
 use super::statements::{Statement, big, bytes, flag, id, int, text, texts};
 use crate::account::{Account, Credential, Revocation};
-use crate::friend::{Circle, Edge};
+use crate::friend::{FriendCounts, Edge};
 use crate::group::{Group, GroupPlace, Membership};
 use crate::inbox::Inbox;
 
@@ -160,8 +160,8 @@ pub fn delete_edge_places(user: UserId, other: UserId, edge: Edge) -> Vec<Mutati
     rows
 }
 
-pub fn put_circle(user: UserId, circle: Circle) -> Mutation {
-    let values = [id(user.0), int(circle.friends as i32), int(circle.edges as i32)];
+pub fn put_circle(user: UserId, friend_counts: FriendCounts) -> Mutation {
+    let values = [id(user.0), int(friend_counts.friends as i32), int(friend_counts.edges as i32)];
     Mutation::new(Statement::PutCircle, values)
 }
 

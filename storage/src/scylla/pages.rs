@@ -13,11 +13,11 @@ use uuid::Uuid;
 
 use super::channel::{Channel, milliseconds};
 use super::decode::{self, GroupRow, NotificationRow, PageRow, UserRow};
-use super::keeper::Keeper;
+use super::store::ClusterStore;
 use super::mutations::{LIST_SHARDS, shards_of};
 use super::statements::{Statement, big, bytes, id, int, text};
 use crate::account::Account;
-use crate::friend::Circle;
+use crate::friend::FriendCounts;
 use crate::group::{Group, GroupFilter, GroupPlace, RosterPlace, browse, common_beginning};
 use crate::inbox::Inbox;
 use crate::{Failure, Place};
@@ -41,7 +41,7 @@ pub struct Sharing {
     under_way: Mutex<HashMap<Question, Weak<OnceCell<Page>>>>,
 }
 
-impl Keeper {
+impl ClusterStore {
     /// A page, read together with all who ask for the same at the same time.
     pub async fn shared_page(&self, channel: &ChannelId, from: Place, limit: usize) -> Page {
         let channel = self.channels.get(channel);
@@ -119,9 +119,9 @@ impl Keeper {
         Ok(row.map(|row| decode::account(user, row)))
     }
 
-    pub async fn circle(&self, user: UserId) -> Result<Option<Circle>, Failure> {
-        let row: Option<(i32, i32)> = self.link.row(Statement::Circle, vec![id(user.0)]).await?;
-        Ok(row.map(|(friends, edges)| Circle { friends: friends as u32, edges: edges as u32 }))
+    pub async fn friend_counts(&self, user: UserId) -> Result<Option<FriendCounts>, Failure> {
+        let row: Option<(i32, i32)> = self.link.row(Statement::FriendCounts, vec![id(user.0)]).await?;
+        Ok(row.map(|(friends, edges)| FriendCounts { friends: friends as u32, edges: edges as u32 }))
     }
 
     pub async fn group_row(&self, group: GroupId) -> Result<Option<Group>, Failure> {
@@ -353,7 +353,7 @@ fn just_before(beginning: &[u8]) -> Vec<u8> {
 }
 
 /// Ends a read that was shared.
-struct Forget<'k>(&'k Keeper, Question);
+struct Forget<'k>(&'k ClusterStore, Question);
 
 impl Drop for Forget<'_> {
     fn drop(&mut self) {

@@ -109,7 +109,7 @@ statements! {
     BlockedBy "SELECT other_id FROM blocked_by WHERE user_id = ? AND other_id > ? LIMIT ?"
     PutBlockedBy "INSERT INTO blocked_by (user_id, other_id) VALUES (?, ?) USING TIMESTAMP ?"
     DeleteBlockedBy "DELETE FROM blocked_by USING TIMESTAMP ? WHERE user_id = ? AND other_id = ?"
-    Circle "SELECT friends, edges FROM circles WHERE user_id = ?"
+    FriendCounts "SELECT friends, edges FROM circles WHERE user_id = ?"
     PutCircle "INSERT INTO circles (user_id, friends, edges) VALUES (?, ?, ?) USING TIMESTAMP ?"
     DeleteCircle "DELETE FROM circles USING TIMESTAMP ? WHERE user_id = ?"
     // Notifications.
@@ -122,7 +122,7 @@ statements! {
     DeleteNotification "DELETE FROM notifications USING TIMESTAMP ? WHERE user_id = ? AND notification_id = ?"
     DeleteNotifications "DELETE FROM notifications USING TIMESTAMP ? WHERE user_id = ?"
     // What is still to be done.
-    Departures "SELECT user_id FROM departures WHERE shard = 0 LIMIT ?"
+    AccountDeletions "SELECT user_id FROM departures WHERE shard = 0 LIMIT ?"
     PutDeparture "INSERT INTO departures (shard, user_id) VALUES (0, ?) USING TIMESTAMP ?"
     DeleteDeparture "DELETE FROM departures USING TIMESTAMP ? WHERE shard = 0 AND user_id = ?"
     Leftovers "SELECT id, shards FROM leftovers WHERE kind = ?"

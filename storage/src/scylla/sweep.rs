@@ -10,12 +10,12 @@ use scylla::value::Row;
 use uuid::Uuid;
 
 use super::draft::{Draft, Ending};
-use super::keeper::Keeper;
+use super::store::ClusterStore;
 use super::lane::in_time;
 use super::link::{Mutation, WRITE_PATIENCE, by};
 use super::mutations::{delete_membership, shards_of};
 use super::pages::{limit_of, successor};
-use super::society::{Footprint, Subject};
+use super::change_scheduler::{Footprint, Subject};
 use super::statements::{Statement, id, int, text};
 use crate::Failure;
 use crate::group::RosterPlace;
@@ -30,20 +30,20 @@ const FOREVER: Duration = Duration::from_secs(24 * 3600);
 /// How long is waited before a sweep that failed goes on.
 const PAUSE: Duration = Duration::from_secs(10);
 
-impl Keeper {
+impl ClusterStore {
     /// Begins to sweep, unless somebody is at it and will see the new leftovers, too.
     pub fn sweep(self: &Arc<Self>) {
-        let keeper = Arc::downgrade(self);
+        let store = Arc::downgrade(self);
         self.link.runtime().spawn(async move {
-            while let Some(keeper) = keeper.upgrade() {
-                let _one_at_a_time = keeper.sweeping.lock().await;
-                match keeper.sweep_all(false).await {
+            while let Some(store) = store.upgrade() {
+                let _one_at_a_time = store.sweeping.lock().await;
+                match store.sweep_all(false).await {
                     Ok(()) => return,
-                    Err(_) if keeper.check().is_err() => return,
+                    Err(_) if store.check().is_err() => return,
                     Err(failure) => tracing::warn!(%failure, "rows that nothing leads to are not removed yet"),
                 }
                 drop(_one_at_a_time);
-                drop(keeper);
+                drop(store);
                 tokio::time::sleep(PAUSE).await;
             }
         });
@@ -63,13 +63,13 @@ impl Keeper {
     /// Sweeps all that is noted. Whoever has everything for himself takes no turn, and not much time.
     pub async fn sweep_all(self: &Arc<Self>, alone: bool) -> Result<(), Failure> {
         let until = Instant::now() + if alone { AT_ONCE } else { FOREVER };
-        Sweep { keeper: self.clone(), alone, until }.all().await
+        Sweep { store: self.clone(), alone, until }.all().await
     }
 }
 
 /// One sweep.
 struct Sweep {
-    keeper: Arc<Keeper>,
+    store: Arc<ClusterStore>,
     alone: bool,
     until: Instant,
 }
@@ -77,7 +77,7 @@ struct Sweep {
 impl Sweep {
     async fn all(&self) -> Result<(), Failure> {
         for kind in [0, 1] {
-            let left = self.keeper.link.rows(Statement::Leftovers, vec![int(kind)]);
+            let left = self.store.link.rows(Statement::Leftovers, vec![int(kind)]);
             let left: Vec<(Uuid, Option<i32>)> = by(self.until, left).await?;
             for (of, shards) in left {
                 if kind == 0 {
@@ -100,7 +100,7 @@ impl Sweep {
         in_time(self.until)?;
         for mutation in mutations {
             let one = std::slice::from_ref(mutation);
-            let written = self.keeper.link.write(one, BatchType::Unlogged, self.deadline()).await;
+            let written = self.store.link.write(one, BatchType::Unlogged, self.deadline()).await;
             written.map_err(|missed| missed.failure())?;
         }
         Ok(())
@@ -111,7 +111,7 @@ impl Sweep {
         let [mut first, _] = RosterPlace::span(None);
         let [_, last] = RosterPlace::span(Some(engine::social::group::Role::Banned));
         loop {
-            let places = by(self.until, self.keeper.roster(group, shards, first, last, ROWS_AT_ONCE)).await?;
+            let places = by(self.until, self.store.roster(group, shards, first, last, ROWS_AT_ONCE)).await?;
             for place in &places {
                 let membership = crate::group::Membership { role: place.role, since: place.since };
                 self.sweep_rows(&delete_membership(group, shards, UserId(place.id), membership)).await?;
@@ -131,22 +131,22 @@ impl Sweep {
     }
 
     async fn sweep_history(&self, channel: &ChannelId) -> Result<(), Failure> {
-        let channel = self.keeper.channels.get(channel);
+        let channel = self.store.channels.get(channel);
         let name = || text(channel.id.as_str());
-        let known = by(self.until, channel.known(&self.keeper.link)).await?;
+        let known = by(self.until, channel.known(&self.store.link)).await?;
         for &bucket in known.starts.iter() {
             let of = [name(), super::statements::big(bucket)];
             self.sweep_rows(&[Mutation::new(Statement::DeleteBucket, of)]).await?;
         }
-        let epochs: Vec<(i32,)> = by(self.until, self.keeper.link.rows(Statement::Epochs, vec![name()])).await?;
+        let epochs: Vec<(i32,)> = by(self.until, self.store.link.rows(Statement::Epochs, vec![name()])).await?;
         for (epoch,) in epochs {
             self.sweep_rows(&[Mutation::new(Statement::DeleteBuckets, [name(), int(epoch)])]).await?;
         }
         self.sweep_rows(&[Mutation::new(Statement::DeleteEpochs, [name()])]).await?;
         let release = Mutation::new(Statement::ReleaseChannel, [name()]);
         let is_gone =
-            || async { Ok(self.keeper.link.decided_row::<Row>(Statement::Channel, vec![name()]).await?.is_none()) };
-        let gone = self.keeper.link.decide(&release, self.deadline(), is_gone).await;
+            || async { Ok(self.store.link.decided_row::<Row>(Statement::Channel, vec![name()]).await?.is_none()) };
+        let gone = self.store.link.decide(&release, self.deadline(), is_gone).await;
         gone.map_err(|missed| missed.failure())?;
         channel.forget().await;
         Ok(())
@@ -157,11 +157,11 @@ impl Sweep {
         let [first, _] = RosterPlace::span(None);
         let [_, last] = RosterPlace::span(Some(engine::social::group::Role::Banned));
         loop {
-            let places = self.keeper.places_of_user(user, first, last, limit_of(ROWS_AT_ONCE));
+            let places = self.store.places_of_user(user, first, last, limit_of(ROWS_AT_ONCE));
             let places = by(self.until, places).await?;
             for place in &places {
                 let group = GroupId(place.id);
-                let shards = self.keeper.group_row(group).await?.map_or(1, |group| shards_of(&group));
+                let shards = self.store.group_row(group).await?.map_or(1, |group| shards_of(&group));
                 let membership = crate::group::Membership { role: place.role, since: place.since };
                 self.sweep_rows(&delete_membership(group, shards, user, membership)).await?;
             }
@@ -189,10 +189,10 @@ impl Sweep {
             let values = vec![id(gone.0), id(after), int(limit_of(ROWS_AT_ONCE))];
             let others: Vec<(Uuid,)> = match statement {
                 Statement::Edges => {
-                    let rows: Vec<(Uuid, i32, i64)> = self.keeper.link.rows(statement, values).await?;
+                    let rows: Vec<(Uuid, i32, i64)> = self.store.link.rows(statement, values).await?;
                     rows.into_iter().map(|(other, ..)| (other,)).collect()
                 }
-                _ => self.keeper.link.rows(statement, values).await?,
+                _ => self.store.link.rows(statement, values).await?,
             };
             for &(other,) in &others {
                 self.sweep_pair(gone, UserId(other)).await?;
@@ -209,19 +209,19 @@ impl Sweep {
     async fn sweep_pair(&self, gone: UserId, other: UserId) -> Result<(), Failure> {
         in_time(self.until)?;
         let footprint = Footprint::These(vec![Subject::User(gone), Subject::User(other)]);
-        let turn = (!self.alone).then(|| self.keeper.society.turn(footprint.clone()));
+        let turn = (!self.alone).then(|| self.store.change_scheduler.turn(footprint.clone()));
         if let Some(turn) = &turn {
             turn.come().await;
         }
-        let (keeper, deadline) = (self.keeper.clone(), self.deadline());
+        let (store, deadline) = (self.store.clone(), self.deadline());
         let swept = tokio::task::spawn_blocking(move || {
-            let mut draft = Draft::new(&keeper, None, footprint, true, deadline);
+            let mut draft = Draft::new(&store, None, footprint, true, deadline);
             let own = draft.edge(gone, other)?;
             draft.set_edge(gone, other, own, None);
             if let Some(others) = draft.edge(other, gone)? {
-                let circle = draft.circle(other)?;
+                let friend_counts = draft.friend_counts(other)?;
                 draft.set_edge(other, gone, Some(others), None);
-                draft.set_circle(other, circle.moved(Some(others.state), None));
+                draft.set_circle(other, friend_counts.moved(Some(others.state), None));
             }
             match draft.commit() {
                 Ending::Done => Ok(()),

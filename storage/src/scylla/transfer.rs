@@ -14,7 +14,7 @@ use uuid::Uuid;
 
 use super::Scylla;
 use super::channel::milliseconds;
-use super::keeper::Keeper;
+use super::store::ClusterStore;
 use super::lane::{bytes_of, message_row, place_of};
 use super::link::Mutation;
 use super::mutations as rows;
@@ -34,8 +34,8 @@ const PATIENCE: Duration = Duration::from_secs(120);
 
 impl Target for &Scylla {
     fn begun(&self) -> Result<Option<Note>, Failure> {
-        let note = self.wait(self.keeper.move_noted())?;
-        if note.is_none() && self.wait(self.keeper.server())?.is_some() {
+        let note = self.wait(self.store.move_noted())?;
+        if note.is_none() && self.wait(self.store.server())?.is_some() {
             return Err(Failure::InUse(
                 "a server has used this keyspace already: a store is moved into an empty one".into(),
             ));
@@ -44,12 +44,12 @@ impl Target for &Scylla {
     }
 
     fn put(&mut self, items: Vec<Item>, note: &Note) -> Result<(), Failure> {
-        self.wait(self.keeper.move_items(items))?;
-        self.wait(self.keeper.note_move(note))
+        self.wait(self.store.move_items(items))?;
+        self.wait(self.store.note_move(note))
     }
 
     fn end(&mut self, note: &Note) -> Result<(), Failure> {
-        self.wait(self.keeper.raise_epoch(note.epoch))?;
+        self.wait(self.store.raise_epoch(note.epoch))?;
         for (table, statement) in [
             (Table::Accounts, Statement::CountUsers),
             (Table::Credentials, Statement::CountCredentials),
@@ -57,26 +57,26 @@ impl Target for &Scylla {
             (Table::Groups, Statement::CountGroups),
             (Table::Members, Statement::CountMembers),
             (Table::Edges, Statement::CountEdges),
-            (Table::Circles, Statement::CountCircles),
+            (Table::FriendCounts, Statement::CountCircles),
             (Table::Notifications, Statement::CountNotifications),
             (Table::Inboxes, Statement::CountInboxes),
             (Table::Authored, Statement::CountAuthored),
-            (Table::Departures, Statement::CountDepartures),
+            (Table::AccountDeletions, Statement::CountDepartures),
             (Table::Messages, Statement::CountMessages),
         ] {
-            note.counts.check(table, self.wait(self.keeper.link.count_rows(statement))?)?;
+            note.counts.check(table, self.wait(self.store.link.count_rows(statement))?)?;
         }
         // Names are made from accounts and groups.
         for (of, statement) in
             [(Table::Accounts, Statement::CountUsernames), (Table::Groups, Statement::CountGroupNames)]
         {
-            note.counts.check(of, self.wait(self.keeper.link.count_rows(statement))?)?;
+            note.counts.check(of, self.wait(self.store.link.count_rows(statement))?)?;
         }
-        self.wait(self.keeper.note_move(note))
+        self.wait(self.store.note_move(note))
     }
 }
 
-impl Keeper {
+impl ClusterStore {
     /// How far the last move into this keyspace has come.
     async fn move_noted(&self) -> Result<Option<Note>, Failure> {
         let found: Option<(Vec<u8>,)> = self.link.row(Statement::Transfer, vec![]).await?;
@@ -153,8 +153,8 @@ impl Keeper {
         rows: Vec<Mutation>,
     ) -> Result<(), Failure> {
         make_room(under_way).await?;
-        let keeper = self.clone();
-        under_way.spawn(async move { keeper.move_rows(rows).await });
+        let store = self.clone();
+        under_way.spawn(async move { store.move_rows(rows).await });
         Ok(())
     }
 
@@ -164,10 +164,10 @@ impl Keeper {
         claim: Mutation,
     ) -> Result<(), Failure> {
         make_room(under_way).await?;
-        let keeper = self.clone();
+        let store = self.clone();
         under_way.spawn(async move {
             // Claimed again it is refused, because it is there.
-            let decided = keeper.link.decide(&claim, Instant::now() + PATIENCE, || async { Ok(false) }).await;
+            let decided = store.link.decide(&claim, Instant::now() + PATIENCE, || async { Ok(false) }).await;
             decided.map(|_| ()).map_err(|missed| missed.failure())
         });
         Ok(())
@@ -271,11 +271,11 @@ fn rows_of(item: Item) -> (Vec<Mutation>, Vec<Mutation>) {
             (vec![rows::put_group(&group), rows::put_listing(&group)], claims)
         }
         Item::Edge(user, other, edge) => (rows::put_edge(user, other, edge), none()),
-        Item::Circle(user, circle) => (vec![rows::put_circle(user, circle)], none()),
+        Item::FriendCounts(user, friend_counts) => (vec![rows::put_circle(user, friend_counts)], none()),
         Item::Notification(user, notification) => (vec![rows::put_notification(user, &notification)], none()),
         Item::Inbox(user, inbox) => (vec![rows::put_inbox(user, inbox)], none()),
         Item::Authored(user, channel) => (vec![rows::author_row(user, &channel)], none()),
-        Item::Departure(user) => (vec![Mutation::new(Statement::PutDeparture, [id(user.0)])], none()),
+        Item::AccountDeletion(user) => (vec![Mutation::new(Statement::PutDeparture, [id(user.0)])], none()),
         Item::Message(_) | Item::Head(..) | Item::Member(..) => (none(), none()),
     }
 }

@@ -9,7 +9,7 @@ use uuid::Uuid;
 use super::Row;
 use crate::Failure;
 use crate::account::{Account, Credential, CredentialKind, CredentialOwner, Revocation};
-use crate::friend::{Circle, Edge};
+use crate::friend::{FriendCounts, Edge};
 use crate::group::{Group, Membership};
 use crate::inbox::Inbox;
 use crate::keys::{self, Table};
@@ -24,11 +24,11 @@ pub(crate) enum Item {
     Group(Group),
     Member(GroupId, UserId, Membership),
     Edge(UserId, UserId, Edge),
-    Circle(UserId, Circle),
+    FriendCounts(UserId, FriendCounts),
     Notification(UserId, Notification),
     Inbox(UserId, Inbox),
     Authored(UserId, ChannelId),
-    Departure(UserId),
+    AccountDeletion(UserId),
     Message(Message),
     Head(ChannelId, ChannelHead),
 }
@@ -42,11 +42,11 @@ impl Item {
             Self::Group(_) => Table::Groups,
             Self::Member(..) => Table::Members,
             Self::Edge(..) => Table::Edges,
-            Self::Circle(..) => Table::Circles,
+            Self::FriendCounts(..) => Table::FriendCounts,
             Self::Notification(..) => Table::Notifications,
             Self::Inbox(..) => Table::Inboxes,
             Self::Authored(..) => Table::Authored,
-            Self::Departure(_) => Table::Departures,
+            Self::AccountDeletion(_) => Table::AccountDeletions,
             Self::Message(_) => Table::Messages,
             Self::Head(..) => Table::Heads,
         }
@@ -62,13 +62,13 @@ impl Item {
                 (keys::member(*group, *user), record::encode_membership(*membership))
             }
             Self::Edge(user, other, edge) => (keys::edge(*user, *other), record::encode_edge(*edge)),
-            Self::Circle(user, circle) => (keys::user(*user), record::encode_circle(*circle)),
+            Self::FriendCounts(user, friend_counts) => (keys::user(*user), record::encode_friend_counts(*friend_counts)),
             Self::Notification(user, notification) => {
                 (keys::notification(*user, notification.id), record::encode_notification(notification))
             }
             Self::Inbox(user, inbox) => (keys::user(*user), record::encode_inbox(*inbox)),
             Self::Authored(user, channel) => (keys::authored(*user, channel), Vec::new()),
-            Self::Departure(user) => (keys::user(*user), Vec::new()),
+            Self::AccountDeletion(user) => (keys::user(*user), Vec::new()),
             Self::Message(message) => (keys::message(&message.channel, message.id), record::encode_message(message)),
             Self::Head(channel, head) => (keys::head(channel), record::encode_head(head)),
         };
@@ -100,7 +100,7 @@ impl Item {
                 let (user, other) = parsed(table, pair())?;
                 Self::Edge(UserId(user), UserId(other), decoded(table, record::decode_edge(value))?)
             }
-            Table::Circles => Self::Circle(parsed(table, one())?, decoded(table, record::decode_circle(value))?),
+            Table::FriendCounts => Self::FriendCounts(parsed(table, one())?, decoded(table, record::decode_friend_counts(value))?),
             Table::Notifications => {
                 let (user, id) = parsed(table, pair())?;
                 let notification = record::decode_notification(NotificationId(id), value);
@@ -111,7 +111,7 @@ impl Item {
                 let user = parsed(table, key.get(..16).and_then(uuid))?;
                 Self::Authored(UserId(user), parsed(table, keys::authored_channel(key))?)
             }
-            Table::Departures => Self::Departure(parsed(table, one())?),
+            Table::AccountDeletions => Self::AccountDeletion(parsed(table, one())?),
             Table::Messages => {
                 let channel = parsed(table, keys::message_channel(key))?;
                 let id = parsed(table, keys::message_id(key))?;

@@ -3,10 +3,10 @@
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
-use engine::social::friend::FriendAct;
-use engine::social::group::{GroupAct, GroupChange, Role};
 use engine::id::{ChannelId, Timestamp};
 use engine::persist::{StoreReceipt, StoreRequest};
+use engine::social::friend::FriendAct;
+use engine::social::group::{GroupAct, GroupChange, Role};
 use storage::account::{AccountChange, Credential, CredentialKind, Registered, Revocation};
 use storage::friend::Related;
 use storage::group::{Group, GroupCreated, GroupFilter};
@@ -141,7 +141,7 @@ pub fn check_same(one: &dyn Store, other: &dyn Store) {
     }
     let all = GroupFilter::default();
     assert_eq!(one.groups(&all, None, 9), other.groups(&all, None, 9));
-    assert_eq!(one.departures(9), other.departures(9));
+    assert_eq!(one.account_deletions(9), other.account_deletions(9));
     assert_eq!(one.revocations(), other.revocations());
 }
 

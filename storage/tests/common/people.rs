@@ -2,11 +2,11 @@
 
 use std::collections::BTreeMap;
 
+use engine::id::{ChannelId, GroupId, NotificationId, Timestamp, UserId};
+use engine::persist::{ChannelHead, StoreReceipt, StoreRequest};
 use engine::social::friend::{FriendAct, FriendState};
 use engine::social::group::{GroupAct, GroupChange, GroupOutcome, GroupRefusal, Role};
-use engine::id::{ChannelId, GroupId, NotificationId, Timestamp, UserId};
 use engine::social::notification::Notice;
-use engine::persist::{ChannelHead, StoreReceipt, StoreRequest};
 use storage::account::{Credential, CredentialKind};
 use storage::friend::Related;
 use storage::group::{Group, GroupCreated, GroupFilter, GroupPlace};
@@ -296,7 +296,7 @@ pub fn compare(model: &dyn Store, other: &dyn Store, groups: u32, users: u32) {
             assert_eq!(model.credential(&credential(kind, number)), other.credential(&credential(kind, number)));
         }
     }
-    assert_eq!(model.departures(99), other.departures(99));
+    assert_eq!(model.account_deletions(99), other.account_deletions(99));
     assert_eq!(model.revocations(), other.revocations());
 }
 

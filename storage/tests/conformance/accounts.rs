@@ -1,9 +1,9 @@
 //! Ways to sign in, and the end of an account.
 
-use engine::social::friend::FriendAct;
-use engine::social::group::{GroupAct, Role};
 use engine::id::{ChannelId, Timestamp};
 use engine::persist::{StoreReceipt, StoreRequest};
+use engine::social::friend::FriendAct;
+use engine::social::group::{GroupAct, Role};
 use storage::account::{
     Account, Credential, CredentialKind, CredentialOwner, DEVICES_MAX, Linked, Revocation, Unlinked,
 };
@@ -161,7 +161,7 @@ fn a_deleted_account_leaves_nothing_but_its_messages<K: Keeper>() {
         assert_eq!(world.notified(1), [0; 0]);
         assert_eq!([world.roster(1), world.roster(2)], ["2:0", "2:0"]);
         assert_eq!(store.revocations().unwrap(), [Revocation::User { id: user(1), issued_before: time }]);
-        assert_eq!(store.departures(9).unwrap(), [user(1)]);
+        assert_eq!(store.account_deletions(9).unwrap(), [user(1)]);
         let mut written = store.channels_written(user(1), None, 9).unwrap();
         written.sort();
         assert_eq!(written, [lobby.clone(), channel_of(1)]);
@@ -175,7 +175,7 @@ fn a_deleted_account_leaves_nothing_but_its_messages<K: Keeper>() {
     assert_eq!(again, Written::Registered(storage::account::Registered::Created), "name and device are free");
     assert_eq!(world.write(Write::FinishDeparture { user: user(1) }), Written::Done);
     world.keeper.reopen();
-    assert_eq!(world.store().departures(9).unwrap(), []);
+    assert_eq!(world.store().account_deletions(9).unwrap(), []);
     assert_eq!(world.store().channels_written(user(1), None, 9).unwrap(), []);
     assert_eq!(world.write(Write::FinishDeparture { user: user(1) }), Written::Done);
 }
@@ -187,7 +187,11 @@ fn a_deletion_hands_over_what_the_owner_did_not_hear_of<K: Keeper>() {
     world.make(3, 2);
     world.cast(1, &[(2, Role::Member), (3, Role::Admin)]);
     let added = Write::Request(StoreRequest::ChangeGroup {
-        change: engine::social::group::GroupChange { group: group_id(3), actor: user(2), act: GroupAct::Add(users(&[1])) },
+        change: engine::social::group::GroupChange {
+            group: group_id(3),
+            actor: user(2),
+            act: GroupAct::Add(users(&[1])),
+        },
         time: world.now(),
         places: vec![world.place()],
     });

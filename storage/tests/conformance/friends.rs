@@ -1,8 +1,8 @@
 //! Friends, blocks, and who may write to whom.
 
-use engine::social::friend::{FriendAct, FriendState, Sides};
 use engine::id::Timestamp;
 use engine::persist::{Admission, DirectRequest, StoreReceipt, StoreRequest};
+use engine::social::friend::{FriendAct, FriendState, Sides};
 use storage::friend::{FRIENDS_MAX, FriendPlace};
 use storage::{Write, Written};
 

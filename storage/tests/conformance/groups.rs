@@ -1,10 +1,10 @@
 //! Groups: who is in them, what is said about it, and how they are found.
 
-use engine::social::friend::FriendAct;
-use engine::social::group::{GroupAct, Role};
 use engine::id::Timestamp;
 use engine::message::{Message, MessageCode};
 use engine::persist::{StoreReceipt, StoreRequest};
+use engine::social::friend::FriendAct;
+use engine::social::group::{GroupAct, Role};
 use storage::account::AccountChange;
 use storage::group::{
     ADMINS_NOTIFIED_MAX, GROUP_NAME_BYTES_MAX, GROUPS_EXAMINED_MAX, GROUPS_PER_USER_MAX, Group, GroupCreated,

@@ -1,9 +1,9 @@
 //! Notifications: rising, bounded, deleted by their own user.
 
-use engine::social::friend::FriendAct;
 use engine::id::{NotificationId, Timestamp};
-use engine::social::notification::Notification;
 use engine::persist::{Admission, DirectRequest, StoreReceipt, StoreRequest};
+use engine::social::friend::FriendAct;
+use engine::social::notification::Notification;
 use storage::inbox::NOTIFICATIONS_MAX;
 use storage::{Write, Written};
 use uuid::Uuid;

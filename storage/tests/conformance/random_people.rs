@@ -3,10 +3,10 @@
 
 use std::collections::HashSet;
 
-use engine::social::friend::FriendAct;
-use engine::social::group::{GroupAct, GroupChange};
 use engine::id::{Timestamp, UserId};
 use engine::persist::{Admission, DirectRequest, StoreRequest};
+use engine::social::friend::FriendAct;
+use engine::social::group::{GroupAct, GroupChange};
 use proptest::prelude::*;
 use storage::group::{Group, GroupEdit};
 use storage::{Store, Write};

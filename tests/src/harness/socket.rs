@@ -236,11 +236,11 @@ impl Socket {
         self.join_as(room, json!({"persistence": true, "hidden": false}))
     }
 
-    /// Joins a room with these wishes.
-    pub fn join_as(&mut self, room: &str, mut wishes: Value) -> String {
-        wishes["target"] = json!(room);
-        wishes["type"] = json!(1);
-        let answer = self.request(json!({ "channel_join": wishes }));
+    /// Joins a room with these actions.
+    pub fn join_as(&mut self, room: &str, mut actions: Value) -> String {
+        actions["target"] = json!(room);
+        actions["type"] = json!(1);
+        let answer = self.request(json!({ "channel_join": actions }));
         answer["channel"]["id"].as_str().unwrap_or_else(|| panic!("joining {room}: {answer}")).to_string()
     }
 

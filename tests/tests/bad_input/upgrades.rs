@@ -194,7 +194,7 @@ fn a_status_is_shown_if_it_is_wished_for() {
     let data = data_dir();
     let server = Launch::on(data.path()).flag("--session-ttl", 3600).start();
     let alice = server.sign_in("alice");
-    for (wish, shown) in [
+    for (action, shown) in [
         ("1", true),
         ("t", true),
         ("T", true),

@@ -100,10 +100,10 @@ struct Passing {
 
 impl Passing {
     fn join(server: &Server) -> Self {
-        let wishes = json!({"persistence": false, "hidden": false});
+        let actions = json!({"persistence": false, "hidden": false});
         let (mut speaker, mut listener) = (server.connect("speaker"), server.connect("listener"));
-        listener.join_as("passing", wishes.clone());
-        let channel = speaker.join_as("passing", wishes);
+        listener.join_as("passing", actions.clone());
+        let channel = speaker.join_as("passing", actions);
         Self { speaker, listener, channel, said: 0 }
     }
 

@@ -2,8 +2,8 @@
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
 
-use engine::session::admission::OnLag;
 use engine::id::{ConnectionId, MessageId, SessionId};
+use engine::session::admission::OnLag;
 use serde_json::Value;
 
 use crate::inbox::{Heard, Inbox};

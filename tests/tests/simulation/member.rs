@@ -4,8 +4,8 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use engine::command::Command;
 use engine::fanout::frames::Format;
-use engine::session::home::Appearance;
 use engine::id::{ChannelId, ConnectionId, MessageId, SessionId, UserId};
+use engine::session::home::Visibility;
 use serde_json::Value;
 use uuid::Uuid;
 
@@ -63,7 +63,7 @@ impl Member {
         session: SessionId,
         lasting: bool,
         format: Format,
-        appearance: Appearance,
+        visibility: Visibility,
     ) -> Self {
         Self {
             shard,
@@ -79,7 +79,7 @@ impl Member {
             notified: BTreeSet::new(),
             followed: BTreeSet::new(),
             statuses: BTreeMap::new(),
-            shows: (appearance == Appearance::Online).then(String::new),
+            shows: (visibility == Visibility::Online).then(String::new),
         }
     }
 

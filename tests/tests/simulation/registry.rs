@@ -3,11 +3,11 @@
 
 use std::collections::{BTreeSet, HashMap, HashSet};
 
-use engine::social::friend::{FriendAct, FriendState};
 use engine::id::{ChannelId, ChannelKind, GroupId, MessageId, Timestamp, UserId};
 use engine::message::{Message, MessageCode};
-use engine::social::notification::Notice;
 use engine::persist::{StoreReceipt, StoreRequest, Ticket};
+use engine::social::friend::{FriendAct, FriendState};
+use engine::social::notification::Notice;
 use storage::account::{Account, Credential, CredentialKind, Registration};
 use storage::bridge::look_up;
 use storage::group::Group;

@@ -8,16 +8,16 @@
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
-use engine::session::admission::{OnLag, Session};
 use engine::command::{Command, Join};
-use engine::social::friend::FriendAct;
-use engine::social::group::{GroupAct, GroupChange};
-use engine::session::home::Appearance;
 use engine::id::{
     ChannelId, ConnectionId, Epoch, GroupId, MessageId, Monotonic, SessionId, ShardId, Timestamp, UserId,
 };
-use engine::parcel::{Block, Circular, Enquiry, Finding};
+use engine::parcel::{Block, Broadcast, ChannelAnswer, ChannelQuery};
+use engine::session::admission::{OnLag, Session};
+use engine::session::home::Visibility;
 use engine::shard::{Effects, Input, Rules, Shard};
+use engine::social::friend::FriendAct;
+use engine::social::group::{GroupAct, GroupChange};
 
 use crate::inbox;
 use crate::member::{Ended, Member, Stay};
@@ -49,16 +49,16 @@ pub struct Society {
     generation: u32,
     /// Stays of sessions that are gone, with their users.
     past: Vec<(UserId, String, Stay)>,
-    /// Enquiries without an answer, by number, and the last number given.
+    /// ChannelQueries without an answer, by number, and the last number given.
     open: HashMap<u64, ChannelId>,
     numbers: u64,
-    /// Enquiries that ask for a block, by number: who blocks whom.
+    /// ChannelQueries that ask for a block, by number: who blocks whom.
     blocking: HashMap<u64, (UserId, UserId)>,
     /// Blocks that were answered, and not lifted since.
     blocked: BTreeSet<(UserId, UserId)>,
     /// Statuses that have been asked to be shown.
     statuses: usize,
-    /// What each presence enquiry found.
+    /// What each presence query found.
     present: HashMap<ChannelId, BTreeSet<SessionId>>,
     /// How often changes were made, refused and failed.
     changes: [usize; 3],
@@ -141,9 +141,9 @@ impl Society {
             on_lag: OnLag::Close,
         };
         self.wires[shard].slots.insert(connection.slot, Wire { room: 64, ..Wire::default() });
-        let appearance = if lasting || self.random.one_in(2) { Appearance::Online } else { Appearance::Unseen };
-        self.shards[shard].step(Input::Opened { connection, session, appearance }, self.now);
-        Member::new(shard, connection, self.users[user], id, lasting, format, appearance)
+        let visibility = if lasting || self.random.one_in(2) { Visibility::Online } else { Visibility::Unseen };
+        self.shards[shard].step(Input::Opened { connection, session, visibility }, self.now);
+        Member::new(shard, connection, self.users[user], id, lasting, format, visibility)
     }
 
     fn turn(&mut self) {
@@ -190,28 +190,28 @@ impl Society {
         for (ticket, request) in effects.store {
             self.registry.ask(shard, ticket, request);
         }
-        for (number, finding) in effects.findings {
-            self.found(number, finding);
+        for (number, answer) in effects.channel_answers {
+            self.found(number, answer);
         }
         self.shards[shard].flush(&mut self.wires[shard]);
         self.shards[shard].pass(self.monotonic, &mut self.wires[shard]);
     }
 
-    fn found(&mut self, number: u64, finding: Finding) {
+    fn found(&mut self, number: u64, answer: ChannelAnswer) {
         let channel = self.open.remove(&number).expect("each question is answered once");
         if let Some((user, other)) = self.blocking.remove(&number)
-            && matches!(finding, Finding::Done)
+            && matches!(answer, ChannelAnswer::Done)
             // The block may have been lifted before it was answered, and a further one may be under way.
             && self.registry.blocks(user, other)
             && !self.blocking.values().any(|&further| further == (user, other))
         {
             self.blocked.insert((user, other));
         }
-        match finding {
-            Finding::GroupChanged(Ok(())) | Finding::Done => self.changes[0] += 1,
-            Finding::GroupChanged(Err(_)) => self.changes[1] += 1,
-            Finding::Failed => self.changes[2] += 1,
-            Finding::Presence { presences, .. } => {
+        match answer {
+            ChannelAnswer::GroupChanged(Ok(())) | ChannelAnswer::Done => self.changes[0] += 1,
+            ChannelAnswer::GroupChanged(Err(_)) => self.changes[1] += 1,
+            ChannelAnswer::Failed => self.changes[2] += 1,
+            ChannelAnswer::Presence { presences, .. } => {
                 let sessions = presences.iter().map(|presence| presence.session).collect();
                 self.present.insert(channel, sessions);
             }
@@ -219,11 +219,11 @@ impl Society {
         }
     }
 
-    fn enquire(&mut self, channel: ChannelId, enquiry: Enquiry) {
+    fn enquire(&mut self, channel: ChannelId, query: ChannelQuery) {
         self.numbers += 1;
         self.open.insert(self.numbers, channel.clone());
         let shard = self.random.below(self.shards.len());
-        self.shards[shard].step(Input::Enquiry { number: self.numbers, channel, enquiry }, self.now);
+        self.shards[shard].step(Input::ChannelQuery { number: self.numbers, channel, query }, self.now);
     }
 
     fn read(&mut self, number: usize) {
@@ -320,7 +320,7 @@ impl Society {
             return;
         }
         let change = GroupChange { group, actor, act };
-        self.enquire(ChannelId::group(group), Enquiry::ChangeGroup(change));
+        self.enquire(ChannelId::group(group), ChannelQuery::ChangeGroup(change));
     }
 
     fn change_relation(&mut self, user: UserId, other: UserId) {
@@ -328,7 +328,7 @@ impl Society {
             return;
         }
         if self.random.one_in(2) {
-            self.enquire(ChannelId::direct(user, other), Enquiry::Block(Block { user, other }));
+            self.enquire(ChannelId::direct(user, other), ChannelQuery::Block(Block { user, other }));
             self.blocking.insert(self.numbers, (user, other));
             return;
         }
@@ -340,7 +340,7 @@ impl Society {
         }
         if !notices.is_empty() {
             let shard = self.random.below(self.shards.len());
-            self.shards[shard].step(Input::Circular(Circular::Notices(notices)), self.now);
+            self.shards[shard].step(Input::Broadcast(Broadcast::Notices(notices)), self.now);
         }
     }
 
@@ -359,7 +359,7 @@ impl Society {
         self.come_to_rest();
         let channels: Vec<ChannelId> = self.registry.traces.keys().cloned().collect();
         for channel in channels {
-            self.enquire(channel, Enquiry::Presence { after: None, limit: 1000 });
+            self.enquire(channel, ChannelQuery::Presence { after: None, limit: 1000 });
         }
         self.come_to_rest();
     }

@@ -3,13 +3,13 @@
 use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
 use std::num::NonZeroU32;
 
-use engine::session::admission::{OnLag, Session};
 use engine::command::{Command, Join};
-use engine::session::home::Appearance;
+use engine::fanout::subscribers::{Gone, Outlet};
 use engine::id::{ConnectionId, Epoch, MessageId, Monotonic, SessionId, ShardId, Timestamp, UserId};
 use engine::limits::{ROTATION_INTERVAL, SUBSCRIBER_LAG_BYTES_MAX};
+use engine::session::admission::{OnLag, Session};
+use engine::session::home::Visibility;
 use engine::shard::{Effects, Input, Rules, Shard};
-use engine::fanout::subscribers::{Gone, Outlet};
 use uuid::Uuid;
 
 use crate::client::{Client, Shown, Stay};
@@ -183,7 +183,7 @@ impl World {
         let session = Session { user, session, username, format, on_lag };
         let now = self.wall(shard);
         self.shards[shard]
-            .step(Input::Opened { connection, session: session.clone(), appearance: Appearance::Unseen }, now);
+            .step(Input::Opened { connection, session: session.clone(), visibility: Visibility::Unseen }, now);
         Client {
             shard,
             connection,

@@ -61,7 +61,7 @@ impl Room {
     /// One slice, and what a write costs.
     fn slice(&mut self) {
         let before = self.writes();
-        self.subscribers.pass(Monotonic(self.now), &mut self.sockets, &ANY_LAG, &mut Findings::default());
+        self.subscribers.pass(Monotonic(self.now), &mut self.sockets, &ANY_LAG, &mut PassReport::default());
         self.now += i64::from(self.writes() - before) * 6_500;
     }
 
@@ -224,7 +224,7 @@ fn said(accepted: Timestamp) -> Frames {
 fn counts_each_message_of_each_member_once_however_it_is_cut() {
     const MEMBERS: u32 = 300;
     let channel = ChannelId::room("lobby").unwrap();
-    let (mut subscribers, mut findings) = (Subscribers::default(), Findings::default());
+    let (mut subscribers, mut report) = (Subscribers::default(), PassReport::default());
     let places: Vec<_> =
         (0..MEMBERS).map(|slot| subscribers.subscribe(&channel, Format::Json, slot, Epoch(1))).collect();
     let frames = said(Timestamp(1_000_000));
@@ -232,15 +232,15 @@ fn counts_each_message_of_each_member_once_however_it_is_cut() {
     subscribers.now = Timestamp(2_000_000);
     subscribers.append(&channel, &frames);
     // The first slice reaches sockets that take all but the last byte, the others take all.
-    subscribers.pass(Monotonic(0), &mut Narrow(bytes - 1), &ANY_LAG, &mut findings);
+    subscribers.pass(Monotonic(0), &mut Narrow(bytes - 1), &ANY_LAG, &mut report);
     subscribers.passed(Timestamp(3_000_000));
     assert_eq!(subscribers.counters.deliveries, 0, "an unfinished frame is no delivery");
-    let blocked = std::mem::take(&mut findings.blocked);
+    let blocked = std::mem::take(&mut report.blocked);
     blocked.iter().for_each(|(slot, key)| subscribers.park(*key, places[*slot as usize].1));
     let standing = subscribers.standing();
     assert_eq!((standing.parked, standing.lag_bytes), (PASS_VISITS_MAX, 1));
     while subscribers.is_busy() {
-        subscribers.pass(Monotonic(0), &mut Narrow(usize::MAX), &ANY_LAG, &mut findings);
+        subscribers.pass(Monotonic(0), &mut Narrow(usize::MAX), &ANY_LAG, &mut report);
         subscribers.passed(Timestamp(5_000_000));
     }
     for (slot, key) in blocked {
@@ -259,13 +259,13 @@ fn counts_each_message_of_each_member_once_however_it_is_cut() {
 #[test]
 fn a_message_counts_as_brought_round_when_the_rotation_after_it_ends() {
     let channel = ChannelId::room("lobby").unwrap();
-    let (mut subscribers, mut findings) = (Subscribers::default(), Findings::default());
+    let (mut subscribers, mut report) = (Subscribers::default(), PassReport::default());
     for slot in 0..400 {
         subscribers.subscribe(&channel, Format::Json, slot, Epoch(1));
     }
     let mut slices = |subscribers: &mut Subscribers, count: usize, monotonic: Monotonic, ended: Timestamp| {
         for _ in 0..count {
-            subscribers.pass(monotonic, &mut Narrow(usize::MAX), &ANY_LAG, &mut findings);
+            subscribers.pass(monotonic, &mut Narrow(usize::MAX), &ANY_LAG, &mut report);
             subscribers.passed(ended);
         }
         let counters = &subscribers.counters;
@@ -284,10 +284,10 @@ fn a_message_counts_as_brought_round_when_the_rotation_after_it_ends() {
 #[test]
 fn what_came_in_a_rotation_that_turns_out_to_be_the_last_is_not_counted_with_what_comes_later() {
     let channel = ChannelId::room("lobby").unwrap();
-    let (mut subscribers, mut findings) = (Subscribers::default(), Findings::default());
+    let (mut subscribers, mut report) = (Subscribers::default(), PassReport::default());
     let places: Vec<_> = (0..129).map(|slot| subscribers.subscribe(&channel, Format::Json, slot, Epoch(1))).collect();
     let mut slice = |subscribers: &mut Subscribers, ended: Timestamp| {
-        subscribers.pass(Monotonic(0), &mut Narrow(usize::MAX), &ANY_LAG, &mut findings);
+        subscribers.pass(Monotonic(0), &mut Narrow(usize::MAX), &ANY_LAG, &mut report);
         subscribers.passed(ended);
         (subscribers.counters.latency.count(), subscribers.counters.latency.sum)
     };
@@ -384,13 +384,13 @@ fn audiences_that_go_while_their_pass_waits_are_passed_over() {
     // Their keys are used anew, and what is still in the line is not taken for the new ones.
     let lobby = ChannelId::room("lobby").unwrap();
     let (key, _) = subscribers.subscribe(&lobby, Format::Json, 7, Epoch(1));
-    subscribers.pass(Monotonic(0), &mut sockets, &ANY_LAG, &mut Findings::default());
+    subscribers.pass(Monotonic(0), &mut sockets, &ANY_LAG, &mut PassReport::default());
     subscribers.passed(Timestamp(0));
     assert_eq!((sockets.0.len(), subscribers.counters.passes.count()), (0, 0), "there is nothing to bring round");
     assert!(!subscribers.is_busy());
     assert!(subscribers.active.capacity() <= LINE_KEPT);
     subscribers.append(&lobby, &frames);
-    subscribers.pass(Monotonic(0), &mut sockets, &ANY_LAG, &mut Findings::default());
+    subscribers.pass(Monotonic(0), &mut sockets, &ANY_LAG, &mut PassReport::default());
     assert_eq!(sockets.0.keys().copied().collect::<Vec<_>>(), [7]);
     assert_eq!(subscribers.channel_of(key), &lobby);
 }

@@ -1,6 +1,6 @@
 //! What a session hears that concerns no channel: notifications, and the statuses of those it follows.
 //!
-//! Every shard is told everything of this kind (`Circular`), and tells its own connections. It is the slower life: frames
+//! Every shard is told everything of this kind (`Broadcast`), and tells its own connections. It is the slower life: frames
 //! are private ones, encoded once a format, and who does not read them is let go.
 
 use std::collections::HashSet;
@@ -8,14 +8,14 @@ use std::sync::Arc;
 
 use super::{Home, Lookup, find};
 use crate::command::{News, Rejection, Reply};
-use crate::session::connection::Private;
 use crate::fanout::frames::{self, Format};
 use crate::id::{ConnectionId, UserId};
 use crate::limits::{BLOCKS_AT_ONCE_MAX, FOLLOWS_MAX, NEWS_BYTES_MAX};
 use crate::message::StatusPresence;
-use crate::social::notification::{Notice, Notification};
-use crate::parcel::{Block, Circular};
+use crate::parcel::{Block, Broadcast};
 use crate::persist::{StoreFailure, StoreReceipt, StoreRequest, Ticket};
+use crate::session::connection::Private;
+use crate::social::notification::{Notice, Notification};
 use crate::wire::websocket;
 
 /// Marks the tickets of homes among those of a shard: owners count theirs from one.
@@ -30,27 +30,27 @@ impl Ticket {
 
 impl Home {
     /// Tells all shards, this one included.
-    pub fn circulate(&mut self, circular: Circular) {
-        self.hear(&circular);
-        self.circulars.push(Arc::new(circular));
+    pub fn circulate(&mut self, broadcast: Broadcast) {
+        self.hear(&broadcast);
+        self.broadcasts.push(Arc::new(broadcast));
     }
 
     /// Hears what all shards are told.
-    pub fn hear(&mut self, circular: &Circular) {
-        match circular {
-            Circular::Notices(notices) => {
+    pub fn hear(&mut self, broadcast: &Broadcast) {
+        match broadcast {
+            Broadcast::Notices(notices) => {
                 for run in notices.chunk_by(|one, next| one.user == next.user) {
                     self.notify(run);
                 }
             }
-            Circular::Status { before, after } => self.hear_status(before.as_ref(), after.as_ref()),
-            Circular::Expelled(user) => self.expel(*user),
+            Broadcast::Status { before, after } => self.hear_status(before.as_ref(), after.as_ref()),
+            Broadcast::Expelled(user) => self.expel(*user),
         }
     }
 
     /// Pushes notifications, all of one user, to its sessions.
     fn notify(&mut self, notices: &[Notice]) {
-        let slots: Vec<u32> = self.residents.of(notices[0].user).collect();
+        let slots: Vec<u32> = self.sessions_by_user.of(notices[0].user).collect();
         let notifications: Vec<Notification> = notices.iter().map(|notice| notice.notification.clone()).collect();
         self.push(&slots, &News::Notifications(notifications));
     }
@@ -59,7 +59,7 @@ impl Home {
         self.statuses.change(before, after);
         let Some(user) = after.or(before).map(|presence| presence.user) else { return };
         // Every session follows its own user, and nobody follows themselves besides.
-        let mut slots: Vec<u32> = self.residents.of(user).collect();
+        let mut slots: Vec<u32> = self.sessions_by_user.of(user).collect();
         slots.append(&mut self.statuses.followers(user));
         let news =
             News::Status { joins: after.cloned().into_iter().collect(), leaves: before.cloned().into_iter().collect() };
@@ -67,13 +67,13 @@ impl Home {
     }
 
     fn expel(&mut self, user: UserId) {
-        let slots: Vec<u32> = self.residents.of(user).collect();
+        let slots: Vec<u32> = self.sessions_by_user.of(user).collect();
         for slot in slots {
             let Some(connection) = &self.connections[slot as usize] else { continue };
             let id = ConnectionId { slot, generation: connection.generation };
             let mut frame = Vec::new();
             websocket::close_frame(&mut frame, Some(websocket::CloseCode::NORMAL), "this account has been deleted");
-            self.close(id, frame, super::Manner::AtOnce);
+            self.close(id, frame, super::CloseMode::AtOnce);
         }
     }
 
@@ -109,11 +109,11 @@ impl Home {
             status,
         });
         if before.is_some() || after.is_some() {
-            self.circulate(Circular::Status { before, after });
+            self.circulate(Broadcast::Status { before, after });
         }
     }
 
-    /// Asks the store which of these users there are; the answer waits for that.
+    /// Requests the store which of these users there are; the answer waits for that.
     pub(super) fn follow(&mut self, id: ConnectionId, number: u32, ids: Vec<UserId>, usernames: Vec<String>) {
         if ids.is_empty() && usernames.is_empty() {
             return self.answer(id, number, &Reply::Statuses(Vec::new()), None);
@@ -136,13 +136,15 @@ impl Home {
     /// A user has been blocked: its sessions follow the other no more. Nobody hears of it, and the other goes on following the
     /// user, if it did.
     pub fn end_following(&mut self, Block { user, other: blocked }: Block) {
-        let slots: Vec<u32> = self.residents.of(blocked).collect();
+        let slots: Vec<u32> = self.sessions_by_user.of(blocked).collect();
         for slot in slots {
             self.statuses.unfollow(slot, user);
         }
         for lookup in self.lookups.values_mut() {
-            let asker = find(&mut self.connections, lookup.connection);
-            if asker.is_some_and(|asker| asker.session.user == blocked) && !lookup.blocked_by.contains(&user) {
+            let requester = find(&mut self.connections, lookup.connection);
+            if requester.is_some_and(|requester| requester.session.user == blocked)
+                && !lookup.blocked_by.contains(&user)
+            {
                 // One more than the bound says that it was exceeded.
                 lookup.blocked_by.truncate(BLOCKS_AT_ONCE_MAX);
                 lookup.blocked_by.push(user);

@@ -131,7 +131,7 @@ fn leaves() {
 }
 
 #[test]
-fn departures() {
+fn account_deletions() {
     let group = full_cast();
     for (actor, expected) in [(1, "1 out 5"), (5, "5 out 5"), (6, "6 out silent"), (7, "7 out silent"), (9, "")] {
         check(&group, actor, GroupAct::Depart, expected);

@@ -43,7 +43,7 @@ fn delete(world: &World, who: &Session) -> Heard {
     world.ask("DELETE /v2/account", As::User(&who.token), "")
 }
 
-/// Lets departures go on until this is so.
+/// Lets account deletions go on until this is so.
 fn until(world: &World, so: impl Fn() -> bool) {
     block_on(poll_fn(|context| {
         world.go_on(context);
@@ -52,7 +52,7 @@ fn until(world: &World, so: impl Fn() -> bool) {
 }
 
 fn under_way(world: &World) -> Vec<UserId> {
-    world.store.departures(100).unwrap()
+    world.store.account_deletions(100).unwrap()
 }
 
 #[test]
@@ -75,7 +75,7 @@ fn everything_goes() {
 
     let heard = delete(&world, &alice);
     assert_eq!((heard.status, heard.text.as_str()), (200, "{}"));
-    assert_eq!(world.told(), [Circular::Expelled(alice.user)]);
+    assert_eq!(world.told(), [Broadcast::Expelled(alice.user)]);
     assert_eq!(written(&world, &lobby(), alice.user), (0, 1000));
     assert_eq!(written(&world, &direct, alice.user), (0, 2));
     assert_eq!(under_way(&world), []);
@@ -115,14 +115,14 @@ fn a_group_that_cannot_be_left_keeps_the_account() {
     let (alice, bob) = (world.sign_in("alice"), world.sign_in("bob"));
     let id = group(&world, &alice, json!({ "name": "one", "open": true }));
     let answers = Rc::new(RefCell::new(vec![
-        Finding::GroupChanged(Err(GroupRefusal::NotFound)),
-        Finding::GroupChanged(Err(GroupRefusal::Full)),
-        Finding::Failed,
+        ChannelAnswer::GroupChanged(Err(GroupRefusal::NotFound)),
+        ChannelAnswer::GroupChanged(Err(GroupRefusal::Full)),
+        ChannelAnswer::Failed,
     ]));
     let left = answers.clone();
     let channel = ChannelId::group(engine::id::GroupId(parse_uuid(&id).unwrap()));
-    world.own(move |asked, enquiry| {
-        assert!(*asked == channel && matches!(enquiry, Enquiry::ChangeGroup(_)), "{enquiry:?}");
+    world.own(move |asked, channel_query| {
+        assert!(*asked == channel && matches!(channel_query, ChannelQuery::ChangeGroup(_)), "{enquiry:?}");
         left.borrow_mut().pop().unwrap()
     });
     delete(&world, &alice).expect_refusal(503, 14, "the owner has too much to do");
@@ -142,10 +142,10 @@ fn owners_delete_a_page_at_a_time() {
     fill(&world, &lobby(), &[&alice], 600);
     let asked = Rc::new(RefCell::new(Vec::new()));
     let (log, mut owner) = (asked.clone(), owner::of_empty_channels(world.store.clone(), world.now.clone()));
-    world.own(move |channel, enquiry| {
-        let Enquiry::Purge { ids, .. } = &enquiry else { panic!("{enquiry:?}") };
+    world.own(move |channel, channel_query| {
+        let ChannelQuery::Purge { ids, .. } = &channel_query else { panic!("{enquiry:?}") };
         log.borrow_mut().push(ids.len());
-        owner(channel, enquiry)
+        owner(channel, channel_query)
     });
     assert_eq!(delete(&world, &alice).status, 200);
     assert_eq!(asked.take(), [256, 256, 88]);
@@ -161,8 +161,8 @@ fn what_is_said_to_the_last_goes_as_well() {
     let mut owner = owner::of_empty_channels(world.store.clone(), world.now.clone());
     let late = ChannelId::room("late").unwrap();
     let mut later = Some(late.clone());
-    world.own(move |channel, enquiry| {
-        let finding = owner(channel, enquiry);
+    world.own(move |channel, channel_query| {
+        let channel_answer = owner(channel, channel_query);
         if let Some(late) = later.take() {
             for (channel, number) in [(channel.clone(), 6), (late, 1)] {
                 let id = MessageId(Uuid::from_u128((0x0190_0000_0000_7000 << 64) + number));
@@ -181,7 +181,7 @@ fn what_is_said_to_the_last_goes_as_well() {
                 store.commit(&[Write::Request(StoreRequest::Insert(message))]).unwrap();
             }
         }
-        finding
+        channel_answer
     });
     assert_eq!(delete(&world, &alice).status, 200);
     assert_eq!(written(&world, &lobby(), alice.user), (0, 0));
@@ -195,9 +195,9 @@ fn nobody_is_kept_waiting_for_the_last_message() {
     fill(&world, &lobby(), &[&alice], 1000);
     let now = world.now.clone();
     let mut owner = owner::of_empty_channels(world.store.clone(), world.now.clone());
-    world.own(move |channel, enquiry| {
+    world.own(move |channel, channel_query| {
         now.set(Timestamp(now.get().0 + 2_000_000_000));
-        owner(channel, enquiry)
+        owner(channel, channel_query)
     });
     assert_eq!(delete(&world, &alice).status, 200);
     assert_eq!(under_way(&world), [alice.user], "it is not done yet");
@@ -216,7 +216,7 @@ fn a_departure_outlives_its_request() {
         assert!(answer.as_mut().poll(&mut Context::from_waker(Waker::noop())).is_pending());
     }
     until(&world, || under_way(&world).is_empty() && world.store.account(alice.user).unwrap().is_none());
-    assert_eq!(world.told(), [Circular::Expelled(alice.user)]);
+    assert_eq!(world.told(), [Broadcast::Expelled(alice.user)]);
     until(&world, || written(&world, &lobby(), alice.user) == (0, 0));
 }
 
@@ -227,9 +227,9 @@ fn a_stop_leaves_the_rest_to_the_next_start() {
     fill(&world, &lobby(), &[&alice], 600);
     let services = world.services.clone();
     let mut owner = owner::of_empty_channels(world.store.clone(), world.now.clone());
-    world.own(move |channel, enquiry| {
+    world.own(move |channel, channel_query| {
         services.close_connections();
-        owner(channel, enquiry)
+        owner(channel, channel_query)
     });
     let heard = delete(&world, &alice);
     assert_eq!((heard.status, heard.text.as_str()), (200, "{}"), "the account is gone");
@@ -254,9 +254,9 @@ fn what_an_owner_could_not_delete_is_tried_again() {
     fill(&world, &lobby(), &[&alice], 3);
     let mut failures = 2;
     let mut owner = owner::of_empty_channels(world.store.clone(), world.now.clone());
-    world.own(move |channel, enquiry| {
+    world.own(move |channel, channel_query| {
         failures -= 1;
-        if failures < 0 { owner(channel, enquiry) } else { Finding::Failed }
+        if failures < 0 { owner(channel, channel_query) } else { ChannelAnswer::Failed }
     });
     // The pause is a timer of the executor's.
     LocalExecutor::default().run(async move {

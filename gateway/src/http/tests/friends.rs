@@ -81,10 +81,10 @@ fn a_block_is_the_owners_to_carry_out() {
     let [alice, bob, carol] = ["alice", "bob", "carol"].map(|name| world.sign_in(name));
     let asked = Rc::new(RefCell::new(Vec::new()));
     let (log, failing) = (asked.clone(), carol.user);
-    world.own(move |channel, enquiry| {
-        let Enquiry::Block(Block { user, other }) = enquiry else { panic!("{enquiry:?}") };
+    world.own(move |channel, channel_query| {
+        let ChannelQuery::Block(Block { user, other }) = channel_query else { panic!("{enquiry:?}") };
         log.borrow_mut().push((channel.clone(), user, other));
-        if other == failing { Finding::Failed } else { Finding::Done }
+        if other == failing { ChannelAnswer::Failed } else { ChannelAnswer::Done }
     });
     let query = format!("ids={}&ids={}&ids={}", bob.user, Uuid::from_u128(7), bob.user);
     done(&world, &alice, "POST /block", &query);

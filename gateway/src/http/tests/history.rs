@@ -151,13 +151,13 @@ fn the_newest_page_comes_from_memory_and_is_written_once_a_version() {
 
     let changes = Rc::new(Cell::new(0));
     let (known, told) = (world.store.messages(&lobby(), Place::Newest, 100).unwrap(), changes.clone());
-    world.own(move |channel, enquiry| {
-        let Enquiry::Newest { limit } = enquiry else { panic!("{enquiry:?}") };
+    world.own(move |channel, channel_query| {
+        let ChannelQuery::Newest { limit } = channel_query else { panic!("{enquiry:?}") };
         assert_eq!(*channel, lobby());
         let version = Version { epoch: Epoch(1), reading: 1, changes: told.get() };
         // Older ones with each change, so that every version is another page.
         let messages = known.iter().skip(told.get() as usize).take(limit).cloned().collect();
-        Finding::Newest { messages, version }
+        ChannelAnswer::Newest { messages, version }
     });
     assert_eq!(reader.get(newest).text, from_store);
     assert_eq!(reader.get("?channel_id=2...lobby&limit=3&forward=false&cursor=").text, from_store);
@@ -187,7 +187,7 @@ fn equal_reads_share_one_writing() {
         known.truncate(2 - times);
         times += 1;
         let version = Version { epoch: Epoch(1), reading: 1, changes: times.saturating_sub(2) as u64 };
-        Finding::Newest { messages: known.clone().into(), version }
+        ChannelAnswer::Newest { messages: known.clone().into(), version }
     });
     assert_eq!(reader.numbers("/2...lobby?limit=3&forward=false").0, [2, 1]);
     assert_eq!(reader.numbers("/2...lobby?limit=3&forward=false").0, [2, 1], "the same version");

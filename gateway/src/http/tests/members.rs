@@ -153,8 +153,8 @@ fn every_refusal_of_an_owner_has_its_code() {
         (Some(GroupRefusal::UnknownUser), (400, 3), (400, 3)),
         (Some(GroupRefusal::TooManyGroups), (400, 3), (400, 3)),
     ] {
-        let finding = move || refusal.map_or(Finding::Failed, |refusal| Finding::GroupChanged(Err(refusal)));
-        world.own(move |_, _| finding());
+        let channel_answer = move || refusal.map_or(ChannelAnswer::Failed, |refusal| ChannelAnswer::GroupChanged(Err(refusal)));
+        world.own(move |_, _| channel_answer());
         let context = format!("{refusal:?}");
         act(&world, &alice, &id, "join", &[]).expect_refusal(join.0, join.1, &context);
         let heard = world.ask(&format!("DELETE /v2/group/{id}"), As::User(&alice.token), "");

@@ -2,7 +2,7 @@
 
 mod accounts;
 mod connections;
-mod departures;
+mod account_deletions;
 mod friends;
 mod groups;
 mod history;
@@ -26,7 +26,7 @@ use std::thread::{self, Thread};
 use base64::Engine;
 use base64::prelude::{BASE64_STANDARD, BASE64_URL_SAFE_NO_PAD};
 use engine::id::{ChannelId, Timestamp, UserId, parse_uuid};
-use engine::parcel::{Circular, Enquiry, Finding};
+use engine::parcel::{Broadcast, ChannelQuery, ChannelAnswer};
 use engine::shard::Input;
 use http_body_util::BodyExt;
 use hyper::body::Bytes;
@@ -53,15 +53,15 @@ pub struct World {
     /// Who shows themselves to followers.
     online: RefCell<HashSet<UserId>>,
     /// What sessions were told, until somebody looks.
-    told: RefCell<Vec<Circular>>,
-    /// The task that works on departures.
+    told: RefCell<Vec<Broadcast>>,
+    /// The task that works on account deletions.
     departing: RefCell<Option<Pin<Box<dyn Future<Output = ()>>>>>,
     /// Ends its threads when the test ends.
     _bridge: Bridge,
 }
 
-/// What answers enquiries about channels.
-type Owner = Box<dyn FnMut(&ChannelId, Enquiry) -> Finding>;
+/// What answers queries about channels.
+type Owner = Box<dyn FnMut(&ChannelId, ChannelQuery) -> ChannelAnswer>;
 
 /// Who a request says it is from.
 #[derive(Clone, Copy)]
@@ -107,7 +107,7 @@ impl World {
         );
         let services = Rc::new(services);
         Self {
-            departing: RefCell::new(Some(Box::pin(super::run_departures(services.clone())))),
+            departing: RefCell::new(Some(Box::pin(super::run_account_deletions(services.clone())))),
             services,
             owner: RefCell::new(owner::of_empty_channels(store.clone(), now.clone())),
             store,
@@ -118,8 +118,8 @@ impl World {
         }
     }
 
-    /// Lets this answer enquiries from now on. Until then nobody is in any channel, and what is asked for is done.
-    pub fn own(&self, owner: impl FnMut(&ChannelId, Enquiry) -> Finding + 'static) {
+    /// Lets this answer queries from now on. Until then nobody is in any channel, and what is asked for is done.
+    pub fn own(&self, owner: impl FnMut(&ChannelId, ChannelQuery) -> ChannelAnswer + 'static) {
         *self.owner.borrow_mut() = Box::new(owner);
     }
 
@@ -135,20 +135,20 @@ impl World {
     }
 
     fn answer_enquiries(&self) {
-        while let Some(asked) = self.services.enquiries().take() {
-            let (number, finding) = match asked {
-                Input::Enquiry { number, channel, enquiry } => (number, (self.owner.borrow_mut())(&channel, enquiry)),
+        while let Some(asked) = self.services.channel_queries().take() {
+            let (number, channel_answer) = match asked {
+                Input::ChannelQuery { number, channel, channel_query } => (number, (self.owner.borrow_mut())(&channel, channel_query)),
                 Input::Online { number, users } => {
                     let online = users.iter().map(|user| self.online.borrow().contains(user));
-                    (number, Finding::Online(online.collect()))
+                    (number, ChannelAnswer::Online(online.collect()))
                 }
-                Input::Circular(circular) => {
-                    self.told.borrow_mut().push(circular);
+                Input::Broadcast(broadcast) => {
+                    self.told.borrow_mut().push(broadcast);
                     continue;
                 }
                 other => panic!("{other:?} is not of HTTP handlers"),
             };
-            self.services.enquiries().found(number, finding);
+            self.services.channel_queries().found(number, channel_answer);
         }
     }
 
@@ -158,14 +158,14 @@ impl World {
     }
 
     /// What sessions were told since this was asked last.
-    pub fn told(&self) -> Vec<Circular> {
+    pub fn told(&self) -> Vec<Broadcast> {
         self.told.take()
     }
 
     /// The notices among it: whose, and with which code.
     pub fn told_notices(&self) -> Vec<(UserId, i32)> {
-        let notices = self.told().into_iter().flat_map(|circular| match circular {
-            Circular::Notices(notices) => notices,
+        let notices = self.told().into_iter().flat_map(|broadcast| match broadcast {
+            Broadcast::Notices(notices) => notices,
             other => panic!("{other:?} is no notices"),
         });
         notices.map(|notice| (notice.user, notice.notification.code as i32)).collect()

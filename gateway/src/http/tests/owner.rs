@@ -9,36 +9,36 @@ use uuid::Uuid;
 use super::*;
 
 pub fn of_empty_channels(store: Arc<dyn Store>, now: Rc<Cell<Timestamp>>) -> Owner {
-    Box::new(move |channel, enquiry| match enquiry {
-        Enquiry::Presence { .. } => Finding::Presence { presences: Vec::new(), count: 0 },
-        Enquiry::Newest { .. } => Finding::AskTheStore,
-        Enquiry::ChangeGroup(change) => {
+    Box::new(move |channel, channel_query| match channel_query {
+        ChannelQuery::Presence { .. } => ChannelAnswer::Presence { presences: Vec::new(), count: 0 },
+        ChannelQuery::Newest { .. } => ChannelAnswer::AskTheStore,
+        ChannelQuery::ChangeGroup(change) => {
             assert_eq!(*channel, ChannelId::group(change.group));
             let places = places(&*store, channel, change.act.messages_max());
             match commit(&*store, StoreRequest::ChangeGroup { change, time: now.get(), places }) {
-                Some(StoreReceipt::GroupChanged(changed)) => Finding::GroupChanged(changed.map(|_| ())),
+                Some(StoreReceipt::GroupChanged(changed)) => ChannelAnswer::GroupChanged(changed.map(|_| ())),
                 other => failed(other),
             }
         }
-        Enquiry::Block(Block { user, other }) => {
+        ChannelQuery::Block(Block { user, other }) => {
             assert_eq!(*channel, ChannelId::direct(user, other));
             match commit(&*store, StoreRequest::Block { user, other, time: now.get() }) {
-                Some(StoreReceipt::Blocked) => Finding::Done,
+                Some(StoreReceipt::Blocked) => ChannelAnswer::Done,
                 other => failed(other),
             }
         }
-        Enquiry::Purge { sender, ids } => {
+        ChannelQuery::Purge { sender, ids } => {
             match commit(&*store, StoreRequest::Purge { channel: channel.clone(), sender, ids }) {
-                Some(StoreReceipt::Purged) => Finding::Done,
+                Some(StoreReceipt::Purged) => ChannelAnswer::Done,
                 other => failed(other),
             }
         }
     })
 }
 
-fn failed(receipt: Option<StoreReceipt>) -> Finding {
+fn failed(receipt: Option<StoreReceipt>) -> ChannelAnswer {
     assert_eq!(receipt, None, "an answer to another question");
-    Finding::Failed
+    ChannelAnswer::Failed
 }
 
 fn commit(store: &dyn Store, request: StoreRequest) -> Option<StoreReceipt> {

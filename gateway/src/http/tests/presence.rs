@@ -15,13 +15,13 @@ fn lobby_of(world: &World, sessions: std::ops::RangeInclusive<u128>) {
         persistence: session.is_multiple_of(2),
     };
     let members: Vec<Presence> = sessions.map(member).collect();
-    world.own(move |channel, enquiry| {
-        let Enquiry::Presence { after, limit } = enquiry else { panic!("{enquiry:?}") };
+    world.own(move |channel, channel_query| {
+        let ChannelQuery::Presence { after, limit } = channel_query else { panic!("{enquiry:?}") };
         if channel.as_str() != "2...lobby" {
-            return Finding::Presence { presences: Vec::new(), count: 0 };
+            return ChannelAnswer::Presence { presences: Vec::new(), count: 0 };
         }
         let behind = members.iter().filter(|member| after.is_none_or(|after| member.session > after));
-        Finding::Presence { presences: behind.take(limit).cloned().collect(), count: members.len() }
+        ChannelAnswer::Presence { presences: behind.take(limit).cloned().collect(), count: members.len() }
     });
 }
 

@@ -311,7 +311,7 @@ impl Store for Broken {
     fn channels_written(&self, _: UserId, _: Option<&ChannelId>, _: usize) -> Result<Vec<ChannelId>, Failure> {
         self.fail()
     }
-    fn departures(&self, _: usize) -> Result<Vec<UserId>, Failure> {
+    fn account_deletions(&self, _: usize) -> Result<Vec<UserId>, Failure> {
         self.fail()
     }
     fn expired_revocations(

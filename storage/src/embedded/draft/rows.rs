@@ -14,7 +14,7 @@ use super::sweep::Remains;
 use crate::Failure;
 use crate::account::{Account, Credential, CredentialOwner, Revocation};
 use crate::embedded::tables::parsed;
-use crate::friend::{Circle, Edge};
+use crate::friend::{FriendCounts, Edge};
 use crate::group::{Group, GroupPlace, Membership, RosterPlace};
 use crate::inbox::Inbox;
 use crate::keys::{self, Listed, Table};
@@ -160,12 +160,12 @@ impl Rows for Draft<'_> {
         self.put(Table::Edges, keys::edge(user, other), record::encode_edge(after));
     }
 
-    fn circle(&self, user: UserId) -> Result<Circle, Failure> {
-        Ok(self.read(Table::Circles, &keys::user(user), record::decode_circle)?.unwrap_or_default())
+    fn friend_counts(&self, user: UserId) -> Result<FriendCounts, Failure> {
+        Ok(self.read(Table::FriendCounts, &keys::user(user), record::decode_friend_counts)?.unwrap_or_default())
     }
 
-    fn set_circle(&mut self, user: UserId, circle: Circle) {
-        self.put(Table::Circles, keys::user(user), record::encode_circle(circle));
+    fn set_circle(&mut self, user: UserId, friend_counts: FriendCounts) {
+        self.put(Table::FriendCounts, keys::user(user), record::encode_friend_counts(friend_counts));
     }
 
     fn inbox(&self, user: UserId) -> Result<Inbox, Failure> {
@@ -207,12 +207,12 @@ impl Rows for Draft<'_> {
     }
 
     fn put_departure(&mut self, user: UserId) {
-        self.put(Table::Departures, keys::user(user), NOTHING);
+        self.put(Table::AccountDeletions, keys::user(user), NOTHING);
     }
 
     fn remove_departure(&mut self, user: UserId) -> Result<(), Failure> {
-        self.delete(Table::Departures, keys::user(user));
-        self.memo.authors.forget();
+        self.delete(Table::AccountDeletions, keys::user(user));
+        self.cache.authors.forget();
         self.sweep_first(Remains::Author(user))
     }
 }

@@ -65,7 +65,7 @@ impl Remains {
     fn last_rows(self) -> Vec<(Table, Vec<u8>)> {
         match self {
             Self::Group(group) => vec![(Table::Heads, keys::head(&ChannelId::group(group)))],
-            Self::User(user) => vec![(Table::Circles, keys::user(user)), (Table::Inboxes, keys::user(user))],
+            Self::User(user) => vec![(Table::FriendCounts, keys::user(user)), (Table::Inboxes, keys::user(user))],
             Self::Author(_) => vec![],
         }
     }
@@ -75,7 +75,7 @@ impl Draft<'_> {
     /// Remembers that there is something to sweep.
     pub fn leave_over(&mut self, remains: Remains) {
         self.put(Table::Leftovers, remains.key(), record::encode_leftover(&Leftover::default()));
-        self.memo.sweeping = true;
+        self.cache.sweeping = true;
     }
 
     /// Sweeps up to a bound, and remembers the rest.
@@ -88,13 +88,13 @@ impl Draft<'_> {
     /// next start; nobody is kept from writing by it.
     pub fn sweep(&mut self) {
         let mut rows = SWEEP_ROWS_MAX;
-        while self.memo.sweeping && rows > 0 {
+        while self.cache.sweeping && rows > 0 {
             match self.attempt(|draft| draft.sweep_next(rows)) {
                 Ok(Some(swept)) => rows -= swept,
-                Ok(None) => self.memo.sweeping = false,
+                Ok(None) => self.cache.sweeping = false,
                 Err(failure) => {
                     tracing::warn!(%failure, "rows that nothing leads to cannot be removed");
-                    self.memo.sweeping = false;
+                    self.cache.sweeping = false;
                 }
             }
         }
@@ -169,9 +169,9 @@ impl Draft<'_> {
         let Some(others) = self.edge(other, gone)? else {
             return Ok(());
         };
-        let circle = self.circle(other)?;
+        let friend_counts = self.friend_counts(other)?;
         self.set_edge(other, gone, Some(others), None);
-        self.set_circle(other, circle.moved(Some(others.state), None));
+        self.set_circle(other, friend_counts.moved(Some(others.state), None));
         Ok(())
     }
 }

@@ -10,7 +10,7 @@ use uuid::Uuid;
 use super::{Claim, Draft, GROUPS_OF_USER_MAX, Release, is_name};
 use crate::Failure;
 use crate::account::{Account, Credential, CredentialOwner, Revocation};
-use crate::friend::{Circle, Edge};
+use crate::friend::{FriendCounts, Edge};
 use crate::group::{Group, GroupPlace, Membership, RosterPlace};
 use crate::inbox::Inbox;
 use crate::rows::Rows;
@@ -18,12 +18,12 @@ use crate::scylla::decode::{self, GroupRow};
 use crate::scylla::lane::{bytes_of, delete_row, message_row, place_of};
 use crate::scylla::link::Mutation;
 use crate::scylla::mutations as rows;
-use crate::scylla::society::Subject;
+use crate::scylla::change_scheduler::Subject;
 use crate::scylla::statements::{Statement, big, id, int, text};
 
 impl Rows for Draft<'_> {
     fn account(&self, user: UserId) -> Result<Option<Account>, Failure> {
-        Self::seen(&self.accounts, user, || self.block(self.keeper.account_row(user)))
+        Self::seen(&self.accounts, user, || self.block(self.store.account_row(user)))
     }
 
     fn put_account(&mut self, account: &Account) {
@@ -43,7 +43,7 @@ impl Rows for Draft<'_> {
             return Ok(None);
         }
         let found: Option<(Uuid,)> =
-            self.block(self.keeper.link.decided_row(Statement::Username, vec![text(username)]))?;
+            self.block(self.store.link.decided_row(Statement::Username, vec![text(username)]))?;
         let Some((found,)) = found else { return Ok(None) };
         if self.account(UserId(found))?.is_some_and(|account| account.username == username) {
             return Ok(Some(UserId(found)));
@@ -71,7 +71,7 @@ impl Rows for Draft<'_> {
             return Ok(None);
         }
         let values = vec![int(decode::kind_number(credential)), text(&credential.ident)];
-        let found: Option<(Uuid, String)> = self.block(self.keeper.link.decided_row(Statement::Credential, values))?;
+        let found: Option<(Uuid, String)> = self.block(self.store.link.decided_row(Statement::Credential, values))?;
         let Some((user, secret)) = found else { return Ok(None) };
         if self.account(UserId(user))?.is_some_and(|account| account.bears(credential)) {
             return Ok(Some(CredentialOwner { user: UserId(user), secret }));
@@ -132,12 +132,12 @@ impl Rows for Draft<'_> {
         };
         let mut known = match self.known.take() {
             Some(known) => known,
-            None => self.block(channel.known(&self.keeper.link))?,
+            None => self.block(channel.known(&self.store.link))?,
         };
-        let bucket = self.block(self.keeper.home(&channel, &mut known, message, self.deadline))?;
+        let bucket = self.block(self.store.home(&channel, &mut known, message, self.deadline))?;
         known.count(bucket, place_of(message), bytes_of(message));
         self.known = Some(known);
-        self.write(message_row(&self.keeper.link, message, bucket), delete_row(&channel.id, bucket, message.id));
+        self.write(message_row(&self.store.link, message, bucket), delete_row(&channel.id, bucket, message.id));
         let author = rows::author_row(message.sender, &channel.id);
         // Noted for nothing it does no harm.
         self.write(author.clone(), author);
@@ -145,8 +145,8 @@ impl Rows for Draft<'_> {
     }
 
     fn sender(&self, channel: &ChannelId, message: MessageId) -> Result<Option<UserId>, Failure> {
-        let channel = self.keeper.channels.get(channel);
-        Ok(self.block(self.keeper.stored(&channel, message))?.map(|found| found.message.sender))
+        let channel = self.store.channels.get(channel);
+        Ok(self.block(self.store.stored(&channel, message))?.map(|found| found.message.sender))
     }
 
     fn remove_message(&mut self, _: &ChannelId, _: MessageId) -> Result<(), Failure> {
@@ -165,7 +165,7 @@ impl Rows for Draft<'_> {
             return Ok(None);
         }
         let found: Option<(Uuid,)> =
-            self.block(self.keeper.link.decided_row(Statement::GroupName, vec![text(name)]))?;
+            self.block(self.store.link.decided_row(Statement::GroupName, vec![text(name)]))?;
         let Some((found,)) = found else { return Ok(None) };
         if self.group(GroupId(found))?.is_some_and(|group| group.name == name) {
             return Ok(Some(GroupId(found)));
@@ -252,13 +252,13 @@ impl Rows for Draft<'_> {
         let [first, _] = RosterPlace::span(Some(Role::Superadmin));
         let [_, last] = RosterPlace::span(Some(down_to));
         let shards = self.group(group)?.map_or(1, |group| rows::shards_of(&group));
-        let people = self.block(self.keeper.roster(group, shards, first, last, limit))?;
+        let people = self.block(self.store.roster(group, shards, first, last, limit))?;
         Ok(people.into_iter().map(|place| (UserId(place.id), place.role)).collect())
     }
 
     fn groups_of(&self, user: UserId) -> Result<Vec<GroupId>, Failure> {
         let [first, last] = RosterPlace::span(None);
-        let places = self.block(self.keeper.places_of_user(user, first, last, GROUPS_OF_USER_MAX))?;
+        let places = self.block(self.store.places_of_user(user, first, last, GROUPS_OF_USER_MAX))?;
         Ok(places.into_iter().map(|place| GroupId(place.id)).collect())
     }
 
@@ -293,20 +293,20 @@ impl Rows for Draft<'_> {
         self.edges.get_mut().insert((user, other), after);
     }
 
-    fn circle(&self, user: UserId) -> Result<Circle, Failure> {
-        let found = Self::seen(&self.circles, user, || self.block(self.keeper.circle(user)))?;
+    fn friend_counts(&self, user: UserId) -> Result<FriendCounts, Failure> {
+        let found = Self::seen(&self.friend_counts, user, || self.block(self.store.friend_counts(user)))?;
         Ok(found.unwrap_or_default())
     }
 
-    fn set_circle(&mut self, user: UserId, circle: Circle) {
-        let before = self.circles.get_mut().insert(user, Some(circle)).flatten();
+    fn set_circle(&mut self, user: UserId, friend_counts: FriendCounts) {
+        let before = self.friend_counts.get_mut().insert(user, Some(friend_counts)).flatten();
         let undo = before.map_or_else(|| rows::delete_circle(user), |before| rows::put_circle(user, before));
-        self.write(rows::put_circle(user, circle), undo);
+        self.write(rows::put_circle(user, friend_counts), undo);
     }
 
     fn inbox(&self, user: UserId) -> Result<Inbox, Failure> {
         self.check_announced(user)?;
-        let found = Self::seen(&self.inboxes, user, || self.block(self.keeper.inbox(user)))?;
+        let found = Self::seen(&self.inboxes, user, || self.block(self.store.inbox(user)))?;
         Ok(found.unwrap_or_default())
     }
 
@@ -320,7 +320,7 @@ impl Rows for Draft<'_> {
         if self.notifications_removed.contains(&notification) {
             return Ok(false);
         }
-        Ok(self.block(self.keeper.notification(user, notification))?.is_some())
+        Ok(self.block(self.store.notification(user, notification))?.is_some())
     }
 
     fn oldest_notification(
@@ -328,7 +328,7 @@ impl Rows for Draft<'_> {
         user: UserId,
         floor: Option<NotificationId>,
     ) -> Result<Option<NotificationId>, Failure> {
-        let found = self.block(self.keeper.notifications_after(user, floor, 1))?;
+        let found = self.block(self.store.notifications_after(user, floor, 1))?;
         Ok(found.first().map(|notification| notification.id))
     }
 
@@ -339,7 +339,7 @@ impl Rows for Draft<'_> {
 
     fn remove_notification(&mut self, user: UserId, notification: NotificationId) {
         let delete = rows::delete_notification(user, notification);
-        let before = self.block(self.keeper.notification(user, notification)).ok().flatten();
+        let before = self.block(self.store.notification(user, notification)).ok().flatten();
         let undo = before.map_or_else(|| delete.clone(), |before| rows::put_notification(user, &before));
         self.notifications_removed.insert(notification);
         self.write(delete, undo);

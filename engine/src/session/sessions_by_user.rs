@@ -12,7 +12,7 @@ const END: u32 = u32::MAX;
 
 /// The connections of a shard, by user.
 #[derive(Default)]
-pub struct Residents {
+pub struct SessionsByUser {
     first: HashMap<UserId, u32>,
     links: Vec<Link>,
 }
@@ -24,7 +24,7 @@ pub(crate) struct Link {
     next: u32,
 }
 
-impl Residents {
+impl SessionsByUser {
     /// A connection of this user has come to live in this slot.
     pub fn enter(&mut self, user: UserId, slot: u32) {
         let index = slot as usize;
@@ -74,25 +74,25 @@ mod tests {
     proptest! {
         #[test]
         fn everybody_is_found_and_nobody_else(steps in proptest::collection::vec((0..4u8, 0..12u32), 0..60)) {
-            let mut residents = Residents::default();
+            let mut sessions_by_user = SessionsByUser::default();
             let mut model: BTreeMap<u32, u8> = BTreeMap::new();
             for (number, slot) in steps {
                 match model.remove(&slot) {
-                    Some(tenant) => residents.leave(user(tenant), slot),
+                    Some(tenant) => sessions_by_user.leave(user(tenant), slot),
                     None => {
-                        residents.enter(user(number), slot);
+                        sessions_by_user.enter(user(number), slot);
                         model.insert(slot, number);
                     }
                 }
                 for number in 0..4 {
-                    let found: Vec<u32> = residents.of(user(number)).collect();
+                    let found: Vec<u32> = sessions_by_user.of(user(number)).collect();
                     let expected: BTreeSet<u32> =
                         model.iter().filter(|(_, tenant)| **tenant == number).map(|(slot, _)| *slot).collect();
                     prop_assert_eq!(found.len(), expected.len());
                     prop_assert_eq!(found.into_iter().collect::<BTreeSet<_>>(), expected);
                 }
             }
-            prop_assert!(residents.first.len() <= model.len());
+            prop_assert!(sessions_by_user.first.len() <= model.len());
         }
     }
 }

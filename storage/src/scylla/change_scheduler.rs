@@ -16,7 +16,7 @@ use tokio::sync::{RwLock, Semaphore};
 use super::channel::Channel;
 use super::draft::{Draft, Ending};
 use super::intents::Whole;
-use super::keeper::Keeper;
+use super::store::ClusterStore;
 use super::lane::in_time;
 use super::link::by;
 use crate::account::Credential;
@@ -102,7 +102,7 @@ type Done = Arc<Semaphore>;
 
 /// Who is at what.
 #[derive(Default)]
-pub struct Society {
+pub struct ChangeScheduler {
     tails: Arc<Mutex<Tails>>,
     /// Held by each change that is carried out, and alone by one that turns out to be about more than it said.
     carrying_out: RwLock<()>,
@@ -124,7 +124,7 @@ pub struct Turn {
     tails: Arc<Mutex<Tails>>,
 }
 
-impl Society {
+impl ChangeScheduler {
     /// Takes a place behind everything that is about the same.
     pub fn turn(&self, footprint: Footprint) -> Turn {
         let mut tails = self.tails.lock().unwrap_or_else(PoisonError::into_inner);
@@ -196,10 +196,10 @@ pub enum Decided {
     Unsettled(Failure, Whole),
 }
 
-impl Keeper {
+impl ClusterStore {
     /// Carries out a change of which no channel needs to know.
     pub fn enter_society(self: &Arc<Self>, write: Write, answer: Answer, deadline: Instant, turn: Turn) {
-        let keeper = self.clone();
+        let store = self.clone();
         self.link.runtime().spawn(async move {
             let come = tokio::time::timeout_at(deadline.into(), turn.come()).await;
             if come.is_err() {
@@ -207,10 +207,10 @@ impl Keeper {
                 // Those behind go on only when those before have.
                 return turn.come().await;
             }
-            let (done, left) = keeper.change(None, write, deadline).await;
+            let (done, left) = store.change(None, write, deadline).await;
             answer(done);
             if let Some(left) = left {
-                keeper.settle(left).await;
+                store.settle(left).await;
             }
         });
     }
@@ -236,9 +236,9 @@ impl Keeper {
         let (done, left) = self.change(Some(channel.clone()), write, deadline).await;
         channel.version.fetch_add(1, std::sync::atomic::Ordering::AcqRel);
         if let Some(left) = left {
-            let keeper = self.clone();
+            let store = self.clone();
             self.settle_later(channel, async move {
-                keeper.settle(left).await;
+                store.settle(left).await;
                 turn
             });
         }
@@ -259,7 +259,7 @@ impl Keeper {
         loop {
             // Held until the decision is carried out.
             let held = by(deadline, async {
-                let locks = &self.society.carrying_out;
+                let locks = &self.change_scheduler.carrying_out;
                 let alone = if alone { Some(locks.write().await) } else { None };
                 Ok((if alone.is_none() { Some(locks.read().await) } else { None }, alone))
             });
@@ -267,8 +267,8 @@ impl Keeper {
                 Ok(held) => held,
                 Err(failure) => return (Err(failure), None),
             };
-            let (keeper, channel, write) = (self.clone(), channel.clone(), write.clone());
-            let decided = tokio::task::spawn_blocking(move || keeper.decide(channel, &write, alone, deadline)).await;
+            let (store, channel, write) = (self.clone(), channel.clone(), write.clone());
+            let decided = tokio::task::spawn_blocking(move || store.decide(channel, &write, alone, deadline)).await;
             match decided {
                 Ok(Decided::Done(done)) => return (done, None),
                 Ok(Decided::Unsettled(failure, left)) => return (Err(failure), Some(left)),
@@ -346,12 +346,12 @@ mod tests {
 
     #[test]
     fn only_those_about_the_same_wait() {
-        let society = Society::default();
-        let first = society.turn(Footprint::These(vec![user(1), user(2)]));
-        let other = society.turn(Footprint::These(vec![user(3)]));
-        let second = society.turn(Footprint::These(vec![user(2), user(3)]));
-        let question = society.turn(Footprint::Question(vec![user(1)]));
-        let behind_question = society.turn(Footprint::These(vec![user(4)]));
+        let change_scheduler = ChangeScheduler::default();
+        let first = change_scheduler.turn(Footprint::These(vec![user(1), user(2)]));
+        let other = change_scheduler.turn(Footprint::These(vec![user(3)]));
+        let second = change_scheduler.turn(Footprint::These(vec![user(2), user(3)]));
+        let question = change_scheduler.turn(Footprint::Question(vec![user(1)]));
+        let behind_question = change_scheduler.turn(Footprint::These(vec![user(4)]));
         assert!(!waits(&first) && !waits(&other) && waits(&second) && waits(&question) && !waits(&behind_question));
         drop(first);
         assert!(waits(&second) && !waits(&question));
@@ -361,11 +361,11 @@ mod tests {
 
     #[test]
     fn what_may_be_about_anything_waits_for_all_and_all_for_it() {
-        let society = Society::default();
-        let first = society.turn(Footprint::These(vec![user(1)]));
-        let anything = society.turn(Footprint::Anything);
-        let behind = society.turn(Footprint::These(vec![user(2)]));
-        let next = society.turn(Footprint::Anything);
+        let change_scheduler = ChangeScheduler::default();
+        let first = change_scheduler.turn(Footprint::These(vec![user(1)]));
+        let anything = change_scheduler.turn(Footprint::Anything);
+        let behind = change_scheduler.turn(Footprint::These(vec![user(2)]));
+        let next = change_scheduler.turn(Footprint::Anything);
         assert!(!waits(&first) && waits(&anything) && waits(&behind) && waits(&next));
         drop(first);
         assert!(!waits(&anything) && waits(&behind));
@@ -374,7 +374,7 @@ mod tests {
         drop(behind);
         assert!(!waits(&next));
         drop(next);
-        let tails = society.tails.lock().unwrap();
+        let tails = change_scheduler.tails.lock().unwrap();
         assert!(tails.last_about.is_empty() && tails.open.is_empty() && tails.last_about_anything.is_none());
     }
 }

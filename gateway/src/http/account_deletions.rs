@@ -13,7 +13,7 @@ use std::time::Duration;
 
 use engine::social::group::{GroupAct, GroupChange, GroupRefusal};
 use engine::id::{ChannelId, MessageId, Timestamp, UserId};
-use engine::parcel::{Circular, Enquiry, Finding};
+use engine::parcel::{Broadcast, ChannelQuery, ChannelAnswer};
 use runtime::bell::Bell;
 use glommio::timer::sleep;
 use storage::account::Revocation;
@@ -45,18 +45,18 @@ const WAIT_MAX: Timestamp = Timestamp(3_000_000_000);
 /// From a failure that may pass to the next attempt.
 const PAUSE: Duration = Duration::from_millis(250);
 
-/// The departures under way on one shard.
+/// The account deletions under way on one shard.
 #[derive(Default)]
-pub struct Departures {
+pub struct AccountDeletions {
     bell: Bell,
     closing: Cell<bool>,
-    queue: RefCell<VecDeque<Departure>>,
+    queue: RefCell<VecDeque<AccountDeletion>>,
     /// Whether the store is to be asked what was left over.
     taking_up: Cell<bool>,
     left_over: RefCell<Vec<UserId>>,
 }
 
-struct Departure {
+struct AccountDeletion {
     user: UserId,
     stage: Stage,
     /// Whoever waits for an answer.
@@ -72,13 +72,13 @@ enum Stage {
 
 /// What there is to do now.
 enum Next {
-    Step(Departure),
+    Step(AccountDeletion),
     TakeUp,
     Wait,
     End,
 }
 
-impl Departures {
+impl AccountDeletions {
     /// Deletes an account. Answers when all of it is gone, or when that takes long.
     pub async fn depart(&self, user: UserId) -> Result<(), Refusal> {
         let too_much = || Refusal::new(Code::Unavailable, "too many accounts are being deleted, try again");
@@ -86,7 +86,7 @@ impl Departures {
             return Err(too_much());
         }
         let (asker, answer) = flume::bounded(1);
-        self.put(Departure { user, stage: Stage::Leaving(None), asker: Some(asker) });
+        self.put(AccountDeletion { user, stage: Stage::Leaving(None), asker: Some(asker) });
         answer.recv_async().await.unwrap_or_else(|_| Err(too_much()))
     }
 
@@ -102,16 +102,16 @@ impl Departures {
         self.bell.ring();
     }
 
-    fn put(&self, departure: Departure) {
-        self.queue.borrow_mut().push_back(departure);
+    fn put(&self, account_deletion: AccountDeletion) {
+        self.queue.borrow_mut().push_back(account_deletion);
         self.bell.ring();
     }
 
     fn next(&self, now: Timestamp) -> Next {
         let mut queue = self.queue.borrow_mut();
         if self.closing.get() {
-            queue.iter_mut().for_each(Departure::answer_if_gone);
-            queue.retain(|departure| matches!(departure.stage, Stage::Leaving(_)));
+            queue.iter_mut().for_each(AccountDeletion::answer_if_gone);
+            queue.retain(|account_deletion| matches!(account_deletion.stage, Stage::Leaving(_)));
             return queue.pop_front().map_or(Next::End, Next::Step);
         }
         if self.taking_up.take() {
@@ -119,61 +119,61 @@ impl Departures {
         }
         let left_over = || {
             let user = self.left_over.borrow_mut().pop()?;
-            Some(Departure { user, stage: Stage::Sweeping(Sweep::begin(now)), asker: None })
+            Some(AccountDeletion { user, stage: Stage::Sweeping(Sweep::begin(now)), asker: None })
         };
         queue.pop_front().or_else(left_over).map_or(Next::Wait, Next::Step)
     }
 }
 
-/// Works on the departures of a shard until it closes.
+/// Works on the account deletions of a shard until it closes.
 pub async fn run(services: Rc<Services>) {
-    let departures = services.departures();
+    let account_deletions = services.account_deletions();
     loop {
-        match departures.next(services.now()) {
-            Next::Step(departure) => step(&services, departure).await,
+        match account_deletions.next(services.now()) {
+            Next::Step(account_deletion) => step(&services, account_deletion).await,
             Next::TakeUp => take_up(&services).await,
-            Next::Wait => departures.bell.heard().await,
+            Next::Wait => account_deletions.bell.heard().await,
             Next::End => return,
         }
     }
 }
 
 async fn take_up(services: &Services) {
-    match services.store.departures(LEFT_OVER_MAX).await {
-        Ok(users) => *services.departures().left_over.borrow_mut() = users,
+    match services.store.account_deletions(LEFT_OVER_MAX).await {
+        Ok(users) => *services.account_deletions().left_over.borrow_mut() = users,
         Err(failure) => tracing::error!(%failure, "messages of deleted accounts stay until the next start"),
     }
 }
 
-async fn step(services: &Services, mut departure: Departure) {
-    match &mut departure.stage {
-        Stage::Leaving(after) => match leave(services, departure.user, *after).await {
-            Ok(stage) => departure.stage = stage,
-            Err(refusal) => return departure.answer(Err(refusal)),
+async fn step(services: &Services, mut account_deletion: AccountDeletion) {
+    match &mut account_deletion.stage {
+        Stage::Leaving(after) => match leave(services, account_deletion.user, *after).await {
+            Ok(stage) => account_deletion.stage = stage,
+            Err(refusal) => return account_deletion.answer(Err(refusal)),
         },
-        Stage::Sweeping(sweep) => match sweep.go_on(services, departure.user).await {
+        Stage::Sweeping(sweep) => match sweep.go_on(services, account_deletion.user).await {
             Ok(Swept::Part) if services.now().0 - sweep.begun.0 < WAIT_MAX.0 => {}
-            Ok(Swept::Part) => departure.answer_if_gone(),
-            Ok(Swept::All) => return departure.answer(Ok(())),
+            Ok(Swept::Part) => account_deletion.answer_if_gone(),
+            Ok(Swept::All) => return account_deletion.answer(Ok(())),
             Err(Failure::Passing(reason) | Failure::Unknown(reason)) => {
                 tracing::warn!(%reason, "messages of a deleted account stay a little longer");
-                departure.answer_if_gone();
+                account_deletion.answer_if_gone();
                 sleep(PAUSE).await;
             }
             Err(Failure::Full(_)) => {
-                departure.answer_if_gone();
+                account_deletion.answer_if_gone();
                 sleep(PAUSE).await;
             }
             Err(failure) => {
                 tracing::error!(%failure, "messages of a deleted account stay until the next start");
-                return departure.answer(Ok(()));
+                return account_deletion.answer(Ok(()));
             }
         },
     }
-    services.departures().put(departure);
+    services.account_deletions().put(account_deletion);
 }
 
-impl Departure {
+impl AccountDeletion {
     fn answer(&mut self, outcome: Result<(), Refusal>) {
         if let Some(asker) = self.asker.take() {
             // Whoever has hung up needs no answer.
@@ -198,10 +198,10 @@ async fn leave(services: &Services, user: UserId, after: Option<RosterPlace>) ->
     let after = Some(*last);
     for (group, _) in groups {
         let change = GroupChange { group: group.id, actor: user, act: GroupAct::Depart };
-        match services.enquiries().ask(ChannelId::group(group.id), Enquiry::ChangeGroup(change)).await {
+        match services.channel_queries().ask(ChannelId::group(group.id), ChannelQuery::ChangeGroup(change)).await {
             // Without the group, or thrown out of it meanwhile, there is nothing left to leave.
-            Finding::GroupChanged(Ok(()) | Err(GroupRefusal::NotFound)) => {}
-            Finding::GroupChanged(Err(refusal)) => return Err(group_refused(&GroupAct::Depart, refusal)),
+            ChannelAnswer::GroupChanged(Ok(()) | Err(GroupRefusal::NotFound)) => {}
+            ChannelAnswer::GroupChanged(Err(refusal)) => return Err(group_refused(&GroupAct::Depart, refusal)),
             other => return Err(undone(other)),
         }
     }
@@ -222,7 +222,7 @@ async fn end(services: &Services, user: UserId) -> Result<(), Refusal> {
     if let Err(refusal) = log_out_everywhere(services, user, None).await {
         tracing::warn!(reason = %refusal.message, "tokens issued while their account was deleted stay good");
     }
-    services.enquiries().tell(Circular::Expelled(user));
+    services.channel_queries().tell(Broadcast::Expelled(user));
     Ok(())
 }
 
@@ -288,10 +288,10 @@ async fn purge(services: &Services, channel: &ChannelId, user: UserId, ids: Vec<
     if ids.is_empty() {
         return Ok(());
     }
-    match services.enquiries().ask(channel.clone(), Enquiry::Purge { sender: user, ids }).await {
-        Finding::Done => Ok(()),
+    match services.channel_queries().ask(channel.clone(), ChannelQuery::Purge { sender: user, ids }).await {
+        ChannelAnswer::Done => Ok(()),
         // Done once more, a purge does no harm.
-        Finding::Failed | Finding::OutcomeUnknown => {
+        ChannelAnswer::Failed | ChannelAnswer::OutcomeUnknown => {
             Err(Failure::Passing("the channel's owner could not do it".into()))
         }
         other => unreachable!("{other:?} answers no change"),

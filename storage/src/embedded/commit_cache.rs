@@ -10,7 +10,7 @@ use engine::id::{ChannelId, UserId};
 const AUTHORS_MAX: usize = (1 << 20) / 8 * 7;
 
 #[derive(Default)]
-pub struct Memo {
+pub struct CommitCache {
     pub authors: Authors,
     /// There may be something to sweep.
     pub sweeping: bool,

@@ -10,13 +10,13 @@ use std::future::poll_fn;
 use std::task::{Context, Poll, Waker};
 
 use engine::id::{ChannelId, UserId};
-use engine::parcel::{Circular, Enquiry, Finding};
+use engine::parcel::{Broadcast, ChannelQuery, ChannelAnswer};
 use runtime::bell::Bell;
 use engine::shard::Input;
 
 /// The questions and news of one shard's handlers.
 #[derive(Default)]
-pub struct Enquiries {
+pub struct ChannelQueries {
     bell: Bell,
     next: Cell<u64>,
     asked: RefCell<VecDeque<Input>>,
@@ -27,13 +27,13 @@ pub struct Enquiries {
 #[derive(Default)]
 struct Open {
     waiting: Option<Waker>,
-    finding: Option<Finding>,
+    channel_answer: Option<ChannelAnswer>,
 }
 
-impl Enquiries {
+impl ChannelQueries {
     /// Asks the owner of a channel.
-    pub async fn ask(&self, channel: ChannelId, enquiry: Enquiry) -> Finding {
-        self.answer_to(|number| Input::Enquiry { number, channel, enquiry }).await
+    pub async fn ask(&self, channel: ChannelId, channel_query: ChannelQuery) -> ChannelAnswer {
+        self.answer_to(|number| Input::ChannelQuery { number, channel, channel_query }).await
     }
 
     /// For each of these users, whether any session shows itself to followers.
@@ -42,14 +42,14 @@ impl Enquiries {
             return Vec::new();
         }
         match self.answer_to(|number| Input::Online { number, users: users.to_vec() }).await {
-            Finding::Online(online) if online.len() == users.len() => online,
+            ChannelAnswer::Online(online) if online.len() == users.len() => online,
             other => unreachable!("{other:?} answers who of {} is online", users.len()),
         }
     }
 
     /// Tells something to the sessions of users, on every shard.
-    pub fn tell(&self, circular: Circular) {
-        self.put(Input::Circular(circular));
+    pub fn tell(&self, broadcast: Broadcast) {
+        self.put(Input::Broadcast(broadcast));
     }
 
     fn put(&self, input: Input) {
@@ -57,16 +57,16 @@ impl Enquiries {
         self.bell.ring();
     }
 
-    async fn answer_to(&self, question: impl FnOnce(u64) -> Input) -> Finding {
+    async fn answer_to(&self, question: impl FnOnce(u64) -> Input) -> ChannelAnswer {
         let number = self.next.replace(self.next.get() + 1);
         self.open.borrow_mut().insert(number, Open::default());
-        let _open = Forget { enquiries: self, number };
+        let _open = Forget { channel_queries: self, number };
         self.put(question(number));
         poll_fn(|context| {
             let mut open = self.open.borrow_mut();
             let Some(open) = open.get_mut(&number) else { return Poll::Pending };
-            match open.finding.take() {
-                Some(finding) => Poll::Ready(finding),
+            match open.channel_answer.take() {
+                Some(channel_answer) => Poll::Ready(channel_answer),
                 None => {
                     open.waiting = Some(context.waker().clone());
                     Poll::Pending
@@ -87,9 +87,9 @@ impl Enquiries {
     }
 
     /// The answer to a question. If nobody waits for it any more, it is let go.
-    pub fn found(&self, number: u64, finding: Finding) {
+    pub fn found(&self, number: u64, channel_answer: ChannelAnswer) {
         let waiting = self.open.borrow_mut().get_mut(&number).and_then(|open| {
-            open.finding = Some(finding);
+            open.channel_answer = Some(channel_answer);
             open.waiting.take()
         });
         if let Some(waiting) = waiting {
@@ -100,12 +100,12 @@ impl Enquiries {
 
 /// Forgets a question when its asker is done, or gone.
 struct Forget<'a> {
-    enquiries: &'a Enquiries,
+    channel_queries: &'a ChannelQueries,
     number: u64,
 }
 
 impl Drop for Forget<'_> {
     fn drop(&mut self) {
-        self.enquiries.open.borrow_mut().remove(&self.number);
+        self.channel_queries.open.borrow_mut().remove(&self.number);
     }
 }
