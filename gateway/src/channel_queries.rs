@@ -10,9 +10,9 @@ use std::future::poll_fn;
 use std::task::{Context, Poll, Waker};
 
 use engine::id::{ChannelId, UserId};
-use engine::parcel::{Broadcast, ChannelQuery, ChannelAnswer};
-use runtime::bell::Bell;
+use engine::parcel::{Broadcast, ChannelAnswer, ChannelQuery};
 use engine::shard::Input;
+use runtime::bell::Bell;
 
 /// The questions and news of one shard's handlers.
 #[derive(Default)]

@@ -5,8 +5,8 @@
 pub mod admin;
 pub mod announcement;
 mod ascii_json;
-pub mod clock;
 pub mod channel_queries;
+pub mod clock;
 mod full;
 mod heads;
 pub mod http;

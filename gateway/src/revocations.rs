@@ -161,7 +161,10 @@ impl Revocations {
             Issue::Second(second) => second.saturating_mul(NANOSECONDS / MICROSECOND),
         });
         let ahead = microseconds(now).saturating_add(CUTOFF_LEAD);
-        Timestamp(self.next_sequence(user, Timestamp(ahead.max(seen).max(self.earlier).saturating_mul(MICROSECOND))) * MICROSECOND)
+        Timestamp(
+            self.next_sequence(user, Timestamp(ahead.max(seen).max(self.earlier).saturating_mul(MICROSECOND)))
+                * MICROSECOND,
+        )
     }
 
     /// Puts a cutoff from `next_cutoff` in force, on every shard. The store has it already.

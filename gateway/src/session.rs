@@ -2,8 +2,8 @@
 //! code it has earned (docs/protocol.md, section 1.3).
 
 use engine::fanout::frames::Format;
-use engine::session::home::CloseMode;
 use engine::id::{ConnectionId, Timestamp};
+use engine::session::home::CloseMode;
 use engine::shard::{Input, Shard};
 use engine::wire::request::{Malformed, Request};
 use engine::wire::websocket::{self, Assembly, CloseCode, Decoded, Incoming, MESSAGE_BYTES_MAX, Violation};

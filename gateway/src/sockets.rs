@@ -16,13 +16,13 @@ use std::task::{Context, Poll};
 
 use engine::counters::{STAGES, SocketCounters};
 use engine::fanout::frames::Format;
-use engine::session::home::{CloseMode, SocketEffect};
+use engine::fanout::subscribers::{Gone, Outlet};
 use engine::id::{ConnectionId, Timestamp};
 use engine::parcel::ChannelAnswer;
-use runtime::{Reading, Sockets};
+use engine::session::home::{CloseMode, SocketEffect};
 use engine::shard::{Input, Shard};
-use engine::fanout::subscribers::{Gone, Outlet};
 use engine::wire::websocket::{self, Assembly, CloseCode};
+use runtime::{Reading, Sockets};
 use rustix::buffer::spare_capacity;
 use rustix::event::epoll::{self, EventData, EventFlags};
 use rustix::io::Errno;
@@ -514,7 +514,10 @@ impl Sockets for SocketTable {
 
     fn poll_ready(&mut self, context: &mut Context<'_>) -> Poll<()> {
         let (channel_queries, returns) = (self.services.channel_queries(), self.services.returns());
-        if !self.gone.is_empty() || channel_queries.poll_asked(context).is_ready() || returns.poll_put(context).is_ready() {
+        if !self.gone.is_empty()
+            || channel_queries.poll_asked(context).is_ready()
+            || returns.poll_put(context).is_ready()
+        {
             return Poll::Ready(());
         }
         self.readiness.poll(&self.epoll, context)

@@ -11,11 +11,11 @@ use base64::Engine;
 use base64::alphabet;
 use base64::engine::general_purpose::{GeneralPurpose, GeneralPurposeConfig};
 use base64::prelude::BASE64_STANDARD;
-use engine::session::admission::OnLag;
 use engine::counters::OPENING_REFUSAL_KINDS;
 use engine::fanout::frames::Format;
-use engine::session::home::Visibility;
 use engine::id::{Timestamp, UserId};
+use engine::session::admission::OnLag;
+use engine::session::home::Visibility;
 use httparse::{Header, Request, Status};
 use sha1::{Digest, Sha1};
 

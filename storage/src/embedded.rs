@@ -13,7 +13,7 @@ mod directory;
 mod draft;
 mod journal;
 mod kept_options;
-mod cache;
+mod commit_cache;
 mod pages;
 mod room;
 mod tables;
@@ -43,7 +43,7 @@ use crate::{DiskRoom, Failure, Place, Store, Write, Written};
 use compaction::{Compactor, Work};
 use directory::Directory;
 use draft::Draft;
-use cache::CommitCache;
+use commit_cache::CommitCache;
 use room::Room;
 use tables::{FORMAT, Tables, decoded, describe, parsed, unreadable};
 

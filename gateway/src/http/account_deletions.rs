@@ -11,11 +11,11 @@ use std::collections::VecDeque;
 use std::rc::Rc;
 use std::time::Duration;
 
-use engine::social::group::{GroupAct, GroupChange, GroupRefusal};
 use engine::id::{ChannelId, MessageId, Timestamp, UserId};
-use engine::parcel::{Broadcast, ChannelQuery, ChannelAnswer};
-use runtime::bell::Bell;
+use engine::parcel::{Broadcast, ChannelAnswer, ChannelQuery};
+use engine::social::group::{GroupAct, GroupChange, GroupRefusal};
 use glommio::timer::sleep;
+use runtime::bell::Bell;
 use storage::account::Revocation;
 use storage::group::RosterPlace;
 use storage::{Failure, Place};

@@ -3,8 +3,8 @@
 
 use std::borrow::Cow;
 
-use engine::social::group::{GroupAct, GroupRefusal};
 use engine::parcel::ChannelAnswer;
+use engine::social::group::{GroupAct, GroupRefusal};
 use hyper::StatusCode;
 use storage::Failure;
 

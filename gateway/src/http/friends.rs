@@ -3,10 +3,10 @@
 //! Adding and deleting go straight to the store. Blocking goes through the owner of the two users' channel, which is
 //! emptied by it.
 
-use engine::social::friend::{FriendAct, FriendState};
 use engine::id::{ChannelId, UserId};
 use engine::limits::USERNAME_BYTES_MAX;
-use engine::parcel::{Block, Broadcast, ChannelQuery, ChannelAnswer};
+use engine::parcel::{Block, Broadcast, ChannelAnswer, ChannelQuery};
+use engine::social::friend::{FriendAct, FriendState};
 use engine::wire::json::TimestampText;
 use hyper::Request;
 use hyper::body::Bytes;

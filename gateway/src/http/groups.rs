@@ -3,8 +3,8 @@
 //!
 //! Making and changing a group touches no channel, so it goes straight to the store. Deleting one does.
 
-use engine::social::group::GroupAct;
 use engine::id::{GroupId, UserId, parse_uuid};
+use engine::social::group::GroupAct;
 use engine::wire::json::{Int32, TimestampText};
 use hyper::Request;
 use hyper::body::Bytes;

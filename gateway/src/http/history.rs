@@ -1,10 +1,10 @@
 //! Message history: `GET /v2/channel/{channel_id}`, and `GET /v2/channel?channel_id=` as older clients ask
 //! (docs/protocol.md, section 6).
 
-use engine::social::group::Role;
 use engine::id::{ChannelId, ChannelKind, MessageId, UserId, parse_uuid};
 use engine::message::Message;
-use engine::parcel::{ChannelQuery, ChannelAnswer};
+use engine::parcel::{ChannelAnswer, ChannelQuery};
+use engine::social::group::Role;
 use engine::wire::json::channel_message;
 use hyper::Request;
 use hyper::body::Bytes;
@@ -43,7 +43,9 @@ pub async fn list(services: &Services, request: &Request<Bytes>, in_path: Option
 /// The newest page of a channel that its owner keeps in memory, written once for all who ask for it.
 async fn newest_in_memory(services: &Services, channel: &ChannelId, listing: &Listing) -> Option<Bytes> {
     let channel_query = ChannelQuery::Newest { limit: listing.read_limit() };
-    let ChannelAnswer::Newest { messages, version } = services.channel_queries().ask(channel.clone(), channel_query).await else {
+    let ChannelAnswer::Newest { messages, version } =
+        services.channel_queries().ask(channel.clone(), channel_query).await
+    else {
         return None;
     };
     if let Some(page) = services.newest_pages.get(channel, listing.limit, version) {

@@ -3,9 +3,9 @@
 //! What is read is one more than the page holds: it tells whether there is more. A cursor is the place of a page's last
 //! item, good for this listing alone: that of another user or group, or with another filter, is another one.
 
+use engine::id::{Timestamp, UserId};
 use engine::social::friend::FriendState;
 use engine::social::group::Role;
-use engine::id::{Timestamp, UserId};
 use storage::friend::FriendPlace;
 use storage::group::{GroupPlace, RosterPlace};
 use uuid::Uuid;

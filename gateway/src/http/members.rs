@@ -3,9 +3,9 @@
 //!
 //! Every change goes through the owner of the group's channel, which puts it between what is said there.
 
-use engine::social::group::{GroupAct, GroupChange, Role};
 use engine::id::{ChannelId, GroupId, UserId, parse_uuid};
-use engine::parcel::{ChannelQuery, ChannelAnswer};
+use engine::parcel::{ChannelAnswer, ChannelQuery};
+use engine::social::group::{GroupAct, GroupChange, Role};
 use hyper::Request;
 use hyper::body::Bytes;
 use serde::Serialize;

@@ -4,13 +4,13 @@
 //! `serve` drives a connection; `respond` is all of it that has nothing to do with sockets.
 
 mod account;
+mod account_deletions;
 mod answer;
 mod authenticate;
 mod authorization;
 mod body;
 mod connections;
 pub mod cursor;
-mod account_deletions;
 mod error;
 mod forgetting;
 pub mod framing;

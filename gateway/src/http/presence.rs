@@ -5,7 +5,7 @@
 
 use engine::limits::PRESENCE_PAGE_MAX;
 use engine::message::Presence;
-use engine::parcel::{ChannelQuery, ChannelAnswer};
+use engine::parcel::{ChannelAnswer, ChannelQuery};
 use engine::wire::json::channel_presence;
 use hyper::Request;
 use hyper::body::Bytes;
@@ -35,7 +35,9 @@ pub async fn list(services: &Services, request: &Request<Bytes>, channel: &str) 
         }
     };
     let channel_query = ChannelQuery::Presence { after, limit };
-    let ChannelAnswer::Presence { presences, count } = services.channel_queries().ask(channel.clone(), channel_query).await else {
+    let ChannelAnswer::Presence { presences, count } =
+        services.channel_queries().ask(channel.clone(), channel_query).await
+    else {
         return Err(Refusal::new(Code::Internal, "the channel's members could not be read"));
     };
     let last = presences.last().filter(|_| presences.len() == limit);

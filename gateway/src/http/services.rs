@@ -9,9 +9,9 @@ use engine::id::Timestamp;
 use hyper::StatusCode;
 use storage::bridge::Client;
 
+use super::account_deletions::AccountDeletions;
 use super::connections::Connections;
 use super::cursor::CursorKey;
-use super::account_deletions::AccountDeletions;
 use super::pages::NewestPages;
 use super::returns::Returns;
 use crate::channel_queries::ChannelQueries;

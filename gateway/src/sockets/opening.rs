@@ -5,8 +5,8 @@
 
 use std::os::fd::OwnedFd;
 
-use engine::session::admission::Session;
 use engine::id::{ConnectionId, SessionId, Timestamp};
+use engine::session::admission::Session;
 use engine::shard::Input;
 use engine::shard::Shard;
 use rustix::event::epoll;

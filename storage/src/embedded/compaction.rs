@@ -19,7 +19,7 @@ use fjall::compaction::filter::{CompactionFilter, CompactionFilterResult, Contex
 use fjall::{AbstractTree, Keyspace};
 use lsm_tree::compaction::CompactionStrategy;
 
-use super::cache::CommitCache;
+use super::commit_cache::CommitCache;
 use super::room::Room;
 use super::tables::{Tables, describe, io_error};
 use super::tiers::Tiers;

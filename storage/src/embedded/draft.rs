@@ -15,7 +15,7 @@ use engine::message::Message;
 use engine::persist::{ChannelHead, StoreReceipt, StoreRequest, UpdateMessage};
 use fjall::{PersistMode, Slice};
 
-use super::cache::CommitCache;
+use super::commit_cache::CommitCache;
 use super::tables::{Tables, decoded, unreadable};
 use crate::account::{AccountChange, Changed, CredentialOwner, Registered, Registration, Revocation};
 use crate::keys::{self, Span, Table};

@@ -14,7 +14,7 @@ use fjall::{
 use super::compaction::Interruption;
 use super::draft::Draft;
 use super::kept_options::{self, inert};
-use super::cache::CommitCache;
+use super::commit_cache::CommitCache;
 use super::{EmbeddedOptions, upgrade};
 use crate::Failure;
 use crate::account::Revocation;

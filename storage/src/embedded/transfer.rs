@@ -4,7 +4,7 @@
 use engine::id::{ChannelId, ChannelKind, Epoch};
 
 use super::draft::Draft;
-use super::cache::CommitCache;
+use super::commit_cache::CommitCache;
 use super::tables::{FORMAT, Tables, View, decoded};
 use super::{Embedded, failed};
 use crate::keys::{self, Table};

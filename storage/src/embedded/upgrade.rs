@@ -8,7 +8,7 @@
 use std::path::Path;
 
 use super::draft::Draft;
-use super::cache::CommitCache;
+use super::commit_cache::CommitCache;
 use super::tables::{Tables, unopenable, unreadable};
 use crate::Failure;
 use crate::keys::{self, Table};

@@ -12,10 +12,10 @@ use engine::limits::PASS_VISITS_MAX;
 mod client;
 mod inbox;
 mod member;
+mod people;
 mod registry;
 mod rings;
 mod slowness;
-mod society;
 mod store;
 mod world;
 
@@ -166,8 +166,8 @@ fn nobody_sees_what_they_may_not_whoever_is_thrown_out_or_blocked() {
     let mut changes = [0; 3];
     for seed in seeds(40) {
         for (shards, store_fails) in [(1, false), (3, false), (3, true)] {
-            let plan = society::Plan { shards, users: 5, sessions: 12, groups: 2, turns: 500, store_fails };
-            let made = society::run(seed, plan);
+            let plan = people::Plan { shards, users: 5, sessions: 12, groups: 2, turns: 500, store_fails };
+            let made = people::run(seed, plan);
             changes.iter_mut().zip(made).for_each(|(sum, made)| *sum += made);
         }
     }

@@ -1,4 +1,4 @@
-//! A session of somebody in a society: it notes what it hears, and knows when a stay of its own has come to an end.
+//! A session of somebody in a simulation of people: it notes what it hears, and knows when a stay of its own has come to an end.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 

@@ -1,7 +1,7 @@
 //! People of groups: who may do what to whom, how it is answered, and who is listed.
 
-use engine::social::group::GroupRefusal;
 use engine::id::GroupId;
+use engine::social::group::GroupRefusal;
 use storage::Place;
 use uuid::Uuid;
 
@@ -153,7 +153,8 @@ fn every_refusal_of_an_owner_has_its_code() {
         (Some(GroupRefusal::UnknownUser), (400, 3), (400, 3)),
         (Some(GroupRefusal::TooManyGroups), (400, 3), (400, 3)),
     ] {
-        let channel_answer = move || refusal.map_or(ChannelAnswer::Failed, |refusal| ChannelAnswer::GroupChanged(Err(refusal)));
+        let channel_answer =
+            move || refusal.map_or(ChannelAnswer::Failed, |refusal| ChannelAnswer::GroupChanged(Err(refusal)));
         world.own(move |_, _| channel_answer());
         let context = format!("{refusal:?}");
         act(&world, &alice, &id, "join", &[]).expect_refusal(join.0, join.1, &context);

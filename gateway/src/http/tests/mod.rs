@@ -1,8 +1,8 @@
 //! The resources as clients see them: requests in, answers out, over a real store in memory and no socket.
 
+mod account_deletions;
 mod accounts;
 mod connections;
-mod account_deletions;
 mod friends;
 mod groups;
 mod history;
@@ -26,7 +26,7 @@ use std::thread::{self, Thread};
 use base64::Engine;
 use base64::prelude::{BASE64_STANDARD, BASE64_URL_SAFE_NO_PAD};
 use engine::id::{ChannelId, Timestamp, UserId, parse_uuid};
-use engine::parcel::{Broadcast, ChannelQuery, ChannelAnswer};
+use engine::parcel::{Broadcast, ChannelAnswer, ChannelQuery};
 use engine::shard::Input;
 use http_body_util::BodyExt;
 use hyper::body::Bytes;
@@ -137,7 +137,9 @@ impl World {
     fn answer_enquiries(&self) {
         while let Some(asked) = self.services.channel_queries().take() {
             let (number, channel_answer) = match asked {
-                Input::ChannelQuery { number, channel, channel_query } => (number, (self.owner.borrow_mut())(&channel, channel_query)),
+                Input::ChannelQuery { number, channel, channel_query } => {
+                    (number, (self.owner.borrow_mut())(&channel, channel_query))
+                }
                 Input::Online { number, users } => {
                     let online = users.iter().map(|user| self.online.borrow().contains(user));
                     (number, ChannelAnswer::Online(online.collect()))

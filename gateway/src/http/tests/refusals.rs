@@ -2,12 +2,12 @@
 
 use std::sync::Arc;
 
-use engine::social::friend::{FriendState, Sides};
-use engine::social::group::Role;
 use engine::id::{ChannelId, Epoch, GroupId, MessageId, NotificationId, UserId};
 use engine::message::Message;
-use engine::social::notification::Notification;
 use engine::persist::ChannelHead;
+use engine::social::friend::{FriendState, Sides};
+use engine::social::group::Role;
+use engine::social::notification::Notification;
 use storage::account::{Account, Credential, CredentialOwner, Expiry, Revocation, RevocationPlace};
 use storage::friend::{Friend, FriendPlace};
 use storage::group::{Group, GroupFilter, GroupPlace, RosterPlace};

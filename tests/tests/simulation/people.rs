@@ -35,7 +35,7 @@ pub struct Plan {
     pub store_fails: bool,
 }
 
-pub struct Society {
+pub struct People {
     random: Random,
     now: Timestamp,
     monotonic: Monotonic,
@@ -64,16 +64,16 @@ pub struct Society {
     changes: [usize; 3],
 }
 
-/// Lets a society live; answers how many changes were made, refused and failed.
+/// Lets a simulation of people live; answers how many changes were made, refused and failed.
 pub fn run(seed: u64, plan: Plan) -> [usize; 3] {
     let outcome = std::panic::catch_unwind(|| {
-        let mut society = Society::new(seed, plan);
+        let mut people = People::new(seed, plan);
         for _ in 0..plan.turns {
-            society.turn();
+            people.turn();
         }
-        society.quieten();
-        society.check_quiet();
-        society.changes
+        people.quieten();
+        people.check_quiet();
+        people.changes
     });
     outcome.unwrap_or_else(|panic| {
         eprintln!("simulation failed: SEED={seed} repeats it, with {plan:?}");
@@ -81,7 +81,7 @@ pub fn run(seed: u64, plan: Plan) -> [usize; 3] {
     })
 }
 
-impl Society {
+impl People {
     fn new(seed: u64, plan: Plan) -> Self {
         let mut random = Random(seed);
         let now = Timestamp(1_700_000_000_000_000_000);
@@ -97,7 +97,7 @@ impl Society {
         let shards = (0..plan.shards)
             .map(|id| Shard::new(ShardId(id), plan.shards, Epoch(1), Rules::default(), seed ^ (u64::from(id) << 32)))
             .collect();
-        let mut society = Self {
+        let mut people = Self {
             random,
             now,
             monotonic: Monotonic(0),
@@ -121,10 +121,10 @@ impl Society {
         for number in 0..plan.sessions {
             // The first session of each user never ends, and shows itself.
             let user = number % plan.users;
-            let member = society.connect(user, number < plan.users);
-            society.members.push(member);
+            let member = people.connect(user, number < plan.users);
+            people.members.push(member);
         }
-        society
+        people
     }
 
     fn connect(&mut self, user: usize, lasting: bool) -> Member {

@@ -1,9 +1,9 @@
 //! Accounts deleted, with all that their users leave behind.
 
-use engine::social::group::GroupRefusal;
 use engine::id::{MessageId, Sequence};
 use engine::message::{Message, MessageCode};
 use engine::persist::StoreRequest;
+use engine::social::group::GroupRefusal;
 use glommio::LocalExecutor;
 use storage::Place;
 use uuid::Uuid;
