@@ -22,7 +22,7 @@ use engine::limits::STORE_REQUESTS_MAX;
 
 pub use client::Client;
 pub use committer::look_up;
-pub use ends::{StoreQueueServer, NotTaken, StoreQueue, store_queue};
+pub use ends::{NotTaken, StoreQueue, StoreQueueServer, store_queue};
 
 use crate::{ANSWER_DURATION_MAX, Failure, Store};
 use committer::Committer;

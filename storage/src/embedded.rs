@@ -8,12 +8,12 @@
 //!
 //! Its calls block, sometimes for tens of milliseconds when fjall rotates its journal or holds writers back.
 
+mod commit_cache;
 mod compaction;
 mod directory;
 mod draft;
 mod journal;
 mod kept_options;
-mod commit_cache;
 mod pages;
 mod room;
 mod tables;
@@ -26,12 +26,12 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::{Duration, Instant};
 
-use engine::social::friend::{FriendState, Sides};
-use engine::social::group::Role;
 use engine::id::{ChannelId, Epoch, GroupId, MessageId, NotificationId, UserId};
 use engine::message::Message;
-use engine::social::notification::Notification;
 use engine::persist::ChannelHead;
+use engine::social::friend::{FriendState, Sides};
+use engine::social::group::Role;
+use engine::social::notification::Notification;
 use fjall::PersistMode;
 
 use crate::account::{Account, Credential, CredentialOwner, Expiry, Revocation, RevocationPlace};
@@ -40,10 +40,10 @@ use crate::group::{Group, GroupFilter, GroupPlace, RosterPlace};
 use crate::keys::{self, Table};
 use crate::record::{self, StoreMeta};
 use crate::{DiskRoom, Failure, Place, Store, Write, Written};
+use commit_cache::CommitCache;
 use compaction::{Compactor, Work};
 use directory::Directory;
 use draft::Draft;
-use commit_cache::CommitCache;
 use room::Room;
 use tables::{FORMAT, Tables, decoded, describe, parsed, unreadable};
 
@@ -269,7 +269,8 @@ impl Store for Embedded {
     }
 
     fn edge_count(&self, user: UserId) -> Result<u32, Failure> {
-        let friend_counts = self.tables()?.read(Table::FriendCounts, &keys::user(user), record::decode_friend_counts)?;
+        let friend_counts =
+            self.tables()?.read(Table::FriendCounts, &keys::user(user), record::decode_friend_counts)?;
         Ok(friend_counts.unwrap_or_default().friends)
     }
 

@@ -1,7 +1,7 @@
 //! The nouns of friends and blocks, as the stores keep them. What an act makes of a pair is `engine::friend`'s to decide.
 
-use engine::social::friend::FriendState;
 use engine::id::{Timestamp, UserId};
+use engine::social::friend::FriendState;
 use engine::social::notification::Notice;
 use uuid::Uuid;
 

@@ -1,7 +1,7 @@
 //! The nouns of groups, as the stores keep them. Who may do what to whom is `engine::group`'s to decide.
 
-use engine::social::group::Role;
 use engine::id::{GroupId, Timestamp, UserId};
+use engine::social::group::Role;
 use uuid::Uuid;
 
 use crate::Failure;

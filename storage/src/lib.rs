@@ -42,12 +42,12 @@ pub mod transfer;
 use std::ops::Bound;
 use std::time::{Duration, Instant};
 
-use engine::social::friend::{FriendAct, FriendState, Sides};
-use engine::social::group::Role;
 use engine::id::{ChannelId, Epoch, GroupId, MessageId, NotificationId, Timestamp, UserId};
 use engine::message::Message;
-use engine::social::notification::Notification;
 use engine::persist::{ChannelHead, StoreReceipt, StoreRequest};
+use engine::social::friend::{FriendAct, FriendState, Sides};
+use engine::social::group::Role;
+use engine::social::notification::Notification;
 
 use account::{
     Account, AccountChange, Changed, Credential, CredentialOwner, Expiry, Linked, Registered, Registration, Revocation,

@@ -7,19 +7,19 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::ops::Bound;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
-use engine::social::friend::{FriendState, Sides};
-use engine::social::group::Role;
 use engine::id::{ChannelId, Epoch, GroupId, MessageId, NotificationId, Timestamp, UserId};
 use engine::message::Message;
-use engine::social::notification::Notification;
 use engine::persist::{ChannelHead, StoreReceipt, StoreRequest, UpdateMessage};
+use engine::social::friend::{FriendState, Sides};
+use engine::social::group::Role;
+use engine::social::notification::Notification;
 use uuid::Uuid;
 
 use crate::account::{
     Account, AccountChange, Changed, Credential, CredentialOwner, Expiry, Registered, Registration, Revocation,
     RevocationPlace,
 };
-use crate::friend::{FriendCounts, Edge, Friend, FriendPlace};
+use crate::friend::{Edge, Friend, FriendCounts, FriendPlace};
 use crate::group::{Group, GroupFilter, GroupPlace, Membership, RosterPlace, browse, common_beginning};
 use crate::inbox::Inbox;
 use crate::{Failure, Place, Store, Write, Written, change, check_forgotten, check_name, keys, span};

@@ -30,7 +30,7 @@ use xxhash_rust::xxh3::xxh3_64;
 
 use crate::account::{Account, CredentialOwner, Revocation};
 
-pub use friends::{decode_friend_counts, decode_edge, encode_friend_counts, encode_edge};
+pub use friends::{decode_edge, decode_friend_counts, encode_edge, encode_friend_counts};
 pub use groups::{
     decode_group, decode_group_name, decode_membership, encode_group, encode_group_name, encode_membership,
 };
@@ -363,14 +363,14 @@ fn malformed(error: rancor::Error) -> Damage {
 
 #[cfg(test)]
 mod tests {
+    use engine::id::{GroupId, NotificationId};
     use engine::social::friend::FriendState;
     use engine::social::group::Role;
-    use engine::id::{GroupId, NotificationId};
     use engine::social::notification::{Notification, NotificationCode};
     use proptest::prelude::*;
 
     use super::*;
-    use crate::friend::{FriendCounts, Edge};
+    use crate::friend::{Edge, FriendCounts};
     use crate::group::{Group, Membership};
     use crate::inbox::Inbox;
 

@@ -1,14 +1,14 @@
 //! What a change of groups, friends or accounts needs of a keeper: its rows, one kind at a time. `change/` carries changes
 //! out on these, so that every keeper does the same; how rows and their orders are kept is each keeper's own.
 
-use engine::social::group::Role;
 use engine::id::{ChannelId, GroupId, MessageId, NotificationId, UserId};
 use engine::message::Message;
+use engine::social::group::Role;
 use engine::social::notification::Notification;
 
 use crate::Failure;
 use crate::account::{Account, Credential, CredentialOwner, Revocation};
-use crate::friend::{FriendCounts, Edge};
+use crate::friend::{Edge, FriendCounts};
 use crate::group::{Group, Membership};
 use crate::inbox::Inbox;
 

@@ -12,13 +12,14 @@
 //!
 //! One server has a keyspace at a time (`lease.rs`). It runs on tokio, on threads of its own.
 
+mod change_scheduler;
 mod channel;
 mod clock;
+mod cluster_store;
 mod decode;
 mod draft;
 mod export;
 mod intents;
-mod store;
 mod lane;
 mod lease;
 mod link;
@@ -27,7 +28,6 @@ pub mod options;
 mod outcome;
 mod pages;
 pub mod schema;
-mod change_scheduler;
 mod statements;
 mod sweep;
 mod transfer;
@@ -36,12 +36,12 @@ use std::future::Future;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use engine::social::friend::{FriendState, Sides};
-use engine::social::group::Role;
 use engine::id::{ChannelId, Epoch, GroupId, MessageId, NotificationId, Timestamp, UserId};
 use engine::message::Message;
-use engine::social::notification::Notification;
 use engine::persist::ChannelHead;
+use engine::social::friend::{FriendState, Sides};
+use engine::social::group::Role;
+use engine::social::notification::Notification;
 use tokio::runtime::Runtime;
 use uuid::Uuid;
 
@@ -49,8 +49,8 @@ use crate::account::{Account, Credential, CredentialOwner, Expiry, Revocation, R
 use crate::friend::{Friend, FriendPlace};
 use crate::group::{Group, GroupFilter, GroupPlace, RosterPlace};
 use crate::{Answer, Failure, Lanes, Place, Store, Write, Written, not_a_write, span};
+use cluster_store::ClusterStore;
 use draft::is_name;
-use store::ClusterStore;
 use link::{Link, READ_PATIENCE};
 use mutations::{shard_of, shards_of};
 use options::ScyllaOptions;
@@ -379,7 +379,8 @@ impl Store for Scylla {
     }
 
     fn account_deletions(&self, limit: usize) -> Result<Vec<UserId>, Failure> {
-        let rows: Vec<(Uuid,)> = self.ask(self.store.link.rows(Statement::AccountDeletions, vec![int(limit_of(limit))]))?;
+        let rows: Vec<(Uuid,)> =
+            self.ask(self.store.link.rows(Statement::AccountDeletions, vec![int(limit_of(limit))]))?;
         Ok(rows.into_iter().take(limit).map(|(user,)| UserId(user)).collect())
     }
 

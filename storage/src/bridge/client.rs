@@ -3,10 +3,10 @@
 use std::cell::Cell;
 use std::sync::{Arc, Weak};
 
-use engine::social::friend::{FriendAct, FriendState};
-use engine::social::group::Role;
 use engine::id::{ChannelId, GroupId, NotificationId, Timestamp, UserId};
 use engine::message::Message;
+use engine::social::friend::{FriendAct, FriendState};
+use engine::social::group::Role;
 use engine::social::notification::Notification;
 
 use super::Line;

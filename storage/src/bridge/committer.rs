@@ -6,10 +6,10 @@
 use std::collections::HashSet;
 use std::sync::Arc;
 
-use engine::social::friend::FriendState;
-use engine::social::group::Role;
 use engine::id::UserId;
 use engine::persist::{Admission, Receipt, StoreFailure, StoreReceipt, StoreRequest, Ticket};
+use engine::social::friend::FriendState;
+use engine::social::group::Role;
 
 use super::client::ClientWrite;
 use super::waiting::Desk;

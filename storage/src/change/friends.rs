@@ -1,9 +1,9 @@
 //! Changes of friends and blocks, and who may write to whom.
 
-use engine::social::friend::{FriendAct, FriendState, Sides};
 use engine::id::{Timestamp, UserId};
-use engine::social::notification::{NotificationCode, Wording};
 use engine::persist::StoreReceipt;
+use engine::social::friend::{FriendAct, FriendState, Sides};
+use engine::social::notification::{NotificationCode, Wording};
 
 use super::inbox;
 use crate::Failure;

@@ -2,11 +2,11 @@
 
 use std::collections::HashMap;
 
-use engine::social::group::{Decision, GroupAct, GroupChange, GroupOutcome, GroupRefusal, Move, Person, Role, Roster};
 use engine::id::{ChannelId, GroupId, Timestamp, UserId};
 use engine::message::{Message, MessageCode};
-use engine::social::notification::{Notice, Wording};
 use engine::persist::ChannelHead;
+use engine::social::group::{Decision, GroupAct, GroupChange, GroupOutcome, GroupRefusal, Move, Person, Role, Roster};
+use engine::social::notification::{Notice, Wording};
 
 use super::inbox;
 use crate::Failure;

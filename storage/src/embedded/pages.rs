@@ -1,7 +1,7 @@
 //! Pages of lists: groups and their people, friends, notifications. Each is read at one moment.
 
-use engine::social::group::Role;
 use engine::id::{ChannelId, GroupId, NotificationId, UserId};
+use engine::social::group::Role;
 use engine::social::notification::Notification;
 use fjall::Slice;
 use uuid::Uuid;

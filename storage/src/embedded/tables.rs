@@ -11,10 +11,10 @@ use fjall::{
     AbstractTree, CompressionType, Database, Keyspace, KeyspaceCreateOptions, PersistMode, Readable, Slice, Snapshot,
 };
 
+use super::commit_cache::CommitCache;
 use super::compaction::Interruption;
 use super::draft::Draft;
 use super::kept_options::{self, inert};
-use super::commit_cache::CommitCache;
 use super::{EmbeddedOptions, upgrade};
 use crate::Failure;
 use crate::account::Revocation;

@@ -1,10 +1,10 @@
 //! What no reader can see: that rows which nothing leads to any more are really removed, a bounded number at a time.
 
-use engine::social::friend::FriendAct;
-use engine::social::group::{GroupAct, GroupChange, Role};
 use engine::id::{Sequence, Timestamp};
 use engine::message::MessageCode;
 use engine::persist::{Admission, DirectRequest, StoreReceipt, StoreRequest};
+use engine::social::friend::FriendAct;
+use engine::social::group::{GroupAct, GroupChange, Role};
 use uuid::Uuid;
 
 use super::draft::sweep::SWEEP_ROWS_MAX;

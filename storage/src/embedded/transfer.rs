@@ -3,8 +3,8 @@
 
 use engine::id::{ChannelId, ChannelKind, Epoch};
 
-use super::draft::Draft;
 use super::commit_cache::CommitCache;
+use super::draft::Draft;
 use super::tables::{FORMAT, Tables, View, decoded};
 use super::{Embedded, failed};
 use crate::keys::{self, Table};

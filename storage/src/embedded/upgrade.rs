@@ -7,8 +7,8 @@
 
 use std::path::Path;
 
-use super::draft::Draft;
 use super::commit_cache::CommitCache;
+use super::draft::Draft;
 use super::tables::{Tables, unopenable, unreadable};
 use crate::Failure;
 use crate::keys::{self, Table};

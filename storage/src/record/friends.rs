@@ -1,11 +1,11 @@
 //! Records of friends and blocks.
 
-use engine::social::friend::FriendState;
 use engine::id::Timestamp;
+use engine::social::friend::FriendState;
 use rkyv::{Archive, Deserialize, Serialize};
 
 use super::{Damage, Kind, access, encode};
-use crate::friend::{FriendCounts, Edge};
+use crate::friend::{Edge, FriendCounts};
 
 #[derive(Archive, Serialize, Deserialize)]
 struct EdgeV1 {

@@ -1,7 +1,7 @@
 //! Records of groups and of who is in them.
 
-use engine::social::group::Role;
 use engine::id::{GroupId, Timestamp, UserId};
+use engine::social::group::Role;
 use rkyv::{Archive, Deserialize, Serialize};
 use uuid::Uuid;
 

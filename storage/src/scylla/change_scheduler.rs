@@ -8,15 +8,15 @@ use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Instant;
 
-use engine::social::group::GroupAct;
 use engine::id::{GroupId, UserId};
 use engine::persist::{Admission, StoreReceipt, StoreRequest};
+use engine::social::group::GroupAct;
 use tokio::sync::{RwLock, Semaphore};
 
 use super::channel::Channel;
+use super::cluster_store::ClusterStore;
 use super::draft::{Draft, Ending};
 use super::intents::Whole;
-use super::store::ClusterStore;
 use super::lane::in_time;
 use super::link::by;
 use crate::account::Credential;

@@ -1,9 +1,9 @@
 //! Rows to nouns.
 
-use engine::social::friend::FriendState;
-use engine::social::group::Role;
 use engine::id::{ChannelId, GroupId, MessageId, NotificationId, Sequence, Timestamp, UserId};
 use engine::message::{Message, MessageCode};
+use engine::social::friend::FriendState;
+use engine::social::group::Role;
 use engine::social::notification::{Notification, NotificationCode};
 use uuid::Uuid;
 

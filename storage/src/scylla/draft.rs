@@ -18,15 +18,15 @@ use scylla::value::{CqlValue, Row};
 use tokio::task::JoinSet;
 use uuid::Uuid;
 
+use super::change_scheduler::{Footprint, Subject};
 use super::channel::{Channel, Known};
+use super::cluster_store::ClusterStore;
 use super::intents::{self, Whole};
-use super::store::ClusterStore;
 use super::link::{Link, Mutation, WRITE_PATIENCE, by};
 use super::mutations;
-use super::change_scheduler::{Footprint, Subject};
 use super::statements::{Statement, big, id, int, text};
 use crate::account::{Account, AccountChange, Changed, CredentialOwner, Registered, Registration, Revocation};
-use crate::friend::{FriendCounts, Edge};
+use crate::friend::{Edge, FriendCounts};
 use crate::group::{Group, Membership};
 use crate::inbox::Inbox;
 use crate::rows::Rows;

@@ -5,14 +5,14 @@
 use std::collections::VecDeque;
 use std::sync::Arc;
 
-use engine::social::group::Role;
 use engine::id::{ChannelId, GroupId, MessageId, NotificationId, Timestamp, UserId};
+use engine::social::group::Role;
 use tokio::task::JoinSet;
 use uuid::Uuid;
 
 use super::Scylla;
+use super::cluster_store::ClusterStore;
 use super::decode;
-use super::store::ClusterStore;
 use super::mutations::shards_of;
 use super::pages::{limit_of, successor};
 use super::statements::{Statement, big, id, int, text};

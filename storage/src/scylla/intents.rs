@@ -19,7 +19,7 @@ use scylla::value::CqlValue;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use uuid::Uuid;
 
-use super::store::ClusterStore;
+use super::cluster_store::ClusterStore;
 use super::link::{Link, Mutation, UNDO_PATIENCE, WRITE_PATIENCE, by};
 use super::outcome::Missed;
 use super::statements::{Statement, bytes, int};

@@ -19,13 +19,13 @@ use engine::persist::{ChannelHead, StoreReceipt, StoreRequest, UpdateMessage};
 use scylla::statement::batch::BatchType;
 use tokio::task::JoinSet;
 
+use super::change_scheduler::Turn;
 use super::channel::{Channel, Home, Known, bounds_of, milliseconds, remaining_seconds};
+use super::cluster_store::ClusterStore;
 use super::decode::{MessageRow, StoredMessage};
-use super::store::ClusterStore;
 use super::link::{LOOK_PATIENCE, Mutation, UNDO_PATIENCE, by};
 use super::mutations::author_row;
 use super::outcome::Missed;
-use super::change_scheduler::Turn;
 use super::statements::{Statement, big, id, int, text};
 use crate::{Answer, Failure, Write, Written};
 

@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 use engine::id::Epoch;
 use uuid::Uuid;
 
-use super::store::ClusterStore;
+use super::cluster_store::ClusterStore;
 use super::lane::in_time;
 use super::link::Mutation;
 use super::statements::{Statement, big, id};

@@ -1,7 +1,7 @@
 //! Nouns to rows: what writes each of them, and what takes it away.
 
-use engine::social::friend::FriendState;
 use engine::id::{ChannelId, GroupId, NotificationId, Timestamp, UserId};
+use engine::social::friend::FriendState;
 use engine::social::notification::Notification;
 use uuid::Uuid;
 use xxhash_rust::xxh3::xxh3_64;
@@ -10,7 +10,7 @@ use super::decode::kind_number;
 use super::link::Mutation;
 use super::statements::{Statement, big, bytes, flag, id, int, text, texts};
 use crate::account::{Account, Credential, Revocation};
-use crate::friend::{FriendCounts, Edge};
+use crate::friend::{Edge, FriendCounts};
 use crate::group::{Group, GroupPlace, Membership};
 use crate::inbox::Inbox;
 

@@ -12,8 +12,8 @@ use tokio::task::JoinSet;
 use uuid::Uuid;
 
 use super::channel::{Channel, milliseconds};
+use super::cluster_store::ClusterStore;
 use super::decode::{self, GroupRow, NotificationRow, PageRow, UserRow};
-use super::store::ClusterStore;
 use super::mutations::{LIST_SHARDS, shards_of};
 use super::statements::{Statement, big, bytes, id, int, text};
 use crate::account::Account;

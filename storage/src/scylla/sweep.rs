@@ -9,13 +9,13 @@ use scylla::statement::batch::BatchType;
 use scylla::value::Row;
 use uuid::Uuid;
 
+use super::change_scheduler::{Footprint, Subject};
+use super::cluster_store::ClusterStore;
 use super::draft::{Draft, Ending};
-use super::store::ClusterStore;
 use super::lane::in_time;
 use super::link::{Mutation, WRITE_PATIENCE, by};
 use super::mutations::{delete_membership, shards_of};
 use super::pages::{limit_of, successor};
-use super::change_scheduler::{Footprint, Subject};
 use super::statements::{Statement, id, int, text};
 use crate::Failure;
 use crate::group::RosterPlace;

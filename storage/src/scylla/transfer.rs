@@ -14,7 +14,7 @@ use uuid::Uuid;
 
 use super::Scylla;
 use super::channel::milliseconds;
-use super::store::ClusterStore;
+use super::cluster_store::ClusterStore;
 use super::lane::{bytes_of, message_row, place_of};
 use super::link::Mutation;
 use super::mutations as rows;

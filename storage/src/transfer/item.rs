@@ -2,14 +2,14 @@
 
 use engine::id::{ChannelId, GroupId, NotificationId, UserId};
 use engine::message::Message;
-use engine::social::notification::Notification;
 use engine::persist::ChannelHead;
+use engine::social::notification::Notification;
 use uuid::Uuid;
 
 use super::Row;
 use crate::Failure;
 use crate::account::{Account, Credential, CredentialKind, CredentialOwner, Revocation};
-use crate::friend::{FriendCounts, Edge};
+use crate::friend::{Edge, FriendCounts};
 use crate::group::{Group, Membership};
 use crate::inbox::Inbox;
 use crate::keys::{self, Table};
@@ -62,7 +62,9 @@ impl Item {
                 (keys::member(*group, *user), record::encode_membership(*membership))
             }
             Self::Edge(user, other, edge) => (keys::edge(*user, *other), record::encode_edge(*edge)),
-            Self::FriendCounts(user, friend_counts) => (keys::user(*user), record::encode_friend_counts(*friend_counts)),
+            Self::FriendCounts(user, friend_counts) => {
+                (keys::user(*user), record::encode_friend_counts(*friend_counts))
+            }
             Self::Notification(user, notification) => {
                 (keys::notification(*user, notification.id), record::encode_notification(notification))
             }
@@ -100,7 +102,9 @@ impl Item {
                 let (user, other) = parsed(table, pair())?;
                 Self::Edge(UserId(user), UserId(other), decoded(table, record::decode_edge(value))?)
             }
-            Table::FriendCounts => Self::FriendCounts(parsed(table, one())?, decoded(table, record::decode_friend_counts(value))?),
+            Table::FriendCounts => {
+                Self::FriendCounts(parsed(table, one())?, decoded(table, record::decode_friend_counts(value))?)
+            }
             Table::Notifications => {
                 let (user, id) = parsed(table, pair())?;
                 let notification = record::decode_notification(NotificationId(id), value);

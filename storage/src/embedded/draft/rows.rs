@@ -2,10 +2,10 @@
 
 use std::ops::Bound::{Excluded, Included};
 
-use engine::social::friend::FriendState;
-use engine::social::group::Role;
 use engine::id::{ChannelId, GroupId, MessageId, NotificationId, UserId};
 use engine::message::Message;
+use engine::social::friend::FriendState;
+use engine::social::group::Role;
 use engine::social::notification::Notification;
 use uuid::Uuid;
 
@@ -14,7 +14,7 @@ use super::sweep::Remains;
 use crate::Failure;
 use crate::account::{Account, Credential, CredentialOwner, Revocation};
 use crate::embedded::tables::parsed;
-use crate::friend::{FriendCounts, Edge};
+use crate::friend::{Edge, FriendCounts};
 use crate::group::{Group, GroupPlace, Membership, RosterPlace};
 use crate::inbox::Inbox;
 use crate::keys::{self, Listed, Table};

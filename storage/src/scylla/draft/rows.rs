@@ -1,24 +1,24 @@
 //! The rows of a change, as the rules ask for them and write them: every row with its places in the lists, and with what
 //! undoes it.
 
-use engine::social::group::Role;
 use engine::id::{ChannelId, GroupId, MessageId, NotificationId, Timestamp, UserId};
 use engine::message::Message;
+use engine::social::group::Role;
 use engine::social::notification::Notification;
 use uuid::Uuid;
 
 use super::{Claim, Draft, GROUPS_OF_USER_MAX, Release, is_name};
 use crate::Failure;
 use crate::account::{Account, Credential, CredentialOwner, Revocation};
-use crate::friend::{FriendCounts, Edge};
+use crate::friend::{Edge, FriendCounts};
 use crate::group::{Group, GroupPlace, Membership, RosterPlace};
 use crate::inbox::Inbox;
 use crate::rows::Rows;
+use crate::scylla::change_scheduler::Subject;
 use crate::scylla::decode::{self, GroupRow};
 use crate::scylla::lane::{bytes_of, delete_row, message_row, place_of};
 use crate::scylla::link::Mutation;
 use crate::scylla::mutations as rows;
-use crate::scylla::change_scheduler::Subject;
 use crate::scylla::statements::{Statement, big, id, int, text};
 
 impl Rows for Draft<'_> {
@@ -164,8 +164,7 @@ impl Rows for Draft<'_> {
         if !is_name(name) {
             return Ok(None);
         }
-        let found: Option<(Uuid,)> =
-            self.block(self.store.link.decided_row(Statement::GroupName, vec![text(name)]))?;
+        let found: Option<(Uuid,)> = self.block(self.store.link.decided_row(Statement::GroupName, vec![text(name)]))?;
         let Some((found,)) = found else { return Ok(None) };
         if self.group(GroupId(found))?.is_some_and(|group| group.name == name) {
             return Ok(Some(GroupId(found)));

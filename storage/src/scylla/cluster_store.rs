@@ -9,13 +9,13 @@ use engine::id::{ChannelId, Epoch, UserId};
 use engine::persist::StoreRequest;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
 
+use super::change_scheduler::{ChangeScheduler, footprint};
 use super::channel::{Channel, Channels};
 use super::intents::Intents;
 use super::lane::Job;
 use super::lease::Lease;
 use super::link::{Link, WRITE_PATIENCE};
 use super::pages::Sharing;
-use super::change_scheduler::{ChangeScheduler, footprint};
 use crate::{Answer, Failure, Write};
 
 /// Writes under way.
