@@ -39,7 +39,7 @@ pub enum Input {
     ChannelQuery { number: u64, channel: ChannelId, query: ChannelQuery },
     /// Something that sessions of users are to hear, wherever they are.
     Broadcast(Broadcast),
-    /// Somebody without a session asks which of these users show themselves; answered as an query is.
+    /// Somebody without a session asks which of these users show themselves; answered as a query is.
     Online { number: u64, users: Vec<UserId> },
     /// The store has answered.
     Receipt { ticket: Ticket, outcome: Result<StoreReceipt, StoreFailure> },
@@ -88,7 +88,7 @@ pub struct Shard {
     /// Requests for channels that other shards own, gathered into one parcel each.
     outgoing: BTreeMap<(ShardId, ChannelId), Vec<ChannelRequest>>,
     /// Parcels that are of no channel's batch.
-    letters: Vec<(ShardId, Parcel)>,
+    parcels: Vec<(ShardId, Parcel)>,
     answers: Vec<(u64, ChannelAnswer)>,
     /// Blocks that the other shards have been told of, by number. As many as there are queries that ask for them.
     blocks: HashMap<u64, Unheard>,
@@ -113,7 +113,7 @@ impl Shard {
             owner: Owner::new(epoch, rules.room_members_max, seed),
             now: Now::default(),
             outgoing: BTreeMap::new(),
-            letters: Vec::new(),
+            parcels: Vec::new(),
             answers: Vec::new(),
             blocks: HashMap::new(),
             block_numbers: 0,
@@ -142,8 +142,8 @@ impl Shard {
             Input::Close { connection, frame, close_mode } => self.home.close(connection, frame, close_mode),
             Input::Closed { connection } => self.home.closed(connection),
             Input::Parcel(Parcel::Requests { from, channel, requests }) => {
-                for ask in requests {
-                    self.owner.request(from, channel.clone(), ask, now);
+                for request in requests {
+                    self.owner.request(from, channel.clone(), request, now);
                 }
             }
             Input::Parcel(Parcel::Batch(batch)) => self.home.receive(batch),
@@ -151,18 +151,18 @@ impl Shard {
             Input::ChannelQuery { number, channel, query } => {
                 let owner = channel.owner(self.shards);
                 if owner == self.id {
-                    self.owner.enquire(self.id, number, &channel, query, now);
+                    self.owner.query(self.id, number, &channel, query, now);
                 } else {
-                    self.letters.push((owner, Parcel::ChannelQuery { from: self.id, number, channel, query }));
+                    self.parcels.push((owner, Parcel::ChannelQuery { from: self.id, number, channel, query }));
                 }
             }
             Input::Parcel(Parcel::ChannelQuery { from, number, channel, query }) => {
-                self.owner.enquire(from, number, &channel, query, now);
+                self.owner.query(from, number, &channel, query, now);
             }
             Input::Parcel(Parcel::ChannelAnswer { number, answer }) => self.answers.push((number, answer)),
             Input::Parcel(Parcel::Blocked { from, number, block }) => {
                 self.home.end_following(block);
-                self.letters.push((from, Parcel::BlockHeard { number }));
+                self.parcels.push((from, Parcel::BlockHeard { number }));
             }
             Input::Parcel(Parcel::BlockHeard { number }) => self.block_heard(number),
             Input::Broadcast(broadcast) => self.home.circulate(broadcast),
@@ -173,7 +173,7 @@ impl Shard {
             Input::Receipt { ticket, outcome } if ticket.is_of_home() => self.home.receipt(ticket, outcome),
             Input::Receipt { ticket, outcome } => self.owner.receipt(ticket, outcome, now),
         }
-        self.put_asks();
+        self.put_channel_requests();
     }
 
     fn begin(&mut self, now: Timestamp) {
@@ -187,13 +187,13 @@ impl Shard {
     }
 
     /// Puts the requests of our connections to the owners of their channels.
-    fn put_asks(&mut self) {
-        for (channel, ask) in std::mem::take(&mut self.home.requests) {
+    fn put_channel_requests(&mut self) {
+        for (channel, request) in std::mem::take(&mut self.home.channel_requests) {
             let owner = channel.owner(self.shards);
             if owner == self.id {
-                self.owner.request(self.id, channel, ask, self.now);
+                self.owner.request(self.id, channel, request, self.now);
             } else {
-                self.outgoing.entry((owner, channel)).or_default().push(ask);
+                self.outgoing.entry((owner, channel)).or_default().push(request);
             }
         }
     }
@@ -215,16 +215,16 @@ impl Shard {
                     effects.parcels.push((to, Parcel::Batch(batch)));
                 }
             }
-            self.put_asks();
+            self.put_channel_requests();
         }
         self.hand_out();
         for ((to, channel), requests) in std::mem::take(&mut self.outgoing) {
             effects.parcels.push((to, Parcel::Requests { from: self.id, channel, requests }));
         }
-        effects.parcels.append(&mut self.letters);
+        effects.parcels.append(&mut self.parcels);
         effects.answers.append(&mut self.answers);
         effects.store.append(&mut self.owner.requests);
-        effects.store.append(&mut self.home.requests);
+        effects.store.append(&mut self.home.store_requests);
         effects.sockets.append(&mut self.home.effects);
     }
 
@@ -242,17 +242,17 @@ impl Shard {
         }
         for broadcast in std::mem::take(&mut self.home.broadcasts) {
             for shard in (0..self.shards).map(ShardId).filter(|&shard| shard != self.id) {
-                self.letters.push((shard, Parcel::Broadcast(broadcast.clone())));
+                self.parcels.push((shard, Parcel::Broadcast(broadcast.clone())));
             }
         }
     }
 
-    /// Answers an query of a shard.
+    /// Answers a query of a shard.
     fn answer(&mut self, from: ShardId, number: u64, answer: ChannelAnswer) {
         if from == self.id {
             self.answers.push((number, answer));
         } else {
-            self.letters.push((from, Parcel::ChannelAnswer { number, answer }));
+            self.parcels.push((from, Parcel::ChannelAnswer { number, answer }));
         }
     }
 
@@ -267,7 +267,7 @@ impl Shard {
         self.block_numbers += 1;
         self.blocks.insert(self.block_numbers, Unheard { shards: others, from, number });
         for shard in (0..self.shards).map(ShardId).filter(|&shard| shard != self.id) {
-            self.letters.push((shard, Parcel::Blocked { from: self.id, number: self.block_numbers, block }));
+            self.parcels.push((shard, Parcel::Blocked { from: self.id, number: self.block_numbers, block }));
         }
     }
 
@@ -299,10 +299,10 @@ impl Shard {
                 self.owner.backlog(self.id, &channel, state, self.now);
             } else {
                 // It rides with the next turn's parcels, behind what was asked before it.
-                self.letters.push((owner, Parcel::Backlog { from: self.id, channel, state }));
+                self.parcels.push((owner, Parcel::Backlog { from: self.id, channel, state }));
             }
         }
-        self.put_asks();
+        self.put_channel_requests();
     }
 
     /// The slice is written: passes that ended in it ended at `now`.
@@ -340,7 +340,7 @@ impl Shard {
         self.home.is_busy()
             || self.owner.is_busy()
             || !self.outgoing.is_empty()
-            || !self.letters.is_empty()
+            || !self.parcels.is_empty()
             || !self.answers.is_empty()
     }
 

@@ -186,7 +186,7 @@ impl Owner {
     }
 
     /// Answers somebody without a session, at once or later; the answer will be among the answers.
-    pub fn enquire(&mut self, from: ShardId, number: u64, id: &ChannelId, query: ChannelQuery, now: Now) {
+    pub fn query(&mut self, from: ShardId, number: u64, id: &ChannelId, query: ChannelQuery, now: Now) {
         let answer = match (self.channels.get_mut(id), query) {
             (None, ChannelQuery::Presence { .. }) => ChannelAnswer::Presence { presences: Vec::new(), count: 0 },
             (None, ChannelQuery::Newest { .. }) => ChannelAnswer::AskTheStore,

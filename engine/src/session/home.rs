@@ -72,12 +72,12 @@ pub struct Home {
     dirty: Vec<u32>,
     report: PassReport,
     /// Requests to be put to the owners of their channels, in order.
-    pub requests: Vec<(ChannelId, ChannelRequest)>,
+    pub channel_requests: Vec<(ChannelId, ChannelRequest)>,
     pub effects: Vec<SocketEffect>,
     /// For all other shards.
     pub broadcasts: Vec<Arc<Broadcast>>,
     /// For the store, and whose answers wait for it: one a connection at most.
-    pub requests: Vec<(Ticket, StoreRequest)>,
+    pub store_requests: Vec<(Ticket, StoreRequest)>,
     lookups: HashMap<Ticket, Lookup>,
     tickets: u64,
     /// What the owners of channels are to be told about how far behind the passes are.
@@ -97,10 +97,10 @@ impl Home {
             subscribers: Subscribers::default(),
             dirty: Vec::new(),
             report: PassReport::default(),
-            requests: Vec::new(),
+            channel_requests: Vec::new(),
             effects: Vec::new(),
             broadcasts: Vec::new(),
-            requests: Vec::new(),
+            store_requests: Vec::new(),
             lookups: HashMap::new(),
             tickets: 0,
             backlogs: Vec::new(),
@@ -169,7 +169,7 @@ impl Home {
             Ok(Admitted::ChannelRequest(channel, action)) => {
                 let is_room = matches!(channel.kind(), ChannelKind::Room(_));
                 traffic.exclusive |= matches!(action, ChannelAction::Join { .. }) && !is_room;
-                self.requests.push((channel, ChannelRequest { connection: id, number, action }));
+                self.channel_requests.push((channel, ChannelRequest { connection: id, number, action }));
             }
             Ok(Admitted::Follow { ids, usernames }) => self.follow(id, number, ids, usernames),
             Ok(Admitted::Unfollow(users)) => {
@@ -250,7 +250,8 @@ impl Home {
         }
         for subscription in subscriptions {
             let channel = self.subscribers.channel_of(subscription.key).clone();
-            self.requests.push((channel, ChannelRequest { connection: id, number: 0, action: ChannelAction::Depart }));
+            self.channel_requests
+                .push((channel, ChannelRequest { connection: id, number: 0, action: ChannelAction::Depart }));
             // The index may have moved while the others were taken out, but never for this connection's own entry:
             // it stands in each audience once.
             self.take_out(subscription);
@@ -279,7 +280,7 @@ impl Home {
                 }
                 Item::Joined { connection, number, reply } => {
                     if self.connection(connection).is_none_or(|connection| connection.closing) {
-                        self.requests.push((
+                        self.channel_requests.push((
                             channel.clone(),
                             ChannelRequest { connection, number, action: ChannelAction::Depart },
                         ));
@@ -395,7 +396,7 @@ impl Home {
             || !self.dirty.is_empty()
             || !self.effects.is_empty()
             || !self.broadcasts.is_empty()
-            || !self.requests.is_empty()
+            || !self.store_requests.is_empty()
     }
 
     /// A connection's socket has room again.

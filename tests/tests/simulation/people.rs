@@ -219,7 +219,7 @@ impl People {
         }
     }
 
-    fn enquire(&mut self, channel: ChannelId, query: ChannelQuery) {
+    fn query(&mut self, channel: ChannelId, query: ChannelQuery) {
         self.numbers += 1;
         self.open.insert(self.numbers, channel.clone());
         let shard = self.random.below(self.shards.len());
@@ -320,7 +320,7 @@ impl People {
             return;
         }
         let change = GroupChange { group, actor, act };
-        self.enquire(ChannelId::group(group), ChannelQuery::ChangeGroup(change));
+        self.query(ChannelId::group(group), ChannelQuery::ChangeGroup(change));
     }
 
     fn change_relation(&mut self, user: UserId, other: UserId) {
@@ -328,7 +328,7 @@ impl People {
             return;
         }
         if self.random.one_in(2) {
-            self.enquire(ChannelId::direct(user, other), ChannelQuery::Block(Block { user, other }));
+            self.query(ChannelId::direct(user, other), ChannelQuery::Block(Block { user, other }));
             self.blocking.insert(self.numbers, (user, other));
             return;
         }
@@ -359,7 +359,7 @@ impl People {
         self.come_to_rest();
         let channels: Vec<ChannelId> = self.registry.traces.keys().cloned().collect();
         for channel in channels {
-            self.enquire(channel, ChannelQuery::Presence { after: None, limit: 1000 });
+            self.query(channel, ChannelQuery::Presence { after: None, limit: 1000 });
         }
         self.come_to_rest();
     }

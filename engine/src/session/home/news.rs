@@ -124,7 +124,7 @@ impl Home {
         self.tickets += 1;
         let ticket = Ticket(HOME_TICKET | self.tickets);
         self.lookups.insert(ticket, Lookup { connection: id, number, blocked_by: Vec::new() });
-        self.requests.push((ticket, StoreRequest::Users { follower, ids, usernames }));
+        self.store_requests.push((ticket, StoreRequest::Users { follower, ids, usernames }));
     }
 
     pub(super) fn unfollow(&mut self, id: ConnectionId, users: &[UserId]) {
