@@ -171,7 +171,7 @@ impl Channel {
         (std::mem::replace(&mut self.members_counted, members), members)
     }
 
-    /// Carries out a connection's request at once, or accepts it for later. Either way the order of requests is kept.
+    /// Carries out a connection's request at once, or accepts it to be carried out in order.
     pub fn request(&mut self, home: ShardId, request: ChannelRequest, context: &StepContext, wants: &mut Wants) {
         self.look_at(home, request, context, wants);
         self.go_on(context, wants);
