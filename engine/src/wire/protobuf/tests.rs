@@ -19,7 +19,7 @@ fn check(bytes: &[u8], cid: &str, command: Command) {
     assert_eq!(decode(bytes), Ok(Request { cid: cid.into(), command }), "{bytes:02x?}");
 }
 
-/// Checks that the bytes end the session, with a reason that begins like this, and that no request is answered before.
+/// Checks that the bytes end the session with this kind of reason, and that no error is sent before the close.
 fn refused(bytes: &[u8]) {
     match decode(bytes) {
         Err(malformed @ Malformed::Syntax(_)) => {

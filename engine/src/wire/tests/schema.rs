@@ -16,8 +16,8 @@ pub fn envelope() -> MessageDescriptor {
     ENVELOPE.clone()
 }
 
-/// Translates an envelope from text to bytes. Unknown members are left out, such as those of payloads that the tests do
-/// not read.
+/// Translates an envelope from text to bytes. Members that the schema does not know are left out, such as those inside
+/// payloads that the server does not read.
 pub fn bytes_of(text: &str) -> Vec<u8> {
     let mut reader = serde_json::Deserializer::from_str(text);
     let options = DeserializeOptions::new().deny_unknown_fields(false);
