@@ -248,7 +248,7 @@ impl Traffic {
     ///
     /// The caller then puts the rest of the log at the end of the outbox. So an answer that still waits for earlier
     /// answers comes after all of the log. The log must not wait for that answer, or the member would receive the
-    /// channel's messages after frames that were said later.
+    /// channel's messages after frames that were sent later.
     pub fn detach(
         &mut self,
         key: AudienceKey,
