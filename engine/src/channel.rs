@@ -1,12 +1,13 @@
-//! A channel at its owner: who is in it, who may write, and what comes next.
+//! A channel at its owner: its members, who may write, and which message comes next.
 //!
-//! Everything is judged here at once and in one order; what must be kept is shown only when the store has it. Contents are
-//! opaque. The channel speaks by `Announcements`, which the shard sends on at the end of the turn, and by answers and
-//! notices beside them.
+//! The owner judges all requests of a channel in one order. A change that must be stored is shown only after the store
+//! has confirmed it. Contents are opaque. The channel produces `Announcements`, which the shard sends at the end of the
+//! turn, and beside them answers and notices.
 //!
-//! Rooms let everybody in. Into a group's or a direct channel people come by the store's word, and what takes their place
-//! away again (a kick, a block) is decided by the store, too. Such a change stands in the same queue as messages and
-//! joins, and nothing that is asked behind it is looked at before it is decided: nobody sends or joins past a kick.
+//! Any user may join a room. A join to a group's or a direct channel needs the store's decision. The store also decides
+//! the changes that remove members (a kick, a block). Such a change stands in the same queue as messages and joins, and
+//! no request after it is looked at before it is decided: no user sends or joins after a kick that was asked for
+//! earlier.
 
 use std::collections::VecDeque;
 
@@ -33,15 +34,15 @@ mod pending;
 mod presence;
 mod recent;
 
-/// What the world lends a channel for one step.
+/// The clock's readings and random bits that a channel is given for one step.
 pub struct StepContext {
     pub now: Now,
     pub random: u32,
 }
 
-/// What a channel wants of the store.
+/// A request of a channel to the store.
 pub enum Wanted {
-    /// Its own newest place.
+    /// The id and the sequence of its newest message.
     Head,
     /// Its newest messages, for this version.
     Newest(Version),
@@ -49,7 +50,7 @@ pub enum Wanted {
     Decision(PendingPlace, StoreRequest),
 }
 
-/// What a channel does to the world in one step.
+/// All requests of a channel to the store in one step.
 pub type Wants = Vec<Wanted>;
 
 /// What the store has decided about an entry of the queue.
@@ -59,30 +60,31 @@ pub type Decision = Result<StoreReceipt, StoreFailure>;
 pub struct Channel {
     id: ChannelId,
     members: Members,
-    /// Memberships that the owner has counted.
+    /// The number of members when the owner last called `count_members`.
     members_counted: usize,
     presence_changes: PresenceChanges,
     recent: Recent,
-    /// Visible members beyond which this is a crowd.
+    /// With more visible members than this, the channel is a crowd.
     room_max: usize,
     place: Place,
     pending: Pending<Work, Decision>,
-    /// What was asked while the place was unknown, or while a change of members was undecided; in order.
+    /// Requests that came while the place was unknown, or while a change that may remove members was undecided; in
+    /// order.
     waiting: VecDeque<Waiting>,
-    /// Changes in the queue that may take somebody's place away.
+    /// Undecided changes in the queue that may remove members.
     undecided_changes: usize,
-    /// Shards that cannot bring round as fast as we announce: while there are any, messages wait.
+    /// Shards whose passes are behind what this channel announces. While there are any, messages wait.
     held_by: Vec<ShardId>,
     pub announcements: Announcements,
-    /// Answers to those without a session, by shard and number.
+    /// Answers to visitors (requesters without a session), with the visitor's shard and the query's number.
     pub answers: Vec<(ShardId, u64, ChannelAnswer)>,
-    /// To be pushed to the sessions of their users.
+    /// Notices to be pushed to the sessions of their users.
     pub notices: Vec<Notice>,
-    /// Blocks that the store has decided, with who asked for them: a shard and a number.
+    /// Blocks that the store has confirmed, with the shard and the number of the query.
     pub blocks: Vec<(ShardId, u64, Block)>,
 }
 
-/// Whether the channel knows where its history ends; without that it cannot give out ids.
+/// Whether the channel knows where its history ends. It cannot give out message ids before it does.
 enum Place {
     Unknown,
     /// The store has been asked.
@@ -90,24 +92,25 @@ enum Place {
     Known {
         ids: MessageIds,
         next: Sequence,
-        /// The newest time that was given. Times never fall, so that their order is the order of ids: where the history was
-        /// written by a server whose clock was ahead, the channel's time stands still until the clock is there.
+        /// The newest time that a message was given. Times never go back, so that their order is the order of ids. If a
+        /// server whose clock was ahead wrote the history, the channel's time stands still until the clock has reached
+        /// it.
         newest: Timestamp,
     },
 }
 
-/// Something that waits to be looked at.
+/// A request or a query that waits to be looked at.
 enum Waiting {
     ChannelRequest(ShardId, ChannelRequest),
     ChannelQuery(Requester, ChannelQuery),
 }
 
-/// Who hears what became of a piece of work.
+/// The requester, who is told the result of the work.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 enum Requester {
     /// A connection, and the number of its request.
     Connection(Address, u32),
-    /// Somebody without a session, on a shard, under a number.
+    /// A requester without a session: its shard, and the number of its query.
     Visitor(ShardId, u64),
 }
 
@@ -121,15 +124,16 @@ enum Act {
     Send(Message),
     /// A change to a stored message.
     Change,
-    /// A change by a presence that is not persistent, as it will be announced if no message is stored under its id.
+    /// An update or a removal by a presence that is not persistent. If no message is stored under its id, this message
+    /// is announced.
     Live(Message),
-    /// Somebody comes in, if the store lets them.
+    /// A user joins if the store admits the user.
     Join(Member),
-    /// A change of a group's members. `removes`: what is asked behind it waits.
+    /// A change of a group's members. `removes`: it may remove members, so requests after it wait.
     ChangeMembers {
         removes: bool,
     },
-    /// A block between the two of a direct channel; what is asked behind it waits.
+    /// A block between the two users of a direct channel. Requests after it wait.
     Block(Block),
     Purge(Vec<crate::id::MessageId>),
 }
@@ -155,25 +159,25 @@ impl Channel {
         }
     }
 
-    /// Whether nothing would be lost by forgetting this channel.
+    /// Whether this channel can be dropped without losing anything.
     pub fn is_idle(&self) -> bool {
         let at_rest = self.pending.is_empty() && self.waiting.is_empty() && !matches!(self.place, Place::Asked);
         self.members.is_empty() && at_rest
     }
 
-    /// How many memberships there were when this was last asked, and how many there are.
+    /// Returns the number of members at the last call, and the number now.
     pub fn count_members(&mut self) -> (usize, usize) {
         let members = self.members.len();
         (std::mem::replace(&mut self.members_counted, members), members)
     }
 
-    /// Does what a connection asks, or accepts it to be done in order.
+    /// Carries out a connection's request at once, or accepts it to be carried out in order.
     pub fn request(&mut self, home: ShardId, request: ChannelRequest, context: &StepContext, wants: &mut Wants) {
         self.look_at(home, request, context, wants);
         self.go_on(context, wants);
     }
 
-    /// Does what somebody without a session asks to be changed, in the same order.
+    /// Accepts a visitor's change (a requester without a session), in the same order as the requests of connections.
     pub fn change(
         &mut self,
         from: ShardId,
@@ -222,13 +226,13 @@ impl Channel {
         }
     }
 
-    /// Whether what is asked now has to wait; if it is for the end of the history, that is asked for.
+    /// Whether a new request has to wait. Asks the store for the end of the history if that is not known.
     fn must_wait(&mut self, wants: &mut Wants) -> bool {
         self.want_head(wants);
         !self.is_open() || !self.waiting.is_empty()
     }
 
-    /// Whether work is accepted.
+    /// Whether the channel accepts work now.
     fn is_open(&self) -> bool {
         matches!(self.place, Place::Known { .. }) && self.undecided_changes == 0
     }
@@ -241,12 +245,13 @@ impl Channel {
         }
     }
 
-    /// Looks at what has waited, as far as it need not wait any more.
+    /// Takes up waiting requests, in order, until the channel is not open any more.
     fn go_on(&mut self, context: &StepContext, wants: &mut Wants) {
         while self.is_open()
             && let Some(waiting) = self.waiting.pop_front()
         {
-            // It is the first in line, and the line behind it does not count.
+            // This request is the first in the queue, so it does not wait for the requests behind it (no `must_wait`
+            // here).
             match waiting {
                 Waiting::ChannelQuery(requester, query) => self.accept_query(requester, query, context, wants),
                 Waiting::ChannelRequest(home, ChannelRequest { connection, number, action }) => {
@@ -264,7 +269,7 @@ impl Channel {
         }
     }
 
-    /// Gives work its place in the queue, and asks the store what it needs to decide.
+    /// Puts work at the end of the queue, and asks the store for the decision on it.
     fn put(&mut self, requester: Requester, act: Act, bytes: usize, request: StoreRequest, wants: &mut Wants) {
         let place = self.pending.push(Work { requester, act }, bytes);
         wants.push(Wanted::Decision(place, request));
@@ -307,11 +312,12 @@ impl Channel {
         if let Some(number) = number {
             self.announcements.left(requester, number);
         }
-        // It may have been the last on a shard that held us back.
+        // This may have been the last member on a shard that held the channel's messages back.
         self.let_go(context);
     }
 
-    /// Takes a member out of the table. The caller has sealed what it was still to hear.
+    /// Removes a member from the table. The caller has called `seal`, so the member still gets all that was announced
+    /// before.
     fn take_out(&mut self, address: Address) -> Option<Member> {
         let member = self.members.remove(address)?;
         if !self.members.homes().any(|home| home == address.home) {
@@ -336,7 +342,7 @@ impl Channel {
         }
     }
 
-    /// The store has said where the history ends.
+    /// Takes in the store's answer where the history ends.
     pub fn head(&mut self, receipt: Decision, context: &StepContext, wants: &mut Wants) {
         self.place = Place::Unknown;
         match receipt {
@@ -363,7 +369,8 @@ impl Channel {
         }
     }
 
-    /// The newest messages, if they are in memory; if not, they will be soon, as `unused`.
+    /// Returns the newest messages if they are in memory. If not, asks the store for them, to keep them as version
+    /// `unused`.
     pub fn newest(&mut self, limit: usize, unused: Version, wants: &mut Wants) -> ChannelAnswer {
         match self.recent.newest(limit) {
             Some((messages, version)) => ChannelAnswer::Newest { messages, version },
@@ -376,7 +383,7 @@ impl Channel {
         }
     }
 
-    /// The store has read the newest messages.
+    /// Takes in the newest messages that the store has read.
     pub fn read(&mut self, version: Version, receipt: Decision) {
         let newest = match receipt {
             Ok(StoreReceipt::Newest(messages)) => Some(messages),
@@ -385,7 +392,7 @@ impl Channel {
         self.recent.loaded(version, newest);
     }
 
-    /// The store has decided an entry: let go all whose turn has come.
+    /// Takes in the store's decision on an entry, and releases all entries at the head of the queue that are decided.
     pub fn decided(&mut self, place: PendingPlace, decision: Decision, context: &StepContext, wants: &mut Wants) {
         self.pending.decide(place, decision);
         self.let_go(context);
@@ -400,14 +407,14 @@ impl Channel {
         }
     }
 
-    /// A shard has more of this channel's log to bring round than it should: publishers wait from here on.
+    /// A shard's backlog of this channel's log is too large: messages wait from here on.
     pub fn hold(&mut self, shard: ShardId) {
         if !self.held_by.contains(&shard) && self.members.homes().any(|home| home == shard) {
             self.held_by.push(shard);
         }
     }
 
-    /// The shard has caught up.
+    /// The shard's backlog is low again: messages no longer wait for it.
     pub fn release_hold(&mut self, shard: ShardId, context: &StepContext, wants: &mut Wants) {
         self.held_by.retain(|held| *held != shard);
         self.let_go(context);
@@ -445,18 +452,19 @@ impl Channel {
         }
     }
 
-    /// When this channel will have something to tell although nothing happens.
+    /// When this channel will have a presence event to announce, even if nothing else happens until then.
     pub fn due(&self) -> Option<Monotonic> {
         self.presence_changes.due(&self.members)
     }
 
-    /// What the turn's announcements come to, for each shard that is concerned.
+    /// Ends the turn: returns its announcements as one batch for each shard that has something to receive.
     pub fn batches(&mut self, epoch: Epoch, now: Monotonic) -> Vec<(ShardId, Batch)> {
         self.announce_presence(now);
         self.announcements.batches(&self.id, epoch, &self.members)
     }
 
-    /// The visible members behind a session, in order of their sessions, and how many there are in all.
+    /// Returns up to `limit` visible members with sessions after `after`, in order of their sessions, and the total
+    /// number of visible members.
     pub fn presence_page(&self, after: Option<SessionId>, limit: usize) -> (Vec<Presence>, usize) {
         let members = self.members.visible_after(after).take(limit);
         (members.map(|member| member.presence.clone()).collect(), self.members.visible_count())

@@ -1,5 +1,6 @@
-//! What clients ask (`Command`), what the requester hears (`Reply`), what subscribers hear (`Event`), and what a client
-//! may be refused (`Rejection`). Formats are `wire/`'s business; here are only the meanings.
+//! What clients ask for (`Command`), what the requester is answered (`Reply`), what subscribers are told (`Event`),
+//! what sessions are told outside of channels (`News`), and why a request is refused (`Rejection`). `wire/` handles
+//! formats; this file holds only the meanings.
 
 use std::borrow::Cow;
 use std::sync::Arc;
@@ -8,7 +9,7 @@ use crate::id::ChannelId;
 use crate::message::{Message, MessageCode, Presence, StatusPresence};
 use crate::social::notification::Notification;
 
-/// A request as a client sent it: well formed, not yet judged.
+/// A request as a client sent it: well formed, but not checked yet.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub enum Command {
     Join(Join),
@@ -28,7 +29,7 @@ pub enum Command {
         channel_id: String,
         message_id: String,
     },
-    /// To hear when these users come, go, and say something else about themselves.
+    /// Follow these users: be told when their sessions become visible or invisible, or change their status.
     StatusFollow {
         user_ids: Vec<String>,
         usernames: Vec<String>,
@@ -36,16 +37,16 @@ pub enum Command {
     StatusUnfollow {
         user_ids: Vec<String>,
     },
-    /// What to tell followers; nothing: not to be seen by them any more.
+    /// The status to show to followers; `None`: be visible to them no more.
     StatusUpdate {
         status: Option<String>,
     },
     Ping,
-    /// An answer to a ping; nothing is to be done or said.
+    /// An answer to a ping. The server does nothing and answers nothing.
     Pong,
-    /// A server function, of which we have none.
+    /// A call of a server function. This server has none.
     Rpc,
-    /// A payload of a feature this server does not have, by its name on the wire.
+    /// A payload of a feature that this server does not have, by its name on the wire.
     Unsupported(&'static str),
 }
 
@@ -62,27 +63,27 @@ pub struct Join {
 /// The answer to one request.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub enum Reply {
-    /// Done, and nothing to report.
+    /// The request is done, and there is nothing to report.
     Done,
     Pong,
-    /// `count` says how many are there where the presences do not: in a crowd.
+    /// In a crowd, where the presences are only a sample, `count` is the number of visible members.
     Joined {
         channel: ChannelId,
         presences: Arc<[Presence]>,
         count: Option<u32>,
         me: Presence,
     },
-    /// The message as it is now; `code` says what was done to it.
+    /// The message as it is now. `code` says what the request did to it.
     Acknowledged {
         message: Message,
         code: MessageCode,
     },
-    /// Those of the users followed that can be seen now.
+    /// The statuses of the followed users that are visible now.
     Statuses(Vec<StatusPresence>),
     Refused(Rejection),
 }
 
-/// What the subscribers of a channel hear.
+/// What the subscribers of a channel are told.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub enum Event {
     Message(Message),
@@ -95,7 +96,7 @@ pub enum Event {
     },
 }
 
-/// What sessions hear that concerns no channel.
+/// What sessions are told that belongs to no channel.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub enum News {
     Notifications(Vec<Notification>),
@@ -117,14 +118,14 @@ pub enum RejectionCode {
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Rejection {
     pub code: RejectionCode,
-    /// Whether the request may have been carried out all the same. A client that repeats it may then do it twice.
+    /// Whether the request may have been carried out despite the error. A client that repeats it may then do it twice.
     pub outcome_unknown: bool,
-    /// For people; says what to do about it where something can be done.
+    /// A text for people. If the client can do something about the error, it says what.
     pub message: Cow<'static, str>,
 }
 
 impl Rejection {
-    /// Nothing has changed.
+    /// A refusal of a request that has changed nothing.
     pub fn new(code: RejectionCode, message: impl Into<Cow<'static, str>>) -> Self {
         Self { code, outcome_unknown: false, message: message.into() }
     }
@@ -138,7 +139,7 @@ impl Rejection {
         Self::new(RejectionCode::RuntimeException, message)
     }
 
-    /// The store failed while it carried the request out.
+    /// The store failed while it carried out the request.
     pub fn outcome_unknown(message: impl Into<Cow<'static, str>>) -> Self {
         Self { outcome_unknown: true, ..Self::unavailable(message) }
     }

@@ -1,19 +1,21 @@
-//! What a shard counts of its own work: plain numbers that belong to its thread, copied out whole when somebody asks.
+//! What a shard counts of its own work: plain numbers that belong to its thread, copied as a whole when the runtime or
+//! the gateway asks.
 //!
-//! No atomics, no locks, no clock: times come as arguments, and counting is an addition where the work is done anyway.
-//! Everything here is fixed in size: nothing grows with users, channels or connections. Durations are in microseconds
-//! unless a name says otherwise. How the numbers are shown is the gateway's business.
+//! There are no atomics, no locks and no clock here: times come as arguments, and counting is an addition at a place
+//! where work is done anyway. Everything has a fixed size and does not grow with users, channels or connections.
+//! Durations are in microseconds unless a name says otherwise. The gateway decides how the numbers are shown.
 
 use std::time::Duration;
 
 use crate::command::{Command, Rejection, RejectionCode};
 use crate::id::{ShardId, Timestamp};
 
-/// Buckets of a histogram: up to a minute of microseconds, and one for all beyond.
+/// The number of a histogram's buckets: these reach to about a minute of microseconds, and the last one is for all
+/// greater values.
 pub const BUCKETS: usize = 28;
 
-/// How often values of each size occurred. Bucket `i` holds those that are at most 2^i and fitted no smaller one; the
-/// last holds all the rest.
+/// How often values of each size occurred. Bucket `i` counts the values that are at most 2^i and fit no smaller bucket.
+/// The last bucket counts all the rest.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Histogram {
     pub buckets: [u64; BUCKETS],
@@ -33,7 +35,7 @@ impl Histogram {
         self.sum = self.sum.saturating_add(value);
     }
 
-    /// Records the time between two moments; a clock that went back counts as none.
+    /// Records the time between two timestamps. If the clock went back, the time counts as zero.
     pub fn record_between(&mut self, from: Timestamp, to: Timestamp) {
         self.record(u64::try_from(to.0.saturating_sub(from.0) / 1000).unwrap_or(0));
     }
@@ -42,7 +44,7 @@ impl Histogram {
         self.buckets.iter().sum()
     }
 
-    /// The greatest value that a bucket holds; the last has no such bound.
+    /// The greatest value that a bucket counts; `None` for the last bucket, which has no limit.
     pub fn bound(bucket: usize) -> Option<u64> {
         (bucket < BUCKETS - 1).then(|| 1 << bucket)
     }
@@ -65,7 +67,7 @@ pub const REQUEST_KINDS: [&str; 13] = [
     "malformed",
 ];
 
-/// The kind of what was no command at all.
+/// The kind of requests that were no valid command.
 pub const MALFORMED: usize = REQUEST_KINDS.len() - 1;
 
 /// The place of a command's kind among `REQUEST_KINDS`.
@@ -125,15 +127,15 @@ pub const ANSWER_CLASSES: [&str; 4] = ["2xx", "3xx", "4xx", "5xx"];
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
 pub struct SocketCounters {
     pub accepted: u64,
-    /// Connections that there was no room for.
+    /// Connections that were refused because there was no room.
     pub refused: u64,
-    /// Connections that there is room for.
+    /// The number of connections that there is room for.
     pub capacity: u64,
     /// Connections in each stage now.
     pub stages: [u64; STAGES.len()],
     /// WebSocket openings that were refused, by the reason.
     pub openings_refused: [u64; OPENING_REFUSAL_KINDS.len()],
-    /// Reads that found something, and what they brought.
+    /// Reads that found data, and the bytes that they read.
     pub reads: u64,
     pub read_bytes: u64,
     /// Requests that were answered, by the class of the answer.
@@ -148,26 +150,26 @@ pub struct HomeCounters {
     pub sessions_opened: u64,
     pub requests: [u64; REQUEST_KINDS.len()],
     pub refused: [u64; REFUSAL_KINDS.len()],
-    /// Writes of private frames, with what had to come before them.
+    /// Writes of private frames, together with the log that had to come before them.
     pub private_writes: u64,
-    /// Readers closed with code 1013 because they fell too far behind.
+    /// Clients that were closed with code 1013 because they were too far behind.
     pub slow_readers: u64,
-    /// Readers that were moved on instead, and told of the gap.
+    /// Clients that were moved to the newest message instead, and told of the gap.
     pub gaps: u64,
 }
 
 /// The passes through a shard's audiences.
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
 pub struct FanoutCounters {
-    /// Messages handed to the system, each once for each member.
+    /// Messages written to the system, counted once for each member.
     pub deliveries: u64,
-    /// Bytes of channels' logs handed to the system: messages and presence.
+    /// Bytes of channels' logs written to the system: messages and presence events.
     pub delivery_bytes: u64,
     /// Writes of the pass.
     pub pass_writes: u64,
-    /// From a pass's beginning to its last write.
+    /// The time from the beginning of a rotation to its last write.
     pub passes: Histogram,
-    /// From the oldest message's acceptance by its owner to the last write of the pass that brought it round.
+    /// The time from the owner's acceptance of the oldest message to the last write of the rotation that delivered it.
     pub latency: Histogram,
 }
 
@@ -176,7 +178,7 @@ pub struct FanoutCounters {
 pub struct OwnerCounters {
     /// Messages shown: sent, updated or removed.
     pub published: u64,
-    /// From a request's being put to the store until its receipt is taken in.
+    /// The time from a request to the store until its receipt is taken in.
     pub store: Histogram,
     pub store_failures: u64,
 }
@@ -185,19 +187,19 @@ pub struct OwnerCounters {
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
 pub struct TurnCounters {
     pub turns: Histogram,
-    /// The longest turn since somebody last asked.
+    /// The longest turn since the last report.
     pub longest: u64,
     pub turning_nanos: u64,
-    /// In the runtime while there was more to do: rings, timers, HTTP.
+    /// Time in the runtime while there was more to do: rings, timers, HTTP.
     pub looking_nanos: u64,
-    /// In the runtime with nothing to do, HTTP's tasks included.
+    /// Time in the runtime with nothing to do, including the tasks of HTTP.
     pub waiting_nanos: u64,
     pub parcels_sent: u64,
     pub parcels_received: u64,
 }
 
 impl TurnCounters {
-    /// A turn has ended.
+    /// Counts a turn that has ended.
     pub fn turned(&mut self, took: Duration) {
         let micros = took.as_micros() as u64;
         self.turns.record(micros);
@@ -206,15 +208,15 @@ impl TurnCounters {
     }
 }
 
-/// What is the case at the moment of asking.
+/// The current levels, at the time of the report.
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
 pub struct Levels {
-    /// Channels this shard owns, and memberships in them.
+    /// Channels that this shard owns, and memberships in them.
     pub channels: u64,
     pub members: u64,
-    /// Places in this shard's audiences.
+    /// Subscribers in this shard's audiences.
     pub subscriptions: u64,
-    /// Places whose connection takes no more for now, and how far behind the worst of them is.
+    /// Subscribers whose socket is full, and how many bytes the slowest of them is behind.
     pub parked: u64,
     pub lag_bytes: u64,
     /// Requests the store has not answered.

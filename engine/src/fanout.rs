@@ -1,4 +1,5 @@
-//! Fan-out, which Stentor exists for: frames are encoded once a format and laid into a log, and each subscriber is a cursor into it.
+//! Fan-out, which is what Stentor is for: frames are encoded once per format and appended to a log, and each subscriber
+//! is a cursor into it.
 
 pub mod frames;
 pub mod log;

@@ -1,6 +1,7 @@
-//! The names of things: users, sessions, channels, messages, shards, connections, and the clock's readings.
+//! Identifiers and times: users, sessions, channels, messages, shards, connections, and readings of the clocks.
 //!
-//! Each is a type of its own, so that swapping two of them does not compile. Nothing here does I/O or reads a clock.
+//! Each is a type of its own, so that code which swaps two of them does not compile. Nothing here does I/O or reads a
+//! clock.
 
 use std::fmt;
 use std::sync::Arc;
@@ -55,7 +56,7 @@ uuid_newtype!(
 );
 
 impl MessageId {
-    /// The greatest id that is less than this: as a bound, it lets in this message and none before it.
+    /// The greatest id that is less than this one. As a bound, it includes this message and none before it.
     pub fn just_below(self) -> Self {
         Self(Uuid::from_u128(self.0.as_u128().saturating_sub(1)))
     }
@@ -66,7 +67,8 @@ impl MessageId {
 pub struct Timestamp(pub i64);
 
 impl Timestamp {
-    /// The beginning of its second, as clients know the times of accounts, groups and notifications.
+    /// The beginning of this time's second: clients see the times of accounts, groups and notifications in whole
+    /// seconds.
     pub fn whole_seconds(self) -> Self {
         const NANOSECONDS: i64 = 1_000_000_000;
         Self(self.0 - self.0.rem_euclid(NANOSECONDS))
@@ -78,35 +80,37 @@ impl Timestamp {
     }
 }
 
-/// A reading of the monotonic clock, which nobody sets: nanoseconds since some moment before the server began. It says how much
-/// time went by, and nothing about the day.
+/// A reading of the monotonic clock, in nanoseconds since some time before the server began. It measures elapsed time,
+/// and says nothing about the date.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Default)]
 pub struct Monotonic(pub i64);
 
 impl Monotonic {
-    /// The reading when this much time has gone by.
+    /// The reading after this much more time.
     pub fn plus(self, time: Duration) -> Self {
         Self(self.0.saturating_add(i64::try_from(time.as_nanos()).unwrap_or(i64::MAX)))
     }
 
-    /// The time since an earlier reading; none, if that is later.
+    /// The time since an earlier reading; zero if that reading is later.
     pub fn since(self, earlier: Self) -> Duration {
         Duration::from_nanos(self.0.saturating_sub(earlier.0).max(0).cast_unsigned())
     }
 }
 
-/// Both clocks at one moment: what time it is, and what paces and limits.
+/// Both clocks, read at the same time: the wall clock says what time it is; the monotonic clock serves pacing and
+/// limits.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 pub struct Now {
     pub wall: Timestamp,
     pub monotonic: Monotonic,
 }
 
-/// A message's place in its channel, given by the owner at acceptance. The place of a message that failed stays empty.
+/// A message's place in its channel, given by the owner when it accepts the message. If the message fails, its place
+/// stays empty.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Default)]
 pub struct Sequence(pub u64);
 
-/// Which life of the owner speaks: rises with every start of the server on the same store.
+/// The number of the owner's run: it rises with every start of the server on the same store.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Default)]
 pub struct Epoch(pub u64);
 
@@ -114,7 +118,8 @@ pub struct Epoch(pub u64);
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
 pub struct ShardId(pub u16);
 
-/// A connection on its home shard. The generation tells a reused slot from its former tenant.
+/// A connection on its home shard. The generation distinguishes the connections that use the same slot one after the
+/// other.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
 pub struct ConnectionId {
     pub slot: u32,
@@ -153,15 +158,16 @@ impl ChannelId {
         Self(format!("3.{group}..").into())
     }
 
-    /// The channel between two users, the same whichever is named first.
+    /// The channel between two users, the same in either order.
     pub fn direct(one: UserId, other: UserId) -> Self {
         let (smaller, larger) = if one <= other { (one, other) } else { (other, one) };
         Self(format!("4.{smaller}.{larger}.").into())
     }
 
-    /// Reads `mode.subject.subcontext.label`, and brings UUIDs into lower case and direct pairs into order.
+    /// Reads `mode.subject.subcontext.label`. Changes UUIDs to lower case, and puts the two users of a direct channel
+    /// in order.
     ///
-    /// Empty UUID parts stand for the nil UUID, as in Nakama.
+    /// Empty UUID parts mean the nil UUID, as in Nakama.
     pub fn parse(text: &str) -> Result<Self, InvalidChannelId> {
         let mut parts = text.splitn(4, '.');
         let (Some(mode), Some(subject), Some(subcontext), Some(label)) =
@@ -209,7 +215,7 @@ fn parse_part(part: &str) -> Result<Uuid, InvalidChannelId> {
     parse_uuid(part).ok_or(InvalidChannelId)
 }
 
-/// Reads a UUID in its hyphenated form only: the other forms the library knows are not ids on our wire.
+/// Reads a UUID in its hyphenated form only. The library also reads other forms, which this protocol does not allow.
 pub fn parse_uuid(text: &str) -> Option<Uuid> {
     if text.len() != 36 {
         return None;

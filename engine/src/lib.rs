@@ -1,7 +1,8 @@
-//! Decides: who is in a channel, in which order things happen there, and what each subscriber is still owed.
+//! The part of the server that decides: who is in a channel, in which order things happen there, and what each
+//! subscriber is still owed.
 //!
-//! It is pure and synchronous: time and chance are arguments, sockets and disks are traits and effects. The crate `runtime` turns
-//! it, on one executor a core.
+//! It is pure and synchronous: time and random bits are arguments, sockets and disks are traits and effects. The crate
+//! `runtime` runs it, on one executor per core.
 
 pub mod channel;
 pub mod command;

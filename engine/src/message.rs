@@ -1,10 +1,10 @@
-//! The nouns that everything here is about: messages and presences.
+//! The engine's basic data: messages and presences.
 
 use std::sync::Arc;
 
 use crate::id::{ChannelId, MessageId, Sequence, SessionId, Timestamp, UserId};
 
-/// What a message is (docs/protocol.md, section 2.8). Stored messages never have `Update` or `Remove`.
+/// The kind of a message (docs/protocol.md, section 2.8). Stored messages never have `Update` or `Remove`.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 #[repr(i32)]
 pub enum MessageCode {
@@ -21,7 +21,7 @@ pub enum MessageCode {
 }
 
 impl MessageCode {
-    /// The code with this number on the wire.
+    /// The code with this number on the wire, if there is one.
     pub fn from_number(number: i32) -> Option<Self> {
         use MessageCode::*;
         [Chat, Update, Remove, GroupJoin, GroupAdd, GroupLeave, GroupKick, GroupPromote, GroupBan, GroupDemote]
@@ -38,7 +38,7 @@ pub struct Message {
     pub sequence: Sequence,
     pub code: MessageCode,
     pub sender: UserId,
-    /// The sender's name when it was sent.
+    /// The sender's username when the message was sent or last updated.
     pub username: Arc<str>,
     /// A JSON object, byte for byte as the sender wrote it.
     pub content: Arc<str>,
@@ -57,7 +57,7 @@ pub struct Presence {
     pub persistence: bool,
 }
 
-/// One session that its user shows to followers, with what the user says about it (docs/protocol.md, section 2.13).
+/// A session that is visible to its user's followers, with its status text (docs/protocol.md, section 2.13).
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct StatusPresence {
     pub user: UserId,
@@ -66,11 +66,11 @@ pub struct StatusPresence {
     pub status: Arc<str>,
 }
 
-/// What a reader did not see of a channel: the messages between two others, as far as there are any.
+/// The part of a channel that a subscriber missed: the messages between two others, if there are any.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Missed {
-    /// The last message before; `None` if nothing was missed but events that are no messages.
+    /// The last message before the gap; `None` if only events that are no messages were missed.
     pub after: Option<MessageId>,
-    /// The message that it sees next; `None` if that is not said yet.
+    /// The next message that the subscriber sees; `None` if that message is not announced yet.
     pub before: Option<MessageId>,
 }

@@ -3,7 +3,8 @@
 //! `48 bits ms | 7 | 12 bits counter | variant | 35 bits ms since the bucket's start | 27 random bits`
 //!
 //! The counter orders the messages of one millisecond. The bucket's start lets a store find a message's partition from
-//! its id alone. Both the clock's reading and the random bits are arguments; nothing here reads or guesses.
+//! its id alone. The clock's reading and the random bits are arguments: nothing here reads a clock or makes random
+//! numbers.
 
 use uuid::Uuid;
 
@@ -16,11 +17,11 @@ const RANDOM_BITS: u32 = 27;
 const VERSION: u128 = 7;
 const VARIANT: u128 = 0b10;
 
-/// A bucket is closed at this age, well within what 35 bits of milliseconds can say (397 days).
+/// A bucket is closed at this age, well within the 397 days that 35 bits of milliseconds can hold.
 pub const BUCKET_AGE_MS_MAX: u64 = 365 * 24 * 60 * 60 * 1_000;
 const _: () = assert!(BUCKET_AGE_MS_MAX < 1 << SINCE_START_BITS);
 
-/// There are no more ids: the last one has the last milliseconds that 48 bits can say, in the year 10889.
+/// There are no more ids: the last one has the greatest time that 48 bits of milliseconds can hold, in the year 10889.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct EndOfTime;
 
@@ -31,7 +32,7 @@ pub struct MessageIds {
     bucket_start_ms: Option<u64>,
 }
 
-/// Where an id stands among all of its channel.
+/// The place of an id among all ids of its channel.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
 struct Place {
     ms: u64,
@@ -39,14 +40,14 @@ struct Place {
 }
 
 impl MessageIds {
-    /// Goes on behind `last`, the newest id of the channel, and in its bucket while that is young enough.
+    /// Continues after `last`, the newest id of the channel, and in its bucket if that is young enough.
     pub fn after(last: Option<MessageId>) -> Self {
-        // Nothing has been given yet: any millisecond's first place comes after this.
+        // There is no id yet: the first place of any millisecond except 0 comes after this place.
         let Some(last) = last else {
             return Self { last: Place { ms: 0, counter: COUNTER_MAX }, bucket_start_ms: None };
         };
         let fields = Fields::of(last);
-        // An id of some other form says nothing reliable below its milliseconds.
+        // If the id has another form, only its milliseconds can be relied on.
         let counter = fields.map_or(COUNTER_MAX, |fields| fields.counter);
         let ms = milliseconds(last);
         Self {
@@ -57,9 +58,9 @@ impl MessageIds {
 
     /// The next id, when the clock reads `now`. The lowest bits of `random` make it hard to guess.
     ///
-    /// Ids that are ahead of the clock go on where they were, counting, until it has caught up: when more than 4,096 messages a
-    /// millisecond use up the counter, and when the server that gave the last one had a clock that was ahead. However far that
-    /// is, no message is refused for it.
+    /// Ids can be ahead of the clock: if more than 4,096 messages a millisecond use up the counter, or if the server
+    /// that gave the last id had a clock that was ahead. They then continue by counting up from the last id until the
+    /// clock has caught up. However far ahead they are, no message is refused for this reason.
     pub fn next(&mut self, now: Timestamp, random: u32) -> Result<MessageId, EndOfTime> {
         let place = self.last.following(u64::try_from(now.milliseconds()).unwrap_or(0));
         if place.ms > MS_MAX {
@@ -68,7 +69,8 @@ impl MessageIds {
         self.last = place;
         let bucket_start_ms = match self.bucket_start_ms {
             Some(start_ms) if place.ms - start_ms < BUCKET_AGE_MS_MAX => start_ms,
-            // Later than every id before, since only an id of a new millisecond can be the first that is too old.
+            // The new bucket begins later than every id before: only the first id of a new millisecond can be too old
+            // for the last bucket.
             _ => place.ms,
         };
         self.bucket_start_ms = Some(bucket_start_ms);
@@ -78,7 +80,7 @@ impl MessageIds {
 }
 
 impl Place {
-    /// The first place of the present millisecond, or the one behind this if that is later.
+    /// The first place of the clock's millisecond, or the place after this one if that is later.
     fn following(self, clock_ms: u64) -> Self {
         let following = if self.counter < COUNTER_MAX {
             Self { ms: self.ms, counter: self.counter + 1 }
@@ -89,7 +91,7 @@ impl Place {
     }
 }
 
-/// What an id says besides its time.
+/// The fields of an id other than its time and random bits.
 #[derive(Clone, Copy)]
 struct Fields {
     counter: u16,
@@ -97,7 +99,7 @@ struct Fields {
 }
 
 impl Fields {
-    /// Nothing if the id is not of our making, by its version and variant.
+    /// Reads an id's fields; `None` if its version and variant show that this server did not make it.
     fn of(id: MessageId) -> Option<Self> {
         let bits = id.0.as_u128();
         let (version, variant) = ((bits >> 76) & 0xf, (bits >> 62) & 0b11);
@@ -123,14 +125,13 @@ impl Fields {
     }
 }
 
-/// When the bucket of this message began. Nothing for ids that are not of our making, as clients may name some.
+/// When the bucket of this message began; `None` for ids that this server did not make, which clients may send.
 pub fn bucket_start(id: MessageId) -> Option<Timestamp> {
     let start_ms = milliseconds(id).checked_sub(Fields::of(id)?.since_start_ms)?;
     i64::try_from(start_ms).ok()?.checked_mul(1_000_000).map(Timestamp)
 }
 
-/// The end of the millisecond in which this id was made, or later: the message's time is not after it. Nothing for ids that are
-/// not of our making.
+/// The end of the id's millisecond. The message's time is not later. `None` for ids that this server did not make.
 pub fn latest_time(id: MessageId) -> Option<Timestamp> {
     Fields::of(id)?;
     let end_ms = i64::try_from(milliseconds(id)).ok()?.checked_add(1)?;
@@ -257,7 +258,7 @@ mod tests {
         assert_eq!(MessageIds::after(Some(all)).next(at(NOW_MS), 0), Err(EndOfTime));
     }
 
-    /// Readings of a clock that may stand still, run, leap and step back.
+    /// Readings of a clock that may stand still, advance, jump and go back.
     fn clock() -> impl Strategy<Value = Vec<(u64, u32)>> {
         let year_ms = BUCKET_AGE_MS_MAX;
         let reading = prop_oneof![

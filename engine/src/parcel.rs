@@ -1,7 +1,8 @@
-//! What shards hand each other about a channel: what its members ask of the owner, and what the owner announces.
+//! What shards send each other about a channel: the requests of its members to the owner, and the owner's
+//! announcements.
 //!
-//! Nothing here assumes that the two are in one process: a parcel names its channel, the owner's epoch, and the chain of
-//! sequences, so that a receiver can tell a gap from silence.
+//! Nothing here assumes that the two shards are in one process. A batch names its channel, the owner's epoch, and the
+//! sequences before and after it, so a receiver can tell a lost batch from silence.
 
 use std::sync::Arc;
 
@@ -12,7 +13,8 @@ use crate::message::{Message, Presence, StatusPresence};
 use crate::social::group::{GroupChange, GroupRefusal};
 use crate::social::notification::Notice;
 
-/// A parcel: at most one a channel, receiving shard and turn in each direction.
+/// A parcel. A turn's requests for one channel are gathered into one parcel, and so are a turn's announcements of one
+/// channel to one shard.
 #[derive(Clone, Debug)]
 pub enum Parcel {
     Requests {
@@ -21,7 +23,8 @@ pub enum Parcel {
         requests: Vec<ChannelRequest>,
     },
     Batch(Batch),
-    /// Somebody without a session asks about a channel; `number` finds the way back.
+    /// A visitor (a requester without a session) asks about a channel. `number` identifies the query, so that the
+    /// answer reaches the visitor.
     ChannelQuery {
         from: ShardId,
         number: u64,
@@ -32,20 +35,20 @@ pub enum Parcel {
         number: u64,
         answer: ChannelAnswer,
     },
-    /// For the sessions of users, wherever they are: every shard gets it.
+    /// For the sessions of users on any shard. Every shard receives it.
     Broadcast(Arc<Broadcast>),
-    /// The store has decided a block: the sessions of the one who is blocked follow the other no more. `number` is for the
-    /// answer.
+    /// The store has confirmed a block: the sessions of the blocked user must stop following the user who blocks.
+    /// `number` is for the confirmation.
     Blocked {
         from: ShardId,
         number: u64,
         block: Block,
     },
-    /// The shard has done what `Blocked` says.
+    /// The shard has done what the `Blocked` with this number says.
     BlockHeard {
         number: u64,
     },
-    /// A subscriber's shard cannot bring round what the owner announces as fast as it comes; or can again.
+    /// The backlog of a subscribers' shard in this channel has become too high, or low again.
     Backlog {
         from: ShardId,
         channel: ChannelId,
@@ -53,21 +56,22 @@ pub enum Parcel {
     },
 }
 
-/// What every shard is told, because anybody concerned may live there.
+/// News for every shard, because any shard may have sessions that it concerns.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub enum Broadcast {
-    /// Push these to all sessions of their users.
+    /// Notices to push to all sessions of their users.
     Notices(Vec<Notice>),
-    /// What a session shows to the followers of its user: it was `before`, and is now `after`.
+    /// The status that a session shows to its user's followers has changed from `before` to `after`.
     Status { before: Option<StatusPresence>, after: Option<StatusPresence> },
     /// The user's account is gone: all its sessions end.
     Expelled(UserId),
 }
 
-/// What may be asked of a channel's owner without being in the channel.
+/// A query to a channel's owner that needs no membership of the channel.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub enum ChannelQuery {
-    /// Visible members behind a session, in the order of sessions; at most `limits::PRESENCE_PAGE_MAX`.
+    /// Visible members whose sessions come after `after`, in the order of sessions; at most
+    /// `limits::PRESENCE_PAGE_MAX`.
     Presence { after: Option<SessionId>, limit: usize },
     /// The newest messages, newest first.
     Newest { limit: usize },
@@ -75,7 +79,7 @@ pub enum ChannelQuery {
     ChangeGroup(GroupChange),
     /// One of the two users of this direct channel blocks the other.
     Block(Block),
-    /// The sender's account is going: these of its messages are to be deleted.
+    /// Delete these messages of a sender whose account is being deleted.
     Purge { sender: UserId, ids: Vec<MessageId> },
 }
 
@@ -86,43 +90,43 @@ pub struct Block {
     pub other: UserId,
 }
 
-/// What an owner knows.
+/// The answer to a `ChannelQuery` or to `Input::Online`.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub enum ChannelAnswer {
-    /// `count` is of all visible members.
+    /// `count` is the number of all visible members, not only of these.
     Presence {
         presences: Vec<Presence>,
         count: usize,
     },
-    /// Under one version, the answer to the same query is the same.
+    /// The same query with the same version has the same answer.
     Newest {
         messages: Arc<[Message]>,
         version: Version,
     },
-    /// The owner does not have it in memory: ask the store.
+    /// The owner does not have the messages in memory: ask the store.
     AskTheStore,
     GroupChanged(Result<(), GroupRefusal>),
-    /// What was to be done is done.
+    /// The change is done.
     Done,
-    /// It could not be done, nothing has changed, and may be tried again.
+    /// The change could not be done. Nothing has changed, and the requester may try again.
     Failed,
-    /// The store failed while it wrote: it may have been done.
+    /// The store failed while it wrote: the change may have been done.
     OutcomeUnknown,
-    /// For each user asked about, whether any session shows itself.
+    /// For each user asked about, whether any of the user's sessions is visible.
     Online(Vec<bool>),
 }
 
-/// Which state of a channel's newest messages an answer shows. No two states of a channel have the same, be it forgotten in
-/// between or the server started anew.
+/// Identifies a state of a channel's newest messages. No two states of a channel have the same version, even if the
+/// channel is dropped in between or the server restarts.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Version {
     pub epoch: Epoch,
-    /// Which of the owner's readings of the store it goes back to, and the changes since.
+    /// The owner's reading of the store that the state is based on, and the number of changes since.
     pub reading: u64,
     pub changes: u64,
 }
 
-/// Whether publishers should wait for a shard's pass.
+/// Whether a channel's messages must wait for a shard's pass.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Backlog {
     High,
@@ -133,12 +137,12 @@ pub enum Backlog {
 #[derive(Clone, Debug)]
 pub struct ChannelRequest {
     pub connection: ConnectionId,
-    /// The request's place among its connection's, so that answers are given in the order of the questions.
+    /// The request's number at its connection, so that answers are given in the order of requests.
     pub number: u32,
     pub action: ChannelAction,
 }
 
-/// What is asked of a channel's owner.
+/// What a connection asks of a channel's owner.
 #[derive(Clone, Debug)]
 pub enum ChannelAction {
     Join {
@@ -147,7 +151,7 @@ pub enum ChannelAction {
         format: Format,
     },
     Leave,
-    /// The connection is gone: as leave, but there is nobody to answer.
+    /// Like `Leave`, but without an answer, because the connection is gone.
     Depart,
     Send {
         content: Arc<str>,
@@ -162,18 +166,19 @@ pub enum ChannelAction {
 }
 
 impl ChannelAction {
-    /// Whether all members are to hear of it.
+    /// Whether this is a message, an update or a removal, which all members receive.
     pub fn is_send(&self) -> bool {
         matches!(self, Self::Send { .. } | Self::Update { .. } | Self::Remove { .. })
     }
 }
 
-/// What the owner announces to one shard about one channel in one turn, in order.
+/// The announcements of one channel to one shard in one turn, in order.
 #[derive(Clone, Debug)]
 pub struct Batch {
     pub channel: ChannelId,
     pub epoch: Epoch,
-    /// The newest message announced before this batch, and after it: each batch begins where the last one ended.
+    /// The sequence of the newest message announced before this batch, and at its end: each batch begins where the last
+    /// one ended.
     pub previous: Sequence,
     pub last: Sequence,
     pub items: Vec<Item>,
@@ -184,12 +189,12 @@ pub struct Batch {
 pub enum Item {
     /// For every subscriber.
     Frames(Arc<Frames>),
-    /// For one connection: what its request came to. It has been sent all frames before this when it hears it.
+    /// For one connection: the answer to its request. It comes after all frames before this item.
     Answer { connection: ConnectionId, number: u32, reply: Reply },
-    /// The connection is a subscriber from here on: frames before this are not for it, those after are.
+    /// The connection is a subscriber from here on: it gets the frames after this item, not those before it.
     Joined { connection: ConnectionId, number: u32, reply: Reply },
-    /// The connection is no subscriber from here on.
+    /// The connection is not a subscriber from here on.
     Left { connection: ConnectionId, number: u32 },
-    /// The same, without having asked for it.
+    /// Like `Left`, but the connection did not ask to leave.
     Evicted { connection: ConnectionId },
 }

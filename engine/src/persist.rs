@@ -1,7 +1,7 @@
-//! What a channel's owner asks of the store, and what it is told.
+//! The requests of shards to the store, and its answers.
 //!
-//! The owner numbers its requests with tickets and may have many under way; receipts may come in any order.
-//! `storage` carries these out; it knows nothing of members or subscribers.
+//! Shards number their requests with tickets and may have many under way. Receipts may come in any order. `storage`
+//! carries the requests out; it does not know members or subscribers.
 
 use std::sync::Arc;
 
@@ -10,44 +10,44 @@ use crate::message::{Message, MessageCode};
 use crate::social::group::{GroupChange, GroupOutcome, GroupRefusal};
 use crate::social::notification::Notice;
 
-/// Numbers an owner's request, so that its receipt finds its way back.
+/// The number of a shard's request, which its receipt carries.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 pub struct Ticket(pub u64);
 
-/// One request of a channel's owner.
+/// One request of a shard, as the owner of channels or as the home of sessions.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub enum StoreRequest {
-    /// The channel's newest place, read once before the first write of an owner.
+    /// Read where the channel's history ends. An owner does this once, before its first write to the channel.
     Head { channel: ChannelId },
-    /// Keep a new message. Its id is unknown to the store.
+    /// Store a new message. No stored message has its id.
     Insert(Message),
     /// Change the content of a stored message, if it is in this channel and this sender may change it.
     Update(UpdateMessage),
     /// Delete a stored message, if it is in this channel and this sender may change it.
     Remove { channel: ChannelId, id: MessageId, sender: UserId },
-    /// The newest messages of the channel.
+    /// Read the newest messages of the channel.
     Newest { channel: ChannelId, limit: usize },
-    /// Whether somebody may join a group's or a direct channel.
+    /// Decide whether a user may join a group's or a direct channel.
     Admit(Admission),
-    /// Change a group's members, with everything that goes with it, or nothing of it.
+    /// Change a group's members, with everything that belongs to the change: all of it or nothing.
     ChangeGroup {
         change: GroupChange,
         time: Timestamp,
-        /// Places for the event messages, as many as `GroupAct::messages_max`, rising. Those that are not needed stay
-        /// empty.
+        /// Places for the event messages, in ascending order, as many as `GroupAct::messages_max` says. Places that are
+        /// not needed stay empty.
         places: Vec<ChannelHead>,
     },
-    /// The user blocks the other: nobody of the two is in their channel afterwards.
+    /// The user blocks the other. Afterwards neither is in their direct channel.
     Block { user: UserId, other: UserId, time: Timestamp },
-    /// Delete these of a user's messages whose account is going.
+    /// Delete these messages of a user whose account is being deleted.
     Purge { channel: ChannelId, sender: UserId, ids: Vec<MessageId> },
-    /// Which of these users there are and may be followed by this one: those who block the follower are passed over, as if there
-    /// were no such users.
+    /// Which of these users exist and may be followed by `follower`. A user who blocks the follower is left out, as if
+    /// the user did not exist.
     Users { follower: UserId, ids: Vec<UserId>, usernames: Vec<String> },
 }
 
 impl StoreRequest {
-    /// Whether it changes something, and so has a place in a group of writes.
+    /// Whether the request changes something, and so belongs in a group of writes.
     pub fn is_write(&self) -> bool {
         match self {
             Self::Insert(_)
@@ -64,21 +64,21 @@ impl StoreRequest {
     }
 }
 
-/// Who wants to join which channel.
+/// A user who wants to join a channel.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub enum Admission {
-    /// Members of the group are admitted.
+    /// To a group's channel: members of the group are admitted.
     Group { group: GroupId, user: UserId },
-    /// Admitted is whom the other has not blocked, if there is such a user. The other is sent the request to chat, unless
-    /// one of them has blocked the other, or they are the same.
+    /// To a direct channel: the user is admitted if the other exists and has not blocked the user. The other is sent a
+    /// request to chat, unless one of them has blocked the other or they are the same user.
     Direct { user: UserId, username: Arc<str>, other: UserId, request: DirectRequest, time: Timestamp },
 }
 
-/// Whether the other user of a direct channel is to be told that somebody wants to chat.
+/// Whether the other user of a direct channel is told that the user wants to chat.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum DirectRequest {
     Send,
-    /// The other can be seen in the channel already.
+    /// The other is already a visible member of the channel.
     NotNeeded,
 }
 
@@ -94,8 +94,8 @@ pub struct UpdateMessage {
 }
 
 impl UpdateMessage {
-    /// Changes the stored message. Its update time never moves back, although the clock of the server that wrote it may have
-    /// been ahead.
+    /// Changes the stored message. Its update time never goes back, even if the server that wrote it had a clock that
+    /// was ahead.
     pub fn apply_to(&self, message: &mut Message) {
         message.content = self.content.clone();
         message.username = self.username.clone();
@@ -103,34 +103,34 @@ impl UpdateMessage {
     }
 }
 
-/// What became of a request. Writes are on disk and synced when this is given.
+/// The result of a request. When a write's receipt is given, the write is on disk and synced.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub enum StoreReceipt {
     Head(Option<ChannelHead>),
     Inserted,
-    /// The message as it now stands in history.
+    /// The message as it is now in history.
     Updated(Message),
-    /// The message as it last stood in history.
+    /// The message as it was last in history.
     Removed(Message),
     /// No message with this id is stored in this channel.
     NotFound,
-    /// The stored message with this id is another user's, or the server's own. Nothing was changed.
+    /// The stored message with this id belongs to another user or to the server. Nothing was changed.
     NotOwn,
     /// Newest first.
     Newest(Vec<Message>),
-    /// May join; and the request to chat, if one was sent.
+    /// The user may join; with the request to chat, if one was sent.
     Admitted(Option<Notice>),
     NotAdmitted,
     GroupChanged(Result<GroupOutcome, GroupRefusal>),
     Blocked,
     Purged,
-    /// In the order asked for, ids before names, each once.
+    /// In the order of the request, ids before usernames, each user once.
     Users(Vec<UserId>),
 }
 
 impl StoreReceipt {
-    /// Why this sender may not change what is stored under an id, if so. The server's messages about a user bear the user's
-    /// name, but they are not the user's to change.
+    /// The reason why this sender may not change what is stored under an id; `None` if the sender may. The server's
+    /// messages about a user carry that user as their sender, but the user may not change them.
     pub fn refuse_change(stored: Option<&Message>, sender: UserId) -> Option<Self> {
         match stored {
             None => Some(Self::NotFound),
@@ -140,23 +140,25 @@ impl StoreReceipt {
     }
 }
 
-/// Where a channel's history ends. Kept apart from the messages, so that removing the newest does not move it back.
+/// Where a channel's history ends. Stored apart from the messages, so that removing the newest message does not move it
+/// back.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct ChannelHead {
     pub id: MessageId,
     pub sequence: Sequence,
 }
 
-/// The store could not do it. Nothing of the request is, or will ever be, in history, unless the outcome is unknown.
+/// The store could not carry out a request. Nothing of the request is in history or ever will be, unless the outcome is
+/// unknown.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct StoreFailure {
     pub message: String,
-    /// The store failed while it wrote: the request may be found carried out as a whole, now or after the next start.
+    /// The store failed while it wrote: the whole request may turn out to be carried out, now or after the next start.
     pub outcome_unknown: bool,
 }
 
 impl StoreFailure {
-    /// Nothing was done.
+    /// A failure before anything was done.
     pub fn nothing_done(message: impl Into<String>) -> Self {
         Self { message: message.into(), outcome_unknown: false }
     }

@@ -1,5 +1,5 @@
-//! A shard as the home of connections: what each has asked, which answers it still waits for and in which order, and what concerns
-//! a user on all connections that the user has here.
+//! A shard as the home of connections: what each connection has asked, which answers it waits for and in which order,
+//! and what reaches a user on all of the user's connections at this shard.
 
 pub mod admission;
 mod connection;

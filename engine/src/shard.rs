@@ -1,8 +1,8 @@
-//! One shard's whole state: the home of some connections and the owner of some channels. An input in, effects out, then
-//! a pass into an outlet.
+//! One shard's whole state: the home of some connections and the owner of some channels. An input goes in, effects come
+//! out, and a pass then writes to an outlet.
 //!
-//! A turn is: `begin_turn`, `step` for everything that has happened, `finish_turn`, carry out the effects, `flush`, one slice of `pass`.
-//! Nothing here waits, reads a clock or touches a socket.
+//! A turn is: `begin_turn`, `step` for each input, `finish_turn`, carrying out the effects, `flush`, one slice of
+//! `pass`, `passed`. Nothing here waits, reads a clock or touches a socket.
 
 use std::collections::{BTreeMap, HashMap};
 use std::num::NonZeroU32;
@@ -23,29 +23,30 @@ use crate::session::home::{CloseMode, Home, SocketEffect, Visibility};
 pub enum Input {
     /// A connection has signed in. Its slot is free on this shard.
     Opened { connection: ConnectionId, session: Session, visibility: Visibility },
-    /// A connection asks.
+    /// A connection sends a request.
     Request { connection: ConnectionId, cid: String, command: Command },
-    /// A connection asked something that is no command.
+    /// A connection sent a request that is no valid command.
     Refuse { connection: ConnectionId, cid: String, rejection: Rejection },
     /// A control frame for a connection, such as a ping.
     Tell { connection: ConnectionId, frame: Vec<u8> },
-    /// We close a connection; the frame is the last it hears.
+    /// The server closes a connection; the frame is the last that the client receives.
     Close { connection: ConnectionId, frame: Vec<u8>, close_mode: CloseMode },
-    /// A connection is gone; its slot may be used again.
+    /// A connection is gone. Its slot may be used again.
     Closed { connection: ConnectionId },
-    /// Another shard has something for us.
+    /// A parcel from another shard has arrived.
     Parcel(Parcel),
-    /// Somebody without a session asks about a channel; the answer will be among `Effects::answers` under this number.
+    /// A visitor (a requester without a session) asks about a channel. The answer appears in `Effects::answers` under
+    /// this number.
     ChannelQuery { number: u64, channel: ChannelId, query: ChannelQuery },
-    /// Something that sessions of users are to hear, wherever they are.
+    /// Something for the sessions of users on any shard.
     Broadcast(Broadcast),
-    /// Somebody without a session asks which of these users show themselves; answered as a query is.
+    /// A visitor asks which of these users are visible. The answer appears as for `ChannelQuery`.
     Online { number: u64, users: Vec<UserId> },
     /// The store has answered.
     Receipt { ticket: Ticket, outcome: Result<StoreReceipt, StoreFailure> },
 }
 
-/// What is to be done in the world after a turn.
+/// What the runtime must carry out after a turn.
 #[derive(Default)]
 pub struct Effects {
     pub parcels: Vec<(ShardId, Parcel)>,
@@ -54,16 +55,16 @@ pub struct Effects {
     pub answers: Vec<(u64, ChannelAnswer)>,
 }
 
-/// What an operator, or a test, may decide about channels and sessions.
+/// The limits of channels and sessions that an operator or a test may set.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Rules {
-    /// Visible members beyond which a channel is a crowd, whose presence is counted and sampled.
+    /// The visible members of a room. With more, the channel is a crowd, whose presence is counted and sampled.
     pub room_members_max: usize,
-    /// Messages, updates and removals that one session may send in a second.
+    /// Messages, updates and removals that one session may send in a second; `None`: any number.
     pub sends_per_second: Option<NonZeroU32>,
-    /// Bytes that a reader may fall behind in one channel.
+    /// Bytes that a subscriber may be behind in one channel.
     pub lag_bytes_max: u64,
-    /// Visits of one slice of a pass.
+    /// Visits in one slice of a pass.
     pub pass_visits_max: usize,
 }
 
@@ -85,26 +86,28 @@ pub struct Shard {
     home: Home,
     owner: Owner,
     now: Now,
-    /// Requests for channels that other shards own, gathered into one parcel each.
+    /// Requests for channels that other shards own. Each entry becomes one parcel.
     outgoing: BTreeMap<(ShardId, ChannelId), Vec<ChannelRequest>>,
-    /// Parcels that are of no channel's batch.
+    /// Parcels other than `Requests` and `Batch`.
     parcels: Vec<(ShardId, Parcel)>,
     answers: Vec<(u64, ChannelAnswer)>,
-    /// Blocks that the other shards have been told of, by number. As many as there are queries that ask for them.
+    /// Blocks that the other shards were told of and have not all confirmed, by number. There are at most as many as
+    /// queries that ask for them.
     blocks: HashMap<u64, Unheard>,
     block_numbers: u64,
 }
 
-/// A block that some shards have not answered yet.
+/// A block that some shards have not confirmed yet.
 struct Unheard {
     shards: u16,
-    /// Who asked for it, and is answered then.
+    /// The shard that asked for the block, and its number of the query. It is answered when all shards have confirmed.
     from: ShardId,
     number: u64,
 }
 
 impl Shard {
-    /// Shard `id` of `shards`, in the life `epoch` of the server; `seed` feeds the random bits of ids.
+    /// Makes shard `id` of `shards` shards. `epoch` numbers this run of the server; `seed` is the seed of the random
+    /// bits in message ids.
     pub fn new(id: ShardId, shards: u16, epoch: Epoch, rules: Rules, seed: u64) -> Self {
         Self {
             id,
@@ -120,14 +123,14 @@ impl Shard {
         }
     }
 
-    /// Begins a turn: limits and events are paced by this reading until the next. The wall clock, which the other calls are given,
-    /// paces nothing.
+    /// Begins a turn. This reading of the monotonic clock paces limits and events until the next turn begins. The wall
+    /// clock's time, which other calls are given, paces nothing.
     pub fn begin_turn(&mut self, now: Monotonic) {
         self.now.monotonic = now;
         self.home.monotonic = now;
     }
 
-    /// Takes in one thing that has happened, at the time `now`.
+    /// Takes in one input, at the time `now`.
     pub fn step(&mut self, input: Input, now: Timestamp) {
         self.begin(now);
         let now = self.now;
@@ -186,7 +189,7 @@ impl Shard {
         self.home.accepts(connection)
     }
 
-    /// Puts the requests of our connections to the owners of their channels.
+    /// Puts the requests of this shard's connections to the owners of their channels.
     fn put_channel_requests(&mut self) {
         for (channel, request) in std::mem::take(&mut self.home.channel_requests) {
             let owner = channel.owner(self.shards);
@@ -198,11 +201,11 @@ impl Shard {
         }
     }
 
-    /// Ends the turn: what channels announced is told, here and elsewhere.
+    /// Ends the turn: hands what the channels announced to the subscribers here and to other shards.
     pub fn finish_turn(&mut self, now: Timestamp, effects: &mut Effects) {
         self.begin(now);
-        // An announcement may free a request that waited for it, which may be announced in turn. It ends, because
-        // nothing is read from sockets meanwhile.
+        // An announcement may release a request that waited for it, and that request may lead to another announcement.
+        // The loop ends, because nothing is read from sockets meanwhile.
         loop {
             let batches = self.owner.batches(self.now.monotonic);
             if batches.is_empty() {
@@ -228,7 +231,7 @@ impl Shard {
         effects.sockets.append(&mut self.home.effects);
     }
 
-    /// What the owner has found out and what it wants users to hear goes where it belongs.
+    /// Sends the owner's answers, blocks and notices, and the home's broadcasts, to where they belong.
     fn hand_out(&mut self) {
         for (from, number, answer) in std::mem::take(&mut self.owner.answers) {
             self.answer(from, number, answer);
@@ -247,7 +250,7 @@ impl Shard {
         }
     }
 
-    /// Answers a query of a shard.
+    /// Answers a query that came from a shard.
     fn answer(&mut self, from: ShardId, number: u64, answer: ChannelAnswer) {
         if from == self.id {
             self.answers.push((number, answer));
@@ -256,8 +259,9 @@ impl Shard {
         }
     }
 
-    /// The sessions of the user who is blocked stop following the other, on every shard. The user who blocks is answered when
-    /// all have done so: what is shown after the answer does not reach a blocked follower, whichever shards the two live on.
+    /// Makes the blocked user's sessions stop following the other user, on every shard. The query of the user who
+    /// blocks is answered when all shards have done so: a status that is shown after the answer does not reach a
+    /// blocked follower, whichever shards the two are on.
     fn tell_of_block(&mut self, from: ShardId, number: u64, block: Block) {
         self.home.end_following(block);
         let others = self.shards - 1;
@@ -280,17 +284,18 @@ impl Shard {
         }
     }
 
-    /// A connection's socket has room again.
+    /// Writes what a connection is owed, because its socket has room again.
     pub fn writable(&mut self, connection: ConnectionId, outlet: &mut impl Outlet) {
         self.home.writable(connection, outlet);
     }
 
-    /// Writes all private frames that are due. Comes before the pass: a joiner hears the answer before the first event.
+    /// Writes all private frames that are due. Must be called before the pass: a joining member gets the answer before
+    /// the first event.
     pub fn flush(&mut self, outlet: &mut impl Outlet) {
         self.home.flush(outlet);
     }
 
-    /// One slice of the passes under way.
+    /// Runs one slice of the passes under way.
     pub fn pass(&mut self, now: Monotonic, outlet: &mut impl Outlet) {
         self.home.pass(now, outlet);
         for (channel, state) in std::mem::take(&mut self.home.backlogs) {
@@ -298,20 +303,20 @@ impl Shard {
             if owner == self.id {
                 self.owner.backlog(self.id, &channel, state, self.now);
             } else {
-                // It rides with the next turn's parcels, behind what was asked before it.
+                // It goes with the next turn's parcels, after the requests that were made before it.
                 self.parcels.push((owner, Parcel::Backlog { from: self.id, channel, state }));
             }
         }
         self.put_channel_requests();
     }
 
-    /// The slice is written: passes that ended in it ended at `now`.
+    /// Records that the slice is written: passes that ended in it ended at `now`.
     pub fn passed(&mut self, now: Timestamp) {
         self.home.subscribers.passed(now);
     }
 
-    /// What this shard has counted, and how things stand. Its cost does not grow with channels or members. What the turns and
-    /// the sockets count is not in it.
+    /// What this shard has counted, and its current levels. The cost does not grow with channels or members. The caller
+    /// fills in the counters of turns and sockets.
     pub fn report(&self) -> Report {
         let (channels, members) = self.owner.size();
         let subscribers = &self.home.subscribers;
@@ -335,7 +340,7 @@ impl Shard {
         }
     }
 
-    /// Whether there is more to do than wait: a pass is under way, or the last one left something for the next turn.
+    /// Whether the shard must not wait: a pass is under way, or the last turn left something for the next one.
     pub fn is_busy(&self) -> bool {
         self.home.is_busy()
             || self.owner.is_busy()
@@ -344,7 +349,7 @@ impl Shard {
             || !self.answers.is_empty()
     }
 
-    /// When a pass that waits may go on, by the clock that `pass` is given.
+    /// When a pass that waits may go on, on the clock that `pass` is given.
     pub fn next_due(&self) -> Option<Monotonic> {
         self.home.subscribers.next_due()
     }

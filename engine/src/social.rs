@@ -1,5 +1,5 @@
-//! Rules of what people are to each other, as functions over records: groups, friends and blocks, notifications. `storage` carries
-//! them out when it writes.
+//! Rules for groups, friends, blocks and notifications, as functions over records. `storage` applies them when it
+//! writes.
 
 pub mod friend;
 pub mod group;

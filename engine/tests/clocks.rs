@@ -1,5 +1,5 @@
-//! A channel whose history was written by a server whose clock was ahead: nothing is refused, its times stand still until the
-//! clock is there, and no other channel notices.
+//! Tests of a channel whose history was written by a server with a clock that was ahead. No message is refused, the
+//! channel's times stand still until the clock has caught up, and other channels are not affected.
 
 mod world;
 
@@ -22,7 +22,7 @@ fn join(world: &mut World, room: &str, newest: Option<MessageId>) -> ChannelId {
     ChannelId::room(room).expect("a good name")
 }
 
-/// What the store is given of a message that is sent now.
+/// Sends a message now. Returns the message that the shard gives to the store.
 fn say(world: &mut World, room: &ChannelId) -> Message {
     let (ticket, request) =
         only(world.ask("say", Command::Send { channel_id: room.to_string(), content: "{}".into() }));
@@ -41,7 +41,7 @@ fn a_history_that_lies_ahead_of_the_clock_goes_on() {
     let ahead_room = join(&mut world, "ahead", Some(newest));
     let other_room = join(&mut world, "other", None);
     let mut last = newest;
-    // More than the places of one millisecond.
+    // More messages than one millisecond has ids.
     for number in 0..10_000 {
         let message = say(&mut world, &ahead_room);
         assert!(message.id > last, "ids count on");

@@ -1,5 +1,5 @@
-//! What a group's channel asks of the store: who may come in, once; what is written, as it is; and nothing about who writes.
-//! And what waits behind a change of its members.
+//! Tests of what a group's channel asks of the store: once, whether a user may join; each message, to be stored; and
+//! nothing about a message's author. Also tests that requests wait behind a change of the members.
 
 mod world;
 
@@ -20,7 +20,7 @@ fn send(world: &mut World, cid: &str) -> Vec<(Ticket, StoreRequest)> {
     world.ask(cid, Command::Send { channel_id, content: "{}".into() })
 }
 
-/// The member comes in.
+/// Joins the group's channel as its member.
 fn join(world: &mut World) {
     let join = Join { target: GROUP.to_string(), kind: 3, persistence: true, hidden: false };
     let (head, request) = only(world.ask("join", Command::Join(join)));
@@ -57,7 +57,7 @@ fn what_is_asked_behind_a_kick_is_looked_at_when_it_is_decided() {
     let StoreRequest::ChangeGroup { places, time, .. } = request else { panic!("{request:?}") };
     assert!(send(&mut world, "behind").is_empty(), "it waits, and the store does not hear of it");
 
-    // The store has decided the kick first, but the message stands before it.
+    // The store decides the kick first, but the message stands before it in the queue.
     let message = Message {
         channel: ChannelId::group(GROUP),
         id: places[0].id,

@@ -1,4 +1,5 @@
-//! Whom a session may follow: so many, and whom it follows already takes no further place; and nobody who blocks it.
+//! Tests of whom a session may follow: at most so many users, where a user whom it follows already is not counted
+//! twice; and no user who blocks it.
 
 mod world;
 
@@ -12,7 +13,7 @@ use engine::shard::Input;
 use uuid::Uuid;
 use world::{NOW, World, only};
 
-/// Follows these users, all of whom there are; answers what the session was told.
+/// Follows these users, who all exist. Returns what the session was told.
 fn follow(world: &mut World, numbers: std::ops::Range<u128>) -> String {
     let users: Vec<UserId> = numbers.map(|number| UserId(Uuid::from_u128(1000 + number))).collect();
     let user_ids = users.iter().map(ToString::to_string).collect();
@@ -36,7 +37,7 @@ fn a_session_follows_only_so_many() {
     assert!(follow(&mut world, 0..1).contains("unfollow somebody first"), "the one that was given up is new");
 }
 
-/// A user blocks the session's own.
+/// A user blocks the session's user.
 fn block(world: &mut World, by: u128) {
     let (user, other) = (UserId(Uuid::from_u128(1000 + by)), UserId(Uuid::from_u128(1)));
     let query = ChannelQuery::Block(Block { user, other });
@@ -48,7 +49,7 @@ fn block(world: &mut World, by: u128) {
     assert_eq!(std::mem::take(&mut world.answers), [(7, ChannelAnswer::Done)]);
 }
 
-/// A session of a user shows this.
+/// A session of a user shows this status.
 fn show(world: &mut World, number: u128, status: &str) {
     let after = StatusPresence {
         user: UserId(Uuid::from_u128(1000 + number)),
@@ -72,7 +73,7 @@ fn a_block_that_overtakes_the_answer_to_a_follower_is_known() {
     let (ticket, _) = only(world.ask("7", Command::StatusFollow { user_ids, usernames: Vec::new() }));
     block(&mut world, 0);
     world.heard.0.clear();
-    // The store had looked before the block.
+    // The store read the users before the block.
     world.answer(ticket, StoreReceipt::Users(users.clone()));
     let heard = world.heard.text();
     assert!(heard.contains(&users[1].to_string()) && !heard.contains(&users[0].to_string()), "{heard}");

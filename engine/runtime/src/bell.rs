@@ -1,10 +1,11 @@
-//! What wakes a shard that waits: rung by anything that has work for it, heard by its one turning task.
+//! What wakes a shard that waits. Everything that has work for the shard rings its bell, and the shard's one turning
+//! task waits for it.
 
 use std::cell::{Cell, RefCell};
 use std::rc::Rc;
 use std::task::{Context, Poll, Waker};
 
-/// A bell within one executor. Ringing it when nobody listens is remembered.
+/// A bell within one executor. If no task waits when it is rung, the ring is remembered.
 #[derive(Clone, Default)]
 pub struct Bell(Rc<State>);
 
@@ -22,7 +23,7 @@ impl Bell {
         }
     }
 
-    /// Ready once it was rung since it was last heard.
+    /// Ready if the bell was rung since this was last ready.
     pub fn poll(&self, context: &mut Context<'_>) -> Poll<()> {
         if self.0.rung.take() {
             return Poll::Ready(());
@@ -31,7 +32,7 @@ impl Bell {
         Poll::Pending
     }
 
-    /// Waits until it is rung.
+    /// Waits until the bell is rung.
     pub async fn heard(&self) {
         std::future::poll_fn(|context| self.poll(context)).await;
     }

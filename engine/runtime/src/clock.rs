@@ -1,8 +1,8 @@
 //! The only place that reads the time.
 //!
-//! One life of the server has one wall clock, the same for all threads. It begins at the system's time and then runs with the
-//! monotonic clock, so it never stops, leaps or goes back, whatever becomes of the system's clock. Where the two differ, it is
-//! drawn slowly towards the system's time. Limits, pacing and deadlines use the monotonic clock itself.
+//! One run of the server has one wall clock, the same for all threads. It begins at the system's time and then advances
+//! with the monotonic clock. So it never stops, jumps or goes back, even if the system's clock is set. Where the two
+//! differ, it is drawn slowly towards the system's time. Limits, pacing and deadlines use the monotonic clock itself.
 
 use std::sync::LazyLock;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
@@ -12,14 +12,15 @@ use rustix::time::{ClockId, clock_gettime};
 
 use engine::id::{Monotonic, Now, Timestamp};
 
-/// The wall clock gains or loses at most one nanosecond in so many while it is drawn towards the system's: 36 seconds an hour.
-/// A second of difference, as an ordinary correction makes it, is gone after 100 seconds.
+/// While the wall clock is drawn towards the system's, it gains or loses at most one nanosecond in this many: 36
+/// seconds an hour. A difference of one second, which is usual for a correction, is gone after 100 seconds.
 const SLEW: i64 = 100;
 
-/// A change of the difference between two looks that operators should hear of, in nanoseconds: a minute.
+/// If the difference changes by more than this between two looks, operators should be told. In nanoseconds: a minute.
 const JUMP_MIN: i64 = 60_000_000_000;
 
-/// A look at the system's clock that takes longer than this is no look: the thread did not run in the middle of it.
+/// A look at the system's clock that takes longer than this is discarded: the thread was interrupted between its
+/// readings.
 const LOOK_DURATION_MAX: Duration = Duration::from_millis(1);
 
 /// How often `look` should be called.
@@ -30,27 +31,28 @@ static COURSE: LazyLock<ArcSwap<Course>> = LazyLock::new(|| {
     ArcSwap::from_pointee(Course::begin(at, system()))
 });
 
-/// Both clocks, read at once.
+/// Reads both clocks at once.
 pub fn now() -> Now {
-    // The course first: if it is begun here, it begins before what is read.
+    // Load the course first: if this call initializes it, it must begin before the reading of the monotonic clock.
     let course = COURSE.load();
     let monotonic = monotonic();
     Now { wall: course.wall(monotonic), monotonic }
 }
 
-/// The wall clock of this life of the server.
+/// The time of this run's wall clock.
 pub fn wall() -> Timestamp {
     now().wall
 }
 
-/// The monotonic clock. It goes on while the machine is suspended, so the wall clock that follows it is right afterwards.
+/// The time of the monotonic clock (`CLOCK_BOOTTIME`). It advances while the machine is suspended, so the wall clock
+/// that follows it is right afterwards.
 pub fn monotonic() -> Monotonic {
     let read = clock_gettime(ClockId::Boottime);
     Monotonic(read.tv_sec * 1_000_000_000 + read.tv_nsec)
 }
 
-/// Compares the wall clock with the system's, and draws it towards that from here on. For one thread, once every
-/// `LOOK_INTERVAL`.
+/// Compares the wall clock with the system's, and from then on draws the wall clock towards it. One thread must call
+/// this once every `LOOK_INTERVAL`.
 pub fn look() -> Look {
     let course = COURSE.load();
     let (at, system) = (monotonic(), system());
@@ -67,21 +69,22 @@ fn system() -> Timestamp {
     Timestamp(i64::try_from(since_epoch.as_nanos()).unwrap_or(i64::MAX))
 }
 
-/// What a look has found, in nanoseconds.
+/// The result of a look, in nanoseconds.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Look {
     /// How far the wall clock is behind the system's; negative, if it is ahead.
     pub behind: i64,
-    /// How far the system's clock was set since the last look, if that is more than a minute; negative, if it was set back.
+    /// By how much the system's clock was set since the last look, if that is more than a minute; negative, if it was
+    /// set back.
     pub jump: Option<i64>,
 }
 
-/// How the wall clock follows from the monotonic clock, from one moment on.
+/// How to compute the wall clock from the monotonic clock, from the time `since` on.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 struct Course {
     since: Monotonic,
     wall: Timestamp,
-    /// How far the wall clock was behind the system's then.
+    /// How far the wall clock was behind the system's at `since`.
     behind: i64,
 }
 
@@ -90,7 +93,8 @@ impl Course {
         Self { since: at, wall: system, behind: 0 }
     }
 
-    /// A thread may have read the monotonic clock just before the course began: time then stands still for that moment.
+    /// The wall clock at this reading of the monotonic clock. A thread may have read it just before the course began:
+    /// the elapsed time is then zero.
     fn wall(&self, at: Monotonic) -> Timestamp {
         Timestamp(self.wall.0.saturating_add(self.elapsed(at)).saturating_add(self.drawn(at)))
     }
@@ -99,7 +103,7 @@ impl Course {
         at.0.saturating_sub(self.since.0).max(0)
     }
 
-    /// How much of the difference is made up.
+    /// How much of the difference is made up by this time.
     fn drawn(&self, at: Monotonic) -> i64 {
         let most = self.elapsed(at) / SLEW;
         self.behind.clamp(-most, most)
@@ -118,7 +122,7 @@ impl Course {
     }
 }
 
-/// Tells how long each part of a loop took; knows nothing of the day.
+/// Measures how long each part of a loop takes. Has no relation to the wall clock.
 pub struct Laps {
     newest: Instant,
 }
@@ -128,7 +132,7 @@ impl Laps {
         Self { newest: Instant::now() }
     }
 
-    /// The time since the last lap ended, which ends here.
+    /// Ends a lap. Returns its duration.
     pub fn end(&mut self) -> Duration {
         let now = Instant::now();
         now.saturating_duration_since(std::mem::replace(&mut self.newest, now))
@@ -147,7 +151,7 @@ mod tests {
     /// The monotonic clock's reading at the start.
     const BOOTED: i64 = 77 * SECOND;
 
-    /// A life of the server under clocks that the test drives.
+    /// A run of the server with clocks that the test drives.
     struct Life {
         course: Course,
         at: i64,
@@ -160,7 +164,8 @@ mod tests {
             Self { course, at: 0, system: START }
         }
 
-        /// Time goes by, and the server looks at the system's clock once a second.
+        /// Lets this many seconds pass; the server looks at the system's clock once a second. Returns the jumps that it
+        /// found.
         fn run(&mut self, seconds: i64) -> Vec<i64> {
             let mut jumps = Vec::new();
             for _ in 0..seconds {
@@ -177,7 +182,7 @@ mod tests {
             look
         }
 
-        /// How far the wall clock is ahead of its start and the monotonic clock.
+        /// How much more the wall clock has advanced since the start than the monotonic clock.
         fn drift(&self) -> i64 {
             self.course.wall(Monotonic(BOOTED + self.at)).0 - START - self.at
         }
@@ -196,7 +201,7 @@ mod tests {
         life.run(10);
         life.system += 2 * HOUR;
         assert_eq!(life.run(600), [2 * HOUR], "told once");
-        // Looks are a second apart, so the first second is not drawn.
+        // Looks are a second apart, so in the first second the wall clock is not drawn yet.
         assert_eq!(life.drift(), 599 * SECOND / SLEW);
         life.system -= 2 * HOUR;
         assert_eq!(life.run(2), [-2 * HOUR]);
@@ -255,7 +260,7 @@ mod tests {
                 let on_the_old_course = life.course.wall(Monotonic(BOOTED + life.at));
                 life.look();
                 prop_assert_eq!(life.course.wall(Monotonic(BOOTED + life.at)), on_the_old_course, "a look moves nothing");
-                // A thread that has read the monotonic clock just before sees no time that went back.
+                // For a thread that read the monotonic clock just before the look, the time does not go back either.
                 prop_assert!(life.course.wall(Monotonic(BOOTED + life.at - 1_000)) >= before);
             }
         }

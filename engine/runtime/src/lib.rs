@@ -1,5 +1,5 @@
-//! Turns the engine's shards on real cores: executors, the loop of a turn, the rings between shards, the way to the store, and the
-//! clock. What a shard decides is the business of `engine`, which knows nothing of threads and time.
+//! Runs the engine's shards on real cores: executors, the loop of a turn, the rings between shards, the queues to the
+//! store, and the clock. What a shard decides is the business of `engine`, which has no threads and reads no clock.
 
 pub mod bell;
 pub mod clock;

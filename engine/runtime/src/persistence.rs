@@ -1,4 +1,4 @@
-//! The shard's end of the bridge to storage: requests go out without waiting, receipts ring the shard's bell.
+//! The shard's end of the bridge to storage: requests are sent without waiting, and receipts ring the shard's bell.
 
 use std::cell::RefCell;
 use std::collections::VecDeque;
@@ -10,17 +10,18 @@ use super::bell::Bell;
 use engine::persist::{Receipt, StoreFailure, StoreRequest, Ticket};
 use storage::bridge::{NotTaken, StoreQueue};
 
-/// One shard's way to the store.
+/// One shard's connection to the store.
 pub struct Persistence {
     end: Rc<StoreQueue>,
-    /// Receipts that were waited for, and refusals of our own. Bounded by the requests under way.
+    /// Receipts that the receiving task has taken from the queue, and receipts of requests that the queue did not take.
+    /// Bounded by the number of requests under way.
     arrived: Rc<RefCell<VecDeque<Receipt>>>,
-    /// Detached tasks would be leaked when the executor ends; this one ends with us.
+    /// A detached task would be leaked when the executor ends. This one ends when `Persistence` is dropped.
     _receiving: Task<()>,
 }
 
 impl Persistence {
-    /// Binds the end to this executor; `bell` is rung when something arrives.
+    /// Binds the queue to this executor. `bell` is rung when a receipt arrives.
     pub fn new(end: StoreQueue, bell: &Bell) -> Self {
         let (end, arrived) = (Rc::new(end), Rc::new(RefCell::new(VecDeque::new())));
         let receiving = {
@@ -35,7 +36,8 @@ impl Persistence {
         Self { end, arrived, _receiving: receiving }
     }
 
-    /// Requests the store for all of this. When it takes no more, the receipt says so.
+    /// Sends these requests to the store. If its queue is full or the store has stopped, the request gets a receipt
+    /// that says so.
     pub fn request(&self, requests: impl Iterator<Item = (Ticket, StoreRequest)>) {
         let mut asked = false;
         for (ticket, request) in requests {
@@ -53,14 +55,16 @@ impl Persistence {
         }
     }
 
-    /// The next receipt. Tickets tell them apart, so their order does not matter.
+    /// The next receipt. Receipts are identified by their tickets, so their order does not matter.
     pub fn take(&self) -> Option<Receipt> {
-        // Looking into the queue itself spares a turn of the reactor while a pass keeps the shard busy.
+        // Reading the queue directly saves waiting for the reactor to run the receiving task while a pass keeps the
+        // shard busy.
         let arrived = self.arrived.borrow_mut().pop_front();
         arrived.or_else(|| self.end.try_receive())
     }
 
-    /// Whether a receipt is here that nothing else will announce.
+    /// Whether a receipt is here that `take` has not returned yet. The shard must ask, because the receipts that
+    /// `request` makes itself ring no bell.
     pub fn has_arrived(&self) -> bool {
         !self.arrived.borrow().is_empty()
     }

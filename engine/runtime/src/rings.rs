@@ -1,8 +1,9 @@
 //! Parcels between shards, over glommio's lock-free rings, one for each ordered pair of shards.
 //!
-//! Only `try_send` is used: waiting for room never ends when the receiver has gone. A parcel that does not fit stays here
-//! and rides a later turn; meanwhile `is_full` tells the shard not to read its sockets, so what waits is bounded by what
-//! had been read. Parcels are always received, or two full shards would wait for each other.
+//! Only `try_send` is used, because a send that waits for room never returns if the receiver has ended. A parcel that
+//! does not fit stays in `waiting` until a later turn. Meanwhile `is_full` tells the shard not to read its sockets, so
+//! the waiting parcels are bounded by what was read before. A shard always receives parcels: otherwise two shards with
+//! full rings would wait for each other.
 
 use std::cell::RefCell;
 use std::collections::VecDeque;
@@ -16,13 +17,14 @@ use engine::id::ShardId;
 use engine::limits::RING_PARCELS;
 use engine::parcel::Parcel;
 
-/// One shard's ends, not yet bound to its executor. The place of the shard itself is empty: it needs no ring.
+/// One shard's ends of the rings, not yet bound to its executor. The shard's own place is empty: it needs no ring to
+/// itself.
 pub struct RingEnds {
     senders: Vec<Option<SharedSender<Parcel>>>,
     receivers: Vec<Option<SharedReceiver<Parcel>>>,
 }
 
-/// All rings between so many shards: the ends of each, in the order of their numbers.
+/// Makes all rings between `shards` shards. Returns each shard's ends, in the order of the shards' numbers.
 pub fn rings(shards: u16) -> Vec<RingEnds> {
     let count = usize::from(shards);
     let none =
@@ -41,16 +43,17 @@ pub fn rings(shards: u16) -> Vec<RingEnds> {
 /// One shard's rings.
 pub struct Rings {
     senders: Vec<Option<ConnectedSender<Parcel>>>,
-    /// Parcels that found their ring full, in order, by receiver.
+    /// Parcels that wait for room in their ring, in order, by receiver.
     waiting: Vec<VecDeque<Parcel>>,
-    /// One for each ring. They do not share one, because a bell is heard by one listener: a ring that waited for room
-    /// beside another would never be told.
+    /// One inbox for each ring. Each has its own bell, because a bell wakes only one task: if several receiving tasks
+    /// waited on the same bell, the others would never be woken.
     inboxes: Vec<Rc<Inbox>>,
-    /// Detached tasks would be leaked with their descriptors when the executor ends; these end with us.
+    /// Detached tasks would be leaked with their file descriptors when the executor ends. These end when `Rings` is
+    /// dropped.
     _receiving: Vec<Task<()>>,
 }
 
-/// What has arrived over one ring and was not yet taken in.
+/// Parcels that have arrived over one ring and were not taken in yet.
 #[derive(Default)]
 struct Inbox {
     parcels: RefCell<VecDeque<Parcel>>,
@@ -58,12 +61,12 @@ struct Inbox {
 }
 
 impl Rings {
-    /// Binds the ends to this executor; `bell` is rung when something arrives.
+    /// Binds the ends to this executor. `bell` is rung when a parcel arrives.
     pub async fn connect(ends: RingEnds, bell: &Bell) -> Self {
         let shards = ends.senders.len();
         let receivers: Vec<_> = ends.receivers.into_iter().flatten().collect();
         let inboxes: Vec<Rc<Inbox>> = receivers.iter().map(|_| Rc::default()).collect();
-        // Each end waits for its opposite, so all of a shard's ends are bound side by side.
+        // Each end waits until its opposite end is bound, so all of a shard's ends are bound concurrently.
         let connecting: Vec<_> = receivers
             .into_iter()
             .zip(&inboxes)
@@ -87,12 +90,12 @@ impl Rings {
         Self { senders, waiting: (0..shards).map(|_| VecDeque::new()).collect(), inboxes, _receiving: connecting }
     }
 
-    /// Hands a parcel to another shard, now or in a later turn, behind those that wait already.
+    /// Queues a parcel for another shard, after those that wait already. `flush` sends it, in this turn or a later one.
     pub fn send(&mut self, to: ShardId, parcel: Parcel) {
         self.waiting[usize::from(to.0)].push_back(parcel);
     }
 
-    /// Moves on what waits, as far as there is room.
+    /// Sends waiting parcels, as far as their rings have room.
     pub fn flush(&mut self) {
         for (sender, waiting) in self.senders.iter().zip(&mut self.waiting) {
             let Some(sender) = sender else { continue };
@@ -103,7 +106,7 @@ impl Rings {
                         waiting.push_front(parcel);
                         break;
                     }
-                    // The other shard has ended, which only happens when all of them do.
+                    // The other shard has ended. This happens only when all shards end.
                     Err(_) => waiting.clear(),
                 }
             }
@@ -115,7 +118,7 @@ impl Rings {
         self.waiting.iter().any(|waiting| !waiting.is_empty())
     }
 
-    /// Parcels that wait for room.
+    /// The number of parcels that wait for room.
     pub fn waiting(&self) -> usize {
         self.waiting.iter().map(VecDeque::len).sum()
     }
@@ -130,7 +133,8 @@ impl Rings {
     }
 }
 
-/// Moves parcels from a ring to the inbox, which takes one ring's worth and then waits until the shard has taken them.
+/// Moves parcels from a ring to the inbox. When the inbox holds as many as a ring, waits until the shard has taken
+/// them.
 async fn receive(ring: ConnectedReceiver<Parcel>, inbox: &Inbox, bell: &Bell) {
     while let Some(parcel) = ring.recv().await {
         inbox.parcels.borrow_mut().push_back(parcel);

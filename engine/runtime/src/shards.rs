@@ -1,4 +1,4 @@
-//! One pinned executor a core: starts them, and stops them in order.
+//! Starts and stops the shards: one executor for each, pinned to a core.
 
 use std::time::Duration;
 
@@ -15,13 +15,13 @@ use engine::id::{Epoch, ShardId};
 use engine::shard::{Rules, Shard};
 use storage::bridge::StoreQueue;
 
-/// Memory a ring of glommio's registers for files, which shards do not touch.
+/// Memory that each glommio executor registers for file I/O, which shards do not use.
 const IO_MEMORY_BYTES: usize = 64 * 1024;
 
-/// How long a shard may take to say that it has drained, past its own deadline.
+/// How long `stop` waits for each shard to say that it has drained. A shard's own deadline is shorter.
 const DRAIN_MAX: Duration = Duration::from_secs(10);
 
-/// Shards that turn.
+/// Running shards.
 pub struct Running {
     threads: Vec<ExecutorJoinHandle<()>>,
     orders: Vec<flume::Sender<Order>>,
@@ -34,13 +34,14 @@ pub struct Part<F> {
     /// The core it is pinned to.
     pub core: usize,
     pub store: StoreQueue,
-    /// Random bits of message ids.
+    /// The seed of the random bits in message ids.
     pub seed: u64,
-    /// Makes the shard's sockets, on its own thread.
+    /// Makes the shard's sockets, on the shard's own thread.
     pub sockets: F,
 }
 
-/// Tells whether a shard came to turn: a thread can also end before, when its executor or its sockets cannot be made.
+/// Reports whether a shard has begun to turn. Its thread can also end before that, if its executor or its sockets
+/// cannot be made.
 struct Beginning {
     number: usize,
     told: flume::Sender<Result<(), usize>>,
@@ -50,7 +51,7 @@ struct Beginning {
 impl Beginning {
     fn turns(&mut self) {
         self.turning = true;
-        // Room for one word of each shard.
+        // The queue has room for one report of each shard.
         let _ = self.told.try_send(Ok(()));
     }
 }
@@ -65,7 +66,7 @@ impl Drop for Beginning {
 
 /// Starts one shard for each part, and waits until all of them turn.
 ///
-/// Fails when one cannot be started. The others then wait for it without an end, so all that is left is to end the
+/// Fails if a shard cannot be started. The other shards then wait for it forever, so the caller can only end the
 /// process.
 pub fn start<F, S>(epoch: Epoch, rules: Rules, parts: Vec<Part<F>>) -> Result<Running, String>
 where
@@ -80,13 +81,13 @@ where
     for ((number, part), ends) in (0..count).zip(parts).zip(rings(count)) {
         let Part { core, store, seed, sockets } = part;
         let (orders_sender, orders) = flume::bounded(2);
-        // Apart from the orders, so that no question stands in the way of an end.
+        // A queue apart from the orders, so that a question cannot delay the order to end.
         let (question_sender, questions) = flume::bounded(1);
         let drained = drained_sender.clone();
         let mut beginning = Beginning { number: usize::from(number), told: begun_sender.clone(), turning: false };
         let turn = move || async move {
             let bell = Bell::default();
-            // Until it turns, and ticks.
+            // Needed until the shard turns: from then on its own ticker wakes the executor.
             let _alarm = alarm();
             let rings = Rings::connect(ends, &bell).await;
             let id = ShardId(number);
@@ -123,8 +124,8 @@ where
     Ok(running)
 }
 
-/// Wakes the executor now and then. One that is interrupted for longer than its preempt timer, just before it runs a task,
-/// parks although tasks are runnable; without this, it would sleep for good, and with it the start.
+/// Wakes the executor every `TICK`. If an executor is interrupted for longer than its preempt timer just before it runs
+/// a task, it parks although tasks are runnable. Without this it would then sleep forever, and the start would hang.
 fn alarm() -> Task<()> {
     glommio::spawn_local(async {
         loop {
@@ -134,16 +135,18 @@ fn alarm() -> Task<()> {
 }
 
 impl Running {
-    /// A way to ask the shards what they have counted, from any thread.
+    /// Returns an observer, which asks the shards for their counters from any thread.
     pub fn observer(&self) -> Observer {
         self.observer.clone()
     }
 
-    /// Stops all shards in order: no new work, everything accepted is finished, everybody is told; then the threads end.
+    /// Stops all shards in an orderly way: they take no new work, finish all accepted work and tell all clients; then
+    /// the threads end. Fails if a shard's thread ended early.
     pub fn stop(self) -> Result<(), String> {
         self.tell(Order::Drain);
         for _ in &self.threads {
-            // A shard that has already ended will never say so; its thread's end is reported below.
+            // A shard that has already ended never reports that it has drained. Joining its thread below reports the
+            // error.
             if self.drained.recv_timeout(DRAIN_MAX).is_err() {
                 break;
             }

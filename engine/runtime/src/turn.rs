@@ -1,10 +1,11 @@
-//! One shard, turning: take in what has happened, decide, carry out, write one slice of the pass; and wait when there is
-//! nothing to do.
+//! The loop of one shard. A turn takes in what has happened, decides, carries out, and writes one slice of the pass. If
+//! there is nothing to do, the shard waits.
 //!
-//! While a pass is under way the shard does not wait, but looks at its sockets after each slice, and lets glommio look at
-//! rings, timers and HTTP after every second one. That is done by a sleep of a microsecond: yielding would only run other
-//! tasks and poll no I/O until glommio's preempt timer fires, and with that timer set short the executor can park while a
-//! task is runnable. A ticker is always pending besides, so no lost wake-up can stop a shard for longer than a tick.
+//! While a pass is under way the shard does not wait, but looks at its sockets after each slice, and lets glommio look
+//! at rings, timers and HTTP after every second slice. It does so by sleeping for a microsecond. Yielding is not
+//! enough: it only runs other tasks, and polls no I/O until glommio's preempt timer fires; and with a short preempt
+//! timer the executor can park while a task is runnable. A ticker is always pending as well, so a lost wake-up cannot
+//! stop a shard for longer than a tick.
 
 use std::cell::Cell;
 use std::future::poll_fn;
@@ -28,62 +29,62 @@ use engine::parcel::ChannelAnswer;
 use engine::session::home::SocketEffect;
 use engine::shard::{Effects, Input, Shard};
 
-/// How often a shard looks after its connections: deadlines, pings.
+/// How often a shard checks its connections' deadlines and pings.
 pub const TICK: Duration = Duration::from_millis(100);
 
 /// Slices of a pass between two looks at rings, timers and HTTP. A look costs about 40 µs.
 const SLICES_PER_LOOK: u32 = 2;
 
-/// What a look costs is in the waking, not in the sleeping.
+/// The sleep of a look. Its length hardly matters: the cost is in waking up.
 const LOOK: Duration = Duration::from_micros(1);
 
-/// How long an orderly stop waits for clients to take their close frames.
+/// How many ticks an orderly stop waits for clients to take their close frames.
 const DRAIN_TICKS_MAX: u32 = 50;
 
 /// The connections of a shard, as the gateway keeps them.
 pub trait Sockets: Outlet {
-    /// Takes in what the sockets have, without waiting. Answers whether there may be more.
+    /// Takes in what the sockets have, without waiting. Returns whether there may be more.
     fn gather(&mut self, shard: &mut Shard, now: Timestamp, reading: Reading) -> bool;
 
     /// Does what the shard asks about a connection.
     fn carry_out(&mut self, effect: SocketEffect, shard: &mut Shard, now: Timestamp);
 
-    /// Hands over what was found out about a channel, to whoever asked under this number.
+    /// Hands the answer of a channel query to the visitor that asked under this number.
     fn found(&mut self, number: u64, answer: ChannelAnswer);
 
-    /// Looks after deadlines and pings; called once every `TICK`.
+    /// Checks deadlines and sends pings. Called once every `TICK`.
     fn tick(&mut self, shard: &mut Shard, now: Timestamp);
 
     /// Ready when `gather` would find something.
     fn poll_ready(&mut self, context: &mut Context<'_>) -> Poll<()>;
 
-    /// Begins an orderly stop: nobody is let in, nothing new is read, everybody is told.
+    /// Begins an orderly stop: accepts no new connection, reads nothing new, and tells all clients.
     fn stop(&mut self, shard: &mut Shard, now: Timestamp);
 
-    /// Whether everybody has gone.
+    /// Whether no connection is left.
     fn is_empty(&self) -> bool;
 
-    /// What was counted of connections.
+    /// The counters of connections.
     fn counters(&self) -> SocketCounters;
 }
 
-/// Whether requests may be read, or the rings are full and they must wait in their sockets.
+/// Whether requests may be read. If a ring is full, they must wait in their sockets.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Reading {
     On,
     Off,
 }
 
-/// What a shard is told from outside.
+/// An order to a shard from outside.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Order {
-    /// Stop taking work, finish what there is, and say when that is done.
+    /// Take no new work, finish the accepted work, and report when that is done.
     Drain,
-    /// All shards are done: end.
+    /// All shards have drained: end.
     End,
 }
 
-/// A shard and its ways to the world.
+/// A shard, and all that connects it to the outside.
 pub struct Turning<S> {
     pub shard: Shard,
     pub sockets: S,
@@ -91,10 +92,10 @@ pub struct Turning<S> {
     pub persistence: Persistence,
     pub bell: Bell,
     pub orders: flume::Receiver<Order>,
-    /// Who wants to know what was counted.
+    /// Questions for the counters.
     pub questions: flume::Receiver<Question>,
     pub counters: TurnCounters,
-    /// Where to say that everything is drained.
+    /// Where to report that the shard has drained.
     pub drained: flume::Sender<()>,
 }
 
@@ -107,7 +108,7 @@ enum Stop {
 }
 
 impl<S: Sockets> Turning<S> {
-    /// Turns until it is told to end.
+    /// Turns until the order to end comes.
     pub async fn run(mut self) {
         let ticks = Rc::new(Cell::new(0u32));
         let _ticker = ticker(ticks.clone(), self.bell.clone());
@@ -156,7 +157,7 @@ impl<S: Sockets> Turning<S> {
         }
     }
 
-    /// Everything that has happened since the last turn.
+    /// Takes in everything that has happened since the last turn. Returns whether the sockets may have more.
     fn take_in(&mut self, now: Timestamp) -> bool {
         while let Some(parcel) = self.rings.take() {
             self.counters.parcels_received += 1;
@@ -185,7 +186,7 @@ impl<S: Sockets> Turning<S> {
         }
     }
 
-    /// Says what was counted. Whoever asked may have lost patience, and gone.
+    /// Answers with the counters. The requester may not be waiting any more, so a failed send is ignored.
     fn answer(&mut self, question: &Question) {
         let mut report = self.shard.report();
         report.sockets = self.sockets.counters();
@@ -211,12 +212,13 @@ impl<S: Sockets> Turning<S> {
         self.shard.is_busy() || self.persistence.has_arrived() || self.rings.is_full()
     }
 
-    /// Says once that nothing is left to do here: everybody gone, or given enough time, and the store has answered.
+    /// Reports once that the shard has drained: all connections have ended and the store has answered all requests, or
+    /// the time is up.
     fn drain(&self, stop: Stop, ticked: u32) -> Stop {
         let Stop::Draining { ticks } = stop else { return stop };
         let ticks = ticks + ticked;
         if (self.sockets.is_empty() && self.shard.store_requests() == 0) || ticks > DRAIN_TICKS_MAX {
-            // Whoever waits for this has gone only if the process is ending anyway.
+            // The receiver is gone only if the process is ending anyway.
             let _ = self.drained.try_send(());
             return Stop::Drained;
         }
@@ -234,7 +236,7 @@ fn ticker(ticks: Rc<Cell<u32>>, bell: Bell) -> Task<()> {
     })
 }
 
-/// Puts the newest of what comes into the place where the loop looks.
+/// Puts the newest incoming value into the place where the loop looks.
 fn listen<T: 'static>(incoming: flume::Receiver<T>, place: Rc<Cell<Option<T>>>, bell: Bell) -> Task<()> {
     glommio::spawn_local(async move {
         while let Ok(next) = incoming.recv_async().await {

@@ -1,5 +1,5 @@
-//! The rings between shards when they are full: to a shard that lives they delay, lose nothing and keep the order; to one
-//! that has ended they let go at once; and one that is held up holds up no other.
+//! Full rings between shards. To a running shard they delay parcels, but lose none and keep the order. Parcels to a
+//! shard that has ended are dropped at once. One full ring does not delay the others.
 
 use std::time::{Duration, Instant};
 
@@ -10,10 +10,10 @@ use glommio::{ExecutorJoinHandle, LocalExecutorBuilder, Placement, timer::sleep}
 use runtime::bell::Bell;
 use runtime::rings::{RingEnds, Rings, rings};
 
-/// More than a ring and what its receiver takes in besides.
+/// More parcels than fit into a ring and its receiver's inbox.
 const MANY: usize = 3 * RING_PARCELS;
 
-/// Nothing here takes long; a test that hangs shall say so.
+/// No test takes this long: a test that hangs fails with a message.
 const DEADLINE: Duration = Duration::from_secs(20);
 
 fn parcel(number: usize) -> Parcel {
@@ -37,7 +37,7 @@ fn shard<F: Future<Output = ()> + 'static>(
         .expect("an executor")
 }
 
-/// Lets the executor look round until `done`.
+/// Lets the executor run its other tasks and I/O until `done`.
 async fn turn_until(what: &str, mut done: impl FnMut() -> bool) {
     let begun = Instant::now();
     while !done() {
@@ -118,7 +118,8 @@ fn rings_that_fill_side_by_side_all_go_on() {
             let full = full.clone();
             shard(end, move |mut rings| async move {
                 fill(&mut rings, ShardId(0));
-                // The receiver's inbox is full as well, once this ring stays so while it looks round.
+                // The ring is still full after the receiver had time to move parcels, so the receiver's inbox is full
+                // too.
                 for _ in 0..100 {
                     sleep(Duration::from_micros(1)).await;
                     rings.flush();

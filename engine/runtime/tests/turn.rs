@@ -1,7 +1,7 @@
-//! A turning shard never sleeps on work, and a pass under way keeps nobody waiting: timers, other tasks, rings, receipts
-//! and orders are all seen within few turns. Counted in turns and ticks, never in seconds.
+//! A shard never waits while it has work, and a pass under way delays nothing for long: timers, other tasks, rings,
+//! receipts and orders are all seen within a few turns. The tests count turns and ticks, never seconds.
 //!
-//! The sockets are played by the test; shards, rings, the store's bridge and glommio are real.
+//! The test plays the sockets; shards, rings, the store's bridge and glommio are real.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::SeqCst};
@@ -26,24 +26,24 @@ use runtime::turn::TICK;
 use runtime::{Reading, Sockets};
 use storage::bridge::{StoreQueueServer, store_queue};
 
-/// Nothing here takes long; a test that hangs shall say so.
+/// No test takes this long: a test that hangs fails with a message.
 const DEADLINE: Duration = Duration::from_secs(20);
 
-/// What can be seen of a shard from outside its thread.
+/// What the test's thread can see of a shard.
 #[derive(Default)]
 struct Seen {
     turns: AtomicU64,
     ticks: AtomicU64,
-    /// Bytes that its connections were handed.
+    /// Bytes that were written to its connections.
     written: AtomicU64,
-    /// How often it asked whether it may rest.
+    /// How often the shard has polled its sockets in order to wait.
     rests: AtomicU64,
-    /// Whether it has asked since it last turned.
+    /// Whether it has done so since its last turn.
     resting: AtomicBool,
-    /// So often it is to ask again.
+    /// Until `rests` reaches this number, each poll wakes the shard's task again.
     rests_wanted: AtomicU64,
     stopped: AtomicBool,
-    /// Set by the test: the sockets have something. The shard takes it in and clears it.
+    /// Set by the test: the sockets have something. The test's `gather` clears it.
     ready: AtomicBool,
     waker: std::sync::Mutex<Option<Waker>>,
 }
@@ -61,7 +61,7 @@ impl Seen {
         self.wait("the shard rests", |seen| seen.resting.load(SeqCst));
     }
 
-    /// As a socket that has become readable.
+    /// Acts as a socket that has become readable.
     fn make_ready(&self) {
         self.ready.store(true, SeqCst);
         if let Some(waker) = self.waker.lock().expect("not poisoned").take() {
@@ -70,7 +70,7 @@ impl Seen {
     }
 }
 
-/// What the sockets have, turn by turn; answers whether there may be more.
+/// Plays what the sockets have in each turn. Returns whether there may be more.
 type Gather = Box<dyn FnMut(&mut Shard, Timestamp, Reading) -> bool>;
 
 struct Played {
@@ -128,7 +128,7 @@ impl Sockets for Played {
 /// Makes the played sockets of a shard, on its thread.
 type Making = Box<dyn FnOnce() -> (Gather, Vec<Task<()>>) + Send>;
 
-/// Starts shards on one core, so that they have each other to wait for.
+/// Starts shards on one core, so that they have to wait for each other.
 fn start_shards(makings: Vec<Making>) -> (Running, Vec<Arc<Seen>>, Vec<StoreQueueServer>) {
     let mut watching = Vec::new();
     let mut keepers = Vec::new();
@@ -185,7 +185,7 @@ fn send(room: &str) -> Command {
     Command::Send { channel_id, content: "{}".to_owned() }
 }
 
-/// Names of rooms that this one of two shards owns.
+/// Names of rooms that `owner` owns, of two shards.
 fn rooms_of(owner: ShardId) -> impl Iterator<Item = String> {
     let owned = move |name: &String| ChannelId::room(name).expect("a room's name").owner(2) == owner;
     (0..).map(|number| format!("room-{number}")).filter(owned)
@@ -199,7 +199,7 @@ fn receipt_of(request: &StoreRequest) -> StoreReceipt {
     }
 }
 
-/// Answers everything that a shard asks, until it ends.
+/// Answers every request of a shard to the store, until the shard ends.
 fn keep(keeper: &StoreQueueServer) {
     for (ticket, request) in &keeper.requests {
         keeper.receipts.send((ticket, Ok(receipt_of(&request)))).expect("room");
@@ -209,7 +209,7 @@ fn keep(keeper: &StoreQueueServer) {
 /// A counter of the shard's own thread that the test's thread reads.
 type Count = Arc<AtomicU64>;
 
-/// Sleeps as briefly as may be, again and again: what every deadline of a shard depends on.
+/// Sleeps as briefly as possible, again and again, because every deadline of a shard depends on timers.
 fn sleeper(count: Count) -> Task<()> {
     glommio::spawn_local(async move {
         loop {
@@ -219,7 +219,7 @@ fn sleeper(count: Count) -> Task<()> {
     })
 }
 
-/// Two tasks that hand a byte to and fro over a connection, as HTTP does: they need the ring for each step.
+/// Two tasks that send a byte back and forth over a connection. As with HTTP, each step needs glommio's ring.
 async fn ping_pong(count: Count) {
     use futures_lite::{AsyncReadExt, AsyncWriteExt};
     let (mut near, mut far) = glommio::net::UnixStream::pair().expect("a pair of sockets");
@@ -275,7 +275,7 @@ fn a_receipt_is_seen_at_once_while_a_pass_is_under_way() {
                 open(shard, 0, now);
                 ask(shard, 0, join("lobby"), now);
             }
-            // The turn after the answer to it, each message has to be acknowledged and delivered.
+            // In the turn after the store's answer, each message must be acknowledged and delivered.
             let writes = seen.written.load(SeqCst);
             if sent < MESSAGES && (turns == 10 || (sent > 0 && writes > written && answered > sent)) {
                 written = writes;
@@ -283,7 +283,8 @@ fn a_receipt_is_seen_at_once_while_a_pass_is_under_way() {
                 ask(shard, 0, send("lobby"), now);
             }
             if let Ok((ticket, request)) = keeper.requests.try_recv() {
-                // Another thread's answer, as the store's are; but for certain before the next turn.
+                // The answer comes from another thread, as the store's answers do, but it is certain to be there before
+                // the next turn.
                 let (receipts, receipt) = (keeper.receipts.clone(), Ok(receipt_of(&request)));
                 let answering = std::thread::spawn(move || receipts.send((ticket, receipt)).expect("room"));
                 answering.join().expect("it ends");
@@ -310,8 +311,8 @@ fn a_receipt_is_seen_at_once_while_a_pass_is_under_way() {
 fn a_parcel_is_seen_within_few_turns_while_a_pass_is_under_way() {
     const PARCELS: usize = 20;
     const TURNS_MAX: u64 = 64;
-    // The second shard asks the first, which is busy. They are on one core, so the first waits until the second's parcel
-    // is out, and counts its own turns from there.
+    // The second shard sends requests to the first, which is busy. Both are on one core, so the first waits until the
+    // second has sent its parcel, and counts its own turns from there.
     let (wanted, wants) = flume::bounded::<()>(1);
     let (out, is_out) = flume::bounded::<()>(1);
     let (told, result) = flume::bounded(1);
@@ -324,7 +325,7 @@ fn a_parcel_is_seen_within_few_turns_while_a_pass_is_under_way() {
                 handed.get_or_insert_with(|| handed_over.recv_timeout(DEADLINE).expect("the test hands it over"));
             let mut arrived = false;
             for (ticket, request) in keeper.requests.try_iter() {
-                // The first thing an owner asks about a room that it hears of.
+                // This is an owner's first request to the store about a new room.
                 arrived |= matches!(request, StoreRequest::Head { .. });
                 keeper.receipts.send((ticket, Ok(receipt_of(&request)))).expect("room");
             }
@@ -353,7 +354,7 @@ fn a_parcel_is_seen_within_few_turns_while_a_pass_is_under_way() {
         let (mut slot, mut turns_since) = (0, None);
         let gather: Gather = Box::new(move |shard, now, _| {
             match turns_since {
-                // It is out when the turn that made it has ended.
+                // The parcel is sent when the turn that made it has ended.
                 Some(1) => {
                     out.send(()).expect("the busy shard listens");
                     turns_since = None;
@@ -386,7 +387,7 @@ fn an_order_to_stop_is_seen_by_a_shard_that_never_rests() {
     let safety = stopped.clone();
     let making: Making = Box::new(move || {
         let begun = Instant::now();
-        // Busy without an end. Only a shard that has already failed is let off.
+        // The shard is always busy. It panics if it was not told to stop by the deadline.
         let gather: Gather = Box::new(move |_, _, _| {
             if begun.elapsed() > DEADLINE && !safety.load(SeqCst) {
                 panic!("never told to stop");
@@ -403,8 +404,9 @@ fn an_order_to_stop_is_seen_by_a_shard_that_never_rests() {
     assert_eq!(seen.rests.load(SeqCst), 0, "it was busy all the time");
 }
 
-/// How often the same thing is done to a shard at rest. A ticker is always pending and would in the end wake a shard that
-/// misses something; so a good part of these must be seen before it does. Of those that are missed none is.
+/// How often the same thing is done to a shard at rest. The ticker would finally wake even a shard that misses a
+/// wake-up. So the test requires that many of these rounds are seen before the next tick; a shard that misses wake-ups
+/// sees none before it.
 const ROUNDS: usize = 20;
 
 fn assert_seen_without_a_tick(what: &str, quick: usize) {
@@ -413,8 +415,8 @@ fn assert_seen_without_a_tick(what: &str, quick: usize) {
 
 #[test]
 fn a_shard_at_rest_wakes_for_sockets_parcels_and_receipts() {
-    // The first shard is asked by its sockets; the second owns the rooms and is woken by parcels; its store's receipts
-    // wake it again, and its batch wakes the first one.
+    // The first shard gets requests from its sockets. The second shard owns the rooms and is woken by parcels. The
+    // receipts of its store wake it again, and its batch wakes the first shard.
     let ready = Arc::new(std::sync::OnceLock::<Arc<Seen>>::new());
     let readiness = ready.clone();
     let asking: Making = Box::new(move || {
@@ -492,7 +494,8 @@ fn waiting_again_and_again_does_not_pile_up_wakers() {
 #[test]
 fn sockets_are_not_read_while_a_ring_is_full_and_go_on_after() {
     const ROOMS: usize = 3 * RING_PARCELS;
-    /// At one turn a tick these would take longer than the test may: what waits for room is tried all the time.
+    /// With one turn per tick these would take longer than the test may. So this shows that a shard with waiting
+    /// parcels tries again all the time.
     const TURNS: u64 = 1_000;
     let stuck = Arc::new(AtomicBool::new(true));
     let held = stuck.clone();
@@ -587,11 +590,11 @@ fn a_shard_that_does_not_answer_is_not_waited_for() {
     let (release, released) = flume::bounded::<()>(1);
     hold.send(released).expect("the shard turns");
     stuck.recv_timeout(DEADLINE).expect("the next tick");
-    // Time enough for several ticks of the one that is free.
+    // Long enough for several ticks of the shard that is free.
     let begun = Instant::now();
     assert_eq!(up(10 * TICK), [true, false]);
     assert!(begun.elapsed() < DEADLINE);
-    // The first question still lies there; the second finds no room, and nobody waits.
+    // The first question is still in the queue. The second finds no room, and the observer does not wait for it.
     assert_eq!(up(10 * TICK), [true, false]);
     drop(release);
     let begun = Instant::now();

@@ -1,8 +1,9 @@
-//! What a channel's owner has to say in one turn: events for everybody, answers for single connections, in one order.
+//! What a channel's owner announces in one turn: events for all members and answers for single connections, in one
+//! order.
 //!
-//! Events that follow each other are encoded end to end into one run of frames, shared by all shards. A run ends where
-//! somebody comes or goes, because that is where the set of its readers changes; answers wait for the end of the run, so
-//! that each follows the frames that came before it.
+//! Consecutive events are encoded end to end into one run of frames, which all shards share. A run ends where a member
+//! joins or leaves, because the set of its readers changes there. Answers wait for the end of the run, so that each
+//! answer follows the frames that came before it.
 
 use std::sync::Arc;
 
@@ -18,7 +19,7 @@ pub struct Announcements {
     /// The newest message announced, and the newest before this turn.
     pub last: Sequence,
     previous: Sequence,
-    /// Messages announced that nobody has counted yet.
+    /// Messages announced since the owner last took this number for its counters.
     pub published: u64,
     run: Frames,
     answers: Vec<(ShardId, Item)>,
@@ -26,40 +27,42 @@ pub struct Announcements {
 }
 
 impl Announcements {
-    /// For every member there is now: the run ends before any other comes, so their formats are all that is needed.
+    /// Announces an event to all current members. The run ends before another member joins, so the event is encoded in
+    /// the formats of the current members only.
     pub fn announce(&mut self, event: &Event, members: &Members) {
         self.published += u64::from(matches!(event, Event::Message(_)));
         self.run.push(event, members.formats());
     }
 
-    /// For one connection, after all that was announced so far.
+    /// Answers one connection. The answer follows all that was announced so far.
     pub fn answer(&mut self, to: Address, number: u32, reply: Reply) {
         self.answers.push((to.home, Item::Answer { connection: to.connection, number, reply }));
     }
 
-    /// For one connection, before all that is announced from here on: it says what is true now, and may not be then.
+    /// Answers one connection before anything else is announced: the answer describes the present state, which later
+    /// events may change.
     pub fn answer_here(&mut self, members: &Members, to: Address, number: u32, reply: Reply) {
         self.seal(members);
         self.put(to.home, Item::Answer { connection: to.connection, number, reply });
     }
 
-    /// The connection hears all that is announced from here on; `members` are those before it.
+    /// The connection receives all that is announced from here on. `members` are the members without it.
     pub fn joined(&mut self, members: &Members, to: Address, number: u32, reply: Reply) {
         self.seal(members);
         self.put(to.home, Item::Joined { connection: to.connection, number, reply });
     }
 
-    /// The connection hears nothing from here on. The caller has sealed the run it was part of.
+    /// The connection receives nothing from here on. The caller has sealed the run that the connection was a reader of.
     pub fn left(&mut self, to: Address, number: u32) {
         self.put(to.home, Item::Left { connection: to.connection, number });
     }
 
-    /// The same, without having asked for it.
+    /// Like `left`, but the connection did not ask to leave, so there is no request to answer.
     pub fn evicted(&mut self, to: Address) {
         self.put(to.home, Item::Evicted { connection: to.connection });
     }
 
-    /// Ends the run: what was announced goes to the members there are now.
+    /// Ends the run: its frames go to the current members, and the waiting answers follow.
     pub fn seal(&mut self, members: &Members) {
         if !self.run.is_empty() {
             let frames = Arc::new(std::mem::take(&mut self.run));
@@ -79,7 +82,7 @@ impl Announcements {
         }
     }
 
-    /// Ends the turn: one batch for each shard that is concerned.
+    /// Ends the turn: returns one batch for each shard that has something to receive.
     pub fn batches(&mut self, channel: &ChannelId, epoch: Epoch, members: &Members) -> Vec<(ShardId, Batch)> {
         self.seal(members);
         let (previous, last) = (self.previous, self.last);

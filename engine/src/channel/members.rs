@@ -1,4 +1,4 @@
-//! Who is in a channel, as its owner knows it.
+//! The members of a channel, as its owner knows them.
 
 use std::collections::{BTreeMap, HashMap};
 use std::ops::Bound;
@@ -20,7 +20,7 @@ pub struct Member {
     pub presence: Presence,
     pub hidden: bool,
     pub format: Format,
-    /// The others have been told of it. Never so for the hidden.
+    /// The other members were told of this one. Never true for a hidden member.
     pub known: bool,
 }
 
@@ -29,12 +29,12 @@ pub struct Member {
 pub struct Members {
     list: Vec<Member>,
     places: HashMap<Address, u32>,
-    /// Those that others may see, in the order in which they are paged through.
+    /// The members that others may see, in the order of pages.
     visible: BTreeMap<SessionId, Address>,
     known: usize,
-    /// How many members live on each shard; the shards are those with at least one.
+    /// How many members have their home on each shard. Shards without members are not listed.
     homes: Vec<(ShardId, u32)>,
-    /// How many members listen in each format.
+    /// How many members receive each format.
     formats: [u32; Format::COUNT],
 }
 
@@ -77,7 +77,8 @@ impl Members {
         Some(member)
     }
 
-    /// The others are told of a member now. Answers its presence, if it is there, visible, and they had not been told.
+    /// Marks a member as known. Returns its presence to be announced, or `None` if the member is absent, hidden or
+    /// known already.
     pub fn tell_of(&mut self, address: Address) -> Option<Presence> {
         let member = &mut self.list[*self.places.get(&address)? as usize];
         if member.known || member.hidden {
@@ -88,7 +89,7 @@ impl Members {
         Some(member.presence.clone())
     }
 
-    /// Where a user's presences live.
+    /// The addresses of a user's presences.
     pub fn of_user(&self, user: UserId) -> impl Iterator<Item = Address> + '_ {
         self.list.iter().filter(move |member| member.presence.user == user).map(|member| member.address)
     }
@@ -97,23 +98,23 @@ impl Members {
         self.list.iter().map(|member| member.address)
     }
 
-    /// The shards on which members live.
+    /// The shards that are the home of at least one member.
     pub fn homes(&self) -> impl Iterator<Item = ShardId> + '_ {
         self.homes.iter().map(|&(home, _)| home)
     }
 
-    /// The formats in which members listen.
+    /// The formats that at least one member receives.
     pub fn formats(&self) -> impl Iterator<Item = Format> + '_ {
         Format::ALL.into_iter().filter(|&format| self.formats[format as usize] > 0)
     }
 
-    /// The members that others may see, in order of their sessions, from behind `after`.
+    /// The members that others may see, in order of their sessions, beginning after `after`.
     pub fn visible_after(&self, after: Option<SessionId>) -> impl Iterator<Item = &Member> + '_ {
         let from = after.map_or(Bound::Unbounded, Bound::Excluded);
         self.visible.range((from, Bound::Unbounded)).filter_map(|(_, &address)| self.get(address))
     }
 
-    /// How many members others may see, and of how many they know.
+    /// How many members others may see.
     pub fn visible_count(&self) -> usize {
         self.visible.len()
     }

@@ -1,5 +1,6 @@
 //! Who may be in a group's or a direct channel: admissions, changes of a group's members, blocks, and the deletion of
-//! what a user wrote whose account goes. The store decides; here is the order in which it shows.
+//! the messages of a user whose account is deleted. The store decides; this file keeps the order in which the decisions
+//! are shown.
 
 use super::{Act, Channel, Decision, Place, Requester, StepContext, Wants, busy};
 use crate::channel::members::{Address, Member};
@@ -11,7 +12,7 @@ use crate::persist::{Admission, ChannelHead, DirectRequest, StoreReceipt, StoreR
 use crate::social::group::{GroupChange, GroupOutcome};
 
 impl Channel {
-    /// Somebody wants to come in who needs the store's word.
+    /// Accepts a join that the store must decide.
     pub(super) fn accept_join(
         &mut self,
         requester: Requester,
@@ -59,7 +60,7 @@ impl Channel {
         }
     }
 
-    /// Somebody without a session wants to change who is in here, or what is kept.
+    /// Accepts a visitor's query (a requester without a session) that changes the members or the stored messages.
     pub(super) fn accept_query(
         &mut self,
         requester: Requester,
@@ -85,7 +86,8 @@ impl Channel {
         }
     }
 
-    /// A group's event messages get their places now, so that they stand where the change stands.
+    /// Gives a group's event messages their places now, so that they stand in history where the change stands in the
+    /// queue.
     fn accept_group_change(
         &mut self,
         requester: Requester,
@@ -110,7 +112,7 @@ impl Channel {
         self.put(requester, Act::ChangeMembers { removes }, 0, request, wants);
     }
 
-    /// First the messages, so that those concerned still hear them, then their presences end.
+    /// Shows the messages first, so that removed members still receive them; then ends their presences.
     pub(super) fn release_change(&mut self, requester: Requester, decision: Decision) {
         let answer = match decision {
             Ok(StoreReceipt::GroupChanged(Ok(outcome))) => {
@@ -135,7 +137,7 @@ impl Channel {
         self.find(requester, answer);
     }
 
-    /// The requester is answered by the shard, when all shards know of the block.
+    /// Does not answer the requester if the block succeeded: the shard answers when all shards know of the block.
     pub(super) fn release_block(&mut self, requester: Requester, block: Block, decision: &Decision) {
         if let Err(failure) = decision {
             let answer = if failure.outcome_unknown { ChannelAnswer::OutcomeUnknown } else { ChannelAnswer::Failed };
@@ -163,7 +165,8 @@ impl Channel {
         self.answers.push((from, number, answer));
     }
 
-    /// Ends all presences of a user; the others are told. Looks at every member, which is fit for what happens seldom.
+    /// Ends all presences of a user, and tells the other members. Looks at every member, which is acceptable because it
+    /// is rare.
     fn evict(&mut self, user: UserId) {
         let addresses: Vec<Address> = self.members.of_user(user).collect();
         if addresses.is_empty() {
@@ -178,7 +181,7 @@ impl Channel {
         }
     }
 
-    /// Ends all presences, and tells nobody.
+    /// Ends all presences without a presence event.
     fn clear(&mut self) {
         self.announcements.seal(&self.members);
         let addresses: Vec<Address> = self.members.addresses().collect();

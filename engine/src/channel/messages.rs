@@ -1,4 +1,4 @@
-//! Messages of a channel's members: accepted in order, shown when the store has them.
+//! Messages of a channel's members: accepted in order, shown when the store has written them.
 
 use std::sync::Arc;
 
@@ -11,7 +11,7 @@ use crate::parcel::ChannelAction;
 use crate::persist::{StoreReceipt, StoreRequest, UpdateMessage};
 
 impl Channel {
-    /// A member sends, updates or removes.
+    /// Accepts a member's message, update or removal.
     pub(super) fn accept_message(
         &mut self,
         requester: Requester,
@@ -86,7 +86,7 @@ impl Channel {
             (_, Ok(StoreReceipt::Removed(message))) => {
                 Ok(Message { code: MessageCode::Remove, content: "{}".into(), ..message })
             }
-            // What was never stored is only told.
+            // The message was never stored, so the change is only announced.
             (Act::Live(message), Ok(StoreReceipt::NotFound)) => Ok(message),
             _ => Err(Rejection::bad_input("no message of yours with this id in this channel")),
         };
@@ -94,7 +94,7 @@ impl Channel {
             Err(rejection) => self.refuse(requester, rejection),
             Ok(message) => {
                 let Requester::Connection(address, number) = requester else { unreachable!("only members write") };
-                // Nobody in a room hears somebody of whom they have not heard.
+                // In a room, members are told of a sender's presence before they receive its message.
                 if self.members.get(address).is_some_and(|member| !member.known && !member.hidden) {
                     self.announce_presence(now);
                 }
@@ -105,7 +105,7 @@ impl Channel {
         }
     }
 
-    /// Lets all members see a message, an update or a removal.
+    /// Announces a message, an update or a removal to all members. Returns the message.
     pub(super) fn show(&mut self, message: Message) -> Message {
         if !matches!(message.code, MessageCode::Update | MessageCode::Remove) {
             self.announcements.last = message.sequence;
@@ -118,7 +118,7 @@ impl Channel {
     }
 }
 
-/// Work that has its place, and what the store must do before it is shown.
+/// Work that has its place, and the request that the store must confirm before the work is shown.
 struct Accepted {
     act: Act,
     bytes: usize,
@@ -137,8 +137,8 @@ impl Accepted {
         Self { act, bytes, request }
     }
 
-    /// An update or a removal is put to the store whatever the presence: what was once stored must be removable from any session
-    /// of its sender.
+    /// The store's part of a message. An update or a removal goes to the store even if the presence is not persistent:
+    /// a stored message must be removable from any session of its sender.
     fn request(message: &Message) -> Option<StoreRequest> {
         let (channel, id, sender) = (message.channel.clone(), message.id, message.sender);
         match message.code {
@@ -153,7 +153,7 @@ impl Accepted {
     }
 }
 
-/// Who writes.
+/// The author of a message.
 struct Author {
     user: UserId,
     username: Arc<str>,

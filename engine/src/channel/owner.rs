@@ -1,7 +1,7 @@
 //! A shard as the owner of its channels: it alone orders what happens in them.
 //!
-//! It lends each channel the moment, carries its actions to the store under tickets, and gathers at the end of a turn what
-//! the channels announce.
+//! It gives each channel the step's context, sends the channel's requests to the store under tickets, and collects at
+//! the end of a turn what the channels announce.
 
 use std::collections::{BTreeMap, HashMap};
 use std::hash::Hash;
@@ -16,36 +16,36 @@ use crate::persist::{StoreFailure, StoreReceipt, StoreRequest, Ticket};
 use crate::social::notification::Notice;
 use crate::table::give_back;
 
-/// The channels that a shard owns and that anybody is in, or has work under way in.
+/// The channels that a shard owns and that have members or work under way.
 pub struct Owner {
     epoch: Epoch,
     room_max: usize,
-    /// Each in an allocation of its own, so that a table that grows or shrinks moves no channels.
+    /// Each channel has an allocation of its own, so that a table that grows or shrinks moves no channels.
     channels: HashMap<ChannelId, Box<Channel>>,
-    /// Memberships in all channels, but for what this turn has changed so far.
+    /// Memberships in all channels. The changes of the current turn are not counted yet.
     members: usize,
-    /// Channels that something has happened to in this turn.
+    /// Channels that may have something to announce at the end of this turn.
     touched: Vec<ChannelId>,
-    /// Channels that will have something to tell at a time, although nothing happens.
+    /// Channels with a presence event that waits, and when it may be announced.
     due: BTreeMap<ChannelId, Monotonic>,
-    /// What the store has been asked: for which channel, what for, and when.
+    /// Requests under way at the store: for which channel, for what purpose, and since when.
     waiting: HashMap<Ticket, (ChannelId, Purpose, Timestamp)>,
     tickets: u64,
-    /// Readings of newest messages that may have been asked for.
+    /// Readings of newest messages so far. A number that a reading was prepared with is never used again.
     readings: u64,
     random: SplitMix64,
-    /// For the store, in order.
+    /// Requests for the store, in order.
     pub requests: Vec<(Ticket, StoreRequest)>,
-    /// Answers to those without a session, by shard and number.
+    /// Answers to visitors (requesters without a session), with the visitor's shard and the query's number.
     pub answers: Vec<(ShardId, u64, ChannelAnswer)>,
-    /// To be pushed to the sessions of their users.
+    /// Notices to be pushed to the sessions of their users.
     pub notices: Vec<Notice>,
-    /// Blocks that the store has decided, with who asked for them: a shard and a number.
+    /// Blocks that the store has confirmed, with the shard and the number of the query.
     pub blocks: Vec<(ShardId, u64, Block)>,
     pub counters: OwnerCounters,
 }
 
-/// What a question to the store is for.
+/// The purpose of a request to the store.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 enum Purpose {
     Head,
@@ -54,7 +54,7 @@ enum Purpose {
 }
 
 impl Owner {
-    /// `seed` is where the random bits of message ids come from.
+    /// `seed` is the seed of the generator for the random bits of message ids.
     pub fn new(epoch: Epoch, room_max: usize, seed: u64) -> Self {
         Self {
             epoch,
@@ -75,7 +75,7 @@ impl Owner {
         }
     }
 
-    /// Puts requests to a channel, which comes to be if it must.
+    /// Puts a request to a channel. Creates the channel if there is none.
     pub fn request(&mut self, home: ShardId, id: ChannelId, request: ChannelRequest, now: Now) {
         let context = StepContext { now, random: self.random.next() };
         let mut wants = Wants::new();
@@ -85,7 +85,7 @@ impl Owner {
         self.carry_out(id, wants, now);
     }
 
-    /// Somebody without a session asks for a change in a channel, which comes to be if it must.
+    /// Puts a visitor's change to a channel. Creates the channel if there is none.
     fn change(&mut self, from: ShardId, number: u64, id: ChannelId, query: ChannelQuery, now: Now) {
         let context = StepContext { now, random: self.random.next() };
         let mut wants = Wants::new();
@@ -95,14 +95,14 @@ impl Owner {
         self.carry_out(id, wants, now);
     }
 
-    /// The store has answered.
+    /// Takes in the store's answer to the request with this ticket.
     pub fn receipt(&mut self, ticket: Ticket, outcome: Result<StoreReceipt, StoreFailure>, now: Now) {
         let (id, purpose, asked) = self.waiting.remove(&ticket).expect("the store answers what it was asked, once");
         self.counters.store.record_between(asked, now.wall);
         self.counters.store_failures += u64::from(outcome.is_err());
         let context = StepContext { now, random: self.random.next() };
         let mut wants = Wants::new();
-        // A channel is not kept for the sake of a reader.
+        // The channel may be gone: a reading of its newest messages does not keep it in memory.
         let Some(channel) = self.channels.get_mut(&id) else { return };
         match purpose {
             Purpose::Decision(place) => channel.decided(place, outcome, &context, &mut wants),
@@ -112,7 +112,7 @@ impl Owner {
         self.carry_out(id, wants, now);
     }
 
-    /// A shard has more of a channel to bring round than it should, or no longer has.
+    /// A shard's backlog in a channel has become too high, or low again.
     pub fn backlog(&mut self, from: ShardId, id: &ChannelId, state: Backlog, now: Now) {
         let Some(channel) = self.channels.get_mut(id) else { return };
         let context = StepContext { now, random: self.random.next() };
@@ -135,7 +135,8 @@ impl Owner {
                     }
                     Wanted::Decision(place, request) => (Purpose::Decision(place), request),
                 };
-                // Head and newest messages are asked for once a channel, and bounded by that.
+                // Requests for the head and the newest messages are bounded by the number of channels: each channel has
+                // at most one of each.
                 if let Purpose::Decision(place) = purpose
                     && self.waiting.len() >= STORE_REQUESTS_MAX
                 {
@@ -153,7 +154,7 @@ impl Owner {
         self.touched.push(id);
     }
 
-    /// Takes what the channels have to say; forgets those of which nothing would be lost.
+    /// Takes what the touched channels announce, and drops the channels that are idle.
     pub fn batches(&mut self, now: Monotonic) -> Vec<(ShardId, Batch)> {
         let touched = &mut self.touched;
         self.due.retain(|id, due| {
@@ -185,7 +186,7 @@ impl Owner {
         batches
     }
 
-    /// Answers somebody without a session, at once or later; the answer will be among the answers.
+    /// Answers a visitor's query, now or later. The answer appears in `answers`.
     pub fn query(&mut self, from: ShardId, number: u64, id: &ChannelId, query: ChannelQuery, now: Now) {
         let answer = match (self.channels.get_mut(id), query) {
             (None, ChannelQuery::Presence { .. }) => ChannelAnswer::Presence { presences: Vec::new(), count: 0 },
@@ -207,12 +208,12 @@ impl Owner {
         self.answers.push((from, number, answer));
     }
 
-    /// Whether channels have something to say.
+    /// Whether channels have something to announce, or requests and answers wait to be taken.
     pub fn is_busy(&self) -> bool {
         !self.touched.is_empty() || !self.requests.is_empty() || !self.answers.is_empty()
     }
 
-    /// How many channels there are, and memberships in them, as of the end of the last turn. Looks at no channel.
+    /// The number of channels and of memberships in them, as of the end of the last turn. Looks at no channel.
     pub fn size(&self) -> (usize, usize) {
         (self.channels.len(), self.members)
     }
@@ -223,7 +224,7 @@ impl Owner {
     }
 }
 
-/// A small generator for the bits that make an id unlikely to be guessed wrong; nothing secret hangs on it.
+/// A small generator for the random bits that make ids hard to guess by accident. No secret depends on it.
 struct SplitMix64(u64);
 
 impl SplitMix64 {
@@ -277,7 +278,7 @@ mod tests {
             assert_eq!(owner.size(), (owner.channels.len(), members));
         }
         assert_eq!(owner.size().1, places.len());
-        // The store says where each channel's history ends; without that a channel is not let go.
+        // The store says where each channel's history ends. A channel that waits for this answer is not dropped.
         for (ticket, _) in std::mem::take(&mut owner.requests) {
             owner.receipt(ticket, Ok(StoreReceipt::Head(None)), now);
         }

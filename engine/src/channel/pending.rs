@@ -1,13 +1,14 @@
-//! Accepted but not yet decided: what a channel's owner has numbered and put to the store, let go strictly in order.
+//! The queue of accepted work: what a channel's owner has numbered and put to the store, released strictly in order.
 //!
-//! A message that needs no store keeps its place in the same queue, so that the order of acceptance, of acks, of
-//! deliveries and of history is one.
+//! A message that needs no store takes its place in the same queue. So acceptance, acknowledgements, deliveries and
+//! history all have the same order.
 
 use std::collections::VecDeque;
 
 use crate::limits::{CHANNEL_PENDING_BYTES_MAX, CHANNEL_PENDING_MAX};
 
-/// Where an entry stands in its queue, over the queue's whole life.
+/// The number of an entry. It counts all entries since the queue was made, so it does not change when others are
+/// released.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
 pub struct PendingPlace(u64);
 
@@ -32,7 +33,7 @@ impl<W, D> Default for Pending<W, D> {
 }
 
 impl<W, D> Pending<W, D> {
-    /// Whether work with so many bytes of content still fits.
+    /// Whether work with `bytes` bytes of content still fits.
     pub fn has_room(&self, bytes: usize) -> bool {
         self.entries.len() < CHANNEL_PENDING_MAX && self.bytes + bytes <= CHANNEL_PENDING_BYTES_MAX
     }
@@ -44,14 +45,14 @@ impl<W, D> Pending<W, D> {
         PendingPlace(self.first + self.entries.len() as u64 - 1)
     }
 
-    /// Decides an entry, once.
+    /// Stores the decision on an entry. Each entry is decided once.
     pub fn decide(&mut self, place: PendingPlace, decision: D) {
         let entry = &mut self.entries[(place.0 - self.first) as usize];
         assert!(entry.decision.is_none(), "an entry is decided once");
         entry.decision = Some(decision);
     }
 
-    /// Lets go the oldest entry, if it is decided.
+    /// Removes and returns the oldest entry, if it is decided.
     pub fn release(&mut self) -> Option<(W, D)> {
         let decision = self.entries.front_mut()?.decision.take()?;
         let entry = self.entries.pop_front()?;

@@ -1,9 +1,10 @@
-//! Who comes and goes: exact in a room of people, a count and a sample in a crowd.
+//! Joins and leaves of a channel: exact in a room, a count and a sample in a crowd.
 //!
-//! Joins and leaves of a turn are told together, in one event. A member is *known* once the others were told of it, and
-//! whoever was told of it is told when it leaves, always. In a room everybody visible is known. In a crowd at most as many
-//! are known as a room may hold, so that what a join or a leave costs does not grow with the crowd; the count is exact, and
-//! told at most once a second. When a crowd becomes a room again, everybody is told of everybody.
+//! The joins and leaves of a turn are told together, in one event. A member is *known* once the others were told of it,
+//! and members that were told of its join are always told of its leave. In a room every visible member is known. In a
+//! crowd the number of known members is at most a room's maximum, so that the cost of a join or a leave does not grow
+//! with the crowd. The count is exact, and told at most once a second. When a crowd becomes a room again, all members
+//! are told of all visible members.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -13,42 +14,42 @@ use crate::id::Monotonic;
 use crate::limits::{CROWD_EVENT_INTERVAL, CROWD_LIST_MAX, CROWD_SAMPLE_MAX};
 use crate::message::Presence;
 
-/// What is to be told about who is there.
+/// A presence event: joins, leaves and, in a crowd, the count.
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
 pub struct PresenceNews {
     pub joins: Vec<Presence>,
     pub leaves: Vec<Presence>,
-    /// How many are there, where the presences do not say it: in a crowd.
+    /// In a crowd, the number of visible members, because the presences do not show it.
     pub count: Option<u32>,
 }
 
-/// What a joiner is told of those who are there.
+/// The presences that a joining member is told of.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct PresenceList {
     pub presences: Arc<[Presence]>,
     pub count: Option<u32>,
 }
 
-/// What to do about a session that comes again before its leave was told.
+/// What to do about a session that joins again before its leave was told.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Return {
     No,
     TellFirst,
-    /// The others know it as present, and go on to.
+    /// Drop the leave: to the others the session never left.
     NeverLeft,
 }
 
-/// The presence changes and goings of one channel that nobody has been told of yet.
+/// The joins and leaves of one channel that were not told yet.
 #[derive(Default)]
 pub struct PresenceChanges {
     crowd: Option<Crowd>,
-    /// Arrivals to be told of; the newest only, in a crowd.
+    /// Joins that were not told yet. In a crowd, only the newest `CROWD_SAMPLE_MAX`.
     arrived: VecDeque<Address>,
-    /// Known members that have left.
+    /// Known members whose leave was not told yet.
     left: Vec<Presence>,
-    /// The members known last, for those who join a crowd.
+    /// The members that became known last. A member that joins a crowd is told of these.
     recent: VecDeque<Address>,
-    /// What a joiner is told, until the next event.
+    /// The presences that a joining member is told of, cached until the next event.
     list: Option<Arc<[Presence]>>,
 }
 
@@ -59,7 +60,7 @@ struct Crowd {
 }
 
 impl PresenceChanges {
-    /// A visible member of whom the others do not know has come.
+    /// Notes the join of a visible member that the others do not know.
     pub fn arrive(&mut self, address: Address) {
         self.arrived.push_back(address);
         if self.crowd.is_some() && self.arrived.len() > CROWD_SAMPLE_MAX {
@@ -67,14 +68,15 @@ impl PresenceChanges {
         }
     }
 
-    /// A member has gone. One that nobody knew of has not been there.
+    /// Notes the leave of a member. If the member was not known, the leave is not told.
     pub fn depart(&mut self, member: Member) {
         if member.known {
             self.left.push(member.presence);
         }
     }
 
-    /// A session comes whose leave has not been told yet: in one event it cannot both come and go.
+    /// Decides what to do if this member's session has left and the leave was not told yet. One event cannot hold both
+    /// its leave and its join.
     pub fn returns(&mut self, member: &Member) -> Return {
         let Some(place) = self.left.iter().position(|presence| presence.session == member.presence.session) else {
             return Return::No;
@@ -85,12 +87,14 @@ impl PresenceChanges {
         if member.hidden {
             return Return::No;
         }
-        // Telling at once would let anybody make a crowd hear of them as often as they like. So it has not left.
+        // If the leave were told at once, any client could cause events in a crowd as often as it likes. So the session
+        // counts as never having left.
         self.left.swap_remove(place);
         Return::NeverLeft
     }
 
-    /// What somebody who joins now is told: what the others have been told, so that the next event is news to all alike.
+    /// The presences that a member who joins now is told of: exactly those that the others were told of. So the next
+    /// event is news to all members alike.
     pub fn list(&mut self, members: &Members) -> PresenceList {
         let presences = self.list.get_or_insert_with(|| match self.crowd {
             None => {
@@ -109,15 +113,16 @@ impl PresenceChanges {
         PresenceList { presences: presences.clone(), count: self.crowd.as_ref().map(|_| count(members)) }
     }
 
-    /// When there will be something to tell, if it must wait.
+    /// When the next event may be told, if there are changes that must wait.
     pub fn due(&self, members: &Members) -> Option<Monotonic> {
         let crowd = self.crowd.as_ref()?;
         let changed = crowd.told_count != count(members) || !self.left.is_empty() || !self.arrived.is_empty();
         changed.then(|| crowd.told.plus(CROWD_EVENT_INTERVAL))
     }
 
-    /// Ends a turn: what is to be told now. A channel is a crowd beyond `room_max` visible members, and a room again when
-    /// a tenth fewer are left, so that it does not waver.
+    /// Ends a turn: returns the event to be told now, if any. A channel becomes a crowd with more than `room_max`
+    /// visible members, and a room again when it has 10% fewer than `room_max`, so that it does not switch back and
+    /// forth.
     pub fn tell(&mut self, members: &mut Members, room_max: usize, now: Monotonic) -> Option<PresenceNews> {
         let visible = members.visible_count();
         let news = match &self.crowd {
@@ -172,7 +177,7 @@ impl PresenceChanges {
                 self.recent.push_back(address);
             }
         }
-        // Some of them have left meanwhile, so twice as many are remembered as are listed.
+        // Some of these members may have left, so twice as many are remembered as are listed.
         let surplus = self.recent.len().saturating_sub(2 * CROWD_LIST_MAX);
         self.recent.drain(..surplus);
         let count = count(members);

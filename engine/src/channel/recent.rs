@@ -1,8 +1,8 @@
-//! The newest messages of a channel, kept at its owner: what everybody who comes reads first.
+//! The newest messages of a channel, cached at its owner, because every client that joins reads them first.
 //!
-//! Asked for once of the store, when somebody first wants to read, and kept up from then on by what the channel shows. What
-//! is shown while the store reads is noted and done again to what it brings; each change is harmless when done twice, so it
-//! does not matter which of them the store had already seen.
+//! The channel asks the store for them once, at the first read, and keeps them up to date with the messages that it
+//! shows. Changes that are shown while the store reads are recorded, and applied to what the store has read. Applying a
+//! change twice does no harm, so it does not matter which of these changes the store had already seen.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -12,11 +12,11 @@ use crate::limits::{RECENT_CHANGES_MAX, RECENT_MAX};
 use crate::message::{Message, MessageCode};
 use crate::parcel::Version;
 
-/// The newest messages, or the way to them.
+/// The newest messages of a channel, if they are loaded.
 #[derive(Default)]
 pub struct Recent {
     state: State,
-    /// The last answer, shared by all who ask the same before something changes.
+    /// The last answer and its limit, shared by all requesters with the same limit until a message changes.
     answer: Option<(usize, Arc<[Message]>)>,
 }
 
@@ -24,19 +24,19 @@ pub struct Recent {
 enum State {
     #[default]
     Unknown,
-    /// The store reads for this version; this was shown meanwhile.
+    /// The store reads for `version`; `shown` are the messages shown since.
     Asked { version: Version, shown: Vec<Message> },
-    /// Rising by id. `complete`: there are no older ones.
+    /// Messages in ascending order of ids. `complete`: the channel has no older messages.
     Known { version: Version, messages: VecDeque<Message>, complete: bool },
 }
 
 impl Recent {
-    /// The newest `limit` messages, newest first, and which version of the answer that is; or nothing, when the store must
+    /// Returns the newest `limit` messages, newest first, and the version of the answer; or `None`, if the store must
     /// be asked instead.
     pub fn newest(&mut self, limit: usize) -> Option<(Arc<[Message]>, Version)> {
         let State::Known { version, messages, complete } = &self.state else { return None };
         if messages.len() < limit && !complete {
-            // Removals have eaten into it: from now on it is as if it had never been read.
+            // Removals have left too few messages: forget them, so that they are read again.
             self.state = State::Unknown;
             return None;
         }
@@ -46,8 +46,8 @@ impl Recent {
         self.answer.as_ref().map(|(_, messages)| (messages.clone(), *version))
     }
 
-    /// Whether the store should be asked for the newest `RECENT_MAX` messages now; if so, it will have been, and what it
-    /// reads is this version, which there has not been before.
+    /// Whether the caller must now ask the store for the newest `RECENT_MAX` messages. If so, this notes that the store
+    /// is asked, and that its answer will be `version`, which must not have been used before.
     pub fn begin(&mut self, version: Version) -> bool {
         let begins = matches!(self.state, State::Unknown);
         if begins {
@@ -56,9 +56,10 @@ impl Recent {
         begins
     }
 
-    /// What the store has read for a version, newest first; nothing if it could not.
+    /// Takes in what the store has read for a version, newest first; `None` if the reading failed.
     ///
-    /// What was read for an older one, perhaps for a channel that has been forgotten since, lacks what was shown after it.
+    /// An answer for an older version is ignored: it may belong to a reading before the channel was dropped and created
+    /// again, and lacks the messages shown since.
     pub fn loaded(&mut self, read_for: Version, newest: Option<Vec<Message>>) {
         let State::Asked { version, shown } = &mut self.state else { return };
         if *version != read_for {
@@ -75,11 +76,12 @@ impl Recent {
         }
     }
 
-    /// These have been deleted, and nobody in the channel was told.
+    /// Removes messages that were deleted without an announcement in the channel.
     pub fn forget(&mut self, ids: &[MessageId]) {
         match &mut self.state {
             State::Unknown => {}
-            // The store may have read them before they were deleted: it is asked anew.
+            // The store may have read them before they were deleted, so its answer will be ignored and the next reader
+            // asks again.
             State::Asked { .. } => self.state = State::Unknown,
             State::Known { version, messages, .. } => {
                 messages.retain(|message| !ids.contains(&message.id));
@@ -89,13 +91,14 @@ impl Recent {
         }
     }
 
-    /// The store may have changed something that the channel does not show. The next reader asks the store.
+    /// Forgets the messages, because the store may have made a change that the channel did not show. The next reader
+    /// asks the store.
     pub fn doubt(&mut self) {
         self.state = State::Unknown;
         self.answer = None;
     }
 
-    /// The channel has shown a message, an update or a removal.
+    /// Applies a message, an update or a removal that the channel has shown.
     pub fn show(&mut self, message: &Message) {
         if !message.persistent {
             return;
@@ -164,7 +167,7 @@ mod tests {
         assert_eq!(ids(&mut recent, 10), None);
         assert!(recent.begin(reading(1)));
         assert!(!recent.begin(reading(1)), "one read at a time");
-        // Shown while the store reads: some of it the store has seen, some not.
+        // These are shown while the store reads: the store has seen one of them, but not the other.
         recent.show(&chat(4));
         recent.show(&message(2, MessageCode::Remove, "{}"));
         recent.loaded(reading(1), Some(vec![chat(4), chat(3), chat(2), chat(1)]));

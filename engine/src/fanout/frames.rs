@@ -1,4 +1,4 @@
-//! Events as the bytes that subscribers are sent: WebSocket frames, encoded once a format.
+//! Events as the bytes that subscribers receive: WebSocket frames, encoded once per format.
 
 use crate::command::{Event, News, Reply};
 use crate::fanout::log::{Mark, Position};
@@ -6,7 +6,7 @@ use crate::id::{ChannelId, Timestamp};
 use crate::message::{MessageCode, Missed};
 use crate::wire::{json, protobuf, websocket};
 
-/// How a connection wants its envelopes. A further format is a further variant, and its arm in `write`.
+/// The format of a connection's envelopes. A new format needs a variant here and an arm in `write`.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 #[repr(u8)]
 pub enum Format {
@@ -19,7 +19,7 @@ impl Format {
     pub const ALL: [Self; Self::COUNT] = [Self::Json, Self::Protobuf];
 }
 
-/// The frame of an answer to the request called `cid`.
+/// The frame of an answer to the request with this `cid`.
 pub fn reply(format: Format, cid: &str, reply: &Reply) -> Vec<u8> {
     frame(format, |out| json::encode_reply(cid, reply, out), |out| protobuf::encode_reply(cid, reply, out))
 }
@@ -29,7 +29,7 @@ pub fn gap(format: Format, channel: &ChannelId, missed: Missed) -> Vec<u8> {
     frame(format, |out| json::encode_gap(channel, missed, out), |out| protobuf::encode_gap(channel, missed, out))
 }
 
-/// The frame of what concerns no channel.
+/// The frame of news that belong to no channel.
 pub fn news(format: Format, news: &News) -> Vec<u8> {
     frame(format, |out| json::encode_news(news, out), |out| protobuf::encode_news(news, out))
 }
@@ -40,7 +40,7 @@ fn frame(format: Format, json: impl FnOnce(&mut Vec<u8>), protobuf: impl FnOnce(
     bytes
 }
 
-/// Appends the frame of what one of the two appends.
+/// Appends a frame, whose payload one of the two closures appends.
 fn write(format: Format, out: &mut Vec<u8>, json: impl FnOnce(&mut Vec<u8>), protobuf: impl FnOnce(&mut Vec<u8>)) {
     match format {
         Format::Json => websocket::text_frame(out, json),
@@ -48,7 +48,7 @@ fn write(format: Format, out: &mut Vec<u8>, json: impl FnOnce(&mut Vec<u8>), pro
     }
 }
 
-/// Whole frames end to end, the same events in every format.
+/// Whole frames end to end: the same events in each format that was asked for.
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
 pub struct Frames {
     runs: [Run; Format::COUNT],
@@ -61,7 +61,7 @@ pub struct Frames {
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
 pub struct Run {
     pub bytes: Vec<u8>,
-    /// Where the messages among the events begin. Updates and removals are no messages of their own.
+    /// Where messages begin. Updates and removals get no mark, because they are no new messages.
     pub marks: Vec<Mark>,
 }
 
@@ -70,7 +70,7 @@ impl Frames {
     pub fn push(&mut self, event: &Event, formats: impl Iterator<Item = Format>) {
         if let Event::Message(message) = event {
             self.messages += 1;
-            // A removed message comes with the times it had before.
+            // A removal carries the removed message's own times, not the time of the removal.
             if message.code != MessageCode::Remove {
                 self.accepted.get_or_insert(message.update_time);
             }
@@ -94,7 +94,7 @@ impl Frames {
         self.messages
     }
 
-    /// When the oldest of the messages was accepted by the channel's owner.
+    /// When the channel's owner accepted the oldest of the messages.
     pub fn accepted(&self) -> Option<Timestamp> {
         self.accepted
     }

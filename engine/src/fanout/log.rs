@@ -1,15 +1,16 @@
 //! The log that a channel's subscribers read: frames end to end in one piece of memory, each byte kept once.
 //!
-//! A subscriber is a cursor into it (`subscribers.rs`), so what it owes is a range, and writing that range copies nothing
-//! on our side. Positions count all bytes ever appended, so they never move when the log is trimmed. Beside the bytes the
-//! log remembers where messages begin, so that a reader who is moved on can be told what it missed.
+//! A subscriber is a cursor into it (`subscribers.rs`). So what a subscriber is owed is a range of bytes, and writing
+//! that range needs no copy in this process. A position counts all bytes ever appended, so it does not change when the
+//! log is trimmed. The log also remembers where messages begin, so that a subscriber that skips a part can be told what
+//! it missed.
 
 use std::collections::VecDeque;
 
 use crate::fanout::frames::Run;
 use crate::id::MessageId;
 
-/// A place in a log: bytes appended before it since the log began.
+/// A place in a log: the number of bytes appended before it since the log began.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug, Default)]
 pub struct Position(pub u64);
 
@@ -22,7 +23,7 @@ pub struct Mark {
 
 /// Frames end to end.
 ///
-/// Invariant: `base <= start <= end`, where `end = base + bytes.len()`; `base` and `end` are borders between frames.
+/// Invariant: `base <= start <= end`, where `end = base + bytes.len()`. `base` and `end` are borders between frames.
 #[derive(Default)]
 pub struct FrameLog {
     bytes: Vec<u8>,
@@ -30,17 +31,18 @@ pub struct FrameLog {
     base: u64,
     /// Nothing before this will be read again.
     start: u64,
-    /// The messages from `start` on, one mark each: 24 bytes beside a frame of ten times as many.
+    /// One mark for each message that begins at `start` or later: 24 bytes, beside a frame of about ten times as many.
     marks: VecDeque<Mark>,
-    /// The last message that begins before `start`.
+    /// The last message that began before `start`.
     before: Option<MessageId>,
 }
 
-/// Read bytes that are kept before they are moved away: moving costs as much as it frees, at most.
+/// The log is compacted only if at least this many bytes at its front are not needed any more, and at least half of it:
+/// then moving the rest costs no more than it frees.
 const COMPACTION_BYTES_MIN: usize = 64 * 1024;
 
 impl FrameLog {
-    /// Puts whole frames at the end.
+    /// Appends whole frames.
     pub fn append(&mut self, run: &Run) {
         let end = self.end().0;
         self.marks.extend(run.marks.iter().map(|mark| Mark { at: Position(end + mark.at.0), ..*mark }));
@@ -55,7 +57,7 @@ impl FrameLog {
         }
     }
 
-    /// The first message that begins at a place or after it.
+    /// The first message that begins at this place or after it.
     pub fn message_from(&self, place: Position) -> Option<Mark> {
         self.marks.get(self.marks_before(place)).copied()
     }
@@ -77,13 +79,13 @@ impl FrameLog {
         Position(self.base + self.bytes.len() as u64)
     }
 
-    /// The bytes from `from` to `to`. Both lie in the log; anything else is a bug, and stops the process here.
+    /// The bytes from `from` to `to`. Both must be in the log; anything else is a bug in the caller, and panics.
     pub fn range(&self, from: Position, to: Position) -> &[u8] {
         debug_assert!(from.0 >= self.start, "cursor {} lies before the log's start {}", from.0, self.start);
         &self.bytes[(from.0 - self.base) as usize..(to.0 - self.base) as usize]
     }
 
-    /// Forgets all before `to`: nobody will read it again. An empty log gives its memory back.
+    /// Forgets all before `to`, which no subscriber will read again. An empty log frees its memory.
     pub fn trim(&mut self, to: Position) {
         debug_assert!(to <= self.end());
         self.start = self.start.max(to.0);
@@ -97,16 +99,17 @@ impl FrameLog {
             self.marks = VecDeque::new();
             self.base = self.start;
         } else if read >= COMPACTION_BYTES_MIN && read >= self.bytes.len() / 2 {
-            // The border of frames is found again from `base`, so the move must end at one.
+            // Borders between frames are searched from `base` on, so `base` must be such a border.
             let border = self.border_at_or_before(self.start);
             self.bytes.drain(..(border - self.base) as usize);
             self.base = border;
         }
     }
 
-    /// The end of the frame that `cursor` is inside of; `cursor` itself when it lies between two frames.
+    /// The end of the frame that `cursor` is in; `cursor` itself if it is between two frames.
     ///
-    /// Walks the log from the message before: for the rare moment when a reader is let go in the middle of a frame.
+    /// Walks the log from the last message that begins before the cursor. This is fast enough, because it is needed
+    /// only in the rare case that a subscriber leaves the log in the middle of a frame.
     pub fn border_at_or_after(&self, cursor: Position) -> Position {
         let known = self.marks_before(cursor).checked_sub(1).map(|index| self.marks[index].at.0);
         let mut at = known.unwrap_or(self.base);
@@ -188,7 +191,7 @@ mod tests {
             let frame = frame(i * 7 % 900, i as u8);
             log.append(&frame);
             model.extend_from_slice(&frame.bytes);
-            // Trim into the middle of frames as well: a slow reader's cursor stands anywhere.
+            // Also trims in the middle of frames, because a slow subscriber's cursor may stand anywhere.
             if i % 3 == 0 {
                 trimmed = (trimmed + i * 11 % 2000).min(model.len());
                 log.trim(Position(trimmed as u64));

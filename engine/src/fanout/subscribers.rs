@@ -1,9 +1,10 @@
-//! This shard's listeners, by channel: an audience is a log and the cursors that read it.
+//! This shard's subscribers, by channel. An audience is the subscribers of one channel in one format: a log and the
+//! cursors that read it.
 //!
-//! A pass rotates through an audience's table and hands each member everything since its cursor in one write, up to the
-//! log's end at that moment: what arrives while it goes round is taken along. Nothing is kept per member but 16 bytes.
-//! While messages keep coming, rotations are paced (`ROTATION_INTERVAL`), so that each write carries more; the first
-//! message after a rest goes out at once.
+//! A pass goes round the audience's members, one rotation after another. At each visit the member gets everything
+//! between its cursor and the log's end at that moment in one write, so a visit also delivers what has arrived since
+//! the rotation began. A member costs 16 bytes here. While messages keep coming, rotations are paced
+//! (`ROTATION_INTERVAL`), so that each write carries more. The first message after a rest is sent at once.
 
 use std::collections::{BTreeSet, HashMap, VecDeque};
 
@@ -20,140 +21,146 @@ use crate::parcel::Backlog;
 use crate::shard::Rules;
 use crate::table::give_back;
 
-/// Members that are looked at to say how far the slowest is behind: some 50 µs. With more beside parked ones than these, the
-/// number is of a part of them.
+/// The most members that `standing` looks at to find how far the slowest is behind: this takes about 50 µs. If the
+/// audiences with parked members have more members than this, the result covers only a part of them.
 const STANDING_VISITS_MAX: usize = 32 * 1024;
 
-/// Places that the line of passes keeps room for when it is empty.
+/// The capacity that the queue of passes may keep when it is empty.
 const LINE_KEPT: usize = 1024;
 
-/// Where a pass writes to: the sockets of a real shard, or a simulation.
+/// Where a pass writes to: a shard's sockets, or a simulation of them.
 pub trait Outlet {
-    /// Writes the pieces one after the other, as far as the connection takes them now; answers how many bytes it took.
-    /// Fewer than offered means that it takes no more, and that `Input::Writable` will say when it does.
+    /// Writes the pieces one after the other, as far as the connection takes them now. Returns how many bytes it took.
+    /// If these are fewer than offered, the socket is full: `Shard::writable` must be called when it has room again.
     fn write(&mut self, slot: u32, pieces: &[&[u8]]) -> Result<usize, Gone>;
 }
 
-/// The connection is dead; its end will be reported as `Input::Closed`.
+/// The connection is dead. `Input::Closed` will report its end.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Gone;
 
-/// An audience of this shard. Keys are used anew once their audience has gone.
+/// An audience of this shard. A key is used again after its audience has ended.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
 pub struct AudienceKey(u32);
 
-/// What a pass found out about connections; the caller acts on it.
+/// What a pass found out about connections. The caller acts on it.
 #[derive(Default)]
 pub struct PassReport {
-    /// Slots whose socket took less than it was offered.
+    /// Slots whose socket took fewer bytes than it was offered.
     pub blocked: Vec<(u32, AudienceKey)>,
-    /// Slots that have fallen too far behind.
+    /// Slots that are too far behind.
     pub lagging: Vec<(u32, AudienceKey)>,
-    /// Channels of which this shard has more to bring round than it should, or no longer has.
+    /// Channels whose backlog on this shard has become too high, or low again.
     pub backlogs: Vec<(ChannelId, Backlog)>,
 }
 
 /// All audiences of a shard.
 #[derive(Default)]
 pub struct Subscribers {
-    /// Each in an allocation of its own, so that a table that grows moves no audiences.
+    /// Each audience has an allocation of its own, so that a table that grows moves no audiences.
     audiences: Slab<Box<Audience>>,
     channels: HashMap<ChannelId, Listening>,
-    /// Members of all audiences, and how many of them are parked.
+    /// The number of members in all audiences, and how many of them are parked.
     members: usize,
     parked: usize,
-    /// Audiences in which somebody is parked.
+    /// Audiences with at least one parked member.
     waiting: BTreeSet<AudienceKey>,
-    /// Audiences whose pass is under way, served in turn, with their serials: those that have gone meanwhile are left in
-    /// the line and passed over.
+    /// Audiences whose pass is under way, served in turn, with their serials. An audience that ends stays in this
+    /// queue, and is skipped when its turn comes.
     active: VecDeque<(AudienceKey, u64)>,
-    /// Audiences made so far.
+    /// The number of audiences made so far.
     serials: u64,
-    /// Audiences whose next rotation has still to wait, and until when.
+    /// Audiences whose next rotation must wait, and until when.
     paced: BTreeSet<(Monotonic, AudienceKey)>,
-    /// The turn's time, by which passes are measured.
+    /// The turn's wall-clock time. The duration of passes is measured with it.
     pub now: Timestamp,
     pub counters: FanoutCounters,
-    /// The rotation that ended in the last slice.
+    /// The rotation that ended in the last slice, if one did.
     ended: Option<Rotation>,
 }
 
-/// How things stand in all audiences together.
+/// The current state of all audiences together.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 pub struct Standing {
     pub subscriptions: usize,
     pub parked: usize,
-    /// What the parked member that is furthest behind is owed, of the first `STANDING_VISITS_MAX` members beside parked ones.
+    /// Bytes owed to the parked member that is furthest behind, among the first `STANDING_VISITS_MAX` members of
+    /// audiences with parked members.
     pub lag_bytes: u64,
 }
 
-/// A channel with listeners here.
+/// A channel with subscribers on this shard.
 struct Listening {
     audiences: [Option<AudienceKey>; Format::COUNT],
     epoch: Epoch,
-    /// The newest message that was announced here.
+    /// The newest message that the owner has announced here.
     last: Sequence,
     backlog: Backlog,
 }
 
-/// The listeners of one channel in one format.
+/// The subscribers of one channel in one format.
 struct Audience {
     channel: ChannelId,
-    /// No other audience has it, before or after.
+    /// Unique among all audiences that this shard ever has.
     serial: u64,
     log: FrameLog,
     members: Vec<Subscriber>,
-    /// The next member to be visited. Members before it were visited in this rotation, members from it on were not.
+    /// The index of the next member to be visited. Members before it were visited in this round of the table, members
+    /// from it on were not.
     place: usize,
-    /// Visits until every member has been offered the whole log.
+    /// The number of visits until every member was offered the whole log.
     owed: usize,
     rotation: Rotation,
-    /// When the oldest message was accepted that has come since this rotation began: the next brings it round.
+    /// The acceptance time of the oldest message that has come since this rotation began. The next rotation delivers
+    /// it.
     accepted: Option<Timestamp>,
-    /// The log's end when the rotation last began: everybody visited since has it all, unless parked.
+    /// The log's end when this round of the table began: every member visited since has all up to it, except parked
+    /// ones.
     swept: Position,
-    /// The least cursor of the parked members met in this rotation.
+    /// The smallest cursor among the parked members visited in this round of the table.
     slowest: Position,
     parked: usize,
     tally: Tally,
 }
 
-/// The visits that bring everybody what the log held when the first of them was made; the last begun, or under way.
+/// One rotation: the visits that deliver to every member what the log holds when the rotation begins. This is the
+/// rotation under way, or the last one.
 #[derive(Clone, Copy, Default)]
 struct Rotation {
-    /// Visits left; none between two rotations, and at rest.
+    /// Visits left; zero between two rotations and at rest.
     left: usize,
-    /// When it began: by the clock that paces rotations, and by the turn's, which measures them.
+    /// When it began: `paced` on the monotonic clock, which paces rotations, and `began` on the wall clock, which
+    /// measures them.
     paced: Monotonic,
     began: Timestamp,
-    /// When the oldest message that it brings round was accepted.
+    /// The acceptance time of the oldest message that this rotation delivers.
     accepted: Option<Timestamp>,
 }
 
-/// A member: a cursor into the audience's log, and whose it is.
+/// A member: a cursor into the audience's log, and the slot of its connection.
 pub(crate) struct Subscriber {
     cursor: Position,
     slot: u32,
-    /// Its socket is full: it is served by `Input::Writable`, not by the pass.
+    /// Its socket is full: `Shard::writable` writes to it, not the pass.
     parked: bool,
 }
 
 const _: () = assert!(size_of::<Subscriber>() == 16);
 
-/// How a member is moved on.
+/// How a member skips a part of the log.
 pub struct Skip {
     /// Where the gap begins.
     pub border: Position,
-    /// The rest of the frame before it, if the member has a part of that.
+    /// The rest of the frame before the gap, if the member has received a part of that frame.
     pub rest: Vec<u8>,
     pub missed: Missed,
 }
 
-/// Members that changed their index because another was removed: (slot, new index).
+/// Members whose index changed because another member was removed: (slot, new index).
 pub type Moved = [Option<(u32, u32)>; 2];
 
 impl Subscribers {
-    /// Lets a connection listen from now on; answers where it stands.
+    /// Makes a connection a subscriber from now on. Returns its audience and its index there.
     pub fn subscribe(&mut self, channel: &ChannelId, format: Format, slot: u32, epoch: Epoch) -> (AudienceKey, u32) {
         let listening = self.channels.entry(channel.clone()).or_insert_with(|| Listening {
             audiences: [None; Format::COUNT],
@@ -170,7 +177,7 @@ impl Subscribers {
         (key, self.audiences[key.0 as usize].push(slot))
     }
 
-    /// Ends a membership; answers what it was still owed, and who moved in the table.
+    /// Ends a membership. Returns the members whose index has changed.
     pub fn unsubscribe(&mut self, key: AudienceKey, index: u32) -> Moved {
         let audience = &mut self.audiences[key.0 as usize];
         let before = audience.parked;
@@ -191,7 +198,7 @@ impl Subscribers {
         moved
     }
 
-    /// Puts frames on the channel's logs and sets their passes going.
+    /// Appends frames to the channel's logs, and starts their passes.
     pub fn append(&mut self, channel: &ChannelId, frames: &Frames) {
         let Some(listening) = self.channels.get(channel) else { return };
         for format in Format::ALL {
@@ -204,7 +211,7 @@ impl Subscribers {
         }
     }
 
-    /// Checks that nothing the owner announced was lost on the way, and remembers how far it has come.
+    /// Checks that no announcement of the owner was lost on the way, and remembers the newest.
     pub fn follow(&mut self, channel: &ChannelId, epoch: Epoch, previous: Sequence, last: Sequence, began: Began) {
         let Some(listening) = self.channels.get_mut(channel) else { return };
         if began == Began::Before {
@@ -217,7 +224,7 @@ impl Subscribers {
         (listening.epoch, listening.last) = (epoch, last);
     }
 
-    /// The audience in which a channel's listeners of a format stand.
+    /// The audience of a channel's subscribers in this format, if there is one.
     pub fn audience(&self, channel: &ChannelId, format: Format) -> Option<AudienceKey> {
         self.channels.get(channel)?.audiences[format as usize]
     }
@@ -242,12 +249,12 @@ impl Subscribers {
         self.audiences[key.0 as usize].log.range(from, to)
     }
 
-    /// The end of the frame a member's cursor is inside of.
+    /// The end of the frame that a cursor is in.
     pub fn border(&self, key: AudienceKey, cursor: Position) -> Position {
         self.audiences[key.0 as usize].log.border_at_or_after(cursor)
     }
 
-    /// Moves a member on: these bytes were written outside the pass.
+    /// Moves a member's cursor on by bytes that were written outside the pass.
     pub fn advance(&mut self, key: AudienceKey, index: u32, bytes: usize) {
         let audience = &mut self.audiences[key.0 as usize];
         let cursor = &mut audience.members[index as usize].cursor;
@@ -256,21 +263,22 @@ impl Subscribers {
         audience.tally.count(from, *cursor, &mut self.counters);
     }
 
-    /// Counts what a member is handed as its own, because it leaves: from its cursor up to the log's end.
+    /// Counts a delivery of the log from a leaving member's cursor to the end: that part becomes the connection's
+    /// private frames.
     pub fn hand_over(&mut self, key: AudienceKey, from: Position) {
         let audience = &mut self.audiences[key.0 as usize];
         audience.tally.count(from, audience.log.end(), &mut self.counters);
     }
 
-    /// Moves a member on to the newest message, if that is less than `far` from the end, or else to the end. Answers
-    /// how it gets there.
+    /// Moves a member to the newest message if that is less than `far` bytes before the log's end, and to the end
+    /// otherwise. Returns what the member missed.
     pub fn skip(&mut self, key: AudienceKey, index: u32, far: u64) -> Skip {
         let Audience { log, members, .. } = &mut *self.audiences[key.0 as usize];
         let member = &mut members[index as usize];
         let border = log.border_at_or_after(member.cursor);
         let rest = log.range(member.cursor, border).to_vec();
         let newest = log.newest().filter(|newest| newest.at >= border && log.end().0 - newest.at.0 < far);
-        // Where nothing was said before, the range begins just before the first message missed.
+        // If the log knows no message before the gap, the gap's range begins just before the first missed message.
         let after = log.message_before(border).or_else(|| log.message_from(border).map(|first| first.id.just_below()));
         member.cursor = newest.map_or(log.end(), |newest| newest.at);
         Skip { border, rest, missed: Missed { after, before: newest.map(|newest| newest.id) } }
@@ -286,7 +294,7 @@ impl Subscribers {
         self.count_parked(key, before);
     }
 
-    /// Takes a member into the pass again.
+    /// Puts a member back into the pass.
     pub fn unpark(&mut self, key: AudienceKey, index: u32) {
         let audience = &mut self.audiences[key.0 as usize];
         let subscriber = &mut audience.members[index as usize];
@@ -297,7 +305,7 @@ impl Subscribers {
         self.count_parked(key, before);
     }
 
-    /// Keeps the sums: so many members of this audience were parked before.
+    /// Updates the sums. `before` is how many members of this audience were parked before the change.
     fn count_parked(&mut self, key: AudienceKey, before: usize) {
         let parked = self.audiences[key.0 as usize].parked;
         if parked == before {
@@ -310,7 +318,8 @@ impl Subscribers {
         };
     }
 
-    /// Whether a channel's backlog, what the pass itself has still to bring round, has become high, or low again.
+    /// Returns a channel's backlog if it has just become high, or low again. The backlog is what the passes have not
+    /// offered yet; what parked members are owed does not count.
     fn backlog(&mut self, channel: &ChannelId) -> Option<Backlog> {
         let listening = self.channels.get_mut(channel)?;
         let owed = |key: &AudienceKey| self.audiences[key.0 as usize].backlog();
@@ -324,18 +333,18 @@ impl Subscribers {
         Some(backlog)
     }
 
-    /// Whether a pass is under way. One whose next rotation has to wait is not: see `next_due`.
+    /// Whether a pass is under way. A pass whose next rotation must wait does not count: see `next_due`.
     pub fn is_busy(&self) -> bool {
         !self.active.is_empty()
     }
 
-    /// When the next rotation that has to wait may begin.
+    /// When the first of the waiting rotations may begin.
     pub fn next_due(&self) -> Option<Monotonic> {
         self.paced.first().map(|&(due, _)| due)
     }
 
-    /// One slice of the passes under way: the first audience in turn gets its visits, then steps back in line. `now`
-    /// paces rotations. Members that are further behind than the rules allow are found lagging.
+    /// Runs one slice of the passes under way: the first audience in the queue gets its visits and goes to the end of
+    /// the queue. `now` paces rotations. Members that are further behind than the rules allow are reported as lagging.
     pub fn pass(&mut self, now: Monotonic, outlet: &mut impl Outlet, rules: &Rules, report: &mut PassReport) {
         while self.next_due().is_some_and(|due| due <= now) {
             let next = self.paced.pop_first();
@@ -367,14 +376,14 @@ impl Subscribers {
         }
     }
 
-    /// The next audience in line that is still there.
+    /// The next audience in the queue that has not ended.
     fn next_active(&mut self) -> Option<AudienceKey> {
         while let Some((key, serial)) = self.active.pop_front() {
             if self.audiences.get(key.0 as usize).is_some_and(|audience| audience.serial == serial) {
                 return Some(key);
             }
         }
-        // A crowd of channels has been served: the line need not stay as long as it was.
+        // Many channels were served at once: the queue need not keep so much memory.
         if self.active.capacity() > LINE_KEPT {
             self.active = VecDeque::new();
         }
@@ -391,13 +400,14 @@ impl Subscribers {
         }
     }
 
-    /// How things stand. Looks at no more than `STANDING_VISITS_MAX` members, those of audiences in which somebody is parked.
+    /// The current state of all audiences. Looks at no more than `STANDING_VISITS_MAX` members, all of audiences with
+    /// parked members.
     pub fn standing(&self) -> Standing {
         let (lag_bytes, _) = self.lag();
         Standing { subscriptions: self.members, parked: self.parked, lag_bytes }
     }
 
-    /// What the slowest of the parked members is owed, and how many members were looked at for it.
+    /// The bytes owed to the slowest parked member, and how many members were looked at to find it.
     fn lag(&self) -> (u64, usize) {
         let (mut lag, mut visits) = (0, 0);
         for key in &self.waiting {
@@ -417,7 +427,7 @@ impl Subscribers {
     }
 }
 
-/// Whether a batch reached an audience that was there before it, or made the audience.
+/// Whether the channel had subscribers here before a batch, or got its first one within it.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Began {
     Before,
@@ -444,7 +454,7 @@ impl Audience {
 
     fn push(&mut self, slot: u32) -> u32 {
         self.members.push(Subscriber { cursor: self.log.end(), slot, parked: false });
-        // The table has grown by one place, and those still owed may lie behind it.
+        // The table has one place more, and the members that are still owed a visit may come after it.
         self.owe_one_more();
         (self.members.len() - 1) as u32
     }
@@ -454,7 +464,7 @@ impl Audience {
         self.rotation.left += usize::from(self.rotation.left > 0);
     }
 
-    /// Frames have come: everybody is owed a visit. A rotation that is under way goes on.
+    /// Appends frames to the log: every member is now owed a visit. A rotation under way goes on.
     fn append(&mut self, run: &Run, messages: u64, accepted: Option<Timestamp>) {
         self.log.append(run);
         self.tally.append(self.log.end(), messages);
@@ -462,7 +472,7 @@ impl Audience {
         self.owed = self.members.len();
     }
 
-    /// Removes a member, keeping the visited before `place` and the others from it on.
+    /// Removes a member. The visited members stay before `place`, and the others stay from `place` on.
     fn remove(&mut self, index: usize) -> Moved {
         self.parked -= usize::from(self.members[index].parked);
         let last = self.members.len() - 1;
@@ -471,7 +481,8 @@ impl Audience {
             self.place -= 1;
             self.members.swap(index, self.place);
             hole = self.place;
-            // The last member will stand at `place`, before those still owed: one visit more reaches them all.
+            // The last member moves to `place`, before the members still owed a visit. One visit more makes sure that
+            // all of these are reached.
             self.owe_one_more();
         }
         self.members.swap_remove(hole);
@@ -488,14 +499,15 @@ impl Audience {
 
     fn end_rotation(&mut self) -> Rotation {
         if self.owed == 0 {
-            // There is no next one: what came meanwhile has been brought to all who are still there.
+            // There is no next rotation: this one has also delivered what came meanwhile to all members that are still
+            // here.
             self.rotation.accepted = self.rotation.accepted.or(self.accepted);
             self.accepted = None;
         }
         self.rotation
     }
 
-    /// When the next rotation may begin, if there is more to bring round at the end of this one.
+    /// When the next rotation may begin, if there is more to deliver after this one.
     fn next_rotation(&self) -> Monotonic {
         self.rotation.paced.plus(ROTATION_INTERVAL)
     }
@@ -544,7 +556,7 @@ impl Audience {
                     member.cursor.0 += bytes as u64;
                     self.tally.count(from, member.cursor, counters);
                 }
-                // Nobody reads this any more: what it owed is void.
+                // The connection is dead: it is owed nothing more.
                 Err(Gone) => member.cursor = end,
             }
             if member.cursor < end {
@@ -561,7 +573,8 @@ impl Audience {
         }
     }
 
-    /// Begins the next rotation: everybody has what the log held when this one began, but for the parked.
+    /// Goes back to the first member. Every member except the parked ones now has all that the log held when this round
+    /// of the table began, so the log can be trimmed.
     fn wrap(&mut self) {
         let read = self.swept.min(self.slowest);
         self.log.trim(read);
@@ -571,7 +584,7 @@ impl Audience {
         self.place = 0;
     }
 
-    /// At rest with nobody parked, nobody owes anything, and the log is empty.
+    /// If no visit is owed and no member is parked, every member has the whole log, so the log is emptied.
     fn rest(&mut self) {
         if self.owed == 0 && self.parked == 0 {
             debug_assert!(self.members.iter().all(|member| member.cursor == self.log.end()));

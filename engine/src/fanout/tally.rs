@@ -1,26 +1,28 @@
-//! How many messages lie between two places of a log: what turns a range of bytes into a number of deliveries.
+//! How many messages are between two places of a log: this turns a range of bytes into a number of deliveries.
 //!
-//! A pass asks for the same range again and again, because the log grows between its slices only; so the last answer is
-//! kept, and a visit costs a comparison. Runs are forgotten with the log's bytes, so there are fewer of them than frames.
+//! A pass asks for the same range many times, because the log grows only between its slices. So the last answer is
+//! cached, and a visit costs one comparison. Runs are forgotten together with the log's bytes, so there are never more
+//! runs than frames in the log.
 
 use std::collections::VecDeque;
 
 use crate::counters::FanoutCounters;
 use crate::fanout::log::Position;
 
-/// The messages of a log, counted by the runs in which they were appended. A run counts where it ends.
+/// The messages of a log, counted by the runs in which they were appended. A run's messages count from the run's end
+/// on.
 #[derive(Default)]
 pub struct Tally {
-    /// Where runs end, and the messages up to there since the log began.
+    /// The end of each run, and the number of messages up to there since the log began.
     runs: VecDeque<(Position, u64)>,
-    /// Messages of runs that are forgotten.
+    /// The number of messages in runs that are forgotten.
     forgotten: u64,
-    /// The last question and its answer.
+    /// The last range (`from`, `to`) that was asked for, and its number of messages.
     asked: (Position, Position, u64),
 }
 
 impl Tally {
-    /// So many messages more: their run ends at `end`, behind all others.
+    /// Adds a run of `messages` messages, which ends at `end`, after all other runs.
     pub fn append(&mut self, end: Position, messages: u64) {
         if messages > 0 {
             let before = self.runs.back().map_or(self.forgotten, |(_, total)| *total);
@@ -28,13 +30,13 @@ impl Tally {
         }
     }
 
-    /// Counts that a member was handed this range.
+    /// Counts the delivery of this range to one member.
     pub fn count(&mut self, from: Position, to: Position, counters: &mut FanoutCounters) {
         counters.deliveries += self.between(from, to);
         counters.delivery_bytes += to.0 - from.0;
     }
 
-    /// Messages whose run ends behind `from` and not behind `to`. Neither lies before what was trimmed.
+    /// The messages of runs that end after `from` and not after `to`. Neither place may be before the trimmed start.
     pub fn between(&mut self, from: Position, to: Position) -> u64 {
         if (self.asked.0, self.asked.1) != (from, to) {
             self.asked = (from, to, self.before(to) - self.before(from));
@@ -49,7 +51,7 @@ impl Tally {
         }
     }
 
-    /// Nothing before `start` will be asked about again.
+    /// Forgets the runs that end at or before `start`. No later call may ask about a place before `start`.
     pub fn trim(&mut self, start: Position) {
         while let Some((end, total)) = self.runs.front()
             && *end <= start

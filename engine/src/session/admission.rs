@@ -1,4 +1,4 @@
-//! From a command to a action: everything that can be judged of a request by looking at it alone.
+//! From a command to an action: all checks of a request that need nothing but the request and its session.
 //!
 //! The order of the checks is the protocol's (docs/protocol.md, sections 2.1 to 2.6), because it decides which error a
 //! client sees.
@@ -13,7 +13,7 @@ use crate::message::Presence;
 use crate::parcel::ChannelAction;
 use crate::wire::json::is_json_object;
 
-/// Who is at the other end of a connection.
+/// The session at the other end of a connection.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Session {
     pub user: UserId,
@@ -23,34 +23,34 @@ pub struct Session {
     pub on_lag: OnLag,
 }
 
-/// What becomes of a session that reads too slowly.
+/// What the server does with a session that reads too slowly.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum OnLag {
-    /// It is closed, and told why.
+    /// Closes the session, with the reason.
     Close,
-    /// It is moved to the newest message, and told what it missed.
+    /// Moves the session to the newest message, and tells it what it missed.
     Skip,
 }
 
-/// What a command comes to before any state is asked.
+/// What a command asks for, as far as it can be known without looking at any state.
 #[derive(Clone, Debug)]
 pub enum Admitted {
-    /// To be asked of the channel's owner.
+    /// A request to the channel's owner.
     ChannelRequest(ChannelId, ChannelAction),
-    /// To follow these users, as far as they exist.
+    /// Follow those of these users that exist.
     Follow {
         ids: Vec<UserId>,
         usernames: Vec<String>,
     },
     Unfollow(Vec<UserId>),
-    /// To show this status to followers, or to show itself no more.
+    /// Show this status to followers; `None`: be visible to them no more.
     Show(Option<Arc<str>>),
     Pong,
-    /// Nothing to do and nothing to say.
+    /// Nothing to do and nothing to answer.
     Nothing,
 }
 
-/// Judges a command by itself.
+/// Checks a command by itself, without any state but its session.
 pub fn admit(command: Command, session: &Session) -> Result<Admitted, Rejection> {
     match command {
         Command::Join(join) => admit_join(join, session),
@@ -109,7 +109,7 @@ fn admit_join(join: Join, session: &Session) -> Result<Admitted, Rejection> {
     Ok(Admitted::ChannelRequest(channel, ChannelAction::Join { presence, hidden: join.hidden, format: session.format }))
 }
 
-/// One's own user is followed without asking.
+/// Leaves out the session's own user, because a session follows its own user anyway.
 fn admit_follow(user_ids: &[String], usernames: Vec<String>, session: &Session) -> Result<Admitted, Rejection> {
     let mut ids = users(user_ids)?;
     if usernames.iter().any(String::is_empty) {

@@ -1,7 +1,7 @@
-//! What a home shard knows of one connection: whose it is, what it listens to, and what it is still to be told.
+//! What a home shard knows of one connection: its session, its subscriptions, and the frames that it is still owed.
 //!
-//! At rest that is the session and a list of subscriptions. Only while requests are unanswered, or answers unwritten, does
-//! a connection own more (`Traffic`), and that is given back when all is said.
+//! At rest that is the session and a list of subscriptions. Only while requests are unanswered or answers are unwritten
+//! does a connection own more (`Traffic`). That is freed when all is written.
 
 use std::collections::VecDeque;
 use std::num::NonZeroU32;
@@ -17,15 +17,16 @@ use crate::session::admission::Session;
 /// One connection.
 pub struct Connection {
     pub generation: u32,
-    /// Its socket takes no more for now.
+    /// Its socket is full.
     pub parked: bool,
     /// It waits to be flushed in this turn.
     pub dirty: bool,
     /// The gateway has been told not to read it.
     pub paused: bool,
-    /// Its close frame is in the outbox: nothing else will be said.
+    /// Its close frame is in the outbox: nothing is sent after it.
     pub closing: bool,
-    /// When its sends so far would have been due at the rate allowed; in the past, it has its whole allowance.
+    /// The time until which its sends so far use up the allowed rate. If this time is in the past, the session may use
+    /// its whole allowance.
     sends_until: Monotonic,
     pub session: Session,
     pub subscriptions: Vec<Subscription>,
@@ -41,15 +42,15 @@ pub struct Subscription {
     pub index: u32,
 }
 
-/// Requests that are unanswered and answers that are unwritten.
+/// The unanswered requests and the unwritten answers of a connection.
 #[derive(Default)]
 pub struct Traffic {
     /// The number of the request in `slots[0]`.
     first: u32,
     slots: VecDeque<Slot>,
-    /// What was asked last is answered before anything else is looked at: the store is asked about it.
+    /// The store is asked about the last request, so later requests are looked at only after its answer.
     pub exclusive: bool,
-    /// A request that waits until all before it are answered.
+    /// A request that waits until all requests before it are answered.
     pub held: Option<(String, Command)>,
     /// The close frame that follows the last answer.
     pub farewell: Option<Vec<u8>>,
@@ -57,13 +58,13 @@ pub struct Traffic {
     outbox_bytes: usize,
     /// Bytes of the first private frame that are written already.
     pub written: usize,
-    /// The first private frame is the rest of one that is half written.
+    /// The first private frame is the rest of a frame that is half written.
     finishing: bool,
-    /// The audience of which a frame is half written: it is finished before anything else is said.
+    /// The audience whose frame is half written. That frame is finished before anything else is sent.
     pub interrupted: Option<AudienceKey>,
 }
 
-/// A request's place in the order of answers.
+/// A request, at its place in the order of answers.
 struct Slot {
     cid: String,
     answer: Option<Private>,
@@ -71,21 +72,21 @@ struct Slot {
 
 /// A frame for this connection alone.
 pub struct Private {
-    /// It follows all that its connection was owed of this audience up to here.
+    /// The frame is sent only after this audience's log up to this position.
     pub after: Option<(AudienceKey, Position)>,
     pub bytes: Vec<u8>,
-    /// It tells of a gap in this audience, after this message.
+    /// The frame tells of a gap in this audience, which begins after this message.
     pub gap: Option<(AudienceKey, Option<MessageId>)>,
 }
 
 impl Private {
-    /// A frame that follows nothing in particular.
+    /// A frame that needs to follow no audience's log.
     pub fn of(bytes: Vec<u8>) -> Self {
         Self { after: None, bytes, gap: None }
     }
 }
 
-/// The second in which a session may send its whole allowance at once.
+/// The window of the rate limit: a session may send the messages of one such window at once.
 const ALLOWANCE: Duration = Duration::from_secs(1);
 
 impl Connection {
@@ -112,7 +113,7 @@ impl Connection {
         !self.closing && self.traffic.as_ref().is_none_or(|traffic| traffic.accepts())
     }
 
-    /// Counts a send at this time, unless it is more than `most` in a second.
+    /// Whether the session may send now, at a rate of at most `most` messages a second. If so, counts the send.
     pub fn may_send(&mut self, most: NonZeroU32, now: Monotonic) -> bool {
         let due = self.sends_until.max(now);
         let until = due.plus(ALLOWANCE / most.get());
@@ -125,7 +126,7 @@ impl Connection {
         self.subscriptions.iter().copied().find(|subscription| subscription.key == key)
     }
 
-    /// Gives back what a connection at rest does not need.
+    /// Frees what a connection at rest does not need.
     pub fn rest(&mut self) {
         if self.traffic.as_ref().is_some_and(|traffic| traffic.is_at_rest()) {
             self.traffic = None;
@@ -149,7 +150,7 @@ impl Traffic {
             && self.interrupted.is_none()
     }
 
-    /// Keeps the place of a request's answer; answers its number.
+    /// Reserves a place for a request's answer. Returns the request's number.
     pub fn ask(&mut self, cid: String) -> u32 {
         self.slots.push_back(Slot { cid, answer: None });
         self.first.wrapping_add(self.slots.len() as u32 - 1)
@@ -164,7 +165,7 @@ impl Traffic {
         self.slots.get(number.wrapping_sub(self.first) as usize).map(|slot| slot.cid.as_str())
     }
 
-    /// Puts an answer in its place, and lets go all whose turn has come.
+    /// Puts an answer in its place. Moves all answers with no unanswered request before them to the outbox.
     pub fn answer(&mut self, number: u32, answer: Private) {
         let Some(slot) = self.slots.get_mut(number.wrapping_sub(self.first) as usize) else { return };
         slot.answer = Some(answer);
@@ -185,7 +186,7 @@ impl Traffic {
         self.outbox.push_back(private);
     }
 
-    /// Puts the rest of a frame before all others of the outbox, none of which may have been begun.
+    /// Puts the rest of a half-written frame before all others of the outbox, none of which may be half written.
     pub fn say_first(&mut self, private: Private) {
         debug_assert!(self.written == 0 && !self.finishing);
         self.finishing = true;
@@ -193,9 +194,9 @@ impl Traffic {
         self.outbox.push_front(private);
     }
 
-    /// Tells of a gap before all else of the outbox that is not begun, but behind what belongs at the `border` before it,
-    /// such as the answer to a join. A gap of the same audience that was not told yet becomes part of this one.
-    /// `encode` makes the frame, given the message after which the gap begins.
+    /// Puts a frame that tells of a gap into the outbox: before all frames that are not begun, but after the frames
+    /// that belong at the `border` where the gap begins, such as the answer to a join. If a gap of the same audience is
+    /// not told yet, the two become one. `encode` makes the frame, given the message after which the gap begins.
     pub fn say_gap(
         &mut self,
         (key, border): (AudienceKey, Position),
@@ -208,7 +209,8 @@ impl Traffic {
         let merged = untold.and_then(|index| self.outbox.remove(index));
         self.outbox_bytes -= merged.as_ref().map_or(0, |private| private.bytes.len());
         let at = |index: usize| self.outbox[index].after.filter(|(of, _)| *of == key).map(|(_, place)| place);
-        // What belongs beyond the border brings the log with it.
+        // Before a frame that belongs after the border, the writer sends the log up to that frame's place. So the gap
+        // must come before such a frame.
         let beyond = (0..self.outbox.len()).find(|&index| at(index) > Some(border)).unwrap_or(self.outbox.len());
         let behind = (0..beyond).rfind(|&index| at(index) == Some(border)).map_or(begun, |index| index + 1);
         let place = untold.unwrap_or(behind.max(begun));
@@ -218,7 +220,7 @@ impl Traffic {
         self.outbox.insert(place, Private { after: None, bytes, gap: Some((key, after)) });
     }
 
-    /// Forgets the first frame of the outbox: it is written.
+    /// Removes the first frame of the outbox, which is written.
     pub fn said(&mut self) {
         if let Some(private) = self.outbox.pop_front() {
             self.outbox_bytes -= private.bytes.len();
@@ -227,7 +229,7 @@ impl Traffic {
         self.finishing = false;
     }
 
-    /// Forgets all of the outbox that is not begun.
+    /// Removes all frames of the outbox that are not begun.
     pub fn forget_unsaid(&mut self) {
         self.outbox.truncate(usize::from(self.written > 0 || self.finishing));
         self.outbox_bytes = self.outbox.iter().map(|private| private.bytes.len()).sum();
@@ -240,17 +242,20 @@ impl Traffic {
         self.farewell = None;
     }
 
-    /// The membership of an audience ends: what the answers in the outbox were to follow, up to their places, is put before
-    /// them. `bytes` reads the log; `cursor` is where the member stood, and where it stands then. The caller says the rest of
-    /// the log next, so an answer that still waits for earlier ones comes behind all of it: what the channel said must not wait
-    /// with that answer, or the member would hear it behind what was said later.
+    /// Ends the membership of an audience. Some frames in the outbox must follow the log up to a certain place: that
+    /// part of the log is put before each of them. `bytes` reads the log. `cursor` is where the member stands, and this
+    /// function moves it on.
+    ///
+    /// The caller then puts the rest of the log at the end of the outbox. So an answer that still waits for earlier
+    /// answers comes after all of the log. The log must not wait for that answer, or the member would receive the
+    /// channel's messages after frames that were sent later.
     pub fn detach(
         &mut self,
         key: AudienceKey,
         cursor: &mut Position,
         mut bytes: impl FnMut(Position, Position) -> Vec<u8>,
     ) {
-        // A later membership has gaps of its own.
+        // A gap of this membership must not be merged with a gap of a later one.
         for private in &mut self.outbox {
             private.gap = private.gap.filter(|(of, _)| *of != key);
         }
@@ -287,7 +292,7 @@ mod tests {
         Connection::of(0, session)
     }
 
-    /// How many of `tries` sends at this time are let through.
+    /// How many of `tries` sends at this time are allowed.
     fn sends(connection: &mut Connection, tries: usize, now: i64) -> usize {
         let most = NonZeroU32::new(4).unwrap();
         (0..tries).filter(|_| connection.may_send(most, Monotonic(now))).count()
@@ -328,7 +333,7 @@ mod tests {
         let said: Vec<_> = traffic.outbox.iter().map(|private| private.bytes.clone()).collect();
         assert_eq!(said, [b"begun".to_vec(), frame(id(2)), frame(id(1)), b"ack".to_vec()]);
         assert_eq!(traffic.outbox_bytes, 5 + 16 + 16 + 3);
-        // One that is begun is finished, and the next is another.
+        // A gap frame that is half written is finished first, and the new gap gets a frame of its own.
         traffic.said();
         traffic.written = 1;
         traffic.say_gap((other, Position(7)), id(5), frame);
@@ -363,7 +368,7 @@ mod tests {
         let mut traffic = Traffic::default();
         let (first, second) = (traffic.ask("1".into()), traffic.ask("2".into()));
         traffic.say(behind(3, b"said"));
-        // It waits for the answer to the first request, which comes from another channel.
+        // This answer waits for the answer to the first request, which comes from another channel.
         traffic.answer(second, behind(5, b"second"));
         let log = b"abcdefgh";
         let mut cursor = Position(1);

@@ -1,8 +1,9 @@
-//! A shard as the home of its connections: it puts their requests to the owners of channels, in order, and tells them what
-//! the owners announce.
+//! A shard as the home of its connections: it puts their requests to the owners of channels, in order, and sends them
+//! what the owners announce.
 //!
-//! Two promises. Answers are given in the order of the questions. And an answer follows every frame that came before it:
-//! a sender has its own message before the ack, a joiner has the answer before the first event.
+//! It makes two promises. Answers are given in the order of the requests. And an answer follows every frame that was
+//! announced before it: a sender gets its own message before the acknowledgement, and a joining member gets the answer
+//! before the first event.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -26,27 +27,27 @@ use crate::wire::websocket;
 
 mod news;
 
-/// What the gateway is asked to do about a connection.
+/// What the gateway must do about a connection.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum SocketEffect {
-    /// Read it again: it was refused before, and may go on.
+    /// Read from it again: `accepts` said no before, and the next request may be read now.
     Resume(ConnectionId),
-    /// Its close frame is on the way: give it a bounded time to take it.
+    /// Its close frame is on the way: give the client a bounded time to take it.
     Closing(ConnectionId),
-    /// Its close frame is written: nothing more will be.
+    /// Its close frame is written: nothing more will be written.
     Finish(ConnectionId),
 }
 
 /// When a connection is closed.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum CloseMode {
-    /// After everything it asked has been answered.
+    /// After all its requests are answered.
     AfterAnswers,
     /// Now.
     AtOnce,
 }
 
-/// Whether a session shows itself to the followers of its user from the start.
+/// Whether a session is visible to the followers of its user from the start.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Visibility {
     Online,
@@ -58,7 +59,7 @@ struct Lookup {
     connection: ConnectionId,
     /// The request's number among its connection's.
     number: u32,
-    /// Users who have blocked the follower since the store was asked. Its answer may not know of that.
+    /// Users who have blocked the follower since the store was asked. The store's answer may not know of these blocks.
     blocked_by: Vec<UserId>,
 }
 
@@ -74,13 +75,13 @@ pub struct Home {
     /// Requests to be put to the owners of their channels, in order.
     pub channel_requests: Vec<(ChannelId, ChannelRequest)>,
     pub effects: Vec<SocketEffect>,
-    /// For all other shards.
+    /// Broadcasts to all other shards.
     pub broadcasts: Vec<Arc<Broadcast>>,
-    /// For the store, and whose answers wait for it: one a connection at most.
+    /// Requests for the store. At most one for each connection is under way.
     pub store_requests: Vec<(Ticket, StoreRequest)>,
     lookups: HashMap<Ticket, Lookup>,
     tickets: u64,
-    /// What the owners of channels are to be told about how far behind the passes are.
+    /// Changes of backlogs that the owners of channels must be told of.
     pub backlogs: Vec<(ChannelId, Backlog)>,
     pub counters: HomeCounters,
     /// The monotonic clock's reading of this turn.
@@ -109,7 +110,7 @@ impl Home {
         }
     }
 
-    /// A connection has signed in. If it shows itself, its own status is the first that it hears.
+    /// Takes in a connection that has signed in. If it is visible, its own status is the first frame that it receives.
     pub fn open(&mut self, id: ConnectionId, session: Session, visibility: Visibility) {
         let slot = id.slot as usize;
         if self.connections.len() <= slot {
@@ -132,14 +133,15 @@ impl Home {
         accepts
     }
 
-    /// A connection asks.
+    /// Takes in a request of a connection.
     pub fn request(&mut self, id: ConnectionId, cid: String, command: Command) {
         let Some(connection) = self.connection(id) else { return };
         if connection.closing {
             return;
         }
-        // Who leaves hears first of the messages it has under way; and the answer to who joins or follows must not wait
-        // behind others, or events would overtake it. Behind what the store must decide first, everything waits.
+        // A leave waits until all earlier requests are answered, so that the client gets the acknowledgements of its
+        // messages first. A join or a follow waits for the same, because its answer must not wait behind other answers:
+        // events would overtake it. While the store decides an exclusive request, every later request waits.
         let traffic = connection.traffic();
         let first = matches!(command, Command::Join(_) | Command::Leave { .. } | Command::StatusFollow { .. });
         let waits = traffic.exclusive || first;
@@ -150,7 +152,7 @@ impl Home {
         self.consider(id, cid, command);
     }
 
-    /// Judges a command, and puts what was admitted to the channel's owner, or answers.
+    /// Checks a command. Puts an admitted request to the channel's owner, or answers it here.
     fn consider(&mut self, id: ConnectionId, cid: String, command: Command) {
         let (most, now) = (self.rules.sends_per_second, self.monotonic);
         let Some(connection) = self.connection(id) else { return };
@@ -193,7 +195,7 @@ impl Home {
         self.answer(id, number, &Reply::Refused(rejection), None);
     }
 
-    /// Says something to one connection outside of all order, such as a ping.
+    /// Sends a frame to one connection that is not part of the order of answers, such as a ping.
     pub fn tell(&mut self, id: ConnectionId, frame: Vec<u8>) {
         let Some(connection) = self.connection(id) else { return };
         if !connection.closing {
@@ -202,7 +204,7 @@ impl Home {
         }
     }
 
-    /// Closes a connection from our side: the frame is the last it hears.
+    /// Closes a connection from the server's side: the frame is the last that the client receives.
     pub fn close(&mut self, id: ConnectionId, frame: Vec<u8>, close_mode: CloseMode) {
         let Some(connection) = self.connection(id) else { return };
         if connection.closing {
@@ -220,7 +222,7 @@ impl Home {
         self.mark(id.slot);
     }
 
-    /// The connection is gone.
+    /// Takes in that the connection is gone.
     pub fn closed(&mut self, id: ConnectionId) {
         if self.connection(id).is_none() {
             return;
@@ -231,7 +233,8 @@ impl Home {
         }
     }
 
-    /// Ends all memberships, and what it shows and follows; of what was owed, only the frame that is half written stays.
+    /// Ends all memberships of a connection, its visible status and whom it follows. Of the logs it was still owed,
+    /// only the rest of a half-written frame is kept.
     fn leave_all(&mut self, id: ConnectionId) {
         self.statuses.unfollow_all(id.slot);
         self.show(id, None);
@@ -252,8 +255,8 @@ impl Home {
             let channel = self.subscribers.channel_of(subscription.key).clone();
             self.channel_requests
                 .push((channel, ChannelRequest { connection: id, number: 0, action: ChannelAction::Depart }));
-            // The index may have moved while the others were taken out, but never for this connection's own entry:
-            // it stands in each audience once.
+            // Removing this connection from other audiences cannot have moved its index in this one: each connection
+            // stands once in an audience, and a removal changes indexes only in its own audience.
             self.take_out(subscription);
         }
     }
@@ -267,7 +270,7 @@ impl Home {
         }
     }
 
-    /// Hears what a channel's owner announces.
+    /// Takes in what a channel's owner announces.
     pub fn receive(&mut self, batch: Batch) {
         let Batch { channel, epoch, previous, last, items } = batch;
         let mut began = if self.subscribers.listens(&channel) { Began::Before } else { Began::Within };
@@ -312,7 +315,7 @@ impl Home {
         }
     }
 
-    /// Ends one membership. What the channel said until now is still owed, and becomes the connection's own.
+    /// Ends one membership. The member is still owed the log up to now, which is copied into its private frames.
     fn unsubscribe(&mut self, id: ConnectionId, channel: &ChannelId) {
         let Some(connection) = find(&mut self.connections, id) else { return };
         let Some(key) = self.subscribers.audience(channel, connection.session.format) else { return };
@@ -335,7 +338,7 @@ impl Home {
         self.mark(id.slot);
     }
 
-    /// Where a connection's answers about a channel belong: behind all that it is owed by now.
+    /// The place of a connection's next answer about a channel: after the whole log of its audience as of now.
     fn place(&mut self, id: ConnectionId, channel: &ChannelId) -> Option<(AudienceKey, Position)> {
         let format = self.connection(id)?.session.format;
         let key = self.subscribers.audience(channel, format)?;
@@ -357,7 +360,7 @@ impl Home {
         self.go_on(id);
     }
 
-    /// Everything a connection asked may be answered now: do what waited for that.
+    /// If all requests of a connection are answered, does what waited for that: the held request, or the close.
     fn go_on(&mut self, id: ConnectionId) {
         let Some(connection) = self.connection(id) else { return };
         let traffic = connection.traffic();
@@ -380,7 +383,7 @@ impl Home {
         }
     }
 
-    /// Writes all private frames that are due, before any pass goes on.
+    /// Writes the private frames of all connections that have some. Must be called before a pass goes on.
     pub fn flush(&mut self, outlet: &mut impl Outlet) {
         for slot in std::mem::take(&mut self.dirty) {
             let Some(connection) = self.connections[slot as usize].as_mut() else { continue };
@@ -390,7 +393,7 @@ impl Home {
         }
     }
 
-    /// Whether a pass is under way, or something waits to be written or done.
+    /// Whether a pass is under way, or frames, effects, broadcasts or requests wait to be carried out.
     pub fn is_busy(&self) -> bool {
         self.subscribers.is_busy()
             || !self.dirty.is_empty()
@@ -399,14 +402,14 @@ impl Home {
             || !self.store_requests.is_empty()
     }
 
-    /// A connection's socket has room again.
+    /// Writes what a connection is owed, because its socket has room again.
     pub fn writable(&mut self, id: ConnectionId, outlet: &mut impl Outlet) {
         if self.connection(id).is_some_and(|connection| connection.parked) {
             self.write(id.slot, outlet);
         }
     }
 
-    /// One slice of the passes under way.
+    /// Runs one slice of the passes under way, and deals with connections that are blocked or too far behind.
     pub fn pass(&mut self, now: Monotonic, outlet: &mut impl Outlet) {
         self.subscribers.pass(now, outlet, &self.rules, &mut self.report);
         for (slot, key) in std::mem::take(&mut self.report.blocked) {
@@ -430,11 +433,11 @@ impl Home {
         self.backlogs.append(&mut self.report.backlogs);
     }
 
-    /// Closes a connection that has fallen too far behind.
+    /// Closes a connection that is too far behind.
     fn let_go(&mut self, id: ConnectionId, reason: &str) {
         self.counters.slow_readers += 1;
         if let Some(connection) = self.connection(id) {
-            // Answers must not come without the frames before them.
+            // The frames before these answers are dropped, so the answers must not be sent either.
             connection.traffic().forget_unsaid();
         }
         let mut frame = Vec::new();
@@ -442,11 +445,12 @@ impl Home {
         self.close(id, frame, CloseMode::AtOnce);
     }
 
-    /// Moves a connection that has fallen too far behind to the newest message, and tells it what it missed. A frame that
-    /// is half written is finished first.
+    /// Moves a connection that is too far behind to the newest message, and tells it what it missed. A half-written
+    /// frame is finished first.
     fn skip(&mut self, slot: u32, Subscription { key, index }: Subscription) {
         self.counters.gaps += 1;
-        // Half of what it may owe is for it to catch up with what comes next.
+        // The newest message counts only if it is less than half of the allowed lag behind the end. The other half is
+        // room to catch up with new messages.
         let Skip { border, rest, missed } = self.subscribers.skip(key, index, self.rules.lag_bytes_max / 2);
         let channel = self.subscribers.channel_of(key);
         let connection = self.connections[slot as usize].as_mut().expect("the caller has looked");
@@ -458,8 +462,8 @@ impl Home {
         }
     }
 
-    /// Writes what a connection is owed apart from the pass: its private frames, each behind what it must follow; and,
-    /// if it was parked, everything else as well.
+    /// Writes what a connection is owed outside of the pass: its private frames, each after the part of a log that it
+    /// must follow. If the connection was parked, also writes everything else that it is owed.
     fn write(&mut self, slot: u32, outlet: &mut impl Outlet) {
         loop {
             let Some(connection) = self.connections[slot as usize].as_mut() else { return };
@@ -489,7 +493,7 @@ impl Home {
         }
     }
 
-    /// Moves cursors and forgets frames for bytes that were written.
+    /// After a write of `written` bytes: moves cursors on and removes the written frames from the outbox.
     fn account(&mut self, slot: u32, pieces: &[Piece], mut written: usize) {
         let connection = self.connections[slot as usize].as_mut().expect("it was just written to");
         for piece in pieces {
@@ -558,7 +562,7 @@ fn find(connections: &mut [Option<Connection>], id: ConnectionId) -> Option<&mut
     connections.get_mut(id.slot as usize)?.as_mut().filter(|connection| connection.generation == id.generation)
 }
 
-/// Judges a command by itself, and whether one connection may have it.
+/// Checks a command by itself, and whether the connection may join one more channel.
 fn judge(connection: &Connection, command: Command) -> Result<Admitted, Rejection> {
     match command {
         Command::Join(_) if connection.subscriptions.len() >= SUBSCRIPTIONS_MAX => {
@@ -575,10 +579,10 @@ enum Piece {
     Private(usize),
 }
 
-/// What a connection is to be written next, in order, in at most `WRITE_PIECES_MAX` pieces.
+/// What to write to a connection next, in order, in at most `WRITE_PIECES_MAX` pieces.
 fn owed(connection: &Connection, subscribers: &Subscribers) -> Vec<Piece> {
     let mut pieces = Vec::new();
-    // How far the pieces taken up so far bring each subscription.
+    // The log position that the pieces so far reach, for each subscription.
     let mut reached: Vec<(AudienceKey, Position)> = Vec::new();
     let mut take = |pieces: &mut Vec<Piece>, subscription: Subscription, to: Position| {
         let known = reached.iter().position(|(key, _)| *key == subscription.key).unwrap_or_else(|| {
@@ -593,8 +597,8 @@ fn owed(connection: &Connection, subscribers: &Subscribers) -> Vec<Piece> {
     };
     if let Some(traffic) = &connection.traffic {
         if let Some(subscription) = traffic.interrupted.and_then(|key| connection.subscription(key)) {
-            // Its frame is finished; further only to where the next private frame belongs. An answer that waited for
-            // others may belong before the cursor.
+            // Finish the half-written frame, but go on only to the place of the next private frame. The place of an
+            // answer that waited for others may be before the cursor; such an answer does not count here.
             let cursor = subscribers.cursor(subscription.key, subscription.index);
             let places = traffic.outbox.iter().filter_map(|private| private.after);
             let until = places.filter(|&(key, place)| key == subscription.key && place >= cursor);

@@ -1,7 +1,8 @@
-//! Which of a shard's connections belong to which user: what is pushed to a user reaches all of them.
+//! A shard's connections by user, so that a push to a user reaches all of the user's connections.
 //!
-//! A chain a user, its links in a table beside that of the connections: a user with ten thousand sessions, as a load
-//! generator is one, comes and goes as fast as any other.
+//! The connections of one user form a linked list, with the links in a table beside the table of connections. So a
+//! connection is added or removed in constant time, even if its user has ten thousand sessions, as a load generator's
+//! may.
 
 use std::collections::HashMap;
 
@@ -17,7 +18,7 @@ pub struct SessionsByUser {
     links: Vec<Link>,
 }
 
-/// A connection's neighbours in its user's chain.
+/// A connection's neighbours in its user's list.
 #[derive(Clone, Copy)]
 pub(crate) struct Link {
     previous: u32,
@@ -25,7 +26,7 @@ pub(crate) struct Link {
 }
 
 impl SessionsByUser {
-    /// A connection of this user has come to live in this slot.
+    /// Adds the connection in this slot to the user's.
     pub fn enter(&mut self, user: UserId, slot: u32) {
         let index = slot as usize;
         if self.links.len() <= index {
@@ -38,7 +39,7 @@ impl SessionsByUser {
         }
     }
 
-    /// The user's connection in this slot has gone.
+    /// Removes the connection in this slot from the user's.
     pub fn leave(&mut self, user: UserId, slot: u32) {
         let Link { previous, next } = self.links[slot as usize];
         if next != END {

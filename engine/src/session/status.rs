@@ -1,26 +1,27 @@
-//! Who shows themselves to followers, and who follows whom (docs/protocol.md, section 2.13).
+//! Which sessions are visible to followers, and who follows whom (docs/protocol.md, section 2.13).
 //!
-//! Every shard knows every status that is shown: a change is told to all of them by the shard that the session lives on, and
-//! that one alone. So who follows is answered at once, and what comes later continues exactly that answer. What this costs
-//! is a record a shown session and shard; sessions that show nothing, as most do, cost nothing.
+//! Every shard knows every visible status. Only the session's home shard tells the others of a change, so all of them
+//! get the changes of a session in one order. That is why a shard can answer a follow request at once, and later
+//! changes continue exactly from that answer. The cost is one record per visible session and shard. Sessions that show
+//! no status, which are most, cost nothing.
 
 use std::collections::{BTreeSet, HashMap, HashSet};
 
 use crate::id::{SessionId, UserId};
 use crate::message::StatusPresence;
 
-/// What a shard knows of statuses, and which of its connections want to know.
+/// The statuses that a shard knows, and which of its connections follow them.
 #[derive(Default)]
 pub struct Statuses {
     shown: HashMap<UserId, Vec<StatusPresence>>,
     /// Slots of connections on this shard, by the user they follow.
     followers: HashMap<UserId, HashSet<u32>>,
-    /// The same, by slot.
+    /// The users that each connection follows, by its slot.
     followed: HashMap<u32, BTreeSet<UserId>>,
 }
 
 impl Statuses {
-    /// A session that was `before` is now `after`.
+    /// Replaces a session's status `before` by `after`.
     pub fn change(&mut self, before: Option<&StatusPresence>, after: Option<&StatusPresence>) {
         let Some(either) = after.or(before) else { return };
         let shown = self.shown.entry(either.user).or_default();
@@ -58,7 +59,7 @@ impl Statuses {
         }
     }
 
-    /// The connection in this slot has gone.
+    /// Ends all following of the connection in this slot.
     pub fn unfollow_all(&mut self, slot: u32) {
         for user in self.followed.remove(&slot).unwrap_or_default() {
             self.forget(slot, user);
@@ -74,15 +75,15 @@ impl Statuses {
         }
     }
 
-    /// Whom the connection in this slot follows.
+    /// The users that the connection in this slot follows.
     pub fn followed(&self, slot: u32) -> impl Iterator<Item = UserId> + '_ {
         self.followed.get(&slot).into_iter().flatten().copied()
     }
 
-    /// The slots of those who follow the user, rising.
+    /// The slots of the connections that follow the user, in ascending order.
     pub fn followers(&self, user: UserId) -> Vec<u32> {
         let mut slots: Vec<u32> = self.followers.get(&user).into_iter().flatten().copied().collect();
-        // The order in which a set is walked is nobody's business.
+        // The set's own order is not stable: sort, so that results do not depend on it.
         slots.sort_unstable();
         slots
     }

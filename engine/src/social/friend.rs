@@ -1,35 +1,35 @@
-//! Friends and blocks: what an act makes of the two sides of a pair (docs/protocol.md, section 7). Pure rules; the stores
-//! keep the sides.
+//! Friends and blocks: how an act changes the two sides of a pair (docs/protocol.md, section 7). These are pure rules;
+//! the stores keep the sides.
 
 use crate::social::notification::NotificationCode;
 
-/// How a user stands to another, from the user's own side.
+/// A user's relation to another user, from the user's own side.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
 #[repr(u8)]
 pub enum FriendState {
     Friend = 0,
-    /// The user has asked the other.
+    /// The user has invited the other.
     InviteSent = 1,
-    /// The other has asked the user.
+    /// The other has invited the user.
     InviteReceived = 2,
     /// The user has blocked the other.
     Blocked = 3,
 }
 
 impl FriendState {
-    /// The state with this number on the wire.
+    /// The state with this number on the wire, if there is one.
     pub fn from_number(number: i32) -> Option<Self> {
         use FriendState::*;
         [Friend, InviteSent, InviteReceived, Blocked].into_iter().find(|&state| state as i32 == number)
     }
 }
 
-/// What a user does about another.
+/// An act of a user towards another user.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum FriendAct {
-    /// Requests, or accepts.
+    /// Invites the other, or accepts the other's invitation.
     Add,
-    /// Ends it: friendship, invitation of either side, or the user's own block.
+    /// Ends the relation: a friendship, an invitation of either side, or the user's own block.
     Delete,
     Block,
 }
@@ -42,7 +42,8 @@ pub struct Sides {
 }
 
 impl Sides {
-    /// The sides after an act of the one whose side is `own`, and what the other is told.
+    /// The sides after an act of the user whose side is `own`, and the notification for the other user, if there is
+    /// one.
     pub fn after(self, act: FriendAct) -> (Self, Option<NotificationCode>) {
         use FriendState::*;
         let unchanged = (self, None);

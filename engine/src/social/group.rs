@@ -1,4 +1,5 @@
-//! Groups: who may do what to whom (docs/protocol.md, section 5). Pure rules over roles; the stores keep the members.
+//! Groups: who may do what to whom (docs/protocol.md, section 5). These are pure rules over roles; the stores keep the
+//! members.
 
 use std::collections::{HashMap, HashSet};
 
@@ -6,26 +7,26 @@ use crate::id::{GroupId, UserId};
 use crate::message::{Message, MessageCode};
 use crate::social::notification::Notice;
 
-/// How a user stands to a group.
+/// A user's role in a group.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
 #[repr(u8)]
 pub enum Role {
     Superadmin = 0,
     Admin = 1,
     Member = 2,
-    /// Has asked to be let in.
+    /// The user has asked to join.
     JoinRequest = 3,
     Banned = 4,
 }
 
 impl Role {
-    /// The role with this number on the wire.
+    /// The role with this number on the wire, if there is one.
     pub fn from_number(number: i32) -> Option<Self> {
         use Role::*;
         [Superadmin, Admin, Member, JoinRequest, Banned].into_iter().find(|&role| role as i32 == number)
     }
 
-    /// Whether its bearer has a seat, and may join the channel, send and read.
+    /// Whether a user with this role takes a seat, and may join the channel, send and read.
     pub fn is_member(self) -> bool {
         self <= Self::Member
     }
@@ -35,26 +36,26 @@ impl Role {
     }
 }
 
-/// A change that the group's channel must know of: each goes through the channel's owner, one at a time.
+/// A change that the group's channel must know of. Each goes through the channel's owner, one after the other.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub enum GroupAct {
     Delete,
-    /// The actor joins, or asks to be let in.
+    /// The actor joins, or asks to join.
     Join,
-    /// The actor leaves, or takes back its request. The last member's leave deletes the group.
+    /// The actor leaves, or withdraws its request. When the last member leaves, the group is deleted.
     Leave,
     Add(Vec<UserId>),
     Kick(Vec<UserId>),
     Ban(Vec<UserId>),
     Promote(Vec<UserId>),
     Demote(Vec<UserId>),
-    /// The actor's account is being deleted: it leaves, whatever it is. A last superadmin hands over to the member who
-    /// comes next in rank and time.
+    /// The actor's account is being deleted: the actor leaves, whatever its role is. If it is the last superadmin, the
+    /// member who is next in rank and time becomes superadmin.
     Depart,
 }
 
 impl GroupAct {
-    /// How many event messages it may come to.
+    /// The most event messages that the act may produce.
     pub fn messages_max(&self) -> usize {
         match self {
             Self::Delete => 0,
@@ -64,7 +65,7 @@ impl GroupAct {
         }
     }
 
-    /// Whom it names besides the actor.
+    /// The users that the act names, besides the actor.
     pub fn named(&self) -> &[UserId] {
         match self {
             Self::Delete | Self::Join | Self::Leave | Self::Depart => &[],
@@ -74,13 +75,13 @@ impl GroupAct {
         }
     }
 
-    /// Whether somebody may lose their place in the channel by it.
+    /// Whether the act may remove a member from the channel.
     pub fn may_remove(&self) -> bool {
         matches!(self, Self::Delete | Self::Leave | Self::Depart | Self::Kick(_) | Self::Ban(_))
     }
 }
 
-/// Who does what to which group.
+/// An act of a user on a group.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct GroupChange {
     pub group: GroupId,
@@ -88,74 +89,74 @@ pub struct GroupChange {
     pub act: GroupAct,
 }
 
-/// What a change came to. All of it is stored.
+/// The result of a change. All of it is stored.
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
 pub struct GroupOutcome {
     /// Event messages, in order.
     pub messages: Vec<Message>,
-    /// Whose presences in the channel end.
+    /// The users whose presences in the channel end.
     pub removed: Vec<UserId>,
-    /// The group is gone, and all presences with it.
+    /// The group is deleted: all presences in the channel end.
     pub deleted: bool,
     pub notices: Vec<Notice>,
 }
 
-/// Why a change was refused; nothing has changed.
+/// Why a change was refused. Nothing has changed.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum GroupRefusal {
-    /// No such group, or nothing to the actor, who may not do this.
+    /// There is no such group, or the actor is not an admin of it and may not do this.
     NotFound,
     /// All seats are taken.
     Full,
-    /// The last superadmin cannot leave while others are members.
+    /// A superadmin with no other superadmin cannot leave while the group has other members.
     LastSuperadmin,
     /// Only a superadmin may do this.
     NotSuperadmin,
-    /// Somebody named does not exist.
+    /// One of the named users does not exist.
     UnknownUser,
-    /// Whoever was to come in is in as many groups as anybody may be.
+    /// The user who would become a member is already in the maximum number of groups.
     TooManyGroups,
 }
 
-/// A group as the rules see it: how it stands, and how those stand to it whom a change concerns.
+/// A group as the rules see it: its state, and the roles of the users whom a change concerns.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Roster {
-    /// Whether one joins without being let in.
+    /// Whether users join without an admin's acceptance.
     pub open: bool,
     pub seats_taken: u32,
     pub seats_max: u32,
-    /// The actor, and everybody whom the act names.
+    /// The actor, and all users that the act names.
     pub people: HashMap<UserId, Person>,
-    /// Of the members other than the actor, the first in rank and time.
+    /// The first of the other members in rank and time.
     pub next: Option<(UserId, Role)>,
 }
 
-/// How somebody stands to a group.
+/// A user, as far as a group's rules need it.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Person {
     pub role: Option<Role>,
-    /// There is such a user.
+    /// Whether the user exists.
     pub exists: bool,
-    /// May be in one more group.
+    /// Whether the user may be in one more group.
     pub has_room: bool,
 }
 
-/// What a change comes to.
+/// The decision about a change.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub enum Decision {
-    /// The group goes, with all that belongs to it.
+    /// Delete the group, with all that belongs to it.
     Delete,
-    /// In this order; nobody moves twice.
+    /// Change roles, in this order. No user moves twice.
     Move(Vec<Move>),
 }
 
-/// Somebody's way from one role to another.
+/// A user's change from one role to another.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Move {
     pub user: UserId,
     pub before: Option<Role>,
     pub after: Option<Role>,
-    /// What the channel is told; nothing of requests that came to nothing, nor of lifted bans.
+    /// The event message for the channel; `None` for requests that are rejected or withdrawn, and for lifted bans.
     pub message: Option<MessageCode>,
 }
 
@@ -165,7 +166,7 @@ impl Move {
         is_seated(self.before) && !is_seated(self.after)
     }
 
-    /// How many seats are taken by it: one, none, or one less than none.
+    /// How many more seats are taken after the move: 1, 0 or -1.
     pub fn seats(&self) -> i32 {
         i32::from(is_seated(self.after)) - i32::from(is_seated(self.before))
     }
@@ -176,11 +177,11 @@ fn is_seated(role: Option<Role>) -> bool {
 }
 
 impl GroupChange {
-    /// Decides about the change; there is no roster where there is no such group.
+    /// Decides about the change. `roster` is `None` if there is no such group.
     pub fn decide(&self, roster: Option<&Roster>) -> Result<Decision, GroupRefusal> {
         let Some(roster) = roster else {
             return match self.act {
-                // Whoever is not in a group has left it already.
+                // If there is no group, the actor is not in it, so there is nothing left to do.
                 GroupAct::Leave | GroupAct::Depart => Ok(Decision::Move(Vec::new())),
                 _ => Err(GroupRefusal::NotFound),
             };
@@ -199,7 +200,8 @@ impl GroupChange {
         }
     }
 
-    /// The acts of an admin of this rank on those named, each of whom is looked at once. The actor is passed over.
+    /// Decides about an admin's act on each of the named users, once for each. `rank` is the admin's role. The actor is
+    /// skipped.
     fn decide_each(&self, rank: Role, roster: &Roster) -> Result<Decision, GroupRefusal> {
         let mut seen = HashSet::from([self.actor]);
         let mut seats_taken = roster.seats_taken;
@@ -222,7 +224,7 @@ impl GroupChange {
     }
 }
 
-/// Which role somebody comes to, and what the channel is told; nothing when the act does nothing to them.
+/// A user's new role and the event message for the channel; `None` if the act does not change this user.
 type Next = Option<(Option<Role>, Option<MessageCode>)>;
 
 impl Roster {
@@ -230,7 +232,7 @@ impl Roster {
         self.people.get(&user)?.role
     }
 
-    /// Fullness comes first: even a member hears of it.
+    /// A full group is checked first: even a member gets this error.
     fn join(&self, user: UserId) -> Result<Decision, GroupRefusal> {
         if self.seats_taken >= self.seats_max {
             return Err(GroupRefusal::Full);
@@ -256,7 +258,7 @@ impl Roster {
         }
     }
 
-    /// As leaving, but nothing holds anybody back, and a ban is forgotten.
+    /// Like `leave`, but nothing prevents it, and a ban is removed.
     fn depart(&self, user: UserId) -> Decision {
         let Some(role) = self.role(user) else {
             return Decision::Move(vec![]);
@@ -276,7 +278,7 @@ impl Roster {
         }
     }
 
-    /// Lets somebody in, or does nothing for those who are in, or banned.
+    /// Adds a user. Does nothing if the user is a member or banned.
     fn add(&self, user: UserId, seats_taken: u32) -> Result<Next, GroupRefusal> {
         let comes = self.role(user) == Some(Role::JoinRequest) || self.comer(user)?.is_some();
         if comes && seats_taken >= self.seats_max {
@@ -285,7 +287,7 @@ impl Roster {
         Ok(comes.then_some((Some(Role::Member), Some(MessageCode::GroupAdd))))
     }
 
-    /// Somebody who has no role yet, if they can have one; nothing if they have one.
+    /// Returns a user without a role, if the user can get one; `None` if the user has a role.
     fn comer(&self, user: UserId) -> Result<Option<Person>, GroupRefusal> {
         match self.people.get(&user).copied() {
             Some(Person { role: Some(_), .. }) => Ok(None),
@@ -300,13 +302,13 @@ fn account_deletion(user: UserId, role: Role) -> Move {
     Move { user, before: Some(role), after: None, message: role.is_member().then_some(MessageCode::GroupLeave) }
 }
 
-/// Admins reach members, requests and bans; superadmins everybody. The actor is never asked about, so a superadmin always
-/// stays.
+/// Whether an admin of this rank may act on a user with this role. Admins may act on members, requests and bans;
+/// superadmins on all users. The actor is never among these users, so a superadmin always stays.
 fn reaches(rank: Role, role: Role) -> bool {
     rank == Role::Superadmin || role >= Role::Member
 }
 
-/// Rejects a request and lifts a ban, both in silence.
+/// Removes a member. Also rejects a request and lifts a ban, both without a message.
 fn kick(rank: Role, role: Role) -> Next {
     reaches(rank, role).then(|| (None, role.is_member().then_some(MessageCode::GroupKick)))
 }
@@ -326,7 +328,7 @@ fn promote(rank: Role, role: Role) -> Next {
     (after >= rank).then_some((Some(after), Some(MessageCode::GroupPromote)))
 }
 
-/// One rank down, for those at the actor's rank or below.
+/// One rank down, for users at the actor's rank or below.
 fn demote(rank: Role, role: Role) -> Next {
     let after = match role {
         Role::Superadmin => Role::Admin,

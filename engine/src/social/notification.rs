@@ -1,5 +1,5 @@
-//! What a user is told that concerns no channel: notifications, which are stored and pushed to all of the user's sessions
-//! (docs/protocol.md, section 9). Their texts are made here.
+//! Notifications: what a user is told that belongs to no channel. They are stored, and pushed to all of the user's
+//! sessions (docs/protocol.md, section 9). This file also makes their texts.
 
 use std::sync::Arc;
 
@@ -19,7 +19,7 @@ pub enum NotificationCode {
 }
 
 impl NotificationCode {
-    /// The code with this number on the wire.
+    /// The code with this number on the wire, if there is one.
     pub fn from_number(number: i32) -> Option<Self> {
         use NotificationCode::*;
         [DirectRequest, FriendRequest, FriendAccepted, GroupAdded, GroupJoinRequest, FriendRemoved]
@@ -37,19 +37,19 @@ pub struct Notification {
     /// A JSON object.
     pub content: Arc<str>,
     pub code: NotificationCode,
-    /// Who has caused it.
+    /// The user who caused it.
     pub sender: UserId,
     pub create_time: Timestamp,
 }
 
-/// A notification, and whose it is.
+/// A notification and its recipient.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Notice {
     pub user: UserId,
     pub notification: Notification,
 }
 
-/// What a notification says, before the store has given it an id and a time.
+/// The text of a notification, before the store has given it an id and a time.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Wording {
     pub code: NotificationCode,
@@ -78,7 +78,7 @@ impl Wording {
         Self::about_user(NotificationCode::FriendRemoved, subject, username)
     }
 
-    /// The recipient has been added to a group, or let in.
+    /// The recipient was added to a group, or the recipient's request to join was accepted.
     pub fn group_added(group: GroupId, name: &str) -> Self {
         Self {
             code: NotificationCode::GroupAdded,
@@ -87,7 +87,7 @@ impl Wording {
         }
     }
 
-    /// `username` asks to be let into a group of which the recipient is an admin.
+    /// `username` asks to join a group whose admin the recipient is.
     pub fn group_join_request(group: GroupId, username: &str) -> Self {
         Self {
             code: NotificationCode::GroupJoinRequest,

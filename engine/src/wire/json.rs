@@ -1,7 +1,8 @@
 //! Envelopes as JSON text (docs/protocol.md, sections 1.5 to 1.8).
 //!
-//! Reading is strict, as clients of this protocol expect: what is not understood is never ignored. Writing leaves out
-//! members with their default value, names them in snake_case and orders them by their protobuf numbers.
+//! Reading is strict, as clients of this protocol expect: what the server does not understand is an error, and is never
+//! ignored. Writing leaves out members with their default value, names members in snake_case, and orders them by their
+//! protobuf numbers.
 
 mod payloads;
 mod read;
@@ -15,7 +16,7 @@ pub use write::{
     text_members,
 };
 
-/// How many kinds of payload there are.
+/// The number of kinds of payloads.
 #[cfg(test)]
 pub(super) const PAYLOADS: usize = payloads::NAMES.len();
 

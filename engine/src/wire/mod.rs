@@ -1,7 +1,7 @@
-//! Envelopes to bytes and back, and frames around them; nothing else.
+//! Encodes and decodes envelopes, and the frames around them; nothing else.
 //!
-//! Everything here is a pure function of its arguments. What an envelope means is decided elsewhere, and so is what to do
-//! about one that is malformed: this room only says what is wrong with it.
+//! Everything here is a pure function of its arguments. Other modules decide what an envelope means and what to do
+//! about a malformed one; this module only says what is wrong with it.
 
 pub mod json;
 pub mod protobuf;

@@ -1,8 +1,8 @@
 //! Envelopes as protobuf (docs/protocol.md, section 12).
 //!
-//! The codec is `prost`'s, generated from `engine/proto`; here is only what its types mean. Reading is as lenient as
-//! protobuf is everywhere: fields that are not known are ignored, and of what comes twice the last counts. Writing leaves
-//! out fields with their default value and puts the others in the order of their numbers.
+//! The codec is `prost`'s, generated from `engine/proto`. This module only translates between its types and the
+//! engine's. Reading is as lenient as protobuf always is: unknown fields are ignored, and if a field occurs twice, the
+//! last one counts. Writing leaves out fields with their default value, and orders the others by their numbers.
 
 mod read;
 mod schema;

@@ -1,4 +1,4 @@
-//! What reading an envelope comes to, in whatever format it was written.
+//! The result of reading an envelope, the same for all formats.
 
 use std::fmt;
 
@@ -7,7 +7,7 @@ use crate::command::{Command, Rejection, RejectionCode};
 /// A well formed envelope of a client.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Request {
-    /// The client's name for this request, to be given back in the answer; empty if it gave none.
+    /// The client's name for this request, which the answer repeats; empty if the client gave none.
     pub cid: String,
     pub command: Command,
 }
@@ -15,7 +15,7 @@ pub struct Request {
 /// An envelope that ends the session (docs/protocol.md, section 1.3).
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub enum Malformed {
-    /// Not of the session's format, or not of this protocol; with what and where.
+    /// The envelope is not valid in the session's format or in this protocol. The text says what is wrong, and where.
     Syntax(String),
     MissingPayload {
         cid: String,
@@ -28,7 +28,8 @@ pub enum Malformed {
 }
 
 impl Malformed {
-    /// The error to deliver before closing, and the `cid` it answers, where the envelope could be read that far.
+    /// The error to send before closing, and the `cid` of the request it answers; `None` if not even the `cid` could be
+    /// read.
     pub fn last_answer(&self) -> Option<(&str, Rejection)> {
         let rejection = |code, message: String| Rejection::new(code, message);
         match self {
@@ -44,7 +45,7 @@ impl Malformed {
     }
 }
 
-/// The reason to give in the close frame.
+/// The reason for the close frame.
 impl fmt::Display for Malformed {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {

@@ -1,5 +1,5 @@
-//! What the formats have in common: whatever is meant in one is meant in the other, and whatever is said in one is said in
-//! the other. The schema's own JSON, by a library that reads the schema at run time, stands between the two codecs.
+//! Tests that the two formats agree: what can be read or written in one means the same in the other. A library that
+//! reads the schema at run time translates between them, with the schema's own JSON.
 
 use proptest::prelude::*;
 
@@ -10,7 +10,7 @@ pub mod commands;
 mod said;
 pub mod schema;
 
-/// The two encoders append the same envelope.
+/// Checks that the two encoders append the same envelope.
 fn check(as_json: impl FnOnce(&mut Vec<u8>), as_protobuf: impl FnOnce(&mut Vec<u8>)) {
     let (mut text, mut bytes) = (Vec::new(), b"before".to_vec());
     as_json(&mut text);

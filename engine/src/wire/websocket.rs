@@ -1,7 +1,7 @@
-//! WebSocket frames, the server's side of RFC 6455, without a socket.
+//! WebSocket frames: the server's side of RFC 6455, without a socket.
 //!
-//! `decode` reads what a client sent, strictly, unmasking in place; the encoders put frames end to end into a buffer.
-//! Extensions are not negotiated, so reserved bits are errors. What a message contains is `json`'s business.
+//! `decode` reads a client's frames strictly, and unmasks them in place. The encoders append frames to a buffer.
+//! Extensions are not negotiated, so reserved bits are errors. `json` and `protobuf` handle what a message contains.
 
 use std::fmt;
 
@@ -15,7 +15,7 @@ pub use encode::{binary_frame, close_frame, frame_length, ping_frame, pong_frame
 pub const MESSAGE_BYTES_MAX: usize = 4096;
 /// Two bytes, the longest form of the length, and the mask.
 pub const HEADER_BYTES_MAX: usize = 2 + 8 + 4;
-/// Most that is ever kept of an unfinished frame: one byte less than a whole one.
+/// The most bytes that are ever kept of an unfinished frame: one less than the largest whole frame has.
 pub const UNFINISHED_BYTES_MAX: usize = HEADER_BYTES_MAX + MESSAGE_BYTES_MAX - 1;
 /// Longest payload of a control frame (RFC 6455, section 5.5).
 pub const CONTROL_BYTES_MAX: usize = 125;
@@ -25,7 +25,7 @@ const RESERVED_BITS: u8 = 0x70;
 const OPCODE_BITS: u8 = 0x0f;
 const MASKED: u8 = 0x80;
 const LENGTH_BITS: u8 = 0x7f;
-/// The seven-bit length that announces two more bytes of length, and the one that announces eight.
+/// The values of the seven-bit length that mean: the length follows in two bytes, or in eight.
 const LENGTH_IS_U16: u8 = 126;
 const LENGTH_IS_U64: u8 = 127;
 
@@ -36,7 +36,7 @@ const CLOSE: u8 = 8;
 const PING: u8 = 9;
 const PONG: u8 = 10;
 
-/// Why a connection ends, as its close frame says it (RFC 6455, section 7.4).
+/// Why a connection ends: the code in its close frame (RFC 6455, section 7.4).
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct CloseCode(pub u16);
 
@@ -50,13 +50,13 @@ impl CloseCode {
     pub const INTERNAL_ERROR: Self = Self(1011);
     pub const TRY_AGAIN_LATER: Self = Self(1013);
 
-    /// Whether a close frame may carry this code: the others are reserved, unassigned or for local use only.
+    /// Whether a close frame may carry this code. The others are reserved, unassigned or for local use only.
     fn may_be_sent(self) -> bool {
         matches!(self.0, 1000..=1003 | 1007..=1014 | 3000..=4999)
     }
 }
 
-/// What a client's frames did wrong. The connection must be closed; nothing after this can be understood.
+/// What is wrong with a client's frames. The connection must be closed, because no later byte can be understood.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Violation {
     ReservedBits,
@@ -82,7 +82,8 @@ impl Violation {
         }
     }
 
-    /// The reason to close with; clients expect none for a message that is too big (docs/protocol.md, section 1.3).
+    /// The reason for the close frame. It is empty for a message that is too big, as clients expect (docs/protocol.md,
+    /// section 1.3).
     pub fn reason(self) -> &'static str {
         match self {
             Self::ReservedBits => "reserved bits are set, but no extension was agreed on",

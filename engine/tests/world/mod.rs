@@ -16,7 +16,7 @@ use uuid::Uuid;
 pub const NOW: Timestamp = Timestamp(1_700_000_000_000_000_000);
 pub const MEMBER: ConnectionId = ConnectionId { slot: 0, generation: 1 };
 
-/// All that one connection was written.
+/// All bytes that were written to the connection.
 #[derive(Default)]
 pub struct Heard(pub Vec<u8>);
 

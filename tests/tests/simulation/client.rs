@@ -1,4 +1,4 @@
-//! A client that believes nothing: it reads its frames and checks every promise it can see from where it stands.
+//! A client that trusts nothing: it reads its frames, and checks every promise that a client can check.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
 
@@ -17,15 +17,15 @@ pub type Shown = (MessageId, i64, String);
 pub struct Stay {
     pub shown: Vec<Shown>,
     pub present: BTreeSet<String>,
-    /// How many are there, in a crowd.
+    /// The number of visible members, in a crowd.
     pub count: Option<u64>,
     pub hidden: bool,
     pub gaps: Vec<Gap>,
-    /// Own messages that were acknowledged without having been shown: a gap holds them.
+    /// Own messages that were acknowledged but not shown, because they are in a gap.
     pub unseen: Vec<MessageId>,
 }
 
-/// A gap, before the message with this place in `Stay::shown`.
+/// A gap. `at` is the index in `Stay::shown` of the message after it.
 #[derive(Debug)]
 pub struct Gap {
     pub at: usize,
@@ -37,23 +37,23 @@ pub struct Client {
     pub shard: usize,
     pub connection: ConnectionId,
     pub session: SessionId,
-    /// It stays in its rooms, so what it saw is the whole order.
+    /// The witness never leaves its rooms and keeps up, so it sees all messages in order.
     pub witness: bool,
     pub on_lag: OnLag,
     pub reads_one_turn_in: usize,
-    /// It has been sent a close frame.
+    /// The client has received a close frame.
     pub closed: bool,
     pub inbox: Inbox,
-    /// Requests without an answer: cid, what it was, channel.
+    /// Requests without an answer: the cid, the kind and the channel.
     pub asked: VecDeque<(String, &'static str, String)>,
     pub next_cid: u64,
-    /// Channels it is in, by what it was told.
+    /// The channels that the client is in, according to the answers that it received.
     pub stays: BTreeMap<String, Stay>,
     /// Stays that are over.
     pub past: Vec<(String, Stay)>,
-    /// Messages of its own that were acknowledged, by channel.
+    /// The client's own messages that were acknowledged, by channel.
     pub own: HashMap<String, Vec<MessageId>>,
-    /// Every answer and event counts as one.
+    /// The number of answers and events received.
     pub frames: u64,
 }
 
@@ -115,7 +115,7 @@ impl Client {
         let channel = text(event, "channel_id");
         let stay = self.stays.get_mut(&channel).unwrap_or_else(|| panic!("an event of {channel}, which we are not in"));
         let count = event["presence_count"].as_u64();
-        // A crowd tells of some only, and of everybody when it becomes a room again.
+        // A crowd's events tell of only some members. When it becomes a room again, the event tells of all members.
         let exact = stay.count.is_none() && count.is_none() && stay.gaps.is_empty();
         stay.count = count;
         for join in event["joins"].as_array().into_iter().flatten() {
@@ -123,7 +123,8 @@ impl Client {
         }
         for leave in event["leaves"].as_array().into_iter().flatten() {
             let session = text(leave, "session_id");
-            // Of a crowd one may be a hidden member again when one's visible leave is told.
+            // In a crowd, a session may have left as a visible member and joined again as a hidden one before its leave
+            // is told. It then receives its own leave.
             let own = (exact || !stay.hidden) && session == self.session.to_string();
             assert!(!own, "the leaver does not hear that it left");
             assert!(stay.present.remove(&session) || !exact, "left without having been there");

@@ -1,16 +1,17 @@
-//! What a client's socket has brought: bytes put together to frames, and frames read as the envelopes they carry.
+//! The incoming side of a client's socket: joins bytes to frames, and reads the envelopes that they carry.
 
 use engine::fanout::frames::Format;
 use engine::wire::websocket;
 use serde_json::Value;
 use tests::harness::schema;
 
-/// What the client with this number speaks: every fourth protobuf, because reading it costs the tests the most.
+/// The format of the client with this number. Only every fourth client speaks protobuf, because reading it takes most
+/// of the tests' time.
 pub fn format_of(number: usize) -> Format {
     if number % 4 == 3 { Format::Protobuf } else { Format::Json }
 }
 
-/// One thing that a client hears.
+/// The content of a frame that a client receives.
 pub enum Heard {
     Envelope(Value),
     /// A close frame with this code.
@@ -19,7 +20,7 @@ pub enum Heard {
 
 pub struct Inbox {
     format: Format,
-    /// Bytes that are no whole frame yet.
+    /// Bytes that do not make a whole frame yet.
     unread: Vec<u8>,
 }
 
@@ -32,7 +33,7 @@ impl Inbox {
         self.unread.extend_from_slice(bytes);
     }
 
-    /// What the next whole frame says.
+    /// The content of the next whole frame, if there is one.
     pub fn next(&mut self) -> Option<Heard> {
         let length = websocket::frame_length(&self.unread).filter(|&length| length <= self.unread.len())?;
         let frame: Vec<u8> = self.unread.drain(..length).collect();

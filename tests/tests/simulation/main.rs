@@ -1,9 +1,11 @@
-//! Many shards, clients and failures in one thread under one seed, with a store that is slow, fails, and answers out of
-//! order, and sockets that take what they like. Some clients speak protobuf, the others JSON.
+//! Simulations of many shards, clients and failures in one thread, from one seed. The store is slow, fails, and answers
+//! out of order; sockets take as much as they like. Some clients speak protobuf, the others JSON.
 //!
-//! Asserted at every receipt of a frame: nothing is shown before it is durable, one order for all, no gap while a member,
-//! answers in the order of the questions, one's own message before its ack; gaps name exactly what was missed. Asserted once quiet: history is what was
-//! shown, and everybody's idea of who is there is the truth. A failure names its seed: `SEED=n cargo test ...` repeats it.
+//! Whenever a client receives a frame, it asserts: nothing is shown before it is durable; all members see one order,
+//! without a gap while they are members; answers come in the order of requests; a sender gets its own message before
+//! the acknowledgement; and gaps name exactly what was missed. Once the world is quiet, the simulation asserts that
+//! history is what was shown, and that every client knows correctly which members are present. A failure prints its
+//! seed: `SEED=n cargo test ...` repeats it.
 
 use std::num::NonZeroU32;
 
@@ -21,7 +23,7 @@ mod world;
 
 use world::{Clocks, Pace, Plan, World};
 
-/// What all clients together heard.
+/// Runs a simulation. Returns all bytes that the clients received.
 fn run(seed: u64, plan: Plan) -> Vec<u8> {
     run_world(seed, plan).transcript()
 }
@@ -55,7 +57,7 @@ const PLAN: Plan = Plan {
     pass_visits_max: PASS_VISITS_MAX,
 };
 
-/// How often something was heard.
+/// How often the clients received these bytes.
 fn count(heard: &[u8], what: &[u8]) -> usize {
     heard.windows(what.len()).filter(|window| *window == what).count()
 }

@@ -1,4 +1,5 @@
-//! A session of somebody in a simulation of people: it notes what it hears, and knows when a stay of its own has come to an end.
+//! A user's session in a simulation of people. It records what it receives, and detects when one of its stays in a
+//! channel has ended.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
@@ -23,9 +24,9 @@ pub struct Stay {
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Ended {
     Present,
-    /// By leaving, or by the end of the session.
+    /// The user left, or the session ended.
     Left,
-    /// By somebody else.
+    /// Another user's act ended the stay.
     Removed,
 }
 
@@ -51,7 +52,7 @@ pub struct Member {
     pub notified: BTreeSet<Uuid>,
     pub followed: BTreeSet<UserId>,
     pub statuses: BTreeMap<SessionId, (UserId, String)>,
-    /// What it shows to its followers.
+    /// The status that the session shows to its user's followers.
     pub shows: Option<String>,
 }
 
@@ -90,7 +91,7 @@ impl Member {
         cid
     }
 
-    /// Takes bytes from the socket and hears every whole frame.
+    /// Takes bytes from the socket, and takes in every whole frame.
     pub fn read(&mut self, bytes: &[u8], registry: &Registry) {
         self.inbox.take_in(bytes);
         while let Some(heard) = self.inbox.next() {
@@ -155,7 +156,8 @@ impl Member {
             ("join", _) if !refused => {
                 let presences = envelope["channel"]["presences"].as_array().into_iter().flatten();
                 let own = self.session.to_string();
-                // A first join lists the others; one's own is there only if one was in already.
+                // The answer to a first join lists the other members. The session's own presence is listed only if the
+                // session was a member already.
                 if !presences.into_iter().any(|presence| presence["session_id"] == own.as_str()) {
                     self.end_stay(&channel, Ended::Removed);
                     self.stays.insert(channel, Vec::new());
@@ -169,7 +171,8 @@ impl Member {
             }
             ("send", _) if !refused => {
                 let id = MessageId(text(&envelope["channel_message_ack"], "message_id").parse().expect("a UUID"));
-                // The ack may wait for another channel's, and the stay may be over by then.
+                // The acknowledgement may have waited for an answer of another channel, and the stay may have ended
+                // meanwhile.
                 let past = self.past.iter().filter(|(of, _)| *of == channel).flat_map(|(_, stay)| &stay.shown);
                 let shown = self.stays.get(&channel).into_iter().flatten().chain(past);
                 assert!(shown.copied().any(|shown| shown == id), "one's own message comes before its ack");
@@ -204,7 +207,7 @@ impl Member {
         }
     }
 
-    /// The session is gone: all its stays.
+    /// Ends the session. Returns all its stays.
     pub fn end(&mut self) -> Vec<(String, Stay)> {
         while let Some((channel, shown)) = self.stays.pop_first() {
             self.past.push((channel, Stay { shown, ended: Ended::Left }));
@@ -212,7 +215,8 @@ impl Member {
         std::mem::take(&mut self.past)
     }
 
-    /// All is quiet: some stays go on, the others were ended without a word.
+    /// Once the world is quiet, ends all stays: those of present members as `Present`; the others were ended by other
+    /// users without a message.
     pub fn end_stays(&mut self, is_present: impl Fn(&ChannelId) -> bool) {
         while let Some((channel, shown)) = self.stays.pop_first() {
             let id = ChannelId::parse(&channel).expect("channels have ids");
@@ -221,7 +225,7 @@ impl Member {
         }
     }
 
-    /// Whether it would have been told of every change of what this user shows.
+    /// Whether the session must have received every change of the statuses that this user shows.
     pub fn hears_of(&self, user: UserId) -> bool {
         self.followed.contains(&user) || (self.lasting && user == self.user)
     }

@@ -1,10 +1,11 @@
-//! People in groups and direct chats, who are let in, thrown out and blocked while they talk; in the world of a simulation.
+//! Simulations of people in groups and direct channels, who are admitted, removed and blocked while they write.
 //!
-//! The rules are the real ones, of the store in memory; the store's slowness is played. It keeps a trace of each channel:
-//! its messages, and who belonged to it from where on. Asserted once quiet: nobody received what they might not see at that
-//! place of the channel, nobody missed what they should have seen, nobody wrote where they did not belong; every question
-//! was answered once; notifications and statuses have reached whom they concern, and nobody else: what a user shows after
-//! the answer to a block never reaches the one who is blocked.
+//! The rules are those of the real in-memory store; only the store's slowness is simulated. The store keeps a trace of
+//! each channel: its messages, and who belonged to it from which place on. Once the world is quiet, the simulation
+//! asserts: no user received a message that the user might not see at that place of the channel; no user missed a
+//! message that the user should have seen; no user wrote in a channel without belonging to it; every query was answered
+//! once; notifications and statuses reached exactly the users that they are for; and what a user shows after the answer
+//! to a block never reached the blocked user.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
@@ -47,24 +48,24 @@ pub struct People {
     groups: Vec<GroupId>,
     members: Vec<Member>,
     generation: u32,
-    /// Stays of sessions that are gone, with their users.
+    /// Stays of sessions that have ended, with their users.
     past: Vec<(UserId, String, Stay)>,
-    /// ChannelQueries without an answer, by number, and the last number given.
+    /// Channel queries without an answer, by number; and the last number that was used.
     open: HashMap<u64, ChannelId>,
     numbers: u64,
-    /// ChannelQueries that ask for a block, by number: who blocks whom.
+    /// Channel queries that ask for a block, by number: the user, and the user to be blocked.
     blocking: HashMap<u64, (UserId, UserId)>,
-    /// Blocks that were answered, and not lifted since.
+    /// Blocks that were confirmed, and not lifted since.
     blocked: BTreeSet<(UserId, UserId)>,
-    /// Statuses that have been asked to be shown.
+    /// The number of statuses that sessions have asked to show.
     statuses: usize,
-    /// What each presence query found.
+    /// The latest answer to a presence query, for each channel.
     present: HashMap<ChannelId, BTreeSet<SessionId>>,
-    /// How often changes were made, refused and failed.
+    /// How many changes were made, were refused and failed.
     changes: [usize; 3],
 }
 
-/// Lets a simulation of people live; answers how many changes were made, refused and failed.
+/// Runs a simulation of people. Returns how many changes were made, were refused and failed.
 pub fn run(seed: u64, plan: Plan) -> [usize; 3] {
     let outcome = std::panic::catch_unwind(|| {
         let mut people = People::new(seed, plan);
@@ -119,7 +120,7 @@ impl People {
             changes: [0; 3],
         };
         for number in 0..plan.sessions {
-            // The first session of each user never ends, and shows itself.
+            // The first session of each user never ends, and is visible to followers.
             let user = number % plan.users;
             let member = people.connect(user, number < plan.users);
             people.members.push(member);
@@ -161,7 +162,7 @@ impl People {
         self.settle();
     }
 
-    /// The monotonic clock goes on.
+    /// Advances the monotonic clock, and begins a turn of each shard.
     fn begin_turn(&mut self, step: i64) {
         self.monotonic.0 += step;
         self.shards.iter_mut().for_each(|shard| shard.begin_turn(self.monotonic));
@@ -201,7 +202,7 @@ impl People {
         let channel = self.open.remove(&number).expect("each question is answered once");
         if let Some((user, other)) = self.blocking.remove(&number)
             && matches!(answer, ChannelAnswer::Done)
-            // The block may have been lifted before it was answered, and a further one may be under way.
+            // The block may have been lifted before it was answered, and another query for it may be under way.
             && self.registry.blocks(user, other)
             && !self.blocking.values().any(|&further| further == (user, other))
         {
@@ -289,7 +290,7 @@ impl People {
         shard.step(Input::Request { connection: member.connection, cid, command }, self.now);
     }
 
-    /// Somebody changes who belongs where.
+    /// A user changes a group's members or a relation to another user.
     fn change(&mut self) {
         let (one, other) = (self.random.below(self.users.len()), self.random.below(self.users.len()));
         let (user, other) = (self.users[one], self.users[other]);
@@ -309,13 +310,13 @@ impl People {
             38 => GroupAct::Depart,
             _ => GroupAct::Delete,
         };
-        // Mostly it is somebody who may.
+        // Mostly the actor is a user who may do this.
         let actor = match act {
             GroupAct::Join | GroupAct::Leave | GroupAct::Depart => user,
             _ if self.random.one_in(4) => user,
             _ => self.users[0],
         };
-        // The one who may everything stays, or nothing would happen any more.
+        // The first user, the superadmin, always stays: otherwise no later act would be allowed.
         if matches!(act, GroupAct::Leave | GroupAct::Depart) && actor == self.users[0] {
             return;
         }
@@ -442,7 +443,7 @@ impl People {
             if member.lasting {
                 assert_eq!(member.notified, known, "{} was not told everything", member.user);
             }
-            // Whom a user has ever blocked cannot know whether it still follows that user.
+            // A session whose user was ever blocked by this user cannot know whether it still follows that user.
             let hears_of = |user: UserId| member.hears_of(user) && !self.registry.has_blocked(user, member.user);
             for (session, shows) in shown.iter().filter(|(_, (user, _))| hears_of(*user)) {
                 assert_eq!(member.statuses.get(session), Some(shows), "{session} shows something else");

@@ -1,5 +1,5 @@
-//! The real store in memory, made slow: requests are applied in order, later than they were made, and answered later still
-//! and in any order. It traces what happened in each channel, in the order in which it was decided.
+//! The real in-memory store, made slow: requests are applied in order, later than they were made, and answered later
+//! still and in any order. It records a trace of what happened in each channel, in the order of decisions.
 
 use std::collections::{BTreeSet, HashMap, HashSet};
 
@@ -18,13 +18,13 @@ use uuid::Uuid;
 use crate::slowness::{Outcome, Slowness};
 use crate::world::Random;
 
-/// Something that happened in a channel.
+/// An event in a channel.
 #[derive(Debug)]
 pub enum Entry {
     Message(Message),
-    /// Who belongs to a group from here on.
+    /// The members of the group from here on.
     Members(BTreeSet<UserId>),
-    /// Everybody was put out of a direct channel.
+    /// All members were removed from a direct channel.
     Cleared,
 }
 
@@ -36,7 +36,7 @@ impl Entry {
         }
     }
 
-    /// Whether a user's stay ends here at the latest.
+    /// Whether a user's stay must have ended by this entry.
     pub fn ends_stay_of(&self, user: UserId) -> bool {
         match self {
             Self::Message(_) => false,
@@ -45,7 +45,8 @@ impl Entry {
         }
     }
 
-    /// Whether a user belonged to a group after these entries. To a direct channel both always do, if they got in.
+    /// Whether a user belonged to the channel after these entries. In a direct channel, both users always belong once
+    /// they have joined.
     pub fn belongs(before: &[Entry], user: UserId) -> bool {
         let members = before.iter().rev().find_map(|entry| match entry {
             Self::Members(members) => Some(members),
@@ -61,7 +62,7 @@ pub struct Registry {
     pub traces: HashMap<ChannelId, Vec<Entry>>,
     pub durable: HashSet<MessageId>,
     users: Vec<UserId>,
-    /// Who has ever blocked whom.
+    /// All pairs (user, other) where the user has ever blocked the other.
     blocks: HashSet<(UserId, UserId)>,
     /// Statuses that some users must not see, with the user who shows them.
     hidden: HashMap<String, (UserId, BTreeSet<UserId>)>,
@@ -122,7 +123,8 @@ impl Registry {
         self.trace_members(id);
     }
 
-    /// Friend acts that touch no channel come by another way, and are done at once.
+    /// Carries out a friend act that concerns no channel. Such acts do not go through a channel's owner, and are done
+    /// at once.
     pub fn relate(&mut self, act: FriendAct, user: UserId, other: UserId, time: Timestamp) -> Vec<Notice> {
         match self.write(Write::Relate { act, user, others: vec![other], time }) {
             Written::Related(related) => related.notices,
@@ -196,12 +198,12 @@ impl Registry {
         self.blocks.contains(&(user, other))
     }
 
-    /// A user asks to show a status, and these must not see it.
+    /// Records that a user asks to show a status that the users in `from` must not see.
     pub fn hide(&mut self, user: UserId, status: &str, from: BTreeSet<UserId>) {
         self.hidden.insert(status.to_owned(), (user, from));
     }
 
-    /// The user has lifted the block: the other may see all that the user shows.
+    /// The user has lifted the block, so the other may see all that the user shows.
     pub fn show(&mut self, user: UserId, other: UserId) {
         for (_, hidden_from) in self.hidden.values_mut().filter(|(by, _)| *by == user) {
             hidden_from.remove(&other);
@@ -212,7 +214,8 @@ impl Registry {
         self.hidden.get(status).is_none_or(|(_, hidden_from)| !hidden_from.contains(&user))
     }
 
-    /// What was decided is what is kept, in one order; and who wrote, belonged.
+    /// Checks that history is what was decided, in the same order, and that the authors of messages belonged to the
+    /// channel.
     pub fn check_history(&self, channel: &ChannelId) {
         let trace = &self.traces[channel];
         let traced: Vec<&Message> = trace.iter().filter_map(Entry::message).collect();

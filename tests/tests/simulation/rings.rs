@@ -1,4 +1,4 @@
-//! Parcels on their way between shards: each ring keeps its order, and takes the time it likes.
+//! Parcels on their way between shards. Each ring keeps its order, and takes a random time.
 
 use std::collections::{BTreeMap, VecDeque};
 
@@ -18,7 +18,7 @@ impl Rings {
         }
     }
 
-    /// Some parcels arrive; each shard has its own time.
+    /// Delivers some parcels. `now` holds each shard's own time.
     pub fn deliver(&mut self, shards: &mut [Shard], now: &[Timestamp], random: &mut Random) {
         for (&(_, to), ring) in &mut self.0 {
             for _ in 0..random.below(4) {
@@ -29,7 +29,7 @@ impl Rings {
         }
     }
 
-    /// Whether nothing is on its way: no parcel, nothing that a shard has yet to do, nothing that nobody has read.
+    /// Whether nothing is under way: no parcel in a ring, no work left in a shard, no byte that a client has not read.
     pub fn are_quiet(&self, shards: &[Shard], wires: &[Wires]) -> bool {
         let passed = shards.iter().all(|shard| !shard.is_busy() && shard.next_due().is_none());
         let read = wires.iter().flat_map(|wires| wires.slots.values()).all(|wire| wire.bytes.is_empty());

@@ -1,5 +1,5 @@
-//! How a store takes its time: requests are carried out in the order of each shard, later than they were made, and answered
-//! later still and in any order. Now and then one fails.
+//! The slowness of a store. It carries out each shard's requests in order, later than they were made, and answers them
+//! later still and in any order. Some requests fail.
 
 use std::collections::VecDeque;
 

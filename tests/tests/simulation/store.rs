@@ -1,5 +1,4 @@
-//! A store that takes its time: requests are applied in order, later than they were made, and answered later still and
-//! in any order.
+//! A slow store: requests are applied in order, later than they were made, and answered later still and in any order.
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 

@@ -1,4 +1,5 @@
-//! The world of a simulation: shards joined by queues, a slow store, sockets that take what they like, and clients.
+//! The world of a simulation: shards connected by queues, a slow store, sockets that take as much as they like, and
+//! clients.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
 use std::num::NonZeroU32;
@@ -28,16 +29,17 @@ pub struct Plan {
     pub pace: Pace,
     pub sends_per_second: Option<NonZeroU32>,
     pub clocks: Clocks,
-    /// Visits of one slice of a pass: with few, messages come while a pass is under way, and its next rotation waits.
+    /// Visits in one slice of a pass. If they are few, messages come while a pass is under way, so its next rotation
+    /// must wait.
     pub pass_visits_max: usize,
 }
 
-/// What becomes of the shards' wall clocks.
+/// How the shards' wall clocks behave.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Clocks {
     /// They agree.
     Agree,
-    /// Each is set forward by two hours and back again, over and over.
+    /// Each clock is set forward by two hours and back again, many times.
     Jump,
 }
 
@@ -47,16 +49,16 @@ const JUMP: i64 = 2 * 3600 * 1_000_000_000;
 /// How clients read.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Pace {
-    /// All keep up.
+    /// All clients keep up.
     Even,
-    /// Nobody but the witness keeps up for certain, and some hardly read; little may be owed.
+    /// Only the witness is sure to keep up, some clients hardly read, and the allowed lag is small.
     Slow,
 }
 
-/// What may be owed where clients are slow: a dozen messages or so.
+/// The allowed lag if clients are slow: about a dozen messages.
 const SLOW_LAG_BYTES_MAX: u64 = 4000;
 
-/// A small generator: the same seed gives the same world.
+/// A small generator of random numbers: the same seed gives the same world.
 pub struct Random(pub u64);
 
 impl Random {
@@ -81,7 +83,7 @@ impl Random {
     }
 }
 
-/// The sockets of one shard: what was written and not yet read, by slot.
+/// The sockets of one shard, by slot: the bytes that were written and not read yet.
 #[derive(Default)]
 pub struct Wires {
     pub slots: HashMap<u32, Wire>,
@@ -90,7 +92,7 @@ pub struct Wires {
 #[derive(Default)]
 pub struct Wire {
     pub bytes: Vec<u8>,
-    /// Bytes it takes before it is full.
+    /// Bytes that it takes before it is full.
     pub room: usize,
     pub full: bool,
 }
@@ -112,10 +114,10 @@ pub struct World {
     plan: Plan,
     random: Random,
     now: Timestamp,
-    /// How far each shard's wall clock is ahead of that.
+    /// How far each shard's wall clock is ahead of `now`.
     ahead: Vec<i64>,
     monotonic: Monotonic,
-    /// Rotations that had to wait.
+    /// The number of rotations that had to wait.
     pub waits: u64,
     shards: Vec<Shard>,
     rings: Rings,
@@ -159,7 +161,7 @@ impl World {
             let client = world.connect(number, number == 0);
             world.clients.push(client);
         }
-        // The witness is there before anything happens.
+        // The witness joins all rooms before anything else happens.
         for room in 0..plan.rooms {
             world.join(0, room, true);
             while !world.clients[0].asked.is_empty() {
@@ -172,7 +174,7 @@ impl World {
     fn connect(&mut self, number: usize, witness: bool) -> Client {
         self.generation += 1;
         let shard = self.random.below(self.shards.len());
-        // A slot of its own for everyone: which slots are free is the gateway's business.
+        // Every connection gets a new slot: choosing free slots is the gateway's business.
         let connection = ConnectionId { slot: self.generation, generation: self.generation };
         let (user, session) = (UserId(self.random.uuid()), SessionId(self.random.uuid()));
         let username = format!("user-{number}").into();
@@ -202,9 +204,9 @@ impl World {
         }
     }
 
-    /// One turn of everything, each in its own measure.
+    /// One turn of the world: the clocks advance, some clients act, and everything goes on for a while.
     pub fn turn(&mut self) {
-        // The clock stands still, steps on, and now and then steps back.
+        // The clock stands still, advances, or sometimes goes back.
         let step = [0, 50_000, 3_000_000, -2_000_000][self.random.below(4)];
         self.now.0 += step;
         if self.plan.clocks == Clocks::Jump && self.random.one_in(30) {
@@ -220,7 +222,7 @@ impl World {
         self.settle();
     }
 
-    /// The monotonic clock goes on.
+    /// Advances the monotonic clock, and begins a turn of each shard.
     fn begin_turn(&mut self, step: i64) {
         self.monotonic.0 += step;
         self.shards.iter_mut().for_each(|shard| shard.begin_turn(self.monotonic));
@@ -231,7 +233,8 @@ impl World {
         Timestamp(self.now.0 + self.ahead[shard])
     }
 
-    /// What happens without anybody acting: parcels arrive, the store answers, sockets are read, shards turn.
+    /// Everything that happens without an act of a client: parcels arrive, the store answers, sockets are read, shards
+    /// turn.
     fn settle(&mut self) {
         let walls: Vec<Timestamp> = (0..self.shards.len()).map(|shard| self.wall(shard)).collect();
         self.rings.deliver(&mut self.shards, &walls, &mut self.random);
@@ -338,7 +341,7 @@ impl World {
         shard.step(Input::Request { connection: client.connection, cid, command }, now);
     }
 
-    /// A client vanishes, and another takes its place, on any shard.
+    /// A client disconnects, and another takes its place, on any shard.
     fn replace(&mut self, client: usize) {
         let fresh = self.connect(client, false);
         let mut gone = std::mem::replace(&mut self.clients[client], fresh);
@@ -349,7 +352,7 @@ impl World {
         self.shards[gone.shard].step(Input::Closed { connection: gone.connection }, now);
     }
 
-    /// Nobody acts any more; everything under way comes to its end.
+    /// Runs the world without any further act until everything under way has ended.
     pub fn quieten(&mut self) {
         self.clients.iter_mut().for_each(|client| client.reads_one_turn_in = 2);
         let mut quiet = 0;
@@ -360,7 +363,7 @@ impl World {
             let answered = self.clients.iter().all(|client| client.asked.is_empty());
             let passed = self.rings.are_quiet(&self.shards, &self.wires);
             quiet = if answered && passed && self.store.is_quiet() { quiet + 1 } else { 0 };
-            // Crowds are told how many they are once a second.
+            // A crowd is told its count once a second, so wait three seconds.
             if quiet == 30 {
                 return;
             }
@@ -391,7 +394,7 @@ impl World {
         let visible: BTreeSet<String> =
             stays.filter(|(_, stay)| !stay.hidden).map(|(client, _)| client.session.to_string()).collect();
         if !stay.gaps.is_empty() {
-            // Whoever missed something must ask who is there.
+            // A client that missed something may not know the present members: it must ask for them.
             return;
         }
         match stay.count {
@@ -406,7 +409,7 @@ impl World {
         }
     }
 
-    /// What was shown, with its updates and removals, is what is kept.
+    /// Checks that history is what was shown, with its updates and removals.
     fn check_history(&self, channel: &str, shown: &[Shown]) {
         let channel = engine::id::ChannelId::parse(channel).expect("rooms have ids");
         let empty = BTreeMap::new();
@@ -421,7 +424,7 @@ impl World {
                         expected.insert(*id, content.clone());
                     }
                 }
-                // Whatever the presence that changed it: what is told of a stored message is also kept.
+                // An update of a stored message is stored, even if the presence that made it is not persistent.
                 1 if expected.contains_key(id) => drop(expected.insert(*id, content.clone())),
                 2 => drop(expected.remove(id)),
                 _ => {}
@@ -454,14 +457,15 @@ fn wire_is_empty(wires: &Wires, slot: u32) -> bool {
     wires.slots.get(&slot).is_none_or(|wire| wire.bytes.is_empty())
 }
 
-/// Whether a stay goes on.
+/// Whether a stay continues.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum End {
     Present,
     Past,
 }
 
-/// A member sees everything from its arrival on, but for the gaps it is told of; and those name exactly what it missed.
+/// Checks that a member sees everything from its join on, except for the gaps that it is told of, and that those name
+/// exactly what it missed.
 fn check_stay(whole: &[Shown], stay: &Stay, end: End) {
     let starts = std::iter::once(0).chain(stay.gaps.iter().map(|gap| gap.at));
     let ends = stay.gaps.iter().map(|gap| gap.at).chain([stay.shown.len()]);
@@ -499,7 +503,7 @@ fn check_stay(whole: &[Shown], stay: &Stay, end: End) {
     assert!(stay.unseen.iter().all(|id| !stay.gaps.is_empty() || known.contains(id)), "{stay:?}");
 }
 
-/// What somebody saw in one piece is a piece of what was said.
+/// Checks that what a member saw without a gap is a contiguous part of all that was shown.
 fn check_piece(whole: &[Shown], shown: &[Shown]) {
     let Some(first) = shown.first() else { return };
     let found = (0..whole.len()).filter(|&at| whole[at] == *first).any(|at| whole[at..].starts_with(shown));

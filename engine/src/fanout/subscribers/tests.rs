@@ -1,4 +1,4 @@
-//! Pacing and counting, with sockets that count and a clock that is a number.
+//! Tests of pacing and counting, with sockets that count writes and a clock that is a number.
 
 use std::collections::BTreeMap;
 
@@ -12,7 +12,7 @@ use crate::message::{Message, MessageCode};
 const MILLISECOND: i64 = 1_000_000;
 const ROTATION: i64 = ROTATION_INTERVAL.as_nanos() as i64;
 
-/// Nobody is ever too far behind.
+/// No member is ever too far behind.
 const ANY_LAG: Rules = Rules {
     room_members_max: ROOM_MEMBERS_MAX,
     sends_per_second: None,
@@ -20,7 +20,7 @@ const ANY_LAG: Rules = Rules {
     pass_visits_max: PASS_VISITS_MAX,
 };
 
-/// Sockets that take everything, and how often each was written to.
+/// Sockets that take everything. For each, the bytes and the number of writes.
 #[derive(Default)]
 struct Sockets(BTreeMap<u32, (Vec<u8>, u32)>);
 
@@ -58,14 +58,14 @@ impl Room {
         self.subscribers.append(&self.channel, &frames);
     }
 
-    /// One slice, and what a write costs.
+    /// Runs one slice, and advances the clock by the cost of its writes.
     fn slice(&mut self) {
         let before = self.writes();
         self.subscribers.pass(Monotonic(self.now), &mut self.sockets, &ANY_LAG, &mut PassReport::default());
         self.now += i64::from(self.writes() - before) * 6_500;
     }
 
-    /// Slices until nothing can be done at once.
+    /// Runs slices until the passes are done or must wait.
     fn turn(&mut self) {
         loop {
             self.slice();
@@ -189,7 +189,7 @@ fn an_audience_that_ends_while_it_waits_is_not_waited_for() {
     assert!(!room.subscribers.is_busy());
 }
 
-/// Takes so many bytes a write.
+/// Sockets that take at most this many bytes per write.
 struct Narrow(usize);
 
 impl Outlet for Narrow {
@@ -231,7 +231,7 @@ fn counts_each_message_of_each_member_once_however_it_is_cut() {
     let bytes = frames.of(Format::Json).bytes.len();
     subscribers.now = Timestamp(2_000_000);
     subscribers.append(&channel, &frames);
-    // The first slice reaches sockets that take all but the last byte, the others take all.
+    // The sockets of the first slice take all but the last byte, the others take all.
     subscribers.pass(Monotonic(0), &mut Narrow(bytes - 1), &ANY_LAG, &mut report);
     subscribers.passed(Timestamp(3_000_000));
     assert_eq!(subscribers.counters.deliveries, 0, "an unfinished frame is no delivery");
@@ -304,7 +304,7 @@ fn what_came_in_a_rotation_that_turns_out_to_be_the_last_is_not_counted_with_wha
     assert_eq!(slice(&mut subscribers, Timestamp(91_000_000)), (2, 3000));
 }
 
-/// The sums that `standing` gives, by looking at everybody.
+/// The sums of `standing`, found by looking at every member.
 fn standing_by_walking(subscribers: &Subscribers) -> (usize, usize) {
     let members = || subscribers.audiences.iter().flat_map(|(_, audience)| &audience.members);
     (members().count(), members().filter(|member| member.parked).count())
@@ -364,7 +364,8 @@ fn a_table_of_channels_is_given_back_when_they_are_gone() {
     assert!(subscribers.channels.capacity() <= 2 * 1024, "{}", subscribers.channels.capacity());
 }
 
-/// A session in a thousand channels that ends, among others in theirs, must not look at every other channel for each of its own.
+/// When a session in a thousand channels ends, and others in these channels do too, removing each audience must not
+/// look at all other audiences in the queue.
 #[test]
 fn audiences_that_go_while_their_pass_waits_are_passed_over() {
     const CHANNELS: u32 = 20_000;
@@ -381,7 +382,7 @@ fn audiences_that_go_while_their_pass_waits_are_passed_over() {
         assert!(!subscribers.listens(&channel));
     }
     assert_eq!(subscribers.active.len(), CHANNELS as usize, "nobody has gone through the line");
-    // Their keys are used anew, and what is still in the line is not taken for the new ones.
+    // The keys are used again, and old entries in the queue are not mistaken for the new audience.
     let lobby = ChannelId::room("lobby").unwrap();
     let (key, _) = subscribers.subscribe(&lobby, Format::Json, 7, Epoch(1));
     subscribers.pass(Monotonic(0), &mut sockets, &ANY_LAG, &mut PassReport::default());

@@ -1,7 +1,9 @@
-//! What a session hears that concerns no channel: notifications, and the statuses of those it follows.
+//! What sessions are told that belongs to no channel: notifications, and the statuses of the users that a session
+//! follows.
 //!
-//! Every shard is told everything of this kind (`Broadcast`), and tells its own connections. It is the slower life: frames
-//! are private ones, encoded once a format, and who does not read them is let go.
+//! Every shard receives everything of this kind (`Broadcast`), and tells its own connections. It is less frequent than
+//! channel messages, so it needs no log: frames are private ones, encoded once per format. A client that does not read
+//! them is disconnected.
 
 use std::collections::HashSet;
 use std::sync::Arc;
@@ -18,24 +20,24 @@ use crate::session::connection::Private;
 use crate::social::notification::{Notice, Notification};
 use crate::wire::websocket;
 
-/// Marks the tickets of homes among those of a shard: owners count theirs from one.
+/// Marks a home's tickets. An owner counts its tickets from one, so the two never collide.
 const HOME_TICKET: u64 = 1 << 63;
 
 impl Ticket {
-    /// Whether this is a home's, not an owner's.
+    /// Whether this is a home's ticket, not an owner's.
     pub(crate) fn is_of_home(self) -> bool {
         self.0 & HOME_TICKET != 0
     }
 }
 
 impl Home {
-    /// Tells all shards, this one included.
+    /// Sends a broadcast to all shards, including this one.
     pub fn circulate(&mut self, broadcast: Broadcast) {
         self.hear(&broadcast);
         self.broadcasts.push(Arc::new(broadcast));
     }
 
-    /// Hears what all shards are told.
+    /// Takes in a broadcast.
     pub fn hear(&mut self, broadcast: &Broadcast) {
         match broadcast {
             Broadcast::Notices(notices) => {
@@ -48,7 +50,7 @@ impl Home {
         }
     }
 
-    /// Pushes notifications, all of one user, to its sessions.
+    /// Pushes notifications, all for the same user, to the user's sessions.
     fn notify(&mut self, notices: &[Notice]) {
         let slots: Vec<u32> = self.sessions_by_user.of(notices[0].user).collect();
         let notifications: Vec<Notification> = notices.iter().map(|notice| notice.notification.clone()).collect();
@@ -58,7 +60,8 @@ impl Home {
     fn hear_status(&mut self, before: Option<&StatusPresence>, after: Option<&StatusPresence>) {
         self.statuses.change(before, after);
         let Some(user) = after.or(before).map(|presence| presence.user) else { return };
-        // Every session follows its own user, and nobody follows themselves besides.
+        // Every session is told of its own user's statuses. A follow leaves out the session's own user, so no
+        // connection is in both lists.
         let mut slots: Vec<u32> = self.sessions_by_user.of(user).collect();
         slots.append(&mut self.statuses.followers(user));
         let news =
@@ -77,7 +80,7 @@ impl Home {
         }
     }
 
-    /// Tells these connections. One that has left too much unread is let go instead.
+    /// Sends news to these connections. Closes a connection that has too many unread bytes instead.
     fn push(&mut self, slots: &[u32], news: &News) {
         let mut encoded: [Option<Vec<u8>>; Format::COUNT] = Default::default();
         for &slot in slots {
@@ -97,7 +100,7 @@ impl Home {
         }
     }
 
-    /// What a session shows from now on; nothing: it is not seen any more.
+    /// Sets what a session shows from now on; `None`: it is visible no more.
     pub(super) fn show(&mut self, id: ConnectionId, status: Option<Arc<str>>) {
         let Some(connection) = find(&mut self.connections, id) else { return };
         let session = &connection.session;
@@ -113,7 +116,7 @@ impl Home {
         }
     }
 
-    /// Requests the store which of these users there are; the answer waits for that.
+    /// Asks the store which of these users exist. The answer to the request waits for that.
     pub(super) fn follow(&mut self, id: ConnectionId, number: u32, ids: Vec<UserId>, usernames: Vec<String>) {
         if ids.is_empty() && usernames.is_empty() {
             return self.answer(id, number, &Reply::Statuses(Vec::new()), None);
@@ -133,8 +136,8 @@ impl Home {
         }
     }
 
-    /// A user has been blocked: its sessions follow the other no more. Nobody hears of it, and the other goes on following the
-    /// user, if it did.
+    /// Ends the following after a block: the blocked user's sessions no longer follow the user. No session is told. If
+    /// the user follows the blocked user, that goes on.
     pub fn end_following(&mut self, Block { user, other: blocked }: Block) {
         let slots: Vec<u32> = self.sessions_by_user.of(blocked).collect();
         for slot in slots {
@@ -145,14 +148,14 @@ impl Home {
             if requester.is_some_and(|requester| requester.session.user == blocked)
                 && !lookup.blocked_by.contains(&user)
             {
-                // One more than the bound says that it was exceeded.
+                // A list of one more than the bound means that the bound was exceeded.
                 lookup.blocked_by.truncate(BLOCKS_AT_ONCE_MAX);
                 lookup.blocked_by.push(user);
             }
         }
     }
 
-    /// The store has said which users there are.
+    /// Takes in the store's answer which users exist.
     pub fn receipt(&mut self, ticket: Ticket, outcome: Result<StoreReceipt, StoreFailure>) {
         let lookup = self.lookups.remove(&ticket).expect("the store answers what it was asked, once");
         let Lookup { connection: id, number, blocked_by } = lookup;
@@ -168,7 +171,8 @@ impl Home {
         self.answer(id, number, &reply, None);
     }
 
-    /// All of them or none; whom the connection follows already takes no further place.
+    /// Follows all of these users, or none if that would be too many. A user that the connection follows already is not
+    /// counted twice.
     fn follow_found(&mut self, slot: u32, users: &[UserId]) -> Reply {
         let followed: HashSet<UserId> = self.statuses.followed(slot).chain(users.iter().copied()).collect();
         if followed.len() > FOLLOWS_MAX {
@@ -179,7 +183,7 @@ impl Home {
         Reply::Statuses(users.iter().flat_map(|&user| self.statuses.of(user)).cloned().collect())
     }
 
-    /// Which of these users show themselves.
+    /// For each of these users, whether any of the user's sessions is visible.
     pub fn online(&self, users: &[UserId]) -> Vec<bool> {
         users.iter().map(|&user| !self.statuses.of(user).is_empty()).collect()
     }

@@ -1,4 +1,4 @@
-//! The rules of groups as tables, and what holds after any act on any group.
+//! Tests of the groups' rules: as tables, and properties that hold after any act on any group.
 
 use std::collections::BTreeMap;
 
@@ -12,7 +12,7 @@ fn user(number: u8) -> UserId {
     UserId(Uuid::from_u128(u128::from(number)))
 }
 
-/// A group in a test: roles by the user's number, in the order of who came first.
+/// A group in a test: roles by the user's number, in the order in which the users came.
 #[derive(Clone, PartialEq, Eq, Debug)]
 struct TestGroup {
     open: bool,
@@ -67,7 +67,7 @@ impl TestGroup {
     }
 }
 
-/// What moves come to, as text: who, to which role, and with which message.
+/// The moves as text: which user, to which role, and with which message.
 fn told(decision: Result<Decision, GroupRefusal>) -> String {
     match decision {
         Err(refusal) => format!("{refusal:?}"),
@@ -84,7 +84,7 @@ fn told(decision: Result<Decision, GroupRefusal>) -> String {
     }
 }
 
-/// 1 and 2 are superadmins, 3 and 4 admins, 5 a member, 6 has asked to be let in, 7 is banned; 8 and 9 are strangers, and
+/// 1 and 2 are superadmins, 3 and 4 admins, 5 is a member, 6 has asked to join, 7 is banned; 8 and 9 have no role, and
 /// 10 does not exist.
 fn full_cast() -> TestGroup {
     let roles = [(1, Superadmin), (2, Superadmin), (3, Admin), (4, Admin), (5, Member), (6, JoinRequest), (7, Banned)];

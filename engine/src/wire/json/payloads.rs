@@ -1,4 +1,4 @@
-//! Every payload an envelope can carry, by its two names.
+//! Every payload that an envelope can carry, with its two names.
 
 /// What the server does with a payload that a client sends.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -14,9 +14,9 @@ pub(super) enum Payload {
     Ping,
     Pong,
     Rpc,
-    /// Of a feature we do not have.
+    /// A payload of a feature that this server does not have.
     Unsupported,
-    /// Only servers send it.
+    /// A payload that only servers send.
     Server,
 }
 
@@ -28,7 +28,7 @@ pub(super) struct Name {
     pub payload: Payload,
 }
 
-/// The row with this name in either spelling, and its place in the table.
+/// The row with this name in either spelling, and its index in the table.
 pub(super) fn find(name: &str) -> Option<(usize, &'static Name)> {
     NAMES.iter().enumerate().find(|(_, row)| row.snake == name || row.camel == name)
 }
@@ -37,7 +37,7 @@ const fn row(snake: &'static str, camel: &'static str, payload: Payload) -> Name
     Name { snake, camel, payload }
 }
 
-/// Chat first, since the table is searched from the front.
+/// Chat comes first, because the table is searched from the front.
 pub(super) static NAMES: [Name; 51] = {
     use Payload::*;
     [

@@ -1,5 +1,6 @@
-//! A client's envelope from JSON text, strictly: unknown members, duplicates in either spelling, wrong types, a second
-//! payload and lone surrogates are all refused, as Nakama refuses them, because a client that is misunderstood should know.
+//! Reads a client's envelope from JSON text, strictly. Unknown members, duplicates in either spelling, wrong types, a
+//! second payload and lone surrogates are all refused, as Nakama refuses them: a client that the server misunderstands
+//! should be told.
 
 use std::fmt;
 use std::marker::PhantomData;
@@ -12,7 +13,7 @@ use super::payloads::{self, Name, Payload};
 use crate::command::{Command, Join};
 use crate::wire::request::{Malformed, Request};
 
-/// Reads one envelope, the whole of `text`.
+/// Reads one envelope, which must be the whole of `text`.
 pub fn decode(text: &str) -> Result<Request, Malformed> {
     let envelope: Envelope = serde_json::from_str(text).map_err(|error| Malformed::Syntax(error.to_string()))?;
     let Envelope { cid, content } = envelope;
@@ -25,7 +26,7 @@ pub fn decode(text: &str) -> Result<Request, Malformed> {
 
 /// Whether this may be a message's content: valid JSON whose first non-blank character is `{`.
 ///
-/// Nesting costs a bit of heap and no stack, so any depth is fine.
+/// Nesting needs a little heap and no stack, so any depth is allowed.
 pub fn is_json_object(content: &str) -> bool {
     content.trim_start_matches([' ', '\t', '\n', '\r']).starts_with('{')
         && serde_json::from_str::<IgnoredAny>(content).is_ok()
@@ -59,7 +60,8 @@ impl<'de> Visitor<'de> for EnvelopeVisitor {
 
     fn visit_map<A: MapAccess<'de>>(self, mut members: A) -> Result<Envelope, A::Error> {
         let mut cid: Option<Option<String>> = None;
-        // One bit a row of the payload table: a member that is null counts for duplicates, but is no payload.
+        // One bit for each row of the payload table. A member that is null counts when duplicates are looked for, but
+        // is no payload.
         let mut seen = 0_u64;
         let mut content = Content::Nothing;
         while let Some(member) = members.next_key()? {
@@ -142,7 +144,7 @@ fn value<'de, A: MapAccess<'de>, T: Deserialize<'de>>(members: &mut A) -> Result
     Ok(members.next_value::<Option<Object<T>>>()?.map(|object| object.0))
 }
 
-/// A struct read from an object only: left to itself, serde also takes an array of its members' values.
+/// A struct that can be read only from an object. By default, serde also reads it from an array of its members' values.
 struct Object<T>(T);
 
 impl<'de, T: Deserialize<'de>> Deserialize<'de> for Object<T> {
@@ -165,7 +167,7 @@ impl<'de, T: Deserialize<'de>> Visitor<'de> for ObjectVisitor<T> {
     }
 }
 
-// The payloads. Every member may be absent or null, which both mean its default.
+// The payloads. Every member may be absent or null; both mean its default value.
 
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -298,7 +300,7 @@ impl From<StatusUpdateBody> for Command {
 #[serde(deny_unknown_fields)]
 struct EmptyBody {}
 
-/// An object of which only the syntax is looked at.
+/// An object whose syntax alone is checked.
 struct AnyBody;
 
 impl<'de> Deserialize<'de> for AnyBody {
@@ -307,7 +309,7 @@ impl<'de> Deserialize<'de> for AnyBody {
     }
 }
 
-/// An int32 as protobuf's JSON takes it: a number with an integral value, or the same in quotes.
+/// An int32 as protobuf's JSON allows it: a number with an integral value, or the same in quotes.
 pub struct Int32(pub i32);
 
 impl<'de> Deserialize<'de> for Int32 {
@@ -336,7 +338,7 @@ impl Visitor<'_> for Int32Visitor {
     fn visit_f64<E: Error>(self, number: f64) -> Result<Int32, E> {
         let in_range = number >= f64::from(i32::MIN) && number <= f64::from(i32::MAX);
         if in_range && number.fract() == 0.0 {
-            // Exact: integral and within the range of the type.
+            // The conversion is exact: the number is integral and within the type's range.
             Ok(Int32(number as i32))
         } else {
             Err(E::invalid_value(Unexpected::Float(number), &self))

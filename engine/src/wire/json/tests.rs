@@ -1,4 +1,4 @@
-//! What is read, what is refused, and what is written, case by case; and that reading undoes writing.
+//! Tests of what is read, refused and written, case by case; and that reading is the inverse of writing.
 
 use std::sync::Arc;
 

@@ -1,4 +1,4 @@
-//! Points in time as RFC 3339 text in UTC, with as many groups of three fraction digits as it takes.
+//! Timestamps as RFC 3339 text in UTC, with 0, 3, 6 or 9 fraction digits, as few as are exact.
 
 use std::fmt;
 
@@ -18,7 +18,7 @@ pub struct TimestampText {
     length: usize,
 }
 
-/// The text of a point in time. All of them have one: the years from 1677 to 2262.
+/// The text of a timestamp. Every timestamp has one: the years from 1677 to 2262.
 pub fn timestamp(timestamp: Timestamp) -> TimestampText {
     let seconds = timestamp.0.div_euclid(NANOSECONDS);
     let nanoseconds = timestamp.0.rem_euclid(NANOSECONDS);
@@ -46,9 +46,10 @@ pub fn timestamp(timestamp: Timestamp) -> TimestampText {
     text
 }
 
-/// Year, month and day of a day counted from the epoch, in the Gregorian calendar.
+/// Year, month and day in the Gregorian calendar of a day that is counted from the epoch.
 ///
-/// Counting years from March puts the leap day at their end, and eras of 400 years are all alike.
+/// Years are counted from March, so that the leap day comes last in its year. All eras of 400 years have the same
+/// calendar.
 fn date(epoch_day: i64) -> (i64, i64, i64) {
     const ERA_DAYS: i64 = 146_097;
     // From 0000-03-01 to 1970-01-01.
@@ -68,7 +69,7 @@ impl TimestampText {
         std::str::from_utf8(&self.bytes[..self.length]).expect("digits and punctuation are ASCII")
     }
 
-    /// Appends a number with leading zeros, and the character behind it.
+    /// Appends a number with leading zeros, and the character after it.
     fn number(&mut self, mut number: i64, digits: usize, end: u8) {
         let start = self.length;
         for at in (start..start + digits).rev() {

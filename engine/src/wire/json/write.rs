@@ -1,6 +1,8 @@
-//! A server's envelopes to JSON text: no blanks, members by field number, defaults left out.
+//! Writes a server's envelopes as JSON text: no blanks, members in the order of their field numbers, default values
+//! left out.
 //!
-//! `code` and `persistent` of messages are wrapper fields and are written whatever their value. Nothing is written as null.
+//! The fields `code` and `persistent` of messages are wrapper fields, and are written whatever their value. Nothing is
+//! written as null.
 
 use serde::Serialize;
 
@@ -10,7 +12,7 @@ use crate::id::{ChannelId, ChannelKind, GroupId, MessageId, NotificationId, Sess
 use crate::message::{Message, MessageCode, Missed, Presence, StatusPresence};
 use crate::social::notification::Notification;
 
-/// Appends the answer to the request called `cid`; an empty `cid` is left out.
+/// Appends the answer to the request with this `cid`. An empty `cid` is left out.
 pub fn encode_reply(cid: &str, reply: &Reply, out: &mut Vec<u8>) {
     match reply {
         Reply::Done => bare_envelope(cid, out),
@@ -26,7 +28,7 @@ pub fn encode_reply(cid: &str, reply: &Reply, out: &mut Vec<u8>) {
     }
 }
 
-/// Appends what subscribers hear. Never with a `cid`: clients would take it for an answer.
+/// Appends an event for subscribers. It never has a `cid`, because clients would take it for an answer.
 pub fn encode_event(event: &Event, out: &mut Vec<u8>) {
     match event {
         Event::Message(message) => envelope("", "channel_message", &MessageBody::new(message), out),
@@ -36,7 +38,7 @@ pub fn encode_event(event: &Event, out: &mut Vec<u8>) {
     }
 }
 
-/// Appends what a reader is told that was moved on.
+/// Appends the notice to a subscriber that it missed a part of a channel.
 pub fn encode_gap(channel: &ChannelId, missed: Missed, out: &mut Vec<u8>) {
     let Missed { after, before } = missed;
     let body =
@@ -44,7 +46,7 @@ pub fn encode_gap(channel: &ChannelId, missed: Missed, out: &mut Vec<u8>) {
     envelope("", "channel_gap", &body, out);
 }
 
-/// Appends what sessions hear that concerns no channel. Never with a `cid`, as above.
+/// Appends news that belong to no channel. They never have a `cid`, because clients would take them for an answer.
 pub fn encode_news(news: &News, out: &mut Vec<u8>) {
     match news {
         News::Notifications(notifications) => {
@@ -56,12 +58,12 @@ pub fn encode_news(news: &News, out: &mut Vec<u8>) {
     }
 }
 
-/// A notification as an item of a listing: the same object that a push carries.
+/// A notification as an item of a list: the same object as in a push.
 pub fn notification(notification: &Notification) -> impl Serialize + '_ {
     NotificationBody::from(notification)
 }
 
-/// A JSON object with these members, all of them text.
+/// A JSON object with these members, whose values are all text.
 pub fn text_members(members: &[(&str, &str)]) -> String {
     let mut out = Vec::new();
     for (index, (name, text)) in members.iter().enumerate() {
@@ -74,19 +76,19 @@ pub fn text_members(members: &[(&str, &str)]) -> String {
     String::from_utf8(out).expect("JSON is UTF-8")
 }
 
-/// Appends the refusal of the request called `cid`.
+/// Appends the refusal of the request with this `cid`.
 pub fn encode_error(cid: &str, rejection: &Rejection, out: &mut Vec<u8>) {
     let context = rejection.outcome_unknown.then_some(ErrorContext { outcome: "unknown" });
     let body = ErrorBody { code: rejection.code as i32, message: &rejection.message, context };
     envelope(cid, "error", &body, out);
 }
 
-/// A message as an item of history: the same object that a push carries.
+/// A message as an item of history: the same object as in a push.
 pub fn channel_message(message: &Message) -> impl Serialize + '_ {
     MessageBody::new(message)
 }
 
-/// A presence as an item of a page: the same object that answers and events carry.
+/// A presence as an item of a page: the same object as in answers and events.
 pub fn channel_presence(presence: &Presence) -> impl Serialize + '_ {
     PresenceBody::from(presence)
 }
@@ -115,7 +117,7 @@ fn bare_envelope(cid: &str, out: &mut Vec<u8>) {
 }
 
 fn value(value: &(impl Serialize + ?Sized), out: &mut Vec<u8>) {
-    // Memory takes every write, and our types hold nothing that JSON cannot say.
+    // A write to memory cannot fail, and these types hold nothing that JSON cannot express.
     serde_json::to_writer(out, value).expect("our own types can be written");
 }
 
@@ -263,7 +265,7 @@ struct StatusEventBody<'a> {
     leaves: &'a [StatusPresence],
 }
 
-/// `status` is a wrapper field: written even when it is empty.
+/// `status` is a wrapper field, so it is written even if it is empty.
 #[derive(Serialize)]
 struct StatusPresenceBody<'a> {
     user_id: UserId,
@@ -338,7 +340,7 @@ impl<'a> From<&'a Presence> for PresenceBody<'a> {
     }
 }
 
-/// The members that say in other words what a channel's id says.
+/// The members that repeat what a channel's id says.
 #[derive(Serialize)]
 #[serde(untagged)]
 enum Place<'a> {

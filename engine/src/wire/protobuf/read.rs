@@ -1,7 +1,7 @@
-//! A client's envelope from protobuf bytes.
+//! Reads a client's envelope from protobuf bytes.
 //!
-//! Messages of clients are small (`websocket::MESSAGE_BYTES_MAX`), and what is decoded of one is at most some tens of times
-//! as large. Nesting is bounded by the decoder: what is deeper than 100 levels is malformed.
+//! A client's messages are small (`websocket::MESSAGE_BYTES_MAX`), and a decoded message takes at most some tens of
+//! times as much memory. The decoder bounds nesting: a message that is nested deeper than 100 levels is malformed.
 
 use prost::Message;
 
@@ -9,7 +9,7 @@ use super::schema::{Envelope, Payload};
 use crate::command::{Command, Join};
 use crate::wire::request::{Malformed, Request};
 
-/// Reads one envelope, the whole of `bytes`.
+/// Reads one envelope, which must be the whole of `bytes`.
 pub fn decode(bytes: &[u8]) -> Result<Request, Malformed> {
     let Envelope { cid, message } = Envelope::decode(bytes).map_err(|error| Malformed::Syntax(error.to_string()))?;
     let Some(payload) = message else {
@@ -23,7 +23,7 @@ pub fn decode(bytes: &[u8]) -> Result<Request, Malformed> {
 
 enum Meaning {
     Command(Command),
-    /// Only servers send it.
+    /// A payload that only servers send.
     Server(&'static str),
 }
 

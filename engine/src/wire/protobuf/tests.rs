@@ -1,5 +1,5 @@
-//! Envelopes as another implementation writes them, and everything that is none. That both formats mean the same is
-//! `wire/tests.rs`'s to show.
+//! Tests with envelopes as another implementation writes them, and with bytes that are no envelope. `wire/tests.rs`
+//! shows that both formats mean the same.
 
 use proptest::prelude::*;
 
@@ -14,12 +14,12 @@ fn bytes_of(hex: &str) -> Vec<u8> {
     (0..hex.len()).step_by(2).map(|at| u8::from_str_radix(&hex[at..at + 2], 16).unwrap()).collect()
 }
 
-/// The bytes are a request of the client called `cid`.
+/// Checks that the bytes are a request with this `cid`.
 fn check(bytes: &[u8], cid: &str, command: Command) {
     assert_eq!(decode(bytes), Ok(Request { cid: cid.into(), command }), "{bytes:02x?}");
 }
 
-/// The bytes end the session, with a reason that begins so and nothing to answer before.
+/// Checks that the bytes end the session with this kind of reason, and that no error is sent before the close.
 fn refused(bytes: &[u8]) {
     match decode(bytes) {
         Err(malformed @ Malformed::Syntax(_)) => {
@@ -30,7 +30,7 @@ fn refused(bytes: &[u8]) {
     }
 }
 
-/// Field `number` with these bytes.
+/// A length-delimited field with this number and these bytes.
 fn field(number: u8, bytes: &[u8]) -> Vec<u8> {
     assert!(number < 16 && bytes.len() < 128, "one byte each");
     [&[number << 3 | 2, bytes.len() as u8], bytes].concat()
@@ -87,7 +87,7 @@ fn a_ping_is_answered_as_the_page_on_the_wire_says() {
 fn absent_fields_have_their_defaults() {
     check(&field(3, b""), "", Command::Join(Join { target: "".into(), kind: 0, persistence: true, hidden: false }));
     check(&field(7, b""), "", Command::Send { channel_id: "".into(), content: "".into() });
-    // A wrapper that is there and empty holds the default of its value.
+    // A wrapper that is present but empty holds its value's default.
     let empty_wrappers = [field(3, b""), field(4, b"")].concat();
     let join = Join { target: "".into(), kind: 0, persistence: false, hidden: false };
     check(&field(3, &empty_wrappers), "", Command::Join(join));
@@ -96,7 +96,7 @@ fn absent_fields_have_their_defaults() {
 #[test]
 fn unknown_fields_are_ignored_at_any_depth() {
     let leave = Command::Leave { channel_id: "c".into() };
-    // Numbers 99, 100 and 101, of each kind but groups.
+    // Fields 99, 100 and 101, with each wire type except groups.
     let unknown = bytes_of("980601a50600000000aa06023f3f");
     check(&[unknown.clone(), field(4, &field(1, b"c"))].concat(), "", leave.clone());
     check(&field(4, &[unknown, field(15, b"?"), field(1, b"c")].concat()), "", leave);
@@ -107,10 +107,10 @@ fn unknown_fields_are_ignored_at_any_depth() {
 fn of_what_comes_twice_the_last_counts() {
     check(&[field(1, b"1"), field(1, b"2"), bytes_of("820200")].concat(), "2", Command::Ping);
     check(&bytes_of("8202008a0200"), "", Command::Pong);
-    // But the parts of one and the same payload are put together.
+    // But if the same payload comes twice, its parts are merged.
     let halves = [field(7, &field(1, b"c")), field(7, &field(2, b"{}"))].concat();
     check(&halves, "", Command::Send { channel_id: "c".into(), content: "{}".into() });
-    // One that only servers send is not hidden behind another, nor another behind it.
+    // A payload that only servers send is refused if it is the last one, and does not count if another payload follows.
     assert!(matches!(decode(&bytes_of("8202002a00")), Err(Malformed::ServerPayload { .. })));
     check(&bytes_of("2a00820200"), "", Command::Ping);
 }
@@ -134,18 +134,18 @@ fn refuses_what_is_no_protobuf_of_this_protocol() {
         // Text that is not UTF-8, at two depths.
         &field(1, b"\xff"),
         &field(4, &field(1, b"\xc3\x28")),
-        // Cut off: in a key, a length, a text; and a length beyond everything.
+        // Cut off in a key, a length and a text; and a length beyond all bounds.
         b"\x82",
         b"\x0a",
         b"\x0a\x05ab",
         b"\x0a\xff\xff\xff\xff\xff\xff\xff\xff\x7f",
         b"\x0a\xff\xff\xff\xff\xff\xff\xff\xff\xff\xff\x01",
-        // Wire types that are another's, and that are none.
+        // Wire types that are another field's, and that do not exist.
         b"\x08\x01",
         b"\x1a\x02\x0a\xff",
         b"\x1a\x02\x12\x00",
         b"\x0e\x00",
-        // Field zero, and a group that was never begun.
+        // Field number zero, and the end of a group that never began.
         b"\x02\x00",
         b"\x0c",
     ] {
@@ -155,7 +155,7 @@ fn refuses_what_is_no_protobuf_of_this_protocol() {
 
 #[test]
 fn deep_nesting_is_refused_and_no_danger() {
-    // Groups of an unknown number, one in the other, ended or not.
+    // Nested groups of an unknown field, with and without their ends.
     let (begin, end) = (b"\x9b\x06".repeat(MESSAGE_BYTES_MAX / 4), b"\x9c\x06".repeat(MESSAGE_BYTES_MAX / 4));
     refused(&begin);
     refused(&[begin, end].concat());

@@ -1,8 +1,8 @@
-//! A server's envelopes to protobuf bytes.
+//! Writes a server's envelopes as protobuf bytes.
 //!
-//! `code` and `persistent` of messages, and `status` of those who show one, are wrapper fields and are written whatever
-//! their value. The generated types own their texts, so an event is copied once before it is encoded; that happens once
-//! a channel, not once a reader.
+//! The fields `code` and `persistent` of messages and `status` of status presences are wrapper fields, and are written
+//! whatever their value. The generated types own their strings, so an event is copied once before it is encoded. That
+//! happens once per channel, not once per subscriber.
 
 use prost::Message as _;
 use prost_types::Timestamp as Time;
@@ -16,7 +16,7 @@ use crate::id::{ChannelId, ChannelKind, Timestamp};
 use crate::message::{Message, MessageCode, Missed, Presence, StatusPresence};
 use crate::social::notification::Notification;
 
-/// Appends the answer to the request called `cid`; an empty `cid` is left out.
+/// Appends the answer to the request with this `cid`. An empty `cid` is left out.
 pub fn encode_reply(cid: &str, reply: &Reply, out: &mut Vec<u8>) {
     let payload = match reply {
         Reply::Done => None,
@@ -31,7 +31,7 @@ pub fn encode_reply(cid: &str, reply: &Reply, out: &mut Vec<u8>) {
     envelope(cid, payload, out);
 }
 
-/// Appends what subscribers hear. Never with a `cid`: clients would take it for an answer.
+/// Appends an event for subscribers. It never has a `cid`, because clients would take it for an answer.
 pub fn encode_event(event: &Event, out: &mut Vec<u8>) {
     let payload = match event {
         Event::Message(message) => Payload::ChannelMessage(said(message)),
@@ -52,7 +52,7 @@ pub fn encode_event(event: &Event, out: &mut Vec<u8>) {
     envelope("", Some(payload), out);
 }
 
-/// Appends what a reader is told that was moved on.
+/// Appends the notice to a subscriber that it missed a part of a channel.
 pub fn encode_gap(channel: &ChannelId, missed: Missed, out: &mut Vec<u8>) {
     let Place { room_name, group_id, user_id_one, user_id_two } = channel.into();
     let gap = ChannelGap {
@@ -67,7 +67,7 @@ pub fn encode_gap(channel: &ChannelId, missed: Missed, out: &mut Vec<u8>) {
     envelope("", Some(Payload::ChannelGap(gap)), out);
 }
 
-/// Appends what sessions hear that concerns no channel. Never with a `cid`, as above.
+/// Appends news that belong to no channel. They never have a `cid`, because clients would take them for an answer.
 pub fn encode_news(news: &News, out: &mut Vec<u8>) {
     let payload = match news {
         News::Notifications(notifications) => {
@@ -191,7 +191,7 @@ impl From<&Notification> for schema::Notification {
     }
 }
 
-/// The fields that say in other words what a channel's id says.
+/// The fields that repeat what a channel's id says.
 #[derive(Default)]
 struct Place {
     room_name: String,

@@ -1,4 +1,4 @@
-//! Every command, and how a client may write it as JSON, in any of the ways that are lawful.
+//! Generates every command, and every valid way in which a client may write it as JSON.
 
 use proptest::prelude::*;
 use serde_json::{Value, json};
@@ -100,7 +100,7 @@ fn payload(command: &Command) -> ((&str, &str), Vec<Member>) {
     }
 }
 
-/// A client's text, put together without the server's own writer.
+/// A client's text, built without the server's own writer.
 pub fn written(cid: &str, command: &Command, style: &Style) -> String {
     let text = |value: &Value| {
         let text = if style.indented { serde_json::to_string_pretty(value) } else { serde_json::to_string(value) };
@@ -125,13 +125,13 @@ pub fn written(cid: &str, command: &Command, style: &Style) -> String {
 fn is_default(name: &str, value: &Value) -> bool {
     match name {
         "persistence" => *value == json!(true),
-        // Nothing and empty text are two things here.
+        // For `status`, null and empty text differ.
         "status" => value.is_null(),
         _ => [json!(""), json!(0), json!(false), json!([])].contains(value),
     }
 }
 
-/// Everything outside ASCII as UTF-16 escapes, which are pairs of surrogates for the higher planes.
+/// Writes every character outside ASCII as UTF-16 escapes: a pair of surrogates above U+FFFF.
 fn escape(text: &str) -> String {
     let mut escaped = String::new();
     for character in text.chars() {

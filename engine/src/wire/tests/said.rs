@@ -1,4 +1,4 @@
-//! Whatever a server may say.
+//! Generates everything that a server may send.
 
 use std::sync::Arc;
 
@@ -26,7 +26,7 @@ fn uuid() -> impl Strategy<Value = Uuid> {
 }
 
 fn time() -> impl Strategy<Value = Timestamp> {
-    // A day of room on either side; and the times that are exact with fewer digits.
+    // Times from almost the whole range; and times that are exact with fewer fraction digits.
     let near = (i64::MIN / 2..i64::MAX / 2).prop_map(|nanoseconds| nanoseconds * 2);
     prop_oneof![near, (-10_000..10_000_i64).prop_map(|n| n * 1_000_000), (-10_000..10_000_i64).prop_map(|n| n * 1_000)]
         .prop_map(Timestamp)

@@ -1,5 +1,5 @@
-//! The schema, read at run time by a library of its own: envelopes as its JSON and as its bytes. The whole server's tests
-//! include this file.
+//! The schema, read at run time by an independent library, which translates envelopes between its JSON and bytes. The
+//! tests of the whole server include this file.
 
 use std::sync::LazyLock;
 
@@ -16,14 +16,15 @@ pub fn envelope() -> MessageDescriptor {
     ENVELOPE.clone()
 }
 
-/// An envelope's text as its bytes. What is unknown is left out, as in the payloads that nobody reads.
+/// Translates an envelope from text to bytes. Members that the schema does not know are left out, such as those inside
+/// payloads that the server does not read.
 pub fn bytes_of(text: &str) -> Vec<u8> {
     let mut reader = serde_json::Deserializer::from_str(text);
     let options = DeserializeOptions::new().deny_unknown_fields(false);
     DynamicMessage::deserialize_with_options(envelope(), &mut reader, &options).expect(text).encode_to_vec()
 }
 
-/// An envelope's bytes as its text, in the spelling of this protocol.
+/// Translates an envelope from bytes to text, with names in this protocol's spelling.
 pub fn text_of(bytes: &[u8]) -> String {
     let message = DynamicMessage::decode(envelope(), bytes).expect("an envelope");
     let mut text = Vec::new();

@@ -1,8 +1,8 @@
-//! Reads a client's frames where they lie.
+//! Decodes a client's frames in place.
 //!
-//! A frame that is whole in the given bytes, which is nearly every one, is neither copied nor does it allocate: its
-//! payload is unmasked in place and lent out. Only fragmented messages are gathered, in a buffer that exists while one is
-//! unfinished and never outgrows the limit. Lengths are judged by the header, before any payload is waited for.
+//! Nearly every frame is whole in the given bytes. Such a frame is not copied and needs no allocation: its payload is
+//! unmasked in place and borrowed. Only fragmented messages are collected, in a buffer that exists while a message is
+//! unfinished and never exceeds the limit. Lengths are checked as soon as the header is there, before the payload.
 
 use std::borrow::Cow;
 
@@ -13,34 +13,35 @@ use super::{
 
 const MASK_BYTES: usize = 4;
 
-/// What lies at the front of the bytes.
+/// The result of decoding the front of the bytes.
 #[derive(PartialEq, Eq, Debug)]
 pub enum Decoded<'a> {
-    /// The front is the beginning of a frame, left untouched. Call again with the same bytes and those that follow, once
-    /// there are at least `needed` in all; the whole frame may need more still, but no smaller number will do.
+    /// The bytes begin with an unfinished frame, and are unchanged. Call again with the same bytes and those that
+    /// follow, once there are at least `needed` bytes in all. The whole frame may need even more bytes, but never
+    /// fewer.
     Incomplete { needed: usize },
-    /// The first `consumed` bytes were a frame. They are unmasked now and must not be decoded again.
+    /// The first `consumed` bytes were a frame. They are unmasked now, and must not be decoded again.
     Frame { consumed: usize, incoming: Incoming<'a> },
 }
 
-/// What a frame means. Borrowed unless it is the last piece of a fragmented message.
+/// The content of a frame. It is borrowed, except if the frame is the last piece of a fragmented message.
 #[derive(PartialEq, Eq, Debug)]
 pub enum Incoming<'a> {
-    /// A piece of a message that is kept until its last one; nothing to do.
+    /// A piece of a message, which is kept until the last piece arrives. The caller has nothing to do.
     Fragment,
     Text(Cow<'a, str>),
     Binary(Cow<'a, [u8]>),
-    /// To be answered by a pong with the same payload.
+    /// The caller must answer with a pong with the same payload.
     Ping(&'a [u8]),
     Pong(&'a [u8]),
-    /// To be answered by a close frame with the same code. Whatever follows it is to be ignored.
+    /// The caller must answer with a close frame with the same code, and ignore everything after this frame.
     Close {
         code: Option<CloseCode>,
         reason: &'a str,
     },
 }
 
-/// The pieces so far of a fragmented message, if the connection is in the middle of one. One pointer otherwise.
+/// The pieces of a fragmented message so far, if one is unfinished. Otherwise this takes only a pointer.
 #[derive(Default, Debug)]
 pub struct Assembly(Option<Box<Pieces>>);
 
@@ -51,7 +52,7 @@ struct Pieces {
 }
 
 impl Pieces {
-    /// Doubles like any `Vec`, so that many small pieces cost little, but never reserves beyond the limit.
+    /// Grows by doubling like any `Vec`, so that many small pieces cost little, but never reserves more than the limit.
     fn append(&mut self, payload: &[u8], limit: usize) {
         let length = self.bytes.len() + payload.len();
         if length > self.bytes.capacity() {
@@ -89,10 +90,10 @@ enum Opcode {
     Pong,
 }
 
-/// What the first bytes of a frame tell.
+/// What the first bytes of a frame say.
 enum Front {
     Header(Header),
-    /// Lawful as far as it goes.
+    /// The header is valid so far, but incomplete.
     CutOff {
         needed: usize,
     },
@@ -107,16 +108,16 @@ struct Header {
     bytes: usize,
 }
 
-/// Decodes the frame at the front of `bytes`, which must begin at a frame's border.
+/// Decodes the frame at the front of `bytes`, which must begin where a frame begins.
 ///
-/// `limit` bounds a message, whether it comes in one frame or in many. After a `Violation` the connection is beyond
-/// understanding and must be closed.
+/// `limit` bounds the size of a message, in one frame or in many. After a `Violation` the connection must be closed,
+/// because no later byte can be understood.
 pub fn decode<'a>(bytes: &'a mut [u8], assembly: &mut Assembly, limit: usize) -> Result<Decoded<'a>, Violation> {
     let header = match Front::read(bytes, assembly, limit)? {
         Front::Header(header) => header,
         Front::CutOff { needed } => return Ok(Decoded::Incomplete { needed }),
     };
-    // Both are bounded: the header is 14 bytes at most, and the payload was held against the limit.
+    // Both are bounded: the header is 14 bytes at most, and the payload was checked against the limit.
     let consumed = header.bytes + header.payload_bytes;
     let Some(payload) = bytes.get_mut(header.bytes..consumed) else {
         return Ok(Decoded::Incomplete { needed: consumed });
@@ -137,7 +138,7 @@ pub fn decode<'a>(bytes: &'a mut [u8], assembly: &mut Assembly, limit: usize) ->
 }
 
 impl Front {
-    /// Judges as much of the header as there is.
+    /// Checks as much of the header as there is.
     fn read(bytes: &[u8], assembly: &Assembly, limit: usize) -> Result<Self, Violation> {
         let &[first, second, ref rest @ ..] = bytes else {
             return Ok(Self::CutOff { needed: 2 + MASK_BYTES });
@@ -198,13 +199,13 @@ fn check_sequence(fin: bool, opcode: Opcode, short_length: u8, assembly: &Assemb
     }
 }
 
-/// A length in an extended form, which must not have fitted the form before.
+/// Checks a length in an extended form. A length that would fit the shorter form is refused.
 fn minimal(length: u64, least: u64) -> Result<u64, Violation> {
     // The 64-bit form's highest bit must be clear (RFC 6455, section 5.2).
     if length < least || length > i64::MAX as u64 { Err(Violation::LengthNotMinimal) } else { Ok(length) }
 }
 
-/// The payload's length, if the message it belongs to stays within the limit.
+/// The payload's length, if its message stays within the limit.
 fn within(limit: usize, payload_bytes: u64, opcode: Opcode, assembly: &Assembly) -> Result<usize, Violation> {
     let room = match opcode {
         Opcode::Data(_) | Opcode::Continuation => limit.saturating_sub(assembly.bytes()),
@@ -252,9 +253,9 @@ fn text(payload: &[u8]) -> Result<&str, Violation> {
     std::str::from_utf8(payload).map_err(|_| Violation::InvalidUtf8)
 }
 
-/// Takes a client's mask off, or puts it on: the same operation.
+/// Removes a client's mask, or applies it: both are the same operation.
 pub fn unmask(payload: &mut [u8], mask: [u8; MASK_BYTES]) {
-    // Eight bytes at a time, a form which the compiler widens to whole vector registers.
+    // Eight bytes at a time: the compiler turns this form into operations on whole vector registers.
     let [a, b, c, d] = mask;
     let wide_mask = u64::from_ne_bytes([a, b, c, d, a, b, c, d]);
     let (words, tail) = payload.as_chunks_mut::<8>();

@@ -19,7 +19,7 @@ pub fn binary_frame(out: &mut Vec<u8>, write_payload: impl FnOnce(&mut Vec<u8>))
     data_frame(BINARY, out, write_payload);
 }
 
-/// Appends a ping. Its payload must fit a control frame; an empty one always does.
+/// Appends a ping. Its payload must fit into a control frame.
 pub fn ping_frame(out: &mut Vec<u8>, payload: &[u8]) {
     control_frame(PING, out, payload, &[]);
 }
@@ -29,7 +29,7 @@ pub fn pong_frame(out: &mut Vec<u8>, payload: &[u8]) {
     control_frame(PONG, out, payload, &[]);
 }
 
-/// Appends a close frame. The reason is cut to what fits; it is only sent along with a code.
+/// Appends a close frame. The reason is cut to what fits, and is sent only if there is a code.
 pub fn close_frame(out: &mut Vec<u8>, code: Option<CloseCode>, reason: &str) {
     let Some(code) = code else {
         return control_frame(CLOSE, out, &[], &[]);
@@ -40,7 +40,7 @@ pub fn close_frame(out: &mut Vec<u8>, code: Option<CloseCode>, reason: &str) {
     control_frame(CLOSE, out, &code, &reason.as_bytes()[..end]);
 }
 
-/// The length of the server's frame at the front of `bytes`, header included; nothing if its header is cut off.
+/// The length of the server's frame at the front of `bytes`, including its header; `None` if the header is incomplete.
 pub fn frame_length(bytes: &[u8]) -> Option<usize> {
     let &[_, second, ref rest @ ..] = bytes else {
         return None;
@@ -56,8 +56,8 @@ pub fn frame_length(bytes: &[u8]) -> Option<usize> {
     })
 }
 
-/// The payload's length is known only when it is written. Nearly all our payloads take the header of four bytes, so
-/// that much room is left for it; the others are moved a little.
+/// The payload's length is known only after it is written. Nearly all payloads need the header of four bytes, so that
+/// much room is left for it. Other payloads are moved by a few bytes.
 fn data_frame(opcode: u8, out: &mut Vec<u8>, write_payload: impl FnOnce(&mut Vec<u8>)) {
     let start = out.len();
     out.extend_from_slice(&[FIN | opcode, LENGTH_IS_U16, 0, 0]);

@@ -1,4 +1,5 @@
-//! The frame codec: every refusal with its close code, and that what a client sends, however it cuts it up, arrives.
+//! Tests of the frame codec: every refusal with its close code, and that a client's messages arrive however the client
+//! cuts them up.
 
 use super::*;
 
@@ -8,7 +9,7 @@ mod refusals;
 
 use client::Frame;
 
-/// What the frames in `bytes` mean, written down; they must all be whole and lawful.
+/// The meanings of the frames in `bytes`, as text. All frames must be whole and valid.
 fn meanings(mut bytes: Vec<u8>) -> Vec<String> {
     let mut assembly = Assembly::default();
     let mut rest = bytes.as_mut_slice();
@@ -47,7 +48,7 @@ fn gathers_fragments_around_control_frames() {
     let mut bytes = Frame::text("he").unfinished().bytes();
     bytes.extend(Frame::of(PING, b"1").bytes());
     bytes.extend(Frame::of(CONTINUATION, b"").unfinished().bytes());
-    // A character may be cut in two.
+    // A fragment may end in the middle of a character.
     bytes.extend(Frame::of(CONTINUATION, b"ll\xc3").unfinished().bytes());
     bytes.extend(Frame::of(PONG, b"").bytes());
     bytes.extend(Frame::of(CONTINUATION, b"\xa9").bytes());
@@ -129,7 +130,7 @@ fn writes_control_frames() {
     assert_eq!(written(&|out| pong_frame(out, b"1")), [0x8a, 1, b'1']);
     assert_eq!(written(&|out| close_frame(out, None, "unsaid")), [0x88, 0]);
     assert_eq!(written(&|out| close_frame(out, Some(CloseCode::NORMAL), "bye")), *b"\x88\x05\x03\xe8bye");
-    // 123 bytes are left for a reason; the character across that border is left out whole.
+    // There are 123 bytes for a reason. A character that crosses this limit is left out completely.
     let cut = written(&|out| close_frame(out, Some(CloseCode::NORMAL), &"é".repeat(100)));
     assert_eq!(cut[..4], [0x88, 124, 0x03, 0xe8]);
     assert_eq!(cut[4..], *"é".repeat(61).as_bytes());

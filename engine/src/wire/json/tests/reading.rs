@@ -1,14 +1,14 @@
-//! Every rule of docs/protocol.md, section 1.7, with its cases.
+//! Tests of every rule of docs/protocol.md, section 1.7.
 
 use super::*;
 use crate::command::RejectionCode;
 
-/// `text` is a request of the client called `cid`.
+/// Checks that `text` is a request with this `cid`.
 fn check(text: &str, cid: &str, command: Command) {
     assert_eq!(decode(text), Ok(Request { cid: cid.into(), command }), "{text}");
 }
 
-/// `text` ends the session with a reason that contains `reason`.
+/// Checks that `text` ends the session with a reason that contains `reason`.
 fn refused(text: &str, reason: &str) {
     match decode(text) {
         Err(Malformed::Syntax(text_of_reason)) => {
@@ -208,7 +208,7 @@ fn lone_surrogates() {
     refused(r#"{"cid":"\ude00","ping":{}}"#, "");
     refused(r#"{"channel_join":{"target":"\ud83d\u0041"}}"#, "");
     refused(r#"{"channel_message_send":{"content":"{\"a\":\"\ud800\"}"}}"#, "");
-    // Within the content they are an escape of an escape, and the content's own affair.
+    // Within the content such an escape is itself escaped, so it is a part of the content and not checked.
     check(r#"{"channel_message_send":{"content":"{\"a\":\"\\ud800\"}"}}"#, "", send("", r#"{"a":"\ud800"}"#));
 }
 

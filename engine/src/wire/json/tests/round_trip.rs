@@ -1,5 +1,5 @@
-//! Whatever a client may write, in either spelling and any order of members, is read as what it meant; and whatever else
-//! arrives is refused without a panic.
+//! Tests that all valid requests, in either spelling and any order of members, are read as what the client meant, and
+//! that everything else is refused without a panic.
 
 use proptest::prelude::*;
 use serde_json::{Map, Value};
@@ -7,7 +7,7 @@ use serde_json::{Map, Value};
 use super::*;
 use crate::wire::tests::commands::{command, style, written};
 
-/// Envelopes that are nearly right: names of the protocol with values of any kind.
+/// Envelopes that are nearly valid: names of the protocol with values of any kind.
 fn near_miss() -> impl Strategy<Value = Value> {
     let name = prop_oneof![
         (0..payloads::NAMES.len()).prop_map(|row| payloads::NAMES[row].snake.to_owned()),
@@ -47,7 +47,7 @@ proptest! {
     #[test]
     fn no_near_miss_panics(value in near_miss()) {
         let text = value.to_string();
-        // What is not an object is never an envelope.
+        // A value that is not an object is never an envelope.
         prop_assert!(value.is_object() || matches!(decode(&text), Err(Malformed::Syntax(_))));
         let _ = decode(&text);
         prop_assert_eq!(is_json_object(&text), value.is_object());

@@ -1,4 +1,4 @@
-//! Envelopes as the server writes them, byte for byte.
+//! Tests of envelopes as the server writes them, byte for byte.
 
 use super::*;
 use crate::id::GroupId;
@@ -27,7 +27,7 @@ fn bob() -> Presence {
     presence(BOB, BOB_SESSION, "bob", true)
 }
 
-/// The time of this text, which has nine fraction digits.
+/// A timestamp from its seconds and its nine fraction digits.
 fn nanoseconds(seconds: i64, fraction: i64) -> Timestamp {
     Timestamp(seconds * 1_000_000_000 + fraction)
 }
@@ -157,7 +157,7 @@ fn presence_events() {
         changed(&[], &[bob()]),
         r#"{"channel_presence_event":{"channel_id":"2...lobby","leaves":[{"user_id":"8764eaba-85b6-4c62-88f1-c205fa39b581","session_id":"56c2bb23-e654-11f1-9208-379fc0d5299a","username":"bob","persistence":true}],"room_name":"lobby"}}"#,
     );
-    // A presence that keeps nothing does not say so.
+    // For a presence that is not persistent, `persistence` is left out.
     event(
         changed(&[presence(BOB, BOB_SESSION, "bob", false)], &[alice()]),
         &format!(
@@ -194,7 +194,7 @@ fn an_updated_and_a_removed_message() {
         Event::Message(removed.clone()),
         r#"{"channel_message":{"channel_id":"2...lobby","message_id":"f4f9926e-0877-4a3f-9db2-d506c0f311d1","code":2,"sender_id":"65aea872-a336-4029-90c9-6f507b75281c","username":"alice","content":"{}","create_time":"2026-11-22T09:04:39.575385Z","update_time":"2026-11-22T09:04:41.903166Z","persistent":true,"room_name":"lobby"}}"#,
     );
-    // In history a message keeps its own code; what was done to it is the acknowledgement's to say.
+    // In history a message keeps its own code. Only the acknowledgement says what was done to it.
     reply(
         "5",
         Reply::Acknowledged { message: Message { code: MessageCode::Chat, ..removed }, code: MessageCode::Remove },

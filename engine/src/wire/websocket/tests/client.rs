@@ -1,10 +1,10 @@
-//! A client's frames, lawful or not.
+//! A client's frames, valid or not.
 
 use super::*;
 
 const MASK: [u8; 4] = [0x37, 0xfa, 0x21, 0x3d];
 
-/// A frame to be; the encodings of its length and flags can be bent.
+/// A frame to be written. Its length and flags can be encoded wrongly on purpose.
 #[derive(Clone, Debug)]
 pub struct Frame {
     first: u8,
@@ -37,7 +37,7 @@ impl Frame {
         self
     }
 
-    /// Writes the length in this form even where a shorter one would do.
+    /// Writes the length in this form even if it fits a shorter one.
     pub fn with_length_form(mut self, form: u8) -> Self {
         self.length_form = Some(form);
         self

@@ -1,11 +1,11 @@
-//! However a client cuts its messages into fragments, and the network those into reads, the same messages arrive; and no
-//! bytes at all make the decoder panic or keep more than the limit.
+//! Tests that the same messages arrive, however the client cuts them into fragments and the network cuts those into
+//! reads; and that no bytes make the decoder panic or keep more than the limit.
 
 use proptest::prelude::*;
 
 use super::*;
 
-/// What a client means to say.
+/// A client's message or control frame.
 #[derive(Clone, PartialEq, Eq, Debug)]
 enum Said {
     Text(String),
@@ -15,8 +15,8 @@ enum Said {
     Close(Option<CloseCode>, String),
 }
 
-/// A socket's incoming side as the gateway does it: frames are decoded where they were read, and only the bytes of an
-/// unfinished one are kept for the next read.
+/// The incoming side of a socket, as in the gateway: frames are decoded in the buffer that they were read into, and
+/// only the bytes of an unfinished frame are kept for the next read.
 #[derive(Default)]
 struct Socket {
     unfinished: Vec<u8>,
@@ -95,14 +95,14 @@ fn control() -> impl Strategy<Value = Said> {
     ]
 }
 
-/// A message, the places to cut it at, and a control frame to send after each piece but the last.
+/// A message, the places to cut it at, and after each piece except the last perhaps a control frame.
 type Cut = (Said, Vec<(prop::sample::Index, Option<Said>)>);
 
 fn cut_message() -> impl Strategy<Value = Cut> {
     (message(), prop::collection::vec((any::<prop::sample::Index>(), prop::option::of(control())), 0..4))
 }
 
-/// The frames of one message, and all that is heard while they are read, in order.
+/// The frames of one message, and all that the decoder returns for them, in order.
 fn frames((said, cuts): &Cut, mask: [u8; 4]) -> (Vec<u8>, Vec<Said>) {
     let (opcode, payload) = match said {
         Said::Text(text) => (TEXT, text.as_bytes()),
@@ -135,7 +135,7 @@ fn control_frame(control: &Said) -> Frame {
     }
 }
 
-/// Bytes that begin as frames do more often than chance has it.
+/// Random bytes that often begin like a frame.
 fn nearly_frames() -> impl Strategy<Value = Vec<u8>> {
     let first = prop::sample::select(vec![0x81, 0x01, 0x80, 0x00, 0x82, 0x88, 0x89, 0x8a]);
     let frame = (first, 0x80..=0xff_u8, bytes(40)).prop_map(|(first, second, rest)| {

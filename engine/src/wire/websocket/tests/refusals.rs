@@ -1,18 +1,18 @@
-//! Each thing a client must not send, and the code it is closed with.
+//! Tests of everything that a client must not send, and the code that the connection is closed with.
 
 use super::*;
 
-/// The last of `frames` is refused, and those before it are not; as soon as its header is there, where `header` says so.
+/// Checks that the last of `frames` is refused, and that those before it are not.
 fn check(frames: &[Frame], violation: Violation, code: u16) {
     check_bytes(frames.iter().flat_map(Frame::bytes).collect(), frames.len(), violation, code);
 }
 
-/// The header alone is enough to refuse the last of `frames`: nobody waits for its payload.
+/// Checks that the last of `frames` is refused after its header: the decoder does not wait for the payload.
 fn check_by_header(frames: &[Frame], violation: Violation, code: u16) {
     check(frames, violation, code);
     let (last, before) = frames.split_last().unwrap();
     let header = last.header();
-    // Not even for the mask.
+    // The decoder does not even wait for the mask.
     for end in [header.len() - 4, header.len()] {
         let bytes = before.iter().flat_map(Frame::bytes).chain(header[..end].iter().copied()).collect();
         check_bytes(bytes, frames.len(), violation, code);
