@@ -31,7 +31,8 @@ const FOREVER: Duration = Duration::from_secs(24 * 3600);
 const PAUSE: Duration = Duration::from_secs(10);
 
 impl ClusterStore {
-    /// Sweeps in the background, after a sweep that is already running. Retries until it succeeds.
+    /// Sweeps in the background, after a sweep that is already running. Retries until it succeeds, or until this server
+    /// may not write any more.
     pub fn sweep(self: &Arc<Self>) {
         let store = Arc::downgrade(self);
         self.link.runtime().spawn(async move {
