@@ -275,7 +275,7 @@ mod tests {
 
     const FLUSHES: usize = 8;
 
-    /// Fills the messages table with one run per flushed memtable, with every key in each run.
+    /// The tables in this directory, created if needed.
     fn work(directory: &Path, reserve: u64) -> Work {
         let database = directory.join("database");
         let options = EmbeddedOptions { cache_bytes: 8 << 20, free_bytes_min: 0 };
@@ -287,6 +287,7 @@ mod tests {
         Work { tables, room, writer: Arc::default(), failed: Arc::default() }
     }
 
+    /// Fills the messages table with as many runs as memtables are flushed, with every key in each run.
     fn flush_often(work: &Work) {
         let keyspace = work.tables.keyspace(Table::Messages);
         for round in 0..FLUSHES {
