@@ -56,7 +56,7 @@ const GIVING_BACK_INTERVAL: Duration = Duration::from_millis(50);
 pub struct EmbeddedOptions {
     /// Bytes of history blocks that are cached in memory.
     pub cache_bytes: u64,
-    /// Writes are refused when the disk has less room than this. The default covers what can already be under way:
+    /// Writes are refused when the disk has less room than this. The default covers what can already be in progress:
     /// a journal file (64 MiB), every memtable (86 MiB), and a compaction of as much again.
     pub free_bytes_min: u64,
 }

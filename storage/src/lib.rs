@@ -238,7 +238,7 @@ pub enum Write {
     Link {
         user: UserId,
         credential: Credential,
-        /// As in a registration.
+        /// The password's hash for an email, and empty otherwise, as in a registration.
         secret: String,
         time: Timestamp,
     },
@@ -253,7 +253,7 @@ pub enum Write {
         user: UserId,
         time: Timestamp,
     },
-    /// The messages of a deleted account have been purged.
+    /// The messages of a deleted account have been purged: the store forgets where they were.
     FinishDeparture {
         user: UserId,
     },

@@ -299,7 +299,7 @@ mod tests {
         assert!(runs(work) >= FLUSHES - 1);
     }
 
-    /// fjall may have moved the first one behind all others, without rewriting it.
+    /// Runs in the first level. fjall may have moved the first run behind all others, without rewriting it.
     fn runs(work: &Work) -> usize {
         levels_of(work.tables.keyspace(Table::Messages))[0].runs
     }
@@ -345,7 +345,7 @@ mod tests {
         drop(reader);
         work.release();
         assert!(!work.has_old_versions());
-        // The one that was made, and perhaps one that fjall had moved.
+        // The table that the merge made, and perhaps one that fjall had moved.
         assert!(table_files(&work) <= 2);
         check_rows(&work);
     }

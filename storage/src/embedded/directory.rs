@@ -2,9 +2,9 @@
 //! store.
 //!
 //! ```text
-//! lock           held by the one process that uses the store; names it
+//! lock           held by the one process that uses the store; contains its process number
 //! database/      fjall's files
-//! database.new/  a database in the making; it gets its name when it is complete
+//! database.new/  a database that is being created; it is renamed when it is complete
 //! ```
 //!
 //! A directory with anything else in it is refused and left untouched. fjall trusts the names of the files it finds and

@@ -231,7 +231,7 @@ mod tests {
         check((8, 9), [0, 0, 0], merge(6));
         check((2, 60), [0, 0, 0], merge(6));
         check((8, 9), [0, 0, 100], merge(6));
-        // The base level is full: the next one above becomes it, and fills.
+        // The base level is full: the next level above becomes the base, and fills.
         check((8, 9), [0, 0, 101], merge(5));
         check((7, 9), [0, 0, 5000], None);
         check((8, 9), [0, 60, 101], merge(5));
@@ -239,7 +239,7 @@ mod tests {
         check((8, 9), [0, 101, 101], merge(5));
         check((8, 9), [0, 201, 101], push(5));
         check((8, 9), [0, 101, 801], merge(4));
-        // Then the middle one may hold more.
+        // Then the middle level may hold more.
         check((7, 9), [60, 800, 801], None);
         check((7, 9), [60, 801, 801], push(5));
         check((7, 9), [101, 801, 801], push(4));
@@ -270,7 +270,8 @@ mod tests {
             let readable_from = database.supervisor.snapshot_tracker.get_seqno_safe_to_gc();
             rows.tree.compact(tiers.strategy(step, &levels), readable_from).unwrap();
             if rows.tree.current_version().id() == version {
-                // `Leveled` takes tables that lie within the keys of the next level, which a level's only table may not do.
+                // `Leveled` takes only tables whose keys lie within those of the next level. A level's only table may
+                // not meet this.
                 assert!(
                     matches!(step, Step::Push { from } if levels[usize::from(from)].tables < 3),
                     "{step:?} in {levels:?}"

@@ -161,7 +161,7 @@ impl Tails {
 }
 
 impl Turn {
-    /// Waits for all changes before this one.
+    /// Waits for all changes that must run before this one.
     pub async fn come(&self) {
         for before in &self.after {
             // It has no permits: this returns when it is closed.

@@ -33,7 +33,7 @@ pub struct Channel {
     known: tokio::sync::Mutex<Option<Known>>,
     /// Rises with each answer to a write. A read is shared only by callers that asked for it at the same version.
     pub version: AtomicU64,
-    /// Failed writes that may have left rows. The rows must be put right before anybody reads or writes in this
+    /// Failed writes that may have left rows. The rows must be put right before any read or write in this
     /// channel.
     pub unsettled: AtomicUsize,
     pub queue: Mutex<Queue>,

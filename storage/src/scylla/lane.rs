@@ -289,7 +289,7 @@ impl ClusterStore {
         done
     }
 
-    /// Whether all of these are stored.
+    /// Whether all of these messages are stored.
     async fn has_all(&self, channel: &Channel, bucket: i64, ids: &HashSet<MessageId>) -> Result<bool, Failure> {
         for &id in ids {
             if self.stored_in(channel, bucket, id).await?.is_none() {

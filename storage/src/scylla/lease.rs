@@ -113,7 +113,7 @@ impl ClusterStore {
         Ok(epoch)
     }
 
-    /// The last server that has had the keyspace.
+    /// The server that has the keyspace, or had it last.
     pub async fn server(&self) -> Result<Option<Server>, Failure> {
         self.link.decided_row(Statement::Server, vec![]).await
     }

@@ -91,7 +91,7 @@ enum State {
     Closed,
 }
 
-/// See the file's head.
+/// The database session; see the file's head.
 pub struct Link {
     options: ScyllaOptions,
     runtime: Handle,

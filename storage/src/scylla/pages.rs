@@ -353,7 +353,7 @@ fn just_before(beginning: &[u8]) -> Vec<u8> {
     }
 }
 
-/// Removes a shared read when its last caller has the answer.
+/// Removes a shared read when its last caller is done.
 struct Forget<'k>(&'k ClusterStore, Question);
 
 impl Drop for Forget<'_> {

@@ -128,7 +128,7 @@ statements! {
     Leftovers "SELECT id, shards FROM leftovers WHERE kind = ?"
     PutLeftover "INSERT INTO leftovers (kind, id, shards) VALUES (?, ?, ?) USING TIMESTAMP ?"
     DeleteLeftover "DELETE FROM leftovers USING TIMESTAMP ? WHERE kind = ? AND id = ?"
-    // Changes of more than one batch that are under way.
+    // Changes of more than one batch that are in flight.
     Intent "SELECT parts, WRITETIME(parts) FROM intents WHERE slot = ? LIMIT 1"
     IntentPart "SELECT record FROM intents WHERE slot = ? AND part = ?"
     SetIntent "UPDATE intents USING TIMESTAMP ? SET parts = ? WHERE slot = ?"

@@ -81,7 +81,7 @@ fn cast<K: Keeper>(open: bool) -> World<K> {
     world
 }
 
-/// Carries out one act on these users, and checks the outcome and everybody's role afterwards.
+/// Carries out one act on these users, and checks the outcome and all roles afterwards.
 fn check<K: Keeper>(open: bool, actor: u32, act: GroupAct, expected: &str, roster: &str) {
     let mut world = cast::<K>(open);
     let what = format!("{actor}: {act:?}");
