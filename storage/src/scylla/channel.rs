@@ -297,7 +297,8 @@ fn index_ttl(link: &Link, channel: &ChannelId) -> i32 {
     }
 }
 
-/// The age at which a bucket is closed: smaller if messages expire, so that whole partitions expire.
+/// The age at which a bucket is closed: if messages expire, at most a tenth of the retention, so that whole partitions
+/// expire.
 fn bucket_age_ms(link: &Link, channel: &ChannelId) -> i64 {
     let age = link.options().buckets.age_ms;
     match retention_seconds(link, channel) {

@@ -6,8 +6,9 @@
 //! join the next batch.
 //!
 //! If the outcome of a write is unknown, the lane repeats the write, with the same ids and timestamps. When there is no
-//! more time for that, the lane reads what is stored. If that cannot be read either, the caller gets a failure, and
-//! nothing is read or written in the channel until the database agrees with the answer.
+//! more time for that, the lane reads what is stored. If the write is not there, or if that cannot be read either, the
+//! lane takes the write back and the caller gets a failure. Until the database has confirmed this, nothing is read or
+//! written in the channel.
 
 use std::collections::{HashSet, VecDeque};
 use std::sync::atomic::Ordering;
@@ -35,8 +36,8 @@ const BATCH_ROWS_MAX: usize = 128;
 const BATCH_BYTES_MAX: usize = 256 << 10;
 /// Batches of one channel in flight, all but the first of them full.
 const BATCHES_MAX: usize = 2;
-/// How long the next batch lingers, as a part of the previous batch's duration. Below the minimum it does not linger:
-/// the clock's tick is a millisecond.
+/// The next batch lingers for the previous batch's duration divided by `LINGER_PART`. It does not linger for less than
+/// `LINGER_MIN`, because the clock's tick is a millisecond.
 const LINGER_PART: u32 = 8;
 const LINGER_MIN: Duration = Duration::from_millis(1);
 /// Concurrent look-ups of a purge.
@@ -299,8 +300,8 @@ impl ClusterStore {
         Ok(true)
     }
 
-    /// Finds out whether a write of unknown outcome was done. If it was not done completely, takes it back; until that
-    /// has succeeded, the channel waits.
+    /// Finds out whether a write of unknown outcome was done. If it was not done completely, or if that cannot be found
+    /// out, takes it back; until that has succeeded, the channel waits.
     async fn resolve<F>(
         self: &Arc<Self>,
         channel: &Arc<Channel>,
@@ -404,7 +405,8 @@ impl ClusterStore {
         Ok(StoreReceipt::Removed(before.message))
     }
 
-    /// The result of a write to one row. If the outcome cannot be found out, the row is restored to `before`.
+    /// The result of a write to one row. If the outcome is unknown and the row does not show the write, the row is
+    /// restored to `before`.
     async fn decided<F>(
         self: &Arc<Self>,
         channel: &Arc<Channel>,
