@@ -1,9 +1,9 @@
-//! The nouns of accounts, as the stores keep them.
+//! The types of accounts, as the stores keep them.
 
 use engine::id::{Timestamp, UserId};
 use uuid::Uuid;
 
-/// Devices that one account may be opened with.
+/// Most devices with which a user may sign in to one account.
 pub const DEVICES_MAX: usize = 100;
 
 /// A user's account (docs/protocol.md, section 8.3). Absent texts are empty.
@@ -23,12 +23,12 @@ pub struct Account {
     pub devices: Vec<String>,
     pub create_time: Timestamp,
     pub update_time: Timestamp,
-    /// Banned since then, if so.
+    /// The user is banned since then, if set.
     pub disable_time: Option<Timestamp>,
 }
 
 impl Account {
-    /// All ways to sign in to it.
+    /// All credentials that open it.
     pub fn credentials(&self) -> Vec<Credential> {
         let one = |kind, ident: &String| Credential { kind, ident: ident.clone() };
         let devices = self.devices.iter().map(|ident| one(CredentialKind::Device, ident));
@@ -47,7 +47,7 @@ impl Account {
     }
 }
 
-/// How a user may prove who they are.
+/// The kind of a credential.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 pub enum CredentialKind {
     Device,
@@ -55,14 +55,14 @@ pub enum CredentialKind {
     Email,
 }
 
-/// Something a user signs in with; unique over all accounts.
+/// A credential with which a user signs in; unique over all accounts.
 #[derive(Clone, PartialEq, Eq, Hash, Debug)]
 pub struct Credential {
     pub kind: CredentialKind,
     pub ident: String,
 }
 
-/// What is kept under a credential.
+/// The value that is stored under a credential.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct CredentialOwner {
     pub user: UserId,
@@ -70,7 +70,7 @@ pub struct CredentialOwner {
     pub secret: String,
 }
 
-/// A new account and the credential that opens it: both come to be, or neither.
+/// A new account and the credential that opens it: the store creates both or neither.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Registration {
     pub account: Account,
@@ -78,7 +78,7 @@ pub struct Registration {
     pub secret: String,
 }
 
-/// What became of a registration.
+/// The result of a registration.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub enum Registered {
     Created,
@@ -87,7 +87,7 @@ pub enum Registered {
     UsernameTaken,
 }
 
-/// The fields of an account that its owner may set; `None` leaves one as it is.
+/// The fields of an account that its owner may set; `None` leaves a field unchanged.
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
 pub struct AccountChange {
     pub username: Option<String>,
@@ -99,7 +99,7 @@ pub struct AccountChange {
 }
 
 impl AccountChange {
-    /// Sets what is asked for. Whether the username is free is the keeper's to decide first.
+    /// Sets the given fields. The store must first check that the username is free.
     pub(crate) fn apply_to(&self, account: &mut Account, update_time: Timestamp) {
         let fields = [
             (&self.username, &mut account.username),
@@ -118,7 +118,7 @@ impl AccountChange {
     }
 }
 
-/// What became of a change to an account.
+/// The result of a change to an account.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub enum Changed {
     Done,
@@ -136,7 +136,8 @@ pub enum Revocation {
 }
 
 impl Revocation {
-    /// Until when a token may be alive, or from when backwards tokens of a user are refused: the later the stronger.
+    /// The time of a revocation: of a token, until when it would be valid; of a user, before when issued tokens are
+    /// refused. A later time refuses more.
     pub(crate) fn time(&self) -> Timestamp {
         match *self {
             Self::Token { expires, .. } => expires,
@@ -144,7 +145,7 @@ impl Revocation {
         }
     }
 
-    /// The same with another time.
+    /// The same revocation with another time.
     pub(crate) fn at(&self, time: Timestamp) -> Self {
         match *self {
             Self::Token { id, .. } => Self::Token { id, expires: time },
@@ -153,12 +154,12 @@ impl Revocation {
     }
 }
 
-/// Which revocations need no remembering any more, because all tokens that they refuse have expired.
+/// Describes which revocations may be forgotten, because all tokens that they refuse have expired.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Expiry {
-    /// Those of tokens that have expired by then.
+    /// Revocations of tokens that have expired by then.
     pub tokens: Timestamp,
-    /// Those of users whose tokens issued until then have expired.
+    /// Revocations of users whose tokens issued until then have expired.
     pub users: Timestamp,
 }
 
@@ -171,28 +172,28 @@ impl Expiry {
     }
 }
 
-/// Where a keeper goes on to look for expired revocations; what is in it is the keeper's own.
+/// The place from which a store continues to look for expired revocations; its content is the store's own.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct RevocationPlace(pub(crate) Vec<u8>);
 
-/// What became of one more way to sign in.
+/// The result of adding a credential.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Linked {
-    /// It opens this account, as it perhaps did before.
+    /// The credential opens this account now, or did so already.
     Done,
-    /// It opens another account.
+    /// The credential opens another account.
     Taken,
     /// No such account.
     NotFound,
     TooManyDevices,
 }
 
-/// What became of one way less to sign in.
+/// The result of removing a credential.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Unlinked {
     Done,
-    /// No such account, or this does not open it.
+    /// There is no such account, or this credential does not open it.
     NotFound,
-    /// Nothing else opens the account.
+    /// No other credential opens the account.
     LastCredential,
 }

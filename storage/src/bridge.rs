@@ -1,12 +1,12 @@
-//! The bridge: a store's blocking calls on threads of their own, behind bounded queues.
+//! The bridge: runs a store's blocking calls on their own threads, behind bounded queues.
 //!
-//! One committer takes writes from every shard and from the HTTP handlers, as many as wait, and commits them as one
-//! group; while it syncs, the next group gathers, so groups grow under load and a lone write waits for nothing. A few
-//! readers answer pages and look-ups meanwhile. Nobody waits for room: a full queue refuses at once. And nobody waits for
-//! readers longer than `ANSWER_DURATION_MAX`.
+//! One committer takes all waiting writes from every shard and from the HTTP handlers, and commits them as one group.
+//! While it syncs, the next group gathers, so groups grow under load, and a single write does not wait. A few readers
+//! answer pages and look-ups meanwhile. No caller waits for room in a queue: a full queue refuses at once. No caller
+//! waits for a reader longer than `ANSWER_DURATION_MAX`.
 //!
-//! A store that fails for good is never asked again: everything is answered with its failure, and `Bridge::fatal` tells
-//! the process, which should stop.
+//! A store that fails for good is never called again: every request is answered with its failure, and `Bridge::fatal`
+//! tells the process, which should stop.
 
 mod client;
 mod committer;
@@ -28,19 +28,19 @@ use crate::{ANSWER_DURATION_MAX, Failure, Store};
 use committer::Committer;
 use waiting::{Desk, Waiting};
 
-/// Writes in one group, so that none waits for more than a few milliseconds of others' work.
+/// Writes in one group, so that no write waits more than a few milliseconds for the others.
 const GROUP_WRITES_MAX: usize = 1024;
-/// Bytes in one group, likewise; one more write may exceed it.
+/// Bytes in one group, for the same reason; one more write may exceed it.
 const GROUP_BYTES_MAX: usize = 1 << 20;
-/// Requests of one shard under way: as many as a shard will ever put, so that it refuses by its own rules and never
-/// because of ours.
+/// Requests of one shard in flight: as many as a shard ever sends, so that the shard refuses by its own rules and never
+/// because of this bound.
 const IN_FLIGHT_PER_SHARD_MAX: usize = STORE_REQUESTS_MAX;
 /// Writes of HTTP handlers that may wait: one group.
 const CLIENT_WRITES_MAX: usize = GROUP_WRITES_MAX;
 /// Reads that may wait. At some 100 µs a page this is a twentieth of a second for two readers.
 const READS_MAX: usize = 1024;
 
-/// A question to the store, which sends its own answer.
+/// A query to the store; it sends its own answer.
 type Read = Box<dyn FnOnce(&dyn Store) + Send>;
 
 /// The storage threads of a process.
@@ -60,12 +60,12 @@ pub struct Bridge {
 }
 
 impl Bridge {
-    /// Starts the threads, and gives each of `shards` shards its end.
+    /// Starts the threads, and returns one queue for each of `shards` shards.
     pub fn start(store: Arc<dyn Store>, shards: usize) -> Result<(Self, Vec<StoreQueue>), Failure> {
         Self::start_with(store, shards, ANSWER_DURATION_MAX)
     }
 
-    /// With another bound to how long a question may wait for its answer.
+    /// Like `start`, with `patience` as the longest time that a query may wait for its answer.
     pub fn start_with(
         store: Arc<dyn Store>,
         shards: usize,
@@ -98,20 +98,20 @@ impl Bridge {
         Ok((bridge, near))
     }
 
-    /// An end for HTTP handlers, on any thread.
+    /// A client for HTTP handlers, usable on any thread.
     pub fn client(&self) -> Client {
         let store = Arc::downgrade(&self.store);
         Client::new(self.line.clone(), self.bell.clone(), self.writes.clone(), self.desk.clone(), store)
     }
 
-    /// Hears one failure, if the store ever fails for good: the process should then stop.
+    /// Receives one failure, if the store ever fails for good: the process should then stop.
     pub fn fatal(&self) -> flume::Receiver<Failure> {
         self.fatal.clone()
     }
 
-    /// Takes nothing new from clients, answers all that was taken, and closes the store.
+    /// Takes nothing new from clients, answers everything that was taken, and closes the store.
     ///
-    /// Shards should have ended before; one that has not finds its store gone.
+    /// The shards should have ended before. A shard that has not gets `NotTaken::Gone`.
     pub fn stop(mut self) -> Result<(), Failure> {
         self.end_threads();
         self.line.check()?;
@@ -120,12 +120,12 @@ impl Bridge {
 
     fn end_threads(&mut self) {
         self.line.close();
-        // The committer sees the closed line after this ring at the latest.
+        // The bell may already be full. In either case the committer wakes once more and sees the closed line.
         let _ = self.bell.try_send(());
         if let Some(committer) = self.committer.take() {
             let _ = committer.join();
         }
-        // Behind all questions that were taken, those that the committer passed on included.
+        // The end marks are behind all queries in the queue, including those that the committer passed on.
         for _ in &self.readers {
             let _ = self.reads.send(None);
         }
@@ -157,16 +157,17 @@ fn spawn(name: &str, body: impl FnOnce() + Send + 'static) -> Result<JoinHandle<
     thread.map_err(|error| Failure::Final(format!("starting a storage thread failed: {error}")))
 }
 
-/// A commit that takes longer is no commit that waits for its disk: the store is not fit for use until it is over.
+/// A commit that takes longer than this is not just waiting for its disk: the store counts as unready until the commit
+/// ends.
 const COMMIT_DURATION_MAX: Duration = Duration::from_secs(2);
 
-/// Whether the bridge takes and the store gives.
+/// Whether the bridge takes requests and whether the store works.
 struct Line {
     open: RwLock<bool>,
     closing: AtomicBool,
     failed: OnceLock<Failure>,
     fatal: flume::Sender<Failure>,
-    /// When the commit under way began, if there is one.
+    /// When the current commit began, if one is running.
     commit_began: Mutex<Option<Instant>>,
 }
 
@@ -176,7 +177,7 @@ impl Line {
         Self { open, closing, failed, fatal, commit_began: Mutex::new(None) }
     }
 
-    /// Runs a commit, so that `unready` knows how long it takes.
+    /// Runs a commit and remembers when it began, so that `unready` knows how long it takes.
     fn while_committing<T>(&self, commit: impl FnOnce() -> T) -> T {
         let began = |moment| *self.commit_began.lock().unwrap_or_else(PoisonError::into_inner) = moment;
         began(Some(Instant::now()));
@@ -185,7 +186,7 @@ impl Line {
         done
     }
 
-    /// Why a write that is sent now is not answered soon, if it is not.
+    /// Why a write that is sent now will not be answered soon; `None` if it will be.
     fn unready(&self) -> Option<String> {
         if let Err(failure) = self.check() {
             return Some(failure.to_string());
@@ -195,8 +196,8 @@ impl Line {
         (duration > COMMIT_DURATION_MAX).then(|| format!("a commit has been under way for {} s", duration.as_secs()))
     }
 
-    /// Runs `send` only while the bridge takes. Once `close` has returned, no `send` is half-way, so whoever then finds
-    /// the queues empty has seen everything.
+    /// Runs `send` only while the bridge takes requests. Once `close` has returned, no `send` is running, so a thread
+    /// that then finds the queues empty has seen every request.
     fn while_open<T>(&self, send: impl FnOnce() -> Result<T, Failure>) -> Result<T, Failure> {
         self.check()?;
         let open = self.open.read().unwrap_or_else(PoisonError::into_inner);
@@ -212,12 +213,12 @@ impl Line {
         self.closing.load(Ordering::Acquire)
     }
 
-    /// The failure that ended the store, if one has.
+    /// Returns the failure that ended the store, if there is one.
     fn check(&self) -> Result<(), Failure> {
         self.failed.get().map_or(Ok(()), |failure| Err(failure.clone()))
     }
 
-    /// Remembers the first failure for good, and tells the process.
+    /// Remembers the first failure that ends the store, and reports it to the process.
     fn note(&self, failure: &Failure) {
         if let Some(last_word) = failure.last_word()
             && self.failed.set(last_word).is_ok()
@@ -227,7 +228,7 @@ impl Line {
     }
 }
 
-/// A storage thread that panics has failed for good.
+/// Notes a final failure when its storage thread panics.
 struct Watch(Arc<Line>);
 
 impl Drop for Watch {

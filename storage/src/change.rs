@@ -1,7 +1,7 @@
-//! Carries out changes of groups, friends, notifications and accounts on a keeper's rows. What is allowed is decided by the
-//! pure rules of `engine`; here it is looked up, decided, and written.
+//! Carries out changes of groups, friends, notifications and accounts on a store's rows. The pure rules of `engine`
+//! decide what is allowed; this module looks up the rows, applies the rules, and writes the result.
 //!
-//! Any of these may fail in the middle: the keeper then takes back what it has written so far.
+//! Any of these functions may fail in the middle: the store then takes back what it has written so far.
 
 pub(crate) mod accounts;
 pub(crate) mod friends;
@@ -13,7 +13,7 @@ use engine::persist::{Admission, DirectRequest, StoreReceipt, StoreRequest};
 use crate::rows::Rows;
 use crate::{Failure, Write, Written, not_a_write};
 
-/// Applies a write that is of these.
+/// Applies a write that this module handles; the others are applied by the store itself.
 pub(crate) fn apply(rows: &mut impl Rows, write: &Write) -> Result<Written, Failure> {
     Ok(match write {
         Write::Request(request) => Written::Receipt(carry_out(rows, request)?),

@@ -1,12 +1,12 @@
-//! The default keeper: fjall, in a directory of its own, in this process.
+//! The default store: fjall, in a directory of its own, in this process.
 //!
-//! One group is one fjall batch, written to the journal and synced before it becomes visible and before `commit`
-//! returns. fjall poisons itself when a write or sync fails. So does this keeper: the group in question fails with
-//! `Failure::Broken`, because nobody knows what of it the disk has, and all later ones with `Failure::Final`. A disk that is
-//! merely getting full is noticed earlier, and refused with `Failure::Passing` while there is still room for what fjall
-//! does in the background.
+//! One group of writes is one fjall batch. It is written to the journal and synced before it becomes visible and before
+//! `commit` returns. fjall poisons itself when a write or sync fails, and so does this store: the group that failed
+//! gets `Failure::Broken`, because it is unknown how much of it is on the disk, and all later groups get
+//! `Failure::Final`. A disk that is only getting full is noticed earlier: writes are then refused with `Failure::Full`,
+//! while there is still room for fjall's background work.
 //!
-//! Its calls block, sometimes for tens of milliseconds when fjall rotates its journal or holds writers back.
+//! The calls block, sometimes for tens of milliseconds, when fjall rotates its journal or holds writers back.
 
 mod commit_cache;
 mod compaction;
@@ -47,16 +47,16 @@ use draft::Draft;
 use room::Room;
 use tables::{FORMAT, Tables, decoded, describe, parsed, unreadable};
 
-/// How long a start on a full disk waits for what the last life of the server left over.
+/// How long a start on a full disk waits until files left over by the last life of the server are deleted.
 const GIVING_BACK_MAX: Duration = Duration::from_secs(10);
 const GIVING_BACK_INTERVAL: Duration = Duration::from_millis(50);
 
-/// What an operator may action to set.
+/// The settings for operators.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct EmbeddedOptions {
-    /// Blocks of history kept in memory.
+    /// Bytes of history blocks that are cached in memory.
     pub cache_bytes: u64,
-    /// Writes are refused when the disk has less room than this. The default covers what can already be under way:
+    /// Writes are refused when the disk has less room than this. The default covers what can already be in progress:
     /// a journal file (64 MiB), every memtable (86 MiB), and a compaction of as much again.
     pub free_bytes_min: u64,
 }
@@ -69,9 +69,9 @@ impl Default for EmbeddedOptions {
 
 /// A store in a directory on this machine.
 pub struct Embedded {
-    /// `None` only while it is dropped.
+    /// `None` only during the drop.
     compactor: Option<Compactor>,
-    /// `None` only while it is dropped.
+    /// `None` only during the drop.
     tables: Option<Arc<Tables>>,
     directory: Directory,
     room: Arc<Room>,
@@ -81,7 +81,8 @@ pub struct Embedded {
 }
 
 impl Embedded {
-    /// Opens the store in a directory that is its alone, or begins one there if it is empty or absent.
+    /// Opens the store in a directory that no other process uses, or creates one there if the directory is empty or
+    /// absent.
     pub fn open(directory: &Path, options: &EmbeddedOptions) -> Result<Self, Failure> {
         let directory = Directory::claim(directory)?;
         if !directory.has_database() {
@@ -90,7 +91,7 @@ impl Embedded {
         directory.check_database()?;
         let tables = Arc::new(Tables::open(&directory.database(), options)?);
         let room = Arc::new(Room::new(directory.path().into(), options.free_bytes_min));
-        // The life before may have left something over.
+        // The last life may have left rows to be removed.
         let cache = Arc::new(Mutex::new(CommitCache { sweeping: true, ..CommitCache::default() }));
         let failed = Arc::new(OnceLock::new());
         let work = Work { tables: tables.clone(), room: room.clone(), writer: cache.clone(), failed: failed.clone() };
@@ -105,7 +106,8 @@ impl Embedded {
         })
     }
 
-    /// Runs in the first level of the table that has most of them there. fjall lets writers wait when there are 30.
+    /// The number of runs in the first level, for the table that has most there. fjall blocks writers when there are
+    /// 30.
     pub fn first_level_runs(&self) -> usize {
         self.tables.as_deref().map_or(0, Tables::first_level_runs)
     }
@@ -117,8 +119,8 @@ impl Embedded {
         self.tables.as_deref().ok_or_else(|| Failure::Final("the store is closed".into()))
     }
 
-    /// Whether there is room to begin a life of the server. What the last life left over (journals to be flushed, tables
-    /// that were merged) is given back within some seconds.
+    /// Whether there is enough room to begin a life of the server. Files left over by the last life (journals to be
+    /// flushed, tables that were merged) are deleted within some seconds.
     fn check_room_to_begin(&self) -> Result<(), Failure> {
         let deadline = Instant::now() + GIVING_BACK_MAX;
         loop {
@@ -135,8 +137,8 @@ impl Embedded {
         }
     }
 
-    /// Makes the draft durable and visible, or fails for good: after a failed write or sync it is unknown whether the disk
-    /// has the draft.
+    /// Makes the draft durable and visible. A failure is final, because after a failed write or sync it is unknown
+    /// whether the disk has the draft.
     fn write(&self, draft: Draft<'_>) -> Result<(), Failure> {
         if let Some(reason) = self.failed.get() {
             return Err(Failure::Final(reason.clone()));
@@ -146,7 +148,7 @@ impl Embedded {
             let reason = format!("writing to {path} failed: {}", describe(&error));
             let reason = self.failed.get_or_init(|| reason).clone();
             match error {
-                // fjall had failed before, in the background, and did not begin to write this.
+                // fjall had failed before, in the background, and did not begin to write this draft.
                 fjall::Error::Poisoned => Failure::Final(reason),
                 _ => Failure::Broken(reason),
             }
@@ -179,7 +181,7 @@ impl Store for Embedded {
     }
 
     fn head(&self, channel: &ChannelId) -> Result<Option<ChannelHead>, Failure> {
-        // In this order: a message that is removed in between leaves its place in the second.
+        // The order matters: if a message is removed between the two reads, the second read finds its place in `Heads`.
         let newest = self.messages(channel, Place::Newest, 1)?.pop();
         let kept = self.tables()?.read(Table::Heads, &keys::head(channel), record::decode_head)?;
         let newest = newest.map(|message| ChannelHead { id: message.id, sequence: message.sequence });
@@ -351,7 +353,7 @@ impl Drop for Embedded {
     }
 }
 
-/// A failed step on the way to the store's files.
+/// A failed operation on the store's files.
 fn failed(what: &str, path: &Path, error: &std::io::Error) -> Failure {
     Failure::Final(format!("{what} {} failed: {error}", PathBuf::from(path).display()))
 }

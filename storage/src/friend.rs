@@ -1,25 +1,26 @@
-//! The nouns of friends and blocks, as the stores keep them. What an act makes of a pair is `engine::friend`'s to decide.
+//! The types of friends and blocks, as the stores keep them. `engine::social::friend` decides how an act changes a
+//! pair.
 
 use engine::id::{Timestamp, UserId};
 use engine::social::friend::FriendState;
 use engine::social::notification::Notice;
 use uuid::Uuid;
 
-/// Friends and open invitations that a user may have at a time. Blocks are not counted: whoever wants to be left alone
-/// always can be.
+/// Most friends and open invitations that a user may have at a time. Blocks are not counted, so that a user can always
+/// block another.
 pub const FRIENDS_MAX: u32 = 10_000;
 
 /// One entry of a user's list.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Friend {
-    /// The other.
+    /// The other user.
     pub user: UserId,
     pub state: FriendState,
-    /// Since when the state is what it is.
+    /// When the state began.
     pub update_time: Timestamp,
 }
 
-/// Where a listing of friends goes on.
+/// The place from which a list of friends continues.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
 pub struct FriendPlace {
     pub state: FriendState,
@@ -28,7 +29,7 @@ pub struct FriendPlace {
 }
 
 impl FriendPlace {
-    /// The first and the last place there can be, of one state or of all.
+    /// The first and the last possible place, of one state or of all.
     pub(crate) fn span(state: Option<FriendState>) -> [Self; 2] {
         let [first, last] = state.map_or([FriendState::Friend, FriendState::Blocked], |state| [state, state]);
         [
@@ -42,11 +43,11 @@ impl FriendPlace {
     }
 }
 
-/// What came of an act on others.
+/// The result of an act on other users.
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
 pub struct Related {
     pub notices: Vec<Notice>,
-    /// Somebody was passed over, because one of the two has as many friends and invitations as may be.
+    /// At least one user was skipped, because one of the two has the maximum of friends and invitations.
     pub full: bool,
 }
 
@@ -63,16 +64,16 @@ impl Edge {
     }
 }
 
-/// How many of them a user has.
+/// How many friends a user has.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 pub(crate) struct FriendCounts {
     pub friends: u32,
-    /// Friends, and invitations either way.
+    /// Friends, and invitations in either direction.
     pub edges: u32,
 }
 
 impl FriendCounts {
-    /// The counts when one side of the user's goes from one state to another.
+    /// The counts after one of the user's sides changes from one state to another.
     pub fn moved(self, before: Option<FriendState>, after: Option<FriendState>) -> Self {
         let is_friend = |state: Option<FriendState>| i32::from(state == Some(FriendState::Friend));
         let is_counted = |state: Option<FriendState>| i32::from(state.is_some_and(|s| s != FriendState::Blocked));

@@ -1,4 +1,4 @@
-//! The nouns of groups, as the stores keep them. Who may do what to whom is `engine::group`'s to decide.
+//! The types of groups, as the stores keep them. `engine::social::group` decides what a user may do to others.
 
 use engine::id::{GroupId, Timestamp, UserId};
 use engine::social::group::Role;
@@ -9,17 +9,19 @@ use crate::Failure;
 /// Longest name of a group, in bytes of UTF-8.
 pub const GROUP_NAME_BYTES_MAX: usize = 255;
 
-/// Groups that one listing looks at before it says where to go on: some milliseconds, whatever is looked for.
+/// Groups that one listing examines before it returns a place to continue from: this takes some milliseconds, whatever
+/// the filter.
 pub const GROUPS_EXAMINED_MAX: usize = 1000;
 
-/// Groups that a user may have made, joined, or asked to be let into at a time. Bans are not counted, because their
-/// bearers cannot get rid of them.
+/// Most groups that a user may have made, joined, or asked to join at a time. Bans are not counted, because a banned
+/// user cannot remove them.
 pub const GROUPS_PER_USER_MAX: usize = 1000;
 
-/// Admins who hear of a request to be let in: those of the highest rank, and of them the longest-serving.
+/// Most admins who are notified of a request to join: those of the highest rank first, and within a rank the
+/// longest-serving.
 pub const ADMINS_NOTIFIED_MAX: usize = 100;
 
-/// Bytes of a folded name that the order of browsing looks at.
+/// Bytes of a folded name that count in the order of browsing.
 const FOLDED_BYTES_MAX: usize = 256;
 
 /// A group (docs/protocol.md, section 5.1). Absent texts are empty.
@@ -34,17 +36,17 @@ pub struct Group {
     /// A JSON object.
     pub metadata: String,
     pub avatar_url: String,
-    /// Whether one joins without being let in.
+    /// Whether users can join without an admin's approval.
     pub open: bool,
     /// Seats taken, by superadmins, admins and members.
     pub edge_count: u32,
-    /// Seats there are.
+    /// Total seats.
     pub max_count: u32,
     pub create_time: Timestamp,
     pub update_time: Timestamp,
 }
 
-/// What an admin may set of a group; `None` leaves it as it is.
+/// The fields of a group that an admin may set; `None` leaves a field unchanged.
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
 pub struct GroupEdit {
     pub name: Option<String>,
@@ -55,7 +57,7 @@ pub struct GroupEdit {
 }
 
 impl GroupEdit {
-    /// Sets what is asked for. Whether the name is free is to be decided first.
+    /// Sets the given fields. The caller must first check that the name is free.
     pub(crate) fn apply_to(&self, group: &mut Group, update_time: Timestamp) {
         let texts = [
             (&self.name, &mut group.name),
@@ -73,30 +75,30 @@ impl GroupEdit {
     }
 }
 
-/// What became of a new group.
+/// The result of making a group.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum GroupCreated {
     Created,
     NameTaken,
     /// The creator has no account.
     UnknownUser,
-    /// The creator is in as many groups as anybody may be.
+    /// The creator is in the maximum number of groups.
     TooManyGroups,
 }
 
-/// What became of an edit.
+/// The result of an edit.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum GroupEdited {
     Done,
-    /// No such group, or the actor is no admin of it.
+    /// There is no such group, or the actor is not an admin of it.
     NotFound,
     NameTaken,
 }
 
-/// Which groups are looked for: those that fit all that is asked.
+/// The groups to look for: those that meet every given condition.
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
 pub struct GroupFilter {
-    /// A pattern in which `%` is any text, compared without regard to case.
+    /// A pattern in which `%` stands for any text, compared without regard to case.
     pub name: Option<String>,
     pub lang_tag: Option<String>,
     pub open: Option<bool>,
@@ -104,7 +106,7 @@ pub struct GroupFilter {
     pub members_max: Option<u32>,
 }
 
-/// Where a listing of groups goes on; opaque, at most 300 bytes. Any bytes are a place.
+/// The place from which a list of groups continues; opaque, at most 300 bytes. Any bytes are a valid place.
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Debug)]
 pub struct GroupPlace(Vec<u8>);
 
@@ -123,7 +125,7 @@ impl From<GroupPlace> for Vec<u8> {
 }
 
 impl GroupPlace {
-    /// A group's own place: by its name without regard to case, then by its id.
+    /// The place of a group: by its name without regard to case, then by its id.
     pub(crate) fn of(group: &Group) -> Self {
         let mut bytes = begin(&fold(&group.name));
         bytes.push(0);
@@ -136,18 +138,18 @@ impl GroupPlace {
     }
 }
 
-/// Where a listing of a group's people, or of a user's groups, goes on.
+/// The place from which a list of a group's members, or of a user's groups, continues.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
 pub struct RosterPlace {
     pub role: Role,
-    /// When the user entered this role.
+    /// When the user got this role.
     pub since: Timestamp,
-    /// The user in a group's list, the group in a user's.
+    /// The user in a group's list, or the group in a user's list.
     pub id: Uuid,
 }
 
 impl RosterPlace {
-    /// The first and the last place there can be, of one role, or of all but the banned.
+    /// The first and the last possible place, of one role, or of all roles except banned.
     pub(crate) fn span(role: Option<Role>) -> [Self; 2] {
         let [first, last] = role.map_or([Role::Superadmin, Role::JoinRequest], |role| [role, role]);
         [
@@ -157,7 +159,7 @@ impl RosterPlace {
     }
 }
 
-/// How a user stands to a group, and since when.
+/// A user's role in a group, and since when.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) struct Membership {
     pub role: Role,
@@ -170,7 +172,8 @@ impl Membership {
     }
 }
 
-/// A page of groups out of rows in browsing order: those that fit, and where to go on if there may be more.
+/// A page of groups from rows in browsing order: the matching groups, and the place to continue from if there may be
+/// more.
 pub(crate) fn browse(
     rows: impl Iterator<Item = Result<(GroupPlace, Group), Failure>>,
     filter: &GroupFilter,
@@ -198,7 +201,7 @@ pub(crate) fn browse(
     Ok((found, None))
 }
 
-/// What the places of all groups begin with that can fit the filter.
+/// The common prefix of the places of all groups that can match the filter.
 pub(crate) fn common_beginning(filter: &GroupFilter) -> Vec<u8> {
     let pattern = filter.name.as_deref().unwrap_or("%");
     let fixed = pattern.split('%').next().unwrap_or_default();
@@ -211,15 +214,15 @@ fn begin(folded: &str) -> Vec<u8> {
     bytes
 }
 
-/// Lower case, letter by letter, so that what a text begins with does not depend on what follows.
+/// Converts to lower case, letter by letter, so that the fold of a prefix is a prefix of the fold.
 fn fold(text: &str) -> String {
     text.chars().flat_map(char::to_lowercase).collect()
 }
 
-/// A name in which `%` is any text.
+/// A name pattern in which `%` stands for any text.
 struct Pattern {
     first: String,
-    /// What comes behind each `%`; nothing where there is none.
+    /// The parts after each `%`; empty if there is no `%`.
     rest: Vec<String>,
 }
 
@@ -237,7 +240,7 @@ impl Pattern {
         let Some(mut open) = name.strip_prefix(&self.first) else {
             return false;
         };
-        // Each part as early as it comes leaves the most for those behind it.
+        // Matching each part as early as possible leaves the most text for the parts after it.
         for part in middle {
             let Some(place) = open.find(part.as_str()) else {
                 return false;

@@ -1,4 +1,4 @@
-//! A user's notifications, as the stores keep them: numbered so that a cursor never skips one, and bounded.
+//! A user's notifications, as the stores keep them: numbered so that a cursor never skips one, and bounded in number.
 
 use engine::id::{MessageId, NotificationId, Timestamp, UserId};
 use engine::message_id::{MessageIds, latest_time};
@@ -6,32 +6,34 @@ use xxhash_rust::xxh3::xxh3_64;
 
 use crate::Failure;
 
-/// Notifications kept for a user; the oldest makes room for one more.
+/// Most notifications kept for a user; the oldest is removed to make room for a new one.
 pub const NOTIFICATIONS_MAX: u32 = 10_000;
 
-/// What is kept of a user's notifications as a whole.
+/// The facts that are stored about a user's notifications as a whole.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 pub(crate) struct Inbox {
     pub count: u32,
-    /// The newest id that was given, deleted ones included.
+    /// The newest id that was given out, even if that notification was deleted.
     pub last: Option<NotificationId>,
-    /// The newest that made room: all there are lie behind it, so that nobody looks for the oldest among removed ones.
+    /// The newest notification that was removed to make room. All existing ones come after it, so the search for the
+    /// oldest skips the removed ones.
     pub floor: Option<NotificationId>,
 }
 
 impl Inbox {
-    /// The time of a notification that comes now: not before the last one's, although that may have been written by a server whose
-    /// clock was ahead.
+    /// The time of a notification that is made now. It is not before the last one's, even if a server whose clock was
+    /// ahead has written that one.
     pub fn time(&self, now: Timestamp) -> Timestamp {
         let last = self.last.and_then(|last| latest_time(MessageId(last.0)));
-        // Within one millisecond the clock is exacter than the id.
+        // Within one millisecond the clock is more exact than the id.
         last.filter(|last| last.milliseconds() > now.milliseconds()).unwrap_or(now)
     }
 
-    /// The next id: greater than every one given to this user, whatever the clock does, and the same on every keeper.
+    /// The next id: greater than every id given to this user, whatever the clock does, and the same in every store.
     pub fn next_id(&self, user: UserId, time: Timestamp) -> Result<NotificationId, Failure> {
         let mut ids = MessageIds::after(self.last.map(|last| MessageId(last.0)));
-        // Users of one moment have different ids; nobody can do anything with another's.
+        // This makes ids of different users differ even at the same time. It need not be secret: a user can do nothing
+        // with another user's id.
         let random = xxh3_64(user.0.as_bytes()) as u32;
         match ids.next(time, random) {
             Ok(id) => Ok(NotificationId(id.0)),

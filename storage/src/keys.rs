@@ -18,7 +18,7 @@
 //! | `user_groups` | user id 16, role 1, since 8, group id 16 | |
 //! | `edges` | user id 16, other's id 16 | edge |
 //! | `friends` | user id 16, state 1, since 8, other's id 16 | |
-//! | `friend_counts` | user id 16 | circle |
+//! | `friend_counts` | user id 16 | friend counts |
 //! | `notifications` | user id 16, notification id 16 | notification |
 //! | `inboxes` | user id 16 | inbox |
 //! | `authored` | user id 16, channel id | |
@@ -26,14 +26,14 @@
 //! | `leftovers` | what it was 1, its id 16 | leftover |
 //! | `expiries` | 0, time 8 and token id 16, or 1, time 8 and user id 16 | |
 //!
-//! The order of bytes is the order of history: a channel's messages lie together, by rising id. The length in front
-//! keeps a channel's keys from ever beginning with another channel's. It is also the order of every list: numbers have
-//! their highest byte first, and times, which have a sign, that bit turned over.
+//! The order of bytes is the order of history: a channel's messages are adjacent, by rising id. Because of the length
+//! in front, no channel's keys begin with another channel's. The order of bytes is also the order of every list:
+//! numbers have their highest byte first, and times, which are signed, have their sign bit inverted.
 //!
-//! `expiries` has the revocations once more, in the order of their times.
+//! `expiries` has the same revocations once more, in the order of their times.
 //!
-//! Where no record is named, the key says it all. In `friends`, state 4 is a note that the *other* has blocked the user, so
-//! that whoever takes a user away finds it; it is in no list.
+//! Where no record is named, the key says everything. In `friends`, state 4 notes that the *other* user has blocked
+//! this one. The deletion of a user needs this row to find the block; the row is in no list.
 
 use std::ops::Bound;
 
@@ -47,13 +47,13 @@ use crate::group::RosterPlace;
 
 macro_rules! tables {
     ($($table:ident $name:literal)*) => {
-        /// Where records of one kind live.
+        /// A table, which holds records of one kind.
         #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
         pub enum Table { $($table),* }
 
         impl Table {
             pub const COUNT: usize = [$($name),*].len();
-            /// In the order of their discriminants, so that `table as usize` finds its place.
+            /// In the order of their discriminants, so that `table as usize` is the index.
             pub const ALL: [Self; Self::COUNT] = [$(Self::$table),*];
 
             pub fn name(self) -> &'static str {
@@ -63,7 +63,7 @@ macro_rules! tables {
     };
 }
 
-// Their numbers are in exports: new ones come behind.
+// Exports contain these numbers: add new tables at the end.
 tables! {
     Messages "messages"
     Heads "heads"
@@ -90,10 +90,10 @@ tables! {
 }
 
 impl Table {
-    /// How many of them a store of format 1 has: the first ones.
+    /// How many tables a store of format 1 has: the first ones.
     pub const COUNT_OF_FORMAT_1: usize = 7;
 
-    /// And one of format 2.
+    /// How many tables a store of format 2 has.
     pub const COUNT_OF_FORMAT_2: usize = 21;
 }
 
@@ -114,13 +114,14 @@ pub fn message_id(key: &[u8]) -> Option<MessageId> {
     last_id(key).map(MessageId)
 }
 
-/// All of the channel's keys that are on the asked side of the place. The direction of reading is the reader's.
+/// All of the channel's keys on the requested side of the place. The caller chooses the direction of reading.
 pub fn message_range(channel: &ChannelId, from: Place) -> Span {
     let first = || Bound::Included(message(channel, MessageId(Uuid::nil())));
     let last = || Bound::Included(message(channel, MessageId(Uuid::max())));
     match from {
         Place::Oldest | Place::Newest => (first(), last()),
-        // Behind the last possible id there is nothing; said so that no range begins behind its end.
+        // No key comes after the last possible id. This is a special case so that the range's start is not after its
+        // end.
         Place::After(id) if id.0 == Uuid::max() => (last(), Bound::Excluded(message(channel, id))),
         Place::After(id) => (Bound::Excluded(message(channel, id)), last()),
         Place::Before(id) => (first(), Bound::Excluded(message(channel, id))),
@@ -134,7 +135,7 @@ pub fn message_channel(key: &[u8]) -> Option<ChannelId> {
     ChannelId::parse(std::str::from_utf8(text).ok()?).ok()
 }
 
-/// What all keys of a channel's messages begin with.
+/// The common prefix of all keys of a channel's messages.
 pub fn channel_prefix(channel: &ChannelId) -> Vec<u8> {
     let text = channel.as_str();
     let mut key = Vec::with_capacity(1 + text.len() + ID_BYTES);
@@ -173,7 +174,7 @@ pub fn revocation(revocation: &Revocation) -> Vec<u8> {
     [&[kind], id.as_bytes().as_slice()].concat()
 }
 
-/// The key of a revocation in the order of time.
+/// The key of a revocation in `expiries`.
 pub fn expiry(revocation: &Revocation) -> Vec<u8> {
     let (kind, id) = match revocation {
         Revocation::Token { id, .. } => (0, *id),
@@ -182,7 +183,7 @@ pub fn expiry(revocation: &Revocation) -> Vec<u8> {
     Expiring { kind, time: revocation.time(), id }.key()
 }
 
-/// The revocation that a key of `expiries` says.
+/// The revocation that a key of `expiries` describes.
 pub fn expiring(key: &[u8]) -> Option<Revocation> {
     let (&kind, rest) = key.split_first()?;
     let (time, id) = rest.split_first_chunk::<8>()?;
@@ -194,7 +195,8 @@ pub fn expiring(key: &[u8]) -> Option<Revocation> {
     }
 }
 
-/// The keys of expired revocations, or those of them behind one of them: first tokens, then users.
+/// The ranges of the keys of expired revocations, first of tokens, then of users; only those after `after`, if it is
+/// given.
 pub fn expired(expiry: Expiry, after: Option<&[u8]>) -> impl Iterator<Item = Span> {
     [(0, expiry.tokens), (1, expiry.users)].into_iter().filter_map(move |(kind, last)| {
         let last = Expiring { kind, time: last, id: Uuid::max() }.key();
@@ -255,7 +257,7 @@ pub fn friend(user: UserId, place: FriendPlace) -> Vec<u8> {
     Listed { owner: user.0, rank: place.state as u8, since: place.since, id: place.user.0 }.key()
 }
 
-/// The note that `other` has blocked `user`.
+/// The key that notes that `other` has blocked `user`.
 pub fn blocked_by(user: UserId, since: Timestamp, other: UserId) -> Vec<u8> {
     const BLOCKED_BY: u8 = 4;
     Listed { owner: user.0, rank: BLOCKED_BY, since, id: other.0 }.key()
@@ -279,12 +281,13 @@ pub fn authored_channel(key: &[u8]) -> Option<ChannelId> {
     ChannelId::parse(std::str::from_utf8(key.get(ID_BYTES..)?).ok()?).ok()
 }
 
-/// A key that is a user's id.
+/// The user whose id is the whole key.
 pub fn user_of(key: &[u8]) -> Option<UserId> {
     Some(UserId(Uuid::from_bytes(key.try_into().ok()?)))
 }
 
-/// A row of a list, as its key says it: whose list, in which part of it, since when, and who or what is listed.
+/// A row of a list, as its key describes it: the list's owner, the part of the list, the time since when, and the
+/// listed id.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Listed {
     pub owner: Uuid,
@@ -314,7 +317,7 @@ impl Listed {
 
 const SIGN: u64 = 1 << 63;
 
-/// A time as it stands in keys.
+/// A time as keys contain it.
 fn time_bytes(time: Timestamp) -> [u8; 8] {
     (time.0 as u64 ^ SIGN).to_be_bytes()
 }
@@ -323,23 +326,25 @@ fn time_of(bytes: [u8; 8]) -> Timestamp {
     Timestamp((u64::from_be_bytes(bytes) ^ SIGN) as i64)
 }
 
-/// Keys from one bound to another.
+/// A range of keys, from one bound to another.
 pub type Span = (Bound<Vec<u8>>, Bound<Vec<u8>>);
 
-/// All keys that begin so, or those of them behind one of them.
+/// All keys with this prefix; only those after `after`, if it is given.
 pub fn beginning_with(prefix: &[u8], after: Option<&[u8]>) -> Span {
     let from = match after {
         Some(after) if after >= prefix => Bound::Excluded(after.to_vec()),
         _ => Bound::Included(prefix.to_vec()),
     };
-    // The least key that begins otherwise and comes later: the last byte that can rise, risen.
+    // The least key after all keys with this prefix: increment the last byte that can be incremented, and drop the
+    // bytes after it.
     let end = prefix.iter().rposition(|&byte| byte < u8::MAX).map(|place| {
         let mut end = prefix[..=place].to_vec();
         end[place] += 1;
         end
     });
     match (from, end) {
-        // A place behind them all; said so that no range begins behind its end.
+        // `after` is behind all keys with this prefix. This is a special case so that the range's start is not after
+        // its end.
         (Bound::Excluded(after), Some(end)) if after >= end => (Bound::Included(end.clone()), Bound::Excluded(end)),
         (from, end) => (from, end.map_or(Bound::Unbounded, Bound::Excluded)),
     }
@@ -479,7 +484,7 @@ mod tests {
         for (place, table) in Table::ALL.into_iter().enumerate() {
             assert_eq!(table as usize, place);
         }
-        // Numbers that are in exports.
+        // Exports contain these numbers.
         assert_eq!((Table::Messages as u8, Table::Members as u8, Table::AccountDeletions as u8), (0, 10, 19));
         assert_eq!(
             (Table::COUNT_OF_FORMAT_1, Table::COUNT_OF_FORMAT_2),

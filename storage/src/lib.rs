@@ -1,29 +1,34 @@
-//! Remembers: messages, accounts, groups, friends, notifications, logouts. One promise (`Store`), several keepers.
+//! The storage of messages, accounts, groups, friends, notifications and logouts: one trait (`Store`), several stores.
 //!
-//! The laws every keeper obeys, whatever it is made of:
+//! The laws that every store obeys, whatever it is made of:
 //!
-//! 1. **Durable when it says so.** When `commit` returns, all that it reports as done survives `kill -9` and power loss.
-//! 2. **A group is applied in order**, each write seeing those before it, and becomes visible to reads as a whole.
-//! 3. **A failure is total.** If `commit` fails, no reader in this process ever sees any of its writes, and they will never
-//!    exist, unless the failure says that the outcome is unknown (`Failure::outcome_is_unknown`). After a `Failure::Broken`
-//!    the next start finds the group as a whole or nothing of it. After a `Failure::Unknown` a write may be found done, as
-//!    a whole, at any time.
-//! 4. **A write may fail alone**, when it is unfit or what it builds on is damaged: it then changes nothing, and its
-//!    neighbours in the group are not harmed.
-//! 5. **History is ordered by message id**, bytewise, within a channel; the owner makes ids that rise.
+//! 1. **Durable when it says so.** When `commit` returns, every write that it reports as done survives `kill -9` and
+//!    power loss.
+//! 2. **A group of writes is applied in order.** Each write sees those before it. The group becomes visible to reads as
+//!    a whole.
+//! 3. **A failure is total.** If `commit` fails, no reader in this process ever sees any of its writes, and the writes
+//!    will never exist, unless the failure says that the outcome is unknown (`Failure::outcome_is_unknown`). After a
+//!    `Failure::Broken` the next start finds the whole group of writes or nothing of it. After a `Failure::Unknown` a
+//!    write may be found done, as a whole, at any later time.
+//! 4. **A write may fail alone**, when it is invalid or when the data that it builds on is damaged. It then changes
+//!    nothing, and the other writes of the group are not affected.
+//! 5. **History is ordered by message id**, bytewise, within a channel. The channel's owner makes ids that rise.
 //! 6. **The head never moves back**: removing the newest message leaves the channel's head where it was.
-//! 7. **Names are unique**: one account a username, one group a name, one owner a credential, compared byte for byte.
-//! 8. **Each list agrees with its other side.** Whoever has a role is in the group's list and has the group in their own;
-//!    seats taken are counted in the write that takes them; a group that has no superadmin left is gone.
-//! 9. **A change is decided when it is written**, by the rules of `engine` on what the writes before it have left. So of two
-//!    who want the last seat one gets it. What it says to a channel or a user is stored in the same write.
-//! 10. **Notifications have rising ids**, for each user, so that nothing new ever appears before a place that was read. A
-//!     user has `NOTIFICATIONS_MAX` of them at most; the oldest makes room.
-//! 11. **What is deleted is gone at once, its remains by and by.** Of a deleted group nobody finds members or name any
-//!     more; of a deleted account nothing opens it and nobody has its name. Rows that nothing leads to any more (the
-//!     history and members of such a group, the friends, bans and notifications of such a user) are removed in bounded
-//!     batches, with the writes that follow. Messages of a deleted account are to be purged by whoever finds it among the
-//!     account deletions; where it has written is kept until then.
+//! 7. **Names are unique**: one account per username, one group per name, one owner per credential. They are compared
+//!    byte for byte.
+//! 8. **Both sides of a list agree.** A user with a role in a group is in the group's list, and the group is in the
+//!    user's list. The count of seats taken changes in the same write as the seats. A group that has no superadmin left
+//!    is deleted.
+//! 9. **A change is decided when it is written**, by the rules of `engine`, on the data that the writes before it have
+//!    left. So if two users want the last seat, one of them gets it. What the change tells a channel or a user is
+//!    stored in the same write.
+//! 10. **Notifications have rising ids**, for each user, so that a new notification never appears before a position
+//!     that was already read. A user has at most `NOTIFICATIONS_MAX` of them; the oldest is removed to make room.
+//! 11. **What is deleted disappears at once; its rows are removed later.** Nobody finds the members or the name of a
+//!     deleted group any more. No credential opens a deleted account, and its name is free. Rows that can no longer be
+//!     reached (the history and members of such a group; the friends, bans and notifications of such a user) are
+//!     removed in bounded batches, with the writes that follow. The caller that reads `account_deletions` purges the
+//!     messages of a deleted account; the list of channels in which the user has written is kept until then.
 
 pub mod account;
 pub mod bridge;
@@ -56,33 +61,33 @@ use account::{
 use friend::{Friend, FriendPlace, Related};
 use group::{Group, GroupCreated, GroupEdit, GroupEdited, GroupFilter, GroupPlace, RosterPlace};
 
-/// A keeper. Its calls may block on the disk, so they run on the bridge's threads, never on a shard's.
+/// A store. Its calls may block on the disk, so they run on the bridge's threads, never on a shard's.
 pub trait Store: Send + Sync + 'static {
-    /// Begins a new life of the server: a number greater than any given before on this store.
+    /// Begins a new life of the server. Returns an epoch greater than any that this store has returned before.
     fn next_epoch(&self) -> Result<Epoch, Failure>;
 
-    /// Applies a group of writes in order and makes them durable; answers one by one, in the same order.
+    /// Applies a group of writes in order and makes them durable. Returns one result per write, in the same order.
     /// Called by one thread at a time.
     fn commit(&self, writes: &[Write]) -> Result<Vec<Result<Written, Failure>>, Failure>;
 
-    /// The other way in, of a keeper that carries out many writes at once.
+    /// The other way to write, for a store that carries out many writes at once.
     fn lanes(&self) -> Option<&dyn Lanes> {
         None
     }
 
-    /// How many threads may wait for answers to questions at a time. Pages on a disk come mostly from memory; the second
-    /// reader is for the one that does not.
+    /// How many threads may wait for answers to queries at a time. Pages on a disk come mostly from memory; the second
+    /// reader is for the page that does not.
     fn readers(&self) -> usize {
         2
     }
 
-    /// The same keeper for one question, which then fails if it is not answered by that time. For a keeper whose questions may
+    /// The same store for one query, which fails if it is not answered by the deadline. For a store whose queries may
     /// have to wait.
     fn until(&self, _deadline: Instant) -> Option<Box<dyn Store>> {
         None
     }
 
-    /// Why what is asked now has no chance, if it has none: a database may be away for a while, a disk may be full.
+    /// Why a request made now must fail, or `None`: for example, a database is away for a while, or a disk is full.
     fn unready(&self) -> Option<String> {
         None
     }
@@ -92,13 +97,13 @@ pub trait Store: Send + Sync + 'static {
         None
     }
 
-    /// Where the channel's history ends, counting removed messages.
+    /// The channel's last message ever stored, even if it was removed since.
     fn head(&self, channel: &ChannelId) -> Result<Option<ChannelHead>, Failure>;
 
     /// One stored message.
     fn message(&self, channel: &ChannelId, id: MessageId) -> Result<Option<Message>, Failure>;
 
-    /// At most `limit` messages of a channel from one side of a place.
+    /// At most `limit` messages of a channel, from a place on, in the direction that the place says.
     fn messages(&self, channel: &ChannelId, from: Place, limit: usize) -> Result<Vec<Message>, Failure>;
 
     fn credential(&self, credential: &Credential) -> Result<Option<CredentialOwner>, Failure>;
@@ -107,8 +112,8 @@ pub trait Store: Send + Sync + 'static {
 
     fn group(&self, id: GroupId) -> Result<Option<Group>, Failure>;
 
-    /// Groups by name without regard to case, then by id; and where to go on, if there may be more. Looks at no more than
-    /// `GROUPS_EXAMINED_MAX`, so a page may be short, or empty, and yet not the last.
+    /// Groups by name without regard to case, then by id; and the place to continue from, if there may be more.
+    /// Examines no more than `GROUPS_EXAMINED_MAX` groups, so a page may be short, or empty, and yet not be the last.
     fn groups(
         &self,
         filter: &GroupFilter,
@@ -118,7 +123,8 @@ pub trait Store: Send + Sync + 'static {
 
     fn group_role(&self, group: GroupId, user: UserId) -> Result<Option<Role>, Failure>;
 
-    /// Who has this role in a group, or any but `Banned`: by role, then the time of entering it, then id.
+    /// Users with this role in a group, or with any role but `Banned` if there is no role given. Sorted by role, then
+    /// by the time at which the user got the role, then by id.
     fn group_members(
         &self,
         group: GroupId,
@@ -127,7 +133,7 @@ pub trait Store: Send + Sync + 'static {
         limit: usize,
     ) -> Result<Vec<(UserId, RosterPlace)>, Failure>;
 
-    /// The groups in which a user has this role, or any but `Banned`, in the same order.
+    /// The groups in which a user has this role, or any role but `Banned`, in the same order.
     fn user_groups(
         &self,
         user: UserId,
@@ -136,10 +142,11 @@ pub trait Store: Send + Sync + 'static {
         limit: usize,
     ) -> Result<Vec<(Group, RosterPlace)>, Failure>;
 
-    /// How a user and another stand to each other.
+    /// How two users stand to each other, as seen from either side.
     fn sides(&self, user: UserId, other: UserId) -> Result<Sides, Failure>;
 
-    /// Those to whom a user stands in this way, or in any: by state, then since when, then id.
+    /// Users to whom this user stands in the given state, or in any. Sorted by state, then by the time at which it
+    /// began, then by id.
     fn friends(
         &self,
         user: UserId,
@@ -159,7 +166,8 @@ pub trait Store: Send + Sync + 'static {
         limit: usize,
     ) -> Result<Vec<Notification>, Failure>;
 
-    /// The channels in whose history there is, or was, something by this user; in some order that does not change.
+    /// The channels in whose history there is, or was, a message by this user. The order is unspecified but does not
+    /// change.
     fn channels_written(
         &self,
         user: UserId,
@@ -167,15 +175,15 @@ pub trait Store: Send + Sync + 'static {
         limit: usize,
     ) -> Result<Vec<ChannelId>, Failure>;
 
-    /// Users whose accounts were deleted and whose messages are still to be, at most `limit` of them.
+    /// At most `limit` users whose accounts were deleted and whose messages are still to be purged.
     fn account_deletions(&self, limit: usize) -> Result<Vec<UserId>, Failure>;
 
-    /// All revocations, but for those that were forgotten; read once at start.
+    /// All revocations that have not been forgotten; read once at start.
     fn revocations(&self) -> Result<Vec<Revocation>, Failure>;
 
-    /// At most `limit` revocations that need no remembering any more, and where to go on, if there may be more. A keeper
-    /// that has them in the order of time gives them in that order; one that has not looks at no more than some thousands,
-    /// so a page may be short, or empty, and yet not the last.
+    /// At most `limit` revocations that have expired, and the place to continue from, if there may be more. A store
+    /// that keeps them in the order of time returns them in that order. A store that does not examines no more than
+    /// some thousands, so a page may be short, or empty, and yet not be the last.
     fn expired_revocations(
         &self,
         expiry: Expiry,
@@ -183,43 +191,43 @@ pub trait Store: Send + Sync + 'static {
         limit: usize,
     ) -> Result<(Vec<Revocation>, Option<RevocationPlace>), Failure>;
 
-    /// Ends this keeper in order: all that was committed is on disk, and later calls fail.
+    /// Closes this store in order: everything that was committed is on disk, and later calls fail.
     fn close(&self) -> Result<(), Failure>;
 }
 
-/// Hears what became of a write, once, on any thread; it must not wait.
+/// Receives the result of a write, once, on any thread. It must not block.
 pub type Answer = Box<dyn FnOnce(Result<Written, Failure>) + Send>;
 
-/// How a keeper takes writes that need not wait for each other: each is a group of its own, and is answered when it is
-/// decided. Writes that are about the same channel, user or group are applied in the order in which they were taken, and
-/// laws that speak of order hold for those.
+/// How a store takes writes that need not wait for each other. Each write is a group of its own, and is answered when
+/// it is decided. Writes about the same channel, user or group are applied in the order in which they were taken; the
+/// laws about order hold for those.
 pub trait Lanes: Send + Sync {
-    /// Takes writes on their way that came together, in this order. A shard's question may be taken in the same manner: it is
-    /// answered when those writes are decided that were taken before it and are about the same. Never waits: a write that
-    /// finds no room in time is answered with `Failure::Passing`. Called by one thread at a time.
+    /// Accepts writes that arrived together, in this order, and starts them. A shard's query may be passed in the same
+    /// way: it is answered after all writes that were taken before it and are about the same. Never blocks: a write for
+    /// which there is no room in time is answered with `Failure::Passing`. Called by one thread at a time.
     fn take(&self, writes: Vec<(Write, Answer)>);
 
-    /// Waits until all that was taken is answered.
+    /// Waits until everything that was taken is answered.
     fn drain(&self);
 }
 
-/// From where, and in which direction, messages are read.
+/// The position from which, and the direction in which, messages are read.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 pub enum Place {
-    /// Rising from the first.
+    /// Rising, from the first message.
     Oldest,
-    /// Falling from the last.
+    /// Falling, from the last message.
     Newest,
-    /// Rising, from the first whose id is greater. The id itself need not exist.
+    /// Rising, from the first message whose id is greater. The id itself need not exist.
     After(MessageId),
-    /// Falling, from the last whose id is smaller. The id itself need not exist.
+    /// Falling, from the last message whose id is smaller. The id itself need not exist.
     Before(MessageId),
 }
 
 /// One write of a group of writes.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub enum Write {
-    /// A channel owner's, if it is a write at all.
+    /// A channel owner's request. `Store::commit` takes only those that are writes; `Lanes::take` takes queries, too.
     Request(StoreRequest),
     Register(Registration),
     ChangeAccount {
@@ -230,7 +238,7 @@ pub enum Write {
     Link {
         user: UserId,
         credential: Credential,
-        /// As in a registration.
+        /// The password's hash for an email, and empty otherwise, as in a registration.
         secret: String,
         time: Timestamp,
     },
@@ -239,13 +247,13 @@ pub enum Write {
         credential: Credential,
         time: Timestamp,
     },
-    /// The account goes, and what is its own; tokens issued before this time are refused. Its messages are not yet touched:
-    /// the user is among the account deletions from now on.
+    /// Deletes the account and everything that belongs to it only; tokens issued before this time are refused. Its
+    /// messages are not touched yet: from now on the user is among the account deletions.
     DeleteAccount {
         user: UserId,
         time: Timestamp,
     },
-    /// The messages of a deleted account have been purged.
+    /// The messages of a deleted account have been purged: the store forgets where they were.
     FinishDeparture {
         user: UserId,
     },
@@ -257,26 +265,26 @@ pub enum Write {
         edit: GroupEdit,
         time: Timestamp,
     },
-    /// A user does this about each of the others. Those who do not exist are passed over.
+    /// A user does this to each of the others. Others that do not exist are skipped.
     Relate {
         act: FriendAct,
         user: UserId,
         others: Vec<UserId>,
         time: Timestamp,
     },
-    /// Of these, the user's own are deleted.
+    /// Deletes those of these notifications that belong to the user.
     DeleteNotifications {
         user: UserId,
         ids: Vec<NotificationId>,
     },
-    /// A later revocation of the same token or user replaces an earlier one; it never moves back.
+    /// A later revocation of the same token or user replaces an earlier one; the time of a revocation never moves back.
     Revoke(Revocation),
-    /// Revocations that need no remembering any more, at most `FORGOTTEN_AT_ONCE_MAX`. One that has been replaced by a later
-    /// one meanwhile stays.
+    /// Removes revocations that have expired, at most `FORGOTTEN_AT_ONCE_MAX`. A revocation that has since been
+    /// replaced by a later one stays.
     ForgetRevocations(Vec<Revocation>),
 }
 
-/// What became of one write.
+/// The result of one write.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub enum Written {
     /// The answer to a channel owner's request.
@@ -285,17 +293,17 @@ pub enum Written {
     Changed(Changed),
     Linked(Linked),
     Unlinked(Unlinked),
-    /// Whether there was such an account.
+    /// Whether the account existed.
     AccountDeleted(bool),
     GroupCreated(GroupCreated),
     GroupEdited(GroupEdited),
     Related(Related),
-    /// There is nothing to say about it.
+    /// The write is done and has no result to report.
     Done,
 }
 
-/// The longest that a question, or a write to a database, may wait for its answer, from the moment of asking; operators are
-/// told of it.
+/// The longest time that a query, or a write to a database, may wait for its answer, counted from the request.
+/// Operators are told this bound.
 pub const ANSWER_DURATION_MAX: Duration = Duration::from_secs(10);
 
 /// The room on a store's disk, in bytes.
@@ -306,48 +314,49 @@ pub struct DiskRoom {
     pub reserve: u64,
 }
 
-/// Most revocations that one write may forget: some milliseconds of the committer, for which other writes wait.
+/// Most revocations that one write may remove: this takes the committer some milliseconds, and other writes wait for
+/// that long.
 pub const FORGOTTEN_AT_ONCE_MAX: usize = 1000;
 
 /// Longest username or credential, in bytes. The gateway's own limits are well below; the key space relies on this one.
 pub const NAME_BYTES_MAX: usize = 1024;
 
-/// The world failed: disk, file system, database.
+/// Failures of the outside world: disk, file system, database.
 #[derive(Clone, PartialEq, Eq, Debug, thiserror::Error)]
 pub enum Failure {
     /// Nothing was done, and later calls may succeed.
     #[error("the store could not do it, try again: {0}")]
     Passing(String),
-    /// Nothing was done, because the disk is full. Later calls may succeed. The store has said so in the log.
+    /// Nothing was done, because the disk is full. Later calls may succeed. The store has logged it.
     #[error("{0}")]
     Full(String),
-    /// Nothing was done, and the store will not work again in this process: stop, look, start anew.
+    /// Nothing was done, and the store will not work again in this process: stop it, find the cause, start it again.
     #[error("the store has failed and this process must stop: {0}")]
     Final(String),
-    /// The write may have been done or may yet be found done. Later calls may succeed.
+    /// The write may have been done, or may yet be found done. Later calls may succeed.
     #[error("the outcome is unknown: {0}")]
     Unknown(String),
     /// The store failed while it wrote: the outcome is unknown until the next start, and this process must stop.
     #[error("the store has failed while it wrote and this process must stop: {0}")]
     Broken(String),
-    /// What is on disk is not what a keeper of this version wrote.
+    /// The data on disk was not written by a store of this version.
     #[error("the data is damaged or not ours: {0}")]
     Corrupt(String),
-    /// Another process has the data.
+    /// Another process has the data open.
     #[error("{0}")]
     InUse(String),
-    /// No keeper takes such a write, as when a name is empty or too long. Nothing was done.
+    /// No store takes such a write, for example because a name is empty or too long. Nothing was done.
     #[error("the store does not take this: {0}")]
     Unfit(String),
 }
 
 impl Failure {
-    /// Whether the write that failed may have been done all the same.
+    /// Whether the write that failed may have been done nevertheless.
     pub fn outcome_is_unknown(&self) -> bool {
         matches!(self, Self::Unknown(_) | Self::Broken(_))
     }
 
-    /// What later calls fail with, if no later call can succeed.
+    /// The failure of all later calls, if no later call can succeed.
     pub fn last_word(&self) -> Option<Self> {
         match self {
             Self::Final(reason) | Self::Broken(reason) => Some(Self::Final(reason.clone())),
@@ -364,7 +373,7 @@ fn check_name(name: &str) -> Result<(), Failure> {
     }
 }
 
-/// Refuses to forget so much at once that other writes would wait for it.
+/// Refuses to remove so many revocations at once that other writes would wait for it.
 fn check_forgotten(revocations: &[Revocation]) -> Result<(), Failure> {
     if revocations.len() <= FORGOTTEN_AT_ONCE_MAX {
         return Ok(());
@@ -373,13 +382,13 @@ fn check_forgotten(revocations: &[Revocation]) -> Result<(), Failure> {
     Err(Failure::Unfit(format!("{length} revocations at once; {FORGOTTEN_AT_ONCE_MAX} are possible")))
 }
 
-/// Questions change nothing, so they have no place in a group of writes.
+/// Queries change nothing, so they do not belong in a group of writes.
 fn not_a_write() -> Failure {
     Failure::Unfit("a read among the writes".into())
 }
 
-/// The part of a list between its first and last possible place that lies behind a place, if there is such a part. The
-/// place may come from a client, and be any.
+/// The range of a list between its first and last possible place that follows the place `after`. `None` if no place
+/// follows. The place may come from a client, so it can have any value.
 fn span<P: Ord>([first, last]: [P; 2], after: Option<P>) -> Option<(Bound<P>, Bound<P>)> {
     match after {
         Some(after) if after >= last => None,

@@ -1,5 +1,5 @@
-//! The keeper without a disk: for tests, simulation and `--store memory`, and the model the other keepers are
-//! compared with. It obeys every law but the first: what it holds ends with the process.
+//! The store without a disk: for tests, simulation and `--store memory`, and the model with which the other stores are
+//! compared. It obeys every law except the first: its data ends with the process.
 
 mod rows;
 
@@ -24,7 +24,7 @@ use crate::group::{Group, GroupFilter, GroupPlace, Membership, RosterPlace, brow
 use crate::inbox::Inbox;
 use crate::{Failure, Place, Store, Write, Written, change, check_forgotten, check_name, keys, span};
 
-/// Keeps everything in maps.
+/// A store that keeps everything in maps.
 #[derive(Default)]
 pub struct Memory {
     state: Mutex<State>,
@@ -41,7 +41,7 @@ struct State {
     usernames: HashMap<String, UserId>,
     revoked_tokens: BTreeMap<Uuid, Timestamp>,
     revoked_users: BTreeMap<UserId, Timestamp>,
-    /// All of both, under the embedded store's keys of `expiries`.
+    /// All revocations of both kinds, under the keys that the embedded store has in `expiries`.
     expiries: BTreeMap<Vec<u8>, Revocation>,
     groups: HashMap<GroupId, Group>,
     group_names: HashMap<String, GroupId>,
@@ -64,7 +64,7 @@ impl Memory {
     }
 
     fn open(&self) -> Result<MutexGuard<'_, State>, Failure> {
-        // No call leaves the maps half changed, so they are sound even when another thread has panicked.
+        // No call leaves the maps half changed, so they are valid even if another thread has panicked.
         let state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
         if state.closed { Err(Failure::Final("the store is closed".into())) } else { Ok(state) }
     }

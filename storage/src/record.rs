@@ -1,12 +1,12 @@
-//! Records: what is kept, as bytes. A header of 16 bytes, then the body as rkyv lays it out:
+//! Records: the byte format of everything that is stored. A header of 16 bytes, then the body as rkyv lays it out:
 //!
 //! ```text
 //! magic 2 | version 1 | kind 1 | body length 4 | xxh3 of the body 8 | body
 //! ```
 //!
-//! A body is believed only after its length and checksum fit: rkyv's own check proves memory safety, not integrity, and
-//! passes over some bodies that were cut short. Layouts never change: a new one is a new struct under a new version.
-//! No bytes whatsoever lead to a panic here.
+//! A body is used only after its length and checksum have been verified: rkyv's own check proves memory safety, not
+//! integrity, and accepts some bodies that were cut short. Layouts never change: a new layout is a new struct with a
+//! new version. No input bytes can cause a panic here.
 
 mod friends;
 mod groups;
@@ -43,7 +43,7 @@ const MAGIC: [u8; 2] = *b"St";
 const VERSION: u8 = 1;
 pub const HEADER_BYTES: usize = 16;
 
-/// What a record is about; the fourth byte of its header.
+/// The kind of a record; the fourth byte of its header.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 #[repr(u8)]
 pub enum Kind {
@@ -67,7 +67,7 @@ pub enum Kind {
     Intent = 18,
 }
 
-/// Why bytes are not the record they should be.
+/// Why bytes are not the expected record.
 #[derive(Clone, PartialEq, Eq, Debug, thiserror::Error)]
 pub enum Damage {
     #[error("{0} bytes are too few for a record")]
@@ -90,16 +90,16 @@ pub enum Damage {
     Number { what: &'static str, number: i32 },
 }
 
-/// The store about itself.
+/// The store's record about itself.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct StoreMeta {
-    /// Which key space and records the store has, as a whole.
+    /// The version of the key space and of all records.
     pub format: u32,
     /// The latest epoch that was given out.
     pub epoch: Epoch,
 }
 
-/// A message without what its key says: channel and id. Only persistent ones are stored.
+/// A message without the parts that its key contains: channel and id. Only persistent messages are stored.
 #[derive(Archive, Serialize)]
 struct MessageV1<'a> {
     sequence: u64,
@@ -194,7 +194,7 @@ pub fn decode_message(channel: &ChannelId, id: MessageId, bytes: &[u8]) -> Resul
     })
 }
 
-/// Whose message a message's record is.
+/// The sender in a message's record.
 pub fn decode_sender(bytes: &[u8]) -> Result<UserId, Damage> {
     Ok(UserId(Uuid::from_bytes(access::<ArchivedMessageV1>(Kind::Message, bytes)?.sender)))
 }
@@ -300,7 +300,7 @@ pub fn decode_meta(bytes: &[u8]) -> Result<StoreMeta, Damage> {
     Ok(StoreMeta { format: record.format.to_native(), epoch: Epoch(record.epoch.to_native()) })
 }
 
-/// The body is written behind room for the header, so nothing is copied.
+/// The body is written after space for the header, so nothing is copied.
 fn encode<T>(kind: Kind, record: &T) -> Vec<u8>
 where
     T: for<'a> Serialize<HighSerializer<Vec<u8>, ArenaHandle<'a>, rancor::Error>>,
@@ -326,7 +326,7 @@ where
     rkyv::access::<T, rancor::Error>(body(kind, bytes)?).map_err(malformed)
 }
 
-/// The body of a record of this kind, once header, length and checksum have proved it whole.
+/// The body of a record of this kind, after header, length and checksum have been verified.
 fn body(expected: Kind, bytes: &[u8]) -> Result<&[u8], Damage> {
     let Some((header, body)) = bytes.split_first_chunk::<HEADER_BYTES>() else {
         return Err(Damage::TooShort(bytes.len()));
@@ -345,7 +345,7 @@ fn body(expected: Kind, bytes: &[u8]) -> Result<&[u8], Damage> {
     Ok(body)
 }
 
-/// Of which kind a record is, and how many bytes its body has.
+/// A record's kind, and the length of its body in bytes.
 pub fn read_header(header: &[u8; HEADER_BYTES]) -> Result<(u8, usize), Damage> {
     let [m0, m1, version, kind, l0, l1, l2, l3, ..] = *header;
     if [m0, m1] != MAGIC {
@@ -429,7 +429,7 @@ mod tests {
         }
     }
 
-    /// Reads the bytes as every kind of record; what matters is that it returns.
+    /// Decodes the bytes as every kind of record. The test is that this returns.
     fn decode_as_everything(bytes: &[u8]) -> usize {
         let channel = ChannelId::room("any").unwrap();
         [
@@ -457,7 +457,8 @@ mod tests {
         .count()
     }
 
-    /// The same body under a header that vouches for it: what a bug of ours could write, or an attacker with the disk.
+    /// The same body under a header with a valid checksum: what a bug of ours could write, or an attacker with access
+    /// to the disk.
     fn vouch_for(kind: u8, body: &[u8]) -> Vec<u8> {
         let mut bytes = vec![MAGIC[0], MAGIC[1], VERSION, kind];
         bytes.extend((body.len() as u32).to_le_bytes());
@@ -628,7 +629,7 @@ mod tests {
         assert_eq!(decode_username(&good[..15]), Err(Damage::TooShort(15)));
     }
 
-    /// The bytes of version 1 as they are on disks out there. If this fails, the format has changed: make a version 2.
+    /// The bytes of version 1, as existing stores have them. If this fails, the format has changed: make a version 2.
     #[test]
     fn version_one_stays_as_it_is() {
         let meta = StoreMeta { format: 1, epoch: Epoch(7) };

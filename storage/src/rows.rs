@@ -1,5 +1,6 @@
-//! What a change of groups, friends or accounts needs of a keeper: its rows, one kind at a time. `change/` carries changes
-//! out on these, so that every keeper does the same; how rows and their orders are kept is each keeper's own.
+//! The rows of a store, as changes of groups, friends and accounts need them, one kind at a time. `change/` carries out
+//! changes on this trait, so that every store behaves in the same way. How a store keeps rows and their orders is its
+//! own decision.
 
 use engine::id::{ChannelId, GroupId, MessageId, NotificationId, UserId};
 use engine::message::Message;
@@ -12,9 +13,9 @@ use crate::friend::{Edge, FriendCounts};
 use crate::group::{Group, Membership};
 use crate::inbox::Inbox;
 
-/// A keeper's rows in the midst of a group of writes. What has been written is read.
+/// A store's rows in the middle of a group of writes. Reads see the rows written before.
 ///
-/// Where a row is replaced, the caller says what was there before.
+/// When a row is replaced, the caller passes the row that was there before.
 pub(crate) trait Rows {
     fn account(&self, id: UserId) -> Result<Option<Account>, Failure>;
     fn put_account(&mut self, account: &Account);
@@ -27,27 +28,28 @@ pub(crate) trait Rows {
     fn revoke(&mut self, revocation: &Revocation) -> Result<(), Failure>;
 
     fn insert_message(&mut self, message: &Message) -> Result<(), Failure>;
-    /// Whose message this is.
+    /// The sender of a message.
     fn sender(&self, channel: &ChannelId, id: MessageId) -> Result<Option<UserId>, Failure>;
     fn remove_message(&mut self, channel: &ChannelId, id: MessageId) -> Result<(), Failure>;
 
     fn group(&self, id: GroupId) -> Result<Option<Group>, Failure>;
     fn group_by_name(&self, name: &str) -> Result<Option<GroupId>, Failure>;
-    /// With its name and its place in the order of browsing.
+    /// Also writes its name and its entry in the order of browsing.
     fn put_group(&mut self, before: Option<&Group>, group: &Group);
-    /// The same three go, and what else belongs to the group goes now or later.
+    /// Removes the group, its name and its entry in the order of browsing. The group's other rows are removed now or
+    /// later.
     fn remove_group(&mut self, group: &Group);
     fn membership(&self, group: GroupId, user: UserId) -> Result<Option<Membership>, Failure>;
-    /// With its places in the group's list and in the user's.
+    /// Also writes the entries in the group's list and in the user's.
     fn set_membership(&mut self, group: GroupId, user: UserId, before: Option<Membership>, after: Option<Membership>);
-    /// The first of a group's people, down to a role, in the order of rank and time.
+    /// The first users of a group's list, down to a role, in the order of rank and time.
     fn roster(&self, group: GroupId, down_to: Role, limit: usize) -> Result<Vec<(UserId, Role)>, Failure>;
-    /// All groups in which the user has a role, but for bans. Some may be gone.
+    /// All groups in which the user has a role other than banned. Some may have been deleted.
     fn groups_of(&self, user: UserId) -> Result<Vec<GroupId>, Failure>;
 
-    /// The side of `user` towards `other`.
+    /// The state of `user` towards `other`.
     fn edge(&self, user: UserId, other: UserId) -> Result<Option<Edge>, Failure>;
-    /// With its place in the user's list.
+    /// Also writes the entry in the user's list.
     fn set_edge(&mut self, user: UserId, other: UserId, before: Option<Edge>, after: Option<Edge>);
     fn friend_counts(&self, user: UserId) -> Result<FriendCounts, Failure>;
     fn set_circle(&mut self, user: UserId, friend_counts: FriendCounts);
@@ -63,11 +65,11 @@ pub(crate) trait Rows {
     fn put_notification(&mut self, user: UserId, notification: &Notification);
     fn remove_notification(&mut self, user: UserId, id: NotificationId);
 
-    /// The account is gone. So are now, or later, both sides of its friendships and blocks, its bans, and its
-    /// notifications.
+    /// Called after the account was removed. Removes, now or later, both sides of its friendships and blocks, its bans,
+    /// and its notifications.
     fn abandon_user(&mut self, user: UserId) -> Result<(), Failure>;
-    /// Remembers that the user's messages are still to be deleted.
+    /// Notes that the user's messages are still to be deleted.
     fn put_departure(&mut self, user: UserId);
-    /// Forgets it, and where the user has written: at once, or by and by.
+    /// Removes this note, and the notes of where the user has written: at once, or in steps.
     fn remove_departure(&mut self, user: UserId) -> Result<(), Failure>;
 }

@@ -1,16 +1,16 @@
-//! The store for scale: a cluster of ScyllaDB or Cassandra nodes, by CQL.
+//! The store for large installations: a cluster of ScyllaDB or Cassandra nodes, over CQL.
 //!
-//! Its messages lie in partitions of a channel and a bucket (`channel.rs`), bounded in rows, bytes and age. A channel has a
-//! lane (`lane.rs`), in which its messages are written in order, in batches of one partition; changes of accounts, groups
-//! and friends go side by side as far as they are about different ones (`change scheduler.rs`, `draft.rs`), decided by the same
-//! rules as in every store. So it takes writes one by one (`Lanes`) and answers each when it is decided; of a group of writes
-//! given to `commit` each is a group of its own, and may fail alone.
+//! Messages are kept in partitions of a channel and a bucket (`channel.rs`), which are bounded in rows, bytes and age.
+//! Each channel has a lane (`lane.rs`), which writes its messages in order, in batches of one partition. Changes of
+//! accounts, groups and friends run concurrently if they are about different ones (`change_scheduler.rs`, `draft.rs`);
+//! the same rules as in every store decide them. So this store takes writes one by one (`Lanes`) and answers each when
+//! it is decided. When `commit` gets a group of writes, each write is a group of its own, and may fail alone.
 //!
-//! All reads and writes are at the quorum of the nearest data centre, and every cell bears a timestamp of ours, so that a write
-//! that is done again is the same write. The session is made in the background; what is asked before it holds, or while the
-//! database is away, fails with `Failure::Passing`, at once or in some seconds.
+//! All reads and writes are at the quorum of the nearest data centre. Every cell has a timestamp that this store sets,
+//! so that a repeated write is the same write. The session is made in the background. A request fails with
+//! `Failure::Passing`, at once or within seconds, while there is no session or the database is away.
 //!
-//! One server has a keyspace at a time (`lease.rs`). It runs on tokio, on threads of its own.
+//! Only one server may use a keyspace at a time (`lease.rs`). The store runs on tokio, on its own threads.
 
 mod change_scheduler;
 mod channel;
@@ -57,29 +57,29 @@ use options::ScyllaOptions;
 use pages::{limit_of, successor};
 use statements::{Statement, big, id, int, text};
 
-/// The driver's threads: it does little but wait.
+/// The driver's threads: they mostly wait.
 const WORKER_THREADS: usize = 2;
-/// Threads on which changes are decided, each of which waits for rows most of the time.
+/// Threads that decide changes. Each of them waits for rows most of the time.
 const DECIDING_THREADS: usize = 64;
 /// Threads of the bridge that may wait for reads.
 const READERS: usize = 16;
-/// Writes of one call of `commit` under way.
+/// Writes of one `commit` call that are in flight.
 const COMMIT_WINDOW: usize = 128;
-/// How long the end of what is under way is waited for, when the store is dropped.
+/// How long dropping the store waits for the work in flight to end.
 const SHUTDOWN_PATIENCE: Duration = Duration::from_secs(1);
 
 /// A store in a cluster.
 pub struct Scylla {
     store: Arc<ClusterStore>,
-    /// `None` where this is only a view for questions.
+    /// `None` if this is only a view for queries.
     runtime: Option<Runtime>,
-    /// When its questions fail that are not answered by then.
+    /// Queries that are not answered by then fail.
     until: Option<Instant>,
 }
 
 impl Scylla {
-    /// Begins to connect. Whether there is a database turns out when something is asked. `wall` is the clock by which what is written
-    /// gets its time.
+    /// Begins to connect, without waiting for the database: if it cannot be reached, later requests fail. `wall` is the
+    /// clock that gives the writes their time.
     pub fn open(options: ScyllaOptions, wall: fn() -> Timestamp) -> Result<Self, Failure> {
         let runtime = runtime()?;
         let link = Link::begin(options, wall, runtime.handle().clone());
@@ -91,7 +91,7 @@ impl Scylla {
         self.store.link.requests()
     }
 
-    /// Sweeps away what is left of things deleted, and waits until that is done.
+    /// Removes the remaining rows of deleted things, and waits until that is done.
     pub fn sweep_now(&self) -> Result<(), Failure> {
         self.wait(self.store.sweep_all(false))
     }
@@ -100,7 +100,7 @@ impl Scylla {
         self.store.link.runtime().block_on(asked)
     }
 
-    /// A question of a shard or a handler, who are not to wait for long.
+    /// Runs a query of a shard or a handler, which must not wait long.
     fn ask<T>(&self, asked: impl Future<Output = Result<T, Failure>>) -> Result<T, Failure> {
         let patience = Instant::now() + READ_PATIENCE;
         let deadline = self.until.map_or(patience, |until| until.min(patience));
@@ -108,7 +108,7 @@ impl Scylla {
         self.wait(link::by(deadline, asked))
     }
 
-    /// The one row of a look-up.
+    /// Reads the single row of a look-up.
     fn row<R>(&self, statement: Statement, values: Vec<scylla::value::CqlValue>) -> Result<Option<R>, Failure>
     where
         R: for<'f, 'm> scylla::deserialize::row::DeserializeRow<'f, 'm>,
@@ -122,7 +122,7 @@ impl Scylla {
     }
 }
 
-/// Brings a database to this program's schema, and notes the time; answers which version it had before.
+/// Brings a database to this program's schema version and records the time. Returns the version that it had before.
 pub fn apply_schema(options: &ScyllaOptions, now: Timestamp) -> Result<i32, Failure> {
     let runtime = runtime()?;
     runtime.block_on(async {
@@ -145,7 +145,7 @@ impl Drop for Scylla {
     fn drop(&mut self) {
         if let Some(runtime) = self.runtime.take() {
             let _ = self.store.link.close();
-            // What is under way fails now, and its threads end before the clock that they wait by.
+            // Work in flight fails now, and its threads end before the clock that they wait by.
             self.store.drain();
             runtime.block_on(async { drop(self.store.sweeping.lock().await) });
             runtime.shutdown_timeout(SHUTDOWN_PATIENCE);
@@ -154,7 +154,7 @@ impl Drop for Scylla {
 }
 
 impl ClusterStore {
-    /// Answers questions as the whole store does, until then.
+    /// A view of the whole store that answers queries until the given time.
     fn view(self: &Arc<Self>, until: Instant) -> Scylla {
         Scylla { store: self.clone(), runtime: None, until: Some(until) }
     }
@@ -182,7 +182,7 @@ impl Store for Scylla {
         let (answers, answered) = flume::bounded(writes.len());
         let mut written = Vec::with_capacity(writes.len());
         for (place, write) in writes.iter().enumerate() {
-            // The last of them is to be reached in time.
+            // Bounds the writes in flight, so that the last of them is reached before its deadline.
             while place - written.len() >= COMMIT_WINDOW {
                 written.extend(answered.recv().ok());
             }
@@ -245,7 +245,8 @@ impl Store for Scylla {
         let Some((user, secret)) = self.row::<(Uuid, String)>(Statement::Credential, values)? else {
             return Ok(None);
         };
-        // Claimed by somebody who never came to be, or set free by one who bears it no more, it is nobody's.
+        // The credential belongs to no user if it was claimed for an account that was never created, or released by an
+        // account that no longer has it.
         let account = self.account(UserId(user))?;
         let is_borne = account.is_some_and(|account| account.bears(credential));
         Ok(is_borne.then_some(CredentialOwner { user: UserId(user), secret }))
@@ -279,7 +280,7 @@ impl Store for Scylla {
         self.ask(self.store.browse(filter, after, limit))
     }
 
-    /// A role in a group that has been deleted is none, even where it is not swept away yet.
+    /// A deleted group has no roles, even if its member rows are not removed yet.
     fn group_role(&self, group: GroupId, user: UserId) -> Result<Option<Role>, Failure> {
         let Some(kept) = self.group(group)? else { return Ok(None) };
         let values = vec![id(group.0), int(shard_of(user.0, shards_of(&kept))), id(user.0)];
@@ -358,7 +359,7 @@ impl Store for Scylla {
         if limit == 0 {
             return Ok(Vec::new());
         }
-        // Behind the newest that made room: before it there are only traces of removed ones.
+        // Start behind the newest notification that was removed to make room: before it there are only tombstones.
         let floor = self.ask(self.store.inbox(user))?.and_then(|inbox| inbox.floor);
         self.ask(self.store.notifications_after(user, after.max(floor), limit))
     }
@@ -390,7 +391,7 @@ impl Store for Scylla {
         Ok(rows.into_iter().map(decode::revocation).collect())
     }
 
-    /// Rows lie in the order of hashes, and that is how they are looked at.
+    /// Rows are stored in the order of their hashes (tokens), and are examined in that order.
     fn expired_revocations(
         &self,
         expiry: Expiry,
@@ -420,7 +421,7 @@ impl Store for Scylla {
     }
 }
 
-/// The first and the last place of a part of a list.
+/// The first and the last place of the requested part of a list.
 fn roster_bounds(role: Option<Role>, after: Option<RosterPlace>) -> Option<[RosterPlace; 2]> {
     use std::ops::Bound::{Excluded, Included, Unbounded};
     let (from, to) = span(RosterPlace::span(role), after)?;

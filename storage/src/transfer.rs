@@ -1,10 +1,10 @@
-//! Moves everything that a store has, with its ids, orders and heads, so that every cursor stays good: between the keepers, or
-//! by way of a file.
+//! Moves everything that a store has, with its ids, orders and heads, so that every cursor stays valid. Rows move
+//! directly between stores, or through a file.
 //!
-//! A move reads rows in an order that its source chooses, some at a time, and notes with them, where they arrive, how far
-//! it has come. So a move that was interrupted goes on from its last note, unless its source was used meanwhile. What can be
-//! made from other rows, such as the orders of lists, is not moved but made anew; what was left over from things deleted
-//! stays behind. In the end it is counted what has arrived.
+//! A move reads rows in an order that its source chooses, some at a time. The target stores, together with the rows, a
+//! note of how far the move has come. So an interrupted move continues from its last note, unless its source was used
+//! meanwhile. Rows that can be derived from others, such as the orders of lists, are not moved but derived again.
+//! Leftovers of deleted things stay behind. At the end the move counts the rows that have arrived.
 
 mod archive;
 mod item;
@@ -26,24 +26,24 @@ pub(crate) use item::Item;
 pub enum End<'a> {
     Embedded(&'a Embedded),
     Database(&'a Scylla),
-    /// As a source: a whole export. As a target: a file that is not there yet.
+    /// As a source: a complete export. As a target: a file that does not exist yet.
     File(&'a Path),
 }
 
-/// What a move has come to.
+/// The result of a move.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 pub struct Moved {
     pub rows: u64,
-    /// Rows that were left over from things deleted, and stayed behind.
+    /// Leftovers of deleted things, which were not moved.
     pub left: u64,
-    /// Of these two, what an earlier attempt had moved already.
+    /// How many of these two an earlier attempt had already handled.
     pub before: u64,
 }
 
-/// How far a move is: rows that are through, and how many there are, where that is known.
+/// Reports a move's progress: the rows handled so far, and the total, if it is known.
 pub type Watch<'w> = &'w mut dyn FnMut(u64, Option<u64>);
 
-/// Moves everything, or what an interrupted move has left to do, and counts it in the end.
+/// Moves everything, or what is left of an interrupted move, and counts the result.
 pub fn run(from: End<'_>, to: End<'_>, watch: Watch<'_>) -> Result<Moved, Failure> {
     let source: Box<dyn Source + '_> = match from {
         End::Embedded(store) => Box::new(store),
@@ -77,49 +77,50 @@ fn carry(source: &dyn Source, target: &mut dyn Target, watch: Watch<'_>) -> Resu
     Ok(Moved { rows: note.counts.sum(), left: note.left, before })
 }
 
-/// Where rows come from.
+/// The source of rows.
 pub(crate) trait Source {
-    /// Begins to read, so that nobody changes anything until that is over.
+    /// Begins to read. No other process may change anything until the end.
     fn begin(&self) -> Result<Origin, Failure>;
 
-    /// How many rows there are, leftovers included, if that is known without reading them all.
+    /// How many rows there are, leftovers included; `None` if that is unknown without reading them all.
     fn size(&self) -> Result<Option<u64>, Failure>;
 
-    /// Some rows behind a place, the first of which is empty; nothing when there are no more. A channel's messages come
-    /// with their ids rising, and before its head; a group comes before its members.
+    /// Some rows after a place; the first place is empty. `None` if there are no more. A channel's messages come with
+    /// rising ids, and before its head; a group comes before its members.
     fn rows(&self, after: &[u8]) -> Result<Option<Page>, Failure>;
 }
 
-/// Where rows arrive.
+/// The target of rows.
 pub(crate) trait Target {
-    /// How far an interrupted move into this has come; nothing if it is empty. Anything else is refused.
+    /// How far an interrupted move into this target has come; `None` if the target is empty. Fails in all other cases.
     fn begun(&self) -> Result<Option<Note>, Failure>;
 
-    /// Takes the note of a move that begins, or goes on.
+    /// Stores the note of a move that begins or continues.
     fn begin(&mut self, note: &Note) -> Result<(), Failure> {
         self.put(Vec::new(), note)
     }
 
-    /// Takes rows, and the note of how far the move has come with them. Taken twice they come to the same.
+    /// Stores rows, and the note of how far the move has come with them. Storing the same rows twice is harmless.
     fn put(&mut self, items: Vec<Item>, note: &Note) -> Result<(), Failure>;
 
-    /// Makes sure that everything has arrived. Epochs that are given out from now on are later than the note's.
+    /// Checks that everything has arrived. Epochs that the target gives out from now on are later than the note's.
     fn end(&mut self, note: &Note) -> Result<(), Failure>;
 }
 
-/// Which source it is, and in which state.
+/// The identity of a source, and its state.
 pub(crate) struct Origin {
     pub source: String,
-    /// Rises by one whenever somebody uses the source, this move included.
+    /// Rises by one with every use of the source, this move included.
     pub epoch: u64,
-    /// What `epoch` is for a move to which nobody has come in between. Of what never changes they are the same.
+    /// The epoch before this use: equal to the note's epoch if nothing else has used the source since. For a source
+    /// that never changes, it equals `epoch`.
     pub last: u64,
 }
 
 pub(crate) struct Page {
     pub items: Vec<Item>,
     pub left: u64,
-    /// Where these rows end.
+    /// The place after these rows.
     pub place: Vec<u8>,
 }
 
@@ -140,7 +141,7 @@ impl Note {
         Self { source, epoch, place: Vec::new(), counts: Counts::default(), left: 0, done: false }
     }
 
-    /// Goes on, if it is the same source and nobody has used it since.
+    /// Continues the move, if the source is the same and was not used since.
     fn taken_up(self, origin: Origin) -> Result<Self, Failure> {
         let source = &self.source;
         if self.done {
@@ -171,7 +172,7 @@ impl Note {
     }
 }
 
-/// Rows by table.
+/// Counts of rows by table.
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
 pub(crate) struct Counts([u64; Table::COUNT]);
 
@@ -188,7 +189,7 @@ impl Counts {
         self.0.iter().fold(0, |sum, &rows| sum.saturating_add(rows))
     }
 
-    /// Compares what was moved with what is there.
+    /// Compares the count of moved rows with the count found.
     pub fn check(&self, table: Table, found: u64) -> Result<(), Failure> {
         let expected = self.of(table);
         if found == expected {

@@ -1,4 +1,4 @@
-//! The bridge's promises, on a store that can be held back and made to fail.
+//! Tests the bridge's promises, on a store that can be delayed and made to fail.
 
 #![allow(clippy::unwrap_used, reason = "a failed step fails the test")]
 
@@ -25,27 +25,27 @@ use storage::group::{Group, GroupFilter, GroupPlace, RosterPlace};
 use storage::memory::Memory;
 use storage::{Answer, Failure, Lanes, Place, Store, Write, Written};
 
-/// A question may be refused once more by a machine that has much else to do.
+/// How often a query is repeated: a busy machine may refuse it again.
 const TRIES_MAX: usize = 1000;
 
-/// A memory store whose next commits a test lets through, one outcome a commit, or fails.
+/// A memory store whose commits wait for the test: each takes one outcome from it, a success or a failure.
 struct Staged {
     memory: Memory,
-    /// What becomes of each commit; when nobody can send any more, all succeed.
+    /// The outcomes of the commits; when all senders are gone, every commit succeeds.
     outcomes: flume::Receiver<Result<(), Failure>>,
-    /// Sizes of the groups that were asked for, in order, told before the outcome is awaited.
+    /// The sizes of the groups passed to `commit`, in order, sent before the outcome is awaited.
     groups: flume::Sender<usize>,
     closed: AtomicBool,
-    /// Where writes go that it takes one by one, if it does.
+    /// If set, the store takes writes one by one, through these lanes.
     lanes: Option<Taking>,
-    /// Whoever asks for an account waits for as long as somebody could send.
+    /// A query for an account blocks until the sender is dropped.
     stuck: flume::Receiver<()>,
 }
 
-/// Takes writes, and leaves it to the test when each is decided.
+/// Lanes that pass the writes to the test, which decides when each is done.
 struct Taking {
     taken: flume::Sender<(Write, Answer)>,
-    /// Hears that all of them are.
+    /// Receives when the test has answered all writes.
     drained: flume::Receiver<()>,
 }
 
@@ -79,7 +79,7 @@ fn stage() -> Stage {
     Stage { store: Arc::new(store), outcomes, groups }
 }
 
-/// One with lanes: what it takes, and the word that all of that is answered.
+/// A stage with lanes, the writes that it takes, and the sender that says that all of them are answered.
 fn stage_with_lanes() -> (Arc<Staged>, flume::Receiver<(Write, Answer)>, flume::Sender<()>) {
     let (taken, takings) = flume::unbounded();
     let (drain, drained) = flume::bounded(1);
@@ -408,7 +408,7 @@ fn nobody_waits_too_long_for_a_store_that_is_stuck() {
     let (let_go, stuck) = flume::bounded(0);
     let store = Arc::new(Staged { stuck, ..Arc::into_inner(stage().store).unwrap() });
     let (bridge, ends) = Bridge::start_with(store, 1, Duration::from_millis(20)).unwrap();
-    // Two readers do not come back, and the others' questions wait behind them.
+    // Two readers block in the store, and the other queries wait behind them.
     let clients: Vec<_> = (1..=9)
         .map(|number| {
             let client = bridge.client();
@@ -422,7 +422,7 @@ fn nobody_waits_too_long_for_a_store_that_is_stuck() {
     ends[0].try_send(Ticket(1), StoreRequest::Head { channel: room("lobby") }).unwrap();
     let (ticket, refused) = receive(&ends[0]);
     assert!(ticket == Ticket(1) && refused.unwrap_err().message.contains("in time"));
-    // What was refused is not asked any more, so it goes on at once.
+    // Refused queries are not run any more, so the next query is answered at once.
     drop(let_go);
     let client = bridge.client();
     let answered = (0..TRIES_MAX).find_map(|_| wait(client.account(user(1))).ok());
@@ -546,7 +546,7 @@ fn a_keeper_with_lanes_is_given_all_in_order_and_answers_each_when_it_likes() {
     let expected: Vec<_> = (1..=3).map(|number| insert(&lobby, number, 7)).chain([head]).collect();
     assert_eq!(in_order.iter().map(|(write, _)| write.clone()).collect::<Vec<_>>(), expected);
 
-    // Neither another shard nor a client waits for those that are not decided.
+    // Neither another shard nor a client waits for the writes that are not decided.
     send_insert(&ends[1], &lobby, 5);
     let (_, answer) = taken.recv().unwrap();
     answer(Ok(Written::Receipt(StoreReceipt::Inserted)));

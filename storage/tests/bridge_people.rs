@@ -1,4 +1,4 @@
-//! The bridge's calls about people: by handlers and by shards, on the embedded keeper.
+//! Tests the bridge's calls about people, by handlers and by shards, on the embedded store.
 
 #![allow(clippy::unwrap_used, reason = "a failed step fails the test")]
 
@@ -18,7 +18,7 @@ use storage::group::{GroupCreated, GroupEdit, GroupEdited, GroupFilter};
 
 const NOW: Timestamp = Timestamp(9);
 
-/// A bridge over a store in which users 1 to 5 are.
+/// A bridge over a store with users 1 to 5.
 fn begin() -> (Bridge, StoreQueue, tempfile::TempDir) {
     let directory = scratch();
     let store = open_shared(&directory);
@@ -29,7 +29,7 @@ fn begin() -> (Bridge, StoreQueue, tempfile::TempDir) {
     (bridge, ends.remove(0), directory)
 }
 
-/// What a shard is told when it asks this, and nothing else is under way.
+/// The receipt for a shard's request, when no other request is in flight.
 fn ask(end: &StoreQueue, request: StoreRequest) -> StoreReceipt {
     end.try_send(Ticket(7), request).unwrap();
     pollster::block_on(end.receive()).unwrap().1.unwrap()
@@ -100,7 +100,7 @@ fn shards_change_groups_and_are_told_who_may_join() {
         let expected = if admitted { StoreReceipt::Admitted(None) } else { StoreReceipt::NotAdmitted };
         assert_eq!(ask(&end, may_join(number)), expected, "{number}");
     }
-    // What is asked behind a kick sees the kick.
+    // A query sent after a kick sees the kick.
     end.try_send(Ticket(1), change(1, GroupAct::Kick(users(&[2])), 9)).unwrap();
     end.try_send(Ticket(2), may_join(2)).unwrap();
     for _ in 0..2 {
@@ -131,7 +131,7 @@ fn shards_are_told_who_may_write_to_whom_and_who_there_is() {
         assert_eq!(ask(&end, admit(1, 9, request)), StoreReceipt::NotAdmitted);
         assert_eq!(ask(&end, admit(9, 1, request)), StoreReceipt::NotAdmitted);
     }
-    // Whoever is blocked finds nobody there, by id or by name; the one who blocks finds the other as before.
+    // A blocked user does not find the user who blocks, by id or by name; the user who blocks still finds the other.
     for (follower, found) in [(4, vec![3, 1, 5, 2]), (2, vec![3, 1, 5, 2]), (1, vec![3, 1, 5])] {
         let asked = StoreRequest::Users {
             follower: user(follower),

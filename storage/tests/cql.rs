@@ -1,6 +1,6 @@
-//! What only the keeper in a cluster has to prove: partitions and their borders, few queries for sparse channels, crashes
-//! between two steps, one server a keyspace, retention, and the move from the embedded store. Needs a node, as
-//! `common/cql.rs` says; the test of a database that is not there does not.
+//! Tests specific to the cluster store: partitions and their borders, few requests for sparse channels, crashes between
+//! two steps, one server per keyspace, retention, and the move from the embedded store. They need a node, as
+//! `common/cql.rs` says, except the test of a database that cannot be reached.
 
 #![allow(clippy::unwrap_used, reason = "a failed step fails the test")]
 
@@ -22,7 +22,7 @@ use storage::transfer::{self, End};
 use storage::{Answer, Failure, Place, Store, Write, Written};
 use uuid::Uuid;
 
-/// Five messages fill a bucket.
+/// A bucket is full with five messages.
 const SMALL: BucketBounds =
     BucketBounds { rows: 5, bytes: u64::MAX, young_ms: 0, hard_factor: 4, age_ms: 365 * 24 * 3600 * 1000 };
 
@@ -42,7 +42,7 @@ fn pages_cross_every_border_with_every_limit() {
         const COUNT: u32 = 37;
         let (model, mut keeper) = (Memory::new(), OnCql::begin_with(SMALL));
         let lobby = room("lobby");
-        // One by one, so that the counts that close buckets are those of the database.
+        // One by one, so that the counts that close buckets come from the database.
         for number in 1..=COUNT {
             if number == 13 || number == 25 {
                 keeper.reopen();
@@ -52,7 +52,7 @@ fn pages_cross_every_border_with_every_limit() {
             }
         }
         assert_eq!(keeper.count("SELECT bucket FROM channel_buckets"), COUNT.div_ceil(5) as usize);
-        // A whole bucket, the ends of two others, and the newest of all.
+        // All messages of one bucket, the first or last messages of others, and the newest of all.
         for number in [6, 7, 8, 9, 10, 15, 16, 31, COUNT] {
             for store in [&model as &dyn Store, keeper.store()] {
                 commit(store, &[remove(&lobby, number, 7)]);
@@ -100,7 +100,7 @@ fn what_comes_together_leaves_together() {
     with_node(|| {
         let keeper = OnCql::begin_with(BucketBounds::default());
         let lobby = room("lobby");
-        // From now on the channel and its one author are known.
+        // After this the channel and its only author are cached.
         commit(keeper.store(), &[insert(&lobby, 1, 7)]);
         let requests_for = |numbers: std::ops::RangeInclusive<u32>| {
             let before = keeper.scylla().requests();
@@ -118,13 +118,13 @@ fn what_comes_together_leaves_together() {
         };
         assert_eq!(requests_for(2..=2), 1);
         assert_eq!(requests_for(3..=101), 1);
-        // A batch has 128 at most.
+        // A batch has 128 messages at most.
         assert_eq!(requests_for(102..=401), 3);
         assert_eq!(walk(keeper.store(), &lobby, 100, true), (1..=401).collect::<Vec<_>>());
     });
 }
 
-/// A message of some years ago.
+/// A message from some years ago.
 fn old(channel: &ChannelId, years: u64, sequence: u64) -> Write {
     let ms = 1_795_338_279_575 - years * 366 * 24 * 3600 * 1000;
     let id = MessageId(Uuid::from_u128(u128::from(ms) << 80 | 7 << 76 | 0b10 << 62 | u128::from(sequence)));
@@ -144,10 +144,10 @@ fn a_sparse_channel_is_read_with_a_handful_of_queries() {
             keeper.scylla().requests() - before
         };
         keeper.reopen();
-        // The epochs, the buckets of one, where history ends, and the page.
+        // Four requests: the epochs, the buckets of one epoch, the end of history, and the page.
         assert_eq!(asked(&keeper, &quiet, 1), 4);
         assert_eq!(asked(&keeper, &quiet, 1), 1);
-        // The same with three epochs, and a page of each bucket.
+        // The same with three epochs, and a page from each bucket.
         assert_eq!(asked(&keeper, &sparse, 3), 8);
         assert_eq!(asked(&keeper, &sparse, 3), 3);
     });
@@ -159,7 +159,7 @@ fn a_crash_between_two_steps_leaves_nothing_in_the_way() {
         let mut keeper = OnCql::begin_with(SMALL);
         let lobby = room("lobby");
         commit(keeper.store(), &[insert(&lobby, 1, 7), insert(&lobby, 2, 7)]);
-        // A bucket is in the index, and no message in it; then it is the channel's newest, too.
+        // A bucket is in the index without messages; then it is also the channel's newest.
         let bucket = 9_i64 << 16;
         keeper.say(&format!("INSERT INTO channel_epochs (channel_id, epoch) VALUES ('2...lobby', {})", bucket >> 31));
         keeper.crash();
@@ -177,7 +177,7 @@ fn a_crash_between_two_steps_leaves_nothing_in_the_way() {
         keeper.crash();
         check_history(&keeper, &lobby, 10);
 
-        // Names were claimed, and their bearers never came to be.
+        // Names were claimed, but their owners were never created.
         let ghost = Uuid::from_u128(99);
         keeper.say(&format!("INSERT INTO usernames (username, user_id) VALUES ('ann', {ghost}) IF NOT EXISTS"));
         keeper.say(&format!(
@@ -189,7 +189,7 @@ fn a_crash_between_two_steps_leaves_nothing_in_the_way() {
         let written = commit(keeper.store(), &[register(1, "ann", device("a")), register(2, "ann", device("b"))]);
         assert_eq!(written, [Registered::Created, Registered::UsernameTaken].map(Written::Registered));
         assert_eq!(keeper.store().user_by_username("ann").unwrap(), Some(user(1)));
-        // A name was taken, and the account never bore it.
+        // A name was claimed, but the account never got it.
         keeper.say(&format!("INSERT INTO usernames (username, user_id) VALUES ('cat', {}) IF NOT EXISTS", user(1)));
         keeper.crash();
         assert_eq!(keeper.store().user_by_username("cat").unwrap(), None);
@@ -197,7 +197,7 @@ fn a_crash_between_two_steps_leaves_nothing_in_the_way() {
         let rename = Write::ChangeAccount { id: user(1), change, update_time: Timestamp(5) };
         assert_eq!(commit(keeper.store(), &[rename]), [Written::Changed(Changed::Done)]);
         assert_eq!(keeper.store().user_by_username("cat").unwrap(), Some(user(1)));
-        // A way to sign in was taken from an account, and not yet set free.
+        // A credential was removed from an account, but is not released yet.
         keeper
             .say(&format!("INSERT INTO credentials (kind, ident, user_id, secret) VALUES (0, 'old', {}, '')", user(1)));
         keeper.crash();
@@ -232,7 +232,7 @@ fn one_server_has_a_keyspace() {
         let first = keeper.store().next_epoch().unwrap();
         let rival = open(&keeper.options);
         assert!(matches!(rival.next_epoch(), Err(Failure::InUse(_))));
-        // It ends without a word; whoever comes next waits until it is sure of that.
+        // The server ends without leaving; the next server waits until it is sure of that.
         keeper.crash();
         let since = Instant::now();
         let next = rival.next_epoch().unwrap();
@@ -246,7 +246,7 @@ fn one_server_has_a_keyspace() {
 
 #[test]
 fn what_is_not_there_fails_in_time_and_passes() {
-    // A port that nobody listens on any more.
+    // A port on which nothing listens any more.
     let address = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
     let store = Scylla::open(ScyllaOptions::at(vec![address.to_string()]), wall).unwrap();
     let since = Instant::now();
@@ -309,7 +309,7 @@ fn messages_live_as_long_as_their_channel_keeps_them() {
         assert!((900..=1000).contains(&left(&keeper, &lobby, 1).unwrap()));
         assert!((1..=100).contains(&left(&keeper, &lobby, 2).unwrap()));
         assert_eq!(left(&keeper, &direct, 1), None);
-        // An edit does not outlive its message.
+        // An edited text expires with its message.
         commit(keeper.store(), &[update(&lobby, 2, 7, "edited")]);
         assert!((1..=100).contains(&left(&keeper, &lobby, 2).unwrap()));
     });
@@ -370,7 +370,7 @@ fn a_keyspace_that_has_come_in_part_serves_nobody() {
         let keeper = OnCql::begin_with(SMALL);
         interrupt(End::Embedded(&source), End::Database(keeper.scylla()), 2);
         assert!(matches!(keeper.store().next_epoch(), Err(Failure::InUse(_))));
-        // Whatever was used meanwhile is not what was begun to be moved.
+        // A source that was used meanwhile is no longer the source whose move was begun.
         source.next_epoch().unwrap();
         let refused = transfer::run(End::Embedded(&source), End::Database(keeper.scylla()), &mut |_, _| ());
         assert!(matches!(&refused, Err(Failure::InUse(text)) if text.contains("used since")), "{refused:?}");

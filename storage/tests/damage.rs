@@ -1,4 +1,5 @@
-//! Directories that no store of ours wrote, or that were damaged since: a refusal that says so, never a panic.
+//! Directories that were not written by a Stentor store, or were damaged later: opening them must fail with a reason,
+//! and never panic.
 
 #![allow(clippy::unwrap_used, reason = "a failed step fails the test")]
 
@@ -19,7 +20,7 @@ use storage::group::{Group, GroupFilter};
 use storage::{Failure, Place, Store, Write};
 use tempfile::TempDir;
 
-/// Opens what must not open, and gives the reason.
+/// Opens a directory that must be refused, and returns the reason.
 fn refusal(path: &Path) -> String {
     match Embedded::open(path, &options()) {
         Err(Failure::Corrupt(reason)) => reason,
@@ -51,7 +52,7 @@ fn copy(from: &Path, to: &Path) {
     }
 }
 
-/// A store in a directory that the test has for itself.
+/// A store in a directory that only this test uses.
 struct Kept(Embedded);
 
 impl Keeper for Kept {
@@ -66,7 +67,7 @@ impl Keeper for Kept {
     fn reopen(&mut self) {}
 }
 
-/// A store with something in each table, closed, and opened once more so that its journal has no tail of zeros.
+/// A store with data in each table, closed, and opened once more so that its journal has no zeros at its end.
 fn written_store() -> TempDir {
     let directory = scratch();
     let store = open(&directory);
@@ -138,7 +139,7 @@ fn change_byte(file: &Path, pattern: &[u8], offset: usize, byte: u8) {
     OpenOptions::new().write(true).open(file).unwrap().write_all_at(&[byte], place as u64).unwrap();
 }
 
-/// Writes records past our code, as a newer program or a bug could.
+/// Writes records without our code, as a newer program or a bug could.
 fn overwrite(directory: &TempDir, table: &str, change: impl Fn(&mut Vec<u8>)) {
     let database = fjall::Database::builder(directory.path().join("database")).open().unwrap();
     let keyspace = database.keyspace(table, fjall::KeyspaceCreateOptions::default).unwrap();
@@ -174,7 +175,7 @@ fn a_damaged_record_fails_its_readers_and_nobody_else() {
 #[test]
 fn a_missing_table_is_refused() {
     let directory = written_store();
-    // fjall's own is number 0.
+    // Number 0 is fjall's own keyspace.
     for keyspace in 1..=21 {
         let damaged = scratch();
         copy(directory.path(), damaged.path());
@@ -195,7 +196,7 @@ fn a_changed_byte_in_the_journal_is_noticed() {
     assert!(refusal(directory.path()).contains("damaged at byte"));
 }
 
-/// As a loss of power leaves it: the group whose sync never returned lacks a sector in its middle.
+/// The state after a loss of power: the group whose sync never returned lacks a sector in its middle.
 #[test]
 fn a_torn_group_at_the_end_is_dropped_and_the_rest_kept() {
     let directory = written_store();
@@ -214,7 +215,7 @@ fn a_torn_group_at_the_end_is_dropped_and_the_rest_kept() {
     assert_eq!(open(&directory).messages(&lobby, Place::Oldest, 99).unwrap().len(), 42);
 }
 
-/// A generator of small random numbers; the seed is all there is to print.
+/// A generator of small random numbers; printing the seed is enough to repeat a failure.
 struct Random(u64);
 
 impl Random {
@@ -224,7 +225,7 @@ impl Random {
     }
 }
 
-/// Does one kind of harm to one file of the store.
+/// Damages one file of the store in one of several ways.
 fn harm(directory: &Path, random: &mut Random) -> String {
     let files = files_below(&directory.join("database"));
     let file = &files[random.below(files.len())];
@@ -259,7 +260,7 @@ fn harm(directory: &Path, random: &mut Random) -> String {
     }
 }
 
-/// Moves what the journal holds into tables, where most of a long-lived store is.
+/// Moves the journal's contents into tables, where a long-lived store has most of its data.
 fn flush(directory: &TempDir) {
     let database = fjall::Database::builder(directory.path().join("database")).open().unwrap();
     for name in database.list_keyspace_names() {
@@ -283,7 +284,7 @@ fn random_harm_to_tables_never_panics() {
     harm_many_times(&directory);
 }
 
-/// Reads and writes lists; how many rows were found.
+/// Reads and writes lists; returns how many rows were found.
 fn use_lists(store: &dyn Store) -> Result<usize, Failure> {
     let requests = [GroupAct::Join, GroupAct::Depart, GroupAct::Add(users(&[9, 10, 3])), GroupAct::Delete];
     let requests = (1..).zip(requests).map(|(number, act)| {
@@ -308,7 +309,7 @@ fn use_lists(store: &dyn Store) -> Result<usize, Failure> {
     Ok(before)
 }
 
-/// A write of many steps that meets damage on the way is undone as a whole.
+/// If a write of many steps finds damaged data, all of it is undone.
 #[test]
 fn a_change_that_meets_damage_changes_nothing() {
     let directory = written_store();

@@ -1,6 +1,6 @@
-//! What a store said was done is there after its process was killed, and after its disk was full.
+//! Writes that a store reported as done are there after its process was killed, and after its disk was full.
 //!
-//! The process that dies is this test program, started again with one test that does the writing and tells on its
+//! The process that is killed is this test program, started again with one test, which writes and prints on its
 //! standard output what was acknowledged.
 
 #![allow(clippy::unwrap_used, reason = "a failed step fails the test")]
@@ -20,7 +20,7 @@ use tempfile::TempDir;
 const DIRECTORY: &str = "STORAGE_TEST_DIRECTORY";
 const CHANNELS: [&str; 3] = ["lobby", "stage", "hall"];
 
-/// Starts this program again to run one test that is otherwise ignored, by way of a shell line if one is given.
+/// Starts this program again to run one test that is otherwise ignored; through a shell command if one is given.
 fn start_child(test: &str, directory: &Path, shell: Option<&str>) -> Child {
     let program = std::env::current_exe().unwrap();
     let mut command = match shell {
@@ -36,12 +36,12 @@ fn start_child(test: &str, directory: &Path, shell: Option<&str>) -> Child {
     command.spawn().unwrap()
 }
 
-/// What a child acknowledged, line by line, until `kill_after` lines were read and it was killed, or it ended.
+/// The lines that a child acknowledged, until it was killed after `kill_after` lines, or ended.
 fn acknowledged(mut child: Child, kill_after: usize) -> (Vec<String>, ExitStatus) {
     let mut output = BufReader::new(child.stdout.take().unwrap());
     let mut lines = Vec::new();
     let mut line = String::new();
-    // A line that was cut short by the kill was not acknowledged to anybody.
+    // A line that was cut short by the kill does not count as acknowledged.
     while output.read_line(&mut line).unwrap() > 0 && line.ends_with('\n') {
         if let Some((_, told)) = line.split_once("ack ") {
             lines.push(told.trim().to_owned());
@@ -58,8 +58,8 @@ fn highest(store: &dyn Store, channel: &ChannelId) -> u32 {
     store.head(channel).unwrap().map_or(0, |head| head.sequence.0 as u32)
 }
 
-/// Inserts into three channels, edits and removes among them, in groups of changing sizes. Number n of a channel is
-/// edited when n is a multiple of 5 and removed when it is one of 7, in the same group.
+/// Inserts into three channels, edits and removes among the messages, in groups of changing sizes. Number n of a
+/// channel is edited when n is a multiple of 5 and removed when it is a multiple of 7, in the same group.
 fn write_groups(store: &dyn Store, seed: u32) -> Failure {
     let rooms = CHANNELS.map(room);
     let mut next = rooms.each_ref().map(|room| highest(store, room) + 1);
@@ -95,7 +95,8 @@ fn writes_of(channel: &ChannelId, number: u32) -> Vec<Write> {
     writes
 }
 
-/// Every acknowledged number is in history as it should be, and so is all that history holds beyond: whole groups.
+/// Checks that every acknowledged number is in history as it should be. Everything beyond these numbers must also be
+/// whole groups.
 fn check_history(store: &dyn Store, acknowledged: &[String]) {
     for name in CHANNELS {
         let channel = room(name);
@@ -127,8 +128,8 @@ fn child_writes_until_it_dies() {
     let epoch = store.next_epoch().unwrap();
     let failure = write_groups(&store, epoch.0 as u32);
     println!("ack failed {failure}");
-    // A store that failed for good stays failed, and its readers go on. Only of the group that it was writing is the outcome
-    // unknown.
+    // A store that failed for good stays failed, and reads continue. Only the group that it was writing has an unknown
+    // outcome.
     let Failure::Broken(reason) = &failure else { panic!("{failure:?}") };
     assert!(failure.outcome_is_unknown());
     let later = Failure::Final(reason.clone());
@@ -144,7 +145,7 @@ fn killed_at_random_moments_nothing_acknowledged_is_lost() {
     let directory = tempfile::tempdir().unwrap();
     let mut all = Vec::new();
     for round in 0..20 {
-        // From the first acknowledgement to some dozens of groups in.
+        // Kill at different times: from the first acknowledgement to some dozens of groups later.
         let kill_after = 1 + (round * round * 37) % 1900;
         let (lines, status) =
             acknowledged(start_child("child_writes_until_it_dies", directory.path(), None), kill_after);
@@ -156,7 +157,7 @@ fn killed_at_random_moments_nothing_acknowledged_is_lost() {
     }
 }
 
-/// Makes a store and closes it, so that its journal, 64 MiB at first, is cut to its contents at the next start.
+/// Makes a store and closes it, so that its journal, at first 64 MiB long, is cut to its contents at the next start.
 fn small_store() -> TempDir {
     let directory = tempfile::tempdir().unwrap();
     let store = open(&directory);
@@ -168,8 +169,8 @@ fn small_store() -> TempDir {
     directory
 }
 
-/// The child's files may not grow beyond a limit: to its store that is a disk with no room, at any byte of a group.
-/// The signal that comes with it is ignored, so that the write fails as it does on a full disk.
+/// The child's files may not grow beyond a limit: its store sees a full disk, at any byte of a group. The signal that
+/// the limit causes is ignored, so that the write fails as it does on a full disk.
 #[test]
 fn with_no_room_left_the_store_fails_for_good_and_loses_nothing() {
     for blocks in [200, 333, 1000] {
@@ -188,7 +189,7 @@ fn with_no_room_left_the_store_fails_for_good_and_loses_nothing() {
     }
 }
 
-/// The same on a file system that is really full, where this machine lets us mount one.
+/// The same on a file system that is really full, if this machine allows the test to mount one.
 #[test]
 fn on_a_full_file_system_the_store_fails_for_good_and_loses_nothing() {
     let directory = tempfile::tempdir().unwrap();
@@ -198,7 +199,7 @@ fn on_a_full_file_system_the_store_fails_for_good_and_loses_nothing() {
         println!("skipped: no file system may be mounted here");
         return;
     }
-    // The mount ends with its name space, so what is on it is carried out first.
+    // The mount ends with its name space, so the test first copies the files out of it.
     let kept = tempfile::tempdir().unwrap();
     let program = std::env::current_exe().unwrap();
     let script = format!(

@@ -1,7 +1,7 @@
-//! Changes of groups, friends and accounts are whole or absent after a kill, and what was acknowledged is there: all lists
-//! are as a model makes them that was given the same writes.
+//! After a kill, changes of groups, friends and accounts are complete or absent, and acknowledged ones are there: all
+//! lists equal those of a model that got the same writes.
 //!
-//! The process that dies is this test program, started again with the one test that writes.
+//! The process that is killed is this test program, started again with the one test that writes.
 
 #![allow(clippy::unwrap_used, reason = "a failed step fails the test")]
 
@@ -24,10 +24,10 @@ use storage::{Store, Write};
 
 const DIRECTORY: &str = "STORAGE_TEST_DIRECTORY";
 const USERS: u32 = 12;
-/// Groups that are there at a time, and steps after which others take their place.
+/// Groups that exist at a time, and the number of steps after which others replace them.
 const GROUPS_AT_ONCE: u32 = 3;
 const GENERATION: u32 = 150;
-/// Writes of one step, and event messages of one change, at most.
+/// The most writes of one step, and the most event messages of one change.
 const WRITES_MAX: u32 = 8;
 const NAMED_MAX: u32 = 4;
 
@@ -48,7 +48,7 @@ impl Random {
     }
 }
 
-/// The writes of a step, which nothing but its number decides. The last one is a message that says which step it was.
+/// The writes of a step; only its number determines them. The last write is a message with the step's number.
 fn writes_of(step: u32) -> Vec<Write> {
     let mut random = Random(step.wrapping_mul(2654435761));
     let mut writes = Vec::new();
@@ -100,7 +100,7 @@ fn other_write(kind: u32, one: u32, random: &mut Random, time: Timestamp) -> Wri
         33 => Write::Relate { act: FriendAct::Delete, user: user(one), others: random.named(), time },
         34 => Write::Request(StoreRequest::Block { user: user(one), other, time }),
         35 => Write::Link { user: user(one), credential: credential(1, random.below(4)), secret: String::new(), time },
-        // The last ones stay, so that something goes on.
+        // Accounts of the lower half are never deleted, so that activity continues.
         36 if one > USERS / 2 && random.below(8) == 0 => Write::DeleteAccount { user: user(one), time },
         37 if one > USERS / 2 => Write::FinishDeparture { user: user(one) },
         _ => Write::Request(StoreRequest::Admit(Admission::Direct {
@@ -130,7 +130,8 @@ fn child_changes_until_it_dies() {
     }
 }
 
-/// Lets a child write until it has acknowledged so many steps, and kills it; the last step it acknowledged.
+/// Lets a child write until it has acknowledged this many steps, and kills it. Returns the last step that it
+/// acknowledged.
 fn run_and_kill(directory: &Path, steps: usize) -> u32 {
     let mut command = Command::new(std::env::current_exe().unwrap());
     command.args(["--exact", "child_changes_until_it_dies", "--ignored", "--nocapture", "--test-threads=1"]);
@@ -138,7 +139,7 @@ fn run_and_kill(directory: &Path, steps: usize) -> u32 {
     let mut child = command.spawn().unwrap();
     let mut output = BufReader::new(child.stdout.take().unwrap());
     let (mut line, mut acknowledged, mut last) = (String::new(), 0, 0);
-    // A line that was cut short by the kill was not acknowledged to anybody.
+    // A line that was cut short by the kill does not count as acknowledged.
     while output.read_line(&mut line).unwrap() > 0 && line.ends_with('\n') {
         if let Some((_, step)) = line.trim().split_once("ack ") {
             (acknowledged, last) = (acknowledged + 1, step.parse().unwrap());

@@ -1,5 +1,5 @@
-//! Moves by way of a file: everything arrives, whatever interrupts it, and nothing else is taken for an export. What the database
-//! has to do with it is in `cql.rs`.
+//! Moves through a file: everything arrives, whatever interrupts the move, and no other file is accepted as an export.
+//! The tests of moves to a database are in `cql.rs`.
 
 #![allow(clippy::unwrap_used, reason = "a failed step fails the test")]
 
@@ -61,7 +61,7 @@ fn what_is_left_over_stays_behind() {
     let directory = scratch();
     let source = common::open(&directory);
     fill(&source);
-    // More than is swept away with the deletion itself.
+    // More rows than the deletion itself removes.
     let channel = people::channel_of(1);
     for number in 100..110 {
         let some: Vec<_> = (0..500).map(|more| insert(&channel, number * 1000 + more, 2)).collect();
@@ -116,13 +116,13 @@ fn nothing_is_moved_over_something() {
     check_refused(End::Embedded(&used), End::File(&path), &["is there already", &text]);
     check_refused(End::File(&path), End::Embedded(&used), &["empty one"]);
 
-    // One that has come in part serves nobody, and takes nothing else.
+    // A store with an unfinished move serves no requests, and accepts no other move.
     let elsewhere = scratch();
     let target = common::open(&elsewhere);
     interrupt(End::File(&path), End::Embedded(&target), 4);
     assert!(matches!(target.next_epoch(), Err(Failure::InUse(_))));
     check_refused(End::Embedded(&used), End::Embedded(&target), &["was begun", "finish it first"]);
-    // The same content is the same export, wherever it lies.
+    // The same content is the same export, whatever its path.
     let renamed = path.with_extension("renamed");
     fs::rename(&path, &renamed).unwrap();
     transfer::run(End::File(&renamed), End::Embedded(&target), &mut |_, _| ()).unwrap();
@@ -138,7 +138,7 @@ fn a_store_that_was_used_meanwhile_is_exported_anew() {
     let path = directory.path().with_extension("export");
     let unfinished = directory.path().with_extension("export.unfinished");
     interrupt(End::Embedded(&source), End::File(&path), 4);
-    // A crash may leave anything behind the last whole block.
+    // A crash may leave any bytes after the last complete block.
     let mut torn = fs::read(&unfinished).unwrap();
     torn.extend_from_within(..30);
     fs::write(&unfinished, torn).unwrap();

@@ -1,4 +1,4 @@
-//! Directories of formats 1 and 2: opened, brought up to date, and nothing of them lost.
+//! Directories of formats 1 and 2: they are opened and upgraded, and nothing in them is lost.
 
 #![allow(clippy::unwrap_used, reason = "a failed step fails the test")]
 
@@ -16,20 +16,20 @@ use tempfile::TempDir;
 use uuid::Uuid;
 use xxhash_rust::xxh3::xxh3_64;
 
-/// The tables that format 1 had. Their keys and records are today's.
+/// The tables of format 1. Their keys and records are the same today.
 const TABLES: [&str; 7] = ["messages", "heads", "accounts", "credentials", "usernames", "revocations", "meta"];
 
 fn database(directory: &TempDir) -> Database {
     Database::builder(directory.path().join("database")).open().unwrap()
 }
 
-/// What a store says about itself, in its first version: magic, version, kind, length, checksum, format, epoch.
+/// A store's own record in its first version: magic, version, kind, length, checksum, format, epoch.
 fn meta(format: u32, epoch: u64) -> Vec<u8> {
     let body = [format.to_le_bytes().as_slice(), &epoch.to_le_bytes()].concat();
     [b"St\x01\x07\x0c\0\0\0".as_slice(), &xxh3_64(&body).to_le_bytes(), &body].concat()
 }
 
-/// A directory as a program of format 1 left it, with these messages in it and two accounts.
+/// A directory as a program of format 1 left it, with two messages in each of these rooms and two accounts.
 fn format_1(epoch: u64, rooms: &[&str]) -> TempDir {
     let today = scratch();
     let store = open(&today);
@@ -55,8 +55,8 @@ fn format_1(epoch: u64, rooms: &[&str]) -> TempDir {
     directory
 }
 
-/// A directory as a program of an earlier format left it: with the tables of format 2, and the options that fjall gives to
-/// keyspaces by itself.
+/// A directory as a program of an earlier format left it: with the tables of format 2, and the options that fjall gives
+/// to keyspaces by default.
 fn with_options_of_old(format: u32) -> TempDir {
     let today = scratch();
     let store = open(&today);
@@ -78,7 +78,7 @@ fn with_options_of_old(format: u32) -> TempDir {
     directory
 }
 
-/// How fjall would merge each keyspace's tables.
+/// The compaction options that fjall has stored for each keyspace.
 fn kept_strategies(directory: &TempDir) -> Vec<Vec<fjall::KvPair>> {
     let database = database(directory);
     let mut names = database.list_keyspace_names();
@@ -104,7 +104,7 @@ fn refusal(directory: &TempDir) -> String {
     }
 }
 
-/// All that was there is there, what must be known of it is known, and what is new can be done.
+/// Checks that all old data is there, that the new tables are filled, and that new features work.
 fn check_upgraded(directory: &TempDir, epoch: u64) {
     for round in 0..2 {
         let store = open(directory);
@@ -179,7 +179,7 @@ fn an_upgrade_of_format_2_that_was_cut_short_begins_anew() {
     let directory = format_2();
     let begun = database(&directory);
     let expiries = begun.keyspace("expiries", KeyspaceCreateOptions::default).unwrap();
-    // One row is there already, and one of a revocation that an older program has forgotten since.
+    // One row exists already, and one belongs to a revocation that an older program has forgotten since.
     for (expires, number) in [(10u64, 2u128), (5, 9)] {
         let time = (expires ^ (1 << 63)).to_be_bytes();
         let key = [[0].as_slice(), &time, &(number * 7919).to_be_bytes()].concat();
@@ -196,7 +196,7 @@ fn an_upgrade_of_format_2_that_was_cut_short_begins_anew() {
     check_revocations(&directory);
 }
 
-/// A store that was not begun here.
+/// A store in an upgraded directory.
 struct Upgraded(Embedded);
 
 impl Keeper for Upgraded {
@@ -221,7 +221,7 @@ fn a_store_of_format_1_is_brought_up_to_date() {
 #[test]
 fn an_upgrade_that_was_cut_short_begins_anew() {
     let directory = format_1(7, &["lobby", "hall", "stage"]);
-    // Some of the new tables are there, one with the first of its rows.
+    // Some of the new tables exist, one with the first of its rows.
     let begun = database(&directory);
     for name in ["groups", "friends", "authored"] {
         begun.keyspace(name, KeyspaceCreateOptions::default).unwrap();
@@ -238,7 +238,7 @@ fn kept_options_are_renewed_whatever_was_cut_short() {
     let fresh = scratch();
     drop(open(&fresh));
     let expected = kept_strategies(&fresh);
-    // 3: the format was raised, and then the program was killed.
+    // Format 3: the program was killed after it had raised the format.
     for format in [2, 3] {
         let directory = with_options_of_old(format);
         assert_ne!(kept_strategies(&directory), expected);

@@ -1,4 +1,4 @@
-//! A change of several batches is whole, wherever the server dies. Needs a node, as `common/cql.rs` says.
+//! A change of several batches is atomic, wherever the server dies. Needs a node, as `common/cql.rs` says.
 
 #![allow(clippy::unwrap_used, reason = "a failed step fails the test")]
 
@@ -20,23 +20,23 @@ use storage::scylla::{Scylla, apply_schema, schema};
 use storage::{Failure, Lanes, Store, Write, Written};
 use uuid::Uuid;
 
-/// There are so many, of whom the first befriends all others.
+/// The number of users; the first befriends all others.
 const PEOPLE: u32 = 91;
-/// The first lets these others into a group.
+/// The first user lets users 2 to this one into a group.
 const LET_IN: u32 = 61;
-/// What either is.
+/// The number of batches of either change.
 const CHANGE_BATCHES: usize = 3;
-/// More than there are of one change, forth and back.
+/// More batches than a change and its undo have together.
 const BATCHES_MAX: usize = 30;
 
-/// A keeper and the model, in which the same has happened.
+/// A store and the model, to which the same changes were made.
 struct Stage {
     world: World<OnCql>,
     model: Memory,
 }
 
 impl Stage {
-    /// People, of whom the first has a group with a message in it.
+    /// Users, the first of whom has a group with a message in it.
     fn begin() -> Self {
         let mut world = World::<OnCql>::of(PEOPLE);
         world.make(1, 1);
@@ -66,13 +66,14 @@ impl Stage {
         self.world.request(1, 1, GroupAct::Add((2..=LET_IN).map(user).collect()))
     }
 
-    /// Everything that is in the tables; but neither how many seats a transaction has counted, which the next change of the
-    /// group counts anew, nor where somebody may have written, which is looked up when that user goes.
+    /// The contents of all tables except: the seats that a transaction has counted, because the next change of the
+    /// group counts them again; and the notes of where a user may have written, because they are only read when that
+    /// user is deleted.
     fn tables(&self) -> BTreeSet<String> {
         let named = schema::tables().filter(|table| !["servers", "intents", "group_seats", "authored"].contains(table));
         let rows = |table| {
             let columns = match table {
-                // Where history ends stays where it was when the newest message is removed.
+                // The head is left out: it stays where it was when the newest message is removed.
                 "messages" => "channel_id, bucket, message_id, seq, code, sender_id, content, create_ns, update_ns",
                 _ => "*",
             };
@@ -88,13 +89,13 @@ impl Stage {
         assert!(differences.is_empty(), "{differences:#?}");
     }
 
-    /// Ends what is there of servers, and begins the next one's life.
+    /// Ends the running store, and begins the next server's life.
     fn take_over(&mut self) -> Result<(), Failure> {
         self.keeper().reopen();
         self.world.store().next_epoch().map(|_| ())
     }
 
-    /// Nobody is to wait for a server that was cut off.
+    /// Clears the holder, so that the next server need not wait for the one that was cut off.
     fn forget_server(&mut self) {
         self.keeper().say(&format!("UPDATE servers SET holder = {} WHERE id = 0 IF EXISTS", Uuid::nil()));
     }
@@ -104,7 +105,7 @@ impl Stage {
         assert!(left.iter().all(|row| row == "[Some(Int(0)), None]"), "{left:?}");
     }
 
-    /// The change has not been, and can be made now; and then all of it is.
+    /// Checks that nothing of the change is there, then makes the change, and checks that all of it is there.
     fn check_nothing_then_all(&mut self, before: &BTreeSet<String>, write: &Write) {
         self.check_tables(before);
         self.check_no_intents();
@@ -132,14 +133,14 @@ fn behind(keeper: &OnCql, verdicts: &[Verdict]) -> (Gate, mpsc::Receiver<()>, Sc
     (gate, cut, store)
 }
 
-/// What became of a write: the answer, unless the server was cut off before.
+/// The result of a write; `None` if the server was cut off before.
 fn ask(keeper: &OnCql, write: &Write, verdicts: &[Verdict]) -> Option<Result<Written, Failure>> {
     let (_gate, cut, store) = behind(keeper, verdicts);
     let (answer, answered) = mpsc::channel();
     let lanes: &dyn Lanes = store.lanes().unwrap();
     lanes.take(vec![(write.clone(), Box::new(move |done| drop(answer.send(done))))]);
     loop {
-        // It dies then, and nobody hears an answer any more.
+        // The server counts as dead then, and its answers are ignored.
         if cut.try_recv().is_ok() {
             return None;
         }
@@ -151,8 +152,8 @@ fn ask(keeper: &OnCql, write: &Write, verdicts: &[Verdict]) -> Option<Result<Wri
     }
 }
 
-/// Asks for the same change again and again, with the server dying at one batch later each time, behind the first ones, and
-/// another taking over. Tells behind how many it did not die, and what it answered then.
+/// Requests the same change again and again. After the batches of `first`, the server dies one batch later each time,
+/// and another server takes over. Returns how many batches passed when the server did not die, and its answer then.
 fn die_at_every_batch(
     stage: &mut Stage,
     write: &Write,
@@ -201,7 +202,7 @@ fn a_change_that_failed_is_nothing_although_the_server_dies_while_it_takes_it_ba
     with_node(|| {
         let mut stage = Stage::begin();
         let (before, write) = (stage.tables(), stage.let_in());
-        // All but the last batch.
+        // All batches except the last.
         let first = [vec![Pass; CHANGE_BATCHES], vec![Refuse]].concat();
         let (passed, answer) = die_at_every_batch(&mut stage, &write, &first, 0);
         assert_eq!(passed, CHANGE_BATCHES + 1, "the change back, the intent's end");
@@ -228,20 +229,20 @@ fn whoever_takes_over_may_die_as_well() {
     });
 }
 
-/// The last batch of all, by which a change is done, is carried out, and the server cannot know.
+/// The server carries out the last batch, with which a change is done, but cannot know that it did.
 #[test]
 fn a_change_is_whole_when_nobody_knows_whether_it_is_done() {
     with_node(|| {
         let mut stage = Stage::begin();
         let (before, write) = (stage.tables(), stage.befriend());
         let first = [vec![Pass; CHANGE_BATCHES + 1], vec![Unheard, Refuse]].concat();
-        // The intent once more, the change back, the intent's end.
+        // The intent again, the undo, the intent's removal.
         let (passed, answer) = die_at_every_batch(&mut stage, &write, &first, 1);
         assert_eq!(passed, CHANGE_BATCHES + 2);
         assert!(matches!(answer, Err(Failure::Passing(_))), "{answer:?}");
         stage.check_tables(&before);
         stage.check_no_intents();
-        // Nothing is taken back of it unless it can be taken back wholly.
+        // Nothing of the change is undone unless all of it can be undone.
         assert!(ask(&stage.world.keeper, &write, &[first, vec![Cut]].concat()).is_none());
         stage.take_over().unwrap();
         commit(&stage.model, &[write]);
@@ -254,13 +255,13 @@ fn what_came_later_is_not_taken_back() {
     with_node(|| {
         let mut stage = Stage::begin();
         let (before, write) = (stage.tables(), stage.befriend());
-        // It is taken back, and its intent stays.
+        // The change is undone, and its intent stays.
         let verdicts = [vec![Pass; CHANGE_BATCHES], vec![Refuse], vec![Pass; CHANGE_BATCHES], vec![Refuse]].concat();
         assert!(matches!(ask(&stage.world.keeper, &write, &verdicts), Some(Err(Failure::Passing(_)))));
         stage.check_tables(&before);
         let parts = stage.world.keeper.numbers("SELECT parts FROM intents");
         assert_eq!(parts, [CHANGE_BATCHES as i64; CHANGE_BATCHES]);
-        // So few that they need none.
+        // Changes so small that they need no intent.
         let time = stage.world.now();
         let few = Write::Relate { act: FriendAct::Add, user: user(1), others: vec![user(2), user(9)], time };
         let answer = Write::Relate { act: FriendAct::Add, user: user(9), others: vec![user(1)], time };
@@ -298,7 +299,7 @@ fn an_intent_counts_when_it_is_complete_and_stops_the_start_when_it_is_damaged()
         stage.take_over().unwrap();
         stage.check_nothing_then_all(&before, &write);
 
-        // An intent of which a part was never written is one of a change that was not begun.
+        // If a part of an intent was never written, its change was not begun.
         let before = stage.tables();
         stage.keeper().say(&put(&kept));
         stage.keeper().say(&format!("UPDATE intents SET parts = 2 WHERE slot = {slot}"));

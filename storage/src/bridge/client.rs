@@ -21,18 +21,18 @@ use crate::{DiskRoom, Failure, Place, Store, Write, Written};
 
 const THREADS_ENDED: &str = "the storage threads have ended";
 
-/// A handler's write, and where its answer goes.
+/// A handler's write, and the channel for its answer.
 pub(super) struct ClientWrite {
     pub write: Write,
     pub answer: flume::Sender<Result<Written, Failure>>,
 }
 
-/// Asks the store and waits for the answer. A full queue answers `Failure::Passing` at once, and so is answered who waits too
-/// long for a reader.
+/// Sends requests to the store and waits for the answers. When a queue is full, the answer is `Failure::Passing` at
+/// once; when a reader takes too long, the answer is `Failure::Passing` after that time.
 ///
-/// A future that is dropped early gives up the answer, not the work.
+/// Dropping a future early discards the answer; the work is still done.
 ///
-/// Each clone counts for itself, from 0 on.
+/// Each clone has its own count of reads, starting at 0.
 pub struct Client {
     line: Arc<Line>,
     bell: flume::Sender<()>,
@@ -59,7 +59,7 @@ impl Client {
         Self { line, bell, writes, desk, reads_asked: Cell::new(0), store }
     }
 
-    /// Why what is asked now has no chance, if it has none.
+    /// Why a request made now must fail; `None` if it need not.
     pub fn unready(&self) -> Option<String> {
         if let Some(reason) = self.line.unready() {
             return Some(reason);
@@ -75,7 +75,7 @@ impl Client {
         self.store.upgrade().and_then(|store| store.disk_room())
     }
 
-    /// How many reads of the store this end has asked for.
+    /// How many reads this client has sent to the store.
     pub fn reads(&self) -> u64 {
         self.reads_asked.get()
     }
@@ -99,7 +99,7 @@ impl Client {
         }
     }
 
-    /// Gives an account one more way to sign in; `secret` is a password's hash for an email, and empty otherwise.
+    /// Adds one more credential to an account. `secret` is the password's hash for an email, and empty otherwise.
     pub async fn link(
         &self,
         user: UserId,
@@ -120,7 +120,7 @@ impl Client {
         }
     }
 
-    /// Whether there was such an account. Its messages are still to be purged: see `account_deletions`.
+    /// Returns whether the account existed. Its messages are still to be purged: see `account_deletions`.
     pub async fn delete_account(&self, user: UserId, time: Timestamp) -> Result<bool, Failure> {
         match self.write(Write::DeleteAccount { user, time }).await? {
             Written::AccountDeleted(existed) => Ok(existed),
@@ -128,17 +128,18 @@ impl Client {
         }
     }
 
-    /// The user's messages have all been purged: where they were is forgotten.
+    /// The user's messages have all been purged: the store forgets in which channels they were.
     pub async fn finish_departure(&self, user: UserId) -> Result<(), Failure> {
         self.write(Write::FinishDeparture { user }).await.map(|_| ())
     }
 
-    /// Users whose accounts were deleted and whose messages are still to be, at most `limit` of them.
+    /// At most `limit` users whose accounts were deleted and whose messages are still to be purged.
     pub async fn account_deletions(&self, limit: usize) -> Result<Vec<UserId>, Failure> {
         self.read(move |store| store.account_deletions(limit)).await
     }
 
-    /// The channels in whose history there is, or was, something by this user, behind one of them.
+    /// The channels in whose history there is, or was, a message by this user; only those after `after`, if it is
+    /// given.
     pub async fn channels_written(
         &self,
         user: UserId,
@@ -148,7 +149,7 @@ impl Client {
         self.read(move |store| store.channels_written(user, after.as_ref(), limit)).await
     }
 
-    /// The creator becomes the group's superadmin, whatever `edge_count` says.
+    /// The creator becomes the group's superadmin, and `edge_count` in `group` is ignored.
     pub async fn create_group(&self, group: Group) -> Result<GroupCreated, Failure> {
         match self.write(Write::CreateGroup(group)).await? {
             Written::GroupCreated(created) => Ok(created),
@@ -173,7 +174,7 @@ impl Client {
         self.read(move |store| store.group(id)).await
     }
 
-    /// A page of groups, and where to go on if there may be more.
+    /// A page of groups, and the place to continue from, if there may be more.
     pub async fn groups(
         &self,
         filter: GroupFilter,
@@ -207,7 +208,7 @@ impl Client {
         self.read(move |store| store.user_groups(user, role, after, limit)).await
     }
 
-    /// Adds or deletes; blocks go by way of the owner of the pair's channel.
+    /// Adds or deletes friends. Blocks do not come here: they go through the owner of the pair's direct channel.
     pub async fn relate(
         &self,
         act: FriendAct,
@@ -245,7 +246,7 @@ impl Client {
         self.read(move |store| store.notifications(user, after, limit)).await
     }
 
-    /// Others' ids and unknown ones are passed over.
+    /// Ids that are unknown or belong to other users are skipped.
     pub async fn delete_notifications(&self, user: UserId, ids: Vec<NotificationId>) -> Result<(), Failure> {
         self.write(Write::DeleteNotifications { user, ids }).await.map(|_| ())
     }
@@ -254,7 +255,7 @@ impl Client {
         self.write(Write::Revoke(revocation)).await.map(|_| ())
     }
 
-    /// Some of the revocations that need no remembering any more, and where to go on.
+    /// Some of the expired revocations, and the place to continue from.
     pub async fn expired_revocations(
         &self,
         expiry: Expiry,
@@ -264,7 +265,7 @@ impl Client {
         self.read(move |store| store.expired_revocations(expiry, after.as_ref(), limit)).await
     }
 
-    /// At most `FORGOTTEN_AT_ONCE_MAX` that were found so.
+    /// Removes revocations that `expired_revocations` returned, at most `FORGOTTEN_AT_ONCE_MAX`.
     pub async fn forget_revocations(&self, expired: Vec<Revocation>) -> Result<(), Failure> {
         self.write(Write::ForgetRevocations(expired)).await.map(|_| ())
     }
@@ -287,7 +288,7 @@ impl Client {
         self.read(move |store| ids.into_iter().filter_map(|id| store.account(id).transpose()).collect()).await
     }
 
-    /// The same, each with the number of its user's friends.
+    /// Like `accounts`, each account with its user's number of friends.
     pub async fn people(&self, ids: &[UserId]) -> Result<Vec<(Account, u32)>, Failure> {
         let ids = ids.to_vec();
         self.read(move |store| {
@@ -315,11 +316,11 @@ impl Client {
         let (answer, answered) = flume::bounded(1);
         self.line.while_open(|| {
             self.writes.try_send(ClientWrite { write, answer }).map_err(not_taken)?;
-            // A full bell has been rung already.
+            // A full bell means that the committer has already been woken.
             let _ = self.bell.try_send(());
             Ok(())
         })?;
-        // The write was taken, and the thread that had it has ended.
+        // If this fails, the write was taken, but the thread that had it has ended.
         answered.recv_async().await.unwrap_or_else(|_| Err(Failure::Broken(THREADS_ENDED.into())))
     }
 

@@ -1,7 +1,8 @@
-//! The one thread that writes: gathers a group, commits it, answers each of its writes.
+//! The one thread that writes: it gathers a group of writes, commits the group, and answers each of its writes.
 //!
-//! A shard's reads take the same queue as its writes and are asked only once the group they came in is committed, so
-//! they see every write sent before them. They may also see later ones, which their asker has sent, too.
+//! A shard's reads go through the same queue as its writes. They run only after the group in which they arrived is
+//! committed, so they see every write that was sent before them. They may also see later writes, which the same shard
+//! sent.
 
 use std::collections::HashSet;
 use std::sync::Arc;
@@ -23,17 +24,17 @@ pub(super) struct Committer {
     shards: Vec<StoreQueueServer>,
     clients: flume::Receiver<ClientWrite>,
     desk: Desk,
-    /// Whose turn it is to give a write: a shard, or, behind the last of them, the clients.
+    /// The queue from which the next write is taken: a shard's number, or, after the last shard, the clients.
     turn: usize,
 }
 
-/// Who hears what became of a write.
+/// The receiver of a write's result.
 enum Asker {
     Shard(usize, Ticket),
     Client(flume::Sender<Result<Written, Failure>>),
 }
 
-/// What is done together.
+/// Requests that are carried out together.
 #[derive(Default)]
 struct Group {
     writes: Vec<Write>,
@@ -70,13 +71,13 @@ impl Committer {
         Self { store, line, bell, shards, clients, desk, turn: 0 }
     }
 
-    /// Serves until the line is closed and all that was taken is answered.
+    /// Serves until the line is closed and everything that was taken is answered.
     pub fn run(mut self) {
         let _watch = Watch(self.line.clone());
         loop {
-            // Nobody is left to ring when this fails, so nothing more can come.
+            // This fails when no sender is left, so nothing more can come.
             let rung = self.bell.recv().is_ok();
-            // Read before the queues are emptied: what is sent after that has been refused.
+            // Read this before emptying the queues: a request sent after the line was closed has been refused.
             let last = !rung || self.line.is_closing();
             loop {
                 let group = self.gather();
@@ -94,7 +95,8 @@ impl Committer {
         }
     }
 
-    /// Takes what waits, one from each queue in turn, until all are empty or the group is full. Waits for nothing.
+    /// Takes waiting requests, one from each queue in turn, until all queues are empty or the group is full. Never
+    /// blocks.
     fn gather(&mut self) -> Group {
         let queues = self.shards.len() + 1;
         let mut group = Group::default();
@@ -124,7 +126,7 @@ impl Committer {
         }
     }
 
-    /// Hands a group to a keeper that answers each write when it is decided.
+    /// Hands a group to a store that answers each write when it is decided.
     fn hand_over(&self, lanes: &dyn Lanes, group: Group) {
         let writes = group.writes.into_iter().zip(group.askers);
         let questions = group
@@ -172,7 +174,8 @@ impl Committer {
         self.answering(&asker).answer(asker, written);
     }
 
-    /// Lets a reader answer a shard's question; when all are busy, it is answered here, so that it is never refused.
+    /// Lets a reader answer a shard's query. When the readers' queue is full, this thread answers it, so that it is
+    /// never refused.
     fn pass_on(&self, shard: usize, ticket: Ticket, request: StoreRequest) {
         let receipts = self.shards[shard].receipts.clone();
         let answer =
@@ -183,7 +186,7 @@ impl Committer {
     }
 }
 
-/// Where one answer goes.
+/// The way to send one answer.
 struct Answering {
     line: Arc<Line>,
     receipts: Option<flume::Sender<Receipt>>,
@@ -229,7 +232,7 @@ fn take_from_clients(clients: &flume::Receiver<ClientWrite>, group: &mut Group) 
     true
 }
 
-/// Answers a shard's question.
+/// Answers a shard's query.
 pub fn look_up(store: &dyn Store, request: &StoreRequest) -> Result<StoreReceipt, Failure> {
     match request {
         StoreRequest::Head { channel } => store.head(channel).map(StoreReceipt::Head),
@@ -257,7 +260,7 @@ fn may_join(store: &dyn Store, admission: &Admission) -> Result<bool, Failure> {
     }
 }
 
-/// Those users that there are and that do not block the follower, each once.
+/// Those of these users that exist and do not block the follower, each once.
 fn followable(
     store: &dyn Store,
     follower: UserId,
@@ -282,8 +285,8 @@ fn followable(
     Ok(followable)
 }
 
-/// The queue has room for all that its shard may have under way, so this never waits. A shard that has ended needs no
-/// receipt.
+/// The queue has room for everything that its shard may have in flight, so this never blocks. A shard that has ended
+/// needs no receipt.
 fn send_receipt(receipts: &flume::Sender<Receipt>, receipt: Receipt) {
     if let Err(flume::TrySendError::Full(_)) = receipts.try_send(receipt) {
         unreachable!("a shard has more requests under way than its end lets through");
@@ -294,7 +297,7 @@ fn as_store_failure(failure: Failure) -> StoreFailure {
     StoreFailure { message: failure.to_string(), outcome_unknown: failure.outcome_is_unknown() }
 }
 
-/// Roughly what a write adds to the journal: its texts, and a flat sum for keys, ids and headers.
+/// Roughly the bytes that a write adds to the journal: its texts, and a flat sum for keys, ids and headers.
 fn bytes_of(write: &Write) -> usize {
     const REST: usize = 256;
     /// The key of a removed row.

@@ -4,10 +4,10 @@ use std::cell::Cell;
 
 use engine::persist::{Receipt, StoreRequest, Ticket};
 
-/// A shard's end of the bridge to the store. Belongs to one thread.
+/// A shard's end of the queues to the store. Belongs to one thread.
 ///
-/// It counts what is under way, from `try_send` to the receipt's being taken, and lets no more than `in_flight_max` be.
-/// Both queues have room for that many, so the storage threads never wait for a shard.
+/// It counts the requests in flight, from `try_send` until the shard has taken the receipt, and allows no more than
+/// `in_flight_max`. Both queues have room for that many, so the storage threads never wait for a shard.
 pub struct StoreQueue {
     requests: flume::Sender<(Ticket, StoreRequest)>,
     receipts: flume::Receiver<Receipt>,
@@ -16,7 +16,8 @@ pub struct StoreQueue {
     in_flight_max: usize,
 }
 
-/// The other end: requests come out in the order in which they were sent, and each is answered once, in any order.
+/// The store's end: requests come out in the order in which they were sent, and each is answered once. The answers may
+/// come in any order.
 pub struct StoreQueueServer {
     pub requests: flume::Receiver<(Ticket, StoreRequest)>,
     pub receipts: flume::Sender<Receipt>,
@@ -25,14 +26,14 @@ pub struct StoreQueueServer {
 /// Why a request was not taken. Nothing of it will ever be in history.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum NotTaken {
-    /// As much is under way as may be: try again when receipts have come.
+    /// The maximum is in flight: try again after receipts have come.
     Full,
     /// The store has stopped.
     Gone,
 }
 
-/// The two ends of a bridge. The bell, a queue with room for one, is rung after each burst of requests: the keeper may
-/// wait at one bell for many shards.
+/// The two ends of a shard's queues. The bell is a queue with room for one item; it is rung after each burst of
+/// requests. Many shards may share one bell, so that the committer waits at a single place.
 pub fn store_queue(in_flight_max: usize, bell: flume::Sender<()>) -> (StoreQueue, StoreQueueServer) {
     let (requests, requests_out) = flume::bounded(in_flight_max);
     let (receipts_in, receipts) = flume::bounded(in_flight_max);
@@ -46,14 +47,15 @@ impl StoreQueue {
         self.in_flight.get() < self.in_flight_max
     }
 
-    /// Sends a lone request on its way, or refuses it at once.
+    /// Sends a single request and rings the bell, or refuses at once.
     pub fn try_send(&self, ticket: Ticket, request: StoreRequest) -> Result<(), NotTaken> {
         self.put(ticket, request)?;
         self.ring();
         Ok(())
     }
 
-    /// As `try_send`, one of a burst: the keeper need not wake before `ring`, and then finds them together.
+    /// Like `try_send`, but does not ring the bell: for requests of a burst. The committer need not wake before `ring`,
+    /// and then finds them together.
     pub fn put(&self, ticket: Ticket, request: StoreRequest) -> Result<(), NotTaken> {
         if !self.has_room() {
             return Err(NotTaken::Full);
@@ -67,16 +69,16 @@ impl StoreQueue {
     }
 
     pub fn ring(&self) {
-        // A full bell has been rung already; a bell without an ear means that the requests' queue is gone, too.
+        // Full: the bell has already been rung. Disconnected: the store has stopped, and `put` has reported it.
         let _ = self.bell.try_send(());
     }
 
-    /// The next receipt, if one is there.
+    /// The next receipt, if there is one.
     pub fn try_receive(&self) -> Option<Receipt> {
         self.taken(self.receipts.try_recv().ok())
     }
 
-    /// Waits for the next receipt, on any executor. `None`: the store has stopped, and no receipt will come any more.
+    /// Waits for the next receipt, on any executor. `None`: the store has stopped, and no more receipts will come.
     pub async fn receive(&self) -> Option<Receipt> {
         self.taken(self.receipts.recv_async().await.ok())
     }

@@ -1,5 +1,6 @@
-//! Whoever waits for an answer of the store's readers, and for how long: what is not answered in time is refused, whether it
-//! still stands in the queue or the store is at it and does not come back. Each is told once.
+//! Limits how long a caller waits for an answer from the store's readers. A query that is not answered in time is
+//! refused, whether it is still in the queue or a reader is stuck in the store with it. Each caller gets exactly one
+//! answer.
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
@@ -8,7 +9,7 @@ use std::time::{Duration, Instant};
 use super::{Line, Read};
 use crate::{Failure, Store};
 
-/// The way to the readers.
+/// Sends queries to the readers.
 #[derive(Clone)]
 pub(super) struct Desk {
     line: Arc<Line>,
@@ -17,7 +18,8 @@ pub(super) struct Desk {
     patience: Duration,
 }
 
-/// All who wait: as many as find room in the readers' queue, and those whom a reader is at.
+/// All callers that wait: those whose queries are in the readers' queue, and those whose queries a reader is working
+/// on.
 #[derive(Default)]
 pub(super) struct Waiting {
     state: Mutex<State>,
@@ -26,7 +28,7 @@ pub(super) struct Waiting {
 
 #[derive(Default)]
 struct State {
-    /// By the time when each has waited long enough.
+    /// Sorted by deadline.
     all: BTreeMap<Place, Refuse>,
     next: u64,
     ended: bool,
@@ -40,7 +42,7 @@ impl Desk {
         Self { line, reads, waiting, patience }
     }
 
-    /// Has a reader answer a question. Where there is no room for it, it is given back.
+    /// Lets a reader answer a query. If the queue has no room, the query is returned to the caller.
     pub fn ask<T: 'static>(
         &self,
         question: impl FnOnce(&dyn Store) -> Result<T, Failure> + Send + 'static,
@@ -74,7 +76,7 @@ impl Desk {
     }
 }
 
-/// A question for which there was no room: asked here after all, or forgotten.
+/// A query for which the queue had no room. The caller may run it itself with `ask`, or drop it.
 pub(super) struct Unasked {
     waiting: Arc<Waiting>,
     place: Place,
@@ -115,12 +117,12 @@ impl Waiting {
         self.lock().all.contains_key(&place)
     }
 
-    /// False if it has been refused.
+    /// Returns false if the query has already been refused.
     fn leave(&self, place: Place) -> bool {
         self.lock().all.remove(&place).is_some()
     }
 
-    /// Refuses those whose time is over, until the end.
+    /// Refuses queries whose deadline has passed, until `end` is called.
     pub fn watch(&self) {
         let mut state = self.lock();
         while !state.ended {
@@ -143,7 +145,7 @@ impl Waiting {
         }
     }
 
-    /// Whoever waits now hears that nobody answers any more.
+    /// Drops all waiting callers' answers: they learn that no answer will come.
     pub fn end(&self) {
         let mut state = self.lock();
         state.ended = true;

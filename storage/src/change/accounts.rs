@@ -1,4 +1,4 @@
-//! Ways to sign in come and go, and an account goes with everything that is its own.
+//! Adds and removes credentials, and deletes accounts with everything that belongs to them.
 
 use engine::id::{Timestamp, UserId};
 
@@ -7,8 +7,8 @@ use crate::account::{Credential, CredentialKind, CredentialOwner, DEVICES_MAX, L
 use crate::rows::Rows;
 use crate::{Failure, check_name};
 
-/// Gives an account one more way to sign in. There is one custom id and one email an account, so a new one takes the place
-/// of the old; an account's own email again sets its secret anew.
+/// Adds a credential to an account. An account has one custom id and one email, so a new one replaces the old one.
+/// Adding the email that the account has already replaces its secret.
 pub fn link(
     rows: &mut impl Rows,
     user: UserId,
@@ -45,7 +45,7 @@ fn replace(rows: &mut impl Rows, credential: &Credential, ident: &mut String) {
     ident.clone_from(&credential.ident);
 }
 
-/// Takes one way to sign in from an account, but never the last.
+/// Removes a credential from an account, but never the last one.
 pub fn unlink(
     rows: &mut impl Rows,
     user: UserId,
@@ -73,8 +73,8 @@ pub fn unlink(
     Ok(Unlinked::Done)
 }
 
-/// The account, its ways to sign in, its name and its places in groups go; its tokens are refused; and it is remembered
-/// that its messages are still to be deleted. False if there is no such account.
+/// Deletes an account, its credentials, its name and its memberships; refuses its tokens; and notes that its messages
+/// are still to be deleted. Returns false if there is no such account.
 pub fn delete(rows: &mut impl Rows, user: UserId, time: Timestamp) -> Result<bool, Failure> {
     let Some(account) = rows.account(user)? else {
         return Ok(false);

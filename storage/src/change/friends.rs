@@ -1,4 +1,4 @@
-//! Changes of friends and blocks, and who may write to whom.
+//! Changes of friends and blocks, and decides whether a user may write to another.
 
 use engine::id::{Timestamp, UserId};
 use engine::persist::StoreReceipt;
@@ -10,7 +10,7 @@ use crate::Failure;
 use crate::friend::{Edge, Related};
 use crate::rows::Rows;
 
-/// Does the same about each of the others, in order. Unknown users are passed over, and so is the user itself.
+/// Does the same to each of the other users, in order. Skips unknown users and the user itself.
 pub fn relate(
     rows: &mut impl Rows,
     act: FriendAct,
@@ -47,7 +47,8 @@ pub fn relate(
     Ok(related)
 }
 
-/// Admits a user to the channel with another, and tells that one of it. A session may outlive its user's account a moment.
+/// Admits a user to the direct channel with another user, and notifies the other. The user's account may be gone,
+/// because a session may outlive it for a short time.
 pub fn admit(
     rows: &mut impl Rows,
     user: UserId,
@@ -67,7 +68,7 @@ pub fn admit(
     Ok(StoreReceipt::Admitted(Some(notice)))
 }
 
-/// Brings one side of a pair to a state; a side that is in it already stays as it is.
+/// Sets one side of a pair to a state; a side that is in this state already stays unchanged.
 pub fn set_side(
     rows: &mut impl Rows,
     user: UserId,

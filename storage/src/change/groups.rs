@@ -1,4 +1,4 @@
-//! Changes of groups: made, edited, and everything that `engine::group` decides about their members.
+//! Changes of groups: makes and edits them, and carries out what `engine::social::group` decides about their members.
 
 use std::collections::HashMap;
 
@@ -104,8 +104,8 @@ pub fn change(
     Ok(Ok(outcome))
 }
 
-/// Whoever's account goes leaves every group without a word: there are no places for event messages here. The owner of the
-/// channel has said what there was to say before; this is for what has happened since.
+/// Removes a user whose account is deleted from every group, without event messages: there are no places for them here.
+/// The channel's owner has sent the event messages before; this handles changes since then.
 pub fn depart_in_silence(rows: &mut impl Rows, user: UserId, time: Timestamp) -> Result<(), Failure> {
     for id in rows.groups_of(user)? {
         let Some(group) = rows.group(id)? else { continue };
@@ -134,14 +134,14 @@ fn check_name(name: &str) -> Result<(), Failure> {
     }
 }
 
-/// Looks up what the rules need for this change.
+/// Looks up what the rules need to know for this change.
 fn roster(rows: &impl Rows, group: &Group, change: &GroupChange) -> Result<Roster, Failure> {
-    // Only who comes in need be somebody, with room for a group.
+    // Only users who come into the group must have an account and room for one more group.
     let comers = matches!(change.act, GroupAct::Join | GroupAct::Add(_));
     let mut people = HashMap::new();
     for &user in change.act.named().iter().chain([&change.actor]) {
         let exists = !comers || rows.account(user)?.is_some();
-        // A ban may outlive its bearer's account by some writes.
+        // A ban may outlive the banned user's account by some writes.
         let membership = if exists { rows.membership(group.id, user)? } else { None };
         let role = membership.map(|membership| membership.role);
         let has_room = !comers || role.is_some() || has_room(rows, user)?;
@@ -149,7 +149,7 @@ fn roster(rows: &impl Rows, group: &Group, change: &GroupChange) -> Result<Roste
     }
     let next = match change.act {
         GroupAct::Leave | GroupAct::Depart => {
-            // Of the first two, one is not the actor.
+            // At least one of the first two is not the actor.
             let first = rows.roster(group.id, Role::Member, 2)?;
             first.into_iter().find(|(user, _)| *user != change.actor)
         }
@@ -161,7 +161,7 @@ fn roster(rows: &impl Rows, group: &Group, change: &GroupChange) -> Result<Roste
 fn has_room(rows: &impl Rows, user: UserId) -> Result<bool, Failure> {
     let mut groups = rows.groups_of(user)?;
     if groups.len() >= GROUPS_PER_USER_MAX {
-        // Some may have been deleted whose members are not yet swept away.
+        // Some groups may have been deleted while their member rows are not removed yet.
         let mut present = Vec::with_capacity(groups.len());
         for id in groups {
             present.extend(rows.group(id)?.map(|group| group.id));
@@ -186,7 +186,7 @@ fn count_seats(rows: &mut impl Rows, group: &Group, moves: &[Move], time: Timest
     }
 }
 
-/// A message of the channel about a member, in that member's own name.
+/// A message in the channel about a member, with that member as sender.
 fn event_message(
     rows: &impl Rows,
     group: &Group,
@@ -209,7 +209,8 @@ fn event_message(
     })
 }
 
-/// Who is told about a move, apart from the channel: whom an admin let in, and the admins of whom asks to be.
+/// The users who are notified of a move, apart from the channel: a user whom an admin let in, or the admins when a user
+/// asks to join.
 fn notices(
     rows: &mut impl Rows,
     group: &Group,
@@ -229,7 +230,7 @@ fn notices(
     users.into_iter().map(|user| inbox::notify(rows, user, actor, &wording, time)).collect()
 }
 
-/// Nobody without an account has a role, so a name is missing only in damaged data.
+/// Every user with a role has an account, so a name is missing only in damaged data.
 fn username(rows: &impl Rows, user: UserId) -> Result<String, Failure> {
     Ok(rows.account(user)?.map(|account| account.username).unwrap_or_default())
 }

@@ -1,4 +1,4 @@
-//! Notifications come and go.
+//! Adds and deletes notifications.
 
 use engine::id::{NotificationId, Timestamp, UserId};
 use engine::social::notification::{Notice, Notification, Wording};
@@ -7,7 +7,7 @@ use crate::Failure;
 use crate::inbox::{Inbox, NOTIFICATIONS_MAX};
 use crate::rows::Rows;
 
-/// Keeps a notification for a user. When there are as many as may be, the oldest goes.
+/// Stores a notification for a user. If the user has the maximum, the oldest is removed.
 pub fn notify(
     rows: &mut impl Rows,
     user: UserId,
@@ -36,7 +36,7 @@ pub fn notify(
     Ok(Notice { user, notification })
 }
 
-/// Deletes those of the user's that there are.
+/// Deletes those of these notifications that the user has.
 pub fn delete(rows: &mut impl Rows, user: UserId, ids: &[NotificationId]) -> Result<(), Failure> {
     let mut inbox = rows.inbox(user)?;
     let count = inbox.count;

@@ -1,27 +1,27 @@
-//! What the one who commits keeps in mind between groups of writes, so that it need not look.
+//! What the committing thread caches between groups of writes, to save reads.
 
 use std::collections::HashSet;
 use std::hash::{BuildHasher, RandomState};
 
 use engine::id::{ChannelId, UserId};
 
-/// Pairs of user and channel in each of two generations: 9 MiB each when they are full, which is what a table of a
-/// million places of 9 bytes holds before it grows.
+/// Pairs of user and channel in each of two generations. A full generation takes 9 MiB: a hash table of a million slots
+/// of 9 bytes holds this many entries before it grows.
 const AUTHORS_MAX: usize = (1 << 20) / 8 * 7;
 
 #[derive(Default)]
 pub struct CommitCache {
     pub authors: Authors,
-    /// There may be something to sweep.
+    /// Whether there may be rows to sweep.
     pub sweeping: bool,
 }
 
-/// Who is known to be noted as having written where.
+/// Caches which users are already noted as writers of which channels.
 ///
-/// When a generation is full it becomes the old one and the one before is forgotten, so those who go on writing are noted
-/// no more than once a generation. A pair is kept as its hash. Should two pairs have the same, which is once in ten million
-/// million notes, a message stays when its sender's account is deleted. The hash is another one in each process, so that
-/// nobody can choose names by it.
+/// When a generation is full, it becomes the old one and the previous old one is dropped. So a user who goes on writing
+/// in a channel is noted at most once per generation. A pair is stored as its hash. If two pairs have the same hash
+/// (once in ten million million notes), a message stays when its sender's account is deleted. The hash has a different
+/// key in each process, so that a client cannot choose names that collide.
 #[derive(Default)]
 pub struct Authors {
     young: HashSet<u64>,
@@ -30,7 +30,7 @@ pub struct Authors {
 }
 
 impl Authors {
-    /// Whether the pair is known; it is from now on.
+    /// Returns whether the pair was cached; it is from now on.
     pub fn note(&mut self, user: UserId, channel: &ChannelId) -> bool {
         let pair = self.hash.hash_one((user.0.as_u128(), channel.as_str()));
         if self.young.contains(&pair) {

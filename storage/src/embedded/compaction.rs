@@ -1,13 +1,13 @@
-//! Compaction: threads that merge the runs of tables as far as the disk has room for the result, and that let go of tables
-//! which have been merged.
+//! Compaction: threads that merge the runs of tables if the disk has room for the result, and that release tables which
+//! have been merged.
 //!
-//! fjall keeps a strategy with each of its keyspaces and would begin any merge without looking at the disk. So these threads
-//! ask fjall's trees themselves, one step at a time. fjall removes an old table only when nobody can read it any
-//! more, and looks for such tables only when a memtable is full; on a server that refuses writes that never happens. So
-//! the first thread has it looked for as well.
+//! fjall keeps a strategy with each of its keyspaces and would begin a merge without checking the disk. So these
+//! threads call fjall's trees themselves, one step at a time. fjall removes an old table only when no reader can use it
+//! any more, and looks for such tables only when a memtable is full. On a server that refuses writes that never
+//! happens. So the first thread also makes fjall look for them.
 //!
-//! The second thread takes the steps that may be long. So the first is always there for those that writers would have to wait
-//! for.
+//! The second thread takes the steps that may be long. So the first thread is always free for the steps that writers
+//! would have to wait for.
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, OnceLock};
@@ -26,18 +26,18 @@ use super::tiers::Tiers;
 use crate::Failure;
 use crate::keys::Table;
 
-/// How often the tables are looked at while there is nothing to do.
+/// How often the threads look at the tables while there is nothing to do.
 const INTERVAL: Duration = Duration::from_millis(250);
-/// How often old tables are looked for at most. It costs some milliseconds.
+/// The shortest interval between two searches for old tables. A search costs some milliseconds.
 const RELEASE_INTERVAL: Duration = Duration::from_secs(1);
-/// After this many snapshots have been closed, fjall works out anew which tables nobody can read any more.
+/// After this many snapshots have been closed, fjall computes again which tables no reader can use any more.
 const SNAPSHOTS_PER_COLLECTION: usize = 10_000;
 /// fjall slows writers down at 20 runs in the first level, and stops them at 30 until some have been merged.
 const RUNS_MAX: usize = 16;
-/// Tables in the first level from which on `Leveled` merges them.
+/// `Leveled` merges the first level when it has this many tables.
 const LEVELED_TABLES: usize = 4;
-/// Below the first level, `Leveled` takes the least that it can: a table of 64 MiB with those that it overlaps in the next
-/// level, which is ten times as large, and a few at the borders.
+/// Below the first level, `Leveled` takes the smallest step possible: a table of 64 MiB with those that it overlaps in
+/// the next level, which is ten times as large, and a few at the borders.
 const DEEP_MERGE_BYTES_MAX: u64 = 16 * (64 << 20);
 pub const LEVELS: usize = 7;
 
@@ -61,16 +61,16 @@ pub fn levels_of(keyspace: &Keyspace) -> [Level; LEVELS] {
     levels
 }
 
-/// Which steps a thread takes.
+/// The steps that a thread takes.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 enum Part {
-    /// Those near the top of a tree, and all of small tables.
+    /// The steps near the top of a tree, and all steps of small tables.
     Shallow,
-    /// Those from level 2 on, of large tables.
+    /// The steps from level 2 on, of large tables.
     Deep,
 }
 
-/// The threads, until this is dropped.
+/// The threads; dropping this stops them.
 pub struct Compactor {
     stop: Option<flume::Sender<()>>,
     stopping: Arc<AtomicBool>,
@@ -96,7 +96,7 @@ impl Compactor {
 impl Drop for Compactor {
     fn drop(&mut self) {
         self.stopping.store(true, Ordering::Release);
-        // The threads wait for this end to be dropped.
+        // The threads wait for the sender to be dropped.
         drop(self.stop.take());
         for thread in self.threads.drain(..) {
             let _ = thread.join();
@@ -104,21 +104,21 @@ impl Drop for Compactor {
     }
 }
 
-/// What the threads work on.
+/// The data that the threads work on.
 pub struct Work {
     pub tables: Arc<Tables>,
     pub room: Arc<Room>,
-    /// Its lock is the right to write.
+    /// A thread that holds this lock may write.
     pub writer: Arc<Mutex<CommitCache>>,
-    /// Why the store has failed, if it has.
+    /// The reason, once the store has failed.
     pub failed: Arc<OnceLock<String>>,
 }
 
-/// What became of one look at a table.
+/// The result of one step for a table.
 enum Outcome {
     Done,
     Nothing,
-    /// There is no room for it.
+    /// There is no room for the step.
     LeftOut,
 }
 
@@ -135,14 +135,14 @@ impl Work {
                     released = Instant::now();
                 }
             }
-            // For the log: it says when there is room again although nobody writes.
+            // This check only serves the log: it reports that there is room again even if no write comes.
             if part == Part::Shallow {
                 let _ = self.room.check();
             }
         }
     }
 
-    /// Takes one step in each table; answers whether any was taken.
+    /// Takes one step in each table; returns whether any step was taken.
     fn merge_all(&self, part: Part) -> bool {
         let (mut done, mut crowded) = (false, false);
         for table in Table::ALL {
@@ -190,14 +190,14 @@ impl Work {
         Table::ALL.into_iter().any(old)
     }
 
-    /// Lets go of the tables that nobody can read any more. fjall removes their files. Does nothing while a group is being
-    /// written: fjall may hold that writer back until runs are merged, so this thread must not wait for it.
+    /// Releases the tables that no reader can use any more; fjall removes their files. Does nothing while a group is
+    /// being written: fjall may hold that writer back until runs are merged, so this thread must not wait for it.
     fn release(&self) {
         let supervisor = &self.tables.database.supervisor;
         {
-            // A version can be let go when a later one is older than every possible reader. So the newest one, which no
-            // write may have followed, needs a number behind it. Without the right to write, readers could see a part of
-            // a group that is being written.
+            // A version can be released when a later version is older than every possible reader. So the newest
+            // version, after which there may be no write, needs a sequence number after it. The lock is needed because
+            // otherwise readers could see a part of a group that is being written.
             let Ok(_writer) = self.writer.try_lock() else { return };
             for _ in 0..2 {
                 supervisor.snapshot_tracker.publish(supervisor.seqno.next());
@@ -217,10 +217,10 @@ impl Work {
     }
 }
 
-/// A strategy that takes the next step, and the most that the step reads, and so writes.
+/// The strategy for the next step, and the most bytes that the step reads, and therefore writes.
 ///
-/// Messages and the notes of who has written where are nearly all that there is, and are seldom removed. The other tables
-/// are small, and rows of some come and go; `Leveled` drops what was removed sooner.
+/// Messages and the notes of which user has written where are almost all of the data, and are seldom removed. The other
+/// tables are small, and some of their rows are added and removed often; `Leveled` drops removed rows sooner.
 fn next_step(table: Table, part: Part, levels: &[Level; LEVELS]) -> Option<(Strategy, u64)> {
     let tiers = Tiers::default();
     let step = match (table, part) {
@@ -232,8 +232,8 @@ fn next_step(table: Table, part: Part, levels: &[Level; LEVELS]) -> Option<(Stra
     Some((tiers.strategy(step, levels), tiers.input_max(step, levels)))
 }
 
-/// The most that the next step of `Leveled` reads, and so writes: the first level with the next one that holds anything, or
-/// some tables of two deeper levels.
+/// The most that the next step of `Leveled` reads, and therefore writes: the first level with the next level that is
+/// not empty, or some tables of two deeper levels.
 fn input_max(levels: &[Level; LEVELS]) -> u64 {
     let first_filled = levels[1..].iter().find(|level| level.tables > 0);
     match levels[0].tables >= LEVELED_TABLES {
@@ -242,7 +242,7 @@ fn input_max(levels: &[Level; LEVELS]) -> u64 {
     }
 }
 
-/// Ends merges that are under way when the store is closed. What they have written is removed by the next start.
+/// Stops running merges when the store is closed. The next start removes what they have written.
 pub struct Interruption(pub Arc<AtomicBool>);
 
 struct Interrupted(Arc<AtomicBool>);
@@ -275,7 +275,7 @@ mod tests {
 
     const FLUSHES: usize = 8;
 
-    /// Messages in as many runs as memtables were flushed, with every key in each of them.
+    /// The tables in this directory, created if needed.
     fn work(directory: &Path, reserve: u64) -> Work {
         let database = directory.join("database");
         let options = EmbeddedOptions { cache_bytes: 8 << 20, free_bytes_min: 0 };
@@ -287,6 +287,7 @@ mod tests {
         Work { tables, room, writer: Arc::default(), failed: Arc::default() }
     }
 
+    /// Fills the messages table with as many runs as memtables are flushed, with every key in each run.
     fn flush_often(work: &Work) {
         let keyspace = work.tables.keyspace(Table::Messages);
         for round in 0..FLUSHES {
@@ -298,7 +299,7 @@ mod tests {
         assert!(runs(work) >= FLUSHES - 1);
     }
 
-    /// fjall may have moved the first one behind all others, without rewriting it.
+    /// Runs in the first level. fjall may have moved the first run behind all others, without rewriting it.
     fn runs(work: &Work) -> usize {
         levels_of(work.tables.keyspace(Table::Messages))[0].runs
     }
@@ -344,7 +345,7 @@ mod tests {
         drop(reader);
         work.release();
         assert!(!work.has_old_versions());
-        // The one that was made, and perhaps one that fjall had moved.
+        // The table that the merge made, and perhaps one that fjall had moved.
         assert!(table_files(&work) <= 2);
         check_rows(&work);
     }

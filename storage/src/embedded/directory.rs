@@ -1,14 +1,15 @@
-//! The directory of an embedded store: whose it is, and whether what lies in it can be a store of ours.
+//! The directory of an embedded store: locks it for one process, and checks whether its contents can be a Stentor
+//! store.
 //!
 //! ```text
-//! lock           held by the one process that uses the store; names it
+//! lock           held by the one process that uses the store; contains its process number
 //! database/      fjall's files
-//! database.new/  a database in the making; it gets its name when it is complete
+//! database.new/  a database that is being created; it is renamed when it is complete
 //! ```
 //!
 //! A directory with anything else in it is refused and left untouched. fjall trusts the names of the files it finds and
-//! panics on some that it did not make, so they are checked before it sees them. What is not checked is the inside of
-//! tables: that would mean reading all of them, and fjall checks each block as it reads it.
+//! panics on some that it did not make, so this module checks them before fjall sees them. It does not check the inside
+//! of tables: that would mean reading all of them, and fjall checks each block as it reads it.
 
 use std::fs::{self, File, OpenOptions, TryLockError};
 use std::io::{Read, Seek, Write};
@@ -25,22 +26,23 @@ const DATABASE_NEW: &str = "database.new";
 /// The contents of fjall's version file when `journal` can read its journals.
 const FJALL_FORMAT: &[u8] = b"FJL\x03";
 
-/// A directory that belongs to this process until this is dropped.
+/// A directory that belongs to this process until the value is dropped.
 pub struct Directory {
     path: PathBuf,
-    /// The lock ends with the process, however that ends.
+    /// The lock ends with the process, even if the process crashes.
     lock: File,
 }
 
 impl Drop for Directory {
     fn drop(&mut self) {
-        // Closing the file alone would leave the lock to a child process that is just being started and still shares it.
+        // Closing the file is not enough: a child process that is just being started may still share the file, and so
+        // the lock.
         let _ = self.lock.unlock();
     }
 }
 
 impl Directory {
-    /// Makes the directory if need be, checks that nothing foreign is in it, and locks out other processes.
+    /// Creates the directory if needed, checks that it holds no foreign files, and locks out other processes.
     pub fn claim(path: &Path) -> Result<Self, Failure> {
         fs::create_dir_all(path).map_err(|error| failed("making", path, &error))?;
         for name in names_in(path)? {
@@ -67,7 +69,7 @@ impl Directory {
         self.database().exists()
     }
 
-    /// Begins a database. A crash on the way leaves it under a name that the next start throws away.
+    /// Creates a database. A crash in between leaves it under a name that the next start removes.
     pub fn create_database(&self, create: impl FnOnce(&Path) -> Result<(), Failure>) -> Result<(), Failure> {
         let new = self.path.join(DATABASE_NEW);
         if new.exists() {
@@ -79,8 +81,8 @@ impl Directory {
         synced.map_err(|error| failed("syncing", &self.path, &error))
     }
 
-    /// Whether fjall may be let loose on the database: its files have the names and types it expects, and none is
-    /// missing that it would silently make anew.
+    /// Checks whether fjall can safely open the database: its files have the names and types that fjall expects, and no
+    /// file is missing that fjall would silently recreate.
     pub fn check_database(&self) -> Result<(), Failure> {
         let database = self.database();
         check(database.join("version").is_file(), "has no version file", &database)?;
@@ -88,7 +90,7 @@ impl Directory {
         check(!journals.is_empty(), "has no journal", &database)?;
         let keyspaces = database.join("keyspaces");
         check(keyspaces.is_dir(), "is missing", &keyspaces)?;
-        // What fjall says of other formats is better than what we could.
+        // For other formats fjall's own error message is better than one of ours.
         let known = read(&database.join("version"))? == FJALL_FORMAT;
         for name in names_in(&keyspaces)? {
             let path = keyspaces.join(&name);
@@ -101,8 +103,9 @@ impl Directory {
     }
 }
 
-/// fjall writes a checksum of a keyspace's manifest beside it, but does not look at it, and panics on what may then come.
-/// `current` is the manifest's number 8, its xxh3 16, and a byte for the kind of checksum.
+/// fjall writes a checksum of a keyspace's manifest next to it, but does not verify it, and may panic on a damaged
+/// manifest. The file `current` holds the manifest's number (8 bytes), its xxh3 (16 bytes), and a byte for the kind of
+/// checksum.
 fn check_manifest(keyspace: &Path) -> Result<(), Failure> {
     let path = keyspace.join("current");
     check(path.is_file(), "is missing", &path)?;
@@ -150,7 +153,7 @@ fn names_in(path: &Path) -> Result<Vec<String>, Failure> {
     entries.map(name).collect()
 }
 
-/// Locks the directory, and writes into the lock who did.
+/// Locks the directory, and writes this process's number into the lock file.
 fn lock(directory: &Path) -> Result<File, Failure> {
     let path = directory.join(LOCK);
     let io = |error| failed("locking", &path, &error);
@@ -159,7 +162,7 @@ fn lock(directory: &Path) -> Result<File, Failure> {
         Ok(()) => {}
         Err(TryLockError::WouldBlock) => {
             let mut holder = String::new();
-            // The number is a courtesy: its absence, or a file of nonsense, changes nothing.
+            // The number only helps the error message: if it is missing or not a number, nothing changes.
             let _ = (&mut file).take(20).read_to_string(&mut holder);
             let holder = holder.trim().parse::<u32>().map_or(String::new(), |pid| format!(" (number {pid})"));
             let directory = directory.display();

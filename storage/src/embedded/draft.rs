@@ -1,8 +1,8 @@
-//! A group of writes in the making: what it has changed so far lies over what is stored, so that each write sees those
-//! before it. Each key ends up in the batch once, because fjall gives all of a batch one sequence number.
+//! A group of writes in the making. Its changes so far are laid over the stored rows, so that each write sees those
+//! before it. Each key ends up in the batch once, because fjall gives all rows of a batch one sequence number.
 //!
-//! A write that fails leaves the draft as it was: the short ones read all they need before they change anything, the long
-//! ones are undone.
+//! A write that fails leaves the draft as it was. Short writes read everything they need before they change anything;
+//! long ones are undone.
 
 mod rows;
 pub mod sweep;
@@ -24,17 +24,17 @@ use crate::{Failure, Write, Written, change, check_forgotten, check_name};
 
 pub struct Draft<'a> {
     tables: &'a Tables,
-    /// By table, in the order of keys, which is how fjall likes to be given them; `None` is a removal.
+    /// By table and in the order of keys, which is the order that suits fjall best; `None` is a removal.
     changes: [BTreeMap<Vec<u8>, Change>; Table::COUNT],
-    /// What a long write has replaced so far.
+    /// The earlier changes that the running long write has replaced so far.
     undo: Option<Vec<Replaced>>,
     cache: &'a mut CommitCache,
 }
 
-/// What is to be under a key; `None` is a removal.
+/// The new value of a key; `None` is a removal.
 type Change = Option<Vec<u8>>;
 
-/// A key, and what was drafted for it before, if anything was.
+/// A key, and the change drafted for it before, if there was one.
 type Replaced = (Table, Vec<u8>, Option<Change>);
 
 enum Found<'a> {
@@ -58,7 +58,7 @@ impl<'a> Draft<'a> {
         Self { tables, changes: Default::default(), undo: None, cache }
     }
 
-    /// Writes all changes as one batch: on disk and synced, then visible.
+    /// Writes all changes as one batch: first written to disk and synced, then visible.
     pub fn commit(self) -> fjall::Result<()> {
         let mut batch = self.tables.database.batch().durability(Some(PersistMode::SyncData));
         for (table, changes) in Table::ALL.into_iter().zip(self.changes) {
@@ -115,7 +115,7 @@ impl<'a> Draft<'a> {
         }
     }
 
-    /// Takes many steps, or none: if one fails, the draft is as it was before the first.
+    /// Runs several steps as one: if a step fails, the draft is as it was before the first.
     fn attempt<T>(&mut self, steps: impl FnOnce(&mut Self) -> Result<T, Failure>) -> Result<T, Failure> {
         self.undo = Some(Vec::new());
         let done = steps(self);
@@ -149,7 +149,7 @@ impl<'a> Draft<'a> {
         self.get(table, key)?.map(|bytes| decoded(table, decode(&bytes))).transpose()
     }
 
-    /// Rows in the order of their keys, what is drafted over what is stored.
+    /// Rows in the order of their keys: drafted changes laid over the stored rows.
     fn rows(&self, table: Table, span: Span) -> impl Iterator<Item = Result<(Vec<u8>, Vec<u8>), Failure>> {
         let mut drafted = self.changes[table as usize].range(span.clone()).peekable();
         let stored = self.tables.keyspace(table).range(span).map(fjall::Guard::into_inner);
@@ -175,15 +175,15 @@ impl<'a> Draft<'a> {
         })
     }
 
-    /// Keeps a new message, and that its sender has written here. Reads nothing: with a million channels each read is one
-    /// of the disk.
+    /// Stores a new message, and notes that its sender has written in the channel. Reads nothing: with a million
+    /// channels each read would be a read from the disk.
     fn insert(&mut self, message: &Message) {
         self.note_author(message.sender, &message.channel);
         self.put(Table::Messages, keys::message(&message.channel, message.id), record::encode_message(message));
     }
 
-    /// Notes who has written where, unless the cache knows that it is noted. A note that is there already is written once
-    /// more: that costs less than to look for it.
+    /// Notes that a user has written in a channel, unless the cache knows that this is noted. A note that exists
+    /// already is written again: that costs less than looking for it.
     pub fn note_author(&mut self, user: UserId, channel: &ChannelId) {
         if !self.cache.authors.note(user, channel) {
             self.put(Table::Authored, keys::authored(user, channel), Vec::new());
@@ -195,7 +195,7 @@ impl<'a> Draft<'a> {
         self.read(Table::Messages, &keys::message(channel, id), decode)
     }
 
-    /// The stored message that this sender may change, or why there is none.
+    /// The stored message, if this sender may change it; otherwise the receipt that says why not.
     fn own_message(
         &self,
         channel: &ChannelId,
@@ -207,8 +207,8 @@ impl<'a> Draft<'a> {
         Ok(refusal.map_or_else(|| Ok(stored.expect("what is not stored was refused")), Err))
     }
 
-    /// Removes a message and keeps its place, which may be the channel's newest: `Embedded::head` takes the later one of
-    /// the newest message that there is and the place kept here.
+    /// Removes a message and stores its position, which may be the channel's newest: `Embedded::head` takes the later
+    /// of the newest existing message and the position stored here.
     fn remove_stored(&mut self, message: &Message) -> Result<(), Failure> {
         let key = keys::head(&message.channel);
         let kept = self.read(Table::Heads, &key, record::decode_head)?;
@@ -293,7 +293,7 @@ impl<'a> Draft<'a> {
         Ok(())
     }
 
-    /// A revocation, in both orders.
+    /// Writes a revocation in both tables, `Revocations` and `Expiries`.
     pub fn put_revocation(&mut self, key: Vec<u8>, revocation: &Revocation) {
         self.put(Table::Revocations, key, record::encode_revocation(revocation));
         self.put(Table::Expiries, keys::expiry(revocation), Vec::new());
@@ -311,7 +311,7 @@ impl<'a> Draft<'a> {
             if is_kept {
                 self.delete(Table::Revocations, key);
             }
-            // Without its revocation it would be found again and again.
+            // An expiry without its revocation would be found again and again.
             self.delete(Table::Expiries, keys::expiry(revocation));
         }
         Ok(())

@@ -1,9 +1,9 @@
-//! A look at fjall's journals before fjall does: is the end of the newest one merely torn, or is something damaged?
+//! Examines fjall's journals before fjall opens them: is only the end of the newest one torn, or is something damaged?
 //!
-//! A loss of power can leave holes of zeros in the group whose sync had not returned. Nobody was told that it was done,
-//! so it is cut off, where fjall would refuse to start. Anything else that is wrong means that acknowledged groups are at
-//! stake: fjall would silently drop what follows, and we refuse instead. A journal that lost its end as a whole, at the
-//! border of a group, cannot be told from a shorter one.
+//! A loss of power can leave holes of zeros in the group whose sync had not returned. No client was told that this
+//! group was done, so it is cut off; otherwise fjall would refuse to start. Any other damage means that acknowledged
+//! groups may be lost. fjall would silently drop everything after the damage, so this module refuses to start instead.
+//! If a journal lost its end exactly at the border of a group, it cannot be told from a shorter journal.
 //!
 //! A journal (fjall's format 3, the only one this is used on) is a sequence of batches, then zeros:
 //!
@@ -24,10 +24,10 @@ use super::failed;
 use crate::Failure;
 
 const TRAILER: &[u8] = b"FJL\x03";
-/// What a disk writes as a whole.
+/// The unit that a disk writes as a whole.
 const SECTOR_BYTES: usize = 512;
 
-/// What a journal is like.
+/// The state of a journal.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 enum Verdict {
     Sound,
@@ -37,10 +37,10 @@ enum Verdict {
     Damaged(usize),
 }
 
-/// Why bytes do not begin with a batch.
+/// Why bytes do not begin with a valid batch.
 enum Flaw {
     Incomplete,
-    /// It has an end, this far away, but its checksum is wrong.
+    /// The batch ends this many bytes from its beginning, but its checksum is wrong.
     Checksum(usize),
 }
 
@@ -64,7 +64,7 @@ pub fn examine(mut journals: Vec<(u64, PathBuf)>) -> Result<(), Failure> {
     Ok(())
 }
 
-/// A journal without its last hole. fjall makes each one 64 MiB long before it has anything to say.
+/// Reads a journal without its final hole: fjall makes each file 64 MiB long before it writes anything.
 fn read(path: &Path) -> io::Result<Vec<u8>> {
     let file = File::open(path)?;
     let length = file.metadata()?.len();
@@ -102,7 +102,7 @@ fn verdict(bytes: &[u8]) -> Verdict {
     if rest.iter().all(|&byte| byte == 0) {
         return Verdict::Sound;
     }
-    // A torn batch is the last one: what was synced later would have synced it, too.
+    // Only the last batch can be torn: the sync of a later batch would have synced it, too.
     let beginnings = rest.iter().enumerate().skip(1).filter(|&(_, &byte)| byte == 1);
     let followed = beginnings.map(|(place, _)| &rest[place..]).any(|next| batch_length(next).is_ok());
     let torn = match flaw {
@@ -112,8 +112,8 @@ fn verdict(bytes: &[u8]) -> Verdict {
     if torn && !followed { Verdict::Torn(place) } else { Verdict::Damaged(place) }
 }
 
-/// Whether some sector's part of this range is all zeros. A batch neither begins nor ends with zeros, so a short part at
-/// either border is none by chance.
+/// Whether the part of some sector that lies in this range is all zeros. A batch neither begins nor ends with zeros, so
+/// a short part at either border is not zero by chance.
 fn has_hole(bytes: &[u8], start: usize, end: usize) -> bool {
     (start / SECTOR_BYTES..=(end - 1) / SECTOR_BYTES).any(|sector| {
         let from = (sector * SECTOR_BYTES).max(start);
@@ -122,7 +122,7 @@ fn has_hole(bytes: &[u8], start: usize, end: usize) -> bool {
     })
 }
 
-/// The length of the batch that these bytes begin with.
+/// The length of the batch at the start of these bytes.
 fn batch_length(bytes: &[u8]) -> Result<usize, Flaw> {
     let mut reader = Reader { bytes, place: 0 };
     if reader.byte()? != 1 {
@@ -169,7 +169,7 @@ impl<'a> Reader<'a> {
         self.take(1).map(|taken| taken[0])
     }
 
-    /// A number of `N` bytes, the lowest first.
+    /// A number of `N` bytes, lowest byte first.
     fn number<const N: usize>(&mut self) -> Result<u64, Flaw> {
         Ok(self.take(N)?.iter().rev().fold(0, |number, &byte| number << 8 | u64::from(byte)))
     }

@@ -1,9 +1,10 @@
-//! The options that fjall keeps with each keyspace from the day it is made, renewed in a database of an earlier day.
+//! fjall stores options with each keyspace when the keyspace is created. This module updates them in a database that an
+//! earlier version created.
 //!
-//! fjall keeps them in a tree of its own, in `keyspaces/0`: a name under `n` and the keyspace's number, and each option
-//! under `c`, that number and its own name. While no database is open there, that tree can be opened alone. All new
-//! options become valid at once, with the tree's next manifest; a program killed before that has changed nothing, and the
-//! next start renews them.
+//! fjall stores them in a tree of its own, in `keyspaces/0`: a name under `n` and the keyspace's number, and each
+//! option under `c`, that number and the option's name. While no database is open there, the tree can be opened alone.
+//! All new options become valid at once, with the tree's next manifest. If the program is killed before that, nothing
+//! has changed, and the next start updates them.
 
 use std::panic::UnwindSafe;
 use std::path::Path;
@@ -18,23 +19,23 @@ use crate::keys::Table;
 
 const TREE: &str = "keyspaces/0";
 
-/// What fjall is to keep of its compaction: nothing that it ever does by itself, because `compaction` merges. The target
+/// The compaction options that fjall stores: fjall must never merge by itself, because `compaction` merges. The target
 /// is a size that no level reaches, and the threshold a number of tables that the first level does not reach.
 pub fn inert() -> Leveled {
     Leveled::default().with_l0_threshold(u8::MAX).with_table_target_size(1 << 50)
 }
 
-/// Whether a database keeps options of an earlier day. No `Database` may have it open.
+/// Whether a database has outdated options. No `Database` may have it open.
 pub fn are_outdated(database: &Path) -> Result<bool, Failure> {
     careful(database, || Ok(!Kept::read(database)?.outdated.is_empty()))
 }
 
-/// Renews them. No `Database` may have it open.
+/// Updates the outdated options. No `Database` may have it open.
 pub fn renew(database: &Path) -> Result<(), Failure> {
     careful(database, || Kept::read(database)?.renew())
 }
 
-/// lsm-tree asserts some of what it reads: damage, not a bug of ours.
+/// lsm-tree asserts some of what it reads: a panic here means damaged data, not a bug of ours.
 fn careful<T>(database: &Path, work: impl FnOnce() -> lsm_tree::Result<T> + UnwindSafe) -> Result<T, Failure> {
     match std::panic::catch_unwind(work) {
         Ok(done) => done.map_err(|error| unopenable(database, &error.into())),
@@ -44,7 +45,7 @@ fn careful<T>(database: &Path, work: impl FnOnce() -> lsm_tree::Result<T> + Unwi
     }
 }
 
-/// fjall's tree of options, and what takes the place of those in it that are outdated.
+/// fjall's tree of options, and the new values of the outdated ones.
 struct Kept {
     tree: AnyTree,
     seqno: SequenceNumberCounter,
@@ -73,7 +74,7 @@ impl Kept {
     }
 
     fn renew(self) -> lsm_tree::Result<()> {
-        // A later row hides those before it.
+        // Rows with a later sequence number hide earlier ones.
         self.seqno.fetch_max(self.tree.get_highest_seqno().map_or(0, |seqno| seqno + 1));
         let mut rows = self.tree.ingestion()?;
         for (key, value) in self.outdated {
@@ -83,7 +84,7 @@ impl Kept {
     }
 }
 
-/// The options of a table that have changed since format 1, as fjall writes them down.
+/// The options of a table that have changed since format 1, as fjall stores them.
 fn wanted(table: Table) -> Vec<(String, Slice)> {
     let strategy = inert();
     let config = strategy.get_config().into_iter();

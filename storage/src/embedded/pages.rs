@@ -1,4 +1,4 @@
-//! Pages of lists: groups and their people, friends, notifications. Each is read at one moment.
+//! Pages of lists: groups and their members, friends, notifications. Each page is read from one snapshot.
 
 use engine::id::{ChannelId, GroupId, NotificationId, UserId};
 use engine::social::group::Role;
@@ -33,7 +33,7 @@ impl View<'_> {
         browse(rows, filter, limit)
     }
 
-    /// A role in a group that has been deleted is none, even where it is not swept away yet.
+    /// A deleted group has no roles, even if its member rows are not removed yet.
     pub fn group_role(&self, group: GroupId, user: UserId) -> Result<Option<Role>, Failure> {
         let membership = self.read(Table::Members, &keys::member(group, user), record::decode_membership)?;
         match membership {

@@ -1,28 +1,29 @@
-//! The room that the disk has: when writes are refused, and which merges of tables may begin.
+//! The free room on the disk: decides when writes are refused, and which merges of tables may begin.
 //!
-//! A part of the disk, the reserve, stays free. It is for what the store does without being asked: flushing its memtables,
-//! writing its journal. Writes are refused while less than the reserve is free, and a merge begins only if its result fits
-//! beside the reserve.
+//! A part of the disk, the reserve, stays free. It is for the store's background work: flushing its memtables and
+//! writing its journal. Writes are refused while less than the reserve is free, and a merge begins only if its result
+//! fits without using the reserve.
 
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use crate::{DiskRoom, Failure};
 
-/// Writes are taken again when this part of the reserve is free beyond it, so that they are not taken and refused in turn.
+/// After a refusal, writes are accepted only when the free room exceeds the reserve by this fraction of it, so that
+/// acceptance and refusal do not alternate quickly.
 const MARGIN_PART: u64 = 16;
 
 /// The disk under a store's directory.
 pub struct Room {
     path: PathBuf,
     reserve: u64,
-    /// What the merges under way may still write.
+    /// The bytes that running merges may still write.
     merging: AtomicU64,
     /// A table has many runs, and there is no room to merge them: with more writes the store would stop for good.
     crowded: AtomicBool,
     /// Writes are refused.
     refusing: AtomicBool,
-    /// The server has begun its life: the log hears when writes are refused.
+    /// The server has begun its life: from then on refused writes are logged.
     logs: AtomicBool,
 }
 
@@ -38,7 +39,7 @@ impl Room {
         Ok(DiskRoom { free: stat.f_bavail.saturating_mul(stat.f_frsize), reserve: self.reserve })
     }
 
-    /// From now on the log has a line when writes begin to be refused, and one when they are taken again.
+    /// From now on logs when writes begin to be refused, and when they are accepted again.
     pub fn log_from_now_on(&self) {
         self.logs.store(true, Ordering::Release);
     }
@@ -66,8 +67,8 @@ impl Room {
         format!("the disk of {path} has {free} MiB free, and {reserve} MiB must stay free{merges}")
     }
 
-    /// Lets a merge of tables of this size begin, if the result fits beside the reserve and the merges under way. Tables grow
-    /// a little when they are merged: their filters and indexes are made anew.
+    /// Lets a merge of tables of this size begin, if the result fits beside the reserve and the running merges. Tables
+    /// grow a little when they are merged, because their filters and indexes are rebuilt.
     pub fn claim(&self, input: u64) -> Option<Claim<'_>> {
         let bytes = input.saturating_add(input / 16);
         let Ok(DiskRoom { free, reserve }) = self.free_and_reserve() else { return None };
@@ -76,13 +77,13 @@ impl Room {
         (free >= reserve.saturating_add(taken).saturating_add(bytes)).then_some(claim)
     }
 
-    /// Says whether a table has so many runs that no more may come, without room to merge them.
+    /// Sets whether a table has too many runs and there is no room to merge them.
     pub fn set_crowded(&self, crowded: bool) {
         self.crowded.store(crowded, Ordering::Release);
     }
 }
 
-/// The room of a merge under way, until this is dropped.
+/// The room of a running merge; dropping it frees the room.
 pub struct Claim<'a> {
     room: &'a Room,
     bytes: u64,
@@ -102,7 +103,7 @@ mod tests {
     fn merges_share_the_room_beside_the_reserve() {
         let directory = tempfile::tempdir().unwrap();
         let free = Room::new(directory.path().into(), 0).free_and_reserve().unwrap().free;
-        // Others use the disk as well, so the bounds are far apart.
+        // Other programs use the disk as well, so the bounds are far apart.
         let room = Room::new(directory.path().into(), free / 2);
         let first = room.claim(free / 4).expect("a quarter fits");
         assert!(room.claim(free / 2).is_none(), "a half does not fit beside the reserve and the first");

@@ -1,4 +1,4 @@
-//! fjall's keyspaces as our tables: made, opened, read.
+//! The store's tables as fjall keyspaces: creates, opens and reads them.
 
 use std::path::Path;
 use std::sync::Arc;
@@ -21,47 +21,52 @@ use crate::account::Revocation;
 use crate::keys::{self, Span, Table};
 use crate::record::{self, Damage, StoreMeta};
 
-/// Which tables and records a store has. Rises when an older program could no longer read what this one writes.
+/// The version of the tables and records. Rises when an older program could no longer read what this program writes.
 ///
-/// 1 knew messages, accounts and logouts; 2 groups, friends and notifications, and who has written where; 3 knows logouts in
-/// the order of time, and keeps a channel's head only when a message is removed.
+/// Format 1 had messages, accounts and logouts. Format 2 added groups, friends and notifications, and the notes of
+/// which user has written where. Format 3 has the logouts also in the order of time, and stores a channel's head only
+/// when a message is removed.
 pub const FORMAT: u32 = 3;
 
-/// fjall's background threads. One is enough, as it flushes and does not merge. With two, the first passes every request to
-/// merge back to the queue, and uses a core for that while the second merges.
+/// fjall's background threads. One is enough, as it flushes and does not merge. With two, the first puts every request
+/// to merge back into the queue, and uses a whole core for that while the second merges.
 const WORKER_THREADS: usize = 1;
-/// How much journal may pile up before fjall flushes what holds its oldest file. Two files of 64 MiB: a start reads them.
+/// How much journal may accumulate before fjall flushes the memtables that need the oldest file. Two files of 64 MiB: a
+/// start reads them.
 const JOURNAL_BYTES_MAX: u64 = 128 << 20;
-/// Messages are nearly all that is written.
+/// Messages are almost all that is written.
 const MESSAGES_MEMTABLE_BYTES: u64 = 32 << 20;
-/// Of heads, accounts and the like.
+/// For heads, accounts and similar tables.
 const OTHER_MEMTABLE_BYTES: u64 = 4 << 20;
-/// Of what is written when people meet and part.
+/// For tables that change when friends, groups or notifications change.
 const SLOW_MEMTABLE_BYTES: u64 = 2 << 20;
-/// Of who has written where: a row beside each message whose sender has not written in that channel for a while.
+/// For the notes of which user has written where: one row with each message whose sender has not written in that
+/// channel for a while.
 const AUTHORED_MEMTABLE_BYTES: u64 = 8 << 20;
 /// A page of 100 messages of 300 bytes is two or three blocks.
 const MESSAGES_BLOCK_BYTES: u32 = 16 << 10;
 const OTHER_BLOCK_BYTES: u32 = 4 << 10;
-/// From so many runs in its first level on, or memtables that wait to be written, fjall lets a table's writers wait.
+/// fjall makes a table's writers wait when its first level has this many runs, or when this many memtables wait to be
+/// written.
 const RUNS_OF_HALT: usize = 30;
 const MEMTABLES_OF_HALT: usize = 4;
-/// Descriptors that fjall keeps open; the rest belong to sockets.
+/// File descriptors that fjall keeps open; the rest are for sockets.
 const CACHED_FILES_MAX: usize = 256;
 
 /// fjall's keyspaces, by table.
 pub struct Tables {
     pub database: Database,
     keyspaces: [Keyspace; Table::COUNT],
-    /// Set when merges that are under way are to end.
+    /// Set to stop running merges.
     pub stopping: Arc<AtomicBool>,
 }
 
 impl Tables {
-    /// Opens a database that must be ours. One of an older format is brought up to date.
+    /// Opens a database, which must be a Stentor store. Upgrades one of an older format.
     pub fn open(path: &Path, options: &EmbeddedOptions) -> Result<Self, Failure> {
         if kept_options::are_outdated(path)? {
-            // An earlier program must not open a database in which fjall merges nothing any more. So the format comes first.
+            // An earlier program must not open a database in which fjall no longer merges. So the format is upgraded
+            // first.
             drop(Self::open_as_it_is(path, options)?);
             kept_options::renew(path)?;
         }
@@ -90,14 +95,14 @@ impl Tables {
         Ok(tables)
     }
 
-    /// Makes a database with every table and the record that says it is ours, all synced.
+    /// Creates a database with every table and the record that marks it as a Stentor store, all synced.
     pub fn create(path: &Path, options: &EmbeddedOptions) -> Result<(), Failure> {
         let stopping = Arc::default();
         let tables = Self::of(path, open_database(path, options, &stopping)?, stopping)?;
         tables.put_meta(path, Epoch(0))
     }
 
-    /// The tables of a database; those that do not exist are made.
+    /// The tables of a database; creates those that do not exist.
     fn of(path: &Path, database: Database, stopping: Arc<AtomicBool>) -> Result<Self, Failure> {
         let mut keyspaces = Vec::with_capacity(Table::COUNT);
         for table in Table::ALL {
@@ -109,7 +114,7 @@ impl Tables {
         Ok(Self { database, keyspaces, stopping })
     }
 
-    /// Says that the store is of our format from now on, with all that is in it synced.
+    /// Records that the store has the current format from now on, after everything in it is synced.
     pub fn put_meta(&self, path: &Path, epoch: Epoch) -> Result<(), Failure> {
         let mut cache = CommitCache::default();
         let mut draft = Draft::new(self, &mut cache);
@@ -118,7 +123,7 @@ impl Tables {
         synced.map_err(|error| unopenable(path, &error))
     }
 
-    /// What the store says about itself, if this program may work with it.
+    /// The store's own record, if this program can work with the store.
     pub fn meta(&self, path: &Path) -> Result<StoreMeta, Failure> {
         checked_meta(path, self.keyspace(Table::Meta).get(keys::META))
     }
@@ -143,12 +148,12 @@ impl Tables {
         self.get(table, key)?.map(|bytes| decoded(table, decode(&bytes))).transpose()
     }
 
-    /// Runs in the first level of the table that has most of them there.
+    /// The number of runs in the first level, for the table that has most there.
     pub fn first_level_runs(&self) -> usize {
         self.keyspaces.iter().map(|keyspace| keyspace.tree.l0_run_count()).max().unwrap_or(0)
     }
 
-    /// Whether fjall lets each writer wait until runs have been merged, or memtables written.
+    /// Whether fjall makes writers wait until runs have been merged or memtables written.
     pub fn stops_writers(&self) -> bool {
         let stops = |keyspace: &Keyspace| {
             keyspace.tree.l0_run_count() >= RUNS_OF_HALT || keyspace.tree.sealed_memtable_count() >= MEMTABLES_OF_HALT
@@ -156,7 +161,7 @@ impl Tables {
         self.keyspaces.iter().any(stops)
     }
 
-    /// All tables as they stand now, whatever is written meanwhile.
+    /// A snapshot of all tables.
     pub fn view(&self) -> View<'_> {
         View { tables: self, snapshot: self.database.snapshot() }
     }
@@ -169,7 +174,7 @@ impl Tables {
     }
 }
 
-/// The tables at one moment, for reads of more than one row.
+/// A snapshot of the tables, for reads of more than one row.
 pub struct View<'a> {
     tables: &'a Tables,
     snapshot: Snapshot,
@@ -203,7 +208,7 @@ impl View<'_> {
     }
 }
 
-/// fjall has no empty keys, and none longer than its length field can say.
+/// fjall has no empty keys, and no keys longer than its length field allows.
 fn is_key(key: &[u8]) -> bool {
     !key.is_empty() && key.len() <= usize::from(u16::MAX)
 }
@@ -243,14 +248,15 @@ fn open_database(path: &Path, options: &EmbeddedOptions, stopping: &Arc<AtomicBo
             .with_compaction_filter_factories(Arc::new(interruption))
             .open()
     };
-    // fjall asserts some of what it reads from the journal, in builds that have assertions: damage, not a bug of ours.
+    // fjall asserts some of what it reads from the journal, in builds with assertions: a panic here means damaged data,
+    // not a bug of ours.
     match std::panic::catch_unwind(open) {
         Ok(database) => database.map_err(|error| unopenable(path, &error)),
         Err(_) => Err(Failure::Corrupt(format!("{} is damaged: fjall could not make sense of it", path.display()))),
     }
 }
 
-/// Up to which size rows are kept in memory before they become a run.
+/// The size up to which rows are kept in memory before they become a run.
 pub fn memtable_bytes(table: Table) -> u64 {
     match table {
         Table::Messages => MESSAGES_MEMTABLE_BYTES,
@@ -260,7 +266,7 @@ pub fn memtable_bytes(table: Table) -> u64 {
     }
 }
 
-/// fjall keeps these with a keyspace from the day it is made; `kept_options` renews those that have changed since.
+/// fjall stores these options when it creates a keyspace; `kept_options` updates those that have changed since.
 fn keyspace_options(table: Table) -> KeyspaceCreateOptions {
     let block = if table == Table::Messages { MESSAGES_BLOCK_BYTES } else { OTHER_BLOCK_BYTES };
     KeyspaceCreateOptions::default()
@@ -274,12 +280,12 @@ pub fn decoded<T>(table: Table, record: Result<T, Damage>) -> Result<T, Failure>
     record.map_err(|damage| Failure::Corrupt(format!("in table {}: {damage}", table.name())))
 }
 
-/// What a key says, if it is one of this table.
+/// The parsed key, or a failure if the key does not belong in this table.
 pub fn parsed<T>(table: Table, key: Option<T>) -> Result<T, Failure> {
     key.ok_or_else(|| Failure::Corrupt(format!("in table {}: a key is not as it should be", table.name())))
 }
 
-/// A failed read: the disk's fault may pass, a wrong checksum will not.
+/// A failed read: a disk error may pass, a wrong checksum stays.
 pub fn unreadable(table: Table, error: &fjall::Error) -> Failure {
     let text = format!("reading table {} failed: {}", table.name(), describe(error));
     match io_error(error) {
@@ -288,7 +294,7 @@ pub fn unreadable(table: Table, error: &fjall::Error) -> Failure {
     }
 }
 
-/// A database that does not open.
+/// The failure for a database that cannot be opened.
 pub fn unopenable(path: &Path, error: &fjall::Error) -> Failure {
     use std::io::ErrorKind::{AlreadyExists, InvalidData, NotFound, UnexpectedEof};
     let (path, reason) = (path.display(), describe(error));
@@ -310,7 +316,7 @@ pub fn io_error(error: &fjall::Error) -> Option<&std::io::Error> {
     }
 }
 
-/// fjall's errors in its own words, but an operating system's error in that system's.
+/// A fjall error in fjall's own words; an operating system's error in that system's words.
 pub fn describe(error: &fjall::Error) -> String {
     match (io_error(error), error) {
         (Some(error), _) => error.to_string(),

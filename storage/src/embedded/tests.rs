@@ -1,4 +1,4 @@
-//! What no reader can see: that rows which nothing leads to any more are really removed, a bounded number at a time.
+//! Tests what no reader can see: rows that can no longer be reached are really removed, a bounded number at a time.
 
 use engine::id::{Sequence, Timestamp};
 use engine::message::MessageCode;
@@ -11,7 +11,7 @@ use super::draft::sweep::SWEEP_ROWS_MAX;
 use super::*;
 use crate::account::{CredentialKind, Registration};
 
-/// More than can be swept with one group of writes.
+/// More rows than one group of writes can remove.
 const MANY: u32 = 3 * SWEEP_ROWS_MAX as u32 / 2;
 
 fn user(number: u32) -> UserId {
@@ -97,8 +97,8 @@ fn rows(store: &Embedded, tables: &[Table]) -> Vec<usize> {
     tables.iter().map(|&table| store.tables().unwrap().keyspace(table).iter().count()).collect()
 }
 
-/// Commits nothing until nothing is left over; checks that no commit removes more rows than it may. The store is opened
-/// anew in between.
+/// Commits empty groups until there are no leftovers; checks that no commit removes more rows than allowed. The store
+/// is reopened in between.
 fn sweep_all(directory: &tempfile::TempDir, mut store: Embedded, tables: &[Table]) -> (Embedded, usize) {
     let mut commits = 0;
     while rows(&store, &[Table::Leftovers]) != [0] {
@@ -106,7 +106,7 @@ fn sweep_all(directory: &tempfile::TempDir, mut store: Embedded, tables: &[Table
         commit(&store, []);
         commits += 1;
         for (before, after) in before.into_iter().zip(rows(&store, tables)) {
-            // A row of a list may have one on another's side, and a note.
+            // A list row may have a counterpart on the other side, and a note.
             assert!(before - after <= 3 * SWEEP_ROWS_MAX, "{before} rows, then {after}");
         }
         if commits % 2 == 1 {
@@ -184,7 +184,7 @@ fn what_hung_on_an_account_is_swept_by_and_by() {
     let tables = [Table::Edges, Table::Friends, Table::Notifications];
     let (store, commits) = sweep_all(&directory, store, &tables);
     assert!(commits >= 5, "{commits}");
-    // Half of all were friends with the one who is gone, half had blocked them.
+    // Half of all users were friends of the deleted user, the other half had blocked it.
     assert_eq!(rows(&store, &[Table::Edges, Table::Friends]), [0; 2]);
     assert_eq!(store.notifications(user(1), None, 9).unwrap(), []);
     assert_eq!(store.edge_count(user(2)).unwrap(), 0);

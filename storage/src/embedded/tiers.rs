@@ -1,8 +1,8 @@
-//! Which tables of a large tree are merged next, decided from what its levels hold.
+//! Decides which tables of a large tree are merged next, from the contents of its levels.
 //!
-//! A message's key begins with its channel. Messages of many channels therefore come in no order of keys, and every new
-//! run overlaps everything that is there. To merge each run with all older ones would write a message again and again, so
-//! a run is first merged with runs of its own age, and only then with older ones:
+//! A message's key begins with its channel. So messages of many channels do not arrive in the order of keys, and every
+//! new run overlaps all existing ones. Merging each run with all older ones would rewrite a message again and again. So
+//! a run is first merged with runs of its own age, and only later with older ones:
 //!
 //! ```text
 //! level 0      runs as memtables leave them
@@ -14,9 +14,9 @@
 //! below it     one run a level, each level LEVEL_RATIO times the one above
 //! ```
 //!
-//! So a read meets a bounded number of runs, a merge needs a bounded room on the disk, and what a merge has done is kept
-//! should the program be killed in the next. Level 1, and level 3 of a store that an earlier program merged, are only
-//! passed through.
+//! So a read looks into a bounded number of runs, a merge needs a bounded amount of room on the disk, and the result of
+//! a merge is kept even if the program is killed during the next. Tables only pass through level 1, and through level 3
+//! of a store that an earlier program merged.
 
 use std::sync::Arc;
 
@@ -25,40 +25,41 @@ use lsm_tree::compaction::{CompactionStrategy, MoveDown, PullDown};
 
 use super::compaction::{LEVELS, Level};
 
-/// Runs of level 0 from which on they are merged. fjall lets writers wait at 30.
+/// Level 0 is merged when it has this many runs. fjall makes writers wait at 30.
 const RUNS_0_MAX: usize = 4;
-/// Runs of level 0 from which on they are moved below unmerged: a server under more load than can be merged, or one that is
-/// killed again and again before it has merged anything, must not make writers wait.
+/// When level 0 has this many runs, they are moved down unmerged: a server under more load than it can merge, or one
+/// that is killed again and again before it has merged anything, must not make writers wait.
 const RUNS_0_CROWDED: usize = 16;
-/// Runs of level 2 from which on that no longer helps, as reads would have to look into too many. Writers then wait.
+/// When level 2 has this many runs, moving more down does not help, because reads would have to look into too many.
+/// Writers then wait.
 const RUNS_2_CROWDED: usize = 64;
-/// Tables of level 0 that lie side by side, as one channel's do, from which on they are moved out of the way.
+/// A single run of level 0 with this many tables, as one channel makes, is moved down.
 const TABLES_0_MAX: usize = 16;
-/// Runs of level 2 from which on they are merged with the base level. Each is a place where a page of history is looked
-/// for; more of them would save writing.
+/// Level 2 is merged with the base level when it has this many runs. A page of history must look into each run; a
+/// higher bound would save writes.
 const RUNS_2_MAX: usize = 8;
-/// How many times the level above it a level below the base may hold.
+/// How many times the size of the level above it a level below the base may have.
 const LEVEL_RATIO: u64 = 8;
-/// Where the base level may be.
+/// The levels that can be the base.
 const BASE_LEVELS: std::ops::RangeInclusive<usize> = 4..=LAST;
 const LAST: usize = LEVELS - 1;
 
-/// What is done next in a tree.
+/// The next step in a tree.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Step {
-    /// Tables become part of a lower level as they are.
+    /// Tables become part of a lower level unchanged.
     Move { from: u8, to: u8 },
-    /// All of two levels becomes one run of the lower one.
+    /// All tables of two levels become one run of the lower level.
     Merge { from: u8, to: u8 },
-    /// A part of a level that is too large is merged with the tables of the next one that it overlaps.
+    /// A part of a level that is too large is merged with the tables of the next level that it overlaps.
     Push { from: u8 },
 }
 
-/// How large tables and levels may grow.
+/// The sizes to which tables and levels may grow.
 #[derive(Clone, Copy, Debug)]
 pub struct Tiers {
     pub table_bytes: u64,
-    /// Tables that fill the base level; and level 2, whatever the number of its runs.
+    /// The number of tables that fill the base level. The same size fills level 2, whatever the number of its runs.
     pub base_tables: u8,
 }
 
@@ -69,13 +70,15 @@ impl Default for Tiers {
 }
 
 impl Tiers {
-    /// The next step near the top. It is short, and runs beside a long one further down, so that writers never wait for that.
+    /// The next step near the top. It is short, and runs beside a long step further down, so that writers never wait
+    /// for the long one.
     pub fn next_shallow(self, levels: &[Level; LEVELS]) -> Option<Step> {
         if levels[1].tables > 0 {
             return Some(Step::Move { from: 1, to: 2 });
         }
         if levels[0].runs >= RUNS_0_CROWDED && levels[2].runs < RUNS_2_CROWDED {
-            // lsm-tree puts them in order only if there is a run already. The next level's is older, and can be that.
+            // lsm-tree orders the moved runs only if level 2 has a run already. The next level's run is older, and can
+            // serve as that.
             let next = (2..LEVELS).find(|&level| levels[level].tables > 0);
             match next {
                 Some(2) => return Some(Step::Move { from: 0, to: 2 }),
@@ -101,7 +104,7 @@ impl Tiers {
         };
         let full = levels[2].runs >= RUNS_2_MAX || levels[2].bytes > self.base_bytes();
         let to = if self.is_over(levels, base) { base - 1 } else { base };
-        // A level that is far too large would make the merge into it too large.
+        // If a level is far too large, shrink it first: the merge into it would be too large.
         above(2).or(full.then_some(Step::Merge { from: 2, to: to as u8 })).or(above(1))
     }
 
@@ -113,12 +116,12 @@ impl Tiers {
         (base..level).fold(self.base_bytes(), |bytes, _| bytes * LEVEL_RATIO)
     }
 
-    /// Whether the base level and all below it are full, so that the base has to be one higher.
+    /// Whether the base level and all below it are full, so that the base must move one level up.
     fn is_over(self, levels: &[Level; LEVELS], base: usize) -> bool {
         base > *BASE_LEVELS.start() && (base..=LAST).all(|level| levels[level].bytes > self.bytes_max(level, base))
     }
 
-    /// A strategy of lsm-tree's that takes this step.
+    /// The lsm-tree strategy that takes this step.
     pub fn strategy(self, step: Step, levels: &[Level; LEVELS]) -> Arc<dyn CompactionStrategy + Send + Sync> {
         match step {
             Step::Move { from, to } => Arc::new(MoveDown(from, to)),
@@ -127,10 +130,10 @@ impl Tiers {
         }
     }
 
-    /// `Leveled` with sizes by which this level is the only one that is too large.
+    /// `Leveled` with sizes by which only this level is too large.
     ///
-    /// It counts levels from the first one that holds anything. The first size is a number of tables, each further one a
-    /// ratio of the one before.
+    /// `Leveled` counts levels from the first one that is not empty. The first size is a number of tables; each further
+    /// size is a ratio to the one before.
     fn push(self, level: usize, levels: &[Level; LEVELS]) -> Leveled {
         const ENDLESS: f32 = 1e6;
         let bytes_max = self.bytes_max(level, base(levels));
@@ -139,7 +142,7 @@ impl Tiers {
             let leveled = Leveled::default().with_l0_threshold(self.base_tables);
             return leveled.with_table_target_size(self.table_bytes).with_level_ratio_policy(vec![ENDLESS]);
         }
-        // The levels above it are at most as large as this.
+        // By these sizes the levels above it are never too large.
         let above = self.table_bytes * u64::from(u8::MAX);
         let mut ratios = vec![1.0; level - first];
         ratios[level - first - 1] = bytes_max as f32 / above as f32;
@@ -150,12 +153,13 @@ impl Tiers {
             .with_level_ratio_policy(ratios)
     }
 
-    /// The most that a step reads, and so writes.
+    /// The most bytes that a step reads, and therefore writes.
     pub fn input_max(self, step: Step, levels: &[Level; LEVELS]) -> u64 {
         match step {
             Step::Move { .. } => 0,
             Step::Merge { from, to } => levels[usize::from(from)].bytes + levels[usize::from(to)].bytes,
-            // lsm-tree takes 50 tables of the next level at most, and of this level what lies within their keys.
+            // lsm-tree takes at most 50 tables of the next level, and from this level the tables within their key
+            // range.
             Step::Push { from } => {
                 let from = usize::from(from);
                 let part = self.table_bytes * 50;
@@ -165,7 +169,7 @@ impl Tiers {
     }
 }
 
-/// The highest level that is one run, or is to become one.
+/// The highest level that is one run, or will become one.
 fn base(levels: &[Level; LEVELS]) -> usize {
     BASE_LEVELS.clone().find(|&level| levels[level].tables > 0).unwrap_or(LAST)
 }
@@ -182,7 +186,7 @@ mod tests {
 
     const TIERS: Tiers = Tiers { table_bytes: 25, base_tables: 4 };
 
-    /// Levels of so many runs, with a table and so many bytes each.
+    /// Levels with this many runs each, every run one table of this many bytes.
     fn levels(runs: [(usize, u64); LEVELS]) -> [Level; LEVELS] {
         runs.map(|(runs, bytes)| Level { runs, tables: runs, bytes: runs as u64 * bytes })
     }
@@ -227,7 +231,7 @@ mod tests {
         check((8, 9), [0, 0, 0], merge(6));
         check((2, 60), [0, 0, 0], merge(6));
         check((8, 9), [0, 0, 100], merge(6));
-        // The base level is full: the next one above becomes it, and fills.
+        // The base level is full: the next level above becomes the base, and fills.
         check((8, 9), [0, 0, 101], merge(5));
         check((7, 9), [0, 0, 5000], None);
         check((8, 9), [0, 60, 101], merge(5));
@@ -235,7 +239,7 @@ mod tests {
         check((8, 9), [0, 101, 101], merge(5));
         check((8, 9), [0, 201, 101], push(5));
         check((8, 9), [0, 101, 801], merge(4));
-        // Then the middle one may hold more.
+        // Then the middle level may hold more.
         check((7, 9), [60, 800, 801], None);
         check((7, 9), [60, 801, 801], push(5));
         check((7, 9), [101, 801, 801], push(4));
@@ -256,7 +260,7 @@ mod tests {
         (database, rows)
     }
 
-    /// Takes steps until there are none; answers how many were taken.
+    /// Takes steps until there are none; returns the steps taken.
     fn settle(tiers: Tiers, database: &Database, rows: &Keyspace) -> Vec<Step> {
         let mut steps = Vec::new();
         loop {
@@ -266,7 +270,8 @@ mod tests {
             let readable_from = database.supervisor.snapshot_tracker.get_seqno_safe_to_gc();
             rows.tree.compact(tiers.strategy(step, &levels), readable_from).unwrap();
             if rows.tree.current_version().id() == version {
-                // `Leveled` takes tables that lie within the keys of the next level, which a level's only table may not do.
+                // `Leveled` takes only tables whose keys lie within those of the next level. A level's only table may
+                // not meet this.
                 assert!(
                     matches!(step, Step::Push { from } if levels[usize::from(from)].tables < 3),
                     "{step:?} in {levels:?}"
@@ -339,7 +344,7 @@ mod tests {
             random = random.wrapping_mul(6364136223846793005).wrapping_add(1442695040888963407);
             (random >> 32) as u32
         };
-        // lsm-tree makes tables of 64 MB when it merges whole levels, and a level of some of them is needed.
+        // lsm-tree makes tables of 64 MB when it merges whole levels, and the test needs a level with several of them.
         while pushed == 0 {
             for _ in 0..2000 {
                 let value: Vec<u8> = (0..1024).flat_map(|_| next().to_le_bytes()).collect();
@@ -367,7 +372,7 @@ mod tests {
         }
     }
 
-    /// As a server leaves them that is killed again and again before its first merge is done.
+    /// The state of a store whose server is killed again and again before its first merge is done.
     #[test]
     fn runs_that_pile_up_above_a_lower_level_are_moved_and_stay_in_order() {
         let directory = tempfile::tempdir().unwrap();

@@ -1,5 +1,6 @@
-//! An embedded store as an end of a move. As a source it is read table by table in the order of its keys; as a target it
-//! takes rows with the note of how far the move has come in one group of writes, so that it never goes back.
+//! An embedded store as one end of a move. As a source it is read table by table in the order of its keys. As a target
+//! it writes rows together with the note of how far the move has come, in one group of writes, so that the two always
+//! agree.
 
 use engine::id::{ChannelId, ChannelKind, Epoch};
 
@@ -13,7 +14,7 @@ use crate::rows::Rows;
 use crate::transfer::{Item, Note, Origin, Page, Source, Target};
 use crate::{Failure, Store};
 
-/// The tables of a move, in its order.
+/// The tables of a move, in the order of the move.
 const MOVED: [Table; 13] = [
     Table::Accounts,
     Table::Credentials,
@@ -30,7 +31,7 @@ const MOVED: [Table; 13] = [
     Table::Heads,
 ];
 
-/// Rows of a page, and bytes after which it ends.
+/// The most rows of a page, and the bytes after which it ends.
 const PAGE_ROWS_MAX: usize = 4096;
 const PAGE_BYTES_MAX: usize = 4 << 20;
 
@@ -69,7 +70,7 @@ fn rows_of(tables: &Tables, table: Table) -> Result<u64, Failure> {
     Ok(rows)
 }
 
-/// The rows of a table behind a key, if there are more.
+/// The rows of a table after a key; `None` if there are no more.
 fn page(view: &View<'_>, number: u8, table: Table, after: Option<&[u8]>) -> Result<Option<Page>, Failure> {
     let (mut items, mut left, mut place, mut bytes) = (Vec::new(), 0, Vec::new(), 0);
     let mut channels = Channels { view, last: None };
@@ -92,7 +93,7 @@ fn page(view: &View<'_>, number: u8, table: Table, after: Option<&[u8]>) -> Resu
     Ok((!place.is_empty()).then_some(Page { items, left, place }))
 }
 
-/// Whether nothing leads to this row any more.
+/// Whether this row is a leftover of something deleted.
 fn is_left_over(view: &View<'_>, channels: &mut Channels<'_>, item: &Item) -> Result<bool, Failure> {
     let is_there = |user| view.contains(Table::Accounts, &keys::account(user));
     Ok(match item {
@@ -105,7 +106,8 @@ fn is_left_over(view: &View<'_>, channels: &mut Channels<'_>, item: &Item) -> Re
     })
 }
 
-/// Whether the group of a channel has been deleted; remembered for the many messages of one.
+/// Tells whether the group of a channel has been deleted. Caches the last answer, because many messages of one channel
+/// follow each other.
 struct Channels<'v> {
     view: &'v View<'v>,
     last: Option<(ChannelId, bool)>,
@@ -167,7 +169,7 @@ impl Embedded {
         self.write(draft)
     }
 
-    /// Refuses to work with what has only come in part.
+    /// Refuses to work with a store whose move is not finished.
     pub(super) fn check_moved(&self) -> Result<(), Failure> {
         let note = self.tables()?.get(Table::Meta, keys::MOVE)?;
         match note.map(|note| decoded(Table::Meta, record::decode_note(&note))).transpose()? {
@@ -181,7 +183,7 @@ impl Embedded {
     }
 }
 
-/// A row, and what is made from it.
+/// Writes a row, and the rows derived from it.
 fn put(draft: &mut Draft<'_>, item: &Item) {
     match item {
         Item::Account(account) => {

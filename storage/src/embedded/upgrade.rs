@@ -1,8 +1,9 @@
-//! Brings a store of an earlier format up to date. Its tables stay as they are; those that it lacked have just been made, empty,
-//! and two of them must know what is in the old ones: who has written where, so that an account can go with all its messages, and
-//! the revocations in the order of time, so that they can be forgotten. Heads need nothing: each channel's is kept already.
+//! Upgrades a store of an earlier format. Its tables stay as they are. The tables that it lacked have just been
+//! created, empty. Two of them must be filled from the old ones: the notes of which user has written where, so that an
+//! account can be deleted with all its messages; and the revocations in the order of time, so that they can be
+//! forgotten. Heads need nothing: each channel's head is stored already.
 //!
-//! The store says that it is of the new format only when all is synced, so an upgrade that was cut short begins anew at the
+//! The new format is recorded only when everything is synced. So an upgrade that was interrupted starts again at the
 //! next start.
 
 use std::path::Path;
@@ -14,7 +15,7 @@ use crate::Failure;
 use crate::keys::{self, Table};
 use crate::record;
 
-/// Messages that are looked at between two commits.
+/// Messages that are read between two commits.
 const MESSAGES_A_COMMIT: usize = 100_000;
 const REVOCATIONS_A_COMMIT: usize = 100_000;
 
@@ -39,7 +40,7 @@ fn note_authors(tables: &Tables, path: &Path) -> Result<(), Failure> {
             let (key, value) = row.into_inner().map_err(|error| unreadable(Table::Messages, &error))?;
             match (keys::message_channel(&key), record::decode_sender(&value)) {
                 (Some(channel), Ok(sender)) => draft.note_author(sender, &channel),
-                // Whoever reads it will be told. It must not keep all others from being read.
+                // A client that reads this message gets the failure. It must not stop the upgrade of all others.
                 _ => tracing::warn!("a damaged message was passed over"),
             }
         }

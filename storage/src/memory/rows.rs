@@ -1,4 +1,4 @@
-//! Memory's rows: maps, and sets in the order of listing.
+//! The rows of the memory store: maps, and sets in the order of lists.
 
 use std::ops::Bound;
 
@@ -188,7 +188,8 @@ impl Rows for State {
         self.notifications.remove(&(user, id));
     }
 
-    /// Looks at every edge and membership there is: nothing leads from the blocked to those who block them.
+    /// Examines every edge and membership, because this store has no index from a blocked user to the users who block
+    /// it.
     fn abandon_user(&mut self, user: UserId) -> Result<(), Failure> {
         let edges: Vec<_> = self
             .edges

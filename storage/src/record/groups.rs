@@ -1,4 +1,4 @@
-//! Records of groups and of who is in them.
+//! Records of groups and of their members.
 
 use engine::id::{GroupId, Timestamp, UserId};
 use engine::social::group::Role;
@@ -8,7 +8,7 @@ use uuid::Uuid;
 use super::{Damage, Kind, access, encode, malformed};
 use crate::group::{Group, Membership};
 
-/// A group without what its key says: its id.
+/// A group without its id, which its key contains.
 #[derive(Archive, Serialize, Deserialize)]
 struct GroupV1 {
     creator: [u8; 16],

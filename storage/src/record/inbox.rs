@@ -11,7 +11,7 @@ use uuid::Uuid;
 use super::{Damage, Kind, access, encode};
 use crate::inbox::Inbox;
 
-/// A notification without what its key says: whose it is, and its id.
+/// A notification without the parts that its key contains: its user and its id.
 #[derive(Archive, Serialize)]
 struct NotificationV1<'a> {
     sender: [u8; 16],

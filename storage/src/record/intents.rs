@@ -1,4 +1,4 @@
-//! Records of changes under way in a database: what takes them back, should the server die in the middle.
+//! Records of changes in progress in a database: how to undo them if the server dies in the middle.
 
 use rkyv::{Archive, Deserialize, Serialize};
 use uuid::Uuid;
@@ -31,10 +31,10 @@ enum ValueV1 {
     Flag(bool),
 }
 
-/// One of the parts of an intent. All of them together count, and some of them nothing.
+/// One part of an intent. An intent is valid only if all its parts are there.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct IntentPart {
-    /// The same for all parts of one.
+    /// The same for all parts of one intent.
     pub intent: Uuid,
     pub part: u32,
     pub parts: u32,

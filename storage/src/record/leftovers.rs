@@ -1,4 +1,4 @@
-//! Records of what is left of things deleted.
+//! Records of the leftovers of deleted things.
 
 use rkyv::{Archive, Deserialize, Serialize};
 
@@ -10,12 +10,12 @@ struct LeftoverV1 {
     from: Vec<u8>,
 }
 
-/// How far the sweeping of something deleted has come.
+/// How far the removal of a deleted thing's rows has come.
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
 pub struct Leftover {
-    /// Which of its tables is being swept.
+    /// The index of the table whose rows are being removed.
     pub step: u8,
-    /// The last key there that was swept, so that nobody walks over removed rows again; empty at first.
+    /// The last key that was removed there, so that the next step does not scan removed rows again; empty at first.
     pub from: Vec<u8>,
 }
 

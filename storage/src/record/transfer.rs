@@ -1,4 +1,4 @@
-//! Records of a move from one store to another: how far it has come, and its rows on their way.
+//! Records of a move from one store to another: how far it has come, and the rows that are being moved.
 
 use rkyv::{Archive, Deserialize, Serialize};
 
@@ -25,7 +25,7 @@ struct BlockV1 {
     rows: Vec<RowV1>,
 }
 
-/// A row as the embedded store has it.
+/// A row as the embedded store keeps it.
 #[derive(Archive, Serialize, Deserialize)]
 struct RowV1 {
     table: u8,

@@ -1,8 +1,8 @@
-//! Changes of accounts, groups, friends and notifications: those that may touch each other's rows are carried out one after
-//! another, in the order in which they came; all others side by side.
+//! Schedules changes of accounts, groups, friends and notifications. Changes that may touch the same rows run one after
+//! another, in the order in which they arrived; all others run concurrently.
 //!
-//! Each change says what it is about. It waits for all earlier ones about the same, and for those that may be about
-//! anything. Waiting goes back in time only, so it ends.
+//! Each change declares its subjects. It waits for all earlier changes with a common subject, and for earlier changes
+//! that may be about anything. A change waits only for earlier ones, so there is no deadlock.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -22,10 +22,10 @@ use super::link::by;
 use crate::account::Credential;
 use crate::{Answer, Failure, Write, Written};
 
-/// How often a change is decided anew when something else has taken a name or a seat meanwhile.
+/// How often a change is decided again if another change takes a name or a seat that it needs.
 const DECISIONS_MAX: usize = 3;
 
-/// What a change is about.
+/// One thing that a change is about.
 #[derive(Clone, PartialEq, Eq, Hash, Debug)]
 pub enum Subject {
     Group(GroupId),
@@ -36,16 +36,16 @@ pub enum Subject {
     Revocations,
 }
 
-/// Everything that a change may be about.
+/// The subjects that a change may touch.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub enum Footprint {
     These(Vec<Subject>),
     Anything,
-    /// A question about these.
+    /// A query about these.
     Question(Vec<Subject>),
 }
 
-/// What the rows that a write changes belong to.
+/// The subjects whose rows a write changes.
 pub fn footprint(write: &Write) -> Footprint {
     use Footprint::{Anything, Question, These};
     let pair = |one: UserId, other: UserId| vec![Subject::User(one), Subject::User(other)];
@@ -56,7 +56,7 @@ pub fn footprint(write: &Write) -> Footprint {
             Subject::User(registration.account.id),
         ]),
         Write::ChangeAccount { id, change, .. } if change.username.is_none() => These(vec![Subject::User(*id)]),
-        // These set names free of which only the account knows.
+        // These release names that only the account's row knows.
         Write::ChangeAccount { .. } | Write::Link { .. } | Write::Unlink { .. } | Write::DeleteAccount { .. } => {
             Anything
         }
@@ -71,7 +71,7 @@ pub fn footprint(write: &Write) -> Footprint {
         }
         Write::Revoke(_) | Write::ForgetRevocations { .. } => These(vec![Subject::Revocations]),
         Write::Request(StoreRequest::ChangeGroup { change, .. }) => match change.act {
-            // A group's end sets its name free.
+            // The end of a group releases its name.
             GroupAct::Delete | GroupAct::Leave | GroupAct::Depart => Anything,
             _ => {
                 let users = change.act.named().iter().chain([&change.actor]).map(|&user| Subject::User(user));
@@ -97,14 +97,15 @@ pub fn footprint(write: &Write) -> Footprint {
     }
 }
 
-/// Says when something is done: a semaphore without permits that is closed then.
+/// Signals that a change is done: a semaphore without permits, which is then closed.
 type Done = Arc<Semaphore>;
 
-/// Who is at what.
+/// Knows which changes are in flight.
 #[derive(Default)]
 pub struct ChangeScheduler {
     tails: Arc<Mutex<Tails>>,
-    /// Held by each change that is carried out, and alone by one that turns out to be about more than it said.
+    /// Each running change holds it shared. A change that turns out to touch more than it declared holds it
+    /// exclusively.
     carrying_out: RwLock<()>,
 }
 
@@ -112,11 +113,11 @@ pub struct ChangeScheduler {
 struct Tails {
     last_about: HashMap<Subject, Done>,
     last_about_anything: Option<Done>,
-    /// All that are not done, for the next that is about anything.
+    /// All changes that are not done; the next change about anything waits for them.
     open: Vec<Done>,
 }
 
-/// A change's place in the order. Dropped, it lets those behind it go on.
+/// A change's place in the order. When it is dropped, the changes behind it go on.
 pub struct Turn {
     after: Vec<Done>,
     done: Done,
@@ -125,7 +126,7 @@ pub struct Turn {
 }
 
 impl ChangeScheduler {
-    /// Takes a place behind everything that is about the same.
+    /// Takes a place behind all changes with a common subject.
     pub fn turn(&self, footprint: Footprint) -> Turn {
         let mut tails = self.tails.lock().unwrap_or_else(PoisonError::into_inner);
         let done = Arc::new(Semaphore::new(0));
@@ -160,7 +161,7 @@ impl Tails {
 }
 
 impl Turn {
-    /// Waits for everything before it.
+    /// Waits for all changes that must run before this one.
     pub async fn come(&self) {
         for before in &self.after {
             // It has no permits: this returns when it is closed.
@@ -185,26 +186,26 @@ impl Drop for Turn {
     }
 }
 
-/// What came of one decision about a change.
+/// The result of one decision about a change.
 pub enum Decided {
     Done(Result<Written, Failure>),
-    /// It is about more than it said: again, alone.
+    /// It touches more than it declared: decide it again, alone.
     Alone,
-    /// A name or a seat has gone meanwhile: again.
+    /// Another change took a name or a seat meanwhile: decide it again.
     Again,
-    /// It failed, and what the database may have of it is to be taken back.
+    /// It failed, and the part that the database may have must be undone.
     Unsettled(Failure, Whole),
 }
 
 impl ClusterStore {
-    /// Carries out a change of which no channel needs to know.
+    /// Carries out a change that needs no channel's lane.
     pub fn enter_society(self: &Arc<Self>, write: Write, answer: Answer, deadline: Instant, turn: Turn) {
         let store = self.clone();
         self.link.runtime().spawn(async move {
             let come = tokio::time::timeout_at(deadline.into(), turn.come()).await;
             if come.is_err() {
                 answer(Err(Failure::Passing("the database has not answered in time".into())));
-                // Those behind go on only when those before have.
+                // The changes behind this one must still wait for those before it.
                 return turn.come().await;
             }
             let (done, left) = store.change(None, write, deadline).await;
@@ -282,7 +283,7 @@ impl ClusterStore {
         }
     }
 
-    /// On a thread that may block: the rules ask for rows one by one.
+    /// Runs on a thread that may block, because the rules read rows one by one.
     fn decide(
         self: &Arc<Self>,
         channel: Option<Arc<Channel>>,
@@ -311,7 +312,7 @@ impl ClusterStore {
         }
     }
 
-    /// What is to be done, by and by, when something is gone.
+    /// Starts the clean-up after a deletion.
     fn after_change(self: &Arc<Self>, write: &Write, written: &Written) {
         let swept = match (write, written) {
             (

@@ -1,8 +1,8 @@
-//! What is known of a channel's partitions: which buckets there are, how full the newest is, where history ends.
+//! The cached knowledge about a channel's partitions: which buckets exist, how full the newest is, where history ends.
 //!
-//! A bucket's number is the millisecond at which it begins. A message lies in the latest bucket that begins no later than
-//! its id's millisecond, so every id says by itself where it lies, once the channel's buckets are known; and those are
-//! few, change by additions only, and are remembered here.
+//! A bucket's number is the millisecond at which it begins. A message is in the latest bucket that begins no later than
+//! its id's millisecond. So the id alone says where a message is, once the channel's buckets are known. The buckets are
+//! few, are only ever added to, and are cached here.
 
 use std::collections::{HashMap, VecDeque};
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
@@ -20,23 +20,24 @@ use super::outcome::Missed;
 use super::statements::{Statement, big, int, text};
 use crate::Failure;
 
-/// Channels whose buckets are remembered; some hundred bytes each, and eight more a bucket.
+/// Channels whose buckets are cached: some hundred bytes each, and eight more per bucket.
 const CHANNELS_MAX: usize = 32 * 1024;
 
-/// How many bits of a bucket's number do not count for its span in the index: 24.9 days.
+/// The index groups buckets into spans (epochs) by dropping this many low bits of a bucket's number: 24.9 days.
 const EPOCH_BITS: u32 = 31;
 
-/// One channel's knowledge, and its lane.
+/// One channel's cached knowledge, and its lane.
 pub struct Channel {
     pub id: ChannelId,
-    /// Loaded when it is first needed. Locked for as long as that takes, so that it is loaded once.
+    /// Loaded when it is first needed. The lock is held during the load, so that it is loaded once.
     known: tokio::sync::Mutex<Option<Known>>,
-    /// Rises with each answer to a write, so that a read is shared only by those who asked before.
+    /// Rises with each answer to a write. A read is shared only by callers that asked for it at the same version.
     pub version: AtomicU64,
-    /// Rows that a failed write may have left, and that are to be put right before anybody reads or writes here.
+    /// Failed writes that may have left rows. The rows must be put right before any read or write in this
+    /// channel.
     pub unsettled: AtomicUsize,
     pub queue: Mutex<Queue>,
-    /// Heard by the lane when as much waits as a batch may have.
+    /// Wakes the lane when a full batch of jobs waits.
     pub full: tokio::sync::Notify,
 }
 
@@ -55,28 +56,28 @@ pub struct Fill {
     pub bytes: u64,
 }
 
-/// Where a message goes.
+/// The bucket of a new message.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Home {
-    /// In this bucket.
+    /// An existing bucket.
     In(i64),
-    /// In one that is to be begun.
+    /// A bucket that must be begun first.
     New(i64),
 }
 
 impl Known {
-    /// The bucket in which a message of this millisecond lies, if it lies anywhere.
+    /// The bucket of messages of this millisecond, if there is one.
     pub fn bucket_of(&self, ms: i64) -> Option<i64> {
         bucket_of(&self.starts, ms)
     }
 
-    /// Where a new message goes.
+    /// The bucket of a new message.
     pub fn home_of(&self, id: MessageId, bounds: &BucketBounds) -> Home {
         let ms = milliseconds(id);
         match (self.starts.last(), self.bucket_of(ms)) {
             (_, None) => Home::New(ms),
             (Some(&newest), Some(bucket)) if bucket == newest => {
-                // All messages of a millisecond stay together.
+                // All messages of one millisecond stay together.
                 let splits = self.head.is_none_or(|head| milliseconds(head.id) < ms) && newest < ms;
                 if splits && self.is_full(ms - newest, bounds) { Home::New(ms) } else { Home::In(newest) }
             }
@@ -110,7 +111,8 @@ impl Known {
         }
     }
 
-    /// What says where history ends and how full the newest bucket is, to be written with its messages.
+    /// The row that says where history ends and how full the newest bucket is; it is written with that bucket's
+    /// messages.
     pub fn head_row(&self, channel: &ChannelId, bucket: i64) -> Option<Mutation> {
         let head = self.head.filter(|_| self.starts.last() == Some(&bucket))?;
         Some(Mutation::new(
@@ -127,7 +129,7 @@ impl Known {
     }
 }
 
-/// The latest of the rising starts that is no later than this.
+/// The latest of the rising starts that is no later than `ms`.
 pub fn bucket_of(starts: &[i64], ms: i64) -> Option<i64> {
     let later = starts.partition_point(|&start| start <= ms);
     later.checked_sub(1).map(|place| starts[place])
@@ -153,7 +155,7 @@ impl Channel {
         }
     }
 
-    /// What is known, loaded if need be.
+    /// What is known; loads it if needed.
     pub async fn known(&self, link: &Link) -> Result<Known, Failure> {
         let mut known = self.known.lock().await;
         if let Some(known) = &*known {
@@ -162,12 +164,12 @@ impl Channel {
         Ok(known.insert(self.load(link).await?).clone())
     }
 
-    /// Only the channel's lane changes what is known.
+    /// Replaces what is known. Only the channel's lane calls this.
     pub async fn learn(&self, new: Known) {
         *self.known.lock().await = Some(new);
     }
 
-    /// Everything is to be looked up again.
+    /// Drops what is known: it must be loaded again.
     pub async fn forget(&self) {
         *self.known.lock().await = None;
     }
@@ -181,7 +183,7 @@ impl Channel {
         }
         starts.sort_unstable();
         let mut known = Known { starts: Arc::new(starts), head: None, fill: Fill::default() };
-        // A bucket that was begun and never written to says nothing.
+        // A bucket that was begun and never written to has no head: look in the one before it.
         for (place, &bucket) in known.starts.clone().iter().rev().enumerate() {
             type Row = (Option<Uuid>, Option<i64>, Option<i32>, Option<i64>, Option<i64>);
             let values = vec![text(self.id.as_str()), big(bucket)];
@@ -198,7 +200,8 @@ impl Channel {
         Ok(known)
     }
 
-    /// Begins a bucket: in the index first, then as the channel's newest. A crash in between leaves an empty bucket.
+    /// Begins a bucket: adds it to the index first, then makes it the channel's newest. A crash in between leaves an
+    /// empty bucket.
     pub async fn begin_bucket(
         &self,
         link: &Link,
@@ -224,7 +227,7 @@ impl Channel {
         Ok(())
     }
 
-    /// Makes a bucket the newest, unless a later server than this has the channel.
+    /// Makes a bucket the newest, unless a server with a later epoch has taken the channel.
     async fn move_head(&self, link: &Link, bucket: i64, epoch: Epoch, deadline: Instant) -> Result<(), Failure> {
         let ours = i64::try_from(epoch.0).unwrap_or(i64::MAX);
         let look = || link.decided_row::<(i64, i64)>(Statement::Channel, vec![text(self.id.as_str())]);
@@ -258,7 +261,7 @@ fn overtaken(channel: &ChannelId, owner: i64) -> Failure {
     Failure::Final(format!("another server has taken over {channel}: its epoch is {owner}"))
 }
 
-/// Seconds for which messages of a channel are kept; 0: for ever.
+/// For how many seconds messages of a channel are kept; 0: for ever.
 pub fn retention_seconds(link: &Link, channel: &ChannelId) -> i64 {
     let retention = link.options().retention;
     let kept = match channel.kind() {
@@ -269,21 +272,21 @@ pub fn retention_seconds(link: &Link, channel: &ChannelId) -> i64 {
     kept.map_or(0, |kept| i64::try_from(kept.as_secs()).unwrap_or(i64::MAX).max(1))
 }
 
-/// Seconds until a message of this time is no longer kept; 0: never.
+/// Seconds until a message of this time expires; 0: never.
 pub fn remaining_seconds(link: &Link, channel: &ChannelId, create_ns: i64) -> i32 {
     let kept = retention_seconds(link, channel);
     if kept == 0 {
         return 0;
     }
-    // A message may lie ahead of the clock. It is kept no longer for that.
+    // A message's time may be ahead of the clock. That does not make it live longer.
     let age = (link.clock.now_us() - create_ns / 1_000).max(0) / 1_000_000;
     i32::try_from((kept - age).clamp(1, TTL_MAX)).unwrap_or(i32::MAX)
 }
 
-/// The longest time to live that both servers take: twenty years.
+/// The longest time to live that both servers (Cassandra and ScyllaDB) accept: twenty years.
 const TTL_MAX: i64 = 20 * 365 * 24 * 3600;
 
-/// The index outlives the last message that may be written into its bucket.
+/// Time to live of the index rows. It exceeds that of the last message that may be written into the bucket.
 fn index_ttl(link: &Link, channel: &ChannelId) -> i32 {
     match retention_seconds(link, channel) {
         0 => 0,
@@ -294,7 +297,8 @@ fn index_ttl(link: &Link, channel: &ChannelId) -> i32 {
     }
 }
 
-/// When a bucket is closed for its age: sooner where messages are not kept for ever, so that whole partitions expire.
+/// The age at which a bucket is closed: if messages expire, at most a tenth of the retention, so that whole partitions
+/// expire.
 fn bucket_age_ms(link: &Link, channel: &ChannelId) -> i64 {
     let age = link.options().buckets.age_ms;
     match retention_seconds(link, channel) {
@@ -308,7 +312,7 @@ pub fn bounds_of(link: &Link, channel: &ChannelId) -> BucketBounds {
     BucketBounds { age_ms: bucket_age_ms(link, channel), ..link.options().buckets }
 }
 
-/// The channels that are remembered: those lately used, and all that are in use.
+/// The cached channels: those used lately, and all that are in use.
 #[derive(Default)]
 pub struct Channels {
     generations: Mutex<[HashMap<ChannelId, Arc<Channel>>; 2]>,
@@ -323,7 +327,7 @@ impl Channels {
         }
         if young.len() >= CHANNELS_MAX / 2 {
             let mut retired = std::mem::take(young);
-            // One channel has one lane: whoever is in use stays the same.
+            // A channel must have only one lane: a channel in use keeps its object.
             young.extend(old.drain().filter(|(_, channel)| in_use(channel)));
             std::mem::swap(old, &mut retired);
         }

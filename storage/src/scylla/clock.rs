@@ -1,13 +1,13 @@
-//! The time, and the timestamps of cells: one clock of ours for all that this process writes, which never goes back.
+//! The clock for cell timestamps: all writes of this process use it, and its timestamps never go back.
 
 use std::sync::atomic::{AtomicI64, Ordering};
 
 use engine::id::Timestamp;
 
-/// Gives timestamps that rise strictly.
+/// Gives strictly rising timestamps.
 #[derive(Debug)]
 pub struct CellClock {
-    /// The wall clock of this life of the server.
+    /// The wall clock that this life of the server uses.
     wall: fn() -> Timestamp,
     last: AtomicI64,
 }
@@ -22,17 +22,18 @@ impl CellClock {
         (self.wall)().0.div_euclid(1_000)
     }
 
-    /// The first of so many in a row, all later than every one before, and than everything that `pass` was told of.
+    /// Reserves `count` consecutive timestamps and returns the first. All are later than every one given before, and
+    /// than every timestamp passed to `pass`.
     pub fn reserve(&self, count: usize) -> i64 {
         let now = self.now_us();
         let more = i64::try_from(count).unwrap_or(i64::MAX).max(1) - 1;
         let step = |last: i64| Some(now.max(last + 1) + more);
-        // The closure never refuses.
+        // The closure always returns `Some`.
         let last = self.last.fetch_update(Ordering::AcqRel, Ordering::Acquire, step).unwrap_or(now);
         now.max(last + 1)
     }
 
-    /// A timestamp that was found in the database: what is written from now on comes after it.
+    /// Takes a timestamp that was found in the database: timestamps given from now on are later.
     pub fn pass(&self, found: i64) {
         self.last.fetch_max(found, Ordering::AcqRel);
     }

@@ -1,4 +1,5 @@
-//! What all parts of the store share, and how work comes in: into a channel's lane, or among the changes.
+//! The state that all parts of the store share, and the entry for writes: into a channel's lane, or into the change
+//! scheduler.
 
 use std::collections::{HashMap, HashSet};
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -18,12 +19,13 @@ use super::link::{Link, WRITE_PATIENCE};
 use super::pages::Sharing;
 use crate::{Answer, Failure, Write};
 
-/// Writes under way.
+/// Writes in flight.
 const WRITES_MAX: usize = 16 * 1024;
-/// Writes that wait until others are answered: what three more shards may have under way. Beyond it they are refused.
+/// Writes that wait until others are answered: as many as three more shards may have in flight. Further writes are
+/// refused.
 const WAITING_MAX: usize = 3 * WRITES_MAX;
 
-/// Notes of who has written where that are remembered: 64 bytes each, and the channel's name.
+/// Cached notes of which user has written in which channel: 64 bytes each, and the channel's name.
 const AUTHORS_MAX: usize = 128 * 1024;
 
 /// See the file's head.
@@ -39,11 +41,11 @@ pub struct ClusterStore {
     room: Arc<Semaphore>,
     waiting_room: Arc<Semaphore>,
     door: mpsc::Sender<Waiting>,
-    /// One sweep at a time.
+    /// Held by the running sweep, so that there is only one at a time.
     pub sweeping: tokio::sync::Mutex<()>,
 }
 
-/// A write that has no room yet, and its place among those that wait.
+/// A write for which there is no room yet, and its permit to wait.
 struct Waiting {
     write: Write,
     answer: Answer,
@@ -87,8 +89,9 @@ impl ClusterStore {
         self.lease.check()
     }
 
-    /// Takes writes, and shards' questions, on their way. Their time begins now, even where they must wait for room. Lanes
-    /// begin when all of it waits in them, so that what came together leaves together.
+    /// Takes writes and shards' queries, and starts them. Their deadline counts from now, even if they must wait for
+    /// room. Lanes begin only after all of these writes have been queued, so that writes that arrived together are sent
+    /// together.
     pub fn take(self: &Arc<Self>, writes: Vec<(Write, Answer)>) {
         self.take_by(Instant::now() + WRITE_PATIENCE, writes);
     }
@@ -96,7 +99,7 @@ impl ClusterStore {
     fn take_by(self: &Arc<Self>, deadline: Instant, writes: Vec<(Write, Answer)>) {
         let mut idle = Vec::new();
         for (write, answer) in writes {
-            // One thread at a time calls this, so nobody comes in between.
+            // Only one thread at a time calls this, so no other write can enter in between.
             let nobody_waits = self.waiting_room.available_permits() == WAITING_MAX;
             match self.room.clone().try_acquire_owned() {
                 Ok(room) if nobody_waits => self.admit(write, answer, deadline, room, &mut idle),
@@ -142,17 +145,18 @@ impl ClusterStore {
         }
     }
 
-    /// Waits until all that was taken is answered.
+    /// Waits until everything that was taken is answered.
     pub fn drain(&self) {
         self.link.runtime().block_on(async {
-            // Whoever has left the waiting room is under way, or answered.
+            // A write that has left the waiting room is in flight or answered.
             drop(self.waiting_room.acquire_many(WAITING_MAX as u32).await);
             drop(self.room.acquire_many(WRITES_MAX as u32).await);
         });
     }
 }
 
-/// Lets those in who wait, in order, as there is room. All have the same time, so the first is over first.
+/// Admits waiting writes, in order, when there is room. All have the same time to wait, so the first to come is the
+/// first to time out.
 async fn let_in(store: Weak<ClusterStore>, mut waiting: mpsc::Receiver<Waiting>) {
     while let Some(Waiting { write, answer, deadline, place }) = waiting.recv().await {
         let Some(store) = store.upgrade() else { return };
@@ -168,7 +172,7 @@ async fn let_in(store: Weak<ClusterStore>, mut waiting: mpsc::Receiver<Waiting>)
     }
 }
 
-/// The channel in whose order a write has its place.
+/// The channel whose lane a write belongs to; `None` if it goes to the change scheduler.
 fn lane_of(write: &Write) -> Option<ChannelId> {
     let Write::Request(request) = write else { return None };
     match request {
@@ -183,8 +187,8 @@ fn lane_of(write: &Write) -> Option<ChannelId> {
     }
 }
 
-/// Remembers of whom it is noted that they have written in a channel; the longest unused are forgotten first, and then
-/// noted again.
+/// Caches which users are already noted as writers of which channels. The entries unused for longest are dropped first,
+/// and then noted again.
 #[derive(Default)]
 pub struct Authors {
     generations: Mutex<[HashMap<UserId, HashSet<ChannelId>>; 2]>,
@@ -223,7 +227,8 @@ mod tests {
     use super::*;
     use uuid::Uuid;
 
-    /// A database that nobody has reached yet answers each write at once; so each is answered as soon as there is room for it.
+    /// A database that is not reached yet fails each write at once, so each write is answered as soon as there is room
+    /// for it.
     #[test]
     fn whoever_finds_no_room_waits_in_order_and_not_too_long() {
         let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
@@ -247,7 +252,7 @@ mod tests {
         take(0, now);
         let (number, reason) = failure(answered.recv().unwrap());
         assert!(number == 0 && reason.contains("for too long"), "{number} {reason}");
-        // The first is between the door and the room, and keeps its place.
+        // The first write has been taken from the queue but has no room yet; it keeps its waiting permit.
         for number in 1..=WAITING_MAX + 1 {
             take(number, later);
         }

@@ -1,4 +1,4 @@
-//! Rows to nouns.
+//! Converts rows to domain types.
 
 use engine::id::{ChannelId, GroupId, MessageId, NotificationId, Sequence, Timestamp, UserId};
 use engine::message::{Message, MessageCode};
@@ -14,21 +14,21 @@ use crate::account::{Account, Credential, CredentialKind, Revocation};
 use crate::friend::Edge;
 use crate::group::{Group, Membership};
 
-/// A message as pages show it.
+/// A message's columns, as pages read them.
 pub type PageRow = (Uuid, i64, i32, Uuid, String, String, i64, i64);
-/// With how long it has to live, and when it was last written.
+/// The same, with the remaining time to live, and the time of the last write.
 pub type MessageRow = (Uuid, i64, i32, Uuid, String, String, i64, i64, Option<i32>, Option<i64>);
 pub type UserRow =
     (String, String, String, String, String, String, String, String, String, Option<Vec<String>>, i64, i64, i64);
 pub type GroupRow = (Uuid, String, String, String, String, String, bool, i32, i32, i64, i64);
 pub type NotificationRow = (Uuid, String, String, i32, Uuid, i64);
 
-/// A stored message, and what only its row says.
+/// A stored message, with the facts that only its row has.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct StoredMessage {
     pub message: Message,
     pub bucket: i64,
-    /// Seconds that it has left; 0: all there are.
+    /// Seconds until it expires; 0: never.
     pub ttl: i32,
     pub written_us: i64,
 }
@@ -40,7 +40,7 @@ impl StoredMessage {
         Ok(Self { message, bucket, ttl: ttl.unwrap_or(0), written_us: written.unwrap_or(0) })
     }
 
-    /// Writes it as it is.
+    /// A mutation that writes the message unchanged.
     pub fn row(&self) -> Mutation {
         message_row_for(&self.message, self.bucket, self.ttl)
     }
@@ -144,7 +144,7 @@ pub fn credential_kind(number: i32) -> Result<CredentialKind, Failure> {
     known("a credential's kind", number, found)
 }
 
-/// A credential's kind, as the tables number it.
+/// A credential's kind as the tables number it.
 pub fn kind_number(credential: &Credential) -> i32 {
     match credential.kind {
         CredentialKind::Device => 0,

@@ -1,8 +1,10 @@
-//! One change on its way: what the rules look up, and what they write, kept until it is whole.
+//! One change in the making: the rows that the rules look up, and the rows that they write, kept until the change is
+//! complete.
 //!
-//! Carried out it is in three steps. What must be unique, or must not be overbooked, is claimed by lightweight transactions,
-//! each of which is decided before the next. Then everything else is written, all of it or nothing (`intents.rs`). Then the names that nobody bears any more are set free. A name whose bearer has not come to be, because
-//! of a crash in between, counts as free.
+//! A change is carried out in three steps. First, lightweight transactions claim what must be unique or must not be
+//! overbooked; each is decided before the next begins. Then everything else is written, all of it or nothing
+//! (`intents.rs`). Then the names that are no longer used are released. If a crash in between leaves a name without its
+//! owner, because the owner was never created, the name counts as free.
 
 mod rows;
 
@@ -32,45 +34,45 @@ use crate::inbox::Inbox;
 use crate::rows::Rows;
 use crate::{Failure, NAME_BYTES_MAX, Write, Written, change, check_forgotten, check_name};
 
-/// Groups of one user that are looked at: above what a user may have, with some that are being swept away.
+/// Most groups of one user that are read: more than a user may have, including some whose rows are still being removed.
 const GROUPS_OF_USER_MAX: i32 = 10_000;
 
-/// Rows that are looked up side by side.
+/// Concurrent look-ups.
 const LOOKS_AT_ONCE: usize = 32;
 
-/// How often, and how far apart, it is tried to set something free.
+/// How often a release is retried, and the pause between attempts.
 const RELEASES_MAX: usize = 1000;
 const RELEASE_PAUSE: Duration = Duration::from_secs(5);
 
 /// How a change ended.
 pub enum Ending {
     Done,
-    /// Something that it builds on has changed.
+    /// Something that it builds on has changed: decide it again.
     Again,
     /// Nothing was done.
     Failed(Failure),
-    /// It failed, and is still to be taken back.
+    /// It failed, and is still to be undone.
     Unsettled(Failure, Whole),
 }
 
-/// Something unique or scarce, taken before the rest is written.
+/// A unique or scarce thing that is claimed before the rest is written.
 struct Claim {
     mutation: Mutation,
-    /// What is found once it is applied, and how that is read.
+    /// The statement and values that read the row, and the columns that it has once the claim is applied.
     look: (Statement, Vec<CqlValue>, Vec<CqlValue>),
-    /// Gives it back.
+    /// Releases the claim.
     release: Option<Mutation>,
 }
 
-/// Set free when the rest is written.
+/// A thing that is released after the rest is written.
 struct Release {
     mutation: Mutation,
     look: (Statement, Vec<CqlValue>),
-    /// Whose it is until then.
+    /// The owner until then.
     bearer: Option<CqlValue>,
 }
 
-/// Rows as this change has read and written them.
+/// A cache of rows, as this change has read and written them.
 type Seen<K, V> = RefCell<HashMap<K, Option<V>>>;
 
 /// See the file's head.
@@ -88,11 +90,11 @@ pub struct Draft<'k> {
     friend_counts: Seen<UserId, FriendCounts>,
     inboxes: Seen<UserId, Inbox>,
     notifications_removed: HashSet<NotificationId>,
-    /// Names and credentials whose bearers have not come to be.
+    /// Names and credentials whose owner was never created.
     orphans: RefCell<HashMap<Subject, Uuid>>,
     known: Option<Known>,
     claims: Vec<Claim>,
-    /// What is written, and what undoes it.
+    /// The mutations of the change, each with its undo.
     changes: Vec<(Mutation, Mutation)>,
     releases: Vec<Release>,
 }
@@ -127,7 +129,7 @@ impl<'k> Draft<'k> {
         }
     }
 
-    /// Whether it was given up because it touches what it has not announced.
+    /// Whether the change failed because it touches a subject that it did not declare.
     pub fn is_about_more(&self) -> bool {
         self.about_more.get()
     }
@@ -228,7 +230,7 @@ impl<'k> Draft<'k> {
         });
     }
 
-    /// Moves the count of seats on, unless somebody else has since it was looked at.
+    /// Claims the new count of seats. The claim fails if another change has moved the version since it was read here.
     fn claim_seats(&mut self, group: &Group) -> Result<(), Failure> {
         let of = vec![id(group.id.0)];
         let found: Option<(i32, i64)> = self.block(self.store.link.decided_row(Statement::Seats, of.clone()))?;
@@ -248,12 +250,12 @@ impl<'k> Draft<'k> {
         self.changes.push((mutation, undo));
     }
 
-    /// The same number of rows on both sides.
+    /// Both must have the same number of rows.
     fn write_all(&mut self, mutations: impl IntoIterator<Item = Mutation>, undo: impl IntoIterator<Item = Mutation>) {
         self.changes.extend(mutations.into_iter().zip(undo));
     }
 
-    /// This is a thread that may wait.
+    /// Blocks this thread, which is one that may block.
     fn block<T>(&self, asked: impl Future<Output = Result<T, Failure>>) -> Result<T, Failure> {
         self.store.link.runtime().block_on(by(self.deadline, asked))
     }
@@ -278,7 +280,7 @@ impl<'k> Draft<'k> {
         Ok(found)
     }
 
-    /// Notifications are kept in order by whoever says what they are about.
+    /// A user's notifications stay in order because every change that writes them declares the user.
     fn check_announced(&self, user: UserId) -> Result<(), Failure> {
         let announced = match &self.footprint {
             Footprint::These(subjects) => subjects.contains(&Subject::User(user)),
@@ -293,14 +295,14 @@ impl<'k> Draft<'k> {
     }
 
     fn shards(&self, group: GroupId) -> i32 {
-        // Whoever asks has read the group before.
+        // The caller has already read the group.
         match self.groups.borrow().get(&group) {
             Some(Some(group)) => mutations::shards_of(group),
             _ => 1,
         }
     }
 
-    /// Carries it out.
+    /// Carries out the change.
     pub fn commit(self) -> Ending {
         if self.claims.is_empty() && self.changes.is_empty() && self.releases.is_empty() {
             return Ending::Done;
@@ -331,7 +333,7 @@ impl<'k> Draft<'k> {
         if let (Some(channel), Some(known)) = (&self.channel, &self.known) {
             let bucket = known.starts.last().copied().unwrap_or_default();
             let head = known.head_row(&channel.id, bucket);
-            // Written once more it says the same.
+            // Writing the head again as its own undo is harmless.
             self.changes.extend(head.map(|head| (head.clone(), head)));
         }
         let whole = Whole::of(std::mem::take(&mut self.changes), &self.store.link);
@@ -365,7 +367,8 @@ impl<'k> Draft<'k> {
         }
     }
 
-    /// What was claimed for nothing. If the database is away, it is found to be nobody's later.
+    /// Releases claims of a change that failed. If the database is away they stay, and later count as free, because no
+    /// owner uses them.
     fn give_back(&self, claimed: Vec<Claim>) {
         for release in claimed.into_iter().filter_map(|claim| claim.release) {
             let link = self.store.link.clone();
@@ -376,7 +379,8 @@ impl<'k> Draft<'k> {
         }
     }
 
-    /// A name or credential that is not set free in time is found to be nobody's: its account says so.
+    /// Releases a name or credential. If that does not succeed in time it counts as free anyway: the account no longer
+    /// has it.
     async fn release(&self, release: Release) {
         let link = self.store.link.clone();
         if release.try_on(&link, self.deadline).await {
@@ -409,7 +413,7 @@ pub fn is_name(name: &str) -> bool {
     (1..=NAME_BYTES_MAX).contains(&name.len())
 }
 
-/// Those of these revocations that are kept as they are here.
+/// Those of these revocations that are stored unchanged.
 async fn unchanged(store: &Arc<ClusterStore>, revocations: &[Revocation]) -> Result<Vec<Revocation>, Failure> {
     let mut unchanged = Vec::new();
     for some in revocations.chunks(LOOKS_AT_ONCE) {

@@ -1,6 +1,6 @@
-//! A database as the source of a move. Most tables have a row, or a list of rows, for each user, group or channel; these
-//! *owners* are gone through in the order in which the database has them, some at a time and side by side. What nothing
-//! leads to any more is not met on this way.
+//! A database as the source of a move. Most tables have a row, or a list of rows, for each user, group or channel. The
+//! export visits these *owners* in the order in which the database stores them, several at a time and concurrently. So
+//! it does not meet rows that can no longer be reached.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -21,14 +21,14 @@ use crate::group::{Membership, RosterPlace};
 use crate::transfer::{Item, Origin, Page, Source};
 use crate::{Failure, Place, Store};
 
-/// Owners that are looked at side by side.
+/// Owners that are read concurrently.
 const OWNERS_AT_ONCE: usize = 32;
-/// Rows of one owner at a time.
+/// Rows of one owner that are read at a time.
 const ROWS_AT_ONCE: usize = 256;
 
 macro_rules! passes {
     ($($pass:ident)*) => {
-        /// What is read, pass by pass.
+        /// The passes of the export, in order.
         #[derive(Clone, Copy, PartialEq, Eq, Debug)]
         enum Pass { $($pass),* }
 
@@ -53,12 +53,12 @@ passes! {
     Heads
 }
 
-/// Where a pass goes on: behind which owner, and behind which of the next one's rows. As bytes: the pass, the token, the
+/// Where a pass continues: after which owner, and after which row of the next one. As bytes: the pass, the token, the
 /// row's key.
 #[derive(Clone, PartialEq, Eq, Debug)]
 struct Reached {
     pass: usize,
-    /// Where in the database's order the last owner lies that is wholly read.
+    /// The token of the last owner that has been read completely.
     token: i64,
     key: Vec<u8>,
 }
@@ -77,10 +77,10 @@ impl Reached {
     }
 }
 
-/// Rows of one owner, and the key of the last if there may be more behind it.
+/// Rows of one owner, and the key of the last row if there may be more after it.
 type Rows = (Vec<Item>, Option<Vec<u8>>);
 
-/// Whose rows they are.
+/// The owner of the rows.
 #[derive(Clone)]
 enum Owner {
     User(UserId),
@@ -88,19 +88,19 @@ enum Owner {
     Channel(ChannelId),
     Credential(Credential, CredentialOwner),
     Revocation(Revocation),
-    /// Of what lies all together.
+    /// For tables that are read as a whole.
     Everybody,
 }
 
 impl Source for &Scylla {
-    /// Takes the keyspace as a server does, and sweeps first, so that nothing is left over.
+    /// Takes the keyspace as a server does, and sweeps first, so that no leftovers remain.
     fn begin(&self) -> Result<Origin, Failure> {
         let epoch = self.next_epoch()?.0;
         self.sweep_now()?;
         Ok(Origin { source: format!("keyspace {}", self.store.link.options().keyspace), epoch, last: epoch - 1 })
     }
 
-    /// A database does not know without reading all of it.
+    /// `None`: a database would have to read everything to know its size.
     fn size(&self) -> Result<Option<u64>, Failure> {
         Ok(None)
     }
@@ -128,7 +128,7 @@ impl ClusterStore {
         Ok(None)
     }
 
-    /// Rows of these owners, as far as they can be had at once.
+    /// Rows of these owners, up to the first owner that has more rows than one read returns.
     async fn rows_of_owners(
         self: &Arc<Self>,
         pass: Pass,
@@ -202,7 +202,7 @@ impl ClusterStore {
         let after_id = Uuid::from_slice(&after).ok();
         match (pass, owner) {
             (Pass::Accounts, Owner::User(user)) => one(self.account_row(user).await?.map(Item::Account)),
-            // One that nobody bears was claimed by somebody who never came to be, or is being set free.
+            // A credential that no account has was claimed for an account that was never created, or is being released.
             (_, Owner::Credential(credential, owner)) => {
                 let account = self.account_row(owner.user).await?;
                 let is_borne = account.is_some_and(|account| account.bears(&credential));
@@ -278,7 +278,7 @@ impl ClusterStore {
     }
 }
 
-/// A full page may have more behind it.
+/// A full page may have more rows after it.
 fn some_of(items: Vec<Item>, last: Option<Vec<u8>>) -> Rows {
     let last = last.filter(|_| items.len() >= ROWS_AT_ONCE);
     (items, last)

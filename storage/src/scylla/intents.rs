@@ -1,14 +1,16 @@
-//! A change that is more than one logged batch is whole all the same: before the first of them it is noted what takes all of
-//! it back, its *intent*, and that is removed when the last is written. Only then does anybody hear that the change was
-//! done. Whoever takes the keyspace over takes back what still has an intent, before serving anybody.
+//! Makes a change atomic that is larger than one logged batch. Before the first batch, the store writes down how to
+//! undo all of the change: its *intent*. It removes the intent after the last batch. Only then does the caller hear
+//! that the change was done. A server that takes the keyspace over undoes every change that still has an intent, before
+//! it serves requests.
 //!
-//! Backward, never on: whatever goes wrong while the server lives is answered with a failure and taken back, so that an intent
-//! left behind says what was answered, or was going to be. One that went forward would do what somebody was told has failed.
+//! Intents only undo; they never complete a change. Whatever goes wrong while the server lives is answered with a
+//! failure and undone. So an intent that is left behind agrees with the answer that was given, or was going to be
+//! given. If it completed the change, it would do what a client was told has failed.
 //!
-//! The timestamps of what takes a change back are given out with those of the change, and noted with it. They come after the
-//! change's own and before everything that is written later, whoever writes it: so it may be taken back any number of times,
-//! by a server that has been replaced, too, and never takes back anything else. An intent that outlives its change for want of
-//! an answer does no harm, and its slot may be used again.
+//! The timestamps of the undo are reserved together with those of the change, and stored in the intent. They come after
+//! the change's own timestamps and before those of every later write, whichever server makes it. So the undo can run
+//! any number of times, even by a server that has been replaced, and never undoes anything else. An intent may outlive
+//! its change because its removal was not confirmed: it does no harm, and its slot may be used again.
 
 use std::future::Future;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -26,46 +28,47 @@ use super::statements::{Statement, bytes, int};
 use crate::Failure;
 use crate::record::{self, IntentPart, Value};
 
-/// Changes of more than one batch that are under way, or still to be taken back: as many as are decided side by side. A
-/// program with fewer than another had would not find all that the other left.
+/// Changes of more than one batch that are in flight, or still to be undone: as many as are decided concurrently. A
+/// program with a lower bound than the program before it would not find all intents that the other left.
 pub const INTENTS_MAX: i32 = 64;
 /// Bytes of one logged batch: below the 50 KiB at which Cassandra refuses one of several partitions.
 const BATCH_BYTES_MAX: usize = 32 << 10;
-/// Bytes of one change: some times what can be asked for in one request. An intent is no larger.
+/// Bytes of one change: several times what one request can ask for. An intent is no larger.
 const CHANGE_BYTES_MAX: usize = 8 << 20;
-/// Bytes of an intent that are written at once; they are one mutation, well below half a segment of any server's commit log.
+/// Bytes of an intent that are written at once. They are one mutation, well below half a segment of any server's commit
+/// log.
 const NOTED_AT_ONCE_BYTES: usize = 256 << 10;
-/// How far apart it is tried to take a change back.
+/// Pause between attempts to undo a change.
 const SETTLE_PAUSE: Duration = Duration::from_millis(500);
 
-/// Where intents may be noted.
+/// The slots for intents.
 pub struct Intents {
     room: Arc<Semaphore>,
     free: Arc<Mutex<Vec<i32>>>,
 }
 
-/// A place for one intent; free again when it is dropped.
+/// A slot for one intent; free again when it is dropped.
 pub struct Slot {
     number: i32,
     free: Arc<Mutex<Vec<i32>>>,
-    /// Behind the number, so that whoever finds room finds a number.
+    /// Released after `drop` has freed the number, so that a task with a permit always finds a number.
     _room: OwnedSemaphorePermit,
 }
 
-/// What is written in one logged batch, from this timestamp on.
+/// The mutations of one logged batch, with timestamps that rise from `first`.
 #[derive(Clone, PartialEq, Debug)]
 pub struct Part {
     first: i64,
     mutations: Vec<Mutation>,
 }
 
-/// A change, and what takes it back; each in parts.
+/// A change and its undo, each in parts.
 pub struct Whole {
     forth: Vec<Part>,
     back: Vec<Part>,
-    /// Where the intent is, if there is to be one.
+    /// The slot of the intent, if the change needs one.
     slot: Option<Slot>,
-    /// Whether the intent is known to be there.
+    /// Whether the intent is known to be stored.
     noted: bool,
 }
 
@@ -90,7 +93,7 @@ impl Drop for Slot {
     }
 }
 
-/// Refuses a change for which there is no room in an intent.
+/// Refuses a change that is too large for an intent.
 pub fn check_size(changes: &[(Mutation, Mutation)]) -> Result<(), Failure> {
     let size: usize = changes.iter().map(size_of_change).sum();
     if size <= CHANGE_BYTES_MAX {
@@ -102,14 +105,14 @@ pub fn check_size(changes: &[(Mutation, Mutation)]) -> Result<(), Failure> {
 }
 
 impl Whole {
-    /// Of mutations, each with what undoes it.
+    /// Builds a change from mutations, each paired with its undo.
     pub fn of(changes: Vec<(Mutation, Mutation)>, link: &Link) -> Self {
         let first = link.clock.reserve(2 * changes.len());
         Self::from(changes, first)
     }
 
-    /// The mutations' timestamps rise. What undoes them follows, the last first, so that a row that was written twice becomes
-    /// what it was at first.
+    /// The mutations' timestamps rise. Those of the undo follow, in reverse order, so that a row that was written twice
+    /// gets its first value back.
     fn from(changes: Vec<(Mutation, Mutation)>, first: i64) -> Self {
         let (mut forth, mut back) = (Vec::new(), Vec::new());
         let (mut from, mut to) = (first, first + 2 * changes.len() as i64);
@@ -132,7 +135,7 @@ impl Whole {
 }
 
 impl ClusterStore {
-    /// Writes all of a change, or else nothing. The failure says what it failed of; with it, what is still to be taken back.
+    /// Writes all of a change, or nothing. A failure comes with the change if it is still to be undone.
     pub async fn write_whole(&self, mut whole: Whole, deadline: Instant) -> Result<(), (Failure, Option<Whole>)> {
         let failed = match self.write_forth(&mut whole, deadline).await {
             Ok(()) => return Ok(()),
@@ -143,14 +146,14 @@ impl ClusterStore {
         };
         match self.take_back(&mut whole, Instant::now() + UNDO_PATIENCE).await {
             Ok(()) => Err((Failure::Passing(failed), None)),
-            // If this server dies before it is taken back, a small change stays.
+            // If this server dies before the undo is written, a small change stays, because it has no intent.
             Err(_) => Err((Failure::Unknown(failed), Some(whole))),
         }
     }
 
     async fn write_forth(&self, whole: &mut Whole, deadline: Instant) -> Result<(), Missed> {
         if whole.is_large() {
-            // One that is there although nobody knows takes nothing back: nothing is done yet.
+            // If this write timed out but succeeded, rolling it back is harmless: no batch was written yet.
             let nothing_done = |missed| Missed { nothing_done: true, ..missed };
             self.note(whole, deadline).await.map_err(nothing_done)?;
         }
@@ -162,7 +165,7 @@ impl ClusterStore {
         }
         if let Some(slot) = &whole.slot {
             let number = slot.number;
-            // From here on, whoever takes over may find no intent any more.
+            // From here on, a server that takes over may find no intent.
             whole.noted = false;
             let removed = self.remove_intent(number, deadline).await;
             removed.map_err(|missed| Missed { nothing_done: false, ..missed })?;
@@ -170,8 +173,8 @@ impl ClusterStore {
         Ok(())
     }
 
-    /// Takes a change back. Nothing of a large one is taken back unless its intent is there, or else half of it would stay if
-    /// this server died meanwhile.
+    /// Undoes a change. The undo of a large change begins only when its intent is stored: otherwise half of the change
+    /// would stay if this server died meanwhile.
     async fn take_back(&self, whole: &mut Whole, deadline: Instant) -> Result<(), Missed> {
         if whole.is_large() && !whole.noted {
             self.note(whole, deadline).await?;
@@ -180,19 +183,19 @@ impl ClusterStore {
             self.write_part(part.clone(), deadline).await?;
         }
         if let Some(slot) = &whole.slot {
-            // One that stays says what is so.
+            // An intent that stays is harmless: the change it undoes is already undone.
             let _ = self.remove_intent(slot.number, deadline).await;
         }
         Ok(())
     }
 
-    /// Takes a change back for as long as it takes, or until the store is closed.
+    /// Retries the undo without a deadline, until it succeeds or the store is closed.
     pub async fn settle(&self, mut whole: Whole) {
         while let Err(missed) = self.take_back(&mut whole, Instant::now() + WRITE_PATIENCE).await {
             if !missed.passing || self.link.check_open().is_err() {
                 let reason = missed.reason;
                 tracing::warn!(reason, "what the database may hold of a failed change stays there");
-                // An intent keeps its slot, so that the next start finds it.
+                // Keep the slot, so that the intent stays and the next start finds it.
                 return std::mem::forget(whole.slot);
             }
             tokio::time::sleep(SETTLE_PAUSE).await;
@@ -203,7 +206,7 @@ impl ClusterStore {
         self.link.write_at(part.first, part.mutations, BatchType::Logged, deadline).await
     }
 
-    /// Notes the intent of a change: its parts first, and with the last of them, that they are all there.
+    /// Stores the intent of a change: first its parts, and with the last of them the number of parts.
     async fn note(&self, whole: &mut Whole, deadline: Instant) -> Result<(), Missed> {
         if whole.slot.is_none() {
             whole.slot = in_time(deadline, self.intents.slot()).await?;
@@ -224,10 +227,10 @@ impl ClusterStore {
         self.link.write(&rows, BatchType::Unlogged, deadline).await
     }
 
-    /// Takes back what the last server had begun and not ended.
+    /// Undoes the changes that the last server began and did not finish.
     pub async fn end_intents(&self) -> Result<(), Failure> {
         let deadline = Instant::now() + WRITE_PATIENCE;
-        // If this process has any itself, it ends them.
+        // Taking all permits waits until this process has no intents of its own.
         let all = self.intents.room.acquire_many(INTENTS_MAX as u32);
         let _none_of_ours = in_time(deadline, async { all.await.ok() }).await.map_err(|missed| missed.failure())?;
         for slot in 0..INTENTS_MAX {
@@ -241,7 +244,8 @@ impl ClusterStore {
         type Row = (Option<i32>, Option<i64>);
         let found: Option<Row> = by(deadline(), self.link.row(Statement::Intent, vec![int(slot)])).await?;
         let Some((Some(parts), Some(written))) = found else { return Ok(()) };
-        // What is noted here from now on comes after it, whatever this machine's clock says.
+        // Timestamps that this server gives out from now on come after the intent's, whatever this machine's clock
+        // says.
         self.link.clock.pass(written);
         if parts == 0 {
             return Ok(());
@@ -255,7 +259,7 @@ impl ClusterStore {
         self.remove_intent(slot, deadline()).await.map_err(|missed| missed.failure())
     }
 
-    /// The parts of an intent, if all are there.
+    /// The parts of an intent, if all of them are stored.
     async fn read_intent(&self, slot: i32, parts: i32) -> Result<Option<Vec<Part>>, Failure> {
         let (mut intent, mut back) = (None, Vec::new());
         for number in 0..parts {
@@ -272,7 +276,7 @@ impl ClusterStore {
     }
 }
 
-/// A change whose slot is not there in time has not begun.
+/// Waits for a slot. If there is none in time, the change has not begun.
 async fn in_time<T>(deadline: Instant, awaited: impl Future<Output = Option<T>>) -> Result<Option<T>, Missed> {
     let found = tokio::time::timeout_at(deadline.into(), awaited).await;
     found.map_err(|_| Missed {
@@ -282,7 +286,7 @@ async fn in_time<T>(deadline: Instant, awaited: impl Future<Output = Option<T>>)
     })
 }
 
-/// An intent's rows, in groups that are one mutation each. The first takes away what was there before.
+/// An intent's rows, in groups of one mutation each. The first group deletes what the slot held before.
 fn rows_of(slot: i32, back: &[Part]) -> Result<Vec<Vec<Mutation>>, Missed> {
     let (intent, parts) = (Uuid::new_v4(), back.len() as u32);
     let (mut groups, mut group, mut size) = (Vec::new(), vec![Mutation::new(Statement::ClearIntent, [int(slot)])], 0);
@@ -350,7 +354,7 @@ fn damaged(slot: i32, damage: &dyn std::fmt::Display) -> Failure {
     ))
 }
 
-/// How many of the mutations at a time fit a batch, forth and back.
+/// Splits the mutations into batches: how many fit each, both for the change and for its undo.
 fn batch_lengths(changes: &[(Mutation, Mutation)]) -> Vec<usize> {
     let (mut lengths, mut length, mut bytes) = (Vec::new(), 0, 0);
     for change in changes {

@@ -1,12 +1,14 @@
-//! A channel's lane: its writes in order, those of new messages gathered into batches of one partition.
+//! A channel's lane: writes the channel's changes in order, and gathers new messages into batches of one partition.
 //!
-//! A quiet channel's message leaves at once. While a batch is under way the next one gathers, and leaves when that one is
-//! answered, or sooner when it is full: batches grow with the load, and what a database is asked to do grows less. A database
-//! that takes its time is given a little more: who has just been answered speaks again, and goes along.
+//! A message in a quiet channel is sent at once. While a batch is in flight the next one gathers. It is sent when the
+//! first is answered, or sooner if it is full: as the load grows the batches grow, so the number of requests to the
+//! database grows more slowly. When the database is slow the lane waits a little, so that clients just acknowledged can
+//! join the next batch.
 //!
-//! A write of which nobody knows whether it was done is done again, with the same ids and timestamps. When there is no more
-//! time for that, what is stored decides; and if that cannot be found out either, the asker hears of a failure, and
-//! nothing is read or written in the channel until the database has been made to agree.
+//! If the outcome of a write is unknown, the lane repeats the write, with the same ids and timestamps. When there is no
+//! more time for that, the lane reads what is stored. If the write is not there, or if that cannot be read either, the
+//! lane takes the write back and the caller gets a failure. Until the database has confirmed this, nothing is read or
+//! written in the channel.
 
 use std::collections::{HashSet, VecDeque};
 use std::sync::atomic::Ordering;
@@ -32,42 +34,43 @@ use crate::{Answer, Failure, Write, Written};
 /// Rows and bytes of one batch: a mutation well below half a segment of any server's commit log.
 const BATCH_ROWS_MAX: usize = 128;
 const BATCH_BYTES_MAX: usize = 256 << 10;
-/// Batches of one channel under way, all but the first of them full.
+/// Batches of one channel in flight, all but the first of them full.
 const BATCHES_MAX: usize = 2;
-/// The part of a batch's time for which the next one lingers, and the least for which that is worth while: the clock's
-/// tick is a millisecond.
+/// The next batch lingers for the previous batch's duration divided by `LINGER_PART`. It does not linger for less than
+/// `LINGER_MIN`, because the clock's tick is a millisecond.
 const LINGER_PART: u32 = 8;
 const LINGER_MIN: Duration = Duration::from_millis(1);
-/// Look-ups of a purge at a time.
+/// Concurrent look-ups of a purge.
 const PURGE_LOOKUPS: usize = 32;
 
-/// Something to be done, and who hears what became of it.
+/// A request, and the callback for its result.
 pub struct Job {
     pub write: Write,
     pub answer: Answer,
     pub deadline: Instant,
-    /// Its place among the changes of groups, if it is such a change.
+    /// Its place in the change scheduler, if it is a group change.
     pub turn: Option<Turn>,
 }
 
-/// What waits in a lane.
+/// The jobs that wait in a lane.
 pub struct Queue {
     pub jobs: VecDeque<Job>,
-    /// Whether somebody is at it.
+    /// Whether a task is driving the lane.
     pub running: bool,
 }
 
-/// What comes next.
+/// The lane's next step.
 enum Next {
     Messages(Vec<(Message, Answer, Instant)>),
     Job(Job),
-    /// Until a batch is answered, or the next one is full.
+    /// Wait until a batch is answered, or the next one is full.
     Wait,
     Nothing,
 }
 
 impl ClusterStore {
-    /// Puts a job into a channel's lane. If nobody is at that, it is the caller's to begin.
+    /// Puts a job into a channel's lane. Returns the channel if no task drives its lane: the caller must then start
+    /// one.
     #[must_use]
     pub fn enter_lane(&self, channel: &ChannelId, job: Job) -> Option<Arc<Channel>> {
         let channel = self.channels.get(channel);
@@ -142,7 +145,7 @@ impl ClusterStore {
         }
     }
 
-    /// A stored message with what its writing needs to know.
+    /// A stored message, with what is needed to write it again.
     pub async fn stored(&self, channel: &Channel, id: MessageId) -> Result<Option<StoredMessage>, Failure> {
         let known = channel.known(&self.link).await?;
         let Some(bucket) = known.bucket_of(milliseconds(id)) else { return Ok(None) };
@@ -155,7 +158,7 @@ impl ClusterStore {
         row.map(|row| StoredMessage::of(&channel.id, bucket, row)).transpose()
     }
 
-    /// Takes messages to their buckets, and sends each bucket's part on its way.
+    /// Assigns messages to their buckets, and sends a batch for each run of messages in one bucket.
     async fn insert(
         self: &Arc<Self>,
         channel: &Arc<Channel>,
@@ -165,7 +168,7 @@ impl ClusterStore {
         let (messages, late): (Vec<_>, Vec<_>) =
             messages.into_iter().partition(|(_, _, deadline)| in_time(*deadline).is_ok());
         late.into_iter().for_each(|(_, answer, _)| answer(Err(Missed::silence().failure())));
-        // Nobody in a batch waits longer than the first of them may.
+        // The whole batch has the earliest deadline of its messages.
         let Some(deadline) = messages.iter().map(|(_, _, deadline)| *deadline).min() else { return };
         let ready = self.check().and_then(|()| channel.check_settled());
         let known = match ready {
@@ -198,7 +201,7 @@ impl ClusterStore {
             let head_row = known.head_row(&channel.id, bucket);
             let (store, channel) = (self.clone(), channel.clone());
             let timestamp = self.link.clock.reserve(batch.len() + 1);
-            // In the order of these timestamps, whatever the order of arrival, so that the last head stays.
+            // These timestamps decide, not the order of arrival at the database, so that the last head stays.
             under_way.spawn(async move {
                 store.write_batch(&channel, bucket, batch, head_row, timestamp, deadline).await;
             });
@@ -208,7 +211,7 @@ impl ClusterStore {
         }
     }
 
-    /// The bucket of a new message, begun if need be.
+    /// The bucket of a new message; begins it if needed.
     pub async fn home(
         &self,
         channel: &Channel,
@@ -259,7 +262,7 @@ impl ClusterStore {
         }
     }
 
-    /// Where these users have written, as far as that is not known to be noted.
+    /// Notes that these users have written in the channel, except for users already known to be noted.
     pub async fn note_authors(
         &self,
         channel: &ChannelId,
@@ -287,7 +290,7 @@ impl ClusterStore {
         done
     }
 
-    /// Whether all of these are stored.
+    /// Whether all of these messages are stored.
     async fn has_all(&self, channel: &Channel, bucket: i64, ids: &HashSet<MessageId>) -> Result<bool, Failure> {
         for &id in ids {
             if self.stored_in(channel, bucket, id).await?.is_none() {
@@ -297,8 +300,8 @@ impl ClusterStore {
         Ok(true)
     }
 
-    /// Finds out what became of a write of which nobody knows. What is not wholly there is taken back; until that has
-    /// succeeded, the channel waits.
+    /// Finds out whether a write of unknown outcome was done. If it was not done completely, or if that cannot be found
+    /// out, takes it back; until that has succeeded, the channel waits.
     async fn resolve<F>(
         self: &Arc<Self>,
         channel: &Arc<Channel>,
@@ -317,14 +320,14 @@ impl ClusterStore {
         if undone.is_err() {
             let link = self.link.clone();
             self.settle_later(channel, async move { link.settle(&undo).await });
-            // If this server dies before it is settled, what was written stays.
+            // If this server dies before the undo is written, the failed write stays.
             return Err(Failure::Unknown(missed.reason));
         }
         Err(Failure::Passing(missed.reason))
     }
 
-    /// Has the database agree with what was said, as soon as it can; until then the channel waits. What comes of it is dropped
-    /// last.
+    /// Runs `settled`, which makes the database agree with the answer; until it ends, the channel waits. The future's
+    /// result is dropped last.
     pub fn settle_later<T: Send>(&self, channel: &Arc<Channel>, settled: impl Future<Output = T> + Send + 'static) {
         channel.unsettled.fetch_add(1, Ordering::AcqRel);
         let channel = channel.clone();
@@ -335,7 +338,7 @@ impl ClusterStore {
         });
     }
 
-    /// The stored message that this sender may change, or why there is none.
+    /// The stored message, if this sender may change it; otherwise the receipt that says why not.
     async fn own_message(
         &self,
         channel: &Channel,
@@ -402,7 +405,8 @@ impl ClusterStore {
         Ok(StoreReceipt::Removed(before.message))
     }
 
-    /// What became of a write to one row, which is put back as it was if nobody can know.
+    /// The result of a write to one row. If the outcome is unknown and the row does not show the write, the row is
+    /// restored to `before`.
     async fn decided<F>(
         self: &Arc<Self>,
         channel: &Arc<Channel>,
@@ -443,14 +447,14 @@ impl ClusterStore {
             let rows: Vec<_> =
                 bucket.iter().map(|found| delete_row(&channel.id, found.bucket, found.message.id)).collect();
             let written = self.link.write(&rows, BatchType::Unlogged, deadline).await;
-            // Asked again it comes to the same, and whoever purges asks until it is done.
+            // Repeating a purge is harmless, and the caller repeats it until it is done.
             written.map_err(|missed| missed.failure())?;
         }
         Ok(StoreReceipt::Purged)
     }
 }
 
-/// Lets more come, if anything waits already that is to leave in a batch.
+/// Waits a little for more messages to join the next batch, if any job waits already.
 async fn linger(channel: &Channel, duration: Duration) {
     let waits = || !channel.queue.lock().unwrap_or_else(PoisonError::into_inner).jobs.is_empty();
     if duration >= LINGER_MIN && waits() {
@@ -458,8 +462,8 @@ async fn linger(channel: &Channel, duration: Duration) {
     }
 }
 
-/// Takes as many messages as make one batch, or one of anything else. Whoever has nothing more to wait for ends when there
-/// is nothing left.
+/// Takes as many messages as fit one batch, or one job of another kind. Marks the lane as not running when there is
+/// nothing left and nothing in flight.
 fn next(channel: &Channel, under_way: usize) -> Next {
     let mut queue = channel.queue.lock().unwrap_or_else(PoisonError::into_inner);
     let is_message = |job: &Job| matches!(job.write, Write::Request(StoreRequest::Insert(_)));
@@ -499,7 +503,7 @@ pub fn place_of(message: &Message) -> ChannelHead {
     ChannelHead { id: message.id, sequence: message.sequence }
 }
 
-/// What a message adds to its partition, roughly.
+/// Roughly the bytes that a message adds to its partition.
 pub fn bytes_of(message: &Message) -> usize {
     const REST: usize = 100;
     REST + message.content.len() + message.username.len()

@@ -1,6 +1,7 @@
-//! One server has a keyspace at a time, as one process has a directory. It says that it is alive by a lightweight transaction
-//! every second; another takes over only when that has stopped for longer than the first goes on writing without it.
-//! Nobody's clock is compared with another's.
+//! Ensures that only one server uses a keyspace at a time, as only one process uses a directory. The server writes a
+//! heartbeat, a lightweight transaction, every second. Another server takes over only when the heartbeat has been
+//! missing for longer than the first server continues to write without it. The clocks of two servers are never
+//! compared.
 
 use std::sync::atomic::{AtomicI64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -15,14 +16,15 @@ use super::link::Mutation;
 use super::statements::{Statement, big, id};
 use crate::{ANSWER_DURATION_MAX, Failure};
 
-/// How often a server says that it is alive.
+/// How often a server writes its heartbeat.
 const BEAT_INTERVAL: Duration = Duration::from_secs(1);
-/// How long it goes on writing without having been heard.
+/// How long a server continues to write after its last successful heartbeat.
 const FRESH: Duration = Duration::from_secs(3);
-/// How long another waits for a sign of life: longer, by what a write that was just taken may be tried, looked for and undone.
+/// How long another server waits for a heartbeat before it takes over: `FRESH`, and the time for which a write that was
+/// just taken may be tried, looked up and undone.
 const TAKEOVER: Duration = FRESH.saturating_add(ANSWER_DURATION_MAX);
 const LOOK_INTERVAL: Duration = Duration::from_millis(500);
-/// How long an attempt to begin, or a beat, may take.
+/// How long one attempt to begin, or one heartbeat, may take.
 const PATIENCE: Duration = Duration::from_secs(5);
 
 /// This server's hold on its keyspace.
@@ -33,9 +35,9 @@ pub struct Lease {
 }
 
 enum State {
-    /// Nothing was asked for: a tool or a test writes at its own risk.
+    /// The lease was never requested: a tool or a test writes at its own risk.
     None,
-    /// Since when nobody has been heard by the database.
+    /// The lease is held; the last successful heartbeat began at this time.
     Held(Instant),
     Lost,
 }
@@ -70,12 +72,12 @@ fn lost() -> Failure {
     Failure::Final("another server has taken over this keyspace".into())
 }
 
-/// The epoch, who has it, and the last sign of life.
+/// The epoch, the holder, and the last heartbeat.
 pub type Server = (i64, Uuid, i64);
 
 impl ClusterStore {
-    /// Begins a new life: takes the keyspace, if nobody else has it, takes back what the last life has left half done, and gives
-    /// the next epoch.
+    /// Begins a new life: takes the keyspace, if no other server has it, undoes changes that the last life left
+    /// unfinished, and returns the next epoch.
     pub async fn begin_life(self: &Arc<Self>) -> Result<Epoch, Failure> {
         self.check_moved().await?;
         let begun = Instant::now();
@@ -91,7 +93,7 @@ impl ClusterStore {
         };
         self.lease.beat.store(0, Ordering::Release);
         let first = self.lease.is_none();
-        // The wait for the other's silence is no time of ours.
+        // The time spent waiting for the other server's silence does not count against this lease.
         self.lease.set(State::Held(begun.max(Instant::now() - BEAT_INTERVAL)));
         if first {
             let store = Arc::downgrade(self);
@@ -111,12 +113,12 @@ impl ClusterStore {
         Ok(epoch)
     }
 
-    /// The last server that has had the keyspace.
+    /// The server that has the keyspace, or had it last.
     pub async fn server(&self) -> Result<Option<Server>, Failure> {
         self.link.decided_row(Statement::Server, vec![]).await
     }
 
-    /// The next epoch, if nothing has come in between.
+    /// Takes the keyspace and returns the next epoch; `None` if another server changed the row meanwhile.
     async fn take_keyspace(&self) -> Result<Option<i64>, Failure> {
         let holder = self.lease.holder;
         let found = self.server().await?;
@@ -141,8 +143,8 @@ impl ClusterStore {
         }
     }
 
-    /// Waits until the server that has the keyspace has not been heard for long enough; false if it has left meanwhile.
-    /// If it is heard, it lives.
+    /// Waits until the keyspace's holder has missed heartbeats for long enough. Returns false if the holder has left
+    /// meanwhile, and fails if a heartbeat arrives.
     async fn is_silent(&self, found: Server) -> Result<bool, Failure> {
         tracing::info!("another server has this keyspace, or had it when it was killed: waiting for a sign of life");
         let until = Instant::now() + TAKEOVER;
@@ -158,7 +160,7 @@ impl ClusterStore {
         Ok(true)
     }
 
-    /// One sign of life. False when there need be no more.
+    /// Writes one heartbeat. Returns false if no more are needed.
     async fn beat(&self) -> bool {
         if self.link.check_open().is_err() {
             return false;
@@ -185,7 +187,7 @@ impl ClusterStore {
         }
     }
 
-    /// Leaves the keyspace to whoever comes next, who then need not wait.
+    /// Gives the keyspace up, so that the next server need not wait.
     pub async fn leave(&self) {
         if self.lease.is_none() {
             return;

@@ -1,4 +1,4 @@
-//! The link to the database: made in the background and again and again until it holds, watched, and asked.
+//! The database session: connects in the background, retries until it succeeds, watches the nodes, and runs statements.
 
 use std::collections::HashSet;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -27,13 +27,13 @@ use super::schema;
 use super::statements::{Statement, Statements, WRITE_DURATION_MAX};
 use crate::{ANSWER_DURATION_MAX, Failure};
 
-/// How long a write is tried, from the moment of asking.
+/// How long a write is tried, counted from the request.
 pub const WRITE_PATIENCE: Duration = Duration::from_secs(6);
-/// How long it is then looked for what became of it.
+/// How long the store then tries to find out whether the write was done.
 pub const LOOK_PATIENCE: Duration = Duration::from_secs(1);
-/// How long it is then tried to undo it, before its asker hears that it failed.
+/// How long the store then tries to undo it, before the caller gets the failure.
 pub const UNDO_PATIENCE: Duration = Duration::from_secs(2);
-/// How long a question that takes several reads may take.
+/// How long a query that takes several reads may take.
 pub const READ_PATIENCE: Duration = Duration::from_secs(8);
 
 const _: () = {
@@ -41,24 +41,25 @@ const _: () = {
     assert!(write < ANSWER_DURATION_MAX.as_secs() && READ_PATIENCE.as_secs() < ANSWER_DURATION_MAX.as_secs());
 };
 
-/// How long making a session may take. The driver itself may wait a minute for a node that accepts and says nothing.
+/// How long making a session may take. The driver itself may wait a minute for a node that accepts the connection and
+/// does not answer.
 const CONNECT_DURATION_MAX: Duration = Duration::from_secs(15);
-/// Pauses between attempts, doubled from the first to the last.
+/// Pauses between attempts; they double from the first to the last.
 const PAUSE_MIN: Duration = Duration::from_millis(50);
 const PAUSE_MAX: Duration = Duration::from_secs(1);
-/// Pauses between sessions that could not be made.
+/// Longest pause between attempts to make a session.
 const CONNECT_PAUSE_MAX: Duration = Duration::from_secs(5);
-/// A Cassandra node is one shard to the driver; a ScyllaDB node has connections a shard anyway.
+/// To the driver a Cassandra node is one shard. A ScyllaDB node gets one connection per shard anyway.
 const CONNECTIONS_PER_NODE: usize = 2;
-/// Attempts of a read, each of two seconds at most.
+/// Attempts of a read, of at most two seconds each.
 const READ_ATTEMPTS_MAX: usize = 2;
-/// Failures in a row after which the database counts as away, if nothing has succeeded for so long.
+/// The database counts as away after so many failures in a row, if nothing has succeeded for `SILENCE`.
 const FAILURES_IN_A_ROW: u64 = 8;
 const SILENCE: Duration = Duration::from_secs(2);
-/// How often a database that is away is asked whether it is back.
+/// How often a database that is away is probed.
 const PROBE_INTERVAL: Duration = Duration::from_millis(250);
 
-/// A statement with its values, but for the timestamp.
+/// A statement with its values, without the timestamp.
 #[derive(Clone, PartialEq, Debug)]
 pub struct Mutation {
     pub statement: Statement,
@@ -75,29 +76,29 @@ impl Mutation {
     }
 }
 
-/// A session with everything prepared.
+/// A session with all statements prepared.
 struct Open {
     session: Session,
     statements: Statements,
 }
 
 enum State {
-    /// Not yet; and why not.
+    /// There is no session yet; the text says why.
     Trying(String),
     Open(Arc<Open>),
-    /// There is a database, but not for this program.
+    /// There is a database, but this program cannot use it.
     Refused(Failure),
     Closed,
 }
 
-/// See the file's head.
+/// The database session; see the file's head.
 pub struct Link {
     options: ScyllaOptions,
     runtime: Handle,
     state: RwLock<State>,
     pub clock: CellClock,
     health: Health,
-    /// Requests sent, for those who count.
+    /// Requests sent so far; tests count them.
     requests: AtomicU64,
 }
 
@@ -160,7 +161,8 @@ impl Link {
         }
     }
 
-    /// The session, unless there is none, or the database is known to be away: then nobody waits for it.
+    /// The session. Fails at once if there is none, or if the database is known to be away, so that no request waits
+    /// for it.
     fn session(&self) -> Result<Arc<Open>, Failure> {
         let open = self.session_even_if_away()?;
         if self.health.away.load(Ordering::Acquire) {
@@ -197,7 +199,7 @@ impl Link {
         self.read(statement, values, false).await
     }
 
-    /// The one row that a read finds.
+    /// The single row that a read finds.
     pub async fn row<R>(&self, statement: Statement, values: Vec<CqlValue>) -> Result<Option<R>, Failure>
     where
         R: for<'f, 'm> DeserializeRow<'f, 'm>,
@@ -205,7 +207,8 @@ impl Link {
         Ok(self.rows(statement, values).await?.into_iter().next())
     }
 
-    /// As `row`, seeing every lightweight transaction that has been decided, and deciding those that are not.
+    /// Like `row`, but a serial read: it sees every lightweight transaction that has been decided, and completes those
+    /// that are not.
     pub async fn decided_row<R>(&self, statement: Statement, values: Vec<CqlValue>) -> Result<Option<R>, Failure>
     where
         R: for<'f, 'm> DeserializeRow<'f, 'm>,
@@ -247,7 +250,7 @@ impl Link {
         Ok(all)
     }
 
-    /// How many rows a statement of one column finds that is not null, page by page.
+    /// How many rows a statement finds whose single column is not null, page by page.
     pub async fn count_rows(&self, statement: Statement) -> Result<u64, Failure> {
         let mut count = 0;
         self.scan_with(statement, |(id,): (Option<Uuid>,)| count += u64::from(id.is_some())).await?;
@@ -276,13 +279,14 @@ impl Link {
         }
     }
 
-    /// Writes these with rising timestamps; all of one partition as one mutation, or else in a logged batch, so that all of
-    /// it comes to be or nothing. Tries until the deadline.
+    /// Writes these mutations with rising timestamps, and retries until the deadline. Mutations of one partition become
+    /// one mutation. For several partitions the caller asks for a logged batch, so that all of it is written or
+    /// nothing.
     pub async fn write(&self, mutations: &[Mutation], together: BatchType, deadline: Instant) -> Result<(), Missed> {
         self.write_at(self.clock.reserve(mutations.len()), mutations.to_vec(), together, deadline).await
     }
 
-    /// As `write`, with timestamps from a reserved one on.
+    /// Like `write`, with timestamps that begin at `first`, which was reserved before.
     pub async fn write_at(
         &self,
         first: i64,
@@ -329,8 +333,9 @@ impl Link {
         }
     }
 
-    /// A lightweight transaction. Whoever asks says how to see that it has been applied: asked with the consistency that
-    /// decides, after an attempt of which nobody knows. False: it was refused, by the row as it is.
+    /// Runs a lightweight transaction. `has_been_applied` tells whether it has been applied: it must read at serial
+    /// consistency, and is called after an attempt of unknown outcome. Returns false if the row as it is refuses the
+    /// transaction.
     pub async fn decide<F>(
         &self,
         mutation: &Mutation,
@@ -353,7 +358,7 @@ impl Link {
             if let Err(missed) = &outcome {
                 unknown.fetch_or(!missed.nothing_done, Ordering::Relaxed);
             }
-            // What refuses it may be itself, from an attempt before.
+            // The row that refuses it may have been written by an earlier attempt of this same call.
             let by_itself = outcome == Ok(false) && unknown.load(Ordering::Relaxed);
             if by_itself && has_been_applied().await.unwrap_or(false) {
                 return Ok(true);
@@ -379,7 +384,8 @@ impl Link {
         applied(names.iter().map(|column| column.name()), &row).map_err(|failure| unreadable(failure.to_string()))
     }
 
-    /// Tries until it succeeds, cannot succeed, or the time is over. What is unknown of one attempt is unknown of all.
+    /// Tries until it succeeds, cannot succeed, or the deadline has passed. If one attempt's outcome is unknown, so is
+    /// the call's.
     async fn until<T, F>(&self, deadline: Instant, attempt: impl Fn() -> F + Sync) -> Result<T, Missed>
     where
         F: Future<Output = Result<T, Missed>> + Send,
@@ -392,7 +398,7 @@ impl Link {
                 Err(_) => self.note_failure(Missed::silence()),
             };
             nothing_done &= missed.nothing_done;
-            // Nobody waits for a database that is known to be away, unless it may have what it was sent.
+            // If the database is known to be away, stop retrying, unless it may have received an earlier attempt.
             let away = self.session().is_err();
             let over = Instant::now() + pause >= deadline;
             if !missed.passing || over || (away && nothing_done) {
@@ -403,12 +409,13 @@ impl Link {
         }
     }
 
-    /// Tries for as long as it takes, or until this link is closed: for what must not stay as it is.
+    /// Retries without a deadline, until the mutations are written or the session is closed: for rows that must not
+    /// stay as they are.
     pub async fn settle(&self, mutations: &[Mutation]) {
         let mut pause = PAUSE_MIN;
         loop {
             let deadline = Instant::now() + WRITE_PATIENCE;
-            // One batch a mutation: they are about rows of any number of partitions, and each does for itself.
+            // One batch per mutation: the rows belong to any number of partitions, and each mutation is useful alone.
             let mut missed = None;
             for mutation in mutations {
                 let one = std::slice::from_ref(mutation);
@@ -451,7 +458,7 @@ impl Link {
         missed
     }
 
-    /// Says which nodes have gone and which have come back, once each.
+    /// Logs once for each node that has gone, and once for each that has come back.
     fn watch_nodes(&self, away: &mut HashSet<Uuid>) {
         let Ok(open) = self.session_even_if_away() else { return };
         let state = open.session.get_cluster_state();
@@ -467,13 +474,13 @@ impl Link {
         away.retain(|gone| nodes.iter().any(|node| node.host_id == *gone));
     }
 
-    /// Asks a database that is away whether it is back.
+    /// Probes a database that is away.
     async fn probe(&self) {
         if !self.health.away.load(Ordering::Acquire) {
             return;
         }
         let Ok(open) = self.session_even_if_away() else { return };
-        // A read at quorum of a table of ours: what answers it can also write.
+        // A read at quorum of one of our tables: a database that answers it can also write.
         let ping = open.statements.serial(Statement::Server);
         if open.session.execute_unpaged(ping, ()).await.is_ok() {
             self.succeeded();
@@ -529,7 +536,7 @@ pub async fn session(options: &ScyllaOptions) -> Result<Session, Failure> {
     let profile = ExecutionProfile::builder()
         .consistency(Consistency::LocalQuorum)
         .serial_consistency(Some(SerialConsistency::LocalSerial))
-        // What is tried again, and for how long, is decided here.
+        // This module decides what is retried, and for how long.
         .retry_policy(Arc::new(FallthroughRetryPolicy::new()))
         .build();
     let mut builder = SessionBuilder::new()
@@ -570,7 +577,8 @@ fn encryption(options: &ScyllaOptions) -> Result<Arc<rustls::ClientConfig>, Fail
     Ok(Arc::new(config.with_root_certificates(roots).with_no_client_auth()))
 }
 
-/// What is asked, or a failure that passes once the time is over. Nothing that must be known to its end is asked in this way.
+/// Runs a future until the deadline, then returns `Failure::Passing`. Only for work that may be abandoned in the
+/// middle.
 pub async fn by<T>(deadline: Instant, asked: impl Future<Output = Result<T, Failure>>) -> Result<T, Failure> {
     let asked = tokio::time::timeout_at(deadline.into(), asked).await;
     asked.unwrap_or_else(|_| Err(Missed::silence().failure()))

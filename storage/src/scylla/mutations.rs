@@ -1,4 +1,4 @@
-//! Nouns to rows: what writes each of them, and what takes it away.
+//! Converts domain types to rows: the mutations that write them and those that delete them.
 
 use engine::id::{ChannelId, GroupId, NotificationId, Timestamp, UserId};
 use engine::social::friend::FriendState;
@@ -14,16 +14,16 @@ use crate::friend::{Edge, FriendCounts};
 use crate::group::{Group, GroupPlace, Membership};
 use crate::inbox::Inbox;
 
-/// Seats for which a group has one more shard of members.
+/// A group has one more shard of members per this many seats.
 const SEATS_PER_SHARD: u32 = 10_000;
-/// Most shards of a group, since all are asked for a page of its people.
+/// Most shards of a group: a page of its members reads all of them.
 const MEMBER_SHARDS_MAX: u32 = 128;
 /// Shards of the list of all groups.
 pub const LIST_SHARDS: i32 = 16;
 
-/// Where there is no id.
+/// Stands for a missing id.
 const NO_ID: Uuid = Uuid::nil();
-/// Where there is no time.
+/// Stands for a missing time.
 const NO_TIME: i64 = i64::MIN;
 
 /// How many partitions a group's members are in.
@@ -32,7 +32,7 @@ pub fn shards_of(group: &Group) -> i32 {
     i32::try_from(shards).unwrap_or(1)
 }
 
-/// The shard of an id, of so many.
+/// The shard of an id, among `shards` shards.
 pub fn shard_of(value: Uuid, shards: i32) -> i32 {
     let shards = u64::try_from(shards).unwrap_or(1).max(1);
     i32::try_from(xxh3_64(value.as_bytes()) % shards).unwrap_or(0)
@@ -118,7 +118,7 @@ pub fn delete_membership(group: GroupId, shards: i32, user: UserId, membership: 
     [Mutation::new(Statement::DeleteMember, member), roster, user_group]
 }
 
-/// A membership's places in the lists of the group and of the user.
+/// Deletes a membership's entries in the lists of the group and of the user.
 pub fn delete_places(group: GroupId, shards: i32, user: UserId, membership: Membership) -> [Mutation; 2] {
     let shard = int(shard_of(user.0, shards));
     let (role, since) = (int(membership.role as i32), big(membership.since.0));
@@ -129,7 +129,7 @@ pub fn delete_places(group: GroupId, shards: i32, user: UserId, membership: Memb
     ]
 }
 
-/// One side of a pair, with its place in the list; and the note for the other of a block.
+/// Writes one side of a pair, and its entry in the list. For a block, also the blocked user's `blocked_by` row.
 pub fn put_edge(user: UserId, other: UserId, edge: Edge) -> Vec<Mutation> {
     let (state, since) = (int(edge.state as i32), big(edge.since.0));
     let (user, other) = (id(user.0), id(other.0));
@@ -149,7 +149,7 @@ pub fn delete_edge(user: UserId, other: UserId, edge: Edge) -> Vec<Mutation> {
     rows
 }
 
-/// What `delete_edge` takes away but the side itself.
+/// The rows that `delete_edge` deletes, except the edge's own row.
 pub fn delete_edge_places(user: UserId, other: UserId, edge: Edge) -> Vec<Mutation> {
     let (state, since) = (int(edge.state as i32), big(edge.since.0));
     let (user, other) = (id(user.0), id(other.0));
@@ -197,7 +197,7 @@ pub fn delete_notification(user: UserId, notification: NotificationId) -> Mutati
     Mutation::new(Statement::DeleteNotification, [id(user.0), id(notification.0)])
 }
 
-/// What a revocation is of, as the tables number it, and the time that it names.
+/// A revocation's kind as the tables number it, its id, and its time.
 pub fn revocation_parts(revocation: &Revocation) -> (i32, Uuid, Timestamp) {
     match *revocation {
         Revocation::Token { id, expires } => (0, id, expires),

@@ -1,20 +1,20 @@
-//! What an operator says about the database, checked.
+//! The operator's settings for the database, validated.
 
 use std::fmt;
 use std::path::PathBuf;
 use std::str::FromStr;
 use std::time::Duration;
 
-/// Where the database is, and how messages lie in it.
+/// Where the database is, and how messages are stored in it.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct ScyllaOptions {
-    /// `host:port`, at least one; the driver finds the others by itself.
+    /// `host:port`, at least one; the driver finds the other nodes.
     pub nodes: Vec<String>,
     pub keyspace: Keyspace,
-    /// Copies of each row, when the keyspace is made.
+    /// The number of copies of each row; used when the keyspace is created.
     pub replication: u16,
     pub login: Option<Login>,
-    /// A file of PEM certificates that sign the nodes' own; none: no encryption.
+    /// A file of PEM certificates that sign the nodes' certificates. `None`: no encryption.
     pub authority: Option<PathBuf>,
     pub retention: Retention,
     pub buckets: BucketBounds,
@@ -47,7 +47,7 @@ impl fmt::Debug for Login {
     }
 }
 
-/// A keyspace's name: one that needs no quotes anywhere.
+/// The name of a keyspace. It needs no quotes anywhere.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Keyspace(String);
 
@@ -82,7 +82,7 @@ impl FromStr for Keyspace {
     }
 }
 
-/// How long messages are kept, by kind of channel; nothing: for ever.
+/// How long messages are kept, by kind of channel. `None`: for ever.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 pub struct Retention {
     pub room: Option<Duration>,
@@ -93,21 +93,21 @@ pub struct Retention {
 /// When a partition of messages is closed and the next begun.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct BucketBounds {
-    /// Rows beyond which a bucket that is old enough is closed.
+    /// Rows beyond which a bucket older than `young_ms` is closed.
     pub rows: u32,
-    /// Bytes of text likewise.
+    /// Bytes of text beyond which a bucket older than `young_ms` is closed.
     pub bytes: u64,
-    /// Old enough.
+    /// The least age at which the two bounds above apply.
     pub young_ms: i64,
-    /// Closed whatever its age at this many times the rows or bytes.
+    /// A bucket with this many times the rows or bytes is closed at any age.
     pub hard_factor: u32,
-    /// Closed whatever its size at this age.
+    /// A bucket of this age is closed whatever its size.
     pub age_ms: i64,
 }
 
 impl Default for BucketBounds {
-    /// A busy room has a bucket in half a minute at least, so that its index stays small; no partition comes near the
-    /// 100,000 rows of which ScyllaDB warns.
+    /// A busy room begins at most one bucket per half minute, so that its index stays small. No partition comes near
+    /// the 100,000 rows at which ScyllaDB warns.
     fn default() -> Self {
         Self { rows: 20_000, bytes: 16 << 20, young_ms: 30_000, hard_factor: 4, age_ms: 365 * 24 * 3600 * 1000 }
     }

@@ -1,4 +1,4 @@
-//! What the database's answers mean: failures sorted by what may have happened, and the outcomes of lightweight
+//! Interprets the database's answers: sorts errors by what may have happened, and reads the outcomes of lightweight
 //! transactions.
 
 use scylla::errors::{DbError, ExecutionError, RequestAttemptError};
@@ -6,12 +6,12 @@ use scylla::value::{CqlValue, Row};
 
 use crate::Failure;
 
-/// An attempt that did not succeed.
+/// A failed attempt.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Missed {
-    /// Nothing of it was done, or will be.
+    /// Nothing of it was done, and nothing of it will be done.
     pub nothing_done: bool,
-    /// The same again may succeed.
+    /// A retry of the same request may succeed.
     pub passing: bool,
     pub reason: String,
 }
@@ -27,12 +27,12 @@ impl Missed {
         Self { nothing_done, passing, reason: error.to_string() }
     }
 
-    /// The time is over, and nothing was heard.
+    /// The deadline has passed without an answer.
     pub fn silence() -> Self {
         Self { nothing_done: false, passing: true, reason: "the database has not answered in time".into() }
     }
 
-    /// The failure of a write that has not begun with this, or that has been taken back: nothing is done.
+    /// The failure of a write that was never begun or that has been undone: nothing is done.
     pub fn failure(&self) -> Failure {
         if self.passing || !self.nothing_done {
             return Failure::Passing(self.reason.clone());
@@ -53,17 +53,17 @@ fn of_attempt(error: &RequestAttemptError) -> (bool, bool) {
             | DbError::AuthenticationError
             | DbError::RateLimitReached { .. }
             | DbError::Unprepared { .. } => (true, true),
-            // Some replicas may have it, or may yet get it.
+            // Some replicas may have the write, or may still get it.
             _ => (false, true),
         },
         _ => (false, true),
     }
 }
 
-/// Whether a lightweight transaction was applied, as its answer says.
+/// Reads from a lightweight transaction's answer whether it was applied.
 ///
-/// Cassandra shows the row that it found only when it did not apply, ScyllaDB always, and with a column for each of the
-/// table's; both name the columns, and which are there is nobody's business here.
+/// Cassandra returns the existing row only if it did not apply the transaction; ScyllaDB always returns one, with every
+/// column of the table. Both name the columns, so this looks for `[applied]` and ignores the others.
 pub fn applied<'a>(mut names: impl Iterator<Item = &'a str>, row: &Row) -> Result<bool, Failure> {
     let place = names.position(|name| name == "[applied]");
     match place.and_then(|place| row.columns.get(place)) {
@@ -85,7 +85,7 @@ mod tests {
         applied(columns.iter().map(|(name, _)| *name), &row)
     }
 
-    /// The answers of both servers to `INSERT INTO usernames (username, user_id) ... IF NOT EXISTS`, and to an update.
+    /// How both servers answer `INSERT INTO usernames (username, user_id) ... IF NOT EXISTS`, and an update.
     #[test]
     fn both_servers_answers_are_understood() {
         let applied = |applied| Some(CqlValue::Boolean(applied));
@@ -95,9 +95,9 @@ mod tests {
         assert_eq!(outcome(&[("[applied]", applied(true))]), Ok(true));
         let cassandra = [("[applied]", applied(false)), ("username", name.clone()), ("user_id", ann.clone())];
         assert_eq!(outcome(&cassandra), Ok(false));
-        // ScyllaDB shows the row as it was before. There was none, and yet there are columns.
+        // ScyllaDB returns the row as it was before. There was no row, but the columns are there.
         assert_eq!(outcome(&[("[applied]", applied(true)), ("username", None), ("user_id", None)]), Ok(true));
-        // An update that was applied shows the row that it found all the same.
+        // Even for an update that it applied, ScyllaDB returns the existing row.
         assert_eq!(outcome(&[("[applied]", applied(true)), ("user_id", ann.clone())]), Ok(true));
         assert_eq!(outcome(&[("[applied]", applied(false)), ("user_id", ann.clone()), ("username", name)]), Ok(false));
 

@@ -1,4 +1,4 @@
-//! What is read: pages of history over as many buckets as it takes, and pages of lists.
+//! Reads: pages of history over as many buckets as needed, and pages of lists.
 
 use std::collections::HashMap;
 use std::sync::atomic::Ordering;
@@ -22,27 +22,27 @@ use crate::group::{Group, GroupFilter, GroupPlace, RosterPlace, browse, common_b
 use crate::inbox::Inbox;
 use crate::{Failure, Place};
 
-/// Buckets that are asked at a time, at most, when those before them had too little.
+/// Most buckets that are read at a time, if the buckets before them had too few messages.
 const BUCKETS_AT_ONCE_MAX: usize = 16;
-/// Rows of the list of groups that each shard is asked for at a time.
+/// Rows of the list of groups that are read from each shard at a time.
 const LISTED_AT_ONCE: i32 = 64;
-/// Groups of a list that are looked up at a time.
+/// Concurrent look-ups of listed groups.
 const GROUPS_AT_ONCE: usize = 64;
-/// Different reads of one channel at a time: the others are for others.
+/// Most different reads of one channel at a time, so that one channel does not take all readers.
 const READS_PER_CHANNEL_MAX: usize = 4;
 
 type Page = Result<Vec<Message>, Failure>;
 type Question = (ChannelId, Place, usize, u64);
 
-/// Reads that are under way. Whoever asks the same meanwhile waits for their answer, unless something has been written
-/// since they began.
+/// Reads in flight. A caller with the same query waits for the same answer, unless something was written since the read
+/// began.
 #[derive(Default)]
 pub struct Sharing {
     under_way: Mutex<HashMap<Question, Weak<OnceCell<Page>>>>,
 }
 
 impl ClusterStore {
-    /// A page, read together with all who ask for the same at the same time.
+    /// A page of history. Concurrent callers with the same query share one read.
     pub async fn shared_page(&self, channel: &ChannelId, from: Place, limit: usize) -> Page {
         let channel = self.channels.get(channel);
         channel.check_settled()?;
@@ -65,7 +65,7 @@ impl ClusterStore {
         Ok((Forget(self, question), answer))
     }
 
-    /// Bucket after bucket, from the place on, more and more of them at once.
+    /// Reads bucket after bucket from the place on, and doubles the number of buckets that are read at once.
     pub async fn page(&self, channel: &Arc<Channel>, from: Place, limit: usize) -> Page {
         let Some(span) = Span::of(from) else { return Ok(Vec::new()) };
         if limit == 0 {
@@ -129,7 +129,7 @@ impl ClusterStore {
         Ok(row.map(|row| decode::group(group, row)))
     }
 
-    /// Part of a group's people, out of all shards.
+    /// A part of a group's member list, merged from all shards.
     pub async fn roster(
         &self,
         group: GroupId,
@@ -157,7 +157,7 @@ impl ClusterStore {
         Ok(places)
     }
 
-    /// Part of a user's groups.
+    /// A part of a user's groups.
     pub async fn places_of_user(
         &self,
         user: UserId,
@@ -186,7 +186,7 @@ impl ClusterStore {
         Ok(places.into_iter().map(|place| (UserId(place.id), place)).collect())
     }
 
-    /// Those of a user's groups that there are.
+    /// A page of a user's groups, without those that no longer exist.
     pub async fn user_groups(
         &self,
         user: UserId,
@@ -229,7 +229,7 @@ impl ClusterStore {
         Ok(groups)
     }
 
-    /// Groups in the order of their names, out of all shards, piece by piece.
+    /// Groups in the order of their names, merged from all shards, piece by piece.
     pub async fn browse(
         &self,
         filter: &GroupFilter,
@@ -237,7 +237,7 @@ impl ClusterStore {
         limit: usize,
     ) -> Result<(Vec<Group>, Option<GroupPlace>), Failure> {
         let beginning = common_beginning(filter);
-        // Everything that begins so comes behind what is just before it.
+        // Every key with this prefix comes after `just_before(beginning)`.
         let before = after.map(|after| after.as_bytes().to_vec()).filter(|after| *after >= beginning);
         let mut shards: Vec<_> = (0..LIST_SHARDS).map(|_| (before.clone(), Vec::new(), false)).collect();
         let mut rows: Vec<(GroupPlace, Group)> = Vec::new();
@@ -261,7 +261,7 @@ impl ClusterStore {
             let groups = self.groups_by_id(listed.iter().map(|(_, group)| GroupId(*group)).collect()).await?;
             let known = listed.into_iter().zip(groups);
             rows.extend(known.filter_map(|((place, _), group)| {
-                // A row of the list may be older than its group's name, or younger than its end.
+                // A list row may be older than its group's current name, or may not be deleted yet after its group was.
                 let place = GroupPlace::from(place);
                 group.filter(|group| GroupPlace::of(group) == place).map(|group| (place, group))
             }));
@@ -269,7 +269,7 @@ impl ClusterStore {
         browse(rows.into_iter().map(Ok), filter, limit)
     }
 
-    /// Asks those shards for more of which nothing is left that was read, and which may have more.
+    /// Reads more from those shards whose rows are used up and which may have more.
     async fn refill(&self, shards: &mut [Listing], beginning: &[u8]) -> Result<(), Failure> {
         let mut reading = JoinSet::new();
         for (number, (after, waiting, ended)) in shards.iter().enumerate() {
@@ -287,7 +287,8 @@ impl ClusterStore {
             let (_, waiting, ended) = &mut shards[number];
             *ended = rows.len() < LISTED_AT_ONCE as usize;
             for row in rows {
-                // Behind the first that begins otherwise, all do. One place may lie before the beginning.
+                // After the first key with another prefix there are none with this one. One key may come before the
+                // prefix.
                 if row.0.starts_with(beginning) {
                     waiting.push(row);
                 } else if row.0.as_slice() > beginning {
@@ -310,7 +311,7 @@ impl ClusterStore {
         row.map(decode::notification).transpose()
     }
 
-    /// Whatever id the place is, those that are greater byte for byte.
+    /// Notifications whose ids are greater than `after`, byte for byte, even if `after` is not an id of version 7.
     pub async fn notifications_after(
         &self,
         user: UserId,
@@ -326,7 +327,7 @@ impl ClusterStore {
     }
 }
 
-/// A shard of the list of groups: behind which place it was read, what of it waits, and whether there is no more.
+/// A shard of the list of groups: the place up to which it was read, the rows that wait, and whether there are no more.
 type Listing = (Option<Vec<u8>>, Vec<(Vec<u8>, Uuid)>, bool);
 
 fn least(shards: &[Listing]) -> Option<usize> {
@@ -334,13 +335,13 @@ fn least(shards: &[Listing]) -> Option<usize> {
     waiting.min().map(|(_, number)| number)
 }
 
-/// Whether there are more fitting ones than a page needs, so that it is known where to go on.
+/// Whether there are more matching groups than a page needs, so that the place to continue from is known.
 fn fits(rows: &[(GroupPlace, Group)], filter: &GroupFilter, limit: usize) -> Result<bool, Failure> {
     let (found, next) = browse(rows.iter().cloned().map(Ok), filter, limit)?;
     Ok(found.len() >= limit && next.is_some())
 }
 
-/// The greatest bytes of which nothing that begins so is a part.
+/// The greatest byte string that sorts before every string with this prefix.
 fn just_before(beginning: &[u8]) -> Vec<u8> {
     let mut before = beginning.to_vec();
     match before.pop() {
@@ -352,13 +353,13 @@ fn just_before(beginning: &[u8]) -> Vec<u8> {
     }
 }
 
-/// Ends a read that was shared.
+/// Removes a shared read when its last caller is done.
 struct Forget<'k>(&'k ClusterStore, Question);
 
 impl Drop for Forget<'_> {
     fn drop(&mut self) {
         let mut under_way = self.0.sharing.under_way.lock().unwrap_or_else(PoisonError::into_inner);
-        // The last of those who share it; the cell itself is dropped before this.
+        // True for the last caller: its reference to the cell is dropped before this.
         if under_way.get(&self.1).is_some_and(|answer| answer.strong_count() == 0) {
             under_way.remove(&self.1);
         }
@@ -373,7 +374,8 @@ async fn read_bucket(link: &super::link::Link, channel: &ChannelId, bucket: i64,
     rows.into_iter().map(|row| decode::message(channel, row)).collect()
 }
 
-/// The part of history that a page is read from. Both ends are ids of our form, because the database orders by form first.
+/// The part of history from which a page is read. Both ends are ids of version 7, because the database orders UUIDs by
+/// version first.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 struct Span {
     low: u128,
@@ -393,7 +395,7 @@ impl Span {
         (span.low <= span.high).then_some(span)
     }
 
-    /// The buckets in which there may be something of it, in the order of reading.
+    /// The buckets that may hold messages of this span, in the order of reading.
     fn buckets(self, starts: &[i64]) -> Vec<i64> {
         let ms = |id: u128| milliseconds(MessageId(Uuid::from_u128(id)));
         let first = starts.partition_point(|&start| start <= ms(self.low)).saturating_sub(1);
@@ -405,11 +407,11 @@ impl Span {
 
 const VERSION_BITS: u32 = 76;
 const VERSION: u128 = 7;
-/// What lies below an id's version.
+/// The bits of an id below its version.
 const BELOW: u128 = (1 << VERSION_BITS) - 1;
 const STEP: u128 = 1 << 80;
 
-/// The least id of version 7 that is no less than this, as bytes.
+/// The least id of version 7 that is not less than `bound`.
 fn first_of_ours(bound: u128) -> Option<u128> {
     let (ms, version) = (bound & !(STEP - 1), (bound >> VERSION_BITS) & 0xf);
     match version.cmp(&VERSION) {
@@ -419,7 +421,7 @@ fn first_of_ours(bound: u128) -> Option<u128> {
     }
 }
 
-/// The greatest id of version 7 that is no greater than this.
+/// The greatest id of version 7 that is not greater than `bound`.
 fn last_of_ours(bound: u128) -> Option<u128> {
     let (ms, version) = (bound & !(STEP - 1), (bound >> VERSION_BITS) & 0xf);
     match version.cmp(&VERSION) {

@@ -1,4 +1,5 @@
-//! The tables, as CQL that both Cassandra (4.1, 5.0) and ScyllaDB take, and the way from each version of them to the next.
+//! The tables, as CQL that both Cassandra (4.1, 5.0) and ScyllaDB accept, and the migrations from each version to the
+//! next.
 //!
 //! Tables marked *conditional* are written by lightweight transactions only, so that each of their rows has one history.
 //! There are no indexes, views, counters or user types: support for those differs.
@@ -9,22 +10,22 @@ use scylla::client::session::Session;
 use super::options::{Keyspace, ScyllaOptions};
 use crate::Failure;
 
-/// Which tables there are. Rises with every migration; a program takes no newer one than it knows.
+/// The schema's version. Rises with every migration; a program refuses versions that are newer than its own.
 pub const VERSION: i32 = 2;
 
-/// Statements that lead to a version from the one before it; the first makes everything.
+/// The statements that lead to each version from the one before; the first creates everything.
 const MIGRATIONS: [&[&str]; VERSION as usize] = [VERSION_1, VERSION_2];
 
 const VERSION_1: &[&str] = &[
-    // A message lies in the partition of its channel and bucket. What is static says where the channel's history ends, and
-    // how full the partition is.
+    // A message is in the partition of its channel and bucket. The static columns say where the channel's history ends,
+    // and how full the partition is.
     "CREATE TABLE IF NOT EXISTS messages (
   channel_id text, bucket bigint, message_id uuid,
   seq bigint, code int, sender_id uuid, username text, content text, create_ns bigint, update_ns bigint,
   head_id uuid static, head_seq bigint static, fill_rows int static, fill_bytes bigint static,
   PRIMARY KEY ((channel_id, bucket), message_id)
 ) WITH CLUSTERING ORDER BY (message_id DESC)",
-    // Conditional. The newest bucket of each channel, moved by the server whose epoch it bears.
+    // Conditional. The newest bucket of each channel; the server with this epoch has moved it there.
     "CREATE TABLE IF NOT EXISTS channels (
   channel_id text PRIMARY KEY, owner_epoch bigint, head_bucket bigint)",
     // Which spans of 24.9 days (bucket >> 31) have buckets, and which buckets there are in them.
@@ -52,12 +53,12 @@ const VERSION_1: &[&str] = &[
   avatar_url text, open boolean, edge_count int, max_count int, create_ns bigint, update_ns bigint)",
     // Conditional.
     "CREATE TABLE IF NOT EXISTS group_names (name text PRIMARY KEY, group_id uuid)",
-    // Conditional. Whoever takes or gives back seats moves the version on.
+    // Conditional. Every change of the seats taken raises the version.
     "CREATE TABLE IF NOT EXISTS group_seats (group_id uuid PRIMARY KEY, edge_count int, version bigint)",
-    // Browsing, by folded name; the shard is a hash of the group's id.
+    // For browsing, by folded name; the shard is a hash of the group's id.
     "CREATE TABLE IF NOT EXISTS group_list (
   shard int, place blob, group_id uuid, PRIMARY KEY ((shard), place))",
-    // The shard is a hash of the user's id, among as many as the group has by its seats.
+    // The shard is a hash of the user's id; the number of shards depends on the group's seats.
     "CREATE TABLE IF NOT EXISTS group_members (
   group_id uuid, shard int, user_id uuid, role int, since_ns bigint, PRIMARY KEY ((group_id, shard), user_id))",
     "CREATE TABLE IF NOT EXISTS group_rosters (
@@ -69,7 +70,7 @@ const VERSION_1: &[&str] = &[
   user_id uuid, other_id uuid, state int, since_ns bigint, PRIMARY KEY ((user_id), other_id))",
     "CREATE TABLE IF NOT EXISTS friends (
   user_id uuid, state int, since_ns bigint, other_id uuid, PRIMARY KEY ((user_id), state, since_ns, other_id))",
-    // Who has blocked the user; in no list, but found when the user goes.
+    // The users who have blocked this user. They are in no list, but are needed when the user is deleted.
     "CREATE TABLE IF NOT EXISTS blocked_by (
   user_id uuid, other_id uuid, PRIMARY KEY ((user_id), other_id))",
     "CREATE TABLE IF NOT EXISTS circles (user_id uuid PRIMARY KEY, friends int, edges int)",
@@ -78,17 +79,17 @@ const VERSION_1: &[&str] = &[
   user_id uuid, notification_id uuid, subject text, content text, code int, sender_id uuid, create_ns bigint,
   PRIMARY KEY ((user_id), notification_id))",
     "CREATE TABLE IF NOT EXISTS departures (shard int, user_id uuid, PRIMARY KEY ((shard), user_id))",
-    // What is to be swept away behind something deleted. Kind 0: a group, with its shards. Kind 1: a user.
+    // Rows of deleted things that are still to be removed. Kind 0: a group, with its shards. Kind 1: a user.
     "CREATE TABLE IF NOT EXISTS leftovers (kind int, id uuid, shards int, PRIMARY KEY ((kind), id))",
-    // Conditional, one row. The server that has this keyspace, and its sign of life.
+    // Conditional, one row. The server that has this keyspace, and its heartbeat.
     "CREATE TABLE IF NOT EXISTS servers (id int PRIMARY KEY, epoch bigint, holder uuid, beat bigint)",
     // How far an import has come.
     "CREATE TABLE IF NOT EXISTS transfers (id int PRIMARY KEY, source text, place blob, moved bigint, done boolean)",
 ];
 
 const VERSION_2: &[&str] = &[
-    // Changes of more than one batch that are under way, a partition each: how many parts there are, none when it has ended,
-    // and what takes it back.
+    // Changes of more than one batch that are in flight, one partition each: the number of parts (0 after the change
+    // has ended), and the parts of the undo.
     "CREATE TABLE IF NOT EXISTS intents (
   slot int, part int, parts int static, record blob, PRIMARY KEY ((slot), part))",
 ];
@@ -96,13 +97,13 @@ const VERSION_2: &[&str] = &[
 const VERSION_TABLE: &str =
     "CREATE TABLE IF NOT EXISTS schema_version (id int PRIMARY KEY, version int, applied_us bigint)";
 
-/// Every table but that of the schema's version.
+/// Every table except that of the schema's version.
 pub fn tables() -> impl Iterator<Item = &'static str> {
     let named = MIGRATIONS.iter().copied().flatten().filter_map(|cql| cql.strip_prefix("CREATE TABLE IF NOT EXISTS "));
     named.filter_map(|rest| rest.split([' ', '(']).next())
 }
 
-/// The whole schema, for people and for other tools.
+/// The whole schema, for operators and for other tools.
 pub fn text(keyspace: &Keyspace, replication: u16) -> String {
     let mut text = create_keyspace(keyspace, replication, "") + ";\n";
     text += "-- On ScyllaDB 6.0 to 2025.3 add to it: AND tablets = {'enabled': false}\n";
@@ -120,7 +121,7 @@ fn create_keyspace(keyspace: &Keyspace, replication: u16, more: &str) -> String 
     )
 }
 
-/// Brings a database to this program's version, from nothing or from an older one. Doing it again does nothing.
+/// Brings a database to this program's version, from an empty or an older one. Repeating it changes nothing.
 pub async fn apply(session: &Session, options: &ScyllaOptions, now: Timestamp) -> Result<i32, Failure> {
     let keyspace = &options.keyspace;
     if !exists(session, keyspace).await? {
@@ -146,7 +147,7 @@ pub async fn apply(session: &Session, options: &ScyllaOptions, now: Timestamp) -
     Ok(before)
 }
 
-/// Tablets and lightweight transactions do not go together on some versions of ScyllaDB, and Cassandra knows no tablets.
+/// Some versions of ScyllaDB do not support lightweight transactions with tablets, and Cassandra has no tablets.
 async fn make_keyspace(session: &Session, options: &ScyllaOptions) -> Result<(), Failure> {
     let cql = "SELECT table_name FROM system_schema.tables WHERE keyspace_name='system' AND table_name='scylla_local'";
     let found = session.query_unpaged(cql, ()).await.map_err(said)?.into_rows_result().map_err(said)?;
@@ -158,7 +159,7 @@ async fn make_keyspace(session: &Session, options: &ScyllaOptions) -> Result<(),
     run(session, &make("")).await
 }
 
-/// Whether the keyspace's tables are those that this program knows; says what to do if they are not.
+/// Checks whether the keyspace's tables are those that this program knows; the failure says what to do if they are not.
 pub async fn check(session: &Session, keyspace: &Keyspace) -> Result<(), Failure> {
     if !exists(session, keyspace).await? {
         return Err(missing(keyspace));

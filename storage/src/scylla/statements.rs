@@ -1,4 +1,4 @@
-//! Every statement there is, prepared once a session.
+//! All statements, prepared once per session.
 
 use scylla::client::session::Session;
 use scylla::statement::Consistency;
@@ -10,14 +10,14 @@ use uuid::Uuid;
 
 use super::options::Keyspace;
 
-/// How long the database may take for one attempt.
+/// The longest time that the database may take for one attempt.
 const READ_DURATION_MAX: Duration = Duration::from_secs(2);
 pub const WRITE_DURATION_MAX: Duration = Duration::from_secs(3);
 const CONDITIONAL_DURATION_MAX: Duration = Duration::from_secs(5);
 
 macro_rules! statements {
     ($($name:ident $cql:literal)*) => {
-        /// One of them.
+        /// One of the statements.
         #[derive(Clone, Copy, PartialEq, Eq, Debug)]
         pub enum Statement { $($name),* }
 
@@ -36,7 +36,7 @@ statements! {
     Message "SELECT message_id, seq, code, sender_id, username, content, create_ns, update_ns, TTL(content), WRITETIME(content) FROM messages WHERE channel_id = ? AND bucket = ? AND message_id = ?"
     PageFalling "SELECT message_id, seq, code, sender_id, username, content, create_ns, update_ns FROM messages WHERE channel_id = ? AND bucket = ? AND message_id >= ? AND message_id <= ? LIMIT ?"
     PageRising "SELECT message_id, seq, code, sender_id, username, content, create_ns, update_ns FROM messages WHERE channel_id = ? AND bucket = ? AND message_id >= ? AND message_id <= ? ORDER BY message_id ASC LIMIT ?"
-    // Which partitions a channel has.
+    // The index of a channel's partitions.
     Epochs "SELECT epoch FROM channel_epochs WHERE channel_id = ?"
     Buckets "SELECT bucket FROM channel_buckets WHERE channel_id = ? AND epoch = ?"
     PutEpoch "INSERT INTO channel_epochs (channel_id, epoch) VALUES (?, ?) USING TTL ? AND TIMESTAMP ?"
@@ -47,7 +47,7 @@ statements! {
     ClaimChannel "INSERT INTO channels (channel_id, owner_epoch, head_bucket) VALUES (?, ?, ?) IF NOT EXISTS"
     MoveChannel "UPDATE channels SET owner_epoch = ?, head_bucket = ? WHERE channel_id = ? IF owner_epoch = ? AND head_bucket = ?"
     ReleaseChannel "DELETE FROM channels WHERE channel_id = ? IF EXISTS"
-    // Where users have written.
+    // The channels in which a user has written.
     PutAuthored "INSERT INTO authored (user_id, channel_id) VALUES (?, ?) USING TIMESTAMP ?"
     DeleteAuthored "DELETE FROM authored USING TIMESTAMP ? WHERE user_id = ?"
     Authored "SELECT channel_id FROM authored WHERE user_id = ? AND channel_id > ? LIMIT ?"
@@ -121,14 +121,14 @@ statements! {
     PutNotification "INSERT INTO notifications (user_id, notification_id, subject, content, code, sender_id, create_ns) VALUES (?, ?, ?, ?, ?, ?, ?) USING TIMESTAMP ?"
     DeleteNotification "DELETE FROM notifications USING TIMESTAMP ? WHERE user_id = ? AND notification_id = ?"
     DeleteNotifications "DELETE FROM notifications USING TIMESTAMP ? WHERE user_id = ?"
-    // What is still to be done.
+    // Work that is still to be done.
     AccountDeletions "SELECT user_id FROM departures WHERE shard = 0 LIMIT ?"
     PutDeparture "INSERT INTO departures (shard, user_id) VALUES (0, ?) USING TIMESTAMP ?"
     DeleteDeparture "DELETE FROM departures USING TIMESTAMP ? WHERE shard = 0 AND user_id = ?"
     Leftovers "SELECT id, shards FROM leftovers WHERE kind = ?"
     PutLeftover "INSERT INTO leftovers (kind, id, shards) VALUES (?, ?, ?) USING TIMESTAMP ?"
     DeleteLeftover "DELETE FROM leftovers USING TIMESTAMP ? WHERE kind = ? AND id = ?"
-    // Changes of more than one batch that are under way.
+    // Changes of more than one batch that are in flight.
     Intent "SELECT parts, WRITETIME(parts) FROM intents WHERE slot = ? LIMIT 1"
     IntentPart "SELECT record FROM intents WHERE slot = ? AND part = ?"
     SetIntent "UPDATE intents USING TIMESTAMP ? SET parts = ? WHERE slot = ?"
@@ -158,7 +158,7 @@ statements! {
     CountInboxes "SELECT user_id FROM inboxes"
     CountAuthored "SELECT user_id FROM authored"
     CountDepartures "SELECT user_id FROM departures"
-    // Reading it all, in the order in which the database has it.
+    // Whole tables, in the order in which the database stores them.
     UserIdsFrom "SELECT TOKEN(user_id), user_id FROM users WHERE TOKEN(user_id) > ? LIMIT ?"
     CredentialsFrom "SELECT TOKEN(kind, ident), kind, ident, user_id, secret FROM credentials WHERE TOKEN(kind, ident) > ? LIMIT ?"
     RevocationsFrom "SELECT TOKEN(kind, id), kind, id, time_ns FROM revocations WHERE TOKEN(kind, id) > ? LIMIT ?"
@@ -173,7 +173,7 @@ impl Statement {
         ALL[self as usize].1
     }
 
-    /// What it is called in records, and there for good: a newer program may have to read them.
+    /// The statement's name in records. It must never change, because a newer program may have to read the records.
     pub fn name(self) -> String {
         format!("{self:?}")
     }
@@ -186,12 +186,12 @@ impl Statement {
         self.cql().starts_with("SELECT")
     }
 
-    /// Written by a lightweight transaction, or read where such a one must have been decided.
+    /// Whether a lightweight transaction runs this statement.
     pub fn is_conditional(self) -> bool {
         self.cql().contains(" IF ")
     }
 
-    /// The values with the timestamp in its place: insertions end with it, all others begin with it.
+    /// Adds the timestamp to the values: the last value for insertions, the first for all others.
     pub fn stamped(self, mut values: Vec<CqlValue>, timestamp: i64) -> Vec<CqlValue> {
         let place = if self.cql().starts_with("INSERT") { values.len() } else { 0 };
         values.insert(place, big(timestamp));
@@ -202,19 +202,20 @@ impl Statement {
 /// All statements, prepared for one session.
 pub struct Statements {
     prepared: Vec<PreparedStatement>,
-    /// The same reads with the consistency that sees every decided transaction.
+    /// The reads once more, with the serial consistency that sees every decided transaction.
     serial: Vec<Option<PreparedStatement>>,
 }
 
 impl Statements {
-    /// Prepares them, as many at a time as there are nodes to ask for.
+    /// Prepares all statements for a session.
     pub async fn prepare(session: &Session, keyspace: &Keyspace) -> Result<Self, scylla::errors::PrepareError> {
         let (mut all, mut serial) = (Vec::with_capacity(ALL.len()), Vec::with_capacity(ALL.len()));
         for (statement, cql) in ALL {
             let mut prepared = session.prepare(qualified(cql, keyspace)).await?;
             prepared.set_consistency(Consistency::LocalQuorum);
             prepared.set_serial_consistency(Some(SerialConsistency::LocalSerial));
-            // Timestamps are ours, so doing one again does nothing more; conditional ones are looked after.
+            // The store sets the timestamps, so repeating a statement changes nothing. Conditional statements are
+            // different: `decide` handles their repetition.
             prepared.set_is_idempotent(!statement.is_conditional());
             prepared.set_request_timeout(Some(match statement {
                 read if read.is_read() => READ_DURATION_MAX,
@@ -237,13 +238,13 @@ impl Statements {
         &self.prepared[statement as usize]
     }
 
-    /// A read, such that what it finds is decided.
+    /// A read with serial consistency: its result is decided.
     pub fn serial(&self, statement: Statement) -> &PreparedStatement {
         self.serial[statement as usize].as_ref().unwrap_or_else(|| self.get(statement))
     }
 }
 
-/// The statement with its table's keyspace: what is prepared must mean the same in every session.
+/// The statement with its table's keyspace added: a prepared statement must mean the same in every session.
 fn qualified(cql: &str, keyspace: &Keyspace) -> String {
     let table = ["FROM ", "INTO ", "UPDATE "].iter().find_map(|word| Some(cql.find(word)? + word.len()));
     let (before, table) = cql.split_at(table.unwrap_or(0));
@@ -293,7 +294,8 @@ mod tests {
         }
     }
 
-    /// Records name them, with as many values. If one is to change, it gets a new name, and the old one stays.
+    /// Stored records contain these names, each with this number of values. A statement that must change gets a new
+    /// name, and the old one stays.
     #[test]
     fn what_records_name_is_found() {
         let named = "PutMessage 11 DeleteMessage 3 SetHead 6 PutAuthored 2 PutUser 14 DeleteUser 1 PutRevocation 3 \
@@ -306,7 +308,7 @@ mod tests {
         for pair in words.chunks(2) {
             let statement = Statement::named(pair[0]).unwrap();
             assert_eq!(statement.name(), pair[0]);
-            // One more is the timestamp.
+            // One parameter more than in the record: the timestamp.
             assert_eq!((statement.cql().matches('?').count() - 1).to_string(), pair[1], "{}", statement.cql());
         }
         assert_eq!(Statement::named("DropEverything"), None);

@@ -1,5 +1,5 @@
-//! Sweeps away, in the background, what is left of groups and users that are gone. Nothing leads there any more; and what is
-//! still to be swept is noted in the database, so that a later start goes on with it.
+//! Removes, in the background, the remaining rows of deleted groups and users. These rows can no longer be reached. The
+//! database notes what is still to be removed, so that a later start continues.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -21,17 +21,18 @@ use crate::Failure;
 use crate::group::RosterPlace;
 use crate::rows::Rows;
 
-/// Rows of a list that are swept at a time.
+/// Rows of a list that are removed at a time.
 const ROWS_AT_ONCE: usize = 100;
-/// How long a deletion may sweep before it is answered.
+/// How long a deletion may remove rows before it is answered.
 const AT_ONCE: Duration = Duration::from_secs(2);
-/// And one in the background, in effect.
+/// The same for the background: in effect no limit.
 const FOREVER: Duration = Duration::from_secs(24 * 3600);
-/// How long is waited before a sweep that failed goes on.
+/// Pause before a failed sweep is retried.
 const PAUSE: Duration = Duration::from_secs(10);
 
 impl ClusterStore {
-    /// Begins to sweep, unless somebody is at it and will see the new leftovers, too.
+    /// Sweeps in the background, after a sweep that is already running. Retries until it succeeds, or until this server
+    /// may not write any more.
     pub fn sweep(self: &Arc<Self>) {
         let store = Arc::downgrade(self);
         self.link.runtime().spawn(async move {
@@ -49,8 +50,8 @@ impl ClusterStore {
         });
     }
 
-    /// Sweeps what a deletion has just left, for as long as its asker may wait; the rest is done in the background. Called by
-    /// a change that nothing goes side by side with.
+    /// Removes the rows that a deletion has just left, for as long as its caller may wait; the rest is removed in the
+    /// background. Called from inside a change that may be about anything, so no other change runs meanwhile.
     pub async fn sweep_at_once(self: &Arc<Self>) {
         if let Ok(_one_at_a_time) = self.sweeping.try_lock()
             && self.sweep_all(true).await.is_ok()
@@ -60,7 +61,8 @@ impl ClusterStore {
         self.sweep();
     }
 
-    /// Sweeps all that is noted. Whoever has everything for himself takes no turn, and not much time.
+    /// Removes all rows that are noted as leftovers. With `alone` no other change is running: the sweep takes no turns
+    /// in the change scheduler, and its time is short.
     pub async fn sweep_all(self: &Arc<Self>, alone: bool) -> Result<(), Failure> {
         let until = Instant::now() + if alone { AT_ONCE } else { FOREVER };
         Sweep { store: self.clone(), alone, until }.all().await
@@ -91,7 +93,7 @@ impl Sweep {
         Ok(())
     }
 
-    /// Of one write.
+    /// The deadline of one write.
     fn deadline(&self) -> Instant {
         self.until.min(Instant::now() + WRITE_PATIENCE)
     }
@@ -106,7 +108,7 @@ impl Sweep {
         Ok(())
     }
 
-    /// A group's people, and its channel's history.
+    /// Removes a group's members and its channel's history.
     async fn sweep_group(&self, group: GroupId, shards: i32) -> Result<(), Failure> {
         let [mut first, _] = RosterPlace::span(None);
         let [_, last] = RosterPlace::span(Some(engine::social::group::Role::Banned));
@@ -152,7 +154,7 @@ impl Sweep {
         Ok(())
     }
 
-    /// Bans, friends and blocks of both sides, notifications.
+    /// Removes a user's bans, friends and blocks (both sides), and notifications.
     async fn sweep_user(&self, user: UserId) -> Result<(), Failure> {
         let [first, _] = RosterPlace::span(None);
         let [_, last] = RosterPlace::span(Some(engine::social::group::Role::Banned));
@@ -204,8 +206,8 @@ impl Sweep {
         }
     }
 
-    /// Both sides of a pair, of which one user is gone, in its place among the changes of the other; whose friends are
-    /// counted anew.
+    /// Removes both sides of a pair of which one user is deleted, and corrects the other user's friend counts. Takes a
+    /// turn in the change scheduler, unless `alone`.
     async fn sweep_pair(&self, gone: UserId, other: UserId) -> Result<(), Failure> {
         in_time(self.until)?;
         let footprint = Footprint::These(vec![Subject::User(gone), Subject::User(other)]);
@@ -226,7 +228,7 @@ impl Sweep {
             match draft.commit() {
                 Ending::Done => Ok(()),
                 Ending::Again => Err(Failure::Passing("others change the same".into())),
-                // What is there of it is swept by the next attempt.
+                // The next attempt removes what this one left.
                 Ending::Failed(failure) | Ending::Unsettled(failure, _) => Err(failure),
             }
         });

@@ -1,5 +1,5 @@
-//! A database as the target of a move: rows are written side by side, each so that writing it twice comes to the same, and
-//! then it is noted how far the move has come.
+//! A database as the target of a move. Rows are written concurrently, in such a way that writing a row twice is
+//! harmless. Then the store notes how far the move has come.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -24,12 +24,12 @@ use crate::keys::Table;
 use crate::transfer::{Item, Note, Target};
 use crate::{Failure, record};
 
-/// Writes under way.
+/// Writes in flight.
 const WRITES_AT_ONCE: usize = 64;
 /// Messages of one batch.
 const BATCH_ROWS_MAX: usize = 100;
 const BATCH_BYTES_MAX: usize = 256 << 10;
-/// How long one write may take: nobody waits for it but an operator.
+/// How long one write may take: only an operator waits for it.
 const PATIENCE: Duration = Duration::from_secs(120);
 
 impl Target for &Scylla {
@@ -66,7 +66,7 @@ impl Target for &Scylla {
         ] {
             note.counts.check(table, self.wait(self.store.link.count_rows(statement))?)?;
         }
-        // Names are made from accounts and groups.
+        // Names are derived from accounts and groups.
         for (of, statement) in
             [(Table::Accounts, Statement::CountUsernames), (Table::Groups, Statement::CountGroupNames)]
         {
@@ -84,7 +84,7 @@ impl ClusterStore {
         note.map_err(|damage| Failure::Corrupt(format!("the note of a move into this keyspace: {damage}")))
     }
 
-    /// Refuses to work with what has only come in part.
+    /// Refuses to work with a store whose move is not finished.
     pub async fn check_moved(&self) -> Result<(), Failure> {
         match self.move_noted().await? {
             Some(note) if !note.done => Err(Failure::InUse(format!(
@@ -137,7 +137,8 @@ impl ClusterStore {
         Ok(())
     }
 
-    /// Over how many partitions a group's members are spread; the last answer is kept for the many members of one.
+    /// The number of partitions of a group's members. The last answer is cached, because many members of one group
+    /// follow each other.
     async fn shards_of_group(&self, group: GroupId, last: &mut Option<(GroupId, i32)>) -> Result<i32, Failure> {
         if let Some((_, shards)) = last.filter(|(of, _)| *of == group) {
             return Ok(shards);
@@ -166,14 +167,14 @@ impl ClusterStore {
         make_room(under_way).await?;
         let store = self.clone();
         under_way.spawn(async move {
-            // Claimed again it is refused, because it is there.
+            // A repeated claim is refused, because the row is there already.
             let decided = store.link.decide(&claim, Instant::now() + PATIENCE, || async { Ok(false) }).await;
             decided.map(|_| ()).map_err(|missed| missed.failure())
         });
         Ok(())
     }
 
-    /// Rows of any partitions, each on its own.
+    /// Writes rows of any partitions, each on its own.
     async fn move_rows(&self, rows: Vec<Mutation>) -> Result<(), Failure> {
         for row in rows {
             let written = self.link.write(&[row], BatchType::Unlogged, Instant::now() + PATIENCE).await;
@@ -182,7 +183,7 @@ impl ClusterStore {
         Ok(())
     }
 
-    /// Messages of one channel, in order, in batches of one bucket.
+    /// Writes messages of one channel, in order, in batches of one bucket.
     async fn move_history(
         self: &Arc<Self>,
         messages: Vec<Message>,
@@ -217,7 +218,7 @@ impl ClusterStore {
         Ok(())
     }
 
-    /// Where a channel's history ends, if its newest message has been removed.
+    /// Writes where a channel's history ends, if its newest message has been removed.
     async fn move_head_of(self: &Arc<Self>, channel: &ChannelId, head: ChannelHead) -> Result<(), Failure> {
         let channel = self.channels.get(channel);
         let mut known = channel.known(&self.link).await?;
@@ -235,7 +236,7 @@ impl ClusterStore {
         Ok(())
     }
 
-    /// The next life's epoch comes after all of the store's that was moved.
+    /// Ensures that the next life's epoch comes after all epochs of the source.
     async fn raise_epoch(&self, epoch: u64) -> Result<(), Failure> {
         let values = [big(epoch as i64), id(Uuid::nil())];
         let claim = Mutation::new(Statement::ClaimServer, values);
@@ -253,7 +254,7 @@ async fn make_room(under_way: &mut JoinSet<Result<(), Failure>>) -> Result<(), F
     Ok(())
 }
 
-/// The rows of one item, and what it claims.
+/// The rows of one item, and its claims.
 fn rows_of(item: Item) -> (Vec<Mutation>, Vec<Mutation>) {
     let none = Vec::new;
     match item {

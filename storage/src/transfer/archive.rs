@@ -1,12 +1,12 @@
-//! An export: a file of records, as `record.rs` has them, one behind the other.
+//! An export: a file of records, in the format of `record.rs`, one after another.
 //!
 //! ```text
 //! note, blocks of rows, [note, blocks of rows ...], note that says done
 //! ```
 //!
-//! A note begins each attempt at the export, and the last one has the counts. A block says its number, so that none can be
-//! missing, and which place of the source it ends at, so that an interrupted export goes on behind the last whole block.
-//! Every record has a checksum; before anything of an export is used, all of it is read.
+//! A note begins each attempt at the export; the last note has the counts. A block contains its number, so that a
+//! missing block is noticed, and the place in the source at which it ends, so that an interrupted export continues
+//! after the last complete block. Every record has a checksum. Before anything of an export is used, all of it is read.
 
 use std::fs::File;
 use std::io::{BufReader, ErrorKind, Read, Seek, SeekFrom};
@@ -19,22 +19,22 @@ use crate::Failure;
 use crate::keys::Table;
 use crate::record::{self, Damage, HEADER_BYTES, Kind};
 
-/// The longest record that is read: far more than is ever written, and little enough for any machine.
+/// The longest record that is read: far more than is ever written, and little enough for any machine's memory.
 const RECORD_BYTES_MAX: usize = 64 << 20;
-/// Room that is made for a record before any of it has come.
+/// Memory reserved for a record before any of it is read.
 const READ_BYTES: usize = 64 << 10;
 
-/// A row as the embedded store has it: table, key, record.
+/// A row as the embedded store keeps it: table, key, record.
 pub(crate) type Row = (Table, Vec<u8>, Vec<u8>);
 
-/// Rows, and where they lie.
+/// Rows, and their position.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub(crate) struct Block {
-    /// From 0 on, in one file.
+    /// Counted from 0 within a file.
     pub number: u64,
-    /// Of the source.
+    /// The place in the source after these rows.
     pub place: Vec<u8>,
-    /// Rows of the source that were left over from things deleted, so far, and are not here.
+    /// Leftovers that the source has skipped so far; they are not in the file.
     pub left: u64,
     pub rows: Vec<Row>,
 }
@@ -46,16 +46,16 @@ pub(super) enum Part {
     Block(Block),
 }
 
-/// Why a record cannot be had.
+/// Why a record cannot be read.
 #[derive(Debug)]
 pub(super) enum Trouble {
-    /// The file ends within it.
+    /// The file ends within the record.
     Torn,
     Damage(Damage),
     World(std::io::Error),
 }
 
-/// The next record, and how many bytes it has; nothing where the file ends.
+/// The next record, and its bytes; `None` at the end of the file.
 pub(super) fn next(file: &mut impl Read) -> Result<Option<(Part, Vec<u8>)>, Trouble> {
     let mut bytes = Vec::with_capacity(READ_BYTES);
     read_more(file, &mut bytes, HEADER_BYTES)?;
@@ -79,21 +79,22 @@ pub(super) fn next(file: &mut impl Read) -> Result<Option<(Part, Vec<u8>)>, Trou
     Ok(Some((part.map_err(Trouble::Damage)?, bytes)))
 }
 
-/// Reads so many bytes, or fewer at the end. Memory is taken as they come, whatever a damaged length says.
+/// Reads `count` bytes, or fewer at the end of the file. Memory grows only with the bytes that are read, whatever a
+/// damaged length says.
 fn read_more(file: &mut impl Read, bytes: &mut Vec<u8>, count: usize) -> Result<(), Trouble> {
     file.take(count as u64).read_to_end(bytes).map(drop).map_err(Trouble::World)
 }
 
-/// What has been read of an export, and whether it goes together.
+/// Checks the parts of an export as they are read, and remembers how far they go.
 #[derive(Default)]
 pub(super) struct Progress {
-    /// As an interrupted move would have left it.
+    /// The note that an interrupted move would have left at this point.
     pub note: Option<Note>,
     pub blocks: u64,
 }
 
 impl Progress {
-    /// Takes the next part in.
+    /// Accepts the next part, or fails if it does not follow from the parts before.
     pub fn take(&mut self, part: Part) -> Result<(), String> {
         match (part, &mut self.note) {
             (_, Some(Note { done: true, .. })) => Err("there is something behind its end".into()),
@@ -129,12 +130,12 @@ impl Progress {
     }
 }
 
-/// A whole export, read once and found good.
+/// A complete export, read once and found valid.
 pub(super) struct Archive {
     path: PathBuf,
-    /// What it says in the end.
+    /// Its last note.
     note: Note,
-    /// Of all its checksums: another file has another.
+    /// A hash of all record headers, and so of all checksums: a different file has a different one.
     fingerprint: u64,
 }
 
@@ -147,7 +148,7 @@ impl Archive {
 }
 
 impl Source for Archive {
-    /// The same content is the same source, wherever it lies.
+    /// A file with the same content is the same source, whatever its path.
     fn begin(&self) -> Result<Origin, Failure> {
         let source = format!("the export {:016x} of {}", self.fingerprint, self.note.source);
         Ok(Origin { source, epoch: self.note.epoch, last: self.note.epoch })
@@ -157,7 +158,7 @@ impl Source for Archive {
         Ok(Some(self.note.counts.sum()))
     }
 
-    /// A place is how many bytes of the file lie before it.
+    /// A place is the number of the file's bytes before it.
     fn rows(&self, after: &[u8]) -> Result<Option<Page>, Failure> {
         let mut place = after.first_chunk().map_or(0, |place| u64::from_be_bytes(*place));
         let mut file = File::open(&self.path).map_err(|error| unreadable(&self.path, &error))?;
@@ -175,7 +176,7 @@ impl Source for Archive {
     }
 }
 
-/// The last note of a whole export, and its fingerprint.
+/// The last note of a complete export, and its fingerprint.
 pub(super) fn read_whole(mut file: impl Read) -> Result<(Note, u64), String> {
     let (mut progress, mut fingerprint, mut place) = (Progress::default(), Xxh3::new(), 0);
     while let Some((part, bytes)) = next(&mut file).map_err(|trouble| format!("{} at byte {place}", said(trouble)))? {
@@ -190,7 +191,7 @@ pub(super) fn read_whole(mut file: impl Read) -> Result<(Note, u64), String> {
     }
 }
 
-/// How many rows an export has, if it is one and whole; or else what is wrong with it.
+/// How many rows an export has. Fails with the reason if the file is not a complete export.
 pub fn read_to_the_end(file: impl Read) -> Result<u64, String> {
     read_whole(file).map(|(note, _)| note.counts.sum())
 }
@@ -244,7 +245,7 @@ mod tests {
         Block { number, place: vec![9], left: 3, rows: (0..rows).map(row).collect() }
     }
 
-    /// An export of blocks with so many rows each.
+    /// An export of blocks with this many rows each.
     fn archive(blocks: &[u128]) -> Vec<u8> {
         let mut counts = Counts::default();
         let mut bytes = beginning();

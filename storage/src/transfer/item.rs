@@ -1,4 +1,4 @@
-//! What is moved: one row of a store, and how it is written down, which is as the embedded store has it.
+//! The unit of a move: one row of a store. It is encoded as the embedded store keeps it.
 
 use engine::id::{ChannelId, GroupId, NotificationId, UserId};
 use engine::message::Message;
@@ -15,7 +15,7 @@ use crate::inbox::Inbox;
 use crate::keys::{self, Table};
 use crate::record::{self, Damage};
 
-/// One row of a store. What can be made from others, such as the orders of lists, is none.
+/// One row of a store. Rows that can be derived from others, such as the orders of lists, are not items.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub(crate) enum Item {
     Account(Account),
@@ -77,7 +77,7 @@ impl Item {
         (self.table(), key, record)
     }
 
-    /// The item that a row is.
+    /// The item that a row encodes.
     pub fn of(table: Table, key: &[u8], value: &[u8]) -> Result<Self, Failure> {
         let one = || uuid(key).map(UserId);
         let pair = || {
@@ -149,7 +149,7 @@ fn decoded<T>(table: Table, record: Result<T, Damage>) -> Result<T, Failure> {
     record.map_err(|damage| Failure::Corrupt(format!("a row of {}: {damage}", table.name())))
 }
 
-/// What a key says, if it is one of a table that is moved.
+/// The parsed key, or a failure if the key does not belong in a table that is moved.
 fn parsed<T>(table: Table, key: Option<T>) -> Result<T, Failure> {
     key.ok_or_else(|| Failure::Corrupt(format!("a row of {} has a key that is not as it should be", table.name())))
 }

@@ -1,4 +1,4 @@
-//! Writes an export, under another name until it is whole.
+//! Writes an export. The file has a temporary name until it is complete.
 
 use std::fs::{self, File, OpenOptions};
 use std::io::{BufReader, Read, Seek, SeekFrom, Write};
@@ -9,21 +9,21 @@ use super::archive::{Block, Part, Progress, Trouble, next, read_whole, said, unr
 use super::{Item, Note, Target};
 use crate::{Failure, record};
 
-/// Behind the name of an export that is not whole.
+/// The suffix of an incomplete export's name.
 const UNFINISHED: &str = "unfinished";
 
-/// The file in the making.
+/// An export file that is being written.
 pub(super) struct ArchiveWriter {
     path: PathBuf,
     unfinished: PathBuf,
     file: File,
-    /// What is there of an interrupted attempt.
+    /// The state that an interrupted attempt has left.
     note: Option<Note>,
     blocks: u64,
 }
 
 impl ArchiveWriter {
-    /// Begins a file, or goes on behind the last whole block of one.
+    /// Creates a file, or continues an unfinished one after its last complete block.
     pub fn open(path: &Path) -> Result<Self, Failure> {
         if path.exists() {
             return Err(Failure::InUse(format!("{} is there already: name another file", path.display())));
@@ -32,7 +32,7 @@ impl ArchiveWriter {
         unfinished.push(".");
         unfinished.push(UNFINISHED);
         let unfinished = PathBuf::from(unfinished);
-        // Passwords are hashed in it, and messages are not: it is for nobody else to read.
+        // The file contains password hashes and plain messages: no other user may read it.
         let file = OpenOptions::new().read(true).write(true).create(true).truncate(false).mode(0o600).open(&unfinished);
         let mut file = file.map_err(|error| unreadable(&unfinished, &error))?;
         if file.try_lock().is_err() {
@@ -60,14 +60,14 @@ impl ArchiveWriter {
     }
 }
 
-/// What is whole of an unfinished export, and how many bytes that is. A crash may leave anything behind it.
+/// The complete parts of an unfinished export, and their length in bytes. After a crash anything may follow them.
 fn read_begun(file: &File) -> Result<(Progress, u64), String> {
     let mut file = BufReader::new(file);
     let (mut progress, mut end) = (Progress::default(), 0);
     loop {
         match next(&mut file) {
             Ok(None) => return Ok((progress, end)),
-            // Whole, and yet not renamed: its end is written again.
+            // The export is complete but was not renamed: write its end again.
             Ok(Some((Part::Note(Note { done: true, .. }), _))) => return Ok((progress, end)),
             Ok(Some((part, bytes))) => {
                 progress.take(part)?;
@@ -97,7 +97,7 @@ impl Target for ArchiveWriter {
         Ok(())
     }
 
-    /// Reads it all again before it gets its name.
+    /// Reads the whole file again before it gets its final name.
     fn end(&mut self, note: &Note) -> Result<(), Failure> {
         self.append(&record::encode_note(note))?;
         self.file.rewind().map_err(|error| self.failed(&error))?;

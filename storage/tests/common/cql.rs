@@ -1,5 +1,5 @@
-//! The keeper for scale under test, on the node that `STENTOR_TEST_CQL` names (`host:port`). Without one, its tests say so
-//! and do nothing: `check` always starts one.
+//! The cluster store under test, on the node that `STENTOR_TEST_CQL` names (`host:port`). If the variable is not set,
+//! its tests print a note and do nothing: `check` always starts a node.
 
 use std::fs::File;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
@@ -16,8 +16,8 @@ use super::Keeper;
 /// How long a node may take to answer a new session.
 const PATIENCE: Duration = Duration::from_secs(30);
 
-/// Keyspaces that tests share, one after another: making one takes seconds, emptying one does not, and every table costs a
-/// node memory.
+/// Keyspaces that tests share, one after another: creating one takes seconds, emptying one does not, and every table
+/// costs a node memory.
 const KEYSPACES_MAX: usize = 64;
 
 pub fn wall() -> Timestamp {
@@ -40,7 +40,7 @@ pub fn with_node(test: impl FnOnce()) {
 pub struct OnCql {
     store: Option<Scylla>,
     pub options: ScyllaOptions,
-    /// Locked for as long as the keyspace is this test's.
+    /// Locked while this test uses the keyspace.
     _lock: File,
 }
 
@@ -58,20 +58,20 @@ impl OnCql {
         self.store.as_ref().unwrap()
     }
 
-    /// Ends the store as a crash would: without a word.
+    /// Ends the store as a crash would: without leaving the keyspace.
     pub fn crash(&mut self) {
         drop(self.store.take());
         self.store = Some(open(&self.options));
     }
 
-    /// Says something to the database directly.
+    /// Runs a statement directly on the database.
     pub fn say(&self, cql: &str) {
         in_session(&self.options, async |session| {
             session.query_unpaged(cql, ()).await.unwrap();
         });
     }
 
-    /// How many rows such a question finds.
+    /// How many rows this query finds.
     pub fn count(&self, cql: &str) -> usize {
         let mut found = 0;
         in_session(&self.options, async |session| {
@@ -82,7 +82,7 @@ impl OnCql {
 }
 
 impl OnCql {
-    /// The bytes of the first column that such a question finds.
+    /// The bytes of the first column of this query's rows.
     pub fn blobs(&self, cql: &str) -> Vec<Vec<u8>> {
         let mut blobs = Vec::new();
         in_session(&self.options, async |session| {
@@ -92,7 +92,7 @@ impl OnCql {
         blobs
     }
 
-    /// The numbers of the first column that such a question finds.
+    /// The numbers of the first column of this query's rows.
     pub fn numbers(&self, cql: &str) -> Vec<i64> {
         let mut numbers = Vec::new();
         in_session(&self.options, async |session| {
@@ -110,7 +110,7 @@ impl OnCql {
 }
 
 impl OnCql {
-    /// All that such a question finds, in an order of its own.
+    /// All rows of this query, in an order of its own.
     pub fn rows(&self, cql: &str) -> Vec<String> {
         let mut rows = Vec::new();
         in_session(&self.options, async |session| {
@@ -158,7 +158,7 @@ fn options(keyspace: &str) -> ScyllaOptions {
     options
 }
 
-/// A keyspace that no other test uses now, in this process or another.
+/// A keyspace that no other test is using, in this process or another.
 fn keyspace() -> (String, File) {
     for number in 0..KEYSPACES_MAX {
         let name = format!("stentor_test_{number}");

@@ -1,5 +1,5 @@
-//! Stands between a keeper and its node, looks at every batch, and lets it through, or not: so a test can have a server die
-//! between any two of them. It knows of CQL what a frame is, which are batches, and how one is refused.
+//! A proxy between a store and its node. It examines every batch and passes it on or not, so a test can let a server
+//! die between any two batches. Of CQL it knows only frames, which of them are batches, and how to refuse one.
 
 use std::collections::{HashSet, VecDeque};
 use std::io::{self, Read, Write};
@@ -13,18 +13,18 @@ const BODY_BYTES_MAX: usize = 16 << 20;
 const OPCODE_ERROR: u8 = 0x00;
 const OPCODE_BATCH: u8 = 0x0d;
 const VERSION_RESPONSE: u8 = 0x84;
-/// The error of a request that the node finds wrong: it has done nothing of it.
+/// The error code of an invalid request: the node has done nothing of it.
 const INVALID: i32 = 0x2200;
 
-/// What becomes of a batch.
+/// What the gate does with a batch.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Verdict {
     Pass,
-    /// The node does not see it, and it is answered that it is wrong.
+    /// The node does not get it; the store gets an error that says it is invalid.
     Refuse,
-    /// The node does it, and nobody hears of that.
+    /// The node carries it out, but the store gets no answer.
     Unheard,
-    /// Neither it nor anything behind it passes.
+    /// Neither this batch nor anything after it passes.
     Cut,
 }
 
@@ -46,20 +46,22 @@ struct State {
     connections: Vec<Arc<Way>>,
 }
 
-/// One connection, of which both ends are here.
+/// One connection: its sockets to the store and to the node.
 struct Way {
     client: TcpStream,
     node: TcpStream,
-    /// Both the node and this gate answer.
+    /// Held while an answer is written, because both the node and this gate write answers.
     answering: Mutex<()>,
     unheard: Mutex<HashSet<[u8; 2]>>,
 }
 
 impl Gate {
-    /// Decides so about the batches to come; behind the last verdict all pass. The receiver hears of a cut.
+    /// Applies these verdicts to the coming batches; after the last verdict all batches pass. The receiver reports a
+    /// cut.
     pub fn before(node: &str, verdicts: impl IntoIterator<Item = Verdict>) -> (Self, mpsc::Receiver<()>) {
         let node: SocketAddr = node.parse().unwrap();
-        // A driver takes the node's address from the cluster, and the port from where it was told to connect.
+        // The driver takes the node's address from the cluster, and the port from the address to which it was told to
+        // connect.
         let listener = TcpListener::bind((node.ip(), 0)).unwrap();
         let address = listener.local_addr().unwrap();
         let (told, cut) = mpsc::channel();
@@ -78,7 +80,7 @@ impl Gate {
 impl Drop for Gate {
     fn drop(&mut self) {
         self.shared.cut();
-        // Wakes the listener, which then sees that it is over.
+        // Wakes the listener, which then sees the cut and ends.
         let _ = TcpStream::connect(self.address);
         if let Some(listener) = self.listener.take() {
             let _ = listener.join();
@@ -131,7 +133,7 @@ impl Shared {
                     return Ok(());
                 }
             }
-            // Held while it is written, so that nothing passes once it is cut.
+            // The lock is held during the write, so that nothing passes after a cut.
             let state = self.state.lock().unwrap();
             if state.cut {
                 return Ok(());
@@ -177,7 +179,7 @@ impl Way {
     }
 
     fn close(&self) {
-        // Fails only when the other side was first.
+        // Fails only if the other side has closed the connection first.
         let _ = self.client.shutdown(Shutdown::Both);
         let _ = self.node.shutdown(Shutdown::Both);
     }

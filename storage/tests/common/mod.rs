@@ -1,4 +1,4 @@
-//! What the tests of this crate share: keepers under test, and nouns made from small numbers.
+//! Shared by the tests of this crate: stores under test, and domain values made from small numbers.
 
 #![allow(dead_code, reason = "each test file uses its part")]
 
@@ -19,11 +19,11 @@ use storage::{Failure, Store, Write, Written};
 use tempfile::TempDir;
 use uuid::Uuid;
 
-/// A keeper that the conformance suite can begin anew and, where that means something, close and open again.
+/// A store that the conformance suite can create and, where that is meaningful, close and reopen.
 pub trait Keeper {
     fn begin() -> Self;
     fn store(&self) -> &dyn Store;
-    /// Ends this life of the store and begins the next. Memory has only one.
+    /// Ends this life of the store and begins the next. The memory store has only one.
     fn reopen(&mut self);
 }
 
@@ -64,7 +64,7 @@ impl Keeper for OnDisk {
     }
 }
 
-/// A directory in memory, where there is one, for tests that are not about the disk: syncs there cost nothing.
+/// A directory in memory, if the machine has one, for tests that are not about the disk: syncs there cost nothing.
 pub fn scratch() -> TempDir {
     tempfile::tempdir_in("/dev/shm").or_else(|_| tempfile::tempdir()).unwrap()
 }
@@ -82,7 +82,7 @@ pub fn open_shared(directory: &TempDir) -> Arc<dyn Store> {
     Arc::new(open(directory))
 }
 
-/// Commits a group of which every write must be fit.
+/// Commits a group of writes, every one of which must succeed.
 pub fn commit(store: &dyn Store, writes: &[Write]) -> Vec<Written> {
     store.commit(writes).unwrap().into_iter().map(|written| written.unwrap()).collect()
 }
@@ -167,7 +167,7 @@ pub fn register(number: u32, username: &str, credential: Credential) -> Write {
     Write::Register(Registration { account, credential, secret: format!("$hash-{number}") })
 }
 
-/// An account that bears what it signs in with.
+/// An account that has its credential.
 pub fn account_with(number: u32, username: &str, credential: &Credential) -> Account {
     let mut account = account(number, username);
     match credential.kind {

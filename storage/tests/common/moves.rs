@@ -1,5 +1,5 @@
-//! Moves between stores under test: a store with something of every kind in it, moves that are interrupted at every step, and
-//! what must be the same afterwards.
+//! Moves between stores under test: a store with data of every kind, moves that are interrupted at every step, and
+//! checks of what must be the same afterwards.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
@@ -17,7 +17,7 @@ use uuid::Uuid;
 use super::people;
 use super::*;
 
-/// Has a move come as far as its so-manieth note, and no further.
+/// Runs a move up to the given number of notes, and interrupts it there.
 pub fn interrupt(from: End<'_>, to: End<'_>, notes: usize) {
     let mut noted = 0;
     let interrupted = catch_unwind(AssertUnwindSafe(|| {
@@ -29,7 +29,7 @@ pub fn interrupt(from: End<'_>, to: End<'_>, notes: usize) {
     assert!(interrupted.is_err(), "it was over before note {notes}: {interrupted:?}");
 }
 
-/// Moves in as many attempts as it takes when each gets only two steps further.
+/// Repeats a move until it is done, while each attempt may take only two steps.
 pub fn move_in_steps(from: End<'_>, to: End<'_>) {
     for attempt in 1.. {
         assert!(attempt < 100, "it does not get on");
@@ -49,7 +49,7 @@ pub fn move_in_steps(from: End<'_>, to: End<'_>) {
     }
 }
 
-/// Fills a store with something of every kind, more than once where once says little.
+/// Fills a store with data of every kind, and with more than one item where one would test little.
 pub fn fill(store: &dyn Store) {
     let lobby = room("lobby");
     let mut writes: Vec<_> = (1..=40).map(|number| insert(&lobby, number, number % 3 + 1)).collect();
@@ -105,7 +105,7 @@ fn relate(act: FriendAct, one: u32, other: u32) -> Write {
     }
 }
 
-/// Everything that can be asked is answered by both in the same way.
+/// Checks that both stores answer every query in the same way.
 pub fn check_same(one: &dyn Store, other: &dyn Store) {
     let direct = ChannelId::direct(user(1), user(2));
     for channel in [room("lobby"), room("gone"), direct, people::channel_of(1), people::channel_of(2)] {
@@ -145,7 +145,7 @@ pub fn check_same(one: &dyn Store, other: &dyn Store) {
     assert_eq!(one.revocations(), other.revocations());
 }
 
-/// What is written afterwards finds everything as it was.
+/// Checks that later writes find everything as it was.
 pub fn go_on(store: &dyn Store) {
     let lobby = room("lobby");
     let writes = [

@@ -1,4 +1,4 @@
-//! People and their groups, as the laws speak of them: by small numbers, and with outcomes as short texts.
+//! Users and groups for the tests of the laws: named by small numbers, with outcomes as short texts.
 
 use std::collections::BTreeMap;
 
@@ -15,7 +15,7 @@ use uuid::Uuid;
 
 use super::*;
 
-/// A keeper with users in it, and a clock that a test need not think of.
+/// A store with users in it, and a clock that advances by itself.
 pub struct World<K> {
     pub keeper: K,
     time: i64,
@@ -33,7 +33,7 @@ impl<K: Keeper> World<K> {
         Self::on(keeper)
     }
 
-    /// With the users that are there.
+    /// A world on a store that has its users already.
     pub fn on(keeper: K) -> Self {
         Self { keeper, time: 1_000, places: 0 }
     }
@@ -52,7 +52,7 @@ impl<K: Keeper> World<K> {
         commit(self.store(), &[write]).remove(0)
     }
 
-    /// Makes an open group with room for a hundred.
+    /// Makes an open group with a hundred seats.
     pub fn make(&mut self, number: u32, creator: u32) {
         self.make_as(Group { open: true, ..group(number, creator) });
     }
@@ -62,7 +62,7 @@ impl<K: Keeper> World<K> {
         assert_eq!(self.write(Write::CreateGroup(group)), Written::GroupCreated(GroupCreated::Created));
     }
 
-    /// A change of a group as its channel's owner would ask for it.
+    /// A change of a group, as its channel's owner would request it.
     pub fn request(&mut self, group: u32, actor: u32, act: GroupAct) -> Write {
         let places = (0..act.messages_max()).map(|_| self.place()).collect();
         let change = GroupChange { group: group_id(group), actor: user(actor), act };
@@ -74,7 +74,7 @@ impl<K: Keeper> World<K> {
         place(self.places)
     }
 
-    /// Changes a group, and tells what came of it.
+    /// Changes a group, and returns the outcome as text.
     pub fn act(&mut self, group: u32, actor: u32, act: GroupAct) -> String {
         match self.outcome(group, actor, act) {
             Ok(outcome) => tell(&outcome),
@@ -90,7 +90,7 @@ impl<K: Keeper> World<K> {
         }
     }
 
-    /// Brings users into a group of which user 1 is a superadmin, each in a role.
+    /// Brings users into a group in which user 1 is a superadmin, each in the given role.
     pub fn cast(&mut self, group: u32, roles: &[(u32, Role)]) {
         for &(number, role) in roles {
             let users = vec![user(number)];
@@ -116,7 +116,7 @@ impl<K: Keeper> World<K> {
         }
     }
 
-    /// Who is what in a group, in the order of the list, the banned last.
+    /// The users and roles of a group, in the order of the list, the banned last.
     pub fn roster(&self, group: u32) -> String {
         let of = |role| self.store().group_members(group_id(group), role, None, usize::MAX).unwrap();
         let people = of(None).into_iter().chain(of(Some(Role::Banned)));
@@ -132,7 +132,7 @@ impl<K: Keeper> World<K> {
         }
     }
 
-    /// Who is what to a user, in the order of the list.
+    /// The users and states of a user's list of friends, in the order of the list.
     pub fn friends(&self, one: u32) -> String {
         let friends = self.store().friends(user(one), None, None, usize::MAX).unwrap();
         let texts = friends.iter().map(|(friend, _)| format!("{}:{}", number(friend.user), friend.state as u8));
@@ -154,7 +154,7 @@ pub fn channel_of(group: u32) -> ChannelId {
     ChannelId::group(group_id(group))
 }
 
-/// A closed group with room for a hundred, called `group-1` and so on.
+/// A closed group with a hundred seats, called `group-1` and so on.
 pub fn group(number: u32, creator: u32) -> Group {
     Group {
         id: group_id(number),
@@ -184,7 +184,7 @@ pub fn users(numbers: &[u32]) -> Vec<UserId> {
     numbers.iter().map(|&number| user(number)).collect()
 }
 
-/// An outcome as text: messages, notices, who is removed.
+/// An outcome as text: messages, notices, removed users.
 pub fn tell(outcome: &GroupOutcome) -> String {
     let messages = outcome.messages.iter().map(|m| format!("message {} of {}", m.code as i32, number(m.sender)));
     let notices = outcome.notices.iter().map(tell_notice);
@@ -197,7 +197,7 @@ pub fn tell_notice(notice: &Notice) -> String {
     format!("notice {} to {}", notice.notification.code as i32, number(notice.user))
 }
 
-/// What a keeper lists of groups `1..=groups` and users `1..=users` agrees with itself.
+/// Checks that the lists of groups `1..=groups` and users `1..=users` agree with each other.
 pub fn check_sound(store: &dyn Store, groups: u32, users: u32) {
     let mut user_lists: BTreeMap<u32, Vec<(u32, Role)>> = BTreeMap::new();
     let mut present = Vec::new();
@@ -258,7 +258,7 @@ fn check_friends(store: &dyn Store, number_of_user: u32) {
     }
 }
 
-/// Everything that can be read of people, compared.
+/// Compares everything that can be read about people in both stores.
 pub fn compare(model: &dyn Store, other: &dyn Store, groups: u32, users: u32) {
     let roles = [None, Some(Role::Admin), Some(Role::Banned)];
     assert_eq!(all_groups(model, 2), all_groups(other, 2));
@@ -300,7 +300,7 @@ pub fn compare(model: &dyn Store, other: &dyn Store, groups: u32, users: u32) {
     assert_eq!(model.revocations(), other.revocations());
 }
 
-/// One of the few ways to sign in that random use knows.
+/// One of the few credentials that the random tests use.
 pub fn credential(kind: usize, ident: u32) -> Credential {
     use CredentialKind::{Custom, Device, Email};
     Credential { kind: [Device, Custom, Email][kind], ident: format!("device-{ident}") }

@@ -1,4 +1,4 @@
-//! Ways to sign in, and the end of an account.
+//! Tests credentials, and the deletion of accounts.
 
 use engine::id::{ChannelId, Timestamp};
 use engine::persist::{StoreReceipt, StoreRequest};
@@ -73,7 +73,7 @@ fn a_way_to_sign_in_opens_one_account<K: Keeper>() {
     assert_eq!(owner(world.store(), &email("a@b.c")), Some((1, "$one".into())));
     assert_eq!(owner(world.store(), &email("custom")), Some((2, "$two".into())));
 
-    // Another custom id or email takes the place of the first, which is free then; the same email sets the secret.
+    // Another custom id or email replaces the first, which is then free; the same email replaces the secret.
     for write in [link(1, &email("a@b.c"), "$new"), link(1, &custom("other"), ""), link(2, &custom("custom"), "")] {
         assert_eq!(world.write(write.clone()), Written::Linked(Linked::Done), "{write:?}");
     }

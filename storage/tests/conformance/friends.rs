@@ -17,7 +17,7 @@ laws! {
     whom_the_other_has_blocked_is_not_admitted
 }
 
-/// Two users in one of the states that there are between two.
+/// Two users in one of the possible states of a pair.
 fn pair<K: Keeper>(state: &str) -> World<K> {
     let mut world = World::<K>::of(2);
     let acts: &[(FriendAct, u32)] = match state {
@@ -136,7 +136,7 @@ fn friends_are_bounded_and_blocks_are_not<K: Keeper>() {
     let last = FRIENDS_MAX + 3;
     let mut world = World::<K>::of(last);
     let many: Vec<_> = (3..=FRIENDS_MAX + 2).collect();
-    // More than anybody names in one request, and few enough for the time that one has.
+    // More than one request may name, but few enough for the time that one request has.
     for some in many.chunks(500) {
         let related = world.relate(FriendAct::Add, 1, some);
         assert_eq!((related.notices.len(), related.full), (some.len(), false));

@@ -1,4 +1,4 @@
-//! Groups: who is in them, what is said about it, and how they are found.
+//! Groups: their members, the messages and notices about changes, and the listing of groups.
 
 use engine::id::Timestamp;
 use engine::message::{Message, MessageCode};
@@ -67,8 +67,8 @@ fn a_group_begins_with_its_creator<K: Keeper>() {
     check_sound(store, 5, 4);
 }
 
-/// The cast of the laws: 1 and 2 superadmins, 3 and 4 admins, 5 and 6 members, 7 asks to be let in, 8 is banned, and 9 and
-/// 10 are strangers.
+/// The users for the laws: 1 and 2 are superadmins, 3 and 4 admins, 5 and 6 members, 7 asks to join, 8 is banned, and 9
+/// and 10 are strangers.
 fn cast<K: Keeper>(open: bool) -> World<K> {
     let mut world = World::<K>::of(10);
     world.make_as(Group { open: false, ..group(1, 1) });
@@ -81,7 +81,7 @@ fn cast<K: Keeper>(open: bool) -> World<K> {
     world
 }
 
-/// Does something to the cast, and checks what is said and who is what afterwards.
+/// Carries out one act on these users, and checks the outcome and all roles afterwards.
 fn check<K: Keeper>(open: bool, actor: u32, act: GroupAct, expected: &str, roster: &str) {
     let mut world = cast::<K>(open);
     let what = format!("{actor}: {act:?}");
@@ -256,7 +256,7 @@ fn messages_tell_of_members_in_their_own_names<K: Keeper>() {
     let rename = AccountChange { username: Some("Zoë".into()), ..AccountChange::default() };
     world.write(Write::ChangeAccount { id: user(2), change: rename, update_time: Timestamp(1) });
     let outcome = world.outcome(1, 1, GroupAct::Add(users(&[1, 2, 3]))).unwrap();
-    // The act might have come to three messages; the third place stays empty.
+    // The act could have caused three messages; the third place stays empty.
     let expected = |number, sender, name: &str, time| Message {
         channel: channel_of(1),
         id: place(number).id,
@@ -442,7 +442,7 @@ fn lists_of_people_are_in_order_and_paged<K: Keeper>() {
             assert_eq!(store.user_groups(user(5), role, Some(*place), 99).unwrap(), whole[index + 1..]);
         }
     }
-    // Places that no list has given.
+    // Places that no list has returned.
     let forged = |role, since, id| RosterPlace { role, since: Timestamp(since), id: Uuid::from_u128(id) };
     for (role, after, expected) in [
         (None, forged(Role::Banned, i64::MAX, u128::MAX), 0),
@@ -477,7 +477,7 @@ fn groups_are_found_by_what_is_asked<K: Keeper>() {
                 let (page, next) = world.store().groups(&filter, after.as_ref(), limit).unwrap();
                 assert!(page.len() <= limit);
                 numbers.extend(page.iter().map(|group| group.id.0.as_u128() as u32));
-                // As a cursor carries it.
+                // Converts the place as a cursor does.
                 after = next.map(|place| GroupPlace::from(Vec::from(place)));
                 if after.is_none() {
                     return numbers;

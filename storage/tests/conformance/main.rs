@@ -1,11 +1,11 @@
-//! The laws of `Store`, asked of every keeper; and the keepers compared with each other under random use.
+//! The laws of `Store`, tested on every store; and a comparison of the stores with each other under random use.
 
 #![allow(clippy::unwrap_used, reason = "a failed step fails the test")]
 
 #[path = "../common/mod.rs"]
 mod common;
 
-/// Each law as a test of each keeper.
+/// Makes each law a test of each store.
 macro_rules! laws {
     ($($law:ident)*) => {
         mod memory {

@@ -1,4 +1,4 @@
-//! Notifications: rising, bounded, deleted by their own user.
+//! Notifications: their ids rise, their number is bounded, and only their own user deletes them.
 
 use engine::id::{NotificationId, Timestamp};
 use engine::persist::{Admission, DirectRequest, StoreReceipt, StoreRequest};
@@ -17,7 +17,7 @@ laws! {
     the_oldest_makes_room
 }
 
-/// Somebody wants to chat with user 1, at this time.
+/// A user wants to chat with user 1, at this time.
 fn knock(from: u32, time: i64) -> Write {
     Write::Request(StoreRequest::Admit(Admission::Direct {
         user: user(from),
@@ -39,7 +39,7 @@ fn a_cursor_never_skips_one_whatever_the_clock_does<K: Keeper>() {
     const SECOND: i64 = 1_000_000_000;
     let mut world = World::<K>::of(3);
     let mut all: Vec<Notification> = Vec::new();
-    // While the clock is behind the newest notification, time stands still at the end of that one's millisecond.
+    // While the clock is behind the newest notification, the time stays at the end of that notification's millisecond.
     const STANDING_STILL: i64 = 100 * SECOND + 999_999;
     let times = [
         (100 * SECOND, 100 * SECOND),
@@ -60,7 +60,7 @@ fn a_cursor_never_skips_one_whatever_the_clock_does<K: Keeper>() {
         assert_eq!(behind, std::slice::from_ref(&notification), "what is new lies behind what was read");
         all.push(notification.clone());
         if round % 3 == 1 {
-            // The newest goes, and its id does not come again.
+            // The newest is deleted, and its id is not used again.
             world.write(Write::DeleteNotifications { user: user(1), ids: vec![notification.id] });
             all.pop();
             assert!(given(world.write(knock(3, time))).id > notification.id);
@@ -112,7 +112,7 @@ fn the_oldest_makes_room<K: Keeper>() {
             world.keeper.reopen();
         }
     }
-    // Two are deleted, so two more make nobody go.
+    // Two are deleted, so two more remove none.
     let ids = vec![all.remove(4000).id, all.remove(0).id];
     world.write(Write::DeleteNotifications { user: user(1), ids });
     for time in [7, 8] {

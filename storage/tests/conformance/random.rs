@@ -1,4 +1,4 @@
-//! The keepers compared with each other under random use of histories and accounts.
+//! Compares the stores with each other under random use of histories and accounts.
 
 use engine::id::{MessageId, Timestamp};
 use proptest::prelude::*;
@@ -9,7 +9,7 @@ use uuid::Uuid;
 use crate::common::cql;
 use crate::common::*;
 
-/// A step of random use, over few channels, ids and names, so that steps meet.
+/// A step of random use, with few channels, ids and names, so that steps affect each other.
 #[derive(Clone, Debug)]
 enum Step {
     Commit(Vec<RandomWrite>),
@@ -73,7 +73,7 @@ fn steps() -> impl Strategy<Value = Step> {
     ]
 }
 
-/// The write as a store takes it. Accounts get numbers of their own, as their ids are new by construction.
+/// Converts it to a store's write. Accounts get new numbers, because a new account always has a new id.
 fn concrete(write: &RandomWrite, accounts: &mut u32) -> Write {
     let channel = |index: usize| room(CHANNELS[index]);
     match write.clone() {
@@ -102,7 +102,7 @@ fn concrete(write: &RandomWrite, accounts: &mut u32) -> Write {
         RandomWrite::Forget { users: true, id, time } => {
             Write::ForgetRevocations(vec![Revocation::User { id: user(id), issued_before: Timestamp(time) }])
         }
-        // A time is in it twice, to be forgotten once.
+        // One time occurs twice: it must be forgotten only once.
         RandomWrite::Forget { users: false, id, time } => {
             let of = |time| Revocation::Token { id: Uuid::from_u128(id.into()), expires: Timestamp(time) };
             Write::ForgetRevocations(vec![of(time), of(time + 1), of(time)])
@@ -110,7 +110,7 @@ fn concrete(write: &RandomWrite, accounts: &mut u32) -> Write {
     }
 }
 
-/// Everything that can be read of either store, compared.
+/// Compares everything that can be read from either store.
 fn compare(model: &dyn Store, other: &dyn Store, accounts: u32) {
     for channel in CHANNELS.map(room) {
         assert_eq!(model.head(&channel), other.head(&channel));
@@ -145,7 +145,7 @@ fn compare(model: &dyn Store, other: &dyn Store, accounts: u32) {
     }
 }
 
-/// Runs the same steps on the model and on another keeper. A keeper that joins later needs one more line below.
+/// Runs the same steps on the model and on another store. A new store needs one more line below.
 fn agree_with_the_model<K: Keeper>(steps: &[Step]) {
     let (model, mut keeper) = (InMemory::begin(), K::begin());
     let mut accounts = 0;

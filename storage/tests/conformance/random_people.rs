@@ -1,5 +1,5 @@
-//! Groups, friends, notifications and accounts under random use: the keepers must answer alike and list alike, and what
-//! they list must agree with itself.
+//! Groups, friends, notifications and accounts under random use: the stores must give the same answers and the same
+//! lists, and their lists must agree with each other.
 
 use std::collections::HashSet;
 
@@ -15,7 +15,7 @@ use crate::common::cql;
 use crate::common::people::*;
 use crate::common::*;
 
-/// Few of each, so that steps meet. Users beyond the first ones never exist, or come late.
+/// Few of each, so that steps affect each other. Users beyond the first ones never exist, or register late.
 const USERS: u32 = 8;
 const USERS_AT_FIRST: u32 = 6;
 const GROUPS: u32 = 5;
@@ -81,7 +81,7 @@ fn steps() -> impl Strategy<Value = Vec<Step>> {
     prop::collection::vec(step, 1..40)
 }
 
-/// Makes writes of acts: with rising places and times, and ids that are each used once.
+/// Converts acts to writes: with rising places and times, and ids that are each used once.
 struct Scribe {
     time: i64,
     places: u32,
@@ -90,7 +90,7 @@ struct Scribe {
 }
 
 impl Scribe {
-    /// Nothing where no server would ever ask for it: a second group of one id, or somebody back from the departed.
+    /// `None` for writes that no server would send: a second group with the same id, or the return of a deleted user.
     fn write(&mut self, model: &dyn Store, act: &Act) -> Option<Write> {
         self.time += 1;
         let time = Timestamp(self.time);
@@ -136,7 +136,7 @@ impl Scribe {
             }
             Act::Send { group, user: one } => {
                 let channel = group.map_or_else(|| room("lobby"), channel_of);
-                // The owner of a channel lets nobody write who is not in it.
+                // The owner of a channel lets only users write who are in it.
                 if group.is_some_and(|group| model.group_role(group_id(group), user(*one)).unwrap().is_none())
                     || self.gone.contains(one)
                 {
@@ -206,7 +206,8 @@ fn agree_with_the_model<K: Keeper>(steps: &[Step]) {
         match step {
             Step::Commit(acts) => {
                 let mut writes: Vec<_> = acts.iter().filter_map(|act| scribe.write(model.store(), act)).collect();
-                // Nobody sends behind what throws them out: the owner of a channel waits until that is decided.
+                // Messages come first: a user does not send after the change that removes them, because the channel's
+                // owner waits until that change is decided.
                 writes.sort_by_key(|write| !matches!(write, Write::Request(StoreRequest::Insert(_))));
                 assert_eq!(model.store().commit(&writes), other.store().commit(&writes));
                 check_sound(model.store(), GROUPS, USERS);

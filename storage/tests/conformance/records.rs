@@ -1,4 +1,4 @@
-//! Histories, accounts and logouts, and what holds for every write.
+//! Tests histories, accounts and logouts, and the rules for all writes.
 
 use engine::id::{ChannelId, Epoch, GroupId, MessageId, Sequence, Timestamp};
 use engine::message::{Message, MessageCode};
@@ -65,7 +65,7 @@ fn a_group_is_applied_in_order<K: Keeper>() {
     assert_eq!((message.create_time, message.update_time), (Timestamp(2_000_000_014), Timestamp(2_000_000_113)));
     assert_eq!(store.message(&lobby, message_id(1)).unwrap(), None);
 
-    // A clock that has been set back moves no time back.
+    // When the clock is set back, an update time does not move back.
     let Write::Request(StoreRequest::Update(earlier)) = update(&lobby, 2, 7, "later") else { unreachable!() };
     let earlier = Write::Request(StoreRequest::Update(UpdateMessage { update_time: Timestamp(5), ..earlier }));
     commit(store, &[earlier]);
@@ -154,7 +154,7 @@ fn the_head_never_moves_back<K: Keeper>() {
 fn pages_agree_with_the_whole_history<K: Keeper>() {
     let keeper = K::begin();
     let store = keeper.store();
-    // Neighbours in the key space, whose messages must never be seen.
+    // Neighbours in the key space, whose messages must never appear.
     for name in ["lobb", "lobbx", "lobby0", "lobbz"] {
         commit(store, &[insert(&room(name), 1, 7), insert(&room(name), 99, 7)]);
     }
@@ -280,7 +280,7 @@ fn revocations_never_weaken<K: Keeper>() {
     assert_eq!(store.revocations().unwrap(), [token(1, 10), token(2, 20), of_user(1, 40)]);
     commit(store, &[Write::Revoke(token(3, 9)), Write::ForgetRevocations(vec![token(1, 10), token(3, 9)])]);
     assert_eq!(store.revocations().unwrap(), [token(2, 20), of_user(1, 40)]);
-    // What is not kept, or has been replaced by a later one, is not touched.
+    // Revocations that are not stored, or have been replaced by a later one, are not touched.
     commit(store, &[Write::ForgetRevocations(vec![token(2, 19), of_user(1, 30), token(9, 9), of_user(2, 40)])]);
     assert_eq!(store.revocations().unwrap(), [token(2, 20), of_user(1, 40)]);
     commit(store, &[Write::ForgetRevocations(vec![token(2, 20)]), Write::Revoke(token(2, 20))]);
@@ -299,7 +299,7 @@ fn what_has_expired_is_found_page_by_page<K: Keeper>() {
         numbers.map(|number| Revocation::User { id: user(number), issued_before: Timestamp(i64::from(number)) })
     };
     commit(keeper.store(), &tokens(0..40).chain(users(0..30)).map(Write::Revoke).collect::<Vec<_>>());
-    // A later time counts, and not the one before.
+    // Only the later time counts.
     let later = Revocation::Token { id: Uuid::from_u128(7919), expires: Timestamp(1000) };
     commit(keeper.store(), &[Write::Revoke(later)]);
     let expiry = Expiry { tokens: Timestamp(24), users: Timestamp(9) };

@@ -1,4 +1,4 @@
-//! The rows of changes, in a draft: every row with its counterparts in the orders of listing.
+//! A draft's rows, read and written as the rules need them: every row together with its entries in the lists.
 
 use std::ops::Bound::{Excluded, Included};
 
@@ -21,7 +21,7 @@ use crate::keys::{self, Listed, Table};
 use crate::record;
 use crate::rows::Rows;
 
-/// Where all is said by the key.
+/// The value of rows whose key says everything.
 const NOTHING: Vec<u8> = Vec::new();
 
 impl Rows for Draft<'_> {

@@ -1,5 +1,5 @@
-//! Sweeps away what is left of things deleted, a bounded number of rows with each group of writes, so that a deletion costs
-//! the same whatever hung on it.
+//! Removes the remaining rows of deleted things, a bounded number with each group of writes. So a deletion costs the
+//! same however many rows belong to what is deleted.
 
 use engine::id::{ChannelId, GroupId, UserId};
 use uuid::Uuid;
@@ -11,15 +11,16 @@ use crate::keys::{self, Listed, Table};
 use crate::record::{self, Leftover};
 use crate::rows::Rows;
 
-/// Rows swept with one group of writes, each with up to three counterparts: a millisecond or two.
+/// Rows removed with one group of writes, each with up to three counterparts: this takes a millisecond or two.
 pub const SWEEP_ROWS_MAX: usize = 256;
 
-/// What is left of something deleted.
+/// The remaining rows of something deleted.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Remains {
-    /// Its people, and its channel's history. That its people have written there stays noted until they go themselves.
+    /// The group's memberships and its channel's history. The notes that its members have written there stay until the
+    /// members are deleted.
     Group(GroupId),
-    /// Bans, friends and blocks of both sides, notifications.
+    /// Bans, friends and blocks (both sides), notifications.
     User(UserId),
     /// The notes of where a user has written.
     Author(UserId),
@@ -46,7 +47,7 @@ impl Remains {
         }
     }
 
-    /// Where its rows are, and what their keys begin with.
+    /// The tables of its rows, and the prefixes of their keys.
     fn places(self) -> Vec<(Table, Vec<u8>)> {
         match self {
             Self::Group(group) => vec![
@@ -61,7 +62,7 @@ impl Remains {
         }
     }
 
-    /// Single rows that go at last.
+    /// Single rows that are removed last.
     fn last_rows(self) -> Vec<(Table, Vec<u8>)> {
         match self {
             Self::Group(group) => vec![(Table::Heads, keys::head(&ChannelId::group(group)))],
@@ -72,20 +73,20 @@ impl Remains {
 }
 
 impl Draft<'_> {
-    /// Remembers that there is something to sweep.
+    /// Notes that there is something to sweep.
     pub fn leave_over(&mut self, remains: Remains) {
         self.put(Table::Leftovers, remains.key(), record::encode_leftover(&Leftover::default()));
         self.cache.sweeping = true;
     }
 
-    /// Sweeps up to a bound, and remembers the rest.
+    /// Removes rows up to the bound, and notes the rest.
     pub fn sweep_first(&mut self, remains: Remains) -> Result<(), Failure> {
         self.leave_over(remains);
         self.sweep_one(remains, Leftover::default(), SWEEP_ROWS_MAX).map(|_| ())
     }
 
-    /// Sweeps up to a bound of what is left over. Damage there ends the sweeping until something else is left over, or the
-    /// next start; nobody is kept from writing by it.
+    /// Removes leftover rows up to the bound. If some are damaged, sweeping stops until there are new leftovers or
+    /// until the next start; writes are not affected.
     pub fn sweep(&mut self) {
         let mut rows = SWEEP_ROWS_MAX;
         while self.cache.sweeping && rows > 0 {
@@ -100,7 +101,7 @@ impl Draft<'_> {
         }
     }
 
-    /// How many rows were swept; nothing if there was nothing left over.
+    /// Returns how many rows were removed, or `None` if there are no leftovers.
     fn sweep_next(&mut self, rows_max: usize) -> Result<Option<usize>, Failure> {
         let Some(row) = self.rows(Table::Leftovers, keys::beginning_with(&[], None)).next().transpose()? else {
             return Ok(None);
@@ -162,7 +163,7 @@ impl Draft<'_> {
         Ok(())
     }
 
-    /// Both sides of a pair, of which one user is gone; the other's friends are counted anew.
+    /// Removes both sides of a pair of which one user is deleted, and corrects the other user's friend counts.
     fn sweep_pair(&mut self, gone: UserId, other: UserId) -> Result<(), Failure> {
         let own = self.edge(gone, other)?;
         self.set_edge(gone, other, own, None);

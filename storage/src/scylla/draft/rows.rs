@@ -1,5 +1,5 @@
-//! The rows of a change, as the rules ask for them and write them: every row with its places in the lists, and with what
-//! undoes it.
+//! A draft's rows, read and written as the rules need them: every row together with its entries in the lists, and with
+//! its undo.
 
 use engine::id::{ChannelId, GroupId, MessageId, NotificationId, Timestamp, UserId};
 use engine::message::Message;
@@ -53,7 +53,7 @@ impl Rows for Draft<'_> {
     }
 
     fn remove_username(&mut self, username: &str) {
-        // Whoever asks for this has made sure whose it is.
+        // The caller has made sure that the name has an owner.
         let bearer =
             self.accounts.borrow().iter().find_map(|(user, account)| {
                 account.as_ref().filter(|account| account.username == username).map(|_| *user)
@@ -82,7 +82,7 @@ impl Rows for Draft<'_> {
 
     fn put_credential(&mut self, credential: &Credential, owner: &CredentialOwner) {
         let (kind, ident) = (decode::kind_number(credential), &credential.ident);
-        // Set anew, it is not set free.
+        // It is being reassigned: cancel its pending release.
         let look = (Statement::Credential, vec![int(kind), text(ident)]);
         self.releases.retain(|release| release.look != look);
         let is_ours = Rows::credential(self, credential).ok().flatten().map(|owner| owner.user.0);
@@ -139,7 +139,7 @@ impl Rows for Draft<'_> {
         self.known = Some(known);
         self.write(message_row(&self.store.link, message, bucket), delete_row(&channel.id, bucket, message.id));
         let author = rows::author_row(message.sender, &channel.id);
-        // Noted for nothing it does no harm.
+        // A needless note of an author is harmless, so it is its own undo.
         self.write(author.clone(), author);
         Ok(())
     }
@@ -187,7 +187,7 @@ impl Rows for Draft<'_> {
         let undo = before.map_or_else(|| rows::delete_group(group.id), rows::put_group);
         self.write(rows::put_group(group), undo);
         if before.is_none_or(|before| before.edge_count != group.edge_count) && self.claim_seats(group).is_err() {
-            // The claim then fails, and with it the change.
+            // This claim cannot succeed, so the change fails.
             self.claims.push(Claim {
                 mutation: Mutation::new(Statement::MoveSeats, [int(0), big(0), id(group.id.0), big(i64::MIN)]),
                 look: (Statement::Seats, vec![id(group.id.0)], vec![big(i64::MIN)]),
@@ -361,7 +361,7 @@ impl Rows for Draft<'_> {
     fn remove_departure(&mut self, user: UserId) -> Result<(), Failure> {
         let undo = Mutation::new(Statement::PutDeparture, [id(user.0)]);
         self.write(Mutation::new(Statement::DeleteDeparture, [id(user.0)]), undo.clone());
-        // What is forgotten of where they wrote was to be purged before, and was.
+        // The undo does not restore these rows, and need not: the messages in those channels were purged before.
         self.write(Mutation::new(Statement::DeleteAuthored, [id(user.0)]), undo);
         Ok(())
     }
