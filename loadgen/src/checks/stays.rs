@@ -368,7 +368,7 @@ mod tests {
         check(350, End::Open, &[Hear(&[4, 5]), Skip(None, Some(10)), Hear(&[10, 11])], (7, 4, 1, 0, 2, 0));
         // A gap without an end reaches to the newest message at the time it is received, 1,000 ms.
         check(350, End::Open, &[Hear(&[4, 5]), Skip(Some(5), None)], (7, 2, 3, 0, 2, 0));
-        // One gap behind another.
+        // One gap directly after another.
         check(
             350,
             End::Open,

@@ -108,7 +108,7 @@ impl Admission {
     }
 }
 
-/// The outcome of the connects.
+/// The outcome of all the connects.
 #[derive(Clone, Debug)]
 pub struct Admitted<E> {
     /// The users that never connected, each with the last attempt's error; `None` for users that were not tried.

@@ -53,7 +53,7 @@ pub struct Held {
     pub not_tried: u64,
     /// Attempts that failed and were repeated.
     pub retries: u64,
-    /// Connections that ended before they were told to.
+    /// Connections that ended before the client closed them.
     pub disconnected: u64,
     pub pings: u64,
     /// Other frames received.

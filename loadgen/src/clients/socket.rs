@@ -41,7 +41,7 @@ thread_local! {
     static SHARED_BUFFER: RefCell<Vec<u8>> = const { RefCell::new(Vec::new()) };
 }
 
-/// How a connection ended that the client did not end.
+/// The end of a connection that the client did not close.
 #[derive(Debug, Error)]
 pub enum Lost {
     #[error("the server closed the connection with code {code}: {reason:?}")]
@@ -64,7 +64,7 @@ pub trait Ear {
 pub struct Socket<S = TcpStream> {
     /// `None` only while a new WebSocket is being made.
     library: Option<WebSocketStream<Followed<S>>>,
-    /// The size to which the library's buffer may grow and stay.
+    /// The size that the library's buffer may keep.
     buffer_bytes: u32,
     /// Whether bytes given to the library may not be written yet. A new WebSocket would lose them.
     sending: bool,
@@ -112,7 +112,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Socket<S> {
         true
     }
 
-    /// The same, but only if a frame was longer than the buffer may stay.
+    /// The same, but only if a frame was longer than `self.buffer_bytes`.
     fn shrink(&mut self, buffer_bytes: u32, context: &mut Context<'_>) -> bool {
         let longest = self.followed().frames.longest;
         longest > u64::from(self.buffer_bytes) && self.begin_anew(buffer_bytes, context)

@@ -186,7 +186,7 @@ impl Stages {
     async fn join(&self) -> ThreadWord {
         self.for_each_place(async |at, place| {
             if self.plan.conduct.is_some() && !self.plan.publishes(place.user) {
-                // A member that comes and goes joins when its planned life says so.
+                // A member that comes and goes joins at the time in its planned life.
                 return Ok(());
             }
             let mut socket = self.connect_persistently(at).await?;

@@ -27,7 +27,7 @@ pub enum WalkError {
 /// Which page of a listing is requested.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Debug, Serialize, Deserialize)]
 pub enum Kind {
-    /// The first page, newest first, as every user reads it who opens the chat.
+    /// The first page, newest first: users read it when they open the chat.
     Newest,
     /// A page after a cursor.
     OldestFirst,
