@@ -48,8 +48,8 @@ pub struct Stretch {
     pub rate: f64,
 }
 
-/// Messages evenly spaced over phases of one rate each, assigned to the publishers in turn: `index = number *
-/// publishers + publisher`. No message is due before one with a lower index.
+/// Messages evenly spaced over phases of one rate each, assigned to the publishers in turn:
+/// `index = number * publishers + publisher`. No message is due before one with a lower index.
 #[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
 pub struct Schedule {
     publishers: u32,
