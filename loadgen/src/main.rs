@@ -21,13 +21,13 @@ use crate::report::diff::DiffArguments;
 use crate::team::introduction::Secret;
 use crate::team::worker::runtime;
 
-/// The command line asks for something that cannot be.
+/// The exit code for a wrong command line.
 const EXIT_USAGE: u8 = 2;
 
 fn main() -> ExitCode {
     let arguments = match options::parse(std::env::args_os().collect()) {
         Ok(arguments) => arguments,
-        // Says what is wrong, or the help that was asked for, and with which code to end.
+        // Prints the error, or the help text, and exits with the right code.
         Err(ParseError::Line(error)) => error.exit(),
         Err(ParseError::File(error)) => {
             watch::note(&format!("loadgen: {error}"));
@@ -64,16 +64,16 @@ fn selftest(options: &SelftestOptions) -> Result<bool, String> {
     runtime()?.block_on(scenarios::selftest::run(options)).map_err(|error| error.to_string())
 }
 
-/// Works for a coordinator, at once or whenever one comes.
+/// Works for one coordinator, or waits for coordinators when `--listen` is given.
 fn work(arguments: WorkerArguments) -> ExitCode {
     match arguments.listen {
         Some(address) => finish(team::host::run(address, Secret::new(arguments.secret)).map(|()| true)),
-        // What went wrong has been said to the coordinator, which reports it.
+        // The coordinator has been told the error and reports it.
         None => team::worker::run(arguments.clock_offset_ns).map_or(ExitCode::FAILURE, |()| ExitCode::SUCCESS),
     }
 }
 
-/// Runs the scenario and reports it; answers whether it passed.
+/// Runs the scenario and reports it. Returns whether it passed.
 fn scenario(options: &RunOptions) -> Result<bool, String> {
     let outcome = runtime()?.block_on(scenarios::scenario::run(options)).map_err(|error| error.to_string())?;
     let baseline = match options.baseline {
@@ -112,7 +112,7 @@ fn curve(options: &CurveOptions) -> Result<bool, String> {
     Ok(curve.passed())
 }
 
-/// Shows what changed; that something did is no failure.
+/// Shows what changed between two reports. A change is not a failure.
 fn diff(arguments: &DiffArguments) -> Result<bool, String> {
     report::show(&report::diff::compare(arguments)?);
     Ok(true)

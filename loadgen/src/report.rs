@@ -1,7 +1,7 @@
-//! What a run came to: judged, and written for people and for programs.
+//! The results of a run: judged, and written for people and for programs.
 //!
-//! A scenario hands over its findings: sections of counts, latencies, and its course in time. Everything here works for
-//! every scenario alike; what is a scenario's own is in the file of its name.
+//! A scenario passes its findings to this module: sections of counts, latencies, and its course in time. The code here
+//! is the same for all scenarios; code for one scenario is in the file with its name.
 
 pub mod baseline;
 mod condition;
@@ -42,16 +42,16 @@ pub struct Findings {
     pub scenario: &'static str,
     /// What was run, in one sentence.
     pub heading: String,
-    /// The run as it was asked for; without secrets.
+    /// The run's options, without secrets.
     pub settings: serde_json::Value,
     pub sections: Vec<Section>,
-    /// What was measured of the server, the most important first.
+    /// The latencies measured at the server, the most important first.
     pub latencies: Vec<(&'static str, Route, Latency)>,
-    /// What keeps the run from being faultless besides the counts that are faults by themselves.
+    /// Reasons why the run is not faultless, besides the counts that are faults themselves.
     pub faults: Vec<String>,
     /// What a faultless run has shown, for the verdict.
     pub promise: &'static str,
-    /// A few of the faults as the clients met them.
+    /// A few of the faults, as the clients saw them.
     pub samples: Vec<String>,
     pub generator: Generator,
     pub course: Course,
@@ -59,10 +59,10 @@ pub struct Findings {
 
 /// The latency that is also shown second by second.
 pub const DELIVERY: &str = "delivery";
-/// How long messages took until everybody had them.
+/// How long messages took until all members had them.
 pub const LAST_MEMBER: &str = "last member";
 
-/// How the names of files with percentile distributions end.
+/// The ending of the names of files with percentile distributions.
 const HGRM: &str = "hgrm";
 
 /// Where a report goes besides the terminal.
@@ -88,18 +88,18 @@ pub struct Report {
     findings: Findings,
     timings: Vec<Timing>,
     faults: Vec<String>,
-    /// The scenario's, and the generator's.
+    /// The sections of the scenario and of the generator.
     sections: Vec<Section>,
     environment: Environment,
 }
 
-/// Shows something on standard output. Its reader may have left, as `head` does: then nobody sees it, and the run goes on to its
-/// files and its verdict.
+/// Prints a text on standard output. The reader may have closed it, as `head` does; then the text is lost, and the run
+/// still writes its files and its verdict.
 pub fn show(text: &dyn fmt::Display) {
     let _ = writeln!(io::stdout(), "{text}");
 }
 
-/// Judges a run, shows it and writes what was asked for; answers whether it passed.
+/// Judges a run, prints it and writes the requested files. Returns whether the run passed.
 pub fn publish(findings: Findings, outputs: &Outputs) -> Result<bool, String> {
     let report = Report::new(findings, &outputs.fail_if);
     show(&report.text());
@@ -115,7 +115,7 @@ pub fn publish(findings: Findings, outputs: &Outputs) -> Result<bool, String> {
     Ok(report.passed())
 }
 
-/// Says which file it was that could not be written.
+/// Adds the path of the file to a write error.
 pub fn written(path: &Path, outcome: io::Result<()>) -> Result<(), String> {
     outcome.map_err(|error| format!("cannot write {}: {error}", path.display()))
 }
@@ -134,7 +134,7 @@ impl Report {
         report
     }
 
-    /// What keeps the run from being faultless, in words.
+    /// The reasons why the run is not faultless, in words.
     pub fn faults(&self) -> &[String] {
         &self.faults
     }
@@ -148,7 +148,7 @@ impl Report {
         self.faults.is_empty()
     }
 
-    /// The verdict in words: first whether the server kept its promise, then whether the figures are the server's.
+    /// The verdict in words: first whether the server kept its promise, then whether the figures are the server's own.
     fn verdict(&self) -> String {
         let mut verdict = if self.passed() {
             format!("PASSED: {}.", self.findings.promise)
@@ -177,7 +177,8 @@ impl Report {
         self.findings.course.timeline(shown)
     }
 
-    /// One file for the first latency, or one for each in a directory; what is generator-bound has none.
+    /// Writes the first latency into one file, or each latency into a file of a directory. A generator-bound latency is
+    /// not written.
     fn write_distributions(&self, path: &Path) -> io::Result<()> {
         let generator = &self.findings.generator;
         let of_server = self.timings.iter().filter(|timing| timing.generator_bound.is_none());
@@ -227,7 +228,7 @@ impl Serialize for Report {
     }
 }
 
-/// Each latency under its name, and the generator's own beside them.
+/// Each latency by name, and the generator's own delays beside them.
 struct Latencies<'a>(&'a [Timing], &'a Generator);
 
 impl Serialize for Latencies<'_> {
@@ -248,7 +249,7 @@ impl Serialize for Latencies<'_> {
     }
 }
 
-/// A latency in numbers, or why there are none.
+/// The figures of a latency, or why there are none.
 #[derive(Serialize)]
 #[serde(untagged)]
 enum LatencyFigures<'a> {
@@ -277,7 +278,7 @@ impl<'a> LatencyFigures<'a> {
 pub mod tests {
     use super::*;
 
-    /// A small run without a fault: every latency 10 ms, 500 deliveries a second.
+    /// A small run without faults: every latency is 10 ms, with 500 deliveries a second.
     pub fn findings() -> Findings {
         let mut latency = Latency::default();
         (0..1_000).for_each(|_| latency.record_ns(10_000_000));

@@ -1,5 +1,5 @@
-//! What a watcher sees while a run goes on: bars on a terminal, a plain line now and then anywhere else. On standard error,
-//! so that standard output holds the report alone.
+//! The progress display during a run: bars on a terminal, a plain line now and then elsewhere. It is written to
+//! standard error, so that standard output holds only the report.
 
 use std::io::IsTerminal;
 use std::time::{Duration, Instant};
@@ -50,7 +50,7 @@ impl Stage {
     }
 }
 
-/// The view of one stage; it ends when it is dropped.
+/// The display of one stage; it ends when it is dropped.
 pub struct Watch {
     stage: Stage,
     view: View,
@@ -61,7 +61,7 @@ enum View {
     Lines { last: Instant },
 }
 
-/// A remark between the stages.
+/// Prints a remark between the stages.
 pub fn note(text: &str) {
     eprintln!("{text}");
 }
@@ -97,7 +97,8 @@ impl Watch {
     }
 }
 
-/// What the last seconds were like, all faults so far, and how prompt we were ourselves: each fits a narrow terminal.
+/// The rates and latencies of the last seconds, all faults so far, and the generator's own delays. Each text fits a
+/// narrow terminal.
 fn traffic(progress: &Progress, series: &Series) -> [String; 3] {
     let (recent, count) = series.recent();
     let rate = |sum: u64| words::grouped(words::ratio(sum as f64, count as f64).round() as u64);
@@ -129,7 +130,7 @@ fn traffic(progress: &Progress, series: &Series) -> [String; 3] {
 impl Drop for Watch {
     fn drop(&mut self) {
         if let View::Bar(bar) = &self.view {
-            // The bar stays on the screen as it was last.
+            // The bar stays on the screen in its last state.
             bar.abandon();
         }
     }

@@ -1,7 +1,7 @@
-//! `loadgen --target plain` against a chat server that others' WebSocket library carries, `ws` from npm: what it relays is
-//! found and checked, and what it loses is missed.
+//! `loadgen --target plain` against a chat server that uses another WebSocket library, `ws` from npm: what the server
+//! relays is found and checked, and what it loses is missed.
 
-// Everything here is a test or serves one; what goes wrong ends it.
+// Everything here is a test or a helper of tests; an error ends the test.
 #![allow(clippy::unwrap_used)]
 
 use std::io::{BufRead, BufReader};
@@ -14,14 +14,14 @@ const USERS: u64 = 30;
 const MESSAGES: u64 = 100;
 const DELIVERIES: u64 = USERS * MESSAGES;
 
-/// The server's process; it ends when its standard input does, so it outlives no test.
+/// The server's process. It ends when its standard input ends, so it never outlives a test.
 struct Server {
     child: Child,
     port: u16,
 }
 
 impl Server {
-    /// Starts it; it keeps each `lose`th delivery to itself, unless that is 0.
+    /// Starts the server. It drops each `lose`th delivery; with 0 it drops none.
     fn start(lose: u32) -> Self {
         let clients = Path::new(env!("CARGO_MANIFEST_DIR")).join("../tests/clients");
         let installed = clients.join("node_modules/ws").is_dir();
@@ -48,7 +48,7 @@ impl Drop for Server {
     }
 }
 
-/// Runs against the server: the exit code, the JSON report and what was printed.
+/// Runs against the server. Returns the exit code, the JSON report and the printed text.
 fn run(server: &Server, more: &[&str]) -> (Option<i32>, Value, String) {
     let json = std::env::temp_dir().join(format!("loadgen-plain-{}-{}.json", std::process::id(), server.port));
     let mut command = Command::new(env!("CARGO_BIN_EXE_loadgen"));
@@ -89,7 +89,7 @@ fn what_a_server_from_npm_loses_is_missed_to_the_last_one() {
 #[test]
 fn what_a_server_says_in_other_words_is_no_content_of_ours() {
     let server = Server::start(0);
-    // The server repeats only what stands in `said`.
+    // The server relays only the text in `said`.
     let (code, report, text) = run(&server, &["--send", r#"{"other":{content_json}}"#]);
     assert_eq!(code, Some(1), "{text}");
     assert_eq!(report["deliveries"]["missing"], DELIVERIES, "{text}");

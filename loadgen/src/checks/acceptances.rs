@@ -1,6 +1,7 @@
-//! When a server accepted each message, as its publisher saw it, and under what id: what stays are judged by.
+//! When the server accepted each message and under which id, as the message's publisher saw it. Stays are judged by
+//! these acceptances.
 //!
-//! Only runs whose members come and go need it; 29 bytes a message, in base64 between processes.
+//! Only runs whose members come and go need them. One acceptance takes 29 bytes, in base64 between processes.
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
@@ -10,19 +11,19 @@ use crate::wire::Kind;
 
 const ACCEPTANCE_BYTES: usize = 29;
 
-/// An id as a number. UUIDs keep their order, which is the channel's where ids rise with it; of other ids two halves of a
-/// hash are kept, which have none.
+/// A message id as a number. UUIDs keep their order; where ids rise with the channel's order, that is the channel's
+/// order too. Of any other id two halves of a hash are kept; these have no order.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
 pub struct MessageId(pub u128);
 
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Acceptance {
     pub index: u32,
-    /// What was accepted: a message, or an update or removal of an earlier one.
+    /// Whether a new message was accepted, or an update or removal of an earlier message.
     pub kind: Kind,
-    /// When the publisher heard of it.
+    /// When the publisher received the acknowledgement.
     pub at_ns: u64,
-    /// Of an update or a removal, the id of the message that it is about.
+    /// The message's own id; for an update or a removal, the id of the message that it changes.
     pub id: MessageId,
 }
 

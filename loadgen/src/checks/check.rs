@@ -1,9 +1,9 @@
-//! Whether every member of a room heard everything, once, and all in the same order.
+//! Checks whether every member of a room received every message, once, and all members in the same order.
 //!
-//! Pure: messages are named by their slot in the schedule, their ids by a fingerprint. One `Checker` serves the members
-//! that one thread looks after; `reconcile` then compares what the threads saw. A member costs four bytes a publisher
-//! while all is well; a gap costs a range until it is filled, so the memory is bounded by the schedule even when a server
-//! loses every second message.
+//! Pure: a message is named by its slot in the schedule, an id by its fingerprint. One `Checker` serves the members of
+//! one thread; `reconcile` then compares what the threads saw. A member costs four bytes a publisher while no message
+//! is missing. A gap costs a range until it is filled, so the schedule bounds the memory even when a server loses every
+//! second message.
 
 use std::collections::HashMap;
 use std::hash::{DefaultHasher, Hasher};
@@ -16,8 +16,8 @@ use crate::checks::record::{Entry, Said};
 use crate::plan::schedule::{Schedule, Slot};
 use crate::wire::Kind;
 
-/// How much order is asked for: one order of all messages for all members, or each publisher's messages in their own
-/// (all that stock Nakama promises).
+/// How much order is demanded: one order of all messages for all members, or only each publisher's own order (all that
+/// stock Nakama promises).
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize, clap::ValueEnum)]
 #[serde(rename_all = "lowercase")]
 pub enum OrderDemand {
@@ -25,14 +25,14 @@ pub enum OrderDemand {
     Publisher,
 }
 
-/// What one arrival was.
+/// The result of checking one arrival.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Finding {
     /// New, and in its place.
     InOrder,
-    /// New, but after a message that others saw later, or that its publisher sent later.
+    /// New, but it came after a message that other members received later, or that its publisher sent later.
     OutOfOrder,
-    /// New, but under another id than other members saw.
+    /// New, but with another id than the other members saw.
     OtherId,
     /// Seen before by this member.
     Duplicate,
@@ -40,62 +40,65 @@ pub enum Finding {
     Unscheduled,
 }
 
-/// What one arrival was, and whether with it the message was first heard in its place.
+/// The result of checking one arrival, and whether this arrival was the first to give the message its place in the
+/// order.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Observation {
     pub finding: Finding,
     pub first: bool,
 }
 
-/// What the publishers heard of their messages: those not listed were accepted. Sorted numbers, by publisher.
+/// The server's answers to the publishers: a message that is not listed was accepted. The numbers are sorted, by
+/// publisher.
 #[derive(Clone, Default, Debug, Serialize, Deserialize)]
 pub struct Answers {
-    /// Refused with an error: nobody may hear them.
+    /// Refused with an error: no member may receive them.
     pub refused: HashMap<u32, Vec<u32>>,
-    /// Never answered or never sent: they may or may not be heard.
+    /// Never answered or never sent: a member may receive them or not.
     pub unanswered: HashMap<u32, Vec<u32>>,
-    /// When each accepted message was accepted and under what id; only where members come and go.
+    /// When each accepted message was accepted and under which id; kept only in runs whose members come and go.
     #[serde(default, skip_serializing_if = "Acceptances::is_empty")]
     pub acceptances: Acceptances,
 }
 
-/// One member's account when all is over.
+/// The result of one member at the end of the run.
 #[derive(Clone, Copy, Default, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub struct MemberTally {
-    /// What was due to the member: the sum of the next four.
+    /// How many messages were due to the member: the sum of the next four.
     pub expected: u64,
     pub delivered: u64,
-    /// Announced as missed to a reader that asked to be moved on when it is too slow.
+    /// Announced as missed, to a slow reader that asked the server to skip messages for it (`on_lag=skip`).
     pub skipped: u64,
-    /// Owed to a reader that was closed for being too slow, with notice.
+    /// Still owed to a slow reader when the server closed its connection with notice.
     pub announced: u64,
     pub missing: u64,
-    /// Out of order as it turned out later; beside what `observe` found at once.
+    /// Messages found out of order only at the end; `observe` reports the others at once.
     pub out_of_order: u64,
-    /// Heard although refused to their publisher.
+    /// Received by the member although the server refused them to their publisher.
     pub refused_but_delivered: u64,
-    /// Heard although their publisher never had an answer.
+    /// Received by the member although their publisher got no answer.
     pub unanswered_but_delivered: u64,
-    /// Heard although it need not have been, near the beginning or the end of a stay.
+    /// Received although they were not due, near the beginning or the end of a stay.
     pub beyond: u64,
 }
 
-/// What one member has seen, from a join on.
+/// What one member has received since it joined.
 pub struct Member {
-    /// By publisher: one more than the highest number seen.
+    /// By publisher: the highest number received, plus one.
     next: Box<[u32]>,
     holes: Vec<Hole>,
-    /// The latest message that had a place in the room's order.
+    /// The member's latest message that has a place in the room's order.
     latest: Option<u32>,
-    /// Whether what the member hears next follows `latest` for certain: not before it has heard a message that has a place,
-    /// and not after a gap.
+    /// Whether the member's next message certainly follows `latest`. It does not before the member has received a
+    /// message that has a place, nor after a gap.
     anchored: bool,
     last_heard: Option<u32>,
-    /// Messages that had no place yet when they came, each with the message that came next: judged at the end.
+    /// Messages that had no place yet when they came, each with the message that came after it. They are judged at the
+    /// end.
     undecided: Vec<(u32, Option<u32>)>,
 }
 
-/// Numbers of a publisher that were passed over and have not come since.
+/// Numbers of a publisher that the member has not received although it received a later one.
 struct Hole {
     publisher: u32,
     numbers: Range<u32>,
@@ -119,7 +122,7 @@ impl Member {
         }
     }
 
-    /// The message that came last.
+    /// The member's latest message.
     pub fn last_heard(&self) -> Option<u32> {
         self.last_heard
     }
@@ -128,18 +131,18 @@ impl Member {
         self.has_passed(slot) && !self.holes.iter().any(|hole| hole.is(slot))
     }
 
-    /// Whether this message of the publisher, or a later one, was seen.
+    /// Whether the member received this message or a later one of the same publisher.
     pub fn has_passed(&self, slot: Slot) -> bool {
         slot.number < self.next[slot.publisher as usize]
     }
 
-    /// How many different messages were seen.
+    /// How many different messages the member received.
     pub fn count(&self) -> u64 {
         let passed: u64 = self.next.iter().map(|next| u64::from(*next)).sum();
         passed - self.holes.iter().map(|hole| hole.numbers.len() as u64).sum::<u64>()
     }
 
-    /// Notes an arrival against the publisher's own numbering.
+    /// Records an arrival in the publisher's own numbering.
     fn arrived(&mut self, slot: Slot) -> Arrival {
         let next = &mut self.next[slot.publisher as usize];
         if slot.number >= *next {
@@ -164,7 +167,8 @@ impl Member {
         Arrival::Late
     }
 
-    /// How many of these numbers of the publisher were seen; `count` counts the interesting ones in a range.
+    /// How many of the publisher's numbers the member received. `count` says how many numbers of a range are to be
+    /// counted.
     fn seen(&self, publisher: u32, count: impl Fn(Range<u32>) -> u64) -> u64 {
         let passed = count(0..self.next[publisher as usize]);
         let holes = self.holes.iter().filter(|hole| hole.publisher == publisher);
@@ -179,11 +183,11 @@ enum Arrival {
     Again,
 }
 
-/// What the members of one thread saw, taken together.
+/// What the members of one thread received, taken together.
 pub struct Checker {
     schedule: Schedule,
     demand: OrderDemand,
-    /// The room's order as the members of this thread found it.
+    /// The room's order, as far as the members of this thread show it.
     order: Vec<u32>,
     /// By message: its place in `order`, and the fingerprint of its id.
     seen: Vec<Option<Sighting>>,
@@ -203,7 +207,7 @@ impl Checker {
         Self { schedule, demand, order: Vec::new(), seen, anchored: 0 }
     }
 
-    /// Judges one message at one member.
+    /// Checks one message that one member received.
     pub fn observe(&mut self, member: &mut Member, slot: Slot, fingerprint: u64) -> Observation {
         let Some(index) = self.schedule.index(slot) else {
             return Observation { finding: Finding::Unscheduled, first: false };
@@ -229,7 +233,8 @@ impl Checker {
         }
     }
 
-    /// Whether it is known when the message comes, as far as an order is asked for.
+    /// Whether the demanded order already has a place for the message (for `Publisher`: whether any member received
+    /// it).
     fn has_its_place(&self, index: u32) -> bool {
         match self.demand {
             OrderDemand::Room => self.place(index).is_some(),
@@ -237,8 +242,8 @@ impl Checker {
         }
     }
 
-    /// Whether this message is the member's latest, so that what comes behind it in the room's order is in order for the
-    /// member too.
+    /// Whether this message is the member's latest. If so, the messages after it in the room's order are in order for
+    /// the member too.
     pub fn is_right_behind(&self, member: &Member, index: u32) -> bool {
         member.last_heard == Some(index)
             && match self.demand {
@@ -247,9 +252,10 @@ impl Checker {
             }
     }
 
-    /// Lets a member that is right behind the first of these messages hear them. Others have heard the same before it, each
-    /// in its place, one after the other in the room's order. Answers how many of them are in order for the member: up to
-    /// the first that is not the next of its publisher, which has to be observed by itself.
+    /// Records these messages as received by a member that is right before the first of them (`is_right_behind`). Other
+    /// members have received the same messages one after another in the room's order. Returns how many of them are in
+    /// order for the member. The count stops at the first message that is not the next of its publisher; `observe` must
+    /// check that message.
     pub fn follow(&self, member: &mut Member, messages: &[Entry]) -> usize {
         let mut count = 0;
         for Entry { said: Said { slot, .. }, .. } in messages {
@@ -269,7 +275,7 @@ impl Checker {
         count
     }
 
-    /// The member hears nothing more, or what it hears next need not follow what it heard last.
+    /// The member receives nothing more, or its next message need not follow its latest one.
     pub fn let_go(&mut self, member: &mut Member) {
         self.anchored -= u32::from(member.anchored);
         member.anchored = false;
@@ -285,22 +291,23 @@ impl Checker {
         &self.schedule
     }
 
-    /// The fingerprint under which a message was seen first.
+    /// The fingerprint of the id with which the message was received first.
     pub fn fingerprint(&self, index: u32) -> Option<u64> {
         self.seen.get(index as usize).copied().flatten().map(|seen| seen.fingerprint)
     }
 
-    /// The last in the room's order, as far as it is known.
+    /// The last message of the room's order, as far as the order is known.
     pub fn newest(&self) -> Option<u32> {
         self.order.last().copied()
     }
 
     /// Whether the message comes after the member's latest in the room's order.
     ///
-    /// The order grows at its end only, by members that know its end. A member that was ahead may have missed a message,
-    /// and so may the one that now brings a new one: nobody could say which of the two comes first, and guessing would
-    /// turn a loss into disorder. Such a message waits for a member that knows. A member that has just come knows nothing yet;
-    /// when nobody knows, its word is as good as any.
+    /// Only a member that knows the end of the order extends it, and only at the end. When another member brings a new
+    /// message, either that member or the one that was ahead may have missed a message. The order of the two messages
+    /// is then unknown, and a guess would report a lost message as disorder. Such a message stays undecided until a
+    /// member that knows the end brings it. A member that has just joined does not know the end; while no member is
+    /// anchored, any member's message extends the order.
     fn follows(&mut self, member: &mut Member, index: u32) -> bool {
         if self.demand == OrderDemand::Publisher {
             return true;
@@ -330,19 +337,19 @@ impl Checker {
         follows
     }
 
-    /// Where the message is in the room's order, as the members of this thread found it.
+    /// The message's place in the room's order, as far as the members of this thread show it.
     pub fn place(&self, index: u32) -> Option<u32> {
         self.seen[index as usize].and_then(|sighting| sighting.place)
     }
 
-    /// The undecided messages that turned out to have come too early.
+    /// How many undecided messages turned out to have come too early.
     pub fn too_early(&self, member: &Member) -> u64 {
         let places =
             |(index, next): &(u32, Option<u32>)| self.place(*index).zip(next.and_then(|next| self.place(next)));
         member.undecided.iter().filter_map(places).filter(|(place, next)| next < place).count() as u64
     }
 
-    /// The account of a member that was there from the first message to the last.
+    /// The result of a member that was present from the first message to the last.
     pub fn tally(&self, member: &Member, answers: &Answers) -> MemberTally {
         let mut tally = MemberTally { out_of_order: self.too_early(member), ..MemberTally::default() };
         for publisher in 0..self.schedule.publishers() {
@@ -362,7 +369,7 @@ impl Checker {
         tally
     }
 
-    /// What this thread saw, to be compared with the others.
+    /// What this thread saw, for the comparison with the other threads.
     pub fn sightings(&self, members: u32) -> Sightings {
         let identity = |(index, seen): (usize, &Option<Sighting>)| seen.map(|seen| (index as u32, seen.fingerprint));
         let ids = self.seen.iter().enumerate().filter_map(identity).collect();
@@ -370,8 +377,9 @@ impl Checker {
     }
 }
 
-/// Ids are compared, never read: the same hash in every process of the run, as the standard hasher has fixed keys. What is
-/// done to a message bears its id as well, and is still something else.
+/// The fingerprint of a message id. Ids are only compared, so a hash is enough. The standard hasher has fixed keys, so
+/// every process of the run computes the same hash. An update or a removal carries the id of its message; the kind is
+/// hashed too, so that its fingerprint differs.
 pub fn fingerprint(kind: Kind, message_id: &str) -> u64 {
     let mut hasher = DefaultHasher::new();
     hasher.write_u8(kind.code());
@@ -400,18 +408,19 @@ pub struct Sightings {
 /// Where the threads' views differ from each other.
 #[derive(Clone, Copy, Default, PartialEq, Eq, Debug)]
 pub struct Disagreement {
-    /// Deliveries out of order, seen against the view that heard most messages, and of those the one with most members.
+    /// Deliveries out of order, compared with the reference view: the one with the most messages and, among equals, the
+    /// most members.
     pub out_of_order: u64,
-    /// Messages that found no place in the order of some view, which happens only where something is missing.
+    /// Messages that have no place in the order of some view. This happens only where something is missing.
     pub unplaced: u64,
-    /// Messages that had different ids in different views, the acknowledgement's included.
+    /// Messages with different ids in different views; the acknowledgement counts as a view.
     pub other_ids: u64,
-    /// Messages that had an id which another message had too.
+    /// Messages with an id that another message also has.
     pub shared_ids: u64,
 }
 
 impl Disagreement {
-    /// Adds what was found in another room.
+    /// Adds the disagreement of another room.
     pub fn add(&mut self, other: Disagreement) {
         self.out_of_order += other.out_of_order;
         self.unplaced += other.unplaced;
@@ -420,7 +429,8 @@ impl Disagreement {
     }
 }
 
-/// Compares the views of all threads with each other; `acknowledged` holds the ids that publishers were told.
+/// Compares the views of all threads with each other. `acknowledged` holds the ids from the publishers'
+/// acknowledgements.
 pub fn reconcile(views: &[&Sightings], acknowledged: &[(u32, u64)]) -> Disagreement {
     let Some(reference) = views.iter().max_by_key(|view| (view.order.len(), view.members)) else {
         return Disagreement::default();
@@ -438,7 +448,7 @@ pub fn reconcile(views: &[&Sightings], acknowledged: &[(u32, u64)]) -> Disagreem
     Disagreement { out_of_order, unplaced, other_ids, shared_ids: (ids.len() - distinct.len()) as u64 }
 }
 
-/// How many messages of the order come after one that the reference has later.
+/// How many messages of the order come after a message that the reference places later.
 fn descents(order: &[u32], places: &HashMap<u32, usize>) -> u64 {
     let mut furthest = 0;
     let mut descents = 0;
@@ -472,13 +482,13 @@ mod tests {
         other_id: u64,
     }
 
-    /// Lets members hear message indices, a whole member after the other, and says what was found.
+    /// Gives members these message indices, one member after the other, and returns the faults found.
     fn hear(demand: OrderDemand, heard: &[&[u32]], answers: &Answers) -> Faults {
         let turns = (0..heard.len()).flat_map(|member| std::iter::repeat_n(member, heard[member].len()));
         hear_in_turns(demand, heard, turns, answers).0
     }
 
-    /// The same, each turn naming the member that hears its next message.
+    /// The same, but each turn names the member that receives its next message.
     fn hear_in_turns(
         demand: OrderDemand,
         heard: &[&[u32]],
@@ -518,7 +528,7 @@ mod tests {
             (self.0 % bound as u64) as usize
         }
 
-        /// Turns in any order, each member as often as it has messages.
+        /// Turns in a random order; each member has as many turns as messages.
         fn turns(&mut self, heard: &[&[u32]]) -> Vec<usize> {
             let mut turns: Vec<usize> =
                 (0..heard.len()).flat_map(|member| std::iter::repeat_n(member, heard[member].len())).collect();
@@ -532,7 +542,7 @@ mod tests {
     }
 
     const ALL: &[u32] = &[0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11];
-    /// The two publishers' messages overtook each other, each publisher's own order is kept.
+    /// The two publishers' messages overtook each other; each publisher's own order is kept.
     const ALL_OTHERWISE: &[u32] = &[1, 0, 2, 4, 3, 5, 6, 7, 8, 10, 9, 11];
 
     #[test]
@@ -546,7 +556,7 @@ mod tests {
         for lost in ALL {
             let rest: Vec<u32> = ALL.iter().copied().filter(|index| index != lost).collect();
             check(&[ALL, &rest], Faults { missing: 1, ..Faults::default() });
-            // Also when the member that misses it was the first to hear all others.
+            // The same when the member that misses the message was the first to receive all others.
             check(&[&rest, ALL], Faults { missing: 1, ..Faults::default() });
         }
         check(&[&ALL[..9], ALL], Faults { missing: 3, ..Faults::default() });

@@ -1,4 +1,4 @@
-//! What a run comes to, as far as the clients saw it: counted a thread, added up over threads and processes.
+//! The figures of a run, as the clients saw them: counted by thread, added up over threads and processes.
 
 use std::collections::HashMap;
 
@@ -9,7 +9,7 @@ use crate::checks::latency::Latency;
 use crate::plan::run_plan::Plan;
 use crate::team::reach::Reach;
 
-/// Faults are counted without end but described only this often.
+/// Faults are counted without a limit, but only this many are described.
 pub const SAMPLES_MAX: usize = 8;
 
 /// One thread's figures, or the sum of several.
@@ -19,38 +19,38 @@ pub struct Figures {
     pub tally: MemberTally,
     pub duplicates: u64,
     pub out_of_order: u64,
-    /// Unreadable frames, wrong checksums, ids that differ between members, messages nobody scheduled.
+    /// Unreadable frames, wrong checksums, ids that differ between members, messages that are not in the schedule.
     pub corrupt: u64,
-    /// Answers to nothing, or a second answer to the same publish.
+    /// Answers to no request, and second answers to one publish.
     pub stray_answers: u64,
-    /// Messages of other runs or updates by others in the same room: no fault.
+    /// Messages of other runs in the same room, and updates by others: not a fault.
     pub foreign: u64,
     pub disconnected: u64,
-    /// What members heard while it was measured.
+    /// What members received while the run was measured.
     pub heard: HeardFigures,
     pub presence: PresenceFigures,
     pub lives: LifeFigures,
     pub delivery: Latency,
     pub ack: Latency,
-    /// From a history read's intended time to its page.
+    /// From a history read's intended time to the arrival of its page.
     pub history: Latency,
     pub history_reads: u64,
-    /// Pages that were not as they had to be.
+    /// Pages that were wrong.
     pub history_faults: u64,
     /// Reads without an answer, or refused.
     pub history_failures: u64,
-    /// Reads that were due when too many were under way.
+    /// Reads that were due while too many others were under way; they were not made.
     pub history_left_out: u64,
-    /// From a message's intended time to the moment it was handed to the socket.
+    /// From a message's intended time until the client gave it to the socket.
     pub lateness: Latency,
-    /// For how long a frame may have waited for us before it was read.
+    /// How long a frame may have waited in the client before the client read it.
     pub lag: Latency,
-    /// The same of the threads that had publishers.
+    /// The same, only of the threads that had publishers.
     pub publishers_lag: Latency,
     pub threads: Vec<ThreadFigures>,
     /// Deliveries that arrived between the start of measuring and the last scheduled send.
     pub delivered_in_window: u64,
-    /// When the last delivery came, on the machine's clock.
+    /// When the last delivery came, on the run's clock.
     pub last_delivery_ns: u64,
     pub samples: Vec<String>,
     /// By the number of the room.
@@ -59,24 +59,24 @@ pub struct Figures {
     pub sightings: Vec<(u32, Sightings)>,
 }
 
-/// WebSocket messages of all kinds, and what they weigh with their heads.
+/// WebSocket messages of all kinds, and their size with the frame headers.
 #[derive(Clone, Copy, Default, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct HeardFigures {
     pub frames: u64,
     pub bytes: u64,
-    /// Messages of the chat, and what the frames that brought them hold.
+    /// Chat messages, and the size of the frames that carried them.
     pub messages: u64,
     pub message_bytes: u64,
 }
 
-/// How busy one thread of the generator was while measuring.
+/// How busy one thread of the generator was during the measured time.
 #[derive(Clone, Copy, Default, Debug, PartialEq, Serialize, Deserialize)]
 pub struct ThreadFigures {
-    /// The share of the time that it computed.
+    /// The share of the time in which the thread computed.
     pub busy: f64,
-    /// The share of the time that it was ready and had no core; nothing where the kernel does not count it.
+    /// The share of the time in which the thread was ready but had no core; `None` where the kernel does not count it.
     pub waiting: Option<f64>,
-    /// Whether it had publishers among its users.
+    /// Whether the thread had publishers among its users.
     pub publishes: bool,
 }
 
@@ -92,26 +92,27 @@ pub struct PresenceFigures {
     pub frames: u64,
     pub joins: u64,
     pub leaves: u64,
-    /// Members that did not hear of every visible member, themselves included.
+    /// Members that did not learn of every visible member, themselves included.
     pub incomplete_members: u64,
 }
 
-/// What members did that come and go, and what became of them.
+/// What members that come and go did, and how it ended.
 #[derive(Clone, Copy, Default, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct LifeFigures {
     pub stays: u64,
     pub left: u64,
-    /// Connections that we let go.
+    /// Connections that the client dropped.
     pub dropped: u64,
-    /// Connections that the server closed because they read too slowly, with notice, or so slowly that they saw none.
+    /// Connections that the server closed because their reader was too slow: with notice, or so slow that it never read
+    /// the notice.
     pub closed: u64,
-    /// Of those, the ones that saw none.
+    /// Of those, the readers that never read the notice.
     pub cut_off: u64,
-    /// Gaps that were announced.
+    /// Gaps that the server announced.
     pub gaps: u64,
-    /// Users that could not come back.
+    /// Users that could not connect or join again.
     pub failed: u64,
-    /// Messages that came to somebody who was not in the room.
+    /// Messages that came to a user who was not in the room.
     pub outside: u64,
 }
 
@@ -163,7 +164,7 @@ impl Figures {
         self.sightings.extend(other.sightings);
     }
 
-    /// How long measured messages took to the last member of their rooms.
+    /// How long measured messages took to reach the last member of their room.
     pub fn last_member(&self, plan: &Plan) -> Latency {
         let mut latency = Latency::default();
         for (room, reach) in &self.reach {

@@ -1,4 +1,4 @@
-//! Latencies of one kind, in a histogram that threads and processes can hand over and add up.
+//! Latencies of one kind, in a histogram. Threads and processes can send their histograms and add them up.
 
 use std::fmt::Write as _;
 
@@ -8,18 +8,18 @@ use hdrhistogram::Histogram;
 use hdrhistogram::serialization::{Deserializer as HistogramReader, Serializer as _, V2Serializer};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
-/// Longer than any run waits; what is longer still counts as this.
+/// Longer than any run waits. A longer duration is counted as this one.
 const LONGEST_US: u64 = 600_000_000;
-/// Three digits are right at every magnitude.
+/// Values are exact to three digits at every magnitude.
 const DIGITS: u8 = 3;
-/// What the library makes of three digits.
+/// The sub-buckets that the library uses for three digits.
 const SUB_BUCKETS: u32 = 2048;
-/// Points between a quantile and the one half as far from one.
+/// How many points lie between one quantile and the next that is half as far from 1.
 const TICKS_A_HALVING: u32 = 5;
-/// Where there is one histogram for each second, two must do.
+/// Used where there is one histogram for each second; two digits are enough there.
 const DIGITS_COARSE: u8 = 2;
 
-/// Durations from nanoseconds on, kept in microseconds.
+/// Durations, given in nanoseconds and kept in microseconds.
 #[derive(Clone, Debug)]
 pub struct Latency(Histogram<u64>);
 
@@ -30,7 +30,7 @@ impl Default for Latency {
 }
 
 impl Latency {
-    /// A smaller one, for one of many: it grows with what is recorded.
+    /// A smaller histogram, for use in large numbers. It grows with what is recorded.
     pub fn coarse() -> Self {
         Self(Histogram::new(DIGITS_COARSE).expect("constant digits, valid for the library"))
     }
@@ -52,12 +52,12 @@ impl Latency {
         self.0.value_at_quantile(quantile)
     }
 
-    /// Quantiles with their values in microseconds, ever closer together towards one.
+    /// Quantiles with their values in microseconds. The steps become smaller towards 1.
     pub fn quantiles(&self) -> impl Iterator<Item = (f64, u64)> {
         self.0.iter_quantiles(TICKS_A_HALVING).map(|step| (step.quantile_iterated_to(), step.value_iterated_to()))
     }
 
-    /// The distribution in the text format of HdrHistogram, in milliseconds, as its plotters read it.
+    /// The distribution in HdrHistogram's text format, in milliseconds, as its plotters expect it.
     pub fn distribution(&self) -> String {
         let mut text = "       Value     Percentile TotalCount 1/(1-Percentile)\n\n".to_owned();
         let mut count = 0;
@@ -88,7 +88,7 @@ impl Latency {
     }
 }
 
-/// The figures people ask for.
+/// The percentiles that a report shows.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize)]
 pub struct Percentiles {
     pub count: u64,
@@ -113,7 +113,7 @@ impl<'de> Deserialize<'de> for Latency {
         let bytes = STANDARD.decode(text).map_err(serde::de::Error::custom)?;
         let mut histogram: Histogram<u64> =
             HistogramReader::new().deserialize(&mut bytes.as_slice()).map_err(serde::de::Error::custom)?;
-        // Which is not written down; and what is added may be longer than what there is.
+        // The serialised form does not contain this setting, and a histogram added later may have larger values.
         histogram.auto(true);
         Ok(Self(histogram))
     }

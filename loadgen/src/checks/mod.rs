@@ -1,4 +1,5 @@
-//! Whether what was heard is what was due: pure judges of deliveries, stays, pages and whole histories.
+//! Checks whether the clients received what was due to them: pure checks of deliveries, stays, pages and whole
+//! histories.
 
 pub mod acceptances;
 pub mod check;

@@ -1,4 +1,4 @@
-//! Whether the newest page of a room's history, read in the middle of the talk, is what it must be.
+//! Checks the newest page of a room's history when it is read while members publish.
 
 use crate::checks::acceptances::MessageId;
 use crate::checks::check::{Checker, fingerprint};
@@ -18,8 +18,8 @@ pub struct Room<'a> {
     pub checker: &'a Checker,
 }
 
-/// Judges a page, newest first. What was `known` when it was asked for is on it, unless so much has been said since
-/// that the page is full, or it is gone by now.
+/// Checks a page, newest item first. The message `known`, which the crowd had received before the request, must be on
+/// the page, unless newer messages fill the page or the message is removed at some point.
 pub fn judge(items: &[Item], room: Room<'_>, limit: u32, known: Option<u32>) -> Result<(), String> {
     if items.len() > limit as usize {
         return Err(format!("{} items, {limit} were asked for", items.len()));
@@ -55,7 +55,7 @@ pub fn judge(items: &[Item], room: Room<'_>, limit: u32, known: Option<u32>) -> 
 }
 
 impl Room<'_> {
-    /// The message that an item is, as the schedule has it, whatever it was updated by.
+    /// The schedule's index of the message that an item holds, also when the item's content is that of an update.
     fn index(&self, named: Slot, item: &Item) -> Result<u32, String> {
         let of = |slot: Slot| self.plan.schedule.index(slot);
         let publisher = named.publisher.checked_sub(self.plan.users.start);
@@ -65,20 +65,22 @@ impl Room<'_> {
             Deed::Update { target } => of(Slot { number: target, ..slot }),
             Deed::Say | Deed::Remove { .. } => None,
         });
-        // It has the id that the crowd knows it by, as far as it does: its own, or that of what it updates.
+        // The crowd knows the message by this id, if at all: the id is the message's own, or that of the message it
+        // updates.
         let expected = fingerprint(Kind::New, &item.message_id);
         let is = |index: u32| self.checker.fingerprint(index).filter(|known| *known == expected).map(|_| index);
         let known = |index: u32| self.checker.fingerprint(index).is_some();
         match (is(index), target.and_then(is)) {
             (Some(index), _) | (None, Some(index)) => Ok(index),
-            // The crowd was not there when it was said, and it cannot be told whether it was updated since.
+            // The crowd was not present when the message was sent, so it cannot tell whether the message was updated
+            // since.
             (None, None) if target.is_some() || !known(index) => Ok(target.unwrap_or(index)),
             _ => Err(format!("a message under another id than the crowd heard: {}", item.message_id)),
         }
     }
 
-    /// Whether a message that was heard will be in the history for good: not what only changes another, and not what is
-    /// removed sooner or later.
+    /// Whether a message that was received stays in the history for good. An update or a removal does not, nor does a
+    /// message that is removed at some point.
     fn stays(&self, index: u32) -> bool {
         let Slot { number, .. } = self.plan.schedule.slot(index);
         self.deeds.of(number) == Deed::Say && self.deeds.removal_of(number).is_none()
@@ -107,7 +109,7 @@ mod tests {
         Item { message_id: id.to_owned(), code: 0, content }
     }
 
-    /// A room in which one publisher has said ten things, of which six were heard.
+    /// A room in which one publisher has sent ten messages, of which the crowd received six.
     fn check(items: &[(u32, &str)], limit: u32, known: Option<u32>, expected: Result<(), &str>) {
         let schedule = Schedule::steady(10.0, 1, Duration::ZERO, Duration::from_secs(1)).expect("valid");
         let mut checker = Checker::new(schedule.clone(), OrderDemand::Room);
@@ -140,7 +142,7 @@ mod tests {
         check(&newest, 10, Some(5), Ok(()));
         check(&newest, 10, None, Ok(()));
         check(&[], 10, None, Ok(()));
-        // A full page may have left it behind.
+        // On a full page, newer messages may have pushed the known message off.
         check(&newest, 3, Some(2), Ok(()));
         check(&newest, 10, Some(2), Err("had been heard"));
         check(&[], 10, Some(5), Err("had been heard"));

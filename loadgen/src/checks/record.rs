@@ -1,11 +1,13 @@
-//! Frames that one member of a crowd has heard and that were judged whole, kept for a while: the other members need only
-//! compare what they hear with them.
+//! Frames that one member of a crowd received and that were checked completely. They are kept for a while, so that the
+//! other members only compare their bytes with them.
 //!
-//! A server sends the same bytes to everybody. What a frame says depends on its bytes alone, so the same bytes say the same
-//! again: they can be read, their checksum is right, and their message has the id that the others saw. What depends on
-//! the member (has it heard this message before, is it its turn) is not kept here, and is asked of each member.
+//! A server sends the same bytes to every member. What a frame says depends on its bytes alone, so equal bytes have the
+//! same meaning: the frame is readable, its checksum is right, and its message has the id that the others saw. Two
+//! questions depend on the member: has it received this message before, and is the message the next one for it. These
+//! are not kept here; they are checked for each member.
 //!
-//! Messages are kept in the order in which the room's order grew. A message has a *place*: how many were kept before it.
+//! Messages are kept in the order in which the room's order grew. A message's *place* is how many messages were kept
+//! before it.
 
 use std::collections::HashMap;
 
@@ -15,15 +17,15 @@ use tokio_tungstenite::tungstenite::protocol::frame::coding::{Data, OpCode};
 use crate::plan::schedule::Slot;
 use crate::wire::Frame;
 
-/// What is kept for each member that may compare; together no more than the members' own read buffers would take.
+/// How much is kept for each member that may compare. All of it takes no more than the members' own read buffers would.
 const BYTES_A_MEMBER: usize = 4 * 1024;
-/// More than any member is behind the others: what lies in the socket buffers between it and the server.
+/// No member is further than this behind the others: the socket buffers between it and the server hold less.
 const BYTES_MAX: usize = 4 << 20;
 
-/// What a frame was found to say: one message, and nothing else.
+/// The meaning of a frame that holds one message and nothing else.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Said {
-    /// The message's place in the schedule, and its publisher and number there.
+    /// The message's index in the schedule, and its publisher and number there.
     pub index: u32,
     pub slot: Slot,
     pub intended_ns: u64,
@@ -35,12 +37,12 @@ pub struct Entry {
     pub said: Said,
     pub payload_bytes: u32,
     header_bytes: u32,
-    /// How many bytes there were before its end, of all frames that ever were kept.
+    /// Where the frame ends: how many bytes of all frames ever kept come before its end.
     end: u64,
 }
 
 impl Entry {
-    /// What the frame weighs, header included.
+    /// The frame's size, header included.
     pub fn wire_bytes(&self) -> u64 {
         u64::from(self.header_bytes) + u64::from(self.payload_bytes)
     }
@@ -48,7 +50,7 @@ impl Entry {
 
 pub struct Record {
     bytes_max: usize,
-    /// The frames that are kept, end to end as they come over the wire.
+    /// The frames that are kept, one after another as they come over the wire.
     bytes: Vec<u8>,
     entries: Vec<Entry>,
     /// How many entries, and how many bytes, are no longer kept.
@@ -59,7 +61,7 @@ pub struct Record {
 }
 
 impl Record {
-    /// For a crowd of so many members; one alone has nobody to compare with.
+    /// For a crowd of this many members. A single member has no other to compare with, so nothing is kept.
     pub fn new(members: usize) -> Self {
         let bytes_max = if members > 1 { members.saturating_mul(BYTES_A_MEMBER).min(BYTES_MAX) } else { 0 };
         Self {
@@ -72,7 +74,7 @@ impl Record {
         }
     }
 
-    /// Keeps a frame behind those that are kept; answers its place, or nothing when it is too long to be kept.
+    /// Keeps a frame after those that are kept. Returns its place, or `None` when the frame is too long to keep.
     pub fn keep(&mut self, frame: &Frame, said: Said) -> Option<u32> {
         let payload = frame.bytes();
         if frame.wire_bytes() > self.bytes_max as u64 / 2 {
@@ -97,7 +99,7 @@ impl Record {
         Some(place)
     }
 
-    /// Makes room by letting go of the older half.
+    /// Frees space by dropping the older half.
     fn forget_half(&mut self) {
         let middle = self.forgotten_bytes + self.bytes.len() as u64 / 2;
         let count = self.entries.iter().take_while(|entry| entry.end <= middle).count();
@@ -122,13 +124,13 @@ impl Record {
         Some(&entry.said)
     }
 
-    /// The frames behind this place that are just what these bytes begin with.
+    /// The kept frames right after this place that equal the beginning of these bytes.
     pub fn recognise(&self, place: u32, bytes: &[u8]) -> &[Entry] {
         let Some(before) = place.checked_sub(self.forgotten) else { return &[] };
         let Some((before, entries)) = self.entries.split_at_checked(before as usize + 1) else { return &[] };
         let Some(begin) = before.last().map(|entry| entry.end) else { return &[] };
         let kept = &self.bytes[(begin - self.forgotten_bytes) as usize..];
-        // As a rule all of it is the same, and is compared at once.
+        // Usually all bytes are equal, and one comparison shows it.
         let common = kept.len().min(bytes.len());
         let same = bytes[..common] == kept[..common];
         let mut from = 0;
@@ -151,7 +153,7 @@ mod tests {
         Said { index, slot: Slot { publisher: index % 3, number: index / 3 }, intended_ns: u64::from(index) * 10 }
     }
 
-    /// The frame of a message, some of them long enough for a longer header.
+    /// The frame of a message; some frames are long enough for a longer header.
     fn frame(index: u32) -> Frame {
         Frame::Text(format!("{index} {}", "x".repeat(index as usize % 7 * 40)).into())
     }

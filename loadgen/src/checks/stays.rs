@@ -1,10 +1,11 @@
-//! What is due to a member that comes and goes, and what became of each message of it.
+//! Which messages are due to a member that comes and goes, and the outcome of each.
 //!
-//! A *stay* lasts from the answer to a join to the answer to a leave, or to the end of the connection. Due to it is what was
-//! intended when it had begun, and accepted before its end was asked for: the server had to deliver that. What lies
-//! near the edges may be heard or not; and where times of several machines are compared, whose clocks are known within a
-//! margin only, what lies within the margin of an edge is due only if it was heard. Every message that is due is counted as delivered, as skipped or owed with notice, or
-//! as missing: there is nothing else.
+//! A *stay* lasts from the answer to a join until the answer to a leave or the end of the connection. A message is due
+//! if it was intended after the stay began and accepted before the member asked to leave: the server had to deliver it.
+//! A message near the beginning or the end of the stay may be received or not. Clocks of several machines are known
+//! within a margin only; a message whose time lies within the margin of the beginning or the end is due only if it was
+//! received. Every due message is counted as delivered, as skipped or owed with notice, or as missing; there is no
+//! other outcome.
 
 use std::collections::{HashMap, HashSet};
 use std::ops::Range;
@@ -14,37 +15,38 @@ use crate::checks::check::{Answers, Checker, Member, MemberTally};
 use crate::plan::schedule::{Schedule, Slot};
 use crate::wire::Kind;
 
-/// Each gap stands for some megabytes that were not read; a server that announces more in one stay is at fault.
+/// Each gap stands for some megabytes that were not read. A server that announces more gaps in one stay is faulty.
 pub const GAPS_MAX: usize = 1_000;
-/// Removals of messages that nobody here has heard wait to be understood; more than a room has seldom, never more than this.
+/// Removals of messages that this thread has not received are kept until the end of the run. A room seldom has more of
+/// them; a stay never keeps more.
 pub const UNKNOWN_MAX: usize = 10_000;
 
 /// How a stay ended.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum End {
-    /// It lasted until all was over.
+    /// It lasted until the end of the run.
     Open,
-    /// We left, and had the answer.
+    /// The member left and received the answer.
     Left { sent_ns: u64 },
-    /// We let the connection go, with whatever was on its way.
+    /// The client dropped the connection, with all frames under way.
     Dropped,
-    /// The server closed it with notice, because it read too slowly.
+    /// The server closed the connection with notice, because the member read too slowly.
     Closed { heard_ns: u64 },
-    /// The server ended it without a reason.
+    /// The connection ended without a reason.
     Lost { heard_ns: u64 },
 }
 
 pub struct Stay {
-    /// When the answer to its join was heard.
+    /// When the member received the answer to its join.
     pub joined_ns: u64,
     pub end: End,
     pub member: Member,
     gaps: Vec<Gap>,
-    /// What was removed, where the room's removals were not understood at once.
+    /// The ids in removals that could not be matched to a message of the room when they came.
     unknown: Vec<MessageId>,
 }
 
-/// What a gap says, and what was heard on either side of it.
+/// What a gap announces, and what the member received before and after it.
 struct Gap {
     after: Option<MessageId>,
     before: Option<MessageId>,
@@ -53,19 +55,19 @@ struct Gap {
     next_heard: Option<u32>,
 }
 
-/// What became of each message, for all stays of a room.
+/// The outcome of each message, for all stays of a room.
 pub struct Fates {
     start_ns: u64,
-    /// By how much the clocks of two machines may differ, of which one tells of a message and the other of a stay.
+    /// How far the clocks of two machines may differ, when one reports the message's time and the other the stay's.
     margin_ns: u64,
     accepted: Vec<Option<Acceptance>>,
-    /// By the id of what they removed.
+    /// By the id of the removed message: the index of the removal.
     removals: HashMap<MessageId, u32>,
 }
 
-/// Why a message that is due was not heard.
+/// Why the member did not receive a due message.
 enum Absence {
-    /// It is not due after all: it was on its way when we let go.
+    /// It is not due after all: it was under way when the client dropped the connection.
     Undue,
     Skipped,
     Announced,
@@ -77,7 +79,7 @@ impl Stay {
         Self { joined_ns, end: End::Open, member: Member::new(schedule), gaps: Vec::new(), unknown: Vec::new() }
     }
 
-    /// Notes a gap that was announced; answers whether there may be one more.
+    /// Records a gap that the server announced. Returns whether one more gap is allowed.
     pub fn gap(&mut self, after: Option<MessageId>, before: Option<MessageId>, heard_ns: u64) -> bool {
         if self.gaps.len() == GAPS_MAX {
             return false;
@@ -86,14 +88,14 @@ impl Stay {
         true
     }
 
-    /// Notes what was heard; needed behind a gap.
+    /// Records a message received; a gap needs the first message after it.
     pub fn heard(&mut self, index: u32) {
         for gap in self.gaps.iter_mut().rev().take_while(|gap| gap.next_heard.is_none()) {
             gap.next_heard = Some(index);
         }
     }
 
-    /// Notes a removal of a message that nobody here has heard; answers whether there is room for it.
+    /// Records a removal of a message that no member here has received. Returns whether there was room for it.
     pub fn unknown_removal(&mut self, id: MessageId) -> bool {
         let room = self.unknown.len() < UNKNOWN_MAX;
         if room {
@@ -102,7 +104,7 @@ impl Stay {
         room
     }
 
-    /// What was accepted from this moment on is not due.
+    /// Messages accepted from this time on are not due.
     fn until_ns(&self) -> u64 {
         match self.end {
             End::Open | End::Dropped => u64::MAX,
@@ -117,7 +119,7 @@ impl Stay {
         let removed = self.removals_heard(fates);
         let has_seen = |index: u32| self.member.has_seen(schedule.slot(index)) || removed.contains(&index);
         let (joined, until) = (fates.around(self.joined_ns), fates.around(self.until_ns()));
-        // What was intended only when the stay was over cannot have been accepted before.
+        // A message intended after the end of the stay cannot have been accepted before the end.
         let last = schedule.first_due_at(until.end.saturating_sub(fates.start_ns));
         for index in schedule.first_due_at(joined.start.saturating_sub(fates.start_ns))..last {
             let Some(accepted) = fates.accepted[index as usize].filter(|accepted| accepted.at_ns < until.end) else {
@@ -153,12 +155,12 @@ impl Stay {
         tally
     }
 
-    /// How many removals were heard of messages that no member of the run's has sent.
+    /// How many removals were received that no publisher of the run sent.
     pub fn foreign_removals(&self, fates: &Fates) -> u64 {
         self.unknown.iter().filter(|id| !fates.removals.contains_key(id)).count() as u64
     }
 
-    /// The removals that were not understood when they came.
+    /// The removals of this run that could not be matched when they came.
     fn removals_heard(&self, fates: &Fates) -> HashSet<u32> {
         self.unknown.iter().filter_map(|id| fates.removals.get(id)).copied().collect()
     }
@@ -175,7 +177,7 @@ impl Stay {
         }
     }
 
-    /// Whether the message has its place before something that was heard.
+    /// Whether the message comes before some message that the member received.
     fn came_before_the_last(&self, checker: &Checker, index: u32) -> bool {
         let places = checker.place(index).zip(self.member.last_heard().and_then(|last| checker.place(last)));
         self.member.has_passed(checker.schedule().slot(index)) || places.is_some_and(|(place, last)| place < last)
@@ -183,18 +185,19 @@ impl Stay {
 }
 
 impl Gap {
-    /// Whether the gap says that this message will not come.
+    /// Whether the gap announces that this message will not come.
     fn covers(&self, checker: &Checker, fates: &Fates, message: &Acceptance) -> bool {
         let Acceptance { index, id, kind, .. } = *message;
         if kind != Kind::New {
-            // Updates and removals that are missed are not named: they lie between what was heard on either side.
+            // A gap does not name missed updates and removals: they lie between the messages received before and after
+            // it.
             let place = |index: Option<u32>| index.and_then(|index| checker.place(index));
             let Some(place_of_it) = checker.place(index) else { return true };
             return place(self.last_heard).is_none_or(|last| last < place_of_it)
                 && place(self.next_heard).is_none_or(|next| place_of_it < next);
         }
         let Some(after) = self.after else { return false };
-        // Without an end the reader was moved to where all is said: what was intended later comes after that.
+        // A gap without an end moves the reader to the newest message: messages intended later come after the gap.
         let intended_ns = fates.start_ns + checker.schedule().due_ns(index);
         let ends = self.before.map_or(intended_ns < fates.around(self.heard_ns).end, |before| id < before);
         after < id && ends
@@ -216,7 +219,7 @@ impl Fates {
         Self { start_ns, margin_ns, accepted, removals }
     }
 
-    /// The times of other machines that cannot be told from this one; none where the clocks are one.
+    /// The range of another machine's times that cannot be told from this one; empty where both use one clock.
     fn around(&self, time_ns: u64) -> Range<u64> {
         time_ns.saturating_sub(self.margin_ns)..time_ns.saturating_add(self.margin_ns)
     }
@@ -246,7 +249,7 @@ mod tests {
         MessageId(u128::from(if index == 9 { 1 } else { index }))
     }
 
-    /// Everything accepted 50 ms after it was intended, but for index 6.
+    /// Every message but index 6 is accepted, 50 ms after its intended time.
     fn fates(margin_ms: u64) -> Fates {
         let acceptance = |index: u32| Acceptance {
             index,
@@ -269,12 +272,13 @@ mod tests {
     }
     use Event::{Gap as Skip, Hear, Unknown};
 
-    /// A stay beside one that hears everything, and its tally as (expected, delivered, skipped, announced, missing, beyond).
+    /// One stay beside a member that receives everything, and the stay's tally as (expected, delivered, skipped,
+    /// announced, missing, beyond).
     fn check(joined_ms: u64, end: End, events: &[Event], expected: (u64, u64, u64, u64, u64, u64)) {
         check_within(0, joined_ms, end, events, expected);
     }
 
-    /// The same where clocks may differ by so much.
+    /// The same, with clocks that may differ by `margin_ms`.
     fn check_within(
         margin_ms: u64,
         joined_ms: u64,
@@ -316,7 +320,7 @@ mod tests {
     fn due_is_what_was_intended_after_the_join() {
         check(0, End::Open, &[Hear(&[0, 1, 2, 3, 4, 5, 7, 8, 9, 10, 11])], (11, 11, 0, 0, 0, 0));
         check(350, End::Open, &[Hear(&[4, 5, 7, 8, 9, 10, 11])], (7, 7, 0, 0, 0, 0));
-        // What was still under way may be heard as well.
+        // A message still under way at the join may be received as well.
         check(350, End::Open, &[Hear(&[3, 4, 5, 7, 8, 9, 10, 11])], (7, 7, 0, 0, 0, 1));
         check(350, End::Open, &[Hear(&[4, 5, 7, 9, 10, 11])], (7, 6, 0, 0, 1, 0));
         check(350, End::Open, &[], (7, 0, 0, 0, 7, 0));
@@ -337,7 +341,8 @@ mod tests {
     fn a_dropped_connection_is_due_what_came_before_the_last_it_heard() {
         check(350, End::Dropped, &[Hear(&[4, 5, 7])], (3, 3, 0, 0, 0, 0));
         check(350, End::Dropped, &[Hear(&[4, 7])], (3, 2, 0, 0, 1, 0));
-        // Of another publisher than the last one heard: the room's order says so.
+        // Indices 4 and 8 are not by the publisher of the last message received: only the room's order shows that they
+        // are missing.
         check(350, End::Dropped, &[Hear(&[5, 7, 9])], (5, 3, 0, 0, 2, 0));
         check(350, End::Dropped, &[], (0, 0, 0, 0, 0, 0));
     }
@@ -353,17 +358,17 @@ mod tests {
 
     #[test]
     fn what_a_gap_announces_is_skipped_and_nothing_else() {
-        // 7 and 8 are named; the removal between them is not, but lies there.
+        // The gap names 7 and 8. It does not name the removal between them, but the removal lies there.
         check(350, End::Open, &[Hear(&[4, 5]), Skip(Some(5), Some(10)), Hear(&[10, 11])], (7, 4, 3, 0, 0, 0));
-        // 5 is missing without notice.
+        // Index 5 is missing without notice.
         check(350, End::Open, &[Hear(&[4]), Skip(Some(5), Some(10)), Hear(&[10, 11])], (7, 3, 3, 0, 1, 0));
-        // So is 8, which the gap ends before.
+        // So is index 8: the gap ends before it.
         check(350, End::Open, &[Hear(&[4, 5]), Skip(Some(5), Some(8)), Hear(&[9, 10, 11])], (7, 5, 1, 0, 1, 0));
-        // Without a beginning no message is missed.
+        // A gap without a beginning announces no message as missed.
         check(350, End::Open, &[Hear(&[4, 5]), Skip(None, Some(10)), Hear(&[10, 11])], (7, 4, 1, 0, 2, 0));
-        // Without an end it reaches to what is said when it is heard, at 1,000 ms.
+        // A gap without an end reaches to the newest message at the time it is received, 1,000 ms.
         check(350, End::Open, &[Hear(&[4, 5]), Skip(Some(5), None)], (7, 2, 3, 0, 2, 0));
-        // One gap behind another.
+        // One gap directly after another.
         check(
             350,
             End::Open,
@@ -381,7 +386,7 @@ mod tests {
         check_within(11, 390, End::Open, &[Hear(&[4, 5, 7, 8, 9, 10, 11])], (7, 7, 0, 0, 0, 0));
         check_within(10, 410, End::Open, &[Hear(&[4, 5, 7, 8, 9, 10, 11])], (7, 7, 0, 0, 0, 0));
         check_within(9, 410, End::Open, &[Hear(&[4, 5, 7, 8, 9, 10, 11])], (6, 6, 0, 0, 0, 1));
-        // What is further away is missing as ever.
+        // A message further from the edge is still missing.
         check_within(11, 390, End::Open, &[Hear(&[7, 8, 9, 10, 11])], (6, 5, 0, 0, 1, 0));
         // Accepted 10 ms before the end, or 10 ms after it.
         for end in [860, 840].map(at) {
@@ -393,7 +398,7 @@ mod tests {
         }
         check_within(9, 350, End::Left { sent_ns: at(860) }, &[Hear(&[4, 5, 7])], (4, 3, 0, 0, 1, 0));
         check_within(9, 350, End::Closed { heard_ns: at(860) }, &[Hear(&[4, 5, 7])], (4, 3, 0, 1, 0, 0));
-        // A gap without an end is heard at 1,000 ms: what was intended then is skipped or still to come.
+        // The gap without an end is received at 1,000 ms: a message intended at that time is skipped or still to come.
         check_within(1, 350, End::Open, &[Hear(&[4, 5]), Skip(Some(5), None), Hear(&[11])], (7, 3, 4, 0, 0, 0));
     }
 

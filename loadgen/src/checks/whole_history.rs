@@ -1,5 +1,5 @@
-//! The whole history of a room when all is over: exactly what was accepted, in the room's order, with updates carried out
-//! and what was removed gone, whichever way it is read.
+//! Checks the whole history of a room at the end of a run, read in both directions. It must hold exactly what was
+//! accepted, in the room's order, with updates applied and removed messages gone.
 
 use std::collections::{HashMap, HashSet};
 
@@ -16,20 +16,20 @@ use crate::wire::Kind;
 /// What was found in a room's history.
 #[derive(Clone, Copy, Default, PartialEq, Eq, Debug, Serialize)]
 pub struct HistoryFigures {
-    /// Messages that had to be there.
+    /// How many messages had to be there.
     pub expected: u64,
     pub found: u64,
     pub missing: u64,
     pub duplicates: u64,
     pub out_of_order: u64,
-    /// Contents that are not as they were written, or not as they were updated.
+    /// Contents that differ from what was written, or from the update.
     pub corrupt: u64,
-    /// Contents whose value is as it was written, in other bytes: no fault of a history that keeps values.
+    /// Contents with the same value in other bytes: not a fault of a history that keeps values.
     pub reworded: u64,
     pub removed_but_there: u64,
-    /// Items of ours that nobody was told were accepted, though somebody was answered.
+    /// Items of this run that were not accepted, although the server answered their publish.
     pub unknown: u64,
-    /// Items that one direction had, or had there, and the other had not.
+    /// Items that only one of the two directions has, or has at that position.
     pub directions_differ: u64,
     pub foreign: u64,
 }
@@ -50,14 +50,14 @@ impl HistoryFigures {
     }
 }
 
-/// What a room's history has to be.
+/// What a room's history must be.
 pub struct Expectation<'a> {
     run: u32,
     room: &'a RoomPlan,
-    /// What was accepted as new, by its id.
+    /// The messages accepted as new, by id.
     messages: HashMap<MessageId, Expected>,
     removed: HashSet<MessageId>,
-    /// Numbers whose publishers had no answer: they may be there.
+    /// Numbers whose publishers got no answer: they may be in the history or not.
     unanswered: HashSet<(u32, u32)>,
     /// By message: its place in the room's order.
     places: HashMap<u32, usize>,
@@ -65,7 +65,7 @@ pub struct Expectation<'a> {
 
 struct Expected {
     index: u32,
-    /// Whose content it has: its own, or that of the update.
+    /// The slot whose content the message has: its own, or that of its update.
     said: Slot,
 }
 
@@ -97,7 +97,7 @@ impl<'a> Expectation<'a> {
         Self { run, room, messages, removed, unanswered, places: places.unwrap_or_default() }
     }
 
-    /// Compares with what was read, oldest first and newest first.
+    /// Compares with what was read: once oldest first, once newest first.
     pub fn judge(&self, forward: &[Item], backward: &[Item]) -> HistoryFigures {
         let mut figures = self.judge_items(forward);
         let mut turned: Vec<&Item> = backward.iter().collect();
@@ -139,7 +139,7 @@ impl<'a> Expectation<'a> {
             figures.found += 1;
             figures.reworded += u64::from(reworded);
             let said = Slot { publisher: content.slot.publisher.wrapping_sub(self.room.users.start), ..content.slot };
-            // An update whose publisher had no answer may have been carried out.
+            // An update whose publisher got no answer may have been applied.
             figures.corrupt += u64::from(said != expected.said && !self.is_unanswered(content.slot));
             let place = self.places.get(&expected.index).copied();
             figures.out_of_order += u64::from(place.is_some() && place < furthest);
@@ -179,7 +179,7 @@ mod tests {
         }
     }
 
-    /// The item that message `index` is, with what `said` said.
+    /// The item of message `index`, with the content of message `said`.
     fn item(index: u32, said: u32) -> Item {
         let slot = room().schedule.slot(said);
         let mut content = String::new();
@@ -192,7 +192,8 @@ mod tests {
         indices.iter().map(|index| item(*index, if *index == 1 { 6 } else { *index })).collect()
     }
 
-    /// Of eight, 6 updates 1 and 7 removes 3; 5 was refused, and 4 never answered. The order is 0 2 1 3.
+    /// Of eight messages, 6 updates 1 and 7 removes 3. Message 5 was refused, and 4 was never answered. The order is
+    /// 0, 2, 1, 3.
     fn judge(forward: &[Item], backward: &[Item]) -> HistoryFigures {
         let acceptance = |(index, kind, about): (u32, Kind, u32)| Acceptance {
             index,
@@ -236,7 +237,7 @@ mod tests {
     #[test]
     fn the_history_is_what_was_accepted_with_updates_and_without_what_was_removed() {
         check(&items(&[0, 2, 1]), WHOLE);
-        // What was never answered may be there or not.
+        // The message that was never answered may be there or not.
         check(&items(&[0, 2, 4, 1]), WHOLE);
     }
 
@@ -247,7 +248,7 @@ mod tests {
         check(&items(&[0, 1, 2]), HistoryFigures { out_of_order: 1, ..WHOLE });
         check(&items(&[0, 2, 1, 3]), HistoryFigures { removed_but_there: 1, ..WHOLE });
         check(&items(&[0, 2, 1, 5]), HistoryFigures { unknown: 1, ..WHOLE });
-        // Not updated.
+        // The update was not applied.
         check(&[item(0, 0), item(2, 2), item(1, 1)], HistoryFigures { corrupt: 1, ..WHOLE });
         let mut broken = items(&[0, 2, 1]);
         broken[1].content.push('x');

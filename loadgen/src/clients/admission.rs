@@ -1,9 +1,9 @@
-//! How many connects may be under way at once, so that a crowd that comes does not attack the server.
+//! How many connects may be under way at once, so that many new users do not overload the server.
 //!
-//! A window that grows for as long as the server keeps up: fast at the beginning, by one a round later. A round that takes
-//! much longer than the best one so far says that further ones only wait in line, and a connect that fails says that the
-//! line is full: then the window shrinks. So the server is kept busy, and is not buried. `Admission` decides and is pure;
-//! `admit` carries it out.
+//! A window limits the connects. It grows while the server keeps up: at first it doubles each round, later it grows by
+//! one. In a round that takes much longer than the best one so far, further connects only wait in the server's queue. A
+//! failed connect means that the queue is full. In both cases the window shrinks. So the server stays busy and is not
+//! overloaded. `Admission` decides and is pure; `admit` runs the connects.
 
 use std::collections::VecDeque;
 use std::time::Duration;
@@ -13,31 +13,31 @@ use futures_util::stream::FuturesUnordered;
 
 use crate::team::clock;
 
-/// What every thread begins with; a server that cannot take that many cannot be measured.
+/// The window at the start, for every thread. A server that cannot take this many connects cannot be measured.
 const WINDOW_FIRST: f64 = 8.0;
-/// A round this many times slower than the best is a line that has formed.
+/// A round this many times slower than the best round means that connects wait in a queue.
 const SLOW_FACTOR: u64 = 4;
-/// Below this nothing counts as slow: a busy machine's scheduler alone takes so long.
+/// A shorter round is never slow: the scheduler of a busy machine alone takes this long.
 const SLOW_NS_MIN: u64 = 5_000_000;
-/// What is left of the window after a slow round, and after a failure.
+/// The part of the window that remains after a slow round, and after a failure.
 const AFTER_SLOWNESS: f64 = 0.75;
 const AFTER_FAILURE: f64 = 0.5;
 
-/// How often one of them is tried, and the first pause before trying again; each further one is twice as long.
+/// How often one connect is tried, and the first pause between two attempts; each further pause is twice as long.
 const ATTEMPTS_MAX: u32 = 6;
 const PAUSE_FIRST: Duration = Duration::from_millis(100);
-/// When so many in a row have failed for good, the server is full or gone, and the others are not tried.
+/// When this many connects in a row have failed for good, the server is full or gone, and the rest are not tried.
 const FAILURES_IN_A_ROW_MAX: u32 = 64;
 
-/// The window, and what it knows of the current round.
+/// The window, and the counts of the current round.
 #[derive(Clone, Debug)]
 pub struct Admission {
     window: f64,
     window_max: f64,
     window_most: f64,
-    /// Whether nothing has been slow or failed yet: then the window doubles each round.
+    /// Whether no round was slow and no connect has failed yet: while so, the window doubles each round.
     fast: bool,
-    /// The quickest round's mean.
+    /// The mean duration of the fastest round.
     best_ns: u64,
     round: Round,
 }
@@ -46,7 +46,7 @@ pub struct Admission {
 struct Round {
     done: u32,
     sum_ns: u64,
-    /// A window shrinks once a round: those that fail together were let in together.
+    /// The window shrinks once a round: connects that fail together were started together.
     failed: bool,
 }
 
@@ -57,12 +57,12 @@ impl Admission {
         Self { window, window_max, window_most: window, fast: true, best_ns: u64::MAX, round: Round::default() }
     }
 
-    /// How many may be under way.
+    /// How many connects may be under way now.
     pub fn window(&self) -> usize {
         self.window as usize
     }
 
-    /// The most that ever were allowed.
+    /// The largest window so far.
     pub fn window_most(&self) -> usize {
         self.window_most as usize
     }
@@ -108,17 +108,17 @@ impl Admission {
     }
 }
 
-/// What became of those who were let in.
+/// The outcome of all the connects.
 #[derive(Clone, Debug)]
 pub struct Admitted<E> {
-    /// Who never got in, and why the last attempt failed; nothing for those who were not tried any more.
+    /// The users that never connected, each with the last attempt's error; `None` for users that were not tried.
     pub failed: Vec<(usize, Option<E>)>,
     /// Attempts that failed and were repeated.
     pub retries: u64,
     pub admission: Admission,
 }
 
-/// Does the work for each of `count`, at most `window_max` at once and as many as the server takes well.
+/// Runs `work` for each of `count` users: at most `window_max` at once, and only as many as the server handles well.
 pub async fn admit<E>(
     count: usize,
     window_max: usize,
@@ -160,7 +160,8 @@ pub async fn admit<E>(
     Admitted { failed, retries, admission }
 }
 
-/// One attempt, after a pause when it is not the first: its number, how many there have been, and how long it took.
+/// Makes one attempt, after a pause when it is not the first. Returns the user's number, how many attempts it has made,
+/// and the attempt's duration.
 async fn attempt<E>(
     number: usize,
     before: u32,
@@ -180,7 +181,7 @@ mod tests {
 
     use super::*;
 
-    /// Rounds against a server that serves so many at once in a millisecond each, and lets the others wait in line.
+    /// Rounds against a server that serves `capacity` connects at once, a millisecond each, and queues the others.
     fn rounds(capacity: u64, rounds: u32, window_max: usize) -> Admission {
         let mut admission = Admission::new(window_max);
         for _ in 0..rounds {
@@ -193,7 +194,8 @@ mod tests {
 
     #[test]
     fn the_window_finds_what_the_server_takes() {
-        // The floor of slowness is five rounds of a millisecond: so many stand in line, and no more.
+        // A round is slow from five milliseconds on, that is five rounds of one millisecond: so many connects wait in
+        // the queue, and no more.
         for capacity in [10, 40, 200] {
             let window = rounds(capacity, 2_000, 100_000).window() as u64;
             assert!((capacity..=8 * capacity).contains(&window), "{window} for {capacity}");
@@ -224,7 +226,7 @@ mod tests {
         Final,
     }
 
-    /// Everybody is tried; whoever `refuse` says is refused at that attempt.
+    /// Tries every user. A user is refused at the attempts for which `refuse` gives a refusal.
     async fn run(
         count: usize,
         window: usize,

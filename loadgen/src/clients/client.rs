@@ -1,7 +1,7 @@
-//! One user: a WebSocket of its own, joined to the room, listening until it is told to go or is lost.
+//! One user: it has its own WebSocket, joins the room, and listens until it is stopped or loses the connection.
 //!
-//! What arrives is handed to the thread's `Crowd`, which judges it. Server pings are answered by the WebSocket library
-//! whenever the socket is read, and it is read all the time.
+//! The thread's `Crowd` checks what arrives. The WebSocket library answers the server's pings whenever the socket is
+//! read, and the socket is always read.
 
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
@@ -25,10 +25,10 @@ use crate::options::Target;
 use crate::plan::lives::Manner;
 use crate::wire::{Dialect, Entrance, Frame, Heard, Request, Scratch, Speaker};
 
-/// Connecting, upgrading and joining may each take this long before the user gives up.
+/// Connecting, upgrading and joining may each take this long; then the user gives up.
 const TIMEOUT: Duration = Duration::from_secs(30);
 
-/// Asks the server to move the session on when it is too slow, instead of closing it.
+/// Asks the server to skip messages when the session is too slow, instead of closing it.
 const MOVE_ON_WHEN_SLOW: &str = "&on_lag=skip";
 const SLOW_RECEIVE_BUFFER_BYTES: u32 = 16 * 1024;
 
@@ -52,7 +52,7 @@ pub enum ClientError {
     TimedOut { doing: &'static str },
 }
 
-/// From where a user connects, and how it will read.
+/// The address from which a user connects, and how the user reads.
 #[derive(Clone, Copy)]
 pub struct Way {
     pub source: Option<Ipv4Addr>,
@@ -71,14 +71,15 @@ pub async fn connect(target: &Target, token: &str, speaker: Speaker<'_>, way: Wa
     let upgrading =
         async { client_async_with_config(request, HeadOnly::new(stream), Some(config)).await.map_err(upgrade_error) };
     let (opened, _) = within("upgrading to WebSocket", upgrading).await?;
-    // A connection of its own, without the buffers of the opening.
+    // A connection of its own, without the buffers that the opening needed.
     Ok(Socket::new(opened.into_inner().into_inner(), config))
 }
 
 async fn open(server: SocketAddr, way: Way) -> io::Result<TcpStream> {
     let socket = if server.is_ipv4() { TcpSocket::new_v4()? } else { TcpSocket::new_v6()? };
     if way.manner != Manner::Prompt {
-        // What the kernel has taken from the server counts as read there; little of it, and slow is slow.
+        // Bytes in the kernel's receive buffer count as read at the server. With a small buffer, a slow reader is slow
+        // at the server too.
         socket.set_recv_buffer_size(SLOW_RECEIVE_BUFFER_BYTES)?;
     }
     if let Some(source) = way.source {
@@ -100,7 +101,7 @@ async fn within<T>(doing: &'static str, work: impl Future<Output = Result<T, Cli
     tokio::time::timeout(TIMEOUT, work).await.unwrap_or(Err(ClientError::TimedOut { doing }))
 }
 
-/// Joins the room and answers the channel's id. Everything else that arrives meanwhile goes to the crowd.
+/// Joins the room and returns the channel's id. Everything else that arrives meanwhile goes to the crowd.
 pub async fn join(socket: &mut Socket, crowd: &Crowd, user: u32, seat: usize) -> Result<String, ClientError> {
     let (dialect, entrance) = (crowd.dialect(), crowd.entrance());
     let joining = async {
@@ -124,7 +125,7 @@ pub async fn join(socket: &mut Socket, crowd: &Crowd, user: u32, seat: usize) ->
     within("joining the room", joining).await
 }
 
-/// Leaves the room, and hears what still comes until that is answered.
+/// Leaves the room, and receives messages until the server answers the leave.
 pub async fn leave(socket: &mut Socket, crowd: &Crowd, seat: usize, leave: Message) -> Result<(), ClientError> {
     let leaving = async {
         crowd.leaving(seat);
@@ -141,7 +142,8 @@ pub async fn leave(socket: &mut Socket, crowd: &Crowd, seat: usize, leave: Messa
     within("leaving the room", leaving).await
 }
 
-/// Enters a room without a crowd: the channel's id, where the server says one. What else comes meanwhile is nobody's concern.
+/// Enters a room without a crowd. Returns the channel's id where the server gives one. Other frames that arrive
+/// meanwhile are ignored.
 pub async fn enter(
     socket: &mut Socket,
     dialect: &Dialect,
@@ -156,7 +158,7 @@ pub async fn enter(
         while dialect.confirms_joins() {
             let Some(frame) = next_frame(socket).await? else { continue };
             let mut answer = None;
-            // What cannot be read is no answer; a server that sends nothing else is found by the time it takes.
+            // An unreadable frame is not an answer. If the server sends nothing else, the timeout ends the wait.
             let _ = dialect.read(&frame, &mut scratch, |heard| match heard {
                 Heard::Joined { request: Some(Request::Join) | None, channel_id, .. } => {
                     answer = Some(Ok(channel_id.map(str::to_owned)));
@@ -175,17 +177,17 @@ pub async fn enter(
     within("joining the room", entering).await
 }
 
-/// Hears everything until the connection ends.
+/// Receives everything until the connection ends.
 pub async fn listen(socket: &mut Socket, crowd: &Crowd, seat: usize) -> Lost {
     socket.listen(&mut Seated { crowd, seat }).await
 }
 
-/// The next frame with something in it; nothing for a ping or a pong.
+/// The next frame with content; `None` for a ping or a pong.
 pub async fn next_frame(socket: &mut Socket) -> Result<Option<Frame>, Lost> {
     socket::heard(socket.next().await)
 }
 
-/// The ear of a user who sits in a crowd.
+/// The `Ear` of a user that has a slot in a crowd.
 pub struct Seated<'a> {
     pub crowd: &'a Crowd,
     pub seat: usize,
@@ -197,19 +199,19 @@ impl Ear for Seated<'_> {
     }
 
     fn hear(&mut self, frame: &Frame) {
-        // What answers a join or a leave is awaited by who reads the socket as a stream.
+        // The answer to a join or a leave is awaited by the code that reads the socket as a stream.
         self.crowd.hear(self.seat, frame);
     }
 }
 
-/// A message whose time has come.
+/// A message that is due now.
 #[derive(Clone, Copy, Debug)]
 pub struct Due {
     pub number: u32,
     pub intended_ns: u64,
 }
 
-/// Writes what is due, until nothing more can be; what the server makes of it is the listening side's to hear.
+/// Sends the messages that are due, until no more can be sent. The listening side receives the server's answers.
 pub async fn publish(
     mut sink: SharedSocket,
     crowd: Rc<Crowd>,
@@ -221,12 +223,12 @@ pub async fn publish(
         let frame = crowd.write_publish(publisher, &channel_id, due);
         crowd.sending(publisher, due);
         if sink.send(frame).await.is_err() {
-            // The listening side of this socket learns why, and reports it.
+            // The listening side of this socket gets the error and reports it.
             return;
         }
         crowd.sent(publisher, due);
     }
-    // The run is over: take leave properly.
+    // The run is over: close with a close frame.
     let _ = sink.close().await;
 }
 

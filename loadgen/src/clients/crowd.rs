@@ -1,9 +1,10 @@
-//! What the users of one thread in one room share, and where every frame that they hear is judged.
+//! What the users of one thread in one room share, and where every frame that they receive is checked.
 //!
-//! A frame is judged in one of two ways. The first member of the crowd to hear it goes the full way: one pass over the
-//! frame, one over the content, one checksum, two table look-ups. What was found right is kept in the crowd's `Record`, and
-//! when the next member hears the same bytes in the same place of the room's order, they are compared and no more. Whatever
-//! differs in a byte or comes elsewhere goes the full way. Neither way allocates anything a delivery.
+//! A frame is checked in one of two ways. The first member of the crowd to receive it checks it completely: one pass
+//! over the frame, one over the content, one checksum, two table look-ups. A frame found right is kept in the crowd's
+//! `Record`. When the next member receives the same bytes at the same place of the room's order, the bytes are only
+//! compared. A frame that differs in a byte or comes at another place is checked completely. Neither way allocates
+//! memory for a delivery.
 
 use std::cell::{RefCell, RefMut};
 use std::collections::HashMap;
@@ -32,16 +33,17 @@ use crate::team::orders::PublishAnswers;
 use crate::team::reach::Reach;
 use crate::wire::{Dialect, Entrance, Frame, Heard, Kind, Request};
 
-/// One user's place in the crowd.
+/// One user's slot in the crowd.
 struct Seat {
     user: u32,
     manner: Manner,
-    /// One after the other, the last perhaps still going on. Where nobody comes and goes there is one from the beginning.
+    /// The user's stays, one after the other; the last may still be open. In a run where no member comes and goes,
+    /// there is one stay from the beginning.
     stays: Vec<Stay>,
     leave_sent_ns: u64,
-    /// Presences heard of: those listed on joining, and those announced since.
+    /// Presences received: those listed in the answer to the join, and those announced since.
     presences: u64,
-    /// Where in the record the last message is that it heard in order, if it is there.
+    /// The place in the record of the last message that the user received in order, if the record has it.
     place: u32,
 }
 
@@ -57,16 +59,16 @@ struct Arrival {
     slot: Slot,
     intended_ns: u64,
     arrived_ns: u64,
-    /// Whether what was found right so far is right for every member that hears the same.
+    /// Whether the result so far holds for every member that receives the same bytes.
     same_for_all: bool,
 }
 
-/// The code with which a server closes a reader that is too far behind.
+/// The close code that a server sends to a reader that is too far behind.
 const TOO_SLOW: u16 = 1013;
 
-/// How a join or a leave was answered.
+/// The answer to a join or a leave.
 pub enum RoomAnswer {
-    /// Under an id of its own, where the room has one.
+    /// With the channel's id, where the room has one.
     Joined {
         channel_id: Option<String>,
     },
@@ -78,7 +80,7 @@ pub enum RoomAnswer {
 }
 
 pub struct Crowd {
-    /// The number of its room in the plan.
+    /// The room's number in the plan.
     room: usize,
     deeds: Deeds,
     ledger: Rc<Ledger>,
@@ -88,13 +90,14 @@ pub struct Crowd {
 struct State {
     seats: Vec<Seat>,
     checker: Checker,
-    /// The publishers of this crowd, by their number in the room.
+    /// The publishers of this crowd, by number in the room.
     publishers: HashMap<u32, Publisher>,
-    /// The messages that will be removed, and their slots.
+    /// The messages that will be removed, by id, and their slots.
     removable: HashMap<MessageId, Slot>,
     reach: Reach,
     record: Record,
-    /// What the frame that is being read says and the record has not: the first message heard in its place.
+    /// The message in the current frame when the record does not have it yet: the first to be received at its place in
+    /// the order.
     to_keep: Option<Said>,
 }
 
@@ -105,7 +108,7 @@ impl Crowd {
         let seat = |user: &u32| Seat {
             user: *user,
             manner: conduct.map_or(Manner::Prompt, |conduct| plan.manner(conduct, ledger.plan.seed, *user)),
-            // Members that come and go begin with their joins.
+            // Members that come and go get their first stay when they join.
             stays: Vec::from_iter(conduct.is_none().then(|| Stay::new(0, &plan.schedule))),
             leave_sent_ns: 0,
             presences: 0,
@@ -145,7 +148,7 @@ impl Crowd {
         self.ledger.book()
     }
 
-    /// Judges one frame that a user heard; what answers a join or a leave is the caller's to act upon.
+    /// Checks one frame that a user received. An answer to a join or a leave is returned for the caller to handle.
     pub fn hear(&self, seat: usize, frame: &Frame) -> Option<RoomAnswer> {
         let arrived_ns = clock::now_ns();
         self.ledger.recorder.turn(arrived_ns);
@@ -170,8 +173,9 @@ impl Crowd {
         answer
     }
 
-    /// Compares what a user reads with what others of the crowd have heard. Answers how many bytes, from the beginning on,
-    /// are messages that are right for this user as well; they count as heard. Whatever comes then has to be judged.
+    /// Compares what a user reads with what other members of the crowd received. Returns how many bytes at the
+    /// beginning are messages that are right for this user too; these are recorded as received. The rest must be
+    /// checked completely.
     pub fn recognise(&self, seat: usize, bytes: &[u8]) -> usize {
         let State { seats, checker, record, reach, .. } = &mut *self.state.borrow_mut();
         let Seat { manner, stays, place, .. } = &mut seats[seat];
@@ -232,7 +236,7 @@ impl Crowd {
         None
     }
 
-    /// A message, or the update of one: both have a content.
+    /// A new message, or an update of one: both have a content.
     fn hear_content(&self, state: &mut State, seat: usize, kind: Kind, id: &str, text: &str, arrived_ns: u64) {
         let content = match content::read(text, self.ledger.plan.run) {
             Ok(content) => content,
@@ -264,16 +268,17 @@ impl Crowd {
         );
     }
 
-    /// Whether an update is about the message that it has to be about; nothing where nobody has heard that message.
+    /// Whether an update changes the message that it must change; `None` when no member of the crowd received that
+    /// message.
     fn updates_its_target(&self, state: &State, slot: Slot, id: &str) -> Option<bool> {
         let Deed::Update { target } = self.deeds.of(slot.number) else { return Some(false) };
         let index = self.plan().schedule.index(Slot { number: target, ..slot })?;
-        // Who was not there when it was said cannot know.
+        // The crowd cannot know when none of its members was present when the message was sent.
         let known = state.checker.fingerprint(index)?;
         Some(known == fingerprint(Kind::New, id))
     }
 
-    /// The removal of a message: all that it says is the id.
+    /// The removal of a message: it carries only the id.
     fn hear_removal(&self, state: &mut State, seat: usize, id: &str, arrived_ns: u64) {
         let message = MessageId::read(id);
         let removal = state.removable.get(&message).copied().and_then(|target| {
@@ -365,12 +370,12 @@ impl Crowd {
         self.gauges().left.bump();
     }
 
-    /// Notes that a leave is about to be sent.
+    /// Records that a leave is about to be sent.
     pub fn leaving(&self, seat: usize) {
         self.state.borrow_mut().seats[seat].leave_sent_ns = clock::now_ns();
     }
 
-    /// Notes that a connection was let go by its user.
+    /// Records that the user dropped the connection.
     pub fn dropped(&self, seat: usize) {
         self.end_stay(&mut self.state.borrow_mut(), seat, End::Dropped);
     }
@@ -379,7 +384,7 @@ impl Crowd {
         self.state.borrow().seats[seat].manner
     }
 
-    /// A content's slot as the room's schedule has it: contents name publishers by their user's number.
+    /// A content's slot in the room's schedule: contents name a publisher by its user number.
     fn slot(&self, named: Slot) -> Option<Slot> {
         let publisher = named.publisher.checked_sub(self.plan().users.start)?;
         (publisher < self.plan().members()).then_some(Slot { publisher, ..named })
@@ -398,7 +403,7 @@ impl Crowd {
         presence.leaves += leaves;
     }
 
-    /// The answer to a publish: the id under which it was accepted, or nothing when it was refused.
+    /// Records the answer to a publish: the id under which the server accepted it, or `None` when it was refused.
     fn hear_answer(&self, state: &mut State, seat: usize, request: Option<Request>, id: Option<&str>, arrived_ns: u64) {
         let number = if let Some(Request::Publish(number)) = request { Some(number) } else { None };
         let awaited = self.plan().publisher(state.seats[seat].user).zip(number).filter(|(publisher, number)| {
@@ -421,14 +426,14 @@ impl Crowd {
         }
     }
 
-    /// The intended time of a message whose latency counts.
+    /// The intended time of a message whose latency is measured.
     fn measured_ns(&self, slot: Slot) -> Option<u64> {
         let schedule = &self.plan().schedule;
         let index = schedule.index(slot)?;
         schedule.is_measured(index).then(|| self.book().start_ns + schedule.due_ns(index))
     }
 
-    /// What a publisher, who is named by its user's number, says at this time.
+    /// The frame that a publisher, named by its user number, sends at this time.
     pub fn write_publish(&self, user: u32, channel_id: &str, due: Due) -> Message {
         let publisher = self.plan().publisher(user);
         let mut state = self.state.borrow_mut();
@@ -450,7 +455,8 @@ impl Crowd {
         content::write(text, self.ledger.plan.run, content, self.plan().payload_bytes);
     }
 
-    /// Notes that a message is about to be handed to the socket: what passed since its time was our own lateness.
+    /// Records that a message is about to be given to the socket. The time since its intended time is the generator's
+    /// own lateness.
     pub fn sending(&self, user: u32, due: Due) {
         let Some(publisher) = self.plan().publisher(user) else { return };
         let now_ns = clock::now_ns();
@@ -467,8 +473,8 @@ impl Crowd {
         self.gauges().sent.bump();
     }
 
-    /// Notes that a message was handed over whole. Where nobody will answer, it is as good as accepted, and as its id
-    /// others will have its content.
+    /// Records that a message was completely given to the socket. A server without answers is taken to have accepted
+    /// it. Its id is then its content, as the other members name it so too.
     pub fn sent(&self, user: u32, due: Due) {
         if self.dialect().has_answers() {
             return;
@@ -482,12 +488,12 @@ impl Crowd {
         }
     }
 
-    /// The newest message that somebody of the crowd has heard.
+    /// The newest message that any member of the crowd received.
     pub fn newest(&self) -> Option<u32> {
         self.state.borrow().checker.newest()
     }
 
-    /// Judges the newest page of the history, which was asked for when `known` had been heard.
+    /// Checks the newest page of the history; `known` was the newest message received when the page was requested.
     pub fn read_page(&self, items: &[Item], limit: u32, known: Option<u32>, intended_ns: u64) {
         let now_ns = clock::now_ns();
         let state = &*self.state.borrow();
@@ -521,19 +527,20 @@ impl Crowd {
         figures.sample(|| format!("a page of history could not be read: {what}"));
     }
 
-    /// A read was due, and too many were under way.
+    /// Counts a read that was due while too many were under way.
     pub fn read_left_out(&self) {
         self.book().figures.history_left_out += 1;
     }
 
-    /// A user's connection came to an end that it had not asked for; answers whether that was announced.
+    /// Records that a user's connection ended although the user had not ended it. Returns whether the server announced
+    /// it.
     pub fn lost(&self, seat: usize, lost: &Lost) -> bool {
         let state = &mut *self.state.borrow_mut();
         let heard_ns = clock::now_ns();
         let Seat { user, manner, .. } = state.seats[seat];
         if self.ledger.plan.conduct.is_some() {
             let with_notice = matches!(lost, Lost::Closed { code: TOO_SLOW, .. });
-            // A reader that takes next to nothing never gets as far as the notice.
+            // A reader that reads almost nothing never gets to read the notice.
             let cut_off = manner == Manner::Slow { skips: false } && !matches!(lost, Lost::Closed { .. });
             if with_notice || cut_off {
                 self.book().figures.lives.cut_off += u64::from(cut_off);
@@ -548,7 +555,7 @@ impl Crowd {
         false
     }
 
-    /// A user could not come back.
+    /// Records that a user could not connect or join again.
     pub fn failed(&self, seat: usize, error: &ClientError) {
         let state = &mut *self.state.borrow_mut();
         let heard_ns = clock::now_ns();
@@ -572,7 +579,7 @@ impl Crowd {
             .sample(|| format!("user {user} heard {what}: {}", text.chars().take(200).collect::<String>()));
     }
 
-    /// What became of every publish of this crowd.
+    /// The outcome of every publish of this crowd.
     pub fn answers(&self) -> PublishAnswers {
         let mut found = PublishAnswers::default();
         let times = self.ledger.plan.conduct.is_some();
@@ -582,7 +589,7 @@ impl Crowd {
         found
     }
 
-    /// Adds the account of all users of this crowd, now that all publishers' answers are known.
+    /// Adds the results of all users of this crowd, now that all publishers' answers are known.
     pub fn settle(&self, answers: &Answers, clock_margin_ns: u64, figures: &mut Figures) {
         let state = self.state.borrow();
         figures.members += state.seats.len() as u64;
@@ -609,7 +616,7 @@ impl Crowd {
         figures.sightings.push((self.room as u32, state.checker.sightings(state.seats.len() as u32)));
     }
 
-    /// The number of the crowd's room in the plan.
+    /// The crowd's room number in the plan.
     pub fn room(&self) -> u32 {
         self.room as u32
     }

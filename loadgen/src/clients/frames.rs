@@ -1,4 +1,5 @@
-//! What a server says over a WebSocket, or a client, taken apart into whole messages; and a server's put together again.
+//! Splits the bytes that a server or a client sends over a WebSocket into whole messages, and writes a server's
+//! messages again.
 
 use std::io::Cursor;
 
@@ -6,7 +7,7 @@ use thiserror::Error;
 use tokio_tungstenite::tungstenite::protocol::frame::FrameHeader;
 use tokio_tungstenite::tungstenite::protocol::frame::coding::{Data, OpCode};
 
-/// What one message, or what has come of it, may have; no server we know says so much at once.
+/// The longest message, or part of one, that is accepted; no server we know sends so much in one message.
 const MESSAGE_BYTES_MAX: usize = 16 << 20;
 
 #[derive(Debug, Error, PartialEq, Eq)]
@@ -26,17 +27,17 @@ pub struct Whole {
     pub payload: Vec<u8>,
 }
 
-/// Bytes on their way to becoming messages.
+/// Bytes that are not yet whole messages.
 pub struct Frames {
-    /// Clients mask what they say, servers do not.
+    /// Clients mask what they send, servers do not.
     masked: bool,
     bytes: Vec<u8>,
-    /// The beginning of a message whose end is still to come.
+    /// The beginning of a message whose end has not come yet.
     begun: Option<Whole>,
 }
 
 impl Whole {
-    /// As one frame of a server.
+    /// The message as one frame of a server.
     pub fn written(&self) -> Vec<u8> {
         let header = FrameHeader { opcode: self.opcode, ..FrameHeader::default() };
         let mut bytes = Vec::with_capacity(self.payload.len() + 10);
@@ -121,7 +122,7 @@ mod tests {
     const TEXT: OpCode = OpCode::Data(Data::Text);
     const PING: OpCode = OpCode::Control(Control::Ping);
 
-    /// What comes out when the bytes come in pieces of this size.
+    /// The messages found when the bytes come in pieces of this size.
     fn in_pieces(bytes: &[u8], size: usize) -> Result<Vec<Whole>, FramesError> {
         let mut frames = Frames::of_server();
         let mut found = Vec::new();

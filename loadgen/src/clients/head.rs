@@ -1,8 +1,8 @@
-//! A stream that gives the head of an HTTP answer and not a byte of what follows.
+//! A stream that reads the head of an HTTP answer and not one byte beyond it.
 //!
-//! The WebSocket library reads the answer to its opening in pieces of 4 KiB, and each connection then keeps that buffer for
-//! ever, which is most of what an idle user would cost. When nothing was read beyond the head, the connection can begin
-//! with a buffer of its own size. So bytes are looked at first, and only those of the head are taken.
+//! The WebSocket library reads the answer to its opening in pieces of 4 KiB, and each connection then keeps that buffer
+//! until it ends. That would be most of an idle user's memory. When nothing beyond the head was read, the connection
+//! can begin with a buffer of its own size. So this stream peeks at the bytes first, and takes only those of the head.
 
 use std::io;
 use std::pin::Pin;
@@ -12,12 +12,12 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
 
 const END: &[u8] = b"\r\n\r\n";
-/// An answer to an opening has some two hundred bytes.
+/// The answer to an opening has about two hundred bytes.
 const PIECE_BYTES: usize = 1024;
 
 pub struct HeadOnly {
     stream: TcpStream,
-    /// How much of the head's end has come already, where it comes in pieces.
+    /// How many bytes of the head's end have come already, when the end comes in pieces.
     matched: usize,
 }
 
@@ -30,7 +30,7 @@ impl HeadOnly {
         self.stream
     }
 
-    /// How many of these bytes are the head's, and how much of its end is there after them.
+    /// How many of these bytes belong to the head, and how many bytes of its end have come after them.
     fn part_of_head(&self, bytes: &[u8]) -> (usize, usize) {
         let mut matched = self.matched;
         for (at, byte) in bytes.iter().enumerate() {
@@ -39,7 +39,7 @@ impl HeadOnly {
             }
             matched = match *byte == END[matched] {
                 true => matched + 1,
-                // The end begins with the only byte that may begin it anew.
+                // Only the first byte of `END` can begin the match again.
                 false => usize::from(*byte == END[0]),
             };
         }
@@ -90,7 +90,8 @@ mod tests {
 
     use super::*;
 
-    /// Reads the head while these pieces come one after another, and then what is left for whoever comes next.
+    /// Reads the head from pieces that come one after another, and then the rest, as the next reader of the stream
+    /// would.
     async fn check(pieces: &[&str], head: &str, rest: &str) {
         let listener = TcpListener::bind("127.0.0.1:0").await.expect("a free port");
         let near = TcpStream::connect(listener.local_addr().expect("its address")).await.expect("a connection");

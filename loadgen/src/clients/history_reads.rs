@@ -1,7 +1,7 @@
-//! The newest page of a room's history, read at a rate all through a live event, as by those who come.
+//! Reads the newest page of a room's history at a fixed rate through a whole live event, as users who open the chat do.
 //!
-//! An open loop: a read's time is fixed before the first one, and a slow answer holds up no other. Every page is checked
-//! by the crowd: contents, ids, order, and that it has what the crowd had heard before it was asked for.
+//! An open loop: all read times are fixed before the first read, and a slow answer delays no other read. The crowd
+//! checks every page: contents, ids, order, and that the page has what the crowd had received before the request.
 
 use std::rc::Rc;
 
@@ -13,14 +13,15 @@ use crate::clients::stages::Stages;
 use crate::plan::draws::Draws;
 use crate::team::clock::{self, SECOND_NS};
 
-/// What the moments of reads are drawn for.
+/// The purpose for which the times of reads are drawn.
 const READS: u64 = 5;
-/// So many reads of one crowd may be under way; while there are as many, reads that are due are left out, and counted.
+/// So many reads of one crowd may be under way. While there are as many, further reads that are due are left out and
+/// counted.
 const UNDER_WAY_MAX: usize = 64;
-/// What a chat shows when it is opened.
+/// The number of messages that a chat client shows when it is opened.
 pub const PAGE_ITEMS: u32 = 50;
 
-/// Reads for the members of one crowd, who sit at these places, until it is ended from outside.
+/// Reads for the members of one crowd, which have these places among the thread's users, until the task is aborted.
 pub async fn read_on(stages: Rc<Stages>, crowd: Rc<Crowd>, places: Vec<usize>, start_ns: u64) {
     let plan = stages.plan();
     let Some(conduct) = &plan.conduct else { return };
@@ -34,7 +35,7 @@ pub async fn read_on(stages: Rc<Stages>, crowd: Rc<Crowd>, places: Vec<usize>, s
     let mut draws = Draws::new(plan.seed, READS, seed);
     let (mut under_way, mut offset_ns) = (JoinSet::new(), 0_u64);
     loop {
-        // Twice the mean at most: even, and not in step with anything.
+        // At most twice the mean interval: the reads are spread evenly and not in step with anything else.
         offset_ns = offset_ns.saturating_add((draws.fraction() * 2.0 / reads_a_second * SECOND_NS as f64) as u64);
         if offset_ns >= conduct.end_ns {
             break;

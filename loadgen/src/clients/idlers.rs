@@ -1,8 +1,8 @@
-//! Users that connect and then only stay: one thread's part of `loadgen connect`.
+//! Users that only connect and stay: one thread's part of `loadgen connect`.
 //!
-//! They are to cost next to nothing, so that a machine can hold as many as it has descriptors for: no buffer but the
-//! library's smallest, no channel, no handle to stop them by, and one allocation for each that is polled. Pings are answered
-//! by the WebSocket library; whatever else comes is counted.
+//! An idle user must cost almost nothing, so that a machine can hold as many as it has descriptors for. It has no
+//! buffer but the library's smallest, no channel, no handle to stop it, and one allocation for the task. The WebSocket
+//! library answers pings; everything else that comes is counted.
 
 use std::cell::{Cell, RefCell};
 use std::ops::Range;
@@ -31,42 +31,43 @@ use crate::team::orders::{Order, Word};
 use crate::team::sources::Sources;
 use crate::wire::{Entrance, Speaker};
 
-/// One worker's part of a run of idle users.
+/// One worker's part of a run with idle users.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Holding {
     pub target: Target,
-    /// The room they join, if they do.
+    /// The room that the users join, if they join one.
     pub entrance: Option<Entrance>,
     pub users: Range<u32>,
     pub threads: Option<u32>,
-    /// How many may be signing in or connecting at once, at most.
+    /// How many users may sign in or connect at once.
     pub in_flight: u32,
     pub sources: Option<Sources>,
 }
 
-/// What the users of one thread, or of several, have come to.
+/// The results of the users of one thread, or of several.
 #[derive(Clone, Default, Debug, Serialize, Deserialize)]
 pub struct Held {
     pub connected: u64,
-    /// Never got in; of these, so many were not even tried, because nobody got in any more.
+    /// Users that never connected. Of these, `not_tried` were not even tried, because too many before them had failed.
     pub shut_out: u64,
     pub not_tried: u64,
     /// Attempts that failed and were repeated.
     pub retries: u64,
-    /// Ended before they were told to.
+    /// Connections that ended before the client closed them.
     pub disconnected: u64,
     pub pings: u64,
-    /// What else they heard.
+    /// Other frames received.
     pub frames: u64,
-    /// From the first packet to the open WebSocket, and from the request to join to its answer.
+    /// From the first packet to the open WebSocket, and from the join request to its answer.
     pub connect: Latency,
     pub join: Latency,
-    /// The most that were under way at once, and how many the server was last found to take.
+    /// The largest number of connects that were allowed at once, and how many the server was last found to take.
     pub window_most: u64,
     pub window_last: u64,
     pub lag: Latency,
     pub threads: Vec<ThreadFigures>,
-    /// Of the worker's process, before anybody had signed in and when all were there; each thread tells the same.
+    /// The memory of the worker's process before any user had signed in, and when all were connected. Each thread
+    /// reports the same.
     pub resident: Vec<Resident>,
     pub samples: Vec<String>,
 }
@@ -114,13 +115,13 @@ impl Held {
     }
 }
 
-/// Serves the coordinator of a run of idle users.
+/// Serves the coordinator of a run with idle users.
 pub async fn serve(holding: Holding, orders: mpsc::Receiver<Order>) -> Result<(), String> {
     let (users, threads) = (holding.users.clone(), holding.threads);
     crew::serve(Order::Hold(holding.clone()), orders, users, threads, move |post| live(holding.clone(), post)).await
 }
 
-/// One thread: signs its users in, connects them, keeps them.
+/// One thread: signs in its users, connects them, and keeps them connected.
 async fn live(holding: Holding, mut post: Post) {
     let Post { users, recorder, threads, .. } = &post;
     let mut idlers = Idlers::new(holding, users.clone(), *threads, recorder.clone());
@@ -135,10 +136,10 @@ async fn live(holding: Holding, mut post: Post) {
         };
         let word = word.unwrap_or_else(|what| Word::Failed { what });
         let last = word.is_last();
-        // Nobody listens only when the whole worker is ending.
+        // Sending fails only when the whole worker is ending.
         let _ = post.words.send(word).await;
         if last {
-            // Idle users hang up without a word, as telephones do that lose the net.
+            // Idle users disconnect without a close frame, like telephones that lose the network.
             return;
         }
     }
@@ -150,15 +151,15 @@ struct Idlers {
     window_max: usize,
     door: FrontDoor,
     recorder: Rc<Recorder>,
-    /// Until its user has connected.
+    /// By user, until that user has connected.
     tokens: RefCell<Vec<Box<str>>>,
-    /// Without the users for whom it failed.
+    /// The places of the users that could sign in.
     signed_in: Vec<usize>,
     hall: Rc<Hall>,
     resident_before_bytes: u64,
 }
 
-/// Where the idle users of a thread are, and what they note there.
+/// What the idle users of a thread share and write into.
 struct Hall {
     recorder: Rc<Recorder>,
     pings: Cell<u64>,
@@ -246,7 +247,8 @@ impl Idlers {
         Ok(Word::Joined)
     }
 
-    /// Opens the user's WebSocket. Tokens of a stock server live for a minute only: a refused one is replaced once.
+    /// Opens the user's WebSocket. A stock server's tokens are valid for one minute only: a refused token is replaced
+    /// once.
     async fn open(&self, at: usize) -> Result<Socket, ClientError> {
         let user = self.users[at];
         let source = self.holding.sources.map(|sources| sources.of(user));
@@ -294,7 +296,7 @@ impl Idlers {
     }
 }
 
-/// Whether trying again may help: not where the server has said no.
+/// Whether another attempt may succeed: not when the server refused for good.
 fn may_pass(error: &ClientError) -> bool {
     match error {
         ClientError::Unauthorised | ClientError::JoinRefused { .. } => false,
@@ -303,14 +305,14 @@ fn may_pass(error: &ClientError) -> bool {
     }
 }
 
-/// A user who is there, and reads what comes.
+/// A connected user that reads what comes.
 struct Idler {
     socket: Socket,
     user: u32,
     hall: Rc<Hall>,
 }
 
-/// A user's part of this process besides the runtime's registration of its socket and its small buffers.
+/// A user's memory in this process, without the runtime's registration of its socket and the socket's small buffers.
 const IDLER_BYTES_MAX: usize = 384;
 const _: () = assert!(size_of::<Idler>() <= IDLER_BYTES_MAX);
 

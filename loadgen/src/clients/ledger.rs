@@ -1,7 +1,8 @@
-//! What all crowds of a thread write into: running totals, figures, and buffers that are kept from message to message.
+//! What all crowds of a thread write into: running totals, figures, and buffers that are reused from message to
+//! message.
 //!
-//! A thread has one single-threaded runtime, so nothing here is locked or shared with another thread except the running
-//! totals, which others only read.
+//! A thread has one single-threaded runtime. So nothing here is locked or shared with another thread, except the
+//! running totals, which other threads only read.
 
 use std::cell::{RefCell, RefMut};
 use std::ops::Range;
@@ -15,7 +16,7 @@ use crate::plan::run_plan::Plan;
 use crate::team::orders::Progress;
 use crate::wire::{Frame, Scratch};
 
-/// Running totals of one thread: only that thread writes them, whoever reports progress reads them.
+/// The running totals of one thread. Only that thread writes them; the code that reports progress reads them.
 #[derive(Default)]
 pub struct Gauges {
     pub signed_in: Gauge,
@@ -26,14 +27,14 @@ pub struct Gauges {
     pub delivered: Gauge,
     pub faults: Gauge,
     pub disconnected: Gauge,
-    /// Stays that have ended, however.
+    /// Stays that have ended, in any way.
     pub left: Gauge,
     pub presence_frames: Gauge,
-    /// The seconds this thread has closed.
+    /// The seconds that this thread has completed.
     pub closed: Closed,
 }
 
-/// A counter with one writer: a load and a store, not a locked addition.
+/// A counter with one writer: it needs a load and a store, not a locked addition.
 #[derive(Default)]
 pub struct Gauge(AtomicU64);
 
@@ -68,18 +69,18 @@ impl Gauges {
     }
 }
 
-/// What all crowds of a thread write into: its figures, and buffers that are kept from message to message.
+/// What all crowds of a thread write into: its figures, and buffers that are reused from message to message.
 pub struct Ledger {
     pub plan: Arc<Plan>,
     pub recorder: Recorder,
-    /// What reading borrows while the state changes.
+    /// The buffers that reading a frame borrows while the state changes.
     pub scratch: RefCell<Scratch>,
     book: RefCell<Book>,
 }
 
 pub struct Book {
     pub figures: Figures,
-    /// When offset 0 of all schedules is; nothing is measured before that is known.
+    /// The time of offset 0 of all schedules. Nothing is measured before it is known.
     pub start_ns: u64,
     pub window: Range<u64>,
     pub content: String,
@@ -102,7 +103,7 @@ impl Ledger {
         self.recorder.gauges()
     }
 
-    /// From here on time is measured: what is due at offset 0 is due at this moment.
+    /// Starts the measuring: a message with offset 0 is due at `start_ns`.
     pub fn begin(&self, start_ns: u64) {
         let measured = self.plan.measured_ns();
         let mut book = self.book();
@@ -111,7 +112,7 @@ impl Ledger {
         self.recorder.begin(book.window.clone());
     }
 
-    /// The thread's account, before its crowds have added theirs.
+    /// The thread's figures, before its crowds have added theirs.
     pub fn figures(&self) -> Figures {
         let mut figures = self.book().figures.clone();
         self.recorder.account(&mut figures);
@@ -122,8 +123,8 @@ impl Ledger {
         self.book.borrow_mut()
     }
 
-    /// Counts deliveries of messages that were intended at these times. How long a slow reader lets its messages lie says
-    /// nothing about the server, so its latencies are not kept.
+    /// Counts deliveries of messages with these intended times. A slow reader delays its messages itself, which says
+    /// nothing about the server, so its latencies are not recorded.
     pub fn delivered(&self, arrived_ns: u64, intended_ns: impl ExactSizeIterator<Item = u64> + Clone, prompt: bool) {
         let count = intended_ns.len() as u64;
         self.gauges().delivered.add(count);
@@ -157,14 +158,14 @@ impl Book {
         }
     }
 
-    /// The same for bytes that nobody looked at.
+    /// The same for bytes that were not parsed.
     pub fn weigh_unread(&mut self, bytes: u64, arrived_ns: u64) {
         if self.window.contains(&arrived_ns) {
             self.figures.heard.bytes += bytes;
         }
     }
 
-    /// The same for frames that were recognised, of one message each and so many bytes together.
+    /// The same for recognised frames: each holds one message, and together they have `bytes` bytes.
     pub fn weigh_recognised(&mut self, entries: &[Entry], bytes: u64, arrived_ns: u64) {
         if !self.window.contains(&arrived_ns) {
             return;

@@ -1,5 +1,5 @@
-//! A member of a live event, which carries out the life that its number says: comes, leaves, drops its connection, comes
-//! back, and reads all the while, promptly or slowly.
+//! A member of a live event. It does what its planned life says: it comes, leaves, drops its connection, comes back,
+//! and reads all the time, promptly or slowly.
 
 use std::pin::pin;
 use std::rc::Rc;
@@ -15,10 +15,10 @@ use crate::clients::stages::Stages;
 use crate::plan::lives::{Act, Manner, Step};
 use crate::team::clock;
 
-/// Whoever was closed for reading too slowly comes back after this.
+/// How long a member waits before it comes back after the server closed it for reading too slowly.
 const RETURN_AFTER: Duration = Duration::from_secs(1);
-/// A slow reader comes to a server's pings late, so it shows that it is alive by itself, well within the silence of 25
-/// seconds that is granted.
+/// A slow reader sees a server's pings late. So it sends a sign of life by itself, well within the 25 seconds of
+/// silence that the server allows.
 const LIFE_SIGN_NS: u64 = 8 * clock::SECOND_NS;
 
 pub struct Member {
@@ -34,11 +34,11 @@ pub struct Member {
 
 struct Connection {
     socket: Socket,
-    /// The room's, while the member is in it.
+    /// The channel's id while the member is in the room.
     channel_id: Option<String>,
 }
 
-/// How a time of reading ended.
+/// How a period of reading ended.
 #[derive(PartialEq, Eq)]
 enum Attended {
     ToTheEnd,
@@ -52,7 +52,7 @@ impl Member {
         Self { stages, at, user, crowd, seat, start_ns, connection: None }
     }
 
-    /// Lives until it is ended from outside.
+    /// Runs the member until the task is aborted.
     pub async fn live(mut self, acts: Vec<Act>) {
         for act in acts {
             self.attend(self.start_ns + act.at_ns).await;
@@ -66,7 +66,8 @@ impl Member {
             };
             self.note(done);
         }
-        // What is left to do is to read, and to come back whenever that was too slow.
+        // Nothing is left but to read, and to come back each time the server closes the connection because the member
+        // was too slow.
         while self.attend(u64::MAX).await == Attended::ClosedWithNotice && clock::now_ns() < self.end_ns() {
             tokio::time::sleep(RETURN_AFTER).await;
             let done = self.join().await;
@@ -86,7 +87,7 @@ impl Member {
         }
     }
 
-    /// Reads what comes until that moment, or until the connection ends; without one it only waits.
+    /// Reads until that time, or until the connection ends. Without a connection it only waits.
     async fn attend(&mut self, until_ns: u64) -> Attended {
         let (crowd, seat, end_ns) = (self.crowd.clone(), self.seat, self.end_ns());
         let Some(connection) = &mut self.connection else {
@@ -116,7 +117,7 @@ impl Member {
         if self.crowd.lost(self.seat, &lost) { Attended::ClosedWithNotice } else { Attended::Lost }
     }
 
-    /// Enters the room, on the connection that there is or on a new one.
+    /// Enters the room, on the existing connection or on a new one.
     async fn join(&mut self) -> Result<(), ClientError> {
         let mut connection = match self.connection.take() {
             Some(connection) => connection,
@@ -137,7 +138,7 @@ impl Member {
         if let Some(leave) = self.crowd.dialect().leave(&channel_id) {
             return client::leave(&mut connection.socket, &self.crowd, self.seat, leave).await;
         }
-        // Where there is no leaving, hanging up is all there is.
+        // The dialect has no leave request: the member drops the connection.
         self.let_go();
         Ok(())
     }
@@ -149,7 +150,7 @@ impl Member {
     }
 }
 
-/// Takes so many frames a second, and whatever there is once nothing more is said.
+/// Reads one frame per `pace` until `end_ns`, and everything that comes after that.
 async fn listen_slowly(socket: &mut Socket, crowd: &Crowd, seat: usize, pace: Duration, end_ns: u64) -> Lost {
     let mut life_sign_ns = clock::now_ns() + LIFE_SIGN_NS;
     loop {

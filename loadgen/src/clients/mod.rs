@@ -1,4 +1,4 @@
-//! The users: how they sign in, connect, join, speak and listen, as the tasks of one thread.
+//! The users: how they sign in, connect, join, publish and listen, as tasks of one thread.
 
 pub mod admission;
 pub mod client;

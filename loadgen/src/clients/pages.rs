@@ -1,4 +1,4 @@
-//! History, read page by page over HTTP.
+//! Reads history page by page over HTTP.
 
 use hyper::StatusCode;
 use serde::Deserialize;
@@ -6,10 +6,10 @@ use thiserror::Error;
 
 use crate::clients::sign_in::{FrontDoor, SignInError};
 
-/// As many items as a server puts on one page.
+/// The most items that a server puts on one page.
 pub const PAGE_ITEMS_MAX: u32 = 100;
 
-/// One page: items in the order asked for, and the way on where there is more.
+/// One page: items in the requested order, and a cursor where there is more.
 #[derive(Deserialize, Default, Debug)]
 pub struct Page {
     #[serde(default)]
@@ -35,12 +35,12 @@ pub enum Direction {
     NewestFirst,
 }
 
-/// The id of the channel that a room of this name is.
+/// The id of the channel for a room of this name.
 pub fn channel_of_room(room: &str) -> String {
     format!("2...{room}")
 }
 
-/// Reads one page; the first one without a cursor.
+/// Reads one page. The first page has an empty cursor.
 pub async fn read(
     door: &FrontDoor,
     token: &str,
@@ -58,12 +58,12 @@ pub async fn read(
     serde_json::from_slice(&body).map_err(SignInError::NoPage)
 }
 
-/// Whether a refusal says that the token is not good any more.
+/// Whether a refusal says that the token is no longer valid.
 pub fn is_expired(error: &SignInError) -> bool {
     matches!(error, SignInError::Refused { status: StatusCode::UNAUTHORIZED, .. })
 }
 
-/// Reads as one account, which signs in again when its session is over.
+/// Reads as one account, which signs in again when its session has expired.
 pub struct Reader<'a> {
     door: &'a FrontDoor,
     account: String,
@@ -100,7 +100,7 @@ impl<'a> Reader<'a> {
         }
     }
 
-    /// From the first page to the last, by cursor.
+    /// Reads from the first page to the last, by cursor.
     pub async fn read_all(
         &mut self,
         channel_id: &str,
@@ -124,7 +124,7 @@ impl<'a> Reader<'a> {
     }
 }
 
-/// Percent-encoded, but for what may stand in any part of a URL.
+/// Percent-encodes everything but the characters that are allowed in every part of a URL.
 fn encoded(text: &str) -> String {
     let mut url = String::with_capacity(text.len());
     for byte in text.bytes() {

@@ -1,4 +1,4 @@
-//! One publisher: what it says under each of its numbers, and what it was answered.
+//! One publisher: what it sends under each of its numbers, and how the server answered.
 
 use std::collections::{HashMap, HashSet};
 
@@ -9,7 +9,7 @@ use crate::plan::schedule::{Schedule, Slot};
 use crate::team::orders::PublishAnswers;
 use crate::wire::Kind;
 
-/// What became of one publish.
+/// The outcome of one publish.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Answer {
     Unsent,
@@ -20,13 +20,14 @@ enum Answer {
 
 pub struct Publisher {
     answers: Vec<Answer>,
-    /// The ids of messages that will be updated or removed, until they are.
+    /// The ids of messages that will be updated or removed, until that is done.
     targets: HashMap<u32, String>,
-    /// The deeds that could not be done, as their messages had not been accepted: something new was said instead.
+    /// The actions that could not be done, because their target messages had not been accepted. A new message was sent
+    /// instead.
     instead: HashSet<u32>,
 }
 
-/// How a number is put into words.
+/// What is sent for a number.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub enum Wording {
     Say,
@@ -40,7 +41,7 @@ impl Publisher {
         Self { answers, targets: HashMap::new(), instead: HashSet::new() }
     }
 
-    /// Decides what a number says, which is about to be sent; once a number.
+    /// Decides what is sent for a number, just before it is sent. Call it once for each number.
     pub fn word(&mut self, deeds: &Deeds, number: u32) -> Wording {
         let (Deed::Update { target } | Deed::Remove { target }) = deeds.of(number) else { return Wording::Say };
         match (deeds.of(number), self.targets.remove(&target)) {
@@ -59,7 +60,7 @@ impl Publisher {
         }
     }
 
-    /// Notes that a number was accepted; answers whether that was awaited.
+    /// Records that a number was accepted. Returns whether its answer was awaited.
     pub fn accepted(&mut self, deeds: &Deeds, number: u32, message_id: &str, at_ns: u64) -> bool {
         let kind = self.kind(deeds, number);
         let Some(awaited @ Answer::Awaited) = self.answers.get_mut(number as usize) else { return false };
@@ -71,7 +72,7 @@ impl Publisher {
         true
     }
 
-    /// Notes that a number was refused; answers whether an answer was awaited.
+    /// Records that a number was refused. Returns whether its answer was awaited.
     pub fn refused(&mut self, number: u32) -> bool {
         let Some(awaited @ Answer::Awaited) = self.answers.get_mut(number as usize) else { return false };
         *awaited = Answer::Refused;
@@ -87,7 +88,8 @@ impl Publisher {
         }
     }
 
-    /// Adds what became of everything this publisher of the room sent; when it was accepted only if that is asked for.
+    /// Adds the outcome of everything that this publisher of the room sent; with the times of acceptance only if
+    /// `times` is set.
     pub fn account(&self, publisher: u32, schedule: &Schedule, deeds: &Deeds, times: bool, found: &mut PublishAnswers) {
         let numbers_of = |wanted: fn(&Answer) -> bool| -> Vec<u32> {
             (0..).zip(&self.answers).filter(|(_, answer)| wanted(answer)).map(|(number, _)| number).collect()

@@ -1,4 +1,5 @@
-//! Signing in, and reading with a session, over HTTP: one pooled keep-alive client a thread, Basic authorisation with the server key.
+//! Signing in, and reading with a session, over HTTP: one pooled keep-alive client for each thread, and Basic
+//! authorisation with the server key.
 
 use std::net::SocketAddr;
 use std::time::Duration;
@@ -15,15 +16,15 @@ use hyper_util::rt::TokioExecutor;
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
-/// A stock server hashes nothing for these two kinds of sign-in; half a minute means it is overwhelmed.
+/// A stock server hashes nothing for these two kinds of sign-in. If it needs half a minute, it is overloaded.
 const TIMEOUT: Duration = Duration::from_secs(30);
-/// An answer holds two tokens; a server that sends more than this is not what we were told it is.
+/// An answer holds two tokens. A server that sends more than this is not the server that we expect.
 const ANSWER_BYTES_MAX: usize = 64 * 1024;
 
 /// A page has a hundred items of some 4 KiB, every byte of which may have to be escaped.
 const PAGE_BYTES_MAX: usize = 8 * 1024 * 1024;
 
-/// By what name an account is known to the server.
+/// By which kind of name the server knows an account.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize, clap::ValueEnum)]
 #[serde(rename_all = "lowercase")]
 pub enum SignInKind {
@@ -50,7 +51,7 @@ pub enum SignInError {
 }
 
 impl SignInError {
-    /// Whether trying again may help: not where the server has said no.
+    /// Whether another attempt may succeed: not when the server refused for good.
     pub fn may_pass(&self) -> bool {
         match self {
             Self::Refused { status, .. } => status.is_server_error() || *status == StatusCode::TOO_MANY_REQUESTS,
@@ -59,7 +60,7 @@ impl SignInError {
     }
 }
 
-/// The HTTP library says where it failed, and only its causes say why.
+/// The HTTP library's error says where it failed; only its causes say why.
 fn with_causes(error: &(dyn std::error::Error + 'static)) -> String {
     let causes = std::iter::successors(Some(error), |error| error.source());
     causes.map(ToString::to_string).collect::<Vec<_>>().join(": ")
@@ -70,7 +71,7 @@ struct Session {
     token: String,
 }
 
-/// The door of one server, with the connections to it that are kept open.
+/// The HTTP interface of one server, with the connections to it that are kept open.
 pub struct FrontDoor {
     client: Client<HttpConnector, Full<Bytes>>,
     /// `http://` and the server's address.
@@ -95,7 +96,7 @@ impl FrontDoor {
         }
     }
 
-    /// A session token for the account of this id, which is made if it does not exist.
+    /// Returns a session token for the account with this id; the server creates the account if it does not exist.
     pub async fn sign_in(&self, id: &str) -> Result<String, SignInError> {
         tokio::time::timeout(TIMEOUT, self.exchange(id)).await.map_err(|_| SignInError::TimedOut)?
     }
@@ -112,7 +113,7 @@ impl FrontDoor {
         Ok(session.token)
     }
 
-    /// Gets a resource with a session's token.
+    /// Reads a resource with a session token.
     pub async fn get(&self, path: &str, token: &str) -> Result<Bytes, SignInError> {
         let request = Request::builder()
             .uri(format!("{}{path}", self.origin))

@@ -1,16 +1,16 @@
-//! A user's WebSocket. It keeps next to no buffer of its own while nothing is on its way, and lets what others have heard
-//! before be compared instead of read.
+//! A user's WebSocket. It keeps almost no buffer of its own while nothing is under way, and it lets an `Ear` compare
+//! frames that other users have received before, instead of reading them.
 //!
-//! The library lets a connection's buffer grow to the longest frame, and keeps it for ever: the list of members that answers
-//! a join would be most of what an idle user costs. Its buffer cannot be taken away, but where it is empty the WebSocket can
-//! be made anew over the same stream. It is empty when the library waits for more and what it was given ends where a message
-//! ends; so the headers of what passes are followed.
+//! The library lets a connection's buffer grow to the longest frame and never shrinks it. The list of members that
+//! answers a join would then be most of an idle user's memory. The buffer cannot be taken away, but when it is empty, a
+//! new WebSocket can be made over the same stream. The buffer is empty when the library waits for more bytes and the
+//! bytes that it got end where a message ends. So this file follows the frame headers in the stream.
 //!
-//! A socket is read in one of two ways. As a `Stream` it is the library's: the library reads the stream and gives messages.
-//! By `poll_listen` all sockets of a thread share one large buffer: what was read is shown to an `Ear`, which may know it
-//! already. What the ear does not know is given to the library frame by frame, as if it came from the stream, and the
-//! ear hears the message that the library makes of it. So every byte is either equal to bytes that the library has read
-//! for another user, or is read by the library itself.
+//! A socket is read in one of two ways. As a `Stream`, the library reads the connection and returns messages. With
+//! `poll_listen`, all sockets of a thread share one large buffer, and the bytes read are first shown to an `Ear`, which
+//! may recognise them. The bytes that the ear does not recognise are given to the library frame by frame, as if they
+//! came from the stream, and the ear receives the resulting message. So every byte is either equal to bytes that the
+//! library has read for another user, or is read by the library itself.
 
 use std::cell::RefCell;
 use std::io;
@@ -28,20 +28,20 @@ use tokio_tungstenite::tungstenite::{Error as SocketError, Message};
 
 use crate::wire::Frame;
 
-/// What one read may bring: a receive buffer of the kernel that is nearly full takes a few reads.
+/// The most bytes of one read. A nearly full receive buffer of the kernel takes a few reads.
 const SHARED_BUFFER_BYTES: usize = 256 * 1024;
-/// The library's buffer while it is given single frames; it grows to the frame that it is given.
+/// The library's buffer while it is given single frames; it grows to the size of the frame.
 const LISTENING_BUFFER_BYTES: u32 = 256;
-/// A frame that is longer is given to the library in pieces. A shorter one waits here until it is whole.
+/// A longer frame is given to the library in pieces. A shorter frame waits here until it is whole.
 const BEGUN_BYTES_MAX: usize = 16 * 1024;
 const _: () = assert!(BEGUN_BYTES_MAX < SHARED_BUFFER_BYTES, "each read has room behind what has begun");
 
 thread_local! {
-    /// What the sockets of this thread are read into while they are listened to.
+    /// The buffer into which the sockets of this thread are read while they are listened to.
     static SHARED_BUFFER: RefCell<Vec<u8>> = const { RefCell::new(Vec::new()) };
 }
 
-/// How a connection came to an end that we did not ask for.
+/// The end of a connection that the client did not close.
 #[derive(Debug, Error)]
 pub enum Lost {
     #[error("the server closed the connection with code {code}: {reason:?}")]
@@ -52,30 +52,30 @@ pub enum Lost {
     Broken(#[source] Box<SocketError>),
 }
 
-/// The user behind a socket, as `poll_listen` sees it.
+/// The user of a socket, as `poll_listen` sees it.
 pub trait Ear {
-    /// Compares what comes next with what others have heard. The bytes begin where a frame begins, and may end anywhere.
-    /// Answers how many of them are heard by that; they are whole frames.
+    /// Compares the next bytes with what other users received. The bytes begin where a frame begins, and may end
+    /// anywhere. Returns how many of them are thereby received; these are whole frames.
     fn recognise(&mut self, bytes: &[u8]) -> usize;
-    /// Hears a frame that was not recognised.
+    /// Receives a frame that was not recognised.
     fn hear(&mut self, frame: &Frame);
 }
 
 pub struct Socket<S = TcpStream> {
-    /// There but for the moment in which it is made anew.
+    /// `None` only while a new WebSocket is being made.
     library: Option<WebSocketStream<Followed<S>>>,
-    /// What the library's buffer may keep.
+    /// The size that the library's buffer may keep.
     buffer_bytes: u32,
-    /// Whether something was given to the library that may not be written yet: it would be lost.
+    /// Whether bytes given to the library may not be written yet. A new WebSocket would lose them.
     sending: bool,
     /// Whether the answer to a ping may not be written yet.
     answering: bool,
-    /// Whether one side has said goodbye: the library has to remember that.
+    /// Whether one side has sent a close frame: the library must keep that state.
     closing: bool,
 }
 
 impl<S: AsyncRead + AsyncWrite + Unpin> Socket<S> {
-    /// Over a stream on which a WebSocket was opened and nothing read since.
+    /// For a stream on which a WebSocket was opened and no byte was read after the opening.
     pub fn new(stream: S, config: WebSocketConfig) -> Self {
         Self {
             buffer_bytes: u32::try_from(config.read_buffer_size).unwrap_or(u32::MAX),
@@ -94,13 +94,13 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Socket<S> {
         self.library().get_mut()
     }
 
-    /// Begins with a buffer of this size again where nothing would be lost; says whether it did.
+    /// Makes a new WebSocket with a buffer of this size, if that loses nothing. Returns whether it did.
     fn begin_anew(&mut self, buffer_bytes: u32, context: &mut Context<'_>) -> bool {
         let kept = !self.sending && !self.closing;
         if !kept || !self.followed().is_at_rest() {
             return false;
         }
-        // A pong may still be on its way out.
+        // A pong may not be written yet.
         if !matches!(self.library().poll_flush_unpin(context), Poll::Ready(Ok(()))) {
             return false;
         }
@@ -112,13 +112,13 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Socket<S> {
         true
     }
 
-    /// The same where a frame was longer than what the buffer may keep.
+    /// The same, but only if a frame was longer than `self.buffer_bytes`.
     fn shrink(&mut self, buffer_bytes: u32, context: &mut Context<'_>) -> bool {
         let longest = self.followed().frames.longest;
         longest > u64::from(self.buffer_bytes) && self.begin_anew(buffer_bytes, context)
     }
 
-    /// Lets an ear hear what comes, until the connection ends.
+    /// Lets an ear receive what comes, until the connection ends.
     pub async fn listen(&mut self, ear: &mut impl Ear) -> Lost {
         std::future::poll_fn(|context| self.poll_listen(context, ear)).await
     }
@@ -129,7 +129,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Socket<S> {
         {
             return Poll::Ready(lost);
         }
-        // Whoever is sending writes the answer along with it.
+        // While a message is being sent, the sender writes the pong along with it.
         if self.answering && !self.sending {
             self.answering = self.library().poll_flush_unpin(context).is_pending();
         }
@@ -160,7 +160,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Socket<S> {
                     return Poll::Ready(lost);
                 }
                 if filled == buffer.len() {
-                    // There is more. Others have waited meanwhile: it is their turn.
+                    // There is more to read, but the other sockets of this thread have waited: let them run first.
                     context.waker().wake_by_ref();
                     return Poll::Pending;
                 }
@@ -168,7 +168,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Socket<S> {
         })
     }
 
-    /// Reads what comes and looks at none of it, until the connection ends; `count` is told how many bytes each read brought.
+    /// Reads until the connection ends, without looking at the bytes. `count` gets the number of bytes of each read.
     pub async fn drain(&mut self, mut count: impl FnMut(u64)) -> Lost {
         std::future::poll_fn(|context| self.poll_drain(context, &mut count)).await
     }
@@ -191,7 +191,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Socket<S> {
         })
     }
 
-    /// Hears what the library has read already; from here on it reads what it is given.
+    /// Receives what the library has already read. From now on the library reads only what it is given.
     fn begin_listening(&mut self, context: &mut Context<'_>, ear: &mut impl Ear) -> Option<Lost> {
         self.followed().given.get_or_insert_default().to_the_end = false;
         let lost = self.hear_library(context, ear);
@@ -199,7 +199,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Socket<S> {
         lost
     }
 
-    /// Takes in what was read: lets the ear compare, and gives the rest to the library.
+    /// Handles the bytes read: lets the ear compare, and gives the rest to the library.
     fn take_in(&mut self, mut bytes: &[u8], context: &mut Context<'_>, ear: &mut impl Ear) -> Option<Lost> {
         while !bytes.is_empty() {
             let frames = &self.followed().frames;
@@ -229,14 +229,14 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Socket<S> {
         None
     }
 
-    /// Lets the ear hear all messages that the library has whole.
+    /// Lets the ear receive all messages that the library has completely.
     fn hear_library(&mut self, context: &mut Context<'_>, ear: &mut impl Ear) -> Option<Lost> {
         loop {
             match self.library().poll_next_unpin(context) {
                 Poll::Pending => return None,
                 Poll::Ready(item) => match heard(item) {
                     Ok(Some(frame)) => ear.hear(&frame),
-                    // It was a ping, or a pong: the library answers by itself when it is polled again.
+                    // A ping or a pong: the library sends the answer itself when it is polled again.
                     Ok(None) => self.answering = true,
                     Err(lost) => {
                         self.closing = true;
@@ -247,13 +247,13 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Socket<S> {
         }
     }
 
-    /// The stream has ended: the library says what that means.
+    /// The stream has ended. The library tells how the connection was closed.
     fn hear_the_end(&mut self, context: &mut Context<'_>, ear: &mut impl Ear) -> Lost {
         self.followed().end_giving();
         self.hear_library(context, ear).unwrap_or(Lost::Ended)
     }
 
-    /// From here on the library reads the stream, beginning with what waits for its end.
+    /// From now on the library reads the stream, starting with the part of a frame that is waiting here.
     fn end_listening(&mut self, context: &mut Context<'_>) {
         self.begin_anew(self.buffer_bytes, context);
         self.followed().end_giving();
@@ -280,7 +280,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Stream for Socket<S> {
         }
         loop {
             match this.library().poll_next_unpin(context) {
-                // The new one does not know yet whom to wake.
+                // The new WebSocket has not registered the task's waker yet.
                 Poll::Pending if this.shrink(this.buffer_bytes, context) => {}
                 Poll::Ready(heard) => {
                     this.closing |= !matches!(heard, Some(Ok(ref message)) if !message.is_close());
@@ -317,8 +317,8 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Sink<Message> for Socket<S> {
     }
 }
 
-/// What comes over a socket, told apart: a frame with something in it, nothing for a ping or a pong, which the library
-/// handles by itself, or the end.
+/// Classifies what comes over a socket: a frame with content, `None` for a ping or a pong (the library handles them),
+/// or the end of the connection.
 pub fn heard(item: Option<Result<Message, SocketError>>) -> Result<Option<Frame>, Lost> {
     match item {
         Some(Ok(Message::Text(text))) => Ok(Some(Frame::Text(text))),
@@ -336,7 +336,7 @@ pub fn broken(error: SocketError) -> Lost {
     Lost::Broken(Box::new(error))
 }
 
-/// A socket that one task listens to and another writes to, both on one thread.
+/// A socket that one task listens to and another task writes to, both on one thread.
 pub struct SharedSocket<S = TcpStream>(Rc<RefCell<Socket<S>>>);
 
 impl<S> Clone for SharedSocket<S> {
@@ -376,33 +376,33 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Sink<Message> for SharedSocket<S> {
     }
 }
 
-/// A stream that knows how far the frames in what was read from it have come.
+/// A stream that follows the frame headers in the bytes read from it.
 struct Followed<S> {
     stream: S,
     frames: Frames,
-    /// What the library reads instead of the stream, while the socket is listened to.
+    /// The bytes that the library reads instead of the stream, while the socket is listened to.
     given: Option<Box<Given>>,
 }
 
-/// Bytes of the stream that were read for the library.
+/// Bytes of the stream for the library to read.
 #[derive(Default)]
 struct Given {
     bytes: Vec<u8>,
-    /// So many of them the library has taken.
+    /// How many of the bytes the library has taken.
     taken: usize,
-    /// The beginning of a frame whose end is still to come. The library has not been given it yet.
+    /// The beginning of a frame whose end has not come yet. The library has not been given it yet.
     begun: Vec<u8>,
-    /// Whether the library reads the stream once it has taken all.
+    /// Whether the library reads the stream once it has taken all bytes.
     to_the_end: bool,
 }
 
 impl<S> Followed<S> {
-    /// Puts bytes in line for the library.
+    /// Queues bytes for the library.
     fn give(&mut self, bytes: &[u8]) {
         self.given.get_or_insert_default().bytes.extend_from_slice(bytes);
     }
 
-    /// From here on the library reads the stream, as soon as it has taken what there is.
+    /// From now on the library reads the stream, as soon as it has taken the queued bytes.
     fn end_giving(&mut self) {
         let Some(given) = &mut self.given else { return };
         given.to_the_end = true;
@@ -410,7 +410,7 @@ impl<S> Followed<S> {
         self.given.take_if(|given| given.taken == given.bytes.len());
     }
 
-    /// Whether the library has taken all it was given, and that ends where a message ends.
+    /// Whether the library has taken everything it was given, and that ends where a message ends.
     fn is_at_rest(&self) -> bool {
         let taken = self.given.as_ref().is_none_or(|given| given.bytes.is_empty());
         taken && self.frames.are_between_messages()
@@ -427,7 +427,7 @@ impl<S: AsyncRead + Unpin> AsyncRead for Followed<S> {
         let before = buffer.filled().len();
         match &mut this.given {
             None => ready!(Pin::new(&mut this.stream).poll_read(context, buffer))?,
-            // Who gives the library more polls it then.
+            // The code that gives the library bytes also polls it, so no waker is needed.
             Some(given) if given.bytes.is_empty() => return Poll::Pending,
             Some(given) => {
                 let rest = &given.bytes[given.taken..];
@@ -435,7 +435,7 @@ impl<S: AsyncRead + Unpin> AsyncRead for Followed<S> {
                 buffer.put_slice(part);
                 given.taken += part.len();
                 if given.taken == given.bytes.len() {
-                    // Few users read a frame themselves, and seldom: none of them keeps room for it.
+                    // A user seldom reads a frame through the library, so the buffer is freed.
                     (given.bytes, given.taken) = (Vec::new(), 0);
                     this.given.take_if(|given| given.to_the_end);
                 }
@@ -460,7 +460,7 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for Followed<S> {
     }
 }
 
-/// The longest header of a server, which masks nothing. What it masks all the same the library refuses.
+/// The longest frame header of a server: a server masks nothing. The library refuses a masked frame.
 const HEADER_BYTES_MAX: usize = 10;
 const FINAL: u8 = 0x80;
 const CONTROL: u8 = 0x08;
@@ -469,11 +469,11 @@ const LENGTH: u8 = 0x7f;
 #[derive(Default)]
 struct Frames {
     header: [u8; HEADER_BYTES_MAX],
-    /// How much of the header is there, while it is not whole.
+    /// How many bytes of the header have come, while it is not whole.
     header_bytes: u8,
-    /// Whether a message has begun whose last frame is still to come.
+    /// Whether a message has begun whose last frame has not come yet.
     unfinished: bool,
-    /// How much of the payload is still to come.
+    /// How many bytes of the payload have not come yet.
     payload_left: u64,
     longest: u64,
 }
@@ -487,7 +487,7 @@ impl Frames {
         self.are_between_frames() && !self.unfinished
     }
 
-    /// How many bytes certainly belong to the frame that has begun.
+    /// How many of the next bytes certainly belong to the frame that has begun.
     fn missing(&self) -> usize {
         if self.header_bytes > 0 { 1 } else { usize::try_from(self.payload_left).unwrap_or(usize::MAX) }
     }
@@ -513,13 +513,14 @@ impl Frames {
         }
     }
 
-    /// The length that the header names, once it is whole.
+    /// The payload length in the header, once the header is whole.
     fn payload_length(&self) -> Option<u64> {
         payload_length(self.header.get(..self.header_bytes.into())?).map(|(_, length)| length)
     }
 }
 
-/// How many bytes the header has that these bytes begin with, and how long a payload it names; nothing before it is whole.
+/// The length of the header at the beginning of these bytes, and the payload length in it; `None` while the header is
+/// not whole.
 fn payload_length(bytes: &[u8]) -> Option<(usize, u64)> {
     let (header_bytes, extended) = match bytes.get(1)? & LENGTH {
         126 => (4, bytes.get(2..4)?),
@@ -529,8 +530,8 @@ fn payload_length(bytes: &[u8]) -> Option<(usize, u64)> {
     Some((header_bytes, extended.iter().fold(0, |length, byte| length << 8 | u64::from(*byte))))
 }
 
-/// How much of these bytes, which begin where a frame begins, may go to the library at once: the first frame, or as much as
-/// there is of one that is too long to wait for. Nothing where it is better to wait for the rest.
+/// How many of these bytes, which begin where a frame begins, the library may get at once: the first frame, or all
+/// bytes of a frame that is too long to wait for. `None` if the rest of the frame is to be awaited.
 fn whole_frame(bytes: &[u8]) -> Option<usize> {
     if bytes.is_empty() {
         return Some(0);

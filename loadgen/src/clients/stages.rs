@@ -1,7 +1,8 @@
-//! The life of one thread's users, stage by stage, as the coordinator orders it: sign in, join, listen and publish, leave.
+//! The life of one thread's users, stage by stage, as the coordinator orders it: sign in, join, listen and publish,
+//! leave.
 //!
-//! Each thread runs a single-threaded runtime of its own. A user never moves to another thread, so checking needs no
-//! lock, and a socket's wake-up is handled on the core that will read it.
+//! Each thread runs its own single-threaded runtime. A user never moves to another thread, so the checks need no lock,
+//! and a socket's wake-up is handled on the core that reads the socket.
 
 use std::cell::{Cell, RefCell};
 use std::collections::HashMap;
@@ -31,34 +32,35 @@ use crate::team::orders::{Order, Publishes};
 use crate::team::sources::Sources;
 use crate::wire::Speaker;
 
-/// A server that refuses connections for a moment gets this many further chances, each after a longer pause.
+/// The pauses before further attempts when a server refuses a connection for a moment; each pause is longer than the
+/// one before.
 const RETRY_PAUSES: [Duration; 3] = [Duration::from_millis(100), Duration::from_millis(500), Duration::from_secs(2)];
-/// A slow reader takes a frame at least this often.
+/// A slow reader reads a frame at least this often.
 const SLOWEST_PACE: Duration = Duration::from_secs(5);
-/// Close frames are a courtesy; a server that does not take them is left without.
+/// Close frames are only a courtesy. If a server does not accept them within this time, the client goes without.
 const LEAVING: Duration = Duration::from_secs(2);
 
-/// Messages in line for one publisher's socket.
+/// The queue of messages for one publisher's socket.
 pub type Outbox = mpsc::Sender<Due>;
 
-/// A thread's answers to its orders.
+/// A thread's answer to an order.
 pub enum ThreadWord {
     SignedIn,
-    /// With the outbox of each publisher that lives on this thread.
+    /// With the outbox of each publisher on this thread.
     Joined(HashMap<u32, Outbox>),
     Answers(Publishes),
     Figures(Box<Figures>),
     Failed(String),
 }
 
-/// The part of an assignment that one thread looks after.
+/// The part of an assignment that one thread handles.
 pub struct Share {
     pub users: Vec<u32>,
     pub in_flight: usize,
     pub sources: Option<Sources>,
 }
 
-/// Carries out orders until the tally is done or nobody gives orders any more.
+/// Carries out orders until the figures are counted, or until no order can come any more.
 pub async fn live(
     plan: Arc<Plan>,
     share: Share,
@@ -87,7 +89,7 @@ pub async fn live(
                 ThreadWord::Figures(Box::new(stages.figures(&answers, clock_margin_ns)))
             }
         };
-        // Nobody listens only when the whole worker is ending.
+        // Sending fails only when the whole worker is ending.
         let _ = words.send(word).await;
         if last {
             break;
@@ -102,17 +104,17 @@ pub struct Stages {
     door: FrontDoor,
     ledger: Rc<Ledger>,
     crowds: Vec<Rc<Crowd>>,
-    /// Where each of the share's users sits.
+    /// For each user of the share: its crowd, and its slot there.
     places: Vec<Place>,
-    /// By place: the token it signed in with.
+    /// By place: the token from the user's sign-in.
     tokens: RefCell<Vec<String>>,
     listeners: RefCell<Listeners>,
-    /// Kept open until all leave: a publisher whose outbox is closed says goodbye.
+    /// Kept open until all users leave: a publisher whose outbox is closed sends a close frame and ends.
     outboxes: RefCell<HashMap<u32, Outbox>>,
     failure: Failure,
 }
 
-/// A user's crowd, and its seat there.
+/// A user's crowd, and its slot in the crowd.
 #[derive(Clone)]
 struct Place {
     user: u32,
@@ -126,7 +128,7 @@ struct Listeners {
     stops: Vec<AbortHandle>,
 }
 
-/// The first user for whom a stage failed ends it: the others would only fail after it, more slowly.
+/// The first user that fails in a stage ends the stage. The others would fail as well, only more slowly.
 #[derive(Default)]
 struct Failure {
     first: RefCell<Option<String>>,
@@ -148,7 +150,7 @@ impl Stages {
     fn new(plan: Arc<Plan>, share: Share, gauges: Arc<Gauges>) -> Self {
         let target = &plan.target;
         let ledger = Rc::new(Ledger::new(plan.clone(), gauges));
-        // Users come in the order of their numbers, so those of a room come together.
+        // Users come in the order of their numbers, so the users of one room come together.
         let together = share.users.chunk_by(|one, other| plan.room_of(*one) == plan.room_of(*other));
         let (mut crowds, mut places) = (Vec::new(), Vec::new());
         for users in together {
@@ -184,7 +186,7 @@ impl Stages {
     async fn join(&self) -> ThreadWord {
         self.for_each_place(async |at, place| {
             if self.plan.conduct.is_some() && !self.plan.publishes(place.user) {
-                // It comes when its life says so.
+                // A member that comes and goes joins at the time in its planned life.
                 return Ok(());
             }
             let mut socket = self.connect_persistently(at).await?;
@@ -222,8 +224,8 @@ impl Stages {
         persistently(|| self.connect(at)).await
     }
 
-    /// Opens the user's WebSocket. Tokens of a stock server live for a minute only, and signing everybody in may take
-    /// longer: a refused token is replaced once.
+    /// Opens the user's WebSocket. A stock server's tokens are valid for one minute only, and signing in all users may
+    /// take longer: a refused token is replaced once.
     async fn connect(&self, at: usize) -> Result<Socket, ClientError> {
         let Place { user, ref crowd, seat } = self.places[at];
         let source = self.share.sources.map(|sources| sources.of(user));
@@ -239,7 +241,7 @@ impl Stages {
         }
     }
 
-    /// From here on the user hears the room, and publishes when it is a publisher.
+    /// From now on the user receives the room's messages, and publishes if it is a publisher.
     fn listen(&self, place: Place, socket: Socket, channel_id: String) {
         let (stop, stopped) = AbortHandle::new_pair();
         let mut listeners = self.listeners.borrow_mut();
@@ -253,7 +255,7 @@ impl Stages {
             }
             return;
         };
-        // All that this publisher will ever send fits, so handing a message over never waits for the socket.
+        // The outbox has room for all messages of this publisher, so queueing a message never waits for the socket.
         let (outbox, due) = mpsc::channel(planned.max(1) as usize);
         self.outboxes.borrow_mut().insert(user, outbox);
         let socket = SharedSocket::new(socket);
@@ -261,7 +263,7 @@ impl Stages {
         listeners.tasks.spawn_local(listen_only(socket, crowd, seat, stopped));
     }
 
-    /// Members that come and go do so from now on.
+    /// From now on, members that come and go do so.
     fn begin_lives(stages: &Rc<Self>, start_ns: u64) {
         let Some(conduct) = &stages.plan.conduct else { return };
         for (at, place) in stages.places.iter().enumerate() {
@@ -274,13 +276,13 @@ impl Stages {
             let mut listeners = stages.listeners.borrow_mut();
             listeners.stops.push(stop);
             listeners.tasks.spawn_local(async move {
-                // Told to stop, it hangs up.
+                // When it is stopped, it disconnects.
                 let _ = Abortable::new(life, stopped).await;
             });
         }
     }
 
-    /// Histories are read from now on.
+    /// From now on, histories are read.
     fn begin_reads(stages: &Rc<Self>, start_ns: u64) {
         if !stages.plan.reads_whole_history() {
             return;
@@ -312,7 +314,7 @@ impl Stages {
         Ok(token)
     }
 
-    /// The number, the crowd and the seat of the user at this place.
+    /// The number, the crowd and the slot of the user at this place.
     pub fn place(&self, at: usize) -> (u32, Rc<Crowd>, usize) {
         let Place { user, crowd, seat } = &self.places[at];
         (*user, crowd.clone(), *seat)
@@ -332,18 +334,18 @@ impl Stages {
         Duration::try_from_secs_f64(1.0 / frames_a_second).unwrap_or(SLOWEST_PACE).min(SLOWEST_PACE)
     }
 
-    /// How many messages a user sends, if it is a publisher.
+    /// How many messages the user sends, if it is a publisher.
     fn planned(&self, user: u32) -> Option<u32> {
         let room = self.plan.rooms.get(self.plan.room_of(user))?;
         room.publisher(user).map(|publisher| room.schedule.planned(publisher))
     }
 
-    /// What became of every publish of this thread.
+    /// The outcome of every publish of this thread.
     fn answers(&self) -> Publishes {
         Publishes(self.crowds.iter().map(|crowd| (crowd.room(), crowd.answers())).collect())
     }
 
-    /// The account of all users of this thread.
+    /// The results of all users of this thread.
     fn figures(&self, answers: &HashMap<u32, Answers>, clock_margin_ns: u64) -> Figures {
         let mut figures = self.ledger.figures();
         if self.share.users.iter().any(|user| self.plan.publishes(*user)) {
@@ -362,12 +364,12 @@ impl Stages {
         drop(self.outboxes.take());
         listeners.stops.iter().for_each(AbortHandle::abort);
         let all_gone = async { while listeners.tasks.join_next().await.is_some() {} };
-        // What has not gone by then ends with the runtime.
+        // A task that has not ended by then ends with the runtime.
         let _ = tokio::time::timeout(LEAVING, all_gone).await;
     }
 }
 
-/// A member that only listens; told to stop, it says goodbye.
+/// A member that only listens. When it is stopped, it sends a close frame.
 async fn listen(mut socket: Socket, crowd: Rc<Crowd>, seat: usize, stopped: AbortRegistration) {
     match Abortable::new(client::listen(&mut socket, &crowd, seat), stopped).await {
         Ok(lost) => {
@@ -379,14 +381,14 @@ async fn listen(mut socket: Socket, crowd: Rc<Crowd>, seat: usize, stopped: Abor
     }
 }
 
-/// A member that looks at nothing of what it reads; told to stop, it hangs up.
+/// A member that reads without looking at the bytes. When it is stopped, it disconnects.
 async fn read_only(mut socket: Socket, ledger: Rc<Ledger>, stopped: AbortRegistration) {
     let count = |bytes| ledger.book().weigh_unread(bytes, clock::now_ns());
-    // Whether it was lost makes no difference: what is measured is what reading costs.
+    // A lost connection makes no difference here: only the cost of reading is measured.
     let _ = Abortable::new(socket.drain(count), stopped).await;
 }
 
-/// A publisher's listening half; the publishing half says goodbye.
+/// The listening half of a publisher. The publishing half sends the close frame.
 async fn listen_only(socket: SharedSocket, crowd: Rc<Crowd>, seat: usize, stopped: AbortRegistration) {
     let mut ear = Seated { crowd: &crowd, seat };
     if let Ok(lost) = Abortable::new(socket.listen(&mut ear), stopped).await {
@@ -394,7 +396,7 @@ async fn listen_only(socket: SharedSocket, crowd: Rc<Crowd>, seat: usize, stoppe
     }
 }
 
-/// Tries again after a pause when the server could not be reached.
+/// Tries again after a pause when the server cannot be reached.
 async fn persistently<T, W>(attempt: impl Fn() -> W) -> Result<T, ClientError>
 where
     W: Future<Output = Result<T, ClientError>>,

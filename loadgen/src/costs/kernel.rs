@@ -1,26 +1,27 @@
-//! What the kernel says of this machine as a whole: memory of sockets, and what was sent. All of it is everybody's, so
-//! that on a machine which is busy with other things it says little; only differences are of use.
+//! What the kernel reports about the whole machine: the memory of sockets, and what was sent. Every process of the
+//! machine is in these numbers, so they say little on a machine that is busy with other work. Only differences are
+//! useful.
 
 use std::fs;
 use std::io;
 
 use rustix::param::page_size;
 
-/// One look at the machine.
+/// One reading of the machine's numbers.
 #[derive(Clone, Copy, Default, PartialEq, Eq, Debug)]
 pub struct KernelReading {
-    /// What lies in the buffers of all TCP sockets.
+    /// The bytes in the buffers of all TCP sockets.
     pub socket_buffer_bytes: u64,
-    /// Kernel objects that cannot be given back: sockets, their files and timers among them.
+    /// Kernel objects that cannot be reclaimed: sockets, their files and timers among them.
     pub slab_bytes: u64,
-    /// TCP segments with data that were sent, in the network namespace of the process asked for.
+    /// TCP segments with data that were sent in the process's network namespace.
     pub data_segments: u64,
-    /// Bytes of IP packets that were sent there, headers included.
+    /// Bytes of IP packets that were sent in that namespace, headers included.
     pub sent_bytes: u64,
 }
 
 impl KernelReading {
-    /// Reads it, with the network of this process.
+    /// Reads the numbers, with the network namespace of the process `pid`.
     pub fn take(pid: u32) -> io::Result<Self> {
         let netstat = read(&format!("/proc/{pid}/net/netstat"))?;
         let named = |group, name| counter(&netstat, group, name).ok_or_else(|| unreadable("net/netstat", name));
@@ -45,7 +46,7 @@ fn unreadable(file: &str, what: &str) -> io::Error {
     io::Error::new(io::ErrorKind::InvalidData, format!("/proc/{file} has no {what}"))
 }
 
-/// The pages of all TCP buffers: the number behind `mem` in the line of TCP.
+/// The pages of all TCP buffers: the number after `mem` in the TCP line.
 fn socket_pages(sockstat: &str) -> Option<u64> {
     let line = sockstat.lines().find_map(|line| line.strip_prefix("TCP: "))?;
     let mut words = line.split(' ').skip_while(|word| *word != "mem");
@@ -57,7 +58,7 @@ fn kibibytes(meminfo: &str, name: &str) -> Option<u64> {
     line.split_whitespace().next()?.parse().ok()
 }
 
-/// A counter of a group: the group has a line of names, and below it one of values.
+/// One counter of a group. The group has a line of names and below it a line of values.
 fn counter(netstat: &str, group: &str, name: &str) -> Option<u64> {
     let mut lines = netstat.lines().filter_map(|line| line.strip_prefix(group));
     let (names, values) = (lines.next()?, lines.next()?);

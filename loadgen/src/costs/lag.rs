@@ -1,8 +1,8 @@
-//! The stamps by which a thread learns how long its sockets wait for it.
+//! The stamps that tell a thread how long its sockets wait for it.
 //!
-//! A timekeeper of each process writes the time into a socket pair for each thread, every few milliseconds, whatever the
-//! threads are doing. A thread reads its end as one socket among its clients' sockets, in the same runtime: a stamp that
-//! was read late stood in line just as a client's frame would have.
+//! One timekeeper in each process writes the time into a socket pair for each thread every few milliseconds, whatever
+//! the threads do. A thread reads its end of the pair like one of its clients' sockets, in the same runtime. So a stamp
+//! that was read late waited as long as a client's frame would have waited.
 
 use std::io::{self, ErrorKind, Write};
 use std::os::unix::net::UnixStream;
@@ -14,16 +14,17 @@ use tokio::io::AsyncReadExt;
 use crate::costs::recorder::Recorder;
 use crate::team::clock;
 
-/// How often the time is written: 200 stamps a second make a p99 of ten seconds sound, and cost a thread a thousandth.
+/// How often the time is written. 200 stamps a second make the p99 of ten seconds reliable, and cost a thread about 0.1
+/// % of its time.
 const STAMP_EVERY: Duration = Duration::from_millis(5);
 const STAMP_BYTES: usize = size_of::<u64>();
-/// Stamps read at once, after a stall.
+/// How many stamps are read at once after a stall.
 const STAMPS_AT_ONCE: usize = 64;
 
-/// A run that does not know how late it was itself shows nothing.
+/// A run that cannot measure its own lateness shows no latencies.
 pub const NOT_WATCHED: &str = "a thread lost the line on which it reads how long its sockets wait for it";
 
-/// Where stamps are written, and where they are read.
+/// A socket pair: the end where stamps are written, and the end where they are read.
 pub fn line() -> io::Result<(UnixStream, UnixStream)> {
     let (pen, stamps) = UnixStream::pair()?;
     pen.set_nonblocking(true)?;
@@ -31,19 +32,20 @@ pub fn line() -> io::Result<(UnixStream, UnixStream)> {
     Ok((pen, stamps))
 }
 
-/// Writes stamps until nobody reads them any more.
+/// Writes stamps until no thread reads them any more.
 pub fn keep(mut pens: Vec<UnixStream>) {
     while !pens.is_empty() {
         pens.retain_mut(|pen| match pen.write(&clock::now_ns().to_ne_bytes()) {
             Ok(written) => written == STAMP_BYTES,
-            // A thread stalls for seconds: the stamps in line say for how long, and further ones would say it again.
+            // The socket is full because a thread has stalled for seconds. The waiting stamps show for how long; more
+            // stamps would add nothing.
             Err(error) => error.kind() == ErrorKind::WouldBlock,
         });
         std::thread::sleep(STAMP_EVERY);
     }
 }
 
-/// Reads stamps for as long as the thread lives.
+/// Reads stamps as long as the thread runs.
 pub async fn watch(stamps: UnixStream, recorder: Rc<impl AsRef<Recorder>>) -> io::Result<()> {
     let mut stamps = tokio::net::UnixStream::from_std(stamps)?;
     let mut buffer = [0; STAMP_BYTES * STAMPS_AT_ONCE];

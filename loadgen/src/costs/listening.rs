@@ -1,24 +1,26 @@
-//! Which process of this machine listens on a port: the kernel's table names the socket, and a process has it open.
+//! Which process of this machine listens on a port. The kernel's table names the socket; the process that has this
+//! socket open is the one.
 
 use std::fs;
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket};
 
-/// The state of a socket that listens, as the kernel's tables have it.
+/// The code of a listening socket in the kernel's tables.
 const LISTEN: &str = "0A";
 
-/// The process that listens here, if it is on this machine, is the only one, and lets us look.
+/// The process that listens at this address, if it is on this machine, is the only one, and lets us read its
+/// descriptors.
 pub fn process_at(server: SocketAddr) -> Option<u32> {
-    // Only an address of our own can be bound to.
+    // Only an address of this machine can be bound.
     UdpSocket::bind(SocketAddr::new(server.ip(), 0)).ok()?;
     let tables = ["/proc/net/tcp", "/proc/net/tcp6"].map(|path| fs::read_to_string(path).unwrap_or_default());
     let inodes: Vec<String> = tables.iter().flat_map(|table| inodes_of(table, server)).collect();
     let mut owners = processes().filter(|pid| has_open(*pid, &inodes));
     let owner = owners.next()?;
-    // Where several share the port, the costs of one would be taken for those of all.
+    // If several processes share the port, the costs of one would be reported as those of all.
     owners.next().is_none().then_some(owner)
 }
 
-/// The sockets that listen at this address, or at all addresses.
+/// The inodes of the sockets that listen at this address, or at all addresses.
 fn inodes_of(table: &str, server: SocketAddr) -> impl Iterator<Item = String> {
     table.lines().skip(1).filter_map(move |line| {
         let fields: Vec<&str> = line.split_whitespace().collect();
@@ -31,7 +33,7 @@ fn inodes_of(table: &str, server: SocketAddr) -> impl Iterator<Item = String> {
     })
 }
 
-/// The address as the kernel writes it: words of 32 bits in the machine's own order.
+/// The address as the kernel writes it: 32-bit words in the machine's byte order.
 fn written(server: SocketAddr) -> String {
     let words = |octets: &[u8]| {
         octets
@@ -50,7 +52,7 @@ fn processes() -> impl Iterator<Item = u32> {
     entries.filter_map(|entry| entry.ok()?.file_name().to_str()?.parse().ok())
 }
 
-/// Whether the process has one of these sockets open. Of others' processes we are not told.
+/// Whether the process has one of these sockets open. The kernel does not tell us about other users' processes.
 fn has_open(pid: u32, inodes: &[String]) -> bool {
     let descriptors = fs::read_dir(format!("/proc/{pid}/fd")).into_iter().flatten();
     let mut links = descriptors.filter_map(|entry| fs::read_link(entry.ok()?.path()).ok());

@@ -1,5 +1,5 @@
-//! What a run costs, read at the moments that tell its stages apart: of the server's process, of the kernel, and what the
-//! server counts itself.
+//! The costs of a run, read between its stages: those of the server's process and of the kernel, and the counters of
+//! the server itself.
 
 use std::io;
 
@@ -25,12 +25,12 @@ pub struct Meter {
     metrics: Option<Metrics>,
 }
 
-/// Everything that can be read at one moment.
+/// Everything that can be read at one time.
 #[derive(Clone, Copy, Default, Debug)]
 pub struct Reading {
-    /// Of the server's process, when it is known.
+    /// Of the server's process, if it is known.
     pub process: Option<ProcessReading>,
-    /// Of the server's metrics, when they are.
+    /// From the server's metrics, if they are known.
     pub counters: Option<Counters>,
 }
 
@@ -38,26 +38,26 @@ pub struct Reading {
 pub struct ProcessReading {
     pub cpu: CpuTime,
     pub resident_bytes: u64,
-    /// Of the machine that the process is on, which is ours as well.
+    /// Of the machine that runs the process, which is this machine.
     pub kernel: KernelReading,
 }
 
 /// The readings of a run.
 #[derive(Clone, Copy, Default, Debug)]
 pub struct Costs {
-    /// Everybody is signed in.
+    /// When all users are signed in.
     pub signed_in: Reading,
-    /// Everybody has joined, and it is quiet again.
+    /// When all users have joined and presence events have stopped.
     pub joined: Reading,
-    /// Measuring begins, and ends.
+    /// When the measured time begins, and when it ends.
     pub begin: Reading,
     pub end: Reading,
-    /// All is said and delivered.
+    /// When everything is sent and delivered.
     pub settled: Reading,
 }
 
 impl Meter {
-    /// Finds the server's process by its port where it was not named and is on this machine.
+    /// Finds the server's process by its port, if no pid was given and the process is on this machine.
     pub fn find(options: &RunOptions) -> Result<Self, CostsError> {
         let pid = options.pid.or_else(|| listening::process_at(options.plan.target.server));
         let process = pid.map(ServerProbe::new).transpose()?;
@@ -88,12 +88,12 @@ impl ProcessReading {
 }
 
 impl Costs {
-    /// The process at two moments, when it was watched.
+    /// The process at two times, if it was watched.
     pub fn process(&self, one: fn(&Self) -> &Reading, other: fn(&Self) -> &Reading) -> Option<[ProcessReading; 2]> {
         Some([one(self).process?, other(self).process?])
     }
 
-    /// What the server counted while measuring.
+    /// What the server counted during the measured time.
     pub fn counted(&self) -> Option<Counters> {
         let (before, after) = (self.begin.counters?, self.end.counters?);
         Some(Counters {
@@ -104,8 +104,8 @@ impl Costs {
         })
     }
 
-    /// How many messages one write brought to a member, while measuring: counted by the server, or estimated from the TCP
-    /// segments that carried them, of which a write makes at least one.
+    /// How many messages one write carried to a member during the measured time: counted by the server, or estimated
+    /// from the TCP segments that carried them. A write makes at least one segment.
     pub fn batch_factor(&self, delivered: u64) -> Option<f64> {
         let (deliveries, writes) = match self.counted() {
             Some(counted) => (counted.deliveries, counted.pass_writes),
@@ -114,7 +114,7 @@ impl Costs {
         (writes > 0.0).then(|| (deliveries / writes).max(1.0))
     }
 
-    /// TCP segments with data that this machine sent while measuring.
+    /// TCP segments with data that this machine sent during the measured time.
     pub fn segments(&self) -> Option<u64> {
         let [begin, end] = self.process(|costs| &costs.begin, |costs| &costs.end)?;
         Some(end.kernel.data_segments - begin.kernel.data_segments)
@@ -144,7 +144,7 @@ mod tests {
         };
         check(reading(50, Some(0.0)), reading(150, Some(800.0)), Some(4.0));
         check(reading(50, None), reading(150, None), Some(10.0));
-        // Our own sends are segments as well, so that an estimate may come out below what is possible.
+        // The generator's own sends are segments too, so an estimate may be lower than is possible.
         check(reading(0, None), reading(5_000, None), Some(1.0));
         check(reading(0, None), reading(0, None), None);
         check(Reading::default(), Reading::default(), None);

@@ -1,4 +1,4 @@
-//! What the server counts itself, where it has a page of metrics that we know: Stentor's.
+//! The server's own counters, if the server has a metrics page that we know: Stentor's.
 
 use std::time::Duration;
 
@@ -22,7 +22,7 @@ pub enum MetricsError {
     Unknown { uri: Uri, name: &'static str },
 }
 
-/// A server's page of metrics.
+/// A server's metrics page.
 pub struct Metrics {
     client: Client<HttpConnector, Empty<Bytes>>,
     uri: Uri,
@@ -31,9 +31,9 @@ pub struct Metrics {
 /// Running totals of the server.
 #[derive(Clone, Copy, Default, PartialEq, Debug)]
 pub struct Counters {
-    /// Messages handed to the kernel, each once for each member.
+    /// Messages that were given to the kernel, each counted once for each member.
     pub deliveries: f64,
-    /// Bytes of channels' frames handed to the kernel.
+    /// Bytes of channels' frames that were given to the kernel.
     pub delivery_bytes: f64,
     /// Writes to sockets: those that carry events to members, and those for one session alone.
     pub pass_writes: f64,
@@ -64,7 +64,7 @@ impl Metrics {
     }
 }
 
-/// The counters of a page, or the name of the one that is not there.
+/// The counters of a page, or the name of the first counter that is missing.
 fn counters(page: &str) -> Result<Counters, &'static str> {
     Ok(Counters {
         deliveries: counter(page, "stentor_deliveries_total", "").ok_or("stentor_deliveries")?,
@@ -75,7 +75,7 @@ fn counters(page: &str) -> Result<Counters, &'static str> {
     })
 }
 
-/// The sum of the counter's lines whose labels have this text in them.
+/// The sum of the lines of this counter whose labels contain this text.
 fn counter(page: &str, name: &str, label: &str) -> Option<f64> {
     let mut values = page.lines().filter_map(|line| {
         let rest = line.strip_prefix(name)?;

@@ -1,4 +1,4 @@
-//! What a run costs, second by second: of the server, the kernel, the network and ourselves.
+//! The costs of a run, second by second: of the server, the kernel, the network and the generator.
 
 pub mod kernel;
 pub mod lag;

@@ -1,8 +1,8 @@
-//! What one thread notes of every second while it runs: deliveries, its own lateness, its lag and its CPU time.
+//! What one thread records about every second while it runs: deliveries, its own lateness, its lag and its CPU time.
 //!
-//! The lag is the generator's doubt of itself. A stamp is written into a socket pair every few milliseconds (`lag.rs`), and
-//! its other end is read in the same runtime as the clients' sockets: as long as a stamp waited there, any frame may have
-//! waited, and would have been charged to the server.
+//! The lag shows whether the generator itself was slow. Every few milliseconds a stamp is written into a socket pair
+//! (`lag.rs`), whose other end the thread reads in the same runtime as the clients' sockets. Any frame may have waited
+//! as long as a stamp waited there, and this wait would have been counted as the server's latency.
 
 use std::cell::RefCell;
 use std::ops::Range;
@@ -15,7 +15,8 @@ use crate::costs::series::Second;
 use crate::team::clock::{self, SECOND_NS};
 use crate::team::orders::Progress;
 
-/// Seconds in line for the worker, which takes them several times a second; beyond that one stands for several.
+/// How many completed seconds wait for the worker, which takes them several times a second. Beyond that, one entry
+/// stands for several seconds.
 const CLOSED_MAX: usize = 600;
 
 pub struct Recorder {
@@ -25,18 +26,18 @@ pub struct Recorder {
 
 struct State {
     second: Second,
-    /// The running totals and the thread's CPU time when this second began.
+    /// The running totals and the thread's CPU time at the beginning of this second.
     before: Progress,
     cpu_before_ns: u64,
-    /// The measured time; nothing is in it before it is known.
+    /// The measured time; empty until it is known.
     window: Range<u64>,
     lag: Latency,
-    /// The thread's account when the window began and when it ended.
+    /// The thread's account at the beginning and at the end of the measured time.
     window_began: Option<Account>,
     window_ended: Option<Account>,
 }
 
-/// Where a thread stands at a moment: what it has computed, and how long it was ready but had no core.
+/// The state of a thread at one time: its CPU time, and how long it was ready but had no core.
 #[derive(Clone, Copy)]
 struct Account {
     at_ns: u64,
@@ -74,12 +75,12 @@ impl Recorder {
         &self.gauges
     }
 
-    /// From here on it is known which time is measured.
+    /// Sets the measured time, which is known from now on.
     pub fn begin(&self, window: Range<u64>) {
         self.state.borrow_mut().window = window;
     }
 
-    /// Something happens now: what was noted before belongs to the seconds that have passed.
+    /// Call this when something happens. It closes the seconds that have passed.
     pub fn turn(&self, now_ns: u64) {
         let state = &mut *self.state.borrow_mut();
         if now_ns / SECOND_NS > state.second.at {
@@ -87,26 +88,26 @@ impl Recorder {
         }
     }
 
-    /// Messages were heard, each for the first time by one of its members, so long after their times. The moment has been told
-    /// to `turn`.
+    /// Records the latencies of messages that a member received for the first time. The caller has called `turn` with
+    /// the time of arrival.
     pub fn delivered(&self, latencies_ns: impl Iterator<Item = u64>) {
         let second = &mut self.state.borrow_mut().second;
         latencies_ns.for_each(|latency_ns| second.delivery.record_ns(latency_ns));
     }
 
-    /// A message was handed over so long after its time.
+    /// Records how long after its intended time a message was given to the socket.
     pub fn sent_late_by(&self, lateness_ns: u64) {
         let second = &mut self.state.borrow_mut().second;
         second.lateness_max_us = second.lateness_max_us.max(lateness_ns / 1_000);
     }
 
-    /// A stamp has been read.
+    /// Records a stamp that was read.
     pub fn stamped(&self, written_ns: u64, now_ns: u64) {
         self.turn(now_ns);
         let state = &mut *self.state.borrow_mut();
         let lag_ns = now_ns.saturating_sub(written_ns);
         state.second.lag_max_us = state.second.lag_max_us.max(lag_ns / 1_000);
-        // A stamp of before the window that is read within it made frames of the window wait.
+        // A stamp from before the measured time that is read within it has delayed frames of the measured time.
         if now_ns >= state.window.start && written_ns < state.window.end {
             state.lag.record_ns(lag_ns);
             state.window_began.get_or_insert_with(|| Account::now(now_ns));
@@ -125,7 +126,7 @@ impl Recorder {
         self.gauges.closed.put(second);
     }
 
-    /// Closes the last second, and adds what this thread knows of itself.
+    /// Closes the last second, and adds the thread's own figures.
     pub fn account(&self, figures: &mut Figures) {
         let state = &mut *self.state.borrow_mut();
         let now_ns = clock::now_ns();
@@ -142,13 +143,14 @@ impl Recorder {
     }
 }
 
-/// How long this thread was ready to run but had no core; nothing where the kernel does not count it.
+/// How long this thread was ready to run but had no core; `None` where the kernel does not count it.
 fn waited_for_a_core_ns() -> Option<u64> {
     let text = std::fs::read_to_string("/proc/thread-self/schedstat").ok()?;
     text.split_whitespace().nth(1)?.parse().ok()
 }
 
-/// The seconds that a thread has closed, until the worker takes them; touched once a second, never a delivery.
+/// The seconds that a thread has closed, until the worker takes them. The thread locks it once a second, never for a
+/// delivery.
 #[derive(Default)]
 pub struct Closed(Mutex<Vec<Second>>);
 

@@ -1,8 +1,8 @@
-//! A run second by second: what every thread saw in each, added up over threads and processes.
+//! A run second by second: what every thread saw in each second, added up over threads and processes.
 //!
-//! Seconds are those of the clock that all processes share, so that the parts of one second find each other. A recorder
-//! (`recorder.rs`) belongs to one thread; what it has closed is taken by the worker, sent up as `Word::Second`, and put
-//! together here.
+//! The seconds are those of the clock that all processes share, so the parts of one second can be matched. A recorder
+//! (`recorder.rs`) belongs to one thread. The worker takes the seconds that the recorder has closed and sends them to
+//! the coordinator as `Word::Second`; this file adds them up.
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -14,24 +14,24 @@ use crate::costs::server::ServerProbe;
 use crate::team::clock::{self, SECOND_NS};
 use crate::team::orders::Progress;
 
-/// Two hours at some KB a second. What comes later is in the totals, but not in the series, which says so.
+/// Two hours, at some KB a second. Later seconds are in the totals but not in the series, and the series says so.
 const SECONDS_MAX: usize = 7_200;
-/// What a watcher takes for "now": a single second is too restless.
+/// How many seconds the progress display averages: a single second varies too much.
 const RECENT: usize = 3;
 
-/// One second of a run, or one thread's or process's part of it.
+/// One second of a run, or a thread's or process's part of it.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Second {
-    /// Which second of the shared clock it is.
+    /// The number of the second on the shared clock.
     pub at: u64,
     /// What was added to the running totals.
     pub progress: Progress,
-    /// Of the deliveries that arrived, from their intended time on.
+    /// The latencies of the deliveries that arrived, from their intended time.
     pub delivery: Latency,
-    /// The longest that a message was handed over after its time, and that a frame may have waited for us.
+    /// The longest time by which a message was sent late, and the longest time a frame may have waited in the client.
     pub lateness_max_us: u64,
     pub lag_max_us: u64,
-    /// CPU time of the busiest thread of the generator, and of all its processes.
+    /// CPU time of the generator's busiest thread, and of all its processes.
     pub thread_cpu_us: u64,
     pub generator_cpu_us: u64,
     pub generator_resident_bytes: u64,
@@ -72,11 +72,11 @@ impl Second {
     }
 }
 
-/// The seconds of a whole run, in their order.
+/// The seconds of a whole run, in order.
 #[derive(Clone, Default, Debug)]
 pub struct Series {
     seconds: BTreeMap<u64, Second>,
-    /// Whether the run went on for longer than is kept.
+    /// Whether the run was longer than the series.
     cut: bool,
 }
 
@@ -101,7 +101,7 @@ impl Series {
         self.cut
     }
 
-    /// Every second from the first to the last; one that nobody reported was one of silence.
+    /// Every second from the first to the last. A second without a report is empty.
     pub fn seconds(&self) -> Vec<Second> {
         let (Some(first), Some(last)) = (self.seconds.keys().next(), self.seconds.keys().next_back()) else {
             return Vec::new();
@@ -110,7 +110,8 @@ impl Series {
         (*first..=*last).take(SECONDS_MAX).map(second).collect()
     }
 
-    /// The last few seconds as one, and how many they are; without the newest, of which some threads have not told yet.
+    /// The sum of the last few seconds, and how many they are. The newest second is left out, because some threads have
+    /// not reported it yet.
     pub fn recent(&self) -> (Second, usize) {
         let recent = self.seconds.values().rev().skip(1).take(RECENT);
         let sum = |(mut sum, count): (Second, usize), second: &Second| {
@@ -123,7 +124,7 @@ impl Series {
 
 /// What this process costs, second by second.
 pub struct Expenses {
-    /// The second that is not over yet, and the CPU time when it began.
+    /// The second that has not ended yet, and the CPU time at its beginning.
     at: u64,
     cpu_ns: u64,
 }
@@ -133,7 +134,7 @@ impl Expenses {
         Self { at: clock::now_ns() / SECOND_NS, cpu_ns: clock::process_cpu_ns() }
     }
 
-    /// The seconds that are over since the last look; when it was long ago, each has the same part.
+    /// The seconds that have ended since the last call. When there are several, each gets an equal part of the costs.
     pub fn since_last(&mut self) -> impl Iterator<Item = Second> + use<> {
         let now = clock::now_ns() / SECOND_NS;
         let over = self.at..now.max(self.at);
@@ -141,7 +142,7 @@ impl Expenses {
         if !over.is_empty() {
             let cpu_ns = clock::process_cpu_ns();
             generator_cpu_us = cpu_ns.saturating_sub(self.cpu_ns) / 1_000 / (over.end - over.start);
-            // Without /proc there is no memory to show, and a run is none the worse for it.
+            // Without /proc the memory is unknown, but the run can go on.
             generator_resident_bytes =
                 ServerProbe::new(std::process::id()).and_then(|own| own.resident_bytes()).unwrap_or(0);
             (self.at, self.cpu_ns) = (now, cpu_ns);
@@ -150,7 +151,7 @@ impl Expenses {
     }
 }
 
-/// The server's costs, second by second, gathered by a task of the coordinator while the run goes on.
+/// The server's costs, second by second. A task of the coordinator collects them during the run.
 pub struct ServerWatch {
     series: Arc<Mutex<Series>>,
     task: tokio::task::JoinHandle<()>,
@@ -168,7 +169,7 @@ impl ServerWatch {
     }
 }
 
-/// Looks at the end of each second, until the server's process is gone.
+/// Reads the costs at the end of each second, until the server's process has ended.
 async fn watch_server(probe: ServerProbe, series: Arc<Mutex<Series>>) {
     let mut before = probe.cpu();
     loop {

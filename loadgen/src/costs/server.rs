@@ -1,4 +1,4 @@
-//! What the server's process costs, read from /proc when its pid is known.
+//! The costs of the server's process, read from /proc if its pid is known.
 
 use std::fs;
 use std::io;
@@ -13,7 +13,7 @@ pub struct ServerProbe {
     pid: u32,
 }
 
-/// Time the process has computed since it started.
+/// The CPU time that the process has used since it started.
 #[derive(Clone, Copy, Default, PartialEq, Debug)]
 pub struct CpuTime {
     pub user_secs: f64,
@@ -21,7 +21,7 @@ pub struct CpuTime {
 }
 
 impl CpuTime {
-    /// What was computed since an earlier look.
+    /// The CPU time used since an earlier reading.
     pub fn minus(self, earlier: CpuTime) -> Self {
         Self { user_secs: self.user_secs - earlier.user_secs, system_secs: self.system_secs - earlier.system_secs }
     }
@@ -30,8 +30,8 @@ impl CpuTime {
         self.user_secs + self.system_secs
     }
 
-    /// The kernel cuts both parts to hundredths of a second, which is all there is of a short run. Of threads that have ended
-    /// it counts no finer.
+    /// The kernel truncates both parts to hundredths of a second, which may be all that a short run uses. `finer_secs`
+    /// is exact, but it lacks the threads that have ended.
     fn refined(self, finer_secs: f64) -> Self {
         if finer_secs <= self.secs() {
             return self;
@@ -51,7 +51,7 @@ impl ServerProbe {
         self.pid
     }
 
-    /// The cores that some thread of the process may run on.
+    /// The cores on which any thread of the process may run.
     pub fn cores(self) -> io::Result<Vec<usize>> {
         let path = format!("/proc/{}/task", self.pid);
         let threads = fs::read_dir(&path).map_err(|error| io::Error::new(error.kind(), format!("{path}: {error}")))?;
@@ -70,7 +70,7 @@ impl ServerProbe {
         Ok(counted.refined(self.living_threads_secs().unwrap_or(0.0)))
     }
 
-    /// What the threads that there are have computed, to the nanosecond; zero where the kernel does not count that.
+    /// The CPU time of the threads that exist now, to the nanosecond; zero where the kernel does not count it.
     fn living_threads_secs(&self) -> io::Result<f64> {
         let threads = fs::read_dir(format!("/proc/{}/task", self.pid))?;
         let ns_of = |thread: fs::DirEntry| {

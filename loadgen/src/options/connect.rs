@@ -1,4 +1,4 @@
-//! `loadgen connect`: users that only stay.
+//! `loadgen connect`: users that only connect and stay.
 
 use std::num::NonZeroU32;
 use std::path::PathBuf;
@@ -12,7 +12,7 @@ use crate::report::Outputs;
 use crate::team::workforce::Workforce;
 use crate::wire::Entrance;
 
-/// An idle user hears pings; what else comes now and then is read in pieces.
+/// An idle user receives mostly pings; the few other frames are read in pieces.
 const READ_BUFFER_BYTES: u32 = 256;
 
 #[derive(Args)]
@@ -44,11 +44,11 @@ pub struct ConnectArguments {
     in_flight: NonZeroU32,
 }
 
-/// A run of idle users as it was asked for, every part valid.
+/// The checked options of a run with idle users.
 #[derive(Clone, Debug, Serialize)]
 pub struct ConnectOptions {
     pub target: Target,
-    /// The room they join, if they do.
+    /// The room that the users join, if they join one.
     pub entrance: Option<Entrance>,
     pub users: u32,
     pub secs: f64,

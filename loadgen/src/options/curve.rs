@@ -75,7 +75,7 @@ pub enum Size {
     AsManyAsFit,
 }
 
-/// A curve as it was asked for, every part valid.
+/// The checked options of a curve.
 #[derive(Clone, Debug, Serialize)]
 pub struct CurveOptions {
     pub sizes: Vec<Size>,
@@ -111,7 +111,7 @@ impl TryFrom<CurveArguments> for CurveOptions {
         let target = raw.target.check(READ_BUFFER_BYTES)?;
         let Work { workforce, threads, pid, scenario_file } = raw.work.check(&target)?;
         let secs = seconds(raw.secs, "--secs")?;
-        // The quietest schedule is the one with the fewest messages.
+        // The quietest schedule has the fewest messages: if it is valid, there are enough at every other rate.
         Schedule::steady(raw.quiet_rate, 1, Duration::ZERO, secs)?;
         Ok(Self {
             sizes: sizes(&raw.sizes)?,
@@ -146,7 +146,7 @@ fn sizes(text: &str) -> Result<Vec<Size>, OptionsError> {
 }
 
 impl CurveOptions {
-    /// A run of one room of the curve, a new room each time.
+    /// The options for a run of one room of the curve; each run has a new room.
     pub fn room(&self, users: u32, rate: f64) -> Result<RunOptions, ScheduleError> {
         let publishers = self.publishers.min(users);
         let schedule = Schedule::steady(rate, publishers, Duration::ZERO, self.secs)?;

@@ -78,7 +78,7 @@ impl TryFrom<EventArguments> for RunOptions {
         let (users, publishers) = raw.attendance.check()?;
         let schedule = raw.schedule(publishers, ramp)?;
         let mut talk = raw.talk.check()?;
-        // Whoever is still coming warms up.
+        // The ramp, during which members still join, is the warm-up.
         talk.warmup = ramp;
         let room = RoomPlan {
             users: 0..users,
@@ -114,7 +114,7 @@ impl EventArguments {
         })
     }
 
-    /// Steady talk, with a burst at the end of each period.
+    /// A steady rate, with a burst at the end of each period.
     fn schedule(&self, publishers: u32, ramp: Duration) -> Result<Schedule, OptionsError> {
         let secs = seconds(self.talk.secs(), "--secs")?;
         let (burst, every) = (seconds(self.burst, "--burst")?, seconds(self.burst_every, "--burst-every")?);
@@ -161,7 +161,7 @@ mod tests {
         let plan = parse("loadgen event --users 50 --ramp 5 --secs 25 --rate 10 --burst 1 --burst-every 10")
             .expect("valid")
             .plan;
-        // 5 s and 23 s of talk, and two bursts of a second each.
+        // 5 s and 23 s at the steady rate, and two bursts of one second each.
         assert_eq!(plan.messages(), 10 * 28 + 2 * 200);
         assert_eq!(plan.measured_ns(), 5 * SECOND_NS..30 * SECOND_NS);
         let conduct = plan.conduct.expect("members come and go");

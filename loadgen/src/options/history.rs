@@ -1,4 +1,4 @@
-//! `loadgen history`: reads of a room's history.
+//! `loadgen history`: reads the history of a room.
 
 use std::num::NonZeroU32;
 use std::path::PathBuf;
@@ -69,7 +69,7 @@ pub struct HistoryArguments {
     in_flight: NonZeroU32,
 }
 
-/// A run that reads, as it was asked for, every part valid.
+/// The checked options of a run that reads history.
 #[derive(Clone, Debug, Serialize)]
 pub struct HistoryOptions {
     pub target: Target,
@@ -83,7 +83,7 @@ pub struct HistoryOptions {
     pub warmup_secs: f64,
     pub readers: u32,
     pub page_items: u32,
-    /// Of one.
+    /// A part of 1.
     pub newest: f64,
     pub absent: bool,
     pub seed: u64,
@@ -146,7 +146,8 @@ fn timetable(rate: f64, warmup: Duration, secs: Duration) -> Result<Timetable, O
     let rate_milli = (rate * 1_000.0).round() as u64;
     let nanoseconds = |duration: Duration| u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX);
     let timetable = Timetable { rate_milli, warmup_ns: nanoseconds(warmup), end_ns: nanoseconds(warmup + secs) };
-    // A second's worth at least, so that there is something to measure; and no more than anybody waits for.
+    // The run must last at least a tenth of a second, so that there is something to measure, and must not have more
+    // reads than any run needs.
     let sensible = rate_milli > 0 && timetable.end_ns >= SECOND_NS / 10 && timetable.reads() <= READS_MAX;
     if sensible { Ok(timetable) } else { Err(OptionsError::Reads) }
 }

@@ -1,6 +1,6 @@
-//! The command line, checked once: nothing past this room handles a raw flag.
+//! The command line, checked once: no code outside this folder handles a raw flag.
 //!
-//! A file a scenario; the flags that all of them share are in `shared.rs`.
+//! There is one file for each scenario; the flags that all scenarios share are in `shared.rs`.
 
 mod connect;
 mod curve;
@@ -37,7 +37,7 @@ pub use rooms::RoomsArguments;
 pub use selftest::{SelftestArguments, SelftestOptions};
 pub use shared::Target;
 
-/// The longest room name a server takes.
+/// The longest room name that a server accepts.
 const ROOM_NAME_BYTES_MAX: usize = 64;
 
 /// Fills chat rooms with real clients, and checks every delivery.
@@ -54,7 +54,7 @@ JSON or protobuf, and with --target plain with any WebSocket server that repeats
 Exit code 0: everything accepted was delivered to everybody, once and in order. 1: it was not, or the run failed.
 2: the command line is wrong.";
 
-/// Reads the command line, and the file of flags that it may name.
+/// Reads the command line, and the scenario file if the command line names one.
 pub fn parse(line: Vec<OsString>) -> Result<Arguments, ParseError> {
     Ok(Arguments::try_parse_from(scenario_file::with_file(line)?)?)
 }
@@ -63,7 +63,7 @@ pub fn parse(line: Vec<OsString>) -> Result<Arguments, ParseError> {
 pub enum ParseError {
     #[error(transparent)]
     File(#[from] scenario_file::ScenarioFileError),
-    /// Also a wish for help, which is answered.
+    /// Also a request for help, which is answered.
     #[error(transparent)]
     Line(#[from] clap::Error),
 }
@@ -165,12 +165,12 @@ pub enum OptionsError {
     Schedule(#[from] ScheduleError),
 }
 
-/// A run as it was asked for, every part valid.
+/// The checked options of a run.
 #[derive(Clone, Debug, Serialize)]
 pub struct RunOptions {
     /// The scenario's name.
     pub scenario: &'static str,
-    /// The file that gave some of the flags.
+    /// The file from which some of the flags came.
     pub scenario_file: Option<PathBuf>,
     pub plan: Plan,
     pub secs: f64,
@@ -178,9 +178,9 @@ pub struct RunOptions {
     pub workforce: Workforce,
     pub settle_secs: f64,
     pub pid: Option<u32>,
-    /// Whether the same is to be done to a bare socket loop afterwards.
+    /// Whether the same run is done against a bare socket loop afterwards.
     pub baseline: bool,
-    /// The server's page of metrics.
+    /// The server's metrics page.
     #[serde(skip)]
     pub metrics: Option<Uri>,
     #[serde(skip)]

@@ -12,11 +12,11 @@ use crate::plan::draws::Draws;
 use crate::plan::run_plan::RoomPlan;
 use crate::plan::schedule::{Schedule, Stretch};
 
-/// What rooms' sizes and beginnings are drawn for.
+/// The purposes for which the rooms' sizes and start times are drawn.
 const SIZES: u64 = 1;
 const STAGGERS: u64 = 2;
 
-/// Every worker is told of every room, some hundred bytes each.
+/// Every worker gets the plan of every room, some hundred bytes each.
 const ROOMS_MAX: i64 = 100_000;
 
 #[derive(Args)]
@@ -70,7 +70,7 @@ impl TryFrom<RoomsArguments> for RunOptions {
     }
 }
 
-/// All rooms' publishers speak at the same rate, and no two rooms need do so at the same moments.
+/// The publishers of all rooms send at the same rate, but each room's messages are shifted by its own stagger.
 fn schedule(
     rate: f64,
     publishers: u32,
@@ -81,7 +81,7 @@ fn schedule(
     Ok(Schedule::staggered(publishers, warmup, &[Stretch { length: warmup + secs, rate }], stagger)?)
 }
 
-/// Sizes of rooms, and how often each comes.
+/// Room sizes, and how often each size occurs.
 #[derive(PartialEq, Debug)]
 struct Sizes(Vec<(u32, u32)>);
 

@@ -1,7 +1,7 @@
-//! Flags from a file: `--scenario FILE` reads a TOML file whose keys are the flags' names, and every flag on the command
-//! line wins over the file's.
+//! Flags from a file: `--scenario FILE` reads a TOML file whose keys are the names of flags. A flag on the command line
+//! overrides the file's.
 //!
-//! The file's flags are put before those of the command line, so that there is one way of reading and one of refusing.
+//! The file's flags are put before those of the command line, so that all flags are parsed and refused in one way.
 
 use std::ffi::OsString;
 use std::io::Read;
@@ -14,7 +14,7 @@ use toml::{Table, Value};
 use super::Arguments;
 
 const FLAG: &str = "scenario";
-/// A file with every flag there is has a few KiB; what is longer is another file.
+/// A file with every flag has a few KiB. A longer file is not a scenario file.
 const FILE_BYTES_MAX: u64 = 64 * 1024;
 
 #[derive(Debug, Error)]
@@ -31,7 +31,7 @@ pub enum ScenarioFileError {
     NoValue { path: PathBuf, key: String },
 }
 
-/// The command line with the flags of the file that it names, if it names one.
+/// The command line, with the flags of the scenario file if the command line names one.
 pub fn with_file(line: Vec<OsString>) -> Result<Vec<OsString>, ScenarioFileError> {
     let Some(path) = named(&line) else { return Ok(line) };
     // The first argument is the program, the second the scenario's command.
@@ -130,10 +130,10 @@ mod tests {
         let mut examples = 0;
         for entry in std::fs::read_dir(folder).expect("the examples") {
             let path = entry.expect("an example").path();
-            // An example is named after its command, perhaps with more behind it.
+            // An example file is named after its command; the name may have more parts after it.
             let name = path.file_stem().and_then(|name| name.to_str()).expect("a name");
             let command = name.split('-').next().expect("a first word");
-            // As if the file said it, too.
+            // The first value stands for one from the file; the second is the command line's.
             let twice = ["--threads", "5", "--threads", "77"];
             let line = [&["loadgen", command, "--scenario", path.to_str().expect("a path")], &twice[..]].concat();
             let options =

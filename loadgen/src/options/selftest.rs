@@ -1,4 +1,4 @@
-//! `loadgen selftest`: the flags of a room, and how often the proxy does what it should not.
+//! `loadgen selftest`: the flags of a room, and how often the proxy commits a fault.
 
 use std::num::NonZeroU32;
 
@@ -16,10 +16,10 @@ pub struct SelftestArguments {
     room: RoomArguments,
 }
 
-/// A self-test as it was asked for.
+/// The checked options of a self-test.
 pub struct SelftestOptions {
     pub one_in: u64,
-    /// The run that is broken in each of the ways.
+    /// The run into which each kind of fault is put.
     pub run: RunOptions,
 }
 

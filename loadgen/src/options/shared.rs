@@ -1,4 +1,4 @@
-//! Flags that every scenario has, and what they come to.
+//! Flags that all scenarios share, and the options that they become.
 
 use std::net::{SocketAddr, ToSocketAddrs};
 use std::num::NonZeroU32;
@@ -19,14 +19,14 @@ use crate::team::clock;
 use crate::team::workforce::{Workforce, WorkforceArguments};
 use crate::wire::{Dialect, Entrance, Plain, Speaker};
 
-/// Where WebSockets are opened when the address names no port.
+/// The port for WebSockets when the address has none.
 const WS_PORT: u16 = 80;
 
-/// Answers to joins are read in pieces of this size, and so are rooms by slow readers.
+/// The read buffer for answers to joins, and for slow readers of a room.
 pub const READ_BUFFER_BYTES: u32 = 8 * 1024;
-/// How many publish where nobody says.
+/// How many users publish when no flag says otherwise.
 const PUBLISHERS: u32 = 10;
-/// A ping, and the heads of all frames.
+/// Enough for a ping and for the header of any frame.
 const READ_BUFFER_BYTES_MIN: i64 = 128;
 
 /// Where a run goes, and as whom.
@@ -75,7 +75,7 @@ enum TargetKind {
     Plain,
 }
 
-/// In what a server that speaks Nakama's protocol is spoken to.
+/// The format in which a server with Nakama's protocol is addressed.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, clap::ValueEnum)]
 enum Format {
     Json,
@@ -160,7 +160,7 @@ pub struct RunArguments {
     settle: f64,
 }
 
-/// What every client needs to know of the server.
+/// What every client must know about the server.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Target {
     pub server: SocketAddr,
@@ -171,13 +171,13 @@ pub struct Target {
     pub read_buffer_bytes: u32,
 }
 
-/// The talk's flags, checked.
+/// The checked flags of what is said.
 pub struct Talk {
     pub secs: Duration,
     pub warmup: Duration,
     /// The run's number.
     pub run: u32,
-    /// The room's name, or what the rooms' names begin with.
+    /// The room's name, or the beginning of the rooms' names.
     room: String,
     hidden: bool,
     persistence: bool,
@@ -185,7 +185,7 @@ pub struct Talk {
     pub order: OrderDemand,
 }
 
-/// Who does the work, checked.
+/// The checked flags of who does the work.
 pub struct Work {
     pub workforce: Workforce,
     pub threads: Option<u32>,
@@ -194,7 +194,7 @@ pub struct Work {
 }
 
 impl WorkArguments {
-    /// Those who do the work must be able to reach the server.
+    /// Checks the flags. All workers must be able to reach the server.
     pub fn check(self, target: &Target) -> Result<Work, OptionsError> {
         let workforce = Workforce::try_from(self.workforce)?;
         workforce.can_reach(target.server)?;
@@ -204,7 +204,7 @@ impl WorkArguments {
 }
 
 impl AttendanceArguments {
-    /// How many come, and how many of them publish.
+    /// How many users come, and how many of them publish.
     pub fn check(&self) -> Result<(u32, u32), OptionsError> {
         let users = self.users.get();
         let publishers = self.publishers.map_or(users.min(PUBLISHERS), NonZeroU32::get);
@@ -219,7 +219,7 @@ impl RunArguments {
 }
 
 impl TargetArguments {
-    /// Read buffers have this size where nobody wished for another.
+    /// Checks the flags. `read_buffer_bytes` is used if no flag sets another size.
     pub fn check(self, read_buffer_bytes: u32) -> Result<Target, OptionsError> {
         let (server, dialect) = match (self.target, self.format) {
             (TargetKind::Plain, _) => plain(self.url, self.greeting, self.welcome, self.send)?,
@@ -237,7 +237,7 @@ impl TargetArguments {
     }
 }
 
-/// A plain server, and where it listens.
+/// The dialect of a plain server, and its address.
 fn plain(
     url: Option<String>,
     greeting: Option<String>,
@@ -285,7 +285,7 @@ impl TalkArguments {
 }
 
 impl Talk {
-    /// How members enter the room whose name ends so.
+    /// How members enter the room whose name has this ending.
     pub fn entrance(&self, ending: &str) -> Result<Entrance, OptionsError> {
         let room = format!("{}{ending}", self.room);
         if room.is_empty() || room.len() > ROOM_NAME_BYTES_MAX {
@@ -295,7 +295,7 @@ impl Talk {
     }
 }
 
-/// Puts the parts together, whatever the scenario.
+/// Builds the options of a run, for any scenario.
 pub fn run_options(
     scenario: &'static str,
     target: TargetArguments,
@@ -306,7 +306,7 @@ pub fn run_options(
     let target = target.check(READ_BUFFER_BYTES)?;
     let work = run.work.check(&target)?;
     if matches!(target.dialect, Dialect::Plain(_)) {
-        // There are no presences that we could read.
+        // A plain server has no presence events that the client can read.
         rooms.iter_mut().for_each(|room| room.entrance.hidden = true);
     }
     let plan = Plan {
@@ -335,12 +335,12 @@ pub fn run_options(
     })
 }
 
-/// Two runs a nanosecond apart share neither room nor number; more is not asked of it.
+/// Two runs that start shortly after each other get different numbers, and so different rooms. No more is needed.
 fn run_number() -> u32 {
     (clock::now_ns() ^ (u64::from(std::process::id()) << 20)) as u32
 }
 
-/// The number of a run in one room, and the room's name: a new one where none was wished for.
+/// The number of a run in one room, and the room's name: a new name if none was given.
 pub fn first_room(wished: Option<String>) -> Result<(u32, String), OptionsError> {
     let run = run_number();
     let room = wished.unwrap_or_else(|| format!("loadgen-{run:08x}"));

@@ -1,9 +1,9 @@
-//! What a message of ours says, and whether it arrived as it was written.
+//! The content of a message of this program, and whether it arrived unchanged.
 //!
-//! A content names its run, its publisher, its number with that publisher and its intended time, is padded to the wished
-//! size, and ends with a checksum over every byte before it. A server relays content byte for byte, so any difference is
-//! a fault. A history may be kept as values instead (stock Nakama's is a column of binary JSON): there the same value in other
-//! bytes is noted, and no fault.
+//! A content names its run, its publisher, its number with that publisher and its intended time. It is padded to the
+//! requested size, and ends with a checksum over every byte before it. A server relays content byte for byte, so any
+//! difference is a fault. A history may keep values instead of bytes (stock Nakama's is a column of binary JSON):
+//! there, the same value in other bytes is recorded, but is not a fault.
 
 use std::borrow::Cow;
 use std::fmt::Write;
@@ -12,16 +12,16 @@ use serde::Deserialize;
 
 use crate::plan::schedule::Slot;
 
-/// What precedes the checksum. It occurs once: every other value is a number or padding.
+/// The text before the checksum. It occurs once: every other value is a number or padding.
 const CHECKSUM_MEMBER: &str = ",\"c\":";
 const PADDING_MEMBER: &str = ",\"x\":\"";
-/// Ten digits of a u32 and the closing brace.
+/// The ten digits of a u32 and the closing brace.
 const CHECKSUM_BYTES: usize = 11;
 
-/// The smallest content: every number as long as it gets, no padding.
+/// The smallest content: every number at its longest, and no padding.
 pub const CONTENT_BYTES_MIN: usize = 100;
-/// A send of this content still fits the 4,096 bytes that a client's frame may have: a quarter of it is left to the
-/// envelope (a channel id of at most 70 bytes), and the backslashes before a dozen quotes.
+/// A send of this content still fits the 4,096 bytes that a client's frame may have. A quarter of these is left for the
+/// envelope (a channel id of at most 70 bytes) and for the backslashes before a dozen quotes.
 pub const CONTENT_BYTES_MAX: usize = 3_072;
 
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -32,21 +32,21 @@ pub struct Content {
 
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum ContentFault {
-    /// Not a content of any run, or one whose checksum is wrong.
+    /// Not a content of any run, or its checksum is wrong.
     Corrupt,
-    /// A whole content of another run, in the same room.
+    /// An unchanged content of another run in the same room.
     Foreign,
 }
 
-/// A content as a history gives it back.
+/// A content as a history returns it.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Stored {
     pub content: Content,
-    /// The value is what was written, its bytes are not: blanks, or members in another order.
+    /// The value is what was written, but its bytes are not: blanks, or members in another order.
     pub reworded: bool,
 }
 
-/// The JSON members, read without a copy where they can be.
+/// The JSON members, read without a copy where possible.
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 struct Members<'a> {
@@ -59,7 +59,7 @@ struct Members<'a> {
     c: u32,
 }
 
-/// Appends a content of `payload_bytes` (as near as the digits allow, never more than a few bytes less).
+/// Appends a content of `payload_bytes`: as near as the digits allow, and at most a few bytes shorter.
 pub fn write(out: &mut String, run: u32, content: Content, payload_bytes: usize) {
     let begin = out.len();
     open(out, run, content);
@@ -70,14 +70,14 @@ pub fn write(out: &mut String, run: u32, content: Content, payload_bytes: usize)
     let _ = write!(out, "{CHECKSUM_MEMBER}{checksum}}}");
 }
 
-/// All before the padding.
+/// Appends everything before the padding.
 fn open(out: &mut String, run: u32, content: Content) {
     let Content { slot: Slot { publisher, number }, intended_ns } = content;
     // Writing to a String cannot fail.
     let _ = write!(out, "{{\"r\":{run},\"p\":{publisher},\"n\":{number},\"t\":{intended_ns}{PADDING_MEMBER}");
 }
 
-/// Reads a content of this run back; the checksum must be right over every byte.
+/// Reads a content of this run. The checksum must match every byte.
 pub fn read(text: &str, run: u32) -> Result<Content, ContentFault> {
     let members: Members<'_> = serde_json::from_str(text).map_err(|_| ContentFault::Corrupt)?;
     if !is_signed(text, members.c) {
@@ -86,7 +86,7 @@ pub fn read(text: &str, run: u32) -> Result<Content, ContentFault> {
     members.of(run)
 }
 
-/// As `read`, from a history that may keep values and not bytes.
+/// Like `read`, but for a history that may keep values instead of bytes.
 pub fn read_stored(text: &str, run: u32) -> Result<Stored, ContentFault> {
     let members: Members<'_> = serde_json::from_str(text).map_err(|_| ContentFault::Corrupt)?;
     let reworded = !is_signed(text, members.c);
@@ -161,7 +161,7 @@ mod tests {
         let text = written(CONTENT, 120);
         assert_eq!(read_stored(&text, RUN), Ok(Stored { content: CONTENT, reworded: false }));
         let members: serde_json::Map<String, serde_json::Value> = serde_json::from_str(&text).expect("an object");
-        // As a column of binary JSON gives it back: blanks, and the members in its own order.
+        // As a column of binary JSON returns it: with blanks, and with the members in its own order.
         let reworded = |members: &serde_json::Map<String, serde_json::Value>| {
             let members: Vec<_> = members.iter().map(|(name, value)| format!("\"{name}\": {value}")).collect();
             format!("{{{}}}", members.join(", "))

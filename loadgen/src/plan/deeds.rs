@@ -1,12 +1,12 @@
-//! Which of a publisher's numbers say something new, and which update or remove an earlier message of its own: decided by
-//! arithmetic alone, so that everybody knows without being told.
+//! Which of a publisher's numbers are new messages, and which update or remove an earlier message of the same
+//! publisher. This is computed, so every process knows it without communication.
 //!
-//! Numbers go in cycles. Some positions of a cycle are updates, some removals, spread evenly; each is about a message of the
-//! cycle before, and no message is touched twice.
+//! Numbers go in cycles. Some positions of a cycle are updates and some are removals, spread evenly. Each one changes a
+//! message of the cycle before, and no message is changed twice.
 
 use serde::{Deserialize, Serialize};
 
-/// Of a hundred numbers, how many are updates and how many removals.
+/// How many of a hundred numbers are updates, and how many are removals.
 #[derive(Clone, Copy, Default, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub struct DeedShares {
     pub updates: u32,
@@ -14,11 +14,11 @@ pub struct DeedShares {
 }
 
 impl DeedShares {
-    /// At least as many messages must be new as are touched.
+    /// There must be at least as many new messages as changed ones.
     pub const TOGETHER_MAX: u32 = 50;
 }
 
-/// What a number is.
+/// The action of a number.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Deed {
     Say,
@@ -26,7 +26,7 @@ pub enum Deed {
     Remove { target: u32 },
 }
 
-/// One cycle, laid out.
+/// The actions of one cycle.
 #[derive(Clone, Debug)]
 pub struct Deeds {
     roles: Vec<Role>,
@@ -37,12 +37,12 @@ enum Role {
     Say {
         touched: Option<Touch>,
     },
-    /// About the message at this position of the cycle before.
+    /// Changes the message at this position of the cycle before.
     Update(u32),
     Remove(u32),
 }
 
-/// How a message is touched in the next cycle, at which position.
+/// How a message is changed in the next cycle, and at which position.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 enum Touch {
     Update(u32),
@@ -55,14 +55,14 @@ impl Deeds {
         let common = [updates, removals].into_iter().fold(100, greatest_common_divisor);
         let cycle = 100 / common;
         let deeds = (updates + removals).min(DeedShares::TOGETHER_MAX) / common;
-        // The deeds stand evenly among the positions, the removals evenly among the deeds.
+        // The actions are spread evenly over the positions, and the removals evenly over the actions.
         let is_deed = |position: u32| (position + 1) * deeds / cycle != position * deeds / cycle;
         let removals = removals / common;
         let is_removal = |deed: u32| deeds > 0 && (deed + 1) * removals / deeds != deed * removals / deeds;
         let mut said = (0..cycle).filter(|position| !is_deed(*position)).collect::<Vec<u32>>().into_iter();
         let mut roles = vec![Role::Say { touched: None }; cycle as usize];
         for (deed, position) in (0..).zip((0..cycle).filter(|position| is_deed(*position))) {
-            // There are at least as many as there are deeds.
+            // There are at least as many new messages as actions.
             let Some(target) = said.next() else { break };
             let (role, touch) = if is_removal(deed) {
                 (Role::Remove(target), Touch::Removal(position))
@@ -89,7 +89,7 @@ impl Deeds {
         }
     }
 
-    /// The number that removes the message of this number, if one does.
+    /// The number that removes the message with this number, if any does.
     pub fn removal_of(&self, number: u32) -> Option<u32> {
         match self.roles[(number % self.cycle()) as usize] {
             Role::Say { touched: Some(Touch::Removal(position)) } => self.in_next_cycle(number, position),
@@ -97,7 +97,7 @@ impl Deeds {
         }
     }
 
-    /// Whether the message of this number is updated or removed later, so that its id must be remembered.
+    /// Whether the message with this number is updated or removed later, so that its id must be kept.
     pub fn is_target(&self, number: u32) -> bool {
         matches!(self.roles[(number % self.cycle()) as usize], Role::Say { touched: Some(_) })
     }

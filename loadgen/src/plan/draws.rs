@@ -1,11 +1,11 @@
-//! Chance that repeats: numbers drawn from the run's seed and from what they are drawn for, so that every process draws the
-//! same without asking another.
+//! Repeatable random numbers. They are drawn from the run's seed and from their purpose, so every process draws the
+//! same numbers without communication.
 
-/// A sequence of draws (`splitmix64`, whose every seed is as good as another).
+/// A sequence of draws (`splitmix64`, for which all seeds are equally good).
 pub struct Draws(u64);
 
 impl Draws {
-    /// The sequence of one purpose and one number: two of them have nothing in common.
+    /// The sequence of one purpose and one number. Two such sequences are independent of each other.
     pub fn new(seed: u64, purpose: u64, number: u64) -> Self {
         let mut mixed = Self(seed);
         for part in [purpose, number] {
@@ -22,13 +22,13 @@ impl Draws {
         mixed ^ (mixed >> 31)
     }
 
-    /// Evenly from 0 up to but not including the bound, which is not 0.
+    /// Evenly from 0 up to, but not including, the bound. The bound is not 0.
     pub fn below(&mut self, bound: u64) -> u64 {
-        // The high half of the product; what is uneven about it is one part in 2^64 / bound.
+        // The high half of the product. Its unevenness is one part in 2^64 / bound.
         ((u128::from(self.next()) * u128::from(bound)) >> 64) as u64
     }
 
-    /// Evenly from 0 up to but not including 1.
+    /// Evenly from 0 up to, but not including, 1.
     pub fn fraction(&mut self) -> f64 {
         (self.next() >> 11) as f64 / (1_u64 << 53) as f64
     }

@@ -1,37 +1,37 @@
-//! What each member of a live event does when: it comes, leaves and returns, drops its connection, reads slowly.
+//! What each member of a live event does and when: it comes, leaves and returns, drops its connection, reads slowly.
 //!
-//! Pure: a life follows from the seed, the member's number and the conduct that the plan asks for, so every worker knows its
-//! own members' lives and nobody needs to be told. Times are offsets from the start.
+//! Pure: a life follows from the seed, the member's number and the conduct in the plan. So every worker knows the lives
+//! of its members without communication. Times are offsets from the start.
 
 use serde::{Deserialize, Serialize};
 
 use crate::plan::draws::Draws;
 use crate::team::clock::SECOND_NS;
 
-/// What lives are drawn for.
+/// The purposes for which lives and ways of reading are drawn.
 const LIVES: u64 = 3;
 const MANNERS: u64 = 4;
-/// A member that comes and goes more often than this stays from then on.
+/// A member that has done this many acts stays from then on.
 pub const ACTS_MAX: usize = 1_000;
 
 /// How the members of a live event behave. Publishers come first and stay.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Conduct {
-    /// Members come evenly over this time.
+    /// Members join evenly over this time.
     pub ramp_ns: u64,
-    /// Coming and going ends here.
+    /// Members stop coming and going at this time.
     pub end_ns: u64,
-    /// The share of the members that go in each second, and come again.
+    /// The share of the members that leave or drop in each second, and come again.
     pub churn_a_second: f64,
-    /// How long they stay away at most.
+    /// The longest time that they stay away.
     pub away_max_ns: u64,
-    /// When a share of all connections is dropped at once, and how large it is.
+    /// When a share of all connections is dropped at once, and how large the share is.
     pub reconnect_ns: u64,
     pub reconnect_share: f64,
-    /// The share of the members that read slowly, and how many frames they take a second.
+    /// The share of the members that read slowly, and how many frames these read a second.
     pub slow_share: f64,
     pub slow_frames_a_second: f64,
-    /// Of the slow ones, the share that asks to be moved on instead of being closed.
+    /// The share of the slow members that ask the server to skip messages instead of closing the connection.
     pub skip_share: f64,
     /// History pages read each second, by all members of a room together.
     pub history_reads_a_second: f64,
@@ -46,11 +46,11 @@ pub struct Act {
 
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Step {
-    /// Enter the room, on a new connection where there is none.
+    /// Enter the room, on a new connection if there is none.
     Join,
     /// Leave the room, and keep the connection.
     Leave,
-    /// Let the connection go without a word.
+    /// Drop the connection without a close frame.
     Drop,
 }
 
@@ -58,14 +58,14 @@ pub enum Step {
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Manner {
     Prompt,
-    /// Too slowly; `skips` says whether it asked to be moved on.
+    /// Too slowly; `skips` says whether the member asked the server to skip messages for it.
     Slow {
         skips: bool,
     },
 }
 
 impl Conduct {
-    /// How the member reads, all its life.
+    /// How the member reads. This does not change during its life.
     pub fn manner(&self, seed: u64, user: u32) -> Manner {
         let mut draws = Draws::new(seed, MANNERS, user.into());
         if draws.fraction() >= self.slow_share {
@@ -74,7 +74,7 @@ impl Conduct {
         Manner::Slow { skips: draws.fraction() < self.skip_share }
     }
 
-    /// The member's life: `nth` of `members` to come. The slow ones do nothing but read.
+    /// The member's life. It is the `nth` of `members` to come. A slow member only joins and reads.
     pub fn life(&self, seed: u64, user: u32, nth: u32, members: u32) -> Vec<Act> {
         let come_ns = (u128::from(self.ramp_ns) * u128::from(nth) / u128::from(members.max(1))) as u64;
         let mut acts = vec![Act { at_ns: come_ns, step: Step::Join }];
@@ -87,7 +87,7 @@ impl Conduct {
         while acts.len() < ACTS_MAX {
             let next_ns = now_ns.saturating_add(self.until_next(&mut draws));
             if let Some(at_ns) = reconnect.take_if(|at_ns| *at_ns <= next_ns) {
-                // Whoever is away at that moment has no connection to lose.
+                // A member that is away at that time has no connection to lose.
                 if at_ns >= now_ns && at_ns < self.end_ns {
                     acts.extend([Act { at_ns, step: Step::Drop }, Act { at_ns, step: Step::Join }]);
                     now_ns = at_ns;
@@ -105,12 +105,12 @@ impl Conduct {
         acts
     }
 
-    /// How long a member stays until it goes: as likely to go in each second as in any other.
+    /// How long a member stays until it leaves: it is as likely to leave in one second as in any other.
     fn until_next(&self, draws: &mut Draws) -> u64 {
         if self.churn_a_second <= 0.0 {
             return u64::MAX;
         }
-        // More than any run is long becomes the longest there is.
+        // A value too large for `u64` becomes the largest `u64`, which is longer than any run.
         (-(1.0 - draws.fraction()).ln() / self.churn_a_second * SECOND_NS as f64) as u64
     }
 }
@@ -164,7 +164,7 @@ mod tests {
         let steps = |wanted: fn(&Act) -> bool| lives.iter().flatten().filter(|act| wanted(act)).count();
         let early = steps(|act| act.step == Step::Join && act.at_ns < 5 * SECOND_NS);
         assert_eq!(early, 5_000, "the ramp is even");
-        // 2 % of about 9,800 members in the room, for 50 s less the end.
+        // 2 % of about 9,800 members in the room, for 50 s without the end.
         let gone = steps(|act| act.step != Step::Join && act.at_ns != 40 * SECOND_NS);
         assert!((8_700..10_000).contains(&gone), "{gone}");
         let left = steps(|act| act.step == Step::Leave);

@@ -1,4 +1,5 @@
-//! What a run is, in full and beforehand: its rooms, who publishes what when, who comes and goes. Pure.
+//! The complete plan of a run, fixed in advance: its rooms, which publisher sends what and when, which members come and
+//! go. Pure.
 
 pub mod content;
 pub mod deeds;

@@ -1,7 +1,7 @@
-//! What a run is in full: where it goes, its rooms, and who is in them. Pure data, the same for every worker.
+//! The complete plan of a run: the server, the rooms, and the rooms' users. Pure data, the same for every worker.
 //!
-//! Users are numbered through all rooms, and a room's users are consecutive: its p-th user is its publisher p, as long as
-//! the schedule has so many. A user is in one room.
+//! Users are numbered through all rooms, and a room's users are consecutive. The p-th user of a room is its publisher
+//! p, as long as the schedule has so many publishers. A user is in one room.
 
 use std::ops::Range;
 
@@ -16,22 +16,22 @@ use crate::wire::Entrance;
 
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Plan {
-    /// Told apart from other runs in the same room by this number.
+    /// This number tells the run's messages from those of other runs in the same room.
     pub run: u32,
-    /// Everything that looks like chance is drawn from this.
+    /// All random numbers are drawn from this.
     pub seed: u64,
     pub target: Target,
-    /// In the order of their users.
+    /// The rooms, in the order of their users.
     pub rooms: Vec<RoomPlan>,
     /// The order to demand in every room.
     pub order: OrderDemand,
-    /// Threads a worker gives to its listening users; as many as it has cores when nobody wished otherwise.
+    /// Threads that a worker gives to its listening users; `None` means one for each of its cores.
     pub threads: Option<u32>,
-    /// How members come and go; without it all are there from the first message to the last.
+    /// How members come and go. If it is `None`, all members stay from the first message to the last.
     pub conduct: Option<Conduct>,
     /// How many users may be signing in or connecting at once, in all workers together.
     pub in_flight: u32,
-    /// Whether members that only listen look at nothing of what they read: to know what reading alone costs.
+    /// Whether members that only listen read without looking at the bytes, to measure what reading alone costs.
     pub reads_only: bool,
 }
 
@@ -42,7 +42,7 @@ pub struct RoomPlan {
     pub entrance: Entrance,
     pub schedule: Schedule,
     pub payload_bytes: usize,
-    /// What publishers do beside saying something new.
+    /// What publishers do besides sending new messages.
     pub deeds: DeedShares,
 }
 
@@ -51,7 +51,8 @@ impl Plan {
         self.rooms.last().map_or(0, |room| room.users.end)
     }
 
-    /// Whether the rooms' whole histories are checked at the end: where messages come and go, if they are kept at all.
+    /// Whether the rooms' whole histories are checked at the end: in runs whose members come and go, if the messages
+    /// are kept.
     pub fn reads_whole_history(&self) -> bool {
         let kept = self.rooms.iter().all(|room| room.entrance.persistence);
         self.conduct.is_some() && kept && self.target.dialect.has_sessions()
@@ -62,7 +63,7 @@ impl Plan {
         format!("{}{user:08}", self.target.account_prefix)
     }
 
-    /// How many users are there before the first message.
+    /// How many users are connected before the first message.
     pub fn early_users(&self) -> u32 {
         if self.conduct.is_some() { self.publishers() as u32 } else { self.users() }
     }
@@ -84,12 +85,12 @@ impl Plan {
         self.rooms.iter().map(|room| u64::from(room.schedule.messages())).sum()
     }
 
-    /// Where the measured time begins and where all sending ends, as offsets from the start; the same in all rooms.
+    /// The beginning of the measured time and the end of all sending, as offsets from the start; the same in all rooms.
     pub fn measured_ns(&self) -> Range<u64> {
         self.rooms.first().map_or(0..0, |room| room.schedule.measured_ns())
     }
 
-    /// Whether members are told of each other somewhere.
+    /// Whether members receive presence events in any room.
     pub fn shows_presences(&self) -> bool {
         self.rooms.iter().any(|room| !room.entrance.hidden)
     }
@@ -100,12 +101,13 @@ impl RoomPlan {
         self.users.end - self.users.start
     }
 
-    /// How the user reads. Publishers do nothing but publish.
+    /// How the user reads. Publishers always read promptly.
     pub fn manner(&self, conduct: &Conduct, seed: u64, user: u32) -> Manner {
         if self.publisher(user).is_some() { Manner::Prompt } else { conduct.manner(seed, user) }
     }
 
-    /// What the user does when, offset from the start; nothing for publishers, who are there before and stay.
+    /// What the user does and when, as offsets from the start. Empty for publishers: they join before the start and
+    /// stay.
     pub fn life(&self, conduct: &Conduct, seed: u64, user: u32) -> Vec<Act> {
         if self.publisher(user).is_some() {
             return Vec::new();

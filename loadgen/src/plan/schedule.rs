@@ -1,7 +1,8 @@
-//! Which publisher sends which message when: fixed before the first one is sent.
+//! Which publisher sends which message and when: fixed before the first message is sent.
 //!
-//! An open loop: the next message never waits for the answer to the last, so a server that stalls is charged for
-//! everything that was due meanwhile. Pure: times are offsets from a start that the caller chooses.
+//! An open loop: a message never waits for the answer to the one before it. So when a server stalls, the delay of
+//! everything that was due meanwhile counts against the server. Pure: times are offsets from a start that the caller
+//! chooses.
 
 use std::ops::Range;
 use std::time::Duration;
@@ -11,11 +12,11 @@ use thiserror::Error;
 
 use crate::team::clock::SECOND_NS;
 
-/// More messages than any room needs; each thread keeps about 40 bytes for each of them.
+/// More messages than any room needs. Each thread keeps about 40 bytes for each message.
 pub const MESSAGES_MAX: u64 = 20_000_000;
 /// Rates are kept in messages per 1,000 seconds, so that 0.5 a second is exact.
 const RATE_UNIT: f64 = 1_000.0;
-/// The parts that the gap between two messages is counted in, for a start within it.
+/// The gap between two messages has this many parts; a stagger is counted in these parts.
 const STAGGER_UNIT: f64 = 1_000.0;
 
 #[derive(Debug, Error, PartialEq)]
@@ -32,7 +33,7 @@ pub enum ScheduleError {
     TooManyPhases(usize),
 }
 
-/// One publisher's one message: the publisher's number in its room and the message's number with that publisher, both
+/// One message of one publisher: the publisher's number in its room and the message's number with that publisher, both
 /// from 0.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Slot {
@@ -40,15 +41,15 @@ pub struct Slot {
     pub number: u32,
 }
 
-/// A time of one rate, as it is asked for.
+/// A time with one rate, as requested.
 #[derive(Clone, Copy, PartialEq, Debug)]
 pub struct Stretch {
     pub length: Duration,
     pub rate: f64,
 }
 
-/// Messages evenly spaced over phases of one rate each, dealt to the publishers in turn:
-/// `index = number * publishers + publisher`, and no message is due before one of a lower index.
+/// Messages evenly spaced over phases of one rate each, assigned to the publishers in turn:
+/// `index = number * publishers + publisher`. No message is due before one with a lower index.
 #[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
 pub struct Schedule {
     publishers: u32,
@@ -57,7 +58,8 @@ pub struct Schedule {
     warmup_ns: u64,
     end_ns: u64,
     messages: u32,
-    /// Where in the gap between two messages the first of a phase is due: rooms that begin together need not speak together.
+    /// At which part of the gap between two messages the first message of a phase is due. So rooms that begin together
+    /// need not send at the same times.
     stagger_milli: u64,
 }
 
@@ -70,21 +72,21 @@ struct Phase {
 }
 
 impl Schedule {
-    /// A day of a burst a minute has fewer; a message's phase is looked up each time it is heard.
+    /// A day with a burst a minute has fewer phases. A message's phase is looked up each time the message is received.
     pub const PHASES_MAX: usize = 4_096;
 
-    /// One rate from the beginning to the end.
+    /// One rate from beginning to end.
     pub fn steady(rate: f64, publishers: u32, warmup: Duration, measured: Duration) -> Result<Self, ScheduleError> {
         let stretches = [Stretch { length: warmup + measured, rate }];
         Self::new(publishers, warmup, &stretches)
     }
 
-    /// Stretches one after the other; what is due in the warm-up is checked but not measured.
+    /// Stretches one after the other. Messages due in the warm-up are checked but not measured.
     pub fn new(publishers: u32, warmup: Duration, stretches: &[Stretch]) -> Result<Self, ScheduleError> {
         Self::staggered(publishers, warmup, stretches, 0.0)
     }
 
-    /// The same with all messages later by this part of the gap between two.
+    /// The same, with all messages later by this part of the gap between two messages.
     pub fn staggered(
         publishers: u32,
         warmup: Duration,
@@ -127,13 +129,13 @@ impl Schedule {
         self.publishers
     }
 
-    /// Where the rate rises, as offsets from the start.
+    /// The times at which the rate rises, as offsets from the start.
     pub fn rises_ns(&self) -> impl Iterator<Item = u64> {
         let pairs = self.phases.iter().zip(self.phases.iter().skip(1));
         pairs.filter(|(before, after)| after.rate_milli > before.rate_milli).map(|(_, after)| after.begin_ns)
     }
 
-    /// Where the measured time begins, and where all sending ends, as offsets from the start.
+    /// The beginning of the measured time and the end of all sending, as offsets from the start.
     pub fn measured_ns(&self) -> Range<u64> {
         self.warmup_ns..self.end_ns
     }
@@ -143,7 +145,7 @@ impl Schedule {
         self.number_from(publisher, self.messages)
     }
 
-    /// The publisher's first number that is not before the message of this index.
+    /// The publisher's first number whose index is not below this index.
     pub fn number_from(&self, publisher: u32, index: u32) -> u32 {
         index.saturating_sub(publisher).div_ceil(self.publishers)
     }
@@ -151,13 +153,13 @@ impl Schedule {
     /// When a message is due, as an offset from the start.
     pub fn due_ns(&self, index: u32) -> u64 {
         let at = self.phases.partition_point(|phase| phase.first <= index);
-        // A phase without messages begins with the same index as the next, and is passed over.
+        // A phase without messages begins with the same index as the next phase, and is skipped.
         let Some(phase) = at.checked_sub(1).and_then(|at| self.phases.get(at)) else { return 0 };
         let thousandths = u128::from(index - phase.first) * STAGGER_UNIT as u128 + u128::from(self.stagger_milli);
         phase.begin_ns + (thousandths * u128::from(SECOND_NS) / u128::from(phase.rate_milli)) as u64
     }
 
-    /// The first message that is due at this offset or later; as many as there are messages when none is.
+    /// The index of the first message that is due at this offset or later; the number of messages if there is none.
     pub fn first_due_at(&self, offset_ns: u64) -> u32 {
         let (mut low, mut high) = (0, self.messages);
         while low < high {
@@ -167,7 +169,7 @@ impl Schedule {
         low
     }
 
-    /// Whether a message counts in the latencies, or only warms up.
+    /// Whether a message is measured, or belongs to the warm-up.
     pub fn is_measured(&self, index: u32) -> bool {
         self.due_ns(index) >= self.warmup_ns
     }
@@ -176,7 +178,7 @@ impl Schedule {
         Slot { publisher: index % self.publishers, number: index / self.publishers }
     }
 
-    /// The message's place in the schedule, or nothing when the schedule has no such message.
+    /// The message's index in the schedule, or `None` when the schedule has no such message.
     pub fn index(&self, slot: Slot) -> Option<u32> {
         if slot.publisher >= self.publishers {
             return None;
@@ -186,7 +188,7 @@ impl Schedule {
     }
 }
 
-/// How many messages are due before the end: the number of k with `(k + stagger) / rate < length`.
+/// How many messages are due before the end: how many k have `(k + stagger) / rate < length`.
 fn due_within(length_ns: u64, rate_milli: u64, stagger_milli: u64) -> u64 {
     let second = u128::from(SECOND_NS);
     let thousandths = (u128::from(length_ns) * u128::from(rate_milli)).div_ceil(second);
@@ -267,7 +269,7 @@ mod tests {
             }
         };
         check(0.0, &[0, 500, 1000, 1100, 1150, 1200, 1250, 1300, 1350, 1400, 1450, 1500, 1550, 1600]);
-        // The second phase is over before its first message would be due.
+        // The second phase ends before its first message would be due.
         check(0.5, &[250, 750, 1125, 1175, 1225, 1275, 1325, 1375, 1425, 1475, 1525, 1575, 2100]);
     }
 

@@ -1,11 +1,12 @@
-//! The figures of a run beside those of the bare server: what the bare server came to, and the real one's as a share of it.
+//! The figures of a run beside those of the bare server: the bare server's values, and the real server's as a share of
+//! them.
 
 use super::honesty::Timing;
 use super::room::Outcome;
 use super::section::Row;
 use super::{Findings, Section, Value, words};
 
-/// Rows that say how fast and at what price, by section.
+/// The rows about speed and cost, by section.
 const COMPARED: [(&str, &str); 11] = [
     ("deliveries", "per second"),
     ("deliveries", "last after end"),
@@ -21,14 +22,14 @@ const COMPARED: [(&str, &str); 11] = [
 ];
 const QUANTILES: [(&str, f64); 5] = [("p50", 0.5), ("p90", 0.9), ("p99", 0.99), ("p99.9", 0.999), ("max", 1.0)];
 
-/// One figure in both runs, or why there is none.
+/// One figure of both runs, or why there is none.
 struct Pair {
     name: String,
     real: Result<Value, &'static str>,
     bare: Result<Value, &'static str>,
 }
 
-/// Of a bare run that was not faultless nothing is a share: its figures are no limit.
+/// If the bare run was not faultless, no shares are shown: its figures are no limit.
 pub fn sections(real: &Findings, bare: &Findings) -> Vec<Section> {
     let pairs: Vec<Pair> = rows(real, bare).into_iter().chain(latencies(real, bare)).collect();
     let (mut values, mut shares) = (Section::new("baseline"), Section::new("share of the baseline"));
@@ -45,8 +46,8 @@ pub fn sections(real: &Findings, bare: &Findings) -> Vec<Section> {
     if faults.is_none() { vec![values, shares] } else { vec![values] }
 }
 
-/// What the generator costs a delivery, beside the same run with members that only read. Of these a delivery is as many bytes
-/// as it was of the others.
+/// What a delivery costs the generator, beside the same run with members that only read. Those members do not count
+/// deliveries, so one of their deliveries is taken to have as many bytes as one of the checked run.
 pub fn beside_reading(checked: &Outcome, read: &Outcome) -> Section {
     let delivered = checked.figures.delivered_in_window as f64;
     let delivery_bytes = words::ratio(checked.figures.heard.bytes as f64, delivered);
@@ -60,7 +61,7 @@ pub fn beside_reading(checked: &Outcome, read: &Outcome) -> Section {
         .row("checked deliveries per second and core", Value::Number(words::ratio(1e6, checked_us)))
 }
 
-/// What the bare server itself did wrong.
+/// The faults of the bare server itself.
 fn faults(bare: &Findings) -> Option<String> {
     let faults: Vec<String> =
         bare.sections.iter().flat_map(Section::faults).chain(bare.faults.iter().cloned()).collect();

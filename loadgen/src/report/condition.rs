@@ -1,8 +1,8 @@
-//! `--fail-if 'p99>250ms'`: what a run may be asked to fail for besides faults.
+//! `--fail-if 'p99>250ms'`: conditions that fail a run besides faults.
 //!
-//! A figure, a comparison and a limit. The names of figures are those of the report, and a name that no run has is refused
-//! when the command line is read, not an hour later. A figure that this run does not have, or that is generator-bound,
-//! fails the run as well: what cannot be shown has not been kept.
+//! A condition is a figure, a comparison and a limit. The names of figures are those of the report. An unknown name is
+//! refused when the command line is read, not an hour later. A figure that this run does not have, or that is
+//! generator-bound, also fails the run: it cannot be shown that the limit was kept.
 
 use std::fmt;
 use std::str::FromStr;
@@ -12,10 +12,10 @@ use thiserror::Error;
 use super::section::Value;
 use super::{DELIVERY, Report, words};
 
-/// Latencies by their names in the report; the first is meant when none is named.
+/// Latencies by their names in the report. A condition without a name means the first one.
 const LATENCIES: [&str; 6] = [DELIVERY, "ack", "page", "connect", "lateness", "lag"];
 
-/// Figures of the report's sections: the name here, the section and row there.
+/// Figures of the report's sections: the name in a condition, and the section and row in the report.
 const ROWS: [(&str, &str, &str); 17] = [
     ("deliveries/s", "deliveries", "per second"),
     ("missing", "deliveries", "missing"),
@@ -41,7 +41,7 @@ pub struct Condition {
     text: String,
     figure: Figure,
     comparison: Comparison,
-    /// In the smallest unit of its kind: microseconds, bytes, or none.
+    /// In the smallest unit of its kind: microseconds, bytes, or no unit.
     limit: f64,
 }
 
@@ -102,7 +102,7 @@ impl fmt::Display for Condition {
 }
 
 impl Comparison {
-    /// The comparison a text begins with, and the rest.
+    /// The comparison at the beginning of a text, and the rest of the text.
     fn read(text: &str) -> (Self, &str) {
         let all = [("<=", Self::AtMost), (">=", Self::AtLeast), ("<", Self::Below), (">", Self::Above)];
         let found = all.into_iter().find_map(|(sign, comparison)| Some((comparison, text.strip_prefix(sign)?)));
@@ -129,7 +129,7 @@ impl Figure {
         let name = LATENCIES.into_iter().find(|known| *known == name.trim())?;
         let quantile = match percentile {
             "max" => 1.0,
-            // To the millionth of a percent, so that 99.9 is 0.999 and not a hair more.
+            // Rounded to the millionth of a percent, so that 99.9 becomes exactly 0.999.
             _ => (percentile.strip_prefix('p')?.parse::<f64>().ok()? * 1e6).round() / 1e8,
         };
         (quantile > 0.0 && quantile <= 1.0).then_some(Self::Latency { name, quantile })
@@ -153,7 +153,7 @@ enum Kind {
     Time,
     /// In bytes.
     Size,
-    /// Of one.
+    /// A part of 1.
     Part,
 }
 
@@ -179,7 +179,7 @@ fn read_limit(text: &str) -> Option<(f64, Kind)> {
 }
 
 impl Condition {
-    /// What is wrong, when the run is to fail for this.
+    /// What is wrong, if the condition fails the run.
     pub fn broken_by(&self, report: &Report) -> Option<String> {
         match self.figure.of(report) {
             Err(why) => Some(format!("--fail-if '{self}' cannot be decided, as {why}")),

@@ -1,4 +1,4 @@
-//! What a run cost the server, the network and the generator, as sections.
+//! The costs of a run for the server, the network and the generator, as sections.
 
 use crate::checks::figures::Figures;
 use crate::costs::meter::Costs;
@@ -7,7 +7,7 @@ use crate::options::RunOptions;
 use super::words::ratio;
 use super::{Course, Section, Value};
 
-/// The sections of what is known; the server's CPU and memory only where its process was watched.
+/// The sections for which there are figures. The server's CPU and memory are shown only if its process was watched.
 pub fn sections(options: &RunOptions, costs: &Costs, figures: &Figures, course: &Course) -> Vec<Section> {
     let server = server(options, costs, figures.delivered_in_window);
     let mut sections: Vec<Section> = server.into_iter().collect();
@@ -36,7 +36,7 @@ fn server(options: &RunOptions, costs: &Costs, delivered: u64) -> Option<Section
         .row("resident, joined", Value::Bytes(joined.resident_bytes as f64))
         .row("resident, at the end", Value::Bytes(settled.resident_bytes as f64))
         .row("resident per connection", grown(signed_in.resident_bytes, joined.resident_bytes))
-        // A connection within one machine has both its ends here.
+        // If both ends of a connection are on this machine, both are counted here.
         .row("kernel objects per connection, both ends", grown(signed_in.kernel.slab_bytes, joined.kernel.slab_bytes))
         .row(
             "socket buffers per connection, joined",

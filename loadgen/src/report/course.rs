@@ -1,4 +1,4 @@
-//! A run in time, counted from its first measured second: what came before is below zero.
+//! A run in time, counted from its first measured second; earlier times are negative.
 
 use std::ops::Range;
 
@@ -18,7 +18,7 @@ pub struct Course {
     pub window: Range<u64>,
 }
 
-/// A moment at which a run went on to something else.
+/// The time at which a new part of the run began.
 #[derive(Clone, Debug)]
 pub struct Mark {
     pub at_ns: u64,
@@ -31,12 +31,12 @@ impl Mark {
     }
 }
 
-/// A course as it is shown and as it travels.
+/// A course in the form in which it is shown and sent.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Timeline {
-    /// Whether the run went on for longer than is kept.
+    /// Whether the run was longer than what is kept.
     pub cut: bool,
-    /// From when to when was measured; nothing when nothing was.
+    /// The beginning and the end of the measured time; `None` if nothing was measured.
     pub measured_secs: Option<[f64; 2]>,
     pub marks: Vec<Moment>,
     pub seconds: Vec<Point>,
@@ -51,23 +51,23 @@ pub struct Moment {
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Point {
     pub at_secs: i64,
-    /// Whether the whole second lies in the measured time.
+    /// Whether the whole second is in the measured time.
     pub measured: bool,
-    /// The users in their rooms at its end.
+    /// How many users were in their rooms at the end of the second.
     pub present: u64,
     #[serde(flatten)]
     pub second: Second,
 }
 
 impl Point {
-    /// Whether every process has told of the whole second, as each does when it is over.
+    /// Whether every process has reported the whole second. A process reports it when the second has ended.
     pub fn is_whole(&self) -> bool {
         self.second.generator_resident_bytes > 0
     }
 }
 
 impl Course {
-    /// What the generator's processes cost: CPU seconds in the measured time, and the most memory they had.
+    /// What the generator's processes cost: CPU seconds in the measured time, and the largest memory.
     pub fn generator(&self) -> (f64, u64) {
         let seconds = self.series.seconds();
         let measured = |second: &&Second| self.window.contains(&(second.at * SECOND_NS));
@@ -76,7 +76,7 @@ impl Course {
         (cpu_us as f64 / 1e6, resident_bytes)
     }
 
-    /// The latencies are left out when they are the generator's own.
+    /// The course as a timeline; without the latencies if these are the generator's own.
     pub fn timeline(&self, with_latencies: bool) -> Timeline {
         let zero = self.window.start / SECOND_NS;
         let zero_ns = zero * SECOND_NS;

@@ -1,9 +1,9 @@
 //! `loadgen diff a.json b.json`: what changed between two runs, and what is only noise.
 //!
-//! The noise is taken from the runs themselves: a run's measured seconds are cut into blocks, and the figure is computed
-//! again and again from blocks drawn at random, with repetition (a block bootstrap). The differences between such draws
-//! of the two runs say how far the figures may lie apart by chance. One run knows nothing of the machine's mood an hour
-//! later, so small changes are not called changes even where the draws agree.
+//! The noise is estimated from the runs themselves. A run's measured seconds are cut into blocks, and the figure is
+//! computed many times from blocks drawn at random, with repetition (a block bootstrap). The differences between such
+//! draws of the two runs show how far the figures may differ by chance. A run does not show how the machine behaves an
+//! hour later. So small changes are not reported as changes, even where the draws agree.
 
 mod noise;
 
@@ -21,7 +21,7 @@ use super::text::{number, table};
 use super::words;
 use noise::{Change, Sample};
 
-/// Far more than a run of two hours writes.
+/// Far more than the report of a two-hour run.
 const FILE_BYTES_MAX: u64 = 1 << 30;
 
 #[derive(Args)]
@@ -32,7 +32,7 @@ pub struct DiffArguments {
     after: PathBuf,
 }
 
-/// A report, as far as it can be compared.
+/// The parts of a report that can be compared.
 #[derive(Deserialize)]
 struct Read {
     scenario: String,
@@ -43,7 +43,7 @@ struct Read {
     sections: serde_json::Map<String, Value>,
 }
 
-/// Compares two reports; the text for people.
+/// Compares two reports. Returns the text for people.
 pub fn compare(arguments: &DiffArguments) -> Result<String, String> {
     let (before, after) = (read(&arguments.before)?, read(&arguments.after)?);
     let name = |path: &Path| path.file_name().unwrap_or(path.as_os_str()).to_string_lossy().into_owned();
@@ -88,7 +88,7 @@ fn figures(before: &Read, after: &Read, names: &(String, String)) -> String {
     table.to_string()
 }
 
-/// What was asked for differently: then the figures answer different questions.
+/// The options that differ: if there are any, the figures of the two runs mean different things.
 fn settings(before: &Read, after: &Read) -> Option<String> {
     let mut differences = Vec::new();
     if before.scenario != after.scenario {
@@ -108,16 +108,16 @@ fn settings(before: &Read, after: &Read) -> Option<String> {
     (!shown.is_empty()).then(|| format!("Not the same run: {}{more}.", shown.join("; ")))
 }
 
-/// Differences listed; more of them only say again that the runs are not the same.
+/// How many differences are listed. More would only repeat that the runs are not the same.
 const SETTINGS_MAX: usize = 12;
 
-/// What every run has for itself.
+/// Whether the option always differs between two runs.
 fn differs_by_nature(name: &str) -> bool {
     let last = name.rsplit('.').next().unwrap_or(name);
     ["run", "pid", "room", "server", "seed"].contains(&last)
 }
 
-/// Every value that is no object or list, by its path.
+/// Every value that is not an object or a list, by its path.
 pub fn leaves<'a>(path: &str, value: &'a Value, found: &mut Vec<(String, &'a Value)>) {
     let below = |name: &str| if path.is_empty() { name.to_owned() } else { format!("{path}.{name}") };
     match value {
@@ -129,7 +129,7 @@ pub fn leaves<'a>(path: &str, value: &'a Value, found: &mut Vec<(String, &'a Val
     }
 }
 
-/// The counts of both runs that are not the same.
+/// The counts that differ between the two runs.
 fn counts(before: &Read, after: &Read, names: &(String, String)) -> Option<String> {
     let mut table = table(&["count", &names.0, &names.1]);
     for (section, rows) in &before.sections {
@@ -137,7 +137,7 @@ fn counts(before: &Read, after: &Read, names: &(String, String)) -> Option<Strin
         else {
             continue;
         };
-        // Sizes are figures, and hardly ever the same.
+        // Sizes are figures that almost always differ.
         for (row, value) in rows.iter().filter(|(row, _)| !row.ends_with("_bytes")) {
             let pair = value.as_u64().zip(others.get(row).and_then(Value::as_u64));
             if let Some((one, other)) = pair.filter(|(one, other)| one != other) {

@@ -1,4 +1,4 @@
-//! On what machine, with what command and by whom a run was made: what somebody needs to make it again.
+//! The machine, the command and the program version of a run: what is needed to repeat it.
 
 use std::fs;
 use std::time::SystemTime;
@@ -7,9 +7,9 @@ use rustix::process::{Resource, getrlimit};
 use rustix::system::uname;
 use serde::Serialize;
 
-/// Reports are shown around; a server's key is not.
+/// Shown instead of a server's key, because reports are passed on.
 pub const KEY_SHOWN: &str = "(not shown)";
-/// The flags that name a secret.
+/// The flags whose values are secrets.
 const SECRET_FLAGS: [&str; 2] = ["--server-key", "--secret"];
 
 #[derive(Clone, Debug, Serialize)]
@@ -64,10 +64,10 @@ impl Environment {
     }
 }
 
-/// What the kernel did not tell is not guessed.
+/// Shown when the kernel does not give the value.
 const UNKNOWN: &str = "unknown";
 
-/// The value behind a name and a colon, in the first line that has it.
+/// The value after a name and a colon, in the first line that has them.
 fn value_of(path: &str, name: &str) -> String {
     let text = fs::read_to_string(path).unwrap_or_default();
     let mut lines = text.lines().filter_map(|line| line.split_once(':'));
@@ -79,7 +79,7 @@ fn setting(name: &str) -> String {
     text.map_or(UNKNOWN.to_owned(), |text| text.trim().to_owned())
 }
 
-/// The command line as it was typed, but for secrets.
+/// The command line as typed, without secrets.
 fn without_secrets(arguments: impl Iterator<Item = String>) -> String {
     let mut shown: Vec<String> = Vec::new();
     for argument in arguments {
@@ -94,7 +94,7 @@ fn without_secrets(arguments: impl Iterator<Item = String>) -> String {
     shown.join(" ")
 }
 
-/// An argument as a shell would take it again.
+/// An argument in the form in which a shell accepts it.
 fn quoted(argument: String) -> String {
     let plain = |c: char| c.is_alphanumeric() || "-_=./:,@%+".contains(c);
     if !argument.is_empty() && argument.chars().all(plain) {

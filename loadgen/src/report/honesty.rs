@@ -1,8 +1,9 @@
-//! Whether the generator itself was too slow for the latencies it measured: then they are its own, and are not shown.
+//! Whether the generator itself was too slow for the latencies that it measured. Then the latencies are the generator's
+//! own and are not shown.
 //!
-//! Two things would be charged to the server wrongly: a message that was handed over late, and a frame that had arrived
-//! but was not read yet. The first is measured for every message, the second by stamps (`lag.rs`). Each latency is judged by
-//! what lay on its route.
+//! Two delays of the generator would wrongly count against the server: a message that was sent late, and a frame that
+//! had arrived but was not read yet. The first is measured for every message, the second by stamps (`lag.rs`). Each
+//! latency is judged by the delays on its route.
 
 use crate::checks::figures::ThreadFigures;
 use crate::checks::latency::Latency;
@@ -10,44 +11,44 @@ use crate::team::machine::MachineFigures;
 
 use super::{Section, Value, words};
 
-/// The generator's part of a latency may be this much of it ...
+/// The generator's own delay may be this part of a latency ...
 const PART_MAX: f64 = 0.25;
-/// ... or this, whichever is more: timers and schedulers are no better on a quiet machine.
+/// ... or this long, whichever is more: timers and schedulers are no better on a quiet machine.
 const DELAY_US_MIN: u64 = 2_000;
-/// A thread that computes for more of the time than this has no time left to be prompt.
+/// A thread that computes for more than this part of the time cannot react promptly.
 const BUSY_MAX: f64 = 0.95;
 
-/// What the generator knows of itself.
+/// The generator's measurements of itself.
 #[derive(Clone, Default, Debug)]
 pub struct Generator {
     pub lateness: Latency,
     pub lag: Latency,
-    /// Of the threads that had publishers.
+    /// Only of the threads that had publishers.
     pub publishers_lag: Latency,
     pub threads: Vec<ThreadFigures>,
-    /// The other machines that took part, and how well their clocks are known.
+    /// The other machines of the run, and how exactly their clocks are known.
     pub machines: Vec<MachineFigures>,
 }
 
-/// What a latency is the time of, and so which of our own delays can be part of it.
+/// What a latency spans, and so which of the generator's own delays may be part of it.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Route {
-    /// From a publisher's time to members, which may be on any thread of any machine.
+    /// From a publisher's intended time to members, which may be on any thread of any machine.
     ToMembers,
-    /// From a publisher's time to the answer that it hears itself.
+    /// From a publisher's intended time to the answer that the publisher receives.
     BackToPublisher,
-    /// From the time at which something was to be asked, whose lateness was measured, to the answer.
+    /// From the intended time of a request, whose lateness was measured, to its answer.
     Timed,
-    /// From a question to its answer.
+    /// From a request to its answer.
     Asked,
 }
 
-/// A kind of latency that was measured.
+/// One kind of latency that was measured.
 #[derive(Clone, Debug)]
 pub struct Timing {
     pub name: &'static str,
     pub latency: Latency,
-    /// Why the figures are the generator's own, when they are.
+    /// Why the figures are the generator's own, if they are.
     pub generator_bound: Option<String>,
 }
 
@@ -63,12 +64,13 @@ impl Generator {
         busiest(&self.threads, |_| true)
     }
 
-    /// By how much a time from another machine may be wrong.
+    /// How wrong a time from another machine may be.
     fn clock_uncertainty_us(&self) -> u64 {
         self.machines.iter().map(|machine| machine.clock.uncertainty_ns.div_ceil(1_000)).max().unwrap_or_default()
     }
 
-    /// The largest share of the time that a thread was ready and had no core; nothing where the kernel does not count it.
+    /// The largest share of the time in which a thread was ready but had no core; `None` where the kernel does not
+    /// count it.
     pub fn waiting_most(&self) -> Option<f64> {
         self.threads.iter().filter_map(|thread| thread.waiting).reduce(f64::max)
     }
@@ -81,9 +83,9 @@ impl Generator {
             .row("ready without a core, at most", waiting)
     }
 
-    /// Why a latency of this route and with this p99 is no figure of the server's.
+    /// Why a latency with this route and this p99 does not describe the server.
     fn spoils(&self, route: Route, p99_us: u64) -> Option<String> {
-        // Whoever only listens cannot keep a publisher from hearing its answer.
+        // A thread that only listens cannot delay a publisher's answer.
         let (lag, busiest) = match route {
             Route::BackToPublisher => (&self.publishers_lag, busiest(&self.threads, |thread| thread.publishes)),
             Route::ToMembers | Route::Timed | Route::Asked => (&self.lag, self.busiest()),
@@ -93,7 +95,7 @@ impl Generator {
         }
         let allowed_us = DELAY_US_MIN.max((p99_us as f64 * PART_MAX) as u64);
         let clocks_us = self.clock_uncertainty_us();
-        // What begins and ends on one machine is told by one clock.
+        // A latency that begins and ends on one machine uses one clock.
         if route == Route::ToMembers && clocks_us > allowed_us {
             let clocks = words::duration(clocks_us as f64);
             return Some(format!(
@@ -142,7 +144,7 @@ mod tests {
             assert_eq!(all.into_iter().filter(spoils).collect::<Vec<_>>(), expected, "{generator:?}");
         };
         check(|_| {}, &[]);
-        // A thread of listeners, and one that has publishers as well.
+        // A thread with listeners only, and a thread that has publishers too.
         let listeners = &[Route::ToMembers, Route::Timed, Route::Asked];
         let everybody = &[Route::ToMembers, Route::BackToPublisher, Route::Timed, Route::Asked];
         check(|own| own.lag = constant(3_000), listeners);
@@ -172,7 +174,7 @@ mod tests {
             assert!(found.is_none_or(|found| found.contains(expected.unwrap_or_default())));
         };
         check(0, 0, 0.5, 1_000, None);
-        // Two milliseconds are always allowed, a quarter of the p99 as well.
+        // Two milliseconds are always allowed, and so is a quarter of the p99.
         check(1_990, 1_990, 0.94, 10, None);
         check(2_100, 0, 0.5, 4_000, Some("waited"));
         check(2_100, 0, 0.5, 9_000, None);

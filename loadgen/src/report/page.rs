@@ -1,4 +1,4 @@
-//! `--html`: a run as one page that needs nothing else, neither a network nor a script.
+//! `--html`: a run as one page that needs no network and no script.
 
 mod axis;
 mod chart;
@@ -17,10 +17,10 @@ pub use chart::{Chart, Line};
 pub use sheet::{Grid, Sheet};
 
 const STYLE: &str = include_str!("page/style.css");
-/// Every chart is drawn twice: letters stay readable only when the drawing is not shrunk.
+/// Every chart is drawn in two sizes: text is readable only when the drawing is not shrunk.
 const WIDE: Size = Size { width: 860, height: 290, x_ticks: 12, y_ticks: 6 };
 const NARROW: Size = Size { width: 400, height: 280, x_ticks: 4, y_ticks: 5 };
-/// Settings that are shown; a run of many rooms has more, and they are in the JSON.
+/// How many settings are shown. A run of many rooms has more; they are all in the JSON.
 const SETTINGS_MAX: usize = 60;
 
 impl Report {
@@ -72,8 +72,8 @@ impl Report {
         }
     }
 
-    /// What was measured of the server, and below it what was our own part: apart, or they would not fit a
-    /// narrow page.
+    /// The latencies measured at the server, and below them the generator's own delays: in two tables, because one
+    /// would not fit a narrow page.
     fn latencies<'a>(&'a self) -> Markup {
         let generator = &self.findings.generator;
         let own = [("generator lateness", &generator.lateness), ("generator lag", &generator.lag)];
@@ -83,7 +83,7 @@ impl Report {
     }
 }
 
-/// A whole page: what stands under its title, and what follows.
+/// A whole page: what stands below its title, and what follows.
 fn document(title: &str, header: Markup, body: Markup) -> String {
     let page = html! {
         (DOCTYPE)
@@ -214,7 +214,7 @@ fn capital(text: &str) -> String {
     letters.next().map(|first| first.to_uppercase().chain(letters).collect()).unwrap_or_default()
 }
 
-/// Percentiles as rows, latencies as columns: each with its name, and whether it is the generator's own.
+/// Percentiles as rows, latencies as columns: each latency with its name, and whether it is the generator's own.
 fn table<'a>(latencies: impl Iterator<Item = (&'a str, &'a Latency, bool)>) -> Markup {
     let columns: Vec<_> = latencies.filter(|(_, latency, _)| !latency.is_empty()).collect();
     let rows = [("p50", 0.5), ("p90", 0.9), ("p99", 0.99), ("p99.9", 0.999), ("max", 1.0)];

@@ -1,4 +1,4 @@
-//! What `loadgen room` found, as sections.
+//! The findings of `loadgen room`, as sections.
 
 use std::collections::HashMap;
 
@@ -21,19 +21,19 @@ const EVENT_PROMISE: &str =
 /// A finished run, before it is judged.
 pub struct Outcome {
     pub processes: usize,
-    /// The other machines that took part, and how well their clocks are known.
+    /// The other machines of the run, and how exactly their clocks are known.
     pub machines: Vec<MachineFigures>,
-    /// By how much times that two workers told may disagree.
+    /// How far the times from two workers may disagree.
     pub clock_margin_ns: u64,
     pub figures: Figures,
-    /// By the number of the room.
+    /// By room number.
     pub answers: HashMap<u32, Answers>,
     pub disagreement: Disagreement,
     pub progress: Progress,
     pub costs: Costs,
     /// How long after the last scheduled send the last delivery came.
     pub last_delivery_late_ns: u64,
-    /// What the rooms' histories were like at the end, where they were read.
+    /// What the rooms' histories held at the end, if they were read.
     pub history: Option<HistoryFigures>,
     pub course: Course,
 }
@@ -95,7 +95,7 @@ fn heading(options: &RunOptions, processes: usize) -> String {
     )
 }
 
-/// Reports are shown around; a server's key is not.
+/// Reports are passed on, so the server's key is not shown.
 fn settings(options: &RunOptions) -> serde_json::Value {
     let mut options = options.clone();
     KEY_SHOWN.clone_into(&mut options.plan.target.server_key);
@@ -115,7 +115,7 @@ fn messages(options: &RunOptions, outcome: &Outcome, [accepted, refused, unanswe
 fn deliveries(options: &RunOptions, outcome: &Outcome) -> Section {
     let Outcome { figures, disagreement, .. } = outcome;
     let out_of_order = figures.out_of_order + figures.tally.out_of_order + disagreement.out_of_order;
-    // Members that had everything and one order would have placed every message.
+    // If all members received everything in one order, every message would have a place.
     let all_was_heard = figures.tally.missing + figures.tally.skipped + figures.tally.announced == 0;
     let no_other_reason = out_of_order == 0 && all_was_heard && options.plan.order == OrderDemand::Room;
     let unplaced = if no_other_reason { disagreement.unplaced } else { 0 };

@@ -1,5 +1,5 @@
-//! What a scenario counted, as a titled list of names and values: the same list becomes a table on the terminal, a table
-//! on the page, and an object in the JSON.
+//! The counts of a scenario, as a titled list of names and values. The same list becomes a table on the terminal, a
+//! table on the page, and an object in the JSON.
 
 use std::borrow::Cow;
 
@@ -19,7 +19,7 @@ pub struct Section {
 pub struct Row {
     pub name: Cow<'static, str>,
     pub value: Value,
-    /// How the verdict names this count when it is not zero; nothing when the count is no fault.
+    /// The verdict's words for this count when it is not zero; `None` when the count is not a fault.
     pub fault: Option<&'static str>,
 }
 
@@ -32,7 +32,7 @@ pub enum Value {
     Milliseconds(f64),
     Microseconds(f64),
     Bytes(f64),
-    /// A part of one, shown in percent.
+    /// A part of 1, shown in percent.
     Share(f64),
     Text(String),
 }
@@ -57,7 +57,7 @@ impl Section {
         self
     }
 
-    /// What keeps the run from being faultless, in words.
+    /// The reasons why the run is not faultless, in words.
     pub fn faults(&self) -> impl Iterator<Item = String> {
         self.rows.iter().filter_map(|row| match (row.fault, &row.value) {
             (Some(what), Value::Count(count)) if *count > 0 => Some(format!("{} {what}", words::grouped(*count))),
@@ -65,19 +65,19 @@ impl Section {
         })
     }
 
-    /// The title as a member's name.
+    /// The title as a JSON member's name.
     pub fn key(&self) -> String {
         self.title.to_lowercase().replace(' ', "_")
     }
 }
 
 impl Row {
-    /// Whether this is a fault, and there are some.
+    /// Whether this row is a fault count above zero.
     pub fn is_faulty(&self) -> bool {
         self.fault.is_some() && matches!(self.value, Value::Count(1..))
     }
 
-    /// The name as a member's name, with the unit at its end.
+    /// The name as a JSON member's name, with the unit at the end.
     pub fn key(&self) -> String {
         let unit = match self.value {
             Value::Seconds(_) => "_secs",
@@ -91,7 +91,7 @@ impl Row {
 }
 
 impl Value {
-    /// For people, with the unit behind it.
+    /// The value for people, followed by its unit.
     pub fn text(&self) -> String {
         match self {
             Value::Count(count) => words::grouped(*count),
@@ -105,7 +105,7 @@ impl Value {
         }
     }
 
-    /// As a number, in its unit; nothing for text.
+    /// The value as a number in its unit; `None` for text.
     pub fn number(&self) -> Option<f64> {
         match self {
             Value::Count(count) => Some(*count as f64),
@@ -125,7 +125,7 @@ impl Serialize for Value {
         match self {
             Value::Count(count) => serializer.serialize_u64(*count),
             Value::Text(text) => serializer.serialize_str(text),
-            // There is no part of a byte.
+            // A byte has no fractions.
             Value::Bytes(bytes) => serializer.serialize_i64(bytes.round() as i64),
             other => other.number().serialize(serializer),
         }

@@ -1,4 +1,4 @@
-//! A report on a terminal: tables, and the verdict below them.
+//! A report on a terminal: tables, with the verdict below them.
 
 use comfy_table::{Cell, CellAlignment, Table, presets};
 
@@ -42,7 +42,7 @@ fn add_latency(table: &mut Table, name: &str, latency: &Latency) {
     table.add_row(std::iter::once(Cell::new(name)).chain(times.into_iter().chain(count).map(number)));
 }
 
-/// One section, or two beside each other, as one table.
+/// One section, or two side by side, as one table.
 fn side_by_side(sections: &[Section]) -> Table {
     let header: Vec<&str> = sections.iter().flat_map(|section| [section.title, ""]).collect();
     let mut table = table(&header);

@@ -1,6 +1,6 @@
-//! Numbers as people read them.
+//! Numbers in the form in which people read them.
 
-/// Digits in threes: 1,234,567.
+/// The digits in groups of three: 1,234,567.
 pub fn grouped(number: u64) -> String {
     let digits = number.to_string();
     let mut text = String::new();
@@ -13,7 +13,7 @@ pub fn grouped(number: u64) -> String {
     text
 }
 
-/// Three digits that matter, and none behind the point from a hundred on.
+/// Three significant digits, and no decimals from a hundred on.
 pub fn number(number: f64) -> String {
     if !number.is_finite() {
         return "none".to_owned();
@@ -27,7 +27,8 @@ pub fn number(number: f64) -> String {
         _ if size == 0.0 => 0,
         _ if size >= 9.995 => 1,
         _ if size >= 0.9995 => 2,
-        // As many zeros as it has, and three digits; what is smaller is as good as nothing.
+        // Three significant digits, with three to six decimals. A number that is too small for that is practically
+        // zero.
         _ => (2 - size.log10().floor() as i32).clamp(3, 6) as usize,
     };
     format!("{number:.decimals$}")
@@ -44,12 +45,12 @@ pub fn bytes(bytes: f64) -> String {
     format!("{} {}", number(size), UNITS[unit])
 }
 
-/// Milliseconds of a duration in microseconds, to the microsecond: 1,234.567.
+/// A duration in microseconds, shown in milliseconds to the microsecond: 1,234.567.
 pub fn milliseconds(us: u64) -> String {
     format!("{}.{:03}", grouped(us / 1000), us % 1000)
 }
 
-/// A duration with the unit that suits it.
+/// A duration with a suitable unit.
 pub fn duration(us: f64) -> String {
     match us {
         _ if us < 1_000.0 => format!("{} µs", number(us)),
@@ -58,7 +59,7 @@ pub fn duration(us: f64) -> String {
     }
 }
 
-/// Zero, not infinity, when there was nothing to divide by.
+/// Zero, not infinity, when the divisor is zero.
 pub fn ratio(of: f64, by: f64) -> f64 {
     if by > 0.0 { of / by } else { 0.0 }
 }

@@ -1,6 +1,6 @@
-//! `--baseline`: the same run once more, against the bare server (`bare/`) on the same cores, with messages as long and batches
-//! as large as the real server's were. And once more after that, with members that read and look at nothing: what the
-//! others cost above that is what checking costs.
+//! `--baseline`: does the same run again against the bare server (`bare/`) on the same cores, with messages as long and
+//! batches as large as those of the real server. Then does it once more with members that only read, without looking at
+//! the bytes: the difference in cost to the run before is what checking costs.
 
 use std::io;
 use std::process::Stdio;
@@ -19,10 +19,10 @@ use crate::scenarios::scenario::{self, RunError};
 use crate::watch;
 use crate::wire::Dialect;
 
-/// The bare server listens within moments, or not at all.
+/// The bare server listens within this time, or not at all.
 const STARTING: Duration = Duration::from_secs(10);
 
-/// How long members that only read may still read behind the measured time.
+/// How long members that only read may go on reading after the measured time.
 const READING_SETTLES: Duration = Duration::from_secs(1);
 
 #[derive(Debug, Error)]
@@ -41,14 +41,14 @@ pub enum BaselineError {
     Run(#[from] RunError),
 }
 
-/// What the runs against the bare server came to.
+/// The results of the runs against the bare server.
 pub struct Baseline {
     pub findings: Findings,
-    /// What the generator costs beside a client that only reads; nothing where members come and go.
+    /// What the generator costs beside a client that only reads; `None` in runs whose members come and go.
     pub reading: Option<Section>,
 }
 
-/// Does to the bare server what was done to the real one.
+/// Does the same run against the bare server.
 pub async fn run(options: &RunOptions, real: &Outcome) -> Result<Baseline, BaselineError> {
     let mut bare = Bare::start(&orders(options, real)?).await?;
     watch::note("baseline: the same once more, against a bare socket loop on the same cores");
@@ -69,11 +69,11 @@ pub async fn run(options: &RunOptions, real: &Outcome) -> Result<Baseline, Basel
     Ok(Baseline { findings: room::findings(&options, checked), reading })
 }
 
-/// The same run with members that look at nothing. Nobody counts their deliveries, so there is nothing to wait for.
+/// The same run with members that only read. Their deliveries are not counted, so there is nothing to wait for.
 fn reading_only(options: &RunOptions) -> RunOptions {
     let mut options = options.clone();
     options.plan.reads_only = true;
-    // Another run, so that it takes no ports that the run before has just let go.
+    // A new run number, so that it does not use the ports that the run before has just closed.
     options.plan.run = options.plan.run.wrapping_add(1);
     options.settle_secs = READING_SETTLES.as_secs_f64();
     options
@@ -95,7 +95,7 @@ fn orders(options: &RunOptions, real: &Outcome) -> Result<Orders, BaselineError>
     })
 }
 
-/// The process of the bare server; it ends with us, however we end.
+/// The process of the bare server. It ends when this process ends, in whatever way that happens.
 struct Bare {
     process: Child,
     orders: ChildStdin,

@@ -1,7 +1,7 @@
-//! `loadgen connect`: the coordinator's side, and what it found.
+//! `loadgen connect`: the coordinator's side, and the findings.
 //!
-//! Everybody signs in; then everybody connects, as fast as the server takes it; then all stay for a while. What a user costs
-//! is what memory grew by between the first moment and the last, over the users that were there.
+//! All users sign in; then all connect, as fast as the server accepts them; then all stay for a while. A user's memory
+//! cost is the growth of memory between the first stage and the last, divided by the number of connected users.
 
 use std::io;
 use std::time::{Duration, Instant};
@@ -35,10 +35,11 @@ pub struct Outcome {
     processes: usize,
     machines: Vec<MachineFigures>,
     held: Held,
-    /// How long it took until all were there, or had given up.
+    /// How long it took until all users were connected or had failed.
     connecting: Duration,
     server: Option<ServerCosts>,
-    /// Of this machine; where the server and the users are both on it, it is that of both ends.
+    /// The kernel memory of this machine. If the server and the users are both on it, this covers both ends of the
+    /// connections.
     kernel_bytes: Option<f64>,
     course: Course,
 }
@@ -104,7 +105,8 @@ pub async fn run(options: &ConnectOptions) -> Result<Outcome, ConnectError> {
     Ok(Outcome { processes, machines, held, connecting, server, kernel_bytes, course })
 }
 
-/// What the kernel of this machine keeps for sockets, among other things; nothing where it does not tell.
+/// The memory that this machine's kernel uses for sockets, among other things; `None` where the kernel does not report
+/// it.
 fn kernel_bytes() -> Option<f64> {
     let reading = KernelReading::take(std::process::id()).ok()?;
     Some((reading.slab_bytes + reading.socket_buffer_bytes) as f64)
@@ -125,7 +127,7 @@ fn orders(options: &ConnectOptions, sites: &Sites) -> Vec<Order> {
     sites.parts().map(order).collect()
 }
 
-/// Waits, for as long as somebody is there.
+/// Waits for the holding time, or until no user is connected any more.
 async fn hold(team: &mut Team, options: &ConnectOptions, from_ns: u64) -> Result<(), TeamError> {
     let until_ns = from_ns + (options.secs * SECOND_NS as f64) as u64;
     let mut watch = Watch::new(Stage::holding(options.users));
@@ -189,7 +191,7 @@ fn connections(options: &ConnectOptions, outcome: &Outcome) -> Section {
         .count("processes", outcome.processes as u64)
 }
 
-/// What each user costs the generator, and the kernel.
+/// What each user costs the generator and the kernel.
 fn memory(outcome: &Outcome) -> Section {
     let grown = |resident: &crate::clients::idlers::Resident| resident.held_bytes as f64 - resident.before_bytes as f64;
     let own: f64 = outcome.held.resident.iter().map(grown).sum();

@@ -1,7 +1,8 @@
-//! `loadgen curve`: rooms of several sizes, one after another, and what they show of larger ones.
+//! `loadgen curve`: rooms of several sizes, one after another, and what they show about larger rooms.
 //!
-//! Each size is run quietly first, for the time that a message on its own takes to the last member, and then at rising rates,
-//! for the deliveries a second that are sustained. Every run is one of `loadgen room`, with all its checks.
+//! Each size first runs at a quiet rate, to measure how long a single message takes to the last member. Then it runs at
+//! rising rates, to find the deliveries a second that are sustained. Every run is a run of `loadgen room`, with all its
+//! checks.
 
 mod climb;
 mod page;
@@ -26,18 +27,18 @@ use crate::watch::note;
 use climb::Climb;
 use projection::{Basis, Projection};
 
-/// Where the climb begins: what any server carries.
+/// The deliveries a second at which the search begins: any server can sustain them.
 const DELIVERIES_FIRST: f64 = 20_000.0;
 const RATE_FIRST_MAX: f64 = 1_000.0;
-/// A rate is sustained when this part of what was due arrived while it was measured.
+/// A rate is sustained when this part of the due deliveries arrived within the measured time.
 const SUSTAINED_PART: f64 = 0.95;
-/// Connections of the run before that may still be there when the next begins, and how long they are waited for.
+/// How many connections of the run before may remain when the next run begins, and how long the rest is waited for.
 const FILES_LEFT_MAX: usize = 64;
 const LEAVING_MAX: Duration = Duration::from_secs(60);
-/// Descriptors that a server keeps for itself, and for the connections over which users sign in.
+/// Descriptors that a server needs for itself, and for the connections over which users sign in.
 const SERVER_DESCRIPTORS_APART: u64 = 1_100;
-/// Of the rest so much is filled: a server whose cores each have a share of the connections, which come to them by chance,
-/// is full when one of them is.
+/// The part of the remaining descriptors that is used. Connections come to a server's cores by chance. A server whose
+/// cores each have a fixed share of the connections is full as soon as one core is full.
 const FILLED_PART: f64 = 0.97;
 
 #[derive(Debug, Error)]
@@ -61,16 +62,16 @@ pub struct Curve {
     scenario: &'static str,
     passed: bool,
     environment: Environment,
-    /// As it was asked for; without secrets.
+    /// The options, without secrets.
     settings: CurveOptions,
     points: Vec<Point>,
-    /// Why it ends before its end, if it does.
+    /// Why the curve stopped early, if it did.
     failure: Option<String>,
-    /// What the largest room says of one of a million; nothing where the server's process was not seen.
+    /// What the largest room implies for a room of a million; `None` if the server's process was not watched.
     projection: Option<Projection>,
 }
 
-/// One size.
+/// The results for one size.
 #[derive(Serialize)]
 struct Point {
     users: u32,
@@ -93,17 +94,17 @@ struct Beyond {
 struct Measured {
     rate: f64,
     deliveries_per_second: f64,
-    /// The part of what was due while it was measured that came while it was measured.
+    /// The part of the deliveries due in the measured time that also came in the measured time.
     part: f64,
     last_member: Percentiles,
-    /// Why the times are the generator's own, when they are.
+    /// Why the times are the generator's own, if they are.
     generator_bound: Option<String>,
     faults: Vec<String>,
     costs: Option<Costs>,
     generator_bytes_per_user: f64,
 }
 
-/// Of the server's process.
+/// The costs of the server's process.
 #[derive(Clone, Copy, Serialize)]
 struct Costs {
     cores_busy: f64,
@@ -112,7 +113,7 @@ struct Costs {
     kernel_bytes_per_connection: f64,
 }
 
-/// Runs all sizes, telling how far it is. What was measured before something failed is kept.
+/// Runs all sizes, and prints the progress. If a run fails, the results before it are kept.
 pub async fn run(options: &CurveOptions) -> Result<Curve, CurveError> {
     let descriptors = process::raise_descriptor_limit()?;
     let pid = options.pid.or_else(|| listening::process_at(options.target.server));
@@ -149,10 +150,11 @@ pub async fn run(options: &CurveOptions) -> Result<Curve, CurveError> {
 /// The runs of a curve, one after another.
 struct Course<'a> {
     options: &'a CurveOptions,
-    /// The server's process, when it is on this machine, and the files it had open before anybody came.
+    /// The server's process, if it is on this machine, and how many files it had open before any user came.
     pid: Option<u32>,
     files_before: Option<usize>,
-    /// Its memory then: what a room grows into may be what another one has left.
+    /// The process's memory at that time. Memory is compared with this value, because a room may reuse memory that an
+    /// earlier room has left.
     resident_before_bytes: u64,
 }
 
@@ -195,7 +197,8 @@ impl Course<'_> {
         Ok(measured)
     }
 
-    /// Where as many connect as fit, those of the run before must be gone first, at the server as well.
+    /// Waits until the users of the run before have left, at the server too. Otherwise a run with as many users as fit
+    /// would find too few free descriptors.
     async fn until_everybody_has_left(&self) {
         let Some((pid, before)) = self.pid.zip(self.files_before) else { return };
         let deadline = Instant::now() + LEAVING_MAX;
@@ -210,7 +213,7 @@ fn open_files(pid: u32) -> Option<usize> {
     Some(fs::read_dir(format!("/proc/{pid}/fd")).ok()?.count())
 }
 
-/// As many connections as the server's process has descriptors left.
+/// How many connections the server's process has descriptors for.
 fn as_many_as_fit(pid: Option<u32>) -> Result<u32, CurveError> {
     let pid = pid.ok_or(CurveError::NoLimit)?;
     let limits = fs::read_to_string(format!("/proc/{pid}/limits")).map_err(|_| CurveError::NoLimit)?;
@@ -219,7 +222,7 @@ fn as_many_as_fit(pid: Option<u32>) -> Result<u32, CurveError> {
     Ok((room as u32).max(1))
 }
 
-/// The soft limit of open files, which counts.
+/// The soft limit of open files: this is the limit that applies.
 fn open_files_limit(limits: &str) -> Option<u64> {
     let line = limits.lines().find_map(|line| line.strip_prefix("Max open files"))?;
     match line.split_whitespace().next()? {
@@ -249,13 +252,13 @@ impl Measured {
         }
     }
 
-    /// A time that it measured, marked where that is the generator's own.
+    /// A measured time, marked if it is the generator's own.
     fn time(&self, us: u64) -> String {
         let mark = if self.generator_bound.is_some() { " *" } else { "" };
         words::duration(us as f64) + mark
     }
 
-    /// Why nobody would call this rate sustained.
+    /// Why this rate was not sustained.
     fn complaint(&self) -> String {
         if !self.faults.is_empty() {
             return self.faults.join("; ");
@@ -389,7 +392,7 @@ impl Point {
         [&self.quiet].into_iter().chain(&self.best)
     }
 
-    /// What was wrong while it was quiet, and why a rate was not sustained.
+    /// The faults at the quiet rate, and why a higher rate was not sustained.
     fn complaints(&self) -> impl Iterator<Item = String> {
         let quiet = (!self.quiet.faults.is_empty()).then(|| (self.quiet.rate, self.quiet.complaint()));
         let beyond = self.beyond.as_ref().map(|beyond| (beyond.rate, beyond.why.clone()));

@@ -1,7 +1,8 @@
-//! `loadgen history`: the coordinator's side, and what it found.
+//! `loadgen history`: the coordinator's side, and the findings.
 //!
-//! One publisher fills the room; the whole history is read once, both ways, and must be what was said; then pages of it are
-//! read at a rate, and each must be what it was. So the figures are those of right answers.
+//! One publisher fills the room. The whole history is read once in both directions and must be what the publisher sent.
+//! Then pages of it are read at a rate, and each page must be what it was the first time. So the figures are those of
+//! correct answers.
 
 mod fill;
 mod reads;
@@ -30,9 +31,9 @@ use walk::{Kind, Known, Walk, WalkError, WalkFigures};
 
 pub use reads::{Fetched, Reading, Timetable, serve};
 
-/// Workers learn of the start this long before it, so that none is late for the first read.
+/// Workers receive the start this long before it, so that none is late for the first read.
 const START_DELAY_NS: u64 = SECOND_NS / 2;
-/// A read that is not answered is given up by its reader after half a minute; the last of them is waited for.
+/// A reader gives up a read after half a minute without an answer. The coordinator waits this long for the last reads.
 const LAST_ANSWERS: Duration = Duration::from_secs(35);
 
 #[derive(Debug, Error)]
@@ -57,7 +58,7 @@ pub struct Outcome {
     walked: WalkFigures,
     pages: usize,
     fetched: Fetched,
-    /// While it was measured.
+    /// During the measured time.
     server_cpu: Option<CpuTime>,
     course: Course,
 }
@@ -134,7 +135,7 @@ impl<'a> Run<'a> {
                 pages: pages.to_vec(),
                 newest: options.newest,
                 timetable: options.timetable,
-                // Behind the publisher.
+                // The publisher has the first number, so the readers' numbers follow it.
                 readers: readers.start + 1..readers.end + 1,
                 readers_total: options.readers,
                 threads: options.threads,
@@ -149,7 +150,7 @@ impl<'a> Run<'a> {
         Ok(Self { options, server_watch: probe.map(ServerWatch::start), probe, team, window: 0..0 })
     }
 
-    /// Everybody signs in and reads; what the server computed while it was measured, and what came of it.
+    /// All readers sign in and read. Returns the server's CPU time in the measured time, and the results of the reads.
     async fn read(&mut self) -> Result<(Option<CpuTime>, Fetched), HistoryError> {
         let mut watch = Watch::new(Stage::signing_in(self.options.readers));
         self.team.gather(Some(&mut watch), |word| matches!(word, Word::SignedIn).then_some(())).await?;
@@ -241,7 +242,7 @@ pub fn findings(options: &HistoryOptions, outcome: Outcome) -> Findings {
     }
 }
 
-/// The history as it was walked through once.
+/// The history, as it was read once from end to end.
 fn whole(outcome: &Outcome) -> Section {
     let found = &outcome.walked;
     let section = Section::new("history")

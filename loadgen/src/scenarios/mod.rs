@@ -1,4 +1,4 @@
-//! What the coordinator does, command by command.
+//! What the coordinator does, scenario by scenario.
 
 pub mod bare;
 pub mod baseline;

@@ -1,7 +1,8 @@
-//! What happens when, in a run: the coordinator's side.
+//! The sequence of a run: the coordinator's side.
 //!
-//! Everybody signs in, then everybody joins, then the publishers follow their schedule, then the last deliveries are waited
-//! for, and only then is anything counted. The stages do not overlap, so that memory and CPU can be told apart by stage.
+//! First all users sign in, then all users join, then the publishers follow their schedule, then the coordinator waits
+//! for the last deliveries. Only then is anything counted. The stages do not overlap, so memory and CPU time can be
+//! assigned to a stage.
 
 use std::collections::HashMap;
 use std::ops::Range;
@@ -25,21 +26,22 @@ use crate::team::orders::{Order, Progress, PublishAnswers, Publishes, Word};
 use crate::team::process::{self, Sites, Team, TeamError};
 use crate::watch::{self, Stage, Watch};
 
-/// Workers learn of the start this long before it, so that none is late for the first message.
+/// Workers receive the start this long before it, so that none is late for the first message.
 const START_DELAY_NS: u64 = SECOND_NS / 2;
-/// How often the coordinator looks up from waiting.
+/// How often the coordinator checks the progress while it waits.
 const LOOK_EVERY: Duration = Duration::from_millis(100);
-/// Joins echo through a visible room; publishing begins when they have died down for this long, or after the longest.
+/// Joins cause presence events in a visible room. Publishing begins when there were none for `QUIET`, or after
+/// `QUIET_MAX`.
 const QUIET: Duration = Duration::from_millis(600);
 const QUIET_MAX: Duration = Duration::from_secs(60);
-/// When everything has come, wait a little for what should not come.
+/// When everything has arrived, wait this long for messages that should not come.
 const LINGER: Duration = Duration::from_millis(300);
-/// More bursts are seen in the charts, but not numbered there.
+/// How many bursts are numbered in the charts. Further bursts are visible there, but not numbered.
 const BURSTS_MARKED_MAX: usize = 12;
-/// However much still trickles in, a run ends.
+/// A run ends after this time, however many messages still come.
 const SETTLE_MAX: Duration = Duration::from_secs(300);
 
-/// A room that was used before may have a history of its own; a longer one is not read.
+/// A room that was used before may have an older history; a longer one is not read.
 const HISTORY_BEFORE_MAX: usize = 1_000_000;
 
 #[derive(Debug, Error)]
@@ -54,7 +56,7 @@ pub enum RunError {
     SignIn(#[from] SignInError),
 }
 
-/// Runs the scenario to its end; what the clients found is in the outcome, good or bad.
+/// Runs the scenario to its end. What the clients found is in the outcome, whether good or bad.
 pub async fn run(options: &RunOptions) -> Result<Outcome, RunError> {
     let meter = Meter::find(options)?;
     let plan = &options.plan;
@@ -74,7 +76,7 @@ struct Run<'a> {
     meter: Meter,
     server_watch: Option<ServerWatch>,
     team: Team,
-    /// The moments at which the run went on to something else.
+    /// The times at which the run went on to something else.
     marks: Vec<Mark>,
 }
 
@@ -126,7 +128,7 @@ impl Run<'_> {
     }
 
     async fn let_presences_die_down(&mut self) -> Result<(), RunError> {
-        // A server that does not say when a user is in the room gets the time in which nothing is heard elsewhere.
+        // A server may not confirm that a user is in the room. Then the same time without events is waited for.
         if !self.options.plan.shows_presences() && self.options.plan.target.dialect.confirms_joins() {
             return Ok(());
         }
@@ -137,7 +139,8 @@ impl Run<'_> {
         Ok(())
     }
 
-    /// Publishes, measures the server between warm-up and end, and waits for the rest. Answers which time was measured.
+    /// Publishes, measures the server between the warm-up and the end, and waits for the rest. Returns the measured
+    /// time.
     async fn publish(&mut self, costs: &mut Costs) -> Result<Range<u64>, RunError> {
         // A whole second, so that the seconds of the series are those of the schedule.
         let start_ns = (clock::now_ns() + START_DELAY_NS).next_multiple_of(SECOND_NS);
@@ -154,7 +157,7 @@ impl Run<'_> {
         Ok(window)
     }
 
-    /// Follows progress until a moment, or until nobody is left to follow.
+    /// Shows the progress until that time, or until all users are disconnected.
     async fn watch_until(&mut self, watch: &mut Watch, point_ns: u64) -> Result<(), RunError> {
         while clock::now_ns() < point_ns && self.somebody_is_left() {
             let look = clock::until(point_ns).min(LOOK_EVERY);
@@ -164,7 +167,7 @@ impl Run<'_> {
         Ok(())
     }
 
-    /// Waits until everything accepted has been delivered, or nothing more comes.
+    /// Waits until all accepted messages are delivered, or nothing more comes.
     async fn settle(&mut self, watch: &mut Watch) -> Result<(), RunError> {
         let mut quiet = Quiet::new(Duration::from_secs_f64(self.options.settle_secs), SETTLE_MAX);
         loop {
@@ -190,8 +193,8 @@ impl Run<'_> {
             && self.due(progress).is_some_and(|due| progress.delivered >= due)
     }
 
-    /// How many deliveries the accepted messages make, as far as totals can tell: where something was refused in one of
-    /// many rooms, or where members come and go, they cannot.
+    /// How many deliveries the accepted messages make. `None` where the totals do not show it: when a message was
+    /// refused in one of many rooms, or when members come and go.
     fn due(&self, progress: &Progress) -> Option<u64> {
         if self.options.plan.conduct.is_some() {
             return None;
@@ -220,7 +223,8 @@ impl Run<'_> {
         Ok((answers, figures))
     }
 
-    /// Reads the histories of all rooms both ways, where the plan asks for it, and compares them with what was accepted.
+    /// Reads the histories of all rooms in both directions, if the plan asks for it, and compares them with what was
+    /// accepted.
     async fn whole_history(
         &self,
         publishes: &Publishes,
@@ -248,7 +252,7 @@ impl Run<'_> {
     }
 }
 
-/// What happens when, in the order of time.
+/// The events of a run, in the order of time.
 fn moments(plan: &Plan, start_ns: u64) -> Vec<Mark> {
     let measured = plan.measured_ns();
     let mut moments = vec![(measured.start, "measured"), (measured.end, "last deliveries")];
@@ -263,7 +267,7 @@ fn moments(plan: &Plan, start_ns: u64) -> Vec<Mark> {
     moments.into_iter().map(|(offset_ns, what)| Mark::new(start_ns + offset_ns, what)).collect()
 }
 
-/// Compares what the threads saw of each room.
+/// Compares what the threads saw in each room.
 fn disagreement(figures: &Figures, answers: &Publishes) -> Disagreement {
     let mut views: HashMap<u32, Vec<&Sightings>> = HashMap::new();
     figures.sightings.iter().for_each(|(room, view)| views.entry(*room).or_default().push(view));
@@ -275,7 +279,7 @@ fn disagreement(figures: &Figures, answers: &Publishes) -> Disagreement {
     sum
 }
 
-/// Notices when something has not changed for a while.
+/// Notices when a value has not changed for a while.
 struct Quiet<T> {
     long_enough: Duration,
     deadline: Instant,

@@ -1,10 +1,10 @@
-//! `loadgen selftest`: a checker that nobody has seen fail is no checker.
+//! `loadgen selftest`: shows that the checker finds faults.
 //!
-//! The same run goes through a proxy of ours once for each kind of fault that a server might have, and once without any.
-//! Each kind of fault comes twice: to all members, and to one member alone while the others get everything right. Most
-//! members only compare what they hear with what another has heard, so that a fault of one is what has to stand out.
-//! A fault counts as found when the run fails, and as named right when the report counts it under its own name, as often as
-//! the proxy committed it, and nothing else.
+//! The same run goes through the proxy once for each kind of fault that a server might have, and once without a fault.
+//! Each kind comes twice: at all members, and at one member alone while the others receive everything right. The second
+//! is the harder case, because most members only compare their bytes with what another member received. A fault counts
+//! as found when the run fails. It counts as named right when the report shows it under its own name, as often as the
+//! proxy committed it, and shows nothing else.
 
 use std::io;
 use std::net::SocketAddr;
@@ -23,11 +23,12 @@ use crate::scenarios::proxy::{DELAY, Mischief, Proxy, Victims};
 use crate::scenarios::scenario::{self, RunError};
 use crate::watch;
 
-/// A delivery that takes longer is too late here: far from what a healthy server needs for so few, and from the proxy's delay.
+/// A delivery that takes longer is late here. This is far above what a healthy server needs for so few users, and far
+/// below the proxy's delay.
 const LATEST: Duration = Duration::from_millis(1500);
-/// Longer than the proxy's delay, so that what is late is not missed.
+/// Longer than the proxy's delay, so that a late message is not counted as missing.
 const SETTLE: Duration = Duration::from_secs(5);
-/// The longest wait for a server to accept a connection, before anything else is tried.
+/// How long to wait for the server to accept a connection, before the trials begin.
 const CONNECT: Duration = Duration::from_secs(5);
 const _: () = assert!(LATEST.as_millis() * 2 <= DELAY.as_millis() && DELAY.as_millis() < SETTLE.as_millis());
 
@@ -41,7 +42,7 @@ pub enum SelftestError {
     Run(#[from] RunError),
 }
 
-/// Runs all kinds, shows what was found, and answers whether every kind was found and named right.
+/// Runs all kinds of faults and shows the results. Returns whether every kind was found and named right.
 pub async fn run(options: &SelftestOptions) -> Result<bool, SelftestError> {
     find_server(options.run.plan.target.server).await?;
     let mut trials = Vec::new();
@@ -65,7 +66,8 @@ pub async fn run(options: &SelftestOptions) -> Result<bool, SelftestError> {
     Ok(wrong.is_empty())
 }
 
-/// Asks before the proxy stands between: its users would be told of the proxy's connections, and not of the server.
+/// Checks the server before the proxy is started. Through the proxy, users would see the proxy's connections instead of
+/// the server's errors.
 async fn find_server(server: SocketAddr) -> Result<(), SelftestError> {
     let connected = timeout(CONNECT, TcpStream::connect(server)).await;
     match connected.unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into())) {
@@ -78,15 +80,15 @@ async fn trial(options: &SelftestOptions, mischief: Mischief, victims: Victims) 
     let RunOptions { mut plan, .. } = options.run.clone();
     let one_in = match victims {
         Victims::All => options.one_in,
-        // Each delay delays all that is behind it.
+        // A delay also delays everything after it.
         Victims::One if mischief == Mischief::Delay => (plan.messages() / 2).max(1),
-        // It hears so much less, and is to have about as many faults.
+        // One member receives far fewer messages than all, but should have about as many faults.
         Victims::One => (options.one_in / u64::from(plan.users())).max(2),
     };
     let proxy = Proxy::start(Arc::new(plan.clone()), mischief, victims, one_in)?;
     plan.target.server = proxy.addr;
     for room in &mut plan.rooms {
-        // A room of its own, so that no trial reads what another has said.
+        // Each trial has its own room, so that no trial reads the messages of another one.
         room.entrance.room.push_str(mischief.ending());
         room.entrance.room.push_str(if victims == Victims::One { "o" } else { "" });
     }
@@ -96,7 +98,7 @@ async fn trial(options: &SelftestOptions, mischief: Mischief, victims: Victims) 
     Ok(Trial { mischief, victims, committed, found: Found::in_outcome(&outcome?) })
 }
 
-/// What one run was put through, and what it says of that.
+/// The fault of one run, and what the run's report shows.
 struct Trial {
     mischief: Mischief,
     victims: Victims,
@@ -104,7 +106,7 @@ struct Trial {
     found: Found,
 }
 
-/// Faults under the names that reports have for them.
+/// The counts of faults, by their names in the report.
 #[derive(Clone, Copy, Default, PartialEq, Eq, Debug)]
 struct Found {
     missing: u64,
@@ -134,7 +136,7 @@ impl Found {
 }
 
 impl Trial {
-    /// What a report must say that names this fault right, and nothing more.
+    /// What the report must show if it names this fault right, and nothing else.
     fn expected(&self) -> Found {
         let Self { committed, found, .. } = *self;
         let none = Found::default();
@@ -142,9 +144,9 @@ impl Trial {
             Mischief::None => none,
             Mischief::Drop => Found { missing: committed, ..none },
             Mischief::Duplicate => Found { duplicates: committed, ..none },
-            // One late message may show that several others were early: they count as well.
+            // One late message may show that several others were early: these count too.
             Mischief::Reorder => Found { out_of_order: found.out_of_order.max(committed), ..none },
-            // What is changed has not arrived.
+            // A changed message counts as not delivered.
             Mischief::Corrupt => Found { corrupt: committed, missing: committed, ..none },
             Mischief::Delay => Found { late: true, ..none },
         }

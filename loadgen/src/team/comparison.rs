@@ -1,29 +1,29 @@
-//! How far another machine's clock is from ours: questions and answers with time stamps, as NTP does it.
+//! How far another machine's clock is from ours: questions and answers with time stamps, as in NTP.
 //!
-//! The answer that came back soonest was held up least on its way, so it says most: half of what it took is how wrong it
-//! can be. What the clocks drift during a run is what a comparison at its end finds beside that of its start.
+//! The answer with the shortest round trip was delayed least, so it is the most exact: it is wrong by at most half of
+//! its round trip. A comparison at the end of a run also shows how far the clocks drifted since the one at the start.
 
 use serde::{Deserialize, Serialize};
 
-/// The answering clock's stamps of one exchange.
+/// The answering machine's stamps of one exchange.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub struct Stamps {
     pub received_ns: u64,
     pub answered_ns: u64,
 }
 
-/// What is added to the other clock to get ours, and by how much that may be wrong.
+/// The number to add to the other clock to get ours, and how wrong it may be.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Comparison {
     pub offset_ns: i64,
     pub uncertainty_ns: u64,
-    /// When it was made, on our clock.
+    /// When the comparison was made, on our clock.
     pub at_ns: u64,
 }
 
 impl Comparison {
-    /// What one exchange says, asked and heard at these points of our clock. Nothing, when time seems to have gone
-    /// backwards somewhere: then it says nothing.
+    /// The result of one exchange. It was asked and its answer was received at these times of our clock. `None` when
+    /// time seems to have gone backwards; then the exchange shows nothing.
     pub fn of(asked_ns: u64, stamps: Stamps, heard_ns: u64) -> Option<Self> {
         let there_ns = stamps.answered_ns.checked_sub(stamps.received_ns)?;
         let travelling_ns = heard_ns.checked_sub(asked_ns)?.checked_sub(there_ns)?;
@@ -32,20 +32,21 @@ impl Comparison {
         Some(Self { offset_ns, uncertainty_ns: travelling_ns.div_ceil(2), at_ns: heard_ns })
     }
 
-    /// The best of several.
+    /// The most exact of several comparisons.
     pub fn best(comparisons: impl Iterator<Item = Self>) -> Option<Self> {
         comparisons.min_by_key(|comparison| comparison.uncertainty_ns)
     }
 }
 
-/// What is known of another clock after a run.
+/// What is known about another clock after a run.
 #[derive(Clone, Copy, PartialEq, Debug, Serialize)]
 pub struct Bearing {
-    /// What was added to its times throughout the run.
+    /// The number that was added to its times throughout the run.
     pub offset_ns: i64,
-    /// By how much any of them may be wrong, drift included.
+    /// How wrong any of its times may be, drift included.
     pub uncertainty_ns: u64,
-    /// How much slower it runs than ours, in millionths; less than the comparisons can tell apart is none.
+    /// How much slower it runs than our clock, in millionths; zero if the comparisons are not exact enough to show a
+    /// drift.
     pub drift_ppm: f64,
 }
 
@@ -61,8 +62,8 @@ impl Bearing {
     }
 }
 
-/// By how much times of two machines may disagree, of all that take part: each may be wrong by its own uncertainty. Where
-/// there is one, all times are its own.
+/// How far times from any two of the machines may disagree: each is wrong by at most its own uncertainty, so the two
+/// largest are added. With one machine there is only one clock, and the margin is zero.
 pub fn margin_ns(mut uncertainties_ns: Vec<u64>) -> u64 {
     uncertainties_ns.sort_unstable_by(|one, other| other.cmp(one));
     match uncertainties_ns[..] {
@@ -88,7 +89,7 @@ mod tests {
         check(1_000, 50, 60, 1_030, Some((960, 10)));
         check(1_000, 5_000, 5_000, 1_000, Some((-4_000, 0)));
         check(1_000, 1_005, 1_005, 1_011, Some((0, 6)));
-        // Whatever the way there and back took, the truth lies within the uncertainty.
+        // Whatever the two ways took, the true offset lies within the uncertainty.
         for (there_ns, back_ns) in [(0, 100), (100, 0), (37, 63), (1, 2)] {
             let stamps = Stamps { received_ns: 777 + there_ns, answered_ns: 787 + there_ns };
             let found = Comparison::of(10_777, stamps, 10_787 + there_ns + back_ns).expect("time goes on");

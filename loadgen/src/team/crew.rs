@@ -1,6 +1,8 @@
-//! The threads of a worker in the simpler scenarios: each does the same for a part of the users, and answers each order.
+//! The threads of a worker in the simpler scenarios. Each thread does the same for a part of the users, and answers
+//! each order.
 //!
-//! The answers of all threads together are the worker's. Threads note their seconds and their lag as those of a room do.
+//! The threads' answers are added up to the worker's answer. The threads record their seconds and their lag like the
+//! threads of a room.
 
 use std::ops::Range;
 use std::rc::Rc;
@@ -16,23 +18,23 @@ use crate::costs::series::Expenses;
 use crate::team::orders::{Order, Progress, Word};
 use crate::team::worker::{self, ORDERS_MAX, PROGRESS_EVERY};
 
-/// Consecutive users on the same thread would be those of one source address: they are dealt like cards.
+/// Assigns users to threads in turn. Consecutive users share a source address, so they are spread over the threads.
 fn deal(users: Range<u32>, hands: u32) -> Vec<Vec<u32>> {
     let hands = hands.clamp(1, users.len().max(1) as u32);
     (0..hands).map(|hand| users.clone().skip(hand as usize).step_by(hands as usize).collect()).collect()
 }
 
-/// What one thread is given: its users, where it notes what happens, its orders, and where its answers go.
+/// What one thread gets: its users, the recorder for its figures, its orders, and the channel for its answers.
 pub struct Post {
     pub users: Vec<u32>,
     pub recorder: Rc<Recorder>,
     pub orders: mpsc::Receiver<Order>,
     pub words: mpsc::Sender<Word>,
-    /// How many threads there are: what the worker may do at once is divided among them.
+    /// The number of threads. What the worker may do at once is divided among them.
     pub threads: usize,
 }
 
-/// Serves the coordinator with threads that live as told, until they have said their last word.
+/// Serves the coordinator with threads that run `live`, until they have sent their last word.
 pub async fn serve<L: Future<Output = ()>>(
     first: Order,
     mut orders: mpsc::Receiver<Order>,
@@ -61,20 +63,20 @@ pub async fn serve<L: Future<Output = ()>>(
                 tokio::select! {
                     () = live(Post { users, recorder, orders, words, threads }) => {}
                     _ = watching => {
-                        // Nobody listens only when the whole worker is ending.
+                        // Sending fails only when the whole worker is ending.
                         let _ = failed.send(Word::Failed { what: lag::NOT_WATCHED.to_owned() }).await;
                     }
                 }
             });
         }));
     }
-    // Not waited for: it has no more to do when the threads are gone, and ends with the process.
+    // This thread is not joined: it has nothing to do once the other threads are gone, and it ends with the process.
     std::thread::spawn(move || lag::keep(pens));
     drop(words_in);
 
     let pass_on = async |order: Order| {
         for voice in &voices {
-            // A thread that has ended has said why.
+            // A thread that has ended has sent the reason.
             let _ = voice.send(order.clone()).await;
         }
     };
@@ -102,7 +104,7 @@ pub async fn serve<L: Future<Output = ()>>(
             continue;
         }
         let Some(together) = answers.drain(..).reduce(Word::and) else { continue };
-        // The last progress before a stage's end is exact.
+        // The last progress before the end of a stage must be exact.
         say_seconds()?;
         worker::say(&together)?;
         if together.is_last() {

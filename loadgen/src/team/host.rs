@@ -1,9 +1,9 @@
-//! `loadgen worker --listen`: lends this machine to coordinators elsewhere, one at a time.
+//! `loadgen worker --listen`: lends this machine to coordinators on other machines, one at a time.
 //!
-//! A coordinator takes the machine with one connection, which it keeps for the run and compares clocks over, and opens a
-//! further one for each worker process it wants. A worker is started here as it would be by a coordinator on this machine,
-//! and its orders and words are passed on as they are, line by line. When the coordinator goes, or is silent for too long,
-//! its workers end and the machine is free again.
+//! A coordinator takes the machine with one connection. It keeps this connection for the run and compares clocks over
+//! it. It opens one more connection for each worker process that it wants. A worker is started here just as a
+//! coordinator on this machine would start it, and its orders and words are passed on unchanged, line by line. When the
+//! coordinator leaves, or is silent for too long, its workers end and the machine is free again.
 
 use std::cell::RefCell;
 use std::io;
@@ -26,14 +26,16 @@ use crate::team::orders::Word;
 use crate::team::process::{self, Spawned};
 use crate::watch::note;
 
-/// Connections at once, so workers too. A million users need some fifty workers, on all machines together.
+/// The most connections at once, and so the most workers. A million users need some fifty workers, on all machines
+/// together.
 const CONNECTIONS_MAX: usize = 512;
-/// A coordinator asks for the time every second; one that is silent for this long has gone.
+/// A coordinator asks for the time every second. A coordinator that is silent for this long has gone.
 pub const SILENCE_MAX: Duration = Duration::from_secs(30);
-/// When no connection can be accepted, because descriptors have run out, the next attempt is made a little later.
+/// The pause before the next attempt when no connection can be accepted, for example because the descriptors have run
+/// out.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
-/// Serves coordinators until the process is ended; returns only what went wrong.
+/// Serves coordinators until the process is ended. Returns only if there is an error.
 pub fn run(listen: SocketAddr, secret: Secret) -> Result<(), String> {
     if secret.is_empty() && !listen.ip().is_loopback() {
         return Err(format!(
@@ -61,11 +63,11 @@ struct Host {
     tenancy: RefCell<Option<Tenancy>>,
 }
 
-/// The machine is taken.
+/// The run that has taken the machine.
 struct Tenancy {
     run: u64,
     coordinator: SocketAddr,
-    /// Closed when the tenancy ends, which its workers notice.
+    /// Closed when the tenancy ends; the workers' relays notice that.
     held: watch::Sender<()>,
 }
 
@@ -73,7 +75,7 @@ impl Host {
     async fn accept(self: Rc<Self>, listener: TcpListener) {
         let places = Arc::new(Semaphore::new(CONNECTIONS_MAX));
         loop {
-            // Beyond that many, connections wait in the listener's queue.
+            // With more connections than that, new ones wait in the listener's queue.
             let Ok(place) = places.clone().acquire_owned().await else { return };
             match listener.accept().await {
                 Ok((stream, coordinator)) => {
@@ -154,14 +156,14 @@ async fn tell_the_time(lines: &mut Lines<OwnedReadHalf>, writer: &mut OwnedWrite
     Ok(())
 }
 
-/// The way between a coordinator and a worker process here.
+/// Connects a coordinator with a worker process on this machine.
 struct Relay {
     orders: tokio::process::ChildStdin,
     words: Lines<tokio::process::ChildStdout>,
 }
 
 impl Relay {
-    /// Passes orders and words on, until the worker has said its last. It ends when its orders do.
+    /// Passes orders and words on until the worker has sent its last word. The worker ends when its orders end.
     async fn run(
         self,
         coordinator: Lines<OwnedReadHalf>,
@@ -172,7 +174,7 @@ impl Relay {
         let pass_orders = async {
             let mut rest = coordinator.into_rest();
             tokio::select! {
-                // What went wrong here shows at the worker: its orders have ended.
+                // An error here needs no report: the worker's orders end, and so does the worker.
                 _ = tokio::io::copy_buf(&mut rest, &mut orders) => {}
                 _ = held.changed() => {}
             }

@@ -1,8 +1,8 @@
-//! How a coordinator and a listening worker meet: each shows that it holds the same secret, and neither says it.
+//! How a coordinator and a listening worker meet: each proves that it has the same secret, and neither sends it.
 //!
-//! The worker speaks first, with a number nobody has seen before; the coordinator answers with one of its own and a proof
-//! over both; the worker proves the same in its turn. What follows is neither encrypted nor signed: machines that work
-//! together share a network they trust, or a tunnel.
+//! The worker sends first: a random number that was not used before. The coordinator answers with a number of its own
+//! and a proof over both numbers. Then the worker sends its proof over both. What follows is neither encrypted nor
+//! signed: machines that work together must share a trusted network or a tunnel.
 
 use std::io;
 
@@ -15,10 +15,10 @@ use tokio::io::{AsyncRead, AsyncWrite};
 
 use crate::team::lines::{self, LINE_BYTES_MAX, Lines};
 
-/// Until somebody has shown who they are, their lines are short.
+/// The longest line from a peer that has not proved that it has the secret.
 const LINE_BYTES_BEFORE: usize = 4 * 1024;
 
-/// What both sides hold; empty where everybody is on one machine.
+/// The secret that both sides have; empty if all workers are on one machine.
 #[derive(Clone, Default)]
 pub struct Secret(String);
 
@@ -36,13 +36,13 @@ struct Request {
     errand: Errand,
 }
 
-/// What a connection is for.
+/// The purpose of a connection.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Errand {
-    /// Take the machine for a run of this number, until the connection ends, and compare clocks.
+    /// Take the machine for the run with this number until the connection ends, and compare clocks.
     Take { run: u64 },
-    /// Start a worker process for the run, whose clock is this far behind the coordinator's.
+    /// Start a worker process for the run; its clock is this far behind the coordinator's.
     Work { run: u64, clock_offset_ns: i64 },
 }
 
@@ -53,12 +53,12 @@ enum Answer {
     Refused { why: String },
 }
 
-/// What a coordinator wants to know of the machine.
+/// What a coordinator needs to know about the machine.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub struct Site {
-    /// The worker process, or the one that listens.
+    /// The worker process, or the process that listens.
     pub pid: u32,
-    /// How many descriptors a process may have there.
+    /// How many descriptors a process may have on that machine.
     pub descriptors: u64,
 }
 
@@ -83,12 +83,12 @@ impl Secret {
     }
 
     fn is_proven(&self, proof: &str, side: Side, nonces: [&str; 2], errand: Errand) -> bool {
-        // The comparison takes the same time wherever the two differ.
+        // The comparison takes the same time wherever the two proofs differ.
         STANDARD.decode(proof).is_ok_and(|proof| self.proof(side, nonces, errand).verify_slice(&proof).is_ok())
     }
 }
 
-/// Who proves; so that no proof can be handed back to its maker.
+/// The side that proves. It is part of the proof, so a proof cannot be sent back to its maker.
 #[derive(Clone, Copy, Debug)]
 enum Side {
     Coordinator,
@@ -118,7 +118,7 @@ fn same_version(version: &str) -> Result<(), String> {
 
 const OTHER_SECRET: &str = "the secrets differ: give both sides the same --secret or LOADGEN_SECRET";
 
-/// The coordinator's side: asks for something, and learns whom it speaks to.
+/// The coordinator's side: sends its errand, and learns about the machine.
 pub async fn ask<R, W>(lines: &mut Lines<R>, writer: &mut W, secret: &Secret, errand: Errand) -> io::Result<Site>
 where
     R: AsyncRead + Unpin,
@@ -142,13 +142,14 @@ where
     }
 }
 
-/// A request whose maker holds the secret, not answered yet.
+/// A request that has not been answered yet; its sender has proved that it has the secret.
 pub struct Visitor {
     pub errand: Errand,
     proof: String,
 }
 
-/// The worker's side: hears what is asked for, by somebody who may. Others are told why not.
+/// The worker's side: receives the errand of a coordinator that has the secret. Other peers get the reason for the
+/// refusal.
 pub async fn receive<R, W>(lines: &mut Lines<R>, writer: &mut W, secret: &Secret) -> io::Result<Visitor>
 where
     R: AsyncRead + Unpin,

@@ -1,6 +1,6 @@
-//! Lines with a bound: how coordinator and workers read each other, over pipes and over TCP.
+//! Lines of bounded length: how coordinator and workers read each other's messages, over pipes and over TCP.
 //!
-//! A line counts when its end has come. What a peer that dies leaves behind half written is no line, and is not judged.
+//! A line counts only when its end has come. If a peer dies in the middle of a line, the part that has come is ignored.
 
 use std::io;
 use std::time::Duration;
@@ -9,15 +9,16 @@ use rustix::net::sockopt;
 use tokio::io::{AsyncBufReadExt, AsyncRead, AsyncWrite, AsyncWriteExt, BufReader};
 use tokio::net::TcpStream;
 
-/// The longest line there is: the figures of a run name each message several times, and a run has twenty million at most.
+/// The longest line. The figures of a run name each message several times, and a run has at most twenty million
+/// messages.
 pub const LINE_BYTES_MAX: usize = 1 << 30;
 
-/// Reads lines; hands out one after another from a buffer of its own.
+/// Reads lines, and returns one after another from its own buffer.
 pub struct Lines<R> {
     reader: BufReader<R>,
     line: Vec<u8>,
     bytes_max: usize,
-    /// How long the peer may say nothing at all.
+    /// How long the peer may send nothing at all.
     patience: Option<Duration>,
 }
 
@@ -26,12 +27,13 @@ impl<R: AsyncRead + Unpin> Lines<R> {
         Self { reader: BufReader::new(reader), line: Vec::new(), bytes_max, patience }
     }
 
-    /// From here on lines may be longer, or shorter: whoever has shown who they are is trusted with more.
+    /// From now on, lines may have this many bytes. A peer that has proved that it has the secret may send longer
+    /// lines.
     pub fn allow(&mut self, bytes_max: usize) {
         self.bytes_max = bytes_max;
     }
 
-    /// The next line without its end, or nothing when there are no more.
+    /// The next line without its end, or `None` when there are no more lines.
     pub async fn next(&mut self) -> io::Result<Option<&[u8]>> {
         self.line.clear();
         loop {
@@ -54,7 +56,7 @@ impl<R: AsyncRead + Unpin> Lines<R> {
         }
     }
 
-    /// The reader again, with what it has read ahead.
+    /// Returns the reader, with the bytes that it has read ahead.
     pub fn into_rest(self) -> BufReader<R> {
         self.reader
     }
@@ -68,14 +70,14 @@ async fn patiently<T>(patience: Option<Duration>, reading: impl Future<Output = 
     })
 }
 
-/// Lines over TCP go at once, and a peer whose machine is gone is noticed after this long.
+/// Makes lines over TCP go out at once. If the peer's machine is gone, this is noticed after `silence_max`.
 pub fn prepare(stream: &TcpStream, silence_max: Duration) -> io::Result<()> {
     stream.set_nodelay(true)?;
     let milliseconds = u32::try_from(silence_max.as_millis()).unwrap_or(u32::MAX);
     Ok(sockopt::set_tcp_user_timeout(stream, milliseconds)?)
 }
 
-/// Writes one line, all of it.
+/// Writes one whole line.
 pub async fn write<W: AsyncWrite + Unpin>(writer: &mut W, line: &impl serde::Serialize) -> io::Result<()> {
     let mut bytes = serde_json::to_vec(line)?;
     bytes.push(b'\n');

@@ -1,4 +1,5 @@
-//! Another machine as the coordinator sees it: taken for the run, its clock compared with ours, its workers reached over TCP.
+//! Another machine, as the coordinator uses it: it is taken for the run, its clock is compared with ours, and its
+//! workers are reached over TCP.
 
 use std::io;
 use std::net::SocketAddr;
@@ -17,11 +18,11 @@ use crate::team::host::SILENCE_MAX;
 use crate::team::introduction::{self, Errand, Secret};
 use crate::team::lines::{self, Lines};
 
-/// A machine that does not take a connection, or does not introduce itself, within this time cannot be used.
+/// A machine that does not accept a connection or complete the introduction within this time cannot be used.
 const CONNECTING: Duration = Duration::from_secs(10);
-/// So many exchanges make one comparison of clocks; the best of them counts.
+/// The number of exchanges in one comparison of clocks; the best of them counts.
 const EXCHANGES: usize = 64;
-/// Between the comparisons the time is asked for this often, to show that somebody is still there.
+/// How often the time is asked for between the comparisons, to show that the coordinator is still there.
 const HEARTBEAT: Duration = Duration::from_secs(1);
 
 #[derive(Debug, Error)]
@@ -31,20 +32,20 @@ pub struct MachineError {
     what: String,
 }
 
-/// A machine taken for a run.
+/// A machine that was taken for a run.
 pub struct Machine {
     pub address: SocketAddr,
-    /// How many descriptors one process there may have.
+    /// How many descriptors one process may have on that machine.
     pub descriptors: u64,
     secret: Secret,
     run: u64,
     start: Comparison,
-    /// Where the connection's task is asked to compare the clocks. When nobody can ask any more, it ends.
+    /// Sends a request to compare the clocks to the connection's task. The task ends when the last sender is gone.
     ask: mpsc::Sender<oneshot::Sender<Comparison>>,
     keeping: JoinHandle<io::Result<()>>,
 }
 
-/// What a report says of a machine.
+/// What a report shows about a machine.
 #[derive(Clone, PartialEq, Debug, Serialize)]
 pub struct MachineFigures {
     pub address: SocketAddr,
@@ -77,7 +78,8 @@ impl Machine {
         Ok(Self { address, descriptors, secret: secret.clone(), run, start, ask, keeping })
     }
 
-    /// Starts a worker process there: its process id, where its words come from and where its orders go.
+    /// Starts a worker process on the machine. Returns its process id, the reader of its words and the writer of its
+    /// orders.
     pub async fn start_worker(&self) -> Result<(u32, Lines<OwnedReadHalf>, OwnedWriteHalf), MachineError> {
         let errand = Errand::Work { run: self.run, clock_offset_ns: self.start.offset_ns };
         let line =
@@ -85,10 +87,10 @@ impl Machine {
         Ok((line.pid, line.lines, line.writer))
     }
 
-    /// Compares the clocks once more: what is known of the machine's by now.
+    /// Compares the clocks once more. Returns what is known now about the machine's clock.
     pub async fn bearing(&mut self) -> Result<Bearing, MachineError> {
         let (answer, answered) = oneshot::channel();
-        // When nobody hears it, or nobody answers, the task has ended with an error.
+        // If sending fails or no answer comes, the task has ended with an error.
         let _ = self.ask.send(answer).await;
         match answered.await {
             Ok(now) => Ok(Bearing::new(self.start, now)),
@@ -100,7 +102,7 @@ impl Machine {
         }
     }
 
-    /// Compares the clocks a last time and gives the machine back.
+    /// Compares the clocks for the last time and gives the machine back.
     pub async fn release(mut self, workers: usize) -> Result<MachineFigures, MachineError> {
         Ok(MachineFigures { address: self.address, workers, clock: self.bearing().await? })
     }
@@ -117,7 +119,7 @@ fn failed(address: SocketAddr, error: &io::Error) -> MachineError {
     MachineError { address, what }
 }
 
-/// A connection to a listening worker, after both have shown who they are.
+/// A connection to a listening worker, after both sides have proved that they have the secret.
 struct Line {
     lines: Lines<OwnedReadHalf>,
     writer: OwnedWriteHalf,
@@ -159,14 +161,14 @@ impl Line {
     }
 }
 
-/// Keeps the machine ours until nobody can ask for a comparison of the clocks any more.
+/// Keeps the machine taken until no comparison of the clocks can be requested any more.
 async fn keep(mut line: Line, mut asked: mpsc::Receiver<oneshot::Sender<Comparison>>) -> io::Result<()> {
     let mut beats = interval(HEARTBEAT);
     loop {
         tokio::select! {
             answer = asked.recv() => {
                 let Some(answer) = answer else { return Ok(()) };
-                // Whoever asked may have given up meanwhile.
+                // The caller may have given up meanwhile.
                 let _ = answer.send(line.compare().await?);
             }
             _ = beats.tick() => {

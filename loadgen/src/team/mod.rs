@@ -1,4 +1,5 @@
-//! Who does the work: processes of this machine and of others, their orders and words, and what their clocks are worth.
+//! The processes that do the work, on this machine and on others: their orders and words, and how exact their clocks
+//! are.
 
 pub mod clock;
 pub mod comparison;

@@ -1,6 +1,7 @@
-//! What coordinator and workers say to each other: one JSON object a line, orders down, words up.
+//! What coordinator and workers send to each other: one JSON object a line. Orders go to the workers, words to the
+//! coordinator.
 //!
-//! Orders come in the sequence of the variants, and each of the stages is answered by one word; progress comes in between.
+//! Orders come in the sequence of the variants. Each stage is answered by one word; progress comes in between.
 
 use std::collections::HashMap;
 use std::ops::Range;
@@ -28,13 +29,13 @@ pub enum Order {
     Read(Reading),
     /// Connect and join. Answered by `Word::Joined`.
     Join,
-    /// Publish to the schedule from this moment of the machine's monotonic clock on. Not answered.
+    /// Publish to the schedule, with offset 0 at this time of the run's clock. Not answered.
     Begin { start_ns: u64 },
-    /// No more waiting: say what became of each publish. Answered by `Word::Answers`, and where nobody publishes by the
-    /// last word.
+    /// Stop waiting, and report the outcome of each publish. Answered by `Word::Answers`, or by the last word in runs
+    /// without publishers.
     Stop,
-    /// Count, knowing all publishers' answers, and by how much times of other workers may disagree with one's own. Answered
-    /// by `Word::Figures`; then the worker takes its leave.
+    /// Count the figures. `answers` are those of all publishers; `clock_margin_ns` is how far the times of other
+    /// workers may disagree with the worker's own. Answered by `Word::Figures`; then the worker ends.
     Tally { answers: HashMap<u32, Answers>, clock_margin_ns: u64 },
 }
 
@@ -42,11 +43,11 @@ pub enum Order {
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Assignment {
     pub plan: Plan,
-    /// The worker's users; they are numbered through all workers and rooms.
+    /// The worker's users. Users are numbered through all workers and rooms.
     pub users: Range<u32>,
-    /// How many users may be signing in or connecting at once.
+    /// How many users may sign in or connect at once.
     pub in_flight: u32,
-    /// From which addresses they connect, when one has too few ports for all users of the run.
+    /// The addresses from which the users connect, if one address has too few ports for all users of the run.
     pub sources: Option<Sources>,
 }
 
@@ -54,21 +55,21 @@ pub struct Assignment {
 #[serde(rename_all = "snake_case")]
 pub enum Word {
     Progress(Progress),
-    /// What one thread, or the process as such, has to say of one second.
+    /// What one thread, or the process itself, reports about one second.
     Second(Box<Second>),
     SignedIn,
     Joined,
     Answers(Publishes),
     Figures(Box<Figures>),
-    /// What users that were idle have come to; then the worker takes its leave.
+    /// The results of idle users; then the worker ends.
     Held(Box<Held>),
-    /// What those who read have come to; then the worker takes its leave.
+    /// The results of readers of history; then the worker ends.
     Fetched(Box<Fetched>),
-    /// The worker cannot go on.
+    /// The worker cannot continue.
     Failed {
         what: String,
     },
-    /// How the worker's process ended; said for it by the machine it was on.
+    /// How the worker's process ended; the machine it was on sends this in its place.
     Ended {
         status: String,
     },
@@ -90,13 +91,13 @@ impl Word {
         }
     }
 
-    /// Whether a worker says nothing after it.
+    /// Whether this is a worker's last word.
     pub fn is_last(&self) -> bool {
         matches!(self, Word::Figures(_) | Word::Held(_) | Word::Fetched(_))
     }
 }
 
-/// Running totals, for whoever watches.
+/// Running totals, for the progress display.
 #[derive(Clone, Copy, Default, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub struct Progress {
     pub signed_in: u64,
@@ -104,12 +105,12 @@ pub struct Progress {
     pub sent: u64,
     pub accepted: u64,
     pub refused: u64,
-    /// Deliveries, each message once a member.
+    /// Deliveries: each message once for each member.
     pub delivered: u64,
-    /// Duplicates, disorder and corruption seen so far.
+    /// Duplicates, disorder and corruption so far.
     pub faults: u64,
     pub disconnected: u64,
-    /// Stays in a room that have ended, however.
+    /// Stays in a room that have ended, in any way.
     pub left: u64,
     pub presence_frames: u64,
 }
@@ -128,12 +129,12 @@ impl Progress {
         self.presence_frames += other.presence_frames;
     }
 
-    /// How many users are in their rooms: a connection that was lost has ended a stay as well, where stays are kept.
+    /// How many users are in their rooms. Where stays are recorded, a lost connection has also ended a stay.
     pub fn present(&self) -> u64 {
         self.joined.saturating_sub(self.left.max(self.disconnected))
     }
 
-    /// What was added since an earlier look.
+    /// What was added since an earlier reading.
     pub fn minus(&self, earlier: &Progress) -> Self {
         Self {
             signed_in: self.signed_in - earlier.signed_in,
@@ -150,7 +151,7 @@ impl Progress {
     }
 }
 
-/// What publishers heard, by the number of their room.
+/// The answers that publishers received, by room number.
 #[derive(Clone, Default, Debug, Serialize, Deserialize)]
 pub struct Publishes(pub HashMap<u32, PublishAnswers>);
 
@@ -167,7 +168,7 @@ impl Publishes {
     }
 }
 
-/// What the publishers of one room heard, and the ids they were told.
+/// The answers that the publishers of one room received, and the ids in the acknowledgements.
 #[derive(Clone, Default, Debug, Serialize, Deserialize)]
 pub struct PublishAnswers {
     pub answers: Answers,
@@ -175,7 +176,7 @@ pub struct PublishAnswers {
 }
 
 impl PublishAnswers {
-    /// Adds what other publishers heard.
+    /// Adds the answers of other publishers.
     pub fn add(&mut self, other: PublishAnswers) {
         self.answers.refused.extend(other.answers.refused);
         self.answers.unanswered.extend(other.answers.unanswered);
@@ -184,7 +185,7 @@ impl PublishAnswers {
     }
 }
 
-/// Message indices with the fingerprints of their ids; twelve bytes each, in base64 between processes.
+/// Message indices with the fingerprints of their ids: twelve bytes each, in base64 between processes.
 #[derive(Clone, Default, PartialEq, Eq, Debug)]
 pub struct Identities(pub Vec<(u32, u64)>);
 
@@ -208,7 +209,7 @@ impl<'de> Deserialize<'de> for Identities {
     }
 }
 
-/// The travelling form of [`Sightings`].
+/// The form in which [`Sightings`] are sent.
 #[derive(Serialize, Deserialize)]
 struct SightingsText {
     members: u32,

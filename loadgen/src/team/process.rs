@@ -1,8 +1,8 @@
-//! The run's worker processes: how many, where, who looks after which users, and their orders and words.
+//! The run's worker processes: how many there are, where they run, which users each has, and their orders and words.
 //!
-//! Every run uses workers, also when one suffices: the coordinator stays free to watch, and there is one way only. They are
-//! on this machine or on others; only how they are reached differs. A worker that dies, fails or falls silent ends the run,
-//! by its number, machine and process id.
+//! Every run uses workers, even if one is enough: the coordinator stays free to watch, and there is only one code path.
+//! Workers run on this machine or on others; only the way to reach them differs. A worker that dies, fails or falls
+//! silent ends the run, and the error names its number, machine and process id.
 
 use std::io;
 use std::net::SocketAddr;
@@ -26,15 +26,15 @@ use crate::team::sources::{self, Sources};
 use crate::team::workforce::Workforce;
 use crate::watch::{self, Watch};
 
-/// Descriptors a process needs besides one for each user: pipes, pollers, the sign-in connections.
+/// Descriptors that a process needs besides one for each user: for pipes, pollers and the sign-in connections.
 const DESCRIPTORS_APART: u64 = 512;
-/// Words in line from all workers: reading waits beyond that, and so do the workers.
+/// How many words from all workers may wait. With more, reading stops, and the workers wait too.
 const WORDS_MAX: usize = 64;
-/// A worker takes its leave within seconds of its last word; then it is ended.
+/// A worker ends within seconds of its last word. After this time it is killed.
 const LEAVING: Duration = Duration::from_secs(10);
-/// How often the coordinator looks up from waiting.
+/// How often the coordinator checks the progress while it waits.
 pub const LOOK_EVERY: Duration = Duration::from_millis(100);
-/// A worker speaks several times a second; one that says nothing, or takes no order, for this long is lost.
+/// A worker sends words several times a second. A worker that sends nothing, or takes no order, for this long is lost.
 const SILENCE_MAX: Duration = Duration::from_secs(30);
 
 #[derive(Debug, Error)]
@@ -53,7 +53,7 @@ pub enum TeamError {
     Died { worker: String, status: String },
 }
 
-/// Raises the soft descriptor limit to the hard one, for this process and its workers, and says what it is.
+/// Raises the soft descriptor limit to the hard one, for this process and its workers. Returns the limit.
 pub fn raise_descriptor_limit() -> Result<u64, TeamError> {
     let limit = getrlimit(Resource::Nofile);
     let raised = Rlimit { current: limit.maximum, maximum: limit.maximum };
@@ -61,7 +61,7 @@ pub fn raise_descriptor_limit() -> Result<u64, TeamError> {
     Ok(limit.maximum.unwrap_or(u64::MAX))
 }
 
-/// How many processes it takes, each below its descriptor limit.
+/// How many processes are needed so that each stays below its descriptor limit.
 pub fn processes_needed(users: u32, descriptors: u64) -> Result<u32, TeamError> {
     let users_a_process = descriptors.saturating_sub(DESCRIPTORS_APART).min(u64::from(u32::MAX)) as u32;
     match users_a_process {
@@ -70,21 +70,21 @@ pub fn processes_needed(users: u32, descriptors: u64) -> Result<u32, TeamError> 
     }
 }
 
-/// Consecutive parts of nearly the same size.
+/// Splits users into consecutive parts of nearly the same size.
 fn split(users: u32, parts: u32) -> Vec<Range<u32>> {
     let edge = |part: u32| (u64::from(users) * u64::from(part) / u64::from(parts)) as u32;
     (0..parts).map(|part| edge(part)..edge(part + 1)).collect()
 }
 
-/// Where the workers of a run will be: the machines taken for it, and one part of the users for each process.
+/// Where the workers of a run are: the machines taken for the run, and one part of the users for each process.
 pub struct Sites {
     machines: Vec<Machine>,
-    /// The users of each worker, and the number of its machine; none is this one.
+    /// The users of each worker, and the number of its machine; `None` is this machine.
     parts: Vec<(Option<usize>, Range<u32>)>,
 }
 
 impl Sites {
-    /// Takes the machines, and splits the users over as many processes as their descriptor limits ask for.
+    /// Takes the machines, and splits the users over as many processes as the descriptor limits require.
     pub async fn find(workforce: &Workforce, users: u32, run: u64) -> Result<Self, TeamError> {
         let here = raise_descriptor_limit()?;
         let mut machines = Vec::new();
@@ -106,12 +106,14 @@ impl Sites {
         self.parts.len() as u32
     }
 
-    /// From where the users connect. Says so where a machine has too few ports for its part of them.
+    /// The addresses from which the users connect. Prints a warning if a machine has too few ports for its part of the
+    /// users.
     pub fn sources(&self, users: u32, server: SocketAddr, run: u64) -> Option<Sources> {
         let ports = sources::ports();
         let users_a_machine = users.div_ceil(self.machines.len().max(1) as u32);
         sources::warning(users_a_machine, server, ports).iter().for_each(|said| watch::note(said));
-        // A bare server beside the real one has another port, and is not to wait for ports of the run before.
+        // The run's number and the server's port select the addresses, so a run against the bare server, which has
+        // another port, does not wait for ports of the run before.
         Sources::choose(users, server.ip(), ports, run ^ u64::from(server.port()) << 32)
     }
 
@@ -120,7 +122,7 @@ impl Sites {
     }
 }
 
-/// Each machine has nearly the same number of users, in at least so many processes on all of them together.
+/// Gives each machine nearly the same number of users, in at least `processes` processes on all machines together.
 fn on_each(descriptors: &[u64], processes: Option<u32>, users: u32) -> Result<Vec<(usize, Range<u32>)>, TeamError> {
     let machines = descriptors.len() as u32;
     let wished = processes.unwrap_or(1).div_ceil(machines);
@@ -150,7 +152,7 @@ pub fn assignments(plan: &Plan, sites: &Sites) -> Vec<Assignment> {
 pub struct Team {
     workers: Vec<Worker>,
     machines: Vec<Machine>,
-    /// What workers say, or nothing when one's output has ended.
+    /// The words of each worker; `None` when the worker's output has ended.
     words: mpsc::Receiver<(usize, Option<Word>)>,
     series: Series,
 }
@@ -158,26 +160,26 @@ pub struct Team {
 struct Worker {
     /// Its number, machine, process id and users, in words.
     name: String,
-    /// The process, when it is ours.
+    /// The process, if it was started by this process.
     child: Option<Child>,
-    /// The number of its machine, when that is another one.
+    /// The number of its machine, if it is on another one.
     machine: Option<usize>,
     orders: Box<dyn AsyncWrite + Unpin>,
     progress: Progress,
-    /// Whether it has said its last word, after which its process may end.
+    /// Whether it has sent its last word. After that its process may end.
     finished: bool,
-    /// How its process ended, when that was told.
+    /// How its process ended, if that was reported.
     status: Option<String>,
 }
 
 impl Team {
-    /// Starts one worker an assignment and orders all to sign in.
+    /// Starts one worker for each assignment, and orders all of them to sign in.
     pub async fn start(sites: Sites, assignments: Vec<Assignment>) -> Result<Self, TeamError> {
         let orders = assignments.into_iter().map(Order::SignIn);
         Self::start_with(sites, orders.collect()).await
     }
 
-    /// Starts one worker a part of the users, each with its first order.
+    /// Starts one worker for each part of the users, each with its first order.
     pub async fn start_with(sites: Sites, orders: Vec<Order>) -> Result<Self, TeamError> {
         let (words_in, words) = mpsc::channel(WORDS_MAX);
         let Sites { machines, parts } = sites;
@@ -196,7 +198,7 @@ impl Team {
         Ok(team)
     }
 
-    /// Number, machine, process id and users of each worker, in words.
+    /// The number, machine, process id and users of each worker, in words.
     pub fn roll(&self) -> impl Iterator<Item = &str> {
         self.workers.iter().map(|worker| worker.name.as_str())
     }
@@ -216,13 +218,13 @@ impl Team {
         let writing = lines::write(&mut self.workers[number].orders, order);
         match tokio::time::timeout(SILENCE_MAX, writing).await {
             Ok(Ok(())) => Ok(()),
-            // Its last word may say why; otherwise it has died without one.
+            // The worker's last word may give the reason; otherwise it died without a word.
             Ok(Err(_)) => Err(self.gone(number).await),
             Err(_) => Err(self.failed(number, format!("it takes no order for {} s", SILENCE_MAX.as_secs()))),
         }
     }
 
-    /// One answer of each worker, while somebody watches or nobody.
+    /// Waits for one answer from each worker, and shows the progress if there is a display.
     pub async fn gather<T>(
         &mut self,
         mut watch: Option<&mut Watch>,
@@ -238,19 +240,19 @@ impl Team {
         Ok(answers)
     }
 
-    /// What all workers together have come to, as far as they have told.
+    /// The running totals of all workers, as far as they have reported.
     pub fn progress(&self) -> Progress {
         let mut sum = Progress::default();
         self.workers.iter().for_each(|worker| sum.add(&worker.progress));
         sum
     }
 
-    /// What they have told of the seconds so far.
+    /// The seconds that the workers have reported so far.
     pub fn series(&self) -> &Series {
         &self.series
     }
 
-    /// The next word of any worker that is more than progress; nothing when the deadline came first, or only progress did.
+    /// The next word of any worker that is not progress; `None` when the deadline passed or only progress came.
     pub async fn next_word(&mut self, deadline: Instant) -> Result<Option<Word>, TeamError> {
         let Ok(heard) = tokio::time::timeout_at(deadline.into(), self.words.recv()).await else { return Ok(None) };
         let Some((number, word)) = heard else { return Err(self.gone(0).await) };
@@ -274,7 +276,7 @@ impl Team {
         TeamError::Failed { worker: self.workers[worker].name.clone(), what }
     }
 
-    /// Why a worker is gone: its own last word if it had one, else how its process ended.
+    /// Why a worker is gone: the reason in its last word, or else how its process ended.
     async fn gone(&mut self, worker: usize) -> TeamError {
         while let Ok((number, word)) = self.words.try_recv() {
             match word {
@@ -292,7 +294,7 @@ impl Team {
         TeamError::Died { worker: name.clone(), status }
     }
 
-    /// By how much times that two workers told may disagree.
+    /// How far the times from two workers may disagree.
     pub async fn clock_margin_ns(&mut self) -> Result<u64, TeamError> {
         let mut uncertainties_ns = Vec::new();
         for machine in &mut self.machines {
@@ -301,7 +303,7 @@ impl Team {
         Ok(comparison::margin_ns(uncertainties_ns))
     }
 
-    /// Lets the workers take their leave, after their last word, and gives the machines back.
+    /// Waits for the workers to end after their last word, and gives the machines back.
     pub async fn dismiss(mut self) -> Result<Vec<MachineFigures>, TeamError> {
         for child in self.workers.iter_mut().filter_map(|worker| worker.child.as_mut()) {
             ended(child).await;
@@ -315,7 +317,7 @@ impl Team {
     }
 }
 
-/// Waits a while for the child's end and describes it; a child that stays is ended.
+/// Waits a while for the child to end, and describes how it ended. A child that does not end is killed.
 pub async fn ended(child: &mut Child) -> String {
     let deadline = Instant::now() + LEAVING;
     let describe = |status: io::Result<ExitStatus>| status.map_or_else(|error| error.to_string(), |s| s.to_string());
@@ -354,7 +356,7 @@ impl Worker {
     }
 }
 
-/// A worker process just started on this machine.
+/// A worker process that was just started on this machine.
 pub struct Spawned {
     pub child: Child,
     pub pid: u32,
@@ -362,14 +364,14 @@ pub struct Spawned {
     pub words: ChildStdout,
 }
 
-/// Starts a worker process here, for a coordinator whose clock is ahead of this machine's by the offset.
+/// Starts a worker process on this machine, for a coordinator whose clock is ahead of this machine's by the offset.
 pub fn spawn(clock_offset_ns: i64) -> io::Result<Spawned> {
     let mut child = Command::new(std::env::current_exe()?)
         .arg("worker")
         .arg(format!("--clock-offset-ns={clock_offset_ns}"))
         .stdin(Stdio::piped())
         .stdout(Stdio::piped())
-        // When the coordinator gives up, so do the workers; when it dies, their standard input tells them.
+        // When the coordinator fails, its workers are killed. When it dies, their standard input ends, and so do they.
         .kill_on_drop(true)
         .spawn()?;
     let pipes = child.stdin.take().zip(child.stdout.take()).zip(child.id());
@@ -390,7 +392,7 @@ async fn hear<R: AsyncRead + Unpin>(number: usize, mut lines: Lines<R>, words: m
             return;
         }
     }
-    // Nobody is left to be told only when the run is over.
+    // The receiver is gone only when the run is over.
     let _ = words.send((number, None)).await;
 }
 

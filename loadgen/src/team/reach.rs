@@ -1,32 +1,32 @@
-//! How long each message of a room took to its last member: what somebody waits for who wants everybody to know.
+//! How long each message of a room took to reach its last member.
 
 use serde::{Deserialize, Serialize};
 
 use crate::checks::latency::Latency;
 use crate::plan::schedule::Schedule;
 
-/// Runs with more messages than this do without: every thread keeps a number for each.
+/// Runs with more messages do not record this, because every thread keeps a number for each message.
 pub const MESSAGES_MAX: u64 = 200_000;
 
-/// By the number of the message: microseconds until the last of some members had it; 0 as long as nobody had.
+/// By message index: microseconds until the last of some members received the message; 0 while none has.
 #[derive(Clone, Default, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub struct Reach(Vec<u32>);
 
 impl Reach {
-    /// For the room of a run that has so many messages in all its rooms.
+    /// For one room. `messages_of_run` is the number of messages in all rooms of the run.
     pub fn new(schedule: &Schedule, messages_of_run: u64) -> Self {
         let messages = if messages_of_run <= MESSAGES_MAX { schedule.messages() } else { 0 };
         Self(vec![0; messages as usize])
     }
 
-    /// A member had the message, so long after its time.
+    /// Records that a member received the message this long after its intended time.
     pub fn note(&mut self, index: u32, latency_ns: u64) {
         if let Some(last_us) = self.0.get_mut(index as usize) {
             *last_us = (*last_us).max(u32::try_from(latency_ns.div_ceil(1_000)).unwrap_or(u32::MAX).max(1));
         }
     }
 
-    /// Adds what other members of the same room had.
+    /// Adds what other members of the same room received.
     pub fn add(&mut self, other: &Reach) {
         self.0.resize(self.0.len().max(other.0.len()), 0);
         for (last_us, other_us) in self.0.iter_mut().zip(&other.0) {
@@ -34,13 +34,13 @@ impl Reach {
         }
     }
 
-    /// How many messages somebody had.
+    /// How many messages were received by any member.
     #[cfg(test)]
     pub fn count(&self) -> usize {
         self.0.iter().filter(|last_us| **last_us > 0).count()
     }
 
-    /// The messages that are measured, as far as anybody had them.
+    /// Records the measured messages that any member received.
     pub fn measure(&self, schedule: &Schedule, latency: &mut Latency) {
         let measured = (0..).zip(&self.0).filter(|(index, last_us)| **last_us > 0 && schedule.is_measured(*index));
         measured.for_each(|(_, last_us)| latency.record_ns(u64::from(*last_us) * 1_000));

@@ -1,34 +1,34 @@
-//! From which addresses of this machine users connect, when the ports of one address are too few for all.
+//! The addresses of this machine from which users connect, when one address has too few ports for all users.
 //!
-//! Each connection to a server takes a port of its source address. The kernel looks for a free one among every second port
-//! first; once those are taken, it walks through all of them for each further connection, so that a server seems slow to
-//! accept. And a port is not free for a minute after its connection has ended: sign-in connections, and those of the run
-//! before, hold theirs. So the ports are counted beforehand. Only loopback has addresses to spare, and there each run has
-//! some of its own.
+//! Each connection to a server takes a port of its source address. The kernel first looks for a free port among every
+//! second port. Once these are taken, it walks through all ports for each further connection, so that the server seems
+//! slow to accept. And a port is not free for a minute after its connection has ended: sign-in connections and the
+//! connections of the run before still hold theirs. So the ports are counted in advance. Only loopback has spare
+//! addresses, and there each run has its own.
 
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 
 use serde::{Deserialize, Serialize};
 
-/// Where the kernel says which ports it gives out.
+/// The file in which the kernel gives the range of ports that it assigns.
 const PORT_RANGE: &str = "/proc/sys/net/ipv4/ip_local_port_range";
-/// What it gives out unless it was told otherwise.
+/// The number of ports that the kernel assigns by default.
 const PORTS_USUALLY: u32 = 28_232;
-/// Of the ports of an address, the part that is found without a search: less than the half that is looked at first.
+/// The part of an address's ports that is found without a search: less than the half that the kernel tries first.
 const EASY_PART: (u32, u32) = (2, 5);
-/// The first addresses of loopback are left to others on this machine.
+/// The first addresses of loopback are left to other programs on this machine.
 const ADDRESSES_LEFT: u32 = 256;
-/// Runs begin at different places of these many addresses.
+/// Each run begins at a different place within this many addresses.
 const ADDRESSES: u32 = 1 << 22;
 
-/// How users spread over loopback addresses.
+/// How users are spread over loopback addresses.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub struct Sources {
     first: Ipv4Addr,
     users_each: u32,
 }
 
-/// How many ports this machine gives out for connections.
+/// How many ports this machine assigns to connections.
 pub fn ports() -> u32 {
     let range = std::fs::read_to_string(PORT_RANGE).ok();
     range.and_then(|range| count(&range)).unwrap_or(PORTS_USUALLY)
@@ -41,18 +41,18 @@ fn count(range: &str) -> Option<u32> {
 }
 
 impl Sources {
-    /// The addresses of a run of so many users to this server; nothing where the address that the kernel chooses will do, or
-    /// where there is no other.
+    /// The addresses for a run of `users` users to this server; `None` if the address that the kernel chooses is
+    /// enough, or if there is no other.
     pub fn choose(users: u32, server: IpAddr, ports: u32, run: u64) -> Option<Self> {
         let loopback = matches!(server, IpAddr::V4(address) if address.is_loopback());
         let easy = (ports * EASY_PART.0 / EASY_PART.1).max(1);
-        // Where all is done from one address, each user may take a port for its sign-in as well.
+        // If one address is used for everything, each user may need a second port for its sign-in.
         if !loopback || users.saturating_mul(2) <= easy {
             return None;
         }
         let place = ADDRESSES_LEFT + (run.wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 32) as u32 % ADDRESSES;
         let first = Ipv4Addr::from(u32::from(Ipv4Addr::new(127, 0, 0, 0)) + place);
-        // All of them as full as each other.
+        // All addresses get nearly the same number of users.
         let addresses = users.div_ceil(easy);
         Some(Self { first, users_each: users.div_ceil(addresses) })
     }
@@ -63,7 +63,7 @@ impl Sources {
     }
 }
 
-/// What to say of a run whose users do not get along with the ports of one address, and cannot have others.
+/// The warning for a run that has more users than one address has ports, and that cannot have other addresses.
 pub fn warning(users_a_machine: u32, server: SocketAddr, ports: u32) -> Option<String> {
     let elsewhere = Sources::choose(users_a_machine, server.ip(), ports, 0).is_some();
     (users_a_machine > ports && !elsewhere).then(|| {

@@ -1,6 +1,6 @@
-//! A worker process: reads orders from standard input, runs the users of its assignment on threads, answers on standard
-//! output. It ends when its orders end, so no worker outlives its coordinator. Where the coordinator is on another machine,
-//! `host.rs` passes both on.
+//! A worker process: it reads orders from standard input, runs the users of its assignment on threads, and answers on
+//! standard output. It ends when its orders end, so no worker outlives its coordinator. If the coordinator is on
+//! another machine, `host.rs` passes orders and words on.
 
 use std::cmp::Reverse;
 use std::collections::{BinaryHeap, HashMap, HashSet};
@@ -29,18 +29,18 @@ use crate::team::orders::{Assignment, Order, Progress, Publishes, Word};
 
 /// How often progress is reported.
 pub const PROGRESS_EVERY: Duration = Duration::from_millis(200);
-/// Stages are ordered one after another; none is in line behind another for long.
+/// Stages are ordered one after another, so an order never waits long behind another.
 pub const ORDERS_MAX: usize = 4;
-/// So few publishers get a thread to themselves, so that their sends do not stand in line behind thousands of reads.
+/// At most this many publishers get their own thread, so that their sends do not wait behind thousands of reads.
 const PUBLISHERS_APART_MAX: usize = 256;
 
-/// Serves the coordinator to the end of the run, by its clock.
+/// Serves the coordinator until the end of the run, on the coordinator's clock.
 pub fn run(clock_offset_ns: i64) -> Result<(), String> {
     clock::follow(clock_offset_ns);
     let report_panic = std::panic::take_hook();
     std::panic::set_hook(Box::new(move |panic| {
         report_panic(panic);
-        // A thread that panicked has lost its users; a worker that waited for its word would wait for ever.
+        // A thread that panicked has lost its users, and a worker that waits for its word would wait for ever.
         std::process::exit(101);
     }));
     let runtime = runtime()?;
@@ -58,7 +58,7 @@ pub fn runtime() -> Result<tokio::runtime::Runtime, String> {
     runtime.map_err(|error| format!("cannot start a runtime: {error}"))
 }
 
-/// The cores this process may use.
+/// The number of cores that this process may use.
 pub fn cores() -> u32 {
     std::thread::available_parallelism().map_or(1, |cores| cores.get() as u32)
 }
@@ -66,7 +66,7 @@ pub fn cores() -> u32 {
 fn read_orders(orders: &mpsc::Sender<Order>) {
     let mut lines = io::stdin().lock();
     let mut line = Vec::new();
-    // The coordinator is gone when there is nothing more, and half an order is none: there is nobody to work for.
+    // When the input ends, or ends in the middle of an order, the coordinator is gone and there is no more work.
     while let Ok(1..) = (&mut lines).take(LINE_BYTES_MAX as u64).read_until(b'\n', &mut line)
         && line.last() == Some(&b'\n')
     {
@@ -74,7 +74,7 @@ fn read_orders(orders: &mpsc::Sender<Order>) {
             Ok(order) => order,
             Err(error) => {
                 let what = format!("an unreadable order: {error}; coordinator and worker must be the same program");
-                // When this cannot be said either, the coordinator hears that the process has ended.
+                // If sending this fails too, the coordinator notices that the process has ended.
                 let _ = say(&Word::Failed { what });
                 break;
             }
@@ -93,7 +93,7 @@ pub fn say(word: &Word) -> Result<(), String> {
     writeln!(out, "{line}").and_then(|()| out.flush()).map_err(|error| format!("the coordinator is gone: {error}"))
 }
 
-/// The first order says what kind of run it is.
+/// The first order determines the kind of run.
 async fn serve(mut orders: mpsc::Receiver<Order>) -> Result<(), String> {
     match orders.recv().await {
         Some(Order::SignIn(assignment)) => serve_rooms(assignment, orders).await,
@@ -116,7 +116,7 @@ async fn serve_rooms(assignment: Assignment, mut orders: mpsc::Receiver<Order>) 
             Some(order) = orders.recv() => threads.obey(order).await,
             Some(word) = threads.words.recv() => {
                 let Some(word) = threads.combine(word)? else { continue };
-                // The last seconds and the last progress before a stage's end are exact.
+                // The last seconds and the last progress before the end of a stage must be exact.
                 threads.say_seconds()?;
                 say(&Word::Progress(threads.progress()))?;
                 say(&word)?;
@@ -128,14 +128,14 @@ async fn serve_rooms(assignment: Assignment, mut orders: mpsc::Receiver<Order>) 
     }
 }
 
-/// The threads of this worker, and what they have said of the current stage.
+/// The threads of this worker, and their words in the current stage.
 struct Threads {
     plan: Arc<Plan>,
     orders: Vec<mpsc::Sender<Order>>,
     words: mpsc::Receiver<ThreadWord>,
     gauges: Vec<Arc<Gauges>>,
     joins: Vec<JoinHandle<()>>,
-    /// How many threads have yet to answer in this stage.
+    /// How many threads have not answered in this stage yet.
     awaited: usize,
     outboxes: HashMap<u32, Outbox>,
     answers: Publishes,
@@ -169,7 +169,8 @@ impl Threads {
             let share = Share { users, in_flight, sources: assignment.sources };
             threads.spawn(share, stamps, words_in.clone())?;
         }
-        // Not waited for: it has no more to do when the threads are gone, and ends with the process.
+        // This thread is not joined: it has nothing to do once the other threads are gone, and it ends with the
+        // process.
         std::thread::spawn(move || lag::keep(pens));
         Ok(threads)
     }
@@ -192,7 +193,8 @@ impl Threads {
         if let Order::Begin { start_ns } = order {
             let (plan, outboxes) = (self.plan.clone(), std::mem::take(&mut self.outboxes));
             if !outboxes.is_empty() {
-                // Not waited for: when a run is stopped early, what is still due is dropped with the process.
+                // This thread is not joined: if a run is stopped early, messages still due are dropped with the
+                // process.
                 std::thread::spawn(move || keep_time(&plan, start_ns, &outboxes));
             }
         }
@@ -201,7 +203,7 @@ impl Threads {
     async fn pass_on(&mut self, order: &Order) {
         self.awaited = self.orders.len();
         for thread in &self.orders {
-            // A thread that has ended has said why, or will be missed by `combine`.
+            // A thread that has ended has sent the reason, or `combine` will miss its word.
             let _ = thread.send(order.clone()).await;
         }
     }
@@ -212,14 +214,14 @@ impl Threads {
         sum
     }
 
-    /// Passes on what the threads have noted of the seconds that are over.
+    /// Passes on what the threads have recorded about the seconds that have ended.
     fn say_seconds(&mut self) -> Result<(), String> {
         let of_threads = self.gauges.iter().flat_map(|gauges| gauges.closed.take());
         let seconds: Vec<Second> = of_threads.chain(self.expenses.since_last()).collect();
         seconds.into_iter().try_for_each(|second| say(&Word::Second(Box::new(second))))
     }
 
-    /// Adds a thread's word to the others of its stage; the last one makes the worker's.
+    /// Adds a thread's word to the other words of its stage. The last one completes the worker's word.
     fn combine(&mut self, word: ThreadWord) -> Result<Option<Word>, String> {
         self.awaited = self.awaited.saturating_sub(1);
         let stage_done = self.awaited == 0;
@@ -257,7 +259,8 @@ impl Threads {
     }
 }
 
-/// Deals users to threads. A few publishers get a thread of their own beside the others; many are dealt like everybody.
+/// Assigns users to threads. A few publishers get an extra thread of their own; many publishers are assigned like all
+/// other users.
 fn deal(users: Range<u32>, publishes: impl Fn(u32) -> bool, threads: u32) -> Vec<Vec<u32>> {
     let (mut apart, mut dealt): (Vec<u32>, Vec<u32>) = users.clone().partition(|user| publishes(*user));
     if apart.len() > PUBLISHERS_APART_MAX {
@@ -272,7 +275,7 @@ fn deal(users: Range<u32>, publishes: impl Fn(u32) -> bool, threads: u32) -> Vec
     shares
 }
 
-/// Hands each message over at its time. A thread of its own, as the kernel's timer is far finer than the runtime's.
+/// Queues each message at its time. It has its own thread, because the kernel's timer is far finer than the runtime's.
 fn keep_time(plan: &Plan, start_ns: u64, outboxes: &HashMap<u32, Outbox>) {
     // The next message of each room, the earliest on top.
     let mut rooms: HashSet<usize> = outboxes.keys().map(|user| plan.room_of(*user)).collect();
@@ -290,7 +293,8 @@ fn keep_time(plan: &Plan, start_ns: u64, outboxes: &HashMap<u32, Outbox>) {
         if !wait.is_zero() {
             std::thread::sleep(wait);
         }
-        // An outbox has room for the whole schedule; it is closed when its user was disconnected, which is counted there.
+        // An outbox has room for the whole schedule. It is closed if its user was disconnected, and the disconnection
+        // is counted elsewhere.
         let _ = outbox.try_send(Due { number: slot.number, intended_ns });
     }
 }

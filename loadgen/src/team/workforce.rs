@@ -1,4 +1,4 @@
-//! Who does the work of a run: how many processes, on this machine or on others.
+//! Where the work of a run is done: in how many processes, on this machine or on others.
 
 use std::net::{IpAddr, SocketAddr, ToSocketAddrs};
 use std::num::NonZeroU32;
@@ -9,7 +9,7 @@ use thiserror::Error;
 
 use crate::team::introduction::Secret;
 
-/// Where a secret may be, so that no list of processes shows it.
+/// The environment variable for the secret, so that no list of processes shows it.
 pub const SECRET_VARIABLE: &str = "LOADGEN_SECRET";
 
 #[derive(Args, Clone)]
@@ -41,9 +41,9 @@ pub enum WorkforceError {
 /// The processes and machines of a run.
 #[derive(Clone, Default, Serialize)]
 pub struct Workforce {
-    /// At least so many processes, on all machines together.
+    /// The least number of processes, on all machines together.
     pub processes: Option<u32>,
-    /// None: this machine does the work.
+    /// If empty, this machine does the work.
     pub machines: Vec<SocketAddr>,
     #[serde(skip)]
     pub secret: Secret,
@@ -74,7 +74,7 @@ impl TryFrom<WorkforceArguments> for Workforce {
 }
 
 impl Workforce {
-    /// Whether the server's address means the same server to everybody.
+    /// Whether the server's address means the same server on every machine.
     pub fn can_reach(&self, server: SocketAddr) -> Result<(), WorkforceError> {
         let far = |machine: &&SocketAddr| server.ip().is_loopback() && !machine.ip().is_loopback();
         match self.machines.iter().find(far) {
@@ -87,7 +87,7 @@ impl Workforce {
 fn resolve(name: &str) -> Result<SocketAddr, WorkforceError> {
     let refuse = |reason: String| WorkforceError::NoAddress { name: name.to_owned(), reason };
     let found = name.to_socket_addrs().map_err(|error| refuse(error.to_string()))?;
-    // A name may have addresses of both kinds; most workers listen on the older.
+    // A name may have IPv4 and IPv6 addresses. Most workers listen on IPv4.
     let mut found: Vec<SocketAddr> = found.collect();
     found.sort_by_key(|address| matches!(address.ip(), IpAddr::V6(_)));
     found.into_iter().next().ok_or_else(|| refuse("no such host".to_owned()))

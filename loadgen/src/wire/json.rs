@@ -1,4 +1,5 @@
-//! Nakama's envelopes in JSON. What is not asked for is skipped; whether it is well formed JSON is still checked, all of it.
+//! Nakama's envelopes in JSON. Members that are not needed are skipped, but the whole text must still be well-formed
+//! JSON.
 
 use std::borrow::Cow;
 use std::fmt;
@@ -32,7 +33,7 @@ struct Envelope<'a> {
 struct MessagePush<'a> {
     message_id: &'a str,
     code: i32,
-    /// Still as the JSON string it arrived in.
+    /// Still in the form of the JSON string that arrived.
     #[serde(borrow)]
     content: &'a RawValue,
 }
@@ -44,7 +45,7 @@ struct MessageAck<'a> {
 
 #[derive(Deserialize)]
 struct ChannelAnswer<'a> {
-    /// A room's name may need escapes.
+    /// Owned if needed: a room's name may contain escapes.
     #[serde(borrow)]
     id: Cow<'a, str>,
     #[serde(default)]
@@ -67,7 +68,7 @@ struct GapMembers<'a> {
     before_message_id: Option<&'a str>,
 }
 
-/// A refused request; a code of 0 is left out on the wire.
+/// A refused request. A code of 0 is left out on the wire.
 #[derive(Deserialize)]
 struct Refusal<'a> {
     #[serde(default)]
@@ -76,7 +77,8 @@ struct Refusal<'a> {
     message: Cow<'a, str>,
 }
 
-/// How many elements a list had, whatever they were: a crowded room lists thousands of members to each who joins.
+/// The number of elements in a list, whatever they are: a crowded room sends a list of thousands of members to each new
+/// member.
 #[derive(Clone, Copy, Default)]
 struct Count(u64);
 
@@ -100,9 +102,9 @@ impl<'de> Deserialize<'de> for Count {
     }
 }
 
-/// Reads one envelope and hands over what it says, which is always one thing.
+/// Reads one envelope and passes its meaning to `hear`. An envelope has exactly one meaning.
 pub fn read(text: &str, scratch: &mut Scratch, hear: impl FnOnce(Heard<'_>)) -> Result<(), Unreadable> {
-    // A derived structure may also be read from a list; an envelope may not.
+    // A derived structure could also be read from a JSON list; an envelope must be an object.
     if !text.trim_start().starts_with('{') {
         return Err(Unreadable);
     }
@@ -130,9 +132,9 @@ pub fn read(text: &str, scratch: &mut Scratch, hear: impl FnOnce(Heard<'_>)) -> 
     Ok(())
 }
 
-/// The string that this JSON value is, or nothing when it is another kind of value.
+/// The string in this JSON value, or `None` when it is another kind of value.
 ///
-/// Content of ours needs `\"` alone; every other escape takes the library's slower way.
+/// Our contents need only the escape `\"`; most other escapes take the library's slower path.
 fn unescape<'a>(raw: &RawValue, unescaped: &'a mut String) -> Option<&'a str> {
     let inner = raw.get().strip_prefix('"')?.strip_suffix('"')?;
     unescaped.clear();
@@ -151,7 +153,7 @@ fn unescape<'a>(raw: &RawValue, unescaped: &'a mut String) -> Option<&'a str> {
     Some(unescaped)
 }
 
-/// What a client says: a name for the answer, and one of the payloads.
+/// A client's request: a name for the answer, and one of the payloads.
 #[derive(Serialize)]
 struct Asked<'a> {
     cid: &'a str,

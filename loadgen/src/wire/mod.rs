@@ -1,6 +1,6 @@
-//! How a server is spoken to: its dialect writes what a client says, and reads every frame into what was [`Heard`].
+//! The protocols of the servers: a dialect writes what a client sends, and reads every frame into what was [`Heard`].
 //!
-//! Reading borrows and allocates nothing on the way of a message: thousands of clients share a core. Nothing outside this
+//! Reading a message borrows and allocates nothing, because thousands of clients share a core. No code outside this
 //! folder knows a format.
 
 mod json;
@@ -17,63 +17,63 @@ use tokio_tungstenite::tungstenite::{Bytes, Message, Utf8Bytes};
 pub use plain::{Plain, Speaker};
 pub use served::Asked;
 
-/// The names that the join and the leave of a client go by; what it publishes is named by its decimal number.
+/// The names of a client's join and leave requests. A publish is named by its decimal number.
 const JOIN_CID: &str = "join";
 const LEAVE_CID: &str = "leave";
 
-/// A language that servers speak.
+/// A protocol that servers use.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Dialect {
     /// Nakama's realtime protocol, in JSON.
     Json,
-    /// The same in protobuf.
+    /// The same protocol in protobuf.
     Protobuf,
-    /// Nothing but frames with our contents in them.
+    /// Frames that contain our contents, and nothing else that we know.
     Plain(Plain),
 }
 
-/// One whole message of the WebSocket.
+/// One whole WebSocket message.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub enum Frame {
     Text(Utf8Bytes),
     Binary(Bytes),
 }
 
-/// What a frame says, as far as a load client cares.
+/// The meaning of a frame, as far as a load client needs it.
 #[derive(PartialEq, Eq, Debug)]
 pub enum Heard<'a> {
-    /// Somebody, perhaps oneself, said something in the room.
+    /// Some user, perhaps this one, sent something in the room.
     Message { id: &'a str, kind: Kind, content: &'a str },
-    /// What was published is accepted, under this id.
+    /// What this user published was accepted, under this id.
     Accepted { request: Option<Request>, id: &'a str },
-    /// A request is refused.
+    /// A request was refused.
     Refused { request: Option<Request>, code: i32, reason: &'a str },
-    /// The room is entered, under an id of its own where it has one; `presences` were listed, of `present` members where
-    /// the server counts them.
+    /// The room was entered, with an id of its own where it has one. `presences` is how many members were listed, and
+    /// `present` how many there are, where the server counts them.
     Joined { request: Option<Request>, channel_id: Option<&'a str>, presences: u64, present: Option<u32> },
-    /// A request is carried out, and there is nothing to tell of it: a leave.
+    /// A request was carried out, without further information: a leave.
     Done { request: Option<Request> },
-    /// Members came and went; `present` are there now where the server counts them.
+    /// Members came and left; `present` is how many there are now, where the server counts them.
     Presences { joins: u64, leaves: u64, present: Option<u32> },
-    /// The reader was too slow: what was said between the two messages, neither of them included, will not come. Without
-    /// the first no message is missed, without the second whatever comes next ends the gap.
+    /// The reader was too slow: the messages between these two, themselves not included, will not come. Without
+    /// `after`, no message is missed. Without `before`, the next message ends the gap.
     Gap { after: Option<&'a str>, before: Option<&'a str> },
-    /// Something else, which is nobody's concern here.
+    /// Anything else; it is ignored.
     Other,
 }
 
-/// What a message is to those who hear it.
+/// The kind of a message, for the members that receive it.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Kind {
     New,
     Update,
     Removal,
-    /// What the server says of itself: members of a group who come and go.
+    /// A message of the server itself: members of a group who come and go.
     Event,
 }
 
-/// What an answer is the answer to, by the name we gave it.
+/// The request that an answer belongs to, by the name that we gave it.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Request {
     Join,
@@ -82,11 +82,11 @@ pub enum Request {
     Publish(u32),
 }
 
-/// A frame that is nothing in this dialect.
+/// A frame that cannot be read in this dialect.
 #[derive(PartialEq, Eq, Debug)]
 pub struct Unreadable;
 
-/// Buffers that reading needs, kept from frame to frame.
+/// Buffers for reading, reused from frame to frame.
 #[derive(Default)]
 pub struct Scratch {
     unescaped: String,
@@ -101,7 +101,7 @@ pub struct Entrance {
 }
 
 impl Dialect {
-    /// Reads a frame and hands over what it says, one thing after the other.
+    /// Reads a frame and passes its meanings to `hear`, one after the other.
     pub fn read(&self, frame: &Frame, scratch: &mut Scratch, hear: impl FnMut(Heard<'_>)) -> Result<(), Unreadable> {
         match (self, frame) {
             (Self::Json, Frame::Text(text)) => json::read(text, scratch, hear),
@@ -114,7 +114,7 @@ impl Dialect {
         }
     }
 
-    /// Whether the server answers what it is asked; where it does not, what was sent is as good as accepted.
+    /// Whether the server answers requests. If it does not, everything sent is taken as accepted.
     pub fn has_answers(&self) -> bool {
         match self {
             Self::Json | Self::Protobuf => true,
@@ -122,7 +122,7 @@ impl Dialect {
         }
     }
 
-    /// Whether the server says when a user is in the room.
+    /// Whether the server confirms that a user is in the room.
     pub fn confirms_joins(&self) -> bool {
         match self {
             Self::Json | Self::Protobuf => true,
@@ -135,7 +135,7 @@ impl Dialect {
         matches!(self, Self::Json | Self::Protobuf)
     }
 
-    /// Where a user's WebSocket is.
+    /// The URL of a user's WebSocket.
     pub fn url(&self, server: SocketAddr, token: &str, speaker: Speaker<'_>) -> String {
         match self {
             Self::Json => format!("ws://{server}/ws?token={token}&lang=en&status=false"),
@@ -144,7 +144,7 @@ impl Dialect {
         }
     }
 
-    /// What enters the room, if anything has to be said for it.
+    /// The request that enters the room, if one is needed.
     pub fn join(&self, entrance: &Entrance, user: u32) -> Option<Message> {
         match self {
             Self::Json => Some(Message::text(json::join(entrance))),
@@ -153,7 +153,7 @@ impl Dialect {
         }
     }
 
-    /// What leaves the room; nothing where users only hang up.
+    /// The request that leaves the room; `None` where users only disconnect.
     pub fn leave(&self, channel_id: &str) -> Option<Message> {
         match self {
             Self::Json => Some(Message::text(json::leave(channel_id))),
@@ -170,7 +170,7 @@ impl Dialect {
         }
     }
 
-    /// What changes a message; nothing where that cannot be done.
+    /// The request that updates a message; `None` where updates are not possible.
     pub fn update(&self, number: u32, channel_id: &str, message_id: &str, content: &str) -> Option<Message> {
         match self {
             Self::Json => Some(Message::text(json::update(number, channel_id, message_id, content))),
@@ -179,7 +179,7 @@ impl Dialect {
         }
     }
 
-    /// What removes a message; nothing where that cannot be done.
+    /// The request that removes a message; `None` where removals are not possible.
     pub fn remove(&self, number: u32, channel_id: &str, message_id: &str) -> Option<Message> {
         match self {
             Self::Json => Some(Message::text(json::remove(number, channel_id, message_id))),
@@ -197,7 +197,7 @@ impl Frame {
         }
     }
 
-    /// What it weighs with the head of a frame that a server sends.
+    /// The size with the header of a server's frame.
     pub fn wire_bytes(&self) -> u64 {
         let payload = self.bytes().len() as u64;
         payload
@@ -208,7 +208,7 @@ impl Frame {
             }
     }
 
-    /// What to show of it when it is at fault.
+    /// The text to show when this frame is faulty.
     pub fn shown(&self) -> Cow<'_, str> {
         match self {
             Self::Text(text) => Cow::Borrowed(text.as_str()),
@@ -218,7 +218,7 @@ impl Frame {
 }
 
 impl Kind {
-    /// The code of this kind; of those that one kind has in common, the first.
+    /// The code of this kind. If several codes have one kind, this is the first of them.
     pub fn code(self) -> u8 {
         match self {
             Self::New => 0,
@@ -228,7 +228,7 @@ impl Kind {
         }
     }
 
-    /// By the code that Nakama gives a message; a code that is none is no kind.
+    /// The kind of a message with this Nakama code; `None` for an unknown code.
     pub fn of_code(code: i32) -> Option<Self> {
         match code {
             0 => Some(Self::New),
@@ -249,7 +249,7 @@ impl Request {
         }
     }
 
-    /// The request of this name, or nothing when we have asked nothing under it.
+    /// The request with this name, or `None` if this client sends no request with that name.
     fn of_cid(cid: &str) -> Option<Self> {
         match cid {
             JOIN_CID => Some(Self::Join),

@@ -1,8 +1,9 @@
-//! Any WebSocket server: clients send text from a template, and find contents of ours in whatever they hear.
+//! Any WebSocket server: clients send text from a template, and look for our contents in everything they receive.
 //!
-//! A content is found as it was written, or inside text of JSON, however often that was put into JSON again, and any number
-//! of them in one frame. A server that takes a content apart and writes it anew has changed it, and is said to have
-//! corrupted it; `{content_json}`, which hands it over as one text, is what such a server relays whole.
+//! A content is found in the form in which it was written, or inside JSON text, however often that was put into JSON
+//! again. A frame may hold any number of contents. A server that parses a content and writes it again has changed it,
+//! and the content is reported as corrupt. `{content_json}` passes the content as one JSON text, which such a server
+//! relays unchanged.
 
 use std::ops::Range;
 
@@ -10,24 +11,24 @@ use serde::{Deserialize, Serialize};
 
 use super::{Heard, Kind, Request};
 
-/// What a content begins with, between the quotes of its first member's name.
+/// The name of a content's first member.
 const FIRST_MEMBER: u8 = b'r';
-/// The name of the member that ends it.
+/// The name of a content's last member.
 const LAST_MEMBER: u8 = b'c';
 
-/// Where clients of a plain server go, and what they say. Each text may have `{room}` and `{user}` in it.
+/// Where clients of a plain server connect, and what they send. Each text may contain `{room}` and `{user}`.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub struct Plain {
     pub url: String,
-    /// Said when the WebSocket is open.
+    /// Sent when the WebSocket is open.
     pub greeting: Option<String>,
-    /// A user is in the room when a frame with this in it has come; without it, when the greeting is on its way.
+    /// A user is in the room when a frame with this text has come; without this text, when the greeting has been sent.
     pub welcome: Option<String>,
-    /// With `{content}` or `{content_json}`, the same as one JSON text.
+    /// Contains `{content}`, or `{content_json}` for the same content as one JSON text.
     pub send: String,
 }
 
-/// Which user speaks in which room.
+/// Which user sends in which room.
 #[derive(Clone, Copy, Debug)]
 pub struct Speaker<'a> {
     pub user: u32,
@@ -35,7 +36,7 @@ pub struct Speaker<'a> {
 }
 
 impl Plain {
-    /// Whether what is sent has its content in it.
+    /// Whether the sent text contains the content.
     pub fn carries_contents(&self) -> bool {
         self.send.contains("{content}") || self.send.contains("{content_json}")
     }
@@ -52,7 +53,7 @@ impl Plain {
         filled(&self.send, speaker, Some(content))
     }
 
-    /// Hands over every content of ours that the frame holds.
+    /// Passes every content of ours in the frame to `hear`.
     pub fn read(&self, frame: &[u8], unescaped: &mut String, mut hear: impl FnMut(Heard<'_>)) {
         let mut concerned = false;
         if self.welcome.as_ref().is_some_and(|welcome| contains(frame, welcome.as_bytes())) {
@@ -67,7 +68,7 @@ impl Plain {
             let end = end(&frame[begin.at..until], quote).map_or(until, |length| begin.at + length);
             unescape(&frame[begin.at..end], quote, unescaped);
             concerned = true;
-            // Without an id of its own, a message is named by its content.
+            // The message has no id of its own, so its content is its id.
             hear(Heard::Message { id: unescaped, kind: Kind::New, content: unescaped });
         }
         if !concerned {
@@ -76,7 +77,7 @@ impl Plain {
     }
 }
 
-/// The template with its places filled. A value that is filled in is not looked at again.
+/// The template with its placeholders filled. Placeholders inside a filled value are not replaced.
 fn filled(template: &str, speaker: Speaker<'_>, content: Option<&str>) -> String {
     let mut text = String::with_capacity(template.len() + content.map_or(0, |content| 2 * content.len()));
     let mut rest = template;
@@ -91,7 +92,7 @@ fn filled(template: &str, speaker: Speaker<'_>, content: Option<&str>) -> String
             _ => None,
         };
         let place = rest.find('}').and_then(|end| Some((value(&rest[1..end])?, end + 1)));
-        // A brace that opens no place of ours stands for itself: most templates are JSON.
+        // A brace that begins no placeholder stays as it is: most templates are JSON.
         let (value, length) = place.unwrap_or_else(|| ("{".to_owned(), 1));
         text.push_str(&value);
         rest = &rest[length..];
@@ -100,18 +101,18 @@ fn filled(template: &str, speaker: Speaker<'_>, content: Option<&str>) -> String
     text
 }
 
-/// Whether a content of ours begins somewhere in the frame.
+/// Whether a content of ours begins in the frame.
 pub fn carries_content(frame: &[u8]) -> bool {
     beginning(frame, 0).is_some()
 }
 
-/// Where a content begins, and the quote that its names are in.
+/// Where a content begins, and the quote around its members' names.
 struct Beginning {
     at: usize,
     quote: Range<usize>,
 }
 
-/// The first beginning of a content at or after `from`: a brace, a quote, the first member's name, and the same quote.
+/// The first content that begins at or after `from`: a brace, a quote, the first member's name, and the same quote.
 fn beginning(frame: &[u8], from: usize) -> Option<Beginning> {
     let braces = (from..frame.len()).filter(|at| frame[*at] == b'{');
     let mut beginnings = braces.filter_map(|at| {
@@ -123,7 +124,7 @@ fn beginning(frame: &[u8], from: usize) -> Option<Beginning> {
     beginnings.next()
 }
 
-/// How many bytes a quote has here: `"` or its number, behind as many backslashes as the layers of JSON around it made.
+/// The length of the quote here: `"` or its code, after as many backslashes as the layers of JSON around it have added.
 fn quote_length(text: &[u8]) -> Option<usize> {
     let backslashes = text.iter().take_while(|byte| **byte == b'\\').count();
     let rest = &text[backslashes..];
@@ -131,7 +132,7 @@ fn quote_length(text: &[u8]) -> Option<usize> {
     rest.starts_with(mark).then_some(backslashes + mark.len())
 }
 
-/// Where the content that this text begins with ends: behind the checksum and a brace.
+/// The end of the content at the beginning of this text: after the checksum and a brace.
 fn end(text: &[u8], quote: &[u8]) -> Option<usize> {
     let member = [b",", quote, &[LAST_MEMBER], quote, b":"].concat();
     let checksum = position(text, &member)? + member.len();
@@ -179,7 +180,7 @@ mod tests {
         Plain { url: String::new(), greeting: None, welcome: Some("\"welcome\"".to_owned()), send: send.to_owned() }
     }
 
-    /// The numbers of the contents found, an X for one that is corrupt, a W for a welcome and a - for something else.
+    /// The numbers of the contents found, an X for a corrupt one, a W for a welcome and a - for anything else.
     fn found(frame: &[u8]) -> String {
         let mut found = String::new();
         plain("").read(frame, &mut String::new(), |heard| match heard {

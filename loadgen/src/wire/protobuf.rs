@@ -1,13 +1,14 @@
-//! Nakama's envelopes in protobuf, as far as a load client reads and writes them. Fields that are not declared here are skipped.
+//! Nakama's envelopes in protobuf, as far as a load client reads and writes them. Fields that are not declared here are
+//! skipped.
 //!
-//! What arrives is read into slices of the frame, and lists of no concern into elements of no size.
+//! What arrives is read into slices of the frame. Lists that are not needed are read into elements without size.
 
 use prost::Message;
 use tokio_tungstenite::tungstenite::Bytes;
 
 use super::{Entrance, Heard, Kind, Request, Unreadable, served};
 
-/// A frame from the server. Of the payloads, which exclude each other, those that matter here.
+/// A frame from the server. Only the payloads that are needed here are declared; a frame has one of them.
 #[derive(Message)]
 struct Envelope {
     #[prost(bytes = "bytes", tag = "1")]
@@ -40,7 +41,7 @@ struct Channel {
 struct ChannelMessage {
     #[prost(bytes = "bytes", tag = "2")]
     message_id: Bytes,
-    /// A wrapper, in which 0 is written as nothing.
+    /// A wrapper message, in which 0 is encoded as an empty one.
     #[prost(message, optional, tag = "3")]
     code: Option<i32>,
     #[prost(bytes = "bytes", tag = "6")]
@@ -79,11 +80,11 @@ struct ChannelGap {
     before_message_id: Bytes,
 }
 
-/// An element of which only the number counts: it has no size, so a list of thousands needs no memory.
+/// An element of a list whose length alone is needed. It has no size, so a list of thousands needs no memory.
 #[derive(Message)]
 struct Uninspected {}
 
-/// Reads one envelope and hands over what it says, which is always one thing.
+/// Reads one envelope and passes its meaning to `hear`. An envelope has exactly one meaning.
 pub fn read(frame: &Bytes, hear: impl FnOnce(Heard<'_>)) -> Result<(), Unreadable> {
     let envelope = Envelope::decode(frame.clone()).map_err(|_| Unreadable)?;
     let request = Request::of_cid(text(&envelope.cid)?);
@@ -115,12 +116,12 @@ fn text(bytes: &Bytes) -> Result<&str, Unreadable> {
     std::str::from_utf8(bytes).map_err(|_| Unreadable)
 }
 
-/// A name that must be there; in protobuf a field that is missing looks like an empty one.
+/// A name that must be present. In protobuf a missing field looks like an empty one.
 fn named(bytes: &Bytes) -> Result<&str, Unreadable> {
     if bytes.is_empty() { Err(Unreadable) } else { text(bytes) }
 }
 
-/// What a client says: a name for the answer, and one of the payloads.
+/// A client's request: a name for the answer, and one of the payloads.
 #[derive(Message)]
 struct Asked {
     #[prost(string, tag = "1")]
@@ -216,7 +217,7 @@ fn bytes(request: Request, payload: Payload) -> Vec<u8> {
     Asked { cid: request.cid().into_owned(), payload: Some(payload) }.encode_to_vec()
 }
 
-/// What a client's envelope asks for.
+/// The request in a client's envelope.
 pub fn asked(frame: &Bytes) -> Option<served::Asked> {
     let Asked { cid, payload } = Asked::decode(frame.clone()).ok()?;
     match payload? {
@@ -236,7 +237,7 @@ pub fn accepted(cid: &str, message_id: &str) -> Vec<u8> {
     Envelope { cid: shared(cid), channel_message_ack: Some(ack), ..Envelope::default() }.encode_to_vec()
 }
 
-/// A message whose sender's id is padding.
+/// A message whose sender id is padding.
 pub fn pushed(message_id: &str, content: &str, padding: usize) -> Vec<u8> {
     let push = ChannelMessage { message_id: shared(message_id), code: Some(0), content: shared(content) };
     let mut bytes = push.encode_to_vec();
@@ -246,7 +247,7 @@ pub fn pushed(message_id: &str, content: &str, padding: usize) -> Vec<u8> {
     envelope
 }
 
-/// Fields that are written here and read by nobody.
+/// Fields that are written here but never read.
 const CHANNEL_MESSAGE: u32 = 5;
 const SENDER_ID: u32 = 4;
 
@@ -258,7 +259,7 @@ fn shared(text: &str) -> Bytes {
 mod tests {
     use super::*;
 
-    /// A field of bytes, text or a message, as the wire has it; everything here is shorter than 128 bytes.
+    /// A field of bytes, text or a message in wire format. All values here are shorter than 128 bytes.
     fn field(tag: u32, value: &[u8]) -> Vec<u8> {
         let mut field = Vec::new();
         prost::encoding::encode_varint(u64::from(tag << 3 | 2), &mut field);
@@ -286,7 +287,7 @@ mod tests {
     #[test]
     fn reads_messages_of_every_kind() {
         for (code, kind) in [(0, Kind::New), (1, Kind::Update), (2, Kind::Removal), (5, Kind::Event)] {
-            // The wrapper around a 0 is empty, but there.
+            // The wrapper around a 0 is empty, but present.
             let code = if code == 0 { Vec::new() } else { number(1, code) };
             let members = [
                 field(1, b"2...lobby"),

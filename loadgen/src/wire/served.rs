@@ -1,12 +1,12 @@
-//! The other side of the wire, as far as a bare server needs it: what clients ask, and answers that hold as little as a
-//! client of ours will take for one.
+//! The server's side of the protocols, as far as the bare server needs it: the clients' requests, and the shortest
+//! answers that our clients accept.
 
 use serde::Deserialize;
 use serde_json::json;
 
 use super::{Dialect, Frame, plain, protobuf};
 
-/// What a client asks.
+/// A client's request.
 #[derive(PartialEq, Eq, Debug)]
 pub enum Asked {
     Join {
@@ -18,7 +18,7 @@ pub enum Asked {
         room: String,
         content: String,
     },
-    /// Something that a bare server does not do.
+    /// A request that the bare server does not handle.
     Other,
 }
 
@@ -41,9 +41,10 @@ struct JsonSend {
     content: String,
 }
 
-/// A channel is named by its room.
+/// A channel's id is the name of its room.
 impl Dialect {
-    /// What a frame of a client's asks for. A plain server has one room, and repeats in it whatever has a content in it.
+    /// The request in a client's frame. A plain server has one room, and repeats there every frame that contains a
+    /// content.
     pub fn asked(&self, frame: &Frame) -> Asked {
         match (self, frame) {
             (Self::Json, Frame::Text(text)) => json_asked(text).unwrap_or(Asked::Other),
@@ -55,7 +56,7 @@ impl Dialect {
         }
     }
 
-    /// Whether everybody is in the room from the beginning, without asking.
+    /// Whether a connection is in the room from the beginning, without a request.
     pub fn joins_by_connecting(&self) -> bool {
         matches!(self, Self::Plain(_))
     }
@@ -78,7 +79,7 @@ impl Dialect {
         }
     }
 
-    /// A message as members hear it, as long as the server's own were, as near as its smallest form allows.
+    /// A message as members receive it, as long as the real server's messages were, if its shortest form allows that.
     pub fn pushed(&self, id: &str, content: &str, bytes: usize) -> Vec<u8> {
         match self {
             Self::Json => {
@@ -107,7 +108,7 @@ fn json_asked(text: &str) -> Option<Asked> {
     channel_message_send.map(|JsonSend { channel_id, content }| Asked::Send { cid, room: channel_id, content })
 }
 
-/// What `write` makes with just so much padding that it has this many bytes.
+/// The output of `write` with as much padding as it needs to have this many bytes.
 fn padded(bytes: usize, write: impl Fn(usize) -> Vec<u8>) -> Vec<u8> {
     let least = write(0);
     match bytes.saturating_sub(least.len()) {

@@ -1,4 +1,4 @@
-//! `loadgen connect` as a whole: everybody gets in and stays, or it is said who did not.
+//! `loadgen connect` as a whole: all users connect and stay, or the report says which did not.
 
 use std::io::{BufRead, BufReader, Read};
 use std::process::{Command, Stdio};
@@ -36,7 +36,7 @@ fn everybody_gets_in_and_stays() {
 #[test]
 fn idle_members_hear_pings_and_answer_them() {
     let server = FakeNakama::start(Fault::None);
-    // The fake server pings whoever joins.
+    // The fake server pings every user that joins.
     let (code, report, text) = run(&server, &["--join", "--hidden"]);
     assert_eq!(code, Some(0), "{text}");
     assert_eq!(report["connections"]["pings_answered"], USERS, "{text}");

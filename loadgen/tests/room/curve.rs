@@ -1,4 +1,4 @@
-//! `loadgen curve` as a whole: each size once quietly, and what a million would need.
+//! `loadgen curve` as a whole: each size once at the quiet rate, and what a million users would need.
 
 use scraper::Html;
 
@@ -10,7 +10,7 @@ use crate::run_scenario;
 fn every_size_has_its_point_and_the_last_is_projected() {
     let server = FakeNakama::start(Fault::None);
     let own = std::process::id().to_string();
-    // A limit that nobody keeps ends the climb at once.
+    // No run keeps a limit of 0, so the climb ends at once.
     let directory = Directory::new("curve");
     let page = directory.file("curve.html");
     let flags =
@@ -30,7 +30,8 @@ fn every_size_has_its_point_and_the_last_is_projected() {
     assert!(said.contains("A projection from the costs measured with 5, not a measurement."), "{said}");
 }
 
-/// Whole, with everything that the terminal shows, and no figure where nothing was sustained.
+/// Checks that the page is complete, with everything that the terminal shows, and without figures where nothing was
+/// sustained.
 fn check_page(source: &str) {
     let page = Html::parse_document(source);
     assert_eq!(page.errors, Vec::<String>::new(), "the page is whole");
@@ -40,7 +41,7 @@ fn check_page(source: &str) {
     let charts = texts("figure h2");
     assert_eq!(charts[0], "Time to the last member");
     assert!(!charts.contains(&"Deliveries a second".to_owned()), "nothing was sustained");
-    // The server's CPU time may have been too little to be counted, its time to the last member was not.
+    // The server's CPU time may have been too short to be counted, but its time to the last member was measured.
     for drawing in &all(&page, "figure svg")[..2] {
         assert_eq!(drawing.html().matches("<circle").count(), 4, "two lines of two sizes: {}", drawing.html());
     }

@@ -1,4 +1,5 @@
-//! `loadgen event` as a whole: who comes and goes is accounted for to the last message, and a fault is found among them.
+//! `loadgen event` as a whole: members that come and go are accounted for to the last message, and a fault among them
+//! is found.
 
 use std::process::Command;
 
@@ -7,7 +8,7 @@ use serde_json::Value;
 use crate::fake_nakama::{FakeNakama, Fault};
 use crate::machines::Host;
 
-/// Twenty users, half of whom go and come again each second; publishers update and remove all along.
+/// Twenty users, half of whom leave and return each second. Publishers update and remove messages all the time.
 fn run(fault: Fault, more: &[&str]) -> (Option<i32>, Value, String) {
     let server = FakeNakama::start(fault);
     let json = std::env::temp_dir().join(format!("loadgen-event-{}-{}.json", std::process::id(), server.addr.port()));
@@ -27,7 +28,7 @@ fn count(report: &Value, figure: &str) -> u64 {
     report.pointer(figure).and_then(Value::as_u64).unwrap_or_else(|| panic!("{figure} is in {report}"))
 }
 
-/// Half a second and a second and a half of 100 a second, and three bursts of a tenth at 400.
+/// Half a second and a second and a half at 100 a second, and three bursts of a tenth of a second at 400.
 const MESSAGES: u64 = 170 + 3 * 40;
 
 #[test]
@@ -37,7 +38,7 @@ fn an_event_is_accounted_for_to_the_last() {
     assert_eq!(count(&report, "/messages/accepted"), MESSAGES, "{text}");
     let [expected, delivered] = ["/deliveries/expected", "/deliveries/delivered"].map(|figure| count(&report, figure));
     assert_eq!(expected, delivered, "{text}");
-    // The four who publish hear everything, and so do most of the others.
+    // The four publishers receive everything, and so do most of the others.
     assert!(expected > 4 * MESSAGES && expected < 20 * MESSAGES, "{text}");
     let gone = count(&report, "/coming_and_going/left") + count(&report, "/coming_and_going/connections_dropped");
     assert!(gone > 8, "{text}");

@@ -1,7 +1,8 @@
-//! A tiny server that speaks just enough of Nakama's realtime chat for one room, and can be told to commit one fault.
+//! A small server that implements just enough of Nakama's realtime chat for one room, and that can be told to commit
+//! one fault.
 //!
-//! It keeps nothing, bounds nothing and is for tests of a few dozen clients only. Each fault is committed once, at one
-//! member or at one message, so that a report which counts anything but one is wrong.
+//! It stores nothing durably, has no bounds, and is for tests with a few dozen clients only. Each fault is committed
+//! once, at one member or at one message, so a report that counts anything but one is wrong.
 
 use std::convert::Infallible;
 use std::net::SocketAddr;
@@ -28,34 +29,34 @@ const AUTHORIZATION_EXPECTED: &str = "Basic ZGVmYXVsdGtleTo=";
 /// The message, and the place in the member list, at which a fault is committed.
 const FAULTY_MESSAGE: u32 = 7;
 const FAULTY_MEMBER: usize = 3;
-/// One that nobody updates or removes later.
+/// A message that is not updated or removed later.
 const FORGOTTEN_MESSAGE: u32 = 15;
 
-/// A page that is read after the whole history has been read twice.
+/// The number of a page that is read after the whole history has been read twice.
 const SHORT_PAGE: u32 = 50;
 
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Fault {
     None,
-    /// One member does not get one message.
+    /// One member does not receive one message.
     Drop,
-    /// One member gets one message twice.
+    /// One member receives one message twice.
     Duplicate,
-    /// One member gets two neighbouring messages the wrong way round.
+    /// One member receives two neighbouring messages in the wrong order.
     Swap,
-    /// One member gets one message with a byte changed.
+    /// One member receives one message with one byte changed.
     Corrupt,
-    /// One member gets one message under another id.
+    /// One member receives one message under another id.
     OtherId,
     /// Two messages have the same id.
     SameId,
     /// One frame is not JSON.
     Garbage,
-    /// One publish is refused, and heard by nobody.
+    /// One publish is refused, and no member receives it.
     Refuse,
-    /// One publish is refused, and heard all the same.
+    /// One publish is refused, but the members receive it.
     RefuseButDeliver,
-    /// One publish is heard but never answered.
+    /// One publish is delivered but never answered.
     NoAnswer,
     /// One publish is answered twice.
     TwoAnswers,
@@ -63,11 +64,11 @@ pub enum Fault {
     Close,
     /// One message is not in the history, though it was accepted.
     Forget,
-    /// One page of the history lacks its last item, long after all others have been read.
+    /// One page of the history lacks its last item, long after all other pages have been read.
     ShortPage,
     /// Removed messages stay in the history.
     KeepRemoved,
-    /// The first token shown at the door is refused, as if it had expired.
+    /// The first token that a client presents is refused, as if it had expired.
     ExpiredToken,
 }
 
@@ -80,7 +81,7 @@ struct Kept {
 
 pub struct FakeNakama {
     pub addr: SocketAddr,
-    /// Says something once for each message published.
+    /// Gives one item for each message published.
     pub published: std_mpsc::Receiver<()>,
     room: Arc<Room>,
     stop: Option<oneshot::Sender<()>>,
@@ -103,7 +104,7 @@ struct Member {
     name: String,
     connection: u32,
     outgoing: mpsc::UnboundedSender<Message>,
-    /// A message that waits to be delivered after the next one.
+    /// A message that is held back until the next one is delivered.
     held_back: Option<String>,
 }
 
@@ -174,7 +175,7 @@ async fn answer(request: Request<Incoming>, room: Arc<Room>) -> Result<Response<
     })
 }
 
-/// A page of the history; its cursor is how many items came before.
+/// A page of the history. The cursor is the number of items before the page.
 fn page(request: &Request<Incoming>, room: &Room) -> Response<Full<Bytes>> {
     let query = request.uri().query().unwrap_or_default();
     let parameter = |name: &str| query.split('&').find_map(|pair| pair.strip_prefix(name)?.strip_prefix('='));
@@ -264,7 +265,7 @@ async fn converse(socket: WebSocketStream<TokioIo<hyper::upgrade::Upgraded>>, na
 }
 
 impl Room {
-    /// Counters as Stentor shows them, as if one write brought two messages to each member.
+    /// Counters in Stentor's format, as if one write carried two messages to each member.
     fn metrics(&self) -> String {
         let deliveries = self.messages.load(SeqCst) * self.members.lock().unwrap().len() as u32;
         let counters = [
@@ -295,7 +296,7 @@ impl Room {
         }
     }
 
-    /// Updates or removes a message, by the code of what is heard.
+    /// Updates or removes a message. `code` is the code of the message that members receive.
     fn change(&self, name: &str, cid: &Value, change: &Value, code: u8, outgoing: &mpsc::UnboundedSender<Message>) {
         let id = change["message_id"].as_str().unwrap();
         let content = change["content"].as_str().unwrap_or("{}");
@@ -328,7 +329,7 @@ impl Room {
         let listed: Vec<Value> = members.iter().filter(|_| !hidden).map(|member| presence(&member.name)).collect();
         let answer = json!({"id": channel_id, "presences": listed, "self": presence(name)});
         deliver(outgoing, json!({"cid": cid, "channel": answer}).to_string());
-        // A server's ping is part of the test: it must be answered.
+        // The server's ping is part of the test: the client must answer it.
         let _ = outgoing.send(Message::Ping(Bytes::from_static(b"?")));
         members.push(Member { name: name.to_owned(), connection, outgoing: outgoing.clone(), held_back: None });
         if !hidden {
@@ -354,7 +355,7 @@ impl Room {
             _ => 1,
         };
         (0..acks).for_each(|_| deliver(outgoing, ack.to_string()));
-        // The test that wanted to know may have ended.
+        // The test that receives this may have ended.
         let _ = self.published.lock().unwrap().send(());
     }
 
@@ -400,6 +401,6 @@ fn push(sender: &str, id: u32, send: &Value, fault: Fault) -> String {
 }
 
 fn deliver(outgoing: &mpsc::UnboundedSender<Message>, text: String) {
-    // A member that has gone hears nothing more.
+    // A member that has left receives nothing more.
     let _ = outgoing.send(Message::text(text));
 }

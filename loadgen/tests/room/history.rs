@@ -1,4 +1,4 @@
-//! `loadgen history` as a whole: what is in the history, and what every page of it holds.
+//! `loadgen history` as a whole: what the history holds, and what every page of it holds.
 
 use serde_json::Value;
 
@@ -31,7 +31,7 @@ fn a_history_that_is_whole_passes_however_many_processes_read_it() {
         let expected = [
             ("/history/items", MESSAGES),
             ("/history/expected", MESSAGES),
-            // Eight behind a cursor in each direction, as many back from there, and the newest.
+            // Eight pages after a cursor in each direction, as many back from there, and the newest page.
             ("/history/pages_known", 4 * 8 + 1),
             ("/reads/asked", READS),
             ("/reads/answered", READS),

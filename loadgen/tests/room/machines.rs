@@ -1,4 +1,5 @@
-//! Workers on other machines, here all on this one: the same totals as one process, and a loss is named.
+//! Workers on other machines, which here are all this machine: the totals equal those of one process, and a lost worker
+//! is named.
 
 use std::io::{BufRead, BufReader, Read, Write};
 use std::process::{Child, Command, Stdio};
@@ -37,7 +38,7 @@ fn both(hosts: &[Host; 2]) -> String {
     format!("{},{}", hosts[0].address, hosts[1].address)
 }
 
-/// Everything of a report that does not depend on who was how fast.
+/// The parts of a report that do not depend on timing.
 fn totals(report: &serde_json::Value) -> Vec<serde_json::Value> {
     let mut deliveries = report["deliveries"].clone();
     for timed in ["in_window", "per_second", "last_after_end_ms"] {
@@ -56,7 +57,7 @@ fn two_machines_give_the_same_totals_as_one_process() {
     let (code, alone, text) = run(&server, &[]);
     assert_eq!(code, Some(0), "{text}");
     let hosts = [Host::start("hush"), Host::start("hush")];
-    // The machines are free again after a run, so they do for several.
+    // The machines are free again after a run, so they serve several runs.
     for more in [&[][..], &["--processes", "4", "--threads", "2"]] {
         let workers = both(&hosts);
         let flags = [&["--workers", workers.as_str(), "--secret", "hush"], more].concat();
@@ -66,7 +67,7 @@ fn two_machines_give_the_same_totals_as_one_process() {
         assert_eq!(report["deliveries"]["delivered"], MESSAGES * USERS, "{text}");
         assert_eq!(report["connections"]["processes"], if more.is_empty() { 2 } else { 4 }, "{text}");
         assert_eq!(report["machines"][1]["address"], hosts[1].address, "{text}");
-        // On one machine there is one clock, and each knows how wrong it may be about that.
+        // Here all machines share one clock, so the offset must be within the uncertainty.
         for machine in report["machines"].as_array().unwrap() {
             let clock = &machine["clock"];
             let (offset, uncertainty) =
@@ -86,7 +87,7 @@ fn a_fault_seen_on_another_machine_is_the_same_fault() {
     assert_eq!(report["deliveries"]["missing"], 1, "{text}");
 }
 
-/// A run on both machines that is in the middle of publishing, and its workers' process ids.
+/// Starts a run on both machines and waits until it publishes. Returns the coordinator and its workers' process ids.
 fn in_the_middle(server: &FakeNakama, hosts: &[Host; 2]) -> (Child, Vec<Pid>) {
     let mut command = loadgen(server, &["--secs", "600", "--workers", &both(hosts)]);
     let mut coordinator = command.stdout(Stdio::null()).stderr(Stdio::piped()).spawn().unwrap();
@@ -103,7 +104,7 @@ fn in_the_middle(server: &FakeNakama, hosts: &[Host; 2]) -> (Child, Vec<Pid>) {
     (coordinator, workers)
 }
 
-/// What the coordinator said at its end, which was a failure.
+/// The coordinator's output at its end, which was a failure.
 fn failure(mut coordinator: Child) -> String {
     let mut said = String::new();
     coordinator.stderr.as_mut().unwrap().read_to_string(&mut said).unwrap();
@@ -152,7 +153,7 @@ fn machines_that_cannot_be_had_say_why() {
     let server = FakeNakama::start(Fault::None);
     let host = Host::start("hush");
     let nobody = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().to_string();
-    // Something else that listens, and speaks first.
+    // Another server that listens here, and that sends first.
     let other = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
     let other_address = other.local_addr().unwrap().to_string();
     let greeting = std::thread::spawn(move || {

@@ -1,6 +1,7 @@
-//! `loadgen room` as a whole, against a small server that can be told to commit one fault: each kind is found and named.
+//! `loadgen room` as a whole, against a small server that can be told to commit one fault: each kind of fault is found
+//! and named.
 
-// Everything here is a test or serves one; what goes wrong ends it.
+// Everything here is a test or a helper of tests; an error ends the test.
 #![allow(clippy::unwrap_used)]
 
 mod connect;
@@ -31,7 +32,7 @@ fn loadgen(server: &FakeNakama, more: &[&str]) -> Command {
     command
 }
 
-/// Runs to the end: the exit code, the JSON report and what was printed.
+/// Runs `loadgen room` to the end. Returns the exit code, the JSON report and the printed text.
 fn run(server: &FakeNakama, more: &[&str]) -> (Option<i32>, Value, String) {
     let name = format!("loadgen-{}-{}.json", std::process::id(), server.addr.port());
     let json = std::env::temp_dir().join(name);
@@ -43,7 +44,7 @@ fn run(server: &FakeNakama, more: &[&str]) -> (Option<i32>, Value, String) {
     (output.status.code(), report, text)
 }
 
-/// Runs another scenario to its end: the exit code, the JSON report and what was printed.
+/// Runs another scenario to its end. Returns the exit code, the JSON report and the printed text.
 fn run_scenario(scenario: &str, server: &FakeNakama, flags: &[&str]) -> (Option<i32>, Value, String) {
     let name = format!("loadgen-{scenario}-{}-{}.json", std::process::id(), server.addr.port());
     let json = std::env::temp_dir().join(name);
@@ -56,7 +57,7 @@ fn run_scenario(scenario: &str, server: &FakeNakama, flags: &[&str]) -> (Option<
     (output.status.code(), report, text)
 }
 
-/// A run against the fault exits as expected, and its report differs from a faultless one just as listed.
+/// Checks that a run with the fault exits as expected, and that its report differs from a faultless one only as listed.
 fn check(fault: Fault, exit_code: i32, differences: &[(&str, u64)]) {
     let server = FakeNakama::start(fault);
     let (code, report, text) = run(&server, &[]);
@@ -112,7 +113,8 @@ fn two_messages_swapped_are_out_of_order() {
     let server = FakeNakama::start(Fault::Swap);
     let (code, report, text) = run(&server, &[]);
     assert_eq!(code, Some(1), "{text}");
-    // Whoever was first set the order: it may be one member that differs from the rest, or the rest from the one.
+    // The member that was first determines the order. So one member may differ from the rest, or the rest from that
+    // member.
     assert!(report.pointer("/deliveries/out_of_order").and_then(Value::as_u64) > Some(0), "{text}");
     assert_eq!(report.pointer("/deliveries/missing"), Some(&Value::from(0)), "{text}");
 }
@@ -129,7 +131,7 @@ fn a_changed_byte_is_corrupt_and_its_message_missing() {
 fn an_id_that_differs_is_corrupt_and_an_id_used_twice_a_duplicate() {
     check(Fault::SameId, 1, &[("/deliveries/duplicates", 1)]);
     let server = FakeNakama::start(Fault::OtherId);
-    // One thread sees the difference by itself; how often it is seen depends on who was first.
+    // A single thread sees the difference itself. How often it sees it depends on which member was first.
     let (code, report, text) = run(&server, &["--threads", "1"]);
     assert_eq!(code, Some(1), "{text}");
     assert!(report.pointer("/deliveries/corrupt").and_then(Value::as_u64) > Some(0), "{text}");
@@ -204,7 +206,7 @@ fn costs_are_read_from_the_process_that_listens_and_from_its_metrics() {
     let server = FakeNakama::start(Fault::None);
     let (code, report, text) = run(&server, &["--metrics", &format!("http://{}/metrics", server.addr)]);
     assert_eq!(code, Some(0), "{text}");
-    // The server is a thread of this very process.
+    // The server is a thread of this process.
     assert!(report["server"]["resident_joined_bytes"].as_u64() > Some(100_000), "{report}");
     assert!(report["network"]["tcp_segments_with_data_both_ways"].as_u64() > Some(0), "{report}");
     assert_eq!(report["network"]["batch_factor"], 2.0, "{report}");
@@ -221,12 +223,12 @@ fn a_bare_loop_does_the_same_and_the_figures_are_shares_of_its() {
     assert_eq!(code, Some(0), "{text}");
     assert_eq!(report["baseline"]["the_bare_run_was"], "faultless", "{text}");
     assert!(report["share_of_the_baseline"]["deliveries_per_second"].as_f64() > Some(0.0), "{report}");
-    // What checking costs beside reading is there as well. CPU time is counted by whole seconds: of so short a run it may be
-    // nothing.
+    // The cost of checking beside reading is reported as well. CPU time is counted by whole seconds, so for such a
+    // short run it may be zero.
     for row in ["cpu_per_delivery_checked_us", "cpu_per_delivery_only_read_us", "checked_in_times_of_only_read"] {
         assert!(report["checking_beside_reading"][row].is_number(), "{row}: {report}");
     }
-    // Its messages are as long as the server's were.
+    // The baseline's messages are as long as the server's.
     let weight = report["share_of_the_baseline"]["weight_of_frames_per_delivery"].as_f64();
     assert!(weight > Some(0.9) && weight < Some(1.1), "{report}");
 }
@@ -245,9 +247,10 @@ fn the_self_test_sees_every_kind_of_fault_found_and_named() {
     for kind in ["drop", "duplicate", "reorder", "corrupt", "delay"] {
         let row = text.lines().find(|line| line.contains(&format!("│ {kind}"))).unwrap_or_default();
         assert!(row.contains("found and named right"), "{kind}: {text}");
-        // 8 members hear 200 messages, and one delivery in 100 is at fault. A publisher's last can no longer be overtaken.
+        // 8 members receive 200 messages each, and one delivery in 100 is faulty. A publisher's last message cannot be
+        // reordered.
         assert!(row.contains("┆        16 ┆") || kind == "reorder", "{kind}: {text}");
-        // The same for a fault that only one member hears.
+        // The same for a fault at one member only.
         let row = text.lines().find(|line| line.contains(&format!("│ {kind}, one member"))).unwrap_or_default();
         assert!(row.contains("found and named right"), "{kind}: {text}");
     }
@@ -262,7 +265,7 @@ fn the_self_test_fails_where_even_an_honest_run_has_faults() {
 
 #[test]
 fn the_self_test_says_when_there_is_no_server() {
-    // Bound and not listening: connections are refused, and no other test takes the port.
+    // Bound but not listening: connections are refused, and no other test takes the port.
     let nobody = rustix::net::socket(rustix::net::AddressFamily::INET, rustix::net::SocketType::STREAM, None).unwrap();
     let loopback = std::net::SocketAddr::from((std::net::Ipv4Addr::LOCALHOST, 0));
     rustix::net::bind(&nobody, &loopback).unwrap();
@@ -281,7 +284,7 @@ fn a_reader_that_leaves_early_changes_nothing() {
     let json = std::env::temp_dir().join(format!("loadgen-left-{}.json", std::process::id()));
     let mut command = loadgen(&server, &["--secs", "0.5", "--json", json.to_str().unwrap()]);
     let mut child = command.stdout(Stdio::piped()).stderr(Stdio::null()).spawn().unwrap();
-    // As `head` does when it has seen enough.
+    // As `head` does when it has read enough.
     drop(child.stdout.take());
     assert_eq!(child.wait().unwrap().code(), Some(0));
     let report: Value = serde_json::from_slice(&std::fs::read(&json).unwrap()).unwrap();
@@ -303,7 +306,7 @@ fn what_cannot_start_says_why() {
     }
 }
 
-/// A run of two workers that is in the middle of publishing: its coordinator, and the workers' process ids.
+/// Starts a run with two workers and waits until it publishes. Returns the coordinator and the workers' process ids.
 fn in_the_middle(server: &FakeNakama) -> (Child, BufReader<std::process::ChildStderr>, Vec<Pid>) {
     let mut command = loadgen(server, &["--secs", "600", "--processes", "2"]);
     let mut coordinator = command.stdout(Stdio::null()).stderr(Stdio::piped()).spawn().unwrap();
@@ -357,7 +360,7 @@ fn assert_gone(workers: &[Pid]) {
     let deadline = Instant::now() + PATIENCE;
     for worker in workers {
         let stat = format!("/proc/{}/stat", worker.as_raw_nonzero());
-        // A process that has ended may wait a while for whoever inherited it to notice.
+        // A process that has ended may remain as a zombie until its new parent notices.
         while std::fs::read_to_string(&stat).is_ok_and(|stat| !stat.contains(") Z ")) {
             assert!(Instant::now() < deadline, "{worker:?} is still there");
             std::thread::yield_now();

@@ -1,4 +1,4 @@
-//! What a run leaves beside its JSON: a page, distributions, and what two runs have to say to each other.
+//! What a run writes besides its JSON: a page and distributions; and the comparison of two runs.
 
 use std::path::PathBuf;
 use std::process::Command;
@@ -8,7 +8,7 @@ use scraper::{ElementRef, Html, Selector};
 use crate::fake_nakama::{FakeNakama, Fault};
 use crate::{MESSAGES, loadgen};
 
-/// A directory of its own, gone afterwards.
+/// A directory for one test; it is deleted afterwards.
 pub struct Directory(PathBuf);
 
 impl Directory {
@@ -46,7 +46,7 @@ pub fn text(element: ElementRef<'_>) -> String {
     element.text().collect::<String>().trim().to_owned()
 }
 
-/// The value beside a name, in whatever table has it.
+/// The value beside a name, in the table that has it.
 fn value(page: &Html, name: &str) -> String {
     let cell = Selector::parse("td").unwrap();
     let row = all(page, "tr").into_iter().find(|row| row.child_elements().next().is_some_and(|th| text(th) == name));
@@ -68,7 +68,7 @@ fn a_page_needs_nothing_else_and_shows_the_run() {
     assert!(text(all(&page, "header p")[0]).contains("loud"), "the room is named");
     let command = text(all(&page, "pre code")[0]);
     assert!(command.contains("--warmup 1") && command.contains("--server-key (not shown)"), "{command}");
-    // At 200 messages a second, warm-up included, to each of 20.
+    // 200 messages a second, warm-up included, to each of 20 members.
     assert_eq!(value(&page, "delivered"), "14,000");
     assert_eq!(value(&page, "missing"), "0");
     assert_eq!(value(&page, "seed"), "1");

@@ -1,4 +1,4 @@
-//! Whatever a server does wrong, a crowd that compares finds just what a crowd finds that reads every frame.
+//! Whatever a server does wrong, a crowd that compares frames finds the same faults as a crowd that reads every frame.
 
 use std::collections::VecDeque;
 use std::time::Duration;
@@ -45,7 +45,7 @@ fn plan(dialect: Dialect, order: OrderDemand, deeds: DeedShares) -> Plan {
     }
 }
 
-/// What members of the room hear of the message of this index, under its own id or under another.
+/// The bytes of the message with this index, as members of the room receive it; `id_ending` may change its id.
 fn message(plan: &Plan, deeds: &Deeds, index: u32, id_ending: &str) -> Vec<u8> {
     let RoomPlan { schedule, payload_bytes, .. } = &plan.rooms[0];
     let slot = schedule.slot(index);
@@ -67,12 +67,12 @@ fn message(plan: &Plan, deeds: &Deeds, index: u32, id_ending: &str) -> Vec<u8> {
     }
 }
 
-/// What one member hears, frame by frame: all messages in order, but for what goes wrong.
+/// What one member receives, frame by frame: all messages in order, except for the faults.
 fn speech(plan: &Plan, deeds: &Deeds, draws: &mut Draws) -> Vec<u8> {
     let kind = if plan.target.dialect.speaks_text() { Data::Text } else { Data::Binary };
     let written = |payload| Whole { opcode: OpCode::Data(kind), payload }.written();
     let mut order: Vec<u32> = (0..plan.rooms[0].schedule.messages()).collect();
-    // Every second member has nothing to complain about.
+    // Every second member has no faults.
     let faults = if draws.below(2) == 0 { 0 } else { draws.below(4) };
     let mut changed = None;
     let mut other_id = None;
@@ -102,7 +102,7 @@ fn speech(plan: &Plan, deeds: &Deeds, draws: &mut Draws) -> Vec<u8> {
     bytes
 }
 
-/// A crowd, and what each of its members has read and not heard yet.
+/// A crowd, and the bytes that each member has read but not yet handled.
 struct Listeners {
     crowd: Crowd,
     ledger: Rc<Ledger>,
@@ -115,7 +115,7 @@ impl Listeners {
     fn new(plan: &Plan, compares: bool) -> Self {
         let ledger = Rc::new(Ledger::new(plan.clone().into(), Default::default()));
         ledger.begin(0);
-        // The measured time has gone by; what arrives now is to be in it all the same.
+        // The measured time has passed; what arrives now must count all the same.
         ledger.book().window = 0..u64::MAX;
         let users: Vec<u32> = (0..MEMBERS).collect();
         let crowd = Crowd::new(ledger.clone(), 0, &users);
@@ -145,7 +145,7 @@ impl Listeners {
         }
     }
 
-    /// All that was found, without the times of arrival.
+    /// All results, without the times of arrival.
     fn found(&self) -> String {
         let mut figures = self.ledger.figures();
         self.crowd.settle(&Answers::default(), 0, &mut figures);
@@ -156,7 +156,7 @@ impl Listeners {
     }
 }
 
-/// Lets both kinds of crowds read the same; answers which part of the bytes was recognised.
+/// Gives both kinds of crowds the same bytes. Returns the part of the bytes that was recognised.
 fn check(seed: u64, dialect: Dialect, order: OrderDemand, shares: DeedShares) -> f64 {
     let name = format!("seed {seed}, {dialect:?}, {order:?}");
     let (plan, deeds) = (plan(dialect, order, shares), Deeds::new(shares));
@@ -189,12 +189,12 @@ fn comparing_finds_what_reading_finds() {
             recognised.push(check(seed, Dialect::Protobuf, order, none));
         }
     }
-    // One member of six reads all; the others read what is at fault, and what comes behind it.
+    // One member of six reads every frame; the others read only the faulty frames and those after them.
     let share = recognised.iter().sum::<f64>() / recognised.len() as f64;
     assert!(share > 0.5, "{share}");
 }
 
-/// All members but one hear everything right, before that one or after it. What that one hears wrong is found.
+/// All members but one receive everything right, before that member or after it. The fault of that one member is found.
 #[test]
 fn one_member_among_many_who_got_it_right_is_found() {
     let shares = DeedShares::default();
@@ -226,7 +226,7 @@ fn one_member_among_many_who_got_it_right_is_found() {
                 ("corrupt", corrupt, [1, 0, 0, 1]),
                 ("under another id", renamed, [0, 0, 0, 1]),
             ] {
-                // The others hear each message just before it, or have heard all.
+                // The others receive each message just before that member, or have received all of them.
                 for ahead in [0, all.len()] {
                     let mut listeners = Listeners::new(&plan, true);
                     let mut said = speech.iter();

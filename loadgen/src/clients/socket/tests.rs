@@ -1,4 +1,4 @@
-//! However a stream is split, a socket hears what was said over it, in either way of reading.
+//! However a stream is split, a socket receives the messages that were sent over it, in either way of reading.
 
 use std::collections::VecDeque;
 
@@ -10,16 +10,16 @@ use crate::clients::frames;
 use crate::plan::draws::Draws;
 
 const READ_BUFFER_BYTES: usize = 256;
-/// Enough for the longest pong, at a byte and a half each.
+/// Enough polls for the longest pong, which goes out at 1.5 bytes a poll on average.
 const POLLS: usize = 1_000;
-/// About as many pieces a speech is in at most.
+/// A stream of messages is split into at most about this many pieces.
 const PIECES: u64 = 1_000;
 const PINGS: OpCode = OpCode::Control(Control::Ping);
 
-/// A connection whose bytes come in these pieces, nothing in between, and which takes a few bytes at a time.
+/// A connection whose bytes come in these pieces, with nothing in between. It accepts a few bytes at a time.
 struct Pieces {
     coming: VecDeque<Vec<u8>>,
-    /// Whether it is to say that nothing is there before it gives the next piece.
+    /// Whether the last read returned nothing, so that the next read gives a piece.
     dry: bool,
     taken: Vec<u8>,
     draws: Draws,
@@ -41,7 +41,7 @@ impl AsyncRead for Pieces {
         buffer.put_slice(&piece);
         if !rest.is_empty() {
             self.coming.push_front(rest);
-            // There is more at once, as in a socket.
+            // The rest can be read at once, as in a socket.
             self.dry = true;
         }
         Poll::Ready(Ok(()))
@@ -76,7 +76,8 @@ fn frame(opcode: OpCode, is_final: bool, payload: &[u8]) -> Vec<u8> {
     bytes
 }
 
-/// What a server says, as bytes and as the messages it is: some in several frames, with pings between them.
+/// The bytes that a server sends, and the messages in them. Some messages have several frames, with pings between
+/// these.
 fn speech(draws: &mut Draws) -> (Vec<u8>, Vec<Message>) {
     const LENGTHS: [u64; 8] = [0, 5, 125, 126, 300, 5_000, 65_535, 70_000];
     let (mut bytes, mut messages) = (Vec::new(), Vec::new());
@@ -91,7 +92,7 @@ fn speech(draws: &mut Draws) -> (Vec<u8>, Vec<Message>) {
             if draws.below(3) == 0 {
                 let payload = vec![number; draws.below(126) as usize];
                 bytes.extend(frame(PINGS, true, &payload));
-                // Between the frames of a message it is heard before it.
+                // A ping between the frames of a message is received before the message.
                 messages.push(Message::Ping(payload.into()));
                 if at + 1 == frames {
                     let after = messages.len() - 1;
@@ -132,7 +133,7 @@ async fn however_it_is_split_a_speech_is_heard_whole_and_every_ping_answered() {
             heard.push(socket.next().await.expect("more to come").expect("what was said"));
         }
         assert_eq!(heard, expected, "seed {seed}");
-        // Nothing more comes, and the last pong goes out bit by bit.
+        // Nothing more comes, and the last pong goes out a few bytes at a time.
         for _ in 0..POLLS {
             assert!(socket.next().now_or_never().is_none(), "seed {seed}: something nobody said");
         }
@@ -140,7 +141,7 @@ async fn however_it_is_split_a_speech_is_heard_whole_and_every_ping_answered() {
     }
 }
 
-/// What was sent is an answer to each ping, and nothing else; and no large buffer is left.
+/// Checks that each ping was answered, that nothing else was sent, and that no large buffer is left.
 fn check_pongs(seed: u64, socket: &mut Socket<Pieces>, expected: &[Message]) {
     let library = socket.library();
     let longest = library.get_ref().frames.longest;
@@ -151,13 +152,13 @@ fn check_pongs(seed: u64, socket: &mut Socket<Pieces>, expected: &[Message]) {
     let mut pings = expected.iter().filter_map(pings);
     while let Some(pong) = said.next().expect("frames") {
         assert_eq!(pong.opcode, OpCode::Control(Control::Pong));
-        // Of pings that come before a pong has gone the library answers the last.
+        // If several pings come before a pong has gone out, the library answers the last of them.
         assert!(pings.any(|ping| ping[..] == pong.payload), "seed {seed}: an answer to nothing");
     }
     assert_eq!(pings.next(), None, "seed {seed}: the last ping is answered");
 }
 
-/// Knows some frames beforehand, and notes what it hears.
+/// An ear that knows some frames in advance, and records what it receives.
 struct Knowing {
     known: Vec<Vec<u8>>,
     heard: Vec<Message>,
@@ -198,13 +199,13 @@ async fn a_listener_hears_the_same_whatever_it_knows_beforehand() {
         }
         let is_said = |message: &&Message| matches!(message, Message::Binary(_));
         let expected: Vec<Message> = all.iter().filter(is_said).cloned().collect();
-        // It may be a stream at first, and again between two polls.
+        // The socket may be read as a stream at first, and again between two polls.
         let (streamed, often) = (draws.below(4), draws.below(3) == 0);
         let mut socket = socket(&bytes, draws);
         for _ in 0..streamed {
             ear.heard.extend(socket.next().now_or_never().map(|item| item.expect("more").expect("a message")));
         }
-        // Nothing more comes in the end, and the last pong goes out bit by bit.
+        // In the end nothing more comes, and the last pong goes out a few bytes at a time.
         let mut polls_left = None;
         for polls in 0.. {
             assert!(socket.listen(&mut ear).now_or_never().is_none(), "seed {seed}: it is not over");

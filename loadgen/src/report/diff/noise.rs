@@ -1,21 +1,21 @@
-//! How far two runs' figures may lie apart by chance alone.
+//! How far the figures of two runs may differ by chance alone.
 
 use crate::checks::latency::Latency;
 use crate::plan::draws::Draws;
 use crate::report::course::{Point, Timeline};
 use crate::report::words::{self, ratio};
 
-/// A run is cut into so many blocks at most: neighbouring seconds are alike, so a block is drawn as a whole.
+/// The most blocks into which a run is cut. Neighbouring seconds are alike, so a block is drawn as a whole.
 const BLOCKS_MAX: usize = 60;
-/// With fewer, chance cannot be told from change.
+/// With fewer blocks, chance and change cannot be told apart.
 const BLOCKS_MIN: usize = 5;
-/// How often a run is drawn again.
+/// How many times a run is drawn again.
 const DRAWS: u64 = 400;
-/// The middle of the draws' differences in which a difference is chance.
+/// The middle part of the draws' differences that counts as chance.
 const CONFIDENCE: f64 = 0.95;
-/// Two runs of the same on a quiet machine differ by this much in their figures all the same.
+/// The figures of two equal runs on a quiet machine still differ by this much.
 const PART_MIN: f64 = 0.05;
-/// What the draws are made from: the same reports always give the same answer.
+/// The seed of the draws: the same reports always give the same result.
 const SEED: u64 = 1;
 
 /// A figure that is computed from seconds.
@@ -84,7 +84,7 @@ impl Block {
         self.seconds += other.seconds;
         self.delivered += other.delivered;
         self.delivery.add(&other.delivery);
-        // A second without a look at the server leaves the whole without a figure of it.
+        // If the server was not read in one second, the sum has no figure of the server.
         self.server_cpu_us = self.server_cpu_us.zip(other.server_cpu_us).map(|(one, more)| one + more);
         self.server_resident_bytes =
             self.server_resident_bytes.zip(other.server_resident_bytes).map(|(one, more)| one.max(more));
@@ -94,7 +94,7 @@ impl Block {
         Some(ratio(self.delivered as f64, self.seconds as f64))
     }
 
-    /// Nothing when the run had no latency to show.
+    /// `None` when the run had no latency to show.
     fn latency(&self, quantile: f64) -> Option<f64> {
         (!self.delivery.is_empty()).then(|| self.delivery.at_quantile_us(quantile) as f64)
     }
@@ -109,14 +109,14 @@ impl Block {
     }
 }
 
-/// A run's measured time, in blocks, and drawn again many times.
+/// A run's measured time in blocks, and many random draws of these blocks.
 pub struct Sample {
     whole: Block,
     draws: Vec<Block>,
 }
 
 impl Sample {
-    /// `side` is another number for each run: chance must not strike both alike.
+    /// `side` is another number for each run, so that the two runs have independent draws.
     pub fn of(timeline: &Timeline, side: u64) -> Self {
         let measured: Vec<&Point> = timeline.seconds.iter().filter(|point| point.measured).collect();
         let blocks: Vec<Block> = measured.chunks(measured.len().div_ceil(BLOCKS_MAX).max(1)).map(block).collect();
@@ -133,7 +133,7 @@ fn block(points: &[&Point]) -> Block {
     block
 }
 
-/// As many blocks as there are, each drawn from all of them.
+/// As many blocks as there are, each drawn at random from all of them.
 fn draw(blocks: &[Block], side: u64, number: u64) -> Block {
     let mut chance = Draws::new(SEED, side, number);
     let mut drawn = Block::empty();
@@ -143,19 +143,19 @@ fn draw(blocks: &[Block], side: u64, number: u64) -> Block {
     drawn
 }
 
-/// What became of one figure.
+/// The change of one figure.
 pub struct Change {
     pub before: f64,
     pub after: f64,
-    /// Half of the breadth that differences by chance have, as a part of the figure; unknown for short runs.
+    /// Half the width of the differences by chance, as a part of the figure; `None` for short runs.
     pub by_chance: Option<f64>,
-    /// Whether it is larger than chance explains.
+    /// Whether the change is larger than chance explains.
     is_real: bool,
     more_is: Better,
 }
 
 impl Change {
-    /// Nothing when one of the runs does not have the figure.
+    /// `None` when one of the runs does not have the figure.
     pub fn between(figure: &Figure, before: &Sample, after: &Sample) -> Option<Self> {
         let (one, other) = ((figure.of)(&before.whole)?, (figure.of)(&after.whole)?);
         let drawn = |sample: &Sample| sample.draws.iter().map(|block| (figure.of)(block)).collect::<Option<Vec<f64>>>();
@@ -171,7 +171,7 @@ impl Change {
         Some(change)
     }
 
-    /// The change as a part of what it was before.
+    /// The change as a part of the value before.
     pub fn part(&self) -> f64 {
         ratio(self.after - self.before, self.before.abs())
     }
@@ -187,7 +187,7 @@ impl Change {
     }
 }
 
-/// Between which values the middle of the sorted ones lies.
+/// The lowest and the highest value of the middle part of the sorted values.
 fn middle(sorted: &[f64]) -> Option<(f64, f64)> {
     let outside = ((1.0 - CONFIDENCE) / 2.0 * sorted.len() as f64) as usize;
     Some((*sorted.get(outside)?, *sorted.get(sorted.len().checked_sub(1 + outside)?)?))
@@ -201,7 +201,7 @@ mod tests {
 
     const SECOND_NS: u64 = 1_000_000_000;
 
-    /// A run of so many seconds, each with deliveries at these latencies in milliseconds, moved a little by chance.
+    /// A run of `seconds` seconds, each with deliveries at these latencies in milliseconds, varied a little at random.
     fn sample(seconds: u64, seed: u64, latencies_ms: &[u64], cpu_us: u64) -> Sample {
         let mut series = Series::default();
         for at in 0..seconds {

@@ -1,6 +1,6 @@
-//! Axes: where their ticks are, and what is written at them.
+//! Axes: where their ticks are, and the ticks' labels.
 //!
-//! Every axis is linear in a coordinate of its own; a logarithm is taken here, so that the drawing knows nothing of it.
+//! Every axis is linear in its own coordinate. Logarithms are taken here, so the drawing code does not use them.
 
 use std::ops::Range;
 
@@ -11,20 +11,20 @@ use crate::report::words;
 /// What an axis measures.
 #[derive(Clone, Copy, PartialEq, Debug)]
 pub enum Scale {
-    /// Seconds of the run, which may be below zero.
+    /// Seconds of the run; they may be negative.
     Seconds,
-    /// Quantiles, ever wider towards one: the coordinate is the count of nines.
+    /// Quantiles, wider towards 1: the coordinate is the number of nines.
     Nines,
-    /// Durations in microseconds, by their logarithm.
+    /// Durations in microseconds, on a logarithmic scale.
     Duration,
-    /// Anything from zero on.
+    /// Any number from zero on.
     Number,
-    /// Whole numbers from one on, by their logarithm.
+    /// Whole numbers from one on, on a logarithmic scale.
     Count,
     Bytes,
 }
 
-/// A stretch of coordinates with its ticks.
+/// A range of coordinates with its ticks.
 #[derive(Clone, PartialEq, Debug)]
 pub struct Axis {
     pub from: f64,
@@ -32,9 +32,9 @@ pub struct Axis {
     pub ticks: Vec<(f64, String)>,
 }
 
-/// The shortest duration that a logarithmic axis shows: a microsecond is the finest that is measured.
+/// The shortest duration on a logarithmic axis: nothing finer than a microsecond is measured.
 const DURATION_US_MIN: f64 = 1.0;
-/// Steps between ticks of seconds.
+/// The possible steps between ticks of seconds.
 const SECONDS: [f64; 14] =
     [1.0, 2.0, 5.0, 10.0, 20.0, 30.0, 60.0, 120.0, 300.0, 600.0, 900.0, 1_800.0, 3_600.0, 7_200.0];
 
@@ -44,13 +44,13 @@ impl Scale {
         match self {
             Self::Duration => value.max(DURATION_US_MIN).log10(),
             Self::Count => value.max(1.0).log10(),
-            // A quantile of one has no end of nines; whoever draws it cuts it off before.
+            // A quantile of 1 has infinitely many nines; the caller limits it first.
             Self::Nines => -(1.0 - value).max(f64::MIN_POSITIVE).log10(),
             Self::Seconds | Self::Number | Self::Bytes => value,
         }
     }
 
-    /// An axis on which all of these coordinates lie, with about so many ticks.
+    /// An axis that contains all of these coordinates, with about this many ticks.
     pub fn axis(self, places: impl Iterator<Item = f64>, ticks: usize) -> Axis {
         let (least, most) = places.fold((f64::MAX, f64::MIN), |(least, most), at| (least.min(at), most.max(at)));
         let (least, most) = if least <= most { (least, most) } else { (0.0, 0.0) };
@@ -59,7 +59,7 @@ impl Scale {
             Self::Nines => nines(most, ticks),
             Self::Duration => powers(least, most, ticks, 1, round_duration),
             Self::Count => {
-                // Their labels are long, and stand beside each other where the axis is a horizontal one.
+                // The labels are long, and stand side by side on a horizontal axis.
                 let every = ((most.ceil() - least.floor()) as usize).div_ceil(ticks).max(1);
                 powers(least, most, ticks, every, |count| words::grouped(count.round() as u64))
             }
@@ -78,7 +78,7 @@ impl Ranged for Axis {
         low + (part * f64::from(high - low)).round() as i32
     }
 
-    /// Ticks have lines of one weight: the library's lighter ones are left out.
+    /// All ticks have lines of the same weight: the library's lighter lines are left out.
     fn key_points<Hint: KeyPointHint>(&self, hint: Hint) -> Vec<f64> {
         if hint.weight().allow_light_points() { Vec::new() } else { self.ticks.iter().map(|(at, _)| *at).collect() }
     }
@@ -105,7 +105,7 @@ fn seconds(least: f64, most: f64, ticks: usize) -> Axis {
 
 fn nines(most: f64, ticks: usize) -> Axis {
     let to = most.max(1.0);
-    // A whole number of nines may fall short of it by a rounding.
+    // `to` may be slightly below a whole number of nines because of rounding.
     let whole = (to + 1e-6) as u32;
     let step = (whole as usize + 1).div_ceil(ticks);
     let label = |tick: u32| match tick {
@@ -118,7 +118,7 @@ fn nines(most: f64, ticks: usize) -> Axis {
     Axis { from: 0.0, to: to.max(f64::from(whole)), ticks: ticks.collect() }
 }
 
-/// Every so many powers of ten; where there are too few of them, two and five times them as well.
+/// Every `every`-th power of ten; if these are too few, also two and five times each power.
 fn powers(least: f64, most: f64, ticks: usize, every: usize, label: fn(f64) -> String) -> Axis {
     let (from, to) = (least.floor(), most.ceil().max(least.floor() + 1.0));
     let decades = (from as i32..=to as i32).step_by(every);
@@ -128,7 +128,7 @@ fn powers(least: f64, most: f64, ticks: usize, every: usize, label: fn(f64) -> S
     Axis { from, to, ticks: inside.map(|(at, value)| (at, label(value))).collect() }
 }
 
-/// One, two or five of some unit, without the zeros that a measured duration has.
+/// One, two or five of some unit, without the decimals of a measured duration.
 fn round_duration(us: f64) -> String {
     match us {
         _ if us < 1e3 => format!("{us:.0} µs"),
@@ -158,7 +158,7 @@ fn round_number(number: f64, step: f64) -> String {
     format!("{number:.*}", (-step.log10()).ceil() as usize)
 }
 
-/// Without the zeros that a measured size has.
+/// Without the trailing zeros of a measured size.
 fn round_bytes(bytes: f64) -> String {
     let text = words::bytes(bytes);
     let (number, unit) = text.split_once(' ').unwrap_or((&text, ""));

@@ -1,5 +1,5 @@
-//! Charts as SVG. The library draws lines and letters in colours that stand for parts; the page's style gives each part its
-//! colour, so that one drawing serves light and dark.
+//! Charts as SVG. The library draws lines and text in placeholder colours, one for each part of the drawing. The page's
+//! style gives each part its real colour, so one drawing serves light and dark mode.
 
 use plotters::chart::{ChartBuilder, ChartContext, LabelAreaPosition};
 use plotters::coord::cartesian::Cartesian2d;
@@ -12,24 +12,24 @@ use plotters::style::{Color, IntoFont, RGBColor, TextStyle};
 
 use super::axis::{Axis, Scale};
 
-/// The parts of a drawing, by the colours that stand for them; `style.css` has the same.
+/// The parts of a drawing and their placeholder colours; `style.css` has the same ones.
 const INK: RGBColor = RGBColor(1, 1, 1);
 const GRID: RGBColor = RGBColor(2, 2, 2);
 const SHADE: RGBColor = RGBColor(3, 3, 3);
 const MARK: RGBColor = RGBColor(4, 4, 4);
-/// As many as `style.css` has colours for lines.
+/// As many line colours as `style.css` has.
 const LINES: [RGBColor; 5] =
     [RGBColor(11, 1, 1), RGBColor(12, 1, 1), RGBColor(13, 1, 1), RGBColor(14, 1, 1), RGBColor(15, 1, 1)];
 
-/// What the library calls a size is larger than what it writes.
+/// The library's size is larger than the text that it draws.
 const LETTERS: f64 = 12.0 * 1.24;
 const LETTER_WIDTH: f64 = 7.2;
-/// The rows of numbers above the plot in which marks find room beside each other.
+/// The rows above the plot in which the marks' numbers are placed side by side.
 const MARK_ROWS: usize = 3;
 const MARK_ROW: i32 = 14;
 const DOT_RADIUS: i32 = 4;
 
-/// One line, its points in values of the chart's scales.
+/// One line; its points are values on the chart's scales.
 pub struct Line {
     pub name: &'static str,
     pub points: Vec<(f64, f64)>,
@@ -37,20 +37,20 @@ pub struct Line {
 
 pub struct Chart {
     pub title: &'static str,
-    /// What is to be seen, in a sentence.
+    /// What the chart shows, in a sentence.
     pub caption: String,
     pub x: Scale,
     pub y: Scale,
     pub lines: Vec<Line>,
-    /// Moments, numbered in their order.
+    /// Times, numbered in order.
     pub marks: Vec<f64>,
-    /// Where the horizontal axis begins and ends at least, so that charts of one time can be compared.
+    /// The least range of the horizontal axis, so that charts over the same time can be compared.
     pub stretch: Option<(f64, f64)>,
-    /// The measured time; what is outside it is shaded.
+    /// The measured time; the chart is shaded outside it.
     pub measured: Option<(f64, f64)>,
 }
 
-/// How large a drawing is, in its own units, which are pixels on a page wide enough.
+/// The size of a drawing in its own units. These are pixels if the page is wide enough.
 #[derive(Clone, Copy)]
 pub struct Size {
     pub width: u32,
@@ -63,7 +63,7 @@ type Plot<'a, 'b> = ChartContext<'a, SVGBackend<'b>, Cartesian2d<Axis, Axis>>;
 type Drawn = Result<(), DrawingAreaErrorKind<std::io::Error>>;
 
 impl Chart {
-    /// Whether there is anything to see.
+    /// Whether there is anything to show.
     pub fn has_points(&self) -> bool {
         self.lines.iter().any(|line| line.points.iter().any(|(_, y)| *y > 0.0))
     }
@@ -82,7 +82,7 @@ impl Chart {
         let stretch = self.stretch.into_iter().flat_map(|(from, to)| [from, to]);
         let x = axis(self.x, &mut points().map(|(x, _)| *x).chain(stretch), size.x_ticks);
         let y = axis(self.y, &mut points().map(|(_, y)| *y), size.y_ticks);
-        // Half of the last label under the axis may stand beyond its end.
+        // Half of the last label may extend beyond the end of the axis.
         let right = x.ticks.last().map_or(0.0, |(_, text)| text.chars().count() as f64 * LETTER_WIDTH / 2.0) + 6.0;
         let label_width = y.ticks.iter().map(|(_, text)| text.chars().count()).max().unwrap_or_default();
         let top = if self.marks.is_empty() { 10 } else { MARK_ROW * MARK_ROWS as i32 + 6 };
@@ -101,14 +101,14 @@ impl Chart {
             let places = line.points.iter().map(|(x, y)| (self.x.place(*x), self.y.place(*y)));
             let colour = LINES[number % LINES.len()];
             plot.draw_series(LineSeries::new(places.clone(), colour.stroke_width(2)))?;
-            // Over sizes each point is a run, and there are few; perhaps one.
+            // Over sizes, each point is one run and there are few points, perhaps only one, so they are drawn as dots.
             let dots = places.filter(|_| self.x == Scale::Count);
             plot.draw_series(dots.map(|at| Circle::new(at, DOT_RADIUS, colour.filled())))?;
         }
         area.present()
     }
 
-    /// Darkens what is not measured.
+    /// Shades the time that was not measured.
     fn shade(&self, plot: &mut Plot<'_, '_>, x: &Axis, y: &Axis) -> Drawn {
         let Some((begin, end)) = self.measured else { return Ok(()) };
         let outside = [(x.from, begin.clamp(x.from, x.to)), (end.clamp(x.from, x.to), x.to)];
@@ -117,7 +117,7 @@ impl Chart {
         Ok(())
     }
 
-    /// A thin line for each moment, and its number above.
+    /// A thin line for each mark, with its number above.
     fn draw_marks(
         &self,
         plot: &mut Plot<'_, '_>,
@@ -135,7 +135,7 @@ impl Chart {
             let (place, floor) = plot.backend_coord(&(*at, y.to));
             let text = number.to_string();
             let half = (text.len() as f64 * LETTER_WIDTH / 2.0) as i32 + 2;
-            // The lowest row that has room; the last one takes what has none.
+            // The lowest row with enough room; the last row takes the numbers that fit nowhere.
             let row = ends.iter().position(|end| place - half > *end).unwrap_or(MARK_ROWS - 1);
             ends[row] = place + half;
             area.draw(&Text::new(text, (place, floor - 3 - row as i32 * MARK_ROW), letters.clone()))?;

@@ -1,4 +1,4 @@
-//! The charts of a run: which there are, and what they show.
+//! The charts of a run: which charts there are, and what they show.
 
 use super::axis::Scale;
 use super::chart::{Chart, Line};
@@ -6,7 +6,7 @@ use crate::checks::latency::Latency;
 use crate::report::Report;
 use crate::report::course::{Point, Timeline};
 
-/// Beyond so many nines a chart of quantiles would show one delivery in a hundred million.
+/// A chart of quantiles stops at this many nines: one delivery in a hundred million.
 const NINES_MAX: f64 = 8.0;
 
 impl Report {
@@ -58,7 +58,7 @@ impl Report {
         };
         let own = |name, of: fn(&Point) -> u64| Line {
             name,
-            // A second without a send has no lateness, and none at all has no place on a logarithmic axis.
+            // A second without a send has no lateness, and zero has no place on a logarithmic axis.
             points: whole(timeline)
                 .map(|point| (middle(point), of(point) as f64))
                 .filter(|(_, us)| *us > 0.0)
@@ -69,7 +69,7 @@ impl Report {
             own("generator lag, longest", |point| point.second.lag_max_us),
             own("generator lateness, longest", |point| point.second.lateness_max_us),
         ];
-        // Where deliveries are generator-bound, their seconds are not in the timeline either.
+        // If deliveries are generator-bound, their seconds are not in the timeline either.
         let (title, caption) = if delivery.is_empty() {
             ("The generator's own delays over time", "How late the generator was by itself in each second")
         } else {
@@ -87,7 +87,7 @@ fn quantiles(name: &'static str, latency: &Latency) -> Line {
     if latency.is_empty() {
         return Line { name, points: Vec::new() };
     }
-    // The last point stands for a single value: one of so many as there are.
+    // The last point stands for a single value out of all recorded values.
     let most = (1.0 - 1.0 / latency.percentiles().count.max(1) as f64).min(1.0 - 10_f64.powf(-NINES_MAX));
     let points = latency.quantiles().map(|(quantile, us)| (quantile.min(most), us as f64));
     Line { name, points: points.collect() }
@@ -113,7 +113,7 @@ fn with_marks(chart: Chart, timeline: &Timeline) -> Chart {
     Chart { marks: timeline.marks.iter().map(|mark| mark.at_secs).collect(), stretch, measured, ..chart }
 }
 
-/// The seconds that all have told of; the last one may have been cut short by the run's end.
+/// The seconds that all processes have reported. The last one is left out, as the end of the run may have cut it short.
 fn whole(timeline: &Timeline) -> impl Iterator<Item = &Point> {
     let last = timeline.seconds.len().saturating_sub(1);
     timeline
@@ -124,7 +124,7 @@ fn whole(timeline: &Timeline) -> impl Iterator<Item = &Point> {
         .map(|(_, point)| point)
 }
 
-/// Where a second's figure stands on the axis of time.
+/// The position of a second's figure on the time axis.
 fn middle(point: &Point) -> f64 {
     point.at_secs as f64 + 0.5
 }
@@ -183,7 +183,7 @@ fn memory(timeline: &Timeline) -> Chart {
     }
 }
 
-/// The lines that have points: nobody watched the others.
+/// The lines that have points; the others were not measured.
 fn drawn(lines: Vec<Line>) -> Vec<Line> {
     lines.into_iter().filter(|line| !line.points.is_empty()).collect()
 }

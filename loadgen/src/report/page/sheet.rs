@@ -1,4 +1,4 @@
-//! A page for what is no single run: charts and tables under one verdict.
+//! A page for several runs together: charts and tables under one verdict.
 
 use maud::{Markup, html};
 use serde_json::Value as Json;
@@ -11,7 +11,7 @@ pub struct Sheet<'a> {
     pub title: &'static str,
     /// What was done, in one sentence.
     pub heading: String,
-    /// What it has shown when there are no faults.
+    /// What the runs have shown if there are no faults.
     pub promise: &'static str,
     pub faults: Vec<String>,
     pub charts: Vec<Chart>,
@@ -21,12 +21,12 @@ pub struct Sheet<'a> {
     pub settings: Json,
 }
 
-/// A table with a title, and what is to be said of it below.
+/// A table with a title, and notes below it.
 pub struct Grid {
     pub title: String,
-    /// The names of the columns; none where the rows are names and values.
+    /// The names of the columns; empty where each row is a name and a value.
     pub header: Vec<&'static str>,
-    /// What stands at the head of each, and its cells.
+    /// The head of each row, and its cells.
     pub rows: Vec<(String, Vec<String>)>,
     pub notes: Vec<String>,
 }

@@ -1,10 +1,10 @@
 //! How many messages go out in one write. Pure.
 
-/// Gathers messages until there are as many as the real server put into one write, on average.
+/// Collects messages until there are as many as the real server put into one write on average.
 #[derive(Debug)]
 pub struct Batch {
     factor: f64,
-    /// What earlier batches were too small, or will have been too large, for the average.
+    /// How many messages the earlier batches lacked, compared with the average; negative if they had more.
     carry: f64,
     messages: u32,
     bytes: Vec<u8>,
@@ -19,7 +19,7 @@ impl Batch {
         self.messages == 0
     }
 
-    /// Adds a message, and gives back the batch when it is full.
+    /// Adds a message, and returns the batch when it is full.
     pub fn add(&mut self, message: &[u8]) -> Option<Vec<u8>> {
         self.bytes.extend_from_slice(message);
         self.messages += 1;
@@ -30,7 +30,7 @@ impl Batch {
         })
     }
 
-    /// Gives back what there is: nothing more has come for a while.
+    /// Returns the messages so far. Used when no more messages have come for a while.
     pub fn take(&mut self) -> Vec<u8> {
         self.messages = 0;
         std::mem::take(&mut self.bytes)

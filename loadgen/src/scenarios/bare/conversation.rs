@@ -1,4 +1,4 @@
-//! One connection of the bare server: what its bytes come to. Pure.
+//! One connection of the bare server: turns its bytes into events. Pure.
 
 use std::mem;
 
@@ -10,10 +10,10 @@ use tokio_tungstenite::tungstenite::{Bytes, Utf8Bytes};
 use crate::clients::frames::{Frames, FramesError, Whole};
 use crate::wire::Frame;
 
-/// Our own clients' requests are far shorter.
+/// The requests of our own clients are far shorter.
 const REQUEST_BYTES_MAX: usize = 16 * 1024;
 const HEADERS_MAX: usize = 32;
-/// Who asks for a session gets one, always the same.
+/// The answer to every sign-in: always the same session.
 const SESSION: &str =
     "HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: 15\r\n\r\n{\"token\":\"any\"}";
 
@@ -26,15 +26,15 @@ pub enum ConversationError {
 }
 
 pub enum Conversation {
-    /// Requests of HTTP, as far as they have come.
+    /// HTTP requests, as far as their bytes have come.
     Requests(Vec<u8>),
     Socket(Frames),
 }
 
-/// What is to be done.
+/// What the shard must do.
 #[derive(PartialEq, Eq, Debug)]
 pub enum Event {
-    /// To be written back.
+    /// Write these bytes to the client.
     Answer(Vec<u8>),
     /// The connection has become a WebSocket.
     Opened,
@@ -82,7 +82,7 @@ impl Conversation {
     }
 }
 
-/// The first request when it is whole: its length, the answer, and whether that opens a WebSocket.
+/// The first request once it is whole: its length, the answer, and whether the answer opens a WebSocket.
 fn request(unread: &[u8]) -> Result<Option<(usize, Vec<u8>, bool)>, ConversationError> {
     let mut headers = [httparse::EMPTY_HEADER; HEADERS_MAX];
     let mut head = httparse::Request::new(&mut headers);
@@ -112,7 +112,7 @@ fn request(unread: &[u8]) -> Result<Option<(usize, Vec<u8>, bool)>, Conversation
 
 fn event(message: Whole) -> Option<Event> {
     match message.opcode {
-        // A text that is none is nothing that a client of ours says.
+        // Our clients never send a text frame that is not UTF-8, so such a frame is ignored.
         OpCode::Data(Data::Text) => {
             Utf8Bytes::try_from(Bytes::from(message.payload)).ok().map(Frame::Text).map(Event::Said)
         }

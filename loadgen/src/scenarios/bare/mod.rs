@@ -1,8 +1,8 @@
-//! The raw limit: a server that does nothing but take bytes from sockets and put bytes into sockets, on the same cores as the
-//! one that is measured.
+//! The raw limit: a server that only reads bytes from sockets and writes bytes to sockets, on the same cores as the
+//! measured server.
 //!
-//! A process of its own. It answers sign-ins, joins and sends with constants, stores nothing, checks nothing, knows nobody,
-//! and writes each batch of messages once to each member. What it cannot do, no server on this kernel can.
+//! It is a separate process. It answers sign-ins, joins and sends with constants, stores nothing and checks nothing,
+//! and writes each batch of messages once to each member. No server on this kernel can be faster.
 
 mod batch;
 mod conversation;
@@ -19,20 +19,20 @@ use serde::{Deserialize, Serialize};
 use crate::wire::Dialect;
 use shard::{Door, Manner, PARCELS_MAX, Parcel, Shard};
 
-/// What the process is told, in one line of its standard input.
+/// The orders for the process, in one line of its standard input.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Orders {
     pub address: IpAddr,
     pub dialect: Dialect,
-    /// A thread for each, which stays there.
+    /// One thread for each core; the thread stays on that core.
     pub cores: Vec<usize>,
-    /// Messages in one write.
+    /// How many messages are in one write.
     pub batch_factor: f64,
     /// Bytes of a message's payload.
     pub message_bytes: usize,
 }
 
-/// Serves until standard input ends; says where it listens.
+/// Serves until standard input ends. Prints the address where it listens.
 pub fn run() -> Result<(), String> {
     let report_panic = std::panic::take_hook();
     std::panic::set_hook(Box::new(move |panic| {
@@ -45,7 +45,7 @@ pub fn run() -> Result<(), String> {
     let address = serve(&orders).map_err(|error| format!("the bare server cannot start: {error}"))?;
     let mut out = io::stdout().lock();
     writeln!(out, "{address}").and_then(|()| out.flush()).map_err(|error| error.to_string())?;
-    // Whoever started us holds the other end, and lets go of it however it ends.
+    // The process that started us holds the other end of standard input, which closes however that process ends.
     let _ = io::copy(&mut io::stdin().lock(), &mut io::sink());
     Ok(())
 }
@@ -74,19 +74,19 @@ fn serve(orders: &Orders) -> io::Result<SocketAddr> {
     Ok(address)
 }
 
-/// Deals connections to the threads in turn.
+/// Assigns connections to the threads in turn.
 fn accept(listener: &TcpListener, doors: &[Door]) -> io::Result<()> {
     doors.iter().cycle().try_for_each(|door| door.put(Parcel::Accepted(listener.accept()?.0)))
 }
 
-/// This thread stays on a core.
+/// Keeps the calling thread on one core.
 fn pin(core: usize) -> io::Result<()> {
     let mut cores = CpuSet::new();
     cores.set(core);
     Ok(sched_setaffinity(None, &cores)?)
 }
 
-/// A bare server without one of its threads is none.
+/// The bare server needs all its threads: when one ends, the process ends.
 fn end_with(outcome: io::Result<()>) {
     if let Err(error) = outcome {
         eprintln!("loadgen: the bare server ends: {error}");

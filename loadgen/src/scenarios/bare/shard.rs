@@ -1,7 +1,7 @@
-//! One thread of the bare server: an epoll set, its connections, and the rooms whose order it decides.
+//! One thread of the bare server: an epoll set, its connections, and the rooms whose order this thread decides.
 //!
-//! A message goes from its publisher's thread to the thread that owns its room, and from there, in batches, to all threads,
-//! each of which writes it to its members: one `send` a member and batch, and nothing else.
+//! A message goes from its publisher's thread to the thread that owns the room. From there it goes in batches to all
+//! threads, and each thread writes it to its members: one `send` for each member and batch, and nothing else.
 
 use std::collections::HashMap;
 use std::io::{self, ErrorKind, Read, Write};
@@ -18,43 +18,44 @@ use super::conversation::{Conversation, Event};
 use crate::clients::frames::Whole;
 use crate::wire::{Asked, Dialect};
 
-/// Parcels in line for a thread: so many batches behind it has lost the race, and the process ends and says so.
+/// How many parcels may wait for a thread. A thread that is further behind cannot keep up, and the process ends with an
+/// error.
 pub const PARCELS_MAX: usize = 1 << 16;
-/// A member may owe this much; then its connection ends.
+/// How much may be owed to a member; with more, its connection ends.
 const ARREARS_BYTES_MAX: usize = 16 << 20;
-/// A batch that does not fill goes out after this, so that the last messages of a run arrive.
+/// A partly filled batch is sent after this long without any event, so that the last messages of a run arrive.
 const BATCH_WAIT: Duration = Duration::from_millis(50);
 const READ_BYTES: usize = 64 * 1024;
 const EVENTS_MAX: usize = 1024;
 const DOORBELL: Token = Token(usize::MAX);
 
-/// What threads hand each other.
+/// What threads send to each other.
 pub enum Parcel {
     Accepted(std::net::TcpStream),
-    /// To the owner of the room.
+    /// To the thread that owns the room.
     Publish {
         room: Arc<str>,
         frame: Vec<u8>,
     },
-    /// From it, for all members.
+    /// From that thread to all others, for their members.
     Batch {
         room: Arc<str>,
         bytes: Arc<[u8]>,
     },
 }
 
-/// The way to one thread.
+/// How to send to one thread.
 pub struct Door {
     pub parcels: SyncSender<Parcel>,
     pub doorbell: Waker,
 }
 
-/// What the real run was like.
+/// The properties of the real run.
 #[derive(Clone, Debug)]
 pub struct Manner {
     pub dialect: Dialect,
     pub batch_factor: f64,
-    /// Bytes of a message's payload, envelope and all.
+    /// Bytes of a message's payload, including the envelope.
     pub message_bytes: usize,
 }
 
@@ -67,7 +68,7 @@ pub struct Shard {
     connections: Vec<Option<Connection>>,
     free: Vec<usize>,
     members: HashMap<Arc<str>, Vec<usize>>,
-    /// Of the rooms that this thread owns.
+    /// For the rooms that this thread owns.
     batches: HashMap<Arc<str>, Batch>,
     published: u64,
 }
@@ -75,7 +76,7 @@ pub struct Shard {
 struct Connection {
     stream: TcpStream,
     conversation: Conversation,
-    /// What the socket did not take.
+    /// Bytes that the socket did not accept yet.
     arrears: Vec<u8>,
     room: Option<Arc<str>>,
 }
@@ -87,7 +88,7 @@ impl Door {
     }
 }
 
-/// An epoll set, and the bell that wakes who waits for it.
+/// An epoll set, and the waker for the thread that waits in it.
 pub fn poll() -> io::Result<(Poll, Waker)> {
     let poll = Poll::new()?;
     let doorbell = Waker::new(poll.registry(), DOORBELL)?;
@@ -111,7 +112,7 @@ impl Shard {
         }
     }
 
-    /// Goes on for ever, or until something fails that concerns all.
+    /// Runs for ever, or until an error that concerns the whole server.
     pub fn run(mut self) -> io::Result<()> {
         let mut events = Events::with_capacity(EVENTS_MAX);
         let mut buffer = vec![0; READ_BYTES];
@@ -165,7 +166,7 @@ impl Shard {
         Ok(())
     }
 
-    /// Reads until there is nothing more: readiness is told once.
+    /// Reads until there is nothing more, because readiness is reported only once.
     fn read(&mut self, at: usize, buffer: &mut [u8]) -> io::Result<()> {
         while let Some(Some(connection)) = self.connections.get_mut(at) {
             match connection.read(buffer) {
@@ -202,7 +203,7 @@ impl Shard {
         self.answer(at, answer);
     }
 
-    /// Acknowledges a message and hands it to the room's owner.
+    /// Acknowledges a message and sends it to the thread that owns the room.
     fn say(&mut self, at: usize, cid: &str, room: &str, content: &str) -> io::Result<()> {
         self.published += 1;
         let id = format!("{}-{}", self.number, self.published);
@@ -230,7 +231,7 @@ impl Shard {
         Whole { opcode: OpCode::Data(kind), payload }.written()
     }
 
-    /// As the room's owner: the order in which this is called is the room's.
+    /// Runs on the thread that owns the room: the order of the calls is the room's order.
     fn publish(&mut self, room: &str, frame: &[u8]) -> io::Result<()> {
         let factor = self.manner.batch_factor;
         let batch = match self.batches.get_mut(room) {
@@ -262,7 +263,8 @@ impl Shard {
 
     fn fan_out(&mut self, room: &str, bytes: &[u8]) {
         let Some(members) = self.members.get_mut(room) else { return };
-        // Taken out meanwhile, as a member that is lost leaves the list of its room.
+        // The list is taken out during the writes, because a member whose connection is lost is removed from the list
+        // in `members`.
         let mut members = std::mem::take(members);
         members.iter().for_each(|at| self.write(*at, bytes));
         members.retain(|at| self.connections[*at].as_ref().is_some_and(|connection| connection.room.is_some()));
@@ -271,7 +273,7 @@ impl Shard {
         }
     }
 
-    /// Writes what is owed, and then this; what the socket does not take is owed.
+    /// Writes the bytes that are owed, and then these bytes. Bytes that the socket does not accept are owed.
     fn write(&mut self, at: usize, bytes: &[u8]) {
         let Some(Some(connection)) = self.connections.get_mut(at) else { return };
         if connection.write(bytes).is_err() {
@@ -289,7 +291,7 @@ impl Shard {
 }
 
 impl Connection {
-    /// What has come; who says what no client of ours says is not served.
+    /// Reads what has come. A client that sends something our clients never send gets an error.
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<Vec<Event>> {
         match self.stream.read(buffer)? {
             0 => Err(ErrorKind::UnexpectedEof.into()),
@@ -311,7 +313,7 @@ impl Connection {
         Ok(())
     }
 
-    /// How much of it the socket takes.
+    /// Writes as many of the bytes as the socket accepts, and returns how many.
     fn take(&mut self, bytes: &[u8]) -> io::Result<usize> {
         let mut taken = 0;
         while taken < bytes.len() {

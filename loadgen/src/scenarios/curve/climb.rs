@@ -1,16 +1,16 @@
-//! Looking for the highest rate that a room sustains: up by doubling, down by halving, and one look in between.
+//! Searches for the highest rate that a room sustains: doubles or halves the rate, and then tries a rate in between.
 
-/// No curve asks for more.
+/// The highest rate that is tried.
 const RATE_MAX: f64 = 10_000.0;
-/// The search ends when what was sustained and what was not are this close.
+/// The search ends when the sustained and the unsustained rate differ by at most this factor.
 const CLOSE_ENOUGH: f64 = 1.5;
-/// However strangely a server behaves, so many rates are tried.
+/// At most this many rates are tried, however the server behaves.
 const TRIES_MAX: u32 = 16;
 
-/// What is known so far.
+/// The results so far.
 #[derive(Clone, Debug)]
 pub struct Climb {
-    /// A room that does not carry this is not looked at further.
+    /// The lowest rate that is tried.
     least: f64,
     first: f64,
     sustained: Option<f64>,
@@ -19,12 +19,12 @@ pub struct Climb {
 }
 
 impl Climb {
-    /// Looks no lower than at `least`, and begins at `first`.
+    /// Tries no rate below `least`, and begins at `first`.
     pub fn new(least: f64, first: f64) -> Self {
         Self { least, first: first.min(RATE_MAX).max(least), sustained: None, broken: None, tries: 0 }
     }
 
-    /// The rate to try next; nothing when enough is known.
+    /// The rate to try next; `None` when the search has ended.
     pub fn next(&self) -> Option<f64> {
         if self.tries >= TRIES_MAX {
             return None;
@@ -37,7 +37,7 @@ impl Climb {
         }
     }
 
-    /// What came of it.
+    /// Records whether a rate was sustained.
     pub fn tell(&mut self, rate: f64, sustained: bool) {
         self.tries += 1;
         match sustained {
@@ -51,7 +51,7 @@ impl Climb {
 mod tests {
     use super::*;
 
-    /// The best rate found on a server that sustains this much, and how often it was asked.
+    /// The best rate found on a server that sustains this much, and how many rates were tried.
     fn climb(first: f64, capacity: f64) -> (Option<f64>, u32) {
         let mut climb = Climb::new(0.5, first);
         while let Some(rate) = climb.next() {

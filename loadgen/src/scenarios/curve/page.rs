@@ -1,10 +1,11 @@
-//! A curve as a page: what grows with the members, on logarithmic axes, and the tables that the terminal shows as one.
+//! A curve as a page: charts of what grows with the number of members, on logarithmic axes, and the terminal's table as
+//! several tables.
 
 use crate::report::{Chart, Grid, Line, Scale, Sheet, words};
 
 use super::{BOUND_NOTE, Costs, Curve, Measured, PROMISE, Point};
 
-/// For a table's cell whose figure is the server's, when its process was not watched.
+/// Shown in a table's cell for a figure of the server when its process was not watched.
 const NOT_WATCHED: &str = "not watched";
 const NONE: &str = "none";
 const ASSUMPTIONS: &str = "\
@@ -75,7 +76,7 @@ impl Curve {
         over_members("CPU per delivery", caption, Scale::Number, lines)
     }
 
-    /// One point a size, where it has the figure: nothing has no place on a logarithmic axis.
+    /// One point for each size that has the figure. Zero has no place on a logarithmic axis.
     fn line(&self, name: &'static str, of: impl Fn(&Point) -> Option<f64>) -> Line {
         let points = self.points.iter().filter_map(|point| Some((f64::from(point.users), of(point)?)));
         Line { name, points: points.filter(|(_, figure)| *figure > 0.0).collect() }

@@ -1,31 +1,32 @@
-//! What a room of a million would need, computed from what the largest room measured cost. A projection, no measurement.
+//! What a room of a million users would need, computed from the costs of the largest room measured. This is a
+//! projection, not a measurement.
 //!
-//! It takes costs for a connection and for a delivery to be what they were, and work to spread evenly over cores and
-//! machines. The first is what the curve shows or refutes: compare the costs of its sizes. The second leaves out what
-//! machines would have to say to each other.
+//! It assumes that a connection and a delivery cost what they cost in that room, and that work spreads evenly over
+//! cores and machines. The curve shows whether the first assumption holds: compare the costs of its sizes. The second
+//! one ignores the traffic between machines.
 
 use serde::Serialize;
 
 use crate::report::words;
 
 pub const USERS: u32 = 1_000_000;
-/// Linux gives a source address so many ports by default.
+/// How many ports Linux gives to a source address by default.
 const PORTS_A_SOURCE: u32 = 28_000;
-/// For how many cores the time to the last member is given.
+/// The numbers of cores for which the time to the last member is computed.
 const CORES: [u32; 4] = [1, 8, 64, 256];
 
-/// What was measured.
+/// The measured costs.
 #[derive(Clone, Copy, PartialEq, Debug, Serialize)]
 pub struct Basis {
     pub users: u32,
     pub server_bytes_per_connection: f64,
-    /// Of both ends of the connection, when both were on this machine.
+    /// Both ends of the connection, if both were on this machine.
     pub kernel_bytes_per_connection: f64,
     pub generator_bytes_per_user: f64,
-    /// Of the server, for one delivery: of a message on its own, and at the highest rate that was sustained.
+    /// The server's CPU time for one delivery: of a single message, and at the highest rate that was sustained.
     pub cpu_us_per_delivery_quiet: f64,
     pub cpu_us_per_delivery_busy: f64,
-    /// How many descriptors a process may have here.
+    /// How many descriptors a process may have on this machine.
     pub descriptors: u64,
 }
 
@@ -37,13 +38,14 @@ pub struct Projection {
     pub kernel_bytes: f64,
     pub generator_bytes: f64,
     pub sockets: u32,
-    /// Of the server, and as many of the generator, with the descriptor limit of this machine.
+    /// Processes of the server, and as many of the generator, with this machine's descriptor limit.
     pub processes: u64,
     pub source_addresses: u32,
-    /// What one message to everybody costs the server, alone and among many.
+    /// What one message to all members costs the server, alone and among many.
     pub cpu_secs_per_message_quiet: f64,
     pub cpu_secs_per_message_busy: f64,
-    /// Cores, and for so many: how long a message on its own takes to the last member, and how many a second are sustained.
+    /// For each number of cores: how long a single message takes to the last member, and how many messages a second are
+    /// sustained.
     pub by_cores: Vec<(u32, f64, f64)>,
 }
 

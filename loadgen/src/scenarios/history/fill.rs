@@ -1,4 +1,5 @@
-//! Fills a room with messages, as fast as the server takes them, from one publisher: so their order is known.
+//! Fills a room with messages from one publisher, as fast as the server accepts them. With one publisher, their order
+//! is known.
 
 use std::time::Duration;
 
@@ -15,11 +16,11 @@ use crate::plan::schedule::Slot;
 use crate::team::clock;
 use crate::wire::{Entrance, Heard, Request, Scratch, Speaker};
 
-/// Messages sent but not answered yet: a server takes that many from one session without a pause.
+/// How many messages may be sent but not answered yet: a server accepts that many from one session without a pause.
 const UNANSWERED_MAX: u32 = 64;
-/// A server that answers nothing for so long does not answer.
+/// A server that answers nothing for this long is taken not to answer at all.
 const PATIENCE: Duration = Duration::from_secs(30);
-/// The publisher's number; readers have those behind it.
+/// The publisher's user number; the readers' numbers follow it.
 pub const PUBLISHER: u32 = 0;
 
 #[derive(Debug, Error)]
@@ -50,7 +51,7 @@ pub struct Filler {
     channel_id: String,
 }
 
-/// What is to be said.
+/// What is to be sent.
 pub struct Filling {
     pub run: u32,
     pub messages: u32,
@@ -70,7 +71,7 @@ impl Filler {
         &self.channel_id
     }
 
-    /// Says everything, telling how far it is: the ids of the messages, in the order of their numbers.
+    /// Sends all messages and reports the progress. Returns the messages' ids in the order of their numbers.
     pub async fn fill(
         &mut self,
         target: &Target,
@@ -97,7 +98,7 @@ impl Filler {
         Ok(ids)
     }
 
-    /// Hears one frame. The answers of a session come in the order of its requests.
+    /// Receives one frame. The answers of a session come in the order of its requests.
     async fn hear(&mut self, target: &Target, ids: &mut Vec<String>) -> Result<(), FillError> {
         let Some(frame) = client::next_frame(&mut self.socket).await.map_err(ClientError::from)? else { return Ok(()) };
         let mut refused = None;
@@ -106,14 +107,14 @@ impl Filler {
             Heard::Refused { request: Some(Request::Publish(number)), code, reason } => {
                 refused = Some(FillError::Refused { number, code, reason: reason.to_owned() });
             }
-            // Its own messages come back to it as to everybody.
+            // The publisher receives its own messages, as every member does.
             _ => {}
         });
         read.map_err(|_| FillError::Unreadable)?;
         refused.map_or(Ok(()), Err)
     }
 
-    /// Stays in the room, so that it is one that somebody is in.
+    /// Stays in the room, so that the room is not empty.
     pub fn stay(mut self) -> Member {
         Member(tokio::spawn(async move { while client::next_frame(&mut self.socket).await.is_ok() {} }))
     }

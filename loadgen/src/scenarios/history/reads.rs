@@ -1,6 +1,8 @@
-//! One worker's part of reading a history: pages asked for in an open loop, each held against what it must hold.
+//! One worker's part of reading a history: pages are requested in an open loop, and each is compared with what it must
+//! hold.
 //!
-//! A read never waits for the one before: it is asked for when its time has come, and its latency counts from then.
+//! A read never waits for the read before it. It is requested at its intended time, and its latency counts from that
+//! time.
 
 use std::cell::RefCell;
 use std::collections::HashMap;
@@ -25,9 +27,9 @@ use crate::team::clock::{self, SECOND_NS};
 use crate::team::crew::{self, Post};
 use crate::team::orders::{Order, Word};
 
-/// What reads are drawn for.
+/// The purpose for which reads are drawn.
 const READS: u64 = 40;
-/// Reads handed over but not taken up yet; whoever hands over waits then, and is charged for it.
+/// How many reads may be queued but not started. With more, the timekeeper waits, and the wait counts as its lateness.
 const READS_IN_LINE_MAX: usize = 4_096;
 
 /// One worker's part of the reading.
@@ -37,13 +39,13 @@ pub struct Reading {
     pub run: u32,
     pub seed: u64,
     pub channel_id: String,
-    /// Items a page has at most.
+    /// The most items of a page.
     pub limit: u32,
     pub pages: Vec<Known>,
-    /// The part of reads that are of the newest page, of one.
+    /// The part of the reads that are of the newest page, as a part of 1.
     pub newest: f64,
     pub timetable: Timetable,
-    /// The readers of this worker, and how many there are in all workers: reads go round among them.
+    /// The readers of this worker, and the number of readers in all workers: reads are assigned to the readers in turn.
     pub readers: Range<u32>,
     pub readers_total: u32,
     pub threads: Option<u32>,
@@ -51,7 +53,7 @@ pub struct Reading {
     pub in_flight: u32,
 }
 
-/// When reads are due: evenly, warm-up first.
+/// When reads are due: at even intervals, the warm-up first.
 #[derive(Clone, Copy, PartialEq, Debug, Serialize, Deserialize)]
 pub struct Timetable {
     pub rate_milli: u64,
@@ -60,7 +62,7 @@ pub struct Timetable {
 }
 
 impl Timetable {
-    /// As an offset from the start.
+    /// When a read is due, as an offset from the start.
     pub fn due_ns(&self, read: u64) -> u64 {
         (u128::from(read) * u128::from(SECOND_NS) * 1_000 / u128::from(self.rate_milli.max(1))) as u64
     }
@@ -71,19 +73,19 @@ impl Timetable {
     }
 }
 
-/// What the reads of one thread, or of several, came to.
+/// The results of the reads of one thread, or of several.
 #[derive(Clone, Default, Debug, Serialize, Deserialize)]
 pub struct Fetched {
     pub asked: u64,
     pub answered: u64,
-    /// Answered with an error, and not answered at all.
+    /// Reads that were answered with an error, and reads that were not answered at all.
     pub refused: u64,
     pub failed: u64,
-    /// Pages that were not what they must be, and the items on them that are not as anybody wrote them.
+    /// Pages that were not what they must be, and the items on them whose content no run wrote.
     pub wrong: u64,
     pub corrupt: u64,
     pub items: u64,
-    /// Answers that came while it was measured.
+    /// Answers that came in the measured time.
     pub answered_in_window: u64,
     pub latencies: HashMap<Kind, Latency>,
     pub lateness: Latency,
@@ -117,7 +119,7 @@ impl Fetched {
     }
 }
 
-/// Serves the coordinator of a run that reads.
+/// Serves the coordinator of a run that reads history.
 pub async fn serve(reading: Reading, orders: mpsc::Receiver<Order>) -> Result<(), String> {
     let (readers, threads) = (reading.readers.clone(), reading.threads);
     let first = Order::Read(reading.clone());
@@ -125,7 +127,7 @@ pub async fn serve(reading: Reading, orders: mpsc::Receiver<Order>) -> Result<()
     crew::serve(first, orders, readers, threads, move |post| live(reading.clone(), post)).await
 }
 
-/// One thread: its readers sign in, read when their times come, and wait for what is still under way.
+/// One thread: its readers sign in, read at the intended times, and wait for the reads that are still under way.
 async fn live(reading: Arc<Reading>, mut post: Post) {
     let readers = Rc::new(Readers::new(reading, &post));
     let mut under_way = JoinSet::new();
@@ -144,7 +146,7 @@ async fn live(reading: Arc<Reading>, mut post: Post) {
             _ => Word::Failed { what: "an order for other users".to_owned() },
         };
         let last = word.is_last();
-        // Nobody listens only when the whole worker is ending.
+        // Sending fails only when the whole worker is ending.
         let _ = post.words.send(word).await;
         if last {
             return;
@@ -171,7 +173,7 @@ struct State {
     fetched: Fetched,
 }
 
-/// A read whose time has come.
+/// A read that is due now.
 #[derive(Clone, Copy)]
 struct Due {
     read: u64,
@@ -219,7 +221,7 @@ impl Readers {
         Ok(self.door.sign_in(&id).await?.into())
     }
 
-    /// From here on time is measured; the reads of this thread come when they are due.
+    /// Starts the measuring. The reads of this thread come from the channel when they are due.
     fn begin(&self, start_ns: u64) -> mpsc::Receiver<Due> {
         let Timetable { warmup_ns, end_ns, .. } = self.reading.timetable;
         let window = start_ns + warmup_ns..start_ns + end_ns;
@@ -228,7 +230,8 @@ impl Readers {
         (state.start_ns, state.window) = (start_ns, window);
         let (due_in, due) = mpsc::channel(READS_IN_LINE_MAX);
         let (reading, users) = (self.reading.clone(), self.users.clone());
-        // The kernel's timer is far finer than the runtime's. Not waited for: it ends with its receiver.
+        // A thread of its own, because the kernel's timer is far finer than the runtime's. The thread is not joined: it
+        // ends when its receiver is dropped.
         std::thread::spawn(move || keep_time(&reading, &users, start_ns, &due_in));
         due
     }
@@ -236,7 +239,7 @@ impl Readers {
     async fn read_all(self: Rc<Self>, mut due: mpsc::Receiver<Due>) {
         let mut under_way = JoinSet::new();
         while let Some(due) = due.recv().await {
-            // Beyond that many, reads wait here, and their latency counts on.
+            // If too many reads are under way, reads wait here, and the wait counts in their latency.
             let Ok(place) = self.places.clone().acquire_owned().await else { break };
             let readers = self.clone();
             under_way.spawn_local(async move {
@@ -304,7 +307,7 @@ impl Readers {
         });
     }
 
-    /// Which page a read is of: the same for whoever does it.
+    /// Which page a read is of. The result is the same for every reader.
     fn draw(&self, read: u64) -> usize {
         let mut draws = Draws::new(self.reading.seed, READS, read);
         let deep: Vec<&Kind> = Kind::ALL[1..].iter().filter(|kind| self.by_kind.contains_key(kind)).collect();
@@ -338,7 +341,7 @@ impl Readers {
     }
 }
 
-/// Hands each read over at its time.
+/// Queues each read at its time.
 fn keep_time(reading: &Reading, users: &[u32], start_ns: u64, due: &mpsc::Sender<Due>) {
     let total = u64::from(reading.readers_total);
     for round in 0..reading.timetable.reads().div_ceil(total) {

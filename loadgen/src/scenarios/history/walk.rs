@@ -1,5 +1,5 @@
-//! Reads a whole history by cursor, both ways, and says whether it is what was said; what it finds is what every later
-//! read of a page is held against.
+//! Reads a whole history by cursor in both directions, and reports whether it is what was sent. Every later read of a
+//! page is compared with what was found here.
 
 use std::collections::{HashMap, HashSet};
 use std::hash::{DefaultHasher, Hash, Hasher};
@@ -11,7 +11,7 @@ use crate::clients::pages::{Direction, Item, Page, Reader};
 use crate::clients::sign_in::SignInError;
 use crate::plan::content::{self, ContentFault};
 
-/// A history that has more is not walked: the pages, and what they must hold, are kept in memory.
+/// A longer history is not read: the pages, and what they must hold, are kept in memory.
 pub const ITEMS_MAX: usize = 1_000_000;
 
 #[derive(Debug, Error)]
@@ -24,22 +24,22 @@ pub enum WalkError {
     Empty,
 }
 
-/// Which page of a listing is asked for.
+/// Which page of a listing is requested.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Debug, Serialize, Deserialize)]
 pub enum Kind {
-    /// The first, newest first, as everybody reads who comes.
+    /// The first page, newest first: users read it when they open the chat.
     Newest,
-    /// Behind a cursor.
+    /// A page after a cursor.
     OldestFirst,
     NewestFirst,
-    /// Back from a page behind a cursor to the one before.
+    /// From a page after a cursor back to the page before it.
     Back,
 }
 
 impl Kind {
     pub const ALL: [Self; 4] = [Self::Newest, Self::OldestFirst, Self::NewestFirst, Self::Back];
 
-    /// What its latency is called.
+    /// The name of its latency.
     pub fn name(self) -> &'static str {
         match self {
             Self::Newest => "newest page",
@@ -60,14 +60,14 @@ pub struct Known {
     pub digest: u64,
 }
 
-/// A whole history, both ways, page by page.
+/// A whole history in both directions, page by page.
 pub struct Walk {
     pub forward: Vec<Item>,
     pub backward: Vec<Item>,
     pub pages: Vec<Known>,
 }
 
-/// What a page's items are, in one number; the standard hasher has fixed keys, so that every process gets the same.
+/// A hash of a page's items. The standard hasher has fixed keys, so every process gets the same value.
 pub fn digest(items: &[Item]) -> u64 {
     let mut hasher = DefaultHasher::new();
     for item in items {
@@ -127,25 +127,25 @@ async fn walk(
     }
 }
 
-/// How a history differs from what was said.
+/// How a history differs from what was sent.
 #[derive(Clone, Copy, Default, PartialEq, Eq, Debug, Serialize)]
 pub struct WalkFigures {
     pub items: u64,
-    /// Of the messages that were said here.
+    /// How many messages were sent here.
     pub expected: u64,
     pub missing: u64,
     pub duplicates: u64,
     pub out_of_order: u64,
     pub corrupt: u64,
-    /// Contents whose value is as it was written, in other bytes: no fault of a history that keeps values.
+    /// Contents with the same value in other bytes: not a fault of a history that keeps values.
     pub reworded: u64,
-    /// Items that one direction had, or had there, and the other had not.
+    /// Items that only one of the two directions has, or has at that position.
     pub directions_differ: u64,
-    /// Of others, or of other runs.
+    /// Items of other users, or of other runs.
     pub foreign: u64,
 }
 
-/// Compares a history with what was said in it by one publisher, in this order; whatever else is there is foreign.
+/// Compares a history with what one publisher sent, in this order. All other items are foreign.
 pub fn judge(walk: &Walk, run: u32, said: &[String]) -> WalkFigures {
     let places: HashMap<&str, usize> = said.iter().enumerate().map(|(place, id)| (id.as_str(), place)).collect();
     let mut figures =
@@ -173,7 +173,7 @@ pub fn judge(walk: &Walk, run: u32, said: &[String]) -> WalkFigures {
     figures
 }
 
-/// Whether the contents of a page that is not as it was are at least what somebody of any run wrote.
+/// How many items of a changed page have a content that no run wrote.
 pub fn corrupt_items(items: &[Item], run: u32) -> u64 {
     let corrupt = |item: &&Item| content::read_stored(&item.content, run).err() == Some(ContentFault::Corrupt);
     items.iter().filter(corrupt).count() as u64

@@ -1,4 +1,4 @@
-//! What the proxy does to messages: to one in many, and it keeps count. Pure; the waiting is done by others.
+//! The fault that the proxy commits: at one message in many, and it counts them. Pure; the caller does the waiting.
 
 use crate::clients::frames::Whole;
 use crate::plan::content::Content;
@@ -6,15 +6,15 @@ use crate::plan::content::Content;
 /// A fault that a server might have.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Mischief {
-    /// Nothing: the proxy itself must do no harm.
+    /// No fault: this shows that the proxy itself does no harm.
     None,
     Drop,
     Duplicate,
-    /// A message comes after a later one of its publisher.
+    /// A message comes after a later message of its publisher.
     Reorder,
-    /// One byte of a content is another.
+    /// One byte of a content is changed.
     Corrupt,
-    /// A message, and what is behind it, comes late.
+    /// A message comes late, and so do all messages after it.
     Delay,
 }
 
@@ -33,16 +33,16 @@ impl Mischief {
     }
 }
 
-/// To whom it is done.
+/// The connections on which the fault is committed.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Victims {
     All,
-    /// One connection alone; all others get everything right.
+    /// One connection only; all others receive everything right.
     One,
 }
 
 impl Victims {
-    /// Behind what is done, in words.
+    /// The words that follow the description of the fault.
     pub fn described(self) -> &'static str {
         match self {
             Self::All => "",
@@ -50,7 +50,7 @@ impl Victims {
         }
     }
 
-    /// Behind the name of what is done.
+    /// The words that follow the name of the fault.
     pub fn name(self) -> &'static str {
         match self {
             Self::All => "",
@@ -72,7 +72,7 @@ impl Mischief {
         }
     }
 
-    /// What sets the name of its room apart.
+    /// The ending of the room's name, so that each trial has its own room.
     pub fn ending(self) -> &'static str {
         match self {
             Self::None => "-0",
@@ -85,26 +85,26 @@ impl Mischief {
     }
 }
 
-/// Enough of a content's padding to know it from anything else.
+/// As much of a content's padding as is needed to recognise it.
 const PADDING: &[u8] = b"........";
 
-/// Decides which messages it happens to, over all connections.
+/// Decides at which messages the fault is committed, over all connections.
 pub struct Culprit {
     mischief: Mischief,
     one_in: u64,
     seen: u64,
-    /// It is time for another, at the next message that it can be done to.
+    /// Whether the next fault is due; it is committed at the next message where that is possible.
     due: bool,
     committed: u64,
 }
 
-/// A message that waits until a later one of its publisher has passed.
+/// A message that waits until a later message of its publisher has passed.
 pub struct Held {
     publisher: u32,
     message: Whole,
 }
 
-/// What goes on to the client, and whether it goes late.
+/// What is sent on to the client, and whether it is sent late.
 #[derive(PartialEq, Eq, Debug, Default)]
 pub struct Passed {
     pub messages: Vec<Whole>,
@@ -116,18 +116,18 @@ impl Culprit {
         Self { mischief, one_in, seen: 0, due: false, committed: 0 }
     }
 
-    /// How many messages it was done to.
+    /// How many faults were committed.
     pub fn committed(&self) -> u64 {
         self.committed
     }
 
-    /// Lets a message pass to one who is no victim.
+    /// Passes on a message of a connection on which no fault is committed.
     pub fn spare(message: Whole) -> Passed {
         Passed::of(message)
     }
 
-    /// Lets a message pass, or not quite. `content` is what it carries, with whether its publisher has another after it;
-    /// `held` is the connection's.
+    /// Passes on a message, perhaps with a fault. `content` is the message's content, and whether its publisher sends
+    /// another message after it. `held` belongs to the connection.
     pub fn pass(&mut self, message: Whole, content: Option<(Content, bool)>, held: &mut Option<Held>) -> Passed {
         let Some((content, more_to_come)) = content else {
             return Passed { messages: vec![message], late: false };
@@ -149,7 +149,7 @@ impl Culprit {
             Mischief::Reorder if can_be_held => *held = Some(Held { publisher: content.slot.publisher, message }),
             Mischief::Corrupt if change_a_byte(&mut message.payload) => passed.messages.push(message),
             Mischief::Delay => passed = Passed { messages: vec![message], late: true },
-            // Not this one; the next that it can be done to.
+            // The fault is not possible at this message; it stays due for the next one.
             Mischief::None | Mischief::Reorder | Mischief::Corrupt => return Passed::of(message),
         }
         self.due = false;
@@ -164,7 +164,7 @@ impl Passed {
     }
 }
 
-/// Changes a byte of the content's padding; nothing of the envelope, which is not what is under test.
+/// Changes a byte of the content's padding. The envelope stays as it is, because it is not under test.
 fn change_a_byte(payload: &mut [u8]) -> bool {
     let at = payload.windows(PADDING.len()).position(|window| window == PADDING);
     at.is_some_and(|at| {
@@ -180,8 +180,8 @@ mod tests {
     use super::*;
     use crate::plan::schedule::Slot;
 
-    /// Messages of two publishers in turn, eight in all, with a frame of no concern before each; what comes out is written
-    /// with the publisher as a letter and the number, `'` behind a changed one, `~` behind a late one.
+    /// Passes eight messages of two publishers in turn, with another frame before each. In the result, a message is
+    /// written as a letter for its publisher and its number, with `'` after a changed one and `~` after a late one.
     fn passed(mischief: Mischief, one_in: u64) -> (String, u64) {
         let mut culprit = Culprit::new(mischief, one_in);
         let mut held = None;

@@ -1,7 +1,7 @@
-//! A server's worst day: a proxy between clients and server that commits one kind of fault, to one message in many.
+//! A proxy between clients and server that commits one kind of fault, at one message in many.
 //!
-//! Everything passes unchanged except what a server says over a WebSocket, which is taken apart into messages. It runs on a
-//! thread of its own, for a few hundred connections, and ends with its last.
+//! It passes everything on unchanged, except what a server sends over a WebSocket: this is split into messages. The
+//! proxy runs on its own thread, serves a few hundred connections, and ends with the last of them.
 
 mod mischief;
 
@@ -30,12 +30,12 @@ use mischief::Culprit;
 
 pub use mischief::{Mischief, Victims};
 
-/// Connections at once; more wait to be accepted.
+/// The most connections at once; further ones wait to be accepted.
 const CONNECTIONS_MAX: usize = 2048;
-/// An answer's head is not longer, or the answer is no HTTP.
+/// The longest head of an answer. With a longer one, the answer is not HTTP.
 const HEAD_BYTES_MAX: usize = 16 * 1024;
 const READ_BYTES: usize = 16 * 1024;
-/// How late a late message is.
+/// The delay of a late message.
 pub const DELAY: Duration = Duration::from_secs(3);
 
 pub struct Proxy {
@@ -45,7 +45,7 @@ pub struct Proxy {
 }
 
 impl Proxy {
-    /// Stands before the plan's server from now on.
+    /// Starts the proxy for the plan's server.
     pub fn start(plan: Arc<Plan>, mischief: Mischief, victims: Victims, one_in: u64) -> io::Result<Self> {
         let listener = std::net::TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?;
         listener.set_nonblocking(true)?;
@@ -66,9 +66,9 @@ impl Proxy {
         Ok(Self { addr, stop, thread })
     }
 
-    /// Ends it; answers to how many messages the mischief was done.
+    /// Ends the proxy. Returns at how many messages a fault was committed.
     pub fn finish(self) -> io::Result<u64> {
-        // A proxy that has ended by itself says why.
+        // Sending fails if the proxy has already ended; then its thread returns why.
         let _ = self.stop.send(());
         self.thread.join().map_err(|_| io::Error::other("the proxy's thread panicked"))?
     }
@@ -78,7 +78,7 @@ impl Proxy {
 struct Between {
     plan: Arc<Plan>,
     culprit: RefCell<Culprit>,
-    /// The number of the only WebSocket to which something is done, or nothing where it is done to all.
+    /// The number of the only WebSocket at which faults are committed; `None` if they are committed at all.
     only: Option<u32>,
     websockets: Cell<u32>,
     scratch: RefCell<Scratch>,
@@ -86,7 +86,7 @@ struct Between {
 
 impl Between {
     fn new(plan: Arc<Plan>, culprit: Culprit, victims: Victims) -> Self {
-        // About half of the others have come before it.
+        // About half of the users connect before this one.
         let only = (victims == Victims::One).then_some(plan.users() / 2);
         let (websockets, scratch) = (Cell::new(0), RefCell::default());
         Self { plan, culprit: RefCell::new(culprit), only, websockets, scratch }
@@ -100,7 +100,7 @@ impl Between {
             let (client, _) = listener.accept().await?;
             let between = self.clone();
             tokio::task::spawn_local(async move {
-                // A connection that breaks is one that the client sees break, and reports.
+                // If a connection breaks, the client sees that and reports it.
                 let _ = between.relay(client).await;
                 drop(place);
             });
@@ -163,8 +163,8 @@ impl Between {
         }
     }
 
-    /// The content of this run that a message carries, and whether its publisher sends another after it. Of several contents
-    /// the last counts.
+    /// The content of this run in a message, and whether its publisher sends another message after it. If there are
+    /// several contents, the last one counts.
     fn content(&self, message: &Whole) -> Option<(Content, bool)> {
         let bytes = Bytes::from(message.payload.clone());
         let frame = match message.opcode {
@@ -178,7 +178,7 @@ impl Between {
                 found = content::read(content, self.plan.run).ok().or(found);
             }
         };
-        // What cannot be read passes as it is, and is the client's to report.
+        // An unreadable message is passed on unchanged; the client reports it.
         self.plan.target.dialect.read(&frame, &mut self.scratch.borrow_mut(), hear).ok()?;
         found.map(|content| (content, self.has_another(content)))
     }
@@ -192,8 +192,8 @@ impl Between {
     }
 }
 
-/// Passes on the head of the server's first answer, and says whether a WebSocket begins behind it. What has been read of
-/// that is taken in by `frames`, what has been read of anything else is passed on.
+/// Passes on the head of the server's first answer, and returns whether a WebSocket follows. Bytes after the head go
+/// into `frames` if a WebSocket follows; otherwise they are passed on.
 async fn pass_head(from: &mut OwnedReadHalf, to: &mut OwnedWriteHalf, frames: &mut Frames) -> io::Result<bool> {
     let mut head = Vec::new();
     loop {
