@@ -251,10 +251,10 @@ impl Roster {
         let role = self.role(user);
         match (role, self.next) {
             (None | Some(Role::Banned), _) => Ok(Decision::Move(vec![])),
-            (Some(Role::JoinRequest), _) => Ok(Decision::Move(vec![account_deletion(user, Role::JoinRequest)])),
+            (Some(Role::JoinRequest), _) => Ok(Decision::Move(vec![removal(user, Role::JoinRequest)])),
             (Some(_), None) => Ok(Decision::Delete),
             (Some(Role::Superadmin), Some((_, Role::Admin | Role::Member))) => Err(GroupRefusal::LastSuperadmin),
-            (Some(role), Some(_)) => Ok(Decision::Move(vec![account_deletion(user, role)])),
+            (Some(role), Some(_)) => Ok(Decision::Move(vec![removal(user, role)])),
         }
     }
 
@@ -272,9 +272,9 @@ impl Roster {
                     after: Some(Role::Superadmin),
                     message: Some(MessageCode::GroupPromote),
                 },
-                account_deletion(user, role),
+                removal(user, role),
             ]),
-            _ => Decision::Move(vec![account_deletion(user, role)]),
+            _ => Decision::Move(vec![removal(user, role)]),
         }
     }
 
@@ -298,7 +298,7 @@ impl Roster {
     }
 }
 
-fn account_deletion(user: UserId, role: Role) -> Move {
+fn removal(user: UserId, role: Role) -> Move {
     Move { user, before: Some(role), after: None, message: role.is_member().then_some(MessageCode::GroupLeave) }
 }
 

@@ -191,7 +191,7 @@ impl People {
         for (ticket, request) in effects.store {
             self.registry.ask(shard, ticket, request);
         }
-        for (number, answer) in effects.channel_answers {
+        for (number, answer) in effects.answers {
             self.found(number, answer);
         }
         self.shards[shard].flush(&mut self.wires[shard]);
