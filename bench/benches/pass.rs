@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use criterion::{BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
 use engine::command::Event;
 use engine::fanout::frames::{Format, Frames};
-use engine::fanout::subscribers::{AudienceKey, Findings, Gone, Outlet, Subscribers};
+use engine::fanout::subscribers::{AudienceKey, Gone, Outlet, PassReport, Subscribers};
 use engine::id::{ChannelId, Epoch, MessageId, Monotonic, Sequence, Timestamp, UserId};
 use engine::message::{Message, MessageCode};
 use engine::shard::Rules;
@@ -76,7 +76,7 @@ impl Room {
 
     fn pass(&mut self) -> Duration {
         let start = Instant::now();
-        let mut findings = Findings::default();
+        let mut findings = PassReport::default();
         let rules = Rules { lag_bytes_max: u64::MAX, ..Rules::default() };
         while self.subscribers.is_busy() {
             self.subscribers.pass(Monotonic(0), &mut Sink, &rules, &mut findings);

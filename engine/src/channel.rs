@@ -26,7 +26,7 @@ use crate::persist::{StoreFailure, StoreReceipt, StoreRequest};
 use crate::social::notification::Notice;
 
 mod announcements;
-mod members;
+pub(crate) mod members;
 mod membership;
 mod messages;
 pub mod owner;

@@ -2,7 +2,7 @@
 //! and what reaches a user on all of the user's connections at this shard.
 
 pub mod admission;
-mod connection;
+pub(crate) mod connection;
 pub mod home;
-mod sessions_by_user;
+pub(crate) mod sessions_by_user;
 mod status;

@@ -32,8 +32,8 @@ struct Open {
 
 impl ChannelQueries {
     /// Asks the owner of a channel.
-    pub async fn ask(&self, channel: ChannelId, channel_query: ChannelQuery) -> ChannelAnswer {
-        self.answer_to(|number| Input::ChannelQuery { number, channel, channel_query }).await
+    pub async fn ask(&self, channel: ChannelId, query: ChannelQuery) -> ChannelAnswer {
+        self.answer_to(|number| Input::ChannelQuery { number, channel, query }).await
     }
 
     /// For each of these users, whether any session shows itself to followers.

@@ -19,7 +19,7 @@ use engine::social::notification::Notification;
 use storage::account::{
     Account, Changed, Credential, CredentialOwner, Expiry, Registered, Revocation, RevocationPlace,
 };
-use storage::bridge::Bridge;
+use storage::bridge::{Bridge, NotTaken, StoreQueue};
 use storage::friend::{Friend, FriendPlace};
 use storage::group::{Group, GroupFilter, GroupPlace, RosterPlace};
 use storage::memory::Memory;

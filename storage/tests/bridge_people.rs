@@ -12,7 +12,7 @@ use engine::social::friend::{FriendAct, FriendState};
 use engine::social::group::{GroupAct, GroupChange, GroupRefusal, Role};
 use storage::Write;
 use storage::account::{Linked, Unlinked};
-use storage::bridge::Bridge;
+use storage::bridge::{Bridge, StoreQueue};
 use storage::friend::Related;
 use storage::group::{GroupCreated, GroupEdit, GroupEdited, GroupFilter};
 

@@ -8,7 +8,7 @@ mod common;
 
 use std::time::{Duration, Instant};
 
-use common::cql::{OnCql, open, with_node};
+use common::cql::{OnCql, open, wall, with_node};
 use common::moves::*;
 use common::*;
 use engine::id::{ChannelId, MessageId, Sequence, Timestamp};

@@ -8,7 +8,7 @@ use std::collections::BTreeSet;
 use std::sync::mpsc;
 use std::time::Duration;
 
-use common::cql::{OnCql, node, open, with_node};
+use common::cql::{OnCql, node, open, wall, with_node};
 use common::gate::Gate;
 use common::gate::Verdict::{self, Cut, Pass, Refuse, Unheard};
 use common::people::*;

@@ -186,8 +186,12 @@ fn sessions_are_no_tasks_and_hold_no_wakers() {
     let reason = "sessions are served by the shard's one task: glommio knows their epoll set, and HTTP";
     forbid(&["glommio", "Waker", "spawn_local"], reason, |source| {
         // HTTP's handlers wait for their queries.
-        let apart =
-            ["gateway/src/http/", "gateway/src/http_tasks.rs", "gateway/src/channel_queries.rs", "gateway/src/readiness.rs"];
+        let apart = [
+            "gateway/src/http/",
+            "gateway/src/http_tasks.rs",
+            "gateway/src/channel_queries.rs",
+            "gateway/src/readiness.rs",
+        ];
         source.is_in("gateway/src/") && !apart.iter().any(|place| source.is_in(place))
     });
     let reason = "waiting for room in a ring never ends when its receiver has gone: `try_send`, and keep the parcel";

@@ -12,7 +12,7 @@ use engine::id::{ChannelId, Sequence, Timestamp, UserId};
 use engine::message::{Message, MessageCode};
 use engine::message_id::MessageIds;
 use engine::persist::{StoreReceipt, StoreRequest, Ticket};
-use storage::bridge::Bridge;
+use storage::bridge::{Bridge, StoreQueue};
 use storage::embedded::{Embedded, EmbeddedOptions};
 use uuid::Uuid;
 

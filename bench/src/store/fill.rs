@@ -13,6 +13,8 @@ use crate::cpu;
 use crate::ear::empty_histogram;
 
 const MILLION: u32 = 1_000_000;
+/// The name of the last stretch, in which nothing is written.
+const REST_NAME: &str = "then";
 /// What the store does behind a fill is waited for so long at most.
 const SETTLE_TIME_MAX: Duration = Duration::from_secs(120);
 /// The store is at rest when it used less than a hundredth of a core for so long.
@@ -33,6 +35,13 @@ pub struct Span {
     pub runs_most: usize,
     pub disk_mib: f64,
     pub seconds: f64,
+}
+
+impl Span {
+    /// Whether messages were written in it.
+    pub fn is_million(&self) -> bool {
+        self.name != REST_NAME
+    }
 }
 
 /// What is read at both ends of a stretch.
@@ -113,7 +122,7 @@ fn settle(store: &Filled, layout: Layout, data: &Path, probe: &SyncProbe, millio
     let messages = f64::from(millions) * f64::from(MILLION);
     Ok(Span {
         layout,
-        name: "then".into(),
+        name: REST_NAME.into(),
         cpu_us: (last.cpu - start.cpu).as_secs_f64() * 1e6 / messages,
         bytes_written: (last.bytes - start.bytes) as f64 / messages,
         commit_p50_ms: 0.0,

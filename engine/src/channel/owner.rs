@@ -4,7 +4,6 @@
 //! the end of a turn what the channels announce.
 
 use std::collections::{BTreeMap, HashMap};
-use std::hash::Hash;
 
 use crate::channel::pending::PendingPlace;
 use crate::channel::{Channel, StepContext, Wanted, Wants};

@@ -12,6 +12,7 @@ use engine::persist::{Admission, Receipt, StoreFailure, StoreReceipt, StoreReque
 use engine::social::friend::FriendState;
 use engine::social::group::Role;
 
+use super::StoreQueueServer;
 use super::client::ClientWrite;
 use super::waiting::Desk;
 use super::{GROUP_BYTES_MAX, GROUP_WRITES_MAX, Line, Watch};

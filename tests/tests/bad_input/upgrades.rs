@@ -194,7 +194,7 @@ fn a_status_is_shown_if_it_is_wished_for() {
     let data = data_dir();
     let server = Launch::on(data.path()).flag("--session-ttl", 3600).start();
     let alice = server.sign_in("alice");
-    for (action, shown) in [
+    for (status, shown) in [
         ("1", true),
         ("t", true),
         ("T", true),
@@ -209,14 +209,14 @@ fn a_status_is_shown_if_it_is_wished_for() {
         ("", false),
         ("%FF", false),
     ] {
-        let path = format!("/ws?lang=en&status={wish}&token={}", alice.token);
-        let mut socket = Socket::try_connect(server.address(), &path, &[]).expect("it opens whatever the wish");
+        let path = format!("/ws?lang=en&status={status}&token={}", alice.token);
+        let mut socket = Socket::try_connect(server.address(), &path, &[]).expect("it opens whatever the status");
         socket.assert_open();
         let events: Vec<_> = socket.pushes.iter().map(|push| &push["status_presence_event"]["joins"]).collect();
-        assert_eq!(events.len(), usize::from(shown), "{wish:?}: {events:?}");
+        assert_eq!(events.len(), usize::from(shown), "{status:?}: {events:?}");
         if shown {
             let joins = events[0].as_array().expect("a list");
-            assert_eq!((&joins[0]["user_id"], &joins[0]["status"]), (&json!(alice.user_id), &json!("")), "{wish:?}");
+            assert_eq!((&joins[0]["user_id"], &joins[0]["status"]), (&json!(alice.user_id), &json!("")), "{status:?}");
         }
         // Its leave is nothing that the next one hears: it is gone when its close has been answered.
         socket.close(1000);

@@ -122,7 +122,7 @@ fn a_group_that_cannot_be_left_keeps_the_account() {
     let left = answers.clone();
     let channel = ChannelId::group(engine::id::GroupId(parse_uuid(&id).unwrap()));
     world.own(move |asked, channel_query| {
-        assert!(*asked == channel && matches!(channel_query, ChannelQuery::ChangeGroup(_)), "{enquiry:?}");
+        assert!(*asked == channel && matches!(channel_query, ChannelQuery::ChangeGroup(_)), "{channel_query:?}");
         left.borrow_mut().pop().unwrap()
     });
     delete(&world, &alice).expect_refusal(503, 14, "the owner has too much to do");
@@ -143,7 +143,7 @@ fn owners_delete_a_page_at_a_time() {
     let asked = Rc::new(RefCell::new(Vec::new()));
     let (log, mut owner) = (asked.clone(), owner::of_empty_channels(world.store.clone(), world.now.clone()));
     world.own(move |channel, channel_query| {
-        let ChannelQuery::Purge { ids, .. } = &channel_query else { panic!("{enquiry:?}") };
+        let ChannelQuery::Purge { ids, .. } = &channel_query else { panic!("{channel_query:?}") };
         log.borrow_mut().push(ids.len());
         owner(channel, channel_query)
     });

@@ -82,7 +82,7 @@ fn a_block_is_the_owners_to_carry_out() {
     let asked = Rc::new(RefCell::new(Vec::new()));
     let (log, failing) = (asked.clone(), carol.user);
     world.own(move |channel, channel_query| {
-        let ChannelQuery::Block(Block { user, other }) = channel_query else { panic!("{enquiry:?}") };
+        let ChannelQuery::Block(Block { user, other }) = channel_query else { panic!("{channel_query:?}") };
         log.borrow_mut().push((channel.clone(), user, other));
         if other == failing { ChannelAnswer::Failed } else { ChannelAnswer::Done }
     });

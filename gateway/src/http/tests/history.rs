@@ -152,7 +152,7 @@ fn the_newest_page_comes_from_memory_and_is_written_once_a_version() {
     let changes = Rc::new(Cell::new(0));
     let (known, told) = (world.store.messages(&lobby(), Place::Newest, 100).unwrap(), changes.clone());
     world.own(move |channel, channel_query| {
-        let ChannelQuery::Newest { limit } = channel_query else { panic!("{enquiry:?}") };
+        let ChannelQuery::Newest { limit } = channel_query else { panic!("{channel_query:?}") };
         assert_eq!(*channel, lobby());
         let version = Version { epoch: Epoch(1), reading: 1, changes: told.get() };
         // Older ones with each change, so that every version is another page.

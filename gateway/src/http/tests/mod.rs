@@ -131,15 +131,13 @@ impl World {
         {
             *departing = None;
         }
-        self.answer_enquiries();
+        self.answer_queries();
     }
 
-    fn answer_enquiries(&self) {
+    fn answer_queries(&self) {
         while let Some(asked) = self.services.channel_queries().take() {
             let (number, channel_answer) = match asked {
-                Input::ChannelQuery { number, channel, channel_query } => {
-                    (number, (self.owner.borrow_mut())(&channel, channel_query))
-                }
+                Input::ChannelQuery { number, channel, query } => (number, (self.owner.borrow_mut())(&channel, query)),
                 Input::Online { number, users } => {
                     let online = users.iter().map(|user| self.online.borrow().contains(user));
                     (number, ChannelAnswer::Online(online.collect()))

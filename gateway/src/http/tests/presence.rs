@@ -16,7 +16,7 @@ fn lobby_of(world: &World, sessions: std::ops::RangeInclusive<u128>) {
     };
     let members: Vec<Presence> = sessions.map(member).collect();
     world.own(move |channel, channel_query| {
-        let ChannelQuery::Presence { after, limit } = channel_query else { panic!("{enquiry:?}") };
+        let ChannelQuery::Presence { after, limit } = channel_query else { panic!("{channel_query:?}") };
         if channel.as_str() != "2...lobby" {
             return ChannelAnswer::Presence { presences: Vec::new(), count: 0 };
         }
