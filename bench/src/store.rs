@@ -134,11 +134,12 @@ fn print(options: &Options, spans: &[Span], rounds: &[Round]) -> Result<(), Erro
 }
 
 fn goals(spans: &[Span]) -> Vec<Goal> {
+    let of = |layout| spans.iter().filter(move |span| span.layout == layout && span.is_million());
     let most = |layout, figure: fn(&Span) -> f64| {
-        spans.iter().filter(|span| span.layout == layout).map(figure).reduce(f64::max)
+        of(layout).map(figure).reduce(f64::max)
     };
     let cpu = |layout| {
-        let spans = spans.iter().filter(|span| span.layout == layout && span.is_million());
+        let spans = of(layout);
         let (sum, count) = spans.fold((0.0, 0), |(sum, count), span| (sum + span.cpu_us, count + 1));
         (count > 0).then(|| sum / f64::from(count))
     };
