@@ -135,9 +135,7 @@ fn print(options: &Options, spans: &[Span], rounds: &[Round]) -> Result<(), Erro
 
 fn goals(spans: &[Span]) -> Vec<Goal> {
     let of = |layout| spans.iter().filter(move |span| span.layout == layout && span.is_million());
-    let most = |layout, figure: fn(&Span) -> f64| {
-        of(layout).map(figure).reduce(f64::max)
-    };
+    let most = |layout, figure: fn(&Span) -> f64| of(layout).map(figure).reduce(f64::max);
     let cpu = |layout| {
         let spans = of(layout);
         let (sum, count) = spans.fold((0.0, 0), |(sum, count), span| (sum + span.cpu_us, count + 1));

@@ -18,19 +18,19 @@ use crate::channel::presence::{PresenceChanges, PresenceList, PresenceNews, Retu
 use crate::channel::recent::Recent;
 use crate::command::{Event, Rejection, Reply};
 use crate::id::{ChannelId, ChannelKind, Epoch, Monotonic, Now, Sequence, SessionId, ShardId, Timestamp};
-use crate::limits::CHANNEL_PENDING_MAX;
+use crate::limits::{CHANNEL_PENDING_MAX, RECENT_MAX};
 use crate::message::{Message, Presence};
 use crate::message_id::{MessageIds, latest_time};
-use crate::parcel::{Batch, Block, ChannelAction, ChannelAnswer, ChannelQuery, ChannelRequest, Version};
+use crate::outbox::{Asker, Outbox, Purpose};
+use crate::parcel::{Batch, Block, ChannelAction, ChannelAnswer, ChannelQuery, ChannelRequest, Version, Visitor};
 use crate::persist::{StoreFailure, StoreReceipt, StoreRequest};
-use crate::social::notification::Notice;
 
 mod announcements;
 pub(crate) mod members;
 mod membership;
 mod messages;
 pub mod owner;
-mod pending;
+pub(crate) mod pending;
 mod presence;
 mod recent;
 
@@ -39,19 +39,6 @@ pub struct StepContext {
     pub now: Now,
     pub random: u32,
 }
-
-/// A request of a channel to the store.
-pub enum Wanted {
-    /// The id and the sequence of its newest message.
-    Head,
-    /// Its newest messages, for this version.
-    Newest(Version),
-    /// A decision on an entry of its queue.
-    Decision(PendingPlace, StoreRequest),
-}
-
-/// All requests of a channel to the store in one step.
-pub type Wants = Vec<Wanted>;
 
 /// What the store has decided about an entry of the queue.
 pub type Decision = Result<StoreReceipt, StoreFailure>;
@@ -76,12 +63,8 @@ pub struct Channel {
     /// Shards whose passes are behind what this channel announces. While there are any, messages wait.
     held_by: Vec<ShardId>,
     pub announcements: Announcements,
-    /// Answers to visitors (requesters without a session), with the visitor's shard and the query's number.
-    pub answers: Vec<(ShardId, u64, ChannelAnswer)>,
-    /// Notices to be pushed to the sessions of their users.
-    pub notices: Vec<Notice>,
-    /// Blocks that the store has confirmed, with the shard and the number of the query.
-    pub blocks: Vec<(ShardId, u64, Block)>,
+    /// What is told after the turn's announcements: answers to visitors, notices, blocks.
+    pub afterwards: Outbox,
 }
 
 /// Whether the channel knows where its history ends. It cannot give out message ids before it does.
@@ -111,7 +94,7 @@ enum Requester {
     /// A connection, and the number of its request.
     Connection(Address, u32),
     /// A requester without a session: its shard, and the number of its query.
-    Visitor(ShardId, u64),
+    Visitor(Visitor),
 }
 
 /// Accepted work, in the order in which it will be shown.
@@ -153,9 +136,7 @@ impl Channel {
             undecided_changes: 0,
             held_by: Vec::new(),
             announcements: Announcements::default(),
-            answers: Vec::new(),
-            notices: Vec::new(),
-            blocks: Vec::new(),
+            afterwards: Outbox::default(),
         }
     }
 
@@ -172,29 +153,22 @@ impl Channel {
     }
 
     /// Carries out a connection's request at once, or accepts it to be carried out in order.
-    pub fn request(&mut self, home: ShardId, request: ChannelRequest, context: &StepContext, wants: &mut Wants) {
-        self.look_at(home, request, context, wants);
-        self.go_on(context, wants);
+    pub fn request(&mut self, home: ShardId, request: ChannelRequest, context: &StepContext, outbox: &mut Outbox) {
+        self.look_at(home, request, context, outbox);
+        self.go_on(context, outbox);
     }
 
     /// Accepts a visitor's change (a requester without a session), in the same order as the requests of connections.
-    pub fn change(
-        &mut self,
-        from: ShardId,
-        number: u64,
-        query: ChannelQuery,
-        context: &StepContext,
-        wants: &mut Wants,
-    ) {
-        let requester = Requester::Visitor(from, number);
-        if self.must_wait(wants) {
+    pub fn change(&mut self, visitor: Visitor, query: ChannelQuery, context: &StepContext, outbox: &mut Outbox) {
+        let requester = Requester::Visitor(visitor);
+        if self.must_wait(outbox) {
             return self.wait(requester, Waiting::ChannelQuery(requester, query));
         }
-        self.accept_query(requester, query, context, wants);
-        self.go_on(context, wants);
+        self.accept_query(requester, query, context, outbox);
+        self.go_on(context, outbox);
     }
 
-    fn look_at(&mut self, home: ShardId, request: ChannelRequest, context: &StepContext, wants: &mut Wants) {
+    fn look_at(&mut self, home: ShardId, request: ChannelRequest, context: &StepContext, outbox: &mut Outbox) {
         let address = Address { home, connection: request.connection };
         let requester = Requester::Connection(address, request.number);
         match request.action {
@@ -204,31 +178,31 @@ impl Channel {
                 let member = Member { address, presence, hidden, format, known: false };
                 let free = matches!(self.id.kind(), ChannelKind::Room(_)) || self.members.get(address).is_some();
                 if free {
-                    self.want_head(wants);
+                    self.want_head(outbox);
                     self.join(member, request.number, context.now.monotonic);
-                } else if self.must_wait(wants) {
+                } else if self.must_wait(outbox) {
                     let Member { presence, hidden, format, .. } = member;
                     let action = ChannelAction::Join { presence, hidden, format };
                     self.wait(requester, Waiting::ChannelRequest(home, ChannelRequest { action, ..request }));
                 } else {
-                    self.accept_join(requester, member, context, wants);
+                    self.accept_join(requester, member, context, outbox);
                 }
             }
             action => {
                 if self.members.get(address).is_none() {
                     self.refuse(requester, not_a_member());
-                } else if self.must_wait(wants) {
+                } else if self.must_wait(outbox) {
                     self.wait(requester, Waiting::ChannelRequest(home, ChannelRequest { action, ..request }));
                 } else {
-                    self.accept_message(requester, address, action, context, wants);
+                    self.accept_message(requester, address, action, context, outbox);
                 }
             }
         }
     }
 
     /// Whether a new request has to wait. Asks the store for the end of the history if that is not known.
-    fn must_wait(&mut self, wants: &mut Wants) -> bool {
-        self.want_head(wants);
+    fn must_wait(&mut self, outbox: &mut Outbox) -> bool {
+        self.want_head(outbox);
         !self.is_open() || !self.waiting.is_empty()
     }
 
@@ -246,23 +220,23 @@ impl Channel {
     }
 
     /// Takes up waiting requests, in order, until the channel is not open any more.
-    fn go_on(&mut self, context: &StepContext, wants: &mut Wants) {
+    fn go_on(&mut self, context: &StepContext, outbox: &mut Outbox) {
         while self.is_open()
             && let Some(waiting) = self.waiting.pop_front()
         {
             // This request is the first in the queue, so it does not wait for the requests behind it (no `must_wait`
             // here).
             match waiting {
-                Waiting::ChannelQuery(requester, query) => self.accept_query(requester, query, context, wants),
+                Waiting::ChannelQuery(requester, query) => self.accept_query(requester, query, context, outbox),
                 Waiting::ChannelRequest(home, ChannelRequest { connection, number, action }) => {
                     let address = Address { home, connection };
                     let requester = Requester::Connection(address, number);
                     match action {
                         ChannelAction::Join { presence, hidden, format } => {
                             let member = Member { address, presence, hidden, format, known: false };
-                            self.accept_join(requester, member, context, wants);
+                            self.accept_join(requester, member, context, outbox);
                         }
-                        action => self.accept_message(requester, address, action, context, wants),
+                        action => self.accept_message(requester, address, action, context, outbox),
                     }
                 }
             }
@@ -270,9 +244,13 @@ impl Channel {
     }
 
     /// Puts work at the end of the queue, and asks the store for the decision on it.
-    fn put(&mut self, requester: Requester, act: Act, bytes: usize, request: StoreRequest, wants: &mut Wants) {
+    fn put(&mut self, requester: Requester, act: Act, bytes: usize, request: StoreRequest, outbox: &mut Outbox) {
         let place = self.pending.push(Work { requester, act }, bytes);
-        wants.push(Wanted::Decision(place, request));
+        self.ask_store(Purpose::Decision(place), request, outbox);
+    }
+
+    fn ask_store(&self, purpose: Purpose, request: StoreRequest, outbox: &mut Outbox) {
+        outbox.store(Asker::Channel(self.id.clone(), purpose), request);
     }
 
     fn join(&mut self, mut member: Member, number: u32, now: Monotonic) {
@@ -335,15 +313,16 @@ impl Channel {
         }
     }
 
-    fn want_head(&mut self, wants: &mut Wants) {
+    fn want_head(&mut self, outbox: &mut Outbox) {
         if matches!(self.place, Place::Unknown) {
             self.place = Place::Asked;
-            wants.push(Wanted::Head);
+            let request = StoreRequest::Head { channel: self.id.clone() };
+            self.ask_store(Purpose::Head, request, outbox);
         }
     }
 
     /// Takes in the store's answer where the history ends.
-    pub fn head(&mut self, receipt: Decision, context: &StepContext, wants: &mut Wants) {
+    pub fn head(&mut self, receipt: Decision, context: &StepContext, outbox: &mut Outbox) {
         self.place = Place::Unknown;
         match receipt {
             Ok(StoreReceipt::Head(head)) => {
@@ -352,7 +331,7 @@ impl Channel {
                     next: Sequence(head.map_or(0, |head| head.sequence.0) + 1),
                     newest: head.and_then(|head| latest_time(head.id)).unwrap_or_default(),
                 };
-                self.go_on(context, wants);
+                self.go_on(context, outbox);
             }
             _ => {
                 let failure = StoreFailure::nothing_done("the channel's head could not be read");
@@ -371,12 +350,13 @@ impl Channel {
 
     /// Returns the newest messages if they are in memory. If not, asks the store for them, to keep them as version
     /// `unused`.
-    pub fn newest(&mut self, limit: usize, unused: Version, wants: &mut Wants) -> ChannelAnswer {
+    pub fn newest(&mut self, limit: usize, unused: Version, outbox: &mut Outbox) -> ChannelAnswer {
         match self.recent.newest(limit) {
             Some((messages, version)) => ChannelAnswer::Newest { messages, version },
             None => {
                 if self.recent.begin(unused) {
-                    wants.push(Wanted::Newest(unused));
+                    let request = StoreRequest::Newest { channel: self.id.clone(), limit: RECENT_MAX };
+                    self.ask_store(Purpose::Newest(unused), request, outbox);
                 }
                 ChannelAnswer::AskTheStore
             }
@@ -393,10 +373,10 @@ impl Channel {
     }
 
     /// Takes in the store's decision on an entry, and releases all entries at the head of the queue that are decided.
-    pub fn decided(&mut self, place: PendingPlace, decision: Decision, context: &StepContext, wants: &mut Wants) {
+    pub fn decided(&mut self, place: PendingPlace, decision: Decision, context: &StepContext, outbox: &mut Outbox) {
         self.pending.decide(place, decision);
         self.let_go(context);
-        self.go_on(context, wants);
+        self.go_on(context, outbox);
     }
 
     fn let_go(&mut self, context: &StepContext) {
@@ -415,10 +395,10 @@ impl Channel {
     }
 
     /// The shard's backlog is low again: messages no longer wait for it.
-    pub fn release_hold(&mut self, shard: ShardId, context: &StepContext, wants: &mut Wants) {
+    pub fn release_hold(&mut self, shard: ShardId, context: &StepContext, outbox: &mut Outbox) {
         self.held_by.retain(|held| *held != shard);
         self.let_go(context);
-        self.go_on(context, wants);
+        self.go_on(context, outbox);
     }
 
     fn release(&mut self, work: Work, decision: Decision, context: &StepContext) {
@@ -448,7 +428,7 @@ impl Channel {
             Requester::Connection(address, number) => {
                 self.announcements.answer(address, number, Reply::Refused(rejection));
             }
-            Requester::Visitor(from, number) => self.answers.push((from, number, ChannelAnswer::Failed)),
+            Requester::Visitor(visitor) => self.afterwards.answer(visitor, ChannelAnswer::Failed),
         }
     }
 

@@ -56,6 +56,13 @@ pub enum Parcel {
     },
 }
 
+/// A requester without a session, such as an HTTP handler: its shard, and the number that it gave its query.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Visitor {
+    pub shard: ShardId,
+    pub number: u64,
+}
+
 /// News for every shard, because any shard may have sessions that it concerns.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub enum Broadcast {

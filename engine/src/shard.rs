@@ -12,9 +12,13 @@ use crate::command::{Command, Rejection};
 use crate::counters::{Levels, Report, SocketCounters, TurnCounters, kind_of};
 use crate::fanout::subscribers::Outlet;
 use crate::id::{ChannelId, ConnectionId, Epoch, Monotonic, Now, ShardId, Timestamp, UserId};
-use crate::limits::{PASS_VISITS_MAX, ROOM_MEMBERS_MAX, SENDS_PER_SECOND_MAX, SUBSCRIBER_LAG_BYTES_MAX};
-use crate::parcel::{Block, Broadcast, ChannelAnswer, ChannelQuery, ChannelRequest, Parcel};
+use crate::limits::{
+    PASS_VISITS_MAX, ROOM_MEMBERS_MAX, SENDS_PER_SECOND_MAX, STORE_REQUESTS_MAX, SUBSCRIBER_LAG_BYTES_MAX,
+};
+use crate::outbox::{Address, Asker, Outbox, Output, Purpose};
+use crate::parcel::{Block, Broadcast, ChannelAnswer, ChannelQuery, ChannelRequest, Parcel, Visitor};
 use crate::persist::{StoreFailure, StoreReceipt, StoreRequest, Ticket};
+use crate::routing::{Route, Routing};
 use crate::session::admission::Session;
 use crate::session::home::{CloseMode, Home, SocketEffect, Visibility};
 
@@ -55,6 +59,20 @@ pub struct Effects {
     pub answers: Vec<(u64, ChannelAnswer)>,
 }
 
+impl Effects {
+    /// Everything in others, after everything in these.
+    fn append(&mut self, others: &mut Self) {
+        self.parcels.append(&mut others.parcels);
+        self.store.append(&mut others.store);
+        self.sockets.append(&mut others.sockets);
+        self.answers.append(&mut others.answers);
+    }
+
+    fn is_empty(&self) -> bool {
+        self.parcels.is_empty() && self.store.is_empty() && self.sockets.is_empty() && self.answers.is_empty()
+    }
+}
+
 /// The limits of channels and sessions that an operator or a test may set.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Rules {
@@ -81,16 +99,19 @@ impl Default for Rules {
 
 /// A shard.
 pub struct Shard {
-    id: ShardId,
-    shards: u16,
+    routing: Routing,
     home: Home,
     owner: Owner,
     now: Now,
-    /// Requests for channels that other shards own. Each entry becomes one parcel.
-    outgoing: BTreeMap<(ShardId, ChannelId), Vec<ChannelRequest>>,
-    /// Parcels other than `Requests` and `Batch`.
-    parcels: Vec<(ShardId, Parcel)>,
-    answers: Vec<(u64, ChannelAnswer)>,
+    outbox: Outbox,
+    /// What leaves this shard at the end of the turn.
+    effects: Effects,
+    /// Which parcel of this turn has the requests for a channel of another shard, as an index into `effects.parcels`.
+    /// So all of them travel in one parcel.
+    request_parcels: BTreeMap<(ShardId, ChannelId), usize>,
+    /// Requests under way at the store, with the askers, and since when.
+    asked: HashMap<Ticket, (Asker, Timestamp)>,
+    tickets: u64,
     /// Blocks that the other shards were told of and have not all confirmed, by number. There are at most as many as
     /// queries that ask for them.
     blocks: HashMap<u64, Unheard>,
@@ -99,10 +120,9 @@ pub struct Shard {
 
 /// A block that some shards have not confirmed yet.
 struct Unheard {
-    shards: u16,
-    /// The shard that asked for the block, and its number of the query. It is answered when all shards have confirmed.
-    from: ShardId,
-    number: u64,
+    shards: usize,
+    /// Who asked for the block. The visitor is answered when all shards have confirmed.
+    visitor: Visitor,
 }
 
 impl Shard {
@@ -110,14 +130,15 @@ impl Shard {
     /// bits in message ids.
     pub fn new(id: ShardId, shards: u16, epoch: Epoch, rules: Rules, seed: u64) -> Self {
         Self {
-            id,
-            shards,
+            routing: Routing::new(id, shards),
             home: Home::new(rules),
             owner: Owner::new(epoch, rules.room_members_max, seed),
             now: Now::default(),
-            outgoing: BTreeMap::new(),
-            parcels: Vec::new(),
-            answers: Vec::new(),
+            outbox: Outbox::default(),
+            effects: Effects::default(),
+            request_parcels: BTreeMap::new(),
+            asked: HashMap::new(),
+            tickets: 0,
             blocks: HashMap::new(),
             block_numbers: 0,
         }
@@ -133,50 +154,65 @@ impl Shard {
     /// Takes in one input, at the time `now`.
     pub fn step(&mut self, input: Input, now: Timestamp) {
         self.begin(now);
-        let now = self.now;
+        let (home, outbox) = (&mut self.home, &mut self.outbox);
         match input {
-            Input::Opened { connection, session, visibility } => self.home.open(connection, session, visibility),
+            Input::Opened { connection, session, visibility } => home.open(connection, session, visibility, outbox),
             Input::Request { connection, cid, command } => {
-                self.home.counters.requests[kind_of(&command)] += 1;
-                self.home.request(connection, cid, command);
+                home.counters.requests[kind_of(&command)] += 1;
+                home.request(connection, cid, command, outbox);
             }
-            Input::Refuse { connection, cid, rejection } => self.home.refuse(connection, cid, rejection),
-            Input::Tell { connection, frame } => self.home.tell(connection, frame),
-            Input::Close { connection, frame, close_mode } => self.home.close(connection, frame, close_mode),
-            Input::Closed { connection } => self.home.closed(connection),
-            Input::Parcel(Parcel::Requests { from, channel, requests }) => {
-                for request in requests {
-                    self.owner.request(from, channel.clone(), request, now);
-                }
-            }
-            Input::Parcel(Parcel::Batch(batch)) => self.home.receive(batch),
-            Input::Parcel(Parcel::Backlog { from, channel, state }) => self.owner.backlog(from, &channel, state, now),
+            Input::Refuse { connection, cid, rejection } => home.refuse(connection, cid, rejection, outbox),
+            Input::Tell { connection, frame } => home.tell(connection, frame),
+            Input::Close { connection, frame, close_mode } => home.close(connection, frame, close_mode, outbox),
+            Input::Closed { connection } => home.closed(connection, outbox),
+            Input::Parcel(parcel) => self.open_parcel(parcel),
             Input::ChannelQuery { number, channel, query } => {
-                let owner = channel.owner(self.shards);
-                if owner == self.id {
-                    self.owner.query(self.id, number, &channel, query, now);
-                } else {
-                    self.parcels.push((owner, Parcel::ChannelQuery { from: self.id, number, channel, query }));
+                outbox.query(channel, Visitor { shard: self.routing.own(), number }, query);
+            }
+            Input::Broadcast(broadcast) => outbox.broadcast(broadcast),
+            Input::Online { number, users } => {
+                let online = ChannelAnswer::Online(home.online(&users));
+                outbox.answer(Visitor { shard: self.routing.own(), number }, online);
+            }
+            Input::Receipt { ticket, outcome } => self.receipt(ticket, outcome),
+        }
+        self.carry_out();
+    }
+
+    /// Takes in what another shard has sent.
+    fn open_parcel(&mut self, parcel: Parcel) {
+        let (now, outbox) = (self.now, &mut self.outbox);
+        match parcel {
+            Parcel::Requests { from, channel, requests } => {
+                for request in requests {
+                    self.owner.request(from, channel.clone(), request, now, outbox);
                 }
             }
-            Input::Parcel(Parcel::ChannelQuery { from, number, channel, query }) => {
-                self.owner.query(from, number, &channel, query, now);
+            Parcel::Batch(batch) => self.home.receive(batch, outbox),
+            Parcel::ChannelQuery { from, number, channel, query } => {
+                self.owner.query(Visitor { shard: from, number }, channel, query, now, outbox);
             }
-            Input::Parcel(Parcel::ChannelAnswer { number, answer }) => self.answers.push((number, answer)),
-            Input::Parcel(Parcel::Blocked { from, number, block }) => {
+            Parcel::ChannelAnswer { number, answer } => self.effects.answers.push((number, answer)),
+            Parcel::Broadcast(broadcast) => self.home.hear(&broadcast, outbox),
+            Parcel::Blocked { from, number, block } => {
                 self.home.end_following(block);
-                self.parcels.push((from, Parcel::BlockHeard { number }));
+                self.effects.parcels.push((from, Parcel::BlockHeard { number }));
             }
-            Input::Parcel(Parcel::BlockHeard { number }) => self.block_heard(number),
-            Input::Broadcast(broadcast) => self.home.circulate(broadcast),
-            Input::Parcel(Parcel::Broadcast(broadcast)) => self.home.hear(&broadcast),
-            Input::Online { number, users } => {
-                self.answers.push((number, ChannelAnswer::Online(self.home.online(&users))));
-            }
-            Input::Receipt { ticket, outcome } if ticket.is_of_home() => self.home.receipt(ticket, outcome),
-            Input::Receipt { ticket, outcome } => self.owner.receipt(ticket, outcome, now),
+            Parcel::BlockHeard { number } => self.block_heard(number),
+            Parcel::Backlog { from, channel, state } => self.owner.backlog(from, channel, state, now, outbox),
         }
-        self.put_channel_requests();
+    }
+
+    fn receipt(&mut self, ticket: Ticket, outcome: Result<StoreReceipt, StoreFailure>) {
+        let (asker, asked) = self.asked.remove(&ticket).expect("the store answers what it was asked, once");
+        match asker {
+            Asker::Channel(channel, purpose) => {
+                self.owner.counters.store.record_between(asked, self.now.wall);
+                self.owner.counters.store_failures += u64::from(outcome.is_err());
+                self.owner.receipt(channel, purpose, outcome, self.now, &mut self.outbox);
+            }
+            Asker::Follower(connection) => self.home.receipt(connection, outcome, &mut self.outbox),
+        }
     }
 
     fn begin(&mut self, now: Timestamp) {
@@ -189,89 +225,126 @@ impl Shard {
         self.home.accepts(connection)
     }
 
-    /// Puts the requests of this shard's connections to the owners of their channels.
-    fn put_channel_requests(&mut self) {
-        for (channel, request) in std::mem::take(&mut self.home.channel_requests) {
-            let owner = channel.owner(self.shards);
-            if owner == self.id {
-                self.owner.request(self.id, channel, request, self.now);
-            } else {
-                self.outgoing.entry((owner, channel)).or_default().push(request);
+    /// Carries out what is in the outbox, and what follows from that, until the outbox is empty. It ends, because nothing
+    /// is read from sockets meanwhile.
+    fn carry_out(&mut self) {
+        while let Some((address, output)) = self.outbox.take() {
+            match self.routing.route(&address) {
+                Route::Here => self.deliver(address, output),
+                Route::Shard(shard) => self.send(shard, address, output),
+                Route::Everywhere => self.tell_everyone(output),
             }
         }
     }
 
-    /// Ends the turn: hands what the channels announced to the subscribers here and to other shards.
+    /// Delivers an output whose address is on this shard.
+    fn deliver(&mut self, address: Address, output: Output) {
+        let (own, now, outbox) = (self.routing.own(), self.now, &mut self.outbox);
+        match (address, output) {
+            (Address::Owner(channel), Output::Request(request)) => {
+                self.owner.request(own, channel, request, now, outbox);
+            }
+            (Address::Owner(channel), Output::Query(visitor, query)) => {
+                self.owner.query(visitor, channel, query, now, outbox);
+            }
+            (Address::Owner(channel), Output::Backlog(state)) => self.owner.backlog(own, channel, state, now, outbox),
+            (_, Output::Batch(batch)) => self.home.receive(batch, outbox),
+            (Address::Connection(id), Output::Reply(number, reply)) => self.home.reply(id, number, &reply, outbox),
+            (_, Output::Socket(effect)) => self.effects.sockets.push(effect),
+            (Address::Visitor(visitor), Output::Answer(answer)) => self.effects.answers.push((visitor.number, answer)),
+            (_, Output::Store(asker, request)) => self.ask_store(asker, request),
+            (address, output) => unreachable!("{output:?} does not go to {address:?}"),
+        }
+    }
+
+    /// Sends an output to another shard.
+    fn send(&mut self, to: ShardId, address: Address, output: Output) {
+        let from = self.routing.own();
+        let parcel = match (address, output) {
+            (Address::Owner(channel), Output::Request(request)) => return self.send_request(to, channel, request),
+            (Address::Owner(channel), Output::Query(Visitor { number, .. }, query)) => {
+                Parcel::ChannelQuery { from, number, channel, query }
+            }
+            (Address::Owner(channel), Output::Backlog(state)) => Parcel::Backlog { from, channel, state },
+            (_, Output::Batch(batch)) => Parcel::Batch(batch),
+            (Address::Visitor(Visitor { number, .. }), Output::Answer(answer)) => {
+                Parcel::ChannelAnswer { number, answer }
+            }
+            (address, output) => unreachable!("{output:?} does not go to {address:?}"),
+        };
+        self.effects.parcels.push((to, parcel));
+    }
+
+    /// Puts a request to its channel's other requests of this turn.
+    fn send_request(&mut self, to: ShardId, channel: ChannelId, request: ChannelRequest) {
+        let parcels = &mut self.effects.parcels;
+        match self.request_parcels.get(&(to, channel.clone())).and_then(|&index| parcels.get_mut(index)) {
+            Some((_, Parcel::Requests { requests, .. })) => requests.push(request),
+            _ => {
+                self.request_parcels.insert((to, channel.clone()), parcels.len());
+                let from = self.routing.own();
+                parcels.push((to, Parcel::Requests { from, channel, requests: vec![request] }));
+            }
+        }
+    }
+
+    fn tell_everyone(&mut self, output: Output) {
+        match output {
+            Output::Broadcast(broadcast) => {
+                for shard in self.routing.others() {
+                    self.effects.parcels.push((shard, Parcel::Broadcast(broadcast.clone())));
+                }
+                self.home.hear(&broadcast, &mut self.outbox);
+            }
+            Output::Blocked(visitor, block) => self.tell_of_block(visitor, block),
+            output => unreachable!("{output:?} does not go to everyone"),
+        }
+    }
+
+    /// Sends a request to the store, or fails it at once if the store has too much to do. Requests for a channel's head
+    /// or newest messages, and of followers, are bounded by the number of channels and connections.
+    fn ask_store(&mut self, asker: Asker, request: StoreRequest) {
+        if let Asker::Channel(channel, purpose @ Purpose::Decision(_)) = &asker
+            && self.asked.len() >= STORE_REQUESTS_MAX
+        {
+            let failure = Err(StoreFailure::nothing_done("the store has too much to do"));
+            return self.owner.receipt(channel.clone(), *purpose, failure, self.now, &mut self.outbox);
+        }
+        self.tickets += 1;
+        let ticket = Ticket(self.tickets);
+        self.asked.insert(ticket, (asker, self.now.wall));
+        self.effects.store.push((ticket, request));
+    }
+
+    /// Ends the turn: what channels have announced is told to the homes on this shard and on others.
     pub fn finish_turn(&mut self, now: Timestamp, effects: &mut Effects) {
         self.begin(now);
-        // An announcement may release a request that waited for it, and that request may lead to another announcement.
-        // The loop ends, because nothing is read from sockets meanwhile.
+        // An announcement may release a request that waited for it, and that may be announced as well. It ends, because
+        // nothing is read from sockets meanwhile.
         loop {
-            let batches = self.owner.batches(self.now.monotonic);
-            if batches.is_empty() {
+            self.owner.announce(self.now.monotonic, &mut self.outbox);
+            if self.outbox.is_empty() {
                 break;
             }
-            for (to, batch) in batches {
-                if to == self.id {
-                    self.home.receive(batch);
-                } else {
-                    effects.parcels.push((to, Parcel::Batch(batch)));
-                }
-            }
-            self.put_channel_requests();
+            self.carry_out();
         }
-        self.hand_out();
-        for ((to, channel), requests) in std::mem::take(&mut self.outgoing) {
-            effects.parcels.push((to, Parcel::Requests { from: self.id, channel, requests }));
-        }
-        effects.parcels.append(&mut self.parcels);
-        effects.answers.append(&mut self.answers);
-        effects.store.append(&mut self.owner.requests);
-        effects.store.append(&mut self.home.store_requests);
-        effects.sockets.append(&mut self.home.effects);
+        self.request_parcels.clear();
+        effects.append(&mut self.effects);
     }
 
-    /// Sends the owner's answers, blocks and notices, and the home's broadcasts, to where they belong.
-    fn hand_out(&mut self) {
-        for (from, number, answer) in std::mem::take(&mut self.owner.answers) {
-            self.answer(from, number, answer);
-        }
-        for (from, number, block) in std::mem::take(&mut self.owner.blocks) {
-            self.tell_of_block(from, number, block);
-        }
-        let notices = std::mem::take(&mut self.owner.notices);
-        if !notices.is_empty() {
-            self.home.circulate(Broadcast::Notices(notices));
-        }
-        for broadcast in std::mem::take(&mut self.home.broadcasts) {
-            for shard in (0..self.shards).map(ShardId).filter(|&shard| shard != self.id) {
-                self.parcels.push((shard, Parcel::Broadcast(broadcast.clone())));
-            }
-        }
-    }
-
-    /// Answers a query that came from a shard.
-    fn answer(&mut self, from: ShardId, number: u64, answer: ChannelAnswer) {
-        if from == self.id {
-            self.answers.push((number, answer));
-        } else {
-            self.parcels.push((from, Parcel::ChannelAnswer { number, answer }));
-        }
-    }
-
-    /// Makes the blocked user's sessions stop following the other user, on every shard. The query of the user who
-    /// blocks is answered when all shards have done so: a status that is shown after the answer does not reach a
-    /// blocked follower, whichever shards the two are on.
-    fn tell_of_block(&mut self, from: ShardId, number: u64, block: Block) {
+    /// The sessions of the user who is blocked stop following the other, on every shard. The visitor is answered when all
+    /// have done so: after the answer, no status of the user who blocks reaches the blocked user, on any shard.
+    fn tell_of_block(&mut self, visitor: Visitor, block: Block) {
         self.home.end_following(block);
-        let others = self.shards - 1;
-        if others == 0 {
-            return self.answer(from, number, ChannelAnswer::Done);
+        let shards = self.routing.others().count();
+        if shards == 0 {
+            return self.outbox.answer(visitor, ChannelAnswer::Done);
         }
         self.block_numbers += 1;
-        self.blocks.insert(self.block_numbers, Unheard { shards: others, from, number });
-        for shard in (0..self.shards).map(ShardId).filter(|&shard| shard != self.id) {
-            self.parcels.push((shard, Parcel::Blocked { from: self.id, number: self.block_numbers, block }));
+        let (from, number) = (self.routing.own(), self.block_numbers);
+        self.blocks.insert(number, Unheard { shards, visitor });
+        for shard in self.routing.others() {
+            self.effects.parcels.push((shard, Parcel::Blocked { from, number, block }));
         }
     }
 
@@ -279,35 +352,26 @@ impl Shard {
         let unheard = self.blocks.get_mut(&number).expect("each shard answers once what it was told");
         unheard.shards -= 1;
         if unheard.shards == 0 {
-            let Unheard { from, number, .. } = self.blocks.remove(&number).expect("it was just there");
-            self.answer(from, number, ChannelAnswer::Done);
+            let Unheard { visitor, .. } = self.blocks.remove(&number).expect("it was just there");
+            self.outbox.answer(visitor, ChannelAnswer::Done);
         }
     }
 
     /// Writes what a connection is owed, because its socket has room again.
     pub fn writable(&mut self, connection: ConnectionId, outlet: &mut impl Outlet) {
-        self.home.writable(connection, outlet);
+        self.home.writable(connection, outlet, &mut self.outbox);
     }
 
     /// Writes all private frames that are due. Must be called before the pass: a joining member gets the answer before
     /// the first event.
     pub fn flush(&mut self, outlet: &mut impl Outlet) {
-        self.home.flush(outlet);
+        self.home.flush(outlet, &mut self.outbox);
     }
 
     /// Runs one slice of the passes under way.
     pub fn pass(&mut self, now: Monotonic, outlet: &mut impl Outlet) {
-        self.home.pass(now, outlet);
-        for (channel, state) in std::mem::take(&mut self.home.backlogs) {
-            let owner = channel.owner(self.shards);
-            if owner == self.id {
-                self.owner.backlog(self.id, &channel, state, self.now);
-            } else {
-                // It goes with the next turn's parcels, after the requests that were made before it.
-                self.parcels.push((owner, Parcel::Backlog { from: self.id, channel, state }));
-            }
-        }
-        self.put_channel_requests();
+        self.home.pass(now, outlet, &mut self.outbox);
+        self.carry_out();
     }
 
     /// Records that the slice is written: passes that ended in it ended at `now`.
@@ -322,7 +386,7 @@ impl Shard {
         let subscribers = &self.home.subscribers;
         let standing = subscribers.standing();
         Report {
-            shard: self.id,
+            shard: self.routing.own(),
             home: self.home.counters.clone(),
             fanout: subscribers.counters.clone(),
             owner: self.owner.counters.clone(),
@@ -342,11 +406,7 @@ impl Shard {
 
     /// Whether the shard must not wait: a pass is under way, or the last turn left something for the next one.
     pub fn is_busy(&self) -> bool {
-        self.home.is_busy()
-            || self.owner.is_busy()
-            || !self.outgoing.is_empty()
-            || !self.parcels.is_empty()
-            || !self.answers.is_empty()
+        self.home.is_busy() || self.owner.is_busy() || !self.outbox.is_empty() || !self.effects.is_empty()
     }
 
     /// When a pass that waits may go on, on the clock that `pass` is given.
@@ -356,6 +416,6 @@ impl Shard {
 
     /// Requests that the store has not answered.
     pub fn store_requests(&self) -> usize {
-        self.owner.waiting() + self.home.waiting()
+        self.asked.len()
     }
 }

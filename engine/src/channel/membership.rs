@@ -2,14 +2,16 @@
 //! the messages of a user whose account is deleted. The store decides; this file keeps the order in which the decisions
 //! are shown.
 
-use super::{Act, Channel, Decision, Place, Requester, StepContext, Wants, busy};
+use super::{Act, Channel, Decision, Place, Requester, StepContext, busy};
 use crate::channel::members::{Address, Member};
 use crate::channel::presence::PresenceChanges;
 use crate::command::Rejection;
 use crate::id::{ChannelKind, MessageId, Monotonic, UserId};
-use crate::parcel::{Block, ChannelAnswer, ChannelQuery};
+use crate::outbox::Outbox;
+use crate::parcel::{Block, Broadcast, ChannelAnswer, ChannelQuery};
 use crate::persist::{Admission, ChannelHead, DirectRequest, StoreReceipt, StoreRequest};
 use crate::social::group::{GroupChange, GroupOutcome};
+use crate::social::notification::Notice;
 
 impl Channel {
     /// Accepts a join that the store must decide.
@@ -18,7 +20,7 @@ impl Channel {
         requester: Requester,
         member: Member,
         context: &StepContext,
-        wants: &mut Wants,
+        outbox: &mut Outbox,
     ) {
         if !self.pending.has_room(0) {
             return self.refuse(requester, busy());
@@ -35,14 +37,14 @@ impl Channel {
             }
             ChannelKind::Room(_) => unreachable!("rooms let everybody in"),
         };
-        self.put(requester, Act::Join(member), 0, StoreRequest::Admit(admission), wants);
+        self.put(requester, Act::Join(member), 0, StoreRequest::Admit(admission), outbox);
     }
 
     pub(super) fn release_join(&mut self, requester: Requester, member: Member, decision: Decision, now: Monotonic) {
         let Requester::Connection(_, number) = requester else { unreachable!("only connections join") };
         match decision {
             Ok(StoreReceipt::Admitted(notice)) => {
-                self.notices.extend(notice);
+                self.notify(notice.into_iter().collect());
                 self.join(member, number, now);
             }
             Ok(_) => {
@@ -66,21 +68,21 @@ impl Channel {
         requester: Requester,
         query: ChannelQuery,
         context: &StepContext,
-        wants: &mut Wants,
+        outbox: &mut Outbox,
     ) {
         if !self.pending.has_room(0) {
             return self.refuse(requester, busy());
         }
         match query {
-            ChannelQuery::ChangeGroup(change) => self.accept_group_change(requester, change, context, wants),
+            ChannelQuery::ChangeGroup(change) => self.accept_group_change(requester, change, context, outbox),
             ChannelQuery::Block(block) => {
                 let request = StoreRequest::Block { user: block.user, other: block.other, time: context.now.wall };
                 self.undecided_changes += 1;
-                self.put(requester, Act::Block(block), 0, request, wants);
+                self.put(requester, Act::Block(block), 0, request, outbox);
             }
             ChannelQuery::Purge { sender, ids } => {
                 let request = StoreRequest::Purge { channel: self.id.clone(), sender, ids: ids.clone() };
-                self.put(requester, Act::Purge(ids), 0, request, wants);
+                self.put(requester, Act::Purge(ids), 0, request, outbox);
             }
             ChannelQuery::Presence { .. } | ChannelQuery::Newest { .. } => unreachable!("these change nothing"),
         }
@@ -93,7 +95,7 @@ impl Channel {
         requester: Requester,
         change: GroupChange,
         context: &StepContext,
-        wants: &mut Wants,
+        outbox: &mut Outbox,
     ) {
         let Place::Known { ids, next, newest } = &mut self.place else { unreachable!("the caller has looked") };
         *newest = context.now.wall.max(*newest);
@@ -109,7 +111,7 @@ impl Channel {
         let removes = change.act.may_remove();
         self.undecided_changes += usize::from(removes);
         let request = StoreRequest::ChangeGroup { change, time, places };
-        self.put(requester, Act::ChangeMembers { removes }, 0, request, wants);
+        self.put(requester, Act::ChangeMembers { removes }, 0, request, outbox);
     }
 
     /// Shows the messages first, so that removed members still receive them; then ends their presences.
@@ -126,7 +128,7 @@ impl Channel {
                 if deleted {
                     self.clear();
                 }
-                self.notices.extend(notices);
+                self.notify(notices);
                 ChannelAnswer::GroupChanged(Ok(()))
             }
             Ok(StoreReceipt::GroupChanged(Err(refusal))) => ChannelAnswer::GroupChanged(Err(refusal)),
@@ -134,18 +136,18 @@ impl Channel {
             Err(failure) if failure.outcome_unknown => ChannelAnswer::OutcomeUnknown,
             Err(_) => ChannelAnswer::Failed,
         };
-        self.find(requester, answer);
+        self.tell(requester, answer);
     }
 
     /// Does not answer the requester if the block succeeded: the shard answers when all shards know of the block.
     pub(super) fn release_block(&mut self, requester: Requester, block: Block, decision: &Decision) {
         if let Err(failure) = decision {
             let answer = if failure.outcome_unknown { ChannelAnswer::OutcomeUnknown } else { ChannelAnswer::Failed };
-            return self.find(requester, answer);
+            return self.tell(requester, answer);
         }
         self.clear();
-        let Requester::Visitor(from, number) = requester else { unreachable!("only visitors block") };
-        self.blocks.push((from, number, block));
+        let Requester::Visitor(visitor) = requester else { unreachable!("only visitors block") };
+        self.afterwards.blocked(visitor, block);
     }
 
     pub(super) fn release_purge(&mut self, requester: Requester, ids: &[MessageId], decision: Decision) {
@@ -157,12 +159,18 @@ impl Channel {
             Err(failure) if failure.outcome_unknown => ChannelAnswer::OutcomeUnknown,
             Err(_) => ChannelAnswer::Failed,
         };
-        self.find(requester, answer);
+        self.tell(requester, answer);
     }
 
-    fn find(&mut self, requester: Requester, answer: ChannelAnswer) {
-        let Requester::Visitor(from, number) = requester else { unreachable!("only visitors change members") };
-        self.answers.push((from, number, answer));
+    fn tell(&mut self, requester: Requester, answer: ChannelAnswer) {
+        let Requester::Visitor(visitor) = requester else { unreachable!("only visitors change members") };
+        self.afterwards.answer(visitor, answer);
+    }
+
+    fn notify(&mut self, notices: Vec<Notice>) {
+        if !notices.is_empty() {
+            self.afterwards.broadcast(Broadcast::Notices(notices));
+        }
     }
 
     /// Ends all presences of a user, and tells the other members. Looks at every member, which is acceptable because it

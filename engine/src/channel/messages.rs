@@ -2,11 +2,12 @@
 
 use std::sync::Arc;
 
-use super::{Act, Channel, Decision, Place, Requester, StepContext, Wants, Work, busy, not_a_member, not_stored};
+use super::{Act, Channel, Decision, Place, Requester, StepContext, Work, busy, not_a_member, not_stored};
 use crate::channel::members::Address;
 use crate::command::{Event, Rejection, Reply};
 use crate::id::{Monotonic, UserId};
 use crate::message::{Message, MessageCode};
+use crate::outbox::Outbox;
 use crate::parcel::ChannelAction;
 use crate::persist::{StoreReceipt, StoreRequest, UpdateMessage};
 
@@ -18,7 +19,7 @@ impl Channel {
         address: Address,
         action: ChannelAction,
         context: &StepContext,
-        wants: &mut Wants,
+        outbox: &mut Outbox,
     ) {
         let Some(member) = self.members.get(address) else {
             return self.refuse(requester, not_a_member());
@@ -30,7 +31,7 @@ impl Channel {
         };
         match self.give_place(author, action, context) {
             Err(rejection) => self.refuse(requester, rejection),
-            Ok(Accepted { act, bytes, request: Some(request) }) => self.put(requester, act, bytes, request, wants),
+            Ok(Accepted { act, bytes, request: Some(request) }) => self.put(requester, act, bytes, request, outbox),
             Ok(Accepted { act, bytes, request: None }) => {
                 let place = self.pending.push(Work { requester, act }, bytes);
                 self.pending.decide(place, Ok(StoreReceipt::Inserted));

@@ -1,18 +1,17 @@
 //! A shard as the owner of its channels: it alone orders what happens in them.
 //!
-//! It gives each channel the step's context, sends the channel's requests to the store under tickets, and collects at
-//! the end of a turn what the channels announce.
+//! The owner gives each channel the clock's readings and random bits for a step, and collects at the end of a turn what
+//! the channels announce.
 
 use std::collections::{BTreeMap, HashMap};
 
-use crate::channel::pending::PendingPlace;
-use crate::channel::{Channel, StepContext, Wanted, Wants};
+use crate::channel::{Channel, StepContext};
 use crate::counters::OwnerCounters;
-use crate::id::{ChannelId, Epoch, Monotonic, Now, ShardId, Timestamp};
-use crate::limits::{PRESENCE_PAGE_MAX, RECENT_MAX, STORE_REQUESTS_MAX};
-use crate::parcel::{Backlog, Batch, Block, ChannelAnswer, ChannelQuery, ChannelRequest, Version};
-use crate::persist::{StoreFailure, StoreReceipt, StoreRequest, Ticket};
-use crate::social::notification::Notice;
+use crate::id::{ChannelId, Epoch, Monotonic, Now, ShardId};
+use crate::limits::PRESENCE_PAGE_MAX;
+use crate::outbox::{Outbox, Purpose};
+use crate::parcel::{Backlog, ChannelAnswer, ChannelQuery, ChannelRequest, Version, Visitor};
+use crate::persist::{StoreFailure, StoreReceipt};
 use crate::table::give_back;
 
 /// The channels that a shard owns and that have members or work under way.
@@ -27,33 +26,14 @@ pub struct Owner {
     touched: Vec<ChannelId>,
     /// Channels with a presence event that waits, and when it may be announced.
     due: BTreeMap<ChannelId, Monotonic>,
-    /// Requests under way at the store: for which channel, for what purpose, and since when.
-    waiting: HashMap<Ticket, (ChannelId, Purpose, Timestamp)>,
-    tickets: u64,
     /// Readings of newest messages so far. A number that a reading was prepared with is never used again.
     readings: u64,
     random: SplitMix64,
-    /// Requests for the store, in order.
-    pub requests: Vec<(Ticket, StoreRequest)>,
-    /// Answers to visitors (requesters without a session), with the visitor's shard and the query's number.
-    pub answers: Vec<(ShardId, u64, ChannelAnswer)>,
-    /// Notices to be pushed to the sessions of their users.
-    pub notices: Vec<Notice>,
-    /// Blocks that the store has confirmed, with the shard and the number of the query.
-    pub blocks: Vec<(ShardId, u64, Block)>,
     pub counters: OwnerCounters,
 }
 
-/// The purpose of a request to the store.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-enum Purpose {
-    Head,
-    Newest(Version),
-    Decision(PendingPlace),
-}
-
 impl Owner {
-    /// `seed` is the seed of the generator for the random bits of message ids.
+    /// `seed` is the start of the random bits of message ids.
     pub fn new(epoch: Epoch, room_max: usize, seed: u64) -> Self {
         Self {
             epoch,
@@ -62,99 +42,78 @@ impl Owner {
             members: 0,
             touched: Vec::new(),
             due: BTreeMap::new(),
-            waiting: HashMap::new(),
-            tickets: 0,
             readings: 0,
             random: SplitMix64(seed),
-            requests: Vec::new(),
-            answers: Vec::new(),
-            notices: Vec::new(),
-            blocks: Vec::new(),
             counters: OwnerCounters::default(),
         }
     }
 
-    /// Puts a request to a channel. Creates the channel if there is none.
-    pub fn request(&mut self, home: ShardId, id: ChannelId, request: ChannelRequest, now: Now) {
-        let context = StepContext { now, random: self.random.next() };
-        let mut wants = Wants::new();
-        let channel =
-            self.channels.entry(id.clone()).or_insert_with(|| Box::new(Channel::new(id.clone(), self.room_max)));
-        channel.request(home, request, &context, &mut wants);
-        self.carry_out(id, wants, now);
+    /// Puts a connection's request to a channel, which is made if it does not exist.
+    pub fn request(&mut self, home: ShardId, id: ChannelId, request: ChannelRequest, now: Now, outbox: &mut Outbox) {
+        let context = self.context(now);
+        self.channel(&id).request(home, request, &context, outbox);
+        self.touched.push(id);
     }
 
-    /// Puts a visitor's change to a channel. Creates the channel if there is none.
-    fn change(&mut self, from: ShardId, number: u64, id: ChannelId, query: ChannelQuery, now: Now) {
-        let context = StepContext { now, random: self.random.next() };
-        let mut wants = Wants::new();
-        let channel =
-            self.channels.entry(id.clone()).or_insert_with(|| Box::new(Channel::new(id.clone(), self.room_max)));
-        channel.change(from, number, query, &context, &mut wants);
-        self.carry_out(id, wants, now);
+    /// Answers a visitor's query, now or later.
+    pub fn query(&mut self, visitor: Visitor, id: ChannelId, query: ChannelQuery, now: Now, outbox: &mut Outbox) {
+        let answer = match (self.channels.get_mut(&id), query) {
+            (None, ChannelQuery::Presence { .. }) => ChannelAnswer::Presence { presences: Vec::new(), count: 0 },
+            (None, ChannelQuery::Newest { .. }) => ChannelAnswer::AskTheStore,
+            (Some(channel), ChannelQuery::Presence { after, limit }) => {
+                let (presences, count) = channel.presence_page(after, limit.min(PRESENCE_PAGE_MAX));
+                ChannelAnswer::Presence { presences, count }
+            }
+            (Some(channel), ChannelQuery::Newest { limit }) => {
+                self.readings += 1;
+                let unused = Version { epoch: self.epoch, reading: self.readings, changes: 0 };
+                let answer = channel.newest(limit, unused, outbox);
+                self.touched.push(id);
+                answer
+            }
+            (_, query) => {
+                let context = self.context(now);
+                self.channel(&id).change(visitor, query, &context, outbox);
+                self.touched.push(id);
+                return;
+            }
+        };
+        outbox.answer(visitor, answer);
     }
 
-    /// Takes in the store's answer to the request with this ticket.
-    pub fn receipt(&mut self, ticket: Ticket, outcome: Result<StoreReceipt, StoreFailure>, now: Now) {
-        let (id, purpose, asked) = self.waiting.remove(&ticket).expect("the store answers what it was asked, once");
-        self.counters.store.record_between(asked, now.wall);
-        self.counters.store_failures += u64::from(outcome.is_err());
-        let context = StepContext { now, random: self.random.next() };
-        let mut wants = Wants::new();
-        // The channel may be gone: a reading of its newest messages does not keep it in memory.
+    /// The store has answered a channel's request.
+    pub fn receipt(
+        &mut self,
+        id: ChannelId,
+        purpose: Purpose,
+        outcome: Result<StoreReceipt, StoreFailure>,
+        now: Now,
+        outbox: &mut Outbox,
+    ) {
+        let context = self.context(now);
+        // A channel is not kept only because the store reads its newest messages.
         let Some(channel) = self.channels.get_mut(&id) else { return };
         match purpose {
-            Purpose::Decision(place) => channel.decided(place, outcome, &context, &mut wants),
-            Purpose::Head => channel.head(outcome, &context, &mut wants),
+            Purpose::Decision(place) => channel.decided(place, outcome, &context, outbox),
+            Purpose::Head => channel.head(outcome, &context, outbox),
             Purpose::Newest(version) => channel.read(version, outcome),
-        }
-        self.carry_out(id, wants, now);
-    }
-
-    /// A shard's backlog in a channel has become too high, or low again.
-    pub fn backlog(&mut self, from: ShardId, id: &ChannelId, state: Backlog, now: Now) {
-        let Some(channel) = self.channels.get_mut(id) else { return };
-        let context = StepContext { now, random: self.random.next() };
-        let mut wants = Wants::new();
-        match state {
-            Backlog::High => channel.hold(from),
-            Backlog::Low => channel.release_hold(from, &context, &mut wants),
-        }
-        self.carry_out(id.clone(), wants, now);
-    }
-
-    fn carry_out(&mut self, id: ChannelId, mut wants: Wants, now: Now) {
-        let channel = self.channels.get_mut(&id).expect("the caller has looked");
-        while !wants.is_empty() {
-            for wanted in std::mem::take(&mut wants) {
-                let (purpose, request) = match wanted {
-                    Wanted::Head => (Purpose::Head, StoreRequest::Head { channel: id.clone() }),
-                    Wanted::Newest(version) => {
-                        (Purpose::Newest(version), StoreRequest::Newest { channel: id.clone(), limit: RECENT_MAX })
-                    }
-                    Wanted::Decision(place, request) => (Purpose::Decision(place), request),
-                };
-                // Requests for the head and the newest messages are bounded by the number of channels: each channel has
-                // at most one of each.
-                if let Purpose::Decision(place) = purpose
-                    && self.waiting.len() >= STORE_REQUESTS_MAX
-                {
-                    let failure = StoreFailure::nothing_done("the store has too much to do");
-                    let context = StepContext { now, random: self.random.next() };
-                    channel.decided(place, Err(failure), &context, &mut wants);
-                    continue;
-                }
-                self.tickets += 1;
-                let ticket = Ticket(self.tickets);
-                self.waiting.insert(ticket, (id.clone(), purpose, now.wall));
-                self.requests.push((ticket, request));
-            }
         }
         self.touched.push(id);
     }
 
-    /// Takes what the touched channels announce, and drops the channels that are idle.
-    pub fn batches(&mut self, now: Monotonic) -> Vec<(ShardId, Batch)> {
+    /// The backlog of a shard in this channel has become too high, or low again.
+    pub fn backlog(&mut self, from: ShardId, id: ChannelId, state: Backlog, now: Now, outbox: &mut Outbox) {
+        let context = self.context(now);
+        let Some(channel) = self.channels.get_mut(&id) else { return };
+        match state {
+            Backlog::High => channel.hold(from),
+            Backlog::Low => channel.release_hold(from, &context, outbox),
+        }
+        self.touched.push(id);
+    }
+
+    /// Puts into the outbox what the channels have to announce, and forgets channels of which nothing would be lost.
+    pub fn announce(&mut self, now: Monotonic, outbox: &mut Outbox) {
         let touched = &mut self.touched;
         self.due.retain(|id, due| {
             let waits = *due > now;
@@ -163,16 +122,15 @@ impl Owner {
             }
             waits
         });
-        let mut batches = Vec::new();
         for id in std::mem::take(&mut self.touched) {
             let Some(channel) = self.channels.get_mut(&id) else { continue };
-            batches.append(&mut channel.batches(self.epoch, now));
+            for (home, batch) in channel.batches(self.epoch, now) {
+                outbox.batch(home, batch);
+            }
+            outbox.append(&mut channel.afterwards);
             let (before, members) = channel.count_members();
             self.members = self.members - before + members;
             self.counters.published += std::mem::take(&mut channel.announcements.published);
-            self.answers.append(&mut channel.answers);
-            self.notices.append(&mut channel.notices);
-            self.blocks.append(&mut channel.blocks);
             if let Some(due) = channel.due() {
                 self.due.insert(id.clone(), due);
             }
@@ -182,44 +140,24 @@ impl Owner {
                 give_back(&mut self.channels);
             }
         }
-        batches
     }
 
-    /// Answers a visitor's query, now or later. The answer appears in `answers`.
-    pub fn query(&mut self, from: ShardId, number: u64, id: &ChannelId, query: ChannelQuery, now: Now) {
-        let answer = match (self.channels.get_mut(id), query) {
-            (None, ChannelQuery::Presence { .. }) => ChannelAnswer::Presence { presences: Vec::new(), count: 0 },
-            (None, ChannelQuery::Newest { .. }) => ChannelAnswer::AskTheStore,
-            (Some(channel), ChannelQuery::Presence { after, limit }) => {
-                let (presences, count) = channel.presence_page(after, limit.min(PRESENCE_PAGE_MAX));
-                ChannelAnswer::Presence { presences, count }
-            }
-            (Some(channel), ChannelQuery::Newest { limit }) => {
-                let mut wants = Wants::new();
-                self.readings += 1;
-                let unused = Version { epoch: self.epoch, reading: self.readings, changes: 0 };
-                let answer = channel.newest(limit, unused, &mut wants);
-                self.carry_out(id.clone(), wants, now);
-                answer
-            }
-            (_, query) => return self.change(from, number, id.clone(), query, now),
-        };
-        self.answers.push((from, number, answer));
-    }
-
-    /// Whether channels have something to announce, or requests and answers wait to be taken.
+    /// Whether channels may have something to announce.
     pub fn is_busy(&self) -> bool {
-        !self.touched.is_empty() || !self.requests.is_empty() || !self.answers.is_empty()
+        !self.touched.is_empty()
     }
 
-    /// The number of channels and of memberships in them, as of the end of the last turn. Looks at no channel.
+    /// How many channels there are, and memberships in them, as of the end of the last turn. Looks at no channel.
     pub fn size(&self) -> (usize, usize) {
         (self.channels.len(), self.members)
     }
 
-    /// Requests that the store has not answered.
-    pub fn waiting(&self) -> usize {
-        self.waiting.len()
+    fn channel(&mut self, id: &ChannelId) -> &mut Channel {
+        self.channels.entry(id.clone()).or_insert_with(|| Box::new(Channel::new(id.clone(), self.room_max)))
+    }
+
+    fn context(&mut self, now: Now) -> StepContext {
+        StepContext { now, random: self.random.next() }
     }
 }
 
@@ -242,9 +180,10 @@ mod tests {
 
     use super::*;
     use crate::fanout::frames::Format;
-    use crate::id::{ConnectionId, SessionId, UserId};
+    use crate::id::{ConnectionId, SessionId, Timestamp, UserId};
     use crate::limits::ROOM_MEMBERS_MAX;
     use crate::message::Presence;
+    use crate::outbox::{Asker, Output};
     use crate::parcel::ChannelAction;
 
     fn request(slot: u32, joins: bool) -> ChannelRequest {
@@ -263,6 +202,7 @@ mod tests {
         const CHANNELS: u32 = 20_000;
         let now = Now { wall: Timestamp(1), monotonic: Monotonic(1) };
         let mut owner = Owner::new(Epoch(1), ROOM_MEMBERS_MAX, 7);
+        let mut outbox = Outbox::default();
         let walked = |owner: &mut Owner| owner.channels.values_mut().map(|channel| channel.count_members().1).sum();
         // Each channel has one to three members.
         let places: Vec<_> =
@@ -270,24 +210,26 @@ mod tests {
         for turn in places.chunks(1_000) {
             for (slot, room) in turn {
                 let channel = ChannelId::room(&format!("room-{room}")).unwrap();
-                owner.request(ShardId(0), channel, request(*slot, true), now);
+                owner.request(ShardId(0), channel, request(*slot, true), now, &mut outbox);
             }
-            owner.batches(now.monotonic);
+            owner.announce(now.monotonic, &mut outbox);
             let members: usize = walked(&mut owner);
             assert_eq!(owner.size(), (owner.channels.len(), members));
         }
         assert_eq!(owner.size().1, places.len());
         // The store says where each channel's history ends. A channel that waits for this answer is not dropped.
-        for (ticket, _) in std::mem::take(&mut owner.requests) {
-            owner.receipt(ticket, Ok(StoreReceipt::Head(None)), now);
+        while let Some((_, output)) = outbox.take() {
+            if let Output::Store(Asker::Channel(channel, purpose), _) = output {
+                owner.receipt(channel, purpose, Ok(StoreReceipt::Head(None)), now, &mut Outbox::default());
+            }
         }
         assert!(owner.channels.capacity() > 10_000);
         for turn in places.chunks(1_000) {
             for (slot, room) in turn {
                 let channel = ChannelId::room(&format!("room-{room}")).unwrap();
-                owner.request(ShardId(0), channel, request(*slot, false), now);
+                owner.request(ShardId(0), channel, request(*slot, false), now, &mut outbox);
             }
-            owner.batches(now.monotonic);
+            owner.announce(now.monotonic, &mut outbox);
             let members: usize = walked(&mut owner);
             assert_eq!(owner.size(), (owner.channels.len(), members));
         }

@@ -6,7 +6,6 @@
 //! before the first event.
 
 use std::collections::HashMap;
-use std::sync::Arc;
 
 use crate::command::{Command, Rejection, Reply};
 use crate::counters::{HomeCounters, MALFORMED, refusal_of};
@@ -16,8 +15,8 @@ use crate::fanout::subscribers::{AudienceKey, Began, Outlet, PassReport, Skip, S
 use crate::id::{ChannelId, ChannelKind, ConnectionId, Monotonic, UserId};
 use crate::limits::{SUBSCRIPTIONS_MAX, WRITE_PIECES_MAX};
 use crate::message::Missed;
-use crate::parcel::{Backlog, Batch, Broadcast, ChannelAction, ChannelRequest, Item};
-use crate::persist::{StoreRequest, Ticket};
+use crate::outbox::Outbox;
+use crate::parcel::{Batch, ChannelAction, ChannelRequest, Item};
 use crate::session::admission::{Admitted, OnLag, Session, admit};
 use crate::session::connection::{Connection, Private, Subscription};
 use crate::session::sessions_by_user::SessionsByUser;
@@ -38,6 +37,14 @@ pub enum SocketEffect {
     Finish(ConnectionId),
 }
 
+impl SocketEffect {
+    pub fn connection(self) -> ConnectionId {
+        match self {
+            Self::Resume(connection) | Self::Closing(connection) | Self::Finish(connection) => connection,
+        }
+    }
+}
+
 /// When a connection is closed.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum CloseMode {
@@ -56,7 +63,6 @@ pub enum Visibility {
 
 /// A request to follow that waits for the store.
 struct Lookup {
-    connection: ConnectionId,
     /// The request's number among its connection's.
     number: u32,
     /// Users who have blocked the follower since the store was asked. The store's answer may not know of these blocks.
@@ -72,17 +78,8 @@ pub struct Home {
     pub subscribers: Subscribers,
     dirty: Vec<u32>,
     report: PassReport,
-    /// Requests to be put to the owners of their channels, in order.
-    pub channel_requests: Vec<(ChannelId, ChannelRequest)>,
-    pub effects: Vec<SocketEffect>,
-    /// Broadcasts to all other shards.
-    pub broadcasts: Vec<Arc<Broadcast>>,
-    /// Requests for the store. At most one for each connection is under way.
-    pub store_requests: Vec<(Ticket, StoreRequest)>,
-    lookups: HashMap<Ticket, Lookup>,
-    tickets: u64,
-    /// Changes of backlogs that the owners of channels must be told of.
-    pub backlogs: Vec<(ChannelId, Backlog)>,
+    /// Requests to follow that wait for the store: one a connection at most.
+    lookups: HashMap<ConnectionId, Lookup>,
     pub counters: HomeCounters,
     /// The monotonic clock's reading of this turn.
     pub monotonic: Monotonic,
@@ -98,20 +95,14 @@ impl Home {
             subscribers: Subscribers::default(),
             dirty: Vec::new(),
             report: PassReport::default(),
-            channel_requests: Vec::new(),
-            effects: Vec::new(),
-            broadcasts: Vec::new(),
-            store_requests: Vec::new(),
             lookups: HashMap::new(),
-            tickets: 0,
-            backlogs: Vec::new(),
             counters: HomeCounters::default(),
             monotonic: Monotonic::default(),
         }
     }
 
     /// Takes in a connection that has signed in. If it is visible, its own status is the first frame that it receives.
-    pub fn open(&mut self, id: ConnectionId, session: Session, visibility: Visibility) {
+    pub fn open(&mut self, id: ConnectionId, session: Session, visibility: Visibility, outbox: &mut Outbox) {
         let slot = id.slot as usize;
         if self.connections.len() <= slot {
             self.connections.resize_with(slot + 1, || None);
@@ -121,7 +112,7 @@ impl Home {
         self.sessions_by_user.enter(session.user, id.slot);
         self.connections[slot] = Some(Connection::of(id.generation, session));
         if visibility == Visibility::Online {
-            self.show(id, Some("".into()));
+            self.show(id, Some("".into()), outbox);
         }
     }
 
@@ -134,7 +125,7 @@ impl Home {
     }
 
     /// Takes in a request of a connection.
-    pub fn request(&mut self, id: ConnectionId, cid: String, command: Command) {
+    pub fn request(&mut self, id: ConnectionId, cid: String, command: Command, outbox: &mut Outbox) {
         let Some(connection) = self.connection(id) else { return };
         if connection.closing {
             return;
@@ -149,11 +140,11 @@ impl Home {
             traffic.held = Some((cid, command));
             return;
         }
-        self.consider(id, cid, command);
+        self.consider(id, cid, command, outbox);
     }
 
     /// Checks a command. Puts an admitted request to the channel's owner, or answers it here.
-    fn consider(&mut self, id: ConnectionId, cid: String, command: Command) {
+    fn consider(&mut self, id: ConnectionId, cid: String, command: Command, outbox: &mut Outbox) {
         let (most, now) = (self.rules.sends_per_second, self.monotonic);
         let Some(connection) = self.connection(id) else { return };
         let admitted = match (judge(connection, command), most) {
@@ -171,28 +162,29 @@ impl Home {
             Ok(Admitted::ChannelRequest(channel, action)) => {
                 let is_room = matches!(channel.kind(), ChannelKind::Room(_));
                 traffic.exclusive |= matches!(action, ChannelAction::Join { .. }) && !is_room;
-                self.channel_requests.push((channel, ChannelRequest { connection: id, number, action }));
+                outbox.request(channel, ChannelRequest { connection: id, number, action });
             }
-            Ok(Admitted::Follow { ids, usernames }) => self.follow(id, number, ids, usernames),
+            Ok(Admitted::Follow { ids, usernames }) => self.follow(id, number, ids, usernames, outbox),
             Ok(Admitted::Unfollow(users)) => {
                 self.unfollow(id, &users);
-                self.answer(id, number, &Reply::Done, None);
+                self.answer(id, number, &Reply::Done, None, outbox);
             }
             Ok(Admitted::Show(status)) => {
-                self.show(id, status);
-                self.answer(id, number, &Reply::Done, None);
+                self.show(id, status, outbox);
+                // Behind the session's own status event.
+                outbox.reply(id, number, Reply::Done);
             }
-            Ok(Admitted::Pong | Admitted::Nothing) => self.answer(id, number, &Reply::Pong, None),
-            Err(rejection) => self.answer(id, number, &Reply::Refused(rejection), None),
+            Ok(Admitted::Pong | Admitted::Nothing) => self.answer(id, number, &Reply::Pong, None, outbox),
+            Err(rejection) => self.answer(id, number, &Reply::Refused(rejection), None, outbox),
         }
     }
 
     /// Answers a request that could not be read as a command.
-    pub fn refuse(&mut self, id: ConnectionId, cid: String, rejection: Rejection) {
+    pub fn refuse(&mut self, id: ConnectionId, cid: String, rejection: Rejection, outbox: &mut Outbox) {
         self.counters.requests[MALFORMED] += 1;
         let Some(connection) = self.connection(id) else { return };
         let number = connection.traffic().ask(cid);
-        self.answer(id, number, &Reply::Refused(rejection), None);
+        self.answer(id, number, &Reply::Refused(rejection), None, outbox);
     }
 
     /// Sends a frame to one connection that is not part of the order of answers, such as a ping.
@@ -205,7 +197,7 @@ impl Home {
     }
 
     /// Closes a connection from the server's side: the frame is the last that the client receives.
-    pub fn close(&mut self, id: ConnectionId, frame: Vec<u8>, close_mode: CloseMode) {
+    pub fn close(&mut self, id: ConnectionId, frame: Vec<u8>, close_mode: CloseMode, outbox: &mut Outbox) {
         let Some(connection) = self.connection(id) else { return };
         if connection.closing {
             return;
@@ -216,18 +208,18 @@ impl Home {
         }
         connection.closing = true;
         connection.traffic().forget_requests();
-        self.leave_all(id);
+        self.leave_all(id, outbox);
         self.connection(id).expect("it was there").traffic().say(Private::of(frame));
-        self.effects.push(SocketEffect::Closing(id));
+        outbox.socket(SocketEffect::Closing(id));
         self.mark(id.slot);
     }
 
     /// Takes in that the connection is gone.
-    pub fn closed(&mut self, id: ConnectionId) {
+    pub fn closed(&mut self, id: ConnectionId, outbox: &mut Outbox) {
         if self.connection(id).is_none() {
             return;
         }
-        self.leave_all(id);
+        self.leave_all(id, outbox);
         if let Some(connection) = self.connections[id.slot as usize].take() {
             self.sessions_by_user.leave(connection.session.user, id.slot);
         }
@@ -235,9 +227,9 @@ impl Home {
 
     /// Ends all memberships of a connection, its visible status and whom it follows. Of the logs it was still owed,
     /// only the rest of a half-written frame is kept.
-    fn leave_all(&mut self, id: ConnectionId) {
+    fn leave_all(&mut self, id: ConnectionId, outbox: &mut Outbox) {
         self.statuses.unfollow_all(id.slot);
-        self.show(id, None);
+        self.show(id, None, outbox);
         let connection = self.connections[id.slot as usize].as_mut().expect("the caller has looked");
         let interrupted = connection.traffic.as_mut().and_then(|traffic| traffic.interrupted.take());
         let subscriptions = std::mem::take(&mut connection.subscriptions);
@@ -253,8 +245,7 @@ impl Home {
         }
         for subscription in subscriptions {
             let channel = self.subscribers.channel_of(subscription.key).clone();
-            self.channel_requests
-                .push((channel, ChannelRequest { connection: id, number: 0, action: ChannelAction::Depart }));
+            outbox.request(channel, ChannelRequest { connection: id, number: 0, action: ChannelAction::Depart });
             // Removing this connection from other audiences cannot have moved its index in this one: each connection
             // stands once in an audience, and a removal changes indexes only in its own audience.
             self.take_out(subscription);
@@ -271,7 +262,7 @@ impl Home {
     }
 
     /// Takes in what a channel's owner announces.
-    pub fn receive(&mut self, batch: Batch) {
+    pub fn receive(&mut self, batch: Batch, outbox: &mut Outbox) {
         let Batch { channel, epoch, previous, last, items } = batch;
         let mut began = if self.subscribers.listens(&channel) { Began::Before } else { Began::Within };
         for item in items {
@@ -279,14 +270,14 @@ impl Home {
                 Item::Frames(frames) => self.subscribers.append(&channel, &frames),
                 Item::Answer { connection, number, reply } => {
                     let place = self.place(connection, &channel);
-                    self.answer(connection, number, &reply, place);
+                    self.answer(connection, number, &reply, place, outbox);
                 }
                 Item::Joined { connection, number, reply } => {
                     if self.connection(connection).is_none_or(|connection| connection.closing) {
-                        self.channel_requests.push((
+                        outbox.request(
                             channel.clone(),
                             ChannelRequest { connection, number, action: ChannelAction::Depart },
-                        ));
+                        );
                         continue;
                     }
                     if !self.subscribers.listens(&channel) {
@@ -294,11 +285,11 @@ impl Home {
                     }
                     self.subscribe(connection, &channel, epoch);
                     let place = self.place(connection, &channel);
-                    self.answer(connection, number, &reply, place);
+                    self.answer(connection, number, &reply, place, outbox);
                 }
                 Item::Left { connection, number } => {
                     self.unsubscribe(connection, &channel);
-                    self.answer(connection, number, &Reply::Done, None);
+                    self.answer(connection, number, &Reply::Done, None, outbox);
                 }
                 Item::Evicted { connection } => self.unsubscribe(connection, &channel),
             }
@@ -346,7 +337,19 @@ impl Home {
         Some((key, self.subscribers.end(key)))
     }
 
-    fn answer(&mut self, id: ConnectionId, number: u32, reply: &Reply, after: Option<(AudienceKey, Position)>) {
+    /// Answers a request of a connection.
+    pub fn reply(&mut self, id: ConnectionId, number: u32, reply: &Reply, outbox: &mut Outbox) {
+        self.answer(id, number, reply, None, outbox);
+    }
+
+    fn answer(
+        &mut self,
+        id: ConnectionId,
+        number: u32,
+        reply: &Reply,
+        after: Option<(AudienceKey, Position)>,
+        outbox: &mut Outbox,
+    ) {
         if let Reply::Refused(rejection) = reply {
             self.counters.refused[refusal_of(rejection)] += 1;
         }
@@ -357,11 +360,11 @@ impl Home {
         let bytes = frames::reply(format, cid, reply);
         traffic.answer(number, Private { after, ..Private::of(bytes) });
         self.mark(id.slot);
-        self.go_on(id);
+        self.go_on(id, outbox);
     }
 
     /// If all requests of a connection are answered, does what waited for that: the held request, or the close.
-    fn go_on(&mut self, id: ConnectionId) {
+    fn go_on(&mut self, id: ConnectionId, outbox: &mut Outbox) {
         let Some(connection) = self.connection(id) else { return };
         let traffic = connection.traffic();
         if traffic.is_unanswered() {
@@ -369,9 +372,9 @@ impl Home {
         }
         traffic.exclusive = false;
         if let Some((cid, command)) = traffic.held.take() {
-            self.consider(id, cid, command);
+            self.consider(id, cid, command, outbox);
         } else if let Some(frame) = traffic.farewell.take() {
-            self.close(id, frame, CloseMode::AtOnce);
+            self.close(id, frame, CloseMode::AtOnce, outbox);
         }
     }
 
@@ -384,33 +387,29 @@ impl Home {
     }
 
     /// Writes the private frames of all connections that have some. Must be called before a pass goes on.
-    pub fn flush(&mut self, outlet: &mut impl Outlet) {
+    pub fn flush(&mut self, outlet: &mut impl Outlet, outbox: &mut Outbox) {
         for slot in std::mem::take(&mut self.dirty) {
             let Some(connection) = self.connections[slot as usize].as_mut() else { continue };
             if std::mem::take(&mut connection.dirty) && !connection.parked {
-                self.write(slot, outlet);
+                self.write(slot, outlet, outbox);
             }
         }
     }
 
-    /// Whether a pass is under way, or frames, effects, broadcasts or requests wait to be carried out.
+    /// Whether a pass is under way, or frames wait to be written.
     pub fn is_busy(&self) -> bool {
-        self.subscribers.is_busy()
-            || !self.dirty.is_empty()
-            || !self.effects.is_empty()
-            || !self.broadcasts.is_empty()
-            || !self.store_requests.is_empty()
+        self.subscribers.is_busy() || !self.dirty.is_empty()
     }
 
     /// Writes what a connection is owed, because its socket has room again.
-    pub fn writable(&mut self, id: ConnectionId, outlet: &mut impl Outlet) {
+    pub fn writable(&mut self, id: ConnectionId, outlet: &mut impl Outlet, outbox: &mut Outbox) {
         if self.connection(id).is_some_and(|connection| connection.parked) {
-            self.write(id.slot, outlet);
+            self.write(id.slot, outlet, outbox);
         }
     }
 
     /// Runs one slice of the passes under way, and deals with connections that are blocked or too far behind.
-    pub fn pass(&mut self, now: Monotonic, outlet: &mut impl Outlet) {
+    pub fn pass(&mut self, now: Monotonic, outlet: &mut impl Outlet, outbox: &mut Outbox) {
         self.subscribers.pass(now, outlet, &self.rules, &mut self.report);
         for (slot, key) in std::mem::take(&mut self.report.blocked) {
             if let Some(connection) = self.connections[slot as usize].as_mut() {
@@ -425,16 +424,22 @@ impl Home {
                     (OnLag::Skip, Some(subscription)) => self.skip(slot, subscription),
                     _ => {
                         let id = ConnectionId { slot, generation: connection.generation };
-                        self.let_go(id, &format!("too slow: more than {} bytes behind", self.rules.lag_bytes_max));
+                        self.let_go(
+                            id,
+                            &format!("too slow: more than {} bytes behind", self.rules.lag_bytes_max),
+                            outbox,
+                        );
                     }
                 },
             }
         }
-        self.backlogs.append(&mut self.report.backlogs);
+        for (channel, state) in std::mem::take(&mut self.report.backlogs) {
+            outbox.backlog(channel, state);
+        }
     }
 
     /// Closes a connection that is too far behind.
-    fn let_go(&mut self, id: ConnectionId, reason: &str) {
+    fn let_go(&mut self, id: ConnectionId, reason: &str, outbox: &mut Outbox) {
         self.counters.slow_readers += 1;
         if let Some(connection) = self.connection(id) {
             // The frames before these answers are dropped, so the answers must not be sent either.
@@ -442,7 +447,7 @@ impl Home {
         }
         let mut frame = Vec::new();
         websocket::close_frame(&mut frame, Some(websocket::CloseCode::TRY_AGAIN_LATER), reason);
-        self.close(id, frame, CloseMode::AtOnce);
+        self.close(id, frame, CloseMode::AtOnce, outbox);
     }
 
     /// Moves a connection that is too far behind to the newest message, and tells it what it missed. A half-written
@@ -464,12 +469,12 @@ impl Home {
 
     /// Writes what a connection is owed outside of the pass: its private frames, each after the part of a log that it
     /// must follow. If the connection was parked, also writes everything else that it is owed.
-    fn write(&mut self, slot: u32, outlet: &mut impl Outlet) {
+    fn write(&mut self, slot: u32, outlet: &mut impl Outlet, outbox: &mut Outbox) {
         loop {
             let Some(connection) = self.connections[slot as usize].as_mut() else { return };
             let pieces = owed(connection, &self.subscribers);
             if pieces.is_empty() {
-                return self.written_all(slot);
+                return self.written_all(slot, outbox);
             }
             let private = connection.traffic.as_deref();
             let slices: Vec<&[u8]> = pieces
@@ -527,7 +532,7 @@ impl Home {
         }
     }
 
-    fn written_all(&mut self, slot: u32) {
+    fn written_all(&mut self, slot: u32, outbox: &mut Outbox) {
         let connection = self.connections[slot as usize].as_mut().expect("the caller has looked");
         let id = ConnectionId { slot, generation: connection.generation };
         if std::mem::take(&mut connection.parked) {
@@ -536,12 +541,12 @@ impl Home {
             }
         }
         if connection.closing {
-            self.effects.push(SocketEffect::Finish(id));
+            outbox.socket(SocketEffect::Finish(id));
         }
         connection.rest();
         if connection.paused && connection.accepts() {
             connection.paused = false;
-            self.effects.push(SocketEffect::Resume(id));
+            outbox.socket(SocketEffect::Resume(id));
         }
     }
 

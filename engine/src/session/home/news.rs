@@ -14,50 +14,35 @@ use crate::fanout::frames::{self, Format};
 use crate::id::{ConnectionId, UserId};
 use crate::limits::{BLOCKS_AT_ONCE_MAX, FOLLOWS_MAX, NEWS_BYTES_MAX};
 use crate::message::StatusPresence;
+use crate::outbox::{Asker, Outbox};
 use crate::parcel::{Block, Broadcast};
-use crate::persist::{StoreFailure, StoreReceipt, StoreRequest, Ticket};
+use crate::persist::{StoreFailure, StoreReceipt, StoreRequest};
 use crate::session::connection::Private;
 use crate::social::notification::{Notice, Notification};
 use crate::wire::websocket;
 
-/// Marks a home's tickets. An owner counts its tickets from one, so the two never collide.
-const HOME_TICKET: u64 = 1 << 63;
-
-impl Ticket {
-    /// Whether this is a home's ticket, not an owner's.
-    pub(crate) fn is_of_home(self) -> bool {
-        self.0 & HOME_TICKET != 0
-    }
-}
-
 impl Home {
-    /// Sends a broadcast to all shards, including this one.
-    pub fn circulate(&mut self, broadcast: Broadcast) {
-        self.hear(&broadcast);
-        self.broadcasts.push(Arc::new(broadcast));
-    }
-
     /// Takes in a broadcast.
-    pub fn hear(&mut self, broadcast: &Broadcast) {
+    pub fn hear(&mut self, broadcast: &Broadcast, outbox: &mut Outbox) {
         match broadcast {
             Broadcast::Notices(notices) => {
                 for run in notices.chunk_by(|one, next| one.user == next.user) {
-                    self.notify(run);
+                    self.notify(run, outbox);
                 }
             }
-            Broadcast::Status { before, after } => self.hear_status(before.as_ref(), after.as_ref()),
-            Broadcast::Expelled(user) => self.expel(*user),
+            Broadcast::Status { before, after } => self.hear_status(before.as_ref(), after.as_ref(), outbox),
+            Broadcast::Expelled(user) => self.expel(*user, outbox),
         }
     }
 
     /// Pushes notifications, all for the same user, to the user's sessions.
-    fn notify(&mut self, notices: &[Notice]) {
+    fn notify(&mut self, notices: &[Notice], outbox: &mut Outbox) {
         let slots: Vec<u32> = self.sessions_by_user.of(notices[0].user).collect();
         let notifications: Vec<Notification> = notices.iter().map(|notice| notice.notification.clone()).collect();
-        self.push(&slots, &News::Notifications(notifications));
+        self.push(&slots, &News::Notifications(notifications), outbox);
     }
 
-    fn hear_status(&mut self, before: Option<&StatusPresence>, after: Option<&StatusPresence>) {
+    fn hear_status(&mut self, before: Option<&StatusPresence>, after: Option<&StatusPresence>, outbox: &mut Outbox) {
         self.statuses.change(before, after);
         let Some(user) = after.or(before).map(|presence| presence.user) else { return };
         // Every session is told of its own user's statuses. A follow leaves out the session's own user, so no
@@ -66,22 +51,22 @@ impl Home {
         slots.append(&mut self.statuses.followers(user));
         let news =
             News::Status { joins: after.cloned().into_iter().collect(), leaves: before.cloned().into_iter().collect() };
-        self.push(&slots, &news);
+        self.push(&slots, &news, outbox);
     }
 
-    fn expel(&mut self, user: UserId) {
+    fn expel(&mut self, user: UserId, outbox: &mut Outbox) {
         let slots: Vec<u32> = self.sessions_by_user.of(user).collect();
         for slot in slots {
             let Some(connection) = &self.connections[slot as usize] else { continue };
             let id = ConnectionId { slot, generation: connection.generation };
             let mut frame = Vec::new();
             websocket::close_frame(&mut frame, Some(websocket::CloseCode::NORMAL), "this account has been deleted");
-            self.close(id, frame, super::CloseMode::AtOnce);
+            self.close(id, frame, super::CloseMode::AtOnce, outbox);
         }
     }
 
     /// Sends news to these connections. Closes a connection that has too many unread bytes instead.
-    fn push(&mut self, slots: &[u32], news: &News) {
+    fn push(&mut self, slots: &[u32], news: &News, outbox: &mut Outbox) {
         let mut encoded: [Option<Vec<u8>>; Format::COUNT] = Default::default();
         for &slot in slots {
             let Some(connection) = self.connections[slot as usize].as_mut() else { continue };
@@ -92,7 +77,7 @@ impl Home {
             let frame = encoded[format as usize].get_or_insert_with(|| frames::news(format, news));
             if connection.traffic().outbox_bytes() + frame.len() > NEWS_BYTES_MAX {
                 let id = ConnectionId { slot, generation: connection.generation };
-                self.let_go(id, &format!("too slow: more than {NEWS_BYTES_MAX} bytes of news are unread"));
+                self.let_go(id, &format!("too slow: more than {NEWS_BYTES_MAX} bytes of news are unread"), outbox);
                 continue;
             }
             connection.traffic().say(Private::of(frame.clone()));
@@ -101,7 +86,7 @@ impl Home {
     }
 
     /// Sets what a session shows from now on; `None`: it is visible no more.
-    pub(super) fn show(&mut self, id: ConnectionId, status: Option<Arc<str>>) {
+    pub(super) fn show(&mut self, id: ConnectionId, status: Option<Arc<str>>, outbox: &mut Outbox) {
         let Some(connection) = find(&mut self.connections, id) else { return };
         let session = &connection.session;
         let before = self.statuses.of_session(session.user, session.session).cloned();
@@ -112,22 +97,27 @@ impl Home {
             status,
         });
         if before.is_some() || after.is_some() {
-            self.circulate(Broadcast::Status { before, after });
+            outbox.broadcast(Broadcast::Status { before, after });
         }
     }
 
     /// Asks the store which of these users exist. The answer to the request waits for that.
-    pub(super) fn follow(&mut self, id: ConnectionId, number: u32, ids: Vec<UserId>, usernames: Vec<String>) {
+    pub(super) fn follow(
+        &mut self,
+        id: ConnectionId,
+        number: u32,
+        ids: Vec<UserId>,
+        usernames: Vec<String>,
+        outbox: &mut Outbox,
+    ) {
         if ids.is_empty() && usernames.is_empty() {
-            return self.answer(id, number, &Reply::Statuses(Vec::new()), None);
+            return self.answer(id, number, &Reply::Statuses(Vec::new()), None, outbox);
         }
         let Some(connection) = self.connection(id) else { return };
         connection.traffic().exclusive = true;
         let follower = connection.session.user;
-        self.tickets += 1;
-        let ticket = Ticket(HOME_TICKET | self.tickets);
-        self.lookups.insert(ticket, Lookup { connection: id, number, blocked_by: Vec::new() });
-        self.store_requests.push((ticket, StoreRequest::Users { follower, ids, usernames }));
+        self.lookups.insert(id, Lookup { number, blocked_by: Vec::new() });
+        outbox.store(Asker::Follower(id), StoreRequest::Users { follower, ids, usernames });
     }
 
     pub(super) fn unfollow(&mut self, id: ConnectionId, users: &[UserId]) {
@@ -143,8 +133,8 @@ impl Home {
         for slot in slots {
             self.statuses.unfollow(slot, user);
         }
-        for lookup in self.lookups.values_mut() {
-            let requester = find(&mut self.connections, lookup.connection);
+        for (&connection, lookup) in &mut self.lookups {
+            let requester = find(&mut self.connections, connection);
             if requester.is_some_and(|requester| requester.session.user == blocked)
                 && !lookup.blocked_by.contains(&user)
             {
@@ -156,9 +146,9 @@ impl Home {
     }
 
     /// Takes in the store's answer which users exist.
-    pub fn receipt(&mut self, ticket: Ticket, outcome: Result<StoreReceipt, StoreFailure>) {
-        let lookup = self.lookups.remove(&ticket).expect("the store answers what it was asked, once");
-        let Lookup { connection: id, number, blocked_by } = lookup;
+    pub fn receipt(&mut self, id: ConnectionId, outcome: Result<StoreReceipt, StoreFailure>, outbox: &mut Outbox) {
+        let lookup = self.lookups.remove(&id).expect("the store answers what it was asked, once");
+        let Lookup { number, blocked_by } = lookup;
         let Some(connection) = self.connection(id).filter(|connection| !connection.closing) else { return };
         let own = connection.session.user;
         let reply = match outcome {
@@ -168,7 +158,7 @@ impl Home {
             }
             _ => Reply::Refused(Rejection::unavailable("the users could not be looked up: try again")),
         };
-        self.answer(id, number, &reply, None);
+        self.answer(id, number, &reply, None, outbox);
     }
 
     /// Follows all of these users, or none if that would be too many. A user that the connection follows already is not
@@ -186,10 +176,5 @@ impl Home {
     /// For each of these users, whether any of the user's sessions is visible.
     pub fn online(&self, users: &[UserId]) -> Vec<bool> {
         users.iter().map(|&user| !self.statuses.of(user).is_empty()).collect()
-    }
-
-    /// Requests that the store has not answered.
-    pub fn waiting(&self) -> usize {
-        self.lookups.len()
     }
 }
