@@ -37,7 +37,7 @@ mod recent;
 /// The clock's readings and random bits that a channel is given for one step.
 pub struct StepContext {
     pub now: Now,
-    pub random: u32,
+    pub random: u64,
 }
 
 /// What the store has decided about an entry of the queue.

@@ -34,7 +34,7 @@ impl Inbox {
         let mut ids = MessageIds::after(self.last.map(|last| MessageId(last.0)));
         // This makes ids of different users differ even at the same time. It need not be secret: a user can do nothing
         // with another user's id.
-        let random = xxh3_64(user.0.as_bytes()) as u32;
+        let random = xxh3_64(user.0.as_bytes());
         match ids.next(time, random) {
             Ok(id) => Ok(NotificationId(id.0)),
             Err(_) => Err(Failure::Corrupt(format!("the last notification of {user} has an id beyond all time"))),

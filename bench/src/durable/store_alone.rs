@@ -98,7 +98,7 @@ impl Author {
         let now = Timestamp(since_epoch.as_nanos() as i64);
         let count = self.rooms.len();
         let (channel, ids) = &mut self.rooms[self.written as usize % count];
-        let id = ids.next(now, self.written).map_err(|_| "ids ran ahead of the clock")?;
+        let id = ids.next(now, u64::from(self.written)).map_err(|_| "ids ran ahead of the clock")?;
         let content = checker::content(self.written, now.0.cast_unsigned(), &self.padding);
         let message = Message {
             channel: channel.clone(),

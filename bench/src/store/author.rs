@@ -48,7 +48,7 @@ impl Author {
             Layout::Hot => ((random >> 32) & 0xffff_ffff) % WRITERS_OF_HOT,
             Layout::Spread | Layout::Library => u64::from(channel) * 2 + (random >> 63),
         };
-        let (now, id) = self.next_id(random as u32);
+        let (now, id) = self.next_id(random);
         let written = &mut self.written[channel as usize];
         *written += 1;
         let message = Message {
@@ -68,7 +68,7 @@ impl Author {
     }
 
     /// All channels share one row of ids, which therefore rise in each; it must not run ahead of the clock.
-    fn next_id(&mut self, random: u32) -> (Timestamp, engine::id::MessageId) {
+    fn next_id(&mut self, random: u64) -> (Timestamp, engine::id::MessageId) {
         loop {
             let now = Timestamp(SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_nanos() as i64);
             match self.ids.next(now, random) {
