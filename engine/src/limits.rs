@@ -10,10 +10,6 @@ use std::time::Duration;
 /// catch up.
 pub const SUBSCRIBER_LAG_BYTES_MAX: u64 = 4 * 1024 * 1024;
 
-/// Bytes that one member gets in one write. A longer range would continue at the member's next visit, so that one write
-/// never delays the rest of the pass by more than about 50 µs. At present no code applies this bound.
-pub const WRITE_BYTES_MAX: usize = 256 * 1024;
-
 /// Bytes of a channel's log that the pass has not offered yet. Beyond it the channel's owner holds back its messages.
 ///
 /// A quarter of what a member may owe: a server that is slow must never close subscribers that are not.
@@ -25,6 +21,10 @@ pub const BACKLOG_BYTES_LOW: u64 = BACKLOG_BYTES_HIGH / 2;
 /// Visits in one slice of a pass. The shard looks at its other inputs after each slice, so they wait at most for this
 /// many writes of about 6.5 µs.
 pub const PASS_VISITS_MAX: usize = 128;
+
+/// Bytes written in one slice of a pass, after which the slice ends. The system copies so many in about the time of
+/// `PASS_VISITS_MAX` small writes. The last write may exceed it by what one member may be behind.
+pub const PASS_BYTES_MAX: usize = 4 * 1024 * 1024;
 
 /// The time from the start of one rotation through an audience to the start of the next, while messages keep coming.
 ///

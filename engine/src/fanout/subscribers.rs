@@ -15,7 +15,7 @@ use crate::fanout::frames::{Format, Frames, Run};
 use crate::fanout::log::{FrameLog, Position};
 use crate::fanout::tally::Tally;
 use crate::id::{ChannelId, Epoch, Monotonic, Sequence, Timestamp};
-use crate::limits::{BACKLOG_BYTES_HIGH, BACKLOG_BYTES_LOW, ROTATION_INTERVAL};
+use crate::limits::{BACKLOG_BYTES_HIGH, BACKLOG_BYTES_LOW, PASS_BYTES_MAX, ROTATION_INTERVAL};
 use crate::message::Missed;
 use crate::parcel::Backlog;
 use crate::shard::Rules;
@@ -525,18 +525,23 @@ impl Audience {
         report: &mut PassReport,
         counters: &mut FanoutCounters,
     ) {
+        let mut bytes = 0;
         for _ in 0..visits {
             if self.place >= self.members.len() {
                 self.wrap();
             }
-            self.visit(key, lag_max, outlet, report, counters);
+            bytes += self.visit(key, lag_max, outlet, report, counters);
             self.place += 1;
             self.owed -= 1;
             self.rotation.left -= 1;
+            if bytes >= PASS_BYTES_MAX {
+                break;
+            }
         }
         self.rest();
     }
 
+    /// Writes to the next member all that it is owed. Returns how many bytes its socket took.
     fn visit(
         &mut self,
         key: AudienceKey,
@@ -544,8 +549,8 @@ impl Audience {
         outlet: &mut impl Outlet,
         report: &mut PassReport,
         counters: &mut FanoutCounters,
-    ) {
-        let end = self.log.end();
+    ) -> usize {
+        let (end, mut written) = (self.log.end(), 0);
         let member = &mut self.members[self.place];
         if member.cursor < end && !member.parked {
             let owed = self.log.range(member.cursor, end);
@@ -554,6 +559,7 @@ impl Audience {
                 Ok(bytes) => {
                     let from = member.cursor;
                     member.cursor.0 += bytes as u64;
+                    written = bytes;
                     self.tally.count(from, member.cursor, counters);
                 }
                 // The connection is dead: it is owed nothing more.
@@ -571,6 +577,7 @@ impl Audience {
                 report.lagging.push((member.slot, key));
             }
         }
+        written
     }
 
     /// Goes back to the first member. Every member except the parked ones now has all that the log held when this round

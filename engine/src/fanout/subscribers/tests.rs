@@ -257,6 +257,31 @@ fn counts_each_message_of_each_member_once_however_it_is_cut() {
 }
 
 #[test]
+fn a_slice_ends_when_it_has_written_enough_bytes() {
+    const MEMBERS: u32 = 300;
+    let channel = ChannelId::room("lobby").unwrap();
+    let (mut subscribers, mut report) = (Subscribers::default(), PassReport::default());
+    for slot in 0..MEMBERS {
+        subscribers.subscribe(&channel, Format::Json, slot, Epoch(1));
+    }
+    let frames = said(Timestamp(1_000_000));
+    let mut owed = 0;
+    while owed < PASS_BYTES_MAX / 10 {
+        subscribers.append(&channel, &frames);
+        owed += frames.of(Format::Json).bytes.len();
+    }
+    let visits = PASS_BYTES_MAX.div_ceil(owed) as u64;
+    assert!(visits < PASS_VISITS_MAX as u64);
+    let mut slices = 0;
+    while subscribers.is_busy() {
+        subscribers.pass(Monotonic(0), &mut Narrow(usize::MAX), &ANY_LAG, &mut report);
+        slices += 1;
+        assert_eq!(subscribers.counters.pass_writes, u64::from(MEMBERS).min(slices * visits));
+    }
+    assert_eq!(subscribers.counters.delivery_bytes, u64::from(MEMBERS) * owed as u64);
+}
+
+#[test]
 fn a_message_counts_as_brought_round_when_the_rotation_after_it_ends() {
     let channel = ChannelId::room("lobby").unwrap();
     let (mut subscribers, mut report) = (Subscribers::default(), PassReport::default());
