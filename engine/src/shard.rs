@@ -414,6 +414,11 @@ impl Shard {
         self.home.subscribers.next_due()
     }
 
+    /// Asserts what the tables of subscribers promise. For tests: it looks at every member.
+    pub fn invariants(&self) {
+        self.home.subscribers.invariants();
+    }
+
     /// Requests that the store has not answered.
     pub fn store_requests(&self) -> usize {
         self.asked.len()

@@ -133,6 +133,15 @@ impl FrameLog {
         }
     }
 
+    /// Asserts what the type promises. Looks at every mark.
+    pub fn invariants(&self) {
+        assert!(self.base <= self.start && self.start <= self.end().0, "{} {} {}", self.base, self.start, self.end().0);
+        assert!(!self.bytes.is_empty() || self.base == self.start, "an empty log begins where it ends");
+        assert!(self.marks.iter().is_sorted_by_key(|mark| mark.at), "marks rise");
+        let inside = |mark: &Mark| mark.at.0 >= self.start && mark.at < self.end();
+        assert!(self.marks.front().is_none_or(inside) && self.marks.back().is_none_or(inside), "marks are in the log");
+    }
+
     fn frame_bytes_at(&self, at: u64) -> u64 {
         let rest = &self.bytes[(at - self.base) as usize..];
         crate::wire::websocket::frame_length(rest).expect("the log holds whole frames") as u64

@@ -333,6 +333,21 @@ impl Subscribers {
         Some(backlog)
     }
 
+    /// Asserts what the tables promise. Looks at every member of every audience.
+    pub fn invariants(&self) {
+        let audiences = || self.audiences.iter().map(|(_, audience)| &**audience);
+        audiences().for_each(Audience::invariants);
+        assert_eq!(self.members, audiences().map(|audience| audience.members.len()).sum::<usize>(), "members");
+        assert_eq!(self.parked, audiences().map(|audience| audience.parked).sum::<usize>(), "parked");
+        for (key, audience) in &self.audiences {
+            let key = AudienceKey(key as u32);
+            assert_eq!(self.waiting.contains(&key), audience.parked > 0, "waiting");
+            let active = self.active.iter().any(|&(active, serial)| active == key && serial == audience.serial);
+            let paced = self.paced.iter().any(|&(_, paced)| paced == key);
+            assert_eq!(active || paced, audience.owed > 0, "an audience is served as long as visits are owed");
+        }
+    }
+
     /// Whether a pass is under way. A pass whose next rotation must wait does not count: see `next_due`.
     pub fn is_busy(&self) -> bool {
         !self.active.is_empty()
@@ -491,6 +506,25 @@ impl Audience {
         self.rest();
         let at = |index: usize| self.members.get(index).map(|member| (member.slot, index as u32));
         [at(index), if hole == index { None } else { at(hole) }]
+    }
+
+    fn invariants(&self) {
+        self.log.invariants();
+        let (start, end) = (self.log.start(), self.log.end());
+        assert!(self.place <= self.members.len() && self.owed <= self.members.len(), "{} {}", self.place, self.owed);
+        assert!(self.rotation.left <= self.owed, "a rotation has no more visits than are owed");
+        assert!(self.swept <= end, "no member has what was not said");
+        assert_eq!(self.parked, self.members.iter().filter(|member| member.parked).count(), "parked");
+        for (index, member) in self.members.iter().enumerate() {
+            assert!((start..=end).contains(&member.cursor), "a cursor is in the log");
+            if index < self.place {
+                let read = if member.parked { self.slowest } else { self.swept };
+                assert!(member.cursor >= self.swept.min(read), "what a visited member needs is not trimmed");
+            }
+        }
+        if self.owed == 0 {
+            assert!(self.members.iter().all(|member| member.parked || member.cursor == end), "all was offered to all");
+        }
     }
 
     fn begin_rotation(&mut self, paced: Monotonic, began: Timestamp) {

@@ -71,6 +71,7 @@ impl World {
         self.shard.finish_turn(self.now, &mut effects);
         self.shard.flush(&mut self.heard);
         self.shard.pass(Monotonic(0), &mut self.heard);
+        self.shard.invariants();
         self.answers.append(&mut effects.answers);
         effects.store
     }

@@ -196,6 +196,7 @@ impl People {
         }
         self.shards[shard].flush(&mut self.wires[shard]);
         self.shards[shard].pass(self.monotonic, &mut self.wires[shard]);
+        self.shards[shard].invariants();
     }
 
     fn found(&mut self, number: u64, answer: ChannelAnswer) {

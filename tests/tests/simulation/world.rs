@@ -262,6 +262,7 @@ impl World {
         self.shards[shard].flush(&mut self.wires[shard]);
         let waited_for = self.shards[shard].next_due();
         self.shards[shard].pass(self.monotonic, &mut self.wires[shard]);
+        self.shards[shard].invariants();
         if let Some(due) = self.shards[shard].next_due() {
             assert!(
                 due > self.monotonic && due <= self.monotonic.plus(ROTATION_INTERVAL),

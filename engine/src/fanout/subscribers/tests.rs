@@ -240,6 +240,7 @@ fn counts_each_message_of_each_member_once_however_it_is_cut() {
     let standing = subscribers.standing();
     assert_eq!((standing.parked, standing.lag_bytes), (PASS_VISITS_MAX, 1));
     while subscribers.is_busy() {
+        subscribers.invariants();
         subscribers.pass(Monotonic(0), &mut Narrow(usize::MAX), &ANY_LAG, &mut report);
         subscribers.passed(Timestamp(5_000_000));
     }
@@ -274,6 +275,7 @@ fn a_slice_ends_when_it_has_written_enough_bytes() {
     assert!(visits < PASS_VISITS_MAX as u64);
     let mut slices = 0;
     while subscribers.is_busy() {
+        subscribers.invariants();
         subscribers.pass(Monotonic(0), &mut Narrow(usize::MAX), &ANY_LAG, &mut report);
         slices += 1;
         assert_eq!(subscribers.counters.pass_writes, u64::from(MEMBERS).min(slices * visits));
