@@ -59,10 +59,10 @@ pub struct Options {
     /// What to measure besides joins and memory.
     #[arg(long, value_enum, value_delimiter = ',', default_values_t = Question::value_variants().to_vec())]
     measure: Vec<Question>,
-    /// Where Stentor keeps things: memory or embedded.
+    /// Stentor's store: memory or embedded.
     #[arg(long, default_value = "memory")]
     store: String,
-    /// Messages are kept in the store before they are delivered (otherwise they are only passed on).
+    /// Messages are stored before they are delivered (otherwise they are only delivered).
     #[arg(long)]
     persist: bool,
     #[command(flatten)]

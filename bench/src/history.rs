@@ -44,7 +44,7 @@ pub struct Options {
     /// Times that each server is read; figures are medians.
     #[arg(long, default_value_t = 3)]
     repeat: usize,
-    /// Where Stentor keeps things: memory or embedded.
+    /// Stentor's store: memory or embedded.
     #[arg(long, default_value = "embedded")]
     store: String,
     #[command(flatten)]

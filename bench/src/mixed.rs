@@ -44,7 +44,7 @@ pub struct Options {
     /// Rounds; figures are medians.
     #[arg(long, default_value_t = 3)]
     repeat: usize,
-    /// Bytes of a message's content in the room that speaks JSON.
+    /// Bytes of a message's content in the room that only uses JSON.
     #[arg(long, default_value_t = 100)]
     payload: usize,
     #[command(flatten)]

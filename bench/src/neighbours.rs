@@ -40,7 +40,7 @@ pub struct Options {
     /// Seconds of each run.
     #[arg(long, default_value_t = 5.0)]
     secs: f64,
-    /// The large room's most deliveries/s, if it is known; otherwise it is searched for.
+    /// The most deliveries/s of the large room, if known; otherwise the bench searches for it.
     #[arg(long)]
     max: Option<f64>,
     /// Bytes of a message's content.

@@ -19,7 +19,7 @@ pub struct Setting {
     /// Writes everything measured to this file.
     #[arg(long)]
     json: Option<PathBuf>,
-    /// The cores of what is measured; by default the first, or as many of the first as it has shards.
+    /// The cores of the measured server; by default the first ones, one for each shard.
     #[arg(long, visible_alias = "server-cpu", value_delimiter = ',')]
     server_cpus: Vec<usize>,
     /// The cores of the clients, which are on the first of them if they are one; by default all that the server leaves,

@@ -31,7 +31,7 @@ pub struct Options {
     /// Millions of messages in each layout; a line of the table each.
     #[arg(long, default_value_t = 4)]
     millions: u32,
-    /// Channels of the spread layout, written in at random, by two people each.
+    /// Channels of the spread layout. Two users write in each, and channels are chosen at random.
     #[arg(long, default_value_t = 1_000_000)]
     channels: u32,
     /// Messages in one commit.
@@ -61,7 +61,7 @@ enum Layout {
     Hot,
     /// Many small channels.
     Spread,
-    /// The messages of many small channels, put into the library below the store, with its own options, a row each.
+    /// The messages of many small channels, written to the library below the store, with its own options, one row each.
     Library,
 }
 

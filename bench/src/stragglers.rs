@@ -58,7 +58,7 @@ pub struct Options {
     /// (`on_lag=skip`), a third reads slowly.
     #[arg(long, default_value_t = 30.0)]
     stopped: f64,
-    /// Members of a quiet room who vanish without a word.
+    /// Members of a quiet room that vanish without closing.
     #[arg(long, default_value_t = 500)]
     vanished: usize,
     /// Seconds for which they stop.

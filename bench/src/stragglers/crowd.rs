@@ -60,10 +60,10 @@ pub struct Options {
     room: String,
     #[arg(long)]
     members: usize,
-    /// The members' manners, in turn.
+    /// How the members behave, in turn.
     #[arg(long, value_enum, value_delimiter = ',')]
     manners: Vec<Manner>,
-    /// Which of our own addresses the first members connect from.
+    /// The number of the local address from which the first members connect.
     #[arg(long)]
     from_address: usize,
     /// The counter of the first message they see.

@@ -143,7 +143,7 @@ fn has_blanks(text: &str) -> bool {
     text.chars().any(|character| character.is_ascii_whitespace() || character.is_ascii_control())
 }
 
-/// Signs in by name and the password of the email that belongs to it; never makes an account.
+/// Signs in with a username and the password of the account's email. Never creates an account.
 async fn by_username(services: &Services, username: &str, password: String) -> Result<SignedIn, Refusal> {
     let Some(user) = services.store.user_by_username(username).await? else {
         return Err(no_account(services, Some(password)).await?);
