@@ -22,8 +22,8 @@ pub struct Setting {
     /// The cores of the measured server; by default the first ones, one for each shard.
     #[arg(long, visible_alias = "server-cpu", value_delimiter = ',')]
     server_cpus: Vec<usize>,
-    /// The cores of the clients, which are on the first of them if they are one; by default all that the server leaves,
-    /// or the last.
+    /// The cores of the clients; a single client runs on the first of them. By default all that the server leaves, or
+    /// the last.
     #[arg(long, visible_alias = "client-cpu", value_delimiter = ',')]
     client_cpus: Vec<usize>,
 }

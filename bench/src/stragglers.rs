@@ -54,8 +54,8 @@ pub struct Options {
     /// Members of the room.
     #[arg(long, default_value_t = 5000)]
     members: usize,
-    /// How many of them stop, in percent: a third reads nothing, a third reads nothing and has asked to be moved on
-    /// (`on_lag=skip`), a third reads slowly.
+    /// How many of them stop, in percent: a third reads nothing, a third reads nothing and has chosen to skip
+    /// messages (`on_lag=skip`), a third reads slowly.
     #[arg(long, default_value_t = 30.0)]
     stopped: f64,
     /// Members of a quiet room that vanish without closing.
