@@ -1,5 +1,5 @@
-//! What one envelope costs to read and to write. Reading happens once a request; writing once a message and format, at the
-//! channel's owner, however many hear it.
+//! The cost of reading and of writing one envelope. An envelope is read once for each request. It is written once for
+//! each message and format, by the channel's owner, however many members receive it.
 
 use std::hint::black_box;
 use std::sync::Arc;
@@ -45,14 +45,14 @@ fn presence(number: u128) -> Presence {
     }
 }
 
-/// A field that holds a text or a message, its length in one byte or two.
+/// A field with a text or a message. Its length takes one byte or two.
 fn field(number: u8, bytes: &[u8]) -> Vec<u8> {
     let length = bytes.len();
     let length = if length < 128 { vec![length as u8] } else { vec![length as u8 | 0x80, (length >> 7) as u8] };
     [&[(number << 3) | 2], length.as_slice(), bytes].concat()
 }
 
-/// The same envelopes in protobuf.
+/// The same envelope in protobuf.
 fn join_in_protobuf() -> Vec<u8> {
     let join = [field(1, b"lobby"), vec![0x10, 1], field(3, &[0x08, 1]), field(4, &[])].concat();
     [field(1, b"2"), field(3, &join)].concat()

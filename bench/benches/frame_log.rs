@@ -1,5 +1,5 @@
-//! What the log costs that a channel's members read: appending copies each byte once, so a memcpy of the same bytes is its
-//! limit; what a member owes is a range, so a plain loop over cursors and slices is.
+//! The cost of the log that a channel's members read. Appending copies each byte once, so its limit is a memcpy of the
+//! same bytes. What a member has to get is a range, so the limit of a walk is a plain loop over cursors and slices.
 
 use std::hint::black_box;
 
@@ -10,13 +10,13 @@ use engine::id::MessageId;
 use engine::wire::websocket;
 use uuid::Uuid;
 
-/// A usual delivery, and a long one.
+/// A typical delivery, and a long one.
 const PAYLOADS_BYTES: [usize; 2] = [400, 4096];
-/// What a pass under load finds in a log.
+/// The number of frames that a pass under load finds in a log.
 const FRAMES: usize = 256;
 const MEMBERS: usize = 5000;
 
-/// One frame, with the mark that a message has.
+/// One frame, with the mark of a message.
 fn run(payload_bytes: usize) -> Run {
     let mut run = Run::default();
     websocket::text_frame(&mut run.bytes, |out| out.resize(out.len() + payload_bytes, b'x'));
@@ -24,7 +24,7 @@ fn run(payload_bytes: usize) -> Run {
     run
 }
 
-/// Many frames in, then all of them read: the log grows from nothing and gives its memory back.
+/// Appends many frames, then reads all of them. The log grows from nothing and returns its memory.
 fn append(criterion: &mut Criterion) {
     let mut group = criterion.benchmark_group("frame_log/append");
     for payload_bytes in PAYLOADS_BYTES {
@@ -52,7 +52,7 @@ fn append(criterion: &mut Criterion) {
     group.finish();
 }
 
-/// Every member's range from its cursor to the end, as a pass asks for it.
+/// Every member's range from its cursor to the end, as a pass requests it.
 fn walk(criterion: &mut Criterion) {
     let mut group = criterion.benchmark_group("frame_log/cursor walk");
     group.throughput(Throughput::Elements(MEMBERS as u64));

@@ -1,5 +1,6 @@
-//! What a pass costs besides its writes: over members that are owed something, and over members that are not. A plain loop
-//! over the same table, with the same outlet, is its limit. A socket write costs thousands of nanoseconds a member.
+//! The cost of a pass without its writes: over members that have messages to get, and over members that have none. Its
+//! limit is a plain loop over the same table with the same outlet. A socket write costs thousands of nanoseconds for
+//! each member.
 
 use std::hint::black_box;
 use std::time::{Duration, Instant};
@@ -15,7 +16,7 @@ use uuid::Uuid;
 
 const ROOMS: [usize; 3] = [100, 1000, 15_000];
 
-/// Takes everything, and looks at nothing.
+/// An outlet that takes every write and discards it.
 struct Sink;
 
 impl Outlet for Sink {
@@ -63,12 +64,12 @@ impl Room {
         Room { channel, key: key.expect("somebody is in it"), members, subscribers, frames }
     }
 
-    /// Puts a message on the log.
+    /// Appends a message to the log.
     fn say(&mut self) {
         self.subscribers.append(&self.channel, &self.frames);
     }
 
-    /// Takes note that everybody has it, as if it had been written apart from the pass.
+    /// Advances every member's cursor to the end, as if the message had been written outside the pass.
     fn serve_apart(&mut self) {
         let bytes = self.frames.of(Format::Json).bytes.len();
         (0..self.members as u32).for_each(|index| self.subscribers.advance(self.key, index, bytes));
@@ -125,7 +126,7 @@ fn pass(criterion: &mut Criterion) {
     group.finish();
 }
 
-/// The log holds what everybody is owed at most, and ends at `end`.
+/// The log holds the most that any member has to get, and ends at `end`.
 fn plain_loop(table: &mut [(u64, u32)], log: &[u8], end: u64) {
     let base = end.saturating_sub(log.len() as u64);
     for (cursor, slot) in black_box(table) {

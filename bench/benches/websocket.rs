@@ -1,4 +1,4 @@
-//! What a frame costs. Unmasking has to touch every byte, as does copying: a memcpy of the same bytes is its limit.
+//! The cost of a frame. Unmasking has to touch every byte, as copying does, so its limit is a memcpy of the same bytes.
 
 use std::hint::black_box;
 
@@ -6,7 +6,7 @@ use criterion::{BatchSize, BenchmarkId, Criterion, Throughput, criterion_group, 
 use engine::wire::websocket::{self, Assembly, Decoded, MESSAGE_BYTES_MAX};
 
 const MASK: [u8; 4] = [0x37, 0xfa, 0x21, 0x3d];
-/// A small envelope, a usual one, the longest, and a read's worth.
+/// A small envelope, a typical one, the longest, and as many bytes as one read returns.
 const PAYLOADS_BYTES: [usize; 4] = [32, 200, 4096, 65_536];
 
 fn unmask(criterion: &mut Criterion) {
@@ -36,7 +36,7 @@ fn client_frame(length: usize) -> Vec<u8> {
     frame
 }
 
-/// A read's worth of frames of one size, decoded where they lie.
+/// Decodes in place as many frames of one size as one read returns.
 fn decode(criterion: &mut Criterion) {
     let mut group = criterion.benchmark_group("websocket/decode");
     for length in [32, 200, 4096] {

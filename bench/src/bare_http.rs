@@ -1,7 +1,7 @@
 //! The HTTP server to compare with: hyper on glommio, one constant body, no routes, tokens, rooms or deadlines.
 //!
-//! It is what any server of these libraries costs before it does anything. It ends when its standard input does, so that it
-//! never outlives the bench that started it.
+//! It shows what any server built on these libraries costs before it does any work. It ends when its standard input
+//! ends, so that it never outlives the bench that started it.
 
 use std::convert::Infallible;
 use std::io::{self, Read as _, Write as _};
@@ -22,13 +22,13 @@ use hyper::{Request, Response};
 
 const READ_BYTES_MAX: usize = 8192;
 
-/// Answers every request with this many bytes.
+/// Answers every request with a body of this many bytes.
 pub fn serve(bytes: usize) -> io::Result<()> {
     std::thread::spawn(|| {
         let _ = io::stdin().read_to_end(&mut Vec::new());
         std::process::exit(0);
     });
-    // Where it may run is decided by whoever starts it.
+    // The process that starts this one decides on which cores it runs.
     let executor = LocalExecutorBuilder::new(Placement::Unbound).make()?;
     executor.run(accept(Bytes::from(vec![b'x'; bytes])))
 }
@@ -38,7 +38,7 @@ async fn accept(body: Bytes) -> io::Result<()> {
     let mut output = io::stdout();
     writeln!(output, "listening on {}", listener.local_addr()?)?;
     output.flush()?;
-    // Kept until the end, as the bench opens few connections.
+    // The tasks are kept until the end, because the bench opens few connections.
     let mut connections = Vec::new();
     loop {
         let stream = listener.accept().await?;
@@ -46,13 +46,13 @@ async fn accept(body: Bytes) -> io::Result<()> {
         let body = body.clone();
         connections.push(glommio::spawn_local(async move {
             let answering = service_fn(|request| answer(request, body.clone()));
-            // What ends a connection is the client's affair, who looks at every answer.
+            // If a connection fails, the client notices, because it checks every answer.
             let _ = http1::Builder::new().header_read_timeout(None).serve_connection(Stream(stream), answering).await;
         }));
     }
 }
 
-/// With the headers that Stentor's answers carry.
+/// An answer with the same headers as Stentor's answers.
 async fn answer<T>(_: Request<T>, body: Bytes) -> Result<Response<Full<Bytes>>, Infallible> {
     let mut answer = Response::new(Full::new(body));
     let headers = answer.headers_mut();
@@ -62,7 +62,7 @@ async fn answer<T>(_: Request<T>, body: Bytes) -> Result<Response<Full<Bytes>>, 
     Ok(answer)
 }
 
-/// A glommio socket as hyper wants to see it.
+/// A glommio socket as hyper sees it.
 struct Stream(TcpStream);
 
 impl Read for Stream {

@@ -1,11 +1,11 @@
 //! The servers to compare with: sockets, `send`, and nothing else. No protocol, no users, no rooms.
 //!
-//! The plain loop sends each message to each member by itself. The batching loop collects messages in one contiguous
-//! log and sends every member, once per tick, all that lies behind its cursor: as few and as large writes as there can
-//! be, and so the limit that a chat server may hope to come near.
+//! The plain loop sends each message to each member separately. The batching loop collects messages in one contiguous
+//! log. Once per tick it sends every member all bytes after the member's cursor. These are the fewest and largest
+//! writes possible, and so the limit that a chat server can hope to approach.
 //!
-//! Both deliver every byte: the plain loop waits for a slow member, the batching one reads no more from its publishers
-//! while its log is full. They end when their standard input does, so that none outlives the bench that started it.
+//! Both deliver every byte. The plain loop waits for a slow member. The batching loop reads nothing from its publishers
+//! while its log is full. Both end when their standard input ends, so that neither outlives the bench that started it.
 
 use std::collections::HashMap;
 use std::io::{self, Write};
@@ -20,9 +20,9 @@ use rustix::net::{RecvFlags, SendFlags, recv, send};
 use crate::dialect::{BARE_MEMBER, BARE_PUBLISHER, BARE_WELCOME};
 use crate::frames::{self, Header};
 
-/// Until the slowest member has taken it, this much is kept before publishers have to wait.
+/// Bytes kept until the slowest member has taken them. When the log is full, publishers have to wait.
 const LOG_BYTES_MAX: usize = 64 << 20;
-/// Behind the slowest cursor the log is cut once this much can go, so that cutting costs little a message.
+/// The log is cut at the slowest cursor once this many bytes can be removed, so that cutting costs little per message.
 const TRIM_BYTES: usize = 1 << 20;
 const READ_BYTES: usize = 64 << 10;
 const EVENTS_MAX: usize = 1024;
@@ -40,7 +40,8 @@ pub enum Sending {
 /// Serves until standard input ends.
 pub fn serve(sending: Sending) -> io::Result<()> {
     let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?;
-    // The library's backlog of 128 is too short for a crowd that connects at once; listening again only changes it.
+    // The standard library's backlog of 128 is too short for a crowd that connects at once. A second `listen` only
+    // changes the backlog.
     rustix::net::listen(&listener, 4096)?;
     listener.set_nonblocking(true)?;
     let mut output = io::stdout();
@@ -53,7 +54,7 @@ struct BareLoop {
     epoll: rustix::fd::OwnedFd,
     listener: TcpListener,
     sending: Sending,
-    /// Everybody who is read from: publishers, and connections that have not said yet what they are.
+    /// All peers that are read from: publishers, and connections that have not yet said what they are.
     peers: HashMap<u64, Peer>,
     peer_next: u64,
     members: Vec<Member>,
@@ -63,7 +64,7 @@ struct BareLoop {
 
 struct Peer {
     socket: TcpStream,
-    /// Bytes of a publication whose end is still to come; `None` while the peer has not said what it is.
+    /// The bytes of an incomplete publication. `None` while the peer has not said what it is.
     begun: Option<Vec<u8>>,
 }
 
@@ -72,7 +73,7 @@ struct Member {
     cursor: u64,
 }
 
-/// Frames end to end; `base` is the position of its first byte. `base <= every cursor <= end`.
+/// Frames end to end. `base` is the position of the first byte. `base <= every cursor <= end`.
 #[derive(Default)]
 struct Log {
     base: u64,
@@ -184,7 +185,7 @@ impl BareLoop {
         }
     }
 
-    /// The first byte of a connection says what it is.
+    /// Reads the first byte of a connection, which says what it is.
     fn introduce(&mut self, key: u64) -> io::Result<()> {
         let Some(mut peer) = self.peers.remove(&key) else { return Ok(()) };
         let mut welcome = Vec::new();
@@ -196,7 +197,7 @@ impl BareLoop {
                 self.peers.insert(key, peer);
             }
             BARE_MEMBER => {
-                // A member has nothing more to say; a failing send will tell that it has gone.
+                // A member sends nothing more. If it has gone, a send fails.
                 epoll::delete(&self.epoll, &peer.socket)?;
                 send_whole(&peer.socket, &welcome)?;
                 self.members.push(Member { socket: peer.socket, cursor: self.log.end() });
@@ -261,7 +262,7 @@ impl Log {
     }
 }
 
-/// The sockets block: the plain loop waits for whoever is slow.
+/// Sends all bytes. The sockets block: the plain loop waits for a slow member.
 fn send_whole(socket: &TcpStream, mut bytes: &[u8]) -> io::Result<()> {
     while !bytes.is_empty() {
         match send(socket, bytes, SendFlags::NOSIGNAL) {
@@ -273,7 +274,7 @@ fn send_whole(socket: &TcpStream, mut bytes: &[u8]) -> io::Result<()> {
     Ok(())
 }
 
-/// The first tick of the clock that began at `start` and comes after `now`.
+/// The first tick after `now`, of the clock that began at `start`.
 fn tick_after(start: Instant, now: Instant, tick: Duration) -> Instant {
     let ticks = now.duration_since(start).as_nanos() / tick.as_nanos() + 1;
     start + Duration::from_nanos((ticks * tick.as_nanos()) as u64)

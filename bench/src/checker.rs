@@ -1,12 +1,12 @@
 //! Checks every delivery: each member must see each message once, in order.
 //!
-//! The content of a message carries a counter. All deliveries of a run have it at the same distance from the start of
-//! the payload (everything before `content` has a fixed length for one room and one sender), so one message is read
-//! carefully and from then on nine digits are compared in place. Eight bytes before them are compared too: where they
-//! differ, the payload is read carefully again.
+//! The content of a message carries a counter. In all deliveries of a run the counter has the same distance from the
+//! start of the payload, because everything before `content` has a fixed length for one room and one sender. So one
+//! message is parsed fully, and from then on nine digits are compared in place. The eight bytes before them are
+//! compared too; where they differ, the payload is parsed fully again.
 //!
-//! With several publishers (lanes) message `n` comes from publisher `n % lanes`; two publishers' messages may overtake
-//! each other on their way to the server, so then the order is checked for each publisher by itself.
+//! With several publishers (lanes), message `n` comes from publisher `n % lanes`. Messages of two publishers may
+//! overtake each other on their way to the server, so the order is checked for each publisher separately.
 
 use serde::{Deserialize, Serialize};
 
@@ -15,41 +15,41 @@ const STAMP_DIGITS: usize = 20;
 /// Bytes in front of the counter that are the same in every message of a format.
 const GUARD_BYTES: usize = 8;
 
-/// How a message is spelled in a format.
+/// How a message is written in a format.
 struct Spelling {
-    /// What every message begins with, and nothing else.
+    /// The first bytes of every message, and of no other frame.
     message_prefix: &'static [u8],
-    /// What the counter comes after, and then, behind it, the moment of sending and the padding.
+    /// The bytes before the counter, before the time of sending, and before the padding, in this order.
     introductions: [&'static [u8]; 3],
 }
 
-/// In JSON the content is a string in a string; in protobuf it is as it is.
+/// In JSON the content is a string within a string; in protobuf it is not escaped.
 const SPELLINGS: [Spelling; 2] = [
     Spelling {
         message_prefix: b"{\"channel_message\":{",
         introductions: [b"\\\"n\\\":\\\"", b"\\\",\\\"t\\\":\\\"", b"\\\",\\\"p\\\":\\\""],
     },
-    // The key of the payload: number 5, a message.
+    // The key of the payload: field number 5, a message.
     Spelling { message_prefix: &[0x2a], introductions: [b"{\"n\":\"", b"\",\"t\":\"", b"\",\"p\":\""] },
 ];
 
-/// The place of an envelope's spelling: only JSON begins with a brace.
+/// The index of an envelope's spelling: only JSON begins with a brace.
 #[inline]
 fn spelling_of(payload: &[u8]) -> usize {
     usize::from(payload.first() != Some(&b'{'))
 }
 
-/// Quotes are escaped on their way, and a server may refuse frames of more than 4,096 bytes.
+/// JSON escapes the quotes, and a server may refuse frames of more than 4,096 bytes.
 const CONTENT_BYTES_MAX: usize = 3000;
 
-/// What must not happen, counted.
+/// Counts of the errors that must not happen.
 #[derive(Clone, Copy, Default, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub struct Faults {
-    /// Messages a member saw a later one without.
+    /// Messages that a member did not get before it got a later one.
     pub missing: u64,
-    /// Messages a member saw twice, or after a later one.
+    /// Messages that a member got twice, or after a later one.
     pub repeated_or_late: u64,
-    /// Messages of somebody else, or with a content that we did not send.
+    /// Messages of another sender, or with a content that the bench did not send.
     pub foreign: u64,
 }
 
@@ -59,7 +59,7 @@ impl Faults {
     }
 }
 
-/// Where the content's fields lie in a payload.
+/// The positions of the content's fields in a payload.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 struct Layout {
     guard: [u8; GUARD_BYTES],
@@ -70,11 +70,11 @@ struct Layout {
 
 pub struct Checker {
     lanes: u32,
-    /// One a spelling.
+    /// One for each spelling.
     layouts: [Option<Layout>; SPELLINGS.len()],
     /// The counter that must come next, by member and lane.
     next: Vec<u32>,
-    /// The content without its two numbers, as text: what a careful reading compares.
+    /// The content without its two numbers, as text. A full parse compares it.
     padding: String,
     pub delivered: u64,
     pub wire_bytes: u64,
@@ -86,11 +86,11 @@ pub fn content(counter: u32, stamp_ns: u64, padding: &str) -> String {
     format!(r#"{{"n":"{counter:09}","t":"{stamp_ns:020}","p":"{padding}"}}"#)
 }
 
-/// Stand in for counter and stamp, and occur nowhere else in a publication.
+/// Placeholders for counter and stamp. They occur nowhere else in a publication.
 pub const COUNTER_PLACEHOLDER: &str = "#########";
 pub const STAMP_PLACEHOLDER: &str = "@@@@@@@@@@@@@@@@@@@@";
 
-/// A content of `content_bytes` with both placeholders in it.
+/// A content of `content_bytes` bytes with both placeholders in it.
 pub fn placeholder_content(content_bytes: usize) -> String {
     let padding = padding(content_bytes);
     format!(r#"{{"n":"{COUNTER_PLACEHOLDER}","t":"{STAMP_PLACEHOLDER}","p":"{padding}"}}"#)
@@ -118,13 +118,13 @@ impl Checker {
         Checker { lanes, layouts, next, padding, delivered: 0, wire_bytes: 0, faults: Faults::default() }
     }
 
-    /// One more member, who sees the messages from `counter` on.
+    /// Adds a member that gets the messages from `counter` on.
     pub fn add_member(&mut self, counter: u32) {
         assert_eq!(counter % self.lanes, 0, "members join between rounds of the lanes");
         self.next.extend(counter..counter + self.lanes);
     }
 
-    /// The counter of `payload` when it is a chat message, whoever sent it.
+    /// The counter of `payload` if it is a chat message, from any sender.
     #[inline]
     pub fn counter(&mut self, payload: &[u8]) -> Option<u32> {
         match &self.layouts[spelling_of(payload)] {
@@ -133,7 +133,7 @@ impl Checker {
         }
     }
 
-    /// Takes note that `member` was delivered message `counter`.
+    /// Records that message `counter` was delivered to `member`.
     #[inline]
     pub fn deliver(&mut self, member: usize, counter: u32, wire_bytes: usize) {
         let lane = counter & (self.lanes - 1);
@@ -151,23 +151,24 @@ impl Checker {
         self.wire_bytes += wire_bytes as u64;
     }
 
-    /// Begins to count deliveries anew. Faults stay until they are taken, and what each member must see next stays.
+    /// Resets the counts of deliveries. Faults stay until they are taken, and so does the next counter of each member.
     pub fn forget_counts(&mut self) {
         (self.delivered, self.wire_bytes) = (0, 0);
     }
 
-    /// The faults since they were taken last.
+    /// Returns the faults since the last call, and resets them.
     pub fn take_faults(&mut self) -> Faults {
         std::mem::take(&mut self.faults)
     }
 
-    /// When the message was to be sent, by the clock of the publisher.
+    /// When the message was to be sent, by the publisher's clock.
     pub fn stamp_ns(&self, payload: &[u8]) -> Option<u64> {
         let at = self.layouts[spelling_of(payload)]?.stamp_at;
         std::str::from_utf8(payload.get(at..at + STAMP_DIGITS)?).ok()?.parse().ok()
     }
 
-    /// Whether the padding of a message arrived unchanged; too dear for every delivery, so it is asked of a sample.
+    /// Checks that the padding of a message arrived unchanged. This is too slow for every delivery, so a sample is
+    /// checked.
     pub fn check_padding(&mut self, payload: &[u8]) {
         let found = self.layouts[spelling_of(payload)].map(|layout| layout.padding_at);
         let whole = found.and_then(|at| payload.get(at..at + self.padding.len()));
@@ -176,7 +177,7 @@ impl Checker {
         }
     }
 
-    /// Parses the payload as a whole, compares all of its content, and learns where the counter lies.
+    /// Parses the whole payload, compares all of its content, and records where the counter lies.
     #[cold]
     fn read_carefully(&mut self, payload: &[u8]) -> Option<u32> {
         let (place, spelling) = (spelling_of(payload), &SPELLINGS[spelling_of(payload)]);
@@ -207,7 +208,7 @@ impl Checker {
         (text == content(counter, stamp_ns, &self.padding)).then_some(counter)
     }
 
-    /// Where the content stands as it is, nothing has to be parsed to compare it.
+    /// Where the content is not escaped, it can be compared without parsing.
     fn counter_by_comparing(&self, payload: &[u8], layout: Option<Layout>) -> Option<u32> {
         let layout = layout.filter(|layout| layout.fits(payload))?;
         let counter = layout.counter(payload);
@@ -218,7 +219,7 @@ impl Checker {
 }
 
 impl Layout {
-    /// Where a message of this spelling has its numbers, by the first place where one could be.
+    /// Finds the numbers of a message in this spelling, at the first possible position.
     fn find(payload: &[u8], spelling: &Spelling) -> Option<Layout> {
         let [counter, stamp, padding] = spelling.introductions;
         let at = payload.windows(counter.len()).position(|window| window == counter)?;
@@ -235,7 +236,7 @@ impl Layout {
             && payload[self.counter_at - GUARD_BYTES..self.counter_at] == self.guard
     }
 
-    /// Nine digits, the first eight of them at once: pairs, then fours, then eight, within one word.
+    /// Reads nine digits, the first eight of them at once: in pairs, then fours, then eight, within one word.
     #[inline]
     fn counter(&self, payload: &[u8]) -> u32 {
         let digits = &payload[self.counter_at..self.counter_at + COUNTER_DIGITS];

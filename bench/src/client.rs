@@ -1,10 +1,11 @@
-//! The measuring client: all members of a room in one thread, because a library client is slower than the server.
+//! The measuring client: all members of a room in one thread, because a client made with a library is slower than the
+//! server.
 //!
-//! It spins on epoll, reads into one large buffer, walks frames by their headers and checks the counter of every
-//! message at every member (`checker`). Latency is recorded for a sample of the members, all of it from the time a
-//! message was to be sent; the time of the very last delivery is exact.
+//! It polls epoll without sleeping, reads into one large buffer, finds frames by their headers, and checks the counter
+//! of every message at every member (`checker`). Latency is recorded for a sample of the members, always from the time
+//! at which a message was to be sent. The time of the very last delivery is exact.
 //!
-//! It promises to notice whatever is lost, repeated or out of order, and never to make up for it.
+//! It reports every message that is lost, repeated or out of order, and never corrects such an error.
 
 use std::io;
 use std::net::{Ipv4Addr, SocketAddr, TcpStream};
@@ -23,17 +24,17 @@ use crate::ear::{Ear, Rare};
 use crate::frames::{self, IllegalFrame, Remainder};
 use crate::publisher::{Publisher, Schedule};
 
-/// Latencies are recorded at every k-th member, so that about this many take part.
+/// Latencies are recorded at every k-th member, so that about this many members are sampled.
 pub const SAMPLED_MEMBERS: usize = 200;
-/// Connections that are being opened at once; well below any listener's backlog.
+/// Connections that are being opened at the same time: far fewer than any listener's backlog.
 const OPENING_MAX: usize = 128;
 const OPENING_TIME_MAX: Duration = Duration::from_secs(120);
-/// Well below half of the 28,000 ports that the kernel gives out by default.
+/// Far fewer than half of the 28,000 ports that the kernel gives out by default.
 pub const PORTS_PER_ADDRESS: usize = 5000;
 const HEAD_BYTES_MAX: usize = 8 << 10;
 const BUFFER_BYTES: usize = 256 << 10;
 const EVENTS_MAX: usize = 512;
-/// Between this many reads the schedule is looked at: some 100 µs at worst.
+/// The schedule is checked after this many reads: every 100 µs or so at worst.
 const READS_PER_PUBLISH: usize = 8;
 
 #[derive(Debug, Error)]
@@ -60,11 +61,11 @@ pub struct Shape {
     pub content_bytes: usize,
 }
 
-/// What the members of a room speak. Publishers speak JSON, and the first member may be one.
+/// The formats of a room's members. Publishers use JSON, and the first member may be a publisher.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Formats {
     Json,
-    /// Every second member protobuf, the others JSON.
+    /// Every second member uses protobuf, the others JSON.
     Both,
 }
 
@@ -86,10 +87,10 @@ pub struct Room {
     publishers: Vec<Publisher>,
     counter: u32,
     buffer: Box<[u8]>,
-    /// Events taken in by one turn, at most.
+    /// Most events handled in one turn.
     events_max: usize,
     formats: Formats,
-    /// How long it has turned for nothing, and since when the turn under way does, or the last one did.
+    /// How long the client has turned without any event, and since when the present or the last such period lasts.
     idle_ns: u64,
     idle_since_ns: Option<u64>,
     pub ear: Ear,
@@ -102,7 +103,7 @@ struct Connection {
 }
 
 enum Stage {
-    /// The head of the answer to the upgrade, as far as it has come.
+    /// The received part of the response head that answers the upgrade.
     Upgrading(Vec<u8>),
     Framed,
 }
@@ -134,7 +135,7 @@ impl Room {
         self.shape.members
     }
 
-    /// Whether each publication is answered.
+    /// Whether the server acknowledges each publication.
     pub fn acknowledges(&self) -> bool {
         matches!(self.dialect, Dialect::Stentor { .. })
     }
@@ -148,27 +149,27 @@ impl Room {
         self.counter
     }
 
-    /// How long it has turned without finding anything, so far: it never sleeps, so its CPU time says nothing.
+    /// How long the client has turned without finding any event. It never sleeps, so its CPU time does not tell.
     pub fn idle(&self) -> Duration {
         Duration::from_nanos(self.idle_ns)
     }
 
-    /// Shorter turns, for a client that has other rooms to look after.
+    /// Shortens the turns, for a client that also serves other rooms.
     pub fn take_in_at_once(&mut self, events: usize) {
         self.events_max = events;
     }
 
-    /// What members speak that come from now on.
+    /// Sets the formats of members that join from now on.
     pub fn speak(&mut self, formats: Formats) {
         self.formats = formats;
     }
 
-    /// Lets members join until there are `members`.
+    /// Lets members join until the room has `members`.
     pub fn admit(&mut self, members: usize) -> Result<(), Failure> {
         self.open_until(members)
     }
 
-    /// Connects the publishers, or makes the first members publishers where they have to be members.
+    /// Connects the publishers. Where publishers have to be members, makes the first members publishers.
     pub fn appoint_publishers(&mut self) -> Result<(), Failure> {
         let first = if self.dialect.publishers_are_members() { 0 } else { self.connections.len() };
         self.open_until(self.connections.len().max(first + self.shape.publishers))?;
@@ -221,7 +222,7 @@ impl Room {
         Ok(())
     }
 
-    /// Reads whatever is there, and publishes what has become due.
+    /// Reads what has arrived, and publishes what is due.
     pub fn turn(&mut self, mut schedule: Option<&mut Schedule>) -> Result<(), Failure> {
         const AT_ONCE: Timespec = Timespec { tv_sec: 0, tv_nsec: 0 };
         let mut events = Vec::<epoll::Event>::with_capacity(self.events_max);
@@ -321,7 +322,8 @@ impl Room {
         }
     }
 
-    /// Takes the head of the answer to an upgrade; nothing may follow it, as nothing was asked yet.
+    /// Reads the head of the answer to an upgrade. No bytes may follow it, because the client has not sent a request
+    /// yet.
     fn read_head(&mut self, index: usize, got: usize) -> Result<(), Failure> {
         let connection = &mut self.connections[index];
         let Stage::Upgrading(head) = &mut connection.stage else { return Ok(()) };
@@ -342,9 +344,9 @@ impl Room {
     }
 }
 
-/// Connects from an address of our own for each few thousand. A connection needs a local port, and once half of one
-/// address's ports are taken, the kernel looks through thousands of them for the next: a member that comes late would
-/// seem slow to join.
+/// Connects from a different local address for each few thousand connections. A connection needs a local port. Once
+/// half of one address's ports are taken, the kernel searches through thousands of them for the next one, and late
+/// members would seem slow to join.
 pub fn connect(server: SocketAddr, index: usize) -> io::Result<TcpStream> {
     let number = u8::try_from(index / PORTS_PER_ADDRESS).map_err(io::Error::other)?;
     if number == 0 || !server.ip().is_loopback() || server.is_ipv6() {
@@ -356,7 +358,7 @@ pub fn connect(server: SocketAddr, index: usize) -> io::Result<TcpStream> {
     Ok(socket.into())
 }
 
-/// A few bytes on a connection that has sent next to nothing: they fit, or something is wrong.
+/// Sends a few bytes on a connection that has sent almost nothing. If they do not fit, something is wrong.
 pub fn say(socket: &TcpStream, bytes: &[u8]) -> Result<(), Failure> {
     match send(socket, bytes, SendFlags::DONTWAIT | SendFlags::NOSIGNAL) {
         Ok(sent) if sent == bytes.len() => Ok(()),

@@ -1,5 +1,5 @@
-//! Client processes beside the measuring one. Each is this program again, and the two talk in lines of JSON: orders go
-//! into the companion's standard input, answers come out of its standard output.
+//! Client processes beside the measuring one. Each runs this program again, and the two exchange lines of JSON: orders
+//! go to the companion's standard input, answers come from its standard output.
 
 use std::io::{self, BufRead, BufReader, Write};
 use std::process::{Child, ChildStdin, Command, Stdio};
@@ -13,7 +13,7 @@ use serde::de::DeserializeOwned;
 use crate::cpu;
 use crate::server::Launch;
 
-/// A companion that says nothing for longer is stuck.
+/// A companion that is silent for longer than this is stuck.
 const SILENCE_MAX: Duration = Duration::from_secs(150);
 
 pub struct Companion {
@@ -23,7 +23,7 @@ pub struct Companion {
 }
 
 impl Companion {
-    /// Starts this program with other arguments, on some cores.
+    /// Starts this program with other arguments, on these cores.
     pub fn start(arguments: &[String], launch: &Launch, cpus: &[usize]) -> io::Result<Companion> {
         let mut command = Command::new(std::env::current_exe()?);
         command.args(arguments).stdin(Stdio::piped()).stdout(Stdio::piped());
@@ -34,7 +34,7 @@ impl Companion {
         let (said, lines) = mpsc::channel();
         std::thread::spawn(move || {
             for line in BufReader::new(output).lines().map_while(Result::ok) {
-                // Nobody listens to what a companion says that was given up.
+                // If the `Companion` has been dropped, no thread reads its answers.
                 let _ = said.send(line);
             }
         });
@@ -71,7 +71,7 @@ impl Companion {
 impl Drop for Companion {
     fn drop(&mut self) {
         cpu::kill(self.child.id());
-        // It was just killed, so this ends.
+        // The process was just killed, so this returns.
         let _ = self.child.wait();
     }
 }
@@ -84,19 +84,19 @@ fn understand<T: DeserializeOwned>(line: &str) -> io::Result<T> {
     serde_json::from_str(line).map_err(|_| io::Error::other(format!("a client process said: {line}")))
 }
 
-/// In a companion: it ends with the process that started it, even if it is stopped then.
+/// In a companion: makes it end with the process that started it, even if the companion is stopped at that time.
 pub fn end_with_parent() -> io::Result<()> {
     Ok(set_parent_process_death_signal(Some(Signal::KILL))?)
 }
 
-/// In a companion: says something to the process that started it.
+/// In a companion: sends an answer to the process that started it.
 pub fn answer(answer: &impl Serialize) -> io::Result<()> {
     let mut output = io::stdout();
     writeln!(output, "{}", serde_json::to_string(answer)?)?;
     output.flush()
 }
 
-/// In a companion: waits for the next order; `None` when the process that started it has gone.
+/// In a companion: waits for the next order. Returns `None` when the process that started it has ended.
 pub fn next_order<T: DeserializeOwned>() -> io::Result<Option<T>> {
     let mut line = String::new();
     match io::stdin().read_line(&mut line)? {
@@ -105,7 +105,8 @@ pub fn next_order<T: DeserializeOwned>() -> io::Result<Option<T>> {
     }
 }
 
-/// In a companion that has other things to do meanwhile: orders as they come, until whoever gives them has gone.
+/// In a companion that also does other work: a channel with the orders as they come, until the process that gives them
+/// has ended.
 pub fn orders<T: DeserializeOwned + Send + 'static>() -> Receiver<T> {
     let (order, orders) = mpsc::channel();
     std::thread::spawn(move || {

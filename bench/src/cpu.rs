@@ -1,5 +1,5 @@
-//! What the kernel says about a server (CPU time, memory), and how a run keeps its place on the machine (pinning,
-//! descriptors). Linux only, as Stentor is.
+//! What the kernel reports about a server (CPU time, memory), and how a run sets its cores (pinning) and its limit of
+//! descriptors. Linux only, like Stentor.
 
 use std::fs;
 use std::io;
@@ -9,7 +9,7 @@ use std::time::Duration;
 use rustix::process::{Pid, Resource, Rlimit, Signal, getrlimit, setrlimit};
 use rustix::thread::{CpuSet, sched_getaffinity, sched_setaffinity};
 
-/// Moves the calling thread, and all it starts from now on, to some cores.
+/// Pins the calling thread, and all threads and processes that it starts from now on, to these cores.
 pub fn pin_to(cpus: &[usize]) -> io::Result<()> {
     let mut set = CpuSet::new();
     cpus.iter().for_each(|&cpu| set.set(cpu));
@@ -20,16 +20,16 @@ pub fn pin_to(cpus: &[usize]) -> io::Result<()> {
     })
 }
 
-/// The cores that the calling thread may use; all of the process's, until it is pinned.
+/// The cores that the calling thread may use: all of the process's cores, until the thread is pinned.
 pub fn allowed_cpus() -> io::Result<Vec<usize>> {
     let set = sched_getaffinity(None)?;
     Ok((0..CpuSet::MAX_CPU).filter(|&cpu| set.is_set(cpu)).collect())
 }
 
-/// User and system time of a process, its living threads included.
+/// User and system time of a process, including its living threads.
 ///
-/// The kernel's scheduler counts nanoseconds (`schedstat`), `stat` hundredths of a second; where the former is not
-/// built in, the latter has to do.
+/// The kernel's scheduler counts nanoseconds (`schedstat`), `stat` counts hundredths of a second. `stat` is used where
+/// the kernel was built without `schedstat`.
 pub fn cpu_time(pid: u32) -> io::Result<Duration> {
     let threads = fs::read_dir(format!("/proc/{pid}/task"))?;
     let mut total_ns = 0;
@@ -50,8 +50,8 @@ pub fn thread_time() -> io::Result<Duration> {
     ran.map(Duration::from_nanos).ok_or_else(|| unreadable(Path::new(path)))
 }
 
-/// How long a process's threads were ready to run while their core ran something else: others disturb the measurement.
-/// Nothing where the kernel does not count it.
+/// How long a process's threads were ready to run while their core ran something else. A long time means that other
+/// programs disturb the measurement. Zero where the kernel does not count it.
 pub fn time_kept_waiting(pid: u32) -> io::Result<Duration> {
     let mut total_ns = 0;
     for thread in fs::read_dir(format!("/proc/{pid}/task"))? {
@@ -61,7 +61,8 @@ pub fn time_kept_waiting(pid: u32) -> io::Result<Duration> {
     Ok(Duration::from_nanos(total_ns))
 }
 
-/// How often the threads of a process whose names begin so have gone to sleep: unless they work, the number stays.
+/// How often the threads of a process whose names begin with `name` have gone to sleep. The number only grows while
+/// they work.
 pub fn sleeps_of_threads(pid: u32, name: &str) -> io::Result<u64> {
     let mut found = None;
     for thread in fs::read_dir(format!("/proc/{pid}/task"))? {
@@ -78,7 +79,7 @@ fn sleeps_if_named(text: &str, name: &str) -> Option<u64> {
     field("Name:")?.starts_with(name).then(|| field("voluntary_ctxt_switches:")?.parse().ok())?
 }
 
-/// The fields of `schedstat` that we read, by their place.
+/// The fields of `schedstat` that are read, by their position.
 #[derive(Clone, Copy)]
 enum Schedstat {
     Ran = 0,
@@ -89,7 +90,7 @@ fn schedstat_ns(text: &str, field: Schedstat) -> Option<u64> {
     text.split_whitespace().nth(field as usize)?.parse().ok()
 }
 
-/// Time in the program and time in the kernel on its behalf, in hundredths of a second.
+/// CPU time in the program and CPU time in the kernel, in steps of a hundredth of a second.
 pub fn user_and_system_time(pid: u32) -> io::Result<(Duration, Duration)> {
     let path = format!("/proc/{pid}/stat");
     let (user, system) = stat_ticks(&fs::read_to_string(&path)?).ok_or_else(|| unreadable(Path::new(&path)))?;
@@ -97,15 +98,15 @@ pub fn user_and_system_time(pid: u32) -> io::Result<(Duration, Duration)> {
     Ok((duration(user), duration(system)))
 }
 
-/// `utime` and `stime`, fields 14 and 15. The second field is a name in parentheses that may itself hold
-/// blanks and parentheses, so fields are counted from the last one.
+/// `utime` and `stime`, fields 14 and 15. The second field is a name in parentheses, and the name may contain blanks
+/// and parentheses. So fields are counted from the last closing parenthesis.
 fn stat_ticks(text: &str) -> Option<(u64, u64)> {
     let (_, behind_name) = text.rsplit_once(')')?;
     let mut times = behind_name.split_whitespace().skip(11).map(|field| field.parse::<u64>().ok());
     Some((times.next()??, times.next()??))
 }
 
-/// What a process has made its disks write.
+/// Bytes that a process has caused to be written to disks.
 pub fn bytes_written(pid: u32) -> io::Result<u64> {
     let path = format!("/proc/{pid}/io");
     io_bytes(&fs::read_to_string(&path)?, "write_bytes:").ok_or_else(|| unreadable(Path::new(&path)))
@@ -115,12 +116,12 @@ fn io_bytes(text: &str, name: &str) -> Option<u64> {
     text.lines().find_map(|line| line.strip_prefix(name))?.trim().parse().ok()
 }
 
-/// The user-space memory of a process that is in RAM.
+/// The user-space memory of a process that is in RAM, in bytes.
 pub fn resident_bytes(pid: u32) -> io::Result<u64> {
     status_bytes(pid, "VmRSS:")
 }
 
-/// The most of it that there ever was.
+/// The highest value of `resident_bytes` since the process started.
 pub fn resident_bytes_peak(pid: u32) -> io::Result<u64> {
     status_bytes(pid, "VmHWM:")
 }
@@ -131,7 +132,8 @@ fn status_bytes(pid: u32, name: &str) -> io::Result<u64> {
     status_kib(&text, name).map(|kib| kib * 1024).ok_or_else(|| unreadable(Path::new(&path)))
 }
 
-/// What the kernel keeps for all TCP connections of this machine: what was sent and not read, at both ends.
+/// Memory that the kernel uses for all TCP connections of this machine: bytes that were sent and not read, at both
+/// ends.
 pub fn kernel_tcp_bytes() -> io::Result<u64> {
     let path = "/proc/net/sockstat";
     let pages = sockstat_tcp_pages(&fs::read_to_string(path)?).ok_or_else(|| unreadable(Path::new(path)))?;
@@ -160,34 +162,34 @@ fn unreadable(path: &Path) -> io::Error {
 /// Raises the soft descriptor limit to the hard one and returns it.
 pub fn raise_descriptor_limit() -> u64 {
     let limit = getrlimit(Resource::Nofile);
-    // A failure leaves the soft limit as it was, and the caller counts with what it gets.
+    // If this fails, the soft limit stays as it was, and the caller uses the value that is returned.
     let _ = setrlimit(Resource::Nofile, Rlimit { current: limit.maximum, maximum: limit.maximum });
     getrlimit(Resource::Nofile).current.unwrap_or(u64::MAX)
 }
 
-/// Ends a child for good; a measured server has nothing to save.
+/// Kills a child process. A measured server has nothing to save.
 pub fn kill(pid: u32) {
     signal(pid, Signal::KILL);
 }
 
-/// Takes the processor away from a child, who does not notice.
+/// Stops a child process without telling it.
 pub fn pause(pid: u32) {
     signal(pid, Signal::STOP);
 }
 
-/// Lets a child go on.
+/// Lets a stopped child process go on.
 pub fn resume(pid: u32) {
     signal(pid, Signal::CONT);
 }
 
 fn signal(pid: u32, signal: Signal) {
     if let Some(pid) = i32::try_from(pid).ok().and_then(Pid::from_raw) {
-        // It may have ended by itself already.
+        // The process may already have ended by itself.
         let _ = rustix::process::kill_process(pid, signal);
     }
 }
 
-/// The machine in a line, for whoever reads the numbers later.
+/// A description of the machine in one line, for readers of the numbers.
 pub fn machine() -> String {
     let read = |path| fs::read_to_string(path).unwrap_or_default();
     let cpuinfo = read("/proc/cpuinfo");

@@ -1,7 +1,7 @@
-//! What does a join cost as a room grows into a crowd, and how much presence does each member hear of it?
+//! What does a join cost as a room grows into a crowd, and how much presence does each member get?
 //!
-//! Visible members join one room as fast as they are let in. Every byte of presence that reaches a member is counted, and
-//! the count of members that each was last told is compared with the truth once the room is quiet.
+//! Visible members join one room as fast as the server lets them. Every byte of presence that a member gets is counted.
+//! Once the room is quiet, the last member count that each member got is compared with the true one.
 
 use std::io;
 use std::net::{SocketAddr, TcpStream};
@@ -21,11 +21,11 @@ use crate::server::{Kind, Server};
 use crate::setting::Setting;
 use crate::{client, cpu};
 
-/// Connections that are being opened at once; well below any listener's backlog.
+/// Connections that are being opened at the same time: far fewer than any listener's backlog.
 const OPENING_MAX: usize = 128;
 /// Joins in one row of the table.
 const BLOCK: usize = 1000;
-/// A crowd is told how many it is once a second, so after so long everybody has been.
+/// A crowd is told its member count once a second, so after this time every member has got it.
 const QUIET: Duration = Duration::from_secs(4);
 const JOINING_TIME_MAX: Duration = Duration::from_secs(300);
 const BUFFER_BYTES: usize = 256 << 10;
@@ -39,13 +39,13 @@ pub struct Options {
     setting: Setting,
 }
 
-/// What one block of joins cost.
+/// The cost of one block of joins.
 #[derive(Serialize)]
 struct Block {
     members: usize,
     joins_per_second: f64,
     server_cpu_us_per_join: f64,
-    /// Presence bytes that reached all members meanwhile, for each join.
+    /// Presence bytes that reached all members during the block, for each join.
     presence_bytes_per_join: f64,
 }
 
@@ -54,7 +54,7 @@ struct Outcome {
     blocks: Vec<Block>,
     presence_bytes_per_member_mean: f64,
     presence_bytes_per_member_max: u64,
-    /// Members whose last count was wrong once quiet.
+    /// Members whose last count was wrong after the room had become quiet.
     miscounted: usize,
 }
 
@@ -219,12 +219,12 @@ impl Member {
     }
 }
 
-/// Whether a frame's payload begins so; its header has at most ten bytes.
+/// Whether a frame's payload begins with these bytes. The frame's header has at most ten bytes.
 fn contains(frame: &[u8], beginning: &[u8]) -> bool {
     frame[..frame.len().min(10 + beginning.len())].windows(beginning.len()).any(|window| window == beginning)
 }
 
-/// The number behind a member's name. It is the last member of its object, so the search begins at the end.
+/// The number after a JSON member's name. It is the last member of its object, so the search begins at the end.
 fn number_behind(frame: &[u8], name: &[u8]) -> Option<u64> {
     let tail = &frame[frame.len().saturating_sub(64)..];
     let at = tail.windows(name.len()).position(|window| window == name)? + name.len();

@@ -1,26 +1,27 @@
-//! What a member and a publisher say to each kind of server, and how its answers are told apart.
+//! What members and publishers send to each kind of server, and how the server's answers are recognized.
 //!
-//! Stentor is spoken to as any client would. The bare loops understand one byte, and their publishers hand them the
-//! very frame that members are to get; it is laid out like a `channel_message` of Stentor's, so that a delivery has
-//! as many bytes and the same client code can check it.
+//! The bench talks to Stentor like any client. The bare loops understand one byte, and their publishers send them the
+//! exact frame that the members are to get. That frame has the layout of Stentor's `channel_message`, so that a
+//! delivery has as many bytes and the same client code can check it.
 
 use crate::checker::{COUNTER_PLACEHOLDER, STAMP_PLACEHOLDER};
 use crate::frames;
 
 pub const ROOM: &str = "bench";
 pub const USERNAME: &str = "bench";
-/// The first byte a connection says to a bare loop.
+/// The first byte that a connection sends to a bare loop.
 pub const BARE_MEMBER: u8 = b'M';
 pub const BARE_PUBLISHER: u8 = b'P';
-/// What a bare loop answers, so that a join is seen to be done.
+/// The answer of a bare loop, so that the client knows when a join is done.
 pub const BARE_WELCOME: &[u8] = br#"{"cid":"j","channel":{"id":"2...bench"}}"#;
 pub const JOINED_PREFIX: &[u8] = br#"{"cid":"j","channel":{"#;
 pub const ACK_PREFIX: &[u8] = br#"{"cid":"m","channel_message_ack":{"#;
-/// What answers to a join begin with in protobuf: its `cid`; and what it is answered with when it is granted, a `channel`.
+/// The first bytes of an answer to a join in protobuf, its `cid`; and the first bytes of a granted join, its `cid` and
+/// the key of `channel`.
 pub const PROTOBUF_ANSWER_PREFIX: &[u8] = b"\x0a\x01j";
 pub const PROTOBUF_JOINED_PREFIX: &[u8] = b"\x0a\x01j\x12";
 
-/// A fixed key is as good as any, as the server only has to prove that it read it; this pair is RFC 6455's example.
+/// A fixed key is enough, because the server only has to prove that it read the key. This pair is RFC 6455's example.
 const WEBSOCKET_KEY: &str = "dGhlIHNhbXBsZSBub25jZQ==";
 const WEBSOCKET_ACCEPT: &str = "s3pPLMBiTxaQ9kYGzzhZRbK+xOo=";
 
@@ -32,35 +33,35 @@ pub enum Persistence {
 
 #[derive(Clone, Debug)]
 pub enum Dialect {
-    /// All members share one user's session token: many sessions of one user are as many members.
+    /// All members share one user's session token: many sessions of one user count as so many members.
     Stentor {
         token: String,
         persistence: Persistence,
-        /// The room's name, of plain letters.
+        /// The room's name, plain letters only.
         room: String,
     },
     Bare,
 }
 
 impl Dialect {
-    /// Whether publishers are members of the room themselves, and so get what they send.
+    /// Whether publishers are members of the room, and so receive what they send.
     pub fn publishers_are_members(&self) -> bool {
         matches!(self, Dialect::Stentor { .. })
     }
 
-    /// The head of the request that opens a WebSocket; `None` where a connection is a stream of frames from the start.
+    /// The head of the request that opens a WebSocket. `None` if a connection carries frames from its start.
     pub fn upgrade_request(&self) -> Option<Vec<u8>> {
         let Dialect::Stentor { token, .. } = self else { return None };
         Some(upgrade_request(token, ""))
     }
 
-    /// The same for a session in protobuf.
+    /// The same head for a session in protobuf.
     pub fn upgrade_request_in_protobuf(&self) -> Option<Vec<u8>> {
         let Dialect::Stentor { token, .. } = self else { return None };
         Some(upgrade_request(token, "&format=protobuf"))
     }
 
-    /// Whether a response head opens the WebSocket that `upgrade_request` asked for.
+    /// Whether this response head opens the WebSocket that `upgrade_request` asked for.
     pub fn is_upgrade(head: &str) -> bool {
         head.starts_with("HTTP/1.1 101 ") && head.contains(WEBSOCKET_ACCEPT)
     }
@@ -69,7 +70,8 @@ impl Dialect {
         match self {
             Dialect::Bare => vec![BARE_MEMBER],
             Dialect::Stentor { persistence, room, .. } => {
-                // Hidden, or every join would be told to all members and the room would cost its square.
+                // The members are hidden. Otherwise every join would be announced to all members, and the cost would
+                // grow with the square of the room.
                 let kept = *persistence == Persistence::Kept;
                 let join = format!(
                     r#"{{"channel_join":{{"target":"{room}","type":1,"persistence":{kept},"hidden":true}},"cid":"j"}}"#
@@ -81,13 +83,14 @@ impl Dialect {
         }
     }
 
-    /// The same in protobuf; a bare loop knows of none.
+    /// The same request in protobuf. A bare loop has no protobuf.
     pub fn member_request_in_protobuf(&self) -> Vec<u8> {
         let Dialect::Stentor { persistence, room, .. } = self else { return self.member_request() };
         let length =
             |bytes: &[u8]| u8::try_from(bytes.len()).ok().filter(|length| *length < 128).expect("a short room");
         let kept = u8::from(*persistence == Persistence::Kept);
-        // target 1, type 2, and in wrappers persistence 3 and hidden 4; in `channel_join`, which is 3.
+        // Fields: target 1, type 2, and in wrappers persistence 3 and hidden 4; all in `channel_join`, which is field
+        // 3.
         let target = [&[0x0a, length(room.as_bytes())], room.as_bytes()].concat();
         let join = [target.as_slice(), &[0x10, 1, 0x1a, 2, 0x08, kept, 0x22, 2, 0x08, 1]].concat();
         let envelope = [PROTOBUF_ANSWER_PREFIX, &[0x1a, length(&join)], &join].concat();
@@ -96,7 +99,7 @@ impl Dialect {
         frame
     }
 
-    /// The bytes that publish `content`, and where in them and how masked the numbers of the content lie.
+    /// The bytes that publish `content`, and where in them the numbers of the content lie and how they are masked.
     pub fn publication(&self, content_bytes: usize) -> Publication {
         let content = crate::checker::placeholder_content(content_bytes);
         match self {
@@ -120,7 +123,7 @@ impl Dialect {
     }
 }
 
-/// The head of the request that opens a session, with more to say in its query.
+/// The head of the request that opens a session, with `more` at the end of its query.
 pub fn upgrade_request(token: &str, more: &str) -> Vec<u8> {
     let head = format!(
         "GET /ws?lang=en&status=false&token={token}{more} HTTP/1.1\r\nHost: 127.0.0.1\r\nUpgrade: websocket\r\n\
@@ -129,8 +132,8 @@ pub fn upgrade_request(token: &str, more: &str) -> Vec<u8> {
     head.into_bytes()
 }
 
-/// A message as Stentor's members get it: ids have the same lengths and times are written to the nanosecond, as all
-/// but one in a thousand are.
+/// A message as Stentor's members receive it: ids have the same lengths, and times have all nine digits of the
+/// nanosecond, like all but one in a thousand.
 pub fn message_as_delivered(content: &str) -> String {
     let content = escaped(content);
     format!(
@@ -138,12 +141,12 @@ pub fn message_as_delivered(content: &str) -> String {
     )
 }
 
-/// Our contents hold no character but the quote that JSON would escape.
+/// Escapes a content for JSON. The bench's contents contain no character but the quote that needs escaping.
 fn escaped(content: &str) -> String {
     content.replace('"', "\\\"")
 }
 
-/// The bytes of one publication. Between two messages only the digits of counter and stamp change.
+/// The bytes of one publication. From one message to the next only the digits of counter and stamp change.
 #[derive(Clone, Debug)]
 pub struct Publication {
     bytes: Vec<u8>,

@@ -1,5 +1,5 @@
-//! Durable sends through the whole server, beside what its store alone commits in the same run on the same core: how
-//! many a second, and how long until the ack, with few and with many requests in flight.
+//! Durable sends through the whole server, beside what the store alone commits in the same run on the same core: how
+//! many a second, and how long until the acknowledgement, with few and with many requests in flight.
 
 pub mod publishers;
 pub mod store_alone;
@@ -48,7 +48,7 @@ pub struct Options {
     setting: Setting,
 }
 
-/// What the store alone is to do; the same for the process that does it.
+/// What the store alone has to do. The process that does it takes the same options.
 #[derive(Args, Debug)]
 pub struct StoreAlone {
     #[arg(long)]
@@ -75,7 +75,7 @@ pub enum Error {
     Options(String),
 }
 
-/// One run: messages that were made durable, and how long each took.
+/// The result of one run: how many messages became durable, and how long each took.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Answers {
     pub in_flight: usize,
@@ -83,7 +83,7 @@ pub struct Answers {
     pub per_second: f64,
     pub p50_ms: f64,
     pub p99_ms: f64,
-    /// Cores that the server used meanwhile.
+    /// Cores that the server used during the run.
     pub cores: f64,
 }
 
@@ -101,7 +101,7 @@ impl Answers {
     }
 }
 
-/// Both, side by side, in one round.
+/// The server's result and the store's result of one round.
 #[derive(Debug, Serialize)]
 struct Pair {
     round: usize,
@@ -143,7 +143,7 @@ pub fn run(options: &Options) -> Result<(), Error> {
     print(options, &launch, &pairs)
 }
 
-/// The same messages through the bridge alone, in a process of its own on the server's cores.
+/// Writes the same messages through the bridge alone, in a separate process on the server's cores.
 fn store_alone(options: &Options, launch: &Launch, data_in: &Path, in_flight: usize) -> Result<Answers, Error> {
     let directory = tempfile::TempDir::new_in(data_in)?;
     let mut command = Command::new(std::env::current_exe()?);

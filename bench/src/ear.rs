@@ -1,5 +1,5 @@
-//! What all members of a room heard together: deliveries checked and counted, a sample of them timed, and the rare
-//! frames put aside for `client` to see to.
+//! What all members of a room received together. Deliveries are checked and counted, a sample of them is timed, and
+//! rare frames are kept for `client` to handle.
 
 use hdrhistogram::Histogram;
 
@@ -9,7 +9,7 @@ use crate::frames::{self, Frame};
 
 const LATENCY_US_MAX: u64 = 600_000_000;
 
-/// What was heard by all members together.
+/// What all members received together.
 pub struct Ear {
     pub checker: Checker,
     pub latency_us: Histogram<u64>,
@@ -20,7 +20,7 @@ pub struct Ear {
     pub rare: Vec<Rare>,
 }
 
-/// Frames that are not deliveries; they are seen to after the read that brought them.
+/// Frames that are not deliveries. They are handled after the read that brought them.
 pub enum Rare {
     Joined,
     Ping(Vec<u8>),
@@ -64,7 +64,7 @@ impl Ear {
         match frame.opcode {
             frames::TEXT if payload.starts_with(ACK_PREFIX) => self.acks += 1,
             frames::TEXT if payload.starts_with(JOINED_PREFIX) => self.rare.push(Rare::Joined),
-            // A refusal of something we asked. Everything else a server may say on its own does not concern a count.
+            // The refusal of a request. All other messages that a server sends by itself do not affect the counts.
             frames::TEXT if payload.starts_with(b"{\"cid\":") => self.rare.push(Rare::Refused(text())),
             frames::BINARY if payload.starts_with(PROTOBUF_JOINED_PREFIX) => self.rare.push(Rare::Joined),
             frames::BINARY if payload.starts_with(PROTOBUF_ANSWER_PREFIX) => self.rare.push(Rare::Refused(text())),
@@ -74,7 +74,7 @@ impl Ear {
         }
     }
 
-    /// Begins to count and to time anew.
+    /// Resets the counts and the latencies.
     pub fn forget(&mut self) {
         self.latency_us.reset();
         self.latency_max_us = 0;

@@ -1,5 +1,5 @@
-//! The run: starts Stentor and both bare loops in turn, asks the same questions of each in a full room, and does it
-//! again, so that a figure is a median of rounds and what drifts on the machine drifts for all.
+//! The fan-out run. Starts Stentor and both bare loops in turn, measures the same questions with a full room on each,
+//! and repeats this. So a figure is a median of rounds, and slow changes of the machine affect all servers alike.
 
 use std::fmt::Display;
 use std::io;
@@ -20,15 +20,17 @@ use crate::seat::Seat;
 use crate::server::{Kind, Launch};
 use crate::setting::Setting;
 
-/// Single messages a quiet room is sent in each round.
+/// Single messages that are sent to a quiet room in each round.
 const SINGLE_MESSAGES: u32 = 40;
 /// Descriptors besides the members': epoll, the server's pipes, the terminal, a sign-in.
 const OTHER_DESCRIPTORS: u64 = 64;
-/// A rate far beyond what a server carries says nothing about its cost and takes minutes to drain.
+/// Rates above this multiple of a server's maximum are skipped: they say nothing about its cost and take minutes to
+/// drain.
 const RATE_BEYOND_MAX: f64 = 1.5;
-/// How far beyond its maximum a server is driven to see whether it collapses.
+/// The multiple of its maximum at which a server is tested for collapse.
 const BEYOND: f64 = 2.0;
-/// A run whose programs waited longer than this for their cores says more about the others.
+/// If the programs of a run waited for their cores for more than this share of the time, other programs disturbed the
+/// run.
 const DISTURBED_SHARE_MAX: f64 = 0.02;
 
 #[derive(Args, Debug)]
@@ -57,10 +59,10 @@ pub struct Options {
     /// What to measure besides joins and memory.
     #[arg(long, value_enum, value_delimiter = ',', default_values_t = Question::value_variants().to_vec())]
     measure: Vec<Question>,
-    /// Where Stentor keeps things: memory or embedded.
+    /// Stentor's store: memory or embedded.
     #[arg(long, default_value = "memory")]
     store: String,
-    /// Messages are kept in the store before they are delivered (otherwise they are only passed on).
+    /// Messages are stored before they are delivered (otherwise they are only delivered).
     #[arg(long)]
     persist: bool,
     #[command(flatten)]
@@ -97,14 +99,14 @@ pub enum Error {
     Faulty,
 }
 
-/// All that one server answered in one round.
+/// All results of one server in one round.
 #[derive(Serialize)]
 pub struct Visit {
     pub server: Kind,
     pub members: usize,
     pub round: usize,
     pub joins_per_second: f64,
-    /// Of the first and the last thousand, where the room is large enough to compare them.
+    /// Of the first and of the last thousand joins, if the room is large enough to compare them.
     pub joins_per_second_first: Option<f64>,
     pub joins_per_second_last: Option<f64>,
     pub resident_bytes_per_connection: f64,
@@ -112,7 +114,7 @@ pub struct Visit {
     pub max: Option<Run>,
     pub beyond: Option<Run>,
     pub at_rates: Vec<Run>,
-    /// Runs that ended because the server closed a connection or refused something.
+    /// Runs that ended because the server closed a connection or refused a request.
     pub broken: Vec<String>,
 }
 
@@ -140,7 +142,8 @@ pub fn run(options: &Options) -> Result<(), Error> {
     if visits.iter().all(Visit::nothing_lost) { Ok(()) } else { Err(Error::Faulty) }
 }
 
-/// A search takes some ten runs in the first round and four later; runs beyond the maximum take longer to drain.
+/// An estimate of the run's minutes. A search takes some ten runs in the first round and four in later rounds. Runs
+/// beyond the maximum take longer to drain.
 fn minutes(options: &Options) -> f64 {
     let asked = |question, runs: usize| if options.measure.contains(&question) { runs } else { 0 };
     let each_round = asked(Question::Rates, options.rates.len()) + asked(Question::Beyond, 2) + 1;
@@ -149,7 +152,7 @@ fn minutes(options: &Options) -> f64 {
     runs as f64 * options.secs * 1.2 / 60.0
 }
 
-/// What a reader of the table must know to compare it.
+/// The conditions that a reader of the table must know to compare it.
 fn conditions(options: &Options) -> String {
     let messages = if options.persist { "kept in the store first" } else { "passed on, not kept" };
     format!(
@@ -172,7 +175,7 @@ fn warn_of_disturbance(visits: &[Visit]) {
     }
 }
 
-/// Refuses what cannot be measured before anything is built or started.
+/// Refuses options that cannot be measured, before anything is built or started.
 fn check(options: &Options) -> Result<(), Error> {
     let refuse = |text: String| Err(Error::Options(text));
     if !options.publishers.is_power_of_two() {
@@ -230,9 +233,9 @@ fn visit(
     Ok(visit)
 }
 
-/// Asks a server one rate after another, and starts it anew when a run broke it.
+/// Offers a server one rate after another, and restarts it after a run that broke it.
 struct Asker<'a> {
-    /// Empty after a run that lost something: what its members must see next is then unknown.
+    /// Empty after a run that lost messages: what the room's members must see next is then unknown.
     seat: Option<Seat>,
     kind: Kind,
     members: usize,
@@ -243,7 +246,7 @@ struct Asker<'a> {
 }
 
 impl Asker<'_> {
-    /// One run; `None` when the server closed a connection or refused.
+    /// One run. `None` when the server closed a connection or refused a request.
     fn ask(&mut self, rate: f64, patience: Patience) -> Result<Option<Run>, Failure> {
         let duration = Duration::from_secs_f64(self.options.secs);
         let mut seat = match self.seat.take() {
@@ -265,7 +268,7 @@ impl Asker<'_> {
         }
     }
 
-    /// The carried run with the most deliveries per second.
+    /// The run with the most deliveries per second among those that the server carried.
     fn most(&mut self, near: Option<f64>) -> Result<Option<Run>, Failure> {
         let start = if self.kind == Kind::BareLoop { 1e5 } else { 1e6 };
         let mut search = near.map_or(Search::from(start), Search::near);
@@ -305,8 +308,8 @@ impl Visit {
         }
     }
 
-    /// Whether every message of every run that counts arrived once and in order. What a search offered beyond the
-    /// maximum does not count, but what was carried, and what was driven beyond on purpose, does.
+    /// Whether every message of every run that counts arrived once and in order. Runs of a search that exceeded the
+    /// maximum do not count. Runs that were carried count, and so do the runs that exceeded the maximum on purpose.
     fn nothing_lost(&self) -> bool {
         self.runs().all(Run::nothing_lost)
     }

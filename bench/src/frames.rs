@@ -1,23 +1,24 @@
-//! Walks the WebSocket frames a server sends, by their headers only.
+//! Finds the WebSocket frames that a server sends, by their headers only.
 //!
-//! Promises that every frame of a stream is seen once and whole, however the stream was cut into reads; that what is
-//! kept between two reads is bounded; and that a server's frames are legal (unmasked, unfragmented, no reserved bit).
-//! It leaves the meaning of a payload to `checker` and `client`.
+//! Promises that every frame of a stream is shown once and whole, however the stream was split into reads; that the
+//! bytes kept between two reads are bounded; and that a server's frames are legal (unmasked, unfragmented, no reserved
+//! bit). It leaves the meaning of a payload to `checker` and `client`.
 
 use thiserror::Error;
 
-/// A frame up to this size is shown whole, so this much may wait for its rest between two reads. Every message a chat
-/// server may relay (4,096 bytes from the client, and the members around it) is smaller.
+/// A frame up to this size is shown whole, so up to this many bytes may wait between two reads. Every message that a
+/// chat server may relay is smaller (4,096 bytes from the client, and the JSON members around it).
 pub const WHOLE_BYTES_MAX: usize = 8 * 1024;
-/// Of a larger frame (the answer to a join lists a thousand presences) only this much of the payload is shown.
+/// Of a larger frame only this many bytes of the payload are shown. The answer to a join is such a frame: it lists a
+/// thousand presences.
 pub const GLIMPSE_BYTES: usize = 64;
 
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Frame<'a> {
     pub opcode: u8,
-    /// All of it, or the first `GLIMPSE_BYTES` when the payload is larger than `WHOLE_BYTES_MAX`.
+    /// The whole payload, or its first `GLIMPSE_BYTES` when it is larger than `WHOLE_BYTES_MAX`.
     pub payload: &'a [u8],
-    /// What the frame took on the wire, header included.
+    /// The size of the frame on the wire, including its header.
     pub wire_bytes: usize,
 }
 
@@ -27,7 +28,7 @@ pub const CLOSE: u8 = 8;
 pub const PING: u8 = 9;
 pub const PONG: u8 = 10;
 
-/// What a server must never send.
+/// Frames that a server must never send.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Error)]
 pub enum IllegalFrame {
     #[error("a masked frame from a server")]
@@ -45,7 +46,7 @@ pub struct Header {
 }
 
 impl Header {
-    /// Reads the header at the front of `bytes`; `None` while it is not there yet.
+    /// Reads the header at the front of `bytes`. Returns `None` while it is incomplete.
     #[inline]
     pub fn read(bytes: &[u8]) -> Result<Option<Header>, IllegalFrame> {
         let &[first, second, ref rest @ ..] = bytes else { return Ok(None) };
@@ -75,8 +76,8 @@ impl Header {
     }
 }
 
-/// What one connection keeps between two reads: the beginning of an unfinished frame, or how much of a large frame,
-/// already shown, is still to come.
+/// What one connection keeps between two reads: the beginning of an unfinished frame, or how many bytes of a large
+/// frame that was already shown are still to come.
 #[derive(Default, Debug)]
 pub struct Remainder {
     begun: Vec<u8>,
@@ -84,14 +85,15 @@ pub struct Remainder {
 }
 
 impl Remainder {
-    /// Lays the unfinished frame at the front of `buffer`, so that the next read goes right behind it.
+    /// Copies the unfinished frame to the front of `buffer`, so that the next read continues directly after it. Returns
+    /// its length.
     #[inline]
     pub fn restore(&self, buffer: &mut [u8]) -> usize {
         buffer[..self.begun.len()].copy_from_slice(&self.begun);
         self.begun.len()
     }
 
-    /// Shows every frame that `bytes` completes. `bytes` begins with what `restore` laid down.
+    /// Shows every frame that `bytes` completes. `bytes` begins with the bytes that `restore` copied.
     #[inline]
     pub fn walk(&mut self, bytes: &[u8], mut show: impl FnMut(Frame<'_>)) -> Result<(), IllegalFrame> {
         let mut at = self.skip_bytes.min(bytes.len());
@@ -127,8 +129,8 @@ pub fn put_client_frame(opcode: u8, payload: &[u8], out: &mut Vec<u8>) -> usize 
     start
 }
 
-/// The mask of every frame we send. Masks protect strangers' proxies, of which there are none here; it only has to
-/// give the server the work of unmasking.
+/// The mask of every frame that the bench sends. Masks protect proxies on the way, and there are none here. This mask
+/// only gives the server the work of unmasking.
 pub const MASK: [u8; 4] = [0x37, 0xfa, 0x21, 0x3d];
 
 fn put_header(first: u8, mask_bit: u8, payload_bytes: usize, out: &mut Vec<u8>) {
@@ -152,7 +154,7 @@ mod tests {
 
     type Seen = Vec<(u8, Vec<u8>, usize)>;
 
-    /// Feeds `stream` to a connection in the given pieces, as a client's reads would.
+    /// Passes `stream` to a connection in the given pieces, as a client's reads would.
     fn walk_pieces<'a>(pieces: impl IntoIterator<Item = &'a [u8]>) -> Result<Seen, IllegalFrame> {
         let mut remainder = Remainder::default();
         let mut buffer = vec![0; 256 * 1024];

@@ -1,10 +1,10 @@
-//! What is to be reached, and whether it was: a figure, a bound, and a word.
+//! Goals, and whether they were met: a figure, a bound, and a verdict.
 
 use std::fmt;
 
 use serde::{Serialize, Serializer};
 
-/// One goal and what was measured of it.
+/// One goal and the figure measured for it.
 #[derive(Debug, Serialize)]
 pub struct Goal {
     pub question: String,
@@ -25,7 +25,7 @@ impl Goal {
         Goal { question: question.into(), figure, bound, verdict: verdict(figure, bound) }
     }
 
-    /// Whether it was measured and not reached.
+    /// Whether it was measured and not met.
     pub fn is_missed(&self) -> bool {
         self.verdict == MISSED
     }
@@ -61,7 +61,7 @@ impl fmt::Display for Goal {
     }
 }
 
-/// Prints goals and what came of them.
+/// Prints the goals and their verdicts.
 pub fn print(goals: &[Goal]) {
     println!("\nGoals:");
     goals.iter().for_each(|goal| println!("  {goal}"));
@@ -71,12 +71,12 @@ fn in_words<S: Serializer>(bound: &Bound, serializer: S) -> Result<S::Ok, S::Err
     serializer.collect_str(bound)
 }
 
-/// The quotient of two figures, if both are there.
+/// The quotient of two figures, if both exist.
 pub fn ratio(figure: Option<f64>, to: Option<f64>) -> Option<f64> {
     Some(figure? / to.filter(|&to| to > 0.0)?)
 }
 
-/// Three digits that count, whatever the size.
+/// Three significant digits, for figures of any size.
 pub fn shown(figure: Option<f64>) -> String {
     match figure {
         None => "–".into(),

@@ -1,8 +1,9 @@
-//! The newest page of a busy room, read by many at once: `cargo run --release -p bench -- history`.
+//! The newest page of a busy room, read by many clients at once: `cargo run --release -p bench -- history`.
 //!
-//! Stentor, with one member in the room and a hundred messages kept, and a bare server of the same HTTP library with a
-//! constant body of exactly the same size are read in turn, several times in one run, so that what drifts on the machine
-//! drifts for both. Whether the store was read meanwhile is seen from outside: its reading threads must not have woken.
+//! The bench reads two servers in turn, several times in one run, so that slow changes of the machine affect both. One
+//! is Stentor, with one member in the room and a hundred stored messages. The other is a bare server of the same HTTP
+//! library with a constant body of exactly the same size. The bench checks from outside that the store was not read:
+//! the store's reading threads must not have woken up.
 
 use std::io;
 use std::time::Duration;
@@ -23,13 +24,13 @@ use crate::setting::Setting;
 
 const MESSAGES: usize = 100;
 const CONTENT_BYTES: usize = 100;
-/// Reads before the page must come from memory; the first makes the owner fetch it.
+/// Reads within which the page must come from memory. The first read makes the owner fetch it from the store.
 const FIRST_READS_MAX: usize = 1000;
-/// How the measured server names the threads that read its store.
+/// The first part of the names of the server's threads that read its store.
 const STORE_READERS: &str = "store-read-";
-/// The room's member answers pings between two visits, and is thrown out after 25 seconds of silence.
+/// The room's member answers pings between two visits only, and the server closes it after 25 seconds of silence.
 const SECS_MAX: f64 = 10.0;
-/// What Stentor's rate should be of the bare server's, at least.
+/// The least share of the bare server's rate that Stentor should reach.
 const GOAL: f64 = 0.60;
 
 #[derive(Args, Debug)]
@@ -43,7 +44,7 @@ pub struct Options {
     /// Times that each server is read; figures are medians.
     #[arg(long, default_value_t = 3)]
     repeat: usize,
-    /// Where Stentor keeps things: memory or embedded.
+    /// Stentor's store: memory or embedded.
     #[arg(long, default_value = "embedded")]
     store: String,
     #[command(flatten)]
@@ -73,15 +74,15 @@ struct Report {
     stentor: Vec<Visit>,
     bare_http: Vec<Visit>,
     stentor_to_bare_http: f64,
-    /// Sleeps of the threads that read the store while pages were read: none.
+    /// Sleeps of the threads that read the store while pages were read. There must be none.
     store_reader_sleeps: u64,
 }
 
-/// One time that a server was read.
+/// The result of reading one server once.
 #[derive(Clone, Copy, Serialize)]
 struct Visit {
     reads_per_second: f64,
-    /// The server's share of its core. Where it is well below one, the client was the limit.
+    /// The server's share of its core. If it is well below one, the client was the limit.
     core_share: f64,
 }
 
@@ -97,7 +98,7 @@ pub fn run(options: &Options) -> Result<(), Error> {
 
     let (mut of_stentor, mut of_bare, mut store_reader_sleeps) = (Vec::new(), Vec::new(), 0);
     for _ in 0..options.repeat {
-        // Tokens live for a minute; signing in reads the store, but not the pages.
+        // Tokens live for a minute. Signing in reads the store, but pages do not.
         let page = newest(&stentor, &token(&stentor, &launch)?)?;
         let before = settled_sleeps(&stentor)?;
         of_stentor.push(visit(&stentor, &page, options)?);
@@ -116,7 +117,7 @@ pub fn run(options: &Options) -> Result<(), Error> {
     Ok(())
 }
 
-/// Refuses what cannot be measured before anything is built or started.
+/// Refuses options that cannot be measured, before anything is built or started.
 fn check(options: &Options) -> Result<(), Error> {
     let refuse = |text: String| Err(Error::Options(text));
     if !(options.secs > 0.0 && options.secs <= SECS_MAX) || options.repeat == 0 {
@@ -128,7 +129,7 @@ fn check(options: &Options) -> Result<(), Error> {
     Ok(())
 }
 
-/// One member, who has sent all messages and stays.
+/// A room with one member, which has sent all messages and stays.
 fn filled_room(server: &Server, launch: &Launch) -> Result<Room, Error> {
     let shape = Shape { members: 1, publishers: 1, content_bytes: CONTENT_BYTES };
     let mut room = Room::new(server.address, server.dialect(Kind::Stentor, launch)?, shape)?;
@@ -154,7 +155,7 @@ fn newest(server: &Server, token: &str) -> io::Result<Page> {
     Page::read(server.address, &path, token)
 }
 
-/// The page, once it is given without a read of the store.
+/// The page, as soon as the server answers without a read of the store.
 fn from_memory(server: &Server, launch: &Launch) -> Result<Page, Error> {
     let token = token(server, launch)?;
     for _ in 0..FIRST_READS_MAX {
@@ -171,7 +172,8 @@ fn from_memory(server: &Server, launch: &Launch) -> Result<Page, Error> {
     Err(Error::Faulty("every read of the newest page reads the store".into()))
 }
 
-/// The sleeps of the threads that read the store, once they sleep: an answer is out before its thread lies down.
+/// The number of sleeps of the threads that read the store, once it no longer changes: an answer is sent before its
+/// thread goes to sleep.
 fn settled_sleeps(server: &Server) -> io::Result<u64> {
     let mut sleeps = cpu::sleeps_of_threads(server.pid(), STORE_READERS)?;
     loop {

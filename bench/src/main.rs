@@ -1,4 +1,4 @@
-//! Stentor beside the least that could do its work: `cargo run --release -p bench -- fanout`, or `history`.
+//! Stentor beside minimal programs that do the same work: `cargo run --release -p bench -- fanout`, or `history`.
 
 mod bare_http;
 mod bare_loop;
@@ -50,46 +50,47 @@ enum Question {
     Fanout(fanout::Options),
     /// What does a join cost as a room grows into a crowd?
     Crowd(crowd::Options),
-    /// The newest page of a busy room, read by many: how often, beside a server that knows nothing else?
+    /// The newest page of a busy room, read by many: how often, beside a server that only has this page?
     History(history::Options),
     /// A room of two beside a room of thousands: how long do its messages take?
     Neighbours(neighbours::Options),
-    /// A room in which half of the members speak protobuf, beside one that speaks JSON: how much is delivered?
+    /// A room in which half of the members use protobuf, beside a room that only uses JSON: how much is delivered?
     Mixed(mixed::Options),
     /// The same crowds on one shard and on two: how much more is delivered?
     Shards(shards::Options),
-    /// Members that stop reading, read slowly or vanish: what do the others notice, and what is left of it?
+    /// Members that stop reading, read slowly or vanish: what do the others notice, and what is left afterwards?
     Stragglers(stragglers::Options),
     /// Persistent messages: how many are made durable and answered, beside what the store alone commits?
     Durable(durable::Options),
-    /// The embedded store alone: what does a message cost in one channel and in a million, and a start after kills?
+    /// The embedded store alone: what does a message cost in one channel and in a million, and what does a start cost
+    /// after a kill?
     Store(store::Options),
     /// The embedded store beside a database: messages stored, pages read, and how full partitions become?
     Stores(stores::Options),
-    /// A server to compare with; started by the others.
+    /// A server to compare with; the other commands start it.
     #[command(hide = true)]
     BareLoop {
-        /// Sends what has come together once per so many milliseconds; 0: each message at once and by itself.
+        /// Sends the collected messages once per so many milliseconds; 0: each message separately, at once.
         #[arg(long)]
         tick_ms: u64,
     },
-    /// A server to compare with; started by the others.
+    /// A server to compare with; the other commands start it.
     #[command(hide = true)]
     BareHttp {
-        /// Of each answer's body.
+        /// Bytes of each answer's body.
         #[arg(long)]
         bytes: usize,
     },
-    /// A client of a run with several shards; started by it.
+    /// A client of a run with several shards; the run starts it.
     #[command(hide = true)]
     CrowdOfShards(shards::Crowd),
-    /// A client of a run with stragglers; started by it.
+    /// A client of a run with stragglers; the run starts it.
     #[command(hide = true)]
     CrowdOfStragglers(stragglers::crowd::Options),
-    /// The store of a durable run by itself; started by it.
+    /// The store alone, for a durable run; the run starts it.
     #[command(hide = true)]
     StoreAlone(durable::StoreAlone),
-    /// The driver of a database by itself; started by a run of stores.
+    /// The driver of a database alone; a run of stores starts it.
     #[command(hide = true)]
     DriverAlone(stores::DriverAlone),
 }

@@ -1,4 +1,4 @@
-//! What a server says of itself on its admin address, read as Prometheus would.
+//! The metrics that a server shows on its admin address, read like Prometheus reads them.
 
 use std::collections::HashMap;
 use std::io::{self, Read, Write};
@@ -8,7 +8,7 @@ use std::time::Duration;
 const ANSWER_TIME_MAX: Duration = Duration::from_secs(5);
 const ANSWER_BYTES_MAX: u64 = 1 << 20;
 
-/// One look at all numbers, by their names with labels as they stand on the page.
+/// All numbers of one read, by their names with labels as they appear on the page.
 pub struct Metrics(HashMap<String, f64>);
 
 impl Metrics {
@@ -32,13 +32,13 @@ impl Metrics {
         Metrics(page.lines().filter(|line| !line.starts_with('#')).filter_map(number).collect())
     }
 
-    /// A number with all its labels.
+    /// The number of a metric, by its name with all its labels.
     pub fn one(&self, name: &str) -> io::Result<u64> {
         let found = self.0.get(name).map(|&value| value as u64);
         found.ok_or_else(|| io::Error::other(format!("{name} is missing in the server's metrics")))
     }
 
-    /// The sum over all labels.
+    /// The sum of a metric over all labels.
     pub fn sum(&self, name: &str) -> io::Result<f64> {
         let with_labels = |key: &&String| key.strip_prefix(name).is_some_and(|rest| rest.starts_with('{'));
         let found: Vec<f64> = self.0.keys().filter(with_labels).map(|key| self.0[key]).collect();

@@ -1,8 +1,8 @@
-//! A room in which every second member speaks protobuf, beside one of as many that all speak JSON: how much does the
-//! second format cost?
+//! A room in which every second member uses protobuf, beside a room of the same size that only uses JSON: how much does
+//! the second format cost?
 //!
-//! Messages of the mixed room carry a little more content, so that a delivery has as many bytes on average in both: what is
-//! compared is one encoding and one log more, not the smaller frames.
+//! Messages of the mixed room have a slightly larger content, so that a delivery has as many bytes on average in both
+//! rooms. So the comparison shows the cost of a second encoding and a second log, and not the gain of smaller frames.
 
 use std::fmt;
 use std::io;
@@ -28,9 +28,9 @@ use crate::search::Search;
 use crate::server::{Kind, Launch, Server};
 use crate::setting::Setting;
 
-/// What a room is offered first; the search goes on from there.
+/// The first rate offered to a room. The search continues from there.
 const START_DELIVERIES_PER_SECOND: f64 = 4e6;
-/// How near the mixed room is to come.
+/// The least share of the JSON room's deliveries that the mixed room should reach.
 const SHARE_MIN: f64 = 0.9;
 
 #[derive(Args, Debug)]
@@ -44,7 +44,7 @@ pub struct Options {
     /// Rounds; figures are medians.
     #[arg(long, default_value_t = 3)]
     repeat: usize,
-    /// Bytes of a message's content in the room that speaks JSON.
+    /// Bytes of a message's content in the room that only uses JSON.
     #[arg(long, default_value_t = 100)]
     payload: usize,
     #[command(flatten)]
@@ -63,7 +63,7 @@ pub enum Error {
     NothingCarried(Speech),
 }
 
-/// What a measured room speaks.
+/// The formats that a measured room uses.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Speech {
@@ -122,7 +122,7 @@ pub fn run(options: &Options) -> Result<(), Error> {
     Ok(())
 }
 
-/// The content that makes a delivery in a room of this speech as large, on average, as one of `payload` in JSON.
+/// The content size that makes a delivery in this room as large, on average, as a delivery of `payload` in JSON.
 fn content_bytes(speech: Speech, payload: usize) -> usize {
     let saved = frame_bytes(Format::Json, payload) - frame_bytes(Format::Protobuf, payload);
     match speech {
@@ -131,7 +131,7 @@ fn content_bytes(speech: Speech, payload: usize) -> usize {
     }
 }
 
-/// A delivery's bytes with a content of so many.
+/// The bytes of a delivery whose content has so many bytes.
 fn frame_bytes(format: Format, content_bytes: usize) -> usize {
     let time = Timestamp(1_795_338_279_575_385_013);
     let message = Message {
@@ -157,12 +157,13 @@ struct Asking<'a> {
     launch: &'a Launch,
     speech: Speech,
     content_bytes: usize,
-    /// Empty after a run that lost something or somebody. The server ends first, or it would see everybody leave.
+    /// Empty after a run that lost messages or members. The server is dropped first, or it would have to handle every
+    /// member's leave.
     seat: Option<(Server, Room)>,
 }
 
 impl Asking<'_> {
-    /// The run with the most deliveries per second of those that were carried.
+    /// The run with the most deliveries per second among those that were carried.
     fn most(mut self, near: Option<f64>) -> Result<Option<Run>, Error> {
         let mut search = near.map_or(Search::from(START_DELIVERIES_PER_SECOND), Search::near);
         let mut best: Option<Run> = None;
@@ -183,7 +184,7 @@ impl Asking<'_> {
         Ok(best)
     }
 
-    /// One run; nothing when somebody was thrown out or refused.
+    /// One run. `None` when a member was closed or refused.
     fn offer(&mut self, rate: f64) -> Result<Option<Run>, Error> {
         let (server, mut room) = match self.seat.take() {
             Some(seat) => seat,

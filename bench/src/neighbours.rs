@@ -1,5 +1,5 @@
-//! A room of two beside a room of thousands on the same core: how long does a message of the small one take while the
-//! large one is half full?
+//! A room of two beside a room of thousands on the same core: how long does a message in the small room take while the
+//! large room runs at half of its maximum?
 
 use std::io;
 use std::time::Duration;
@@ -22,11 +22,11 @@ use crate::setting::Setting;
 const SMALL_ROOM: &str = "two";
 /// Events handled between two looks at the other room, so that the client itself adds little to what it measures.
 const EVENTS_AT_ONCE: usize = 8;
-/// Single messages by which the large room's pass is measured.
+/// Single messages with which the pass of the large room is measured.
 const SINGLE_MESSAGES: u32 = 20;
-/// How long the rest of both rooms is waited for.
+/// How long to wait for the last deliveries of both rooms.
 const REST: Duration = Duration::from_secs(3);
-/// What a large room is offered first; the search goes on from there.
+/// The first rate offered to a large room. The search continues from there.
 const START_DELIVERIES_PER_SECOND: f64 = 4e6;
 
 #[derive(Args, Debug)]
@@ -40,7 +40,7 @@ pub struct Options {
     /// Seconds of each run.
     #[arg(long, default_value_t = 5.0)]
     secs: f64,
-    /// The large room's most deliveries/s, if it is known; otherwise it is searched for.
+    /// The most deliveries/s of the large room, if known; otherwise the bench searches for it.
     #[arg(long)]
     max: Option<f64>,
     /// Bytes of a message's content.
@@ -60,14 +60,14 @@ pub enum Error {
     Faulty(String),
 }
 
-/// How long messages of the room of two took, to either of them.
+/// How long messages of the room of two took, to either of its members.
 #[derive(Debug, Serialize)]
 struct RoundTrips {
     messages: u64,
     p50_ms: f64,
     p99_ms: f64,
     max_ms: f64,
-    /// Deliveries per second in the large room meanwhile.
+    /// Deliveries per second in the large room at the same time.
     large_deliveries_per_second: f64,
 }
 
@@ -77,7 +77,7 @@ pub fn run(options: &Options) -> Result<(), Error> {
         Some(most) => most,
         None => most_deliveries(options, &launch)?,
     };
-    // A search ends by overdoing it; the rooms that are compared have seen nothing of that.
+    // A search overloads the server at its end. So the comparison uses a new server with new rooms.
     let server = Server::start(Kind::Stentor, &launch)?;
     let mut large = open(&server, ROOM, options.members, options)?;
     let mut small = open(&server, SMALL_ROOM, 2, options)?;
@@ -130,7 +130,7 @@ fn most_deliveries(options: &Options, launch: &Launch) -> Result<f64, Error> {
     if most > 0.0 { Ok(most) } else { Err(Error::Faulty("the large room carried no rate at all".into())) }
 }
 
-/// Both rooms at once, read in turns by one client.
+/// Measures both rooms at once. One client reads them in turns.
 fn side_by_side(large: &mut Room, large_rate: f64, small: &mut Room, options: &Options) -> Result<RoundTrips, Error> {
     run::rest(large, Duration::from_millis(500))?;
     large.ear.forget();

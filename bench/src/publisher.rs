@@ -1,7 +1,8 @@
-//! Publishes by a schedule fixed beforehand (open loop): message `i` is to be sent at `start + i / rate`, whatever
-//! became of the ones before it, and its latency counts from there.
+//! Publishes by a schedule that is fixed in advance (open loop). Message `i` is to be sent at `start + i / rate`,
+//! independently of the messages before it, and its latency counts from that time.
 //!
-//! When the server reads no more, messages wait for their turn here, late but not lost, and nothing piles up.
+//! When the server stops reading, messages wait in the publisher. They are sent late but are not lost, and the number
+//! of waiting bytes is bounded.
 
 use std::io;
 use std::net::TcpStream;
@@ -11,7 +12,7 @@ use rustix::net::{SendFlags, send};
 
 use crate::dialect::Publication;
 
-/// What may wait in user space for the kernel to take it: enough that one call carries many messages.
+/// Bytes that may wait in user space until the kernel takes them: enough that one call carries many messages.
 const PENDING_BYTES_MAX: usize = 32 << 10;
 
 pub struct Schedule {
@@ -19,7 +20,7 @@ pub struct Schedule {
     interval_ns: f64,
     count: u64,
     pub sent: u64,
-    /// How much later than intended a message was handed to its socket, at worst.
+    /// The longest delay between the intended time of a message and its hand-over to the socket.
     pub late_max_ns: u64,
 }
 
@@ -28,7 +29,7 @@ impl Schedule {
         Schedule { start_ns, interval_ns: 1e9 / rate, count, sent: 0, late_max_ns: 0 }
     }
 
-    /// When the next message was to be sent, if that time has come.
+    /// The intended time of the next message, if it has come.
     pub fn due(&self, now_ns: u64) -> Option<u64> {
         let intended_ns = self.start_ns + (self.sent as f64 * self.interval_ns) as u64;
         (self.sent < self.count && intended_ns <= now_ns).then_some(intended_ns)
@@ -43,7 +44,7 @@ impl Schedule {
         self.sent == self.count
     }
 
-    /// Nothing more is to be sent.
+    /// Stops the schedule: no more messages are sent.
     pub fn stop(&mut self) {
         self.count = self.sent;
     }
@@ -71,7 +72,7 @@ impl Publisher {
         self.publication.put(counter, stamp_ns, &mut self.pending);
     }
 
-    /// Any other frame keeps its place between the messages.
+    /// Queues any other frame, in order with the messages.
     pub fn put_frame(&mut self, frame: &[u8]) {
         self.pending.extend_from_slice(frame);
     }

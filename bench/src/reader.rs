@@ -1,7 +1,7 @@
-//! The reading client: connections that each ask for the same page again as soon as they have it, all in one thread.
+//! The reading client: all connections run in one thread, and each requests the same page again as soon as it has it.
 //!
-//! It asks once by itself to learn what the answer is, and from then on compares every answer with that, byte for byte;
-//! only the `date` may differ.
+//! First it reads the page once to learn the answer. From then on it compares every answer with that one, byte for
+//! byte; only the `date` may differ.
 
 use std::io::{self, Read, Write};
 use std::net::{SocketAddr, TcpStream};
@@ -15,7 +15,7 @@ use rustix::net::{RecvFlags, SendFlags, recv, send};
 const ANSWER_TIME_MAX: Duration = Duration::from_secs(10);
 const ANSWER_BYTES_MAX: usize = 4 << 20;
 
-/// What is asked, and what was answered the first time.
+/// A request, and its first answer.
 pub struct Page {
     address: SocketAddr,
     request: Vec<u8>,
@@ -24,7 +24,7 @@ pub struct Page {
 }
 
 impl Page {
-    /// Reads a page once; anything but a 200 is a failure.
+    /// Reads a page once. Any status but 200 is a failure.
     pub fn read(address: SocketAddr, path: &str, token: &str) -> io::Result<Page> {
         let request = format!("GET {path} HTTP/1.1\r\nHost: {address}\r\nAuthorization: Bearer {token}\r\n\r\n");
         let mut socket = connect(address)?;
@@ -44,7 +44,8 @@ impl Page {
         }
     }
 
-    /// How often the page is read in this time over so many connections, each of which has read it once before.
+    /// How often the page is read in `duration` over so many connections. Each connection first reads it once without
+    /// counting.
     pub fn read_for(&self, duration: Duration, connections: usize) -> io::Result<u64> {
         let epoll = epoll::create(epoll::CreateFlags::CLOEXEC)?;
         let mut readers = Vec::with_capacity(connections);
@@ -64,7 +65,8 @@ impl Page {
                     continue;
                 }
                 reader.ask(&self.request)?;
-                // Every connection has asked by now, so the first answers of all come before anything is counted.
+                // Every connection has sent a request by now. Counting begins after each of them has got its first
+                // answer.
                 if warming > 0 {
                     warming -= 1;
                     begun = Instant::now();
@@ -94,7 +96,7 @@ impl Reader {
         if sent == request.len() { Ok(()) } else { Err(io::Error::other("a request did not fit into an empty socket")) }
     }
 
-    /// Takes what has come; whether the answer is whole.
+    /// Reads what has arrived. Returns whether the answer is complete.
     fn take(&mut self, page: &Page) -> io::Result<bool> {
         match recv(&self.socket, &mut self.answer[self.got..], RecvFlags::DONTWAIT) {
             Ok((0, _)) => return Err(io::Error::other("the server ended a connection")),
@@ -120,7 +122,7 @@ fn connect(address: SocketAddr) -> io::Result<TcpStream> {
     Ok(socket)
 }
 
-/// The connections with something to read; a silence of the server is a failure.
+/// The connections with something to read. If none becomes readable in time, that is a failure.
 fn ready(epoll: &rustix::fd::OwnedFd, connections: usize) -> io::Result<Vec<epoll::Event>> {
     let mut events = Vec::with_capacity(connections);
     let patience = Timespec { tv_sec: ANSWER_TIME_MAX.as_secs() as i64, tv_nsec: 0 };
@@ -131,7 +133,7 @@ fn ready(epoll: &rustix::fd::OwnedFd, connections: usize) -> io::Result<Vec<epol
     }
 }
 
-/// Bytes of head and body, once the head is there.
+/// The lengths of head and body, once the head is complete.
 fn frame(answer: &[u8]) -> io::Result<Option<(usize, usize)>> {
     let Some(end) = answer.windows(4).position(|four| four == b"\r\n\r\n") else { return Ok(None) };
     let head = String::from_utf8_lossy(&answer[..end]).to_ascii_lowercase();
@@ -160,7 +162,7 @@ mod tests {
     fn every_answer_is_read_and_compared() {
         let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
         let address = listener.local_addr().unwrap();
-        // The tenth answer of a connection is another.
+        // The tenth answer of a connection is different.
         let server = move || {
             for socket in listener.incoming().take(3) {
                 std::thread::spawn(move || -> io::Result<()> {

@@ -1,5 +1,5 @@
-//! What was measured, as a table for people (medians of the rounds, and Stentor's ratio to each bare loop) and as a
-//! file for programs (every round, every run).
+//! The results, as a table for people (medians of the rounds, and Stentor's ratio to each bare loop) and as a file for
+//! programs (every round, every run).
 
 use std::process::Command;
 
@@ -28,7 +28,7 @@ struct RoomReport {
     goals: Vec<Goal>,
 }
 
-/// One question, its answer by each server, and Stentor's answer divided by each loop's.
+/// One question, each server's answer to it, and Stentor's answer divided by each loop's.
 #[derive(Serialize)]
 struct Row {
     question: String,
@@ -127,10 +127,11 @@ fn row(question: &str, answer: &Answer, visits: &[Visit], members: usize) -> Row
     }
 }
 
-/// Messages come one at a time while a server that writes each by itself has most of a core left.
+/// Below this rate of deliveries, messages come one at a time: a server that writes each of them separately still has
+/// most of a core free.
 const ONE_AT_A_TIME_MAX: f64 = 60_000.0;
 
-/// What a room of this size is to reach.
+/// The goals for a room of this size.
 fn goals(visits: &[Visit], rates: &[f64], members: usize) -> Vec<Goal> {
     let of = |kind: Kind, answer: &dyn Fn(&Visit) -> Option<f64>| {
         let same = visits.iter().filter(|visit| visit.members == members && visit.server == kind);
@@ -185,7 +186,7 @@ fn run_at(visit: &Visit, rate: f64) -> Option<&Run> {
     visit.at_rates.iter().find(|run| run.offered_messages_per_second == rate)
 }
 
-/// The middle figure, if there is one.
+/// The median, if there are any figures.
 pub fn median(mut figures: Vec<f64>) -> Option<f64> {
     figures.sort_by(f64::total_cmp);
     let (low, high) = (figures.get(figures.len().checked_sub(1)? / 2)?, figures.get(figures.len() / 2)?);
@@ -207,7 +208,7 @@ fn table(rows: &[Row]) -> Table {
     table
 }
 
-/// As this program was asked, to be asked again.
+/// The command line of this run, to run it again.
 pub fn command() -> String {
     format!("cargo run --release -p bench -- {}", std::env::args().skip(1).collect::<Vec<_>>().join(" "))
 }

@@ -1,4 +1,4 @@
-//! One measurement on a room that is already full: messages at a rate, or one message at a time.
+//! One measurement on a full room: messages at a rate, or one message at a time.
 
 use std::io;
 use std::time::Duration;
@@ -12,20 +12,21 @@ use crate::cpu;
 use crate::ear::empty_histogram;
 use crate::publisher::Schedule;
 
-/// A rate counts as carried while the 99th percentile stays below this.
+/// A rate counts as carried if the 99th percentile of the latency stays below this.
 pub const LATENCY_P99_MAX: Duration = Duration::from_secs(1);
-/// Once a delivery is this late the rate is not carried, and offering on would only fill the machine's memory.
+/// If a delivery is this late, the rate is not carried. To offer more would only fill the machine's memory.
 const LATENCY_GIVE_UP: Duration = Duration::from_secs(2);
-/// When nothing more arrives for so long, the rest is lost.
+/// If no delivery arrives for so long, the missing ones count as lost.
 const SILENCE_MAX: Duration = Duration::from_secs(5);
-/// Between two messages of a quiet room; not a multiple of the batching loop's tick, so that its whole wait is seen.
+/// The time between two messages in a quiet room. It is not a multiple of the batching loop's tick, so that every
+/// length of the loop's wait occurs.
 const QUIET: Duration = Duration::from_millis(53);
 
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Patience {
-    /// Stop offering when it is clear that the rate is not carried.
+    /// Stops when it is clear that the rate is not carried.
     Limited,
-    /// Offer until the time is over: what does the server do beyond its maximum?
+    /// Continues for the whole time, to see what the server does beyond its maximum.
     Endless,
 }
 
@@ -37,22 +38,22 @@ pub struct Run {
     pub missing: u64,
     pub faults: Faults,
     pub unacknowledged: u64,
-    /// Offering stopped early, as the rate was clearly not carried.
+    /// Whether the run stopped early, because the rate was clearly not carried.
     pub given_up: bool,
     pub deliveries_per_second: f64,
     pub wire_bytes_per_delivery: f64,
     pub cpu_us_per_delivery: f64,
-    /// The server's share of one core.
+    /// The CPU time of the server, as a share of one core.
     pub core_share: f64,
-    /// How much of the time the client had something to read: near one, it is the client that is full.
+    /// The share of the time in which the client had something to read. Near one, the client is the limit.
     pub client_share: f64,
     pub latency_p50_ms: f64,
     pub latency_p99_ms: f64,
     pub latency_max_ms: f64,
-    /// How much of the time server or client were ready and their core ran something else: the figures of a run where
-    /// this is more than a hundredth or two say little.
+    /// The share of the time in which the server or the client was ready and its core ran something else. If it is more
+    /// than a hundredth or two, the figures of the run say little.
     pub disturbed_share: f64,
-    /// How late the publisher was, be it by its own fault or because the server held it back.
+    /// The publisher's longest delay, caused by itself or by a server that held it back.
     pub publisher_late_max_ms: f64,
 }
 
@@ -66,7 +67,7 @@ impl Run {
     }
 }
 
-/// Publishes `rate` messages a second and waits until every member has them all, or nothing more comes.
+/// Publishes `rate` messages a second, and waits until every member has all of them, or until no more arrive.
 pub fn at_rate(room: &mut Room, pid: u32, rate: f64, duration: Duration, patience: Patience) -> Result<Run, Failure> {
     room.ear.forget();
     let before = Kernel::look(pid)?;
@@ -85,7 +86,7 @@ pub fn at_rate(room: &mut Room, pid: u32, rate: f64, duration: Duration, patienc
     Ok(run)
 }
 
-/// Publishes and reads until all is delivered or the rest is lost; whether it gave up offering.
+/// Publishes and reads until all messages are delivered or the rest is lost. Returns whether it stopped early.
 fn offer(room: &mut Room, schedule: &mut Schedule, end_ns: u64, patience: Patience) -> Result<bool, Failure> {
     let mut given_up = false;
     loop {
@@ -108,11 +109,12 @@ fn offer(room: &mut Room, schedule: &mut Schedule, end_ns: u64, patience: Patien
     }
 }
 
-/// Whether all that was sent has arrived everywhere and was acknowledged.
+/// Whether every message has arrived at every member and is acknowledged.
 fn is_quiet(room: &Room, sent: u64, now_ns: u64) -> bool {
     let expected = sent * room.members() as u64;
     let acknowledged = !room.acknowledges() || room.ear.acks >= sent;
-    // After the last delivery a repetition may still follow; a moment is enough to catch what is already on its way.
+    // A repeated message may still follow the last delivery. A short wait is enough to catch one that is already on its
+    // way.
     let rested = now_ns.saturating_sub(room.ear.last_delivery_ns) > 2_000_000;
     room.ear.checker.delivered >= expected && acknowledged && rested
 }
@@ -145,7 +147,7 @@ fn evaluate(room: &mut Room, schedule: &Schedule, start_ns: u64, end_ns: u64, sp
     }
 }
 
-/// Sends single messages into a quiet room, and records for each when the last member had it.
+/// Sends single messages into a quiet room, and records for each when the last member received it.
 pub fn one_by_one(room: &mut Room, messages: u32) -> Result<Histogram<u64>, Failure> {
     let mut last_us = empty_histogram();
     for _ in 0..messages {
@@ -168,7 +170,7 @@ pub fn one_by_one(room: &mut Room, messages: u32) -> Result<Histogram<u64>, Fail
     Ok(last_us)
 }
 
-/// Lets time pass, with an ear open.
+/// Waits for `duration` and reads what arrives meanwhile.
 pub fn rest(room: &mut Room, duration: Duration) -> Result<(), Failure> {
     let end_ns = room.now_ns() + duration.as_nanos() as u64;
     while room.now_ns() < end_ns {

@@ -1,7 +1,8 @@
-//! Finds the highest rate that is still carried, in a bounded number of runs: steps by a factor until one rate is
-//! carried and one is not, then the geometric middle of the two until they are close. Knows nothing of servers.
+//! Finds the highest rate that is still carried, in a bounded number of runs. It multiplies the rate by a factor until
+//! one rate is carried and one is not. Then it tries the geometric mean of the two until they are close. It knows
+//! nothing of servers.
 
-/// Two rates this close are not told apart; a run scatters more.
+/// Two rates this close count as equal, because runs vary by more than that.
 const CLOSE_ENOUGH: f64 = 1.05;
 
 const FACTOR_MAX: f64 = 2.0;
@@ -19,12 +20,13 @@ impl Search {
         Search { start, factor: FACTOR_MAX, runs_left: 14, carried: None, failed: None }
     }
 
-    /// A search that begins where an earlier one ended. Its steps grow, as the earlier one may have been misled.
+    /// A search that begins where an earlier one ended. Its steps grow, because the earlier one may have ended at a
+    /// wrong rate.
     pub fn near(start: f64) -> Search {
         Search { start, factor: 1.1, runs_left: 4, carried: None, failed: None }
     }
 
-    /// The rate to try next; `None` when the search is over.
+    /// The rate to try next. `None` when the search is over.
     pub fn next_rate(&self) -> Option<f64> {
         if self.runs_left == 0 {
             return None;
@@ -58,7 +60,7 @@ impl Search {
 mod tests {
     use super::*;
 
-    /// Runs a search against a server that carries `capacity`; what it found and how many runs it took.
+    /// Runs a search on a server that carries `capacity`. Returns the best rate and the number of runs.
     fn find(mut search: Search, capacity: f64) -> (f64, u32) {
         let (mut best, mut runs) = (0.0, 0);
         while let Some(rate) = search.next_rate() {

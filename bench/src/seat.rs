@@ -1,4 +1,4 @@
-//! A server that has just been started, and its room filled: how fast that went, and what it took of memory.
+//! A server that has just been started, with its room filled: how fast the joins were, and how much memory they took.
 
 use std::time::{Duration, Instant};
 
@@ -7,23 +7,23 @@ use crate::cpu;
 use crate::run;
 use crate::server::{Kind, Launch, Server};
 
-/// Joins at the beginning and at the end of filling a room that are compared.
+/// Joins at the beginning and at the end of filling a room, for comparison.
 const JOINS_COMPARED: usize = 1000;
 
-/// A running server with its full room. The server ends first, so that it does not see its members leave.
+/// A running server with its full room. The server is dropped first, so that it does not see its members leave.
 pub struct Seat {
     pub server: Server,
     pub room: Room,
     pub joins: Joins,
-    /// User-space memory of the server, a connection.
+    /// User-space memory of the server for each connection.
     pub resident_bytes: f64,
 }
 
-/// Joins per second: of all members, and of the first and last of them.
+/// Joins per second: of all members, and of the first and the last `JOINS_COMPARED` of them.
 #[derive(Clone, Copy)]
 pub struct Joins {
     pub all: f64,
-    /// Nothing where the room is too small to compare them.
+    /// `None` if the room is too small to compare them.
     pub first: Option<f64>,
     pub last: Option<f64>,
 }
@@ -36,7 +36,7 @@ impl Seat {
         let members = shape.members;
         let mut room = Room::new(server.address, dialect, shape)?;
         let resident = || cpu::resident_bytes(server.pid()).map_err(world("read the server's memory"));
-        // The first member pays for what the server touches once.
+        // The first member is not measured: with it the server allocates memory that it needs only once.
         room.admit(1)?;
         let resident_before = resident()?;
         let joins = fill(&mut room, members)?;
@@ -48,7 +48,7 @@ impl Seat {
     }
 }
 
-/// Lets everybody in behind the first member.
+/// Lets all other members join after the first one.
 fn fill(room: &mut Room, members: usize) -> Result<Joins, Failure> {
     let mut admit = |from: usize, to: usize| {
         let start = Instant::now();

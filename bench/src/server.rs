@@ -1,4 +1,4 @@
-//! Starts a measured server as a child on its own core and a free port, and ends it by its id.
+//! Starts a measured server as a child process on its own core and a free port, and ends it by its process id.
 
 use std::fmt;
 use std::io::{self, BufRead, BufReader, Read, Write};
@@ -15,11 +15,12 @@ use tempfile::TempDir;
 use crate::cpu;
 use crate::dialect::{Dialect, Persistence, ROOM, USERNAME};
 
-/// From the start of the process until it says where it listens; a durable store may have to make its files first.
+/// Time from the start of the process until it prints where it listens. A durable store may have to create its files
+/// first.
 const START_TIME_MAX: Duration = Duration::from_secs(20);
 const HTTP_TIME_MAX: Duration = Duration::from_secs(10);
 const HTTP_ANSWER_BYTES_MAX: u64 = 64 << 10;
-/// What stock clients send to a server that was given no key of its own; and, with a colon, in base64.
+/// The server key that standard clients use by default; and the same with a colon, in base64.
 const SERVER_KEY: &str = "defaultkey";
 const SERVER_KEY_BASIC: &str = "ZGVmYXVsdGtleTo=";
 pub const TICK: Duration = Duration::from_millis(20);
@@ -42,7 +43,7 @@ impl fmt::Display for Kind {
     }
 }
 
-/// How servers are started; the same for all of a run.
+/// How the servers of one run are started.
 #[derive(Clone)]
 pub struct Launch {
     pub stentor: Option<PathBuf>,
@@ -50,11 +51,11 @@ pub struct Launch {
     pub persistence: Persistence,
     pub shards: usize,
     pub server_cpus: Vec<usize>,
-    /// The thread that starts servers is on the first of them.
+    /// The thread that starts servers runs on the first of them.
     pub client_cpus: Vec<usize>,
-    /// Further flags of Stentor's.
+    /// Further flags for Stentor.
     pub more: Vec<String>,
-    /// Where data directories are made; by default where the system keeps passing files.
+    /// Where data directories are made; by default in the system's directory for temporary files.
     pub data_in: Option<PathBuf>,
 }
 
@@ -64,14 +65,14 @@ impl Launch {
         self.client_cpus[0]
     }
 
-    /// Starts a child on the server's cores.
+    /// Starts a child process on the server's cores.
     pub fn spawn(&self, command: &mut Command) -> io::Result<Child> {
         self.spawn_on(&self.server_cpus, command)
     }
 
-    /// Starts a child on some cores.
+    /// Starts a child process on these cores.
     pub fn spawn_on(&self, cpus: &[usize], command: &mut Command) -> io::Result<Child> {
-        // A child inherits the cores of the thread that starts it.
+        // A child process inherits the cores of the thread that starts it.
         cpu::pin_to(cpus)?;
         let child = command.spawn();
         cpu::pin_to(&[self.client_cpu()])?;
@@ -82,9 +83,9 @@ impl Launch {
 pub struct Server {
     child: Child,
     pub address: SocketAddr,
-    /// Where it tells what it counts; the loops count nothing.
+    /// The admin address with the metrics. The bare loops have none.
     admin: Option<SocketAddr>,
-    /// Removed with everything in it when the server is gone.
+    /// The server's data directory. It is removed with its content when the server is dropped.
     _directory: Option<TempDir>,
 }
 
@@ -96,12 +97,12 @@ impl Server {
         Server::start_as(&kind.to_string(), command, launch, directory)
     }
 
-    /// Stentor on a directory that is there already, and stays.
+    /// Starts Stentor on a directory that already exists and is kept.
     pub fn start_on(data: &Path, launch: &Launch) -> io::Result<Server> {
         Server::start_as("stentor", command(Kind::Stentor, launch, Some(data))?, launch, None)
     }
 
-    /// A bare HTTP server that answers everything with this many bytes.
+    /// Starts a bare HTTP server that answers every request with a body of this many bytes.
     pub fn start_bare_http(bytes: usize, launch: &Launch) -> io::Result<Server> {
         let mut command = Command::new(std::env::current_exe()?);
         command.arg("bare-http").arg("--bytes").arg(bytes.to_string());
@@ -124,12 +125,12 @@ impl Server {
         self.child.id()
     }
 
-    /// Where it tells what it counts.
+    /// The admin address with the metrics.
     pub fn admin(&self) -> io::Result<SocketAddr> {
         self.admin.ok_or_else(|| io::Error::other("a bare loop counts nothing"))
     }
 
-    /// What to speak with it: for Stentor this signs a user in.
+    /// The dialect for this server. For Stentor this signs in a user.
     pub fn dialect(&self, kind: Kind, launch: &Launch) -> io::Result<Dialect> {
         match kind {
             Kind::BareLoop | Kind::BatchingLoop => Ok(Dialect::Bare),
@@ -139,7 +140,7 @@ impl Server {
         }
     }
 
-    /// Signs in the one user whose sessions all members are.
+    /// Signs in the one user of all sessions and returns a token.
     pub fn token(&self) -> io::Result<String> {
         sign_in(self.address)
     }
@@ -153,7 +154,7 @@ impl Drop for Server {
 
 fn end(child: &mut Child) {
     cpu::kill(child.id());
-    // It was just killed, so this ends; what it was worth is known already.
+    // The process was just killed, so this returns. Its exit status does not matter.
     let _ = child.wait();
 }
 
@@ -166,21 +167,21 @@ fn command(kind: Kind, launch: &Launch, directory: Option<&Path>) -> io::Result<
     };
     let binary = launch.stentor.as_ref().ok_or_else(|| io::Error::other("no stentor binary was built or named"))?;
     let mut command = Command::new(binary);
-    // All that matters is said by flags, so that no variable of the environment changes what is measured.
+    // Flags set every relevant option, so that no environment variable changes what is measured.
     command.args(["--listen", "127.0.0.1:0", "--admin", "127.0.0.1:0", "--store", &launch.store]);
     command.args(["--server-key", SERVER_KEY, "--shards", &launch.shards.to_string()]);
     command.arg("--data").arg(directory).args(&launch.more);
     Ok(command)
 }
 
-/// Waits for the lines that say where the server listens, and lets a thread swallow what it says later, so that it
-/// never waits for its reader.
+/// Waits for the lines that say where the server listens. A thread reads and discards all later lines, so that the
+/// server never blocks on its output.
 fn addresses_of(child: &mut Child) -> io::Result<(SocketAddr, Option<SocketAddr>)> {
     let output = child.stdout.take().ok_or_else(|| io::Error::other("has no standard output"))?;
     let (said, lines) = mpsc::channel();
     std::thread::spawn(move || {
         for line in BufReader::new(output).lines().map_while(Result::ok) {
-            // Only the first are waited for.
+            // Only the first lines have a receiver.
             let _ = said.send(line);
         }
     });
@@ -210,7 +211,7 @@ fn address_in(line: &str, words: &str) -> Option<SocketAddr> {
     word.split('/').next()?.trim_end_matches([',', '.', ';']).parse().ok()
 }
 
-/// Signs the one user in whose token all members use, and returns it.
+/// Signs in the one user whose token all members use, and returns the token.
 fn sign_in(address: SocketAddr) -> io::Result<String> {
     let body = r#"{"id":"bench-members"}"#;
     let request = format!(
@@ -228,19 +229,19 @@ fn sign_in(address: SocketAddr) -> io::Result<String> {
     token_in(&answer).ok_or_else(|| io::Error::other(format!("sign-in was not answered with a token but: {answer}")))
 }
 
-/// The token in an answer, however its body is framed: it is the only JSON object there.
+/// The token in an answer, however the body is framed: the session is the only JSON object in it.
 fn token_in(answer: &str) -> Option<String> {
     let body = answer.get(answer.find('{')?..=answer.rfind('}')?)?;
     let session: serde_json::Value = serde_json::from_str(body).ok()?;
     (answer.starts_with("HTTP/1.1 200")).then(|| session["token"].as_str().map(str::to_owned)).flatten()
 }
 
-/// Builds the server in release mode and returns where cargo put it.
+/// Builds the server in release mode and returns the path of the binary.
 pub fn build_stentor() -> io::Result<PathBuf> {
     build("gateway", "stentor")
 }
 
-/// Builds a program of ours in release mode and returns where cargo put it.
+/// Builds one of our programs in release mode and returns the path of the binary.
 pub fn build(package: &str, program: &str) -> io::Result<PathBuf> {
     let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
     let manifest = Path::new(env!("CARGO_MANIFEST_DIR")).join("../Cargo.toml");

@@ -1,4 +1,4 @@
-//! What every question is told: which server, on which cores, and where the answer goes.
+//! The settings of every question: which server, on which cores, and where the results are written.
 
 use std::fs;
 use std::io;
@@ -19,18 +19,19 @@ pub struct Setting {
     /// Writes everything measured to this file.
     #[arg(long)]
     json: Option<PathBuf>,
-    /// The cores of what is measured; by default the first, or as many of the first as it has shards.
+    /// The cores of the measured server; by default the first ones, one for each shard.
     #[arg(long, visible_alias = "server-cpu", value_delimiter = ',')]
     server_cpus: Vec<usize>,
-    /// The cores of the clients, which are on the first of them if they are one; by default all that the server leaves,
-    /// or the last.
+    /// The cores of the clients; a single client runs on the first of them. By default all that the server leaves, or
+    /// the last.
     #[arg(long, visible_alias = "client-cpu", value_delimiter = ',')]
     client_cpus: Vec<usize>,
 }
 
 impl Setting {
-    /// How a server of so many shards is started for this question, with the memory store and messages that are not
-    /// kept. Raises what this process may open. To be called before anything is started, for that pins this thread.
+    /// How a server with so many shards is started for this question: with the memory store, and messages that are not
+    /// stored. Raises this process's limit of descriptors. Call it before anything is started, because starting a child
+    /// pins this thread.
     pub fn launch(&self, shards: usize) -> io::Result<Launch> {
         let (server_cpus, client_cpus) = self.cores(shards)?;
         cpu::raise_descriptor_limit();
@@ -46,18 +47,18 @@ impl Setting {
         })
     }
 
-    /// The stentor binary.
+    /// The path of the stentor binary.
     pub fn stentor(&self) -> io::Result<PathBuf> {
         self.server.clone().map_or_else(server::build_stentor, Ok)
     }
 
-    /// The same with a stentor to start.
+    /// The same, with the path of a stentor binary.
     pub fn launch_stentor(&self, shards: usize) -> io::Result<Launch> {
         let stentor = self.stentor()?;
         Ok(Launch { stentor: Some(stentor), ..self.launch(shards)? })
     }
 
-    /// The same, refused where server and client would share a core.
+    /// The same, but refuses cores that server and client would share.
     pub fn launch_apart(&self) -> io::Result<Launch> {
         let launch = self.launch(1)?;
         if launch.server_cpus.contains(&launch.client_cpu()) {
@@ -70,7 +71,7 @@ impl Setting {
         Ok(launch)
     }
 
-    /// The cores of a server with so many shards, and of its clients; at least one of each.
+    /// The cores of a server with so many shards, and the cores of its clients; at least one of each.
     fn cores(&self, shards: usize) -> io::Result<(Vec<usize>, Vec<usize>)> {
         Ok(self.cores_of(shards, &cpu::allowed_cpus()?))
     }
@@ -85,7 +86,7 @@ impl Setting {
         (server, clients)
     }
 
-    /// Writes what was measured, if that was asked for.
+    /// Writes the results to a file, if the options ask for it.
     pub fn keep(&self, whole: &impl Serialize) -> io::Result<()> {
         match &self.json {
             Some(path) => fs::write(path, serde_json::to_vec_pretty(whole)?),

@@ -1,9 +1,9 @@
 //! The same crowds on one shard and on two: how much more is delivered at most, and where the time goes.
 //!
-//! Each client is a process of its own with a room of its own, on a core of its own as far as there are cores beside the
-//! shards'. Where there are none, the client shares the last shard's core, and the report says that growth cannot be shown.
-//! What can be shown anywhere is what further shards cost: the server's CPU time a delivery, at a rate that leaves it idle
-//! for most of the time and where messages come one at a time, so that every delivery is a write.
+//! Each client is a separate process with its own room. It has its own core, as far as the shards leave cores free. If
+//! they leave none, the client shares the last shard's core, and the report says that growth cannot be shown. On any
+//! machine the bench can show what further shards cost: the server's CPU time per delivery. It is measured at a rate
+//! that leaves the server idle for most of the time, with messages one at a time, so that every delivery is a write.
 
 use std::io;
 use std::net::SocketAddr;
@@ -25,15 +25,15 @@ use crate::search::Search;
 use crate::server::{Kind, Launch, Server};
 use crate::setting::Setting;
 
-/// Deliveries/s that each client is offered first; the search goes on from there.
+/// Deliveries/s that each client is offered first. The search continues from there.
 const START_PER_CLIENT: f64 = 4e6;
-/// Messages/s in each room when it is quiet: a quarter of a core's writes, or less.
+/// Messages/s in each room in the quiet run: a quarter of a core's writes, or less.
 const QUIET_RATE: f64 = 20.0;
-/// What a delivery may cost more with further shards, in CPU time.
+/// By how much a delivery may become more expensive with further shards, in CPU time.
 const COST_GROWTH_MAX: f64 = 1.2;
-/// What shards with cores of their own are to add.
+/// The least growth that shards with their own cores should give.
 const GROWTH_MIN: f64 = 1.5;
-/// A side that is busy for so much of its time is full.
+/// A side that is busy for this share of its time counts as full.
 const FULL: f64 = 0.9;
 
 #[derive(Args, Debug)]
@@ -60,7 +60,7 @@ pub struct Options {
     setting: Setting,
 }
 
-/// A client process of this question.
+/// Options of a client process of this question.
 #[derive(Args, Debug)]
 pub struct Crowd {
     #[arg(long)]
@@ -79,7 +79,7 @@ pub struct Crowd {
     server_pid: u32,
 }
 
-/// What a client says.
+/// An answer of a client.
 #[derive(Serialize, Deserialize)]
 enum Answer {
     Full,
@@ -108,23 +108,23 @@ struct Figures {
     round: usize,
     deliveries_per_second: f64,
     latency_p99_ms: f64,
-    /// Cores that the server used, of them in the kernel.
+    /// Cores that the server used, and the part of them in the kernel.
     server_cores: f64,
     server_cores_in_kernel: f64,
-    /// Cores on which clients had something to read. They use a core each, as they never sleep.
+    /// Cores on which clients had something to read. Each client uses a whole core, because it never sleeps.
     client_cores_busy: f64,
-    /// How much of the time a thread of the server or a client was ready and its core ran another.
+    /// The share of the time in which a thread of the server or a client was ready and its core ran another thread.
     waiting_for_cores: f64,
     /// The server's CPU time.
     cpu_us_per_delivery: f64,
-    /// The same in the quiet run before.
+    /// The same in the quiet run before this one.
     quiet_cpu_us_per_delivery: f64,
 }
 
-/// Where so many shards and their clients are.
+/// The cores of a server with so many shards, and of its clients.
 struct Place {
     launch: Launch,
-    /// What cannot be shown, because they share cores.
+    /// What cannot be shown, because server and clients share cores.
     sharing: Option<String>,
 }
 
@@ -138,7 +138,8 @@ pub fn run(options: &Options) -> Result<(), Error> {
     let clients = options.clients.unwrap_or(cores.saturating_sub(most_shards).max(1));
     let stentor = options.setting.stentor()?;
     let place = |&shards: &usize| -> io::Result<(usize, Place)> {
-        // Clients are where the most shards leave them, so that one shard has the same clients as many.
+        // Clients get the cores that the largest number of shards leaves free, so that every number of shards is
+        // measured with the same clients.
         let client_cpus = options.setting.launch(most_shards)?.client_cpus;
         let launch = Launch { stentor: Some(stentor.clone()), client_cpus, ..options.setting.launch(shards)? };
         let apart = launch.client_cpus.iter().all(|cpu| !launch.server_cpus.contains(cpu));
@@ -146,7 +147,7 @@ pub fn run(options: &Options) -> Result<(), Error> {
         Ok((shards, Place { launch, sharing: (!apart).then(|| sharing(shards, cores, clients)) }))
     };
     let places = options.shards.iter().map(place).collect::<io::Result<Vec<_>>>()?;
-    // Said before anything is measured, and again with the figures.
+    // Printed before anything is measured, and again with the figures.
     places.iter().filter_map(|(_, place)| place.sharing.as_ref()).for_each(|text| eprintln!("{text}"));
     let mut all: Vec<Figures> = Vec::new();
     for round in 0..options.repeat {
@@ -160,7 +161,7 @@ pub fn run(options: &Options) -> Result<(), Error> {
     print(options, &places, clients, &all)
 }
 
-/// A server and its clients' full rooms. The server ends first, or it would see everybody leave.
+/// A server and its clients' full rooms. The server is dropped first, or it would have to handle every member's leave.
 struct Seats {
     server: Server,
     clients: Vec<Companion>,
@@ -171,12 +172,12 @@ struct Asking<'a> {
     options: &'a Options,
     launch: &'a Launch,
     clients: usize,
-    /// Empty after a run that lost something or somebody.
+    /// Empty after a run that lost messages or members.
     seats: Option<Seats>,
 }
 
 impl Asking<'_> {
-    /// The most deliveries per second at which nobody is lost and every client's p99 is below a second.
+    /// The most deliveries per second at which no member is lost and every client's p99 is below a second.
     fn most(mut self, near: Option<f64>, round: usize) -> Result<Option<Figures>, Error> {
         let quiet = self.offer(QUIET_RATE * (self.clients * self.options.members) as f64, round)?;
         let Some(quiet) = quiet else { return Ok(None) };
@@ -203,7 +204,7 @@ impl Asking<'_> {
         Ok(best.map(|best| Figures { quiet_cpu_us_per_delivery: quiet.cpu_us_per_delivery, ..best }))
     }
 
-    /// One run of all clients at once; `None` if one of them did not carry its part.
+    /// One run of all clients at once. `None` if one of them did not carry its part.
     fn offer(&mut self, deliveries: f64, round: usize) -> Result<Option<Figures>, Error> {
         let mut seats = match self.seats.take() {
             Some(seats) => seats,
@@ -248,7 +249,7 @@ impl Asking<'_> {
     }
 
     fn start_client(&self, server: &Server, token: &str, number: usize) -> io::Result<Companion> {
-        // From the last core down, so that the last shards are the ones to be shared with.
+        // Clients get cores from the last one down, so that shared cores are those of the last shards.
         let cpus = &self.launch.client_cpus;
         let cpu = cpus[cpus.len() - 1 - number % cpus.len()];
         let options = self.options;
@@ -285,7 +286,7 @@ impl Figures {
     }
 }
 
-/// Seconds that were spent so far.
+/// CPU seconds that were used so far.
 struct Spent {
     server_user: f64,
     server_system: f64,
@@ -315,7 +316,7 @@ impl Spent {
     }
 }
 
-/// A client process: it says when its room is full, and then, for each rate it is told, what came of it.
+/// A client process. It reports when its room is full. Then it gets rates, and reports the result of each.
 pub fn crowd(options: &Crowd) -> Result<(), Error> {
     companion::end_with_parent()?;
     cpu::raise_descriptor_limit();
@@ -411,7 +412,7 @@ fn print(options: &Options, places: &[(usize, Place)], clients: usize, all: &[Fi
     if goals.iter().any(Goal::is_missed) { Err(Error::Goals) } else { Ok(()) }
 }
 
-/// What kept the deliveries from being more, as far as the cores tell.
+/// What limited the deliveries, as far as the cores show it.
 fn limit(shards: usize, clients: usize, [server, client, waiting]: [Option<f64>; 3]) -> &'static str {
     let full = |busy: Option<f64>, cores: usize| busy.is_some_and(|busy| busy >= FULL * cores as f64);
     match (full(server, shards), full(client, clients)) {

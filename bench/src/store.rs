@@ -1,5 +1,6 @@
-//! The embedded store by itself, filled with messages of one channel and of a million, and the server on what was filled,
-//! killed again and again: what does a message cost, how long does a commit take, when does a start answer?
+//! The embedded store alone, filled with messages of one channel and of a million channels. Then the server on the
+//! filled store, killed again and again. What does a message cost, how long does a commit take, and when does a
+//! restarted server answer?
 
 mod author;
 mod fill;
@@ -30,7 +31,7 @@ pub struct Options {
     /// Millions of messages in each layout; a line of the table each.
     #[arg(long, default_value_t = 4)]
     millions: u32,
-    /// Channels of the spread layout, written in at random, by two people each.
+    /// Channels of the spread layout. Two users write in each, and channels are chosen at random.
     #[arg(long, default_value_t = 1_000_000)]
     channels: u32,
     /// Messages in one commit.
@@ -39,7 +40,8 @@ pub struct Options {
     /// Bytes of a message's content.
     #[arg(long, default_value_t = 100)]
     payload: usize,
-    /// Kills of a server that works on the last layout's store, which must not be `library`; half of them under load, half as soon as it has answered.
+    /// Kills of a server that works on the last layout's store, which must not be `library`; half of them under load,
+    /// half as soon as it has answered.
     #[arg(long, default_value_t = 0)]
     kills: usize,
     /// Seconds of load between a start's first answer and the kill.
@@ -59,7 +61,7 @@ enum Layout {
     Hot,
     /// Many small channels.
     Spread,
-    /// The messages of many small channels, put into the library below the store, with its own options, a row each.
+    /// The messages of many small channels, written to the library below the store, with its own options, one row each.
     Library,
 }
 
@@ -90,7 +92,7 @@ pub fn run(options: &Options) -> Result<(), Error> {
     for (number, &layout) in options.layout.iter().enumerate() {
         let directory = tempfile::TempDir::new_in(&data_in)?;
         let data = directory.path().join("data");
-        // Where a server with this `--data` has its store.
+        // The directory in which a server with this `--data` has its store.
         spans.extend(fill::fill(options, layout, &data.join("store"))?);
         if number + 1 == options.layout.len() && options.kills > 0 {
             rounds = kills::run(options, &data)?;

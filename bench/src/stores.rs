@@ -1,8 +1,8 @@
-//! The embedded store beside a database, which this starts itself: messages stored through the whole server, and what the
-//! database's driver alone stores of the same rows; pages; and how full partitions become.
+//! The embedded store beside a database, which this bench starts itself. It measures messages stored through the whole
+//! server, the same rows stored by the database's driver alone, pages, and how full partitions become.
 //!
-//! The database is one node that has on disk what it has acknowledged, as the embedded store has. It has cores of its own, as it
-//! has machines of its own where this store is used: what the server computes is not taken from it.
+//! The database is one node. It has on disk what it has acknowledged, like the embedded store. It has its own cores,
+//! because in real use it has its own machines: it must not take CPU time from the server.
 
 mod database;
 mod driver_alone;
@@ -29,7 +29,8 @@ use database::{Database, Partition};
 pub use driver_alone::{DriverAlone, serve as serve_driver_alone};
 use pages::{PageTimes, Reads};
 
-/// What the keeper promises of a partition, whatever comes: at most so much before it is closed, and what is under way then.
+/// The bounds that the store promises for a partition: the limit at which it is closed, and the rows that are under way
+/// at that time.
 const PARTITION_ROWS_MAX: f64 = 80_000.0 + 1_024.0;
 const PARTITION_BYTES_MAX: f64 = 64.0 * 1024.0 * 1024.0 + 1024.0 * 1024.0;
 
@@ -120,7 +121,7 @@ pub fn run(options: &Options) -> Result<(), Error> {
         data_in: Some(data_in.clone()),
         ..options.setting.launch_stentor(1)?
     };
-    // A node that has just started is slow: what it runs is compiled as it goes.
+    // A node that has just started is slow, because its code is compiled while it runs.
     let most = options.in_flight.iter().copied().max().unwrap_or(1);
     let warm = driver_alone::spawn(&driver_alone(options, &database, &launch, most)?, &launch)?;
     eprintln!("warming up · {}", line(&warm));
@@ -135,14 +136,14 @@ pub fn run(options: &Options) -> Result<(), Error> {
     print(options, &launch, &places, &sent, &pages, &partitions)
 }
 
-/// Which cores the database's node has, and those who publish to a server that uses it.
+/// The cores of the database's node, and the cores of the clients that publish to a server with this database.
 struct Places {
     node: Vec<usize>,
     publishers: Vec<usize>,
 }
 
 impl Places {
-    /// Publishers leave the node alone: on two cores they are on the server's.
+    /// Publishers do not use the node's cores: on a machine with two cores they run on the server's core.
     fn of(node: &[usize], server: &[usize], clients: &[usize]) -> Self {
         let (first, others) = clients.split_at(1);
         let by_default = if others.is_empty() { first } else { others };
@@ -152,7 +153,7 @@ impl Places {
     }
 }
 
-/// Refuses what cannot be measured before anything is built or started.
+/// Refuses options that cannot be measured, before anything is built or started.
 fn check(options: &Options) -> Result<(), Error> {
     let numbers = [options.rooms, options.messages, options.pages, options.repeat];
     if options.secs <= 0.0 || options.hot_secs <= 0.0 || numbers.contains(&0) || options.in_flight.contains(&0) {
@@ -196,7 +197,7 @@ fn send_round(
     Ok(())
 }
 
-/// The same rooms, with the same in flight.
+/// The options of the driver alone: the same rooms, and as many requests in flight.
 fn driver_alone(
     options: &Options,
     database: &Database,
@@ -213,7 +214,7 @@ fn driver_alone(
     })
 }
 
-/// One room with as much in flight as there is: how full do its partitions become?
+/// One room with the most requests in flight: how full do its partitions become?
 fn hot_room(options: &Options, launch: &Launch, database: &Database) -> Result<Vec<Partition>, Error> {
     let keyspace = database.new_keyspace(launch)?;
     let server = Server::start(Kind::Stentor, &database.launch_on(launch, &keyspace))?;

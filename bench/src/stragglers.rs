@@ -1,9 +1,10 @@
-//! Members that fall behind, in a room that goes on: what do the others notice, what does the server keep for them, and
-//! what is left when it is over?
+//! Members that fall behind, in a room that continues: what do the others notice, what does the server keep for them,
+//! and what is left afterwards?
 //!
-//! Some of a room stop reading for a while, or read a few hundred bytes a second, while messages go on. In a quiet room
-//! beside it a whole client process is stopped, so that no pong comes back. The others are timed before, during and after,
-//! and once before the stragglers have come; the server is looked at from outside all the while.
+//! Some members of a room stop reading for a while, or read a few hundred bytes a second, while messages continue. In a
+//! quiet room beside it, a whole client process is stopped, so that no pong comes back. The other members are timed
+//! before, during and after that, and once before the stragglers join. The server is observed from outside all the
+//! time.
 
 pub mod crowd;
 mod member;
@@ -30,21 +31,22 @@ use crowd::{Answer, Manner, Order, Outcome};
 use watch::{Look, Watch};
 
 const QUIET_ROOM: &str = "quiet";
-/// The manners of those who stop, a third each.
+/// How the stopped members behave, a third each.
 const MANNERS: [Manner; 3] = [Manner::Silent, Manner::Skipping, Manner::Slow];
-/// Windows before the others stop, after they go on, and before they come.
+/// Windows before the stragglers join, before they stop, and after they continue.
 const WINDOWS: usize = 4;
 const WINDOW_SECS_MAX: f64 = 5.0;
-/// At least so many windows in the time that is asked for.
+/// The least number of windows within the requested time.
 const WINDOWS_MIN: f64 = 10.0;
 /// Descriptors besides the members'.
 const OTHER_DESCRIPTORS: u64 = 64;
-/// A session is closed after 25 s of silence, looked at once a second; and is seen here four times a second.
+/// A session is closed after 25 s of silence. The server checks that once a second, and the bench looks four times a
+/// second.
 const DEADLINE: Duration = Duration::from_secs(25);
 const VANISHING_TIME_MAX: Duration = Duration::from_secs(40);
-/// How long the server may take to notice that everybody has gone.
+/// How long the server may take to notice that every client has gone.
 const LEAVING_TIME_MAX: Duration = Duration::from_secs(20);
-/// How long things stand still before they are looked at.
+/// How long nothing happens before a look is taken.
 const REST: Duration = Duration::from_millis(600);
 
 #[derive(Args, Debug)]
@@ -52,11 +54,11 @@ pub struct Options {
     /// Members of the room.
     #[arg(long, default_value_t = 5000)]
     members: usize,
-    /// How many of them stop, in percent: a third reads nothing, a third reads nothing and has asked to be moved on
-    /// (`on_lag=skip`), a third reads slowly.
+    /// How many of them stop, in percent: a third reads nothing, a third reads nothing and has chosen to skip
+    /// messages (`on_lag=skip`), a third reads slowly.
     #[arg(long, default_value_t = 30.0)]
     stopped: f64,
-    /// Members of a quiet room who vanish without a word.
+    /// Members of a quiet room that vanish without closing.
     #[arg(long, default_value_t = 500)]
     vanished: usize,
     /// Seconds for which they stop.
@@ -89,22 +91,22 @@ pub enum Error {
     Goals,
 }
 
-/// All that was measured.
+/// Everything that was measured.
 #[derive(Default, Serialize)]
 struct Findings {
-    /// Where stragglers and the client that times the others are together.
+    /// The core that stragglers share with the client that times the others, if they share one.
     shared_core: Option<usize>,
     phases: Vec<Phase>,
     vanishing: Option<Vanishing>,
     outcomes: BTreeMap<Manner, Outcome>,
-    /// Before anybody came, with everybody there and nothing said, and after everybody has gone.
+    /// Before any client connects, with every member connected and no messages, and after every client has gone.
     empty: Option<Standing>,
     full: Option<Standing>,
     left: Option<Standing>,
     looks: Vec<Look>,
 }
 
-/// Windows of one kind, as the others heard them.
+/// Windows of one kind, as the other members saw them.
 #[derive(Serialize)]
 struct Phase {
     name: &'static str,
@@ -118,14 +120,14 @@ struct Standing {
     descriptors: usize,
 }
 
-/// How the members of the quiet room were let go.
+/// How the server closed the members of the quiet room.
 #[derive(Clone, Copy, Default, Debug, Serialize)]
 struct Vanishing {
     vanished: u64,
     closed: u64,
     first_after_secs: f64,
     last_after_secs: f64,
-    /// What they found when they woke up.
+    /// What these members found after their process continued.
     woken: Outcome,
 }
 
@@ -151,7 +153,7 @@ pub fn run(options: &Options) -> Result<(), Error> {
     report::report(options, stopped, &findings)
 }
 
-/// Refuses what cannot be measured; answers how many stop.
+/// Refuses options that cannot be measured. Returns how many members stop.
 fn check(options: &Options) -> Result<usize, Error> {
     let refuse = |text: &str| Err(Error::Options(text.into()));
     let stopped = (options.members as f64 * options.stopped / 100.0).round() as usize;
@@ -169,11 +171,11 @@ fn check(options: &Options) -> Result<usize, Error> {
     Ok(stopped)
 }
 
-/// A server with a room: the others in this process, the stragglers in processes of their own.
+/// A server with a room: the other members in this process, the stragglers in separate processes.
 struct Scene<'a> {
     options: &'a Options,
     launch: Launch,
-    /// The first of our own addresses that nobody connects from.
+    /// The first of the local addresses that no client uses yet.
     next_address: usize,
     stragglers: Vec<Companion>,
     quiet: Vec<Companion>,
@@ -183,7 +185,7 @@ struct Scene<'a> {
 }
 
 impl Scene<'_> {
-    /// Lets everybody in, the others first.
+    /// Lets every member join, the others first.
     fn open<'a>(
         options: &'a Options,
         stopped: usize,
@@ -204,7 +206,7 @@ impl Scene<'_> {
         scene.watch.enter("filling");
         scene.room.admit(members)?;
         scene.room.appoint_publishers()?;
-        // The first messages find a server that has never sent any.
+        // A server's first messages are slower, because it has never sent any.
         scene.warm_up()?;
         scene.measure("alone", WINDOWS, findings)?;
         scene.watch.enter("filling");
@@ -214,7 +216,7 @@ impl Scene<'_> {
         Ok(scene)
     }
 
-    /// Client processes whose members have joined.
+    /// Starts client processes, and returns when their members have joined.
     fn start(&mut self, room: &str, members: usize, manners: &[Manner]) -> Result<Vec<Companion>, Error> {
         let manners: Vec<String> = manners.iter().map(|manner| format!("{manner:?}").to_lowercase()).collect();
         // Tokens live for a minute.
@@ -234,7 +236,7 @@ impl Scene<'_> {
                 format!("--slow-bytes-per-second={}", self.options.slow_bytes_per_second),
             ];
             self.next_address += 1;
-            // On cores of their own if there are any beside that of those who are timed.
+            // The companions get their own cores, if there are any beside the core of the timed members.
             let cpus = &self.launch.client_cpus;
             let cpus = if cpus.len() > 1 { &cpus[1..] } else { &cpus[..] };
             companions.push(Companion::start(&arguments, &self.launch, cpus)?);
@@ -245,7 +247,7 @@ impl Scene<'_> {
         Ok(companions)
     }
 
-    /// An answer of each, while the others stay attentive.
+    /// Waits for an answer of each companion, while the other members keep reading.
     fn hear_all(&mut self, companions: &mut [Companion]) -> Result<Vec<Answer>, Error> {
         let mut answers = Vec::new();
         for companion in companions {
@@ -260,7 +262,7 @@ impl Scene<'_> {
         Ok(answers)
     }
 
-    /// How things stand once nothing moves.
+    /// The state of the server after a rest.
     fn standing(&mut self) -> Result<Standing, Error> {
         run::rest(&mut self.room, REST)?;
         let look = self.look()?;
@@ -269,7 +271,7 @@ impl Scene<'_> {
 
     /// A look that begins now or later.
     fn look(&mut self) -> Result<Look, Error> {
-        // The look that is under way may have begun before.
+        // The look that is under way may have begun before this call.
         let since = self.watch.looks()?.len() + 1;
         loop {
             if let Some(look) = self.watch.newest(since)? {
@@ -316,7 +318,7 @@ impl Scene<'_> {
         Ok(())
     }
 
-    /// Lets the stragglers read everything that is still there for them, and asks what has become of them.
+    /// Lets the stragglers read everything that is still there for them, and collects their outcomes.
     fn go_on(&mut self) -> Result<BTreeMap<Manner, Outcome>, Error> {
         let sent = self.room.published();
         self.tell_stragglers(&Order::Read { sent })?;
@@ -342,7 +344,7 @@ impl Scene<'_> {
         answers
     }
 
-    /// Stops the processes of the quiet room, and watches how their members are let go.
+    /// Stops the processes of the quiet room, and watches how the server closes their members.
     fn vanish(&mut self) -> Result<Vanishing, Error> {
         let start = self.look()?;
         self.watch.enter("vanishing");
@@ -369,7 +371,7 @@ impl Scene<'_> {
         Ok(Vanishing { vanished, closed, first_after_secs, last_after_secs: last_after.as_secs_f64(), woken })
     }
 
-    /// Everybody goes, and the server is looked at until it has noticed.
+    /// Ends all clients, and looks at the server until it has noticed.
     fn leave(self, findings: &mut Findings) -> Result<(), Error> {
         let Scene { stragglers, quiet, room, watch, server, .. } = self;
         watch.enter("leaving");

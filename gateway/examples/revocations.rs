@@ -1,4 +1,5 @@
-//! What many logouts cost an embedded store: the start that reads them, and the writes that wait while they are forgotten.
+//! Measures what many logouts cost an embedded store: the start that reads them, and the writes that wait while they
+//! are removed.
 //!
 //!     cargo run --release -p gateway --example revocations -- 1000000
 
@@ -22,7 +23,7 @@ use uuid::Uuid;
 
 const LIFE: Duration = Duration::from_secs(3600);
 const NOW: Timestamp = Timestamp(1_000_000 * 1_000_000_000);
-/// When all logouts of this measurement may be forgotten.
+/// The time at which all logouts of this measurement may be removed.
 const LATER: Timestamp = Timestamp(NOW.0 + 2 * 3_600_000_000_000);
 /// Logouts that are made in one commit.
 const MADE_AT_ONCE: u128 = 10_000;
@@ -69,7 +70,7 @@ fn main() {
     bridge.stop().unwrap();
 }
 
-/// Makes as many logouts, one in ten of all of a user's tokens.
+/// Makes `count` logouts. One in ten is a logout of all of a user's tokens.
 fn make(store: &Embedded, count: u128) {
     let numbers: Vec<u128> = (0..count).collect();
     for some in numbers.chunks(MADE_AT_ONCE as usize) {
@@ -86,7 +87,7 @@ fn make(store: &Embedded, count: u128) {
     store.close().unwrap();
 }
 
-/// Forgets as the server does. Says in how many slices.
+/// Removes expired logouts as the server does. Returns the number of slices.
 fn forget(client: &Client, revocations: &Revocations) -> usize {
     let (expiry, mut place, mut slices) = (revocations.expiry(LATER), None, 0);
     loop {
@@ -102,7 +103,8 @@ fn forget(client: &Client, revocations: &Revocations) -> usize {
     }
 }
 
-/// Writes one thing after another until it is told to stop. Says how many, and how long the longest took.
+/// Writes one record after another until it is told to stop. Returns how many it wrote, and how long the longest write
+/// took.
 fn longest_write(client: Client, stop: &AtomicBool) -> (usize, Duration) {
     let (mut writes, mut longest) = (0, Duration::ZERO);
     while !stop.load(Ordering::Relaxed) {

@@ -1,7 +1,7 @@
-//! The operators' listener: `GET /metrics`, on an address of its own and on a thread of its own.
+//! The operators' listener: `GET /metrics`, on its own address and its own thread.
 //!
-//! One connection at a time, one request each, and a bound on how long either side may take: it is asked every few
-//! seconds by one or two programs, and must cost the shards nothing but their answers. It ends with the process.
+//! It serves one connection at a time and one request on each, and bounds the time of both sides. One or two programs
+//! ask it every few seconds, and it must cost the shards nothing but their reports. It ends with the process.
 
 use std::io::{self, Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
@@ -15,7 +15,7 @@ use crate::metrics::{Overview, StoreState};
 /// How long a shard may take to answer before it counts as not up.
 const PATIENCE: Duration = Duration::from_secs(1);
 
-/// How long a client may take to ask, and to take its answer.
+/// How long a client may take to send its request, and to read its answer.
 const CLIENT_DURATION_MAX: Duration = Duration::from_secs(2);
 
 /// Longest request head.
@@ -24,19 +24,19 @@ const HEAD_BYTES_MAX: usize = 8 * 1024;
 /// Most header lines of a request.
 const HEADERS_MAX: usize = 64;
 
-/// What the page is: OpenMetrics, which Prometheus reads as its own.
+/// The content type of the page: OpenMetrics, which Prometheus reads natively.
 const PAGE: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
 const LINE: &str = "text/plain; charset=utf-8";
 
-/// How long to wait when nothing can be accepted, such as for want of descriptors.
+/// How long to wait when no connection can be accepted, for example because descriptors have run out.
 const RETRY: Duration = Duration::from_millis(100);
 
-/// The listener, bound.
+/// The operators' listener, bound but not serving yet.
 pub struct Admin {
     listener: TcpListener,
 }
 
-/// What a client is told.
+/// An answer to a client.
 struct Answer {
     status: &'static str,
     kind: &'static str,
@@ -58,11 +58,11 @@ impl Admin {
         self.listener.local_addr()
     }
 
-    /// Answers from now on, on a thread of its own.
+    /// Starts to serve requests, on a thread of its own.
     pub fn serve(self, observer: Observer, store: Client) -> io::Result<()> {
         let serving = move || {
             let mut overview = Overview::default();
-            // When descriptors have run out, operators look: one is kept for them.
+            // Operators look when descriptors have run out, so one is kept back for them.
             let mut spare = None;
             loop {
                 if spare.is_none() {
@@ -76,7 +76,7 @@ impl Admin {
                     None => Err(error),
                 });
                 match accepted {
-                    // What goes wrong with a client is the client's to know.
+                    // Errors of one client's connection concern only that client.
                     Ok((stream, _)) => drop(attend(stream, &mut || page(&mut overview, &observer, &store))),
                     Err(_) => std::thread::sleep(RETRY),
                 }
@@ -116,7 +116,7 @@ fn attend(mut stream: TcpStream, page: &mut dyn FnMut() -> Answer) -> io::Result
     stream.shutdown(std::net::Shutdown::Write)
 }
 
-/// Reads until the head's end or its bound; `None` when the client went or took too long.
+/// Reads up to the head's end or its bound. Returns `None` when the client has gone or took too long.
 fn read_head(stream: &mut TcpStream) -> io::Result<Option<Vec<u8>>> {
     let deadline = Instant::now() + CLIENT_DURATION_MAX;
     let (mut head, mut buffer) = (Vec::new(), [0; 1024]);

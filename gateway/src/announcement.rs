@@ -4,7 +4,7 @@ use std::net::SocketAddr;
 
 use crate::options::{Options, StoreKind};
 
-/// Says where the server listens, how many shards it has, where it keeps things, and what to do next.
+/// Prints where the server listens, how many shards it has, where it stores data, and what to do next.
 pub fn print(options: &Options, address: SocketAddr, admin: Option<SocketAddr>, shards: usize, capacity: usize) {
     let store = match options.store {
         StoreKind::Embedded => format!("embedded, in {}", options.data.display()),

@@ -1,37 +1,37 @@
-//! JSON for the payloads of tokens, written so that every official client reads it right.
+//! JSON for the payloads of tokens, written so that every official client reads it correctly.
 //!
-//! The official JavaScript client (2.8.0) takes each byte of a payload for a character of Latin-1, and drops `-` and `_`
+//! The official JavaScript client (2.8.0) reads each byte of a payload as a Latin-1 character, and drops `-` and `_`
 //! from the payload's base64url text instead of translating them. This writer therefore escapes
 //!
 //! - every character beyond ASCII, as one or two `\uXXXX`, and
-//! - `>`, `?`, `~` and U+007F. In ASCII text they alone can put `-` or `_` into base64url. Three bytes make four groups
-//!   of six bits, and `-` and `_` stand for 62 and 63, the groups whose upper five bits are all set. Each of the first
-//!   three groups holds the top bit of a byte among those five, and that bit is 0 in ASCII. The last group is the lower
-//!   six bits of the third byte, which are 62 or 63 for these four characters only.
+//! - `>`, `?`, `~` and U+007F. Only these ASCII characters can put `-` or `_` into base64url. Three bytes make four
+//!   groups of six bits, and `-` and `_` stand for 62 and 63, the groups whose upper five bits are all set. Each of the
+//!   first three groups holds the top bit of a byte among those five, and that bit is 0 in ASCII. The last group is the
+//!   lower six bits of the third byte, which are 62 or 63 for these four characters only.
 //!
-//! An escape consists of `\`, `u` and hexadecimal digits, none of which is one of the four. So the result holds
-//! wherever in the payload a text stands.
+//! An escape consists of `\`, `u` and hexadecimal digits, none of which is one of the four. So the result holds at
+//! every position of a text in the payload.
 
 use std::io::{self, Write};
 
 use serde::Serialize;
 use serde_json::ser::{Formatter, Serializer};
 
-/// Most bytes that stand for one byte of the same JSON without these escapes: an escaped `?` has six.
+/// Most bytes that escaping makes of one byte of the same JSON: an escaped `?` has six.
 pub const GROWTH_MAX: usize = 6;
 
 /// Writes a value as JSON with these escapes.
 pub fn write(value: &impl Serialize) -> serde_json::Result<String> {
     let mut json = Vec::new();
     value.serialize(&mut Serializer::with_formatter(&mut json, Escaping))?;
-    // Nothing but ASCII has been written, so no character is lost.
+    // The JSON is pure ASCII, so the lossy conversion loses nothing.
     Ok(String::from_utf8_lossy(&json).into_owned())
 }
 
 struct Escaping;
 
 impl Formatter for Escaping {
-    /// Is given the parts of a text that JSON itself would leave as they are.
+    /// serde_json calls this with the parts of a text that JSON itself would not escape.
     fn write_string_fragment<W: Write + ?Sized>(&mut self, writer: &mut W, fragment: &str) -> io::Result<()> {
         for piece in fragment.split_inclusive(is_escaped) {
             let escaped = piece.chars().next_back().filter(|character| is_escaped(*character));
@@ -83,7 +83,7 @@ mod tests {
         assert_eq!(write(&pairs).unwrap(), r#"{"wo\u003f":"\u00e9"}"#);
     }
 
-    /// Every pair of ASCII characters at each place in a group of three bytes, at the end and before more text.
+    /// Every pair of ASCII characters at each position in a group of three bytes, at the end and before more text.
     #[test]
     fn no_pair_of_characters_puts_a_dash_or_underscore_into_base64() {
         let ascii = || (0..=127u8).map(char::from);

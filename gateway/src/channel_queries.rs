@@ -1,8 +1,8 @@
-//! What HTTP handlers have for the shards: questions to the owners of channels and to their own shard, and news for the
-//! sessions of users. Put down here, taken up by the shard's next turn; questions are answered in one of those that follow.
+//! Inputs that HTTP handlers have for the shards: queries to the owners of channels and to their own shard, and
+//! broadcasts for the sessions of users. The shard's next turn takes them, and a later turn answers the queries.
 //!
-//! Bounded by the HTTP connections of a shard, each of which asks one thing at a time and has one thing to tell at most. If
-//! a handler is dropped, what it asked for is done all the same, and the answer let go.
+//! Bounded by the number of HTTP connections of a shard: each has at most one open query and one broadcast. If a
+//! handler is dropped, its query is still carried out, and the answer is dropped.
 
 use std::cell::{Cell, RefCell};
 use std::collections::{HashMap, VecDeque};
@@ -14,7 +14,7 @@ use engine::parcel::{Broadcast, ChannelAnswer, ChannelQuery};
 use engine::shard::Input;
 use runtime::bell::Bell;
 
-/// The questions and news of one shard's handlers.
+/// The queries and broadcasts of one shard's handlers.
 #[derive(Default)]
 pub struct ChannelQueries {
     bell: Bell,
@@ -23,7 +23,7 @@ pub struct ChannelQueries {
     open: RefCell<HashMap<u64, Open>>,
 }
 
-/// A question whose answer is waited for, or has come.
+/// A query whose handler waits for the answer, or whose answer has come.
 #[derive(Default)]
 struct Open {
     waiting: Option<Waker>,
@@ -31,12 +31,12 @@ struct Open {
 }
 
 impl ChannelQueries {
-    /// Asks the owner of a channel.
+    /// Sends a query to the owner of a channel and waits for the answer.
     pub async fn ask(&self, channel: ChannelId, query: ChannelQuery) -> ChannelAnswer {
         self.answer_to(|number| Input::ChannelQuery { number, channel, query }).await
     }
 
-    /// For each of these users, whether any session shows itself to followers.
+    /// For each of these users, whether any of the user's sessions is visible to followers.
     pub async fn online(&self, users: &[UserId]) -> Vec<bool> {
         if users.is_empty() {
             return Vec::new();
@@ -47,7 +47,7 @@ impl ChannelQueries {
         }
     }
 
-    /// Tells something to the sessions of users, on every shard.
+    /// Sends a broadcast to the sessions of users, on every shard.
     pub fn tell(&self, broadcast: Broadcast) {
         self.put(Input::Broadcast(broadcast));
     }
@@ -76,17 +76,17 @@ impl ChannelQueries {
         .await
     }
 
-    /// The next of what was put down, for the shard.
+    /// The next input for the shard, in the order of arrival.
     pub fn take(&self) -> Option<Input> {
         self.asked.borrow_mut().pop_front()
     }
 
-    /// Ready when there is something to take.
+    /// Ready when `take` has an input.
     pub fn poll_asked(&self, context: &mut Context<'_>) -> Poll<()> {
         self.bell.poll(context)
     }
 
-    /// The answer to a question. If nobody waits for it any more, it is let go.
+    /// Hands over the answer to a query. If no handler waits for it any more, the answer is dropped.
     pub fn found(&self, number: u64, channel_answer: ChannelAnswer) {
         let waiting = self.open.borrow_mut().get_mut(&number).and_then(|open| {
             open.channel_answer = Some(channel_answer);
@@ -98,7 +98,7 @@ impl ChannelQueries {
     }
 }
 
-/// Forgets a question when its asker is done, or gone.
+/// Removes a query from `open` when its handler has the answer, or is dropped.
 struct Forget<'a> {
     channel_queries: &'a ChannelQueries,
     number: u64,

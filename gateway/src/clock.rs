@@ -1,11 +1,12 @@
-//! Watches the system's clock: draws the server's wall clock towards it, and tells operators when it was set.
+//! Watches the system's clock. It moves the server's wall clock slowly towards it, and warns operators when the
+//! system's clock was set.
 
 use std::io;
 use std::thread::{self, JoinHandle};
 
 use runtime::clock::{self, LOOK_INTERVAL};
 
-/// Starts the thread that looks once a second, as long as the process lives.
+/// Starts the thread that looks at the clock once a second, until the process ends.
 pub fn watch() -> io::Result<JoinHandle<()>> {
     thread::Builder::new().name("clock".into()).spawn(|| {
         loop {

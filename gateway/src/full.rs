@@ -1,5 +1,5 @@
-//! What a client hears that comes when as many connections are open as fit: whether the server lives, if that is the question,
-//! and otherwise that it may try again later.
+//! The answer for a client that connects when all connections are in use. If the client asks whether the server is
+//! alive, it gets that answer. Otherwise it is told to try again later.
 //!
 //! Pure: bytes in, an answer out. The sockets keep a few places for such clients (`sockets/accept.rs`).
 
@@ -11,28 +11,28 @@ use crate::percent::{self, Part};
 use crate::target::Target;
 use crate::upgrade::HEAD_BYTES_MAX;
 
-/// When a refused client may try again, in seconds: long enough for some to leave.
+/// When a refused client may try again, in seconds: by then some connections may have closed.
 pub const RETRY_AFTER_SECONDS: u32 = 5;
 
-/// What a client that comes too late asks for.
+/// What a client asks for when the server is full.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Asked {
-    /// Whether the server does its work.
+    /// Whether the server works.
     Health(Method),
-    /// Whether there is one.
+    /// Whether the server exists.
     Life(Method),
-    /// What it will not get now.
+    /// Anything else, which is refused now.
     Service(Method),
 }
 
-/// Whether an answer has a body.
+/// Whether the answer has a body.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Method {
     Head,
     Other,
 }
 
-/// What has been asked; nothing as long as more bytes have to come for that.
+/// What the client asks for; `None` until enough bytes have come.
 pub fn asked(bytes: &[u8]) -> Option<Asked> {
     let head = &bytes[..bytes.len().min(HEAD_BYTES_MAX)];
     let mut headers = [httparse::EMPTY_HEADER; HEADERS_MAX];
@@ -55,7 +55,7 @@ pub fn asked(bytes: &[u8]) -> Option<Asked> {
 }
 
 impl Asked {
-    /// The answer. `unready` says why the store takes nothing now, if it does not.
+    /// The answer. `unready` returns the reason if the store takes no requests now.
     pub fn answer(self, unready: impl FnOnce() -> Option<String>) -> Vec<u8> {
         match self {
             Self::Health(method) => match unready() {
@@ -71,7 +71,7 @@ impl Asked {
 const JSON: &str = "application/json";
 const TEXT: &str = "text/plain; charset=utf-8";
 
-/// What is said without having heard what was asked for.
+/// The answer to a client whose request has not been read.
 pub fn unasked() -> Vec<u8> {
     Asked::Service(Method::Other).answer(|| None)
 }

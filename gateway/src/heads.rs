@@ -1,20 +1,20 @@
 //! What the head of a request says, for `upgrade` and `http/framing`, which read it before hyper does.
 //!
-//! The head is parsed by httparse, as hyper does it. This is what both readers ask of the result.
+//! httparse parses the head, as it does for hyper. These functions read the result.
 
 use httparse::Header;
 
 /// More headers than any client or proxy sends. It is hyper's own bound.
 pub const HEADERS_MAX: usize = 100;
 
-/// The second digit of the versions of HTTP that are spoken here, as httparse has it.
+/// The minor version of the HTTP version that the server supports, as httparse returns it.
 pub const HTTP_1_1: Option<u8> = Some(1);
 
-/// How long the body of a request is.
+/// How a request gives the length of its body.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Body {
     Bytes(u64),
-    /// In chunks, which say themselves where they end.
+    /// In chunks, which end with a chunk of size zero.
     Chunked,
 }
 
@@ -22,7 +22,7 @@ impl Body {
     pub const NONE: Self = Self::Bytes(0);
 }
 
-/// Why nobody can say where the body of a request ends.
+/// Why the end of a request's body cannot be known.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum BodyFault {
     Malformed,
@@ -30,7 +30,7 @@ pub enum BodyFault {
     UnknownCoding,
 }
 
-/// How long the body behind this head is (RFC 9112, section 6.3).
+/// The length of the body that follows this head (RFC 9112, section 6.3).
 pub fn body(version: Option<u8>, headers: &[Header<'_>]) -> Result<Body, BodyFault> {
     let mut codings = Vec::new();
     for value in values(headers, "transfer-encoding") {
@@ -46,7 +46,7 @@ pub fn body(version: Option<u8>, headers: &[Header<'_>]) -> Result<Body, BodyFau
     }
     match codings.as_slice() {
         [] => Ok(Body::Bytes(length.unwrap_or(0))),
-        // HTTP/1.0 has no transfer codings, so nothing is known of a body that has one.
+        // HTTP/1.0 has no transfer codings, so the length of such a body is unknown.
         _ if version != HTTP_1_1 => Err(BodyFault::Malformed),
         [coding] if coding.eq_ignore_ascii_case(b"chunked") => Ok(Body::Chunked),
         codings if codings.iter().all(|coding| coding.is_empty() || coding.eq_ignore_ascii_case(b"chunked")) => {
@@ -56,7 +56,7 @@ pub fn body(version: Option<u8>, headers: &[Header<'_>]) -> Result<Body, BodyFau
     }
 }
 
-/// Digits and nothing else: no sign, no blank, no list.
+/// Parses digits only: no sign, no blank, no list.
 fn decimal(digits: &[u8]) -> Option<u64> {
     if digits.is_empty() || !digits.iter().all(u8::is_ascii_digit) {
         return None;
@@ -69,27 +69,28 @@ pub fn values<'a, 'h>(headers: &'a [Header<'h>], name: &'a str) -> impl Iterator
     headers.iter().filter(move |header| header.name.eq_ignore_ascii_case(name)).map(|header| header.value.trim_ascii())
 }
 
-/// The value of a header that may be there once only.
+/// The value of a header that may appear only once.
 pub fn one<'h>(headers: &[Header<'h>], name: &str) -> Option<&'h [u8]> {
     let mut all = values(headers, name);
     let value = all.next()?;
     all.next().is_none().then_some(value)
 }
 
-/// Whether one of the comma-separated words of these headers is `word`.
+/// Whether these headers contain `word` as one of their comma-separated words.
 pub fn lists(headers: &[Header<'_>], name: &str, word: &str) -> bool {
     values(headers, name)
         .flat_map(|value| value.split(|&byte| byte == b','))
         .any(|part| part.trim_ascii().eq_ignore_ascii_case(word.as_bytes()))
 }
 
-/// What an `Authorization` header of this scheme holds. Schemes may be written in any case (RFC 9110, section 11.1).
+/// The credentials in an `Authorization` header of this scheme. Schemes may be written in any case (RFC 9110, section
+/// 11.1).
 pub fn credentials<'a>(header: &'a str, scheme: &str) -> Option<&'a str> {
     let (named, credentials) = header.split_once(' ')?;
     named.eq_ignore_ascii_case(scheme).then(|| credentials.trim_ascii())
 }
 
-/// How many bytes of line ends stand before a request; they mean nothing (RFC 9112, section 2.2).
+/// How many bytes of line ends stand before a request. They have no meaning (RFC 9112, section 2.2).
 pub fn empty_lines(bytes: &[u8]) -> usize {
     bytes.iter().take_while(|byte| matches!(byte, b'\r' | b'\n')).count()
 }

@@ -1,6 +1,6 @@
 //! The tasks that serve a shard's HTTP connections.
 //!
-//! They are held, not detached: a detached task is leaked with its descriptor when the executor ends.
+//! The tasks are held, not detached: a detached task is leaked with its descriptor when the executor ends.
 
 use std::cell::RefCell;
 use std::future::Future;
@@ -13,7 +13,7 @@ use slab::Slab;
 #[derive(Default)]
 pub struct HttpTasks {
     tasks: Slab<Task<()>>,
-    /// Those that have come to their end and may be let go.
+    /// Tasks that have ended and can be dropped.
     finished: Rc<RefCell<Vec<usize>>>,
 }
 
@@ -28,7 +28,7 @@ impl HttpTasks {
         }));
     }
 
-    /// Lets go what has come to its end.
+    /// Drops the tasks that have ended.
     pub fn reap(&mut self) {
         for number in self.finished.borrow_mut().drain(..) {
             drop(self.tasks.remove(number));

@@ -1,8 +1,8 @@
-//! The keys that sign tokens: given by the options, or made at random on the first start and kept in the data
-//! directory, so that tokens outlive a restart and no two installations share a key.
+//! The keys that sign tokens. The options give them, or the server makes them at random on its first start and keeps
+//! them in the data directory. So tokens stay valid after a restart, and no two installations share a key.
 //!
-//! A key file is complete or absent, whatever happens meanwhile: written aside, synced, then linked into place, which
-//! fails if another process was first; then that one's key is used.
+//! A key file is always complete or absent. The server writes and syncs a temporary file, and then links it to its
+//! final name. Linking fails if another process has created the file first; then the server uses that process's key.
 
 use std::fs::{File, OpenOptions};
 use std::io::{self, Write};
@@ -11,10 +11,10 @@ use std::path::{Path, PathBuf};
 
 use crate::options::{Options, Secret, StoreKind};
 
-/// A random key has as many bytes as HMAC-SHA256 gives out; more would add nothing.
+/// A random key has as many bytes as HMAC-SHA256 returns; a longer key would add nothing.
 const KEY_BYTES: usize = 32;
 
-/// What signs session tokens and what signs refresh tokens.
+/// The key of session tokens and the key of refresh tokens.
 #[derive(Clone, Debug)]
 pub struct SigningKeys {
     pub session: Secret,
@@ -35,8 +35,8 @@ pub enum KeysError {
 }
 
 impl SigningKeys {
-    /// The keys this server shall use. With the memory store nothing is written: keys end with the process, as does
-    /// everything they could open.
+    /// The keys for this server. With the memory store nothing is written: the keys end with the process, like
+    /// everything that they give access to.
     pub fn obtain(options: &Options) -> Result<Self, KeysError> {
         let key = |given: &Option<Secret>, name: &str| match (given, options.store) {
             (Some(secret), _) => Ok(secret.clone()),
@@ -68,7 +68,7 @@ fn kept_key(directory: &Path, name: &str) -> Result<Secret, KeysError> {
     from_hex(text.trim_ascii()).map(Secret::new).ok_or(KeysError::Damaged { path })
 }
 
-/// Makes the file appear with this content, complete and on disk, unless it is there already.
+/// Creates the file with this content, complete and on disk, unless it already exists.
 fn write_new(directory: &Path, path: &Path, key: &[u8]) -> io::Result<()> {
     let aside = path.with_extension(format!("new-{}", std::process::id()));
     let mut file = OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&aside)?;

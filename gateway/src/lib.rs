@@ -1,6 +1,6 @@
-//! Talks: the server's front door. Options and keys, tokens and passwords, HTTP, and the opening of WebSockets.
+//! The server's outer layer: options and keys, tokens and passwords, HTTP, and WebSocket openings.
 //!
-//! The program itself (`main.rs`) starts what is here and joins it with `engine` and `storage`.
+//! The program itself (`main.rs`) starts these parts and connects them with `engine` and `storage`.
 
 pub mod admin;
 pub mod announcement;

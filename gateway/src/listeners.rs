@@ -1,4 +1,4 @@
-//! The sockets that listen: one for each shard, all on one port, between which the kernel divides new connections.
+//! The listening sockets: one for each shard, all on one port. The kernel distributes new connections among them.
 
 use std::io;
 use std::net::SocketAddr;
@@ -6,9 +6,9 @@ use std::os::fd::OwnedFd;
 
 use rustix::net::{self, SocketFlags, sockopt};
 
-/// The sockets that listen on an address, one for each shard, all on one port.
+/// Binds and opens the listening sockets of an address, one for each shard. Returns them with the actual address.
 pub fn listeners(address: SocketAddr, shards: usize) -> io::Result<(Vec<OwnedFd>, SocketAddr)> {
-    // Alone on the port first: sockets that share a port would not notice another server of ours.
+    // First bind alone: sockets that share a port would not notice that another server of ours uses it.
     let alone = bound(address, Sharing::Alone)?;
     let address = SocketAddr::try_from(net::getsockname(&alone)?)?;
     drop(alone);
@@ -19,7 +19,7 @@ pub fn listeners(address: SocketAddr, shards: usize) -> io::Result<(Vec<OwnedFd>
     Ok((listeners, address))
 }
 
-/// Connections that may wait to be accepted; the kernel's own bound may be lower.
+/// Connections that may wait to be accepted. The kernel's own limit may be lower.
 const BACKLOG: i32 = 4096;
 
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -32,7 +32,7 @@ fn bound(address: SocketAddr, sharing: Sharing) -> io::Result<OwnedFd> {
     let family = if address.is_ipv4() { net::AddressFamily::INET } else { net::AddressFamily::INET6 };
     let flags = SocketFlags::NONBLOCK | SocketFlags::CLOEXEC;
     let socket = net::socket_with(family, net::SocketType::STREAM, flags, None)?;
-    // Connections of a former life that linger must not keep the port.
+    // Lingering connections of an earlier process must not block the port.
     sockopt::set_socket_reuseaddr(&socket, true)?;
     if sharing == Sharing::Shared {
         sockopt::set_socket_reuseport(&socket, true)?;

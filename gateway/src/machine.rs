@@ -1,4 +1,5 @@
-//! What the machine allows: descriptors, memory for rings, io_uring. Raised where we may, and explained where we may not.
+//! What the machine allows: descriptors, memory for rings, io_uring. Raises limits where the process may, and explains
+//! how to raise the others.
 
 use std::fs;
 use std::io;
@@ -8,17 +9,19 @@ use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
 use crate::sockets::SPARES;
 
-/// Descriptors that are no connections and belong to no shard: the store's files, of which fjall keeps 256 tables open besides
-/// those that it writes, its journals, or the connections to a database; the standard streams; the operators' listener.
+/// Descriptors that are not connections and belong to no shard. These are the store's files, the standard streams and
+/// the operators' listener. The store's files are 256 tables that fjall keeps open, the tables that it is writing, and
+/// its journals; or they are the connections to a database.
 const PROCESS_DESCRIPTORS: u64 = 1024;
 
-/// Descriptors of one shard that are no connections: three rings and what wakes them, the epoll set twice, the listener.
+/// Descriptors of one shard that are not connections: three rings and the descriptors that wake them, the epoll set
+/// twice, and the listener.
 const SHARD_DESCRIPTORS: u64 = 8;
 
-/// What glommio locks for the rings of one shard.
+/// Bytes that glommio locks for the rings of one shard.
 const LOCKED_BYTES_PER_SHARD: u64 = 512 * 1024;
 
-/// Checks and raises what the process needs; answers how many connections fit, all shards together.
+/// Checks the limits that the process needs and raises them. Returns how many connections fit, for all shards together.
 pub fn prepare(shards: usize) -> Result<usize, String> {
     raise_locked_memory(shards as u64 * LOCKED_BYTES_PER_SHARD)?;
     io_uring::probe().map_err(|error| explain_io_uring(&error))?;
@@ -26,11 +29,11 @@ pub fn prepare(shards: usize) -> Result<usize, String> {
     Ok(usize::try_from(connections(descriptors, shards as u64)).unwrap_or(usize::MAX))
 }
 
-/// How many of the descriptors may be connections. The rest is for the store, the shards, the operators, and for those who
-/// are told that there is no more room.
+/// How many of the descriptors may be connections. The rest is for the store, the shards, the operators, and the
+/// clients that are told that the server is full.
 fn connections(descriptors: u64, shards: u64) -> u64 {
     let reserved = PROCESS_DESCRIPTORS + shards * (SHARD_DESCRIPTORS + SPARES as u64);
-    // Few descriptors make a small server, not none.
+    // With few descriptors the server is small, but it still accepts connections.
     descriptors.saturating_sub(reserved).max(descriptors / 2)
 }
 
@@ -69,7 +72,7 @@ fn explain_io_uring(error: &io::Error) -> String {
     format!("io_uring cannot be used ({error}): {}", remedy(error, disabled.trim()))
 }
 
-/// What to change, by what the kernel said and what its sysctl kernel.io_uring_disabled says.
+/// Advice on what to change, by the kernel's error and the value of the sysctl kernel.io_uring_disabled.
 fn remedy(error: &io::Error, disabled: &str) -> &'static str {
     match (Errno::from_io_error(error), disabled) {
         (Some(Errno::PERM), "2") => "it is switched off for everybody: set the sysctl kernel.io_uring_disabled to 0",
@@ -95,7 +98,7 @@ fn remedy(error: &io::Error, disabled: &str) -> &'static str {
     }
 }
 
-/// The one question whose answer glommio would turn into a panic on a shard's thread.
+/// Tests the one call whose failure glommio would turn into a panic on a shard's thread.
 mod io_uring {
     #![allow(unsafe_code)]
 
@@ -130,7 +133,7 @@ mod tests {
         check(Errno::NOSYS, "0", "Linux 5.8 or newer");
         check(Errno::NOSYS, "", "Linux 5.8 or newer");
         check(Errno::NOMEM, "0", "ulimit -l");
-        // Allowed by the sysctl for members of a group, so it is something else.
+        // The sysctl allows it for members of a group, so the cause is another one.
         check(Errno::NOMEM, "1", "ulimit -l");
         check(Errno::MFILE, "0", "ulimit -n");
         check(Errno::INVAL, "0", "a newer one");

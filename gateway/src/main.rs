@@ -34,7 +34,7 @@ use tracing_subscriber::filter::{LevelFilter, Targets};
 use tracing_subscriber::layer::SubscriberExt;
 use tracing_subscriber::util::SubscriberInitExt;
 
-/// Threads that hash passwords: one does twenty a second or so, and the cores belong to the shards.
+/// Threads that hash passwords: one does some twenty a second, and the cores belong to the shards.
 const PASSWORD_THREADS: usize = 1;
 
 /// How often a store that does not answer yet is asked again.
@@ -68,7 +68,7 @@ fn failed(error: &str) -> ExitCode {
     ExitCode::FAILURE
 }
 
-/// Runs the server until it is told to stop, or cannot go on.
+/// Runs the server until it receives a signal to stop, or has a fatal failure.
 fn serve(options: &Options) -> Result<(), String> {
     let shards = usize::from(options.shards.get());
     let capacity = machine::prepare(shards)?;
@@ -138,8 +138,8 @@ fn serve(options: &Options) -> Result<(), String> {
     ended.and(shards_stopped).and(store_stopped)
 }
 
-/// The next epoch, and the logouts of former ones, as soon as the store answers; nothing if the server is to stop before. A
-/// full disk ends the start: only the operator can make room.
+/// Waits for the store and returns the next epoch and the stored logouts of earlier runs. Returns `None` if the server
+/// is told to stop before the store answers. A full disk ends the start: only the operator can free space.
 fn begin_life(
     store: &dyn Store,
     listening: &[OwnedFd],
@@ -186,7 +186,7 @@ fn open_store(options: &Options) -> Result<Arc<dyn Store>, String> {
     })
 }
 
-/// Waits for a signal to stop, or for the store's end.
+/// Waits for a signal to stop, or for a fatal failure of the store.
 fn wait(mut signals: Signals, fatal: flume::Receiver<storage::Failure>) -> Result<(), String> {
     let (told, news) = flume::bounded(1);
     let signalled = told.clone();
@@ -204,7 +204,8 @@ fn wait(mut signals: Signals, fatal: flume::Receiver<storage::Failure>) -> Resul
     news.recv().unwrap_or(Ok(()))
 }
 
-/// The database's driver says the same once a second while something is away; that is said by us, once.
+/// The database driver repeats the same message once a second while a node is away. The server logs that once itself,
+/// so the driver's messages are off.
 fn log_to_standard_error() {
     let filter = Targets::new().with_default(LevelFilter::INFO).with_target("scylla", LevelFilter::OFF);
     let lines = tracing_subscriber::fmt::layer().with_writer(std::io::stderr).with_filter(filter);

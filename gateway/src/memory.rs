@@ -1,24 +1,25 @@
-//! Gives memory back to the system that the C library's allocator keeps after a crowd has gone.
+//! Returns memory to the system that the C library's allocator keeps after a crowd has gone.
 //!
-//! The allocator hands back by itself only what lies at the end of its heaps. When 200,000 channels go, the holes between what
-//! stays are hundreds of MiB. A shard notices when most of what it had has gone, and rings. A thread then has all holes
-//! given back. A shard that allocates meanwhile waits, so this is done after a crowd has gone and at no other time.
+//! By itself the allocator returns only the memory at the end of its heaps. When 200,000 channels go, the holes between
+//! the remaining blocks are hundreds of MiB. A shard notices when most of what it had is gone, and signals a thread.
+//! The thread makes the allocator return all holes. A shard that allocates meanwhile has to wait, so this happens only
+//! after a crowd has gone.
 
 use std::io;
 use std::time::Duration;
 
 use engine::counters::Levels;
 
-/// Channels, memberships and places in audiences of a shard, together, that are a crowd. Each leaves some hundred bytes.
+/// How many channels, members and subscriptions of a shard together count as a crowd. Each leaves some hundred bytes.
 const CROWD: u64 = 20_000;
-/// The rest of a crowd goes soon after its first half.
+/// Time from the signal to the return of memory: the rest of a crowd leaves soon after its first half.
 const PATIENCE: Duration = Duration::from_secs(5);
 
-/// Calls the thread. Ringing never waits.
+/// Signals the thread. `try_send` never waits.
 #[derive(Clone)]
 pub struct Bell(flume::Sender<()>);
 
-/// Starts the thread, which ends with the last bell.
+/// Starts the thread. It ends when the last `Bell` is dropped.
 pub fn start() -> io::Result<Bell> {
     let (bell, rung) = flume::bounded(1);
     let giving_back = move || {
@@ -31,7 +32,7 @@ pub fn start() -> io::Result<Bell> {
     Ok(Bell(bell))
 }
 
-/// The most that a shard has had since its memory was last given back.
+/// The most that a shard has had since its memory was last returned.
 pub struct HighWater {
     most: u64,
     bell: Bell,
@@ -42,7 +43,8 @@ impl HighWater {
         Self { most: 0, bell }
     }
 
-    /// Takes in what a shard has now; rings if half of a crowd has gone, and again for each further half.
+    /// Takes the present numbers of a shard. Signals the thread if half of a crowd has gone, and again for each further
+    /// half.
     pub fn take_in(&mut self, levels: &Levels) {
         let here = levels.channels + levels.members + levels.subscriptions;
         self.most = self.most.max(here);
@@ -58,14 +60,15 @@ mod allocator {
     #![allow(unsafe_code)]
 
     pub fn give_back() {
-        // SAFETY: it tells the system which pages of the heaps nobody uses, under the allocator's own locks.
+        // SAFETY: `malloc_trim` only tells the system which pages of the heaps are unused, under the allocator's own
+        // locks.
         unsafe { libc::malloc_trim(0) };
     }
 }
 
 #[cfg(not(target_env = "gnu"))]
 mod allocator {
-    /// Other allocators are left alone.
+    /// Other allocators manage this themselves, so nothing is done.
     pub fn give_back() {}
 }
 
@@ -98,7 +101,7 @@ mod tests {
     #[test]
     fn holes_between_what_stays_are_given_back() {
         const MIB: usize = 128;
-        // Small pieces, of which every hundredth stays: no heap can shrink from its end.
+        // Small pieces, of which every hundredth stays, so that no heap can shrink from its end.
         let mut pieces: Vec<Option<Box<[u8; 1024]>>> = (0..MIB * 1024).map(|_| Some(Box::new([1; 1024]))).collect();
         for (place, piece) in pieces.iter_mut().enumerate() {
             if place % 100 != 0 {

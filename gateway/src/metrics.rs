@@ -1,7 +1,8 @@
-//! What the shards have counted, as the text that Prometheus reads. docs/operations.md says what each number is for.
+//! What the shards have counted, as text in the format that Prometheus reads. docs/operations.md explains each number.
 //!
-//! Sums over all shards, but for what only makes sense of one core. The only labels are `shard` and `kind`, so the page
-//! does not grow with users or channels. A shard that did not answer keeps its last numbers: counters must not go back.
+//! Numbers are sums over all shards, except for those that only make sense for one core. The only labels are `shard`
+//! and `kind`, so the page does not grow with users or channels. A shard that did not answer keeps its last numbers,
+//! because counters must not go back.
 
 use std::fmt;
 
@@ -88,17 +89,17 @@ pub struct Overview {
     pub store: StoreState,
 }
 
-/// How the store is when somebody asks.
+/// The state of the store when an operator asks.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 pub struct StoreState {
     /// Whether it takes requests.
     pub ready: bool,
-    /// Of a store on a disk of this machine.
+    /// Free space on the disk, for a store on this machine's disk.
     pub disk: Option<DiskRoom>,
 }
 
 impl Overview {
-    /// Takes in what the shards said now, one place for each.
+    /// Takes the shards' reports, one for each shard; `None` for a shard that did not answer.
     pub fn take_in(&mut self, reports: Vec<Option<Box<Report>>>) {
         self.up = reports.iter().map(Option::is_some).collect();
         self.newest.resize_with(reports.len(), || None);
@@ -109,7 +110,7 @@ impl Overview {
         }
     }
 
-    /// The page.
+    /// The page as text.
     pub fn text(&self) -> Result<String, fmt::Error> {
         let mut registry = Registry::with_prefix("stentor");
         registry.register_collector(Box::new(self.clone()));
@@ -168,7 +169,7 @@ impl Overview {
         kinds.iter().enumerate().map(|(place, kind)| ([("kind", *kind)], sum(place))).collect()
     }
 
-    /// What is of each shard alone.
+    /// The numbers that are given for each shard separately.
     fn encode_cores(&self, page: &mut Page<'_, '_>) -> fmt::Result {
         let shard = |number: usize| [("shard", number.to_string())];
         let up: Vec<_> = self.up.iter().enumerate().map(|(number, up)| (shard(number), u64::from(*up))).collect();
@@ -190,7 +191,7 @@ impl Overview {
     }
 }
 
-/// Where metrics are written to.
+/// The page that metrics are written to.
 struct Page<'a, 'b>(&'a mut DescriptorEncoder<'b>);
 
 impl Page<'_, '_> {

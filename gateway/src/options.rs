@@ -1,7 +1,8 @@
-//! Configuration, parsed once: flag over environment over file over default.
+//! The configuration, parsed once. A flag wins over the environment, the environment over the file, and the file over
+//! the default.
 //!
-//! What comes out is checked and typed; no raw string goes further in. Every error says which setting is wrong and what
-//! to write instead. Keys given as text never appear in `Debug` output.
+//! The result is checked and typed; no raw string goes further into the server. Every error says which setting is wrong
+//! and what to write instead. Keys given as text never appear in `Debug` output.
 
 mod database;
 
@@ -22,22 +23,24 @@ use storage::scylla::options::ScyllaOptions;
 
 use database::{DatabaseFile, DatabaseFlags};
 
-/// Most shards there may be; the mesh between them grows with the square.
+/// Most shards of a server. The mesh between them grows with the square of their number.
 pub const SHARDS_MAX: u16 = 256;
-/// Most members whose coming and going may be told one by one: a joiner's list of them is 15 MB.
+/// Most members of a room whose joins and leaves may be announced one by one. A joiner's list of that many members is
+/// 15 MB.
 pub const ROOM_MEMBERS_LIMIT: u32 = 100_000;
-/// Least room that may be kept free on the disk.
+/// Least free space to keep on the disk, in MiB.
 pub const DISK_RESERVE_MIB_MIN: u32 = 64;
-/// Shortest signing key: HMAC-SHA256 needs half its block to be worth its name.
+/// Shortest signing key: 128 bits, half of HMAC-SHA256's output. A shorter key would be too weak.
 pub const KEY_BYTES_MIN: usize = 16;
 /// Longest lifetime of a token. Revocations are kept as long as tokens live.
 pub const TTL_MAX: Duration = Duration::from_secs(366 * 24 * 3600);
 
-/// How long an idle HTTP connection is kept, unless configured otherwise: longer than nginx (60 s), AWS's balancers (60 s),
-/// Traefik (90 s) and Caddy (2 min) keep theirs to us. Whichever side gives up first must be the one that sends requests, or a
-/// request meets a connection that is just being closed.
+/// How long an idle HTTP connection is kept, unless configured otherwise. This is longer than nginx (60 s), AWS's
+/// balancers (60 s), Traefik (90 s) and Caddy (2 min) keep their connections to the server. The side that sends
+/// requests must be the first to close an idle connection; otherwise it may send a request on a connection that is just
+/// being closed.
 pub const KEEP_ALIVE: Duration = Duration::from_secs(180);
-/// Longest such time.
+/// Longest keep-alive time.
 pub const KEEP_ALIVE_MAX: Duration = Duration::from_secs(24 * 3600);
 
 /// The server's checked configuration.
@@ -45,30 +48,30 @@ pub const KEEP_ALIVE_MAX: Duration = Duration::from_secs(24 * 3600);
 pub struct Options {
     pub command: Command,
     pub listen: SocketAddr,
-    /// Where operators look; `None`: nowhere.
+    /// The address where operators read the counters; `None` means no address.
     pub admin: Option<SocketAddr>,
     pub data: PathBuf,
     pub store: StoreKind,
     /// Bytes of the data directory's disk that stay free: with less, the embedded store refuses writes.
     pub disk_reserve: u64,
-    /// Where and how, for `StoreKind::Scylla`.
+    /// The nodes and settings of the database, for `StoreKind::Scylla`.
     pub database: ScyllaOptions,
     pub shards: NonZeroU16,
-    /// How long the next request of an HTTP connection is waited for.
+    /// How long an HTTP connection waits for its next request.
     pub keep_alive: Duration,
-    /// Visible members beyond which a channel is a crowd.
+    /// Visible members up to which joins and leaves are announced one by one.
     pub room_members_max: usize,
-    /// `None`: as fast as they like.
+    /// `None`: no limit.
     pub sends_per_second: Option<NonZeroU32>,
     pub server_key: String,
     pub session_ttl: Duration,
     pub refresh_ttl: Duration,
-    /// `None`: made at random on the first start and kept in the data directory.
+    /// `None`: the key is made at random on the first start and kept in the data directory.
     pub session_key: Option<Secret>,
     pub refresh_key: Option<Secret>,
 }
 
-/// Which keeper remembers.
+/// The kind of store.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Deserialize, clap::ValueEnum)]
 #[serde(rename_all = "lowercase")]
 pub enum StoreKind {
@@ -80,17 +83,17 @@ pub enum StoreKind {
     Scylla,
 }
 
-/// What this process is to do.
+/// The task of this process.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub enum Command {
     Serve,
-    /// Print the tables' CQL, or make them.
+    /// Print the tables' CQL, or create the tables.
     Schema {
         apply: bool,
     },
     /// Write everything that the store has to this file.
     Export(PathBuf),
-    /// Move everything from this file to the store; without one, from the embedded store to the database.
+    /// Move everything from this file to the store; without a file, from the embedded store to the database.
     Import(Option<PathBuf>),
 }
 
@@ -106,7 +109,7 @@ enum CommandName {
     Import,
 }
 
-/// Key material that does not show itself in logs.
+/// Key material that is not shown in logs.
 #[derive(Clone, PartialEq, Eq)]
 pub struct Secret(Vec<u8>);
 
@@ -126,10 +129,10 @@ impl fmt::Debug for Secret {
     }
 }
 
-/// The configuration cannot be used.
+/// The configuration is invalid.
 #[derive(Debug, thiserror::Error)]
 pub enum OptionsError {
-    /// Wrong flags or environment; also how `--help` and `--version` come out.
+    /// Wrong flags or environment. `--help` and `--version` are also reported this way.
     #[error(transparent)]
     Arguments(#[from] clap::Error),
     #[error("cannot read the configuration file {path}: {source}")]
@@ -141,7 +144,7 @@ pub enum OptionsError {
 }
 
 impl OptionsError {
-    /// Says what is wrong, or what was asked for by `--help`, and ends the process.
+    /// Prints the error, or the text that `--help` asks for, and ends the process.
     pub fn exit(self) -> ! {
         match self {
             Self::Arguments(error) => error.exit(),
@@ -159,7 +162,7 @@ impl Options {
         Self::from_arguments(std::env::args_os())
     }
 
-    /// As `from_process`, with these arguments, the first being the program's name.
+    /// Like `from_process`, with these arguments. The first is the program's name.
     pub fn from_arguments(arguments: impl IntoIterator<Item = OsString>) -> Result<Self, OptionsError> {
         let matches = Flags::command().try_get_matches_from(arguments)?;
         let flags = Flags::from_arg_matches(&matches)?;
@@ -170,7 +173,7 @@ impl Options {
         combine(&matches, flags, file)
     }
 
-    /// Where the embedded store lives: a directory of its own, beside the signing keys.
+    /// The directory of the embedded store, beside the signing keys.
     pub fn store_directory(&self) -> PathBuf {
         self.data.join("store")
     }
@@ -308,12 +311,12 @@ impl File {
     }
 }
 
-/// Reads an address and says what one looks like: many write a port alone, or a name.
+/// Parses an address. The error shows an example, because many users write a port alone, or a name.
 fn address(text: &str) -> Result<SocketAddr, String> {
     text.parse().map_err(|_| "write an IP address and a port, such as 127.0.0.1:7350".to_owned())
 }
 
-/// Where operators look: an address, or `off`.
+/// The address for operators, or `off`.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 enum AdminAddress {
     At(SocketAddr),
@@ -353,7 +356,7 @@ impl FromStr for Ttl {
         if duration < Duration::from_secs(1) || duration > TTL_MAX {
             return Err(format!("{text:?} is out of range; write a time from 1s to 366 days"));
         }
-        // Tokens count in whole seconds.
+        // Tokens have times in whole seconds.
         Ok(Self(Duration::from_secs(duration.as_secs())))
     }
 }
@@ -452,7 +455,7 @@ fn checked_shards(given: Option<NonZeroU16>) -> Result<NonZeroU16, OptionsError>
         }
         Some(shards) => Ok(shards),
         None => {
-            // Knows of affinity masks and of a container's share.
+            // `available_parallelism` respects affinity masks and a container's CPU quota.
             let cores = std::thread::available_parallelism().map_or(1, |cores| cores.get());
             let shards = u16::try_from(cores).unwrap_or(SHARDS_MAX).min(SHARDS_MAX);
             Ok(NonZeroU16::new(shards).unwrap_or(NonZeroU16::MIN))
@@ -480,7 +483,7 @@ fn checked_room_members(given: Option<u32>) -> Result<usize, OptionsError> {
 
 fn checked_server_key(given: Option<String>) -> Result<String, OptionsError> {
     let key = given.unwrap_or_else(|| "defaultkey".into());
-    // It travels as the user name of HTTP's Basic scheme, which ends at the first colon.
+    // The key is sent as the user name of HTTP's Basic scheme, which ends at the first colon.
     if key.is_empty() || key.contains(':') || key.chars().any(char::is_control) {
         return Err(OptionsError::Invalid(
             "server_key must not be empty, nor contain a colon or control characters".into(),
@@ -489,7 +492,7 @@ fn checked_server_key(given: Option<String>) -> Result<String, OptionsError> {
     Ok(key)
 }
 
-/// The key of the first layer that names one, as text or as a file; both in one layer contradict each other.
+/// The key from the first layer that sets one, as text or as a file. Setting both in one layer is an error.
 fn choose_key(
     name: &str,
     matches: &ArgMatches,
@@ -522,7 +525,7 @@ fn choose_key(
 fn read_key_file(name: &str, path: &Path) -> Result<Vec<u8>, OptionsError> {
     let bytes = std::fs::read(path)
         .map_err(|error| OptionsError::Invalid(format!("cannot read {name}_file {}: {error}", path.display())))?;
-    // Editors and `echo` end a file with a newline that nobody means.
+    // Editors and `echo` end a file with a newline that is not part of the key.
     Ok(bytes.trim_ascii_end().to_vec())
 }
 
@@ -541,7 +544,7 @@ mod tests {
         parse(&[&["--config", path.to_str().unwrap()], arguments].concat())
     }
 
-    /// Every part of `expected` must be in the error.
+    /// Checks that every part of `expected` is in the error.
     fn check_error(result: Result<Options, OptionsError>, expected: &[&str]) {
         let error = result.unwrap_err().to_string();
         for part in expected {
@@ -675,7 +678,7 @@ mod tests {
         assert_eq!(key(with_file(&file, &flag).unwrap()).bytes(), b"key-of-the-flag-0123456789");
     }
 
-    /// The environment belongs to a whole process, so the cases run in one of their own.
+    /// The environment belongs to a whole process, so these cases run in a process of their own.
     #[test]
     fn the_environment_lies_between_flags_and_file() {
         let child = std::process::Command::new(std::env::current_exe().unwrap())

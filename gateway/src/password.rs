@@ -1,8 +1,8 @@
 //! Passwords: hashed with Argon2id on a few plain threads, never on a shard's.
 //!
-//! A hash takes some 20 ms and 19 MiB; a shard that did it would be deaf meanwhile. Shards put work into one bounded
-//! queue and wait for the answer without holding up anything else. A full queue is an error at once: whoever signs in
-//! is told to try again, rather than kept waiting beyond the patience of its client.
+//! A hash takes some 20 ms and 19 MiB. A shard that computed it would handle nothing else meanwhile. Shards put the
+//! work into one bounded queue and wait for the answer without blocking anything else. If the queue is full, the call
+//! fails at once: the user is told to try again, instead of waiting longer than the client does.
 
 use std::io;
 use std::thread;
@@ -11,10 +11,10 @@ use argon2::Argon2;
 use argon2::password_hash::phc::PasswordHash;
 use argon2::password_hash::{PasswordHasher, PasswordVerifier};
 
-/// Clients give up after 7 s. At 25 ms a hash, one thread works this queue off in less than half of that.
+/// Clients give up after 7 s. At 25 ms a hash, one thread works through a full queue in less than half of that.
 const QUEUE_MAX: usize = 128;
 
-/// The threads' front; each shard has a clone. The threads end when the last clone is gone.
+/// The queue's sending side; each shard has a clone. The threads end when the last clone is dropped.
 #[derive(Clone)]
 pub struct Passwords {
     queue: flume::Sender<Work>,
@@ -22,7 +22,7 @@ pub struct Passwords {
 
 type Work = Box<dyn FnOnce(&Argon2<'_>) + Send>;
 
-/// A password could be neither made nor checked.
+/// A password could be neither hashed nor checked.
 #[derive(Clone, PartialEq, Eq, Debug, thiserror::Error)]
 pub enum PasswordFailure {
     #[error("too many sign-ins with a password at once")]
@@ -32,7 +32,7 @@ pub enum PasswordFailure {
 }
 
 impl Passwords {
-    /// Starts the threads: at least one.
+    /// Starts the threads, at least one.
     pub fn start(threads: usize) -> io::Result<Self> {
         Self::start_with(threads, Argon2::default())
     }
@@ -47,7 +47,7 @@ impl Passwords {
         Ok(Self { queue })
     }
 
-    /// As `start`, with hashes that are as cheap as can be: for tests of everything else.
+    /// Like `start`, with the cheapest possible hashes, for tests of everything else.
     #[cfg(test)]
     pub(crate) fn start_cheap() -> Self {
         let params = argon2::Params::new(argon2::Params::MIN_M_COST, 1, 1, None).unwrap();
@@ -55,12 +55,12 @@ impl Passwords {
         Self::start_with(1, argon2).unwrap()
     }
 
-    /// The hash to keep for this password, with a salt of its own, in PHC string form.
+    /// The hash to store for this password, with its own salt, in PHC string form.
     pub async fn hash(&self, password: String) -> Result<String, PasswordFailure> {
         self.answer_of(move |argon2| hash(argon2, &password)).await
     }
 
-    /// Whether this password made this hash. Takes as long without a hash, then to say no.
+    /// Whether this password made the hash `kept`. Without a hash the answer is no, after the same time.
     pub async fn check(&self, password: String, kept: Option<String>) -> Result<bool, PasswordFailure> {
         self.answer_of(move |argon2| match kept {
             Some(kept) => check(argon2, &password, &kept),
@@ -75,7 +75,7 @@ impl Passwords {
     ) -> Result<T, PasswordFailure> {
         let (sender, answer) = flume::bounded(1);
         let job: Work = Box::new(move |argon2| {
-            // Whoever has gone meanwhile needs no answer.
+            // The caller may have gone meanwhile; then the hash is not computed.
             if !sender.is_disconnected() {
                 let _ = sender.send(work(argon2));
             }

@@ -1,13 +1,15 @@
-//! Percent-decoding of URL paths and queries. Text comes out or nothing does: no replacement characters, no guesses.
+//! Percent-decoding of URL paths and queries. The result is valid text or nothing: no replacement characters, no
+//! guesses.
 
-/// Decodes `%XX`; in queries also `+`, which stands for a blank there and for itself in a path.
+/// Which part of a URL is decoded. Both decode `%XX`. A query also decodes `+`, which means a blank there and itself in
+/// a path.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Part {
     Path,
     Query,
 }
 
-/// The text, if its escapes are complete and its bytes are UTF-8.
+/// Returns the text, or `None` if an escape is incomplete or the bytes are not UTF-8.
 pub fn decode(encoded: &str, part: Part) -> Option<String> {
     let mut decoded = Vec::with_capacity(encoded.len());
     let mut rest = encoded.bytes();
@@ -25,7 +27,7 @@ fn hex(digit: u8) -> Option<u8> {
     char::from(digit).to_digit(16).map(|value| value as u8)
 }
 
-/// The pairs of a query, still encoded. Empty ones are left out: clients end URLs with `?` and `&`.
+/// The pairs of a query, still encoded. Empty pairs are left out: clients end URLs with `?` and `&`.
 pub fn pairs(query: &str) -> impl Iterator<Item = (&str, &str)> {
     query.split('&').filter(|pair| !pair.is_empty()).map(|pair| pair.split_once('=').unwrap_or((pair, "")))
 }

@@ -1,23 +1,26 @@
-//! Which tokens are refused although their signatures are good: logged-out ones, by token id or all of a user's.
+//! Which tokens are refused although their signatures are valid: those that were logged out, by token id or all of a
+//! user's.
 //!
 //! A logout of all of a user's tokens is a *cutoff*: the user's tokens that were issued before it are refused. Sign-ins
 //! and cutoffs of one user have one order, whatever shards they are on and however many of them fall into one second.
-//! `iat` tells whole seconds, so a token also bears its place in that order (`Issue::Sequence`): the microsecond of its
-//! issue, or one more than the user's last cutoff if that is later. A cutoff is in the store before it is in force, and
-//! tokens are issued meanwhile; so it lies `CUTOFF_LEAD` ahead of the clock, and counts only if the clock has not come
-//! there until it is in force. Then it is behind every token that was issued before, and the next token is behind it.
+//! `iat` only has whole seconds, so a token also carries its place in that order (`Issue::Sequence`): the microsecond
+//! of its issue, or one more than the user's last cutoff if that is later. A cutoff is stored before it is in force,
+//! and tokens are issued meanwhile. So it lies `CUTOFF_LEAD` ahead of the clock, and is valid only if it is in force
+//! before the clock reaches it. Then it is later than every token issued before, and the next token is later than the
+//! cutoff.
 //!
 //! This is the one thing that shards share. A logout on any shard must hold at once for a connection that arrives at
-//! any other, and each opening asks here, ten thousand times a second: a parcel to every shard would make the answer
-//! late, and a lock would make shards wait for each other. So readers load an immutable snapshot without waiting, and
-//! the rare writer replaces the snapshot of one bucket, which costs a copy of a 256th of the whole.
+//! any other shard, and each opening reads this table, ten thousand times a second. A parcel to every shard would
+//! arrive too late, and a lock would make shards wait for each other. So readers load an immutable snapshot without
+//! waiting. A writer, which is rare, replaces the snapshot of one bucket, which costs a copy of a 256th of the whole.
 //!
-//! The order must hold when the server is started anew, and its clock may have been set back meanwhile. So the time of the newest
-//! tokens is in the store, to the minute, as the cutoff of a user who does not exist. If that lies ahead of the clock, each cutoff
-//! lies behind it.
+//! The order must hold after a restart, and the clock may have been set back meanwhile. So the time of the newest
+//! tokens is in the store, to the minute, as the cutoff of a user who does not exist. If that time is ahead of the
+//! clock, each cutoff is set later than it.
 //!
-//! Entries leave when no token they refuse can still be alive. A full bucket refuses new entries, which the one who
-//! logs out is told; nothing is ever dropped to make room. The store forgets in its own time (`http/forgetting.rs`).
+//! An entry is removed when every token that it refuses has expired. A full bucket refuses new entries, and the client
+//! that logs out is told so; no entry is ever dropped to make room. The store removes its own entries separately
+//! (`http/forgetting.rs`).
 
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -31,51 +34,52 @@ use uuid::Uuid;
 
 const BUCKETS: usize = 256;
 
-/// A million in all, 64 bytes each at most: filling it takes as many sign-ins and logouts within one refresh lifetime.
+/// A million in all, at most 64 bytes each. To fill it takes as many sign-ins and logouts within one refresh lifetime.
 const BUCKET_ENTRIES_MAX: usize = 4096;
 
 const NANOSECONDS: i64 = 1_000_000_000;
 const MICROSECOND: i64 = 1_000;
 
-/// How far ahead of the clock a cutoff lies: twice the time in which a store has answered. If it takes longer still, the
-/// cutoff is stored anew.
+/// How far ahead of the clock a cutoff lies: twice the time in which a store answers. If the store takes longer still,
+/// a new cutoff is stored.
 const CUTOFF_LEAD: i64 = 2 * ANSWER_DURATION_MAX.as_micros() as i64;
 
 /// How often the time of the newest tokens is written to the store, while there are new ones.
 pub const MARK_INTERVAL: Duration = Duration::from_secs(60);
 
-/// Whose cutoff that time is. Nobody has this id.
+/// The user whose cutoff holds that time. No user has this id.
 const MARK: UserId = UserId(Uuid::nil());
 
-/// When a token was issued, as far as it says so.
+/// When a token was issued, as precisely as the token tells.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Issue {
-    /// Its place among the user's sign-ins and cutoffs, in microseconds since the Unix epoch.
+    /// The token's place among the user's sign-ins and cutoffs, in microseconds since the Unix epoch.
     Sequence(i64),
-    /// The second of the Unix epoch. Programs before this one told no more, and dated tokens one second ahead when a cutoff
-    /// fell into the same second.
+    /// The second of the Unix epoch. Earlier versions of this program wrote no more than that, and dated a token one
+    /// second ahead when a cutoff fell into the same second.
     Second(i64),
 }
 
-/// What became of a cutoff that is in the store.
+/// The result of putting a stored cutoff in force.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Cut {
     /// Every token that was issued to the user until now is refused.
     InForce,
-    /// A later cutoff of this user came first. Tokens may have been issued since.
+    /// A later cutoff of this user came first. The user may have got new tokens since.
     Overtaken,
-    /// The clock is ahead of it, and so tokens may be.
+    /// The clock has passed the cutoff, so tokens may have been issued after it.
     Late,
 }
 
-/// The refused tokens, as every shard sees them.
+/// The refused tokens, shared by all shards.
 pub struct Revocations {
     buckets: Box<[ArcSwap<Bucket>]>,
-    /// No token lives longer than this after the last time it could be renewed.
+    /// The longest time that a token can live after it can no longer be renewed.
     token_life: Duration,
-    /// Behind all tokens of earlier lives of the server, in microseconds since the Unix epoch; 0 if the clock is behind them.
+    /// A time after all tokens of earlier runs of the server, in microseconds since the Unix epoch. 0 if the clock has
+    /// passed them all.
     earlier: i64,
-    /// Tokens have been issued since the store was last told.
+    /// Whether tokens have been issued since their time was last given to the store.
     unmarked: AtomicBool,
 }
 
@@ -83,12 +87,12 @@ pub struct Revocations {
 struct Bucket {
     /// When each revoked token id may be forgotten.
     tokens: HashMap<Uuid, Timestamp>,
-    /// Tokens of these users that were issued until then are refused.
+    /// For each of these users, tokens issued up to this time are refused.
     cutoffs: HashMap<UserId, Timestamp>,
 }
 
 impl Revocations {
-    /// `token_life` is the longest lifetime of any token; `kept` is what the store remembers.
+    /// `token_life` is the longest lifetime of any token; `kept` are the revocations in the store.
     pub fn new(token_life: Duration, kept: &[Revocation], now: Timestamp) -> Self {
         let expiry = expiry(token_life, now);
         let mut buckets = vec![Bucket::default(); BUCKETS];
@@ -106,25 +110,27 @@ impl Revocations {
         Self { buckets, token_life, earlier, unmarked: AtomicBool::new(false) }
     }
 
-    /// A token is being issued.
+    /// Records that a token is being issued.
     pub fn note_issue(&self) {
-        // Shards issue all the time, and share this only to read it.
+        // Shards issue tokens all the time. They write the flag only when it changes, so that its cache line stays
+        // shared.
         if !self.unmarked.load(Ordering::Relaxed) {
             self.unmarked.store(true, Ordering::Relaxed);
         }
     }
 
-    /// What the store has to know, if tokens have been issued since this was asked for.
+    /// The time to write to the store, if tokens have been issued since the last call.
     pub fn take_mark(&self, now: Timestamp) -> Option<Revocation> {
         self.unmarked.swap(false, Ordering::Relaxed).then_some(Revocation::User { id: MARK, issued_before: now })
     }
 
-    /// What may be forgotten by now.
+    /// Which revocations may be forgotten at this time.
     pub fn expiry(&self, now: Timestamp) -> Expiry {
         expiry(self.token_life, now)
     }
 
-    /// Whether there is room for one more; asked before it is written to the store.
+    /// Whether there is room for one more revocation. The caller checks this before it writes the revocation to the
+    /// store.
     pub fn has_room(&self, revocation: &Revocation, now: Timestamp) -> bool {
         let bucket = self.bucket(subject(revocation)).load();
         let known = match revocation {
@@ -139,7 +145,7 @@ impl Revocations {
         bucket.len() < BUCKET_ENTRIES_MAX
     }
 
-    /// Refuses these tokens from now on, on every shard. The store has it already.
+    /// Refuses these tokens from now on, on every shard. The revocation is already in the store.
     pub fn add(&self, revocation: Revocation, now: Timestamp) {
         let expiry = self.expiry(now);
         self.bucket(subject(&revocation)).rcu(|bucket| {
@@ -152,9 +158,9 @@ impl Revocations {
         });
     }
 
-    /// A cutoff behind all tokens that this user has, and behind those that are issued until it is in force, if that does
-    /// not take too long. `seen` is a token of the user, which may come from a life of an earlier program in which the clock
-    /// was ahead.
+    /// A cutoff later than all tokens that this user has, and later than those that are issued until it is in force, if
+    /// that does not take too long. `seen` is a token of the user. It may come from an earlier run of the program in
+    /// which the clock was ahead.
     pub fn next_cutoff(&self, user: UserId, seen: Option<Issue>, now: Timestamp) -> Timestamp {
         let seen = seen.map_or(0, |issue| match issue {
             Issue::Sequence(sequence) => sequence,
@@ -167,7 +173,7 @@ impl Revocations {
         )
     }
 
-    /// Puts a cutoff from `next_cutoff` in force, on every shard. The store has it already.
+    /// Puts a cutoff from `next_cutoff` in force, on every shard. The cutoff is already in the store.
     pub fn cut(&self, user: UserId, cutoff: Timestamp, now: Timestamp) -> Cut {
         let (mut cut, expiry) = (Cut::Late, self.expiry(now));
         self.bucket(user.0).rcu(|bucket| {
@@ -187,7 +193,7 @@ impl Revocations {
         cut
     }
 
-    /// Whether a token with this id, issued then to this user, is refused.
+    /// Whether a token with this id and this issue of this user is refused.
     pub fn refuses(&self, token: Uuid, user: UserId, issue: Issue) -> bool {
         if self.bucket(token).load().tokens.contains_key(&token) {
             return true;
@@ -199,7 +205,7 @@ impl Revocations {
         })
     }
 
-    /// Where a token that is issued now to this user stands: behind all of the user's cutoffs.
+    /// The sequence of a token that is issued now to this user: later than all of the user's cutoffs.
     pub fn next_sequence(&self, user: UserId, now: Timestamp) -> i64 {
         let behind = self.cutoff(user).map_or(0, |cutoff| microseconds(cutoff) + 1);
         microseconds(now).max(behind)
@@ -239,11 +245,11 @@ impl Bucket {
 
 fn expiry(token_life: Duration, now: Timestamp) -> Expiry {
     let life = i64::try_from(token_life.as_nanos()).unwrap_or(i64::MAX);
-    // One second more, because tokens of former programs may be dated to the second after the cutoff.
+    // One second more, because earlier versions of the program may have dated tokens to the second after the cutoff.
     Expiry { tokens: now, users: Timestamp(now.0.saturating_sub(life).saturating_sub(NANOSECONDS)) }
 }
 
-/// Which bucket has this id.
+/// The index of the bucket for this id.
 fn place_of(id: Uuid) -> usize {
     // Version 4 ids: the last byte is random.
     usize::from(id.as_bytes()[15]) % BUCKETS
@@ -272,7 +278,7 @@ mod tests {
     }
 
     fn id(number: u128) -> Uuid {
-        // As of version 4 ids, the last byte chooses the bucket; here all share one.
+        // As in version 4 ids, the last byte chooses the bucket; here all ids share one bucket.
         Uuid::from_u128(number << 8)
     }
 
@@ -344,7 +350,7 @@ mod tests {
         before.note_issue();
         let mark = before.take_mark(at(1000)).unwrap();
         assert_eq!(before.take_mark(at(1000)), None);
-        // Issued before the next mark was due, and by a shard that was a little slow.
+        // Issued before the next mark was due, by a shard that was a little slow.
         let ahead = Issue::Sequence(before.next_sequence(user, at(1061)));
         let after = Revocations::new(LIFE, &[mark], at(10));
         assert!(!after.refuses(id(1), user, ahead), "good until it is logged out");

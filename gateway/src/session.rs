@@ -1,5 +1,5 @@
-//! What a session's bytes mean: frames into commands for the shard, and everything a client can get wrong into the close
-//! code it has earned (docs/protocol.md, section 1.3).
+//! What a session's bytes mean. Turns frames into commands for the shard, and every error of the client into the
+//! matching close code (docs/protocol.md, section 1.3).
 
 use engine::fanout::frames::Format;
 use engine::id::{ConnectionId, Timestamp};
@@ -9,20 +9,21 @@ use engine::wire::request::{Malformed, Request};
 use engine::wire::websocket::{self, Assembly, CloseCode, Decoded, Incoming, MESSAGE_BYTES_MAX, Violation};
 use engine::wire::{json, protobuf};
 
-/// What became of the bytes that were offered.
+/// The result of reading the bytes that were given.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Progress {
-    /// All whole frames are taken in: read on.
+    /// All whole frames were taken: read on.
     Hungry,
-    /// The shard takes no more requests of this connection for now.
+    /// For now the shard takes no more requests from this connection.
     Full,
-    /// The session is ending: what follows is not looked at.
+    /// The session is ending: later bytes are ignored.
     Over,
 }
 
-/// Takes in the frames at the front of `bytes`; answers how many bytes they were, and how to go on.
+/// Reads the frames at the front of `bytes`. Returns how many bytes were taken, and how to go on.
 ///
-/// The rest is an unfinished frame, or what must wait, to be offered again in front of what comes next.
+/// The remaining bytes are an unfinished frame, or frames that must wait. The caller passes them again, in front of the
+/// next bytes.
 pub fn take_in(
     bytes: &mut [u8],
     assembly: &mut Assembly,
@@ -73,7 +74,7 @@ fn input_of(
             websocket::pong_frame(&mut frame, payload);
             Some(Input::Tell { connection, frame })
         }
-        // The socket's table has noted that the client lives.
+        // The socket table has already recorded that the client is alive.
         (Incoming::Pong(_) | Incoming::Fragment, _) => None,
         (Incoming::Close { code, .. }, _) => {
             let mut frame = Vec::new();
@@ -83,7 +84,7 @@ fn input_of(
     }
 }
 
-/// What a client's envelope asks for. One that is malformed ends the session, after its last answer.
+/// The command in a client's envelope. A malformed envelope ends the session, after its last answer.
 fn asked(read: Result<Request, Malformed>, connection: ConnectionId, shard: &mut Shard, now: Timestamp) -> Input {
     match read {
         Ok(Request { cid, command }) => Input::Request { connection, cid, command },

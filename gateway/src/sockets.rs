@@ -1,8 +1,9 @@
-//! The connections of a shard: accepted, read into the loop's one buffer, written to in slices. The engine's outlet.
+//! The connections of a shard: it accepts them, reads them into one buffer of the loop, and writes to them in slices.
+//! This is the engine's `Outlet`.
 //!
-//! A connection owns a descriptor and a place in the table. A buffer of its own it has only while a frame, or the request
-//! head, is unfinished. What is no WebSocket opening goes to `http/` with its descriptor and is forgotten here
-//! (`sockets/opening.rs`).
+//! A connection owns a descriptor and an entry in the table. It owns a buffer only while a frame or the request head is
+//! unfinished. A connection whose request is not a WebSocket opening goes to `http/` with its descriptor, and leaves
+//! this table (`sockets/opening.rs`).
 
 mod accept;
 mod opening;
@@ -35,39 +36,41 @@ use crate::readiness::Readiness;
 use crate::session::{self, Progress};
 use crate::upgrade;
 
-/// Bytes read from one connection at a time. What a client that is not read may leave with us is no more than this.
+/// Bytes read from one connection at a time. While reading is paused, the table keeps no more than this of what the
+/// client has sent.
 const READ_BYTES_MAX: usize = 16 * 1024;
 
 /// Events taken from the epoll set at a time, and connections accepted at a time.
 const EVENTS_MAX: usize = 256;
 
-/// What the kernel may hold for a reader, before its bookkeeping. Enough for a burst and for a pass under full load;
-/// without a bound it would take megabytes for every reader that has stopped.
+/// Bytes that the kernel may queue for a reader, without its bookkeeping. This is enough for a burst and for a pass
+/// under full load. Without this bound the kernel would use megabytes for every reader that has stopped reading.
 const SEND_BUFFER_BYTES: usize = 128 * 1024;
 
 /// Ticks a second (`runtime::turn::TICK`).
 const TICKS_PER_SECOND: u32 = 10;
 
-/// Every connection is looked after once in so many ticks.
+/// The deadlines of every connection are checked once in so many ticks.
 const TICKS_PER_ROUND: u32 = 10;
-/// Ticks between two looks at how many channels and members there are.
+/// Ticks between two looks at the number of channels and members.
 const TICKS_PER_LOOK: u32 = 10;
 
 /// Time for a request head to arrive (docs/protocol.md, section 10).
 const OPENING_TICKS_MAX: u32 = 10 * TICKS_PER_SECOND;
 
-/// Silence after which a session is pinged, and after which it is closed.
+/// Silence after which a session gets a ping, and silence after which it is closed.
 const PING_TICKS: u32 = 15 * TICKS_PER_SECOND;
 const SILENCE_TICKS_MAX: u32 = 25 * TICKS_PER_SECOND;
 
-/// Time for a close frame to be taken, and for the client to hang up.
+/// Time for the client to read the close frame, and time for it to hang up.
 const CLOSING_TICKS_MAX: u32 = 5 * TICKS_PER_SECOND;
 const HANGING_UP_TICKS_MAX: u32 = 2 * TICKS_PER_SECOND;
 
-/// Time for a client that is refused to say what it wants, and for it to hang up. Few are heard at a time.
+/// Time for a refused client to send its request, and time for it to hang up. Only a few such clients are read at a
+/// time.
 const REFUSING_TICKS_MAX: u32 = TICKS_PER_SECOND;
 
-/// What the epoll set reports the listener under; connections are their ids.
+/// The epoll data of the listener. The epoll data of a connection is its id.
 const LISTENER: u64 = u64::MAX;
 
 /// The connections of one shard.
@@ -80,20 +83,21 @@ pub struct SocketTable {
     entries: Vec<Entry>,
     free: Vec<u32>,
     open: usize,
-    /// Most connections at a time, those of `http/` included; more are refused.
+    /// Most connections at a time, including those of `http/`. The shard refuses more.
     capacity: usize,
-    /// Descriptors kept back for those who are refused.
+    /// Descriptors kept back for connections that will be refused.
     spares: Vec<OwnedFd>,
     events: Vec<epoll::Event>,
     buffer: Vec<u8>,
-    /// Connections found dead while they were written to.
+    /// Connections that turned out to be dead when they were written to.
     gone: Vec<ConnectionId>,
     ticks: u32,
     services: Rc<Services>,
     http: HttpTasks,
-    /// What works on accounts that are being deleted. It is no connection, and ends when the server stops.
+    /// The task that works on account deletions. It is not a connection, and it ends when the server stops.
     departing: HttpTasks,
-    /// The task that lets the store forget expired logouts; it ends with the table.
+    /// The tasks that let the store forget expired logouts and that record the time of the newest tokens. They end with
+    /// the table.
     logouts: HttpTasks,
     counters: SocketCounters,
     high_water: Option<HighWater>,
@@ -107,43 +111,43 @@ struct Entry {
 struct Socket {
     descriptor: OwnedFd,
     stage: Stage,
-    /// Of a session's envelopes; its opening says which.
+    /// The format of a session's envelopes, as its opening chose it.
     format: Format,
-    /// What the epoll set reports of it.
+    /// What the epoll set reports about this socket: readable, writable.
     reads: bool,
     writes: bool,
-    /// The tick of a session's last sign of life, or of entering another stage.
+    /// The tick of the session's last sign of life, or the tick at which the socket entered its stage.
     heard: u32,
     pinged: u32,
-    /// The beginning of a request head or a frame, or what the shard does not take yet.
+    /// The beginning of a request head or of a frame, or bytes that the shard does not take yet.
     unfinished: Vec<u8>,
     assembly: Assembly,
 }
 
 const _: () = assert!(size_of::<Entry>() <= 64);
 
-// All that a joined idle connection owns in this process, with its place in our table, which grows by doubling, and in the
-// list of free ones.
+// All memory that an idle connection that has joined a channel owns in this process. This includes its entry in the
+// table, which grows by doubling, and its place in the list of free entries.
 const _: () = assert!(2 * size_of::<Entry>() + 2 * size_of::<u32>() + engine::footprint::CONNECTION_BYTES <= 1024);
 
-/// In the order of `STAGES`, whose last is what `http/` has.
+/// In the order of `STAGES`. The last of `STAGES` counts the connections of `http/`.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 enum Stage {
-    /// Its request head is being read.
+    /// The request head is being read.
     Opening,
     Session,
-    /// A session whose close frame is on the way.
+    /// A session whose close frame is being sent.
     Closing,
-    /// Everything is said; the client may hang up.
+    /// Everything has been sent; the client may hang up.
     HangingUp,
-    /// Beyond the room: its question is heard, and then it is refused.
+    /// Beyond the capacity: the shard reads the client's request, and then refuses it.
     Refusing,
-    /// That is done.
+    /// The refusal has been sent.
     Refused,
 }
 
 impl Stage {
-    /// Its place among `STAGES`.
+    /// The index in `STAGES` under which this stage is counted.
     fn counted(self) -> usize {
         match self {
             Self::Refused => Self::Refusing as usize,
@@ -184,23 +188,24 @@ impl SocketTable {
         Ok(table)
     }
 
-    /// Lets accounts be deleted on this shard. To be called in its executor.
+    /// Starts the task that works on account deletions on this shard. Call it in the shard's executor.
     pub fn delete_accounts(&mut self) {
         self.departing.spawn(http::run_account_deletions(self.services.clone()));
     }
 
-    /// From now on, memory is given back to the system when a crowd of this shard has gone.
+    /// From now on, memory is given back to the system when most of this shard's channels and members are gone.
     pub fn give_memory_back(&mut self, bell: memory::Bell) {
         self.high_water = Some(HighWater::new(bell));
     }
 
-    /// Lets the store forget expired logouts, and know when the newest tokens were issued. For one shard of all, in its executor.
+    /// Starts the tasks that let the store forget expired logouts and that tell the store when the newest tokens were
+    /// issued. Call it for one shard only, in that shard's executor.
     pub fn keep_logouts(&mut self) {
         self.logouts.spawn(http::run_forgetting(self.services.clone()));
         self.logouts.spawn(http::run_marking(self.services.clone()));
     }
 
-    /// Gives a connection a place in the table, where what it asks will be looked at.
+    /// Gives a connection an entry in the table and adds it to the epoll set.
     fn seat(&mut self, descriptor: OwnedFd, stage: Stage) -> Option<ConnectionId> {
         let slot = self.free.pop().unwrap_or_else(|| {
             self.entries.push(Entry { generation: 0, socket: None });
@@ -245,7 +250,7 @@ impl SocketTable {
         Some(socket)
     }
 
-    /// The connection is dead, or has had its time.
+    /// Drops a connection that is dead or has passed its deadline.
     fn drop_connection(&mut self, id: ConnectionId, shard: &mut Shard, now: Timestamp) {
         if let Some(socket) = self.remove(id)
             && matches!(socket.stage, Stage::Session | Stage::Closing | Stage::HangingUp)
@@ -260,12 +265,12 @@ impl SocketTable {
         let ticks = self.ticks;
         if let Some(socket) = self.socket(id) {
             buffer.append(&mut socket.unfinished);
-            // What was kept has its own bound, so there is always room for some more.
+            // `unfinished` has its own bound, so the buffer always has room for more.
             buffer.reserve(READ_BYTES_MAX);
             match net::recv(&socket.descriptor, spare_capacity(&mut buffer), RecvFlags::DONTWAIT) {
                 Ok((_, 0)) => self.drop_connection(id, shard, now),
                 Ok((_, read)) => {
-                    // Only a session lives by talking; the other stages have their time and no more.
+                    // Only in a session do new bytes extend the deadline. Each other stage has a fixed time.
                     if socket.stage == Stage::Session {
                         socket.heard = ticks;
                     }
@@ -280,12 +285,12 @@ impl SocketTable {
         self.buffer = buffer;
     }
 
-    /// Makes what can be made of the bytes that a connection has sent, and keeps the rest.
+    /// Processes the bytes that a connection has sent as far as possible, and keeps the rest.
     fn take_in(&mut self, id: ConnectionId, bytes: &mut [u8], shard: &mut Shard, now: Timestamp) {
         match self.socket(id).map(|socket| socket.stage) {
             Some(Stage::Opening) => self.judge(id, bytes, shard, now),
             Some(Stage::Session) => self.hear(id, bytes, shard, now),
-            // What is said after the end is not looked at.
+            // Bytes after the close frame or after the refusal are ignored.
             Some(Stage::Closing | Stage::HangingUp | Stage::Refused) | None => {}
             Some(Stage::Refusing) => self.refuse_newcomer(id, bytes),
         }
@@ -344,12 +349,12 @@ impl SocketTable {
         self.watch(id, Interest { reads: Some(true), writes: None });
     }
 
-    /// Looks after one connection's deadlines.
+    /// Checks the deadlines of one connection.
     fn look_after(&mut self, id: ConnectionId, shard: &mut Shard, now: Timestamp) {
         let ticks = self.ticks;
         let Some(socket) = self.socket(id) else { return };
         if !socket.reads {
-            // It is we who do not listen.
+            // The shard has paused reading, so the client's silence does not count.
             socket.heard = ticks;
         }
         let silence = ticks.wrapping_sub(socket.heard);
@@ -390,7 +395,7 @@ impl SocketTable {
     }
 }
 
-/// What to change about a connection's place in the epoll set.
+/// What to change in a connection's epoll registration. `None` changes nothing.
 #[derive(Clone, Copy)]
 struct Interest {
     reads: Option<bool>,
@@ -448,7 +453,7 @@ impl Sockets for SocketTable {
         }
         let mut events = std::mem::take(&mut self.events);
         events.clear();
-        // Fails only when interrupted, which is as good as nothing.
+        // This fails only when a signal interrupts it, and then there are no events.
         let _ = epoll::wait(&self.epoll, spare_capacity(&mut events), Some(&rustix::fs::Timespec::default()));
         for event in &events {
             let (data, flags) = (event.data.u64(), event.flags);

@@ -1,4 +1,4 @@
-//! What a request asks for: its target as path and query, whichever form it is written in (RFC 9112, section 3.2).
+//! The target of a request, as path and query, in each form that a request line allows (RFC 9112, section 3.2).
 
 use crate::percent::{self, Part};
 
@@ -14,7 +14,7 @@ pub struct Target<'a> {
 
 impl<'a> Target<'a> {
     /// Reads the origin form (`/ws?a=b`) and the absolute form (`http://host/ws?a=b`), which clients of a forward proxy
-    /// send. A fragment is no part of a target and is left out.
+    /// send. A fragment is not part of a target and is left out.
     pub fn of(written: &'a str) -> Self {
         let written = written.split('#').next().unwrap_or_default();
         let origin = match written.split_once("://") {
@@ -25,7 +25,7 @@ impl<'a> Target<'a> {
         Self { path, query }
     }
 
-    /// Whether this is where WebSockets are opened.
+    /// Whether this is the path of WebSocket openings.
     pub fn is_socket(&self) -> bool {
         self.path == SOCKET
             || (self.path.contains('%') && percent::decode(self.path, Part::Path).is_some_and(|path| path == SOCKET))

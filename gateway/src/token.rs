@@ -1,8 +1,8 @@
 //! Session and refresh tokens: JSON Web Tokens signed with HMAC-SHA256 (docs/protocol.md, section 8.2).
 //!
-//! The two kinds differ in nothing but their key, so neither passes as the other. Only HS256 is accepted, `exp` is
-//! required and must lie in the future, to the second and without leeway. Checks of form and signature are left to a
-//! library; what is ours is the claims and how they are written, the time, and the logouts.
+//! The two kinds differ only in their key, so neither is accepted as the other. Only HS256 is accepted. `exp` is
+//! required and must lie in the future, to the second and without leeway. A library checks form and signature. This
+//! file is about the claims and how they are written, the time, and the logouts.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -25,22 +25,22 @@ use crate::revocations::{Issue, Revocations};
 /// Longest `vars`, as JSON before it is escaped for a token.
 pub const VARS_BYTES_MAX: usize = 2048;
 
-/// The longest token: each of its texts is as long as it may be, and all of it is escaped.
+/// The longest possible token: each of its texts has its greatest length, and every character is escaped.
 pub const TOKEN_BYTES_MAX: usize =
     base64_bytes(HEADER.len()) + base64_bytes(PAYLOAD_BYTES_MAX) + base64_bytes(SIGNATURE_BYTES) + "..".len();
 
 const PAYLOAD_BYTES_MAX: usize = PAYLOAD_BARE.len() + ascii_json::GROWTH_MAX * (USERNAME_BYTES_MAX + VARS_BYTES_MAX);
 
-/// A payload without username and `vars`, whose numbers have as many digits as a number can have.
+/// A payload without username and `vars`, whose numbers have the most digits possible.
 const PAYLOAD_BARE: &str = concat!(
     r#"{"tid":"00000000-0000-0000-0000-000000000000","uid":"00000000-0000-0000-0000-000000000000","usn":"","vrs":,"#,
     r#""exp":-9223372036854775808,"iat":-9223372036854775808,"seq":-9223372036854775808}"#
 );
 
-/// Of every token, in this order.
+/// The header of every token, with its members in this order.
 const HEADER: &str = r#"{"alg":"HS256","typ":"JWT"}"#;
 
-/// Of HMAC-SHA256.
+/// The size of an HMAC-SHA256 signature.
 const SIGNATURE_BYTES: usize = 32;
 
 const NANOSECONDS: i64 = 1_000_000_000;
@@ -48,14 +48,14 @@ const NANOSECONDS: i64 = 1_000_000_000;
 /// A client's own key-value pairs, carried in its tokens.
 pub type Vars = BTreeMap<String, String>;
 
-/// Issues and checks tokens; one for the whole process.
+/// Issues and checks tokens. The whole process has one.
 pub struct Tokens {
     session: Key,
     refresh: Key,
     revocations: Revocations,
 }
 
-/// What a good token says.
+/// What a valid token says.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Claims {
     pub token: Uuid,
@@ -65,7 +65,8 @@ pub struct Claims {
     /// Seconds since the Unix epoch.
     pub issued: i64,
     pub expires: i64,
-    /// Where it stands among the user's sign-ins and logouts; tokens of former programs do not say.
+    /// The token's place among the user's sign-ins and logouts. Tokens of earlier versions of the program do not have
+    /// it.
     pub sequence: Option<i64>,
 }
 
@@ -79,7 +80,7 @@ pub struct TokenPair {
 /// Why a token is refused.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum TokenRefusal {
-    /// Not a token, or not of this kind, or not signed by us.
+    /// Not a token, not of this kind, or not signed by this server.
     Invalid,
     Expired,
     LoggedOut,
@@ -92,7 +93,7 @@ struct Key {
     life: Duration,
 }
 
-/// The payload as it travels.
+/// The payload in its JSON form.
 #[derive(Serialize, Deserialize)]
 struct Payload {
     tid: Uuid,
@@ -107,7 +108,7 @@ struct Payload {
 }
 
 impl Tokens {
-    /// `kept` are the revocations that the store remembers.
+    /// `kept` are the revocations in the store.
     pub fn new(
         keys: &SigningKeys,
         session_ttl: Duration,
@@ -115,8 +116,8 @@ impl Tokens {
         kept: &[Revocation],
         now: Timestamp,
     ) -> Self {
-        // Named here, because the library's own choice panics if any other crate has turned on a second provider.
-        // Only the first call does anything, and there is no other choice in this process.
+        // The provider is named here, because the library's automatic choice panics if any other crate has enabled a
+        // second provider. Only the first call has an effect, and this process makes no other choice.
         let _ = DEFAULT_PROVIDER.install_default();
         Self {
             session: Key::new(keys.session.bytes(), session_ttl),
@@ -125,7 +126,8 @@ impl Tokens {
         }
     }
 
-    /// Tokens for a user who has just proved who they are. When this returns, they are behind all of the user's logouts.
+    /// Issues tokens to a user who has just signed in. When this returns, they are later than all of the user's
+    /// logouts.
     pub fn issue(&self, user: UserId, username: &str, vars: Vars, now: Timestamp) -> TokenPair {
         let mut claims = Claims {
             token: Uuid::new_v4(),
@@ -137,7 +139,7 @@ impl Tokens {
             sequence: None,
         };
         self.revocations.note_issue();
-        // Another shard may log the user out meanwhile. Each further round takes a further logout.
+        // Another shard may log the user out meanwhile. Each further round needs one more such logout.
         loop {
             claims.sequence = Some(self.revocations.next_sequence(user, now));
             let pair = self.sign(&claims, now);
@@ -147,17 +149,18 @@ impl Tokens {
         }
     }
 
-    /// Tokens that follow those of `claims`: same id and time of issue, so that a logout of one reaches all.
+    /// Issues tokens that follow those of `claims`. They have the same id and time of issue, so that a logout of one
+    /// applies to all.
     pub fn renew(&self, claims: &Claims, username: &str, vars: Vars, now: Timestamp) -> TokenPair {
         self.sign(&Claims { username: username.to_owned(), vars, ..claims.clone() }, now)
     }
 
-    /// What a session token says, if it is good.
+    /// The claims of a session token, if it is valid.
     pub fn check_session(&self, token: &str, now: Timestamp) -> Result<Claims, TokenRefusal> {
         self.check(&self.session, token, now)
     }
 
-    /// What a refresh token says, if it is good.
+    /// The claims of a refresh token, if it is valid.
     pub fn check_refresh(&self, token: &str, now: Timestamp) -> Result<Claims, TokenRefusal> {
         self.check(&self.refresh, token, now)
     }
@@ -166,13 +169,13 @@ impl Tokens {
         &self.revocations
     }
 
-    /// When the last token that carries the id of `claims` will have expired, if it is not renewed from now on.
+    /// When the last token with the id of `claims` will have expired, if none is renewed from now on.
     pub fn last_expiry(&self, claims: &Claims, now: Timestamp) -> Timestamp {
         let life = self.session.life.max(self.refresh.life).as_secs() as i64;
         Timestamp(claims.expires.max(seconds(now) + life + 1).saturating_mul(NANOSECONDS))
     }
 
-    /// Whether tokens that say this have been logged out.
+    /// Whether tokens with these claims have been logged out.
     pub fn is_logged_out(&self, claims: &Claims) -> bool {
         self.revocations.refuses(claims.token, claims.user, claims.issue())
     }
@@ -211,7 +214,7 @@ impl Tokens {
 }
 
 impl Claims {
-    /// When the first of the tokens that follow each other was issued.
+    /// When the first token of this chain of renewals was issued.
     pub fn issue(&self) -> Issue {
         self.sequence.map_or(Issue::Second(self.issued), Issue::Sequence)
     }
@@ -234,14 +237,14 @@ impl Key {
         format!("{signed}.{}", signature.expect("HMAC takes keys of any length"))
     }
 
-    /// The payload of a token with this key's signature, whatever its time.
+    /// The payload of a token that this key has signed, even if the token has expired.
     fn open(&self, token: &str) -> Option<Payload> {
         jsonwebtoken::decode(token, &self.checking, &self.validation).ok().map(|token| token.claims)
     }
 }
 
-/// What the library is to see to besides the signature: the algorithm, and that `exp` is there. Whether it has passed
-/// is judged by our own clock, which is an argument, and to the second: the library would grant the last one.
+/// What the library checks besides the signature: the algorithm, and that `exp` exists. This file checks whether `exp`
+/// has passed, because the time is an argument here, and to the second: the library would accept the last second too.
 fn validation() -> Validation {
     let mut validation = Validation::new(Algorithm::HS256);
     validation.set_required_spec_claims(&["exp"]);
@@ -250,7 +253,7 @@ fn validation() -> Validation {
     validation
 }
 
-/// How long so many bytes are in base64 without padding.
+/// The length of so many bytes in base64 without padding.
 const fn base64_bytes(bytes: usize) -> usize {
     (bytes * 4).div_ceil(3)
 }
@@ -437,11 +440,11 @@ pub(crate) mod tests {
     #[derive(Clone, Debug)]
     enum Step {
         SignIn,
-        /// Of a token that was handed out before.
+        /// Renews a token that was handed out before.
         Renew(prop::sample::Index),
-        /// Is written to the store.
+        /// The logout is written to the store.
         BeginLogout,
-        /// Comes back from the store, in any order, and is answered if it is in force.
+        /// The store answers the logout, in any order. The client gets its answer if the logout is in force.
         EndLogout(prop::sample::Index),
         Pass(i64),
         Restart,
@@ -463,7 +466,7 @@ pub(crate) mod tests {
         let mut now = Timestamp(100 * NANOSECONDS);
         let mut tokens = tokens();
         let (mut store, mut under_way) = (Vec::new(), Vec::<Timestamp>::new());
-        // Refresh tokens, which live longest; whether an answered logout came after them.
+        // Refresh tokens, because they live longest, and whether a logout that was answered came after each.
         let mut handed_out: Vec<(String, bool)> = Vec::new();
         for step in steps {
             match step {
@@ -490,7 +493,7 @@ pub(crate) mod tests {
                     match tokens.revocations().cut(user(), cutoff, now) {
                         Cut::InForce => handed_out.iter_mut().for_each(|(_, logged_out)| *logged_out = true),
                         Cut::Overtaken => {}
-                        // Some of them are refused, but nobody was told so.
+                        // Some of them are refused, but no client was told so.
                         Cut::Late => handed_out.retain(|(_, logged_out)| *logged_out),
                     }
                 }
@@ -511,7 +514,7 @@ pub(crate) mod tests {
         }
     }
 
-    /// Shards sign a user in while others log the same user out, on the system's clock.
+    /// Shards sign a user in while other shards log the same user out, on the system's clock.
     #[test]
     fn shards_that_issue_and_cut_at_the_same_moment() {
         const ROUNDS: usize = 500;
@@ -546,13 +549,13 @@ pub(crate) mod tests {
         assert_eq!(ended.into_inner(), 2 * ROUNDS);
     }
 
-    /// What the official JavaScript client (2.8.0) reads of a token, as its `Session` does it: the payload is what lies
-    /// between two dots, whatever is not of the standard base64 alphabet is dropped, each byte is a character.
+    /// Reads a token as the `Session` class of the official JavaScript client (2.8.0) does. The payload is the text
+    /// between two dots. Every character outside the standard base64 alphabet is dropped. Each byte is a character.
     fn read_by_the_javascript_client(token: &str) -> serde_json::Value {
         let parts: Vec<_> = token.split('.').collect();
         assert_eq!(parts.len(), 3, "{token}");
         let kept = parts[1].replace(|letter: char| !letter.is_ascii_alphanumeric() && !"+/".contains(letter), "");
-        // `atob` needs no padding, and passes over bits that are left over.
+        // `atob` needs no padding, and ignores bits that are left over.
         let forgiving = GeneralPurposeConfig::new()
             .with_decode_allow_trailing_bits(true)
             .with_decode_padding_mode(DecodePaddingMode::Indifferent);
@@ -585,7 +588,7 @@ pub(crate) mod tests {
         let texts = ["Zoë", "鶏皮もも", "who?", "a>b", "~x", "🎉 party", "\"quoted\"", "\u{7f}", "ÿ\u{ffff}"];
         for text in texts {
             check_javascript_client(text, &Vars::new());
-            // At each place within a group of three bytes.
+            // At each position in a group of three bytes.
             for padding in ["", "a", "aa"] {
                 let padded = format!("{padding}{text}");
                 check_javascript_client(&padded, &Vars::from([(padded.clone(), text.to_owned())]));

@@ -1,5 +1,5 @@
-//! `stentor export` and `stentor import`: everything that a store has goes to a file, and comes from there or from the embedded
-//! store to another.
+//! `stentor export` and `stentor import`. The first writes everything in a store to a file. The second fills an empty
+//! store from a file, or the database from the embedded store.
 
 use std::fmt;
 use std::path::Path;
@@ -14,10 +14,10 @@ use storage::{Failure, Store};
 
 use crate::options::{Options, StoreKind};
 
-/// How often, and how far apart, the database is asked whether it is there.
+/// How often, and at what interval, the database is tried until it answers.
 const ATTEMPTS_MAX: usize = 300;
 const PAUSE: Duration = Duration::from_millis(100);
-/// How often a move says how far it is where no terminal can show it.
+/// How often progress is printed when there is no terminal.
 const LINE_INTERVAL: Duration = Duration::from_secs(10);
 
 /// Writes everything to a file.
@@ -50,7 +50,7 @@ fn move_to_database(options: &Options) -> Result<(), String> {
     Ok(())
 }
 
-/// A store that stays what it is.
+/// A store whose data is persistent.
 enum Kept {
     Embedded(Embedded),
     Database(Scylla),
@@ -72,7 +72,7 @@ impl Kept {
         }
     }
 
-    /// One that has been used: opening an embedded store makes it, which is not what is wanted here.
+    /// Opens a store that already exists. Opening an embedded store would create it, so the directory is checked first.
     fn open_filled(options: &Options) -> Result<Self, String> {
         let directory = options.store_directory();
         if options.store == StoreKind::Embedded && !directory.is_dir() {
@@ -100,7 +100,7 @@ impl Kept {
     }
 }
 
-/// Shows how far it is.
+/// Runs the move and shows its progress.
 fn carry(from: End<'_>, to: End<'_>) -> Result<Moved, String> {
     let counted = ProgressStyle::with_template("{bar:40} {pos}/{len} rows, {per_sec}, {eta} to go").map_err(said)?;
     let uncounted = ProgressStyle::with_template("{spinner} {pos} rows, {per_sec}").map_err(said)?;
@@ -117,7 +117,7 @@ fn carry(from: End<'_>, to: End<'_>) -> Result<Moved, String> {
         {
             bar.set_style(counted.clone());
             bar.set_length(size);
-            // What an earlier attempt did says nothing of this one's pace.
+            // Rows that an earlier attempt moved say nothing about the speed of this one.
             bar.set_position(rows);
             bar.reset_eta();
         }
@@ -132,14 +132,14 @@ fn carry(from: End<'_>, to: End<'_>) -> Result<Moved, String> {
     })
 }
 
-/// The lines that a move writes where there is no terminal: one when it begins, then one now and then.
+/// The progress lines that are printed when there is no terminal: one at the beginning, then one at each interval.
 #[derive(Default)]
 struct Lines {
     last: Option<Instant>,
 }
 
 impl Lines {
-    /// What is to be said now, if anything is.
+    /// The line to print now, if one is due.
     fn line(&mut self, now: Instant, rows: u64, size: Option<u64>) -> Option<String> {
         if self.last.is_some_and(|last| now < last + LINE_INTERVAL) {
             return None;

@@ -1,9 +1,9 @@
 //! The opening of a WebSocket (docs/protocol.md, sections 1.1 and 1.2), decided from the first bytes of a request.
 //!
-//! Pure: bytes and the time in, a verdict out. The caller keeps what it has read until the verdict is no longer
-//! `NeedMore`, which is after `HEAD_BYTES_MAX` bytes at the latest, and sees to the deadline. What is not an opening
-//! goes to `http/` with all its bytes, and comes back when a later request of the connection is one. The verdict does
-//! not depend on how the bytes were cut into pieces, and later bytes never change it.
+//! Pure: bytes and the time in, a verdict out. The caller keeps the bytes it has read until the verdict is no longer
+//! `NeedMore`, which is after `HEAD_BYTES_MAX` bytes at the latest. The caller also watches the deadline. A request
+//! that is not an opening goes to `http/` with all its bytes. `http/` gives the connection back when a later request is
+//! an opening. The verdict does not depend on how the bytes were split, and later bytes never change it.
 
 use std::sync::Arc;
 
@@ -24,15 +24,15 @@ use crate::percent::{self, Part};
 use crate::target::Target;
 use crate::token::{Claims, TOKEN_BYTES_MAX, TokenRefusal, Tokens};
 
-/// Longest request head, and so the most that is ever kept of a connection that has not said what it wants: the longest
-/// token, and as much for the rest as servers commonly take.
+/// Longest request head: the longest token, and as much for the rest as servers commonly allow. So it is also the most
+/// that is kept of a connection before its request is known.
 pub const HEAD_BYTES_MAX: usize = TOKEN_BYTES_MAX + 8192;
 
 /// What RFC 6455 appends to the client's key before hashing.
 const ACCEPT_SUFFIX: &[u8] = b"258EAFA5-E914-47DA-95CA-C5AB0DC85B11";
 
-/// Reads the base64 of a client's key. Bits behind the sixteenth byte mean nothing and need not be zero: they are not in the
-/// sample of RFC 6455, section 4.1.
+/// Decodes the base64 of a client's key. Bits after the sixteenth byte have no meaning and need not be zero: they are
+/// not zero in the sample of RFC 6455, section 4.1.
 const KEY_BASE64: GeneralPurpose =
     GeneralPurpose::new(&alphabet::STANDARD, GeneralPurposeConfig::new().with_decode_allow_trailing_bits(true));
 
@@ -41,22 +41,22 @@ const KEY_BASE64: GeneralPurpose =
 pub enum Opening {
     /// Not decided yet: call again with these bytes and more.
     NeedMore,
-    /// Write the answer; from byte `consumed` on, the connection carries frames of this session.
+    /// Write the answer. From byte `consumed` on, the connection carries frames of this session.
     WebSocket { answer: Vec<u8>, identity: Identity, consumed: usize },
-    /// Write the refusal. The connection's next request may follow from byte `next` on; without one, close.
+    /// Write the refusal. The connection's next request starts at byte `next`; without `next`, close the connection.
     Refuse { refusal: Refusal, next: Option<usize> },
-    /// Nothing of ours: hand all bytes to `http/`.
+    /// Not an opening: hand all bytes to `http/`.
     Http,
 }
 
-/// What becomes of a connection behind a refusal.
+/// What happens to a connection after a refusal.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Ending {
     Close,
     Keep,
 }
 
-/// Who has opened a session.
+/// The user of an opened session, and what the session asked for.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Identity {
     pub user: UserId,
@@ -66,9 +66,9 @@ pub struct Identity {
     pub visibility: Visibility,
 }
 
-/// Judges the bytes read so far of a request.
+/// Decides what the bytes read so far of a request are.
 pub fn judge(bytes: &[u8], tokens: &Tokens, now: Timestamp) -> Opening {
-    // Looking no further than the limit keeps the verdict the same when more arrives at once.
+    // Bytes beyond the limit are ignored, so the verdict is the same when more bytes arrive at once.
     let head = &bytes[..bytes.len().min(HEAD_BYTES_MAX)];
     match asks_for_a_socket(head) {
         Some(true) => {}
@@ -91,7 +91,7 @@ pub fn judge(bytes: &[u8], tokens: &Tokens, now: Timestamp) -> Opening {
     }
 }
 
-/// Whether the request line is `GET /ws`, with or without a query, in any form; `None` while that is open.
+/// Whether the request line is `GET /ws` in any form, with or without a query; `None` while more bytes are needed.
 fn asks_for_a_socket(bytes: &[u8]) -> Option<bool> {
     const METHOD: &[u8] = b"GET ";
     let line = &bytes[heads::empty_lines(bytes)..];
@@ -104,8 +104,8 @@ fn asks_for_a_socket(bytes: &[u8]) -> Option<bool> {
     Some(std::str::from_utf8(&target[..end]).is_ok_and(|target| Target::of(target).is_socket()))
 }
 
-/// Whether the client of a refused opening expects to send its next request on the same connection, and nobody can
-/// mistake where that begins.
+/// Whether the client of a refused opening expects to send its next request on the same connection, and the start of
+/// that request is certain.
 fn may_go_on(request: &Request<'_, '_>) -> bool {
     request.version == HTTP_1_1
         && !lists(request.headers, "connection", "close")
@@ -115,23 +115,23 @@ fn may_go_on(request: &Request<'_, '_>) -> bool {
 /// Why an opening is refused.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Refusal {
-    /// What was sent is no HTTP.
+    /// The bytes are not HTTP.
     Malformed,
     HeadTooLarge,
-    /// A body would be taken for frames.
+    /// The request has a body, which would be read as frames.
     Body,
-    /// The query asks for something that is not here.
+    /// The query asks for something that the server does not have.
     Parameter(&'static str),
-    /// No token, and no action to open anything: probably a person with a browser.
+    /// No token and no handshake headers: probably a person with a browser.
     NoOpening,
     TokenMissing,
     Token(TokenRefusal),
-    /// It is no handshake of RFC 6455.
+    /// The request is not a handshake of RFC 6455.
     Handshake(&'static str),
 }
 
 impl Refusal {
-    /// Its place among `OPENING_REFUSAL_KINDS`.
+    /// The index of this refusal in `OPENING_REFUSAL_KINDS`.
     pub fn kind(self) -> usize {
         match self {
             Self::Malformed => 0,
@@ -147,7 +147,7 @@ impl Refusal {
         }
     }
 
-    /// The answer: a status and one short line of why.
+    /// The response: a status and one short line with the reason.
     pub fn written(self, ending: Ending) -> Vec<u8> {
         const UNAUTHENTICATED: &str = "missing or invalid token";
         let (status, line) = match self {
@@ -170,13 +170,13 @@ impl Refusal {
         .into_bytes()
     }
 
-    // The version tells clients of another one what is spoken here (RFC 6455, section 4.4).
+    // The header tells clients of another version which one the server supports (RFC 6455, section 4.4).
     const BAD_REQUEST: &str = "400 Bad Request\r\nSec-WebSocket-Version: 13";
 }
 
 const _: () = assert!(OPENING_REFUSAL_KINDS.len() == 10);
 
-/// The checks in their order: where the request ends, what is asked for, token, and only then the handshake.
+/// The checks in their order: where the request ends, what it asks for, the token, and only then the handshake.
 fn answer(request: &Request<'_, '_>, tokens: &Tokens, now: Timestamp) -> Result<(Vec<u8>, Identity), Refusal> {
     if heads::body(request.version, request.headers) != Ok(Body::NONE) {
         return Err(Refusal::Body);
@@ -214,7 +214,7 @@ fn on_lag(query: &str) -> Result<OnLag, Refusal> {
     }
 }
 
-/// What is not clearly a yes is a no, as clients expect.
+/// Every value that is not clearly yes means no, as clients expect.
 fn visibility(query: &str) -> Visibility {
     match parameter(query, "status").as_deref() {
         Some("1" | "t" | "T" | "true" | "TRUE" | "True") => Visibility::Online,
@@ -222,7 +222,8 @@ fn visibility(query: &str) -> Visibility {
     }
 }
 
-/// A header, if there is one, counts alone; the query's token is for browsers, which cannot set headers here.
+/// If there is an `Authorization` header, only the header counts. The query's token is for browsers, which cannot set
+/// headers here.
 fn claims(query: &str, headers: &[Header<'_>], tokens: &Tokens, now: Timestamp) -> Result<Claims, Refusal> {
     const MISSING: Refusal = Refusal::TokenMissing;
     let token = match values(headers, "authorization").next() {
@@ -268,7 +269,7 @@ fn handshake_key<'h>(request: &Request<'_, 'h>) -> Result<&'h [u8], Refusal> {
     }
 }
 
-/// The first value of a query parameter, as far as it is text.
+/// The first value of a query parameter, if it decodes to text.
 fn parameter(query: &str, name: &str) -> Option<String> {
     let (_, value) = percent::pairs(query).find(|(key, _)| *key == name)?;
     percent::decode(value, Part::Query)
@@ -470,7 +471,7 @@ mod tests {
         check(&target, &without("Version: 13", "Version: 13\r\nSec-WebSocket-Version: 13"), "400");
         check(&target, &without("dGhlIHNhbXBsZSBub25jZQ==", "dGhlIHNhbXBsZQ=="), "400");
         check(&target, &without("dGhlIHNhbXBsZSBub25jZQ==", "nonsense"), "400");
-        // The sample of RFC 6455, section 4.1, has bits behind its last byte.
+        // The sample of RFC 6455, section 4.1, has non-zero bits after its last byte.
         check(&target, &without("dGhlIHNhbXBsZSBub25jZQ==", "AQIDBAUGBwgJCgsMDQ4PEC=="), "101");
         check(&target, &without("dGhlIHNhbXBsZSBub25jZQ==", "dGhlIHNhbXBsZSBub25jZf=="), "101");
         check(&target, &without("dGhlIHNhbXBsZSBub25jZQ==", "dGhlIHNhbXBsZSBub25jZQ"), "400");
@@ -522,7 +523,7 @@ mod tests {
         assert!(body.ends_with('\n') && body.lines().count() == 1, "{body:?}");
     }
 
-    /// Feeds the bytes piece by piece, as a connection does.
+    /// Judges the bytes piece by piece, as they arrive on a connection.
     fn fed(bytes: &[u8], cuts: &[prop::sample::Index]) -> Opening {
         let tokens = tokens();
         let mut ends: Vec<usize> = cuts.iter().map(|cut| cut.index(bytes.len() + 1)).collect();

@@ -1,4 +1,5 @@
-//! Before the store answers there are no shards, but there is a port: whoever asks there is told to come again.
+//! Answers clients before the store does. At that time there are no shards, but the port is open: each client is told
+//! to try again.
 
 use std::io::{Read, Write};
 use std::net::TcpStream;
@@ -11,9 +12,9 @@ use std::time::Duration;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::net::{SocketFlags, accept_with};
 
-/// How long is waited for connections before it is looked whether the store answers.
+/// How long to wait for connections before checking again whether the store has answered.
 const LOOK_INTERVAL: Timespec = Timespec { tv_sec: 0, tv_nsec: 50_000_000 };
-/// How long a client may take to ask, and to take its answer.
+/// How long a client may take to send its request, and to read its answer.
 const CLIENT_DURATION_MAX: Duration = Duration::from_millis(250);
 
 const ANSWER: &str = "HTTP/1.1 503 Service Unavailable\r\n\
@@ -30,7 +31,7 @@ pub struct WaitingRoom {
 }
 
 impl WaitingRoom {
-    /// Serves the connections of these listeners, which stay the caller's.
+    /// Serves the connections of these listeners, which the caller still owns.
     pub fn open(listeners: &[OwnedFd]) -> Result<Self, String> {
         let listeners = listeners.iter().map(OwnedFd::try_clone).collect::<Result<Vec<_>, _>>();
         let listeners = listeners.map_err(|error| error.to_string())?;
@@ -62,7 +63,7 @@ fn serve_once(listeners: &[OwnedFd]) {
     let ready: Vec<_> = ready.iter().map(|polled| polled.revents().contains(PollFlags::IN)).collect();
     for (listener, _) in listeners.iter().zip(ready).filter(|(_, ready)| *ready) {
         if let Ok(connection) = accept_with(listener, SocketFlags::CLOEXEC) {
-            // Whoever does not take the answer asks again anyway.
+            // If a client does not read the answer, it tries again anyway.
             let _ = refuse(TcpStream::from(connection));
         }
     }
@@ -71,7 +72,8 @@ fn serve_once(listeners: &[OwnedFd]) {
 fn refuse(mut connection: TcpStream) -> std::io::Result<()> {
     connection.set_read_timeout(Some(CLIENT_DURATION_MAX))?;
     connection.set_write_timeout(Some(CLIENT_DURATION_MAX))?;
-    // What is asked does not matter, but an answer before it would be lost with the connection.
+    // The request's content does not matter. But if it were left unread, closing would reset the connection and lose
+    // the answer.
     let mut asked = [0; 4096];
     let _ = connection.read(&mut asked)?;
     connection.write_all(ANSWER.as_bytes())?;

@@ -1,7 +1,7 @@
-//! What a peer has to know reaches it within the turn that decides it, although the thread goes on without a rest: closing
-//! needs no turn of glommio's reactor, as it would if a pending poll of glommio's held the socket.
+//! A peer learns what it has to know within the turn that decides it, even if the thread never rests. Closing a
+//! connection needs no turn of glommio's reactor; it would if a pending poll of glommio held the socket.
 //!
-//! There is no executor in this test at all, only turns; so nothing can depend on one.
+//! This test has no executor, only turns, so nothing can depend on an executor.
 
 mod support;
 
@@ -20,11 +20,11 @@ use storage::memory::Memory;
 
 use support::{DEADLINE, World, connect, frame, opening, read_to_end, say};
 
-/// Turns from the arrival of the bytes to the end of the connection: one takes them in and says the last word, the next
-/// hangs up.
+/// Turns from the arrival of the bytes to the end of the connection. One turn reads them and writes the last answer,
+/// the next one hangs up.
 const TURNS_MAX: usize = 3;
 
-/// A shard that turns when the test says so.
+/// A shard that turns only when the test calls it.
 struct Shore {
     table: SocketTable,
     shard: Shard,
@@ -45,7 +45,7 @@ impl Shore {
         Self { table, shard, effects: Effects::default(), world, address, _bridge: bridge }
     }
 
-    /// As `Turning` does it, without a wait anywhere.
+    /// Does a turn like `Turning`, without waiting anywhere.
     fn turn(&mut self) {
         let now = clock::wall();
         self.shard.begin_turn(clock::monotonic());
@@ -59,7 +59,7 @@ impl Shore {
         self.shard.pass(clock::monotonic(), &mut self.table);
     }
 
-    /// Turns until something has come back; the loopback delivers what was sent in its own time.
+    /// Turns until an answer has come; the loopback device delivers with some delay.
     fn turn_until_heard(&mut self, stream: &TcpStream) {
         let begun = Instant::now();
         stream.set_nonblocking(true).expect("a socket of ours");
@@ -70,11 +70,12 @@ impl Shore {
         stream.set_nonblocking(false).expect("a socket of ours");
     }
 
-    /// A connection whose bytes are answered for the last time: asserts that it hears so, and the end, from few turns.
+    /// For a connection whose bytes get a last answer: checks that the client gets this answer and the end within few
+    /// turns.
     fn assert_ended_at_once(&mut self, mut stream: TcpStream, what: &str, last_words: &[u8]) {
         self.turn_until_heard(&stream);
         (0..TURNS_MAX).for_each(|_| self.turn());
-        // From here on nothing turns: what has not left by now never will.
+        // From here on there are no more turns: what the server has not sent by now it never sends.
         let heard = read_to_end(&mut stream);
         let found = heard.windows(last_words.len()).any(|bytes| bytes == last_words);
         assert!(
@@ -118,7 +119,7 @@ fn the_end_of_a_session_reaches_the_peer_at_once() {
 fn the_refusal_of_an_opening_reaches_the_peer_at_once() {
     let mut shore = Shore::new();
     let mut stream = connect(shore.address);
-    // A connection that goes on goes to the HTTP server, which needs an executor.
+    // A connection that stays open goes to the HTTP server, which needs an executor.
     say(&mut stream, opening("forged").replace("Connection: Upgrade", "Connection: close, Upgrade").as_bytes());
     shore.assert_ended_at_once(stream, "a forged token", b"HTTP/1.1 401 ");
 }

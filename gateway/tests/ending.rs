@@ -1,7 +1,7 @@
-//! An orderly stop gives everything back: descriptors, what the shards held, and the truth to every peer.
+//! An orderly stop releases everything that the shards held, closes all descriptors, and tells every peer.
 //!
-//! glommio leaks what detached tasks hold when an executor ends, and peers of such connections hear nothing. Alone in
-//! this file, because it counts the descriptors of the whole process.
+//! When an executor ends, glommio leaks what detached tasks hold, and the peers of such connections get no answer. This
+//! test is alone in its file, because it counts the descriptors of the whole process.
 
 mod support;
 
@@ -23,7 +23,7 @@ use support::{DEADLINE, World, connect, frame, opening, read_to_end, say};
 
 const SHARDS: usize = 2;
 
-/// Of each kind: so many that both shards have some.
+/// Clients of each kind: enough that both shards have some.
 const CLIENTS: usize = 16;
 
 fn started(bridge_ends: Vec<storage::bridge::StoreQueue>, world: &World) -> (Running, SocketAddr) {
@@ -38,15 +38,15 @@ fn started(bridge_ends: Vec<storage::bridge::StoreQueue>, world: &World) -> (Run
     (start(Epoch(1), Rules::default(), parts.collect()).expect("the shards start"), address)
 }
 
-/// What the process has open, the look itself included.
+/// The descriptors that the process has open, including the one for this look.
 fn descriptors() -> Vec<String> {
     let open = std::fs::read_dir("/proc/self/fd").expect("the process's descriptors");
     let named = open.map(|entry| std::fs::read_link(entry.expect("an entry").path()).unwrap_or_default());
-    // glommio keeps an eventfd of every executor that has ever been, even of one that did nothing.
+    // glommio keeps an eventfd of every executor that ever existed, even of one that did nothing.
     named.map(|path| path.display().to_string()).filter(|name| name != "anon_inode:[eventfd]").collect()
 }
 
-/// Reads until this much has come.
+/// Reads until `text` has come.
 fn expect(stream: &mut TcpStream, text: &str) {
     let mut heard = Vec::new();
     while !String::from_utf8_lossy(&heard).contains(text) {
@@ -56,7 +56,7 @@ fn expect(stream: &mut TcpStream, text: &str) {
     }
 }
 
-/// Clients in every state that a connection can be in.
+/// Clients in every state that a connection can have.
 fn clients(address: SocketAddr, world: &World) -> Vec<(&'static str, TcpStream)> {
     let mut clients = Vec::new();
     for _ in 0..CLIENTS {
@@ -91,7 +91,7 @@ fn clients(address: SocketAddr, world: &World) -> Vec<(&'static str, TcpStream)>
     clients
 }
 
-/// A server's whole life.
+/// Starts a server, lets clients meet it, and stops it.
 fn live(meet: impl FnOnce(SocketAddr, &World) -> Vec<(&'static str, TcpStream)>) {
     let (bridge, ends) = Bridge::start(Arc::new(Memory::new()), SHARDS).expect("a bridge");
     let world = World::new(&bridge);
@@ -111,7 +111,7 @@ fn live(meet: impl FnOnce(SocketAddr, &World) -> Vec<(&'static str, TcpStream)>)
 
 #[test]
 fn nothing_is_kept_and_everybody_is_told() {
-    // The first life opens what a process opens once.
+    // The first run opens what a process opens only once.
     live(|_, _| Vec::new());
     let before = descriptors();
     live(clients);

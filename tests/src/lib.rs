@@ -1,7 +1,7 @@
-//! Whole-server tests: the real `stentor` process on a free port, driven over real sockets.
+//! Whole-server tests: the real `stentor` process on a free port, used over real sockets.
 //!
-//! `harness/` starts and stops the server and speaks to it through libraries that others wrote, so that strangers check
-//! our framing. What is promised stands in `tests/`, one file a promise; `clients/` holds the official JavaScript client
-//! and the browser, `transcripts/` the recorded conversations.
+//! `harness/` starts and stops the server, and talks to it through third-party libraries, so that independent code
+//! checks our framing. `tests/` has the promises, one file for each. `clients/` has the official JavaScript client and
+//! the browser, `transcripts/` has the recorded conversations.
 
 pub mod harness;

@@ -1,12 +1,13 @@
-//! A block ends the following of the one who blocks, over real sockets: on every session of the one who is blocked, wherever it
-//! lives, in silence, for later sessions and after a restart; and lifting the block does not bring the following back.
+//! A block ends the following of the user who blocks, over real sockets. This holds on every session of the blocked
+//! user, on any shard, without an event, for later sessions and after a restart. When the block is lifted, the
+//! following does not come back.
 
 use serde_json::{Value, json};
 use tests::harness::person::Person;
 use tests::harness::{Format, Launch, Socket, data_dir};
 
 const SHARD_COUNTS: [u16; 2] = [1, 4];
-/// Sessions of the one who is blocked: with four shards, some on each, as good as always.
+/// Sessions of the blocked user. With four shards, each shard almost certainly has some of them.
 const SESSIONS: usize = 12;
 
 fn online(person: &Person) -> Socket {
@@ -18,7 +19,7 @@ fn show(socket: &mut Socket, status: &str) {
     assert!(answer.get("error").is_none(), "{answer}");
 }
 
-/// The statuses that a request to follow finds.
+/// The statuses in the answer to a follow request.
 fn follow(socket: &mut Socket, by: Value) -> Vec<Value> {
     let answer = socket.request(json!({ "status_follow": by }));
     let found = answer["status"].as_object().unwrap_or_else(|| panic!("{answer}"));
@@ -26,7 +27,7 @@ fn follow(socket: &mut Socket, by: Value) -> Vec<Value> {
     presences.iter().map(|presence| presence["status"].clone()).collect()
 }
 
-/// The statuses of a user that a session has been told of by events, and of none other.
+/// The statuses of this user that a session received in events. Other users' statuses are left out.
 fn heard(socket: &mut Socket, of: &Person) -> Vec<Value> {
     socket.catch_up();
     let pushes = std::mem::take(&mut socket.pushes);
@@ -64,7 +65,7 @@ fn a_block_ends_the_following_in_silence() {
             let by = if number % 3 == 0 { &by_name } else { &by_id };
             assert_eq!(follow(socket, by.clone()), [json!("before")]);
         }
-        // She follows him, too, and goes on to.
+        // She follows him too, and this following stays.
         follow(&mut hers, json!({"user_ids": [bob.id()]}));
 
         ada.relates("block", &bob);
@@ -92,7 +93,7 @@ fn a_block_ends_the_following_in_silence() {
         );
         his.iter_mut().for_each(|socket| drop(heard(socket, &bob)));
 
-        // Lifted, the block leaves nothing, and nothing comes back by itself.
+        // After the block is lifted, nothing of it is left, and the following does not come back by itself.
         ada.relates("delete", &bob);
         show(&mut hers, "to nobody of his");
         assert_nothing_heard(&mut his);

@@ -1,5 +1,5 @@
-//! The system's clock is set while the server runs, and between two of its lives: the whole server, whose calls for the time of day
-//! answer what a file says. Debian's libfaketime does that; the monotonic clock stays the machine's own.
+//! The system's clock is set while the server runs, and between two runs of it. The whole server reads the time of day
+//! from a file, by means of Debian's libfaketime. The monotonic clock is the machine's own.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -14,17 +14,17 @@ const SHARD_COUNTS: [u16; 2] = [1, 4];
 const SECOND: i64 = 1_000_000_000;
 const TWO_HOURS: i64 = 2 * 3600 * SECOND;
 
-/// The sends that one session has a second.
+/// The sends that one session may make in a second.
 const RATE: u64 = 5;
 
-/// Where Debian keeps the library, on any architecture.
+/// The path of Debian's library, on any architecture.
 fn library() -> PathBuf {
     let places = fs::read_dir("/usr/lib").expect("a system").flatten();
     let found = places.map(|place| place.path().join("faketime/libfaketime.so.1")).find(|path| path.exists());
     found.unwrap_or_else(|| panic!("libfaketime is missing: run ./check, or install Debian's package faketime"))
 }
 
-/// The clock of a server, which the test sets.
+/// The time of day that a server reads, which the test sets.
 struct SystemClock {
     directory: TempDir,
 }
@@ -40,7 +40,7 @@ impl SystemClock {
         self.directory.path().join("clock")
     }
 
-    /// Sets it so far from the truth.
+    /// Sets the clock to this offset from the real time.
     fn set(&self, offset: &str) {
         let fresh = self.directory.path().join("fresh");
         fs::write(&fresh, offset).and_then(|()| fs::rename(&fresh, self.file())).expect("a file");
@@ -70,7 +70,7 @@ fn nanoseconds(time: &Value) -> i64 {
     let time = text(time);
     let number = |from: usize, to: usize| time[from..to].parse::<i64>().unwrap_or_else(|_| panic!("{time} is no time"));
     let (year, month, day) = (number(0, 4), number(5, 7), number(8, 10));
-    // Years that begin in March end with the day that comes and goes.
+    // With years that begin in March, the leap day is the last day of a year.
     let (year, month) = if month > 2 { (year, month - 3) } else { (year - 1, month + 9) };
     let days = 365 * year + year / 4 - year / 100 + year / 400 + (153 * month + 2) / 5 + day - 1 - 719_468;
     let seconds = days * 86_400 + number(11, 13) * 3600 + number(14, 16) * 60 + number(17, 19);
@@ -83,7 +83,7 @@ fn system_time() -> i64 {
     i64::try_from(since.as_nanos()).expect("this age")
 }
 
-/// The acknowledgement of a message, and its time.
+/// Sends a message. Returns its acknowledgement and its time.
 fn say(socket: &mut Socket, channel: &str) -> (Value, i64) {
     let answer = socket.say(channel, "{}");
     let ack = answer["channel_message_ack"].clone();
@@ -92,7 +92,8 @@ fn say(socket: &mut Socket, channel: &str) -> (Value, i64) {
     (ack, time)
 }
 
-/// Sends as fast as it may for some seconds; what is refused is refused for its pace. Gives the times of what was taken.
+/// Sends as fast as possible for some seconds. A send may only be refused because of the rate. Returns the times of the
+/// accepted messages.
 fn send_at_the_limit(socket: &mut Socket, channel: &str, seconds: u64) -> Vec<i64> {
     let begun = Instant::now();
     let mut times = Vec::new();
@@ -107,7 +108,7 @@ fn send_at_the_limit(socket: &mut Socket, channel: &str, seconds: u64) -> Vec<i6
     times
 }
 
-/// How many members a crowd is told it has, once that is news.
+/// Waits until a crowd is told this member count.
 fn await_count(socket: &mut Socket, count: u64) {
     socket.push_where("a count", |push| push["channel_presence_event"]["presence_count"] == count);
 }
@@ -131,7 +132,7 @@ fn a_clock_that_jumps_by_two_hours_and_comes_back_is_not_followed() {
                 await_said(&server, words);
             }
             let taken = send_at_the_limit(&mut writer, &room, 3);
-            // One second's allowance at once, and the rate.
+            // One second's allowance at once, and then the rate.
             assert!((2 * RATE..=4 * RATE + 1).contains(&(taken.len() as u64)), "{offset}: {} in 3 s", taken.len());
             times.extend(taken);
             let joined = crowd.len() + 1;

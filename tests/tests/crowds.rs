@@ -1,5 +1,5 @@
-//! A room that becomes a crowd and a room again, over real sockets: what joiners are told, what members hear, what the
-//! presence pages say, and that a client which merges all of it by session never keeps somebody who has gone.
+//! A room becomes a crowd and a room again, over real sockets: what joiners are told, what events members receive, and
+//! what the presence pages show. A client that merges all of it by session never keeps a member that has left.
 
 use std::collections::BTreeSet;
 use std::time::Duration;
@@ -8,9 +8,9 @@ use serde_json::{Value, json};
 use tests::harness::{Heard, Launch, Server, Socket, data_dir};
 
 const SHARD_COUNTS: [u16; 2] = [1, 4];
-/// Visible members up to which presence is exact.
+/// Visible members up to which the presence is exact.
 const ROOM: usize = 10;
-/// Where a crowd becomes a room again.
+/// The number of members at which a crowd becomes a room again.
 const ROOM_AGAIN: usize = 9;
 
 fn on_every_size(test: impl Fn(&Server)) {
@@ -27,7 +27,8 @@ fn sessions(presences: &Value) -> BTreeSet<String> {
     presences.as_array().into_iter().flatten().map(session).collect()
 }
 
-/// A member as a stock client keeps it: a list of presences, merged by session, and the last count that it was told.
+/// A member with the state that a standard client keeps: a list of presences, merged by session, and the last count
+/// that it was told.
 struct Member {
     socket: Socket,
     session: String,
@@ -60,7 +61,7 @@ impl Member {
         self.events += 1;
     }
 
-    /// Hears events until one makes this true.
+    /// Reads events until `wanted` accepts the state.
     fn hear_until(&mut self, what: &str, wanted: impl Fn(&Self) -> bool) {
         for push in std::mem::take(&mut self.socket.pushes) {
             self.hear(&push);
@@ -78,7 +79,7 @@ fn all(members: &[Member]) -> BTreeSet<String> {
     members.iter().map(|member| member.session.clone()).collect()
 }
 
-/// Everybody that the pages of this limit show, in the order shown, and the count that each page gives.
+/// All members on the pages with this limit, in the order shown, and the counts that the pages give.
 fn page_through(server: &Server, token: &str, limit: usize) -> (Vec<String>, BTreeSet<u64>) {
     let (mut seen, mut counts, mut cursor) = (Vec::new(), BTreeSet::new(), String::new());
     loop {
@@ -112,7 +113,7 @@ fn both_crossings() {
     on_every_size(|server| {
         let token = server.sign_in("stranger").token;
         let mut members: Vec<Member> = Vec::new();
-        // A room: everybody knows everybody.
+        // A room: every member knows every other member.
         for number in 0..ROOM {
             let (member, channel) = Member::join(server, &format!("member-{number}"));
             assert!(channel.get("presence_count").is_none(), "{channel}");
@@ -125,7 +126,8 @@ fn both_crossings() {
         }
         check_pages(server, &token, &members);
 
-        // A crowd: the count is exact once quiet; of those who came later not everybody has to be known.
+        // A crowd: the count is exact once the room is quiet. Of the members that joined later, not all have to be
+        // known.
         for number in ROOM..3 * ROOM {
             let (member, channel) = Member::join(server, &format!("member-{number}"));
             if number > ROOM + 1 {
@@ -145,7 +147,7 @@ fn both_crossings() {
         assert!(channel["presence_count"].as_u64().is_some_and(|count| count >= 3 * ROOM as u64), "{channel}");
         members.push(late);
 
-        // A room again: everybody is told of everybody, and nobody keeps somebody who has gone.
+        // A room again: every member is told of all members, and no member keeps one that has left.
         let gone = members.split_off(ROOM_AGAIN);
         for (number, mut member) in gone.into_iter().enumerate() {
             if number % 2 == 0 {
@@ -160,7 +162,7 @@ fn both_crossings() {
         }
         check_pages(server, &token, &members);
 
-        // And exact from then on.
+        // From then on the presence is exact.
         let (newcomer, channel) = Member::join(server, "newcomer");
         assert!(channel.get("presence_count").is_none(), "{channel}");
         assert_eq!(sessions(&channel["presences"]), everybody);
@@ -173,7 +175,7 @@ fn both_crossings() {
     });
 }
 
-/// However many come, a member hears of it about once a second.
+/// However many members join, a member gets about one event a second.
 #[test]
 fn a_crowd_is_told_of_in_few_events() {
     const COMERS: usize = 200;
@@ -183,7 +185,7 @@ fn a_crowd_is_told_of_in_few_events() {
         let others: Vec<Member> =
             (0..COMERS).map(|number| Member::join(server, &format!("comer-{number}")).0).collect();
         first.hear_until("all of them", |member| member.count == Some(COMERS as u64 + 1));
-        // One a join up to the crowd, then one a second, and one for the crossing.
+        // One event for each join up to the crowd, then one a second, and one for the change to a crowd.
         let events_max = ROOM + begun.elapsed().as_secs() as usize + 2;
         assert!(first.events <= events_max, "{} events, at most {events_max} expected", first.events);
         assert!(first.seen.len() <= ROOM + 1);

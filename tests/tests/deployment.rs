@@ -1,4 +1,4 @@
-//! What `deploy/` and the operators' pages say to set can be set.
+//! Every setting that `deploy/` and the operators' pages mention exists.
 
 use std::collections::BTreeSet;
 use std::path::Path;
@@ -15,7 +15,7 @@ fn help() -> String {
     help(&["--help"]) + &help(&["schema", "--help"])
 }
 
-/// Words that begin so, up to the first character that is in no name.
+/// The words that begin with `beginning`, up to the first character that cannot be in a name.
 fn words(text: &str, beginning: &str) -> BTreeSet<String> {
     let fits = |c: char| c.is_ascii_alphanumeric() || c == '_' || c == '-';
     let word = |(at, _)| text[at..].chars().take_while(|&c| fits(c)).collect();

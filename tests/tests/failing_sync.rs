@@ -1,4 +1,4 @@
-//! A disk whose sync fails: what clients are told then is compared with what the next start finds.
+//! A disk whose sync fails: what clients were told at that time is compared with what the next start finds.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::thread;
@@ -10,22 +10,22 @@ use tests::harness::{Account, DEADLINE, FailingSyncs, Heard, Http, Launch, SERVE
 const PUBLISHERS: usize = 6;
 /// Messages that each publisher sends at once.
 const BURST: usize = 40;
-/// People who sign up, each on a connection of its own, while syncs begin to fail.
+/// Users who sign up while syncs begin to fail, each on a separate connection.
 const NEWCOMERS: usize = 8;
 
-/// What a client knows of a request.
+/// What a client knows about a request.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
 enum Outcome {
     Done,
-    /// Nothing was done, the server says.
+    /// The server says that nothing was done.
     Refused,
-    /// The server says that it does not know.
+    /// The server says that the outcome is unknown.
     Unknown,
-    /// The connection ended before the answer.
+    /// The connection ended before the answer came.
     Unanswered,
 }
 
-/// What a request was about, by its cid.
+/// The requests of one publisher and their outcomes, by cid.
 struct Said {
     outcomes: BTreeMap<String, Outcome>,
     acknowledged: BTreeMap<String, String>,
@@ -84,7 +84,7 @@ fn what_a_failed_sync_leaves_unknown_is_said_to_be_unknown() {
     server.assert_works("a failed sync");
 }
 
-/// Each publisher has two messages in history: one to change, one to remove.
+/// Stores two messages for each publisher: one to change and one to remove.
 fn say_before(server: &Server, publishers: &[Account]) -> Vec<[String; 2]> {
     publishers
         .iter()
@@ -99,14 +99,14 @@ fn say_before(server: &Server, publishers: &[Account]) -> Vec<[String; 2]> {
         .collect()
 }
 
-/// Sends, one update and one removal, all at once; hears what becomes of each.
+/// Sends the messages, one update and one removal, all at once. Then reads the outcome of each.
 fn burst(mut socket: Socket, channel: &str, publisher: usize, own: &[String; 2]) -> Said {
     let content = |number: usize| json!({ "from": publisher, "number": number }).to_string();
     let mut waiting: BTreeSet<String> = BTreeSet::new();
     let mut ask = |socket: &mut Socket, cid: String, mut envelope: Value| {
         envelope["cid"] = json!(cid);
         waiting.insert(cid);
-        // The server may have ended.
+        // The server may already have ended.
         let _ = socket.try_send_text(&envelope.to_string());
     };
     let [changed, removed] = own;
@@ -181,7 +181,7 @@ fn sign_up(address: std::net::SocketAddr, number: usize) -> Outcome {
     }
 }
 
-/// A send is in history once if it was acknowledged, never if it was refused, and once or never otherwise.
+/// A send is in history once if it was acknowledged, never if it was refused, and at most once otherwise.
 fn check_sends(history: &[Value], publisher: usize, said: &Said, seen: &mut BTreeSet<Outcome>) {
     for number in 0..BURST {
         let content = json!({ "from": publisher, "number": number });

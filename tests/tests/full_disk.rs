@@ -1,6 +1,6 @@
-//! A disk that is filled under a running server, and one that is full when the server starts.
+//! A disk that is filled while the server runs, and a disk that is full when the server starts.
 //!
-//! The disk is a small file system in memory, which the test mounts for itself: it must run as root.
+//! The disk is a small file system in memory, which the test itself mounts. So the test must run as root.
 
 use std::time::{Duration, Instant};
 
@@ -30,7 +30,7 @@ fn health(server: &Server) -> (u16, String) {
     (answer.status, answer.body)
 }
 
-/// Sends until it is acknowledged; until then it may only be refused for want of room.
+/// Sends until the message is acknowledged. Until then a send may only be refused for lack of space.
 fn say_when_there_is_room(socket: &mut Socket, channel: &str, content: &str) {
     let deadline = Instant::now() + DEADLINE;
     loop {

@@ -1,5 +1,5 @@
-//! The fuzz targets with any compiler: each parser is given its seeds and many mutations of them, the same ones in every
-//! run. It finds less than the fuzzer, but it always runs.
+//! The fuzz targets without a fuzzer, for any compiler: each parser gets its seeds and many mutations of them, the same
+//! ones in every run. This finds less than the fuzzer, but it always runs.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
@@ -7,7 +7,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 mod targets;
 
 const MUTATIONS: u64 = 20_000;
-/// Room for the longest message and the longest request head, and for too much.
+/// Long enough for the longest message and the longest request head, and for inputs that exceed them.
 const INPUT_BYTES_MAX: usize = 9_000;
 
 #[test]
@@ -35,7 +35,7 @@ fn check(target: &targets::Target, input: &[u8]) {
     }
 }
 
-/// A few changes to one of the seeds; the number alone decides which.
+/// A few changes to one of the seeds. `number` alone decides which.
 fn mutation(seeds: &[Vec<u8>], number: u64) -> Vec<u8> {
     let mut chance = Chance(number);
     let mut input = seeds[chance.below(seeds.len())].clone();
@@ -47,7 +47,7 @@ fn mutation(seeds: &[Vec<u8>], number: u64) -> Vec<u8> {
 }
 
 fn mutate(input: &mut Vec<u8>, other: &[u8], chance: &mut Chance) {
-    /// Bytes with a meaning in one of the formats, and those at the edges of ranges.
+    /// Bytes with a meaning in one of the formats, and bytes at the limits of ranges.
     const TELLING: &[u8] = b"\x00\x01\x08\x12\x7d\x7e\x7f\x80\x81\x88\x89\xfe\xff\"\\{}[],:.-0e \r\n?&=%";
     let (at, end) = (chance.below(input.len() + 1), chance.below(input.len() + 1));
     let range = at.min(end)..at.max(end);
@@ -71,7 +71,7 @@ fn mutate(input: &mut Vec<u8>, other: &[u8], chance: &mut Chance) {
     }
 }
 
-/// Repeatable chance: the SplitMix64 sequence.
+/// Repeatable random numbers: the SplitMix64 sequence.
 struct Chance(u64);
 
 impl Chance {

@@ -1,5 +1,5 @@
-//! Many requests on one connection, REST and WebSocket openings in any mixture, as proxies and HTTP libraries with pools send
-//! them: each is answered as if it were the first.
+//! Many requests on one connection, REST and WebSocket openings in any order, as proxies and HTTP libraries with pools
+//! send them. Each is answered as if it were the first.
 
 use std::time::Duration;
 
@@ -9,7 +9,7 @@ use tests::harness::{DEADLINE, Ending, Launch, RawSocket, Server, data_dir, mask
 const PING: &[u8] = br#"{"cid":"7","ping":{}}"#;
 const HEALTH: &str = "GET /healthcheck HTTP/1.1\r\nHost: localhost\r\n\r\n";
 
-/// What the key of `opening` is answered with.
+/// The server's answer to the key in `opening`.
 const ACCEPT: &str = "s3pPLMBiTxaQ9kYGzzhZRbK+xOo=";
 
 fn opening(token: &str) -> String {
@@ -25,7 +25,7 @@ fn post(path: &str, headers: &str, body: &str) -> String {
     )
 }
 
-/// A request that signs somebody in, with a body of announced length or in chunks.
+/// A request that signs in a user, with a body of announced length or in chunks.
 fn sign_in(name: &str) -> [String; 2] {
     let path = format!("/v2/account/authenticate/device?username={name}");
     let body = format!("{{\"id\":\"device-of-{name}\"}}");
@@ -39,7 +39,7 @@ fn expect_status(socket: &mut RawSocket, status: &str, case: &str) -> String {
     body
 }
 
-/// Reads the answer to an opening, and sees that the session does its work.
+/// Reads the answer to an opening, and checks that the session works.
 fn expect_session(socket: &mut RawSocket, case: &str) {
     let head = socket.read_head();
     assert!(head.starts_with("HTTP/1.1 101 ") && head.contains(ACCEPT), "{case}: {head}");
@@ -74,7 +74,7 @@ fn an_opening_may_come_behind_any_requests() {
     ];
     for (case, requests) in cases {
         let answers = requests.iter().filter(|request| !request.trim().is_empty()).count();
-        // One after the other, each answer awaited.
+        // One request after the other, each after the previous answer.
         let mut socket = RawSocket::connect(server.address());
         for request in *requests {
             socket.write(request.as_bytes());
@@ -84,7 +84,7 @@ fn an_opening_may_come_behind_any_requests() {
         }
         socket.write(opening(&token).as_bytes());
         expect_session(&mut socket, case);
-        // All at once, with a frame behind.
+        // All requests at once, followed by a frame.
         let mut socket = RawSocket::connect(server.address());
         let all = [requests.concat().as_bytes(), opening(&token).as_bytes(), &masked_frame(0x81, PING)].concat();
         socket.write(&all);
@@ -121,7 +121,7 @@ fn a_session_behind_requests_is_one_like_any_other() {
     socket.write(&frame[..5]);
     socket.write(&frame[5..]);
     expect_pong(&mut socket, "a frame in two pieces");
-    // It ends as others do: with the code that it has earned, and in an orderly stop.
+    // Such a session ends like any other: with the matching close code, and in an orderly stop.
     socket.write(&masked_frame(0x82, b"x"));
     assert_eq!(socket.read_ending().1, Ending::Code(1000));
     let mut socket = RawSocket::connect(server.address());
@@ -156,7 +156,7 @@ fn a_refused_opening_leaves_the_connection_to_the_next_request() {
         expect_status(&mut socket, "200", "pipelined");
         expect_session(&mut socket, "behind refusals");
     }
-    // Not where the client does not want it, nor where nobody knows where the next request begins.
+    // The connection is not kept if the client does not want that, or if the start of the next request is uncertain.
     for request in [
         opening("forged").replace("Connection: Upgrade", "Connection: close, Upgrade"),
         opening("forged").replace("HTTP/1.1", "HTTP/1.0"),
@@ -192,7 +192,7 @@ fn a_request_that_ends_the_connection_lets_no_opening_follow() {
         assert!(head.contains(" 200 "), "{head}");
         assert_eq!(socket.read_to_end(DEADLINE), "", "{request}");
     }
-    // A body that holds an opening is a body.
+    // A body that contains an opening is still only a body.
     let hidden = opening(&token);
     let mut socket = RawSocket::connect(server.address());
     let body = post("/v2/account/authenticate/device", &format!("Content-Length: {}", hidden.len()), &hidden);
@@ -221,7 +221,8 @@ fn a_body_that_is_waited_for_may_precede_an_opening() {
     expect_session(&mut socket, "behind it");
 }
 
-/// The server's memory after `count` sessions have come and joined nothing, in KiB, with so many requests before each.
+/// The server's memory in KiB with `count` open sessions that have joined nothing, after so many requests on the
+/// connection of each.
 fn resident_with_sessions(requests: usize, count: usize) -> usize {
     let data = data_dir();
     let server = launched(&data);
@@ -240,7 +241,8 @@ fn resident_with_sessions(requests: usize, count: usize) -> usize {
 #[test]
 fn a_session_behind_requests_costs_no_more_memory() {
     const SESSIONS: usize = 2000;
-    // What hyper keeps for a connection; a tenth of it for each session would be ten times what a session may cost.
+    // The memory that hyper uses for a connection. If each session kept a tenth of it, that would be ten times what a
+    // session may cost.
     const HTTP_CONNECTION_KIB: usize = 18;
     let (direct, behind) = (resident_with_sessions(0, SESSIONS), resident_with_sessions(1, SESSIONS));
     let more = behind.saturating_sub(direct);

@@ -1,7 +1,8 @@
-//! Killed at any moment, the server loses nothing it has acknowledged or shown, repeats nothing, and keeps the order.
+//! A server that is killed at any time loses nothing that it has acknowledged or delivered, repeats nothing, and keeps
+//! the order.
 //!
-//! Many publishers write into several rooms; the server gets SIGKILL in the middle, and starts again on the same
-//! directory, the same port and with the same tokens. What clients were told is then compared with history.
+//! Many publishers write into several rooms. The server gets SIGKILL meanwhile, and starts again on the same directory
+//! and port, with the same tokens. What clients were told is then compared with history.
 
 use std::collections::HashMap;
 use std::sync::mpsc;
@@ -22,10 +23,11 @@ const ROUNDS: usize = 20;
 const ROUNDS_ON_A_DATABASE: usize = 4;
 const ROOMS: usize = 4;
 const PUBLISHERS_PER_ROOM: usize = 3;
-/// Requests a publisher has under way: so many are lost in flight, or made durable without an ack.
+/// Requests that a publisher has in flight. At a kill so many are lost, or become durable without an acknowledgement.
 const PIPELINE: usize = 8;
 
-/// What one connection was told: ids in the order of its acks, and ids with contents in the order of its deliveries.
+/// What one connection was told: ids in the order of its acknowledgements, and ids with contents in the order of its
+/// deliveries.
 #[derive(Default)]
 struct Told {
     acknowledged: Vec<String>,
@@ -46,14 +48,14 @@ fn every_acknowledged_message_is_found_once_and_in_order() {
     }
 }
 
-/// A killed server's keyspace is free for the next one only after some seconds, so these are few.
+/// After a kill, a keyspace is free for the next server only after some seconds, so the rounds are few.
 #[test]
 fn on_a_database_as_well() {
     let keyspace = Keyspace::on(Cassandra::shared());
     rounds(2, ROUNDS_ON_A_DATABASE, &keyspace.flags(&keyspace.cluster.contact_points()));
 }
 
-/// Kills and starts again, on the store that these flags name.
+/// Kills and restarts the server, on the store that these flags name.
 fn rounds(shards: u16, rounds: usize, store: &[String]) {
     let data = data_dir();
     let launch = || Launch::on(data.path()).shards(shards).flag("--session-ttl", 3600).flags(store.iter().cloned());
@@ -93,7 +95,7 @@ fn publish_until_killed(
 ) -> HashMap<String, Vec<Told>> {
     let address = server.address();
     let rooms: Vec<String> = (0..ROOMS).map(|n| format!("room-{n}")).collect();
-    // Everybody joins before anybody speaks, so that everybody is to hear everything.
+    // All clients join before any of them sends, so that every client must receive every message.
     let mut listeners = Vec::new();
     let mut publishers = Vec::new();
     for room in &rooms {
@@ -147,7 +149,7 @@ fn publish_until_cut(mut socket: Socket, channel: &str, author: &str, started: &
         }
         open -= told.acknowledged.len() - before;
         if before == 0 && !told.acknowledged.is_empty() {
-            // Nobody listens any more once the first has been heard.
+            // Only the first signal has a receiver.
             let _ = started.send(());
         }
     }
@@ -159,7 +161,7 @@ fn listen_until_cut(mut socket: Socket) -> Told {
     told
 }
 
-/// Takes in one envelope; false when the connection is gone.
+/// Records one envelope. Returns false when the connection has ended.
 fn hear(socket: &mut Socket, told: &mut Told) -> bool {
     let envelope: Value = match socket.hear(Duration::from_secs(30)) {
         Heard::Text(text) => serde_json::from_str(&text).expect("JSON"),
@@ -220,7 +222,7 @@ fn text(value: &Value) -> String {
     value.as_str().unwrap_or_else(|| panic!("not a string: {value}")).to_string()
 }
 
-/// Moments of death, spread from the first acknowledged message to half a second later; the small ones more often.
+/// Times to kill, from the first acknowledged message to half a second later; short times are more frequent.
 struct Moments(u64);
 
 impl Moments {
@@ -233,12 +235,12 @@ impl Moments {
     }
 }
 
-/// Rows enough for journals that are not empty and tables that are not merged yet, whenever the server is killed.
+/// Enough rows that, at each kill, some journals are not empty and some tables are not merged.
 const MESSAGES_BEFORE: u32 = 400_000;
 const LIVES: usize = 12;
 
-/// A server that gets no time between its start and the next kill still answers in each life, loses nothing, and does not
-/// leave more to do to each next one.
+/// A server that is killed soon after each start still answers in each run and loses nothing, and the work that it
+/// leaves to the next start does not grow.
 #[test]
 fn a_server_killed_as_soon_as_it_has_answered_gets_on() {
     let data = data_dir();
@@ -249,7 +251,7 @@ fn a_server_killed_as_soon_as_it_has_answered_gets_on() {
         let writes: Vec<_> = group.iter().map(|&number| Write::Request(StoreRequest::Insert(old(number)))).collect();
         filled.commit(&writes).expect("a disk that works");
     }
-    // As a kill leaves it: with what is in memory in the journals alone, and merges cut short.
+    // The state that a kill leaves: data in memory is only in the journals, and merges are cut short.
     drop(filled);
     let mut acknowledged = Vec::new();
     for life in 0..LIVES {
@@ -274,7 +276,7 @@ fn a_server_killed_as_soon_as_it_has_answered_gets_on() {
     }
 }
 
-/// One message of very many channels.
+/// One message in one of very many channels.
 fn old(number: u32) -> Message {
     let room = format!("old-{}", number.wrapping_mul(0x9e37_79b9) % 100_000);
     Message {

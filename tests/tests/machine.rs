@@ -1,5 +1,5 @@
-//! A machine that gives too little: descriptors, locked memory, io_uring. The server says what is missing and what to
-//! change, or serves those it can and refuses the others, without burning the core.
+//! A machine with too few resources: descriptors, locked memory, io_uring. The server says what is missing and what to
+//! change. Or it serves the clients it can and refuses the others, without using the whole core.
 #![allow(unsafe_code)]
 
 use std::io::{Read, Write};
@@ -11,21 +11,21 @@ use std::time::{Duration, Instant};
 use rustix::process::{Pid, Resource, Rlimit, prlimit, setrlimit};
 use tests::harness::{DEADLINE, Launch, Refusal, Server, data_dir, masked_frame};
 
-/// Starts a server with these limits, hard and soft.
+/// Sets these limits, hard and soft, for a server.
 fn with_limit(launch: Launch, resource: Resource, limit: u64) -> Launch {
     launch.confined(move |command: &mut Command| {
         let limits = Rlimit { current: Some(limit), maximum: Some(limit) };
-        // SAFETY: between fork and exec it makes one system call, and touches no memory but its own stack.
+        // SAFETY: between fork and exec the closure makes one system call, and touches no memory but its own stack.
         unsafe { command.pre_exec(move || Ok(setrlimit(resource, limits)?)) };
     })
 }
 
-/// Starts a server whose `io_uring_setup` fails with this error, as under a container's filter.
+/// Starts a server whose `io_uring_setup` fails with this error, as it does under a container's filter.
 fn without_io_uring(errno: i32) -> Refusal {
     const ERRNO_BITS: i32 = 0xffff;
     let statement = |code: u32, k: u32| libc::sock_filter { code: code as u16, jt: 0, jf: 0, k };
     let filter = [
-        // The system call's number is the first word that a filter sees.
+        // The first word that a filter sees is the system call's number.
         statement(libc::BPF_LD | libc::BPF_W | libc::BPF_ABS, 0),
         libc::sock_filter {
             jf: 1,
@@ -44,7 +44,7 @@ fn without_io_uring(errno: i32) -> Refusal {
             };
             if failed { Err(std::io::Error::last_os_error()) } else { Ok(()) }
         };
-        // SAFETY: between fork and exec it makes two system calls, and touches no memory but its own.
+        // SAFETY: between fork and exec the closure makes two system calls, and touches no memory but its own.
         unsafe { command.pre_exec(install) };
     };
     let data = data_dir();
@@ -73,11 +73,11 @@ fn too_little_locked_memory_is_explained() {
     enough.assert_works("just enough locked memory");
 }
 
-/// A client that is in, or waits to be let in.
+/// A client that has a session, or waits to be accepted.
 struct Client(TcpStream);
 
 impl Client {
-    /// Asks for a session and does not wait for the answer.
+    /// Sends an opening and does not wait for the answer.
     fn knock(address: SocketAddr, token: &str) -> Self {
         let mut stream = TcpStream::connect(address).expect("the backlog has room");
         let head = format!(
@@ -88,7 +88,7 @@ impl Client {
         Self(stream)
     }
 
-    /// Reads the head of the answer, byte by byte, so that nothing behind it is lost.
+    /// Reads the head of the answer byte by byte, so that the bytes after it stay unread.
     fn read_head(&mut self) -> String {
         self.0.set_read_timeout(Some(DEADLINE)).expect("a read timeout");
         let mut head = Vec::new();
@@ -119,7 +119,8 @@ impl Client {
     }
 }
 
-/// Waits until everybody has an answer, and parts those who are in from those who are refused, who are told when to try again.
+/// Waits until every client has an answer. Returns the accepted clients and the number of refused ones. Refused clients
+/// are told when to try again.
 fn inside_and_refused(clients: Vec<Client>) -> (Vec<Client>, usize) {
     let (mut inside, mut refused) = (Vec::new(), 0);
     for mut client in clients {
@@ -138,13 +139,14 @@ fn inside_and_refused(clients: Vec<Client>) -> (Vec<Client>, usize) {
 fn cpu_seconds(server: &Server) -> f64 {
     let stat = std::fs::read_to_string(format!("/proc/{}/stat", server.pid())).expect("the server runs");
     let (_, after_name) = stat.rsplit_once(')').expect("a name in brackets");
-    // The fields behind the name begin with the third; user and system time are the 14th and the 15th, in hundredths.
+    // The fields after the name begin with the third; user and system time are the 14th and the 15th, in hundredths of
+    // a second.
     let ticks: f64 =
         after_name.split_whitespace().skip(11).take(2).map(|field| field.parse::<f64>().expect("a number")).sum();
     ticks / 100.0
 }
 
-/// A shard that tries again and again uses its core whole; a tenth of that is far more than waiting costs.
+/// A shard that retries in a loop would use its whole core. A tenth of that is far more than waiting costs.
 fn assert_does_not_burn(server: &Server) {
     const WATCHED: Duration = Duration::from_secs(1);
     let before = cpu_seconds(server);
@@ -153,7 +155,7 @@ fn assert_does_not_burn(server: &Server) {
     assert!(used < WATCHED.as_secs_f64() / 2.0, "{used} s of CPU in {WATCHED:?} of waiting");
 }
 
-/// A full server is alive, and says so to balancers and to operators; how often it has refused somebody, it counts.
+/// A full server is alive, and tells balancers and operators so. It counts the refused connections.
 fn assert_lives_and_counts(server: &Server, refused: usize) {
     for _ in 0..5 {
         let health = server.http().request("GET", "/healthcheck", &[], "");
@@ -167,7 +169,7 @@ fn assert_lives_and_counts(server: &Server, refused: usize) {
     assert_eq!(server.output().matches("more are refused with 503").count(), 1, "it is said once");
 }
 
-/// Tries until there is room: that others have left is seen a little later.
+/// Tries until the server accepts: it notices a little later that other clients have left.
 fn come_in(server: &Server, token: &str) -> Client {
     let begun = Instant::now();
     loop {
@@ -182,7 +184,7 @@ fn come_in(server: &Server, token: &str) -> Client {
 #[test]
 fn more_clients_than_fit_are_refused_until_others_leave() {
     const DESCRIPTORS: u64 = 300;
-    // Half of so few: `gateway/src/machine.rs`.
+    // Half of the descriptors: see `gateway/src/machine.rs`.
     const FIT: usize = 150;
     const LEAVING: usize = 60;
     let data = data_dir();
@@ -193,7 +195,7 @@ fn more_clients_than_fit_are_refused_until_others_leave() {
     let token = server.sign_in("alice").token;
     let clients = (0..2 * FIT).map(|_| Client::knock(server.address(), &token)).collect();
     let (mut inside, refused) = inside_and_refused(clients);
-    // The connection of the sign-in may still have been one of them.
+    // The connection of the sign-in may still have used one place.
     assert!((FIT - 2..=FIT).contains(&inside.len()), "{} are in", inside.len());
     let asked = server.http().request("GET", "/v2/account", &[], "");
     assert_eq!((asked.status, asked.json()["code"].as_u64()), (503, Some(14)), "{}", asked.body);
@@ -230,7 +232,7 @@ fn descriptors(server: &Server) -> u64 {
 
 fn limit_descriptors(server: &Server, limit: u64) {
     let pid = Pid::from_raw(server.pid() as i32).expect("a process");
-    // The hard limit is the one that it has from us.
+    // The hard limit that the server inherited from this process.
     let maximum = rustix::process::getrlimit(Resource::Nofile).maximum;
     prlimit(Some(pid), Resource::Nofile, Rlimit { current: Some(limit), maximum }).expect("our own child");
 }
@@ -242,7 +244,7 @@ fn out_of_descriptors_it_serves_those_inside_and_refuses_the_others() {
     let data = data_dir();
     let server = Launch::on(data.path()).admin("127.0.0.1:0").start();
     let token = server.sign_in("alice").token;
-    // Others have eaten what the server counted on.
+    // Something else has taken descriptors that the server counted on.
     let open = descriptors(&server);
     limit_descriptors(&server, open + ROOM);
     let clients = (0..ROOM + REFUSED).map(|_| Client::knock(server.address(), &token)).collect();

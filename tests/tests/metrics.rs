@@ -1,4 +1,4 @@
-//! The counters: known traffic gives known numbers, in text that any reader of OpenMetrics understands.
+//! The counters: known traffic gives known numbers, in text that any OpenMetrics parser reads.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::TcpListener;
@@ -13,7 +13,7 @@ fn launch(data: &std::path::Path) -> Launch {
     Launch::on(data).admin("127.0.0.1:0")
 }
 
-/// What a page says: each sample by its name with its labels, as they are written.
+/// The samples of a page, by name with labels as written.
 struct Page(BTreeMap<String, f64>);
 
 impl Page {
@@ -35,8 +35,8 @@ impl Page {
     }
 }
 
-/// Reads a page and asserts that it keeps the format's rules: every sample below its family's type and help, no family
-/// or sample twice, histograms that rise and end in `+Inf` and their count, and the end at the end.
+/// Parses a page and asserts the rules of the format. Every sample is below its family's type and help. No family and
+/// no sample appears twice. Histograms rise and end in `+Inf`, which equals their count. The end mark is at the end.
 fn parse(text: &str) -> BTreeMap<String, f64> {
     let (mut samples, mut families) = (BTreeMap::new(), BTreeSet::new());
     let (mut family, mut kind) = (String::new(), String::new());
@@ -117,8 +117,8 @@ fn hear_messages(socket: &mut Socket, messages: usize) {
     }
 }
 
-/// Looks until this much was counted; that it is not more is for the caller to see. Counting goes on for a moment after
-/// a client has heard what it waited for.
+/// Reads the page until this value was counted. The caller checks that it is not larger. The server may count a little
+/// after a client has received what it waited for.
 fn once(server: &Server, name: &str, value: f64) -> Page {
     let admin = server.admin();
     let begun = std::time::Instant::now();
@@ -154,7 +154,7 @@ fn known_traffic_gives_known_numbers() {
         exactly("stentor_requests_total{kind=\"send\"}", MESSAGES + 1);
         exactly("stentor_requests_refused_total{kind=\"bad_input\"}", 1);
         exactly("stentor_sign_ins_total", MEMBERS);
-        // Who signs in asks for the account, too.
+        // Each sign-in also reads the account.
         exactly("stentor_http_requests_total{kind=\"2xx\"}", 2 * MEMBERS);
         exactly("stentor_sessions_opened_total", MEMBERS);
         exactly("stentor_connections{kind=\"session\"}", MEMBERS);
@@ -164,11 +164,11 @@ fn known_traffic_gives_known_numbers() {
         exactly("stentor_readers_parked", 0);
         exactly("stentor_reader_lag_bytes", 0);
         exactly("stentor_store_queue", 0);
-        // Each message, and where the channel's history ends.
+        // One for each message, and one for the head of the channel's history.
         exactly("stentor_store_latency_seconds_count", MESSAGES + 1);
         assert_eq!(page.sum("stentor_shard_up"), f64::from(shards));
         assert!(page.get("stentor_socket_writes_total{kind=\"private\"}") > 0.0);
-        // Each was acknowledged before the next was sent, so the sender's shard made a pass for each.
+        // Each message was acknowledged before the next was sent, so the sender's shard made a pass for each.
         assert!(page.get("stentor_fanout_latency_seconds_count") >= MESSAGES as f64);
         assert!(page.get("stentor_pass_seconds_count") >= MESSAGES as f64);
         assert!(page.sum("stentor_core_seconds_total") > 0.0);
@@ -182,7 +182,7 @@ fn bytes_are_those_on_the_wire_and_a_burst_shares_its_writes() {
     let server = launch(data.path()).start();
     let mut sockets: Vec<Socket> = (0..MEMBERS).map(|n| server.connect(&format!("member-{n}"))).collect();
     let channel = sockets.iter_mut().map(|socket| socket.join("counted")).last().expect("there are members");
-    // Whoever has heard of the last to join has heard all that the joins brought.
+    // A client that has received the last join has received everything that the joins caused.
     for socket in &mut sockets {
         let is_last = |join: &serde_json::Value| join["username"] == format!("member-{}", MEMBERS - 1).as_str();
         let heard = |push: &serde_json::Value| {
@@ -203,7 +203,7 @@ fn bytes_are_those_on_the_wire_and_a_burst_shares_its_writes() {
         for _ in 0..MESSAGES {
             let text = socket.receive_text();
             assert!(text.contains("channel_message"), "{text}");
-            // The frame's head: two bytes, and two more from 126 on.
+            // The frame's header: two bytes, and two more for lengths from 126 on.
             bytes += text.len() + if text.len() < 126 { 2 } else { 4 };
         }
     }

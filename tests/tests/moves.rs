@@ -1,4 +1,4 @@
-//! `stentor export` and `stentor import` as an operator uses them: clients go on where they were, on another store.
+//! `stentor export` and `stentor import` as an operator uses them: clients continue where they were, on another store.
 
 use std::path::Path;
 use std::process::Output;
@@ -20,7 +20,7 @@ fn program(command: &str, file: &Path, data: &Path) -> Output {
     run_program(&words)
 }
 
-/// The first ten messages, and the cursor behind them.
+/// The first ten messages, and the cursor after them.
 fn first_page(server: &Server, reader: &Account, channel: &str) -> (Value, String) {
     let page = server.http().history(&reader.token, channel, "limit=10&forward=true").json();
     let cursor = page["next_cursor"].as_str().expect("there are more").to_owned();

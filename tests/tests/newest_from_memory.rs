@@ -1,5 +1,5 @@
-//! The newest page of a room that somebody is in comes from memory, and is byte for byte what the store would say, whatever
-//! has happened in between. When nobody is in the room the server reads the store, so that the two can be compared.
+//! The newest page of a room with members comes from memory. It equals the store's page byte for byte, whatever has
+//! happened in between. When the room is empty the server reads the store, so that the two can be compared.
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -11,7 +11,7 @@ use tests::harness::{DEADLINE, Launch, Server, Socket, data_dir};
 const SHARD_COUNTS: [u16; 2] = [1, 4];
 const LIMITS: [usize; 6] = [1, 2, 10, 50, 99, 100];
 
-/// Runs a test on a fresh server of each size.
+/// Runs a test on a fresh server for each number of shards.
 fn on_every_size(test: impl Fn(&Server)) {
     for shards in SHARD_COUNTS {
         println!("{shards} shards");
@@ -20,7 +20,7 @@ fn on_every_size(test: impl Fn(&Server)) {
     }
 }
 
-/// The newest pages of all limits, as they were written.
+/// Reads the newest pages of all limits, as text.
 struct Reader<'a> {
     server: &'a Server,
     token: String,
@@ -42,7 +42,7 @@ impl<'a> Reader<'a> {
         LIMITS.iter().map(|&limit| self.newest(limit)).collect()
     }
 
-    /// The pages, read again and again until the store had no part in it.
+    /// The pages, read again until the store was not used for them.
     fn pages_from_memory(&self) -> Vec<String> {
         let deadline = Instant::now() + DEADLINE;
         loop {
@@ -55,7 +55,7 @@ impl<'a> Reader<'a> {
         }
     }
 
-    /// Waits until nobody is in the room and its owner has forgotten it. A member's going is known from the presence.
+    /// Waits until the room is empty and its owner has dropped it. The presence shows when a member has left.
     fn await_empty(&self) {
         let path = format!("/v2/channel/{}/presence", self.channel);
         loop {
@@ -68,7 +68,7 @@ impl<'a> Reader<'a> {
     }
 }
 
-/// How often the threads that read the store have gone to sleep: unless they work, the number stays.
+/// How often the threads that read the store have gone to sleep. The number only grows while they work.
 fn store_reader_runs(pid: u32) -> Vec<u64> {
     let threads = fs::read_dir(format!("/proc/{pid}/task")).expect("the server runs");
     let statuses = threads.map(|thread| fs::read_to_string(thread.expect("a thread").path().join("status")));
@@ -108,11 +108,11 @@ fn remove(socket: &mut Socket, channel: &str, id: &str) {
     assert_eq!(ack["channel_message_ack"]["code"], 2, "{ack}");
 }
 
-/// What a stage does, by a member and the ids of its messages.
+/// The change of a stage, made by a member. The second argument has the ids of its messages.
 type Change<'a> = &'a dyn Fn(&mut Socket, &mut Vec<String>);
 
-/// Each stage changes something and names what the newest page begins with; then everybody leaves, and the store's pages
-/// must be those that memory gave.
+/// Each stage changes something and names the first messages of the newest page. Then every member leaves, and the
+/// store's pages must equal the pages from memory.
 #[test]
 fn memory_and_store_say_the_same() {
     on_every_size(|server| {
@@ -170,7 +170,8 @@ fn memory_and_store_say_the_same() {
             ),
         ];
         for (stage, change, newest) in stages {
-            // Before the change as well, so that what is in memory was read before it and kept up.
+            // The pages are also read before the change, so that the cached pages are older than the change and must
+            // have been updated.
             let _ = reader.pages_from_memory();
             change(&mut alice, &mut ids);
             let from_memory = reader.pages();
@@ -186,7 +187,7 @@ fn memory_and_store_say_the_same() {
     });
 }
 
-/// A channel that is forgotten and remembered again must not be taken for what it was.
+/// A channel that was dropped and loaded again must not be confused with its earlier state.
 #[test]
 fn a_room_that_comes_back_is_read_anew() {
     on_every_size(|server| {
@@ -195,7 +196,7 @@ fn a_room_that_comes_back_is_read_anew() {
         let reader = Reader::new(server, &channel);
         for round in 0..20 {
             let id = say(&mut alice, &channel, round);
-            // Twice: the first may still be the store's.
+            // Read twice: the first page may still come from the store.
             assert_eq!(contents(&reader.newest(1)), [round]);
             assert_eq!(contents(&reader.newest(1)), [round]);
             update(&mut alice, &channel, &id, 1000 + round);
@@ -207,7 +208,7 @@ fn a_room_that_comes_back_is_read_anew() {
     });
 }
 
-/// Whoever has an acknowledgement finds the message in history, at once and from every shard.
+/// After an acknowledgement, the message is in history at once, from every shard.
 #[test]
 fn what_was_acknowledged_is_there() {
     on_every_size(|server| {

@@ -1,4 +1,4 @@
-//! The unmodified official JavaScript client does everything that chat offers, with one shard and with four; in JSON, and in
+//! The unmodified official JavaScript client uses all chat features, with one shard and with four; in JSON, and in
 //! protobuf through the official adapter.
 
 use tests::harness::{Format, run_node};

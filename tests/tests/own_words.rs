@@ -1,5 +1,6 @@
-//! Who may change a stored message, over real sockets: its sender from any session, also from a presence that keeps nothing;
-//! nobody else; and nobody what the server said about them. What is told is what history then shows.
+//! Which users may change a stored message, over real sockets: its sender, from any session, including sessions that
+//! have joined without persistence; no other user. No user may change a message that the server wrote about users.
+//! Later history shows what the members were told.
 
 use serde_json::{Value, json};
 use tests::harness::person::{Person, events, text};
@@ -13,7 +14,7 @@ const CROWD: &str = "crowd";
 const DIRECT: &str = "direct";
 const GROUP: &str = "group";
 
-/// Runs a test on servers of each size.
+/// Runs a test on a server for each number of shards.
 fn on_every_size(test: impl Fn(Launch) -> Server) {
     for shards in SHARD_COUNTS {
         println!("{shards} shards");
@@ -24,7 +25,7 @@ fn on_every_size(test: impl Fn(Launch) -> Server) {
     }
 }
 
-/// How to join the channel of a kind.
+/// The join request for a channel of this kind.
 fn action(kind: &str, other: &Person, group: &str) -> Value {
     match kind {
         DIRECT => json!({"target": other.id(), "type": 2}),
@@ -100,7 +101,7 @@ fn ones_own_words_are_changed_and_removed_from_a_presence_that_keeps_nothing() {
                     assert!(contents(&page, &taken_back).is_empty(), "{kind}: {page:?}");
                 }
 
-                // Another's message stays as it is, and what was never stored is only told.
+                // Another user's message stays unchanged, and a message that was never stored is only delivered.
                 let theirs = id(&listener.say(&channel, r#"{"from":"bob"}"#));
                 for answer in [update(&mut writer, &channel, &theirs, "{}"), remove(&mut writer, &channel, &theirs)] {
                     assert_eq!(answer["error"]["code"], 3, "{kind}: {answer}");
@@ -118,7 +119,7 @@ fn ones_own_words_are_changed_and_removed_from_a_presence_that_keeps_nothing() {
     });
 }
 
-/// Changes of a message of the server, from sessions that keep what they say and from those that do not.
+/// Asserts that a message of the server cannot be changed, from sessions with persistence and from sessions without it.
 fn assert_untouchable(person: &Person, channel: &str, group: &str, ids: &[String]) {
     for format in Format::ALL {
         for persistence in [true, false] {

@@ -1,4 +1,4 @@
-//! The chat page works in a real browser: two pages talk to each other.
+//! The chat page works in a real browser: two pages exchange messages.
 
 use tests::harness::run_node;
 

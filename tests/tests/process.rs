@@ -1,4 +1,4 @@
-//! The process: how it is configured, what it says, how it stops, and when it refuses to start.
+//! The process: its configuration, its output, its stop, and the cases in which it refuses to start.
 
 use std::net::SocketAddr;
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
@@ -21,7 +21,7 @@ fn port_of(server: &Server) -> u16 {
     server.address().port()
 }
 
-/// The number of shards in what a server says of itself.
+/// The number of shards in a server's output.
 fn shards_of(said: &str) -> Option<u16> {
     let line = said.lines().find(|line| line.contains("shards"))?;
     line.split(|c: char| !c.is_ascii_digit()).find_map(|number| number.parse().ok())
@@ -70,7 +70,7 @@ fn stops_in_order_when_asked() {
     }
 }
 
-/// Publishes, asks the server to stop in the middle of it, and compares what was acknowledged with what is kept.
+/// Publishes, stops the server meanwhile, and compares what was acknowledged with what is stored.
 fn stop_in_the_middle(signal: Signal, shards: u16) {
     const SENT: usize = 300;
     let data = data_dir();
@@ -223,8 +223,8 @@ fn a_directory_that_is_not_its_own_is_refused() {
 
 #[test]
 fn corrupt_data_is_refused_and_never_a_panic() {
-    // Every file in the directory is damaged in turn, in several ways. A file that is made anew at each start may be
-    // damaged without harm. A journal that was cut short looks like one whose last writes were never finished: only there
+    // Every file in the directory is damaged in turn, in several ways. A file that is created anew at each start may be
+    // damaged without harm. A journal that was cut short looks like one whose last writes never finished. Only there
     // may the newest messages be missing.
     let whole = data_dir();
     let server = Launch::on(whole.path()).flag("--session-ttl", 3600).start();
@@ -272,7 +272,7 @@ fn corrupt_data_is_refused_and_never_a_panic() {
     assert!(refused > 0, "damage is noticed");
 }
 
-/// Harms the bytes of a file, if there is enough of it.
+/// Damages the bytes of a file. Returns `None` if the file is too short.
 type Damage = fn(&[u8]) -> Option<Vec<u8>>;
 
 fn cut_short(bytes: &[u8]) -> Option<Vec<u8>> {

@@ -1,4 +1,4 @@
-//! What README.md tells newcomers to type works as it stands, and its links lead somewhere.
+//! The commands that README.md tells newcomers to type work as written, and its links have targets.
 
 use std::fs;
 use std::net::SocketAddr;
@@ -7,7 +7,7 @@ use std::process::{Command, Output, Stdio};
 
 use tests::harness::{Launch, Server, data_dir, loadgen, node_22};
 
-/// Where the README's server listens, and where it shows its counters.
+/// The addresses of the README's server: for clients, and for its counters.
 const LISTEN: &str = "127.0.0.1:7350";
 const ADMIN: &str = "127.0.0.1:7351";
 
@@ -19,7 +19,7 @@ fn read(path: &str) -> String {
     fs::read_to_string(root().join(path)).unwrap_or_else(|error| panic!("{path}: {error}"))
 }
 
-/// The README's blocks of code in a language, one after the other.
+/// The README's code blocks in a language, in order.
 fn blocks(language: &str) -> Vec<String> {
     let readme = read("README.md");
     let blocks =
@@ -69,10 +69,10 @@ fn the_example_for_node_runs_and_ends() {
     let modules = Path::new(env!("CARGO_MANIFEST_DIR")).join("clients/node_modules");
     std::os::unix::fs::symlink(modules, directory.path().join("node_modules")).expect("our own directory");
     fs::write(directory.path().join("chat.mjs"), example).expect("our own directory");
-    // The second time its device and its name are known.
+    // The second time, its device and its name are already known.
     for node in [PathBuf::from("node"), node_22(), node_22()] {
         let mut command = Command::new(&node);
-        // Far less than the half minute that the client's timers would take, and it ends by itself.
+        // Far less than the half minute that the client's timers would take. The script ends by itself.
         command.args(["chat.mjs"]).current_dir(directory.path()).stdin(Stdio::null());
         let output = command.output().unwrap_or_else(|error| panic!("{}: {error}", node.display()));
         let text = said(&output);

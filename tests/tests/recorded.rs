@@ -1,5 +1,5 @@
-//! Recorded conversations, replayed byte for byte in JSON, in protobuf, and with both in one room; with one shard and with
-//! four.
+//! Recorded conversations, replayed byte for byte in JSON, in protobuf, and with both in one room; with one shard and
+//! with four.
 
 use tests::harness::transcript::{Cast, replay};
 use tests::harness::{Launch, data_dir};

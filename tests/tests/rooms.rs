@@ -8,7 +8,7 @@ use tests::harness::{Closed, Format, Launch, Server, Socket, data_dir};
 
 const SHARD_COUNTS: [u16; 2] = [1, 4];
 
-/// Runs a test on a fresh server of each size.
+/// Runs a test on a fresh server for each number of shards.
 fn on_every_size(test: impl Fn(&Server)) {
     for shards in SHARD_COUNTS {
         println!("{shards} shards");
@@ -17,7 +17,7 @@ fn on_every_size(test: impl Fn(&Server)) {
     }
 }
 
-/// Half of them in JSON and half in protobuf: the format makes no difference to what is heard.
+/// Half of the members use JSON and half protobuf. The format makes no difference to what they receive.
 #[test]
 fn every_member_hears_one_order_and_history_keeps_it() {
     const TALKERS: usize = 6;
@@ -81,7 +81,8 @@ fn pipelined_requests_are_answered_in_their_order() {
                 "channel_message_send": {"channel_id": channel, "content": format!("{{\"n\":{n}}}")},
             }));
         }
-        // Pushes and answers may be batched, but each kind comes in order, and one's own copy before its ack.
+        // Pushes and answers may be batched, but each kind comes in order, and a sender's own copy comes before its
+        // acknowledgement.
         let (mut pushed, mut answered) = (Vec::new(), 0);
         while answered < EACH {
             let envelope = socket.receive();
@@ -124,7 +125,7 @@ fn a_crowd_that_joins_at_once_sees_itself_whole() {
                         assert!(event.is_object(), "{push}");
                         seen.extend(users(&event["joins"]));
                     }
-                    // Kept open until all have seen all, so that nobody's going hides a coming.
+                    // Kept open until all have seen all joins, so that no leave hides a join.
                     socket
                 }));
             }

@@ -1,6 +1,6 @@
-//! Members that stop reading, read slowly or vanish without a word, and clients that flood: the server's memory stays
-//! within the bounds of its logs, the others hear everything, who asked for it is told exactly what it missed, and nothing
-//! is left behind.
+//! Members that stop reading, read slowly or vanish without closing, and clients that flood. The server's memory stays
+//! within the bounds of its logs. The other members receive everything. A member with `on_lag=skip` is told exactly
+//! what it missed. Nothing is left behind.
 
 use std::thread;
 use std::time::{Duration, Instant};
@@ -14,13 +14,14 @@ const SLOW: usize = 6;
 const READERS: usize = 12;
 /// Bytes of content in each message.
 const CONTENT_BYTES: usize = 3500;
-/// More than the lag allowed (4 MiB), the kernel's largest send buffer and the reader's receive buffer together.
+/// More bytes than the allowed lag (4 MiB), the kernel's largest send buffer and the reader's receive buffer together.
 const MESSAGES: usize = 2500;
-/// Sends under way at once.
+/// Sends in flight at once.
 const PIPELINE: usize = 32;
 
-/// What the log may hold in one room and shard: the lag allowed, twice for the half that was read and is not yet given
-/// back, twice for a vector that grows; and as much again for what the allocator keeps and the store's cache of the run.
+/// What the log may hold in one room and shard: the allowed lag, twice because half of it may be read and not yet
+/// returned, and twice because a vector doubles as it grows. And the same again for what the allocator keeps and for
+/// the store's cache of the run.
 const MEMORY_KIB: usize = 2 * 4 * 4 * 1024 + MESSAGES * CONTENT_BYTES * 2 / 1024;
 
 #[test]
@@ -38,7 +39,7 @@ fn are_let_go_or_moved_on_and_leave_nothing_behind() {
     server.assert_works("slow members");
 }
 
-/// Gives those back that nobody ever looks at again, and that do not hang up either.
+/// Returns the sockets that no client reads again and that do not close either.
 fn crowd(server: &Server) -> Vec<RawSocket> {
     let mut stopped: Vec<_> = (0..STOPPED).map(|number| silent(server, &format!("stopped-{number}"))).collect();
     let mut skipping: Vec<_> = (0..SKIPPING).map(|number| skipper(server, &format!("skipping-{number}"))).collect();
@@ -50,7 +51,7 @@ fn crowd(server: &Server) -> Vec<RawSocket> {
             scope.spawn(move || hear_everything(&mut socket, number, 0));
         }
         for (number, mut socket) in slow.into_iter().enumerate() {
-            // Slower than most, but not so slow that it would fall behind by the whole lag.
+            // Slower than most, but fast enough not to fall behind by the whole lag.
             scope.spawn(move || hear_everything(&mut socket, number, 400));
         }
         scope.spawn(|| flood(&mut talker));
@@ -62,13 +63,13 @@ fn crowd(server: &Server) -> Vec<RawSocket> {
     for socket in &mut stopped {
         let (heard, ending) = socket.read_ending();
         assert!(heard.len() < MESSAGES, "it was let go before the end");
-        // What fills the connection may leave no room for the close frame.
+        // The full connection may have no room for the close frame.
         assert!(matches!(ending, Ending::Code(1013) | Ending::Cut), "{ending:?}");
     }
     vanished
 }
 
-/// A member that never reads a byte after joining.
+/// A member that never reads after joining.
 fn silent(server: &Server, name: &str) -> RawSocket {
     let mut socket = RawSocket::upgraded(server.address(), &server.sign_in(name).token);
     let join =
@@ -110,7 +111,7 @@ fn number(message: &Value) -> usize {
     content["n"].as_u64().expect("a number") as usize
 }
 
-/// Hears every message in its order, with a pause after so many.
+/// Receives every message in order, with a pause after every `pause_every` messages.
 fn hear_everything(socket: &mut Socket, reader: usize, pause_every: usize) {
     for next in 0..MESSAGES {
         let message = socket.push_where("the next message", |push| push["channel_message"].is_object());
@@ -121,7 +122,7 @@ fn hear_everything(socket: &mut Socket, reader: usize, pause_every: usize) {
     }
 }
 
-/// Reads what came and fetches what the gaps name: together that is everything, once, and in order.
+/// Reads what came, and fetches what the gaps name. Together that is every message, once and in order.
 fn catch_up(server: &Server, socket: &mut Socket, talker: &mut Socket) {
     let ack = talker.say("2...flood", &json!({"n": MESSAGES}).to_string());
     assert!(ack["channel_message_ack"].is_object(), "{ack}");
@@ -139,7 +140,7 @@ fn catch_up(server: &Server, socket: &mut Socket, talker: &mut Socket) {
             fetch(server, &push["channel_gap"], &mut known);
         }
     }
-    // Others may have said more in between.
+    // Other clients may have sent more in between.
     assert!(gaps > 0, "it did not read, and was not moved on");
     known.dedup();
     assert!(known.iter().copied().eq(0..=MESSAGES), "{} of {MESSAGES} in {gaps} gaps", known.len());
@@ -170,7 +171,7 @@ fn a_client_that_asks_and_never_listens_is_not_read_beyond_its_bounds() {
     let channel = other.join("elsewhere");
     let mut deaf = RawSocket::upgraded(server.address(), &server.sign_in("deaf").token);
     let memory = server.resident_kib();
-    // Each answer is larger than its question, so a server that read on would have to keep them all.
+    // Each answer is larger than its request, so a server that kept reading would have to store all answers.
     let question = masked_frame(0x81, json!({"cid": "x".repeat(3000), "ping": {}}).to_string().as_bytes());
     deaf.write_within(Duration::from_secs(1));
     let asked = (0..10_000).take_while(|_| deaf.try_write(&question)).count();

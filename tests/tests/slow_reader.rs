@@ -1,4 +1,5 @@
-//! A member that stops reading is let go, with a code that says why where it can still be told, and nobody else is harmed.
+//! A member that stops reading is closed, with a code that says why if the socket still has room for it. No other
+//! member is harmed.
 
 use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 use std::thread;
@@ -7,14 +8,14 @@ use std::time::Duration;
 use serde_json::json;
 use tests::harness::{Closed, Heard, Launch, Server, Socket, data_dir};
 
-/// Bytes of content in each message, so that a few thousand messages are more than any bound on lagging behind.
+/// Bytes of content in each message, so that a few thousand messages exceed any allowed lag.
 const CONTENT_BYTES: usize = 3500;
-/// More than the lag allowed (4 MiB), the kernel's largest send buffer and the reader's receive buffer together.
+/// More bytes than the allowed lag (4 MiB), the kernel's largest send buffer and the reader's receive buffer together.
 const MESSAGES: usize = 6000;
-/// Sends under way at once.
+/// Sends in flight at once.
 const PIPELINE: usize = 32;
-/// How far the talker gets ahead of those who read, so that nobody but the slow one is ever as much as slow, however busy
-/// the machine: half of the lag allowed.
+/// How far the talker may get ahead of the readers: half of the allowed lag. So only the slow reader can ever fall
+/// behind too far, however busy the machine is.
 const AHEAD_MAX: usize = 2 * 1024 * 1024 / CONTENT_BYTES;
 
 #[test]
@@ -52,7 +53,7 @@ fn one_stops_reading(server: &Server) {
             assert!(matches!(code, 1008 | 1013 | 4000..=4999), "a code that says why: {code} {reason}");
             assert!(!reason.is_empty(), "a reason in words");
         }
-        // What fills the connection leaves no room for a close frame: protocol section 1.3 allows that.
+        // The full connection has no room for a close frame: protocol section 1.3 allows that.
         Closed::Cut => println!("cut without a close frame after {heard} messages"),
     }
     server.assert_works("a slow reader");
@@ -64,7 +65,7 @@ fn flood(talker: &mut Socket, channel: &str, readers: &[AtomicUsize]) {
     for n in 0..MESSAGES {
         let content = json!({"n": n, "filling": filling}).to_string();
         talker.send(&json!({"channel_message_send": {"channel_id": channel, "content": content}}));
-        // A reader that hears nothing any more fails by itself, and with it the test.
+        // A reader that receives nothing any more fails by itself, and the test fails with it.
         while readers.iter().any(|heard| n > heard.load(Relaxed) + AHEAD_MAX) {
             thread::yield_now();
         }
@@ -76,9 +77,9 @@ fn flood(talker: &mut Socket, channel: &str, readers: &[AtomicUsize]) {
     }
 }
 
-/// Hears every message in its order, and the slow one's leaving.
+/// Receives every message in order, and the leave of the slow reader.
 fn hear_everything(socket: &mut Socket, number: usize, progress: &AtomicUsize) {
-    // However it ends, the talker does not wait for it.
+    // However the reader ends, the talker stops waiting for it.
     let _done = Done(progress);
     let (mut next, mut left) = (0, false);
     while next < MESSAGES || !left {
@@ -93,7 +94,7 @@ fn hear_everything(socket: &mut Socket, number: usize, progress: &AtomicUsize) {
     }
 }
 
-/// A reader that is through, or has failed, holds nobody up.
+/// Makes the talker stop waiting for a reader that is done or has failed.
 struct Done<'a>(&'a AtomicUsize);
 
 impl Drop for Done<'_> {
@@ -102,7 +103,7 @@ impl Drop for Done<'_> {
     }
 }
 
-/// Reads what still comes: how many messages, and the end.
+/// Reads the rest. Returns the number of messages, and how the connection ended.
 fn read_out(socket: &mut Socket) -> (usize, Closed) {
     let mut messages = 0;
     loop {

@@ -1,9 +1,9 @@
-//! What no compiler checks: where clocks, sockets, runtimes and formats may be, how long a file may grow, and what must
-//! not be written at all.
+//! Rules that no compiler checks: where clocks, sockets, runtimes and formats may be used, how long a file may be, and
+//! what must not be written at all.
 
 use std::path::{Path, PathBuf};
 
-/// A file that is longer is asking to become two.
+/// A longer file should become two.
 const FILE_LINES_MAX: usize = 800;
 
 /// A source file: its path from the root of the workspace, with `/`, and its text.
@@ -16,7 +16,7 @@ fn root() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).parent().expect("the workspace is above this crate").to_path_buf()
 }
 
-/// Everything that is ours and text, in the order of its path.
+/// All of our own text files, ordered by path.
 fn sources() -> Vec<Source> {
     let mut sources = Vec::new();
     collect(&root(), &mut sources);
@@ -30,7 +30,7 @@ fn collect(directory: &Path, sources: &mut Vec<Source>) {
         let path = entry.expect("an entry").path();
         let name = path.file_name().expect("a name").to_string_lossy().into_owned();
         if path.is_dir() {
-            // What tools made, and git's own.
+            // Files that tools make, and git's own files.
             if !matches!(name.as_str(), "target" | "node_modules" | ".git" | "stentor-data" | "corpus" | "artifacts") {
                 collect(&path, sources);
             }
@@ -50,8 +50,8 @@ impl Source {
         self.path.starts_with(folder)
     }
 
-    /// The numbered lines that run in the server: no comments, and nothing from `#[cfg(test)]` on, which stands at the
-    /// foot of a file.
+    /// The numbered lines that run in the server: no comments, and nothing after `#[cfg(test)]`, which is at the foot
+    /// of a file.
     fn shipped_lines(&self) -> impl Iterator<Item = (usize, &str)> {
         let whole_file_is_test = self.path.ends_with("/tests.rs") || self.path.contains("/tests/");
         let lines = self.text.lines().enumerate().map(|(index, line)| (index + 1, line));
@@ -61,7 +61,7 @@ impl Source {
     }
 }
 
-/// Collects complaints about files, and fails with all of them at once.
+/// Collects complaints about files, and fails with all of them at the end.
 #[derive(Default)]
 struct Complaints(Vec<String>);
 
@@ -88,7 +88,7 @@ fn forbid(words: &[&str], reason: &str, within: impl Fn(&Source) -> bool) {
     complaints.assert_none();
 }
 
-/// Whether the text has the word with nothing of a name before it; what follows does not matter.
+/// Whether the text contains the word at the beginning of a name. The characters after it do not matter.
 fn contains_word(text: &str, word: &str) -> bool {
     text.match_indices(word).any(|(at, _)| {
         let before = text[..at].chars().next_back();
@@ -181,11 +181,11 @@ fn each_runtime_stays_in_its_rooms() {
 
 #[test]
 fn sessions_are_no_tasks_and_hold_no_wakers() {
-    // A task's waker can be cloned 32,767 times, then glommio panics; and a session in its hands is closed only when its
-    // reactor turns. So sockets are in an epoll set of their own, and glommio waits for that set alone.
+    // A task's waker can be cloned 32,767 times, then glommio panics. And a session that glommio holds is closed only
+    // when glommio's reactor turns. So sockets are in a separate epoll set, and glommio only waits for that set.
     let reason = "sessions are served by the shard's one task: glommio knows their epoll set, and HTTP";
     forbid(&["glommio", "Waker", "spawn_local"], reason, |source| {
-        // HTTP's handlers wait for their queries.
+        // HTTP handlers wait for their channel queries.
         let apart = [
             "gateway/src/http/",
             "gateway/src/http_tasks.rs",
@@ -219,7 +219,7 @@ fn shipped(source: &Source) -> bool {
 
 #[test]
 fn nothing_is_left_for_later_and_no_registry_is_named() {
-    // Put together here, so that this file does not complain about itself.
+    // Assembled from parts, so that this file does not complain about itself.
     let later = [["TO", "DO"].concat(), ["FIX", "ME"].concat(), ["XX", "X"].concat(), ["unimple", "mented!"].concat()];
     let registries = [["registry.npm", "js"].concat(), ["npmjs", ".org"].concat(), ["static.crates", ".io"].concat()];
     let mut complaints = Complaints::default();

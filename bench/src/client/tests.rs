@@ -9,8 +9,8 @@ use crate::dialect::BARE_WELCOME;
 
 const CONTENT_BYTES: usize = 100;
 
-/// A server that welcomes `members` and a publisher, takes in `messages`, and then sends each member those that
-/// `deliveries` lists for it, in pieces of an odd size.
+/// A server that welcomes `members` members and a publisher, reads `messages` messages, and then sends each member
+/// those that `deliveries` lists for it, in pieces of an odd size.
 fn serve(listener: &TcpListener, messages: usize, deliveries: &[&[usize]]) -> io::Result<()> {
     let (mut members, mut publisher) = (Vec::new(), None);
     let mut welcome = Vec::new();
@@ -34,7 +34,7 @@ fn serve(listener: &TcpListener, messages: usize, deliveries: &[&[usize]]) -> io
             list.iter().flat_map(|&at| published.chunks(frame.len()).nth(at)).flatten().copied().collect();
         owed.chunks(777).try_for_each(|piece| member.write_all(piece))?;
     }
-    // Members stay connected until the client has seen everything and closes.
+    // Members stay connected until the client has read everything and closes.
     members.iter_mut().try_for_each(|member| member.read(&mut [0]).map(|_| ()))
 }
 
@@ -82,7 +82,7 @@ fn read_client_text(socket: &mut TcpStream) -> io::Result<String> {
     String::from_utf8(payload).map_err(io::Error::other)
 }
 
-/// The server's half of a Nakama session with one member, who says all of it: opening, join, ping, one message.
+/// The server's side of a Nakama session with one member: opening, join, ping, one message.
 fn speak_nakama(listener: &TcpListener) -> io::Result<()> {
     let (mut socket, _) = listener.accept()?;
     let mut head = Vec::new();

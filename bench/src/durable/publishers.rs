@@ -1,4 +1,5 @@
-//! Publishers in one thread, each with a fixed number of sends unanswered: the next goes out when an ack has come in.
+//! Publishers in one thread. Each keeps a fixed number of sends unanswered and sends the next message when an
+//! acknowledgement has come.
 
 use std::collections::VecDeque;
 use std::io::{self, Read, Write};
@@ -17,7 +18,7 @@ use crate::dialect::{ACK_PREFIX, Dialect, JOINED_PREFIX, Persistence, Publicatio
 use crate::ear::empty_histogram;
 use crate::frames::{self, Remainder};
 
-/// Requests that one publisher has in flight; more in flight are more publishers.
+/// Requests that one publisher has in flight. For more requests in flight there are more publishers.
 pub const REQUESTS_PER_PUBLISHER: usize = 32;
 const BUFFER_BYTES: usize = 256 << 10;
 const EVENTS_MAX: usize = 512;
@@ -39,12 +40,12 @@ struct Line {
     remainder: Remainder,
     publication: Publication,
     pending: Vec<u8>,
-    /// When each unanswered send was put on its way; acks come in the same order.
+    /// When each unanswered message was sent. Acknowledgements come in the same order.
     unanswered: VecDeque<u64>,
 }
 
 impl Publishers {
-    /// Connects and joins one after the other, spread over the rooms.
+    /// Connects the publishers and lets them join one after the other, spread over the rooms.
     pub fn join(
         address: SocketAddr,
         token: &str,
@@ -74,7 +75,7 @@ impl Publishers {
         })
     }
 
-    /// Keeps `in_flight` sends unanswered for a while, then waits for the last ack.
+    /// Keeps `in_flight` sends unanswered for `duration`, then waits for the last acknowledgement.
     pub fn send_for(&mut self, in_flight: usize, duration: Duration) -> Result<Answers, Failure> {
         let busy = in_flight.div_ceil(REQUESTS_PER_PUBLISHER);
         let window = in_flight.div_ceil(busy);
@@ -106,7 +107,8 @@ impl Publishers {
     }
 
     fn turn(&mut self, window: usize) -> Result<(), Failure> {
-        // Asleep until an ack comes, so that a server with threads on this core has it meanwhile.
+        // The thread sleeps until an acknowledgement comes, so that a server with threads on this core can use it
+        // meanwhile.
         const WAIT: Timespec = Timespec { tv_sec: 0, tv_nsec: 1_000_000 };
         let mut events = Vec::<epoll::Event>::with_capacity(EVENTS_MAX);
         match epoll::wait(&self.epoll, spare_capacity(&mut events), Some(&WAIT)) {
@@ -116,13 +118,13 @@ impl Publishers {
         for event in events {
             let number = event.data.u64() as usize;
             let acks = self.read(number)?;
-            // Only who has just been answered sends, so publishers that take no part in a run stay silent.
+            // A publisher sends only after an acknowledgement, so publishers that are not used in this run stay silent.
             let open = self.lines[number].unanswered.len();
             if acks > 0 && open < window {
                 self.send_up_to(number, window)?;
             }
         }
-        // What a full socket did not take before.
+        // Bytes that a full socket did not take before.
         for line in self.lines.iter_mut().filter(|line| !line.pending.is_empty()) {
             line.flush().map_err(world("publish"))?;
         }
@@ -135,13 +137,13 @@ impl Publishers {
         while line.unanswered.len() < window {
             line.publication.put(self.counter, now_ns, &mut line.pending);
             line.unanswered.push_back(now_ns);
-            // Nine digits.
+            // The counter has nine digits.
             self.counter = (self.counter + 1) % 1_000_000_000;
         }
         line.flush().map_err(world("publish"))
     }
 
-    /// Reads what is there; answers how many acks there were.
+    /// Reads what has arrived. Returns the number of acknowledgements.
     fn read(&mut self, number: usize) -> Result<usize, Failure> {
         let now_ns = self.now_ns();
         let line = &mut self.lines[number];
@@ -177,7 +179,7 @@ impl Publishers {
 }
 
 impl Answers {
-    /// Under the number that was asked for; in flight are up to a publisher's share more.
+    /// Sets the requested number in flight. The actual number may be up to one publisher's share higher.
     fn named(self, in_flight: usize) -> Answers {
         Answers { in_flight, ..self }
     }
@@ -191,7 +193,7 @@ impl Line {
         socket.write_all(&dialect.upgrade_request().unwrap_or_default())?;
         let mut head = Vec::new();
         while !head.ends_with(b"\r\n\r\n") {
-            // One byte at a time: what follows the head belongs to the frames.
+            // One byte at a time, because the bytes after the head belong to the frames.
             let mut byte = [0];
             socket.read_exact(&mut byte)?;
             head.push(byte[0]);

@@ -1,4 +1,4 @@
-//! The embedded store behind its bridge, with no sockets and no rooms: what can be committed at most.
+//! The embedded store behind its bridge, without sockets and rooms: the most that can be committed.
 
 use std::collections::HashMap;
 use std::future::Future;
@@ -21,7 +21,8 @@ use crate::checker;
 use crate::dialect::USERNAME;
 use crate::ear::empty_histogram;
 
-/// Commits for a while with as many requests in flight as are asked for and the bridge takes, and prints what came of it.
+/// Commits for the given time with as many requests in flight as requested, as far as the bridge takes them, and prints
+/// the result.
 pub fn serve(options: &StoreAlone) -> Result<(), String> {
     let store = Embedded::open(&options.data, &EmbeddedOptions::default()).map_err(|error| error.to_string())?;
     let (bridge, ends) = Bridge::start(Arc::new(store), 1).map_err(|error| error.to_string())?;
@@ -51,7 +52,7 @@ fn drive(options: &StoreAlone, end: &StoreQueue) -> Result<Answers, String> {
         if sent_at.is_empty() {
             return Ok(Answers::of(options.in_flight, last.duration_since(start).as_secs_f64(), &latency_us));
         }
-        // All that are there, then new ones: a shard takes its receipts in the same way.
+        // Takes all receipts that have come before it sends new requests: a shard takes its receipts in the same way.
         let mut receipt = Some(wait_for(end.receive()).ok_or("the store has stopped")?);
         last = Instant::now();
         while let Some((ticket, outcome)) = receipt {
@@ -65,7 +66,7 @@ fn drive(options: &StoreAlone, end: &StoreQueue) -> Result<Answers, String> {
     }
 }
 
-/// Writes the messages that the publishers write, in all rooms in turn.
+/// Writes the same messages as the publishers, in all rooms in turn.
 pub struct Author {
     rooms: Vec<(ChannelId, MessageIds)>,
     padding: String,
@@ -78,7 +79,7 @@ impl Author {
         Author::of(0..rooms, content_bytes)
     }
 
-    /// Writes in one room alone.
+    /// Writes in one room only.
     pub fn of_room(number: usize, content_bytes: usize) -> Author {
         Author::of(number..number + 1, content_bytes)
     }
@@ -117,7 +118,7 @@ impl Author {
     }
 }
 
-/// Runs one future on this thread, asleep while it waits.
+/// Runs one future on this thread. The thread sleeps while it waits.
 fn wait_for<T>(future: impl Future<Output = T>) -> T {
     struct Unpark(Thread);
     impl Wake for Unpark {

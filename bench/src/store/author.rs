@@ -14,7 +14,7 @@ use super::Layout;
 use crate::checker;
 use crate::dialect::USERNAME;
 
-/// People who write in the hot channel. In the spread layout two write in each channel.
+/// Users who write in the hot channel. In the spread layout two users write in each channel.
 const WRITERS_OF_HOT: u64 = 1000;
 
 pub struct Author {
@@ -40,7 +40,7 @@ impl Author {
         }
     }
 
-    /// The next message. Its channel is chosen at random, but the same in each run.
+    /// The next message. Its channel is chosen pseudo-randomly, in the same way in each run.
     pub fn write(&mut self) -> Write {
         let random = scattered(u64::from(self.count));
         let channel = (random % self.written.len() as u64) as u32;
@@ -67,7 +67,7 @@ impl Author {
         Write::Request(StoreRequest::Insert(message))
     }
 
-    /// All channels share one row of ids, which therefore rise in each; it must not run ahead of the clock.
+    /// All channels share one sequence of ids, so ids rise in each channel. The ids must not run ahead of the clock.
     fn next_id(&mut self, random: u64) -> (Timestamp, engine::id::MessageId) {
         loop {
             let now = Timestamp(SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_nanos() as i64);
@@ -79,7 +79,7 @@ impl Author {
     }
 }
 
-/// A number made of another so that neighbours lie far apart (the finalizer of splitmix64).
+/// Maps a number to another one, so that neighbours lie far apart (the finalizer of splitmix64).
 fn scattered(number: u64) -> u64 {
     let mut z = number.wrapping_add(0x9e37_79b9_7f4a_7c15);
     z = (z ^ z >> 30).wrapping_mul(0xbf58_476d_1ce4_e5b9);

@@ -1,4 +1,4 @@
-//! Fills a store, one commit after the other, and says what each million cost.
+//! Fills a store, one commit after the other, and reports the cost of each million messages.
 
 use std::path::Path;
 use std::time::{Duration, Instant};
@@ -15,17 +15,19 @@ use crate::ear::empty_histogram;
 const MILLION: u32 = 1_000_000;
 /// The name of the last stretch, in which nothing is written.
 const REST_NAME: &str = "then";
-/// What the store does behind a fill is waited for so long at most.
+/// The longest wait for the store's background work after a fill.
 const SETTLE_TIME_MAX: Duration = Duration::from_secs(120);
-/// The store is at rest when it used less than a hundredth of a core for so long.
+/// The store is at rest when it has used less than a hundredth of a core for so long.
 const REST: Duration = Duration::from_secs(2);
 
-/// What a stretch of messages cost; the last of a fill has none, and is what the store did until it was at rest.
+/// The cost of a stretch of messages. The last stretch of a fill has no messages: it is the store's work until it is at
+/// rest.
 #[derive(Debug, Serialize)]
 pub struct Span {
     pub layout: Layout,
     pub name: String,
-    /// Of this process without the time to write the messages down; of the last stretch, a message of the whole fill.
+    /// CPU time of this process, without the time to create the messages. In the last stretch: per message of the whole
+    /// fill.
     pub cpu_us: f64,
     pub bytes_written: f64,
     pub commit_p50_ms: f64,
@@ -44,7 +46,7 @@ impl Span {
     }
 }
 
-/// What is read at both ends of a stretch.
+/// Values that are read at both ends of a stretch.
 struct Reading {
     cpu: Duration,
     bytes: u64,
@@ -152,7 +154,7 @@ fn line(span: &Span) -> String {
     )
 }
 
-/// What the files of a directory occupy; files that go meanwhile do not count.
+/// Disk space that the files of a directory occupy. Files that are removed meanwhile do not count.
 fn disk_mib(directory: &Path) -> Result<f64, Error> {
     use std::os::unix::fs::MetadataExt;
     let (mut blocks, mut left) = (0, vec![directory.to_owned()]);

@@ -1,4 +1,4 @@
-//! What is filled: the embedded store, or the library below it by itself, which is what the store is measured against.
+//! The store that is filled: the embedded store, or only the library below it, which the store is compared with.
 
 use std::path::Path;
 
@@ -28,7 +28,7 @@ impl Filled {
         })
     }
 
-    /// Writes them as one group: on disk and synced.
+    /// Writes these as one group, and returns when they are on disk and synced.
     pub fn commit(&self, writes: &[Write]) -> Result<(), Error> {
         match self {
             Self::Store(filled) => {
@@ -60,7 +60,7 @@ impl Filled {
     }
 }
 
-/// A message as one row: its channel and id, and nothing but what it says.
+/// A message as one row: channel and id as the key, and only the content as the value.
 fn row(write: &Write) -> Option<(Vec<u8>, &[u8])> {
     let Write::Request(StoreRequest::Insert(message)) = write else { return None };
     let mut key = message.channel.as_str().as_bytes().to_vec();

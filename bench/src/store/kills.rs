@@ -1,5 +1,5 @@
-//! The server on a filled store, killed and started again: how long until it answers the first send, and how much does it
-//! write meanwhile? Half of the rounds are killed under load, half as soon as they have answered.
+//! The server on a filled store, killed and started again: how long until it answers the first send, and how much does
+//! it write meanwhile? Half of the rounds are killed under load, half as soon as the server has answered.
 
 use std::path::Path;
 use std::time::{Duration, Instant};
@@ -13,10 +13,10 @@ use crate::durable::publishers::Publishers;
 use crate::goals::shown;
 use crate::server::{Launch, Server};
 
-/// Sends in flight under load, in as many rooms as have a publisher each.
+/// Sends in flight under load, in as many rooms as there are publishers.
 const IN_FLIGHT: usize = 4096;
 const PUBLISHERS: usize = 128;
-/// Longer than a killed server can leave publishers waiting.
+/// Longer than publishers wait after the server is killed.
 const REST: Duration = Duration::from_secs(1);
 
 #[derive(Debug, Serialize)]
@@ -26,7 +26,7 @@ pub struct Round {
     /// From the start of the process to the first acknowledged send.
     pub first_ack_ms: f64,
     pub acknowledged: u64,
-    /// By the process in its whole life.
+    /// MiB that the process wrote in its whole life.
     pub mib_written: f64,
 }
 
@@ -53,7 +53,7 @@ pub fn run(options: &Options, data: &Path) -> Result<Vec<Round>, Error> {
             written
         });
         if loaded {
-            // Ends with the connections.
+            // Returns when the connections end.
             let _ = publishers.send_for(IN_FLIGHT, after + REST);
         }
         let written = killed.join().map_err(|_| Error::Store("the thread that kills has failed".into()))??;

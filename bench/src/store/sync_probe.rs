@@ -1,4 +1,4 @@
-//! The longest bare sync on the store's disk while the store works: what a commit is measured against.
+//! Measures the longest plain sync on the store's disk while the store works. Commits are compared with it.
 
 use std::fs::File;
 use std::io;
@@ -9,12 +9,12 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
-/// Often enough to meet what a commit meets, rarely enough to be no load itself.
+/// Often enough to see the delays that commits see, and rarely enough to add no load.
 const PAUSE: Duration = Duration::from_millis(20);
 /// As much as a small commit writes.
 const BLOCK: [u8; 4096] = [0x5a; 4096];
 
-/// A thread that appends a block to a file of its own and syncs it, again and again.
+/// A thread that appends a block to its own file and syncs it, again and again.
 pub struct SyncProbe {
     longest_us: Arc<AtomicU64>,
     stop: Arc<AtomicBool>,
@@ -41,7 +41,7 @@ impl SyncProbe {
         Ok(SyncProbe { longest_us, stop, thread: Some(thread) })
     }
 
-    /// The longest since this was last asked.
+    /// The longest sync since the last call.
     pub fn take_longest(&self) -> Duration {
         Duration::from_micros(self.longest_us.swap(0, Ordering::Relaxed))
     }

@@ -1,4 +1,4 @@
-//! The database's node, started by the program that starts one for the tests, and what is asked of it past the server.
+//! The database's node, started by the same program that starts one for the tests, and queries that go to it directly.
 
 use std::io;
 use std::path::Path;
@@ -12,11 +12,11 @@ use serde::Serialize;
 use super::Error;
 use crate::server::{self, Launch};
 
-/// The environment's word for a node that is there, `host:port`.
+/// The environment variable with the address of a running node, `host:port`.
 const NODE: &str = "STENTOR_TEST_CQL";
 const HOT_CHANNEL: &str = "2...durable-0000";
 
-/// One node, and keyspaces on it.
+/// One node, and the keyspaces that the bench makes on it.
 pub struct Database {
     pub node: String,
     keyspaces: AtomicU32,
@@ -27,18 +27,18 @@ pub struct Database {
 pub struct Partition {
     pub bucket: i64,
     pub rows: u64,
-    /// Of names and contents.
+    /// Bytes of names and contents.
     pub bytes: u64,
 }
 
 impl Database {
-    /// The node that the environment names, if it names one.
+    /// The node that the environment names, if there is one.
     pub fn of_environment() -> Result<Option<Self>, Error> {
         let node = std::env::var(NODE).ok().filter(|node| !node.is_empty());
         Ok(node.map(|node| Self { node, keyspaces: AtomicU32::new(0) }))
     }
 
-    /// A keyspace of its own with the server's tables.
+    /// A new keyspace with the server's tables.
     pub fn new_keyspace(&self, launch: &Launch) -> Result<String, Error> {
         let number = self.keyspaces.fetch_add(1, Ordering::Relaxed);
         let keyspace = format!("bench_{}_{number}", std::process::id());
@@ -52,7 +52,7 @@ impl Database {
         Ok(keyspace)
     }
 
-    /// A server on a keyspace of its own.
+    /// The launch of a server on a new keyspace.
     pub fn launch(&self, launch: &Launch) -> Result<Launch, Error> {
         Ok(self.launch_on(launch, &self.new_keyspace(launch)?))
     }
@@ -65,7 +65,7 @@ impl Database {
         ["--scylla", &self.node, "--keyspace", keyspace].map(str::to_owned)
     }
 
-    /// The hot room's partitions, counted row by row.
+    /// The partitions of the hot room, counted row by row.
     pub fn partitions(&self, keyspace: &str) -> Result<Vec<Partition>, Error> {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
         runtime.block_on(async {
@@ -106,7 +106,7 @@ pub fn said(error: impl std::fmt::Display) -> Error {
     Error::Database(error.to_string())
 }
 
-/// Runs this program once more, with the same arguments, beside a node that has these cores and ends with it.
+/// Runs this program again with the same arguments, beside a node on these cores. The node ends with that program.
 pub fn again_beside_a_node(with_cassandra: Option<&Path>, cpus: &[usize]) -> Result<(), Error> {
     let program = match with_cassandra {
         Some(path) => path.to_owned(),

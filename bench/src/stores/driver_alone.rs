@@ -1,5 +1,5 @@
-//! The database's driver with no server before it: the same rows, batched by the same rule. Each room has a lane; what waits
-//! in it goes out as one batch when none is under way, or when it is full.
+//! The database's driver without the server: the same rows, batched by the same rule. Each room has a lane. The rows
+//! that wait in it are sent as one batch when no batch is under way, or when the batch is full.
 
 use std::io::Read;
 use std::process::{Command, Stdio};
@@ -24,13 +24,13 @@ use crate::durable::store_alone::Author;
 use crate::ear::empty_histogram;
 use crate::server::Launch;
 
-/// As the keeper has them.
+/// The same numbers as in the server's store.
 const BATCH_ROWS_MAX: usize = 128;
 const BATCHES_MAX: usize = 2;
 const CONNECTIONS: usize = 2;
 const WORKER_THREADS: usize = 2;
 
-/// What the driver alone is to do; the same for the process that does it.
+/// What the driver alone has to do. The process that does it takes the same options.
 #[derive(Args, Clone, Debug)]
 pub struct DriverAlone {
     #[arg(long)]
@@ -47,7 +47,7 @@ pub struct DriverAlone {
     pub payload: usize,
 }
 
-/// In a process of its own on the server's cores.
+/// Runs the driver in a separate process on the server's cores.
 pub fn spawn(options: &DriverAlone, launch: &Launch) -> Result<Answers, Error> {
     let mut command = Command::new(std::env::current_exe()?);
     command.args(["driver-alone", "--node", &options.node, "--keyspace", &options.keyspace]);
@@ -62,7 +62,7 @@ pub fn spawn(options: &DriverAlone, launch: &Launch) -> Result<Answers, Error> {
     serde_json::from_str(&said).map_err(|_| Error::Driver(format!("{ended}, said: {said}")))
 }
 
-/// Writes for a while, and prints what came of it.
+/// Writes for the given time, and prints the result.
 pub fn serve(options: &DriverAlone) -> Result<(), String> {
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(WORKER_THREADS).enable_all().build();
     let runtime = runtime.map_err(|error| error.to_string())?;
@@ -71,7 +71,7 @@ pub fn serve(options: &DriverAlone) -> Result<(), String> {
     Ok(())
 }
 
-/// What all rooms use.
+/// What all rooms share.
 struct Driver {
     session: Session,
     put_message: PreparedStatement,
@@ -101,7 +101,7 @@ async fn drive(options: &DriverAlone) -> Result<Answers, String> {
     let driver = Arc::new(Driver { session, put_message, set_head, end });
     let mut rooms = JoinSet::new();
     for number in 0..options.rooms {
-        // So many each that all together have as many in flight as were asked for.
+        // The shares of all rooms add up to the requested number in flight.
         let share = options.in_flight / options.rooms + usize::from(number < options.in_flight % options.rooms);
         let author = Author::of_room(number, options.payload);
         rooms.spawn(room(driver.clone(), author, share));
@@ -117,7 +117,7 @@ async fn drive(options: &DriverAlone) -> Result<Answers, String> {
     Ok(Answers::of(options.in_flight, (last - begun).as_secs_f64(), &latency_us))
 }
 
-/// One room's lane: how long each message took, and when the last was there.
+/// One room's lane: how long each message took, and when the last one was acknowledged.
 async fn room(driver: Arc<Driver>, mut author: Author, share: usize) -> Result<(Vec<u64>, Instant), String> {
     let (mut took, mut last, mut bucket) = (Vec::new(), Instant::now(), None);
     let (mut waiting, mut under_way, mut written) = (Vec::new(), JoinSet::new(), 0);

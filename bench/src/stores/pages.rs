@@ -1,5 +1,5 @@
-//! Pages as the keepers give them, past the server's own memory: the newest of a long history, one deep in it, and the newest of
-//! a channel with a message a year.
+//! Pages that the stores return, without the server's own memory: the newest page of a long history, a page deep in it,
+//! and the newest page of a channel with one message a year.
 
 use std::path::Path;
 use std::time::{Duration, Instant};
@@ -23,12 +23,12 @@ use crate::ear::empty_histogram;
 use crate::goals::shown;
 
 pub const PAGE_MESSAGES: usize = 100;
-/// Messages of one group of writes.
+/// Messages in one group of writes.
 const GROUP: usize = 1_000;
-/// A message each, in the channel that is seldom used.
+/// Messages in the seldom used channel, one a year.
 const YEARS: u64 = 8;
 const YEAR_MS: u64 = 366 * 24 * 3600 * 1_000;
-/// How long a database may take to be reached.
+/// How long to wait for the database to become reachable.
 const PATIENCE: Duration = Duration::from_secs(30);
 
 /// How much is written and read.
@@ -103,14 +103,14 @@ fn of_store(name: &'static str, store: &dyn Store, reads: Reads, times: &mut Vec
         Ok(())
     };
     page("newest", &channel, &mut |_| Place::Newest, PAGE_MESSAGES)?;
-    // Everywhere but in the newest page, in an order that helps no cache, and the same for both.
+    // Pages from everywhere but the newest one, in an order that no cache helps with, and the same for both stores.
     let deep = ids.len() - PAGE_MESSAGES;
     let mut before = |number: usize| Place::Before(ids[PAGE_MESSAGES + number.wrapping_mul(7_919) % deep]);
     page("deep", &channel, &mut before, PAGE_MESSAGES)?;
     page("sparse", &sparse, &mut |_| Place::Newest, YEARS as usize)
 }
 
-/// A message a year, the last of them now.
+/// One message a year, the last of them now.
 fn seldom_used(channel: &ChannelId, last: Message) -> Vec<Message> {
     let now_ms = (last.id.0.as_u128() >> 80) as u64;
     let year = |number: u64| {

@@ -1,8 +1,9 @@
-//! The client process of the stragglers: members that read like everybody until they are told to stop, and go on later.
+//! The client process of the stragglers: members that read normally until they are told to stop, and that continue
+//! later.
 //!
-//! Whoever has stopped still says something now and then, as a client does whose way out is clear and whose way in is
-//! not; otherwise it would be closed for its silence long before it is too far behind. What members see is checked: every
-//! message once and in order, and what is missing is exactly what a gap names.
+//! A member that has stopped reading still sends something at intervals, like a client whose connection works in one
+//! direction only. Otherwise the server would close it for its silence long before it is too far behind. The client
+//! checks what its members receive: every message once and in order, and each missing message is named by a gap.
 
 use std::collections::BTreeMap;
 use std::io;
@@ -23,16 +24,16 @@ use crate::client::{self, PORTS_PER_ADDRESS};
 use crate::dialect::{Dialect, Persistence, upgrade_request};
 use crate::{companion, cpu, frames};
 
-/// Connections that are being opened at once; well below any listener's backlog.
+/// Connections that are being opened at the same time: far fewer than any listener's backlog.
 const OPENING_MAX: usize = 128;
 const OPENING_TIME_MAX: Duration = Duration::from_secs(120);
 const CATCHING_UP_TIME_MAX: Duration = Duration::from_secs(60);
-/// Nothing has come for so long: what is under way has arrived.
+/// After so long without any event, everything that was sent has arrived.
 const QUIET: Duration = Duration::from_millis(300);
 const TICK: Duration = Duration::from_millis(50);
-/// Who has stopped says something once in so many ticks: every five seconds.
+/// A member that has stopped sends something once in so many ticks: every five seconds.
 const TICKS_PER_WORD: usize = 100;
-/// Who reads slowly reads once in so many ticks: four times a second.
+/// A slow member reads once in so many ticks: four times a second.
 const TICKS_PER_SIP: usize = 5;
 const SIPS_PER_SECOND: usize = 4;
 const BUFFER_BYTES: usize = 256 << 10;
@@ -41,11 +42,11 @@ const BUFFER_BYTES: usize = 256 << 10;
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug, ValueEnum, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Manner {
-    /// It reads nothing.
+    /// The member reads nothing.
     Silent,
-    /// It reads nothing, and has asked to be moved on rather than closed.
+    /// The member reads nothing, and has asked the server to skip messages instead of closing it.
     Skipping,
-    /// It reads some hundred bytes a second.
+    /// The member reads some hundred bytes a second.
     Slow,
 }
 
@@ -59,10 +60,10 @@ pub struct Options {
     room: String,
     #[arg(long)]
     members: usize,
-    /// The members' manners, in turn.
+    /// How the members behave, in turn.
     #[arg(long, value_enum, value_delimiter = ',')]
     manners: Vec<Manner>,
-    /// Which of our own addresses the first members connect from.
+    /// The number of the local address from which the first members connect.
     #[arg(long)]
     from_address: usize,
     /// The counter of the first message they see.
@@ -76,9 +77,9 @@ pub struct Options {
 
 #[derive(Serialize, Deserialize)]
 pub enum Order {
-    /// Stop reading, each in its manner.
+    /// Stop reading, each member in its own way.
     Stop,
-    /// Read everything, and say what has become of everybody once all who are left have seen `sent` messages.
+    /// Read everything, and report the outcome once all members that are still connected have seen `sent` messages.
     Read { sent: u32 },
 }
 
@@ -90,24 +91,24 @@ pub enum Answer {
     Broke(String),
 }
 
-/// What has become of the members of one manner.
+/// What happened to the members of one kind.
 #[derive(Clone, Copy, Default, Debug, Serialize, Deserialize)]
 pub struct Outcome {
     pub members: u64,
-    /// There, and told everything, or of what they missed.
+    /// Connected, and received every message, or the gaps for those it missed.
     pub caught_up: u64,
-    /// There, and not told everything in time.
+    /// Connected, and did not receive everything in time.
     pub behind: u64,
-    /// Closed with code 1013 and the reason, or by a reset, where what fills the socket leaves no room for the frame.
+    /// Closed with code 1013 and the reason; or by a reset, if the full socket has no room for the close frame.
     pub closed_1013: u64,
     pub reset: u64,
-    /// Closed with code 1000 for their silence.
+    /// Closed with code 1000 for silence.
     pub closed_1000: u64,
     pub closed_otherwise: u64,
     pub gaps: u64,
     /// Messages that gaps covered.
     pub missed: u64,
-    /// Messages missed without a gap, or gaps that name something else than what was missed.
+    /// Messages that were missed without a gap, and gaps that do not name what was missed.
     pub wrong: u64,
 }
 
@@ -124,7 +125,7 @@ struct Crowd {
     last_read: Instant,
 }
 
-/// A client process.
+/// Runs a client process.
 pub fn serve(options: &Options) -> io::Result<()> {
     companion::end_with_parent()?;
     cpu::raise_descriptor_limit();
@@ -138,7 +139,7 @@ fn run(options: &Options) -> io::Result<()> {
     let mut crowd = Crowd::fill(options)?;
     companion::answer(&Answer::Full)?;
     let orders = companion::orders();
-    // How much is to be seen before the next answer, and until when that is waited for.
+    // How many messages must be seen before the next answer, and the deadline for that.
     let mut awaited: Option<(u32, Instant)> = None;
     loop {
         match orders.try_recv() {
@@ -208,7 +209,7 @@ impl Crowd {
         Ok(epoll::add(&self.epoll, &self.members[index].socket, data, epoll::EventFlags::IN)?)
     }
 
-    /// Those who are there, by their places.
+    /// The indices of the members that are still connected.
     fn living(&self) -> Vec<usize> {
         (0..self.members.len()).filter(|&index| self.members[index].ending.is_none()).collect()
     }
@@ -247,7 +248,7 @@ impl Crowd {
         Ok(())
     }
 
-    /// A part of those who have stopped says something, and a part of the slow reads something.
+    /// Lets some of the stopped members send something, and some of the slow members read something.
     fn tick(&mut self) -> io::Result<()> {
         self.ticks += 1;
         for index in (self.ticks % TICKS_PER_WORD..self.members.len()).step_by(TICKS_PER_WORD) {
@@ -286,7 +287,7 @@ impl Crowd {
         if !self.stopped {
             epoll::delete(&self.epoll, &member.socket)?;
         }
-        // Hanging up is what a client does that was closed.
+        // A client that was closed hangs up.
         member.socket.shutdown(std::net::Shutdown::Both).or_else(|error| match error.kind() {
             io::ErrorKind::NotConnected => Ok(()),
             _ => Err(error),
@@ -321,7 +322,7 @@ impl Crowd {
 }
 
 impl Outcome {
-    /// Both together.
+    /// The sum of two outcomes.
     pub fn and(self, other: &Outcome) -> Outcome {
         Outcome {
             members: self.members + other.members,
@@ -337,7 +338,7 @@ impl Outcome {
         }
     }
 
-    /// Those who were too slow: told so, or cut off.
+    /// The members that were too slow: closed with code 1013, or by a reset.
     pub fn let_go(&self) -> u64 {
         self.closed_1013 + self.reset
     }

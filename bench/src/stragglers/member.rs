@@ -1,4 +1,4 @@
-//! One member of a room of stragglers: what it hears, checked against what it was told it would miss.
+//! One member of a room of stragglers. Checks what it receives against the gaps that it was told.
 
 use std::io;
 use std::net::TcpStream;
@@ -15,7 +15,7 @@ const ID_NAME: &[u8] = br#""message_id":""#;
 const ID_BYTES: usize = 36;
 const HEAD_BYTES_MAX: usize = 8 << 10;
 
-/// An id as it is written; ids of one room compare as their messages' order.
+/// An id as text. The ids of one room compare in the order of their messages.
 type Id = [u8; ID_BYTES];
 
 pub struct Member {
@@ -23,9 +23,9 @@ pub struct Member {
     pub manner: Manner,
     pub ending: Option<Ending>,
     pub remainder: Remainder,
-    /// The head of the answer to its opening, until that is whole; then it says this.
+    /// The received part of the response head to the opening, and the request to send when the head is complete.
     opening: Option<(Vec<u8>, Vec<u8>)>,
-    /// The counter of the message that comes next, unless a gap was told.
+    /// The counter of the next message, unless a gap was told.
     next: u32,
     last: Option<Id>,
     /// A gap that no message has ended yet.
@@ -42,7 +42,7 @@ pub enum Ending {
     Cut,
 }
 
-/// What one read brought besides messages.
+/// What one read brought, besides messages.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Hearing {
     Nothing,
@@ -56,7 +56,7 @@ struct Gap {
 }
 
 impl Member {
-    /// A member whose opening has been sent, and who then says `join`.
+    /// A member whose opening has been sent. It sends `join` when the opening is answered.
     pub fn new(socket: TcpStream, manner: Manner, join: Vec<u8>, next: u32) -> Member {
         Member {
             socket,
@@ -73,12 +73,12 @@ impl Member {
         }
     }
 
-    /// Whether it knows of `sent` messages: it saw the last of them, or a gap goes on to where all is said.
+    /// Whether it knows of `sent` messages: it has seen the last of them, or a gap without an end covers it.
     pub fn has_all(&self, sent: u32) -> bool {
         self.next >= sent || self.gap.as_ref().is_some_and(|gap| gap.before.is_none())
     }
 
-    /// Takes what a read has brought, behind what was kept.
+    /// Handles the bytes of a read, after the bytes that were kept.
     pub fn take_in(&mut self, bytes: &[u8], checker: &mut Checker) -> io::Result<Hearing> {
         if self.opening.is_some() {
             return self.open(bytes).map(|()| Hearing::Nothing);
@@ -132,7 +132,7 @@ impl Member {
     fn hear_message(&mut self, counter: u32, id: Option<Id>) {
         let expected = match self.gap.take() {
             None => counter == self.next,
-            // It ends at the message that it names, and some message was missed in it.
+            // The gap ends at the message that it names, and it covers at least one missed message.
             Some(gap) => counter >= self.next && (gap.before.is_none() || gap.before == id),
         };
         self.wrong += u64::from(!expected || id.is_none() || id < self.last);
@@ -147,7 +147,7 @@ impl Member {
         let envelope: serde_json::Value = serde_json::from_slice(payload).unwrap_or_default();
         let id = |name: &str| envelope["channel_gap"][name].as_str()?.as_bytes().try_into().ok();
         let (after, before): (Option<Id>, Option<Id>) = (id("after_message_id"), id("before_message_id"));
-        // It begins after the last message that was seen; a gap in the place of another begins no later.
+        // A gap begins after the last message that was seen. A gap that replaces another one begins no later than that.
         let right = match self.gap {
             None => self.last.is_none() || after == self.last,
             Some(_) => after <= self.last,
@@ -157,7 +157,7 @@ impl Member {
         self.gap = Some(Gap { before });
     }
 
-    /// Says something if there is room for it; whoever does not listen will hear of it by other means.
+    /// Sends a frame if the socket has room for it. If the connection is dead, a read will tell.
     pub fn say(&self, opcode: u8, payload: &[u8]) {
         let mut frame = Vec::new();
         frames::put_client_frame(opcode, payload, &mut frame);
@@ -167,7 +167,7 @@ impl Member {
     }
 }
 
-/// The id of a message, of which it is the first member that is so called.
+/// The id of a message. It is in the first JSON member with this name.
 fn id_in(payload: &[u8]) -> Option<Id> {
     let at = payload.windows(ID_NAME.len()).position(|window| window == ID_NAME)? + ID_NAME.len();
     payload.get(at..at + ID_BYTES)?.try_into().ok()
@@ -198,7 +198,7 @@ mod tests {
         let mut gap = serde_json::json!({"channel_id": "2...bench", "room_name": "bench"});
         after.into_iter().for_each(|number| gap["after_message_id"] = id(number).into());
         before.into_iter().for_each(|number| gap["before_message_id"] = id(number).into());
-        // The name comes first, as on the wire.
+        // The name comes first, as in the server's frames.
         let mut frame = Vec::new();
         frames::put_server_text(serde_json::json!({ "channel_gap": gap }).to_string().as_bytes(), &mut frame);
         frame
@@ -227,7 +227,7 @@ mod tests {
         check(&[message(0), gap(Some(0), Some(7)), message(7), message(8)], 1, 6, 0);
         check(&[message(0), gap(Some(0), None), message(9)], 1, 8, 0);
         check(&[message(0), gap(Some(0), Some(3)), gap(Some(0), Some(7)), message(7)], 2, 6, 0);
-        // Without a gap, with one that begins or ends elsewhere, and twice.
+        // Without a gap, with a gap that begins or ends at the wrong message, and a message twice.
         check(&[message(0), message(2)], 0, 0, 1);
         check(&[message(0), message(1), gap(Some(0), Some(7)), message(7)], 1, 5, 1);
         check(&[message(0), gap(Some(0), Some(7)), message(8)], 1, 0, 1);

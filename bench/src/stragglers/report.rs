@@ -1,4 +1,4 @@
-//! What came of a run with stragglers, as tables for people and a file for programs, and which goals were met.
+//! The results of a run with stragglers, as tables for people and a file for programs, and which goals were met.
 
 use comfy_table::{CellAlignment, Table, presets};
 use engine::limits::SUBSCRIBER_LAG_BYTES_MAX;
@@ -11,20 +11,20 @@ use crate::goals::{self, Bound, Goal, ratio, shown};
 use crate::report::{command, commit, median};
 use crate::run::Run;
 
-/// What the others' p99 may grow by, if windows of the same kind do not differ more than that: then by as much as they
-/// do. Where they differ by more than the second, the figures say nothing.
+/// By what factor the others' p99 may grow. If windows of the same kind differ by more than this, it may grow by as
+/// much as they differ. If they differ by more than `NOISE_MAX`, the figures say nothing.
 const NOISE: f64 = 1.2;
 const NOISE_MAX: f64 = 2.0;
-/// What the log may take of memory, in times of what a member may be behind: its vector doubles as it grows, and half
-/// of it may be read and not yet given back.
+/// The memory that the log may take, in multiples of a member's greatest lag: its vector doubles as it grows, and half
+/// of it may have been read and not returned yet.
 const LOG_MEMORY: f64 = 4.0;
-/// A session is looked after once a second, and seen to be gone four times a second.
+/// The deadline of a session is checked once a second, and the bench looks four times a second.
 const DEADLINE_SLACK_SECS: f64 = 2.0;
-/// How much more may be resident in the end than with everybody there and nothing said, which is what tables and the
-/// allocator keep.
+/// The greatest ratio of resident memory at the end to resident memory with every member connected and no messages. The
+/// tables and the allocator keep that much.
 const LEFT_MEMORY: f64 = 1.1;
 
-/// Prints everything, keeps it if that was asked for, and fails if a goal was not met.
+/// Prints everything, writes the file if the options ask for it, and fails if a goal was not met.
 pub fn report(options: &Options, stopped: usize, findings: &Findings) -> Result<(), Error> {
     println!("{}\n{}, commit {}", command(), cpu::machine(), commit());
     println!(
@@ -226,13 +226,13 @@ fn goals(findings: &Findings) -> Vec<Goal> {
     goals
 }
 
-/// By how much windows of the same kind differ in their p99.
+/// The factor by which windows of the same kind differ in their p99.
 fn spread(findings: &Findings) -> f64 {
     let kinds = findings.phases.iter().filter(|phase| phase.name == "alone" || phase.name == "before");
     kinds.filter_map(Phase::spread).fold(1.0, f64::max)
 }
 
-/// What the tables do not say by themselves.
+/// Facts that the tables do not show.
 fn in_words(stopped: usize, findings: &Findings) -> String {
     let most = |name: &str, figure: fn(&Look) -> u64| {
         findings.looks.iter().filter(|look| look.phase == name).map(figure).max().unwrap_or_default()
@@ -255,7 +255,7 @@ fn in_words(stopped: usize, findings: &Findings) -> String {
     )
 }
 
-/// How much more was resident while they had stopped than ever before, in times of what a member may be behind.
+/// By how much resident memory grew while members had stopped, in multiples of a member's greatest lag.
 fn memory_growth(findings: &Findings) -> Option<f64> {
     let peak =
         |name: &str| findings.looks.iter().filter(|look| look.phase == name).map(|look| look.resident_bytes_peak).max();
@@ -271,7 +271,7 @@ impl Phase {
         self.windows.iter().map(figure).reduce(f64::max)
     }
 
-    /// How far the windows' p99 lie apart.
+    /// The ratio of the windows' highest and lowest p99.
     fn spread(&self) -> Option<f64> {
         let least = self.windows.iter().map(|run| run.latency_p99_ms).reduce(f64::min);
         ratio(self.most(|run| run.latency_p99_ms), least)
@@ -310,7 +310,8 @@ mod tests {
         }
     }
 
-    /// The questions that a run misses which lets go as many as it counts, and ends with these levels and this memory.
+    /// The goals that a run misses if it closes as many members as it counts, and ends with these levels and this
+    /// memory.
     fn missed(during_bytes: u64, left_bytes: u64, left: Levels) -> Vec<String> {
         let standing = |look| Some(Standing { look, descriptors: 15 });
         let mut findings = Findings {

@@ -1,5 +1,5 @@
-//! Looks at the measured server from outside, several times a second, and says how it stands: what it counts, what it
-//! takes of memory, and what the kernel holds for it.
+//! Observes the measured server from outside, several times a second: its metrics, its memory, and the memory that the
+//! kernel holds for it.
 
 use std::io;
 use std::net::SocketAddr;
@@ -14,23 +14,23 @@ use crate::cpu;
 use crate::metrics::Metrics;
 
 const LOOK_INTERVAL: Duration = Duration::from_millis(250);
-/// Looks between two lines that are printed.
+/// Looks between two printed lines.
 const LOOKS_PER_LINE: usize = 8;
 
-/// One look.
+/// One observation of the server.
 #[derive(Clone, Debug, Serialize)]
 pub struct Look {
     pub at_secs: f64,
     pub phase: String,
     pub levels: Levels,
     pub resident_bytes: u64,
-    /// The most that was resident since the server started.
+    /// The most memory that was resident since the server started.
     pub resident_bytes_peak: u64,
-    /// What the kernel keeps for all TCP connections here, ours at both ends.
+    /// Memory that the kernel uses for all TCP connections of this machine, at both ends.
     pub kernel_tcp_bytes: u64,
 }
 
-/// What the server counts of what is there, and of those it let go.
+/// What the server counts as present, and the connections that it closed.
 #[derive(Clone, Copy, PartialEq, Eq, Default, Debug, Serialize)]
 pub struct Levels {
     pub sessions: u64,
@@ -60,14 +60,14 @@ impl Levels {
         })
     }
 
-    /// Whether nobody is there, and nothing of anybody.
+    /// Whether no connection is left, and no state of any.
     pub fn nobody(&self) -> bool {
         let Levels { connections, channels, members, subscriptions, parked, lag_bytes, .. } = *self;
         [connections, channels, members, subscriptions, parked, lag_bytes] == [0; 6]
     }
 }
 
-/// The thread that looks. It ends when this is dropped.
+/// The thread that observes the server. It ends when this is dropped.
 pub struct Watch {
     shared: Arc<Mutex<Shared>>,
     stop: Option<Sender<()>>,
@@ -109,7 +109,7 @@ impl Watch {
         Watch { shared, stop: Some(stop), thread: Some(thread) }
     }
 
-    /// What is going on from now on, as it is told with each look.
+    /// Sets the phase that is recorded with each look from now on.
     pub fn enter(&self, phase: &str) {
         self.lock().phase = phase.into();
     }
@@ -123,7 +123,7 @@ impl Watch {
         }
     }
 
-    /// The newest look, which began after `since` looks.
+    /// The newest look, if it began after `since` looks.
     pub fn newest(&self, since: usize) -> io::Result<Option<Look>> {
         let looks = self.looks()?;
         Ok(if looks.len() > since { looks.last().cloned() } else { None })
@@ -137,7 +137,7 @@ impl Watch {
 impl Drop for Watch {
     fn drop(&mut self) {
         self.stop = None;
-        // A look takes a second at most, and a thread that panicked has said so.
+        // A look takes a second at most. A thread that panicked has already printed its message.
         self.thread.take().map(JoinHandle::join);
     }
 }

@@ -1,4 +1,4 @@
-//! One's own account: `GET`, `PUT` and `DELETE /v2/account` (docs/protocol.md, section 8.3).
+//! The caller's own account: `GET`, `PUT` and `DELETE /v2/account` (docs/protocol.md, section 8.3).
 
 use engine::limits::USERNAME_BYTES_MAX;
 use engine::wire::json::TimestampText;
@@ -36,13 +36,13 @@ pub async fn change(services: &Services, request: &Request<Bytes>) -> Result<Ans
     }
 }
 
-/// Deletes the account, and everything that its user has left behind.
+/// Deletes the account, with everything that the server keeps of its user.
 pub async fn delete(services: &Services, request: &Request<Bytes>) -> Result<Answer, Refusal> {
     let user = bearer(services, request.headers())?.user;
     services.account_deletions().depart(user).await.map(|()| answer::done())
 }
 
-/// Whether this may be somebody's name.
+/// Whether this is a valid username.
 pub fn is_username(name: &str) -> bool {
     (1..=USERNAME_BYTES_MAX).contains(&name.len()) && !name.chars().any(|character| character.is_ascii_control())
 }
@@ -72,7 +72,7 @@ fn checked(asked: ChangeBody) -> Result<AccountChange, Refusal> {
     Ok(change)
 }
 
-/// Refuses texts that are longer than their fields, by the fields' names.
+/// Refuses texts that are longer than their fields allow. The error names the field.
 pub fn check_widths<const N: usize>(fields: [(&str, &Option<String>, usize); N]) -> Result<(), Refusal> {
     for (name, value, bytes_max) in fields {
         if value.as_ref().is_some_and(|value| value.len() > bytes_max) {

@@ -1,10 +1,12 @@
-//! Accounts that are being deleted (docs/protocol.md, section 8.3): their users leave every group, then the account goes
-//! with all that is kept beside it, then the sessions end, and at last every message goes, channel by channel.
+//! Deletes accounts (docs/protocol.md, section 8.3). First the user leaves every group. Then the account is deleted
+//! with everything stored beside it. Then the user's sessions end. At last every message is deleted, channel by
+//! channel.
 //!
-//! One task of the shard does this, not the handler that was asked for it: who hangs up half-way has asked for the whole. All
-//! that are under way take turns, a page of groups or messages each, so a user of few words does not wait for one of many.
-//! From the account's end on the store remembers that there are messages left to delete. What a stop or a crash leaves over
-//! is taken up again at the next start, one at a time, while there is nothing else to do.
+//! A task of the shard does this, not the handler of the request: a client that hangs up half-way has still asked for
+//! the whole deletion. All deletions under way take turns, a page of groups or messages each, so a user with few
+//! messages does not wait for one with many. Once the account is deleted, the store records that there are messages
+//! left to delete. Deletions that a stop or a crash leaves unfinished are continued at the next start, one at a time,
+//! while the task has nothing else to do.
 
 use std::cell::{Cell, RefCell};
 use std::collections::VecDeque;
@@ -25,24 +27,24 @@ use super::error::{Code, Refusal, group_refused, undone};
 use super::services::Services;
 use super::session::log_out_everywhere;
 
-/// Accounts that may be deleted at the same time on a shard.
+/// Account deletions that may be under way at the same time on a shard.
 const UNDER_WAY_MAX: usize = 1024;
 
-/// Those that a start takes up: as many as may be under way on 64 shards. If there are more, the next start takes up the
-/// others.
+/// Unfinished deletions that a start continues: as many as may be under way on 64 shards. If there are more, the next
+/// start continues the others.
 const LEFT_OVER_MAX: usize = 64 * UNDER_WAY_MAX;
 
-/// Messages that are looked at in one go, and so the most that an owner is asked to delete at once.
+/// Messages read at once, and so the most that an owner is asked to delete at once.
 const PAGE_MESSAGES: usize = 256;
 
 const GROUPS_AT_ONCE: usize = 16;
 const CHANNELS_AT_ONCE: usize = 100;
 
-/// How long whoever has asked is kept waiting for the last message to go. Clients give up after 7 s, and the account is
-/// gone whatever they are told.
+/// How long a client waits for the last message to be deleted. Clients give up after 7 s, and the account is gone
+/// whatever answer they get.
 const WAIT_MAX: Timestamp = Timestamp(3_000_000_000);
 
-/// From a failure that may pass to the next attempt.
+/// Time between a temporary failure and the next attempt.
 const PAUSE: Duration = Duration::from_millis(250);
 
 /// The account deletions under way on one shard.
@@ -51,7 +53,7 @@ pub struct AccountDeletions {
     bell: Bell,
     closing: Cell<bool>,
     queue: RefCell<VecDeque<AccountDeletion>>,
-    /// Whether the store is to be asked what was left over.
+    /// Whether the store is still to be asked for unfinished deletions.
     taking_up: Cell<bool>,
     left_over: RefCell<Vec<UserId>>,
 }
@@ -59,18 +61,18 @@ pub struct AccountDeletions {
 struct AccountDeletion {
     user: UserId,
     stage: Stage,
-    /// Whoever waits for an answer.
+    /// The client that waits for an answer.
     asker: Option<flume::Sender<Result<(), Refusal>>>,
 }
 
 enum Stage {
-    /// The account is there, and in groups behind this place.
+    /// The account exists, and its user may still be in groups after this place.
     Leaving(Option<RosterPlace>),
-    /// It is gone, its messages are not.
+    /// The account is deleted, its messages are not.
     Sweeping(Sweep),
 }
 
-/// What there is to do now.
+/// What to do now.
 enum Next {
     Step(AccountDeletion),
     TakeUp,
@@ -79,7 +81,7 @@ enum Next {
 }
 
 impl AccountDeletions {
-    /// Deletes an account. Answers when all of it is gone, or when that takes long.
+    /// Deletes an account. Returns when everything is deleted, or after `WAIT_MAX` once the account itself is gone.
     pub async fn depart(&self, user: UserId) -> Result<(), Refusal> {
         let too_much = || Refusal::new(Code::Unavailable, "too many accounts are being deleted, try again");
         if self.closing.get() || self.queue.borrow().len() >= UNDER_WAY_MAX {
@@ -90,13 +92,14 @@ impl AccountDeletions {
         answer.recv_async().await.unwrap_or_else(|_| Err(too_much()))
     }
 
-    /// Goes on with what a former life of the server has left over. For one shard of all.
+    /// Continues deletions that an earlier run of the server left unfinished. Call it for one shard only.
     pub fn take_up(&self) {
         self.taking_up.set(true);
         self.bell.ring();
     }
 
-    /// Begins the end: accounts that have been asked to be deleted still are, what remains of them waits for the next start.
+    /// Begins the stop: accounts whose deletion was requested are still deleted, and their remaining messages wait for
+    /// the next start.
     pub fn close(&self) {
         self.closing.set(true);
         self.bell.ring();
@@ -125,7 +128,7 @@ impl AccountDeletions {
     }
 }
 
-/// Works on the account deletions of a shard until it closes.
+/// Works on the account deletions of a shard until the server stops.
 pub async fn run(services: Rc<Services>) {
     let account_deletions = services.account_deletions();
     loop {
@@ -176,7 +179,7 @@ async fn step(services: &Services, mut account_deletion: AccountDeletion) {
 impl AccountDeletion {
     fn answer(&mut self, outcome: Result<(), Refusal>) {
         if let Some(asker) = self.asker.take() {
-            // Whoever has hung up needs no answer.
+            // A client that has hung up needs no answer.
             let _ = asker.try_send(outcome);
         }
     }
@@ -188,7 +191,7 @@ impl AccountDeletion {
     }
 }
 
-/// Leaves some of the groups; without any, ends what else the user is in this server: account, tokens, sessions.
+/// Leaves some of the groups. When no group is left, deletes the account, refuses its tokens and ends its sessions.
 async fn leave(services: &Services, user: UserId, after: Option<RosterPlace>) -> Result<Stage, Refusal> {
     let groups = services.store.user_groups(user, None, after, GROUPS_AT_ONCE).await?;
     let Some((_, last)) = groups.last() else {
@@ -199,7 +202,7 @@ async fn leave(services: &Services, user: UserId, after: Option<RosterPlace>) ->
     for (group, _) in groups {
         let change = GroupChange { group: group.id, actor: user, act: GroupAct::Depart };
         match services.channel_queries().ask(ChannelId::group(group.id), ChannelQuery::ChangeGroup(change)).await {
-            // Without the group, or thrown out of it meanwhile, there is nothing left to leave.
+            // If the group is gone, or the user was removed from it meanwhile, there is nothing to leave.
             ChannelAnswer::GroupChanged(Ok(()) | Err(GroupRefusal::NotFound)) => {}
             ChannelAnswer::GroupChanged(Err(refusal)) => return Err(group_refused(&GroupAct::Depart, refusal)),
             other => return Err(undone(other)),
@@ -218,7 +221,7 @@ async fn end(services: &Services, user: UserId) -> Result<(), Refusal> {
         return Err(Refusal::not_found("account not found"));
     }
     revocations.add(revocation, now);
-    // The account's end has waited for the store, and a sign-in may have been answered meanwhile.
+    // Deleting the account took time, and a sign-in may have been answered meanwhile.
     if let Err(refusal) = log_out_everywhere(services, user, None).await {
         tracing::warn!(reason = %refusal.message, "tokens issued while their account was deleted stay good");
     }
@@ -226,21 +229,21 @@ async fn end(services: &Services, user: UserId) -> Result<(), Refusal> {
     Ok(())
 }
 
-/// The way through all channels that the user has written in. It is gone twice: the second time for what a session said
-/// while it was being ended.
+/// The pass over all channels that the user has written in. It runs twice: the second time deletes messages that a
+/// session sent while it was being ended.
 struct Sweep {
     begun: Timestamp,
-    /// Ahead of all messages that are looked at in this round.
+    /// Older than all messages that this round looks at.
     floor: Option<MessageId>,
-    /// The last channel of this round that is known.
+    /// The last channel that was listed in this round.
     listed: Option<ChannelId>,
-    /// Those of them that are not done.
+    /// The listed channels that are not finished.
     channels: VecDeque<ChannelId>,
-    /// How far the first of these has been gone through.
+    /// The last message that was looked at in the first of these channels.
     seen: Option<MessageId>,
 }
 
-/// How far a sweep has come.
+/// How far a sweep has got.
 enum Swept {
     Part,
     All,
@@ -251,7 +254,7 @@ impl Sweep {
         Self { begun: now, floor: None, listed: None, channels: VecDeque::new(), seen: None }
     }
 
-    /// Deletes what is the user's on one page. Done once more, it does no harm.
+    /// Deletes the user's messages of one page. Repeating a page is harmless.
     async fn go_on(&mut self, services: &Services, user: UserId) -> Result<Swept, Failure> {
         let Some(channel) = self.channels.front() else {
             return self.list_channels(services, user).await;
@@ -283,14 +286,14 @@ impl Sweep {
     }
 }
 
-/// Has the channel's owner delete these messages of the user, in memory and in the store.
+/// Asks the channel's owner to delete these messages of the user, in memory and in the store.
 async fn purge(services: &Services, channel: &ChannelId, user: UserId, ids: Vec<MessageId>) -> Result<(), Failure> {
     if ids.is_empty() {
         return Ok(());
     }
     match services.channel_queries().ask(channel.clone(), ChannelQuery::Purge { sender: user, ids }).await {
         ChannelAnswer::Done => Ok(()),
-        // Done once more, a purge does no harm.
+        // Repeating a purge is harmless, so both count as a temporary failure.
         ChannelAnswer::Failed | ChannelAnswer::OutcomeUnknown => {
             Err(Failure::Passing("the channel's owner could not do it".into()))
         }
@@ -298,8 +301,8 @@ async fn purge(services: &Services, channel: &ChannelId, user: UserId, ids: Vec<
     }
 }
 
-/// Below all ids that are made from a moment on. An id is never behind the clock, and clocks of two shards differ by less
-/// than a second.
+/// An id below all ids that are made from this time on. An id is never behind the clock, and the clocks of two shards
+/// differ by less than a second.
 fn floor_at(time: Timestamp) -> MessageId {
     let milliseconds = u64::try_from(time.milliseconds() - 1_000).unwrap_or(0);
     MessageId(Uuid::from_u128(u128::from(milliseconds) << 80))

@@ -11,12 +11,13 @@ use serde::Serialize;
 
 use super::error::{Code, Refusal};
 
-/// How long a browser may remember the answer to a preflight: a day, of which each takes as much as it likes. It never changes.
+/// How long a browser may cache the answer to a preflight: a day, though each browser has its own limit. The answer
+/// never changes.
 const PREFLIGHT_SECONDS: &str = "86400";
 
 pub type Answer = Response<Full<Bytes>>;
 
-/// A successful answer with this object, which has left out its defaults.
+/// A successful answer with this object. The object leaves out its default values.
 pub fn json(object: &impl Serialize) -> Answer {
     json_bytes(written_as_json(object))
 }
@@ -27,11 +28,11 @@ pub fn json_bytes(object: Bytes) -> Answer {
 }
 
 pub fn written_as_json(object: &impl Serialize) -> Bytes {
-    // Memory takes every write, and our types hold nothing that JSON cannot say.
+    // Writing to memory cannot fail, and our types hold nothing that JSON cannot express.
     serde_json::to_vec(object).expect("our own types can be written").into()
 }
 
-/// A successful answer with nothing to report. Clients take an empty body for a failure.
+/// A successful answer without content. It has `{}` as its body, because clients take an empty body for a failure.
 pub fn done() -> Answer {
     written(StatusCode::OK, "application/json", "{}")
 }
@@ -63,8 +64,9 @@ pub fn refused(refusal: &Refusal) -> Answer {
     answer
 }
 
-/// What a browser asks before it lets a page of another origin call us: everything is allowed, for authority here is
-/// in tokens that pages must hold, never in what a browser adds by itself.
+/// Answers the preflight that a browser sends before a page of another origin may call the server. Everything is
+/// allowed, because access depends on tokens that the page must have, never on anything that the browser adds by
+/// itself.
 pub fn preflight(asked: &HeaderMap) -> Answer {
     let mut answer = written(StatusCode::OK, "text/plain; charset=utf-8", "");
     let headers = asked.get(ACCESS_CONTROL_REQUEST_HEADERS).cloned();

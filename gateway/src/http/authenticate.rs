@@ -1,4 +1,4 @@
-//! Signing in, and up: `POST /v2/account/authenticate/{device|custom|email}` (docs/protocol.md, section 8.1).
+//! Signing in, and signing up: `POST /v2/account/authenticate/{device|custom|email}` (docs/protocol.md, section 8.1).
 
 use engine::id::UserId;
 use hyper::Request;
@@ -24,10 +24,10 @@ const EMAIL_BYTES_MIN: usize = 10;
 const EMAIL_BYTES_MAX: usize = 255;
 const PASSWORD_BYTES_MIN: usize = 8;
 
-/// How often a random name is tried. Two of 52^10 names meet once in a while; eight times in a row they never do.
+/// How often a random name is tried. Two of 52^10 names are equal once in a while; eight times in a row they never are.
 const USERNAME_TRIES: usize = 8;
 
-/// Signs in whom these credentials belong to, or makes an account for them.
+/// Signs in the user that these credentials belong to, or creates an account for them.
 pub async fn authenticate(
     services: &Services,
     request: &Request<Bytes>,
@@ -57,14 +57,14 @@ pub async fn authenticate(
     Ok(answer::json(&session_of(services, &signed_in, vars)))
 }
 
-/// Who has proved to be whom.
+/// The user that has signed in.
 struct SignedIn {
     user: UserId,
     username: String,
     created: bool,
 }
 
-/// What a client brings to prove who it is.
+/// The credentials that a client sends to prove who it is.
 pub(super) struct Proof {
     pub credential: Credential,
     /// For emails only.
@@ -125,7 +125,7 @@ pub(super) fn checked_email(email: &str) -> Result<String, Refusal> {
     Ok(email.to_lowercase())
 }
 
-/// Something, an at sign, something, a dot, something: more can only be known by writing to it.
+/// Requires some text, an at sign, some text, a dot, some text. Only an email to the address could tell more.
 fn is_email_shaped(email: &str) -> bool {
     let domain = email.split_once('@').filter(|(name, _)| !name.is_empty()).map(|(_, domain)| domain);
     let parts = domain.and_then(|domain| domain.rsplit_once('.'));
@@ -143,7 +143,7 @@ fn has_blanks(text: &str) -> bool {
     text.chars().any(|character| character.is_ascii_whitespace() || character.is_ascii_control())
 }
 
-/// Signs in by name and the password of the email that belongs to it; never makes an account.
+/// Signs in with a username and the password of the account's email. Never creates an account.
 async fn by_username(services: &Services, username: &str, password: String) -> Result<SignedIn, Refusal> {
     let Some(user) = services.store.user_by_username(username).await? else {
         return Err(no_account(services, Some(password)).await?);
@@ -159,7 +159,7 @@ async fn by_username(services: &Services, username: &str, password: String) -> R
     }
 }
 
-/// Signs in to an account that is there already.
+/// Signs in to an account that already exists.
 async fn existing(services: &Services, owner: CredentialOwner, password: Option<String>) -> Result<SignedIn, Refusal> {
     if let Some(password) = password
         && !services.passwords.check(password, Some(owner.secret)).await?
@@ -185,7 +185,7 @@ async fn register(services: &Services, proof: Proof, chosen: Option<String>) -> 
         let registration = Registration { account, credential: proof.credential.clone(), secret: secret.clone() };
         match services.store.register(registration).await? {
             Registered::Created => return Ok(SignedIn { user, username, created: true }),
-            // Somebody with the same credential was faster.
+            // Another request created an account with the same credential first.
             Registered::Existing(owner) => return existing(services, owner, proof.password).await,
             Registered::UsernameTaken if chosen.is_some() => break,
             Registered::UsernameTaken => {}
@@ -230,7 +230,7 @@ fn random_username() -> String {
     std::iter::repeat_with(&mut letter).take(LENGTH).collect()
 }
 
-/// The answer for an unknown account, given no sooner than that for a wrong password.
+/// The answer for an unknown account. It takes as long as the answer for a wrong password.
 async fn no_account(services: &Services, password: Option<String>) -> Result<Refusal, Refusal> {
     if let Some(password) = password {
         services.passwords.check(password, None).await?;
@@ -246,7 +246,7 @@ pub(super) fn banned() -> Refusal {
     Refusal::new(Code::PermissionDenied, "this account is banned")
 }
 
-/// What a client signs its further requests with.
+/// The tokens that a client uses for its further requests.
 #[derive(Serialize)]
 pub(super) struct SessionBody {
     #[serde(skip_serializing_if = "std::ops::Not::not")]

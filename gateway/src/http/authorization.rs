@@ -1,4 +1,5 @@
-//! Who asks: a client program by the server key, or a user by a session token (docs/protocol.md, section 8).
+//! Who sends a request: a client program with the server key, or a user with a session token (docs/protocol.md, section
+//! 8).
 
 use base64::Engine;
 use base64::prelude::BASE64_STANDARD;
@@ -10,7 +11,8 @@ use super::services::Services;
 use crate::heads;
 use crate::token::Claims;
 
-/// Passes client programs: `Basic` with the server key for a user name. The key is no secret, every client holds it.
+/// Accepts client programs: `Basic` with the server key as the user name. The key is not secret, because every client
+/// has it.
 pub fn basic(services: &Services, headers: &HeaderMap) -> Result<(), Refusal> {
     let refused = || Refusal::unauthenticated("server key missing or wrong");
     let encoded = credentials(headers, "Basic").ok_or_else(refused)?;
@@ -19,7 +21,7 @@ pub fn basic(services: &Services, headers: &HeaderMap) -> Result<(), Refusal> {
     if key == services.server_key.as_bytes() && decoded.contains(&b':') { Ok(()) } else { Err(refused()) }
 }
 
-/// Passes users: `Bearer` with a session token that is good now.
+/// Accepts users: `Bearer` with a session token that is valid now.
 pub fn bearer(services: &Services, headers: &HeaderMap) -> Result<Claims, Refusal> {
     let token = credentials(headers, "Bearer").ok_or_else(|| Refusal::unauthenticated("session token missing"))?;
     Ok(services.tokens.check_session(token, services.now())?)

@@ -1,4 +1,4 @@
-//! Request bodies: collected within a bound, inflated within the same bound, read as JSON
+//! Request bodies: read up to a bound, inflated up to the same bound, and parsed as JSON
 //! (docs/protocol.md, sections 1.7 and 1.9).
 
 use std::io::Read;
@@ -15,13 +15,13 @@ use super::error::{Code, Refusal};
 /// Largest request body, compressed or not.
 pub const BODY_BYTES_MAX: usize = 262_144;
 
-/// How much of a body that is too large is read and thrown away, so that its sender, who has not yet begun to read,
-/// gets to see the refusal and not a reset connection.
+/// How many bytes of a body that is too large are read and discarded. A client that reads only after it has sent its
+/// body then gets the refusal and not a reset connection.
 const DISCARDED_BYTES_MAX: usize = 4 * BODY_BYTES_MAX;
 
-/// Everything of a body up to one byte more than is allowed: enough to know that it is too large.
+/// Reads a body, up to one byte more than is allowed: enough to know that it is too large.
 pub async fn collect<B: Body<Data = Bytes> + Unpin>(mut body: B) -> Result<Bytes, B::Error> {
-    // Announced as larger than would be thrown away: its sender need not be waited for.
+    // The client announces more than the server would discard, so nothing is read.
     if body.size_hint().lower() > DISCARDED_BYTES_MAX as u64 {
         return Ok(vec![0; BODY_BYTES_MAX + 1].into());
     }
@@ -39,7 +39,7 @@ pub async fn collect<B: Body<Data = Bytes> + Unpin>(mut body: B) -> Result<Bytes
     Ok(kept.into())
 }
 
-/// The message in a body; an empty body is an empty message.
+/// Parses the object in a body. An empty body counts as an empty object.
 ///
 /// Unknown members are ignored, `null` counts as absent, duplicate members are refused. Each type names the camelCase
 /// forms of its members.
@@ -47,7 +47,7 @@ pub fn read<T: DeserializeOwned>(headers: &HeaderMap, body: Bytes) -> Result<T, 
     let body = inflated(headers, body)?;
     let json: &[u8] = match body.trim_ascii() {
         b"" => b"{}",
-        // What reads structures would also take an array of their members.
+        // serde would also accept an array of the struct's members.
         text if text[0] != b'{' => return Err(Refusal::invalid("the body must be a JSON object")),
         text => text,
     };
@@ -128,7 +128,7 @@ mod tests {
         assert_eq!(thing.map(|thing| thing.avatar_url), expected.map(|text| text.map(str::to_owned)), "{shown:?}");
     }
 
-    /// A body of this size in all.
+    /// A body of this total size.
     fn padded(size: usize) -> Vec<u8> {
         format!("{{\"x\":\"{}\"}}", "x".repeat(size - 8)).into_bytes()
     }
@@ -152,7 +152,7 @@ mod tests {
         check(&none, "null", None);
         check(&none, "{", None);
         check(&none, "{} {}", None);
-        // Ignored at any depth, which takes no stack.
+        // Unknown members are ignored at any depth, without using stack.
         check(&none, format!("{{\"x\":{}1{}}}", "[".repeat(99_999), "]".repeat(99_999)), Some(None));
     }
 

@@ -1,15 +1,15 @@
-//! The HTTP connections a shard has open: counted, bounded, and told when to end.
+//! The HTTP connections of a shard: counts them, bounds their number, and tells them when to end.
 
 use std::cell::{Cell, RefCell};
 use std::collections::HashMap;
 use std::future::poll_fn;
 use std::task::{Context, Poll, Waker};
 
-/// Most connections of one shard: at some 18 KiB each, 150 MB. More are refused.
+/// Most connections of one shard: at some 18 KiB each, 150 MB. The shard refuses more.
 const OPEN_MAX: usize = 8192;
 
-/// Beyond this many, a connection is closed after its answer instead of kept for the next request: many users who
-/// each ask once shall not hold memory that others need.
+/// Beyond this many, a connection closes after its answer and does not wait for the next request. So many users that
+/// send one request each do not hold memory that others need.
 const KEPT_MAX: usize = 1024;
 
 /// A shard's connections.
@@ -20,18 +20,18 @@ pub struct Connections {
     crowded: Cell<bool>,
     next_number: Cell<u64>,
     open: RefCell<HashMap<u64, Option<Waker>>>,
-    /// Whoever waits for the last one to end.
+    /// The task that waits for the last connection to end.
     waiting: RefCell<Option<Waker>>,
 }
 
-/// One open connection; ends being counted when dropped.
+/// One open connection. It counts until it is dropped.
 pub struct Entered<'a> {
     connections: &'a Connections,
     number: u64,
 }
 
 impl Connections {
-    /// Counts one more connection, unless there are too many or the end has begun.
+    /// Counts one more connection. Returns `None` if there are too many or the stop has begun.
     pub fn enter(&self) -> Option<Entered<'_>> {
         if self.closing.get() || self.open.borrow().len() >= OPEN_MAX {
             return None;
@@ -42,12 +42,12 @@ impl Connections {
         Some(Entered { connections: self, number })
     }
 
-    /// Whether the end has not begun.
+    /// Whether the stop has not begun.
     pub fn are_open(&self) -> bool {
         !self.closing.get()
     }
 
-    /// Whether a connection may wait for its next request.
+    /// Whether a connection may stay open for its next request.
     pub fn may_keep(&self) -> bool {
         !self.closing.get() && !self.crowded.get() && self.open.borrow().len() <= KEPT_MAX
     }
@@ -58,7 +58,7 @@ impl Connections {
 
     pub fn close(&self) {
         self.closing.set(true);
-        // Not woken under the borrow: who knows what a waker does.
+        // The wakers are called without the borrow, because a waker may run code that borrows again.
         let wakers: Vec<Waker> = self.open.borrow_mut().values_mut().filter_map(Option::take).collect();
         wakers.into_iter().for_each(Waker::wake);
     }
@@ -76,7 +76,7 @@ impl Connections {
 }
 
 impl Entered<'_> {
-    /// Whether the connection shall end. If not, its task will be woken when it shall.
+    /// Whether the connection must end. If not, its task is woken when it must.
     pub fn shall_close(&self, context: &Context<'_>) -> bool {
         if self.connections.closing.get() {
             return true;

@@ -1,9 +1,9 @@
 //! Cursors of listings: opaque text for clients, checked on return (docs/protocol.md, sections 2.10, 5, 6, 7 and 9).
 //!
-//! A cursor is base64url of: version, place, hash of the listing's name (8 bytes), keyed check (4). The listings of a
-//! channel have its id for a name. There a place is direction, step and message id in history, and among the members a
-//! mark of its own and a session's id. What was not made here, or for another listing, or for the other direction, is
-//! refused.
+//! A cursor is base64url of: version, place, hash of the listing's name (8 bytes), keyed check (4 bytes). The listings
+//! of a channel have the channel's id as their name. In history, a place is direction, step and message id. In the list
+//! of members, a place is the mark `PRESENCE` and a session's id. A cursor is refused if this server did not make it,
+//! or if it is for another listing or the other direction.
 
 use base64::Engine;
 use base64::prelude::BASE64_URL_SAFE_NO_PAD;
@@ -15,16 +15,17 @@ use uuid::Uuid;
 use crate::keys::SigningKeys;
 
 const VERSION: u8 = 1;
-/// What cursors of presence have in place of direction and step, which no history has.
+/// Cursors of presence have this in place of direction and step. No history cursor has these values.
 const PRESENCE: [u8; 2] = [0xff, 0];
 const LISTING_BYTES: usize = 8;
-/// A forger has one try in four thousand million; all that could be won is a place in a listing that is readable anyway.
+/// A guess is right once in four thousand million tries, and it would only give a place in a listing that the client
+/// can read anyway.
 const CHECK_BYTES: usize = 4;
 
-/// A place in a channel's history, and which way it leads.
+/// A place in a channel's history, and the direction in which it leads.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Cursor {
-    /// The listing it belongs to.
+    /// The direction of the listing that the cursor belongs to.
     pub direction: Direction,
     pub step: Step,
     /// The message beyond which the page begins.
@@ -38,18 +39,18 @@ pub enum Direction {
     NewestFirst,
 }
 
-/// Whether a cursor leads on in its listing's order, or back.
+/// Whether a cursor leads forward in its listing's order, or back.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Step {
     Next,
     Previous,
 }
 
-/// What cursors are checked with.
+/// The key that cursors are checked with.
 pub struct CursorKey(Hmac<Sha256>);
 
 impl CursorKey {
-    /// A key of its own, derived from the key that signs sessions: it lasts as long as that one.
+    /// Derives a separate key from the key that signs sessions. It is valid as long as that key.
     pub fn new(keys: &SigningKeys) -> Self {
         let keyed = |key: &[u8]| Hmac::<Sha256>::new_from_slice(key).expect("HMAC takes keys of any length");
         let derived = keyed(keys.session.bytes()).chain_update(b"history cursors").finalize().into_bytes();
@@ -67,7 +68,7 @@ impl CursorKey {
         (mark[0] == direction as u8).then_some(Cursor { direction, step, id: MessageId(id) })
     }
 
-    /// A place in the list of a channel's members: behind this session.
+    /// A cursor in the list of a channel's members: the page begins after this session.
     pub fn encode_presence(&self, channel: &ChannelId, after: SessionId) -> String {
         self.encode_marked(channel, PRESENCE, after.0)
     }
@@ -78,7 +79,7 @@ impl CursorKey {
         (mark == PRESENCE).then_some(SessionId(id))
     }
 
-    /// A place in the listing of this name, which must say whose and what listing it is.
+    /// A cursor of the listing with this name. The name must say whose listing it is and what it lists.
     pub fn encode_place(&self, listing: &str, place: &[u8]) -> String {
         let mut bytes = [&[VERSION], place, &listing_hash(listing)].concat();
         bytes.extend(self.check(&bytes));

@@ -1,4 +1,4 @@
-//! The one table of what HTTP clients are refused with: a gRPC code, its HTTP status, and a text for people
+//! The one table of errors for HTTP clients: a gRPC code, its HTTP status, and a text for people
 //! (docs/protocol.md, section 1.9).
 
 use std::borrow::Cow;
@@ -11,14 +11,14 @@ use storage::Failure;
 use crate::password::PasswordFailure;
 use crate::token::TokenRefusal;
 
-/// A request refused: nothing has changed, unless it says otherwise.
+/// A refused request. Nothing has changed, unless the message says otherwise.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Refusal {
     pub code: Code,
     pub message: Cow<'static, str>,
 }
 
-/// Codes of gRPC, as clients know them, and those of HTTP's own refusals for which gRPC has no code.
+/// The gRPC codes that clients know, and codes for refusals of HTTP itself that gRPC has no code for.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Code {
     /// The outcome is unknown: the request may have been carried out or not.
@@ -84,7 +84,7 @@ impl Refusal {
         Self::new(Code::AlreadyExists, message)
     }
 
-    /// The store failed while it wrote. A client that repeats the request may do it twice.
+    /// The store failed during a write. If the client repeats the request, it may be done twice.
     pub fn outcome_unknown() -> Self {
         Self::new(Code::Unknown, "the outcome is unknown: the store failed while it wrote, and this may be done or not")
     }
@@ -94,7 +94,7 @@ impl Refusal {
     }
 }
 
-/// A change of a group was refused. Whoever may not delete a group is not told whether there is one.
+/// A change of a group was refused. A user who may not delete a group is not told whether the group exists.
 pub fn group_refused(act: &GroupAct, refusal: GroupRefusal) -> Refusal {
     match refusal {
         GroupRefusal::NotFound | GroupRefusal::NotSuperadmin if *act == GroupAct::Delete => {
@@ -111,7 +111,7 @@ pub fn group_refused(act: &GroupAct, refusal: GroupRefusal) -> Refusal {
     }
 }
 
-/// What else a channel's owner may answer to a change that was asked of it.
+/// The other answers of a channel's owner to a requested change: the change was not done, or its outcome is unknown.
 pub fn undone(channel_answer: ChannelAnswer) -> Refusal {
     match channel_answer {
         ChannelAnswer::Failed => Refusal::new(Code::Unavailable, "there is too much to do, try again"),
@@ -120,7 +120,7 @@ pub fn undone(channel_answer: ChannelAnswer) -> Refusal {
     }
 }
 
-/// The store could not do it. Clients learn whether to try again, the log learns why.
+/// The store could not do the request. The client learns whether to try again, and the log gets the reason.
 impl From<Failure> for Refusal {
     fn from(failure: Failure) -> Self {
         match failure {
@@ -128,7 +128,7 @@ impl From<Failure> for Refusal {
                 tracing::warn!(%reason, "the store refused a request for now");
                 Self::new(Code::Unavailable, "the store is busy, try again")
             }
-            // The log has been told once, by the store.
+            // The store has already logged this once.
             Failure::Full(_) => Self::new(Code::Unavailable, "the server's disk is full: nothing was done"),
             Failure::Unknown(reason) => {
                 tracing::warn!(%reason, "it is unknown whether the store has done a request");

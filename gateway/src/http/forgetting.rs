@@ -1,7 +1,7 @@
-//! Logouts that need no remembering any more, because all tokens that they refuse have expired.
+//! Removes logouts from the store that are no longer needed, because all tokens that they refuse have expired.
 //!
-//! A reader of the store finds them, and the committer removes them, some at a time, among other writes. One shard sees to
-//! it, now and then. What a failure leaves over does no harm, and goes the next time.
+//! A reader of the store finds them, and the committer removes them, some at a time, among other writes. One shard does
+//! this, at intervals. If some remain after a failure, that is harmless, and the next round removes them.
 
 use std::rc::Rc;
 use std::time::Duration;
@@ -11,10 +11,10 @@ use storage::{FORGOTTEN_AT_ONCE_MAX, Failure};
 
 use super::services::Services;
 
-/// From one look to the next. A look that finds nothing costs one read.
+/// Time between two rounds. A round that finds nothing costs one read.
 const PAUSE: Duration = Duration::from_secs(600);
 
-/// Lets the store forget, for as long as it is polled. In an executor of glommio.
+/// Removes expired logouts for as long as it is polled. It must run in an executor of glommio.
 pub async fn run(services: Rc<Services>) {
     loop {
         if let Err(failure) = forget_expired(&services).await {
@@ -24,7 +24,7 @@ pub async fn run(services: Rc<Services>) {
     }
 }
 
-/// Forgets all that has expired by now.
+/// Removes all logouts that have expired by now.
 pub async fn forget_expired(services: &Services) -> Result<(), Failure> {
     let expiry = services.tokens.revocations().expiry(services.now());
     let mut place = None;

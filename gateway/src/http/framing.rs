@@ -1,13 +1,14 @@
-//! Where one request of a connection ends and the next begins.
+//! Finds where one request of a connection ends and the next begins.
 //!
-//! hyper answers the requests, but what it is given passes here first, one request at a time and never a byte more. So the
-//! first bytes that hyper has not seen are always the beginning of a request, and three things can be done that hyper
-//! does not do: a WebSocket opening is found behind any number of requests and goes back to `upgrade`; targets with
-//! characters that hyper's parser of URIs refuses, although clients send them, are escaped; and a head that cannot be
-//! answered as it asks is refused with a status and a reason of ours.
+//! hyper answers the requests, but its input passes through this module first, one request at a time and never a byte
+//! more. So the first bytes that hyper has not seen are always the beginning of a request. This makes three things
+//! possible that hyper does not do. A WebSocket opening is found after any number of requests, and goes back to
+//! `upgrade`. Targets with characters that hyper's URI parser refuses, although clients send them, are escaped. A head
+//! that cannot be answered normally is refused with our own status and reason.
 //!
-//! Pure: bytes in, what may be done with them out. Wherever it and hyper could disagree about the end of a body, it is the
-//! stricter one and ends the connection, because a proxy may have sent on it the requests of several clients.
+//! Pure: bytes in, and the decision what to do with them out. Wherever this module and hyper could disagree about the
+//! end of a body, this module is the stricter one and ends the connection, because a proxy may have sent the requests
+//! of several clients on it.
 
 use httparse::{Request, Status};
 
@@ -15,13 +16,13 @@ use crate::heads::{self, Body, BodyFault, HEADERS_MAX};
 use crate::target::Target;
 use crate::upgrade::HEAD_BYTES_MAX;
 
-/// Longest line with the size of a chunk, extensions included.
+/// Longest line with the size of a chunk, including extensions.
 const CHUNK_LINE_BYTES_MAX: usize = 1024;
 
-/// The longest head that comes out: every byte of a target may become three.
+/// Longest head that is passed to hyper: escaping makes up to three bytes of each byte of a target.
 pub const ESCAPED_HEAD_BYTES_MAX: usize = 3 * HEAD_BYTES_MAX;
 
-/// Where a connection is.
+/// The position of a connection between and within its requests.
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
 pub struct Framing(Place);
 
@@ -33,45 +34,45 @@ enum Place {
     Body(u64),
     /// The size of a chunk follows.
     ChunkLine,
-    /// So many bytes of a chunk follow, the line end behind it included.
+    /// So many bytes of a chunk follow, including the line end after it.
     Chunk(u64),
-    /// What may stand behind the last chunk.
+    /// The trailers, which may follow the last chunk.
     Trailers,
-    /// Nothing that follows is looked at.
+    /// All bytes that follow are ignored.
     Over,
 }
 
-/// What to do with the bytes at hand.
+/// What to do with the unread bytes.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub enum Passage {
-    /// Too little to tell: ask again with these bytes and more.
+    /// Not decided yet: call again with these bytes and more.
     NeedMore,
-    /// The first bytes mean nothing.
+    /// Drop the first bytes: they have no meaning.
     Skip(usize),
-    /// The first bytes go on as they are.
+    /// Pass on the first bytes unchanged.
     Pass(usize),
-    /// The first `read` bytes are a head, which goes on in these words.
+    /// The first `read` bytes are a head. Pass on `head` in its place.
     Rewrite { read: usize, head: Vec<u8> },
-    /// A head cannot be answered as it asks; this one, without a body, goes on in its place, and nothing after it.
+    /// The head cannot be answered normally. Pass on this head without a body in its place, and nothing after it.
     Refuse { fault: Fault, head: &'static [u8] },
-    /// The first bytes are a request to open a WebSocket.
+    /// The first bytes are the head of a WebSocket opening.
     Opening,
-    /// A body that cannot be read to its end.
+    /// The body is malformed and its end cannot be found.
     Broken,
 }
 
-/// Why a head cannot be answered as it asks.
+/// Why a head cannot be answered normally.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Fault {
-    /// It is not what HTTP has for a head.
+    /// The head is not valid HTTP.
     Malformed,
     TooLarge,
-    /// Its body is encoded for the transfer in a way that is not known here.
+    /// The body has a transfer coding that this server does not know.
     UnknownCoding,
 }
 
 impl Framing {
-    /// What to do with the bytes that were read and have not been passed on. `bytes` may be empty.
+    /// Decides what to do with the bytes that were read and have not been passed on. `bytes` may be empty.
     pub fn next(&mut self, bytes: &[u8]) -> Passage {
         match self.0 {
             _ if bytes.is_empty() => Passage::NeedMore,
@@ -84,7 +85,7 @@ impl Framing {
         }
     }
 
-    /// Whether nothing of a request has come that is not answered: the client may be sending one, or nothing.
+    /// Whether the connection is between two requests. The bytes of an incomplete head may have come.
     pub fn is_between_requests(&self) -> bool {
         self.0 == Place::Head
     }
@@ -128,7 +129,7 @@ impl Framing {
     fn refuse(&mut self, fault: Fault, method: &str) -> Passage {
         self.0 = Place::Over;
         let head: &[u8] = match method {
-            // The answer to it has no body.
+            // The answer to HEAD has no body.
             "HEAD" => b"HEAD / HTTP/1.1\r\nHost: refused\r\nConnection: close\r\n\r\n",
             _ => b"GET / HTTP/1.1\r\nHost: refused\r\nConnection: close\r\n\r\n",
         };
@@ -144,7 +145,7 @@ impl Framing {
 
     fn chunk_line(&mut self, bytes: &[u8]) -> Passage {
         let line = &bytes[..bytes.len().min(CHUNK_LINE_BYTES_MAX)];
-        // httparse takes a line without digits for a size of nothing.
+        // httparse accepts a line without digits as a size of zero.
         if !line[0].is_ascii_hexdigit() {
             return self.broken();
         }
@@ -162,8 +163,8 @@ impl Framing {
         }
     }
 
-    /// What stands behind the last chunk ends with an empty line. Line ends other than CRLF, of which parsers think
-    /// differently, are not taken.
+    /// Passes the trailers, which end with an empty line. Only CRLF is accepted as a line end, because parsers disagree
+    /// about others.
     fn trailers(&mut self, bytes: &[u8]) -> Passage {
         let bytes = &bytes[..bytes.len().min(HEAD_BYTES_MAX)];
         let mut start = 0;
@@ -190,8 +191,8 @@ impl Framing {
 /// The bytes of CRLF.
 const LINE_END: u64 = 2;
 
-/// The target with those characters escaped that hyper's parser of URIs refuses in it. Go's takes them, and so clients
-/// send them: the official ones of several languages put what they are given into the query as it is.
+/// The target, with the characters escaped that hyper's URI parser refuses. Go's parser accepts them, and so clients
+/// send them: the official clients of several languages put values into the query without encoding them.
 fn escaped(target: &str) -> Option<String> {
     let refused = |character| matches!(character, '"' | '<' | '>' | '`');
     if !target.contains(refused) {
@@ -216,7 +217,7 @@ mod tests {
 
     use super::*;
 
-    /// What hyper gets of a stream that is read in these pieces, and how it ends.
+    /// What hyper receives of a stream that is read in these pieces, and how the stream ends.
     fn passed(stream: &[u8], pieces: impl IntoIterator<Item = usize>) -> (Vec<u8>, Option<Passage>) {
         let (mut framing, mut passed, mut unread) = (Framing::default(), Vec::new(), Vec::new());
         let mut rest = stream;

@@ -1,7 +1,7 @@
 //! Friends and blocks: `GET`, `POST` and `DELETE /v2/friend`, `POST /v2/friend/block` (docs/protocol.md, section 7).
 //!
-//! Adding and deleting go straight to the store. Blocking goes through the owner of the two users' channel, which is
-//! emptied by it.
+//! Adding and deleting go straight to the store. Blocking goes through the owner of the two users' direct channel,
+//! because the owner removes both users from it.
 
 use engine::id::{ChannelId, UserId};
 use engine::limits::USERNAME_BYTES_MAX;
@@ -22,7 +22,7 @@ use super::users::{UserBody, whole_seconds, with_people};
 
 const LIMIT_MAX: i32 = 1000;
 
-/// The caller's friends, invitations and blocks, by state and since when.
+/// The caller's friends, invitations and blocks, ordered by state and then by time.
 pub async fn list(services: &Services, request: &Request<Bytes>) -> Result<Answer, Refusal> {
     #[derive(Serialize)]
     struct Friends<'a> {
@@ -56,14 +56,14 @@ pub async fn list(services: &Services, request: &Request<Bytes>) -> Result<Answe
     Ok(answer::json(&Friends { friends: friends.collect(), cursor }))
 }
 
-/// Asks these users to be friends, or accepts what they have asked.
+/// Invites these users to be friends, or accepts their invitations.
 pub async fn add(services: &Services, request: &Request<Bytes>) -> Result<Answer, Refusal> {
     let caller = bearer(services, request.headers())?.user;
     let others = named(services, request, caller).await?.or_refused()?;
     relate(services, FriendAct::Add, caller, others).await
 }
 
-/// Ends what there is with these users, the caller's own blocks included.
+/// Ends every relation of the caller to these users, including the caller's own blocks.
 pub async fn delete(services: &Services, request: &Request<Bytes>) -> Result<Answer, Refusal> {
     let caller = bearer(services, request.headers())?.user;
     let named = named(services, request, caller).await?;
@@ -73,7 +73,7 @@ pub async fn delete(services: &Services, request: &Request<Bytes>) -> Result<Ans
 pub async fn block(services: &Services, request: &Request<Bytes>) -> Result<Answer, Refusal> {
     let caller = bearer(services, request.headers())?.user;
     let others = named(services, request, caller).await?.or_refused()?;
-    // Who does not exist has no channel to be emptied.
+    // A user that does not exist has no channel.
     for other in services.store.accounts(&others).await?.into_iter().map(|account| account.id) {
         let channel_query = ChannelQuery::Block(Block { user: caller, other });
         match services.channel_queries().ask(ChannelId::direct(caller, other), channel_query).await {
@@ -100,10 +100,10 @@ async fn relate(services: &Services, act: FriendAct, user: UserId, others: Vec<U
     Ok(answer::done())
 }
 
-/// The users that a request names.
+/// The users named in a request.
 struct Named {
     users: Vec<UserId>,
-    /// Names were given, and are nobody's, and no ids.
+    /// The request has names but no ids, and no user has any of the names.
     nobody: bool,
 }
 
@@ -120,7 +120,7 @@ async fn named(services: &Services, request: &Request<Bytes>, caller: UserId) ->
     if names.iter().any(|name| name.is_empty()) {
         return Err(Refusal::invalid("a username is empty"));
     }
-    // Longer ones are nobody's, and the store need not hear of them.
+    // No user has a longer name, so the store is not asked.
     for name in names.iter().filter(|name| name.len() <= USERNAME_BYTES_MAX) {
         users.extend(services.store.user_by_username(name).await?.filter(|user| !users.contains(user)));
     }

@@ -1,7 +1,8 @@
-//! Groups: `POST` and `GET /v2/group`, `PUT` and `DELETE /v2/group/{id}` (docs/protocol.md, section 5). Who is in them is
-//! `members.rs`.
+//! Groups: `POST` and `GET /v2/group`, `PUT` and `DELETE /v2/group/{id}` (docs/protocol.md, section 5). `members.rs`
+//! has the members of groups.
 //!
-//! Making and changing a group touches no channel, so it goes straight to the store. Deleting one does.
+//! Creating and changing a group affects no channel, so it goes straight to the store. Deleting a group affects its
+//! channel.
 
 use engine::id::{GroupId, UserId, parse_uuid};
 use engine::social::group::GroupAct;
@@ -31,7 +32,7 @@ const LANG_TAG_DEFAULT: &str = "en";
 const LIMIT_DEFAULT: i32 = 1;
 const LIMIT_MAX: i32 = 100;
 
-/// A new group, of which the caller is the superadmin.
+/// Creates a group. The caller becomes its superadmin.
 pub async fn create(services: &Services, request: &Request<Bytes>) -> Result<Answer, Refusal> {
     let creator = bearer(services, request.headers())?.user;
     let body: Body = body::read(request.headers(), request.body().clone())?;
@@ -64,7 +65,7 @@ pub async fn delete(services: &Services, request: &Request<Bytes>, id: &str) -> 
     Ok(answer::done())
 }
 
-/// Groups in the order of their names, those that the filters let through.
+/// The groups that match the filters, ordered by name.
 pub async fn list(services: &Services, request: &Request<Bytes>) -> Result<Answer, Refusal> {
     #[derive(Serialize)]
     struct Groups<'a> {
@@ -107,7 +108,7 @@ fn new_group(services: &Services, creator: UserId, mut body: Body) -> Result<Gro
         0 => SEATS_DEFAULT,
         number => u32::try_from(number).map_err(|_| Refusal::invalid("max_count must be at least 1"))?,
     };
-    // Unlike a change, a new group may leave out what it does not care for by giving an empty text.
+    // In a new group, unlike in a change, an empty text means that the field is left out.
     body.lang_tag = body.lang_tag.filter(|tag| !tag.is_empty());
     let edit = checked(body)?;
     let now = services.now();
@@ -144,7 +145,7 @@ fn checked(body: Body) -> Result<GroupEdit, Refusal> {
     Ok(GroupEdit { name, description, lang_tag, avatar_url, open })
 }
 
-/// The same care as with usernames.
+/// The same rules as for usernames.
 fn is_group_name(name: &str) -> bool {
     (1..=GROUP_NAME_BYTES_MAX).contains(&name.len()) && !name.chars().any(|character| character.is_ascii_control())
 }
@@ -160,12 +161,12 @@ fn filter(query: &Query) -> Result<GroupFilter, Refusal> {
     if others != GroupFilter::default() {
         return Err(Refusal::invalid("name cannot be combined with another filter"));
     }
-    // A pattern that begins with any text would have all groups looked at.
+    // A pattern that begins with a wildcard would make the store read all groups.
     let pattern = name.trim_start_matches(|character: char| character == '%' || character.is_whitespace());
     Ok(GroupFilter { name: Some(pattern.to_owned()).filter(|pattern| !pattern.is_empty()), ..others })
 }
 
-/// A group on the wire, members in the order of their protobuf numbers.
+/// A group on the wire, with its members in the order of their protobuf numbers.
 #[derive(Serialize)]
 pub struct GroupBody<'a> {
     id: GroupId,

@@ -1,4 +1,4 @@
-//! Message history: `GET /v2/channel/{channel_id}`, and `GET /v2/channel?channel_id=` as older clients ask
+//! Message history: `GET /v2/channel/{channel_id}`, and `GET /v2/channel?channel_id=` for older clients
 //! (docs/protocol.md, section 6).
 
 use engine::id::{ChannelId, ChannelKind, MessageId, UserId, parse_uuid};
@@ -21,7 +21,7 @@ use super::services::Services;
 const LIMIT_DEFAULT: i32 = 1;
 const LIMIT_MAX: i32 = 100;
 
-/// Lists messages of the channel named in the path, already decoded, or else in the query.
+/// Lists messages of the channel that the path names, already decoded, or else of the channel that the query names.
 pub async fn list(services: &Services, request: &Request<Bytes>, in_path: Option<String>) -> Result<Answer, Refusal> {
     let caller = bearer(services, request.headers())?.user;
     let query = Query::parse(request.uri().query())?;
@@ -40,7 +40,7 @@ pub async fn list(services: &Services, request: &Request<Bytes>, in_path: Option
     Ok(answer::json_bytes(written(services, &channel, &listing.page(found))))
 }
 
-/// The newest page of a channel that its owner keeps in memory, written once for all who ask for it.
+/// The newest page of a channel that its owner keeps in memory. It is written once for all clients that ask for it.
 async fn newest_in_memory(services: &Services, channel: &ChannelId, listing: &Listing) -> Option<Bytes> {
     let channel_query = ChannelQuery::Newest { limit: listing.read_limit() };
     let ChannelAnswer::Newest { messages, version } =

@@ -1,4 +1,4 @@
-//! Further ways to sign in to one's account, and taking them away:
+//! Adds further credentials to the caller's account, and removes them:
 //! `POST /v2/account/{link|unlink}/{device|custom|email}` (docs/protocol.md, section 8.3).
 
 use engine::id::UserId;
@@ -13,7 +13,7 @@ use super::body;
 use super::error::{Code, Refusal};
 use super::services::Services;
 
-/// Lets the caller sign in with this as well, if it is nobody else's.
+/// Lets the caller sign in with this credential too, if no other account has it.
 pub async fn link(services: &Services, request: &Request<Bytes>, kind: CredentialKind) -> Result<Answer, Refusal> {
     let user = bearer(services, request.headers())?.user;
     let proof = proof(kind, body::read(request.headers(), request.body().clone())?)?;
@@ -29,8 +29,8 @@ pub async fn link(services: &Services, request: &Request<Bytes>, kind: Credentia
     }
 }
 
-/// Takes this way to sign in away from the caller, if another is left. An account has one custom id and one email at most,
-/// so these need not be named.
+/// Removes this credential from the caller's account, if another one is left. An account has at most one custom id and
+/// one email, so the client need not name these.
 pub async fn unlink(services: &Services, request: &Request<Bytes>, kind: CredentialKind) -> Result<Answer, Refusal> {
     let user = bearer(services, request.headers())?.user;
     let named = named(kind, body::read(request.headers(), request.body().clone())?)?;
@@ -45,7 +45,7 @@ pub async fn unlink(services: &Services, request: &Request<Bytes>, kind: Credent
     match services.store.unlink(user, credential, services.now()).await? {
         Unlinked::Done => Ok(answer::done()),
         Unlinked::NotFound if is_named => Err(Refusal::invalid("this does not belong to this account")),
-        // What the account had when this was asked was taken away or replaced meanwhile.
+        // The account's credential was removed or replaced after it was read.
         Unlinked::NotFound => Ok(answer::done()),
         Unlinked::LastCredential => {
             Err(Refusal::new(Code::PermissionDenied, "this is the last way to sign in to this account"))
@@ -53,18 +53,18 @@ pub async fn unlink(services: &Services, request: &Request<Bytes>, kind: Credent
     }
 }
 
-/// The credential to unlink, if the client says which.
+/// The credential to unlink, if the client names it.
 fn named(kind: CredentialKind, body: Body) -> Result<Option<Credential>, Refusal> {
     match kind {
         CredentialKind::Custom if body.id.is_empty() => Ok(None),
         CredentialKind::Email if body.email.is_empty() => Ok(None),
-        // The password is not needed any more.
+        // Unlinking needs no password.
         CredentialKind::Email => Ok(Some(Credential { kind, ident: checked_email(&body.email)? })),
         CredentialKind::Device | CredentialKind::Custom => Ok(Some(proof(kind, body)?.credential)),
     }
 }
 
-/// The one credential of this kind that the user has, if there is one.
+/// The user's only credential of this kind, if there is one.
 async fn own(services: &Services, user: UserId, kind: CredentialKind) -> Result<Option<Credential>, Refusal> {
     let account = services.store.account(user).await?.ok_or_else(|| Refusal::not_found("account not found"))?;
     Ok(account.credentials().into_iter().find(|credential| credential.kind == kind))

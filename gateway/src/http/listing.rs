@@ -1,7 +1,8 @@
-//! Listings that lead one way, page by page: groups, members, friends (docs/protocol.md, sections 5 and 7).
+//! Listings that only lead forward, page by page: groups, members, friends (docs/protocol.md, sections 5 and 7).
 //!
-//! What is read is one more than the page holds: it tells whether there is more. A cursor is the place of a page's last
-//! item, good for this listing alone: that of another user or group, or with another filter, is another one.
+//! The store reads one item more than the page holds, to tell whether there are more. A cursor is the place of a page's
+//! last item. It is valid for this listing only: the listing of another user or group, or with another filter, is a
+//! different one.
 
 use engine::id::{Timestamp, UserId};
 use engine::social::friend::FriendState;
@@ -14,22 +15,22 @@ use super::error::Refusal;
 use super::query::Query;
 use super::services::Services;
 
-/// The part of a listing that a client asks to see.
+/// The part of a listing that a client asks for.
 pub struct Stretch<P> {
-    /// Names the listing, for its cursors.
+    /// The listing's name, for its cursors.
     listing: String,
     pub limit: usize,
     pub after: Option<P>,
 }
 
-/// Where a listing goes on, as the bytes that a cursor holds.
+/// Where a listing continues, as the bytes in a cursor.
 pub trait Place: Sized {
     fn to_bytes(&self) -> Vec<u8>;
     fn from_bytes(bytes: &[u8]) -> Option<Self>;
 }
 
 impl<P: Place> Stretch<P> {
-    /// What is asked for in the query, of the listing with this name. No channel has such a name.
+    /// Reads from the query which part of the listing the client wants. `listing` is a name that no channel has.
     pub fn asked(services: &Services, query: &Query, listing: String, limit: usize) -> Result<Self, Refusal> {
         let after = match query.text("cursor")? {
             None | Some("") => None,
@@ -41,12 +42,12 @@ impl<P: Place> Stretch<P> {
         Ok(Self { listing, limit, after })
     }
 
-    /// How many items are to be read.
+    /// How many items the store is to read.
     pub fn read_limit(&self) -> usize {
         self.limit + 1
     }
 
-    /// The items of the page, of those that were read, and the cursor that leads on if there are more.
+    /// Makes the page from the items that were read, and the cursor to the next page if there are more.
     pub fn page<T>(&self, services: &Services, mut read: Vec<(T, P)>) -> (Vec<T>, Option<String>) {
         let more = read.len() > self.limit;
         read.truncate(self.limit);
@@ -92,7 +93,7 @@ impl Place for FriendPlace {
     }
 }
 
-/// A place in a listing by rank, then time, then id.
+/// The bytes of a place in a listing that is ordered by rank, then time, then id.
 fn ranked(rank: u8, since: Timestamp, id: Uuid) -> Vec<u8> {
     [&[rank][..], &since.0.to_be_bytes(), id.as_bytes()].concat()
 }

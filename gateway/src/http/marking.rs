@@ -1,5 +1,5 @@
-//! The time of the newest tokens, written to the store now and then, so that a later life of the server puts its logouts behind
-//! them whatever its clock says (`crate::revocations`).
+//! Writes the time of the newest tokens to the store at intervals. So the next run of the server sets its logouts later
+//! than these tokens, whatever its clock says (`crate::revocations`).
 
 use std::rc::Rc;
 use std::time::Duration;
@@ -9,10 +9,10 @@ use glommio::timer::sleep;
 use super::services::Services;
 use crate::revocations::MARK_INTERVAL;
 
-/// How soon after a quiet time a new token is seen.
+/// How soon a new token is noticed after a time without any.
 const LOOK_INTERVAL: Duration = Duration::from_secs(1);
 
-/// Marks for as long as it is polled. In an executor of glommio.
+/// Writes the time for as long as it is polled. It must run in an executor of glommio.
 pub async fn run(services: Rc<Services>) {
     let revocations = services.tokens.revocations();
     loop {

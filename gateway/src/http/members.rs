@@ -1,7 +1,8 @@
-//! Who is in which group: `POST /v2/group/{id}/{act}`, `GET /v2/group/{id}/user` and `GET /v2/user/{id}/group`
+//! The members of groups: `POST /v2/group/{id}/{act}`, `GET /v2/group/{id}/user` and `GET /v2/user/{id}/group`
 //! (docs/protocol.md, section 5).
 //!
-//! Every change goes through the owner of the group's channel, which puts it between what is said there.
+//! Every change goes through the owner of the group's channel. The owner gives it a place in the order of the channel's
+//! messages.
 
 use engine::id::{ChannelId, GroupId, UserId, parse_uuid};
 use engine::parcel::{ChannelAnswer, ChannelQuery};
@@ -23,7 +24,7 @@ use super::users::{UserBody, with_people};
 const LIMIT_DEFAULT: i32 = 100;
 const LIMIT_MAX: i32 = 100;
 
-/// What members do about a group, and about each other, by the last segment of its path.
+/// What members do to a group and to each other, named by the last segment of the path.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum MemberAct {
     Join,
@@ -50,7 +51,7 @@ impl MemberAct {
     }
 }
 
-/// Does it. The users concerned are in the query; a body is not looked at.
+/// Carries out the act. The query names the users concerned; the body is ignored.
 pub async fn act(services: &Services, request: &Request<Bytes>, id: &str, act: MemberAct) -> Result<Answer, Refusal> {
     let caller = bearer(services, request.headers())?.user;
     let group = group_id(id)?;
@@ -74,7 +75,7 @@ pub async fn act(services: &Services, request: &Request<Bytes>, id: &str, act: M
     Ok(answer::done())
 }
 
-/// Has the owner of the group's channel make a change.
+/// Asks the owner of the group's channel to make a change.
 pub async fn change(services: &Services, group: GroupId, actor: UserId, act: GroupAct) -> Result<(), Refusal> {
     let channel_query = ChannelQuery::ChangeGroup(GroupChange { group, actor, act: act.clone() });
     match services.channel_queries().ask(ChannelId::group(group), channel_query).await {
@@ -83,7 +84,7 @@ pub async fn change(services: &Services, group: GroupId, actor: UserId, act: Gro
     }
 }
 
-/// The members of a group, by role and since when; those who are banned only if they are asked for.
+/// The members of a group, ordered by role and then by time. Banned users are listed only on request.
 pub async fn of_group(services: &Services, request: &Request<Bytes>, id: &str) -> Result<Answer, Refusal> {
     #[derive(Serialize)]
     struct Members<'a> {
@@ -108,7 +109,7 @@ pub async fn of_group(services: &Services, request: &Request<Bytes>, id: &str) -
     Ok(answer::json(&Members { group_users: members.collect(), cursor }))
 }
 
-/// The groups of a user, by the user's role there and since when.
+/// The groups of a user, ordered by the user's role in them and then by time.
 pub async fn of_user(services: &Services, request: &Request<Bytes>, id: &str) -> Result<Answer, Refusal> {
     #[derive(Serialize)]
     struct Memberships<'a> {
@@ -132,7 +133,7 @@ pub async fn of_user(services: &Services, request: &Request<Bytes>, id: &str) ->
     Ok(answer::json(&Memberships { user_groups: groups.collect(), cursor }))
 }
 
-/// What is asked for of a roster, and in which role only.
+/// Reads from the query which part of a roster the client wants, and which single role, if any.
 fn asked(
     services: &Services,
     request: &Request<Bytes>,

@@ -1,7 +1,7 @@
-//! REST over HTTP/1.1: a router, and a file a resource. Rules of the wire live here; what they change lives in the
-//! store, what they decide about chat lives in `engine`.
+//! REST over HTTP/1.1: a router, and one file for each resource. This module has the rules of the wire. The store has
+//! the data that they change, and `engine` makes the decisions about chat.
 //!
-//! `serve` drives a connection; `respond` is all of it that has nothing to do with sockets.
+//! `serve` drives a connection. `respond` does everything that does not concern sockets.
 
 mod account;
 mod account_deletions;

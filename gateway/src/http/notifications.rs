@@ -1,4 +1,4 @@
-//! Notifications that are kept for the caller: `GET` and `DELETE /v2/notification` (docs/protocol.md, section 9).
+//! The caller's stored notifications: `GET` and `DELETE /v2/notification` (docs/protocol.md, section 9).
 
 use engine::id::{NotificationId, UserId, parse_uuid};
 use engine::social::notification::Notification;
@@ -17,7 +17,7 @@ use super::services::Services;
 const LIMIT_DEFAULT: i32 = 1;
 const LIMIT_MAX: i32 = 100;
 
-/// Lists them, oldest first. The cursor is always there: it is how a client asks for what has come since.
+/// Lists them, oldest first. Every answer has the cursor, because a client uses it to ask for newer ones later.
 pub async fn list(services: &Services, request: &Request<Bytes>) -> Result<Answer, Refusal> {
     let caller = bearer(services, request.headers())?.user;
     let query = Query::parse(request.uri().query())?;
@@ -33,7 +33,7 @@ pub async fn list(services: &Services, request: &Request<Bytes>) -> Result<Answe
     Ok(answer::json(&List { notifications: &notifications, cacheable_cursor: cursor }))
 }
 
-/// Deletes those of these ids that are the caller's.
+/// Deletes the notifications with these ids, if they belong to the caller.
 pub async fn delete(services: &Services, request: &Request<Bytes>) -> Result<Answer, Refusal> {
     let caller = bearer(services, request.headers())?.user;
     let query = Query::parse(request.uri().query())?;
@@ -49,7 +49,7 @@ fn listing(user: UserId) -> String {
     format!("notification/{user}")
 }
 
-/// The place in a cursor, which is `None` inside before the first.
+/// The place in a cursor. The inner `None` is the place before the first notification.
 fn place(services: &Services, caller: UserId, cursor: &str) -> Option<Option<NotificationId>> {
     match services.cursors.decode_place(&listing(caller), cursor)?.as_slice() {
         [] => Some(None),

@@ -1,7 +1,8 @@
-//! Newest pages as they were last written, so that all who read the same page of a busy room share one writing of it.
+//! The newest pages of channels in their written form, so that all readers of the same page of a busy room share it.
 //!
-//! A page is good for the version that its owner names; the owner is asked each time, so nothing here grows stale. Bounded
-//! in number and bytes: the page kept for longest goes first, and is written again when somebody asks.
+//! A page is valid for the version that the channel's owner names. The owner is asked each time, so no reader gets an
+//! old page. The number and the bytes of the pages are bounded: the page that was added first is removed first, and is
+//! written again when a client asks for it.
 
 use std::cell::RefCell;
 use std::collections::{HashMap, VecDeque};
@@ -10,7 +11,7 @@ use engine::id::ChannelId;
 use engine::parcel::Version;
 use hyper::body::Bytes;
 
-/// Pages kept on a shard: rooms that are busy at the same time, in one or two limits each.
+/// Pages kept on a shard: rooms that are busy at the same time, with one or two limits each.
 const PAGES_MAX: usize = 256;
 
 /// Bytes of all pages of a shard. Pages of ordinary messages have some 40 KB; of the largest, half a megabyte.
@@ -26,7 +27,7 @@ type Key = (ChannelId, usize);
 #[derive(Default)]
 struct Pages {
     written: HashMap<Key, (Version, Bytes)>,
-    /// The keys of `written`, the one that came first in front.
+    /// The keys of `written`, with the oldest first.
     order: VecDeque<Key>,
     bytes: usize,
 }
@@ -39,7 +40,7 @@ impl NewestPages {
         (*written == version).then(|| page.clone())
     }
 
-    /// Keeps a page in place of its former version.
+    /// Keeps a page. It replaces the previous version of the page.
     pub fn keep(&self, channel: &ChannelId, limit: usize, version: Version, page: Bytes) {
         let pages = &mut *self.0.borrow_mut();
         let key = (channel.clone(), limit);

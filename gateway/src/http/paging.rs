@@ -1,6 +1,7 @@
 //! Which messages make a page of history, and which cursors lead on from it (docs/protocol.md, section 6).
 //!
-//! Pure: a listing says what to read from the store, one message more than the page holds, and then makes the page.
+//! Pure: a listing says what to read from the store, which is one message more than the page holds. Then it makes the
+//! page.
 
 use engine::id::MessageId;
 use engine::message::Message;
@@ -8,30 +9,30 @@ use storage::Place;
 
 use super::cursor::{Cursor, Direction, Step};
 
-/// What a client asks to see.
+/// What a client asks for.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Listing {
     pub direction: Direction,
     pub limit: usize,
-    /// Of this direction.
+    /// A cursor of this direction.
     pub cursor: Option<Cursor>,
-    /// Only messages between these two, which are not among them.
+    /// Only messages between these two. The two themselves are not included.
     pub after: Option<MessageId>,
     pub before: Option<MessageId>,
 }
 
-/// What it gets to see.
+/// The page that the client gets.
 #[derive(Debug)]
 pub struct Page {
     pub messages: Vec<Message>,
     pub next: Option<Cursor>,
     pub previous: Option<Cursor>,
-    /// Leads to what is newer than the page's last message, whatever the page's order.
+    /// Leads to messages newer than the page's last message, whatever the page's order.
     pub cacheable: Option<Cursor>,
 }
 
 impl Listing {
-    /// From where the store is to read.
+    /// Where the store is to begin reading.
     pub fn place(&self) -> Place {
         use Direction::{NewestFirst, OldestFirst};
         match (self.direction, self.cursor.map(|cursor| (cursor.step, cursor.id))) {
@@ -50,12 +51,12 @@ impl Listing {
         self.after.is_none_or(|after| id > after) && self.before.is_none_or(|before| id < before)
     }
 
-    /// How many messages the store is to read: the one too many tells whether there are more.
+    /// How many messages the store is to read: one more than the page holds, to tell whether there are more.
     pub fn read_limit(&self) -> usize {
         self.limit + 1
     }
 
-    /// The page, from what the store has read.
+    /// Makes the page from the messages that the store has read.
     pub fn page(&self, mut messages: Vec<Message>) -> Page {
         messages.retain(|message| self.holds(message.id));
         let more = messages.len() > self.limit;
@@ -76,7 +77,7 @@ impl Listing {
         let cursor = |step, id| Cursor { direction: self.direction, step, id };
         Page {
             messages,
-            // Going back, the page is followed by the one it was reached from.
+            // When the client goes back, the next page is the one that it came from.
             next: (more || back).then(|| cursor(Step::Next, last)),
             previous: (self.cursor.is_some() && (more || !back)).then(|| cursor(Step::Previous, first)),
             cacheable: Some(newer(last)),
@@ -133,7 +134,7 @@ mod tests {
         listing.page(read(kept, &listing))
     }
 
-    /// After and before.
+    /// The bounds: after and before.
     type Bounds = (Option<u128>, Option<u128>);
 
     #[test]
@@ -160,7 +161,7 @@ mod tests {
             check(&oldest(nothing), &[], false, false);
         }
         check(&bounded(&SEVEN, Direction::NewestFirst, None, (Some(5), None)), &[7, 6], false, false);
-        // A cursor from outside the bounds does not lead out of them.
+        // A cursor outside the bounds gives no message outside the bounds.
         let outside = Some(newer(MessageId(Uuid::from_u128(1))));
         check(&bounded(&SEVEN, Direction::OldestFirst, outside, (Some(4), Some(6))), &[5], false, true);
     }

@@ -1,7 +1,7 @@
-//! Who is in a channel, page by page: `GET /v2/channel/{channel_id}/presence` (docs/protocol.md, section 2.10).
+//! The members of a channel, page by page: `GET /v2/channel/{channel_id}/presence` (docs/protocol.md, section 2.10).
 //!
-//! The owner is asked, and the asker need not be there. Of the store nothing is asked but whether a group's channel may be
-//! read.
+//! The channel's owner answers, and the caller need not be a member. The store is only asked whether the caller may
+//! read a group's channel.
 
 use engine::limits::PRESENCE_PAGE_MAX;
 use engine::message::Presence;
@@ -21,7 +21,7 @@ use super::services::Services;
 const LIMIT_DEFAULT: i32 = 100;
 const LIMIT_MAX: i32 = PRESENCE_PAGE_MAX as i32;
 
-/// Lists visible members of a channel, whose id has been decoded, in the order of their sessions.
+/// Lists visible members of a channel, in the order of their sessions. `channel` is the decoded id.
 pub async fn list(services: &Services, request: &Request<Bytes>, channel: &str) -> Result<Answer, Refusal> {
     let caller = bearer(services, request.headers())?.user;
     let query = Query::parse(request.uri().query())?;

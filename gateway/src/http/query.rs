@@ -1,5 +1,5 @@
-//! Query parameters (docs/protocol.md, section 1.7): snake_case or camelCase, unknown ones ignored, repeated ones form
-//! lists; a repeated scalar and an unreadable number or boolean are refused.
+//! Query parameters (docs/protocol.md, section 1.7). Names are snake_case or camelCase. Unknown parameters are ignored.
+//! Repeated parameters form lists. A repeated scalar and an unreadable number or boolean are refused.
 
 use engine::id::{UserId, parse_uuid};
 
@@ -51,7 +51,7 @@ impl Query {
         value.parse().map(Some).map_err(|_| Refusal::invalid(format!("{name} must be a whole number")))
     }
 
-    /// How many items a listing's page is to have.
+    /// How many items a page of the listing may have.
     pub fn limit(&self, default: i32, max: i32) -> Result<usize, Refusal> {
         match self.number("limit")?.unwrap_or(default) {
             limit if (1..=max).contains(&limit) => Ok(limit as usize),
@@ -59,7 +59,7 @@ impl Query {
         }
     }
 
-    /// Which state the items of a listing are to be in, one of those that `known` finds.
+    /// Which state the listed items must have. `known` returns the state of a number, if there is one.
     pub fn state<T>(&self, known: impl FnOnce(i32) -> Option<T>) -> Result<Option<T>, Refusal> {
         match self.number("state")? {
             None => Ok(None),

@@ -1,7 +1,7 @@
-//! Connections that hyper gives back, because their next request opens a WebSocket. The shard's table takes them up in its
-//! next turn and judges the opening as it judges a first one.
+//! Connections that hyper gives back, because their next request opens a WebSocket. The shard's table takes them in its
+//! next turn and judges the opening like a first one.
 //!
-//! Bounded by the HTTP connections of a shard, each of which comes back once at most.
+//! Bounded by the number of HTTP connections of a shard, each of which comes back at most once.
 
 use std::cell::RefCell;
 use std::collections::VecDeque;
@@ -13,11 +13,11 @@ use runtime::bell::Bell;
 /// A connection whose earlier requests are answered.
 pub struct Returned {
     pub descriptor: OwnedFd,
-    /// What has been read of it and not been answered: the opening, and what came with it.
+    /// The bytes that were read and not answered: the opening, and what came after it.
     pub bytes: Vec<u8>,
 }
 
-/// The connections that wait to be taken up.
+/// The connections that the shard has not taken yet.
 #[derive(Default)]
 pub struct Returns {
     bell: Bell,
@@ -30,7 +30,7 @@ impl Returns {
         self.bell.ring();
     }
 
-    /// The next one, for the shard.
+    /// The next connection, for the shard.
     pub fn take(&self) -> Option<Returned> {
         self.waiting.borrow_mut().pop_front()
     }
@@ -39,7 +39,7 @@ impl Returns {
         self.waiting.borrow().is_empty()
     }
 
-    /// Ready when there is something to take.
+    /// Ready when `take` has a connection.
     pub fn poll_put(&self, context: &mut Context<'_>) -> Poll<()> {
         self.bell.poll(context)
     }

@@ -1,4 +1,5 @@
-//! Which resource answers which request, and what the rest hears (docs/protocol.md, sections 1.1 and 1.9).
+//! Which resource answers which request, and the answers to all other requests (docs/protocol.md, sections 1.1 and
+//! 1.9).
 
 use hyper::body::Bytes;
 use hyper::header::ACCEPT;
@@ -13,13 +14,13 @@ use super::services::Services;
 use super::{account, authenticate, friends, groups, history, links, members, notifications, presence, session, users};
 use crate::percent::{self, Part};
 
-/// What the binary itself serves to browsers.
+/// The chat page, which the binary itself serves to browsers.
 const CHAT_PAGE: &str = include_str!("../page/index.html");
 
-/// `GET /ws` never gets here, only `HEAD /ws`.
+/// Only `HEAD /ws` gets this answer; `GET /ws` never reaches the router.
 const NOT_A_SOCKET: &str = "this is for WebSocket clients: send Upgrade, and a token\n";
 
-/// The first segments below `/v2/` of the protocol's REST features, ours and those we lack.
+/// The first segments below `/v2/` of the protocol's REST features: those that this server has and those that it lacks.
 const FEATURES: [&str; 15] = [
     "account",
     "channel",
@@ -38,7 +39,7 @@ const FEATURES: [&str; 15] = [
     "user",
 ];
 
-/// Answers one request, whatever it is.
+/// Answers any request.
 pub async fn respond(services: &Services, request: Request<Bytes>) -> Answer {
     if request.method() == Method::OPTIONS {
         return answer::preflight(request.headers());
@@ -56,7 +57,7 @@ enum Route {
     Health,
     Socket,
     Authenticate(CredentialKind),
-    /// Signing in by a kind of credential that is not here.
+    /// Signing in with a kind of credential that the server does not have.
     LackingSignIn,
     Refresh,
     Logout,
@@ -65,27 +66,27 @@ enum Route {
     Unlink(CredentialKind),
     Users,
     Groups,
-    /// These with the group's id, decoded, if that can be done.
+    /// With the group's decoded id, or `None` if it cannot be decoded.
     Group(Option<String>),
     Members(Option<String>),
     MemberAct(Option<String>, MemberAct),
-    /// With the user's id, likewise.
+    /// With the user's decoded id, or `None` if it cannot be decoded.
     Memberships(Option<String>),
     Friends,
     Block,
     Notifications,
-    /// With the channel's id, when the path has it: decoded, or `None` inside when that cannot be done.
+    /// With the channel's id, if the path has it: decoded, or an inner `None` if it cannot be decoded.
     History(Option<Option<String>>),
-    /// With the channel's id, decoded, if that can be done.
+    /// With the channel's decoded id, or `None` if it cannot be decoded.
     Presence(Option<String>),
-    /// A feature of the protocol that is not here, or not in this form.
+    /// A feature of the protocol that this server does not have, or not in this form.
     Lacking,
     Unknown,
 }
 
 impl Route {
-    /// A path is split before it is decoded, so that a channel's id may have a slash in it. What is found nowhere is looked
-    /// for once more with its slashes decoded, as Nakama decodes all paths.
+    /// A path is split before it is decoded, so that a channel's id may contain a slash. A path that is not found is
+    /// tried once more with its slashes decoded first, as Nakama decodes all paths.
     fn of(path: &str) -> Self {
         if path.is_empty() || path == "/" {
             return Self::Welcome;
@@ -135,7 +136,7 @@ impl Route {
     }
 }
 
-/// Stands for a segment that cannot be decoded. No name has a slash.
+/// Stands for a segment that cannot be decoded. No name contains a slash.
 const NO_NAME: &str = "/";
 
 fn credential_kind(name: &str) -> Option<CredentialKind> {
@@ -148,7 +149,7 @@ fn credential_kind(name: &str) -> Option<CredentialKind> {
 }
 
 async fn dispatch(services: &Services, request: &Request<Bytes>) -> Result<Answer, Refusal> {
-    // An answer to HEAD is that to GET; the connection leaves its body out.
+    // HEAD gets the same answer as GET; hyper leaves out the body.
     let method = if request.method() == Method::HEAD { &Method::GET } else { request.method() };
     match (Route::of(request.uri().path()), method) {
         (Route::Welcome, &Method::GET) => Ok(welcome(request.headers())),
@@ -166,7 +167,7 @@ async fn dispatch(services: &Services, request: &Request<Bytes>) -> Result<Answe
         (Route::Link(kind), &Method::POST) => links::link(services, request, kind).await,
         (Route::Unlink(kind), &Method::POST) => links::unlink(services, request, kind).await,
         (Route::Users, &Method::GET) => users::list(services, request).await,
-        // An id that is not text is nobody's.
+        // No user has an id that is not text.
         (Route::Memberships(id), &Method::GET) => members::of_user(services, request, &id.unwrap_or_default()).await,
         (Route::Groups, &Method::GET) => groups::list(services, request).await,
         (Route::Groups, &Method::POST) => groups::create(services, request).await,
@@ -184,7 +185,7 @@ async fn dispatch(services: &Services, request: &Request<Bytes>) -> Result<Answe
         (Route::Notifications, &Method::DELETE) => notifications::delete(services, request).await,
         (Route::History(id), &Method::GET) => history::list(services, request, id.map(Option::unwrap_or_default)).await,
         (Route::Presence(id), &Method::GET) => presence::list(services, request, &id.unwrap_or_default()).await,
-        // Nobody has a session token before signing in.
+        // A client has no session token before it signs in.
         (Route::LackingSignIn, _) => Err(Refusal::not_found("this server does not have this way to sign in")),
         (Route::Lacking, _) => {
             bearer(services, request.headers())?;
@@ -195,7 +196,7 @@ async fn dispatch(services: &Services, request: &Request<Bytes>) -> Result<Answe
     }
 }
 
-/// Programs that look whether we live get an empty answer, people with a browser get the chat page.
+/// Health checks get an empty answer, browsers get the chat page.
 fn welcome(headers: &HeaderMap) -> Answer {
     let accepted = headers.get_all(ACCEPT).iter().filter_map(|value| value.to_str().ok());
     if accepted.into_iter().any(|accepted| accepted.to_ascii_lowercase().contains("text/html")) {

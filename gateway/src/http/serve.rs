@@ -1,7 +1,7 @@
 //! One HTTP/1.1 connection, from its first request to its last.
 //!
-//! Its state lives in one boxed future, some 18 KiB: whoever holds the task holds a pointer. It ends by itself: when
-//! the client is done, when a deadline passes, when the server closes.
+//! The state of a connection lives in one boxed future of some 18 KiB, so that the owner of the task holds only a
+//! pointer. The future ends by itself: when the client is done, when a deadline passes, or when the server stops.
 
 use std::convert::Infallible;
 use std::future::{Future, poll_fn};
@@ -32,16 +32,17 @@ use super::stream::{Left, Pace, PacedStream, Step};
 use crate::{full, readiness};
 
 /// Answers the requests of one connection, until one of them opens a WebSocket: then the connection goes to
-/// `Services::returns`. `unread` is what has been read of it already.
+/// `Services::returns`. `unread` are the bytes that were already read from it.
 ///
-/// To be run as a task of the shard that accepted the stream. It may be dropped at any time, which cuts the connection.
+/// Run it as a task of the shard that accepted the stream. It may be dropped at any time, which cuts the connection.
 pub fn serve(stream: TcpStream, unread: Vec<u8>, services: Rc<Services>) -> Pin<Box<dyn Future<Output = ()>>> {
     Box::pin(async move {
         let Some(entered) = services.connections.enter() else {
             refuse(stream).await;
             return;
         };
-        // Answers are written whole; waiting to fill a packet would only add delay. A dead socket shows on reading.
+        // Each answer is written whole, so waiting to fill a packet would only add delay. If the socket is dead, the
+        // next read fails.
         let _ = stream.set_nodelay(true);
         let pace = Rc::new(Pace::new(Instant::now(), services.keep_alive));
         if unread.is_empty() {
@@ -50,7 +51,7 @@ pub fn serve(stream: TcpStream, unread: Vec<u8>, services: Rc<Services>) -> Pin<
         let stream = PacedStream::new(stream, unread, pace.clone());
         match drive(stream, &services, &pace, &entered).await {
             Some(Left::Opening(stream, bytes)) if services.connections.are_open() => {
-                // Out of descriptors: the client sees the connection end, and tries another one.
+                // Out of descriptors: the client sees the connection end, and opens another one.
                 if let Ok(descriptor) = readiness::give_up(stream) {
                     services.returns.put(Returned { descriptor, bytes });
                 }
@@ -61,8 +62,8 @@ pub fn serve(stream: TcpStream, unread: Vec<u8>, services: Rc<Services>) -> Pin<
     })
 }
 
-/// Lets hyper answer until it has nothing more to answer, or until the next request opens a WebSocket: then the socket comes
-/// back with what was read of that. Nothing comes back when the client has taken too long.
+/// Lets hyper answer until it has nothing more to answer, or until the next request opens a WebSocket. Then returns the
+/// socket with the bytes that were read of that request. Returns `None` when the client has taken too long.
 async fn drive(stream: PacedStream, services: &Services, pace: &Rc<Pace>, entered: &Entered<'_>) -> Option<Left> {
     let answering = service_fn(|request| Box::pin(answer(services, pace, request)));
     let mut connection = http1::Builder::new()
@@ -76,7 +77,7 @@ async fn drive(stream: PacedStream, services: &Services, pace: &Rc<Pace>, entere
         if closing {
             Pin::new(&mut connection).graceful_shutdown();
         }
-        // What is wrong with a connection is its client's to know: hyper has answered what can be answered.
+        // Errors of one connection concern only its client; hyper has answered what can be answered.
         match connection.poll_without_shutdown(context) {
             Poll::Ready(Ok(())) if pace.is_unsent() => {
                 if Pin::new(&mut connection).poll(context).is_ready() {
@@ -95,12 +96,12 @@ async fn drive(stream: PacedStream, services: &Services, pace: &Rc<Pace>, entere
     Some(if finished == Finished::InOrder { stream.into_left() } else { Left::Nothing(stream) })
 }
 
-/// How hyper has come to its end.
+/// How hyper has finished.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Finished {
-    /// With everything answered and sent.
+    /// Everything is answered and sent.
     InOrder,
-    /// With the connection.
+    /// The connection has ended.
     Ended,
 }
 
@@ -125,8 +126,8 @@ async fn answer(services: &Services, pace: &Pace, request: Request<Incoming>) ->
     Ok(answer)
 }
 
-/// Whether the request says for whom it is (RFC 9112, section 3.2): HTTP/1.1 has one `Host`, and balancers' checks by HTTP/1.0
-/// have none. Which name it is does not matter here.
+/// Checks the `Host` header (RFC 9112, section 3.2): HTTP/1.1 needs exactly one, and balancers that check by HTTP/1.0
+/// send none. The name itself does not matter.
 fn addressed(head: &Parts) -> Result<(), Refusal> {
     let mut hosts = head.headers.get_all(HOST).iter();
     match (hosts.next(), hosts.next()) {
@@ -151,7 +152,7 @@ fn is_of_a_host(byte: u8) -> bool {
     byte.is_ascii_alphanumeric() || b"-._~!$&'()*+,;=%:[]".contains(&byte)
 }
 
-/// What a client hears whose request's head is not passed on.
+/// The answer for a request whose head was not passed to hyper.
 fn unanswerable(fault: Fault) -> Refusal {
     match fault {
         Fault::Malformed => Refusal::invalid("this is no HTTP request"),
@@ -162,8 +163,8 @@ fn unanswerable(fault: Fault) -> Refusal {
     }
 }
 
-/// Wakes the connection when its deadline passes. Most deadlines move before they pass, so the timer is set anew only
-/// when it would fire too late; when it fires too early, it is set again.
+/// Wakes the connection when its deadline passes. Most deadlines move before they pass. So the timer is reset only when
+/// it would fire too late; when it fires too early, it is started again.
 struct Watch<'a> {
     pace: &'a Pace,
     timer: Option<(Instant, Timer)>,
@@ -189,7 +190,7 @@ impl Watch<'_> {
     }
 }
 
-/// Tells one client too many, as far as its socket takes it at once.
+/// Tells one client that there are too many connections. Writes only what the socket takes at once.
 async fn refuse(mut stream: TcpStream) {
     let answer = full::unasked();
     poll_fn(|context| {
@@ -211,7 +212,7 @@ mod tests {
     #[test]
     fn a_connection_is_given_up_at_its_deadline_and_not_before() {
         let begun = Instant::now();
-        // Most of the head's time is over.
+        // Most of the time for the head is over.
         let begun_before = begun.checked_sub(Duration::from_millis(9_950)).unwrap();
         let pace = Pace::new(begun_before, Duration::from_secs(75));
         let deadline = pace.deadline();

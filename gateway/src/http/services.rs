@@ -1,4 +1,4 @@
-//! What the resources work with; one a shard.
+//! What the resources use to do their work. Each shard has one `Services`.
 
 use std::cell::Cell;
 use std::sync::Arc;
@@ -20,7 +20,7 @@ use crate::options::KEEP_ALIVE;
 use crate::password::Passwords;
 use crate::token::Tokens;
 
-/// A shard's way to tokens, passwords and the store.
+/// A shard's access to tokens, passwords and the store.
 pub struct Services {
     pub(super) server_key: String,
     pub(super) tokens: Arc<Tokens>,
@@ -30,7 +30,7 @@ pub struct Services {
     pub(super) connections: Connections,
     pub(super) returns: Returns,
     pub(super) newest_pages: NewestPages,
-    /// How long the next request of a connection is waited for.
+    /// How long a connection waits for its next request.
     pub(super) keep_alive: Duration,
     channel_queries: ChannelQueries,
     account_deletions: AccountDeletions,
@@ -70,12 +70,12 @@ impl Services {
         &self.returns
     }
 
-    /// Lets the next request of a connection be waited for so long.
+    /// Sets how long a connection waits for its next request.
     pub fn keeping_connections(self, keep_alive: Duration) -> Self {
         Self { keep_alive, ..self }
     }
 
-    /// Questions to the owners of channels, and news for sessions.
+    /// Queries to the owners of channels, and broadcasts for sessions.
     pub fn channel_queries(&self) -> &ChannelQueries {
         &self.channel_queries
     }
@@ -84,7 +84,7 @@ impl Services {
         &self.account_deletions
     }
 
-    /// Goes on with accounts that a former life of the server has begun to delete. For one shard of all.
+    /// Continues account deletions that an earlier run of the server began. Call it for one shard only.
     pub fn take_up_departures(&self) {
         self.account_deletions.take_up();
     }
@@ -106,22 +106,22 @@ impl Services {
         (self.clock)()
     }
 
-    /// Why the store takes nothing now, if it does not.
+    /// Why the store takes no requests now, or `None` if it takes them.
     pub fn unready(&self) -> Option<String> {
         self.store.unready()
     }
 
-    /// Lets connections end after their answer while there is little room for others.
+    /// While `crowded`, connections close after their answer, because the shard has little room for others.
     pub fn be_crowded(&self, crowded: bool) {
         self.connections.be_crowded(crowded);
     }
 
-    /// Whether a refused connection may wait for its next request.
+    /// Whether a connection may stay open for its next request after a refusal.
     pub fn may_keep(&self) -> bool {
         self.connections.may_keep()
     }
 
-    /// Begins the end: each connection closes as soon as it has given the answer that it owes, idle ones at once.
+    /// Begins the stop: each connection closes after the answer that it still owes, idle connections close at once.
     pub fn close_connections(&self) {
         self.connections.close();
         self.account_deletions.close();
@@ -133,7 +133,7 @@ impl Services {
     }
 }
 
-/// Requests that were answered, counted.
+/// Counts the requests that were answered.
 #[derive(Default)]
 pub struct Answered {
     classes: [Cell<u64>; ANSWER_CLASSES.len()],
@@ -152,7 +152,7 @@ impl Answered {
         self.sign_ins.set(self.sign_ins.get() + 1);
     }
 
-    /// Adds what was counted here to what was counted of sockets.
+    /// Adds these counts to the counters of the sockets.
     pub fn add_to(&self, counters: &mut SocketCounters) {
         counters.http_answers.iter_mut().zip(&self.classes).for_each(|(total, count)| *total += count.get());
         counters.sign_ins += self.sign_ins.get();

@@ -1,4 +1,4 @@
-//! Keeping signed in, and signing out: `POST /v2/account/session/refresh`, `POST /v2/session/logout`
+//! Renews tokens, and logs out: `POST /v2/account/session/refresh`, `POST /v2/session/logout`
 //! (docs/protocol.md, section 8.2).
 
 use engine::id::UserId;
@@ -16,11 +16,11 @@ use super::services::Services;
 use crate::revocations::{Cut, Issue};
 use crate::token::{Claims, TokenRefusal, VARS_BYTES_MAX, Vars};
 
-/// How often a cutoff is stored until it is ahead of all tokens. Once is enough, unless a store takes longer than it should,
-/// or the same user is logged out on several shards at the same moment.
+/// How often a cutoff is stored until it is later than all tokens. Once is enough, unless the store is slower than it
+/// should be, or several shards log out the same user at the same moment.
 const CUTOFF_TRIES: usize = 8;
 
-/// New tokens for a refresh token, with the user's present name.
+/// Issues new tokens for a refresh token, with the user's present name.
 pub async fn refresh(services: &Services, request: &Request<Bytes>) -> Result<Answer, Refusal> {
     basic(services, request.headers())?;
     let body: RefreshBody = body::read(request.headers(), request.body().clone())?;
@@ -37,7 +37,7 @@ pub async fn refresh(services: &Services, request: &Request<Bytes>) -> Result<An
     if account.disable_time.is_some() {
         return Err(banned());
     }
-    // The store has answered since they were checked.
+    // The store took time to answer, and the tokens may have been logged out since they were checked.
     if services.tokens.is_logged_out(&claims) {
         return Err(TokenRefusal::LoggedOut.into());
     }
@@ -45,7 +45,7 @@ pub async fn refresh(services: &Services, request: &Request<Bytes>) -> Result<An
     Ok(answer::json(&SessionBody { created: false, token: pair.session, refresh_token: pair.refresh }))
 }
 
-/// Refuses the given tokens from now on; without any, all tokens that the caller has.
+/// Refuses the given tokens from now on. If no token is given, refuses all tokens of the caller.
 pub async fn logout(services: &Services, request: &Request<Bytes>) -> Result<Answer, Refusal> {
     let caller = bearer(services, request.headers())?;
     let body: LogoutBody = body::read(request.headers(), request.body().clone())?;
@@ -68,7 +68,7 @@ pub async fn logout(services: &Services, request: &Request<Bytes>) -> Result<Ans
     Ok(answer::done())
 }
 
-/// The client's pairs, if they are few enough to travel in every token.
+/// The client's key-value pairs, if they are small enough to be in every token.
 pub fn checked_vars(vars: Option<Vars>) -> Result<Vars, Refusal> {
     let vars = vars.unwrap_or_default();
     let size = serde_json::to_string(&vars).map_or(usize::MAX, |json| json.len());
@@ -102,7 +102,8 @@ fn own(caller: &Claims, given: Result<Claims, TokenRefusal>) -> Result<Claims, R
     }
 }
 
-/// Kept first, then in force: what a client is told to be logged out stays so after a restart.
+/// Stores the revocation first and then puts it in force, so that a logout that was answered still holds after a
+/// restart.
 async fn revoke(services: &Services, revocation: Revocation) -> Result<(), Refusal> {
     check_room(services, &revocation)?;
     services.store.revoke(revocation).await?;
@@ -110,7 +111,7 @@ async fn revoke(services: &Services, revocation: Revocation) -> Result<(), Refus
     Ok(())
 }
 
-/// Refuses all tokens that the user has when this returns. `seen` is one of them, if one is known.
+/// Refuses all tokens that the user has when this returns. `seen` is one of them, if the caller knows one.
 pub async fn log_out_everywhere(services: &Services, user: UserId, seen: Option<Issue>) -> Result<(), Refusal> {
     let revocations = services.tokens.revocations();
     let mut cut = Cut::Late;
@@ -125,7 +126,7 @@ pub async fn log_out_everywhere(services: &Services, user: UserId, seen: Option<
         }
     }
     match cut {
-        // Among many logouts at the same time, this one counts as the one before the last.
+        // If a later logout of the same user overtook this one, this one counts as just before it.
         Cut::InForce | Cut::Overtaken => Ok(()),
         Cut::Late => Err(Refusal::new(Code::Unavailable, "the store is too slow to log out everywhere, try again")),
     }

@@ -1,5 +1,5 @@
-//! A glommio socket as hyper wants to see it: the bytes that were read before come first, each step of a request has its
-//! deadline, and the connection seems to end where hyper has no more to answer on it (`framing.rs`).
+//! A glommio socket as hyper sees it: bytes that were already read come first, each step of a request has its deadline,
+//! and the stream ends for hyper where it has no more to answer (`framing.rs`).
 
 use std::cell::Cell;
 use std::future::{Future, poll_fn};
@@ -16,35 +16,36 @@ use hyper::rt::{Read, ReadBufCursor, Write};
 
 use super::framing::{Fault, Framing, Passage};
 
-/// Requests have this long for their head, then for their body; answers this long for each part that is written.
+/// Time for a request's head, time for its body, and time for the client to read each part of an answer that is
+/// written.
 const STEP_DURATION_MAX: Duration = Duration::from_secs(10);
-/// Long after the patience of any client; only a store that never answers gets here.
+/// No client waits this long; only a store that never answers reaches this limit.
 const ANSWER_DURATION_MAX: Duration = Duration::from_secs(30);
 
-/// How long, and how far, a client that is still sending is listened to behind the last answer.
+/// How long, and how many bytes, the server still reads from a client that keeps sending after the last answer.
 const LINGER_DURATION_MAX: Duration = Duration::from_secs(2);
 const LINGER_BYTES_MAX: usize = 4 << 20;
 
 /// Most bytes read at once.
 const READ_BYTES_MAX: usize = 8192;
 
-/// Where a connection is, and how long it may stay there.
+/// The present step of a connection, and its deadline.
 pub struct Pace {
     step: Cell<Step>,
     deadline: Cell<Instant>,
-    /// Since when, at the latest, the client should have taken something of what it is sent.
+    /// When, at the latest, the client must have read some of what was sent to it.
     write_deadline: Cell<Option<Instant>>,
-    /// Whether the newest answer is still with hyper, or a part of it.
+    /// Whether hyper still has the newest answer, or a part of it.
     unsent: Cell<bool>,
-    /// How long the next request may be waited for.
+    /// How long a connection may wait for the next request.
     keep_alive: Duration,
-    /// What is wrong with the head that hyper was given another one for.
+    /// The fault of a head that was replaced by another one for hyper.
     fault: Cell<Option<Fault>>,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Step {
-    /// Nothing of the next request is here.
+    /// Nothing of the next request has arrived.
     Idle,
     Head,
     Body,
@@ -52,7 +53,7 @@ pub enum Step {
 }
 
 impl Pace {
-    /// Begins with a head of which something has been read already.
+    /// Begins in the step `Head`: some bytes of a head have already been read.
     pub fn new(now: Instant, keep_alive: Duration) -> Self {
         let pace = Self {
             step: Cell::new(Step::Head),
@@ -66,7 +67,8 @@ impl Pace {
         pace
     }
 
-    /// Why the request that hyper has just handed over is to be refused, if it stands for one that cannot be answered.
+    /// The fault of the original request, if the request that hyper has just handed over stands for one that cannot be
+    /// answered.
     pub fn take_fault(&self) -> Option<Fault> {
         self.fault.take()
     }
@@ -82,24 +84,24 @@ impl Pace {
         );
     }
 
-    /// Whether some of the newest answer is not sent yet.
+    /// Whether some of the newest answer has not been sent yet.
     pub fn is_unsent(&self) -> bool {
         self.unsent.get()
     }
 
-    /// hyper is about to be given the answer to its newest request.
+    /// Call this just before hyper gets the answer to its newest request.
     pub fn answered(&self, now: Instant) {
         self.unsent.set(true);
         self.enter(Step::Idle, now);
     }
 
-    /// When the connection shall be given up, if nothing moves until then.
+    /// When the connection is given up, if nothing moves until then.
     pub fn deadline(&self) -> Instant {
         self.write_deadline.get().map_or(self.deadline.get(), |deadline| deadline.min(self.deadline.get()))
     }
 
-    /// Whether no request is being read or answered, and no answer waits to be taken. The beginning of a head is no
-    /// request yet.
+    /// Whether no request is being read or answered, and the client has read every answer. An incomplete head does not
+    /// count as a request.
     pub fn owes_nothing(&self) -> bool {
         matches!(self.step.get(), Step::Idle | Step::Head) && self.write_deadline.get().is_none()
     }
@@ -120,29 +122,29 @@ impl Pace {
 /// The connection, for hyper.
 pub struct PacedStream {
     stream: TcpStream,
-    /// What was read and hyper does not have. Of that, `passed` bytes are for it.
+    /// Bytes that were read and that hyper does not have. The first `passed` of them are for hyper.
     unread: Vec<u8>,
     passed: usize,
     framing: Framing,
-    /// What hyper, once it has what was passed, is told.
+    /// How the stream ends for hyper, once hyper has the passed bytes.
     end: Option<End>,
     pace: Rc<Pace>,
 }
 
-/// Where a connection ends for hyper.
+/// Why the stream ends for hyper.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 enum End {
     /// The client sends no more.
     Client,
     /// The next request opens a WebSocket.
     Opening,
-    /// Nobody can tell what else the client sends.
+    /// The end of the client's request cannot be known.
     Unknown,
 }
 
-/// What is left of a connection.
+/// What remains of a connection.
 pub enum Left {
-    /// A request to open a WebSocket, and what came with it.
+    /// A request to open a WebSocket, and the bytes that came after it.
     Opening(TcpStream, Vec<u8>),
     /// Nothing to answer.
     Nothing(PacedStream),
@@ -154,7 +156,7 @@ impl PacedStream {
         Self { stream, unread, passed: 0, framing: Framing::default(), end: None, pace }
     }
 
-    /// What is left when hyper has nothing more to answer.
+    /// What remains when hyper has nothing more to answer.
     pub fn into_left(self) -> Left {
         if self.is_opening() { Left::Opening(self.stream, self.unread) } else { Left::Nothing(self) }
     }
@@ -163,8 +165,8 @@ impl PacedStream {
         self.end == Some(End::Opening) && self.passed == 0 && !self.pace.unsent.get()
     }
 
-    /// Ends the connection so that the client gets to see the last answer: a socket that is closed with bytes unread
-    /// takes back what it has sent.
+    /// Ends the connection so that the client can read the last answer: closing a socket with unread bytes resets the
+    /// connection, and the client may lose that answer.
     pub async fn close(mut self) {
         let deadline = Timer::new(LINGER_DURATION_MAX);
         let unsent = self.end != Some(End::Client) && !(self.framing.is_between_requests() && self.unread.is_empty());
@@ -185,7 +187,7 @@ impl PacedStream {
         .await;
     }
 
-    /// Passes on what may be passed on of what was read; false when more has to be read for that.
+    /// Passes on those unread bytes that are for hyper. Returns false when more bytes have to be read first.
     fn pass(&mut self) -> bool {
         while self.passed == 0 && self.end.is_none() {
             match self.framing.next(&self.unread) {
@@ -252,7 +254,7 @@ impl Write for PacedStream {
     }
 
     fn poll_flush(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
-        // hyper flushes when it has handed over all that it has.
+        // hyper flushes when it has handed over all of its output.
         self.pace.unsent.set(false);
         Pin::new(&mut self.stream).poll_flush(context)
     }

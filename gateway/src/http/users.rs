@@ -1,4 +1,4 @@
-//! Users as others see them: `GET /v2/user` (docs/protocol.md, section 8.3).
+//! Users as other users see them: `GET /v2/user` (docs/protocol.md, section 8.3).
 
 use engine::id::{Timestamp, UserId};
 use engine::limits::USERNAME_BYTES_MAX;
@@ -14,8 +14,8 @@ use super::error::Refusal;
 use super::query::Query;
 use super::services::Services;
 
-/// The users with these ids and names; unknown ones are left out. How many may be asked for is bounded by the
-/// request head.
+/// The users with these ids and names; unknown ones are left out. The request head bounds how many a client can ask
+/// for.
 pub async fn list(services: &Services, request: &Request<Bytes>) -> Result<Answer, Refusal> {
     #[derive(Serialize)]
     struct Users<'a> {
@@ -25,7 +25,7 @@ pub async fn list(services: &Services, request: &Request<Bytes>) -> Result<Answe
     bearer(services, request.headers())?;
     let query = Query::parse(request.uri().query())?;
     let mut ids = query.user_ids("ids")?;
-    // Longer ones are nobody's, and the store need not hear of them.
+    // No user has a longer name, so the store is not asked.
     for username in query.list("usernames").filter(|name| name.len() <= USERNAME_BYTES_MAX) {
         ids.extend(services.store.user_by_username(username).await?);
     }
@@ -35,15 +35,15 @@ pub async fn list(services: &Services, request: &Request<Bytes>) -> Result<Answe
     Ok(answer::json(&Users { users: people.iter().map(UserBody::from).collect() }))
 }
 
-/// A user, with what is not in the account.
+/// A user, with facts that are not in the account.
 pub struct Person {
     pub account: Account,
     pub online: bool,
-    /// How many friends.
+    /// How many friends the user has.
     pub edge_count: u32,
 }
 
-/// Those of these users that exist, in the order asked for.
+/// The users that exist among these, in the given order.
 pub async fn people(services: &Services, ids: &[UserId]) -> Result<Vec<Person>, Refusal> {
     if ids.is_empty() {
         return Ok(Vec::new());
@@ -55,7 +55,7 @@ pub async fn people(services: &Services, ids: &[UserId]) -> Result<Vec<Person>, 
     Ok(people.map(|((account, edge_count), online)| Person { account, online, edge_count }).collect())
 }
 
-/// The people of a listing beside what is listed of them. Whoever is gone meanwhile is left out.
+/// The people of a listing, each with its listed item. Users that were deleted meanwhile are left out.
 pub async fn with_people<T>(services: &Services, listed: Vec<(UserId, T)>) -> Result<Vec<(Person, T)>, Refusal> {
     let ids: Vec<UserId> = listed.iter().map(|(id, _)| *id).collect();
     let mut people = people(services, &ids).await?.into_iter().peekable();
@@ -63,7 +63,7 @@ pub async fn with_people<T>(services: &Services, listed: Vec<(UserId, T)>) -> Re
     Ok(listed.into_iter().filter_map(beside).collect())
 }
 
-/// A user on the wire, members in the order of their protobuf numbers.
+/// A user on the wire, with its members in the order of their protobuf numbers.
 #[derive(Serialize)]
 pub struct UserBody<'a> {
     id: UserId,
@@ -113,7 +113,7 @@ fn is_zero(number: &u32) -> bool {
     *number == 0
 }
 
-/// Times of accounts are told in whole seconds, as clients know them.
+/// Clients know the times of accounts in whole seconds.
 pub fn whole_seconds(time: Timestamp) -> TimestampText {
     timestamp(time.whole_seconds())
 }

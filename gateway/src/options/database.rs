@@ -1,4 +1,4 @@
-//! The options of the database, for `--store scylla`, and of the commands that make its tables.
+//! The options of the database, for `--store scylla`, and of the commands that create its tables.
 
 use std::path::PathBuf;
 use std::time::Duration;
@@ -56,7 +56,7 @@ pub(super) struct DatabaseFlags {
     retention_direct: Option<KeepFor>,
 }
 
-/// The same in the configuration file, under `[database]`, by the flags' names without `scylla_`.
+/// The same options in the configuration file, under `[database]`: the flags' names without `scylla_`.
 #[derive(Deserialize, Default, Debug)]
 #[serde(deny_unknown_fields)]
 pub(super) struct DatabaseFile {
@@ -101,7 +101,7 @@ impl<'de> Deserialize<'de> for KeepFor {
 }
 
 impl DatabaseFlags {
-    /// Flags over file over defaults.
+    /// A flag wins over the file, and the file over the default.
     pub fn over(self, file: DatabaseFile) -> Result<ScyllaOptions, OptionsError> {
         let nodes = self.scylla.or(file.nodes).unwrap_or_else(|| vec!["127.0.0.1:9042".into()]);
         if nodes.is_empty() || nodes.iter().any(|node| !is_node(node)) {
@@ -160,7 +160,7 @@ fn checked_login(
             let text = std::fs::read_to_string(&path).map_err(|error| {
                 OptionsError::Invalid(format!("cannot read scylla_password_file {}: {error}", path.display()))
             })?;
-            // Editors and `echo` end a file with a newline that nobody means.
+            // Editors and `echo` end a file with a newline that is not part of the password.
             Some(text.trim_end_matches(['\r', '\n']).to_owned())
         }
         (None, None) => None,

@@ -1,9 +1,9 @@
-//! Letting connections in, and what happens to those for which there is no more room.
+//! Accepts connections, and refuses those beyond the shard's capacity.
 //!
-//! As many as fit are let in. A few places beyond that, and the descriptors for them, are kept for clients that only ask whether
-//! the server lives, and for telling the others that it is full: a client that is left waiting in the backlog learns nothing.
-//! The same places serve when descriptors run out although there should be some, because something else in the process has
-//! taken them.
+//! A shard keeps a few places and descriptors beyond its capacity. It uses them for clients that only ask whether the
+//! server is alive, and to tell other clients that the server is full: a client left waiting in the backlog would learn
+//! nothing. The shard also uses them when the process runs out of descriptors below the capacity, because something
+//! else in the process has taken them.
 
 use std::os::fd::{AsFd, OwnedFd};
 use std::sync::Once;
@@ -16,16 +16,19 @@ use rustix::net::{self, RecvFlags, Shutdown, SocketFlags, sockopt};
 use super::{EVENTS_MAX, LISTENER, SEND_BUFFER_BYTES, SocketTable, Stage, send_flags};
 use crate::full;
 
-/// Connections of a shard beyond its room that are listened to for their question.
+/// Connections of a shard beyond its capacity whose request is read before they are refused.
 const REFUSALS_MAX: usize = 32;
 
-/// Descriptors that a shard keeps back: those of such connections, and one for a client that is turned away unheard.
+/// Descriptors that a shard keeps back: those for the `REFUSALS_MAX` connections, and one for a client that is refused
+/// before its request is read.
 pub const SPARES: usize = REFUSALS_MAX + 1;
 
-/// Connections refused in one turn. A refusal costs four system calls, some 20 µs: this is what the others wait.
+/// Connections refused in one turn. A refusal costs four system calls, some 20 µs, and the other connections wait for
+/// that time.
 const REFUSALS_PER_TURN: usize = 32;
 
-/// Bytes taken of a client that is turned away: bytes that are left unread would take its answer back.
+/// Bytes read from a client that is refused at once. If bytes were left unread, closing would reset the connection and
+/// the client would lose its answer.
 const UNHEARD_BYTES_MAX: usize = 4096;
 
 impl SocketTable {
@@ -40,7 +43,7 @@ impl SocketTable {
                 Err(Errno::AGAIN) => return,
                 Err(Errno::CONNABORTED | Errno::INTR) => {}
                 Err(Errno::MFILE | Errno::NFILE) => return self.accept_to_refuse(),
-                // Out of memory: the next tick tries again. Trying at once would starve the shard.
+                // Out of memory: the next tick tries again. A retry at once would starve the shard.
                 Err(error) => {
                     tracing::warn!(%error, "connections wait: one could not be accepted");
                     return self.pause_accepting();
@@ -49,21 +52,21 @@ impl SocketTable {
         }
     }
 
-    /// Whether no more connections fit, apart from those that are refused.
+    /// Whether the capacity is reached. Connections that are only being refused do not count.
     fn is_full(&self) -> bool {
         self.open - self.refusals() + self.http.len() >= self.capacity
     }
 
-    /// Connections that are here only to be refused.
+    /// Connections that are open only to be refused.
     fn refusals(&self) -> usize {
         self.counters.stages[Stage::Refusing.counted()] as usize
     }
 
-    /// Tells waiting clients that there is no room.
+    /// Accepts waiting clients and tells them that the server is full.
     fn accept_to_refuse(&mut self) {
         for _ in 0..REFUSALS_PER_TURN {
             let Some(listener) = &self.listener else { return };
-            // The connection takes the place of a descriptor that was kept for it.
+            // Closes a spare descriptor, so that the connection can be accepted with it.
             drop(self.spares.pop());
             let accepted = net::accept_with(listener, SocketFlags::NONBLOCK | SocketFlags::CLOEXEC);
             let failed = accepted.as_ref().err().copied();
@@ -80,7 +83,7 @@ impl SocketTable {
             match failed {
                 None | Some(Errno::CONNABORTED | Errno::INTR) => {}
                 Some(Errno::AGAIN) => return,
-                // Not even a spare one: the next tick tries again.
+                // Not even a spare descriptor is free: the next tick tries again.
                 Some(_) => return self.pause_accepting(),
             }
         }
@@ -88,7 +91,7 @@ impl SocketTable {
 
     /// Lets a connection in.
     fn welcome(&mut self, descriptor: OwnedFd) {
-        // A socket that is already dead fails here; reading it will tell.
+        // On a socket that is already dead these calls fail, and the next read reports that it is dead.
         let _ = sockopt::set_tcp_nodelay(&descriptor, true);
         let _ = sockopt::set_socket_send_buffer_size(&descriptor, SEND_BUFFER_BYTES);
         if self.seat(descriptor, Stage::Opening).is_some() {
@@ -96,12 +99,12 @@ impl SocketTable {
         }
     }
 
-    /// Gives one of the few places to a client that is to be refused, once it has said what it wants.
+    /// Gives one of the few spare places to a client that will be refused after it has sent its request.
     fn hear_to_refuse(&mut self, descriptor: OwnedFd) {
         self.seat(descriptor, Stage::Refusing);
     }
 
-    /// Answers a client that is to be refused, as soon as it has said what it wants. It may then hang up.
+    /// Answers a client that is to be refused, once its request is complete. Then the client may hang up.
     pub(super) fn refuse_newcomer(&mut self, id: ConnectionId, bytes: &[u8]) {
         let asked = full::asked(bytes);
         let services = self.services.clone();
@@ -116,7 +119,7 @@ impl SocketTable {
         self.enter(id, Stage::Refused);
     }
 
-    /// Refuses a client without waiting for its question. What it has sent already is answered as it asks.
+    /// Refuses a client without waiting for its request. If the request has already arrived, the answer depends on it.
     fn turn_away(&self, descriptor: &OwnedFd) {
         let mut heard = [0; UNHEARD_BYTES_MAX];
         let asked = match net::recv(descriptor, &mut heard[..], RecvFlags::DONTWAIT) {
@@ -128,7 +131,7 @@ impl SocketTable {
         let _ = net::shutdown(descriptor, Shutdown::Write);
     }
 
-    /// Takes back the spare descriptors, as far as there are any.
+    /// Refills the spare descriptors, as far as the process has any free.
     pub(super) fn keep_spares(&mut self) {
         while self.spares.len() + self.refusals() < SPARES {
             let Ok(spare) = self.epoll.as_fd().try_clone_to_owned() else { return };
@@ -151,7 +154,7 @@ impl SocketTable {
     }
 }
 
-/// Says it once: a full server refuses many, and the counters tell how many.
+/// Warns only once: a full server refuses many clients, and the counters tell how many.
 fn warn_once(capacity: usize) {
     static WARNED: Once = Once::new();
     WARNED.call_once(|| {

@@ -1,7 +1,7 @@
-//! What becomes of a connection by its next request: a session, a connection of `http/`, or a refusal.
+//! Decides by a connection's next request what it becomes: a session, a connection of `http/`, or a refused connection.
 //!
-//! It makes no difference whether that request is the first of its connection or comes behind others, which `http/` has
-//! answered: then `http/` has given the connection back.
+//! This request may be the first of the connection, or it may follow others that `http/` has answered. In the second
+//! case `http/` has given the connection back.
 
 use std::os::fd::OwnedFd;
 
@@ -18,10 +18,10 @@ use crate::readiness;
 use crate::upgrade::{self, Ending, Identity, Opening, Refusal};
 
 impl SocketTable {
-    /// Takes up the connections that `http/` has given back.
+    /// Takes the connections that `http/` has given back.
     pub(super) fn take_returns(&mut self, shard: &mut Shard, now: Timestamp) {
         while let Some(Returned { descriptor, mut bytes }) = self.services.returns().take() {
-            // Once the end has begun nobody is let in.
+            // After the stop has begun, no connection becomes a session.
             if self.listener.is_some()
                 && let Some(id) = self.seat(descriptor, Stage::Opening)
             {
@@ -30,7 +30,7 @@ impl SocketTable {
         }
     }
 
-    /// Judges what has been read of a connection's next request.
+    /// Decides what to do with the bytes read so far of a connection's next request.
     pub(super) fn judge(&mut self, id: ConnectionId, bytes: &mut [u8], shard: &mut Shard, now: Timestamp) {
         match upgrade::judge(bytes, self.services.tokens(), now) {
             Opening::NeedMore => {
@@ -40,7 +40,7 @@ impl SocketTable {
             }
             Opening::WebSocket { answer, identity, consumed } => {
                 let Some(socket) = self.socket(id) else { return };
-                // The socket's buffer is as good as empty: less than the whole means that it is dead.
+                // The socket's send buffer is nearly empty, so a short write means that the socket is dead.
                 if net::send(&socket.descriptor, &answer, send_flags()) != Ok(answer.len()) {
                     return self.drop_connection(id, shard, now);
                 }
@@ -68,7 +68,8 @@ impl SocketTable {
         shard.step(Input::Opened { connection: id, session, visibility: identity.visibility }, now);
     }
 
-    /// Refuses an opening. Proxies and HTTP clients keep the connection for their next request, where that may be.
+    /// Refuses an opening. If it is allowed, the connection stays open for the next request, because proxies and HTTP
+    /// clients reuse it.
     fn refuse(&mut self, id: ConnectionId, refusal: Refusal, next: Option<&[u8]>) {
         self.counters.openings_refused[refusal.kind()] += 1;
         let next = next.filter(|_| self.services.may_keep());
@@ -93,7 +94,7 @@ impl SocketTable {
     }
 }
 
-/// Lets a refused client read its answer: closing at once with unread bytes would reset the connection.
+/// Closes so that a refused client can read its answer: closing at once with unread bytes would reset the connection.
 fn hang_up_refused(descriptor: Option<OwnedFd>) {
     let Some(descriptor) = descriptor else { return };
     let _ = net::shutdown(&descriptor, Shutdown::Write);

@@ -1,6 +1,6 @@
-//! The real socket table with real services over a store in memory, and clients that speak in bytes.
+//! The real socket table with real services over a store in memory, and clients that send and read bytes.
 //!
-//! Each test file is a program of its own and uses a part of this.
+//! Each test file is a program of its own and uses a part of this module.
 #![allow(dead_code)]
 
 use std::io::{Read, Write};
@@ -17,10 +17,10 @@ use gateway::token::Tokens;
 use runtime::clock;
 use storage::bridge::{Bridge, Client};
 
-/// Nothing here takes long; a test that hangs shall say so.
+/// Nothing here takes long. A test that hangs fails after this time.
 pub const DEADLINE: Duration = Duration::from_secs(20);
 
-/// What the services of every shard share.
+/// What the services of all shards share.
 #[derive(Clone)]
 pub struct World {
     keys: SigningKeys,
@@ -45,19 +45,19 @@ impl World {
         Services::new("defaultkey", &self.keys, self.tokens, self.passwords, self.store, clock::wall)
     }
 
-    /// Who holds what is shared, this one included.
+    /// How many owners hold the shared tokens, including this one.
     pub fn holders(&self) -> usize {
         Arc::strong_count(&self.tokens)
     }
 
-    /// A session token of somebody.
+    /// A session token of a new user.
     pub fn token(&self) -> String {
         let user = UserId(uuid::Uuid::new_v4());
         self.tokens.issue(user, "somebody", Default::default(), clock::wall()).session
     }
 }
 
-/// Connects; what is not answered in time fails the test.
+/// Connects. An answer that does not come in time fails the test.
 pub fn connect(address: SocketAddr) -> TcpStream {
     let stream = TcpStream::connect(address).expect("the listener's backlog has room");
     stream.set_read_timeout(Some(DEADLINE)).expect("a read timeout");
@@ -78,7 +78,7 @@ pub fn frame(first: u8, payload: &[u8]) -> Vec<u8> {
     [&[first, 0x80 | length, 0, 0, 0, 0], payload].concat()
 }
 
-/// Everything up to the end of the connection, which a reset is as well.
+/// Reads everything up to the end of the connection. A reset counts as the end.
 pub fn read_to_end(stream: &mut TcpStream) -> Vec<u8> {
     let mut heard = Vec::new();
     match stream.read_to_end(&mut heard) {

@@ -1,4 +1,4 @@
-//! `channel_id` under libFuzzer; what is asserted stands in `src/lib.rs`.
+//! `channel_id` under libFuzzer. The assertions are in `src/lib.rs`.
 #![no_main]
 
 libfuzzer_sys::fuzz_target!(|bytes: &[u8]| fuzz::channel_id(bytes));

@@ -1,4 +1,4 @@
-//! `cursor` under libFuzzer; what is asserted stands in `src/lib.rs`.
+//! `cursor` under libFuzzer. The assertions are in `src/lib.rs`.
 #![no_main]
 
 libfuzzer_sys::fuzz_target!(|bytes: &[u8]| fuzz::cursor(bytes));

@@ -1,4 +1,4 @@
-//! `envelope_protobuf` under libFuzzer; what is asserted stands in `src/lib.rs`.
+//! `envelope_protobuf` under libFuzzer. The assertions are in `src/lib.rs`.
 #![no_main]
 
 libfuzzer_sys::fuzz_target!(|bytes: &[u8]| fuzz::envelope_protobuf(bytes));

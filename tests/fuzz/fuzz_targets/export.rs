@@ -1,4 +1,4 @@
-//! `export` under libFuzzer; what is asserted stands in `src/lib.rs`.
+//! `export` under libFuzzer. The assertions are in `src/lib.rs`.
 #![no_main]
 
 libfuzzer_sys::fuzz_target!(|bytes: &[u8]| fuzz::export(bytes));

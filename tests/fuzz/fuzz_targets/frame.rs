@@ -1,4 +1,4 @@
-//! `frame` under libFuzzer; what is asserted stands in `src/lib.rs`.
+//! `frame` under libFuzzer. The assertions are in `src/lib.rs`.
 #![no_main]
 
 libfuzzer_sys::fuzz_target!(|bytes: &[u8]| fuzz::frame(bytes));

@@ -1,8 +1,8 @@
-//! What is asserted of every parser that bytes from a socket or from a file somebody names reach, for any bytes whatever: that it returns, keeps to its
-//! bounds, and agrees with itself.
+//! What must hold for every parser that gets bytes from a socket or from a file that an operator names, for any bytes:
+//! it returns, keeps within its bounds, and is consistent.
 //!
-//! The fuzz binaries call these with inputs guided by coverage; `tests/tests/fuzz_short.rs` includes this file and calls
-//! them with mutations of the seeds. A new parser is a function and a row in `TARGETS`.
+//! The fuzz binaries call these functions with inputs guided by coverage. `tests/tests/fuzz_short.rs` includes this
+//! file and calls them with mutations of the seeds. For a new parser, add a function and a row in `TARGETS`.
 
 use std::sync::LazyLock;
 use std::time::Duration;
@@ -31,7 +31,7 @@ use xxhash_rust::xxh3::xxh3_64;
 pub struct Target {
     pub name: &'static str,
     pub run: fn(&[u8]),
-    /// Inputs to begin from, of which most are lawful.
+    /// The first inputs, most of them valid.
     pub seeds: fn() -> Vec<Vec<u8>>,
 }
 
@@ -46,7 +46,8 @@ pub const TARGETS: &[Target] = &[
     Target { name: "export", run: export, seeds: export_seeds },
 ];
 
-/// The first byte is how much a read brings, the rest is what a client sends: however it is cut, the same is understood.
+/// The first byte is the length of a read, the rest is what a client sends. However the bytes are split, the result is
+/// the same.
 pub fn frame(bytes: &[u8]) {
     let Some((&read_bytes, stream)) = bytes.split_first() else {
         return;
@@ -56,7 +57,7 @@ pub fn frame(bytes: &[u8]) {
     assert_eq!(at_once, in_reads);
 }
 
-/// All that is understood of a stream, up to what is refused.
+/// Everything that is read of a stream, up to the first violation.
 fn hear(stream: &[u8], read_bytes: usize) -> (Vec<String>, Option<Violation>) {
     let (mut assembly, mut unread, mut heard) = (Assembly::default(), Vec::new(), Vec::new());
     for read in stream.chunks(read_bytes) {
@@ -84,7 +85,8 @@ fn hear(stream: &[u8], read_bytes: usize) -> (Vec<String>, Option<Violation>) {
     (heard, None)
 }
 
-/// Whatever is read can be answered, under the client's own name for it; content is judged as any JSON reader would.
+/// Every request that is read can be answered, under the client's own cid. Content is judged like any JSON reader would
+/// judge it.
 pub fn envelope(bytes: &[u8]) {
     let Ok(text) = std::str::from_utf8(bytes) else {
         return;
@@ -109,12 +111,12 @@ pub fn envelope(bytes: &[u8]) {
     };
     let answer: serde_json::Value = serde_json::from_slice(&answer).expect("answers are JSON");
     assert_eq!(answer["cid"].as_str().unwrap_or_default(), cid);
-    // An envelope is an object too.
+    // An envelope is a JSON object too.
     assert!(json::is_json_object(text));
 }
 
-/// Whatever is read can be answered, under the client's own name for it; it holds no more text than there were bytes; and a
-/// field that nobody knows changes nothing.
+/// Every request that is read can be answered, under the client's own cid. It holds no more text than there were bytes.
+/// A field that the protocol does not have changes nothing.
 pub fn envelope_protobuf(bytes: &[u8]) {
     let read = protobuf::decode(bytes);
     let (cid, reply) = match &read {
@@ -141,7 +143,7 @@ pub fn envelope_protobuf(bytes: &[u8]) {
     assert_eq!(protobuf::decode(&[UNKNOWN, bytes].concat()), read);
 }
 
-/// The bytes of all texts in a command.
+/// The total bytes of all texts in a command.
 fn text_bytes(command: &Command) -> usize {
     let all = |texts: &[String]| texts.iter().map(String::len).sum::<usize>();
     match command {
@@ -157,7 +159,8 @@ fn text_bytes(command: &Command) -> usize {
     }
 }
 
-/// `json::is_json_object` accepts whatever a stricter reader takes for an object, and nothing it takes for another value.
+/// `json::is_json_object` accepts everything that a stricter reader reads as an object, and nothing that it reads as
+/// another value.
 fn is_json_object(text: &str) {
     if let Ok(value) = serde_json::from_str::<serde_json::Value>(text) {
         assert_eq!(json::is_json_object(text), value.is_object());
@@ -166,7 +169,7 @@ fn is_json_object(text: &str) {
     }
 }
 
-/// A channel id that is read is in its normal form, and names what it was made of.
+/// A channel id that is read is in its normal form, and names the parts it was made from.
 pub fn channel_id(bytes: &[u8]) {
     let Ok(text) = std::str::from_utf8(bytes) else {
         return;
@@ -184,8 +187,8 @@ pub fn channel_id(bytes: &[u8]) {
     assert!(id.owner(7).0 < 7);
 }
 
-/// A cursor that is read was given, and for this listing alone. What is given is read again: the first byte says which
-/// way it leads, the next sixteen are the id, the rest is the channel's.
+/// A cursor is read only if this server gave it for this listing. A given cursor is read again: the first byte of the
+/// input is its direction, the next sixteen are the id, the rest is the channel's.
 pub fn cursor(bytes: &[u8]) {
     static KEY: LazyLock<CursorKey> = LazyLock::new(|| CursorKey::new(&keys()));
     let lobby = ChannelId::room("lobby").expect("a room");
@@ -221,8 +224,8 @@ fn only_for_its_listing(key: &CursorKey, channel: &ChannelId, cursor: Cursor, te
     assert!(elsewhere == *channel || key.decode(&elsewhere, cursor.direction, text).is_none());
 }
 
-/// The first two bytes say where the rest is cut into two reads: the verdict on the first stands whatever follows. And
-/// whoever holds a token of ours is known by the name that the token was given to.
+/// The first two bytes say where the rest is split into two reads. The verdict on the first read stays the same
+/// whatever follows. And a client with a token of this server gets the username of that token.
 pub fn opening(bytes: &[u8]) {
     let Some((cut, stream)) = bytes.split_first_chunk() else { return };
     let cut = usize::from(u16::from_be_bytes(*cut)) % (stream.len() + 1);
@@ -251,8 +254,8 @@ pub fn opening(bytes: &[u8]) {
     }
 }
 
-/// The first byte is how much a read brings, the rest is what a client sends: however it is cut, the HTTP server gets the same
-/// of it, and is never given more than one request at a time.
+/// The first byte is the length of a read, the rest is what a client sends. However the bytes are split, hyper gets the
+/// same bytes, and never more than one request at a time.
 pub fn framing(bytes: &[u8]) {
     let Some((&read_bytes, stream)) = bytes.split_first() else { return };
     let at_once = passed_on(stream, stream.len().max(1));
@@ -260,7 +263,7 @@ pub fn framing(bytes: &[u8]) {
     assert_eq!(at_once, in_reads);
 }
 
-/// All that is passed on of a stream, and why no more is.
+/// Everything that is passed on of a stream, and why it ended.
 fn passed_on(stream: &[u8], read_bytes: usize) -> (Vec<u8>, Option<Passage>) {
     let (mut framing, mut unread, mut passed) = (Framing::default(), Vec::new(), Vec::new());
     for read in stream.chunks(read_bytes) {
@@ -283,8 +286,8 @@ fn passed_on(stream: &[u8], read_bytes: usize) -> (Vec<u8>, Option<Passage>) {
     (passed, None)
 }
 
-/// An export is read to its end or refused with a reason; so is one whose checksums are all made to fit, as somebody might who
-/// means harm.
+/// An export is read to its end or refused with a reason. The same holds if all its checksums are corrected, as an
+/// attacker could do.
 pub fn export(bytes: &[u8]) {
     for bytes in [bytes.to_vec(), vouched_for(bytes)] {
         match transfer::read_to_the_end(&bytes[..]) {
@@ -294,7 +297,7 @@ pub fn export(bytes: &[u8]) {
     }
 }
 
-/// The same records, as far as they can be told apart, with lengths and checksums as they should be.
+/// The same records, as far as they can be separated, with correct lengths and checksums.
 fn vouched_for(bytes: &[u8]) -> Vec<u8> {
     let (mut vouched, mut rest) = (Vec::new(), bytes);
     while let Some((header, behind)) = rest.split_first_chunk::<16>() {
@@ -309,10 +312,10 @@ fn vouched_for(bytes: &[u8]) -> Vec<u8> {
     vouched
 }
 
-/// As many of the longest characters as a username may have bytes.
+/// The most characters of the longest encoding that fit into a username.
 const USERNAME_CHARACTERS_MAX: usize = 32;
 const USER: UserId = UserId(Uuid::from_u128(7));
-/// When it always is here, in seconds.
+/// The fixed time of these tests, in seconds.
 const NOW: i64 = 1_000_000;
 
 static TOKENS: LazyLock<Tokens> = LazyLock::new(|| {
@@ -335,7 +338,7 @@ fn keys() -> SigningKeys {
     }
 }
 
-/// The same token in every run: renewed, since new ones have random ids.
+/// The same token in every run. It is renewed, because new tokens have random ids.
 fn token_of(username: &str) -> String {
     let (token, expires) = (Uuid::from_u128(1), NOW + 60);
     let (username_before, vars) = (String::new(), Vars::new());
@@ -350,7 +353,7 @@ fn opening_of(username: &str) -> String {
 const UPGRADE: &str = "Host: localhost:7350\r\nUpgrade: websocket\r\nConnection: keep-alive, Upgrade\r\n\
                        Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n";
 
-/// A refusal is one line of text, as long as it says.
+/// Checks that a refusal is one line of text with the announced length.
 fn is_refusal(answer: &[u8]) {
     let answer = std::str::from_utf8(answer).expect("text");
     let (head, body) = answer.split_once("\r\n\r\n").expect("a head");
@@ -361,7 +364,8 @@ fn is_refusal(answer: &[u8]) {
 }
 
 fn frame_seeds() -> Vec<Vec<u8>> {
-    // The first byte is the length of a read; the masks are mostly zero, so that a mutation says what it seems to say.
+    // The first byte is the length of a read. The masks are mostly zero, so that a mutated payload byte is what the
+    // server reads.
     let with_length =
         |length: u16, payload: &[u8]| [&[200, 0x81, 0xfe], length.to_be_bytes().as_slice(), &[0; 4], payload].concat();
     vec![
@@ -410,7 +414,7 @@ fn envelope_protobuf_seeds() -> Vec<Vec<u8>> {
         b"\x0a\x019\xd2\x01\x09\x0a\x01u\x0a\x01v\x12\x01n",
         b"\x0a\x0211\xea\x01\x08\x0a\x06\x0a\x04away",
         b"\x0a\x0215\x9a\x01\x0f\x08\x02\x10\x04\x1a\x01*\"\x06\x0a\x01a\x12\x01b",
-        // What only servers send, with a list in it; groups in groups; and nothing but a name.
+        // Messages that only servers send, with a list inside; nested groups; and only a cid.
         b"\x0a\x017R\x0c\x0a\x01c\x12\x07\x0a\x01u\x12\x01s \x01",
         b"\x9b\x06\x9b\x06\xa0\x06\x01\x9c\x06\x9c\x06\x82\x02\x00",
         b"\x0a\x0216",
@@ -468,7 +472,7 @@ fn opening_seeds() -> Vec<Vec<u8>> {
         "GET /ws HTTP/1.1\r\n\r\n".into(),
         "GET /healthcheck HTTP/1.1\r\nHost: a\r\n\r\n".into(),
     ]
-    // Cut somewhere in the head.
+    // Split somewhere in the head.
     .map(|text| [b"\x01\x02", text.as_bytes()].concat())
     .into()
 }
@@ -492,7 +496,7 @@ fn framing_seeds() -> Vec<Vec<u8>> {
     .into()
 }
 
-/// A small store's export, and one of nothing.
+/// The export of a small store, and of an empty one.
 fn export_seeds() -> Vec<Vec<u8>> {
     let (lobby, time) = (ChannelId::room("lobby").expect("a room"), Timestamp(5));
     let account = Account {
@@ -540,7 +544,7 @@ fn export_of(writes: &[Write]) -> Vec<u8> {
     store.commit(writes).expect("a store that works");
     transfer::run(End::Embedded(&store), End::File(&path), &mut |_, _| ()).expect("a disk with room");
     let mut bytes = std::fs::read(&path).expect("our own file");
-    // Where it was has no business in what is the same in every run.
+    // The store's path is replaced, because it differs from run to run.
     let place = directory.path().canonicalize().expect("our own directory");
     let place = place.as_os_str().as_encoded_bytes();
     while let Some(at) = bytes.windows(place.len()).position(|some| some == place) {

@@ -1,6 +1,6 @@
-//! Runs a command beside a node of Cassandra, whose address it finds in `STENTOR_TEST_CQL`, and ends as the command did. The
-//! node ends with it. With `--durable` first, the node has on disk what it has acknowledged; with `--cpus 1,2` next, it has
-//! those cores and no others.
+//! Runs a command beside a node of Cassandra, and exits like the command. The command finds the node's address in
+//! `STENTOR_TEST_CQL`, and the node ends with the command. With `--durable` as the first argument, the node syncs every
+//! write to disk before it acknowledges it. With `--cpus 1,2` next, it runs on those cores only.
 
 use std::process::{Command, ExitCode};
 
@@ -47,7 +47,7 @@ fn cpu_set(text: &str) -> Option<CpuSet> {
     Some(cpus)
 }
 
-/// What is started meanwhile keeps these cores.
+/// Processes that `start` starts stay on these cores.
 fn on_cpus<T>(cpus: &CpuSet, start: impl FnOnce() -> T) -> std::io::Result<T> {
     let all = sched_getaffinity(None)?;
     sched_setaffinity(None, cpus)?;

@@ -1,7 +1,8 @@
-//! Real Apache Cassandra for tests: one node, or three that keep everything three times, on loopback and with little memory.
+//! Real Apache Cassandra for tests, on loopback and with little memory: one node, or three nodes that each hold a copy
+//! of everything.
 //!
-//! Its artifacts are where `check` has put them. Data and logs live in a temporary directory. A node is ended by its
-//! process id when it is dropped, and by the kernel should the test's process end in any other way.
+//! `check` has installed its artifacts. Data and logs are in a temporary directory. A node is killed by its process id
+//! when it is dropped. If the test's process ends in any other way, the kernel kills the node.
 
 mod cql;
 mod keyspace;
@@ -26,27 +27,27 @@ pub use node::Node;
 /// The longest start of a node: about five seconds on two quiet cores.
 const START_DURATION_MAX: Duration = Duration::from_secs(90);
 
-/// The environment's word for the node that all tests share, `host:port`.
+/// The environment variable with the address of the node that all tests share, `host:port`.
 pub const SHARED_NODE: &str = "STENTOR_TEST_CQL";
 
-/// A cluster of nodes. Dropping it ends them and removes what they kept.
+/// A cluster of nodes. Dropping it kills them and removes their data.
 pub struct Cassandra {
     nodes: Vec<Node>,
     _directory: Option<TempDir>,
-    /// Cassandra has no use for the datagram ports that keep them reserved.
+    /// The reserved ports. Cassandra does not use the datagram ports that reserve them.
     _ports: Vec<ReservedPort>,
 }
 
 impl Cassandra {
-    /// The one node that all tests share: the one that the environment names, or one of this process, which ends with the
-    /// last of its users.
+    /// The one node that all tests share: the node that the environment names, or a node of this process, which ends
+    /// with the last of its users.
     pub fn shared() -> Arc<Self> {
         if let Some(address) = std::env::var(SHARED_NODE).ok().filter(|address| !address.is_empty()) {
             let address = address.parse().unwrap_or_else(|error| panic!("{SHARED_NODE}={address}: {error}"));
             return Arc::new(Self { nodes: vec![Node::elsewhere(address)], _directory: None, _ports: Vec::new() });
         }
         static SHARED: Mutex<Weak<Cassandra>> = Mutex::new(Weak::new());
-        // A test that failed to start it has said so; the next may try.
+        // A test that failed to start the node has already reported it; the next test may try again.
         let mut shared = SHARED.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
         shared.upgrade().unwrap_or_else(|| {
             let cluster = Arc::new(Self::start());
@@ -55,14 +56,14 @@ impl Cassandra {
         })
     }
 
-    /// One node of one's own, that answers.
+    /// Starts a separate node and waits until it answers.
     pub fn start() -> Self {
         let cluster = Self::prepare(1);
         cluster.nodes[0].start();
         cluster
     }
 
-    /// One node that has on disk what it has acknowledged, as one without others must.
+    /// Starts a node that has on disk what it has acknowledged, as a node without replicas must.
     pub fn start_durable() -> Self {
         let cluster = Self::prepare(1);
         cluster.nodes[0].make_durable();
@@ -70,7 +71,7 @@ impl Cassandra {
         cluster
     }
 
-    /// One node that asks who is there and offers encryption; and the file with its certificate.
+    /// Starts a node that requires a login and offers encryption. Also returns the file with its certificate.
     pub fn start_guarded() -> (Self, PathBuf) {
         let cluster = Self::prepare(1);
         let certificate = cluster.nodes[0].guard();
@@ -78,10 +79,11 @@ impl Cassandra {
         (cluster, certificate)
     }
 
-    /// Three nodes that know each other.
+    /// Starts three nodes that know each other.
     pub fn start_three() -> Self {
         let cluster = Self::prepare(3);
-        // The first is the seed. Each of the others may choose its place in the ring only when the last one has.
+        // The first node is the seed. Each of the others can choose its place in the ring only after the previous one
+        // has.
         for node in &cluster.nodes {
             node.start();
         }
@@ -92,7 +94,7 @@ impl Cassandra {
     fn prepare(nodes: u8) -> Self {
         let directory = tempfile::Builder::new().prefix("stentor-cassandra-").tempdir().expect("a temporary directory");
         let addresses: Vec<IpAddr> = (1..=nodes).map(|number| Ipv4Addr::new(127, 0, 0, number).into()).collect();
-        // All nodes of a cluster use the same ports, each on an address of its own.
+        // All nodes of a cluster use the same ports, each on its own address.
         let (cql, storage) = (ReservedPort::at(&addresses), ReservedPort::at(&addresses));
         let seed = SocketAddr::new(addresses[0], storage.number());
         let prepare = |address| Node::prepare(directory.path(), address, cql.number(), seed);
@@ -104,13 +106,13 @@ impl Cassandra {
         &self.nodes
     }
 
-    /// The nodes as the server's `--scylla` wants them.
+    /// The addresses of the nodes, in the form that the server's `--scylla` takes.
     pub fn contact_points(&self) -> String {
         let addresses: Vec<String> = self.nodes.iter().map(|node| node.address().to_string()).collect();
         addresses.join(",")
     }
 
-    /// Carries out a statement that changes the schema, and waits until all nodes that answer know of it.
+    /// Executes a statement that changes the schema, and waits until every running node knows the change.
     pub fn change_schema(&self, statement: &str) {
         let mut connections: Vec<Cql> =
             self.nodes.iter().filter_map(|node| Cql::connect(node.address()).ok()).collect();
@@ -130,14 +132,14 @@ impl Cassandra {
         }
     }
 
-    /// A name for a keyspace that nobody else uses.
+    /// A name for a keyspace that no other test uses.
     pub fn unused_keyspace() -> String {
         static USED: AtomicU32 = AtomicU32::new(0);
         let now = SystemTime::now().duration_since(UNIX_EPOCH).expect("a clock that is set").as_micros();
         format!("test_{now}_{}_{}", std::process::id(), USED.fetch_add(1, Ordering::Relaxed))
     }
 
-    /// Waits until a write is answered by every node, as each of them sees it.
+    /// Waits until every node acknowledges a write, from the view of each node.
     fn await_all_replicas(&self) {
         let deadline = Instant::now() + START_DURATION_MAX;
         let keyspace = "CREATE KEYSPACE IF NOT EXISTS stentor_ready WITH replication = \

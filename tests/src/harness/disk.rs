@@ -1,4 +1,4 @@
-//! Disks that misbehave: one whose syncs fail on command, and a small one that a test can fill.
+//! Faulty disks: one whose syncs fail on command, and a small one that a test can fill.
 
 use std::fs::File;
 use std::io::{BufRead, BufReader};
@@ -7,8 +7,8 @@ use std::process::{Child, Command, Stdio};
 
 use tempfile::TempDir;
 
-/// Stands before the C library's syncs: while the file called `FAILING_SYNC` is there, each of them fails as on a broken disk.
-/// What was written stays with the kernel all the same, as it does there.
+/// A library that replaces the C library's sync functions. While the file named in `FAILING_SYNC` exists, each sync
+/// fails as on a broken disk. The written data stays in the kernel's cache, as it does on a broken disk.
 const FAILING_SYNC: &str = r#"
 #define _GNU_SOURCE
 #include <dlfcn.h>
@@ -30,13 +30,13 @@ int fdatasync(int file) { return sync_by("fdatasync", file); }
 int fsync(int file) { return sync_by("fsync", file); }
 "#;
 
-/// Syncs that fail from a moment on, in each program that is started with `confine`.
+/// Syncs that fail from a chosen time on, in each program that is started with `confine`.
 pub struct FailingSyncs {
     directory: TempDir,
 }
 
 impl FailingSyncs {
-    /// Builds the library, with the C compiler that Rust links with.
+    /// Builds the library with the C compiler that Rust uses for linking.
     pub fn build() -> Self {
         let directory = super::data_dir();
         let source = directory.path().join("failing_sync.c");
@@ -57,7 +57,7 @@ impl FailingSyncs {
         }
     }
 
-    /// From now on all syncs fail.
+    /// Makes all syncs fail from now on.
     pub fn fail(&self) {
         File::create(self.switch()).expect("a file");
     }
@@ -67,16 +67,16 @@ impl FailingSyncs {
     }
 }
 
-/// A file system in memory, of some MiB, in a name space of its own: no other program sees it, and it is gone when this is
-/// dropped.
+/// A small file system in memory, in a separate mount name space: no other program sees it, and it is removed when this
+/// is dropped.
 pub struct SmallDisk {
-    /// Keeps the name space, until its input ends.
+    /// The process that keeps the name space alive until its input ends.
     keeper: Child,
     place: TempDir,
 }
 
 impl SmallDisk {
-    /// Needs the right to mount, which root has.
+    /// Mounts the file system. This needs the right to mount, which root has.
     pub fn mount(mib: u32) -> Self {
         let place = super::data_dir();
         let script = format!("mount -t tmpfs -o size={mib}m tmpfs \"$0\" && echo mounted && exec cat");
@@ -94,18 +94,18 @@ impl SmallDisk {
         Self { keeper, place }
     }
 
-    /// Where a program that is started with `confine` finds it.
+    /// The path for a program that is started with `confine`.
     pub fn path(&self) -> &Path {
         self.place.path()
     }
 
-    /// Where everybody else finds it.
+    /// The path for all other programs.
     pub fn seen_from_outside(&self) -> PathBuf {
         let path = self.path().strip_prefix("/").expect("a temporary directory has an absolute path");
         Path::new(&format!("/proc/{}/root", self.keeper.id())).join(path)
     }
 
-    /// For `Launch::confined`: the program is started in the name space.
+    /// For `Launch::confined`: starts the program in the name space.
     pub fn confine(&self) -> impl FnOnce(&mut Command) + 'static {
         let space = format!("--mount=/proc/{}/ns/mnt", self.keeper.id());
         move |command| {
@@ -127,7 +127,7 @@ impl SmallDisk {
         (stat.f_bavail * stat.f_frsize) >> 20
     }
 
-    /// Fills it with a file of another program, until so much is free.
+    /// Writes a file, as another program might, until only so many MiB are free.
     pub fn fill_to(&self, mib: u64) {
         let more = self.free_mib().checked_sub(mib).expect("less is free already") << 20;
         let path = self.filler();
@@ -136,7 +136,7 @@ impl SmallDisk {
         rustix::fs::fallocate(&file, rustix::fs::FallocateFlags::empty(), before, more).expect("there is room for it");
     }
 
-    /// Takes that file away.
+    /// Removes that file.
     pub fn make_room(&self) {
         std::fs::remove_file(self.filler()).expect("it is there");
     }

@@ -1,7 +1,8 @@
-//! Stands between the server and the nodes of a database, and does to their connections what networks do.
+//! A proxy between the server and the nodes of a database. It does to their connections what faulty networks do.
 //!
-//! Each node is reached at its own address and another port, the same for all: a driver takes a node's address from the
-//! cluster and the port from where it was told to connect, so everything it ever opens comes through here.
+//! Each node is reached at its own address and another port, which is the same for all nodes. A driver takes a node's
+//! address from the cluster and the port from its first connection. So every connection that the driver opens comes
+//! through this proxy.
 
 use std::io::{Read, Write};
 use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
@@ -12,26 +13,26 @@ use std::time::Duration;
 
 use super::cassandra::Cassandra;
 
-/// What is read at once, and so the most that a held connection keeps here in each direction.
+/// Bytes read at once, and so the most that a held connection stores here in each direction.
 const CHUNK_BYTES: usize = 64 << 10;
 
-/// What is wrong with the way to a node.
+/// A fault on the way to a node.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub enum Fault {
     None,
-    /// Nothing passes until that ends; then everything does.
+    /// Nothing passes until this fault ends; then everything passes.
     Hold,
-    /// The node never hears of what is asked.
+    /// The node does not receive the requests.
     SwallowRequests,
-    /// The node does what it is asked, and nobody hears of it.
+    /// The node carries out the requests, but its answers are lost.
     SwallowAnswers,
-    /// Open connections are closed, and new ones at once.
+    /// Open connections are closed, and new ones are closed at once.
     Cut,
-    /// Each piece of traffic takes so much longer.
+    /// Each chunk of traffic is delayed by this time.
     Delay(Duration),
 }
 
-/// A proxy before each node of a cluster. Dropping it cuts everything.
+/// A proxy in front of each node of a cluster. Dropping it closes all connections.
 pub struct FaultProxy {
     ways: Vec<Arc<Way>>,
     listeners: Vec<JoinHandle<()>>,
@@ -56,7 +57,7 @@ struct Traffic {
 struct Connection {
     client: TcpStream,
     node: TcpStream,
-    /// Bytes are missing in it: it may never pass any again.
+    /// Bytes of it were swallowed, so it may never pass any again.
     spoiled: AtomicBool,
 }
 
@@ -71,7 +72,8 @@ impl FaultProxy {
         let nodes: Vec<SocketAddr> = cluster.nodes().iter().map(|node| node.address()).collect();
         let mut ways = Vec::new();
         let mut listeners = Vec::new();
-        // The first takes any port, and the others must get the same; no test machine refuses that a hundred times.
+        // The first listener takes any port, and the others must get the same one. On a test machine this does not fail
+        // a hundred times.
         for _ in 0..100 {
             let Some(bound) = bind_alike(&nodes) else { continue };
             for (listener, node) in bound.into_iter().zip(nodes) {
@@ -84,30 +86,30 @@ impl FaultProxy {
         panic!("no port is free at the addresses of {nodes:?}");
     }
 
-    /// The proxies as the server's `--scylla` wants them.
+    /// The addresses of the proxies, in the form that the server's `--scylla` takes.
     pub fn contact_points(&self) -> String {
         let addresses: Vec<String> = self.ways.iter().map(|way| way.address.to_string()).collect();
         addresses.join(",")
     }
 
-    /// The same for the ways to all nodes.
+    /// Sets the same fault on the way to every node.
     pub fn set(&self, fault: Fault) {
         for way in &self.ways {
             way.set(fault);
         }
     }
 
-    /// For the way to one node, the first being 0.
+    /// Sets a fault on the way to one node. The first node is 0.
     pub fn set_one(&self, node: usize, fault: Fault) {
         self.ways[node].set(fault);
     }
 
-    /// Bytes that were swallowed so far.
+    /// The number of bytes swallowed so far.
     pub fn swallowed_bytes(&self) -> u64 {
         self.ways.iter().map(|way| way.swallowed_bytes.load(Ordering::Relaxed)).sum()
     }
 
-    /// Connections that are open now.
+    /// The number of connections that are open now.
     pub fn connections(&self) -> usize {
         self.ways.iter().map(|way| way.lock().connections.len()).sum()
     }
@@ -118,7 +120,7 @@ impl Drop for FaultProxy {
         for way in &self.ways {
             way.lock().ended = true;
             way.set(Fault::Cut);
-            // Wakes the listener, which then sees that it is over.
+            // Wakes the listener, which then sees that it must end.
             let _ = TcpStream::connect(way.address);
         }
         for listener in self.listeners.drain(..) {
@@ -127,7 +129,7 @@ impl Drop for FaultProxy {
     }
 }
 
-/// A listener at each node's address, all with one port.
+/// Binds a listener at each node's address, all with the same port.
 fn bind_alike(nodes: &[SocketAddr]) -> Option<Vec<TcpListener>> {
     let mut bound = Vec::new();
     let mut port = 0;
@@ -180,7 +182,7 @@ impl Way {
         }
     }
 
-    /// Carries one direction of a connection until either side closes.
+    /// Forwards one direction of a connection until either side closes.
     fn carry(&self, connection: &Arc<Connection>, direction: Direction) {
         let (mut from, mut to) = match direction {
             Direction::Requests => (&connection.client, &connection.node),
@@ -201,7 +203,7 @@ impl Way {
         self.lock().connections.retain(|other| !Arc::ptr_eq(other, connection));
     }
 
-    /// Whether a chunk passes, once that is known; `None` when nothing will any more.
+    /// Waits until it is known whether a chunk passes. Returns `None` when the connection passes nothing any more.
     fn await_passage(&self, direction: Direction) -> Option<bool> {
         let held = self.changed.wait_while(self.lock(), |traffic| traffic.fault == Fault::Hold);
         let fault = held.expect("nothing panics here").fault;
@@ -226,7 +228,7 @@ impl Connection {
     }
 
     fn close(&self) {
-        // Fails only when the other side was first.
+        // This fails only if the other side was closed first.
         let _ = self.client.shutdown(Shutdown::Both);
         let _ = self.node.shutdown(Shutdown::Both);
     }

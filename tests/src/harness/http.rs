@@ -1,4 +1,4 @@
-//! The REST side, spoken through `ureq`: requests as they are, answers as they came, failures included.
+//! The REST side, through `ureq`: sends requests unchanged and returns answers unchanged, including failures.
 
 use std::net::SocketAddr;
 
@@ -53,12 +53,12 @@ impl Http {
         self.address
     }
 
-    /// One request with exactly these headers.
+    /// Sends one request with exactly these headers.
     pub fn request(&self, method: &str, path: &str, headers: &[(&str, &str)], body: impl Into<Vec<u8>>) -> Answer {
         self.try_request(method, path, headers, body).unwrap_or_else(|error| panic!("{method} {path}: {error}"))
     }
 
-    /// The same, unless the server goes away meanwhile.
+    /// The same, but returns an error if the server ends meanwhile.
     pub fn try_request(
         &self,
         method: &str,
@@ -89,7 +89,7 @@ impl Http {
         self.request("POST", path, &[("Authorization", authorization)], body.to_string())
     }
 
-    /// Signs in by a custom id made of the name; the name becomes the username.
+    /// Signs in with a custom id made from the name. The name becomes the username.
     pub fn sign_in(&self, name: &str) -> Account {
         let path = format!("/v2/account/authenticate/custom?create=true&username={name}");
         let answer = self.post(&path, SERVER_KEY, &json!({ "id": format!("custom-id-of-{name}") }));
@@ -114,7 +114,7 @@ impl Http {
         self.get(&format!("/v2/channel/{channel}?{parameters}"), token)
     }
 
-    /// Everything behind `cursor` (or from the beginning), oldest first, and the cursor behind all of it.
+    /// Everything after `cursor` (or from the beginning), oldest first, and the cursor after all of it.
     pub fn history_after(&self, token: &str, channel: &str, cursor: Option<&str>) -> (Vec<Value>, Option<String>) {
         let mut messages = Vec::new();
         let mut next = cursor.map(str::to_string);
@@ -139,7 +139,7 @@ impl Http {
     }
 }
 
-/// The `Authorization` of a signed-in request.
+/// The `Authorization` header of a signed-in request.
 pub fn bearer(token: &str) -> String {
     format!("Bearer {token}")
 }

@@ -1,6 +1,6 @@
 //! Starts the real server and talks to it: over HTTP, over WebSocket, in raw bytes, and in recorded conversations.
 //!
-//! Every wait has a deadline and says what it waited for. A test that fails takes its server with it.
+//! Every wait has a deadline and reports what it waited for. A test that fails ends its server too.
 
 pub mod cassandra;
 mod disk;
@@ -12,7 +12,7 @@ mod ports;
 mod process;
 mod proxy;
 mod raw;
-/// The engine's own tests use it too.
+/// The engine's own tests use this module too.
 #[path = "../../../engine/src/wire/tests/schema.rs"]
 pub mod schema;
 mod server;
@@ -31,7 +31,7 @@ pub use raw::{Ending, Frame, RawSocket, masked_frame, unmasked_frame};
 pub use server::{Launch, Refusal, Server, loadgen, run_program};
 pub use socket::{Closed, Format, Heard, Socket};
 
-/// How long anything that should happen at once may take. Generous: test machines are busy.
+/// The longest time for anything that should happen at once. It is long, because test machines are busy.
 pub const DEADLINE: Duration = Duration::from_secs(40);
 
 /// A directory for a server's data, removed when dropped.

@@ -1,4 +1,4 @@
-//! Runs one of the scripts in `clients/` with Node; a failure carries everything the script printed.
+//! Runs one of the scripts in `clients/` with Node. A failure includes everything that the script printed.
 
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
@@ -9,7 +9,7 @@ use rustix::process::{Pid, Signal, kill_process};
 use super::DEADLINE;
 use super::server::{binary, wait};
 
-/// The longest a script may take; each has many shorter deadlines of its own.
+/// The longest time a script may take. Each script has many shorter deadlines of its own.
 const SCRIPT_DURATION_MAX: Duration = Duration::from_secs(240);
 
 /// Runs `clients/<script>` with the machine's Node, the server's binary in STENTOR_BIN and these variables.
@@ -17,12 +17,12 @@ pub fn run_node(script: &str, environment: &[(&str, &str)]) {
     run(Path::new("node"), script, environment);
 }
 
-/// The same with Node 22, the first that has a WebSocket of its own.
+/// The same with Node 22, the first version with a built-in WebSocket client.
 pub fn run_node_22(script: &str, environment: &[(&str, &str)]) {
     run(&node_22(), script, environment);
 }
 
-/// Where Node 22 is.
+/// The path of Node 22.
 pub fn node_22() -> PathBuf {
     let architecture = if cfg!(target_arch = "aarch64") { "arm64" } else { "x64" };
     let node = clients().join(format!("node_modules/node-linux-{architecture}/bin/node"));
@@ -41,7 +41,7 @@ fn run(node: &Path, script: &str, environment: &[(&str, &str)]) {
         "the JavaScript clients are not installed: run `npm ci` in tests/clients (`./check` does it for you)"
     );
     let output = tempfile::NamedTempFile::new().expect("a temporary file");
-    // One open file for both streams, so that neither writes over the other.
+    // Both streams share one open file, so that neither overwrites the other.
     let stream = || Stdio::from(output.as_file().try_clone().expect("our own file"));
     let mut child = Command::new(node)
         .args(["--test-force-exit", "--test-reporter=spec", "--test-reporter-destination=stdout", script])
@@ -55,7 +55,7 @@ fn run(node: &Path, script: &str, environment: &[(&str, &str)]) {
         .unwrap_or_else(|error| panic!("`{}` does not start ({error}): install Node 20 or newer", node.display()));
     let status = wait(&mut child, SCRIPT_DURATION_MAX);
     if status.is_none() {
-        // Asked first, so that the script can end what it started.
+        // Sends SIGTERM first, so that the script can end the processes it started.
         let _ = kill_process(Pid::from_child(&child), Signal::TERM);
         if wait(&mut child, DEADLINE).is_none() {
             let _ = child.kill();

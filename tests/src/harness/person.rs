@@ -1,4 +1,5 @@
-//! A signed-in user who asks over HTTP, and everything that can be seen of people and groups: the listings, whole.
+//! A signed-in user who sends requests over HTTP. Also reads everything that is visible of people and groups: the whole
+//! listings.
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
@@ -7,14 +8,14 @@ use serde_json::{Value, json};
 
 use super::{Account, Answer, Format, Http, Server, Socket, bearer};
 
-/// What a user may be to a group, by the numbers of the wire.
+/// The roles of a user in a group, by their numbers in the protocol.
 pub const SUPERADMIN: u64 = 0;
 pub const ADMIN: u64 = 1;
 pub const MEMBER: u64 = 2;
 pub const JOIN_REQUEST: u64 = 3;
 pub const BANNED: u64 = 4;
 
-/// The codes of messages that tell a group what has happened to a member.
+/// The codes of messages that tell a group what happened to a member.
 pub const GROUP_JOIN: u64 = 3;
 pub const GROUP_ADD: u64 = 4;
 pub const GROUP_LEAVE: u64 = 5;
@@ -30,7 +31,7 @@ pub struct Person {
 }
 
 impl Server {
-    /// Signs in the user called `name`, who is made when new.
+    /// Signs in the user called `name`, and creates the user the first time.
     pub fn person(&self, name: &str) -> Person {
         Person { http: self.http(), account: self.sign_in(name) }
     }
@@ -41,7 +42,7 @@ impl Server {
 }
 
 impl Person {
-    /// The same user with the same token, at a server that has been started anew.
+    /// The same user with the same token, at a restarted server.
     pub fn at(&self, server: &Server) -> Self {
         Self { http: server.http(), account: self.account.clone() }
     }
@@ -70,18 +71,18 @@ impl Person {
         Socket::connect_in(format, self.address(), &self.account.token)
     }
 
-    /// Asks with this body, or with none where it is `null`.
+    /// Sends a request with this body, or without a body if it is `null`.
     pub fn ask(&self, method: &str, path: &str, body: &Value) -> Answer {
         self.try_ask(method, path, body).unwrap_or_else(|error| panic!("{}: {method} {path}: {error}", self.name()))
     }
 
-    /// The same, unless the server goes away meanwhile.
+    /// The same, but returns an error if the server ends meanwhile.
     pub fn try_ask(&self, method: &str, path: &str, body: &Value) -> Result<Answer, ureq::Error> {
         let body = if body.is_null() { String::new() } else { body.to_string() };
         self.http.try_request(method, path, &[("Authorization", &bearer(&self.account.token))], body)
     }
 
-    /// Asserts that what is asked is done, and gives the answer.
+    /// Sends a request, asserts that it succeeds, and returns the answer.
     pub fn done(&self, method: &str, path: &str, body: Value) -> Value {
         let answer = self.ask(method, path, &body);
         assert_eq!(answer.status, 200, "{}: {method} {path} {body}: {}", self.name(), answer.body);
@@ -92,29 +93,29 @@ impl Person {
         text(&self.done("POST", "/v2/group", fields)["id"])
     }
 
-    /// Does something about a group, and about these users: `join`, `kick` and so on.
+    /// Does an act in a group, on these users: `join`, `kick` and so on.
     pub fn act(&self, act: &str, group: &str, users: &[&Person]) -> Answer {
         self.ask("POST", &act_path(act, group, users), &Value::Null)
     }
 
-    /// The same, and asserts that it is done.
+    /// The same, and asserts that it succeeds.
     pub fn acts(&self, act: &str, group: &str, users: &[&Person]) {
         self.done("POST", &act_path(act, group, users), Value::Null);
     }
 
-    /// `POST /v2/friend`, `DELETE /v2/friend` or `POST /v2/friend/block`, by their names `add`, `delete` and `block`.
+    /// Sends `POST /v2/friend`, `DELETE /v2/friend` or `POST /v2/friend/block`, named `add`, `delete` and `block`.
     pub fn relate(&self, act: &str, other: &Person) -> Answer {
         let (method, path) = friend_path(act, other);
         self.ask(method, &path, &Value::Null)
     }
 
-    /// The same, and asserts that it is done.
+    /// The same, and asserts that it succeeds.
     pub fn relates(&self, act: &str, other: &Person) {
         let answer = self.relate(act, other);
         assert_eq!(answer.status, 200, "{} {act} {}: {}", self.name(), other.name(), answer.body);
     }
 
-    /// All items of a listing, page by page; the path has its query begun.
+    /// All items of a listing, page by page. `path` already contains the `?` of its query.
     pub fn listing(&self, path: &str, member: &str) -> Vec<Value> {
         let mut items = Vec::new();
         let mut cursor = String::new();
@@ -128,14 +129,14 @@ impl Person {
         }
     }
 
-    /// Who stands how to a group, in the order of the listing; the banned last.
+    /// The members of a group with their roles, in the order of the listing, and then the banned users.
     pub fn roster(&self, group: &str) -> Vec<(String, u64)> {
         let list = |query: &str| self.listing(&format!("/v2/group/{group}/user?limit=100{query}"), "group_users");
         let items = [list(""), list("&state=4")].concat();
         items.iter().map(|item| (text(&item["user"]["id"]), number(&item["state"]))).collect()
     }
 
-    /// This user's groups, as they are, with the user's role in `state`; those that have banned the user last.
+    /// This user's groups as listed, with the user's role in `state`, and then the groups that have banned the user.
     pub fn memberships(&self) -> Vec<Value> {
         let list = |query: &str| {
             self.listing(&format!("/v2/user/{}/group?limit=100{query}", self.account.user_id), "user_groups")
@@ -143,12 +144,12 @@ impl Person {
         [list(""), list("&state=4")].concat()
     }
 
-    /// Role by group.
+    /// The user's role in each group.
     pub fn groups(&self) -> BTreeMap<String, u64> {
         self.memberships().iter().map(|item| (text(&item["group"]["id"]), number(&item["state"]))).collect()
     }
 
-    /// State by user.
+    /// The state of each friend.
     pub fn friends(&self) -> BTreeMap<String, u64> {
         let items = self.listing("/v2/friend?limit=1000", "friends");
         items.iter().map(|item| (text(&item["user"]["id"]), number(&item["state"]))).collect()
@@ -166,12 +167,12 @@ impl Person {
         }
     }
 
-    /// Everything in a channel, oldest first.
+    /// Every message in a channel, oldest first.
     pub fn history(&self, channel: &str) -> Vec<Value> {
         self.http.history_after(&self.account.token, channel, None).0
     }
 
-    /// The groups of exactly this name.
+    /// The groups with exactly this name.
     pub fn groups_called(&self, name: &str) -> Vec<Value> {
         let mut found = self.listing(&format!("/v2/group?limit=100&name={}", name.replace(' ', "+")), "groups");
         found.retain(|group| group["name"] == name);
@@ -205,14 +206,14 @@ pub fn friend_path(act: &str, other: &Person) -> (&'static str, String) {
     (method, format!("{path}?ids={}", other.id()))
 }
 
-/// What a group's history says has happened: code and user, in order.
+/// The events that a group's history records: code and user, in order.
 pub fn events(history: &[Value]) -> Vec<(u64, String)> {
     let told = history.iter().map(|message| (number(&message["code"]), text(&message["sender_id"])));
     told.filter(|(code, _)| *code >= GROUP_JOIN).collect()
 }
 
-/// Who is what after all that a group's history tells of, without the founder's own beginning. Panics where something is
-/// told that cannot have happened.
+/// The roles after all events in a group's history, beginning with the founder as superadmin. Panics if the history
+/// records an event that cannot have happened.
 pub fn roles_after(founder: &str, events: &[(u64, String)]) -> BTreeMap<String, u64> {
     let mut roles = BTreeMap::from([(founder.to_string(), SUPERADMIN)]);
     for (place, (code, user)) in events.iter().enumerate() {
@@ -237,13 +238,14 @@ pub fn text(value: &Value) -> String {
     value.as_str().unwrap_or_else(|| panic!("not a string: {value}")).to_string()
 }
 
-/// A number, or what it is left out for.
+/// A number, or 0 if the field was left out.
 pub fn number(value: &Value) -> u64 {
     if value.is_null() { 0 } else { value.as_u64().unwrap_or_else(|| panic!("not a number: {value}")) }
 }
 
 impl Socket {
-    /// Joins a group's channel or a direct channel, visibly and persistently; gives its id, or the answer of a refusal.
+    /// Joins a group's channel or a direct channel, visibly and persistently. Returns its id, or the answer of a
+    /// refusal.
     pub fn try_join(&mut self, kind: u8, target: &str) -> Result<String, Value> {
         let answer = self.request(json!({"channel_join": {"target": target, "type": kind}}));
         answer["channel"]["id"].as_str().map(str::to_string).ok_or(answer)
@@ -257,8 +259,9 @@ impl Socket {
         self.try_join(2, other.id()).unwrap_or_else(|answer| panic!("joining {}: {answer}", other.name()))
     }
 
-    /// Returns when everything has arrived that was on its way from any shard: rooms belong to all of them, and their
-    /// answers come behind what their shards have sent before. It has been heard when `pushes` has it.
+    /// Waits until everything has arrived that was on its way from any shard. It joins rooms of all shards, and the
+    /// answer of each shard comes after everything that this shard has sent before. Afterwards all of it is in
+    /// `pushes`.
     pub fn catch_up(&mut self) {
         for number in 0..16 {
             let room = self.join_as(&format!("caught up {number}"), json!({"persistence": false, "hidden": true}));
@@ -266,7 +269,7 @@ impl Socket {
         }
     }
 
-    /// The messages among the pushes, and they are the pushes' no more.
+    /// Takes the messages out of the pushes, and drops the other pushes.
     pub fn take_messages(&mut self) -> Vec<Value> {
         let pushes = std::mem::take(&mut self.pushes);
         pushes.into_iter().filter_map(|mut push| push.get_mut("channel_message").map(Value::take)).collect()

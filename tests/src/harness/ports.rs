@@ -2,18 +2,19 @@
 
 use std::net::{IpAddr, TcpListener, UdpSocket};
 
-/// Where ports are looked for: below those that the kernel gives to connections, which come and go while a program starts.
+/// The range in which ports are searched. It is below the kernel's range for connections, whose ports come and go while
+/// a program starts.
 const PORTS: std::ops::Range<u16> = 20_000..32_000;
 
-/// A TCP port that no other test takes. The program binds it some time after it was started, and may end and come back, so
-/// until this is dropped the datagram port of the same number tells other tests that it is taken.
+/// A TCP port that no other test takes. The program binds it some time after its start, and may end and start again. So
+/// until this is dropped, the datagram port of the same number tells other tests that the port is taken.
 pub(super) struct ReservedPort {
     number: u16,
     _taken: UdpSocket,
 }
 
 impl ReservedPort {
-    /// One that is free at all these addresses.
+    /// A port that is free at all these addresses.
     pub fn at(addresses: &[IpAddr]) -> Self {
         let reserve = |number| {
             let taken = UdpSocket::bind((addresses[0], number)).ok()?;

@@ -1,12 +1,12 @@
-//! A program of others that ends with the test that has started it, whatever the test's end.
+//! A third-party program that ends with the test that started it, however the test ends.
 
 use std::process::{Child, Command};
 use std::sync::mpsc;
 
-/// A running program. It is killed by its process id when the owner ends it, and by the kernel when the test's process has gone.
+/// A running program. The owner kills it by its process id, and the kernel kills it when the test's process has ended.
 pub(super) struct Process {
     pub child: Child,
-    /// The kernel kills the child when the thread that started it ends, and this keeps that thread.
+    /// The kernel kills the child when the thread that started it ends. This sender keeps that thread alive.
     _keeper: mpsc::Sender<()>,
 }
 
@@ -23,7 +23,7 @@ impl Process {
         let (tell, told) = mpsc::channel();
         std::thread::spawn(move || {
             let _ = tell.send(command.spawn());
-            // Ends with the sender, which lives as long as the child is wanted.
+            // Returns when the sender is dropped, and the sender lives as long as the child.
             let _ = released.recv();
         });
         let child = told.recv().expect("the thread tells what became of it");
@@ -31,9 +31,9 @@ impl Process {
         Self { child, _keeper: keeper }
     }
 
-    /// SIGKILL, and its end awaited.
+    /// Sends SIGKILL and waits for the end of the process.
     pub fn end(&mut self) {
-        // Fails only when it has ended already, which is as good.
+        // This fails only if the process has already ended.
         let _ = self.child.kill();
         let _ = self.child.wait();
     }

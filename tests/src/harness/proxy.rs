@@ -1,7 +1,8 @@
-//! The proxies that operators put before the server: nginx, HAProxy and Apache of Debian, each on loopback ports of its own.
+//! The proxies that operators put in front of the server: nginx, HAProxy and Apache from Debian, each on its own
+//! loopback ports.
 //!
-//! They run with the files in `deploy/`, as operators do. Only what cannot be the same in a test is changed: ports, and the
-//! names of the certificate. Each is one process, in the foreground, that ends with the test.
+//! They run with the files in `deploy/`, as operators use them. Only what must differ in a test is changed: ports, and
+//! the names of the certificate. Each is one process in the foreground that ends with the test.
 
 use std::fs::{self, File};
 use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpStream};
@@ -17,7 +18,7 @@ use super::{DEADLINE, Http};
 
 const LOOPBACK: IpAddr = IpAddr::V4(Ipv4Addr::LOCALHOST);
 
-/// Which program stands before the server.
+/// The program in front of the server.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum ProxyKind {
     Nginx,
@@ -25,7 +26,7 @@ pub enum ProxyKind {
     Apache,
 }
 
-/// How a proxy is to be started.
+/// The settings of a proxy that is to be started.
 pub struct ProxyLaunch {
     kind: ProxyKind,
     server: SocketAddr,
@@ -45,13 +46,13 @@ impl ProxyLaunch {
         Self { kind, server, changes: Vec::new() }
     }
 
-    /// Replaces a text that stands once in the file of `deploy/`.
+    /// Replaces a text that occurs in the file of `deploy/`.
     pub fn changed(mut self, from: &'static str, to: &'static str) -> Self {
         self.changes.push((from, to));
         self
     }
 
-    /// Starts it and waits until it listens.
+    /// Starts the proxy and waits until it listens.
     pub fn start(self) -> Proxy {
         let directory = tempfile::Builder::new().prefix("stentor-proxy-").tempdir().expect("a temporary directory");
         let (plain, secure) = (ReservedPort::at(&[LOOPBACK]), ReservedPort::at(&[LOOPBACK]));
@@ -76,7 +77,7 @@ impl ProxyLaunch {
                 change("/etc/ssl/certs/stentor.pem", certificate);
                 change("/etc/ssl/private/stentor.key", key);
                 change("server 127.0.0.1:7350;", format!("server {};", self.server));
-                // Without a master, so that there is one process to end.
+                // Without a master process, so that there is only one process to end.
                 let whole = format!(
                     "daemon off;\nmaster_process off;\npid nginx.pid;\nerror_log stderr warn;\n\
                      events {{ worker_connections 1024; }}\n\
@@ -129,7 +130,7 @@ impl ProxyLaunch {
                 command.arg("-p").arg(directory).arg("-c").arg(file("whole.conf")).args(["-e", "stderr"])
             }
             ProxyKind::Haproxy => command.arg("-db").arg("-f").arg(file("haproxy.cfg")),
-            // One process, which does not detach.
+            // One process in the foreground.
             ProxyKind::Apache => command.arg("-X").arg("-f").arg(file("whole.conf")),
         };
         let log = File::options().create(true).append(true).open(file("log")).expect("our own file");
@@ -140,17 +141,17 @@ impl ProxyLaunch {
 }
 
 impl Proxy {
-    /// Where it takes plain HTTP.
+    /// The address for plain HTTP.
     pub fn address(&self) -> SocketAddr {
         SocketAddr::new(LOOPBACK, self.plain.number())
     }
 
-    /// Where it takes TLS.
+    /// The address for TLS.
     pub fn secure_address(&self) -> SocketAddr {
         SocketAddr::new(LOOPBACK, self.secure.number())
     }
 
-    /// The certificate that it shows, which nobody has signed.
+    /// The proxy's self-signed certificate.
     pub fn certificate(&self) -> PathBuf {
         self.directory.path().join("certificate.pem")
     }
@@ -159,7 +160,7 @@ impl Proxy {
         Http::new(self.address())
     }
 
-    /// What it has printed.
+    /// Everything that the proxy has printed.
     pub fn log(&self) -> String {
         String::from_utf8_lossy(&fs::read(self.directory.path().join("log")).unwrap_or_default()).into_owned()
     }
@@ -185,7 +186,8 @@ impl Drop for Proxy {
     }
 }
 
-/// A file of `deploy/` with these changes. Each must change something, so that what operators copy is what is tested.
+/// A file of `deploy/` with these changes. Each must change something, so that the tested file is the one that
+/// operators copy.
 fn changed(file: &str, changes: &[(String, String)]) -> String {
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).parent().expect("the workspace").join("deploy").join(file);
     let text = fs::read_to_string(&path).unwrap_or_else(|error| panic!("{}: {error}", path.display()));
@@ -195,7 +197,7 @@ fn changed(file: &str, changes: &[(String, String)]) -> String {
     })
 }
 
-/// A key and a certificate for loopback, in files of their own and in one.
+/// Makes a key and a certificate for loopback, in two files and in one combined file.
 fn make_certificate(directory: &Path) {
     let made = Command::new("openssl")
         .args(["req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes", "-days", "2"])

@@ -1,4 +1,4 @@
-//! Bytes as no library would send them: heads in pieces, frames that break the rules, connections cut short.
+//! Raw bytes that no library would send: heads in pieces, frames that break the rules, connections that are cut.
 
 use std::io::{ErrorKind, Read, Write};
 use std::net::{Shutdown, SocketAddr, TcpStream};
@@ -16,7 +16,7 @@ pub struct Frame {
 /// How the server ended a connection.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Ending {
-    /// With a close frame of this code (1005: none inside).
+    /// With a close frame of this code (1005: without a code).
     Code(u16),
     /// Without a close frame.
     Cut,
@@ -52,32 +52,32 @@ impl RawSocket {
         socket
     }
 
-    /// Writes all bytes; a connection the server has ended meanwhile is no failure here.
+    /// Writes all bytes. It is not an error if the server has ended the connection meanwhile.
     pub fn write(&mut self, bytes: &[u8]) {
         let _ = self.stream.write_all(bytes);
     }
 
-    /// Writes all bytes, or says that the server has ended the connection.
+    /// Writes all bytes. Returns false if the server has ended the connection.
     pub fn try_write(&mut self, bytes: &[u8]) -> bool {
         self.stream.write_all(bytes).is_ok()
     }
 
-    /// Lets a write wait no longer than this for the server to read.
+    /// Limits the time that a write waits for the server to read.
     pub fn write_within(&self, bound: Duration) {
         self.stream.set_write_timeout(Some(bound)).expect("a write timeout");
     }
 
-    /// The same connection once more, for a thread that writes while another reads.
+    /// The same connection again, for a thread that writes while another one reads.
     pub fn second_hand(&self) -> Self {
         Self { stream: self.stream.try_clone().expect("a descriptor"), unread: Vec::new() }
     }
 
-    /// Says that nothing more will come.
+    /// Closes the writing side: nothing more will come.
     pub fn finish_writing(&self) {
         let _ = self.stream.shutdown(Shutdown::Write);
     }
 
-    /// Reads a response's head; what follows stays unread.
+    /// Reads a response's head. The bytes after it stay unread.
     pub fn read_head(&mut self) -> String {
         let deadline = Instant::now() + DEADLINE;
         loop {
@@ -89,7 +89,7 @@ impl RawSocket {
         }
     }
 
-    /// Reads a whole response that says how long its body is: its head and its body.
+    /// Reads a whole response whose length is announced: its head and its body.
     pub fn read_answer(&mut self) -> (String, String) {
         let head = self.read_head();
         let length = head.lines().find_map(|line| {
@@ -105,7 +105,7 @@ impl RawSocket {
         (head, String::from_utf8(body).expect("a body is text"))
     }
 
-    /// Reads until the server ends the connection, and gives all of it.
+    /// Reads until the server ends the connection, and returns everything.
     pub fn read_to_end(&mut self, bound: Duration) -> String {
         let deadline = Instant::now() + bound;
         while self.read_more(deadline) {}
@@ -129,7 +129,7 @@ impl RawSocket {
         }
     }
 
-    /// Reads until the end, and gives the text frames before it and the manner of it.
+    /// Reads until the end. Returns the text frames before it, and how the connection ended.
     pub fn read_ending(&mut self) -> (Vec<String>, Ending) {
         let mut texts = Vec::new();
         while let Some(frame) = self.read_frame() {
@@ -137,7 +137,7 @@ impl RawSocket {
                 0x81 => texts.push(String::from_utf8(frame.payload).expect("text frames are UTF-8")),
                 0x88 if frame.payload.len() >= 2 => {
                     let code = u16::from_be_bytes([frame.payload[0], frame.payload[1]]);
-                    // The echo lets the server finish the handshake instead of waiting for us.
+                    // The echo lets the server finish the closing handshake instead of waiting for it.
                     self.write(&masked_frame(0x88, &frame.payload[..2]));
                     return (texts, Ending::Code(code));
                 }
@@ -163,7 +163,7 @@ impl RawSocket {
         Some(Frame { first, payload })
     }
 
-    /// Reads once; false when the connection has ended.
+    /// Reads once. Returns false when the connection has ended.
     fn read_more(&mut self, deadline: Instant) -> bool {
         let left = deadline.saturating_duration_since(Instant::now()).max(Duration::from_millis(1));
         self.stream.set_read_timeout(Some(left)).expect("a read timeout");
@@ -181,14 +181,14 @@ impl RawSocket {
         }
     }
 
-    /// The connection, of which everything that came has been read.
+    /// The TCP stream. All bytes that came must have been read.
     pub fn into_stream(self) -> TcpStream {
         assert!(self.unread.is_empty(), "unread: {:?}", self.text());
         self.stream
     }
 }
 
-/// A client's frame: any first byte, masked as a client must.
+/// A client's frame: any first byte, masked as RFC 6455 requires of clients.
 pub fn masked_frame(first: u8, payload: &[u8]) -> Vec<u8> {
     const MASK: [u8; 4] = [0x37, 0xfa, 0x21, 0x3d];
     let mut frame = header(first, payload.len(), 0x80);
@@ -197,7 +197,7 @@ pub fn masked_frame(first: u8, payload: &[u8]) -> Vec<u8> {
     frame
 }
 
-/// A frame as only a server may send it.
+/// An unmasked frame, which only a server may send.
 pub fn unmasked_frame(first: u8, payload: &[u8]) -> Vec<u8> {
     let mut frame = header(first, payload.len(), 0);
     frame.extend_from_slice(payload);

@@ -1,6 +1,6 @@
-//! The real `stentor` process: started on a port the kernel chose, killed by its pid, or stopped in order.
+//! The real `stentor` process: started on a port that the kernel chose, killed by its process id, or stopped in order.
 //!
-//! The binary is the one beside the tests (`target/<profile>/stentor`), or the one `STENTOR_BIN` names.
+//! The binary is the one beside the tests (`target/<profile>/stentor`), or the one that `STENTOR_BIN` names.
 
 use std::io::{BufRead, BufReader, Read};
 use std::net::SocketAddr;
@@ -13,8 +13,8 @@ use rustix::process::{Pid, Signal, kill_process};
 
 use super::{Account, DEADLINE, Format, Http, Socket};
 
-/// How a server is to be started. Defaults: one shard, a port of the kernel's choice, nothing inherited from our own
-/// `STENTOR_...` environment.
+/// The settings of a server that is to be started. Defaults: one shard, a port that the kernel chooses, and no
+/// `STENTOR_...` variables of the test's environment.
 pub struct Launch {
     data: PathBuf,
     listen: Option<String>,
@@ -33,7 +33,7 @@ impl Launch {
         Self {
             data: data.to_path_buf(),
             listen: Some("127.0.0.1:0".into()),
-            // Off, because many servers run at once.
+            // Off by default, because many servers run at once.
             admin: "off".into(),
             shards: Some(1),
             flags: Vec::new(),
@@ -42,7 +42,7 @@ impl Launch {
         }
     }
 
-    /// Changes what the process may do, at the last moment before it is started.
+    /// Changes the command or the process's rights just before the start.
     pub fn confined(mut self, confine: impl FnOnce(&mut Command) + 'static) -> Self {
         self.confine = Some(Box::new(confine));
         self
@@ -58,7 +58,7 @@ impl Launch {
         self
     }
 
-    /// Where operators look, or `off`, which it is unless said here.
+    /// The address for operators, or `off`, which is the default.
     pub fn admin(mut self, address: impl ToString) -> Self {
         self.admin = address.to_string();
         self
@@ -81,7 +81,7 @@ impl Launch {
         self
     }
 
-    /// Flags and their values, as they stand on a command line.
+    /// Adds flags and their values, as on a command line.
     pub fn flags(mut self, flags: impl IntoIterator<Item = String>) -> Self {
         self.flags.extend(flags);
         self
@@ -99,7 +99,7 @@ impl Launch {
         })
     }
 
-    /// Starts a server that is expected to give up, and waits until it has.
+    /// Starts a server that is expected to exit with an error, and waits until it has.
     pub fn start_refused(self) -> Refusal {
         match self.start_or_refused() {
             Ok(server) => panic!("the server should have refused to start, but says:\n{}", server.output()),
@@ -107,17 +107,17 @@ impl Launch {
         }
     }
 
-    /// Starts a server that may not say for a while that it listens, at an address that was chosen for it.
+    /// Starts a server at a chosen address. It may take a while until the server prints that it listens.
     pub fn begin_at(self, address: SocketAddr) -> Server {
         let mut server = self.listen(address).spawn();
         server.address = address;
         server
     }
 
-    /// Starts a server and waits until it listens or has given up.
+    /// Starts a server and waits until it listens or has exited.
     pub fn start_or_refused(self) -> Result<Server, Refusal> {
         let mut server = self.spawn();
-        // What it says at the start ends with what to do next.
+        // The server's output at its start ends with a line that says what to do next.
         let listening = server.log.wait_for(DEADLINE, |lines| {
             lines.iter().find(|line| line.trim_start().starts_with("open "))?;
             lines.iter().find_map(|line| listening_address(line))
@@ -161,14 +161,14 @@ impl Launch {
     }
 }
 
-/// A server that gave up: how, and what it said.
+/// A server that exited instead of starting: its status and its output.
 pub struct Refusal {
     pub status: ExitStatus,
     pub output: String,
 }
 
 impl Refusal {
-    /// Asserts that it ended by itself, with a failure, with these words and without a panic.
+    /// Asserts that it exited by itself, with a failure, with these words in its output, and without a panic.
     pub fn assert_says(&self, words: &[&str]) {
         let said = self.output.to_lowercase();
         let code = self.status.code();
@@ -193,7 +193,7 @@ impl Server {
         self.address
     }
 
-    /// Where it answers operators, as it says itself.
+    /// A client of the operators' address that the server prints.
     pub fn admin(&self) -> Http {
         let address = self.log.wait_for(DEADLINE, |lines| lines.iter().find_map(|line| admin_address(line)));
         Http::new(address.unwrap_or_else(|| panic!("no admin address in:\n{}", self.output())))
@@ -208,7 +208,7 @@ impl Server {
         resident_kib(self.pid())
     }
 
-    /// What it has printed so far, both streams.
+    /// Everything that the server has printed so far, on both streams.
     pub fn output(&self) -> String {
         self.log.text()
     }
@@ -217,7 +217,7 @@ impl Server {
         Http::new(self.address)
     }
 
-    /// Signs in the account called `name`, creating it when it is new.
+    /// Signs in the account called `name`, and creates it the first time.
     pub fn sign_in(&self, name: &str) -> Account {
         self.http().sign_in(name)
     }
@@ -231,7 +231,7 @@ impl Server {
         Socket::connect_in(format, self.address, &self.sign_in(name).token)
     }
 
-    /// Asserts that it still does its work: a new connection joins a room and hears itself.
+    /// Asserts that the server still works: a new connection joins a room and receives its own message.
     pub fn assert_works(&self, after: &str) {
         let account = self.sign_in("still-working");
         let mut socket = Socket::connect(self.address, &account.token);
@@ -240,12 +240,12 @@ impl Server {
         assert_eq!(ack["channel_message_ack"]["code"], 0, "after {after}");
     }
 
-    /// SIGKILL, and the end of the process awaited.
+    /// Sends SIGKILL and waits for the end of the process.
     pub fn kill(mut self) {
         self.end();
     }
 
-    /// SIGTERM: asserts that it ends by itself, in time and with success, and gives what it printed.
+    /// Sends SIGTERM. Asserts that the server ends by itself, in time and with success, and returns its output.
     pub fn stop(mut self) -> String {
         self.signal(Signal::TERM);
         self.await_success()
@@ -255,7 +255,7 @@ impl Server {
         kill_process(Pid::from_child(&self.child), signal).expect("the server runs");
     }
 
-    /// Asserts that it ends by itself with success, and gives what it printed.
+    /// Asserts that the server ends by itself with success, and returns its output.
     pub fn await_success(&mut self) -> String {
         match wait(&mut self.child, DEADLINE) {
             Some(status) => assert!(status.success(), "{status}; it said:\n{}", self.output()),
@@ -264,7 +264,7 @@ impl Server {
         self.output_to_the_end()
     }
 
-    /// Asserts that it ends by itself with a failure, and gives what it printed.
+    /// Asserts that the server ends by itself with a failure, and returns its output.
     pub fn await_failure(&mut self) -> String {
         match wait(&mut self.child, DEADLINE) {
             Some(status) => assert!(status.code().is_some_and(|code| code != 0), "{status}:\n{}", self.output()),
@@ -281,7 +281,7 @@ impl Server {
     }
 
     fn end(&mut self) {
-        // Fails only when it has ended already, which is as good.
+        // This fails only if the process has already ended.
         let _ = self.child.kill();
         let _ = self.child.wait();
     }
@@ -303,12 +303,12 @@ pub(super) fn resident_kib(pid: u32) -> usize {
     line.trim().trim_end_matches(" kB").parse().expect("a number")
 }
 
-/// Runs the program to its end, for what it does besides serving.
+/// Runs the program to its end, for its commands other than serving.
 pub fn run_program(arguments: &[impl AsRef<std::ffi::OsStr>]) -> std::process::Output {
     Command::new(binary()).args(arguments).stdin(Stdio::null()).output().expect("the program starts")
 }
 
-/// Waits for the end of a child, but not longer than `bound`.
+/// Waits for the end of a child process, at most for `bound`.
 pub(super) fn wait(child: &mut Child, bound: Duration) -> Option<ExitStatus> {
     let deadline = Instant::now() + bound;
     loop {
@@ -322,7 +322,7 @@ pub(super) fn wait(child: &mut Child, bound: Duration) -> Option<ExitStatus> {
     }
 }
 
-/// What a process printed, line by line, while it runs.
+/// The lines that a process has printed so far.
 #[derive(Default)]
 struct Log {
     printed: Mutex<Printed>,
@@ -332,7 +332,7 @@ struct Log {
 #[derive(Default)]
 struct Printed {
     lines: Vec<String>,
-    /// Streams that have ended, as they do with the process.
+    /// Streams that have ended. They end with the process.
     streams_ended: usize,
 }
 
@@ -350,7 +350,7 @@ impl Log {
         })
     }
 
-    /// Waits until `found` finds something in the lines, but not beyond `bound` or the end of the process.
+    /// Waits until `found` returns a result for the lines. Gives up after `bound`, or when the process has ended.
     fn wait_for<T>(&self, bound: Duration, found: impl Fn(&[String]) -> Option<T>) -> Option<T> {
         let deadline = Instant::now() + bound;
         let mut printed = self.printed.lock().expect("not poisoned");
@@ -381,7 +381,7 @@ fn listening_address(line: &str) -> Option<SocketAddr> {
     address[..end].trim_end_matches(['.', ':']).parse().ok()
 }
 
-/// Where the server under test is.
+/// The path of the server's binary.
 pub(super) fn binary() -> PathBuf {
     if let Some(named) = std::env::var_os("STENTOR_BIN") {
         return PathBuf::from(named);
@@ -397,7 +397,7 @@ pub(super) fn binary() -> PathBuf {
     beside
 }
 
-/// Where the load generator is: LOADGEN_BIN, or beside the server.
+/// The path of the load generator: LOADGEN_BIN, or beside the server.
 pub fn loadgen() -> PathBuf {
     let beside = || binary().parent().expect("a directory").join("loadgen");
     let program = std::env::var_os("LOADGEN_BIN").map_or_else(beside, PathBuf::from);

@@ -1,8 +1,7 @@
-//! A chat client on `tungstenite`: blocking, one envelope a call, every wait with a deadline.
+//! A chat client on `tungstenite`: blocking, one envelope for each call, every wait with a deadline.
 //!
-//! Envelopes are JSON here, whatever the connection carries. In protobuf they are put into bytes and back by a library that
-//! reads the schema at run time, and what the server sends must be, byte for byte, what that library makes of the same
-//! envelope.
+//! Its interface uses JSON envelopes for both formats. For protobuf, a library that reads the schema at run time
+//! converts them to bytes and back. The server's bytes must be exactly what that library makes of the same envelope.
 
 use std::io;
 use std::net::{SocketAddr, TcpStream};
@@ -14,7 +13,7 @@ use tungstenite::{Error, Message, WebSocket, client};
 
 use super::{DEADLINE, schema};
 
-/// What envelopes travel as.
+/// The format of the envelopes on a connection.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Format {
     Json,
@@ -24,7 +23,7 @@ pub enum Format {
 impl Format {
     pub const ALL: [Self; 2] = [Self::Json, Self::Protobuf];
 
-    /// Its name in the query of an opening.
+    /// The format's name in the query of an opening.
     pub fn name(self) -> &'static str {
         match self {
             Self::Json => "json",
@@ -32,7 +31,7 @@ impl Format {
         }
     }
 
-    /// The format that an opening with this path asks for.
+    /// The format that an opening with this path requests.
     fn asked_by(path: &str) -> Self {
         Self::ALL.into_iter().find(|format| path.contains(&format!("format={}", format.name()))).unwrap_or(Self::Json)
     }
@@ -45,12 +44,12 @@ pub enum Closed {
     Cut,
 }
 
-/// What came next on a connection.
+/// The next event on a connection.
 #[derive(Debug)]
 pub enum Heard {
     /// An envelope, as JSON.
     Text(String),
-    /// Nothing within the time allowed.
+    /// Nothing came within the time allowed.
     Nothing,
     Closed(Closed),
 }
@@ -72,7 +71,7 @@ impl Socket {
         Self::open(address, &format!("/ws?lang=en&status=false&token={token}&format={}", format.name()))
     }
 
-    /// The same, and is seen by those who follow its user.
+    /// The same, and the session is visible to the user's followers.
     pub fn connect_online(format: Format, address: SocketAddr, token: &str) -> Self {
         Self::open(address, &format!("/ws?lang=en&status=true&token={token}&format={}", format.name()))
     }
@@ -81,7 +80,7 @@ impl Socket {
         Self::try_connect(address, path, &[]).unwrap_or_else(|status| panic!("the upgrade was refused with {status}"))
     }
 
-    /// Opens a socket with this path and these headers, or gives the status it was refused with.
+    /// Opens a socket with this path and these headers. Returns the HTTP status if the server refuses it.
     pub fn try_connect(address: SocketAddr, path: &str, headers: &[(&str, &str)]) -> Result<Self, u16> {
         let stream = TcpStream::connect(address).expect("the server accepts connections");
         Self::try_upgrade(stream, address, path, headers)
@@ -117,12 +116,12 @@ impl Socket {
         self.send_text(&envelope.to_string());
     }
 
-    /// Sends an envelope that is written out as JSON.
+    /// Sends an envelope that is given as JSON text.
     pub fn send_text(&mut self, text: &str) {
         self.try_send_text(text).unwrap_or_else(|closed| panic!("sending {text}: {closed:?}"));
     }
 
-    /// The same, unless the connection has ended.
+    /// The same, but returns an error if the connection has ended.
     pub fn try_send_text(&mut self, text: &str) -> Result<(), Closed> {
         let message = match self.format {
             Format::Json => Message::text(text),
@@ -131,7 +130,7 @@ impl Socket {
         self.inner.send(message).map_err(|_| Closed::Cut)
     }
 
-    /// Sends a text frame, whatever the format.
+    /// Sends a text frame in any format.
     pub fn send_text_frame(&mut self, text: &str) {
         self.inner.send(Message::text(text)).expect("the connection is open");
     }
@@ -144,7 +143,7 @@ impl Socket {
         self.inner.send(Message::Ping(payload.to_vec().into())).expect("the connection is open");
     }
 
-    /// The next envelope, the end, or nothing within `bound`.
+    /// The next envelope, the end of the connection, or `Nothing` after `bound`.
     pub fn hear(&mut self, bound: Duration) -> Heard {
         self.inner.get_ref().set_read_timeout(Some(bound)).expect("a read timeout");
         loop {
@@ -178,7 +177,7 @@ impl Socket {
     }
 
     fn answer_close(&mut self, frame: Option<tungstenite::protocol::CloseFrame>) -> Closed {
-        // Sends the echo that the library has queued; the server may be gone already.
+        // Sends the echo that the library has queued. The server may already be gone.
         let _ = self.inner.flush();
         match frame {
             Some(frame) => Closed::Frame { code: frame.code.into(), reason: frame.reason.to_string() },
@@ -186,7 +185,7 @@ impl Socket {
         }
     }
 
-    /// The next envelope, as JSON; in the JSON format, as it came.
+    /// The next envelope, as JSON. In the JSON format, the exact text that came.
     pub fn receive_text(&mut self) -> String {
         match self.hear(DEADLINE) {
             Heard::Text(text) => text,
@@ -199,7 +198,7 @@ impl Socket {
         serde_json::from_str(&text).unwrap_or_else(|error| panic!("{error} in {text}"))
     }
 
-    /// Asserts that the server ends the connection, and gives how. Envelopes that come before are kept in `pushes`.
+    /// Asserts that the server ends the connection, and returns how. Envelopes that come before are kept in `pushes`.
     pub fn expect_closed(&mut self) -> Closed {
         loop {
             match self.hear(DEADLINE) {
@@ -210,7 +209,7 @@ impl Socket {
         }
     }
 
-    /// Sends one request and gives its answer.
+    /// Sends one request and returns its answer.
     pub fn request(&mut self, mut envelope: Value) -> Value {
         self.last_cid += 1;
         let cid = self.last_cid.to_string();
@@ -226,17 +225,17 @@ impl Socket {
         }
     }
 
-    /// Asserts that the session is open: its ping is answered.
+    /// Asserts that the session is open: the server answers its ping.
     pub fn assert_open(&mut self) {
         assert!(self.request(json!({"ping": {}}))["pong"].is_object());
     }
 
-    /// Joins a room, visibly and persistently, and gives the channel's id.
+    /// Joins a room, visibly and persistently, and returns the channel's id.
     pub fn join(&mut self, room: &str) -> String {
         self.join_as(room, json!({"persistence": true, "hidden": false}))
     }
 
-    /// Joins a room with these actions.
+    /// Joins a room with these fields in the request.
     pub fn join_as(&mut self, room: &str, mut actions: Value) -> String {
         actions["target"] = json!(room);
         actions["type"] = json!(1);
@@ -244,12 +243,12 @@ impl Socket {
         answer["channel"]["id"].as_str().unwrap_or_else(|| panic!("joining {room}: {answer}")).to_string()
     }
 
-    /// Sends a message and gives the answer.
+    /// Sends a message and returns the answer.
     pub fn say(&mut self, channel: &str, content: &str) -> Value {
         self.request(json!({"channel_message_send": {"channel_id": channel, "content": content}}))
     }
 
-    /// The next push that `wanted` accepts; others before it are dropped.
+    /// The next push that `wanted` accepts. Earlier pushes are dropped.
     pub fn push_where(&mut self, what: &str, wanted: impl Fn(&Value) -> bool) -> Value {
         if let Some(at) = self.pushes.iter().position(&wanted) {
             return self.pushes.drain(..=at).next_back().expect("found just now");
@@ -268,7 +267,7 @@ impl Socket {
         }
     }
 
-    /// Sends a close frame and awaits its echo.
+    /// Sends a close frame and waits for its echo.
     pub fn close(mut self, code: u16) -> Closed {
         let frame = tungstenite::protocol::CloseFrame { code: code.into(), reason: "".into() };
         self.inner.close(Some(frame)).expect("the connection is open");

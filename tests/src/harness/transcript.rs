@@ -1,7 +1,9 @@
-//! Recorded conversations, replayed against a real server and compared byte for byte, in either format or in both at once.
+//! Recorded conversations. They are replayed on a real server and compared byte for byte, in either format or in both
+//! at once.
 //!
-//! A transcript is a text file, with envelopes written as JSON. What travels as protobuf is compared as the JSON of another
-//! implementation, and its bytes with what that implementation makes of the JSON (`socket.rs`). Each line is one of
+//! A transcript is a text file with envelopes as JSON. For protobuf, another implementation decodes the server's bytes
+//! to JSON for the comparison, and the bytes must be what that implementation makes of the JSON (`socket.rs`). Each
+//! line is one of
 //!
 //! ```text
 //! # a remark
@@ -16,11 +18,11 @@
 //! A is cut off                 (A's connection ends without a close frame)
 //! ```
 //!
-//! `{{name}}` stands for what only the run knows. It is bound where it is first read, and must be the same everywhere
-//! after that. The end of the name says what it may be: `.user`, `.session` and `.id` a UUID, `.created` and `.updated` a
-//! time, `.cursor` a cursor. `{{AB.one}}` and `{{AB.two}}` are the ids of the users A and B, the smaller first, as in the id of
-//! their direct channel. `{{any}}` is any text and never bound. At the end every open connection is pinged, and must
-//! hear nothing but the answer.
+//! `{{name}}` stands for a value that only the run knows. It is bound where it is first read, and must be the same
+//! everywhere after that. The end of the name tells its type: `.user`, `.session` and `.id` are a UUID, `.created` and
+//! `.updated` a time, `.cursor` a cursor. `{{AB.one}}` and `{{AB.two}}` are the ids of the users A and B, the smaller
+//! first, as in the id of their direct channel. `{{any}}` is any text and is never bound. At the end every open
+//! connection is pinged, and must receive nothing but the answer.
 
 use std::collections::HashMap;
 
@@ -28,11 +30,11 @@ use serde_json::json;
 
 use super::{Account, Format, Server, Socket};
 
-/// Who speaks which format.
+/// Which actor uses which format.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Cast {
     All(Format),
-    /// Those who sign in first, third and so on speak JSON, the others protobuf.
+    /// The actors that sign in first, third and so on use JSON, the others protobuf.
     Mixed,
 }
 
@@ -47,7 +49,7 @@ impl Cast {
     }
 }
 
-/// Replays a transcript; panics with the line that differs.
+/// Replays a transcript. Panics with the first line that differs.
 pub fn replay(server: &Server, cast: Cast, name: &str, text: &str) {
     let mut stage = Stage { server, cast, actors: HashMap::new(), bound: HashMap::new() };
     for (index, line) in text.lines().enumerate() {
@@ -130,7 +132,7 @@ impl Stage<'_> {
     }
 
     fn finish(mut self, name: &str) {
-        // All stay connected until all have been asked, so that nobody's going is heard.
+        // All actors stay connected until all have been pinged, so that no actor receives another one's leave.
         for (label, actor) in &mut self.actors {
             assert!(actor.answer.is_none(), "{name}: an answer to {label} was never looked at");
             if let Some(socket) = &mut actor.socket {
@@ -142,7 +144,7 @@ impl Stage<'_> {
     }
 }
 
-/// One part of a line: as it stands, or a name.
+/// One part of a line: literal text, or a name.
 enum Part<'a> {
     Text(&'a str),
     Name(&'a str),
@@ -172,7 +174,7 @@ fn fill(line: &str, bound: &HashMap<String, String>) -> Result<String, String> {
     Ok(filled)
 }
 
-/// Compares what came with what was recorded, and binds the names met for the first time.
+/// Compares a line that came with the recorded one, and binds the names that are read for the first time.
 fn agree(recorded: &str, came: &str, bound: &mut HashMap<String, String>) -> Result<(), String> {
     let differs = |why: String| format!("{why}\n  came:  {came}");
     let mut rest = came;
@@ -184,7 +186,7 @@ fn agree(recorded: &str, came: &str, bound: &mut HashMap<String, String>) -> Res
             Part::Name(name) => {
                 let end = rest.find('"').unwrap_or(rest.len());
                 let known = bound.get(name);
-                // What is known may stand inside of a text; what is not is all that is left of one.
+                // A known value may stand inside a text. An unknown value extends to the end of its text.
                 let (value, after) = match known.and_then(|known| rest.strip_prefix(known.as_str())) {
                     Some(after) => (&rest[..rest.len() - after.len()], after),
                     None => rest.split_at(end),
@@ -215,7 +217,7 @@ fn may_stand_for(name: &str, value: &str) -> bool {
     }
 }
 
-/// Lower case, with hyphens in their places.
+/// Whether the text is a UUID in lower case, with its hyphens in the right places.
 pub fn is_uuid(text: &str) -> bool {
     text.len() == 36
         && text.bytes().enumerate().all(|(index, byte)| match index {

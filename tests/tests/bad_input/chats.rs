@@ -1,4 +1,5 @@
-//! Direct and group chats and statuses over sockets: what is refused, in both formats, and the session goes on.
+//! Direct and group chats and statuses over sockets: what is refused, in both formats. The session stays open after
+//! each refusal.
 
 use serde_json::{Value, json};
 use tests::harness::person::{Person, direct_channel, group_channel, text};
@@ -8,18 +9,19 @@ use crate::refusals::{UNKNOWN, assert_refused};
 
 const NIL: &str = "00000000-0000-0000-0000-000000000000";
 
-/// People with all that can stand between them, and what they have said to each other.
+/// Users in every relation to each other, and the messages they have sent.
 struct Stage {
     ada: Person,
     bob: Person,
     group: String,
-    /// Bob's message in the chat of the two.
+    /// Bob's message in the direct chat with Ada.
     direct_message: String,
     group_message: String,
 }
 
 impl Stage {
-    /// In the group `ada` leads, `bob` is a member, `ray` has asked to be let in, and `bea` is banned. `bea` blocks `ray`.
+    /// In the group, `ada` is superadmin, `bob` is a member, `ray` has requested to join, and `bea` is banned. `bea`
+    /// blocks `ray`.
     fn set(server: &Server) -> Self {
         let [ada, bob, ray, bea] = server.people(["ada", "bob", "ray", "bea"]);
         let group = ada.create_group(json!({"name": "the group", "open": true}));
@@ -192,7 +194,7 @@ fn what_others_say_and_who_is_there() {
             assert!(socket.try_join(3, &group).is_err());
         }
         assert_eq!((ada.history(&direct).len(), ada.history(&in_group).len()), (1, 4));
-        // Whoever is thrown out has read for the last time.
+        // A user who is kicked cannot read the group's history any more.
         ada.acts("kick", &group, &[&bob]);
         refused(&bob, &in_group);
         assert_eq!(bob.history(&direct).len(), 1);

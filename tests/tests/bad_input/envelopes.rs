@@ -1,9 +1,9 @@
-//! Well-formed text frames with something wrong inside.
+//! Valid text frames with an invalid envelope.
 
 use serde_json::{Value, json};
 use tests::harness::{Closed, Launch, Server, Socket, data_dir};
 
-/// A room's name of this many bytes.
+/// A room name of this many bytes.
 fn name_of(bytes: usize) -> String {
     "x".repeat(bytes)
 }
@@ -142,7 +142,7 @@ fn features_it_does_not_have_are_refused_by_name() {
     check_refused(&server, &mut socket, "rpc", json!({"rpc": {"id": "nothing"}}), 6);
 }
 
-/// Sends one text on a fresh session, which must end with 1000. Gives the envelopes that came before the close.
+/// Sends one text on a fresh session, which must end with 1000. Returns the envelopes that came before the close.
 fn check_closed(server: &Server, case: &str, text: &str) -> Vec<Value> {
     let mut socket = server.connect("alice");
     socket.send_text(text);

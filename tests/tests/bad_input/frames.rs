@@ -1,4 +1,4 @@
-//! Frames that break RFC 6455, frames cut short, and the unusual ones that are right.
+//! Frames that break RFC 6455, frames that are cut off, and unusual frames that are valid.
 
 use tests::harness::{Ending, Launch, RawSocket, Server, data_dir, masked_frame, unmasked_frame};
 
@@ -6,7 +6,7 @@ const TEXT: u8 = 0x81;
 const PING: &[u8] = br#"{"cid":"1","ping":{}}"#;
 const PONG: &[u8] = br#"{"cid":"1","pong":{}}"#;
 
-/// A masked header that announces this many bytes in eight, and nothing after it.
+/// A masked header that announces this length in eight bytes, with no payload after it.
 fn announced(first: u8, length: u64) -> Vec<u8> {
     let mut frame = vec![first, 0x80 | 127];
     frame.extend(length.to_be_bytes());
@@ -82,7 +82,7 @@ fn a_length_beyond_63_bits_is_refused() {
     let token = server.sign_in("alice").token;
     let mut socket = RawSocket::upgraded(server.address(), &token);
     socket.write(&announced(TEXT, u64::MAX));
-    // Both are true of it: it breaks the protocol and it is too big.
+    // Both codes are right: the frame breaks the protocol and is too big.
     let (_, ending) = socket.read_ending();
     assert!(matches!(ending, Ending::Code(1002 | 1009)), "{ending:?}");
     server.assert_works("a length beyond 63 bits");
@@ -103,7 +103,7 @@ fn frames_cut_short_end_quietly() {
         let (texts, _) = socket.read_ending();
         assert!(texts.is_empty(), "{case}: {texts:?}");
         server.assert_works(&case);
-        // And the same without a word of goodbye.
+        // The same, with a connection that is dropped without a close frame.
         let mut socket = RawSocket::upgraded(server.address(), &token);
         socket.write(bytes);
         drop(socket);

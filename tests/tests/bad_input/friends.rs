@@ -8,7 +8,7 @@ use crate::refusals::{Case, UNKNOWN, WRONG_IDS, WRONG_STATES, check_table, wrong
 
 const CALLS: [(&str, &str); 3] = [("POST", "/v2/friend"), ("DELETE", "/v2/friend"), ("POST", "/v2/friend/block")];
 
-/// One of each state on `ada`'s list.
+/// Puts one user of each state on `ada`'s list.
 fn acquaint(ada: &Person, friend: &Person, asked: &Person, asks: &Person, blocked: &Person) {
     for other in [friend, asked] {
         ada.relates("add", other);
@@ -50,7 +50,7 @@ fn people_who_cannot_be_meant() {
     }
     check_table(&server, &people.each_ref(), &[], cases);
 
-    // What is done to no effect is no refusal, and is no change either.
+    // A request without effect is not refused, and changes nothing.
     let before = people.each_ref().map(Person::friends);
     for (method, path) in CALLS {
         for query in ["", &format!("?ids={UNKNOWN}"), &format!("?ids={UNKNOWN}&usernames=nobody&unknown=1&")] {

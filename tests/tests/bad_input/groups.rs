@@ -1,4 +1,4 @@
-//! Groups: what is refused of those who make, change, join and lead them.
+//! Groups: the requests to create, change, join and lead them that are refused.
 
 use serde_json::{Value, json};
 use tests::harness::person::{Person, act_path, text};
@@ -8,7 +8,7 @@ use crate::refusals::{
     Case, UNKNOWN, WRONG_IDS, WRONG_STATES, around, assert_refused, check_table, wrong_cursors, wrong_limits,
 };
 
-/// Somebody of each kind, and a group in which they are it.
+/// One user of each role, and a group in which they have these roles.
 struct Stage {
     ada: Person,
     adam: Person,
@@ -17,7 +17,7 @@ struct Stage {
     bea: Person,
     out: Person,
     group: String,
-    /// All of its two seats are taken, by `ada` and `meg`.
+    /// A group whose two seats are taken, by `ada` and `meg`.
     full: String,
 }
 
@@ -60,7 +60,7 @@ fn making_and_changing() {
     let (long_url, _) = around(512);
     let (long_tag, _) = around(18);
     let of = format!("/v2/group/{}", stage.group);
-    // What is wrong with a new group, and, except for the last three, with a change of one.
+    // Errors of a new group. Except for the last three, they are errors of a change too.
     let bodies = [
         ("name taken", json!({"name": "full"})),
         ("empty name", json!({"name": ""})),
@@ -188,7 +188,7 @@ fn acts_on_members() {
     }
     stage.check(&server, cases);
 
-    // What is done to no effect is no refusal, and is no change either.
+    // A request without effect is not refused, and changes nothing.
     let before = ada.roster(group);
     for (who, act, users) in [
         (meg, "join", vec![]),

@@ -1,4 +1,4 @@
-//! As much as may be of everything that a user can have, and one more. In memory, because it is much.
+//! The most of everything that a user can have, and one more. In memory, because it is a lot of data.
 
 use serde_json::{Value, json};
 use tests::harness::person::{Person, text};
@@ -11,7 +11,7 @@ const FRIENDS_MAX: usize = 10_000;
 const NOTIFICATIONS_MAX: usize = 10_000;
 const FOLLOWS_MAX: usize = 1024;
 
-/// Users that one request's head has room for.
+/// Users whose ids fit into the head of one request.
 const IDS_AT_ONCE: usize = 100;
 
 fn in_memory() -> (tempfile::TempDir, Server) {
@@ -20,7 +20,7 @@ fn in_memory() -> (tempfile::TempDir, Server) {
     (data, server)
 }
 
-/// Makes so many users, and gives their ids.
+/// Creates so many users and returns their ids.
 fn many(server: &Server, count: usize) -> Vec<String> {
     let http = server.http();
     let user = |number: usize| {
@@ -94,7 +94,7 @@ fn friends_and_follows_of_one_user() {
     assert_refused(&server, "one more", &ada.relate("add", &cleo), 400, 3);
     assert_refused(&server, "one more who asks", &cleo.relate("add", &ada), 400, 3);
     assert_eq!((ada.friends().len(), cleo.friends().len()), (FRIENDS_MAX, 0));
-    // Those of a call whom it is not too much for are done.
+    // If a call names several users, it succeeds for those within their limit.
     let dora = server.person("dora");
     let both = format!("/v2/friend?{}", query("ids", &names(&[&ada, &dora])));
     assert_refused(&server, "one of two", &cleo.ask("POST", &both, &Value::Null), 400, 3);
@@ -127,7 +127,7 @@ fn notifications_of_one_user() {
     let (_data, server) = in_memory();
     let [ada, bob] = server.people(["ada", "bob"]);
     let mut socket = bob.connect();
-    // Each coming asks her to come as well.
+    // Each join invites her to join too.
     let join = json!({"channel_join": {"target": ada.id(), "type": 2}});
     let leave = json!({"channel_leave": {"channel_id": tests::harness::person::direct_channel(&ada, &bob)}});
     let (mut asked, mut answered) = (0, 0);

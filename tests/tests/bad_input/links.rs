@@ -1,4 +1,4 @@
-//! Further ways to sign in, and the fields of an account: what is refused.
+//! Further credentials of an account, and the account's fields: what is refused.
 
 use serde_json::json;
 use tests::harness::person::Person;
@@ -21,7 +21,7 @@ fn linking_and_unlinking() {
     let [ada, bob] = &people;
     let email = |address: &str, password: &str| json!({"email": address, "password": password});
     let id = |text: &str| json!({ "id": text });
-    // What is no credential, be it linked or unlinked.
+    // Invalid credentials, for link and unlink.
     let bad = [
         ("device", "no id", json!({})),
         ("device", "9 bytes", id("123456789")),

@@ -1,7 +1,7 @@
-//! Bad input, over real sockets: each refusal has its stated answer or close code, and nothing else changes.
+//! Bad input, over real sockets: each refusal has its documented answer or close code, and nothing else changes.
 //!
-//! Every case is a row in a table. After each row the session is open, or closed with exactly the stated code, and the
-//! server still does its work for others.
+//! Every case is a row in a table. After each row the session is open, or closed with exactly the documented code, and
+//! the server still works for other clients.
 
 mod chats;
 mod envelopes;

@@ -1,10 +1,10 @@
-//! Binary frames with something wrong inside, and frames of the other kind.
+//! Binary frames with invalid content, and frames of the other format.
 
 use serde_json::{Value, json};
 use tests::harness::{Closed, Format, Launch, Server, Socket, data_dir, schema};
 
-/// Does one thing on a fresh session of this format, which must end with 1000. Gives the envelopes that came before, and
-/// the reason.
+/// Runs `act` on a fresh session of this format, which must end with 1000. Returns the envelopes that came before the
+/// close, and its reason.
 fn check_closed(server: &Server, format: Format, case: &str, act: impl FnOnce(&mut Socket)) -> (Vec<Value>, String) {
     let mut socket = server.connect_in(format, "alice");
     act(&mut socket);
@@ -73,10 +73,10 @@ fn fields_that_nobody_knows_are_ignored() {
     let data = data_dir();
     let server = Launch::on(data.path()).start();
     let mut socket = server.connect_in(Format::Protobuf, "alice");
-    // Field 100, a number, before and inside of the ping; and a second cid, of which the last counts.
+    // Field 100, a number, before and inside the ping; and a second cid. The last cid counts.
     socket.send_binary(b"\xa0\x06\x01\x0a\x016\x0a\x017\x82\x02\x03\xa0\x06\x01".to_vec());
     assert_eq!(socket.receive_text(), r#"{"cid":"7","pong":{}}"#);
-    // Of two payloads the last counts.
+    // Of two payloads, the last counts.
     socket.send_binary(b"\x0a\x018\x8a\x02\x00\x82\x02\x00".to_vec());
     assert_eq!(socket.receive_text(), r#"{"cid":"8","pong":{}}"#);
 }
@@ -86,7 +86,7 @@ fn a_message_of_4096_bytes_is_fine_and_one_more_closes_with_1009() {
     let data = data_dir();
     let server = Launch::on(data.path()).start();
     let mut socket = server.connect_in(Format::Protobuf, "alice");
-    // Three bytes for the key and the length of the cid, three for the ping.
+    // The key and the length of the cid take three bytes, the ping takes three.
     let cid_of = |bytes: usize| "c".repeat(bytes - 6);
     let ping = |bytes: usize| schema::bytes_of(&format!(r#"{{"cid":"{}","ping":{{}}}}"#, cid_of(bytes)));
     assert_eq!(ping(4096).len(), 4096);

@@ -1,11 +1,10 @@
-//! Tables of HTTP requests that are refused: each row has its status and its code, and changes nothing that anybody can
-//! see.
+//! Tables of HTTP requests that are refused. Each row has its status and code, and changes nothing that a user can see.
 
 use serde_json::{Value, json};
 use tests::harness::person::{Person, group_channel};
 use tests::harness::{Answer, Server};
 
-/// A row: what is wrong, who asks, and what the answer is.
+/// A row: what is wrong, which user sends the request, and what the answer is.
 pub struct Case<'a> {
     pub what: String,
     pub who: &'a Person,
@@ -35,7 +34,7 @@ impl<'a> Case<'a> {
     }
 }
 
-/// Asserts a status and the code in the body, and that the server still works.
+/// Asserts the status and the code in the body, and that the server still works.
 pub fn assert_refused(server: &Server, case: &str, answer: &Answer, status: u16, code: i64) {
     assert_says(case, answer, status, code);
     server.assert_works(case);
@@ -52,7 +51,7 @@ fn assert_says(case: &str, answer: &Answer, status: u16, code: i64) {
     assert_eq!(answer.header("www-authenticate").is_some(), status == 401, "{case}");
 }
 
-/// Asks all rows, and looks after each whether all is as it was, for these people and groups.
+/// Sends the requests of all rows. After each row, checks that nothing has changed for these people and groups.
 pub fn check_table(server: &Server, people: &[&Person], groups: &[&str], cases: Vec<Case>) {
     let mut sockets: Vec<_> = people.iter().map(|person| person.connect()).collect();
     let before = seen(people, groups);
@@ -68,7 +67,7 @@ pub fn check_table(server: &Server, people: &[&Person], groups: &[&str], cases: 
     }
 }
 
-/// All that can be seen of these people and groups.
+/// Everything that is visible of these people and groups.
 fn seen(people: &[&Person], groups: &[&str]) -> Value {
     let person = |person: &&Person| {
         json!({
@@ -89,19 +88,19 @@ fn seen(people: &[&Person], groups: &[&str]) -> Value {
     })
 }
 
-/// Texts that are longer than `bytes` by one, and exactly so long: the second is to be accepted.
+/// A text that is one byte longer than `bytes`, which is refused, and a text of exactly `bytes`, which is accepted.
 pub fn around(bytes: usize) -> (String, String) {
     ("n".repeat(bytes + 1), "n".repeat(bytes))
 }
 
-/// Changes one letter in the middle.
+/// Changes one character in the middle.
 pub fn forge(cursor: &str) -> String {
     let middle = cursor.len() / 2;
     let changed = if &cursor[middle..=middle] == "A" { "B" } else { "A" };
     format!("{}{changed}{}", &cursor[..middle], &cursor[middle + 1..])
 }
 
-/// Cursors that were never given, or not for this listing; `good` is one that was.
+/// Cursors that the server never gave, or gave for another listing. `good` is a cursor of this listing.
 pub fn wrong_cursors(good: &str) -> Vec<(&'static str, String)> {
     vec![
         ("a made-up cursor", "garbage".into()),
@@ -116,18 +115,18 @@ pub fn wrong_cursors(good: &str) -> Vec<(&'static str, String)> {
     ]
 }
 
-/// Limits that no listing has which allows at most `most`.
+/// Limits that a listing with the maximum `most` refuses.
 pub fn wrong_limits(most: u32) -> Vec<String> {
     let limits = ["0", "-1", "abc", "", "1.5", "99999999999", "1&limit=1", "%FF"];
     limits.iter().map(|limit| (*limit).to_string()).chain([(most + 1).to_string()]).collect()
 }
 
-/// States that are none.
+/// Invalid states.
 pub const WRONG_STATES: [&str; 6] = ["5", "-1", "abc", "", "1.5", "1&state=1"];
 
 pub const UNKNOWN: &str = "65aea872-a336-4029-90c9-6f507b75281c";
 
-/// What is no id, wherever one is asked for.
+/// Texts that are refused wherever an id is expected.
 pub const WRONG_IDS: [&str; 7] = [
     "nonsense",
     "1",

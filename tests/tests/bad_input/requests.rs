@@ -418,7 +418,7 @@ fn heads_that_mean_the_same_and_heads_that_mean_nothing() {
         ("a head of 70 KB", get("/healthcheck", &format!("Host: a\r\nX: {}\r\n", "x".repeat(70_000))), "431"),
     ];
     for (case, request, status) in &cases {
-        // As the first request of a connection, and as a later one.
+        // As the first request of a connection, and after another one.
         for before in ["", "GET /healthcheck HTTP/1.1\r\nHost: a\r\n\r\n"] {
             let mut socket = RawSocket::connect(server.address());
             socket.write(before.as_bytes());

@@ -1,16 +1,17 @@
-//! Clients that send too slowly on purpose: each is let go within the server's deadline, and nobody waits for them.
+//! Clients that send too slowly on purpose: the server closes each one within its deadline, and other clients do not
+//! wait for them.
 
 use std::thread;
 use std::time::{Duration, Instant};
 
 use tests::harness::{Launch, RawSocket, Server, data_dir};
 
-/// The server reads a request for at most ten seconds; the rest is room for a busy test machine.
+/// The server reads a request for at most ten seconds. The rest is for a busy test machine.
 const LET_GO_WITHIN: Duration = Duration::from_secs(20);
-/// Between two bytes of a dripping client: it is never idle for long.
+/// The time between two bytes of a slow client, so that it is never idle for long.
 const DRIP: Duration = Duration::from_millis(250);
 
-/// Writes a byte now and then until the server ends the connection, and gives how long that took.
+/// Writes a byte at intervals until the server ends the connection. Returns how long that took.
 fn drip_until_let_go(server: &Server, start: &str) -> Duration {
     let mut reader = RawSocket::connect(server.address());
     reader.write(start.as_bytes());
@@ -49,7 +50,7 @@ fn heads_and_bodies_that_drip_in() {
                 silent.read_to_end(LET_GO_WITHIN);
             });
         }
-        // Meanwhile others are served.
+        // The server serves other clients meanwhile.
         for _ in 0..20 {
             server.assert_works("slow clients");
         }
@@ -72,7 +73,7 @@ fn a_session_that_has_ended_does_not_live_by_talking() {
     let server = Launch::on(data.path()).start();
     let token = server.sign_in("alice").token;
     let mut talker = RawSocket::upgraded(server.address(), &token);
-    // A binary frame ends the session. This client takes no notice and goes on.
+    // A binary frame ends the session. This client ignores that and keeps sending.
     talker.write(b"\x82\x80\0\0\0\0");
     let started = Instant::now();
     while talker.try_write(b"x") {

@@ -1,4 +1,4 @@
-//! Who may open a socket, and how: tokens, headers, formats.
+//! Which clients may open a socket, and how: tokens, headers, formats.
 
 use std::time::Instant;
 
@@ -15,14 +15,14 @@ fn check(server: &Server, case: &str, path: &str, headers: &[(&str, &str)], expe
     server.assert_works(case);
 }
 
-/// The token with the payload of another, as a forger would send it.
+/// The token with the payload of another token, as an attacker would forge it.
 fn with_payload_of(token: &str, other: &str) -> String {
     let parts = |token: &str| token.split('.').map(str::to_string).collect::<Vec<_>>();
     let (mine, theirs) = (parts(token), parts(other));
     format!("{}.{}.{}", mine[0], theirs[1], mine[2])
 }
 
-/// A token that says it needs no signature: header `{"alg":"none","typ":"JWT"}`.
+/// A token that claims to need no signature: header `{"alg":"none","typ":"JWT"}`.
 fn unsigned(token: &str) -> String {
     let payload = token.split('.').nth(1).expect("three parts");
     format!("eyJhbGciOiJub25lIiwidHlwIjoiSldUIn0.{payload}.")
@@ -218,7 +218,8 @@ fn a_status_is_shown_if_it_is_wished_for() {
             let joins = events[0].as_array().expect("a list");
             assert_eq!((&joins[0]["user_id"], &joins[0]["status"]), (&json!(alice.user_id), &json!("")), "{status:?}");
         }
-        // Its leave is nothing that the next one hears: it is gone when its close has been answered.
+        // The next session does not receive this one's leave: the session has ended when the server has answered its
+        // close.
         socket.close(1000);
     }
 }

@@ -1,4 +1,4 @@
-//! A database that asks who is there, over connections that nobody can listen to.
+//! A database that requires a login, over encrypted connections.
 
 use std::sync::Arc;
 

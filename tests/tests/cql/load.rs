@@ -1,4 +1,4 @@
-//! Rooms full of people who write and write, and who remember what they were told.
+//! Rooms full of publishers that write all the time and record the answers they get.
 
 use std::collections::{HashMap, HashSet};
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -13,26 +13,26 @@ use crate::stage::{ANSWER_DURATION_MAX, BUSY_MACHINE, Stage};
 
 const ROOMS: usize = 3;
 const PUBLISHERS_PER_ROOM: usize = 2;
-/// Requests that a publisher has under way.
+/// Requests that a publisher has in flight.
 const PIPELINE: usize = 16;
-/// A publisher's pace: more would be compared in the end than a busy machine can in time, and say no more.
+/// A publisher's interval. More messages could not be compared in time on a busy machine, and would show no more.
 const SEND_INTERVAL: Duration = Duration::from_millis(20);
-/// A publisher that was refused waits a moment, as a client would.
+/// A publisher whose request was refused waits this long, as a client would.
 const PAUSE_AFTER_REFUSAL: Duration = Duration::from_millis(20);
-/// How long all of a storm's phases may take together.
+/// The longest time for all phases of a storm together.
 const STORM_DURATION_MAX: Duration = Duration::from_secs(120);
 
-/// What one room's people were told.
+/// What the clients of one room were told.
 #[derive(Default)]
 pub struct Told {
-    /// Contents and ids, in the order of the acks of each publisher.
+    /// Contents and ids, in the order of each publisher's acknowledgements.
     acknowledged: Vec<Vec<(String, String)>>,
     refused: HashSet<String>,
     /// Ids and contents, in the order of the deliveries.
     delivered: Vec<(String, String)>,
 }
 
-/// How far everybody together has come.
+/// The progress of all clients together.
 #[derive(Default)]
 pub struct Progress {
     counts: Mutex<Counts>,
@@ -43,7 +43,7 @@ pub struct Progress {
 pub struct Counts {
     pub acknowledged: usize,
     pub refused: usize,
-    /// The longest wait for an answer, whichever it was.
+    /// The longest wait for any answer.
     pub answer_duration_max: Duration,
 }
 
@@ -78,7 +78,7 @@ impl Progress {
     }
 }
 
-/// Has everybody write while `storm` goes on, then compares what was said with what is kept.
+/// Lets all publishers write while `storm` runs. Then compares what the clients were told with what is stored.
 pub fn under_load(stage: &Stage, server: &Server, storm: impl FnOnce(&Progress) + Send) {
     let (progress, over) = (Progress::default(), AtomicBool::new(false));
     let mut crowd = Crowd::gather(server);
@@ -88,7 +88,7 @@ pub fn under_load(stage: &Stage, server: &Server, storm: impl FnOnce(&Progress) 
         progress.await_more_acks(100);
         let storming = scope.spawn(|| storm(progress));
         let stormed = storming.join();
-        // Whatever became of it, nobody is left writing.
+        // Whatever the result of the storm, all publishers stop.
         over.store(true, Ordering::Release);
         let told: Vec<_> = rooms.into_iter().map(Speaking::end).collect();
         stormed.unwrap_or_else(|panic| std::panic::resume_unwind(panic));
@@ -109,7 +109,7 @@ struct Crowd {
     rooms: Vec<Room>,
 }
 
-/// Everybody of a room, before anybody has spoken.
+/// All clients of a room, before any of them has sent a message.
 struct Room {
     channel: String,
     listener: Socket,
@@ -135,12 +135,12 @@ impl Crowd {
     }
 }
 
-/// A room whose people are at it.
+/// A room whose publishers are writing.
 struct Speaking<'scope> {
     channel: String,
     listening: thread::ScopedJoinHandle<'scope, Vec<(String, String)>>,
     speaking: Vec<thread::ScopedJoinHandle<'scope, Spoken>>,
-    /// The id of the message behind which nothing follows.
+    /// The id of the room's last message.
     last: mpsc::Sender<String>,
 }
 
@@ -162,7 +162,7 @@ impl Room {
 }
 
 impl Speaking<'_> {
-    /// Waits until everybody has been answered, and then says one last thing, behind which nothing follows.
+    /// Waits until every publisher has its answers. Then sends one last message.
     fn end(self) -> (String, Told) {
         let mut told = Told::default();
         let mut sockets = Vec::new();
@@ -186,7 +186,7 @@ impl Speaking<'_> {
             assert!(Instant::now() < deadline, "the room does not come back: {answer}");
             thread::sleep(PAUSE_AFTER_REFUSAL);
         };
-        // Fails only if the listener has panicked, which is seen next.
+        // This fails only if the listener has panicked, which the next lines report.
         let _ = self.last.send(ack.1.clone());
         told.acknowledged.push(vec![ack]);
         told.delivered = self.listening.join().expect("a listener does not panic");
@@ -194,14 +194,14 @@ impl Speaking<'_> {
     }
 }
 
-/// What a publisher was answered, and its connection.
+/// A publisher's connection, and the answers it got.
 struct Spoken {
     socket: Socket,
     acknowledged: Vec<(String, String)>,
     refused: HashSet<String>,
 }
 
-/// Listens until it has heard the message that is the last.
+/// Listens until it has received the last message.
 fn listen(mut listener: Socket, last: &mpsc::Receiver<String>) -> Vec<(String, String)> {
     let mut delivered: Vec<(String, String)> = Vec::new();
     let deadline = Instant::now() + STORM_DURATION_MAX;
@@ -225,7 +225,7 @@ fn listen(mut listener: Socket, last: &mpsc::Receiver<String>) -> Vec<(String, S
     }
 }
 
-/// Writes at its pace until that is over, and then waits for the answers that are still owed.
+/// Writes at its rate until `over` is set. Then waits for the outstanding answers.
 fn speak(mut socket: Socket, channel: &str, author: &str, progress: &Progress, over: &AtomicBool) -> Spoken {
     let (mut acknowledged, mut refused) = (Vec::new(), HashSet::new());
     let mut asked: HashMap<String, (String, Instant)> = HashMap::new();
@@ -254,7 +254,7 @@ fn speak(mut socket: Socket, channel: &str, author: &str, progress: &Progress, o
         match id {
             Some(id) => acknowledged.push((content, id.to_owned())),
             None => {
-                // A runtime exception, whose code is 0, which is not written.
+                // A runtime exception. Its code is 0, so the field is left out.
                 assert!(envelope["error"].is_object(), "{envelope}");
                 assert!(envelope["error"]["code"].is_null(), "a failure of the server's, and no other: {envelope}");
                 assert!(!text_of(&envelope["error"]["message"]).is_empty(), "{envelope}");
@@ -265,7 +265,7 @@ fn speak(mut socket: Socket, channel: &str, author: &str, progress: &Progress, o
     }
 }
 
-/// Compares a room's history with what its people were told; gives its length.
+/// Compares a room's history with what its clients were told. Returns the number of messages.
 fn compare(server: &Server, reader: &Account, channel: &str, told: &Told) -> usize {
     let (history, _) = server.http().history_after(&reader.token, channel, None);
     let kept: Vec<_> = history.iter().map(|row| (text_of(&row["message_id"]), text_of(&row["content"]))).collect();

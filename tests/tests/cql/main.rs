@@ -1,7 +1,7 @@
-//! The whole server on a real database: what is promised when that is quick, slow, away, and back.
+//! The whole server on a real database: what it promises while the database is fast, slow, away, and back.
 //!
-//! Apache Cassandra runs on loopback, one node for most of these tests together; between it and the server stands a proxy
-//! that does what networks do.
+//! Apache Cassandra runs on loopback; most of these tests share one node. Between the node and the server is a proxy
+//! that simulates network faults.
 
 mod guarded;
 mod load;

@@ -1,4 +1,5 @@
-//! A deployment outgrows its machine, and later finds that it did not: clients go on where they were, both times.
+//! A deployment moves to the database, and later moves back to one machine. Both times clients continue where they
+//! were.
 
 use tests::harness::cassandra::{Cassandra, Keyspace};
 use tests::harness::{Launch, Socket, data_dir, run_program};

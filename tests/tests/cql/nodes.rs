@@ -1,4 +1,4 @@
-//! The harness that the tests on CQL stand on: nodes that start, die and come back, and a way to them that fails on demand.
+//! Tests the harness of the CQL tests: nodes that start, are killed and restart, and a proxy that fails on demand.
 
 use std::io::ErrorKind;
 use std::time::{Duration, Instant};
@@ -22,7 +22,7 @@ impl Numbers {
         format!("INSERT INTO {}.numbers (name, number) VALUES ('{name}', {number})", self.0)
     }
 
-    /// What is stored, by name.
+    /// The stored numbers, by name.
     fn stored(&self, cql: &mut Cql) -> Vec<(String, i64)> {
         let asked = format!("SELECT name, number FROM {}.numbers", self.0);
         let rows = cql.query(&asked, Consistency::One).expect("a node that answers");
@@ -53,7 +53,7 @@ fn a_node_keeps_what_it_was_told_through_a_kill_and_a_stop() {
     node.thaw();
     assert_eq!(numbers.stored(&mut cql).len(), 2, "a connection goes on");
 
-    // As it is set by default, a kill would lose the last moments: the log of commits is written by and by.
+    // With the default settings a kill would lose the latest writes, because the commit log is synced periodically.
     node.kill();
     assert!(matches!(Cql::connect(node.address()), Err(CqlError::Connection(_))));
     let start = Instant::now();
@@ -108,7 +108,7 @@ fn the_way_to_a_node_fails_on_demand() {
     assert_eq!(numbers.stored(&mut connect()).len(), 2);
 }
 
-/// Nothing comes back.
+/// Asserts that the node does not answer.
 fn assert_silent(cql: &mut Cql, statement: &str) {
     cql.set_patience(Duration::from_millis(500));
     match cql.query(statement, Consistency::One) {
@@ -132,7 +132,7 @@ fn of_three_nodes_two_are_a_quorum() {
     nodes[2].start();
     nodes[1].kill();
     let killed = Instant::now();
-    // Until the others have noticed, a statement may wait for the node that is gone.
+    // Until the other nodes have noticed, a statement may wait for the killed node.
     let deadline = Instant::now() + DEADLINE;
     let second = format!("SELECT number FROM {}.numbers WHERE name = 'two of three'", numbers.0);
     let found = loop {

@@ -1,5 +1,5 @@
-//! The database is slow, silent, away, or not there yet: everybody is answered in time, nobody is told what is not so, and when
-//! it is back all goes on.
+//! The database is slow, silent, away, or not there yet. Every client is answered in time and is told nothing false.
+//! When the database is back, everything works again.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -11,7 +11,8 @@ use tests::harness::{Fault, FaultProxy, SERVER_KEY, Server, Socket, bearer};
 use crate::load::under_load;
 use crate::stage::{Stage, assert_unavailable, await_health, custom_id, free_address};
 
-/// What an outage may cost the server in memory: what waits is bounded, and this is far below all bounds together.
+/// How much an outage may add to the server's memory. Waiting requests are bounded, and this is far below the sum of
+/// all bounds.
 const MEMORY_GROWTH_MAX_KIB: usize = 64 << 10;
 
 #[test]
@@ -37,7 +38,7 @@ fn what_is_kept_is_what_was_told_whatever_the_network_does() {
     let proxy = FaultProxy::before(&stage.keyspace.cluster);
     let server = stage.launch(&proxy.contact_points()).shards(2).start();
     under_load(&stage, &server, |progress| {
-        // Short ones are waited for, long ones are not.
+        // The server waits out short faults, but not long ones.
         for fault in [Fault::Hold, Fault::SwallowRequests, Fault::SwallowAnswers, Fault::Cut] {
             proxy.set(fault);
             std::thread::sleep(Duration::from_millis(500));
@@ -90,7 +91,7 @@ fn a_database_that_dies_under_load_takes_nothing_else_with_it() {
     server.stop();
 }
 
-/// Two people in a room that nothing is kept of.
+/// Two users in a room whose messages are not stored.
 struct Passing {
     speaker: Socket,
     listener: Socket,
@@ -107,7 +108,7 @@ impl Passing {
         Self { speaker, listener, channel, said: 0 }
     }
 
-    /// Live traffic needs no database.
+    /// Live messages need no database.
     fn assert_goes_on(&mut self) {
         for _ in 0..20 {
             self.said += 1;

@@ -1,4 +1,4 @@
-//! Three nodes, three copies: one of them dies under load, and comes back.
+//! Three nodes with three copies: one node is killed under load, and restarts.
 
 use std::sync::Arc;
 
@@ -15,7 +15,7 @@ fn one_of_three_nodes_may_die_under_load() {
     under_load(&stage, &server, |progress| {
         for node in [1, 2] {
             cluster.nodes()[node].kill();
-            // The rest is enough: people go on being acknowledged while the node is away.
+            // The other two nodes are enough: messages are acknowledged while the node is away.
             progress.await_more_acks(1000);
             await_health(&server, 200);
             cluster.nodes()[node].start();

@@ -1,4 +1,4 @@
-//! A keyspace of a test's own, servers on it, and what they say of their health.
+//! A keyspace for one test, servers on it, and the health that they report.
 
 use std::io::{self, Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
@@ -10,12 +10,13 @@ use tempfile::TempDir;
 use tests::harness::cassandra::{Cassandra, Keyspace};
 use tests::harness::{DEADLINE, Launch, Server, data_dir};
 
-/// The longest that a send or a request may wait for its answer, whatever the database does: `docs/scylla.md` states it.
+/// The longest time that a send or a request may wait for its answer, whatever the database does. `docs/scylla.md`
+/// states it.
 pub const ANSWER_DURATION_MAX: Duration = Duration::from_secs(10);
-/// What a machine that does much else may add to that.
+/// The time that a busy machine may add to that.
 pub const BUSY_MACHINE: Duration = Duration::from_secs(5);
 
-/// A keyspace, and a directory for the servers on it.
+/// A keyspace, and a directory for the servers that use it.
 pub struct Stage {
     pub keyspace: Keyspace,
     data: TempDir,
@@ -26,7 +27,7 @@ impl Stage {
         Self::with(cluster, &[])
     }
 
-    /// The same, and these flags are needed to get in.
+    /// The same, with these flags for the login.
     pub fn with(cluster: Arc<Cassandra>, login: &[String]) -> Self {
         Self { keyspace: Keyspace::with(cluster, login), data: data_dir() }
     }
@@ -36,17 +37,17 @@ impl Stage {
         Self::on(Cassandra::shared())
     }
 
-    /// A server that reaches the nodes there.
+    /// A server that reaches the database at `nodes`.
     pub fn launch(&self, nodes: &str) -> Launch {
         Launch::on(self.data.path()).flag("--session-ttl", 3600).flags(self.keyspace.flags(nodes))
     }
 }
 
-/// Waits until `/healthcheck` says so.
+/// Waits until `/healthcheck` answers with this status.
 pub fn await_health(server: &Server, status: u16) {
     let deadline = Instant::now() + DEADLINE;
     loop {
-        // Before it listens there is nobody to answer.
+        // Before the server listens, connections fail.
         let answered = health(server.address());
         if answered.as_ref().is_ok_and(|&answered| answered == status) {
             return;
@@ -66,13 +67,14 @@ fn health(address: SocketAddr) -> io::Result<u16> {
     status.ok_or_else(|| io::Error::new(io::ErrorKind::InvalidData, answer))
 }
 
-/// An address where nobody listens, for a server that will say nothing before its database answers.
+/// A free address, for a server that prints nothing before its database answers.
 pub fn free_address() -> SocketAddr {
     let listener = TcpListener::bind("127.0.0.1:0").expect("a free port");
     listener.local_addr().expect("a bound socket")
 }
 
-/// Asserts that a request which needs the database says that there is none, and in time.
+/// Asserts that a request that needs the database is answered in time, and that the answer says that the database is
+/// unavailable.
 pub fn assert_unavailable(server: &Server, method: &str, path: &str, authorization: &str, body: &Value) {
     let asked = Instant::now();
     let body = if body.is_null() { String::new() } else { body.to_string() };
@@ -82,7 +84,7 @@ pub fn assert_unavailable(server: &Server, method: &str, path: &str, authorizati
     assert!(asked.elapsed() < ANSWER_DURATION_MAX + BUSY_MACHINE, "{method} {path} took {:?}", asked.elapsed());
 }
 
-/// A body that signs somebody in.
+/// A request body that signs in the user of this name.
 pub fn custom_id(name: &str) -> Value {
     json!({ "id": format!("custom-id-of-{name}") })
 }

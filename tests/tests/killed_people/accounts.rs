@@ -1,5 +1,5 @@
-//! An account whose deletion is cut off by a kill is whole, or it is gone and everything of it goes when the server has
-//! been started again.
+//! If a kill interrupts the deletion of an account, the account is complete, or it is gone and everything of it is
+//! removed after the restart.
 
 use std::thread;
 use std::time::{Duration, Instant};
@@ -11,11 +11,11 @@ use tests::harness::{DEADLINE, Launch, SERVER_KEY, Server, data_dir};
 use crate::Random;
 
 const ROUNDS: usize = 10;
-/// Enough that it takes many goes to delete them.
+/// Enough messages that their deletion takes many pages.
 const MESSAGES: usize = 1000;
 const ROOMS: usize = 3;
 
-/// What the user leaves behind, and who looks after it.
+/// What the user has in the server, and the friend who checks it.
 struct Estate {
     friend: Person,
     groups: Vec<String>,
@@ -23,7 +23,8 @@ struct Estate {
 }
 
 impl Estate {
-    /// Messages in rooms, a group and a direct chat, between those of a friend; friends, and groups led and joined.
+    /// Creates messages in rooms, a group and a direct chat, among messages of a friend. Also creates friends, and
+    /// groups that the user leads or has joined.
     fn leave(user: &Person, friend: Person, round: usize) -> Self {
         let led = user.create_group(json!({"name": format!("led {round}"), "open": true}));
         let joined = friend.create_group(json!({"name": format!("joined {round}"), "open": true}));
@@ -49,7 +50,7 @@ impl Estate {
                 }
             }
         }
-        // Answers come in the order of the questions.
+        // Answers come in the order of the requests.
         own.assert_open();
         others.assert_open();
         Self { friend, groups: vec![led, joined], channels }
@@ -62,7 +63,7 @@ impl Estate {
         self.channels.iter().map(of).sum()
     }
 
-    /// Asserts that nothing of the user is left but messages, which may take a little longer.
+    /// Asserts that nothing of the user is left but messages. Messages may take a little longer.
     fn assert_gone(&self, user: &Person) {
         assert_eq!(user.ask("GET", "/v2/account", &Value::Null).status, 401, "its tokens open nothing");
         let users = self.friend.done("GET", &format!("/v2/user?ids={}", user.id()), Value::Null);
@@ -88,7 +89,7 @@ impl Estate {
         assert!(newest.iter().all(|message| message["sender_id"] == self.friend.id()), "nor are they in memory");
     }
 
-    /// Asserts that the account is as it was, but for groups that it may have left already.
+    /// Asserts that the account is as it was, except for groups that it may already have left.
     fn assert_whole(&self, user: &Person) {
         let account = user.done("GET", "/v2/account", Value::Null);
         assert_eq!(
@@ -96,7 +97,7 @@ impl Estate {
             (Some(user.name()), 1)
         );
         assert_eq!(self.friend.friends().get(user.id()), Some(&0));
-        // A group that was left says so, and is led by somebody.
+        // The history of a group that the user left shows it, and the group still has a leader.
         let left: Vec<&String> = self.groups.iter().filter(|group| !user.groups().contains_key(*group)).collect();
         let channels: Vec<String> = left.iter().map(|group| group_channel(group)).collect();
         for (group, channel) in left.iter().zip(&channels) {
@@ -129,7 +130,7 @@ fn a_deletion_that_was_cut_off_is_finished() {
         let name = format!("going-{round}");
         let user = server.person(&name);
         let estate = Estate::leave(&user, server.person(&format!("friend-{round}")), round);
-        // From before it is begun to the last of its messages.
+        // Some time between the request and the deletion of the last message.
         let moment = Duration::from_micros((moments.below(160) * moments.below(160)) as u64);
         let answered = thread::scope(|scope| {
             let asking = scope.spawn(|| user.try_ask("DELETE", "/v2/account", &Value::Null));
@@ -139,7 +140,7 @@ fn a_deletion_that_was_cut_off_is_finished() {
         });
         server = launch().listen(address).start();
         let answered = answered.is_ok_and(|answer| answer.status == 200);
-        // Killed once more, in the middle of going on with it.
+        // In every second round the server is killed again, while it continues the deletion.
         if round % 2 == 1 {
             thread::sleep(Duration::from_micros(moments.below(20_000) as u64));
             server.kill();

@@ -1,10 +1,10 @@
-//! Killed at any moment, in the middle of what people do in groups, to each other and about each other, the server says
-//! afterwards what it has acknowledged, whole and no more: members, roles, seats, names, messages about members, friends,
-//! blocks and notifications all agree.
+//! The server is killed at any time while users act in groups and on each other. Afterwards its state is what it has
+//! acknowledged, complete and no more: members, roles, seats, names, messages about members, friends, blocks and
+//! notifications all agree.
 //!
-//! Some worlds are lived in at once, each by a thread that asks for one thing after another and knows by a model of the
-//! protocol what must come of it. When the server is killed, each thread has at most one request without an answer: the
-//! server, started again, must be in the state before it, or in that behind it.
+//! Several worlds run at once. Each has a thread that sends one request after another, and that knows from a model of
+//! the protocol what the result must be. When the server is killed, each thread has at most one request without an
+//! answer. After the restart, the server must be in the state before this request or in the state after it.
 
 mod accounts;
 mod observed;
@@ -23,21 +23,21 @@ use world::{User, World};
 
 const WORLDS: usize = 4;
 const PEOPLE: usize = 5;
-/// Groups of one world that there are at a time.
+/// The most groups of one world at a time.
 const GROUPS_MAX: usize = 4;
 
-/// A world, the people in it, and what is known of it.
+/// A world, the users in it, and what the test knows about it.
 struct Life {
     number: usize,
     names: Vec<String>,
     people: Vec<Person>,
     world: World,
     ids: Ids,
-    /// Names that were free again, the last of them.
+    /// Names that were given up, the latest ones only.
     old_names: Vec<String>,
     groups_made: usize,
     random: Random,
-    /// What was asked and never answered.
+    /// The request that was sent and never answered.
     unanswered: Option<Step>,
     steps: usize,
 }
@@ -60,7 +60,7 @@ impl Life {
         }
     }
 
-    /// Lives on until the server is gone, or for so many steps. Begins when all are connected.
+    /// Does steps until the server is gone, or for so many steps. Begins when all worlds are connected.
     fn live(&mut self, steps: usize, connected: &Barrier, started: &mpsc::Sender<()>) {
         let people = std::mem::take(&mut self.people);
         let mut asker = Asker::new(&people);
@@ -80,16 +80,16 @@ impl Life {
             if status == 200
                 && let Step::ComeToChat { user, other } = step
             {
-                // Whoever has come says something and goes.
+                // A user who has joined sends a message and leaves.
                 next = Some(Step::SayInChat { user, other, content: self.content() });
             }
-            // Nobody listens any more once the first has been heard.
+            // Only the first signal has a receiver.
             let _ = started.send(());
         }
         self.people = people;
     }
 
-    /// A step has happened.
+    /// Records that a step has happened.
     fn done(&mut self, step: &Step, made: Option<String>) {
         let before = self.world.clone();
         self.world.apply(step);
@@ -108,7 +108,8 @@ impl Life {
         format!("65aea872-a336-4029-90c9-6f507b7528{:02x}", self.number)
     }
 
-    /// The server has been started again: finds out whether what was not answered was done, and that all else is as it was.
+    /// After the restart: finds out whether the unanswered request was done, and checks that everything else is
+    /// unchanged.
     fn awake(&mut self, server: &Server) {
         self.people = self.names.iter().zip(&self.people).map(|(_, person)| person.at(server)).collect();
         let unanswered = self.unanswered.take();
@@ -117,7 +118,7 @@ impl Life {
             after.apply(step);
             after
         });
-        // A group that was made without anybody being told its id has it nevertheless.
+        // A group whose creation was not answered has an id too, and the test looks it up.
         let mut ids = self.ids.clone();
         let mut made = None;
         if let Some(Step::Create { group, name, founder, .. }) = &unanswered
@@ -154,7 +155,7 @@ impl Life {
         self.names_agree();
     }
 
-    /// Each group is found by its name, and names that were given up are free, or another group's.
+    /// Each group is found by its name. Names that were given up are free, or belong to another group.
     fn names_agree(&mut self) {
         let reader = &self.people[0];
         for (number, group) in &self.world.groups {
@@ -172,11 +173,11 @@ impl Life {
         format!("{{\"step\":{}}}", self.steps)
     }
 
-    /// A step that may well be refused.
+    /// The next step. It may well be refused.
     fn choose(&mut self) -> Step {
         let (actor, other) = (self.random.below(PEOPLE), self.random.below(PEOPLE));
         let groups: Vec<usize> = self.world.groups.keys().copied().collect();
-        // Sometimes one that is gone, or never was.
+        // Sometimes a group that is gone, or that never existed.
         let group = match self.random.below(12) {
             0 => self.random.below(self.groups_made + 1),
             _ if groups.is_empty() => self.groups_made,
@@ -205,7 +206,7 @@ impl Life {
         }
     }
 
-    /// Mostly somebody who leads the group.
+    /// Usually a user who leads the group.
     fn leader(&mut self, group: usize, otherwise: User) -> User {
         let Some(group) = self.world.groups.get(&group) else { return otherwise };
         let leaders: Vec<User> =
@@ -213,13 +214,13 @@ impl Life {
         if self.random.below(5) == 0 { otherwise } else { leaders[self.random.below(leaders.len())] }
     }
 
-    /// A name that may be taken, or have been.
+    /// A name that may be taken now, or may have been.
     fn name(&mut self) -> String {
         format!("world-{}-group-{}", self.number, self.random.below(GROUPS_MAX + 2))
     }
 }
 
-/// The same numbers for the same seed.
+/// A generator that gives the same numbers for the same seed.
 struct Random(u64);
 
 impl Random {
@@ -235,7 +236,7 @@ impl Random {
     }
 }
 
-/// All worlds live at once, until the server is killed if a moment is given for that, or for so many steps each.
+/// Runs all worlds at once: until the server is killed, if `kill_after` is given, or else for so many steps each.
 fn live(lives: &mut [Life], server: Server, steps: usize, kill_after: Option<Duration>) -> Option<Server> {
     let (started, first_step) = mpsc::channel();
     let connected = Barrier::new(lives.len());

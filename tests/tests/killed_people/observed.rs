@@ -1,4 +1,4 @@
-//! Everything that the server says of a world's people and groups, and what it must say by the model.
+//! Everything that the server shows of a world's users and groups, and what it must show according to the model.
 
 use std::collections::BTreeMap;
 
@@ -10,7 +10,7 @@ use crate::world::{User, World};
 /// Group ids by number.
 pub type Ids = BTreeMap<usize, String>;
 
-/// Lists that can be compared, users by their ids. A `BTreeMap` where there is no order.
+/// Lists that can be compared, with users by their ids. A `BTreeMap` is used where there is no order.
 #[derive(PartialEq, Eq, Debug, Default)]
 pub struct Observed {
     groups: BTreeMap<String, Value>,
@@ -22,7 +22,8 @@ pub struct Observed {
 }
 
 impl Observed {
-    /// Reads it all. `numbers` are the groups there may be; the first who is in one tells of it.
+    /// Reads everything. `ids` are the groups that may exist. The first user who is a member of a group reads its
+    /// history.
     pub fn read(people: &[Person], ids: &Ids, chats: &[(User, User)]) -> Self {
         let mut seen = Self::default();
         for (user, person) in people.iter().enumerate() {
@@ -61,7 +62,7 @@ impl Observed {
         seen
     }
 
-    /// What is to be read when the world is this.
+    /// What must be read if this is the state of the world.
     pub fn expected(world: &World, people: &[Person], ids: &Ids) -> Self {
         let id = |user: User| people[user].id().to_string();
         let mut expected = Self::default();
@@ -97,7 +98,7 @@ impl Observed {
         expected
     }
 
-    /// Where the two differ, for whoever has to find out why.
+    /// The differences between the two, to find the cause.
     pub fn difference(&self, expected: &Self) -> String {
         let mut told = String::new();
         let mut compare = |what: &str, seen: String, expected: String| {

@@ -1,4 +1,4 @@
-//! One request, as the model and as the server hear it.
+//! One request, for the model and for the server.
 
 use serde_json::{Value, json};
 use tests::harness::person::{Person, act_path, direct_channel, friend_path, group_channel, text};
@@ -8,7 +8,7 @@ use crate::world::{Status, User};
 
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub enum Step {
-    /// The group's number is the world's.
+    /// The group's number in the world.
     Create {
         group: usize,
         founder: User,
@@ -45,7 +45,7 @@ pub enum Step {
         act: Relating,
         other: User,
     },
-    /// The user's oldest notification is deleted.
+    /// Deletes the user's oldest notification.
     Forget {
         user: User,
     },
@@ -97,16 +97,16 @@ impl Relating {
     }
 }
 
-/// The server is gone, and with it the answer.
+/// The server ended before it answered.
 pub struct CutOff;
 
-/// Somebody with an open socket, and everything they ask.
+/// The users with their open sockets. Sends their requests.
 pub struct Asker<'a> {
     pub people: &'a [Person],
     sockets: Vec<Socket>,
 }
 
-/// What a group is to the server: its id, or that of one that never was.
+/// Returns the server's id of a group, or an id that never existed.
 pub type Id<'a> = &'a dyn Fn(usize) -> String;
 
 impl<'a> Asker<'a> {
@@ -115,7 +115,7 @@ impl<'a> Asker<'a> {
         Self { people, sockets: people.iter().enumerate().map(open).collect() }
     }
 
-    /// Asks for a step. Gives how it was answered, and the id of a group that was made.
+    /// Sends the request of a step. Returns the status of the answer, and the id of a group that was created.
     pub fn ask(&mut self, step: &Step, id: Id) -> Result<(Status, Option<String>), CutOff> {
         let person = |user: &User| &self.people[*user];
         let named = |users: &[User]| users.iter().map(person).collect::<Vec<_>>();
@@ -165,7 +165,7 @@ impl<'a> Asker<'a> {
         }
     }
 
-    /// Comes in, if that is still to be done, says one thing and goes.
+    /// Joins if necessary, sends one message and leaves.
     fn say(
         &mut self,
         user: User,

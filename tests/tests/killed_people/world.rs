@@ -1,5 +1,5 @@
-//! What people and groups are to each other by the protocol's word: its sections 4, 5 and 7, written down once more. What
-//! the server says must be this, whenever it has been killed.
+//! The relations of users and groups according to the protocol: sections 4, 5 and 7, written down again as a model. The
+//! server must show these relations after every kill.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -10,16 +10,16 @@ use tests::harness::person::{
 
 use crate::step::{Managing, Relating, Step};
 
-/// States of friends, by the numbers of the wire.
+/// States of friends, by their numbers in the protocol.
 const FRIEND: u64 = 0;
 const INVITE_SENT: u64 = 1;
 const INVITE_RECEIVED: u64 = 2;
 const BLOCKED: u64 = 3;
 
-/// A user, by place.
+/// A user, by index.
 pub type User = usize;
 
-/// A message: code, whose, content.
+/// A message: code, sender, content.
 pub type Said = (u64, User, String);
 
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -27,7 +27,7 @@ pub struct Group {
     pub name: String,
     pub open: bool,
     pub seats: usize,
-    /// Role, and the step it was entered in.
+    /// The role, and the step in which the user got it.
     pub people: BTreeMap<User, (u64, u64)>,
     pub history: Vec<Said>,
 }
@@ -53,26 +53,26 @@ impl Group {
     }
 }
 
-/// A notification: code, from whom, and the rest of what its content says, if there is more than the sender's name.
+/// A notification: code, sender, and the further content, if it has more than the sender's name.
 pub type Notice = (i64, User, Option<usize>);
 
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
 pub struct World {
     now: u64,
-    /// By number, in the order of their making.
+    /// By number, in the order of creation.
     pub groups: BTreeMap<usize, Group>,
-    /// State, from the first's side to the second.
+    /// The state from the first user's side to the second user.
     pub edges: BTreeMap<(User, User), u64>,
     pub inboxes: BTreeMap<User, Vec<Notice>>,
-    /// By the smaller and the larger place.
+    /// By the smaller and the larger index.
     pub chats: BTreeMap<(User, User), Vec<Said>>,
 }
 
-/// How a step is answered: an HTTP status, and for sockets 200 or 400.
+/// The answer to a step: an HTTP status, and for sockets 200 or 400.
 pub type Status = u16;
 
 impl World {
-    /// Does a step, or refuses it and stays as it is.
+    /// Does a step, or refuses it and stays unchanged.
     pub fn apply(&mut self, step: &Step) -> Status {
         let before = self.clone();
         self.now += 1;
@@ -203,7 +203,7 @@ impl World {
                 continue;
             }
             let role = group.role(user);
-            // Superadmins reach everybody, admins only those below them.
+            // Superadmins can act on all members, admins only on those below them.
             let reached = role.filter(|role| rank == SUPERADMIN || *role >= MEMBER);
             match act {
                 Managing::Add if matches!(role, None | Some(JOIN_REQUEST)) => {

@@ -1,4 +1,4 @@
-//! Clients that others wrote, which decide for themselves what connection a socket is opened on.
+//! Third-party clients, which decide themselves on which connection they open a socket.
 
 use tests::harness::{Launch, ProxyKind, data_dir, run_node, run_node_22};
 

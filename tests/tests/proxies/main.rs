@@ -1,4 +1,4 @@
-//! The server behind nginx, HAProxy and Apache, with the files in `deploy/`: people sign in, open sockets and chat as they do
+//! The server behind nginx, HAProxy and Apache, with the files in `deploy/`. Users sign in, open sockets and chat like
 //! without a proxy, although a socket is opened on a connection that has carried other requests before.
 
 mod clients;
@@ -10,8 +10,8 @@ use openings::{ClientConnection, OPENINGS};
 use stage::Stage;
 use tests::harness::ProxyKind;
 
-/// Opens sockets on connections of their own, then on connections that have carried requests, and gives how many of each
-/// the proxy sent over connections to the server that it had.
+/// Opens sockets on new connections, and then on connections that have carried requests. Returns, for each, how many of
+/// the openings the proxy sent over existing connections to the server.
 fn open_both_ways(stage: &Stage) -> [usize; 2] {
     stage.fill_pool();
     [ClientConnection::Fresh, ClientConnection::Kept].map(|connection| openings::open_and_chat(stage, connection))

@@ -1,4 +1,4 @@
-//! Sockets opened one after the other behind sign-ins, and a conversation over all of them.
+//! Sockets opened one after the other after sign-ins, and a conversation over all of them.
 
 use serde_json::json;
 use tests::harness::{RawSocket, SERVER_KEY, Socket};
@@ -8,17 +8,17 @@ use crate::stage::Stage;
 /// Openings of each kind; every one has to succeed.
 pub const OPENINGS: usize = 20;
 
-/// The connection to the proxy that a socket is opened on.
+/// The client's connection to the proxy on which a socket is opened.
 #[derive(Clone, Copy, Debug)]
 pub enum ClientConnection {
-    /// A new one. The sign-in had another.
+    /// A new connection. The sign-in used another one.
     Fresh,
-    /// The one that has carried the sign-in.
+    /// The connection that has carried the sign-in.
     Kept,
 }
 
-/// Signs people in, opens a socket for each and lets all of them chat. Gives how many sockets were opened without a new
-/// connection to the server.
+/// Signs users in, opens a socket for each and lets all of them chat. Returns how many sockets were opened without a
+/// new connection to the server.
 pub fn open_and_chat(stage: &Stage, connection: ClientConnection) -> usize {
     let room = format!("{connection:?}");
     let mut sockets: Vec<Socket> = Vec::new();
@@ -76,7 +76,7 @@ fn open_kept(stage: &Stage, name: &str, reused: &mut usize) -> Result<Socket, u1
     opened
 }
 
-/// Sends a request, and gives the body of its answer.
+/// Sends a request and returns the body of its answer.
 fn request(connection: &mut RawSocket, request: &str) -> String {
     connection.write(request.as_bytes());
     let (head, body) = connection.read_answer();

@@ -1,4 +1,4 @@
-//! What proxies like to change on the way: encoded paths, long request lines, refusals.
+//! What proxies often change on the way: encoded paths, long request lines, refusals.
 
 use serde_json::json;
 use tests::harness::{SERVER_KEY, Socket};
@@ -11,7 +11,7 @@ pub fn check(stage: &Stage) {
     refusals_come_through(stage);
 }
 
-/// A room's name is in the path of its history, percent-encoded, whatever is in it.
+/// The path of a room's history contains the room's name, percent-encoded, with any characters.
 fn encoded_paths_arrive_as_they_are(stage: &Stage) {
     let http = stage.proxy.http();
     let account = http.sign_in("explorer");
@@ -28,7 +28,7 @@ fn encoded_paths_arrive_as_they_are(stage: &Stage) {
     }
 }
 
-/// A token may carry many variables of its user, escaped, and is in the request line of an opening.
+/// A token may carry many variables of its user, escaped, and it is in the request line of an opening.
 fn long_tokens_open_sockets(stage: &Stage) {
     let http = stage.proxy.http();
     let body = json!({ "id": "custom-id-of-hoarder", "vars": { "long": "?".repeat(2_000) } });
@@ -40,7 +40,7 @@ fn long_tokens_open_sockets(stage: &Stage) {
     Socket::connect(stage.proxy.address(), token).assert_open();
 }
 
-/// A refused opening says why, and takes nothing from the requests behind it.
+/// A refused opening gives its reason, and does not disturb the requests after it.
 fn refusals_come_through(stage: &Stage) {
     for _ in 0..3 {
         let refused = Socket::try_connect(stage.proxy.address(), "/ws?token=nonsense", &[]);

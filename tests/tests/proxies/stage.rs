@@ -1,11 +1,11 @@
-//! A server with a proxy before it.
+//! A server with a proxy in front of it.
 
 use std::thread;
 
 use tempfile::TempDir;
 use tests::harness::{Http, Launch, Proxy, ProxyKind, ProxyLaunch, Server, data_dir};
 
-/// Requests at once that fill a proxy's pool of connections to the server.
+/// Simultaneous requests that fill a proxy's pool of connections to the server.
 const REQUESTS_AT_ONCE: usize = 8;
 
 pub struct Stage {
@@ -16,7 +16,7 @@ pub struct Stage {
 }
 
 impl Stage {
-    /// Starts both; the proxy's file is changed as said.
+    /// Starts both. `changes` are made to the proxy's file.
     pub fn behind(kind: ProxyKind, changes: &[(&'static str, &'static str)]) -> Self {
         let data = data_dir();
         let server = Launch::on(data.path()).admin("127.0.0.1:0").start();
@@ -25,7 +25,7 @@ impl Stage {
         Self { proxy, admin: server.admin(), _server: server, _data: data }
     }
 
-    /// People sign in side by side, each on a connection of their own.
+    /// Users sign in at the same time, each on a separate connection.
     pub fn fill_pool(&self) {
         thread::scope(|scope| {
             for person in 0..REQUESTS_AT_ONCE {

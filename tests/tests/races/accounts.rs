@@ -1,4 +1,4 @@
-//! Many want the same username, or sign in by the same credential.
+//! Many users want the same username, or sign in with the same credential.
 
 use serde_json::{Value, json};
 use tests::harness::person::text;
@@ -57,7 +57,7 @@ fn a_credential_opens_one_account() {
     on_every_size(|server| {
         let http = server.http();
         for round in 0..ROUNDS {
-            // Every second round each asks for another name, too.
+            // In every second round each of them also asks for another name.
             let acts = (0..RIVALS).map(|rival| {
                 let http = &http;
                 let query = if round % 2 == 0 { String::new() } else { format!("username=name-{rival}-{round}") };

@@ -1,4 +1,4 @@
-//! Somebody is blocked while coming into the chat of the two, and while talking there.
+//! A user is blocked while joining the direct chat with the blocking user, and while sending messages in it.
 
 use std::sync::atomic::{AtomicUsize, Ordering};
 
@@ -11,7 +11,7 @@ use crate::{at_once, on_every_size};
 const ROUNDS: usize = 6;
 const BLOCKED: u64 = 3;
 
-/// Comes in, speaks and goes, over and over, until a join is refused. Gives what was acknowledged.
+/// Joins, sends a message and leaves, again and again, until a join is refused. Returns what was acknowledged.
 fn come_and_go(person: &Person, other: &Person, format: Format, came: &AtomicUsize) -> Vec<String> {
     let mut socket = person.connect_in(format);
     let mut acknowledged = Vec::new();
@@ -47,7 +47,7 @@ fn while_the_other_comes_and_talks() {
             let [ada, bob] = server.people([&format!("ada-{round}"), &format!("bob-{round}")]);
             let came = AtomicUsize::new(0);
             let mut present = bob.connect();
-            // In every other round he is there, and hears her until then.
+            // In every second round he has joined too, and receives her messages until the block.
             let there = round % 2 == 1;
             if there {
                 present.join_direct(&ada);
@@ -82,7 +82,7 @@ fn while_the_other_comes_and_talks() {
             assert!(asked <= came.load(Ordering::Relaxed));
             assert_eq!(asked == 0, there, "round {round}: he is asked to come unless he is there");
 
-            // All is empty, and stays so for her.
+            // The chat is empty, and stays closed to her.
             let presence = bob.done("GET", &format!("/v2/channel/{channel}/presence"), Value::Null);
             assert_eq!(presence, json!({}), "round {round}");
             if there {
@@ -90,7 +90,7 @@ fn while_the_other_comes_and_talks() {
                 assert_eq!(answer["error"]["code"], 3, "round {round}: he is out as well: {answer}");
             }
             assert!(ada.connect().try_join(2, bob.id()).is_err());
-            // When he came, she was asked.
+            // When he joined, she was invited.
             let hers = usize::from(there);
             assert_eq!((requests(&bob), requests(&ada)), (asked, hers), "round {round}: and asks nobody");
             assert_eq!(bob.history(&channel).len(), history.len());
@@ -134,8 +134,8 @@ fn both_block_while_both_talk() {
     });
 }
 
-/// Adds, deletes and blocks from both sides at once lead to nothing but the pairs of states that there are, and what each
-/// was notified of adds up to it.
+/// Adding, deleting and blocking from both sides at once leads only to valid pairs of states, and the notifications
+/// agree with them.
 #[test]
 fn friends_and_blocks_from_both_sides() {
     on_every_size(|server| {

@@ -1,4 +1,4 @@
-//! People who come into a group while it is deleted, or while its last member leaves.
+//! Users join a group while it is deleted, or while its last member leaves.
 
 use serde_json::{Value, json};
 use tests::harness::person::{Person, group_channel, text};
@@ -8,7 +8,7 @@ use crate::{at_once, consistent, crowd, on_every_size};
 
 const ROUNDS: usize = 8;
 
-/// Asserts that nothing of a group is left for anybody, and that its name is free.
+/// Asserts that nothing of a group is left for any user, and that its name is free.
 fn gone(founder: &Person, group: &str, name: &str, people: &[Person]) {
     assert!(founder.roster(group).is_empty(), "{name}: nobody is in it");
     let path = format!("/v2/channel/{}?limit=10", group_channel(group));
@@ -54,7 +54,7 @@ fn joining_while_it_is_deleted() {
     });
 }
 
-/// Talks until that is refused, which it must be in the end; nothing is accepted after that.
+/// Sends messages until one is refused. After that, no message is accepted.
 fn say_until_refused(socket: &mut tests::harness::Socket, channel: &str) {
     let said = |answer: &Value| answer["channel_message_ack"].is_object();
     while said(&socket.say(channel, "{}")) {}
@@ -77,7 +77,7 @@ fn joining_while_the_last_member_leaves() {
                 Box::new(|| comer.act("join", &group, &[]).status),
             ]);
             match statuses[..] {
-                // The founder was not alone any more, and the last superadmin.
+                // The founder was no longer alone, and was the last superadmin.
                 [400, 200] => {
                     consistent(&founder, &comer, &group, &[&founder, &comer]);
                     assert_eq!(founder.ask("DELETE", &format!("/v2/group/{group}"), &Value::Null).status, 200);
@@ -91,7 +91,7 @@ fn joining_while_the_last_member_leaves() {
     });
 }
 
-/// Everybody's account goes while everybody acts on everybody: nobody is left who does not exist.
+/// The accounts of all are deleted while all act on each other: no deleted user remains a member.
 #[test]
 fn members_whose_accounts_are_deleted() {
     on_every_size(|server| {
@@ -116,7 +116,7 @@ fn members_whose_accounts_are_deleted() {
                 let (founder, going, group, closed) = (&founder, &going, &group, &closed);
                 acts.push(Box::new(move || {
                     for other in going {
-                        // Whoever is gone is nobody: to add is refused then, all else is done to no effect.
+                        // A deleted user does not exist: adding one is refused, and every other act has no effect.
                         let admin = if place == 0 { founder } else { person };
                         for act in ["promote", "kick", "add", "ban", "kick"] {
                             let answer = admin.act(act, group, &[other]);
@@ -154,7 +154,7 @@ fn seats_agree(founder: &Person, group: &str, listed: &[(String, u64)]) {
     assert_eq!(own["group"]["edge_count"], members, "{own}");
 }
 
-/// Asserts that those who are gone are gone from history, event messages of theirs included.
+/// Asserts that history has no messages of deleted users, including event messages about them.
 fn nobody_speaks(server: &Server, founder: &Person, group: &str, gone: &[Person]) {
     for message in founder.history(&group_channel(group)) {
         assert!(!gone.iter().any(|person| message["sender_id"] == person.id()), "{message}");

@@ -1,4 +1,4 @@
-//! Somebody is thrown out of a group while talking on several sessions.
+//! A user is kicked from a group while sending messages on several sessions.
 
 use std::sync::atomic::{AtomicUsize, Ordering};
 
@@ -10,9 +10,9 @@ use crate::{at_once, on_every_size};
 
 const ROUNDS: usize = 4;
 const SESSIONS: usize = 3;
-/// Requests that a session has under way.
+/// Requests that a session has in flight.
 const PIPELINE: usize = 8;
-/// Messages after which the victim is thrown out, all sessions together.
+/// Messages of all sessions together after which the victim is kicked.
 const SAID_BEFORE: usize = 40;
 
 /// What a session was told.
@@ -23,7 +23,7 @@ struct Told {
     heard: Vec<(String, u64, String)>,
 }
 
-/// Talks until the first refusal, then on until all is answered: nothing is accepted after a refusal.
+/// Sends messages until the first refusal, then more until all are answered. After a refusal, no message is accepted.
 fn talk(socket: &mut Socket, channel: &str, said: &AtomicUsize) -> Told {
     let mut told = Told::default();
     let (mut sent, mut open, mut refused) = (0, 0, 0);
@@ -71,7 +71,7 @@ impl Told {
     }
 }
 
-/// What the group's history says from a place on, told like that which is heard.
+/// The group's history from a place on, in the same form as the received messages.
 fn kept(reader: &Person, channel: &str) -> Vec<(String, u64, String)> {
     let mut told = Told::default();
     reader.history(channel).iter().for_each(|message| told.hear(message));
@@ -95,7 +95,8 @@ fn thrown_out_while_talking(act: &str, code: u64) {
             for socket in &mut sockets {
                 socket.join_group(&group);
             }
-            // Heard by those who came earlier, so that all are to hear the same.
+            // The sessions that joined earlier have received the later joins. These are dropped, so that all sessions
+            // must receive the same messages.
             for socket in &mut sockets {
                 socket.catch_up();
                 socket.pushes.clear();
@@ -161,7 +162,7 @@ fn leaving_on_one_session_while_talking_on_others() {
     thrown_out_while_talking("leave", GROUP_LEAVE);
 }
 
-/// Thrown out and let in again and again, while coming into the chat on every session.
+/// A user joins a group and is kicked again and again, while every session of the user joins the group's chat.
 #[test]
 fn coming_back_while_being_kicked() {
     on_every_size(|server| {
@@ -193,7 +194,7 @@ fn coming_back_while_being_kicked() {
             }));
         }
         let acknowledged: Vec<String> = at_once(acts).into_iter().flatten().collect();
-        // What was said was said by a member: between a coming and a going.
+        // Every message was sent by a member: after a join or add and before the next leave or kick.
         let history = admin.history(&channel);
         let mut inside = false;
         for message in &history {
@@ -210,7 +211,7 @@ fn coming_back_while_being_kicked() {
         }
         println!("{} said in passing", acknowledged.len());
         assert_eq!(admin.roster(&group), [(admin.id().to_string(), 0)]);
-        // Nobody is left inside: what the admin says is heard by nobody but the admin.
+        // No session of the victim is left in the channel: only the admin receives the admin's messages.
         let mut socket = admin.connect();
         let answer = socket.request(json!({"channel_join": {"target": group, "type": 3}}));
         assert!(answer["channel"]["presences"].is_null(), "{answer}");

@@ -1,6 +1,6 @@
-//! People who want the same at the same time, over the real server with one shard and with four. Whoever wins, all that
-//! can be seen afterwards agrees: who is in a group, how many seats are taken, what its history tells, and who was told
-//! what by the answers.
+//! Users who want the same thing at the same time, on the real server with one shard and with four. Whoever wins,
+//! everything visible afterwards agrees: the members of a group, its taken seats, its history, and the answers that
+//! each user got.
 
 mod accounts;
 mod blocks;
@@ -19,7 +19,7 @@ use tests::harness::{Launch, Server, data_dir};
 
 const SHARD_COUNTS: [u16; 2] = [1, 4];
 
-/// Runs a test on a fresh server of each size.
+/// Runs a test on a fresh server for each number of shards.
 fn on_every_size(test: impl Fn(&Server)) {
     for shards in SHARD_COUNTS {
         println!("{shards} shards");
@@ -28,12 +28,12 @@ fn on_every_size(test: impl Fn(&Server)) {
     }
 }
 
-/// Signs in `count` people whose names begin so.
+/// Signs in `count` users whose names begin with `name`.
 fn crowd(server: &Server, name: &str, count: usize) -> Vec<Person> {
     (0..count).map(|number| server.person(&format!("{name}-{number}"))).collect()
 }
 
-/// Lets everybody act at the same moment, and gives what came of it, in the order of the actors.
+/// Lets all actors act at the same moment. Returns the results in the order of the actors.
 fn at_once<T: Send>(acts: Vec<Box<dyn FnOnce() -> T + Send + '_>>) -> Vec<T> {
     let start = Barrier::new(acts.len());
     thread::scope(|scope| {
@@ -51,7 +51,7 @@ fn at_once<T: Send>(acts: Vec<Box<dyn FnOnce() -> T + Send + '_>>) -> Vec<T> {
     })
 }
 
-/// Asserts that all that is told of a group is the same, and gives everybody's role. `founder` must be able to read it.
+/// Asserts that everything shown of a group agrees, and returns each user's role. `founder` must be able to read it.
 fn consistent(founder: &Person, reader: &Person, group: &str, people: &[&Person]) -> BTreeMap<String, u64> {
     let listed = reader.roster(group);
     let roles: BTreeMap<String, u64> = listed.iter().cloned().collect();
@@ -66,7 +66,7 @@ fn consistent(founder: &Person, reader: &Person, group: &str, people: &[&Person]
     assert_eq!(number(&own["edge_count"]) as usize, members.len(), "as many seats are taken as there are members");
     assert!(members.len() as u64 <= number(&own["max_count"]), "no more than there are");
     let told = roles_after(founder.id(), &events(&reader.history(&group_channel(group))));
-    // A requester who is banned, and a ban that is lifted, are told to nobody.
+    // No message tells that a requester was banned, or that a ban was lifted.
     let told: BTreeMap<_, _> = told.iter().filter(|(_, role)| **role <= MEMBER).collect();
     assert_eq!(told, members, "history tells how it came to this");
     roles

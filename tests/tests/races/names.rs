@@ -1,4 +1,4 @@
-//! Many want the same name of a group.
+//! Many users want the same group name.
 
 use serde_json::{Value, json};
 use tests::harness::person::text;

@@ -29,8 +29,8 @@ fn two_superadmins_against_each_other() {
                 let roles = consistent(&one, &witness, &group, &[&one, &two, &witness]);
                 let superadmins = roles.values().filter(|role| **role == SUPERADMIN).count();
                 assert_eq!(superadmins, 1, "{name}: one remains: {roles:?}");
-                // Whoever is no admin any more is told that there is nothing to be done here; who is one still, and
-                // reaches no higher, that it is done.
+                // If the actor is no longer an admin, the answer is that there is nothing to do here. If the actor
+                // still is an admin but may not act on that user, the answer is success.
                 let second = if act == "demote" { 200 } else { 404 };
                 assert!(statuses == [200, second] || statuses == [second, 200], "{name}: {statuses:?}");
                 let told = events(&witness.history(&group_channel(&group)));
@@ -62,7 +62,7 @@ fn everybody_against_everybody() {
                 for n in 0..60 {
                     let number = (own * 7 + n * 5 + n / 7) * 31;
                     let other = &leaders[(own + 1 + number % (leaders.len() - 1)) % leaders.len()];
-                    // More of what lets people rise than of what throws them out, so that it goes on.
+                    // More of the acts that raise members than of those that remove them, so that the test continues.
                     let act =
                         ["promote", "demote", "add", "promote", "kick", "promote", "join", "add", "ban"][number % 9];
                     let users: &[&Person] = if act == "join" { &[] } else { &[other] };
@@ -76,7 +76,7 @@ fn everybody_against_everybody() {
         let everybody: Vec<&Person> = leaders.iter().chain([&witness]).collect();
         let roles = consistent(&leaders[0], &witness, &group, &everybody);
         assert!(roles.values().any(|role| *role == SUPERADMIN), "somebody leads: {roles:?}");
-        // The witness has heard all of it, in the order of history.
+        // The witness has received all of it, in the order of history.
         let kept = witness.history(&channel).split_off(from);
         socket.catch_up();
         let heard = socket.take_messages();
@@ -92,7 +92,8 @@ fn the_last_superadmin_and_whoever_could_be_it() {
     on_every_size(|server| {
         let [one, two] = server.people(["one", "two"]);
         for round in 0..ROUNDS {
-            // Both leave. The first may, the second is the last of all, or the last superadmin has to wait for the other.
+            // Both leave. The first one may. The second one is the last member, or is the last superadmin and has to
+            // wait for the other.
             let group = one.create_group(json!({"name": format!("both leave {round}"), "open": true}));
             two.acts("join", &group, &[]);
             let statuses = at_once::<u16>(vec![
@@ -108,7 +109,7 @@ fn the_last_superadmin_and_whoever_could_be_it() {
                 }
                 other => panic!("{other}"),
             }
-            // One leaves while the other is made a superadmin by it just before, or just after.
+            // One leaves while promoting the other to superadmin, just before or just after.
             let group = one.create_group(json!({"name": format!("handed over {round}"), "open": true}));
             two.acts("join", &group, &[]);
             one.acts("promote", &group, &[&two]);

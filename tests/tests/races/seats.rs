@@ -1,4 +1,4 @@
-//! Many want a group's last seats.
+//! Many users want a group's last seats.
 
 use std::collections::BTreeSet;
 
@@ -19,7 +19,7 @@ fn one_seat_is_taken_once() {
         for round in 0..ROUNDS {
             let fields = json!({"name": format!("round {round}"), "open": true, "max_count": 2});
             let group = founder.create_group(fields);
-            // Three come by themselves, three are brought in.
+            // Three join by themselves, three are added.
             let acts = comers.iter().enumerate().map(|(place, comer)| {
                 let (founder, group) = (&founder, &group);
                 let act: Box<dyn FnOnce() -> u16 + Send> = if place.is_multiple_of(2) {
@@ -71,7 +71,7 @@ fn seats_that_come_and_go_are_counted() {
         assert_eq!(roles.keys().cloned().collect::<BTreeSet<_>>(), BTreeSet::from([founder.id().to_string()]));
         let told = events(&founder.history(&group_channel(&group)));
         assert_eq!(told.len(), 2 * came, "one message a coming and a going that was answered with success");
-        // At no moment of history there were more than seats.
+        // At no point in history were more seats taken than there are.
         let mut taken = 1;
         for (code, _) in told {
             taken = if code == GROUP_JOIN { taken + 1 } else { taken - 1 };

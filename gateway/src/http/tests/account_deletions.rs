@@ -1,4 +1,4 @@
-//! Accounts deleted, with all that their users leave behind.
+//! Deletes accounts, with everything that the server keeps of their users.
 
 use engine::id::{MessageId, Sequence};
 use engine::message::{Message, MessageCode};
@@ -15,7 +15,7 @@ fn lobby() -> ChannelId {
     ChannelId::room("lobby").unwrap()
 }
 
-/// Lets these users write in turn, until there are so many messages.
+/// Writes `count` messages, by each of these users in turn.
 fn fill(world: &World, channel: &ChannelId, users: &[&Session], count: u64) {
     let message = |number: u64| Message {
         channel: channel.clone(),
@@ -32,7 +32,7 @@ fn fill(world: &World, channel: &ChannelId, users: &[&Session], count: u64) {
     world.keep(&(1..=count).map(|number| Write::Request(StoreRequest::Insert(message(number)))).collect::<Vec<_>>());
 }
 
-/// How many messages a user has in a channel, and others.
+/// How many messages a user has in a channel, and how many the other users have.
 fn written(world: &World, channel: &ChannelId, user: UserId) -> (usize, usize) {
     let messages = world.store.messages(channel, Place::Oldest, usize::MAX).unwrap();
     let own = messages.iter().filter(|message| message.sender == user).count();
@@ -43,7 +43,7 @@ fn delete(world: &World, who: &Session) -> Heard {
     world.ask("DELETE /v2/account", As::User(&who.token), "")
 }
 
-/// Lets account deletions go on until this is so.
+/// Runs account deletions until `so` is true.
 fn until(world: &World, so: impl Fn() -> bool) {
     block_on(poll_fn(|context| {
         world.go_on(context);
@@ -156,7 +156,8 @@ fn what_is_said_to_the_last_goes_as_well() {
     let world = World::new();
     let alice = world.sign_in("alice");
     fill(&world, &lobby(), &[&alice], 5);
-    // While the first are deleted, one more arrives in a channel that is done already, and in a new one.
+    // While the first messages are deleted, another message arrives in a channel that is finished, and one in a new
+    // channel.
     let (store, user) = (world.store.clone(), alice.user);
     let mut owner = owner::of_empty_channels(world.store.clone(), world.now.clone());
     let late = ChannelId::room("late").unwrap();
@@ -258,7 +259,7 @@ fn what_an_owner_could_not_delete_is_tried_again() {
         failures -= 1;
         if failures < 0 { owner(channel, channel_query) } else { ChannelAnswer::Failed }
     });
-    // The pause is a timer of the executor's.
+    // The pause uses a timer of the executor.
     LocalExecutor::default().run(async move {
         let request = request("DELETE /v2/account", As::User(&alice.token)).body(Bytes::new()).unwrap();
         let mut answer = pin!(crate::http::respond(&world.services, request));

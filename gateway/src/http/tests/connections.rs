@@ -1,4 +1,4 @@
-//! Whole connections over loopback sockets: what a client in another thread sees of them.
+//! Whole connections over loopback sockets, as a client in another thread sees them.
 
 use std::future::poll_fn;
 use std::io::{Read, Write as _};
@@ -11,10 +11,10 @@ use glommio::net::TcpListener;
 use super::*;
 use crate::upgrade::HEAD_BYTES_MAX;
 
-/// A client's patience; only a test that fails waits so long.
+/// How long a client waits. Only a test that fails waits so long.
 const PATIENCE: Duration = Duration::from_secs(30);
 
-/// Serves one connection, the first `prefix` bytes of it read beforehand, until the client's part returns.
+/// Serves one connection until `client` returns. The first `prefix` bytes are read before hyper gets the connection.
 fn serve_one<T: Send + 'static>(prefix: usize, client: impl FnOnce(TcpStream) -> T + Send + 'static) -> T {
     serve_with(prefix, |_| (), client)
 }
@@ -49,7 +49,7 @@ fn serve_with<T: Send + 'static>(
         meanwhile(services.clone());
         super::super::serve(stream, first, services.clone()).await;
         services.connections_closed().await;
-        // Other tasks go on until the client has left.
+        // Other tasks run until the client has closed.
         let _ = left.recv_async().await;
         client.join().unwrap()
     })
@@ -93,7 +93,7 @@ fn bytes_read_beforehand_come_first() {
     }
 }
 
-/// Takes up the connection that comes back, says `taken` on it, and ends it.
+/// Takes the connection that comes back, writes `taken` to it, and ends it.
 fn take_up(expected: Vec<u8>) -> impl FnOnce(Rc<Services>) {
     move |services| {
         glommio::spawn_local(async move {
@@ -101,7 +101,8 @@ fn take_up(expected: Vec<u8>) -> impl FnOnce(Rc<Services>) {
             let returned = services.returns().take().unwrap();
             assert_eq!(String::from_utf8_lossy(&returned.bytes), String::from_utf8_lossy(&expected));
             rustix::net::send(&returned.descriptor, b"taken", rustix::net::SendFlags::empty()).unwrap();
-            // The pending poll of glommio's stream still holds the socket, which therefore does not end with the descriptor.
+            // The pending poll of glommio's stream still holds the socket, so dropping the descriptor does not end the
+            // connection.
             rustix::net::shutdown(&returned.descriptor, rustix::net::Shutdown::Write).unwrap();
         })
         .detach();
@@ -258,7 +259,7 @@ fn nonsense_is_refused() {
     serve_one(1, |mut stream| {
         stream.write_all(b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03").unwrap();
         let mut rest = Vec::new();
-        // Bytes that were never read may make the end a reset.
+        // Bytes that were never read may turn the end into a reset.
         let _ = stream.read_to_end(&mut rest);
         assert!(rest.is_empty() || rest.starts_with(b"HTTP/1.1 400"), "{}", String::from_utf8_lossy(&rest));
     });
@@ -268,14 +269,14 @@ fn nonsense_is_refused() {
 fn idle_connections_end_when_the_server_closes() {
     let closing = |services: Rc<Services>| {
         glommio::spawn_local(async move {
-            // A new task runs at once; let the connection come first, until it waits for more.
+            // A new task runs at once; let the connection run first, until it waits for more bytes.
             glommio::executor().yield_task_queue_now().await;
             services.close_connections();
         })
         .detach();
     };
     serve_with(1, closing, |mut stream| {
-        // One byte of a request is no request: nobody is owed an answer.
+        // One byte is not a request yet, so no answer is due.
         stream.write_all(b"G").unwrap();
         let mut rest = String::new();
         stream.read_to_string(&mut rest).unwrap();

@@ -10,7 +10,7 @@ fn friend(world: &World, who: &Session, method: &str, query: &str) -> Heard {
     world.ask(&format!("{method} /v2/friend{path}?{query}"), As::User(&who.token), "")
 }
 
-/// The same, which must succeed.
+/// Sends a request that must succeed.
 fn done(world: &World, who: &Session, method: &str, query: &str) {
     let heard = friend(world, who, method, query);
     assert_eq!((heard.status, heard.text.as_str()), (200, "{}"), "{method} {query}");

@@ -155,7 +155,7 @@ fn the_newest_page_comes_from_memory_and_is_written_once_a_version() {
         let ChannelQuery::Newest { limit } = channel_query else { panic!("{channel_query:?}") };
         assert_eq!(*channel, lobby());
         let version = Version { epoch: Epoch(1), reading: 1, changes: told.get() };
-        // Older ones with each change, so that every version is another page.
+        // Each change gives older messages, so that every version is a different page.
         let messages = known.iter().skip(told.get() as usize).take(limit).cloned().collect();
         ChannelAnswer::Newest { messages, version }
     });
@@ -183,7 +183,8 @@ fn equal_reads_share_one_writing() {
     let mut known = world.store.messages(&lobby(), Place::Newest, 100).unwrap();
     let mut times = 0;
     world.own(move |_, _| {
-        // Against its promise, this owner has other messages under the same version; so it shows who looks at them.
+        // This owner breaks its promise: it has other messages under the same version. So the test sees which requests
+        // read them.
         known.truncate(2 - times);
         times += 1;
         let version = Version { epoch: Epoch(1), reading: 1, changes: times.saturating_sub(2) as u64 };

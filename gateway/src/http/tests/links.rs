@@ -4,7 +4,7 @@ use super::*;
 
 const KINDS: [&str; 3] = ["device", "custom", "email"];
 
-/// What proves to be whoever owns it.
+/// The credentials in a request body, made from the owner's name.
 fn proof(kind: &str, name: &str) -> Value {
     match kind {
         "email" => json!({ "email": format!("{name}@example.com"), "password": format!("password-of-{name}") }),
@@ -16,7 +16,7 @@ fn ask(world: &World, who: &Session, path: &str, body: Value) -> Heard {
     world.ask(&format!("POST /v2/account/{path}"), As::User(&who.token), body.to_string())
 }
 
-/// Whose account is opened by this, if any is.
+/// The account that these credentials sign in to, if there is one.
 fn opened(world: &World, kind: &str, body: &Value) -> Option<UserId> {
     let target = format!("POST /v2/account/authenticate/{kind}?create=false");
     let heard = world.ask(&target, As::Client, body.to_string());

@@ -1,4 +1,4 @@
-//! People of groups: who may do what to whom, how it is answered, and who is listed.
+//! Members of groups: which user may do what to whom, what the answers are, and which users are listed.
 
 use engine::id::GroupId;
 use engine::social::group::GroupRefusal;
@@ -8,13 +8,13 @@ use uuid::Uuid;
 use super::groups::group;
 use super::*;
 
-/// One request about a group's members; the users concerned are named by their sessions.
+/// Sends one request about a group's members. `users` are the users concerned.
 fn act(world: &World, who: &Session, id: &str, act: &str, users: &[&Session]) -> Heard {
     let query: Vec<String> = users.iter().map(|user| format!("user_ids={}&", user.user)).collect();
     world.ask(&format!("POST /v2/group/{id}/{act}?{}", query.concat()), As::User(&who.token), "")
 }
 
-/// The same, which must succeed.
+/// Sends a request about a group's members that must succeed.
 fn done(world: &World, who: &Session, id: &str, what: &str, users: &[&Session]) {
     let heard = act(world, who, id, what, users);
     assert_eq!((heard.status, heard.text.as_str()), (200, "{}"), "{what}");
@@ -125,7 +125,7 @@ fn refusals() {
             world.ask(&target, As::User(&alice.token), "").expect_refusal(400, 3, &target);
         }
     }
-    // Nobody named is nothing to do, whoever says so; a body says nothing.
+    // If no user is named, there is nothing to do, whoever the caller is; the body is ignored.
     for what in ["add", "kick", "ban", "promote"] {
         let target = format!("POST /v2/group/{open}/{what}?");
         let heard = world.ask(&target, As::User(&carol.token), format!(r#"{{"user_ids":["{}"]}}"#, bob.user));
@@ -193,7 +193,7 @@ fn lists_are_written_exactly_so() {
     assert_eq!(get(&format!("group/{}/user", Uuid::from_u128(7))), "{}");
 }
 
-/// What all pages show, and how many there were.
+/// The items of all pages, and how many pages there were.
 fn pages(get: impl Fn(&str) -> Value, items: &str, name: impl Fn(&Value) -> String) -> (Vec<String>, usize) {
     let (mut seen, mut read, mut on) = (Vec::new(), 0, String::new());
     loop {

@@ -1,4 +1,4 @@
-//! The resources as clients see them: requests in, answers out, over a real store in memory and no socket.
+//! Tests the resources as clients see them: requests in, answers out, over a real store in memory and without sockets.
 
 mod account_deletions;
 mod accounts;
@@ -41,7 +41,7 @@ use crate::password::Passwords;
 use crate::token::Tokens;
 use crate::token::tests::{REFRESH_TTL, SESSION_TTL, keys};
 
-/// When the tests' clock begins.
+/// The time at which the tests' clock begins.
 const START: i64 = 1_000_000;
 
 /// A server without sockets.
@@ -50,20 +50,20 @@ pub struct World {
     pub store: Arc<dyn Store>,
     now: Rc<Cell<Timestamp>>,
     owner: RefCell<Owner>,
-    /// Who shows themselves to followers.
+    /// The users that are visible to followers.
     online: RefCell<HashSet<UserId>>,
-    /// What sessions were told, until somebody looks.
+    /// The broadcasts to sessions since `told` was last called.
     told: RefCell<Vec<Broadcast>>,
     /// The task that works on account deletions.
     departing: RefCell<Option<Pin<Box<dyn Future<Output = ()>>>>>,
-    /// Ends its threads when the test ends.
+    /// The bridge ends its threads when the test ends.
     _bridge: Bridge,
 }
 
-/// What answers queries about channels.
+/// Answers queries about channels.
 type Owner = Box<dyn FnMut(&ChannelId, ChannelQuery) -> ChannelAnswer>;
 
-/// Who a request says it is from.
+/// The user or program that a request claims to be from.
 #[derive(Clone, Copy)]
 pub enum As<'a> {
     Nobody,
@@ -72,7 +72,7 @@ pub enum As<'a> {
     Header(&'a str),
 }
 
-/// What came back.
+/// The answer to a request.
 pub struct Heard {
     pub status: u16,
     pub headers: HeaderMap,
@@ -118,12 +118,12 @@ impl World {
         }
     }
 
-    /// Lets this answer queries from now on. Until then nobody is in any channel, and what is asked for is done.
+    /// Makes `owner` answer queries from now on. Until then no channel has members, and every change succeeds.
     pub fn own(&self, owner: impl FnMut(&ChannelId, ChannelQuery) -> ChannelAnswer + 'static) {
         *self.owner.borrow_mut() = Box::new(owner);
     }
 
-    /// What a shard does beside handlers.
+    /// Does what a shard does besides running handlers.
     pub fn go_on(&self, context: &mut Context<'_>) {
         let departing = &mut *self.departing.borrow_mut();
         if let Some(future) = departing
@@ -152,17 +152,17 @@ impl World {
         }
     }
 
-    /// Lets this user be seen by followers.
+    /// Makes this user visible to followers.
     pub fn show(&self, user: UserId) {
         self.online.borrow_mut().insert(user);
     }
 
-    /// What sessions were told since this was asked last.
+    /// The broadcasts to sessions since the last call.
     pub fn told(&self) -> Vec<Broadcast> {
         self.told.take()
     }
 
-    /// The notices among it: whose, and with which code.
+    /// The notices among these broadcasts: the user and the code of each.
     pub fn told_notices(&self) -> Vec<(UserId, i32)> {
         let notices = self.told().into_iter().flat_map(|broadcast| match broadcast {
             Broadcast::Notices(notices) => notices,
@@ -175,7 +175,7 @@ impl World {
         self.now.set(Timestamp(self.now.get().0 + seconds * 1_000_000_000));
     }
 
-    /// One request; `target` is `METHOD /path`.
+    /// Sends one request; `target` is `METHOD /path`.
     pub fn ask(&self, target: &str, who: As<'_>, body: impl Into<Bytes>) -> Heard {
         self.send(request(target, who).body(body.into()).unwrap())
     }
@@ -192,7 +192,7 @@ impl World {
         Heard { status: head.status.as_u16(), headers: head.headers, text: String::from_utf8(body.into()).unwrap() }
     }
 
-    /// A new user with this name, or an old one.
+    /// Signs in a user with this name. Creates the user the first time.
     pub fn sign_in(&self, username: &str) -> Session {
         let target = format!("POST /v2/account/authenticate/device?username={username}");
         let heard = self.ask(&target, As::Client, json!({ "id": format!("device-of-{username}") }).to_string());
@@ -225,7 +225,7 @@ impl Heard {
         self.headers.get(name).map_or("", |value| value.to_str().unwrap())
     }
 
-    /// Panics unless this is a refusal of this kind in its full form.
+    /// Checks that this is a complete refusal with this status and code.
     pub fn expect_refusal(&self, status: u16, code: i64, context: &str) {
         assert_eq!(self.status, status, "{context}: {}", self.text);
         let body = self.json();
@@ -250,13 +250,13 @@ pub fn request(target: &str, who: As<'_>) -> hyper::http::request::Builder {
     }
 }
 
-/// A token's payload, read as clients do.
+/// A token's payload, decoded as clients do.
 pub fn claims(token: &str) -> Value {
     let payload = token.split('.').nth(1).unwrap();
     serde_json::from_slice(&BASE64_URL_SAFE_NO_PAD.decode(payload).unwrap()).unwrap()
 }
 
-/// Runs a future on this thread, which sleeps while it waits.
+/// Runs a future on this thread. The thread sleeps while it waits.
 fn block_on<T>(future: impl Future<Output = T>) -> T {
     struct Unpark(Thread);
     impl Wake for Unpark {

@@ -8,7 +8,7 @@ fn ask(world: &World, who: &Session, method: &str, query: &str) -> Heard {
     world.ask(&format!("{method} /v2/notification?{query}"), As::User(&who.token), "")
 }
 
-/// The names of who has asked to be a friend, on one page, and the page's cursor.
+/// The names of the users who asked to be a friend, on one page, and the page's cursor.
 fn names(page: &Heard) -> (Vec<String>, String) {
     assert_eq!(page.status, 200, "{}", page.text);
     let page = page.json();
@@ -20,7 +20,7 @@ fn names(page: &Heard) -> (Vec<String>, String) {
     (names, page["cacheable_cursor"].as_str().expect("always there").to_owned())
 }
 
-/// Asks `to` to be friends, once by each of so many new users.
+/// Sends a friend request to `to` from each of so many new users.
 fn notify(world: &World, to: &Session, numbers: std::ops::Range<u32>) -> Vec<String> {
     let each = numbers.map(|number| {
         let (name, from) = (format!("user-{number}"), world.sign_in(&format!("user-{number}")));

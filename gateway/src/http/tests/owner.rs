@@ -1,4 +1,4 @@
-//! The owners of all channels, played: nobody is in any of them, and what is asked for is done to the store at once.
+//! Simulates the owners of all channels: no channel has members, and each change is written to the store at once.
 
 use engine::id::{MessageId, Sequence};
 use engine::parcel::Block;
@@ -48,7 +48,7 @@ fn commit(store: &dyn Store, request: StoreRequest) -> Option<StoreReceipt> {
     }
 }
 
-/// Places behind all that the channel has.
+/// Positions after the last message of the channel.
 fn places(store: &dyn Store, channel: &ChannelId, count: usize) -> Vec<ChannelHead> {
     let last = store.head(channel).ok().flatten().map_or(0, |head| head.sequence.0);
     let place = |sequence: u64| ChannelHead {

@@ -6,7 +6,7 @@ use uuid::Uuid;
 
 use super::*;
 
-/// Members whose sessions are these numbers; those of the lobby only.
+/// Makes members of the lobby with these session numbers.
 fn lobby_of(world: &World, sessions: std::ops::RangeInclusive<u128>) {
     let member = |session: u128| Presence {
         user: UserId(Uuid::from_u128(7)),

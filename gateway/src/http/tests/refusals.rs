@@ -1,4 +1,4 @@
-//! What is refused before or beside any resource, and the headers that every answer has.
+//! Requests that are refused independently of any resource, and the headers of every answer.
 
 use std::sync::Arc;
 
@@ -224,7 +224,7 @@ fn queries_and_bodies() {
     world.send(compressed).expect_refusal(400, 3, "not gzip");
 }
 
-/// A store that can do nothing.
+/// A store in which every operation fails.
 struct Broken(Failure);
 
 impl Broken {

@@ -1,4 +1,4 @@
-//! Tokens renewed and logged out.
+//! Renews tokens and logs them out.
 
 use storage::account::Revocation;
 use uuid::Uuid;
@@ -15,7 +15,7 @@ fn logout(world: &World, token: &str, body: Value) -> Heard {
     world.ask("POST /v2/session/logout", As::User(token), body.to_string())
 }
 
-/// Whether the server still takes these tokens for somebody's.
+/// Checks whether the server still accepts these tokens.
 fn check(world: &World, session: &Session, good: bool, context: &str) {
     let account = world.ask("GET /v2/account", As::User(&session.token), "");
     assert_eq!(account.status, if good { 200 } else { 401 }, "{context}: {}", account.text);
@@ -144,7 +144,7 @@ fn the_store_forgets_logouts_when_all_their_tokens_have_expired() {
     let world = World::new();
     let forget = || block_on(forgetting::forget_expired(&world.services)).unwrap();
     let kept = || world.store.revocations().unwrap().len();
-    // Who logs out, everywhere or not, how many seconds after the start.
+    // User, whether the user logs out everywhere, and the time of the logout in seconds after the start.
     let logouts = [("alice", true, 10), ("bob", false, 20), ("carol", true, 1800), ("dave", false, 1900)];
     let mut passed = 0;
     let mut pass_to = |second: i64| {
@@ -160,7 +160,7 @@ fn the_store_forgets_logouts_when_all_their_tokens_have_expired() {
         gone.push(session);
         forget();
     }
-    // Each is kept for the life of a refresh token, which is an hour, and for as long as its cutoff lies ahead.
+    // Each logout is kept for the life of a refresh token, which is an hour, and for as long as its cutoff lies ahead.
     for (second, expected) in [(3600, 4), (3610, 4), (3632, 2), (5390, 2), (5600, 0)] {
         pass_to(second);
         forget();

@@ -1,5 +1,5 @@
-//! CQL by hand, as far as tests need it to look at a node past the server and past its driver: statements as text, one at a
-//! time, and rows as bytes. Protocol version 4.
+//! A minimal CQL client, so that tests can look at a node without the server and without its driver: statements as
+//! text, one at a time, and rows as bytes. Protocol version 4.
 
 use std::fmt;
 use std::io::{self, Read, Write};
@@ -21,7 +21,7 @@ const BODY_BYTES_MAX: usize = 16 << 20;
 const RESULT_ROWS: u32 = 2;
 const FLAG_ONE_TABLE: u32 = 1;
 const FLAG_MORE_PAGES: u32 = 2;
-/// Unless a test has less patience.
+/// The default; a test can set a shorter time.
 const ANSWER_DURATION_MAX: Duration = Duration::from_secs(20);
 const CONNECT_DURATION_MAX: Duration = Duration::from_secs(1);
 
@@ -33,7 +33,7 @@ pub enum Consistency {
     All = 5,
 }
 
-/// What went wrong: the connection, or the statement.
+/// An error of the connection, or of the statement.
 #[derive(Debug)]
 pub enum CqlError {
     Connection(io::Error),
@@ -55,7 +55,7 @@ impl From<io::Error> for CqlError {
     }
 }
 
-/// The rows of an answer by the names of their columns.
+/// The rows of an answer, with the names of their columns.
 #[derive(Debug, Default)]
 pub struct Rows {
     pub columns: Vec<String>,
@@ -96,12 +96,12 @@ pub struct Cql {
 }
 
 impl Cql {
-    /// Connects; to a node that asks, as the user whom it makes itself.
+    /// Connects. If the node requires a login, uses the node's default user.
     pub fn connect(address: SocketAddr) -> Result<Self, CqlError> {
         Self::connect_as(address, "cassandra", "cassandra")
     }
 
-    /// Connects, and says who it is when the node asks.
+    /// Connects with this login, which is used if the node requires one.
     pub fn connect_as(address: SocketAddr, user: &str, password: &str) -> Result<Self, CqlError> {
         let stream = TcpStream::connect_timeout(&address, CONNECT_DURATION_MAX)?;
         stream.set_read_timeout(Some(ANSWER_DURATION_MAX))?;
@@ -126,12 +126,12 @@ impl Cql {
         }
     }
 
-    /// How long an answer is waited for. After one that did not come in time the connection is of no more use.
+    /// Sets how long to wait for an answer. If an answer does not come in time, the connection cannot be used any more.
     pub fn set_patience(&mut self, patience: Duration) {
         self.stream.set_read_timeout(Some(patience)).expect("longer than nothing");
     }
 
-    /// Carries out one statement.
+    /// Executes one statement.
     pub fn query(&mut self, statement: &str, consistency: Consistency) -> Result<Rows, CqlError> {
         let mut body = u32::try_from(statement.len()).expect("a short statement").to_be_bytes().to_vec();
         body.extend(statement.as_bytes());
@@ -179,7 +179,7 @@ fn put_text(bytes: &mut Vec<u8>, text: &str) {
     bytes.extend(text.as_bytes());
 }
 
-/// Takes an answer apart; `None` where it ends too early.
+/// Parses an answer. Its methods return `None` if the answer ends too early.
 struct Reader<'a>(&'a [u8]);
 
 impl<'a> Reader<'a> {
@@ -208,7 +208,7 @@ impl<'a> Reader<'a> {
         self.text().map(drop)
     }
 
-    /// Skips a type; tests ask for plain columns and for collections of them.
+    /// Skips a type. Tests use plain columns and collections of them.
     fn skip_type(&mut self) -> Option<()> {
         let (custom, list, map, set) = (0x00, 0x20, 0x21, 0x22);
         match self.short()? {
@@ -231,7 +231,7 @@ impl<'a> Reader<'a> {
     }
 }
 
-/// What kind of result it is, and its rows if it has some.
+/// Reads the kind of a result, and its rows if it has any.
 fn rows(reader: &mut Reader<'_>) -> Option<Rows> {
     let mut answer = Rows::default();
     if reader.int()? != RESULT_ROWS {

@@ -1,4 +1,4 @@
-//! A keyspace of a test's own, with tables as operators make them: by the program.
+//! A keyspace for one test, with tables that the program makes, as for operators.
 
 use std::sync::Arc;
 
@@ -11,12 +11,12 @@ pub struct Keyspace {
 }
 
 impl Keyspace {
-    /// With as many copies as there are nodes.
+    /// Makes a keyspace with as many copies as there are nodes.
     pub fn on(cluster: Arc<Cassandra>) -> Self {
         Self::with(cluster, &[])
     }
 
-    /// The same, and these flags are needed to get in.
+    /// The same, with these flags for the login.
     pub fn with(cluster: Arc<Cassandra>, login: &[String]) -> Self {
         let keyspace = Self { name: Cassandra::unused_keyspace(), cluster };
         let copies = keyspace.cluster.nodes().len().to_string();
@@ -28,16 +28,16 @@ impl Keyspace {
         keyspace
     }
 
-    /// The flags of a server that keeps its data here and reaches the nodes there.
+    /// The flags of a server that uses this keyspace and reaches the database at `nodes`.
     pub fn flags(&self, nodes: &str) -> [String; 6] {
         ["--store", "scylla", "--scylla", nodes, "--keyspace", &self.name].map(str::to_owned)
     }
 
-    /// The ids of all messages that the database holds, as bytes, in no order.
+    /// The ids of all messages in the database, as bytes, in no order.
     pub fn message_ids(&self) -> Vec<Vec<u8>> {
         let asked = format!("SELECT message_id FROM {}.messages", self.name);
         let rows = self.cluster.nodes()[0].cql().query(&asked, Consistency::Quorum).expect("the database answers");
-        // A partition without messages still has what is kept once for all of it.
+        // A partition without messages still has a row with its static columns.
         rows.column("message_id").flatten().map(<[u8]>::to_vec).collect()
     }
 }

@@ -13,14 +13,14 @@ use super::super::process::Process;
 use super::super::server::{resident_kib, wait};
 use super::{Consistency, Cql, START_DURATION_MAX};
 
-/// The longest an orderly stop may take: it drains, then waits for five seconds and some.
+/// The longest time for an orderly stop: the node drains, then waits for a little more than five seconds.
 const STOP_DURATION_MAX: Duration = Duration::from_secs(30);
 const LOG_TAIL_BYTES: usize = 6_000;
 
-/// What all nodes have in common.
+/// The configuration that all nodes share.
 const COMMON_CONFIGURATION: &str = include_str!("../../../cassandra/cassandra.yaml");
 
-/// A node, running or not. What it has stored stays until its cluster is dropped.
+/// A node, running or not. Its data stays until its cluster is dropped.
 pub struct Node {
     address: SocketAddr,
     directory: PathBuf,
@@ -47,12 +47,13 @@ impl Node {
         Self { address: SocketAddr::new(address, cql_port), directory, process: Mutex::new(None) }
     }
 
-    /// One that somebody else has started: it is there to be asked, and no more.
+    /// A node that another program has started. It can only be queried.
     pub(super) fn elsewhere(address: SocketAddr) -> Self {
         Self { address, directory: PathBuf::new(), process: Mutex::new(None) }
     }
 
-    /// Has it ask for names and passwords, and offer encryption beside what is plain; gives its certificate's file.
+    /// Makes the node require a login, and offer encryption beside plain connections. Returns the file with its
+    /// certificate.
     pub(super) fn guard(&self) -> PathBuf {
         let (keys, certificate) = (self.directory.join("keys.p12"), self.directory.join("certificate.pem"));
         let address = self.address.ip();
@@ -84,7 +85,8 @@ impl Node {
         certificate
     }
 
-    /// Has it sync its log of commits before it answers a write. By default even a kill loses the last tenth of a second.
+    /// Makes the node sync its commit log before it acknowledges a write. By default even a kill loses the last tenth
+    /// of a second.
     pub(super) fn make_durable(&self) {
         let (default, durable) = (
             "commitlog_sync: periodic\ncommitlog_sync_period: 10000ms\n",
@@ -100,12 +102,12 @@ impl Node {
         fs::write(&configuration, change(before)).expect("our own file");
     }
 
-    /// Where it speaks CQL.
+    /// The address at which the node speaks CQL.
     pub fn address(&self) -> SocketAddr {
         self.address
     }
 
-    /// Starts it, for the first time or on what it has stored before, and waits until it answers.
+    /// Starts the node, for the first time or on the data it has stored before, and waits until it answers.
     pub fn start(&self) {
         let mut process = self.lock();
         assert!(process.is_none(), "{} runs already", self.address);
@@ -123,7 +125,7 @@ impl Node {
         }
     }
 
-    /// SIGTERM: drains and ends. SIGKILL when that takes too long.
+    /// Sends SIGTERM: the node drains and ends. Sends SIGKILL if that takes too long.
     pub fn stop(&self) {
         let Some(mut process) = self.lock().take() else { return };
         let _ = kill_process(Pid::from_child(&process.child), Signal::TERM);
@@ -132,19 +134,19 @@ impl Node {
         }
     }
 
-    /// SIGKILL, and its end awaited.
+    /// Sends SIGKILL and waits for the end of the process.
     pub fn kill(&self) {
         if let Some(mut process) = self.lock().take() {
             process.end();
         }
     }
 
-    /// SIGSTOP: connections stay open, nothing is answered.
+    /// Sends SIGSTOP: connections stay open, and no request is answered.
     pub fn freeze(&self) {
         self.signal(Signal::STOP);
     }
 
-    /// SIGCONT: it goes on as if nothing had been.
+    /// Sends SIGCONT: the node continues.
     pub fn thaw(&self) {
         self.signal(Signal::CONT);
     }
@@ -154,7 +156,7 @@ impl Node {
         Cql::connect(self.address).unwrap_or_else(|error| panic!("{}: {error}\n{}", self.address, self.log_tail()))
     }
 
-    /// The end of what it has printed.
+    /// The end of the node's output.
     pub fn log_tail(&self) -> String {
         let said = fs::read(self.directory.join("log")).unwrap_or_default();
         String::from_utf8_lossy(&said[said.len().saturating_sub(LOG_TAIL_BYTES)..]).into_owned()
@@ -171,7 +173,7 @@ impl Node {
     }
 
     fn lock(&self) -> MutexGuard<'_, Option<Process>> {
-        // A start that failed has panicked with the lock in hand; the child is still to be ended.
+        // A start that failed has panicked while it held the lock; the child must still be ended.
         self.process.lock().unwrap_or_else(|poisoned| poisoned.into_inner())
     }
 
@@ -191,7 +193,7 @@ impl Node {
         command.arg(format!("-Dcassandra.config=file://{}", self.directory.join("cassandra.yaml").display()));
         command.arg(format!("-Dcassandra.storagedir={}", self.directory.join("data").display()));
         command.arg(format!("-Dcassandra.logdir={}", self.directory.display()));
-        // Libraries are unpacked there, and a killed node does not tidy up.
+        // Libraries are unpacked there, and a killed node does not remove them.
         command.arg(format!("-Djava.io.tmpdir={}", self.directory.display()));
         command.arg("-cp").arg(format!("{}/*", jars.display()));
         command.arg("org.apache.cassandra.service.CassandraDaemon");
