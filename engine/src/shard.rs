@@ -215,6 +215,11 @@ impl Shard {
         }
     }
 
+    /// Whether the connection waits for answers, or has frames of its own that are not written.
+    pub fn owes(&self, connection: ConnectionId) -> bool {
+        self.home.owes(connection)
+    }
+
     fn begin(&mut self, now: Timestamp) {
         self.now.wall = now;
         self.home.subscribers.now = now;

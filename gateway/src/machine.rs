@@ -3,6 +3,7 @@
 
 use std::fs;
 use std::io;
+use std::time::SystemTime;
 
 use rustix::io::Errno;
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
@@ -18,6 +19,10 @@ const PROCESS_DESCRIPTORS: u64 = 1024;
 /// twice, and the listener.
 const SHARD_DESCRIPTORS: u64 = 8;
 
+/// Descriptors beside the shards' without which no server starts: half for a new store and the rest of the process, half
+/// for connections.
+const DESCRIPTORS_MIN: u64 = 40;
+
 /// Bytes that glommio locks for the rings of one shard.
 const LOCKED_BYTES_PER_SHARD: u64 = 512 * 1024;
 
@@ -25,16 +30,30 @@ const LOCKED_BYTES_PER_SHARD: u64 = 512 * 1024;
 pub fn prepare(shards: usize) -> Result<usize, String> {
     raise_locked_memory(shards as u64 * LOCKED_BYTES_PER_SHARD)?;
     io_uring::probe().map_err(|error| explain_io_uring(&error))?;
-    let descriptors = raise_descriptors();
+    let (descriptors, of_shards) = (raise_descriptors(), descriptors_of_shards(shards as u64));
+    if descriptors < of_shards + DESCRIPTORS_MIN {
+        return Err(format!(
+            "the limit on open descriptors is {descriptors}, and a server of {shards} shards needs {}: raise it (ulimit -n, \
+             LimitNOFILE= in systemd), or start with fewer --shards",
+            of_shards + DESCRIPTORS_MIN
+        ));
+    }
+    if SystemTime::now() < SystemTime::UNIX_EPOCH {
+        return Err("the system's clock is before 1970: set it, and start again".into());
+    }
     Ok(usize::try_from(connections(descriptors, shards as u64)).unwrap_or(usize::MAX))
 }
 
 /// How many of the descriptors may be connections. The rest is for the store, the shards, the operators, and the
 /// clients that are told that the server is full.
 fn connections(descriptors: u64, shards: u64) -> u64 {
-    let reserved = PROCESS_DESCRIPTORS + shards * (SHARD_DESCRIPTORS + SPARES as u64);
+    let left = descriptors.saturating_sub(descriptors_of_shards(shards));
     // With few descriptors the server is small, but it still accepts connections.
-    descriptors.saturating_sub(reserved).max(descriptors / 2)
+    left.saturating_sub(PROCESS_DESCRIPTORS).max(left / 2)
+}
+
+fn descriptors_of_shards(shards: u64) -> u64 {
+    shards * (SHARD_DESCRIPTORS + SPARES as u64)
 }
 
 /// The cores this process may use, in order.
@@ -142,7 +161,7 @@ mod tests {
     #[test]
     fn what_is_not_for_connections() {
         assert_eq!(connections(20_000, 2), 20_000 - 1024 - 2 * (8 + SPARES as u64));
-        assert_eq!(connections(300, 1), 150);
+        assert_eq!(connections(300, 1), (300 - 8 - SPARES as u64) / 2);
         assert_eq!(connections(0, 1), 0);
     }
 

@@ -16,7 +16,9 @@
 //!
 //! The order must hold after a restart, and the clock may have been set back meanwhile. So the time of the newest
 //! tokens is in the store, to the minute, as the cutoff of a user who does not exist. If that time is ahead of the
-//! clock, each cutoff is set later than it.
+//! clock, each cutoff is set later than it. And if the clock is far ahead of that time, because the server was not running
+//! or because the clock is wrong, what this run forgets is judged by that time and by how long this run has lasted: a
+//! start with a wrong clock must not forget logouts whose tokens will be good again.
 //!
 //! An entry is removed when every token that it refuses has expired. A full bucket refuses new entries, and the client
 //! that logs out is told so; no entry is ever dropped to make room. The store removes its own entries separately
@@ -79,6 +81,9 @@ pub struct Revocations {
     /// A time after all tokens of earlier runs of the server, in microseconds since the Unix epoch. 0 if the clock has
     /// passed them all.
     earlier: i64,
+    /// By how much the clock may be ahead, in nanoseconds: the time at the start less the time of the newest tokens of
+    /// earlier runs. Nothing is forgotten that much too early.
+    doubt: i64,
     /// Whether tokens have been issued since their time was last given to the store.
     unmarked: AtomicBool,
 }
@@ -94,20 +99,22 @@ struct Bucket {
 impl Revocations {
     /// `token_life` is the longest lifetime of any token; `kept` are the revocations in the store.
     pub fn new(token_life: Duration, kept: &[Revocation], now: Timestamp) -> Self {
-        let expiry = expiry(token_life, now);
+        let mark = kept.iter().find_map(|revocation| match revocation {
+            Revocation::User { id: MARK, issued_before } => Some(*issued_before),
+            _ => None,
+        });
+        let doubt = mark.map_or(0, |mark| now.0.saturating_sub(mark.0).max(0));
+        let earlier = mark.filter(|mark| *mark > now);
+        let earlier = earlier.map_or(0, |mark| microseconds(mark) + 2 * MARK_INTERVAL.as_micros() as i64);
+        let expiry = expiry(token_life, Timestamp(now.0 - doubt));
         let mut buckets = vec![Bucket::default(); BUCKETS];
-        let mut earlier = 0;
         for revocation in kept.iter().filter(|revocation| !expiry.covers(revocation)) {
-            match revocation {
-                Revocation::User { id: MARK, issued_before } if *issued_before > now => {
-                    earlier = microseconds(*issued_before) + 2 * MARK_INTERVAL.as_micros() as i64;
-                }
-                Revocation::User { id: MARK, .. } => {}
-                _ => buckets[place_of(subject(revocation))].insert(*revocation),
+            if subject(revocation) != MARK.0 {
+                buckets[place_of(subject(revocation))].insert(*revocation);
             }
         }
         let buckets = buckets.into_iter().map(ArcSwap::from_pointee).collect();
-        Self { buckets, token_life, earlier, unmarked: AtomicBool::new(false) }
+        Self { buckets, token_life, earlier, doubt, unmarked: AtomicBool::new(false) }
     }
 
     /// Records that a token is being issued.
@@ -126,7 +133,7 @@ impl Revocations {
 
     /// Which revocations may be forgotten at this time.
     pub fn expiry(&self, now: Timestamp) -> Expiry {
-        expiry(self.token_life, now)
+        expiry(self.token_life, Timestamp(now.0.saturating_sub(self.doubt)))
     }
 
     /// Whether there is room for one more revocation. The caller checks this before it writes the revocation to the
@@ -362,6 +369,28 @@ mod tests {
         assert_eq!(after.next_sequence(other, at(11)), 11_000_000, "others do not notice");
         let right = Revocations::new(LIFE, &[mark], at(1001));
         assert_eq!(right.next_cutoff(user, None, at(1001)), Timestamp((1_001_000_000 + CUTOFF_LEAD) * MICROSECOND));
+    }
+
+    #[test]
+    fn a_clock_that_may_be_ahead_forgets_nothing_too_early() {
+        let user = UserId(id(2));
+        let kept = [
+            Revocation::User { id: MARK, issued_before: at(1000) },
+            Revocation::Token { id: id(1), expires: at(1050) },
+            Revocation::User { id: user, issued_before: at(990) },
+        ];
+        // Two hours later by its clock, which may be wrong.
+        let ahead = Revocations::new(LIFE, &kept, at(8200));
+        let refused = |revocations: &Revocations| {
+            (revocations.refuses(id(1), UserId(id(9)), SECOND_5), revocations.refuses(id(7), user, SECOND_5))
+        };
+        assert_eq!(refused(&ahead), (true, true));
+        let forgotten = |now| kept[1..].iter().filter(|kept| ahead.expiry(now).covers(kept)).count();
+        assert_eq!(forgotten(at(8200)), 0);
+        assert_eq!(forgotten(at(8251)), 1, "50 s of this run have passed");
+        assert_eq!(forgotten(at(8300)), 2);
+        let right = Revocations::new(LIFE, &kept, at(1010));
+        assert_eq!(refused(&right), (true, true));
     }
 
     #[test]

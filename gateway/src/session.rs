@@ -79,7 +79,7 @@ fn input_of(
         (Incoming::Close { code, .. }, _) => {
             let mut frame = Vec::new();
             websocket::close_frame(&mut frame, code, "");
-            Some(Input::Close { connection, frame, close_mode: CloseMode::AtOnce })
+            Some(Input::Close { connection, frame, close_mode: CloseMode::AfterAnswers })
         }
     }
 }

@@ -259,6 +259,18 @@ impl SocketTable {
         }
     }
 
+    /// The client sends nothing more. If it is owed answers it gets them, and then a close frame.
+    fn half_closed(&mut self, id: ConnectionId, shard: &mut Shard, now: Timestamp) {
+        let in_session = self.socket(id).is_some_and(|socket| socket.stage == Stage::Session);
+        if !in_session || !shard.owes(id) {
+            return self.drop_connection(id, shard, now);
+        }
+        // The end would be reported again and again.
+        self.watch(id, Interest { reads: Some(false), writes: None });
+        let reason = "the client has closed its half of the connection";
+        shard.step(session::close(id, CloseCode::NORMAL, reason, CloseMode::AfterAnswers), now);
+    }
+
     fn readable(&mut self, id: ConnectionId, shard: &mut Shard, now: Timestamp) {
         let mut buffer = std::mem::take(&mut self.buffer);
         buffer.clear();
@@ -268,7 +280,7 @@ impl SocketTable {
             // `unfinished` has its own bound, so the buffer always has room for more.
             buffer.reserve(READ_BYTES_MAX);
             match net::recv(&socket.descriptor, spare_capacity(&mut buffer), RecvFlags::DONTWAIT) {
-                Ok((_, 0)) => self.drop_connection(id, shard, now),
+                Ok((_, 0)) => self.half_closed(id, shard, now),
                 Ok((_, read)) => {
                     // Only in a session do new bytes extend the deadline. Each other stage has a fixed time.
                     if socket.stage == Stage::Session {

@@ -21,7 +21,7 @@ use sha1::{Digest, Sha1};
 
 use crate::heads::{self, Body, HEADERS_MAX, HTTP_1_1, lists, one, values};
 use crate::percent::{self, Part};
-use crate::target::Target;
+use crate::target::{Target, is_host};
 use crate::token::{Claims, TOKEN_BYTES_MAX, TokenRefusal, Tokens};
 
 /// Longest request head: the longest token, and as much for the rest as servers commonly allow. So it is also the most
@@ -253,6 +253,12 @@ fn handshake_key<'h>(request: &Request<'_, 'h>) -> Result<&'h [u8], Refusal> {
     }
     if values(headers, "host").count() != 1 {
         return refuse("one Host header is needed");
+    }
+    if !values(headers, "host").all(|host| host.is_empty() || is_host(host)) {
+        return refuse("the Host header is no name of a host");
+    }
+    if !Target::has_good_authority(request.path.unwrap_or_default()) {
+        return refuse("the host in the target is no name of a host");
     }
     if !asks_for_upgrade(headers) {
         return refuse("header Upgrade: websocket is missing");

@@ -214,6 +214,14 @@ impl Home {
         self.mark(id.slot);
     }
 
+    /// Whether a connection waits for answers, or has private frames that are not written.
+    pub fn owes(&self, id: ConnectionId) -> bool {
+        let connection = self.connections.get(id.slot as usize).and_then(Option::as_ref);
+        let connection = connection.filter(|connection| connection.generation == id.generation && !connection.closing);
+        let traffic = connection.and_then(|connection| connection.traffic.as_ref());
+        traffic.is_some_and(|traffic| traffic.is_unanswered() || !traffic.outbox.is_empty())
+    }
+
     /// Takes in that the connection is gone.
     pub fn closed(&mut self, id: ConnectionId, outbox: &mut Outbox) {
         if self.connection(id).is_none() {

@@ -71,6 +71,9 @@ pub enum Fault {
     UnknownCoding,
 }
 
+/// The longest target that hyper takes. It answers a longer one by itself, with 414 and no body.
+const TARGET_BYTES_MAX: usize = u16::MAX as usize - 1;
+
 impl Framing {
     /// Decides what to do with the bytes that were read and have not been passed on. `bytes` may be empty.
     pub fn next(&mut self, bytes: &[u8]) -> Passage {
@@ -109,6 +112,9 @@ impl Framing {
             self.0 = Place::Over;
             return Passage::Opening;
         }
+        if !Target::has_good_authority(target) {
+            return self.refuse(Fault::Malformed, method);
+        }
         self.0 = match heads::body(request.version, request.headers) {
             Ok(Body::NONE) => Place::Head,
             Ok(Body::Bytes(length)) => Place::Body(length),
@@ -117,12 +123,13 @@ impl Framing {
             Err(BodyFault::UnknownCoding) => return self.refuse(Fault::UnknownCoding, method),
         };
         match escaped(target) {
-            None => Passage::Pass(read),
-            Some(escaped) => {
+            None if target.len() <= TARGET_BYTES_MAX => Passage::Pass(read),
+            Some(escaped) if escaped.len() <= TARGET_BYTES_MAX => {
                 // The target follows the method and one blank.
                 let (before, behind) = (method.len() + 1, method.len() + 1 + target.len());
                 Passage::Rewrite { read, head: [&head[..before], escaped.as_bytes(), &head[behind..read]].concat() }
             }
+            _ => self.refuse(Fault::TooLarge, method),
         }
     }
 

@@ -29,6 +29,7 @@ use super::returns::Returned;
 use super::router::respond;
 use super::services::Services;
 use super::stream::{Left, Pace, PacedStream, Step};
+use crate::target::is_host;
 use crate::{full, readiness};
 
 /// Answers the requests of one connection, until one of them opens a WebSocket: then the connection goes to
@@ -135,7 +136,7 @@ fn addressed(head: &Parts) -> Result<(), Refusal> {
         (None, None) if head.version > Version::HTTP_10 => {
             return Err(Refusal::invalid("HTTP/1.1 needs a Host header"));
         }
-        (Some(host), None) if !host.as_bytes().iter().all(|&byte| is_of_a_host(byte)) => {
+        (Some(host), None) if !host.is_empty() && !is_host(host.as_bytes()) => {
             return Err(Refusal::invalid("the Host header is no name of a host"));
         }
         _ => {}
@@ -145,11 +146,6 @@ fn addressed(head: &Parts) -> Result<(), Refusal> {
         return Err(Refusal::invalid("the target of the request is no path"));
     }
     Ok(())
-}
-
-/// The characters of a host and a port (RFC 3986, section 3.2).
-fn is_of_a_host(byte: u8) -> bool {
-    byte.is_ascii_alphanumeric() || b"-._~!$&'()*+,;=%:[]".contains(&byte)
 }
 
 /// The answer for a request whose head was not passed to hyper.
