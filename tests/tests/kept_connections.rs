@@ -273,3 +273,39 @@ fn a_client_that_has_said_all_gets_its_answers() {
         assert!(last[1..].trim_start().starts_with(status), "{request}{heard}");
     }
 }
+
+/// A client may send all it has to say and close its half at once: behind the first opening or behind another request.
+#[test]
+fn a_session_that_closes_its_half_gets_its_answers() {
+    let data = data_dir();
+    let server = launched(&data);
+    let token = server.sign_in("alice").token;
+    let join = br#"{"cid":"1","channel_join":{"target":"lobby","type":1,"persistence":true,"hidden":false}}"#;
+    let send =
+        br#"{"cid":"2","channel_message_send":{"channel_id":"2...lobby","content":"{\"said\":\"last words\"}"}}"#;
+    let said = [masked_frame(0x81, join), masked_frame(0x81, send), masked_frame(0x81, PING)].concat();
+    // The store has not written the message yet when the close frame comes.
+    let closing = [said.clone(), masked_frame(0x88, &1000_u16.to_be_bytes())].concat();
+    for round in 0..20 {
+        for (case, before) in [("first", ""), ("behind a request", HEALTH)] {
+            for (ending, frames) in [("closes its half", &said), ("sends a close frame", &closing)] {
+                let mut socket = RawSocket::connect(server.address());
+                socket.write(&[before.as_bytes(), opening(&token).as_bytes(), frames].concat());
+                if frames.len() == said.len() {
+                    socket.finish_writing();
+                }
+                let case = format!("{case}, {ending}, round {round}");
+                if !before.is_empty() {
+                    expect_status(&mut socket, "200", &case);
+                }
+                let head = socket.read_head();
+                assert!(head.starts_with("HTTP/1.1 101 "), "{case}: {head}");
+                let (heard, end) = socket.read_ending();
+                let cid = |text: &String| serde_json::from_str::<Value>(text).expect("JSON")["cid"].clone();
+                let answered: Vec<Value> = heard.iter().map(cid).filter(|cid| !cid.is_null()).collect();
+                assert_eq!(answered, ["1", "2", "7"], "{case}: {heard:?}");
+                assert_eq!(end, Ending::Code(1000), "{case}");
+            }
+        }
+    }
+}

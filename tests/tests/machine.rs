@@ -73,6 +73,20 @@ fn too_little_locked_memory_is_explained() {
     enough.assert_works("just enough locked memory");
 }
 
+#[test]
+fn too_few_descriptors_are_explained() {
+    let refused = |shards: u16, limit: u64, words: &[&str]| {
+        let data = data_dir();
+        let launch = Launch::on(data.path()).shards(shards);
+        with_limit(launch, Resource::Nofile, limit).start_refused().assert_says(words);
+    };
+    refused(4, 128, &["open descriptors is 128", "server of 4 shards", "ulimit -n", "LimitNOFILE=", "fewer --shards"]);
+    refused(2, 64, &["open descriptors is 64", "server of 2 shards"]);
+    let data = data_dir();
+    let enough = with_limit(Launch::on(data.path()).shards(1), Resource::Nofile, 128).start();
+    enough.assert_works("just enough descriptors");
+}
+
 /// A client that has a session, or waits to be accepted.
 struct Client(TcpStream);
 
