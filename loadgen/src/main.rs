@@ -82,22 +82,22 @@ fn scenario(options: &RunOptions) -> Result<bool, String> {
         }
         false => None,
     };
-    let mut findings = report::room::findings(options, outcome);
+    let mut results = report::room::results(options, outcome);
     if let Some(baseline) = &baseline {
-        findings.sections.extend(report::baseline::sections(&findings, &baseline.findings));
-        findings.sections.extend(baseline.reading.clone());
+        results.sections.extend(report::baseline::sections(&results, &baseline.results));
+        results.sections.extend(baseline.reading.clone());
     }
-    report::publish(findings, &options.outputs)
+    report::publish(results, &options.outputs)
 }
 
 fn connect(options: &ConnectOptions) -> Result<bool, String> {
     let outcome = runtime()?.block_on(scenarios::connect::run(options)).map_err(|error| error.to_string())?;
-    report::publish(scenarios::connect::findings(options, outcome), &options.outputs)
+    report::publish(scenarios::connect::results(options, outcome), &options.outputs)
 }
 
 fn history(options: &HistoryOptions) -> Result<bool, String> {
     let outcome = runtime()?.block_on(scenarios::history::run(options)).map_err(|error| error.to_string())?;
-    report::publish(scenarios::history::findings(options, outcome), &options.outputs)
+    report::publish(scenarios::history::results(options, outcome), &options.outputs)
 }
 
 fn curve(options: &CurveOptions) -> Result<bool, String> {

@@ -1,6 +1,6 @@
 //! The results of a run: judged, and written for people and for programs.
 //!
-//! A scenario passes its findings to this module: sections of counts, latencies, and its course in time. The code here
+//! A scenario passes its results to this module: sections of counts, latencies, and its course in time. The code here
 //! is the same for all scenarios; code for one scenario is in the file with its name.
 
 pub mod baseline;
@@ -37,7 +37,7 @@ use condition::Condition;
 use course::Timeline;
 
 /// A finished run of any scenario, before it is judged.
-pub struct Findings {
+pub struct RunResults {
     /// The scenario's name on the command line.
     pub scenario: &'static str,
     /// What was run, in one sentence.
@@ -85,7 +85,7 @@ pub struct Outputs {
 
 /// All figures of a run, and the verdict.
 pub struct Report {
-    findings: Findings,
+    results: RunResults,
     timings: Vec<Timing>,
     faults: Vec<String>,
     /// The sections of the scenario and of the generator.
@@ -100,8 +100,8 @@ pub fn show(text: &dyn fmt::Display) {
 }
 
 /// Judges a run, prints it and writes the requested files. Returns whether the run passed.
-pub fn publish(findings: Findings, outputs: &Outputs) -> Result<bool, String> {
-    let report = Report::new(findings, &outputs.fail_if);
+pub fn publish(results: RunResults, outputs: &Outputs) -> Result<bool, String> {
+    let report = Report::new(results, &outputs.fail_if);
     show(&report.text());
     if let Some(path) = &outputs.json {
         written(path, report.write_json(path))?;
@@ -121,14 +121,14 @@ pub fn written(path: &Path, outcome: io::Result<()>) -> Result<(), String> {
 }
 
 impl Report {
-    pub fn new(findings: Findings, conditions: &[Condition]) -> Self {
-        let timings = findings.latencies.iter();
-        let timings = timings.map(|(name, route, latency)| Timing::judged(name, *route, latency, &findings.generator));
+    pub fn new(results: RunResults, conditions: &[Condition]) -> Self {
+        let timings = results.latencies.iter();
+        let timings = timings.map(|(name, route, latency)| Timing::judged(name, *route, latency, &results.generator));
         let timings = timings.collect();
-        let sections: Vec<Section> = findings.sections.iter().cloned().chain([findings.generator.section()]).collect();
+        let sections: Vec<Section> = results.sections.iter().cloned().chain([results.generator.section()]).collect();
         let counted = sections.iter().flat_map(Section::faults);
-        let faults = counted.chain(findings.faults.iter().cloned()).collect();
-        let mut report = Self { timings, faults, environment: Environment::here(), sections, findings };
+        let faults = counted.chain(results.faults.iter().cloned()).collect();
+        let mut report = Self { timings, faults, environment: Environment::here(), sections, results };
         let broken: Vec<String> = conditions.iter().filter_map(|condition| condition.broken_by(&report)).collect();
         report.faults.extend(broken);
         report
@@ -151,7 +151,7 @@ impl Report {
     /// The verdict in words: first whether the server kept its promise, then whether the figures are the server's own.
     fn verdict(&self) -> String {
         let mut verdict = if self.passed() {
-            format!("PASSED: {}.", self.findings.promise)
+            format!("PASSED: {}.", self.results.promise)
         } else {
             format!("FAILED: {}.", self.faults.join("; "))
         };
@@ -174,13 +174,13 @@ impl Report {
 
     fn timeline(&self) -> Timeline {
         let shown = self.timings.iter().all(|timing| timing.name != DELIVERY || timing.generator_bound.is_none());
-        self.findings.course.timeline(shown)
+        self.results.course.timeline(shown)
     }
 
     /// Writes the first latency into one file, or each latency into a file of a directory. A generator-bound latency is
     /// not written.
     fn write_distributions(&self, path: &Path) -> io::Result<()> {
-        let generator = &self.findings.generator;
+        let generator = &self.results.generator;
         let of_server = self.timings.iter().filter(|timing| timing.generator_bound.is_none());
         let of_server = of_server.map(|timing| (timing.name, &timing.latency));
         if path.extension().is_some_and(|extension| extension == HGRM) {
@@ -206,23 +206,23 @@ impl Report {
 
 impl Serialize for Report {
     fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        let Self { findings, timings, faults, environment, .. } = self;
+        let Self { results, timings, faults, environment, .. } = self;
         let mut members = serializer.serialize_map(None)?;
-        members.serialize_entry("scenario", findings.scenario)?;
+        members.serialize_entry("scenario", results.scenario)?;
         members.serialize_entry("passed", &self.passed())?;
         members.serialize_entry("verdict", &self.verdict())?;
         members
             .serialize_entry("generator_bound", &self.generator_bound().map(|(name, _)| name).collect::<Vec<_>>())?;
         members.serialize_entry("faults", faults)?;
-        members.serialize_entry("samples", &findings.samples)?;
+        members.serialize_entry("samples", &results.samples)?;
         members.serialize_entry("environment", environment)?;
-        members.serialize_entry("settings", &findings.settings)?;
+        members.serialize_entry("settings", &results.settings)?;
         for section in &self.sections {
             members.serialize_entry(&section.key(), section)?;
         }
-        members.serialize_entry("latency", &Latencies(timings, &findings.generator))?;
-        members.serialize_entry("threads", &findings.generator.threads)?;
-        members.serialize_entry("machines", &findings.generator.machines)?;
+        members.serialize_entry("latency", &Latencies(timings, &results.generator))?;
+        members.serialize_entry("threads", &results.generator.threads)?;
+        members.serialize_entry("machines", &results.generator.machines)?;
         members.serialize_entry("series", &self.timeline())?;
         members.end()
     }
@@ -279,10 +279,10 @@ pub mod tests {
     use super::*;
 
     /// A small run without faults: every latency is 10 ms, with 500 deliveries a second.
-    pub fn findings() -> Findings {
+    pub fn results() -> RunResults {
         let mut latency = Latency::default();
         (0..1_000).for_each(|_| latency.record_ns(10_000_000));
-        Findings {
+        RunResults {
             scenario: "room",
             heading: "a small run".to_owned(),
             settings: serde_json::json!({"users": 5}),
@@ -301,28 +301,28 @@ pub mod tests {
 
     #[test]
     fn a_run_fails_for_a_fault_and_for_a_condition() {
-        let check = |change: fn(&mut Findings), conditions: &[&str], expected: &str| {
-            let mut findings = findings();
-            change(&mut findings);
+        let check = |change: fn(&mut RunResults), conditions: &[&str], expected: &str| {
+            let mut results = results();
+            change(&mut results);
             let conditions: Vec<Condition> = conditions.iter().map(|text| text.parse().expect("valid")).collect();
-            let report = Report::new(findings, &conditions);
+            let report = Report::new(results, &conditions);
             assert_eq!(report.passed(), expected.starts_with("PASSED"), "{}", report.verdict());
             assert_eq!(report.verdict(), expected);
         };
         check(|_| {}, &["p99>20ms"], "PASSED: all is well.");
         check(|_| {}, &["p99>5ms"], "FAILED: --fail-if 'p99>5ms': it is 10.0 ms.");
-        check(|findings| findings.faults.push("odd".into()), &[], "FAILED: odd.");
+        check(|results| results.faults.push("odd".into()), &[], "FAILED: odd.");
         let lose =
-            |findings: &mut Findings| findings.sections[1] = Section::new("deliveries").fault("missing", 3, "missing");
+            |results: &mut RunResults| results.sections[1] = Section::new("deliveries").fault("missing", 3, "missing");
         check(lose, &[], "FAILED: 3 missing.");
     }
 
     #[test]
     fn a_generator_that_was_slow_itself_shows_no_latency() {
-        let mut findings = findings();
-        (0..100).for_each(|_| findings.generator.lag.record_ns(6_000_000));
-        findings.generator.lateness = findings.generator.lag.clone();
-        let report = Report::new(findings, &["p99>20ms".parse().expect("valid")]);
+        let mut results = results();
+        (0..100).for_each(|_| results.generator.lag.record_ns(6_000_000));
+        results.generator.lateness = results.generator.lag.clone();
+        let report = Report::new(results, &["p99>20ms".parse().expect("valid")]);
         assert!(report.verdict().contains("FAILED: --fail-if 'p99>20ms' cannot be decided"), "{}", report.verdict());
         assert!(report.verdict().contains("GENERATOR-BOUND"), "{}", report.verdict());
         let json = serde_json::to_value(&report).expect("JSON");

@@ -17,18 +17,18 @@ use tokio_tungstenite::tungstenite::Message;
 
 use crate::checks::figures::{Figures, SAMPLES_MAX, ThreadFigures};
 use crate::checks::latency::Latency;
-use crate::clients::admission::{Admission, Admitted, admit};
 use crate::clients::client::{self, ClientError, Way};
+use crate::clients::connect_window::{Admitted, ConnectWindow, admit};
 use crate::clients::sign_in::FrontDoor;
 use crate::clients::socket::{self, Lost, Socket};
 use crate::costs::recorder::Recorder;
 use crate::costs::server::ServerProbe;
 use crate::options::Target;
-use crate::plan::lives::Manner;
+use crate::plan::lives::ReadingMode;
 use crate::team::clock;
-use crate::team::crew::{self, Post};
 use crate::team::orders::{Order, Word};
 use crate::team::sources::Sources;
+use crate::team::threads::{self, Post};
 use crate::wire::{Entrance, Speaker};
 
 /// One worker's part of a run with idle users.
@@ -118,7 +118,7 @@ impl Held {
 /// Serves the coordinator of a run with idle users.
 pub async fn serve(holding: Holding, orders: mpsc::Receiver<Order>) -> Result<(), String> {
     let (users, threads) = (holding.users.clone(), holding.threads);
-    crew::serve(Order::Hold(holding.clone()), orders, users, threads, move |post| live(holding.clone(), post)).await
+    threads::serve(Order::Hold(holding.clone()), orders, users, threads, move |post| live(holding.clone(), post)).await
 }
 
 /// One thread: signs in its users, connects them, and keeps them connected.
@@ -242,8 +242,8 @@ impl Idlers {
         let admitted = admit(self.signed_in.len(), self.window_max, work, may_pass).await;
         self.recorder.begin(start_ns..clock::now_ns());
         self.note(&admitted, |number| self.signed_in[number]);
-        let Admitted { admission, .. } = &admitted;
-        self.note_window(admission);
+        let Admitted { connect_window, .. } = &admitted;
+        self.note_window(connect_window);
         Ok(Word::Joined)
     }
 
@@ -252,7 +252,7 @@ impl Idlers {
     async fn open(&self, at: usize) -> Result<Socket, ClientError> {
         let user = self.users[at];
         let source = self.holding.sources.map(|sources| sources.of(user));
-        let way = Way { source, manner: Manner::Prompt };
+        let way = Way { source, reading_mode: ReadingMode::Prompt };
         let room = self.holding.entrance.as_ref().map_or("", |entrance| &entrance.room);
         let (target, speaker) = (&self.holding.target, Speaker { user, room });
         let token = self.tokens.borrow()[at].clone();
@@ -277,10 +277,10 @@ impl Idlers {
         }
     }
 
-    fn note_window(&self, admission: &Admission) {
+    fn note_window(&self, connect_window: &ConnectWindow) {
         let held = &mut *self.hall.held.borrow_mut();
-        held.window_most = admission.window_most() as u64;
-        held.window_last = admission.window() as u64;
+        held.window_most = connect_window.window_most() as u64;
+        held.window_last = connect_window.window() as u64;
     }
 
     fn count(&self) -> Result<Word, String> {

@@ -1,7 +1,7 @@
 //! The users: how they sign in, connect, join, publish and listen, as tasks of one thread.
 
-pub mod admission;
 pub mod client;
+pub mod connect_window;
 pub mod crowd;
 pub mod frames;
 pub mod head;

@@ -11,8 +11,8 @@ use serde::Serialize;
 use super::shared::{READ_BUFFER_BYTES, TargetArguments, Work, WorkArguments, first_room, metrics, seconds};
 use super::{OptionsError, RunOptions, Target};
 use crate::checks::check::OrderDemand;
+use crate::plan::actions::ActionShares;
 use crate::plan::content::{CONTENT_BYTES_MAX, CONTENT_BYTES_MIN};
-use crate::plan::deeds::DeedShares;
 use crate::plan::run_plan::{Plan, RoomPlan};
 use crate::plan::schedule::{Schedule, ScheduleError};
 use crate::report::Outputs;
@@ -152,8 +152,8 @@ impl CurveOptions {
         let schedule = Schedule::steady(rate, publishers, Duration::ZERO, self.secs)?;
         let (run, room) = first_room(None).unwrap_or_default();
         let entrance = Entrance { room, hidden: self.hidden, persistence: self.persistence };
-        let deeds = DeedShares::default();
-        let rooms = vec![RoomPlan { users: 0..users, entrance, schedule, payload_bytes: self.payload_bytes, deeds }];
+        let actions = ActionShares::default();
+        let rooms = vec![RoomPlan { users: 0..users, entrance, schedule, payload_bytes: self.payload_bytes, actions }];
         let plan = Plan {
             run,
             seed: 1,

@@ -6,7 +6,7 @@ use clap::Args;
 
 use super::shared::{AttendanceArguments, RunArguments, TalkArguments, TargetArguments, run_options, seconds};
 use super::{OptionsError, RunOptions};
-use crate::plan::deeds::DeedShares;
+use crate::plan::actions::ActionShares;
 use crate::plan::lives::Conduct;
 use crate::plan::run_plan::RoomPlan;
 use crate::plan::schedule::{Schedule, Stretch};
@@ -69,9 +69,9 @@ impl TryFrom<EventArguments> for RunOptions {
     type Error = OptionsError;
 
     fn try_from(raw: EventArguments) -> Result<Self, OptionsError> {
-        let deeds = DeedShares { updates: raw.updates, removals: raw.removals };
-        if deeds.updates.saturating_add(deeds.removals) > DeedShares::TOGETHER_MAX {
-            return Err(OptionsError::Deeds);
+        let actions = ActionShares { updates: raw.updates, removals: raw.removals };
+        if actions.updates.saturating_add(actions.removals) > ActionShares::TOGETHER_MAX {
+            return Err(OptionsError::Actions);
         }
         let ramp = seconds(raw.ramp, "--ramp")?;
         let conduct = raw.conduct(ramp)?;
@@ -85,7 +85,7 @@ impl TryFrom<EventArguments> for RunOptions {
             entrance: talk.entrance("")?,
             schedule,
             payload_bytes: talk.payload_bytes,
-            deeds,
+            actions,
         };
         let mut options = run_options("event", raw.target, &talk, raw.run, vec![room])?;
         if options.baseline {

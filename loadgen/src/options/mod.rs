@@ -154,7 +154,7 @@ pub enum OptionsError {
     #[error("{0} must be a number, and not negative")]
     Rate(&'static str),
     #[error("--updates and --removals may be 50 of a hundred together: what they touch must have been said")]
-    Deeds,
+    Actions,
     #[error("--burst must be shorter than --burst-every")]
     Bursts,
     #[error("{0} users are more than a run may have: lower --rooms or --sizes")]

@@ -4,7 +4,7 @@ use clap::Args;
 
 use super::shared::{AttendanceArguments, RunArguments, TalkArguments, TargetArguments, run_options};
 use super::{OptionsError, RunOptions};
-use crate::plan::deeds::DeedShares;
+use crate::plan::actions::ActionShares;
 use crate::plan::run_plan::RoomPlan;
 use crate::plan::schedule::Schedule;
 
@@ -34,7 +34,7 @@ impl TryFrom<RoomArguments> for RunOptions {
             entrance: talk.entrance("")?,
             schedule: Schedule::steady(raw.rate, publishers, talk.warmup, talk.secs)?,
             payload_bytes: talk.payload_bytes,
-            deeds: DeedShares::default(),
+            actions: ActionShares::default(),
         };
         run_options("room", raw.target, &talk, raw.run, vec![room])
     }

@@ -7,7 +7,7 @@ use clap::Args;
 
 use super::shared::{RunArguments, TalkArguments, TargetArguments, run_options};
 use super::{OptionsError, RunOptions};
-use crate::plan::deeds::DeedShares;
+use crate::plan::actions::ActionShares;
 use crate::plan::draws::Draws;
 use crate::plan::run_plan::RoomPlan;
 use crate::plan::schedule::{Schedule, Stretch};
@@ -63,7 +63,7 @@ impl TryFrom<RoomsArguments> for RunOptions {
                 entrance: talk.entrance(&format!("-{number}"))?,
                 schedule: schedule(raw.rate, raw.publishers.get().min(members), talk.warmup, talk.secs, stagger)?,
                 payload_bytes: talk.payload_bytes,
-                deeds: DeedShares::default(),
+                actions: ActionShares::default(),
             });
         }
         run_options("rooms", raw.target, &talk, raw.run, rooms)

@@ -9,8 +9,8 @@ use serde::{Deserialize, Serialize};
 
 use crate::checks::check::OrderDemand;
 use crate::options::Target;
-use crate::plan::deeds::DeedShares;
-use crate::plan::lives::{Act, Conduct, Manner};
+use crate::plan::actions::ActionShares;
+use crate::plan::lives::{Act, Conduct, ReadingMode};
 use crate::plan::schedule::Schedule;
 use crate::wire::Entrance;
 
@@ -43,7 +43,7 @@ pub struct RoomPlan {
     pub schedule: Schedule,
     pub payload_bytes: usize,
     /// What publishers do besides sending new messages.
-    pub deeds: DeedShares,
+    pub actions: ActionShares,
 }
 
 impl Plan {
@@ -102,8 +102,8 @@ impl RoomPlan {
     }
 
     /// How the user reads. Publishers always read promptly.
-    pub fn manner(&self, conduct: &Conduct, seed: u64, user: u32) -> Manner {
-        if self.publisher(user).is_some() { Manner::Prompt } else { conduct.manner(seed, user) }
+    pub fn reading_mode(&self, conduct: &Conduct, seed: u64, user: u32) -> ReadingMode {
+        if self.publisher(user).is_some() { ReadingMode::Prompt } else { conduct.reading_mode(seed, user) }
     }
 
     /// What the user does and when, as offsets from the start. Empty for publishers: they join before the start and
@@ -138,7 +138,7 @@ mod tests {
             first = users.end;
             let entrance = Entrance { room: format!("room-{}", users.start), hidden: false, persistence: true };
             let schedule = Schedule::steady(12.0, publishers, Duration::ZERO, second).expect("a valid schedule");
-            RoomPlan { users, entrance, schedule, payload_bytes: 100, deeds: DeedShares::default() }
+            RoomPlan { users, entrance, schedule, payload_bytes: 100, actions: ActionShares::default() }
         };
         let target = Target {
             server: ([127, 0, 0, 1], 1).into(),

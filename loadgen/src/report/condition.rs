@@ -195,7 +195,7 @@ impl Figure {
     fn of(&self, report: &Report) -> Result<(f64, String), String> {
         match self {
             Self::Latency { name, quantile } => {
-                let generator = &report.findings.generator;
+                let generator = &report.results.generator;
                 let latency = match *name {
                     "lateness" => &generator.lateness,
                     "lag" => &generator.lag,
@@ -233,7 +233,7 @@ impl Figure {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::report::tests::findings;
+    use crate::report::tests::results;
 
     #[test]
     fn conditions_are_read_or_say_what_is_allowed() {
@@ -283,7 +283,7 @@ mod tests {
 
     #[test]
     fn a_condition_is_broken_by_the_figure_it_names() {
-        let report = Report::new(findings(), &[]);
+        let report = Report::new(results(), &[]);
         let check = |text: &str, expected: Option<&str>| {
             let condition: Condition = text.parse().expect("a valid condition");
             let found = condition.broken_by(&report);

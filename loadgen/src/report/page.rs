@@ -26,16 +26,16 @@ const SETTINGS_MAX: usize = 60;
 impl Report {
     pub fn page(&self) -> Result<String, String> {
         let figure = |chart: &Chart| {
-            let marks = if chart.marks.is_empty() { &[][..] } else { &self.findings.course.marks };
+            let marks = if chart.marks.is_empty() { &[][..] } else { &self.results.course.marks };
             figure(chart, marks)
         };
         let figures = self.charts().iter().map(figure).collect::<Result<Vec<_>, _>>()?;
-        let title = format!("loadgen {}", self.findings.scenario);
-        let seed = self.findings.settings.pointer("/plan/seed");
-        let verdicts = html! { (verdict(&self.faults, self.findings.promise)) (self.generator_verdict()) };
+        let title = format!("loadgen {}", self.results.scenario);
+        let seed = self.results.settings.pointer("/plan/seed");
+        let verdicts = html! { (verdict(&self.faults, self.results.promise)) (self.generator_verdict()) };
         Ok(document(
             &title,
-            html! { p { (self.findings.heading) } (verdicts) },
+            html! { p { (self.results.heading) } (verdicts) },
             html! {
                 section {
                     h2 { "Latency" }
@@ -46,16 +46,16 @@ impl Report {
                     }
                 }
                 @for figure in &figures { (figure) }
-                @if self.findings.course.series.is_cut() { p.note { (CUT_NOTE) } }
+                @if self.results.course.series.is_cut() { p.note { (CUT_NOTE) } }
                 div.sections { @for section in &self.sections { (section_table(section)) } }
-                @if !self.findings.samples.is_empty() {
+                @if !self.results.samples.is_empty() {
                     section.samples {
                         h2 { "Some of the faults" }
-                        ul { @for sample in &self.findings.samples { li { (sample) } } }
+                        ul { @for sample in &self.results.samples { li { (sample) } } }
                     }
                 }
                 (environment_table(&self.environment, seed))
-                (settings_table(&self.findings.settings))
+                (settings_table(&self.results.settings))
             },
         ))
     }
@@ -75,7 +75,7 @@ impl Report {
     /// The latencies measured at the server, and below them the generator's own delays: in two tables, because one
     /// would not fit a narrow page.
     fn latencies<'a>(&'a self) -> Markup {
-        let generator = &self.findings.generator;
+        let generator = &self.results.generator;
         let own = [("generator lateness", &generator.lateness), ("generator lag", &generator.lag)];
         let own = own.map(|(name, latency)| (name, latency, false));
         let judged = |timing: &'a Timing| (timing.name, &timing.latency, timing.generator_bound.is_some());

@@ -1,4 +1,4 @@
-//! The findings of `loadgen room`, as sections.
+//! The results of `loadgen room`, as sections.
 
 use std::collections::HashMap;
 
@@ -12,14 +12,14 @@ use crate::team::orders::Progress;
 
 use super::costs;
 use super::words::{grouped, number, ratio};
-use super::{Course, DELIVERY, Findings, Generator, KEY_SHOWN, LAST_MEMBER, Route, Section, Value};
+use super::{Course, DELIVERY, Generator, KEY_SHOWN, LAST_MEMBER, Route, RunResults, Section, Value};
 
 const ROOM_PROMISE: &str = "everything accepted was delivered to everybody, once and in order";
 const EVENT_PROMISE: &str =
     "everything that was due to anybody was delivered, once and in order, or the server gave notice of it";
 
 /// A finished run, before it is judged.
-pub struct Outcome {
+pub struct RoomOutcome {
     pub processes: usize,
     /// The other machines of the run, and how exactly their clocks are known.
     pub machines: Vec<MachineFigures>,
@@ -38,7 +38,7 @@ pub struct Outcome {
     pub course: Course,
 }
 
-pub fn findings(options: &RunOptions, outcome: Outcome) -> Findings {
+pub fn results(options: &RunOptions, outcome: RoomOutcome) -> RunResults {
     let total = |numbers: fn(&Answers) -> &HashMap<u32, Vec<u32>>| -> u64 {
         outcome.answers.values().flat_map(|room| numbers(room).values()).map(|of| of.len() as u64).sum()
     };
@@ -60,7 +60,7 @@ pub fn findings(options: &RunOptions, outcome: Outcome) -> Findings {
     let Figures { delivery, ack, history, lateness, lag, publishers_lag, threads, samples, .. } = outcome.figures;
     let messages = [(DELIVERY, Route::ToMembers, delivery), ("ack", Route::BackToPublisher, ack)];
     let read = comes_and_goes.then_some(("history", Route::Asked, history));
-    Findings {
+    RunResults {
         scenario: options.scenario,
         heading: heading(options, outcome.processes),
         settings: settings(options),
@@ -102,7 +102,7 @@ fn settings(options: &RunOptions) -> serde_json::Value {
     serde_json::to_value(options).expect("options are plain structures, which always serialise")
 }
 
-fn messages(options: &RunOptions, outcome: &Outcome, [accepted, refused, unanswered]: [u64; 3]) -> Section {
+fn messages(options: &RunOptions, outcome: &RoomOutcome, [accepted, refused, unanswered]: [u64; 3]) -> Section {
     Section::new("messages")
         .count("scheduled", options.plan.messages())
         .count("sent", outcome.progress.sent)
@@ -112,8 +112,8 @@ fn messages(options: &RunOptions, outcome: &Outcome, [accepted, refused, unanswe
         .fault("stray answers", outcome.figures.stray_answers, "answers to nothing")
 }
 
-fn deliveries(options: &RunOptions, outcome: &Outcome) -> Section {
-    let Outcome { figures, disagreement, .. } = outcome;
+fn deliveries(options: &RunOptions, outcome: &RoomOutcome) -> Section {
+    let RoomOutcome { figures, disagreement, .. } = outcome;
     let out_of_order = figures.out_of_order + figures.tally.out_of_order + disagreement.out_of_order;
     // If all members received everything in one order, every message would have a place.
     let all_was_heard = figures.tally.missing + figures.tally.skipped + figures.tally.announced == 0;
@@ -138,7 +138,7 @@ fn deliveries(options: &RunOptions, outcome: &Outcome) -> Section {
         .row("last after end", Value::Milliseconds(outcome.last_delivery_late_ns as f64 / 1e6))
 }
 
-fn connections(options: &RunOptions, outcome: &Outcome) -> Section {
+fn connections(options: &RunOptions, outcome: &RoomOutcome) -> Section {
     let presence = &outcome.figures.presence;
     Section::new("connections")
         .count("users", u64::from(options.plan.users()))
@@ -150,7 +150,7 @@ fn connections(options: &RunOptions, outcome: &Outcome) -> Section {
         .count("presence incomplete members", presence.incomplete_members)
 }
 
-fn coming_and_going(outcome: &Outcome) -> Section {
+fn coming_and_going(outcome: &RoomOutcome) -> Section {
     let lives = &outcome.figures.lives;
     Section::new("coming and going")
         .count("stays", lives.stays)

@@ -9,11 +9,11 @@ use crate::team::machine::MachineFigures;
 impl Report {
     /// The tables and the verdict, for people.
     pub fn text(&self) -> String {
-        let mut parts = vec![self.findings.heading.clone()];
+        let mut parts = vec![self.results.heading.clone()];
         parts.extend(self.sections.chunks(2).map(|pair| side_by_side(pair).to_string()));
         parts.push(self.latency_table().to_string());
-        parts.extend(self.findings.generator.machines.iter().map(MachineFigures::text));
-        parts.extend(self.findings.samples.iter().map(|sample| format!("  {sample}")));
+        parts.extend(self.results.generator.machines.iter().map(MachineFigures::text));
+        parts.extend(self.results.samples.iter().map(|sample| format!("  {sample}")));
         parts.push(self.verdict());
         parts.join("\n")
     }
@@ -29,8 +29,8 @@ impl Report {
                 }
             }
         }
-        add_latency(&mut table, "generator lateness", &self.findings.generator.lateness);
-        add_latency(&mut table, "generator lag", &self.findings.generator.lag);
+        add_latency(&mut table, "generator lateness", &self.results.generator.lateness);
+        add_latency(&mut table, "generator lag", &self.results.generator.lag);
         table
     }
 }

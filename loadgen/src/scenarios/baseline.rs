@@ -12,8 +12,8 @@ use tokio::process::{Child, ChildStdin, Command};
 
 use crate::costs::meter::{CostsError, Meter};
 use crate::options::RunOptions;
-use crate::report::room::{self, Outcome};
-use crate::report::{self, Findings, Section};
+use crate::report::room::{self, RoomOutcome};
+use crate::report::{self, RunResults, Section};
 use crate::scenarios::bare::Orders;
 use crate::scenarios::scenario::{self, RunError};
 use crate::watch;
@@ -43,13 +43,13 @@ pub enum BaselineError {
 
 /// The results of the runs against the bare server.
 pub struct Baseline {
-    pub findings: Findings,
+    pub results: RunResults,
     /// What the generator costs beside a client that only reads; `None` in runs whose members come and go.
     pub reading: Option<Section>,
 }
 
 /// Does the same run against the bare server.
-pub async fn run(options: &RunOptions, real: &Outcome) -> Result<Baseline, BaselineError> {
+pub async fn run(options: &RunOptions, real: &RoomOutcome) -> Result<Baseline, BaselineError> {
     let mut bare = Bare::start(&orders(options, real)?).await?;
     watch::note("baseline: the same once more, against a bare socket loop on the same cores");
     let mut options = options.clone();
@@ -66,7 +66,7 @@ pub async fn run(options: &RunOptions, real: &Outcome) -> Result<Baseline, Basel
         }
     };
     bare.end().await?;
-    Ok(Baseline { findings: room::findings(&options, checked), reading })
+    Ok(Baseline { results: room::results(&options, checked), reading })
 }
 
 /// The same run with members that only read. Their deliveries are not counted, so there is nothing to wait for.
@@ -79,7 +79,7 @@ fn reading_only(options: &RunOptions) -> RunOptions {
     options
 }
 
-fn orders(options: &RunOptions, real: &Outcome) -> Result<Orders, BaselineError> {
+fn orders(options: &RunOptions, real: &RoomOutcome) -> Result<Orders, BaselineError> {
     let plan = &options.plan;
     if matches!(plan.target.dialect, Dialect::Plain(_)) && plan.rooms.len() > 1 {
         return Err(BaselineError::PlainRooms);

@@ -232,14 +232,14 @@ fn open_files_limit(limits: &str) -> Option<u64> {
 }
 
 impl Measured {
-    fn of(options: &RunOptions, rate: f64, outcome: room::Outcome, resident_before_bytes: u64) -> Self {
+    fn of(options: &RunOptions, rate: f64, outcome: room::RoomOutcome, resident_before_bytes: u64) -> Self {
         let users = f64::from(options.plan.users());
         let delivered = outcome.figures.delivered_in_window as f64;
         let due = options.plan.messages() as f64 * users;
         let generator_bytes_per_user = outcome.course.generator().1 as f64 / users;
         let last_member = outcome.figures.last_member(&options.plan).percentiles();
         let costs = Costs::of(options, &outcome, resident_before_bytes);
-        let report = Report::new(room::findings(options, outcome), &[]);
+        let report = Report::new(room::results(options, outcome), &[]);
         Self {
             rate,
             deliveries_per_second: delivered / options.secs,
@@ -274,7 +274,7 @@ impl Measured {
 }
 
 impl Costs {
-    fn of(options: &RunOptions, outcome: &room::Outcome, resident_before_bytes: u64) -> Option<Self> {
+    fn of(options: &RunOptions, outcome: &room::RoomOutcome, resident_before_bytes: u64) -> Option<Self> {
         let [begin, end] = outcome.costs.process(|costs| &costs.begin, |costs| &costs.end)?;
         let [signed_in, joined] = outcome.costs.process(|costs| &costs.signed_in, |costs| &costs.joined)?;
         let cpu_secs = end.cpu.minus(begin.cpu).secs();

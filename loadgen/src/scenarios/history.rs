@@ -1,4 +1,4 @@
-//! `loadgen history`: the coordinator's side, and the findings.
+//! `loadgen history`: the coordinator's side, and the results.
 //!
 //! One publisher fills the room. The whole history is read once in both directions and must be what the publisher sent.
 //! Then pages of it are read at a rate, and each page must be what it was the first time. So the figures are those of
@@ -19,7 +19,7 @@ use crate::costs::series::ServerWatch;
 use crate::costs::server::{CpuTime, ServerProbe};
 use crate::options::HistoryOptions;
 use crate::report::words::{grouped, number, ratio};
-use crate::report::{Course, Findings, Generator, KEY_SHOWN, Mark, Route, Section, Value};
+use crate::report::{Course, Generator, KEY_SHOWN, Mark, Route, RunResults, Section, Value};
 use crate::team::clock::{self, SECOND_NS};
 use crate::team::machine::MachineFigures;
 use crate::team::orders::{Order, Word};
@@ -51,7 +51,7 @@ pub enum HistoryError {
 }
 
 /// A finished run, before it is judged.
-pub struct Outcome {
+pub struct HistoryOutcome {
     processes: usize,
     machines: Vec<MachineFigures>,
     filling: Option<Duration>,
@@ -64,7 +64,7 @@ pub struct Outcome {
 }
 
 /// Runs the scenario to its end.
-pub async fn run(options: &HistoryOptions) -> Result<Outcome, HistoryError> {
+pub async fn run(options: &HistoryOptions) -> Result<HistoryOutcome, HistoryError> {
     let pid = options.pid.or_else(|| listening::process_at(options.target.server));
     let probe = pid.map(ServerProbe::new).transpose()?;
     let target = &options.target;
@@ -93,7 +93,7 @@ pub async fn run(options: &HistoryOptions) -> Result<Outcome, HistoryError> {
     drop(member);
     let (processes, course) = (reading.team.len(), reading.course());
     let machines = reading.team.dismiss().await?;
-    Ok(Outcome { processes, machines, filling, walked, pages: pages.len(), fetched, server_cpu, course })
+    Ok(HistoryOutcome { processes, machines, filling, walked, pages: pages.len(), fetched, server_cpu, course })
 }
 
 async fn fill(filler: &mut Filler, options: &HistoryOptions) -> Result<Vec<String>, FillError> {
@@ -201,7 +201,7 @@ impl<'a> Run<'a> {
     }
 }
 
-pub fn findings(options: &HistoryOptions, outcome: Outcome) -> Findings {
+pub fn results(options: &HistoryOptions, outcome: HistoryOutcome) -> RunResults {
     let sections = [whole(&outcome), reads(options, &outcome)];
     let server = outcome.server_cpu.map(|cpu| server(options, &outcome.fetched, cpu));
     let heading = format!(
@@ -218,11 +218,11 @@ pub fn findings(options: &HistoryOptions, outcome: Outcome) -> Findings {
     );
     let mut settings = options.clone();
     KEY_SHOWN.clone_into(&mut settings.target.server_key);
-    let Outcome { machines, mut fetched, course, .. } = outcome;
+    let HistoryOutcome { machines, mut fetched, course, .. } = outcome;
     let latencies =
         Kind::ALL.into_iter().filter_map(|kind| Some((kind.name(), Route::Timed, fetched.latencies.remove(&kind)?)));
     let nothing = (fetched.answered == 0).then(|| "no page was read, so nothing was shown".to_owned());
-    Findings {
+    RunResults {
         scenario: "history",
         heading,
         settings: serde_json::to_value(settings).expect("options are plain structures, which always serialise"),
@@ -243,7 +243,7 @@ pub fn findings(options: &HistoryOptions, outcome: Outcome) -> Findings {
 }
 
 /// The history, as it was read once from end to end.
-fn whole(outcome: &Outcome) -> Section {
+fn whole(outcome: &HistoryOutcome) -> Section {
     let found = &outcome.walked;
     let section = Section::new("history")
         .count("items", found.items)
@@ -264,7 +264,7 @@ fn whole(outcome: &Outcome) -> Section {
     }
 }
 
-fn reads(options: &HistoryOptions, outcome: &Outcome) -> Section {
+fn reads(options: &HistoryOptions, outcome: &HistoryOutcome) -> Section {
     let fetched = &outcome.fetched;
     let due = options.timetable.reads();
     Section::new("reads")

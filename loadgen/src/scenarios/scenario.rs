@@ -19,7 +19,7 @@ use crate::costs::meter::{Costs, CostsError, Meter};
 use crate::costs::series::ServerWatch;
 use crate::options::RunOptions;
 use crate::plan::run_plan::Plan;
-use crate::report::room::Outcome;
+use crate::report::room::RoomOutcome;
 use crate::report::{Course, Mark};
 use crate::team::clock::{self, SECOND_NS};
 use crate::team::orders::{Order, Progress, PublishAnswers, Publishes, Word};
@@ -57,7 +57,7 @@ pub enum RunError {
 }
 
 /// Runs the scenario to its end. What the clients found is in the outcome, whether good or bad.
-pub async fn run(options: &RunOptions) -> Result<Outcome, RunError> {
+pub async fn run(options: &RunOptions) -> Result<RoomOutcome, RunError> {
     let meter = Meter::find(options)?;
     let plan = &options.plan;
     let sites = Sites::find(&options.workforce, plan.users(), u64::from(plan.run)).await?;
@@ -87,7 +87,7 @@ impl Run<'_> {
         }
     }
 
-    async fn stages(&mut self) -> Result<Outcome, RunError> {
+    async fn stages(&mut self) -> Result<RoomOutcome, RunError> {
         let mut watch = Watch::new(Stage::signing_in(self.options.plan.users()));
         self.team.gather(Some(&mut watch), |word| matches!(word, Word::SignedIn).then_some(())).await?;
         drop(watch);
@@ -106,7 +106,7 @@ impl Run<'_> {
         let (answers, figures) = self.count(clock_margin_ns).await?;
         costs.settled = self.meter.read().await?;
         let history = self.whole_history(&answers, &figures).await?;
-        Ok(Outcome {
+        Ok(RoomOutcome {
             history,
             processes: self.team.len(),
             machines: Vec::new(),

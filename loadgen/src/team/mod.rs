@@ -3,7 +3,6 @@
 
 pub mod clock;
 pub mod comparison;
-pub mod crew;
 pub mod host;
 pub mod introduction;
 pub mod lines;
@@ -12,5 +11,6 @@ pub mod orders;
 pub mod process;
 pub mod reach;
 pub mod sources;
+pub mod threads;
 pub mod worker;
 pub mod workforce;

@@ -162,16 +162,16 @@ impl Threads {
             figures: Figures::default(),
             expenses: Expenses::new(),
         };
-        let mut pens = Vec::new();
+        let mut writers = Vec::new();
         for users in shares {
-            let (pen, stamps) = lag::line().map_err(|error| format!("cannot make a socket pair: {error}"))?;
-            pens.push(pen);
+            let (writer, stamps) = lag::line().map_err(|error| format!("cannot make a socket pair: {error}"))?;
+            writers.push(writer);
             let share = Share { users, in_flight, sources: assignment.sources };
             threads.spawn(share, stamps, words_in.clone())?;
         }
         // This thread is not joined: it has nothing to do once the other threads are gone, and it ends with the
         // process.
-        std::thread::spawn(move || lag::keep(pens));
+        std::thread::spawn(move || lag::keep(writers));
         Ok(threads)
     }
 

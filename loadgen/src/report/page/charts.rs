@@ -34,8 +34,8 @@ impl Report {
     fn latency_over_percentiles(&self) -> Chart {
         let shown = self.timings.iter().filter(|timing| timing.generator_bound.is_none());
         let mut lines: Vec<Line> = shown.map(|timing| quantiles(timing.name, &timing.latency)).collect();
-        lines.push(quantiles("generator lag", &self.findings.generator.lag));
-        lines.push(quantiles("generator lateness", &self.findings.generator.lateness));
+        lines.push(quantiles("generator lag", &self.results.generator.lag));
+        lines.push(quantiles("generator lateness", &self.results.generator.lateness));
         Chart {
             title: "Latency over percentiles",
             caption: "How long the slowest parts took; each step to the right is ten times rarer".to_owned(),

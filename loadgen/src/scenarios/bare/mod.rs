@@ -17,7 +17,7 @@ use rustix::thread::{CpuSet, sched_setaffinity};
 use serde::{Deserialize, Serialize};
 
 use crate::wire::Dialect;
-use shard::{Door, Manner, PARCELS_MAX, Parcel, Shard};
+use shard::{BareSettings, Door, PARCELS_MAX, Parcel, Shard};
 
 /// The orders for the process, in one line of its standard input.
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -53,7 +53,7 @@ pub fn run() -> Result<(), String> {
 fn serve(orders: &Orders) -> io::Result<SocketAddr> {
     let listener = TcpListener::bind((orders.address, 0))?;
     let address = listener.local_addr()?;
-    let manner = Manner {
+    let settings = BareSettings {
         dialect: orders.dialect.clone(),
         batch_factor: orders.batch_factor,
         message_bytes: orders.message_bytes,
@@ -67,7 +67,7 @@ fn serve(orders: &Orders) -> io::Result<SocketAddr> {
     }
     let doors: Arc<[Door]> = doors.into();
     for ((number, (poll, inbox)), core) in insides.into_iter().enumerate().zip(orders.cores.clone()) {
-        let shard = Shard::new(number, manner.clone(), poll, doors.clone(), inbox);
+        let shard = Shard::new(number, settings.clone(), poll, doors.clone(), inbox);
         std::thread::spawn(move || end_with(pin(core).and_then(|()| shard.run())));
     }
     std::thread::spawn(move || end_with(accept(&listener, &doors)));

@@ -52,7 +52,7 @@ pub struct Door {
 
 /// The properties of the real run.
 #[derive(Clone, Debug)]
-pub struct Manner {
+pub struct BareSettings {
     pub dialect: Dialect,
     pub batch_factor: f64,
     /// Bytes of a message's payload, including the envelope.
@@ -61,7 +61,7 @@ pub struct Manner {
 
 pub struct Shard {
     number: usize,
-    manner: Manner,
+    settings: BareSettings,
     poll: Poll,
     doors: Arc<[Door]>,
     inbox: Receiver<Parcel>,
@@ -96,11 +96,11 @@ pub fn poll() -> io::Result<(Poll, Waker)> {
 }
 
 impl Shard {
-    pub fn new(number: usize, manner: Manner, poll: Poll, doors: Arc<[Door]>, inbox: Receiver<Parcel>) -> Self {
+    pub fn new(number: usize, settings: BareSettings, poll: Poll, doors: Arc<[Door]>, inbox: Receiver<Parcel>) -> Self {
         let (members, batches) = (HashMap::new(), HashMap::new());
         Self {
             number,
-            manner,
+            settings,
             poll,
             doors,
             inbox,
@@ -182,10 +182,10 @@ impl Shard {
     fn carry_out(&mut self, at: usize, event: Event) -> io::Result<()> {
         match event {
             Event::Answer(bytes) => self.write(at, &bytes),
-            Event::Opened if self.manner.dialect.joins_by_connecting() => self.join(at, "", ""),
+            Event::Opened if self.settings.dialect.joins_by_connecting() => self.join(at, "", ""),
             Event::Opened => {}
             Event::Closed => self.close(at),
-            Event::Said(frame) => match self.manner.dialect.asked(&frame) {
+            Event::Said(frame) => match self.settings.dialect.asked(&frame) {
                 Asked::Join { cid, room } => self.join(at, &cid, &room),
                 Asked::Send { cid, room, content } => self.say(at, &cid, &room, &content)?,
                 Asked::Other => {}
@@ -198,7 +198,7 @@ impl Shard {
         let room: Arc<str> = room.into();
         let Some(Some(connection)) = self.connections.get_mut(at) else { return };
         connection.room = Some(room.clone());
-        let answer = self.manner.dialect.joined(cid, &room);
+        let answer = self.settings.dialect.joined(cid, &room);
         self.members.entry(room).or_default().push(at);
         self.answer(at, answer);
     }
@@ -207,9 +207,9 @@ impl Shard {
     fn say(&mut self, at: usize, cid: &str, room: &str, content: &str) -> io::Result<()> {
         self.published += 1;
         let id = format!("{}-{}", self.number, self.published);
-        let answer = self.manner.dialect.accepted(cid, &id);
+        let answer = self.settings.dialect.accepted(cid, &id);
         self.answer(at, answer);
-        let payload = self.manner.dialect.pushed(&id, content, self.manner.message_bytes);
+        let payload = self.settings.dialect.pushed(&id, content, self.settings.message_bytes);
         let frame = self.whole(payload);
         let owner = crc32fast::hash(room.as_bytes()) as usize % self.doors.len();
         if owner == self.number {
@@ -227,13 +227,13 @@ impl Shard {
     }
 
     fn whole(&self, payload: Vec<u8>) -> Vec<u8> {
-        let kind = if self.manner.dialect.speaks_text() { Data::Text } else { Data::Binary };
+        let kind = if self.settings.dialect.speaks_text() { Data::Text } else { Data::Binary };
         Whole { opcode: OpCode::Data(kind), payload }.written()
     }
 
     /// Runs on the thread that owns the room: the order of the calls is the room's order.
     fn publish(&mut self, room: &str, frame: &[u8]) -> io::Result<()> {
-        let factor = self.manner.batch_factor;
+        let factor = self.settings.batch_factor;
         let batch = match self.batches.get_mut(room) {
             Some(batch) => batch,
             None => self.batches.entry(room.into()).or_insert_with(|| Batch::new(factor)),

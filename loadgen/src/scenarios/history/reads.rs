@@ -17,15 +17,15 @@ use tokio::task::JoinSet;
 use super::walk::{self, Kind, Known};
 use crate::checks::figures::{Figures, SAMPLES_MAX, ThreadFigures};
 use crate::checks::latency::Latency;
-use crate::clients::admission::admit;
+use crate::clients::connect_window::admit;
 use crate::clients::pages::{self, Direction};
 use crate::clients::sign_in::{FrontDoor, SignInError};
 use crate::costs::recorder::Recorder;
 use crate::options::Target;
 use crate::plan::draws::Draws;
 use crate::team::clock::{self, SECOND_NS};
-use crate::team::crew::{self, Post};
 use crate::team::orders::{Order, Word};
+use crate::team::threads::{self, Post};
 
 /// The purpose for which reads are drawn.
 const READS: u64 = 40;
@@ -124,7 +124,7 @@ pub async fn serve(reading: Reading, orders: mpsc::Receiver<Order>) -> Result<()
     let (readers, threads) = (reading.readers.clone(), reading.threads);
     let first = Order::Read(reading.clone());
     let reading = Arc::new(reading);
-    crew::serve(first, orders, readers, threads, move |post| live(reading.clone(), post)).await
+    threads::serve(first, orders, readers, threads, move |post| live(reading.clone(), post)).await
 }
 
 /// One thread: its readers sign in, read at the intended times, and wait for the reads that are still under way.

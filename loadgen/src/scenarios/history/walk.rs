@@ -183,13 +183,13 @@ pub fn corrupt_items(items: &[Item], run: u32) -> u64 {
 mod tests {
     use super::*;
     use crate::plan::content::Content;
-    use crate::plan::schedule::Slot;
+    use crate::plan::schedule::ScheduleSlot;
 
     const RUN: u32 = 5;
 
     fn item(number: u32) -> Item {
         let mut content = String::new();
-        content::write(&mut content, RUN, Content { slot: Slot { publisher: 0, number }, intended_ns: 7 }, 100);
+        content::write(&mut content, RUN, Content { slot: ScheduleSlot { publisher: 0, number }, intended_ns: 7 }, 100);
         Item { message_id: format!("id-{number}"), code: 0, content }
     }
 

@@ -44,17 +44,17 @@ pub async fn serve<L: Future<Output = ()>>(
 ) -> Result<(), String> {
     let shares = deal(users, threads.unwrap_or_else(worker::cores));
     let mut expenses = Expenses::new();
-    let (mut voices, mut gauges, mut joins, mut pens) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
+    let (mut voices, mut gauges, mut joins, mut writers) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
     let (words_in, mut words) = mpsc::channel(shares.len());
     let threads = shares.len();
     for users in shares {
         let (orders_in, orders) = mpsc::channel(ORDERS_MAX);
         let own = Arc::<Gauges>::default();
-        let (pen, stamps) = lag::line().map_err(|error| format!("cannot make a socket pair: {error}"))?;
+        let (writer, stamps) = lag::line().map_err(|error| format!("cannot make a socket pair: {error}"))?;
         let (runtime, live, words) = (worker::runtime()?, live.clone(), words_in.clone());
         voices.push(orders_in);
         gauges.push(own.clone());
-        pens.push(pen);
+        writers.push(writer);
         joins.push(std::thread::spawn(move || {
             LocalSet::new().block_on(&runtime, async move {
                 let recorder = Rc::new(Recorder::new(own));
@@ -71,7 +71,7 @@ pub async fn serve<L: Future<Output = ()>>(
         }));
     }
     // This thread is not joined: it has nothing to do once the other threads are gone, and it ends with the process.
-    std::thread::spawn(move || lag::keep(pens));
+    std::thread::spawn(move || lag::keep(writers));
     drop(words_in);
 
     let pass_on = async |order: Order| {
