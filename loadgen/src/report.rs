@@ -25,6 +25,7 @@ use serde::Serialize;
 use serde::ser::SerializeMap;
 
 use crate::checks::latency::Latency;
+use crate::checks::latency_name::LatencyName;
 
 pub use course::{Course, Mark};
 pub use environment::{Environment, KEY_SHOWN};
@@ -46,7 +47,7 @@ pub struct RunResults {
     pub settings: serde_json::Value,
     pub sections: Vec<Section>,
     /// The latencies measured at the server, the most important first.
-    pub latencies: Vec<(&'static str, Route, Latency)>,
+    pub latencies: Vec<(LatencyName, Route, Latency)>,
     /// Reasons why the run is not faultless, besides the counts that are faults themselves.
     pub faults: Vec<String>,
     /// What a faultless run has shown, for the verdict.
@@ -56,11 +57,6 @@ pub struct RunResults {
     pub generator: Generator,
     pub course: Course,
 }
-
-/// The latency that is also shown second by second.
-pub const DELIVERY: &str = "delivery";
-/// How long messages took until all members had them.
-pub const LAST_MEMBER: &str = "last member";
 
 /// The ending of the names of files with percentile distributions.
 const HGRM: &str = "hgrm";
@@ -123,7 +119,7 @@ pub fn written(path: &Path, outcome: io::Result<()>) -> Result<(), String> {
 impl Report {
     pub fn new(results: RunResults, conditions: &[Condition]) -> Self {
         let timings = results.latencies.iter();
-        let timings = timings.map(|(name, route, latency)| Timing::judged(name, *route, latency, &results.generator));
+        let timings = timings.map(|(name, route, latency)| Timing::judged(*name, *route, latency, &results.generator));
         let timings = timings.collect();
         let sections: Vec<Section> = results.sections.iter().cloned().chain([results.generator.section()]).collect();
         let counted = sections.iter().flat_map(Section::faults);
@@ -140,7 +136,7 @@ impl Report {
     }
 
     /// Why a latency is the generator's own, if it is.
-    pub fn generator_bound_of(&self, name: &str) -> Option<&str> {
+    pub fn generator_bound_of(&self, name: LatencyName) -> Option<&str> {
         self.generator_bound().find(|(bound, _)| *bound == name).map(|(_, why)| why)
     }
 
@@ -157,7 +153,7 @@ impl Report {
         };
         let bound: Vec<_> = self.generator_bound().collect();
         let reasons = bound.chunk_by(|(_, one), (_, other)| one == other).map(|latencies| {
-            let names = latencies.iter().map(|(name, _)| *name).collect::<Vec<_>>().join(" and ");
+            let names = latencies.iter().map(|(name, _)| name.name()).collect::<Vec<_>>().join(" and ");
             format!("for {names}, as {}", latencies[0].1)
         });
         let reasons = reasons.collect::<Vec<_>>().join("; ");
@@ -168,12 +164,13 @@ impl Report {
     }
 
     /// The latencies that are the generator's own, and why.
-    fn generator_bound(&self) -> impl Iterator<Item = (&'static str, &str)> {
+    fn generator_bound(&self) -> impl Iterator<Item = (LatencyName, &str)> {
         self.timings.iter().filter_map(|timing| Some((timing.name, timing.generator_bound.as_deref()?)))
     }
 
     fn timeline(&self) -> Timeline {
-        let shown = self.timings.iter().all(|timing| timing.name != DELIVERY || timing.generator_bound.is_none());
+        let shown =
+            self.timings.iter().all(|timing| timing.name != LatencyName::Delivery || timing.generator_bound.is_none());
         self.results.course.timeline(shown)
     }
 
@@ -182,7 +179,7 @@ impl Report {
     fn write_distributions(&self, path: &Path) -> io::Result<()> {
         let generator = &self.results.generator;
         let of_server = self.timings.iter().filter(|timing| timing.generator_bound.is_none());
-        let of_server = of_server.map(|timing| (timing.name, &timing.latency));
+        let of_server = of_server.map(|timing| (timing.name.name(), &timing.latency));
         if path.extension().is_some_and(|extension| extension == HGRM) {
             return match of_server.take(1).last() {
                 Some((_, latency)) => std::fs::write(path, latency.distribution()),
@@ -211,8 +208,10 @@ impl Serialize for Report {
         members.serialize_entry("scenario", results.scenario)?;
         members.serialize_entry("passed", &self.passed())?;
         members.serialize_entry("verdict", &self.verdict())?;
-        members
-            .serialize_entry("generator_bound", &self.generator_bound().map(|(name, _)| name).collect::<Vec<_>>())?;
+        members.serialize_entry(
+            "generator_bound",
+            &self.generator_bound().map(|(name, _)| name.name()).collect::<Vec<_>>(),
+        )?;
         members.serialize_entry("faults", faults)?;
         members.serialize_entry("samples", &results.samples)?;
         members.serialize_entry("environment", environment)?;
@@ -237,7 +236,7 @@ impl Serialize for Latencies<'_> {
         let mut members = serializer.serialize_map(None)?;
         for timing in *timings {
             let figures = LatencyFigures::of(&timing.latency, timing.generator_bound.as_deref());
-            members.serialize_entry(&timing.name.replace(' ', "_"), &figures)?;
+            members.serialize_entry(&timing.name.name().replace(' ', "_"), &figures)?;
         }
         members.serialize_entry("generator_lateness", &LatencyFigures::of(&generator.lateness, None))?;
         members.serialize_entry("generator_lag", &LatencyFigures::of(&generator.lag, None))?;
@@ -290,7 +289,10 @@ pub mod tests {
                 Section::new("messages").count("scheduled", 4).fault("unanswered", 0, "without an answer"),
                 Section::new("deliveries").fault("missing", 0, "missing").row("per second", Value::Number(500.0)),
             ],
-            latencies: vec![(DELIVERY, Route::ToMembers, latency.clone()), ("ack", Route::BackToPublisher, latency)],
+            latencies: vec![
+                (LatencyName::Delivery, Route::ToMembers, latency.clone()),
+                (LatencyName::Ack, Route::BackToPublisher, latency),
+            ],
             faults: Vec::new(),
             promise: "all is well",
             samples: Vec::new(),

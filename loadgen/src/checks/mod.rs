@@ -5,6 +5,7 @@ pub mod acceptances;
 pub mod check;
 pub mod figures;
 pub mod latency;
+pub mod latency_name;
 pub mod page_check;
 pub mod record;
 pub mod stays;

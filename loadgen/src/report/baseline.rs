@@ -85,8 +85,8 @@ fn latencies(real: &RunResults, bare: &RunResults) -> Vec<Pair> {
     let mut pairs = Vec::new();
     for (name, route, latency) in &real.latencies {
         let Some((.., other)) = bare.latencies.iter().find(|(found, ..)| found == name) else { continue };
-        let timings =
-            [(latency, &real.generator), (other, &bare.generator)].map(|(of, by)| Timing::judged(name, *route, of, by));
+        let timings = [(latency, &real.generator), (other, &bare.generator)]
+            .map(|(of, by)| Timing::judged(*name, *route, of, by));
         for (percentile, quantile) in QUANTILES {
             let [real, bare] = timings.each_ref().map(|timing| match &timing.generator_bound {
                 Some(_) => Err("generator-bound"),

@@ -7,6 +7,7 @@
 
 use crate::checks::figures::ThreadFigures;
 use crate::checks::latency::Latency;
+use crate::checks::latency_name::LatencyName;
 use crate::team::machine::MachineFigures;
 
 use super::{Section, Value, words};
@@ -46,14 +47,14 @@ pub enum Route {
 /// One kind of latency that was measured.
 #[derive(Clone, Debug)]
 pub struct Timing {
-    pub name: &'static str,
+    pub name: LatencyName,
     pub latency: Latency,
     /// Why the figures are the generator's own, if they are.
     pub generator_bound: Option<String>,
 }
 
 impl Timing {
-    pub fn judged(name: &'static str, route: Route, latency: &Latency, generator: &Generator) -> Self {
+    pub fn judged(name: LatencyName, route: Route, latency: &Latency, generator: &Generator) -> Self {
         let generator_bound = generator.spoils(route, latency.percentiles().p99_us);
         Self { name, latency: latency.clone(), generator_bound }
     }
@@ -139,8 +140,9 @@ mod tests {
             let mut generator = Generator::default();
             change(&mut generator);
             let all = [Route::ToMembers, Route::BackToPublisher, Route::Timed, Route::Asked];
-            let spoils =
-                |route: &Route| Timing::judged("any", *route, &constant(4_000), &generator).generator_bound.is_some();
+            let spoils = |route: &Route| {
+                Timing::judged(LatencyName::Ack, *route, &constant(4_000), &generator).generator_bound.is_some()
+            };
             assert_eq!(all.into_iter().filter(spoils).collect::<Vec<_>>(), expected, "{generator:?}");
         };
         check(|_| {}, &[]);
@@ -169,7 +171,8 @@ mod tests {
                 threads: vec![thread(0.1, false), thread(busy, false)],
                 ..Generator::default()
             };
-            let found = Timing::judged("delivery", Route::ToMembers, &constant(p99_us), &generator).generator_bound;
+            let found =
+                Timing::judged(LatencyName::Delivery, Route::ToMembers, &constant(p99_us), &generator).generator_bound;
             assert_eq!(found.is_some(), expected.is_some(), "{found:?}");
             assert!(found.is_none_or(|found| found.contains(expected.unwrap_or_default())));
         };
@@ -187,7 +190,8 @@ mod tests {
     fn clocks_that_differ_spoil_what_they_are_a_large_part_of() {
         let check = |uncertainty_us: u64, p99_us, spoilt| {
             let generator = Generator { machines: vec![machine(uncertainty_us)], ..Generator::default() };
-            let found = Timing::judged("delivery", Route::ToMembers, &constant(p99_us), &generator).generator_bound;
+            let found =
+                Timing::judged(LatencyName::Delivery, Route::ToMembers, &constant(p99_us), &generator).generator_bound;
             assert_eq!(found.is_some_and(|why| why.contains("clocks")), spoilt, "{uncertainty_us} of {p99_us}");
         };
         check(2_000, 4_000, false);

@@ -8,8 +8,9 @@ mod sheet;
 use maud::{DOCTYPE, Markup, PreEscaped, html};
 use serde_json::Value as Json;
 
-use super::{DELIVERY, Environment, Mark, Report, Section, Timing, Value, words};
+use super::{Environment, Mark, Report, Section, Timing, Value, words};
 use crate::checks::latency::Latency;
+use crate::checks::latency_name::LatencyName;
 use chart::Size;
 
 pub use axis::Scale;
@@ -41,7 +42,7 @@ impl Report {
                     h2 { "Latency" }
                     (self.latencies())
                     p.note {
-                        @if self.timings.iter().any(|timing| timing.name == DELIVERY) { (DELIVERY_NOTE) " " }
+                        @if self.timings.iter().any(|timing| timing.name == LatencyName::Delivery) { (DELIVERY_NOTE) " " }
                         (GENERATOR_NOTE)
                     }
                 }
@@ -78,7 +79,7 @@ impl Report {
         let generator = &self.results.generator;
         let own = [("generator lateness", &generator.lateness), ("generator lag", &generator.lag)];
         let own = own.map(|(name, latency)| (name, latency, false));
-        let judged = |timing: &'a Timing| (timing.name, &timing.latency, timing.generator_bound.is_some());
+        let judged = |timing: &'a Timing| (timing.name.name(), &timing.latency, timing.generator_bound.is_some());
         html! { (table(self.timings.iter().map(judged))) (table(own.into_iter())) }
     }
 }

@@ -4,6 +4,7 @@ use std::collections::HashMap;
 
 use crate::checks::check::{Answers, Disagreement, OrderDemand};
 use crate::checks::figures::Figures;
+use crate::checks::latency_name::LatencyName;
 use crate::checks::whole_history::HistoryFigures;
 use crate::costs::meter::Costs;
 use crate::options::RunOptions;
@@ -12,7 +13,7 @@ use crate::team::orders::Progress;
 
 use super::costs;
 use super::words::{grouped, number, ratio};
-use super::{Course, DELIVERY, Generator, KEY_SHOWN, LAST_MEMBER, Route, RunResults, Section, Value};
+use super::{Course, Generator, KEY_SHOWN, Route, RunResults, Section, Value};
 
 const ROOM_PROMISE: &str = "everything accepted was delivered to everybody, once and in order";
 const EVENT_PROMISE: &str =
@@ -56,10 +57,12 @@ pub fn results(options: &RunOptions, outcome: RoomOutcome) -> RunResults {
     sections.extend(costs::sections(options, &outcome.costs, &outcome.figures, &outcome.course));
     let nothing = (accepted == 0).then(|| "no message was accepted, so nothing was shown".to_owned());
     let last_member = outcome.figures.last_member(&options.plan);
-    let reached = (last_member.percentiles().count > 0).then_some((LAST_MEMBER, Route::ToMembers, last_member));
+    let reached =
+        (last_member.percentiles().count > 0).then_some((LatencyName::LastMember, Route::ToMembers, last_member));
     let Figures { delivery, ack, history, lateness, lag, publishers_lag, threads, samples, .. } = outcome.figures;
-    let messages = [(DELIVERY, Route::ToMembers, delivery), ("ack", Route::BackToPublisher, ack)];
-    let read = comes_and_goes.then_some(("history", Route::Asked, history));
+    let messages =
+        [(LatencyName::Delivery, Route::ToMembers, delivery), (LatencyName::Ack, Route::BackToPublisher, ack)];
+    let read = comes_and_goes.then_some((LatencyName::History, Route::Asked, history));
     RunResults {
         scenario: options.scenario,
         heading: heading(options, outcome.processes),

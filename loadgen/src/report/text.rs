@@ -22,9 +22,9 @@ impl Report {
         let mut table = table(&["milliseconds", "p50", "p90", "p99", "p99.9", "max", "count"]);
         for Timing { name, latency, generator_bound } in &self.timings {
             match generator_bound {
-                None => add_latency(&mut table, name, latency),
+                None => add_latency(&mut table, name.name(), latency),
                 Some(_) => {
-                    let cells = [name, "generator-bound", "", "", "", ""].map(Cell::new);
+                    let cells = [name.name(), "generator-bound", "", "", "", ""].map(Cell::new);
                     table.add_row(cells.into_iter().chain([number(words::grouped(latency.percentiles().count))]));
                 }
             }

@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 
 use thiserror::Error;
 
+use crate::checks::latency_name::LatencyName;
 use crate::clients::idlers::{Held, Holding};
 use crate::costs::kernel::KernelReading;
 use crate::costs::listening;
@@ -145,9 +146,9 @@ pub fn results(options: &ConnectOptions, outcome: ConnectOutcome) -> RunResults 
     let ConnectOutcome { processes, machines, held, course, .. } = outcome;
     let mut settings = options.clone();
     KEY_SHOWN.clone_into(&mut settings.target.server_key);
-    let mut latencies = vec![("connect", Route::Asked, held.connect)];
+    let mut latencies = vec![(LatencyName::Connect, Route::Asked, held.connect)];
     if options.entrance.is_some() {
-        latencies.push(("join", Route::Asked, held.join));
+        latencies.push((LatencyName::Join, Route::Asked, held.join));
     }
     let heading = format!(
         "{} idle users{} on {}, held for {} s, {} {}",

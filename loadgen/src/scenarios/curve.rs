@@ -16,11 +16,12 @@ use serde::Serialize;
 use thiserror::Error;
 
 use crate::checks::latency::Percentiles;
+use crate::checks::latency_name::LatencyName;
 use crate::costs::listening;
 use crate::costs::server::ServerProbe;
 use crate::options::{CurveOptions, RunOptions, Size};
 use crate::plan::schedule::ScheduleError;
-use crate::report::{self, Environment, KEY_SHOWN, LAST_MEMBER, Report, room, words};
+use crate::report::{self, Environment, KEY_SHOWN, Report, room, words};
 use crate::scenarios::scenario::{self, RunError};
 use crate::team::process::{self, LOOK_EVERY, TeamError};
 use crate::watch::note;
@@ -245,7 +246,7 @@ impl Measured {
             deliveries_per_second: delivered / options.secs,
             part: words::ratio(delivered, due),
             last_member,
-            generator_bound: report.generator_bound_of(LAST_MEMBER).map(str::to_owned),
+            generator_bound: report.generator_bound_of(LatencyName::LastMember).map(str::to_owned),
             faults: report.faults().to_vec(),
             costs,
             generator_bytes_per_user,

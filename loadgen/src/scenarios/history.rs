@@ -220,7 +220,7 @@ pub fn results(options: &HistoryOptions, outcome: HistoryOutcome) -> RunResults 
     KEY_SHOWN.clone_into(&mut settings.target.server_key);
     let HistoryOutcome { machines, mut fetched, course, .. } = outcome;
     let latencies =
-        Kind::ALL.into_iter().filter_map(|kind| Some((kind.name(), Route::Timed, fetched.latencies.remove(&kind)?)));
+        Kind::ALL.into_iter().filter_map(|kind| Some((kind.latency(), Route::Timed, fetched.latencies.remove(&kind)?)));
     let nothing = (fetched.answered == 0).then(|| "no page was read, so nothing was shown".to_owned());
     RunResults {
         scenario: "history",

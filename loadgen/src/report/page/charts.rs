@@ -33,7 +33,7 @@ impl Report {
 
     fn latency_over_percentiles(&self) -> Chart {
         let shown = self.timings.iter().filter(|timing| timing.generator_bound.is_none());
-        let mut lines: Vec<Line> = shown.map(|timing| quantiles(timing.name, &timing.latency)).collect();
+        let mut lines: Vec<Line> = shown.map(|timing| quantiles(timing.name.name(), &timing.latency)).collect();
         lines.push(quantiles("generator lag", &self.results.generator.lag));
         lines.push(quantiles("generator lateness", &self.results.generator.lateness));
         Chart {

@@ -288,7 +288,7 @@ impl Readers {
                     SignInError::Refused { .. } => state.fetched.refused += 1,
                     _ => state.fetched.failed += 1,
                 }
-                state.fetched.sample(|| format!("a read of the {}: {error}", known.kind.name()));
+                state.fetched.sample(|| format!("a read of the {}: {error}", known.kind.latency()));
             }
         }
     }
@@ -302,7 +302,7 @@ impl Readers {
         fetched.corrupt += walk::corrupt_items(items, self.reading.run);
         fetched.sample(|| {
             let first = items.first().map_or("none", |item| item.message_id.as_str());
-            let (name, held, there) = (known.kind.name(), known.items, items.len());
+            let (name, held, there) = (known.kind.latency(), known.items, items.len());
             format!("the {name} held {there} items, the first {first}, and not the {held} it held before")
         });
     }

@@ -7,6 +7,7 @@ use std::hash::{DefaultHasher, Hash, Hasher};
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
+use crate::checks::latency_name::LatencyName;
 use crate::clients::pages::{Direction, Item, Page, Reader};
 use crate::clients::sign_in::SignInError;
 use crate::plan::content::{self, ContentFault};
@@ -39,13 +40,13 @@ pub enum Kind {
 impl Kind {
     pub const ALL: [Self; 4] = [Self::Newest, Self::OldestFirst, Self::NewestFirst, Self::Back];
 
-    /// The name of its latency.
-    pub fn name(self) -> &'static str {
+    /// The latency of reading such a page.
+    pub fn latency(self) -> LatencyName {
         match self {
-            Self::Newest => "newest page",
-            Self::OldestFirst => "deep oldest first",
-            Self::NewestFirst => "deep newest first",
-            Self::Back => "deep back",
+            Self::Newest => LatencyName::NewestPage,
+            Self::OldestFirst => LatencyName::DeepOldestFirst,
+            Self::NewestFirst => LatencyName::DeepNewestFirst,
+            Self::Back => LatencyName::DeepBack,
         }
     }
 }
