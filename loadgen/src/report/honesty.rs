@@ -8,6 +8,7 @@
 use crate::checks::figures::ThreadFigures;
 use crate::checks::latency::Latency;
 use crate::checks::latency_name::LatencyName;
+use crate::team::comparison;
 use crate::team::machine::MachineFigures;
 
 use super::{Section, Value, words};
@@ -65,9 +66,11 @@ impl Generator {
         busiest(&self.threads, |_| true)
     }
 
-    /// How wrong a time from another machine may be.
-    fn clock_uncertainty_us(&self) -> u64 {
-        self.machines.iter().map(|machine| machine.clock.uncertainty_ns.div_ceil(1_000)).max().unwrap_or_default()
+    /// How far the times of a publisher and of a member may disagree, if they are on the two machines whose clocks are
+    /// known worst.
+    fn clock_margin_us(&self) -> u64 {
+        let uncertainties_ns = self.machines.iter().map(|machine| machine.clock.uncertainty_ns).collect();
+        comparison::margin_ns(uncertainties_ns).div_ceil(1_000)
     }
 
     /// The largest share of the time in which a thread was ready but had no core; `None` where the kernel does not
@@ -95,7 +98,7 @@ impl Generator {
             return Some(format!("a thread of the generator computed {:.0} % of the time", busiest * 100.0));
         }
         let allowed_us = DELAY_US_MIN.max((p99_us as f64 * PART_MAX) as u64);
-        let clocks_us = self.clock_uncertainty_us();
+        let clocks_us = self.clock_margin_us();
         // A latency that begins and ends on one machine uses one clock.
         if route == Route::ToMembers && clocks_us > allowed_us {
             let clocks = words::duration(clocks_us as f64);
@@ -154,7 +157,9 @@ mod tests {
         check(|own| own.threads = vec![thread(0.99, false), thread(0.5, true)], listeners);
         check(|own| own.threads = vec![thread(0.5, false), thread(0.99, true)], everybody);
         check(|own| own.lateness = constant(3_000), &[Route::ToMembers, Route::BackToPublisher, Route::Timed]);
-        check(|own| own.machines = vec![machine(3_000)], &[Route::ToMembers]);
+        // All users are on one machine, so all times are on its clock.
+        check(|own| own.machines = vec![machine(3_000)], &[]);
+        check(|own| own.machines = vec![machine(1_500), machine(1_000)], &[Route::ToMembers]);
     }
 
     fn machine(uncertainty_us: u64) -> MachineFigures {
@@ -188,16 +193,16 @@ mod tests {
 
     #[test]
     fn clocks_that_differ_spoil_what_they_are_a_large_part_of() {
-        let check = |uncertainty_us: u64, p99_us, spoilt| {
-            let generator = Generator { machines: vec![machine(uncertainty_us)], ..Generator::default() };
+        let check = |uncertainty_us: [u64; 3], p99_us, spoilt| {
+            let generator = Generator { machines: uncertainty_us.map(machine).to_vec(), ..Generator::default() };
             let found =
                 Timing::judged(LatencyName::Delivery, Route::ToMembers, &constant(p99_us), &generator).generator_bound;
-            assert_eq!(found.is_some_and(|why| why.contains("clocks")), spoilt, "{uncertainty_us} of {p99_us}");
+            assert_eq!(found.is_some_and(|why| why.contains("clocks")), spoilt, "{uncertainty_us:?} of {p99_us}");
         };
-        check(2_000, 4_000, false);
-        check(2_001, 4_000, true);
-        check(20_000, 100_000, false);
-        check(30_000, 100_000, true);
+        check([1_500, 10, 500], 4_000, false);
+        check([1_500, 10, 501], 4_000, true);
+        check([15_000, 10_000, 1], 100_000, false);
+        check([15_000, 10_001, 1], 100_000, true);
     }
 
     #[test]
