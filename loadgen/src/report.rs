@@ -240,6 +240,10 @@ impl Serialize for Latencies<'_> {
         }
         members.serialize_entry("generator_lateness", &LatencyFigures::of(&generator.lateness, None))?;
         members.serialize_entry("generator_lag", &LatencyFigures::of(&generator.lag, None))?;
+        if !generator.reads_lateness.is_empty() {
+            let of_reads = LatencyFigures::of(&generator.reads_lateness, None);
+            members.serialize_entry("generator_lateness_of_reads", &of_reads)?;
+        }
         if !generator.publishers_lag.is_empty() {
             let of_publishers = LatencyFigures::of(&generator.publishers_lag, None);
             members.serialize_entry("generator_lag_of_publishers", &of_publishers)?;

@@ -34,6 +34,8 @@ pub struct Figures {
     pub ack: Latency,
     /// From a history read's intended time to the arrival of its page.
     pub history: Latency,
+    /// From a history read's intended time until the client requested the page.
+    pub history_lateness: Latency,
     pub history_reads: u64,
     /// Pages that were wrong.
     pub history_faults: u64,
@@ -149,6 +151,7 @@ impl Figures {
         self.ack.add(&other.ack);
         self.lateness.add(&other.lateness);
         self.history.add(&other.history);
+        self.history_lateness.add(&other.history_lateness);
         self.history_reads += other.history_reads;
         self.history_faults += other.history_faults;
         self.history_failures += other.history_failures;

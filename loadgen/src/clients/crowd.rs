@@ -514,6 +514,17 @@ impl Crowd {
         self.state.borrow().checker.newest()
     }
 
+    /// Records that a page of the history is about to be requested. The time since the read's intended time is the
+    /// generator's own lateness.
+    pub fn reading_page(&self, intended_ns: u64) {
+        let now_ns = clock::now_ns();
+        self.ledger.recorder.turn(now_ns);
+        let book = &mut *self.book();
+        if book.window.contains(&intended_ns) {
+            book.figures.history_lateness.record_ns(now_ns.saturating_sub(intended_ns));
+        }
+    }
+
     /// Checks the newest page of the history; `known` was the newest message received when the page was requested.
     pub fn read_page(&self, items: &[Item], limit: u32, known: Option<u32>, intended_ns: u64) {
         let now_ns = clock::now_ns();

@@ -55,6 +55,7 @@ pub async fn read_on(stages: Rc<Stages>, crowd: Rc<Crowd>, members: Vec<usize>, 
 
 async fn read_one(stages: Rc<Stages>, crowd: Rc<Crowd>, channel_id: Rc<str>, at: usize, intended_ns: u64) {
     let known = crowd.newest();
+    crowd.reading_page(intended_ns);
     let read = async |token: &str| {
         pages::read(stages.door(), token, &channel_id, Direction::NewestFirst, PAGE_ITEMS, "").await
     };

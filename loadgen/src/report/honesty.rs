@@ -23,7 +23,10 @@ const BUSY_MAX: f64 = 0.95;
 /// The generator's measurements of itself.
 #[derive(Clone, Default, Debug)]
 pub struct Generator {
+    /// How late messages were sent; in a run without messages, how late its requests were.
     pub lateness: Latency,
+    /// How late history was read in a run that has both reads and messages.
+    pub reads_lateness: Latency,
     pub lag: Latency,
     /// Only of the threads that had publishers.
     pub publishers_lag: Latency,
@@ -106,7 +109,12 @@ impl Generator {
                 "the machines' clocks may differ by {clocks}, more than a quarter of the p99 that was seen"
             ));
         }
-        let lateness = (route != Route::Asked).then_some((&self.lateness, "messages were handed over late"));
+        let lateness = match route {
+            Route::ToMembers | Route::BackToPublisher => Some((&self.lateness, "messages were handed over late")),
+            Route::Timed if self.reads_lateness.is_empty() => Some((&self.lateness, "requests were sent late")),
+            Route::Timed => Some((&self.reads_lateness, "requests were sent late")),
+            Route::Asked => None,
+        };
         let lag = (lag, "frames waited for the generator itself to read them");
         [lag].into_iter().chain(lateness).find_map(|(delay, what)| {
             let delay_us = delay.percentiles().p99_us;
@@ -157,6 +165,10 @@ mod tests {
         check(|own| own.threads = vec![thread(0.99, false), thread(0.5, true)], listeners);
         check(|own| own.threads = vec![thread(0.5, false), thread(0.99, true)], everybody);
         check(|own| own.lateness = constant(3_000), &[Route::ToMembers, Route::BackToPublisher, Route::Timed]);
+        // Reads of history beside messages have a lateness of their own.
+        check(|own| own.reads_lateness = constant(3_000), &[Route::Timed]);
+        let late_messages = |own: &mut Generator| (own.lateness, own.reads_lateness) = (constant(3_000), constant(0));
+        check(late_messages, &[Route::ToMembers, Route::BackToPublisher]);
         // All users are on one machine, so all times are on its clock.
         check(|own| own.machines = vec![machine(3_000)], &[]);
         check(|own| own.machines = vec![machine(1_500), machine(1_000)], &[Route::ToMembers]);
