@@ -7,7 +7,7 @@ use std::collections::HashMap;
 use std::io::{self, ErrorKind, Read, Write};
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, SyncSender};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use mio::net::TcpStream;
 use mio::{Events, Interest, Poll, Token, Waker};
@@ -23,7 +23,8 @@ use crate::wire::{Asked, Dialect};
 pub const PARCELS_MAX: usize = 1 << 16;
 /// How much may be owed to a member; with more, its connection ends.
 const ARREARS_BYTES_MAX: usize = 16 << 20;
-/// A partly filled batch is sent after this long without any event, so that the last messages of a run arrive.
+/// A partly filled batch is sent after this long without a message of its room, so that the last messages of a run
+/// arrive, and those of a quiet room beside busy ones.
 const BATCH_WAIT: Duration = Duration::from_millis(50);
 const READ_BYTES: usize = 64 * 1024;
 const EVENTS_MAX: usize = 1024;
@@ -70,6 +71,9 @@ pub struct Shard {
     members: HashMap<Arc<str>, Vec<usize>>,
     /// For the rooms that this thread owns.
     batches: HashMap<Arc<str>, Batch>,
+    /// When to look for batches that have waited; `None` while none waits. Looking is rare, because there may be many
+    /// thousands of rooms.
+    look_at: Option<Instant>,
     published: u64,
 }
 
@@ -108,6 +112,7 @@ impl Shard {
             free: Vec::new(),
             members,
             batches,
+            look_at: None,
             published: 0,
         }
     }
@@ -117,13 +122,10 @@ impl Shard {
         let mut events = Events::with_capacity(EVENTS_MAX);
         let mut buffer = vec![0; READ_BYTES];
         loop {
-            let gathering = self.batches.values().any(|batch| !batch.is_empty());
-            match self.poll.poll(&mut events, gathering.then_some(BATCH_WAIT)) {
+            let timeout = self.look_at.map(|at| at.saturating_duration_since(Instant::now()));
+            match self.poll.poll(&mut events, timeout) {
                 Err(error) if error.kind() == ErrorKind::Interrupted => continue,
                 other => other?,
-            }
-            if events.is_empty() {
-                self.send_what_there_is()?;
             }
             for event in &events {
                 if event.token() == DOORBELL {
@@ -138,6 +140,8 @@ impl Shard {
                     self.read(at, &mut buffer)?;
                 }
             }
+            // A busy thread always has events, so this must not wait for a poll without any.
+            self.send_what_has_waited(Instant::now())?;
         }
     }
 
@@ -238,16 +242,26 @@ impl Shard {
             Some(batch) => batch,
             None => self.batches.entry(room.into()).or_insert_with(|| Batch::new(factor)),
         };
-        match batch.add(frame) {
+        let now = Instant::now();
+        match batch.add(frame, now) {
             Some(bytes) => self.send_out(room.into(), bytes),
-            None => Ok(()),
+            None => {
+                self.look_at.get_or_insert(now + BATCH_WAIT);
+                Ok(())
+            }
         }
     }
 
-    fn send_what_there_is(&mut self) -> io::Result<()> {
-        let waiting = self.batches.iter_mut().filter(|(_, batch)| !batch.is_empty());
-        let waiting: Vec<_> = waiting.map(|(room, batch)| (room.clone(), batch.take())).collect();
-        waiting.into_iter().try_for_each(|(room, bytes)| self.send_out(room, bytes))
+    /// Sends the batches of the rooms that have been quiet for `BATCH_WAIT`.
+    fn send_what_has_waited(&mut self, now: Instant) -> io::Result<()> {
+        if self.look_at.is_none_or(|at| now < at) {
+            return Ok(());
+        }
+        let is_quiet = |batch: &Batch| batch.quiet_at(BATCH_WAIT).is_some_and(|at| at <= now);
+        let quiet = self.batches.iter_mut().filter(|(_, batch)| is_quiet(batch));
+        let quiet: Vec<_> = quiet.map(|(room, batch)| (room.clone(), batch.take())).collect();
+        self.look_at = self.batches.values().filter_map(|batch| batch.quiet_at(BATCH_WAIT)).min();
+        quiet.into_iter().try_for_each(|(room, bytes)| self.send_out(room, bytes))
     }
 
     fn send_out(&mut self, room: Arc<str>, bytes: Vec<u8>) -> io::Result<()> {
