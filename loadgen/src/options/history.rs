@@ -146,9 +146,11 @@ fn timetable(rate: f64, warmup: Duration, secs: Duration) -> Result<Timetable, O
     let rate_milli = (rate * 1_000.0).round() as u64;
     let nanoseconds = |duration: Duration| u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX);
     let timetable = Timetable { rate_milli, warmup_ns: nanoseconds(warmup), end_ns: nanoseconds(warmup + secs) };
-    // The run must last at least a tenth of a second, so that there is something to measure, and must not have more
-    // reads than any run needs.
-    let sensible = rate_milli > 0 && timetable.end_ns >= SECOND_NS / 10 && timetable.reads() <= READS_MAX;
+    // The measured time must be at least a tenth of a second and have a read in it. The run must not have more reads
+    // than any run needs.
+    let is_measured = nanoseconds(secs) >= SECOND_NS / 10
+        && timetable.reads().checked_sub(1).is_some_and(|last| timetable.due_ns(last) >= timetable.warmup_ns);
+    let sensible = rate_milli > 0 && is_measured && timetable.reads() <= READS_MAX;
     if sensible { Ok(timetable) } else { Err(OptionsError::Reads) }
 }
 
@@ -176,6 +178,7 @@ mod tests {
         }
         let options = parse("loadgen history --rate 50 --secs 4 --warmup 1").expect("a valid line");
         assert_eq!(options.timetable.reads(), 250);
+        parse("loadgen history --rate 0.1 --warmup 1 --secs 10").expect("one read, after ten seconds");
     }
 
     #[test]
@@ -185,6 +188,9 @@ mod tests {
             ("loadgen history --rate=-1", "--rate"),
             ("loadgen history --rate 1e9", "--rate"),
             ("loadgen history --secs 0", "--secs"),
+            ("loadgen history --warmup 10 --secs 0", "--secs"),
+            ("loadgen history --warmup 10 --secs 0.09", "--secs"),
+            ("loadgen history --rate 0.1 --warmup 1 --secs 5", "--secs"),
             ("loadgen history --newest 101", "--newest"),
             ("loadgen history --page 101", "--page"),
             ("loadgen history --readers 0", "--readers"),

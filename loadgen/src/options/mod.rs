@@ -145,7 +145,7 @@ pub enum OptionsError {
     Sizes(String),
     #[error("--sizes {0:?} is not a list like 10,100,1000,max: how many members the rooms have")]
     CurveSizes(String),
-    #[error("--rate and --secs must come to some reads, and to no more than twenty millions")]
+    #[error("--rate and --secs must give at least one read within --secs, after --warmup, and at most twenty million reads in all")]
     Reads,
     #[error("--target plain has no history that could be read")]
     NoHistory,
