@@ -14,7 +14,7 @@ use crate::checks::check::OrderDemand;
 use crate::plan::actions::ActionShares;
 use crate::plan::content::{CONTENT_BYTES_MAX, CONTENT_BYTES_MIN};
 use crate::plan::run_plan::{Plan, RoomPlan};
-use crate::plan::schedule::{Schedule, ScheduleError};
+use crate::plan::schedule::Schedule;
 use crate::report::Outputs;
 use crate::team::workforce::Workforce;
 use crate::wire::Entrance;
@@ -147,10 +147,10 @@ fn sizes(text: &str) -> Result<Vec<Size>, OptionsError> {
 
 impl CurveOptions {
     /// The options for a run of one room of the curve; each run has a new room.
-    pub fn room(&self, users: u32, rate: f64) -> Result<RunOptions, ScheduleError> {
+    pub fn room(&self, users: u32, rate: f64) -> Result<RunOptions, OptionsError> {
         let publishers = self.publishers.min(users);
         let schedule = Schedule::steady(rate, publishers, Duration::ZERO, self.secs)?;
-        let (run, room) = first_room(None).unwrap_or_default();
+        let (run, room) = first_room(None)?;
         let entrance = Entrance { room, hidden: self.hidden, persistence: self.persistence };
         let actions = ActionShares::default();
         let rooms = vec![RoomPlan { users: 0..users, entrance, schedule, payload_bytes: self.payload_bytes, actions }];

@@ -145,7 +145,9 @@ pub enum OptionsError {
     Sizes(String),
     #[error("--sizes {0:?} is not a list like 10,100,1000,max: how many members the rooms have")]
     CurveSizes(String),
-    #[error("--rate and --secs must give at least one read within --secs, after --warmup, and at most twenty million reads in all")]
+    #[error(
+        "--rate and --secs must give at least one read within --secs, after --warmup, and at most twenty million reads in all"
+    )]
     Reads,
     #[error("--target plain has no history that could be read")]
     NoHistory,
@@ -155,6 +157,8 @@ pub enum OptionsError {
     Rate(&'static str),
     #[error("--updates and --removals may be 50 of a hundred together: what they touch must have been said")]
     Actions,
+    #[error("the run gets no number, as the system gives no randomness: {0}")]
+    Randomness(#[source] getrandom::Error),
     #[error("--burst must be shorter than --burst-every")]
     Bursts,
     #[error("{0} users are more than a run may have: lower --rooms or --sizes")]

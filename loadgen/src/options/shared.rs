@@ -15,7 +15,6 @@ use crate::clients::sign_in::SignInKind;
 use crate::plan::content::{CONTENT_BYTES_MAX, CONTENT_BYTES_MIN};
 use crate::plan::run_plan::{Plan, RoomPlan};
 use crate::report::Outputs;
-use crate::team::clock;
 use crate::team::workforce::{Workforce, WorkforceArguments};
 use crate::wire::{Dialect, Entrance, Plain, Speaker};
 
@@ -270,7 +269,7 @@ impl TalkArguments {
         if !(CONTENT_BYTES_MIN..=CONTENT_BYTES_MAX).contains(&self.payload) {
             return Err(OptionsError::Payload);
         }
-        let run = run_number();
+        let run = run_number()?;
         Ok(Talk {
             secs: seconds(self.secs, "--secs")?,
             warmup: seconds(self.warmup, "--warmup")?,
@@ -335,14 +334,19 @@ pub fn run_options(
     })
 }
 
-/// Two runs that start shortly after each other get different numbers, and so different rooms. No more is needed.
-fn run_number() -> u32 {
-    (clock::now_ns() ^ (u64::from(std::process::id()) << 20)) as u32
+/// The number of a new run, which names its room and marks its messages. Two runs in one room must not share a number:
+/// each would take the other's messages for its own.
+///
+/// The number is random, not a clock's, because 32 bits of nanoseconds come again every 4.3 seconds, and machines that
+/// start runs together may read the same. Contents have room for 32 bits. That is enough: among the few runs whose
+/// messages are in one room, two share a number once in four billion times.
+fn run_number() -> Result<u32, OptionsError> {
+    getrandom::u32().map_err(OptionsError::Randomness)
 }
 
 /// The number of a run in one room, and the room's name: a new name if none was given.
 pub fn first_room(wished: Option<String>) -> Result<(u32, String), OptionsError> {
-    let run = run_number();
+    let run = run_number()?;
     let room = wished.unwrap_or_else(|| format!("loadgen-{run:08x}"));
     if room.is_empty() || room.len() > ROOM_NAME_BYTES_MAX {
         return Err(OptionsError::Room);
@@ -366,4 +370,21 @@ fn first_address(host: impl ToSocketAddrs) -> Result<SocketAddr, String> {
 
 pub fn seconds(value: f64, flag: &'static str) -> Result<Duration, OptionsError> {
     Duration::try_from_secs_f64(value).map_err(|_| OptionsError::Seconds(flag))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::HashSet;
+
+    use super::*;
+
+    #[test]
+    fn numbers_of_runs_differ_in_every_bit_whatever_the_time() {
+        let numbers: HashSet<u32> = (0..64).map(|_| run_number().expect("randomness")).collect();
+        assert_eq!(numbers.len(), 64);
+        for bit in 0..u32::BITS {
+            let set = numbers.iter().filter(|number| **number >> bit & 1 == 1).count();
+            assert!((1..64).contains(&set), "bit {bit} of {numbers:?}");
+        }
+    }
 }

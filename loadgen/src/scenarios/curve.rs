@@ -19,8 +19,7 @@ use crate::checks::latency::Percentiles;
 use crate::checks::latency_name::LatencyName;
 use crate::costs::listening;
 use crate::costs::server::ServerProbe;
-use crate::options::{CurveOptions, RunOptions, Size};
-use crate::plan::schedule::ScheduleError;
+use crate::options::{CurveOptions, OptionsError, RunOptions, Size};
 use crate::report::{self, Environment, KEY_SHOWN, Report, room, words};
 use crate::scenarios::scenario::{self, RunError};
 use crate::team::process::{self, LOOK_EVERY, TeamError};
@@ -47,7 +46,7 @@ pub enum CurveError {
     #[error("{users} users at {rate} messages/s: {source}")]
     Run { users: u32, rate: f64, source: RunError },
     #[error(transparent)]
-    Schedule(#[from] ScheduleError),
+    Options(#[from] OptionsError),
     #[error(transparent)]
     Team(#[from] TeamError),
     #[error(
