@@ -1,20 +1,16 @@
 //! The results of a run: judged, and written for people and for programs.
 //!
 //! A scenario passes its results to this module: sections of counts, latencies, and its course in time. The code here
-//! is the same for all scenarios; code for one scenario is in the file with its name.
+//! is the same for all scenarios; what only one scenario reports is in `scenarios/`.
 
-pub mod baseline;
 mod condition;
-mod costs;
 mod course;
 pub mod diff;
 mod environment;
 mod honesty;
 mod page;
-pub mod room;
 mod section;
 mod text;
-pub mod words;
 
 use std::fmt;
 use std::io::{self, Write as _};
@@ -31,7 +27,7 @@ pub use course::{Course, Mark};
 pub use environment::{Environment, KEY_SHOWN};
 pub use honesty::{Generator, Route, Timing};
 pub use page::{Chart, Grid, Line, Scale, Sheet};
-pub use section::{Section, Value};
+pub use section::{Row, Section, Value};
 pub use text::{number, table};
 
 use condition::Condition;

@@ -11,19 +11,12 @@ use std::ops::Range;
 
 use serde::{Deserialize, Serialize};
 
+use crate::base::content::ScheduleSlot;
 use crate::checks::acceptances::Acceptances;
 use crate::checks::record::{Entry, Said};
-use crate::plan::schedule::{Schedule, ScheduleSlot};
+use crate::plan::run_plan::OrderDemand;
+use crate::plan::schedule::Schedule;
 use crate::wire::Kind;
-
-/// How much order is demanded: one order of all messages for all members, or only each publisher's own order (all that
-/// stock Nakama promises).
-#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize, clap::ValueEnum)]
-#[serde(rename_all = "lowercase")]
-pub enum OrderDemand {
-    Room,
-    Publisher,
-}
 
 /// The result of checking one arrival.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]

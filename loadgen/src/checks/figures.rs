@@ -6,8 +6,8 @@ use serde::{Deserialize, Serialize};
 
 use crate::checks::check::{MemberTally, Sightings};
 use crate::checks::latency::Latency;
+use crate::checks::reach::Reach;
 use crate::plan::run_plan::Plan;
-use crate::team::reach::Reach;
 
 /// Faults are counted without a limit, but only this many are described.
 pub const SAMPLES_MAX: usize = 8;

@@ -1,13 +1,12 @@
 //! Checks the newest page of a room's history when it is read while members publish.
 
+use crate::base::content::{self, ContentFault, ScheduleSlot};
 use crate::checks::acceptances::MessageId;
 use crate::checks::check::{Checker, fingerprint};
-use crate::clients::pages::Item;
 use crate::plan::actions::{Action, Actions};
-use crate::plan::content::{self, ContentFault};
 use crate::plan::run_plan::RoomPlan;
-use crate::plan::schedule::ScheduleSlot;
 use crate::wire::Kind;
+use crate::wire::history_page::Item;
 
 /// What is known of the room.
 #[derive(Clone, Copy)]
@@ -96,9 +95,10 @@ mod tests {
     use std::time::Duration;
 
     use super::*;
-    use crate::checks::check::{Member, OrderDemand};
+    use crate::base::content::Content;
+    use crate::checks::check::Member;
     use crate::plan::actions::ActionShares;
-    use crate::plan::content::Content;
+    use crate::plan::run_plan::OrderDemand;
     use crate::plan::schedule::Schedule;
     use crate::wire::Entrance;
 

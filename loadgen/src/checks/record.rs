@@ -14,7 +14,7 @@ use std::collections::HashMap;
 use tokio_tungstenite::tungstenite::protocol::frame::FrameHeader;
 use tokio_tungstenite::tungstenite::protocol::frame::coding::{Data, OpCode};
 
-use crate::plan::schedule::ScheduleSlot;
+use crate::base::content::ScheduleSlot;
 use crate::wire::Frame;
 
 /// How much is kept for each member that may compare. All of it takes no more than the members' own read buffers would.
@@ -147,7 +147,7 @@ impl Record {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::clients::frames::Whole;
+    use crate::wire::frames::Whole;
 
     fn said(index: u32) -> Said {
         Said {

@@ -10,9 +10,10 @@
 use std::collections::{HashMap, HashSet};
 use std::ops::Range;
 
+use crate::base::content::ScheduleSlot;
 use crate::checks::acceptances::{Acceptance, Acceptances, MessageId};
 use crate::checks::check::{Answers, Checker, Member, MemberTally};
-use crate::plan::schedule::{Schedule, ScheduleSlot};
+use crate::plan::schedule::Schedule;
 use crate::wire::Kind;
 
 /// Each gap stands for some megabytes that were not read. A server that announces more gaps in one stay is faulty.
@@ -230,7 +231,8 @@ mod tests {
     use std::time::Duration;
 
     use super::*;
-    use crate::checks::check::{DeliveryResult, OrderDemand, fingerprint};
+    use crate::checks::check::{DeliveryResult, fingerprint};
+    use crate::plan::run_plan::OrderDemand;
 
     const START_NS: u64 = 1_000_000;
     const MS: u64 = 1_000_000;

@@ -5,13 +5,12 @@ use std::collections::{HashMap, HashSet};
 
 use serde::Serialize;
 
+use crate::base::content::{self, ContentFault, ScheduleSlot, Stored};
 use crate::checks::acceptances::{Acceptance, MessageId};
 use crate::checks::check::Sightings;
-use crate::clients::pages::Item;
-use crate::plan::content::{self, ContentFault, Stored};
 use crate::plan::run_plan::RoomPlan;
-use crate::plan::schedule::ScheduleSlot;
 use crate::wire::Kind;
+use crate::wire::history_page::Item;
 
 /// What was found in a room's history.
 #[derive(Clone, Copy, Default, PartialEq, Eq, Debug, Serialize)]
@@ -161,8 +160,8 @@ mod tests {
     use std::time::Duration;
 
     use super::*;
+    use crate::base::content::Content;
     use crate::plan::actions::ActionShares;
-    use crate::plan::content::Content;
     use crate::plan::schedule::Schedule;
     use crate::wire::Entrance;
 

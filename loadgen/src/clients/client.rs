@@ -21,8 +21,8 @@ use crate::clients::crowd::{Crowd, RoomAnswer};
 use crate::clients::head::HeadOnly;
 use crate::clients::sign_in::SignInError;
 use crate::clients::socket::{self, Ear, Lost, SharedSocket, Socket, broken};
-use crate::options::Target;
 use crate::plan::lives::ReadingMode;
+use crate::plan::target::Target;
 use crate::wire::{Dialect, Entrance, Frame, Heard, Request, Scratch, Speaker};
 
 /// Connecting, upgrading and joining may each take this long; then the user gives up.

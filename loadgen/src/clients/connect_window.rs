@@ -11,7 +11,7 @@ use std::time::Duration;
 use futures_util::StreamExt;
 use futures_util::stream::FuturesUnordered;
 
-use crate::team::clock;
+use crate::base::clock;
 
 /// The window at the start, for every thread. A server that cannot take this many connects cannot be measured.
 const WINDOW_FIRST: f64 = 8.0;

@@ -12,25 +12,25 @@ use std::rc::Rc;
 
 use tokio_tungstenite::tungstenite::Message;
 
+use crate::base::clock;
+use crate::base::content::{self, Content, ContentFault, ScheduleSlot};
 use crate::checks::acceptances::MessageId;
 use crate::checks::check::{Answers, Checker, DeliveryResult, Observation, fingerprint};
 use crate::checks::figures::Figures;
 use crate::checks::page_check;
+use crate::checks::reach::Reach;
 use crate::checks::record::{Entry, Record, Said};
 use crate::checks::stays::{End, MessageOutcomes, Stay};
 use crate::clients::client::{ClientError, Due};
-use crate::clients::ledger::{Book, Gauges, Ledger};
-use crate::clients::pages::Item;
+use crate::clients::ledger::{Book, Ledger};
 use crate::clients::publisher::{Publisher, Wording};
 use crate::clients::socket::Lost;
+use crate::costs::gauges::Gauges;
+use crate::orders::PublishAnswers;
 use crate::plan::actions::{Action, Actions};
-use crate::plan::content::{self, Content, ContentFault};
 use crate::plan::lives::ReadingMode;
 use crate::plan::run_plan::RoomPlan;
-use crate::plan::schedule::ScheduleSlot;
-use crate::team::clock;
-use crate::team::orders::PublishAnswers;
-use crate::team::reach::Reach;
+use crate::wire::history_page::Item;
 use crate::wire::{Dialect, Entrance, Frame, Heard, Kind, Request};
 
 /// One user's slot in the crowd.

@@ -7,11 +7,11 @@ use std::rc::Rc;
 
 use tokio::task::JoinSet;
 
+use crate::base::clock::{self, SECOND_NS};
 use crate::clients::crowd::Crowd;
 use crate::clients::pages::{self, Direction};
 use crate::clients::stages::Stages;
 use crate::plan::draws::Draws;
-use crate::team::clock::{self, SECOND_NS};
 
 /// The purpose for which the times of reads are drawn.
 const READS: u64 = 5;

@@ -8,12 +8,12 @@ use std::time::Duration;
 use futures_util::SinkExt;
 use tokio_tungstenite::tungstenite::{Bytes, Message};
 
+use crate::base::clock;
 use crate::clients::client::{self, ClientError};
 use crate::clients::crowd::Crowd;
 use crate::clients::socket::{Lost, Socket};
 use crate::clients::stages::Stages;
 use crate::plan::lives::{Act, ReadingMode, Step};
-use crate::team::clock;
 
 /// How long a member waits before it comes back after the server closed it for reading too slowly.
 const RETURN_AFTER: Duration = Duration::from_secs(1);

@@ -2,11 +2,12 @@
 
 use std::collections::{HashMap, HashSet};
 
+use crate::base::content::ScheduleSlot;
 use crate::checks::acceptances::{Acceptance, MessageId};
 use crate::checks::check::{Answers, fingerprint};
+use crate::orders::PublishAnswers;
 use crate::plan::actions::{Action, Actions};
-use crate::plan::schedule::{Schedule, ScheduleSlot};
-use crate::team::orders::PublishAnswers;
+use crate::plan::schedule::Schedule;
 use crate::wire::Kind;
 
 /// The outcome of one publish.

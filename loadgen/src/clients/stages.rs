@@ -16,20 +16,21 @@ use futures_util::{SinkExt, StreamExt};
 use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 
+use crate::base::clock;
 use crate::checks::check::Answers;
 use crate::checks::figures::Figures;
 use crate::clients::client::{self, ClientError, Due, SlotEar, Way};
 use crate::clients::crowd::Crowd;
 use crate::clients::history_reads;
-use crate::clients::ledger::{Gauges, Ledger};
+use crate::clients::ledger::Ledger;
 use crate::clients::member::Member;
 use crate::clients::sign_in::{FrontDoor, SignInError};
 use crate::clients::socket::{SharedSocket, Socket};
+use crate::costs::gauges::Gauges;
 use crate::costs::lag;
+use crate::orders::{Order, Publishes};
 use crate::plan::run_plan::Plan;
-use crate::team::clock;
-use crate::team::orders::{Order, Publishes};
-use crate::team::sources::Sources;
+use crate::plan::sources::Sources;
 use crate::wire::Speaker;
 
 /// The pauses before further attempts when a server refuses a connection for a moment; each pause is longer than the

@@ -11,8 +11,8 @@ use std::time::Duration;
 
 use tokio::io::AsyncReadExt;
 
+use crate::base::clock;
 use crate::costs::recorder::Recorder;
-use crate::team::clock;
 
 /// How often the time is written. 200 stamps a second make the p99 of ten seconds reliable, and cost a thread about 0.1
 /// % of its time.

@@ -6,8 +6,9 @@ use std::path::PathBuf;
 use clap::Args;
 use serde::Serialize;
 
+use super::OptionsError;
 use super::shared::{TargetArguments, Work, WorkArguments, first_room, seconds};
-use super::{OptionsError, Target};
+use crate::plan::target::Target;
 use crate::report::Outputs;
 use crate::team::workforce::Workforce;
 use crate::wire::Entrance;

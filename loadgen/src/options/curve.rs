@@ -9,12 +9,12 @@ use hyper::Uri;
 use serde::Serialize;
 
 use super::shared::{READ_BUFFER_BYTES, TargetArguments, Work, WorkArguments, first_room, metrics, seconds};
-use super::{OptionsError, RunOptions, Target};
-use crate::checks::check::OrderDemand;
+use super::{OptionsError, RunOptions};
+use crate::base::content::{CONTENT_BYTES_MAX, CONTENT_BYTES_MIN};
 use crate::plan::actions::ActionShares;
-use crate::plan::content::{CONTENT_BYTES_MAX, CONTENT_BYTES_MIN};
-use crate::plan::run_plan::{Plan, RoomPlan};
+use crate::plan::run_plan::{OrderDemand, Plan, RoomPlan};
 use crate::plan::schedule::Schedule;
+use crate::plan::target::Target;
 use crate::report::Outputs;
 use crate::team::workforce::Workforce;
 use crate::wire::Entrance;

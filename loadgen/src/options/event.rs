@@ -147,8 +147,8 @@ mod tests {
     use clap::Parser;
 
     use super::*;
+    use crate::base::clock::SECOND_NS;
     use crate::options::{Arguments, Command};
-    use crate::team::clock::SECOND_NS;
 
     fn parse(line: &str) -> Result<RunOptions, String> {
         let arguments = Arguments::try_parse_from(line.split_whitespace()).map_err(|error| error.to_string())?;

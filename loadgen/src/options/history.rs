@@ -7,12 +7,13 @@ use std::time::Duration;
 use clap::Args;
 use serde::Serialize;
 
+use super::OptionsError;
 use super::shared::{READ_BUFFER_BYTES, TargetArguments, Work, WorkArguments, first_room, seconds};
-use super::{OptionsError, Target};
-use crate::plan::content::{CONTENT_BYTES_MAX, CONTENT_BYTES_MIN};
+use crate::base::clock::SECOND_NS;
+use crate::base::content::{CONTENT_BYTES_MAX, CONTENT_BYTES_MIN};
+use crate::plan::target::Target;
+use crate::plan::timetable::Timetable;
 use crate::report::Outputs;
-use crate::scenarios::history::Timetable;
-use crate::team::clock::SECOND_NS;
 use crate::team::workforce::Workforce;
 use crate::wire::{Dialect, Entrance};
 

@@ -21,7 +21,7 @@ use hyper::Uri;
 use serde::Serialize;
 use thiserror::Error;
 
-use crate::plan::content::{CONTENT_BYTES_MAX, CONTENT_BYTES_MIN};
+use crate::base::content::{CONTENT_BYTES_MAX, CONTENT_BYTES_MIN};
 use crate::plan::run_plan::Plan;
 use crate::plan::schedule::ScheduleError;
 use crate::report::Outputs;
@@ -35,7 +35,6 @@ pub use history::{HistoryArguments, HistoryOptions};
 pub use room::RoomArguments;
 pub use rooms::RoomsArguments;
 pub use selftest::{SelftestArguments, SelftestOptions};
-pub use shared::Target;
 
 /// The longest room name that a server accepts.
 const ROOM_NAME_BYTES_MAX: usize = 64;

@@ -45,8 +45,8 @@ mod tests {
     use clap::Parser;
 
     use super::*;
-    use crate::checks::check::OrderDemand;
     use crate::options::{Arguments, Command};
+    use crate::plan::run_plan::OrderDemand;
 
     fn parse(line: &str) -> Result<RunOptions, String> {
         let arguments = Arguments::try_parse_from(line.split_whitespace()).map_err(|error| error.to_string())?;

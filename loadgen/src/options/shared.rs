@@ -7,13 +7,11 @@ use std::time::Duration;
 
 use clap::Args;
 use hyper::Uri;
-use serde::{Deserialize, Serialize};
 
 use super::{OptionsError, ROOM_NAME_BYTES_MAX, RunOptions};
-use crate::checks::check::OrderDemand;
-use crate::clients::sign_in::SignInKind;
-use crate::plan::content::{CONTENT_BYTES_MAX, CONTENT_BYTES_MIN};
-use crate::plan::run_plan::{Plan, RoomPlan};
+use crate::base::content::{CONTENT_BYTES_MAX, CONTENT_BYTES_MIN};
+use crate::plan::run_plan::{OrderDemand, Plan, RoomPlan};
+use crate::plan::target::{SignInKind, Target};
 use crate::report::Outputs;
 use crate::team::workforce::{Workforce, WorkforceArguments};
 use crate::wire::{Dialect, Entrance, Plain, Speaker};
@@ -157,17 +155,6 @@ pub struct RunArguments {
     /// After the last send, wait for what is missing until nothing has come for this long
     #[arg(long, value_name = "SECS", default_value_t = 10.0)]
     settle: f64,
-}
-
-/// What every client must know about the server.
-#[derive(Clone, Debug, Serialize, Deserialize)]
-pub struct Target {
-    pub server: SocketAddr,
-    pub dialect: Dialect,
-    pub server_key: String,
-    pub sign_in: SignInKind,
-    pub account_prefix: String,
-    pub read_buffer_bytes: u32,
 }
 
 /// The checked flags of what is said.

@@ -5,8 +5,8 @@
 
 use serde::{Deserialize, Serialize};
 
+use crate::base::clock::SECOND_NS;
 use crate::plan::draws::Draws;
-use crate::team::clock::SECOND_NS;
 
 /// The purposes for which lives and ways of reading are drawn.
 const LIVES: u64 = 3;

@@ -7,11 +7,10 @@ use std::ops::Range;
 
 use serde::{Deserialize, Serialize};
 
-use crate::checks::check::OrderDemand;
-use crate::options::Target;
 use crate::plan::actions::ActionShares;
 use crate::plan::lives::{Act, Conduct, ReadingMode};
 use crate::plan::schedule::Schedule;
+use crate::plan::target::Target;
 use crate::wire::Entrance;
 
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -33,6 +32,15 @@ pub struct Plan {
     pub in_flight: u32,
     /// Whether members that only listen read without looking at the bytes, to measure what reading alone costs.
     pub reads_only: bool,
+}
+
+/// How much order is demanded: one order of all messages for all members, or only each publisher's own order (all that
+/// stock Nakama promises).
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize, clap::ValueEnum)]
+#[serde(rename_all = "lowercase")]
+pub enum OrderDemand {
+    Room,
+    Publisher,
 }
 
 /// One room of a run.
@@ -127,7 +135,7 @@ mod tests {
     use std::time::Duration;
 
     use super::*;
-    use crate::clients::sign_in::SignInKind;
+    use crate::plan::target::SignInKind;
 
     /// Rooms of these sizes, each with this many publishers.
     pub fn plan(sizes: &[(u32, u32)]) -> Plan {

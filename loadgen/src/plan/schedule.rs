@@ -10,7 +10,8 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
-use crate::team::clock::SECOND_NS;
+use crate::base::clock::SECOND_NS;
+use crate::base::content::ScheduleSlot;
 
 /// More messages than any room needs. Each thread keeps about 40 bytes for each message.
 pub const MESSAGES_MAX: u64 = 20_000_000;
@@ -31,14 +32,6 @@ pub enum ScheduleError {
     TooMany(u64),
     #[error("{0} phases are more than the {max} one run may have: let bursts come less often", max = Schedule::PHASES_MAX)]
     TooManyPhases(usize),
-}
-
-/// One message of one publisher: the publisher's number in its room and the message's number with that publisher, both
-/// from 0.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub struct ScheduleSlot {
-    pub publisher: u32,
-    pub number: u32,
 }
 
 /// A time with one rate, as requested.

@@ -9,8 +9,9 @@ use std::str::FromStr;
 
 use thiserror::Error;
 
+use super::Report;
 use super::section::Value;
-use super::{Report, words};
+use crate::base::words;
 use crate::checks::latency::Latency;
 use crate::checks::latency_name::LatencyName;
 

@@ -4,10 +4,10 @@ use std::ops::Range;
 
 use serde::{Deserialize, Serialize};
 
+use crate::base::clock::SECOND_NS;
 use crate::checks::latency::Latency;
+use crate::costs::progress::Progress;
 use crate::costs::series::{Second, Series};
-use crate::team::clock::SECOND_NS;
-use crate::team::orders::Progress;
 
 /// How a run went, on the shared clock.
 #[derive(Clone, Default, Debug)]

@@ -18,7 +18,7 @@ use serde_json::Value;
 
 use super::course::Timeline;
 use super::text::{number, table};
-use super::words;
+use crate::base::words;
 use noise::{Change, Sample};
 
 /// Far more than the report of a two-hour run.

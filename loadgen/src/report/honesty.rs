@@ -11,7 +11,8 @@ use crate::checks::latency_name::LatencyName;
 use crate::team::comparison;
 use crate::team::machine::MachineFigures;
 
-use super::{Section, Value, words};
+use super::{Section, Value};
+use crate::base::words;
 
 /// The generator's own delay may be this part of a latency ...
 const PART_MAX: f64 = 0.25;

@@ -8,7 +8,8 @@ mod sheet;
 use maud::{DOCTYPE, Markup, PreEscaped, html};
 use serde_json::Value as Json;
 
-use super::{Environment, Mark, Report, Section, Timing, Value, words};
+use super::{Environment, Mark, Report, Section, Timing, Value};
+use crate::base::words;
 use crate::checks::latency::Latency;
 use crate::checks::latency_name::LatencyName;
 use chart::Size;

@@ -2,7 +2,8 @@
 
 use comfy_table::{Cell, CellAlignment, Table, presets};
 
-use super::{Report, Section, Timing, words};
+use super::{Report, Section, Timing};
+use crate::base::words;
 use crate::checks::latency::Latency;
 use crate::team::machine::MachineFigures;
 

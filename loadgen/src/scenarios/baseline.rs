@@ -12,9 +12,10 @@ use tokio::process::{Child, ChildStdin, Command};
 
 use crate::costs::meter::{CostsError, Meter};
 use crate::options::RunOptions;
-use crate::report::room::{self, RoomOutcome};
-use crate::report::{self, RunResults, Section};
+use crate::report::{RunResults, Section};
 use crate::scenarios::bare::Orders;
+use crate::scenarios::baseline_results;
+use crate::scenarios::room_results::{self, RoomOutcome};
 use crate::scenarios::scenario::{self, RunError};
 use crate::watch;
 use crate::wire::Dialect;
@@ -62,11 +63,11 @@ pub async fn run(options: &RunOptions, real: &RoomOutcome) -> Result<Baseline, B
         None => {
             watch::note("baseline: the same with members that only read");
             let read = scenario::run(&reading_only(&options)).await?;
-            Some(report::baseline::beside_reading(&checked, &read))
+            Some(baseline_results::beside_reading(&checked, &read))
         }
     };
     bare.end().await?;
-    Ok(Baseline { results: room::results(&options, checked), reading })
+    Ok(Baseline { results: room_results::results(&options, checked), reading })
 }
 
 /// The same run with members that only read. Their deliveries are not counted, so there is nothing to wait for.
@@ -84,7 +85,7 @@ fn orders(options: &RunOptions, real: &RoomOutcome) -> Result<Orders, BaselineEr
     if matches!(plan.target.dialect, Dialect::Plain(_)) && plan.rooms.len() > 1 {
         return Err(BaselineError::PlainRooms);
     }
-    let process = Meter::find(options)?.process().ok_or(BaselineError::NoProcess)?;
+    let process = Meter::find(options.pid, plan.target.server, None)?.process().ok_or(BaselineError::NoProcess)?;
     let figures = &real.figures;
     Ok(Orders {
         address: plan.target.server.ip(),

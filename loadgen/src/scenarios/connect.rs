@@ -8,18 +8,19 @@ use std::time::{Duration, Instant};
 
 use thiserror::Error;
 
+use crate::base::clock::{self, SECOND_NS};
+use crate::base::words::{grouped, ratio};
 use crate::checks::latency_name::LatencyName;
-use crate::clients::idlers::{Held, Holding};
 use crate::costs::kernel::KernelReading;
 use crate::costs::listening;
+use crate::costs::progress::Progress;
 use crate::costs::series::ServerWatch;
 use crate::costs::server::{CpuTime, ServerProbe};
 use crate::options::ConnectOptions;
-use crate::report::words::{grouped, ratio};
+use crate::orders::idle_users::{Held, Holding, Resident};
+use crate::orders::{Order, Word};
 use crate::report::{Course, Generator, KEY_SHOWN, Mark, Route, RunResults, Section, Value};
-use crate::team::clock::{self, SECOND_NS};
 use crate::team::machine::MachineFigures;
-use crate::team::orders::{Order, Progress, Word};
 use crate::team::process::{LOOK_EVERY, Sites, Team, TeamError};
 use crate::watch::{self, Stage, Watch};
 
@@ -194,7 +195,7 @@ fn connections(options: &ConnectOptions, outcome: &ConnectOutcome) -> Section {
 
 /// What each user costs the generator and the kernel.
 fn memory(outcome: &ConnectOutcome) -> Section {
-    let grown = |resident: &crate::clients::idlers::Resident| resident.held_bytes as f64 - resident.before_bytes as f64;
+    let grown = |resident: &Resident| resident.held_bytes as f64 - resident.before_bytes as f64;
     let own: f64 = outcome.held.resident.iter().map(grown).sum();
     let connected = outcome.held.connected as f64;
     let section = Section::new("memory")

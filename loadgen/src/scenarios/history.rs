@@ -5,31 +5,30 @@
 //! correct answers.
 
 mod fill;
-mod reads;
 mod walk;
 
 use std::time::{Duration, Instant};
 
 use thiserror::Error;
 
+use crate::base::clock::{self, SECOND_NS};
+use crate::base::words::{grouped, number, ratio};
+use crate::checks::known_pages::{KnownPage, PageKind};
 use crate::clients::pages::{self, Reader};
 use crate::clients::sign_in::{FrontDoor, SignInError};
 use crate::costs::listening;
 use crate::costs::series::ServerWatch;
 use crate::costs::server::{CpuTime, ServerProbe};
 use crate::options::HistoryOptions;
-use crate::report::words::{grouped, number, ratio};
+use crate::orders::history_reads::{Fetched, Reading};
+use crate::orders::{Order, Word};
 use crate::report::{Course, Generator, KEY_SHOWN, Mark, Route, RunResults, Section, Value};
-use crate::team::clock::{self, SECOND_NS};
 use crate::team::machine::MachineFigures;
-use crate::team::orders::{Order, Word};
 use crate::team::process::{LOOK_EVERY, Sites, Team, TeamError};
 use crate::watch::{self, Stage, Watch};
 
 use fill::{FillError, Filler, Filling, PUBLISHER};
-use walk::{Kind, Known, Walk, WalkError, WalkFigures};
-
-pub use reads::{Fetched, Reading, Timetable, serve};
+use walk::{Walk, WalkError, WalkFigures};
 
 /// Workers receive the start this long before it, so that none is late for the first read.
 const START_DELAY_NS: u64 = SECOND_NS / 2;
@@ -120,7 +119,7 @@ impl<'a> Run<'a> {
     async fn start(
         options: &'a HistoryOptions,
         channel_id: String,
-        pages: &[Known],
+        pages: &[KnownPage],
         probe: Option<ServerProbe>,
     ) -> Result<Self, HistoryError> {
         let sites = Sites::find(&options.workforce, options.readers, u64::from(options.run)).await?;
@@ -219,8 +218,9 @@ pub fn results(options: &HistoryOptions, outcome: HistoryOutcome) -> RunResults 
     let mut settings = options.clone();
     KEY_SHOWN.clone_into(&mut settings.target.server_key);
     let HistoryOutcome { machines, mut fetched, course, .. } = outcome;
-    let latencies =
-        Kind::ALL.into_iter().filter_map(|kind| Some((kind.latency(), Route::Timed, fetched.latencies.remove(&kind)?)));
+    let latencies = PageKind::ALL
+        .into_iter()
+        .filter_map(|kind| Some((kind.latency(), Route::Timed, fetched.latencies.remove(&kind)?)));
     let nothing = (fetched.answered == 0).then(|| "no page was read, so nothing was shown".to_owned());
     RunResults {
         scenario: "history",

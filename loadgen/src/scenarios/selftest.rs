@@ -18,8 +18,9 @@ use tokio::time::timeout;
 
 use crate::checks::figures::Figures;
 use crate::options::{RunOptions, SelftestOptions};
-use crate::report::{self, room::RoomOutcome};
+use crate::report;
 use crate::scenarios::proxy::{DELAY, Fault, Proxy, Victims};
+use crate::scenarios::room_results::RoomOutcome;
 use crate::scenarios::scenario::{self, RunError};
 use crate::watch;
 

@@ -163,8 +163,7 @@ fn contains(text: &[u8], sought: &[u8]) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::plan::content::{self, Content};
-    use crate::plan::schedule::ScheduleSlot;
+    use crate::base::content::{self, Content, ScheduleSlot};
 
     const RUN: u32 = 7;
     const SPEAKER: Speaker<'_> = Speaker { user: 4, room: "lobby" };

@@ -7,14 +7,13 @@ use tokio_tungstenite::tungstenite::protocol::frame::coding::{Data, OpCode};
 use tokio_tungstenite::tungstenite::{Bytes, Utf8Bytes};
 
 use super::*;
-use crate::checks::check::OrderDemand;
-use crate::clients::frames::{Frames, Whole};
 use crate::clients::sign_in::SignInKind;
-use crate::options::Target;
 use crate::plan::actions::ActionShares;
 use crate::plan::draws::Draws;
-use crate::plan::run_plan::Plan;
+use crate::plan::run_plan::{OrderDemand, Plan};
 use crate::plan::schedule::Schedule;
+use crate::plan::target::Target;
+use crate::wire::frames::{Frames, Whole};
 
 const MEMBERS: u32 = 6;
 const PUBLISHERS: u32 = 2;

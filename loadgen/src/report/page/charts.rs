@@ -129,7 +129,7 @@ fn middle(point: &Point) -> f64 {
     point.at_secs as f64 + 0.5
 }
 
-type Count = fn(&crate::team::orders::Progress) -> u64;
+type Count = fn(&crate::costs::progress::Progress) -> u64;
 
 fn rates(timeline: &Timeline, title: &'static str, caption: &str, counts: &[(&'static str, Count)]) -> Chart {
     let line = |(name, count): &(&'static str, Count)| Line {

@@ -15,7 +15,7 @@ use tokio_tungstenite::tungstenite::protocol::frame::coding::{Data, OpCode};
 
 use super::batch::Batch;
 use super::conversation::{Conversation, Event};
-use crate::clients::frames::Whole;
+use crate::wire::frames::Whole;
 use crate::wire::{Asked, Dialect};
 
 /// How many parcels may wait for a thread. A thread that is further behind cannot keep up, and the process ends with an

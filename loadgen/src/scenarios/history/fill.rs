@@ -7,13 +7,12 @@ use futures_util::SinkExt;
 use thiserror::Error;
 use tokio::task::JoinHandle;
 
+use crate::base::clock;
+use crate::base::content::{self, Content, ScheduleSlot};
 use crate::clients::client::{self, ClientError, Way};
 use crate::clients::socket::{self, Socket};
-use crate::options::Target;
-use crate::plan::content::{self, Content};
 use crate::plan::lives::ReadingMode;
-use crate::plan::schedule::ScheduleSlot;
-use crate::team::clock;
+use crate::plan::target::Target;
 use crate::wire::{Entrance, Heard, Request, Scratch, Speaker};
 
 /// How many messages may be sent but not answered yet: a server accepts that many from one session without a pause.

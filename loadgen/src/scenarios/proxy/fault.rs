@@ -1,7 +1,7 @@
 //! The fault that the proxy commits: at one message in many, and it counts them. Pure; the caller does the waiting.
 
-use crate::clients::frames::Whole;
-use crate::plan::content::Content;
+use crate::base::content::Content;
+use crate::wire::frames::Whole;
 
 /// A fault that a server might have.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -178,7 +178,7 @@ mod tests {
     use tokio_tungstenite::tungstenite::protocol::frame::coding::{Data, OpCode};
 
     use super::*;
-    use crate::plan::schedule::ScheduleSlot;
+    use crate::base::content::ScheduleSlot;
 
     /// Passes eight messages of two publishers in turn, with another frame before each. In the result, a message is
     /// written as a letter for its publisher and its number, with `'` after a changed one and `~` after a late one.

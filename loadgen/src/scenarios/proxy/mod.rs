@@ -21,9 +21,9 @@ use tokio::task::LocalSet;
 use tokio_tungstenite::tungstenite::protocol::frame::coding::{Data, OpCode};
 use tokio_tungstenite::tungstenite::{Bytes, Utf8Bytes};
 
-use crate::clients::frames::{Frames, Whole};
-use crate::plan::content::{self, Content};
+use crate::base::content::{self, Content};
 use crate::plan::run_plan::{Plan, RoomPlan};
+use crate::wire::frames::{Frames, Whole};
 use crate::wire::{Frame, Heard, Kind, Scratch};
 
 use fault::FaultInjector;

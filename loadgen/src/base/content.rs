@@ -10,8 +10,6 @@ use std::fmt::Write;
 
 use serde::Deserialize;
 
-use crate::plan::schedule::ScheduleSlot;
-
 /// The text before the checksum. It occurs once: every other value is a number or padding.
 const CHECKSUM_MEMBER: &str = ",\"c\":";
 const PADDING_MEMBER: &str = ",\"x\":\"";
@@ -23,6 +21,14 @@ pub const CONTENT_BYTES_MIN: usize = 100;
 /// A send of this content still fits the 4,096 bytes that a client's frame may have. A quarter of these is left for the
 /// envelope (a channel id of at most 70 bytes) and for the backslashes before a dozen quotes.
 pub const CONTENT_BYTES_MAX: usize = 3_072;
+
+/// One message of one publisher: the publisher's number in its room and the message's number with that publisher, both
+/// from 0.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct ScheduleSlot {
+    pub publisher: u32,
+    pub number: u32,
+}
 
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Content {

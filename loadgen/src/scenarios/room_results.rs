@@ -2,18 +2,19 @@
 
 use std::collections::HashMap;
 
-use crate::checks::check::{Answers, Disagreement, OrderDemand};
+use crate::checks::check::{Answers, Disagreement};
 use crate::checks::figures::Figures;
 use crate::checks::latency_name::LatencyName;
 use crate::checks::whole_history::HistoryFigures;
 use crate::costs::meter::Costs;
+use crate::costs::progress::Progress;
 use crate::options::RunOptions;
+use crate::plan::run_plan::OrderDemand;
 use crate::team::machine::MachineFigures;
-use crate::team::orders::Progress;
 
-use super::costs;
-use super::words::{grouped, number, ratio};
-use super::{Course, Generator, KEY_SHOWN, Route, RunResults, Section, Value};
+use super::room_costs;
+use crate::base::words::{grouped, number, ratio};
+use crate::report::{Course, Generator, KEY_SHOWN, Route, RunResults, Section, Value};
 
 const ROOM_PROMISE: &str = "everything accepted was delivered to everybody, once and in order";
 const EVENT_PROMISE: &str =
@@ -54,7 +55,7 @@ pub fn results(options: &RunOptions, outcome: RoomOutcome) -> RunResults {
     sections.extend(comes_and_goes.then(|| coming_and_going(&outcome)));
     sections
         .extend(outcome.history.iter().flat_map(|history| [history_reads(&outcome.figures), whole_history(history)]));
-    sections.extend(costs::sections(options, &outcome.costs, &outcome.figures, &outcome.course));
+    sections.extend(room_costs::sections(options, &outcome.costs, &outcome.figures, &outcome.course));
     let nothing = (accepted == 0).then(|| "no message was accepted, so nothing was shown".to_owned());
     let last_member = outcome.figures.last_member(&options.plan);
     let reached =

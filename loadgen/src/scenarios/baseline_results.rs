@@ -1,10 +1,9 @@
 //! The figures of a run beside those of the bare server: the bare server's values, and the real server's as a share of
 //! them.
 
-use super::honesty::Timing;
-use super::room::RoomOutcome;
-use super::section::Row;
-use super::{RunResults, Section, Value, words};
+use super::room_results::RoomOutcome;
+use crate::base::words;
+use crate::report::{Row, RunResults, Section, Timing, Value};
 
 /// The rows about speed and cost, by section.
 const COMPARED: [(&str, &str); 11] = [
