@@ -60,17 +60,18 @@ const HGRM: &str = "hgrm";
 /// Where a report goes besides the terminal.
 #[derive(Args, Clone, Default, Debug)]
 pub struct Outputs {
-    /// Also write all figures to this file
+    /// Write all figures to this file, as JSON
     #[arg(long, value_name = "FILE")]
     json: Option<PathBuf>,
-    /// Also write a page with charts to this file
+    /// Write a page with charts to this file, as HTML
     #[arg(long, value_name = "FILE")]
     html: Option<PathBuf>,
-    /// Also write each latency as a percentile distribution of HdrHistogram: into this directory, or, when the name ends
-    /// with .hgrm, the first one into this file
+    /// Write the percentile distribution of each latency, in the format of HdrHistogram: all into this directory, or only
+    /// the first into this file if the name ends with .hgrm
     #[arg(long, value_name = "DIR|FILE")]
     hgrm: Option<PathBuf>,
-    /// Fail the run when this holds, as in 'p99>250ms', 'ack max>2s', 'missing>0', 'deliveries/s<10000'; may be repeated
+    /// Fail the run if this condition is true, as in 'p99>250ms', 'last member max>2s', 'missing>0', 'deliveries/s<10000';
+    /// the flag may be given several times
     #[arg(long, value_name = "CONDITION")]
     fail_if: Vec<Condition>,
 }

@@ -12,7 +12,7 @@ use crate::plan::schedule::Schedule;
 pub struct RoomArguments {
     #[command(flatten)]
     attendance: AttendanceArguments,
-    /// Messages a second, by all publishers together
+    /// Messages per second, of all publishers together
     #[arg(long, value_name = "N", default_value_t = 100.0)]
     rate: f64,
     #[command(flatten)]

@@ -69,12 +69,12 @@ enum Comparison {
 
 #[derive(Debug, Error, PartialEq)]
 pub enum ConditionError {
-    #[error("{0:?} compares nothing: write a figure, one of > >= < <=, and a limit, like 'p99>250ms' or 'missing>0'")]
+    #[error("{0:?} has no comparison: write a figure, one of > >= < <=, and a limit, as in 'p99>250ms' or 'missing>0'")]
     WithoutComparison(String),
     #[error("there is no figure {name:?}: {}", allowed())]
     UnknownFigure { name: String },
     #[error(
-        "{0:?} is no limit: a number, behind it ns, us, ms or s for times, B, KiB, MiB or GiB for sizes, % for parts"
+        "{0:?} is not a limit for this figure: write a number, followed by ns, us, ms or s for a time, by B, KiB, MiB or GiB for a size, by % for a part"
     )]
     BadLimit(String),
 }
@@ -295,19 +295,19 @@ mod tests {
         );
         check("busiest thread>90%", Ok((row("generator", "busiest thread"), Comparison::Above, 0.9)));
         for (text, said) in [
-            ("p99", "compares nothing"),
-            ("", "compares nothing"),
-            ("p99=5ms", "compares nothing"),
+            ("p99", "has no comparison"),
+            ("", "has no comparison"),
+            ("p99=5ms", "has no comparison"),
             ("p0>5ms", "allowed are p50"),
             ("p101>5ms", "allowed are p50"),
             ("speed>5", "missing, duplicates"),
             ("nap p99>5ms", "delivery, ack, last member, history, connect, join, newest page, deep oldest first"),
             ("page p99>5ms", "there is no figure"),
-            ("p99>250", "is no limit"),
-            ("p99>fast", "is no limit"),
-            ("missing>5ms", "is no limit"),
-            ("p99>ms", "is no limit"),
-            ("p99><5ms", "is no limit"),
+            ("p99>250", "is not a limit"),
+            ("p99>fast", "is not a limit"),
+            ("missing>5ms", "is not a limit"),
+            ("p99>ms", "is not a limit"),
+            ("p99><5ms", "is not a limit"),
         ] {
             check(text, Err(said));
         }

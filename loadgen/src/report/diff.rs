@@ -26,9 +26,9 @@ const FILE_BYTES_MAX: u64 = 1 << 30;
 
 #[derive(Args)]
 pub struct DiffArguments {
-    /// The JSON of the run to compare with
+    /// The JSON report of the first run
     before: PathBuf,
-    /// The JSON of the run to compare
+    /// The JSON report of the second run, which is compared with the first
     after: PathBuf,
 }
 
