@@ -16,8 +16,8 @@ fn folder(path: &Path) -> String {
 
 fn files(directory: &Path) -> Vec<PathBuf> {
     let entries = fs::read_dir(directory).expect("a folder of the source").map(|entry| entry.expect("an entry").path());
-    let (folders, files): (Vec<_>, Vec<_>) = entries.partition(|path| path.is_dir());
-    let rust = files.into_iter().filter(|path| path.extension().is_some_and(|extension| extension == "rs"));
+    let (folders, others): (Vec<_>, Vec<_>) = entries.partition(|path| path.is_dir());
+    let rust = others.into_iter().filter(|path| path.extension().is_some_and(|extension| extension == "rs"));
     rust.chain(folders.iter().flat_map(|folder| files(folder))).collect()
 }
 

@@ -15,6 +15,7 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 use crate::checks::check::{Answers, Sightings};
 use crate::checks::figures::Figures;
+use crate::costs::progress::Progress;
 use crate::costs::series::Second;
 use crate::orders::history_reads::{Fetched, Reading};
 use crate::orders::idle_users::{Held, Holding};

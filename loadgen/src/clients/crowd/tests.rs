@@ -7,11 +7,11 @@ use tokio_tungstenite::tungstenite::protocol::frame::coding::{Data, OpCode};
 use tokio_tungstenite::tungstenite::{Bytes, Utf8Bytes};
 
 use super::*;
-use crate::clients::sign_in::SignInKind;
 use crate::plan::actions::ActionShares;
 use crate::plan::draws::Draws;
 use crate::plan::run_plan::{OrderDemand, Plan};
 use crate::plan::schedule::Schedule;
+use crate::plan::target::SignInKind;
 use crate::plan::target::Target;
 use crate::wire::frames::{Frames, Whole};
 
