@@ -1,15 +1,18 @@
 //! `loadgen`: fills chat rooms with real clients, and checks every delivery.
 
+mod base;
 mod checks;
 mod clients;
 mod costs;
 mod options;
+mod orders;
 mod plan;
 mod report;
 mod scenarios;
 mod team;
 mod watch;
 mod wire;
+mod worker;
 
 use std::process::ExitCode;
 
@@ -19,7 +22,7 @@ use crate::options::{
 };
 use crate::report::diff::DiffArguments;
 use crate::team::introduction::Secret;
-use crate::team::worker::runtime;
+use crate::worker::runtime;
 
 /// The exit code for a wrong command line.
 const EXIT_USAGE: u8 = 2;
@@ -69,7 +72,7 @@ fn work(arguments: WorkerArguments) -> ExitCode {
     match arguments.listen {
         Some(address) => finish(team::host::run(address, Secret::new(arguments.secret)).map(|()| true)),
         // The coordinator has been told the error and reports it.
-        None => team::worker::run(arguments.clock_offset_ns).map_or(ExitCode::FAILURE, |()| ExitCode::SUCCESS),
+        None => worker::run(arguments.clock_offset_ns).map_or(ExitCode::FAILURE, |()| ExitCode::SUCCESS),
     }
 }
 
@@ -82,22 +85,22 @@ fn scenario(options: &RunOptions) -> Result<bool, String> {
         }
         false => None,
     };
-    let mut findings = report::room::findings(options, outcome);
+    let mut results = scenarios::room_results::results(options, outcome);
     if let Some(baseline) = &baseline {
-        findings.sections.extend(report::baseline::sections(&findings, &baseline.findings));
-        findings.sections.extend(baseline.reading.clone());
+        results.sections.extend(scenarios::baseline_results::sections(&results, &baseline.results));
+        results.sections.extend(baseline.reading.clone());
     }
-    report::publish(findings, &options.outputs)
+    report::publish(results, &options.outputs)
 }
 
 fn connect(options: &ConnectOptions) -> Result<bool, String> {
     let outcome = runtime()?.block_on(scenarios::connect::run(options)).map_err(|error| error.to_string())?;
-    report::publish(scenarios::connect::findings(options, outcome), &options.outputs)
+    report::publish(scenarios::connect::results(options, outcome), &options.outputs)
 }
 
 fn history(options: &HistoryOptions) -> Result<bool, String> {
     let outcome = runtime()?.block_on(scenarios::history::run(options)).map_err(|error| error.to_string())?;
-    report::publish(scenarios::history::findings(options, outcome), &options.outputs)
+    report::publish(scenarios::history::results(options, outcome), &options.outputs)
 }
 
 fn curve(options: &CurveOptions) -> Result<bool, String> {

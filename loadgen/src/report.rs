@@ -1,20 +1,16 @@
 //! The results of a run: judged, and written for people and for programs.
 //!
-//! A scenario passes its findings to this module: sections of counts, latencies, and its course in time. The code here
-//! is the same for all scenarios; code for one scenario is in the file with its name.
+//! A scenario passes its results to this module: sections of counts, latencies, and its course in time. The code here
+//! is the same for all scenarios; what only one scenario reports is in `scenarios/`.
 
-pub mod baseline;
 mod condition;
-mod costs;
 mod course;
 pub mod diff;
 mod environment;
 mod honesty;
 mod page;
-pub mod room;
 mod section;
 mod text;
-pub mod words;
 
 use std::fmt;
 use std::io::{self, Write as _};
@@ -25,19 +21,20 @@ use serde::Serialize;
 use serde::ser::SerializeMap;
 
 use crate::checks::latency::Latency;
+use crate::checks::latency_name::LatencyName;
 
 pub use course::{Course, Mark};
 pub use environment::{Environment, KEY_SHOWN};
 pub use honesty::{Generator, Route, Timing};
 pub use page::{Chart, Grid, Line, Scale, Sheet};
-pub use section::{Section, Value};
+pub use section::{Row, Section, Value};
 pub use text::{number, table};
 
 use condition::Condition;
 use course::Timeline;
 
 /// A finished run of any scenario, before it is judged.
-pub struct Findings {
+pub struct RunResults {
     /// The scenario's name on the command line.
     pub scenario: &'static str,
     /// What was run, in one sentence.
@@ -46,7 +43,7 @@ pub struct Findings {
     pub settings: serde_json::Value,
     pub sections: Vec<Section>,
     /// The latencies measured at the server, the most important first.
-    pub latencies: Vec<(&'static str, Route, Latency)>,
+    pub latencies: Vec<(LatencyName, Route, Latency)>,
     /// Reasons why the run is not faultless, besides the counts that are faults themselves.
     pub faults: Vec<String>,
     /// What a faultless run has shown, for the verdict.
@@ -57,35 +54,31 @@ pub struct Findings {
     pub course: Course,
 }
 
-/// The latency that is also shown second by second.
-pub const DELIVERY: &str = "delivery";
-/// How long messages took until all members had them.
-pub const LAST_MEMBER: &str = "last member";
-
 /// The ending of the names of files with percentile distributions.
 const HGRM: &str = "hgrm";
 
 /// Where a report goes besides the terminal.
 #[derive(Args, Clone, Default, Debug)]
 pub struct Outputs {
-    /// Also write all figures to this file
+    /// Write all figures to this file, as JSON
     #[arg(long, value_name = "FILE")]
     json: Option<PathBuf>,
-    /// Also write a page with charts to this file
+    /// Write a page with charts to this file, as HTML
     #[arg(long, value_name = "FILE")]
     html: Option<PathBuf>,
-    /// Also write each latency as a percentile distribution of HdrHistogram: into this directory, or, when the name ends
-    /// with .hgrm, the first one into this file
+    /// Write the percentile distribution of each latency, in the format of HdrHistogram: all into this directory, or only
+    /// the first into this file if the name ends with .hgrm
     #[arg(long, value_name = "DIR|FILE")]
     hgrm: Option<PathBuf>,
-    /// Fail the run when this holds, as in 'p99>250ms', 'ack max>2s', 'missing>0', 'deliveries/s<10000'; may be repeated
+    /// Fail the run if this condition is true, as in 'p99>250ms', 'last member max>2s', 'missing>0', 'deliveries/s<10000';
+    /// the flag may be given several times
     #[arg(long, value_name = "CONDITION")]
     fail_if: Vec<Condition>,
 }
 
 /// All figures of a run, and the verdict.
 pub struct Report {
-    findings: Findings,
+    results: RunResults,
     timings: Vec<Timing>,
     faults: Vec<String>,
     /// The sections of the scenario and of the generator.
@@ -100,8 +93,8 @@ pub fn show(text: &dyn fmt::Display) {
 }
 
 /// Judges a run, prints it and writes the requested files. Returns whether the run passed.
-pub fn publish(findings: Findings, outputs: &Outputs) -> Result<bool, String> {
-    let report = Report::new(findings, &outputs.fail_if);
+pub fn publish(results: RunResults, outputs: &Outputs) -> Result<bool, String> {
+    let report = Report::new(results, &outputs.fail_if);
     show(&report.text());
     if let Some(path) = &outputs.json {
         written(path, report.write_json(path))?;
@@ -121,14 +114,14 @@ pub fn written(path: &Path, outcome: io::Result<()>) -> Result<(), String> {
 }
 
 impl Report {
-    pub fn new(findings: Findings, conditions: &[Condition]) -> Self {
-        let timings = findings.latencies.iter();
-        let timings = timings.map(|(name, route, latency)| Timing::judged(name, *route, latency, &findings.generator));
+    pub fn new(results: RunResults, conditions: &[Condition]) -> Self {
+        let timings = results.latencies.iter();
+        let timings = timings.map(|(name, route, latency)| Timing::judged(*name, *route, latency, &results.generator));
         let timings = timings.collect();
-        let sections: Vec<Section> = findings.sections.iter().cloned().chain([findings.generator.section()]).collect();
+        let sections: Vec<Section> = results.sections.iter().cloned().chain([results.generator.section()]).collect();
         let counted = sections.iter().flat_map(Section::faults);
-        let faults = counted.chain(findings.faults.iter().cloned()).collect();
-        let mut report = Self { timings, faults, environment: Environment::here(), sections, findings };
+        let faults = counted.chain(results.faults.iter().cloned()).collect();
+        let mut report = Self { timings, faults, environment: Environment::here(), sections, results };
         let broken: Vec<String> = conditions.iter().filter_map(|condition| condition.broken_by(&report)).collect();
         report.faults.extend(broken);
         report
@@ -140,7 +133,7 @@ impl Report {
     }
 
     /// Why a latency is the generator's own, if it is.
-    pub fn generator_bound_of(&self, name: &str) -> Option<&str> {
+    pub fn generator_bound_of(&self, name: LatencyName) -> Option<&str> {
         self.generator_bound().find(|(bound, _)| *bound == name).map(|(_, why)| why)
     }
 
@@ -151,13 +144,13 @@ impl Report {
     /// The verdict in words: first whether the server kept its promise, then whether the figures are the server's own.
     fn verdict(&self) -> String {
         let mut verdict = if self.passed() {
-            format!("PASSED: {}.", self.findings.promise)
+            format!("PASSED: {}.", self.results.promise)
         } else {
             format!("FAILED: {}.", self.faults.join("; "))
         };
         let bound: Vec<_> = self.generator_bound().collect();
         let reasons = bound.chunk_by(|(_, one), (_, other)| one == other).map(|latencies| {
-            let names = latencies.iter().map(|(name, _)| *name).collect::<Vec<_>>().join(" and ");
+            let names = latencies.iter().map(|(name, _)| name.name()).collect::<Vec<_>>().join(" and ");
             format!("for {names}, as {}", latencies[0].1)
         });
         let reasons = reasons.collect::<Vec<_>>().join("; ");
@@ -168,21 +161,22 @@ impl Report {
     }
 
     /// The latencies that are the generator's own, and why.
-    fn generator_bound(&self) -> impl Iterator<Item = (&'static str, &str)> {
+    fn generator_bound(&self) -> impl Iterator<Item = (LatencyName, &str)> {
         self.timings.iter().filter_map(|timing| Some((timing.name, timing.generator_bound.as_deref()?)))
     }
 
     fn timeline(&self) -> Timeline {
-        let shown = self.timings.iter().all(|timing| timing.name != DELIVERY || timing.generator_bound.is_none());
-        self.findings.course.timeline(shown)
+        let shown =
+            self.timings.iter().all(|timing| timing.name != LatencyName::Delivery || timing.generator_bound.is_none());
+        self.results.course.timeline(shown)
     }
 
     /// Writes the first latency into one file, or each latency into a file of a directory. A generator-bound latency is
     /// not written.
     fn write_distributions(&self, path: &Path) -> io::Result<()> {
-        let generator = &self.findings.generator;
+        let generator = &self.results.generator;
         let of_server = self.timings.iter().filter(|timing| timing.generator_bound.is_none());
-        let of_server = of_server.map(|timing| (timing.name, &timing.latency));
+        let of_server = of_server.map(|timing| (timing.name.name(), &timing.latency));
         if path.extension().is_some_and(|extension| extension == HGRM) {
             return match of_server.take(1).last() {
                 Some((_, latency)) => std::fs::write(path, latency.distribution()),
@@ -206,23 +200,25 @@ impl Report {
 
 impl Serialize for Report {
     fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        let Self { findings, timings, faults, environment, .. } = self;
+        let Self { results, timings, faults, environment, .. } = self;
         let mut members = serializer.serialize_map(None)?;
-        members.serialize_entry("scenario", findings.scenario)?;
+        members.serialize_entry("scenario", results.scenario)?;
         members.serialize_entry("passed", &self.passed())?;
         members.serialize_entry("verdict", &self.verdict())?;
-        members
-            .serialize_entry("generator_bound", &self.generator_bound().map(|(name, _)| name).collect::<Vec<_>>())?;
+        members.serialize_entry(
+            "generator_bound",
+            &self.generator_bound().map(|(name, _)| name.name()).collect::<Vec<_>>(),
+        )?;
         members.serialize_entry("faults", faults)?;
-        members.serialize_entry("samples", &findings.samples)?;
+        members.serialize_entry("samples", &results.samples)?;
         members.serialize_entry("environment", environment)?;
-        members.serialize_entry("settings", &findings.settings)?;
+        members.serialize_entry("settings", &results.settings)?;
         for section in &self.sections {
             members.serialize_entry(&section.key(), section)?;
         }
-        members.serialize_entry("latency", &Latencies(timings, &findings.generator))?;
-        members.serialize_entry("threads", &findings.generator.threads)?;
-        members.serialize_entry("machines", &findings.generator.machines)?;
+        members.serialize_entry("latency", &Latencies(timings, &results.generator))?;
+        members.serialize_entry("threads", &results.generator.threads)?;
+        members.serialize_entry("machines", &results.generator.machines)?;
         members.serialize_entry("series", &self.timeline())?;
         members.end()
     }
@@ -237,10 +233,14 @@ impl Serialize for Latencies<'_> {
         let mut members = serializer.serialize_map(None)?;
         for timing in *timings {
             let figures = LatencyFigures::of(&timing.latency, timing.generator_bound.as_deref());
-            members.serialize_entry(&timing.name.replace(' ', "_"), &figures)?;
+            members.serialize_entry(&timing.name.name().replace(' ', "_"), &figures)?;
         }
         members.serialize_entry("generator_lateness", &LatencyFigures::of(&generator.lateness, None))?;
         members.serialize_entry("generator_lag", &LatencyFigures::of(&generator.lag, None))?;
+        if !generator.reads_lateness.is_empty() {
+            let of_reads = LatencyFigures::of(&generator.reads_lateness, None);
+            members.serialize_entry("generator_lateness_of_reads", &of_reads)?;
+        }
         if !generator.publishers_lag.is_empty() {
             let of_publishers = LatencyFigures::of(&generator.publishers_lag, None);
             members.serialize_entry("generator_lag_of_publishers", &of_publishers)?;
@@ -279,10 +279,10 @@ pub mod tests {
     use super::*;
 
     /// A small run without faults: every latency is 10 ms, with 500 deliveries a second.
-    pub fn findings() -> Findings {
+    pub fn results() -> RunResults {
         let mut latency = Latency::default();
         (0..1_000).for_each(|_| latency.record_ns(10_000_000));
-        Findings {
+        RunResults {
             scenario: "room",
             heading: "a small run".to_owned(),
             settings: serde_json::json!({"users": 5}),
@@ -290,7 +290,10 @@ pub mod tests {
                 Section::new("messages").count("scheduled", 4).fault("unanswered", 0, "without an answer"),
                 Section::new("deliveries").fault("missing", 0, "missing").row("per second", Value::Number(500.0)),
             ],
-            latencies: vec![(DELIVERY, Route::ToMembers, latency.clone()), ("ack", Route::BackToPublisher, latency)],
+            latencies: vec![
+                (LatencyName::Delivery, Route::ToMembers, latency.clone()),
+                (LatencyName::Ack, Route::BackToPublisher, latency),
+            ],
             faults: Vec::new(),
             promise: "all is well",
             samples: Vec::new(),
@@ -301,28 +304,28 @@ pub mod tests {
 
     #[test]
     fn a_run_fails_for_a_fault_and_for_a_condition() {
-        let check = |change: fn(&mut Findings), conditions: &[&str], expected: &str| {
-            let mut findings = findings();
-            change(&mut findings);
+        let check = |change: fn(&mut RunResults), conditions: &[&str], expected: &str| {
+            let mut results = results();
+            change(&mut results);
             let conditions: Vec<Condition> = conditions.iter().map(|text| text.parse().expect("valid")).collect();
-            let report = Report::new(findings, &conditions);
+            let report = Report::new(results, &conditions);
             assert_eq!(report.passed(), expected.starts_with("PASSED"), "{}", report.verdict());
             assert_eq!(report.verdict(), expected);
         };
         check(|_| {}, &["p99>20ms"], "PASSED: all is well.");
         check(|_| {}, &["p99>5ms"], "FAILED: --fail-if 'p99>5ms': it is 10.0 ms.");
-        check(|findings| findings.faults.push("odd".into()), &[], "FAILED: odd.");
+        check(|results| results.faults.push("odd".into()), &[], "FAILED: odd.");
         let lose =
-            |findings: &mut Findings| findings.sections[1] = Section::new("deliveries").fault("missing", 3, "missing");
+            |results: &mut RunResults| results.sections[1] = Section::new("deliveries").fault("missing", 3, "missing");
         check(lose, &[], "FAILED: 3 missing.");
     }
 
     #[test]
     fn a_generator_that_was_slow_itself_shows_no_latency() {
-        let mut findings = findings();
-        (0..100).for_each(|_| findings.generator.lag.record_ns(6_000_000));
-        findings.generator.lateness = findings.generator.lag.clone();
-        let report = Report::new(findings, &["p99>20ms".parse().expect("valid")]);
+        let mut results = results();
+        (0..100).for_each(|_| results.generator.lag.record_ns(6_000_000));
+        results.generator.lateness = results.generator.lag.clone();
+        let report = Report::new(results, &["p99>20ms".parse().expect("valid")]);
         assert!(report.verdict().contains("FAILED: --fail-if 'p99>20ms' cannot be decided"), "{}", report.verdict());
         assert!(report.verdict().contains("GENERATOR-BOUND"), "{}", report.verdict());
         let json = serde_json::to_value(&report).expect("JSON");

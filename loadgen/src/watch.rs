@@ -6,9 +6,9 @@ use std::time::{Duration, Instant};
 
 use indicatif::{ProgressBar, ProgressStyle};
 
+use crate::base::words;
+use crate::costs::progress::Progress;
 use crate::costs::series::Series;
-use crate::report::words;
-use crate::team::orders::Progress;
 
 /// How often a plain line is written.
 pub const LINE_EVERY: Duration = Duration::from_secs(2);

@@ -11,23 +11,16 @@ use std::ops::Range;
 
 use serde::{Deserialize, Serialize};
 
+use crate::base::content::ScheduleSlot;
 use crate::checks::acceptances::Acceptances;
 use crate::checks::record::{Entry, Said};
-use crate::plan::schedule::{Schedule, Slot};
+use crate::plan::run_plan::OrderDemand;
+use crate::plan::schedule::Schedule;
 use crate::wire::Kind;
-
-/// How much order is demanded: one order of all messages for all members, or only each publisher's own order (all that
-/// stock Nakama promises).
-#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize, clap::ValueEnum)]
-#[serde(rename_all = "lowercase")]
-pub enum OrderDemand {
-    Room,
-    Publisher,
-}
 
 /// The result of checking one arrival.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum Finding {
+pub enum DeliveryResult {
     /// New, and in its place.
     InOrder,
     /// New, but it came after a message that other members received later, or that its publisher sent later.
@@ -44,7 +37,7 @@ pub enum Finding {
 /// order.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Observation {
-    pub finding: Finding,
+    pub result: DeliveryResult,
     pub first: bool,
 }
 
@@ -105,7 +98,7 @@ struct Hole {
 }
 
 impl Hole {
-    fn is(&self, slot: Slot) -> bool {
+    fn is(&self, slot: ScheduleSlot) -> bool {
         self.publisher == slot.publisher && self.numbers.contains(&slot.number)
     }
 }
@@ -127,12 +120,12 @@ impl Member {
         self.last_heard
     }
 
-    pub fn has_seen(&self, slot: Slot) -> bool {
+    pub fn has_seen(&self, slot: ScheduleSlot) -> bool {
         self.has_passed(slot) && !self.holes.iter().any(|hole| hole.is(slot))
     }
 
     /// Whether the member received this message or a later one of the same publisher.
-    pub fn has_passed(&self, slot: Slot) -> bool {
+    pub fn has_passed(&self, slot: ScheduleSlot) -> bool {
         slot.number < self.next[slot.publisher as usize]
     }
 
@@ -143,7 +136,7 @@ impl Member {
     }
 
     /// Records an arrival in the publisher's own numbering.
-    fn arrived(&mut self, slot: Slot) -> Arrival {
+    fn arrived(&mut self, slot: ScheduleSlot) -> Arrival {
         let next = &mut self.next[slot.publisher as usize];
         if slot.number >= *next {
             let skipped = *next..slot.number;
@@ -156,7 +149,7 @@ impl Member {
         self.fill(slot)
     }
 
-    fn fill(&mut self, slot: Slot) -> Arrival {
+    fn fill(&mut self, slot: ScheduleSlot) -> Arrival {
         let Some(at) = self.holes.iter().position(|hole| hole.is(slot)) else { return Arrival::Again };
         let hole = self.holes.swap_remove(at);
         for numbers in [hole.numbers.start..slot.number, slot.number + 1..hole.numbers.end] {
@@ -208,28 +201,28 @@ impl Checker {
     }
 
     /// Checks one message that one member received.
-    pub fn observe(&mut self, member: &mut Member, slot: Slot, fingerprint: u64) -> Observation {
+    pub fn observe(&mut self, member: &mut Member, slot: ScheduleSlot, fingerprint: u64) -> Observation {
         let Some(index) = self.schedule.index(slot) else {
-            return Observation { finding: Finding::Unscheduled, first: false };
+            return Observation { result: DeliveryResult::Unscheduled, first: false };
         };
         let known = self.has_its_place(index);
-        let finding = self.judge(member, slot, index, fingerprint);
-        Observation { finding, first: !known && self.has_its_place(index) }
+        let result = self.judge(member, slot, index, fingerprint);
+        Observation { result, first: !known && self.has_its_place(index) }
     }
 
-    fn judge(&mut self, member: &mut Member, slot: Slot, index: u32, fingerprint: u64) -> Finding {
+    fn judge(&mut self, member: &mut Member, slot: ScheduleSlot, index: u32, fingerprint: u64) -> DeliveryResult {
         let arrival = member.arrived(slot);
         if arrival == Arrival::Again {
-            return Finding::Duplicate;
+            return DeliveryResult::Duplicate;
         }
         member.last_heard = Some(index);
         let sighting = self.seen[index as usize].get_or_insert(Sighting { place: None, fingerprint });
         let same_id = sighting.fingerprint == fingerprint;
         let in_order = arrival == Arrival::Onward && self.follows(member, index);
         match (same_id, in_order) {
-            (false, _) => Finding::OtherId,
-            (true, true) => Finding::InOrder,
-            (true, false) => Finding::OutOfOrder,
+            (false, _) => DeliveryResult::OtherId,
+            (true, true) => DeliveryResult::InOrder,
+            (true, false) => DeliveryResult::OutOfOrder,
         }
     }
 
@@ -501,12 +494,12 @@ mod tests {
         for turn in turns {
             let (member, heard) = &mut members[turn];
             let index = *heard.next().expect("no more turns than messages");
-            match checker.observe(member, schedule().slot(index), id(index)).finding {
-                Finding::InOrder => {}
-                Finding::OutOfOrder => faults.out_of_order += 1,
-                Finding::OtherId => faults.other_id += 1,
-                Finding::Duplicate => faults.duplicates += 1,
-                Finding::Unscheduled => panic!("{index} is scheduled"),
+            match checker.observe(member, schedule().slot(index), id(index)).result {
+                DeliveryResult::InOrder => {}
+                DeliveryResult::OutOfOrder => faults.out_of_order += 1,
+                DeliveryResult::OtherId => faults.other_id += 1,
+                DeliveryResult::Duplicate => faults.duplicates += 1,
+                DeliveryResult::Unscheduled => panic!("{index} is scheduled"),
             }
         }
         for (member, _) in &members {
@@ -595,8 +588,8 @@ mod tests {
         let mut out_of_order = Vec::new();
         for heard in [[1, 0, 2, 3], [0, 1, 2, 3], [0, 1, 2, 3]] {
             let mut member = Member::new(&schedule);
-            let findings = heard.map(|index| checker.observe(&mut member, schedule.slot(index), id(index)).finding);
-            out_of_order.push(findings.iter().filter(|finding| **finding == Finding::OutOfOrder).count());
+            let results = heard.map(|index| checker.observe(&mut member, schedule.slot(index), id(index)).result);
+            out_of_order.push(results.iter().filter(|result| **result == DeliveryResult::OutOfOrder).count());
         }
         assert_eq!(out_of_order, [1, 0, 0]);
     }
@@ -649,15 +642,15 @@ mod tests {
     fn another_id_is_noticed() {
         let mut checker = Checker::new(schedule(), OrderDemand::Room);
         let slot = schedule().slot(0);
-        assert_eq!(checker.observe(&mut Member::new(&schedule()), slot, 1).finding, Finding::InOrder);
-        assert_eq!(checker.observe(&mut Member::new(&schedule()), slot, 2).finding, Finding::OtherId);
+        assert_eq!(checker.observe(&mut Member::new(&schedule()), slot, 1).result, DeliveryResult::InOrder);
+        assert_eq!(checker.observe(&mut Member::new(&schedule()), slot, 2).result, DeliveryResult::OtherId);
     }
 
     #[test]
     fn what_is_not_scheduled_is_said_so() {
         let mut checker = Checker::new(schedule(), OrderDemand::Room);
-        for slot in [Slot { publisher: 2, number: 0 }, Slot { publisher: 0, number: 6 }] {
-            assert_eq!(checker.observe(&mut Member::new(&schedule()), slot, 1).finding, Finding::Unscheduled);
+        for slot in [ScheduleSlot { publisher: 2, number: 0 }, ScheduleSlot { publisher: 0, number: 6 }] {
+            assert_eq!(checker.observe(&mut Member::new(&schedule()), slot, 1).result, DeliveryResult::Unscheduled);
         }
     }
 

@@ -6,8 +6,8 @@ use serde::{Deserialize, Serialize};
 
 use crate::checks::check::{MemberTally, Sightings};
 use crate::checks::latency::Latency;
+use crate::checks::reach::Reach;
 use crate::plan::run_plan::Plan;
-use crate::team::reach::Reach;
 
 /// Faults are counted without a limit, but only this many are described.
 pub const SAMPLES_MAX: usize = 8;
@@ -34,6 +34,8 @@ pub struct Figures {
     pub ack: Latency,
     /// From a history read's intended time to the arrival of its page.
     pub history: Latency,
+    /// From a history read's intended time until the client requested the page.
+    pub history_lateness: Latency,
     pub history_reads: u64,
     /// Pages that were wrong.
     pub history_faults: u64,
@@ -149,6 +151,7 @@ impl Figures {
         self.ack.add(&other.ack);
         self.lateness.add(&other.lateness);
         self.history.add(&other.history);
+        self.history_lateness.add(&other.history_lateness);
         self.history_reads += other.history_reads;
         self.history_faults += other.history_faults;
         self.history_failures += other.history_failures;

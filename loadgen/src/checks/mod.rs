@@ -4,8 +4,11 @@
 pub mod acceptances;
 pub mod check;
 pub mod figures;
+pub mod known_pages;
 pub mod latency;
+pub mod latency_name;
 pub mod page_check;
+pub mod reach;
 pub mod record;
 pub mod stays;
 pub mod whole_history;

@@ -1,20 +1,19 @@
 //! Checks the newest page of a room's history when it is read while members publish.
 
+use crate::base::content::{self, ContentFault, ScheduleSlot};
 use crate::checks::acceptances::MessageId;
 use crate::checks::check::{Checker, fingerprint};
-use crate::clients::pages::Item;
-use crate::plan::content::{self, ContentFault};
-use crate::plan::deeds::{Deed, Deeds};
+use crate::plan::actions::{Action, Actions};
 use crate::plan::run_plan::RoomPlan;
-use crate::plan::schedule::Slot;
 use crate::wire::Kind;
+use crate::wire::history_page::Item;
 
 /// What is known of the room.
 #[derive(Clone, Copy)]
 pub struct Room<'a> {
     pub run: u32,
     pub plan: &'a RoomPlan,
-    pub deeds: &'a Deeds,
+    pub actions: &'a Actions,
     pub checker: &'a Checker,
 }
 
@@ -56,14 +55,14 @@ pub fn judge(items: &[Item], room: Room<'_>, limit: u32, known: Option<u32>) -> 
 
 impl Room<'_> {
     /// The schedule's index of the message that an item holds, also when the item's content is that of an update.
-    fn index(&self, named: Slot, item: &Item) -> Result<u32, String> {
-        let of = |slot: Slot| self.plan.schedule.index(slot);
+    fn index(&self, named: ScheduleSlot, item: &Item) -> Result<u32, String> {
+        let of = |slot: ScheduleSlot| self.plan.schedule.index(slot);
         let publisher = named.publisher.checked_sub(self.plan.users.start);
-        let slot = publisher.map(|publisher| Slot { publisher, ..named });
+        let slot = publisher.map(|publisher| ScheduleSlot { publisher, ..named });
         let index = slot.and_then(of).ok_or_else(|| format!("a message nobody scheduled: {}", shown(&item.content)))?;
-        let target = slot.and_then(|slot| match self.deeds.of(slot.number) {
-            Deed::Update { target } => of(Slot { number: target, ..slot }),
-            Deed::Say | Deed::Remove { .. } => None,
+        let target = slot.and_then(|slot| match self.actions.of(slot.number) {
+            Action::Update { target } => of(ScheduleSlot { number: target, ..slot }),
+            Action::Say | Action::Remove { .. } => None,
         });
         // The crowd knows the message by this id, if at all: the id is the message's own, or that of the message it
         // updates.
@@ -82,8 +81,8 @@ impl Room<'_> {
     /// Whether a message that was received stays in the history for good. An update or a removal does not, nor does a
     /// message that is removed at some point.
     fn stays(&self, index: u32) -> bool {
-        let Slot { number, .. } = self.plan.schedule.slot(index);
-        self.deeds.of(number) == Deed::Say && self.deeds.removal_of(number).is_none()
+        let ScheduleSlot { number, .. } = self.plan.schedule.slot(index);
+        self.actions.of(number) == Action::Say && self.actions.removal_of(number).is_none()
     }
 }
 
@@ -96,15 +95,16 @@ mod tests {
     use std::time::Duration;
 
     use super::*;
-    use crate::checks::check::{Member, OrderDemand};
-    use crate::plan::content::Content;
-    use crate::plan::deeds::DeedShares;
+    use crate::base::content::Content;
+    use crate::checks::check::Member;
+    use crate::plan::actions::ActionShares;
+    use crate::plan::run_plan::OrderDemand;
     use crate::plan::schedule::Schedule;
     use crate::wire::Entrance;
 
     fn item(index: u32, id: &str) -> Item {
         let mut content = String::new();
-        let slot = Slot { publisher: 5, number: index };
+        let slot = ScheduleSlot { publisher: 5, number: index };
         content::write(&mut content, 7, Content { slot, intended_ns: 1 }, 100);
         Item { message_id: id.to_owned(), code: 0, content }
     }
@@ -122,10 +122,10 @@ mod tests {
             entrance: Entrance { room: "r".to_owned(), hidden: false, persistence: true },
             schedule,
             payload_bytes: 100,
-            deeds: DeedShares::default(),
+            actions: ActionShares::default(),
         };
-        let deeds = Deeds::new(plan.deeds);
-        let room = Room { run: 7, plan: &plan, deeds: &deeds, checker: &checker };
+        let actions = Actions::new(plan.actions);
+        let room = Room { run: 7, plan: &plan, actions: &actions, checker: &checker };
         let items: Vec<Item> = items.iter().map(|(index, id)| item(*index, id)).collect();
         let found = judge(&items, room, limit, known);
         let matches = match (&found, expected) {

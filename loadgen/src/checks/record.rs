@@ -14,7 +14,7 @@ use std::collections::HashMap;
 use tokio_tungstenite::tungstenite::protocol::frame::FrameHeader;
 use tokio_tungstenite::tungstenite::protocol::frame::coding::{Data, OpCode};
 
-use crate::plan::schedule::Slot;
+use crate::base::content::ScheduleSlot;
 use crate::wire::Frame;
 
 /// How much is kept for each member that may compare. All of it takes no more than the members' own read buffers would.
@@ -27,7 +27,7 @@ const BYTES_MAX: usize = 4 << 20;
 pub struct Said {
     /// The message's index in the schedule, and its publisher and number there.
     pub index: u32,
-    pub slot: Slot,
+    pub slot: ScheduleSlot,
     pub intended_ns: u64,
 }
 
@@ -147,10 +147,14 @@ impl Record {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::clients::frames::Whole;
+    use crate::wire::frames::Whole;
 
     fn said(index: u32) -> Said {
-        Said { index, slot: Slot { publisher: index % 3, number: index / 3 }, intended_ns: u64::from(index) * 10 }
+        Said {
+            index,
+            slot: ScheduleSlot { publisher: index % 3, number: index / 3 },
+            intended_ns: u64::from(index) * 10,
+        }
     }
 
     /// The frame of a message; some frames are long enough for a longer header.

@@ -10,9 +10,10 @@
 use std::collections::{HashMap, HashSet};
 use std::ops::Range;
 
+use crate::base::content::ScheduleSlot;
 use crate::checks::acceptances::{Acceptance, Acceptances, MessageId};
 use crate::checks::check::{Answers, Checker, Member, MemberTally};
-use crate::plan::schedule::{Schedule, Slot};
+use crate::plan::schedule::Schedule;
 use crate::wire::Kind;
 
 /// Each gap stands for some megabytes that were not read. A server that announces more gaps in one stay is faulty.
@@ -56,7 +57,7 @@ struct Gap {
 }
 
 /// The outcome of each message, for all stays of a room.
-pub struct Fates {
+pub struct MessageOutcomes {
     start_ns: u64,
     /// How far the clocks of two machines may differ, when one reports the message's time and the other the stay's.
     margin_ns: u64,
@@ -113,26 +114,26 @@ impl Stay {
         }
     }
 
-    pub fn tally(&self, checker: &Checker, answers: &Answers, fates: &Fates) -> MemberTally {
+    pub fn tally(&self, checker: &Checker, answers: &Answers, outcomes: &MessageOutcomes) -> MemberTally {
         let mut tally = MemberTally { out_of_order: checker.too_early(&self.member), ..MemberTally::default() };
         let schedule = checker.schedule();
-        let removed = self.removals_heard(fates);
+        let removed = self.removals_heard(outcomes);
         let has_seen = |index: u32| self.member.has_seen(schedule.slot(index)) || removed.contains(&index);
-        let (joined, until) = (fates.around(self.joined_ns), fates.around(self.until_ns()));
+        let (joined, until) = (outcomes.around(self.joined_ns), outcomes.around(self.until_ns()));
         // A message intended after the end of the stay cannot have been accepted before the end.
-        let last = schedule.first_due_at(until.end.saturating_sub(fates.start_ns));
-        for index in schedule.first_due_at(joined.start.saturating_sub(fates.start_ns))..last {
-            let Some(accepted) = fates.accepted[index as usize].filter(|accepted| accepted.at_ns < until.end) else {
+        let last = schedule.first_due_at(until.end.saturating_sub(outcomes.start_ns));
+        for index in schedule.first_due_at(joined.start.saturating_sub(outcomes.start_ns))..last {
+            let Some(accepted) = outcomes.accepted[index as usize].filter(|accepted| accepted.at_ns < until.end) else {
                 continue;
             };
-            let intended_ns = fates.start_ns + schedule.due_ns(index);
+            let intended_ns = outcomes.start_ns + schedule.due_ns(index);
             let at_an_edge = joined.contains(&intended_ns) || until.contains(&accepted.at_ns);
             let counted = if has_seen(index) {
                 &mut tally.delivered
             } else if at_an_edge {
                 continue;
             } else {
-                match self.absence(checker, fates, &accepted) {
+                match self.absence(checker, outcomes, &accepted) {
                     Absence::Undue => continue,
                     Absence::Skipped => &mut tally.skipped,
                     Absence::Announced => &mut tally.announced,
@@ -145,7 +146,7 @@ impl Stay {
         let seen_of = |numbers: &HashMap<u32, Vec<u32>>| {
             let slots =
                 numbers.iter().flat_map(|(publisher, numbers)| numbers.iter().map(|number| (*publisher, *number)));
-            let indices = slots.filter_map(|(publisher, number)| schedule.index(Slot { publisher, number }));
+            let indices = slots.filter_map(|(publisher, number)| schedule.index(ScheduleSlot { publisher, number }));
             indices.filter(|index| has_seen(*index)).count() as u64
         };
         tally.refused_but_delivered = seen_of(&answers.refused);
@@ -156,17 +157,17 @@ impl Stay {
     }
 
     /// How many removals were received that no publisher of the run sent.
-    pub fn foreign_removals(&self, fates: &Fates) -> u64 {
-        self.unknown.iter().filter(|id| !fates.removals.contains_key(id)).count() as u64
+    pub fn foreign_removals(&self, outcomes: &MessageOutcomes) -> u64 {
+        self.unknown.iter().filter(|id| !outcomes.removals.contains_key(id)).count() as u64
     }
 
     /// The removals of this run that could not be matched when they came.
-    fn removals_heard(&self, fates: &Fates) -> HashSet<u32> {
-        self.unknown.iter().filter_map(|id| fates.removals.get(id)).copied().collect()
+    fn removals_heard(&self, outcomes: &MessageOutcomes) -> HashSet<u32> {
+        self.unknown.iter().filter_map(|id| outcomes.removals.get(id)).copied().collect()
     }
 
-    fn absence(&self, checker: &Checker, fates: &Fates, message: &Acceptance) -> Absence {
-        if self.gaps.iter().any(|gap| gap.covers(checker, fates, message)) {
+    fn absence(&self, checker: &Checker, outcomes: &MessageOutcomes, message: &Acceptance) -> Absence {
+        if self.gaps.iter().any(|gap| gap.covers(checker, outcomes, message)) {
             return Absence::Skipped;
         }
         match self.end {
@@ -186,7 +187,7 @@ impl Stay {
 
 impl Gap {
     /// Whether the gap announces that this message will not come.
-    fn covers(&self, checker: &Checker, fates: &Fates, message: &Acceptance) -> bool {
+    fn covers(&self, checker: &Checker, outcomes: &MessageOutcomes, message: &Acceptance) -> bool {
         let Acceptance { index, id, kind, .. } = *message;
         if kind != Kind::New {
             // A gap does not name missed updates and removals: they lie between the messages received before and after
@@ -198,19 +199,19 @@ impl Gap {
         }
         let Some(after) = self.after else { return false };
         // A gap without an end moves the reader to the newest message: messages intended later come after the gap.
-        let intended_ns = fates.start_ns + checker.schedule().due_ns(index);
-        let ends = self.before.map_or(intended_ns < fates.around(self.heard_ns).end, |before| id < before);
+        let intended_ns = outcomes.start_ns + checker.schedule().due_ns(index);
+        let ends = self.before.map_or(intended_ns < outcomes.around(self.heard_ns).end, |before| id < before);
         after < id && ends
     }
 }
 
-impl Fates {
+impl MessageOutcomes {
     pub fn new(start_ns: u64, margin_ns: u64, schedule: &Schedule, acceptances: &Acceptances) -> Self {
         let mut accepted = vec![None; schedule.messages() as usize];
         let mut removals = HashMap::new();
         for acceptance in &acceptances.0 {
-            if let Some(fate) = accepted.get_mut(acceptance.index as usize) {
-                *fate = Some(*acceptance);
+            if let Some(outcome) = accepted.get_mut(acceptance.index as usize) {
+                *outcome = Some(*acceptance);
             }
             if acceptance.kind == Kind::Removal {
                 removals.insert(acceptance.id, acceptance.index);
@@ -230,7 +231,8 @@ mod tests {
     use std::time::Duration;
 
     use super::*;
-    use crate::checks::check::{Finding, OrderDemand, fingerprint};
+    use crate::checks::check::{DeliveryResult, fingerprint};
+    use crate::plan::run_plan::OrderDemand;
 
     const START_NS: u64 = 1_000_000;
     const MS: u64 = 1_000_000;
@@ -250,7 +252,7 @@ mod tests {
     }
 
     /// Every message but index 6 is accepted, 50 ms after its intended time.
-    fn fates(margin_ms: u64) -> Fates {
+    fn outcomes(margin_ms: u64) -> MessageOutcomes {
         let acceptance = |index: u32| Acceptance {
             index,
             kind: if index == 9 { Kind::Removal } else { Kind::New },
@@ -258,7 +260,7 @@ mod tests {
             id: id(index),
         };
         let acceptances = (0..12).filter(|index| *index != 6).map(acceptance).collect();
-        Fates::new(START_NS, margin_ms * MS, &schedule(), &Acceptances(acceptances))
+        MessageOutcomes::new(START_NS, margin_ms * MS, &schedule(), &Acceptances(acceptances))
     }
 
     fn answers() -> Answers {
@@ -290,8 +292,8 @@ mod tests {
         let hear = |checker: &mut Checker, stay: &mut Stay, index: u32| {
             let found = checker
                 .observe(&mut stay.member, schedule().slot(index), fingerprint(Kind::New, &index.to_string()))
-                .finding;
-            assert_eq!(found, Finding::InOrder, "index {index}");
+                .result;
+            assert_eq!(found, DeliveryResult::InOrder, "index {index}");
             stay.heard(index);
         };
         let mut always = Stay::new(0, &schedule());
@@ -308,11 +310,11 @@ mod tests {
             }
         }
         stay.end = end;
-        let tally = stay.tally(&checker, &answers(), &fates(margin_ms));
+        let tally = stay.tally(&checker, &answers(), &outcomes(margin_ms));
         let found = (tally.expected, tally.delivered, tally.skipped, tally.announced, tally.missing, tally.beyond);
         assert_eq!(found, expected);
         assert_eq!(tally.expected, tally.delivered + tally.skipped + tally.announced + tally.missing);
-        let faultless = always.tally(&checker, &answers(), &fates(margin_ms));
+        let faultless = always.tally(&checker, &answers(), &outcomes(margin_ms));
         assert_eq!((faultless.expected, faultless.delivered), (11, 11));
     }
 

@@ -5,13 +5,12 @@ use std::collections::{HashMap, HashSet};
 
 use serde::Serialize;
 
+use crate::base::content::{self, ContentFault, ScheduleSlot, Stored};
 use crate::checks::acceptances::{Acceptance, MessageId};
 use crate::checks::check::Sightings;
-use crate::clients::pages::Item;
-use crate::plan::content::{self, ContentFault, Stored};
 use crate::plan::run_plan::RoomPlan;
-use crate::plan::schedule::Slot;
 use crate::wire::Kind;
+use crate::wire::history_page::Item;
 
 /// What was found in a room's history.
 #[derive(Clone, Copy, Default, PartialEq, Eq, Debug, Serialize)]
@@ -66,7 +65,7 @@ pub struct Expectation<'a> {
 struct Expected {
     index: u32,
     /// The slot whose content the message has: its own, or that of its update.
-    said: Slot,
+    said: ScheduleSlot,
 }
 
 impl<'a> Expectation<'a> {
@@ -138,7 +137,8 @@ impl<'a> Expectation<'a> {
             }
             figures.found += 1;
             figures.reworded += u64::from(reworded);
-            let said = Slot { publisher: content.slot.publisher.wrapping_sub(self.room.users.start), ..content.slot };
+            let said =
+                ScheduleSlot { publisher: content.slot.publisher.wrapping_sub(self.room.users.start), ..content.slot };
             // An update whose publisher got no answer may have been applied.
             figures.corrupt += u64::from(said != expected.said && !self.is_unanswered(content.slot));
             let place = self.places.get(&expected.index).copied();
@@ -149,7 +149,7 @@ impl<'a> Expectation<'a> {
         figures
     }
 
-    fn is_unanswered(&self, named: Slot) -> bool {
+    fn is_unanswered(&self, named: ScheduleSlot) -> bool {
         let publisher = named.publisher.wrapping_sub(self.room.users.start);
         self.unanswered.contains(&(publisher, named.number))
     }
@@ -160,8 +160,8 @@ mod tests {
     use std::time::Duration;
 
     use super::*;
-    use crate::plan::content::Content;
-    use crate::plan::deeds::DeedShares;
+    use crate::base::content::Content;
+    use crate::plan::actions::ActionShares;
     use crate::plan::schedule::Schedule;
     use crate::wire::Entrance;
 
@@ -175,7 +175,7 @@ mod tests {
             entrance: Entrance { room: "r".to_owned(), hidden: false, persistence: true },
             schedule: Schedule::steady(8.0, 2, Duration::ZERO, Duration::from_secs(1)).expect("valid"),
             payload_bytes: 100,
-            deeds: DeedShares::default(),
+            actions: ActionShares::default(),
         }
     }
 
@@ -183,7 +183,7 @@ mod tests {
     fn item(index: u32, said: u32) -> Item {
         let slot = room().schedule.slot(said);
         let mut content = String::new();
-        let content_of = Content { slot: Slot { publisher: FIRST + slot.publisher, ..slot }, intended_ns: 1 };
+        let content_of = Content { slot: ScheduleSlot { publisher: FIRST + slot.publisher, ..slot }, intended_ns: 1 };
         content::write(&mut content, RUN, content_of, 100);
         Item { message_id: format!("id-{index}"), code: 0, content }
     }

@@ -21,8 +21,8 @@ use crate::clients::crowd::{Crowd, RoomAnswer};
 use crate::clients::head::HeadOnly;
 use crate::clients::sign_in::SignInError;
 use crate::clients::socket::{self, Ear, Lost, SharedSocket, Socket, broken};
-use crate::options::Target;
-use crate::plan::lives::Manner;
+use crate::plan::lives::ReadingMode;
+use crate::plan::target::Target;
 use crate::wire::{Dialect, Entrance, Frame, Heard, Request, Scratch, Speaker};
 
 /// Connecting, upgrading and joining may each take this long; then the user gives up.
@@ -56,14 +56,14 @@ pub enum ClientError {
 #[derive(Clone, Copy)]
 pub struct Way {
     pub source: Option<Ipv4Addr>,
-    pub manner: Manner,
+    pub reading_mode: ReadingMode,
 }
 
 pub async fn connect(target: &Target, token: &str, speaker: Speaker<'_>, way: Way) -> Result<Socket, ClientError> {
     let connecting = async { open(target.server, way).await.map_err(ClientError::Connect) };
     let stream = within("connecting", connecting).await?;
     let mut url = target.dialect.url(target.server, token, speaker);
-    if way.manner == (Manner::Slow { skips: true }) {
+    if way.reading_mode == (ReadingMode::Slow { skips: true }) {
         url.push_str(MOVE_ON_WHEN_SLOW);
     }
     let request = url.into_client_request().map_err(upgrade_error)?;
@@ -77,7 +77,7 @@ pub async fn connect(target: &Target, token: &str, speaker: Speaker<'_>, way: Wa
 
 async fn open(server: SocketAddr, way: Way) -> io::Result<TcpStream> {
     let socket = if server.is_ipv4() { TcpSocket::new_v4()? } else { TcpSocket::new_v6()? };
-    if way.manner != Manner::Prompt {
+    if way.reading_mode != ReadingMode::Prompt {
         // Bytes in the kernel's receive buffer count as read at the server. With a small buffer, a slow reader is slow
         // at the server too.
         socket.set_recv_buffer_size(SLOW_RECEIVE_BUFFER_BYTES)?;
@@ -102,7 +102,7 @@ async fn within<T>(doing: &'static str, work: impl Future<Output = Result<T, Cli
 }
 
 /// Joins the room and returns the channel's id. Everything else that arrives meanwhile goes to the crowd.
-pub async fn join(socket: &mut Socket, crowd: &Crowd, user: u32, seat: usize) -> Result<String, ClientError> {
+pub async fn join(socket: &mut Socket, crowd: &Crowd, user: u32, member_slot: usize) -> Result<String, ClientError> {
     let (dialect, entrance) = (crowd.dialect(), crowd.entrance());
     let joining = async {
         if let Some(join) = dialect.join(entrance, user) {
@@ -113,7 +113,7 @@ pub async fn join(socket: &mut Socket, crowd: &Crowd, user: u32, seat: usize) ->
         }
         loop {
             let Some(frame) = next_frame(socket).await? else { continue };
-            match crowd.hear(seat, &frame) {
+            match crowd.hear(member_slot, &frame) {
                 Some(RoomAnswer::Joined { channel_id }) => {
                     return Ok(channel_id.unwrap_or_else(|| entrance.room.clone()));
                 }
@@ -126,13 +126,13 @@ pub async fn join(socket: &mut Socket, crowd: &Crowd, user: u32, seat: usize) ->
 }
 
 /// Leaves the room, and receives messages until the server answers the leave.
-pub async fn leave(socket: &mut Socket, crowd: &Crowd, seat: usize, leave: Message) -> Result<(), ClientError> {
+pub async fn leave(socket: &mut Socket, crowd: &Crowd, member_slot: usize, leave: Message) -> Result<(), ClientError> {
     let leaving = async {
-        crowd.leaving(seat);
+        crowd.leaving(member_slot);
         socket.send(leave).await.map_err(broken)?;
         loop {
             let Some(frame) = next_frame(socket).await? else { continue };
-            match crowd.hear(seat, &frame) {
+            match crowd.hear(member_slot, &frame) {
                 Some(RoomAnswer::Left) => return Ok(()),
                 Some(RoomAnswer::Refused { code, reason }) => return Err(ClientError::LeaveRefused { code, reason }),
                 Some(RoomAnswer::Joined { .. }) | None => {}
@@ -178,8 +178,8 @@ pub async fn enter(
 }
 
 /// Receives everything until the connection ends.
-pub async fn listen(socket: &mut Socket, crowd: &Crowd, seat: usize) -> Lost {
-    socket.listen(&mut Seated { crowd, seat }).await
+pub async fn listen(socket: &mut Socket, crowd: &Crowd, member_slot: usize) -> Lost {
+    socket.listen(&mut SlotEar { crowd, member_slot }).await
 }
 
 /// The next frame with content; `None` for a ping or a pong.
@@ -188,19 +188,19 @@ pub async fn next_frame(socket: &mut Socket) -> Result<Option<Frame>, Lost> {
 }
 
 /// The `Ear` of a user that has a slot in a crowd.
-pub struct Seated<'a> {
+pub struct SlotEar<'a> {
     pub crowd: &'a Crowd,
-    pub seat: usize,
+    pub member_slot: usize,
 }
 
-impl Ear for Seated<'_> {
+impl Ear for SlotEar<'_> {
     fn recognise(&mut self, bytes: &[u8]) -> usize {
-        self.crowd.recognise(self.seat, bytes)
+        self.crowd.recognise(self.member_slot, bytes)
     }
 
     fn hear(&mut self, frame: &Frame) {
         // The answer to a join or a leave is awaited by the code that reads the socket as a stream.
-        self.crowd.hear(self.seat, frame);
+        self.crowd.hear(self.member_slot, frame);
     }
 }
 
@@ -241,7 +241,7 @@ mod tests {
         let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.expect("a free port");
         let server = listener.local_addr().expect("its address");
         for source in [None, Some(Ipv4Addr::new(127, 0, 0, 2)), Some(Ipv4Addr::new(127, 0, 1, 2))] {
-            let _stream = open(server, Way { source, manner: Manner::Prompt }).await.expect("a connection");
+            let _stream = open(server, Way { source, reading_mode: ReadingMode::Prompt }).await.expect("a connection");
             let (_, seen) = listener.accept().await.expect("the same connection");
             assert_eq!(seen.ip(), IpAddr::V4(source.unwrap_or(Ipv4Addr::LOCALHOST)));
         }

@@ -12,31 +12,31 @@ use std::rc::Rc;
 
 use tokio_tungstenite::tungstenite::Message;
 
+use crate::base::clock;
+use crate::base::content::{self, Content, ContentFault, ScheduleSlot};
 use crate::checks::acceptances::MessageId;
-use crate::checks::check::{Answers, Checker, Finding, Observation, fingerprint};
+use crate::checks::check::{Answers, Checker, DeliveryResult, Observation, fingerprint};
 use crate::checks::figures::Figures;
 use crate::checks::page_check;
+use crate::checks::reach::Reach;
 use crate::checks::record::{Entry, Record, Said};
-use crate::checks::stays::{End, Fates, Stay};
+use crate::checks::stays::{End, MessageOutcomes, Stay};
 use crate::clients::client::{ClientError, Due};
-use crate::clients::ledger::{Book, Gauges, Ledger};
-use crate::clients::pages::Item;
+use crate::clients::ledger::{Book, Ledger};
 use crate::clients::publisher::{Publisher, Wording};
 use crate::clients::socket::Lost;
-use crate::plan::content::{self, Content, ContentFault};
-use crate::plan::deeds::{Deed, Deeds};
-use crate::plan::lives::Manner;
+use crate::costs::gauges::Gauges;
+use crate::orders::PublishAnswers;
+use crate::plan::actions::{Action, Actions};
+use crate::plan::lives::ReadingMode;
 use crate::plan::run_plan::RoomPlan;
-use crate::plan::schedule::Slot;
-use crate::team::clock;
-use crate::team::orders::PublishAnswers;
-use crate::team::reach::Reach;
+use crate::wire::history_page::Item;
 use crate::wire::{Dialect, Entrance, Frame, Heard, Kind, Request};
 
 /// One user's slot in the crowd.
-struct Seat {
+struct MemberSlot {
     user: u32,
-    manner: Manner,
+    reading_mode: ReadingMode,
     /// The user's stays, one after the other; the last may still be open. In a run where no member comes and goes,
     /// there is one stay from the beginning.
     stays: Vec<Stay>,
@@ -47,7 +47,7 @@ struct Seat {
     place: u32,
 }
 
-impl Seat {
+impl MemberSlot {
     fn stay(&mut self) -> Option<&mut Stay> {
         self.stays.last_mut().filter(|stay| stay.end == End::Open)
     }
@@ -56,7 +56,7 @@ impl Seat {
 /// One delivery.
 #[derive(Clone, Copy)]
 struct Arrival {
-    slot: Slot,
+    slot: ScheduleSlot,
     intended_ns: u64,
     arrived_ns: u64,
     /// Whether the result so far holds for every member that receives the same bytes.
@@ -82,18 +82,18 @@ pub enum RoomAnswer {
 pub struct Crowd {
     /// The room's number in the plan.
     room: usize,
-    deeds: Deeds,
+    actions: Actions,
     ledger: Rc<Ledger>,
     state: RefCell<State>,
 }
 
 struct State {
-    seats: Vec<Seat>,
+    member_slots: Vec<MemberSlot>,
     checker: Checker,
     /// The publishers of this crowd, by number in the room.
     publishers: HashMap<u32, Publisher>,
     /// The messages that will be removed, by id, and their slots.
-    removable: HashMap<MessageId, Slot>,
+    removable: HashMap<MessageId, ScheduleSlot>,
     reach: Reach,
     record: Record,
     /// The message in the current frame when the record does not have it yet: the first to be received at its place in
@@ -105,9 +105,10 @@ impl Crowd {
     pub fn new(ledger: Rc<Ledger>, room: usize, users: &[u32]) -> Self {
         let plan = &ledger.plan.rooms[room];
         let conduct = ledger.plan.conduct.as_ref();
-        let seat = |user: &u32| Seat {
+        let member_slot = |user: &u32| MemberSlot {
             user: *user,
-            manner: conduct.map_or(Manner::Prompt, |conduct| plan.manner(conduct, ledger.plan.seed, *user)),
+            reading_mode: conduct
+                .map_or(ReadingMode::Prompt, |conduct| plan.reading_mode(conduct, ledger.plan.seed, *user)),
             // Members that come and go get their first stay when they join.
             stays: Vec::from_iter(conduct.is_none().then(|| Stay::new(0, &plan.schedule))),
             leave_sent_ns: 0,
@@ -117,7 +118,7 @@ impl Crowd {
         let publishers = users.iter().filter_map(|user| plan.publisher(*user));
         let publisher = |publisher| (publisher, Publisher::new(plan.schedule.planned(publisher)));
         let state = State {
-            seats: users.iter().map(seat).collect(),
+            member_slots: users.iter().map(member_slot).collect(),
             checker: Checker::new(plan.schedule.clone(), ledger.plan.order),
             publishers: publishers.map(publisher).collect(),
             removable: HashMap::new(),
@@ -125,7 +126,7 @@ impl Crowd {
             record: Record::new(users.len()),
             to_keep: None,
         };
-        Self { room, deeds: Deeds::new(plan.deeds), ledger, state: RefCell::new(state) }
+        Self { room, actions: Actions::new(plan.actions), ledger, state: RefCell::new(state) }
     }
 
     pub fn plan(&self) -> &RoomPlan {
@@ -149,7 +150,7 @@ impl Crowd {
     }
 
     /// Checks one frame that a user received. An answer to a join or a leave is returned for the caller to handle.
-    pub fn hear(&self, seat: usize, frame: &Frame) -> Option<RoomAnswer> {
+    pub fn hear(&self, member_slot: usize, frame: &Frame) -> Option<RoomAnswer> {
         let arrived_ns = clock::now_ns();
         self.ledger.recorder.turn(arrived_ns);
         let state = &mut *self.state.borrow_mut();
@@ -159,16 +160,16 @@ impl Crowd {
         let read = self.dialect().read(frame, &mut self.ledger.scratch.borrow_mut(), |heard| {
             things += 1;
             messages += u64::from(matches!(heard, Heard::Message { .. }));
-            answer = self.judge(state, seat, heard, arrived_ns).or(answer.take());
+            answer = self.judge(state, member_slot, heard, arrived_ns).or(answer.take());
         });
         self.book().weigh(frame, messages, arrived_ns);
         if read.is_err() {
-            self.corrupt(state, seat, "an unreadable frame", &frame.shown());
+            self.corrupt(state, member_slot, "an unreadable frame", &frame.shown());
         } else if things == 1
             && let Some(said) = state.to_keep
             && let Some(place) = state.record.keep(frame, said)
         {
-            state.seats[seat].place = place;
+            state.member_slots[member_slot].place = place;
         }
         answer
     }
@@ -176,9 +177,9 @@ impl Crowd {
     /// Compares what a user reads with what other members of the crowd received. Returns how many bytes at the
     /// beginning are messages that are right for this user too; these are recorded as received. The rest must be
     /// checked completely.
-    pub fn recognise(&self, seat: usize, bytes: &[u8]) -> usize {
-        let State { seats, checker, record, reach, .. } = &mut *self.state.borrow_mut();
-        let Seat { manner, stays, place, .. } = &mut seats[seat];
+    pub fn recognise(&self, member_slot: usize, bytes: &[u8]) -> usize {
+        let State { member_slots, checker, record, reach, .. } = &mut *self.state.borrow_mut();
+        let MemberSlot { reading_mode, stays, place, .. } = &mut member_slots[member_slot];
         let Some(stay) = stays.last_mut().filter(|stay| stay.end == End::Open) else { return 0 };
         let is_behind = record.at(*place).is_some_and(|said| checker.is_right_behind(&stay.member, said.index));
         if !is_behind {
@@ -191,7 +192,7 @@ impl Crowd {
         self.ledger.recorder.turn(arrived_ns);
         stay.heard(first.said.index);
         *place += entries.len() as u32;
-        let prompt = *manner == Manner::Prompt;
+        let prompt = *reading_mode == ReadingMode::Prompt;
         if prompt {
             for Said { index, intended_ns, .. } in entries.iter().map(|entry| entry.said) {
                 reach.note(index, arrived_ns.saturating_sub(intended_ns));
@@ -203,65 +204,67 @@ impl Crowd {
         heard_bytes as usize
     }
 
-    fn judge(&self, state: &mut State, seat: usize, heard: Heard<'_>, arrived_ns: u64) -> Option<RoomAnswer> {
+    fn judge(&self, state: &mut State, member_slot: usize, heard: Heard<'_>, arrived_ns: u64) -> Option<RoomAnswer> {
         match heard {
             Heard::Message { id, kind: kind @ (Kind::New | Kind::Update), content } => {
-                self.hear_content(state, seat, kind, id, content, arrived_ns);
+                self.hear_content(state, member_slot, kind, id, content, arrived_ns);
             }
-            Heard::Message { id, kind: Kind::Removal, .. } => self.hear_removal(state, seat, id, arrived_ns),
+            Heard::Message { id, kind: Kind::Removal, .. } => self.hear_removal(state, member_slot, id, arrived_ns),
             Heard::Message { kind: Kind::Event, .. } => self.book().figures.foreign += 1,
-            Heard::Presences { joins, leaves, .. } => self.hear_presences(state, seat, joins, leaves),
-            Heard::Accepted { request, id } => self.hear_answer(state, seat, request, Some(id), arrived_ns),
+            Heard::Presences { joins, leaves, .. } => self.hear_presences(state, member_slot, joins, leaves),
+            Heard::Accepted { request, id } => self.hear_answer(state, member_slot, request, Some(id), arrived_ns),
             Heard::Joined { request: Some(Request::Join), channel_id, presences, .. } => {
-                state.seats[seat].presences += presences;
-                self.begin_stay(state, seat, arrived_ns);
+                state.member_slots[member_slot].presences += presences;
+                self.begin_stay(state, member_slot, arrived_ns);
                 return Some(RoomAnswer::Joined { channel_id: channel_id.map(str::to_owned) });
             }
             Heard::Done { request: Some(Request::Leave) } => {
-                let sent_ns = state.seats[seat].leave_sent_ns;
-                self.end_stay(state, seat, End::Left { sent_ns });
+                let sent_ns = state.member_slots[member_slot].leave_sent_ns;
+                self.end_stay(state, member_slot, End::Left { sent_ns });
                 return Some(RoomAnswer::Left);
             }
             Heard::Refused { request: Some(Request::Join | Request::Leave), code, reason } => {
                 return Some(RoomAnswer::Refused { code, reason: reason.to_owned() });
             }
             Heard::Refused { request, code, reason } => {
-                let user = state.seats[seat].user;
+                let user = state.member_slots[member_slot].user;
                 self.book().figures.sample(|| format!("user {user} was refused: code {code}, {reason}"));
-                self.hear_answer(state, seat, request, None, arrived_ns);
+                self.hear_answer(state, member_slot, request, None, arrived_ns);
             }
-            Heard::Gap { after, before } => self.hear_gap(state, seat, after, before, arrived_ns),
+            Heard::Gap { after, before } => self.hear_gap(state, member_slot, after, before, arrived_ns),
             Heard::Joined { .. } | Heard::Done { .. } | Heard::Other => {}
         }
         None
     }
 
     /// A new message, or an update of one: both have a content.
-    fn hear_content(&self, state: &mut State, seat: usize, kind: Kind, id: &str, text: &str, arrived_ns: u64) {
+    fn hear_content(&self, state: &mut State, member_slot: usize, kind: Kind, id: &str, text: &str, arrived_ns: u64) {
         let content = match content::read(text, self.ledger.plan.run) {
             Ok(content) => content,
             Err(ContentFault::Foreign) => {
                 self.book().figures.foreign += 1;
                 return;
             }
-            Err(ContentFault::Corrupt) => return self.corrupt(state, seat, "a corrupt content", text),
+            Err(ContentFault::Corrupt) => return self.corrupt(state, member_slot, "a corrupt content", text),
         };
         let Some(slot) = self.slot(content.slot) else {
-            return self.corrupt(state, seat, "a message of another room", text);
+            return self.corrupt(state, member_slot, "a message of another room", text);
         };
         let target_is_known = match kind {
             Kind::Update => match self.updates_its_target(state, slot, id) {
-                Some(false) => return self.corrupt(state, seat, "an update of another message than its own", text),
+                Some(false) => {
+                    return self.corrupt(state, member_slot, "an update of another message than its own", text);
+                }
                 known => known.is_some(),
             },
             _ => true,
         };
-        if kind == Kind::New && self.deeds.removal_of(slot.number).is_some() {
+        if kind == Kind::New && self.actions.removal_of(slot.number).is_some() {
             state.removable.insert(MessageId::read(id), slot);
         }
         self.observe(
             state,
-            seat,
+            member_slot,
             Arrival { slot, intended_ns: content.intended_ns, arrived_ns, same_for_all: target_is_known },
             fingerprint(kind, id),
             text,
@@ -270,94 +273,103 @@ impl Crowd {
 
     /// Whether an update changes the message that it must change; `None` when no member of the crowd received that
     /// message.
-    fn updates_its_target(&self, state: &State, slot: Slot, id: &str) -> Option<bool> {
-        let Deed::Update { target } = self.deeds.of(slot.number) else { return Some(false) };
-        let index = self.plan().schedule.index(Slot { number: target, ..slot })?;
+    fn updates_its_target(&self, state: &State, slot: ScheduleSlot, id: &str) -> Option<bool> {
+        let Action::Update { target } = self.actions.of(slot.number) else { return Some(false) };
+        let index = self.plan().schedule.index(ScheduleSlot { number: target, ..slot })?;
         // The crowd cannot know when none of its members was present when the message was sent.
         let known = state.checker.fingerprint(index)?;
         Some(known == fingerprint(Kind::New, id))
     }
 
     /// The removal of a message: it carries only the id.
-    fn hear_removal(&self, state: &mut State, seat: usize, id: &str, arrived_ns: u64) {
+    fn hear_removal(&self, state: &mut State, member_slot: usize, id: &str, arrived_ns: u64) {
         let message = MessageId::read(id);
         let removal = state.removable.get(&message).copied().and_then(|target| {
-            let slot = Slot { number: self.deeds.removal_of(target.number)?, ..target };
+            let slot = ScheduleSlot { number: self.actions.removal_of(target.number)?, ..target };
             Some((slot, self.plan().schedule.index(slot)?))
         });
         if let Some((slot, index)) = removal {
             let intended_ns = self.book().start_ns + self.plan().schedule.due_ns(index);
             let arrival = Arrival { slot, intended_ns, arrived_ns, same_for_all: true };
-            return self.observe(state, seat, arrival, fingerprint(Kind::Removal, id), id);
+            return self.observe(state, member_slot, arrival, fingerprint(Kind::Removal, id), id);
         }
-        let noted = state.seats[seat].stay().is_some_and(|stay| stay.unknown_removal(message));
+        let noted = state.member_slots[member_slot].stay().is_some_and(|stay| stay.unknown_removal(message));
         if !noted {
-            self.corrupt(state, seat, "more removals than there are messages", id);
+            self.corrupt(state, member_slot, "more removals than there are messages", id);
         }
     }
 
-    fn observe(&self, state: &mut State, seat: usize, arrival: Arrival, fingerprint: u64, text: &str) {
-        let prompt = state.seats[seat].manner == Manner::Prompt;
-        let Some(stay) = state.seats[seat].stay() else {
+    fn observe(&self, state: &mut State, member_slot: usize, arrival: Arrival, fingerprint: u64, text: &str) {
+        let prompt = state.member_slots[member_slot].reading_mode == ReadingMode::Prompt;
+        let Some(stay) = state.member_slots[member_slot].stay() else {
             self.book().figures.lives.outside += 1;
-            return self.fault(state, seat, "a message that came when it was not in the room", text);
+            return self.fault(state, member_slot, "a message that came when it was not in the room", text);
         };
-        let Observation { finding, first } = state.checker.observe(&mut stay.member, arrival.slot, fingerprint);
+        let Observation { result, first } = state.checker.observe(&mut stay.member, arrival.slot, fingerprint);
         if let Some(index) = self.plan().schedule.index(arrival.slot) {
             stay.heard(index);
-            if finding == Finding::InOrder {
+            if result == DeliveryResult::InOrder {
                 let Arrival { slot, intended_ns, same_for_all, .. } = arrival;
                 state.to_keep = (first && same_for_all).then_some(Said { index, slot, intended_ns });
-                state.seats[seat].place = state.record.place(index).unwrap_or(u32::MAX);
+                state.member_slots[member_slot].place = state.record.place(index).unwrap_or(u32::MAX);
             }
-            if prompt && matches!(finding, Finding::InOrder | Finding::OutOfOrder | Finding::OtherId) {
+            if prompt
+                && matches!(result, DeliveryResult::InOrder | DeliveryResult::OutOfOrder | DeliveryResult::OtherId)
+            {
                 state.reach.note(index, arrival.arrived_ns.saturating_sub(arrival.intended_ns));
             }
         }
-        match finding {
-            Finding::InOrder => self.delivered(arrival, prompt),
-            Finding::OutOfOrder => {
+        match result {
+            DeliveryResult::InOrder => self.delivered(arrival, prompt),
+            DeliveryResult::OutOfOrder => {
                 self.book().figures.out_of_order += 1;
-                self.fault(state, seat, "a message out of order", text);
+                self.fault(state, member_slot, "a message out of order", text);
                 self.delivered(arrival, prompt);
             }
-            Finding::OtherId => {
-                self.corrupt(state, seat, "a message under another id than others saw", text);
+            DeliveryResult::OtherId => {
+                self.corrupt(state, member_slot, "a message under another id than others saw", text);
                 self.delivered(arrival, prompt);
             }
-            Finding::Duplicate => {
+            DeliveryResult::Duplicate => {
                 self.book().figures.duplicates += 1;
-                self.fault(state, seat, "a message twice", text);
+                self.fault(state, member_slot, "a message twice", text);
             }
-            Finding::Unscheduled => self.corrupt(state, seat, "a message nobody scheduled", text),
+            DeliveryResult::Unscheduled => self.corrupt(state, member_slot, "a message nobody scheduled", text),
         }
     }
 
-    fn hear_gap(&self, state: &mut State, seat: usize, after: Option<&str>, before: Option<&str>, arrived_ns: u64) {
+    fn hear_gap(
+        &self,
+        state: &mut State,
+        member_slot: usize,
+        after: Option<&str>,
+        before: Option<&str>,
+        arrived_ns: u64,
+    ) {
         let shown = format!("after {after:?}, before {before:?}");
-        let asked = state.seats[seat].manner == Manner::Slow { skips: true };
-        let Some(stay) = state.seats[seat].stay().filter(|_| asked) else {
-            return self.corrupt(state, seat, "a gap that it had not asked for", &shown);
+        let asked = state.member_slots[member_slot].reading_mode == ReadingMode::Slow { skips: true };
+        let Some(stay) = state.member_slots[member_slot].stay().filter(|_| asked) else {
+            return self.corrupt(state, member_slot, "a gap that it had not asked for", &shown);
         };
         let noted = stay.gap(after.map(MessageId::read), before.map(MessageId::read), arrived_ns);
         state.checker.let_go(&mut stay.member);
         self.book().figures.lives.gaps += 1;
         if !noted {
-            self.corrupt(state, seat, "more gaps than anybody can be behind", &shown);
+            self.corrupt(state, member_slot, "more gaps than anybody can be behind", &shown);
         }
     }
 
-    fn begin_stay(&self, state: &mut State, seat: usize, joined_ns: u64) {
+    fn begin_stay(&self, state: &mut State, member_slot: usize, joined_ns: u64) {
         if self.ledger.plan.conduct.is_none() {
             return;
         }
         self.book().figures.lives.stays += 1;
         let stay = Stay::new(joined_ns, &self.plan().schedule);
-        state.seats[seat].stays.push(stay);
+        state.member_slots[member_slot].stays.push(stay);
     }
 
-    fn end_stay(&self, state: &mut State, seat: usize, end: End) {
-        let Some(stay) = state.seats[seat].stay() else { return };
+    fn end_stay(&self, state: &mut State, member_slot: usize, end: End) {
+        let Some(stay) = state.member_slots[member_slot].stay() else { return };
         stay.end = end;
         state.checker.let_go(&mut stay.member);
         let lives = &mut self.book().figures.lives;
@@ -371,32 +383,32 @@ impl Crowd {
     }
 
     /// Records that a leave is about to be sent.
-    pub fn leaving(&self, seat: usize) {
-        self.state.borrow_mut().seats[seat].leave_sent_ns = clock::now_ns();
+    pub fn leaving(&self, member_slot: usize) {
+        self.state.borrow_mut().member_slots[member_slot].leave_sent_ns = clock::now_ns();
     }
 
     /// Records that the user dropped the connection.
-    pub fn dropped(&self, seat: usize) {
-        self.end_stay(&mut self.state.borrow_mut(), seat, End::Dropped);
+    pub fn dropped(&self, member_slot: usize) {
+        self.end_stay(&mut self.state.borrow_mut(), member_slot, End::Dropped);
     }
 
-    pub fn manner(&self, seat: usize) -> Manner {
-        self.state.borrow().seats[seat].manner
+    pub fn reading_mode(&self, member_slot: usize) -> ReadingMode {
+        self.state.borrow().member_slots[member_slot].reading_mode
     }
 
     /// A content's slot in the room's schedule: contents name a publisher by its user number.
-    fn slot(&self, named: Slot) -> Option<Slot> {
+    fn slot(&self, named: ScheduleSlot) -> Option<ScheduleSlot> {
         let publisher = named.publisher.checked_sub(self.plan().users.start)?;
-        (publisher < self.plan().members()).then_some(Slot { publisher, ..named })
+        (publisher < self.plan().members()).then_some(ScheduleSlot { publisher, ..named })
     }
 
     fn delivered(&self, Arrival { intended_ns, arrived_ns, .. }: Arrival, prompt: bool) {
         self.ledger.delivered(arrived_ns, std::iter::once(intended_ns), prompt);
     }
 
-    fn hear_presences(&self, state: &mut State, seat: usize, joins: u64, leaves: u64) {
+    fn hear_presences(&self, state: &mut State, member_slot: usize, joins: u64, leaves: u64) {
         self.gauges().presence_frames.bump();
-        state.seats[seat].presences += joins;
+        state.member_slots[member_slot].presences += joins;
         let presence = &mut self.book().figures.presence;
         presence.frames += 1;
         presence.joins += joins;
@@ -404,30 +416,38 @@ impl Crowd {
     }
 
     /// Records the answer to a publish: the id under which the server accepted it, or `None` when it was refused.
-    fn hear_answer(&self, state: &mut State, seat: usize, request: Option<Request>, id: Option<&str>, arrived_ns: u64) {
+    fn hear_answer(
+        &self,
+        state: &mut State,
+        member_slot: usize,
+        request: Option<Request>,
+        id: Option<&str>,
+        arrived_ns: u64,
+    ) {
         let number = if let Some(Request::Publish(number)) = request { Some(number) } else { None };
-        let awaited = self.plan().publisher(state.seats[seat].user).zip(number).filter(|(publisher, number)| {
-            let publisher = state.publishers.get_mut(publisher);
-            publisher.is_some_and(|publisher| match id {
-                Some(id) => publisher.accepted(&self.deeds, *number, id, arrived_ns),
-                None => publisher.refused(*number),
-            })
-        });
+        let awaited =
+            self.plan().publisher(state.member_slots[member_slot].user).zip(number).filter(|(publisher, number)| {
+                let publisher = state.publishers.get_mut(publisher);
+                publisher.is_some_and(|publisher| match id {
+                    Some(id) => publisher.accepted(&self.actions, *number, id, arrived_ns),
+                    None => publisher.refused(*number),
+                })
+            });
         let Some((publisher, number)) = awaited else {
             self.book().figures.stray_answers += 1;
-            return self.fault(state, seat, "an answer to nothing", &format!("{request:?}"));
+            return self.fault(state, member_slot, "an answer to nothing", &format!("{request:?}"));
         };
         if id.is_none() {
             return self.gauges().refused.bump();
         }
         self.gauges().accepted.bump();
-        if let Some(intended_ns) = self.measured_ns(Slot { publisher, number }) {
+        if let Some(intended_ns) = self.measured_ns(ScheduleSlot { publisher, number }) {
             self.book().figures.ack.record_ns(arrived_ns.saturating_sub(intended_ns));
         }
     }
 
     /// The intended time of a message whose latency is measured.
-    fn measured_ns(&self, slot: Slot) -> Option<u64> {
+    fn measured_ns(&self, slot: ScheduleSlot) -> Option<u64> {
         let schedule = &self.plan().schedule;
         let index = schedule.index(slot)?;
         schedule.is_measured(index).then(|| self.book().start_ns + schedule.due_ns(index))
@@ -438,19 +458,20 @@ impl Crowd {
         let publisher = self.plan().publisher(user);
         let mut state = self.state.borrow_mut();
         let publisher = publisher.and_then(|publisher| state.publishers.get_mut(&publisher));
-        let wording = publisher.map_or(Wording::Say, |publisher| publisher.word(&self.deeds, due.number));
+        let wording = publisher.map_or(Wording::Say, |publisher| publisher.word(&self.actions, due.number));
         let text = &mut self.book().content;
         self.write_content(text, user, due);
-        let deed = match wording {
+        let action = match wording {
             Wording::Say => None,
             Wording::Update { message_id } => self.dialect().update(due.number, channel_id, &message_id, text),
             Wording::Remove { message_id } => self.dialect().remove(due.number, channel_id, &message_id),
         };
-        deed.unwrap_or_else(|| self.dialect().send(user, due.number, channel_id, text))
+        action.unwrap_or_else(|| self.dialect().send(user, due.number, channel_id, text))
     }
 
     fn write_content(&self, text: &mut String, user: u32, due: Due) {
-        let content = Content { slot: Slot { publisher: user, number: due.number }, intended_ns: due.intended_ns };
+        let content =
+            Content { slot: ScheduleSlot { publisher: user, number: due.number }, intended_ns: due.intended_ns };
         text.clear();
         content::write(text, self.ledger.plan.run, content, self.plan().payload_bytes);
     }
@@ -464,7 +485,7 @@ impl Crowd {
         self.ledger.recorder.turn(now_ns);
         self.ledger.recorder.sent_late_by(lateness_ns);
         let state = &mut *self.state.borrow_mut();
-        if self.measured_ns(Slot { publisher, number: due.number }).is_some() {
+        if self.measured_ns(ScheduleSlot { publisher, number: due.number }).is_some() {
             self.book().figures.lateness.record_ns(lateness_ns);
         }
         if let Some(publisher) = state.publishers.get_mut(&publisher) {
@@ -483,7 +504,7 @@ impl Crowd {
         self.write_content(text, user, due);
         let mut state = self.state.borrow_mut();
         let publisher = self.plan().publisher(user).and_then(|publisher| state.publishers.get_mut(&publisher));
-        if publisher.is_some_and(|publisher| publisher.accepted(&self.deeds, due.number, text, clock::now_ns())) {
+        if publisher.is_some_and(|publisher| publisher.accepted(&self.actions, due.number, text, clock::now_ns())) {
             self.gauges().accepted.bump();
         }
     }
@@ -491,6 +512,17 @@ impl Crowd {
     /// The newest message that any member of the crowd received.
     pub fn newest(&self) -> Option<u32> {
         self.state.borrow().checker.newest()
+    }
+
+    /// Records that a page of the history is about to be requested. The time since the read's intended time is the
+    /// generator's own lateness.
+    pub fn reading_page(&self, intended_ns: u64) {
+        let now_ns = clock::now_ns();
+        self.ledger.recorder.turn(now_ns);
+        let book = &mut *self.book();
+        if book.window.contains(&intended_ns) {
+            book.figures.history_lateness.record_ns(now_ns.saturating_sub(intended_ns));
+        }
     }
 
     /// Checks the newest page of the history; `known` was the newest message received when the page was requested.
@@ -502,7 +534,7 @@ impl Crowd {
             page_check::Room {
                 run: self.ledger.plan.run,
                 plan: self.plan(),
-                deeds: &self.deeds,
+                actions: &self.actions,
                 checker: &state.checker,
             },
             limit,
@@ -534,20 +566,20 @@ impl Crowd {
 
     /// Records that a user's connection ended although the user had not ended it. Returns whether the server announced
     /// it.
-    pub fn lost(&self, seat: usize, lost: &Lost) -> bool {
+    pub fn lost(&self, member_slot: usize, lost: &Lost) -> bool {
         let state = &mut *self.state.borrow_mut();
         let heard_ns = clock::now_ns();
-        let Seat { user, manner, .. } = state.seats[seat];
+        let MemberSlot { user, reading_mode, .. } = state.member_slots[member_slot];
         if self.ledger.plan.conduct.is_some() {
             let with_notice = matches!(lost, Lost::Closed { code: TOO_SLOW, .. });
             // A reader that reads almost nothing never gets to read the notice.
-            let cut_off = manner == Manner::Slow { skips: false } && !matches!(lost, Lost::Closed { .. });
+            let cut_off = reading_mode == ReadingMode::Slow { skips: false } && !matches!(lost, Lost::Closed { .. });
             if with_notice || cut_off {
                 self.book().figures.lives.cut_off += u64::from(cut_off);
-                self.end_stay(state, seat, End::Closed { heard_ns });
+                self.end_stay(state, member_slot, End::Closed { heard_ns });
                 return true;
             }
-            self.end_stay(state, seat, End::Lost { heard_ns });
+            self.end_stay(state, member_slot, End::Lost { heard_ns });
         }
         self.book().figures.disconnected += 1;
         self.gauges().disconnected.bump();
@@ -556,24 +588,24 @@ impl Crowd {
     }
 
     /// Records that a user could not connect or join again.
-    pub fn failed(&self, seat: usize, error: &ClientError) {
+    pub fn failed(&self, member_slot: usize, error: &ClientError) {
         let state = &mut *self.state.borrow_mut();
         let heard_ns = clock::now_ns();
-        self.end_stay(state, seat, End::Lost { heard_ns });
+        self.end_stay(state, member_slot, End::Lost { heard_ns });
         self.book().figures.lives.failed += 1;
         self.gauges().faults.bump();
-        let user = state.seats[seat].user;
+        let user = state.member_slots[member_slot].user;
         self.book().figures.sample(|| format!("user {user}: {error}"));
     }
 
-    fn corrupt(&self, state: &mut State, seat: usize, what: &str, text: &str) {
+    fn corrupt(&self, state: &mut State, member_slot: usize, what: &str, text: &str) {
         self.book().figures.corrupt += 1;
-        self.fault(state, seat, what, text);
+        self.fault(state, member_slot, what, text);
     }
 
-    fn fault(&self, state: &mut State, seat: usize, what: &str, text: &str) {
+    fn fault(&self, state: &mut State, member_slot: usize, what: &str, text: &str) {
         self.gauges().faults.bump();
-        let user = state.seats[seat].user;
+        let user = state.member_slots[member_slot].user;
         self.book()
             .figures
             .sample(|| format!("user {user} heard {what}: {}", text.chars().take(200).collect::<String>()));
@@ -584,7 +616,7 @@ impl Crowd {
         let mut found = PublishAnswers::default();
         let times = self.ledger.plan.conduct.is_some();
         for (number, publisher) in &self.state.borrow().publishers {
-            publisher.account(*number, &self.plan().schedule, &self.deeds, times, &mut found);
+            publisher.account(*number, &self.plan().schedule, &self.actions, times, &mut found);
         }
         found
     }
@@ -592,28 +624,29 @@ impl Crowd {
     /// Adds the results of all users of this crowd, now that all publishers' answers are known.
     pub fn settle(&self, answers: &Answers, clock_margin_ns: u64, figures: &mut Figures) {
         let state = self.state.borrow();
-        figures.members += state.seats.len() as u64;
+        figures.members += state.member_slots.len() as u64;
         let come_and_go = self.ledger.plan.conduct.is_some();
         let start_ns = self.book().start_ns;
         let schedule = &self.plan().schedule;
-        let fates = come_and_go.then(|| Fates::new(start_ns, clock_margin_ns, schedule, &answers.acceptances));
-        for seat in &state.seats {
-            for stay in &seat.stays {
-                let tally = match &fates {
-                    Some(fates) => {
-                        figures.foreign += stay.foreign_removals(fates);
-                        stay.tally(&state.checker, answers, fates)
+        let outcomes =
+            come_and_go.then(|| MessageOutcomes::new(start_ns, clock_margin_ns, schedule, &answers.acceptances));
+        for member_slot in &state.member_slots {
+            for stay in &member_slot.stays {
+                let tally = match &outcomes {
+                    Some(outcomes) => {
+                        figures.foreign += stay.foreign_removals(outcomes);
+                        stay.tally(&state.checker, answers, outcomes)
                     }
                     None => state.checker.tally(&stay.member, answers),
                 };
                 figures.tally.add(tally);
             }
             let should_know_all = !self.entrance().hidden && !come_and_go;
-            let incomplete = should_know_all && seat.presences < u64::from(self.plan().members());
+            let incomplete = should_know_all && member_slot.presences < u64::from(self.plan().members());
             figures.presence.incomplete_members += u64::from(incomplete);
         }
         figures.reach.entry(self.room as u32).or_default().add(&state.reach);
-        figures.sightings.push((self.room as u32, state.checker.sightings(state.seats.len() as u32)));
+        figures.sightings.push((self.room as u32, state.checker.sightings(state.member_slots.len() as u32)));
     }
 
     /// The crowd's room number in the plan.

@@ -7,11 +7,11 @@ use std::rc::Rc;
 
 use tokio::task::JoinSet;
 
+use crate::base::clock::{self, SECOND_NS};
 use crate::clients::crowd::Crowd;
 use crate::clients::pages::{self, Direction};
 use crate::clients::stages::Stages;
 use crate::plan::draws::Draws;
-use crate::team::clock::{self, SECOND_NS};
 
 /// The purpose for which the times of reads are drawn.
 const READS: u64 = 5;
@@ -21,17 +21,17 @@ const UNDER_WAY_MAX: usize = 64;
 /// The number of messages that a chat client shows when it is opened.
 pub const PAGE_ITEMS: u32 = 50;
 
-/// Reads for the members of one crowd, which have these places among the thread's users, until the task is aborted.
-pub async fn read_on(stages: Rc<Stages>, crowd: Rc<Crowd>, places: Vec<usize>, start_ns: u64) {
+/// Reads for the members of one crowd, which have these indices among the thread's users, until the task is aborted.
+pub async fn read_on(stages: Rc<Stages>, crowd: Rc<Crowd>, members: Vec<usize>, start_ns: u64) {
     let plan = stages.plan();
     let Some(conduct) = &plan.conduct else { return };
     let all = f64::from(crowd.plan().members());
-    let reads_a_second = conduct.history_reads_a_second * places.len() as f64 / all;
+    let reads_a_second = conduct.history_reads_a_second * members.len() as f64 / all;
     if reads_a_second <= 0.0 {
         return;
     }
     let channel_id: Rc<str> = pages::channel_of_room(&crowd.entrance().room).into();
-    let seed = places.first().copied().unwrap_or(0) as u64 ^ u64::from(crowd.room()) << 32;
+    let seed = members.first().copied().unwrap_or(0) as u64 ^ u64::from(crowd.room()) << 32;
     let mut draws = Draws::new(plan.seed, READS, seed);
     let (mut under_way, mut offset_ns) = (JoinSet::new(), 0_u64);
     loop {
@@ -47,7 +47,7 @@ pub async fn read_on(stages: Rc<Stages>, crowd: Rc<Crowd>, places: Vec<usize>, s
             crowd.read_left_out();
             continue;
         }
-        let at = places[draws.below(places.len() as u64) as usize];
+        let at = members[draws.below(members.len() as u64) as usize];
         under_way.spawn_local(read_one(stages.clone(), crowd.clone(), channel_id.clone(), at, intended_ns));
     }
     while under_way.join_next().await.is_some() {}
@@ -55,6 +55,7 @@ pub async fn read_on(stages: Rc<Stages>, crowd: Rc<Crowd>, places: Vec<usize>, s
 
 async fn read_one(stages: Rc<Stages>, crowd: Rc<Crowd>, channel_id: Rc<str>, at: usize, intended_ns: u64) {
     let known = crowd.newest();
+    crowd.reading_page(intended_ns);
     let read = async |token: &str| {
         pages::read(stages.door(), token, &channel_id, Direction::NewestFirst, PAGE_ITEMS, "").await
     };

@@ -5,127 +5,32 @@
 //! library answers pings; everything else that comes is counted.
 
 use std::cell::{Cell, RefCell};
-use std::ops::Range;
 use std::pin::Pin;
 use std::rc::Rc;
 use std::task::{Context, Poll, ready};
 
 use futures_util::StreamExt;
-use serde::{Deserialize, Serialize};
-use tokio::sync::mpsc;
 use tokio_tungstenite::tungstenite::Message;
 
-use crate::checks::figures::{Figures, SAMPLES_MAX, ThreadFigures};
-use crate::checks::latency::Latency;
-use crate::clients::admission::{Admission, Admitted, admit};
+use crate::base::clock;
+use crate::checks::figures::Figures;
 use crate::clients::client::{self, ClientError, Way};
+use crate::clients::connect_window::{Admitted, ConnectWindow, admit};
 use crate::clients::sign_in::FrontDoor;
 use crate::clients::socket::{self, Lost, Socket};
+use crate::clients::thread_users::ThreadUsers;
 use crate::costs::recorder::Recorder;
 use crate::costs::server::ServerProbe;
-use crate::options::Target;
-use crate::plan::lives::Manner;
-use crate::team::clock;
-use crate::team::crew::{self, Post};
-use crate::team::orders::{Order, Word};
-use crate::team::sources::Sources;
-use crate::wire::{Entrance, Speaker};
-
-/// One worker's part of a run with idle users.
-#[derive(Clone, Debug, Serialize, Deserialize)]
-pub struct Holding {
-    pub target: Target,
-    /// The room that the users join, if they join one.
-    pub entrance: Option<Entrance>,
-    pub users: Range<u32>,
-    pub threads: Option<u32>,
-    /// How many users may sign in or connect at once.
-    pub in_flight: u32,
-    pub sources: Option<Sources>,
-}
-
-/// The results of the users of one thread, or of several.
-#[derive(Clone, Default, Debug, Serialize, Deserialize)]
-pub struct Held {
-    pub connected: u64,
-    /// Users that never connected. Of these, `not_tried` were not even tried, because too many before them had failed.
-    pub shut_out: u64,
-    pub not_tried: u64,
-    /// Attempts that failed and were repeated.
-    pub retries: u64,
-    /// Connections that ended before the client closed them.
-    pub disconnected: u64,
-    pub pings: u64,
-    /// Other frames received.
-    pub frames: u64,
-    /// From the first packet to the open WebSocket, and from the join request to its answer.
-    pub connect: Latency,
-    pub join: Latency,
-    /// The largest number of connects that were allowed at once, and how many the server was last found to take.
-    pub window_most: u64,
-    pub window_last: u64,
-    pub lag: Latency,
-    pub threads: Vec<ThreadFigures>,
-    /// The memory of the worker's process before any user had signed in, and when all were connected. Each thread
-    /// reports the same.
-    pub resident: Vec<Resident>,
-    pub samples: Vec<String>,
-}
-
-/// The memory of one process.
-#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
-pub struct Resident {
-    pub pid: u32,
-    pub before_bytes: u64,
-    pub held_bytes: u64,
-}
-
-impl Held {
-    pub fn add(&mut self, other: Held) {
-        self.connected += other.connected;
-        self.shut_out += other.shut_out;
-        self.not_tried += other.not_tried;
-        self.retries += other.retries;
-        self.disconnected += other.disconnected;
-        self.pings += other.pings;
-        self.frames += other.frames;
-        self.connect.add(&other.connect);
-        self.join.add(&other.join);
-        self.window_most += other.window_most;
-        self.window_last += other.window_last;
-        self.lag.add(&other.lag);
-        self.threads.extend(other.threads);
-        for resident in other.resident {
-            match self.resident.iter_mut().find(|own| own.pid == resident.pid) {
-                None => self.resident.push(resident),
-                Some(own) => {
-                    own.before_bytes = own.before_bytes.min(resident.before_bytes);
-                    own.held_bytes = own.held_bytes.max(resident.held_bytes);
-                }
-            }
-        }
-        let room = SAMPLES_MAX.saturating_sub(self.samples.len());
-        self.samples.extend(other.samples.into_iter().take(room));
-    }
-
-    fn sample(&mut self, text: impl FnOnce() -> String) {
-        if self.samples.len() < SAMPLES_MAX {
-            self.samples.push(text());
-        }
-    }
-}
-
-/// Serves the coordinator of a run with idle users.
-pub async fn serve(holding: Holding, orders: mpsc::Receiver<Order>) -> Result<(), String> {
-    let (users, threads) = (holding.users.clone(), holding.threads);
-    crew::serve(Order::Hold(holding.clone()), orders, users, threads, move |post| live(holding.clone(), post)).await
-}
+use crate::orders::idle_users::{Held, Holding, Resident};
+use crate::orders::{Order, Word};
+use crate::plan::lives::ReadingMode;
+use crate::wire::Speaker;
 
 /// One thread: signs in its users, connects them, and keeps them connected.
-async fn live(holding: Holding, mut post: Post) {
-    let Post { users, recorder, threads, .. } = &post;
+pub async fn live(holding: Holding, mut thread: ThreadUsers) {
+    let ThreadUsers { users, recorder, threads, .. } = &thread;
     let mut idlers = Idlers::new(holding, users.clone(), *threads, recorder.clone());
-    while let Some(order) = post.orders.recv().await {
+    while let Some(order) = thread.orders.recv().await {
         let word = match order {
             Order::Hold(_) => idlers.sign_in().await,
             Order::Join => idlers.connect().await,
@@ -137,7 +42,7 @@ async fn live(holding: Holding, mut post: Post) {
         let word = word.unwrap_or_else(|what| Word::Failed { what });
         let last = word.is_last();
         // Sending fails only when the whole worker is ending.
-        let _ = post.words.send(word).await;
+        let _ = thread.words.send(word).await;
         if last {
             // Idle users disconnect without a close frame, like telephones that lose the network.
             return;
@@ -242,8 +147,8 @@ impl Idlers {
         let admitted = admit(self.signed_in.len(), self.window_max, work, may_pass).await;
         self.recorder.begin(start_ns..clock::now_ns());
         self.note(&admitted, |number| self.signed_in[number]);
-        let Admitted { admission, .. } = &admitted;
-        self.note_window(admission);
+        let Admitted { connect_window, .. } = &admitted;
+        self.note_window(connect_window);
         Ok(Word::Joined)
     }
 
@@ -252,7 +157,7 @@ impl Idlers {
     async fn open(&self, at: usize) -> Result<Socket, ClientError> {
         let user = self.users[at];
         let source = self.holding.sources.map(|sources| sources.of(user));
-        let way = Way { source, manner: Manner::Prompt };
+        let way = Way { source, reading_mode: ReadingMode::Prompt };
         let room = self.holding.entrance.as_ref().map_or("", |entrance| &entrance.room);
         let (target, speaker) = (&self.holding.target, Speaker { user, room });
         let token = self.tokens.borrow()[at].clone();
@@ -277,10 +182,10 @@ impl Idlers {
         }
     }
 
-    fn note_window(&self, admission: &Admission) {
+    fn note_window(&self, connect_window: &ConnectWindow) {
         let held = &mut *self.hall.held.borrow_mut();
-        held.window_most = admission.window_most() as u64;
-        held.window_last = admission.window() as u64;
+        held.window_most = connect_window.window_most() as u64;
+        held.window_last = connect_window.window() as u64;
     }
 
     fn count(&self) -> Result<Word, String> {
@@ -338,20 +243,5 @@ impl Future for Idler {
         held.disconnected += 1;
         held.sample(|| format!("user {user} was disconnected: {lost}"));
         Poll::Ready(())
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn threads_add_up_and_a_process_has_one_memory() {
-        let resident = |pid, before_bytes, held_bytes| Resident { pid, before_bytes, held_bytes };
-        let held = |connected, resident: Resident| Held { connected, resident: vec![resident], ..Held::default() };
-        let mut sum = held(3, resident(7, 100, 900));
-        sum.add(held(4, resident(7, 90, 950)));
-        sum.add(held(5, resident(8, 50, 60)));
-        assert_eq!((sum.connected, sum.resident), (12, vec![resident(7, 90, 950), resident(8, 50, 60)]));
     }
 }

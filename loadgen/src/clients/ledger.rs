@@ -7,67 +7,13 @@
 use std::cell::{RefCell, RefMut};
 use std::ops::Range;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
 use crate::checks::figures::Figures;
 use crate::checks::record::Entry;
-use crate::costs::recorder::{Closed, Recorder};
+use crate::costs::gauges::Gauges;
+use crate::costs::recorder::Recorder;
 use crate::plan::run_plan::Plan;
-use crate::team::orders::Progress;
 use crate::wire::{Frame, Scratch};
-
-/// The running totals of one thread. Only that thread writes them; the code that reports progress reads them.
-#[derive(Default)]
-pub struct Gauges {
-    pub signed_in: Gauge,
-    pub joined: Gauge,
-    pub sent: Gauge,
-    pub accepted: Gauge,
-    pub refused: Gauge,
-    pub delivered: Gauge,
-    pub faults: Gauge,
-    pub disconnected: Gauge,
-    /// Stays that have ended, in any way.
-    pub left: Gauge,
-    pub presence_frames: Gauge,
-    /// The seconds that this thread has completed.
-    pub closed: Closed,
-}
-
-/// A counter with one writer: it needs a load and a store, not a locked addition.
-#[derive(Default)]
-pub struct Gauge(AtomicU64);
-
-impl Gauge {
-    pub fn bump(&self) {
-        self.add(1);
-    }
-
-    pub fn add(&self, count: u64) {
-        self.0.store(self.read() + count, Relaxed);
-    }
-
-    fn read(&self) -> u64 {
-        self.0.load(Relaxed)
-    }
-}
-
-impl Gauges {
-    pub fn progress(&self) -> Progress {
-        Progress {
-            signed_in: self.signed_in.read(),
-            joined: self.joined.read(),
-            sent: self.sent.read(),
-            accepted: self.accepted.read(),
-            refused: self.refused.read(),
-            delivered: self.delivered.read(),
-            faults: self.faults.read(),
-            disconnected: self.disconnected.read(),
-            left: self.left.read(),
-            presence_frames: self.presence_frames.read(),
-        }
-    }
-}
 
 /// What all crowds of a thread write into: its figures, and buffers that are reused from message to message.
 pub struct Ledger {

@@ -8,12 +8,12 @@ use std::time::Duration;
 use futures_util::SinkExt;
 use tokio_tungstenite::tungstenite::{Bytes, Message};
 
+use crate::base::clock;
 use crate::clients::client::{self, ClientError};
 use crate::clients::crowd::Crowd;
 use crate::clients::socket::{Lost, Socket};
 use crate::clients::stages::Stages;
-use crate::plan::lives::{Act, Manner, Step};
-use crate::team::clock;
+use crate::plan::lives::{Act, ReadingMode, Step};
 
 /// How long a member waits before it comes back after the server closed it for reading too slowly.
 const RETURN_AFTER: Duration = Duration::from_secs(1);
@@ -23,11 +23,11 @@ const LIFE_SIGN_NS: u64 = 8 * clock::SECOND_NS;
 
 pub struct Member {
     stages: Rc<Stages>,
-    /// Its place among the thread's users.
+    /// Its index among the thread's users.
     at: usize,
     user: u32,
     crowd: Rc<Crowd>,
-    seat: usize,
+    member_slot: usize,
     start_ns: u64,
     connection: Option<Connection>,
 }
@@ -48,8 +48,8 @@ enum Attended {
 
 impl Member {
     pub fn new(stages: Rc<Stages>, at: usize, start_ns: u64) -> Self {
-        let (user, crowd, seat) = stages.place(at);
-        Self { stages, at, user, crowd, seat, start_ns, connection: None }
+        let (user, crowd, member_slot) = stages.member(at);
+        Self { stages, at, user, crowd, member_slot, start_ns, connection: None }
     }
 
     /// Runs the member until the task is aborted.
@@ -83,13 +83,13 @@ impl Member {
     fn note(&mut self, done: Result<(), ClientError>) {
         if let Err(error) = done {
             self.connection = None;
-            self.crowd.failed(self.seat, &error);
+            self.crowd.failed(self.member_slot, &error);
         }
     }
 
     /// Reads until that time, or until the connection ends. Without a connection it only waits.
     async fn attend(&mut self, until_ns: u64) -> Attended {
-        let (crowd, seat, end_ns) = (self.crowd.clone(), self.seat, self.end_ns());
+        let (crowd, member_slot, end_ns) = (self.crowd.clone(), self.member_slot, self.end_ns());
         let Some(connection) = &mut self.connection else {
             if until_ns == u64::MAX {
                 return Attended::Lost;
@@ -98,11 +98,11 @@ impl Member {
             return Attended::ToTheEnd;
         };
         let listening = async {
-            match crowd.manner(seat) {
-                Manner::Prompt => client::listen(&mut connection.socket, &crowd, seat).await,
-                Manner::Slow { .. } => {
+            match crowd.reading_mode(member_slot) {
+                ReadingMode::Prompt => client::listen(&mut connection.socket, &crowd, member_slot).await,
+                ReadingMode::Slow { .. } => {
                     let pace = self.stages.slow_pace();
-                    listen_slowly(&mut connection.socket, &crowd, seat, pace, end_ns).await
+                    listen_slowly(&mut connection.socket, &crowd, member_slot, pace, end_ns).await
                 }
             }
         };
@@ -114,7 +114,7 @@ impl Member {
             },
         };
         self.connection = None;
-        if self.crowd.lost(self.seat, &lost) { Attended::ClosedWithNotice } else { Attended::Lost }
+        if self.crowd.lost(self.member_slot, &lost) { Attended::ClosedWithNotice } else { Attended::Lost }
     }
 
     /// Enters the room, on the existing connection or on a new one.
@@ -124,7 +124,7 @@ impl Member {
             None => Connection { socket: self.stages.connect_persistently(self.at).await?, channel_id: None },
         };
         if connection.channel_id.is_none() {
-            let joining = client::join(&mut connection.socket, &self.crowd, self.user, self.seat);
+            let joining = client::join(&mut connection.socket, &self.crowd, self.user, self.member_slot);
             connection.channel_id = Some(joining.await?);
             self.stages.gauges().joined.bump();
         }
@@ -136,7 +136,7 @@ impl Member {
         let Some(connection) = &mut self.connection else { return Ok(()) };
         let Some(channel_id) = connection.channel_id.take() else { return Ok(()) };
         if let Some(leave) = self.crowd.dialect().leave(&channel_id) {
-            return client::leave(&mut connection.socket, &self.crowd, self.seat, leave).await;
+            return client::leave(&mut connection.socket, &self.crowd, self.member_slot, leave).await;
         }
         // The dialect has no leave request: the member drops the connection.
         self.let_go();
@@ -145,13 +145,13 @@ impl Member {
 
     fn let_go(&mut self) {
         if self.connection.take().is_some() {
-            self.crowd.dropped(self.seat);
+            self.crowd.dropped(self.member_slot);
         }
     }
 }
 
 /// Reads one frame per `pace` until `end_ns`, and everything that comes after that.
-async fn listen_slowly(socket: &mut Socket, crowd: &Crowd, seat: usize, pace: Duration, end_ns: u64) -> Lost {
+async fn listen_slowly(socket: &mut Socket, crowd: &Crowd, member_slot: usize, pace: Duration, end_ns: u64) -> Lost {
     let mut life_sign_ns = clock::now_ns() + LIFE_SIGN_NS;
     loop {
         let now_ns = clock::now_ns();
@@ -166,7 +166,7 @@ async fn listen_slowly(socket: &mut Socket, crowd: &Crowd, seat: usize, pace: Du
         }
         match client::next_frame(socket).await {
             Ok(Some(frame)) => {
-                crowd.hear(seat, &frame);
+                crowd.hear(member_slot, &frame);
             }
             Ok(None) => {}
             Err(lost) => return lost,

@@ -1,16 +1,17 @@
 //! The users: how they sign in, connect, join, publish and listen, as tasks of one thread.
 
-pub mod admission;
 pub mod client;
+pub mod connect_window;
 pub mod crowd;
-pub mod frames;
 pub mod head;
 pub mod history_reads;
 pub mod idlers;
 pub mod ledger;
 pub mod member;
+pub mod page_readers;
 pub mod pages;
 pub mod publisher;
 pub mod sign_in;
 pub mod socket;
 pub mod stages;
+pub mod thread_users;

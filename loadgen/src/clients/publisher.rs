@@ -2,11 +2,12 @@
 
 use std::collections::{HashMap, HashSet};
 
+use crate::base::content::ScheduleSlot;
 use crate::checks::acceptances::{Acceptance, MessageId};
 use crate::checks::check::{Answers, fingerprint};
-use crate::plan::deeds::{Deed, Deeds};
-use crate::plan::schedule::{Schedule, Slot};
-use crate::team::orders::PublishAnswers;
+use crate::orders::PublishAnswers;
+use crate::plan::actions::{Action, Actions};
+use crate::plan::schedule::Schedule;
 use crate::wire::Kind;
 
 /// The outcome of one publish.
@@ -42,11 +43,11 @@ impl Publisher {
     }
 
     /// Decides what is sent for a number, just before it is sent. Call it once for each number.
-    pub fn word(&mut self, deeds: &Deeds, number: u32) -> Wording {
-        let (Deed::Update { target } | Deed::Remove { target }) = deeds.of(number) else { return Wording::Say };
-        match (deeds.of(number), self.targets.remove(&target)) {
-            (Deed::Update { .. }, Some(message_id)) => Wording::Update { message_id },
-            (Deed::Remove { .. }, Some(message_id)) => Wording::Remove { message_id },
+    pub fn word(&mut self, actions: &Actions, number: u32) -> Wording {
+        let (Action::Update { target } | Action::Remove { target }) = actions.of(number) else { return Wording::Say };
+        match (actions.of(number), self.targets.remove(&target)) {
+            (Action::Update { .. }, Some(message_id)) => Wording::Update { message_id },
+            (Action::Remove { .. }, Some(message_id)) => Wording::Remove { message_id },
             _ => {
                 self.instead.insert(number);
                 Wording::Say
@@ -61,12 +62,12 @@ impl Publisher {
     }
 
     /// Records that a number was accepted. Returns whether its answer was awaited.
-    pub fn accepted(&mut self, deeds: &Deeds, number: u32, message_id: &str, at_ns: u64) -> bool {
-        let kind = self.kind(deeds, number);
+    pub fn accepted(&mut self, actions: &Actions, number: u32, message_id: &str, at_ns: u64) -> bool {
+        let kind = self.kind(actions, number);
         let Some(awaited @ Answer::Awaited) = self.answers.get_mut(number as usize) else { return false };
         *awaited =
             Answer::Accepted { fingerprint: fingerprint(kind, message_id), id: MessageId::read(message_id), at_ns };
-        if kind == Kind::New && deeds.is_target(number) {
+        if kind == Kind::New && actions.is_target(number) {
             self.targets.insert(number, message_id.to_owned());
         }
         true
@@ -79,18 +80,25 @@ impl Publisher {
         true
     }
 
-    fn kind(&self, deeds: &Deeds, number: u32) -> Kind {
-        match deeds.of(number) {
+    fn kind(&self, actions: &Actions, number: u32) -> Kind {
+        match actions.of(number) {
             _ if self.instead.contains(&number) => Kind::New,
-            Deed::Say => Kind::New,
-            Deed::Update { .. } => Kind::Update,
-            Deed::Remove { .. } => Kind::Removal,
+            Action::Say => Kind::New,
+            Action::Update { .. } => Kind::Update,
+            Action::Remove { .. } => Kind::Removal,
         }
     }
 
     /// Adds the outcome of everything that this publisher of the room sent; with the times of acceptance only if
     /// `times` is set.
-    pub fn account(&self, publisher: u32, schedule: &Schedule, deeds: &Deeds, times: bool, found: &mut PublishAnswers) {
+    pub fn account(
+        &self,
+        publisher: u32,
+        schedule: &Schedule,
+        actions: &Actions,
+        times: bool,
+        found: &mut PublishAnswers,
+    ) {
         let numbers_of = |wanted: fn(&Answer) -> bool| -> Vec<u32> {
             (0..).zip(&self.answers).filter(|(_, answer)| wanted(answer)).map(|(number, _)| number).collect()
         };
@@ -99,10 +107,10 @@ impl Publisher {
         unanswered.insert(publisher, numbers_of(|answer| matches!(answer, Answer::Unsent | Answer::Awaited)));
         for (number, answer) in (0..).zip(&self.answers) {
             let Answer::Accepted { fingerprint, id, at_ns } = *answer else { continue };
-            let Some(index) = schedule.index(Slot { publisher, number }) else { continue };
+            let Some(index) = schedule.index(ScheduleSlot { publisher, number }) else { continue };
             found.acknowledged.0.push((index, fingerprint));
             if times {
-                acceptances.0.push(Acceptance { index, kind: self.kind(deeds, number), at_ns, id });
+                acceptances.0.push(Acceptance { index, kind: self.kind(actions, number), at_ns, id });
             }
         }
     }
@@ -111,40 +119,40 @@ impl Publisher {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::plan::deeds::DeedShares;
+    use crate::plan::actions::ActionShares;
 
     #[test]
-    fn a_deed_needs_a_message_that_was_accepted() {
-        let deeds = Deeds::new(DeedShares { updates: 25, removals: 25 });
+    fn an_action_needs_a_message_that_was_accepted() {
+        let actions = Actions::new(ActionShares { updates: 25, removals: 25 });
         let (update, target) = (4..)
             .find_map(
-                |number| if let Deed::Update { target } = deeds.of(number) { Some((number, target)) } else { None },
+                |number| if let Action::Update { target } = actions.of(number) { Some((number, target)) } else { None },
             )
             .expect("a quarter of all numbers");
         for accepted in [true, false] {
             let mut publisher = Publisher::new(100);
             publisher.sending(target);
             if accepted {
-                assert!(publisher.accepted(&deeds, target, "id", 5));
+                assert!(publisher.accepted(&actions, target, "id", 5));
             }
             let expected = if accepted { Wording::Update { message_id: "id".to_owned() } } else { Wording::Say };
-            assert_eq!(publisher.word(&deeds, update), expected);
-            assert_eq!(publisher.kind(&deeds, update), if accepted { Kind::Update } else { Kind::New });
+            assert_eq!(publisher.word(&actions, update), expected);
+            assert_eq!(publisher.kind(&actions, update), if accepted { Kind::Update } else { Kind::New });
         }
     }
 
     #[test]
     fn only_what_is_awaited_is_answered_and_once() {
-        let deeds = Deeds::new(DeedShares::default());
+        let actions = Actions::new(ActionShares::default());
         let mut publisher = Publisher::new(3);
-        assert!(!publisher.accepted(&deeds, 0, "id", 5));
+        assert!(!publisher.accepted(&actions, 0, "id", 5));
         publisher.sending(0);
         publisher.sending(1);
-        assert!(publisher.accepted(&deeds, 0, "id", 5) && publisher.refused(1));
-        assert!(!publisher.accepted(&deeds, 0, "id", 5) && !publisher.refused(1) && !publisher.refused(7));
+        assert!(publisher.accepted(&actions, 0, "id", 5) && publisher.refused(1));
+        assert!(!publisher.accepted(&actions, 0, "id", 5) && !publisher.refused(1) && !publisher.refused(7));
         let schedule = Schedule::steady(3.0, 1, std::time::Duration::ZERO, std::time::Duration::from_secs(1));
         let mut found = PublishAnswers::default();
-        publisher.account(0, &schedule.expect("valid"), &deeds, true, &mut found);
+        publisher.account(0, &schedule.expect("valid"), &actions, true, &mut found);
         assert_eq!((&found.answers.refused[&0], &found.answers.unanswered[&0]), (&vec![1], &vec![2]));
         assert_eq!(found.answers.acceptances.0.len(), 1);
     }

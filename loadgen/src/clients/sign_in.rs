@@ -13,8 +13,10 @@ use hyper::{Method, Request, StatusCode};
 use hyper_util::client::legacy::Client;
 use hyper_util::client::legacy::connect::HttpConnector;
 use hyper_util::rt::TokioExecutor;
-use serde::{Deserialize, Serialize};
+use serde::Deserialize;
 use thiserror::Error;
+
+use crate::plan::target::SignInKind;
 
 /// A stock server hashes nothing for these two kinds of sign-in. If it needs half a minute, it is overloaded.
 const TIMEOUT: Duration = Duration::from_secs(30);
@@ -23,14 +25,6 @@ const ANSWER_BYTES_MAX: usize = 64 * 1024;
 
 /// A page has a hundred items of some 4 KiB, every byte of which may have to be escaped.
 const PAGE_BYTES_MAX: usize = 8 * 1024 * 1024;
-
-/// By which kind of name the server knows an account.
-#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize, clap::ValueEnum)]
-#[serde(rename_all = "lowercase")]
-pub enum SignInKind {
-    Custom,
-    Device,
-}
 
 #[derive(Debug, Error)]
 pub enum SignInError {

@@ -16,20 +16,21 @@ use futures_util::{SinkExt, StreamExt};
 use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 
+use crate::base::clock;
 use crate::checks::check::Answers;
 use crate::checks::figures::Figures;
-use crate::clients::client::{self, ClientError, Due, Seated, Way};
+use crate::clients::client::{self, ClientError, Due, SlotEar, Way};
 use crate::clients::crowd::Crowd;
 use crate::clients::history_reads;
-use crate::clients::ledger::{Gauges, Ledger};
+use crate::clients::ledger::Ledger;
 use crate::clients::member::Member;
 use crate::clients::sign_in::{FrontDoor, SignInError};
 use crate::clients::socket::{SharedSocket, Socket};
+use crate::costs::gauges::Gauges;
 use crate::costs::lag;
+use crate::orders::{Order, Publishes};
 use crate::plan::run_plan::Plan;
-use crate::team::clock;
-use crate::team::orders::{Order, Publishes};
-use crate::team::sources::Sources;
+use crate::plan::sources::Sources;
 use crate::wire::Speaker;
 
 /// The pauses before further attempts when a server refuses a connection for a moment; each pause is longer than the
@@ -105,8 +106,8 @@ pub struct Stages {
     ledger: Rc<Ledger>,
     crowds: Vec<Rc<Crowd>>,
     /// For each user of the share: its crowd, and its slot there.
-    places: Vec<Place>,
-    /// By place: the token from the user's sign-in.
+    members: Vec<CrowdMember>,
+    /// By member: the token from the user's sign-in.
     tokens: RefCell<Vec<String>>,
     listeners: RefCell<Listeners>,
     /// Kept open until all users leave: a publisher whose outbox is closed sends a close frame and ends.
@@ -116,10 +117,10 @@ pub struct Stages {
 
 /// A user's crowd, and its slot in the crowd.
 #[derive(Clone)]
-struct Place {
+struct CrowdMember {
     user: u32,
     crowd: Rc<Crowd>,
-    seat: usize,
+    member_slot: usize,
 }
 
 #[derive(Default)]
@@ -152,17 +153,21 @@ impl Stages {
         let ledger = Rc::new(Ledger::new(plan.clone(), gauges));
         // Users come in the order of their numbers, so the users of one room come together.
         let together = share.users.chunk_by(|one, other| plan.room_of(*one) == plan.room_of(*other));
-        let (mut crowds, mut places) = (Vec::new(), Vec::new());
+        let (mut crowds, mut members) = (Vec::new(), Vec::new());
         for users in together {
             let crowd = Rc::new(Crowd::new(ledger.clone(), plan.room_of(users[0]), users));
-            places.extend((0..).zip(users).map(|(seat, user)| Place { user: *user, crowd: crowd.clone(), seat }));
+            members.extend((0..).zip(users).map(|(member_slot, user)| CrowdMember {
+                user: *user,
+                crowd: crowd.clone(),
+                member_slot,
+            }));
             crowds.push(crowd);
         }
         Self {
             door: FrontDoor::new(target.server, target.sign_in, &target.server_key),
             ledger,
             crowds,
-            places,
+            members,
             tokens: RefCell::new(vec![String::new(); share.users.len()]),
             listeners: RefCell::default(),
             outboxes: RefCell::default(),
@@ -173,8 +178,8 @@ impl Stages {
     }
 
     async fn sign_in(&self) -> ThreadWord {
-        self.for_each_place(async |at, place| {
-            let token = persistently(|| self.token(place.user)).await?;
+        self.for_each_member(async |at, member| {
+            let token = persistently(|| self.token(member.user)).await?;
             self.tokens.borrow_mut()[at] = token;
             self.ledger.gauges().signed_in.bump();
             Ok(())
@@ -184,14 +189,14 @@ impl Stages {
     }
 
     async fn join(&self) -> ThreadWord {
-        self.for_each_place(async |at, place| {
-            if self.plan.conduct.is_some() && !self.plan.publishes(place.user) {
+        self.for_each_member(async |at, member| {
+            if self.plan.conduct.is_some() && !self.plan.publishes(member.user) {
                 // A member that comes and goes joins at the time in its planned life.
                 return Ok(());
             }
             let mut socket = self.connect_persistently(at).await?;
-            let channel_id = client::join(&mut socket, &place.crowd, place.user, place.seat).await?;
-            self.listen(place.clone(), socket, channel_id);
+            let channel_id = client::join(&mut socket, &member.crowd, member.user, member.member_slot).await?;
+            self.listen(member.clone(), socket, channel_id);
             self.ledger.gauges().joined.bump();
             Ok(())
         })
@@ -199,15 +204,15 @@ impl Stages {
         self.failure.or(|| ThreadWord::Joined(self.outboxes.borrow().clone()))
     }
 
-    async fn for_each_place(&self, work: impl AsyncFn(usize, &Place) -> Result<(), ClientError>) {
-        let places = futures_util::stream::iter(self.places.iter().enumerate());
-        places
-            .for_each_concurrent(self.share.in_flight, async |(at, place)| {
+    async fn for_each_member(&self, work: impl AsyncFn(usize, &CrowdMember) -> Result<(), ClientError>) {
+        let members = futures_util::stream::iter(self.members.iter().enumerate());
+        members
+            .for_each_concurrent(self.share.in_flight, async |(at, member)| {
                 if self.failure.failed.get() {
                     return;
                 }
-                if let Err(error) = work(at, place).await {
-                    self.failure.note(place.user, &error);
+                if let Err(error) = work(at, member).await {
+                    self.failure.note(member.user, &error);
                 }
             })
             .await;
@@ -227,9 +232,9 @@ impl Stages {
     /// Opens the user's WebSocket. A stock server's tokens are valid for one minute only, and signing in all users may
     /// take longer: a refused token is replaced once.
     async fn connect(&self, at: usize) -> Result<Socket, ClientError> {
-        let Place { user, ref crowd, seat } = self.places[at];
+        let CrowdMember { user, ref crowd, member_slot } = self.members[at];
         let source = self.share.sources.map(|sources| sources.of(user));
-        let way = Way { source, manner: crowd.manner(seat) };
+        let way = Way { source, reading_mode: crowd.reading_mode(member_slot) };
         let speaker = Speaker { user, room: &self.plan.rooms[self.plan.room_of(user)].entrance.room };
         let token = self.tokens.borrow()[at].clone();
         match client::connect(&self.plan.target, &token, speaker, way).await {
@@ -242,16 +247,16 @@ impl Stages {
     }
 
     /// From now on the user receives the room's messages, and publishes if it is a publisher.
-    fn listen(&self, place: Place, socket: Socket, channel_id: String) {
+    fn listen(&self, member: CrowdMember, socket: Socket, channel_id: String) {
         let (stop, stopped) = AbortHandle::new_pair();
         let mut listeners = self.listeners.borrow_mut();
         listeners.stops.push(stop);
-        let Place { user, crowd, seat } = place;
+        let CrowdMember { user, crowd, member_slot } = member;
         let Some(planned) = self.planned(user) else {
             if self.plan.reads_only {
                 listeners.tasks.spawn_local(read_only(socket, self.ledger.clone(), stopped));
             } else {
-                listeners.tasks.spawn_local(listen(socket, crowd, seat, stopped));
+                listeners.tasks.spawn_local(listen(socket, crowd, member_slot, stopped));
             }
             return;
         };
@@ -260,18 +265,19 @@ impl Stages {
         self.outboxes.borrow_mut().insert(user, outbox);
         let socket = SharedSocket::new(socket);
         listeners.tasks.spawn_local(client::publish(socket.clone(), crowd.clone(), user, channel_id, due));
-        listeners.tasks.spawn_local(listen_only(socket, crowd, seat, stopped));
+        listeners.tasks.spawn_local(listen_only(socket, crowd, member_slot, stopped));
     }
 
     /// From now on, members that come and go do so.
     fn begin_lives(stages: &Rc<Self>, start_ns: u64) {
         let Some(conduct) = &stages.plan.conduct else { return };
-        for (at, place) in stages.places.iter().enumerate() {
-            let room = &stages.plan.rooms[stages.plan.room_of(place.user)];
-            if room.publisher(place.user).is_some() {
+        for (at, member) in stages.members.iter().enumerate() {
+            let room = &stages.plan.rooms[stages.plan.room_of(member.user)];
+            if room.publisher(member.user).is_some() {
                 continue;
             }
-            let life = Member::new(stages.clone(), at, start_ns).live(room.life(conduct, stages.plan.seed, place.user));
+            let life =
+                Member::new(stages.clone(), at, start_ns).live(room.life(conduct, stages.plan.seed, member.user));
             let (stop, stopped) = AbortHandle::new_pair();
             let mut listeners = stages.listeners.borrow_mut();
             listeners.stops.push(stop);
@@ -288,9 +294,9 @@ impl Stages {
             return;
         }
         for crowd in &stages.crowds {
-            let here = |place: &Place| Rc::ptr_eq(&place.crowd, crowd);
-            let places = (0..stages.places.len()).filter(|at| here(&stages.places[*at])).collect();
-            let reading = history_reads::read_on(stages.clone(), crowd.clone(), places, start_ns);
+            let here = |member: &CrowdMember| Rc::ptr_eq(&member.crowd, crowd);
+            let members = (0..stages.members.len()).filter(|at| here(&stages.members[*at])).collect();
+            let reading = history_reads::read_on(stages.clone(), crowd.clone(), members, start_ns);
             let (stop, stopped) = AbortHandle::new_pair();
             let mut listeners = stages.listeners.borrow_mut();
             listeners.stops.push(stop);
@@ -309,15 +315,15 @@ impl Stages {
     }
 
     pub async fn renew_token(&self, at: usize) -> Result<String, ClientError> {
-        let token = self.token(self.places[at].user).await?;
+        let token = self.token(self.members[at].user).await?;
         self.tokens.borrow_mut()[at].clone_from(&token);
         Ok(token)
     }
 
-    /// The number, the crowd and the slot of the user at this place.
-    pub fn place(&self, at: usize) -> (u32, Rc<Crowd>, usize) {
-        let Place { user, crowd, seat } = &self.places[at];
-        (*user, crowd.clone(), *seat)
+    /// The number, the crowd and the slot of the user at this index.
+    pub fn member(&self, at: usize) -> (u32, Rc<Crowd>, usize) {
+        let CrowdMember { user, crowd, member_slot } = &self.members[at];
+        (*user, crowd.clone(), *member_slot)
     }
 
     pub fn plan(&self) -> &Plan {
@@ -370,10 +376,10 @@ impl Stages {
 }
 
 /// A member that only listens. When it is stopped, it sends a close frame.
-async fn listen(mut socket: Socket, crowd: Rc<Crowd>, seat: usize, stopped: AbortRegistration) {
-    match Abortable::new(client::listen(&mut socket, &crowd, seat), stopped).await {
+async fn listen(mut socket: Socket, crowd: Rc<Crowd>, member_slot: usize, stopped: AbortRegistration) {
+    match Abortable::new(client::listen(&mut socket, &crowd, member_slot), stopped).await {
         Ok(lost) => {
-            crowd.lost(seat, &lost);
+            crowd.lost(member_slot, &lost);
         }
         Err(_) => {
             let _ = socket.close().await;
@@ -389,10 +395,10 @@ async fn read_only(mut socket: Socket, ledger: Rc<Ledger>, stopped: AbortRegistr
 }
 
 /// The listening half of a publisher. The publishing half sends the close frame.
-async fn listen_only(socket: SharedSocket, crowd: Rc<Crowd>, seat: usize, stopped: AbortRegistration) {
-    let mut ear = Seated { crowd: &crowd, seat };
+async fn listen_only(socket: SharedSocket, crowd: Rc<Crowd>, member_slot: usize, stopped: AbortRegistration) {
+    let mut ear = SlotEar { crowd: &crowd, member_slot };
     if let Ok(lost) = Abortable::new(socket.listen(&mut ear), stopped).await {
-        crowd.lost(seat, &lost);
+        crowd.lost(member_slot, &lost);
     }
 }
 

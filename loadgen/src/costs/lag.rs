@@ -11,8 +11,8 @@ use std::time::Duration;
 
 use tokio::io::AsyncReadExt;
 
+use crate::base::clock;
 use crate::costs::recorder::Recorder;
-use crate::team::clock;
 
 /// How often the time is written. 200 stamps a second make the p99 of ten seconds reliable, and cost a thread about 0.1
 /// % of its time.
@@ -26,16 +26,16 @@ pub const NOT_WATCHED: &str = "a thread lost the line on which it reads how long
 
 /// A socket pair: the end where stamps are written, and the end where they are read.
 pub fn line() -> io::Result<(UnixStream, UnixStream)> {
-    let (pen, stamps) = UnixStream::pair()?;
-    pen.set_nonblocking(true)?;
+    let (writer, stamps) = UnixStream::pair()?;
+    writer.set_nonblocking(true)?;
     stamps.set_nonblocking(true)?;
-    Ok((pen, stamps))
+    Ok((writer, stamps))
 }
 
 /// Writes stamps until no thread reads them any more.
-pub fn keep(mut pens: Vec<UnixStream>) {
-    while !pens.is_empty() {
-        pens.retain_mut(|pen| match pen.write(&clock::now_ns().to_ne_bytes()) {
+pub fn keep(mut writers: Vec<UnixStream>) {
+    while !writers.is_empty() {
+        writers.retain_mut(|writer| match writer.write(&clock::now_ns().to_ne_bytes()) {
             Ok(written) => written == STAMP_BYTES,
             // The socket is full because a thread has stalled for seconds. The waiting stamps show for how long; more
             // stamps would add nothing.

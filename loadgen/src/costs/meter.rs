@@ -2,14 +2,15 @@
 //! the server itself.
 
 use std::io;
+use std::net::SocketAddr;
 
+use hyper::Uri;
 use thiserror::Error;
 
 use crate::costs::kernel::KernelReading;
 use crate::costs::listening;
 use crate::costs::metrics::{Counters, Metrics, MetricsError};
 use crate::costs::server::{CpuTime, ServerProbe};
-use crate::options::RunOptions;
 
 #[derive(Debug, Error)]
 pub enum CostsError {
@@ -58,10 +59,10 @@ pub struct Costs {
 
 impl Meter {
     /// Finds the server's process by its port, if no pid was given and the process is on this machine.
-    pub fn find(options: &RunOptions) -> Result<Self, CostsError> {
-        let pid = options.pid.or_else(|| listening::process_at(options.plan.target.server));
+    pub fn find(pid: Option<u32>, server: SocketAddr, metrics: Option<Uri>) -> Result<Self, CostsError> {
+        let pid = pid.or_else(|| listening::process_at(server));
         let process = pid.map(ServerProbe::new).transpose()?;
-        Ok(Self { process, metrics: options.metrics.clone().map(Metrics::new) })
+        Ok(Self { process, metrics: metrics.map(Metrics::new) })
     }
 
     pub fn process(&self) -> Option<ServerProbe> {

@@ -6,18 +6,14 @@
 
 use std::cell::RefCell;
 use std::ops::Range;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 
+use crate::base::clock::{self, SECOND_NS};
 use crate::checks::figures::{Figures, ThreadFigures};
 use crate::checks::latency::Latency;
-use crate::clients::ledger::Gauges;
+use crate::costs::gauges::Gauges;
+use crate::costs::progress::Progress;
 use crate::costs::series::Second;
-use crate::team::clock::{self, SECOND_NS};
-use crate::team::orders::Progress;
-
-/// How many completed seconds wait for the worker, which takes them several times a second. Beyond that, one entry
-/// stands for several seconds.
-const CLOSED_MAX: usize = 600;
 
 pub struct Recorder {
     gauges: Arc<Gauges>,
@@ -147,24 +143,4 @@ impl Recorder {
 fn waited_for_a_core_ns() -> Option<u64> {
     let text = std::fs::read_to_string("/proc/thread-self/schedstat").ok()?;
     text.split_whitespace().nth(1)?.parse().ok()
-}
-
-/// The seconds that a thread has closed, until the worker takes them. The thread locks it once a second, never for a
-/// delivery.
-#[derive(Default)]
-pub struct Closed(Mutex<Vec<Second>>);
-
-impl Closed {
-    fn put(&self, second: Second) {
-        let mut seconds = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        let full = seconds.len() >= CLOSED_MAX;
-        match seconds.last_mut() {
-            Some(last) if full => last.add(&second),
-            _ => seconds.push(second),
-        }
-    }
-
-    pub fn take(&self) -> Vec<Second> {
-        std::mem::take(&mut self.0.lock().unwrap_or_else(PoisonError::into_inner))
-    }
 }

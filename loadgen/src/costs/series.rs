@@ -9,10 +9,10 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use serde::{Deserialize, Serialize};
 
+use crate::base::clock::{self, SECOND_NS};
 use crate::checks::latency::Latency;
+use crate::costs::progress::Progress;
 use crate::costs::server::ServerProbe;
-use crate::team::clock::{self, SECOND_NS};
-use crate::team::orders::Progress;
 
 /// Two hours, at some KB a second. Later seconds are in the totals but not in the series, and the series says so.
 const SECONDS_MAX: usize = 7_200;

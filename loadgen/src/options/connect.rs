@@ -6,8 +6,9 @@ use std::path::PathBuf;
 use clap::Args;
 use serde::Serialize;
 
+use super::OptionsError;
 use super::shared::{TargetArguments, Work, WorkArguments, first_room, seconds};
-use super::{OptionsError, Target};
+use crate::plan::target::Target;
 use crate::report::Outputs;
 use crate::team::workforce::Workforce;
 use crate::wire::Entrance;
@@ -17,19 +18,19 @@ const READ_BUFFER_BYTES: u32 = 256;
 
 #[derive(Args)]
 pub struct ConnectArguments {
-    /// How many users connect
+    /// The number of users
     #[arg(long, value_name = "N", default_value = "1000")]
     users: NonZeroU32,
-    /// How long they are to stay when all are there
+    /// How long all users stay connected
     #[arg(long, value_name = "SECS", default_value_t = 10.0)]
     secs: f64,
-    /// Join a room as well, all of them the same
+    /// Join a room too; all users join the same room
     #[arg(long)]
     join: bool,
-    /// Join hidden: no presence events, no member lists
+    /// Join hidden: the server sends no presence events and no member lists
     #[arg(long, requires = "join")]
     hidden: bool,
-    /// The room's name [default: a new one for each run]
+    /// The name of the room [default: a new name for each run]
     #[arg(long, value_name = "NAME", requires = "join")]
     room: Option<String>,
     #[command(flatten)]
@@ -38,8 +39,7 @@ pub struct ConnectArguments {
     outputs: Outputs,
     #[command(flatten)]
     work: WorkArguments,
-    /// How many users at most sign in or connect at the same moment, in all processes together; fewer when the server
-    /// falls behind
+    /// The most users that sign in or connect at the same time, in all processes together; fewer if the server is slow
     #[arg(long, value_name = "N", default_value = "1024")]
     in_flight: NonZeroU32,
 }

@@ -9,60 +9,60 @@ use hyper::Uri;
 use serde::Serialize;
 
 use super::shared::{READ_BUFFER_BYTES, TargetArguments, Work, WorkArguments, first_room, metrics, seconds};
-use super::{OptionsError, RunOptions, Target};
-use crate::checks::check::OrderDemand;
-use crate::plan::content::{CONTENT_BYTES_MAX, CONTENT_BYTES_MIN};
-use crate::plan::deeds::DeedShares;
-use crate::plan::run_plan::{Plan, RoomPlan};
-use crate::plan::schedule::{Schedule, ScheduleError};
+use super::{OptionsError, RunOptions};
+use crate::base::content::{CONTENT_BYTES_MAX, CONTENT_BYTES_MIN};
+use crate::plan::actions::ActionShares;
+use crate::plan::run_plan::{OrderDemand, Plan, RoomPlan};
+use crate::plan::schedule::Schedule;
+use crate::plan::target::Target;
 use crate::report::Outputs;
 use crate::team::workforce::Workforce;
 use crate::wire::Entrance;
 
 #[derive(Args)]
 pub struct CurveArguments {
-    /// The rooms' members, the smallest first; `max` is as many as the server's process has descriptors for, when it is on
-    /// this machine
+    /// The numbers of members, the smallest first; `max` is the most for which the server's process, on this machine, has
+    /// file descriptors
     #[arg(long, value_name = "LIST", default_value = "10,100,1000,10000,max")]
     sizes: String,
-    /// Messages a second while it is quiet: the time to the last member is that of a message on its own
+    /// Messages per second in the quiet run, which measures the time to the last member of a single message
     #[arg(long, value_name = "N", default_value_t = 2.0)]
     quiet_rate: f64,
-    /// How long each rate is measured
+    /// How long each rate is measured, in seconds
     #[arg(long, value_name = "SECS", default_value_t = 5.0)]
     secs: f64,
-    /// A rate is sustained while the p99 of the time to the last member stays below this
+    /// A rate counts as sustained if the p99 of the time to the last member is below this
     #[arg(long, value_name = "MILLISECONDS", default_value_t = 1_000.0)]
     limit: f64,
-    /// How many of the users publish, in turn; all of them in rooms that have fewer
+    /// The number of users that publish, in turn; in smaller rooms, all users publish
     #[arg(long, value_name = "N", default_value = "10")]
     publishers: NonZeroU32,
-    /// Bytes of a message's content, padded up to this
+    /// The size of the content of a message, in bytes
     #[arg(long, value_name = "BYTES", default_value_t = CONTENT_BYTES_MIN)]
     payload: usize,
-    /// Join hidden: no presence events, no member lists
+    /// Join hidden: the server sends no presence events and no member lists
     #[arg(long)]
     hidden: bool,
-    /// Join so that messages are not kept in history
+    /// Join without persistence: the server keeps no history
     #[arg(long)]
     no_persist: bool,
     #[command(flatten)]
     target: TargetArguments,
-    /// Stentor's page of metrics: socket writes and the batch factor are those it counted
+    /// The metrics page of Stentor: socket writes and the batch factor are taken from it
     #[arg(long, value_name = "URL")]
     metrics: Option<String>,
-    /// Also write all figures to this file
+    /// Write all figures to this file, as JSON
     #[arg(long, value_name = "FILE")]
     json: Option<PathBuf>,
-    /// Also write a page with charts to this file
+    /// Write a page with charts to this file, as HTML
     #[arg(long, value_name = "FILE")]
     html: Option<PathBuf>,
     #[command(flatten)]
     work: WorkArguments,
-    /// How many users sign in or connect at the same moment, in all processes together
+    /// The most users that sign in or connect at the same time, in all processes together
     #[arg(long, value_name = "N", default_value = "128")]
     in_flight: NonZeroU32,
-    /// After the last send, wait for what is missing until nothing has come for this long
+    /// After the last send, wait for missing messages until none has arrived for this long
     #[arg(long, value_name = "SECS", default_value_t = 10.0)]
     settle: f64,
 }
@@ -147,13 +147,13 @@ fn sizes(text: &str) -> Result<Vec<Size>, OptionsError> {
 
 impl CurveOptions {
     /// The options for a run of one room of the curve; each run has a new room.
-    pub fn room(&self, users: u32, rate: f64) -> Result<RunOptions, ScheduleError> {
+    pub fn room(&self, users: u32, rate: f64) -> Result<RunOptions, OptionsError> {
         let publishers = self.publishers.min(users);
         let schedule = Schedule::steady(rate, publishers, Duration::ZERO, self.secs)?;
-        let (run, room) = first_room(None).unwrap_or_default();
+        let (run, room) = first_room(None)?;
         let entrance = Entrance { room, hidden: self.hidden, persistence: self.persistence };
-        let deeds = DeedShares::default();
-        let rooms = vec![RoomPlan { users: 0..users, entrance, schedule, payload_bytes: self.payload_bytes, deeds }];
+        let actions = ActionShares::default();
+        let rooms = vec![RoomPlan { users: 0..users, entrance, schedule, payload_bytes: self.payload_bytes, actions }];
         let plan = Plan {
             run,
             seed: 1,

@@ -6,7 +6,7 @@ use clap::Args;
 
 use super::shared::{AttendanceArguments, RunArguments, TalkArguments, TargetArguments, run_options, seconds};
 use super::{OptionsError, RunOptions};
-use crate::plan::deeds::DeedShares;
+use crate::plan::actions::ActionShares;
 use crate::plan::lives::Conduct;
 use crate::plan::run_plan::RoomPlan;
 use crate::plan::schedule::{Schedule, Stretch};
@@ -15,46 +15,46 @@ use crate::plan::schedule::{Schedule, Stretch};
 pub struct EventArguments {
     #[command(flatten)]
     attendance: AttendanceArguments,
-    /// The others come evenly over this time; messages are published meanwhile, as the warm-up
+    /// The other users join evenly over this time; messages are published in this time too, as a warm-up
     #[arg(long, value_name = "SECS", default_value_t = 10.0)]
     ramp: f64,
-    /// Messages a second, by all publishers together
+    /// Messages per second, of all publishers together
     #[arg(long, value_name = "N", default_value_t = 20.0)]
     rate: f64,
-    /// In a burst the rate is so many times as high
+    /// The rate in a burst, as a multiple of the rate
     #[arg(long, value_name = "TIMES", default_value_t = 20.0)]
     burst_factor: f64,
-    /// How long a burst lasts; 0 for none
+    /// How long a burst lasts; 0 means no bursts
     #[arg(long, value_name = "SECS", default_value_t = 1.0)]
     burst: f64,
-    /// From the beginning of a burst to the beginning of the next
+    /// The time from the start of one burst to the start of the next
     #[arg(long, value_name = "SECS", default_value_t = 10.0)]
     burst_every: f64,
-    /// Of the members, how many percent go in each second, by leaving or by dropping their connection, and come again
+    /// The percentage of members that leave or drop their connection in each second, and return later
     #[arg(long, value_name = "PERCENT", default_value_t = 2.0)]
     churn: f64,
-    /// How long those who go are away at most
+    /// The longest time until they return
     #[arg(long, value_name = "SECS", default_value_t = 2.0)]
     away: f64,
-    /// How many percent of all connections are dropped and opened again at once, when two thirds of --secs are over
+    /// The percentage of connections that are dropped together after two thirds of --secs, and opened again immediately
     #[arg(long, value_name = "PERCENT", default_value_t = 20.0)]
     reconnect: f64,
-    /// How many percent of the members read slowly
+    /// The percentage of members that read slowly
     #[arg(long, value_name = "PERCENT", default_value_t = 1.0)]
     slow: f64,
-    /// How many frames a second a slow reader takes
+    /// The number of frames that a slow reader reads per second
     #[arg(long, value_name = "N", default_value_t = 10.0)]
     slow_frames: f64,
-    /// How many percent of the slow readers ask to be moved on (on_lag=skip); the others are closed
+    /// The percentage of slow readers that ask the server to skip messages (on_lag=skip); the server closes the others
     #[arg(long, value_name = "PERCENT", default_value_t = 50.0)]
     slow_skip: f64,
-    /// Of a hundred publishes, how many are updates of earlier messages
+    /// The number of publishes in a hundred that update an earlier message
     #[arg(long, value_name = "N", default_value_t = 4)]
     updates: u32,
-    /// Of a hundred publishes, how many are removals of earlier messages
+    /// The number of publishes in a hundred that remove an earlier message
     #[arg(long, value_name = "N", default_value_t = 2)]
     removals: u32,
-    /// History pages read each second, all along
+    /// The number of history pages that are read per second, during the whole run
     #[arg(long, value_name = "N", default_value_t = 5.0)]
     history_reads: f64,
     #[command(flatten)]
@@ -69,9 +69,9 @@ impl TryFrom<EventArguments> for RunOptions {
     type Error = OptionsError;
 
     fn try_from(raw: EventArguments) -> Result<Self, OptionsError> {
-        let deeds = DeedShares { updates: raw.updates, removals: raw.removals };
-        if deeds.updates.saturating_add(deeds.removals) > DeedShares::TOGETHER_MAX {
-            return Err(OptionsError::Deeds);
+        let actions = ActionShares { updates: raw.updates, removals: raw.removals };
+        if actions.updates.saturating_add(actions.removals) > ActionShares::TOGETHER_MAX {
+            return Err(OptionsError::Actions);
         }
         let ramp = seconds(raw.ramp, "--ramp")?;
         let conduct = raw.conduct(ramp)?;
@@ -85,7 +85,7 @@ impl TryFrom<EventArguments> for RunOptions {
             entrance: talk.entrance("")?,
             schedule,
             payload_bytes: talk.payload_bytes,
-            deeds,
+            actions,
         };
         let mut options = run_options("event", raw.target, &talk, raw.run, vec![room])?;
         if options.baseline {
@@ -147,8 +147,8 @@ mod tests {
     use clap::Parser;
 
     use super::*;
+    use crate::base::clock::SECOND_NS;
     use crate::options::{Arguments, Command};
-    use crate::team::clock::SECOND_NS;
 
     fn parse(line: &str) -> Result<RunOptions, String> {
         let arguments = Arguments::try_parse_from(line.split_whitespace()).map_err(|error| error.to_string())?;

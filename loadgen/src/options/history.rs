@@ -7,12 +7,13 @@ use std::time::Duration;
 use clap::Args;
 use serde::Serialize;
 
+use super::OptionsError;
 use super::shared::{READ_BUFFER_BYTES, TargetArguments, Work, WorkArguments, first_room, seconds};
-use super::{OptionsError, Target};
-use crate::plan::content::{CONTENT_BYTES_MAX, CONTENT_BYTES_MIN};
+use crate::base::clock::SECOND_NS;
+use crate::base::content::{CONTENT_BYTES_MAX, CONTENT_BYTES_MIN};
+use crate::plan::target::Target;
+use crate::plan::timetable::Timetable;
 use crate::report::Outputs;
-use crate::scenarios::history::Timetable;
-use crate::team::clock::SECOND_NS;
 use crate::team::workforce::Workforce;
 use crate::wire::{Dialect, Entrance};
 
@@ -24,38 +25,38 @@ const READS_MAX: u64 = 20_000_000;
 
 #[derive(Args)]
 pub struct HistoryArguments {
-    /// Fill the room with so many messages first [default: 2000, or none when a --room is named]
+    /// The number of messages to fill the room with first [default: 2000, or none if --room is given]
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(0..=MESSAGES_MAX))]
     messages: Option<u32>,
-    /// The room whose history is read [default: a new one for each run]
+    /// The name of the room [default: a new name for each run]
     #[arg(long, value_name = "NAME")]
     room: Option<String>,
-    /// Bytes of a message's content, padded up to this
+    /// The size of the content of a message, in bytes
     #[arg(long, value_name = "BYTES", default_value_t = CONTENT_BYTES_MIN)]
     payload: usize,
-    /// Reads a second, by all readers together
+    /// Reads per second, of all readers together
     #[arg(long, value_name = "N", default_value_t = 100.0)]
     rate: f64,
-    /// How long to read and measure
+    /// How long to read and measure, in seconds
     #[arg(long, value_name = "SECS", default_value_t = 10.0)]
     secs: f64,
-    /// Read this long before measuring; checked like the rest, but not part of the latencies
+    /// Read for this long first; these reads are checked, but not measured
     #[arg(long, value_name = "SECS", default_value_t = 0.0)]
     warmup: f64,
-    /// How many accounts read, in turn
+    /// The number of accounts that read, in turn
     #[arg(long, value_name = "N", default_value = "16")]
     readers: NonZeroU32,
-    /// Items a page has at most
+    /// The most items on one page
     #[arg(long, value_name = "N", default_value_t = 100, value_parser = clap::value_parser!(u32).range(1..=100))]
     page: u32,
-    /// The part of the reads that are of the newest page; the others are as often deep in the history, oldest first and
-    /// newest first, as back from there
+    /// The percentage of reads of the newest page; the other reads are divided equally into older pages read oldest first,
+    /// older pages read newest first, and pages read back by the previous cursor
     #[arg(long, value_name = "PERCENT", default_value_t = 50.0)]
     newest: f64,
-    /// Nobody stays in the room while it is read: a server may keep the newest page of a room at hand that somebody is in
+    /// Read while no member is in the room; with a member in it, a server may keep its newest page in memory
     #[arg(long)]
     absent: bool,
-    /// Which pages are read is drawn from this number
+    /// The seed: the same number selects the same pages
     #[arg(long, value_name = "N", default_value_t = 1)]
     seed: u64,
     #[command(flatten)]
@@ -64,7 +65,7 @@ pub struct HistoryArguments {
     outputs: Outputs,
     #[command(flatten)]
     work: WorkArguments,
-    /// How many reads are under way at the same moment at most, in all processes together; what is due beyond that waits
+    /// The most reads at the same time, in all processes together; further reads wait
     #[arg(long, value_name = "N", default_value = "1024")]
     in_flight: NonZeroU32,
 }
@@ -146,9 +147,11 @@ fn timetable(rate: f64, warmup: Duration, secs: Duration) -> Result<Timetable, O
     let rate_milli = (rate * 1_000.0).round() as u64;
     let nanoseconds = |duration: Duration| u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX);
     let timetable = Timetable { rate_milli, warmup_ns: nanoseconds(warmup), end_ns: nanoseconds(warmup + secs) };
-    // The run must last at least a tenth of a second, so that there is something to measure, and must not have more
-    // reads than any run needs.
-    let sensible = rate_milli > 0 && timetable.end_ns >= SECOND_NS / 10 && timetable.reads() <= READS_MAX;
+    // The measured time must be at least a tenth of a second and have a read in it. The run must not have more reads
+    // than any run needs.
+    let is_measured = nanoseconds(secs) >= SECOND_NS / 10
+        && timetable.reads().checked_sub(1).is_some_and(|last| timetable.due_ns(last) >= timetable.warmup_ns);
+    let sensible = rate_milli > 0 && is_measured && timetable.reads() <= READS_MAX;
     if sensible { Ok(timetable) } else { Err(OptionsError::Reads) }
 }
 
@@ -176,6 +179,7 @@ mod tests {
         }
         let options = parse("loadgen history --rate 50 --secs 4 --warmup 1").expect("a valid line");
         assert_eq!(options.timetable.reads(), 250);
+        parse("loadgen history --rate 0.1 --warmup 1 --secs 10").expect("one read, after ten seconds");
     }
 
     #[test]
@@ -185,6 +189,9 @@ mod tests {
             ("loadgen history --rate=-1", "--rate"),
             ("loadgen history --rate 1e9", "--rate"),
             ("loadgen history --secs 0", "--secs"),
+            ("loadgen history --warmup 10 --secs 0", "--secs"),
+            ("loadgen history --warmup 10 --secs 0.09", "--secs"),
+            ("loadgen history --rate 0.1 --warmup 1 --secs 5", "--secs"),
             ("loadgen history --newest 101", "--newest"),
             ("loadgen history --page 101", "--page"),
             ("loadgen history --readers 0", "--readers"),

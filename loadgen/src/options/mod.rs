@@ -21,7 +21,7 @@ use hyper::Uri;
 use serde::Serialize;
 use thiserror::Error;
 
-use crate::plan::content::{CONTENT_BYTES_MAX, CONTENT_BYTES_MIN};
+use crate::base::content::{CONTENT_BYTES_MAX, CONTENT_BYTES_MIN};
 use crate::plan::run_plan::Plan;
 use crate::plan::schedule::ScheduleError;
 use crate::report::Outputs;
@@ -35,7 +35,6 @@ pub use history::{HistoryArguments, HistoryOptions};
 pub use room::RoomArguments;
 pub use rooms::RoomsArguments;
 pub use selftest::{SelftestArguments, SelftestOptions};
-pub use shared::Target;
 
 /// The longest room name that a server accepts.
 const ROOM_NAME_BYTES_MAX: usize = 64;
@@ -49,10 +48,10 @@ pub struct Arguments {
 }
 
 const AFTER_HELP: &str = "\
-Every client is a WebSocket of its own. Works with any server that speaks Nakama's realtime chat, in
-JSON or protobuf, and with --target plain with any WebSocket server that repeats to all what one of them says.
-Exit code 0: everything accepted was delivered to everybody, once and in order. 1: it was not, or the run failed.
-2: the command line is wrong.";
+Every client has its own WebSocket. loadgen works with every server that speaks Nakama's realtime chat, in JSON or
+protobuf. With --target plain it works with every WebSocket server that sends to all clients what one client sends.
+Exit code 0: every accepted message was delivered to every member, once and in order. 1: a message was not, or the run
+failed. 2: the command line is wrong.";
 
 /// Reads the command line, and the scenario file if the command line names one.
 pub fn parse(line: Vec<OsString>) -> Result<Arguments, ParseError> {
@@ -70,19 +69,20 @@ pub enum ParseError {
 
 #[derive(Subcommand)]
 pub enum Command {
-    /// One room: everybody joins it, a few publish, every member checks everything it hears
+    /// Test one room: all users join, a few publish, and every member checks everything that it receives
     #[command(args_override_self = true)]
     Room(RoomArguments),
-    /// Many rooms of mixed sizes at once, each checked like one
+    /// Test many rooms of different sizes at the same time, each checked as in `room`
     #[command(args_override_self = true)]
     Rooms(RoomsArguments),
-    /// Idle users: how fast they get in, what each costs, and whether all of them stay
+    /// Test idle users: how fast they connect, what each costs, and whether all stay connected
     #[command(args_override_self = true)]
     Connect(ConnectArguments),
-    /// A live event: members come, go and return, bursts, slow readers, updates and removals, all of it accounted for
+    /// Test a live event: members join, leave and return; bursts, slow readers, updates and removals; every message is
+    /// accounted for
     #[command(args_override_self = true)]
     Event(EventArguments),
-    /// Lets a proxy break what the server says, and shows that every kind of fault is found and named right
+    /// Test loadgen itself: a proxy adds faults to what the server sends, and every kind must be found and named correctly
     #[command(args_override_self = true)]
     #[command(mut_arg("users", |users| users.default_value("24")))]
     #[command(mut_arg("rate", |rate| rate.default_value("200")))]
@@ -91,30 +91,30 @@ pub enum Command {
     #[command(mut_arg("settle", |settle| settle.hide(true)))]
     #[command(mut_arg("baseline", |baseline| baseline.hide(true)))]
     Selftest(SelftestArguments),
-    /// What changed between two runs' JSON reports, and what is only noise
+    /// Compare the JSON reports of two runs: which differences are real, and which are only noise
     Diff(DiffArguments),
-    /// A room's history, read page by page over HTTP at a rate: the newest, deep by cursor, and back
+    /// Test the history of a room: read pages over HTTP at a fixed rate, the newest page and older pages by cursor
     #[command(args_override_self = true)]
     History(HistoryArguments),
-    /// Rooms of several sizes: time to the last member and deliveries a second, and what a million would need
+    /// Test rooms of growing sizes: the time to the last member, the highest rate, and an estimate for a million members
     #[command(args_override_self = true)]
     Curve(CurveArguments),
-    /// A bare socket loop to measure a server against; reads its orders from standard input
+    /// Run the bare server that --baseline measures against; reads its orders from standard input
     #[command(hide = true)]
     Bare,
-    /// Lends this machine to a run that another one coordinates
+    /// Let a loadgen on another machine use this machine for its run
     Worker(WorkerArguments),
 }
 
 #[derive(Args)]
 pub struct WorkerArguments {
-    /// Wait here for coordinators; beyond loopback only with a secret
+    /// Listen for coordinators at this address; other addresses than loopback need a secret
     #[arg(long, value_name = "ADDRESS:PORT")]
     pub listen: Option<SocketAddr>,
-    /// What a coordinator must know to be let in
+    /// The secret that a coordinator must have to be accepted
     #[arg(long, value_name = "TEXT", env = SECRET_VARIABLE, hide_env_values = true)]
     pub secret: Option<String>,
-    /// A process of a run reads its orders from standard input, and goes by its coordinator's clock
+    /// For a worker process of a run: how far the coordinator's clock is ahead of this machine's clock
     #[arg(long, hide = true, default_value_t = 0, allow_negative_numbers = true)]
     pub clock_offset_ns: i64,
 }
@@ -126,38 +126,44 @@ pub enum OptionsError {
     #[error("--url {url:?}: {reason}")]
     Url { url: String, reason: String },
     #[error(
-        "--baseline is for rooms whose members stay, as those of room and rooms do: a bare loop knows nobody who comes and goes"
+        "--baseline needs rooms whose members stay, as in `room` and `rooms`: the bare server does not support leaving and returning"
     )]
     Baseline,
-    #[error("--metrics {0:?} is no address like http://127.0.0.1:7351/metrics")]
+    #[error("--metrics {0:?} is not an address like http://127.0.0.1:7351/metrics")]
     Metrics(String),
-    #[error("--send must have {{content}} or {{content_json}} in it")]
+    #[error("--send must contain {{content}} or {{content_json}}")]
     Send,
-    #[error("{0} must be a number of seconds, and not negative")]
+    #[error("{0} must be a number of seconds that is not negative")]
     Seconds(&'static str),
-    #[error("--publishers {publishers} are more than --users {users}")]
+    #[error("--publishers {publishers} is more than --users {users}")]
     Publishers { publishers: u32, users: u32 },
     #[error("--payload must be between {CONTENT_BYTES_MIN} and {CONTENT_BYTES_MAX} bytes")]
     Payload,
-    #[error("--room must have 1 to {ROOM_NAME_BYTES_MAX} bytes")]
+    #[error("--room must be 1 to {ROOM_NAME_BYTES_MAX} bytes long")]
     Room,
-    #[error("--sizes {0:?} is not a list like 2:60,20:30,500:10: members of a room, and how often rooms have so many")]
+    #[error(
+        "--sizes {0:?} is not a list like 2:60,20:30,500:10: the number of members of a room, and the weight of that size"
+    )]
     Sizes(String),
-    #[error("--sizes {0:?} is not a list like 10,100,1000,max: how many members the rooms have")]
+    #[error("--sizes {0:?} is not a list like 10,100,1000,max: the number of members of each room")]
     CurveSizes(String),
-    #[error("--rate and --secs must come to some reads, and to no more than twenty millions")]
+    #[error(
+        "--rate and --secs must give at least one read within --secs, after --warmup, and at most twenty million reads in all"
+    )]
     Reads,
-    #[error("--target plain has no history that could be read")]
+    #[error("--target plain has no history to read")]
     NoHistory,
     #[error("{0} must be between 0 and 100 percent")]
     Percent(&'static str),
-    #[error("{0} must be a number, and not negative")]
+    #[error("{0} must be a number that is not negative")]
     Rate(&'static str),
-    #[error("--updates and --removals may be 50 of a hundred together: what they touch must have been said")]
-    Deeds,
+    #[error("--updates and --removals together may be at most 50: each of them changes one new message")]
+    Actions,
+    #[error("the run gets no number, as the system gives no randomness: {0}")]
+    Randomness(#[source] getrandom::Error),
     #[error("--burst must be shorter than --burst-every")]
     Bursts,
-    #[error("{0} users are more than a run may have: lower --rooms or --sizes")]
+    #[error("{0} users are too many for one run: lower --rooms or --sizes")]
     TooManyUsers(u64),
     #[error(transparent)]
     Workforce(#[from] WorkforceError),

@@ -4,7 +4,7 @@ use clap::Args;
 
 use super::shared::{AttendanceArguments, RunArguments, TalkArguments, TargetArguments, run_options};
 use super::{OptionsError, RunOptions};
-use crate::plan::deeds::DeedShares;
+use crate::plan::actions::ActionShares;
 use crate::plan::run_plan::RoomPlan;
 use crate::plan::schedule::Schedule;
 
@@ -12,7 +12,7 @@ use crate::plan::schedule::Schedule;
 pub struct RoomArguments {
     #[command(flatten)]
     attendance: AttendanceArguments,
-    /// Messages a second, by all publishers together
+    /// Messages per second, of all publishers together
     #[arg(long, value_name = "N", default_value_t = 100.0)]
     rate: f64,
     #[command(flatten)]
@@ -34,7 +34,7 @@ impl TryFrom<RoomArguments> for RunOptions {
             entrance: talk.entrance("")?,
             schedule: Schedule::steady(raw.rate, publishers, talk.warmup, talk.secs)?,
             payload_bytes: talk.payload_bytes,
-            deeds: DeedShares::default(),
+            actions: ActionShares::default(),
         };
         run_options("room", raw.target, &talk, raw.run, vec![room])
     }
@@ -45,8 +45,8 @@ mod tests {
     use clap::Parser;
 
     use super::*;
-    use crate::checks::check::OrderDemand;
     use crate::options::{Arguments, Command};
+    use crate::plan::run_plan::OrderDemand;
 
     fn parse(line: &str) -> Result<RunOptions, String> {
         let arguments = Arguments::try_parse_from(line.split_whitespace()).map_err(|error| error.to_string())?;

@@ -7,7 +7,7 @@ use clap::Args;
 
 use super::shared::{RunArguments, TalkArguments, TargetArguments, run_options};
 use super::{OptionsError, RunOptions};
-use crate::plan::deeds::DeedShares;
+use crate::plan::actions::ActionShares;
 use crate::plan::draws::Draws;
 use crate::plan::run_plan::RoomPlan;
 use crate::plan::schedule::{Schedule, Stretch};
@@ -21,16 +21,16 @@ const ROOMS_MAX: i64 = 100_000;
 
 #[derive(Args)]
 pub struct RoomsArguments {
-    /// How many rooms
+    /// The number of rooms
     #[arg(long, value_name = "N", default_value_t = 100, value_parser = clap::value_parser!(u32).range(1..=ROOMS_MAX))]
     rooms: u32,
-    /// How many members a room has, and how often that comes, as MEMBERS:WEIGHT of each size
+    /// The sizes of rooms and how often each occurs, as a list of MEMBERS:WEIGHT
     #[arg(long, value_name = "LIST", default_value = "2:60,20:30,500:10")]
     sizes: String,
-    /// Messages a second in each room, by all its publishers together
+    /// Messages per second in each room, of all its publishers together
     #[arg(long, value_name = "N", default_value_t = 2.0)]
     rate: f64,
-    /// How many of a room's users publish, in turn; all of them in rooms that have fewer
+    /// The number of users of a room that publish, in turn; in smaller rooms, all users publish
     #[arg(long, value_name = "N", default_value = "2")]
     publishers: NonZeroU32,
     #[command(flatten)]
@@ -63,7 +63,7 @@ impl TryFrom<RoomsArguments> for RunOptions {
                 entrance: talk.entrance(&format!("-{number}"))?,
                 schedule: schedule(raw.rate, raw.publishers.get().min(members), talk.warmup, talk.secs, stagger)?,
                 payload_bytes: talk.payload_bytes,
-                deeds: DeedShares::default(),
+                actions: ActionShares::default(),
             });
         }
         run_options("rooms", raw.target, &talk, raw.run, rooms)

@@ -21,13 +21,13 @@ const FILE_BYTES_MAX: u64 = 64 * 1024;
 pub enum ScenarioFileError {
     #[error("--scenario {path}: {source}")]
     Unreadable { path: PathBuf, source: std::io::Error },
-    #[error("--scenario {path}: longer than {FILE_BYTES_MAX} bytes, so it is no scenario")]
+    #[error("--scenario {path}: longer than {FILE_BYTES_MAX} bytes, so it is not a scenario file")]
     TooLong { path: PathBuf },
     #[error("--scenario {path}: {source}")]
     NoToml { path: PathBuf, source: Box<toml::de::Error> },
     #[error("--scenario {path}: `loadgen {command}` has no flag --{key}; see `loadgen {command} --help`")]
     NoSuchFlag { path: PathBuf, command: String, key: String },
-    #[error("--scenario {path}: {key} must be a number, a text, true or false, or a list of these")]
+    #[error("--scenario {path}: {key} must be a number, a string, true or false, or a list of these")]
     NoValue { path: PathBuf, key: String },
 }
 

@@ -9,7 +9,7 @@ use super::{OptionsError, RunOptions};
 
 #[derive(Args)]
 pub struct SelftestArguments {
-    /// The proxy breaks one delivery in this many
+    /// The proxy adds a fault to one delivery in this many
     #[arg(long, value_name = "N", default_value = "500")]
     one_in: NonZeroU32,
     #[command(flatten)]

@@ -7,15 +7,12 @@ use std::time::Duration;
 
 use clap::Args;
 use hyper::Uri;
-use serde::{Deserialize, Serialize};
 
 use super::{OptionsError, ROOM_NAME_BYTES_MAX, RunOptions};
-use crate::checks::check::OrderDemand;
-use crate::clients::sign_in::SignInKind;
-use crate::plan::content::{CONTENT_BYTES_MAX, CONTENT_BYTES_MIN};
-use crate::plan::run_plan::{Plan, RoomPlan};
+use crate::base::content::{CONTENT_BYTES_MAX, CONTENT_BYTES_MIN};
+use crate::plan::run_plan::{OrderDemand, Plan, RoomPlan};
+use crate::plan::target::{SignInKind, Target};
 use crate::report::Outputs;
-use crate::team::clock;
 use crate::team::workforce::{Workforce, WorkforceArguments};
 use crate::wire::{Dialect, Entrance, Plain, Speaker};
 
@@ -32,39 +29,41 @@ const READ_BUFFER_BYTES_MIN: i64 = 128;
 /// Where a run goes, and as whom.
 #[derive(Args)]
 pub struct TargetArguments {
-    /// What the server speaks: Nakama's realtime protocol, as Stentor and Nakama do, or nothing we know
+    /// The protocol of the server: `nakama` for Stentor and Nakama, `plain` for any other WebSocket server
     #[arg(long, value_enum, default_value = "nakama")]
     target: TargetKind,
-    /// Where the server listens
+    /// The address of the server
     #[arg(long, value_name = "HOST:PORT", default_value = "127.0.0.1:7350")]
     addr: String,
-    /// The key that clients authenticate with before they have a session
+    /// The key with which clients sign in
     #[arg(long, value_name = "KEY", default_value = "defaultkey")]
     server_key: String,
-    /// The format of envelopes that every session asks for
+    /// The format of the messages between clients and server
     #[arg(long, value_enum, default_value = "json")]
     format: Format,
-    /// Of a plain server: where users open their WebSockets; {user} and {room} are filled in here and in the three below
+    /// For a plain server: the address of the WebSocket; {user} and {room} are replaced, here, in --greeting and in --send
     #[arg(long, value_name = "ws://HOST:PORT/PATH", required_if_eq("target", "plain"))]
     url: Option<String>,
-    /// Of a plain server: what users say when their WebSocket is open
+    /// For a plain server: the text that users send first on a new WebSocket
     #[arg(long, value_name = "TEMPLATE")]
     greeting: Option<String>,
-    /// Of a plain server: a user is in the room when a frame with this in it has come [default: when it has said all]
+    /// For a plain server: a user is in the room when it has received a frame that contains this text [default: when it has
+    /// sent the greeting]
     #[arg(long, value_name = "TEXT")]
     welcome: Option<String>,
-    /// Of a plain server: how a message is sent, with {content}, or {content_json} for the same as one JSON text
+    /// For a plain server: the frame that sends a message; {content} is replaced by the content, {content_json} by the
+    /// content as a JSON string
     #[arg(long, value_name = "TEMPLATE", default_value = "{content}")]
     send: String,
-    /// How users sign in
+    /// How users sign in: with a custom id or a device id
     #[arg(long, value_enum, default_value = "custom")]
     sign_in: SignInKind,
-    /// Accounts are named by this and a number, and are used again by later runs
+    /// The start of the account names, before the number of the user; later runs use the same accounts again
     #[arg(long, value_name = "TEXT", default_value = "loadgen-")]
     account_prefix: String,
-    /// Bytes that each connection may keep for a buffer of its own, where it does not read into the one that all prompt
-    /// readers of a thread share: more is faster where members join and read slowly, less lets more users fit [default:
-    /// 8192, of idle users 256]
+    /// The size of the read buffer of a connection, in bytes. Members that listen share one buffer per thread and do not use
+    /// it; joining members, slow readers and idle users do. A larger buffer is faster, a smaller one leaves memory for
+    /// more users [default: 8192, for idle users 256]
     #[arg(long, value_name = "BYTES", value_parser = clap::value_parser!(u32).range(READ_BUFFER_BYTES_MIN..))]
     read_buffer: Option<u32>,
 }
@@ -85,25 +84,25 @@ enum Format {
 /// What is said, and what is asked of the server's order.
 #[derive(Args)]
 pub struct TalkArguments {
-    /// How long to publish and measure
+    /// How long to publish and measure, in seconds
     #[arg(long, value_name = "SECS", default_value_t = 10.0)]
     secs: f64,
-    /// Publish this long before measuring; checked like the rest, but not part of latency and throughput
+    /// Publish for this long first; these messages are checked, but not measured
     #[arg(long, value_name = "SECS", default_value_t = 0.0)]
     warmup: f64,
-    /// Bytes of a message's content, padded up to this
+    /// The size of the content of a message, in bytes
     #[arg(long, value_name = "BYTES", default_value_t = CONTENT_BYTES_MIN)]
     payload: usize,
-    /// Join hidden: no presence events, no member lists
+    /// Join hidden: the server sends no presence events and no member lists
     #[arg(long)]
     hidden: bool,
-    /// Join so that messages are not kept in history
+    /// Join without persistence: the server keeps no history
     #[arg(long)]
     no_persist: bool,
-    /// The order to demand: one for the whole room, or each publisher's own (all that stock Nakama promises)
+    /// The order to check: one order for the whole room, or only the order of each publisher (all that Nakama promises)
     #[arg(long, value_enum, default_value = "room")]
     order: OrderDemand,
-    /// The room's name; of several rooms, what their names begin with [default: a new one for each run]
+    /// The name of the room, or the start of the names of several rooms [default: a new name for each run]
     #[arg(long, value_name = "NAME")]
     room: Option<String>,
 }
@@ -111,11 +110,11 @@ pub struct TalkArguments {
 /// Who comes to a room.
 #[derive(Args)]
 pub struct AttendanceArguments {
-    /// How many users come to the room
+    /// The number of users in the room
     #[arg(long, value_name = "N", default_value = "1000")]
     users: NonZeroU32,
-    /// How many of the users publish, in turn; of an event, they are there before the others and stay [default: 10, or all
-    /// when they are fewer]
+    /// The number of users that publish, in turn; in an event they join before the others and stay [default: 10, or all
+    /// users if there are fewer]
     #[arg(long, value_name = "N")]
     publishers: Option<NonZeroU32>,
 }
@@ -123,15 +122,15 @@ pub struct AttendanceArguments {
 /// Who does a run's work, and which server's process it is watched at.
 #[derive(Args)]
 pub struct WorkArguments {
-    /// A TOML file with flags of this command, named as they are; a flag on the command line wins
+    /// A TOML file with flags of this command; its keys are the names of the flags, and flags on the command line override it
     #[arg(long, value_name = "FILE")]
     scenario: Option<PathBuf>,
-    /// The server's process on this machine: its CPU time and memory go into the report [default: the one that listens]
+    /// The process id of the server on this machine, to report its CPU time and memory [default: the process that listens]
     #[arg(long, value_name = "PID")]
     pid: Option<u32>,
     #[command(flatten)]
     workforce: WorkforceArguments,
-    /// Threads a process gives to its users [default: the cores it may use]
+    /// The number of threads for users in each process [default: the number of cores]
     #[arg(long, value_name = "N")]
     threads: Option<NonZeroU32>,
 }
@@ -141,34 +140,23 @@ pub struct WorkArguments {
 pub struct RunArguments {
     #[command(flatten)]
     work: WorkArguments,
-    /// Everything that looks like chance is drawn from this number
+    /// The seed of all random choices of the plan: the same number gives the same plan
     #[arg(long, value_name = "N", default_value_t = 1)]
     seed: u64,
-    /// Afterwards do the same to a bare socket loop on the server's cores, and give every figure as a share of it
+    /// Repeat the run against a bare server on the same cores, and show every figure as a percentage of the bare server's
     #[arg(long)]
     baseline: bool,
-    /// Stentor's page of metrics: socket writes and the batch factor in the report are those it counted
+    /// The metrics page of Stentor: socket writes and the batch factor are taken from it
     #[arg(long, value_name = "URL")]
     metrics: Option<String>,
     #[command(flatten)]
     outputs: Outputs,
-    /// How many users sign in or connect at the same moment, in all processes together
+    /// The most users that sign in or connect at the same time, in all processes together
     #[arg(long, value_name = "N", default_value = "128")]
     in_flight: NonZeroU32,
-    /// After the last send, wait for what is missing until nothing has come for this long
+    /// After the last send, wait for missing messages until none has arrived for this long
     #[arg(long, value_name = "SECS", default_value_t = 10.0)]
     settle: f64,
-}
-
-/// What every client must know about the server.
-#[derive(Clone, Debug, Serialize, Deserialize)]
-pub struct Target {
-    pub server: SocketAddr,
-    pub dialect: Dialect,
-    pub server_key: String,
-    pub sign_in: SignInKind,
-    pub account_prefix: String,
-    pub read_buffer_bytes: u32,
 }
 
 /// The checked flags of what is said.
@@ -250,13 +238,13 @@ fn plain(
     }
     let filled = plain.url(Speaker { user: 0, room: "room" });
     let refuse = |reason: &str| OptionsError::Url { url: plain.url.clone(), reason: reason.to_owned() };
-    let uri: Uri = filled.parse().map_err(|_| refuse("this is no address"))?;
+    let uri: Uri = filled.parse().map_err(|_| refuse("this is not an address"))?;
     if uri.scheme_str() != Some("ws") {
         return Err(refuse(
-            "it must begin with ws://; a server that wants TLS needs something before it that takes it off",
+            "it must begin with ws://; for a server with TLS, put a proxy in front that removes the TLS",
         ));
     }
-    let host = uri.host().ok_or_else(|| refuse("it names no host"))?;
+    let host = uri.host().ok_or_else(|| refuse("it has no host"))?;
     let server = first_address((host.trim_matches(['[', ']']), uri.port_u16().unwrap_or(WS_PORT)));
     Ok((server.map_err(|reason| refuse(&reason))?, Dialect::Plain(plain)))
 }
@@ -270,7 +258,7 @@ impl TalkArguments {
         if !(CONTENT_BYTES_MIN..=CONTENT_BYTES_MAX).contains(&self.payload) {
             return Err(OptionsError::Payload);
         }
-        let run = run_number();
+        let run = run_number()?;
         Ok(Talk {
             secs: seconds(self.secs, "--secs")?,
             warmup: seconds(self.warmup, "--warmup")?,
@@ -335,14 +323,19 @@ pub fn run_options(
     })
 }
 
-/// Two runs that start shortly after each other get different numbers, and so different rooms. No more is needed.
-fn run_number() -> u32 {
-    (clock::now_ns() ^ (u64::from(std::process::id()) << 20)) as u32
+/// The number of a new run, which names its room and marks its messages. Two runs in one room must not share a number:
+/// each would take the other's messages for its own.
+///
+/// The number is random, not a clock's, because 32 bits of nanoseconds come again every 4.3 seconds, and machines that
+/// start runs together may read the same. Contents have room for 32 bits. That is enough: among the few runs whose
+/// messages are in one room, two share a number once in four billion times.
+fn run_number() -> Result<u32, OptionsError> {
+    getrandom::u32().map_err(OptionsError::Randomness)
 }
 
 /// The number of a run in one room, and the room's name: a new name if none was given.
 pub fn first_room(wished: Option<String>) -> Result<(u32, String), OptionsError> {
-    let run = run_number();
+    let run = run_number()?;
     let room = wished.unwrap_or_else(|| format!("loadgen-{run:08x}"));
     if room.is_empty() || room.len() > ROOM_NAME_BYTES_MAX {
         return Err(OptionsError::Room);
@@ -366,4 +359,21 @@ fn first_address(host: impl ToSocketAddrs) -> Result<SocketAddr, String> {
 
 pub fn seconds(value: f64, flag: &'static str) -> Result<Duration, OptionsError> {
     Duration::try_from_secs_f64(value).map_err(|_| OptionsError::Seconds(flag))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::HashSet;
+
+    use super::*;
+
+    #[test]
+    fn numbers_of_runs_differ_in_every_bit_whatever_the_time() {
+        let numbers: HashSet<u32> = (0..64).map(|_| run_number().expect("randomness")).collect();
+        assert_eq!(numbers.len(), 64);
+        for bit in 0..u32::BITS {
+            let set = numbers.iter().filter(|number| **number >> bit & 1 == 1).count();
+            assert!((1..64).contains(&set), "bit {bit} of {numbers:?}");
+        }
+    }
 }

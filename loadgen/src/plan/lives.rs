@@ -5,12 +5,12 @@
 
 use serde::{Deserialize, Serialize};
 
+use crate::base::clock::SECOND_NS;
 use crate::plan::draws::Draws;
-use crate::team::clock::SECOND_NS;
 
 /// The purposes for which lives and ways of reading are drawn.
 const LIVES: u64 = 3;
-const MANNERS: u64 = 4;
+const READING_MODES: u64 = 4;
 /// A member that has done this many acts stays from then on.
 pub const ACTS_MAX: usize = 1_000;
 
@@ -56,7 +56,7 @@ pub enum Step {
 
 /// How a member reads.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum Manner {
+pub enum ReadingMode {
     Prompt,
     /// Too slowly; `skips` says whether the member asked the server to skip messages for it.
     Slow {
@@ -66,19 +66,19 @@ pub enum Manner {
 
 impl Conduct {
     /// How the member reads. This does not change during its life.
-    pub fn manner(&self, seed: u64, user: u32) -> Manner {
-        let mut draws = Draws::new(seed, MANNERS, user.into());
+    pub fn reading_mode(&self, seed: u64, user: u32) -> ReadingMode {
+        let mut draws = Draws::new(seed, READING_MODES, user.into());
         if draws.fraction() >= self.slow_share {
-            return Manner::Prompt;
+            return ReadingMode::Prompt;
         }
-        Manner::Slow { skips: draws.fraction() < self.skip_share }
+        ReadingMode::Slow { skips: draws.fraction() < self.skip_share }
     }
 
     /// The member's life. It is the `nth` of `members` to come. A slow member only joins and reads.
     pub fn life(&self, seed: u64, user: u32, nth: u32, members: u32) -> Vec<Act> {
         let come_ns = (u128::from(self.ramp_ns) * u128::from(nth) / u128::from(members.max(1))) as u64;
         let mut acts = vec![Act { at_ns: come_ns, step: Step::Join }];
-        if self.manner(seed, user) != Manner::Prompt {
+        if self.reading_mode(seed, user) != ReadingMode::Prompt {
             return acts;
         }
         let mut draws = Draws::new(seed, LIVES, user.into());
@@ -171,9 +171,10 @@ mod tests {
         assert!(left * 3 > gone && left * 3 < gone * 2, "{left} of {gone}");
         let dropped_at_once = steps(|act| act.step == Step::Drop && act.at_ns == 40 * SECOND_NS);
         assert!((1_800..2_050).contains(&dropped_at_once), "{dropped_at_once}");
-        let slow = (0..MEMBERS).filter(|user| conduct.manner(1, *user) != Manner::Prompt).count();
+        let slow = (0..MEMBERS).filter(|user| conduct.reading_mode(1, *user) != ReadingMode::Prompt).count();
         assert!((70..130).contains(&slow), "{slow}");
-        let skipping = (0..MEMBERS).filter(|user| conduct.manner(1, *user) == Manner::Slow { skips: true }).count();
+        let skipping =
+            (0..MEMBERS).filter(|user| conduct.reading_mode(1, *user) == ReadingMode::Slow { skips: true }).count();
         assert!(skipping * 4 > slow && skipping * 4 < slow * 3, "{skipping} of {slow}");
     }
 

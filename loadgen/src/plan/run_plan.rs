@@ -7,11 +7,10 @@ use std::ops::Range;
 
 use serde::{Deserialize, Serialize};
 
-use crate::checks::check::OrderDemand;
-use crate::options::Target;
-use crate::plan::deeds::DeedShares;
-use crate::plan::lives::{Act, Conduct, Manner};
+use crate::plan::actions::ActionShares;
+use crate::plan::lives::{Act, Conduct, ReadingMode};
 use crate::plan::schedule::Schedule;
+use crate::plan::target::Target;
 use crate::wire::Entrance;
 
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -35,6 +34,15 @@ pub struct Plan {
     pub reads_only: bool,
 }
 
+/// How much order is demanded: one order of all messages for all members, or only each publisher's own order (all that
+/// stock Nakama promises).
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize, clap::ValueEnum)]
+#[serde(rename_all = "lowercase")]
+pub enum OrderDemand {
+    Room,
+    Publisher,
+}
+
 /// One room of a run.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct RoomPlan {
@@ -43,7 +51,7 @@ pub struct RoomPlan {
     pub schedule: Schedule,
     pub payload_bytes: usize,
     /// What publishers do besides sending new messages.
-    pub deeds: DeedShares,
+    pub actions: ActionShares,
 }
 
 impl Plan {
@@ -102,8 +110,8 @@ impl RoomPlan {
     }
 
     /// How the user reads. Publishers always read promptly.
-    pub fn manner(&self, conduct: &Conduct, seed: u64, user: u32) -> Manner {
-        if self.publisher(user).is_some() { Manner::Prompt } else { conduct.manner(seed, user) }
+    pub fn reading_mode(&self, conduct: &Conduct, seed: u64, user: u32) -> ReadingMode {
+        if self.publisher(user).is_some() { ReadingMode::Prompt } else { conduct.reading_mode(seed, user) }
     }
 
     /// What the user does and when, as offsets from the start. Empty for publishers: they join before the start and
@@ -127,7 +135,7 @@ mod tests {
     use std::time::Duration;
 
     use super::*;
-    use crate::clients::sign_in::SignInKind;
+    use crate::plan::target::SignInKind;
 
     /// Rooms of these sizes, each with this many publishers.
     pub fn plan(sizes: &[(u32, u32)]) -> Plan {
@@ -138,7 +146,7 @@ mod tests {
             first = users.end;
             let entrance = Entrance { room: format!("room-{}", users.start), hidden: false, persistence: true };
             let schedule = Schedule::steady(12.0, publishers, Duration::ZERO, second).expect("a valid schedule");
-            RoomPlan { users, entrance, schedule, payload_bytes: 100, deeds: DeedShares::default() }
+            RoomPlan { users, entrance, schedule, payload_bytes: 100, actions: ActionShares::default() }
         };
         let target = Target {
             server: ([127, 0, 0, 1], 1).into(),

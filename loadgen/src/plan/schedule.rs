@@ -10,7 +10,8 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
-use crate::team::clock::SECOND_NS;
+use crate::base::clock::SECOND_NS;
+use crate::base::content::ScheduleSlot;
 
 /// More messages than any room needs. Each thread keeps about 40 bytes for each message.
 pub const MESSAGES_MAX: u64 = 20_000_000;
@@ -31,14 +32,6 @@ pub enum ScheduleError {
     TooMany(u64),
     #[error("{0} phases are more than the {max} one run may have: let bursts come less often", max = Schedule::PHASES_MAX)]
     TooManyPhases(usize),
-}
-
-/// One message of one publisher: the publisher's number in its room and the message's number with that publisher, both
-/// from 0.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub struct Slot {
-    pub publisher: u32,
-    pub number: u32,
 }
 
 /// A time with one rate, as requested.
@@ -174,12 +167,12 @@ impl Schedule {
         self.due_ns(index) >= self.warmup_ns
     }
 
-    pub fn slot(&self, index: u32) -> Slot {
-        Slot { publisher: index % self.publishers, number: index / self.publishers }
+    pub fn slot(&self, index: u32) -> ScheduleSlot {
+        ScheduleSlot { publisher: index % self.publishers, number: index / self.publishers }
     }
 
     /// The message's index in the schedule, or `None` when the schedule has no such message.
-    pub fn index(&self, slot: Slot) -> Option<u32> {
+    pub fn index(&self, slot: ScheduleSlot) -> Option<u32> {
         if slot.publisher >= self.publishers {
             return None;
         }
@@ -287,7 +280,7 @@ mod tests {
     fn slots_outside_have_no_place() {
         let schedule = schedule(10.0, 3, 0.0, 1.0);
         for (publisher, number, expected) in [(0, 3, Some(9)), (1, 3, None), (3, 0, None), (0, u32::MAX, None)] {
-            assert_eq!(schedule.index(Slot { publisher, number }), expected, "{publisher}/{number}");
+            assert_eq!(schedule.index(ScheduleSlot { publisher, number }), expected, "{publisher}/{number}");
         }
     }
 

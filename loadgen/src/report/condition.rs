@@ -9,11 +9,11 @@ use std::str::FromStr;
 
 use thiserror::Error;
 
+use super::Report;
 use super::section::Value;
-use super::{DELIVERY, Report, words};
-
-/// Latencies by their names in the report. A condition without a name means the first one.
-const LATENCIES: [&str; 6] = [DELIVERY, "ack", "page", "connect", "lateness", "lag"];
+use crate::base::words;
+use crate::checks::latency::Latency;
+use crate::checks::latency_name::LatencyName;
 
 /// Figures of the report's sections: the name in a condition, and the section and row in the report.
 const ROWS: [(&str, &str, &str); 17] = [
@@ -47,8 +47,16 @@ pub struct Condition {
 
 #[derive(Clone, Debug, PartialEq)]
 enum Figure {
-    Latency { name: &'static str, quantile: f64 },
+    Latency { source: LatencySource, quantile: f64 },
     Row { section: &'static str, row: &'static str },
+}
+
+/// What was measured: the server, or the generator's own delays.
+#[derive(Clone, Copy, Debug, PartialEq)]
+enum LatencySource {
+    Server(LatencyName),
+    Lateness,
+    Lag,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -61,12 +69,12 @@ enum Comparison {
 
 #[derive(Debug, Error, PartialEq)]
 pub enum ConditionError {
-    #[error("{0:?} compares nothing: write a figure, one of > >= < <=, and a limit, like 'p99>250ms' or 'missing>0'")]
+    #[error("{0:?} has no comparison: write a figure, one of > >= < <=, and a limit, as in 'p99>250ms' or 'missing>0'")]
     WithoutComparison(String),
     #[error("there is no figure {name:?}: {}", allowed())]
     UnknownFigure { name: String },
     #[error(
-        "{0:?} is no limit: a number, behind it ns, us, ms or s for times, B, KiB, MiB or GiB for sizes, % for parts"
+        "{0:?} is not a limit for this figure: write a number, followed by ns, us, ms or s for a time, by B, KiB, MiB or GiB for a size, by % for a part"
     )]
     BadLimit(String),
 }
@@ -74,7 +82,7 @@ pub enum ConditionError {
 fn allowed() -> String {
     format!(
         "allowed are p50, p90, p99, p99.9 (any percentile) and max, also of one of {} (as in 'ack p99'), and {}",
-        LATENCIES.join(", "),
+        LatencySource::all().map(LatencySource::name).collect::<Vec<_>>().join(", "),
         ROWS.map(|(name, ..)| name).join(", "),
     )
 }
@@ -125,14 +133,14 @@ impl Figure {
         if let Some((_, section, row)) = ROWS.into_iter().find(|(name, ..)| name.to_lowercase() == text) {
             return Some(Self::Row { section, row });
         }
-        let (name, percentile) = text.rsplit_once(' ').unwrap_or((LATENCIES[0], &text));
-        let name = LATENCIES.into_iter().find(|known| *known == name.trim())?;
+        let (name, percentile) = text.rsplit_once(' ').unwrap_or((LatencyName::Delivery.name(), &text));
+        let source = LatencySource::all().find(|known| known.name() == name.trim())?;
         let quantile = match percentile {
             "max" => 1.0,
             // Rounded to the millionth of a percent, so that 99.9 becomes exactly 0.999.
             _ => (percentile.strip_prefix('p')?.parse::<f64>().ok()? * 1e6).round() / 1e8,
         };
-        (quantile > 0.0 && quantile <= 1.0).then_some(Self::Latency { name, quantile })
+        (quantile > 0.0 && quantile <= 1.0).then_some(Self::Latency { source, quantile })
     }
 
     /// Whether a limit of this kind can be compared with the figure.
@@ -142,6 +150,35 @@ impl Figure {
             Self::Row { row: "resident per connection", .. } => kind == Kind::Size,
             Self::Row { row: "busiest thread", .. } => kind == Kind::Part,
             Self::Row { .. } => kind == Kind::Number,
+        }
+    }
+}
+
+impl LatencySource {
+    fn all() -> impl Iterator<Item = Self> {
+        LatencyName::all().iter().copied().map(Self::Server).chain([Self::Lateness, Self::Lag])
+    }
+
+    fn name(self) -> &'static str {
+        match self {
+            Self::Server(latency) => latency.name(),
+            Self::Lateness => "lateness",
+            Self::Lag => "lag",
+        }
+    }
+
+    /// The latency in this run, or why there is none.
+    fn of(self, report: &Report) -> Result<&Latency, String> {
+        let name = match self {
+            Self::Server(name) => name,
+            Self::Lateness => return Ok(&report.results.generator.lateness),
+            Self::Lag => return Ok(&report.results.generator.lag),
+        };
+        let timing = report.timings.iter().find(|timing| timing.name == name);
+        let timing = timing.ok_or_else(|| format!("this run has no {name} latency"))?;
+        match &timing.generator_bound {
+            Some(why) => Err(format!("the {name} latency is generator-bound: {why}")),
+            None => Ok(&timing.latency),
         }
     }
 }
@@ -194,22 +231,10 @@ impl Figure {
     /// The figure in this run as a number and in words, or why there is none.
     fn of(&self, report: &Report) -> Result<(f64, String), String> {
         match self {
-            Self::Latency { name, quantile } => {
-                let generator = &report.findings.generator;
-                let latency = match *name {
-                    "lateness" => &generator.lateness,
-                    "lag" => &generator.lag,
-                    name => {
-                        let timing = report.timings.iter().find(|timing| timing.name == name);
-                        let timing = timing.ok_or_else(|| format!("this run has no {name} latency"))?;
-                        if let Some(why) = &timing.generator_bound {
-                            return Err(format!("the {name} latency is generator-bound: {why}"));
-                        }
-                        &timing.latency
-                    }
-                };
+            Self::Latency { source, quantile } => {
+                let latency = source.of(report)?;
                 if latency.percentiles().count == 0 {
-                    return Err(format!("this run measured no {name} latency"));
+                    return Err(format!("this run measured no {} latency", source.name()));
                 }
                 let us = latency.at_quantile_us(*quantile) as f64;
                 Ok((us, words::duration(us)))
@@ -233,7 +258,7 @@ impl Figure {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::report::tests::findings;
+    use crate::report::tests::results;
 
     #[test]
     fn conditions_are_read_or_say_what_is_allowed() {
@@ -248,12 +273,18 @@ mod tests {
                 (found, _) => panic!("{text}: {found:?}"),
             }
         };
-        let latency = |name, quantile| Figure::Latency { name, quantile };
+        let latency = |name: &str, quantile| {
+            let source = LatencySource::all().find(|known| known.name() == name).expect("a known latency");
+            Figure::Latency { source, quantile }
+        };
         let row = |section, row| Figure::Row { section, row };
         check("p99>250ms", Ok((latency("delivery", 0.99), Comparison::Above, 250_000.0)));
         check("ack p99.9 >= 1.5s", Ok((latency("ack", 0.999), Comparison::AtLeast, 1_500_000.0)));
         check("max > 800us", Ok((latency("delivery", 1.0), Comparison::Above, 800.0)));
         check("lag p99>5ms", Ok((latency("lag", 0.99), Comparison::Above, 5_000.0)));
+        check("last member p99>1s", Ok((latency("last member", 0.99), Comparison::Above, 1_000_000.0)));
+        check("newest_page p50>1s", Ok((latency("newest page", 0.5), Comparison::Above, 1_000_000.0)));
+        check("deep oldest first max>1s", Ok((latency("deep oldest first", 1.0), Comparison::Above, 1_000_000.0)));
         check("missing>0", Ok((row("deliveries", "missing"), Comparison::Above, 0.0)));
         check("out_of_order>0", Ok((row("deliveries", "out of order"), Comparison::Above, 0.0)));
         check("deliveries/s<10,000", Ok((row("deliveries", "per second"), Comparison::Below, 10_000.0)));
@@ -264,18 +295,19 @@ mod tests {
         );
         check("busiest thread>90%", Ok((row("generator", "busiest thread"), Comparison::Above, 0.9)));
         for (text, said) in [
-            ("p99", "compares nothing"),
-            ("", "compares nothing"),
-            ("p99=5ms", "compares nothing"),
+            ("p99", "has no comparison"),
+            ("", "has no comparison"),
+            ("p99=5ms", "has no comparison"),
             ("p0>5ms", "allowed are p50"),
             ("p101>5ms", "allowed are p50"),
             ("speed>5", "missing, duplicates"),
-            ("nap p99>5ms", "delivery, ack"),
-            ("p99>250", "is no limit"),
-            ("p99>fast", "is no limit"),
-            ("missing>5ms", "is no limit"),
-            ("p99>ms", "is no limit"),
-            ("p99><5ms", "is no limit"),
+            ("nap p99>5ms", "delivery, ack, last member, history, connect, join, newest page, deep oldest first"),
+            ("page p99>5ms", "there is no figure"),
+            ("p99>250", "is not a limit"),
+            ("p99>fast", "is not a limit"),
+            ("missing>5ms", "is not a limit"),
+            ("p99>ms", "is not a limit"),
+            ("p99><5ms", "is not a limit"),
         ] {
             check(text, Err(said));
         }
@@ -283,7 +315,7 @@ mod tests {
 
     #[test]
     fn a_condition_is_broken_by_the_figure_it_names() {
-        let report = Report::new(findings(), &[]);
+        let report = Report::new(results(), &[]);
         let check = |text: &str, expected: Option<&str>| {
             let condition: Condition = text.parse().expect("a valid condition");
             let found = condition.broken_by(&report);
@@ -296,7 +328,7 @@ mod tests {
         check("missing>0", None);
         check("missing>=0", Some("it is 0"));
         check("deliveries/s<1000", Some("it is 500"));
-        check("page p99>1s", Some("has no page latency"));
+        check("last member p99>1s", Some("has no last member latency"));
         check("skipped as announced>0", Some("has no figure"));
         check("cores>1", Some("has no figure"));
     }

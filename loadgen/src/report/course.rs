@@ -4,10 +4,10 @@ use std::ops::Range;
 
 use serde::{Deserialize, Serialize};
 
+use crate::base::clock::SECOND_NS;
 use crate::checks::latency::Latency;
+use crate::costs::progress::Progress;
 use crate::costs::series::{Second, Series};
-use crate::team::clock::SECOND_NS;
-use crate::team::orders::Progress;
 
 /// How a run went, on the shared clock.
 #[derive(Clone, Default, Debug)]
@@ -38,12 +38,12 @@ pub struct Timeline {
     pub cut: bool,
     /// The beginning and the end of the measured time; `None` if nothing was measured.
     pub measured_secs: Option<[f64; 2]>,
-    pub marks: Vec<Moment>,
+    pub marks: Vec<TimelineMark>,
     pub seconds: Vec<Point>,
 }
 
 #[derive(Clone, Debug, Serialize, Deserialize)]
-pub struct Moment {
+pub struct TimelineMark {
     pub at_secs: f64,
     pub what: String,
 }
@@ -81,7 +81,7 @@ impl Course {
         let zero = self.window.start / SECOND_NS;
         let zero_ns = zero * SECOND_NS;
         let secs = |at_ns: u64| (at_ns as f64 - zero_ns as f64) / SECOND_NS as f64;
-        let mark = |mark: &Mark| Moment { at_secs: secs(mark.at_ns), what: mark.what.clone() };
+        let mark = |mark: &Mark| TimelineMark { at_secs: secs(mark.at_ns), what: mark.what.clone() };
         let mut progress = Progress::default();
         let point = |mut second: Second| {
             progress.add(&second.progress);

@@ -18,7 +18,7 @@ use serde_json::Value;
 
 use super::course::Timeline;
 use super::text::{number, table};
-use super::words;
+use crate::base::words;
 use noise::{Change, Sample};
 
 /// Far more than the report of a two-hour run.
@@ -26,9 +26,9 @@ const FILE_BYTES_MAX: u64 = 1 << 30;
 
 #[derive(Args)]
 pub struct DiffArguments {
-    /// The JSON of the run to compare with
+    /// The JSON report of the first run
     before: PathBuf,
-    /// The JSON of the run to compare
+    /// The JSON report of the second run, which is compared with the first
     after: PathBuf,
 }
 
@@ -152,13 +152,13 @@ fn counts(before: &Read, after: &Read, names: &(String, String)) -> Option<Strin
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::report::tests::findings;
+    use crate::report::tests::results;
     use crate::report::{Report, Value as RowValue};
 
-    fn written(change: impl Fn(&mut crate::report::Findings)) -> Read {
-        let mut findings = findings();
-        change(&mut findings);
-        let text = serde_json::to_string(&Report::new(findings, &[])).expect("JSON");
+    fn written(change: impl Fn(&mut crate::report::RunResults)) -> Read {
+        let mut results = results();
+        change(&mut results);
+        let text = serde_json::to_string(&Report::new(results, &[])).expect("JSON");
         serde_json::from_str(&text).expect("what was written")
     }
 
@@ -168,9 +168,9 @@ mod tests {
         let one = written(|_| {});
         assert_eq!(settings(&one, &written(|_| {})), None);
         assert_eq!(counts(&one, &written(|_| {}), &names), None);
-        let other = written(|findings| {
-            findings.settings = serde_json::json!({"users": 7, "room": "other"});
-            findings.sections[0] = crate::report::Section::new("messages")
+        let other = written(|results| {
+            results.settings = serde_json::json!({"users": 7, "room": "other"});
+            results.sections[0] = crate::report::Section::new("messages")
                 .count("scheduled", 9)
                 .row("name", RowValue::Text("text".into()));
         });

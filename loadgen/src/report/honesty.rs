@@ -7,9 +7,12 @@
 
 use crate::checks::figures::ThreadFigures;
 use crate::checks::latency::Latency;
+use crate::checks::latency_name::LatencyName;
+use crate::team::comparison;
 use crate::team::machine::MachineFigures;
 
-use super::{Section, Value, words};
+use super::{Section, Value};
+use crate::base::words;
 
 /// The generator's own delay may be this part of a latency ...
 const PART_MAX: f64 = 0.25;
@@ -21,7 +24,10 @@ const BUSY_MAX: f64 = 0.95;
 /// The generator's measurements of itself.
 #[derive(Clone, Default, Debug)]
 pub struct Generator {
+    /// How late messages were sent; in a run without messages, how late its requests were.
     pub lateness: Latency,
+    /// How late history was read in a run that has both reads and messages.
+    pub reads_lateness: Latency,
     pub lag: Latency,
     /// Only of the threads that had publishers.
     pub publishers_lag: Latency,
@@ -46,14 +52,14 @@ pub enum Route {
 /// One kind of latency that was measured.
 #[derive(Clone, Debug)]
 pub struct Timing {
-    pub name: &'static str,
+    pub name: LatencyName,
     pub latency: Latency,
     /// Why the figures are the generator's own, if they are.
     pub generator_bound: Option<String>,
 }
 
 impl Timing {
-    pub fn judged(name: &'static str, route: Route, latency: &Latency, generator: &Generator) -> Self {
+    pub fn judged(name: LatencyName, route: Route, latency: &Latency, generator: &Generator) -> Self {
         let generator_bound = generator.spoils(route, latency.percentiles().p99_us);
         Self { name, latency: latency.clone(), generator_bound }
     }
@@ -64,9 +70,11 @@ impl Generator {
         busiest(&self.threads, |_| true)
     }
 
-    /// How wrong a time from another machine may be.
-    fn clock_uncertainty_us(&self) -> u64 {
-        self.machines.iter().map(|machine| machine.clock.uncertainty_ns.div_ceil(1_000)).max().unwrap_or_default()
+    /// How far the times of a publisher and of a member may disagree, if they are on the two machines whose clocks are
+    /// known worst.
+    fn clock_margin_us(&self) -> u64 {
+        let uncertainties_ns = self.machines.iter().map(|machine| machine.clock.uncertainty_ns).collect();
+        comparison::margin_ns(uncertainties_ns).div_ceil(1_000)
     }
 
     /// The largest share of the time in which a thread was ready but had no core; `None` where the kernel does not
@@ -94,7 +102,7 @@ impl Generator {
             return Some(format!("a thread of the generator computed {:.0} % of the time", busiest * 100.0));
         }
         let allowed_us = DELAY_US_MIN.max((p99_us as f64 * PART_MAX) as u64);
-        let clocks_us = self.clock_uncertainty_us();
+        let clocks_us = self.clock_margin_us();
         // A latency that begins and ends on one machine uses one clock.
         if route == Route::ToMembers && clocks_us > allowed_us {
             let clocks = words::duration(clocks_us as f64);
@@ -102,7 +110,12 @@ impl Generator {
                 "the machines' clocks may differ by {clocks}, more than a quarter of the p99 that was seen"
             ));
         }
-        let lateness = (route != Route::Asked).then_some((&self.lateness, "messages were handed over late"));
+        let lateness = match route {
+            Route::ToMembers | Route::BackToPublisher => Some((&self.lateness, "messages were handed over late")),
+            Route::Timed if self.reads_lateness.is_empty() => Some((&self.lateness, "requests were sent late")),
+            Route::Timed => Some((&self.reads_lateness, "requests were sent late")),
+            Route::Asked => None,
+        };
         let lag = (lag, "frames waited for the generator itself to read them");
         [lag].into_iter().chain(lateness).find_map(|(delay, what)| {
             let delay_us = delay.percentiles().p99_us;
@@ -139,8 +152,9 @@ mod tests {
             let mut generator = Generator::default();
             change(&mut generator);
             let all = [Route::ToMembers, Route::BackToPublisher, Route::Timed, Route::Asked];
-            let spoils =
-                |route: &Route| Timing::judged("any", *route, &constant(4_000), &generator).generator_bound.is_some();
+            let spoils = |route: &Route| {
+                Timing::judged(LatencyName::Ack, *route, &constant(4_000), &generator).generator_bound.is_some()
+            };
             assert_eq!(all.into_iter().filter(spoils).collect::<Vec<_>>(), expected, "{generator:?}");
         };
         check(|_| {}, &[]);
@@ -152,7 +166,13 @@ mod tests {
         check(|own| own.threads = vec![thread(0.99, false), thread(0.5, true)], listeners);
         check(|own| own.threads = vec![thread(0.5, false), thread(0.99, true)], everybody);
         check(|own| own.lateness = constant(3_000), &[Route::ToMembers, Route::BackToPublisher, Route::Timed]);
-        check(|own| own.machines = vec![machine(3_000)], &[Route::ToMembers]);
+        // Reads of history beside messages have a lateness of their own.
+        check(|own| own.reads_lateness = constant(3_000), &[Route::Timed]);
+        let late_messages = |own: &mut Generator| (own.lateness, own.reads_lateness) = (constant(3_000), constant(0));
+        check(late_messages, &[Route::ToMembers, Route::BackToPublisher]);
+        // All users are on one machine, so all times are on its clock.
+        check(|own| own.machines = vec![machine(3_000)], &[]);
+        check(|own| own.machines = vec![machine(1_500), machine(1_000)], &[Route::ToMembers]);
     }
 
     fn machine(uncertainty_us: u64) -> MachineFigures {
@@ -169,7 +189,8 @@ mod tests {
                 threads: vec![thread(0.1, false), thread(busy, false)],
                 ..Generator::default()
             };
-            let found = Timing::judged("delivery", Route::ToMembers, &constant(p99_us), &generator).generator_bound;
+            let found =
+                Timing::judged(LatencyName::Delivery, Route::ToMembers, &constant(p99_us), &generator).generator_bound;
             assert_eq!(found.is_some(), expected.is_some(), "{found:?}");
             assert!(found.is_none_or(|found| found.contains(expected.unwrap_or_default())));
         };
@@ -185,15 +206,16 @@ mod tests {
 
     #[test]
     fn clocks_that_differ_spoil_what_they_are_a_large_part_of() {
-        let check = |uncertainty_us: u64, p99_us, spoilt| {
-            let generator = Generator { machines: vec![machine(uncertainty_us)], ..Generator::default() };
-            let found = Timing::judged("delivery", Route::ToMembers, &constant(p99_us), &generator).generator_bound;
-            assert_eq!(found.is_some_and(|why| why.contains("clocks")), spoilt, "{uncertainty_us} of {p99_us}");
+        let check = |uncertainty_us: [u64; 3], p99_us, spoilt| {
+            let generator = Generator { machines: uncertainty_us.map(machine).to_vec(), ..Generator::default() };
+            let found =
+                Timing::judged(LatencyName::Delivery, Route::ToMembers, &constant(p99_us), &generator).generator_bound;
+            assert_eq!(found.is_some_and(|why| why.contains("clocks")), spoilt, "{uncertainty_us:?} of {p99_us}");
         };
-        check(2_000, 4_000, false);
-        check(2_001, 4_000, true);
-        check(20_000, 100_000, false);
-        check(30_000, 100_000, true);
+        check([1_500, 10, 500], 4_000, false);
+        check([1_500, 10, 501], 4_000, true);
+        check([15_000, 10_000, 1], 100_000, false);
+        check([15_000, 10_001, 1], 100_000, true);
     }
 
     #[test]

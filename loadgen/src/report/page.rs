@@ -8,8 +8,10 @@ mod sheet;
 use maud::{DOCTYPE, Markup, PreEscaped, html};
 use serde_json::Value as Json;
 
-use super::{DELIVERY, Environment, Mark, Report, Section, Timing, Value, words};
+use super::{Environment, Mark, Report, Section, Timing, Value};
+use crate::base::words;
 use crate::checks::latency::Latency;
+use crate::checks::latency_name::LatencyName;
 use chart::Size;
 
 pub use axis::Scale;
@@ -26,36 +28,36 @@ const SETTINGS_MAX: usize = 60;
 impl Report {
     pub fn page(&self) -> Result<String, String> {
         let figure = |chart: &Chart| {
-            let marks = if chart.marks.is_empty() { &[][..] } else { &self.findings.course.marks };
+            let marks = if chart.marks.is_empty() { &[][..] } else { &self.results.course.marks };
             figure(chart, marks)
         };
         let figures = self.charts().iter().map(figure).collect::<Result<Vec<_>, _>>()?;
-        let title = format!("loadgen {}", self.findings.scenario);
-        let seed = self.findings.settings.pointer("/plan/seed");
-        let verdicts = html! { (verdict(&self.faults, self.findings.promise)) (self.generator_verdict()) };
+        let title = format!("loadgen {}", self.results.scenario);
+        let seed = self.results.settings.pointer("/plan/seed");
+        let verdicts = html! { (verdict(&self.faults, self.results.promise)) (self.generator_verdict()) };
         Ok(document(
             &title,
-            html! { p { (self.findings.heading) } (verdicts) },
+            html! { p { (self.results.heading) } (verdicts) },
             html! {
                 section {
                     h2 { "Latency" }
                     (self.latencies())
                     p.note {
-                        @if self.timings.iter().any(|timing| timing.name == DELIVERY) { (DELIVERY_NOTE) " " }
+                        @if self.timings.iter().any(|timing| timing.name == LatencyName::Delivery) { (DELIVERY_NOTE) " " }
                         (GENERATOR_NOTE)
                     }
                 }
                 @for figure in &figures { (figure) }
-                @if self.findings.course.series.is_cut() { p.note { (CUT_NOTE) } }
+                @if self.results.course.series.is_cut() { p.note { (CUT_NOTE) } }
                 div.sections { @for section in &self.sections { (section_table(section)) } }
-                @if !self.findings.samples.is_empty() {
+                @if !self.results.samples.is_empty() {
                     section.samples {
                         h2 { "Some of the faults" }
-                        ul { @for sample in &self.findings.samples { li { (sample) } } }
+                        ul { @for sample in &self.results.samples { li { (sample) } } }
                     }
                 }
                 (environment_table(&self.environment, seed))
-                (settings_table(&self.findings.settings))
+                (settings_table(&self.results.settings))
             },
         ))
     }
@@ -75,10 +77,10 @@ impl Report {
     /// The latencies measured at the server, and below them the generator's own delays: in two tables, because one
     /// would not fit a narrow page.
     fn latencies<'a>(&'a self) -> Markup {
-        let generator = &self.findings.generator;
+        let generator = &self.results.generator;
         let own = [("generator lateness", &generator.lateness), ("generator lag", &generator.lag)];
         let own = own.map(|(name, latency)| (name, latency, false));
-        let judged = |timing: &'a Timing| (timing.name, &timing.latency, timing.generator_bound.is_some());
+        let judged = |timing: &'a Timing| (timing.name.name(), &timing.latency, timing.generator_bound.is_some());
         html! { (table(self.timings.iter().map(judged))) (table(own.into_iter())) }
     }
 }

@@ -6,7 +6,7 @@ use std::borrow::Cow;
 use serde::ser::SerializeMap;
 use serde::{Serialize, Serializer};
 
-use super::words;
+use crate::base::words;
 
 /// Figures that belong together.
 #[derive(Clone, Debug)]

@@ -2,18 +2,19 @@
 
 use comfy_table::{Cell, CellAlignment, Table, presets};
 
-use super::{Report, Section, Timing, words};
+use super::{Report, Section, Timing};
+use crate::base::words;
 use crate::checks::latency::Latency;
 use crate::team::machine::MachineFigures;
 
 impl Report {
     /// The tables and the verdict, for people.
     pub fn text(&self) -> String {
-        let mut parts = vec![self.findings.heading.clone()];
+        let mut parts = vec![self.results.heading.clone()];
         parts.extend(self.sections.chunks(2).map(|pair| side_by_side(pair).to_string()));
         parts.push(self.latency_table().to_string());
-        parts.extend(self.findings.generator.machines.iter().map(MachineFigures::text));
-        parts.extend(self.findings.samples.iter().map(|sample| format!("  {sample}")));
+        parts.extend(self.results.generator.machines.iter().map(MachineFigures::text));
+        parts.extend(self.results.samples.iter().map(|sample| format!("  {sample}")));
         parts.push(self.verdict());
         parts.join("\n")
     }
@@ -22,15 +23,15 @@ impl Report {
         let mut table = table(&["milliseconds", "p50", "p90", "p99", "p99.9", "max", "count"]);
         for Timing { name, latency, generator_bound } in &self.timings {
             match generator_bound {
-                None => add_latency(&mut table, name, latency),
+                None => add_latency(&mut table, name.name(), latency),
                 Some(_) => {
-                    let cells = [name, "generator-bound", "", "", "", ""].map(Cell::new);
+                    let cells = [name.name(), "generator-bound", "", "", "", ""].map(Cell::new);
                     table.add_row(cells.into_iter().chain([number(words::grouped(latency.percentiles().count))]));
                 }
             }
         }
-        add_latency(&mut table, "generator lateness", &self.findings.generator.lateness);
-        add_latency(&mut table, "generator lag", &self.findings.generator.lag);
+        add_latency(&mut table, "generator lateness", &self.results.generator.lateness);
+        add_latency(&mut table, "generator lag", &self.results.generator.lag);
         table
     }
 }

@@ -12,9 +12,10 @@ use tokio::process::{Child, ChildStdin, Command};
 
 use crate::costs::meter::{CostsError, Meter};
 use crate::options::RunOptions;
-use crate::report::room::{self, Outcome};
-use crate::report::{self, Findings, Section};
+use crate::report::{RunResults, Section};
 use crate::scenarios::bare::Orders;
+use crate::scenarios::baseline_results;
+use crate::scenarios::room_results::{self, RoomOutcome};
 use crate::scenarios::scenario::{self, RunError};
 use crate::watch;
 use crate::wire::Dialect;
@@ -43,13 +44,13 @@ pub enum BaselineError {
 
 /// The results of the runs against the bare server.
 pub struct Baseline {
-    pub findings: Findings,
+    pub results: RunResults,
     /// What the generator costs beside a client that only reads; `None` in runs whose members come and go.
     pub reading: Option<Section>,
 }
 
 /// Does the same run against the bare server.
-pub async fn run(options: &RunOptions, real: &Outcome) -> Result<Baseline, BaselineError> {
+pub async fn run(options: &RunOptions, real: &RoomOutcome) -> Result<Baseline, BaselineError> {
     let mut bare = Bare::start(&orders(options, real)?).await?;
     watch::note("baseline: the same once more, against a bare socket loop on the same cores");
     let mut options = options.clone();
@@ -62,11 +63,11 @@ pub async fn run(options: &RunOptions, real: &Outcome) -> Result<Baseline, Basel
         None => {
             watch::note("baseline: the same with members that only read");
             let read = scenario::run(&reading_only(&options)).await?;
-            Some(report::baseline::beside_reading(&checked, &read))
+            Some(baseline_results::beside_reading(&checked, &read))
         }
     };
     bare.end().await?;
-    Ok(Baseline { findings: room::findings(&options, checked), reading })
+    Ok(Baseline { results: room_results::results(&options, checked), reading })
 }
 
 /// The same run with members that only read. Their deliveries are not counted, so there is nothing to wait for.
@@ -79,12 +80,12 @@ fn reading_only(options: &RunOptions) -> RunOptions {
     options
 }
 
-fn orders(options: &RunOptions, real: &Outcome) -> Result<Orders, BaselineError> {
+fn orders(options: &RunOptions, real: &RoomOutcome) -> Result<Orders, BaselineError> {
     let plan = &options.plan;
     if matches!(plan.target.dialect, Dialect::Plain(_)) && plan.rooms.len() > 1 {
         return Err(BaselineError::PlainRooms);
     }
-    let process = Meter::find(options)?.process().ok_or(BaselineError::NoProcess)?;
+    let process = Meter::find(options.pid, plan.target.server, None)?.process().ok_or(BaselineError::NoProcess)?;
     let figures = &real.figures;
     Ok(Orders {
         address: plan.target.server.ip(),

@@ -1,4 +1,4 @@
-//! `loadgen connect`: the coordinator's side, and the findings.
+//! `loadgen connect`: the coordinator's side, and the results.
 //!
 //! All users sign in; then all connect, as fast as the server accepts them; then all stay for a while. A user's memory
 //! cost is the growth of memory between the first stage and the last, divided by the number of connected users.
@@ -8,17 +8,19 @@ use std::time::{Duration, Instant};
 
 use thiserror::Error;
 
-use crate::clients::idlers::{Held, Holding};
+use crate::base::clock::{self, SECOND_NS};
+use crate::base::words::{grouped, ratio};
+use crate::checks::latency_name::LatencyName;
 use crate::costs::kernel::KernelReading;
 use crate::costs::listening;
+use crate::costs::progress::Progress;
 use crate::costs::series::ServerWatch;
 use crate::costs::server::{CpuTime, ServerProbe};
 use crate::options::ConnectOptions;
-use crate::report::words::{grouped, ratio};
-use crate::report::{Course, Findings, Generator, KEY_SHOWN, Mark, Route, Section, Value};
-use crate::team::clock::{self, SECOND_NS};
+use crate::orders::idle_users::{Held, Holding, Resident};
+use crate::orders::{Order, Word};
+use crate::report::{Course, Generator, KEY_SHOWN, Mark, Route, RunResults, Section, Value};
 use crate::team::machine::MachineFigures;
-use crate::team::orders::{Order, Progress, Word};
 use crate::team::process::{LOOK_EVERY, Sites, Team, TeamError};
 use crate::watch::{self, Stage, Watch};
 
@@ -31,7 +33,7 @@ pub enum ConnectError {
 }
 
 /// A finished run, before it is judged.
-pub struct Outcome {
+pub struct ConnectOutcome {
     processes: usize,
     machines: Vec<MachineFigures>,
     held: Held,
@@ -53,7 +55,7 @@ struct ServerCosts {
 }
 
 /// Runs the scenario to its end.
-pub async fn run(options: &ConnectOptions) -> Result<Outcome, ConnectError> {
+pub async fn run(options: &ConnectOptions) -> Result<ConnectOutcome, ConnectError> {
     let pid = options.pid.or_else(|| listening::process_at(options.target.server));
     let probe = pid.map(ServerProbe::new).transpose()?;
     let server_watch = probe.map(ServerWatch::start);
@@ -102,7 +104,7 @@ pub async fn run(options: &ConnectOptions) -> Result<Outcome, ConnectError> {
     let course = Course { series, marks, window: start_ns..held_from_ns };
     let processes = team.len();
     let machines = team.dismiss().await?;
-    Ok(Outcome { processes, machines, held, connecting, server, kernel_bytes, course })
+    Ok(ConnectOutcome { processes, machines, held, connecting, server, kernel_bytes, course })
 }
 
 /// The memory that this machine's kernel uses for sockets, among other things; `None` where the kernel does not report
@@ -139,15 +141,15 @@ async fn hold(team: &mut Team, options: &ConnectOptions, from_ns: u64) -> Result
     Ok(())
 }
 
-pub fn findings(options: &ConnectOptions, outcome: Outcome) -> Findings {
+pub fn results(options: &ConnectOptions, outcome: ConnectOutcome) -> RunResults {
     let sections = [connections(options, &outcome), memory(&outcome)];
     let server = outcome.server.map(|costs| server(options, &outcome, costs));
-    let Outcome { processes, machines, held, course, .. } = outcome;
+    let ConnectOutcome { processes, machines, held, course, .. } = outcome;
     let mut settings = options.clone();
     KEY_SHOWN.clone_into(&mut settings.target.server_key);
-    let mut latencies = vec![("connect", Route::Asked, held.connect)];
+    let mut latencies = vec![(LatencyName::Connect, Route::Asked, held.connect)];
     if options.entrance.is_some() {
-        latencies.push(("join", Route::Asked, held.join));
+        latencies.push((LatencyName::Join, Route::Asked, held.join));
     }
     let heading = format!(
         "{} idle users{} on {}, held for {} s, {} {}",
@@ -158,7 +160,7 @@ pub fn findings(options: &ConnectOptions, outcome: Outcome) -> Findings {
         processes,
         if processes == 1 { "process" } else { "processes" },
     );
-    Findings {
+    RunResults {
         scenario: "connect",
         heading,
         settings: serde_json::to_value(settings).expect("options are plain structures, which always serialise"),
@@ -172,7 +174,7 @@ pub fn findings(options: &ConnectOptions, outcome: Outcome) -> Findings {
     }
 }
 
-fn connections(options: &ConnectOptions, outcome: &Outcome) -> Section {
+fn connections(options: &ConnectOptions, outcome: &ConnectOutcome) -> Section {
     let held = &outcome.held;
     let secs = outcome.connecting.as_secs_f64();
     Section::new("connections")
@@ -192,8 +194,8 @@ fn connections(options: &ConnectOptions, outcome: &Outcome) -> Section {
 }
 
 /// What each user costs the generator and the kernel.
-fn memory(outcome: &Outcome) -> Section {
-    let grown = |resident: &crate::clients::idlers::Resident| resident.held_bytes as f64 - resident.before_bytes as f64;
+fn memory(outcome: &ConnectOutcome) -> Section {
+    let grown = |resident: &Resident| resident.held_bytes as f64 - resident.before_bytes as f64;
     let own: f64 = outcome.held.resident.iter().map(grown).sum();
     let connected = outcome.held.connected as f64;
     let section = Section::new("memory")
@@ -207,7 +209,7 @@ fn memory(outcome: &Outcome) -> Section {
     }
 }
 
-fn server(options: &ConnectOptions, outcome: &Outcome, costs: ServerCosts) -> Section {
+fn server(options: &ConnectOptions, outcome: &ConnectOutcome, costs: ServerCosts) -> Section {
     let connected = outcome.held.connected as f64;
     let grown = costs.resident_held_bytes as f64 - costs.resident_before_bytes as f64;
     Section::new("server")

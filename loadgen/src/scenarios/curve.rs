@@ -15,12 +15,14 @@ use comfy_table::Cell;
 use serde::Serialize;
 use thiserror::Error;
 
+use crate::base::words;
 use crate::checks::latency::Percentiles;
+use crate::checks::latency_name::LatencyName;
 use crate::costs::listening;
 use crate::costs::server::ServerProbe;
-use crate::options::{CurveOptions, RunOptions, Size};
-use crate::plan::schedule::ScheduleError;
-use crate::report::{self, Environment, KEY_SHOWN, LAST_MEMBER, Report, room, words};
+use crate::options::{CurveOptions, OptionsError, RunOptions, Size};
+use crate::report::{self, Environment, KEY_SHOWN, Report};
+use crate::scenarios::room_results;
 use crate::scenarios::scenario::{self, RunError};
 use crate::team::process::{self, LOOK_EVERY, TeamError};
 use crate::watch::note;
@@ -46,7 +48,7 @@ pub enum CurveError {
     #[error("{users} users at {rate} messages/s: {source}")]
     Run { users: u32, rate: f64, source: RunError },
     #[error(transparent)]
-    Schedule(#[from] ScheduleError),
+    Options(#[from] OptionsError),
     #[error(transparent)]
     Team(#[from] TeamError),
     #[error(
@@ -232,20 +234,20 @@ fn open_files_limit(limits: &str) -> Option<u64> {
 }
 
 impl Measured {
-    fn of(options: &RunOptions, rate: f64, outcome: room::Outcome, resident_before_bytes: u64) -> Self {
+    fn of(options: &RunOptions, rate: f64, outcome: room_results::RoomOutcome, resident_before_bytes: u64) -> Self {
         let users = f64::from(options.plan.users());
         let delivered = outcome.figures.delivered_in_window as f64;
         let due = options.plan.messages() as f64 * users;
         let generator_bytes_per_user = outcome.course.generator().1 as f64 / users;
         let last_member = outcome.figures.last_member(&options.plan).percentiles();
         let costs = Costs::of(options, &outcome, resident_before_bytes);
-        let report = Report::new(room::findings(options, outcome), &[]);
+        let report = Report::new(room_results::results(options, outcome), &[]);
         Self {
             rate,
             deliveries_per_second: delivered / options.secs,
             part: words::ratio(delivered, due),
             last_member,
-            generator_bound: report.generator_bound_of(LAST_MEMBER).map(str::to_owned),
+            generator_bound: report.generator_bound_of(LatencyName::LastMember).map(str::to_owned),
             faults: report.faults().to_vec(),
             costs,
             generator_bytes_per_user,
@@ -274,7 +276,7 @@ impl Measured {
 }
 
 impl Costs {
-    fn of(options: &RunOptions, outcome: &room::Outcome, resident_before_bytes: u64) -> Option<Self> {
+    fn of(options: &RunOptions, outcome: &room_results::RoomOutcome, resident_before_bytes: u64) -> Option<Self> {
         let [begin, end] = outcome.costs.process(|costs| &costs.begin, |costs| &costs.end)?;
         let [signed_in, joined] = outcome.costs.process(|costs| &costs.signed_in, |costs| &costs.joined)?;
         let cpu_secs = end.cpu.minus(begin.cpu).secs();

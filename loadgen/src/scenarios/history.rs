@@ -1,35 +1,34 @@
-//! `loadgen history`: the coordinator's side, and the findings.
+//! `loadgen history`: the coordinator's side, and the results.
 //!
 //! One publisher fills the room. The whole history is read once in both directions and must be what the publisher sent.
 //! Then pages of it are read at a rate, and each page must be what it was the first time. So the figures are those of
 //! correct answers.
 
 mod fill;
-mod reads;
 mod walk;
 
 use std::time::{Duration, Instant};
 
 use thiserror::Error;
 
+use crate::base::clock::{self, SECOND_NS};
+use crate::base::words::{grouped, number, ratio};
+use crate::checks::known_pages::{KnownPage, PageKind};
 use crate::clients::pages::{self, Reader};
 use crate::clients::sign_in::{FrontDoor, SignInError};
 use crate::costs::listening;
 use crate::costs::series::ServerWatch;
 use crate::costs::server::{CpuTime, ServerProbe};
 use crate::options::HistoryOptions;
-use crate::report::words::{grouped, number, ratio};
-use crate::report::{Course, Findings, Generator, KEY_SHOWN, Mark, Route, Section, Value};
-use crate::team::clock::{self, SECOND_NS};
+use crate::orders::history_reads::{Fetched, Reading};
+use crate::orders::{Order, Word};
+use crate::report::{Course, Generator, KEY_SHOWN, Mark, Route, RunResults, Section, Value};
 use crate::team::machine::MachineFigures;
-use crate::team::orders::{Order, Word};
 use crate::team::process::{LOOK_EVERY, Sites, Team, TeamError};
 use crate::watch::{self, Stage, Watch};
 
 use fill::{FillError, Filler, Filling, PUBLISHER};
-use walk::{Kind, Known, Walk, WalkError, WalkFigures};
-
-pub use reads::{Fetched, Reading, Timetable, serve};
+use walk::{Walk, WalkError, WalkFigures};
 
 /// Workers receive the start this long before it, so that none is late for the first read.
 const START_DELAY_NS: u64 = SECOND_NS / 2;
@@ -51,7 +50,7 @@ pub enum HistoryError {
 }
 
 /// A finished run, before it is judged.
-pub struct Outcome {
+pub struct HistoryOutcome {
     processes: usize,
     machines: Vec<MachineFigures>,
     filling: Option<Duration>,
@@ -64,7 +63,7 @@ pub struct Outcome {
 }
 
 /// Runs the scenario to its end.
-pub async fn run(options: &HistoryOptions) -> Result<Outcome, HistoryError> {
+pub async fn run(options: &HistoryOptions) -> Result<HistoryOutcome, HistoryError> {
     let pid = options.pid.or_else(|| listening::process_at(options.target.server));
     let probe = pid.map(ServerProbe::new).transpose()?;
     let target = &options.target;
@@ -93,7 +92,7 @@ pub async fn run(options: &HistoryOptions) -> Result<Outcome, HistoryError> {
     drop(member);
     let (processes, course) = (reading.team.len(), reading.course());
     let machines = reading.team.dismiss().await?;
-    Ok(Outcome { processes, machines, filling, walked, pages: pages.len(), fetched, server_cpu, course })
+    Ok(HistoryOutcome { processes, machines, filling, walked, pages: pages.len(), fetched, server_cpu, course })
 }
 
 async fn fill(filler: &mut Filler, options: &HistoryOptions) -> Result<Vec<String>, FillError> {
@@ -120,7 +119,7 @@ impl<'a> Run<'a> {
     async fn start(
         options: &'a HistoryOptions,
         channel_id: String,
-        pages: &[Known],
+        pages: &[KnownPage],
         probe: Option<ServerProbe>,
     ) -> Result<Self, HistoryError> {
         let sites = Sites::find(&options.workforce, options.readers, u64::from(options.run)).await?;
@@ -201,7 +200,7 @@ impl<'a> Run<'a> {
     }
 }
 
-pub fn findings(options: &HistoryOptions, outcome: Outcome) -> Findings {
+pub fn results(options: &HistoryOptions, outcome: HistoryOutcome) -> RunResults {
     let sections = [whole(&outcome), reads(options, &outcome)];
     let server = outcome.server_cpu.map(|cpu| server(options, &outcome.fetched, cpu));
     let heading = format!(
@@ -218,11 +217,12 @@ pub fn findings(options: &HistoryOptions, outcome: Outcome) -> Findings {
     );
     let mut settings = options.clone();
     KEY_SHOWN.clone_into(&mut settings.target.server_key);
-    let Outcome { machines, mut fetched, course, .. } = outcome;
-    let latencies =
-        Kind::ALL.into_iter().filter_map(|kind| Some((kind.name(), Route::Timed, fetched.latencies.remove(&kind)?)));
+    let HistoryOutcome { machines, mut fetched, course, .. } = outcome;
+    let latencies = PageKind::ALL
+        .into_iter()
+        .filter_map(|kind| Some((kind.latency(), Route::Timed, fetched.latencies.remove(&kind)?)));
     let nothing = (fetched.answered == 0).then(|| "no page was read, so nothing was shown".to_owned());
-    Findings {
+    RunResults {
         scenario: "history",
         heading,
         settings: serde_json::to_value(settings).expect("options are plain structures, which always serialise"),
@@ -243,7 +243,7 @@ pub fn findings(options: &HistoryOptions, outcome: Outcome) -> Findings {
 }
 
 /// The history, as it was read once from end to end.
-fn whole(outcome: &Outcome) -> Section {
+fn whole(outcome: &HistoryOutcome) -> Section {
     let found = &outcome.walked;
     let section = Section::new("history")
         .count("items", found.items)
@@ -264,7 +264,7 @@ fn whole(outcome: &Outcome) -> Section {
     }
 }
 
-fn reads(options: &HistoryOptions, outcome: &Outcome) -> Section {
+fn reads(options: &HistoryOptions, outcome: &HistoryOutcome) -> Section {
     let fetched = &outcome.fetched;
     let due = options.timetable.reads();
     Section::new("reads")

@@ -2,9 +2,12 @@
 
 pub mod bare;
 pub mod baseline;
+pub mod baseline_results;
 pub mod connect;
 pub mod curve;
 pub mod history;
 pub mod proxy;
+pub mod room_costs;
+pub mod room_results;
 pub mod scenario;
 pub mod selftest;

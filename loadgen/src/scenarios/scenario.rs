@@ -10,19 +10,20 @@ use std::time::{Duration, Instant};
 
 use thiserror::Error;
 
+use crate::base::clock::{self, SECOND_NS};
 use crate::checks::check::{self, Disagreement, Sightings};
 use crate::checks::figures::Figures;
 use crate::checks::whole_history::{Expectation, HistoryFigures};
 use crate::clients::pages::{self, Direction, PagesError, Reader};
 use crate::clients::sign_in::{FrontDoor, SignInError};
 use crate::costs::meter::{Costs, CostsError, Meter};
+use crate::costs::progress::Progress;
 use crate::costs::series::ServerWatch;
 use crate::options::RunOptions;
+use crate::orders::{Order, PublishAnswers, Publishes, Word};
 use crate::plan::run_plan::Plan;
-use crate::report::room::Outcome;
 use crate::report::{Course, Mark};
-use crate::team::clock::{self, SECOND_NS};
-use crate::team::orders::{Order, Progress, PublishAnswers, Publishes, Word};
+use crate::scenarios::room_results::RoomOutcome;
 use crate::team::process::{self, Sites, Team, TeamError};
 use crate::watch::{self, Stage, Watch};
 
@@ -57,8 +58,8 @@ pub enum RunError {
 }
 
 /// Runs the scenario to its end. What the clients found is in the outcome, whether good or bad.
-pub async fn run(options: &RunOptions) -> Result<Outcome, RunError> {
-    let meter = Meter::find(options)?;
+pub async fn run(options: &RunOptions) -> Result<RoomOutcome, RunError> {
+    let meter = Meter::find(options.pid, options.plan.target.server, options.metrics.clone())?;
     let plan = &options.plan;
     let sites = Sites::find(&options.workforce, plan.users(), u64::from(plan.run)).await?;
     let assignments = process::assignments(plan, &sites);
@@ -87,7 +88,7 @@ impl Run<'_> {
         }
     }
 
-    async fn stages(&mut self) -> Result<Outcome, RunError> {
+    async fn stages(&mut self) -> Result<RoomOutcome, RunError> {
         let mut watch = Watch::new(Stage::signing_in(self.options.plan.users()));
         self.team.gather(Some(&mut watch), |word| matches!(word, Word::SignedIn).then_some(())).await?;
         drop(watch);
@@ -106,7 +107,7 @@ impl Run<'_> {
         let (answers, figures) = self.count(clock_margin_ns).await?;
         costs.settled = self.meter.read().await?;
         let history = self.whole_history(&answers, &figures).await?;
-        Ok(Outcome {
+        Ok(RoomOutcome {
             history,
             processes: self.team.len(),
             machines: Vec::new(),

@@ -18,8 +18,9 @@ use tokio::time::timeout;
 
 use crate::checks::figures::Figures;
 use crate::options::{RunOptions, SelftestOptions};
-use crate::report::{self, room::Outcome};
-use crate::scenarios::proxy::{DELAY, Mischief, Proxy, Victims};
+use crate::report;
+use crate::scenarios::proxy::{DELAY, Fault, Proxy, Victims};
+use crate::scenarios::room_results::RoomOutcome;
 use crate::scenarios::scenario::{self, RunError};
 use crate::watch;
 
@@ -46,14 +47,14 @@ pub enum SelftestError {
 pub async fn run(options: &SelftestOptions) -> Result<bool, SelftestError> {
     find_server(options.run.plan.target.server).await?;
     let mut trials = Vec::new();
-    for mischief in Mischief::ALL {
+    for fault in Fault::ALL {
         for victims in [Victims::All, Victims::One] {
-            if mischief == Mischief::None && victims == Victims::One {
+            if fault == Fault::None && victims == Victims::One {
                 continue;
             }
-            let name = [mischief.name(), victims.name()].concat();
-            watch::note(&format!("{name}: {}{}", mischief.described(), victims.described()));
-            trials.push(trial(options, mischief, victims).await?);
+            let name = [fault.name(), victims.name()].concat();
+            watch::note(&format!("{name}: {}{}", fault.described(), victims.described()));
+            trials.push(trial(options, fault, victims).await?);
         }
     }
     report::show(&table(&trials));
@@ -76,31 +77,31 @@ async fn find_server(server: SocketAddr) -> Result<(), SelftestError> {
     }
 }
 
-async fn trial(options: &SelftestOptions, mischief: Mischief, victims: Victims) -> Result<Trial, SelftestError> {
+async fn trial(options: &SelftestOptions, fault: Fault, victims: Victims) -> Result<Trial, SelftestError> {
     let RunOptions { mut plan, .. } = options.run.clone();
     let one_in = match victims {
         Victims::All => options.one_in,
         // A delay also delays everything after it.
-        Victims::One if mischief == Mischief::Delay => (plan.messages() / 2).max(1),
+        Victims::One if fault == Fault::Delay => (plan.messages() / 2).max(1),
         // One member receives far fewer messages than all, but should have about as many faults.
         Victims::One => (options.one_in / u64::from(plan.users())).max(2),
     };
-    let proxy = Proxy::start(Arc::new(plan.clone()), mischief, victims, one_in)?;
+    let proxy = Proxy::start(Arc::new(plan.clone()), fault, victims, one_in)?;
     plan.target.server = proxy.addr;
     for room in &mut plan.rooms {
         // Each trial has its own room, so that no trial reads the messages of another one.
-        room.entrance.room.push_str(mischief.ending());
+        room.entrance.room.push_str(fault.ending());
         room.entrance.room.push_str(if victims == Victims::One { "o" } else { "" });
     }
     let run = RunOptions { plan, settle_secs: SETTLE.as_secs_f64(), ..options.run.clone() };
     let outcome = scenario::run(&run).await;
     let committed = proxy.finish()?;
-    Ok(Trial { mischief, victims, committed, found: Found::in_outcome(&outcome?) })
+    Ok(Trial { fault, victims, committed, found: Found::in_outcome(&outcome?) })
 }
 
 /// The fault of one run, and what the run's report shows.
 struct Trial {
-    mischief: Mischief,
+    fault: Fault,
     victims: Victims,
     committed: u64,
     found: Found,
@@ -120,7 +121,7 @@ struct Found {
 }
 
 impl Found {
-    fn in_outcome(outcome: &Outcome) -> Self {
+    fn in_outcome(outcome: &RoomOutcome) -> Self {
         let Figures { tally, .. } = outcome.figures;
         let figures = &outcome.figures;
         let unanswered: usize = outcome.answers.values().flat_map(|room| room.unanswered.values()).map(Vec::len).sum();
@@ -140,39 +141,39 @@ impl Trial {
     fn expected(&self) -> Found {
         let Self { committed, found, .. } = *self;
         let none = Found::default();
-        match self.mischief {
-            Mischief::None => none,
-            Mischief::Drop => Found { missing: committed, ..none },
-            Mischief::Duplicate => Found { duplicates: committed, ..none },
+        match self.fault {
+            Fault::None => none,
+            Fault::Drop => Found { missing: committed, ..none },
+            Fault::Duplicate => Found { duplicates: committed, ..none },
             // One late message may show that several others were early: these count too.
-            Mischief::Reorder => Found { out_of_order: found.out_of_order.max(committed), ..none },
+            Fault::Reorder => Found { out_of_order: found.out_of_order.max(committed), ..none },
             // A changed message counts as not delivered.
-            Mischief::Corrupt => Found { corrupt: committed, missing: committed, ..none },
-            Mischief::Delay => Found { late: true, ..none },
+            Fault::Corrupt => Found { corrupt: committed, missing: committed, ..none },
+            Fault::Delay => Found { late: true, ..none },
         }
     }
 
     /// What is wrong with the checker, if anything is.
     fn wrong(&self) -> Option<String> {
         let name = self.name();
-        if self.mischief != Mischief::None && self.committed == 0 {
+        if self.fault != Fault::None && self.committed == 0 {
             return Some(format!("{name}: the proxy had no occasion; lower --one-in or raise --secs"));
         }
-        (self.found != self.expected()).then(|| match self.mischief {
-            Mischief::None => "an honest run was not without fault".to_owned(),
+        (self.found != self.expected()).then(|| match self.fault {
+            Fault::None => "an honest run was not without fault".to_owned(),
             _ if self.found == Found::default() => format!("{name} was not found"),
             _ => format!("{name} was found, but counted wrong or under another name"),
         })
     }
 
     fn name(&self) -> String {
-        [self.mischief.name(), self.victims.name()].concat()
+        [self.fault.name(), self.victims.name()].concat()
     }
 
     fn verdict(&self) -> &'static str {
-        match (self.wrong(), self.mischief) {
+        match (self.wrong(), self.fault) {
             (Some(_), _) => "WRONG",
-            (None, Mischief::None) => "no fault, and none found",
+            (None, Fault::None) => "no fault, and none found",
             (None, _) => "found and named right",
         }
     }
@@ -204,26 +205,26 @@ mod tests {
     #[test]
     fn only_what_is_counted_right_and_under_its_own_name_passes() {
         let none = Found::default();
-        let check = |mischief, committed, found, expected: bool| {
-            let trial = Trial { mischief, victims: Victims::One, committed, found };
-            assert_eq!(trial.wrong().is_none(), expected, "{mischief:?}, {committed}, {found:?}");
+        let check = |fault, committed, found, expected: bool| {
+            let trial = Trial { fault, victims: Victims::One, committed, found };
+            assert_eq!(trial.wrong().is_none(), expected, "{fault:?}, {committed}, {found:?}");
         };
-        check(Mischief::None, 0, none, true);
-        check(Mischief::None, 0, Found { late: true, ..none }, false);
-        check(Mischief::None, 0, Found { other: 1, ..none }, false);
-        check(Mischief::Drop, 3, Found { missing: 3, ..none }, true);
-        check(Mischief::Drop, 3, Found { missing: 2, ..none }, false);
-        check(Mischief::Drop, 3, Found { missing: 3, out_of_order: 1, ..none }, false);
-        check(Mischief::Drop, 3, none, false);
-        check(Mischief::Drop, 0, none, false);
-        check(Mischief::Duplicate, 2, Found { duplicates: 2, ..none }, true);
-        check(Mischief::Duplicate, 2, Found { out_of_order: 2, ..none }, false);
-        check(Mischief::Reorder, 2, Found { out_of_order: 2, ..none }, true);
-        check(Mischief::Reorder, 2, Found { out_of_order: 5, ..none }, true);
-        check(Mischief::Reorder, 2, Found { out_of_order: 1, ..none }, false);
-        check(Mischief::Corrupt, 2, Found { corrupt: 2, missing: 2, ..none }, true);
-        check(Mischief::Corrupt, 2, Found { missing: 2, ..none }, false);
-        check(Mischief::Delay, 2, Found { late: true, ..none }, true);
-        check(Mischief::Delay, 2, none, false);
+        check(Fault::None, 0, none, true);
+        check(Fault::None, 0, Found { late: true, ..none }, false);
+        check(Fault::None, 0, Found { other: 1, ..none }, false);
+        check(Fault::Drop, 3, Found { missing: 3, ..none }, true);
+        check(Fault::Drop, 3, Found { missing: 2, ..none }, false);
+        check(Fault::Drop, 3, Found { missing: 3, out_of_order: 1, ..none }, false);
+        check(Fault::Drop, 3, none, false);
+        check(Fault::Drop, 0, none, false);
+        check(Fault::Duplicate, 2, Found { duplicates: 2, ..none }, true);
+        check(Fault::Duplicate, 2, Found { out_of_order: 2, ..none }, false);
+        check(Fault::Reorder, 2, Found { out_of_order: 2, ..none }, true);
+        check(Fault::Reorder, 2, Found { out_of_order: 5, ..none }, true);
+        check(Fault::Reorder, 2, Found { out_of_order: 1, ..none }, false);
+        check(Fault::Corrupt, 2, Found { corrupt: 2, missing: 2, ..none }, true);
+        check(Fault::Corrupt, 2, Found { missing: 2, ..none }, false);
+        check(Fault::Delay, 2, Found { late: true, ..none }, true);
+        check(Fault::Delay, 2, none, false);
     }
 }

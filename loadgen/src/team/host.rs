@@ -18,11 +18,11 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{Semaphore, watch};
 use tokio::task::LocalSet;
 
-use crate::team::clock;
+use crate::base::clock;
+use crate::orders::Word;
 use crate::team::comparison::Stamps;
 use crate::team::introduction::{self, Errand, Secret, Site};
 use crate::team::lines::{self, LINE_BYTES_MAX, Lines};
-use crate::team::orders::Word;
 use crate::team::process::{self, Spawned};
 use crate::watch::note;
 

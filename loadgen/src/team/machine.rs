@@ -12,7 +12,7 @@ use tokio::sync::{mpsc, oneshot};
 use tokio::task::JoinHandle;
 use tokio::time::{Duration, interval, timeout};
 
-use crate::team::clock;
+use crate::base::clock;
 use crate::team::comparison::{Bearing, Comparison, Stamps};
 use crate::team::host::SILENCE_MAX;
 use crate::team::introduction::{self, Errand, Secret};

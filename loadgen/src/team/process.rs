@@ -16,13 +16,14 @@ use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::process::{Child, ChildStdin, ChildStdout, Command};
 use tokio::sync::mpsc;
 
+use crate::costs::progress::Progress;
 use crate::costs::series::Series;
+use crate::orders::{Assignment, Order, Word};
 use crate::plan::run_plan::Plan;
+use crate::plan::sources::{self, Sources};
 use crate::team::comparison;
 use crate::team::lines::{self, LINE_BYTES_MAX, Lines};
 use crate::team::machine::{Machine, MachineError, MachineFigures};
-use crate::team::orders::{Assignment, Order, Progress, Word};
-use crate::team::sources::{self, Sources};
 use crate::team::workforce::Workforce;
 use crate::watch::{self, Watch};
 

@@ -14,13 +14,13 @@ pub const SECRET_VARIABLE: &str = "LOADGEN_SECRET";
 
 #[derive(Args, Clone)]
 pub struct WorkforceArguments {
-    /// Split the users over this many processes [default: as few as the descriptor limits allow]
+    /// The number of processes for the users [default: as few as the limit of file descriptors allows]
     #[arg(long, value_name = "N")]
     processes: Option<NonZeroU32>,
-    /// Do the work on these machines, each with a `loadgen worker --listen`, instead of on this one
+    /// Run the users on these machines instead of this one; on each, `loadgen worker --listen` must be running
     #[arg(long, value_name = "HOST:PORT,...", value_delimiter = ',')]
     workers: Vec<String>,
-    /// The secret that those workers were given
+    /// The secret that was given to these workers
     #[arg(long, value_name = "TEXT", env = SECRET_VARIABLE, hide_env_values = true)]
     secret: Option<String>,
 }
@@ -29,11 +29,11 @@ pub struct WorkforceArguments {
 pub enum WorkforceError {
     #[error("--workers {name}: {reason}")]
     NoAddress { name: String, reason: String },
-    #[error("--workers names {0} twice: one worker starts as many processes as its machine needs")]
+    #[error("--workers names {0} twice: name each machine once, as a worker starts as many processes as it needs")]
     Twice(SocketAddr),
     #[error(
-        "--addr {server} is another server on each machine, and {worker} is not this one: give the server's address as \
-         the workers see it"
+        "--addr {server} means another server on {worker}, which is not this machine: give an address that is the \
+         server's on all machines"
     )]
     ServerElsewhere { server: SocketAddr, worker: SocketAddr },
 }

@@ -3,6 +3,8 @@
 //! Reading a message borrows and allocates nothing, because thousands of clients share a core. No code outside this
 //! folder knows a format.
 
+pub mod frames;
+pub mod history_page;
 mod json;
 mod plain;
 mod protobuf;

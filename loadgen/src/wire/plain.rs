@@ -163,15 +163,14 @@ fn contains(text: &[u8], sought: &[u8]) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::plan::content::{self, Content};
-    use crate::plan::schedule::Slot;
+    use crate::base::content::{self, Content, ScheduleSlot};
 
     const RUN: u32 = 7;
     const SPEAKER: Speaker<'_> = Speaker { user: 4, room: "lobby" };
 
     fn content(number: u32) -> String {
         let mut text = String::new();
-        let slot = Slot { publisher: 3, number };
+        let slot = ScheduleSlot { publisher: 3, number };
         content::write(&mut text, RUN, Content { slot, intended_ns: 5_000 }, 130);
         text
     }

@@ -14,7 +14,7 @@ struct Envelope {
     #[prost(bytes = "bytes", tag = "1")]
     cid: Bytes,
     #[prost(message, optional, tag = "2")]
-    channel: Option<Channel>,
+    channel: Option<JoinedChannel>,
     #[prost(message, optional, tag = "5")]
     channel_message: Option<ChannelMessage>,
     #[prost(message, optional, tag = "6")]
@@ -28,7 +28,7 @@ struct Envelope {
 }
 
 #[derive(Message)]
-struct Channel {
+struct JoinedChannel {
     #[prost(bytes = "bytes", tag = "1")]
     id: Bytes,
     #[prost(message, repeated, tag = "2")]
@@ -98,7 +98,7 @@ pub fn read(frame: &Bytes, hear: impl FnOnce(Heard<'_>)) -> Result<(), Unreadabl
         Heard::Accepted { request, id: named(&ack.message_id)? }
     } else if let Some(error) = &envelope.error {
         Heard::Refused { request, code: error.code, reason: text(&error.message)? }
-    } else if let Some(Channel { id, presences, presence_count }) = &envelope.channel {
+    } else if let Some(JoinedChannel { id, presences, presence_count }) = &envelope.channel {
         let presences = presences.len() as u64;
         Heard::Joined { request, channel_id: Some(named(id)?), presences, present: *presence_count }
     } else if let Some(gap) = &envelope.channel_gap {
@@ -228,7 +228,7 @@ pub fn asked(frame: &Bytes) -> Option<served::Asked> {
 }
 
 pub fn joined(cid: &str, channel_id: &str) -> Vec<u8> {
-    let channel = Channel { id: shared(channel_id), ..Channel::default() };
+    let channel = JoinedChannel { id: shared(channel_id), ..JoinedChannel::default() };
     Envelope { cid: shared(cid), channel: Some(channel), ..Envelope::default() }.encode_to_vec()
 }
 

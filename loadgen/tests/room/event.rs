@@ -47,6 +47,7 @@ fn an_event_is_accounted_for_to_the_last() {
     let [kept, found] = ["/whole_history/expected", "/whole_history/found"].map(|figure| count(&report, figure));
     assert!(kept == found && kept < MESSAGES, "{text}");
     assert!(count(&report, "/history_reads/pages") > 10, "{text}");
+    assert!(count(&report, "/latency/generator_lateness_of_reads/count") > 10, "{text}");
 }
 
 #[test]

@@ -152,7 +152,10 @@ fn a_machine_is_free_again_when_its_coordinator_dies_and_taken_before() {
 fn machines_that_cannot_be_had_say_why() {
     let server = FakeNakama::start(Fault::None);
     let host = Host::start("hush");
-    let nobody = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().to_string();
+    // A socket that is bound and does not listen: no other test can take the port, and every connection is refused.
+    let deaf = tokio::net::TcpSocket::new_v4().unwrap();
+    deaf.bind("127.0.0.1:0".parse().unwrap()).unwrap();
+    let nobody = deaf.local_addr().unwrap().to_string();
     // Another server that listens here, and that sends first.
     let other = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
     let other_address = other.local_addr().unwrap().to_string();
@@ -172,6 +175,7 @@ fn machines_that_cannot_be_had_say_why() {
         assert_eq!((code, text.contains(said)), (Some(exit_code), true), "{workers} {secret}: {text}");
     }
     greeting.join().unwrap();
+    drop(deaf);
     let mut open = Command::new(env!("CARGO_BIN_EXE_loadgen"));
     let output = open.args(["worker", "--listen", "0.0.0.0:0"]).env_remove("LOADGEN_SECRET").output().unwrap();
     let said = String::from_utf8(output.stderr).unwrap();

@@ -119,7 +119,9 @@ fn a_condition_fails_a_run_that_is_faultless_otherwise() {
     for (condition, exit_code, said) in [
         ("deliveries/s>0", 1, "--fail-if 'deliveries/s>0': it is "),
         ("missing>0", 0, "PASSED"),
+        ("last member max>0s", 1, "--fail-if 'last member max>0s'"),
         ("speed>9", 2, "allowed are p50"),
+        ("page p99>9s", 2, "delivery, ack, last member"),
     ] {
         let output = loadgen(&server, &["--secs", "0.5", "--fail-if", condition]).output().unwrap();
         let text = String::from_utf8(output.stdout).unwrap() + &String::from_utf8(output.stderr).unwrap();

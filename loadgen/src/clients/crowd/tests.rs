@@ -7,23 +7,22 @@ use tokio_tungstenite::tungstenite::protocol::frame::coding::{Data, OpCode};
 use tokio_tungstenite::tungstenite::{Bytes, Utf8Bytes};
 
 use super::*;
-use crate::checks::check::OrderDemand;
-use crate::clients::frames::{Frames, Whole};
-use crate::clients::sign_in::SignInKind;
-use crate::options::Target;
-use crate::plan::deeds::DeedShares;
+use crate::plan::actions::ActionShares;
 use crate::plan::draws::Draws;
-use crate::plan::run_plan::Plan;
+use crate::plan::run_plan::{OrderDemand, Plan};
 use crate::plan::schedule::Schedule;
+use crate::plan::target::SignInKind;
+use crate::plan::target::Target;
+use crate::wire::frames::{Frames, Whole};
 
 const MEMBERS: u32 = 6;
 const PUBLISHERS: u32 = 2;
 const RUN: u32 = 7;
 
-fn plan(dialect: Dialect, order: OrderDemand, deeds: DeedShares) -> Plan {
+fn plan(dialect: Dialect, order: OrderDemand, actions: ActionShares) -> Plan {
     let entrance = Entrance { room: "r".to_owned(), hidden: true, persistence: true };
     let schedule = Schedule::steady(100.0, PUBLISHERS, Duration::ZERO, Duration::from_secs(1)).expect("valid");
-    let room = RoomPlan { users: 0..MEMBERS, entrance, schedule, payload_bytes: 120, deeds };
+    let room = RoomPlan { users: 0..MEMBERS, entrance, schedule, payload_bytes: 120, actions };
     let target = Target {
         server: ([127, 0, 0, 1], 1).into(),
         dialect,
@@ -46,15 +45,19 @@ fn plan(dialect: Dialect, order: OrderDemand, deeds: DeedShares) -> Plan {
 }
 
 /// The bytes of the message with this index, as members of the room receive it; `id_ending` may change its id.
-fn message(plan: &Plan, deeds: &Deeds, index: u32, id_ending: &str) -> Vec<u8> {
+fn message(plan: &Plan, actions: &Actions, index: u32, id_ending: &str) -> Vec<u8> {
     let RoomPlan { schedule, payload_bytes, .. } = &plan.rooms[0];
     let slot = schedule.slot(index);
     let mut content = String::new();
     content::write(&mut content, RUN, Content { slot, intended_ns: schedule.due_ns(index) }, *payload_bytes);
-    let (code, about) = match deeds.of(slot.number) {
-        Deed::Say => (0, index),
-        Deed::Update { target } => (1, schedule.index(Slot { number: target, ..slot }).expect("an earlier message")),
-        Deed::Remove { target } => (2, schedule.index(Slot { number: target, ..slot }).expect("an earlier message")),
+    let (code, about) = match actions.of(slot.number) {
+        Action::Say => (0, index),
+        Action::Update { target } => {
+            (1, schedule.index(ScheduleSlot { number: target, ..slot }).expect("an earlier message"))
+        }
+        Action::Remove { target } => {
+            (2, schedule.index(ScheduleSlot { number: target, ..slot }).expect("an earlier message"))
+        }
     };
     let id = format!("id-{about}{id_ending}");
     match (&plan.target.dialect, code) {
@@ -68,7 +71,7 @@ fn message(plan: &Plan, deeds: &Deeds, index: u32, id_ending: &str) -> Vec<u8> {
 }
 
 /// What one member receives, frame by frame: all messages in order, except for the faults.
-fn speech(plan: &Plan, deeds: &Deeds, draws: &mut Draws) -> Vec<u8> {
+fn speech(plan: &Plan, actions: &Actions, draws: &mut Draws) -> Vec<u8> {
     let kind = if plan.target.dialect.speaks_text() { Data::Text } else { Data::Binary };
     let written = |payload| Whole { opcode: OpCode::Data(kind), payload }.written();
     let mut order: Vec<u32> = (0..plan.rooms[0].schedule.messages()).collect();
@@ -92,7 +95,7 @@ fn speech(plan: &Plan, deeds: &Deeds, draws: &mut Draws) -> Vec<u8> {
             let other = plan.target.dialect.accepted("9", "id-9").expect("a dialect with answers");
             bytes.extend(written(other));
         }
-        let mut payload = message(plan, deeds, index, if other_id == Some(at) { "x" } else { "" });
+        let mut payload = message(plan, actions, index, if other_id == Some(at) { "x" } else { "" });
         if changed == Some(at) {
             let at = draws.below(payload.len() as u64) as usize;
             payload[at] ^= 1;
@@ -122,12 +125,12 @@ impl Listeners {
         Self { crowd, ledger, unread: vec![Vec::new(); users.len()], compares, recognised_bytes: 0 }
     }
 
-    fn read(&mut self, seat: usize, bytes: &[u8]) {
-        let unread = &mut self.unread[seat];
+    fn read(&mut self, member_slot: usize, bytes: &[u8]) {
+        let unread = &mut self.unread[member_slot];
         unread.extend_from_slice(bytes);
         loop {
             if self.compares {
-                let recognised = self.crowd.recognise(seat, unread);
+                let recognised = self.crowd.recognise(member_slot, unread);
                 unread.drain(..recognised);
                 self.recognised_bytes += recognised;
             }
@@ -141,7 +144,7 @@ impl Listeners {
                 }
                 _ => Frame::Binary(whole.payload.into()),
             };
-            self.crowd.hear(seat, &frame);
+            self.crowd.hear(member_slot, &frame);
         }
     }
 
@@ -157,20 +160,20 @@ impl Listeners {
 }
 
 /// Gives both kinds of crowds the same bytes. Returns the part of the bytes that was recognised.
-fn check(seed: u64, dialect: Dialect, order: OrderDemand, shares: DeedShares) -> f64 {
+fn check(seed: u64, dialect: Dialect, order: OrderDemand, shares: ActionShares) -> f64 {
     let name = format!("seed {seed}, {dialect:?}, {order:?}");
-    let (plan, deeds) = (plan(dialect, order, shares), Deeds::new(shares));
+    let (plan, actions) = (plan(dialect, order, shares), Actions::new(shares));
     let mut draws = Draws::new(seed, 1, 1);
-    let mut speeches: Vec<VecDeque<u8>> = (0..MEMBERS).map(|_| speech(&plan, &deeds, &mut draws).into()).collect();
+    let mut speeches: Vec<VecDeque<u8>> = (0..MEMBERS).map(|_| speech(&plan, &actions, &mut draws).into()).collect();
     let total: usize = speeches.iter().map(VecDeque::len).sum();
     let (mut comparing, mut reading) = (Listeners::new(&plan, true), Listeners::new(&plan, false));
     while speeches.iter().any(|speech| !speech.is_empty()) {
-        let seat = draws.below(MEMBERS.into()) as usize;
+        let member_slot = draws.below(MEMBERS.into()) as usize;
         let longest = [20, 400, 4_000][draws.below(3) as usize];
-        let length = draws.below(longest).min(speeches[seat].len() as u64) as usize;
-        let bytes: Vec<u8> = speeches[seat].drain(..length).collect();
-        comparing.read(seat, &bytes);
-        reading.read(seat, &bytes);
+        let length = draws.below(longest).min(speeches[member_slot].len() as u64) as usize;
+        let bytes: Vec<u8> = speeches[member_slot].drain(..length).collect();
+        comparing.read(member_slot, &bytes);
+        reading.read(member_slot, &bytes);
     }
     assert_eq!(comparing.found(), reading.found(), "{name}");
     assert!(comparing.ledger.gauges().progress().delivered > 300, "{name}");
@@ -179,8 +182,8 @@ fn check(seed: u64, dialect: Dialect, order: OrderDemand, shares: DeedShares) ->
 
 #[test]
 fn comparing_finds_what_reading_finds() {
-    let none = DeedShares::default();
-    let some = DeedShares { updates: 10, removals: 10 };
+    let none = ActionShares::default();
+    let some = ActionShares { updates: 10, removals: 10 };
     let mut recognised = Vec::new();
     for seed in 0..60 {
         for order in [OrderDemand::Room, OrderDemand::Publisher] {
@@ -197,12 +200,12 @@ fn comparing_finds_what_reading_finds() {
 /// All members but one receive everything right, before that member or after it. The fault of that one member is found.
 #[test]
 fn one_member_among_many_who_got_it_right_is_found() {
-    let shares = DeedShares::default();
+    let shares = ActionShares::default();
     for dialect in [Dialect::Json, Dialect::Protobuf] {
-        let (plan, deeds) = (plan(dialect, OrderDemand::Room, shares), Deeds::new(shares));
+        let (plan, actions) = (plan(dialect, OrderDemand::Room, shares), Actions::new(shares));
         let kind = if plan.target.dialect.speaks_text() { Data::Text } else { Data::Binary };
         let frame = |index, ending| {
-            Whole { opcode: OpCode::Data(kind), payload: message(&plan, &deeds, index, ending) }.written()
+            Whole { opcode: OpCode::Data(kind), payload: message(&plan, &actions, index, ending) }.written()
         };
         let messages = plan.rooms[0].schedule.messages();
         let all: Vec<Vec<u8>> = (0..messages).map(|index| frame(index, "")).collect();
@@ -232,7 +235,7 @@ fn one_member_among_many_who_got_it_right_is_found() {
                     let mut said = speech.iter();
                     for round in 0..all.len() + ahead + 2 {
                         if let Some(frame) = all.get(round) {
-                            (1..MEMBERS as usize).for_each(|seat| listeners.read(seat, frame));
+                            (1..MEMBERS as usize).for_each(|member_slot| listeners.read(member_slot, frame));
                         }
                         if round >= ahead {
                             said.by_ref().take(1).for_each(|frame| listeners.read(0, frame));

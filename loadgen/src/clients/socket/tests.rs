@@ -6,8 +6,8 @@ use tokio_tungstenite::tungstenite::protocol::frame::FrameHeader;
 use tokio_tungstenite::tungstenite::protocol::frame::coding::{Control, Data, OpCode};
 
 use super::*;
-use crate::clients::frames;
 use crate::plan::draws::Draws;
+use crate::wire::frames;
 
 const READ_BUFFER_BYTES: usize = 256;
 /// Enough polls for the longest pong, which goes out at 1.5 bytes a poll on average.

@@ -1,9 +1,9 @@
 //! How far the figures of two runs may differ by chance alone.
 
+use crate::base::words::{self, ratio};
 use crate::checks::latency::Latency;
 use crate::plan::draws::Draws;
 use crate::report::course::{Point, Timeline};
-use crate::report::words::{self, ratio};
 
 /// The most blocks into which a run is cut. Neighbouring seconds are alike, so a block is drawn as a whole.
 const BLOCKS_MAX: usize = 60;

@@ -6,7 +6,7 @@ use std::ops::Range;
 
 use plotters::coord::ranged1d::{KeyPointHint, NoDefaultFormatting, Ranged, ValueFormatter};
 
-use crate::report::words;
+use crate::base::words;
 
 /// What an axis measures.
 #[derive(Clone, Copy, PartialEq, Debug)]

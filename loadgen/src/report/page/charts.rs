@@ -33,9 +33,9 @@ impl Report {
 
     fn latency_over_percentiles(&self) -> Chart {
         let shown = self.timings.iter().filter(|timing| timing.generator_bound.is_none());
-        let mut lines: Vec<Line> = shown.map(|timing| quantiles(timing.name, &timing.latency)).collect();
-        lines.push(quantiles("generator lag", &self.findings.generator.lag));
-        lines.push(quantiles("generator lateness", &self.findings.generator.lateness));
+        let mut lines: Vec<Line> = shown.map(|timing| quantiles(timing.name.name(), &timing.latency)).collect();
+        lines.push(quantiles("generator lag", &self.results.generator.lag));
+        lines.push(quantiles("generator lateness", &self.results.generator.lateness));
         Chart {
             title: "Latency over percentiles",
             caption: "How long the slowest parts took; each step to the right is ten times rarer".to_owned(),
@@ -129,7 +129,7 @@ fn middle(point: &Point) -> f64 {
     point.at_secs as f64 + 0.5
 }
 
-type Count = fn(&crate::team::orders::Progress) -> u64;
+type Count = fn(&crate::costs::progress::Progress) -> u64;
 
 fn rates(timeline: &Timeline, title: &'static str, caption: &str, counts: &[(&'static str, Count)]) -> Chart {
     let line = |(name, count): &(&'static str, Count)| Line {

@@ -7,8 +7,8 @@ use tokio_tungstenite::tungstenite::handshake::derive_accept_key;
 use tokio_tungstenite::tungstenite::protocol::frame::coding::{Control, Data, OpCode};
 use tokio_tungstenite::tungstenite::{Bytes, Utf8Bytes};
 
-use crate::clients::frames::{Frames, FramesError, Whole};
 use crate::wire::Frame;
+use crate::wire::frames::{Frames, FramesError, Whole};
 
 /// The requests of our own clients are far shorter.
 const REQUEST_BYTES_MAX: usize = 16 * 1024;

@@ -17,7 +17,7 @@ use rustix::thread::{CpuSet, sched_setaffinity};
 use serde::{Deserialize, Serialize};
 
 use crate::wire::Dialect;
-use shard::{Door, Manner, PARCELS_MAX, Parcel, Shard};
+use shard::{BareSettings, Door, PARCELS_MAX, Parcel, Shard};
 
 /// The orders for the process, in one line of its standard input.
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -53,7 +53,7 @@ pub fn run() -> Result<(), String> {
 fn serve(orders: &Orders) -> io::Result<SocketAddr> {
     let listener = TcpListener::bind((orders.address, 0))?;
     let address = listener.local_addr()?;
-    let manner = Manner {
+    let settings = BareSettings {
         dialect: orders.dialect.clone(),
         batch_factor: orders.batch_factor,
         message_bytes: orders.message_bytes,
@@ -67,7 +67,7 @@ fn serve(orders: &Orders) -> io::Result<SocketAddr> {
     }
     let doors: Arc<[Door]> = doors.into();
     for ((number, (poll, inbox)), core) in insides.into_iter().enumerate().zip(orders.cores.clone()) {
-        let shard = Shard::new(number, manner.clone(), poll, doors.clone(), inbox);
+        let shard = Shard::new(number, settings.clone(), poll, doors.clone(), inbox);
         std::thread::spawn(move || end_with(pin(core).and_then(|()| shard.run())));
     }
     std::thread::spawn(move || end_with(accept(&listener, &doors)));
@@ -92,4 +92,66 @@ fn end_with(outcome: io::Result<()>) {
         eprintln!("loadgen: the bare server ends: {error}");
     }
     std::process::exit(1);
+}
+
+#[cfg(test)]
+mod tests {
+    use std::net::{Ipv4Addr, TcpStream};
+    use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
+    use std::time::Duration;
+
+    use tokio_tungstenite::tungstenite::{Message, WebSocket, client};
+
+    use super::*;
+    use crate::costs::server::ServerProbe;
+    use crate::wire::Entrance;
+
+    fn member(server: SocketAddr, room: &str) -> WebSocket<TcpStream> {
+        let stream = TcpStream::connect(server).expect("a connection");
+        stream.set_read_timeout(Some(Duration::from_secs(5))).expect("a timeout");
+        let (mut socket, _) = client(format!("ws://{server}/ws"), stream).expect("a WebSocket");
+        let entrance = Entrance { room: room.to_owned(), hidden: true, persistence: false };
+        socket.send(Dialect::Json.join(&entrance, 0).expect("a join")).expect("an open socket");
+        assert!(next(&mut socket).contains("\"channel\""));
+        socket
+    }
+
+    fn next(socket: &mut WebSocket<TcpStream>) -> String {
+        socket.read().expect("a frame within the timeout").into_text().expect("a text").to_string()
+    }
+
+    fn say(socket: &mut WebSocket<TcpStream>, room: &str, number: u32) {
+        let send: Message = Dialect::Json.send(0, number, room, "{}");
+        socket.send(send).expect("an open socket");
+    }
+
+    #[test]
+    fn a_quiet_rooms_last_messages_arrive_beside_a_busy_room() {
+        let cores = ServerProbe::new(std::process::id()).and_then(ServerProbe::cores).expect("this process");
+        let orders = Orders {
+            address: Ipv4Addr::LOCALHOST.into(),
+            dialect: Dialect::Json,
+            cores: cores[..1].to_vec(),
+            batch_factor: 3.0,
+            message_bytes: 0,
+        };
+        let server = serve(&orders).expect("a bare server");
+        let (mut busy, mut quiet) = (member(server, "busy"), member(server, "quiet"));
+        let done = AtomicBool::new(false);
+        std::thread::scope(|scope| {
+            // The thread's poll never comes back without an event.
+            scope.spawn(|| {
+                for number in (0..).take_while(|_| !done.load(Relaxed)) {
+                    say(&mut busy, "busy", number);
+                    next(&mut busy);
+                    std::thread::sleep(Duration::from_millis(1));
+                }
+            });
+            say(&mut quiet, "quiet", 0);
+            let heard = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| [next(&mut quiet), next(&mut quiet)]));
+            done.store(true, Relaxed);
+            let [ack, message] = heard.expect("one message is less than a batch, and still arrives");
+            assert!(ack.contains("channel_message_ack") && message.contains("\"channel_message\""), "{ack} {message}");
+        });
+    }
 }

@@ -7,7 +7,7 @@ use std::collections::HashMap;
 use std::io::{self, ErrorKind, Read, Write};
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, SyncSender};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use mio::net::TcpStream;
 use mio::{Events, Interest, Poll, Token, Waker};
@@ -15,7 +15,7 @@ use tokio_tungstenite::tungstenite::protocol::frame::coding::{Data, OpCode};
 
 use super::batch::Batch;
 use super::conversation::{Conversation, Event};
-use crate::clients::frames::Whole;
+use crate::wire::frames::Whole;
 use crate::wire::{Asked, Dialect};
 
 /// How many parcels may wait for a thread. A thread that is further behind cannot keep up, and the process ends with an
@@ -23,7 +23,8 @@ use crate::wire::{Asked, Dialect};
 pub const PARCELS_MAX: usize = 1 << 16;
 /// How much may be owed to a member; with more, its connection ends.
 const ARREARS_BYTES_MAX: usize = 16 << 20;
-/// A partly filled batch is sent after this long without any event, so that the last messages of a run arrive.
+/// A partly filled batch is sent after this long without a message of its room, so that the last messages of a run
+/// arrive, and those of a quiet room beside busy ones.
 const BATCH_WAIT: Duration = Duration::from_millis(50);
 const READ_BYTES: usize = 64 * 1024;
 const EVENTS_MAX: usize = 1024;
@@ -52,7 +53,7 @@ pub struct Door {
 
 /// The properties of the real run.
 #[derive(Clone, Debug)]
-pub struct Manner {
+pub struct BareSettings {
     pub dialect: Dialect,
     pub batch_factor: f64,
     /// Bytes of a message's payload, including the envelope.
@@ -61,7 +62,7 @@ pub struct Manner {
 
 pub struct Shard {
     number: usize,
-    manner: Manner,
+    settings: BareSettings,
     poll: Poll,
     doors: Arc<[Door]>,
     inbox: Receiver<Parcel>,
@@ -70,6 +71,9 @@ pub struct Shard {
     members: HashMap<Arc<str>, Vec<usize>>,
     /// For the rooms that this thread owns.
     batches: HashMap<Arc<str>, Batch>,
+    /// When to look for batches that have waited; `None` while none waits. Looking is rare, because there may be many
+    /// thousands of rooms.
+    look_at: Option<Instant>,
     published: u64,
 }
 
@@ -96,11 +100,11 @@ pub fn poll() -> io::Result<(Poll, Waker)> {
 }
 
 impl Shard {
-    pub fn new(number: usize, manner: Manner, poll: Poll, doors: Arc<[Door]>, inbox: Receiver<Parcel>) -> Self {
+    pub fn new(number: usize, settings: BareSettings, poll: Poll, doors: Arc<[Door]>, inbox: Receiver<Parcel>) -> Self {
         let (members, batches) = (HashMap::new(), HashMap::new());
         Self {
             number,
-            manner,
+            settings,
             poll,
             doors,
             inbox,
@@ -108,6 +112,7 @@ impl Shard {
             free: Vec::new(),
             members,
             batches,
+            look_at: None,
             published: 0,
         }
     }
@@ -117,13 +122,10 @@ impl Shard {
         let mut events = Events::with_capacity(EVENTS_MAX);
         let mut buffer = vec![0; READ_BYTES];
         loop {
-            let gathering = self.batches.values().any(|batch| !batch.is_empty());
-            match self.poll.poll(&mut events, gathering.then_some(BATCH_WAIT)) {
+            let timeout = self.look_at.map(|at| at.saturating_duration_since(Instant::now()));
+            match self.poll.poll(&mut events, timeout) {
                 Err(error) if error.kind() == ErrorKind::Interrupted => continue,
                 other => other?,
-            }
-            if events.is_empty() {
-                self.send_what_there_is()?;
             }
             for event in &events {
                 if event.token() == DOORBELL {
@@ -138,6 +140,8 @@ impl Shard {
                     self.read(at, &mut buffer)?;
                 }
             }
+            // A busy thread always has events, so this must not wait for a poll without any.
+            self.send_what_has_waited(Instant::now())?;
         }
     }
 
@@ -182,10 +186,10 @@ impl Shard {
     fn carry_out(&mut self, at: usize, event: Event) -> io::Result<()> {
         match event {
             Event::Answer(bytes) => self.write(at, &bytes),
-            Event::Opened if self.manner.dialect.joins_by_connecting() => self.join(at, "", ""),
+            Event::Opened if self.settings.dialect.joins_by_connecting() => self.join(at, "", ""),
             Event::Opened => {}
             Event::Closed => self.close(at),
-            Event::Said(frame) => match self.manner.dialect.asked(&frame) {
+            Event::Said(frame) => match self.settings.dialect.asked(&frame) {
                 Asked::Join { cid, room } => self.join(at, &cid, &room),
                 Asked::Send { cid, room, content } => self.say(at, &cid, &room, &content)?,
                 Asked::Other => {}
@@ -198,7 +202,7 @@ impl Shard {
         let room: Arc<str> = room.into();
         let Some(Some(connection)) = self.connections.get_mut(at) else { return };
         connection.room = Some(room.clone());
-        let answer = self.manner.dialect.joined(cid, &room);
+        let answer = self.settings.dialect.joined(cid, &room);
         self.members.entry(room).or_default().push(at);
         self.answer(at, answer);
     }
@@ -207,9 +211,9 @@ impl Shard {
     fn say(&mut self, at: usize, cid: &str, room: &str, content: &str) -> io::Result<()> {
         self.published += 1;
         let id = format!("{}-{}", self.number, self.published);
-        let answer = self.manner.dialect.accepted(cid, &id);
+        let answer = self.settings.dialect.accepted(cid, &id);
         self.answer(at, answer);
-        let payload = self.manner.dialect.pushed(&id, content, self.manner.message_bytes);
+        let payload = self.settings.dialect.pushed(&id, content, self.settings.message_bytes);
         let frame = self.whole(payload);
         let owner = crc32fast::hash(room.as_bytes()) as usize % self.doors.len();
         if owner == self.number {
@@ -227,27 +231,37 @@ impl Shard {
     }
 
     fn whole(&self, payload: Vec<u8>) -> Vec<u8> {
-        let kind = if self.manner.dialect.speaks_text() { Data::Text } else { Data::Binary };
+        let kind = if self.settings.dialect.speaks_text() { Data::Text } else { Data::Binary };
         Whole { opcode: OpCode::Data(kind), payload }.written()
     }
 
     /// Runs on the thread that owns the room: the order of the calls is the room's order.
     fn publish(&mut self, room: &str, frame: &[u8]) -> io::Result<()> {
-        let factor = self.manner.batch_factor;
+        let factor = self.settings.batch_factor;
         let batch = match self.batches.get_mut(room) {
             Some(batch) => batch,
             None => self.batches.entry(room.into()).or_insert_with(|| Batch::new(factor)),
         };
-        match batch.add(frame) {
+        let now = Instant::now();
+        match batch.add(frame, now) {
             Some(bytes) => self.send_out(room.into(), bytes),
-            None => Ok(()),
+            None => {
+                self.look_at.get_or_insert(now + BATCH_WAIT);
+                Ok(())
+            }
         }
     }
 
-    fn send_what_there_is(&mut self) -> io::Result<()> {
-        let waiting = self.batches.iter_mut().filter(|(_, batch)| !batch.is_empty());
-        let waiting: Vec<_> = waiting.map(|(room, batch)| (room.clone(), batch.take())).collect();
-        waiting.into_iter().try_for_each(|(room, bytes)| self.send_out(room, bytes))
+    /// Sends the batches of the rooms that have been quiet for `BATCH_WAIT`.
+    fn send_what_has_waited(&mut self, now: Instant) -> io::Result<()> {
+        if self.look_at.is_none_or(|at| now < at) {
+            return Ok(());
+        }
+        let is_quiet = |batch: &Batch| batch.quiet_at(BATCH_WAIT).is_some_and(|at| at <= now);
+        let quiet = self.batches.iter_mut().filter(|(_, batch)| is_quiet(batch));
+        let quiet: Vec<_> = quiet.map(|(room, batch)| (room.clone(), batch.take())).collect();
+        self.look_at = self.batches.values().filter_map(|batch| batch.quiet_at(BATCH_WAIT)).min();
+        quiet.into_iter().try_for_each(|(room, bytes)| self.send_out(room, bytes))
     }
 
     fn send_out(&mut self, room: Arc<str>, bytes: Vec<u8>) -> io::Result<()> {

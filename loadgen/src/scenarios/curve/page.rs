@@ -1,7 +1,8 @@
 //! A curve as a page: charts of what grows with the number of members, on logarithmic axes, and the terminal's table as
 //! several tables.
 
-use crate::report::{Chart, Grid, Line, Scale, Sheet, words};
+use crate::base::words;
+use crate::report::{Chart, Grid, Line, Scale, Sheet};
 
 use super::{BOUND_NOTE, Costs, Curve, Measured, PROMISE, Point};
 

@@ -7,7 +7,7 @@
 
 use serde::Serialize;
 
-use crate::report::words;
+use crate::base::words;
 
 pub const USERS: u32 = 1_000_000;
 /// How many ports Linux gives to a source address by default.

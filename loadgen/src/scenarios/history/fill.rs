@@ -7,13 +7,12 @@ use futures_util::SinkExt;
 use thiserror::Error;
 use tokio::task::JoinHandle;
 
+use crate::base::clock;
+use crate::base::content::{self, Content, ScheduleSlot};
 use crate::clients::client::{self, ClientError, Way};
 use crate::clients::socket::{self, Socket};
-use crate::options::Target;
-use crate::plan::content::{self, Content};
-use crate::plan::lives::Manner;
-use crate::plan::schedule::Slot;
-use crate::team::clock;
+use crate::plan::lives::ReadingMode;
+use crate::plan::target::Target;
 use crate::wire::{Entrance, Heard, Request, Scratch, Speaker};
 
 /// How many messages may be sent but not answered yet: a server accepts that many from one session without a pause.
@@ -61,7 +60,8 @@ pub struct Filling {
 impl Filler {
     pub async fn enter(target: &Target, token: &str, entrance: &Entrance) -> Result<Self, FillError> {
         let speaker = Speaker { user: PUBLISHER, room: &entrance.room };
-        let mut socket = client::connect(target, token, speaker, Way { source: None, manner: Manner::Prompt }).await?;
+        let mut socket =
+            client::connect(target, token, speaker, Way { source: None, reading_mode: ReadingMode::Prompt }).await?;
         let channel_id = client::enter(&mut socket, &target.dialect, entrance, PUBLISHER).await?;
         let channel_id = channel_id.unwrap_or_else(|| entrance.room.clone());
         Ok(Self { socket, scratch: Scratch::default(), channel_id })
@@ -84,7 +84,7 @@ impl Filler {
             let answered = ids.len() as u32;
             while sent < filling.messages && sent - answered < UNANSWERED_MAX {
                 let content =
-                    Content { slot: Slot { publisher: PUBLISHER, number: sent }, intended_ns: clock::now_ns() };
+                    Content { slot: ScheduleSlot { publisher: PUBLISHER, number: sent }, intended_ns: clock::now_ns() };
                 let mut text = String::new();
                 content::write(&mut text, filling.run, content, filling.payload_bytes);
                 let message = target.dialect.send(PUBLISHER, sent, &self.channel_id, &text);

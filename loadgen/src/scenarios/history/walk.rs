@@ -2,14 +2,15 @@
 //! page is compared with what was found here.
 
 use std::collections::{HashMap, HashSet};
-use std::hash::{DefaultHasher, Hash, Hasher};
 
-use serde::{Deserialize, Serialize};
+use serde::Serialize;
 use thiserror::Error;
 
-use crate::clients::pages::{Direction, Item, Page, Reader};
+use crate::base::content;
+use crate::checks::known_pages::{KnownPage, PageKind, digest};
+use crate::clients::pages::{Direction, Reader};
 use crate::clients::sign_in::SignInError;
-use crate::plan::content::{self, ContentFault};
+use crate::wire::history_page::{Item, Page};
 
 /// A longer history is not read: the pages, and what they must hold, are kept in memory.
 pub const ITEMS_MAX: usize = 1_000_000;
@@ -24,56 +25,11 @@ pub enum WalkError {
     Empty,
 }
 
-/// Which page of a listing is requested.
-#[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Debug, Serialize, Deserialize)]
-pub enum Kind {
-    /// The first page, newest first: users read it when they open the chat.
-    Newest,
-    /// A page after a cursor.
-    OldestFirst,
-    NewestFirst,
-    /// From a page after a cursor back to the page before it.
-    Back,
-}
-
-impl Kind {
-    pub const ALL: [Self; 4] = [Self::Newest, Self::OldestFirst, Self::NewestFirst, Self::Back];
-
-    /// The name of its latency.
-    pub fn name(self) -> &'static str {
-        match self {
-            Self::Newest => "newest page",
-            Self::OldestFirst => "deep oldest first",
-            Self::NewestFirst => "deep newest first",
-            Self::Back => "deep back",
-        }
-    }
-}
-
-/// A page, and what it must hold.
-#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
-pub struct Known {
-    pub kind: Kind,
-    pub forward: bool,
-    pub cursor: String,
-    pub items: u32,
-    pub digest: u64,
-}
-
 /// A whole history in both directions, page by page.
 pub struct Walk {
     pub forward: Vec<Item>,
     pub backward: Vec<Item>,
-    pub pages: Vec<Known>,
-}
-
-/// A hash of a page's items. The standard hasher has fixed keys, so every process gets the same value.
-pub fn digest(items: &[Item]) -> u64 {
-    let mut hasher = DefaultHasher::new();
-    for item in items {
-        (&item.message_id, item.code, &item.content).hash(&mut hasher);
-    }
-    hasher.finish()
+    pub pages: Vec<KnownPage>,
 }
 
 impl Walk {
@@ -93,7 +49,7 @@ async fn walk(
     channel_id: &str,
     limit: u32,
     direction: Direction,
-    known: &mut Vec<Known>,
+    known: &mut Vec<KnownPage>,
 ) -> Result<Vec<Item>, WalkError> {
     let (mut items, mut cursor) = (Vec::new(), String::new());
     let mut before: Option<(u32, u64)> = None;
@@ -103,16 +59,16 @@ async fn walk(
         let held = (messages.len() as u32, digest(&messages));
         let of = |kind, cursor, (items, digest)| {
             let forward = direction == Direction::OldestFirst;
-            Known { kind, forward, cursor, items, digest }
+            KnownPage { kind, forward, cursor, items, digest }
         };
         match (cursor.is_empty(), direction) {
             (true, Direction::OldestFirst) => {}
-            (true, Direction::NewestFirst) => known.push(of(Kind::Newest, String::new(), held)),
-            (false, Direction::OldestFirst) => known.push(of(Kind::OldestFirst, cursor.clone(), held)),
-            (false, Direction::NewestFirst) => known.push(of(Kind::NewestFirst, cursor.clone(), held)),
+            (true, Direction::NewestFirst) => known.push(of(PageKind::Newest, String::new(), held)),
+            (false, Direction::OldestFirst) => known.push(of(PageKind::OldestFirst, cursor.clone(), held)),
+            (false, Direction::NewestFirst) => known.push(of(PageKind::NewestFirst, cursor.clone(), held)),
         }
         if let (Some(before), false) = (before, prev_cursor.is_empty()) {
-            known.push(of(Kind::Back, prev_cursor, before));
+            known.push(of(PageKind::Back, prev_cursor, before));
         }
         before = Some(held);
         let stuck = messages.is_empty() && next_cursor == cursor;
@@ -173,23 +129,16 @@ pub fn judge(walk: &Walk, run: u32, said: &[String]) -> WalkFigures {
     figures
 }
 
-/// How many items of a changed page have a content that no run wrote.
-pub fn corrupt_items(items: &[Item], run: u32) -> u64 {
-    let corrupt = |item: &&Item| content::read_stored(&item.content, run).err() == Some(ContentFault::Corrupt);
-    items.iter().filter(corrupt).count() as u64
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::plan::content::Content;
-    use crate::plan::schedule::Slot;
+    use crate::base::content::{Content, ScheduleSlot};
 
     const RUN: u32 = 5;
 
     fn item(number: u32) -> Item {
         let mut content = String::new();
-        content::write(&mut content, RUN, Content { slot: Slot { publisher: 0, number }, intended_ns: 7 }, 100);
+        content::write(&mut content, RUN, Content { slot: ScheduleSlot { publisher: 0, number }, intended_ns: 7 }, 100);
         Item { message_id: format!("id-{number}"), code: 0, content }
     }
 
@@ -238,17 +187,5 @@ mod tests {
         backward.pop();
         let figures = judge(&Walk { forward, backward, pages: Vec::new() }, RUN, &said);
         assert_eq!((figures.corrupt, figures.directions_differ), (1, 3));
-    }
-
-    #[test]
-    fn a_digest_is_that_of_ids_codes_and_contents_in_order() {
-        let (one, two) = (item(1), item(2));
-        let same = digest(&[one.clone(), two.clone()]);
-        assert_eq!(digest(&[item(1), item(2)]), same);
-        let mut other_code = two.clone();
-        other_code.code = 1;
-        for different in [vec![two, one.clone()], vec![one.clone()], vec![one, other_code], Vec::new()] {
-            assert_ne!(digest(&different), same);
-        }
     }
 }

@@ -3,7 +3,7 @@
 //! It passes everything on unchanged, except what a server sends over a WebSocket: this is split into messages. The
 //! proxy runs on its own thread, serves a few hundred connections, and ends with the last of them.
 
-mod mischief;
+mod fault;
 
 use std::cell::{Cell, RefCell};
 use std::io;
@@ -21,14 +21,14 @@ use tokio::task::LocalSet;
 use tokio_tungstenite::tungstenite::protocol::frame::coding::{Data, OpCode};
 use tokio_tungstenite::tungstenite::{Bytes, Utf8Bytes};
 
-use crate::clients::frames::{Frames, Whole};
-use crate::plan::content::{self, Content};
+use crate::base::content::{self, Content};
 use crate::plan::run_plan::{Plan, RoomPlan};
+use crate::wire::frames::{Frames, Whole};
 use crate::wire::{Frame, Heard, Kind, Scratch};
 
-use mischief::Culprit;
+use fault::FaultInjector;
 
-pub use mischief::{Mischief, Victims};
+pub use fault::{Fault, Victims};
 
 /// The most connections at once; further ones wait to be accepted.
 const CONNECTIONS_MAX: usize = 2048;
@@ -46,14 +46,14 @@ pub struct Proxy {
 
 impl Proxy {
     /// Starts the proxy for the plan's server.
-    pub fn start(plan: Arc<Plan>, mischief: Mischief, victims: Victims, one_in: u64) -> io::Result<Self> {
+    pub fn start(plan: Arc<Plan>, fault: Fault, victims: Victims, one_in: u64) -> io::Result<Self> {
         let listener = std::net::TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?;
         listener.set_nonblocking(true)?;
         let addr = listener.local_addr()?;
         let (stop, stopped) = oneshot::channel();
         let thread = std::thread::spawn(move || {
             let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-            let between = Rc::new(Between::new(plan, Culprit::new(mischief, one_in), victims));
+            let between = Rc::new(Between::new(plan, FaultInjector::new(fault, one_in), victims));
             let accepting = between.clone().accept(listener);
             LocalSet::new().block_on(&runtime, async {
                 tokio::select! {
@@ -61,7 +61,7 @@ impl Proxy {
                     _ = stopped => Ok(()),
                 }
             })?;
-            Ok(between.culprit.borrow().committed())
+            Ok(between.injector.borrow().committed())
         });
         Ok(Self { addr, stop, thread })
     }
@@ -77,7 +77,7 @@ impl Proxy {
 /// What all connections share.
 struct Between {
     plan: Arc<Plan>,
-    culprit: RefCell<Culprit>,
+    injector: RefCell<FaultInjector>,
     /// The number of the only WebSocket at which faults are committed; `None` if they are committed at all.
     only: Option<u32>,
     websockets: Cell<u32>,
@@ -85,11 +85,11 @@ struct Between {
 }
 
 impl Between {
-    fn new(plan: Arc<Plan>, culprit: Culprit, victims: Victims) -> Self {
+    fn new(plan: Arc<Plan>, injector: FaultInjector, victims: Victims) -> Self {
         // About half of the users connect before this one.
         let only = (victims == Victims::One).then_some(plan.users() / 2);
         let (websockets, scratch) = (Cell::new(0), RefCell::default());
-        Self { plan, culprit: RefCell::new(culprit), only, websockets, scratch }
+        Self { plan, injector: RefCell::new(injector), only, websockets, scratch }
     }
 
     async fn accept(self: Rc<Self>, listener: std::net::TcpListener) -> io::Result<()> {
@@ -144,10 +144,10 @@ impl Between {
         loop {
             while let Some(message) = frames.next().map_err(io::Error::other)? {
                 let passed = if is_spared {
-                    Culprit::spare(message)
+                    FaultInjector::spare(message)
                 } else {
                     let content = self.content(&message);
-                    self.culprit.borrow_mut().pass(message, content, &mut held)
+                    self.injector.borrow_mut().pass(message, content, &mut held)
                 };
                 if passed.late {
                     tokio::time::sleep(DELAY).await;

@@ -4,8 +4,8 @@ use crate::checks::figures::Figures;
 use crate::costs::meter::Costs;
 use crate::options::RunOptions;
 
-use super::words::ratio;
-use super::{Course, Section, Value};
+use crate::base::words::ratio;
+use crate::report::{Course, Section, Value};
 
 /// The sections for which there are figures. The server's CPU and memory are shown only if its process was watched.
 pub fn sections(options: &RunOptions, costs: &Costs, figures: &Figures, course: &Course) -> Vec<Section> {

@@ -3,7 +3,7 @@
 //! A window limits the connects. It grows while the server keeps up: at first it doubles each round, later it grows by
 //! one. In a round that takes much longer than the best one so far, further connects only wait in the server's queue. A
 //! failed connect means that the queue is full. In both cases the window shrinks. So the server stays busy and is not
-//! overloaded. `Admission` decides and is pure; `admit` runs the connects.
+//! overloaded. `ConnectWindow` decides and is pure; `admit` runs the connects.
 
 use std::collections::VecDeque;
 use std::time::Duration;
@@ -11,7 +11,7 @@ use std::time::Duration;
 use futures_util::StreamExt;
 use futures_util::stream::FuturesUnordered;
 
-use crate::team::clock;
+use crate::base::clock;
 
 /// The window at the start, for every thread. A server that cannot take this many connects cannot be measured.
 const WINDOW_FIRST: f64 = 8.0;
@@ -31,7 +31,7 @@ const FAILURES_IN_A_ROW_MAX: u32 = 64;
 
 /// The window, and the counts of the current round.
 #[derive(Clone, Debug)]
-pub struct Admission {
+pub struct ConnectWindow {
     window: f64,
     window_max: f64,
     window_most: f64,
@@ -50,7 +50,7 @@ struct Round {
     failed: bool,
 }
 
-impl Admission {
+impl ConnectWindow {
     pub fn new(window_max: usize) -> Self {
         let window_max = (window_max as f64).max(1.0);
         let window = WINDOW_FIRST.min(window_max);
@@ -115,7 +115,7 @@ pub struct Admitted<E> {
     pub failed: Vec<(usize, Option<E>)>,
     /// Attempts that failed and were repeated.
     pub retries: u64,
-    pub admission: Admission,
+    pub connect_window: ConnectWindow,
 }
 
 /// Runs `work` for each of `count` users: at most `window_max` at once, and only as many as the server handles well.
@@ -125,12 +125,12 @@ pub async fn admit<E>(
     work: impl AsyncFn(usize) -> Result<(), E>,
     may_pass: impl Fn(&E) -> bool,
 ) -> Admitted<E> {
-    let mut admission = Admission::new(window_max);
+    let mut connect_window = ConnectWindow::new(window_max);
     let mut waiting: VecDeque<(usize, u32)> = (0..count).map(|number| (number, 0)).collect();
     let mut under_way = FuturesUnordered::new();
     let (mut failed, mut retries, mut in_a_row) = (Vec::new(), 0, 0);
     loop {
-        while under_way.len() < admission.window().max(1)
+        while under_way.len() < connect_window.window().max(1)
             && let Some((number, attempts)) = waiting.pop_front()
         {
             under_way.push(attempt(number, attempts, &work));
@@ -139,10 +139,10 @@ pub async fn admit<E>(
         match outcome {
             Ok(took_ns) => {
                 in_a_row = 0;
-                admission.succeeded(took_ns);
+                connect_window.succeeded(took_ns);
             }
             Err(error) => {
-                admission.failed();
+                connect_window.failed();
                 if attempts < ATTEMPTS_MAX && may_pass(&error) {
                     retries += 1;
                     waiting.push_back((number, attempts));
@@ -157,7 +157,7 @@ pub async fn admit<E>(
         }
     }
     drop(under_way);
-    Admitted { failed, retries, admission }
+    Admitted { failed, retries, connect_window }
 }
 
 /// Makes one attempt, after a pause when it is not the first. Returns the user's number, how many attempts it has made,
@@ -182,14 +182,14 @@ mod tests {
     use super::*;
 
     /// Rounds against a server that serves `capacity` connects at once, a millisecond each, and queues the others.
-    fn rounds(capacity: u64, rounds: u32, window_max: usize) -> Admission {
-        let mut admission = Admission::new(window_max);
+    fn rounds(capacity: u64, rounds: u32, window_max: usize) -> ConnectWindow {
+        let mut connect_window = ConnectWindow::new(window_max);
         for _ in 0..rounds {
-            let window = admission.window() as u64;
+            let window = connect_window.window() as u64;
             let took_ns = 1_000_000 * window.div_ceil(capacity).max(1);
-            (0..window).for_each(|_| admission.succeeded(took_ns));
+            (0..window).for_each(|_| connect_window.succeeded(took_ns));
         }
-        admission
+        connect_window
     }
 
     #[test]
@@ -206,18 +206,18 @@ mod tests {
 
     #[test]
     fn a_failure_halves_the_window_once_a_round() {
-        let mut admission = rounds(1_000_000, 20, 64);
-        admission.failed();
-        admission.failed();
-        assert_eq!(admission.window(), 32);
-        (0..30).for_each(|_| admission.succeeded(1));
-        admission.failed();
-        assert_eq!(admission.window(), 16, "the next round may shrink it again");
-        (0..1_000).for_each(|_| admission.failed());
-        assert_eq!(admission.window(), 1, "somebody is always tried");
-        (0..40).for_each(|_| admission.succeeded(1_000));
-        assert!((2..=40).contains(&admission.window()), "growing again, by one a round");
-        assert_eq!(admission.window_most(), 64);
+        let mut connect_window = rounds(1_000_000, 20, 64);
+        connect_window.failed();
+        connect_window.failed();
+        assert_eq!(connect_window.window(), 32);
+        (0..30).for_each(|_| connect_window.succeeded(1));
+        connect_window.failed();
+        assert_eq!(connect_window.window(), 16, "the next round may shrink it again");
+        (0..1_000).for_each(|_| connect_window.failed());
+        assert_eq!(connect_window.window(), 1, "somebody is always tried");
+        (0..40).for_each(|_| connect_window.succeeded(1_000));
+        assert!((2..=40).contains(&connect_window.window()), "growing again, by one a round");
+        assert_eq!(connect_window.window_most(), 64);
     }
 
     #[derive(Clone, Copy, PartialEq, Eq, Debug)]

@@ -10,8 +10,6 @@ use std::fmt::Write;
 
 use serde::Deserialize;
 
-use crate::plan::schedule::Slot;
-
 /// The text before the checksum. It occurs once: every other value is a number or padding.
 const CHECKSUM_MEMBER: &str = ",\"c\":";
 const PADDING_MEMBER: &str = ",\"x\":\"";
@@ -24,9 +22,17 @@ pub const CONTENT_BYTES_MIN: usize = 100;
 /// envelope (a channel id of at most 70 bytes) and for the backslashes before a dozen quotes.
 pub const CONTENT_BYTES_MAX: usize = 3_072;
 
+/// One message of one publisher: the publisher's number in its room and the message's number with that publisher, both
+/// from 0.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct ScheduleSlot {
+    pub publisher: u32,
+    pub number: u32,
+}
+
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Content {
-    pub slot: Slot,
+    pub slot: ScheduleSlot,
     pub intended_ns: u64,
 }
 
@@ -72,7 +78,7 @@ pub fn write(out: &mut String, run: u32, content: Content, payload_bytes: usize)
 
 /// Appends everything before the padding.
 fn open(out: &mut String, run: u32, content: Content) {
-    let Content { slot: Slot { publisher, number }, intended_ns } = content;
+    let Content { slot: ScheduleSlot { publisher, number }, intended_ns } = content;
     // Writing to a String cannot fail.
     let _ = write!(out, "{{\"r\":{run},\"p\":{publisher},\"n\":{number},\"t\":{intended_ns}{PADDING_MEMBER}");
 }
@@ -108,7 +114,7 @@ fn is_signed(text: &str, checksum: u32) -> bool {
 
 impl Members<'_> {
     fn content(&self) -> Content {
-        Content { slot: Slot { publisher: self.p, number: self.n }, intended_ns: self.t }
+        Content { slot: ScheduleSlot { publisher: self.p, number: self.n }, intended_ns: self.t }
     }
 
     fn of(&self, run: u32) -> Result<Content, ContentFault> {
@@ -121,7 +127,8 @@ mod tests {
     use super::*;
 
     const RUN: u32 = 0xdead_beef;
-    const CONTENT: Content = Content { slot: Slot { publisher: 3, number: 1234 }, intended_ns: 987_654_321_012_345 };
+    const CONTENT: Content =
+        Content { slot: ScheduleSlot { publisher: 3, number: 1234 }, intended_ns: 987_654_321_012_345 };
 
     fn written(content: Content, payload_bytes: usize) -> String {
         let mut text = String::new();
@@ -131,7 +138,7 @@ mod tests {
 
     #[test]
     fn comes_back_as_written_at_every_size() {
-        let longest = Slot { publisher: u32::MAX, number: u32::MAX };
+        let longest = ScheduleSlot { publisher: u32::MAX, number: u32::MAX };
         for content in [CONTENT, Content { slot: longest, intended_ns: u64::MAX }] {
             for payload_bytes in [0, CONTENT_BYTES_MIN, 101, 500, CONTENT_BYTES_MAX] {
                 let text = written(content, payload_bytes);

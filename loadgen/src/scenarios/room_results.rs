@@ -1,25 +1,27 @@
-//! The findings of `loadgen room`, as sections.
+//! The results of `loadgen room`, as sections.
 
 use std::collections::HashMap;
 
-use crate::checks::check::{Answers, Disagreement, OrderDemand};
+use crate::checks::check::{Answers, Disagreement};
 use crate::checks::figures::Figures;
+use crate::checks::latency_name::LatencyName;
 use crate::checks::whole_history::HistoryFigures;
 use crate::costs::meter::Costs;
+use crate::costs::progress::Progress;
 use crate::options::RunOptions;
+use crate::plan::run_plan::OrderDemand;
 use crate::team::machine::MachineFigures;
-use crate::team::orders::Progress;
 
-use super::costs;
-use super::words::{grouped, number, ratio};
-use super::{Course, DELIVERY, Findings, Generator, KEY_SHOWN, LAST_MEMBER, Route, Section, Value};
+use super::room_costs;
+use crate::base::words::{grouped, number, ratio};
+use crate::report::{Course, Generator, KEY_SHOWN, Route, RunResults, Section, Value};
 
 const ROOM_PROMISE: &str = "everything accepted was delivered to everybody, once and in order";
 const EVENT_PROMISE: &str =
     "everything that was due to anybody was delivered, once and in order, or the server gave notice of it";
 
 /// A finished run, before it is judged.
-pub struct Outcome {
+pub struct RoomOutcome {
     pub processes: usize,
     /// The other machines of the run, and how exactly their clocks are known.
     pub machines: Vec<MachineFigures>,
@@ -38,7 +40,7 @@ pub struct Outcome {
     pub course: Course,
 }
 
-pub fn findings(options: &RunOptions, outcome: Outcome) -> Findings {
+pub fn results(options: &RunOptions, outcome: RoomOutcome) -> RunResults {
     let total = |numbers: fn(&Answers) -> &HashMap<u32, Vec<u32>>| -> u64 {
         outcome.answers.values().flat_map(|room| numbers(room).values()).map(|of| of.len() as u64).sum()
     };
@@ -53,14 +55,17 @@ pub fn findings(options: &RunOptions, outcome: Outcome) -> Findings {
     sections.extend(comes_and_goes.then(|| coming_and_going(&outcome)));
     sections
         .extend(outcome.history.iter().flat_map(|history| [history_reads(&outcome.figures), whole_history(history)]));
-    sections.extend(costs::sections(options, &outcome.costs, &outcome.figures, &outcome.course));
+    sections.extend(room_costs::sections(options, &outcome.costs, &outcome.figures, &outcome.course));
     let nothing = (accepted == 0).then(|| "no message was accepted, so nothing was shown".to_owned());
     let last_member = outcome.figures.last_member(&options.plan);
-    let reached = (last_member.percentiles().count > 0).then_some((LAST_MEMBER, Route::ToMembers, last_member));
-    let Figures { delivery, ack, history, lateness, lag, publishers_lag, threads, samples, .. } = outcome.figures;
-    let messages = [(DELIVERY, Route::ToMembers, delivery), ("ack", Route::BackToPublisher, ack)];
-    let read = comes_and_goes.then_some(("history", Route::Asked, history));
-    Findings {
+    let reached =
+        (last_member.percentiles().count > 0).then_some((LatencyName::LastMember, Route::ToMembers, last_member));
+    let Figures { delivery, ack, history, history_lateness, lateness, lag, publishers_lag, threads, samples, .. } =
+        outcome.figures;
+    let messages =
+        [(LatencyName::Delivery, Route::ToMembers, delivery), (LatencyName::Ack, Route::BackToPublisher, ack)];
+    let read = comes_and_goes.then_some((LatencyName::History, Route::Timed, history));
+    RunResults {
         scenario: options.scenario,
         heading: heading(options, outcome.processes),
         settings: settings(options),
@@ -69,7 +74,14 @@ pub fn findings(options: &RunOptions, outcome: Outcome) -> Findings {
         faults: nothing.into_iter().collect(),
         promise: if comes_and_goes { EVENT_PROMISE } else { ROOM_PROMISE },
         samples,
-        generator: Generator { lateness, lag, publishers_lag, threads, machines: outcome.machines },
+        generator: Generator {
+            lateness,
+            reads_lateness: history_lateness,
+            lag,
+            publishers_lag,
+            threads,
+            machines: outcome.machines,
+        },
         course: outcome.course,
     }
 }
@@ -102,7 +114,7 @@ fn settings(options: &RunOptions) -> serde_json::Value {
     serde_json::to_value(options).expect("options are plain structures, which always serialise")
 }
 
-fn messages(options: &RunOptions, outcome: &Outcome, [accepted, refused, unanswered]: [u64; 3]) -> Section {
+fn messages(options: &RunOptions, outcome: &RoomOutcome, [accepted, refused, unanswered]: [u64; 3]) -> Section {
     Section::new("messages")
         .count("scheduled", options.plan.messages())
         .count("sent", outcome.progress.sent)
@@ -112,8 +124,8 @@ fn messages(options: &RunOptions, outcome: &Outcome, [accepted, refused, unanswe
         .fault("stray answers", outcome.figures.stray_answers, "answers to nothing")
 }
 
-fn deliveries(options: &RunOptions, outcome: &Outcome) -> Section {
-    let Outcome { figures, disagreement, .. } = outcome;
+fn deliveries(options: &RunOptions, outcome: &RoomOutcome) -> Section {
+    let RoomOutcome { figures, disagreement, .. } = outcome;
     let out_of_order = figures.out_of_order + figures.tally.out_of_order + disagreement.out_of_order;
     // If all members received everything in one order, every message would have a place.
     let all_was_heard = figures.tally.missing + figures.tally.skipped + figures.tally.announced == 0;
@@ -138,7 +150,7 @@ fn deliveries(options: &RunOptions, outcome: &Outcome) -> Section {
         .row("last after end", Value::Milliseconds(outcome.last_delivery_late_ns as f64 / 1e6))
 }
 
-fn connections(options: &RunOptions, outcome: &Outcome) -> Section {
+fn connections(options: &RunOptions, outcome: &RoomOutcome) -> Section {
     let presence = &outcome.figures.presence;
     Section::new("connections")
         .count("users", u64::from(options.plan.users()))
@@ -150,7 +162,7 @@ fn connections(options: &RunOptions, outcome: &Outcome) -> Section {
         .count("presence incomplete members", presence.incomplete_members)
 }
 
-fn coming_and_going(outcome: &Outcome) -> Section {
+fn coming_and_going(outcome: &RoomOutcome) -> Section {
     let lives = &outcome.figures.lives;
     Section::new("coming and going")
         .count("stays", lives.stays)
@@ -185,4 +197,51 @@ fn whole_history(history: &HistoryFigures) -> Section {
         .fault("directions differ", history.directions_differ, "different in history when read the other way")
         .count("kept in other bytes", history.reworded)
         .count("foreign", history.foreign)
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::Parser;
+
+    use super::*;
+    use crate::checks::latency::Latency;
+    use crate::options::{Arguments, Command};
+    use crate::report::Report;
+
+    fn constant(us: u64) -> Latency {
+        let mut latency = Latency::default();
+        (0..100).for_each(|_| latency.record_ns(us * 1_000));
+        latency
+    }
+
+    fn outcome(figures: Figures) -> RoomOutcome {
+        RoomOutcome {
+            processes: 1,
+            machines: Vec::new(),
+            clock_margin_ns: 0,
+            figures,
+            answers: HashMap::new(),
+            disagreement: Disagreement::default(),
+            progress: Progress::default(),
+            costs: Costs::default(),
+            last_delivery_late_ns: 0,
+            history: None,
+            course: Course::default(),
+        }
+    }
+
+    #[test]
+    fn history_that_was_read_late_is_not_the_servers_latency() {
+        let line = "loadgen event --users 5 --secs 1 --addr 127.0.0.1:1";
+        let Ok(Arguments { command: Command::Event(event) }) = Arguments::try_parse_from(line.split(' ')) else {
+            panic!("{line} is no event")
+        };
+        let options = RunOptions::try_from(event).expect("valid");
+        for (late_us, bound) in [(100, false), (5_000, true)] {
+            let (history, history_lateness) = (constant(8_000), constant(late_us));
+            let figures = Figures { history, history_lateness, ..Figures::default() };
+            let report = Report::new(results(&options, outcome(figures)), &[]);
+            assert_eq!(report.generator_bound_of(LatencyName::History).is_some(), bound, "{late_us} µs late");
+        }
+    }
 }

@@ -1,10 +1,9 @@
 //! The figures of a run beside those of the bare server: the bare server's values, and the real server's as a share of
 //! them.
 
-use super::honesty::Timing;
-use super::room::Outcome;
-use super::section::Row;
-use super::{Findings, Section, Value, words};
+use super::room_results::RoomOutcome;
+use crate::base::words;
+use crate::report::{Row, RunResults, Section, Timing, Value};
 
 /// The rows about speed and cost, by section.
 const COMPARED: [(&str, &str); 11] = [
@@ -30,7 +29,7 @@ struct Pair {
 }
 
 /// If the bare run was not faultless, no shares are shown: its figures are no limit.
-pub fn sections(real: &Findings, bare: &Findings) -> Vec<Section> {
+pub fn sections(real: &RunResults, bare: &RunResults) -> Vec<Section> {
     let pairs: Vec<Pair> = rows(real, bare).into_iter().chain(latencies(real, bare)).collect();
     let (mut values, mut shares) = (Section::new("baseline"), Section::new("share of the baseline"));
     let faults = faults(bare);
@@ -48,11 +47,11 @@ pub fn sections(real: &Findings, bare: &Findings) -> Vec<Section> {
 
 /// What a delivery costs the generator, beside the same run with members that only read. Those members do not count
 /// deliveries, so one of their deliveries is taken to have as many bytes as one of the checked run.
-pub fn beside_reading(checked: &Outcome, read: &Outcome) -> Section {
+pub fn beside_reading(checked: &RoomOutcome, read: &RoomOutcome) -> Section {
     let delivered = checked.figures.delivered_in_window as f64;
     let delivery_bytes = words::ratio(checked.figures.heard.bytes as f64, delivered);
     let read_deliveries = words::ratio(read.figures.heard.bytes as f64, delivery_bytes);
-    let cost_us = |outcome: &Outcome, deliveries| words::ratio(outcome.course.generator().0 * 1e6, deliveries);
+    let cost_us = |outcome: &RoomOutcome, deliveries| words::ratio(outcome.course.generator().0 * 1e6, deliveries);
     let (checked_us, read_us) = (cost_us(checked, delivered), cost_us(read, read_deliveries));
     Section::new("checking beside reading")
         .row("CPU per delivery, checked", Value::Microseconds(checked_us))
@@ -62,15 +61,15 @@ pub fn beside_reading(checked: &Outcome, read: &Outcome) -> Section {
 }
 
 /// The faults of the bare server itself.
-fn faults(bare: &Findings) -> Option<String> {
+fn faults(bare: &RunResults) -> Option<String> {
     let faults: Vec<String> =
         bare.sections.iter().flat_map(Section::faults).chain(bare.faults.iter().cloned()).collect();
     (!faults.is_empty()).then(|| format!("not faultless: {}", faults.join("; ")))
 }
 
-fn rows(real: &Findings, bare: &Findings) -> Vec<Pair> {
-    let value = |findings: &Findings, (section, row): (&str, &str)| {
-        let section = findings.sections.iter().find(|found| found.title == section)?;
+fn rows(real: &RunResults, bare: &RunResults) -> Vec<Pair> {
+    let value = |results: &RunResults, (section, row): (&str, &str)| {
+        let section = results.sections.iter().find(|found| found.title == section)?;
         section.rows.iter().find(|found| found.name == row).map(|Row { value, .. }| value.clone())
     };
     let pair = |at: (&'static str, &'static str)| {
@@ -81,12 +80,12 @@ fn rows(real: &Findings, bare: &Findings) -> Vec<Pair> {
     COMPARED.into_iter().filter_map(pair).collect()
 }
 
-fn latencies(real: &Findings, bare: &Findings) -> Vec<Pair> {
+fn latencies(real: &RunResults, bare: &RunResults) -> Vec<Pair> {
     let mut pairs = Vec::new();
     for (name, route, latency) in &real.latencies {
         let Some((.., other)) = bare.latencies.iter().find(|(found, ..)| found == name) else { continue };
-        let timings =
-            [(latency, &real.generator), (other, &bare.generator)].map(|(of, by)| Timing::judged(name, *route, of, by));
+        let timings = [(latency, &real.generator), (other, &bare.generator)]
+            .map(|(of, by)| Timing::judged(*name, *route, of, by));
         for (percentile, quantile) in QUANTILES {
             let [real, bare] = timings.each_ref().map(|timing| match &timing.generator_bound {
                 Some(_) => Err("generator-bound"),

@@ -11,27 +11,19 @@ use std::sync::Arc;
 use tokio::sync::mpsc;
 use tokio::task::LocalSet;
 
-use crate::clients::ledger::Gauges;
+use crate::clients::thread_users::ThreadUsers;
+use crate::costs::gauges::Gauges;
 use crate::costs::lag;
+use crate::costs::progress::Progress;
 use crate::costs::recorder::Recorder;
 use crate::costs::series::Expenses;
-use crate::team::orders::{Order, Progress, Word};
-use crate::team::worker::{self, ORDERS_MAX, PROGRESS_EVERY};
+use crate::orders::{Order, Word};
+use crate::worker::{self, ORDERS_MAX, PROGRESS_EVERY};
 
 /// Assigns users to threads in turn. Consecutive users share a source address, so they are spread over the threads.
 fn deal(users: Range<u32>, hands: u32) -> Vec<Vec<u32>> {
     let hands = hands.clamp(1, users.len().max(1) as u32);
     (0..hands).map(|hand| users.clone().skip(hand as usize).step_by(hands as usize).collect()).collect()
-}
-
-/// What one thread gets: its users, the recorder for its figures, its orders, and the channel for its answers.
-pub struct Post {
-    pub users: Vec<u32>,
-    pub recorder: Rc<Recorder>,
-    pub orders: mpsc::Receiver<Order>,
-    pub words: mpsc::Sender<Word>,
-    /// The number of threads. What the worker may do at once is divided among them.
-    pub threads: usize,
 }
 
 /// Serves the coordinator with threads that run `live`, until they have sent their last word.
@@ -40,28 +32,28 @@ pub async fn serve<L: Future<Output = ()>>(
     mut orders: mpsc::Receiver<Order>,
     users: Range<u32>,
     threads: Option<u32>,
-    live: impl Fn(Post) -> L + Clone + Send + 'static,
+    live: impl Fn(ThreadUsers) -> L + Clone + Send + 'static,
 ) -> Result<(), String> {
     let shares = deal(users, threads.unwrap_or_else(worker::cores));
     let mut expenses = Expenses::new();
-    let (mut voices, mut gauges, mut joins, mut pens) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
+    let (mut voices, mut gauges, mut joins, mut writers) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
     let (words_in, mut words) = mpsc::channel(shares.len());
     let threads = shares.len();
     for users in shares {
         let (orders_in, orders) = mpsc::channel(ORDERS_MAX);
         let own = Arc::<Gauges>::default();
-        let (pen, stamps) = lag::line().map_err(|error| format!("cannot make a socket pair: {error}"))?;
+        let (writer, stamps) = lag::line().map_err(|error| format!("cannot make a socket pair: {error}"))?;
         let (runtime, live, words) = (worker::runtime()?, live.clone(), words_in.clone());
         voices.push(orders_in);
         gauges.push(own.clone());
-        pens.push(pen);
+        writers.push(writer);
         joins.push(std::thread::spawn(move || {
             LocalSet::new().block_on(&runtime, async move {
                 let recorder = Rc::new(Recorder::new(own));
                 let watching = lag::watch(stamps, recorder.clone());
                 let failed = words.clone();
                 tokio::select! {
-                    () = live(Post { users, recorder, orders, words, threads }) => {}
+                    () = live(ThreadUsers { users, recorder, orders, words, threads }) => {}
                     _ = watching => {
                         // Sending fails only when the whole worker is ending.
                         let _ = failed.send(Word::Failed { what: lag::NOT_WATCHED.to_owned() }).await;
@@ -71,7 +63,7 @@ pub async fn serve<L: Future<Output = ()>>(
         }));
     }
     // This thread is not joined: it has nothing to do once the other threads are gone, and it ends with the process.
-    std::thread::spawn(move || lag::keep(pens));
+    std::thread::spawn(move || lag::keep(writers));
     drop(words_in);
 
     let pass_on = async |order: Order| {

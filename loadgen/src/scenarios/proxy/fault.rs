@@ -1,11 +1,11 @@
 //! The fault that the proxy commits: at one message in many, and it counts them. Pure; the caller does the waiting.
 
-use crate::clients::frames::Whole;
-use crate::plan::content::Content;
+use crate::base::content::Content;
+use crate::wire::frames::Whole;
 
 /// A fault that a server might have.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum Mischief {
+pub enum Fault {
     /// No fault: this shows that the proxy itself does no harm.
     None,
     Drop,
@@ -18,7 +18,7 @@ pub enum Mischief {
     Delay,
 }
 
-impl Mischief {
+impl Fault {
     pub const ALL: [Self; 6] = [Self::None, Self::Drop, Self::Duplicate, Self::Reorder, Self::Corrupt, Self::Delay];
 
     pub fn name(self) -> &'static str {
@@ -59,7 +59,7 @@ impl Victims {
     }
 }
 
-impl Mischief {
+impl Fault {
     /// What the proxy does, in words.
     pub fn described(self) -> &'static str {
         match self {
@@ -89,8 +89,8 @@ impl Mischief {
 const PADDING: &[u8] = b"........";
 
 /// Decides at which messages the fault is committed, over all connections.
-pub struct Culprit {
-    mischief: Mischief,
+pub struct FaultInjector {
+    fault: Fault,
     one_in: u64,
     seen: u64,
     /// Whether the next fault is due; it is committed at the next message where that is possible.
@@ -111,9 +111,9 @@ pub struct Passed {
     pub late: bool,
 }
 
-impl Culprit {
-    pub fn new(mischief: Mischief, one_in: u64) -> Self {
-        Self { mischief, one_in, seen: 0, due: false, committed: 0 }
+impl FaultInjector {
+    pub fn new(fault: Fault, one_in: u64) -> Self {
+        Self { fault, one_in, seen: 0, due: false, committed: 0 }
     }
 
     /// How many faults were committed.
@@ -134,7 +134,7 @@ impl Culprit {
         };
         let released = held.take_if(|held| held.publisher == content.slot.publisher);
         self.seen += 1;
-        self.due |= self.mischief != Mischief::None && self.seen.is_multiple_of(self.one_in);
+        self.due |= self.fault != Fault::None && self.seen.is_multiple_of(self.one_in);
         let can_be_held = more_to_come && held.is_none() && released.is_none();
         let mut passed = if self.due { self.commit(message, content, can_be_held, held) } else { Passed::of(message) };
         passed.messages.extend(released.map(|held| held.message));
@@ -143,14 +143,14 @@ impl Culprit {
 
     fn commit(&mut self, mut message: Whole, content: Content, can_be_held: bool, held: &mut Option<Held>) -> Passed {
         let mut passed = Passed::default();
-        match self.mischief {
-            Mischief::Drop => {}
-            Mischief::Duplicate => passed.messages = vec![message.clone(), message],
-            Mischief::Reorder if can_be_held => *held = Some(Held { publisher: content.slot.publisher, message }),
-            Mischief::Corrupt if change_a_byte(&mut message.payload) => passed.messages.push(message),
-            Mischief::Delay => passed = Passed { messages: vec![message], late: true },
+        match self.fault {
+            Fault::Drop => {}
+            Fault::Duplicate => passed.messages = vec![message.clone(), message],
+            Fault::Reorder if can_be_held => *held = Some(Held { publisher: content.slot.publisher, message }),
+            Fault::Corrupt if change_a_byte(&mut message.payload) => passed.messages.push(message),
+            Fault::Delay => passed = Passed { messages: vec![message], late: true },
             // The fault is not possible at this message; it stays due for the next one.
-            Mischief::None | Mischief::Reorder | Mischief::Corrupt => return Passed::of(message),
+            Fault::None | Fault::Reorder | Fault::Corrupt => return Passed::of(message),
         }
         self.due = false;
         self.committed += 1;
@@ -178,23 +178,23 @@ mod tests {
     use tokio_tungstenite::tungstenite::protocol::frame::coding::{Data, OpCode};
 
     use super::*;
-    use crate::plan::schedule::Slot;
+    use crate::base::content::ScheduleSlot;
 
     /// Passes eight messages of two publishers in turn, with another frame before each. In the result, a message is
     /// written as a letter for its publisher and its number, with `'` after a changed one and `~` after a late one.
-    fn passed(mischief: Mischief, one_in: u64) -> (String, u64) {
-        let mut culprit = Culprit::new(mischief, one_in);
+    fn passed(fault: Fault, one_in: u64) -> (String, u64) {
+        let mut injector = FaultInjector::new(fault, one_in);
         let mut held = None;
         let mut out = Vec::new();
         for index in 0..8 {
-            let slot = Slot { publisher: index % 2, number: index / 2 };
+            let slot = ScheduleSlot { publisher: index % 2, number: index / 2 };
             let name = format!("{}{}", ["a", "b"][slot.publisher as usize], slot.number);
             let whole = |text: String| Whole { opcode: OpCode::Data(Data::Text), payload: text.into_bytes() };
-            let other = culprit.pass(whole("-".to_owned()), None, &mut held);
+            let other = injector.pass(whole("-".to_owned()), None, &mut held);
             assert_eq!(other, Passed::of(whole("-".to_owned())));
             let content = Content { slot, intended_ns: 0 };
             let Passed { messages, late } =
-                culprit.pass(whole(format!("{name}........")), Some((content, slot.number < 3)), &mut held);
+                injector.pass(whole(format!("{name}........")), Some((content, slot.number < 3)), &mut held);
             for message in messages {
                 let text = String::from_utf8(message.payload).expect("still text");
                 let changed = if text.ends_with("....,...") { "'" } else { "" };
@@ -202,32 +202,32 @@ mod tests {
             }
         }
         assert!(held.is_none(), "nothing is held for good");
-        (out.join(" "), culprit.committed())
+        (out.join(" "), injector.committed())
     }
 
     #[test]
-    fn each_mischief_is_done_to_one_in_many_and_counted() {
-        for (mischief, one_in, expected, committed) in [
-            (Mischief::None, 1, "a0 b0 a1 b1 a2 b2 a3 b3", 0),
-            (Mischief::Drop, 3, "a0 b0 b1 a2 a3 b3", 2),
-            (Mischief::Duplicate, 4, "a0 b0 a1 b1 b1 a2 b2 a3 b3 b3", 2),
-            (Mischief::Reorder, 2, "a0 a1 b1 b0 b2 a3 a2 b3", 2),
-            (Mischief::Corrupt, 5, "a0 b0 a1 b1 a2' b2 a3 b3", 1),
-            (Mischief::Delay, 8, "a0 b0 a1 b1 a2 b2 a3 b3~", 1),
+    fn each_fault_is_done_to_one_in_many_and_counted() {
+        for (fault, one_in, expected, committed) in [
+            (Fault::None, 1, "a0 b0 a1 b1 a2 b2 a3 b3", 0),
+            (Fault::Drop, 3, "a0 b0 b1 a2 a3 b3", 2),
+            (Fault::Duplicate, 4, "a0 b0 a1 b1 b1 a2 b2 a3 b3 b3", 2),
+            (Fault::Reorder, 2, "a0 a1 b1 b0 b2 a3 a2 b3", 2),
+            (Fault::Corrupt, 5, "a0 b0 a1 b1 a2' b2 a3 b3", 1),
+            (Fault::Delay, 8, "a0 b0 a1 b1 a2 b2 a3 b3~", 1),
         ] {
-            let (out, count) = passed(mischief, one_in);
-            assert_eq!((out.as_str(), count), (expected, committed), "{mischief:?}");
+            let (out, count) = passed(fault, one_in);
+            assert_eq!((out.as_str(), count), (expected, committed), "{fault:?}");
         }
     }
 
     #[test]
     fn what_cannot_be_done_to_a_message_waits_for_the_next() {
-        let mut culprit = Culprit::new(Mischief::Corrupt, 1);
-        let content = Content { slot: Slot { publisher: 0, number: 0 }, intended_ns: 0 };
+        let mut injector = FaultInjector::new(Fault::Corrupt, 1);
+        let content = Content { slot: ScheduleSlot { publisher: 0, number: 0 }, intended_ns: 0 };
         let whole = |text: &str| Whole { opcode: OpCode::Data(Data::Text), payload: text.as_bytes().to_vec() };
-        let passed = culprit.pass(whole("short ..."), Some((content, true)), &mut None);
-        assert_eq!((passed, culprit.committed()), (Passed::of(whole("short ...")), 0));
-        let passed = culprit.pass(whole("x.........."), Some((content, true)), &mut None);
-        assert_eq!((passed, culprit.committed()), (Passed::of(whole("x....,.....")), 1));
+        let passed = injector.pass(whole("short ..."), Some((content, true)), &mut None);
+        assert_eq!((passed, injector.committed()), (Passed::of(whole("short ...")), 0));
+        let passed = injector.pass(whole("x.........."), Some((content, true)), &mut None);
+        assert_eq!((passed, injector.committed()), (Passed::of(whole("x....,.....")), 1));
     }
 }

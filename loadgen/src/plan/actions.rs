@@ -8,19 +8,19 @@ use serde::{Deserialize, Serialize};
 
 /// How many of a hundred numbers are updates, and how many are removals.
 #[derive(Clone, Copy, Default, PartialEq, Eq, Debug, Serialize, Deserialize)]
-pub struct DeedShares {
+pub struct ActionShares {
     pub updates: u32,
     pub removals: u32,
 }
 
-impl DeedShares {
+impl ActionShares {
     /// There must be at least as many new messages as changed ones.
     pub const TOGETHER_MAX: u32 = 50;
 }
 
 /// The action of a number.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum Deed {
+pub enum Action {
     Say,
     Update { target: u32 },
     Remove { target: u32 },
@@ -28,7 +28,7 @@ pub enum Deed {
 
 /// The actions of one cycle.
 #[derive(Clone, Debug)]
-pub struct Deeds {
+pub struct Actions {
     roles: Vec<Role>,
 }
 
@@ -49,22 +49,22 @@ enum Touch {
     Removal(u32),
 }
 
-impl Deeds {
-    pub fn new(shares: DeedShares) -> Self {
-        let DeedShares { updates, removals } = shares;
+impl Actions {
+    pub fn new(shares: ActionShares) -> Self {
+        let ActionShares { updates, removals } = shares;
         let common = [updates, removals].into_iter().fold(100, greatest_common_divisor);
         let cycle = 100 / common;
-        let deeds = (updates + removals).min(DeedShares::TOGETHER_MAX) / common;
+        let actions = (updates + removals).min(ActionShares::TOGETHER_MAX) / common;
         // The actions are spread evenly over the positions, and the removals evenly over the actions.
-        let is_deed = |position: u32| (position + 1) * deeds / cycle != position * deeds / cycle;
+        let is_action = |position: u32| (position + 1) * actions / cycle != position * actions / cycle;
         let removals = removals / common;
-        let is_removal = |deed: u32| deeds > 0 && (deed + 1) * removals / deeds != deed * removals / deeds;
-        let mut said = (0..cycle).filter(|position| !is_deed(*position)).collect::<Vec<u32>>().into_iter();
+        let is_removal = |action: u32| actions > 0 && (action + 1) * removals / actions != action * removals / actions;
+        let mut said = (0..cycle).filter(|position| !is_action(*position)).collect::<Vec<u32>>().into_iter();
         let mut roles = vec![Role::Say { touched: None }; cycle as usize];
-        for (deed, position) in (0..).zip((0..cycle).filter(|position| is_deed(*position))) {
+        for (action, position) in (0..).zip((0..cycle).filter(|position| is_action(*position))) {
             // There are at least as many new messages as actions.
             let Some(target) = said.next() else { break };
-            let (role, touch) = if is_removal(deed) {
+            let (role, touch) = if is_removal(action) {
                 (Role::Remove(target), Touch::Removal(position))
             } else {
                 (Role::Update(target), Touch::Update(position))
@@ -79,13 +79,13 @@ impl Deeds {
         self.roles.len() as u32
     }
 
-    pub fn of(&self, number: u32) -> Deed {
+    pub fn of(&self, number: u32) -> Action {
         let (cycle, position) = (number / self.cycle(), number % self.cycle());
         let target = |target| cycle.checked_sub(1).map(|before| before * self.cycle() + target);
         match self.roles[position as usize] {
-            Role::Update(position) => target(position).map_or(Deed::Say, |target| Deed::Update { target }),
-            Role::Remove(position) => target(position).map_or(Deed::Say, |target| Deed::Remove { target }),
-            Role::Say { .. } => Deed::Say,
+            Role::Update(position) => target(position).map_or(Action::Say, |target| Action::Update { target }),
+            Role::Remove(position) => target(position).map_or(Action::Say, |target| Action::Remove { target }),
+            Role::Say { .. } => Action::Say,
         }
     }
 
@@ -118,25 +118,25 @@ mod tests {
     use super::*;
 
     #[test]
-    fn each_deed_is_about_an_earlier_message_that_nothing_else_touches() {
+    fn each_action_is_about_an_earlier_message_that_nothing_else_touches() {
         for (updates, removals) in [(0, 0), (4, 2), (5, 5), (25, 25), (50, 0), (0, 50), (1, 1), (7, 3), (0, 1)] {
-            let deeds = Deeds::new(DeedShares { updates, removals });
+            let actions = Actions::new(ActionShares { updates, removals });
             let (mut touched, mut counts) = (HashSet::new(), (0, 0));
             for number in 0..1100 {
-                let target = match deeds.of(number) {
-                    Deed::Say => continue,
-                    Deed::Update { target } => {
+                let target = match actions.of(number) {
+                    Action::Say => continue,
+                    Action::Update { target } => {
                         counts.0 += u32::from(number >= 100);
-                        assert_eq!(deeds.removal_of(target), None, "{updates}/{removals}: {number}");
+                        assert_eq!(actions.removal_of(target), None, "{updates}/{removals}: {number}");
                         target
                     }
-                    Deed::Remove { target } => {
+                    Action::Remove { target } => {
                         counts.1 += u32::from(number >= 100);
-                        assert_eq!(deeds.removal_of(target), Some(number), "{updates}/{removals}: {number}");
+                        assert_eq!(actions.removal_of(target), Some(number), "{updates}/{removals}: {number}");
                         target
                     }
                 };
-                assert!(target < number && deeds.of(target) == Deed::Say && deeds.is_target(target));
+                assert!(target < number && actions.of(target) == Action::Say && actions.is_target(target));
                 assert!(touched.insert(target), "{updates}/{removals}: {target} is touched twice");
             }
             assert_eq!(counts, (10 * updates, 10 * removals));
@@ -145,9 +145,9 @@ mod tests {
 
     #[test]
     fn a_message_is_touched_well_after_it_was_said() {
-        let deeds = Deeds::new(DeedShares { updates: 4, removals: 2 });
+        let actions = Actions::new(ActionShares { updates: 4, removals: 2 });
         for number in 0..500 {
-            if let Deed::Update { target } | Deed::Remove { target } = deeds.of(number) {
+            if let Action::Update { target } | Action::Remove { target } = actions.of(number) {
                 assert!(number - target >= 25, "{number} is about {target}");
             }
         }

@@ -10,128 +10,33 @@ use std::ops::Range;
 use std::rc::Rc;
 use std::sync::Arc;
 
-use serde::{Deserialize, Serialize};
 use tokio::sync::{Semaphore, mpsc};
 use tokio::task::JoinSet;
 
-use super::walk::{self, Kind, Known};
-use crate::checks::figures::{Figures, SAMPLES_MAX, ThreadFigures};
-use crate::checks::latency::Latency;
-use crate::clients::admission::admit;
+use crate::base::clock;
+use crate::checks::figures::Figures;
+use crate::checks::known_pages::{self, KnownPage, PageKind};
+use crate::clients::connect_window::admit;
 use crate::clients::pages::{self, Direction};
 use crate::clients::sign_in::{FrontDoor, SignInError};
+use crate::clients::thread_users::ThreadUsers;
 use crate::costs::recorder::Recorder;
-use crate::options::Target;
+use crate::orders::history_reads::{Fetched, Reading};
+use crate::orders::{Order, Word};
 use crate::plan::draws::Draws;
-use crate::team::clock::{self, SECOND_NS};
-use crate::team::crew::{self, Post};
-use crate::team::orders::{Order, Word};
+use crate::plan::timetable::Timetable;
+use crate::wire::history_page::Item;
 
 /// The purpose for which reads are drawn.
 const READS: u64 = 40;
 /// How many reads may be queued but not started. With more, the timekeeper waits, and the wait counts as its lateness.
 const READS_IN_LINE_MAX: usize = 4_096;
 
-/// One worker's part of the reading.
-#[derive(Clone, Debug, Serialize, Deserialize)]
-pub struct Reading {
-    pub target: Target,
-    pub run: u32,
-    pub seed: u64,
-    pub channel_id: String,
-    /// The most items of a page.
-    pub limit: u32,
-    pub pages: Vec<Known>,
-    /// The part of the reads that are of the newest page, as a part of 1.
-    pub newest: f64,
-    pub timetable: Timetable,
-    /// The readers of this worker, and the number of readers in all workers: reads are assigned to the readers in turn.
-    pub readers: Range<u32>,
-    pub readers_total: u32,
-    pub threads: Option<u32>,
-    /// How many reads may be under way at once.
-    pub in_flight: u32,
-}
-
-/// When reads are due: at even intervals, the warm-up first.
-#[derive(Clone, Copy, PartialEq, Debug, Serialize, Deserialize)]
-pub struct Timetable {
-    pub rate_milli: u64,
-    pub warmup_ns: u64,
-    pub end_ns: u64,
-}
-
-impl Timetable {
-    /// When a read is due, as an offset from the start.
-    pub fn due_ns(&self, read: u64) -> u64 {
-        (u128::from(read) * u128::from(SECOND_NS) * 1_000 / u128::from(self.rate_milli.max(1))) as u64
-    }
-
-    pub fn reads(&self) -> u64 {
-        let end = u128::from(self.end_ns) * u128::from(self.rate_milli);
-        end.div_ceil(u128::from(SECOND_NS) * 1_000) as u64
-    }
-}
-
-/// The results of the reads of one thread, or of several.
-#[derive(Clone, Default, Debug, Serialize, Deserialize)]
-pub struct Fetched {
-    pub asked: u64,
-    pub answered: u64,
-    /// Reads that were answered with an error, and reads that were not answered at all.
-    pub refused: u64,
-    pub failed: u64,
-    /// Pages that were not what they must be, and the items on them whose content no run wrote.
-    pub wrong: u64,
-    pub corrupt: u64,
-    pub items: u64,
-    /// Answers that came in the measured time.
-    pub answered_in_window: u64,
-    pub latencies: HashMap<Kind, Latency>,
-    pub lateness: Latency,
-    pub lag: Latency,
-    pub threads: Vec<ThreadFigures>,
-    pub samples: Vec<String>,
-}
-
-impl Fetched {
-    pub fn add(&mut self, other: Fetched) {
-        self.asked += other.asked;
-        self.answered += other.answered;
-        self.refused += other.refused;
-        self.failed += other.failed;
-        self.wrong += other.wrong;
-        self.corrupt += other.corrupt;
-        self.items += other.items;
-        self.answered_in_window += other.answered_in_window;
-        other.latencies.into_iter().for_each(|(kind, latency)| self.latencies.entry(kind).or_default().add(&latency));
-        self.lateness.add(&other.lateness);
-        self.lag.add(&other.lag);
-        self.threads.extend(other.threads);
-        let room = SAMPLES_MAX.saturating_sub(self.samples.len());
-        self.samples.extend(other.samples.into_iter().take(room));
-    }
-
-    fn sample(&mut self, text: impl FnOnce() -> String) {
-        if self.samples.len() < SAMPLES_MAX {
-            self.samples.push(text());
-        }
-    }
-}
-
-/// Serves the coordinator of a run that reads history.
-pub async fn serve(reading: Reading, orders: mpsc::Receiver<Order>) -> Result<(), String> {
-    let (readers, threads) = (reading.readers.clone(), reading.threads);
-    let first = Order::Read(reading.clone());
-    let reading = Arc::new(reading);
-    crew::serve(first, orders, readers, threads, move |post| live(reading.clone(), post)).await
-}
-
 /// One thread: its readers sign in, read at the intended times, and wait for the reads that are still under way.
-async fn live(reading: Arc<Reading>, mut post: Post) {
-    let readers = Rc::new(Readers::new(reading, &post));
+pub async fn live(reading: Arc<Reading>, mut thread: ThreadUsers) {
+    let readers = Rc::new(Readers::new(reading, &thread));
     let mut under_way = JoinSet::new();
-    while let Some(order) = post.orders.recv().await {
+    while let Some(order) = thread.orders.recv().await {
         let word = match order {
             Order::Read(_) => readers.sign_in().await.unwrap_or_else(|what| Word::Failed { what }),
             Order::Begin { start_ns } => {
@@ -147,7 +52,7 @@ async fn live(reading: Arc<Reading>, mut post: Post) {
         };
         let last = word.is_last();
         // Sending fails only when the whole worker is ending.
-        let _ = post.words.send(word).await;
+        let _ = thread.words.send(word).await;
         if last {
             return;
         }
@@ -161,7 +66,7 @@ struct Readers {
     places: Arc<Semaphore>,
     door: FrontDoor,
     recorder: Rc<Recorder>,
-    by_kind: HashMap<Kind, Vec<usize>>,
+    by_kind: HashMap<PageKind, Vec<usize>>,
     tokens: RefCell<Vec<Rc<str>>>,
     state: RefCell<State>,
 }
@@ -183,18 +88,18 @@ struct Due {
 }
 
 impl Readers {
-    fn new(reading: Arc<Reading>, post: &Post) -> Self {
-        let mut by_kind: HashMap<Kind, Vec<usize>> = HashMap::new();
+    fn new(reading: Arc<Reading>, thread: &ThreadUsers) -> Self {
+        let mut by_kind: HashMap<PageKind, Vec<usize>> = HashMap::new();
         for (at, page) in reading.pages.iter().enumerate() {
             by_kind.entry(page.kind).or_default().push(at);
         }
         let target = &reading.target;
         Self {
             door: FrontDoor::new(target.server, target.sign_in, &target.server_key),
-            places: Arc::new(Semaphore::new((reading.in_flight as usize).div_ceil(post.threads))),
-            tokens: RefCell::new(vec![Rc::from(""); post.users.len()]),
-            users: post.users.clone(),
-            recorder: post.recorder.clone(),
+            places: Arc::new(Semaphore::new((reading.in_flight as usize).div_ceil(thread.threads))),
+            tokens: RefCell::new(vec![Rc::from(""); thread.users.len()]),
+            users: thread.users.clone(),
+            recorder: thread.recorder.clone(),
             state: RefCell::default(),
             by_kind,
             reading,
@@ -288,21 +193,21 @@ impl Readers {
                     SignInError::Refused { .. } => state.fetched.refused += 1,
                     _ => state.fetched.failed += 1,
                 }
-                state.fetched.sample(|| format!("a read of the {}: {error}", known.kind.name()));
+                state.fetched.sample(|| format!("a read of the {}: {error}", known.kind.latency()));
             }
         }
     }
 
-    fn judge(&self, fetched: &mut Fetched, known: &Known, items: &[pages::Item]) {
-        if walk::digest(items) == known.digest {
+    fn judge(&self, fetched: &mut Fetched, known: &KnownPage, items: &[Item]) {
+        if known_pages::digest(items) == known.digest {
             return;
         }
         self.recorder.gauges().faults.bump();
         fetched.wrong += 1;
-        fetched.corrupt += walk::corrupt_items(items, self.reading.run);
+        fetched.corrupt += known_pages::corrupt_items(items, self.reading.run);
         fetched.sample(|| {
             let first = items.first().map_or("none", |item| item.message_id.as_str());
-            let (name, held, there) = (known.kind.name(), known.items, items.len());
+            let (name, held, there) = (known.kind.latency(), known.items, items.len());
             format!("the {name} held {there} items, the first {first}, and not the {held} it held before")
         });
     }
@@ -310,14 +215,14 @@ impl Readers {
     /// Which page a read is of. The result is the same for every reader.
     fn draw(&self, read: u64) -> usize {
         let mut draws = Draws::new(self.reading.seed, READS, read);
-        let deep: Vec<&Kind> = Kind::ALL[1..].iter().filter(|kind| self.by_kind.contains_key(kind)).collect();
+        let deep: Vec<&PageKind> = PageKind::ALL[1..].iter().filter(|kind| self.by_kind.contains_key(kind)).collect();
         let newest = draws.fraction() < self.reading.newest || deep.is_empty();
-        let kind = if newest { Kind::Newest } else { *deep[draws.below(deep.len() as u64) as usize] };
+        let kind = if newest { PageKind::Newest } else { *deep[draws.below(deep.len() as u64) as usize] };
         let pages = &self.by_kind[&kind];
         pages[draws.below(pages.len() as u64) as usize]
     }
 
-    async fn page(&self, reader: usize, known: &Known) -> Result<Vec<pages::Item>, SignInError> {
+    async fn page(&self, reader: usize, known: &KnownPage) -> Result<Vec<Item>, SignInError> {
         let direction = if known.forward { Direction::OldestFirst } else { Direction::NewestFirst };
         let Reading { channel_id, limit, .. } = &*self.reading;
         let token = self.tokens.borrow()[reader].clone();
@@ -359,39 +264,5 @@ fn keep_time(reading: &Reading, users: &[u32], start_ns: u64, due: &mpsc::Sender
                 return;
             }
         }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn reads_are_even_and_end_with_the_measured_time() {
-        let check = |rate_milli, end_ns, reads, last_due_ns| {
-            let timetable = Timetable { rate_milli, warmup_ns: 0, end_ns };
-            assert_eq!((timetable.reads(), timetable.due_ns(reads - 1)), (reads, last_due_ns), "{timetable:?}");
-        };
-        check(1_000, SECOND_NS, 1, 0);
-        check(500, 10 * SECOND_NS, 5, 8 * SECOND_NS);
-        check(3_000, SECOND_NS, 3, 666_666_666);
-        check(100_000, 2 * SECOND_NS, 200, 1_990_000_000);
-    }
-
-    #[test]
-    fn parts_add_up() {
-        let mut latency = Latency::default();
-        latency.record_ns(1_000_000);
-        let one = || Fetched {
-            asked: 2,
-            wrong: 1,
-            latencies: HashMap::from([(Kind::Back, latency.clone())]),
-            samples: vec!["s".to_owned(); 5],
-            ..Fetched::default()
-        };
-        let mut sum = one();
-        sum.add(one());
-        assert_eq!((sum.asked, sum.wrong, sum.samples.len()), (4, 2, SAMPLES_MAX));
-        assert_eq!(sum.latencies[&Kind::Back].percentiles().count, 2);
     }
 }

@@ -2,6 +2,8 @@
 //! standard output. It ends when its orders end, so no worker outlives its coordinator. If the coordinator is on
 //! another machine, `host.rs` passes orders and words on.
 
+mod threads;
+
 use std::cmp::Reverse;
 use std::collections::{BinaryHeap, HashMap, HashSet};
 use std::io::{self, BufRead, Read, Write};
@@ -14,18 +16,21 @@ use std::time::Duration;
 use tokio::sync::mpsc;
 use tokio::task::LocalSet;
 
+use crate::base::clock;
 use crate::checks::figures::Figures;
 use crate::clients::client::Due;
 use crate::clients::idlers;
-use crate::clients::ledger::Gauges;
+use crate::clients::page_readers;
 use crate::clients::stages::{self, Outbox, Share, ThreadWord};
+use crate::costs::gauges::Gauges;
 use crate::costs::lag;
+use crate::costs::progress::Progress;
 use crate::costs::series::{Expenses, Second};
+use crate::orders::history_reads::Reading;
+use crate::orders::idle_users::Holding;
+use crate::orders::{Assignment, Order, Publishes, Word};
 use crate::plan::run_plan::Plan;
-use crate::scenarios::history;
-use crate::team::clock;
 use crate::team::lines::LINE_BYTES_MAX;
-use crate::team::orders::{Assignment, Order, Progress, Publishes, Word};
 
 /// How often progress is reported.
 pub const PROGRESS_EVERY: Duration = Duration::from_millis(200);
@@ -97,10 +102,22 @@ pub fn say(word: &Word) -> Result<(), String> {
 async fn serve(mut orders: mpsc::Receiver<Order>) -> Result<(), String> {
     match orders.recv().await {
         Some(Order::SignIn(assignment)) => serve_rooms(assignment, orders).await,
-        Some(Order::Read(reading)) => history::serve(reading, orders).await,
-        Some(Order::Hold(holding)) => idlers::serve(holding, orders).await,
+        Some(Order::Read(reading)) => serve_readers(reading, orders).await,
+        Some(Order::Hold(holding)) => serve_idle_users(holding, orders).await,
         _ => Err("no assignment came first".to_owned()),
     }
+}
+
+async fn serve_readers(reading: Reading, orders: mpsc::Receiver<Order>) -> Result<(), String> {
+    let (readers, threads) = (reading.readers.clone(), reading.threads);
+    let first = Order::Read(reading.clone());
+    let reading = Arc::new(reading);
+    threads::serve(first, orders, readers, threads, move |thread| page_readers::live(reading.clone(), thread)).await
+}
+
+async fn serve_idle_users(holding: Holding, orders: mpsc::Receiver<Order>) -> Result<(), String> {
+    let (users, threads, first) = (holding.users.clone(), holding.threads, Order::Hold(holding.clone()));
+    threads::serve(first, orders, users, threads, move |thread| idlers::live(holding.clone(), thread)).await
 }
 
 async fn serve_rooms(assignment: Assignment, mut orders: mpsc::Receiver<Order>) -> Result<(), String> {
@@ -162,16 +179,16 @@ impl Threads {
             figures: Figures::default(),
             expenses: Expenses::new(),
         };
-        let mut pens = Vec::new();
+        let mut writers = Vec::new();
         for users in shares {
-            let (pen, stamps) = lag::line().map_err(|error| format!("cannot make a socket pair: {error}"))?;
-            pens.push(pen);
+            let (writer, stamps) = lag::line().map_err(|error| format!("cannot make a socket pair: {error}"))?;
+            writers.push(writer);
             let share = Share { users, in_flight, sources: assignment.sources };
             threads.spawn(share, stamps, words_in.clone())?;
         }
         // This thread is not joined: it has nothing to do once the other threads are gone, and it ends with the
         // process.
-        std::thread::spawn(move || lag::keep(pens));
+        std::thread::spawn(move || lag::keep(writers));
         Ok(threads)
     }
 

@@ -1,0 +1,85 @@
+//! The running totals of one thread, and the seconds that it has completed. Only that thread writes them; the worker
+//! reads them.
+
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::sync::{Mutex, PoisonError};
+
+use crate::costs::progress::Progress;
+use crate::costs::series::Second;
+
+/// How many completed seconds wait for the worker, which takes them several times a second. Beyond that, one entry
+/// stands for several seconds.
+const CLOSED_MAX: usize = 600;
+
+/// The running totals of one thread. Only that thread writes them; the code that reports progress reads them.
+#[derive(Default)]
+pub struct Gauges {
+    pub signed_in: Gauge,
+    pub joined: Gauge,
+    pub sent: Gauge,
+    pub accepted: Gauge,
+    pub refused: Gauge,
+    pub delivered: Gauge,
+    pub faults: Gauge,
+    pub disconnected: Gauge,
+    /// Stays that have ended, in any way.
+    pub left: Gauge,
+    pub presence_frames: Gauge,
+    /// The seconds that this thread has completed.
+    pub closed: Closed,
+}
+
+/// A counter with one writer: it needs a load and a store, not a locked addition.
+#[derive(Default)]
+pub struct Gauge(AtomicU64);
+
+impl Gauge {
+    pub fn bump(&self) {
+        self.add(1);
+    }
+
+    pub fn add(&self, count: u64) {
+        self.0.store(self.read() + count, Relaxed);
+    }
+
+    fn read(&self) -> u64 {
+        self.0.load(Relaxed)
+    }
+}
+
+impl Gauges {
+    pub fn progress(&self) -> Progress {
+        Progress {
+            signed_in: self.signed_in.read(),
+            joined: self.joined.read(),
+            sent: self.sent.read(),
+            accepted: self.accepted.read(),
+            refused: self.refused.read(),
+            delivered: self.delivered.read(),
+            faults: self.faults.read(),
+            disconnected: self.disconnected.read(),
+            left: self.left.read(),
+            presence_frames: self.presence_frames.read(),
+        }
+    }
+}
+
+/// The seconds that a thread has closed, until the worker takes them. The thread locks it once a second, never for a
+/// delivery.
+#[derive(Default)]
+pub struct Closed(Mutex<Vec<Second>>);
+
+impl Closed {
+    pub fn put(&self, second: Second) {
+        let mut seconds = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let full = seconds.len() >= CLOSED_MAX;
+        match seconds.last_mut() {
+            Some(last) if full => last.add(&second),
+            _ => seconds.push(second),
+        }
+    }
+
+    pub fn take(&self) -> Vec<Second> {
+        std::mem::take(&mut self.0.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+}
