@@ -11,16 +11,16 @@ use std::time::Instant;
 use engine::id::{GroupId, UserId};
 use engine::persist::{Admission, StoreReceipt, StoreRequest};
 use engine::social::group::GroupAct;
+use storage::account::Credential;
+use storage::{Answer, Failure, Write, Written};
 use tokio::sync::{RwLock, Semaphore};
 
-use super::channel::Channel;
-use super::cluster_store::ClusterStore;
-use super::draft::{Draft, Ending};
-use super::intents::Whole;
-use super::lane::in_time;
-use super::link::by;
-use crate::account::Credential;
-use crate::{Answer, Failure, Write, Written};
+use crate::channel::Channel;
+use crate::cluster_store::ClusterStore;
+use crate::draft::{Draft, Ending};
+use crate::intents::Whole;
+use crate::lane::in_time;
+use crate::link::by;
 
 /// How often a change is decided again if another change takes a name or a seat that it needs.
 const DECISIONS_MAX: usize = 3;
@@ -294,7 +294,7 @@ impl ClusterStore {
         if let Write::Request(question) = write
             && !question.is_write()
         {
-            return Decided::Done(crate::bridge::look_up(&self.view(deadline), question).map(Written::Receipt));
+            return Decided::Done(storage::bridge::look_up(&self.view(deadline), question).map(Written::Receipt));
         }
         let mut draft = Draft::new(self, channel, footprint(write), alone, deadline);
         match draft.apply(write) {

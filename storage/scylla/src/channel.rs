@@ -11,14 +11,14 @@ use std::time::Instant;
 
 use engine::id::{ChannelId, ChannelKind, Epoch, MessageId, Sequence};
 use engine::persist::ChannelHead;
+use storage::Failure;
 use uuid::Uuid;
 
-use super::lane::Queue;
-use super::link::{Link, Mutation};
-use super::options::BucketBounds;
-use super::outcome::Missed;
-use super::statements::{Statement, big, int, text};
-use crate::Failure;
+use crate::lane::Queue;
+use crate::link::{Link, Mutation};
+use crate::options::BucketBounds;
+use crate::outcome::Missed;
+use crate::statements::{Statement, big, int, text};
 
 /// Channels whose buckets are cached: some hundred bytes each, and eight more per bucket.
 const CHANNELS_MAX: usize = 32 * 1024;
@@ -118,7 +118,7 @@ impl Known {
         Some(Mutation::new(
             Statement::SetHead,
             [
-                super::statements::id(head.id.0),
+                crate::statements::id(head.id.0),
                 big(head.sequence.0 as i64),
                 int(i32::try_from(self.fill.rows).unwrap_or(i32::MAX)),
                 big(self.fill.bytes as i64),

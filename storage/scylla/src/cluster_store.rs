@@ -8,16 +8,16 @@ use std::time::Instant;
 
 use engine::id::{ChannelId, Epoch, UserId};
 use engine::persist::StoreRequest;
+use storage::{Answer, Failure, Write};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
 
-use super::change_scheduler::{ChangeScheduler, footprint};
-use super::channel::{Channel, Channels};
-use super::intents::Intents;
-use super::lane::Job;
-use super::lease::Lease;
-use super::link::{Link, WRITE_PATIENCE};
-use super::pages::Sharing;
-use crate::{Answer, Failure, Write};
+use crate::change_scheduler::{ChangeScheduler, footprint};
+use crate::channel::{Channel, Channels};
+use crate::intents::Intents;
+use crate::lane::Job;
+use crate::lease::Lease;
+use crate::link::{Link, WRITE_PATIENCE};
+use crate::pages::Sharing;
 
 /// Writes in flight.
 const WRITES_MAX: usize = 16 * 1024;
@@ -233,7 +233,7 @@ mod tests {
     fn whoever_finds_no_room_waits_in_order_and_not_too_long() {
         let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
         let address = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
-        let options = super::super::options::ScyllaOptions::at(vec![address.to_string()]);
+        let options = crate::options::ScyllaOptions::at(vec![address.to_string()]);
         let store = ClusterStore::begin(Link::begin(options, || Timestamp(0), runtime.handle().clone()));
         let (answers, answered) = flume::unbounded();
         let take = |number: usize, deadline| {

@@ -5,14 +5,14 @@ use engine::message::{Message, MessageCode};
 use engine::social::friend::FriendState;
 use engine::social::group::Role;
 use engine::social::notification::{Notification, NotificationCode};
+use storage::Failure;
+use storage::account::{Account, Credential, CredentialKind, Revocation};
+use storage::friend::Edge;
+use storage::group::{Group, Membership};
 use uuid::Uuid;
 
-use super::lane::message_row_for;
-use super::link::Mutation;
-use crate::Failure;
-use crate::account::{Account, Credential, CredentialKind, Revocation};
-use crate::friend::Edge;
-use crate::group::{Group, Membership};
+use crate::lane::message_row_for;
+use crate::link::Mutation;
 
 /// A message's columns, as pages read them.
 pub type PageRow = (Uuid, i64, i32, Uuid, String, String, i64, i64);

@@ -17,22 +17,22 @@ use std::time::{Duration, Instant};
 
 use engine::id::{GroupId, NotificationId, Timestamp, UserId};
 use scylla::value::{CqlValue, Row};
+use storage::account::{Account, AccountChange, Changed, CredentialOwner, Registered, Registration, Revocation};
+use storage::friend::{Edge, FriendCounts};
+use storage::group::{Group, Membership};
+use storage::inbox::Inbox;
+use storage::rows::Rows;
+use storage::{Failure, NAME_BYTES_MAX, Write, Written, change, check_forgotten, check_name};
 use tokio::task::JoinSet;
 use uuid::Uuid;
 
-use super::change_scheduler::{Footprint, Subject};
-use super::channel::{Channel, Known};
-use super::cluster_store::ClusterStore;
-use super::intents::{self, Whole};
-use super::link::{Link, Mutation, WRITE_PATIENCE, by};
-use super::mutations;
-use super::statements::{Statement, big, id, int, text};
-use crate::account::{Account, AccountChange, Changed, CredentialOwner, Registered, Registration, Revocation};
-use crate::friend::{Edge, FriendCounts};
-use crate::group::{Group, Membership};
-use crate::inbox::Inbox;
-use crate::rows::Rows;
-use crate::{Failure, NAME_BYTES_MAX, Write, Written, change, check_forgotten, check_name};
+use crate::change_scheduler::{Footprint, Subject};
+use crate::channel::{Channel, Known};
+use crate::cluster_store::ClusterStore;
+use crate::intents::{self, Whole};
+use crate::link::{Link, Mutation, WRITE_PATIENCE, by};
+use crate::mutations;
+use crate::statements::{Statement, big, id, int, text};
 
 /// Most groups of one user that are read: more than a user may have, including some whose rows are still being removed.
 const GROUPS_OF_USER_MAX: i32 = 10_000;

@@ -7,19 +7,19 @@ use std::sync::Arc;
 
 use engine::id::{ChannelId, GroupId, MessageId, NotificationId, Timestamp, UserId};
 use engine::social::group::Role;
+use storage::account::{Credential, CredentialOwner, Revocation};
+use storage::group::{Membership, RosterPlace};
+use storage::transfer::{Item, Origin, Page, Source};
+use storage::{Failure, Place, Store};
 use tokio::task::JoinSet;
 use uuid::Uuid;
 
-use super::Scylla;
-use super::cluster_store::ClusterStore;
-use super::decode;
-use super::mutations::shards_of;
-use super::pages::{limit_of, successor};
-use super::statements::{Statement, big, id, int, text};
-use crate::account::{Credential, CredentialOwner, Revocation};
-use crate::group::{Membership, RosterPlace};
-use crate::transfer::{Item, Origin, Page, Source};
-use crate::{Failure, Place, Store};
+use crate::Scylla;
+use crate::cluster_store::ClusterStore;
+use crate::decode;
+use crate::mutations::shards_of;
+use crate::pages::{limit_of, successor};
+use crate::statements::{Statement, big, id, int, text};
 
 /// Owners that are read concurrently.
 const OWNERS_AT_ONCE: usize = 32;

@@ -18,15 +18,15 @@ use std::time::{Duration, Instant};
 
 use scylla::statement::batch::BatchType;
 use scylla::value::CqlValue;
+use storage::Failure;
+use storage::record::{self, IntentPart, Value};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use uuid::Uuid;
 
-use super::cluster_store::ClusterStore;
-use super::link::{Link, Mutation, UNDO_PATIENCE, WRITE_PATIENCE, by};
-use super::outcome::Missed;
-use super::statements::{Statement, bytes, int};
-use crate::Failure;
-use crate::record::{self, IntentPart, Value};
+use crate::cluster_store::ClusterStore;
+use crate::link::{Link, Mutation, UNDO_PATIENCE, WRITE_PATIENCE, by};
+use crate::outcome::Missed;
+use crate::statements::{Statement, bytes, int};
 
 /// Changes of more than one batch that are in flight, or still to be undone: as many as are decided concurrently. A
 /// program with a lower bound than the program before it would not find all intents that the other left.

@@ -19,17 +19,17 @@ use engine::id::{ChannelId, MessageId, UserId};
 use engine::message::Message;
 use engine::persist::{ChannelHead, StoreReceipt, StoreRequest, UpdateMessage};
 use scylla::statement::batch::BatchType;
+use storage::{Answer, Failure, Write, Written};
 use tokio::task::JoinSet;
 
-use super::change_scheduler::Turn;
-use super::channel::{Channel, Home, Known, bounds_of, milliseconds, remaining_seconds};
-use super::cluster_store::ClusterStore;
-use super::decode::{MessageRow, StoredMessage};
-use super::link::{LOOK_PATIENCE, Mutation, UNDO_PATIENCE, by};
-use super::mutations::author_row;
-use super::outcome::Missed;
-use super::statements::{Statement, big, id, int, text};
-use crate::{Answer, Failure, Write, Written};
+use crate::change_scheduler::Turn;
+use crate::channel::{Channel, Home, Known, bounds_of, milliseconds, remaining_seconds};
+use crate::cluster_store::ClusterStore;
+use crate::decode::{MessageRow, StoredMessage};
+use crate::link::{LOOK_PATIENCE, Mutation, UNDO_PATIENCE, by};
+use crate::mutations::author_row;
+use crate::outcome::Missed;
+use crate::statements::{Statement, big, id, int, text};
 
 /// Rows and bytes of one batch: a mutation well below half a segment of any server's commit log.
 const BATCH_ROWS_MAX: usize = 128;
@@ -139,7 +139,7 @@ impl ClusterStore {
         match question {
             StoreRequest::Head { .. } => Ok(StoreReceipt::Head(channel.known(&self.link).await?.head)),
             StoreRequest::Newest { limit, .. } => {
-                Ok(StoreReceipt::Newest(self.page(channel, crate::Place::Newest, *limit).await?))
+                Ok(StoreReceipt::Newest(self.page(channel, storage::Place::Newest, *limit).await?))
             }
             other => unreachable!("{other:?} is not about one channel"),
         }
@@ -153,7 +153,7 @@ impl ClusterStore {
     }
 
     async fn stored_in(&self, channel: &Channel, bucket: i64, id: MessageId) -> Result<Option<StoredMessage>, Failure> {
-        let values = vec![text(channel.id.as_str()), big(bucket), super::statements::id(id.0)];
+        let values = vec![text(channel.id.as_str()), big(bucket), crate::statements::id(id.0)];
         let row: Option<MessageRow> = self.link.row(Statement::Message, values).await?;
         row.map(|row| StoredMessage::of(&channel.id, bucket, row)).transpose()
     }
@@ -509,7 +509,7 @@ pub fn bytes_of(message: &Message) -> usize {
     REST + message.content.len() + message.username.len()
 }
 
-pub fn message_row(link: &super::link::Link, message: &Message, bucket: i64) -> Mutation {
+pub fn message_row(link: &crate::link::Link, message: &Message, bucket: i64) -> Mutation {
     let ttl = remaining_seconds(link, &message.channel, message.create_time.0);
     message_row_for(message, bucket, ttl)
 }

@@ -8,13 +8,13 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use engine::id::Epoch;
+use storage::{ANSWER_DURATION_MAX, Failure};
 use uuid::Uuid;
 
-use super::cluster_store::ClusterStore;
-use super::lane::in_time;
-use super::link::Mutation;
-use super::statements::{Statement, big, id};
-use crate::{ANSWER_DURATION_MAX, Failure};
+use crate::cluster_store::ClusterStore;
+use crate::lane::in_time;
+use crate::link::Mutation;
+use crate::statements::{Statement, big, id};
 
 /// How often a server writes its heartbeat.
 const BEAT_INTERVAL: Duration = Duration::from_secs(1);

@@ -42,13 +42,13 @@ use engine::persist::ChannelHead;
 use engine::social::friend::{FriendState, Sides};
 use engine::social::group::Role;
 use engine::social::notification::Notification;
+use storage::account::{Account, Credential, CredentialOwner, Expiry, Revocation, RevocationPlace};
+use storage::friend::{Friend, FriendPlace};
+use storage::group::{Group, GroupFilter, GroupPlace, RosterPlace};
+use storage::{Answer, Failure, Lanes, Place, Store, Write, Written, not_a_write, span};
 use tokio::runtime::Runtime;
 use uuid::Uuid;
 
-use crate::account::{Account, Credential, CredentialOwner, Expiry, Revocation, RevocationPlace};
-use crate::friend::{Friend, FriendPlace};
-use crate::group::{Group, GroupFilter, GroupPlace, RosterPlace};
-use crate::{Answer, Failure, Lanes, Place, Store, Write, Written, not_a_write, span};
 use cluster_store::ClusterStore;
 use draft::is_name;
 use link::{Link, READ_PATIENCE};

@@ -17,15 +17,15 @@ use scylla::policies::retry::FallthroughRetryPolicy;
 use scylla::statement::batch::{Batch, BatchType};
 use scylla::statement::{Consistency, SerialConsistency};
 use scylla::value::{CqlValue, Row};
+use storage::{ANSWER_DURATION_MAX, Failure};
 use tokio::runtime::Handle;
 use uuid::Uuid;
 
-use super::clock::CellClock;
-use super::options::ScyllaOptions;
-use super::outcome::{Missed, applied};
-use super::schema;
-use super::statements::{Statement, Statements, WRITE_DURATION_MAX};
-use crate::{ANSWER_DURATION_MAX, Failure};
+use crate::clock::CellClock;
+use crate::options::ScyllaOptions;
+use crate::outcome::{Missed, applied};
+use crate::schema;
+use crate::statements::{Statement, Statements, WRITE_DURATION_MAX};
 
 /// How long a write is tried, counted from the request.
 pub const WRITE_PATIENCE: Duration = Duration::from_secs(6);

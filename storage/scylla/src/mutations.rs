@@ -3,16 +3,16 @@
 use engine::id::{ChannelId, GroupId, NotificationId, Timestamp, UserId};
 use engine::social::friend::FriendState;
 use engine::social::notification::Notification;
+use storage::account::{Account, Credential, Revocation};
+use storage::friend::{Edge, FriendCounts};
+use storage::group::{Group, GroupPlace, Membership};
+use storage::inbox::Inbox;
 use uuid::Uuid;
 use xxhash_rust::xxh3::xxh3_64;
 
-use super::decode::kind_number;
-use super::link::Mutation;
-use super::statements::{Statement, big, bytes, flag, id, int, text, texts};
-use crate::account::{Account, Credential, Revocation};
-use crate::friend::{Edge, FriendCounts};
-use crate::group::{Group, GroupPlace, Membership};
-use crate::inbox::Inbox;
+use crate::decode::kind_number;
+use crate::link::Mutation;
+use crate::statements::{Statement, big, bytes, flag, id, int, text, texts};
 
 /// A group has one more shard of members per this many seats.
 const SEATS_PER_SHARD: u32 = 10_000;

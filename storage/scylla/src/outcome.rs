@@ -3,8 +3,7 @@
 
 use scylla::errors::{DbError, ExecutionError, RequestAttemptError};
 use scylla::value::{CqlValue, Row};
-
-use crate::Failure;
+use storage::Failure;
 
 /// A failed attempt.
 #[derive(Clone, PartialEq, Eq, Debug)]

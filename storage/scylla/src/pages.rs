@@ -7,20 +7,20 @@ use std::sync::{Arc, Mutex, PoisonError, Weak};
 use engine::id::{ChannelId, GroupId, MessageId, NotificationId, UserId};
 use engine::message::Message;
 use engine::social::notification::Notification;
+use storage::account::Account;
+use storage::friend::FriendCounts;
+use storage::group::{Group, GroupFilter, GroupPlace, RosterPlace, browse, common_beginning};
+use storage::inbox::Inbox;
+use storage::{Failure, Place};
 use tokio::sync::OnceCell;
 use tokio::task::JoinSet;
 use uuid::Uuid;
 
-use super::channel::{Channel, milliseconds};
-use super::cluster_store::ClusterStore;
-use super::decode::{self, GroupRow, NotificationRow, PageRow, UserRow};
-use super::mutations::{LIST_SHARDS, shards_of};
-use super::statements::{Statement, big, bytes, id, int, text};
-use crate::account::Account;
-use crate::friend::FriendCounts;
-use crate::group::{Group, GroupFilter, GroupPlace, RosterPlace, browse, common_beginning};
-use crate::inbox::Inbox;
-use crate::{Failure, Place};
+use crate::channel::{Channel, milliseconds};
+use crate::cluster_store::ClusterStore;
+use crate::decode::{self, GroupRow, NotificationRow, PageRow, UserRow};
+use crate::mutations::{LIST_SHARDS, shards_of};
+use crate::statements::{Statement, big, bytes, id, int, text};
 
 /// Most buckets that are read at a time, if the buckets before them had too few messages.
 const BUCKETS_AT_ONCE_MAX: usize = 16;
@@ -244,7 +244,7 @@ impl ClusterStore {
         loop {
             self.refill(&mut shards, &beginning).await?;
             let next = least(&shards);
-            let enough = rows.len() > crate::group::GROUPS_EXAMINED_MAX;
+            let enough = rows.len() > storage::group::GROUPS_EXAMINED_MAX;
             if next.is_none() || enough || rows.len() >= GROUPS_AT_ONCE && fits(&rows, filter, limit)? {
                 break;
             }
@@ -366,7 +366,7 @@ impl Drop for Forget<'_> {
     }
 }
 
-async fn read_bucket(link: &super::link::Link, channel: &ChannelId, bucket: i64, span: Span, limit: usize) -> Page {
+async fn read_bucket(link: &crate::link::Link, channel: &ChannelId, bucket: i64, span: Span, limit: usize) -> Page {
     let statement = if span.rising { Statement::PageRising } else { Statement::PageFalling };
     let (low, high) = (Uuid::from_u128(span.low), Uuid::from_u128(span.high));
     let values = vec![text(channel.as_str()), big(bucket), id(low), id(high), int(limit_of(limit))];

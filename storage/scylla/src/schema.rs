@@ -6,9 +6,9 @@
 
 use engine::id::Timestamp;
 use scylla::client::session::Session;
+use storage::Failure;
 
-use super::options::{Keyspace, ScyllaOptions};
-use crate::Failure;
+use crate::options::{Keyspace, ScyllaOptions};
 
 /// The schema's version. Rises with every migration; a program refuses versions that are newer than its own.
 pub const VERSION: i32 = 2;

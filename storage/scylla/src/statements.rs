@@ -8,7 +8,7 @@ use scylla::value::CqlValue;
 use std::time::Duration;
 use uuid::Uuid;
 
-use super::options::Keyspace;
+use crate::options::Keyspace;
 
 /// The longest time that the database may take for one attempt.
 const READ_DURATION_MAX: Duration = Duration::from_secs(2);

@@ -7,19 +7,19 @@ use std::time::{Duration, Instant};
 use engine::id::{ChannelId, GroupId, UserId};
 use scylla::statement::batch::BatchType;
 use scylla::value::Row;
+use storage::Failure;
+use storage::group::RosterPlace;
+use storage::rows::Rows;
 use uuid::Uuid;
 
-use super::change_scheduler::{Footprint, Subject};
-use super::cluster_store::ClusterStore;
-use super::draft::{Draft, Ending};
-use super::lane::in_time;
-use super::link::{Mutation, WRITE_PATIENCE, by};
-use super::mutations::{delete_membership, shards_of};
-use super::pages::{limit_of, successor};
-use super::statements::{Statement, id, int, text};
-use crate::Failure;
-use crate::group::RosterPlace;
-use crate::rows::Rows;
+use crate::change_scheduler::{Footprint, Subject};
+use crate::cluster_store::ClusterStore;
+use crate::draft::{Draft, Ending};
+use crate::lane::in_time;
+use crate::link::{Mutation, WRITE_PATIENCE, by};
+use crate::mutations::{delete_membership, shards_of};
+use crate::pages::{limit_of, successor};
+use crate::statements::{Statement, id, int, text};
 
 /// Rows of a list that are removed at a time.
 const ROWS_AT_ONCE: usize = 100;
@@ -115,7 +115,7 @@ impl Sweep {
         loop {
             let places = by(self.until, self.store.roster(group, shards, first, last, ROWS_AT_ONCE)).await?;
             for place in &places {
-                let membership = crate::group::Membership { role: place.role, since: place.since };
+                let membership = storage::group::Membership { role: place.role, since: place.since };
                 self.sweep_rows(&delete_membership(group, shards, UserId(place.id), membership)).await?;
             }
             let next = places.last().filter(|_| places.len() == ROWS_AT_ONCE);
@@ -137,7 +137,7 @@ impl Sweep {
         let name = || text(channel.id.as_str());
         let known = by(self.until, channel.known(&self.store.link)).await?;
         for &bucket in known.starts.iter() {
-            let of = [name(), super::statements::big(bucket)];
+            let of = [name(), crate::statements::big(bucket)];
             self.sweep_rows(&[Mutation::new(Statement::DeleteBucket, of)]).await?;
         }
         let epochs: Vec<(i32,)> = by(self.until, self.store.link.rows(Statement::Epochs, vec![name()])).await?;
@@ -164,7 +164,7 @@ impl Sweep {
             for place in &places {
                 let group = GroupId(place.id);
                 let shards = self.store.group_row(group).await?.map_or(1, |group| shards_of(&group));
-                let membership = crate::group::Membership { role: place.role, since: place.since };
+                let membership = storage::group::Membership { role: place.role, since: place.since };
                 self.sweep_rows(&delete_membership(group, shards, user, membership)).await?;
             }
             if places.len() < ROWS_AT_ONCE {

@@ -9,20 +9,19 @@ use engine::message::Message;
 use engine::persist::ChannelHead;
 use scylla::statement::batch::BatchType;
 use scylla::value::CqlValue;
+use storage::transfer::{Item, Movable, Note, Source, Table, Target};
+use storage::{Failure, record};
 use tokio::task::JoinSet;
 use uuid::Uuid;
 
-use super::Scylla;
-use super::channel::milliseconds;
-use super::cluster_store::ClusterStore;
-use super::lane::{bytes_of, message_row, place_of};
-use super::link::Mutation;
-use super::mutations as rows;
-use super::mutations::shards_of;
-use super::statements::{Statement, big, bytes, flag, id, int, text};
-use crate::keys::Table;
-use crate::transfer::{Item, Note, Target};
-use crate::{Failure, record};
+use crate::Scylla;
+use crate::channel::milliseconds;
+use crate::cluster_store::ClusterStore;
+use crate::lane::{bytes_of, message_row, place_of};
+use crate::link::Mutation;
+use crate::mutations as rows;
+use crate::mutations::shards_of;
+use crate::statements::{Statement, big, bytes, flag, id, int, text};
 
 /// Writes in flight.
 const WRITES_AT_ONCE: usize = 64;
@@ -31,6 +30,16 @@ const BATCH_ROWS_MAX: usize = 100;
 const BATCH_BYTES_MAX: usize = 256 << 10;
 /// How long one write may take: only an operator waits for it.
 const PATIENCE: Duration = Duration::from_secs(120);
+
+impl Movable for Scylla {
+    fn source(&self) -> Box<dyn Source + '_> {
+        Box::new(self)
+    }
+
+    fn target(&self) -> Box<dyn Target + '_> {
+        Box::new(self)
+    }
+}
 
 impl Target for &Scylla {
     fn begun(&self) -> Result<Option<Note>, Failure> {
@@ -196,11 +205,11 @@ impl ClusterStore {
             let bucket = self.home(&channel, &mut known, &message, Instant::now() + PATIENCE).await?;
             let (mut batch, mut size) = (vec![message_row(&self.link, &message, bucket)], bytes_of(&message));
             known.count(bucket, place_of(&message), bytes_of(&message));
-            let bounds = super::channel::bounds_of(&self.link, &channel.id);
+            let bounds = crate::channel::bounds_of(&self.link, &channel.id);
             while batch.len() < BATCH_ROWS_MAX
                 && size < BATCH_BYTES_MAX
                 && let Some(message) =
-                    messages.next_if(|message| known.home_of(message.id, &bounds) == super::channel::Home::In(bucket))
+                    messages.next_if(|message| known.home_of(message.id, &bounds) == crate::channel::Home::In(bucket))
             {
                 known.count(bucket, place_of(&message), bytes_of(&message));
                 size += bytes_of(&message);

@@ -16,10 +16,10 @@ use engine::message::Message;
 use engine::persist::{ChannelHead, StoreRequest};
 use storage::account::{Changed, Linked, Registered, Unlinked};
 use storage::memory::Memory;
-use storage::scylla::Scylla;
-use storage::scylla::options::{BucketBounds, Retention, ScyllaOptions};
 use storage::transfer::{self, End};
 use storage::{Answer, Failure, Place, Store, Write, Written};
+use storage_scylla::Scylla;
+use storage_scylla::options::{BucketBounds, Retention, ScyllaOptions};
 use uuid::Uuid;
 
 /// A bucket is full with five messages.
@@ -323,10 +323,10 @@ fn a_whole_store_moves_to_the_database_and_goes_on_where_it_was_interrupted() {
         fill(&source);
         let given = source.next_epoch().unwrap();
         let keeper = OnCql::begin_with(SMALL);
-        move_in_steps(End::Embedded(&source), End::Database(keeper.scylla()));
+        move_in_steps(End::Store(&source), End::Store(keeper.scylla()));
         check_same(&source, keeper.store());
         assert!(keeper.store().next_epoch().unwrap() > given);
-        let again = transfer::run(End::Embedded(&source), End::Database(keeper.scylla()), &mut |_, _| ());
+        let again = transfer::run(End::Store(&source), End::Store(keeper.scylla()), &mut |_, _| ());
         assert!(matches!(again, Err(Failure::InUse(_))), "{again:?}");
     });
 }
@@ -339,18 +339,18 @@ fn an_export_goes_to_the_database_and_from_there_to_an_embedded_store() {
         let source = common::open(&directories[0]);
         fill(&source);
         let mut given = source.next_epoch().unwrap();
-        move_in_steps(End::Embedded(&source), End::File(&first));
+        move_in_steps(End::Store(&source), End::File(&first));
 
         let mut keeper = OnCql::begin_with(SMALL);
-        move_in_steps(End::File(&first), End::Database(keeper.scylla()));
+        move_in_steps(End::File(&first), End::Store(keeper.scylla()));
         check_same(&source, keeper.store());
         assert!(keeper.store().next_epoch().unwrap() > given);
         keeper.reopen();
 
-        move_in_steps(End::Database(keeper.scylla()), End::File(&second));
+        move_in_steps(End::Store(keeper.scylla()), End::File(&second));
         given = keeper.store().next_epoch().unwrap();
         let target = common::open(&directories[1]);
-        move_in_steps(End::File(&second), End::Embedded(&target));
+        move_in_steps(End::File(&second), End::Store(&target));
         check_same(&source, &target);
         go_on(&source);
         go_on(keeper.store());
@@ -368,11 +368,11 @@ fn a_keyspace_that_has_come_in_part_serves_nobody() {
         let source = common::open(&directory);
         fill(&source);
         let keeper = OnCql::begin_with(SMALL);
-        interrupt(End::Embedded(&source), End::Database(keeper.scylla()), 2);
+        interrupt(End::Store(&source), End::Store(keeper.scylla()), 2);
         assert!(matches!(keeper.store().next_epoch(), Err(Failure::InUse(_))));
         // A source that was used meanwhile is no longer the source whose move was begun.
         source.next_epoch().unwrap();
-        let refused = transfer::run(End::Embedded(&source), End::Database(keeper.scylla()), &mut |_, _| ());
+        let refused = transfer::run(End::Store(&source), End::Store(keeper.scylla()), &mut |_, _| ());
         assert!(matches!(&refused, Err(Failure::InUse(text)) if text.contains("used since")), "{refused:?}");
     });
 }

@@ -16,8 +16,8 @@ use common::*;
 use engine::social::friend::FriendAct;
 use engine::social::group::GroupAct;
 use storage::memory::Memory;
-use storage::scylla::{Scylla, apply_schema, schema};
 use storage::{Failure, Lanes, Store, Write, Written};
+use storage_scylla::{Scylla, apply_schema, schema};
 use uuid::Uuid;
 
 /// The number of users; the first befriends all others.

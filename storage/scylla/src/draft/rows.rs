@@ -5,21 +5,21 @@ use engine::id::{ChannelId, GroupId, MessageId, NotificationId, Timestamp, UserI
 use engine::message::Message;
 use engine::social::group::Role;
 use engine::social::notification::Notification;
+use storage::Failure;
+use storage::account::{Account, Credential, CredentialOwner, Revocation};
+use storage::friend::{Edge, FriendCounts};
+use storage::group::{Group, GroupPlace, Membership, RosterPlace};
+use storage::inbox::Inbox;
+use storage::rows::Rows;
 use uuid::Uuid;
 
 use super::{Claim, Draft, GROUPS_OF_USER_MAX, Release, is_name};
-use crate::Failure;
-use crate::account::{Account, Credential, CredentialOwner, Revocation};
-use crate::friend::{Edge, FriendCounts};
-use crate::group::{Group, GroupPlace, Membership, RosterPlace};
-use crate::inbox::Inbox;
-use crate::rows::Rows;
-use crate::scylla::change_scheduler::Subject;
-use crate::scylla::decode::{self, GroupRow};
-use crate::scylla::lane::{bytes_of, delete_row, message_row, place_of};
-use crate::scylla::link::Mutation;
-use crate::scylla::mutations as rows;
-use crate::scylla::statements::{Statement, big, id, int, text};
+use crate::change_scheduler::Subject;
+use crate::decode::{self, GroupRow};
+use crate::lane::{bytes_of, delete_row, message_row, place_of};
+use crate::link::Mutation;
+use crate::mutations as rows;
+use crate::statements::{Statement, big, id, int, text};
 
 impl Rows for Draft<'_> {
     fn account(&self, user: UserId) -> Result<Option<Account>, Failure> {

@@ -8,10 +8,10 @@ use engine::id::Timestamp;
 use scylla::client::session::Session;
 use scylla::client::session_builder::SessionBuilder;
 use storage::Store;
-use storage::scylla::options::{BucketBounds, ScyllaOptions};
-use storage::scylla::{Scylla, apply_schema, schema};
+use storage_scylla::options::{BucketBounds, ScyllaOptions};
+use storage_scylla::{Scylla, apply_schema, schema};
 
-use super::Keeper;
+use super::shared::Keeper;
 
 /// How long a node may take to answer a new session.
 const PATIENCE: Duration = Duration::from_secs(30);

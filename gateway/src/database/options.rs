@@ -5,16 +5,16 @@ use std::time::Duration;
 
 use clap::Args;
 use serde::Deserialize;
-use storage::scylla::options::{Keyspace, Login, Retention, ScyllaOptions};
+use storage_scylla::options::{Keyspace, Login, Retention, ScyllaOptions};
 
-use super::OptionsError;
+use crate::options::OptionsError;
 
 /// Most copies of a row that a new keyspace may have.
 const REPLICATION_MAX: u16 = 9;
 
 #[derive(Args, Debug, Default)]
 #[command(next_help_heading = "Database (for --store scylla)")]
-pub(super) struct DatabaseFlags {
+pub(crate) struct DatabaseFlags {
     /// Nodes of ScyllaDB or Cassandra; one is enough, the others are found [default: 127.0.0.1:9042]
     #[arg(long, env = "STENTOR_SCYLLA", value_name = "HOST:PORT,..", value_delimiter = ',')]
     scylla: Option<Vec<String>>,
@@ -59,7 +59,7 @@ pub(super) struct DatabaseFlags {
 /// The same in the configuration file, under `[database]`, by the flags' names without `scylla_`.
 #[derive(Deserialize, Default, Debug)]
 #[serde(deny_unknown_fields)]
-pub(super) struct DatabaseFile {
+pub(crate) struct DatabaseFile {
     nodes: Option<Vec<String>>,
     keyspace: Option<String>,
     replication: Option<u16>,
@@ -102,7 +102,8 @@ impl<'de> Deserialize<'de> for KeepFor {
 
 impl DatabaseFlags {
     /// Flags over file over defaults.
-    pub fn over(self, file: DatabaseFile) -> Result<ScyllaOptions, OptionsError> {
+    pub fn over(self, file: Option<DatabaseFile>) -> Result<ScyllaOptions, OptionsError> {
+        let file = file.unwrap_or_default();
         let nodes = self.scylla.or(file.nodes).unwrap_or_else(|| vec!["127.0.0.1:9042".into()]);
         if nodes.is_empty() || nodes.iter().any(|node| !is_node(node)) {
             return Err(OptionsError::Invalid(format!(
@@ -179,8 +180,8 @@ fn checked_login(
 mod tests {
     use std::ffi::OsString;
 
-    use super::super::{Options, OptionsError};
     use super::*;
+    use crate::options::Options;
 
     fn parse(arguments: &[&str]) -> Result<ScyllaOptions, OptionsError> {
         let arguments = std::iter::once("stentor").chain(arguments.iter().copied()).map(OsString::from);
@@ -192,6 +193,7 @@ mod tests {
         let options = parse(&[]).unwrap();
         assert_eq!(options.nodes, ["127.0.0.1:9042"]);
         assert_eq!((options.keyspace.as_str(), options.replication, options.login), ("chat", 3, None));
+        assert_eq!(parse(&["schema", "--keyspace", "talk", "--apply"]).unwrap().keyspace.as_str(), "talk");
         let options = parse(&[
             "--store",
             "scylla",
@@ -217,6 +219,14 @@ mod tests {
         assert_eq!(options.authority, Some("ca.pem".into()));
         assert_eq!(options.retention.room, Some(Duration::from_secs(90 * 24 * 3600)));
         assert_eq!(options.retention.direct, None);
+    }
+
+    #[test]
+    fn help_names_the_options_and_their_variables() {
+        let help = parse(&["--help"]).unwrap_err().to_string();
+        for (flag, variable) in [("--scylla ", "STENTOR_SCYLLA="), ("--keyspace ", "STENTOR_KEYSPACE=")] {
+            assert!(help.contains(flag) && help.contains(variable), "{flag} is not in: {help}");
+        }
     }
 
     #[test]
