@@ -19,8 +19,7 @@ use crate::channel::Channel;
 use crate::cluster_store::ClusterStore;
 use crate::draft::{Draft, Ending};
 use crate::intents::Whole;
-use crate::lane::in_time;
-use crate::link::by;
+use crate::link::{by, in_time};
 
 /// How often a change is decided again if another change takes a name or a seat that it needs.
 const DECISIONS_MAX: usize = 3;

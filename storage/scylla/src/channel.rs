@@ -10,12 +10,14 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Instant;
 
 use engine::id::{ChannelId, ChannelKind, Epoch, MessageId, Sequence};
+use engine::message::Message;
 use engine::persist::ChannelHead;
 use storage::Failure;
 use uuid::Uuid;
 
 use crate::lane::Queue;
 use crate::link::{Link, Mutation};
+use crate::mutations::put_message;
 use crate::options::BucketBounds;
 use crate::outcome::Missed;
 use crate::statements::{Statement, big, int, text};
@@ -273,7 +275,7 @@ pub fn retention_seconds(link: &Link, channel: &ChannelId) -> i64 {
 }
 
 /// Seconds until a message of this time expires; 0: never.
-pub fn remaining_seconds(link: &Link, channel: &ChannelId, create_ns: i64) -> i32 {
+fn remaining_seconds(link: &Link, channel: &ChannelId, create_ns: i64) -> i32 {
     let kept = retention_seconds(link, channel);
     if kept == 0 {
         return 0;
@@ -281,6 +283,22 @@ pub fn remaining_seconds(link: &Link, channel: &ChannelId, create_ns: i64) -> i3
     // A message's time may be ahead of the clock. That does not make it live longer.
     let age = (link.clock.now_us() - create_ns / 1_000).max(0) / 1_000_000;
     i32::try_from((kept - age).clamp(1, TTL_MAX)).unwrap_or(i32::MAX)
+}
+
+/// The row of a message, which expires as its channel's messages do.
+pub fn message_row(link: &Link, message: &Message, bucket: i64) -> Mutation {
+    put_message(message, bucket, remaining_seconds(link, &message.channel, message.create_time.0))
+}
+
+/// Where history ends, if this is the newest message.
+pub fn place_of(message: &Message) -> ChannelHead {
+    ChannelHead { id: message.id, sequence: message.sequence }
+}
+
+/// Roughly the bytes that a message adds to its partition.
+pub fn bytes_of(message: &Message) -> usize {
+    const REST: usize = 100;
+    REST + message.content.len() + message.username.len()
 }
 
 /// The longest time to live that both servers (Cassandra and ScyllaDB) accept: twenty years.

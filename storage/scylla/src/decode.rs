@@ -6,13 +6,13 @@ use engine::social::friend::FriendState;
 use engine::social::group::Role;
 use engine::social::notification::{Notification, NotificationCode};
 use storage::Failure;
-use storage::account::{Account, Credential, CredentialKind, Revocation};
+use storage::account::{Account, CredentialKind, Revocation};
 use storage::friend::Edge;
 use storage::group::{Group, Membership};
 use uuid::Uuid;
 
-use crate::lane::message_row_for;
 use crate::link::Mutation;
+use crate::mutations::put_message;
 
 /// A message's columns, as pages read them.
 pub type PageRow = (Uuid, i64, i32, Uuid, String, String, i64, i64);
@@ -42,7 +42,7 @@ impl StoredMessage {
 
     /// A mutation that writes the message unchanged.
     pub fn row(&self) -> Mutation {
-        message_row_for(&self.message, self.bucket, self.ttl)
+        put_message(&self.message, self.bucket, self.ttl)
     }
 }
 
@@ -142,15 +142,6 @@ pub fn credential_kind(number: i32) -> Result<CredentialKind, Failure> {
     let kinds = [CredentialKind::Device, CredentialKind::Custom, CredentialKind::Email];
     let found = usize::try_from(number).ok().and_then(|number| kinds.get(number).copied());
     known("a credential's kind", number, found)
-}
-
-/// A credential's kind as the tables number it.
-pub fn kind_number(credential: &Credential) -> i32 {
-    match credential.kind {
-        CredentialKind::Device => 0,
-        CredentialKind::Custom => 1,
-        CredentialKind::Email => 2,
-    }
 }
 
 fn known<T>(what: &str, number: i32, found: Option<T>) -> Result<T, Failure> {

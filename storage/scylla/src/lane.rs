@@ -17,17 +17,17 @@ use std::time::{Duration, Instant};
 
 use engine::id::{ChannelId, MessageId, UserId};
 use engine::message::Message;
-use engine::persist::{ChannelHead, StoreReceipt, StoreRequest, UpdateMessage};
+use engine::persist::{StoreReceipt, StoreRequest, UpdateMessage};
 use scylla::statement::batch::BatchType;
 use storage::{Answer, Failure, Write, Written};
 use tokio::task::JoinSet;
 
 use crate::change_scheduler::Turn;
-use crate::channel::{Channel, Home, Known, bounds_of, milliseconds, remaining_seconds};
+use crate::channel::{Channel, Home, Known, bounds_of, bytes_of, message_row, milliseconds, place_of};
 use crate::cluster_store::ClusterStore;
 use crate::decode::{MessageRow, StoredMessage};
-use crate::link::{LOOK_PATIENCE, Mutation, UNDO_PATIENCE, by};
-use crate::mutations::author_row;
+use crate::link::{LOOK_PATIENCE, Mutation, UNDO_PATIENCE, by, in_time};
+use crate::mutations::{author_row, delete_message};
 use crate::outcome::Missed;
 use crate::statements::{Statement, big, id, int, text};
 
@@ -251,7 +251,7 @@ impl ClusterStore {
         let done = match done {
             Err(missed) if !missed.nothing_done => {
                 let ids: HashSet<_> = messages.iter().map(|(message, _)| message.id).collect();
-                let undo = ids.iter().map(|&id| delete_row(&channel.id, bucket, id)).collect();
+                let undo = ids.iter().map(|&id| delete_message(&channel.id, bucket, id)).collect();
                 self.resolve(channel, missed, undo, || self.has_all(channel, bucket, &ids)).await
             }
             done => done.map_err(|missed| missed.failure()),
@@ -396,7 +396,7 @@ impl ClusterStore {
             Err(refusal) => return Ok(refusal),
         };
         self.link.clock.pass(before.written_us);
-        let delete = delete_row(&channel.id, before.bucket, id);
+        let delete = delete_message(&channel.id, before.bucket, id);
         let written = self.link.write(&[delete], BatchType::Unlogged, deadline).await;
         self.decided(channel, written, before.row(), || async {
             Ok(self.stored_in(channel, before.bucket, id).await?.is_none())
@@ -445,7 +445,7 @@ impl ClusterStore {
         theirs.sort_by_key(|found| found.bucket);
         for bucket in theirs.chunk_by(|one, other| one.bucket == other.bucket) {
             let rows: Vec<_> =
-                bucket.iter().map(|found| delete_row(&channel.id, found.bucket, found.message.id)).collect();
+                bucket.iter().map(|found| delete_message(&channel.id, found.bucket, found.message.id)).collect();
             let written = self.link.write(&rows, BatchType::Unlogged, deadline).await;
             // Repeating a purge is harmless, and the caller repeats it until it is done.
             written.map_err(|missed| missed.failure())?;
@@ -490,49 +490,4 @@ fn next(channel: &Channel, under_way: usize) -> Next {
     }
     queue.running = false;
     Next::Nothing
-}
-
-pub fn in_time(deadline: Instant) -> Result<(), Failure> {
-    if Instant::now() < deadline {
-        return Ok(());
-    }
-    Err(Failure::Passing("the database has not answered in time".into()))
-}
-
-pub fn place_of(message: &Message) -> ChannelHead {
-    ChannelHead { id: message.id, sequence: message.sequence }
-}
-
-/// Roughly the bytes that a message adds to its partition.
-pub fn bytes_of(message: &Message) -> usize {
-    const REST: usize = 100;
-    REST + message.content.len() + message.username.len()
-}
-
-pub fn message_row(link: &crate::link::Link, message: &Message, bucket: i64) -> Mutation {
-    let ttl = remaining_seconds(link, &message.channel, message.create_time.0);
-    message_row_for(message, bucket, ttl)
-}
-
-pub fn message_row_for(message: &Message, bucket: i64, ttl: i32) -> Mutation {
-    Mutation::new(
-        Statement::PutMessage,
-        [
-            text(message.channel.as_str()),
-            big(bucket),
-            id(message.id.0),
-            big(message.sequence.0 as i64),
-            int(message.code as i32),
-            id(message.sender.0),
-            text(&message.username),
-            text(&message.content),
-            big(message.create_time.0),
-            big(message.update_time.0),
-            int(ttl),
-        ],
-    )
-}
-
-pub fn delete_row(channel: &ChannelId, bucket: i64, message: MessageId) -> Mutation {
-    Mutation::new(Statement::DeleteMessage, [text(channel.as_str()), big(bucket), id(message.0)])
 }

@@ -12,8 +12,7 @@ use storage::{ANSWER_DURATION_MAX, Failure};
 use uuid::Uuid;
 
 use crate::cluster_store::ClusterStore;
-use crate::lane::in_time;
-use crate::link::Mutation;
+use crate::link::{Mutation, in_time};
 use crate::statements::{Statement, big, id};
 
 /// How often a server writes its heartbeat.

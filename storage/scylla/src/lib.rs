@@ -52,7 +52,7 @@ use uuid::Uuid;
 use cluster_store::ClusterStore;
 use draft::is_name;
 use link::{Link, READ_PATIENCE};
-use mutations::{shard_of, shards_of};
+use mutations::{kind_number, shard_of, shards_of};
 use options::ScyllaOptions;
 use pages::{limit_of, successor};
 use statements::{Statement, big, id, int, text};
@@ -104,7 +104,7 @@ impl Scylla {
     fn ask<T>(&self, asked: impl Future<Output = Result<T, Failure>>) -> Result<T, Failure> {
         let patience = Instant::now() + READ_PATIENCE;
         let deadline = self.until.map_or(patience, |until| until.min(patience));
-        lane::in_time(deadline)?;
+        link::in_time(deadline)?;
         self.wait(link::by(deadline, asked))
     }
 
@@ -241,7 +241,7 @@ impl Store for Scylla {
         if !is_name(&credential.ident) {
             return Ok(None);
         }
-        let values = vec![int(decode::kind_number(credential)), text(&credential.ident)];
+        let values = vec![int(kind_number(credential)), text(&credential.ident)];
         let Some((user, secret)) = self.row::<(Uuid, String)>(Statement::Credential, values)? else {
             return Ok(None);
         };

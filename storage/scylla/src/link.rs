@@ -584,6 +584,14 @@ pub async fn by<T>(deadline: Instant, asked: impl Future<Output = Result<T, Fail
     asked.unwrap_or_else(|_| Err(Missed::silence().failure()))
 }
 
+/// Fails if the deadline has passed.
+pub fn in_time(deadline: Instant) -> Result<(), Failure> {
+    if Instant::now() < deadline {
+        return Ok(());
+    }
+    Err(Failure::Passing("the database has not answered in time".into()))
+}
+
 fn not_sent(failure: Failure) -> Missed {
     Missed { nothing_done: true, passing: matches!(failure, Failure::Passing(_)), reason: failure.to_string() }
 }

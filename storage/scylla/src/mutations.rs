@@ -1,16 +1,16 @@
 //! Converts domain types to rows: the mutations that write them and those that delete them.
 
-use engine::id::{ChannelId, GroupId, NotificationId, Timestamp, UserId};
+use engine::id::{ChannelId, GroupId, MessageId, NotificationId, Timestamp, UserId};
+use engine::message::Message;
 use engine::social::friend::FriendState;
 use engine::social::notification::Notification;
-use storage::account::{Account, Credential, Revocation};
+use storage::account::{Account, Credential, CredentialKind, Revocation};
 use storage::friend::{Edge, FriendCounts};
 use storage::group::{Group, GroupPlace, Membership};
 use storage::inbox::Inbox;
 use uuid::Uuid;
 use xxhash_rust::xxh3::xxh3_64;
 
-use crate::decode::kind_number;
 use crate::link::Mutation;
 use crate::statements::{Statement, big, bytes, flag, id, int, text, texts};
 
@@ -215,6 +215,15 @@ pub fn delete_revocation(revocation: &Revocation) -> Mutation {
     Mutation::new(Statement::DeleteRevocation, [int(kind), id(of)])
 }
 
+/// A credential's kind as the tables number it.
+pub fn kind_number(credential: &Credential) -> i32 {
+    match credential.kind {
+        CredentialKind::Device => 0,
+        CredentialKind::Custom => 1,
+        CredentialKind::Email => 2,
+    }
+}
+
 pub fn claim_username(username: &str, user: UserId) -> Mutation {
     Mutation::new(Statement::ClaimUsername, [text(username), id(user.0)])
 }
@@ -230,4 +239,28 @@ pub fn claim_group_name(name: &str, group: GroupId) -> Mutation {
 
 pub fn author_row(user: UserId, channel: &ChannelId) -> Mutation {
     Mutation::new(Statement::PutAuthored, [id(user.0), text(channel.as_str())])
+}
+
+/// A message that expires after `ttl` seconds; 0: never.
+pub fn put_message(message: &Message, bucket: i64, ttl: i32) -> Mutation {
+    Mutation::new(
+        Statement::PutMessage,
+        [
+            text(message.channel.as_str()),
+            big(bucket),
+            id(message.id.0),
+            big(message.sequence.0 as i64),
+            int(message.code as i32),
+            id(message.sender.0),
+            text(&message.username),
+            text(&message.content),
+            big(message.create_time.0),
+            big(message.update_time.0),
+            int(ttl),
+        ],
+    )
+}
+
+pub fn delete_message(channel: &ChannelId, bucket: i64, message: MessageId) -> Mutation {
+    Mutation::new(Statement::DeleteMessage, [text(channel.as_str()), big(bucket), id(message.0)])
 }

@@ -15,9 +15,8 @@ use tokio::task::JoinSet;
 use uuid::Uuid;
 
 use crate::Scylla;
-use crate::channel::milliseconds;
+use crate::channel::{bytes_of, message_row, milliseconds, place_of};
 use crate::cluster_store::ClusterStore;
-use crate::lane::{bytes_of, message_row, place_of};
 use crate::link::Mutation;
 use crate::mutations as rows;
 use crate::mutations::shards_of;

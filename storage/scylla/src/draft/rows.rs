@@ -15,8 +15,8 @@ use uuid::Uuid;
 
 use super::{Claim, Draft, GROUPS_OF_USER_MAX, Release, is_name};
 use crate::change_scheduler::Subject;
+use crate::channel::{bytes_of, message_row, place_of};
 use crate::decode::{self, GroupRow};
-use crate::lane::{bytes_of, delete_row, message_row, place_of};
 use crate::link::Mutation;
 use crate::mutations as rows;
 use crate::statements::{Statement, big, id, int, text};
@@ -70,7 +70,7 @@ impl Rows for Draft<'_> {
         if !is_name(&credential.ident) {
             return Ok(None);
         }
-        let values = vec![int(decode::kind_number(credential)), text(&credential.ident)];
+        let values = vec![int(rows::kind_number(credential)), text(&credential.ident)];
         let found: Option<(Uuid, String)> = self.block(self.store.link.decided_row(Statement::Credential, values))?;
         let Some((user, secret)) = found else { return Ok(None) };
         if self.account(UserId(user))?.is_some_and(|account| account.bears(credential)) {
@@ -81,7 +81,7 @@ impl Rows for Draft<'_> {
     }
 
     fn put_credential(&mut self, credential: &Credential, owner: &CredentialOwner) {
-        let (kind, ident) = (decode::kind_number(credential), &credential.ident);
+        let (kind, ident) = (rows::kind_number(credential), &credential.ident);
         // It is being reassigned: cancel its pending release.
         let look = (Statement::Credential, vec![int(kind), text(ident)]);
         self.releases.retain(|release| release.look != look);
@@ -103,7 +103,7 @@ impl Rows for Draft<'_> {
     }
 
     fn remove_credential(&mut self, credential: &Credential) {
-        let (kind, ident) = (int(decode::kind_number(credential)), text(&credential.ident));
+        let (kind, ident) = (int(rows::kind_number(credential)), text(&credential.ident));
         let Ok(Some(owner)) = Rows::credential(self, credential) else { return };
         self.releases.push(Release {
             mutation: Mutation::new(Statement::ReleaseCredential, [kind.clone(), ident.clone(), id(owner.user.0)]),
@@ -137,7 +137,10 @@ impl Rows for Draft<'_> {
         let bucket = self.block(self.store.home(&channel, &mut known, message, self.deadline))?;
         known.count(bucket, place_of(message), bytes_of(message));
         self.known = Some(known);
-        self.write(message_row(&self.store.link, message, bucket), delete_row(&channel.id, bucket, message.id));
+        self.write(
+            message_row(&self.store.link, message, bucket),
+            rows::delete_message(&channel.id, bucket, message.id),
+        );
         let author = rows::author_row(message.sender, &channel.id);
         // A needless note of an author is harmless, so it is its own undo.
         self.write(author.clone(), author);
