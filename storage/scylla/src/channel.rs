@@ -4,7 +4,7 @@
 //! its id's millisecond. So the id alone says where a message is, once the channel's buckets are known. The buckets are
 //! few, are only ever added to, and are cached here.
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::HashMap;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Instant;
@@ -15,11 +15,11 @@ use engine::persist::ChannelHead;
 use storage::Failure;
 use uuid::Uuid;
 
-use crate::lane::Queue;
 use crate::link::{Link, Mutation};
 use crate::mutations::put_message;
 use crate::options::BucketBounds;
 use crate::outcome::Missed;
+use crate::queue::Queue;
 use crate::statements::{Statement, big, int, text};
 
 /// Channels whose buckets are cached: some hundred bytes each, and eight more per bucket.
@@ -152,7 +152,7 @@ impl Channel {
             known: tokio::sync::Mutex::new(None),
             version: AtomicU64::new(0),
             unsettled: AtomicUsize::new(0),
-            queue: Mutex::new(Queue { jobs: VecDeque::new(), running: false }),
+            queue: Mutex::default(),
             full: tokio::sync::Notify::new(),
         }
     }

@@ -14,10 +14,10 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
 use crate::change_scheduler::{ChangeScheduler, footprint};
 use crate::channel::{Channel, Channels};
 use crate::intents::Intents;
-use crate::lane::Job;
 use crate::lease::Lease;
 use crate::link::{Link, WRITE_PATIENCE};
 use crate::pages::Sharing;
+use crate::queue::Job;
 
 /// Writes in flight.
 const WRITES_MAX: usize = 16 * 1024;

@@ -10,7 +10,7 @@
 //! lane takes the write back and the caller gets a failure. Until the database has confirmed this, nothing is read or
 //! written in the channel.
 
-use std::collections::{HashSet, VecDeque};
+use std::collections::HashSet;
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, PoisonError};
 use std::time::{Duration, Instant};
@@ -22,13 +22,13 @@ use scylla::statement::batch::BatchType;
 use storage::{Answer, Failure, Write, Written};
 use tokio::task::JoinSet;
 
-use crate::change_scheduler::Turn;
 use crate::channel::{Channel, Home, Known, bounds_of, bytes_of, message_row, milliseconds, place_of};
 use crate::cluster_store::ClusterStore;
 use crate::decode::{MessageRow, StoredMessage};
 use crate::link::{LOOK_PATIENCE, Mutation, UNDO_PATIENCE, by, in_time};
 use crate::mutations::{author_row, delete_message};
 use crate::outcome::Missed;
+use crate::queue::Job;
 use crate::statements::{Statement, big, id, int, text};
 
 /// Rows and bytes of one batch: a mutation well below half a segment of any server's commit log.
@@ -42,22 +42,6 @@ const LINGER_PART: u32 = 8;
 const LINGER_MIN: Duration = Duration::from_millis(1);
 /// Concurrent look-ups of a purge.
 const PURGE_LOOKUPS: usize = 32;
-
-/// A request, and the callback for its result.
-pub struct Job {
-    pub write: Write,
-    pub answer: Answer,
-    pub deadline: Instant,
-    /// Its place in the change scheduler, if it is a group change.
-    pub turn: Option<Turn>,
-}
-
-/// The jobs that wait in a lane.
-pub struct Queue {
-    pub jobs: VecDeque<Job>,
-    /// Whether a task is driving the lane.
-    pub running: bool,
-}
 
 /// The lane's next step.
 enum Next {

@@ -2,7 +2,7 @@
 //!
 //! Messages are kept in partitions of a channel and a bucket (`channel.rs`), which are bounded in rows, bytes and age.
 //! Each channel has a lane (`lane.rs`), which writes its messages in order, in batches of one partition. Changes of
-//! accounts, groups and friends run concurrently if they are about different ones (`change_scheduler.rs`, `draft.rs`);
+//! accounts, groups and friends run concurrently if they are about different ones (`change_scheduler.rs`, `changes.rs`, `draft.rs`);
 //! the same rules as in every store decide them. So this store takes writes one by one (`Lanes`) and answers each when
 //! it is decided. When `commit` gets a group of writes, each write is a group of its own, and may fail alone.
 //!
@@ -13,6 +13,7 @@
 //! Only one server may use a keyspace at a time (`lease.rs`). The store runs on tokio, on its own threads.
 
 mod change_scheduler;
+mod changes;
 mod channel;
 mod clock;
 mod cluster_store;
@@ -27,6 +28,7 @@ mod mutations;
 pub mod options;
 mod outcome;
 mod pages;
+mod queue;
 pub mod schema;
 mod statements;
 mod sweep;
