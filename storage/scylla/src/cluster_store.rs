@@ -16,8 +16,8 @@ use crate::channel::{Channel, Channels};
 use crate::intents::Intents;
 use crate::lease::Lease;
 use crate::link::{Link, WRITE_PATIENCE};
-use crate::pages::Sharing;
 use crate::queue::Job;
+use crate::sharing::Sharing;
 
 /// Writes in flight.
 const WRITES_MAX: usize = 16 * 1024;

@@ -30,6 +30,7 @@ mod outcome;
 mod pages;
 mod queue;
 pub mod schema;
+mod sharing;
 mod statements;
 mod sweep;
 mod transfer;

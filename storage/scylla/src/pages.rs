@@ -1,8 +1,7 @@
 //! Reads: pages of history over as many buckets as needed, and pages of lists.
 
-use std::collections::HashMap;
+use std::sync::Arc;
 use std::sync::atomic::Ordering;
-use std::sync::{Arc, Mutex, PoisonError, Weak};
 
 use engine::id::{ChannelId, GroupId, MessageId, NotificationId, UserId};
 use engine::message::Message;
@@ -12,7 +11,6 @@ use storage::friend::FriendCounts;
 use storage::group::{Group, GroupFilter, GroupPlace, RosterPlace, browse, common_beginning};
 use storage::inbox::Inbox;
 use storage::{Failure, Place};
-use tokio::sync::OnceCell;
 use tokio::task::JoinSet;
 use uuid::Uuid;
 
@@ -20,6 +18,7 @@ use crate::channel::{Channel, milliseconds};
 use crate::cluster_store::ClusterStore;
 use crate::decode::{self, GroupRow, NotificationRow, PageRow, UserRow};
 use crate::mutations::{LIST_SHARDS, shards_of};
+use crate::sharing::Page;
 use crate::statements::{Statement, big, bytes, id, int, text};
 
 /// Most buckets that are read at a time, if the buckets before them had too few messages.
@@ -28,18 +27,6 @@ const BUCKETS_AT_ONCE_MAX: usize = 16;
 const LISTED_AT_ONCE: i32 = 64;
 /// Concurrent look-ups of listed groups.
 const GROUPS_AT_ONCE: usize = 64;
-/// Most different reads of one channel at a time, so that one channel does not take all readers.
-const READS_PER_CHANNEL_MAX: usize = 4;
-
-type Page = Result<Vec<Message>, Failure>;
-type Question = (ChannelId, Place, usize, u64);
-
-/// Reads in flight. A caller with the same query waits for the same answer, unless something was written since the read
-/// began.
-#[derive(Default)]
-pub struct Sharing {
-    under_way: Mutex<HashMap<Question, Weak<OnceCell<Page>>>>,
-}
 
 impl ClusterStore {
     /// A page of history. Concurrent callers with the same query share one read.
@@ -47,22 +34,8 @@ impl ClusterStore {
         let channel = self.channels.get(channel);
         channel.check_settled()?;
         let question = (channel.id.clone(), from, limit, channel.version.load(Ordering::Acquire));
-        let (_forget, answer) = self.join(question)?;
+        let (_forget, answer) = self.sharing.join(question)?;
         answer.get_or_init(|| self.page(&channel, from, limit)).await.clone()
-    }
-
-    fn join(&self, question: Question) -> Result<(Forget<'_>, Arc<OnceCell<Page>>), Failure> {
-        let mut under_way = self.sharing.under_way.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(answer) = under_way.get(&question).and_then(Weak::upgrade) {
-            return Ok((Forget(self, question), answer));
-        }
-        let of_channel = under_way.iter().filter(|((of, ..), open)| *of == question.0 && open.strong_count() > 0);
-        if of_channel.count() >= READS_PER_CHANNEL_MAX {
-            return Err(Failure::Passing("too many pages of this channel are being read".into()));
-        }
-        let answer = Arc::new(OnceCell::new());
-        under_way.insert(question.clone(), Arc::downgrade(&answer));
-        Ok((Forget(self, question), answer))
     }
 
     /// Reads bucket after bucket from the place on, and doubles the number of buckets that are read at once.
@@ -349,19 +322,6 @@ fn just_before(beginning: &[u8]) -> Vec<u8> {
         Some(last) => {
             before.extend([last - 1, u8::MAX]);
             before
-        }
-    }
-}
-
-/// Removes a shared read when its last caller is done.
-struct Forget<'k>(&'k ClusterStore, Question);
-
-impl Drop for Forget<'_> {
-    fn drop(&mut self) {
-        let mut under_way = self.0.sharing.under_way.lock().unwrap_or_else(PoisonError::into_inner);
-        // True for the last caller: its reference to the cell is dropped before this.
-        if under_way.get(&self.1).is_some_and(|answer| answer.strong_count() == 0) {
-            under_way.remove(&self.1);
         }
     }
 }
