@@ -42,7 +42,7 @@ impl ClusterStore {
             let (done, left) = store.change(None, write, deadline).await;
             answer(done);
             if let Some(left) = left {
-                store.settle(left).await;
+                store.intents.settle(left).await;
             }
         });
     }
@@ -70,7 +70,7 @@ impl ClusterStore {
         if let Some(left) = left {
             let store = self.clone();
             self.settle_later(channel, async move {
-                store.settle(left).await;
+                store.intents.settle(left).await;
                 turn
             });
         }

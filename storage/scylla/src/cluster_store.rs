@@ -58,18 +58,18 @@ impl ClusterStore {
         let (door, waiting) = mpsc::channel(WAITING_MAX);
         let runtime = link.runtime().clone();
         let store = Arc::new(Self {
-            link,
             channels: Channels::default(),
             change_scheduler: ChangeScheduler::default(),
             authors: Authors::default(),
             sharing: Sharing::default(),
             lease: Lease::default(),
-            intents: Intents::default(),
+            intents: Intents::new(link.clone()),
             epoch: AtomicU64::new(0),
             room: Arc::new(Semaphore::new(WRITES_MAX)),
             waiting_room: Arc::new(Semaphore::new(WAITING_MAX)),
             door,
             sweeping: tokio::sync::Mutex::new(()),
+            link,
         });
         runtime.spawn(let_in(Arc::downgrade(&store), waiting));
         store

@@ -337,7 +337,7 @@ impl<'k> Draft<'k> {
             self.changes.extend(head.map(|head| (head.clone(), head)));
         }
         let whole = Whole::of(std::mem::take(&mut self.changes), &self.store.link);
-        if let Err((failure, left)) = self.store.write_whole(whole, self.deadline).await {
+        if let Err((failure, left)) = self.store.intents.write(whole, self.deadline).await {
             self.give_back(claimed);
             return match left {
                 None => Ending::Failed(failure),

@@ -23,7 +23,6 @@ use storage::record::{self, IntentPart, Value};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use uuid::Uuid;
 
-use crate::cluster_store::ClusterStore;
 use crate::link::{Link, Mutation, UNDO_PATIENCE, WRITE_PATIENCE, by};
 use crate::outcome::Missed;
 use crate::statements::{Statement, bytes, int};
@@ -41,8 +40,14 @@ const NOTED_AT_ONCE_BYTES: usize = 256 << 10;
 /// Pause between attempts to undo a change.
 const SETTLE_PAUSE: Duration = Duration::from_millis(500);
 
-/// The slots for intents.
+/// Writes changes of several batches, and undoes those that fail.
 pub struct Intents {
+    link: Arc<Link>,
+    slots: Slots,
+}
+
+/// The slots for intents.
+struct Slots {
     room: Arc<Semaphore>,
     free: Arc<Mutex<Vec<i32>>>,
 }
@@ -72,14 +77,14 @@ pub struct Whole {
     noted: bool,
 }
 
-impl Default for Intents {
+impl Default for Slots {
     fn default() -> Self {
         let room = Arc::new(Semaphore::new(INTENTS_MAX as usize));
         Self { room, free: Arc::new(Mutex::new((0..INTENTS_MAX).collect())) }
     }
 }
 
-impl Intents {
+impl Slots {
     async fn slot(&self) -> Option<Slot> {
         let room = self.room.clone().acquire_owned().await.ok()?;
         let number = self.free.lock().unwrap_or_else(PoisonError::into_inner).pop()?;
@@ -134,9 +139,13 @@ impl Whole {
     }
 }
 
-impl ClusterStore {
+impl Intents {
+    pub fn new(link: Arc<Link>) -> Self {
+        Self { link, slots: Slots::default() }
+    }
+
     /// Writes all of a change, or nothing. A failure comes with the change if it is still to be undone.
-    pub async fn write_whole(&self, mut whole: Whole, deadline: Instant) -> Result<(), (Failure, Option<Whole>)> {
+    pub async fn write(&self, mut whole: Whole, deadline: Instant) -> Result<(), (Failure, Option<Whole>)> {
         let failed = match self.write_forth(&mut whole, deadline).await {
             Ok(()) => return Ok(()),
             Err(Missed { nothing_done: true, passing, reason }) => {
@@ -209,7 +218,7 @@ impl ClusterStore {
     /// Stores the intent of a change: first its parts, and with the last of them the number of parts.
     async fn note(&self, whole: &mut Whole, deadline: Instant) -> Result<(), Missed> {
         if whole.slot.is_none() {
-            whole.slot = in_time(deadline, self.intents.slot()).await?;
+            whole.slot = in_time(deadline, self.slots.slot()).await?;
         }
         let Some(slot) = &whole.slot else { return Err(Missed::silence()) };
         for rows in rows_of(slot.number, &whole.back)? {
@@ -228,10 +237,10 @@ impl ClusterStore {
     }
 
     /// Undoes the changes that the last server began and did not finish.
-    pub async fn end_intents(&self) -> Result<(), Failure> {
+    pub async fn end_all(&self) -> Result<(), Failure> {
         let deadline = Instant::now() + WRITE_PATIENCE;
         // Taking all permits waits until this process has no intents of its own.
-        let all = self.intents.room.acquire_many(INTENTS_MAX as u32);
+        let all = self.slots.room.acquire_many(INTENTS_MAX as u32);
         let _none_of_ours = in_time(deadline, async { all.await.ok() }).await.map_err(|missed| missed.failure())?;
         for slot in 0..INTENTS_MAX {
             self.end_intent(slot).await?;
@@ -467,13 +476,13 @@ mod tests {
 
     #[test]
     fn slots_come_back() {
-        let intents = Intents::default();
-        let take = || pollster::block_on(intents.slot()).unwrap();
+        let slots = Slots::default();
+        let take = || pollster::block_on(slots.slot()).unwrap();
         let all: Vec<_> = (0..INTENTS_MAX).map(|_| take()).collect();
         assert_eq!(all.iter().map(|slot| slot.number).collect::<std::collections::HashSet<_>>().len(), all.len());
-        assert_eq!(intents.room.available_permits(), 0);
+        assert_eq!(slots.room.available_permits(), 0);
         drop(all);
-        assert_eq!(intents.free.lock().unwrap().len(), INTENTS_MAX as usize);
+        assert_eq!(slots.free.lock().unwrap().len(), INTENTS_MAX as usize);
         let first = take().number;
         assert_eq!(take().number, first, "it is free again");
     }

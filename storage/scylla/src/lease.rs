@@ -106,7 +106,7 @@ impl ClusterStore {
                 }
             });
         }
-        self.end_intents().await?;
+        self.intents.end_all().await?;
         let epoch = Epoch(epoch as u64);
         self.set_epoch(epoch);
         Ok(epoch)
