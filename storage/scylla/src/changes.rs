@@ -30,7 +30,7 @@ enum Decided {
 
 impl ClusterStore {
     /// Carries out a change that needs no channel's lane.
-    pub fn enter_society(self: &Arc<Self>, write: Write, answer: Answer, deadline: Instant, turn: Turn) {
+    pub fn begin_change(self: &Arc<Self>, write: Write, answer: Answer, deadline: Instant, turn: Turn) {
         let store = self.clone();
         self.link.runtime().spawn(async move {
             let come = tokio::time::timeout_at(deadline.into(), turn.come()).await;

@@ -11,8 +11,7 @@ use engine::id::Epoch;
 use storage::{ANSWER_DURATION_MAX, Failure};
 use uuid::Uuid;
 
-use crate::cluster_store::ClusterStore;
-use crate::link::{Mutation, in_time};
+use crate::link::{Link, Mutation, in_time};
 use crate::statements::{Statement, big, id};
 
 /// How often a server writes its heartbeat.
@@ -28,6 +27,7 @@ const PATIENCE: Duration = Duration::from_secs(5);
 
 /// This server's hold on its keyspace.
 pub struct Lease {
+    link: Arc<Link>,
     holder: Uuid,
     beat: AtomicI64,
     state: Mutex<State>,
@@ -41,13 +41,11 @@ enum State {
     Lost,
 }
 
-impl Default for Lease {
-    fn default() -> Self {
-        Self { holder: Uuid::new_v4(), beat: AtomicI64::new(0), state: Mutex::new(State::None) }
-    }
-}
-
 impl Lease {
+    pub fn new(link: Arc<Link>) -> Self {
+        Self { link, holder: Uuid::new_v4(), beat: AtomicI64::new(0), state: Mutex::new(State::None) }
+    }
+
     /// Whether this server may write.
     pub fn check(&self) -> Result<(), Failure> {
         match *self.state.lock().unwrap_or_else(PoisonError::into_inner) {
@@ -74,11 +72,9 @@ fn lost() -> Failure {
 /// The epoch, the holder, and the last heartbeat.
 pub type Server = (i64, Uuid, i64);
 
-impl ClusterStore {
-    /// Begins a new life: takes the keyspace, if no other server has it, undoes changes that the last life left
-    /// unfinished, and returns the next epoch.
-    pub async fn begin_life(self: &Arc<Self>) -> Result<Epoch, Failure> {
-        self.check_moved().await?;
+impl Lease {
+    /// Takes the keyspace, if no other server has it, and begins to write heartbeats. Returns the next epoch.
+    pub async fn take(self: &Arc<Self>) -> Result<Epoch, Failure> {
         let begun = Instant::now();
         let written: Option<(Option<i64>,)> = self.link.row(Statement::ServerWritten, vec![]).await?;
         if let Some((Some(written),)) = written {
@@ -90,26 +86,23 @@ impl ClusterStore {
             }
             in_time(begun + TAKEOVER + PATIENCE)?;
         };
-        self.lease.beat.store(0, Ordering::Release);
-        let first = self.lease.is_none();
+        self.beat.store(0, Ordering::Release);
+        let first = self.is_none();
         // The time spent waiting for the other server's silence does not count against this lease.
-        self.lease.set(State::Held(begun.max(Instant::now() - BEAT_INTERVAL)));
+        self.set(State::Held(begun.max(Instant::now() - BEAT_INTERVAL)));
         if first {
-            let store = Arc::downgrade(self);
+            let lease = Arc::downgrade(self);
             self.link.runtime().spawn(async move {
-                while let Some(store) = store.upgrade() {
-                    if !store.beat().await {
+                while let Some(lease) = lease.upgrade() {
+                    if !lease.beat().await {
                         return;
                     }
-                    drop(store);
+                    drop(lease);
                     tokio::time::sleep(BEAT_INTERVAL).await;
                 }
             });
         }
-        self.intents.end_all().await?;
-        let epoch = Epoch(epoch as u64);
-        self.set_epoch(epoch);
-        Ok(epoch)
+        Ok(Epoch(epoch as u64))
     }
 
     /// The server that has the keyspace, or had it last.
@@ -119,7 +112,7 @@ impl ClusterStore {
 
     /// Takes the keyspace and returns the next epoch; `None` if another server changed the row meanwhile.
     async fn take_keyspace(&self) -> Result<Option<i64>, Failure> {
-        let holder = self.lease.holder;
+        let holder = self.holder;
         let found = self.server().await?;
         let (epoch, claim) = match found {
             None => (1, Mutation::new(Statement::ClaimServer, [big(1), id(holder)])),
@@ -165,7 +158,7 @@ impl ClusterStore {
             return false;
         }
         let begun = Instant::now();
-        let (beat, holder) = (self.lease.beat.fetch_add(1, Ordering::AcqRel) + 1, self.lease.holder);
+        let (beat, holder) = (self.beat.fetch_add(1, Ordering::AcqRel) + 1, self.holder);
         let mutation = Mutation::new(Statement::BeatServer, [big(beat), id(holder)]);
         let has_been_heard = || async {
             let found = self.server().await?;
@@ -173,13 +166,13 @@ impl ClusterStore {
         };
         match self.link.decide(&mutation, begun + PATIENCE, has_been_heard).await {
             Ok(true) => {
-                self.lease.set(State::Held(begun));
+                self.set(State::Held(begun));
                 true
             }
             Ok(false) if self.link.check_open().is_err() => false,
             Ok(false) => {
                 tracing::error!("another server has taken over this keyspace");
-                self.lease.set(State::Lost);
+                self.set(State::Lost);
                 false
             }
             Err(_) => true,
@@ -188,10 +181,10 @@ impl ClusterStore {
 
     /// Gives the keyspace up, so that the next server need not wait.
     pub async fn leave(&self) {
-        if self.lease.is_none() {
+        if self.is_none() {
             return;
         }
-        let mutation = Mutation::new(Statement::LeaveServer, [id(Uuid::nil()), id(self.lease.holder)]);
+        let mutation = Mutation::new(Statement::LeaveServer, [id(Uuid::nil()), id(self.holder)]);
         let _ = self.link.decide(&mutation, Instant::now() + PATIENCE, || async { Ok(true) }).await;
     }
 }

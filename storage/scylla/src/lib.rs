@@ -19,6 +19,7 @@ mod clock;
 mod cluster_store;
 mod decode;
 mod draft;
+mod entry;
 mod export;
 mod intents;
 mod lane;
@@ -103,6 +104,16 @@ impl Scylla {
         self.store.link.runtime().block_on(asked)
     }
 
+    /// Begins a new life: takes the keyspace, if no other server has it, undoes changes that the last life left
+    /// unfinished, and returns the next epoch.
+    async fn begin_life(&self) -> Result<Epoch, Failure> {
+        self.store.check_moved().await?;
+        let epoch = self.store.lease.take().await?;
+        self.store.intents.end_all().await?;
+        self.store.set_epoch(epoch);
+        Ok(epoch)
+    }
+
     /// Runs a query of a shard or a handler, which must not wait long.
     fn ask<T>(&self, asked: impl Future<Output = Result<T, Failure>>) -> Result<T, Failure> {
         let patience = Instant::now() + READ_PATIENCE;
@@ -175,7 +186,7 @@ impl Lanes for Scylla {
 
 impl Store for Scylla {
     fn next_epoch(&self) -> Result<Epoch, Failure> {
-        let epoch = self.wait(self.store.begin_life())?;
+        let epoch = self.wait(self.begin_life())?;
         self.store.sweep();
         Ok(epoch)
     }
@@ -417,7 +428,7 @@ impl Store for Scylla {
         self.store.link.check_open()?;
         self.store.drain();
         let left: Result<(), Failure> = self.wait(async {
-            self.store.leave().await;
+            self.store.lease.leave().await;
             Ok(())
         });
         left.and(self.store.link.close())

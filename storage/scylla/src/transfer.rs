@@ -43,7 +43,7 @@ impl Movable for Scylla {
 impl Target for &Scylla {
     fn begun(&self) -> Result<Option<Note>, Failure> {
         let note = self.wait(self.store.move_noted())?;
-        if note.is_none() && self.wait(self.store.server())?.is_some() {
+        if note.is_none() && self.wait(self.store.lease.server())?.is_some() {
             return Err(Failure::InUse(
                 "a server has used this keyspace already: a store is moved into an empty one".into(),
             ));
