@@ -69,7 +69,7 @@ impl ClusterStore {
         channel.version.fetch_add(1, std::sync::atomic::Ordering::AcqRel);
         if let Some(left) = left {
             let store = self.clone();
-            self.settle_later(channel, async move {
+            channel.settle_later(&self.link, async move {
                 store.intents.settle(left).await;
                 turn
             });

@@ -15,7 +15,7 @@ use engine::persist::ChannelHead;
 use storage::Failure;
 use uuid::Uuid;
 
-use crate::link::{Link, Mutation};
+use crate::link::{Link, Mutation, by};
 use crate::mutations::put_message;
 use crate::options::BucketBounds;
 use crate::outcome::Missed;
@@ -202,6 +202,27 @@ impl Channel {
         Ok(known)
     }
 
+    /// The bucket of a new message; begins it if needed.
+    pub async fn home(
+        &self,
+        link: &Link,
+        known: &mut Known,
+        message: &Message,
+        epoch: Epoch,
+        deadline: Instant,
+    ) -> Result<i64, Failure> {
+        if message.id.0.get_version_num() != 7 {
+            return Err(Failure::Unfit(format!("{} is no id of a message", message.id)));
+        }
+        match known.home_of(message.id, &bounds_of(link, &self.id)) {
+            Home::In(bucket) => Ok(bucket),
+            Home::New(bucket) => {
+                by(deadline, self.begin_bucket(link, known, bucket, epoch, deadline)).await?;
+                Ok(bucket)
+            }
+        }
+    }
+
     /// Begins a bucket: adds it to the index first, then makes it the channel's newest. A crash in between leaves an
     /// empty bucket.
     pub async fn begin_bucket(
@@ -249,6 +270,18 @@ impl Channel {
             Ok(false) => Err(overtaken(&self.id, i64::MAX)),
             Err(missed) => Err(missed.failure()),
         }
+    }
+
+    /// Runs `settled`, which makes the database agree with the answer; until it ends, the channel waits. The future's
+    /// result is dropped last.
+    pub fn settle_later<T: Send>(self: &Arc<Self>, link: &Link, settled: impl Future<Output = T> + Send + 'static) {
+        self.unsettled.fetch_add(1, Ordering::AcqRel);
+        let channel = self.clone();
+        link.runtime().spawn(async move {
+            let _until_the_end = settled.await;
+            channel.forget().await;
+            channel.unsettled.fetch_sub(1, Ordering::AcqRel);
+        });
     }
 
     pub fn check_settled(&self) -> Result<(), Failure> {

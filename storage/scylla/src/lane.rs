@@ -22,9 +22,9 @@ use scylla::statement::batch::BatchType;
 use storage::{Answer, Failure, Write, Written};
 use tokio::task::JoinSet;
 
-use crate::channel::{Channel, Home, Known, bounds_of, bytes_of, message_row, milliseconds, place_of};
+use crate::channel::{Channel, Home, bounds_of, bytes_of, message_row, place_of};
 use crate::cluster_store::ClusterStore;
-use crate::decode::{MessageRow, StoredMessage};
+use crate::decode::StoredMessage;
 use crate::link::{LOOK_PATIENCE, Mutation, UNDO_PATIENCE, by, in_time};
 use crate::mutations::{author_row, delete_message};
 use crate::outcome::Missed;
@@ -129,19 +129,6 @@ impl ClusterStore {
         }
     }
 
-    /// A stored message, with what is needed to write it again.
-    pub async fn stored(&self, channel: &Channel, id: MessageId) -> Result<Option<StoredMessage>, Failure> {
-        let known = channel.known(&self.link).await?;
-        let Some(bucket) = known.bucket_of(milliseconds(id)) else { return Ok(None) };
-        self.stored_in(channel, bucket, id).await
-    }
-
-    async fn stored_in(&self, channel: &Channel, bucket: i64, id: MessageId) -> Result<Option<StoredMessage>, Failure> {
-        let values = vec![text(channel.id.as_str()), big(bucket), crate::statements::id(id.0)];
-        let row: Option<MessageRow> = self.link.row(Statement::Message, values).await?;
-        row.map(|row| StoredMessage::of(&channel.id, bucket, row)).transpose()
-    }
-
     /// Assigns messages to their buckets, and sends a batch for each run of messages in one bucket.
     async fn insert(
         self: &Arc<Self>,
@@ -165,7 +152,7 @@ impl ClusterStore {
         };
         let mut messages = messages.into_iter().peekable();
         while let Some((message, answer, _)) = messages.next() {
-            let bucket = match self.home(channel, &mut known, &message, deadline).await {
+            let bucket = match channel.home(&self.link, &mut known, &message, self.epoch(), deadline).await {
                 Ok(bucket) => bucket,
                 Err(failure) => {
                     answer(Err(failure));
@@ -191,26 +178,6 @@ impl ClusterStore {
             });
             while under_way.len() >= BATCHES_MAX {
                 under_way.join_next().await;
-            }
-        }
-    }
-
-    /// The bucket of a new message; begins it if needed.
-    pub async fn home(
-        &self,
-        channel: &Channel,
-        known: &mut Known,
-        message: &Message,
-        deadline: Instant,
-    ) -> Result<i64, Failure> {
-        if message.id.0.get_version_num() != 7 {
-            return Err(Failure::Unfit(format!("{} is no id of a message", message.id)));
-        }
-        match known.home_of(message.id, &bounds_of(&self.link, &channel.id)) {
-            Home::In(bucket) => Ok(bucket),
-            Home::New(bucket) => {
-                by(deadline, channel.begin_bucket(&self.link, known, bucket, self.epoch(), deadline)).await?;
-                Ok(bucket)
             }
         }
     }
@@ -303,23 +270,11 @@ impl ClusterStore {
         let undone = self.link.write(&undo, BatchType::Unlogged, patience).await;
         if undone.is_err() {
             let link = self.link.clone();
-            self.settle_later(channel, async move { link.settle(&undo).await });
+            channel.settle_later(&self.link, async move { link.settle(&undo).await });
             // If this server dies before the undo is written, the failed write stays.
             return Err(Failure::Unknown(missed.reason));
         }
         Err(Failure::Passing(missed.reason))
-    }
-
-    /// Runs `settled`, which makes the database agree with the answer; until it ends, the channel waits. The future's
-    /// result is dropped last.
-    pub fn settle_later<T: Send>(&self, channel: &Arc<Channel>, settled: impl Future<Output = T> + Send + 'static) {
-        channel.unsettled.fetch_add(1, Ordering::AcqRel);
-        let channel = channel.clone();
-        self.link.runtime().spawn(async move {
-            let _until_the_end = settled.await;
-            channel.forget().await;
-            channel.unsettled.fetch_sub(1, Ordering::AcqRel);
-        });
     }
 
     /// The stored message, if this sender may change it; otherwise the receipt that says why not.

@@ -1,4 +1,4 @@
-//! Reads: pages of history over as many buckets as needed, and pages of lists.
+//! Reads: pages of history over as many buckets as needed, single messages, and pages of lists.
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -16,7 +16,7 @@ use uuid::Uuid;
 
 use crate::channel::{Channel, milliseconds};
 use crate::cluster_store::ClusterStore;
-use crate::decode::{self, GroupRow, NotificationRow, PageRow, UserRow};
+use crate::decode::{self, GroupRow, MessageRow, NotificationRow, PageRow, StoredMessage, UserRow};
 use crate::mutations::{LIST_SHARDS, shards_of};
 use crate::sharing::Page;
 use crate::statements::{Statement, big, bytes, id, int, text};
@@ -85,6 +85,24 @@ impl ClusterStore {
 
     async fn bucket(&self, channel: &Channel, bucket: i64, span: Span, limit: usize) -> Page {
         read_bucket(&self.link, &channel.id, bucket, span, limit).await
+    }
+
+    /// A stored message, with what is needed to write it again.
+    pub async fn stored(&self, channel: &Channel, id: MessageId) -> Result<Option<StoredMessage>, Failure> {
+        let known = channel.known(&self.link).await?;
+        let Some(bucket) = known.bucket_of(milliseconds(id)) else { return Ok(None) };
+        self.stored_in(channel, bucket, id).await
+    }
+
+    pub async fn stored_in(
+        &self,
+        channel: &Channel,
+        bucket: i64,
+        id: MessageId,
+    ) -> Result<Option<StoredMessage>, Failure> {
+        let values = vec![text(channel.id.as_str()), big(bucket), crate::statements::id(id.0)];
+        let row: Option<MessageRow> = self.link.row(Statement::Message, values).await?;
+        row.map(|row| StoredMessage::of(&channel.id, bucket, row)).transpose()
     }
 
     pub async fn account_row(&self, user: UserId) -> Result<Option<Account>, Failure> {

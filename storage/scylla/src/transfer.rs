@@ -201,7 +201,8 @@ impl ClusterStore {
         let mut known = channel.known(&self.link).await?;
         let mut messages = messages.into_iter().peekable();
         while let Some(message) = messages.next() {
-            let bucket = self.home(&channel, &mut known, &message, Instant::now() + PATIENCE).await?;
+            let bucket =
+                channel.home(&self.link, &mut known, &message, self.epoch(), Instant::now() + PATIENCE).await?;
             let (mut batch, mut size) = (vec![message_row(&self.link, &message, bucket)], bytes_of(&message));
             known.count(bucket, place_of(&message), bytes_of(&message));
             let bounds = crate::channel::bounds_of(&self.link, &channel.id);

@@ -134,7 +134,8 @@ impl Rows for Draft<'_> {
             Some(known) => known,
             None => self.block(channel.known(&self.store.link))?,
         };
-        let bucket = self.block(self.store.home(&channel, &mut known, message, self.deadline))?;
+        let bucket =
+            self.block(channel.home(&self.store.link, &mut known, message, self.store.epoch(), self.deadline))?;
         known.count(bucket, place_of(message), bytes_of(message));
         self.known = Some(known);
         self.write(
