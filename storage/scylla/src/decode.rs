@@ -1,10 +1,11 @@
-//! Converts rows to domain types.
+//! The rows of the database, and their conversion to domain types. A row has its fields in the order of its statement.
 
 use engine::id::{ChannelId, GroupId, MessageId, NotificationId, Sequence, Timestamp, UserId};
 use engine::message::{Message, MessageCode};
 use engine::social::friend::FriendState;
 use engine::social::group::Role;
 use engine::social::notification::{Notification, NotificationCode};
+use scylla::DeserializeRow;
 use storage::Failure;
 use storage::account::{Account, CredentialKind, Revocation};
 use storage::friend::Edge;
@@ -15,13 +16,82 @@ use crate::link::Mutation;
 use crate::mutations::put_message;
 
 /// A message's columns, as pages read them.
-pub type PageRow = (Uuid, i64, i32, Uuid, String, String, i64, i64);
-/// The same, with the remaining time to live, and the time of the last write.
-pub type MessageRow = (Uuid, i64, i32, Uuid, String, String, i64, i64, Option<i32>, Option<i64>);
-pub type UserRow =
-    (String, String, String, String, String, String, String, String, String, Option<Vec<String>>, i64, i64, i64);
-pub type GroupRow = (Uuid, String, String, String, String, String, bool, i32, i32, i64, i64);
-pub type NotificationRow = (Uuid, String, String, i32, Uuid, i64);
+#[derive(DeserializeRow)]
+#[scylla(flavor = "enforce_order")]
+pub struct PageRow {
+    message_id: Uuid,
+    seq: i64,
+    code: i32,
+    sender_id: Uuid,
+    username: String,
+    content: String,
+    create_ns: i64,
+    update_ns: i64,
+}
+
+/// The same, with the remaining time to live, and the time of the last write. Servers name these two columns themselves.
+#[derive(DeserializeRow)]
+#[scylla(flavor = "enforce_order", skip_name_checks)]
+pub struct MessageRow {
+    message_id: Uuid,
+    seq: i64,
+    code: i32,
+    sender_id: Uuid,
+    username: String,
+    content: String,
+    create_ns: i64,
+    update_ns: i64,
+    ttl: Option<i32>,
+    written_us: Option<i64>,
+}
+
+/// An account's columns.
+#[derive(DeserializeRow)]
+#[scylla(flavor = "enforce_order")]
+pub struct UserRow {
+    username: String,
+    display_name: String,
+    avatar_url: String,
+    lang_tag: String,
+    location: String,
+    timezone: String,
+    metadata: String,
+    email: String,
+    custom_id: String,
+    devices: Option<Vec<String>>,
+    create_ns: i64,
+    update_ns: i64,
+    disable_ns: i64,
+}
+
+/// A group's columns.
+#[derive(DeserializeRow)]
+#[scylla(flavor = "enforce_order")]
+pub struct GroupRow {
+    creator_id: Uuid,
+    name: String,
+    description: String,
+    lang_tag: String,
+    metadata: String,
+    avatar_url: String,
+    open: bool,
+    edge_count: i32,
+    max_count: i32,
+    create_ns: i64,
+    update_ns: i64,
+}
+
+/// A notification's columns.
+#[derive(DeserializeRow)]
+#[scylla(flavor = "enforce_order")]
+pub struct NotificationRow {
+    notification_id: Uuid,
+    subject: String,
+    content: String,
+    code: i32,
+    sender_id: Uuid,
+    create_ns: i64,
+}
 
 /// A stored message, with the facts that only its row has.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -35,9 +105,11 @@ pub struct StoredMessage {
 
 impl StoredMessage {
     pub fn of(channel: &ChannelId, bucket: i64, row: MessageRow) -> Result<Self, Failure> {
-        let (id, sequence, code, sender, username, content, created, updated, ttl, written) = row;
-        let message = message(channel, (id, sequence, code, sender, username, content, created, updated))?;
-        Ok(Self { message, bucket, ttl: ttl.unwrap_or(0), written_us: written.unwrap_or(0) })
+        let MessageRow { message_id, seq, code, sender_id, username, content, create_ns, update_ns, ttl, written_us } =
+            row;
+        let row = PageRow { message_id, seq, code, sender_id, username, content, create_ns, update_ns };
+        let message = message(channel, row)?;
+        Ok(Self { message, bucket, ttl: ttl.unwrap_or(0), written_us: written_us.unwrap_or(0) })
     }
 
     /// A mutation that writes the message unchanged.
@@ -47,71 +119,64 @@ impl StoredMessage {
 }
 
 pub fn message(channel: &ChannelId, row: PageRow) -> Result<Message, Failure> {
-    let (id, sequence, code, sender, username, content, created, updated) = row;
     Ok(Message {
         channel: channel.clone(),
-        id: MessageId(id),
-        sequence: Sequence(sequence as u64),
-        code: known("a message's code", code, MessageCode::from_number(code))?,
-        sender: UserId(sender),
-        username: username.into(),
-        content: content.into(),
-        create_time: Timestamp(created),
-        update_time: Timestamp(updated),
+        id: MessageId(row.message_id),
+        sequence: Sequence(row.seq as u64),
+        code: known("a message's code", row.code, MessageCode::from_number(row.code))?,
+        sender: UserId(row.sender_id),
+        username: row.username.into(),
+        content: row.content.into(),
+        create_time: Timestamp(row.create_ns),
+        update_time: Timestamp(row.update_ns),
         persistent: true,
     })
 }
 
 pub fn account(id: UserId, row: UserRow) -> Account {
-    let (username, display_name, avatar_url, lang_tag, location, timezone, metadata, email, custom_id, devices, ..) =
-        row;
-    let (created, updated, disabled) = (row.10, row.11, row.12);
     Account {
         id,
-        username,
-        display_name,
-        avatar_url,
-        lang_tag,
-        location,
-        timezone,
-        metadata,
-        email,
-        custom_id,
-        devices: devices.unwrap_or_default(),
-        create_time: Timestamp(created),
-        update_time: Timestamp(updated),
-        disable_time: (disabled != i64::MIN).then_some(Timestamp(disabled)),
+        username: row.username,
+        display_name: row.display_name,
+        avatar_url: row.avatar_url,
+        lang_tag: row.lang_tag,
+        location: row.location,
+        timezone: row.timezone,
+        metadata: row.metadata,
+        email: row.email,
+        custom_id: row.custom_id,
+        devices: row.devices.unwrap_or_default(),
+        create_time: Timestamp(row.create_ns),
+        update_time: Timestamp(row.update_ns),
+        disable_time: (row.disable_ns != i64::MIN).then_some(Timestamp(row.disable_ns)),
     }
 }
 
 pub fn group(id: GroupId, row: GroupRow) -> Group {
-    let (creator, name, description, lang_tag, metadata, avatar_url, open, edge_count, max_count, created, updated) =
-        row;
     Group {
         id,
-        creator: UserId(creator),
-        name,
-        description,
-        lang_tag,
-        metadata,
-        avatar_url,
-        open,
-        edge_count: edge_count as u32,
-        max_count: max_count as u32,
-        create_time: Timestamp(created),
-        update_time: Timestamp(updated),
+        creator: UserId(row.creator_id),
+        name: row.name,
+        description: row.description,
+        lang_tag: row.lang_tag,
+        metadata: row.metadata,
+        avatar_url: row.avatar_url,
+        open: row.open,
+        edge_count: row.edge_count as u32,
+        max_count: row.max_count as u32,
+        create_time: Timestamp(row.create_ns),
+        update_time: Timestamp(row.update_ns),
     }
 }
 
 pub fn notification(row: NotificationRow) -> Result<Notification, Failure> {
-    let (id, subject, content, code, sender, created) = row;
     Ok(Notification {
-        id: NotificationId(id),
-        subject: subject.into(),
-        content: content.into(),
-        code: known("a notification's code", code, NotificationCode::from_number(code))?,
-        sender: UserId(sender),
-        create_time: Timestamp(created),
+        id: NotificationId(row.notification_id),
+        subject: row.subject.into(),
+        content: row.content.into(),
+        code: known("a notification's code", row.code, NotificationCode::from_number(row.code))?,
+        sender: UserId(row.sender_id),
+        create_time: Timestamp(row.create_ns),
     })
 }
 
