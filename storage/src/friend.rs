@@ -76,7 +76,7 @@ pub struct FriendCounts {
 
 impl FriendCounts {
     /// The counts after one of the user's sides changes from one state to another.
-    pub(crate) fn moved(self, before: Option<FriendState>, after: Option<FriendState>) -> Self {
+    pub fn moved(self, before: Option<FriendState>, after: Option<FriendState>) -> Self {
         let is_friend = |state: Option<FriendState>| i32::from(state == Some(FriendState::Friend));
         let is_counted = |state: Option<FriendState>| i32::from(state.is_some_and(|s| s != FriendState::Blocked));
         Self {
