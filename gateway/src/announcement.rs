@@ -2,15 +2,14 @@
 
 use std::net::SocketAddr;
 
+use crate::database;
 use crate::options::{Options, StoreKind};
 
 /// Prints where the server listens, how many shards it has, where it stores data, and what to do next.
 pub fn print(options: &Options, address: SocketAddr, admin: Option<SocketAddr>, shards: usize, capacity: usize) {
     let store = match options.store {
         StoreKind::Embedded => format!("embedded, in {}", options.data.display()),
-        StoreKind::Scylla => {
-            format!("scylla, keyspace {} at {}", options.database.keyspace, options.database.nodes.join(", "))
-        }
+        StoreKind::Scylla => format!("scylla, {}", database::place(&options.database)),
         StoreKind::Memory => "memory: nothing outlives this process".to_owned(),
     };
     let host =

@@ -7,6 +7,11 @@ pub mod announcement;
 mod ascii_json;
 pub mod channel_queries;
 pub mod clock;
+#[cfg(feature = "scylla")]
+pub mod database;
+#[cfg(not(feature = "scylla"))]
+#[path = "no_database.rs"]
+pub mod database;
 mod full;
 mod heads;
 pub mod http;

@@ -18,7 +18,7 @@ use gateway::password::Passwords;
 use gateway::sockets::SocketTable;
 use gateway::token::Tokens;
 use gateway::waiting::WaitingRoom;
-use gateway::{announcement, machine, memory, transfer};
+use gateway::{announcement, database, machine, memory, transfer};
 use runtime::clock;
 use runtime::shards::{Part, start};
 use signal_hook::consts::{SIGINT, SIGTERM};
@@ -27,7 +27,6 @@ use storage::account::Revocation;
 use storage::bridge::Bridge;
 use storage::embedded::Embedded;
 use storage::memory::Memory;
-use storage::scylla::{self, Scylla};
 use storage::{Failure, Store};
 use tracing_subscriber::Layer;
 use tracing_subscriber::filter::{LevelFilter, Targets};
@@ -49,11 +48,8 @@ fn main() -> ExitCode {
     log_to_standard_error();
     let done = match &options.command {
         Command::Serve => serve(&options),
-        Command::Schema { apply: false } => {
-            print!("{}", scylla::schema::text(&options.database.keyspace, options.database.replication));
-            Ok(())
-        }
-        Command::Schema { apply: true } => apply_schema(&options),
+        Command::Schema { apply: false } => database::tables(&options.database).map(|cql| print!("{cql}")),
+        Command::Schema { apply: true } => database::apply_schema(&options.database).map(|done| println!("{done}")),
         Command::Export(file) => transfer::export(&options, file),
         Command::Import(file) => transfer::import(&options, file.as_deref()),
     };
@@ -165,21 +161,10 @@ fn begin_life(
     }
 }
 
-fn apply_schema(options: &Options) -> Result<(), String> {
-    let before = scylla::apply_schema(&options.database, clock::wall()).map_err(said)?;
-    let keyspace = &options.database.keyspace;
-    match before {
-        scylla::schema::VERSION => println!("keyspace {keyspace} is up to date, at version {before}"),
-        0 => println!("keyspace {keyspace} has its tables, at version {}", scylla::schema::VERSION),
-        before => println!("keyspace {keyspace} is brought from version {before} to {}", scylla::schema::VERSION),
-    }
-    Ok(())
-}
-
 fn open_store(options: &Options) -> Result<Arc<dyn Store>, String> {
     Ok(match options.store {
         StoreKind::Memory => Arc::new(Memory::new()),
-        StoreKind::Scylla => Arc::new(Scylla::open(options.database.clone(), clock::wall).map_err(said)?),
+        StoreKind::Scylla => database::open(&options.database)?,
         StoreKind::Embedded => {
             Arc::new(Embedded::open(&options.store_directory(), &options.embedded_store()).map_err(said)?)
         }

@@ -4,8 +4,6 @@
 //! The result is checked and typed; no raw string goes further into the server. Every error says which setting is wrong
 //! and what to write instead. Keys given as text never appear in `Debug` output.
 
-mod database;
-
 use std::ffi::OsString;
 use std::fmt;
 use std::net::SocketAddr;
@@ -19,9 +17,8 @@ use clap::{ArgMatches, Args, CommandFactory, FromArgMatches, Parser};
 use engine::limits::ROOM_MEMBERS_MAX;
 use serde::{Deserialize, Deserializer};
 use storage::embedded::EmbeddedOptions;
-use storage::scylla::options::ScyllaOptions;
 
-use database::{DatabaseFile, DatabaseFlags};
+use crate::database::{DatabaseFile, DatabaseFlags, DatabaseOptions};
 
 /// Most shards of a server. The mesh between them grows with the square of their number.
 pub const SHARDS_MAX: u16 = 256;
@@ -54,7 +51,7 @@ pub struct Options {
     pub store: StoreKind,
     /// Bytes of the data directory's disk that stay free: with less, the embedded store refuses writes.
     pub disk_reserve: u64,
-    /// The nodes and settings of the database, for `StoreKind::Scylla`.
+    /// Where and how, for `StoreKind::Scylla`.
     pub database: ScyllaOptions,
     pub shards: NonZeroU16,
     /// How long an HTTP connection waits for its next request.
@@ -80,6 +77,7 @@ pub enum StoreKind {
     /// In memory only: everything is forgotten when the server stops.
     Memory,
     /// In a cluster of ScyllaDB or Cassandra nodes.
+    #[value(hide = cfg!(not(feature = "scylla")))]
     Scylla,
 }
 
@@ -101,6 +99,7 @@ pub enum Command {
 #[derive(Clone, Copy, PartialEq, Eq, Debug, clap::ValueEnum)]
 enum CommandName {
     /// Print the database's tables as CQL; with --apply, make them or bring them up to date
+    #[value(hide = cfg!(not(feature = "scylla")))]
     Schema,
     /// Write everything that the store has to FILE; begun again, it goes on where it was
     Export,
@@ -401,7 +400,7 @@ fn combine(matches: &ArgMatches, flags: Flags, file: File) -> Result<Options, Op
     let command = checked_command(flags.command, flags.apply, flags.file)?;
     Ok(Options {
         command,
-        database: flags.database.over(file.database.unwrap_or_default())?,
+        database: flags.database.over(file.database)?,
         listen: flags.listen.or(file.listen).unwrap_or(SocketAddr::from(([127, 0, 0, 1], 7350))),
         admin: match flags.admin.or(file.admin) {
             None => Some(SocketAddr::from(([127, 0, 0, 1], 7351))),
@@ -585,7 +584,7 @@ mod tests {
         let command = |arguments: &[&str]| parse(arguments).unwrap().command;
         assert_eq!(command(&[]), Command::Serve);
         assert_eq!(command(&["schema"]), Command::Schema { apply: false });
-        assert_eq!(command(&["schema", "--keyspace", "talk", "--apply"]), Command::Schema { apply: true });
+        assert_eq!(command(&["schema", "--apply"]), Command::Schema { apply: true });
         assert_eq!(command(&["import", "--data", "x"]), Command::Import(None));
         assert_eq!(command(&["import", "all.export"]), Command::Import(Some("all.export".into())));
         assert_eq!(command(&["export", "all.export", "--store", "scylla"]), Command::Export("all.export".into()));
@@ -720,14 +719,7 @@ mod tests {
     fn help_names_every_option_and_its_variable() {
         let help = Flags::command().render_long_help().to_string();
         let names = ["listen", "admin", "data", "store", "shards", "keep-alive", "server-key", "session-ttl"];
-        for name in names.into_iter().chain([
-            "refresh-key-file",
-            "config",
-            "room-members-max",
-            "sends-per-second",
-            "scylla",
-            "keyspace",
-        ]) {
+        for name in names.into_iter().chain(["refresh-key-file", "config", "room-members-max", "sends-per-second"]) {
             assert!(help.contains(&format!("--{name} ")), "{name} is not in: {help}");
             let variable = format!("STENTOR_{}", name.to_uppercase().replace('-', "_"));
             assert!(help.contains(&variable), "{variable} is not in: {help}");

@@ -3,15 +3,15 @@
 
 use std::fmt;
 use std::path::Path;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use indicatif::{ProgressBar, ProgressStyle};
-use runtime::clock;
+use storage::Failure;
 use storage::embedded::Embedded;
-use storage::scylla::Scylla;
-use storage::transfer::{self, End, Moved};
-use storage::{Failure, Store};
+use storage::transfer::{self, End, Movable, Moved};
 
+use crate::database;
 use crate::options::{Options, StoreKind};
 
 /// How often, and at what interval, the database is tried until it answers.
@@ -22,9 +22,9 @@ const LINE_INTERVAL: Duration = Duration::from_secs(10);
 
 /// Writes everything to a file.
 pub fn export(options: &Options, file: &Path) -> Result<(), String> {
-    let store = Kept::open_filled(options)?;
-    let moved = carry(store.end(), End::File(file))?;
-    store.close()?;
+    let store = open_filled(options)?;
+    let moved = carry(End::Store(&*store), End::File(file))?;
+    store.close().map_err(said)?;
     println!("{}: {}", file.display(), summary(moved));
     Ok(())
 }
@@ -32,72 +32,48 @@ pub fn export(options: &Options, file: &Path) -> Result<(), String> {
 /// Moves everything into an empty store: from a file, or from the embedded store to the database.
 pub fn import(options: &Options, file: Option<&Path>) -> Result<(), String> {
     let Some(file) = file else { return move_to_database(options) };
-    let store = Kept::open(options, options.store)?;
-    let moved = carry(End::File(file), store.end())?;
-    store.close()?;
+    let store = open(options, options.store)?;
+    let moved = carry(End::File(file), End::Store(&*store))?;
+    store.close().map_err(said)?;
     println!("{}", summary(moved));
     Ok(())
 }
 
 fn move_to_database(options: &Options) -> Result<(), String> {
     let embedded = Options { store: StoreKind::Embedded, ..options.clone() };
-    let source = Kept::open_filled(&embedded)?;
-    let target = Kept::open(options, StoreKind::Scylla)?;
-    let moved = carry(source.end(), target.end())?;
-    source.close()?;
-    target.close()?;
+    let source = open_filled(&embedded)?;
+    let target = open(options, StoreKind::Scylla)?;
+    let moved = carry(End::Store(&*source), End::Store(&*target))?;
+    source.close().map_err(said)?;
+    target.close().map_err(said)?;
     println!("{}. Start with --store scylla now, and keep {} as a backup", summary(moved), options.data.display());
     Ok(())
 }
 
-/// A store whose data is persistent.
-enum Kept {
-    Embedded(Embedded),
-    Database(Scylla),
+fn open(options: &Options, kind: StoreKind) -> Result<Arc<dyn Movable>, String> {
+    match kind {
+        StoreKind::Embedded => {
+            Ok(Arc::new(Embedded::open(&options.store_directory(), &options.embedded_store()).map_err(said)?))
+        }
+        StoreKind::Scylla => {
+            let store = database::open(&options.database)?;
+            await_answers(&*store)?;
+            Ok(store)
+        }
+        StoreKind::Memory => Err("nothing is kept in memory: choose another --store".into()),
+    }
 }
 
-impl Kept {
-    fn open(options: &Options, kind: StoreKind) -> Result<Self, String> {
-        match kind {
-            StoreKind::Embedded => {
-                let store = Embedded::open(&options.store_directory(), &options.embedded_store()).map_err(said)?;
-                Ok(Self::Embedded(store))
-            }
-            StoreKind::Scylla => {
-                let store = Scylla::open(options.database.clone(), clock::wall).map_err(said)?;
-                await_answers(&store)?;
-                Ok(Self::Database(store))
-            }
-            StoreKind::Memory => Err("nothing is kept in memory: choose another --store".into()),
-        }
+/// Opens a store that has been used: opening an embedded store that does not exist would make it.
+fn open_filled(options: &Options) -> Result<Arc<dyn Movable>, String> {
+    let directory = options.store_directory();
+    if options.store == StoreKind::Embedded && !directory.is_dir() {
+        return Err(format!(
+            "there is no embedded store in {}: name its data directory with --data",
+            directory.display()
+        ));
     }
-
-    /// Opens a store that already exists. Opening an embedded store would create it, so the directory is checked first.
-    fn open_filled(options: &Options) -> Result<Self, String> {
-        let directory = options.store_directory();
-        if options.store == StoreKind::Embedded && !directory.is_dir() {
-            return Err(format!(
-                "there is no embedded store in {}: name its data directory with --data",
-                directory.display()
-            ));
-        }
-        Self::open(options, options.store)
-    }
-
-    fn end(&self) -> End<'_> {
-        match self {
-            Self::Embedded(store) => End::Embedded(store),
-            Self::Database(store) => End::Database(store),
-        }
-    }
-
-    fn close(&self) -> Result<(), String> {
-        match self {
-            Self::Embedded(store) => store.close(),
-            Self::Database(store) => store.close(),
-        }
-        .map_err(said)
-    }
+    open(options, options.store)
 }
 
 /// Runs the move and shows its progress.
@@ -160,7 +136,7 @@ fn summary(Moved { rows, left, .. }: Moved) -> String {
     }
 }
 
-fn await_answers(store: &Scylla) -> Result<(), String> {
+fn await_answers(store: &dyn Movable) -> Result<(), String> {
     for attempt in 1.. {
         match store.revocations() {
             Ok(_) => return Ok(()),

@@ -100,7 +100,7 @@ pub struct AccountChange {
 
 impl AccountChange {
     /// Sets the given fields. The store must first check that the username is free.
-    pub(crate) fn apply_to(&self, account: &mut Account, update_time: Timestamp) {
+    pub fn apply_to(&self, account: &mut Account, update_time: Timestamp) {
         let fields = [
             (&self.username, &mut account.username),
             (&self.display_name, &mut account.display_name),
@@ -146,7 +146,7 @@ impl Revocation {
     }
 
     /// The same revocation with another time.
-    pub(crate) fn at(&self, time: Timestamp) -> Self {
+    pub fn at(&self, time: Timestamp) -> Self {
         match *self {
             Self::Token { id, .. } => Self::Token { id, expires: time },
             Self::User { id, .. } => Self::User { id, issued_before: time },
@@ -174,7 +174,7 @@ impl Expiry {
 
 /// The place from which a store continues to look for expired revocations; its content is the store's own.
 #[derive(Clone, PartialEq, Eq, Debug)]
-pub struct RevocationPlace(pub(crate) Vec<u8>);
+pub struct RevocationPlace(pub Vec<u8>);
 
 /// The result of adding a credential.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]

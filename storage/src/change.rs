@@ -3,10 +3,10 @@
 //!
 //! Any of these functions may fail in the middle: the store then takes back what it has written so far.
 
-pub(crate) mod accounts;
-pub(crate) mod friends;
-pub(crate) mod groups;
-pub(crate) mod inbox;
+mod accounts;
+mod friends;
+mod groups;
+mod inbox;
 
 use engine::persist::{Admission, DirectRequest, StoreReceipt, StoreRequest};
 
@@ -14,7 +14,7 @@ use crate::rows::Rows;
 use crate::{Failure, Write, Written, not_a_write};
 
 /// Applies a write that this module handles; the others are applied by the store itself.
-pub(crate) fn apply(rows: &mut impl Rows, write: &Write) -> Result<Written, Failure> {
+pub fn apply(rows: &mut impl Rows, write: &Write) -> Result<Written, Failure> {
     Ok(match write {
         Write::Request(request) => Written::Receipt(carry_out(rows, request)?),
         Write::CreateGroup(group) => Written::GroupCreated(groups::create(rows, group)?),

@@ -30,7 +30,7 @@ pub struct FriendPlace {
 
 impl FriendPlace {
     /// The first and the last possible place, of one state or of all.
-    pub(crate) fn span(state: Option<FriendState>) -> [Self; 2] {
+    pub fn span(state: Option<FriendState>) -> [Self; 2] {
         let [first, last] = state.map_or([FriendState::Friend, FriendState::Blocked], |state| [state, state]);
         [
             Self { state: first, since: Timestamp(i64::MIN), user: UserId(Uuid::nil()) },
@@ -38,7 +38,8 @@ impl FriendPlace {
         ]
     }
 
-    pub(crate) fn friend(self) -> Friend {
+    /// The entry of the list at this place.
+    pub fn friend(self) -> Friend {
         Friend { user: self.user, state: self.state, update_time: self.since }
     }
 }
@@ -53,12 +54,13 @@ pub struct Related {
 
 /// One side of a pair.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(crate) struct Edge {
+pub struct Edge {
     pub state: FriendState,
     pub since: Timestamp,
 }
 
 impl Edge {
+    /// The place of this side in the list of friends; `user` is the other user.
     pub fn place(self, user: UserId) -> FriendPlace {
         FriendPlace { state: self.state, since: self.since, user }
     }
@@ -66,7 +68,7 @@ impl Edge {
 
 /// How many friends a user has.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
-pub(crate) struct FriendCounts {
+pub struct FriendCounts {
     pub friends: u32,
     /// Friends, and invitations in either direction.
     pub edges: u32,
@@ -83,7 +85,7 @@ impl FriendCounts {
         }
     }
 
-    pub fn has_room(self) -> bool {
+    pub(crate) fn has_room(self) -> bool {
         self.edges < FRIENDS_MAX
     }
 }

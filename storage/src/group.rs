@@ -126,14 +126,15 @@ impl From<GroupPlace> for Vec<u8> {
 
 impl GroupPlace {
     /// The place of a group: by its name without regard to case, then by its id.
-    pub(crate) fn of(group: &Group) -> Self {
+    pub fn of(group: &Group) -> Self {
         let mut bytes = begin(&fold(&group.name));
         bytes.push(0);
         bytes.extend(group.id.0.as_bytes());
         Self(bytes)
     }
 
-    pub(crate) fn as_bytes(&self) -> &[u8] {
+    /// The bytes, whose order is the order of the list.
+    pub fn as_bytes(&self) -> &[u8] {
         &self.0
     }
 }
@@ -150,7 +151,7 @@ pub struct RosterPlace {
 
 impl RosterPlace {
     /// The first and the last possible place, of one role, or of all roles except banned.
-    pub(crate) fn span(role: Option<Role>) -> [Self; 2] {
+    pub fn span(role: Option<Role>) -> [Self; 2] {
         let [first, last] = role.map_or([Role::Superadmin, Role::JoinRequest], |role| [role, role]);
         [
             Self { role: first, since: Timestamp(i64::MIN), id: Uuid::nil() },
@@ -161,12 +162,13 @@ impl RosterPlace {
 
 /// A user's role in a group, and since when.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(crate) struct Membership {
+pub struct Membership {
     pub role: Role,
     pub since: Timestamp,
 }
 
 impl Membership {
+    /// The place of this membership in a list; `id` is the user in a group's list, or the group in a user's list.
     pub fn place(self, id: Uuid) -> RosterPlace {
         RosterPlace { role: self.role, since: self.since, id }
     }
@@ -174,7 +176,7 @@ impl Membership {
 
 /// A page of groups from rows in browsing order: the matching groups, and the place to continue from if there may be
 /// more.
-pub(crate) fn browse(
+pub fn browse(
     rows: impl Iterator<Item = Result<(GroupPlace, Group), Failure>>,
     filter: &GroupFilter,
     limit: usize,
@@ -202,7 +204,7 @@ pub(crate) fn browse(
 }
 
 /// The common prefix of the places of all groups that can match the filter.
-pub(crate) fn common_beginning(filter: &GroupFilter) -> Vec<u8> {
+pub fn common_beginning(filter: &GroupFilter) -> Vec<u8> {
     let pattern = filter.name.as_deref().unwrap_or("%");
     let fixed = pattern.split('%').next().unwrap_or_default();
     begin(&fold(fixed))

@@ -11,7 +11,7 @@ pub const NOTIFICATIONS_MAX: u32 = 10_000;
 
 /// The facts that are stored about a user's notifications as a whole.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
-pub(crate) struct Inbox {
+pub struct Inbox {
     pub count: u32,
     /// The newest id that was given out, even if that notification was deleted.
     pub last: Option<NotificationId>,
@@ -23,14 +23,14 @@ pub(crate) struct Inbox {
 impl Inbox {
     /// The time of a notification that is made now. It is not before the last one's, even if a server whose clock was
     /// ahead has written that one.
-    pub fn time(&self, now: Timestamp) -> Timestamp {
+    pub(crate) fn time(&self, now: Timestamp) -> Timestamp {
         let last = self.last.and_then(|last| latest_time(MessageId(last.0)));
         // Within one millisecond the clock is more exact than the id.
         last.filter(|last| last.milliseconds() > now.milliseconds()).unwrap_or(now)
     }
 
     /// The next id: greater than every id given to this user, whatever the clock does, and the same in every store.
-    pub fn next_id(&self, user: UserId, time: Timestamp) -> Result<NotificationId, Failure> {
+    pub(crate) fn next_id(&self, user: UserId, time: Timestamp) -> Result<NotificationId, Failure> {
         let mut ids = MessageIds::after(self.last.map(|last| MessageId(last.0)));
         // This makes ids of different users differ even at the same time. It need not be secret: a user can do nothing
         // with another user's id.

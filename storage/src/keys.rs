@@ -91,10 +91,10 @@ tables! {
 
 impl Table {
     /// How many tables a store of format 1 has: the first ones.
-    pub const COUNT_OF_FORMAT_1: usize = 7;
+    pub(crate) const COUNT_OF_FORMAT_1: usize = 7;
 
     /// How many tables a store of format 2 has.
-    pub const COUNT_OF_FORMAT_2: usize = 21;
+    pub(crate) const COUNT_OF_FORMAT_2: usize = 21;
 }
 
 /// The keys of the meta table.

@@ -32,16 +32,15 @@
 
 pub mod account;
 pub mod bridge;
-mod change;
+pub mod change;
 pub mod embedded;
 pub mod friend;
 pub mod group;
 pub mod inbox;
 mod keys;
 pub mod memory;
-mod record;
-mod rows;
-pub mod scylla;
+pub mod record;
+pub mod rows;
 pub mod transfer;
 
 use std::ops::Bound;
@@ -366,7 +365,7 @@ impl Failure {
 }
 
 /// Refuses names that the key space has no room for.
-fn check_name(name: &str) -> Result<(), Failure> {
+pub fn check_name(name: &str) -> Result<(), Failure> {
     match name.len() {
         1..=NAME_BYTES_MAX => Ok(()),
         length => Err(Failure::Unfit(format!("a name of {length} bytes; 1 to {NAME_BYTES_MAX} are possible"))),
@@ -374,7 +373,7 @@ fn check_name(name: &str) -> Result<(), Failure> {
 }
 
 /// Refuses to remove so many revocations at once that other writes would wait for it.
-fn check_forgotten(revocations: &[Revocation]) -> Result<(), Failure> {
+pub fn check_forgotten(revocations: &[Revocation]) -> Result<(), Failure> {
     if revocations.len() <= FORGOTTEN_AT_ONCE_MAX {
         return Ok(());
     }
@@ -383,13 +382,13 @@ fn check_forgotten(revocations: &[Revocation]) -> Result<(), Failure> {
 }
 
 /// Queries change nothing, so they do not belong in a group of writes.
-fn not_a_write() -> Failure {
+pub fn not_a_write() -> Failure {
     Failure::Unfit("a read among the writes".into())
 }
 
 /// The range of a list between its first and last possible place that follows the place `after`. `None` if no place
 /// follows. The place may come from a client, so it can have any value.
-fn span<P: Ord>([first, last]: [P; 2], after: Option<P>) -> Option<(Bound<P>, Bound<P>)> {
+pub fn span<P: Ord>([first, last]: [P; 2], after: Option<P>) -> Option<(Bound<P>, Bound<P>)> {
     match after {
         Some(after) if after >= last => None,
         Some(after) if after >= first => Some((Bound::Excluded(after), Bound::Included(last))),

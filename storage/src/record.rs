@@ -30,18 +30,19 @@ use xxhash_rust::xxh3::xxh3_64;
 
 use crate::account::{Account, CredentialOwner, Revocation};
 
-pub use friends::{decode_edge, decode_friend_counts, encode_edge, encode_friend_counts};
-pub use groups::{
+pub(crate) use friends::{decode_edge, decode_friend_counts, encode_edge, encode_friend_counts};
+pub(crate) use groups::{
     decode_group, decode_group_name, decode_membership, encode_group, encode_group_name, encode_membership,
 };
-pub use inbox::{decode_inbox, decode_notification, encode_inbox, encode_notification};
+pub(crate) use inbox::{decode_inbox, decode_notification, encode_inbox, encode_notification};
 pub use intents::{IntentPart, Value, decode_intent, encode_intent};
-pub use leftovers::{Leftover, decode_leftover, encode_leftover};
-pub use transfer::{decode_block, decode_note, encode_block, encode_note};
+pub(crate) use leftovers::{Leftover, decode_leftover, encode_leftover};
+pub(crate) use transfer::{decode_block, encode_block};
+pub use transfer::{decode_note, encode_note};
 
 const MAGIC: [u8; 2] = *b"St";
 const VERSION: u8 = 1;
-pub const HEADER_BYTES: usize = 16;
+pub(crate) const HEADER_BYTES: usize = 16;
 
 /// The kind of a record; the fourth byte of its header.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -92,7 +93,7 @@ pub enum Damage {
 
 /// The store's record about itself.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub struct StoreMeta {
+pub(crate) struct StoreMeta {
     /// The version of the key space and of all records.
     pub format: u32,
     /// The latest epoch that was given out.
@@ -160,7 +161,7 @@ struct StoreMetaV1 {
     epoch: u64,
 }
 
-pub fn encode_message(message: &Message) -> Vec<u8> {
+pub(crate) fn encode_message(message: &Message) -> Vec<u8> {
     debug_assert!(message.persistent, "only persistent messages are stored");
     encode(
         Kind::Message,
@@ -177,7 +178,7 @@ pub fn encode_message(message: &Message) -> Vec<u8> {
 }
 
 /// The message under the key of `channel` and `id`.
-pub fn decode_message(channel: &ChannelId, id: MessageId, bytes: &[u8]) -> Result<Message, Damage> {
+pub(crate) fn decode_message(channel: &ChannelId, id: MessageId, bytes: &[u8]) -> Result<Message, Damage> {
     let record = access::<ArchivedMessageV1>(Kind::Message, bytes)?;
     let code = record.code.to_native();
     Ok(Message {
@@ -195,20 +196,20 @@ pub fn decode_message(channel: &ChannelId, id: MessageId, bytes: &[u8]) -> Resul
 }
 
 /// The sender in a message's record.
-pub fn decode_sender(bytes: &[u8]) -> Result<UserId, Damage> {
+pub(crate) fn decode_sender(bytes: &[u8]) -> Result<UserId, Damage> {
     Ok(UserId(Uuid::from_bytes(access::<ArchivedMessageV1>(Kind::Message, bytes)?.sender)))
 }
 
-pub fn encode_head(head: &ChannelHead) -> Vec<u8> {
+pub(crate) fn encode_head(head: &ChannelHead) -> Vec<u8> {
     encode(Kind::ChannelHead, &ChannelHeadV1 { id: head.id.0.into_bytes(), sequence: head.sequence.0 })
 }
 
-pub fn decode_head(bytes: &[u8]) -> Result<ChannelHead, Damage> {
+pub(crate) fn decode_head(bytes: &[u8]) -> Result<ChannelHead, Damage> {
     let record = access::<ArchivedChannelHeadV1>(Kind::ChannelHead, bytes)?;
     Ok(ChannelHead { id: MessageId(Uuid::from_bytes(record.id)), sequence: Sequence(record.sequence.to_native()) })
 }
 
-pub fn encode_account(account: &Account) -> Vec<u8> {
+pub(crate) fn encode_account(account: &Account) -> Vec<u8> {
     let account = account.clone();
     encode(
         Kind::Account,
@@ -231,7 +232,7 @@ pub fn encode_account(account: &Account) -> Vec<u8> {
     )
 }
 
-pub fn decode_account(bytes: &[u8]) -> Result<Account, Damage> {
+pub(crate) fn decode_account(bytes: &[u8]) -> Result<Account, Damage> {
     let record = access::<ArchivedAccountV1>(Kind::Account, bytes)?;
     let record: AccountV1 = rkyv::deserialize(record).map_err(malformed)?;
     Ok(Account {
@@ -252,25 +253,25 @@ pub fn decode_account(bytes: &[u8]) -> Result<Account, Damage> {
     })
 }
 
-pub fn encode_credential(owner: &CredentialOwner) -> Vec<u8> {
+pub(crate) fn encode_credential(owner: &CredentialOwner) -> Vec<u8> {
     encode(Kind::Credential, &CredentialV1 { user: owner.user.0.into_bytes(), secret: owner.secret.clone() })
 }
 
-pub fn decode_credential(bytes: &[u8]) -> Result<CredentialOwner, Damage> {
+pub(crate) fn decode_credential(bytes: &[u8]) -> Result<CredentialOwner, Damage> {
     let record = access::<ArchivedCredentialV1>(Kind::Credential, bytes)?;
     Ok(CredentialOwner { user: UserId(Uuid::from_bytes(record.user)), secret: record.secret.as_str().to_owned() })
 }
 
-pub fn encode_username(user: UserId) -> Vec<u8> {
+pub(crate) fn encode_username(user: UserId) -> Vec<u8> {
     encode(Kind::Username, &UsernameV1 { user: user.0.into_bytes() })
 }
 
-pub fn decode_username(bytes: &[u8]) -> Result<UserId, Damage> {
+pub(crate) fn decode_username(bytes: &[u8]) -> Result<UserId, Damage> {
     let record = access::<ArchivedUsernameV1>(Kind::Username, bytes)?;
     Ok(UserId(Uuid::from_bytes(record.user)))
 }
 
-pub fn encode_revocation(revocation: &Revocation) -> Vec<u8> {
+pub(crate) fn encode_revocation(revocation: &Revocation) -> Vec<u8> {
     let record = match revocation {
         Revocation::Token { id, expires } => RevocationV1::Token { id: id.into_bytes(), expires: expires.0 },
         Revocation::User { id, issued_before } => {
@@ -280,7 +281,7 @@ pub fn encode_revocation(revocation: &Revocation) -> Vec<u8> {
     encode(Kind::Revocation, &record)
 }
 
-pub fn decode_revocation(bytes: &[u8]) -> Result<Revocation, Damage> {
+pub(crate) fn decode_revocation(bytes: &[u8]) -> Result<Revocation, Damage> {
     Ok(match access::<ArchivedRevocationV1>(Kind::Revocation, bytes)? {
         ArchivedRevocationV1::Token { id, expires } => {
             Revocation::Token { id: Uuid::from_bytes(*id), expires: Timestamp(expires.to_native()) }
@@ -291,11 +292,11 @@ pub fn decode_revocation(bytes: &[u8]) -> Result<Revocation, Damage> {
     })
 }
 
-pub fn encode_meta(meta: &StoreMeta) -> Vec<u8> {
+pub(crate) fn encode_meta(meta: &StoreMeta) -> Vec<u8> {
     encode(Kind::StoreMeta, &StoreMetaV1 { format: meta.format, epoch: meta.epoch.0 })
 }
 
-pub fn decode_meta(bytes: &[u8]) -> Result<StoreMeta, Damage> {
+pub(crate) fn decode_meta(bytes: &[u8]) -> Result<StoreMeta, Damage> {
     let record = access::<ArchivedStoreMetaV1>(Kind::StoreMeta, bytes)?;
     Ok(StoreMeta { format: record.format.to_native(), epoch: Epoch(record.epoch.to_native()) })
 }
@@ -346,7 +347,7 @@ fn body(expected: Kind, bytes: &[u8]) -> Result<&[u8], Damage> {
 }
 
 /// A record's kind, and the length of its body in bytes.
-pub fn read_header(header: &[u8; HEADER_BYTES]) -> Result<(u8, usize), Damage> {
+pub(crate) fn read_header(header: &[u8; HEADER_BYTES]) -> Result<(u8, usize), Damage> {
     let [m0, m1, version, kind, l0, l1, l2, l3, ..] = *header;
     if [m0, m1] != MAGIC {
         return Err(Damage::Foreign);

@@ -16,7 +16,7 @@ use crate::inbox::Inbox;
 /// A store's rows in the middle of a group of writes. Reads see the rows written before.
 ///
 /// When a row is replaced, the caller passes the row that was there before.
-pub(crate) trait Rows {
+pub trait Rows {
     fn account(&self, id: UserId) -> Result<Option<Account>, Failure>;
     fn put_account(&mut self, account: &Account);
     fn remove_account(&mut self, id: UserId);

@@ -12,22 +12,28 @@ mod writer;
 
 use std::path::Path;
 
-use crate::Failure;
-use crate::embedded::Embedded;
-use crate::keys::Table;
-use crate::scylla::Scylla;
+use crate::{Failure, Store};
 
+pub use crate::keys::Table;
 pub use archive::read_to_the_end;
 pub(crate) use archive::{Block, Row};
-pub(crate) use item::Item;
+pub use item::Item;
 
 /// One end of a move.
 #[derive(Clone, Copy)]
 pub enum End<'a> {
-    Embedded(&'a Embedded),
-    Database(&'a Scylla),
+    Store(&'a dyn Movable),
     /// As a source: a complete export. As a target: a file that does not exist yet.
     File(&'a Path),
+}
+
+/// A store that can be either end of a move.
+pub trait Movable: Store {
+    /// This store as the source of rows.
+    fn source(&self) -> Box<dyn Source + '_>;
+
+    /// This store as the target of rows.
+    fn target(&self) -> Box<dyn Target + '_>;
 }
 
 /// The result of a move.
@@ -46,13 +52,11 @@ pub type Watch<'w> = &'w mut dyn FnMut(u64, Option<u64>);
 /// Moves everything, or what is left of an interrupted move, and counts the result.
 pub fn run(from: End<'_>, to: End<'_>, watch: Watch<'_>) -> Result<Moved, Failure> {
     let source: Box<dyn Source + '_> = match from {
-        End::Embedded(store) => Box::new(store),
-        End::Database(store) => Box::new(store),
+        End::Store(store) => store.source(),
         End::File(path) => Box::new(archive::Archive::open(path)?),
     };
     match to {
-        End::Embedded(store) => carry(&*source, &mut &*store, watch),
-        End::Database(store) => carry(&*source, &mut &*store, watch),
+        End::Store(store) => carry(&*source, &mut *store.target(), watch),
         End::File(path) => carry(&*source, &mut writer::ArchiveWriter::open(path)?, watch),
     }
 }
@@ -77,8 +81,8 @@ fn carry(source: &dyn Source, target: &mut dyn Target, watch: Watch<'_>) -> Resu
     Ok(Moved { rows: note.counts.sum(), left: note.left, before })
 }
 
-/// The source of rows.
-pub(crate) trait Source {
+/// What rows are read from.
+pub trait Source {
     /// Begins to read. No other process may change anything until the end.
     fn begin(&self) -> Result<Origin, Failure>;
 
@@ -90,8 +94,8 @@ pub(crate) trait Source {
     fn rows(&self, after: &[u8]) -> Result<Option<Page>, Failure>;
 }
 
-/// The target of rows.
-pub(crate) trait Target {
+/// What rows are written to.
+pub trait Target {
     /// How far an interrupted move into this target has come; `None` if the target is empty. Fails in all other cases.
     fn begun(&self) -> Result<Option<Note>, Failure>;
 
@@ -108,7 +112,7 @@ pub(crate) trait Target {
 }
 
 /// The identity of a source, and its state.
-pub(crate) struct Origin {
+pub struct Origin {
     pub source: String,
     /// Rises by one with every use of the source, this move included.
     pub epoch: u64,
@@ -117,8 +121,10 @@ pub(crate) struct Origin {
     pub last: u64,
 }
 
-pub(crate) struct Page {
+/// Some rows of a source.
+pub struct Page {
     pub items: Vec<Item>,
+    /// Leftovers of deleted things that were skipped on the way to these rows.
     pub left: u64,
     /// The place after these rows.
     pub place: Vec<u8>,
@@ -126,7 +132,7 @@ pub(crate) struct Page {
 
 /// How far a move has come.
 #[derive(Clone, PartialEq, Eq, Debug)]
-pub(crate) struct Note {
+pub struct Note {
     pub source: String,
     pub epoch: u64,
     pub place: Vec<u8>,
@@ -174,17 +180,18 @@ impl Note {
 
 /// Counts of rows by table.
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
-pub(crate) struct Counts([u64; Table::COUNT]);
+pub struct Counts([u64; Table::COUNT]);
 
 impl Counts {
-    pub fn of(&self, table: Table) -> u64 {
+    pub(crate) fn of(&self, table: Table) -> u64 {
         self.0[table as usize]
     }
 
-    pub fn add(&mut self, table: Table, rows: u64) {
+    pub(crate) fn add(&mut self, table: Table, rows: u64) {
         self.0[table as usize] = self.0[table as usize].saturating_add(rows);
     }
 
+    /// The rows of all tables.
     pub fn sum(&self) -> u64 {
         self.0.iter().fold(0, |sum, &rows| sum.saturating_add(rows))
     }

@@ -1,5 +1,5 @@
 //! Moves through a file: everything arrives, whatever interrupts the move, and no other file is accepted as an export.
-//! The tests of moves to a database are in `cql.rs`.
+//! The tests of moves to a database are in `storage/scylla/tests/cql.rs`.
 
 #![allow(clippy::unwrap_used, reason = "a failed step fails the test")]
 
@@ -26,7 +26,7 @@ fn filled() -> (TempDir, Embedded) {
 fn exported() -> (TempDir, PathBuf) {
     let (directory, source) = filled();
     let path = directory.path().with_extension("export");
-    transfer::run(End::Embedded(&source), End::File(&path), &mut |_, _| ()).unwrap();
+    transfer::run(End::Store(&source), End::File(&path), &mut |_, _| ()).unwrap();
     (directory, path)
 }
 
@@ -43,11 +43,11 @@ fn everything_goes_to_a_file_and_comes_back() {
     let (_directory, source) = filled();
     let (elsewhere, files) = (scratch(), scratch());
     let path = files.path().join("everything");
-    move_in_steps(End::Embedded(&source), End::File(&path));
+    move_in_steps(End::Store(&source), End::File(&path));
     let names: Vec<_> = fs::read_dir(files.path()).unwrap().map(|entry| entry.unwrap().file_name()).collect();
     assert_eq!(names, ["everything"], "nothing is left beside it");
     let target = common::open(&elsewhere);
-    move_in_steps(End::File(&path), End::Embedded(&target));
+    move_in_steps(End::File(&path), End::Store(&target));
     check_same(&source, &target);
     let given = source.next_epoch().unwrap();
     go_on(&source);
@@ -69,11 +69,11 @@ fn what_is_left_over_stays_behind() {
     }
     change(&source, 1, engine::social::group::GroupAct::Delete, 1, 40);
     let path = directory.path().with_extension("export");
-    let moved = transfer::run(End::Embedded(&source), End::File(&path), &mut |_, _| ()).unwrap();
+    let moved = transfer::run(End::Store(&source), End::File(&path), &mut |_, _| ()).unwrap();
     assert!(moved.left > 1000, "{moved:?}");
     let elsewhere = scratch();
     let target = common::open(&elsewhere);
-    let arrived = transfer::run(End::File(&path), End::Embedded(&target), &mut |_, _| ()).unwrap();
+    let arrived = transfer::run(End::File(&path), End::Store(&target), &mut |_, _| ()).unwrap();
     assert_eq!((arrived.rows, arrived.left), (moved.rows, 0));
     assert_eq!(target.head(&channel), Ok(None));
     assert_eq!(target.messages(&channel, Place::Oldest, 9), Ok(Vec::new()));
@@ -89,7 +89,7 @@ fn a_file_that_is_not_a_whole_export_changes_nothing() {
     let target = common::open(&elsewhere);
     let refuse = |bytes: &[u8], part: &str| {
         fs::write(&path, bytes).unwrap();
-        check_refused(End::File(&path), End::Embedded(&target), &[part, &path.display().to_string()]);
+        check_refused(End::File(&path), End::Store(&target), &[part, &path.display().to_string()]);
     };
     for cut in [0, 1, 15, 16, 40, whole.len() / 2, whole.len() - 1] {
         refuse(&whole[..cut], "");
@@ -102,7 +102,7 @@ fn a_file_that_is_not_a_whole_export_changes_nothing() {
     }
     refuse(b"{\"messages\": []}", "not written by Stentor");
     fs::remove_file(&path).unwrap();
-    check_refused(End::File(&path), End::Embedded(&target), &[&path.display().to_string()]);
+    check_refused(End::File(&path), End::Store(&target), &[&path.display().to_string()]);
     assert_eq!(target.account(user(1)), Ok(None));
     target.next_epoch().unwrap();
     drop(directory);
@@ -113,20 +113,20 @@ fn nothing_is_moved_over_something() {
     let (directory, path) = exported();
     let (_other, used) = filled();
     let text = path.display().to_string();
-    check_refused(End::Embedded(&used), End::File(&path), &["is there already", &text]);
-    check_refused(End::File(&path), End::Embedded(&used), &["empty one"]);
+    check_refused(End::Store(&used), End::File(&path), &["is there already", &text]);
+    check_refused(End::File(&path), End::Store(&used), &["empty one"]);
 
     // A store with an unfinished move serves no requests, and accepts no other move.
     let elsewhere = scratch();
     let target = common::open(&elsewhere);
-    interrupt(End::File(&path), End::Embedded(&target), 4);
+    interrupt(End::File(&path), End::Store(&target), 4);
     assert!(matches!(target.next_epoch(), Err(Failure::InUse(_))));
-    check_refused(End::Embedded(&used), End::Embedded(&target), &["was begun", "finish it first"]);
+    check_refused(End::Store(&used), End::Store(&target), &["was begun", "finish it first"]);
     // The same content is the same export, whatever its path.
     let renamed = path.with_extension("renamed");
     fs::rename(&path, &renamed).unwrap();
-    transfer::run(End::File(&renamed), End::Embedded(&target), &mut |_, _| ()).unwrap();
-    check_refused(End::File(&renamed), End::Embedded(&target), &["moved there already"]);
+    transfer::run(End::File(&renamed), End::Store(&target), &mut |_, _| ()).unwrap();
+    check_refused(End::File(&renamed), End::Store(&target), &["moved there already"]);
     target.next_epoch().unwrap();
     fs::remove_file(renamed).unwrap();
     drop(directory);
@@ -137,15 +137,15 @@ fn a_store_that_was_used_meanwhile_is_exported_anew() {
     let (directory, source) = filled();
     let path = directory.path().with_extension("export");
     let unfinished = directory.path().with_extension("export.unfinished");
-    interrupt(End::Embedded(&source), End::File(&path), 4);
+    interrupt(End::Store(&source), End::File(&path), 4);
     // A crash may leave any bytes after the last complete block.
     let mut torn = fs::read(&unfinished).unwrap();
     torn.extend_from_within(..30);
     fs::write(&unfinished, torn).unwrap();
     source.next_epoch().unwrap();
-    check_refused(End::Embedded(&source), End::File(&path), &["used since"]);
+    check_refused(End::Store(&source), End::File(&path), &["used since"]);
     fs::remove_file(&unfinished).unwrap();
-    transfer::run(End::Embedded(&source), End::File(&path), &mut |_, _| ()).unwrap();
+    transfer::run(End::Store(&source), End::File(&path), &mut |_, _| ()).unwrap();
     fs::remove_file(path).unwrap();
 }
 
@@ -154,17 +154,17 @@ fn an_unfinished_export_is_cut_back_to_what_is_whole() {
     let (directory, source) = filled();
     let path = directory.path().with_extension("export");
     let unfinished = directory.path().with_extension("export.unfinished");
-    interrupt(End::Embedded(&source), End::File(&path), 6);
+    interrupt(End::Store(&source), End::File(&path), 6);
     let torn = fs::read(&unfinished).unwrap();
     fs::write(&unfinished, &torn[..torn.len() - 3]).unwrap();
-    transfer::run(End::Embedded(&source), End::File(&path), &mut |_, _| ()).unwrap();
+    transfer::run(End::Store(&source), End::File(&path), &mut |_, _| ()).unwrap();
     let elsewhere = scratch();
     let target = common::open(&elsewhere);
-    transfer::run(End::File(&path), End::Embedded(&target), &mut |_, _| ()).unwrap();
+    transfer::run(End::File(&path), End::Store(&target), &mut |_, _| ()).unwrap();
     check_same(&source, &target);
     fs::remove_file(&path).unwrap();
     fs::write(&unfinished, "a letter to a friend").unwrap();
-    check_refused(End::Embedded(&source), End::File(&path), &["no unfinished export"]);
+    check_refused(End::Store(&source), End::File(&path), &["no unfinished export"]);
     assert_eq!(fs::read(&unfinished).unwrap(), b"a letter to a friend");
     fs::remove_file(unfinished).unwrap();
 }

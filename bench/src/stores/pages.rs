@@ -11,9 +11,9 @@ use hdrhistogram::Histogram;
 use runtime::clock;
 use serde::Serialize;
 use storage::embedded::{Embedded, EmbeddedOptions};
-use storage::scylla::options::ScyllaOptions;
-use storage::scylla::{Scylla, apply_schema};
 use storage::{Place, Store, Write};
+use storage_scylla::options::ScyllaOptions;
+use storage_scylla::{Scylla, apply_schema};
 use uuid::Uuid;
 
 use super::Error;

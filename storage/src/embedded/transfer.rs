@@ -11,7 +11,7 @@ use super::{Embedded, failed};
 use crate::keys::{self, Table};
 use crate::record::{self, StoreMeta};
 use crate::rows::Rows;
-use crate::transfer::{Item, Note, Origin, Page, Source, Target};
+use crate::transfer::{Item, Movable, Note, Origin, Page, Source, Target};
 use crate::{Failure, Store};
 
 /// The tables of a move, in the order of the move.
@@ -34,6 +34,16 @@ const MOVED: [Table; 13] = [
 /// The most rows of a page, and the bytes after which it ends.
 const PAGE_ROWS_MAX: usize = 4096;
 const PAGE_BYTES_MAX: usize = 4 << 20;
+
+impl Movable for Embedded {
+    fn source(&self) -> Box<dyn Source + '_> {
+        Box::new(self)
+    }
+
+    fn target(&self) -> Box<dyn Target + '_> {
+        Box::new(self)
+    }
+}
 
 impl Source for &Embedded {
     fn begin(&self) -> Result<Origin, Failure> {

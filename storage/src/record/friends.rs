@@ -19,22 +19,22 @@ struct CircleV1 {
     edges: u32,
 }
 
-pub fn encode_edge(edge: Edge) -> Vec<u8> {
+pub(crate) fn encode_edge(edge: Edge) -> Vec<u8> {
     encode(Kind::Edge, &EdgeV1 { since: edge.since.0, state: edge.state as u8 })
 }
 
-pub fn decode_edge(bytes: &[u8]) -> Result<Edge, Damage> {
+pub(crate) fn decode_edge(bytes: &[u8]) -> Result<Edge, Damage> {
     let record = access::<ArchivedEdgeV1>(Kind::Edge, bytes)?;
     let number = i32::from(record.state);
     let state = FriendState::from_number(number).ok_or(Damage::Number { what: "friend state", number })?;
     Ok(Edge { state, since: Timestamp(record.since.to_native()) })
 }
 
-pub fn encode_friend_counts(friend_counts: FriendCounts) -> Vec<u8> {
+pub(crate) fn encode_friend_counts(friend_counts: FriendCounts) -> Vec<u8> {
     encode(Kind::FriendCounts, &CircleV1 { friends: friend_counts.friends, edges: friend_counts.edges })
 }
 
-pub fn decode_friend_counts(bytes: &[u8]) -> Result<FriendCounts, Damage> {
+pub(crate) fn decode_friend_counts(bytes: &[u8]) -> Result<FriendCounts, Damage> {
     let record = access::<ArchivedCircleV1>(Kind::FriendCounts, bytes)?;
     Ok(FriendCounts { friends: record.friends.to_native(), edges: record.edges.to_native() })
 }

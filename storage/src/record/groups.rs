@@ -35,7 +35,7 @@ struct MembershipV1 {
     role: u8,
 }
 
-pub fn encode_group(group: &Group) -> Vec<u8> {
+pub(crate) fn encode_group(group: &Group) -> Vec<u8> {
     let group = group.clone();
     encode(
         Kind::Group,
@@ -56,7 +56,7 @@ pub fn encode_group(group: &Group) -> Vec<u8> {
 }
 
 /// The group under the key of `id`.
-pub fn decode_group(id: GroupId, bytes: &[u8]) -> Result<Group, Damage> {
+pub(crate) fn decode_group(id: GroupId, bytes: &[u8]) -> Result<Group, Damage> {
     let record = access::<ArchivedGroupV1>(Kind::Group, bytes)?;
     let record: GroupV1 = rkyv::deserialize(record).map_err(malformed)?;
     Ok(Group {
@@ -75,20 +75,20 @@ pub fn decode_group(id: GroupId, bytes: &[u8]) -> Result<Group, Damage> {
     })
 }
 
-pub fn encode_group_name(group: GroupId) -> Vec<u8> {
+pub(crate) fn encode_group_name(group: GroupId) -> Vec<u8> {
     encode(Kind::GroupName, &GroupNameV1 { group: group.0.into_bytes() })
 }
 
-pub fn decode_group_name(bytes: &[u8]) -> Result<GroupId, Damage> {
+pub(crate) fn decode_group_name(bytes: &[u8]) -> Result<GroupId, Damage> {
     let record = access::<ArchivedGroupNameV1>(Kind::GroupName, bytes)?;
     Ok(GroupId(Uuid::from_bytes(record.group)))
 }
 
-pub fn encode_membership(membership: Membership) -> Vec<u8> {
+pub(crate) fn encode_membership(membership: Membership) -> Vec<u8> {
     encode(Kind::Membership, &MembershipV1 { since: membership.since.0, role: membership.role as u8 })
 }
 
-pub fn decode_membership(bytes: &[u8]) -> Result<Membership, Damage> {
+pub(crate) fn decode_membership(bytes: &[u8]) -> Result<Membership, Damage> {
     let record = access::<ArchivedMembershipV1>(Kind::Membership, bytes)?;
     let number = i32::from(record.role);
     let role = Role::from_number(number).ok_or(Damage::Number { what: "role", number })?;

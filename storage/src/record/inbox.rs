@@ -31,7 +31,7 @@ struct InboxV1 {
     floor: [u8; 16],
 }
 
-pub fn encode_notification(notification: &Notification) -> Vec<u8> {
+pub(crate) fn encode_notification(notification: &Notification) -> Vec<u8> {
     encode(
         Kind::Notification,
         &NotificationV1 {
@@ -45,7 +45,7 @@ pub fn encode_notification(notification: &Notification) -> Vec<u8> {
 }
 
 /// The notification under the key of `id`.
-pub fn decode_notification(id: NotificationId, bytes: &[u8]) -> Result<Notification, Damage> {
+pub(crate) fn decode_notification(id: NotificationId, bytes: &[u8]) -> Result<Notification, Damage> {
     let record = access::<ArchivedNotificationV1>(Kind::Notification, bytes)?;
     let number = record.code.to_native();
     Ok(Notification {
@@ -58,12 +58,12 @@ pub fn decode_notification(id: NotificationId, bytes: &[u8]) -> Result<Notificat
     })
 }
 
-pub fn encode_inbox(inbox: Inbox) -> Vec<u8> {
+pub(crate) fn encode_inbox(inbox: Inbox) -> Vec<u8> {
     let bytes = |id: Option<NotificationId>| id.map_or(Uuid::nil(), |id| id.0).into_bytes();
     encode(Kind::Inbox, &InboxV1 { count: inbox.count, last: bytes(inbox.last), floor: bytes(inbox.floor) })
 }
 
-pub fn decode_inbox(bytes: &[u8]) -> Result<Inbox, Damage> {
+pub(crate) fn decode_inbox(bytes: &[u8]) -> Result<Inbox, Damage> {
     let record = access::<ArchivedInboxV1>(Kind::Inbox, bytes)?;
     let id = |bytes: [u8; 16]| Some(Uuid::from_bytes(bytes)).filter(|id| !id.is_nil()).map(NotificationId);
     Ok(Inbox { count: record.count.to_native(), last: id(record.last), floor: id(record.floor) })

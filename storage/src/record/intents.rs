@@ -56,6 +56,7 @@ pub enum Value {
     Flag(bool),
 }
 
+/// The record of one part of an intent.
 pub fn encode_intent(part: IntentPart) -> Vec<u8> {
     let IntentPart { intent, part, parts, first, rows } = part;
     let row = |(statement, values): (_, Vec<_>)| {
@@ -74,6 +75,7 @@ pub fn encode_intent(part: IntentPart) -> Vec<u8> {
     encode(Kind::Intent, &IntentV1 { intent: intent.into_bytes(), part, parts, first, rows })
 }
 
+/// The part of an intent in a record.
 pub fn decode_intent(bytes: &[u8]) -> Result<IntentPart, Damage> {
     let record = access::<ArchivedIntentV1>(Kind::Intent, bytes)?;
     let record: IntentV1 = rkyv::deserialize(record).map_err(malformed)?;

@@ -33,6 +33,7 @@ struct RowV1 {
     record: Vec<u8>,
 }
 
+/// The record of a note.
 pub fn encode_note(note: &Note) -> Vec<u8> {
     let counts = Table::ALL.map(|table| note.counts.of(table)).into();
     let note = note.clone();
@@ -40,6 +41,7 @@ pub fn encode_note(note: &Note) -> Vec<u8> {
     encode(Kind::Note, &NoteV1 { source, epoch, place, counts, left, done })
 }
 
+/// The note in a record.
 pub fn decode_note(bytes: &[u8]) -> Result<Note, Damage> {
     let record = access::<ArchivedNoteV1>(Kind::Note, bytes)?;
     let record: NoteV1 = rkyv::deserialize(record).map_err(malformed)?;
@@ -53,13 +55,13 @@ pub fn decode_note(bytes: &[u8]) -> Result<Note, Damage> {
     Ok(Note { source, epoch, place, counts, left, done })
 }
 
-pub fn encode_block(block: Block) -> Vec<u8> {
+pub(crate) fn encode_block(block: Block) -> Vec<u8> {
     let row = |(table, key, record)| RowV1 { table: table as u8, key, record };
     let rows = block.rows.into_iter().map(row).collect();
     encode(Kind::Block, &BlockV1 { number: block.number, place: block.place, left: block.left, rows })
 }
 
-pub fn decode_block(bytes: &[u8]) -> Result<Block, Damage> {
+pub(crate) fn decode_block(bytes: &[u8]) -> Result<Block, Damage> {
     let record = access::<ArchivedBlockV1>(Kind::Block, bytes)?;
     let record: BlockV1 = rkyv::deserialize(record).map_err(malformed)?;
     let row = |row: RowV1| Ok((table(usize::from(row.table))?, row.key, row.record));

@@ -17,7 +17,7 @@ use crate::record::{self, Damage};
 
 /// One row of a store. Rows that can be derived from others, such as the orders of lists, are not items.
 #[derive(Clone, PartialEq, Eq, Debug)]
-pub(crate) enum Item {
+pub enum Item {
     Account(Account),
     Credential(Credential, CredentialOwner),
     Revocation(Revocation),
@@ -34,7 +34,7 @@ pub(crate) enum Item {
 }
 
 impl Item {
-    pub fn table(&self) -> Table {
+    pub(crate) fn table(&self) -> Table {
         match self {
             Self::Account(_) => Table::Accounts,
             Self::Credential(..) => Table::Credentials,
@@ -52,7 +52,7 @@ impl Item {
         }
     }
 
-    pub fn row(&self) -> Row {
+    pub(crate) fn row(&self) -> Row {
         let (key, record) = match self {
             Self::Account(account) => (keys::account(account.id), record::encode_account(account)),
             Self::Credential(credential, owner) => (keys::credential(credential), record::encode_credential(owner)),
@@ -78,7 +78,7 @@ impl Item {
     }
 
     /// The item that a row encodes.
-    pub fn of(table: Table, key: &[u8], value: &[u8]) -> Result<Self, Failure> {
+    pub(crate) fn of(table: Table, key: &[u8], value: &[u8]) -> Result<Self, Failure> {
         let one = || uuid(key).map(UserId);
         let pair = || {
             let (one, other) = key.split_at_checked(16)?;

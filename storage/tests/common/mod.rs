@@ -2,8 +2,6 @@
 
 #![allow(dead_code, reason = "each test file uses its part")]
 
-pub mod cql;
-pub mod gate;
 pub mod moves;
 pub mod people;
 

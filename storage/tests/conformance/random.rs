@@ -6,19 +6,18 @@ use storage::account::{AccountChange, Credential, CredentialKind, Expiry, Revoca
 use storage::{Place, Store, Write};
 use uuid::Uuid;
 
-use crate::common::cql;
 use crate::common::*;
 
 /// A step of random use, with few channels, ids and names, so that steps affect each other.
 #[derive(Clone, Debug)]
-enum Step {
+pub enum Step {
     Commit(Vec<RandomWrite>),
     Page { channel: usize, place: Place, limit: usize },
     Reopen,
 }
 
 #[derive(Clone, Debug)]
-enum RandomWrite {
+pub enum RandomWrite {
     Insert { channel: usize, number: u32, sender: u32 },
     Update { channel: usize, number: u32, sender: u32, content: String },
     Remove { channel: usize, number: u32, sender: u32 },
@@ -64,7 +63,8 @@ fn writes() -> impl Strategy<Value = RandomWrite> {
     ]
 }
 
-fn steps() -> impl Strategy<Value = Step> {
+/// A step of random use.
+pub fn steps() -> impl Strategy<Value = Step> {
     prop_oneof![
         8 => prop::collection::vec(writes(), 0..12).prop_map(Step::Commit),
         6 => (0..CHANNELS.len(), places(), 0usize..NUMBERS as usize + 2)
@@ -145,8 +145,8 @@ fn compare(model: &dyn Store, other: &dyn Store, accounts: u32) {
     }
 }
 
-/// Runs the same steps on the model and on another store. A new store needs one more line below.
-fn agree_with_the_model<K: Keeper>(steps: &[Step]) {
+/// Runs the same steps on the model and on another store, which must answer in the same way.
+pub fn agree_with_the_model<K: Keeper>(steps: &[Step]) {
     let (model, mut keeper) = (InMemory::begin(), K::begin());
     let mut accounts = 0;
     for step in steps {
@@ -167,22 +167,4 @@ fn agree_with_the_model<K: Keeper>(steps: &[Step]) {
     compare(model.store(), keeper.store(), accounts);
     keeper.reopen();
     compare(model.store(), keeper.store(), accounts);
-}
-
-proptest! {
-    #![proptest_config(ProptestConfig { cases: 32, max_shrink_iters: 200, ..ProptestConfig::default() })]
-
-    #[test]
-    fn the_embedded_keeper_agrees_with_the_model(steps in prop::collection::vec(steps(), 1..40)) {
-        agree_with_the_model::<OnDisk>(&steps);
-    }
-}
-
-proptest! {
-    #![proptest_config(ProptestConfig { cases: 8, max_shrink_iters: 20, ..ProptestConfig::default() })]
-
-    #[test]
-    fn the_keeper_in_a_cluster_agrees_with_the_model(steps in prop::collection::vec(steps(), 1..30)) {
-        cql::with_node(|| agree_with_the_model::<cql::OnCql>(&steps));
-    }
 }

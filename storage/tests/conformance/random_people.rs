@@ -11,7 +11,6 @@ use proptest::prelude::*;
 use storage::group::{Group, GroupEdit};
 use storage::{Store, Write};
 
-use crate::common::cql;
 use crate::common::people::*;
 use crate::common::*;
 
@@ -22,14 +21,14 @@ const GROUPS: u32 = 5;
 const NAMES: [&str; 4] = ["one", "One", "two", "üne"];
 
 #[derive(Clone, Debug)]
-enum Step {
+pub enum Step {
     Commit(Vec<Act>),
     Reopen,
 }
 
 /// One write, by numbers.
 #[derive(Clone, Debug)]
-enum Act {
+pub enum Act {
     Make { creator: u32, name: usize, open: bool, seats: u32 },
     Edit { group: u32, actor: u32, name: Option<usize>, open: Option<bool> },
     Group { group: u32, actor: u32, kind: u8, named: Vec<u32> },
@@ -73,7 +72,7 @@ fn acts() -> impl Strategy<Value = Act> {
     ]
 }
 
-fn steps() -> impl Strategy<Value = Vec<Step>> {
+pub fn steps() -> impl Strategy<Value = Vec<Step>> {
     let step = prop_oneof![
         12 => prop::collection::vec(acts(), 1..8).prop_map(Step::Commit),
         1 => Just(Step::Reopen),
@@ -199,7 +198,8 @@ fn group_act(kind: u8, named: Vec<UserId>) -> GroupAct {
     }
 }
 
-fn agree_with_the_model<K: Keeper>(steps: &[Step]) {
+/// Runs the same steps on the model and on another store, which must answer in the same way.
+pub fn agree_with_the_model<K: Keeper>(steps: &[Step]) {
     let (model, mut other) = (World::<InMemory>::of(USERS_AT_FIRST), World::<K>::of(USERS_AT_FIRST));
     let mut scribe = Scribe { time: 0, places: 0, groups: 0, gone: HashSet::new() };
     for step in steps {
@@ -219,22 +219,4 @@ fn agree_with_the_model<K: Keeper>(steps: &[Step]) {
     other.keeper.reopen();
     compare(model.store(), other.store(), GROUPS, USERS);
     check_sound(other.store(), GROUPS, USERS);
-}
-
-proptest! {
-    #![proptest_config(ProptestConfig { cases: std::env::var("RANDOM_CASES").map_or(48, |cases| cases.parse().unwrap()), max_shrink_iters: 400, ..ProptestConfig::default() })]
-
-    #[test]
-    fn the_embedded_keeper_agrees_with_the_model(steps in steps()) {
-        agree_with_the_model::<OnDisk>(&steps);
-    }
-}
-
-proptest! {
-    #![proptest_config(ProptestConfig { cases: 6, max_shrink_iters: 10, ..ProptestConfig::default() })]
-
-    #[test]
-    fn the_keeper_in_a_cluster_agrees_with_the_model(steps in steps()) {
-        cql::with_node(|| agree_with_the_model::<cql::OnCql>(&steps));
-    }
 }

@@ -542,7 +542,7 @@ fn export_of(writes: &[Write]) -> Vec<u8> {
         (directory.path().join("export"), EmbeddedOptions { free_bytes_min: 0, ..Default::default() });
     let store = Embedded::open(&directory.path().join("store"), &options).expect("a new store");
     store.commit(writes).expect("a store that works");
-    transfer::run(End::Embedded(&store), End::File(&path), &mut |_, _| ()).expect("a disk with room");
+    transfer::run(End::Store(&store), End::File(&path), &mut |_, _| ()).expect("a disk with room");
     let mut bytes = std::fs::read(&path).expect("our own file");
     // The store's path is replaced, because it differs from run to run.
     let place = directory.path().canonicalize().expect("our own directory");

@@ -1,0 +1,81 @@
+//! In place of `database.rs` in a program that is built without the cargo feature `scylla`: there are no options of a
+//! database, and whatever needs one fails with advice.
+
+use std::sync::Arc;
+
+use clap::Args;
+use serde::{Deserialize, Deserializer};
+use storage::transfer::Movable;
+
+use crate::options::OptionsError;
+
+const ADVICE: &str = "this program was built without the driver of ScyllaDB and Cassandra; \
+                      build it with `cargo build --release -p gateway --features scylla`";
+
+/// Nothing can be said of a database.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct DatabaseOptions;
+
+/// No flags.
+#[derive(Args, Debug, Default)]
+pub(crate) struct DatabaseFlags {}
+
+/// The section `[database]` of the configuration file, which is always refused.
+#[derive(Debug)]
+pub(crate) enum DatabaseFile {}
+
+impl<'de> Deserialize<'de> for DatabaseFile {
+    fn deserialize<D: Deserializer<'de>>(_: D) -> Result<Self, D::Error> {
+        Err(serde::de::Error::custom(ADVICE))
+    }
+}
+
+impl DatabaseFlags {
+    pub fn over(self, _: Option<DatabaseFile>) -> Result<DatabaseOptions, OptionsError> {
+        Ok(DatabaseOptions)
+    }
+}
+
+/// Fails with advice.
+pub fn open(_: &DatabaseOptions) -> Result<Arc<dyn Movable>, String> {
+    Err(ADVICE.into())
+}
+
+/// Nowhere: no database was opened.
+pub fn place(_: &DatabaseOptions) -> String {
+    "nowhere".into()
+}
+
+/// Fails with advice.
+pub fn tables(_: &DatabaseOptions) -> Result<String, String> {
+    Err(ADVICE.into())
+}
+
+/// Fails with advice.
+pub fn apply_schema(_: &DatabaseOptions) -> Result<String, String> {
+    Err(ADVICE.into())
+}
+
+#[cfg(test)]
+mod tests {
+    use std::ffi::OsString;
+
+    use super::*;
+    use crate::options::{Options, StoreKind};
+
+    fn parse(arguments: &[&str]) -> Result<Options, OptionsError> {
+        Options::from_arguments(std::iter::once("stentor").chain(arguments.iter().copied()).map(OsString::from))
+    }
+
+    #[test]
+    fn who_asks_for_a_database_is_told_how_to_get_it() {
+        let options = parse(&["--store", "scylla"]).unwrap();
+        assert_eq!(options.store, StoreKind::Scylla);
+        assert_eq!(open(&options.database).err().as_deref(), Some(ADVICE));
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("stentor.toml");
+        std::fs::write(&path, "[database]\nnodes = ['db:1']\n").unwrap();
+        let error = parse(&["--config", path.to_str().unwrap()]).unwrap_err().to_string();
+        assert!(error.contains(ADVICE), "{error}");
+    }
+}

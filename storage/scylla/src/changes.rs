@@ -1,0 +1,164 @@
+//! Carries out changes of accounts, groups, friends and notifications, each when its turn comes. A change is decided on a
+//! draft. If another change took what the draft was decided on, it is decided again.
+
+use std::sync::Arc;
+use std::time::Instant;
+
+use engine::persist::{StoreReceipt, StoreRequest};
+use storage::{Answer, Failure, Write, Written};
+
+use crate::change_scheduler::{Turn, footprint};
+use crate::channel::Channel;
+use crate::cluster_store::ClusterStore;
+use crate::draft::{Draft, Ending};
+use crate::intents::Whole;
+use crate::link::{by, in_time};
+
+/// How often a change is decided again if another change takes a name or a seat that it needs.
+const DECISIONS_MAX: usize = 3;
+
+/// The result of one decision about a change.
+enum Decided {
+    Done(Result<Written, Failure>),
+    /// It touches more than it declared: decide it again, alone.
+    Alone,
+    /// Another change took a name or a seat meanwhile: decide it again.
+    Again,
+    /// It failed, and the part that the database may have must be undone.
+    Unsettled(Failure, Whole),
+}
+
+impl ClusterStore {
+    /// Carries out a change that needs no channel's lane.
+    pub fn begin_change(self: &Arc<Self>, write: Write, answer: Answer, deadline: Instant, turn: Turn) {
+        let store = self.clone();
+        self.link.runtime().spawn(async move {
+            let come = tokio::time::timeout_at(deadline.into(), turn.come()).await;
+            if come.is_err() {
+                answer(Err(Failure::Passing("the database has not answered in time".into())));
+                // The changes behind this one must still wait for those before it.
+                return turn.come().await;
+            }
+            let (done, left) = store.change(None, write, deadline).await;
+            answer(done);
+            if let Some(left) = left {
+                store.intents.settle(left).await;
+            }
+        });
+    }
+
+    /// Carries out a change in its channel's lane.
+    pub async fn change_in_lane(
+        self: &Arc<Self>,
+        channel: &Arc<Channel>,
+        write: Write,
+        answer: Answer,
+        deadline: Instant,
+        turn: Turn,
+    ) {
+        let come = tokio::time::timeout_at(deadline.into(), turn.come()).await;
+        let ready = in_time(deadline).and_then(|()| channel.check_settled());
+        if come.is_err() || ready.is_err() {
+            answer(Err(ready
+                .err()
+                .unwrap_or_else(|| Failure::Passing("the database has not answered in time".into()))));
+            self.link.runtime().spawn(async move { turn.come().await });
+            return;
+        }
+        let (done, left) = self.change(Some(channel.clone()), write, deadline).await;
+        channel.version.fetch_add(1, std::sync::atomic::Ordering::AcqRel);
+        if let Some(left) = left {
+            let store = self.clone();
+            channel.settle_later(&self.link, async move {
+                store.intents.settle(left).await;
+                turn
+            });
+        }
+        answer(done);
+    }
+
+    async fn change(
+        self: &Arc<Self>,
+        channel: Option<Arc<Channel>>,
+        write: Write,
+        deadline: Instant,
+    ) -> (Result<Written, Failure>, Option<Whole>) {
+        if let Err(failure) = self.check() {
+            return (Err(failure), None);
+        }
+        let write = Arc::new(write);
+        let (mut alone, mut decisions) = (false, 0);
+        loop {
+            // Held until the decision is carried out.
+            let held = by(deadline, async {
+                let locks = &self.change_scheduler.carrying_out;
+                let alone = if alone { Some(locks.write().await) } else { None };
+                Ok((if alone.is_none() { Some(locks.read().await) } else { None }, alone))
+            });
+            let _held = match held.await {
+                Ok(held) => held,
+                Err(failure) => return (Err(failure), None),
+            };
+            let (store, channel, write) = (self.clone(), channel.clone(), write.clone());
+            let decided = tokio::task::spawn_blocking(move || store.decide(channel, &write, alone, deadline)).await;
+            match decided {
+                Ok(Decided::Done(done)) => return (done, None),
+                Ok(Decided::Unsettled(failure, left)) => return (Err(failure), Some(left)),
+                Ok(Decided::Alone) => alone = true,
+                Ok(Decided::Again) if decisions < DECISIONS_MAX => decisions += 1,
+                Ok(Decided::Again) => {
+                    return (Err(Failure::Passing("others change the same again and again".into())), None);
+                }
+                Err(error) => return (Err(Failure::Broken(format!("a change has panicked: {error}"))), None),
+            }
+        }
+    }
+
+    /// Runs on a thread that may block, because the rules read rows one by one.
+    fn decide(
+        self: &Arc<Self>,
+        channel: Option<Arc<Channel>>,
+        write: &Write,
+        alone: bool,
+        deadline: Instant,
+    ) -> Decided {
+        if let Write::Request(question) = write
+            && !question.is_write()
+        {
+            return Decided::Done(storage::bridge::look_up(&self.view(deadline), question).map(Written::Receipt));
+        }
+        let mut draft = Draft::new(self, channel, footprint(write), alone, deadline);
+        match draft.apply(write) {
+            Ok(written) => match draft.commit() {
+                Ending::Done => {
+                    self.after_change(write, &written);
+                    Decided::Done(Ok(written))
+                }
+                Ending::Again => Decided::Again,
+                Ending::Failed(failure) => Decided::Done(Err(failure)),
+                Ending::Unsettled(failure, left) => Decided::Unsettled(failure, left),
+            },
+            Err(_) if draft.is_about_more() => Decided::Alone,
+            Err(failure) => Decided::Done(Err(failure)),
+        }
+    }
+
+    /// Starts the clean-up after a deletion.
+    fn after_change(self: &Arc<Self>, write: &Write, written: &Written) {
+        let swept = match (write, written) {
+            (
+                Write::Request(StoreRequest::ChangeGroup { .. }),
+                Written::Receipt(StoreReceipt::GroupChanged(Ok(outcome))),
+            ) => outcome.deleted,
+            (Write::DeleteAccount { .. }, Written::AccountDeleted(deleted)) => *deleted,
+            (Write::FinishDeparture { user }, _) => {
+                self.authors.forget(*user);
+                false
+            }
+            _ => false,
+        };
+        if swept {
+            self.link.runtime().block_on(self.sweep_at_once());
+        }
+    }
+}

@@ -1,0 +1,462 @@
+//! The cached knowledge about a channel's partitions: which buckets exist, how full the newest is, where history ends.
+//!
+//! A bucket's number is the millisecond at which it begins. A message is in the latest bucket that begins no later than
+//! its id's millisecond. So the id alone says where a message is, once the channel's buckets are known. The buckets are
+//! few, are only ever added to, and are cached here.
+
+use std::collections::HashMap;
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Instant;
+
+use engine::id::{ChannelId, ChannelKind, Epoch, MessageId, Sequence};
+use engine::message::Message;
+use engine::persist::ChannelHead;
+use storage::Failure;
+use uuid::Uuid;
+
+use crate::link::{Link, Mutation, by};
+use crate::mutations::put_message;
+use crate::options::BucketBounds;
+use crate::outcome::Missed;
+use crate::queue::Queue;
+use crate::statements::{Statement, big, int, text};
+
+/// Channels whose buckets are cached: some hundred bytes each, and eight more per bucket.
+const CHANNELS_MAX: usize = 32 * 1024;
+
+/// The index groups buckets into spans (epochs) by dropping this many low bits of a bucket's number: 24.9 days.
+const EPOCH_BITS: u32 = 31;
+
+/// One channel's cached knowledge, and its lane.
+pub struct Channel {
+    pub id: ChannelId,
+    /// Loaded when it is first needed. The lock is held during the load, so that it is loaded once.
+    known: tokio::sync::Mutex<Option<Known>>,
+    /// Rises with each answer to a write. A read is shared only by callers that asked for it at the same version.
+    pub version: AtomicU64,
+    /// Failed writes that may have left rows. The rows must be put right before any read or write in this
+    /// channel.
+    pub unsettled: AtomicUsize,
+    pub queue: Mutex<Queue>,
+    /// Wakes the lane when a full batch of jobs waits.
+    pub full: tokio::sync::Notify,
+}
+
+#[derive(Clone, Debug)]
+pub struct Known {
+    /// When each bucket begins, rising.
+    pub starts: Arc<Vec<i64>>,
+    pub head: Option<ChannelHead>,
+    pub fill: Fill,
+}
+
+/// What the newest bucket holds, removed messages included.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct Fill {
+    pub rows: u32,
+    pub bytes: u64,
+}
+
+/// The bucket of a new message.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Home {
+    /// An existing bucket.
+    In(i64),
+    /// A bucket that must be begun first.
+    New(i64),
+}
+
+impl Known {
+    /// The bucket of messages of this millisecond, if there is one.
+    pub fn bucket_of(&self, ms: i64) -> Option<i64> {
+        bucket_of(&self.starts, ms)
+    }
+
+    /// The bucket of a new message.
+    pub fn home_of(&self, id: MessageId, bounds: &BucketBounds) -> Home {
+        let ms = milliseconds(id);
+        match (self.starts.last(), self.bucket_of(ms)) {
+            (_, None) => Home::New(ms),
+            (Some(&newest), Some(bucket)) if bucket == newest => {
+                // All messages of one millisecond stay together.
+                let splits = self.head.is_none_or(|head| milliseconds(head.id) < ms) && newest < ms;
+                if splits && self.is_full(ms - newest, bounds) { Home::New(ms) } else { Home::In(newest) }
+            }
+            (_, Some(bucket)) => Home::In(bucket),
+        }
+    }
+
+    fn is_full(&self, age_ms: i64, bounds: &BucketBounds) -> bool {
+        let Fill { rows, bytes } = self.fill;
+        let beyond = |factor: u32| {
+            rows >= bounds.rows.saturating_mul(factor) || bytes >= bounds.bytes.saturating_mul(u64::from(factor))
+        };
+        age_ms >= bounds.age_ms || beyond(bounds.hard_factor) || (age_ms >= bounds.young_ms && beyond(1))
+    }
+
+    /// Counts a message that is about to be written.
+    pub fn count(&mut self, bucket: i64, head: ChannelHead, bytes: usize) {
+        if self.starts.last() == Some(&bucket) {
+            self.fill.rows = self.fill.rows.saturating_add(1);
+            self.fill.bytes += bytes as u64;
+            self.head = Some(self.head.filter(|kept| kept.id >= head.id).unwrap_or(head));
+        }
+    }
+
+    fn begin(&mut self, bucket: i64) {
+        let starts = Arc::make_mut(&mut self.starts);
+        let place = starts.partition_point(|&start| start < bucket);
+        starts.insert(place, bucket);
+        if place + 1 == starts.len() {
+            self.fill = Fill::default();
+        }
+    }
+
+    /// The row that says where history ends and how full the newest bucket is; it is written with that bucket's
+    /// messages.
+    pub fn head_row(&self, channel: &ChannelId, bucket: i64) -> Option<Mutation> {
+        let head = self.head.filter(|_| self.starts.last() == Some(&bucket))?;
+        Some(Mutation::new(
+            Statement::SetHead,
+            [
+                crate::statements::id(head.id.0),
+                big(head.sequence.0 as i64),
+                int(i32::try_from(self.fill.rows).unwrap_or(i32::MAX)),
+                big(self.fill.bytes as i64),
+                text(channel.as_str()),
+                big(bucket),
+            ],
+        ))
+    }
+}
+
+/// The latest of the rising starts that is no later than `ms`.
+pub fn bucket_of(starts: &[i64], ms: i64) -> Option<i64> {
+    let later = starts.partition_point(|&start| start <= ms);
+    later.checked_sub(1).map(|place| starts[place])
+}
+
+pub fn milliseconds(id: MessageId) -> i64 {
+    (id.0.as_u128() >> 80) as i64
+}
+
+fn epoch_of(bucket: i64) -> i32 {
+    (bucket >> EPOCH_BITS) as i32
+}
+
+impl Channel {
+    fn new(id: ChannelId) -> Self {
+        Self {
+            id,
+            known: tokio::sync::Mutex::new(None),
+            version: AtomicU64::new(0),
+            unsettled: AtomicUsize::new(0),
+            queue: Mutex::default(),
+            full: tokio::sync::Notify::new(),
+        }
+    }
+
+    /// What is known; loads it if needed.
+    pub async fn known(&self, link: &Link) -> Result<Known, Failure> {
+        let mut known = self.known.lock().await;
+        if let Some(known) = &*known {
+            return Ok(known.clone());
+        }
+        Ok(known.insert(self.load(link).await?).clone())
+    }
+
+    /// Replaces what is known. Only the channel's lane calls this.
+    pub async fn learn(&self, new: Known) {
+        *self.known.lock().await = Some(new);
+    }
+
+    /// Drops what is known: it must be loaded again.
+    pub async fn forget(&self) {
+        *self.known.lock().await = None;
+    }
+
+    async fn load(&self, link: &Link) -> Result<Known, Failure> {
+        let epochs: Vec<(i32,)> = link.rows(Statement::Epochs, vec![text(self.id.as_str())]).await?;
+        let mut starts: Vec<i64> = Vec::new();
+        for (epoch,) in epochs {
+            let values = vec![text(self.id.as_str()), int(epoch)];
+            starts.extend(link.rows::<(i64,)>(Statement::Buckets, values).await?.into_iter().map(|(bucket,)| bucket));
+        }
+        starts.sort_unstable();
+        let mut known = Known { starts: Arc::new(starts), head: None, fill: Fill::default() };
+        // A bucket that was begun and never written to has no head: look in the one before it.
+        for (place, &bucket) in known.starts.clone().iter().rev().enumerate() {
+            type Row = (Option<Uuid>, Option<i64>, Option<i32>, Option<i64>, Option<i64>);
+            let values = vec![text(self.id.as_str()), big(bucket)];
+            let row: Option<Row> = link.row(Statement::Head, values).await?;
+            if let Some((Some(id), Some(sequence), rows, bytes, written)) = row {
+                link.clock.pass(written.unwrap_or(0));
+                known.head = Some(ChannelHead { id: MessageId(id), sequence: Sequence(sequence as u64) });
+                if place == 0 {
+                    known.fill = Fill { rows: rows.unwrap_or(0) as u32, bytes: bytes.unwrap_or(0) as u64 };
+                }
+                break;
+            }
+        }
+        Ok(known)
+    }
+
+    /// The bucket of a new message; begins it if needed.
+    pub async fn home(
+        &self,
+        link: &Link,
+        known: &mut Known,
+        message: &Message,
+        epoch: Epoch,
+        deadline: Instant,
+    ) -> Result<i64, Failure> {
+        if message.id.0.get_version_num() != 7 {
+            return Err(Failure::Unfit(format!("{} is no id of a message", message.id)));
+        }
+        match known.home_of(message.id, &bounds_of(link, &self.id)) {
+            Home::In(bucket) => Ok(bucket),
+            Home::New(bucket) => {
+                by(deadline, self.begin_bucket(link, known, bucket, epoch, deadline)).await?;
+                Ok(bucket)
+            }
+        }
+    }
+
+    /// Begins a bucket: adds it to the index first, then makes it the channel's newest. A crash in between leaves an
+    /// empty bucket.
+    pub async fn begin_bucket(
+        &self,
+        link: &Link,
+        known: &mut Known,
+        bucket: i64,
+        epoch: Epoch,
+        deadline: Instant,
+    ) -> Result<(), Failure> {
+        let ttl = index_ttl(link, &self.id);
+        let channel = || text(self.id.as_str());
+        let epoch_row = Mutation::new(Statement::PutEpoch, [channel(), int(epoch_of(bucket)), int(ttl)]);
+        let bucket_row = Mutation::new(Statement::PutBucket, [channel(), int(epoch_of(bucket)), big(bucket), int(ttl)]);
+        for row in [epoch_row, bucket_row] {
+            let together = scylla::statement::batch::BatchType::Unlogged;
+            let written = link.write(&[row], together, deadline).await;
+            written.map_err(|missed: Missed| missed.failure())?;
+        }
+        if known.starts.last().is_none_or(|&newest| newest < bucket) {
+            self.move_head(link, bucket, epoch, deadline).await?;
+        }
+        known.begin(bucket);
+        self.learn(known.clone()).await;
+        Ok(())
+    }
+
+    /// Makes a bucket the newest, unless a server with a later epoch has taken the channel.
+    async fn move_head(&self, link: &Link, bucket: i64, epoch: Epoch, deadline: Instant) -> Result<(), Failure> {
+        let ours = i64::try_from(epoch.0).unwrap_or(i64::MAX);
+        let look = || link.decided_row::<(i64, i64)>(Statement::Channel, vec![text(self.id.as_str())]);
+        let found = look().await?;
+        let mutation = match found {
+            Some((owner, _)) if owner > ours => return Err(overtaken(&self.id, owner)),
+            Some((_, newest)) if newest >= bucket => return Ok(()),
+            Some((owner, newest)) => Mutation::new(
+                Statement::MoveChannel,
+                [big(ours), big(bucket), text(self.id.as_str()), big(owner), big(newest)],
+            ),
+            None => Mutation::new(Statement::ClaimChannel, [text(self.id.as_str()), big(ours), big(bucket)]),
+        };
+        let moved = || async { Ok(look().await? == Some((ours, bucket))) };
+        match link.decide(&mutation, deadline, moved).await {
+            Ok(true) => Ok(()),
+            Ok(false) => Err(overtaken(&self.id, i64::MAX)),
+            Err(missed) => Err(missed.failure()),
+        }
+    }
+
+    /// Runs `settled`, which makes the database agree with the answer; until it ends, the channel waits. The future's
+    /// result is dropped last.
+    pub fn settle_later<T: Send>(self: &Arc<Self>, link: &Link, settled: impl Future<Output = T> + Send + 'static) {
+        self.unsettled.fetch_add(1, Ordering::AcqRel);
+        let channel = self.clone();
+        link.runtime().spawn(async move {
+            let _until_the_end = settled.await;
+            channel.forget().await;
+            channel.unsettled.fetch_sub(1, Ordering::AcqRel);
+        });
+    }
+
+    pub fn check_settled(&self) -> Result<(), Failure> {
+        if self.unsettled.load(Ordering::Acquire) == 0 {
+            return Ok(());
+        }
+        Err(Failure::Passing("the channel waits until it is known what the database has of a failed write".into()))
+    }
+}
+
+fn overtaken(channel: &ChannelId, owner: i64) -> Failure {
+    Failure::Final(format!("another server has taken over {channel}: its epoch is {owner}"))
+}
+
+/// For how many seconds messages of a channel are kept; 0: for ever.
+pub fn retention_seconds(link: &Link, channel: &ChannelId) -> i64 {
+    let retention = link.options().retention;
+    let kept = match channel.kind() {
+        ChannelKind::Room(_) => retention.room,
+        ChannelKind::Group(_) => retention.group,
+        ChannelKind::Direct(..) => retention.direct,
+    };
+    kept.map_or(0, |kept| i64::try_from(kept.as_secs()).unwrap_or(i64::MAX).max(1))
+}
+
+/// Seconds until a message of this time expires; 0: never.
+fn remaining_seconds(link: &Link, channel: &ChannelId, create_ns: i64) -> i32 {
+    let kept = retention_seconds(link, channel);
+    if kept == 0 {
+        return 0;
+    }
+    // A message's time may be ahead of the clock. That does not make it live longer.
+    let age = (link.clock.now_us() - create_ns / 1_000).max(0) / 1_000_000;
+    i32::try_from((kept - age).clamp(1, TTL_MAX)).unwrap_or(i32::MAX)
+}
+
+/// The row of a message, which expires as its channel's messages do.
+pub fn message_row(link: &Link, message: &Message, bucket: i64) -> Mutation {
+    put_message(message, bucket, remaining_seconds(link, &message.channel, message.create_time.0))
+}
+
+/// Where history ends, if this is the newest message.
+pub fn place_of(message: &Message) -> ChannelHead {
+    ChannelHead { id: message.id, sequence: message.sequence }
+}
+
+/// Roughly the bytes that a message adds to its partition.
+pub fn bytes_of(message: &Message) -> usize {
+    const REST: usize = 100;
+    REST + message.content.len() + message.username.len()
+}
+
+/// The longest time to live that both servers (Cassandra and ScyllaDB) accept: twenty years.
+const TTL_MAX: i64 = 20 * 365 * 24 * 3600;
+
+/// Time to live of the index rows. It exceeds that of the last message that may be written into the bucket.
+fn index_ttl(link: &Link, channel: &ChannelId) -> i32 {
+    match retention_seconds(link, channel) {
+        0 => 0,
+        kept => {
+            let more = bucket_age_ms(link, channel) / 1_000 + 24 * 3600;
+            i32::try_from((kept + more).min(TTL_MAX)).unwrap_or(i32::MAX)
+        }
+    }
+}
+
+/// The age at which a bucket is closed: if messages expire, at most a tenth of the retention, so that whole partitions
+/// expire.
+fn bucket_age_ms(link: &Link, channel: &ChannelId) -> i64 {
+    let age = link.options().buckets.age_ms;
+    match retention_seconds(link, channel) {
+        0 => age,
+        kept => age.min((kept.saturating_mul(100)).max(1)),
+    }
+}
+
+/// The bounds of a channel's buckets.
+pub fn bounds_of(link: &Link, channel: &ChannelId) -> BucketBounds {
+    BucketBounds { age_ms: bucket_age_ms(link, channel), ..link.options().buckets }
+}
+
+/// The cached channels: those used lately, and all that are in use.
+#[derive(Default)]
+pub struct Channels {
+    generations: Mutex<[HashMap<ChannelId, Arc<Channel>>; 2]>,
+}
+
+impl Channels {
+    pub fn get(&self, id: &ChannelId) -> Arc<Channel> {
+        let mut generations = self.generations.lock().unwrap_or_else(PoisonError::into_inner);
+        let [young, old] = &mut *generations;
+        if let Some(channel) = young.get(id) {
+            return channel.clone();
+        }
+        if young.len() >= CHANNELS_MAX / 2 {
+            let mut retired = std::mem::take(young);
+            // A channel must have only one lane: a channel in use keeps its object.
+            young.extend(old.drain().filter(|(_, channel)| in_use(channel)));
+            std::mem::swap(old, &mut retired);
+        }
+        let channel = old.remove(id).unwrap_or_else(|| Arc::new(Channel::new(id.clone())));
+        young.insert(id.clone(), channel.clone());
+        channel
+    }
+}
+
+fn in_use(channel: &Arc<Channel>) -> bool {
+    Arc::strong_count(channel) > 1
+        || channel.unsettled.load(Ordering::Acquire) > 0
+        || channel.queue.lock().unwrap_or_else(PoisonError::into_inner).running
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn id(ms: i64) -> MessageId {
+        MessageId(Uuid::from_u128((ms as u128) << 80 | 7 << 76 | 0b10 << 62))
+    }
+
+    fn known(starts: &[i64], head: i64, rows: u32) -> Known {
+        let head = ChannelHead { id: id(head), sequence: Sequence(1) };
+        Known { starts: Arc::new(starts.to_vec()), head: Some(head), fill: Fill { rows, bytes: 0 } }
+    }
+
+    #[test]
+    fn a_message_lies_in_the_latest_bucket_that_has_begun() {
+        for (ms, expected) in [(9, None), (10, Some(10)), (19, Some(10)), (20, Some(20)), (99, Some(20))] {
+            assert_eq!(bucket_of(&[10, 20], ms), expected, "{ms}");
+        }
+        assert_eq!(bucket_of(&[], 5), None);
+    }
+
+    #[test]
+    fn buckets_are_closed_by_size_and_age() {
+        let bounds = BucketBounds { rows: 10, bytes: 1000, young_ms: 100, hard_factor: 4, age_ms: 1000 };
+        let check = |known: &Known, ms, expected| assert_eq!(known.home_of(id(ms), &bounds), expected, "{ms}");
+        check(&known(&[10, 20], 30, 9), 150, Home::In(20));
+        check(&known(&[10, 20], 30, 10), 119, Home::In(20));
+        check(&known(&[10, 20], 30, 10), 120, Home::New(120));
+        check(&known(&[10, 20], 30, 40), 31, Home::New(31));
+        check(&known(&[10, 20], 30, 40), 30, Home::In(20));
+        check(&known(&[10, 20], 30, 40), 15, Home::In(10));
+        check(&known(&[10, 20], 30, 1), 1020, Home::New(1020));
+        check(&known(&[10, 20], 30, 1), 5, Home::New(5));
+        let mut bytes = known(&[20], 30, 1);
+        bytes.fill.bytes = 1000;
+        check(&bytes, 120, Home::New(120));
+        check(&Known { starts: Arc::default(), head: None, fill: Fill::default() }, 7, Home::New(7));
+    }
+
+    #[test]
+    fn a_bucket_begun_before_the_others_is_not_the_newest() {
+        let mut kept = known(&[20], 30, 5);
+        kept.begin(10);
+        assert_eq!((&**kept.starts, kept.fill.rows), (&[10, 20][..], 5));
+        kept.begin(40);
+        assert_eq!((&**kept.starts, kept.fill.rows), (&[10, 20, 40][..], 0));
+        kept.count(40, ChannelHead { id: id(41), sequence: Sequence(9) }, 7);
+        kept.count(10, ChannelHead { id: id(11), sequence: Sequence(3) }, 7);
+        assert_eq!(kept.head.map(|head| head.sequence), Some(Sequence(9)));
+        assert_eq!(kept.fill, Fill { rows: 1, bytes: 7 });
+        assert!(kept.head_row(&ChannelId::room("a").unwrap(), 10).is_none());
+    }
+
+    #[test]
+    fn channels_in_use_stay_the_same() {
+        let channels = Channels::default();
+        let lobby = ChannelId::room("lobby").unwrap();
+        let kept = channels.get(&lobby);
+        for number in 0..2 * CHANNELS_MAX {
+            channels.get(&ChannelId::room(&number.to_string()).unwrap());
+        }
+        assert!(Arc::ptr_eq(&kept, &channels.get(&lobby)));
+        let generations = channels.generations.lock().unwrap();
+        assert!(generations[0].len() + generations[1].len() <= CHANNELS_MAX + 2);
+    }
+}

@@ -1,0 +1,145 @@
+//! The state that all parts of the store share. Each part adds what it does with it, in a file of its own.
+
+use std::collections::{HashMap, HashSet};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Instant;
+
+use engine::id::{ChannelId, Epoch, UserId};
+use storage::{Answer, Failure, Write};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
+
+use crate::change_scheduler::ChangeScheduler;
+use crate::channel::Channels;
+use crate::intents::Intents;
+use crate::lease::Lease;
+use crate::link::Link;
+use crate::sharing::Sharing;
+
+/// Cached notes of which user has written in which channel: 64 bytes each, and the channel's name.
+const AUTHORS_MAX: usize = 128 * 1024;
+
+/// Writes in flight.
+pub const WRITES_MAX: usize = 16 * 1024;
+/// Writes that wait until others are answered: as many as three more shards may have in flight. Further writes are
+/// refused.
+pub const WAITING_MAX: usize = 3 * WRITES_MAX;
+
+/// See the file's head.
+pub struct ClusterStore {
+    pub link: Arc<Link>,
+    pub channels: Channels,
+    pub change_scheduler: ChangeScheduler,
+    pub authors: Authors,
+    pub sharing: Sharing,
+    pub lease: Arc<Lease>,
+    pub intents: Intents,
+    epoch: AtomicU64,
+    /// Room for writes in flight.
+    pub room: Arc<Semaphore>,
+    /// Room for writes that wait for the other room.
+    pub waiting_room: Arc<Semaphore>,
+    pub waiting: mpsc::Sender<Waiting>,
+    /// Held by the running sweep, so that there is only one at a time.
+    pub sweeping: tokio::sync::Mutex<()>,
+}
+
+/// A write for which there is no room yet, and its permit to wait.
+pub struct Waiting {
+    pub write: Write,
+    pub answer: Answer,
+    pub deadline: Instant,
+    pub place: OwnedSemaphorePermit,
+}
+
+impl ClusterStore {
+    /// A store, and the writes that will wait for room in it.
+    pub fn new(link: Arc<Link>) -> (Self, mpsc::Receiver<Waiting>) {
+        let (waiting, waits) = mpsc::channel(WAITING_MAX);
+        let store = Self {
+            channels: Channels::default(),
+            change_scheduler: ChangeScheduler::default(),
+            authors: Authors::default(),
+            sharing: Sharing::default(),
+            lease: Arc::new(Lease::new(link.clone())),
+            intents: Intents::new(link.clone()),
+            epoch: AtomicU64::new(0),
+            room: Arc::new(Semaphore::new(WRITES_MAX)),
+            waiting_room: Arc::new(Semaphore::new(WAITING_MAX)),
+            waiting,
+            sweeping: tokio::sync::Mutex::new(()),
+            link,
+        };
+        (store, waits)
+    }
+
+    pub fn epoch(&self) -> Epoch {
+        Epoch(self.epoch.load(Ordering::Acquire))
+    }
+
+    pub fn set_epoch(&self, epoch: Epoch) {
+        self.epoch.store(epoch.0, Ordering::Release);
+    }
+
+    /// Whether this server may write at all.
+    pub fn check(&self) -> Result<(), Failure> {
+        self.link.check_open()?;
+        self.lease.check()
+    }
+}
+
+/// Caches which users are already noted as writers of which channels. The entries unused for longest are dropped first,
+/// and then noted again.
+#[derive(Default)]
+pub struct Authors {
+    generations: Mutex<[HashMap<UserId, HashSet<ChannelId>>; 2]>,
+    count: Mutex<usize>,
+}
+
+impl Authors {
+    pub fn has(&self, user: UserId, channel: &ChannelId) -> bool {
+        let generations = self.generations.lock().unwrap_or_else(PoisonError::into_inner);
+        generations.iter().any(|authors| authors.get(&user).is_some_and(|channels| channels.contains(channel)))
+    }
+
+    pub fn note(&self, user: UserId, channel: &ChannelId) {
+        let mut generations = self.generations.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut count = self.count.lock().unwrap_or_else(PoisonError::into_inner);
+        if *count >= AUTHORS_MAX / 2 {
+            let [young, old] = &mut *generations;
+            *old = std::mem::take(young);
+            *count = 0;
+        }
+        *count += usize::from(generations[0].entry(user).or_default().insert(channel.clone()));
+    }
+
+    pub fn forget(&self, user: UserId) {
+        let mut generations = self.generations.lock().unwrap_or_else(PoisonError::into_inner);
+        for authors in &mut *generations {
+            authors.remove(&user);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use uuid::Uuid;
+
+    #[test]
+    fn authors_are_remembered_up_to_a_bound() {
+        let authors = Authors::default();
+        let lobby = ChannelId::room("lobby").unwrap();
+        let user = |number: usize| UserId(Uuid::from_u128(number as u128));
+        for number in 0..2 * AUTHORS_MAX {
+            authors.note(user(number), &lobby);
+        }
+        assert!(authors.has(user(2 * AUTHORS_MAX - 1), &lobby));
+        assert!(!authors.has(user(0), &lobby));
+        let generations = authors.generations.lock().unwrap();
+        assert!(generations[0].len() + generations[1].len() <= AUTHORS_MAX);
+        drop(generations);
+        authors.forget(user(2 * AUTHORS_MAX - 1));
+        assert!(!authors.has(user(2 * AUTHORS_MAX - 1), &lobby));
+    }
+}

@@ -1,0 +1,434 @@
+//! One change in the making: the rows that the rules look up, and the rows that they write, kept until the change is
+//! complete.
+//!
+//! A change is carried out in three steps. First, lightweight transactions claim what must be unique or must not be
+//! overbooked; each is decided before the next begins. Then everything else is written, all of it or nothing
+//! (`intents.rs`). Then the names that are no longer used are released. If a crash in between leaves a name without its
+//! owner, because the owner was never created, the name counts as free.
+
+mod rows;
+
+use std::cell::{Cell, RefCell};
+use std::collections::{HashMap, HashSet};
+use std::future::Future;
+use std::hash::Hash;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use engine::id::{GroupId, NotificationId, Timestamp, UserId};
+use scylla::value::{CqlValue, Row};
+use storage::account::{Account, AccountChange, Changed, CredentialOwner, Registered, Registration, Revocation};
+use storage::friend::{Edge, FriendCounts};
+use storage::group::{Group, Membership};
+use storage::inbox::Inbox;
+use storage::rows::Rows;
+use storage::{Failure, NAME_BYTES_MAX, Write, Written, change, check_forgotten, check_name};
+use tokio::task::JoinSet;
+use uuid::Uuid;
+
+use crate::change_scheduler::{Footprint, Subject};
+use crate::channel::{Channel, Known};
+use crate::cluster_store::ClusterStore;
+use crate::intents::{self, Whole};
+use crate::link::{Link, Mutation, WRITE_PATIENCE, by};
+use crate::mutations;
+use crate::statements::{Statement, big, id, int, text};
+
+/// Most groups of one user that are read: more than a user may have, including some whose rows are still being removed.
+const GROUPS_OF_USER_MAX: i32 = 10_000;
+
+/// Concurrent look-ups.
+const LOOKS_AT_ONCE: usize = 32;
+
+/// How often a release is retried, and the pause between attempts.
+const RELEASES_MAX: usize = 1000;
+const RELEASE_PAUSE: Duration = Duration::from_secs(5);
+
+/// How a change ended.
+pub enum Ending {
+    Done,
+    /// Something that it builds on has changed: decide it again.
+    Again,
+    /// Nothing was done.
+    Failed(Failure),
+    /// It failed, and is still to be undone.
+    Unsettled(Failure, Whole),
+}
+
+/// A unique or scarce thing that is claimed before the rest is written.
+struct Claim {
+    mutation: Mutation,
+    /// The statement and values that read the row, and the columns that it has once the claim is applied.
+    look: (Statement, Vec<CqlValue>, Vec<CqlValue>),
+    /// Releases the claim.
+    release: Option<Mutation>,
+}
+
+/// A thing that is released after the rest is written.
+struct Release {
+    mutation: Mutation,
+    look: (Statement, Vec<CqlValue>),
+    /// The owner until then.
+    bearer: Option<CqlValue>,
+}
+
+/// A cache of rows, as this change has read and written them.
+type Seen<K, V> = RefCell<HashMap<K, Option<V>>>;
+
+/// See the file's head.
+pub struct Draft<'k> {
+    store: &'k Arc<ClusterStore>,
+    channel: Option<Arc<Channel>>,
+    footprint: Footprint,
+    alone: bool,
+    deadline: Instant,
+    about_more: Cell<bool>,
+    accounts: Seen<UserId, Account>,
+    groups: Seen<GroupId, Group>,
+    members: Seen<(GroupId, UserId), Membership>,
+    edges: Seen<(UserId, UserId), Edge>,
+    friend_counts: Seen<UserId, FriendCounts>,
+    inboxes: Seen<UserId, Inbox>,
+    notifications_removed: HashSet<NotificationId>,
+    /// Names and credentials whose owner was never created.
+    orphans: RefCell<HashMap<Subject, Uuid>>,
+    known: Option<Known>,
+    claims: Vec<Claim>,
+    /// The mutations of the change, each with its undo.
+    changes: Vec<(Mutation, Mutation)>,
+    releases: Vec<Release>,
+}
+
+impl<'k> Draft<'k> {
+    pub fn new(
+        store: &'k Arc<ClusterStore>,
+        channel: Option<Arc<Channel>>,
+        footprint: Footprint,
+        alone: bool,
+        deadline: Instant,
+    ) -> Self {
+        Self {
+            store,
+            channel,
+            footprint,
+            alone,
+            deadline,
+            about_more: Cell::new(false),
+            accounts: Seen::default(),
+            groups: Seen::default(),
+            members: Seen::default(),
+            edges: Seen::default(),
+            friend_counts: Seen::default(),
+            inboxes: Seen::default(),
+            notifications_removed: HashSet::new(),
+            orphans: RefCell::default(),
+            known: None,
+            claims: Vec::new(),
+            changes: Vec::new(),
+            releases: Vec::new(),
+        }
+    }
+
+    /// Whether the change failed because it touches a subject that it did not declare.
+    pub fn is_about_more(&self) -> bool {
+        self.about_more.get()
+    }
+
+    pub fn apply(&mut self, write: &Write) -> Result<Written, Failure> {
+        Ok(match write {
+            Write::Register(registration) => Written::Registered(self.register(registration)?),
+            Write::ChangeAccount { id, change, update_time } => {
+                Written::Changed(self.change_account(*id, change, *update_time)?)
+            }
+            Write::Revoke(revocation) => {
+                self.revoke(revocation)?;
+                Written::Done
+            }
+            Write::ForgetRevocations(revocations) => {
+                self.forget_revocations(revocations)?;
+                Written::Done
+            }
+            other => change::apply(self, other)?,
+        })
+    }
+
+    fn register(&mut self, registration: &Registration) -> Result<Registered, Failure> {
+        let Registration { account, credential, secret } = registration;
+        check_name(&account.username)?;
+        check_name(&credential.ident)?;
+        if let Some(owner) = Rows::credential(self, credential)? {
+            return Ok(Registered::Existing(owner));
+        }
+        if Rows::user_by_username(self, &account.username)?.is_some() {
+            return Ok(Registered::UsernameTaken);
+        }
+        self.claim_username(&account.username, account.id);
+        self.put_credential(credential, &CredentialOwner { user: account.id, secret: secret.clone() });
+        self.put_account(account);
+        Ok(Registered::Created)
+    }
+
+    fn change_account(&mut self, user: UserId, change: &AccountChange, time: Timestamp) -> Result<Changed, Failure> {
+        let Some(mut account) = Rows::account(self, user)? else {
+            return Ok(Changed::NotFound);
+        };
+        if let Some(username) = &change.username {
+            check_name(username)?;
+            let owner = Rows::user_by_username(self, username)?;
+            if owner.is_some_and(|owner| owner != user) {
+                return Ok(Changed::UsernameTaken);
+            }
+            if *username != account.username {
+                self.claim_username(username, user);
+                self.remove_username(&account.username);
+            }
+        }
+        change.apply_to(&mut account, time);
+        self.put_account(&account);
+        Ok(Changed::Done)
+    }
+
+    fn forget_revocations(&mut self, revocations: &[Revocation]) -> Result<(), Failure> {
+        check_forgotten(revocations)?;
+        for revocation in self.block(unchanged(self.store, revocations))? {
+            self.write(mutations::delete_revocation(&revocation), mutations::put_revocation(&revocation));
+        }
+        Ok(())
+    }
+
+    fn claim_username(&mut self, username: &str, user: UserId) {
+        let orphan = self.orphans.borrow().get(&Subject::Username(username.to_owned())).copied();
+        let mutation = match orphan {
+            None => mutations::claim_username(username, user),
+            Some(orphan) => Mutation::new(Statement::TakeUsername, [id(user.0), text(username), id(orphan)]),
+        };
+        self.claims.push(Claim {
+            mutation,
+            look: (Statement::Username, vec![text(username)], vec![id(user.0)]),
+            release: Some(Mutation::new(Statement::ReleaseUsername, [text(username), id(user.0)])),
+        });
+    }
+
+    fn claim_group_name(&mut self, group: &Group) {
+        let orphan = self.orphans.borrow().get(&Subject::GroupName(group.name.clone())).copied();
+        let mutation = match orphan {
+            None => mutations::claim_group_name(&group.name, group.id),
+            Some(orphan) => Mutation::new(Statement::TakeGroupName, [id(group.id.0), text(&group.name), id(orphan)]),
+        };
+        self.claims.push(Claim {
+            mutation,
+            look: (Statement::GroupName, vec![text(&group.name)], vec![id(group.id.0)]),
+            release: Some(Mutation::new(Statement::ReleaseGroupName, [text(&group.name), id(group.id.0)])),
+        });
+    }
+
+    fn release_group_name(&mut self, group: &Group) {
+        self.releases.push(Release {
+            mutation: Mutation::new(Statement::ReleaseGroupName, [text(&group.name), id(group.id.0)]),
+            look: (Statement::GroupName, vec![text(&group.name)]),
+            bearer: Some(id(group.id.0)),
+        });
+    }
+
+    /// Claims the new count of seats. The claim fails if another change has moved the version since it was read here.
+    fn claim_seats(&mut self, group: &Group) -> Result<(), Failure> {
+        let of = vec![id(group.id.0)];
+        let found: Option<(i32, i64)> = self.block(self.store.link.decided_row(Statement::Seats, of.clone()))?;
+        let (count, version) = (group.edge_count as i32, found.map_or(1, |(_, version)| version + 1));
+        let mutation = match found {
+            None => Mutation::new(Statement::ClaimSeats, [id(group.id.0), int(count), big(version)]),
+            Some((_, before)) => {
+                Mutation::new(Statement::MoveSeats, [int(count), big(version), id(group.id.0), big(before)])
+            }
+        };
+        let look = (Statement::Seats, of, vec![int(count), big(version)]);
+        self.claims.push(Claim { mutation, look, release: None });
+        Ok(())
+    }
+
+    fn write(&mut self, mutation: Mutation, undo: Mutation) {
+        self.changes.push((mutation, undo));
+    }
+
+    /// Both must have the same number of rows.
+    fn write_all(&mut self, mutations: impl IntoIterator<Item = Mutation>, undo: impl IntoIterator<Item = Mutation>) {
+        self.changes.extend(mutations.into_iter().zip(undo));
+    }
+
+    /// Blocks this thread, which is one that may block.
+    fn block<T>(&self, asked: impl Future<Output = Result<T, Failure>>) -> Result<T, Failure> {
+        self.store.link.runtime().block_on(by(self.deadline, asked))
+    }
+
+    fn look<R>(&self, statement: Statement, values: Vec<CqlValue>) -> Result<Option<R>, Failure>
+    where
+        R: for<'f, 'm> scylla::deserialize::row::DeserializeRow<'f, 'm>,
+    {
+        self.block(self.store.link.row(statement, values))
+    }
+
+    fn seen<K: Eq + Hash, V: Clone>(
+        seen: &Seen<K, V>,
+        key: K,
+        find: impl FnOnce() -> Result<Option<V>, Failure>,
+    ) -> Result<Option<V>, Failure> {
+        if let Some(kept) = seen.borrow().get(&key) {
+            return Ok(kept.clone());
+        }
+        let found = find()?;
+        seen.borrow_mut().insert(key, found.clone());
+        Ok(found)
+    }
+
+    /// A user's notifications stay in order because every change that writes them declares the user.
+    fn check_announced(&self, user: UserId) -> Result<(), Failure> {
+        let announced = match &self.footprint {
+            Footprint::These(subjects) => subjects.contains(&Subject::User(user)),
+            Footprint::Anything => true,
+            Footprint::Question(_) => false,
+        };
+        if announced || self.alone {
+            return Ok(());
+        }
+        self.about_more.set(true);
+        Err(Failure::Passing("to be done alone".into()))
+    }
+
+    fn shards(&self, group: GroupId) -> i32 {
+        // The caller has already read the group.
+        match self.groups.borrow().get(&group) {
+            Some(Some(group)) => mutations::shards_of(group),
+            _ => 1,
+        }
+    }
+
+    /// Carries out the change.
+    pub fn commit(self) -> Ending {
+        if self.claims.is_empty() && self.changes.is_empty() && self.releases.is_empty() {
+            return Ending::Done;
+        }
+        let runtime = self.store.link.runtime().clone();
+        runtime.block_on(self.carry_out())
+    }
+
+    async fn carry_out(mut self) -> Ending {
+        if let Err(failure) = intents::check_size(&self.changes) {
+            return Ending::Failed(failure);
+        }
+        let mut claimed = Vec::new();
+        for claim in std::mem::take(&mut self.claims) {
+            match self.claim(&claim).await {
+                Ok(true) => claimed.push(claim),
+                Ok(false) => {
+                    self.give_back(claimed);
+                    return Ending::Again;
+                }
+                Err(failure) => {
+                    claimed.push(claim);
+                    self.give_back(claimed);
+                    return Ending::Failed(failure);
+                }
+            }
+        }
+        if let (Some(channel), Some(known)) = (&self.channel, &self.known) {
+            let bucket = known.starts.last().copied().unwrap_or_default();
+            let head = known.head_row(&channel.id, bucket);
+            // Writing the head again as its own undo is harmless.
+            self.changes.extend(head.map(|head| (head.clone(), head)));
+        }
+        let whole = Whole::of(std::mem::take(&mut self.changes), &self.store.link);
+        if let Err((failure, left)) = self.store.intents.write(whole, self.deadline).await {
+            self.give_back(claimed);
+            return match left {
+                None => Ending::Failed(failure),
+                Some(left) => Ending::Unsettled(failure, left),
+            };
+        }
+        if let (Some(channel), Some(known)) = (&self.channel, &self.known) {
+            channel.learn(known.clone()).await;
+        }
+        for release in std::mem::take(&mut self.releases) {
+            self.release(release).await;
+        }
+        Ending::Done
+    }
+
+    async fn claim(&self, claim: &Claim) -> Result<bool, Failure> {
+        let (statement, values, expected) = &claim.look;
+        let is_ours = || async {
+            let found: Option<Row> = self.store.link.decided_row(*statement, values.clone()).await?;
+            let begins =
+                |found: Row| found.columns.into_iter().zip(expected).all(|(one, other)| one.as_ref() == Some(other));
+            Ok(found.is_some_and(begins))
+        };
+        match self.store.link.decide(&claim.mutation, self.deadline, is_ours).await {
+            Ok(applied) => Ok(applied),
+            Err(missed) => Err(missed.failure()),
+        }
+    }
+
+    /// Releases claims of a change that failed. If the database is away they stay, and later count as free, because no
+    /// owner uses them.
+    fn give_back(&self, claimed: Vec<Claim>) {
+        for release in claimed.into_iter().filter_map(|claim| claim.release) {
+            let link = self.store.link.clone();
+            self.store.link.runtime().spawn(async move {
+                let deadline = Instant::now() + WRITE_PATIENCE;
+                let _ = link.decide(&release, deadline, || async { Ok(false) }).await;
+            });
+        }
+    }
+
+    /// Releases a name or credential. If that does not succeed in time it counts as free anyway: the account no longer
+    /// has it.
+    async fn release(&self, release: Release) {
+        let link = self.store.link.clone();
+        if release.try_on(&link, self.deadline).await {
+            return;
+        }
+        self.store.link.runtime().spawn(async move {
+            for _ in 0..RELEASES_MAX {
+                if release.try_on(&link, Instant::now() + WRITE_PATIENCE).await {
+                    return;
+                }
+                tokio::time::sleep(RELEASE_PAUSE).await;
+            }
+        });
+    }
+}
+
+impl Release {
+    async fn try_on(&self, link: &Link, deadline: Instant) -> bool {
+        let (statement, values) = &self.look;
+        let is_free = || async {
+            let found: Option<Row> = link.decided_row(*statement, values.clone()).await?;
+            let found = found.and_then(|row| row.columns.into_iter().next().flatten());
+            Ok(found.is_none() || (self.bearer.is_some() && found != self.bearer))
+        };
+        link.decide(&self.mutation, deadline, is_free).await.is_ok()
+    }
+}
+
+pub fn is_name(name: &str) -> bool {
+    (1..=NAME_BYTES_MAX).contains(&name.len())
+}
+
+/// Those of these revocations that are stored unchanged.
+async fn unchanged(store: &Arc<ClusterStore>, revocations: &[Revocation]) -> Result<Vec<Revocation>, Failure> {
+    let mut unchanged = Vec::new();
+    for some in revocations.chunks(LOOKS_AT_ONCE) {
+        let mut looks = JoinSet::new();
+        for &revocation in some {
+            let store = store.clone();
+            let (kind, of, time) = mutations::revocation_parts(&revocation);
+            looks.spawn(async move {
+                let kept: Option<(i64,)> = store.link.row(Statement::Revocation, vec![int(kind), id(of)]).await?;
+                Ok((kept == Some((time.0,))).then_some(revocation))
+            });
+        }
+        while let Some(looked) = looks.join_next().await {
+            unchanged.extend(looked.map_err(|error| Failure::Passing(error.to_string()))??);
+        }
+    }
+    Ok(unchanged)
+}

@@ -1,0 +1,372 @@
+//! A draft's rows, read and written as the rules need them: every row together with its entries in the lists, and with
+//! its undo.
+
+use engine::id::{ChannelId, GroupId, MessageId, NotificationId, Timestamp, UserId};
+use engine::message::Message;
+use engine::social::group::Role;
+use engine::social::notification::Notification;
+use storage::Failure;
+use storage::account::{Account, Credential, CredentialOwner, Revocation};
+use storage::friend::{Edge, FriendCounts};
+use storage::group::{Group, GroupPlace, Membership, RosterPlace};
+use storage::inbox::Inbox;
+use storage::rows::Rows;
+use uuid::Uuid;
+
+use super::{Claim, Draft, GROUPS_OF_USER_MAX, Release, is_name};
+use crate::change_scheduler::Subject;
+use crate::channel::{bytes_of, message_row, place_of};
+use crate::decode::{self, GroupRow};
+use crate::link::Mutation;
+use crate::mutations as rows;
+use crate::statements::{Statement, big, id, int, text};
+
+impl Rows for Draft<'_> {
+    fn account(&self, user: UserId) -> Result<Option<Account>, Failure> {
+        Self::seen(&self.accounts, user, || self.block(self.store.account_row(user)))
+    }
+
+    fn put_account(&mut self, account: &Account) {
+        let before = self.accounts.get_mut().insert(account.id, Some(account.clone())).flatten();
+        let undo = before.map_or_else(|| rows::delete_user(account.id), |before| rows::put_user(&before));
+        self.write(rows::put_user(account), undo);
+    }
+
+    fn remove_account(&mut self, user: UserId) {
+        if let Some(before) = self.accounts.get_mut().insert(user, None).flatten() {
+            self.write(rows::delete_user(user), rows::put_user(&before));
+        }
+    }
+
+    fn user_by_username(&self, username: &str) -> Result<Option<UserId>, Failure> {
+        if !is_name(username) {
+            return Ok(None);
+        }
+        let found: Option<(Uuid,)> =
+            self.block(self.store.link.decided_row(Statement::Username, vec![text(username)]))?;
+        let Some((found,)) = found else { return Ok(None) };
+        if self.account(UserId(found))?.is_some_and(|account| account.username == username) {
+            return Ok(Some(UserId(found)));
+        }
+        self.orphans.borrow_mut().insert(Subject::Username(username.to_owned()), found);
+        Ok(None)
+    }
+
+    fn remove_username(&mut self, username: &str) {
+        // The caller has made sure that the name has an owner.
+        let bearer =
+            self.accounts.borrow().iter().find_map(|(user, account)| {
+                account.as_ref().filter(|account| account.username == username).map(|_| *user)
+            });
+        let Some(bearer) = bearer else { return };
+        self.releases.push(Release {
+            mutation: Mutation::new(Statement::ReleaseUsername, [text(username), id(bearer.0)]),
+            look: (Statement::Username, vec![text(username)]),
+            bearer: Some(id(bearer.0)),
+        });
+    }
+
+    fn credential(&self, credential: &Credential) -> Result<Option<CredentialOwner>, Failure> {
+        if !is_name(&credential.ident) {
+            return Ok(None);
+        }
+        let values = vec![int(rows::kind_number(credential)), text(&credential.ident)];
+        let found: Option<(Uuid, String)> = self.block(self.store.link.decided_row(Statement::Credential, values))?;
+        let Some((user, secret)) = found else { return Ok(None) };
+        if self.account(UserId(user))?.is_some_and(|account| account.bears(credential)) {
+            return Ok(Some(CredentialOwner { user: UserId(user), secret }));
+        }
+        self.orphans.borrow_mut().insert(Subject::Credential(credential.clone()), user);
+        Ok(None)
+    }
+
+    fn put_credential(&mut self, credential: &Credential, owner: &CredentialOwner) {
+        let (kind, ident) = (rows::kind_number(credential), &credential.ident);
+        // It is being reassigned: cancel its pending release.
+        let look = (Statement::Credential, vec![int(kind), text(ident)]);
+        self.releases.retain(|release| release.look != look);
+        let is_ours = Rows::credential(self, credential).ok().flatten().map(|owner| owner.user.0);
+        let orphan = self.orphans.borrow().get(&Subject::Credential(credential.clone())).copied();
+        let mutation = match is_ours.or(orphan) {
+            None => rows::claim_credential(credential, owner.user, &owner.secret),
+            Some(bearer) => Mutation::new(
+                Statement::TakeCredential,
+                [id(owner.user.0), text(&owner.secret), int(kind), text(ident), id(bearer)],
+            ),
+        };
+        let release = Mutation::new(Statement::ReleaseCredential, [int(kind), text(ident), id(owner.user.0)]);
+        self.claims.push(Claim {
+            mutation,
+            look: (Statement::Credential, vec![int(kind), text(ident)], vec![id(owner.user.0), text(&owner.secret)]),
+            release: is_ours.is_none().then_some(release),
+        });
+    }
+
+    fn remove_credential(&mut self, credential: &Credential) {
+        let (kind, ident) = (int(rows::kind_number(credential)), text(&credential.ident));
+        let Ok(Some(owner)) = Rows::credential(self, credential) else { return };
+        self.releases.push(Release {
+            mutation: Mutation::new(Statement::ReleaseCredential, [kind.clone(), ident.clone(), id(owner.user.0)]),
+            look: (Statement::Credential, vec![kind, ident]),
+            bearer: Some(id(owner.user.0)),
+        });
+    }
+
+    fn revoke(&mut self, revocation: &Revocation) -> Result<(), Failure> {
+        let (kind, of, time) = rows::revocation_parts(revocation);
+        let kept: Option<(i64,)> = self.look(Statement::Revocation, vec![int(kind), id(of)])?;
+        match kept {
+            Some((kept,)) if kept >= time.0 => {}
+            Some((kept,)) => {
+                let before = revocation.at(Timestamp(kept));
+                self.write(rows::put_revocation(revocation), rows::put_revocation(&before));
+            }
+            None => self.write(rows::put_revocation(revocation), rows::delete_revocation(revocation)),
+        }
+        Ok(())
+    }
+
+    fn insert_message(&mut self, message: &Message) -> Result<(), Failure> {
+        let Some(channel) = self.channel.clone() else {
+            return Err(Failure::Unfit("a message outside of its channel's lane".into()));
+        };
+        let mut known = match self.known.take() {
+            Some(known) => known,
+            None => self.block(channel.known(&self.store.link))?,
+        };
+        let bucket =
+            self.block(channel.home(&self.store.link, &mut known, message, self.store.epoch(), self.deadline))?;
+        known.count(bucket, place_of(message), bytes_of(message));
+        self.known = Some(known);
+        self.write(
+            message_row(&self.store.link, message, bucket),
+            rows::delete_message(&channel.id, bucket, message.id),
+        );
+        let author = rows::author_row(message.sender, &channel.id);
+        // A needless note of an author is harmless, so it is its own undo.
+        self.write(author.clone(), author);
+        Ok(())
+    }
+
+    fn sender(&self, channel: &ChannelId, message: MessageId) -> Result<Option<UserId>, Failure> {
+        let channel = self.store.channels.get(channel);
+        Ok(self.block(self.store.stored(&channel, message))?.map(|found| found.message.sender))
+    }
+
+    fn remove_message(&mut self, _: &ChannelId, _: MessageId) -> Result<(), Failure> {
+        unreachable!("messages are removed in their channel's lane")
+    }
+
+    fn group(&self, group: GroupId) -> Result<Option<Group>, Failure> {
+        Self::seen(&self.groups, group, || {
+            let row: Option<GroupRow> = self.look(Statement::Group, vec![id(group.0)])?;
+            Ok(row.map(|row| decode::group(group, row)))
+        })
+    }
+
+    fn group_by_name(&self, name: &str) -> Result<Option<GroupId>, Failure> {
+        if !is_name(name) {
+            return Ok(None);
+        }
+        let found: Option<(Uuid,)> = self.block(self.store.link.decided_row(Statement::GroupName, vec![text(name)]))?;
+        let Some((found,)) = found else { return Ok(None) };
+        if self.group(GroupId(found))?.is_some_and(|group| group.name == name) {
+            return Ok(Some(GroupId(found)));
+        }
+        self.orphans.borrow_mut().insert(Subject::GroupName(name.to_owned()), found);
+        Ok(None)
+    }
+
+    fn put_group(&mut self, before: Option<&Group>, group: &Group) {
+        if before.is_none_or(|before| before.name != group.name) {
+            self.claim_group_name(group);
+            self.write(rows::put_listing(group), rows::delete_listing(group));
+            if let Some(before) = before {
+                self.release_group_name(before);
+                if GroupPlace::of(before) != GroupPlace::of(group) {
+                    self.write(rows::delete_listing(before), rows::put_listing(before));
+                }
+            }
+        }
+        let undo = before.map_or_else(|| rows::delete_group(group.id), rows::put_group);
+        self.write(rows::put_group(group), undo);
+        if before.is_none_or(|before| before.edge_count != group.edge_count) && self.claim_seats(group).is_err() {
+            // This claim cannot succeed, so the change fails.
+            self.claims.push(Claim {
+                mutation: Mutation::new(Statement::MoveSeats, [int(0), big(0), id(group.id.0), big(i64::MIN)]),
+                look: (Statement::Seats, vec![id(group.id.0)], vec![big(i64::MIN)]),
+                release: None,
+            });
+        }
+        self.groups.get_mut().insert(group.id, Some(group.clone()));
+    }
+
+    fn remove_group(&mut self, group: &Group) {
+        self.write(rows::delete_group(group.id), rows::put_group(group));
+        self.write(rows::delete_listing(group), rows::put_listing(group));
+        let (kind, of, shards) = (int(0), id(group.id.0), int(rows::shards_of(group)));
+        self.write(
+            Mutation::new(Statement::PutLeftover, [kind.clone(), of.clone(), shards]),
+            Mutation::new(Statement::DeleteLeftover, [kind, of]),
+        );
+        self.release_group_name(group);
+        self.releases.push(Release {
+            mutation: Mutation::new(Statement::ReleaseSeats, [id(group.id.0)]),
+            look: (Statement::Seats, vec![id(group.id.0)]),
+            bearer: None,
+        });
+        self.groups.get_mut().insert(group.id, None);
+    }
+
+    fn membership(&self, group: GroupId, user: UserId) -> Result<Option<Membership>, Failure> {
+        Self::seen(&self.members, (group, user), || {
+            let shards = self.group(group)?.map_or(1, |group| rows::shards_of(&group));
+            let values = vec![id(group.0), int(rows::shard_of(user.0, shards)), id(user.0)];
+            let row: Option<(i32, i64)> = self.look(Statement::Member, values)?;
+            row.map(|(role, since)| decode::membership(role, since)).transpose()
+        })
+    }
+
+    fn set_membership(&mut self, group: GroupId, user: UserId, before: Option<Membership>, after: Option<Membership>) {
+        let shards = self.shards(group);
+        match (before, after) {
+            (None, None) => {}
+            (before, Some(after)) if before == Some(after) => {}
+            (None, Some(after)) => {
+                let puts = rows::put_membership(group, shards, user, after);
+                self.write_all(puts, rows::delete_membership(group, shards, user, after));
+            }
+            (Some(before), None) => {
+                let deletes = rows::delete_membership(group, shards, user, before);
+                self.write_all(deletes, rows::put_membership(group, shards, user, before));
+            }
+            (Some(before), Some(after)) => {
+                let [member, roster, user_group] = rows::put_membership(group, shards, user, before);
+                self.write_all(rows::delete_places(group, shards, user, before), [roster, user_group]);
+                let [_, no_roster, no_user_group] = rows::delete_membership(group, shards, user, after);
+                let undo = [member, no_roster, no_user_group];
+                self.write_all(rows::put_membership(group, shards, user, after), undo);
+            }
+        }
+        self.members.get_mut().insert((group, user), after);
+    }
+
+    fn roster(&self, group: GroupId, down_to: Role, limit: usize) -> Result<Vec<(UserId, Role)>, Failure> {
+        let [first, _] = RosterPlace::span(Some(Role::Superadmin));
+        let [_, last] = RosterPlace::span(Some(down_to));
+        let shards = self.group(group)?.map_or(1, |group| rows::shards_of(&group));
+        let people = self.block(self.store.roster(group, shards, first, last, limit))?;
+        Ok(people.into_iter().map(|place| (UserId(place.id), place.role)).collect())
+    }
+
+    fn groups_of(&self, user: UserId) -> Result<Vec<GroupId>, Failure> {
+        let [first, last] = RosterPlace::span(None);
+        let places = self.block(self.store.places_of_user(user, first, last, GROUPS_OF_USER_MAX))?;
+        Ok(places.into_iter().map(|place| GroupId(place.id)).collect())
+    }
+
+    fn edge(&self, user: UserId, other: UserId) -> Result<Option<Edge>, Failure> {
+        Self::seen(&self.edges, (user, other), || {
+            let row: Option<(i32, i64)> = self.look(Statement::Edge, vec![id(user.0), id(other.0)])?;
+            row.map(|(state, since)| decode::edge(state, since)).transpose()
+        })
+    }
+
+    fn set_edge(&mut self, user: UserId, other: UserId, before: Option<Edge>, after: Option<Edge>) {
+        match (before, after) {
+            (None, None) => {}
+            (None, Some(after)) => {
+                let mut undo = rows::delete_edge(user, other, after);
+                undo.rotate_right(1);
+                self.write_all(rows::put_edge(user, other, after), undo);
+            }
+            (Some(before), None) => {
+                let mut deletes = rows::delete_edge(user, other, before);
+                deletes.rotate_right(1);
+                self.write_all(deletes, rows::put_edge(user, other, before));
+            }
+            (Some(before), Some(after)) => {
+                let mut puts_before = rows::put_edge(user, other, before);
+                let edge = puts_before.remove(0);
+                self.write_all(rows::delete_edge_places(user, other, before), puts_before);
+                let undo = std::iter::once(edge).chain(rows::delete_edge_places(user, other, after));
+                self.write_all(rows::put_edge(user, other, after), undo);
+            }
+        }
+        self.edges.get_mut().insert((user, other), after);
+    }
+
+    fn friend_counts(&self, user: UserId) -> Result<FriendCounts, Failure> {
+        let found = Self::seen(&self.friend_counts, user, || self.block(self.store.friend_counts(user)))?;
+        Ok(found.unwrap_or_default())
+    }
+
+    fn set_circle(&mut self, user: UserId, friend_counts: FriendCounts) {
+        let before = self.friend_counts.get_mut().insert(user, Some(friend_counts)).flatten();
+        let undo = before.map_or_else(|| rows::delete_circle(user), |before| rows::put_circle(user, before));
+        self.write(rows::put_circle(user, friend_counts), undo);
+    }
+
+    fn inbox(&self, user: UserId) -> Result<Inbox, Failure> {
+        self.check_announced(user)?;
+        let found = Self::seen(&self.inboxes, user, || self.block(self.store.inbox(user)))?;
+        Ok(found.unwrap_or_default())
+    }
+
+    fn set_inbox(&mut self, user: UserId, inbox: Inbox) {
+        let before = self.inboxes.get_mut().insert(user, Some(inbox)).flatten();
+        let undo = before.map_or_else(|| rows::delete_inbox(user), |before| rows::put_inbox(user, before));
+        self.write(rows::put_inbox(user, inbox), undo);
+    }
+
+    fn has_notification(&self, user: UserId, notification: NotificationId) -> Result<bool, Failure> {
+        if self.notifications_removed.contains(&notification) {
+            return Ok(false);
+        }
+        Ok(self.block(self.store.notification(user, notification))?.is_some())
+    }
+
+    fn oldest_notification(
+        &self,
+        user: UserId,
+        floor: Option<NotificationId>,
+    ) -> Result<Option<NotificationId>, Failure> {
+        let found = self.block(self.store.notifications_after(user, floor, 1))?;
+        Ok(found.first().map(|notification| notification.id))
+    }
+
+    fn put_notification(&mut self, user: UserId, notification: &Notification) {
+        let undo = rows::delete_notification(user, notification.id);
+        self.write(rows::put_notification(user, notification), undo);
+    }
+
+    fn remove_notification(&mut self, user: UserId, notification: NotificationId) {
+        let delete = rows::delete_notification(user, notification);
+        let before = self.block(self.store.notification(user, notification)).ok().flatten();
+        let undo = before.map_or_else(|| delete.clone(), |before| rows::put_notification(user, &before));
+        self.notifications_removed.insert(notification);
+        self.write(delete, undo);
+    }
+
+    fn abandon_user(&mut self, user: UserId) -> Result<(), Failure> {
+        let (kind, of) = (int(1), id(user.0));
+        self.write(
+            Mutation::new(Statement::PutLeftover, [kind.clone(), of.clone(), int(0)]),
+            Mutation::new(Statement::DeleteLeftover, [kind, of]),
+        );
+        Ok(())
+    }
+
+    fn put_departure(&mut self, user: UserId) {
+        let undo = Mutation::new(Statement::DeleteDeparture, [id(user.0)]);
+        self.write(Mutation::new(Statement::PutDeparture, [id(user.0)]), undo);
+    }
+
+    fn remove_departure(&mut self, user: UserId) -> Result<(), Failure> {
+        let undo = Mutation::new(Statement::PutDeparture, [id(user.0)]);
+        self.write(Mutation::new(Statement::DeleteDeparture, [id(user.0)]), undo.clone());
+        // The undo does not restore these rows, and need not: the messages in those channels were purged before.
+        self.write(Mutation::new(Statement::DeleteAuthored, [id(user.0)]), undo);
+        Ok(())
+    }
+}

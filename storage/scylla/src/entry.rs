@@ -1,0 +1,171 @@
+//! The entry for writes: into a channel's lane, or to the other changes. Writes for which there is no room wait.
+
+use std::sync::{Arc, Weak};
+use std::time::Instant;
+
+use engine::id::ChannelId;
+use engine::persist::StoreRequest;
+use storage::{Answer, Failure, Write};
+use tokio::sync::{OwnedSemaphorePermit, mpsc};
+
+use crate::change_scheduler::footprint;
+use crate::channel::Channel;
+use crate::cluster_store::{ClusterStore, WAITING_MAX, WRITES_MAX, Waiting};
+use crate::link::{Link, WRITE_PATIENCE};
+use crate::queue::Job;
+
+impl ClusterStore {
+    /// A store that takes writes.
+    pub fn begin(link: Arc<Link>) -> Arc<Self> {
+        let runtime = link.runtime().clone();
+        let (store, waits) = Self::new(link);
+        let store = Arc::new(store);
+        runtime.spawn(let_in(Arc::downgrade(&store), waits));
+        store
+    }
+
+    /// Takes writes and shards' queries, and starts them. Their deadline counts from now, even if they must wait for
+    /// room. Lanes begin only after all of these writes have been queued, so that writes that arrived together are sent
+    /// together.
+    pub fn take(self: &Arc<Self>, writes: Vec<(Write, Answer)>) {
+        self.take_by(Instant::now() + WRITE_PATIENCE, writes);
+    }
+
+    fn take_by(self: &Arc<Self>, deadline: Instant, writes: Vec<(Write, Answer)>) {
+        let mut idle = Vec::new();
+        for (write, answer) in writes {
+            // Only one thread at a time calls this, so no other write can enter in between.
+            let nobody_waits = self.waiting_room.available_permits() == WAITING_MAX;
+            match self.room.clone().try_acquire_owned() {
+                Ok(room) if nobody_waits => self.admit(write, answer, deadline, room, &mut idle),
+                _ => self.let_wait(write, answer, deadline),
+            }
+        }
+        self.begin_lanes(&mut idle);
+    }
+
+    fn let_wait(&self, write: Write, answer: Answer, deadline: Instant) {
+        let refused = match self.waiting_room.clone().try_acquire_owned() {
+            Err(_) => answer,
+            Ok(place) => match self.waiting.try_send(Waiting { write, answer, deadline, place }) {
+                Ok(()) => return,
+                Err(refused) => refused.into_inner().answer,
+            },
+        };
+        refused(Err(Failure::Passing("too many writes wait for the database".into())));
+    }
+
+    fn admit(
+        self: &Arc<Self>,
+        write: Write,
+        answer: Answer,
+        deadline: Instant,
+        room: OwnedSemaphorePermit,
+        idle: &mut Vec<Arc<Channel>>,
+    ) {
+        let answer: Answer = Box::new(move |done| {
+            answer(done);
+            drop(room);
+        });
+        match lane_of(&write) {
+            Some(channel) => {
+                let changes = matches!(write, Write::Request(StoreRequest::ChangeGroup { .. }));
+                let turn = changes.then(|| self.change_scheduler.turn(footprint(&write)));
+                idle.extend(self.enter_lane(&channel, Job { write, answer, deadline, turn }));
+            }
+            None => {
+                let turn = self.change_scheduler.turn(footprint(&write));
+                self.begin_change(write, answer, deadline, turn);
+            }
+        }
+    }
+
+    /// Waits until everything that was taken is answered.
+    pub fn drain(&self) {
+        self.link.runtime().block_on(async {
+            // A write that has left the waiting room is in flight or answered.
+            drop(self.waiting_room.acquire_many(WAITING_MAX as u32).await);
+            drop(self.room.acquire_many(WRITES_MAX as u32).await);
+        });
+    }
+}
+
+/// Admits waiting writes, in order, when there is room. All have the same time to wait, so the first to come is the
+/// first to time out.
+async fn let_in(store: Weak<ClusterStore>, mut waiting: mpsc::Receiver<Waiting>) {
+    while let Some(Waiting { write, answer, deadline, place }) = waiting.recv().await {
+        let Some(store) = store.upgrade() else { return };
+        match tokio::time::timeout_at(deadline.into(), store.room.clone().acquire_owned()).await {
+            Ok(Ok(room)) => {
+                let mut idle = Vec::new();
+                store.admit(write, answer, deadline, room, &mut idle);
+                store.begin_lanes(&mut idle);
+            }
+            _ => answer(Err(Failure::Passing("the database has had too much to do for too long".into()))),
+        }
+        drop(place);
+    }
+}
+
+/// The channel whose lane a write belongs to; `None` if it goes to the change scheduler.
+fn lane_of(write: &Write) -> Option<ChannelId> {
+    let Write::Request(request) = write else { return None };
+    match request {
+        StoreRequest::Insert(message) => Some(message.channel.clone()),
+        StoreRequest::Update(update) => Some(update.channel.clone()),
+        StoreRequest::Remove { channel, .. }
+        | StoreRequest::Purge { channel, .. }
+        | StoreRequest::Head { channel }
+        | StoreRequest::Newest { channel, .. } => Some(channel.clone()),
+        StoreRequest::ChangeGroup { change, .. } => Some(ChannelId::group(change.group)),
+        StoreRequest::Admit(_) | StoreRequest::Block { .. } | StoreRequest::Users { .. } => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use engine::id::Timestamp;
+
+    use super::*;
+
+    /// A database that is not reached yet fails each write at once, so each write is answered as soon as there is room
+    /// for it.
+    #[test]
+    fn whoever_finds_no_room_waits_in_order_and_not_too_long() {
+        let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
+        let address = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+        let options = crate::options::ScyllaOptions::at(vec![address.to_string()]);
+        let store = ClusterStore::begin(Link::begin(options, || Timestamp(0), runtime.handle().clone()));
+        let (answers, answered) = flume::unbounded();
+        let take = |number: usize, deadline| {
+            let answers = answers.clone();
+            let channel = ChannelId::room("lobby").unwrap();
+            let write = Write::Request(StoreRequest::Head { channel });
+            let answer: Answer = Box::new(move |done| answers.send((number, done)).unwrap());
+            store.take_by(deadline, vec![(write, answer)]);
+        };
+        let (now, later) = (Instant::now(), Instant::now() + WRITE_PATIENCE * 100);
+        let failure = |(number, done): (usize, Result<_, _>)| match done {
+            Err(Failure::Passing(reason)) => (number, reason),
+            other => panic!("{other:?}"),
+        };
+        let others = runtime.block_on(store.room.clone().acquire_many_owned(WRITES_MAX as u32)).unwrap();
+        take(0, now);
+        let (number, reason) = failure(answered.recv().unwrap());
+        assert!(number == 0 && reason.contains("for too long"), "{number} {reason}");
+        // The first write has been taken from the queue but has no room yet; it keeps its waiting permit.
+        for number in 1..=WAITING_MAX + 1 {
+            take(number, later);
+        }
+        let (number, reason) = failure(answered.recv().unwrap());
+        assert!(number == WAITING_MAX + 1 && reason.contains("too many"), "{number} {reason}");
+        assert!(answered.is_empty());
+        drop(others);
+        for expected in 1..=WAITING_MAX {
+            let (number, reason) = failure(answered.recv().unwrap());
+            assert!(number == expected && reason.contains("not reached yet"), "{number} {expected} {reason}");
+        }
+        store.drain();
+        assert_eq!(store.room.available_permits(), WRITES_MAX);
+    }
+}

@@ -1,0 +1,303 @@
+//! A database as the source of a move. Most tables have a row, or a list of rows, for each user, group or channel. The
+//! export visits these *owners* in the order in which the database stores them, several at a time and concurrently. So
+//! it does not meet rows that can no longer be reached.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+
+use engine::id::{ChannelId, GroupId, MessageId, NotificationId, Timestamp, UserId};
+use engine::social::group::Role;
+use storage::account::{Credential, CredentialOwner, Revocation};
+use storage::group::{Membership, RosterPlace};
+use storage::transfer::{Item, Origin, Page, Source};
+use storage::{Failure, Place, Store};
+use tokio::task::JoinSet;
+use uuid::Uuid;
+
+use crate::Scylla;
+use crate::cluster_store::ClusterStore;
+use crate::decode;
+use crate::mutations::shards_of;
+use crate::pages::{limit_of, successor};
+use crate::statements::{Statement, big, id, int, text};
+
+/// Owners that are read concurrently.
+const OWNERS_AT_ONCE: usize = 32;
+/// Rows of one owner that are read at a time.
+const ROWS_AT_ONCE: usize = 256;
+
+macro_rules! passes {
+    ($($pass:ident)*) => {
+        /// The passes of the export, in order.
+        #[derive(Clone, Copy, PartialEq, Eq, Debug)]
+        enum Pass { $($pass),* }
+
+        const PASSES: &[Pass] = &[$(Pass::$pass),*];
+    };
+}
+
+// A group comes before its members, and messages before heads.
+passes! {
+    Accounts
+    Credentials
+    Revocations
+    Groups
+    Members
+    Edges
+    FriendCounts
+    Notifications
+    Inboxes
+    Authored
+    AccountDeletions
+    Messages
+    Heads
+}
+
+/// Where a pass continues: after which owner, and after which row of the next one. As bytes: the pass, the token, the
+/// row's key.
+#[derive(Clone, PartialEq, Eq, Debug)]
+struct Reached {
+    pass: usize,
+    /// The token of the last owner that has been read completely.
+    token: i64,
+    key: Vec<u8>,
+}
+
+impl Reached {
+    const BEGINNING: Self = Self { pass: 0, token: i64::MIN, key: Vec::new() };
+
+    fn of(bytes: &[u8]) -> Option<Self> {
+        let Some((&pass, rest)) = bytes.split_first() else { return Some(Self::BEGINNING) };
+        let (token, key) = rest.split_first_chunk()?;
+        Some(Self { pass: pass.into(), token: i64::from_be_bytes(*token), key: key.into() })
+    }
+
+    fn bytes(&self) -> Vec<u8> {
+        [&[self.pass as u8], &self.token.to_be_bytes()[..], &self.key].concat()
+    }
+}
+
+/// Rows of one owner, and the key of the last row if there may be more after it.
+type Rows = (Vec<Item>, Option<Vec<u8>>);
+
+/// The owner of the rows.
+#[derive(Clone)]
+enum Owner {
+    User(UserId),
+    Group(GroupId),
+    Channel(ChannelId),
+    Credential(Credential, CredentialOwner),
+    Revocation(Revocation),
+    /// For tables that are read as a whole.
+    Everybody,
+}
+
+impl Source for &Scylla {
+    /// Takes the keyspace as a server does, and sweeps first, so that no leftovers remain.
+    fn begin(&self) -> Result<Origin, Failure> {
+        let epoch = self.next_epoch()?.0;
+        self.sweep_now()?;
+        Ok(Origin { source: format!("keyspace {}", self.store.link.options().keyspace), epoch, last: epoch - 1 })
+    }
+
+    /// `None`: a database would have to read everything to know its size.
+    fn size(&self) -> Result<Option<u64>, Failure> {
+        Ok(None)
+    }
+
+    fn rows(&self, after: &[u8]) -> Result<Option<Page>, Failure> {
+        let reached = Reached::of(after).ok_or_else(|| Failure::Corrupt("a place in a move is none".into()))?;
+        self.store.check()?;
+        self.wait(self.store.rows_from(reached))
+    }
+}
+
+impl ClusterStore {
+    async fn rows_from(self: &Arc<Self>, mut reached: Reached) -> Result<Option<Page>, Failure> {
+        while let Some(&pass) = PASSES.get(reached.pass) {
+            let owners = self.owners(pass, reached.token).await?;
+            if owners.is_empty() {
+                reached = Reached { pass: reached.pass + 1, ..Reached::BEGINNING };
+                continue;
+            }
+            let items = self.rows_of_owners(pass, owners, &mut reached).await?;
+            if !items.is_empty() {
+                return Ok(Some(Page { items, left: 0, place: reached.bytes() }));
+            }
+        }
+        Ok(None)
+    }
+
+    /// Rows of these owners, up to the first owner that has more rows than one read returns.
+    async fn rows_of_owners(
+        self: &Arc<Self>,
+        pass: Pass,
+        owners: Vec<(i64, Owner)>,
+        reached: &mut Reached,
+    ) -> Result<Vec<Item>, Failure> {
+        let mut reading = VecDeque::new();
+        let mut tasks = JoinSet::new();
+        for (number, (_, owner)) in owners.iter().enumerate() {
+            let (store, owner) = (self.clone(), owner.clone());
+            let after = if number == 0 { std::mem::take(&mut reached.key) } else { Vec::new() };
+            reading.push_back(None);
+            tasks.spawn(async move { (number, store.rows_of_owner(pass, owner, after).await) });
+        }
+        while let Some(read) = tasks.join_next().await {
+            let (number, rows) = read.map_err(|error| Failure::Passing(error.to_string()))?;
+            reading[number] = Some(rows?);
+        }
+        let mut items = Vec::new();
+        for ((token, _), (some, next)) in owners.into_iter().zip(reading.into_iter().flatten()) {
+            items.extend(some);
+            if let Some(key) = next {
+                reached.key = key;
+                break;
+            }
+            reached.token = token;
+        }
+        Ok(items)
+    }
+
+    /// The next owners of a pass.
+    async fn owners(&self, pass: Pass, after: i64) -> Result<Vec<(i64, Owner)>, Failure> {
+        let values = || vec![big(after), int(limit_of(OWNERS_AT_ONCE))];
+        let users =
+            |rows: Vec<(i64, Uuid)>| rows.into_iter().map(|(at, user)| (at, Owner::User(UserId(user)))).collect();
+        Ok(match pass {
+            Pass::Accounts | Pass::Edges | Pass::FriendCounts | Pass::Notifications | Pass::Inboxes => {
+                users(self.link.rows(Statement::UserIdsFrom, values()).await?)
+            }
+            Pass::Authored => users(self.link.rows(Statement::AuthorsFrom, values()).await?),
+            Pass::Groups | Pass::Members => {
+                let rows: Vec<(i64, Uuid)> = self.link.rows(Statement::GroupIdsFrom, values()).await?;
+                rows.into_iter().map(|(at, group)| (at, Owner::Group(GroupId(group)))).collect()
+            }
+            Pass::Messages | Pass::Heads => {
+                let rows: Vec<(i64, String)> = self.link.rows(Statement::ChannelsFrom, values()).await?;
+                let channel = |(at, name): (i64, String)| Ok((at, Owner::Channel(decode::channel(&name)?)));
+                rows.into_iter().map(channel).collect::<Result<_, Failure>>()?
+            }
+            Pass::Credentials => {
+                type Row = (i64, i32, String, Uuid, String);
+                let rows: Vec<Row> = self.link.rows(Statement::CredentialsFrom, values()).await?;
+                let credential = |(at, kind, ident, user, secret): Row| {
+                    let credential = Credential { kind: decode::credential_kind(kind)?, ident };
+                    Ok((at, Owner::Credential(credential, CredentialOwner { user: UserId(user), secret })))
+                };
+                rows.into_iter().map(credential).collect::<Result<_, Failure>>()?
+            }
+            Pass::Revocations => {
+                let rows: Vec<(i64, i32, Uuid, i64)> = self.link.rows(Statement::RevocationsFrom, values()).await?;
+                let revocation = |(at, kind, of, time)| (at, Owner::Revocation(decode::revocation((kind, of, time))));
+                rows.into_iter().map(revocation).collect()
+            }
+            Pass::AccountDeletions if after == i64::MIN => vec![(i64::MAX, Owner::Everybody)],
+            Pass::AccountDeletions => Vec::new(),
+        })
+    }
+
+    async fn rows_of_owner(self: &Arc<Self>, pass: Pass, owner: Owner, after: Vec<u8>) -> Result<Rows, Failure> {
+        let one = |item: Option<Item>| Ok((item.into_iter().collect(), None));
+        let after_id = Uuid::from_slice(&after).ok();
+        match (pass, owner) {
+            (Pass::Accounts, Owner::User(user)) => one(self.account_row(user).await?.map(Item::Account)),
+            // A credential that no account has was claimed for an account that was never created, or is being released.
+            (_, Owner::Credential(credential, owner)) => {
+                let account = self.account_row(owner.user).await?;
+                let is_borne = account.is_some_and(|account| account.bears(&credential));
+                one(is_borne.then_some(Item::Credential(credential, owner)))
+            }
+            (_, Owner::Revocation(revocation)) => one(Some(Item::Revocation(revocation))),
+            (Pass::Groups, Owner::Group(group)) => one(self.group_row(group).await?.map(Item::Group)),
+            (Pass::FriendCounts, Owner::User(user)) => {
+                one(self.friend_counts(user).await?.map(|friend_counts| Item::FriendCounts(user, friend_counts)))
+            }
+            (Pass::Inboxes, Owner::User(user)) => one(self.inbox(user).await?.map(|inbox| Item::Inbox(user, inbox))),
+            (Pass::Members, Owner::Group(group)) => self.members(group, after).await,
+            (Pass::Edges, Owner::User(user)) => {
+                let values = vec![id(user.0), id(after_id.unwrap_or_default()), int(limit_of(ROWS_AT_ONCE))];
+                let rows: Vec<(Uuid, i32, i64)> = self.link.rows(Statement::Edges, values).await?;
+                let last = rows.last().map(|(other, ..)| other.as_bytes().to_vec());
+                let edge = |(other, state, since)| Ok(Item::Edge(user, UserId(other), decode::edge(state, since)?));
+                Ok(some_of(rows.into_iter().map(edge).collect::<Result<_, Failure>>()?, last))
+            }
+            (Pass::Notifications, Owner::User(user)) => {
+                let rows = self.notifications_after(user, after_id.map(NotificationId), ROWS_AT_ONCE).await?;
+                let last = rows.last().map(|notification| notification.id.0.as_bytes().to_vec());
+                Ok(some_of(rows.into_iter().map(|row| Item::Notification(user, row)).collect(), last))
+            }
+            (Pass::Authored, Owner::User(user)) => {
+                let after = String::from_utf8(after).unwrap_or_default();
+                let values = vec![id(user.0), text(&after), int(limit_of(ROWS_AT_ONCE))];
+                let rows: Vec<(String,)> = self.link.rows(Statement::Authored, values).await?;
+                let last = rows.last().map(|(channel,)| channel.clone().into_bytes());
+                let authored = |(channel,): (String,)| Ok(Item::Authored(user, decode::channel(&channel)?));
+                Ok(some_of(rows.into_iter().map(authored).collect::<Result<_, Failure>>()?, last))
+            }
+            (Pass::AccountDeletions, Owner::Everybody) => {
+                let values = vec![id(after_id.unwrap_or_default()), int(limit_of(ROWS_AT_ONCE))];
+                let rows: Vec<(Uuid,)> = self.link.rows(Statement::DeparturesFrom, values).await?;
+                let last = rows.last().map(|(user,)| user.as_bytes().to_vec());
+                Ok(some_of(rows.into_iter().map(|(user,)| Item::AccountDeletion(UserId(user))).collect(), last))
+            }
+            (Pass::Messages, Owner::Channel(channel)) => {
+                let place = after_id.map_or(Place::Oldest, |after| Place::After(MessageId(after)));
+                let rows = self.page(&self.channels.get(&channel), place, ROWS_AT_ONCE).await?;
+                let last = rows.last().map(|message| message.id.0.as_bytes().to_vec());
+                Ok(some_of(rows.into_iter().map(Item::Message).collect(), last))
+            }
+            (Pass::Heads, Owner::Channel(channel)) => {
+                let known = self.channels.get(&channel).known(&self.link).await?;
+                one(known.head.map(|head| Item::Head(channel, head)))
+            }
+            (pass, _) => unreachable!("{pass:?} has other owners"),
+        }
+    }
+
+    async fn members(self: &Arc<Self>, group: GroupId, after: Vec<u8>) -> Result<Rows, Failure> {
+        let Some(kept) = self.group_row(group).await? else { return Ok((Vec::new(), None)) };
+        let [mut first, _] = RosterPlace::span(None);
+        let [_, last] = RosterPlace::span(Some(Role::Banned));
+        if let Some((role, rest)) = after.split_first()
+            && let Some((since, of)) = rest.split_first_chunk()
+        {
+            let since = Timestamp(i64::from_be_bytes(*since));
+            let of = Uuid::from_slice(of).unwrap_or_default();
+            let Some(next) = successor(of) else { return Ok((Vec::new(), None)) };
+            first = RosterPlace { role: decode::role((*role).into())?, since, id: next };
+        }
+        let places = self.roster(group, shards_of(&kept), first, last, ROWS_AT_ONCE).await?;
+        let key =
+            |place: &RosterPlace| [&[place.role as u8], &place.since.0.to_be_bytes()[..], place.id.as_bytes()].concat();
+        let last = places.last().map(key);
+        let member = |place: RosterPlace| {
+            Item::Member(group, UserId(place.id), Membership { role: place.role, since: place.since })
+        };
+        Ok(some_of(places.into_iter().map(member).collect(), last))
+    }
+}
+
+/// A full page may have more rows after it.
+fn some_of(items: Vec<Item>, last: Option<Vec<u8>>) -> Rows {
+    let last = last.filter(|_| items.len() >= ROWS_AT_ONCE);
+    (items, last)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn places_come_back() {
+        for reached in [
+            Reached::BEGINNING,
+            Reached { pass: 12, token: -7, key: vec![1, 2, 3] },
+            Reached { pass: 3, token: i64::MAX, key: Vec::new() },
+        ] {
+            assert_eq!(Reached::of(&reached.bytes()), Some(reached));
+        }
+        assert_eq!(Reached::of(&[]), Some(Reached::BEGINNING));
+        assert_eq!(Reached::of(&[1, 2, 3]), None);
+    }
+}

@@ -1,0 +1,432 @@
+//! A channel's lane: writes the channel's changes in order, and gathers new messages into batches of one partition.
+//!
+//! A message in a quiet channel is sent at once. While a batch is in flight the next one gathers. It is sent when the
+//! first is answered, or sooner if it is full: as the load grows the batches grow, so the number of requests to the
+//! database grows more slowly. When the database is slow the lane waits a little, so that clients just acknowledged can
+//! join the next batch.
+//!
+//! If the outcome of a write is unknown, the lane repeats the write, with the same ids and timestamps. When there is no
+//! more time for that, the lane reads what is stored. If the write is not there, or if that cannot be read either, the
+//! lane takes the write back and the caller gets a failure. Until the database has confirmed this, nothing is read or
+//! written in the channel.
+
+use std::collections::HashSet;
+use std::sync::atomic::Ordering;
+use std::sync::{Arc, PoisonError};
+use std::time::{Duration, Instant};
+
+use engine::id::{ChannelId, MessageId, UserId};
+use engine::message::Message;
+use engine::persist::{StoreReceipt, StoreRequest, UpdateMessage};
+use scylla::statement::batch::BatchType;
+use storage::{Answer, Failure, Write, Written};
+use tokio::task::JoinSet;
+
+use crate::channel::{Channel, Home, bounds_of, bytes_of, message_row, place_of};
+use crate::cluster_store::ClusterStore;
+use crate::decode::StoredMessage;
+use crate::link::{LOOK_PATIENCE, Mutation, UNDO_PATIENCE, by, in_time};
+use crate::mutations::{author_row, delete_message};
+use crate::outcome::Missed;
+use crate::queue::Job;
+use crate::statements::{Statement, big, id, int, text};
+
+/// Rows and bytes of one batch: a mutation well below half a segment of any server's commit log.
+const BATCH_ROWS_MAX: usize = 128;
+const BATCH_BYTES_MAX: usize = 256 << 10;
+/// Batches of one channel in flight, all but the first of them full.
+const BATCHES_MAX: usize = 2;
+/// The next batch lingers for the previous batch's duration divided by `LINGER_PART`. It does not linger for less than
+/// `LINGER_MIN`, because the clock's tick is a millisecond.
+const LINGER_PART: u32 = 8;
+const LINGER_MIN: Duration = Duration::from_millis(1);
+/// Concurrent look-ups of a purge.
+const PURGE_LOOKUPS: usize = 32;
+
+/// The lane's next step.
+enum Next {
+    Messages(Vec<(Message, Answer, Instant)>),
+    Job(Job),
+    /// Wait until a batch is answered, or the next one is full.
+    Wait,
+    Nothing,
+}
+
+impl ClusterStore {
+    /// Puts a job into a channel's lane. Returns the channel if no task drives its lane: the caller must then start
+    /// one.
+    #[must_use]
+    pub fn enter_lane(&self, channel: &ChannelId, job: Job) -> Option<Arc<Channel>> {
+        let channel = self.channels.get(channel);
+        let mut queue = channel.queue.lock().unwrap_or_else(PoisonError::into_inner);
+        queue.jobs.push_back(job);
+        if queue.jobs.len() == BATCH_ROWS_MAX {
+            channel.full.notify_one();
+        }
+        let idle = !std::mem::replace(&mut queue.running, true);
+        drop(queue);
+        idle.then_some(channel)
+    }
+
+    pub fn begin_lanes(self: &Arc<Self>, idle: &mut Vec<Arc<Channel>>) {
+        for channel in idle.drain(..) {
+            let store = self.clone();
+            self.link.runtime().spawn(async move { store.drive(channel).await });
+        }
+    }
+
+    async fn drive(self: Arc<Self>, channel: Arc<Channel>) {
+        let mut under_way = JoinSet::new();
+        let mut left = Instant::now();
+        loop {
+            match next(&channel, under_way.len()) {
+                Next::Messages(messages) => {
+                    left = Instant::now();
+                    self.insert(&channel, messages, &mut under_way).await;
+                }
+                Next::Job(job) => {
+                    while under_way.join_next().await.is_some() {}
+                    self.do_job(&channel, job).await;
+                }
+                Next::Wait => tokio::select! {
+                    _ = under_way.join_next() => linger(&channel, left.elapsed() / LINGER_PART).await,
+                    () = channel.full.notified() => {}
+                },
+                Next::Nothing => return,
+            }
+        }
+    }
+
+    async fn do_job(self: &Arc<Self>, channel: &Arc<Channel>, job: Job) {
+        let Job { write, answer, deadline, turn } = job;
+        if let Some(turn) = turn {
+            return self.change_in_lane(channel, write, answer, deadline, turn).await;
+        }
+        let ready = in_time(deadline).and_then(|()| self.check()).and_then(|()| channel.check_settled());
+        let done = match (ready, write) {
+            (Err(failure), _) => Err(failure),
+            (Ok(()), Write::Request(StoreRequest::Update(update))) => self.update(channel, update, deadline).await,
+            (Ok(()), Write::Request(StoreRequest::Remove { id, sender, .. })) => {
+                self.remove(channel, id, sender, deadline).await
+            }
+            (Ok(()), Write::Request(StoreRequest::Purge { sender, ids, .. })) => {
+                self.purge(channel, sender, ids, deadline).await
+            }
+            (Ok(()), Write::Request(question)) => by(deadline, self.look_up_in_lane(channel, &question)).await,
+            (Ok(()), other) => unreachable!("{other:?} has no business in a channel's lane"),
+        };
+        channel.version.fetch_add(1, Ordering::AcqRel);
+        answer(done.map(Written::Receipt));
+    }
+
+    async fn look_up_in_lane(&self, channel: &Arc<Channel>, question: &StoreRequest) -> Result<StoreReceipt, Failure> {
+        match question {
+            StoreRequest::Head { .. } => Ok(StoreReceipt::Head(channel.known(&self.link).await?.head)),
+            StoreRequest::Newest { limit, .. } => {
+                Ok(StoreReceipt::Newest(self.page(channel, storage::Place::Newest, *limit).await?))
+            }
+            other => unreachable!("{other:?} is not about one channel"),
+        }
+    }
+
+    /// Assigns messages to their buckets, and sends a batch for each run of messages in one bucket.
+    async fn insert(
+        self: &Arc<Self>,
+        channel: &Arc<Channel>,
+        messages: Vec<(Message, Answer, Instant)>,
+        under_way: &mut JoinSet<()>,
+    ) {
+        let (messages, late): (Vec<_>, Vec<_>) =
+            messages.into_iter().partition(|(_, _, deadline)| in_time(*deadline).is_ok());
+        late.into_iter().for_each(|(_, answer, _)| answer(Err(Missed::silence().failure())));
+        // The whole batch has the earliest deadline of its messages.
+        let Some(deadline) = messages.iter().map(|(_, _, deadline)| *deadline).min() else { return };
+        let ready = self.check().and_then(|()| channel.check_settled());
+        let known = match ready {
+            Ok(()) => by(deadline, channel.known(&self.link)).await,
+            Err(failure) => Err(failure),
+        };
+        let mut known = match known {
+            Ok(known) => known,
+            Err(failure) => return messages.into_iter().for_each(|(_, answer, _)| answer(Err(failure.clone()))),
+        };
+        let mut messages = messages.into_iter().peekable();
+        while let Some((message, answer, _)) = messages.next() {
+            let bucket = match channel.home(&self.link, &mut known, &message, self.epoch(), deadline).await {
+                Ok(bucket) => bucket,
+                Err(failure) => {
+                    answer(Err(failure));
+                    continue;
+                }
+            };
+            known.count(bucket, place_of(&message), bytes_of(&message));
+            let mut batch = vec![(message, answer)];
+            let bounds = bounds_of(&self.link, &channel.id);
+            while let Some((message, answer, _)) =
+                messages.next_if(|(message, ..)| known.home_of(message.id, &bounds) == Home::In(bucket))
+            {
+                known.count(bucket, place_of(&message), bytes_of(&message));
+                batch.push((message, answer));
+            }
+            channel.learn(known.clone()).await;
+            let head_row = known.head_row(&channel.id, bucket);
+            let (store, channel) = (self.clone(), channel.clone());
+            let timestamp = self.link.clock.reserve(batch.len() + 1);
+            // These timestamps decide, not the order of arrival at the database, so that the last head stays.
+            under_way.spawn(async move {
+                store.write_batch(&channel, bucket, batch, head_row, timestamp, deadline).await;
+            });
+            while under_way.len() >= BATCHES_MAX {
+                under_way.join_next().await;
+            }
+        }
+    }
+
+    async fn write_batch(
+        self: &Arc<Self>,
+        channel: &Arc<Channel>,
+        bucket: i64,
+        messages: Vec<(Message, Answer)>,
+        head_row: Option<Mutation>,
+        timestamp: i64,
+        deadline: Instant,
+    ) {
+        let mut mutations: Vec<_> =
+            messages.iter().map(|(message, _)| message_row(&self.link, message, bucket)).collect();
+        mutations.extend(head_row);
+        let senders: HashSet<_> = messages.iter().map(|(message, _)| message.sender).collect();
+        let done = match self.note_authors(&channel.id, senders, deadline).await {
+            Ok(()) => self.link.write_at(timestamp, mutations, BatchType::Unlogged, deadline).await,
+            Err(missed) => Err(Missed { nothing_done: true, ..missed }),
+        };
+        let done = match done {
+            Err(missed) if !missed.nothing_done => {
+                let ids: HashSet<_> = messages.iter().map(|(message, _)| message.id).collect();
+                let undo = ids.iter().map(|&id| delete_message(&channel.id, bucket, id)).collect();
+                self.resolve(channel, missed, undo, || self.has_all(channel, bucket, &ids)).await
+            }
+            done => done.map_err(|missed| missed.failure()),
+        };
+        channel.version.fetch_add(1, Ordering::AcqRel);
+        for (_, answer) in messages {
+            answer(done.clone().map(|()| Written::Receipt(StoreReceipt::Inserted)));
+        }
+    }
+
+    /// Notes that these users have written in the channel, except for users already known to be noted.
+    pub async fn note_authors(
+        &self,
+        channel: &ChannelId,
+        users: HashSet<UserId>,
+        deadline: Instant,
+    ) -> Result<(), Missed> {
+        let mut writing = JoinSet::new();
+        for user in users.into_iter().filter(|&user| !self.authors.has(user, channel)) {
+            let (link, channel) = (self.link.clone(), channel.clone());
+            writing.spawn(async move {
+                let row = author_row(user, &channel);
+                (user, link.write(&[row], BatchType::Unlogged, deadline).await)
+            });
+        }
+        let mut done = Ok(());
+        while let Some(written) = writing.join_next().await {
+            match written {
+                Ok((user, Ok(()))) => self.authors.note(user, channel),
+                Ok((_, Err(missed))) => done = Err(missed),
+                Err(error) => {
+                    done = Err(Missed { nothing_done: false, passing: true, reason: error.to_string() });
+                }
+            }
+        }
+        done
+    }
+
+    /// Whether all of these messages are stored.
+    async fn has_all(&self, channel: &Channel, bucket: i64, ids: &HashSet<MessageId>) -> Result<bool, Failure> {
+        for &id in ids {
+            if self.stored_in(channel, bucket, id).await?.is_none() {
+                return Ok(false);
+            }
+        }
+        Ok(true)
+    }
+
+    /// Finds out whether a write of unknown outcome was done. If it was not done completely, or if that cannot be found
+    /// out, takes it back; until that has succeeded, the channel waits.
+    async fn resolve<F>(
+        self: &Arc<Self>,
+        channel: &Arc<Channel>,
+        missed: Missed,
+        undo: Vec<Mutation>,
+        is_done: impl Fn() -> F + Sync,
+    ) -> Result<(), Failure>
+    where
+        F: Future<Output = Result<bool, Failure>> + Send,
+    {
+        if let Ok(true) = by(Instant::now() + LOOK_PATIENCE, is_done()).await {
+            return Ok(());
+        }
+        let patience = Instant::now() + UNDO_PATIENCE;
+        let undone = self.link.write(&undo, BatchType::Unlogged, patience).await;
+        if undone.is_err() {
+            let link = self.link.clone();
+            channel.settle_later(&self.link, async move { link.settle(&undo).await });
+            // If this server dies before the undo is written, the failed write stays.
+            return Err(Failure::Unknown(missed.reason));
+        }
+        Err(Failure::Passing(missed.reason))
+    }
+
+    /// The stored message, if this sender may change it; otherwise the receipt that says why not.
+    async fn own_message(
+        &self,
+        channel: &Channel,
+        id: MessageId,
+        sender: UserId,
+        deadline: Instant,
+    ) -> Result<Result<StoredMessage, StoreReceipt>, Failure> {
+        let stored = by(deadline, self.stored(channel, id)).await?;
+        let refusal = StoreReceipt::refuse_change(stored.as_ref().map(|stored| &stored.message), sender);
+        Ok(refusal.map_or_else(|| Ok(stored.expect("what is not stored was refused")), Err))
+    }
+
+    async fn update(
+        self: &Arc<Self>,
+        channel: &Arc<Channel>,
+        update: UpdateMessage,
+        deadline: Instant,
+    ) -> Result<StoreReceipt, Failure> {
+        let before = match self.own_message(channel, update.id, update.sender, deadline).await? {
+            Ok(before) => before,
+            Err(refusal) => return Ok(refusal),
+        };
+        let mut after = before.message.clone();
+        update.apply_to(&mut after);
+        self.link.clock.pass(before.written_us);
+        let edit = Mutation::new(
+            Statement::EditMessage,
+            [
+                int(before.ttl),
+                text(&after.username),
+                text(&after.content),
+                big(after.update_time.0),
+                text(channel.id.as_str()),
+                big(before.bucket),
+                id(after.id.0),
+            ],
+        );
+        let written = self.link.write(&[edit], BatchType::Unlogged, deadline).await;
+        self.decided(channel, written, before.row(), || async {
+            Ok(self.stored_in(channel, before.bucket, after.id).await?.is_some_and(|found| found.message == after))
+        })
+        .await?;
+        Ok(StoreReceipt::Updated(after))
+    }
+
+    async fn remove(
+        self: &Arc<Self>,
+        channel: &Arc<Channel>,
+        id: MessageId,
+        sender: UserId,
+        deadline: Instant,
+    ) -> Result<StoreReceipt, Failure> {
+        let before = match self.own_message(channel, id, sender, deadline).await? {
+            Ok(before) => before,
+            Err(refusal) => return Ok(refusal),
+        };
+        self.link.clock.pass(before.written_us);
+        let delete = delete_message(&channel.id, before.bucket, id);
+        let written = self.link.write(&[delete], BatchType::Unlogged, deadline).await;
+        self.decided(channel, written, before.row(), || async {
+            Ok(self.stored_in(channel, before.bucket, id).await?.is_none())
+        })
+        .await?;
+        Ok(StoreReceipt::Removed(before.message))
+    }
+
+    /// The result of a write to one row. If the outcome is unknown and the row does not show the write, the row is
+    /// restored to `before`.
+    async fn decided<F>(
+        self: &Arc<Self>,
+        channel: &Arc<Channel>,
+        written: Result<(), Missed>,
+        before: Mutation,
+        is_done: impl Fn() -> F + Sync,
+    ) -> Result<(), Failure>
+    where
+        F: Future<Output = Result<bool, Failure>> + Send,
+    {
+        match written {
+            Err(missed) if !missed.nothing_done => self.resolve(channel, missed, vec![before], is_done).await,
+            written => written.map_err(|missed| missed.failure()),
+        }
+    }
+
+    async fn purge(
+        self: &Arc<Self>,
+        channel: &Arc<Channel>,
+        sender: UserId,
+        ids: Vec<MessageId>,
+        deadline: Instant,
+    ) -> Result<StoreReceipt, Failure> {
+        let mut theirs = Vec::new();
+        for some in ids.chunks(PURGE_LOOKUPS) {
+            let mut looking = JoinSet::new();
+            for &id in some {
+                let (store, channel) = (self.clone(), channel.clone());
+                looking.spawn(async move { by(deadline, store.stored(&channel, id)).await });
+            }
+            while let Some(found) = looking.join_next().await {
+                let found = found.map_err(|error| Failure::Passing(error.to_string()))??;
+                theirs.extend(found.filter(|found| found.message.sender == sender));
+            }
+        }
+        theirs.sort_by_key(|found| found.bucket);
+        for bucket in theirs.chunk_by(|one, other| one.bucket == other.bucket) {
+            let rows: Vec<_> =
+                bucket.iter().map(|found| delete_message(&channel.id, found.bucket, found.message.id)).collect();
+            let written = self.link.write(&rows, BatchType::Unlogged, deadline).await;
+            // Repeating a purge is harmless, and the caller repeats it until it is done.
+            written.map_err(|missed| missed.failure())?;
+        }
+        Ok(StoreReceipt::Purged)
+    }
+}
+
+/// Waits a little for more messages to join the next batch, if any job waits already.
+async fn linger(channel: &Channel, duration: Duration) {
+    let waits = || !channel.queue.lock().unwrap_or_else(PoisonError::into_inner).jobs.is_empty();
+    if duration >= LINGER_MIN && waits() {
+        let _ = tokio::time::timeout(duration, channel.full.notified()).await;
+    }
+}
+
+/// Takes as many messages as fit one batch, or one job of another kind. Marks the lane as not running when there is
+/// nothing left and nothing in flight.
+fn next(channel: &Channel, under_way: usize) -> Next {
+    let mut queue = channel.queue.lock().unwrap_or_else(PoisonError::into_inner);
+    let is_message = |job: &Job| matches!(job.write, Write::Request(StoreRequest::Insert(_)));
+    let may_leave = under_way == 0 || (under_way < BATCHES_MAX && queue.jobs.len() >= BATCH_ROWS_MAX);
+    if !may_leave && queue.jobs.front().is_none_or(is_message) {
+        return Next::Wait;
+    }
+    let mut messages = Vec::new();
+    let mut bytes = 0;
+    while queue.jobs.front().is_some_and(is_message) && messages.len() < BATCH_ROWS_MAX && bytes < BATCH_BYTES_MAX {
+        let Some(Job { write: Write::Request(StoreRequest::Insert(message)), answer, deadline, .. }) =
+            queue.jobs.pop_front()
+        else {
+            break;
+        };
+        bytes += bytes_of(&message);
+        messages.push((message, answer, deadline));
+    }
+    if !messages.is_empty() {
+        return Next::Messages(messages);
+    }
+    if let Some(job) = queue.jobs.pop_front() {
+        return Next::Job(job);
+    }
+    queue.running = false;
+    Next::Nothing
+}

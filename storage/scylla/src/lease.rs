@@ -1,0 +1,194 @@
+//! Ensures that only one server uses a keyspace at a time, as only one process uses a directory. The server writes a
+//! heartbeat, a lightweight transaction, every second. Another server takes over only when the heartbeat has been
+//! missing for longer than the first server continues to write without it. The clocks of two servers are never
+//! compared.
+
+use std::sync::atomic::{AtomicI64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+use engine::id::Epoch;
+use storage::{ANSWER_DURATION_MAX, Failure};
+use uuid::Uuid;
+
+use crate::link::{Link, Mutation, in_time};
+use crate::statements::{Statement, big, id};
+
+/// How often a server writes its heartbeat.
+const BEAT_INTERVAL: Duration = Duration::from_secs(1);
+/// How long a server continues to write after its last successful heartbeat.
+const FRESH: Duration = Duration::from_secs(3);
+/// How long another server waits for a heartbeat before it takes over: `FRESH`, and the time for which a write that was
+/// just taken may be tried, looked up and undone.
+const TAKEOVER: Duration = FRESH.saturating_add(ANSWER_DURATION_MAX);
+const LOOK_INTERVAL: Duration = Duration::from_millis(500);
+/// How long one attempt to begin, or one heartbeat, may take.
+const PATIENCE: Duration = Duration::from_secs(5);
+
+/// This server's hold on its keyspace.
+pub struct Lease {
+    link: Arc<Link>,
+    holder: Uuid,
+    beat: AtomicI64,
+    state: Mutex<State>,
+}
+
+enum State {
+    /// The lease was never requested: a tool or a test writes at its own risk.
+    None,
+    /// The lease is held; the last successful heartbeat began at this time.
+    Held(Instant),
+    Lost,
+}
+
+impl Lease {
+    pub fn new(link: Arc<Link>) -> Self {
+        Self { link, holder: Uuid::new_v4(), beat: AtomicI64::new(0), state: Mutex::new(State::None) }
+    }
+
+    /// Whether this server may write.
+    pub fn check(&self) -> Result<(), Failure> {
+        match *self.state.lock().unwrap_or_else(PoisonError::into_inner) {
+            State::None => Ok(()),
+            State::Held(since) if since.elapsed() < FRESH => Ok(()),
+            State::Held(_) => Err(Failure::Passing("the database has not heard of this server for too long".into())),
+            State::Lost => Err(lost()),
+        }
+    }
+
+    fn set(&self, state: State) {
+        *self.state.lock().unwrap_or_else(PoisonError::into_inner) = state;
+    }
+
+    fn is_none(&self) -> bool {
+        matches!(*self.state.lock().unwrap_or_else(PoisonError::into_inner), State::None)
+    }
+}
+
+fn lost() -> Failure {
+    Failure::Final("another server has taken over this keyspace".into())
+}
+
+/// The epoch, the holder, and the last heartbeat.
+pub type Server = (i64, Uuid, i64);
+
+impl Lease {
+    /// Takes the keyspace, if no other server has it, and begins to write heartbeats. Returns the next epoch.
+    pub async fn take(self: &Arc<Self>) -> Result<Epoch, Failure> {
+        let begun = Instant::now();
+        let written: Option<(Option<i64>,)> = self.link.row(Statement::ServerWritten, vec![]).await?;
+        if let Some((Some(written),)) = written {
+            self.link.clock.pass(written);
+        }
+        let epoch = loop {
+            if let Some(epoch) = self.take_keyspace().await? {
+                break epoch;
+            }
+            in_time(begun + TAKEOVER + PATIENCE)?;
+        };
+        self.beat.store(0, Ordering::Release);
+        let first = self.is_none();
+        // The time spent waiting for the other server's silence does not count against this lease.
+        self.set(State::Held(begun.max(Instant::now() - BEAT_INTERVAL)));
+        if first {
+            let lease = Arc::downgrade(self);
+            self.link.runtime().spawn(async move {
+                while let Some(lease) = lease.upgrade() {
+                    if !lease.beat().await {
+                        return;
+                    }
+                    drop(lease);
+                    tokio::time::sleep(BEAT_INTERVAL).await;
+                }
+            });
+        }
+        Ok(Epoch(epoch as u64))
+    }
+
+    /// The server that has the keyspace, or had it last.
+    pub async fn server(&self) -> Result<Option<Server>, Failure> {
+        self.link.decided_row(Statement::Server, vec![]).await
+    }
+
+    /// Takes the keyspace and returns the next epoch; `None` if another server changed the row meanwhile.
+    async fn take_keyspace(&self) -> Result<Option<i64>, Failure> {
+        let holder = self.holder;
+        let found = self.server().await?;
+        let (epoch, claim) = match found {
+            None => (1, Mutation::new(Statement::ClaimServer, [big(1), id(holder)])),
+            Some((epoch, other, beat)) => {
+                if other != holder && !other.is_nil() && !self.is_silent((epoch, other, beat)).await? {
+                    return Ok(None);
+                }
+                let values = [big(epoch + 1), id(holder), big(epoch), id(other), big(beat)];
+                (epoch + 1, Mutation::new(Statement::TakeServer, values))
+            }
+        };
+        let is_ours = || async {
+            let found = self.server().await?;
+            Ok(found.is_some_and(|(now, who, _)| now == epoch && who == holder))
+        };
+        match self.link.decide(&claim, Instant::now() + PATIENCE, is_ours).await {
+            Ok(true) => Ok(Some(epoch)),
+            Ok(false) => Ok(None),
+            Err(missed) => Err(Failure::Passing(missed.reason)),
+        }
+    }
+
+    /// Waits until the keyspace's holder has missed heartbeats for long enough. Returns false if the holder has left
+    /// meanwhile, and fails if a heartbeat arrives.
+    async fn is_silent(&self, found: Server) -> Result<bool, Failure> {
+        tracing::info!("another server has this keyspace, or had it when it was killed: waiting for a sign of life");
+        let until = Instant::now() + TAKEOVER;
+        while Instant::now() < until {
+            tokio::time::sleep(LOOK_INTERVAL).await;
+            let now = self.server().await?;
+            match now {
+                Some((_, holder, _)) if holder.is_nil() => return Ok(false),
+                now if now != Some(found) => return Err(in_use()),
+                _ => {}
+            }
+        }
+        Ok(true)
+    }
+
+    /// Writes one heartbeat. Returns false if no more are needed.
+    async fn beat(&self) -> bool {
+        if self.link.check_open().is_err() {
+            return false;
+        }
+        let begun = Instant::now();
+        let (beat, holder) = (self.beat.fetch_add(1, Ordering::AcqRel) + 1, self.holder);
+        let mutation = Mutation::new(Statement::BeatServer, [big(beat), id(holder)]);
+        let has_been_heard = || async {
+            let found = self.server().await?;
+            Ok(found.is_some_and(|(_, who, heard)| who == holder && heard == beat))
+        };
+        match self.link.decide(&mutation, begun + PATIENCE, has_been_heard).await {
+            Ok(true) => {
+                self.set(State::Held(begun));
+                true
+            }
+            Ok(false) if self.link.check_open().is_err() => false,
+            Ok(false) => {
+                tracing::error!("another server has taken over this keyspace");
+                self.set(State::Lost);
+                false
+            }
+            Err(_) => true,
+        }
+    }
+
+    /// Gives the keyspace up, so that the next server need not wait.
+    pub async fn leave(&self) {
+        if self.is_none() {
+            return;
+        }
+        let mutation = Mutation::new(Statement::LeaveServer, [id(Uuid::nil()), id(self.holder)]);
+        let _ = self.link.decide(&mutation, Instant::now() + PATIENCE, || async { Ok(true) }).await;
+    }
+}
+
+fn in_use() -> Failure {
+    Failure::InUse("another server has this keyspace: stop it first, or give this one a keyspace of its own".into())
+}

@@ -1,0 +1,451 @@
+//! The store for large installations: a cluster of ScyllaDB or Cassandra nodes, over CQL.
+//!
+//! Messages are kept in partitions of a channel and a bucket (`channel.rs`), which are bounded in rows, bytes and age.
+//! Each channel has a lane (`lane.rs`), which writes its messages in order, in batches of one partition. Changes of
+//! accounts, groups and friends run concurrently if they are about different ones (`change_scheduler.rs`, `changes.rs`, `draft.rs`);
+//! the same rules as in every store decide them. So this store takes writes one by one (`Lanes`) and answers each when
+//! it is decided. When `commit` gets a group of writes, each write is a group of its own, and may fail alone.
+//!
+//! All reads and writes are at the quorum of the nearest data centre. Every cell has a timestamp that this store sets,
+//! so that a repeated write is the same write. The session is made in the background. A request fails with
+//! `Failure::Passing`, at once or within seconds, while there is no session or the database is away.
+//!
+//! Only one server may use a keyspace at a time (`lease.rs`). The store runs on tokio, on its own threads.
+
+mod change_scheduler;
+mod changes;
+mod channel;
+mod clock;
+mod cluster_store;
+mod decode;
+mod draft;
+mod entry;
+mod export;
+mod intents;
+mod lane;
+mod lease;
+mod link;
+mod mutations;
+pub mod options;
+mod outcome;
+mod pages;
+mod queue;
+pub mod schema;
+mod sharing;
+mod statements;
+mod sweep;
+mod transfer;
+
+use std::future::Future;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use engine::id::{ChannelId, Epoch, GroupId, MessageId, NotificationId, Timestamp, UserId};
+use engine::message::Message;
+use engine::persist::ChannelHead;
+use engine::social::friend::{FriendState, Sides};
+use engine::social::group::Role;
+use engine::social::notification::Notification;
+use storage::account::{Account, Credential, CredentialOwner, Expiry, Revocation, RevocationPlace};
+use storage::friend::{Friend, FriendPlace};
+use storage::group::{Group, GroupFilter, GroupPlace, RosterPlace};
+use storage::{Answer, Failure, Lanes, Place, Store, Write, Written, not_a_write, span};
+use tokio::runtime::Runtime;
+use uuid::Uuid;
+
+use cluster_store::ClusterStore;
+use draft::is_name;
+use link::{Link, READ_PATIENCE};
+use mutations::{kind_number, shard_of, shards_of};
+use options::ScyllaOptions;
+use pages::{limit_of, successor};
+use statements::{Statement, big, id, int, text};
+
+/// The driver's threads: they mostly wait.
+const WORKER_THREADS: usize = 2;
+/// Threads that decide changes. Each of them waits for rows most of the time.
+const DECIDING_THREADS: usize = 64;
+/// Threads of the bridge that may wait for reads.
+const READERS: usize = 16;
+/// Writes of one `commit` call that are in flight.
+const COMMIT_WINDOW: usize = 128;
+/// How long dropping the store waits for the work in flight to end.
+const SHUTDOWN_PATIENCE: Duration = Duration::from_secs(1);
+
+/// A store in a cluster.
+pub struct Scylla {
+    store: Arc<ClusterStore>,
+    /// `None` if this is only a view for queries.
+    runtime: Option<Runtime>,
+    /// Queries that are not answered by then fail.
+    until: Option<Instant>,
+}
+
+impl Scylla {
+    /// Begins to connect, without waiting for the database: if it cannot be reached, later requests fail. `wall` is the
+    /// clock that gives the writes their time.
+    pub fn open(options: ScyllaOptions, wall: fn() -> Timestamp) -> Result<Self, Failure> {
+        let runtime = runtime()?;
+        let link = Link::begin(options, wall, runtime.handle().clone());
+        Ok(Self { store: ClusterStore::begin(link), runtime: Some(runtime), until: None })
+    }
+
+    /// How many requests were sent to the database so far.
+    pub fn requests(&self) -> u64 {
+        self.store.link.requests()
+    }
+
+    /// Removes the remaining rows of deleted things, and waits until that is done.
+    pub fn sweep_now(&self) -> Result<(), Failure> {
+        self.wait(self.store.sweep_all(false))
+    }
+
+    fn wait<T>(&self, asked: impl Future<Output = Result<T, Failure>>) -> Result<T, Failure> {
+        self.store.link.runtime().block_on(asked)
+    }
+
+    /// Begins a new life: takes the keyspace, if no other server has it, undoes changes that the last life left
+    /// unfinished, and returns the next epoch.
+    async fn begin_life(&self) -> Result<Epoch, Failure> {
+        self.store.check_moved().await?;
+        let epoch = self.store.lease.take().await?;
+        self.store.intents.end_all().await?;
+        self.store.set_epoch(epoch);
+        Ok(epoch)
+    }
+
+    /// Runs a query of a shard or a handler, which must not wait long.
+    fn ask<T>(&self, asked: impl Future<Output = Result<T, Failure>>) -> Result<T, Failure> {
+        let patience = Instant::now() + READ_PATIENCE;
+        let deadline = self.until.map_or(patience, |until| until.min(patience));
+        link::in_time(deadline)?;
+        self.wait(link::by(deadline, asked))
+    }
+
+    /// Reads the single row of a look-up.
+    fn row<R>(&self, statement: Statement, values: Vec<scylla::value::CqlValue>) -> Result<Option<R>, Failure>
+    where
+        R: for<'f, 'm> scylla::deserialize::row::DeserializeRow<'f, 'm>,
+    {
+        self.ask(self.store.link.row(statement, values))
+    }
+
+    fn state_of(&self, user: UserId, other: UserId) -> Result<Option<FriendState>, Failure> {
+        let row: Option<(i32, i64)> = self.row(Statement::Edge, vec![id(user.0), id(other.0)])?;
+        Ok(row.map(|(state, since)| decode::edge(state, since)).transpose()?.map(|edge| edge.state))
+    }
+}
+
+/// Brings a database to this program's schema version and records the time. Returns the version that it had before.
+pub fn apply_schema(options: &ScyllaOptions, now: Timestamp) -> Result<i32, Failure> {
+    let runtime = runtime()?;
+    runtime.block_on(async {
+        let session = link::session(options).await?;
+        schema::apply(&session, options, now).await
+    })
+}
+
+fn runtime() -> Result<Runtime, Failure> {
+    tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(WORKER_THREADS)
+        .max_blocking_threads(DECIDING_THREADS)
+        .thread_name("store-cql")
+        .enable_all()
+        .build()
+        .map_err(|error| Failure::Final(format!("starting the database's threads failed: {error}")))
+}
+
+impl Drop for Scylla {
+    fn drop(&mut self) {
+        if let Some(runtime) = self.runtime.take() {
+            let _ = self.store.link.close();
+            // Work in flight fails now, and its threads end before the clock that they wait by.
+            self.store.drain();
+            runtime.block_on(async { drop(self.store.sweeping.lock().await) });
+            runtime.shutdown_timeout(SHUTDOWN_PATIENCE);
+        }
+    }
+}
+
+impl ClusterStore {
+    /// A view of the whole store that answers queries until the given time.
+    fn view(self: &Arc<Self>, until: Instant) -> Scylla {
+        Scylla { store: self.clone(), runtime: None, until: Some(until) }
+    }
+}
+
+impl Lanes for Scylla {
+    fn take(&self, writes: Vec<(Write, Answer)>) {
+        self.store.take(writes);
+    }
+
+    fn drain(&self) {
+        self.store.drain();
+    }
+}
+
+impl Store for Scylla {
+    fn next_epoch(&self) -> Result<Epoch, Failure> {
+        let epoch = self.wait(self.begin_life())?;
+        self.store.sweep();
+        Ok(epoch)
+    }
+
+    fn commit(&self, writes: &[Write]) -> Result<Vec<Result<Written, Failure>>, Failure> {
+        self.store.link.check_open()?;
+        let (answers, answered) = flume::bounded(writes.len());
+        let mut written = Vec::with_capacity(writes.len());
+        for (place, write) in writes.iter().enumerate() {
+            // Bounds the writes in flight, so that the last of them is reached before its deadline.
+            while place - written.len() >= COMMIT_WINDOW {
+                written.extend(answered.recv().ok());
+            }
+            let answers = answers.clone();
+            let answer: Answer = Box::new(move |done| {
+                let _ = answers.send((place, done));
+            });
+            match write {
+                Write::Request(request) if !request.is_write() => answer(Err(not_a_write())),
+                write => self.store.take(vec![(write.clone(), answer)]),
+            }
+        }
+        drop(answers);
+        written.extend(answered);
+        written.sort_unstable_by_key(|(place, _)| *place);
+        Ok(written.into_iter().map(|(_, done)| done).collect())
+    }
+
+    fn lanes(&self) -> Option<&dyn Lanes> {
+        Some(self)
+    }
+
+    fn readers(&self) -> usize {
+        READERS
+    }
+
+    fn until(&self, deadline: Instant) -> Option<Box<dyn Store>> {
+        Some(Box::new(self.store.view(deadline)))
+    }
+
+    fn unready(&self) -> Option<String> {
+        if !self.store.link.is_ready() {
+            return Some("the database does not answer".into());
+        }
+        self.store.check().err().map(|failure| failure.to_string())
+    }
+
+    fn head(&self, channel: &ChannelId) -> Result<Option<ChannelHead>, Failure> {
+        let channel = self.store.channels.get(channel);
+        channel.check_settled()?;
+        Ok(self.ask(channel.known(&self.store.link))?.head)
+    }
+
+    fn message(&self, channel: &ChannelId, message: MessageId) -> Result<Option<Message>, Failure> {
+        let channel = self.store.channels.get(channel);
+        channel.check_settled()?;
+        Ok(self.ask(self.store.stored(&channel, message))?.map(|found| found.message))
+    }
+
+    fn messages(&self, channel: &ChannelId, from: Place, limit: usize) -> Result<Vec<Message>, Failure> {
+        self.store.link.check_open()?;
+        self.ask(self.store.shared_page(channel, from, limit))
+    }
+
+    fn credential(&self, credential: &Credential) -> Result<Option<CredentialOwner>, Failure> {
+        if !is_name(&credential.ident) {
+            return Ok(None);
+        }
+        let values = vec![int(kind_number(credential)), text(&credential.ident)];
+        let Some((user, secret)) = self.row::<(Uuid, String)>(Statement::Credential, values)? else {
+            return Ok(None);
+        };
+        // The credential belongs to no user if it was claimed for an account that was never created, or released by an
+        // account that no longer has it.
+        let account = self.account(UserId(user))?;
+        let is_borne = account.is_some_and(|account| account.bears(credential));
+        Ok(is_borne.then_some(CredentialOwner { user: UserId(user), secret }))
+    }
+
+    fn account(&self, user: UserId) -> Result<Option<Account>, Failure> {
+        self.ask(self.store.account_row(user))
+    }
+
+    fn user_by_username(&self, username: &str) -> Result<Option<UserId>, Failure> {
+        if !is_name(username) {
+            return Ok(None);
+        }
+        let Some((user,)) = self.row::<(Uuid,)>(Statement::Username, vec![text(username)])? else {
+            return Ok(None);
+        };
+        let name: Option<(String,)> = self.row(Statement::UserExists, vec![id(user)])?;
+        Ok(name.filter(|(name,)| name == username).map(|_| UserId(user)))
+    }
+
+    fn group(&self, group: GroupId) -> Result<Option<Group>, Failure> {
+        self.ask(self.store.group_row(group))
+    }
+
+    fn groups(
+        &self,
+        filter: &GroupFilter,
+        after: Option<&GroupPlace>,
+        limit: usize,
+    ) -> Result<(Vec<Group>, Option<GroupPlace>), Failure> {
+        self.ask(self.store.browse(filter, after, limit))
+    }
+
+    /// A deleted group has no roles, even if its member rows are not removed yet.
+    fn group_role(&self, group: GroupId, user: UserId) -> Result<Option<Role>, Failure> {
+        let Some(kept) = self.group(group)? else { return Ok(None) };
+        let values = vec![id(group.0), int(shard_of(user.0, shards_of(&kept))), id(user.0)];
+        let row: Option<(i32, i64)> = self.row(Statement::Member, values)?;
+        row.map(|(role, _)| decode::role(role)).transpose()
+    }
+
+    fn group_members(
+        &self,
+        group: GroupId,
+        role: Option<Role>,
+        after: Option<RosterPlace>,
+        limit: usize,
+    ) -> Result<Vec<(UserId, RosterPlace)>, Failure> {
+        let Some([first, last]) = roster_bounds(role, after).filter(|_| limit > 0) else { return Ok(Vec::new()) };
+        self.ask(self.store.group_members(group, first, last, limit))
+    }
+
+    fn user_groups(
+        &self,
+        user: UserId,
+        role: Option<Role>,
+        after: Option<RosterPlace>,
+        limit: usize,
+    ) -> Result<Vec<(Group, RosterPlace)>, Failure> {
+        let Some([first, last]) = roster_bounds(role, after).filter(|_| limit > 0) else { return Ok(Vec::new()) };
+        self.ask(self.store.user_groups(user, first, last, limit))
+    }
+
+    fn sides(&self, user: UserId, other: UserId) -> Result<Sides, Failure> {
+        Ok(Sides { own: self.state_of(user, other)?, others: self.state_of(other, user)? })
+    }
+
+    fn friends(
+        &self,
+        user: UserId,
+        state: Option<FriendState>,
+        after: Option<FriendPlace>,
+        limit: usize,
+    ) -> Result<Vec<(Friend, FriendPlace)>, Failure> {
+        let Some((from, to)) = span(FriendPlace::span(state), after).filter(|_| limit > 0) else {
+            return Ok(Vec::new());
+        };
+        let first = match from {
+            std::ops::Bound::Excluded(place) => match successor(place.user.0) {
+                Some(next) => FriendPlace { user: UserId(next), ..place },
+                None => return Ok(Vec::new()),
+            },
+            std::ops::Bound::Included(place) => place,
+            std::ops::Bound::Unbounded => FriendPlace::span(state)[0],
+        };
+        let (std::ops::Bound::Included(last) | std::ops::Bound::Excluded(last)) = to else { return Ok(Vec::new()) };
+        let mut values = vec![id(user.0)];
+        for place in [first, last] {
+            values.extend([int(place.state as i32), big(place.since.0), id(place.user.0)]);
+        }
+        values.push(int(limit_of(limit)));
+        let rows: Vec<(i32, i64, Uuid)> = self.ask(self.store.link.rows(Statement::Friends, values))?;
+        let rows = rows.into_iter().map(|(state, since, other)| {
+            let place = decode::edge(state, since)?.place(UserId(other));
+            Ok((place.friend(), place))
+        });
+        rows.collect()
+    }
+
+    fn edge_count(&self, user: UserId) -> Result<u32, Failure> {
+        Ok(self.ask(self.store.friend_counts(user))?.map_or(0, |friend_counts| friend_counts.friends))
+    }
+
+    fn notifications(
+        &self,
+        user: UserId,
+        after: Option<NotificationId>,
+        limit: usize,
+    ) -> Result<Vec<Notification>, Failure> {
+        if limit == 0 {
+            return Ok(Vec::new());
+        }
+        // Start behind the newest notification that was removed to make room: before it there are only tombstones.
+        let floor = self.ask(self.store.inbox(user))?.and_then(|inbox| inbox.floor);
+        self.ask(self.store.notifications_after(user, after.max(floor), limit))
+    }
+
+    fn channels_written(
+        &self,
+        user: UserId,
+        after: Option<&ChannelId>,
+        limit: usize,
+    ) -> Result<Vec<ChannelId>, Failure> {
+        if limit == 0 {
+            return Ok(Vec::new());
+        }
+        let after = after.map_or("", ChannelId::as_str);
+        let values = vec![id(user.0), text(after), int(limit_of(limit))];
+        let rows: Vec<(String,)> = self.ask(self.store.link.rows(Statement::Authored, values))?;
+        rows.into_iter().map(|(channel,)| decode::channel(&channel)).collect()
+    }
+
+    fn account_deletions(&self, limit: usize) -> Result<Vec<UserId>, Failure> {
+        let rows: Vec<(Uuid,)> =
+            self.ask(self.store.link.rows(Statement::AccountDeletions, vec![int(limit_of(limit))]))?;
+        Ok(rows.into_iter().take(limit).map(|(user,)| UserId(user)).collect())
+    }
+
+    fn revocations(&self) -> Result<Vec<Revocation>, Failure> {
+        let mut rows: Vec<(i32, Uuid, i64)> = self.ask(self.store.link.scan(Statement::Revocations))?;
+        rows.sort_unstable();
+        Ok(rows.into_iter().map(decode::revocation).collect())
+    }
+
+    /// Rows are stored in the order of their hashes (tokens), and are examined in that order.
+    fn expired_revocations(
+        &self,
+        expiry: Expiry,
+        after: Option<&RevocationPlace>,
+        limit: usize,
+    ) -> Result<(Vec<Revocation>, Option<RevocationPlace>), Failure> {
+        if limit == 0 {
+            return Ok((Vec::new(), None));
+        }
+        let first = after.and_then(|place| place.0.as_slice().try_into().ok()).map_or(i64::MIN, i64::from_be_bytes);
+        let values = vec![big(first), int(limit_of(limit))];
+        let rows: Vec<(i64, i32, Uuid, i64)> = self.ask(self.store.link.rows(Statement::RevocationsFrom, values))?;
+        let last = rows.last().filter(|_| rows.len() == limit);
+        let next = last.map(|(place, ..)| RevocationPlace(place.to_be_bytes().into()));
+        let revocations = rows.into_iter().map(|(_, kind, of, time)| decode::revocation((kind, of, time)));
+        Ok((revocations.filter(|revocation| expiry.covers(revocation)).collect(), next))
+    }
+
+    fn close(&self) -> Result<(), Failure> {
+        self.store.link.check_open()?;
+        self.store.drain();
+        let left: Result<(), Failure> = self.wait(async {
+            self.store.lease.leave().await;
+            Ok(())
+        });
+        left.and(self.store.link.close())
+    }
+}
+
+/// The first and the last place of the requested part of a list.
+fn roster_bounds(role: Option<Role>, after: Option<RosterPlace>) -> Option<[RosterPlace; 2]> {
+    use std::ops::Bound::{Excluded, Included, Unbounded};
+    let (from, to) = span(RosterPlace::span(role), after)?;
+    let first = match from {
+        Excluded(place) => RosterPlace { id: successor(place.id)?, ..place },
+        Included(place) => place,
+        Unbounded => RosterPlace::span(role)[0],
+    };
+    match to {
+        Included(last) | Excluded(last) => Some([first, last]),
+        Unbounded => None,
+    }
+}

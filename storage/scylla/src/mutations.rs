@@ -1,0 +1,266 @@
+//! Converts domain types to rows: the mutations that write them and those that delete them.
+
+use engine::id::{ChannelId, GroupId, MessageId, NotificationId, Timestamp, UserId};
+use engine::message::Message;
+use engine::social::friend::FriendState;
+use engine::social::notification::Notification;
+use storage::account::{Account, Credential, CredentialKind, Revocation};
+use storage::friend::{Edge, FriendCounts};
+use storage::group::{Group, GroupPlace, Membership};
+use storage::inbox::Inbox;
+use uuid::Uuid;
+use xxhash_rust::xxh3::xxh3_64;
+
+use crate::link::Mutation;
+use crate::statements::{Statement, big, bytes, flag, id, int, text, texts};
+
+/// A group has one more shard of members per this many seats.
+const SEATS_PER_SHARD: u32 = 10_000;
+/// Most shards of a group: a page of its members reads all of them.
+const MEMBER_SHARDS_MAX: u32 = 128;
+/// Shards of the list of all groups.
+pub const LIST_SHARDS: i32 = 16;
+
+/// Stands for a missing id.
+const NO_ID: Uuid = Uuid::nil();
+/// Stands for a missing time.
+const NO_TIME: i64 = i64::MIN;
+
+/// How many partitions a group's members are in.
+pub fn shards_of(group: &Group) -> i32 {
+    let shards = group.max_count.div_ceil(SEATS_PER_SHARD).clamp(1, MEMBER_SHARDS_MAX);
+    i32::try_from(shards).unwrap_or(1)
+}
+
+/// The shard of an id, among `shards` shards.
+pub fn shard_of(value: Uuid, shards: i32) -> i32 {
+    let shards = u64::try_from(shards).unwrap_or(1).max(1);
+    i32::try_from(xxh3_64(value.as_bytes()) % shards).unwrap_or(0)
+}
+
+pub fn put_user(account: &Account) -> Mutation {
+    Mutation::new(
+        Statement::PutUser,
+        [
+            id(account.id.0),
+            text(&account.username),
+            text(&account.display_name),
+            text(&account.avatar_url),
+            text(&account.lang_tag),
+            text(&account.location),
+            text(&account.timezone),
+            text(&account.metadata),
+            text(&account.email),
+            text(&account.custom_id),
+            texts(&account.devices),
+            big(account.create_time.0),
+            big(account.update_time.0),
+            big(account.disable_time.map_or(NO_TIME, |time| time.0)),
+        ],
+    )
+}
+
+pub fn delete_user(user: UserId) -> Mutation {
+    Mutation::new(Statement::DeleteUser, [id(user.0)])
+}
+
+pub fn put_group(group: &Group) -> Mutation {
+    Mutation::new(
+        Statement::PutGroup,
+        [
+            id(group.id.0),
+            id(group.creator.0),
+            text(&group.name),
+            text(&group.description),
+            text(&group.lang_tag),
+            text(&group.metadata),
+            text(&group.avatar_url),
+            flag(group.open),
+            int(group.edge_count as i32),
+            int(group.max_count as i32),
+            big(group.create_time.0),
+            big(group.update_time.0),
+        ],
+    )
+}
+
+pub fn delete_group(group: GroupId) -> Mutation {
+    Mutation::new(Statement::DeleteGroup, [id(group.0)])
+}
+
+pub fn put_listing(group: &Group) -> Mutation {
+    let place = GroupPlace::of(group);
+    let shard = shard_of(group.id.0, LIST_SHARDS);
+    Mutation::new(Statement::PutGroupList, [int(shard), bytes(place.as_bytes()), id(group.id.0)])
+}
+
+pub fn delete_listing(group: &Group) -> Mutation {
+    let place = GroupPlace::of(group);
+    Mutation::new(Statement::DeleteGroupList, [int(shard_of(group.id.0, LIST_SHARDS)), bytes(place.as_bytes())])
+}
+
+/// A membership's three rows.
+pub fn put_membership(group: GroupId, shards: i32, user: UserId, membership: Membership) -> [Mutation; 3] {
+    let shard = int(shard_of(user.0, shards));
+    let (role, since) = (int(membership.role as i32), big(membership.since.0));
+    let (group, user) = (id(group.0), id(user.0));
+    [
+        Mutation::new(Statement::PutMember, [group.clone(), shard.clone(), user.clone(), role.clone(), since.clone()]),
+        Mutation::new(Statement::PutRoster, [group.clone(), shard, role.clone(), since.clone(), user.clone()]),
+        Mutation::new(Statement::PutUserGroup, [user, role, since, group]),
+    ]
+}
+
+pub fn delete_membership(group: GroupId, shards: i32, user: UserId, membership: Membership) -> [Mutation; 3] {
+    let [lists @ .., user_group] = delete_places(group, shards, user, membership);
+    let [roster] = lists;
+    let member = [id(group.0), int(shard_of(user.0, shards)), id(user.0)];
+    [Mutation::new(Statement::DeleteMember, member), roster, user_group]
+}
+
+/// Deletes a membership's entries in the lists of the group and of the user.
+pub fn delete_places(group: GroupId, shards: i32, user: UserId, membership: Membership) -> [Mutation; 2] {
+    let shard = int(shard_of(user.0, shards));
+    let (role, since) = (int(membership.role as i32), big(membership.since.0));
+    let (group, user) = (id(group.0), id(user.0));
+    [
+        Mutation::new(Statement::DeleteRoster, [group.clone(), shard, role.clone(), since.clone(), user.clone()]),
+        Mutation::new(Statement::DeleteUserGroup, [user, role, since, group]),
+    ]
+}
+
+/// Writes one side of a pair, and its entry in the list. For a block, also the blocked user's `blocked_by` row.
+pub fn put_edge(user: UserId, other: UserId, edge: Edge) -> Vec<Mutation> {
+    let (state, since) = (int(edge.state as i32), big(edge.since.0));
+    let (user, other) = (id(user.0), id(other.0));
+    let mut rows = vec![
+        Mutation::new(Statement::PutEdge, [user.clone(), other.clone(), state.clone(), since.clone()]),
+        Mutation::new(Statement::PutFriend, [user.clone(), state, since, other.clone()]),
+    ];
+    if edge.state == FriendState::Blocked {
+        rows.push(Mutation::new(Statement::PutBlockedBy, [other, user]));
+    }
+    rows
+}
+
+pub fn delete_edge(user: UserId, other: UserId, edge: Edge) -> Vec<Mutation> {
+    let mut rows = delete_edge_places(user, other, edge);
+    rows.push(Mutation::new(Statement::DeleteEdge, [id(user.0), id(other.0)]));
+    rows
+}
+
+/// The rows that `delete_edge` deletes, except the edge's own row.
+pub fn delete_edge_places(user: UserId, other: UserId, edge: Edge) -> Vec<Mutation> {
+    let (state, since) = (int(edge.state as i32), big(edge.since.0));
+    let (user, other) = (id(user.0), id(other.0));
+    let mut rows = vec![Mutation::new(Statement::DeleteFriend, [user.clone(), state, since, other.clone()])];
+    if edge.state == FriendState::Blocked {
+        rows.push(Mutation::new(Statement::DeleteBlockedBy, [other, user]));
+    }
+    rows
+}
+
+pub fn put_circle(user: UserId, friend_counts: FriendCounts) -> Mutation {
+    let values = [id(user.0), int(friend_counts.friends as i32), int(friend_counts.edges as i32)];
+    Mutation::new(Statement::PutCircle, values)
+}
+
+pub fn delete_circle(user: UserId) -> Mutation {
+    Mutation::new(Statement::DeleteCircle, [id(user.0)])
+}
+
+pub fn put_inbox(user: UserId, inbox: Inbox) -> Mutation {
+    let of = |notification: Option<NotificationId>| id(notification.map_or(NO_ID, |notification| notification.0));
+    Mutation::new(Statement::PutInbox, [id(user.0), int(inbox.count as i32), of(inbox.last), of(inbox.floor)])
+}
+
+pub fn delete_inbox(user: UserId) -> Mutation {
+    Mutation::new(Statement::DeleteInbox, [id(user.0)])
+}
+
+pub fn put_notification(user: UserId, notification: &Notification) -> Mutation {
+    Mutation::new(
+        Statement::PutNotification,
+        [
+            id(user.0),
+            id(notification.id.0),
+            text(&notification.subject),
+            text(&notification.content),
+            int(notification.code as i32),
+            id(notification.sender.0),
+            big(notification.create_time.0),
+        ],
+    )
+}
+
+pub fn delete_notification(user: UserId, notification: NotificationId) -> Mutation {
+    Mutation::new(Statement::DeleteNotification, [id(user.0), id(notification.0)])
+}
+
+/// A revocation's kind as the tables number it, its id, and its time.
+pub fn revocation_parts(revocation: &Revocation) -> (i32, Uuid, Timestamp) {
+    match *revocation {
+        Revocation::Token { id, expires } => (0, id, expires),
+        Revocation::User { id, issued_before } => (1, id.0, issued_before),
+    }
+}
+
+pub fn put_revocation(revocation: &Revocation) -> Mutation {
+    let (kind, of, time) = revocation_parts(revocation);
+    Mutation::new(Statement::PutRevocation, [int(kind), id(of), big(time.0)])
+}
+
+pub fn delete_revocation(revocation: &Revocation) -> Mutation {
+    let (kind, of, _) = revocation_parts(revocation);
+    Mutation::new(Statement::DeleteRevocation, [int(kind), id(of)])
+}
+
+/// A credential's kind as the tables number it.
+pub fn kind_number(credential: &Credential) -> i32 {
+    match credential.kind {
+        CredentialKind::Device => 0,
+        CredentialKind::Custom => 1,
+        CredentialKind::Email => 2,
+    }
+}
+
+pub fn claim_username(username: &str, user: UserId) -> Mutation {
+    Mutation::new(Statement::ClaimUsername, [text(username), id(user.0)])
+}
+
+pub fn claim_credential(credential: &Credential, user: UserId, secret: &str) -> Mutation {
+    let values = [int(kind_number(credential)), text(&credential.ident), id(user.0), text(secret)];
+    Mutation::new(Statement::ClaimCredential, values)
+}
+
+pub fn claim_group_name(name: &str, group: GroupId) -> Mutation {
+    Mutation::new(Statement::ClaimGroupName, [text(name), id(group.0)])
+}
+
+pub fn author_row(user: UserId, channel: &ChannelId) -> Mutation {
+    Mutation::new(Statement::PutAuthored, [id(user.0), text(channel.as_str())])
+}
+
+/// A message that expires after `ttl` seconds; 0: never.
+pub fn put_message(message: &Message, bucket: i64, ttl: i32) -> Mutation {
+    Mutation::new(
+        Statement::PutMessage,
+        [
+            text(message.channel.as_str()),
+            big(bucket),
+            id(message.id.0),
+            big(message.sequence.0 as i64),
+            int(message.code as i32),
+            id(message.sender.0),
+            text(&message.username),
+            text(&message.content),
+            big(message.create_time.0),
+            big(message.update_time.0),
+            int(ttl),
+        ],
+    )
+}
+
+pub fn delete_message(channel: &ChannelId, bucket: i64, message: MessageId) -> Mutation {
+    Mutation::new(Statement::DeleteMessage, [text(channel.as_str()), big(bucket), id(message.0)])
+}

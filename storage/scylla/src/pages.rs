@@ -1,0 +1,467 @@
+//! Reads: pages of history over as many buckets as needed, single messages, and pages of lists.
+
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+
+use engine::id::{ChannelId, GroupId, MessageId, NotificationId, UserId};
+use engine::message::Message;
+use engine::social::notification::Notification;
+use storage::account::Account;
+use storage::friend::FriendCounts;
+use storage::group::{Group, GroupFilter, GroupPlace, RosterPlace, browse, common_beginning};
+use storage::inbox::Inbox;
+use storage::{Failure, Place};
+use tokio::task::JoinSet;
+use uuid::Uuid;
+
+use crate::channel::{Channel, milliseconds};
+use crate::cluster_store::ClusterStore;
+use crate::decode::{self, GroupRow, MessageRow, NotificationRow, PageRow, StoredMessage, UserRow};
+use crate::mutations::{LIST_SHARDS, shards_of};
+use crate::sharing::Page;
+use crate::statements::{Statement, big, bytes, id, int, text};
+
+/// Most buckets that are read at a time, if the buckets before them had too few messages.
+const BUCKETS_AT_ONCE_MAX: usize = 16;
+/// Rows of the list of groups that are read from each shard at a time.
+const LISTED_AT_ONCE: i32 = 64;
+/// Concurrent look-ups of listed groups.
+const GROUPS_AT_ONCE: usize = 64;
+
+impl ClusterStore {
+    /// A page of history. Concurrent callers with the same query share one read.
+    pub async fn shared_page(&self, channel: &ChannelId, from: Place, limit: usize) -> Page {
+        let channel = self.channels.get(channel);
+        channel.check_settled()?;
+        let question = (channel.id.clone(), from, limit, channel.version.load(Ordering::Acquire));
+        let (_forget, answer) = self.sharing.join(question)?;
+        answer.get_or_init(|| self.page(&channel, from, limit)).await.clone()
+    }
+
+    /// Reads bucket after bucket from the place on, and doubles the number of buckets that are read at once.
+    pub async fn page(&self, channel: &Arc<Channel>, from: Place, limit: usize) -> Page {
+        let Some(span) = Span::of(from) else { return Ok(Vec::new()) };
+        if limit == 0 {
+            return Ok(Vec::new());
+        }
+        let known = channel.known(&self.link).await?;
+        let buckets = span.buckets(&known.starts);
+        let (mut messages, mut next, mut at_once) = (Vec::new(), 0, 1);
+        while messages.len() < limit && next < buckets.len() {
+            let these = &buckets[next..buckets.len().min(next + at_once)];
+            for page in self.buckets(channel, these, span, limit).await? {
+                messages.extend(page);
+            }
+            next += these.len();
+            at_once = (2 * at_once).min(BUCKETS_AT_ONCE_MAX);
+        }
+        messages.truncate(limit);
+        Ok(messages)
+    }
+
+    /// A page of each of these buckets, in their order.
+    async fn buckets(
+        &self,
+        channel: &Arc<Channel>,
+        buckets: &[i64],
+        span: Span,
+        limit: usize,
+    ) -> Result<Vec<Vec<Message>>, Failure> {
+        if let [bucket] = buckets {
+            return Ok(vec![self.bucket(channel, *bucket, span, limit).await?]);
+        }
+        let mut reading = JoinSet::new();
+        for (place, &bucket) in buckets.iter().enumerate() {
+            let (link, channel) = (self.link.clone(), channel.clone());
+            reading.spawn(async move { (place, read_bucket(&link, &channel.id, bucket, span, limit).await) });
+        }
+        let mut pages = vec![Vec::new(); buckets.len()];
+        while let Some(read) = reading.join_next().await {
+            let (place, page) = read.map_err(|error| Failure::Passing(error.to_string()))?;
+            pages[place] = page?;
+        }
+        Ok(pages)
+    }
+
+    async fn bucket(&self, channel: &Channel, bucket: i64, span: Span, limit: usize) -> Page {
+        read_bucket(&self.link, &channel.id, bucket, span, limit).await
+    }
+
+    /// A stored message, with what is needed to write it again.
+    pub async fn stored(&self, channel: &Channel, id: MessageId) -> Result<Option<StoredMessage>, Failure> {
+        let known = channel.known(&self.link).await?;
+        let Some(bucket) = known.bucket_of(milliseconds(id)) else { return Ok(None) };
+        self.stored_in(channel, bucket, id).await
+    }
+
+    pub async fn stored_in(
+        &self,
+        channel: &Channel,
+        bucket: i64,
+        id: MessageId,
+    ) -> Result<Option<StoredMessage>, Failure> {
+        let values = vec![text(channel.id.as_str()), big(bucket), crate::statements::id(id.0)];
+        let row: Option<MessageRow> = self.link.row(Statement::Message, values).await?;
+        row.map(|row| StoredMessage::of(&channel.id, bucket, row)).transpose()
+    }
+
+    pub async fn account_row(&self, user: UserId) -> Result<Option<Account>, Failure> {
+        let row: Option<UserRow> = self.link.row(Statement::User, vec![id(user.0)]).await?;
+        Ok(row.map(|row| decode::account(user, row)))
+    }
+
+    pub async fn friend_counts(&self, user: UserId) -> Result<Option<FriendCounts>, Failure> {
+        let row: Option<(i32, i32)> = self.link.row(Statement::FriendCounts, vec![id(user.0)]).await?;
+        Ok(row.map(|(friends, edges)| FriendCounts { friends: friends as u32, edges: edges as u32 }))
+    }
+
+    pub async fn group_row(&self, group: GroupId) -> Result<Option<Group>, Failure> {
+        let row: Option<GroupRow> = self.link.row(Statement::Group, vec![id(group.0)]).await?;
+        Ok(row.map(|row| decode::group(group, row)))
+    }
+
+    /// A part of a group's member list, merged from all shards.
+    pub async fn roster(
+        &self,
+        group: GroupId,
+        shards: i32,
+        first: RosterPlace,
+        last: RosterPlace,
+        limit: usize,
+    ) -> Result<Vec<RosterPlace>, Failure> {
+        let mut reading = JoinSet::new();
+        for shard in 0..shards {
+            let link = self.link.clone();
+            let mut values = vec![id(group.0), int(shard)];
+            values.extend(bound(first).into_iter().chain(bound(last)));
+            values.push(int(limit_of(limit)));
+            reading.spawn(async move { link.rows::<(i32, i64, Uuid)>(Statement::Roster, values).await });
+        }
+        let mut places = Vec::new();
+        while let Some(rows) = reading.join_next().await {
+            for row in rows.map_err(|error| Failure::Passing(error.to_string()))?? {
+                places.push(place(row)?);
+            }
+        }
+        places.sort_unstable();
+        places.truncate(limit);
+        Ok(places)
+    }
+
+    /// A part of a user's groups.
+    pub async fn places_of_user(
+        &self,
+        user: UserId,
+        first: RosterPlace,
+        last: RosterPlace,
+        limit: i32,
+    ) -> Result<Vec<RosterPlace>, Failure> {
+        let mut values = vec![id(user.0)];
+        values.extend(bound(first).into_iter().chain(bound(last)));
+        values.push(int(limit));
+        let rows: Vec<(i32, i64, Uuid)> = self.link.rows(Statement::UserGroups, values).await?;
+        let mut places = rows.into_iter().map(place).collect::<Result<Vec<_>, _>>()?;
+        places.sort_unstable();
+        Ok(places)
+    }
+
+    pub async fn group_members(
+        &self,
+        group: GroupId,
+        first: RosterPlace,
+        last: RosterPlace,
+        limit: usize,
+    ) -> Result<Vec<(UserId, RosterPlace)>, Failure> {
+        let Some(kept) = self.group_row(group).await? else { return Ok(Vec::new()) };
+        let places = self.roster(group, shards_of(&kept), first, last, limit).await?;
+        Ok(places.into_iter().map(|place| (UserId(place.id), place)).collect())
+    }
+
+    /// A page of a user's groups, without those that no longer exist.
+    pub async fn user_groups(
+        &self,
+        user: UserId,
+        mut first: RosterPlace,
+        last: RosterPlace,
+        limit: usize,
+    ) -> Result<Vec<(Group, RosterPlace)>, Failure> {
+        let mut found = Vec::new();
+        while found.len() < limit {
+            let places = self.places_of_user(user, first, last, limit_of(limit)).await?;
+            let groups = self.groups_by_id(places.iter().map(|place| GroupId(place.id)).collect()).await?;
+            let more = places.len() == limit;
+            let next = places.last().copied();
+            found.extend(groups.into_iter().zip(places).filter_map(|(group, place)| Some((group?, place))));
+            match next.filter(|_| more).and_then(|next| Some(RosterPlace { id: successor(next.id)?, ..next })) {
+                Some(next) if next <= last => first = next,
+                _ => break,
+            }
+        }
+        found.truncate(limit);
+        Ok(found)
+    }
+
+    async fn groups_by_id(&self, ids: Vec<GroupId>) -> Result<Vec<Option<Group>>, Failure> {
+        let mut groups = vec![None; ids.len()];
+        for (number, some) in ids.chunks(GROUPS_AT_ONCE).enumerate() {
+            let mut reading = JoinSet::new();
+            for (place, &group) in some.iter().enumerate() {
+                let link = self.link.clone();
+                reading.spawn(async move {
+                    let row = link.row::<GroupRow>(Statement::Group, vec![id(group.0)]).await;
+                    (place, row.map(|row| row.map(|row| decode::group(group, row))))
+                });
+            }
+            while let Some(read) = reading.join_next().await {
+                let (place, group) = read.map_err(|error| Failure::Passing(error.to_string()))?;
+                groups[number * GROUPS_AT_ONCE + place] = group?;
+            }
+        }
+        Ok(groups)
+    }
+
+    /// Groups in the order of their names, merged from all shards, piece by piece.
+    pub async fn browse(
+        &self,
+        filter: &GroupFilter,
+        after: Option<&GroupPlace>,
+        limit: usize,
+    ) -> Result<(Vec<Group>, Option<GroupPlace>), Failure> {
+        let beginning = common_beginning(filter);
+        // Every key with this prefix comes after `just_before(beginning)`.
+        let before = after.map(|after| after.as_bytes().to_vec()).filter(|after| *after >= beginning);
+        let mut shards: Vec<_> = (0..LIST_SHARDS).map(|_| (before.clone(), Vec::new(), false)).collect();
+        let mut rows: Vec<(GroupPlace, Group)> = Vec::new();
+        loop {
+            self.refill(&mut shards, &beginning).await?;
+            let next = least(&shards);
+            let enough = rows.len() > storage::group::GROUPS_EXAMINED_MAX;
+            if next.is_none() || enough || rows.len() >= GROUPS_AT_ONCE && fits(&rows, filter, limit)? {
+                break;
+            }
+            let mut listed = Vec::new();
+            while let Some(shard) = least(&shards).filter(|_| listed.len() < GROUPS_AT_ONCE) {
+                let entry: (Vec<u8>, Uuid) = shards[shard].1.remove(0);
+                shards[shard].0 = Some(entry.0.clone());
+                let drained = shards[shard].1.is_empty() && !shards[shard].2;
+                listed.push(entry);
+                if drained {
+                    break;
+                }
+            }
+            let groups = self.groups_by_id(listed.iter().map(|(_, group)| GroupId(*group)).collect()).await?;
+            let known = listed.into_iter().zip(groups);
+            rows.extend(known.filter_map(|((place, _), group)| {
+                // A list row may be older than its group's current name, or may not be deleted yet after its group was.
+                let place = GroupPlace::from(place);
+                group.filter(|group| GroupPlace::of(group) == place).map(|group| (place, group))
+            }));
+        }
+        browse(rows.into_iter().map(Ok), filter, limit)
+    }
+
+    /// Reads more from those shards whose rows are used up and which may have more.
+    async fn refill(&self, shards: &mut [Listing], beginning: &[u8]) -> Result<(), Failure> {
+        let mut reading = JoinSet::new();
+        for (number, (after, waiting, ended)) in shards.iter().enumerate() {
+            if waiting.is_empty() && !ended {
+                let link = self.link.clone();
+                let from = after.clone().unwrap_or_else(|| just_before(beginning));
+                let values = vec![int(number as i32), bytes(&from), int(LISTED_AT_ONCE)];
+                reading
+                    .spawn(async move { (number, link.rows::<(Vec<u8>, Uuid)>(Statement::GroupList, values).await) });
+            }
+        }
+        while let Some(read) = reading.join_next().await {
+            let (number, rows) = read.map_err(|error| Failure::Passing(error.to_string()))?;
+            let rows = rows?;
+            let (_, waiting, ended) = &mut shards[number];
+            *ended = rows.len() < LISTED_AT_ONCE as usize;
+            for row in rows {
+                // After the first key with another prefix there are none with this one. One key may come before the
+                // prefix.
+                if row.0.starts_with(beginning) {
+                    waiting.push(row);
+                } else if row.0.as_slice() > beginning {
+                    *ended = true;
+                    break;
+                }
+            }
+        }
+        Ok(())
+    }
+
+    pub async fn inbox(&self, user: UserId) -> Result<Option<Inbox>, Failure> {
+        let row: Option<(i32, Uuid, Uuid)> = self.link.row(Statement::Inbox, vec![id(user.0)]).await?;
+        let some = |id: Uuid| (!id.is_nil()).then_some(NotificationId(id));
+        Ok(row.map(|(count, last, floor)| Inbox { count: count as u32, last: some(last), floor: some(floor) }))
+    }
+
+    pub async fn notification(&self, user: UserId, of: NotificationId) -> Result<Option<Notification>, Failure> {
+        let row: Option<NotificationRow> = self.link.row(Statement::Notification, vec![id(user.0), id(of.0)]).await?;
+        row.map(decode::notification).transpose()
+    }
+
+    /// Notifications whose ids are greater than `after`, byte for byte, even if `after` is not an id of version 7.
+    pub async fn notifications_after(
+        &self,
+        user: UserId,
+        after: Option<NotificationId>,
+        limit: usize,
+    ) -> Result<Vec<Notification>, Failure> {
+        let after = after.map_or(Uuid::nil(), |after| after.0);
+        let Some(first) = first_of_ours(after.as_u128().saturating_add(1)) else { return Ok(Vec::new()) };
+        let before = Uuid::from_u128(first - 1);
+        let values = vec![id(user.0), id(before), int(limit_of(limit))];
+        let rows: Vec<NotificationRow> = self.link.rows(Statement::Notifications, values).await?;
+        rows.into_iter().map(decode::notification).collect()
+    }
+}
+
+/// A shard of the list of groups: the place up to which it was read, the rows that wait, and whether there are no more.
+type Listing = (Option<Vec<u8>>, Vec<(Vec<u8>, Uuid)>, bool);
+
+fn least(shards: &[Listing]) -> Option<usize> {
+    let waiting = shards.iter().enumerate().filter_map(|(number, (_, waiting, _))| Some((&waiting.first()?.0, number)));
+    waiting.min().map(|(_, number)| number)
+}
+
+/// Whether there are more matching groups than a page needs, so that the place to continue from is known.
+fn fits(rows: &[(GroupPlace, Group)], filter: &GroupFilter, limit: usize) -> Result<bool, Failure> {
+    let (found, next) = browse(rows.iter().cloned().map(Ok), filter, limit)?;
+    Ok(found.len() >= limit && next.is_some())
+}
+
+/// The greatest byte string that sorts before every string with this prefix.
+fn just_before(beginning: &[u8]) -> Vec<u8> {
+    let mut before = beginning.to_vec();
+    match before.pop() {
+        None | Some(0) => before,
+        Some(last) => {
+            before.extend([last - 1, u8::MAX]);
+            before
+        }
+    }
+}
+
+async fn read_bucket(link: &crate::link::Link, channel: &ChannelId, bucket: i64, span: Span, limit: usize) -> Page {
+    let statement = if span.rising { Statement::PageRising } else { Statement::PageFalling };
+    let (low, high) = (Uuid::from_u128(span.low), Uuid::from_u128(span.high));
+    let values = vec![text(channel.as_str()), big(bucket), id(low), id(high), int(limit_of(limit))];
+    let rows: Vec<PageRow> = link.rows(statement, values).await?;
+    rows.into_iter().map(|row| decode::message(channel, row)).collect()
+}
+
+/// The part of history from which a page is read. Both ends are ids of version 7, because the database orders UUIDs by
+/// version first.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+struct Span {
+    low: u128,
+    high: u128,
+    rising: bool,
+}
+
+impl Span {
+    fn of(from: Place) -> Option<Self> {
+        let (low, high) = match from {
+            Place::Oldest | Place::Newest => (0, u128::MAX),
+            Place::After(id) => (id.0.as_u128().checked_add(1)?, u128::MAX),
+            Place::Before(id) => (0, id.0.as_u128().checked_sub(1)?),
+        };
+        let rising = matches!(from, Place::Oldest | Place::After(_));
+        let span = Self { low: first_of_ours(low)?, high: last_of_ours(high)?, rising };
+        (span.low <= span.high).then_some(span)
+    }
+
+    /// The buckets that may hold messages of this span, in the order of reading.
+    fn buckets(self, starts: &[i64]) -> Vec<i64> {
+        let ms = |id: u128| milliseconds(MessageId(Uuid::from_u128(id)));
+        let first = starts.partition_point(|&start| start <= ms(self.low)).saturating_sub(1);
+        let last = starts.partition_point(|&start| start <= ms(self.high));
+        let within = &starts[first.min(last)..last];
+        if self.rising { within.to_vec() } else { within.iter().rev().copied().collect() }
+    }
+}
+
+const VERSION_BITS: u32 = 76;
+const VERSION: u128 = 7;
+/// The bits of an id below its version.
+const BELOW: u128 = (1 << VERSION_BITS) - 1;
+const STEP: u128 = 1 << 80;
+
+/// The least id of version 7 that is not less than `bound`.
+fn first_of_ours(bound: u128) -> Option<u128> {
+    let (ms, version) = (bound & !(STEP - 1), (bound >> VERSION_BITS) & 0xf);
+    match version.cmp(&VERSION) {
+        std::cmp::Ordering::Equal => Some(bound),
+        std::cmp::Ordering::Less => Some(ms | VERSION << VERSION_BITS),
+        std::cmp::Ordering::Greater => Some(ms.checked_add(STEP)? | VERSION << VERSION_BITS),
+    }
+}
+
+/// The greatest id of version 7 that is not greater than `bound`.
+fn last_of_ours(bound: u128) -> Option<u128> {
+    let (ms, version) = (bound & !(STEP - 1), (bound >> VERSION_BITS) & 0xf);
+    match version.cmp(&VERSION) {
+        std::cmp::Ordering::Equal => Some(bound),
+        std::cmp::Ordering::Greater => Some(ms | VERSION << VERSION_BITS | BELOW),
+        std::cmp::Ordering::Less => Some(ms.checked_sub(STEP)? | VERSION << VERSION_BITS | BELOW),
+    }
+}
+
+fn bound(place: RosterPlace) -> [scylla::value::CqlValue; 3] {
+    [int(place.role as i32), big(place.since.0), id(place.id)]
+}
+
+fn place((role, since, of): (i32, i64, Uuid)) -> Result<RosterPlace, Failure> {
+    let membership = decode::membership(role, since)?;
+    Ok(membership.place(of))
+}
+
+pub fn successor(id: Uuid) -> Option<Uuid> {
+    id.as_u128().checked_add(1).map(Uuid::from_u128)
+}
+
+pub fn limit_of(limit: usize) -> i32 {
+    i32::try_from(limit).unwrap_or(i32::MAX).max(1)
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    #[test]
+    fn buckets_are_those_that_may_have_something() {
+        let id = |ms: u128| MessageId(Uuid::from_u128(ms << 80 | 7 << 76 | 0b10 << 62));
+        let starts = [10, 20, 30];
+        let of = |from| Span::of(from).map_or(Vec::new(), |span| span.buckets(&starts));
+        assert_eq!(of(Place::Oldest), [10, 20, 30]);
+        assert_eq!(of(Place::Newest), [30, 20, 10]);
+        assert_eq!(of(Place::After(id(5))), [10, 20, 30]);
+        assert_eq!(of(Place::After(id(20))), [20, 30]);
+        assert_eq!(of(Place::After(id(99))), [30]);
+        assert_eq!(of(Place::Before(id(20))), [20, 10]);
+        assert_eq!(of(Place::Before(id(9))), [0; 0]);
+        assert_eq!(of(Place::Before(MessageId(Uuid::nil()))), [0; 0]);
+        assert_eq!(of(Place::After(MessageId(Uuid::max()))), [0; 0]);
+    }
+
+    #[test]
+    fn nothing_that_begins_so_comes_before() {
+        assert_eq!(just_before(b""), b"");
+        assert_eq!(just_before(b"ab"), b"aa\xff");
+        assert!(just_before(b"ab").as_slice() < b"ab".as_slice());
+        assert_eq!(just_before(b"a\0"), b"a");
+    }
+
+    proptest! {
+        #[test]
+        fn bounds_of_our_form_let_the_same_ids_in(bound: u128, id: u128) {
+            let id = id & !(0xf << VERSION_BITS) | VERSION << VERSION_BITS;
+            prop_assert_eq!(first_of_ours(bound).is_some_and(|first| id >= first), id >= bound);
+            prop_assert_eq!(last_of_ours(bound).is_some_and(|last| id <= last), id <= bound);
+        }
+    }
+}

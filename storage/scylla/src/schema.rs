@@ -1,0 +1,239 @@
+//! The tables, as CQL that both Cassandra (4.1, 5.0) and ScyllaDB accept, and the migrations from each version to the
+//! next.
+//!
+//! Tables marked *conditional* are written by lightweight transactions only, so that each of their rows has one history.
+//! There are no indexes, views, counters or user types: support for those differs.
+
+use engine::id::Timestamp;
+use scylla::client::session::Session;
+use storage::Failure;
+
+use crate::options::{Keyspace, ScyllaOptions};
+
+/// The schema's version. Rises with every migration; a program refuses versions that are newer than its own.
+pub const VERSION: i32 = 2;
+
+/// The statements that lead to each version from the one before; the first creates everything.
+const MIGRATIONS: [&[&str]; VERSION as usize] = [VERSION_1, VERSION_2];
+
+const VERSION_1: &[&str] = &[
+    // A message is in the partition of its channel and bucket. The static columns say where the channel's history ends,
+    // and how full the partition is.
+    "CREATE TABLE IF NOT EXISTS messages (
+  channel_id text, bucket bigint, message_id uuid,
+  seq bigint, code int, sender_id uuid, username text, content text, create_ns bigint, update_ns bigint,
+  head_id uuid static, head_seq bigint static, fill_rows int static, fill_bytes bigint static,
+  PRIMARY KEY ((channel_id, bucket), message_id)
+) WITH CLUSTERING ORDER BY (message_id DESC)",
+    // Conditional. The newest bucket of each channel; the server with this epoch has moved it there.
+    "CREATE TABLE IF NOT EXISTS channels (
+  channel_id text PRIMARY KEY, owner_epoch bigint, head_bucket bigint)",
+    // Which spans of 24.9 days (bucket >> 31) have buckets, and which buckets there are in them.
+    "CREATE TABLE IF NOT EXISTS channel_epochs (
+  channel_id text, epoch int, PRIMARY KEY ((channel_id), epoch)
+) WITH CLUSTERING ORDER BY (epoch DESC)",
+    "CREATE TABLE IF NOT EXISTS channel_buckets (
+  channel_id text, epoch int, bucket bigint, PRIMARY KEY ((channel_id, epoch), bucket)
+) WITH CLUSTERING ORDER BY (bucket DESC)",
+    "CREATE TABLE IF NOT EXISTS authored (
+  user_id uuid, channel_id text, PRIMARY KEY ((user_id), channel_id))",
+    "CREATE TABLE IF NOT EXISTS users (
+  user_id uuid PRIMARY KEY, username text, display_name text, avatar_url text, lang_tag text, location text,
+  timezone text, metadata text, email text, custom_id text, devices frozen<list<text>>, create_ns bigint,
+  update_ns bigint, disable_ns bigint)",
+    // Conditional.
+    "CREATE TABLE IF NOT EXISTS usernames (username text PRIMARY KEY, user_id uuid)",
+    // Conditional.
+    "CREATE TABLE IF NOT EXISTS credentials (
+  kind int, ident text, user_id uuid, secret text, PRIMARY KEY ((kind, ident)))",
+    // Kind 0: a token and when it expires. Kind 1: a user, whose earlier tokens are refused.
+    "CREATE TABLE IF NOT EXISTS revocations (kind int, id uuid, time_ns bigint, PRIMARY KEY ((kind, id)))",
+    "CREATE TABLE IF NOT EXISTS groups (
+  group_id uuid PRIMARY KEY, creator_id uuid, name text, description text, lang_tag text, metadata text,
+  avatar_url text, open boolean, edge_count int, max_count int, create_ns bigint, update_ns bigint)",
+    // Conditional.
+    "CREATE TABLE IF NOT EXISTS group_names (name text PRIMARY KEY, group_id uuid)",
+    // Conditional. Every change of the seats taken raises the version.
+    "CREATE TABLE IF NOT EXISTS group_seats (group_id uuid PRIMARY KEY, edge_count int, version bigint)",
+    // For browsing, by folded name; the shard is a hash of the group's id.
+    "CREATE TABLE IF NOT EXISTS group_list (
+  shard int, place blob, group_id uuid, PRIMARY KEY ((shard), place))",
+    // The shard is a hash of the user's id; the number of shards depends on the group's seats.
+    "CREATE TABLE IF NOT EXISTS group_members (
+  group_id uuid, shard int, user_id uuid, role int, since_ns bigint, PRIMARY KEY ((group_id, shard), user_id))",
+    "CREATE TABLE IF NOT EXISTS group_rosters (
+  group_id uuid, shard int, role int, since_ns bigint, user_id uuid,
+  PRIMARY KEY ((group_id, shard), role, since_ns, user_id))",
+    "CREATE TABLE IF NOT EXISTS user_groups (
+  user_id uuid, role int, since_ns bigint, group_id uuid, PRIMARY KEY ((user_id), role, since_ns, group_id))",
+    "CREATE TABLE IF NOT EXISTS edges (
+  user_id uuid, other_id uuid, state int, since_ns bigint, PRIMARY KEY ((user_id), other_id))",
+    "CREATE TABLE IF NOT EXISTS friends (
+  user_id uuid, state int, since_ns bigint, other_id uuid, PRIMARY KEY ((user_id), state, since_ns, other_id))",
+    // The users who have blocked this user. They are in no list, but are needed when the user is deleted.
+    "CREATE TABLE IF NOT EXISTS blocked_by (
+  user_id uuid, other_id uuid, PRIMARY KEY ((user_id), other_id))",
+    "CREATE TABLE IF NOT EXISTS circles (user_id uuid PRIMARY KEY, friends int, edges int)",
+    "CREATE TABLE IF NOT EXISTS inboxes (user_id uuid PRIMARY KEY, count int, last_id uuid, floor_id uuid)",
+    "CREATE TABLE IF NOT EXISTS notifications (
+  user_id uuid, notification_id uuid, subject text, content text, code int, sender_id uuid, create_ns bigint,
+  PRIMARY KEY ((user_id), notification_id))",
+    "CREATE TABLE IF NOT EXISTS departures (shard int, user_id uuid, PRIMARY KEY ((shard), user_id))",
+    // Rows of deleted things that are still to be removed. Kind 0: a group, with its shards. Kind 1: a user.
+    "CREATE TABLE IF NOT EXISTS leftovers (kind int, id uuid, shards int, PRIMARY KEY ((kind), id))",
+    // Conditional, one row. The server that has this keyspace, and its heartbeat.
+    "CREATE TABLE IF NOT EXISTS servers (id int PRIMARY KEY, epoch bigint, holder uuid, beat bigint)",
+    // How far an import has come.
+    "CREATE TABLE IF NOT EXISTS transfers (id int PRIMARY KEY, source text, place blob, moved bigint, done boolean)",
+];
+
+const VERSION_2: &[&str] = &[
+    // Changes of more than one batch that are in flight, one partition each: the number of parts (0 after the change
+    // has ended), and the parts of the undo.
+    "CREATE TABLE IF NOT EXISTS intents (
+  slot int, part int, parts int static, record blob, PRIMARY KEY ((slot), part))",
+];
+
+const VERSION_TABLE: &str =
+    "CREATE TABLE IF NOT EXISTS schema_version (id int PRIMARY KEY, version int, applied_us bigint)";
+
+/// Every table except that of the schema's version.
+pub fn tables() -> impl Iterator<Item = &'static str> {
+    let named = MIGRATIONS.iter().copied().flatten().filter_map(|cql| cql.strip_prefix("CREATE TABLE IF NOT EXISTS "));
+    named.filter_map(|rest| rest.split([' ', '(']).next())
+}
+
+/// The whole schema, for operators and for other tools.
+pub fn text(keyspace: &Keyspace, replication: u16) -> String {
+    let mut text = create_keyspace(keyspace, replication, "") + ";\n";
+    text += "-- On ScyllaDB 6.0 to 2025.3 add to it: AND tablets = {'enabled': false}\n";
+    text += &format!("USE {keyspace};\n{VERSION_TABLE};\n");
+    for statement in MIGRATIONS.iter().copied().flatten() {
+        text += &format!("{statement};\n");
+    }
+    text + &format!("INSERT INTO schema_version (id, version, applied_us) VALUES (0, {VERSION}, 0);\n")
+}
+
+fn create_keyspace(keyspace: &Keyspace, replication: u16, more: &str) -> String {
+    format!(
+        "CREATE KEYSPACE IF NOT EXISTS {keyspace} WITH replication = {{'class': 'NetworkTopologyStrategy', \
+         'replication_factor': {replication}}} AND durable_writes = true{more}"
+    )
+}
+
+/// Brings a database to this program's version, from an empty or an older one. Repeating it changes nothing.
+pub async fn apply(session: &Session, options: &ScyllaOptions, now: Timestamp) -> Result<i32, Failure> {
+    let keyspace = &options.keyspace;
+    if !exists(session, keyspace).await? {
+        make_keyspace(session, options).await?;
+    }
+    use_keyspace(session, keyspace).await?;
+    run(session, VERSION_TABLE).await?;
+    let before = version(session, keyspace).await?.unwrap_or(0);
+    if before > VERSION {
+        return Err(newer(keyspace, before));
+    }
+    for (number, statements) in MIGRATIONS.iter().enumerate().skip(before as usize) {
+        for statement in *statements {
+            run(session, statement).await?;
+        }
+        let noted = format!(
+            "INSERT INTO schema_version (id, version, applied_us) VALUES (0, {}, {})",
+            number + 1,
+            now.0.div_euclid(1_000)
+        );
+        run(session, &noted).await?;
+    }
+    Ok(before)
+}
+
+/// Some versions of ScyllaDB do not support lightweight transactions with tablets, and Cassandra has no tablets.
+async fn make_keyspace(session: &Session, options: &ScyllaOptions) -> Result<(), Failure> {
+    let cql = "SELECT table_name FROM system_schema.tables WHERE keyspace_name='system' AND table_name='scylla_local'";
+    let found = session.query_unpaged(cql, ()).await.map_err(said)?.into_rows_result().map_err(said)?;
+    let is_scylla = found.rows_num() > 0;
+    let make = |more| create_keyspace(&options.keyspace, options.replication, more);
+    if is_scylla && run(session, &make(" AND tablets = {'enabled': false}")).await.is_ok() {
+        return Ok(());
+    }
+    run(session, &make("")).await
+}
+
+/// Checks whether the keyspace's tables are those that this program knows; the failure says what to do if they are not.
+pub async fn check(session: &Session, keyspace: &Keyspace) -> Result<(), Failure> {
+    if !exists(session, keyspace).await? {
+        return Err(missing(keyspace));
+    }
+    let cql = format!(
+        "SELECT table_name FROM system_schema.tables WHERE keyspace_name='{keyspace}' AND table_name='schema_version'"
+    );
+    let tables = session.query_unpaged(cql, ()).await.map_err(said)?.into_rows_result().map_err(said)?;
+    if tables.rows_num() == 0 {
+        return Err(missing(keyspace));
+    }
+    match version(session, keyspace).await? {
+        None => Err(missing(keyspace)),
+        Some(found) if found > VERSION => Err(newer(keyspace, found)),
+        Some(found) if found < VERSION => Err(Failure::Corrupt(format!(
+            "keyspace {keyspace} has schema version {found}, and this program needs {VERSION}: run `stentor schema \
+             --apply` with the same options"
+        ))),
+        Some(_) => Ok(()),
+    }
+}
+
+async fn exists(session: &Session, keyspace: &Keyspace) -> Result<bool, Failure> {
+    let cql = format!("SELECT keyspace_name FROM system_schema.keyspaces WHERE keyspace_name='{keyspace}'");
+    let found = session.query_unpaged(cql, ()).await.map_err(said)?.into_rows_result().map_err(said)?;
+    Ok(found.rows_num() > 0)
+}
+
+async fn use_keyspace(session: &Session, keyspace: &Keyspace) -> Result<(), Failure> {
+    session.use_keyspace(keyspace.as_str(), true).await.map_err(said)
+}
+
+async fn version(session: &Session, keyspace: &Keyspace) -> Result<Option<i32>, Failure> {
+    let cql = format!("SELECT version FROM {keyspace}.schema_version WHERE id = 0");
+    let found = session.query_unpaged(cql, ()).await.map_err(said)?.into_rows_result().map_err(said)?;
+    Ok(found.maybe_first_row::<(i32,)>().map_err(said)?.map(|(version,)| version))
+}
+
+async fn run(session: &Session, cql: &str) -> Result<(), Failure> {
+    session.query_unpaged(cql, ()).await.map_err(said)?;
+    session.await_schema_agreement().await.map_err(said)?;
+    Ok(())
+}
+
+fn missing(keyspace: &Keyspace) -> Failure {
+    Failure::Corrupt(format!(
+        "there is no Stentor schema in keyspace {keyspace}: run `stentor schema --apply` with the same options"
+    ))
+}
+
+fn newer(keyspace: &Keyspace, found: i32) -> Failure {
+    Failure::Corrupt(format!(
+        "keyspace {keyspace} has schema version {found}, and this program knows {VERSION} at most: start the program that \
+         made it, or a newer one"
+    ))
+}
+
+fn said(error: impl std::fmt::Display) -> Failure {
+    Failure::Passing(error.to_string())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_text_names_every_table_once() {
+        let keyspace: Keyspace = "chat".parse().unwrap();
+        let text = text(&keyspace, 3);
+        let names: Vec<_> = tables().collect();
+        assert_eq!(names.len(), VERSION_1.len() + VERSION_2.len());
+        for name in names {
+            assert_eq!(text.matches(&format!("IF NOT EXISTS {name} (")).count(), 1, "{name}");
+        }
+        assert!(text.contains("'replication_factor': 3"));
+    }
+}

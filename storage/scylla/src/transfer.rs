@@ -1,0 +1,291 @@
+//! A database as the target of a move. Rows are written concurrently, in such a way that writing a row twice is
+//! harmless. Then the store notes how far the move has come.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use engine::id::{ChannelId, GroupId, MessageId};
+use engine::message::Message;
+use engine::persist::ChannelHead;
+use scylla::statement::batch::BatchType;
+use scylla::value::CqlValue;
+use storage::transfer::{Item, Movable, Note, Source, Table, Target};
+use storage::{Failure, record};
+use tokio::task::JoinSet;
+use uuid::Uuid;
+
+use crate::Scylla;
+use crate::channel::{bytes_of, message_row, milliseconds, place_of};
+use crate::cluster_store::ClusterStore;
+use crate::link::Mutation;
+use crate::mutations as rows;
+use crate::mutations::shards_of;
+use crate::statements::{Statement, big, bytes, flag, id, int, text};
+
+/// Writes in flight.
+const WRITES_AT_ONCE: usize = 64;
+/// Messages of one batch.
+const BATCH_ROWS_MAX: usize = 100;
+const BATCH_BYTES_MAX: usize = 256 << 10;
+/// How long one write may take: only an operator waits for it.
+const PATIENCE: Duration = Duration::from_secs(120);
+
+impl Movable for Scylla {
+    fn source(&self) -> Box<dyn Source + '_> {
+        Box::new(self)
+    }
+
+    fn target(&self) -> Box<dyn Target + '_> {
+        Box::new(self)
+    }
+}
+
+impl Target for &Scylla {
+    fn begun(&self) -> Result<Option<Note>, Failure> {
+        let note = self.wait(self.store.move_noted())?;
+        if note.is_none() && self.wait(self.store.lease.server())?.is_some() {
+            return Err(Failure::InUse(
+                "a server has used this keyspace already: a store is moved into an empty one".into(),
+            ));
+        }
+        Ok(note)
+    }
+
+    fn put(&mut self, items: Vec<Item>, note: &Note) -> Result<(), Failure> {
+        self.wait(self.store.move_items(items))?;
+        self.wait(self.store.note_move(note))
+    }
+
+    fn end(&mut self, note: &Note) -> Result<(), Failure> {
+        self.wait(self.store.raise_epoch(note.epoch))?;
+        for (table, statement) in [
+            (Table::Accounts, Statement::CountUsers),
+            (Table::Credentials, Statement::CountCredentials),
+            (Table::Revocations, Statement::CountRevocations),
+            (Table::Groups, Statement::CountGroups),
+            (Table::Members, Statement::CountMembers),
+            (Table::Edges, Statement::CountEdges),
+            (Table::FriendCounts, Statement::CountCircles),
+            (Table::Notifications, Statement::CountNotifications),
+            (Table::Inboxes, Statement::CountInboxes),
+            (Table::Authored, Statement::CountAuthored),
+            (Table::AccountDeletions, Statement::CountDepartures),
+            (Table::Messages, Statement::CountMessages),
+        ] {
+            note.counts.check(table, self.wait(self.store.link.count_rows(statement))?)?;
+        }
+        // Names are derived from accounts and groups.
+        for (of, statement) in
+            [(Table::Accounts, Statement::CountUsernames), (Table::Groups, Statement::CountGroupNames)]
+        {
+            note.counts.check(of, self.wait(self.store.link.count_rows(statement))?)?;
+        }
+        self.wait(self.store.note_move(note))
+    }
+}
+
+impl ClusterStore {
+    /// How far the last move into this keyspace has come.
+    async fn move_noted(&self) -> Result<Option<Note>, Failure> {
+        let found: Option<(Vec<u8>,)> = self.link.row(Statement::Transfer, vec![]).await?;
+        let note = found.map(|(note,)| record::decode_note(&note)).transpose();
+        note.map_err(|damage| Failure::Corrupt(format!("the note of a move into this keyspace: {damage}")))
+    }
+
+    /// Refuses to work with a store whose move is not finished.
+    pub async fn check_moved(&self) -> Result<(), Failure> {
+        match self.move_noted().await? {
+            Some(note) if !note.done => Err(Failure::InUse(format!(
+                "the move of {} into this keyspace is not finished: go on with it first",
+                note.source
+            ))),
+            _ => Ok(()),
+        }
+    }
+
+    async fn note_move(&self, note: &Note) -> Result<(), Failure> {
+        let moved = note.counts.sum().try_into().unwrap_or(i64::MAX);
+        let values = [text(&note.source), bytes(&record::encode_note(note)), big(moved), flag(note.done)];
+        self.move_rows(vec![Mutation::new(Statement::PutTransfer, values)]).await
+    }
+
+    async fn move_items(self: &Arc<Self>, items: Vec<Item>) -> Result<(), Failure> {
+        let mut under_way: JoinSet<Result<(), Failure>> = JoinSet::new();
+        let mut items = items.into_iter().peekable();
+        let mut group_shards = None;
+        while let Some(item) = items.next() {
+            match item {
+                Item::Message(message) => {
+                    let mut messages = vec![message];
+                    while let Some(Item::Message(message)) = items.next_if(
+                        |item| matches!(item, Item::Message(message) if message.channel == messages[0].channel),
+                    ) {
+                        messages.push(message);
+                    }
+                    self.move_history(messages, &mut under_way).await?;
+                }
+                Item::Head(channel, head) => self.move_head_of(&channel, head).await?,
+                Item::Member(group, user, membership) => {
+                    let shards = self.shards_of_group(group, &mut group_shards).await?;
+                    let rows = rows::put_membership(group, shards, user, membership).into();
+                    self.spawn_rows(&mut under_way, rows).await?;
+                }
+                item => {
+                    let (rows, claims) = rows_of(item);
+                    for claim in claims {
+                        self.spawn_claim(&mut under_way, claim).await?;
+                    }
+                    self.spawn_rows(&mut under_way, rows).await?;
+                }
+            }
+        }
+        while let Some(done) = under_way.join_next().await {
+            done.map_err(|error| Failure::Passing(error.to_string()))??;
+        }
+        Ok(())
+    }
+
+    /// The number of partitions of a group's members. The last answer is cached, because many members of one group
+    /// follow each other.
+    async fn shards_of_group(&self, group: GroupId, last: &mut Option<(GroupId, i32)>) -> Result<i32, Failure> {
+        if let Some((_, shards)) = last.filter(|(of, _)| *of == group) {
+            return Ok(shards);
+        }
+        let shards = self.group_row(group).await?.map_or(1, |group| shards_of(&group));
+        *last = Some((group, shards));
+        Ok(shards)
+    }
+
+    async fn spawn_rows(
+        self: &Arc<Self>,
+        under_way: &mut JoinSet<Result<(), Failure>>,
+        rows: Vec<Mutation>,
+    ) -> Result<(), Failure> {
+        make_room(under_way).await?;
+        let store = self.clone();
+        under_way.spawn(async move { store.move_rows(rows).await });
+        Ok(())
+    }
+
+    async fn spawn_claim(
+        self: &Arc<Self>,
+        under_way: &mut JoinSet<Result<(), Failure>>,
+        claim: Mutation,
+    ) -> Result<(), Failure> {
+        make_room(under_way).await?;
+        let store = self.clone();
+        under_way.spawn(async move {
+            // A repeated claim is refused, because the row is there already.
+            let decided = store.link.decide(&claim, Instant::now() + PATIENCE, || async { Ok(false) }).await;
+            decided.map(|_| ()).map_err(|missed| missed.failure())
+        });
+        Ok(())
+    }
+
+    /// Writes rows of any partitions, each on its own.
+    async fn move_rows(&self, rows: Vec<Mutation>) -> Result<(), Failure> {
+        for row in rows {
+            let written = self.link.write(&[row], BatchType::Unlogged, Instant::now() + PATIENCE).await;
+            written.map_err(|missed| missed.failure())?;
+        }
+        Ok(())
+    }
+
+    /// Writes messages of one channel, in order, in batches of one bucket.
+    async fn move_history(
+        self: &Arc<Self>,
+        messages: Vec<Message>,
+        under_way: &mut JoinSet<Result<(), Failure>>,
+    ) -> Result<(), Failure> {
+        let channel = self.channels.get(&messages[0].channel);
+        let mut known = channel.known(&self.link).await?;
+        let mut messages = messages.into_iter().peekable();
+        while let Some(message) = messages.next() {
+            let bucket =
+                channel.home(&self.link, &mut known, &message, self.epoch(), Instant::now() + PATIENCE).await?;
+            let (mut batch, mut size) = (vec![message_row(&self.link, &message, bucket)], bytes_of(&message));
+            known.count(bucket, place_of(&message), bytes_of(&message));
+            let bounds = crate::channel::bounds_of(&self.link, &channel.id);
+            while batch.len() < BATCH_ROWS_MAX
+                && size < BATCH_BYTES_MAX
+                && let Some(message) =
+                    messages.next_if(|message| known.home_of(message.id, &bounds) == crate::channel::Home::In(bucket))
+            {
+                known.count(bucket, place_of(&message), bytes_of(&message));
+                size += bytes_of(&message);
+                batch.push(message_row(&self.link, &message, bucket));
+            }
+            batch.extend(known.head_row(&channel.id, bucket));
+            make_room(under_way).await?;
+            let (link, first) = (self.link.clone(), self.link.clock.reserve(batch.len()));
+            under_way.spawn(async move {
+                let written = link.write_at(first, batch, BatchType::Unlogged, Instant::now() + PATIENCE).await;
+                written.map_err(|missed| missed.failure())
+            });
+        }
+        channel.learn(known).await;
+        Ok(())
+    }
+
+    /// Writes where a channel's history ends, if its newest message has been removed.
+    async fn move_head_of(self: &Arc<Self>, channel: &ChannelId, head: ChannelHead) -> Result<(), Failure> {
+        let channel = self.channels.get(channel);
+        let mut known = channel.known(&self.link).await?;
+        if known.head.is_some_and(|kept| kept.id >= head.id) {
+            return Ok(());
+        }
+        if known.starts.is_empty() {
+            let bucket = milliseconds(MessageId(head.id.0));
+            channel.begin_bucket(&self.link, &mut known, bucket, self.epoch(), Instant::now() + PATIENCE).await?;
+        }
+        known.head = Some(head);
+        let newest = known.starts.last().copied().unwrap_or_default();
+        self.move_rows(known.head_row(&channel.id, newest).into_iter().collect()).await?;
+        channel.learn(known).await;
+        Ok(())
+    }
+
+    /// Ensures that the next life's epoch comes after all epochs of the source.
+    async fn raise_epoch(&self, epoch: u64) -> Result<(), Failure> {
+        let values = [big(epoch as i64), id(Uuid::nil())];
+        let claim = Mutation::new(Statement::ClaimServer, values);
+        let decided = self.link.decide(&claim, Instant::now() + PATIENCE, || async { Ok(false) }).await;
+        decided.map(|_| ()).map_err(|missed| missed.failure())
+    }
+}
+
+async fn make_room(under_way: &mut JoinSet<Result<(), Failure>>) -> Result<(), Failure> {
+    while under_way.len() >= WRITES_AT_ONCE {
+        if let Some(done) = under_way.join_next().await {
+            done.map_err(|error| Failure::Passing(error.to_string()))??;
+        }
+    }
+    Ok(())
+}
+
+/// The rows of one item, and its claims.
+fn rows_of(item: Item) -> (Vec<Mutation>, Vec<Mutation>) {
+    let none = Vec::new;
+    match item {
+        Item::Account(account) => {
+            (vec![rows::put_user(&account)], vec![rows::claim_username(&account.username, account.id)])
+        }
+        Item::Credential(credential, owner) => {
+            (none(), vec![rows::claim_credential(&credential, owner.user, &owner.secret)])
+        }
+        Item::Revocation(revocation) => (vec![rows::put_revocation(&revocation)], none()),
+        Item::Group(group) => {
+            let seats: [CqlValue; 3] = [id(group.id.0), int(group.edge_count as i32), big(1)];
+            let claims =
+                vec![rows::claim_group_name(&group.name, group.id), Mutation::new(Statement::ClaimSeats, seats)];
+            (vec![rows::put_group(&group), rows::put_listing(&group)], claims)
+        }
+        Item::Edge(user, other, edge) => (rows::put_edge(user, other, edge), none()),
+        Item::FriendCounts(user, friend_counts) => (vec![rows::put_circle(user, friend_counts)], none()),
+        Item::Notification(user, notification) => (vec![rows::put_notification(user, &notification)], none()),
+        Item::Inbox(user, inbox) => (vec![rows::put_inbox(user, inbox)], none()),
+        Item::Authored(user, channel) => (vec![rows::author_row(user, &channel)], none()),
+        Item::AccountDeletion(user) => (vec![Mutation::new(Statement::PutDeparture, [id(user.0)])], none()),
+        Item::Message(_) | Item::Head(..) | Item::Member(..) => (none(), none()),
+    }
+}
