@@ -52,7 +52,7 @@ pub struct Options {
     /// Bytes of the data directory's disk that stay free: with less, the embedded store refuses writes.
     pub disk_reserve: u64,
     /// Where and how, for `StoreKind::Scylla`.
-    pub database: ScyllaOptions,
+    pub database: DatabaseOptions,
     pub shards: NonZeroU16,
     /// How long an HTTP connection waits for its next request.
     pub keep_alive: Duration,

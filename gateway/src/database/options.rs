@@ -102,7 +102,8 @@ impl<'de> Deserialize<'de> for KeepFor {
 
 impl DatabaseFlags {
     /// Flags over file over defaults.
-    pub fn over(self, file: DatabaseFile) -> Result<ScyllaOptions, OptionsError> {
+    pub fn over(self, file: Option<DatabaseFile>) -> Result<ScyllaOptions, OptionsError> {
+        let file = file.unwrap_or_default();
         let nodes = self.scylla.or(file.nodes).unwrap_or_else(|| vec!["127.0.0.1:9042".into()]);
         if nodes.is_empty() || nodes.iter().any(|node| !is_node(node)) {
             return Err(OptionsError::Invalid(format!(
