@@ -49,7 +49,8 @@ pub fn prepare(shards: usize) -> Result<usize, String> {
 fn connections(descriptors: u64, shards: u64) -> u64 {
     let left = descriptors.saturating_sub(descriptors_of_shards(shards));
     // With few descriptors the server is small, but it still accepts connections.
-    left.saturating_sub(PROCESS_DESCRIPTORS).max(left / 2)
+    let few = (descriptors / 2).min(left.saturating_sub(DESCRIPTORS_MIN / 2));
+    left.saturating_sub(PROCESS_DESCRIPTORS).max(few)
 }
 
 fn descriptors_of_shards(shards: u64) -> u64 {
@@ -161,7 +162,8 @@ mod tests {
     #[test]
     fn what_is_not_for_connections() {
         assert_eq!(connections(20_000, 2), 20_000 - 1024 - 2 * (8 + SPARES as u64));
-        assert_eq!(connections(300, 1), (300 - 8 - SPARES as u64) / 2);
+        assert_eq!(connections(300, 1), 150);
+        assert_eq!(connections(128, 2), 128 - 2 * (8 + SPARES as u64) - DESCRIPTORS_MIN / 2);
         assert_eq!(connections(0, 1), 0);
     }
 
