@@ -199,7 +199,8 @@ pub type Answer = Box<dyn FnOnce(Result<Written, Failure>) + Send>;
 
 /// How a store takes writes that need not wait for each other. Each write is a group of its own, and is answered when
 /// it is decided. Writes about the same channel, user or group are applied in the order in which they were taken; the
-/// laws about order hold for those.
+/// laws about order hold for those. A write may notify users whom it does not name (a request to join a closed group
+/// notifies the group's admins). For these users it may be applied after writes that were taken later.
 pub trait Lanes: Send + Sync {
     /// Accepts writes that arrived together, in this order, and starts them. A shard's query may be passed in the same
     /// way: it is answered after all writes that were taken before it and are about the same. Never blocks: a write for

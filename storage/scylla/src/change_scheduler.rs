@@ -3,6 +3,9 @@
 //!
 //! Each change declares its subjects. It waits for all earlier changes with a common subject, and for earlier changes
 //! that may be about anything. A change waits only for earlier ones, so there is no deadlock.
+//!
+//! A change that turns out to touch a subject that it did not declare is decided again while no other change runs. For
+//! that subject it comes after later changes that were quicker.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
