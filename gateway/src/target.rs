@@ -39,7 +39,9 @@ impl<'a> Target<'a> {
     /// Whether this is the path of WebSocket openings.
     pub fn is_socket(&self) -> bool {
         self.path == SOCKET
-            || (self.path.contains('%') && percent::decode(self.path, Part::Path).is_some_and(|path| path == SOCKET))
+            || (self.path.starts_with('/')
+                && self.path.contains('%')
+                && percent::decode(self.path, Part::Path).is_some_and(|path| path == SOCKET))
     }
 }
 
@@ -124,7 +126,7 @@ mod tests {
             ("/ws?token=x", true),
             ("/%77s", true),
             ("/w%73?x", true),
-            ("%2Fws", true),
+            ("%2Fws", false),
             ("http://host/%77%73", true),
             ("/%2577s", false),
             ("/ws/", false),
