@@ -162,7 +162,7 @@ fn filter(query: &Query) -> Result<GroupFilter, Refusal> {
         return Err(Refusal::invalid("name cannot be combined with another filter"));
     }
     // A pattern that begins with a wildcard would make the store read all groups.
-    let pattern = name.trim_start_matches(|character: char| character == '%' || character.is_whitespace());
+    let pattern = name.trim_start_matches(|character: char| character == '%' || character.is_ascii_whitespace());
     Ok(GroupFilter { name: Some(pattern.to_owned()).filter(|pattern| !pattern.is_empty()), ..others })
 }
 

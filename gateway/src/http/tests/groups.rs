@@ -211,6 +211,17 @@ fn looked_for_by_filter() {
 }
 
 #[test]
+fn a_name_that_begins_with_a_blank_beyond_ascii_is_found() {
+    let world = World::new();
+    let alice = world.sign_in("alice");
+    for (name, written) in [("\u{a0}first", "%C2%A0first"), ("\u{85}second", "%C2%85second")] {
+        group(&world, &alice, json!({ "name": name }));
+        let found = world.ask(&format!("GET /v2/group?limit=100&name={written}"), As::User(&alice.token), "").json();
+        assert_eq!(names(&found), [name]);
+    }
+}
+
+#[test]
 fn pages_of_every_limit_show_every_group_once() {
     let world = World::new();
     let alice = world.sign_in("alice");
