@@ -61,6 +61,11 @@ fn a_full_disk_refuses_writes_says_so_once_and_is_done_with_when_there_is_room()
     let mut socket = Socket::connect(server.address(), &ada.token);
     let channel = socket.join("lobby");
     say_when_there_is_room(&mut socket, &channel, r#"{"n":"before"}"#);
+    let bearer = |token: &str| format!("Bearer {token}");
+    let group =
+        server.http().post("/v2/group", &bearer(&ada.token), &serde_json::json!({"name": "all", "open": true})).json();
+    let join = format!("/v2/group/{}/join", group["id"].as_str().expect("a group"));
+    let bob = server.sign_in("bob");
     assert_eq!(health(&server).0, 200);
     assert_eq!(gauge(&admin, "stentor_disk_reserve_bytes"), (RESERVE_MIB << 20) as f64);
     assert!(gauge(&admin, "stentor_disk_free_bytes") > (RESERVE_MIB << 20) as f64);
@@ -73,11 +78,13 @@ fn a_full_disk_refuses_writes_says_so_once_and_is_done_with_when_there_is_room()
         let (status, reason) = health(&server);
         assert!(status == 503 && reason.contains("must stay free"), "{status} {reason}");
         let sign_up = server.http().post(
-            "/v2/account/authenticate/custom?create=true&username=bob",
+            "/v2/account/authenticate/custom?create=true&username=carol",
             tests::harness::SERVER_KEY,
-            &serde_json::json!({"id": "custom-id-of-bob"}),
+            &serde_json::json!({"id": "custom-id-of-carol"}),
         );
         assert!(sign_up.status == 503 && sign_up.body.contains("disk is full"), "{sign_up:?}");
+        let joined = server.http().post(&join, &bearer(&bob.token), &serde_json::json!({}));
+        assert!(joined.status == 503 && joined.body.contains("nothing was done"), "{joined:?}");
         assert_eq!(gauge(&admin, "stentor_store_ready"), 0.0);
         assert!(gauge(&admin, "stentor_disk_free_bytes") < (RESERVE_MIB << 20) as f64);
         assert_eq!(lines(&server, "Writes are refused"), round, "one line each time:\n{}", server.output());

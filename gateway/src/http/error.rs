@@ -114,7 +114,9 @@ pub fn group_refused(act: &GroupAct, refusal: GroupRefusal) -> Refusal {
 /// The other answers of a channel's owner to a requested change: the change was not done, or its outcome is unknown.
 pub fn undone(channel_answer: ChannelAnswer) -> Refusal {
     match channel_answer {
-        ChannelAnswer::Failed => Refusal::new(Code::Unavailable, "there is too much to do, try again"),
+        ChannelAnswer::Failed => {
+            Refusal::new(Code::Unavailable, "this cannot be done now: nothing was done, try again")
+        }
         ChannelAnswer::OutcomeUnknown => Refusal::outcome_unknown(),
         other => unreachable!("{other:?} answers no change"),
     }
