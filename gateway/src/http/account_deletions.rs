@@ -8,8 +8,8 @@
 //! left to delete. Deletions that a stop or a crash leaves unfinished are continued at the next start, one at a time,
 //! while the task has nothing else to do.
 
-use std::cell::{Cell, RefCell};
-use std::collections::VecDeque;
+pub mod queue;
+
 use std::rc::Rc;
 use std::time::Duration;
 
@@ -17,7 +17,6 @@ use engine::id::{ChannelId, MessageId, Timestamp, UserId};
 use engine::parcel::{Broadcast, ChannelAnswer, ChannelQuery};
 use engine::social::group::{GroupAct, GroupChange, GroupRefusal};
 use glommio::timer::sleep;
-use runtime::bell::Bell;
 use storage::account::Revocation;
 use storage::group::RosterPlace;
 use storage::{Failure, Place};
@@ -26,9 +25,7 @@ use uuid::Uuid;
 use super::error::{Code, Refusal, group_refused, undone};
 use super::services::Services;
 use super::session::log_out_everywhere;
-
-/// Account deletions that may be under way at the same time on a shard.
-const UNDER_WAY_MAX: usize = 1024;
+use queue::{AccountDeletion, Next, Stage, Sweep, UNDER_WAY_MAX};
 
 /// Unfinished deletions that a start continues: as many as may be under way on 64 shards. If there are more, the next
 /// start continues the others.
@@ -46,87 +43,6 @@ const WAIT_MAX: Timestamp = Timestamp(3_000_000_000);
 
 /// Time between a temporary failure and the next attempt.
 const PAUSE: Duration = Duration::from_millis(250);
-
-/// The account deletions under way on one shard.
-#[derive(Default)]
-pub struct AccountDeletions {
-    bell: Bell,
-    closing: Cell<bool>,
-    queue: RefCell<VecDeque<AccountDeletion>>,
-    /// Whether the store is still to be asked for unfinished deletions.
-    taking_up: Cell<bool>,
-    left_over: RefCell<Vec<UserId>>,
-}
-
-struct AccountDeletion {
-    user: UserId,
-    stage: Stage,
-    /// The client that waits for an answer.
-    asker: Option<flume::Sender<Result<(), Refusal>>>,
-}
-
-enum Stage {
-    /// The account exists, and its user may still be in groups after this place.
-    Leaving(Option<RosterPlace>),
-    /// The account is deleted, its messages are not.
-    Sweeping(Sweep),
-}
-
-/// What to do now.
-enum Next {
-    Step(AccountDeletion),
-    TakeUp,
-    Wait,
-    End,
-}
-
-impl AccountDeletions {
-    /// Deletes an account. Returns when everything is deleted, or after `WAIT_MAX` once the account itself is gone.
-    pub async fn depart(&self, user: UserId) -> Result<(), Refusal> {
-        let too_much = || Refusal::new(Code::Unavailable, "too many accounts are being deleted, try again");
-        if self.closing.get() || self.queue.borrow().len() >= UNDER_WAY_MAX {
-            return Err(too_much());
-        }
-        let (asker, answer) = flume::bounded(1);
-        self.put(AccountDeletion { user, stage: Stage::Leaving(None), asker: Some(asker) });
-        answer.recv_async().await.unwrap_or_else(|_| Err(too_much()))
-    }
-
-    /// Continues deletions that an earlier run of the server left unfinished. Call it for one shard only.
-    pub fn take_up(&self) {
-        self.taking_up.set(true);
-        self.bell.ring();
-    }
-
-    /// Begins the stop: accounts whose deletion was requested are still deleted, and their remaining messages wait for
-    /// the next start.
-    pub fn close(&self) {
-        self.closing.set(true);
-        self.bell.ring();
-    }
-
-    fn put(&self, account_deletion: AccountDeletion) {
-        self.queue.borrow_mut().push_back(account_deletion);
-        self.bell.ring();
-    }
-
-    fn next(&self, now: Timestamp) -> Next {
-        let mut queue = self.queue.borrow_mut();
-        if self.closing.get() {
-            queue.iter_mut().for_each(AccountDeletion::answer_if_gone);
-            queue.retain(|account_deletion| matches!(account_deletion.stage, Stage::Leaving(_)));
-            return queue.pop_front().map_or(Next::End, Next::Step);
-        }
-        if self.taking_up.take() {
-            return Next::TakeUp;
-        }
-        let left_over = || {
-            let user = self.left_over.borrow_mut().pop()?;
-            Some(AccountDeletion { user, stage: Stage::Sweeping(Sweep::begin(now)), asker: None })
-        };
-        queue.pop_front().or_else(left_over).map_or(Next::Wait, Next::Step)
-    }
-}
 
 /// Works on the account deletions of a shard until the server stops.
 pub async fn run(services: Rc<Services>) {
@@ -176,21 +92,6 @@ async fn step(services: &Services, mut account_deletion: AccountDeletion) {
     services.account_deletions().put(account_deletion);
 }
 
-impl AccountDeletion {
-    fn answer(&mut self, outcome: Result<(), Refusal>) {
-        if let Some(asker) = self.asker.take() {
-            // A client that has hung up needs no answer.
-            let _ = asker.try_send(outcome);
-        }
-    }
-
-    fn answer_if_gone(&mut self) {
-        if let Stage::Sweeping(_) = self.stage {
-            self.answer(Ok(()));
-        }
-    }
-}
-
 /// Leaves some of the groups. When no group is left, deletes the account, refuses its tokens and ends its sessions.
 async fn leave(services: &Services, user: UserId, after: Option<RosterPlace>) -> Result<Stage, Refusal> {
     let groups = services.store.user_groups(user, None, after, GROUPS_AT_ONCE).await?;
@@ -229,20 +130,6 @@ async fn end(services: &Services, user: UserId) -> Result<(), Refusal> {
     Ok(())
 }
 
-/// The pass over all channels that the user has written in. It runs twice: the second time deletes messages that a
-/// session sent while it was being ended.
-struct Sweep {
-    begun: Timestamp,
-    /// Older than all messages that this round looks at.
-    floor: Option<MessageId>,
-    /// The last channel that was listed in this round.
-    listed: Option<ChannelId>,
-    /// The listed channels that are not finished.
-    channels: VecDeque<ChannelId>,
-    /// The last message that was looked at in the first of these channels.
-    seen: Option<MessageId>,
-}
-
 /// How far a sweep has got.
 enum Swept {
     Part,
@@ -250,10 +137,6 @@ enum Swept {
 }
 
 impl Sweep {
-    fn begin(now: Timestamp) -> Self {
-        Self { begun: now, floor: None, listed: None, channels: VecDeque::new(), seen: None }
-    }
-
     /// Deletes the user's messages of one page. Repeating a page is harmless.
     async fn go_on(&mut self, services: &Services, user: UserId) -> Result<Swept, Failure> {
         let Some(channel) = self.channels.front() else {

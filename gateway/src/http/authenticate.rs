@@ -3,18 +3,18 @@
 use engine::id::UserId;
 use hyper::Request;
 use hyper::body::Bytes;
-use serde::{Deserialize, Serialize};
+use serde::Deserialize;
 use storage::account::{Account, Credential, CredentialKind, CredentialOwner, Registered, Registration};
 use uuid::Uuid;
 
 use super::account::is_username;
 use super::answer::{self, Answer};
 use super::authorization::basic;
-use super::body;
-use super::error::{Code, Refusal};
+use super::body::{self, null_is_empty};
+use super::error::Refusal;
 use super::query::Query;
 use super::services::Services;
-use super::session::checked_vars;
+use super::session_body::{SessionBody, banned, checked_vars};
 use crate::token::Vars;
 
 const ID_BYTES_MAX: usize = 128;
@@ -81,11 +81,6 @@ pub(super) struct Body {
     #[serde(deserialize_with = "null_is_empty")]
     password: String,
     vars: Option<Vars>,
-}
-
-/// `null` counts as absent, and absent text is empty.
-pub(super) fn null_is_empty<'de, D: serde::Deserializer<'de>>(deserializer: D) -> Result<String, D::Error> {
-    Ok(Option::deserialize(deserializer)?.unwrap_or_default())
 }
 
 fn chosen_username(query: &Query) -> Result<Option<String>, Refusal> {
@@ -240,19 +235,6 @@ async fn no_account(services: &Services, password: Option<String>) -> Result<Ref
 
 fn wrong_password() -> Refusal {
     Refusal::unauthenticated("wrong password")
-}
-
-pub(super) fn banned() -> Refusal {
-    Refusal::new(Code::PermissionDenied, "this account is banned")
-}
-
-/// The tokens that a client uses for its further requests.
-#[derive(Serialize)]
-pub(super) struct SessionBody {
-    #[serde(skip_serializing_if = "std::ops::Not::not")]
-    pub created: bool,
-    pub token: String,
-    pub refresh_token: String,
 }
 
 fn session_of(services: &Services, signed_in: &SignedIn, vars: Vars) -> SessionBody {

@@ -8,6 +8,7 @@ use http_body_util::BodyExt;
 use hyper::HeaderMap;
 use hyper::body::{Body, Bytes};
 use hyper::header::CONTENT_ENCODING;
+use serde::Deserialize;
 use serde::de::DeserializeOwned;
 
 use super::error::{Code, Refusal};
@@ -52,6 +53,11 @@ pub fn read<T: DeserializeOwned>(headers: &HeaderMap, body: Bytes) -> Result<T, 
         text => text,
     };
     serde_json::from_slice(json).map_err(|error| Refusal::invalid(format!("the body cannot be read: {error}")))
+}
+
+/// Reads a text of a body: `null` counts as absent, and absent text is empty.
+pub fn null_is_empty<'de, D: serde::Deserializer<'de>>(deserializer: D) -> Result<String, D::Error> {
+    Ok(Option::deserialize(deserializer)?.unwrap_or_default())
 }
 
 fn inflated(headers: &HeaderMap, body: Bytes) -> Result<Bytes, Refusal> {

@@ -4,9 +4,9 @@
 //! Creating and changing a group affects no channel, so it goes straight to the store. Deleting a group affects its
 //! channel.
 
-use engine::id::{GroupId, UserId, parse_uuid};
+use engine::id::{GroupId, UserId};
 use engine::social::group::GroupAct;
-use engine::wire::json::{Int32, TimestampText};
+use engine::wire::json::Int32;
 use hyper::Request;
 use hyper::body::Bytes;
 use serde::{Deserialize, Serialize};
@@ -18,11 +18,11 @@ use super::answer::{self, Answer};
 use super::authorization::bearer;
 use super::body;
 use super::error::Refusal;
+use super::group_body::{GroupBody, group_id};
 use super::listing::Stretch;
 use super::members::change;
 use super::query::Query;
 use super::services::Services;
-use super::users::whole_seconds;
 
 const DESCRIPTION_BYTES_MAX: usize = 255;
 
@@ -82,11 +82,6 @@ pub async fn list(services: &Services, request: &Request<Bytes>) -> Result<Answe
     let (groups, on) = services.store.groups(filter, asked.after.clone(), limit).await?;
     let cursor = on.map(|place| asked.cursor(services, &place));
     Ok(answer::json(&Groups { groups: groups.iter().map(GroupBody::from).collect(), cursor }))
-}
-
-/// The group's id in a path.
-pub fn group_id(text: &str) -> Result<GroupId, Refusal> {
-    parse_uuid(text).map(GroupId).ok_or_else(|| Refusal::invalid("the group's id is not a UUID"))
 }
 
 #[derive(Deserialize, Default)]
@@ -164,48 +159,4 @@ fn filter(query: &Query) -> Result<GroupFilter, Refusal> {
     // A pattern that begins with a wildcard would make the store read all groups.
     let pattern = name.trim_start_matches(|character: char| character == '%' || character.is_ascii_whitespace());
     Ok(GroupFilter { name: Some(pattern.to_owned()).filter(|pattern| !pattern.is_empty()), ..others })
-}
-
-/// A group on the wire, with its members in the order of their protobuf numbers.
-#[derive(Serialize)]
-pub struct GroupBody<'a> {
-    id: GroupId,
-    creator_id: UserId,
-    name: &'a str,
-    #[serde(skip_serializing_if = "str::is_empty")]
-    description: &'a str,
-    #[serde(skip_serializing_if = "str::is_empty")]
-    lang_tag: &'a str,
-    metadata: &'a str,
-    #[serde(skip_serializing_if = "str::is_empty")]
-    avatar_url: &'a str,
-    open: bool,
-    #[serde(skip_serializing_if = "is_zero")]
-    edge_count: u32,
-    max_count: u32,
-    create_time: TimestampText,
-    update_time: TimestampText,
-}
-
-fn is_zero(number: &u32) -> bool {
-    *number == 0
-}
-
-impl<'a> From<&'a Group> for GroupBody<'a> {
-    fn from(group: &'a Group) -> Self {
-        Self {
-            id: group.id,
-            creator_id: group.creator,
-            name: &group.name,
-            description: &group.description,
-            lang_tag: &group.lang_tag,
-            metadata: &group.metadata,
-            avatar_url: &group.avatar_url,
-            open: group.open,
-            edge_count: group.edge_count,
-            max_count: group.max_count,
-            create_time: whole_seconds(group.create_time),
-            update_time: whole_seconds(group.update_time),
-        }
-    }
 }

@@ -15,7 +15,7 @@ use storage::group::RosterPlace;
 use super::answer::{self, Answer};
 use super::authorization::bearer;
 use super::error::{Refusal, group_refused, undone};
-use super::groups::{GroupBody, group_id};
+use super::group_body::{GroupBody, group_id};
 use super::listing::Stretch;
 use super::query::Query;
 use super::services::Services;

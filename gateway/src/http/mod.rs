@@ -15,6 +15,7 @@ mod error;
 mod forgetting;
 pub mod framing;
 mod friends;
+mod group_body;
 mod groups;
 mod history;
 mod links;
@@ -31,6 +32,7 @@ mod router;
 mod serve;
 mod services;
 mod session;
+mod session_body;
 mod stream;
 mod users;
 

@@ -9,7 +9,7 @@ use engine::id::Timestamp;
 use hyper::StatusCode;
 use storage::bridge::Client;
 
-use super::account_deletions::AccountDeletions;
+use super::account_deletions::queue::AccountDeletions;
 use super::connections::Connections;
 use super::cursor::CursorKey;
 use super::pages::NewestPages;

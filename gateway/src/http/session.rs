@@ -8,13 +8,13 @@ use serde::Deserialize;
 use storage::account::Revocation;
 
 use super::answer::{self, Answer};
-use super::authenticate::{SessionBody, banned, null_is_empty};
 use super::authorization::{basic, bearer};
-use super::body;
+use super::body::{self, null_is_empty};
 use super::error::{Code, Refusal};
 use super::services::Services;
+use super::session_body::{SessionBody, banned, checked_vars};
 use crate::revocations::{Cut, Issue};
-use crate::token::{Claims, TokenRefusal, VARS_BYTES_MAX, Vars};
+use crate::token::{Claims, TokenRefusal, Vars};
 
 /// How often a cutoff is stored until it is later than all tokens. Once is enough, unless the store is slower than it
 /// should be, or several shards log out the same user at the same moment.
@@ -66,16 +66,6 @@ pub async fn logout(services: &Services, request: &Request<Bytes>) -> Result<Ans
         revoke(services, Revocation::Token { id: claims.token, expires }).await?;
     }
     Ok(answer::done())
-}
-
-/// The client's key-value pairs, if they are small enough to be in every token.
-pub fn checked_vars(vars: Option<Vars>) -> Result<Vars, Refusal> {
-    let vars = vars.unwrap_or_default();
-    let size = serde_json::to_string(&vars).map_or(usize::MAX, |json| json.len());
-    if size > VARS_BYTES_MAX {
-        return Err(Refusal::invalid(format!("vars take more than {VARS_BYTES_MAX} bytes as JSON")));
-    }
-    Ok(vars)
 }
 
 #[derive(Deserialize, Default)]

@@ -1,0 +1,129 @@
+//! The account deletions under way on one shard, and how far each has got. The task beside this file works on them.
+
+use std::cell::{Cell, RefCell};
+use std::collections::VecDeque;
+
+use engine::id::{ChannelId, MessageId, Timestamp, UserId};
+use runtime::bell::Bell;
+use storage::group::RosterPlace;
+
+use crate::http::error::{Code, Refusal};
+
+/// Account deletions that may be under way at the same time on a shard.
+pub const UNDER_WAY_MAX: usize = 1024;
+
+/// The account deletions under way on one shard.
+#[derive(Default)]
+pub struct AccountDeletions {
+    pub bell: Bell,
+    closing: Cell<bool>,
+    queue: RefCell<VecDeque<AccountDeletion>>,
+    /// Whether the store is still to be asked for unfinished deletions.
+    taking_up: Cell<bool>,
+    pub left_over: RefCell<Vec<UserId>>,
+}
+
+pub struct AccountDeletion {
+    pub user: UserId,
+    pub stage: Stage,
+    /// The client that waits for an answer.
+    asker: Option<flume::Sender<Result<(), Refusal>>>,
+}
+
+pub enum Stage {
+    /// The account exists, and its user may still be in groups after this place.
+    Leaving(Option<RosterPlace>),
+    /// The account is deleted, its messages are not.
+    Sweeping(Sweep),
+}
+
+/// What to do now.
+pub enum Next {
+    Step(AccountDeletion),
+    TakeUp,
+    Wait,
+    End,
+}
+
+impl AccountDeletions {
+    /// Deletes an account. Returns when everything is deleted, or after `WAIT_MAX` once the account itself is gone.
+    pub async fn depart(&self, user: UserId) -> Result<(), Refusal> {
+        let too_much = || Refusal::new(Code::Unavailable, "too many accounts are being deleted, try again");
+        if self.closing.get() || self.queue.borrow().len() >= UNDER_WAY_MAX {
+            return Err(too_much());
+        }
+        let (asker, answer) = flume::bounded(1);
+        self.put(AccountDeletion { user, stage: Stage::Leaving(None), asker: Some(asker) });
+        answer.recv_async().await.unwrap_or_else(|_| Err(too_much()))
+    }
+
+    /// Continues deletions that an earlier run of the server left unfinished. Call it for one shard only.
+    pub fn take_up(&self) {
+        self.taking_up.set(true);
+        self.bell.ring();
+    }
+
+    /// Begins the stop: accounts whose deletion was requested are still deleted, and their remaining messages wait for
+    /// the next start.
+    pub fn close(&self) {
+        self.closing.set(true);
+        self.bell.ring();
+    }
+
+    pub fn put(&self, account_deletion: AccountDeletion) {
+        self.queue.borrow_mut().push_back(account_deletion);
+        self.bell.ring();
+    }
+
+    pub fn next(&self, now: Timestamp) -> Next {
+        let mut queue = self.queue.borrow_mut();
+        if self.closing.get() {
+            queue.iter_mut().for_each(AccountDeletion::answer_if_gone);
+            queue.retain(|account_deletion| matches!(account_deletion.stage, Stage::Leaving(_)));
+            return queue.pop_front().map_or(Next::End, Next::Step);
+        }
+        if self.taking_up.take() {
+            return Next::TakeUp;
+        }
+        let left_over = || {
+            let user = self.left_over.borrow_mut().pop()?;
+            Some(AccountDeletion { user, stage: Stage::Sweeping(Sweep::begin(now)), asker: None })
+        };
+        queue.pop_front().or_else(left_over).map_or(Next::Wait, Next::Step)
+    }
+}
+
+impl AccountDeletion {
+    pub fn answer(&mut self, outcome: Result<(), Refusal>) {
+        if let Some(asker) = self.asker.take() {
+            // A client that has hung up needs no answer.
+            let _ = asker.try_send(outcome);
+        }
+    }
+
+    pub fn answer_if_gone(&mut self) {
+        if let Stage::Sweeping(_) = self.stage {
+            self.answer(Ok(()));
+        }
+    }
+}
+
+/// The pass over all channels that the user has written in. It runs twice: the second time deletes messages that a
+/// session sent while it was being ended.
+pub struct Sweep {
+    pub begun: Timestamp,
+    /// Older than all messages that this round looks at.
+    pub floor: Option<MessageId>,
+    /// The last channel that was listed in this round.
+    pub listed: Option<ChannelId>,
+    /// The listed channels that are not finished.
+    pub channels: VecDeque<ChannelId>,
+    /// The last message that was looked at in the first of these channels.
+    pub seen: Option<MessageId>,
+}
+
+impl Sweep {
+    pub fn begin(now: Timestamp) -> Self {
+        Self { begun: now, floor: None, listed: None, channels: VecDeque::new(), seen: None }
+    }
+}
