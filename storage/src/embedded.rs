@@ -12,8 +12,11 @@ mod commit_cache;
 mod compaction;
 mod directory;
 mod draft;
+mod failures;
+mod interruption;
 mod journal;
 mod kept_options;
+mod opening;
 mod pages;
 mod room;
 mod tables;
@@ -44,8 +47,9 @@ use commit_cache::CommitCache;
 use compaction::{Compactor, Work};
 use directory::Directory;
 use draft::Draft;
+use failures::{decoded, describe, parsed, unreadable};
 use room::Room;
-use tables::{FORMAT, Tables, decoded, describe, parsed, unreadable};
+use tables::{FORMAT, Tables};
 
 /// How long a start on a full disk waits until files left over by the last life of the server are deleted.
 const GIVING_BACK_MAX: Duration = Duration::from_secs(10);
@@ -86,10 +90,10 @@ impl Embedded {
     pub fn open(directory: &Path, options: &EmbeddedOptions) -> Result<Self, Failure> {
         let directory = Directory::claim(directory)?;
         if !directory.has_database() {
-            directory.create_database(|path| Tables::create(path, options))?;
+            directory.create_database(|path| opening::create(path, options))?;
         }
         directory.check_database()?;
-        let tables = Arc::new(Tables::open(&directory.database(), options)?);
+        let tables = Arc::new(opening::open(&directory.database(), options)?);
         let room = Arc::new(Room::new(directory.path().into(), options.free_bytes_min));
         // The last life may have left rows to be removed.
         let cache = Arc::new(Mutex::new(CommitCache { sweeping: true, ..CommitCache::default() }));

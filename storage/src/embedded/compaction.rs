@@ -15,14 +15,14 @@ use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
 use fjall::compaction::Leveled;
-use fjall::compaction::filter::{CompactionFilter, CompactionFilterResult, Context, Factory, ItemAccessor, Verdict};
-use fjall::{AbstractTree, Keyspace};
+use fjall::AbstractTree;
 use lsm_tree::compaction::CompactionStrategy;
 
 use super::commit_cache::CommitCache;
+use super::failures::{describe, io_error};
 use super::room::Room;
-use super::tables::{Tables, describe, io_error};
-use super::tiers::Tiers;
+use super::tables::Tables;
+use super::tiers::{LEVELS, Level, Tiers, levels_of};
 use crate::Failure;
 use crate::keys::Table;
 
@@ -39,27 +39,8 @@ const LEVELED_TABLES: usize = 4;
 /// Below the first level, `Leveled` takes the smallest step possible: a table of 64 MiB with those that it overlaps in
 /// the next level, which is ten times as large, and a few at the borders.
 const DEEP_MERGE_BYTES_MAX: u64 = 16 * (64 << 20);
-pub const LEVELS: usize = 7;
 
 type Strategy = Arc<dyn CompactionStrategy + Send + Sync>;
-
-/// What one level of a tree holds.
-#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
-pub struct Level {
-    pub runs: usize,
-    pub tables: usize,
-    pub bytes: u64,
-}
-
-/// The levels of a keyspace's tree.
-pub fn levels_of(keyspace: &Keyspace) -> [Level; LEVELS] {
-    let version = keyspace.tree.current_version();
-    let mut levels = [Level::default(); LEVELS];
-    for (level, found) in levels.iter_mut().zip(version.iter_levels()) {
-        *level = Level { runs: found.run_count(), tables: found.table_count(), bytes: found.size() };
-    }
-    levels
-}
 
 /// The steps that a thread takes.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -242,36 +223,12 @@ fn input_max(levels: &[Level; LEVELS]) -> u64 {
     }
 }
 
-/// Stops running merges when the store is closed. The next start removes what they have written.
-pub struct Interruption(pub Arc<AtomicBool>);
-
-struct Interrupted(Arc<AtomicBool>);
-
-impl Factory for Interruption {
-    fn name(&self) -> &str {
-        "interruption"
-    }
-
-    fn make_filter(&self, _: &Context) -> Box<dyn CompactionFilter> {
-        Box::new(Interrupted(self.0.clone()))
-    }
-}
-
-impl CompactionFilter for Interrupted {
-    fn filter_item(&mut self, _: ItemAccessor<'_>, _: &Context) -> CompactionFilterResult {
-        if self.0.load(Ordering::Relaxed) {
-            return Err(std::io::Error::from(std::io::ErrorKind::Interrupted).into());
-        }
-        Ok(Verdict::Keep)
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use std::path::Path;
 
     use super::*;
-    use crate::embedded::EmbeddedOptions;
+    use crate::embedded::{EmbeddedOptions, opening};
 
     const FLUSHES: usize = 8;
 
@@ -280,9 +237,9 @@ mod tests {
         let database = directory.join("database");
         let options = EmbeddedOptions { cache_bytes: 8 << 20, free_bytes_min: 0 };
         if !database.exists() {
-            Tables::create(&database, &options).unwrap();
+            opening::create(&database, &options).unwrap();
         }
-        let tables = Arc::new(Tables::open(&database, &options).unwrap());
+        let tables = Arc::new(opening::open(&database, &options).unwrap());
         let room = Arc::new(Room::new(directory.into(), reserve));
         Work { tables, room, writer: Arc::default(), failed: Arc::default() }
     }

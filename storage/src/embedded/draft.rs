@@ -16,7 +16,8 @@ use engine::persist::{ChannelHead, StoreReceipt, StoreRequest, UpdateMessage};
 use fjall::{PersistMode, Slice};
 
 use super::commit_cache::CommitCache;
-use super::tables::{Tables, decoded, unreadable};
+use super::failures::{decoded, unreadable};
+use super::tables::Tables;
 use crate::account::{AccountChange, Changed, CredentialOwner, Registered, Registration, Revocation};
 use crate::keys::{self, Span, Table};
 use crate::record::{self, Damage};

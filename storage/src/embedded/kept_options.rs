@@ -13,16 +13,35 @@ use fjall::compaction::Leveled;
 use lsm_tree::compaction::CompactionStrategy;
 use lsm_tree::{AbstractTree, AnyTree, Config, Guard, SeqNo, SequenceNumberCounter, Slice};
 
-use super::tables::{memtable_bytes, unopenable};
+use super::failures::unopenable;
 use crate::Failure;
 use crate::keys::Table;
 
 const TREE: &str = "keyspaces/0";
+/// Messages are almost all that is written.
+const MESSAGES_MEMTABLE_BYTES: u64 = 32 << 20;
+/// For heads, accounts and similar tables.
+const OTHER_MEMTABLE_BYTES: u64 = 4 << 20;
+/// For tables that change when friends, groups or notifications change.
+const SLOW_MEMTABLE_BYTES: u64 = 2 << 20;
+/// For the notes of which user has written where: one row with each message whose sender has not written in that
+/// channel for a while.
+const AUTHORED_MEMTABLE_BYTES: u64 = 8 << 20;
 
 /// The compaction options that fjall stores: fjall must never merge by itself, because `compaction` merges. The target
 /// is a size that no level reaches, and the threshold a number of tables that the first level does not reach.
 pub fn inert() -> Leveled {
     Leveled::default().with_l0_threshold(u8::MAX).with_table_target_size(1 << 50)
+}
+
+/// The size up to which rows are kept in memory before they become a run.
+pub fn memtable_bytes(table: Table) -> u64 {
+    match table {
+        Table::Messages => MESSAGES_MEMTABLE_BYTES,
+        Table::Authored => AUTHORED_MEMTABLE_BYTES,
+        other if (other as usize) < Table::COUNT_OF_FORMAT_1 => OTHER_MEMTABLE_BYTES,
+        _ => SLOW_MEMTABLE_BYTES,
+    }
 }
 
 /// Whether a database has outdated options. No `Database` may have it open.

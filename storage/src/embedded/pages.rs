@@ -6,7 +6,8 @@ use engine::social::notification::Notification;
 use fjall::Slice;
 use uuid::Uuid;
 
-use super::tables::{View, decoded, parsed};
+use super::failures::{decoded, parsed};
+use super::tables::View;
 use crate::friend::{Friend, FriendPlace};
 use crate::group::{Group, GroupFilter, GroupPlace, RosterPlace, browse, common_beginning};
 use crate::keys::{self, Listed, Table};

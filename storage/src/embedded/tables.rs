@@ -4,18 +4,14 @@ use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 
-use engine::id::Epoch;
 use fjall::compaction::filter::Factory;
 use fjall::config::{BlockSizePolicy, CompressionPolicy};
-use fjall::{
-    AbstractTree, CompressionType, Database, Keyspace, KeyspaceCreateOptions, PersistMode, Readable, Slice, Snapshot,
-};
+use fjall::{AbstractTree, CompressionType, Database, Keyspace, KeyspaceCreateOptions, Readable, Slice, Snapshot};
 
-use super::commit_cache::CommitCache;
-use super::compaction::Interruption;
-use super::draft::Draft;
-use super::kept_options::{self, inert};
-use super::{EmbeddedOptions, upgrade};
+use super::EmbeddedOptions;
+use super::failures::{decoded, unopenable, unreadable};
+use super::interruption::Interruption;
+use super::kept_options::{inert, memtable_bytes};
 use crate::Failure;
 use crate::account::Revocation;
 use crate::keys::{self, Span, Table};
@@ -34,15 +30,6 @@ const WORKER_THREADS: usize = 1;
 /// How much journal may accumulate before fjall flushes the memtables that need the oldest file. Two files of 64 MiB: a
 /// start reads them.
 const JOURNAL_BYTES_MAX: u64 = 128 << 20;
-/// Messages are almost all that is written.
-const MESSAGES_MEMTABLE_BYTES: u64 = 32 << 20;
-/// For heads, accounts and similar tables.
-const OTHER_MEMTABLE_BYTES: u64 = 4 << 20;
-/// For tables that change when friends, groups or notifications change.
-const SLOW_MEMTABLE_BYTES: u64 = 2 << 20;
-/// For the notes of which user has written where: one row with each message whose sender has not written in that
-/// channel for a while.
-const AUTHORED_MEMTABLE_BYTES: u64 = 8 << 20;
 /// A page of 100 messages of 300 bytes is two or three blocks.
 const MESSAGES_BLOCK_BYTES: u32 = 16 << 10;
 const OTHER_BLOCK_BYTES: u32 = 4 << 10;
@@ -62,18 +49,9 @@ pub struct Tables {
 }
 
 impl Tables {
-    /// Opens a database, which must be a Stentor store. Upgrades one of an older format.
-    pub fn open(path: &Path, options: &EmbeddedOptions) -> Result<Self, Failure> {
-        if kept_options::are_outdated(path)? {
-            // An earlier program must not open a database in which fjall no longer merges. So the format is upgraded
-            // first.
-            drop(Self::open_as_it_is(path, options)?);
-            kept_options::renew(path)?;
-        }
-        Self::open_as_it_is(path, options)
-    }
-
-    fn open_as_it_is(path: &Path, options: &EmbeddedOptions) -> Result<Self, Failure> {
+    /// Opens a database, which must be a Stentor store. Returns its format too: tables that an older format does not
+    /// have are created, and empty.
+    pub fn open(path: &Path, options: &EmbeddedOptions) -> Result<(Self, u32), Failure> {
         let stopping = Arc::default();
         let database = open_database(path, options, &stopping)?;
         check_table(&database, path, Table::Meta)?;
@@ -88,18 +66,13 @@ impl Tables {
         for table in &Table::ALL[..tables] {
             check_table(&database, path, *table)?;
         }
-        let tables = Self::of(path, database, stopping)?;
-        if format < FORMAT {
-            upgrade::upgrade(&tables, path)?;
-        }
-        Ok(tables)
+        Ok((Self::of(path, database, stopping)?, format))
     }
 
-    /// Creates a database with every table and the record that marks it as a Stentor store, all synced.
-    pub fn create(path: &Path, options: &EmbeddedOptions) -> Result<(), Failure> {
+    /// Creates a database with every table, all empty.
+    pub fn create(path: &Path, options: &EmbeddedOptions) -> Result<Self, Failure> {
         let stopping = Arc::default();
-        let tables = Self::of(path, open_database(path, options, &stopping)?, stopping)?;
-        tables.put_meta(path, Epoch(0))
+        Self::of(path, open_database(path, options, &stopping)?, stopping)
     }
 
     /// The tables of a database; creates those that do not exist.
@@ -112,15 +85,6 @@ impl Tables {
         #[allow(clippy::expect_used)]
         let keyspaces = keyspaces.try_into().ok().expect("one keyspace a table");
         Ok(Self { database, keyspaces, stopping })
-    }
-
-    /// Records that the store has the current format from now on, after everything in it is synced.
-    pub fn put_meta(&self, path: &Path, epoch: Epoch) -> Result<(), Failure> {
-        let mut cache = CommitCache::default();
-        let mut draft = Draft::new(self, &mut cache);
-        draft.put(Table::Meta, keys::META.into(), record::encode_meta(&StoreMeta { format: FORMAT, epoch }));
-        let synced = draft.commit().and_then(|()| self.database.persist(PersistMode::SyncAll));
-        synced.map_err(|error| unopenable(path, &error))
     }
 
     /// The store's own record, if this program can work with the store.
@@ -256,16 +220,6 @@ fn open_database(path: &Path, options: &EmbeddedOptions, stopping: &Arc<AtomicBo
     }
 }
 
-/// The size up to which rows are kept in memory before they become a run.
-pub fn memtable_bytes(table: Table) -> u64 {
-    match table {
-        Table::Messages => MESSAGES_MEMTABLE_BYTES,
-        Table::Authored => AUTHORED_MEMTABLE_BYTES,
-        other if (other as usize) < Table::COUNT_OF_FORMAT_1 => OTHER_MEMTABLE_BYTES,
-        _ => SLOW_MEMTABLE_BYTES,
-    }
-}
-
 /// fjall stores these options when it creates a keyspace; `kept_options` updates those that have changed since.
 fn keyspace_options(table: Table) -> KeyspaceCreateOptions {
     let block = if table == Table::Messages { MESSAGES_BLOCK_BYTES } else { OTHER_BLOCK_BYTES };
@@ -274,53 +228,4 @@ fn keyspace_options(table: Table) -> KeyspaceCreateOptions {
         .max_memtable_size(memtable_bytes(table))
         .data_block_size_policy(BlockSizePolicy::all(block))
         .data_block_compression_policy(CompressionPolicy::all(CompressionType::Lz4))
-}
-
-pub fn decoded<T>(table: Table, record: Result<T, Damage>) -> Result<T, Failure> {
-    record.map_err(|damage| Failure::Corrupt(format!("in table {}: {damage}", table.name())))
-}
-
-/// The parsed key, or a failure if the key does not belong in this table.
-pub fn parsed<T>(table: Table, key: Option<T>) -> Result<T, Failure> {
-    key.ok_or_else(|| Failure::Corrupt(format!("in table {}: a key is not as it should be", table.name())))
-}
-
-/// A failed read: a disk error may pass, a wrong checksum stays.
-pub fn unreadable(table: Table, error: &fjall::Error) -> Failure {
-    let text = format!("reading table {} failed: {}", table.name(), describe(error));
-    match io_error(error) {
-        Some(_) => Failure::Passing(text),
-        None => Failure::Corrupt(text),
-    }
-}
-
-/// The failure for a database that cannot be opened.
-pub fn unopenable(path: &Path, error: &fjall::Error) -> Failure {
-    use std::io::ErrorKind::{AlreadyExists, InvalidData, NotFound, UnexpectedEof};
-    let (path, reason) = (path.display(), describe(error));
-    if matches!(error, fjall::Error::Locked) {
-        return Failure::InUse(format!("another process uses {path}"));
-    }
-    match io_error(error).map(std::io::Error::kind) {
-        None | Some(AlreadyExists | InvalidData | NotFound | UnexpectedEof) => Failure::Corrupt(format!(
-            "{path} cannot be read: {reason}. Bring it back from a backup, or move it away to begin anew"
-        )),
-        Some(_) => Failure::Final(format!("{path} cannot be opened: {reason}")),
-    }
-}
-
-pub fn io_error(error: &fjall::Error) -> Option<&std::io::Error> {
-    match error {
-        fjall::Error::Io(error) | fjall::Error::Storage(fjall::LsmError::Io(error)) => Some(error),
-        _ => None,
-    }
-}
-
-/// A fjall error in fjall's own words; an operating system's error in that system's words.
-pub fn describe(error: &fjall::Error) -> String {
-    match (io_error(error), error) {
-        (Some(error), _) => error.to_string(),
-        (None, fjall::Error::Poisoned) => "fjall has failed before, in a thread that writes tables".into(),
-        (None, error) => format!("{error:?}"),
-    }
 }

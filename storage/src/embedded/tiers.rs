@@ -21,9 +21,11 @@
 use std::sync::Arc;
 
 use fjall::compaction::Leveled;
+use fjall::{AbstractTree, Keyspace};
 use lsm_tree::compaction::{CompactionStrategy, MoveDown, PullDown};
 
-use super::compaction::{LEVELS, Level};
+/// Levels of a tree.
+pub const LEVELS: usize = 7;
 
 /// Level 0 is merged when it has this many runs. fjall makes writers wait at 30.
 const RUNS_0_MAX: usize = 4;
@@ -43,6 +45,24 @@ const LEVEL_RATIO: u64 = 8;
 /// The levels that can be the base.
 const BASE_LEVELS: std::ops::RangeInclusive<usize> = 4..=LAST;
 const LAST: usize = LEVELS - 1;
+
+/// What one level of a tree holds.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct Level {
+    pub runs: usize,
+    pub tables: usize,
+    pub bytes: u64,
+}
+
+/// The levels of a keyspace's tree.
+pub fn levels_of(keyspace: &Keyspace) -> [Level; LEVELS] {
+    let version = keyspace.tree.current_version();
+    let mut levels = [Level::default(); LEVELS];
+    for (level, found) in levels.iter_mut().zip(version.iter_levels()) {
+        *level = Level { runs: found.run_count(), tables: found.table_count(), bytes: found.size() };
+    }
+    levels
+}
 
 /// The next step in a tree.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -180,7 +200,6 @@ mod tests {
 
     use fjall::{AbstractTree, Database, Keyspace, KeyspaceCreateOptions};
 
-    use super::super::compaction::levels_of;
     use super::super::kept_options::inert;
     use super::*;
 

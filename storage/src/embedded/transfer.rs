@@ -6,7 +6,8 @@ use engine::id::{ChannelId, ChannelKind, Epoch};
 
 use super::commit_cache::CommitCache;
 use super::draft::Draft;
-use super::tables::{FORMAT, Tables, View, decoded};
+use super::failures::decoded;
+use super::tables::{FORMAT, Tables, View};
 use super::{Embedded, failed};
 use crate::keys::{self, Table};
 use crate::record::{self, StoreMeta};

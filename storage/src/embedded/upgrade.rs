@@ -8,12 +8,16 @@
 
 use std::path::Path;
 
+use engine::id::Epoch;
+use fjall::PersistMode;
+
 use super::commit_cache::CommitCache;
 use super::draft::Draft;
-use super::tables::{Tables, unopenable, unreadable};
+use super::failures::{unopenable, unreadable};
+use super::tables::{FORMAT, Tables};
 use crate::Failure;
 use crate::keys::{self, Table};
-use crate::record;
+use crate::record::{self, StoreMeta};
 
 /// Messages that are read between two commits.
 const MESSAGES_A_COMMIT: usize = 100_000;
@@ -26,7 +30,16 @@ pub fn upgrade(tables: &Tables, path: &Path) -> Result<(), Failure> {
         note_authors(tables, path)?;
     }
     order_revocations(tables, path)?;
-    tables.put_meta(path, meta.epoch)
+    put_meta(tables, path, meta.epoch)
+}
+
+/// Records that the store has the current format from now on, after everything in it is synced.
+pub fn put_meta(tables: &Tables, path: &Path, epoch: Epoch) -> Result<(), Failure> {
+    let mut cache = CommitCache::default();
+    let mut draft = Draft::new(tables, &mut cache);
+    draft.put(Table::Meta, keys::META.into(), record::encode_meta(&StoreMeta { format: FORMAT, epoch }));
+    let synced = draft.commit().and_then(|()| tables.database.persist(PersistMode::SyncAll));
+    synced.map_err(|error| unopenable(path, &error))
 }
 
 fn note_authors(tables: &Tables, path: &Path) -> Result<(), Failure> {

@@ -13,7 +13,7 @@ use super::Draft;
 use super::sweep::Remains;
 use crate::Failure;
 use crate::account::{Account, Credential, CredentialOwner, Revocation};
-use crate::embedded::tables::parsed;
+use crate::embedded::failures::parsed;
 use crate::friend::{Edge, FriendCounts};
 use crate::group::{Group, GroupPlace, Membership, RosterPlace};
 use crate::inbox::Inbox;

@@ -6,7 +6,7 @@ use uuid::Uuid;
 
 use super::Draft;
 use crate::Failure;
-use crate::embedded::tables::parsed;
+use crate::embedded::failures::parsed;
 use crate::keys::{self, Listed, Table};
 use crate::record::{self, Leftover};
 use crate::rows::Rows;

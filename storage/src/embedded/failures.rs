@@ -1,0 +1,58 @@
+//! Turns errors of fjall, and rows that make no sense, into failures of the store.
+
+use std::path::Path;
+
+use crate::Failure;
+use crate::keys::Table;
+use crate::record::Damage;
+
+/// The decoded record, or a failure that names its table.
+pub fn decoded<T>(table: Table, record: Result<T, Damage>) -> Result<T, Failure> {
+    record.map_err(|damage| Failure::Corrupt(format!("in table {}: {damage}", table.name())))
+}
+
+/// The parsed key, or a failure if the key does not belong in this table.
+pub fn parsed<T>(table: Table, key: Option<T>) -> Result<T, Failure> {
+    key.ok_or_else(|| Failure::Corrupt(format!("in table {}: a key is not as it should be", table.name())))
+}
+
+/// A failed read: a disk error may pass, a wrong checksum stays.
+pub fn unreadable(table: Table, error: &fjall::Error) -> Failure {
+    let text = format!("reading table {} failed: {}", table.name(), describe(error));
+    match io_error(error) {
+        Some(_) => Failure::Passing(text),
+        None => Failure::Corrupt(text),
+    }
+}
+
+/// The failure for a database that cannot be opened.
+pub fn unopenable(path: &Path, error: &fjall::Error) -> Failure {
+    use std::io::ErrorKind::{AlreadyExists, InvalidData, NotFound, UnexpectedEof};
+    let (path, reason) = (path.display(), describe(error));
+    if matches!(error, fjall::Error::Locked) {
+        return Failure::InUse(format!("another process uses {path}"));
+    }
+    match io_error(error).map(std::io::Error::kind) {
+        None | Some(AlreadyExists | InvalidData | NotFound | UnexpectedEof) => Failure::Corrupt(format!(
+            "{path} cannot be read: {reason}. Bring it back from a backup, or move it away to begin anew"
+        )),
+        Some(_) => Failure::Final(format!("{path} cannot be opened: {reason}")),
+    }
+}
+
+/// The operating system's error, if that is the cause.
+pub fn io_error(error: &fjall::Error) -> Option<&std::io::Error> {
+    match error {
+        fjall::Error::Io(error) | fjall::Error::Storage(fjall::LsmError::Io(error)) => Some(error),
+        _ => None,
+    }
+}
+
+/// A fjall error in fjall's own words; an operating system's error in that system's words.
+pub fn describe(error: &fjall::Error) -> String {
+    match (io_error(error), error) {
+        (Some(error), _) => error.to_string(),
+        (None, fjall::Error::Poisoned) => "fjall has failed before, in a thread that writes tables".into(),
+        (None, error) => format!("{error:?}"),
+    }
+}
