@@ -4,7 +4,7 @@
 
 import assert from 'node:assert/strict';
 import { after, before, test } from 'node:test';
-import { mkdirSync } from 'node:fs';
+import { mkdirSync, rmSync } from 'node:fs';
 import { dirname, join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { Client } from '@heroiclabs/nakama-js';
@@ -135,6 +135,65 @@ test('own messages can be changed and removed, others not', async () => {
   await message(ada, 'hello once more').waitFor({ state: 'detached' });
 });
 
+test('what is sent once is sent once, however slow the answer', async () => {
+  const slow = await openPage(async (page) => {
+    await page.routeWebSocket(/\/ws/, (socket) => {
+      const behind = socket.connectToServer();
+      behind.onMessage((frame) => setTimeout(() => socket.send(frame), 400));
+    });
+  });
+  await enter(slow, 'tess', 'engine room');
+  const box = slow.getByLabel('Message', { exact: true });
+  await box.pressSequentially('slow one');
+  await slow.keyboard.press('Enter');
+  await slow.keyboard.press('Enter');
+  await box.pressSequentially('slow two');
+  await slow.keyboard.press('Enter');
+  await message(ada, 'slow two').waitFor();
+  await message(slow, 'slow two').waitFor();
+  assert.deepEqual(await message(ada, 'slow').locator('.bubble').allInnerTexts(), ['slow one', 'slow two']);
+  assert.equal(await box.inputValue(), '');
+  await slow.close();
+});
+
+test('a draft outlives a change of its message in another tab', async () => {
+  await say(ada, 'of two tabs');
+  const twin = await ada.context().newPage();
+  await twin.goto(server.origin);
+  await enter(twin, 'ada', 'engine room');
+  const draft = async (words) => {
+    await twin.bringToFront();
+    await twin.getByLabel('Message', { exact: true }).focus();
+    await twin.keyboard.press('ArrowUp');
+    await twin.getByLabel('Edit your message').fill(words);
+  };
+  const change = async (from, to) => {
+    await message(ada, from).hover();
+    await message(ada, from).getByRole('button', { name: 'Edit' }).click();
+    await ada.getByLabel('Edit your message').fill(to);
+    await ada.keyboard.press('Enter');
+    await message(grace, to).waitFor();
+  };
+  await message(twin, 'of two tabs').waitFor();
+  await draft('draft of the twin');
+  await ada.bringToFront();
+  await change('of two tabs', 'changed by the other');
+  await twin.locator('#notice', { hasText: 'changed by the other' }).waitFor();
+  assert.equal(await twin.getByLabel('Edit your message').inputValue(), 'draft of the twin');
+  await twin.bringToFront();
+  await twin.getByLabel('Edit your message').press('Escape');
+  await message(twin, 'changed by the other').waitFor();
+
+  await draft('words that must not go');
+  await ada.bringToFront();
+  await message(ada, 'changed by the other').hover();
+  await message(ada, 'changed by the other').getByRole('button', { name: 'Remove' }).click();
+  await message(ada, 'changed by the other').getByRole('button', { name: 'Sure?' }).click();
+  await twin.locator('#notice', { hasText: 'is gone' }).waitFor();
+  assert.equal(await twin.getByLabel('Message', { exact: true }).inputValue(), 'words that must not go');
+  await twin.close();
+});
+
 test('the keyboard edits and removes', async () => {
   const box = ada.getByLabel('Message', { exact: true });
   const focused = (label) => until(ada, (wanted) => document.activeElement.textContent === wanted, label);
@@ -157,6 +216,13 @@ test('the keyboard edits and removes', async () => {
   assert.ok(await box.evaluate((area) => area === document.activeElement));
 
   await ada.keyboard.press('Shift+Tab');
+  // A key that is held down is no second answer, and Escape takes the question back.
+  await ada.keyboard.down('Enter');
+  await ada.keyboard.down('Enter');
+  await ada.keyboard.up('Enter');
+  await focused('Sure?');
+  await ada.keyboard.press('Escape');
+  await focused('Remove');
   await ada.keyboard.press('Space');
   await focused('Sure?');
   await ada.keyboard.press('Space');
@@ -334,6 +400,14 @@ test('on the narrowest screens all that is wrong can be read', async () => {
   await picture(ada, 'page-lost.png');
   await server.start();
   await ada.locator('#state[data-state=open]').waitFor();
+});
+
+test('after a change of keys the pages sign in anew at once', async () => {
+  await server.kill();
+  for (const key of ['session.key', 'refresh.key']) rmSync(join(server.data, key));
+  await server.start();
+  await ada.locator('#state[data-state=open]').waitFor();
+  await say(ada, 'signed by another key');
 });
 
 test('nothing failed on the way and nothing came from elsewhere', () => {
