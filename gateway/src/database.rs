@@ -12,7 +12,7 @@ use storage_scylla::{Scylla, schema};
 
 pub use storage_scylla::options::ScyllaOptions as DatabaseOptions;
 
-pub(crate) use options::{DatabaseFile, DatabaseFlags};
+pub(crate) use options::DatabaseSettings;
 
 /// Begins to connect, without waiting for the database.
 pub fn open(options: &DatabaseOptions) -> Result<Arc<dyn Movable>, String> {

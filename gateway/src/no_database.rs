@@ -7,7 +7,7 @@ use clap::Args;
 use serde::{Deserialize, Deserializer};
 use storage::transfer::Movable;
 
-use crate::options::OptionsError;
+use crate::options::{OptionsError, SecretSetting};
 
 const ADVICE: &str = "this program was built without the driver of ScyllaDB and Cassandra; \
                       build it with `cargo build --release -p gateway --features scylla`";
@@ -16,22 +16,22 @@ const ADVICE: &str = "this program was built without the driver of ScyllaDB and 
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct DatabaseOptions;
 
-/// No flags.
-#[derive(Args, Debug, Default)]
-pub(crate) struct DatabaseFlags {}
+/// No flags. The section `[database]` of the configuration file is always refused.
+#[derive(Args, Default)]
+pub(crate) struct DatabaseSettings {}
 
-/// The section `[database]` of the configuration file, which is always refused.
-#[derive(Debug)]
-pub(crate) enum DatabaseFile {}
-
-impl<'de> Deserialize<'de> for DatabaseFile {
+impl<'de> Deserialize<'de> for DatabaseSettings {
     fn deserialize<D: Deserializer<'de>>(_: D) -> Result<Self, D::Error> {
         Err(serde::de::Error::custom(ADVICE))
     }
 }
 
-impl DatabaseFlags {
-    pub fn over(self, _: Option<DatabaseFile>) -> Result<DatabaseOptions, OptionsError> {
+impl DatabaseSettings {
+    pub fn password(&mut self) -> Option<SecretSetting<'_>> {
+        None
+    }
+
+    pub fn checked(self) -> Result<DatabaseOptions, OptionsError> {
         Ok(DatabaseOptions)
     }
 }

@@ -4,41 +4,43 @@
 //! The result is checked and typed; no raw string goes further into the server. Every error says which setting is wrong
 //! and what to write instead. Keys given as text never appear in `Debug` output.
 
+mod settings;
+
 use std::ffi::OsString;
 use std::fmt;
 use std::net::SocketAddr;
 use std::num::{NonZeroU16, NonZeroU32};
 use std::path::{Path, PathBuf};
-use std::str::FromStr;
 use std::time::Duration;
 
-use clap::parser::ValueSource;
-use clap::{ArgMatches, Args, CommandFactory, FromArgMatches, Parser};
+use clap::{CommandFactory, FromArgMatches, Parser};
 use engine::limits::ROOM_MEMBERS_MAX;
-use serde::{Deserialize, Deserializer};
+use serde::Deserialize;
 use storage::embedded::EmbeddedOptions;
 
-use crate::database::{DatabaseFile, DatabaseFlags, DatabaseOptions};
+use self::settings::{AdminAddress, Settings, Ttl};
+pub(crate) use self::settings::{SecretSetting, parsed, secret};
+use crate::database::DatabaseOptions;
 
 /// Most shards of a server. The mesh between them grows with the square of their number.
-pub const SHARDS_MAX: u16 = 256;
+const SHARDS_MAX: u16 = 256;
 /// Most members of a room whose joins and leaves may be announced one by one. A joiner's list of that many members is
 /// 15 MB.
-pub const ROOM_MEMBERS_LIMIT: u32 = 100_000;
+const ROOM_MEMBERS_LIMIT: u32 = 100_000;
 /// Least free space to keep on the disk, in MiB.
-pub const DISK_RESERVE_MIB_MIN: u32 = 64;
+const DISK_RESERVE_MIB_MIN: u32 = 64;
 /// Shortest signing key: 128 bits, half of HMAC-SHA256's output. A shorter key would be too weak.
-pub const KEY_BYTES_MIN: usize = 16;
+const KEY_BYTES_MIN: usize = 16;
 /// Longest lifetime of a token. Revocations are kept as long as tokens live.
-pub const TTL_MAX: Duration = Duration::from_secs(366 * 24 * 3600);
+const TTL_MAX: Duration = Duration::from_secs(366 * 24 * 3600);
 
 /// How long an idle HTTP connection is kept, unless configured otherwise. This is longer than nginx (60 s), AWS's
 /// balancers (60 s), Traefik (90 s) and Caddy (2 min) keep their connections to the server. The side that sends
 /// requests must be the first to close an idle connection; otherwise it may send a request on a connection that is just
 /// being closed.
-pub const KEEP_ALIVE: Duration = Duration::from_secs(180);
+pub(crate) const KEEP_ALIVE: Duration = Duration::from_secs(180);
 /// Longest keep-alive time.
-pub const KEEP_ALIVE_MAX: Duration = Duration::from_secs(24 * 3600);
+const KEEP_ALIVE_MAX: Duration = Duration::from_secs(24 * 3600);
 
 /// The server's checked configuration.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -162,14 +164,43 @@ impl Options {
     }
 
     /// Like `from_process`, with these arguments. The first is the program's name.
-    pub fn from_arguments(arguments: impl IntoIterator<Item = OsString>) -> Result<Self, OptionsError> {
-        let matches = Flags::command().try_get_matches_from(arguments)?;
-        let flags = Flags::from_arg_matches(&matches)?;
-        let file = match &flags.config {
-            Some(path) => File::read(path)?,
-            None => File::default(),
-        };
-        combine(&matches, flags, file)
+    pub(crate) fn from_arguments(arguments: impl IntoIterator<Item = OsString>) -> Result<Self, OptionsError> {
+        let mut matches = Flags::command().try_get_matches_from(arguments)?;
+        let mut flags = Flags::default();
+        if let Some(path) = matches.get_one::<PathBuf>("config") {
+            flags.settings = Settings::read(path)?;
+        }
+        flags.settings.keep_strongest_secrets(&mut matches);
+        // What the command line or the environment gives replaces what the file gives.
+        flags.update_from_arg_matches(&matches)?;
+        let command = checked_command(flags.command, flags.apply, flags.file)?;
+        Self::checked(command, flags.settings)
+    }
+
+    fn checked(command: Command, mut settings: Settings) -> Result<Self, OptionsError> {
+        let [session_key, refresh_key] = checked_keys(&mut settings)?;
+        Ok(Self {
+            command,
+            database: settings.database.checked()?,
+            listen: settings.listen.unwrap_or(SocketAddr::from(([127, 0, 0, 1], 7350))),
+            admin: match settings.admin {
+                None => Some(SocketAddr::from(([127, 0, 0, 1], 7351))),
+                Some(AdminAddress::At(address)) => Some(address),
+                Some(AdminAddress::Off) => None,
+            },
+            data: settings.data.unwrap_or_else(|| PathBuf::from("./stentor-data")),
+            store: settings.store.unwrap_or(StoreKind::Embedded),
+            disk_reserve: checked_disk_reserve(settings.disk_reserve)?,
+            shards: checked_shards(settings.shards)?,
+            keep_alive: checked_keep_alive(settings.keep_alive)?,
+            room_members_max: checked_room_members(settings.room_members_max)?,
+            sends_per_second: settings.sends_per_second.and_then(NonZeroU32::new),
+            server_key: checked_server_key(settings.server_key)?,
+            session_ttl: settings.session_ttl.map_or(Duration::from_secs(60), |ttl| ttl.0),
+            refresh_ttl: settings.refresh_ttl.map_or(Duration::from_secs(3600), |ttl| ttl.0),
+            session_key,
+            refresh_key,
+        })
     }
 
     /// The directory of the embedded store, beside the signing keys.
@@ -186,7 +217,7 @@ impl Options {
 ///
 /// Every option can also be set by an environment variable or by a key of the same name (with underscores) in the
 /// TOML file given by --config. A flag wins over the environment, the environment over the file.
-#[derive(Parser, Debug)]
+#[derive(Parser, Default)]
 #[command(name = "stentor", version, max_term_width = 100)]
 struct Flags {
     /// What to do instead of serving
@@ -200,226 +231,8 @@ struct Flags {
     #[arg(long)]
     apply: bool,
 
-    /// Address and port to listen on, HTTP and WebSocket alike [default: 127.0.0.1:7350]
-    #[arg(long, env = "STENTOR_LISTEN", value_name = "ADDR:PORT", value_parser = address)]
-    listen: Option<SocketAddr>,
-
-    /// Address and port where operators read the counters, at /metrics; `off` for none [default: 127.0.0.1:7351]
-    #[arg(long, env = "STENTOR_ADMIN", value_name = "ADDR:PORT")]
-    admin: Option<AdminAddress>,
-
-    /// Directory of the store and of the signing keys; made if missing [default: ./stentor-data]
-    #[arg(long, env = "STENTOR_DATA", value_name = "DIR")]
-    data: Option<PathBuf>,
-
-    /// Where messages and accounts are kept [default: embedded]
-    #[arg(long, env = "STENTOR_STORE", value_name = "KIND")]
-    store: Option<StoreKind>,
-
-    /// MiB of the disk that stay free: with less, the embedded store refuses writes [default: 256]
-    #[arg(long, env = "STENTOR_DISK_RESERVE", value_name = "MIB")]
-    disk_reserve: Option<u32>,
-
-    /// How many shards, each pinned to a core [default: the cores this process may use]
-    #[arg(long, env = "STENTOR_SHARDS", value_name = "N")]
-    shards: Option<NonZeroU16>,
-
-    /// How long an idle HTTP connection is kept; longer than balancers in front keep theirs [default: 3m]
-    #[arg(long, env = "STENTOR_KEEP_ALIVE", value_name = "TIME")]
-    keep_alive: Option<Ttl>,
-
-    /// Visible members up to which a room tells everybody of everybody; beyond, it counts and samples [default: 1000]
-    #[arg(long, env = "STENTOR_ROOM_MEMBERS_MAX", value_name = "N")]
-    room_members_max: Option<u32>,
-    /// Messages, updates and removals that one session may send in a second; 0 for no limit [default: 0]
-    #[arg(long, env = "STENTOR_SENDS_PER_SECOND", value_name = "N")]
-    sends_per_second: Option<u32>,
-
-    /// Key that client programs show to sign users in; it is no secret [default: defaultkey]
-    #[arg(long, env = "STENTOR_SERVER_KEY", value_name = "KEY")]
-    server_key: Option<String>,
-
-    /// How long a session token is valid, such as 90s, 2m, 1h or plain seconds [default: 60s]
-    #[arg(long, env = "STENTOR_SESSION_TTL", value_name = "TIME")]
-    session_ttl: Option<Ttl>,
-
-    /// How long a refresh token is valid [default: 1h]
-    #[arg(long, env = "STENTOR_REFRESH_TTL", value_name = "TIME")]
-    refresh_ttl: Option<Ttl>,
-
-    /// TOML file with any of these options
-    #[arg(long, env = "STENTOR_CONFIG", value_name = "FILE")]
-    config: Option<PathBuf>,
-
     #[command(flatten)]
-    database: DatabaseFlags,
-
-    #[command(flatten)]
-    keys: KeyFlags,
-}
-
-#[derive(Args, Debug)]
-#[command(next_help_heading = "Signing keys (made at random and kept in the data directory unless given)")]
-struct KeyFlags {
-    /// Key that signs session tokens; other users of this machine can see it, prefer --session-key-file
-    #[arg(long, env = "STENTOR_SESSION_KEY", value_name = "KEY", hide_env_values = true)]
-    session_key: Option<String>,
-
-    /// File with the key that signs session tokens
-    #[arg(long, env = "STENTOR_SESSION_KEY_FILE", value_name = "FILE")]
-    session_key_file: Option<PathBuf>,
-
-    /// Key that signs refresh tokens; must differ from the session key
-    #[arg(long, env = "STENTOR_REFRESH_KEY", value_name = "KEY", hide_env_values = true)]
-    refresh_key: Option<String>,
-
-    /// File with the key that signs refresh tokens
-    #[arg(long, env = "STENTOR_REFRESH_KEY_FILE", value_name = "FILE")]
-    refresh_key_file: Option<PathBuf>,
-}
-
-/// The configuration file: the same options, each with the flag's name in snake_case.
-#[derive(Deserialize, Default, Debug)]
-#[serde(deny_unknown_fields)]
-struct File {
-    listen: Option<SocketAddr>,
-    admin: Option<AdminAddress>,
-    data: Option<PathBuf>,
-    store: Option<StoreKind>,
-    disk_reserve: Option<u32>,
-    database: Option<DatabaseFile>,
-    shards: Option<NonZeroU16>,
-    keep_alive: Option<Ttl>,
-    room_members_max: Option<u32>,
-    sends_per_second: Option<u32>,
-    server_key: Option<String>,
-    session_ttl: Option<Ttl>,
-    refresh_ttl: Option<Ttl>,
-    session_key: Option<String>,
-    session_key_file: Option<PathBuf>,
-    refresh_key: Option<String>,
-    refresh_key_file: Option<PathBuf>,
-}
-
-impl File {
-    fn read(path: &Path) -> Result<Self, OptionsError> {
-        let text = std::fs::read_to_string(path)
-            .map_err(|source| OptionsError::FileUnreadable { path: path.to_owned(), source })?;
-        toml::from_str(&text)
-            .map_err(|error| OptionsError::FileInvalid { path: path.to_owned(), message: error.to_string() })
-    }
-}
-
-/// Parses an address. The error shows an example, because many users write a port alone, or a name.
-fn address(text: &str) -> Result<SocketAddr, String> {
-    text.parse().map_err(|_| "write an IP address and a port, such as 127.0.0.1:7350".to_owned())
-}
-
-/// The address for operators, or `off`.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-enum AdminAddress {
-    At(SocketAddr),
-    Off,
-}
-
-impl FromStr for AdminAddress {
-    type Err = String;
-
-    fn from_str(text: &str) -> Result<Self, String> {
-        match text {
-            "off" => Ok(Self::Off),
-            text => address(text).map(Self::At).map_err(|error| format!("{error}, or off")),
-        }
-    }
-}
-
-impl<'de> Deserialize<'de> for AdminAddress {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        String::deserialize(deserializer)?.parse().map_err(serde::de::Error::custom)
-    }
-}
-
-/// A token's lifetime: `90s`, `2m`, `1h 30m` or plain seconds.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-struct Ttl(Duration);
-
-impl FromStr for Ttl {
-    type Err = String;
-
-    fn from_str(text: &str) -> Result<Self, String> {
-        let duration = match text.parse::<u64>() {
-            Ok(seconds) => Duration::from_secs(seconds),
-            Err(_) => humantime::parse_duration(text)
-                .map_err(|_| format!("{text:?} is not a time; write 90s, 2m, 1h or plain seconds"))?,
-        };
-        if duration < Duration::from_secs(1) || duration > TTL_MAX {
-            return Err(format!("{text:?} is out of range; write a time from 1s to 366 days"));
-        }
-        // Tokens have times in whole seconds.
-        Ok(Self(Duration::from_secs(duration.as_secs())))
-    }
-}
-
-impl<'de> Deserialize<'de> for Ttl {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        #[derive(Deserialize)]
-        #[serde(untagged, expecting = "a time such as \"90s\", or a number of seconds")]
-        enum Written {
-            Seconds(u64),
-            Text(String),
-        }
-        let text = match Written::deserialize(deserializer)? {
-            Written::Seconds(seconds) => seconds.to_string(),
-            Written::Text(text) => text,
-        };
-        text.parse().map_err(serde::de::Error::custom)
-    }
-}
-
-fn combine(matches: &ArgMatches, flags: Flags, file: File) -> Result<Options, OptionsError> {
-    let keys = flags.keys;
-    let session_key = choose_key(
-        "session_key",
-        matches,
-        (keys.session_key, keys.session_key_file),
-        (file.session_key, file.session_key_file),
-    )?;
-    let refresh_key = choose_key(
-        "refresh_key",
-        matches,
-        (keys.refresh_key, keys.refresh_key_file),
-        (file.refresh_key, file.refresh_key_file),
-    )?;
-    if session_key.is_some() && session_key == refresh_key {
-        return Err(OptionsError::Invalid(
-            "session_key and refresh_key are the same; give two different keys, or a session token would pass as a \
-             refresh token"
-                .into(),
-        ));
-    }
-    let command = checked_command(flags.command, flags.apply, flags.file)?;
-    Ok(Options {
-        command,
-        database: flags.database.over(file.database)?,
-        listen: flags.listen.or(file.listen).unwrap_or(SocketAddr::from(([127, 0, 0, 1], 7350))),
-        admin: match flags.admin.or(file.admin) {
-            None => Some(SocketAddr::from(([127, 0, 0, 1], 7351))),
-            Some(AdminAddress::At(address)) => Some(address),
-            Some(AdminAddress::Off) => None,
-        },
-        data: flags.data.or(file.data).unwrap_or_else(|| PathBuf::from("./stentor-data")),
-        store: flags.store.or(file.store).unwrap_or(StoreKind::Embedded),
-        disk_reserve: checked_disk_reserve(flags.disk_reserve.or(file.disk_reserve))?,
-        shards: checked_shards(flags.shards.or(file.shards))?,
-        keep_alive: checked_keep_alive(flags.keep_alive.or(file.keep_alive))?,
-        room_members_max: checked_room_members(flags.room_members_max.or(file.room_members_max))?,
-        sends_per_second: NonZeroU32::new(flags.sends_per_second.or(file.sends_per_second).unwrap_or(0)),
-        server_key: checked_server_key(flags.server_key.or(file.server_key))?,
-        session_ttl: flags.session_ttl.or(file.session_ttl).map_or(Duration::from_secs(60), |ttl| ttl.0),
-        refresh_ttl: flags.refresh_ttl.or(file.refresh_ttl).map_or(Duration::from_secs(3600), |ttl| ttl.0),
-        session_key,
-        refresh_key,
-    })
+    settings: Settings,
 }
 
 fn checked_command(name: Option<CommandName>, apply: bool, file: Option<PathBuf>) -> Result<Command, OptionsError> {
@@ -491,41 +304,32 @@ fn checked_server_key(given: Option<String>) -> Result<String, OptionsError> {
     Ok(key)
 }
 
-/// The key from the first layer that sets one, as text or as a file. Setting both in one layer is an error.
-fn choose_key(
-    name: &str,
-    matches: &ArgMatches,
-    (text, path): (Option<String>, Option<PathBuf>),
-    from_file: (Option<String>, Option<PathBuf>),
-) -> Result<Option<Secret>, OptionsError> {
-    let is_flag = |id: &str| matches.value_source(id) == Some(ValueSource::CommandLine);
-    let (text_flag, text_env) = if is_flag(name) { (text, None) } else { (None, text) };
-    let (path_flag, path_env) = if is_flag(&format!("{name}_file")) { (path, None) } else { (None, path) };
-    for layer in [(text_flag, path_flag), (text_env, path_env), from_file] {
-        let bytes = match layer {
-            (None, None) => continue,
-            (Some(_), Some(_)) => {
-                return Err(OptionsError::Invalid(format!("{name} and {name}_file are both given; give one of them")));
-            }
-            (Some(text), None) => text.into_bytes(),
-            (None, Some(path)) => read_key_file(name, &path)?,
-        };
-        if bytes.len() < KEY_BYTES_MIN {
-            return Err(OptionsError::Invalid(format!(
-                "{name} has {} bytes; give at least {KEY_BYTES_MIN}, made at random",
-                bytes.len()
-            )));
-        }
-        return Ok(Some(Secret::new(bytes)));
+/// Checks the signing keys of session tokens and of refresh tokens.
+fn checked_keys(settings: &mut Settings) -> Result<[Option<Secret>; 2], OptionsError> {
+    let (text, path) = (settings.session_key.take(), settings.session_key_file.take());
+    let session_key = checked_key("session_key", text, path)?;
+    let (text, path) = (settings.refresh_key.take(), settings.refresh_key_file.take());
+    let refresh_key = checked_key("refresh_key", text, path)?;
+    if session_key.is_some() && session_key == refresh_key {
+        return Err(OptionsError::Invalid(
+            "session_key and refresh_key are the same; give two different keys, or a session token would pass as a \
+             refresh token"
+                .into(),
+        ));
     }
-    Ok(None)
+    Ok([session_key, refresh_key])
 }
 
-fn read_key_file(name: &str, path: &Path) -> Result<Vec<u8>, OptionsError> {
-    let bytes = std::fs::read(path)
-        .map_err(|error| OptionsError::Invalid(format!("cannot read {name}_file {}: {error}", path.display())))?;
+fn checked_key(name: &str, text: Option<String>, path: Option<PathBuf>) -> Result<Option<Secret>, OptionsError> {
     // Editors and `echo` end a file with a newline that is not part of the key.
-    Ok(bytes.trim_ascii_end().to_vec())
+    let read = |path: &Path| Ok(std::fs::read(path)?.trim_ascii_end().to_vec());
+    match secret(name, text.map(String::into_bytes), path, read)? {
+        Some(bytes) if bytes.len() < KEY_BYTES_MIN => Err(OptionsError::Invalid(format!(
+            "{name} has {} bytes; give at least {KEY_BYTES_MIN}, made at random",
+            bytes.len()
+        ))),
+        bytes => Ok(bytes.map(Secret::new)),
+    }
 }
 
 #[cfg(test)]

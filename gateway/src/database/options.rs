@@ -1,26 +1,31 @@
 //! The options of the database, for `--store scylla`, and of the commands that create its tables.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use clap::Args;
 use serde::Deserialize;
 use storage_scylla::options::{Keyspace, Login, Retention, ScyllaOptions};
 
-use crate::options::OptionsError;
+use crate::options::{OptionsError, SecretSetting, parsed, secret};
 
 /// Most copies of a row that a new keyspace may have.
 const REPLICATION_MAX: u16 = 9;
 
-#[derive(Args, Debug, Default)]
+// A key in the file's section `[database]` is a flag's name without `scylla_`. (A doc comment here would be printed by
+// `--help`.)
+#[derive(Args, Deserialize, Default)]
 #[command(next_help_heading = "Database (for --store scylla)")]
-pub(crate) struct DatabaseFlags {
+#[serde(default, deny_unknown_fields)]
+pub(crate) struct DatabaseSettings {
     /// Nodes of ScyllaDB or Cassandra; one is enough, the others are found [default: 127.0.0.1:9042]
     #[arg(long, env = "STENTOR_SCYLLA", value_name = "HOST:PORT,..", value_delimiter = ',')]
+    #[serde(rename = "nodes")]
     scylla: Option<Vec<String>>,
 
     /// Keyspace with the tables [default: chat]
     #[arg(long, env = "STENTOR_KEYSPACE", value_name = "NAME")]
+    #[serde(deserialize_with = "parsed")]
     keyspace: Option<Keyspace>,
 
     /// Copies of each row, when `schema --apply` makes the keyspace [default: 3]
@@ -29,46 +34,37 @@ pub(crate) struct DatabaseFlags {
 
     /// User of the database, if it asks for one
     #[arg(long, env = "STENTOR_SCYLLA_USER", value_name = "NAME")]
+    #[serde(rename = "user")]
     scylla_user: Option<String>,
 
     /// The user's password; other users of this machine can see it, prefer --scylla-password-file
     #[arg(long, env = "STENTOR_SCYLLA_PASSWORD", value_name = "PASSWORD", hide_env_values = true)]
+    #[serde(rename = "password")]
     scylla_password: Option<String>,
 
     /// File with the user's password
     #[arg(long, env = "STENTOR_SCYLLA_PASSWORD_FILE", value_name = "FILE")]
+    #[serde(rename = "password_file")]
     scylla_password_file: Option<PathBuf>,
 
     /// File of certificates (PEM) that sign those of the nodes; encrypts the connections
     #[arg(long, env = "STENTOR_SCYLLA_CA", value_name = "FILE")]
+    #[serde(rename = "ca")]
     scylla_ca: Option<PathBuf>,
 
     /// How long messages of rooms are kept, such as 90d [default: for ever]
     #[arg(long, env = "STENTOR_RETENTION_ROOM", value_name = "TIME")]
+    #[serde(deserialize_with = "parsed")]
     retention_room: Option<KeepFor>,
 
     /// How long messages of groups are kept [default: for ever]
     #[arg(long, env = "STENTOR_RETENTION_GROUP", value_name = "TIME")]
+    #[serde(deserialize_with = "parsed")]
     retention_group: Option<KeepFor>,
 
     /// How long direct messages are kept [default: for ever]
     #[arg(long, env = "STENTOR_RETENTION_DIRECT", value_name = "TIME")]
-    retention_direct: Option<KeepFor>,
-}
-
-/// The same options in the configuration file, under `[database]`: the flags' names without `scylla_`.
-#[derive(Deserialize, Default, Debug)]
-#[serde(deny_unknown_fields)]
-pub(crate) struct DatabaseFile {
-    nodes: Option<Vec<String>>,
-    keyspace: Option<String>,
-    replication: Option<u16>,
-    user: Option<String>,
-    password: Option<String>,
-    password_file: Option<PathBuf>,
-    ca: Option<PathBuf>,
-    retention_room: Option<KeepFor>,
-    retention_group: Option<KeepFor>,
+    #[serde(deserialize_with = "parsed")]
     retention_direct: Option<KeepFor>,
 }
 
@@ -94,41 +90,32 @@ impl std::str::FromStr for KeepFor {
     }
 }
 
-impl<'de> Deserialize<'de> for KeepFor {
-    fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        String::deserialize(deserializer)?.parse().map_err(serde::de::Error::custom)
+impl DatabaseSettings {
+    pub fn password(&mut self) -> Option<SecretSetting<'_>> {
+        let (text, path) = (&mut self.scylla_password, &mut self.scylla_password_file);
+        Some(SecretSetting { name: "scylla_password", text, path })
     }
-}
 
-impl DatabaseFlags {
-    /// Flags over file over defaults.
-    pub fn over(self, file: Option<DatabaseFile>) -> Result<ScyllaOptions, OptionsError> {
-        let file = file.unwrap_or_default();
-        let nodes = self.scylla.or(file.nodes).unwrap_or_else(|| vec!["127.0.0.1:9042".into()]);
+    pub fn checked(self) -> Result<ScyllaOptions, OptionsError> {
+        let nodes = self.scylla.unwrap_or_else(|| vec!["127.0.0.1:9042".into()]);
         if nodes.is_empty() || nodes.iter().any(|node| !is_node(node)) {
             return Err(OptionsError::Invalid(format!(
                 "scylla is {:?}; give HOST:PORT, or several with commas between them",
                 nodes.join(",")
             )));
         }
-        let mut options = ScyllaOptions::at(nodes);
-        let keyspace = file.keyspace.map(|text| text.parse::<Keyspace>()).transpose();
-        let keyspace = keyspace.map_err(|error| OptionsError::Invalid(format!("keyspace: {error}")))?;
-        options.keyspace = self.keyspace.or(keyspace).unwrap_or_default();
-        options.replication = checked_replication(self.replication.or(file.replication))?;
-        let password = match (self.scylla_password, self.scylla_password_file) {
-            (None, None) => (file.password, file.password_file),
-            given => given,
-        };
-        options.login = checked_login(self.scylla_user.or(file.user), password)?;
-        options.authority = self.scylla_ca.or(file.ca);
-        let kept = |flag: Option<KeepFor>, file: Option<KeepFor>| flag.or(file).map(|kept| kept.0);
-        options.retention = Retention {
-            room: kept(self.retention_room, file.retention_room),
-            group: kept(self.retention_group, file.retention_group),
-            direct: kept(self.retention_direct, file.retention_direct),
-        };
-        Ok(options)
+        Ok(ScyllaOptions {
+            keyspace: self.keyspace.unwrap_or_default(),
+            replication: checked_replication(self.replication)?,
+            login: checked_login(self.scylla_user, self.scylla_password, self.scylla_password_file)?,
+            authority: self.scylla_ca,
+            retention: Retention {
+                room: self.retention_room.map(|kept| kept.0),
+                group: self.retention_group.map(|kept| kept.0),
+                direct: self.retention_direct.map(|kept| kept.0),
+            },
+            ..ScyllaOptions::at(nodes)
+        })
     }
 }
 
@@ -148,24 +135,12 @@ fn checked_replication(given: Option<u16>) -> Result<u16, OptionsError> {
 
 fn checked_login(
     user: Option<String>,
-    password: (Option<String>, Option<PathBuf>),
+    password: Option<String>,
+    path: Option<PathBuf>,
 ) -> Result<Option<Login>, OptionsError> {
-    let password = match password {
-        (Some(_), Some(_)) => {
-            return Err(OptionsError::Invalid(
-                "scylla_password and scylla_password_file are both given; give one of them".into(),
-            ));
-        }
-        (Some(password), None) => Some(password),
-        (None, Some(path)) => {
-            let text = std::fs::read_to_string(&path).map_err(|error| {
-                OptionsError::Invalid(format!("cannot read scylla_password_file {}: {error}", path.display()))
-            })?;
-            // Editors and `echo` end a file with a newline that is not part of the password.
-            Some(text.trim_end_matches(['\r', '\n']).to_owned())
-        }
-        (None, None) => None,
-    };
+    // Editors and `echo` end a file with a newline that is not part of the password.
+    let read = |path: &Path| Ok(std::fs::read_to_string(path)?.trim_end_matches(['\r', '\n']).to_owned());
+    let password = secret("scylla_password", password, path, read)?;
     match (user, password) {
         (None, None) => Ok(None),
         (Some(user), Some(password)) => Ok(Some(Login { user, password })),
