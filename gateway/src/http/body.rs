@@ -14,7 +14,7 @@ use serde::de::DeserializeOwned;
 use super::error::{Code, Refusal};
 
 /// Largest request body, compressed or not.
-pub const BODY_BYTES_MAX: usize = 262_144;
+const BODY_BYTES_MAX: usize = 262_144;
 
 /// How many bytes of a body that is too large are read and discarded. A client that reads only after it has sent its
 /// body then gets the refusal and not a reset connection.

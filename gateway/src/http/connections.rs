@@ -2,8 +2,7 @@
 
 use std::cell::{Cell, RefCell};
 use std::collections::HashMap;
-use std::future::poll_fn;
-use std::task::{Context, Poll, Waker};
+use std::task::{Context, Waker};
 
 /// Most connections of one shard: at some 18 KiB each, 150 MB. The shard refuses more.
 const OPEN_MAX: usize = 8192;
@@ -20,8 +19,6 @@ pub struct Connections {
     crowded: Cell<bool>,
     next_number: Cell<u64>,
     open: RefCell<HashMap<u64, Option<Waker>>>,
-    /// The task that waits for the last connection to end.
-    waiting: RefCell<Option<Waker>>,
 }
 
 /// One open connection. It counts until it is dropped.
@@ -62,17 +59,6 @@ impl Connections {
         let wakers: Vec<Waker> = self.open.borrow_mut().values_mut().filter_map(Option::take).collect();
         wakers.into_iter().for_each(Waker::wake);
     }
-
-    pub async fn closed(&self) {
-        poll_fn(|context| {
-            if self.open.borrow().is_empty() {
-                return Poll::Ready(());
-            }
-            *self.waiting.borrow_mut() = Some(context.waker().clone());
-            Poll::Pending
-        })
-        .await;
-    }
 }
 
 impl Entered<'_> {
@@ -93,11 +79,6 @@ impl Entered<'_> {
 impl Drop for Entered<'_> {
     fn drop(&mut self) {
         self.connections.open.borrow_mut().remove(&self.number);
-        if self.connections.open.borrow().is_empty()
-            && let Some(waiting) = self.connections.waiting.take()
-        {
-            waiting.wake();
-        }
     }
 }
 
@@ -118,7 +99,7 @@ mod tests {
     }
 
     #[test]
-    fn closing_is_told_and_waited_for() {
+    fn closing_is_told() {
         let connections = Connections::default();
         let entered = connections.enter().unwrap();
         let context = &mut Context::from_waker(Waker::noop());
@@ -126,9 +107,5 @@ mod tests {
         connections.close();
         assert!(entered.shall_close(context));
         assert!(connections.enter().is_none());
-        let mut closed = std::pin::pin!(connections.closed());
-        assert!(closed.as_mut().poll(context).is_pending());
-        drop(entered);
-        assert!(closed.as_mut().poll(context).is_ready());
     }
 }

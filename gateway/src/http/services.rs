@@ -98,7 +98,8 @@ impl Services {
     }
 
     /// How many reads of the store the resources have asked for.
-    pub fn store_reads(&self) -> u64 {
+    #[cfg(test)]
+    pub(super) fn store_reads(&self) -> u64 {
         self.store.reads()
     }
 
@@ -125,11 +126,6 @@ impl Services {
     pub fn close_connections(&self) {
         self.connections.close();
         self.account_deletions.close();
-    }
-
-    /// Waits until no connection is left. After `close_connections` this takes as long as the slowest answer.
-    pub async fn connections_closed(&self) {
-        self.connections.closed().await;
     }
 }
 

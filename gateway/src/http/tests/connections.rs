@@ -47,8 +47,7 @@ fn serve_with<T: Send + 'static>(
             read += more.await.unwrap();
         }
         meanwhile(services.clone());
-        super::super::serve(stream, first, services.clone()).await;
-        services.connections_closed().await;
+        super::super::serve(stream, first, services).await;
         // Other tasks run until the client has closed.
         let _ = left.recv_async().await;
         client.join().unwrap()
