@@ -1,7 +1,9 @@
 //! The answer for a client that connects when all connections are in use. If the client asks whether the server is
 //! alive, it gets that answer. Otherwise it is told to try again later.
 //!
-//! Pure: bytes in, an answer out. The sockets keep a few places for such clients (`sockets/accept.rs`).
+//! Pure: bytes in, an answer out. The sockets keep a few places for such clients (`sockets/accept.rs`). The answers are
+//! written by hand, not by hyper. A shard at its limit sends them from its accept loop in one system call; hyper would need
+//! a task of 18 KiB for each client that the shard has no room for.
 
 use httparse::{Request, Status};
 use serde_json::json;
@@ -12,7 +14,7 @@ use crate::target::Target;
 use crate::upgrade::HEAD_BYTES_MAX;
 
 /// When a refused client may try again, in seconds: by then some connections may have closed.
-pub const RETRY_AFTER_SECONDS: u32 = 5;
+const RETRY_AFTER_SECONDS: u32 = 5;
 
 /// What a client asks for when the server is full.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]

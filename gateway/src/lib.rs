@@ -5,7 +5,8 @@
 pub mod admin;
 pub mod announcement;
 mod ascii_json;
-pub mod channel_queries;
+mod blocking_http;
+mod channel_queries;
 pub mod clock;
 #[cfg(feature = "scylla")]
 pub mod database;
@@ -20,12 +21,12 @@ pub mod keys;
 pub mod listeners;
 pub mod machine;
 pub mod memory;
-pub mod metrics;
+mod metrics;
 pub mod options;
 pub mod password;
 mod percent;
 mod readiness;
-pub mod revocations;
+mod revocations;
 mod session;
 pub mod sockets;
 mod target;

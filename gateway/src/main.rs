@@ -17,8 +17,7 @@ use gateway::options::{Command, Options, StoreKind};
 use gateway::password::Passwords;
 use gateway::sockets::SocketTable;
 use gateway::token::Tokens;
-use gateway::waiting::WaitingRoom;
-use gateway::{announcement, database, machine, memory, transfer};
+use gateway::{announcement, database, machine, memory, transfer, waiting};
 use runtime::clock;
 use runtime::shards::{Part, start};
 use signal_hook::consts::{SIGINT, SIGTERM};
@@ -121,11 +120,8 @@ fn serve(options: &Options) -> Result<(), String> {
         ..Rules::default()
     };
     let running = start(epoch, rules, parts.collect())?;
-    let mut admin_address = None;
-    if let Some(admin) = admin {
-        admin_address = Some(admin.address().map_err(said)?);
-        admin.serve(running.observer(), bridge.client()).map_err(said)?;
-    }
+    let admin_address = admin.as_ref().map(Admin::address).transpose().map_err(said)?;
+    let _admin = admin.map(|admin| admin.serve(running.observer(), bridge.client())).transpose().map_err(said)?;
     announcement::print(options, address, admin_address, shards, capacity);
 
     let ended = wait(signals, fatal);
@@ -145,16 +141,21 @@ fn begin_life(
         let epoch = store.next_epoch()?;
         Ok((epoch, store.revocations()?))
     };
-    let mut room = None;
+    let mut refusing = None;
     loop {
         match begin() {
-            Ok(begun) => return Ok(Some(begun)),
             Err(Failure::Passing(_)) if signals.pending().next().is_some() => return Ok(None),
             Err(Failure::Passing(_)) => {
-                if room.is_none() {
-                    room = Some(WaitingRoom::open(listening)?);
+                if refusing.is_none() {
+                    refusing = Some(waiting::refuse_all(listening).map_err(said)?);
                 }
                 std::thread::sleep(STORE_RETRY);
+            }
+            Ok(begun) => {
+                if let Some(server) = refusing {
+                    server.close();
+                }
+                return Ok(Some(begun));
             }
             Err(failure) => return Err(said(failure)),
         }

@@ -5,13 +5,13 @@
 
 mod account;
 mod account_deletions;
-mod answer;
+pub(crate) mod answer;
 mod authenticate;
 mod authorization;
 mod body;
 mod connections;
 pub mod cursor;
-mod error;
+pub(crate) mod error;
 mod forgetting;
 pub mod framing;
 mod friends;
