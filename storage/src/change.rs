@@ -28,6 +28,10 @@ pub fn apply(rows: &mut impl Rows, write: &Write) -> Result<Written, Failure> {
             inbox::delete(rows, *user, ids)?;
             Written::Done
         }
+        Write::Register(registration) => Written::Registered(accounts::register(rows, registration)?),
+        Write::ChangeAccount { id, change, update_time } => {
+            Written::Changed(accounts::change(rows, *id, change, *update_time)?)
+        }
         Write::Link { user, credential, secret, time } => {
             Written::Linked(accounts::link(rows, *user, credential, secret, *time)?)
         }
@@ -39,9 +43,7 @@ pub fn apply(rows: &mut impl Rows, write: &Write) -> Result<Written, Failure> {
             rows.remove_departure(*user)?;
             Written::Done
         }
-        Write::Register(_) | Write::ChangeAccount { .. } | Write::Revoke(_) | Write::ForgetRevocations { .. } => {
-            unreachable!("a keeper applies {write:?} itself")
-        }
+        Write::Revoke(_) | Write::ForgetRevocations { .. } => unreachable!("a keeper applies {write:?} itself"),
     })
 }
 

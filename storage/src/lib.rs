@@ -365,14 +365,6 @@ impl Failure {
     }
 }
 
-/// Refuses names that the key space has no room for.
-pub fn check_name(name: &str) -> Result<(), Failure> {
-    match name.len() {
-        1..=NAME_BYTES_MAX => Ok(()),
-        length => Err(Failure::Unfit(format!("a name of {length} bytes; 1 to {NAME_BYTES_MAX} are possible"))),
-    }
-}
-
 /// Refuses to remove so many revocations at once that other writes would wait for it.
 pub fn check_forgotten(revocations: &[Revocation]) -> Result<(), Failure> {
     if revocations.len() <= FORGOTTEN_AT_ONCE_MAX {

@@ -15,14 +15,11 @@ use engine::social::group::Role;
 use engine::social::notification::Notification;
 use uuid::Uuid;
 
-use crate::account::{
-    Account, AccountChange, Changed, Credential, CredentialOwner, Expiry, Registered, Registration, Revocation,
-    RevocationPlace,
-};
+use crate::account::{Account, Credential, CredentialOwner, Expiry, Revocation, RevocationPlace};
 use crate::friend::{Edge, Friend, FriendCounts, FriendPlace};
 use crate::group::{Group, GroupFilter, GroupPlace, Membership, RosterPlace, browse, common_beginning};
 use crate::inbox::Inbox;
-use crate::{Failure, Place, Store, Write, Written, change, check_forgotten, check_name, keys, span};
+use crate::{Failure, Place, Store, Write, Written, change, check_forgotten, keys, span};
 
 /// A store that keeps everything in maps.
 #[derive(Default)]
@@ -269,10 +266,6 @@ impl State {
             Write::Request(StoreRequest::Remove { channel, id, sender }) => {
                 Written::Receipt(self.remove(channel, *id, *sender))
             }
-            Write::Register(registration) => Written::Registered(self.register(registration)?),
-            Write::ChangeAccount { id, change, update_time } => {
-                Written::Changed(self.change_account(*id, change, *update_time)?)
-            }
             Write::Revoke(revocation) => {
                 self.revoke(*revocation);
                 Written::Done
@@ -319,43 +312,6 @@ impl State {
             Some(message) => StoreReceipt::Removed(message),
             None => StoreReceipt::NotFound,
         }
-    }
-
-    fn register(&mut self, registration: &Registration) -> Result<Registered, Failure> {
-        let Registration { account, credential, secret } = registration;
-        check_name(&account.username)?;
-        check_name(&credential.ident)?;
-        if let Some(owner) = self.credentials.get(credential) {
-            return Ok(Registered::Existing(owner.clone()));
-        }
-        if self.usernames.contains_key(&account.username) {
-            return Ok(Registered::UsernameTaken);
-        }
-        self.usernames.insert(account.username.clone(), account.id);
-        self.credentials.insert(credential.clone(), CredentialOwner { user: account.id, secret: secret.clone() });
-        self.accounts.insert(account.id, account.clone());
-        Ok(Registered::Created)
-    }
-
-    fn change_account(
-        &mut self,
-        id: UserId,
-        change: &AccountChange,
-        update_time: Timestamp,
-    ) -> Result<Changed, Failure> {
-        let Some(account) = self.accounts.get_mut(&id) else {
-            return Ok(Changed::NotFound);
-        };
-        if let Some(username) = &change.username {
-            check_name(username)?;
-            if self.usernames.get(username).is_some_and(|owner| *owner != id) {
-                return Ok(Changed::UsernameTaken);
-            }
-            self.usernames.remove(&account.username);
-            self.usernames.insert(username.clone(), id);
-        }
-        change.apply_to(account, update_time);
-        Ok(Changed::Done)
     }
 
     fn revoke(&mut self, revocation: Revocation) {

@@ -21,6 +21,8 @@ pub trait Rows {
     fn put_account(&mut self, account: &Account);
     fn remove_account(&mut self, id: UserId);
     fn user_by_username(&self, username: &str) -> Result<Option<UserId>, Failure>;
+    /// The caller has found with `user_by_username` that no user has the name.
+    fn put_username(&mut self, username: &str, user: UserId);
     fn remove_username(&mut self, username: &str);
     fn credential(&self, credential: &Credential) -> Result<Option<CredentialOwner>, Failure>;
     fn put_credential(&mut self, credential: &Credential, owner: &CredentialOwner);

@@ -15,14 +15,14 @@ use std::hash::Hash;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use engine::id::{GroupId, NotificationId, Timestamp, UserId};
+use engine::id::{GroupId, NotificationId, UserId};
 use scylla::value::{CqlValue, Row};
-use storage::account::{Account, AccountChange, Changed, CredentialOwner, Registered, Registration, Revocation};
+use storage::account::{Account, Revocation};
 use storage::friend::{Edge, FriendCounts};
 use storage::group::{Group, Membership};
 use storage::inbox::Inbox;
 use storage::rows::Rows;
-use storage::{Failure, NAME_BYTES_MAX, Write, Written, change, check_forgotten, check_name};
+use storage::{Failure, NAME_BYTES_MAX, Write, Written, change, check_forgotten};
 use tokio::task::JoinSet;
 use uuid::Uuid;
 
@@ -136,10 +136,6 @@ impl<'k> Draft<'k> {
 
     pub fn apply(&mut self, write: &Write) -> Result<Written, Failure> {
         Ok(match write {
-            Write::Register(registration) => Written::Registered(self.register(registration)?),
-            Write::ChangeAccount { id, change, update_time } => {
-                Written::Changed(self.change_account(*id, change, *update_time)?)
-            }
             Write::Revoke(revocation) => {
                 self.revoke(revocation)?;
                 Written::Done
@@ -152,61 +148,12 @@ impl<'k> Draft<'k> {
         })
     }
 
-    fn register(&mut self, registration: &Registration) -> Result<Registered, Failure> {
-        let Registration { account, credential, secret } = registration;
-        check_name(&account.username)?;
-        check_name(&credential.ident)?;
-        if let Some(owner) = Rows::credential(self, credential)? {
-            return Ok(Registered::Existing(owner));
-        }
-        if Rows::user_by_username(self, &account.username)?.is_some() {
-            return Ok(Registered::UsernameTaken);
-        }
-        self.claim_username(&account.username, account.id);
-        self.put_credential(credential, &CredentialOwner { user: account.id, secret: secret.clone() });
-        self.put_account(account);
-        Ok(Registered::Created)
-    }
-
-    fn change_account(&mut self, user: UserId, change: &AccountChange, time: Timestamp) -> Result<Changed, Failure> {
-        let Some(mut account) = Rows::account(self, user)? else {
-            return Ok(Changed::NotFound);
-        };
-        if let Some(username) = &change.username {
-            check_name(username)?;
-            let owner = Rows::user_by_username(self, username)?;
-            if owner.is_some_and(|owner| owner != user) {
-                return Ok(Changed::UsernameTaken);
-            }
-            if *username != account.username {
-                self.claim_username(username, user);
-                self.remove_username(&account.username);
-            }
-        }
-        change.apply_to(&mut account, time);
-        self.put_account(&account);
-        Ok(Changed::Done)
-    }
-
     fn forget_revocations(&mut self, revocations: &[Revocation]) -> Result<(), Failure> {
         check_forgotten(revocations)?;
         for revocation in self.block(unchanged(self.store, revocations))? {
             self.write(mutations::delete_revocation(&revocation), mutations::put_revocation(&revocation));
         }
         Ok(())
-    }
-
-    fn claim_username(&mut self, username: &str, user: UserId) {
-        let orphan = self.orphans.borrow().get(&Subject::Username(username.to_owned())).copied();
-        let mutation = match orphan {
-            None => mutations::claim_username(username, user),
-            Some(orphan) => Mutation::new(Statement::TakeUsername, [id(user.0), text(username), id(orphan)]),
-        };
-        self.claims.push(Claim {
-            mutation,
-            look: (Statement::Username, vec![text(username)], vec![id(user.0)]),
-            release: Some(Mutation::new(Statement::ReleaseUsername, [text(username), id(user.0)])),
-        });
     }
 
     fn claim_group_name(&mut self, group: &Group) {

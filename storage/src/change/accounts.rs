@@ -1,11 +1,57 @@
-//! Adds and removes credentials, and deletes accounts with everything that belongs to them.
+//! Creates and changes accounts, adds and removes their credentials, and deletes accounts with everything that belongs
+//! to them.
 
 use engine::id::{Timestamp, UserId};
 
 use super::groups;
-use crate::account::{Credential, CredentialKind, CredentialOwner, DEVICES_MAX, Linked, Revocation, Unlinked};
+use crate::account::{
+    AccountChange, Changed, Credential, CredentialKind, CredentialOwner, DEVICES_MAX, Linked, Registered, Registration,
+    Revocation, Unlinked,
+};
 use crate::rows::Rows;
-use crate::{Failure, check_name};
+use crate::{Failure, NAME_BYTES_MAX};
+
+/// Creates an account with its first credential, unless the credential opens another account or the username is taken.
+pub fn register(rows: &mut impl Rows, registration: &Registration) -> Result<Registered, Failure> {
+    let Registration { account, credential, secret } = registration;
+    check_name(&account.username)?;
+    check_name(&credential.ident)?;
+    if let Some(owner) = rows.credential(credential)? {
+        return Ok(Registered::Existing(owner));
+    }
+    if rows.user_by_username(&account.username)?.is_some() {
+        return Ok(Registered::UsernameTaken);
+    }
+    rows.put_username(&account.username, account.id);
+    rows.put_credential(credential, &CredentialOwner { user: account.id, secret: secret.clone() });
+    rows.put_account(account);
+    Ok(Registered::Created)
+}
+
+/// Changes the fields of an account that its owner may set. A new username must be free.
+pub fn change(
+    rows: &mut impl Rows,
+    user: UserId,
+    change: &AccountChange,
+    update_time: Timestamp,
+) -> Result<Changed, Failure> {
+    let Some(mut account) = rows.account(user)? else {
+        return Ok(Changed::NotFound);
+    };
+    if let Some(username) = &change.username {
+        check_name(username)?;
+        if rows.user_by_username(username)?.is_some_and(|owner| owner != user) {
+            return Ok(Changed::UsernameTaken);
+        }
+        if *username != account.username {
+            rows.put_username(username, user);
+            rows.remove_username(&account.username);
+        }
+    }
+    change.apply_to(&mut account, update_time);
+    rows.put_account(&account);
+    Ok(Changed::Done)
+}
 
 /// Adds a credential to an account. An account has one custom id and one email, so a new one replaces the old one.
 /// Adding the email that the account has already replaces its secret.
@@ -93,4 +139,12 @@ pub fn delete(rows: &mut impl Rows, user: UserId, time: Timestamp) -> Result<boo
     rows.revoke(&Revocation::User { id: user, issued_before: time })?;
     rows.put_departure(user);
     Ok(true)
+}
+
+/// Refuses names that the key space has no room for.
+fn check_name(name: &str) -> Result<(), Failure> {
+    match name.len() {
+        1..=NAME_BYTES_MAX => Ok(()),
+        length => Err(Failure::Unfit(format!("a name of {length} bytes; 1 to {NAME_BYTES_MAX} are possible"))),
+    }
 }

@@ -10,7 +10,7 @@ pub mod sweep;
 use std::collections::BTreeMap;
 use std::ops::Deref;
 
-use engine::id::{ChannelId, MessageId, Timestamp, UserId};
+use engine::id::{ChannelId, MessageId, UserId};
 use engine::message::Message;
 use engine::persist::{ChannelHead, StoreReceipt, StoreRequest, UpdateMessage};
 use fjall::{PersistMode, Slice};
@@ -18,10 +18,10 @@ use fjall::{PersistMode, Slice};
 use super::commit_cache::CommitCache;
 use super::failures::{decoded, unreadable};
 use super::tables::Tables;
-use crate::account::{AccountChange, Changed, CredentialOwner, Registered, Registration, Revocation};
+use crate::account::Revocation;
 use crate::keys::{self, Span, Table};
 use crate::record::{self, Damage};
-use crate::{Failure, Write, Written, change, check_forgotten, check_name};
+use crate::{Failure, Write, Written, change, check_forgotten};
 
 pub struct Draft<'a> {
     tables: &'a Tables,
@@ -83,10 +83,6 @@ impl<'a> Draft<'a> {
             Write::Request(StoreRequest::Update(update)) => Written::Receipt(self.update(update)?),
             Write::Request(StoreRequest::Remove { channel, id, sender }) => {
                 Written::Receipt(self.remove(channel, *id, *sender)?)
-            }
-            Write::Register(registration) => Written::Registered(self.register(registration)?),
-            Write::ChangeAccount { id, change, update_time } => {
-                Written::Changed(self.change_account(*id, change, *update_time)?)
             }
             Write::Revoke(revocation) => {
                 self.revoke(revocation)?;
@@ -238,47 +234,6 @@ impl<'a> Draft<'a> {
         };
         self.remove_stored(&message)?;
         Ok(StoreReceipt::Removed(message))
-    }
-
-    fn register(&mut self, registration: &Registration) -> Result<Registered, Failure> {
-        let Registration { account, credential, secret } = registration;
-        check_name(&account.username)?;
-        check_name(&credential.ident)?;
-        let (credential_key, username_key) = (keys::credential(credential), keys::username(&account.username));
-        if let Some(owner) = self.read(Table::Credentials, &credential_key, record::decode_credential)? {
-            return Ok(Registered::Existing(owner));
-        }
-        if self.get(Table::Usernames, &username_key)?.is_some() {
-            return Ok(Registered::UsernameTaken);
-        }
-        let owner = CredentialOwner { user: account.id, secret: secret.clone() };
-        self.put(Table::Credentials, credential_key, record::encode_credential(&owner));
-        self.put(Table::Usernames, username_key, record::encode_username(account.id));
-        self.put(Table::Accounts, keys::account(account.id), record::encode_account(account));
-        Ok(Registered::Created)
-    }
-
-    fn change_account(
-        &mut self,
-        id: UserId,
-        change: &AccountChange,
-        update_time: Timestamp,
-    ) -> Result<Changed, Failure> {
-        let Some(mut account) = self.read(Table::Accounts, &keys::account(id), record::decode_account)? else {
-            return Ok(Changed::NotFound);
-        };
-        if let Some(username) = &change.username {
-            check_name(username)?;
-            let owner = self.read(Table::Usernames, &keys::username(username), record::decode_username)?;
-            if owner.is_some_and(|owner| owner != id) {
-                return Ok(Changed::UsernameTaken);
-            }
-            self.delete(Table::Usernames, keys::username(&account.username));
-            self.put(Table::Usernames, keys::username(username), record::encode_username(id));
-        }
-        change.apply_to(&mut account, update_time);
-        self.put(Table::Accounts, keys::account(id), record::encode_account(&account));
-        Ok(Changed::Done)
     }
 
     fn revoke(&mut self, revocation: &Revocation) -> Result<(), Failure> {

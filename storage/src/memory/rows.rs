@@ -33,6 +33,10 @@ impl Rows for State {
         Ok(self.usernames.get(username).copied())
     }
 
+    fn put_username(&mut self, username: &str, user: UserId) {
+        self.usernames.insert(username.to_owned(), user);
+    }
+
     fn remove_username(&mut self, username: &str) {
         self.usernames.remove(username);
     }

@@ -52,6 +52,19 @@ impl Rows for Draft<'_> {
         Ok(None)
     }
 
+    fn put_username(&mut self, username: &str, user: UserId) {
+        let orphan = self.orphans.borrow().get(&Subject::Username(username.to_owned())).copied();
+        let mutation = match orphan {
+            None => rows::claim_username(username, user),
+            Some(orphan) => Mutation::new(Statement::TakeUsername, [id(user.0), text(username), id(orphan)]),
+        };
+        self.claims.push(Claim {
+            mutation,
+            look: (Statement::Username, vec![text(username)], vec![id(user.0)]),
+            release: Some(Mutation::new(Statement::ReleaseUsername, [text(username), id(user.0)])),
+        });
+    }
+
     fn remove_username(&mut self, username: &str) {
         // The caller has made sure that the name has an owner.
         let bearer =

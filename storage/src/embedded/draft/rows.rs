@@ -41,6 +41,10 @@ impl Rows for Draft<'_> {
         self.read(Table::Usernames, &keys::username(username), record::decode_username)
     }
 
+    fn put_username(&mut self, username: &str, user: UserId) {
+        self.put(Table::Usernames, keys::username(username), record::encode_username(user));
+    }
+
     fn remove_username(&mut self, username: &str) {
         self.delete(Table::Usernames, keys::username(username));
     }
