@@ -1,4 +1,4 @@
-//! Carries out changes of groups, friends, notifications and accounts on a store's rows. The pure rules of `engine`
+//! Carries out changes of accounts, groups, friends, notifications and revocations on a store's rows. The pure rules of `engine`
 //! decide what is allowed; this module looks up the rows, applies the rules, and writes the result.
 //!
 //! Any of these functions may fail in the middle: the store then takes back what it has written so far.
@@ -7,13 +7,14 @@ mod accounts;
 mod friends;
 mod groups;
 mod inbox;
+mod revocations;
 
 use engine::persist::{Admission, DirectRequest, StoreReceipt, StoreRequest};
 
 use crate::rows::Rows;
 use crate::{Failure, Write, Written, not_a_write};
 
-/// Applies a write that this module handles; the others are applied by the store itself.
+/// Applies a write, unless it stores, edits or removes a message of a user: each store does that itself.
 pub fn apply(rows: &mut impl Rows, write: &Write) -> Result<Written, Failure> {
     Ok(match write {
         Write::Request(request) => Written::Receipt(carry_out(rows, request)?),
@@ -43,7 +44,14 @@ pub fn apply(rows: &mut impl Rows, write: &Write) -> Result<Written, Failure> {
             rows.remove_departure(*user)?;
             Written::Done
         }
-        Write::Revoke(_) | Write::ForgetRevocations { .. } => unreachable!("a keeper applies {write:?} itself"),
+        Write::Revoke(revocation) => {
+            revocations::revoke(rows, revocation)?;
+            Written::Done
+        }
+        Write::ForgetRevocations(revocations) => {
+            revocations::forget(rows, revocations)?;
+            Written::Done
+        }
     })
 }
 

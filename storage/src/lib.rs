@@ -365,15 +365,6 @@ impl Failure {
     }
 }
 
-/// Refuses to remove so many revocations at once that other writes would wait for it.
-pub fn check_forgotten(revocations: &[Revocation]) -> Result<(), Failure> {
-    if revocations.len() <= FORGOTTEN_AT_ONCE_MAX {
-        return Ok(());
-    }
-    let length = revocations.len();
-    Err(Failure::Unfit(format!("{length} revocations at once; {FORGOTTEN_AT_ONCE_MAX} are possible")))
-}
-
 /// Queries change nothing, so they do not belong in a group of writes.
 pub fn not_a_write() -> Failure {
     Failure::Unfit("a read among the writes".into())

@@ -7,7 +7,7 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::ops::Bound;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
-use engine::id::{ChannelId, Epoch, GroupId, MessageId, NotificationId, Timestamp, UserId};
+use engine::id::{ChannelId, Epoch, GroupId, MessageId, NotificationId, UserId};
 use engine::message::Message;
 use engine::persist::{ChannelHead, StoreReceipt, StoreRequest, UpdateMessage};
 use engine::social::friend::{FriendState, Sides};
@@ -19,7 +19,7 @@ use crate::account::{Account, Credential, CredentialOwner, Expiry, Revocation, R
 use crate::friend::{Edge, Friend, FriendCounts, FriendPlace};
 use crate::group::{Group, GroupFilter, GroupPlace, Membership, RosterPlace, browse, common_beginning};
 use crate::inbox::Inbox;
-use crate::{Failure, Place, Store, Write, Written, change, check_forgotten, keys, span};
+use crate::{Failure, Place, Store, Write, Written, change, keys, span};
 
 /// A store that keeps everything in maps.
 #[derive(Default)]
@@ -36,9 +36,9 @@ struct State {
     accounts: HashMap<UserId, Account>,
     credentials: HashMap<Credential, CredentialOwner>,
     usernames: HashMap<String, UserId>,
-    revoked_tokens: BTreeMap<Uuid, Timestamp>,
-    revoked_users: BTreeMap<UserId, Timestamp>,
-    /// All revocations of both kinds, under the keys that the embedded store has in `expiries`.
+    /// Under the keys that the embedded store has in `revocations`.
+    revocations: BTreeMap<Vec<u8>, Revocation>,
+    /// The same, under the keys that the embedded store has in `expiries`.
     expiries: BTreeMap<Vec<u8>, Revocation>,
     groups: HashMap<GroupId, Group>,
     group_names: HashMap<String, GroupId>,
@@ -228,10 +228,7 @@ impl Store for Memory {
     }
 
     fn revocations(&self) -> Result<Vec<Revocation>, Failure> {
-        let state = self.open()?;
-        let tokens = state.revoked_tokens.iter().map(|(&id, &expires)| Revocation::Token { id, expires });
-        let users = state.revoked_users.iter().map(|(&id, &issued_before)| Revocation::User { id, issued_before });
-        Ok(tokens.chain(users).collect())
+        Ok(self.open()?.revocations.values().copied().collect())
     }
 
     fn expired_revocations(
@@ -265,15 +262,6 @@ impl State {
             Write::Request(StoreRequest::Update(update)) => Written::Receipt(self.update(update)),
             Write::Request(StoreRequest::Remove { channel, id, sender }) => {
                 Written::Receipt(self.remove(channel, *id, *sender))
-            }
-            Write::Revoke(revocation) => {
-                self.revoke(*revocation);
-                Written::Done
-            }
-            Write::ForgetRevocations(revocations) => {
-                check_forgotten(revocations)?;
-                revocations.iter().for_each(|revocation| self.forget(revocation));
-                Written::Done
             }
             other => change::apply(self, other)?,
         })
@@ -312,33 +300,5 @@ impl State {
             Some(message) => StoreReceipt::Removed(message),
             None => StoreReceipt::NotFound,
         }
-    }
-
-    fn revoke(&mut self, revocation: Revocation) {
-        let kept = match revocation {
-            Revocation::Token { id, .. } => self.revoked_tokens.get(&id).copied(),
-            Revocation::User { id, .. } => self.revoked_users.get(&id).copied(),
-        };
-        if kept.is_some_and(|kept| kept >= revocation.time()) {
-            return;
-        }
-        if let Some(kept) = kept {
-            self.expiries.remove(&keys::expiry(&revocation.at(kept)));
-        }
-        match revocation {
-            Revocation::Token { id, expires } => self.revoked_tokens.insert(id, expires),
-            Revocation::User { id, issued_before } => self.revoked_users.insert(id, issued_before),
-        };
-        self.expiries.insert(keys::expiry(&revocation), revocation);
-    }
-
-    fn forget(&mut self, revocation: &Revocation) {
-        if self.expiries.remove(&keys::expiry(revocation)).is_none() {
-            return;
-        }
-        match revocation {
-            Revocation::Token { id, .. } => self.revoked_tokens.remove(id),
-            Revocation::User { id, .. } => self.revoked_users.remove(id),
-        };
     }
 }

@@ -27,7 +27,14 @@ pub trait Rows {
     fn credential(&self, credential: &Credential) -> Result<Option<CredentialOwner>, Failure>;
     fn put_credential(&mut self, credential: &Credential, owner: &CredentialOwner);
     fn remove_credential(&mut self, credential: &Credential);
-    fn revoke(&mut self, revocation: &Revocation) -> Result<(), Failure>;
+    /// For each of these, the stored revocation of the same token or user.
+    fn stored_revocations(&self, revocations: &[Revocation]) -> Result<Vec<Option<Revocation>>, Failure>;
+    /// Also writes its expiry: the entry in the order of time under which it is found when it has expired.
+    fn put_revocation(&mut self, before: Option<&Revocation>, revocation: &Revocation);
+    /// Leaves its expiry.
+    fn remove_revocation(&mut self, revocation: &Revocation);
+    /// Does nothing in a store without such entries.
+    fn remove_expiry(&mut self, revocation: &Revocation);
 
     fn insert_message(&mut self, message: &Message) -> Result<(), Failure>;
     /// The sender of a message.

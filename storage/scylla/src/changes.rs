@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use engine::persist::{StoreReceipt, StoreRequest};
-use storage::{Answer, Failure, Write, Written};
+use storage::{Answer, Failure, Write, Written, change};
 
 use crate::change_scheduler::{Turn, footprint};
 use crate::channel::Channel;
@@ -128,7 +128,7 @@ impl ClusterStore {
             return Decided::Done(storage::bridge::look_up(&self.view(deadline), question).map(Written::Receipt));
         }
         let mut draft = Draft::new(self, channel, footprint(write), alone, deadline);
-        match draft.apply(write) {
+        match change::apply(&mut draft, write) {
             Ok(written) => match draft.commit() {
                 Ending::Done => {
                     self.after_change(write, &written);

@@ -15,14 +15,13 @@ use std::hash::Hash;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use engine::id::{GroupId, NotificationId, UserId};
+use engine::id::{GroupId, NotificationId, Timestamp, UserId};
 use scylla::value::{CqlValue, Row};
 use storage::account::{Account, Revocation};
 use storage::friend::{Edge, FriendCounts};
 use storage::group::{Group, Membership};
 use storage::inbox::Inbox;
-use storage::rows::Rows;
-use storage::{Failure, NAME_BYTES_MAX, Write, Written, change, check_forgotten};
+use storage::{Failure, NAME_BYTES_MAX};
 use tokio::task::JoinSet;
 use uuid::Uuid;
 
@@ -132,28 +131,6 @@ impl<'k> Draft<'k> {
     /// Whether the change failed because it touches a subject that it did not declare.
     pub fn is_about_more(&self) -> bool {
         self.about_more.get()
-    }
-
-    pub fn apply(&mut self, write: &Write) -> Result<Written, Failure> {
-        Ok(match write {
-            Write::Revoke(revocation) => {
-                self.revoke(revocation)?;
-                Written::Done
-            }
-            Write::ForgetRevocations(revocations) => {
-                self.forget_revocations(revocations)?;
-                Written::Done
-            }
-            other => change::apply(self, other)?,
-        })
-    }
-
-    fn forget_revocations(&mut self, revocations: &[Revocation]) -> Result<(), Failure> {
-        check_forgotten(revocations)?;
-        for revocation in self.block(unchanged(self.store, revocations))? {
-            self.write(mutations::delete_revocation(&revocation), mutations::put_revocation(&revocation));
-        }
-        Ok(())
     }
 
     fn claim_group_name(&mut self, group: &Group) {
@@ -360,22 +337,26 @@ pub fn is_name(name: &str) -> bool {
     (1..=NAME_BYTES_MAX).contains(&name.len())
 }
 
-/// Those of these revocations that are stored unchanged.
-async fn unchanged(store: &Arc<ClusterStore>, revocations: &[Revocation]) -> Result<Vec<Revocation>, Failure> {
-    let mut unchanged = Vec::new();
-    for some in revocations.chunks(LOOKS_AT_ONCE) {
+/// For each of these, the stored revocation of the same token or user.
+async fn stored_revocations(
+    store: &Arc<ClusterStore>,
+    revocations: &[Revocation],
+) -> Result<Vec<Option<Revocation>>, Failure> {
+    let mut stored = vec![None; revocations.len()];
+    for (some, stored) in revocations.chunks(LOOKS_AT_ONCE).zip(stored.chunks_mut(LOOKS_AT_ONCE)) {
         let mut looks = JoinSet::new();
-        for &revocation in some {
+        for (place, &revocation) in some.iter().enumerate() {
             let store = store.clone();
-            let (kind, of, time) = mutations::revocation_parts(&revocation);
+            let (kind, of, _) = mutations::revocation_parts(&revocation);
             looks.spawn(async move {
-                let kept: Option<(i64,)> = store.link.row(Statement::Revocation, vec![int(kind), id(of)]).await?;
-                Ok((kept == Some((time.0,))).then_some(revocation))
+                let found: Option<(i64,)> = store.link.row(Statement::Revocation, vec![int(kind), id(of)]).await?;
+                Ok((place, found.map(|(time,)| revocation.at(Timestamp(time)))))
             });
         }
         while let Some(looked) = looks.join_next().await {
-            unchanged.extend(looked.map_err(|error| Failure::Passing(error.to_string()))??);
+            let (place, found) = looked.map_err(|error| Failure::Passing(error.to_string()))??;
+            stored[place] = found;
         }
     }
-    Ok(unchanged)
+    Ok(stored)
 }

@@ -3,7 +3,7 @@
 
 use engine::id::{Timestamp, UserId};
 
-use super::groups;
+use super::{groups, revocations};
 use crate::account::{
     AccountChange, Changed, Credential, CredentialKind, CredentialOwner, DEVICES_MAX, Linked, Registered, Registration,
     Revocation, Unlinked,
@@ -136,7 +136,7 @@ pub fn delete(rows: &mut impl Rows, user: UserId, time: Timestamp) -> Result<boo
     }
     rows.remove_account(user);
     rows.abandon_user(user)?;
-    rows.revoke(&Revocation::User { id: user, issued_before: time })?;
+    revocations::revoke(rows, &Revocation::User { id: user, issued_before: time })?;
     rows.put_departure(user);
     Ok(true)
 }

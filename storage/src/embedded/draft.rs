@@ -1,8 +1,8 @@
 //! A group of writes in the making. Its changes so far are laid over the stored rows, so that each write sees those
 //! before it. Each key ends up in the batch once, because fjall gives all rows of a batch one sequence number.
 //!
-//! A write that fails leaves the draft as it was. Short writes read everything they need before they change anything;
-//! long ones are undone.
+//! A write that fails leaves the draft as it was. Writes of messages read everything they need before they change
+//! anything; those that `change/` carries out are undone.
 
 mod rows;
 pub mod sweep;
@@ -18,16 +18,15 @@ use fjall::{PersistMode, Slice};
 use super::commit_cache::CommitCache;
 use super::failures::{decoded, unreadable};
 use super::tables::Tables;
-use crate::account::Revocation;
 use crate::keys::{self, Span, Table};
 use crate::record::{self, Damage};
-use crate::{Failure, Write, Written, change, check_forgotten};
+use crate::{Failure, Write, Written, change};
 
 pub struct Draft<'a> {
     tables: &'a Tables,
     /// By table and in the order of keys, which is the order that suits fjall best; `None` is a removal.
     changes: [BTreeMap<Vec<u8>, Change>; Table::COUNT],
-    /// The earlier changes that the running long write has replaced so far.
+    /// The earlier changes that the running write has replaced so far, if it can be undone.
     undo: Option<Vec<Replaced>>,
     cache: &'a mut CommitCache,
 }
@@ -83,14 +82,6 @@ impl<'a> Draft<'a> {
             Write::Request(StoreRequest::Update(update)) => Written::Receipt(self.update(update)?),
             Write::Request(StoreRequest::Remove { channel, id, sender }) => {
                 Written::Receipt(self.remove(channel, *id, *sender)?)
-            }
-            Write::Revoke(revocation) => {
-                self.revoke(revocation)?;
-                Written::Done
-            }
-            Write::ForgetRevocations(revocations) => {
-                self.forget_revocations(revocations)?;
-                Written::Done
             }
             other => self.attempt(|draft| change::apply(draft, other))?,
         })
@@ -234,42 +225,5 @@ impl<'a> Draft<'a> {
         };
         self.remove_stored(&message)?;
         Ok(StoreReceipt::Removed(message))
-    }
-
-    fn revoke(&mut self, revocation: &Revocation) -> Result<(), Failure> {
-        let key = keys::revocation(revocation);
-        let kept = self.read(Table::Revocations, &key, record::decode_revocation)?;
-        if kept.is_some_and(|kept| kept.time() >= revocation.time()) {
-            return Ok(());
-        }
-        if let Some(kept) = kept {
-            self.delete(Table::Expiries, keys::expiry(&kept));
-        }
-        self.put_revocation(key, revocation);
-        Ok(())
-    }
-
-    /// Writes a revocation in both tables, `Revocations` and `Expiries`.
-    pub fn put_revocation(&mut self, key: Vec<u8>, revocation: &Revocation) {
-        self.put(Table::Revocations, key, record::encode_revocation(revocation));
-        self.put(Table::Expiries, keys::expiry(revocation), Vec::new());
-    }
-
-    fn forget_revocations(&mut self, revocations: &[Revocation]) -> Result<(), Failure> {
-        check_forgotten(revocations)?;
-        let mut found = Vec::with_capacity(revocations.len());
-        for revocation in revocations {
-            let key = keys::revocation(revocation);
-            let kept = self.read(Table::Revocations, &key, record::decode_revocation)?;
-            found.push((key, kept == Some(*revocation)));
-        }
-        for (revocation, (key, is_kept)) in revocations.iter().zip(found) {
-            if is_kept {
-                self.delete(Table::Revocations, key);
-            }
-            // An expiry without its revocation would be found again and again.
-            self.delete(Table::Expiries, keys::expiry(revocation));
-        }
-        Ok(())
     }
 }

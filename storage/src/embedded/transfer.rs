@@ -202,7 +202,7 @@ fn put(draft: &mut Draft<'_>, item: &Item) {
         }
         Item::Group(group) => return draft.put_group(None, group),
         Item::Member(group, user, membership) => return draft.set_membership(*group, *user, None, Some(*membership)),
-        Item::Revocation(revocation) => return draft.put_revocation(keys::revocation(revocation), revocation),
+        Item::Revocation(revocation) => return draft.put_revocation(None, revocation),
         Item::Edge(user, other, edge) => return draft.set_edge(*user, *other, None, Some(*edge)),
         _ => {}
     }

@@ -9,12 +9,12 @@ use engine::social::notification::Notification;
 use uuid::Uuid;
 
 use super::State;
-use crate::Failure;
 use crate::account::{Account, Credential, CredentialOwner, Revocation};
 use crate::friend::{Edge, FriendCounts};
 use crate::group::{Group, GroupPlace, Membership, RosterPlace};
 use crate::inbox::Inbox;
 use crate::rows::Rows;
+use crate::{Failure, keys};
 
 impl Rows for State {
     fn account(&self, id: UserId) -> Result<Option<Account>, Failure> {
@@ -53,9 +53,25 @@ impl Rows for State {
         self.credentials.remove(credential);
     }
 
-    fn revoke(&mut self, revocation: &Revocation) -> Result<(), Failure> {
-        State::revoke(self, *revocation);
-        Ok(())
+    fn stored_revocations(&self, revocations: &[Revocation]) -> Result<Vec<Option<Revocation>>, Failure> {
+        let stored = |revocation| self.revocations.get(&keys::revocation(revocation)).copied();
+        Ok(revocations.iter().map(stored).collect())
+    }
+
+    fn put_revocation(&mut self, before: Option<&Revocation>, revocation: &Revocation) {
+        if let Some(before) = before {
+            self.remove_expiry(before);
+        }
+        self.revocations.insert(keys::revocation(revocation), *revocation);
+        self.expiries.insert(keys::expiry(revocation), *revocation);
+    }
+
+    fn remove_revocation(&mut self, revocation: &Revocation) {
+        self.revocations.remove(&keys::revocation(revocation));
+    }
+
+    fn remove_expiry(&mut self, revocation: &Revocation) {
+        self.expiries.remove(&keys::expiry(revocation));
     }
 
     fn insert_message(&mut self, message: &Message) -> Result<(), Failure> {

@@ -1,7 +1,7 @@
 //! A draft's rows, read and written as the rules need them: every row together with its entries in the lists, and with
 //! its undo.
 
-use engine::id::{ChannelId, GroupId, MessageId, NotificationId, Timestamp, UserId};
+use engine::id::{ChannelId, GroupId, MessageId, NotificationId, UserId};
 use engine::message::Message;
 use engine::social::group::Role;
 use engine::social::notification::Notification;
@@ -13,7 +13,7 @@ use storage::inbox::Inbox;
 use storage::rows::Rows;
 use uuid::Uuid;
 
-use super::{Claim, Draft, GROUPS_OF_USER_MAX, Release, is_name};
+use super::{Claim, Draft, GROUPS_OF_USER_MAX, Release, is_name, stored_revocations};
 use crate::change_scheduler::Subject;
 use crate::channel::{bytes_of, message_row, place_of};
 use crate::decode::{self, GroupRow};
@@ -125,19 +125,21 @@ impl Rows for Draft<'_> {
         });
     }
 
-    fn revoke(&mut self, revocation: &Revocation) -> Result<(), Failure> {
-        let (kind, of, time) = rows::revocation_parts(revocation);
-        let kept: Option<(i64,)> = self.look(Statement::Revocation, vec![int(kind), id(of)])?;
-        match kept {
-            Some((kept,)) if kept >= time.0 => {}
-            Some((kept,)) => {
-                let before = revocation.at(Timestamp(kept));
-                self.write(rows::put_revocation(revocation), rows::put_revocation(&before));
-            }
-            None => self.write(rows::put_revocation(revocation), rows::delete_revocation(revocation)),
-        }
-        Ok(())
+    fn stored_revocations(&self, revocations: &[Revocation]) -> Result<Vec<Option<Revocation>>, Failure> {
+        self.block(stored_revocations(self.store, revocations))
     }
+
+    fn put_revocation(&mut self, before: Option<&Revocation>, revocation: &Revocation) {
+        let undo = before.map_or_else(|| rows::delete_revocation(revocation), rows::put_revocation);
+        self.write(rows::put_revocation(revocation), undo);
+    }
+
+    fn remove_revocation(&mut self, revocation: &Revocation) {
+        self.write(rows::delete_revocation(revocation), rows::put_revocation(revocation));
+    }
+
+    /// Expired revocations are found by an examination of all.
+    fn remove_expiry(&mut self, _: &Revocation) {}
 
     fn insert_message(&mut self, message: &Message) -> Result<(), Failure> {
         let Some(channel) = self.channel.clone() else {

@@ -61,8 +61,26 @@ impl Rows for Draft<'_> {
         self.delete(Table::Credentials, keys::credential(credential));
     }
 
-    fn revoke(&mut self, revocation: &Revocation) -> Result<(), Failure> {
-        Draft::revoke(self, revocation)
+    fn stored_revocations(&self, revocations: &[Revocation]) -> Result<Vec<Option<Revocation>>, Failure> {
+        let stored =
+            |revocation| self.read(Table::Revocations, &keys::revocation(revocation), record::decode_revocation);
+        revocations.iter().map(stored).collect()
+    }
+
+    fn put_revocation(&mut self, before: Option<&Revocation>, revocation: &Revocation) {
+        if let Some(before) = before {
+            self.remove_expiry(before);
+        }
+        self.put(Table::Revocations, keys::revocation(revocation), record::encode_revocation(revocation));
+        self.put(Table::Expiries, keys::expiry(revocation), NOTHING);
+    }
+
+    fn remove_revocation(&mut self, revocation: &Revocation) {
+        self.delete(Table::Revocations, keys::revocation(revocation));
+    }
+
+    fn remove_expiry(&mut self, revocation: &Revocation) {
+        self.delete(Table::Expiries, keys::expiry(revocation));
     }
 
     fn insert_message(&mut self, message: &Message) -> Result<(), Failure> {
