@@ -1,5 +1,5 @@
-//! Carries out changes of accounts, groups, friends, notifications and revocations on a store's rows. The pure rules of `engine`
-//! decide what is allowed; this module looks up the rows, applies the rules, and writes the result.
+//! Carries out changes of accounts, groups, friends, notifications and revocations on a store's rows. The pure rules of
+//! `engine` decide what is allowed; this module looks up the rows, applies the rules, and writes the result.
 //!
 //! Any of these functions may fail in the middle: the store then takes back what it has written so far.
 
@@ -8,6 +8,8 @@ mod friends;
 mod groups;
 mod inbox;
 mod revocations;
+
+pub(crate) use friends::may_chat;
 
 use engine::persist::{Admission, DirectRequest, StoreReceipt, StoreRequest};
 

@@ -16,6 +16,7 @@ use super::StoreQueueServer;
 use super::client::ClientWrite;
 use super::waiting::Desk;
 use super::{GROUP_BYTES_MAX, GROUP_WRITES_MAX, Line, Watch};
+use crate::change::may_chat;
 use crate::{Answer, Failure, Lanes, Place, Store, Write, Written};
 
 pub(super) struct Committer {
@@ -255,8 +256,8 @@ fn may_join(store: &dyn Store, admission: &Admission) -> Result<bool, Failure> {
     match admission {
         Admission::Group { group, user } => Ok(store.group_role(*group, *user)?.is_some_and(Role::is_member)),
         Admission::Direct { user, other, .. } => {
-            let blocked = store.sides(*user, *other)?.others == Some(FriendState::Blocked);
-            Ok(!blocked && store.account(*user)?.is_some() && store.account(*other)?.is_some())
+            let exists = |id| Ok(store.account(id)?.is_some());
+            Ok(may_chat(*user, *other, exists, || store.sides(*user, *other))?.is_some())
         }
     }
 }

@@ -56,16 +56,30 @@ pub fn admit(
     other: UserId,
     time: Timestamp,
 ) -> Result<StoreReceipt, Failure> {
-    let blocks = |edge: Option<Edge>| edge.is_some_and(|edge| edge.state == FriendState::Blocked);
-    let both = rows.account(user)?.is_some() && rows.account(other)?.is_some();
-    if !both || blocks(rows.edge(other, user)?) {
+    let state = |from, to| Ok(rows.edge(from, to)?.map(|edge| edge.state));
+    let sides = || Ok(Sides { own: state(user, other)?, others: state(other, user)? });
+    let Some(sides) = may_chat(user, other, |id| Ok(rows.account(id)?.is_some()), sides)? else {
         return Ok(StoreReceipt::NotAdmitted);
-    }
-    if user == other || blocks(rows.edge(user, other)?) {
+    };
+    if user == other || sides.own == Some(FriendState::Blocked) {
         return Ok(StoreReceipt::Admitted(None));
     }
     let notice = inbox::notify(rows, other, user, &Wording::direct_request(username), time)?;
     Ok(StoreReceipt::Admitted(Some(notice)))
+}
+
+/// Whether a user may join the direct channel with another user: both must have accounts, and the other must not have
+/// blocked the user. If so, returns how they stand to each other.
+pub fn may_chat(
+    user: UserId,
+    other: UserId,
+    exists: impl Fn(UserId) -> Result<bool, Failure>,
+    sides: impl FnOnce() -> Result<Sides, Failure>,
+) -> Result<Option<Sides>, Failure> {
+    if !exists(user)? || !exists(other)? {
+        return Ok(None);
+    }
+    Ok(Some(sides()?).filter(|sides| sides.others != Some(FriendState::Blocked)))
 }
 
 /// Sets one side of a pair to a state; a side that is in this state already stays unchanged.
