@@ -42,23 +42,23 @@ pub mod memory;
 pub mod record;
 pub mod rows;
 pub mod transfer;
+mod written;
 
 use std::ops::Bound;
 use std::time::{Duration, Instant};
 
 use engine::id::{ChannelId, Epoch, GroupId, MessageId, NotificationId, Timestamp, UserId};
 use engine::message::Message;
-use engine::persist::{ChannelHead, StoreReceipt, StoreRequest};
+use engine::persist::{ChannelHead, StoreRequest};
 use engine::social::friend::{FriendAct, FriendState, Sides};
 use engine::social::group::Role;
 use engine::social::notification::Notification;
 
-use account::{
-    Account, AccountChange, Changed, Credential, CredentialOwner, Expiry, Linked, Registered, Registration, Revocation,
-    RevocationPlace, Unlinked,
-};
-use friend::{Friend, FriendPlace, Related};
-use group::{Group, GroupCreated, GroupEdit, GroupEdited, GroupFilter, GroupPlace, RosterPlace};
+use account::{Account, AccountChange, Credential, CredentialOwner, Expiry, Registration, Revocation, RevocationPlace};
+use friend::{Friend, FriendPlace};
+use group::{Group, GroupEdit, GroupFilter, GroupPlace, RosterPlace};
+
+pub use written::Written;
 
 /// A store. Its calls may block on the disk, so they run on the bridge's threads, never on a shard's.
 pub trait Store: Send + Sync + 'static {
@@ -282,24 +282,6 @@ pub enum Write {
     /// Removes revocations that have expired, at most `FORGOTTEN_AT_ONCE_MAX`. A revocation that has since been
     /// replaced by a later one stays.
     ForgetRevocations(Vec<Revocation>),
-}
-
-/// The result of one write.
-#[derive(Clone, PartialEq, Eq, Debug)]
-pub enum Written {
-    /// The answer to a channel owner's request.
-    Receipt(StoreReceipt),
-    Registered(Registered),
-    Changed(Changed),
-    Linked(Linked),
-    Unlinked(Unlinked),
-    /// Whether the account existed.
-    AccountDeleted(bool),
-    GroupCreated(GroupCreated),
-    GroupEdited(GroupEdited),
-    Related(Related),
-    /// The write is done and has no result to report.
-    Done,
 }
 
 /// The longest time that a query, or a write to a database, may wait for its answer, counted from the request.

@@ -81,10 +81,7 @@ impl Client {
     }
 
     pub async fn register(&self, registration: Registration) -> Result<Registered, Failure> {
-        match self.write(Write::Register(registration)).await? {
-            Written::Registered(registered) => Ok(registered),
-            other => unreachable!("{other:?} answers a registration"),
-        }
+        self.ask(Write::Register(registration)).await
     }
 
     pub async fn change_account(
@@ -93,10 +90,7 @@ impl Client {
         change: AccountChange,
         update_time: Timestamp,
     ) -> Result<Changed, Failure> {
-        match self.write(Write::ChangeAccount { id, change, update_time }).await? {
-            Written::Changed(changed) => Ok(changed),
-            other => unreachable!("{other:?} answers a change"),
-        }
+        self.ask(Write::ChangeAccount { id, change, update_time }).await
     }
 
     /// Adds one more credential to an account. `secret` is the password's hash for an email, and empty otherwise.
@@ -107,25 +101,16 @@ impl Client {
         secret: String,
         time: Timestamp,
     ) -> Result<Linked, Failure> {
-        match self.write(Write::Link { user, credential, secret, time }).await? {
-            Written::Linked(linked) => Ok(linked),
-            other => unreachable!("{other:?} answers a link"),
-        }
+        self.ask(Write::Link { user, credential, secret, time }).await
     }
 
     pub async fn unlink(&self, user: UserId, credential: Credential, time: Timestamp) -> Result<Unlinked, Failure> {
-        match self.write(Write::Unlink { user, credential, time }).await? {
-            Written::Unlinked(unlinked) => Ok(unlinked),
-            other => unreachable!("{other:?} answers an unlink"),
-        }
+        self.ask(Write::Unlink { user, credential, time }).await
     }
 
     /// Returns whether the account existed. Its messages are still to be purged: see `account_deletions`.
     pub async fn delete_account(&self, user: UserId, time: Timestamp) -> Result<bool, Failure> {
-        match self.write(Write::DeleteAccount { user, time }).await? {
-            Written::AccountDeleted(existed) => Ok(existed),
-            other => unreachable!("{other:?} answers a deletion"),
-        }
+        self.ask(Write::DeleteAccount { user, time }).await
     }
 
     /// The user's messages have all been purged: the store forgets in which channels they were.
@@ -151,10 +136,7 @@ impl Client {
 
     /// The creator becomes the group's superadmin, and `edge_count` in `group` is ignored.
     pub async fn create_group(&self, group: Group) -> Result<GroupCreated, Failure> {
-        match self.write(Write::CreateGroup(group)).await? {
-            Written::GroupCreated(created) => Ok(created),
-            other => unreachable!("{other:?} answers a new group"),
-        }
+        self.ask(Write::CreateGroup(group)).await
     }
 
     pub async fn update_group(
@@ -164,10 +146,7 @@ impl Client {
         edit: GroupEdit,
         time: Timestamp,
     ) -> Result<GroupEdited, Failure> {
-        match self.write(Write::UpdateGroup { id, actor, edit, time }).await? {
-            Written::GroupEdited(edited) => Ok(edited),
-            other => unreachable!("{other:?} answers an edit"),
-        }
+        self.ask(Write::UpdateGroup { id, actor, edit, time }).await
     }
 
     pub async fn group(&self, id: GroupId) -> Result<Option<Group>, Failure> {
@@ -216,10 +195,7 @@ impl Client {
         others: Vec<UserId>,
         time: Timestamp,
     ) -> Result<Related, Failure> {
-        match self.write(Write::Relate { act, user, others, time }).await? {
-            Written::Related(related) => Ok(related),
-            other => unreachable!("{other:?} answers an act on others"),
-        }
+        self.ask(Write::Relate { act, user, others, time }).await
     }
 
     pub async fn friends(
@@ -310,6 +286,11 @@ impl Client {
 
     pub async fn messages(&self, channel: ChannelId, from: Place, limit: usize) -> Result<Vec<Message>, Failure> {
         self.read(move |store| store.messages(&channel, from, limit)).await
+    }
+
+    /// Sends a write whose answer is an `A`.
+    async fn ask<A: TryFrom<Written, Error = Written>>(&self, write: Write) -> Result<A, Failure> {
+        self.write(write).await.map(Written::answer)
     }
 
     async fn write(&self, write: Write) -> Result<Written, Failure> {

@@ -201,11 +201,7 @@ impl Answering {
         }
         match (asker, self.receipts) {
             (Asker::Shard(_, ticket), Some(receipts)) => {
-                let receipt = written.map(|written| match written {
-                    Written::Receipt(receipt) => receipt,
-                    other => unreachable!("{other:?} answers a shard"),
-                });
-                send_receipt(&receipts, (ticket, receipt.map_err(as_store_failure)));
+                send_receipt(&receipts, (ticket, written.map(Written::answer).map_err(as_store_failure)));
             }
             (Asker::Shard(..), None) => unreachable!("a shard has a queue for its receipts"),
             // A handler that has gone away needs no answer.

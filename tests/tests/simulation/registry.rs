@@ -10,6 +10,7 @@ use engine::social::friend::{FriendAct, FriendState};
 use engine::social::notification::Notice;
 use storage::account::{Account, Credential, CredentialKind, Registration};
 use storage::bridge::look_up;
+use storage::friend::Related;
 use storage::group::Group;
 use storage::memory::Memory;
 use storage::{Place, Store, Write, Written};
@@ -126,10 +127,7 @@ impl Registry {
     /// Carries out a friend act that concerns no channel. Such acts do not go through a channel's owner, and are done
     /// at once.
     pub fn relate(&mut self, act: FriendAct, user: UserId, other: UserId, time: Timestamp) -> Vec<Notice> {
-        match self.write(Write::Relate { act, user, others: vec![other], time }) {
-            Written::Related(related) => related.notices,
-            written => panic!("{written:?} answers a relation"),
-        }
+        self.write(Write::Relate { act, user, others: vec![other], time }).answer::<Related>().notices
     }
 
     fn write(&mut self, write: Write) -> Written {
@@ -156,9 +154,7 @@ impl Registry {
         if !request.is_write() {
             return look_up(&self.memory, &request).expect("memory can be read");
         }
-        let Written::Receipt(receipt) = self.write(Write::Request(request.clone())) else {
-            panic!("a request has a receipt")
-        };
+        let receipt: StoreReceipt = self.write(Write::Request(request.clone())).answer();
         match (request, &receipt) {
             (StoreRequest::Insert(message), _) => self.trace_message(message),
             (StoreRequest::ChangeGroup { change, .. }, StoreReceipt::GroupChanged(Ok(outcome))) => {

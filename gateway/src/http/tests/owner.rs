@@ -42,10 +42,7 @@ fn failed(receipt: Option<StoreReceipt>) -> ChannelAnswer {
 }
 
 fn commit(store: &dyn Store, request: StoreRequest) -> Option<StoreReceipt> {
-    match store.commit(&[Write::Request(request)]).ok()?.pop()?.ok()? {
-        Written::Receipt(receipt) => Some(receipt),
-        other => panic!("{other:?} answers no request of an owner"),
-    }
+    store.commit(&[Write::Request(request)]).ok()?.pop()?.ok().map(Written::answer)
 }
 
 /// Positions after the last message of the channel.

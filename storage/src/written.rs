@@ -1,0 +1,51 @@
+//! The results of writes, and how their askers take them.
+
+use engine::persist::StoreReceipt;
+
+use crate::account::{Changed, Linked, Registered, Unlinked};
+use crate::friend::Related;
+use crate::group::{GroupCreated, GroupEdited};
+
+/// The result of one write.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum Written {
+    /// The answer to a channel owner's request.
+    Receipt(StoreReceipt),
+    Registered(Registered),
+    Changed(Changed),
+    Linked(Linked),
+    Unlinked(Unlinked),
+    /// Whether the account existed.
+    AccountDeleted(bool),
+    GroupCreated(GroupCreated),
+    GroupEdited(GroupEdited),
+    Related(Related),
+    /// The write is done and has no result to report.
+    Done,
+}
+
+impl Written {
+    /// The answer, for a caller that knows from its write which type the answer has.
+    pub fn answer<A: TryFrom<Self, Error = Self>>(self) -> A {
+        A::try_from(self).unwrap_or_else(|other| unreachable!("{other:?} answers another kind of write"))
+    }
+}
+
+/// For each variant with an answer: takes the answer out, or gives back another variant.
+macro_rules! answers {
+    ($($variant:ident($answer:ty)),+) => {$(
+        impl TryFrom<Written> for $answer {
+            type Error = Written;
+
+            fn try_from(written: Written) -> Result<Self, Written> {
+                match written {
+                    Written::$variant(answer) => Ok(answer),
+                    other => Err(other),
+                }
+            }
+        }
+    )+};
+}
+
+answers!(Receipt(StoreReceipt), Registered(Registered), Changed(Changed), Linked(Linked), Unlinked(Unlinked));
+answers!(AccountDeleted(bool), GroupCreated(GroupCreated), GroupEdited(GroupEdited), Related(Related));
