@@ -12,7 +12,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use engine::id::{GroupId, UserId};
 use engine::persist::{Admission, StoreRequest};
-use engine::social::group::GroupAct;
+use engine::social::group::{GroupAct, GroupChange};
 use storage::Write;
 use storage::account::Credential;
 use tokio::sync::{RwLock, Semaphore};
@@ -62,14 +62,7 @@ pub fn footprint(write: &Write) -> Footprint {
             These(others.iter().chain([user]).map(|&user| Subject::User(user)).collect())
         }
         Write::Revoke(_) | Write::ForgetRevocations { .. } => These(vec![Subject::Revocations]),
-        Write::Request(StoreRequest::ChangeGroup { change, .. }) => match change.act {
-            // The end of a group releases its name.
-            GroupAct::Delete | GroupAct::Leave | GroupAct::Depart => Anything,
-            _ => {
-                let users = change.act.named().iter().chain([&change.actor]).map(|&user| Subject::User(user));
-                These(users.chain([Subject::Group(change.group)]).collect())
-            }
-        },
+        Write::Request(StoreRequest::ChangeGroup { change, .. }) => of_group_change(change),
         Write::Request(StoreRequest::Block { user, other, .. }) => These(pair(*user, *other)),
         Write::Request(request @ StoreRequest::Admit(Admission::Direct { user, other, .. })) => {
             if request.is_write() {
@@ -86,6 +79,18 @@ pub fn footprint(write: &Write) -> Footprint {
             Question(ids.iter().map(|&user| Subject::User(user)).chain(names).collect())
         }
         Write::Request(_) => These(Vec::new()),
+    }
+}
+
+/// The subjects whose rows a change of a group's members changes.
+pub fn of_group_change(change: &GroupChange) -> Footprint {
+    match change.act {
+        // The end of a group releases its name.
+        GroupAct::Delete | GroupAct::Leave | GroupAct::Depart => Footprint::Anything,
+        _ => {
+            let users = change.act.named().iter().chain([&change.actor]).map(|&user| Subject::User(user));
+            Footprint::These(users.chain([Subject::Group(change.group)]).collect())
+        }
     }
 }
 

@@ -8,11 +8,11 @@ use engine::persist::StoreRequest;
 use storage::{Answer, Failure, Write};
 use tokio::sync::{OwnedSemaphorePermit, mpsc};
 
-use crate::change_scheduler::footprint;
+use crate::change_scheduler::{footprint, of_group_change};
 use crate::channel::Channel;
 use crate::cluster_store::{ClusterStore, WAITING_MAX, WRITES_MAX, Waiting};
 use crate::link::{Link, WRITE_PATIENCE};
-use crate::queue::Job;
+use crate::queue::{Job, LaneRequest};
 
 impl ClusterStore {
     /// A store that takes writes.
@@ -67,17 +67,45 @@ impl ClusterStore {
             answer(done);
             drop(room);
         });
-        match lane_of(&write) {
-            Some(channel) => {
-                let changes = matches!(write, Write::Request(StoreRequest::ChangeGroup { .. }));
-                let turn = changes.then(|| self.change_scheduler.turn(footprint(&write)));
-                idle.extend(self.enter_lane(&channel, Job { write, answer, deadline, turn }));
-            }
-            None => {
-                let turn = self.change_scheduler.turn(footprint(&write));
-                self.begin_change(write, answer, deadline, turn);
-            }
+        match write {
+            Write::Request(request) => self.admit_request(request, answer, deadline, idle),
+            write => self.admit_change(write, answer, deadline),
         }
+    }
+
+    /// Puts a request into its channel's lane, or to the other changes.
+    fn admit_request(
+        self: &Arc<Self>,
+        request: StoreRequest,
+        answer: Answer,
+        deadline: Instant,
+        idle: &mut Vec<Arc<Channel>>,
+    ) {
+        let (channel, request) = match request {
+            StoreRequest::Insert(message) => {
+                let channel = message.channel.clone();
+                return idle.extend(self.enter_lane(&channel, Job::Insert(message, answer, deadline)));
+            }
+            StoreRequest::ChangeGroup { ref change, .. } => {
+                let (channel, turn) =
+                    (ChannelId::group(change.group), self.change_scheduler.turn(of_group_change(change)));
+                return idle.extend(self.enter_lane(&channel, Job::Change(request, turn, answer, deadline)));
+            }
+            StoreRequest::Admit(_) | StoreRequest::Block { .. } | StoreRequest::Users { .. } => {
+                return self.admit_change(Write::Request(request), answer, deadline);
+            }
+            StoreRequest::Update(update) => (update.channel.clone(), LaneRequest::Update(update)),
+            StoreRequest::Remove { channel, id, sender } => (channel, LaneRequest::Remove { id, sender }),
+            StoreRequest::Purge { channel, sender, ids } => (channel, LaneRequest::Purge { sender, ids }),
+            StoreRequest::Head { channel } => (channel, LaneRequest::Head),
+            StoreRequest::Newest { channel, limit } => (channel, LaneRequest::Newest { limit }),
+        };
+        idle.extend(self.enter_lane(&channel, Job::Request(request, answer, deadline)));
+    }
+
+    fn admit_change(self: &Arc<Self>, write: Write, answer: Answer, deadline: Instant) {
+        let turn = self.change_scheduler.turn(footprint(&write));
+        self.begin_change(write, answer, deadline, turn);
     }
 
     /// Waits until everything that was taken is answered.
@@ -104,21 +132,6 @@ async fn let_in(store: Weak<ClusterStore>, mut waiting: mpsc::Receiver<Waiting>)
             _ => answer(Err(Failure::Passing("the database has had too much to do for too long".into()))),
         }
         drop(place);
-    }
-}
-
-/// The channel whose lane a write belongs to; `None` if it goes to the change scheduler.
-fn lane_of(write: &Write) -> Option<ChannelId> {
-    let Write::Request(request) = write else { return None };
-    match request {
-        StoreRequest::Insert(message) => Some(message.channel.clone()),
-        StoreRequest::Update(update) => Some(update.channel.clone()),
-        StoreRequest::Remove { channel, .. }
-        | StoreRequest::Purge { channel, .. }
-        | StoreRequest::Head { channel }
-        | StoreRequest::Newest { channel, .. } => Some(channel.clone()),
-        StoreRequest::ChangeGroup { change, .. } => Some(ChannelId::group(change.group)),
-        StoreRequest::Admit(_) | StoreRequest::Block { .. } | StoreRequest::Users { .. } => None,
     }
 }
 

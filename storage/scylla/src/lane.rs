@@ -19,16 +19,17 @@ use engine::id::{ChannelId, MessageId, UserId};
 use engine::message::Message;
 use engine::persist::{StoreReceipt, StoreRequest, UpdateMessage};
 use scylla::statement::batch::BatchType;
-use storage::{Answer, Failure, Write, Written};
+use storage::{Answer, Failure, Place, Write, Written};
 use tokio::task::JoinSet;
 
+use crate::change_scheduler::Turn;
 use crate::channel::{Channel, Home, bounds_of, bytes_of, message_row, place_of};
 use crate::cluster_store::ClusterStore;
 use crate::decode::StoredMessage;
 use crate::link::{LOOK_PATIENCE, Mutation, UNDO_PATIENCE, by, in_time};
 use crate::mutations::{author_row, delete_message};
 use crate::outcome::Missed;
-use crate::queue::Job;
+use crate::queue::{Job, LaneRequest};
 use crate::statements::{Statement, big, id, int, text};
 
 /// Rows and bytes of one batch: a mutation well below half a segment of any server's commit log.
@@ -46,7 +47,8 @@ const PURGE_LOOKUPS: usize = 32;
 /// The lane's next step.
 enum Next {
     Messages(Vec<(Message, Answer, Instant)>),
-    Job(Job),
+    Request(LaneRequest, Answer, Instant),
+    Change(StoreRequest, Turn, Answer, Instant),
     /// Wait until a batch is answered, or the next one is full.
     Wait,
     Nothing,
@@ -84,9 +86,13 @@ impl ClusterStore {
                     left = Instant::now();
                     self.insert(&channel, messages, &mut under_way).await;
                 }
-                Next::Job(job) => {
+                Next::Request(request, answer, deadline) => {
                     while under_way.join_next().await.is_some() {}
-                    self.do_job(&channel, job).await;
+                    self.do_request(&channel, request, answer, deadline).await;
+                }
+                Next::Change(change, turn, answer, deadline) => {
+                    while under_way.join_next().await.is_some() {}
+                    self.change_in_lane(&channel, Write::Request(change), answer, deadline, turn).await;
                 }
                 Next::Wait => tokio::select! {
                     _ = under_way.join_next() => linger(&channel, left.elapsed() / LINGER_PART).await,
@@ -97,35 +103,36 @@ impl ClusterStore {
         }
     }
 
-    async fn do_job(self: &Arc<Self>, channel: &Arc<Channel>, job: Job) {
-        let Job { write, answer, deadline, turn } = job;
-        if let Some(turn) = turn {
-            return self.change_in_lane(channel, write, answer, deadline, turn).await;
-        }
+    async fn do_request(
+        self: &Arc<Self>,
+        channel: &Arc<Channel>,
+        request: LaneRequest,
+        answer: Answer,
+        deadline: Instant,
+    ) {
         let ready = in_time(deadline).and_then(|()| self.check()).and_then(|()| channel.check_settled());
-        let done = match (ready, write) {
-            (Err(failure), _) => Err(failure),
-            (Ok(()), Write::Request(StoreRequest::Update(update))) => self.update(channel, update, deadline).await,
-            (Ok(()), Write::Request(StoreRequest::Remove { id, sender, .. })) => {
-                self.remove(channel, id, sender, deadline).await
-            }
-            (Ok(()), Write::Request(StoreRequest::Purge { sender, ids, .. })) => {
-                self.purge(channel, sender, ids, deadline).await
-            }
-            (Ok(()), Write::Request(question)) => by(deadline, self.look_up_in_lane(channel, &question)).await,
-            (Ok(()), other) => unreachable!("{other:?} has no business in a channel's lane"),
+        let done = match ready {
+            Ok(()) => self.carry_out(channel, request, deadline).await,
+            Err(failure) => Err(failure),
         };
         channel.version.fetch_add(1, Ordering::AcqRel);
         answer(done.map(Written::Receipt));
     }
 
-    async fn look_up_in_lane(&self, channel: &Arc<Channel>, question: &StoreRequest) -> Result<StoreReceipt, Failure> {
-        match question {
-            StoreRequest::Head { .. } => Ok(StoreReceipt::Head(channel.known(&self.link).await?.head)),
-            StoreRequest::Newest { limit, .. } => {
-                Ok(StoreReceipt::Newest(self.page(channel, storage::Place::Newest, *limit).await?))
+    async fn carry_out(
+        self: &Arc<Self>,
+        channel: &Arc<Channel>,
+        request: LaneRequest,
+        deadline: Instant,
+    ) -> Result<StoreReceipt, Failure> {
+        match request {
+            LaneRequest::Update(update) => self.update(channel, update, deadline).await,
+            LaneRequest::Remove { id, sender } => self.remove(channel, id, sender, deadline).await,
+            LaneRequest::Purge { sender, ids } => self.purge(channel, sender, ids, deadline).await,
+            LaneRequest::Head => Ok(StoreReceipt::Head(by(deadline, channel.known(&self.link)).await?.head)),
+            LaneRequest::Newest { limit } => {
+                Ok(StoreReceipt::Newest(by(deadline, self.page(channel, Place::Newest, limit)).await?))
             }
-            other => unreachable!("{other:?} is not about one channel"),
         }
     }
 
@@ -405,28 +412,31 @@ async fn linger(channel: &Channel, duration: Duration) {
 /// nothing left and nothing in flight.
 fn next(channel: &Channel, under_way: usize) -> Next {
     let mut queue = channel.queue.lock().unwrap_or_else(PoisonError::into_inner);
-    let is_message = |job: &Job| matches!(job.write, Write::Request(StoreRequest::Insert(_)));
+    let is_message = |job: &Job| matches!(job, Job::Insert(..));
     let may_leave = under_way == 0 || (under_way < BATCHES_MAX && queue.jobs.len() >= BATCH_ROWS_MAX);
     if !may_leave && queue.jobs.front().is_none_or(is_message) {
         return Next::Wait;
     }
     let mut messages = Vec::new();
     let mut bytes = 0;
-    while queue.jobs.front().is_some_and(is_message) && messages.len() < BATCH_ROWS_MAX && bytes < BATCH_BYTES_MAX {
-        let Some(Job { write: Write::Request(StoreRequest::Insert(message)), answer, deadline, .. }) =
-            queue.jobs.pop_front()
-        else {
-            break;
-        };
-        bytes += bytes_of(&message);
-        messages.push((message, answer, deadline));
+    while messages.len() < BATCH_ROWS_MAX && bytes < BATCH_BYTES_MAX {
+        match queue.jobs.pop_front() {
+            Some(Job::Insert(message, answer, deadline)) => {
+                bytes += bytes_of(&message);
+                messages.push((message, answer, deadline));
+            }
+            Some(job) if !messages.is_empty() => {
+                queue.jobs.push_front(job);
+                break;
+            }
+            Some(Job::Request(request, answer, deadline)) => return Next::Request(request, answer, deadline),
+            Some(Job::Change(change, turn, answer, deadline)) => return Next::Change(change, turn, answer, deadline),
+            None if messages.is_empty() => {
+                queue.running = false;
+                return Next::Nothing;
+            }
+            None => break,
+        }
     }
-    if !messages.is_empty() {
-        return Next::Messages(messages);
-    }
-    if let Some(job) = queue.jobs.pop_front() {
-        return Next::Job(job);
-    }
-    queue.running = false;
-    Next::Nothing
+    Next::Messages(messages)
 }

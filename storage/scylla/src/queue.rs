@@ -3,17 +3,29 @@
 use std::collections::VecDeque;
 use std::time::Instant;
 
-use storage::{Answer, Write};
+use engine::id::{MessageId, UserId};
+use engine::message::Message;
+use engine::persist::{StoreRequest, UpdateMessage};
+use storage::Answer;
 
 use crate::change_scheduler::Turn;
 
-/// A request, and the callback for its result.
-pub struct Job {
-    pub write: Write,
-    pub answer: Answer,
-    pub deadline: Instant,
-    /// Its place in the change scheduler, if it is a group change.
-    pub turn: Option<Turn>,
+/// A job, with the callback for its result, and its deadline.
+pub enum Job {
+    /// A new message, which may share a batch with others.
+    Insert(Message, Answer, Instant),
+    Request(LaneRequest, Answer, Instant),
+    /// A group change, with its place in the change scheduler.
+    Change(StoreRequest, Turn, Answer, Instant),
+}
+
+/// A request about one channel that is done alone.
+pub enum LaneRequest {
+    Update(UpdateMessage),
+    Remove { id: MessageId, sender: UserId },
+    Purge { sender: UserId, ids: Vec<MessageId> },
+    Head,
+    Newest { limit: usize },
 }
 
 /// The jobs that wait in a lane.
