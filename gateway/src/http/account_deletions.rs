@@ -176,11 +176,8 @@ async fn purge(services: &Services, channel: &ChannelId, user: UserId, ids: Vec<
     }
     match services.channel_queries().ask(channel.clone(), ChannelQuery::Purge { sender: user, ids }).await {
         ChannelAnswer::Done => Ok(()),
-        // Repeating a purge is harmless, so both count as a temporary failure.
-        ChannelAnswer::Failed | ChannelAnswer::OutcomeUnknown => {
-            Err(Failure::Passing("the channel's owner could not do it".into()))
-        }
-        other => unreachable!("{other:?} answers no change"),
+        // Repeating a purge is harmless, so every failure of it counts as a temporary one.
+        other => Err(Failure::Passing(undone(other).message.into())),
     }
 }
 
