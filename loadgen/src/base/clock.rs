@@ -49,3 +49,11 @@ fn read(clock: ClockId) -> u64 {
 pub fn until(point_ns: u64) -> Duration {
     Duration::from_nanos(point_ns.saturating_sub(now_ns()))
 }
+
+/// Blocks this thread until that time.
+pub fn sleep_until(point_ns: u64) {
+    let wait = until(point_ns);
+    if !wait.is_zero() {
+        std::thread::sleep(wait);
+    }
+}

@@ -18,7 +18,7 @@ use crate::clients::client::{self, ClientError, Way};
 use crate::clients::connect_window::{Admitted, ConnectWindow, admit};
 use crate::clients::sign_in::FrontDoor;
 use crate::clients::socket::{self, Lost, Socket};
-use crate::clients::thread_users::ThreadUsers;
+use crate::clients::thread_users::{OTHER_USERS, Share, ThreadUsers};
 use crate::costs::recorder::Recorder;
 use crate::costs::server::ServerProbe;
 use crate::orders::idle_users::{Held, Holding, Resident};
@@ -26,31 +26,8 @@ use crate::orders::{Order, Word};
 use crate::plan::lives::ReadingMode;
 use crate::wire::Speaker;
 
-/// One thread: signs in its users, connects them, and keeps them connected.
-pub async fn live(holding: Holding, mut thread: ThreadUsers) {
-    let ThreadUsers { users, recorder, threads, .. } = &thread;
-    let mut idlers = Idlers::new(holding, users.clone(), *threads, recorder.clone());
-    while let Some(order) = thread.orders.recv().await {
-        let word = match order {
-            Order::Hold(_) => idlers.sign_in().await,
-            Order::Join => idlers.connect().await,
-            Order::Stop => idlers.count(),
-            Order::SignIn(_) | Order::Read(_) | Order::Begin { .. } | Order::Tally { .. } => {
-                Err("an order for other users".to_owned())
-            }
-        };
-        let word = word.unwrap_or_else(|what| Word::Failed { what });
-        let last = word.is_last();
-        // Sending fails only when the whole worker is ending.
-        let _ = thread.words.send(word).await;
-        if last {
-            // Idle users disconnect without a close frame, like telephones that lose the network.
-            return;
-        }
-    }
-}
-
-struct Idlers {
+/// The idle users of one thread. They disconnect without a close frame, like telephones that lose the network.
+pub struct Idlers {
     holding: Holding,
     users: Vec<u32>,
     window_max: usize,
@@ -77,13 +54,28 @@ fn resident_bytes() -> Result<u64, String> {
     resident.map_err(|error| format!("its own memory cannot be read: {error}"))
 }
 
+impl ThreadUsers for Idlers {
+    async fn obey(&mut self, order: &Order) -> Result<Option<Word>, String> {
+        match order {
+            Order::Hold(_) => self.sign_in().await.map(Some),
+            Order::Join => self.connect().await.map(Some),
+            Order::Stop => self.count().map(Some),
+            Order::SignIn(_) | Order::Read(_) | Order::Begin { .. } | Order::Tally { .. } => {
+                Err(OTHER_USERS.to_owned())
+            }
+        }
+    }
+}
+
 impl Idlers {
-    fn new(holding: Holding, users: Vec<u32>, threads: usize, recorder: Rc<Recorder>) -> Self {
+    pub fn new(holding: Holding, share: Share) -> Self {
         let target = &holding.target;
+        let window_max = share.part_of(holding.in_flight);
+        let Share { users, recorder, .. } = share;
         let hall =
             Hall { recorder: recorder.clone(), pings: Cell::new(0), frames: Cell::new(0), held: RefCell::default() };
         Self {
-            window_max: (holding.in_flight as usize).div_ceil(threads),
+            window_max,
             door: FrontDoor::new(target.server, target.sign_in, &target.server_key),
             tokens: RefCell::new(vec![Box::default(); users.len()]),
             signed_in: Vec::new(),

@@ -6,6 +6,7 @@
 
 use std::cell::{RefCell, RefMut};
 use std::ops::Range;
+use std::rc::Rc;
 use std::sync::Arc;
 
 use crate::checks::figures::Figures;
@@ -18,7 +19,7 @@ use crate::wire::{Frame, Scratch};
 /// What all crowds of a thread write into: its figures, and buffers that are reused from message to message.
 pub struct Ledger {
     pub plan: Arc<Plan>,
-    pub recorder: Recorder,
+    pub recorder: Rc<Recorder>,
     /// The buffers that reading a frame borrows while the state changes.
     pub scratch: RefCell<Scratch>,
     book: RefCell<Book>,
@@ -32,17 +33,11 @@ pub struct Book {
     pub content: String,
 }
 
-impl AsRef<Recorder> for Ledger {
-    fn as_ref(&self) -> &Recorder {
-        &self.recorder
-    }
-}
-
 impl Ledger {
-    pub fn new(plan: Arc<Plan>, gauges: Arc<Gauges>) -> Self {
+    pub fn new(plan: Arc<Plan>, recorder: Rc<Recorder>) -> Self {
         let book =
             Book { figures: Figures::default(), start_ns: 0, window: u64::MAX..u64::MAX, content: String::new() };
-        Self { plan, recorder: Recorder::new(gauges), scratch: RefCell::default(), book: RefCell::new(book) }
+        Self { plan, recorder, scratch: RefCell::default(), book: RefCell::new(book) }
     }
 
     pub fn gauges(&self) -> &Gauges {

@@ -15,3 +15,4 @@ pub mod sign_in;
 pub mod socket;
 pub mod stages;
 pub mod thread_users;
+pub mod timekeeper;

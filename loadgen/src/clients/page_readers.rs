@@ -19,7 +19,7 @@ use crate::checks::known_pages::{self, KnownPage, PageKind};
 use crate::clients::connect_window::admit;
 use crate::clients::pages::{self, Direction};
 use crate::clients::sign_in::{FrontDoor, SignInError};
-use crate::clients::thread_users::ThreadUsers;
+use crate::clients::thread_users::{OTHER_USERS, Share, ThreadUsers};
 use crate::costs::recorder::Recorder;
 use crate::orders::history_reads::{Fetched, Reading};
 use crate::orders::{Order, Word};
@@ -32,29 +32,32 @@ const READS: u64 = 40;
 /// How many reads may be queued but not started. With more, the timekeeper waits, and the wait counts as its lateness.
 const READS_IN_LINE_MAX: usize = 4_096;
 
-/// One thread: its readers sign in, read at the intended times, and wait for the reads that are still under way.
-pub async fn live(reading: Arc<Reading>, mut thread: ThreadUsers) {
-    let readers = Rc::new(Readers::new(reading, &thread));
-    let mut under_way = JoinSet::new();
-    while let Some(order) = thread.orders.recv().await {
-        let word = match order {
-            Order::Read(_) => readers.sign_in().await.unwrap_or_else(|what| Word::Failed { what }),
+/// The readers of one thread: they sign in, read at the intended times, and wait for the reads still under way.
+pub struct PageReaders {
+    readers: Rc<Readers>,
+    under_way: JoinSet<()>,
+}
+
+impl PageReaders {
+    pub fn new(reading: Arc<Reading>, share: Share) -> Self {
+        Self { readers: Rc::new(Readers::new(reading, share)), under_way: JoinSet::new() }
+    }
+}
+
+impl ThreadUsers for PageReaders {
+    async fn obey(&mut self, order: &Order) -> Result<Option<Word>, String> {
+        match order {
+            Order::Read(_) => self.readers.sign_in().await.map(Some),
             Order::Begin { start_ns } => {
-                let due = readers.begin(start_ns);
-                under_way.spawn_local(readers.clone().read_all(due));
-                continue;
+                let due = self.readers.begin(*start_ns);
+                self.under_way.spawn_local(self.readers.clone().read_all(due));
+                Ok(None)
             }
             Order::Stop => {
-                while under_way.join_next().await.is_some() {}
-                readers.count()
+                while self.under_way.join_next().await.is_some() {}
+                Ok(Some(self.readers.count()))
             }
-            _ => Word::Failed { what: "an order for other users".to_owned() },
-        };
-        let last = word.is_last();
-        // Sending fails only when the whole worker is ending.
-        let _ = thread.words.send(word).await;
-        if last {
-            return;
+            Order::SignIn(_) | Order::Hold(_) | Order::Join | Order::Tally { .. } => Err(OTHER_USERS.to_owned()),
         }
     }
 }
@@ -88,7 +91,7 @@ struct Due {
 }
 
 impl Readers {
-    fn new(reading: Arc<Reading>, thread: &ThreadUsers) -> Self {
+    fn new(reading: Arc<Reading>, share: Share) -> Self {
         let mut by_kind: HashMap<PageKind, Vec<usize>> = HashMap::new();
         for (at, page) in reading.pages.iter().enumerate() {
             by_kind.entry(page.kind).or_default().push(at);
@@ -96,10 +99,10 @@ impl Readers {
         let target = &reading.target;
         Self {
             door: FrontDoor::new(target.server, target.sign_in, &target.server_key),
-            places: Arc::new(Semaphore::new((reading.in_flight as usize).div_ceil(thread.threads))),
-            tokens: RefCell::new(vec![Rc::from(""); thread.users.len()]),
-            users: thread.users.clone(),
-            recorder: thread.recorder.clone(),
+            places: Arc::new(Semaphore::new(share.part_of(reading.in_flight))),
+            tokens: RefCell::new(vec![Rc::from(""); share.users.len()]),
+            users: share.users,
+            recorder: share.recorder,
             state: RefCell::default(),
             by_kind,
             reading,
@@ -256,10 +259,7 @@ fn keep_time(reading: &Reading, users: &[u32], start_ns: u64, due: &mpsc::Sender
                 continue;
             }
             let intended_ns = start_ns + reading.timetable.due_ns(read);
-            let wait = clock::until(intended_ns);
-            if !wait.is_zero() {
-                std::thread::sleep(wait);
-            }
+            clock::sleep_until(intended_ns);
             if due.blocking_send(Due { read, reader, intended_ns }).is_err() {
                 return;
             }

@@ -1,12 +1,8 @@
-//! The life of one thread's users, stage by stage, as the coordinator orders it: sign in, join, listen and publish,
-//! leave.
-//!
-//! Each thread runs its own single-threaded runtime. A user never moves to another thread, so the checks need no lock,
-//! and a socket's wake-up is handled on the core that reads the socket.
+//! The life of one thread's users of rooms, stage by stage, as the coordinator orders it: sign in, join, listen and
+//! publish, leave.
 
 use std::cell::{Cell, RefCell};
 use std::collections::HashMap;
-use std::os::unix::net::UnixStream;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
@@ -19,16 +15,17 @@ use tokio::task::JoinSet;
 use crate::base::clock;
 use crate::checks::check::Answers;
 use crate::checks::figures::Figures;
-use crate::clients::client::{self, ClientError, Due, SlotEar, Way};
+use crate::clients::client::{self, ClientError, SlotEar, Way};
 use crate::clients::crowd::Crowd;
 use crate::clients::history_reads;
 use crate::clients::ledger::Ledger;
 use crate::clients::member::Member;
 use crate::clients::sign_in::{FrontDoor, SignInError};
 use crate::clients::socket::{SharedSocket, Socket};
+use crate::clients::thread_users::{OTHER_USERS, Share, ThreadUsers};
+use crate::clients::timekeeper::{self, Outbox};
 use crate::costs::gauges::Gauges;
-use crate::costs::lag;
-use crate::orders::{Order, Publishes};
+use crate::orders::{Order, Publishes, Word};
 use crate::plan::run_plan::Plan;
 use crate::plan::sources::Sources;
 use crate::wire::Speaker;
@@ -41,67 +38,13 @@ const SLOWEST_PACE: Duration = Duration::from_secs(5);
 /// Close frames are only a courtesy. If a server does not accept them within this time, the client goes without.
 const LEAVING: Duration = Duration::from_secs(2);
 
-/// The queue of messages for one publisher's socket.
-pub type Outbox = mpsc::Sender<Due>;
-
-/// A thread's answer to an order.
-pub enum ThreadWord {
-    SignedIn,
-    /// With the outbox of each publisher on this thread.
-    Joined(HashMap<u32, Outbox>),
-    Answers(Publishes),
-    Figures(Box<Figures>),
-    Failed(String),
-}
-
-/// The part of an assignment that one thread handles.
-pub struct Share {
-    pub users: Vec<u32>,
-    pub in_flight: usize,
-    pub sources: Option<Sources>,
-}
-
-/// Carries out orders until the figures are counted, or until no order can come any more.
-pub async fn live(
-    plan: Arc<Plan>,
-    share: Share,
-    gauges: Arc<Gauges>,
-    stamps: UnixStream,
-    mut orders: mpsc::Receiver<Order>,
-    words: mpsc::Sender<ThreadWord>,
-) {
-    let stages = Rc::new(Stages::new(plan, share, gauges));
-    let watching = tokio::task::spawn_local(lag::watch(stamps, stages.ledger.clone()));
-    while let Some(order) = orders.recv().await {
-        let last = matches!(order, Order::Tally { .. });
-        let word = match order {
-            Order::SignIn(_) => stages.sign_in().await,
-            Order::Hold(_) | Order::Read(_) => ThreadWord::Failed("an order for other users".to_owned()),
-            Order::Join => stages.join().await,
-            Order::Begin { start_ns } => {
-                stages.ledger.begin(start_ns);
-                Stages::begin_lives(&stages, start_ns);
-                Stages::begin_reads(&stages, start_ns);
-                continue;
-            }
-            Order::Stop => ThreadWord::Answers(stages.answers()),
-            Order::Tally { .. } if watching.is_finished() => ThreadWord::Failed(lag::NOT_WATCHED.to_owned()),
-            Order::Tally { answers, clock_margin_ns } => {
-                ThreadWord::Figures(Box::new(stages.figures(&answers, clock_margin_ns)))
-            }
-        };
-        // Sending fails only when the whole worker is ending.
-        let _ = words.send(word).await;
-        if last {
-            break;
-        }
-    }
-    stages.leave().await;
-}
-
 pub struct Stages {
     plan: Arc<Plan>,
-    share: Share,
+    /// The users of this thread.
+    users: Vec<u32>,
+    /// How many of them may sign in or connect at once.
+    in_flight: usize,
+    sources: Option<Sources>,
     door: FrontDoor,
     ledger: Rc<Ledger>,
     crowds: Vec<Rc<Crowd>>,
@@ -142,42 +85,74 @@ impl Failure {
         self.first.borrow_mut().get_or_insert_with(|| format!("user {user}: {error}"));
     }
 
-    fn or(&self, word: impl FnOnce() -> ThreadWord) -> ThreadWord {
-        self.first.borrow_mut().take().map_or_else(word, ThreadWord::Failed)
+    fn or(&self, word: Word) -> Result<Word, String> {
+        self.first.borrow_mut().take().map_or(Ok(word), Err)
+    }
+}
+
+impl ThreadUsers for Rc<Stages> {
+    async fn obey(&mut self, order: &Order) -> Result<Option<Word>, String> {
+        Ok(Some(match order {
+            Order::SignIn(_) => self.sign_in().await?,
+            Order::Join => self.join().await?,
+            Order::Begin { start_ns } => {
+                Stages::begin(self, *start_ns);
+                return Ok(None);
+            }
+            Order::Stop => Word::Answers(self.answers()),
+            Order::Tally { answers, clock_margin_ns } => {
+                Word::Figures(Box::new(self.figures(answers, *clock_margin_ns)))
+            }
+            Order::Hold(_) | Order::Read(_) => return Err(OTHER_USERS.to_owned()),
+        }))
+    }
+
+    async fn leave(&mut self) {
+        let mut listeners = self.listeners.take();
+        drop(self.outboxes.take());
+        listeners.stops.iter().for_each(AbortHandle::abort);
+        let all_gone = async { while listeners.tasks.join_next().await.is_some() {} };
+        // A task that has not ended by then ends with the runtime.
+        let _ = tokio::time::timeout(LEAVING, all_gone).await;
     }
 }
 
 impl Stages {
-    fn new(plan: Arc<Plan>, share: Share, gauges: Arc<Gauges>) -> Self {
+    /// The users of one thread. `in_flight` is how many of the worker's users may sign in or connect at once.
+    pub fn new(plan: Arc<Plan>, in_flight: u32, sources: Option<Sources>, share: Share) -> Rc<Self> {
         let target = &plan.target;
-        let ledger = Rc::new(Ledger::new(plan.clone(), gauges));
+        let in_flight = share.part_of(in_flight);
+        let Share { users, recorder, .. } = share;
+        let ledger = Rc::new(Ledger::new(plan.clone(), recorder));
         // Users come in the order of their numbers, so the users of one room come together.
-        let together = share.users.chunk_by(|one, other| plan.room_of(*one) == plan.room_of(*other));
+        let together = users.chunk_by(|one, other| plan.room_of(*one) == plan.room_of(*other));
         let (mut crowds, mut members) = (Vec::new(), Vec::new());
-        for users in together {
-            let crowd = Rc::new(Crowd::new(ledger.clone(), plan.room_of(users[0]), users));
-            members.extend((0..).zip(users).map(|(member_slot, user)| CrowdMember {
+        for of_room in together {
+            let crowd = Rc::new(Crowd::new(ledger.clone(), plan.room_of(of_room[0]), of_room));
+            members.extend((0..).zip(of_room).map(|(member_slot, user)| CrowdMember {
                 user: *user,
                 crowd: crowd.clone(),
                 member_slot,
             }));
             crowds.push(crowd);
         }
-        Self {
+        Rc::new(Self {
             door: FrontDoor::new(target.server, target.sign_in, &target.server_key),
             ledger,
             crowds,
             members,
-            tokens: RefCell::new(vec![String::new(); share.users.len()]),
+            tokens: RefCell::new(vec![String::new(); users.len()]),
             listeners: RefCell::default(),
             outboxes: RefCell::default(),
             failure: Failure::default(),
             plan,
-            share,
-        }
+            users,
+            in_flight,
+            sources,
+        })
     }
 
-    async fn sign_in(&self) -> ThreadWord {
+    async fn sign_in(&self) -> Result<Word, String> {
         self.for_each_member(async |at, member| {
             let token = persistently(|| self.token(member.user)).await?;
             self.tokens.borrow_mut()[at] = token;
@@ -185,10 +160,10 @@ impl Stages {
             Ok(())
         })
         .await;
-        self.failure.or(|| ThreadWord::SignedIn)
+        self.failure.or(Word::SignedIn)
     }
 
-    async fn join(&self) -> ThreadWord {
+    async fn join(&self) -> Result<Word, String> {
         self.for_each_member(async |at, member| {
             if self.plan.conduct.is_some() && !self.plan.publishes(member.user) {
                 // A member that comes and goes joins at the time in its planned life.
@@ -201,13 +176,13 @@ impl Stages {
             Ok(())
         })
         .await;
-        self.failure.or(|| ThreadWord::Joined(self.outboxes.borrow().clone()))
+        self.failure.or(Word::Joined)
     }
 
     async fn for_each_member(&self, work: impl AsyncFn(usize, &CrowdMember) -> Result<(), ClientError>) {
         let members = futures_util::stream::iter(self.members.iter().enumerate());
         members
-            .for_each_concurrent(self.share.in_flight, async |(at, member)| {
+            .for_each_concurrent(self.in_flight, async |(at, member)| {
                 if self.failure.failed.get() {
                     return;
                 }
@@ -233,7 +208,7 @@ impl Stages {
     /// take longer: a refused token is replaced once.
     async fn connect(&self, at: usize) -> Result<Socket, ClientError> {
         let CrowdMember { user, ref crowd, member_slot } = self.members[at];
-        let source = self.share.sources.map(|sources| sources.of(user));
+        let source = self.sources.map(|sources| sources.of(user));
         let way = Way { source, reading_mode: crowd.reading_mode(member_slot) };
         let speaker = Speaker { user, room: &self.plan.rooms[self.plan.room_of(user)].entrance.room };
         let token = self.tokens.borrow()[at].clone();
@@ -266,6 +241,14 @@ impl Stages {
         let socket = SharedSocket::new(socket);
         listeners.tasks.spawn_local(client::publish(socket.clone(), crowd.clone(), user, channel_id, due));
         listeners.tasks.spawn_local(listen_only(socket, crowd, member_slot, stopped));
+    }
+
+    /// From now on the users publish, come and go, and read histories, as planned.
+    fn begin(stages: &Rc<Self>, start_ns: u64) {
+        stages.ledger.begin(start_ns);
+        timekeeper::start(stages.plan.clone(), start_ns, stages.outboxes.borrow().clone());
+        Stages::begin_lives(stages, start_ns);
+        Stages::begin_reads(stages, start_ns);
     }
 
     /// From now on, members that come and go do so.
@@ -354,7 +337,7 @@ impl Stages {
     /// The results of all users of this thread.
     fn figures(&self, answers: &HashMap<u32, Answers>, clock_margin_ns: u64) -> Figures {
         let mut figures = self.ledger.figures();
-        if self.share.users.iter().any(|user| self.plan.publishes(*user)) {
+        if self.users.iter().any(|user| self.plan.publishes(*user)) {
             figures.publishers_lag = figures.lag.clone();
             figures.threads.iter_mut().for_each(|thread| thread.publishes = true);
         }
@@ -363,15 +346,6 @@ impl Stages {
             crowd.settle(answers.get(&crowd.room()).unwrap_or(&none), clock_margin_ns, &mut figures);
         }
         figures
-    }
-
-    async fn leave(&self) {
-        let mut listeners = self.listeners.take();
-        drop(self.outboxes.take());
-        listeners.stops.iter().for_each(AbortHandle::abort);
-        let all_gone = async { while listeners.tasks.join_next().await.is_some() {} };
-        // A task that has not ended by then ends with the runtime.
-        let _ = tokio::time::timeout(LEAVING, all_gone).await;
     }
 }
 

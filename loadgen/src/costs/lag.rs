@@ -46,7 +46,7 @@ pub fn keep(mut writers: Vec<UnixStream>) {
 }
 
 /// Reads stamps as long as the thread runs.
-pub async fn watch(stamps: UnixStream, recorder: Rc<impl AsRef<Recorder>>) -> io::Result<()> {
+pub async fn watch(stamps: UnixStream, recorder: Rc<Recorder>) -> io::Result<()> {
     let mut stamps = tokio::net::UnixStream::from_std(stamps)?;
     let mut buffer = [0; STAMP_BYTES * STAMPS_AT_ONCE];
     let mut filled = 0;
@@ -59,7 +59,7 @@ pub async fn watch(stamps: UnixStream, recorder: Rc<impl AsRef<Recorder>>) -> io
         let now_ns = clock::now_ns();
         let (whole, rest) = buffer[..filled].as_chunks::<STAMP_BYTES>();
         let rest = rest.len();
-        whole.iter().for_each(|stamp| (*recorder).as_ref().stamped(u64::from_ne_bytes(*stamp), now_ns));
+        whole.iter().for_each(|stamp| recorder.stamped(u64::from_ne_bytes(*stamp), now_ns));
         buffer.copy_within(filled - rest..filled, 0);
         filled = rest;
     }

@@ -47,12 +47,6 @@ impl Account {
     }
 }
 
-impl AsRef<Recorder> for Recorder {
-    fn as_ref(&self) -> &Recorder {
-        self
-    }
-}
-
 impl Recorder {
     pub fn new(gauges: Arc<Gauges>) -> Self {
         let state = State {

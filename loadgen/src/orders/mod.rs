@@ -83,6 +83,14 @@ impl Word {
     /// The same word of two threads as one.
     pub fn and(self, other: Word) -> Word {
         match (self, other) {
+            (Word::Answers(mut sum), Word::Answers(other)) => {
+                sum.add(other);
+                Word::Answers(sum)
+            }
+            (Word::Figures(mut sum), Word::Figures(other)) => {
+                sum.add(*other);
+                Word::Figures(sum)
+            }
             (Word::Held(mut sum), Word::Held(other)) => {
                 sum.add(*other);
                 Word::Held(sum)

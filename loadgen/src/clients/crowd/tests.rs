@@ -7,6 +7,7 @@ use tokio_tungstenite::tungstenite::protocol::frame::coding::{Data, OpCode};
 use tokio_tungstenite::tungstenite::{Bytes, Utf8Bytes};
 
 use super::*;
+use crate::costs::recorder::Recorder;
 use crate::plan::actions::ActionShares;
 use crate::plan::draws::Draws;
 use crate::plan::run_plan::{OrderDemand, Plan};
@@ -116,7 +117,7 @@ struct Listeners {
 
 impl Listeners {
     fn new(plan: &Plan, compares: bool) -> Self {
-        let ledger = Rc::new(Ledger::new(plan.clone().into(), Default::default()));
+        let ledger = Rc::new(Ledger::new(plan.clone().into(), Rc::new(Recorder::new(Default::default()))));
         ledger.begin(0);
         // The measured time has passed; what arrives now must count all the same.
         ledger.book().window = 0..u64::MAX;
