@@ -8,14 +8,13 @@
 //! It reports every message that is lost, repeated or out of order, and never corrects such an error.
 
 use std::io;
-use std::net::{Ipv4Addr, SocketAddr, TcpStream};
+use std::net::{SocketAddr, TcpStream};
 use std::time::{Duration, Instant};
 
 use engine::fanout::frames::Format;
-use rustix::buffer::spare_capacity;
-use rustix::event::{Timespec, epoll};
+use rustix::event::epoll;
 use rustix::io::Errno;
-use rustix::net::{self, AddressFamily, RecvFlags, SendFlags, SocketFlags, SocketType, recv, send};
+use rustix::net::{RecvFlags, recv};
 use thiserror::Error;
 
 use crate::checker::{self, Checker};
@@ -23,15 +22,11 @@ use crate::dialect::{BARE_PUBLISHER, Dialect};
 use crate::ear::{Ear, Rare};
 use crate::frames::{self, IllegalFrame, Remainder};
 use crate::publisher::{Publisher, Schedule};
+use crate::sockets::{OPENING_MAX, Opening, connect, ready, say};
 
 /// Latencies are recorded at every k-th member, so that about this many members are sampled.
 pub const SAMPLED_MEMBERS: usize = 200;
-/// Connections that are being opened at the same time: far fewer than any listener's backlog.
-const OPENING_MAX: usize = 128;
 const OPENING_TIME_MAX: Duration = Duration::from_secs(120);
-/// Far fewer than half of the 28,000 ports that the kernel gives out by default.
-pub const PORTS_PER_ADDRESS: usize = 5000;
-const HEAD_BYTES_MAX: usize = 8 << 10;
 const BUFFER_BYTES: usize = 256 << 10;
 const EVENTS_MAX: usize = 512;
 /// The schedule is checked after this many reads: every 100 µs or so at worst.
@@ -51,7 +46,8 @@ pub enum Failure {
     OpeningTooSlow { joined: usize, asked: usize },
 }
 
-fn world(tried: &'static str) -> impl Fn(io::Error) -> Failure {
+/// Names what was tried when the world failed.
+pub fn world(tried: &'static str) -> impl Fn(io::Error) -> Failure {
     move |source| Failure::World { tried, source }
 }
 
@@ -103,8 +99,7 @@ struct Connection {
 }
 
 enum Stage {
-    /// The received part of the response head that answers the upgrade.
-    Upgrading(Vec<u8>),
+    Opening(Opening),
     Framed,
 }
 
@@ -169,6 +164,12 @@ impl Room {
         self.open_until(members)
     }
 
+    /// Lets all members join, and connects the publishers.
+    pub fn fill(&mut self) -> Result<(), Failure> {
+        self.open_until(self.shape.members)?;
+        self.appoint_publishers()
+    }
+
     /// Connects the publishers. Where publishers have to be members, makes the first members publishers.
     pub fn appoint_publishers(&mut self) -> Result<(), Failure> {
         let first = if self.dialect.publishers_are_members() { 0 } else { self.connections.len() };
@@ -207,7 +208,10 @@ impl Room {
         let stage = match head {
             Some(head) => {
                 say(&socket, &head)?;
-                Stage::Upgrading(Vec::new())
+                Stage::Opening(Opening::new(match self.formats.of(index) {
+                    Format::Json => self.dialect.member_request(),
+                    Format::Protobuf => self.dialect.member_request_in_protobuf(),
+                }))
             }
             None => {
                 let publisher = index >= self.shape.members;
@@ -224,12 +228,7 @@ impl Room {
 
     /// Reads what has arrived, and publishes what is due.
     pub fn turn(&mut self, mut schedule: Option<&mut Schedule>) -> Result<(), Failure> {
-        const AT_ONCE: Timespec = Timespec { tv_sec: 0, tv_nsec: 0 };
-        let mut events = Vec::<epoll::Event>::with_capacity(self.events_max);
-        match epoll::wait(&self.epoll, spare_capacity(&mut events), Some(&AT_ONCE)) {
-            Ok(_) | Err(Errno::INTR) => {}
-            Err(error) => return Err(world("epoll")(error.into())),
-        }
+        let events = ready(&self.epoll, self.events_max, Duration::ZERO).map_err(world("epoll"))?;
         self.count_idle(events.is_empty());
         self.publish_due(schedule.as_deref_mut())?;
         for some in events.chunks(READS_PER_PUBLISH) {
@@ -280,7 +279,11 @@ impl Room {
             };
             let now_ns = self.clock.elapsed().as_nanos() as u64;
             let bytes = &self.buffer[..kept + got];
-            if let Stage::Framed = connection.stage {
+            if let Stage::Opening(opening) = &mut connection.stage {
+                if opening.take_in(&connection.socket, bytes)? {
+                    connection.stage = Stage::Framed;
+                }
+            } else {
                 let ear = &mut self.ear;
                 connection
                     .remainder
@@ -289,8 +292,6 @@ impl Room {
                 if !self.ear.rare.is_empty() {
                     self.see_to_rare(index)?;
                 }
-            } else {
-                self.read_head(index, got)?;
             }
             if kept + got < self.buffer.len() {
                 return Ok(());
@@ -320,50 +321,6 @@ impl Room {
             }
             None => say(&self.connections[index].socket, &pong),
         }
-    }
-
-    /// Reads the head of the answer to an upgrade. No bytes may follow it, because the client has not sent a request
-    /// yet.
-    fn read_head(&mut self, index: usize, got: usize) -> Result<(), Failure> {
-        let connection = &mut self.connections[index];
-        let Stage::Upgrading(head) = &mut connection.stage else { return Ok(()) };
-        head.extend_from_slice(&self.buffer[..got]);
-        if !head.ends_with(b"\r\n\r\n") && head.len() < HEAD_BYTES_MAX {
-            return Ok(());
-        }
-        let text = String::from_utf8_lossy(head);
-        if !Dialect::is_upgrade(&text) {
-            return Err(Failure::Refused(text.into_owned()));
-        }
-        connection.stage = Stage::Framed;
-        let join = match self.formats.of(index) {
-            Format::Json => self.dialect.member_request(),
-            Format::Protobuf => self.dialect.member_request_in_protobuf(),
-        };
-        say(&connection.socket, &join)
-    }
-}
-
-/// Connects from a different local address for each few thousand connections. A connection needs a local port. Once
-/// half of one address's ports are taken, the kernel searches through thousands of them for the next one, and late
-/// members would seem slow to join.
-pub fn connect(server: SocketAddr, index: usize) -> io::Result<TcpStream> {
-    let number = u8::try_from(index / PORTS_PER_ADDRESS).map_err(io::Error::other)?;
-    if number == 0 || !server.ip().is_loopback() || server.is_ipv6() {
-        return TcpStream::connect(server);
-    }
-    let socket = net::socket_with(AddressFamily::INET, SocketType::STREAM, SocketFlags::CLOEXEC, None)?;
-    net::bind(&socket, &SocketAddr::from((Ipv4Addr::new(127, 0, number, 1), 0)))?;
-    net::connect(&socket, &server)?;
-    Ok(socket.into())
-}
-
-/// Sends a few bytes on a connection that has sent almost nothing. If they do not fit, something is wrong.
-pub fn say(socket: &TcpStream, bytes: &[u8]) -> Result<(), Failure> {
-    match send(socket, bytes, SendFlags::DONTWAIT | SendFlags::NOSIGNAL) {
-        Ok(sent) if sent == bytes.len() => Ok(()),
-        Ok(_) => Err(world("send")(io::Error::other("a request did not fit into an empty socket"))),
-        Err(error) => Err(world("send")(error.into())),
     }
 }
 

@@ -10,25 +10,27 @@ use std::time::{Duration, Instant};
 use clap::Args;
 use comfy_table::{CellAlignment, Table, presets};
 use rustix::buffer::spare_capacity;
-use rustix::event::{Timespec, epoll};
+use rustix::event::epoll;
 use rustix::io::Errno;
 use rustix::net::{RecvFlags, recv};
 use serde::Serialize;
 
+use crate::cpu;
 use crate::dialect::{Dialect, ROOM};
 use crate::frames::{self, Header};
 use crate::server::{Kind, Server};
 use crate::setting::Setting;
-use crate::{client, cpu};
+use crate::sockets::{OPENING_MAX, Opening, connect, ready, say};
 
-/// Connections that are being opened at the same time: far fewer than any listener's backlog.
-const OPENING_MAX: usize = 128;
 /// Joins in one row of the table.
 const BLOCK: usize = 1000;
 /// A crowd is told its member count once a second, so after this time every member has got it.
 const QUIET: Duration = Duration::from_secs(4);
 const JOINING_TIME_MAX: Duration = Duration::from_secs(300);
 const BUFFER_BYTES: usize = 256 << 10;
+/// A turn waits this long for events, and handles at most so many.
+const PATIENCE: Duration = Duration::from_millis(1);
+const EVENTS_MAX: usize = 512;
 
 #[derive(Args, Debug)]
 pub struct Options {
@@ -60,7 +62,7 @@ struct Outcome {
 
 struct Member {
     socket: TcpStream,
-    upgraded: bool,
+    opening: Option<Opening>,
     unread: Vec<u8>,
     presence_bytes: u64,
     count: Option<u64>,
@@ -146,23 +148,22 @@ impl Crowd {
     }
 
     fn open(&mut self) -> io::Result<()> {
-        let socket = client::connect(self.address, self.members.len())?;
+        let socket = connect(self.address, self.members.len())?;
         socket.set_nodelay(true)?;
         let data = epoll::EventData::new_u64(self.members.len() as u64);
         epoll::add(&self.epoll, &socket, data, epoll::EventFlags::IN)?;
         let head = self.dialect.upgrade_request().ok_or_else(|| io::Error::other("only Stentor has presence"))?;
-        io::Write::write_all(&mut &socket, &head)?;
-        self.members.push(Member { socket, upgraded: false, unread: Vec::new(), presence_bytes: 0, count: None });
+        say(&socket, &head).map_err(io::Error::other)?;
+        let join = format!(r#"{{"channel_join":{{"target":"{ROOM}","type":1,"persistence":false}},"cid":"j"}}"#);
+        let mut frame = Vec::new();
+        frames::put_client_frame(frames::TEXT, join.as_bytes(), &mut frame);
+        let opening = Some(Opening::new(frame));
+        self.members.push(Member { socket, opening, unread: Vec::new(), presence_bytes: 0, count: None });
         Ok(())
     }
 
     fn turn(&mut self) -> io::Result<()> {
-        let mut events = Vec::<epoll::Event>::with_capacity(512);
-        match epoll::wait(&self.epoll, spare_capacity(&mut events), Some(&Timespec { tv_sec: 0, tv_nsec: 1_000_000 })) {
-            Ok(_) | Err(Errno::INTR) => {}
-            Err(error) => return Err(error.into()),
-        }
-        for event in events {
+        for event in ready(&self.epoll, EVENTS_MAX, PATIENCE)? {
             self.read(event.data.u64() as usize)?;
         }
         Ok(())
@@ -177,14 +178,11 @@ impl Crowd {
             Err(Errno::AGAIN | Errno::INTR) => return Ok(()),
             Err(error) => return Err(error.into()),
         }
-        if !member.upgraded {
-            let Some(end) = member.unread.windows(4).position(|window| window == b"\r\n\r\n") else { return Ok(()) };
-            member.unread.drain(..end + 4);
-            member.upgraded = true;
-            let join = format!(r#"{{"channel_join":{{"target":"{ROOM}","type":1,"persistence":false}},"cid":"j"}}"#);
-            let mut frame = Vec::new();
-            frames::put_client_frame(frames::TEXT, join.as_bytes(), &mut frame);
-            io::Write::write_all(&mut &member.socket, &frame)?;
+        if let Some(opening) = &mut member.opening {
+            if opening.take_in(&member.socket, &std::mem::take(&mut member.unread)).map_err(io::Error::other)? {
+                member.opening = None;
+            }
+            return Ok(());
         }
         let mut taken = 0;
         let unread = std::mem::take(&mut member.unread);
@@ -267,7 +265,7 @@ mod tests {
         let mut member = Member {
             socket: TcpStream::connect(std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap())
                 .unwrap(),
-            upgraded: true,
+            opening: None,
             unread: Vec::new(),
             presence_bytes: 0,
             count: None,

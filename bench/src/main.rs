@@ -26,6 +26,7 @@ mod seat;
 mod server;
 mod setting;
 mod shards;
+mod sockets;
 mod store;
 mod stores;
 mod stragglers;

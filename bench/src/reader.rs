@@ -7,10 +7,11 @@ use std::io::{self, Read, Write};
 use std::net::{SocketAddr, TcpStream};
 use std::time::{Duration, Instant};
 
-use rustix::buffer::spare_capacity;
-use rustix::event::{Timespec, epoll};
+use rustix::event::epoll;
 use rustix::io::Errno;
 use rustix::net::{RecvFlags, SendFlags, recv, send};
+
+use crate::sockets;
 
 const ANSWER_TIME_MAX: Duration = Duration::from_secs(10);
 const ANSWER_BYTES_MAX: usize = 4 << 20;
@@ -124,13 +125,12 @@ fn connect(address: SocketAddr) -> io::Result<TcpStream> {
 
 /// The connections with something to read. If none becomes readable in time, that is a failure.
 fn ready(epoll: &rustix::fd::OwnedFd, connections: usize) -> io::Result<Vec<epoll::Event>> {
-    let mut events = Vec::with_capacity(connections);
-    let patience = Timespec { tv_sec: ANSWER_TIME_MAX.as_secs() as i64, tv_nsec: 0 };
-    match epoll::wait(epoll, spare_capacity(&mut events), Some(&patience)) {
-        Ok(0) => Err(io::Error::other(format!("nothing was answered for {ANSWER_TIME_MAX:?}"))),
-        Ok(_) | Err(Errno::INTR) => Ok(events),
-        Err(error) => Err(error.into()),
+    let begun = Instant::now();
+    let events = sockets::ready(epoll, connections, ANSWER_TIME_MAX)?;
+    if events.is_empty() && begun.elapsed() >= ANSWER_TIME_MAX {
+        return Err(io::Error::other(format!("nothing was answered for {ANSWER_TIME_MAX:?}")));
     }
+    Ok(events)
 }
 
 /// The lengths of head and body, once the head is complete.

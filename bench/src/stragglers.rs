@@ -20,13 +20,14 @@ use serde::Serialize;
 use thiserror::Error;
 
 use crate::checker;
-use crate::client::{Failure, PORTS_PER_ADDRESS, Room, Shape};
+use crate::client::{Failure, Room, Shape};
 use crate::companion::Companion;
 use crate::cpu;
 use crate::dialect::{Dialect, Persistence, ROOM};
 use crate::run::{self, Patience, Run};
 use crate::server::{Kind, Launch, Server};
 use crate::setting::Setting;
+use crate::sockets::PORTS_PER_ADDRESS;
 use crowd::{Answer, Manner, Order, Outcome};
 use watch::{Look, Watch};
 
@@ -204,8 +205,7 @@ impl Scene<'_> {
         let mut scene = Scene { options, launch, next_address, stragglers, quiet, room, watch, server };
         findings.empty = Some(scene.standing()?);
         scene.watch.enter("filling");
-        scene.room.admit(members)?;
-        scene.room.appoint_publishers()?;
+        scene.room.fill()?;
         // A server's first messages are slower, because it has never sent any.
         scene.warm_up()?;
         scene.measure("alone", WINDOWS, findings)?;

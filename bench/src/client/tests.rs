@@ -44,8 +44,7 @@ fn check(messages: usize, deliveries: &'static [&'static [usize]], expected: Fau
     let server = std::thread::spawn(move || serve(&listener, messages, deliveries));
     let shape = Shape { members: deliveries.len(), publishers: 1, content_bytes: CONTENT_BYTES };
     let mut room = Room::new(address, Dialect::Bare, shape).unwrap();
-    room.admit(deliveries.len()).unwrap();
-    room.appoint_publishers().unwrap();
+    room.fill().unwrap();
     let mut schedule = Schedule::new(room.now_ns(), 1e6, messages as u64);
     let sent: usize = deliveries.iter().map(|list| list.len()).sum();
     while room.ear.checker.delivered + room.ear.checker.faults.repeated_or_late < sent as u64 {

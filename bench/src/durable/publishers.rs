@@ -7,16 +7,16 @@ use std::net::{SocketAddr, TcpStream};
 use std::time::{Duration, Instant};
 
 use hdrhistogram::Histogram;
-use rustix::buffer::spare_capacity;
-use rustix::event::{Timespec, epoll};
+use rustix::event::epoll;
 use rustix::io::Errno;
 use rustix::net::{RecvFlags, SendFlags, recv, send};
 
 use super::Answers;
-use crate::client::Failure;
+use crate::client::{Failure, world};
 use crate::dialect::{ACK_PREFIX, Dialect, JOINED_PREFIX, Persistence, Publication};
 use crate::ear::empty_histogram;
 use crate::frames::{self, Remainder};
+use crate::sockets::ready;
 
 /// Requests that one publisher has in flight. For more requests in flight there are more publishers.
 pub const REQUESTS_PER_PUBLISHER: usize = 32;
@@ -109,12 +109,8 @@ impl Publishers {
     fn turn(&mut self, window: usize) -> Result<(), Failure> {
         // The thread sleeps until an acknowledgement comes, so that a server with threads on this core can use it
         // meanwhile.
-        const WAIT: Timespec = Timespec { tv_sec: 0, tv_nsec: 1_000_000 };
-        let mut events = Vec::<epoll::Event>::with_capacity(EVENTS_MAX);
-        match epoll::wait(&self.epoll, spare_capacity(&mut events), Some(&WAIT)) {
-            Ok(_) | Err(Errno::INTR) => {}
-            Err(error) => return Err(world("epoll")(error.into())),
-        }
+        const WAIT: Duration = Duration::from_millis(1);
+        let events = ready(&self.epoll, EVENTS_MAX, WAIT).map_err(world("epoll"))?;
         for event in events {
             let number = event.data.u64() as usize;
             let acks = self.read(number)?;
@@ -238,8 +234,4 @@ impl Line {
         self.pending.drain(..taken);
         Ok(())
     }
-}
-
-fn world(tried: &'static str) -> impl Fn(io::Error) -> Failure {
-    move |source| Failure::World { tried, source }
 }

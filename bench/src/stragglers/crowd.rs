@@ -12,20 +12,20 @@ use std::sync::mpsc::TryRecvError;
 use std::time::{Duration, Instant};
 
 use clap::{Args, ValueEnum};
-use rustix::buffer::spare_capacity;
-use rustix::event::{Timespec, epoll};
+use rustix::event::epoll;
 use rustix::io::Errno;
 use rustix::net::{RecvFlags, recv};
 use serde::{Deserialize, Serialize};
 
 use super::member::{Ending, Hearing, Member};
 use crate::checker::{Checker, padding};
-use crate::client::{self, PORTS_PER_ADDRESS};
 use crate::dialect::{Dialect, Persistence, upgrade_request};
+use crate::sockets::{OPENING_MAX, PORTS_PER_ADDRESS, connect, ready, say};
 use crate::{companion, cpu, frames};
 
-/// Connections that are being opened at the same time: far fewer than any listener's backlog.
-const OPENING_MAX: usize = 128;
+/// A turn waits this long for events, and handles at most so many.
+const PATIENCE: Duration = Duration::from_millis(5);
+const EVENTS_MAX: usize = 512;
 const OPENING_TIME_MAX: Duration = Duration::from_secs(120);
 const CATCHING_UP_TIME_MAX: Duration = Duration::from_secs(60);
 /// After so long without any event, everything that was sent has arrived.
@@ -193,11 +193,11 @@ impl Crowd {
 
     fn open(&mut self, options: &Options) -> io::Result<()> {
         let index = self.members.len();
-        let socket = client::connect(options.address, options.from_address * PORTS_PER_ADDRESS + index)?;
+        let socket = connect(options.address, options.from_address * PORTS_PER_ADDRESS + index)?;
         socket.set_nodelay(true)?;
         let manner = options.manners[index % options.manners.len()];
         let on_lag = if manner == Manner::Skipping { "&on_lag=skip" } else { "" };
-        client::say(&socket, &upgrade_request(&options.token, on_lag)).map_err(io::Error::other)?;
+        say(&socket, &upgrade_request(&options.token, on_lag)).map_err(io::Error::other)?;
         let (token, room) = (options.token.clone(), options.room.clone());
         let join = Dialect::Stentor { token, persistence: Persistence::Passing, room }.member_request();
         self.members.push(Member::new(socket, manner, join, options.next));
@@ -231,13 +231,7 @@ impl Crowd {
     }
 
     fn turn(&mut self) -> io::Result<()> {
-        let patience = Timespec { tv_sec: 0, tv_nsec: 5_000_000 };
-        let mut events = Vec::<epoll::Event>::with_capacity(512);
-        match epoll::wait(&self.epoll, spare_capacity(&mut events), Some(&patience)) {
-            Ok(_) | Err(Errno::INTR) => {}
-            Err(error) => return Err(error.into()),
-        }
-        for event in events {
+        for event in ready(&self.epoll, EVENTS_MAX, PATIENCE)? {
             self.read(event.data.u64() as usize, BUFFER_BYTES)?;
             self.last_read = Instant::now();
         }

@@ -4,16 +4,15 @@ use std::io;
 use std::net::TcpStream;
 
 use crate::checker::Checker;
-use crate::client;
-use crate::dialect::{Dialect, JOINED_PREFIX};
+use crate::dialect::JOINED_PREFIX;
 use crate::frames::{self, Frame, Remainder};
+use crate::sockets::{self, Opening};
 
 use super::crowd::Manner;
 
 const GAP_PREFIX: &[u8] = br#"{"channel_gap":{"#;
 const ID_NAME: &[u8] = br#""message_id":""#;
 const ID_BYTES: usize = 36;
-const HEAD_BYTES_MAX: usize = 8 << 10;
 
 /// An id as text. The ids of one room compare in the order of their messages.
 type Id = [u8; ID_BYTES];
@@ -23,8 +22,7 @@ pub struct Member {
     pub manner: Manner,
     pub ending: Option<Ending>,
     pub remainder: Remainder,
-    /// The received part of the response head to the opening, and the request to send when the head is complete.
-    opening: Option<(Vec<u8>, Vec<u8>)>,
+    opening: Option<Opening>,
     /// The counter of the next message, unless a gap was told.
     next: u32,
     last: Option<Id>,
@@ -63,7 +61,7 @@ impl Member {
             manner,
             ending: None,
             remainder: Remainder::default(),
-            opening: Some((Vec::new(), join)),
+            opening: Some(Opening::new(join)),
             next,
             last: None,
             gap: None,
@@ -80,8 +78,11 @@ impl Member {
 
     /// Handles the bytes of a read, after the bytes that were kept.
     pub fn take_in(&mut self, bytes: &[u8], checker: &mut Checker) -> io::Result<Hearing> {
-        if self.opening.is_some() {
-            return self.open(bytes).map(|()| Hearing::Nothing);
+        if let Some(opening) = &mut self.opening {
+            if opening.take_in(&self.socket, bytes).map_err(io::Error::other)? {
+                self.opening = None;
+            }
+            return Ok(Hearing::Nothing);
         }
         let mut hearing = Hearing::Nothing;
         let mut remainder = std::mem::take(&mut self.remainder);
@@ -92,21 +93,6 @@ impl Member {
         self.remainder = remainder;
         walked.map_err(io::Error::other)?;
         Ok(hearing)
-    }
-
-    fn open(&mut self, bytes: &[u8]) -> io::Result<()> {
-        let Some((head, join)) = &mut self.opening else { return Ok(()) };
-        head.extend_from_slice(bytes);
-        if !head.ends_with(b"\r\n\r\n") && head.len() < HEAD_BYTES_MAX {
-            return Ok(());
-        }
-        let text = String::from_utf8_lossy(head);
-        if !Dialect::is_upgrade(&text) {
-            return Err(io::Error::other(format!("an opening was answered with: {text}")));
-        }
-        client::say(&self.socket, join).map_err(io::Error::other)?;
-        self.opening = None;
-        Ok(())
     }
 
     fn hear(&mut self, frame: Frame<'_>, checker: &mut Checker) -> Hearing {
@@ -162,7 +148,7 @@ impl Member {
         let mut frame = Vec::new();
         frames::put_client_frame(opcode, payload, &mut frame);
         if self.ending.is_none() {
-            let _ = client::say(&self.socket, &frame);
+            let _ = sockets::say(&self.socket, &frame);
         }
     }
 }
