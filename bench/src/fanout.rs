@@ -10,13 +10,13 @@ use serde::Serialize;
 use thiserror::Error;
 
 use crate::checker;
-use crate::client::{Failure, Shape};
+use crate::client::{Failure, Formats, Shape};
 use crate::cpu;
 use crate::dialect::Persistence;
 use crate::report::Report;
 use crate::run::{self, Patience, Run};
 use crate::search::Search;
-use crate::seat::Seat;
+use crate::seat::{Filling, Offers, Seat};
 use crate::server::{Kind, Launch};
 use crate::setting::Setting;
 
@@ -206,16 +206,18 @@ fn visit(
 ) -> Result<Visit, Error> {
     let fail = |failure| Error::Measuring { kind, members, failure };
     let said = |what: &dyn Display| eprintln!("{members:>6} members · round {} · {kind:<13} · {what}", round + 1);
-    let mut seat = Seat::open(kind, options.shape(members), launch).map_err(fail)?;
-    said(&format!("{:.0} joins/s, {:.2} KiB a connection", seat.joins.all, seat.resident_bytes / 1024.0));
-    let mut visit = Visit::new(kind, members, round, &seat);
+    let (mut seat, filling) = Seat::open_measured(kind, options.shape(members), launch).map_err(fail)?;
+    said(&format!("{:.0} joins/s, {:.2} KiB a connection", filling.joins.all, filling.resident_bytes / 1024.0));
+    let mut visit = Visit::new(kind, members, round, &filling);
     let asked = |question| options.measure.contains(&question);
     if asked(Question::Last) {
         let last_us = run::one_by_one(&mut seat.room, SINGLE_MESSAGES).map_err(fail)?;
         visit.time_to_last_ms = Some(last_us.value_at_quantile(0.5) as f64 / 1e3);
         said(&format!("last member after {:.2} ms", last_us.value_at_quantile(0.5) as f64 / 1e3));
     }
-    let mut asker = Asker { seat: Some(seat), kind, members, options, launch, broken: Vec::new(), said: &said };
+    let open = || Seat::open(kind, options.shape(members), Formats::Json, launch);
+    let offers = Offers::new(open).beginning_with(seat);
+    let mut asker = Asker { offers, kind, members, options, broken: Vec::new(), said: &said };
     if asked(Question::Max) {
         visit.max = asker.most(best).map_err(fail)?;
     }
@@ -233,14 +235,12 @@ fn visit(
     Ok(visit)
 }
 
-/// Offers a server one rate after another, and restarts it after a run that broke it.
+/// Offers a server one rate after another, and keeps the reasons of the runs that it broke off.
 struct Asker<'a> {
-    /// Empty after a run that lost messages: what the room's members must see next is then unknown.
-    seat: Option<Seat>,
+    offers: Offers<'a>,
     kind: Kind,
     members: usize,
     options: &'a Options,
-    launch: &'a Launch,
     broken: Vec<String>,
     said: &'a dyn Fn(&dyn Display),
 }
@@ -248,18 +248,11 @@ struct Asker<'a> {
 impl Asker<'_> {
     /// One run. `None` when the server closed a connection or refused a request.
     fn ask(&mut self, rate: f64, patience: Patience) -> Result<Option<Run>, Failure> {
-        let duration = Duration::from_secs_f64(self.options.secs);
-        let mut seat = match self.seat.take() {
-            Some(seat) => seat,
-            None => Seat::open(self.kind, self.options.shape(self.members), self.launch)?,
-        };
-        match run::at_rate(&mut seat.room, seat.server.pid(), rate, duration, patience) {
+        match self.offers.offer(rate, Duration::from_secs_f64(self.options.secs), patience)? {
             Ok(run) => {
                 (self.said)(&line(&run));
-                self.seat = run.nothing_lost().then_some(seat);
                 Ok(Some(run))
             }
-            Err(failure @ Failure::World { .. }) => Err(failure),
             Err(failure) => {
                 (self.said)(&format!("{rate:.0} messages/s broke off: {failure}"));
                 self.broken.push(format!("at {rate:.1} messages/s: {failure}"));
@@ -271,26 +264,15 @@ impl Asker<'_> {
     /// The run with the most deliveries per second among those that the server carried.
     fn most(&mut self, near: Option<f64>) -> Result<Option<Run>, Failure> {
         let start = if self.kind == Kind::BareLoop { 1e5 } else { 1e6 };
-        let mut search = near.map_or(Search::from(start), Search::near);
-        let mut best: Option<Run> = None;
-        while let Some(rate) = search.next_rate() {
-            match self.ask(rate / self.members as f64, Patience::Limited)? {
-                Some(run) if run.carried() => {
-                    search.tell_carried(rate);
-                    let better =
-                        best.as_ref().is_none_or(|best| best.deliveries_per_second < run.deliveries_per_second);
-                    best = if better { Some(run) } else { best };
-                }
-                _ => search.tell_failed(rate),
-            }
-        }
-        Ok(best)
+        let search = near.map_or(Search::from(start), Search::near);
+        let offer = |rate| Ok(self.ask(rate / self.members as f64, Patience::Limited)?.filter(Run::carried));
+        search.most(offer, |run| run.deliveries_per_second)
     }
 }
 
 impl Visit {
-    fn new(server: Kind, members: usize, round: usize, seat: &Seat) -> Visit {
-        let (joins, resident_bytes_per_connection) = (seat.joins, seat.resident_bytes);
+    fn new(server: Kind, members: usize, round: usize, filling: &Filling) -> Visit {
+        let Filling { joins, resident_bytes: resident_bytes_per_connection } = *filling;
         let (max, beyond, at_rates, broken) = (None, None, Vec::new(), Vec::new());
         Visit {
             server,

@@ -18,14 +18,15 @@ use thiserror::Error;
 use uuid::Uuid;
 
 use crate::checker;
-use crate::client::{Failure, Formats, Room, Shape};
+use crate::client::{Failure, Formats, Shape};
 use crate::cpu;
 use crate::dialect::{ROOM, USERNAME};
 use crate::goals::{self, Bound, Goal, ratio, shown};
 use crate::report::{self, median};
-use crate::run::{self, Patience, Run};
+use crate::run::{Patience, Run};
 use crate::search::Search;
-use crate::server::{Kind, Launch, Server};
+use crate::seat::{Offers, Seat};
+use crate::server::{Kind, Launch};
 use crate::setting::Setting;
 
 /// The first rate offered to a room. The search continues from there.
@@ -113,8 +114,7 @@ pub fn run(options: &Options) -> Result<(), Error> {
             let before = all.iter().rev().find(|carried| carried.speech == speech);
             let near = before.map(|carried| carried.run.deliveries_per_second);
             let content_bytes = content_bytes(speech, options.payload);
-            let asking = Asking { options, launch: &launch, speech, content_bytes, seat: None };
-            let run = asking.most(near)?.ok_or(Error::NothingCarried(speech))?;
+            let run = most(options, &launch, speech, content_bytes, near)?.ok_or(Error::NothingCarried(speech))?;
             all.push(Carried { speech, round, content_bytes, run });
         }
     }
@@ -151,69 +151,29 @@ fn frame_bytes(format: Format, content_bytes: usize) -> usize {
     frames.of(format).bytes.len()
 }
 
-/// Offers one rate after another.
-struct Asking<'a> {
-    options: &'a Options,
-    launch: &'a Launch,
+/// The run with the most deliveries per second among those that were carried.
+fn most(
+    options: &Options,
+    launch: &Launch,
     speech: Speech,
     content_bytes: usize,
-    /// Empty after a run that lost messages or members. The server is dropped first, or it would have to handle every
-    /// member's leave.
-    seat: Option<(Server, Room)>,
-}
-
-impl Asking<'_> {
-    /// The run with the most deliveries per second among those that were carried.
-    fn most(mut self, near: Option<f64>) -> Result<Option<Run>, Error> {
-        let mut search = near.map_or(Search::from(START_DELIVERIES_PER_SECOND), Search::near);
-        let mut best: Option<Run> = None;
-        while let Some(deliveries) = search.next_rate() {
-            let run = self.offer(deliveries / self.options.members as f64)?;
-            let carried = run.filter(Run::carried);
-            let said = carried.as_ref().map_or("not carried".into(), |run| format!("p99 {:.0} ms", run.latency_p99_ms));
-            eprintln!("{:<17} · {:.2} M/s offered · {said}", self.speech.to_string(), deliveries / 1e6);
-            match carried {
-                Some(run) => {
-                    search.tell_carried(deliveries);
-                    let more = best.as_ref().is_none_or(|best| best.deliveries_per_second < run.deliveries_per_second);
-                    best = if more { Some(run) } else { best };
-                }
-                None => search.tell_failed(deliveries),
-            }
-        }
-        Ok(best)
-    }
-
-    /// One run. `None` when a member was closed or refused.
-    fn offer(&mut self, rate: f64) -> Result<Option<Run>, Error> {
-        let (server, mut room) = match self.seat.take() {
-            Some(seat) => seat,
-            None => self.open()?,
+    near: Option<f64>,
+) -> Result<Option<Run>, Failure> {
+    let shape = || Shape { members: options.members, publishers: 1, content_bytes };
+    let mut offers = Offers::new(|| Seat::open(Kind::Stentor, shape(), speech.formats(), launch));
+    let duration = Duration::from_secs_f64(options.secs);
+    let offer = |deliveries: f64| {
+        let run = offers.offer(deliveries / options.members as f64, duration, Patience::Limited)?;
+        let said = match &run {
+            Ok(run) if run.carried() => format!("p99 {:.0} ms", run.latency_p99_ms),
+            Ok(_) => "not carried".into(),
+            Err(failure) => failure.to_string(),
         };
-        let duration = Duration::from_secs_f64(self.options.secs);
-        match run::at_rate(&mut room, server.pid(), rate, duration, Patience::Limited) {
-            Ok(run) => {
-                self.seat = run.nothing_lost().then_some((server, room));
-                Ok(Some(run))
-            }
-            Err(failure @ Failure::World { .. }) => Err(failure.into()),
-            Err(failure) => {
-                eprintln!("{:<17} · {failure}", self.speech.to_string());
-                Ok(None)
-            }
-        }
-    }
-
-    fn open(&self) -> Result<(Server, Room), Error> {
-        let server = Server::start(Kind::Stentor, self.launch)?;
-        let dialect = server.dialect(Kind::Stentor, self.launch)?;
-        let shape = Shape { members: self.options.members, publishers: 1, content_bytes: self.content_bytes };
-        let mut room = Room::new(server.address, dialect, shape)?;
-        room.speak(self.speech.formats());
-        room.admit(self.options.members)?;
-        room.appoint_publishers()?;
-        Ok((server, room))
-    }
+        eprintln!("{:<17} · {:.2} M/s offered · {said}", speech.to_string(), deliveries / 1e6);
+        Ok(run.ok().filter(Run::carried))
+    };
+    let search = near.map_or(Search::from(START_DELIVERIES_PER_SECOND), Search::near);
+    search.most(offer, |run| run.deliveries_per_second)
 }
 
 fn print(options: &Options, all: &[Carried]) -> io::Result<()> {

@@ -8,14 +8,15 @@ use clap::Args;
 use serde::Serialize;
 use thiserror::Error;
 
-use crate::client::{Failure, Room, Shape};
+use crate::client::{Failure, Room, Shape, world};
 use crate::cpu;
 use crate::dialect::{Dialect, Persistence, ROOM};
 use crate::goals::{self, Bound, Goal, ratio, shown};
 use crate::publisher::Schedule;
 use crate::report;
-use crate::run::{self, Patience};
+use crate::run::{self, Patience, Run};
 use crate::search::Search;
+use crate::seat::{Offers, Seat};
 use crate::server::{Kind, Launch, Server};
 use crate::setting::Setting;
 
@@ -87,47 +88,33 @@ pub fn run(options: &Options) -> Result<(), Error> {
     print(options, most, pass_ms, &quiet, &beside)
 }
 
-fn open(server: &Server, room: &str, members: usize, options: &Options) -> Result<Room, Error> {
-    let dialect = Dialect::Stentor { token: server.token()?, persistence: Persistence::Passing, room: room.to_owned() };
+fn open(server: &Server, room: &str, members: usize, options: &Options) -> Result<Room, Failure> {
+    let token = server.token().map_err(world("sign in"))?;
+    let dialect = Dialect::Stentor { token, persistence: Persistence::Passing, room: room.to_owned() };
     let shape = Shape { members, publishers: 1, content_bytes: options.payload };
     let mut room = Room::new(server.address, dialect, shape)?;
-    room.admit(members)?;
-    room.appoint_publishers()?;
+    room.fill()?;
     room.take_in_at_once(EVENTS_AT_ONCE);
     Ok(room)
 }
 
 fn most_deliveries(options: &Options, launch: &Launch) -> Result<f64, Error> {
-    let mut search = Search::from(START_DELIVERIES_PER_SECOND);
-    let mut most: f64 = 0.0;
-    let mut seat = None;
-    while let Some(deliveries) = search.next_rate() {
-        let (server, mut room) = match seat.take() {
-            Some(seat) => seat,
-            None => {
-                let server = Server::start(Kind::Stentor, launch)?;
-                let room = open(&server, ROOM, options.members, options)?;
-                (server, room)
-            }
-        };
-        let rate = deliveries / options.members as f64;
-        let duration = Duration::from_secs_f64(options.secs);
-        match run::at_rate(&mut room, server.pid(), rate, duration, Patience::Limited) {
-            Ok(run) if run.carried() => {
-                search.tell_carried(deliveries);
-                most = most.max(run.deliveries_per_second);
-                seat = Some((server, room));
-            }
-            Ok(run) => {
-                search.tell_failed(deliveries);
-                seat = run.nothing_lost().then_some((server, room));
-            }
-            Err(failure @ Failure::World { .. }) => return Err(failure.into()),
-            Err(_) => search.tell_failed(deliveries),
-        }
-        eprintln!("{deliveries:.0} deliveries/s offered; most carried so far {most:.0}");
-    }
-    if most > 0.0 { Ok(most) } else { Err(Error::Faulty("the large room carried no rate at all".into())) }
+    let mut offers = Offers::new(|| {
+        let server = Server::start(Kind::Stentor, launch).map_err(world("start the server"))?;
+        let room = open(&server, ROOM, options.members, options)?;
+        Ok(Seat { server, room })
+    });
+    let duration = Duration::from_secs_f64(options.secs);
+    let offer = |deliveries: f64| {
+        let run = offers.offer(deliveries / options.members as f64, duration, Patience::Limited)?;
+        let carried = run.ok().filter(Run::carried);
+        let said = if carried.is_some() { "carried" } else { "not carried" };
+        eprintln!("{deliveries:.0} deliveries/s offered: {said}");
+        Ok::<_, Failure>(carried)
+    };
+    let most = Search::from(START_DELIVERIES_PER_SECOND).most(offer, |run| run.deliveries_per_second)?;
+    let nothing = || Error::Faulty("the large room carried no rate at all".into());
+    Ok(most.ok_or_else(nothing)?.deliveries_per_second)
 }
 
 /// Measures both rooms at once. One client reads them in turns.

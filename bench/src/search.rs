@@ -27,7 +27,7 @@ impl Search {
     }
 
     /// The rate to try next. `None` when the search is over.
-    pub fn next_rate(&self) -> Option<f64> {
+    fn next_rate(&self) -> Option<f64> {
         if self.runs_left == 0 {
             return None;
         }
@@ -40,12 +40,33 @@ impl Search {
         }
     }
 
-    pub fn tell_carried(&mut self, rate: f64) {
+    /// Offers one rate after another, and returns the carried run of the highest worth. `offer` returns `None` for a
+    /// rate that is not carried.
+    pub fn most<R, E>(
+        mut self,
+        mut offer: impl FnMut(f64) -> Result<Option<R>, E>,
+        worth: impl Fn(&R) -> f64,
+    ) -> Result<Option<R>, E> {
+        let mut best: Option<R> = None;
+        while let Some(rate) = self.next_rate() {
+            let Some(run) = offer(rate)? else {
+                self.tell_failed(rate);
+                continue;
+            };
+            self.tell_carried(rate);
+            if best.as_ref().is_none_or(|best| worth(best) < worth(&run)) {
+                best = Some(run);
+            }
+        }
+        Ok(best)
+    }
+
+    fn tell_carried(&mut self, rate: f64) {
         self.carried = Some(rate);
         self.count();
     }
 
-    pub fn tell_failed(&mut self, rate: f64) {
+    fn tell_failed(&mut self, rate: f64) {
         self.failed = Some(rate);
         self.count();
     }
@@ -61,17 +82,13 @@ mod tests {
     use super::*;
 
     /// Runs a search on a server that carries `capacity`. Returns the best rate and the number of runs.
-    fn find(mut search: Search, capacity: f64) -> (f64, u32) {
-        let (mut best, mut runs) = (0.0, 0);
-        while let Some(rate) = search.next_rate() {
+    fn find(search: Search, capacity: f64) -> (f64, u32) {
+        let mut runs = 0;
+        let offer = |rate| {
             runs += 1;
-            if rate <= capacity {
-                best = f64::max(best, rate);
-                search.tell_carried(rate);
-            } else {
-                search.tell_failed(rate);
-            }
-        }
+            Ok::<_, ()>((rate <= capacity).then_some(rate))
+        };
+        let best = search.most(offer, |rate| *rate).expect("no offer fails").unwrap_or_default();
         (best, runs)
     }
 

@@ -1,10 +1,10 @@
-//! A server that has just been started, with its room filled: how fast the joins were, and how much memory they took.
+//! A server with its full room: how it is opened, what filling it costs, and how one rate after another is offered to it.
 
 use std::time::{Duration, Instant};
 
-use crate::client::{Failure, Room, Shape};
+use crate::client::{Failure, Formats, Room, Shape, world};
 use crate::cpu;
-use crate::run;
+use crate::run::{self, Patience, Run};
 use crate::server::{Kind, Launch, Server};
 
 /// Joins at the beginning and at the end of filling a room, for comparison.
@@ -14,6 +14,10 @@ const JOINS_COMPARED: usize = 1000;
 pub struct Seat {
     pub server: Server,
     pub room: Room,
+}
+
+/// What filling a room of a server just started costs.
+pub struct Filling {
     pub joins: Joins,
     /// User-space memory of the server for each connection.
     pub resident_bytes: f64,
@@ -29,27 +33,79 @@ pub struct Joins {
 }
 
 impl Seat {
-    pub fn open(kind: Kind, shape: Shape, launch: &Launch) -> Result<Seat, Failure> {
-        let world = |tried| move |source| Failure::World { tried, source };
-        let server = Server::start(kind, launch).map_err(world("start the server"))?;
-        let dialect = server.dialect(kind, launch).map_err(world("sign in"))?;
+    pub fn open(kind: Kind, shape: Shape, formats: Formats, launch: &Launch) -> Result<Seat, Failure> {
+        let mut seat = Seat::start(kind, shape, launch)?;
+        seat.room.speak(formats);
+        seat.room.fill()?;
+        Ok(seat)
+    }
+
+    /// The same with members that use JSON, and what filling the room cost.
+    pub fn open_measured(kind: Kind, shape: Shape, launch: &Launch) -> Result<(Seat, Filling), Failure> {
         let members = shape.members;
-        let mut room = Room::new(server.address, dialect, shape)?;
+        let Seat { server, mut room } = Seat::start(kind, shape, launch)?;
         let resident = || cpu::resident_bytes(server.pid()).map_err(world("read the server's memory"));
         // The first member is not measured: with it the server allocates memory that it needs only once.
         room.admit(1)?;
         let resident_before = resident()?;
-        let joins = fill(&mut room, members)?;
+        let joins = fill_timed(&mut room, members)?;
         run::rest(&mut room, Duration::from_millis(200))?;
         let more = (members - 1).max(1) as f64;
         let resident_bytes = resident()?.saturating_sub(resident_before) as f64 / more;
         room.appoint_publishers()?;
-        Ok(Seat { server, room, joins, resident_bytes })
+        Ok((Seat { server, room }, Filling { joins, resident_bytes }))
+    }
+
+    /// A running server, and the room before any member has joined.
+    fn start(kind: Kind, shape: Shape, launch: &Launch) -> Result<Seat, Failure> {
+        let server = Server::start(kind, launch).map_err(world("start the server"))?;
+        let dialect = server.dialect(kind, launch).map_err(world("sign in"))?;
+        let room = Room::new(server.address, dialect, shape)?;
+        Ok(Seat { server, room })
+    }
+}
+
+/// Offers one rate after another. After a run that lost messages or members it is unknown what the members must see
+/// next, so another seat is opened.
+pub struct Offers<'a> {
+    open: Box<dyn Fn() -> Result<Seat, Failure> + 'a>,
+    seat: Option<Seat>,
+}
+
+impl<'a> Offers<'a> {
+    pub fn new(open: impl Fn() -> Result<Seat, Failure> + 'a) -> Offers<'a> {
+        Offers { open: Box::new(open), seat: None }
+    }
+
+    /// The same, with a seat that is already open.
+    pub fn beginning_with(self, seat: Seat) -> Offers<'a> {
+        Offers { seat: Some(seat), ..self }
+    }
+
+    /// One run. The inner failure is the server's: it closed a connection or refused a request.
+    pub fn offer(
+        &mut self,
+        rate: f64,
+        duration: Duration,
+        patience: Patience,
+    ) -> Result<Result<Run, Failure>, Failure> {
+        let mut seat = match self.seat.take() {
+            Some(seat) => seat,
+            None => (self.open)()?,
+        };
+        match run::at_rate(&mut seat.room, seat.server.pid(), rate, duration, patience) {
+            Ok(run) => {
+                self.seat = run.nothing_lost().then_some(seat);
+                Ok(Ok(run))
+            }
+            Err(failure @ Failure::World { .. }) => Err(failure),
+            Err(failure) => Ok(Err(failure)),
+        }
     }
 }
 
 /// Lets all other members join after the first one.
-fn fill(room: &mut Room, members: usize) -> Result<Joins, Failure> {
+fn fill_timed(room: &mut Room, members: usize) -> Result<Joins, Failure> {
     let mut admit = |from: usize, to: usize| {
         let start = Instant::now();
         room.admit(to).map(|()| ((to - from) as f64, start.elapsed().as_secs_f64()))

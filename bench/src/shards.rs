@@ -181,9 +181,8 @@ impl Asking<'_> {
     fn most(mut self, near: Option<f64>, round: usize) -> Result<Option<Figures>, Error> {
         let quiet = self.offer(QUIET_RATE * (self.clients * self.options.members) as f64, round)?;
         let Some(quiet) = quiet else { return Ok(None) };
-        let mut search = near.map_or(Search::from(START_PER_CLIENT * self.clients as f64), Search::near);
-        let mut best: Option<Figures> = None;
-        while let Some(deliveries) = search.next_rate() {
+        let search = near.map_or(Search::from(START_PER_CLIENT * self.clients as f64), Search::near);
+        let offer = |deliveries| {
             let carried = self.offer(deliveries, round)?;
             let said = match &carried {
                 Some(figures) => format!("carried, p99 {:.0} ms", figures.latency_p99_ms),
@@ -191,16 +190,9 @@ impl Asking<'_> {
             };
             let shards = self.launch.shards;
             eprintln!("round {} · {shards} shards · {:.2} M/s offered · {said}", round + 1, deliveries / 1e6);
-            match carried {
-                Some(figures) => {
-                    search.tell_carried(deliveries);
-                    let more =
-                        best.as_ref().is_none_or(|best| best.deliveries_per_second < figures.deliveries_per_second);
-                    best = if more { Some(figures) } else { best };
-                }
-                None => search.tell_failed(deliveries),
-            }
-        }
+            Ok::<_, Error>(carried)
+        };
+        let best = search.most(offer, |figures| figures.deliveries_per_second)?;
         Ok(best.map(|best| Figures { quiet_cpu_us_per_delivery: quiet.cpu_us_per_delivery, ..best }))
     }
 
@@ -340,8 +332,7 @@ fn fill(options: &Crowd) -> Result<Room, Failure> {
     let dialect = Dialect::Stentor { token, persistence: Persistence::Passing, room };
     let shape = Shape { members: options.members, publishers: 1, content_bytes: options.payload };
     let mut room = Room::new(options.address, dialect, shape)?;
-    room.admit(options.members)?;
-    room.appoint_publishers()?;
+    room.fill()?;
     Ok(room)
 }
 
