@@ -3,9 +3,10 @@
 
 use std::fs;
 use std::io;
-use std::path::Path;
 use std::time::Duration;
 
+use procfs::process::{Process, Schedstat, Status, Task, TasksIter};
+use procfs::{CpuInfo, Current, FromRead, ProcResult};
 use rustix::process::{Pid, Resource, Rlimit, Signal, getrlimit, setrlimit};
 use rustix::thread::{CpuSet, sched_getaffinity, sched_setaffinity};
 
@@ -31,13 +32,11 @@ pub fn allowed_cpus() -> io::Result<Vec<usize>> {
 /// The kernel's scheduler counts nanoseconds (`schedstat`), `stat` counts hundredths of a second. `stat` is used where
 /// the kernel was built without `schedstat`.
 pub fn cpu_time(pid: u32) -> io::Result<Duration> {
-    let threads = fs::read_dir(format!("/proc/{pid}/task"))?;
     let mut total_ns = 0;
-    for thread in threads {
-        let text = fs::read_to_string(thread?.path().join("schedstat")).unwrap_or_default();
-        match schedstat_ns(&text, Schedstat::Ran) {
-            Some(ns) => total_ns += ns,
-            None => return user_and_system_time(pid).map(|(user, system)| user + system),
+    for thread in threads(pid)? {
+        match thread.and_then(|thread| thread.schedstat()) {
+            Ok(schedstat) => total_ns += schedstat.sum_exec_runtime,
+            Err(_) => return user_and_system_time(pid).map(|(user, system)| user + system),
         }
     }
     Ok(Duration::from_nanos(total_ns))
@@ -45,98 +44,76 @@ pub fn cpu_time(pid: u32) -> io::Result<Duration> {
 
 /// User and system time of the calling thread.
 pub fn thread_time() -> io::Result<Duration> {
-    let path = "/proc/thread-self/schedstat";
-    let ran = schedstat_ns(&fs::read_to_string(path)?, Schedstat::Ran);
-    ran.map(Duration::from_nanos).ok_or_else(|| unreadable(Path::new(path)))
+    let schedstat = Schedstat::from_file("/proc/thread-self/schedstat").map_err(io::Error::other)?;
+    Ok(Duration::from_nanos(schedstat.sum_exec_runtime))
 }
 
 /// How long a process's threads were ready to run while their core ran something else. A long time means that other
 /// programs disturb the measurement. Zero where the kernel does not count it.
 pub fn time_kept_waiting(pid: u32) -> io::Result<Duration> {
-    let mut total_ns = 0;
-    for thread in fs::read_dir(format!("/proc/{pid}/task"))? {
-        let text = fs::read_to_string(thread?.path().join("schedstat")).unwrap_or_default();
-        total_ns += schedstat_ns(&text, Schedstat::Waited).unwrap_or(0);
-    }
-    Ok(Duration::from_nanos(total_ns))
+    let waited_ns = |thread: ProcResult<Task>| Some(thread.ok()?.schedstat().ok()?.run_delay);
+    Ok(Duration::from_nanos(threads(pid)?.filter_map(waited_ns).sum()))
 }
 
 /// How often the threads of a process whose names begin with `name` have gone to sleep. The number only grows while
 /// they work.
 pub fn sleeps_of_threads(pid: u32, name: &str) -> io::Result<u64> {
-    let mut found = None;
-    for thread in fs::read_dir(format!("/proc/{pid}/task"))? {
-        let text = fs::read_to_string(thread?.path().join("status")).unwrap_or_default();
-        if let Some(sleeps) = sleeps_if_named(&text, name) {
-            *found.get_or_insert(0) += sleeps;
-        }
-    }
+    let sleeps_if_named = |thread: ProcResult<Task>| {
+        let status = thread.ok()?.status().ok()?;
+        status.name.starts_with(name).then_some(status.voluntary_ctxt_switches?)
+    };
+    let found = threads(pid)?.filter_map(sleeps_if_named).reduce(|sum, sleeps| sum + sleeps);
     found.ok_or_else(|| io::Error::other(format!("the server has no thread whose name begins with {name}")))
-}
-
-fn sleeps_if_named(text: &str, name: &str) -> Option<u64> {
-    let field = |field| text.lines().find_map(|line| line.strip_prefix(field)).map(str::trim);
-    field("Name:")?.starts_with(name).then(|| field("voluntary_ctxt_switches:")?.parse().ok())?
-}
-
-/// The fields of `schedstat` that are read, by their position.
-#[derive(Clone, Copy)]
-enum Schedstat {
-    Ran = 0,
-    Waited = 1,
-}
-
-fn schedstat_ns(text: &str, field: Schedstat) -> Option<u64> {
-    text.split_whitespace().nth(field as usize)?.parse().ok()
 }
 
 /// CPU time in the program and CPU time in the kernel, in steps of a hundredth of a second.
 pub fn user_and_system_time(pid: u32) -> io::Result<(Duration, Duration)> {
-    let path = format!("/proc/{pid}/stat");
-    let (user, system) = stat_ticks(&fs::read_to_string(&path)?).ok_or_else(|| unreadable(Path::new(&path)))?;
+    let stat = process(pid)?.stat().map_err(io::Error::other)?;
     let duration = |ticks| Duration::from_secs(ticks) / rustix::param::clock_ticks_per_second() as u32;
-    Ok((duration(user), duration(system)))
-}
-
-/// `utime` and `stime`, fields 14 and 15. The second field is a name in parentheses, and the name may contain blanks
-/// and parentheses. So fields are counted from the last closing parenthesis.
-fn stat_ticks(text: &str) -> Option<(u64, u64)> {
-    let (_, behind_name) = text.rsplit_once(')')?;
-    let mut times = behind_name.split_whitespace().skip(11).map(|field| field.parse::<u64>().ok());
-    Some((times.next()??, times.next()??))
+    Ok((duration(stat.utime), duration(stat.stime)))
 }
 
 /// Bytes that a process has caused to be written to disks.
 pub fn bytes_written(pid: u32) -> io::Result<u64> {
-    let path = format!("/proc/{pid}/io");
-    io_bytes(&fs::read_to_string(&path)?, "write_bytes:").ok_or_else(|| unreadable(Path::new(&path)))
-}
-
-fn io_bytes(text: &str, name: &str) -> Option<u64> {
-    text.lines().find_map(|line| line.strip_prefix(name))?.trim().parse().ok()
+    Ok(process(pid)?.io().map_err(io::Error::other)?.write_bytes)
 }
 
 /// The user-space memory of a process that is in RAM, in bytes.
 pub fn resident_bytes(pid: u32) -> io::Result<u64> {
-    status_bytes(pid, "VmRSS:")
+    status_bytes(pid, |status| status.vmrss)
 }
 
 /// The highest value of `resident_bytes` since the process started.
 pub fn resident_bytes_peak(pid: u32) -> io::Result<u64> {
-    status_bytes(pid, "VmHWM:")
+    status_bytes(pid, |status| status.vmhwm)
 }
 
-fn status_bytes(pid: u32, name: &str) -> io::Result<u64> {
-    let path = format!("/proc/{pid}/status");
-    let text = fs::read_to_string(&path)?;
-    status_kib(&text, name).map(|kib| kib * 1024).ok_or_else(|| unreadable(Path::new(&path)))
+/// A memory size of `status`, which is there in KiB.
+fn status_bytes(pid: u32, kib: impl Fn(&Status) -> Option<u64>) -> io::Result<u64> {
+    let status = process(pid)?.status().map_err(io::Error::other)?;
+    let kib = kib(&status).ok_or_else(|| io::Error::other("a process that has ended has no memory"))?;
+    Ok(kib * 1024)
+}
+
+/// Descriptors that a process has open.
+pub fn descriptors(pid: u32) -> io::Result<usize> {
+    process(pid)?.fd_count().map_err(io::Error::other)
+}
+
+fn process(pid: u32) -> io::Result<Process> {
+    Process::new(i32::try_from(pid).map_err(io::Error::other)?).map_err(io::Error::other)
+}
+
+fn threads(pid: u32) -> io::Result<TasksIter> {
+    process(pid)?.tasks().map_err(io::Error::other)
 }
 
 /// Memory that the kernel uses for all TCP connections of this machine: bytes that were sent and not read, at both
 /// ends.
 pub fn kernel_tcp_bytes() -> io::Result<u64> {
     let path = "/proc/net/sockstat";
-    let pages = sockstat_tcp_pages(&fs::read_to_string(path)?).ok_or_else(|| unreadable(Path::new(path)))?;
+    let pages = sockstat_tcp_pages(&fs::read_to_string(path)?);
+    let pages = pages.ok_or_else(|| io::Error::other(format!("{path} is not written as expected")))?;
     Ok(pages * rustix::param::page_size() as u64)
 }
 
@@ -144,19 +121,6 @@ fn sockstat_tcp_pages(text: &str) -> Option<u64> {
     let mut words = text.lines().find_map(|line| line.strip_prefix("TCP: "))?.split_whitespace();
     words.find(|&word| word == "mem")?;
     words.next()?.parse().ok()
-}
-
-/// Descriptors that a process has open.
-pub fn descriptors(pid: u32) -> io::Result<usize> {
-    Ok(fs::read_dir(format!("/proc/{pid}/fd"))?.count())
-}
-
-fn status_kib(text: &str, name: &str) -> Option<u64> {
-    text.lines().find_map(|line| line.strip_prefix(name))?.split_whitespace().next()?.parse().ok()
-}
-
-fn unreadable(path: &Path) -> io::Error {
-    io::Error::other(format!("{} is not written as expected", path.display()))
 }
 
 /// Raises the soft descriptor limit to the hard one and returns it.
@@ -191,12 +155,11 @@ fn signal(pid: u32, signal: Signal) {
 
 /// A description of the machine in one line, for readers of the numbers.
 pub fn machine() -> String {
-    let read = |path| fs::read_to_string(path).unwrap_or_default();
-    let cpuinfo = read("/proc/cpuinfo");
-    let model = cpuinfo.lines().find_map(|line| line.strip_prefix("model name")).unwrap_or(": unknown processor");
-    let model = model.trim_start_matches([' ', '\t', ':']);
-    let cpus = cpuinfo.lines().filter(|line| line.starts_with("processor")).count();
-    format!("{model}, {cpus} cores, Linux {}", read("/proc/sys/kernel/osrelease").trim())
+    let cpus = CpuInfo::current().ok();
+    let model = cpus.as_ref().and_then(|cpus| cpus.model_name(0)).unwrap_or("unknown processor");
+    let cores = cpus.as_ref().map_or(0, CpuInfo::num_cores);
+    let kernel = fs::read_to_string("/proc/sys/kernel/osrelease").unwrap_or_default();
+    format!("{model}, {cores} cores, Linux {}", kernel.trim())
 }
 
 #[cfg(test)]
@@ -204,42 +167,16 @@ mod tests {
     use super::*;
 
     #[test]
-    fn stat_is_read_behind_any_name() {
-        let check = |text: &str, expected| assert_eq!(stat_ticks(text), expected, "{text}");
-        check("7 (a) S 1 1 1 0 -1 4194560 10 0 0 0 123 45 0 0 20 0 1 0 5", Some((123, 45)));
-        check("7 (a) b) 3) R 1 1 1 0 -1 4194560 10 0 0 0 1 2 0 0 20 0 1 0 5", Some((1, 2)));
-        check("7 (a) S 1 1", None);
-        check("", None);
-    }
-
-    #[test]
-    fn schedstat_is_read_by_place() {
-        let text = "548015 68954 4\n";
-        assert_eq!(schedstat_ns(text, Schedstat::Ran), Some(548_015));
-        assert_eq!(schedstat_ns(text, Schedstat::Waited), Some(68_954));
-        assert_eq!(schedstat_ns("", Schedstat::Ran), None);
-    }
-
-    #[test]
     fn sleeps_are_of_threads_with_the_name() {
-        let text = "Name:\tstore-read-1\nThreads:\t3\nvoluntary_ctxt_switches:\t42\nnonvoluntary_ctxt_switches:\t7\n";
-        assert_eq!(sleeps_if_named(text, "store-read-"), Some(42));
-        assert_eq!(sleeps_if_named(text, "shard-"), None);
-        assert_eq!(sleeps_if_named("", "store-read-"), None);
-    }
-
-    #[test]
-    fn written_bytes_are_read_by_name() {
-        let text = "wchar: 5\nread_bytes: 1\nwrite_bytes: 4096\ncancelled_write_bytes: 7\n";
-        assert_eq!(io_bytes(text, "write_bytes:"), Some(4096));
-        assert_eq!(io_bytes(text, "nothing:"), None);
-    }
-
-    #[test]
-    fn status_is_read_by_name() {
-        let text = "Name:\tx\nVmHWM:\t   99 kB\nVmRSS:\t    1234 kB\n";
-        assert_eq!(status_kib(text, "VmRSS:"), Some(1234));
-        assert_eq!(status_kib(text, "VmSwap:"), None);
+        let pid = std::process::id();
+        let (stop, stopped) = std::sync::mpsc::channel::<()>();
+        let sleeper = std::thread::Builder::new().name("sleeper-7".into()).spawn(move || stopped.recv()).unwrap();
+        while sleeps_of_threads(pid, "sleeper-").unwrap_or(0) == 0 {
+            std::thread::yield_now();
+        }
+        assert!(sleeps_of_threads(pid, "no such name").is_err());
+        drop(stop);
+        sleeper.join().unwrap().unwrap_err();
     }
 
     #[test]

@@ -5,6 +5,7 @@
 use std::fs;
 use std::io;
 
+use procfs::{Current, Meminfo};
 use rustix::param::page_size;
 
 /// One reading of the machine's numbers.
@@ -29,9 +30,10 @@ impl KernelReading {
             socket_buffer_bytes: socket_pages(&read("/proc/net/sockstat")?)
                 .ok_or_else(|| unreadable("net/sockstat", "TCP mem"))?
                 * page_size() as u64,
-            slab_bytes: kibibytes(&read("/proc/meminfo")?, "SUnreclaim:")
-                .ok_or_else(|| unreadable("meminfo", "SUnreclaim"))?
-                * 1024,
+            slab_bytes: Meminfo::current()
+                .map_err(io::Error::other)?
+                .s_unreclaim
+                .ok_or_else(|| unreadable("meminfo", "SUnreclaim"))?,
             data_segments: named("TcpExt:", "TCPOrigDataSent")?,
             sent_bytes: named("IpExt:", "OutOctets")?,
         })
@@ -51,11 +53,6 @@ fn socket_pages(sockstat: &str) -> Option<u64> {
     let line = sockstat.lines().find_map(|line| line.strip_prefix("TCP: "))?;
     let mut words = line.split(' ').skip_while(|word| *word != "mem");
     words.nth(1)?.parse().ok()
-}
-
-fn kibibytes(meminfo: &str, name: &str) -> Option<u64> {
-    let line = meminfo.lines().find_map(|line| line.strip_prefix(name))?;
-    line.split_whitespace().next()?.parse().ok()
 }
 
 /// One counter of a group. The group has a line of names and below it a line of values.
@@ -81,9 +78,6 @@ mod tests {
         let sockstat = "sockets: used 165\nTCP: inuse 127 orphan 0 tw 288 alloc 127 mem 85\nUDP: inuse 2 mem 9\n";
         assert_eq!(socket_pages(sockstat), Some(85));
         assert_eq!(socket_pages("UDP: inuse 2 mem 9\n"), None);
-        let meminfo = "Slab:             422600 kB\nSUnreclaim:        99 kB\n";
-        assert_eq!(kibibytes(meminfo, "SUnreclaim:"), Some(99));
-        assert_eq!(kibibytes(meminfo, "Reclaim:"), None);
         let netstat = "TcpExt: A B\nTcpExt: 1 2\nIpExt: B C\nIpExt: 3 4\n";
         for (group, name, expected) in
             [("TcpExt:", "B", Some(2)), ("IpExt:", "B", Some(3)), ("IpExt:", "A", None), ("UdpExt:", "A", None)]

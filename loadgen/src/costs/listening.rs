@@ -1,69 +1,46 @@
 //! Which process of this machine listens on a port. The kernel's table names the socket; the process that has this
 //! socket open is the one.
 
-use std::fs;
-use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket};
+use std::net::{SocketAddr, UdpSocket};
 
-/// The code of a listening socket in the kernel's tables.
-const LISTEN: &str = "0A";
+use procfs::net::{TcpNetEntry, TcpState, tcp, tcp6};
+use procfs::process::{FDTarget, Process, all_processes};
 
 /// The process that listens at this address, if it is on this machine, is the only one, and lets us read its
 /// descriptors.
 pub fn process_at(server: SocketAddr) -> Option<u32> {
     // Only an address of this machine can be bound.
     UdpSocket::bind(SocketAddr::new(server.ip(), 0)).ok()?;
-    let tables = ["/proc/net/tcp", "/proc/net/tcp6"].map(|path| fs::read_to_string(path).unwrap_or_default());
-    let inodes: Vec<String> = tables.iter().flat_map(|table| inodes_of(table, server)).collect();
-    let mut owners = processes().filter(|pid| has_open(*pid, &inodes));
+    let table = [tcp(), tcp6()].into_iter().flatten().flatten();
+    let inodes: Vec<u64> = inodes_of(table, server).collect();
+    let mut owners = all_processes().ok()?.flatten().filter(|process| has_open(process, &inodes));
     let owner = owners.next()?;
     // If several processes share the port, the costs of one would be reported as those of all.
-    owners.next().is_none().then_some(owner)
+    owners.next().is_none().then(|| owner.pid().cast_unsigned())
 }
 
 /// The inodes of the sockets that listen at this address, or at all addresses.
-fn inodes_of(table: &str, server: SocketAddr) -> impl Iterator<Item = String> {
-    table.lines().skip(1).filter_map(move |line| {
-        let fields: Vec<&str> = line.split_whitespace().collect();
-        let (local, state, inode) = (fields.get(1)?, fields.get(3)?, fields.get(9)?);
-        let (address, port) = local.split_once(':')?;
-        let listens_here = *state == LISTEN
-            && u16::from_str_radix(port, 16).ok()? == server.port()
-            && (address.bytes().all(|digit| digit == b'0') || address == written(server));
-        listens_here.then(|| (*inode).to_owned())
-    })
-}
-
-/// The address as the kernel writes it: 32-bit words in the machine's byte order.
-fn written(server: SocketAddr) -> String {
-    let words = |octets: &[u8]| {
-        octets
-            .chunks_exact(4)
-            .map(|word| format!("{:08X}", u32::from_ne_bytes([word[0], word[1], word[2], word[3]])))
-            .collect()
+fn inodes_of(table: impl Iterator<Item = TcpNetEntry>, server: SocketAddr) -> impl Iterator<Item = u64> {
+    let listens_here = move |socket: &TcpNetEntry| {
+        let local = socket.local_address;
+        socket.state == TcpState::Listen
+            && local.port() == server.port()
+            && (local.ip().is_unspecified() || local.ip() == server.ip())
     };
-    match server {
-        SocketAddr::V4(address) => words(&Ipv4Addr::octets(address.ip())),
-        SocketAddr::V6(address) => words(&Ipv6Addr::octets(address.ip())),
-    }
-}
-
-fn processes() -> impl Iterator<Item = u32> {
-    let entries = fs::read_dir("/proc").into_iter().flatten();
-    entries.filter_map(|entry| entry.ok()?.file_name().to_str()?.parse().ok())
+    table.filter(listens_here).map(|socket| socket.inode)
 }
 
 /// Whether the process has one of these sockets open. The kernel does not tell us about other users' processes.
-fn has_open(pid: u32, inodes: &[String]) -> bool {
-    let descriptors = fs::read_dir(format!("/proc/{pid}/fd")).into_iter().flatten();
-    let mut links = descriptors.filter_map(|entry| fs::read_link(entry.ok()?.path()).ok());
-    links.any(|link| {
-        let inode = link.to_str().and_then(|link| link.strip_prefix("socket:[")?.strip_suffix(']'));
-        inode.is_some_and(|inode| inodes.iter().any(|wanted| wanted == inode))
-    })
+fn has_open(process: &Process, inodes: &[u64]) -> bool {
+    let mut descriptors = process.fd().into_iter().flatten().flatten();
+    descriptors.any(|open| matches!(open.target, FDTarget::Socket(inode) if inodes.contains(&inode)))
 }
 
 #[cfg(test)]
 mod tests {
+    use procfs::FromReadSI;
+    use procfs::net::TcpNetEntries;
+
     use super::*;
 
     #[test]
@@ -89,7 +66,9 @@ mod tests {
    3: 0100007F:1CB6 0100007F:9000 01 00000000:00000000 00:00000000 00000000     0        0 444 1 x
    4: 0100007F:1CB7 00000000:0000 0A 00000000:00000000 00:00000000 00000000     0        0 555 1 x
 ";
-        let found: Vec<String> = inodes_of(table, "127.0.0.1:7350".parse().expect("an address")).collect();
-        assert_eq!(found, ["111", "222"]);
+        let TcpNetEntries(table) =
+            TcpNetEntries::from_read(table.as_bytes(), procfs::current_system_info()).expect("a table of the kernel's");
+        let found: Vec<u64> = inodes_of(table.into_iter(), "127.0.0.1:7350".parse().expect("an address")).collect();
+        assert_eq!(found, [111, 222]);
     }
 }

@@ -8,6 +8,9 @@ use std::cell::RefCell;
 use std::ops::Range;
 use std::sync::Arc;
 
+use procfs::FromRead;
+use procfs::process::Schedstat;
+
 use crate::base::clock::{self, SECOND_NS};
 use crate::checks::figures::{Figures, ThreadFigures};
 use crate::checks::latency::Latency;
@@ -135,6 +138,5 @@ impl Recorder {
 
 /// How long this thread was ready to run but had no core; `None` where the kernel does not count it.
 fn waited_for_a_core_ns() -> Option<u64> {
-    let text = std::fs::read_to_string("/proc/thread-self/schedstat").ok()?;
-    text.split_whitespace().nth(1)?.parse().ok()
+    Schedstat::from_file("/proc/thread-self/schedstat").ok().map(|schedstat| schedstat.run_delay)
 }

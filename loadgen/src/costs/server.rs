@@ -1,8 +1,9 @@
 //! The costs of the server's process, read from /proc if its pid is known.
 
-use std::fs;
 use std::io;
 
+use procfs::ProcResult;
+use procfs::process::{Process, Task};
 use rustix::param::{clock_ticks_per_second, page_size};
 use rustix::process::Pid;
 use rustix::thread::{CpuSet, sched_getaffinity};
@@ -53,70 +54,46 @@ impl ServerProbe {
 
     /// The cores on which any thread of the process may run.
     pub fn cores(self) -> io::Result<Vec<usize>> {
-        let path = format!("/proc/{}/task", self.pid);
-        let threads = fs::read_dir(&path).map_err(|error| io::Error::new(error.kind(), format!("{path}: {error}")))?;
-        let threads = threads.filter_map(|entry| entry.ok()?.file_name().to_str()?.parse().ok());
+        let threads = self.process()?.tasks().map_err(io::Error::other)?;
         // A thread that has ended meanwhile has no cores.
-        let sets: Vec<CpuSet> =
-            threads.filter_map(|thread| sched_getaffinity(Some(Pid::from_raw(thread)?)).ok()).collect();
+        let cores_of = |thread: ProcResult<Task>| sched_getaffinity(Some(Pid::from_raw(thread.ok()?.tid)?)).ok();
+        let sets: Vec<CpuSet> = threads.filter_map(cores_of).collect();
         Ok((0..CpuSet::MAX_CPU).filter(|core| sets.iter().any(|set| set.is_set(*core))).collect())
     }
 
     pub fn cpu(&self) -> io::Result<CpuTime> {
-        let stat = self.read("stat")?;
-        let ticks = cpu_ticks(&stat).ok_or_else(|| self.unreadable("stat"))?;
+        let process = self.process()?;
+        let stat = process.stat().map_err(io::Error::other)?;
         let seconds = |ticks: u64| ticks as f64 / clock_ticks_per_second() as f64;
-        let counted = CpuTime { user_secs: seconds(ticks.0), system_secs: seconds(ticks.1) };
-        Ok(counted.refined(self.living_threads_secs().unwrap_or(0.0)))
-    }
-
-    /// The CPU time of the threads that exist now, to the nanosecond; zero where the kernel does not count it.
-    fn living_threads_secs(&self) -> io::Result<f64> {
-        let threads = fs::read_dir(format!("/proc/{}/task", self.pid))?;
-        let ns_of = |thread: fs::DirEntry| {
-            let schedstat = fs::read_to_string(thread.path().join("schedstat")).ok()?;
-            schedstat.split(' ').next()?.parse::<u64>().ok()
-        };
-        Ok(threads.filter_map(|thread| ns_of(thread.ok()?)).sum::<u64>() as f64 / 1e9)
+        let counted = CpuTime { user_secs: seconds(stat.utime), system_secs: seconds(stat.stime) };
+        Ok(counted.refined(living_threads_secs(&process)))
     }
 
     pub fn resident_bytes(&self) -> io::Result<u64> {
-        let statm = self.read("statm")?;
-        let pages: Option<u64> = statm.split(' ').nth(1).and_then(|pages| pages.parse().ok());
-        Ok(pages.ok_or_else(|| self.unreadable("statm"))? * page_size() as u64)
+        let pages = self.process()?.statm().map_err(io::Error::other)?.resident;
+        Ok(pages * page_size() as u64)
     }
 
-    fn read(&self, file: &str) -> io::Result<String> {
-        let path = format!("/proc/{}/{file}", self.pid);
-        fs::read_to_string(&path).map_err(|error| io::Error::new(error.kind(), format!("{path}: {error}")))
-    }
-
-    fn unreadable(&self, file: &str) -> io::Error {
-        io::Error::new(io::ErrorKind::InvalidData, format!("/proc/{}/{file} is not as the kernel writes it", self.pid))
+    fn process(self) -> io::Result<Process> {
+        process(self.pid)
     }
 }
 
-/// User and system ticks: the 14th and 15th field, counted after the name, which may itself hold spaces and brackets.
-fn cpu_ticks(stat: &str) -> Option<(u64, u64)> {
-    let after_name = stat.rsplit_once(") ")?.1;
-    let mut fields = after_name.split(' ').skip(11).map(|field| field.parse().ok());
-    Some((fields.next()??, fields.next()??))
+/// The process with this id on this machine.
+pub fn process(pid: u32) -> io::Result<Process> {
+    let no_such = |_| io::Error::new(io::ErrorKind::NotFound, format!("/proc/{pid}: no process has such an id"));
+    Process::new(i32::try_from(pid).map_err(no_such)?).map_err(io::Error::other)
+}
+
+/// The CPU time of the threads that exist now, to the nanosecond; zero where the kernel does not count it.
+fn living_threads_secs(process: &Process) -> f64 {
+    let ns_of = |thread: ProcResult<Task>| Some(thread.ok()?.schedstat().ok()?.sum_exec_runtime);
+    process.tasks().into_iter().flatten().filter_map(ns_of).sum::<u64>() as f64 / 1e9
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn finds_the_ticks_behind_any_name() {
-        let tail = "S 1 2 3 4 -1 4194560 10 20 30 40 777 888 9 9 20 0 4 0 100";
-        for name in ["(stentor)", "(a b)", "(odd) name) x)"] {
-            assert_eq!(cpu_ticks(&format!("42 {name} {tail}")), Some((777, 888)), "{name}");
-        }
-        for broken in ["", "42 (x", "42 (x) S 1 2", "42 (x) S 1 2 3 4 5 6 7 8 9 10 a b"] {
-            assert_eq!(cpu_ticks(broken), None, "{broken}");
-        }
-    }
 
     #[test]
     fn what_is_counted_finer_is_divided_as_what_is_not() {

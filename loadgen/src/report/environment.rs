@@ -3,6 +3,7 @@
 use std::fs;
 use std::time::SystemTime;
 
+use procfs::{CpuInfo, Current, Meminfo};
 use rustix::process::{Resource, getrlimit};
 use rustix::system::uname;
 use serde::Serialize;
@@ -35,9 +36,9 @@ impl Environment {
             date: humantime::format_rfc3339_seconds(SystemTime::now()).to_string(),
             loadgen: env!("CARGO_PKG_VERSION").to_owned(),
             kernel: format!("{} {} {}", text(uname.sysname()), text(uname.release()), text(uname.machine())),
-            cpu: value_of("/proc/cpuinfo", "model name"),
+            cpu: cpu_model().unwrap_or(UNKNOWN.to_owned()),
             cores: std::thread::available_parallelism().map_or(1, std::num::NonZero::get),
-            memory: value_of("/proc/meminfo", "MemTotal"),
+            memory: Meminfo::current().map_or(UNKNOWN.to_owned(), |memory| format!("{} kB", memory.mem_total / 1024)),
             open_files_max: getrlimit(Resource::Nofile)
                 .current
                 .map_or("no limit".to_owned(), |limit| limit.to_string()),
@@ -67,11 +68,8 @@ impl Environment {
 /// Shown when the kernel does not give the value.
 const UNKNOWN: &str = "unknown";
 
-/// The value after a name and a colon, in the first line that has them.
-fn value_of(path: &str, name: &str) -> String {
-    let text = fs::read_to_string(path).unwrap_or_default();
-    let mut lines = text.lines().filter_map(|line| line.split_once(':'));
-    lines.find(|(found, _)| found.trim() == name).map_or(UNKNOWN.to_owned(), |(_, value)| value.trim().to_owned())
+fn cpu_model() -> Option<String> {
+    CpuInfo::current().ok()?.model_name(0).map(str::to_owned)
 }
 
 fn setting(name: &str) -> String {
@@ -128,6 +126,6 @@ mod tests {
         assert!(here.kernel.starts_with("Linux "), "{}", here.kernel);
         assert!(here.memory.ends_with("kB"), "{}", here.memory);
         assert!(here.date.ends_with('Z') && here.date.contains('T'), "{}", here.date);
-        assert_eq!(value_of("/proc/meminfo", "no such name"), UNKNOWN);
+        assert_eq!(setting("no such name"), UNKNOWN);
     }
 }

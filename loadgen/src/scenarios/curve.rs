@@ -12,6 +12,7 @@ use std::fs;
 use std::time::{Duration, Instant};
 
 use comfy_table::Cell;
+use procfs::process::LimitValue;
 use serde::Serialize;
 use thiserror::Error;
 
@@ -19,7 +20,7 @@ use crate::base::words;
 use crate::checks::latency::Percentiles;
 use crate::checks::latency_name::LatencyName;
 use crate::costs::listening;
-use crate::costs::server::ServerProbe;
+use crate::costs::server::{self, ServerProbe};
 use crate::options::{CurveOptions, OptionsError, RunOptions, Size};
 use crate::report::{self, Environment, KEY_SHOWN, Report};
 use crate::scenarios::room_results;
@@ -212,24 +213,21 @@ impl Course<'_> {
 
 /// How many files a process has open, sockets among them.
 fn open_files(pid: u32) -> Option<usize> {
-    Some(fs::read_dir(format!("/proc/{pid}/fd")).ok()?.count())
+    server::process(pid).ok()?.fd_count().ok()
 }
 
 /// How many connections the server's process has descriptors for.
 fn as_many_as_fit(pid: Option<u32>) -> Result<u32, CurveError> {
-    let pid = pid.ok_or(CurveError::NoLimit)?;
-    let limits = fs::read_to_string(format!("/proc/{pid}/limits")).map_err(|_| CurveError::NoLimit)?;
-    let limit = open_files_limit(&limits).ok_or(CurveError::NoLimit)?;
+    let limit = pid.and_then(open_files_limit).ok_or(CurveError::NoLimit)?;
     let room = limit.saturating_sub(SERVER_DESCRIPTORS_APART) as f64 * FILLED_PART;
     Ok((room as u32).max(1))
 }
 
 /// The soft limit of open files: this is the limit that applies.
-fn open_files_limit(limits: &str) -> Option<u64> {
-    let line = limits.lines().find_map(|line| line.strip_prefix("Max open files"))?;
-    match line.split_whitespace().next()? {
-        "unlimited" => Some(u64::MAX),
-        number => number.parse().ok(),
+fn open_files_limit(pid: u32) -> Option<u64> {
+    match server::process(pid).ok()?.limits().ok()?.max_open_files.soft_limit {
+        LimitValue::Unlimited => Some(u64::MAX),
+        LimitValue::Value(limit) => Some(limit),
     }
 }
 
@@ -408,15 +406,15 @@ impl Point {
 
 #[cfg(test)]
 mod tests {
+    use rustix::process::{Resource, getrlimit};
+
     use super::*;
 
     #[test]
     fn the_limit_that_counts_is_the_soft_one() {
-        let limits = "Limit                     Soft Limit           Hard Limit           Units     \n\
-                      Max processes             96000                96000                processes \n\
-                      Max open files            1024                 20000                files     \n";
-        assert_eq!(open_files_limit(limits), Some(1024));
-        assert_eq!(open_files_limit("Max open files            unlimited   unlimited  files\n"), Some(u64::MAX));
-        assert_eq!(open_files_limit(""), None);
+        let soft_limit = getrlimit(Resource::Nofile).current.unwrap_or(u64::MAX);
+        assert_eq!(open_files_limit(std::process::id()), Some(soft_limit));
+        // The kernel gives no process an id beyond 31 bits.
+        assert_eq!(open_files_limit(u32::MAX), None);
     }
 }
