@@ -3,11 +3,12 @@
 
 use std::io;
 use std::net::SocketAddr;
+use std::sync::Arc;
 use std::sync::mpsc::{self, RecvTimeoutError, Sender};
-use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
+use parking_lot::Mutex;
 use serde::Serialize;
 
 use crate::cpu;
@@ -89,7 +90,7 @@ impl Watch {
         let thread = std::thread::spawn(move || {
             while stopped.recv_timeout(LOOK_INTERVAL) == Err(RecvTimeoutError::Timeout) {
                 let looked = look(admin, pid);
-                let mut shared = of_thread.lock().unwrap_or_else(PoisonError::into_inner);
+                let mut shared = of_thread.lock();
                 match looked {
                     Ok(look) => {
                         let phase = shared.phase.clone();
@@ -111,12 +112,12 @@ impl Watch {
 
     /// Sets the phase that is recorded with each look from now on.
     pub fn enter(&self, phase: &str) {
-        self.lock().phase = phase.into();
+        self.shared.lock().phase = phase.into();
     }
 
     /// The looks so far.
     pub fn looks(&self) -> io::Result<Vec<Look>> {
-        let shared = self.lock();
+        let shared = self.shared.lock();
         match &shared.failed {
             Some(error) => Err(io::Error::other(format!("the server could not be looked at: {error}"))),
             None => Ok(shared.looks.clone()),
@@ -127,10 +128,6 @@ impl Watch {
     pub fn newest(&self, since: usize) -> io::Result<Option<Look>> {
         let looks = self.looks()?;
         Ok(if looks.len() > since { looks.last().cloned() } else { None })
-    }
-
-    fn lock(&self) -> std::sync::MutexGuard<'_, Shared> {
-        self.shared.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 

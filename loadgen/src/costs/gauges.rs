@@ -2,7 +2,8 @@
 //! reads them.
 
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
-use std::sync::{Mutex, PoisonError};
+
+use parking_lot::Mutex;
 
 use crate::costs::progress::Progress;
 use crate::costs::series::Second;
@@ -71,7 +72,7 @@ pub struct Closed(Mutex<Vec<Second>>);
 
 impl Closed {
     pub fn put(&self, second: Second) {
-        let mut seconds = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut seconds = self.0.lock();
         let full = seconds.len() >= CLOSED_MAX;
         match seconds.last_mut() {
             Some(last) if full => last.add(&second),
@@ -80,6 +81,6 @@ impl Closed {
     }
 
     pub fn take(&self) -> Vec<Second> {
-        std::mem::take(&mut self.0.lock().unwrap_or_else(PoisonError::into_inner))
+        std::mem::take(&mut self.0.lock())
     }
 }

@@ -5,8 +5,9 @@
 //! the coordinator as `Word::Second`; this file adds them up.
 
 use std::collections::BTreeMap;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 
+use parking_lot::Mutex;
 use serde::{Deserialize, Serialize};
 
 use crate::base::clock::{self, SECOND_NS};
@@ -165,7 +166,7 @@ impl ServerWatch {
 
     pub fn finish(self) -> Series {
         self.task.abort();
-        std::mem::take(&mut self.series.lock().unwrap_or_else(PoisonError::into_inner))
+        std::mem::take(&mut self.series.lock())
     }
 }
 
@@ -179,7 +180,7 @@ async fn watch_server(probe: ServerProbe, series: Arc<Mutex<Series>>) {
         let computed_secs = now.user_secs + now.system_secs - last.user_secs - last.system_secs;
         let server = ServerSecond { cpu_us: (computed_secs * 1e6) as u64, resident_bytes };
         let second = Second { server: Some(server), ..Second::new(at) };
-        series.lock().unwrap_or_else(PoisonError::into_inner).add(second);
+        series.lock().add(second);
         before = Ok(now);
     }
 }
