@@ -7,6 +7,8 @@ use engine::id::{ChannelId, Sequence, Timestamp, UserId};
 use engine::message::{Message, MessageCode};
 use engine::message_id::MessageIds;
 use engine::persist::StoreRequest;
+use rand_chacha::ChaCha8Rng;
+use rand_chacha::rand_core::{RngCore, SeedableRng};
 use storage::Write;
 use uuid::Uuid;
 
@@ -24,6 +26,7 @@ pub struct Author {
     written: Vec<u32>,
     padding: String,
     username: Arc<str>,
+    draws: ChaCha8Rng,
     count: u32,
 }
 
@@ -36,13 +39,14 @@ impl Author {
             written: vec![0; channels as usize],
             padding: checker::padding(content_bytes),
             username: USERNAME.into(),
+            draws: ChaCha8Rng::seed_from_u64(0),
             count: 0,
         }
     }
 
     /// The next message. Its channel is chosen pseudo-randomly, in the same way in each run.
     pub fn write(&mut self) -> Write {
-        let random = scattered(u64::from(self.count));
+        let random = self.draws.next_u64();
         let channel = (random % self.written.len() as u64) as u32;
         let sender = match self.layout {
             Layout::Hot => ((random >> 32) & 0xffff_ffff) % WRITERS_OF_HOT,
@@ -79,12 +83,9 @@ impl Author {
     }
 }
 
-/// Maps a number to another one, so that neighbours lie far apart (the finalizer of splitmix64).
+/// Maps a number to another one, so that neighbours lie far apart.
 fn scattered(number: u64) -> u64 {
-    let mut z = number.wrapping_add(0x9e37_79b9_7f4a_7c15);
-    z = (z ^ z >> 30).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-    z = (z ^ z >> 27).wrapping_mul(0x94d0_49bb_1331_11eb);
-    z ^ z >> 31
+    ChaCha8Rng::seed_from_u64(number).next_u64()
 }
 
 #[cfg(test)]

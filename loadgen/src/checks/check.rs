@@ -457,6 +457,7 @@ mod tests {
     use std::time::Duration;
 
     use super::*;
+    use crate::plan::draws::Draws;
 
     /// Twelve messages: publisher 0 sends indices 0, 2, 4 ..., publisher 1 sends 1, 3, 5 ...
     fn schedule() -> Schedule {
@@ -510,24 +511,12 @@ mod tests {
         (faults, checker.sightings(members.len() as u32))
     }
 
-    /// Draws that repeat with their seed (xorshift).
-    struct Draws(u64);
-
-    impl Draws {
-        fn below(&mut self, bound: usize) -> usize {
-            self.0 ^= self.0 << 13;
-            self.0 ^= self.0 >> 7;
-            self.0 ^= self.0 << 17;
-            (self.0 % bound as u64) as usize
-        }
-
-        /// Turns in a random order; each member has as many turns as messages.
-        fn turns(&mut self, heard: &[&[u32]]) -> Vec<usize> {
-            let mut turns: Vec<usize> =
-                (0..heard.len()).flat_map(|member| std::iter::repeat_n(member, heard[member].len())).collect();
-            (1..turns.len()).for_each(|at| turns.swap(at, self.below(at + 1)));
-            turns
-        }
+    /// Turns in a random order; each member has as many turns as messages.
+    fn turns(draws: &mut Draws, heard: &[&[u32]]) -> Vec<usize> {
+        let mut turns: Vec<usize> =
+            (0..heard.len()).flat_map(|member| std::iter::repeat_n(member, heard[member].len())).collect();
+        (1..turns.len()).for_each(|at| turns.swap(at, draws.below(at as u64 + 1) as usize));
+        turns
     }
 
     fn check(members: &[&[u32]], expected: Faults) {
@@ -597,14 +586,14 @@ mod tests {
     #[test]
     fn losses_are_never_taken_for_disorder_however_members_take_turns() {
         for seed in 1..3000 {
-            let mut draws = Draws(seed);
+            let mut draws = Draws::new(seed, 0, 0);
             let keep_some =
                 |draws: &mut Draws| ALL.iter().copied().filter(|_| draws.below(5) > 0).collect::<Vec<u32>>();
             let kept: Vec<Vec<u32>> = (0..6).map(|_| keep_some(&mut draws)).collect();
             let mut views = Vec::new();
             for members in kept.chunks(3) {
                 let heard: Vec<&[u32]> = members.iter().map(Vec::as_slice).collect();
-                let turns = draws.turns(&heard).into_iter();
+                let turns = turns(&mut draws, &heard).into_iter();
                 let (faults, view) = hear_in_turns(OrderDemand::Room, &heard, turns, &Answers::default());
                 let missing = heard.iter().map(|heard| (ALL.len() - heard.len()) as u64).sum();
                 assert_eq!(faults, Faults { missing, ..Faults::default() }, "seed {seed}");
@@ -617,13 +606,13 @@ mod tests {
     #[test]
     fn disorder_is_found_however_members_take_turns() {
         for seed in 1..3000 {
-            let mut draws = Draws(seed);
+            let mut draws = Draws::new(seed, 0, 0);
             let mut moved = ALL.to_vec();
             let (from, to) = (draws.below(12), draws.below(12));
-            let message = moved.remove(from);
-            moved.insert(to, message);
+            let message = moved.remove(from as usize);
+            moved.insert(to as usize, message);
             let heard: Vec<&[u32]> = vec![ALL, &moved, ALL];
-            let turns = draws.turns(&heard).into_iter();
+            let turns = turns(&mut draws, &heard).into_iter();
             let (faults, view) = hear_in_turns(OrderDemand::Room, &heard, turns, &Answers::default());
             let found = faults.out_of_order + reconcile(&[&view], &[]).unplaced;
             assert_eq!(found > 0, from != to, "seed {seed}: {from} to {to}");

@@ -1,25 +1,24 @@
 //! Repeatable random numbers. They are drawn from the run's seed and from their purpose, so every process draws the
 //! same numbers without communication.
 
-/// A sequence of draws (`splitmix64`, for which all seeds are equally good).
-pub struct Draws(u64);
+use rand_chacha::ChaCha8Rng;
+use rand_chacha::rand_core::{RngCore, SeedableRng};
+
+/// A sequence of draws.
+pub struct Draws(ChaCha8Rng);
 
 impl Draws {
     /// The sequence of one purpose and one number. Two such sequences are independent of each other.
     pub fn new(seed: u64, purpose: u64, number: u64) -> Self {
-        let mut mixed = Self(seed);
-        for part in [purpose, number] {
-            mixed = Self(mixed.next() ^ part);
+        let mut key = [0; 32];
+        for (part, place) in [seed, purpose, number].into_iter().zip(key.as_chunks_mut::<8>().0) {
+            *place = part.to_le_bytes();
         }
-        mixed
+        Self(ChaCha8Rng::from_seed(key))
     }
 
     pub fn next(&mut self) -> u64 {
-        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mut mixed = self.0;
-        mixed = (mixed ^ (mixed >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        mixed ^ (mixed >> 31)
+        self.0.next_u64()
     }
 
     /// Evenly from 0 up to, but not including, the bound. The bound is not 0.
