@@ -7,7 +7,6 @@ pub mod store_alone;
 use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
-use std::time::Duration;
 
 use clap::Args;
 use hdrhistogram::Histogram;
@@ -20,7 +19,7 @@ use crate::dialect::Persistence;
 use crate::goals::{self, Bound, Goal, ratio, shown};
 use crate::report;
 use crate::server::{Kind, Launch, Server};
-use crate::setting::Setting;
+use crate::setting::{Disk, Runs, Setting};
 use publishers::{Publishers, REQUESTS_PER_PUBLISHER};
 pub use store_alone::serve as serve_store_alone;
 
@@ -32,18 +31,10 @@ pub struct Options {
     /// Rooms over which the publishers are spread.
     #[arg(long, default_value_t = 64)]
     rooms: usize,
-    /// Seconds of sending in each run.
-    #[arg(long, default_value_t = 5.0)]
-    secs: f64,
-    /// Bytes of a message's content.
-    #[arg(long, default_value_t = 100)]
-    payload: usize,
-    /// Rounds; figures are medians.
-    #[arg(long, default_value_t = 3)]
-    repeat: usize,
-    /// On which disk: data directories are made here and removed. Default: beside this program.
-    #[arg(long)]
-    data_in: Option<PathBuf>,
+    #[command(flatten)]
+    runs: Runs,
+    #[command(flatten)]
+    disk: Disk,
     #[command(flatten)]
     setting: Setting,
 }
@@ -110,13 +101,11 @@ struct Pair {
 }
 
 pub fn run(options: &Options) -> Result<(), Error> {
-    if options.secs <= 0.0 || options.repeat == 0 || options.rooms == 0 || options.in_flight.contains(&0) {
-        return Err(Error::Options("--secs, --repeat, --rooms and --in-flight must be above zero".into()));
+    options.runs.check().map_err(Error::Options)?;
+    if options.rooms == 0 || options.in_flight.contains(&0) {
+        return Err(Error::Options("--rooms and --in-flight must be above zero".into()));
     }
-    let data_in = match &options.data_in {
-        Some(directory) => directory.clone(),
-        None => std::env::current_exe()?.parent().unwrap_or(Path::new(".")).to_owned(),
-    };
+    let data_in = options.disk.directory()?;
     let launch = Launch {
         store: "embedded".into(),
         persistence: Persistence::Kept,
@@ -124,14 +113,14 @@ pub fn run(options: &Options) -> Result<(), Error> {
         ..options.setting.launch_stentor(1)?
     };
     let mut pairs = Vec::new();
-    for round in 0..options.repeat {
+    for round in 0..options.runs.repeat {
         let server = Server::start(Kind::Stentor, &launch)?;
         let token = server.token()?;
         let most = options.in_flight.iter().max().map_or(1, |most| most.div_ceil(REQUESTS_PER_PUBLISHER));
-        let mut publishers = Publishers::join(server.address, &token, most, options.rooms, options.payload)?;
+        let mut publishers = Publishers::join(server.address, &token, most, options.rooms, options.runs.payload)?;
         for &in_flight in &options.in_flight {
             let cpu_before = cpu::cpu_time(server.pid())?;
-            let mut through = publishers.send_for(in_flight, Duration::from_secs_f64(options.secs))?;
+            let mut through = publishers.send_for(in_flight, options.runs.length())?;
             let spent = cpu::cpu_time(server.pid())?.saturating_sub(cpu_before);
             through.cores = spent.as_secs_f64() * through.per_second / through.messages.max(1) as f64;
             eprintln!("round {} · stentor     · {}", round + 1, line(&through));
@@ -148,8 +137,8 @@ fn store_alone(options: &Options, launch: &Launch, data_in: &Path, in_flight: us
     let directory = tempfile::TempDir::new_in(data_in)?;
     let mut command = Command::new(std::env::current_exe()?);
     command.arg("store-alone").arg("--data").arg(directory.path()).args(["--in-flight", &in_flight.to_string()]);
-    command.args(["--rooms", &options.rooms.to_string(), "--secs", &options.secs.to_string()]);
-    command.args(["--payload", &options.payload.to_string()]).stdout(Stdio::piped());
+    command.args(["--rooms", &options.rooms.to_string(), "--secs", &options.runs.secs.to_string()]);
+    command.args(["--payload", &options.runs.payload.to_string()]).stdout(Stdio::piped());
     let mut child = launch.spawn(&mut command)?;
     let mut said = String::new();
     if let Some(output) = &mut child.stdout {
@@ -164,12 +153,12 @@ fn print(options: &Options, launch: &Launch, pairs: &[Pair]) -> Result<(), Error
     println!(
         "Durable sends of {} bytes over {} rooms, {REQUESTS_PER_PUBLISHER} in flight a publisher; server and store \
          alone on cores {:?}, publishers on core {}. Medians of {} rounds of {} s.",
-        options.payload,
+        options.runs.payload,
         options.rooms,
         launch.server_cpus,
         launch.client_cpu(),
-        options.repeat,
-        options.secs
+        options.runs.repeat,
+        options.runs.secs
     );
     println!(
         "\n| in flight | acks/s | store alone/s | ÷ store | p50 ms | p99 ms | store p50 ms | store p99 ms | server's cores |"

@@ -3,13 +3,11 @@
 
 use std::fmt::Display;
 use std::io;
-use std::time::Duration;
 
 use clap::{Args, ValueEnum};
 use serde::Serialize;
 use thiserror::Error;
 
-use crate::checker;
 use crate::client::{Failure, Formats, Shape};
 use crate::cpu;
 use crate::dialect::Persistence;
@@ -18,7 +16,7 @@ use crate::run::{self, Patience, Run};
 use crate::search::Search;
 use crate::seat::{Filling, Offers, Seat};
 use crate::server::{Kind, Launch};
-use crate::setting::Setting;
+use crate::setting::{Runs, Setting};
 
 /// Single messages that are sent to a quiet room in each round.
 const SINGLE_MESSAGES: u32 = 40;
@@ -41,18 +39,11 @@ pub struct Options {
     /// Messages per second at which CPU and latency are measured.
     #[arg(long, value_delimiter = ',', default_values_t = [1.0, 10.0, 100.0, 1000.0])]
     rates: Vec<f64>,
-    /// Seconds each rate is offered.
-    #[arg(long, default_value_t = 5.0)]
-    secs: f64,
-    /// Bytes of a message's content, before JSON escapes its quotes.
-    #[arg(long, default_value_t = 100)]
-    payload: usize,
     /// Connections that publish in turn: a power of two. With more than one, order is checked for each.
     #[arg(long, default_value_t = 1)]
     publishers: usize,
-    /// Rounds through all servers; figures are medians of the rounds.
-    #[arg(long, default_value_t = 3)]
-    repeat: usize,
+    #[command(flatten)]
+    runs: Runs,
     /// Which servers to measure.
     #[arg(long, value_enum, value_delimiter = ',', default_values_t = Kind::value_variants().to_vec())]
     only: Vec<Kind>,
@@ -71,7 +62,7 @@ pub struct Options {
 
 impl Options {
     fn shape(&self, members: usize) -> Shape {
-        Shape { members, publishers: self.publishers, content_bytes: self.payload }
+        Shape { members, publishers: self.publishers, content_bytes: self.runs.payload }
     }
 }
 
@@ -127,7 +118,7 @@ pub fn run(options: &Options) -> Result<(), Error> {
     eprintln!("about {:.0} minutes; leave the machine alone meanwhile", minutes(options).ceil());
     let mut visits = Vec::new();
     for &members in &options.members {
-        for round in 0..options.repeat {
+        for round in 0..options.runs.repeat {
             for &kind in &options.only {
                 let best = best_so_far(&visits, kind, members);
                 visits.push(visit(kind, members, round, best, options, &launch)?);
@@ -147,9 +138,9 @@ pub fn run(options: &Options) -> Result<(), Error> {
 fn minutes(options: &Options) -> f64 {
     let asked = |question, runs: usize| if options.measure.contains(&question) { runs } else { 0 };
     let each_round = asked(Question::Rates, options.rates.len()) + asked(Question::Beyond, 2) + 1;
-    let searching = asked(Question::Max, 10 + 4 * (options.repeat - 1));
-    let runs = options.members.len() * options.only.len() * (each_round * options.repeat + searching);
-    runs as f64 * options.secs * 1.2 / 60.0
+    let searching = asked(Question::Max, 10 + 4 * (options.runs.repeat - 1));
+    let runs = options.members.len() * options.only.len() * (each_round * options.runs.repeat + searching);
+    runs as f64 * options.runs.secs * 1.2 / 60.0
 }
 
 /// The conditions that a reader of the table must know to compare it.
@@ -162,8 +153,8 @@ fn conditions(options: &Options) -> String {
          is not full at its maximum, the client's was. Medians of {} rounds of {} s a rate.",
         options.store,
         crate::client::SAMPLED_MEMBERS,
-        options.repeat,
-        options.secs
+        options.runs.repeat,
+        options.runs.secs
     )
 }
 
@@ -181,10 +172,10 @@ fn check(options: &Options) -> Result<(), Error> {
     if !options.publishers.is_power_of_two() {
         return refuse(format!("--publishers {} is not a power of two", options.publishers));
     }
-    if options.secs <= 0.0 || options.rates.iter().any(|&rate| rate <= 0.0) || options.repeat == 0 {
-        return refuse("--secs, --rates and --repeat must be above zero".into());
+    options.runs.check().map_err(Error::Options)?;
+    if options.rates.iter().any(|&rate| rate <= 0.0) {
+        return refuse("--rates must be above zero".into());
     }
-    checker::check_content_bytes(options.payload).map_err(Error::Options)?;
     let limit = cpu::raise_descriptor_limit();
     let most = limit.saturating_sub(OTHER_DESCRIPTORS + options.publishers as u64);
     match options.members.iter().find(|&&members| members < options.publishers || members as u64 > most) {
@@ -248,7 +239,7 @@ struct Asker<'a> {
 impl Asker<'_> {
     /// One run. `None` when the server closed a connection or refused a request.
     fn ask(&mut self, rate: f64, patience: Patience) -> Result<Option<Run>, Failure> {
-        match self.offers.offer(rate, Duration::from_secs_f64(self.options.secs), patience)? {
+        match self.offers.offer(rate, self.options.runs.length(), patience)? {
             Ok(run) => {
                 (self.said)(&line(&run));
                 Ok(Some(run))

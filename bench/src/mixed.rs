@@ -6,7 +6,6 @@
 
 use std::fmt;
 use std::io;
-use std::time::Duration;
 
 use clap::Args;
 use engine::command::Event;
@@ -27,7 +26,7 @@ use crate::run::{Patience, Run};
 use crate::search::Search;
 use crate::seat::{Offers, Seat};
 use crate::server::{Kind, Launch};
-use crate::setting::Setting;
+use crate::setting::{Runs, Setting};
 
 /// The first rate offered to a room. The search continues from there.
 const START_DELIVERIES_PER_SECOND: f64 = 4e6;
@@ -39,15 +38,8 @@ pub struct Options {
     /// Members of the room.
     #[arg(long, default_value_t = 5000)]
     members: usize,
-    /// Seconds of each run.
-    #[arg(long, default_value_t = 5.0)]
-    secs: f64,
-    /// Rounds; figures are medians.
-    #[arg(long, default_value_t = 3)]
-    repeat: usize,
-    /// Bytes of a message's content in the room that only uses JSON.
-    #[arg(long, default_value_t = 100)]
-    payload: usize,
+    #[command(flatten)]
+    runs: Runs,
     #[command(flatten)]
     setting: Setting,
 }
@@ -102,18 +94,18 @@ struct Carried {
 }
 
 pub fn run(options: &Options) -> Result<(), Error> {
-    if options.secs <= 0.0 || options.repeat == 0 || options.members < 2 {
-        return Err(Error::Options("--secs and --repeat must be above zero, --members above one".into()));
+    options.runs.check().map_err(Error::Options)?;
+    if options.members < 2 {
+        return Err(Error::Options("--members must be above one".into()));
     }
-    checker::check_content_bytes(options.payload).map_err(Error::Options)?;
     let launch = Launch { stentor: Some(options.setting.stentor()?), ..options.setting.launch_apart()? };
     cpu::pin_to(&[launch.client_cpu()])?;
     let mut all: Vec<Carried> = Vec::new();
-    for round in 0..options.repeat {
+    for round in 0..options.runs.repeat {
         for speech in Speech::ALL {
             let before = all.iter().rev().find(|carried| carried.speech == speech);
             let near = before.map(|carried| carried.run.deliveries_per_second);
-            let content_bytes = content_bytes(speech, options.payload);
+            let content_bytes = content_bytes(speech, options.runs.payload);
             let run = most(options, &launch, speech, content_bytes, near)?.ok_or(Error::NothingCarried(speech))?;
             all.push(Carried { speech, round, content_bytes, run });
         }
@@ -161,7 +153,7 @@ fn most(
 ) -> Result<Option<Run>, Failure> {
     let shape = || Shape { members: options.members, publishers: 1, content_bytes };
     let mut offers = Offers::new(|| Seat::open(Kind::Stentor, shape(), speech.formats(), launch));
-    let duration = Duration::from_secs_f64(options.secs);
+    let duration = options.runs.length();
     let offer = |deliveries: f64| {
         let run = offers.offer(deliveries / options.members as f64, duration, Patience::Limited)?;
         let said = match &run {
@@ -180,7 +172,7 @@ fn print(options: &Options, all: &[Carried]) -> io::Result<()> {
     println!("{}\n{}, commit {}", report::command(), cpu::machine(), report::commit());
     println!(
         "One room of {} members, one shard, memory store, messages passed on and not kept; medians of {} rounds.",
-        options.members, options.repeat
+        options.members, options.runs.repeat
     );
     let of = |speech, figure: &dyn Fn(&Run) -> f64| {
         median(all.iter().filter(|carried| carried.speech == speech).map(|carried| figure(&carried.run)).collect())

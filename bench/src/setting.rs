@@ -2,11 +2,13 @@
 
 use std::fs;
 use std::io;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use clap::Args;
 use serde::Serialize;
 
+use crate::checker;
 use crate::cpu;
 use crate::dialect::Persistence;
 use crate::server::{self, Launch};
@@ -26,6 +28,53 @@ pub struct Setting {
     /// the last.
     #[arg(long, visible_alias = "client-cpu", value_delimiter = ',')]
     client_cpus: Vec<usize>,
+}
+
+/// The runs of a question: how long, how often, and with what messages.
+#[derive(Args, Clone, Copy, Debug)]
+pub struct Runs {
+    /// Seconds of each run.
+    #[arg(long, default_value_t = 5.0)]
+    pub secs: f64,
+    /// Rounds; figures are medians.
+    #[arg(long, default_value_t = 3)]
+    pub repeat: usize,
+    /// Bytes of a message's content, before JSON escapes its quotes.
+    #[arg(long, default_value_t = 100)]
+    pub payload: usize,
+}
+
+impl Runs {
+    /// Refuses runs that cannot be measured.
+    pub fn check(&self) -> Result<(), String> {
+        if Duration::try_from_secs_f64(self.secs).is_err() || self.secs == 0.0 || self.repeat == 0 {
+            return Err("--secs and --repeat must be above zero".into());
+        }
+        checker::check_content_bytes(self.payload)
+    }
+
+    /// The length of a run that `check` lets pass.
+    pub fn length(&self) -> Duration {
+        Duration::from_secs_f64(self.secs)
+    }
+}
+
+/// The disk on which a server has its data.
+#[derive(Args, Debug)]
+pub struct Disk {
+    /// On which disk: data directories are made here and removed. Default: beside this program.
+    #[arg(long)]
+    data_in: Option<PathBuf>,
+}
+
+impl Disk {
+    /// The directory in which data directories are made.
+    pub fn directory(&self) -> io::Result<PathBuf> {
+        match &self.data_in {
+            Some(directory) => Ok(directory.clone()),
+            None => Ok(std::env::current_exe()?.parent().unwrap_or(Path::new(".")).to_owned()),
+        }
+    }
 }
 
 impl Setting {

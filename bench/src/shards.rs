@@ -13,7 +13,6 @@ use clap::Args;
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
-use crate::checker;
 use crate::client::{Failure, Room, Shape};
 use crate::companion::{self, Companion};
 use crate::cpu;
@@ -23,7 +22,7 @@ use crate::report;
 use crate::run::{self, Patience, Run};
 use crate::search::Search;
 use crate::server::{Kind, Launch, Server};
-use crate::setting::Setting;
+use crate::setting::{Runs, Setting};
 
 /// Deliveries/s that each client is offered first. The search continues from there.
 const START_PER_CLIENT: f64 = 4e6;
@@ -47,15 +46,8 @@ pub struct Options {
     /// Members of each client's room.
     #[arg(long, default_value_t = 2000)]
     members: usize,
-    /// Seconds of each run.
-    #[arg(long, default_value_t = 5.0)]
-    secs: f64,
-    /// Rounds; figures are medians.
-    #[arg(long, default_value_t = 3)]
-    repeat: usize,
-    /// Bytes of a message's content.
-    #[arg(long, default_value_t = 100)]
-    payload: usize,
+    #[command(flatten)]
+    runs: Runs,
     #[command(flatten)]
     setting: Setting,
 }
@@ -129,10 +121,10 @@ struct Place {
 }
 
 pub fn run(options: &Options) -> Result<(), Error> {
-    if options.secs <= 0.0 || options.repeat == 0 || options.shards.contains(&0) || options.clients == Some(0) {
-        return Err(Error::Options("--secs, --repeat, --shards and --clients must be above zero".into()));
+    options.runs.check().map_err(Error::Options)?;
+    if options.shards.contains(&0) || options.clients == Some(0) {
+        return Err(Error::Options("--shards and --clients must be above zero".into()));
     }
-    checker::check_content_bytes(options.payload).map_err(Error::Options)?;
     let cores = cpu::allowed_cpus()?.len();
     let most_shards = options.shards.iter().copied().max().unwrap_or(1);
     let clients = options.clients.unwrap_or(cores.saturating_sub(most_shards).max(1));
@@ -150,7 +142,7 @@ pub fn run(options: &Options) -> Result<(), Error> {
     // Printed before anything is measured, and again with the figures.
     places.iter().filter_map(|(_, place)| place.sharing.as_ref()).for_each(|text| eprintln!("{text}"));
     let mut all: Vec<Figures> = Vec::new();
-    for round in 0..options.repeat {
+    for round in 0..options.runs.repeat {
         for (shards, place) in &places {
             let known = all.iter().rev().find(|figures| figures.shards == *shards);
             let near = known.map(|figures| figures.deliveries_per_second);
@@ -252,8 +244,8 @@ impl Asking<'_> {
             format!("--address={}", server.address),
             format!("--server-pid={}", server.pid()),
             format!("--members={}", options.members),
-            format!("--payload={}", options.payload),
-            format!("--secs={}", options.secs),
+            format!("--payload={}", options.runs.payload),
+            format!("--secs={}", options.runs.secs),
         ];
         Companion::start(&arguments, self.launch, &[cpu])
     }
@@ -349,7 +341,7 @@ fn print(options: &Options, places: &[(usize, Place)], clients: usize, all: &[Fi
     println!(
         "{clients} client process(es), each with a room of {}: the most deliveries/s at which nobody is lost, every \
          message arrives once and in order, and p99 stays below a second. Medians of {} rounds.",
-        options.members, options.repeat
+        options.members, options.runs.repeat
     );
     for (shards, place) in places {
         let Launch { server_cpus, client_cpus, .. } = &place.launch;

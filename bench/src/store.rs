@@ -9,7 +9,6 @@ mod kills;
 mod sync_probe;
 
 use std::io;
-use std::path::{Path, PathBuf};
 
 use clap::{Args, ValueEnum};
 use serde::Serialize;
@@ -19,7 +18,7 @@ use crate::client::Failure;
 use crate::cpu;
 use crate::goals::{self, Bound, Goal, ratio, shown};
 use crate::report;
-use crate::setting::Setting;
+use crate::setting::{Disk, Setting};
 use fill::Span;
 use kills::Round;
 
@@ -47,9 +46,8 @@ pub struct Options {
     /// Seconds of load between a start's first answer and the kill.
     #[arg(long, default_value_t = 3.0)]
     load_secs: f64,
-    /// On which disk: data directories are made here and removed. Default: beside this program.
-    #[arg(long)]
-    data_in: Option<PathBuf>,
+    #[command(flatten)]
+    disk: Disk,
     #[command(flatten)]
     setting: Setting,
 }
@@ -84,10 +82,7 @@ pub fn run(options: &Options) -> Result<(), Error> {
     if options.kills > 0 && options.layout.last() == Some(&Layout::Library) {
         return Err(Error::Options("--kills need a store as the last --layout".into()));
     }
-    let data_in = match &options.data_in {
-        Some(directory) => directory.clone(),
-        None => std::env::current_exe()?.parent().unwrap_or(Path::new(".")).to_owned(),
-    };
+    let data_in = options.disk.directory()?;
     let (mut spans, mut rounds) = (Vec::new(), Vec::new());
     for (number, &layout) in options.layout.iter().enumerate() {
         let directory = tempfile::TempDir::new_in(&data_in)?;

@@ -9,7 +9,7 @@ mod driver_alone;
 mod pages;
 
 use std::io;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::Args;
@@ -24,7 +24,7 @@ use crate::durable::{Answers, line};
 use crate::goals::{self, Bound, Goal, ratio, shown};
 use crate::report;
 use crate::server::{Kind, Launch, Server};
-use crate::setting::Setting;
+use crate::setting::{Disk, Runs, Setting};
 use database::{Database, Partition};
 pub use driver_alone::{DriverAlone, serve as serve_driver_alone};
 use pages::{PageTimes, Reads};
@@ -42,30 +42,22 @@ pub struct Options {
     /// Rooms over which the publishers are spread.
     #[arg(long, default_value_t = 64)]
     rooms: usize,
-    /// Seconds of sending in each run.
-    #[arg(long, default_value_t = 5.0)]
-    secs: f64,
     /// Seconds of sending into one room, for its partitions.
     #[arg(long, default_value_t = 60.0)]
     hot_secs: f64,
-    /// Bytes of a message's content.
-    #[arg(long, default_value_t = 100)]
-    payload: usize,
     /// Messages of the room that is read.
     #[arg(long, default_value_t = 50_000)]
     messages: usize,
     /// Pages that are read of each kind.
     #[arg(long, default_value_t = 2_000)]
     pages: usize,
-    /// Rounds; figures are medians.
-    #[arg(long, default_value_t = 3)]
-    repeat: usize,
+    #[command(flatten)]
+    runs: Runs,
     /// The cores of the database's node; by default the last, or all but two.
     #[arg(long, value_delimiter = ',')]
     node_cpus: Vec<usize>,
-    /// On which disk: data directories are made here and removed. Default: beside this program.
-    #[arg(long)]
-    data_in: Option<PathBuf>,
+    #[command(flatten)]
+    disk: Disk,
     /// The `with-cassandra` program; without it, it is built first.
     #[arg(long)]
     with_cassandra: Option<PathBuf>,
@@ -111,10 +103,7 @@ pub fn run(options: &Options) -> Result<(), Error> {
     let Some(database) = Database::of_environment()? else {
         return database::again_beside_a_node(options.with_cassandra.as_deref(), &places.node);
     };
-    let data_in = match &options.data_in {
-        Some(directory) => directory.clone(),
-        None => std::env::current_exe()?.parent().unwrap_or(Path::new(".")).to_owned(),
-    };
+    let data_in = options.disk.directory()?;
     let launch = Launch {
         store: "embedded".into(),
         persistence: Persistence::Kept,
@@ -126,12 +115,12 @@ pub fn run(options: &Options) -> Result<(), Error> {
     let warm = driver_alone::spawn(&driver_alone(options, &database, &launch, most)?, &launch)?;
     eprintln!("warming up · {}", line(&warm));
     let mut sent = Vec::new();
-    for round in 0..options.repeat {
+    for round in 0..options.runs.repeat {
         send_round(options, &launch, &places, &database, round, &mut sent)?;
     }
     cpu::pin_to(&places.publishers)?;
     let partitions = hot_room(options, &launch, &database)?;
-    let reads = Reads { messages: options.messages, pages: options.pages, payload: options.payload };
+    let reads = Reads { messages: options.messages, pages: options.pages, payload: options.runs.payload };
     let pages = pages::measure(reads, &data_in, &database)?;
     print(options, &launch, &places, &sent, &pages, &partitions)
 }
@@ -155,8 +144,9 @@ impl Places {
 
 /// Refuses options that cannot be measured, before anything is built or started.
 fn check(options: &Options) -> Result<(), Error> {
-    let numbers = [options.rooms, options.messages, options.pages, options.repeat];
-    if options.secs <= 0.0 || options.hot_secs <= 0.0 || numbers.contains(&0) || options.in_flight.contains(&0) {
+    options.runs.check().map_err(Error::Options)?;
+    let numbers = [options.rooms, options.messages, options.pages];
+    if options.hot_secs <= 0.0 || numbers.contains(&0) || options.in_flight.contains(&0) {
         return Err(Error::Options("no number may be zero".into()));
     }
     if options.messages < 2 * pages::PAGE_MESSAGES {
@@ -177,10 +167,10 @@ fn send_round(
     let servers = [Server::start(Kind::Stentor, launch)?, Server::start(Kind::Stentor, &on_database)?];
     let most = options.in_flight.iter().max().map_or(1, |most| most.div_ceil(REQUESTS_PER_PUBLISHER));
     let join = |server: &Server| -> Result<Publishers, Error> {
-        Ok(Publishers::join(server.address, &server.token()?, most, options.rooms, options.payload)?)
+        Ok(Publishers::join(server.address, &server.token()?, most, options.rooms, options.runs.payload)?)
     };
     let [mut embedded, mut kept] = [join(&servers[0])?, join(&servers[1])?];
-    let duration = Duration::from_secs_f64(options.secs);
+    let duration = options.runs.length();
     for &in_flight in &options.in_flight {
         let say = |what: &str, answers: &Answers| eprintln!("round {} · {what} · {}", round + 1, line(answers));
         let embedded = embedded.send_for(in_flight, duration)?;
@@ -209,8 +199,8 @@ fn driver_alone(
         keyspace: database.new_keyspace(launch)?,
         in_flight,
         rooms: options.rooms.min(in_flight.div_ceil(REQUESTS_PER_PUBLISHER)),
-        secs: options.secs,
-        payload: options.payload,
+        secs: options.runs.secs,
+        payload: options.runs.payload,
     })
 }
 
@@ -220,7 +210,7 @@ fn hot_room(options: &Options, launch: &Launch, database: &Database) -> Result<V
     let server = Server::start(Kind::Stentor, &database.launch_on(launch, &keyspace))?;
     let most = options.in_flight.iter().copied().max().unwrap_or(1);
     let publishers = most.div_ceil(REQUESTS_PER_PUBLISHER);
-    let mut publishers = Publishers::join(server.address, &server.token()?, publishers, 1, options.payload)?;
+    let mut publishers = Publishers::join(server.address, &server.token()?, publishers, 1, options.runs.payload)?;
     let answers = publishers.send_for(most, Duration::from_secs_f64(options.hot_secs))?;
     eprintln!("hot room · {}", line(&answers));
     let partitions = database.partitions(&keyspace)?;
@@ -243,14 +233,14 @@ fn print(
     println!(
         "Sends of {} bytes over {} rooms, {REQUESTS_PER_PUBLISHER} in flight a publisher; server and driver alone on cores \
          {:?}, the database's node on {:?}, publishers on {:?}, or {} where there is no database. Medians of {} rounds of {} s.",
-        options.payload,
+        options.runs.payload,
         options.rooms,
         launch.server_cpus,
         places.node,
         places.publishers,
         launch.client_cpu(),
-        options.repeat,
-        options.secs
+        options.runs.repeat,
+        options.runs.secs
     );
     let mut goals = Vec::new();
     println!("\n| in flight | where | messages/s | p50 ms | p99 ms |\n| --- | --- | --- | --- | --- |");
