@@ -7,10 +7,8 @@ use serde::{Deserialize, Serialize};
 use crate::checks::check::{MemberTally, Sightings};
 use crate::checks::latency::Latency;
 use crate::checks::reach::Reach;
+use crate::checks::samples::Samples;
 use crate::plan::run_plan::Plan;
-
-/// Faults are counted without a limit, but only this many are described.
-pub const SAMPLES_MAX: usize = 8;
 
 /// One thread's figures, or the sum of several.
 #[derive(Clone, Default, Debug, Serialize, Deserialize)]
@@ -54,7 +52,7 @@ pub struct Figures {
     pub delivered_in_window: u64,
     /// When the last delivery came, on the run's clock.
     pub last_delivery_ns: u64,
-    pub samples: Vec<String>,
+    pub samples: Samples,
     /// By the number of the room.
     pub reach: HashMap<u32, Reach>,
     /// By the number of the room.
@@ -161,8 +159,7 @@ impl Figures {
         self.threads.extend(other.threads);
         self.delivered_in_window += other.delivered_in_window;
         self.last_delivery_ns = self.last_delivery_ns.max(other.last_delivery_ns);
-        let room = SAMPLES_MAX.saturating_sub(self.samples.len());
-        self.samples.extend(other.samples.into_iter().take(room));
+        self.samples.add(other.samples);
         other.reach.into_iter().for_each(|(room, reach)| self.reach.entry(room).or_default().add(&reach));
         self.sightings.extend(other.sightings);
     }
@@ -174,12 +171,6 @@ impl Figures {
             plan.rooms.get(*room as usize).iter().for_each(|room| reach.measure(&room.schedule, &mut latency));
         }
         latency
-    }
-
-    pub fn sample(&mut self, text: impl FnOnce() -> String) {
-        if self.samples.len() < SAMPLES_MAX {
-            self.samples.push(text());
-        }
     }
 }
 

@@ -10,5 +10,6 @@ pub mod latency_name;
 pub mod page_check;
 pub mod reach;
 pub mod record;
+pub mod samples;
 pub mod stays;
 pub mod whole_history;

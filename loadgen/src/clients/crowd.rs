@@ -228,7 +228,7 @@ impl Crowd {
             }
             Heard::Refused { request, code, reason } => {
                 let user = state.member_slots[member_slot].user;
-                self.book().figures.sample(|| format!("user {user} was refused: code {code}, {reason}"));
+                self.book().figures.samples.put(|| format!("user {user} was refused: code {code}, {reason}"));
                 self.hear_answer(state, member_slot, request, None, arrived_ns);
             }
             Heard::Gap { after, before } => self.hear_gap(state, member_slot, after, before, arrived_ns),
@@ -549,14 +549,14 @@ impl Crowd {
         if let Err(what) = judged {
             lives.history_faults += 1;
             self.gauges().faults.bump();
-            lives.sample(|| format!("a page of history: {what}"));
+            lives.samples.put(|| format!("a page of history: {what}"));
         }
     }
 
     pub fn read_failed(&self, what: &str) {
         let figures = &mut self.book().figures;
         figures.history_failures += 1;
-        figures.sample(|| format!("a page of history could not be read: {what}"));
+        figures.samples.put(|| format!("a page of history could not be read: {what}"));
     }
 
     /// Counts a read that was due while too many were under way.
@@ -583,7 +583,7 @@ impl Crowd {
         }
         self.book().figures.disconnected += 1;
         self.gauges().disconnected.bump();
-        self.book().figures.sample(|| format!("user {user} was disconnected: {lost}"));
+        self.book().figures.samples.put(|| format!("user {user} was disconnected: {lost}"));
         false
     }
 
@@ -595,7 +595,7 @@ impl Crowd {
         self.book().figures.lives.failed += 1;
         self.gauges().faults.bump();
         let user = state.member_slots[member_slot].user;
-        self.book().figures.sample(|| format!("user {user}: {error}"));
+        self.book().figures.samples.put(|| format!("user {user}: {error}"));
     }
 
     fn corrupt(&self, state: &mut State, member_slot: usize, what: &str, text: &str) {
@@ -608,7 +608,8 @@ impl Crowd {
         let user = state.member_slots[member_slot].user;
         self.book()
             .figures
-            .sample(|| format!("user {user} heard {what}: {}", text.chars().take(200).collect::<String>()));
+            .samples
+            .put(|| format!("user {user} heard {what}: {}", text.chars().take(200).collect::<String>()));
     }
 
     /// The outcome of every publish of this crowd.

@@ -169,7 +169,7 @@ impl Idlers {
             held.shut_out += 1;
             match error {
                 None => held.not_tried += 1,
-                Some(error) => held.sample(|| format!("user {}: {error}", self.users[user(*number)])),
+                Some(error) => held.samples.put(|| format!("user {}: {error}", self.users[user(*number)])),
             }
         }
     }
@@ -233,7 +233,7 @@ impl Future for Idler {
         hall.recorder.gauges().disconnected.bump();
         let held = &mut *hall.held.borrow_mut();
         held.disconnected += 1;
-        held.sample(|| format!("user {user} was disconnected: {lost}"));
+        held.samples.put(|| format!("user {user} was disconnected: {lost}"));
         Poll::Ready(())
     }
 }

@@ -196,7 +196,7 @@ impl Readers {
                     SignInError::Refused { .. } => state.fetched.refused += 1,
                     _ => state.fetched.failed += 1,
                 }
-                state.fetched.sample(|| format!("a read of the {}: {error}", known.kind.latency()));
+                state.fetched.samples.put(|| format!("a read of the {}: {error}", known.kind.latency()));
             }
         }
     }
@@ -208,7 +208,7 @@ impl Readers {
         self.recorder.gauges().faults.bump();
         fetched.wrong += 1;
         fetched.corrupt += known_pages::corrupt_items(items, self.reading.run);
-        fetched.sample(|| {
+        fetched.samples.put(|| {
             let first = items.first().map_or("none", |item| item.message_id.as_str());
             let (name, held, there) = (known.kind.latency(), known.items, items.len());
             format!("the {name} held {there} items, the first {first}, and not the {held} it held before")

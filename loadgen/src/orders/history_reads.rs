@@ -5,9 +5,10 @@ use std::ops::Range;
 
 use serde::{Deserialize, Serialize};
 
-use crate::checks::figures::{SAMPLES_MAX, ThreadFigures};
+use crate::checks::figures::ThreadFigures;
 use crate::checks::known_pages::{KnownPage, PageKind};
 use crate::checks::latency::Latency;
+use crate::checks::samples::Samples;
 use crate::plan::target::Target;
 use crate::plan::timetable::Timetable;
 
@@ -50,7 +51,7 @@ pub struct Fetched {
     pub lateness: Latency,
     pub lag: Latency,
     pub threads: Vec<ThreadFigures>,
-    pub samples: Vec<String>,
+    pub samples: Samples,
 }
 
 impl Fetched {
@@ -67,14 +68,7 @@ impl Fetched {
         self.lateness.add(&other.lateness);
         self.lag.add(&other.lag);
         self.threads.extend(other.threads);
-        let room = SAMPLES_MAX.saturating_sub(self.samples.len());
-        self.samples.extend(other.samples.into_iter().take(room));
-    }
-
-    pub fn sample(&mut self, text: impl FnOnce() -> String) {
-        if self.samples.len() < SAMPLES_MAX {
-            self.samples.push(text());
-        }
+        self.samples.add(other.samples);
     }
 }
 
@@ -90,12 +84,11 @@ mod tests {
             asked: 2,
             wrong: 1,
             latencies: HashMap::from([(PageKind::Back, latency.clone())]),
-            samples: vec!["s".to_owned(); 5],
             ..Fetched::default()
         };
         let mut sum = one();
         sum.add(one());
-        assert_eq!((sum.asked, sum.wrong, sum.samples.len()), (4, 2, SAMPLES_MAX));
+        assert_eq!((sum.asked, sum.wrong), (4, 2));
         assert_eq!(sum.latencies[&PageKind::Back].percentiles().count, 2);
     }
 }

@@ -4,8 +4,9 @@ use std::ops::Range;
 
 use serde::{Deserialize, Serialize};
 
-use crate::checks::figures::{SAMPLES_MAX, ThreadFigures};
+use crate::checks::figures::ThreadFigures;
 use crate::checks::latency::Latency;
+use crate::checks::samples::Samples;
 use crate::plan::sources::Sources;
 use crate::plan::target::Target;
 use crate::wire::Entrance;
@@ -48,7 +49,7 @@ pub struct Held {
     /// The memory of the worker's process before any user had signed in, and when all were connected. Each thread
     /// reports the same.
     pub resident: Vec<Resident>,
-    pub samples: Vec<String>,
+    pub samples: Samples,
 }
 
 /// The memory of one process.
@@ -83,14 +84,7 @@ impl Held {
                 }
             }
         }
-        let room = SAMPLES_MAX.saturating_sub(self.samples.len());
-        self.samples.extend(other.samples.into_iter().take(room));
-    }
-
-    pub fn sample(&mut self, text: impl FnOnce() -> String) {
-        if self.samples.len() < SAMPLES_MAX {
-            self.samples.push(text());
-        }
+        self.samples.add(other.samples);
     }
 }
 

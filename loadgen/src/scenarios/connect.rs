@@ -168,7 +168,7 @@ pub fn results(options: &ConnectOptions, outcome: ConnectOutcome) -> RunResults 
         latencies,
         faults: Vec::new(),
         promise: "everybody who came was let in, and stayed",
-        samples: held.samples,
+        samples: held.samples.into_texts(),
         generator: Generator { lag: held.lag, threads: held.threads, machines, ..Generator::default() },
         course,
     }

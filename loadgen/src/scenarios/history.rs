@@ -230,7 +230,7 @@ pub fn results(options: &HistoryOptions, outcome: HistoryOutcome) -> RunResults 
         latencies: latencies.collect(),
         faults: nothing.into_iter().collect(),
         promise: "the history was what had been said, and every page of it what it was, whichever way it was read",
-        samples: fetched.samples,
+        samples: fetched.samples.into_texts(),
         generator: Generator {
             lateness: fetched.lateness,
             lag: fetched.lag,

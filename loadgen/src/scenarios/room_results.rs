@@ -73,7 +73,7 @@ pub fn results(options: &RunOptions, outcome: RoomOutcome) -> RunResults {
         latencies: messages.into_iter().chain(reached).chain(read).collect(),
         faults: nothing.into_iter().collect(),
         promise: if comes_and_goes { EVENT_PROMISE } else { ROOM_PROMISE },
-        samples,
+        samples: samples.into_texts(),
         generator: Generator {
             lateness,
             reads_lateness: history_lateness,
