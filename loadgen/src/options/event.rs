@@ -187,6 +187,7 @@ mod tests {
             ("loadgen event --burst 0.001 --burst-every 0.002 --secs 100", "phases"),
             ("loadgen event --slow-frames inf", "--slow-frames"),
             ("loadgen event --ramp=-1", "--ramp"),
+            ("loadgen event --ramp 5 --secs 0", "--secs"),
             ("loadgen event --baseline", "--baseline"),
         ] {
             let refusal = parse(line).expect_err("refused");

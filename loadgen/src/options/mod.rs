@@ -161,6 +161,8 @@ pub enum OptionsError {
     Actions,
     #[error("the run gets no number, as the system gives no randomness: {0}")]
     Randomness(#[source] getrandom::Error),
+    #[error("nothing would be measured, as no message is due after the warm-up: raise --secs or --rate")]
+    NothingMeasured,
     #[error("--burst must be shorter than --burst-every")]
     Bursts,
     #[error("{0} users are too many for one run: lower --rooms or --sizes")]

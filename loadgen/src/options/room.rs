@@ -98,6 +98,8 @@ mod tests {
             ("loadgen room --payload 4000", "--payload"),
             ("loadgen room --secs=-1", "--secs"),
             ("loadgen room --secs 0", "--secs"),
+            ("loadgen room --warmup 5 --secs 0", "--secs"),
+            ("loadgen room --warmup 5 --secs 0.5 --rate 0.1", "--secs"),
             ("loadgen room --warmup inf", "--warmup"),
             ("loadgen room --addr nowhere", "--addr"),
             ("loadgen room --rate 0", "rate"),

@@ -11,6 +11,7 @@ use hyper::Uri;
 use super::{OptionsError, ROOM_NAME_BYTES_MAX, RunOptions};
 use crate::base::content::{CONTENT_BYTES_MAX, CONTENT_BYTES_MIN};
 use crate::plan::run_plan::{OrderDemand, Plan, RoomPlan};
+use crate::plan::schedule::Schedule;
 use crate::plan::target::{SignInKind, Target};
 use crate::report::Outputs;
 use crate::team::workforce::{Workforce, WorkforceArguments};
@@ -291,6 +292,10 @@ pub fn run_options(
     run: RunArguments,
     mut rooms: Vec<RoomPlan>,
 ) -> Result<RunOptions, OptionsError> {
+    let is_measured = |schedule: &Schedule| schedule.is_measured(schedule.messages() - 1);
+    if !rooms.iter().any(|room| is_measured(&room.schedule)) {
+        return Err(OptionsError::NothingMeasured);
+    }
     let target = target.check(READ_BUFFER_BYTES)?;
     let work = run.work.check(&target)?;
     if matches!(target.dialect, Dialect::Plain(_)) {
