@@ -17,7 +17,9 @@ use tokio::net::TcpStream;
 use tokio::time::timeout;
 
 use crate::checks::figures::Figures;
+use crate::clients::sign_in::{FrontDoor, SignInError};
 use crate::options::{RunOptions, SelftestOptions};
+use crate::plan::run_plan::Plan;
 use crate::report;
 use crate::scenarios::proxy::{DELAY, Fault, Proxy, Victims};
 use crate::scenarios::room_results::RoomOutcome;
@@ -37,6 +39,8 @@ const _: () = assert!(LATEST.as_millis() * 2 <= DELAY.as_millis() && DELAY.as_mi
 pub enum SelftestError {
     #[error("nothing listens at {0} ({1}): start the server, or say with --addr where it is")]
     NoServer(SocketAddr, io::Error),
+    #[error("nobody can sign in at {0}: {1}")]
+    SignIn(SocketAddr, SignInError),
     #[error("the proxy: {0}")]
     Proxy(#[from] io::Error),
     #[error(transparent)]
@@ -45,7 +49,7 @@ pub enum SelftestError {
 
 /// Runs all kinds of faults and shows the results. Returns whether every kind was found and named right.
 pub async fn run(options: &SelftestOptions) -> Result<bool, SelftestError> {
-    find_server(options.run.plan.target.server).await?;
+    find_server(&options.run.plan).await?;
     let mut trials = Vec::new();
     for fault in Fault::ALL {
         for victims in [Victims::All, Victims::One] {
@@ -67,14 +71,20 @@ pub async fn run(options: &SelftestOptions) -> Result<bool, SelftestError> {
     Ok(wrong.is_empty())
 }
 
-/// Checks the server before the proxy is started. Through the proxy, users would see the proxy's connections instead of
-/// the server's errors.
-async fn find_server(server: SocketAddr) -> Result<(), SelftestError> {
+/// Checks before the proxy is started that the server is there and lets a user sign in. Through the proxy, users would
+/// see the proxy's connections instead of the server's errors.
+async fn find_server(plan: &Plan) -> Result<(), SelftestError> {
+    let target = &plan.target;
+    let server = target.server;
     let connected = timeout(CONNECT, TcpStream::connect(server)).await;
     match connected.unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into())) {
-        Ok(_) => Ok(()),
-        Err(error) => Err(SelftestError::NoServer(server, error)),
+        Err(error) => return Err(SelftestError::NoServer(server, error)),
+        Ok(_) if !target.dialect.has_sessions() => return Ok(()),
+        Ok(_) => {}
     }
+    let door = FrontDoor::new(server, target.sign_in, &target.server_key);
+    let signed_in = door.sign_in(&plan.account(0)).await;
+    signed_in.map(drop).map_err(|error| SelftestError::SignIn(server, error))
 }
 
 async fn trial(options: &SelftestOptions, fault: Fault, victims: Victims) -> Result<Trial, SelftestError> {

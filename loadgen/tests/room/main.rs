@@ -279,6 +279,17 @@ fn the_self_test_says_when_there_is_no_server() {
 }
 
 #[test]
+fn the_self_test_says_first_that_the_key_is_refused() {
+    let server = FakeNakama::start(Fault::None);
+    let mut command = Command::new(env!("CARGO_BIN_EXE_loadgen"));
+    command.args(["selftest", "--addr", &server.addr.to_string(), "--server-key", "wrong"]);
+    let output = command.output().unwrap();
+    let said = String::from_utf8(output.stdout).unwrap() + &String::from_utf8(output.stderr).unwrap();
+    assert_eq!(output.status.code(), Some(1), "{said}");
+    assert!(said.contains("401") && !said.contains("proxy"), "{said}");
+}
+
+#[test]
 fn a_reader_that_leaves_early_changes_nothing() {
     let server = FakeNakama::start(Fault::None);
     let json = std::env::temp_dir().join(format!("loadgen-left-{}.json", std::process::id()));
