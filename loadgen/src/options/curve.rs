@@ -8,9 +8,11 @@ use clap::Args;
 use hyper::Uri;
 use serde::Serialize;
 
-use super::shared::{READ_BUFFER_BYTES, TargetArguments, Work, WorkArguments, first_room, metrics, seconds};
+use super::shared::{
+    Course, CourseArguments, JoiningArguments, PayloadArguments, READ_BUFFER_BYTES, TargetArguments, Work,
+    WorkArguments, first_room, seconds,
+};
 use super::{OptionsError, RunOptions};
-use crate::base::content::{CONTENT_BYTES_MAX, CONTENT_BYTES_MIN};
 use crate::plan::actions::ActionShares;
 use crate::plan::run_plan::{OrderDemand, Plan, RoomPlan};
 use crate::plan::schedule::Schedule;
@@ -37,20 +39,12 @@ pub struct CurveArguments {
     /// The number of users that publish, in turn; in smaller rooms, all users publish
     #[arg(long, value_name = "N", default_value = "10")]
     publishers: NonZeroU32,
-    /// The size of the content of a message, in bytes
-    #[arg(long, value_name = "BYTES", default_value_t = CONTENT_BYTES_MIN)]
-    payload: usize,
-    /// Join hidden: the server sends no presence events and no member lists
-    #[arg(long)]
-    hidden: bool,
-    /// Join without persistence: the server keeps no history
-    #[arg(long)]
-    no_persist: bool,
+    #[command(flatten)]
+    payload: PayloadArguments,
+    #[command(flatten)]
+    joining: JoiningArguments,
     #[command(flatten)]
     target: TargetArguments,
-    /// The metrics page of Stentor: socket writes and the batch factor are taken from it
-    #[arg(long, value_name = "URL")]
-    metrics: Option<String>,
     /// Write all figures to this file, as JSON
     #[arg(long, value_name = "FILE")]
     json: Option<PathBuf>,
@@ -59,12 +53,8 @@ pub struct CurveArguments {
     html: Option<PathBuf>,
     #[command(flatten)]
     work: WorkArguments,
-    /// The most users that sign in or connect at the same time, in all processes together
-    #[arg(long, value_name = "N", default_value = "128")]
-    in_flight: NonZeroU32,
-    /// After the last send, wait for missing messages until none has arrived for this long
-    #[arg(long, value_name = "SECS", default_value_t = 10.0)]
-    settle: f64,
+    #[command(flatten)]
+    course: CourseArguments,
 }
 
 /// How many members a room of the curve has.
@@ -105,11 +95,10 @@ impl TryFrom<CurveArguments> for CurveOptions {
     type Error = OptionsError;
 
     fn try_from(raw: CurveArguments) -> Result<Self, OptionsError> {
-        if !(CONTENT_BYTES_MIN..=CONTENT_BYTES_MAX).contains(&raw.payload) {
-            return Err(OptionsError::Payload);
-        }
+        let payload_bytes = raw.payload.check()?;
         let target = raw.target.check(READ_BUFFER_BYTES)?;
         let Work { workforce, threads, pid, scenario_file } = raw.work.check(&target)?;
+        let Course { metrics, in_flight, settle_secs } = raw.course.check()?;
         let secs = seconds(raw.secs, "--secs")?;
         // The quietest schedule has the fewest messages: if it is valid, there are enough at every other rate.
         Schedule::steady(raw.quiet_rate, 1, Duration::ZERO, secs)?;
@@ -119,19 +108,19 @@ impl TryFrom<CurveArguments> for CurveOptions {
             secs,
             limit: seconds(raw.limit / 1e3, "--limit")?,
             publishers: raw.publishers.get(),
-            payload_bytes: raw.payload,
-            hidden: raw.hidden,
-            persistence: !raw.no_persist,
+            payload_bytes,
+            hidden: raw.joining.hidden,
+            persistence: !raw.joining.no_persist,
             target,
             pid,
             scenario_file,
-            metrics: raw.metrics.map(metrics).transpose()?,
+            metrics,
             json: raw.json,
             html: raw.html,
             workforce,
             threads,
-            in_flight: raw.in_flight.get(),
-            settle_secs: seconds(raw.settle, "--settle")?.as_secs_f64(),
+            in_flight,
+            settle_secs,
         })
     }
 }

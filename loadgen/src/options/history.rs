@@ -8,9 +8,8 @@ use clap::Args;
 use serde::Serialize;
 
 use super::OptionsError;
-use super::shared::{READ_BUFFER_BYTES, TargetArguments, Work, WorkArguments, first_room, seconds};
+use super::shared::{PayloadArguments, READ_BUFFER_BYTES, TargetArguments, Work, WorkArguments, first_room, seconds};
 use crate::base::clock::SECOND_NS;
-use crate::base::content::{CONTENT_BYTES_MAX, CONTENT_BYTES_MIN};
 use crate::plan::target::Target;
 use crate::plan::timetable::Timetable;
 use crate::report::Outputs;
@@ -31,9 +30,8 @@ pub struct HistoryArguments {
     /// The name of the room [default: a new name for each run]
     #[arg(long, value_name = "NAME")]
     room: Option<String>,
-    /// The size of the content of a message, in bytes
-    #[arg(long, value_name = "BYTES", default_value_t = CONTENT_BYTES_MIN)]
-    payload: usize,
+    #[command(flatten)]
+    payload: PayloadArguments,
     /// Reads per second, of all readers together
     #[arg(long, value_name = "N", default_value_t = 100.0)]
     rate: f64,
@@ -103,9 +101,7 @@ impl TryFrom<HistoryArguments> for HistoryOptions {
     type Error = OptionsError;
 
     fn try_from(raw: HistoryArguments) -> Result<Self, OptionsError> {
-        if !(CONTENT_BYTES_MIN..=CONTENT_BYTES_MAX).contains(&raw.payload) {
-            return Err(OptionsError::Payload);
-        }
+        let payload_bytes = raw.payload.check()?;
         if !(0.0..=100.0).contains(&raw.newest) {
             return Err(OptionsError::Percent("--newest"));
         }
@@ -122,7 +118,7 @@ impl TryFrom<HistoryArguments> for HistoryOptions {
             target,
             entrance: Entrance { room, hidden: true, persistence: true },
             messages,
-            payload_bytes: raw.payload,
+            payload_bytes,
             timetable,
             rate: raw.rate,
             secs: secs.as_secs_f64(),

@@ -91,21 +91,49 @@ pub struct TalkArguments {
     /// Publish for this long first; these messages are checked, but not measured
     #[arg(long, value_name = "SECS", default_value_t = 0.0)]
     warmup: f64,
-    /// The size of the content of a message, in bytes
-    #[arg(long, value_name = "BYTES", default_value_t = CONTENT_BYTES_MIN)]
-    payload: usize,
-    /// Join hidden: the server sends no presence events and no member lists
-    #[arg(long)]
-    hidden: bool,
-    /// Join without persistence: the server keeps no history
-    #[arg(long)]
-    no_persist: bool,
+    #[command(flatten)]
+    payload: PayloadArguments,
+    #[command(flatten)]
+    joining: JoiningArguments,
     /// The order to check: one order for the whole room, or only the order of each publisher (all that Nakama promises)
     #[arg(long, value_enum, default_value = "room")]
     order: OrderDemand,
     /// The name of the room, or the start of the names of several rooms [default: a new name for each run]
     #[arg(long, value_name = "NAME")]
     room: Option<String>,
+}
+
+/// The size of what is said.
+#[derive(Args)]
+pub struct PayloadArguments {
+    /// The size of the content of a message, in bytes
+    #[arg(long, value_name = "BYTES", default_value_t = CONTENT_BYTES_MIN)]
+    payload: usize,
+}
+
+/// How members join a room.
+#[derive(Args)]
+pub struct JoiningArguments {
+    /// Join hidden: the server sends no presence events and no member lists
+    #[arg(long)]
+    pub hidden: bool,
+    /// Join without persistence: the server keeps no history
+    #[arg(long)]
+    pub no_persist: bool,
+}
+
+/// How rooms are filled and left, and what is read of the server meanwhile.
+#[derive(Args)]
+pub struct CourseArguments {
+    /// The metrics page of Stentor: socket writes and the batch factor are taken from it
+    #[arg(long, value_name = "URL")]
+    metrics: Option<String>,
+    /// The most users that sign in or connect at the same time, in all processes together
+    #[arg(long, value_name = "N", default_value = "128")]
+    in_flight: NonZeroU32,
+    /// After the last send, wait for missing messages until none has arrived for this long
+    #[arg(long, value_name = "SECS", default_value_t = 10.0)]
+    settle: f64,
 }
 
 /// Who comes to a room.
@@ -147,17 +175,10 @@ pub struct RunArguments {
     /// Repeat the run against a bare server on the same cores, and show every figure as a percentage of the bare server's
     #[arg(long)]
     baseline: bool,
-    /// The metrics page of Stentor: socket writes and the batch factor are taken from it
-    #[arg(long, value_name = "URL")]
-    metrics: Option<String>,
     #[command(flatten)]
     outputs: Outputs,
-    /// The most users that sign in or connect at the same time, in all processes together
-    #[arg(long, value_name = "N", default_value = "128")]
-    in_flight: NonZeroU32,
-    /// After the last send, wait for missing messages until none has arrived for this long
-    #[arg(long, value_name = "SECS", default_value_t = 10.0)]
-    settle: f64,
+    #[command(flatten)]
+    course: CourseArguments,
 }
 
 /// The checked flags of what is said.
@@ -172,6 +193,13 @@ pub struct Talk {
     persistence: bool,
     pub payload_bytes: usize,
     pub order: OrderDemand,
+}
+
+/// The checked flags of how rooms are filled and left.
+pub struct Course {
+    pub metrics: Option<Uri>,
+    pub in_flight: u32,
+    pub settle_secs: f64,
 }
 
 /// The checked flags of who does the work.
@@ -189,6 +217,24 @@ impl WorkArguments {
         workforce.can_reach(target.server)?;
         let threads = self.threads.map(NonZeroU32::get);
         Ok(Work { workforce, threads, pid: self.pid, scenario_file: self.scenario })
+    }
+}
+
+impl PayloadArguments {
+    /// The size of a content in bytes.
+    pub fn check(&self) -> Result<usize, OptionsError> {
+        let possible = (CONTENT_BYTES_MIN..=CONTENT_BYTES_MAX).contains(&self.payload);
+        if possible { Ok(self.payload) } else { Err(OptionsError::Payload) }
+    }
+}
+
+impl CourseArguments {
+    pub fn check(self) -> Result<Course, OptionsError> {
+        Ok(Course {
+            metrics: self.metrics.map(metrics).transpose()?,
+            in_flight: self.in_flight.get(),
+            settle_secs: seconds(self.settle, "--settle")?.as_secs_f64(),
+        })
     }
 }
 
@@ -256,18 +302,16 @@ impl TalkArguments {
     }
 
     pub fn check(self) -> Result<Talk, OptionsError> {
-        if !(CONTENT_BYTES_MIN..=CONTENT_BYTES_MAX).contains(&self.payload) {
-            return Err(OptionsError::Payload);
-        }
+        let payload_bytes = self.payload.check()?;
         let run = run_number()?;
         Ok(Talk {
             secs: seconds(self.secs, "--secs")?,
             warmup: seconds(self.warmup, "--warmup")?,
             run,
             room: self.room.unwrap_or_else(|| format!("loadgen-{run:08x}")),
-            hidden: self.hidden,
-            persistence: !self.no_persist,
-            payload_bytes: self.payload,
+            hidden: self.joining.hidden,
+            persistence: !self.joining.no_persist,
+            payload_bytes,
             order: self.order,
         })
     }
@@ -298,6 +342,7 @@ pub fn run_options(
     }
     let target = target.check(READ_BUFFER_BYTES)?;
     let work = run.work.check(&target)?;
+    let Course { metrics, in_flight, settle_secs } = run.course.check()?;
     if matches!(target.dialect, Dialect::Plain(_)) {
         // A plain server has no presence events that the client can read.
         rooms.iter_mut().for_each(|room| room.entrance.hidden = true);
@@ -311,7 +356,7 @@ pub fn run_options(
         threads: work.threads,
         conduct: None,
         reads_only: false,
-        in_flight: run.in_flight.get(),
+        in_flight,
     };
     Ok(RunOptions {
         scenario,
@@ -320,10 +365,10 @@ pub fn run_options(
         secs: talk.secs.as_secs_f64(),
         warmup_secs: talk.warmup.as_secs_f64(),
         workforce: work.workforce,
-        settle_secs: seconds(run.settle, "--settle")?.as_secs_f64(),
+        settle_secs,
         pid: work.pid,
         baseline: run.baseline,
-        metrics: run.metrics.map(metrics).transpose()?,
+        metrics,
         outputs: run.outputs,
     })
 }
@@ -352,7 +397,7 @@ fn resolve(addr: &str) -> Result<SocketAddr, OptionsError> {
     first_address(addr).map_err(|reason| OptionsError::Addr { addr: addr.to_owned(), reason })
 }
 
-pub fn metrics(url: String) -> Result<Uri, OptionsError> {
+fn metrics(url: String) -> Result<Uri, OptionsError> {
     let uri = url.parse().ok().filter(|uri: &Uri| uri.scheme_str() == Some("http") && uri.host().is_some());
     uri.ok_or(OptionsError::Metrics(url))
 }
