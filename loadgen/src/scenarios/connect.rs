@@ -4,7 +4,7 @@
 //! cost is the growth of memory between the first stage and the last, divided by the number of connected users.
 
 use std::io;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use thiserror::Error;
 
@@ -21,8 +21,8 @@ use crate::orders::idle_users::{Held, Holding, Resident};
 use crate::orders::{Order, Word};
 use crate::report::{Course, Generator, KEY_SHOWN, Mark, Route, RunResults, Section, Value};
 use crate::team::machine::MachineFigures;
-use crate::team::process::{LOOK_EVERY, Sites, Team, TeamError};
-use crate::watch::{self, Stage, Watch};
+use crate::team::process::{Sites, Team, TeamError};
+use crate::watch::{Stage, Watch};
 
 #[derive(Debug, Error)]
 pub enum ConnectError {
@@ -61,26 +61,21 @@ pub async fn run(options: &ConnectOptions) -> Result<ConnectOutcome, ConnectErro
     let server_watch = probe.map(ServerWatch::start);
     let sites = Sites::find(&options.workforce, options.users, u64::from(options.run)).await?;
     let orders = orders(options, &sites);
-    let mut team = Team::start_with(sites, orders).await?;
-    if team.len() > 1 {
-        team.roll().for_each(watch::note);
-    }
-    let mut watch = Watch::new(Stage::signing_in(options.users));
+    let mut team = Team::start(sites, orders).await?;
     let resident_before_bytes = probe.map_or(Ok(0), |probe| probe.resident_bytes())?;
-    team.gather(Some(&mut watch), |word| matches!(word, Word::SignedIn).then_some(())).await?;
-    drop(watch);
+    team.complete(&mut Watch::new(Stage::signing_in(options.users))).await?;
 
     let cpu = || probe.map_or(Ok(CpuTime::default()), |probe| probe.cpu());
     let (kernel_before, cpu_before, start_ns) = (kernel_bytes(), cpu()?, clock::now_ns());
     team.order_all(&Order::Join).await?;
-    let mut watch = Watch::new(Stage::connecting(options.users));
-    team.gather(Some(&mut watch), |word| matches!(word, Word::Joined).then_some(())).await?;
-    drop(watch);
+    team.complete(&mut Watch::new(Stage::connecting(options.users))).await?;
     let connecting = Duration::from_nanos(clock::now_ns().saturating_sub(start_ns));
     let cpu_connected = cpu()?;
 
     let held_from_ns = clock::now_ns();
-    hold(&mut team, options, held_from_ns).await?;
+    let held_until_ns = held_from_ns + (options.secs * SECOND_NS as f64) as u64;
+    let somebody = |progress: &Progress| progress.joined > progress.disconnected;
+    team.watch_until(&mut Watch::new(Stage::holding(options.users)), held_until_ns, somebody).await?;
     let kernel_bytes = kernel_before.zip(kernel_bytes()).map(|(before, held)| held - before);
     let server = match probe {
         None => None,
@@ -98,8 +93,7 @@ pub async fn run(options: &ConnectOptions) -> Result<ConnectOutcome, ConnectErro
     let mut held = Held::default();
     parts.into_iter().for_each(|part| held.add(*part));
 
-    let mut series = team.series().clone();
-    series.merge(server_watch.map(ServerWatch::finish).unwrap_or_default());
+    let series = team.series_with(server_watch);
     let marks = vec![Mark::new(start_ns, "connecting"), Mark::new(held_from_ns, "all there")];
     let course = Course { series, marks, window: start_ns..held_from_ns };
     let processes = team.len();
@@ -127,18 +121,6 @@ fn orders(options: &ConnectOptions, sites: &Sites) -> Vec<Order> {
         })
     };
     sites.parts().map(order).collect()
-}
-
-/// Waits for the holding time, or until no user is connected any more.
-async fn hold(team: &mut Team, options: &ConnectOptions, from_ns: u64) -> Result<(), TeamError> {
-    let until_ns = from_ns + (options.secs * SECOND_NS as f64) as u64;
-    let mut watch = Watch::new(Stage::holding(options.users));
-    let somebody = |progress: Progress| progress.joined > progress.disconnected;
-    while clock::now_ns() < until_ns && somebody(team.progress()) {
-        team.next_word(Instant::now() + clock::until(until_ns).min(LOOK_EVERY)).await?;
-        watch.show(&team.progress(), team.series());
-    }
-    Ok(())
 }
 
 pub fn results(options: &ConnectOptions, outcome: ConnectOutcome) -> RunResults {

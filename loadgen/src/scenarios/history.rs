@@ -24,7 +24,7 @@ use crate::orders::history_reads::{Fetched, Reading};
 use crate::orders::{Order, Word};
 use crate::report::{Course, Generator, KEY_SHOWN, Mark, Route, RunResults, Section, Value};
 use crate::team::machine::MachineFigures;
-use crate::team::process::{LOOK_EVERY, Sites, Team, TeamError};
+use crate::team::process::{Sites, Team, TeamError};
 use crate::watch::{self, Stage, Watch};
 
 use fill::{FillError, Filler, Filling, PUBLISHER};
@@ -142,26 +142,21 @@ impl<'a> Run<'a> {
             })
         };
         let orders = sites.parts().map(order).collect();
-        let team = Team::start_with(sites, orders).await?;
-        if team.len() > 1 {
-            team.roll().for_each(watch::note);
-        }
+        let team = Team::start(sites, orders).await?;
         Ok(Self { options, server_watch: probe.map(ServerWatch::start), probe, team, window: 0..0 })
     }
 
     /// All readers sign in and read. Returns the server's CPU time in the measured time, and the results of the reads.
     async fn read(&mut self) -> Result<(Option<CpuTime>, Fetched), HistoryError> {
-        let mut watch = Watch::new(Stage::signing_in(self.options.readers));
-        self.team.gather(Some(&mut watch), |word| matches!(word, Word::SignedIn).then_some(())).await?;
-        drop(watch);
+        self.team.complete(&mut Watch::new(Stage::signing_in(self.options.readers))).await?;
         let timetable = self.options.timetable;
         let start_ns = clock::now_ns() + START_DELAY_NS;
         self.window = start_ns + timetable.warmup_ns..start_ns + timetable.end_ns;
         self.team.order_all(&Order::Begin { start_ns }).await?;
         let mut watch = Watch::new(Stage::reading(timetable.reads()));
-        self.watch_until(&mut watch, self.window.start).await?;
+        self.team.watch_until(&mut watch, self.window.start, |_| true).await?;
         let before = self.probe.map(|probe| probe.cpu()).transpose()?;
-        self.watch_until(&mut watch, self.window.end).await?;
+        self.team.watch_until(&mut watch, self.window.end, |_| true).await?;
         let after = self.probe.map(|probe| probe.cpu()).transpose()?;
         self.settle(&mut watch).await?;
         self.team.order_all(&Order::Stop).await?;
@@ -172,29 +167,14 @@ impl<'a> Run<'a> {
         Ok((before.zip(after).map(|(before, after)| after.minus(before)), fetched))
     }
 
-    async fn watch_until(&mut self, watch: &mut Watch, point_ns: u64) -> Result<(), TeamError> {
-        while clock::now_ns() < point_ns {
-            self.team.next_word(Instant::now() + clock::until(point_ns).min(LOOK_EVERY)).await?;
-            watch.show(&self.team.progress(), self.team.series());
-        }
-        Ok(())
-    }
-
     async fn settle(&mut self, watch: &mut Watch) -> Result<(), TeamError> {
-        let deadline = Instant::now() + LAST_ANSWERS;
-        loop {
-            let progress = self.team.progress();
-            if progress.accepted + progress.refused >= self.options.timetable.reads() || Instant::now() >= deadline {
-                return Ok(());
-            }
-            self.team.next_word(Instant::now() + LOOK_EVERY).await?;
-            watch.show(&progress, self.team.series());
-        }
+        let reads = self.options.timetable.reads();
+        let deadline_ns = clock::now_ns() + LAST_ANSWERS.as_nanos() as u64;
+        self.team.watch_until(watch, deadline_ns, |progress| progress.accepted + progress.refused < reads).await
     }
 
     fn course(&mut self) -> Course {
-        let mut series = self.team.series().clone();
-        series.merge(self.server_watch.take().map(ServerWatch::finish).unwrap_or_default());
+        let series = self.team.series_with(self.server_watch.take());
         let marks = vec![Mark::new(self.window.start, "measuring"), Mark::new(self.window.end, "no more reads")];
         Course { series, marks, window: self.window.clone() }
     }

@@ -24,13 +24,11 @@ use crate::orders::{Order, PublishAnswers, Publishes, Word};
 use crate::plan::run_plan::Plan;
 use crate::report::{Course, Mark};
 use crate::scenarios::room_results::RoomOutcome;
-use crate::team::process::{self, Sites, Team, TeamError};
-use crate::watch::{self, Stage, Watch};
+use crate::team::process::{self, LOOK_EVERY, Sites, Team, TeamError};
+use crate::watch::{Stage, Watch};
 
 /// Workers receive the start this long before it, so that none is late for the first message.
 const START_DELAY_NS: u64 = SECOND_NS / 2;
-/// How often the coordinator checks the progress while it waits.
-const LOOK_EVERY: Duration = Duration::from_millis(100);
 /// Joins cause presence events in a visible room. Publishing begins when there were none for `QUIET`, or after
 /// `QUIET_MAX`.
 const QUIET: Duration = Duration::from_millis(600);
@@ -66,7 +64,6 @@ pub async fn run(options: &RunOptions) -> Result<RoomOutcome, RunError> {
     let server_watch = meter.process().map(ServerWatch::start);
     let team = Team::start(sites, assignments).await?;
     let mut run = Run { options, meter, server_watch, team, marks: Vec::new() };
-    run.announce();
     let mut outcome = run.stages().await?;
     outcome.machines = run.team.dismiss().await?;
     Ok(outcome)
@@ -82,22 +79,14 @@ struct Run<'a> {
 }
 
 impl Run<'_> {
-    fn announce(&self) {
-        if self.team.len() > 1 {
-            self.team.roll().for_each(watch::note);
-        }
-    }
-
     async fn stages(&mut self) -> Result<RoomOutcome, RunError> {
-        let mut watch = Watch::new(Stage::signing_in(self.options.plan.users()));
-        self.team.gather(Some(&mut watch), |word| matches!(word, Word::SignedIn).then_some(())).await?;
-        drop(watch);
+        self.team.complete(&mut Watch::new(Stage::signing_in(self.options.plan.users()))).await?;
         let mut costs = Costs { signed_in: self.meter.read().await?, ..Costs::default() };
 
         self.marks.push(Mark::new(clock::now_ns(), "joining"));
         self.team.order_all(&Order::Join).await?;
         let mut watch = Watch::new(Stage::joining(self.options.plan.early_users()));
-        self.team.gather(Some(&mut watch), |word| matches!(word, Word::Joined).then_some(())).await?;
+        self.team.complete(&mut watch).await?;
         self.let_presences_die_down().await?;
         drop(watch);
         costs.joined = self.meter.read().await?;
@@ -123,8 +112,7 @@ impl Run<'_> {
     }
 
     fn course(&mut self, window: Range<u64>) -> Course {
-        let mut series = self.team.series().clone();
-        series.merge(self.server_watch.take().map(ServerWatch::finish).unwrap_or_default());
+        let series = self.team.series_with(self.server_watch.take());
         Course { series, marks: std::mem::take(&mut self.marks), window }
     }
 
@@ -160,12 +148,8 @@ impl Run<'_> {
 
     /// Shows the progress until that time, or until all users are disconnected.
     async fn watch_until(&mut self, watch: &mut Watch, point_ns: u64) -> Result<(), RunError> {
-        while clock::now_ns() < point_ns && self.somebody_is_left() {
-            let look = clock::until(point_ns).min(LOOK_EVERY);
-            self.team.next_word(Instant::now() + look).await?;
-            watch.show(&self.team.progress(), self.team.series());
-        }
-        Ok(())
+        let users = u64::from(self.options.plan.users());
+        Ok(self.team.watch_until(watch, point_ns, |progress| progress.disconnected < users).await?)
     }
 
     /// Waits until all accepted messages are delivered, or nothing more comes.

@@ -16,8 +16,9 @@ use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::process::{Child, ChildStdin, ChildStdout, Command};
 use tokio::sync::mpsc;
 
+use crate::base::clock;
 use crate::costs::progress::Progress;
-use crate::costs::series::Series;
+use crate::costs::series::{Series, ServerWatch};
 use crate::orders::{Assignment, Order, Word};
 use crate::plan::run_plan::Plan;
 use crate::plan::sources::{self, Sources};
@@ -137,15 +138,11 @@ fn on_each(descriptors: &[u64], processes: Option<u32>, users: u32) -> Result<Ve
     Ok(parts)
 }
 
-/// The assignments of a run's workers.
-pub fn assignments(plan: &Plan, sites: &Sites) -> Vec<Assignment> {
+/// The first orders of a run of rooms, one for each worker.
+pub fn assignments(plan: &Plan, sites: &Sites) -> Vec<Order> {
     let sources = sites.sources(plan.users(), plan.target.server, u64::from(plan.run));
-    let assign = |users| Assignment {
-        plan: plan.clone(),
-        users,
-        in_flight: plan.in_flight.div_ceil(sites.processes()),
-        sources,
-    };
+    let in_flight = plan.in_flight.div_ceil(sites.processes());
+    let assign = |users| Order::SignIn(Assignment { plan: plan.clone(), users, in_flight, sources });
     sites.parts().map(assign).collect()
 }
 
@@ -174,14 +171,9 @@ struct Worker {
 }
 
 impl Team {
-    /// Starts one worker for each assignment, and orders all of them to sign in.
-    pub async fn start(sites: Sites, assignments: Vec<Assignment>) -> Result<Self, TeamError> {
-        let orders = assignments.into_iter().map(Order::SignIn);
-        Self::start_with(sites, orders.collect()).await
-    }
-
-    /// Starts one worker for each part of the users, each with its first order.
-    pub async fn start_with(sites: Sites, orders: Vec<Order>) -> Result<Self, TeamError> {
+    /// Starts one worker for each part of the users, each with its first order. If there are several, prints who they
+    /// are.
+    pub async fn start(sites: Sites, orders: Vec<Order>) -> Result<Self, TeamError> {
         let (words_in, words) = mpsc::channel(WORDS_MAX);
         let Sites { machines, parts } = sites;
         let mut team = Self { workers: Vec::new(), machines, words, series: Series::default() };
@@ -196,12 +188,10 @@ impl Team {
         for (number, order) in orders.into_iter().enumerate() {
             team.order(number, &order).await?;
         }
+        if team.len() > 1 {
+            team.workers.iter().for_each(|worker| watch::note(&worker.name));
+        }
         Ok(team)
-    }
-
-    /// The number, machine, process id and users of each worker, in words.
-    pub fn roll(&self) -> impl Iterator<Item = &str> {
-        self.workers.iter().map(|worker| worker.name.as_str())
     }
 
     pub fn len(&self) -> usize {
@@ -241,6 +231,26 @@ impl Team {
         Ok(answers)
     }
 
+    /// Waits until every worker has completed a stage that has no results, and shows the progress.
+    pub async fn complete(&mut self, watch: &mut Watch) -> Result<(), TeamError> {
+        let completed = |word| matches!(word, Word::SignedIn | Word::Joined).then_some(());
+        self.gather(Some(watch), completed).await.map(drop)
+    }
+
+    /// Shows the progress until that time of the run's clock, as long as `goes_on` allows it.
+    pub async fn watch_until(
+        &mut self,
+        watch: &mut Watch,
+        point_ns: u64,
+        goes_on: impl Fn(&Progress) -> bool,
+    ) -> Result<(), TeamError> {
+        while clock::now_ns() < point_ns && goes_on(&self.progress()) {
+            self.next_word(Instant::now() + clock::until(point_ns).min(LOOK_EVERY)).await?;
+            watch.show(&self.progress(), &self.series);
+        }
+        Ok(())
+    }
+
     /// The running totals of all workers, as far as they have reported.
     pub fn progress(&self) -> Progress {
         let mut sum = Progress::default();
@@ -251,6 +261,13 @@ impl Team {
     /// The seconds that the workers have reported so far.
     pub fn series(&self) -> &Series {
         &self.series
+    }
+
+    /// The same, with what was seen of the server.
+    pub fn series_with(&self, server_watch: Option<ServerWatch>) -> Series {
+        let mut series = self.series.clone();
+        series.merge(server_watch.map(ServerWatch::finish).unwrap_or_default());
+        series
     }
 
     /// The next word of any worker that is not progress; `None` when the deadline passed or only progress came.
