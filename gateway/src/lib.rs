@@ -26,7 +26,7 @@ pub mod options;
 pub mod password;
 mod percent;
 mod readiness;
-mod revocations;
+pub mod revocations;
 mod session;
 pub mod sockets;
 mod target;

@@ -1,7 +1,6 @@
 //! The program: options, start, wait, stop.
 
 use std::fmt;
-use std::os::fd::OwnedFd;
 use std::process::ExitCode;
 use std::rc::Rc;
 use std::sync::Arc;
@@ -17,7 +16,8 @@ use gateway::options::{Command, Options, StoreKind};
 use gateway::password::Passwords;
 use gateway::sockets::SocketTable;
 use gateway::token::Tokens;
-use gateway::{announcement, database, machine, memory, transfer, waiting};
+use gateway::waiting::WaitingRoom;
+use gateway::{announcement, database, machine, memory, transfer};
 use runtime::clock;
 use runtime::shards::{Part, start};
 use signal_hook::consts::{SIGINT, SIGTERM};
@@ -74,8 +74,9 @@ fn serve(options: &Options) -> Result<(), String> {
     })?;
     let admin = options.admin.map(Admin::bind).transpose()?;
     gateway::clock::watch().map_err(said)?;
+    let waiting_room = WaitingRoom::open(&listening).map_err(said)?;
     let store = open_store(options)?;
-    let Some((epoch, revocations)) = begin_life(&*store, &listening, &mut signals)? else {
+    let Some((epoch, revocations)) = begin_life(&*store, &mut signals)? else {
         return Ok(());
     };
     let keys = SigningKeys::obtain(options).map_err(said)?;
@@ -119,6 +120,7 @@ fn serve(options: &Options) -> Result<(), String> {
         sends_per_second: options.sends_per_second,
         ..Rules::default()
     };
+    drop(waiting_room);
     let running = start(epoch, rules, parts.collect())?;
     let admin_address = admin.as_ref().map(Admin::address).transpose().map_err(said)?;
     let _admin = admin.map(|admin| admin.serve(running.observer(), bridge.client())).transpose().map_err(said)?;
@@ -132,31 +134,16 @@ fn serve(options: &Options) -> Result<(), String> {
 
 /// Waits for the store and returns the next epoch and the stored logouts of earlier runs. Returns `None` if the server
 /// is told to stop before the store answers. A full disk ends the start: only the operator can free space.
-fn begin_life(
-    store: &dyn Store,
-    listening: &[OwnedFd],
-    signals: &mut Signals,
-) -> Result<Option<(Epoch, Vec<Revocation>)>, String> {
+fn begin_life(store: &dyn Store, signals: &mut Signals) -> Result<Option<(Epoch, Vec<Revocation>)>, String> {
     let begin = || {
         let epoch = store.next_epoch()?;
         Ok((epoch, store.revocations()?))
     };
-    let mut refusing = None;
     loop {
         match begin() {
+            Ok(begun) => return Ok(Some(begun)),
             Err(Failure::Passing(_)) if signals.pending().next().is_some() => return Ok(None),
-            Err(Failure::Passing(_)) => {
-                if refusing.is_none() {
-                    refusing = Some(waiting::refuse_all(listening).map_err(said)?);
-                }
-                std::thread::sleep(STORE_RETRY);
-            }
-            Ok(begun) => {
-                if let Some(server) = refusing {
-                    server.close();
-                }
-                return Ok(Some(begun));
-            }
+            Err(Failure::Passing(_)) => std::thread::sleep(STORE_RETRY),
             Err(failure) => return Err(said(failure)),
         }
     }

@@ -1,8 +1,10 @@
 //! Answers clients before the store does. At that time there are no shards, but the port is open: each client is told
-//! to try again.
+//! to try again. A start that is quick enough refuses no client: its connections wait in the listeners' queues.
 
 use std::io;
 use std::os::fd::OwnedFd;
+use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
+use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
 use hyper::header::{HeaderValue, RETRY_AFTER};
@@ -11,13 +13,49 @@ use crate::blocking_http::BlockingServer;
 use crate::http::answer::{self, Answer};
 use crate::http::error::{Code, Refusal};
 
+/// How long a start may take before clients are refused.
+const SILENCE_MAX: Duration = Duration::from_millis(200);
 /// How long a client may take to send its request, and to read its answer.
 const CLIENT_DURATION_MAX: Duration = Duration::from_millis(250);
 
-/// Refuses every request on these listeners, which the caller still owns, until the server is closed.
-pub fn refuse_all(listeners: &[OwnedFd]) -> io::Result<BlockingServer> {
-    let listeners = listeners.iter().map(OwnedFd::try_clone).collect::<io::Result<_>>()?;
-    BlockingServer::start("waiting", listeners, CLIENT_DURATION_MAX, |_| refusal())
+/// Refuses every request if the start takes long, until it is dropped.
+pub struct WaitingRoom {
+    /// Dropping it ends the thread.
+    over: Option<Sender<()>>,
+    thread: Option<JoinHandle<()>>,
+}
+
+impl WaitingRoom {
+    /// Waits beside the start. The caller still owns the listeners. Fails if no descriptor or thread is left.
+    pub fn open(listeners: &[OwnedFd]) -> io::Result<Self> {
+        let listeners = listeners.iter().map(OwnedFd::try_clone).collect::<io::Result<_>>()?;
+        let (over, seen) = channel();
+        let thread = thread::Builder::new().name("start".into()).spawn(move || wait(listeners, &seen))?;
+        Ok(Self { over: Some(over), thread: Some(thread) })
+    }
+}
+
+impl Drop for WaitingRoom {
+    fn drop(&mut self) {
+        self.over = None;
+        if let Some(thread) = self.thread.take() {
+            let _ = thread.join();
+        }
+    }
+}
+
+fn wait(listeners: Vec<OwnedFd>, over: &Receiver<()>) {
+    if over.recv_timeout(SILENCE_MAX) != Err(RecvTimeoutError::Timeout) {
+        return;
+    }
+    match BlockingServer::start("waiting", listeners, CLIENT_DURATION_MAX, |_| refusal()) {
+        Ok(server) => {
+            let _ = over.recv();
+            server.close();
+        }
+        // The start goes on, and its clients wait.
+        Err(error) => tracing::warn!(%error, "clients cannot be told that the start takes long"),
+    }
 }
 
 fn refusal() -> Answer {
@@ -37,7 +75,7 @@ mod tests {
     #[test]
     fn whoever_comes_too_early_is_told_so() {
         let (listening, address) = listeners("127.0.0.1:0".parse().unwrap(), 2).unwrap();
-        let server = refuse_all(&listening).unwrap();
+        let room = WaitingRoom::open(&listening).unwrap();
         for _ in 0..4 {
             let mut client = TcpStream::connect(address).unwrap();
             client.set_read_timeout(Some(Duration::from_secs(10))).unwrap();
@@ -50,7 +88,7 @@ mod tests {
             assert!(answer.contains(&format!("content-length: {}\r\n", body.len())), "{answer}");
             assert!(body.contains("\"code\":14"), "{body}");
         }
-        server.close();
+        drop(room);
         assert_eq!(listening.len(), 2);
     }
 }

@@ -5,7 +5,7 @@ use std::thread;
 
 use serde_json::{Value, json};
 use tests::harness::person::text;
-use tests::harness::{Account, DEADLINE, FailingSyncs, Heard, Http, Launch, SERVER_KEY, Server, Socket, data_dir};
+use tests::harness::{Account, DEADLINE, FaultySyncs, Heard, Http, Launch, SERVER_KEY, Server, Socket, data_dir};
 
 const PUBLISHERS: usize = 6;
 /// Messages that each publisher sends at once.
@@ -33,7 +33,7 @@ struct Said {
 
 #[test]
 fn what_a_failed_sync_leaves_unknown_is_said_to_be_unknown() {
-    let (data, syncs) = (data_dir(), FailingSyncs::build());
+    let (data, syncs) = (data_dir(), FaultySyncs::build());
     let launch = || Launch::on(data.path()).flag("--session-ttl", 3600);
     let mut server = launch().confined(syncs.confine()).start();
     let publishers: Vec<_> = (0..PUBLISHERS).map(|number| server.sign_in(&format!("publisher-{number}"))).collect();

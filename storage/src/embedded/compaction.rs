@@ -14,8 +14,8 @@ use std::sync::{Arc, Mutex, OnceLock};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
-use fjall::compaction::Leveled;
 use fjall::AbstractTree;
+use fjall::compaction::Leveled;
 use lsm_tree::compaction::CompactionStrategy;
 
 use super::commit_cache::CommitCache;

@@ -1,4 +1,4 @@
-//! Faulty disks: one whose syncs fail on command, and a small one that a test can fill.
+//! Faulty disks: one whose syncs fail or wait on command, and a small one that a test can fill.
 
 use std::fs::File;
 use std::io::{BufRead, BufReader};
@@ -7,9 +7,10 @@ use std::process::{Child, Command, Stdio};
 
 use tempfile::TempDir;
 
-/// A library that replaces the C library's sync functions. While the file named in `FAILING_SYNC` exists, each sync
-/// fails as on a broken disk. The written data stays in the kernel's cache, as it does on a broken disk.
-const FAILING_SYNC: &str = r#"
+/// A library that replaces the C library's sync functions. While the file named in `HELD_SYNC` exists, each sync waits,
+/// as on a disk that hangs. While the file named in `FAILING_SYNC` exists, each sync fails as on a broken disk. The
+/// written data stays in the kernel's cache, as it does on a broken disk.
+const FAULTY_SYNC: &str = r#"
 #define _GNU_SOURCE
 #include <dlfcn.h>
 #include <errno.h>
@@ -17,6 +18,8 @@ const FAILING_SYNC: &str = r#"
 #include <unistd.h>
 
 static int sync_by(const char *name, int file) {
+    const char *held = getenv("HELD_SYNC");
+    while (held && access(held, F_OK) == 0) usleep(5000);
     const char *fails = getenv("FAILING_SYNC");
     if (fails && access(fails, F_OK) == 0) {
         errno = EIO;
@@ -30,20 +33,20 @@ int fdatasync(int file) { return sync_by("fdatasync", file); }
 int fsync(int file) { return sync_by("fsync", file); }
 "#;
 
-/// Syncs that fail from a chosen time on, in each program that is started with `confine`.
-pub struct FailingSyncs {
+/// Syncs that fail or wait from a chosen time on, in each program that is started with `confine`.
+pub struct FaultySyncs {
     directory: TempDir,
 }
 
-impl FailingSyncs {
+impl FaultySyncs {
     /// Builds the library with the C compiler that Rust uses for linking.
     pub fn build() -> Self {
         let directory = super::data_dir();
-        let source = directory.path().join("failing_sync.c");
-        std::fs::write(&source, FAILING_SYNC).expect("a file");
+        let source = directory.path().join("faulty_sync.c");
+        std::fs::write(&source, FAULTY_SYNC).expect("a file");
         let compiler = std::env::var("CC").unwrap_or_else(|_| "cc".into());
         let mut command = Command::new(&compiler);
-        command.args(["-shared", "-fPIC", "-O1", "-o"]).arg(directory.path().join("failing_sync.so")).arg(source);
+        command.args(["-shared", "-fPIC", "-O1", "-o"]).arg(directory.path().join("faulty_sync.so")).arg(source);
         let built = command.arg("-ldl").output().unwrap_or_else(|error| panic!("{compiler}: {error}"));
         assert!(built.status.success(), "{}", String::from_utf8_lossy(&built.stderr));
         Self { directory }
@@ -51,19 +54,30 @@ impl FailingSyncs {
 
     /// For `Launch::confined`.
     pub fn confine(&self) -> impl FnOnce(&mut Command) + 'static {
-        let (library, switch) = (self.directory.path().join("failing_sync.so"), self.switch());
+        let library = self.directory.path().join("faulty_sync.so");
+        let (fails, held) = (self.switch("fails"), self.switch("held"));
         move |command| {
-            command.env("LD_PRELOAD", library).env("FAILING_SYNC", switch);
+            command.env("LD_PRELOAD", library).env("FAILING_SYNC", fails).env("HELD_SYNC", held);
         }
     }
 
     /// Makes all syncs fail from now on.
     pub fn fail(&self) {
-        File::create(self.switch()).expect("a file");
+        File::create(self.switch("fails")).expect("a file");
     }
 
-    fn switch(&self) -> PathBuf {
-        self.directory.path().join("fails")
+    /// Makes all syncs wait from now on.
+    pub fn hold(&self) {
+        File::create(self.switch("held")).expect("a file");
+    }
+
+    /// Lets the waiting syncs go on.
+    pub fn let_go(&self) {
+        std::fs::remove_file(self.switch("held")).expect("they are held");
+    }
+
+    fn switch(&self, name: &str) -> PathBuf {
+        self.directory.path().join(name)
     }
 }
 

@@ -21,7 +21,7 @@ pub mod transcript;
 
 use std::time::Duration;
 
-pub use disk::{FailingSyncs, SmallDisk};
+pub use disk::{FaultySyncs, SmallDisk};
 pub use fault_proxy::{Fault, FaultProxy};
 pub use http::{Account, Answer, Http, SERVER_KEY, bearer};
 pub use node::{node_22, run_node, run_node_22};
