@@ -9,8 +9,9 @@ use criterion::{BenchmarkId, Criterion, Throughput, criterion_group, criterion_m
 use engine::command::Event;
 use engine::fanout::frames::{Format, Frames};
 use engine::fanout::subscribers::{AudienceKey, Gone, Outlet, PassReport, Subscribers};
-use engine::id::{ChannelId, Epoch, MessageId, Monotonic, Sequence, Timestamp, UserId};
+use engine::id::{ChannelId, MessageId, Monotonic, Sequence, Timestamp, UserId};
 use engine::message::{Message, MessageCode};
+use engine::parcel::Reached;
 use engine::shard::Rules;
 use uuid::Uuid;
 
@@ -58,7 +59,7 @@ impl Room {
         let mut subscribers = Subscribers::default();
         let mut key = None;
         for slot in 0..members as u32 {
-            key = Some(subscribers.subscribe(&channel, Format::Json, slot, Epoch(1)).0);
+            key = Some(subscribers.subscribe(&channel, Format::Json, slot, Reached::default()).0);
         }
         let frames = frames(&channel);
         Room { channel, key: key.expect("somebody is in it"), members, subscribers, frames }

@@ -22,7 +22,9 @@ use crate::limits::{CHANNEL_PENDING_MAX, RECENT_MAX};
 use crate::message::{Message, Presence};
 use crate::message_id::{MessageIds, latest_time};
 use crate::outbox::{Asker, Outbox, Purpose};
-use crate::parcel::{Batch, Block, ChannelAction, ChannelAnswer, ChannelQuery, ChannelRequest, Version, Visitor};
+use crate::parcel::{
+    Batch, BatchNumber, Block, ChannelAction, ChannelAnswer, ChannelQuery, ChannelRequest, Version, Visitor,
+};
 use crate::persist::{StoreFailure, StoreReceipt, StoreRequest};
 
 mod announcements;
@@ -438,9 +440,10 @@ impl Channel {
     }
 
     /// Ends the turn: returns its announcements as one batch for each shard that has something to receive.
-    pub fn batches(&mut self, epoch: Epoch, now: Monotonic) -> Vec<(ShardId, Batch)> {
+    /// `number` is the last batch number that the owner gave out.
+    pub fn batches(&mut self, epoch: Epoch, now: Monotonic, number: &mut BatchNumber) -> Vec<(ShardId, Batch)> {
         self.announce_presence(now);
-        self.announcements.batches(&self.id, epoch, &self.members)
+        self.announcements.batches(&self.id, epoch, &self.members, number)
     }
 
     /// Returns up to `limit` visible members with sessions after `after`, in order of their sessions, and the total

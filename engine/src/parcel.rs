@@ -1,8 +1,8 @@
 //! What shards send each other about a channel: the requests of its members to the owner, and the owner's
 //! announcements.
 //!
-//! Nothing here assumes that the two shards are in one process. A batch names its channel, the owner's epoch, and the
-//! sequences before and after it, so a receiver can tell a lost batch from silence.
+//! Nothing here assumes that the two shards are in one process. A batch names its channel, the owner's epoch, its own
+//! number and the number of the batch before it, so a receiver can tell a lost batch from silence.
 
 use std::sync::Arc;
 
@@ -183,12 +183,34 @@ impl ChannelAction {
 #[derive(Clone, Debug)]
 pub struct Batch {
     pub channel: ChannelId,
-    pub epoch: Epoch,
-    /// The sequence of the newest message announced before this batch, and at its end: each batch begins where the last
-    /// one ended.
-    pub previous: Sequence,
-    pub last: Sequence,
+    /// The batch before this one, of the same channel to the same shard; `None` if the shard was the home of no member
+    /// when that batch was sent, or if there was none.
+    pub previous: Option<BatchNumber>,
+    /// How far the channel is at the end of this batch.
+    pub reached: Reached,
     pub items: Vec<Item>,
+}
+
+/// A batch's number. It rises from batch to batch through one life of an owner, over all its channels. So a channel
+/// that is dropped and made again never uses a number twice.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug, Default)]
+pub struct BatchNumber(pub u64);
+
+impl BatchNumber {
+    pub fn next(self) -> Self {
+        Self(self.0 + 1)
+    }
+}
+
+/// How far a channel's owner has come with its announcements to one shard, or how far that shard has taken them in.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct Reached {
+    pub epoch: Epoch,
+    pub batch: BatchNumber,
+    /// The newest message announced.
+    pub last: Sequence,
+    /// Messages, updates and removals announced since the owner made the channel.
+    pub told: u64,
 }
 
 /// One announcement.

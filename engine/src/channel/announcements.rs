@@ -11,26 +11,31 @@ use crate::channel::members::{Address, Members};
 use crate::command::{Event, Reply};
 use crate::fanout::frames::Frames;
 use crate::id::{ChannelId, Epoch, Sequence, ShardId};
-use crate::parcel::{Batch, Item};
+use crate::parcel::{Batch, BatchNumber, Item, Reached};
 
 /// The announcements of one turn.
 #[derive(Default)]
 pub struct Announcements {
-    /// The newest message announced, and the newest before this turn.
+    /// The newest message announced.
     pub last: Sequence,
-    previous: Sequence,
+    /// Messages announced since the channel was made.
+    told: u64,
     /// Messages announced since the owner last took this number for its counters.
     pub published: u64,
     run: Frames,
     answers: Vec<(ShardId, Item)>,
     homes: Vec<(ShardId, Vec<Item>)>,
+    /// The last batch to each shard that is the home of members.
+    sent: Vec<(ShardId, BatchNumber)>,
 }
 
 impl Announcements {
     /// Announces an event to all current members. The run ends before another member joins, so the event is encoded in
     /// the formats of the current members only.
     pub fn announce(&mut self, event: &Event, members: &Members) {
-        self.published += u64::from(matches!(event, Event::Message(_)));
+        let messages = u64::from(matches!(event, Event::Message(_)));
+        self.published += messages;
+        self.told += messages;
         self.run.push(event, members.formats());
     }
 
@@ -82,14 +87,38 @@ impl Announcements {
         }
     }
 
-    /// Ends the turn: returns one batch for each shard that has something to receive.
-    pub fn batches(&mut self, channel: &ChannelId, epoch: Epoch, members: &Members) -> Vec<(ShardId, Batch)> {
+    /// Ends the turn: returns one batch for each shard that has something to receive. Each batch takes the number after
+    /// `number`, which is the last that the owner gave out.
+    pub fn batches(
+        &mut self,
+        channel: &ChannelId,
+        epoch: Epoch,
+        members: &Members,
+        number: &mut BatchNumber,
+    ) -> Vec<(ShardId, Batch)> {
         self.seal(members);
-        let (previous, last) = (self.previous, self.last);
-        self.previous = last;
-        std::mem::take(&mut self.homes)
-            .into_iter()
-            .map(|(home, items)| (home, Batch { channel: channel.clone(), epoch, previous, last, items }))
-            .collect()
+        let mut batches = Vec::with_capacity(self.homes.len());
+        for (home, items) in std::mem::take(&mut self.homes) {
+            *number = number.next();
+            let reached = Reached { epoch, batch: *number, last: self.last, told: self.told };
+            let previous = self.send(home, *number);
+            batches.push((home, Batch { channel: channel.clone(), previous, reached, items }));
+        }
+        // Each home of members was sent a batch when the first of them joined, so equal lengths mean equal lists.
+        if self.sent.len() != members.homes().count() {
+            self.sent.retain(|(home, _)| members.homes().any(|with_members| with_members == *home));
+        }
+        batches
+    }
+
+    /// Notes the newest batch to a shard. Returns the one before it.
+    fn send(&mut self, home: ShardId, number: BatchNumber) -> Option<BatchNumber> {
+        match self.sent.iter_mut().find(|(known, _)| *known == home) {
+            Some((_, last)) => Some(std::mem::replace(last, number)),
+            None => {
+                self.sent.push((home, number));
+                None
+            }
+        }
     }
 }

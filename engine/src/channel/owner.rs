@@ -10,7 +10,7 @@ use crate::counters::OwnerCounters;
 use crate::id::{ChannelId, Epoch, Monotonic, Now, ShardId};
 use crate::limits::PRESENCE_PAGE_MAX;
 use crate::outbox::{Outbox, Purpose};
-use crate::parcel::{Backlog, ChannelAnswer, ChannelQuery, ChannelRequest, Version, Visitor};
+use crate::parcel::{Backlog, BatchNumber, ChannelAnswer, ChannelQuery, ChannelRequest, Version, Visitor};
 use crate::persist::{StoreFailure, StoreReceipt};
 use crate::table::give_back;
 
@@ -28,6 +28,8 @@ pub struct Owner {
     due: BTreeMap<ChannelId, Monotonic>,
     /// Readings of newest messages so far. A number that a reading was prepared with is never used again.
     readings: u64,
+    /// The number of the last batch sent.
+    batch: BatchNumber,
     random: SplitMix64,
     pub counters: OwnerCounters,
 }
@@ -43,6 +45,7 @@ impl Owner {
             touched: Vec::new(),
             due: BTreeMap::new(),
             readings: 0,
+            batch: BatchNumber::default(),
             random: SplitMix64(seed),
             counters: OwnerCounters::default(),
         }
@@ -124,7 +127,7 @@ impl Owner {
         });
         for id in std::mem::take(&mut self.touched) {
             let Some(channel) = self.channels.get_mut(&id) else { continue };
-            for (home, batch) in channel.batches(self.epoch, now) {
+            for (home, batch) in channel.batches(self.epoch, now, &mut self.batch) {
                 outbox.batch(home, batch);
             }
             outbox.append(&mut channel.afterwards);

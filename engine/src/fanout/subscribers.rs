@@ -14,10 +14,10 @@ use crate::counters::FanoutCounters;
 use crate::fanout::frames::{Format, Frames, Run};
 use crate::fanout::log::{FrameLog, Position};
 use crate::fanout::tally::Tally;
-use crate::id::{ChannelId, Epoch, Monotonic, Sequence, Timestamp};
+use crate::id::{ChannelId, Monotonic, Timestamp};
 use crate::limits::{BACKLOG_BYTES_HIGH, BACKLOG_BYTES_LOW, PASS_BYTES_MAX, ROTATION_INTERVAL};
 use crate::message::Missed;
-use crate::parcel::Backlog;
+use crate::parcel::{Backlog, BatchNumber, Reached};
 use crate::shard::Rules;
 use crate::table::give_back;
 
@@ -92,9 +92,8 @@ pub struct Standing {
 /// A channel with subscribers on this shard.
 struct Listening {
     audiences: [Option<AudienceKey>; Format::COUNT],
-    epoch: Epoch,
-    /// The newest message that the owner has announced here.
-    last: Sequence,
+    /// How far the owner's batches have been taken in here.
+    reached: Reached,
     backlog: Backlog,
 }
 
@@ -160,12 +159,18 @@ pub struct Skip {
 pub type Moved = [Option<(u32, u32)>; 2];
 
 impl Subscribers {
-    /// Makes a connection a subscriber from now on. Returns its audience and its index there.
-    pub fn subscribe(&mut self, channel: &ChannelId, format: Format, slot: u32, epoch: Epoch) -> (AudienceKey, u32) {
+    /// Makes a connection a subscriber from now on. If it is the channel's first here, `reached` is the batch that it
+    /// joins with. Returns its audience and its index there.
+    pub fn subscribe(
+        &mut self,
+        channel: &ChannelId,
+        format: Format,
+        slot: u32,
+        reached: Reached,
+    ) -> (AudienceKey, u32) {
         let listening = self.channels.entry(channel.clone()).or_insert_with(|| Listening {
             audiences: [None; Format::COUNT],
-            epoch,
-            last: Sequence(0),
+            reached,
             backlog: Backlog::Low,
         });
         let key = *listening.audiences[format as usize].get_or_insert_with(|| {
@@ -211,17 +216,23 @@ impl Subscribers {
         }
     }
 
-    /// Checks that no announcement of the owner was lost on the way, and remembers the newest.
-    pub fn follow(&mut self, channel: &ChannelId, epoch: Epoch, previous: Sequence, last: Sequence, began: Began) {
-        let Some(listening) = self.channels.get_mut(channel) else { return };
-        if began == Began::Before {
-            assert!(
-                listening.epoch != epoch || listening.last == previous,
-                "{channel}: the owner speaks after {previous:?}, we have heard {:?}",
-                listening.last
-            );
+    /// Decides whether a batch is the next one, and if so notes that it is taken in. `previous` and `reached` are those
+    /// of the batch. A channel without subscribers here has no order to keep, so any batch is its next one.
+    pub fn follow(&mut self, channel: &ChannelId, previous: Option<BatchNumber>, reached: Reached) -> Followed {
+        let Some(Listening { reached: known, .. }) = self.channels.get_mut(channel) else { return Followed::InOrder };
+        if previous == Some(known.batch) && reached.epoch == known.epoch {
+            *known = reached;
+            return Followed::InOrder;
         }
-        (listening.epoch, listening.last) = (epoch, last);
+        if (reached.epoch, reached.batch) <= (known.epoch, known.batch) { Followed::Known } else { Followed::Gap }
+    }
+
+    /// The slots of a channel's subscribers, in all formats.
+    pub fn slots(&self, channel: &ChannelId) -> Vec<u32> {
+        let audiences =
+            self.channels.get(channel).into_iter().flat_map(|listening| listening.audiences.iter().flatten());
+        let members = audiences.flat_map(|key| &self.audiences[key.0 as usize].members);
+        members.map(|member| member.slot).collect()
     }
 
     /// The audience of a channel's subscribers in this format, if there is one.
@@ -442,11 +453,15 @@ impl Subscribers {
     }
 }
 
-/// Whether the channel had subscribers here before a batch, or got its first one within it.
+/// Where a batch stands among the batches that its channel's subscribers have taken in.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum Began {
-    Before,
-    Within,
+pub enum Followed {
+    /// It is the next one.
+    InOrder,
+    /// It was taken in, or what it says is out of date: it arrived twice or late.
+    Known,
+    /// A batch before it is missing.
+    Gap,
 }
 
 impl Audience {

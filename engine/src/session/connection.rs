@@ -160,9 +160,10 @@ impl Traffic {
         !self.slots.is_empty()
     }
 
-    /// The `cid` under which a request wants its answer.
+    /// The `cid` under which an unanswered request wants its answer.
     pub fn cid(&self, number: u32) -> Option<&str> {
-        self.slots.get(number.wrapping_sub(self.first) as usize).map(|slot| slot.cid.as_str())
+        let slot = self.slots.get(number.wrapping_sub(self.first) as usize)?;
+        slot.answer.is_none().then_some(slot.cid.as_str())
     }
 
     /// Puts an answer in its place. Moves all answers with no unanswered request before them to the outbox.
@@ -282,6 +283,7 @@ mod tests {
     use super::*;
     use crate::fanout::frames::Format;
     use crate::id::{SessionId, UserId};
+    use crate::parcel::Reached;
     use crate::session::admission::OnLag;
 
     const SECOND: i64 = 1_000_000_000;
@@ -318,7 +320,7 @@ mod tests {
         let mut subscribers = crate::fanout::subscribers::Subscribers::default();
         let mut audience = |room| {
             let channel = crate::id::ChannelId::room(room).unwrap();
-            subscribers.subscribe(&channel, Format::Json, 0, crate::id::Epoch(1)).0
+            subscribers.subscribe(&channel, Format::Json, 0, Reached::default()).0
         };
         let (one, other) = (audience("one"), audience("other"));
         let id = |number| Some(MessageId(Uuid::from_u128(number)));
@@ -345,7 +347,7 @@ mod tests {
     fn a_gap_follows_the_rest_of_a_frame_and_the_answer_to_its_join() {
         let mut subscribers = crate::fanout::subscribers::Subscribers::default();
         let room = crate::id::ChannelId::room("one").unwrap();
-        let key = subscribers.subscribe(&room, Format::Json, 0, crate::id::Epoch(1)).0;
+        let key = subscribers.subscribe(&room, Format::Json, 0, Reached::default()).0;
         let mut traffic = Traffic::default();
         traffic.say(Private { after: Some((key, Position(7))), ..Private::of(b"joined".to_vec()) });
         traffic.say(Private { after: Some((key, Position(9))), ..Private::of(b"ack".to_vec()) });
@@ -362,7 +364,7 @@ mod tests {
     fn what_a_channel_said_does_not_wait_for_answers_when_the_membership_ends() {
         let mut subscribers = crate::fanout::subscribers::Subscribers::default();
         let room = crate::id::ChannelId::room("one").unwrap();
-        let key = subscribers.subscribe(&room, Format::Json, 0, crate::id::Epoch(1)).0;
+        let key = subscribers.subscribe(&room, Format::Json, 0, Reached::default()).0;
         let behind =
             |place, bytes: &[u8]| Private { after: Some((key, Position(place))), ..Private::of(bytes.to_vec()) };
         let mut traffic = Traffic::default();

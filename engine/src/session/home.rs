@@ -11,12 +11,12 @@ use crate::command::{Command, Rejection, Reply};
 use crate::counters::{HomeCounters, MALFORMED, refusal_of};
 use crate::fanout::frames;
 use crate::fanout::log::Position;
-use crate::fanout::subscribers::{AudienceKey, Began, Outlet, PassReport, Skip, Subscribers};
+use crate::fanout::subscribers::{AudienceKey, Followed, Outlet, PassReport, Skip, Subscribers};
 use crate::id::{ChannelId, ChannelKind, ConnectionId, Monotonic, UserId};
 use crate::limits::{SUBSCRIPTIONS_MAX, WRITE_PIECES_MAX};
 use crate::message::Missed;
 use crate::outbox::Outbox;
-use crate::parcel::{Batch, ChannelAction, ChannelRequest, Item};
+use crate::parcel::{Batch, ChannelAction, ChannelRequest, Item, Reached};
 use crate::session::admission::{Admitted, OnLag, Session, admit};
 use crate::session::connection::{Connection, Private, Subscription};
 use crate::session::sessions_by_user::SessionsByUser;
@@ -269,10 +269,21 @@ impl Home {
         }
     }
 
-    /// Takes in what a channel's owner announces.
+    /// Takes in what a channel's owner announces. A batch that arrives twice changes nothing. If a batch is missing, the
+    /// channel's subscribers here are closed: they join again, and read in history what they have missed.
     pub fn receive(&mut self, batch: Batch, outbox: &mut Outbox) {
-        let Batch { channel, epoch, previous, last, items } = batch;
-        let mut began = if self.subscribers.listens(&channel) { Began::Before } else { Began::Within };
+        match self.subscribers.follow(&batch.channel, batch.previous, batch.reached) {
+            Followed::InOrder => self.take_in(batch, outbox),
+            Followed::Known => {}
+            Followed::Gap => {
+                self.close_subscribers(&batch.channel, outbox);
+                self.take_in(batch, outbox);
+            }
+        }
+    }
+
+    fn take_in(&mut self, batch: Batch, outbox: &mut Outbox) {
+        let Batch { channel, reached, items, .. } = batch;
         for item in items {
             match item {
                 Item::Frames(frames) => self.subscribers.append(&channel, &frames),
@@ -281,19 +292,7 @@ impl Home {
                     self.answer(connection, number, &reply, place, outbox);
                 }
                 Item::Joined { connection, number, reply } => {
-                    if self.connection(connection).is_none_or(|connection| connection.closing) {
-                        outbox.request(
-                            channel.clone(),
-                            ChannelRequest { connection, number, action: ChannelAction::Depart },
-                        );
-                        continue;
-                    }
-                    if !self.subscribers.listens(&channel) {
-                        began = Began::Within;
-                    }
-                    self.subscribe(connection, &channel, epoch);
-                    let place = self.place(connection, &channel);
-                    self.answer(connection, number, &reply, place, outbox);
+                    self.joined(connection, number, &channel, &reply, reached, outbox);
                 }
                 Item::Left { connection, number } => {
                     self.unsubscribe(connection, &channel);
@@ -302,12 +301,45 @@ impl Home {
                 Item::Evicted { connection } => self.unsubscribe(connection, &channel),
             }
         }
-        self.subscribers.follow(&channel, epoch, previous, last, began);
     }
 
-    fn subscribe(&mut self, id: ConnectionId, channel: &ChannelId, epoch: crate::id::Epoch) {
+    /// A connection is a subscriber from here on. If it is gone, the owner must know.
+    fn joined(
+        &mut self,
+        id: ConnectionId,
+        number: u32,
+        channel: &ChannelId,
+        reply: &Reply,
+        reached: Reached,
+        outbox: &mut Outbox,
+    ) {
+        let Some(connection) = self.connection(id).filter(|connection| !connection.closing) else {
+            let depart = ChannelRequest { connection: id, number, action: ChannelAction::Depart };
+            return outbox.request(channel.clone(), depart);
+        };
+        // A batch that arrives twice or late finds the request answered.
+        if connection.traffic.as_ref().is_some_and(|traffic| traffic.cid(number).is_some()) {
+            self.subscribe(id, channel, reached);
+            let place = self.place(id, channel);
+            self.answer(id, number, reply, place, outbox);
+        }
+    }
+
+    /// Closes the subscribers of a channel, of which they have missed a part that cannot be made up for.
+    fn close_subscribers(&mut self, channel: &ChannelId, outbox: &mut Outbox) {
+        for slot in self.subscribers.slots(channel) {
+            let Some(connection) = self.connections[slot as usize].as_ref() else { continue };
+            let id = ConnectionId { slot, generation: connection.generation };
+            let mut frame = Vec::new();
+            let reason = "messages were lost between servers: join again";
+            websocket::close_frame(&mut frame, Some(websocket::CloseCode::TRY_AGAIN_LATER), reason);
+            self.close(id, frame, CloseMode::AtOnce, outbox);
+        }
+    }
+
+    fn subscribe(&mut self, id: ConnectionId, channel: &ChannelId, reached: Reached) {
         let connection = self.connections[id.slot as usize].as_mut().expect("the caller has looked");
-        let (key, index) = self.subscribers.subscribe(channel, connection.session.format, id.slot, epoch);
+        let (key, index) = self.subscribers.subscribe(channel, connection.session.format, id.slot, reached);
         connection.subscriptions.push(Subscription { key, index });
         if connection.parked {
             self.subscribers.park(key, index);

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use super::*;
 use crate::command::Event;
 use crate::fanout::frames::Frames;
-use crate::id::{MessageId, UserId};
+use crate::id::{Epoch, MessageId, Sequence, UserId};
 use crate::limits::{PASS_VISITS_MAX, ROOM_MEMBERS_MAX};
 use crate::message::{Message, MessageCode};
 
@@ -46,7 +46,7 @@ impl Room {
         let channel = ChannelId::room("lobby").unwrap();
         let mut subscribers = Subscribers::default();
         for slot in 0..members {
-            subscribers.subscribe(&channel, Format::Json, slot, Epoch(1));
+            subscribers.subscribe(&channel, Format::Json, slot, Reached::default());
         }
         Room { channel, subscribers, sockets: Sockets::default(), said: Vec::new(), now: 0 }
     }
@@ -97,6 +97,35 @@ fn message(channel: &ChannelId, number: u32) -> Message {
         update_time: Timestamp(0),
         persistent: false,
     }
+}
+
+/// The end of a batch.
+fn end(epoch: u64, batch: u64) -> Reached {
+    Reached { epoch: Epoch(epoch), batch: BatchNumber(batch), last: Sequence(batch), told: batch }
+}
+
+#[test]
+fn a_batch_is_the_next_one_or_known_or_shows_a_gap() {
+    let lobby = ChannelId::room("lobby").unwrap();
+    let mut subscribers = Subscribers::default();
+    let mut check = |previous: Option<u64>, reached: Reached, expected: Followed| {
+        assert_eq!(subscribers.follow(&lobby, previous.map(BatchNumber), reached), expected, "{reached:?}");
+    };
+    check(Some(8), end(2, 9), Followed::InOrder);
+    subscribers.subscribe(&lobby, Format::Json, 0, end(2, 10));
+    let mut check = |previous: Option<u64>, reached: Reached, expected: Followed| {
+        assert_eq!(subscribers.follow(&lobby, previous.map(BatchNumber), reached), expected, "{reached:?}");
+    };
+    check(Some(9), end(2, 10), Followed::Known);
+    check(Some(10), end(2, 14), Followed::InOrder);
+    check(Some(10), end(2, 14), Followed::Known);
+    check(Some(15), end(2, 17), Followed::Gap);
+    check(None, end(2, 18), Followed::Gap);
+    check(Some(14), end(2, 15), Followed::InOrder);
+    check(Some(15), end(2, 17), Followed::InOrder);
+    check(Some(30), end(1, 31), Followed::Known);
+    check(Some(17), end(3, 18), Followed::Gap);
+    check(None, end(3, 1), Followed::Gap);
 }
 
 #[test]
@@ -163,7 +192,7 @@ fn who_comes_and_goes_between_two_rotations_upsets_nothing() {
     for index in [0, 150, 297] {
         room.subscribers.unsubscribe(key, index);
     }
-    room.subscribers.subscribe(&room.channel, Format::Json, 300, Epoch(1));
+    room.subscribers.subscribe(&room.channel, Format::Json, 300, Reached::default());
     room.say(3);
     room.now = ROTATION;
     room.turn();
@@ -226,7 +255,7 @@ fn counts_each_message_of_each_member_once_however_it_is_cut() {
     let channel = ChannelId::room("lobby").unwrap();
     let (mut subscribers, mut report) = (Subscribers::default(), PassReport::default());
     let places: Vec<_> =
-        (0..MEMBERS).map(|slot| subscribers.subscribe(&channel, Format::Json, slot, Epoch(1))).collect();
+        (0..MEMBERS).map(|slot| subscribers.subscribe(&channel, Format::Json, slot, Reached::default())).collect();
     let frames = said(Timestamp(1_000_000));
     let bytes = frames.of(Format::Json).bytes.len();
     subscribers.now = Timestamp(2_000_000);
@@ -263,7 +292,7 @@ fn a_slice_ends_when_it_has_written_enough_bytes() {
     let channel = ChannelId::room("lobby").unwrap();
     let (mut subscribers, mut report) = (Subscribers::default(), PassReport::default());
     for slot in 0..MEMBERS {
-        subscribers.subscribe(&channel, Format::Json, slot, Epoch(1));
+        subscribers.subscribe(&channel, Format::Json, slot, Reached::default());
     }
     let frames = said(Timestamp(1_000_000));
     let mut owed = 0;
@@ -288,7 +317,7 @@ fn a_message_counts_as_brought_round_when_the_rotation_after_it_ends() {
     let channel = ChannelId::room("lobby").unwrap();
     let (mut subscribers, mut report) = (Subscribers::default(), PassReport::default());
     for slot in 0..400 {
-        subscribers.subscribe(&channel, Format::Json, slot, Epoch(1));
+        subscribers.subscribe(&channel, Format::Json, slot, Reached::default());
     }
     let mut slices = |subscribers: &mut Subscribers, count: usize, monotonic: Monotonic, ended: Timestamp| {
         for _ in 0..count {
@@ -312,7 +341,8 @@ fn a_message_counts_as_brought_round_when_the_rotation_after_it_ends() {
 fn what_came_in_a_rotation_that_turns_out_to_be_the_last_is_not_counted_with_what_comes_later() {
     let channel = ChannelId::room("lobby").unwrap();
     let (mut subscribers, mut report) = (Subscribers::default(), PassReport::default());
-    let places: Vec<_> = (0..129).map(|slot| subscribers.subscribe(&channel, Format::Json, slot, Epoch(1))).collect();
+    let places: Vec<_> =
+        (0..129).map(|slot| subscribers.subscribe(&channel, Format::Json, slot, Reached::default())).collect();
     let mut slice = |subscribers: &mut Subscribers, ended: Timestamp| {
         subscribers.pass(Monotonic(0), &mut Narrow(usize::MAX), &ANY_LAG, &mut report);
         subscribers.passed(ended);
@@ -343,7 +373,7 @@ fn how_things_stand_costs_no_more_with_more_channels() {
     let channels = |count: u32| (0..count).map(|number| ChannelId::room(&format!("room-{number}")).unwrap());
     let mut places = Vec::new();
     for (slot, channel) in channels(50_000).enumerate() {
-        places.push(subscribers.subscribe(&channel, Format::Json, slot as u32, Epoch(1)));
+        places.push(subscribers.subscribe(&channel, Format::Json, slot as u32, Reached::default()));
         let frames = said(Timestamp(0));
         subscribers.append(&channel, &frames);
     }
@@ -381,7 +411,7 @@ fn a_table_of_channels_is_given_back_when_they_are_gone() {
     let places: Vec<_> = (0..50_000_u32)
         .map(|slot| {
             let channel = ChannelId::room(&format!("room-{slot}")).unwrap();
-            subscribers.subscribe(&channel, Format::Json, slot, Epoch(1))
+            subscribers.subscribe(&channel, Format::Json, slot, Reached::default())
         })
         .collect();
     assert!(subscribers.channels.capacity() >= 50_000);
@@ -401,7 +431,7 @@ fn audiences_that_go_while_their_pass_waits_are_passed_over() {
     let mut places = Vec::new();
     for slot in 0..CHANNELS {
         let channel = ChannelId::room(&format!("room-{slot}")).unwrap();
-        places.push((channel.clone(), subscribers.subscribe(&channel, Format::Json, slot, Epoch(1))));
+        places.push((channel.clone(), subscribers.subscribe(&channel, Format::Json, slot, Reached::default())));
         subscribers.append(&channel, &frames);
     }
     for (channel, (key, index)) in places.drain(..) {
@@ -411,7 +441,7 @@ fn audiences_that_go_while_their_pass_waits_are_passed_over() {
     assert_eq!(subscribers.active.len(), CHANNELS as usize, "nobody has gone through the line");
     // The keys are used again, and old entries in the queue are not mistaken for the new audience.
     let lobby = ChannelId::room("lobby").unwrap();
-    let (key, _) = subscribers.subscribe(&lobby, Format::Json, 7, Epoch(1));
+    let (key, _) = subscribers.subscribe(&lobby, Format::Json, 7, Reached::default());
     subscribers.pass(Monotonic(0), &mut sockets, &ANY_LAG, &mut PassReport::default());
     subscribers.passed(Timestamp(0));
     assert_eq!((sockets.0.len(), subscribers.counters.passes.count()), (0, 0), "there is nothing to bring round");
