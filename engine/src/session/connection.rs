@@ -28,6 +28,9 @@ pub struct Connection {
     /// The time until which its sends so far use up the allowed rate. If this time is in the past, the session may use
     /// its whole allowance.
     sends_until: Monotonic,
+    /// The number of the first request of the next `Traffic`: no number is used twice, so an answer that comes twice or
+    /// late answers no other request.
+    requests: u32,
     pub session: Session,
     pub subscriptions: Vec<Subscription>,
     pub traffic: Option<Box<Traffic>>,
@@ -98,6 +101,7 @@ impl Connection {
             paused: false,
             closing: false,
             sends_until: Monotonic(0),
+            requests: 0,
             session,
             subscriptions: Vec::new(),
             traffic: None,
@@ -105,7 +109,8 @@ impl Connection {
     }
 
     pub fn traffic(&mut self) -> &mut Traffic {
-        self.traffic.get_or_insert_default()
+        let first = self.requests;
+        self.traffic.get_or_insert_with(|| Box::new(Traffic { first, ..Traffic::default() }))
     }
 
     /// Whether its next request may be read now.
@@ -128,8 +133,8 @@ impl Connection {
 
     /// Frees what a connection at rest does not need.
     pub fn rest(&mut self) {
-        if self.traffic.as_ref().is_some_and(|traffic| traffic.is_at_rest()) {
-            self.traffic = None;
+        if let Some(traffic) = self.traffic.take_if(|traffic| traffic.is_at_rest()) {
+            self.requests = traffic.first;
         }
     }
 }
