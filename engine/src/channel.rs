@@ -12,6 +12,8 @@
 use std::collections::VecDeque;
 
 use crate::channel::announcements::Announcements;
+use crate::channel::catching_up::Behind;
+use crate::channel::departures::Departures;
 use crate::channel::members::{Address, Member, Members};
 use crate::channel::pending::{Pending, PendingPlace};
 use crate::channel::presence::{PresenceChanges, PresenceList, PresenceNews, Return};
@@ -28,6 +30,8 @@ use crate::parcel::{
 use crate::persist::{StoreFailure, StoreReceipt, StoreRequest};
 
 mod announcements;
+mod catching_up;
+mod departures;
 pub(crate) mod members;
 mod membership;
 mod messages;
@@ -52,6 +56,7 @@ pub struct Channel {
     /// The number of members when the owner last called `count_members`.
     members_counted: usize,
     presence_changes: PresenceChanges,
+    departures: Departures,
     recent: Recent,
     /// With more visible members than this, the channel is a crowd.
     room_max: usize,
@@ -64,6 +69,10 @@ pub struct Channel {
     undecided_changes: usize,
     /// Shards whose passes are behind what this channel announces. While there are any, messages wait.
     held_by: Vec<ShardId>,
+    /// The end of the history when the channel was made.
+    head: Sequence,
+    /// Homes that have missed a batch and are not answered yet: each of them once.
+    behind: Vec<Behind>,
     pub announcements: Announcements,
     /// What is told after the turn's announcements: answers to visitors, notices, blocks.
     pub afterwards: Outbox,
@@ -130,6 +139,7 @@ impl Channel {
             members: Members::default(),
             members_counted: 0,
             presence_changes: PresenceChanges::default(),
+            departures: Departures::default(),
             recent: Recent::default(),
             room_max,
             place: Place::Unknown,
@@ -137,6 +147,8 @@ impl Channel {
             waiting: VecDeque::new(),
             undecided_changes: 0,
             held_by: Vec::new(),
+            head: Sequence::default(),
+            behind: Vec::new(),
             announcements: Announcements::default(),
             afterwards: Outbox::default(),
         }
@@ -145,7 +157,7 @@ impl Channel {
     /// Whether this channel can be dropped without losing anything.
     pub fn is_idle(&self) -> bool {
         let at_rest = self.pending.is_empty() && self.waiting.is_empty() && !matches!(self.place, Place::Asked);
-        self.members.is_empty() && at_rest
+        self.members.is_empty() && at_rest && self.behind.is_empty()
     }
 
     /// Returns the number of members at the last call, and the number now.
@@ -310,6 +322,7 @@ impl Channel {
         if let Some(PresenceNews { joins, leaves, count }) =
             self.presence_changes.tell(&mut self.members, self.room_max, now)
         {
+            self.departures.note(&leaves);
             let event = Event::Presence { channel: self.id.clone(), joins, leaves, count };
             self.announcements.announce(&event, &self.members);
         }
@@ -328,6 +341,8 @@ impl Channel {
         self.place = Place::Unknown;
         match receipt {
             Ok(StoreReceipt::Head(head)) => {
+                self.head = head.map_or(Sequence::default(), |head| head.sequence);
+                self.announcements.last = self.head;
                 self.place = Place::Known {
                     ids: MessageIds::after(head.map(|head| head.id)),
                     next: Sequence(head.map_or(0, |head| head.sequence.0) + 1),
@@ -443,6 +458,7 @@ impl Channel {
     /// `number` is the last batch number that the owner gave out.
     pub fn batches(&mut self, epoch: Epoch, now: Monotonic, number: &mut BatchNumber) -> Vec<(ShardId, Batch)> {
         self.announce_presence(now);
+        self.departures.end_turn(*number);
         self.announcements.batches(&self.id, epoch, &self.members, number)
     }
 

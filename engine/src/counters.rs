@@ -156,6 +156,11 @@ pub struct HomeCounters {
     pub slow_readers: u64,
     /// Clients that were moved to the newest message instead, and told of the gap.
     pub gaps: u64,
+    /// How often a batch of a channel was found to be missing.
+    pub batch_gaps: u64,
+    /// Messages, updates and removals that were in missing batches and could not be told again: each once, however many
+    /// members should have been told.
+    pub lost: u64,
 }
 
 /// The passes through a shard's audiences.

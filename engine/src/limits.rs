@@ -103,6 +103,17 @@ pub const RECENT_MAX: usize = 200;
 /// next reader begins another.
 pub const RECENT_CHANGES_MAX: usize = 1024;
 
+/// Leaves that a channel's owner remembers, to tell them again to a shard that has missed a batch. A shard that has
+/// missed more of them closes its members.
+pub const DEPARTURES_KEPT_MAX: usize = 100;
+
+/// Batches of one channel, and bytes of their frames, that a shard sets aside until it has caught up. Batches beyond it
+/// are dropped, and the owner is asked again.
+///
+/// Each byte of it is owed to every member as well, so more than a member may be behind is no use.
+pub const ASIDE_BATCHES_MAX: usize = 256;
+pub const ASIDE_BYTES_MAX: usize = SUBSCRIBER_LAG_BYTES_MAX as usize / 4;
+
 /// Parcels that fit into a ring between two shards. When it is full, parcels wait for a later turn, and sockets are not
 /// read meanwhile.
 pub const RING_PARCELS: usize = 1024;

@@ -9,7 +9,9 @@ use std::sync::Arc;
 use crate::channel::pending::PendingPlace;
 use crate::command::Reply;
 use crate::id::{ChannelId, ConnectionId, ShardId};
-use crate::parcel::{Backlog, Batch, Block, Broadcast, ChannelAnswer, ChannelQuery, ChannelRequest, Version, Visitor};
+use crate::parcel::{
+    Backlog, Batch, Block, Broadcast, CaughtUp, ChannelAnswer, ChannelQuery, ChannelRequest, Reached, Version, Visitor,
+};
 use crate::persist::StoreRequest;
 use crate::session::home::SocketEffect;
 
@@ -37,8 +39,11 @@ pub enum Output {
     Request(ChannelRequest),
     Query(Visitor, ChannelQuery),
     Backlog(Backlog),
+    /// A batch is missing at this shard, which has come so far.
+    CatchUp(Option<Reached>),
     /// To a home.
     Batch(Batch),
+    CaughtUp(Box<CaughtUp>),
     /// To every home.
     Broadcast(Arc<Broadcast>),
     /// To every home: the store has confirmed a block. The visitor is answered when all homes have acted on it.
@@ -94,6 +99,14 @@ impl Outbox {
 
     pub fn batch(&mut self, home: ShardId, batch: Batch) {
         self.put(Address::Home(home), Output::Batch(batch));
+    }
+
+    pub fn catch_up(&mut self, channel: ChannelId, reached: Option<Reached>) {
+        self.put(Address::Owner(channel), Output::CatchUp(reached));
+    }
+
+    pub fn caught_up(&mut self, home: ShardId, answer: CaughtUp) {
+        self.put(Address::Home(home), Output::CaughtUp(Box::new(answer)));
     }
 
     pub fn broadcast(&mut self, broadcast: Broadcast) {

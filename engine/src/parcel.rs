@@ -23,6 +23,14 @@ pub enum Parcel {
         requests: Vec<ChannelRequest>,
     },
     Batch(Batch),
+    /// A batch of this channel is missing at a shard, which has come as far as `reached`; `None` if it has no
+    /// subscribers there.
+    CatchUp {
+        from: ShardId,
+        channel: ChannelId,
+        reached: Option<Reached>,
+    },
+    CaughtUp(Box<CaughtUp>),
     /// A visitor (a requester without a session) asks about a channel. `number` identifies the query, so that the
     /// answer reaches the visitor.
     ChannelQuery {
@@ -211,6 +219,37 @@ pub struct Reached {
     pub last: Sequence,
     /// Messages, updates and removals announced since the owner made the channel.
     pub told: u64,
+}
+
+impl Reached {
+    /// The place among all batches of the channel's owners.
+    pub fn place(self) -> (Epoch, BatchNumber) {
+        (self.epoch, self.batch)
+    }
+}
+
+/// The owner's answer to `Parcel::CatchUp`: where the channel stands, and what the shard has missed.
+#[derive(Clone, Debug)]
+pub struct CaughtUp {
+    pub channel: ChannelId,
+    /// How far the shard had come when it asked.
+    pub from: Option<Reached>,
+    /// The last batch sent to the shard. The answer holds for the state at its end.
+    pub reached: Reached,
+    pub recovered: Recovered,
+    /// The shard's connections that are members.
+    pub members: Vec<ConnectionId>,
+    /// Requests of the shard's connections that are not answered yet: the answers come in later batches.
+    pub unanswered: Vec<(ConnectionId, u32)>,
+}
+
+/// What can be told of the announcements between `CaughtUp::from` and `CaughtUp::reached`.
+#[derive(Clone, Debug)]
+pub enum Recovered {
+    /// The stored messages, in order, and all presences. Nothing, if nothing was missed.
+    Frames(Arc<Frames>),
+    /// More is missing than the owner keeps, or the store could not be read.
+    TooMuch,
 }
 
 /// One announcement.

@@ -46,6 +46,10 @@ pub enum Input {
     Broadcast(Broadcast),
     /// A visitor asks which of these users are visible. The answer appears as for `ChannelQuery`.
     Online { number: u64, users: Vec<UserId> },
+    /// Compare with the owners whether a batch is missing. The newest batch may be lost too, and no later one shows that.
+    /// In one process no batch is lost, and nothing gives this input. What carries parcels between processes gives it
+    /// from time to time, and when a connection to another process is back.
+    CompareWithOwners,
     /// The store has answered.
     Receipt { ticket: Ticket, outcome: Result<StoreReceipt, StoreFailure> },
 }
@@ -174,6 +178,7 @@ impl Shard {
                 let online = ChannelAnswer::Online(home.online(&users));
                 outbox.answer(Visitor { shard: self.routing.own(), number }, online);
             }
+            Input::CompareWithOwners => home.compare_with_owners(outbox),
             Input::Receipt { ticket, outcome } => self.receipt(ticket, outcome),
         }
         self.carry_out();
@@ -189,6 +194,8 @@ impl Shard {
                 }
             }
             Parcel::Batch(batch) => self.home.receive(batch, outbox),
+            Parcel::CatchUp { from, channel, reached } => self.owner.catch_up(from, channel, reached, outbox),
+            Parcel::CaughtUp(answer) => self.home.caught_up(*answer, outbox),
             Parcel::ChannelQuery { from, number, channel, query } => {
                 self.owner.query(Visitor { shard: from, number }, channel, query, now, outbox);
             }
@@ -253,7 +260,9 @@ impl Shard {
                 self.owner.query(visitor, channel, query, now, outbox);
             }
             (Address::Owner(channel), Output::Backlog(state)) => self.owner.backlog(own, channel, state, now, outbox),
+            (Address::Owner(channel), Output::CatchUp(reached)) => self.owner.catch_up(own, channel, reached, outbox),
             (_, Output::Batch(batch)) => self.home.receive(batch, outbox),
+            (_, Output::CaughtUp(answer)) => self.home.caught_up(*answer, outbox),
             (Address::Connection(id), Output::Reply(number, reply)) => self.home.reply(id, number, &reply, outbox),
             (_, Output::Socket(effect)) => self.effects.sockets.push(effect),
             (Address::Visitor(visitor), Output::Answer(answer)) => self.effects.answers.push((visitor.number, answer)),
@@ -271,7 +280,9 @@ impl Shard {
                 Parcel::ChannelQuery { from, number, channel, query }
             }
             (Address::Owner(channel), Output::Backlog(state)) => Parcel::Backlog { from, channel, state },
+            (Address::Owner(channel), Output::CatchUp(reached)) => Parcel::CatchUp { from, channel, reached },
             (_, Output::Batch(batch)) => Parcel::Batch(batch),
+            (_, Output::CaughtUp(answer)) => Parcel::CaughtUp(answer),
             (Address::Visitor(Visitor { number, .. }), Output::Answer(answer)) => {
                 Parcel::ChannelAnswer { number, answer }
             }

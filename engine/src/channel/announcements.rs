@@ -111,6 +111,13 @@ impl Announcements {
         batches
     }
 
+    /// How far the batches to a shard have come. `batch` is the last batch number that the owner gave out: it stands for
+    /// the batches to a shard that is the home of no member.
+    pub fn reached(&self, home: ShardId, epoch: Epoch, batch: BatchNumber) -> Reached {
+        let sent = self.sent.iter().find(|(known, _)| *known == home);
+        Reached { epoch, batch: sent.map_or(batch, |(_, last)| *last), last: self.last, told: self.told }
+    }
+
     /// Notes the newest batch to a shard. Returns the one before it.
     fn send(&mut self, home: ShardId, number: BatchNumber) -> Option<BatchNumber> {
         match self.sent.iter_mut().find(|(known, _)| *known == home) {

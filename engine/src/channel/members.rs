@@ -114,6 +114,11 @@ impl Members {
         self.visible.range((from, Bound::Unbounded)).filter_map(|(_, &address)| self.get(address))
     }
 
+    /// Whether the other members were told of the session's presence.
+    pub fn is_known(&self, session: SessionId) -> bool {
+        self.visible.get(&session).and_then(|&address| self.get(address)).is_some_and(|member| member.known)
+    }
+
     /// How many members others may see.
     pub fn visible_count(&self) -> usize {
         self.visible.len()

@@ -10,7 +10,7 @@ use crate::counters::OwnerCounters;
 use crate::id::{ChannelId, Epoch, Monotonic, Now, ShardId};
 use crate::limits::PRESENCE_PAGE_MAX;
 use crate::outbox::{Outbox, Purpose};
-use crate::parcel::{Backlog, BatchNumber, ChannelAnswer, ChannelQuery, ChannelRequest, Version, Visitor};
+use crate::parcel::{Backlog, BatchNumber, ChannelAnswer, ChannelQuery, ChannelRequest, Reached, Version, Visitor};
 use crate::persist::{StoreFailure, StoreReceipt};
 use crate::table::give_back;
 
@@ -60,6 +60,7 @@ impl Owner {
 
     /// Answers a visitor's query, now or later.
     pub fn query(&mut self, visitor: Visitor, id: ChannelId, query: ChannelQuery, now: Now, outbox: &mut Outbox) {
+        let unused = self.unused_version();
         let answer = match (self.channels.get_mut(&id), query) {
             (None, ChannelQuery::Presence { .. }) => ChannelAnswer::Presence { presences: Vec::new(), count: 0 },
             (None, ChannelQuery::Newest { .. }) => ChannelAnswer::AskTheStore,
@@ -68,8 +69,6 @@ impl Owner {
                 ChannelAnswer::Presence { presences, count }
             }
             (Some(channel), ChannelQuery::Newest { limit }) => {
-                self.readings += 1;
-                let unused = Version { epoch: self.epoch, reading: self.readings, changes: 0 };
                 let answer = channel.newest(limit, unused, outbox);
                 self.touched.push(id);
                 answer
@@ -82,6 +81,19 @@ impl Owner {
             }
         };
         outbox.answer(visitor, answer);
+    }
+
+    /// A shard has missed a batch of a channel. It is answered at the end of a turn.
+    pub fn catch_up(&mut self, home: ShardId, id: ChannelId, reached: Option<Reached>, outbox: &mut Outbox) {
+        let unused = self.unused_version();
+        self.channel(&id).catch_up(home, reached, unused, outbox);
+        self.touched.push(id);
+    }
+
+    /// A version for the next reading of newest messages.
+    fn unused_version(&mut self) -> Version {
+        self.readings += 1;
+        Version { epoch: self.epoch, reading: self.readings, changes: 0 }
     }
 
     /// The store has answered a channel's request.
@@ -129,6 +141,9 @@ impl Owner {
             let Some(channel) = self.channels.get_mut(&id) else { continue };
             for (home, batch) in channel.batches(self.epoch, now, &mut self.batch) {
                 outbox.batch(home, batch);
+            }
+            for (home, answer) in channel.caught_up(self.epoch, self.batch) {
+                outbox.caught_up(home, answer);
             }
             outbox.append(&mut channel.afterwards);
             let (before, members) = channel.count_members();

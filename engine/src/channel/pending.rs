@@ -61,6 +61,11 @@ impl<W, D> Pending<W, D> {
         Some((entry.work, decision))
     }
 
+    /// All entries' work, in order.
+    pub fn works(&self) -> impl Iterator<Item = &W> + '_ {
+        self.entries.iter().map(|entry| &entry.work)
+    }
+
     pub fn is_empty(&self) -> bool {
         self.entries.is_empty()
     }

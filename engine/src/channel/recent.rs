@@ -7,7 +7,7 @@
 use std::collections::VecDeque;
 use std::sync::Arc;
 
-use crate::id::MessageId;
+use crate::id::{MessageId, Sequence};
 use crate::limits::{RECENT_CHANGES_MAX, RECENT_MAX};
 use crate::message::{Message, MessageCode};
 use crate::parcel::Version;
@@ -54,6 +54,35 @@ impl Recent {
             self.state = State::Asked { version, shown: Vec::new() };
         }
         begins
+    }
+
+    /// Like `begin`, but also if removals have left fewer messages than are kept.
+    pub fn begin_again(&mut self, version: Version) -> bool {
+        if matches!(&self.state, State::Known { messages, .. } if messages.len() < RECENT_MAX) {
+            self.doubt();
+        }
+        self.begin(version)
+    }
+
+    /// Whether the store reads.
+    pub fn is_asked(&self) -> bool {
+        matches!(self.state, State::Asked { .. })
+    }
+
+    /// Whether all messages after this place are in memory.
+    pub fn reaches(&self, after: Sequence) -> bool {
+        let State::Known { messages, complete, .. } = &self.state else { return false };
+        *complete || messages.front().is_some_and(|oldest| oldest.sequence.0 <= after.0 + 1)
+    }
+
+    /// The messages in memory after one place and up to another, in order. The store may know messages that are not
+    /// shown yet; they come after `last`.
+    pub fn between(&self, after: Sequence, last: Sequence) -> impl Iterator<Item = &Message> {
+        let messages = match &self.state {
+            State::Known { messages, .. } => Some(messages),
+            _ => None,
+        };
+        messages.into_iter().flatten().filter(move |message| message.sequence > after && message.sequence <= last)
     }
 
     /// Takes in what the store has read for a version, newest first; `None` if the reading failed.
@@ -194,6 +223,28 @@ mod tests {
         recent.show(&message(1000, MessageCode::Remove, "{}"));
         assert_eq!(ids(&mut recent, RECENT_MAX), None, "there may be an older one, which is not here");
         assert!(recent.begin(reading(1)), "so it is read again");
+    }
+
+    #[test]
+    fn a_home_is_told_what_is_between_two_places_or_that_this_is_not_known() {
+        let mut recent = Recent::default();
+        let between = |recent: &Recent, after: u64, last: u64| -> Vec<u64> {
+            recent.between(Sequence(after), Sequence(last)).map(|message| message.sequence.0).collect()
+        };
+        assert!(!recent.reaches(Sequence(0)) && between(&recent, 0, 9).is_empty());
+        recent.begin(reading(1));
+        assert!(recent.is_asked() && !recent.reaches(Sequence(9)));
+        recent.loaded(reading(1), Some(vec![chat(7), chat(5), chat(4)]));
+        assert!(recent.reaches(Sequence(0)), "the channel has no older messages");
+        assert_eq!(between(&recent, 4, 6), [5], "the last one is stored, but not shown yet");
+        let full = 101..=100 + RECENT_MAX as u128;
+        recent.doubt();
+        recent.begin(reading(2));
+        recent.loaded(reading(2), Some(full.rev().map(chat).collect()));
+        assert!(recent.reaches(Sequence(100)) && !recent.reaches(Sequence(99)));
+        assert!(!recent.begin_again(reading(3)), "the store would read the same messages");
+        recent.show(&message(150, MessageCode::Remove, "{}"));
+        assert!(recent.begin_again(reading(3)), "there is room for older ones");
     }
 
     #[test]

@@ -90,6 +90,11 @@ impl Frames {
         &self.runs[format as usize]
     }
 
+    /// The size of all runs.
+    pub fn bytes(&self) -> usize {
+        self.runs.iter().map(|run| run.bytes.len()).sum()
+    }
+
     pub fn messages(&self) -> u64 {
         self.messages
     }

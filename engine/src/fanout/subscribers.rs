@@ -14,7 +14,7 @@ use crate::counters::FanoutCounters;
 use crate::fanout::frames::{Format, Frames, Run};
 use crate::fanout::log::{FrameLog, Position};
 use crate::fanout::tally::Tally;
-use crate::id::{ChannelId, Monotonic, Timestamp};
+use crate::id::{ChannelId, MessageId, Monotonic, Timestamp};
 use crate::limits::{BACKLOG_BYTES_HIGH, BACKLOG_BYTES_LOW, PASS_BYTES_MAX, ROTATION_INTERVAL};
 use crate::message::Missed;
 use crate::parcel::{Backlog, BatchNumber, Reached};
@@ -225,6 +225,29 @@ impl Subscribers {
             return Followed::InOrder;
         }
         if (reached.epoch, reached.batch) <= (known.epoch, known.batch) { Followed::Known } else { Followed::Gap }
+    }
+
+    /// How far a channel's batches are taken in, if it has subscribers.
+    pub fn reached(&self, channel: &ChannelId) -> Option<Reached> {
+        self.channels.get(channel).map(|listening| listening.reached)
+    }
+
+    /// The next batch is the one after `reached`: what was missed before it has been dealt with.
+    pub fn go_on_from(&mut self, channel: &ChannelId, reached: Reached) {
+        if let Some(listening) = self.channels.get_mut(channel) {
+            listening.reached = reached;
+        }
+    }
+
+    /// All channels that have subscribers.
+    pub fn channels(&self) -> impl Iterator<Item = &ChannelId> {
+        self.channels.keys()
+    }
+
+    /// The last message in an audience's log, or the last that was in it.
+    pub fn last_message(&self, key: AudienceKey) -> Option<MessageId> {
+        let log = &self.audiences[key.0 as usize].log;
+        log.message_before(log.end())
     }
 
     /// The slots of a channel's subscribers, in all formats.

@@ -10,8 +10,9 @@ use std::time::Duration;
 use crate::command::Command;
 use crate::fanout::log::Position;
 use crate::fanout::subscribers::AudienceKey;
-use crate::id::{MessageId, Monotonic};
+use crate::id::{ChannelId, MessageId, Monotonic};
 use crate::limits::{OUTBOX_BYTES_MAX, REQUESTS_IN_FLIGHT_MAX};
+use crate::parcel::ChannelAction;
 use crate::session::admission::Session;
 
 /// One connection.
@@ -71,6 +72,32 @@ pub struct Traffic {
 struct Slot {
     cid: String,
     answer: Option<Private>,
+    /// If a channel's owner answers it: the request.
+    request: Option<OpenRequest>,
+}
+
+/// A request that a channel's owner answers.
+pub struct OpenRequest {
+    pub channel: ChannelId,
+    pub kind: RequestKind,
+}
+
+/// What a request changes.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum RequestKind {
+    Join,
+    Leave,
+    Message,
+}
+
+impl RequestKind {
+    pub fn of(action: &ChannelAction) -> Self {
+        match action {
+            ChannelAction::Join { .. } => Self::Join,
+            ChannelAction::Leave | ChannelAction::Depart => Self::Leave,
+            ChannelAction::Send { .. } | ChannelAction::Update { .. } | ChannelAction::Remove { .. } => Self::Message,
+        }
+    }
 }
 
 /// A frame for this connection alone.
@@ -157,8 +184,21 @@ impl Traffic {
 
     /// Reserves a place for a request's answer. Returns the request's number.
     pub fn ask(&mut self, cid: String) -> u32 {
-        self.slots.push_back(Slot { cid, answer: None });
+        self.slots.push_back(Slot { cid, answer: None, request: None });
         self.first.wrapping_add(self.slots.len() as u32 - 1)
+    }
+
+    /// The last request is answered by a channel's owner.
+    pub fn wait_for_owner(&mut self, request: OpenRequest) {
+        if let Some(slot) = self.slots.back_mut() {
+            slot.request = Some(request);
+        }
+    }
+
+    /// Unanswered requests to owners, with their numbers.
+    pub fn open_requests(&self) -> impl Iterator<Item = (u32, &OpenRequest)> {
+        let unanswered = self.slots.iter().enumerate().filter(|(_, slot)| slot.answer.is_none());
+        unanswered.filter_map(|(index, slot)| Some((self.first.wrapping_add(index as u32), slot.request.as_ref()?)))
     }
 
     pub fn is_unanswered(&self) -> bool {

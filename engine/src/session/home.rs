@@ -11,20 +11,23 @@ use crate::command::{Command, Rejection, Reply};
 use crate::counters::{HomeCounters, MALFORMED, refusal_of};
 use crate::fanout::frames;
 use crate::fanout::log::Position;
-use crate::fanout::subscribers::{AudienceKey, Followed, Outlet, PassReport, Skip, Subscribers};
+use crate::fanout::subscribers::{AudienceKey, Outlet, PassReport, Skip, Subscribers};
 use crate::id::{ChannelId, ChannelKind, ConnectionId, Monotonic, UserId};
 use crate::limits::{SUBSCRIPTIONS_MAX, WRITE_PIECES_MAX};
 use crate::message::Missed;
 use crate::outbox::Outbox;
-use crate::parcel::{Batch, ChannelAction, ChannelRequest, Item, Reached};
+use crate::parcel::{ChannelAction, ChannelRequest};
 use crate::session::admission::{Admitted, OnLag, Session, admit};
-use crate::session::connection::{Connection, Private, Subscription};
+use crate::session::connection::{Connection, OpenRequest, Private, RequestKind, Subscription};
+use crate::session::home::catching_up::{CatchUps, depart};
 use crate::session::sessions_by_user::SessionsByUser;
 use crate::session::status::Statuses;
 use crate::shard::Rules;
 use crate::wire::websocket;
 
+mod catching_up;
 mod news;
+mod receiving;
 
 /// What the gateway must do about a connection.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -80,6 +83,8 @@ pub struct Home {
     report: PassReport,
     /// Requests to follow that wait for the store: one a connection at most.
     lookups: HashMap<ConnectionId, Lookup>,
+    /// Channels of which a batch is missing.
+    catch_ups: CatchUps,
     pub counters: HomeCounters,
     /// The monotonic clock's reading of this turn.
     pub monotonic: Monotonic,
@@ -96,6 +101,7 @@ impl Home {
             dirty: Vec::new(),
             report: PassReport::default(),
             lookups: HashMap::new(),
+            catch_ups: CatchUps::default(),
             counters: HomeCounters::default(),
             monotonic: Monotonic::default(),
         }
@@ -162,7 +168,9 @@ impl Home {
             Ok(Admitted::ChannelRequest(channel, action)) => {
                 let is_room = matches!(channel.kind(), ChannelKind::Room(_));
                 traffic.exclusive |= matches!(action, ChannelAction::Join { .. }) && !is_room;
-                outbox.request(channel, ChannelRequest { connection: id, number, action });
+                let kind = RequestKind::of(&action);
+                traffic.wait_for_owner(OpenRequest { channel: channel.clone(), kind });
+                self.send_request(channel, ChannelRequest { connection: id, number, action }, outbox);
             }
             Ok(Admitted::Follow { ids, usernames }) => self.follow(id, number, ids, usernames, outbox),
             Ok(Admitted::Unfollow(users)) => {
@@ -207,9 +215,10 @@ impl Home {
             return;
         }
         connection.closing = true;
-        connection.traffic().forget_requests();
         self.leave_all(id, outbox);
-        self.connection(id).expect("it was there").traffic().say(Private::of(frame));
+        let traffic = self.connection(id).expect("it was there").traffic();
+        traffic.forget_requests();
+        traffic.say(Private::of(frame));
         outbox.socket(SocketEffect::Closing(id));
         self.mark(id.slot);
     }
@@ -241,6 +250,12 @@ impl Home {
         let connection = self.connections[id.slot as usize].as_mut().expect("the caller has looked");
         let interrupted = connection.traffic.as_mut().and_then(|traffic| traffic.interrupted.take());
         let subscriptions = std::mem::take(&mut connection.subscriptions);
+        // The answer to a join may be lost, and then nothing else would tell the owner.
+        for (_, request) in connection.traffic.iter().flat_map(|traffic| traffic.open_requests()) {
+            if request.kind == RequestKind::Join {
+                depart(id, &request.channel, outbox);
+            }
+        }
         for Subscription { key, index } in &subscriptions {
             if interrupted == Some(*key) {
                 let cursor = self.subscribers.cursor(*key, *index);
@@ -253,7 +268,7 @@ impl Home {
         }
         for subscription in subscriptions {
             let channel = self.subscribers.channel_of(subscription.key).clone();
-            outbox.request(channel, ChannelRequest { connection: id, number: 0, action: ChannelAction::Depart });
+            depart(id, &channel, outbox);
             // Removing this connection from other audiences cannot have moved its index in this one: each connection
             // stands once in an audience, and a removal changes indexes only in its own audience.
             self.take_out(subscription);
@@ -266,83 +281,6 @@ impl Home {
             for subscription in moved.subscriptions.iter_mut().filter(|subscription| subscription.key == key) {
                 subscription.index = index;
             }
-        }
-    }
-
-    /// Takes in what a channel's owner announces. A batch that arrives twice changes nothing. If a batch is missing, the
-    /// channel's subscribers here are closed: they join again, and read in history what they have missed.
-    pub fn receive(&mut self, batch: Batch, outbox: &mut Outbox) {
-        match self.subscribers.follow(&batch.channel, batch.previous, batch.reached) {
-            Followed::InOrder => self.take_in(batch, outbox),
-            Followed::Known => {}
-            Followed::Gap => {
-                self.close_subscribers(&batch.channel, outbox);
-                self.take_in(batch, outbox);
-            }
-        }
-    }
-
-    fn take_in(&mut self, batch: Batch, outbox: &mut Outbox) {
-        let Batch { channel, reached, items, .. } = batch;
-        for item in items {
-            match item {
-                Item::Frames(frames) => self.subscribers.append(&channel, &frames),
-                Item::Answer { connection, number, reply } => {
-                    let place = self.place(connection, &channel);
-                    self.answer(connection, number, &reply, place, outbox);
-                }
-                Item::Joined { connection, number, reply } => {
-                    self.joined(connection, number, &channel, &reply, reached, outbox);
-                }
-                Item::Left { connection, number } => {
-                    self.unsubscribe(connection, &channel);
-                    self.answer(connection, number, &Reply::Done, None, outbox);
-                }
-                Item::Evicted { connection } => self.unsubscribe(connection, &channel),
-            }
-        }
-    }
-
-    /// A connection is a subscriber from here on. If it is gone, the owner must know.
-    fn joined(
-        &mut self,
-        id: ConnectionId,
-        number: u32,
-        channel: &ChannelId,
-        reply: &Reply,
-        reached: Reached,
-        outbox: &mut Outbox,
-    ) {
-        let Some(connection) = self.connection(id).filter(|connection| !connection.closing) else {
-            let depart = ChannelRequest { connection: id, number, action: ChannelAction::Depart };
-            return outbox.request(channel.clone(), depart);
-        };
-        // A batch that arrives twice or late finds the request answered.
-        if connection.traffic.as_ref().is_some_and(|traffic| traffic.cid(number).is_some()) {
-            self.subscribe(id, channel, reached);
-            let place = self.place(id, channel);
-            self.answer(id, number, reply, place, outbox);
-        }
-    }
-
-    /// Closes the subscribers of a channel, of which they have missed a part that cannot be made up for.
-    fn close_subscribers(&mut self, channel: &ChannelId, outbox: &mut Outbox) {
-        for slot in self.subscribers.slots(channel) {
-            let Some(connection) = self.connections[slot as usize].as_ref() else { continue };
-            let id = ConnectionId { slot, generation: connection.generation };
-            let mut frame = Vec::new();
-            let reason = "messages were lost between servers: join again";
-            websocket::close_frame(&mut frame, Some(websocket::CloseCode::TRY_AGAIN_LATER), reason);
-            self.close(id, frame, CloseMode::AtOnce, outbox);
-        }
-    }
-
-    fn subscribe(&mut self, id: ConnectionId, channel: &ChannelId, reached: Reached) {
-        let connection = self.connections[id.slot as usize].as_mut().expect("the caller has looked");
-        let (key, index) = self.subscribers.subscribe(channel, connection.session.format, id.slot, reached);
-        connection.subscriptions.push(Subscription { key, index });
-        if connection.parked {
-            self.subscribers.park(key, index);
         }
     }
 

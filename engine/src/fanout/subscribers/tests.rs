@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use super::*;
 use crate::command::Event;
 use crate::fanout::frames::Frames;
-use crate::id::{Epoch, MessageId, Sequence, UserId};
+use crate::id::{Epoch, Sequence, UserId};
 use crate::limits::{PASS_VISITS_MAX, ROOM_MEMBERS_MAX};
 use crate::message::{Message, MessageCode};
 

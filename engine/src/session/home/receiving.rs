@@ -1,0 +1,77 @@
+//! What a home does with the announcements of channels' owners.
+
+use super::catching_up::depart;
+use super::{Home, Subscription};
+use crate::command::Reply;
+use crate::fanout::subscribers::Followed;
+use crate::id::{ChannelId, ConnectionId};
+use crate::outbox::Outbox;
+use crate::parcel::{Batch, Item, Reached};
+
+impl Home {
+    /// Takes in a batch of a channel. A batch that comes twice changes nothing, and one that comes too early is set
+    /// aside until the channel has caught up.
+    pub fn receive(&mut self, batch: Batch, outbox: &mut Outbox) {
+        match self.subscribers.follow(&batch.channel, batch.previous, batch.reached) {
+            Followed::InOrder if self.catch_ups.is_empty() => self.take_in(batch, outbox),
+            Followed::InOrder => {
+                let channel = batch.channel.clone();
+                self.take_in(batch, outbox);
+                self.take_from_aside(&channel, outbox);
+            }
+            Followed::Known => {}
+            Followed::Gap => self.set_aside(batch, outbox),
+        }
+    }
+
+    pub(super) fn take_in(&mut self, batch: Batch, outbox: &mut Outbox) {
+        let Batch { channel, reached, items, .. } = batch;
+        for item in items {
+            match item {
+                Item::Frames(frames) => self.subscribers.append(&channel, &frames),
+                Item::Answer { connection, number, reply } => {
+                    let place = self.place(connection, &channel);
+                    self.answer(connection, number, &reply, place, outbox);
+                }
+                Item::Joined { connection, number, reply } => {
+                    self.joined(connection, number, &channel, &reply, reached, outbox);
+                }
+                Item::Left { connection, number } => {
+                    self.unsubscribe(connection, &channel);
+                    self.answer(connection, number, &Reply::Done, None, outbox);
+                }
+                Item::Evicted { connection } => self.unsubscribe(connection, &channel),
+            }
+        }
+    }
+
+    /// A connection is a subscriber from here on. If it is gone, the owner must know.
+    fn joined(
+        &mut self,
+        id: ConnectionId,
+        number: u32,
+        channel: &ChannelId,
+        reply: &Reply,
+        reached: Reached,
+        outbox: &mut Outbox,
+    ) {
+        let Some(connection) = self.connection(id).filter(|connection| !connection.closing) else {
+            return depart(id, channel, outbox);
+        };
+        // A batch that comes twice or late finds the request answered.
+        if connection.traffic.as_ref().is_some_and(|traffic| traffic.cid(number).is_some()) {
+            self.subscribe(id, channel, reached);
+            let place = self.place(id, channel);
+            self.answer(id, number, reply, place, outbox);
+        }
+    }
+
+    fn subscribe(&mut self, id: ConnectionId, channel: &ChannelId, reached: Reached) {
+        let connection = self.connections[id.slot as usize].as_mut().expect("the caller has looked");
+        let (key, index) = self.subscribers.subscribe(channel, connection.session.format, id.slot, reached);
+        connection.subscriptions.push(Subscription { key, index });
+        if connection.parked {
+            self.subscribers.park(key, index);
+        }
+    }
+}
