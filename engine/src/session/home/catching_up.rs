@@ -253,6 +253,10 @@ impl Home {
     }
 
     fn close_lost(&mut self, id: ConnectionId, outbox: &mut Outbox) {
+        if let Some(connection) = self.connection(id) {
+            // The frames before these answers are dropped, so the answers must not be sent either.
+            connection.traffic().forget_unsaid();
+        }
         let mut frame = Vec::new();
         websocket::close_frame(&mut frame, Some(websocket::CloseCode::TRY_AGAIN_LATER), LOST);
         self.close(id, frame, CloseMode::AtOnce, outbox);
@@ -298,7 +302,7 @@ fn join_is_lost() -> Reply {
     Reply::Refused(Rejection::outcome_unknown(reason))
 }
 
-fn answer_is_lost() -> Reply {
+pub(super) fn answer_is_lost() -> Reply {
     let reason = "the outcome is unknown: the answer was lost, and history may show this request as done";
     Reply::Refused(Rejection::outcome_unknown(reason))
 }

@@ -1,12 +1,13 @@
 //! What a home does with the announcements of channels' owners.
 
-use super::catching_up::depart;
+use super::catching_up::{answer_is_lost, depart};
 use super::{Home, Subscription};
 use crate::command::Reply;
 use crate::fanout::subscribers::Followed;
 use crate::id::{ChannelId, ConnectionId};
 use crate::outbox::Outbox;
 use crate::parcel::{Batch, Item, Reached};
+use crate::session::connection::RequestKind;
 
 impl Home {
     /// Takes in a batch of a channel. A batch that comes twice changes nothing, and one that comes too early is set
@@ -31,6 +32,8 @@ impl Home {
                 Item::Frames(frames) => self.subscribers.append(&channel, &frames),
                 Item::Answer { connection, number, reply } => {
                     let place = self.place(connection, &channel);
+                    let overtakes = place.is_none() && self.waits_to_join(connection, number, &channel);
+                    let reply = if overtakes { answer_is_lost() } else { reply };
                     self.answer(connection, number, &reply, place, outbox);
                 }
                 Item::Joined { connection, number, reply } => {
@@ -43,6 +46,15 @@ impl Home {
                 Item::Evicted { connection } => self.unsubscribe(connection, &channel),
             }
         }
+    }
+
+    /// Whether the answer to a join comes later than the answer to this request, which was asked after it. What the
+    /// request has changed in the channel is then not told here yet.
+    fn waits_to_join(&mut self, id: ConnectionId, number: u32, channel: &ChannelId) -> bool {
+        let traffic = self.connection(id).and_then(|connection| connection.traffic.as_ref());
+        let mut others =
+            traffic.into_iter().flat_map(|traffic| traffic.open_requests()).filter(|(of, _)| *of != number);
+        others.any(|(_, request)| request.kind == RequestKind::Join && request.channel == *channel)
     }
 
     /// A connection is a subscriber from here on. If it is gone, the owner must know.
