@@ -21,6 +21,7 @@ mod slowness;
 mod store;
 mod world;
 
+use rings::Carriage;
 use world::{Clocks, Pace, Plan, World};
 
 /// Runs a simulation. Returns all bytes that the clients received.
@@ -54,6 +55,7 @@ const PLAN: Plan = Plan {
     pace: Pace::Even,
     sends_per_second: None,
     clocks: Clocks::Agree,
+    carriage: Carriage::Reliable,
     pass_visits_max: PASS_VISITS_MAX,
 };
 
@@ -151,6 +153,28 @@ fn clocks_that_jump_by_two_hours_and_come_back_harm_nobody() {
             );
         }
     }
+}
+
+#[test]
+fn lost_doubled_and_late_batches_change_no_order_and_no_stored_message_is_missed() {
+    let (mut faults, mut gaps, mut lost, mut unknown) = ([0; 3], 0, 0, 0);
+    for seed in seeds(60) {
+        for (shards, room_members_max, store_fails, pace) in [
+            (2, 1000, false, Pace::Even),
+            (3, 1000, true, Pace::Even),
+            (3, 4, false, Pace::Even),
+            (3, 1000, false, Pace::Slow),
+        ] {
+            let plan = Plan { shards, room_members_max, store_fails, pace, carriage: Carriage::Lossy, ..PLAN };
+            let world = run_world(seed, plan);
+            faults.iter_mut().zip(world.rings.faults).for_each(|(sum, count)| *sum += count);
+            let missed = world.missed();
+            (gaps, lost, unknown) = (gaps + missed.0, lost + missed.1, unknown + world.unknown());
+        }
+    }
+    let seen = format!("{faults:?} faults, {gaps} gaps, {lost} lost, {unknown} unknown");
+    assert!(faults.iter().all(|&count| count > 1000), "{seen}");
+    assert!(gaps > 1000 && lost > 100 && unknown > 100, "{seen}");
 }
 
 #[test]

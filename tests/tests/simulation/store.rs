@@ -15,6 +15,9 @@ pub struct SlowStore {
     heads: HashMap<ChannelId, ChannelHead>,
     /// Every id that was ever durable.
     pub durable: HashSet<MessageId>,
+    /// The number of turns so far, and in which of them each message was stored.
+    pub turns: u64,
+    pub stored_at: HashMap<MessageId, u64>,
 }
 
 impl SlowStore {
@@ -24,6 +27,8 @@ impl SlowStore {
             history: HashMap::new(),
             heads: HashMap::new(),
             durable: HashSet::new(),
+            turns: 0,
+            stored_at: HashMap::new(),
         }
     }
 
@@ -32,6 +37,7 @@ impl SlowStore {
     }
 
     pub fn turn(&mut self, random: &mut Random) -> Vec<(usize, Ticket, Outcome)> {
+        self.turns += 1;
         let mut slowness = std::mem::take(&mut self.slowness);
         let receipts = slowness.turn(random, |request| self.apply(request));
         self.slowness = slowness;
@@ -54,6 +60,7 @@ impl SlowStore {
                 assert!(head.sequence == Sequence(0) || head.id < message.id, "ids rise");
                 *head = ChannelHead { id: message.id, sequence: message.sequence };
                 self.durable.insert(message.id);
+                self.stored_at.insert(message.id, self.turns);
                 assert_eq!(message.code, MessageCode::Chat);
                 self.history.entry(message.channel.clone()).or_default().insert(message.id, message);
                 StoreReceipt::Inserted
