@@ -37,6 +37,8 @@ const COUNTERS: &[(&str, &str, One)] = &[
     ("deliveries", "Messages handed to the kernel, each once for each member", |r| r.fanout.deliveries),
     ("delivery_bytes", "Bytes of channels' logs handed to the kernel", |r| r.fanout.delivery_bytes),
     ("gaps", "Readers that were moved to the newest message", |r| r.home.gaps),
+    ("batch_gaps", "Missing batches of channels that a shard noticed", |r| r.home.batch_gaps),
+    ("messages_lost", "Messages in missing batches that could not be told again", |r| r.home.lost),
     ("store_failures", "Requests that the store could not carry out", |r| r.owner.store_failures),
     ("parcels_sent", "Parcels sent to other shards", |r| r.turn.parcels_sent),
     ("parcels_received", "Parcels received from other shards", |r| r.turn.parcels_received),
