@@ -46,7 +46,7 @@ pub enum Input {
     Broadcast(Broadcast),
     /// A visitor asks which of these users are visible. The answer appears as for `ChannelQuery`.
     Online { number: u64, users: Vec<UserId> },
-    /// Compare with the owners whether a batch is missing. The newest batch may be lost too, and no later one shows that.
+    /// Compare with the owners whether a batch is missing. The newest batch may be lost too, and no later one shows it.
     /// In one process no batch is lost, and nothing gives this input. What carries parcels between processes gives it
     /// from time to time, and when a connection to another process is back.
     CompareWithOwners,

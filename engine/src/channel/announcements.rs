@@ -87,8 +87,8 @@ impl Announcements {
         }
     }
 
-    /// Ends the turn: returns one batch for each shard that has something to receive. Each batch takes the number after
-    /// `number`, which is the last that the owner gave out.
+    /// Ends the turn: returns one batch for each shard that has something to receive. `number` is the last batch number
+    /// that the owner gave out, and each batch takes the next one.
     pub fn batches(
         &mut self,
         channel: &ChannelId,

@@ -1,5 +1,6 @@
 //! The leaves that a channel's members were told of last. A home that has missed the batch with a leave would keep the
-//! member in its clients' lists. So the owner remembers the newest leaves, and tells them again when the home catches up.
+//! member in its clients' lists. So the owner remembers the newest leaves, and tells them again when the home catches
+//! up.
 
 use std::collections::VecDeque;
 
