@@ -133,6 +133,8 @@ enum Act {
 }
 
 impl Channel {
+    /// A channel without members, whose last message is not known yet: its first request makes it ask the store. A room
+    /// with more than `room_max` members becomes a crowd (docs/protocol.md, section 2.11).
     pub fn new(id: ChannelId, room_max: usize) -> Self {
         Self {
             id,

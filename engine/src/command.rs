@@ -130,6 +130,7 @@ impl Rejection {
         Self { code, outcome_unknown: false, message: message.into() }
     }
 
+    /// A rejection with the code [`RejectionCode::BadInput`]: the request is wrong, or not permitted.
     pub fn bad_input(message: impl Into<Cow<'static, str>>) -> Self {
         Self::new(RejectionCode::BadInput, message)
     }

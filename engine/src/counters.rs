@@ -29,6 +29,7 @@ impl Default for Histogram {
 }
 
 impl Histogram {
+    /// Counts one value in the bucket of the next power of two, or in the last bucket if it is larger than all bounds.
     pub fn record(&mut self, value: u64) {
         let bucket = u64::BITS - value.saturating_sub(1).leading_zeros();
         self.buckets[(bucket as usize).min(BUCKETS - 1)] += 1;
@@ -40,6 +41,7 @@ impl Histogram {
         self.record(u64::try_from(to.0.saturating_sub(from.0) / 1000).unwrap_or(0));
     }
 
+    /// How many values were recorded.
     pub fn count(&self) -> u64 {
         self.buckets.iter().sum()
     }

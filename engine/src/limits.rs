@@ -88,6 +88,7 @@ pub const ROOM_MEMBERS_MAX: usize = 1000;
 /// Presences that a member is told of when it joins a crowd, and joins that one event of a crowd tells of: enough to
 /// show some names, in a few kilobytes.
 pub const CROWD_LIST_MAX: usize = 100;
+/// Joins of a crowd that one event names; the event counts all of them.
 pub const CROWD_SAMPLE_MAX: usize = 20;
 
 /// How often a crowd's members are told the count.

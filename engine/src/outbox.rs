@@ -85,18 +85,22 @@ pub struct Outbox {
 }
 
 impl Outbox {
+    /// Puts a request for the owner of the channel, on whichever shard it is.
     pub fn request(&mut self, channel: ChannelId, request: ChannelRequest) {
         self.put(Address::Owner(channel), Output::Request(request));
     }
 
+    /// Puts a query for the owner of the channel. The visitor gets one [`ChannelAnswer`].
     pub fn query(&mut self, channel: ChannelId, visitor: Visitor, query: ChannelQuery) {
         self.put(Address::Owner(channel), Output::Query(visitor, query));
     }
 
+    /// Tells the owner of the channel how a home's backlog stands.
     pub fn backlog(&mut self, channel: ChannelId, state: Backlog) {
         self.put(Address::Owner(channel), Output::Backlog(state));
     }
 
+    /// Puts a batch of a channel's announcements for the members whose home is this shard.
     pub fn batch(&mut self, home: ShardId, batch: Batch) {
         self.put(Address::Home(home), Output::Batch(batch));
     }
@@ -109,26 +113,32 @@ impl Outbox {
         self.put(Address::Home(home), Output::CaughtUp(Box::new(answer)));
     }
 
+    /// Puts one announcement for the homes of all shards, which share it.
     pub fn broadcast(&mut self, broadcast: Broadcast) {
         self.put(Address::EveryHome, Output::Broadcast(Arc::new(broadcast)));
     }
 
+    /// Tells every home that the store has confirmed a block. The visitor is answered when all homes have acted on it.
     pub fn blocked(&mut self, visitor: Visitor, block: Block) {
         self.put(Address::EveryHome, Output::Blocked(visitor, block));
     }
 
+    /// Puts the answer to the request with this number, for a connection of this shard.
     pub fn reply(&mut self, connection: ConnectionId, number: u32, reply: Reply) {
         self.put(Address::Connection(connection), Output::Reply(number, reply));
     }
 
+    /// Tells the gateway what to do about a connection of this shard.
     pub fn socket(&mut self, effect: SocketEffect) {
         self.put(Address::Connection(effect.connection()), Output::Socket(effect));
     }
 
+    /// Puts the answer to a visitor's query, for the shard on which the visitor is.
     pub fn answer(&mut self, visitor: Visitor, answer: ChannelAnswer) {
         self.put(Address::Visitor(visitor), Output::Answer(answer));
     }
 
+    /// Puts a request to the store. The asker hears the outcome.
     pub fn store(&mut self, asker: Asker, request: StoreRequest) {
         self.put(Address::Store, Output::Store(asker, request));
     }
@@ -143,6 +153,7 @@ impl Outbox {
         self.outputs.pop_front()
     }
 
+    /// Whether everything that was put has been taken out.
     pub fn is_empty(&self) -> bool {
         self.outputs.is_empty()
     }

@@ -22,14 +22,17 @@ pub enum Route {
 }
 
 impl Routing {
+    /// The routes as shard `own` sees them, in a server of `shards` shards.
     pub fn new(own: ShardId, shards: u16) -> Self {
         Self { own, shards }
     }
 
+    /// The shard whose routes these are.
     pub fn own(&self) -> ShardId {
         self.own
     }
 
+    /// Where to take what has this address. An address of the shard itself gives [`Route::Here`].
     pub fn route(&self, address: &Address) -> Route {
         match address {
             Address::Owner(channel) => self.to(self.owner(channel)),

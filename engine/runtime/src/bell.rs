@@ -16,6 +16,7 @@ struct State {
 }
 
 impl Bell {
+    /// Wakes the shard if it waits. Otherwise its next wait ends at once, so that no ring is lost.
     pub fn ring(&self) {
         self.0.rung.set(true);
         if let Some(listener) = self.0.listener.borrow_mut().take() {

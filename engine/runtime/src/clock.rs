@@ -128,6 +128,7 @@ pub struct Laps {
 }
 
 impl Laps {
+    /// Begins at the present reading of the system's monotonic clock.
     pub fn begin() -> Self {
         Self { newest: Instant::now() }
     }

@@ -39,10 +39,12 @@ pub struct Members {
 }
 
 impl Members {
+    /// The member at this address, or `None` if that connection is not in the channel.
     pub fn get(&self, address: Address) -> Option<&Member> {
         self.places.get(&address).map(|&place| &self.list[place as usize])
     }
 
+    /// Adds a member. Panics if its address is in the channel already.
     pub fn insert(&mut self, member: Member) {
         if !member.hidden {
             self.visible.insert(member.presence.session, member.address);
@@ -58,6 +60,7 @@ impl Members {
         self.list.push(member);
     }
 
+    /// Takes a member out and returns it, or `None` if that connection is not in the channel.
     pub fn remove(&mut self, address: Address) -> Option<Member> {
         let place = self.places.remove(&address)? as usize;
         let member = self.list.swap_remove(place);
@@ -94,6 +97,7 @@ impl Members {
         self.list.iter().filter(move |member| member.presence.user == user).map(|member| member.address)
     }
 
+    /// The addresses of all members, hidden ones too, in no particular order.
     pub fn addresses(&self) -> impl Iterator<Item = Address> + '_ {
         self.list.iter().map(|member| member.address)
     }
@@ -124,14 +128,17 @@ impl Members {
         self.visible.len()
     }
 
+    /// How many members the other members were told of.
     pub fn known_count(&self) -> usize {
         self.known
     }
 
+    /// How many members there are, hidden ones included.
     pub fn len(&self) -> usize {
         self.list.len()
     }
 
+    /// Whether not even a hidden member is left.
     pub fn is_empty(&self) -> bool {
         self.list.is_empty()
     }

@@ -66,6 +66,7 @@ impl<W, D> Pending<W, D> {
         self.entries.iter().map(|entry| &entry.work)
     }
 
+    /// Whether all accepted work has been released.
     pub fn is_empty(&self) -> bool {
         self.entries.is_empty()
     }

@@ -15,7 +15,9 @@ pub enum Format {
 }
 
 impl Format {
+    /// How many formats there are: the length of tables that are indexed by `format as usize`.
     pub const COUNT: usize = 2;
+    /// All formats in the order of their discriminants, so that `format as usize` is the index.
     pub const ALL: [Self; Self::COUNT] = [Self::Json, Self::Protobuf];
 }
 
@@ -86,6 +88,7 @@ impl Frames {
         }
     }
 
+    /// The frames in one format. Empty if the frames were not encoded for it.
     pub fn of(&self, format: Format) -> &Run {
         &self.runs[format as usize]
     }
@@ -95,6 +98,7 @@ impl Frames {
         self.runs.iter().map(|run| run.bytes.len()).sum()
     }
 
+    /// How many channel messages the frames hold. Other events are not counted.
     pub fn messages(&self) -> u64 {
         self.messages
     }
@@ -104,6 +108,7 @@ impl Frames {
         self.accepted
     }
 
+    /// Whether there is no byte in any format.
     pub fn is_empty(&self) -> bool {
         self.runs.iter().all(|run| run.bytes.is_empty())
     }

@@ -71,10 +71,12 @@ impl FrameLog {
         self.marks.partition_point(|mark| mark.at < place)
     }
 
+    /// The position of the oldest byte that is still kept.
     pub fn start(&self) -> Position {
         Position(self.start)
     }
 
+    /// The position after the newest byte: where the next frame will begin.
     pub fn end(&self) -> Position {
         Position(self.base + self.bytes.len() as u64)
     }

@@ -263,22 +263,27 @@ impl Subscribers {
         self.channels.get(channel)?.audiences[format as usize]
     }
 
+    /// Whether this shard has a subscriber of the channel, in any format.
     pub fn listens(&self, channel: &ChannelId) -> bool {
         self.channels.contains_key(channel)
     }
 
+    /// The channel of an audience. Panics if there is no audience with this key.
     pub fn channel_of(&self, key: AudienceKey) -> &ChannelId {
         &self.audiences[key.0 as usize].channel
     }
 
+    /// The end of the audience's log. A cursor there is owed nothing.
     pub fn end(&self, key: AudienceKey) -> Position {
         self.audiences[key.0 as usize].log.end()
     }
 
+    /// How far the member at `index` of the audience's list has been written. Panics if there is no such member.
     pub fn cursor(&self, key: AudienceKey, index: u32) -> Position {
         self.audiences[key.0 as usize].members[index as usize].cursor
     }
 
+    /// The bytes between two positions of the audience's log. Both must be in the log, as [`FrameLog::range`] says.
     pub fn bytes(&self, key: AudienceKey, from: Position, to: Position) -> &[u8] {
         self.audiences[key.0 as usize].log.range(from, to)
     }

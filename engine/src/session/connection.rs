@@ -120,6 +120,7 @@ impl Private {
 const ALLOWANCE: Duration = Duration::from_secs(1);
 
 impl Connection {
+    /// An open connection without subscriptions. The generation tells it from earlier connections in the same slot.
     pub fn of(generation: u32, session: Session) -> Self {
         Self {
             generation,
@@ -135,6 +136,7 @@ impl Connection {
         }
     }
 
+    /// What the connection is owed. It is allocated at the first call after everything was written.
     pub fn traffic(&mut self) -> &mut Traffic {
         let first = self.requests;
         self.traffic.get_or_insert_with(|| Box::new(Traffic { first, ..Traffic::default() }))
@@ -154,6 +156,7 @@ impl Connection {
         may
     }
 
+    /// The connection's subscription in this audience, or `None` if it has none.
     pub fn subscription(&self, key: AudienceKey) -> Option<Subscription> {
         self.subscriptions.iter().copied().find(|subscription| subscription.key == key)
     }
@@ -201,6 +204,7 @@ impl Traffic {
         unanswered.filter_map(|(index, slot)| Some((self.first.wrapping_add(index as u32), slot.request.as_ref()?)))
     }
 
+    /// Whether a request of the connection still waits for its answer.
     pub fn is_unanswered(&self) -> bool {
         !self.slots.is_empty()
     }
@@ -222,6 +226,7 @@ impl Traffic {
         }
     }
 
+    /// The bytes of encoded answers that are not written yet.
     pub fn outbox_bytes(&self) -> usize {
         self.outbox_bytes
     }

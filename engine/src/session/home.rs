@@ -41,6 +41,7 @@ pub enum SocketEffect {
 }
 
 impl SocketEffect {
+    /// The connection that the effect is about.
     pub fn connection(self) -> ConnectionId {
         match self {
             Self::Resume(connection) | Self::Closing(connection) | Self::Finish(connection) => connection,
@@ -91,6 +92,7 @@ pub struct Home {
 }
 
 impl Home {
+    /// A home without connections.
     pub fn new(rules: Rules) -> Self {
         Self {
             rules,

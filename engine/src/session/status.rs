@@ -48,6 +48,7 @@ impl Statuses {
         self.followed.entry(slot).or_default().insert(user);
     }
 
+    /// Stops following a user, for the connection in this slot. Does nothing if it does not follow that user.
     pub fn unfollow(&mut self, slot: u32, user: UserId) {
         if let Some(followed) = self.followed.get_mut(&slot)
             && followed.remove(&user)

@@ -31,6 +31,7 @@ impl Role {
         self <= Self::Member
     }
 
+    /// Whether a user with this role may change the group and its members: an admin or a superadmin.
     pub fn is_admin(self) -> bool {
         self <= Self::Admin
     }

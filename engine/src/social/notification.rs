@@ -63,16 +63,19 @@ impl Wording {
         Self::about_user(NotificationCode::DirectRequest, format!("{username} wants to chat"), username)
     }
 
+    /// Tells a user that the user `username` asks to be a friend.
     pub fn friend_request(username: &str) -> Self {
         let subject = format!("{username} wants to add you as a friend");
         Self::about_user(NotificationCode::FriendRequest, subject, username)
     }
 
+    /// Tells a user that the user `username` has accepted the friend request.
     pub fn friend_accepted(username: &str) -> Self {
         let subject = format!("{username} accepted your friend request");
         Self::about_user(NotificationCode::FriendAccepted, subject, username)
     }
 
+    /// Tells a user that the user `username` has ended the friendship.
     pub fn friend_removed(username: &str) -> Self {
         let subject = format!("{username} removed you as a friend");
         Self::about_user(NotificationCode::FriendRemoved, subject, username)

@@ -41,13 +41,20 @@ const PONG: u8 = 10;
 pub struct CloseCode(pub u16);
 
 impl CloseCode {
+    /// 1000: all was as it should be, or a rule of the protocol above WebSocket ends the session.
     pub const NORMAL: Self = Self(1000);
+    /// 1001: the server stops.
     pub const GOING_AWAY: Self = Self(1001);
+    /// 1002: the client broke the rules of frames.
     pub const PROTOCOL_ERROR: Self = Self(1002);
+    /// 1007: a text message or a close reason was not UTF-8.
     pub const INVALID_PAYLOAD: Self = Self(1007);
     pub const POLICY_VIOLATION: Self = Self(1008);
+    /// 1009: a message was longer than the protocol allows.
     pub const MESSAGE_TOO_BIG: Self = Self(1009);
     pub const INTERNAL_ERROR: Self = Self(1011);
+    /// 1013: the reader is too far behind, and may come back. The code is in IANA's registry of close codes, not in the
+    /// RFC.
     pub const TRY_AGAIN_LATER: Self = Self(1013);
 
     /// Whether a close frame may carry this code. The others are reserved, unassigned or for local use only.

@@ -65,6 +65,7 @@ fn date(epoch_day: i64) -> (i64, i64, i64) {
 }
 
 impl TimestampText {
+    /// The text without quotes, such as `2026-01-02T03:04:05Z`.
     pub fn as_str(&self) -> &str {
         std::str::from_utf8(&self.bytes[..self.length]).expect("digits and punctuation are ASCII")
     }

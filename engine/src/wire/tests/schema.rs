@@ -6,6 +6,7 @@ use std::sync::LazyLock;
 use prost_reflect::prost::Message;
 use prost_reflect::{DescriptorPool, DeserializeOptions, DynamicMessage, MessageDescriptor, SerializeOptions};
 
+/// The description of the message that every frame carries. The schema is compiled at the first call.
 pub fn envelope() -> MessageDescriptor {
     static ENVELOPE: LazyLock<MessageDescriptor> = LazyLock::new(|| {
         let folder = concat!(env!("CARGO_MANIFEST_DIR"), "/../engine/proto");
