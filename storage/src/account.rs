@@ -37,6 +37,7 @@ impl Account {
         devices.chain(single).collect()
     }
 
+    /// Whether one can sign in to this account with the credential. Its secret is not looked at.
     pub fn bears(&self, credential: &Credential) -> bool {
         let ident = &credential.ident;
         match credential.kind {
@@ -164,6 +165,7 @@ pub struct Expiry {
 }
 
 impl Expiry {
+    /// Whether the revocation may be forgotten.
     pub fn covers(&self, revocation: &Revocation) -> bool {
         match revocation {
             Revocation::Token { expires, .. } => *expires <= self.tokens,

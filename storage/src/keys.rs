@@ -52,10 +52,12 @@ macro_rules! tables {
         pub enum Table { $($table),* }
 
         impl Table {
+            /// How many tables there are: the length of arrays that are indexed by `table as usize`.
             pub const COUNT: usize = [$($name),*].len();
             /// In the order of their discriminants, so that `table as usize` is the index.
             pub const ALL: [Self; Self::COUNT] = [$(Self::$table),*];
 
+            /// The table's name on disk and in error messages.
             pub fn name(self) -> &'static str {
                 [$($name),*][self as usize]
             }
@@ -99,10 +101,12 @@ impl Table {
 
 /// The keys of the meta table.
 pub const META: &[u8] = b"store";
+/// The key of the note of a move into this store.
 pub const MOVE: &[u8] = b"move";
 
 const ID_BYTES: usize = 16;
 
+/// The key in `messages`. A channel's messages are in the order of their ids.
 pub fn message(channel: &ChannelId, id: MessageId) -> Vec<u8> {
     let mut key = channel_prefix(channel);
     key.extend(id.0.as_bytes());
@@ -145,14 +149,17 @@ pub fn channel_prefix(channel: &ChannelId) -> Vec<u8> {
     key
 }
 
+/// The key in `heads`.
 pub fn head(channel: &ChannelId) -> Vec<u8> {
     channel.as_str().into()
 }
 
+/// The key in `accounts`.
 pub fn account(id: UserId) -> Vec<u8> {
     user(id)
 }
 
+/// The key in `credentials`. The same ident may occur once with each kind.
 pub fn credential(credential: &Credential) -> Vec<u8> {
     let kind = match credential.kind {
         CredentialKind::Device => 0,
@@ -162,10 +169,12 @@ pub fn credential(credential: &Credential) -> Vec<u8> {
     [&[kind], credential.ident.as_bytes()].concat()
 }
 
+/// The key in `usernames`.
 pub fn username(username: &str) -> Vec<u8> {
     username.into()
 }
 
+/// The key in `revocations`. It does not contain the time, so a later revocation replaces an earlier one.
 pub fn revocation(revocation: &Revocation) -> Vec<u8> {
     let (kind, id) = match revocation {
         Revocation::Token { id, .. } => (0, id),
@@ -220,14 +229,17 @@ impl Expiring {
     }
 }
 
+/// The key in tables that have one record for each user. The keys of a user's lists begin with it.
 pub fn user(id: UserId) -> Vec<u8> {
     id.0.as_bytes().into()
 }
 
+/// The key in `groups`. The keys of a group's lists begin with it.
 pub fn group(id: GroupId) -> Vec<u8> {
     id.0.as_bytes().into()
 }
 
+/// The key in `group_names`. Names that differ in case are different names.
 pub fn group_name(name: &str) -> Vec<u8> {
     name.into()
 }
@@ -237,22 +249,27 @@ pub fn browsed_group(key: &[u8]) -> Option<GroupId> {
     last_id(key).map(GroupId)
 }
 
+/// The key in `members`.
 pub fn member(group: GroupId, user: UserId) -> Vec<u8> {
     pair(group.0, user.0)
 }
 
+/// The key in `rosters`: a group's members in the order of rank and time.
 pub fn roster(group: GroupId, place: RosterPlace) -> Vec<u8> {
     Listed { owner: group.0, rank: place.role as u8, since: place.since, id: place.id }.key()
 }
 
+/// The key in `user_groups`: a user's groups in the order of rank and time.
 pub fn user_group(user: UserId, place: RosterPlace) -> Vec<u8> {
     Listed { owner: user.0, rank: place.role as u8, since: place.since, id: place.id }.key()
 }
 
+/// The key in `edges`: how `user` stands to `other`.
 pub fn edge(user: UserId, other: UserId) -> Vec<u8> {
     pair(user.0, other.0)
 }
 
+/// The key in `friends`: a user's friends and others, in the order of state and time.
 pub fn friend(user: UserId, place: FriendPlace) -> Vec<u8> {
     Listed { owner: user.0, rank: place.state as u8, since: place.since, id: place.user.0 }.key()
 }
@@ -263,6 +280,7 @@ pub fn blocked_by(user: UserId, since: Timestamp, other: UserId) -> Vec<u8> {
     Listed { owner: user.0, rank: BLOCKED_BY, since, id: other.0 }.key()
 }
 
+/// The key in `notifications`. A user's notifications are in the order of their ids.
 pub fn notification(user: UserId, id: NotificationId) -> Vec<u8> {
     pair(user.0, id.0)
 }
@@ -272,6 +290,7 @@ pub fn notification_id(key: &[u8]) -> Option<NotificationId> {
     last_id(key).map(NotificationId)
 }
 
+/// The key in `authored`.
 pub fn authored(user: UserId, channel: &ChannelId) -> Vec<u8> {
     [user.0.as_bytes(), channel.as_str().as_bytes()].concat()
 }
@@ -297,6 +316,7 @@ pub struct Listed {
 }
 
 impl Listed {
+    /// Reads a key of `rosters`, `user_groups` or `friends`. `None` if it has another length.
     pub fn of(key: &[u8]) -> Option<Self> {
         let (owner, rest) = key.split_first_chunk::<ID_BYTES>()?;
         let (&rank, rest) = rest.split_first()?;

@@ -105,10 +105,14 @@ pub trait Store: Send + Sync + 'static {
     /// At most `limit` messages of a channel, from a place on, in the direction that the place says.
     fn messages(&self, channel: &ChannelId, from: Place, limit: usize) -> Result<Vec<Message>, Failure>;
 
+    /// The account that has this credential, with its secret, or `None`.
     fn credential(&self, credential: &Credential) -> Result<Option<CredentialOwner>, Failure>;
+    /// The account with this id, or `None`.
     fn account(&self, id: UserId) -> Result<Option<Account>, Failure>;
+    /// The user with exactly this username, or `None`.
     fn user_by_username(&self, username: &str) -> Result<Option<UserId>, Failure>;
 
+    /// The group with this id, or `None`.
     fn group(&self, id: GroupId) -> Result<Option<Group>, Failure>;
 
     /// Groups by name without regard to case, then by id; and the place to continue from, if there may be more.
@@ -120,6 +124,7 @@ pub trait Store: Send + Sync + 'static {
         limit: usize,
     ) -> Result<(Vec<Group>, Option<GroupPlace>), Failure>;
 
+    /// The user's role in the group, which may be [`Role::Banned`], or `None` if it has none or there is no such group.
     fn group_role(&self, group: GroupId, user: UserId) -> Result<Option<Role>, Failure>;
 
     /// Users with this role in a group, or with any role but `Banned` if there is no role given. Sorted by role, then

@@ -56,6 +56,7 @@ struct State {
 }
 
 impl Memory {
+    /// An empty store.
     pub fn new() -> Self {
         Self::default()
     }

@@ -15,17 +15,27 @@ use crate::inbox::Inbox;
 
 /// A store's rows in the middle of a group of writes. Reads see the rows written before.
 ///
-/// When a row is replaced, the caller passes the row that was there before.
+/// When a row is replaced, the caller passes the row that was there before. A call fails if the store cannot read what
+/// it needs. A write without a result cannot fail: it only changes the group.
 pub trait Rows {
+    /// The account with this id, or `None`.
     fn account(&self, id: UserId) -> Result<Option<Account>, Failure>;
+    /// Writes the account, in place of the one with its id if there is one. Its username and its credentials have rows
+    /// of their own.
     fn put_account(&mut self, account: &Account);
+    /// Removes the account alone. Its username and its credentials have rows of their own.
     fn remove_account(&mut self, id: UserId);
+    /// The user with exactly this username, or `None`.
     fn user_by_username(&self, username: &str) -> Result<Option<UserId>, Failure>;
     /// The caller has found with `user_by_username` that no user has the name.
     fn put_username(&mut self, username: &str, user: UserId);
+    /// Makes a username free.
     fn remove_username(&mut self, username: &str);
+    /// The account that has this credential, with its secret, or `None`.
     fn credential(&self, credential: &Credential) -> Result<Option<CredentialOwner>, Failure>;
+    /// Gives a credential to an account, in place of the one that has it if there is one.
     fn put_credential(&mut self, credential: &Credential, owner: &CredentialOwner);
+    /// Makes a credential free.
     fn remove_credential(&mut self, credential: &Credential);
     /// For each of these, the stored revocation of the same token or user.
     fn stored_revocations(&self, revocations: &[Revocation]) -> Result<Vec<Option<Revocation>>, Failure>;
@@ -36,18 +46,23 @@ pub trait Rows {
     /// Does nothing in a store without such entries.
     fn remove_expiry(&mut self, revocation: &Revocation);
 
+    /// Writes a message that has a new id. Also notes that its sender has written in its channel.
     fn insert_message(&mut self, message: &Message) -> Result<(), Failure>;
     /// The sender of a message.
     fn sender(&self, channel: &ChannelId, id: MessageId) -> Result<Option<UserId>, Failure>;
+    /// Removes a message. Does nothing if it is not there.
     fn remove_message(&mut self, channel: &ChannelId, id: MessageId) -> Result<(), Failure>;
 
+    /// The group with this id, or `None`.
     fn group(&self, id: GroupId) -> Result<Option<Group>, Failure>;
+    /// The group with exactly this name, or `None`.
     fn group_by_name(&self, name: &str) -> Result<Option<GroupId>, Failure>;
     /// Also writes its name and its entry in the order of browsing.
     fn put_group(&mut self, before: Option<&Group>, group: &Group);
     /// Removes the group, its name and its entry in the order of browsing. The group's other rows are removed now or
     /// later.
     fn remove_group(&mut self, group: &Group);
+    /// The user's role in the group and since when, or `None`.
     fn membership(&self, group: GroupId, user: UserId) -> Result<Option<Membership>, Failure>;
     /// Also writes the entries in the group's list and in the user's.
     fn set_membership(&mut self, group: GroupId, user: UserId, before: Option<Membership>, after: Option<Membership>);
@@ -60,18 +75,26 @@ pub trait Rows {
     fn edge(&self, user: UserId, other: UserId) -> Result<Option<Edge>, Failure>;
     /// Also writes the entry in the user's list.
     fn set_edge(&mut self, user: UserId, other: UserId, before: Option<Edge>, after: Option<Edge>);
+    /// How many friends and edges a user has; zeros if nothing is stored.
     fn friend_counts(&self, user: UserId) -> Result<FriendCounts, Failure>;
+    /// Writes how many friends and edges a user has.
     fn set_circle(&mut self, user: UserId, friend_counts: FriendCounts);
 
+    /// The facts about a user's notifications as a whole; the default if nothing is stored.
     fn inbox(&self, user: UserId) -> Result<Inbox, Failure>;
+    /// Writes the facts about a user's notifications as a whole.
     fn set_inbox(&mut self, user: UserId, inbox: Inbox);
+    /// Whether the user has a notification with this id.
     fn has_notification(&self, user: UserId, id: NotificationId) -> Result<bool, Failure>;
+    /// The user's first notification after `floor`, or `None` if there is none.
     fn oldest_notification(
         &self,
         user: UserId,
         floor: Option<NotificationId>,
     ) -> Result<Option<NotificationId>, Failure>;
+    /// Writes a notification of a user. [`Self::set_inbox`] is the caller's part.
     fn put_notification(&mut self, user: UserId, notification: &Notification);
+    /// Removes a notification of a user. [`Self::set_inbox`] is the caller's part.
     fn remove_notification(&mut self, user: UserId, id: NotificationId);
 
     /// Called after the account was removed. Removes, now or later, both sides of its friendships and blocks, its bans,

@@ -27,8 +27,8 @@ pub(super) struct ClientWrite {
     pub answer: flume::Sender<Result<Written, Failure>>,
 }
 
-/// Sends requests to the store and waits for the answers. When a queue is full, the answer is `Failure::Passing` at
-/// once; when a reader takes too long, the answer is `Failure::Passing` after that time.
+/// Sends requests to the store and waits for the answers. When a queue is full, the answer is [`Failure::Passing`] at
+/// once; when a reader takes too long, the answer is [`Failure::Passing`] after that time.
 ///
 /// Dropping a future early discards the answer; the work is still done.
 ///
@@ -80,10 +80,13 @@ impl Client {
         self.reads_asked.get()
     }
 
+    /// Makes an account with its first credential. That a name or a credential is taken is an answer, not a failure.
     pub async fn register(&self, registration: Registration) -> Result<Registered, Failure> {
         self.ask(Write::Register(registration)).await
     }
 
+    /// Changes the fields of an account that the change names. That there is no such account, or that the username is
+    /// taken, is an answer, not a failure.
     pub async fn change_account(
         &self,
         id: UserId,
@@ -104,6 +107,7 @@ impl Client {
         self.ask(Write::Link { user, credential, secret, time }).await
     }
 
+    /// Takes a credential from an account. That the account would be left without any is an answer, not a failure.
     pub async fn unlink(&self, user: UserId, credential: Credential, time: Timestamp) -> Result<Unlinked, Failure> {
         self.ask(Write::Unlink { user, credential, time }).await
     }
@@ -139,6 +143,7 @@ impl Client {
         self.ask(Write::CreateGroup(group)).await
     }
 
+    /// Changes the fields of a group that the edit names, if the actor is an admin of it.
     pub async fn update_group(
         &self,
         id: GroupId,
@@ -149,6 +154,7 @@ impl Client {
         self.ask(Write::UpdateGroup { id, actor, edit, time }).await
     }
 
+    /// The group with this id, or `None`.
     pub async fn group(&self, id: GroupId) -> Result<Option<Group>, Failure> {
         self.read(move |store| store.group(id)).await
     }
@@ -163,10 +169,12 @@ impl Client {
         self.read(move |store| store.groups(&filter, after.as_ref(), limit)).await
     }
 
+    /// The user's role in the group, which may be [`Role::Banned`], or `None`.
     pub async fn group_role(&self, group: GroupId, user: UserId) -> Result<Option<Role>, Failure> {
         self.read(move |store| store.group_role(group, user)).await
     }
 
+    /// A page of a group's members, ordered as [`Store::group_members`] says.
     pub async fn group_members(
         &self,
         group: GroupId,
@@ -177,6 +185,7 @@ impl Client {
         self.read(move |store| store.group_members(group, role, after, limit)).await
     }
 
+    /// A page of a user's groups, ordered as [`Store::user_groups`] says.
     pub async fn user_groups(
         &self,
         user: UserId,
@@ -198,6 +207,7 @@ impl Client {
         self.ask(Write::Relate { act, user, others, time }).await
     }
 
+    /// A page of the users to whom this user stands in a state, ordered as [`Store::friends`] says.
     pub async fn friends(
         &self,
         user: UserId,
@@ -213,6 +223,7 @@ impl Client {
         self.read(move |store| store.edge_count(user)).await
     }
 
+    /// At most `limit` notifications of a user, oldest first, beginning after `after`.
     pub async fn notifications(
         &self,
         user: UserId,
@@ -227,6 +238,7 @@ impl Client {
         self.write(Write::DeleteNotifications { user, ids }).await.map(|_| ())
     }
 
+    /// Stores a logout. Shards hear of it from the caller, not from the store.
     pub async fn revoke(&self, revocation: Revocation) -> Result<(), Failure> {
         self.write(Write::Revoke(revocation)).await.map(|_| ())
     }
@@ -246,14 +258,17 @@ impl Client {
         self.write(Write::ForgetRevocations(expired)).await.map(|_| ())
     }
 
+    /// All revocations that have not been forgotten.
     pub async fn revocations(&self) -> Result<Vec<Revocation>, Failure> {
         self.read(|store| store.revocations()).await
     }
 
+    /// The account that has this credential, with its secret, or `None`.
     pub async fn credential(&self, credential: Credential) -> Result<Option<CredentialOwner>, Failure> {
         self.read(move |store| store.credential(&credential)).await
     }
 
+    /// The account with this id, or `None`.
     pub async fn account(&self, id: UserId) -> Result<Option<Account>, Failure> {
         self.read(move |store| store.account(id)).await
     }
@@ -279,11 +294,13 @@ impl Client {
         .await
     }
 
+    /// The user with exactly this username, or `None`.
     pub async fn user_by_username(&self, username: &str) -> Result<Option<UserId>, Failure> {
         let username = username.to_owned();
         self.read(move |store| store.user_by_username(&username)).await
     }
 
+    /// At most `limit` messages of a channel, from a place on, in the direction that the place says.
     pub async fn messages(&self, channel: ChannelId, from: Place, limit: usize) -> Result<Vec<Message>, Failure> {
         self.read(move |store| store.messages(&channel, from, limit)).await
     }

@@ -62,6 +62,8 @@ impl Group {
 }
 
 impl Committer {
+    /// Gathers what its parts bring: the bell, the queues of the shards in their order, and the clients' writes.
+    /// Nothing runs yet.
     pub fn new(
         store: Arc<dyn Store>,
         line: Arc<Line>,

@@ -68,6 +68,7 @@ impl StoreQueue {
         Ok(())
     }
 
+    /// Wakes the committer for what was put. Never waits.
     pub fn ring(&self) {
         // Full: the bell has already been rung. Disconnected: the store has stopped, and `put` has reported it.
         let _ = self.bell.try_send(());

@@ -38,6 +38,7 @@ type Place = (Instant, u64);
 type Refuse = Box<dyn FnOnce(Failure) + Send>;
 
 impl Desk {
+    /// A desk whose queries are refused when they have waited for longer than `patience`.
     pub fn new(line: Arc<Line>, reads: flume::Sender<Option<Read>>, waiting: Arc<Waiting>, patience: Duration) -> Self {
         Self { line, reads, waiting, patience }
     }
@@ -84,6 +85,7 @@ pub(super) struct Unasked {
 }
 
 impl Unasked {
+    /// Runs the query on the calling thread.
     pub fn ask(mut self, store: &dyn Store) {
         if let Some(read) = self.read.take() {
             read(store);

@@ -16,6 +16,8 @@ use crate::group::{
 };
 use crate::rows::Rows;
 
+/// Makes a group, with its creator as its superadmin. A missing creator and a taken name are answers. Fails with
+/// [`Failure::Unfit`] if the group could never be stored.
 pub fn create(rows: &mut impl Rows, group: &Group) -> Result<GroupCreated, Failure> {
     check_name(&group.name)?;
     if group.max_count == 0 {
@@ -39,6 +41,7 @@ pub fn create(rows: &mut impl Rows, group: &Group) -> Result<GroupCreated, Failu
     Ok(GroupCreated::Created)
 }
 
+/// Changes the fields of a group that the edit names. For an actor who is no admin of it there is no such group.
 pub fn update(
     rows: &mut impl Rows,
     id: GroupId,

@@ -9,6 +9,7 @@ use engine::id::{ChannelId, UserId};
 /// of 9 bytes holds this many entries before it grows.
 const AUTHORS_MAX: usize = (1 << 20) / 8 * 7;
 
+/// What the committing thread keeps from one group of writes to the next.
 #[derive(Default)]
 pub struct CommitCache {
     pub authors: Authors,
@@ -43,6 +44,7 @@ impl Authors {
         self.old.contains(&pair)
     }
 
+    /// Forgets all pairs: each is noted again when it is next needed.
     pub fn forget(&mut self) {
         *self = Self::default();
     }

@@ -59,6 +59,7 @@ pub struct Compactor {
 }
 
 impl Compactor {
+    /// Starts the threads. Fails if the system gives none.
     pub fn start(work: Work) -> Result<Self, Failure> {
         let (stop, stopped) = flume::bounded(0);
         let (stopping, work) = (work.tables.stopping.clone(), Arc::new(work));

@@ -57,14 +57,17 @@ impl Directory {
         Ok(Self { path: path.into(), lock })
     }
 
+    /// The directory as the operator named it.
     pub fn path(&self) -> &Path {
         &self.path
     }
 
+    /// The path of fjall's files, whether they exist or not.
     pub fn database(&self) -> PathBuf {
         self.path.join(DATABASE)
     }
 
+    /// Whether a complete database is there.
     pub fn has_database(&self) -> bool {
         self.database().exists()
     }

@@ -22,6 +22,7 @@ use crate::keys::{self, Span, Table};
 use crate::record::{self, Damage};
 use crate::{Failure, Write, Written, change};
 
+/// The changes of a group of writes that is not committed yet.
 pub struct Draft<'a> {
     tables: &'a Tables,
     /// By table and in the order of keys, which is the order that suits fjall best; `None` is a removal.
@@ -54,6 +55,7 @@ impl Deref for Found<'_> {
 }
 
 impl<'a> Draft<'a> {
+    /// A draft without changes.
     pub fn new(tables: &'a Tables, cache: &'a mut CommitCache) -> Self {
         Self { tables, changes: Default::default(), undo: None, cache }
     }
@@ -73,6 +75,7 @@ impl<'a> Draft<'a> {
         batch.commit()
     }
 
+    /// Carries out one write on the draft. A write that fails leaves the draft as it was.
     pub fn apply(&mut self, write: &Write) -> Result<Written, Failure> {
         Ok(match write {
             Write::Request(StoreRequest::Insert(message)) => {
@@ -87,6 +90,7 @@ impl<'a> Draft<'a> {
         })
     }
 
+    /// Writes a record, in place of the one under this key if there is one.
     pub fn put(&mut self, table: Table, key: Vec<u8>, record: Vec<u8>) {
         self.replace(table, key, Some(record));
     }

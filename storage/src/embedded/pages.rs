@@ -15,10 +15,12 @@ use crate::{Failure, record, span};
 use engine::social::friend::FriendState;
 
 impl View<'_> {
+    /// See [`Store::group`](crate::Store::group).
     pub fn group(&self, id: GroupId) -> Result<Option<Group>, Failure> {
         self.read(Table::Groups, &keys::group(id), |bytes| record::decode_group(id, bytes))
     }
 
+    /// See [`Store::groups`](crate::Store::groups).
     pub fn groups(
         &self,
         filter: &GroupFilter,
@@ -43,6 +45,7 @@ impl View<'_> {
         }
     }
 
+    /// See [`Store::group_members`](crate::Store::group_members). Empty if there is no such group.
     pub fn group_members(
         &self,
         group: GroupId,
@@ -65,6 +68,7 @@ impl View<'_> {
         .collect()
     }
 
+    /// See [`Store::user_groups`](crate::Store::user_groups). Groups that have been deleted are left out.
     pub fn user_groups(
         &self,
         user: UserId,
@@ -83,11 +87,13 @@ impl View<'_> {
         rows.filter_map(Result::transpose).take(limit).collect()
     }
 
+    /// How `user` stands to `other`, or `None` if it does not.
     pub fn friend_state(&self, user: UserId, other: UserId) -> Result<Option<FriendState>, Failure> {
         let edge = self.read(Table::Edges, &keys::edge(user, other), record::decode_edge)?;
         Ok(edge.map(|edge| edge.state))
     }
 
+    /// See [`Store::friends`](crate::Store::friends).
     pub fn friends(
         &self,
         user: UserId,
@@ -109,6 +115,7 @@ impl View<'_> {
         .collect()
     }
 
+    /// See [`Store::notifications`](crate::Store::notifications).
     pub fn notifications(
         &self,
         user: UserId,
@@ -128,6 +135,7 @@ impl View<'_> {
         .collect()
     }
 
+    /// See [`Store::channels_written`](crate::Store::channels_written). The order is that of the channel ids' bytes.
     pub fn channels_written(
         &self,
         user: UserId,
@@ -140,6 +148,7 @@ impl View<'_> {
         rows.map(|key| parsed(Table::Authored, keys::authored_channel(&key?))).collect()
     }
 
+    /// See [`Store::account_deletions`](crate::Store::account_deletions). The order is that of the user ids.
     pub fn account_deletions(&self, limit: usize) -> Result<Vec<UserId>, Failure> {
         let rows = self.keys(Table::AccountDeletions, keys::beginning_with(&[], None)).take(limit);
         rows.map(|key| parsed(Table::AccountDeletions, keys::user_of(&key?))).collect()

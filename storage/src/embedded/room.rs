@@ -28,11 +28,13 @@ pub struct Room {
 }
 
 impl Room {
+    /// The disk that holds this path, of which `reserve` bytes are to stay free. Looks at nothing yet.
     pub fn new(path: PathBuf, reserve: u64) -> Self {
         let [crowded, refusing, logs] = [false; 3].map(AtomicBool::new);
         Self { path, reserve, merging: AtomicU64::new(0), crowded, refusing, logs }
     }
 
+    /// The bytes that are free for the store now, and the reserve. Fails if the system does not say.
     pub fn free_and_reserve(&self) -> Result<DiskRoom, Failure> {
         let stat = rustix::fs::statvfs(&self.path);
         let stat = stat.map_err(|error| Failure::Passing(format!("asking {}: {error}", self.path.display())))?;

@@ -92,10 +92,12 @@ impl Tables {
         checked_meta(path, self.keyspace(Table::Meta).get(keys::META))
     }
 
+    /// The keyspace that holds a table.
     pub fn keyspace(&self, table: Table) -> &Keyspace {
         &self.keyspaces[table as usize]
     }
 
+    /// The record under a key, or `None`. A key that fjall cannot take has none.
     pub fn get(&self, table: Table, key: &[u8]) -> Result<Option<Slice>, Failure> {
         if !is_key(key) {
             return Ok(None);
@@ -103,6 +105,7 @@ impl Tables {
         self.keyspace(table).get(key).map_err(|error| unreadable(table, &error))
     }
 
+    /// The decoded record under a key, or `None`. Fails with [`Failure::Corrupt`] if it cannot be decoded.
     pub fn read<T>(
         &self,
         table: Table,
@@ -130,6 +133,7 @@ impl Tables {
         View { tables: self, snapshot: self.database.snapshot() }
     }
 
+    /// All revocations, in the order of their keys.
     pub fn revocations(&self) -> impl Iterator<Item = Result<Revocation, Failure>> {
         self.keyspace(Table::Revocations).iter().map(|row| {
             let value = row.value().map_err(|error| unreadable(Table::Revocations, &error))?;
@@ -145,11 +149,13 @@ pub struct View<'a> {
 }
 
 impl View<'_> {
+    /// Whether there is a record under this key.
     pub fn contains(&self, table: Table, key: &[u8]) -> Result<bool, Failure> {
         let found = self.snapshot.contains_key(self.tables.keyspace(table), key);
         found.map_err(|error| unreadable(table, &error))
     }
 
+    /// The decoded record under a key, or `None`. Fails with [`Failure::Corrupt`] if it cannot be decoded.
     pub fn read<T>(
         &self,
         table: Table,
@@ -161,11 +167,13 @@ impl View<'_> {
         found.map(|bytes| decoded(table, decode(&bytes))).transpose()
     }
 
+    /// The keys of a span with their records, in the order of their bytes.
     pub fn rows(&self, table: Table, span: Span) -> impl Iterator<Item = Result<(Slice, Slice), Failure>> {
         let rows = self.snapshot.range(self.tables.keyspace(table), span);
         rows.map(move |row| row.into_inner().map_err(|error| unreadable(table, &error)))
     }
 
+    /// The keys of a span, in the order of their bytes.
     pub fn keys(&self, table: Table, span: Span) -> impl Iterator<Item = Result<Slice, Failure>> {
         let rows = self.snapshot.range(self.tables.keyspace(table), span);
         rows.map(move |row| row.key().map_err(|error| unreadable(table, &error)))

@@ -23,6 +23,7 @@ use crate::record::{self, StoreMeta};
 const MESSAGES_A_COMMIT: usize = 100_000;
 const REVOCATIONS_A_COMMIT: usize = 100_000;
 
+/// Brings the store at this path to the present format. If it is stopped half-way, the next start does it again.
 pub fn upgrade(tables: &Tables, path: &Path) -> Result<(), Failure> {
     let meta = tables.meta(path)?;
     tracing::info!("{} is of format {}; it is being brought up to date", path.display(), meta.format);

@@ -140,6 +140,7 @@ pub(super) struct Archive {
 }
 
 impl Archive {
+    /// Reads the whole file and checks it. Fails if it cannot be read, is damaged, or lacks its end.
     pub fn open(path: &Path) -> Result<Self, Failure> {
         let file = File::open(path).map_err(|error| unreadable(path, &error))?;
         let (note, fingerprint) = read_whole(BufReader::new(file)).map_err(|reason| damaged(path, &reason))?;
