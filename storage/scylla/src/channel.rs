@@ -43,6 +43,7 @@ pub struct Channel {
     pub full: tokio::sync::Notify,
 }
 
+/// What is cached about the partitions of a channel.
 #[derive(Clone, Debug)]
 pub struct Known {
     /// When each bucket begins, rising.
@@ -137,6 +138,7 @@ pub fn bucket_of(starts: &[i64], ms: i64) -> Option<i64> {
     later.checked_sub(1).map(|place| starts[place])
 }
 
+/// The time in an id of UUID version 7, in milliseconds since 1970.
 pub fn milliseconds(id: MessageId) -> i64 {
     (id.0.as_u128() >> 80) as i64
 }
@@ -284,6 +286,8 @@ impl Channel {
         });
     }
 
+    /// Fails with [`Failure::Passing`] while a failed write of the channel may have left rows that have not been put
+    /// right.
     pub fn check_settled(&self) -> Result<(), Failure> {
         if self.unsettled.load(Ordering::Acquire) == 0 {
             return Ok(());
@@ -370,6 +374,7 @@ pub struct Channels {
 }
 
 impl Channels {
+    /// The channel's object. It is made if it is not cached, and stays the same as long as it is in use.
     pub fn get(&self, id: &ChannelId) -> Arc<Channel> {
         let mut generations = self.generations.lock().unwrap_or_else(PoisonError::into_inner);
         let [young, old] = &mut *generations;

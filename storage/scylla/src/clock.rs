@@ -13,6 +13,7 @@ pub struct CellClock {
 }
 
 impl CellClock {
+    /// A clock that never returns the same timestamp twice. `wall` says the time in nanoseconds since 1970.
     pub fn new(wall: fn() -> Timestamp) -> Self {
         Self { wall, last: AtomicI64::new(0) }
     }

@@ -73,10 +73,12 @@ impl ClusterStore {
         (store, waits)
     }
 
+    /// The epoch of this life of the server; 0 until it has begun.
     pub fn epoch(&self) -> Epoch {
         Epoch(self.epoch.load(Ordering::Acquire))
     }
 
+    /// Sets the epoch, once it is in the database.
     pub fn set_epoch(&self, epoch: Epoch) {
         self.epoch.store(epoch.0, Ordering::Release);
     }
@@ -97,11 +99,13 @@ pub struct Authors {
 }
 
 impl Authors {
+    /// Whether the pair is cached. If it is not, it may yet be in the database.
     pub fn has(&self, user: UserId, channel: &ChannelId) -> bool {
         let generations = self.generations.lock().unwrap_or_else(PoisonError::into_inner);
         generations.iter().any(|authors| authors.get(&user).is_some_and(|channels| channels.contains(channel)))
     }
 
+    /// Caches the pair. The caller has written its row.
     pub fn note(&self, user: UserId, channel: &ChannelId) {
         let mut generations = self.generations.lock().unwrap_or_else(PoisonError::into_inner);
         let mut count = self.count.lock().unwrap_or_else(PoisonError::into_inner);
@@ -113,6 +117,7 @@ impl Authors {
         *count += usize::from(generations[0].entry(user).or_default().insert(channel.clone()));
     }
 
+    /// Drops all pairs of the user: each is noted again when it is next needed.
     pub fn forget(&self, user: UserId) {
         let mut generations = self.generations.lock().unwrap_or_else(PoisonError::into_inner);
         for authors in &mut *generations {

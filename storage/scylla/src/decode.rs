@@ -104,6 +104,7 @@ pub struct StoredMessage {
 }
 
 impl StoredMessage {
+    /// A message with what the database knows of its row. Fails with [`Failure::Corrupt`] if the code is unknown.
     pub fn of(channel: &ChannelId, bucket: i64, row: MessageRow) -> Result<Self, Failure> {
         let MessageRow { message_id, seq, code, sender_id, username, content, create_ns, update_ns, ttl, written_us } =
             row;
@@ -118,6 +119,7 @@ impl StoredMessage {
     }
 }
 
+/// A row of a page as a message of the channel. Fails with [`Failure::Corrupt`] if the code is unknown.
 pub fn message(channel: &ChannelId, row: PageRow) -> Result<Message, Failure> {
     Ok(Message {
         channel: channel.clone(),
@@ -133,6 +135,7 @@ pub fn message(channel: &ChannelId, row: PageRow) -> Result<Message, Failure> {
     })
 }
 
+/// A row of `users`, whose key is the id.
 pub fn account(id: UserId, row: UserRow) -> Account {
     Account {
         id,
@@ -152,6 +155,7 @@ pub fn account(id: UserId, row: UserRow) -> Account {
     }
 }
 
+/// A row of `groups`, whose key is the id.
 pub fn group(id: GroupId, row: GroupRow) -> Group {
     Group {
         id,
@@ -169,6 +173,7 @@ pub fn group(id: GroupId, row: GroupRow) -> Group {
     }
 }
 
+/// A row of `notifications`. Fails with [`Failure::Corrupt`] if the code is unknown.
 pub fn notification(row: NotificationRow) -> Result<Notification, Failure> {
     Ok(Notification {
         id: NotificationId(row.notification_id),
@@ -180,22 +185,28 @@ pub fn notification(row: NotificationRow) -> Result<Notification, Failure> {
     })
 }
 
+/// A role by number, and since when in nanoseconds. Fails with [`Failure::Corrupt`] if there is no such role.
 pub fn membership(role_number: i32, since: i64) -> Result<Membership, Failure> {
     Ok(Membership { role: role(role_number)?, since: Timestamp(since) })
 }
 
+/// The role with this number. Fails with [`Failure::Corrupt`] if there is none.
 pub fn role(number: i32) -> Result<Role, Failure> {
     known("a role", number, Role::from_number(number))
 }
 
+/// A friend's state by number, and since when in nanoseconds. Fails with [`Failure::Corrupt`] if there is no such
+/// state.
 pub fn edge(state: i32, since: i64) -> Result<Edge, Failure> {
     Ok(Edge { state: known("a friend's state", state, FriendState::from_number(state))?, since: Timestamp(since) })
 }
 
+/// A channel from its text. Fails with [`Failure::Corrupt`] if the text is no channel id.
 pub fn channel(text: &str) -> Result<ChannelId, Failure> {
     ChannelId::parse(text).map_err(|_| Failure::Corrupt(format!("{text:?} is no channel")))
 }
 
+/// A row of `revocations`: its kind (0 for a token, 1 for a user), the id, and a time in nanoseconds.
 pub fn revocation((kind, of, time): (i32, Uuid, i64)) -> Revocation {
     match kind {
         0 => Revocation::Token { id: of, expires: Timestamp(time) },
@@ -203,6 +214,7 @@ pub fn revocation((kind, of, time): (i32, Uuid, i64)) -> Revocation {
     }
 }
 
+/// The kind with this number. Fails with [`Failure::Corrupt`] if there is none.
 pub fn credential_kind(number: i32) -> Result<CredentialKind, Failure> {
     let kinds = [CredentialKind::Device, CredentialKind::Custom, CredentialKind::Email];
     let found = usize::try_from(number).ok().and_then(|number| kinds.get(number).copied());

@@ -99,6 +99,7 @@ pub struct Draft<'k> {
 }
 
 impl<'k> Draft<'k> {
+    /// A draft without changes. The change must be decided by the deadline.
     pub fn new(
         store: &'k Arc<ClusterStore>,
         channel: Option<Arc<Channel>>,

@@ -140,6 +140,7 @@ impl Whole {
 }
 
 impl Intents {
+    /// No intent is written yet.
     pub fn new(link: Arc<Link>) -> Self {
         Self { link, slots: Slots::default() }
     }

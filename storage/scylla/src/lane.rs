@@ -70,6 +70,7 @@ impl ClusterStore {
         idle.then_some(channel)
     }
 
+    /// Starts a task for each lane that [`Self::enter_lane`] returned, and empties the list.
     pub fn begin_lanes(self: &Arc<Self>, idle: &mut Vec<Arc<Channel>>) {
         for channel in idle.drain(..) {
             let store = self.clone();

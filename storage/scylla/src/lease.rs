@@ -42,6 +42,7 @@ enum State {
 }
 
 impl Lease {
+    /// A lease that this process does not hold yet, with a new random id for the holder.
     pub fn new(link: Arc<Link>) -> Self {
         Self { link, holder: Uuid::new_v4(), beat: AtomicI64::new(0), state: Mutex::new(State::None) }
     }

@@ -67,6 +67,7 @@ pub struct Mutation {
 }
 
 impl Mutation {
+    /// A statement with its values, in the order of its markers. The timestamp is added when it is sent.
     pub fn new(statement: Statement, values: impl IntoIterator<Item = CqlValue>) -> Self {
         let given = values.into_iter();
         // Room for the timestamp.
@@ -128,10 +129,12 @@ impl Link {
         link
     }
 
+    /// The operator's settings with which this was opened.
     pub fn options(&self) -> &ScyllaOptions {
         &self.options
     }
 
+    /// The tokio runtime on which all requests to the database run.
     pub fn runtime(&self) -> &Handle {
         &self.runtime
     }
@@ -141,10 +144,12 @@ impl Link {
         self.requests.load(Ordering::Relaxed)
     }
 
+    /// Whether there is a session now, so that a request would be sent.
     pub fn is_ready(&self) -> bool {
         self.session().is_ok()
     }
 
+    /// Ends the session for good. Fails if it was closed before.
     pub fn close(&self) -> Result<(), Failure> {
         let mut state = self.state.write().unwrap_or_else(PoisonError::into_inner);
         if matches!(*state, State::Closed) {
@@ -154,6 +159,7 @@ impl Link {
         Ok(())
     }
 
+    /// Fails after [`Self::close`]. A session that is away for a while is not closed.
     pub fn check_open(&self) -> Result<(), Failure> {
         match *self.state.read().unwrap_or_else(PoisonError::into_inner) {
             State::Closed => Err(closed()),

@@ -38,6 +38,7 @@ pub fn shard_of(value: Uuid, shards: i32) -> i32 {
     i32::try_from(xxh3_64(value.as_bytes()) % shards).unwrap_or(0)
 }
 
+/// Writes the row of an account, with all columns.
 pub fn put_user(account: &Account) -> Mutation {
     Mutation::new(
         Statement::PutUser,
@@ -60,10 +61,12 @@ pub fn put_user(account: &Account) -> Mutation {
     )
 }
 
+/// Deletes the row of an account. Its credentials and username have rows of their own.
 pub fn delete_user(user: UserId) -> Mutation {
     Mutation::new(Statement::DeleteUser, [id(user.0)])
 }
 
+/// Writes the row of a group, with all columns.
 pub fn put_group(group: &Group) -> Mutation {
     Mutation::new(
         Statement::PutGroup,
@@ -84,16 +87,19 @@ pub fn put_group(group: &Group) -> Mutation {
     )
 }
 
+/// Deletes the row of a group. Its name, its listing and its members have rows of their own.
 pub fn delete_group(group: GroupId) -> Mutation {
     Mutation::new(Statement::DeleteGroup, [id(group.0)])
 }
 
+/// Writes a group's entry in the list of all groups.
 pub fn put_listing(group: &Group) -> Mutation {
     let place = GroupPlace::of(group);
     let shard = shard_of(group.id.0, LIST_SHARDS);
     Mutation::new(Statement::PutGroupList, [int(shard), bytes(place.as_bytes()), id(group.id.0)])
 }
 
+/// Deletes a group's entry in the list of all groups. The group must be as it was when the entry was written.
 pub fn delete_listing(group: &Group) -> Mutation {
     let place = GroupPlace::of(group);
     Mutation::new(Statement::DeleteGroupList, [int(shard_of(group.id.0, LIST_SHARDS)), bytes(place.as_bytes())])
@@ -111,6 +117,7 @@ pub fn put_membership(group: GroupId, shards: i32, user: UserId, membership: Mem
     ]
 }
 
+/// Deletes the three rows that [`put_membership`] wrote for the same membership.
 pub fn delete_membership(group: GroupId, shards: i32, user: UserId, membership: Membership) -> [Mutation; 3] {
     let [lists @ .., user_group] = delete_places(group, shards, user, membership);
     let [roster] = lists;
@@ -143,6 +150,8 @@ pub fn put_edge(user: UserId, other: UserId, edge: Edge) -> Vec<Mutation> {
     rows
 }
 
+/// Deletes the rows of an edge: its own, the one in the user's list, and for a block the one in the list of those who
+/// have blocked the other user.
 pub fn delete_edge(user: UserId, other: UserId, edge: Edge) -> Vec<Mutation> {
     let mut rows = delete_edge_places(user, other, edge);
     rows.push(Mutation::new(Statement::DeleteEdge, [id(user.0), id(other.0)]));
@@ -160,24 +169,29 @@ pub fn delete_edge_places(user: UserId, other: UserId, edge: Edge) -> Vec<Mutati
     rows
 }
 
+/// Writes how many friends and edges a user has.
 pub fn put_circle(user: UserId, friend_counts: FriendCounts) -> Mutation {
     let values = [id(user.0), int(friend_counts.friends as i32), int(friend_counts.edges as i32)];
     Mutation::new(Statement::PutCircle, values)
 }
 
+/// Deletes the row that [`put_circle`] writes.
 pub fn delete_circle(user: UserId) -> Mutation {
     Mutation::new(Statement::DeleteCircle, [id(user.0)])
 }
 
+/// Writes the facts about a user's notifications as a whole. A missing id is the nil UUID.
 pub fn put_inbox(user: UserId, inbox: Inbox) -> Mutation {
     let of = |notification: Option<NotificationId>| id(notification.map_or(NO_ID, |notification| notification.0));
     Mutation::new(Statement::PutInbox, [id(user.0), int(inbox.count as i32), of(inbox.last), of(inbox.floor)])
 }
 
+/// Deletes the row that [`put_inbox`] writes. The notifications have rows of their own.
 pub fn delete_inbox(user: UserId) -> Mutation {
     Mutation::new(Statement::DeleteInbox, [id(user.0)])
 }
 
+/// Writes one notification of a user.
 pub fn put_notification(user: UserId, notification: &Notification) -> Mutation {
     Mutation::new(
         Statement::PutNotification,
@@ -193,6 +207,7 @@ pub fn put_notification(user: UserId, notification: &Notification) -> Mutation {
     )
 }
 
+/// Deletes one notification of a user. The inbox's count is a row of its own.
 pub fn delete_notification(user: UserId, notification: NotificationId) -> Mutation {
     Mutation::new(Statement::DeleteNotification, [id(user.0), id(notification.0)])
 }
@@ -205,11 +220,13 @@ pub fn revocation_parts(revocation: &Revocation) -> (i32, Uuid, Timestamp) {
     }
 }
 
+/// Writes a revocation, or a later time of it.
 pub fn put_revocation(revocation: &Revocation) -> Mutation {
     let (kind, of, time) = revocation_parts(revocation);
     Mutation::new(Statement::PutRevocation, [int(kind), id(of), big(time.0)])
 }
 
+/// Deletes a revocation, whatever its time is.
 pub fn delete_revocation(revocation: &Revocation) -> Mutation {
     let (kind, of, _) = revocation_parts(revocation);
     Mutation::new(Statement::DeleteRevocation, [int(kind), id(of)])
@@ -224,19 +241,24 @@ pub fn kind_number(credential: &Credential) -> i32 {
     }
 }
 
+/// A lightweight transaction that writes the username if no account has it.
 pub fn claim_username(username: &str, user: UserId) -> Mutation {
     Mutation::new(Statement::ClaimUsername, [text(username), id(user.0)])
 }
 
+/// A lightweight transaction that writes the credential if no account has it. `secret` is the password's hash for an
+/// email, and empty otherwise.
 pub fn claim_credential(credential: &Credential, user: UserId, secret: &str) -> Mutation {
     let values = [int(kind_number(credential)), text(&credential.ident), id(user.0), text(secret)];
     Mutation::new(Statement::ClaimCredential, values)
 }
 
+/// A lightweight transaction that writes the name if no group has it.
 pub fn claim_group_name(name: &str, group: GroupId) -> Mutation {
     Mutation::new(Statement::ClaimGroupName, [text(name), id(group.0)])
 }
 
+/// Notes that the user has written in the channel.
 pub fn author_row(user: UserId, channel: &ChannelId) -> Mutation {
     Mutation::new(Statement::PutAuthored, [id(user.0), text(channel.as_str())])
 }
@@ -261,6 +283,7 @@ pub fn put_message(message: &Message, bucket: i64, ttl: i32) -> Mutation {
     )
 }
 
+/// Deletes the row of a message in the bucket in which it lies.
 pub fn delete_message(channel: &ChannelId, bucket: i64, message: MessageId) -> Mutation {
     Mutation::new(Statement::DeleteMessage, [text(channel.as_str()), big(bucket), id(message.0)])
 }

@@ -21,6 +21,7 @@ pub struct ScyllaOptions {
 }
 
 impl ScyllaOptions {
+    /// The defaults for a cluster with these contact points, each `host:port`: three copies, without login and TLS.
     pub fn at(nodes: Vec<String>) -> Self {
         Self {
             nodes,
@@ -52,6 +53,7 @@ impl fmt::Debug for Login {
 pub struct Keyspace(String);
 
 impl Keyspace {
+    /// The name as it stands in CQL. It needs no quotes.
     pub fn as_str(&self) -> &str {
         &self.0
     }

@@ -16,6 +16,8 @@ pub struct Missed {
 }
 
 impl Missed {
+    /// What an error of the driver means: whether nothing was done, and whether trying again makes sense. If in doubt,
+    /// something may have been done.
     pub fn of(error: &ExecutionError) -> Self {
         let (nothing_done, passing) = match error {
             ExecutionError::BadQuery(_) | ExecutionError::PrepareError(_) => (true, false),

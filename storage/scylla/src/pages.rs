@@ -94,6 +94,7 @@ impl ClusterStore {
         self.stored_in(channel, bucket, id).await
     }
 
+    /// One message in the given bucket, or `None` if it is not there.
     pub async fn stored_in(
         &self,
         channel: &Channel,
@@ -105,16 +106,19 @@ impl ClusterStore {
         row.map(|row| StoredMessage::of(&channel.id, bucket, row)).transpose()
     }
 
+    /// A user's account, or `None`.
     pub async fn account_row(&self, user: UserId) -> Result<Option<Account>, Failure> {
         let row: Option<UserRow> = self.link.row(Statement::User, vec![id(user.0)]).await?;
         Ok(row.map(|row| decode::account(user, row)))
     }
 
+    /// How many friends and edges a user has, or `None` if that was never written.
     pub async fn friend_counts(&self, user: UserId) -> Result<Option<FriendCounts>, Failure> {
         let row: Option<(i32, i32)> = self.link.row(Statement::FriendCounts, vec![id(user.0)]).await?;
         Ok(row.map(|(friends, edges)| FriendCounts { friends: friends as u32, edges: edges as u32 }))
     }
 
+    /// A group, or `None`.
     pub async fn group_row(&self, group: GroupId) -> Result<Option<Group>, Failure> {
         let row: Option<GroupRow> = self.link.row(Statement::Group, vec![id(group.0)]).await?;
         Ok(row.map(|row| decode::group(group, row)))
@@ -165,6 +169,7 @@ impl ClusterStore {
         Ok(places)
     }
 
+    /// At most `limit` members of a group between two places, both included. Empty if there is no such group.
     pub async fn group_members(
         &self,
         group: GroupId,
@@ -291,12 +296,14 @@ impl ClusterStore {
         Ok(())
     }
 
+    /// The facts about a user's notifications as a whole, or `None` if there never was one.
     pub async fn inbox(&self, user: UserId) -> Result<Option<Inbox>, Failure> {
         let row: Option<(i32, Uuid, Uuid)> = self.link.row(Statement::Inbox, vec![id(user.0)]).await?;
         let some = |id: Uuid| (!id.is_nil()).then_some(NotificationId(id));
         Ok(row.map(|(count, last, floor)| Inbox { count: count as u32, last: some(last), floor: some(floor) }))
     }
 
+    /// One notification of a user, or `None`.
     pub async fn notification(&self, user: UserId, of: NotificationId) -> Result<Option<Notification>, Failure> {
         let row: Option<NotificationRow> = self.link.row(Statement::Notification, vec![id(user.0), id(of.0)]).await?;
         row.map(decode::notification).transpose()
@@ -418,10 +425,12 @@ fn place((role, since, of): (i32, i64, Uuid)) -> Result<RosterPlace, Failure> {
     Ok(membership.place(of))
 }
 
+/// The next larger id, or `None` after the largest.
 pub fn successor(id: Uuid) -> Option<Uuid> {
     id.as_u128().checked_add(1).map(Uuid::from_u128)
 }
 
+/// A `LIMIT` as CQL takes it: from 1 to `i32::MAX`.
 pub fn limit_of(limit: usize) -> i32 {
     i32::try_from(limit).unwrap_or(i32::MAX).max(1)
 }

@@ -12,6 +12,7 @@ use crate::options::Keyspace;
 
 /// The longest time that the database may take for one attempt.
 const READ_DURATION_MAX: Duration = Duration::from_secs(2);
+/// The same for a write.
 pub const WRITE_DURATION_MAX: Duration = Duration::from_secs(3);
 const CONDITIONAL_DURATION_MAX: Duration = Duration::from_secs(5);
 
@@ -169,6 +170,7 @@ statements! {
 }
 
 impl Statement {
+    /// The text that is prepared.
     pub fn cql(self) -> &'static str {
         ALL[self as usize].1
     }
@@ -178,10 +180,12 @@ impl Statement {
         format!("{self:?}")
     }
 
+    /// The statement that [`Self::name`] names, or `None` if this program has none.
     pub fn named(name: &str) -> Option<Self> {
         ALL.iter().map(|(statement, _)| *statement).find(|statement| statement.name() == name)
     }
 
+    /// Whether it only reads, so that repeating it does no harm.
     pub fn is_read(self) -> bool {
         self.cql().starts_with("SELECT")
     }
@@ -234,6 +238,7 @@ impl Statements {
         Ok(Self { prepared: all, serial })
     }
 
+    /// The statement as this session has prepared it.
     pub fn get(&self, statement: Statement) -> &PreparedStatement {
         &self.prepared[statement as usize]
     }
@@ -251,30 +256,37 @@ fn qualified(cql: &str, keyspace: &Keyspace) -> String {
     format!("{before}{keyspace}.{table}")
 }
 
+/// A value of the CQL type `text`.
 pub fn text(value: &str) -> CqlValue {
     CqlValue::Text(value.to_owned())
 }
 
+/// A value of the CQL type `list<text>`.
 pub fn texts(values: &[String]) -> CqlValue {
     CqlValue::List(values.iter().map(|value| text(value)).collect())
 }
 
+/// A value of the CQL type `uuid`.
 pub fn id(value: Uuid) -> CqlValue {
     CqlValue::Uuid(value)
 }
 
+/// A value of the CQL type `int`.
 pub fn int(value: i32) -> CqlValue {
     CqlValue::Int(value)
 }
 
+/// A value of the CQL type `bigint`.
 pub fn big(value: i64) -> CqlValue {
     CqlValue::BigInt(value)
 }
 
+/// A value of the CQL type `boolean`.
 pub fn flag(value: bool) -> CqlValue {
     CqlValue::Boolean(value)
 }
 
+/// A value of the CQL type `blob`.
 pub fn bytes(value: &[u8]) -> CqlValue {
     CqlValue::Blob(value.to_vec())
 }
