@@ -33,6 +33,7 @@ pub struct Admin {
 }
 
 impl Admin {
+    /// Takes the address, and does not serve yet. Fails with a line for the operator if the address cannot be taken.
     pub fn bind(address: SocketAddr) -> Result<Self, String> {
         let listener = TcpListener::bind(address).map_err(|error| {
             format!(
@@ -43,6 +44,7 @@ impl Admin {
         Ok(Self { listener })
     }
 
+    /// The bound address, with the port that the kernel chose if port 0 was asked for.
     pub fn address(&self) -> io::Result<SocketAddr> {
         self.listener.local_addr()
     }

@@ -19,6 +19,7 @@ pub enum Body {
 }
 
 impl Body {
+    /// A request without a body.
     pub const NONE: Self = Self::Bytes(0);
 }
 

@@ -18,6 +18,7 @@ pub struct HttpTasks {
 }
 
 impl HttpTasks {
+    /// Starts a task on this shard's executor, and keeps it until it ends or the tasks are dropped.
     pub fn spawn(&mut self, serving: impl Future<Output = ()> + 'static) {
         let finished = self.finished.clone();
         let place = self.tasks.vacant_entry();
@@ -35,6 +36,7 @@ impl HttpTasks {
         }
     }
 
+    /// How many tasks are kept. Tasks that have just ended may be among them.
     pub fn len(&self) -> usize {
         self.tasks.len()
     }

@@ -39,6 +39,7 @@ pub struct HighWater {
 }
 
 impl HighWater {
+    /// Nothing has been seen yet. The bell signals the thread.
     pub fn new(bell: Bell) -> Self {
         Self { most: 0, bell }
     }
@@ -59,6 +60,8 @@ impl HighWater {
 mod allocator {
     #![allow(unsafe_code)]
 
+    /// Returns the unused pages of all heaps to the system. Takes the locks of the allocator, so other threads may wait
+    /// for it.
     pub fn give_back() {
         // SAFETY: `malloc_trim` only tells the system which pages of the heaps are unused, under the allocator's own
         // locks.

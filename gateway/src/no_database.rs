@@ -31,6 +31,7 @@ impl DatabaseSettings {
         None
     }
 
+    /// Has nothing to check, unlike its namesake in `database.rs`. Never fails.
     pub fn checked(self) -> Result<DatabaseOptions, OptionsError> {
         Ok(DatabaseOptions)
     }

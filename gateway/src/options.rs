@@ -115,10 +115,12 @@ enum CommandName {
 pub struct Secret(Vec<u8>);
 
 impl Secret {
+    /// Takes the key as it is: any bytes, of any length.
     pub fn new(bytes: impl Into<Vec<u8>>) -> Self {
         Self(bytes.into())
     }
 
+    /// The bare key. Whatever the caller makes of it must not be shown in logs.
     pub fn bytes(&self) -> &[u8] {
         &self.0
     }
@@ -208,6 +210,8 @@ impl Options {
         self.data.join("store")
     }
 
+    /// The options of the embedded store that these options say: how much of the disk stays free. All others have their
+    /// defaults.
     pub fn embedded_store(&self) -> EmbeddedOptions {
         EmbeddedOptions { free_bytes_min: self.disk_reserve, ..EmbeddedOptions::default() }
     }

@@ -165,6 +165,7 @@ impl Tokens {
         self.check(&self.refresh, token, now)
     }
 
+    /// The logouts that tokens are checked against.
     pub fn revocations(&self) -> &Revocations {
         &self.revocations
     }

@@ -15,17 +15,21 @@ use super::services::Services;
 use super::users::{Person, UserBody, people, whole_seconds};
 
 const DISPLAY_NAME_BYTES_MAX: usize = 255;
+/// Longest avatar URL of a user or a group, in bytes of UTF-8.
 pub const AVATAR_URL_BYTES_MAX: usize = 512;
+/// Longest language tag of a user or a group, in bytes of UTF-8.
 pub const LANG_TAG_BYTES_MAX: usize = 18;
 const LOCATION_BYTES_MAX: usize = 255;
 const TIMEZONE_BYTES_MAX: usize = 255;
 
+/// Answers `GET` with all that the caller may see of its account. Refuses a bad token, and a user without an account.
 pub async fn show(services: &Services, request: &Request<Bytes>) -> Result<Answer, Refusal> {
     let user = bearer(services, request.headers())?.user;
     let person = people(services, &[user]).await?.pop().ok_or_else(|| Refusal::not_found("account not found"))?;
     Ok(answer::json(&AccountBody::from(&person)))
 }
 
+/// Answers `PUT`: changes the fields that the body has. Refuses a username that another account has.
 pub async fn change(services: &Services, request: &Request<Bytes>) -> Result<Answer, Refusal> {
     let user = bearer(services, request.headers())?.user;
     let change = checked(body::read(request.headers(), request.body().clone())?)?;

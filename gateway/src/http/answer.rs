@@ -15,6 +15,7 @@ use super::error::{Code, Refusal};
 /// never changes.
 const PREFLIGHT_SECONDS: &str = "86400";
 
+/// A whole response, with its body in memory.
 pub type Answer = Response<Full<Bytes>>;
 
 /// A successful answer with this object. The object leaves out its default values.
@@ -27,6 +28,7 @@ pub fn json_bytes(object: Bytes) -> Answer {
     written(StatusCode::OK, "application/json", object)
 }
 
+/// The bytes of the object as JSON, for a body.
 pub fn written_as_json(object: &impl Serialize) -> Bytes {
     // Writing to memory cannot fail, and our types hold nothing that JSON cannot express.
     serde_json::to_vec(object).expect("our own types can be written").into()
@@ -37,14 +39,17 @@ pub fn done() -> Answer {
     written(StatusCode::OK, "application/json", "{}")
 }
 
+/// A response with a line of plain text.
 pub fn text(status: StatusCode, line: &'static str) -> Answer {
     written(status, "text/plain; charset=utf-8", line)
 }
 
+/// A response 200 with a page of HTML.
 pub fn page(html: &'static str) -> Answer {
     written(StatusCode::OK, "text/html; charset=utf-8", html)
 }
 
+/// The response that tells a client of a refusal: the status of its code, and JSON with the code's number and the text.
 pub fn refused(refusal: &Refusal) -> Answer {
     #[derive(Serialize)]
     struct Body<'a> {

@@ -49,10 +49,12 @@ impl Connections {
         !self.closing.get() && !self.crowded.get() && self.open.borrow().len() <= KEPT_MAX
     }
 
+    /// Says whether the shard is crowded. If it is, no connection stays open for a next request.
     pub fn be_crowded(&self, crowded: bool) {
         self.crowded.set(crowded);
     }
 
+    /// Begins the stop: lets no further connection in, and wakes the open ones so that they end.
     pub fn close(&self) {
         self.closing.set(true);
         // The wakers are called without the borrow, because a waker may run code that borrows again.

@@ -57,6 +57,7 @@ impl CursorKey {
         Self(keyed(&derived))
     }
 
+    /// The text of a cursor in the history of the channel. It is valid for this channel alone.
     pub fn encode(&self, channel: &ChannelId, cursor: Cursor) -> String {
         self.encode_marked(channel, [cursor.direction as u8, cursor.step as u8], cursor.id.0)
     }

@@ -51,6 +51,7 @@ impl Code {
         }
     }
 
+    /// The HTTP status with which this code is answered. Several codes may share one.
     pub fn status(self) -> StatusCode {
         match self {
             Self::InvalidArgument => StatusCode::BAD_REQUEST,
@@ -68,18 +69,22 @@ impl Code {
 }
 
 impl Refusal {
+    /// A refusal with this code. The client reads the message.
     pub fn new(code: Code, message: impl Into<Cow<'static, str>>) -> Self {
         Self { code, message: message.into() }
     }
 
+    /// A refusal with the code `InvalidArgument`: the same request will be refused again.
     pub fn invalid(message: impl Into<Cow<'static, str>>) -> Self {
         Self::new(Code::InvalidArgument, message)
     }
 
+    /// A refusal with the code `NotFound`: what the request names is not there, or is hidden from the caller.
     pub fn not_found(message: impl Into<Cow<'static, str>>) -> Self {
         Self::new(Code::NotFound, message)
     }
 
+    /// A refusal with the code `AlreadyExists`: what the request wants belongs to another account or group.
     pub fn already_exists(message: impl Into<Cow<'static, str>>) -> Self {
         Self::new(Code::AlreadyExists, message)
     }
@@ -89,6 +94,7 @@ impl Refusal {
         Self::new(Code::Unknown, "the outcome is unknown: the store failed while it wrote, and this may be done or not")
     }
 
+    /// A refusal with the code `Unauthenticated`: no valid credential or token came with the request.
     pub fn unauthenticated(message: impl Into<Cow<'static, str>>) -> Self {
         Self::new(Code::Unauthenticated, message)
     }

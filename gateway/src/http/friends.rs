@@ -70,6 +70,8 @@ pub async fn delete(services: &Services, request: &Request<Bytes>) -> Result<Ans
     relate(services, FriendAct::Delete, caller, named.users).await
 }
 
+/// Answers `POST /v2/friend/block`. The users are blocked one after the other. If one fails, those before it stay
+/// blocked.
 pub async fn block(services: &Services, request: &Request<Bytes>) -> Result<Answer, Refusal> {
     let caller = bearer(services, request.headers())?.user;
     let others = named(services, request, caller).await?.or_refused()?;

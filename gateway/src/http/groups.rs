@@ -45,6 +45,8 @@ pub async fn create(services: &Services, request: &Request<Bytes>) -> Result<Ans
     }
 }
 
+/// Answers `PUT`: changes the fields that the body has. Refuses callers that are no admin of the group, and a name that
+/// another group has.
 pub async fn edit(services: &Services, request: &Request<Bytes>, id: &str) -> Result<Answer, Refusal> {
     let caller = bearer(services, request.headers())?.user;
     let group = group_id(id)?;
@@ -59,6 +61,7 @@ pub async fn edit(services: &Services, request: &Request<Bytes>, id: &str) -> Re
     }
 }
 
+/// Answers `DELETE`. The store decides whether the caller may do it, when the owner of the group's channel asks.
 pub async fn delete(services: &Services, request: &Request<Bytes>, id: &str) -> Result<Answer, Refusal> {
     let caller = bearer(services, request.headers())?.user;
     change(services, group_id(id)?, caller, GroupAct::Delete).await?;

@@ -25,7 +25,9 @@ pub struct Stretch<P> {
 
 /// Where a listing continues, as the bytes in a cursor.
 pub trait Place: Sized {
+    /// The place as bytes that [`Place::from_bytes`] reads.
     fn to_bytes(&self) -> Vec<u8>;
+    /// The place that [`Place::to_bytes`] wrote, or `None` if these bytes are no place.
     fn from_bytes(bytes: &[u8]) -> Option<Self>;
 }
 

@@ -37,6 +37,7 @@ pub enum MemberAct {
 }
 
 impl MemberAct {
+    /// The act with this name in a path, or `None` if there is none.
     pub fn named(name: &str) -> Option<Self> {
         Some(match name {
             "join" => Self::Join,

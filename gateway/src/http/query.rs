@@ -11,6 +11,7 @@ use crate::percent::{self, Part};
 pub struct Query(Vec<(String, String)>);
 
 impl Query {
+    /// Reads the part of a target after `?`. Refuses text that is not percent-encoded UTF-8.
     pub fn parse(query: Option<&str>) -> Result<Self, Refusal> {
         let text = |encoded| {
             percent::decode(encoded, Part::Query)
@@ -35,6 +36,7 @@ impl Query {
         }
     }
 
+    /// A boolean, or `None` if the parameter is missing. Refuses other spellings than those of Go's `ParseBool`.
     pub fn boolean(&self, name: &str) -> Result<Option<bool>, Refusal> {
         match self.text(name)? {
             None => Ok(None),
@@ -44,6 +46,7 @@ impl Query {
         }
     }
 
+    /// A whole number, or `None` if the parameter is missing. Refuses what does not fit 32 bits.
     pub fn number(&self, name: &str) -> Result<Option<i32>, Refusal> {
         let Some(value) = self.text(name)? else {
             return Ok(None);

@@ -35,6 +35,7 @@ impl Returns {
         self.waiting.borrow_mut().pop_front()
     }
 
+    /// Whether no connection waits for the shard's table.
     pub fn is_empty(&self) -> bool {
         self.waiting.borrow().is_empty()
     }

@@ -89,10 +89,12 @@ impl Services {
         self.account_deletions.take_up();
     }
 
+    /// The shard's counts of answered HTTP requests.
     pub fn answered(&self) -> &Answered {
         &self.answered
     }
 
+    /// What makes and checks the tokens of this server.
     pub fn tokens(&self) -> &Tokens {
         &self.tokens
     }

@@ -43,6 +43,7 @@ pub struct Pace {
     fault: Cell<Option<Fault>>,
 }
 
+/// What a connection is doing. Each step has its own deadline.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Step {
     /// Nothing of the next request has arrived.
@@ -73,6 +74,7 @@ impl Pace {
         self.fault.take()
     }
 
+    /// Begins a step, with its deadline counted from `now`.
     pub fn enter(&self, step: Step, now: Instant) {
         self.step.set(step);
         self.deadline.set(

@@ -23,6 +23,7 @@ pub struct AccountDeletions {
     pub left_over: RefCell<Vec<UserId>>,
 }
 
+/// One account deletion, from the request or from what an earlier life of the server left, to its end.
 pub struct AccountDeletion {
     pub user: UserId,
     pub stage: Stage,
@@ -30,6 +31,7 @@ pub struct AccountDeletion {
     asker: Option<flume::Sender<Result<(), Refusal>>>,
 }
 
+/// How far a deletion has got.
 pub enum Stage {
     /// The account exists, and its user may still be in groups after this place.
     Leaving(Option<RosterPlace>),
@@ -70,11 +72,15 @@ impl AccountDeletions {
         self.bell.ring();
     }
 
+    /// Puts a deletion at the end of the queue: a new one, or one that has taken a step. Wakes the task.
     pub fn put(&self, account_deletion: AccountDeletion) {
         self.queue.borrow_mut().push_back(account_deletion);
         self.bell.ring();
     }
 
+    /// What the task is to do, in this order: stop, ask the store for unfinished deletions, take a step, wait. A
+    /// deletion that is returned is no longer in the queue. After [`Self::close`], clients whose account is gone are
+    /// answered.
     pub fn next(&self, now: Timestamp) -> Next {
         let mut queue = self.queue.borrow_mut();
         if self.closing.get() {
@@ -94,6 +100,7 @@ impl AccountDeletions {
 }
 
 impl AccountDeletion {
+    /// Answers the client that waits, once: later calls do nothing.
     pub fn answer(&mut self, outcome: Result<(), Refusal>) {
         if let Some(asker) = self.asker.take() {
             // A client that has hung up needs no answer.
@@ -101,6 +108,7 @@ impl AccountDeletion {
         }
     }
 
+    /// Answers the client that waits, if the account itself is deleted.
     pub fn answer_if_gone(&mut self) {
         if let Stage::Sweeping(_) = self.stage {
             self.answer(Ok(()));
@@ -123,6 +131,7 @@ pub struct Sweep {
 }
 
 impl Sweep {
+    /// The first round, before any channel is listed.
     pub fn begin(now: Timestamp) -> Self {
         Self { begun: now, floor: None, listed: None, channels: VecDeque::new(), seen: None }
     }
