@@ -102,6 +102,7 @@ impl Cassandra {
         Self { nodes, _directory: Some(directory), _ports: vec![cql, storage] }
     }
 
+    /// The nodes in the order of their addresses, whether they run or not.
     pub fn nodes(&self) -> &[Node] {
         &self.nodes
     }

@@ -136,6 +136,7 @@ impl SmallDisk {
         }
     }
 
+    /// The room that is left, in MiB.
     pub fn free_mib(&self) -> u64 {
         let stat = rustix::fs::statvfs(self.seen_from_outside()).expect("a file system");
         (stat.f_bavail * stat.f_frsize) >> 20

@@ -68,6 +68,7 @@ enum Direction {
 }
 
 impl FaultProxy {
+    /// Listens for all nodes of the cluster, and passes everything on until it is told otherwise.
     pub fn before(cluster: &Cassandra) -> Self {
         let nodes: Vec<SocketAddr> = cluster.nodes().iter().map(|node| node.address()).collect();
         let mut ways = Vec::new();

@@ -28,10 +28,12 @@ pub struct Answer {
 }
 
 impl Answer {
+    /// The body as JSON. Panics with the body if it is not JSON.
     pub fn json(&self) -> Value {
         serde_json::from_str(&self.body).unwrap_or_else(|error| panic!("{error} in the body {:?}", self.body))
     }
 
+    /// A header's value, or `None` if it is missing or not visible ASCII.
     pub fn header(&self, name: &str) -> Option<&str> {
         self.headers.get(name).and_then(|value| value.to_str().ok())
     }
@@ -44,11 +46,13 @@ pub struct Http {
 }
 
 impl Http {
+    /// A client of the server at this address. Each request has the same deadline.
     pub fn new(address: SocketAddr) -> Self {
         let config = ureq::Agent::config_builder().http_status_as_error(false).timeout_global(Some(DEADLINE)).build();
         Self { address, agent: config.into() }
     }
 
+    /// The server's address.
     pub fn address(&self) -> SocketAddr {
         self.address
     }
@@ -81,10 +85,12 @@ impl Http {
         Ok(Answer { status: response.status().as_u16(), headers: response.headers().clone(), body })
     }
 
+    /// Sends a request with a session token. Panics if there is no answer.
     pub fn get(&self, path: &str, token: &str) -> Answer {
         self.request("GET", path, &[("Authorization", &bearer(token))], "")
     }
 
+    /// Sends a JSON body with an `Authorization` header. Panics if there is no answer.
     pub fn post(&self, path: &str, authorization: &str, body: &Value) -> Answer {
         self.request("POST", path, &[("Authorization", authorization)], body.to_string())
     }

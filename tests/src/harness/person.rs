@@ -10,18 +10,28 @@ use super::{Account, Answer, Format, Http, Server, Socket, bearer};
 
 /// The roles of a user in a group, by their numbers in the protocol.
 pub const SUPERADMIN: u64 = 0;
+/// Changes the group and its ordinary members.
 pub const ADMIN: u64 = 1;
+/// Reads and writes.
 pub const MEMBER: u64 = 2;
+/// Waits for an admin, and takes no seat.
 pub const JOIN_REQUEST: u64 = 3;
+/// Cannot come back.
 pub const BANNED: u64 = 4;
 
 /// The codes of messages that tell a group what happened to a member.
 pub const GROUP_JOIN: u64 = 3;
+/// An admin added a member.
 pub const GROUP_ADD: u64 = 4;
+/// A member left.
 pub const GROUP_LEAVE: u64 = 5;
+/// An admin removed a member.
 pub const GROUP_KICK: u64 = 6;
+/// A member got a higher role.
 pub const GROUP_PROMOTE: u64 = 7;
+/// An admin banned a member.
 pub const GROUP_BAN: u64 = 8;
+/// A member got a lower role.
 pub const GROUP_DEMOTE: u64 = 9;
 
 /// A signed-in user.
@@ -36,6 +46,7 @@ impl Server {
         Person { http: self.http(), account: self.sign_in(name) }
     }
 
+    /// Signs in several users, as [`Server::person`] does.
     pub fn people<const N: usize>(&self, names: [&str; N]) -> [Person; N] {
         names.map(|name| self.person(name))
     }
@@ -47,26 +58,32 @@ impl Person {
         Self { http: server.http(), account: self.account.clone() }
     }
 
+    /// The user id, as in REST answers.
     pub fn id(&self) -> &str {
         &self.account.user_id
     }
 
+    /// The username.
     pub fn name(&self) -> &str {
         &self.account.username
     }
 
+    /// The ids and tokens of the sign-in.
     pub fn account(&self) -> &Account {
         &self.account
     }
 
+    /// The address of the server at which the user is signed in.
     pub fn address(&self) -> SocketAddr {
         self.http.address()
     }
 
+    /// Opens a WebSocket with the user's token, for JSON.
     pub fn connect(&self) -> Socket {
         self.connect_in(Format::Json)
     }
 
+    /// Opens a WebSocket with the user's token, for this format.
     pub fn connect_in(&self, format: Format) -> Socket {
         Socket::connect_in(format, self.address(), &self.account.token)
     }
@@ -89,6 +106,7 @@ impl Person {
         answer.json()
     }
 
+    /// Creates a group from the fields of the request, and returns its id.
     pub fn create_group(&self, fields: Value) -> String {
         text(&self.done("POST", "/v2/group", fields)["id"])
     }
@@ -191,11 +209,13 @@ pub fn direct_channel(one: &Person, other: &Person) -> String {
     format!("4.{first}.{second}.")
 }
 
+/// The target of a request that does something to users in a group.
 pub fn act_path(act: &str, group: &str, users: &[&Person]) -> String {
     let users: Vec<String> = users.iter().map(|user| format!("user_ids={}", user.id())).collect();
     format!("/v2/group/{group}/{act}?{}", users.join("&"))
 }
 
+/// The method and the target of a request about a friend. `act` is `add`, `delete` or `block`.
 pub fn friend_path(act: &str, other: &Person) -> (&'static str, String) {
     let (method, path) = match act {
         "add" => ("POST", "/v2/friend"),
@@ -234,6 +254,7 @@ pub fn roles_after(founder: &str, events: &[(u64, String)]) -> BTreeMap<String, 
     roles
 }
 
+/// A JSON string's text. Panics if the value is not a string.
 pub fn text(value: &Value) -> String {
     value.as_str().unwrap_or_else(|| panic!("not a string: {value}")).to_string()
 }
@@ -251,10 +272,13 @@ impl Socket {
         answer["channel"]["id"].as_str().map(str::to_string).ok_or(answer)
     }
 
+    /// Joins the channel of a group, and returns the channel's id. Panics with the server's answer if it refuses.
     pub fn join_group(&mut self, group: &str) -> String {
         self.try_join(3, group).unwrap_or_else(|answer| panic!("joining group {group}: {answer}"))
     }
 
+    /// Joins the direct channel with another user, and returns the channel's id. Panics with the server's answer if it
+    /// refuses.
     pub fn join_direct(&mut self, other: &Person) -> String {
         self.try_join(2, other.id()).unwrap_or_else(|answer| panic!("joining {}: {answer}", other.name()))
     }

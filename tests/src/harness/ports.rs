@@ -24,6 +24,7 @@ impl ReservedPort {
         PORTS.into_iter().find_map(reserve).expect("a free port")
     }
 
+    /// The port, the same at all addresses.
     pub fn number(&self) -> u16 {
         self.number
     }

@@ -18,6 +18,7 @@ impl Process {
         command
     }
 
+    /// Starts a command that [`Self::command`] made. Panics if it does not start.
     pub fn start(mut command: Command) -> Self {
         let (keeper, released) = mpsc::channel();
         let (tell, told) = mpsc::channel();

@@ -42,6 +42,7 @@ pub struct Proxy {
 }
 
 impl ProxyLaunch {
+    /// A proxy in front of this server, with the file in `deploy/` as it is.
     pub fn before(server: SocketAddr, kind: ProxyKind) -> Self {
         Self { kind, server, changes: Vec::new() }
     }
@@ -156,6 +157,7 @@ impl Proxy {
         self.directory.path().join("certificate.pem")
     }
 
+    /// A client of the address at which the proxy listens without encryption.
     pub fn http(&self) -> Http {
         Http::new(self.address())
     }

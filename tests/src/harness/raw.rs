@@ -29,6 +29,7 @@ pub struct RawSocket {
 }
 
 impl RawSocket {
+    /// Connects, and sends nothing yet. Writes have a deadline.
     pub fn connect(address: SocketAddr) -> Self {
         let stream = TcpStream::connect(address).expect("the server accepts connections");
         stream.set_nodelay(true).expect("TCP_NODELAY");

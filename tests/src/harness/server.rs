@@ -29,6 +29,7 @@ pub struct Launch {
 type Confine = Box<dyn FnOnce(&mut Command)>;
 
 impl Launch {
+    /// A server with one shard, on a port that the kernel chooses, with its data in this directory.
     pub fn on(data: &Path) -> Self {
         Self {
             data: data.to_path_buf(),
@@ -48,11 +49,13 @@ impl Launch {
         self
     }
 
+    /// How many shards, instead of one.
     pub fn shards(mut self, shards: u16) -> Self {
         self.shards = Some(shards);
         self
     }
 
+    /// The address for clients, instead of one that the kernel chooses.
     pub fn listen(mut self, address: SocketAddr) -> Self {
         self.listen = Some(address.to_string());
         self
@@ -76,6 +79,7 @@ impl Launch {
         self
     }
 
+    /// Adds a flag and its value.
     pub fn flag(mut self, name: &str, value: impl ToString) -> Self {
         self.flags.extend([name.to_string(), value.to_string()]);
         self
@@ -87,6 +91,7 @@ impl Launch {
         self
     }
 
+    /// Sets a variable in the server's environment.
     pub fn environment(mut self, name: &str, value: &str) -> Self {
         self.environment.push((name.to_string(), value.to_string()));
         self
@@ -189,6 +194,7 @@ pub struct Server {
 }
 
 impl Server {
+    /// The address for clients, with the port that the kernel chose.
     pub fn address(&self) -> SocketAddr {
         self.address
     }
@@ -199,6 +205,7 @@ impl Server {
         Http::new(address.unwrap_or_else(|| panic!("no admin address in:\n{}", self.output())))
     }
 
+    /// The process id.
     pub fn pid(&self) -> u32 {
         self.child.id()
     }
@@ -213,6 +220,7 @@ impl Server {
         self.log.text()
     }
 
+    /// A new client of this server, with connections of its own.
     pub fn http(&self) -> Http {
         Http::new(self.address)
     }
@@ -227,6 +235,7 @@ impl Server {
         self.connect_in(Format::Json, name)
     }
 
+    /// Signs in and opens a socket for this format.
     pub fn connect_in(&self, format: Format, name: &str) -> Socket {
         Socket::connect_in(format, self.address, &self.sign_in(name).token)
     }
@@ -251,6 +260,7 @@ impl Server {
         self.await_success()
     }
 
+    /// Sends a signal to the process, which must not have been waited for.
     pub fn signal(&self, signal: Signal) {
         kill_process(Pid::from_child(&self.child), signal).expect("the server runs");
     }

@@ -21,6 +21,7 @@ pub enum Format {
 }
 
 impl Format {
+    /// Both formats, for tests that must hold in each.
     pub const ALL: [Self; 2] = [Self::Json, Self::Protobuf];
 
     /// The format's name in the query of an opening.
@@ -63,10 +64,12 @@ pub struct Socket {
 }
 
 impl Socket {
+    /// Opens a socket for JSON, on which the user shows no status. Panics if the server refuses.
     pub fn connect(address: SocketAddr, token: &str) -> Self {
         Self::connect_in(Format::Json, address, token)
     }
 
+    /// Opens a socket for this format, on which the user shows no status. Panics if the server refuses.
     pub fn connect_in(format: Format, address: SocketAddr, token: &str) -> Self {
         Self::open(address, &format!("/ws?lang=en&status=false&token={token}&format={}", format.name()))
     }
@@ -108,10 +111,12 @@ impl Socket {
         }
     }
 
+    /// The TCP connection below, for tests of what happens to it.
     pub fn stream(&self) -> &TcpStream {
         self.inner.get_ref()
     }
 
+    /// Sends an envelope in the format of the connection. Panics if the connection has ended.
     pub fn send(&mut self, envelope: &Value) {
         self.send_text(&envelope.to_string());
     }
@@ -135,10 +140,12 @@ impl Socket {
         self.inner.send(Message::text(text)).expect("the connection is open");
     }
 
+    /// Sends a binary frame in any format.
     pub fn send_binary(&mut self, bytes: Vec<u8>) {
         self.inner.send(Message::binary(bytes)).expect("the connection is open");
     }
 
+    /// Sends a ping frame of WebSocket, which is not the envelope `ping`.
     pub fn send_websocket_ping(&mut self, payload: &[u8]) {
         self.inner.send(Message::Ping(payload.to_vec().into())).expect("the connection is open");
     }
@@ -193,6 +200,7 @@ impl Socket {
         }
     }
 
+    /// The next envelope. Panics if none comes before the deadline.
     pub fn receive(&mut self) -> Value {
         let text = self.receive_text();
         serde_json::from_str(&text).unwrap_or_else(|error| panic!("{error} in {text}"))

@@ -39,6 +39,7 @@ pub enum Cast {
 }
 
 impl Cast {
+    /// All casts: every transcript is replayed with each of them.
     pub const EVERY: [Self; 3] = [Self::All(Format::Json), Self::All(Format::Protobuf), Self::Mixed];
 
     fn format_of(self, place: usize) -> Format {

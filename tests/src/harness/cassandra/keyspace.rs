@@ -5,6 +5,7 @@ use std::sync::Arc;
 use super::super::server::run_program;
 use super::{Cassandra, Consistency};
 
+/// A keyspace with the server's tables, on a cluster that other tests may share.
 pub struct Keyspace {
     pub cluster: Arc<Cassandra>,
     pub name: String,
