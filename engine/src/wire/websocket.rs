@@ -49,10 +49,8 @@ impl CloseCode {
     pub const PROTOCOL_ERROR: Self = Self(1002);
     /// 1007: a text message or a close reason was not UTF-8.
     pub const INVALID_PAYLOAD: Self = Self(1007);
-    pub const POLICY_VIOLATION: Self = Self(1008);
     /// 1009: a message was longer than the protocol allows.
     pub const MESSAGE_TOO_BIG: Self = Self(1009);
-    pub const INTERNAL_ERROR: Self = Self(1011);
     /// 1013: the reader is too far behind, and may come back. The code is in IANA's registry of close codes, not in the
     /// RFC.
     pub const TRY_AGAIN_LATER: Self = Self(1013);
