@@ -53,7 +53,7 @@ macro_rules! tables {
 
         impl Table {
             /// How many tables there are: the length of arrays that are indexed by `table as usize`.
-            pub const COUNT: usize = [$($name),*].len();
+            pub(crate) const COUNT: usize = [$($name),*].len();
             /// In the order of their discriminants, so that `table as usize` is the index.
             pub const ALL: [Self; Self::COUNT] = [$(Self::$table),*];
 

@@ -90,12 +90,12 @@ impl Services {
     }
 
     /// The shard's counts of answered HTTP requests.
-    pub fn answered(&self) -> &Answered {
+    pub(crate) fn answered(&self) -> &Answered {
         &self.answered
     }
 
     /// What makes and checks the tokens of this server.
-    pub fn tokens(&self) -> &Tokens {
+    pub(crate) fn tokens(&self) -> &Tokens {
         &self.tokens
     }
 
