@@ -1,5 +1,5 @@
-//! Rules that no compiler checks: where clocks, sockets, runtimes and formats may be used, how long a file may be, and
-//! what must not be written at all.
+//! Rules that no compiler checks: where clocks, sockets, runtimes and formats may be used, how long a file may be, what
+//! must be documented, and what must not be written at all.
 
 use std::path::{Path, PathBuf};
 
@@ -50,14 +50,16 @@ impl Source {
         self.path.starts_with(folder)
     }
 
-    /// The numbered lines that run in the server: no comments, and nothing after `#[cfg(test)]`, which is at the foot
-    /// of a file.
+    /// The numbered lines that run in the server: no comments, and no tests.
     fn shipped_lines(&self) -> impl Iterator<Item = (usize, &str)> {
+        self.lines_before_tests().filter(|(_, line)| !line.trim_start().starts_with("//"))
+    }
+
+    /// The numbered lines up to `#[cfg(test)]`, which is at the foot of a file; none of a file of tests.
+    fn lines_before_tests(&self) -> impl Iterator<Item = (usize, &str)> {
         let whole_file_is_test = self.path.ends_with("/tests.rs") || self.path.contains("/tests/");
         let lines = self.text.lines().enumerate().map(|(index, line)| (index + 1, line));
-        lines
-            .take_while(move |(_, line)| !whole_file_is_test && line.trim() != "#[cfg(test)]")
-            .filter(|(_, line)| !line.trim_start().starts_with("//"))
+        lines.take_while(move |(_, line)| !whole_file_is_test && line.trim() != "#[cfg(test)]")
     }
 }
 
@@ -110,6 +112,95 @@ fn every_file_says_what_it_is_for() {
         }
     }
     complaints.assert_none();
+}
+
+/// The compiler's own lint, `missing_docs`, makes no exception for the fields of plain records and for variants, whose
+/// names are often enough.
+#[test]
+fn every_public_item_is_documented() {
+    let mut complaints = Complaints::default();
+    let in_scope = |source: &&Source| source.is_rust() && (shipped(source) || source.is_in("tests/src/"));
+    for source in sources().iter().filter(in_scope) {
+        for line in undocumented(source.lines_before_tests()) {
+            complaints.add(
+                source,
+                line,
+                "public without `///`: say what its name and type do not (units, when it fails or panics), or narrow it",
+            );
+        }
+    }
+    complaints.assert_none();
+}
+
+/// The numbers of the lines at which a public item, or an item of a public trait, begins without documentation.
+fn undocumented<'a>(lines: impl Iterator<Item = (usize, &'a str)>) -> Vec<usize> {
+    let mut found = Vec::new();
+    let mut documented = false;
+    let mut open_brackets_of_attribute = 0;
+    let mut indentation_of_trait = None;
+    for (number, line) in lines {
+        let text = line.trim_start();
+        // A macro hands the documentation on that it is given: `$(#[$doc])*`.
+        documented |= ["///", "#[doc", "$(#["].iter().any(|beginning| text.starts_with(beginning));
+        if open_brackets_of_attribute > 0 || text.starts_with("#[") {
+            open_brackets_of_attribute += text.matches('[').count() as isize - text.matches(']').count() as isize;
+            continue;
+        }
+        if text.starts_with("//") || text.starts_with("$(#[") {
+            continue;
+        }
+        let indentation = line.len() - text.len();
+        let in_trait = indentation_of_trait.is_some_and(|outer| indentation == outer + 4);
+        let public = text.strip_prefix("pub ").or(in_trait.then_some(text));
+        if public.is_some_and(begins_item) && !documented {
+            found.push(number);
+        }
+        if text.starts_with("pub trait ") {
+            indentation_of_trait = Some(indentation);
+        } else if text == "}" && indentation_of_trait == Some(indentation) {
+            indentation_of_trait = None;
+        }
+        documented = false;
+    }
+    found
+}
+
+/// Whether this is the beginning of an item that has documentation of its own. A module in another file has it there.
+fn begins_item(text: &str) -> bool {
+    let kinds = ["fn", "async", "unsafe", "const", "static", "struct", "enum", "union", "trait", "type", "mod"];
+    let (kind, rest) = text.split_once(' ').unwrap_or((text, ""));
+    kinds.contains(&kind) && !(kind == "mod" && rest.ends_with(';'))
+}
+
+#[test]
+fn undocumented_items_are_found() {
+    let check = |text: &str, expected: &[usize]| {
+        let lines = text.lines().enumerate().map(|(index, line)| (index + 1, line));
+        assert_eq!(undocumented(lines), expected, "{text}");
+    };
+    for item in ["fn f()", "async fn f()", "const fn f()", "const C: u8 = 1;", "struct S;", "enum E {", "type T = u8;"]
+    {
+        check(&format!("pub {item}"), &[1]);
+        check(&format!("/// Said.\npub {item}"), &[]);
+        check(&format!("/// Said.\n#[must_use]\npub {item}"), &[]);
+        check(&format!("/// Said.\n#[derive(\n    Clone\n)]\n// Why.\npub {item}"), &[]);
+        check(&format!("#[derive(\n    Clone\n)]\npub {item}"), &[4]);
+        check(&format!("#[doc = \"Said.\"]\npub {item}"), &[]);
+        check(&format!("    $(#[$doc])*\n    pub {item}"), &[]);
+        check(&format!("    // Why.\n    pub {item}"), &[2]);
+        check(&format!("/// Said.\npub struct Other;\npub {item}"), &[3]);
+        for narrow in ["", "pub(crate) ", "pub(super) "] {
+            check(&format!("{narrow}{item}"), &[]);
+        }
+    }
+    check("pub mod elsewhere;\npub use other::Item;", &[]);
+    check("pub mod here {\n    /// Said.\n    pub fn f() {}\n}", &[1]);
+    check("/// Said.\npub struct Record {\n    pub field: u8,\n}", &[]);
+    check(
+        "/// Said.\npub trait T {\n    fn f();\n    /// Said.\n    fn g() {\n        fn inner() {}\n    }\n}\nfn h() {}",
+        &[3],
+    );
+    check("trait T {\n    fn f();\n}\nimpl T for S {\n    fn f() {}\n}", &[]);
 }
 
 #[test]
