@@ -4,8 +4,7 @@
 use std::hint::black_box;
 
 use criterion::{BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
-use engine::fanout::frames::Run;
-use engine::fanout::log::{FrameLog, Mark, Position};
+use engine::fanout::log::{FrameLog, Mark, Position, Run};
 use engine::id::MessageId;
 use engine::wire::websocket;
 use uuid::Uuid;

@@ -10,9 +10,9 @@ use engine::command::Event;
 use engine::fanout::frames::{Format, Frames};
 use engine::fanout::subscribers::{AudienceKey, Gone, Outlet, PassReport, Subscribers};
 use engine::id::{ChannelId, MessageId, Monotonic, Sequence, Timestamp, UserId};
+use engine::limits::Rules;
 use engine::message::{Message, MessageCode};
 use engine::parcel::Reached;
-use engine::shard::Rules;
 use uuid::Uuid;
 
 const ROOMS: [usize; 3] = [100, 1000, 15_000];

@@ -119,6 +119,30 @@ pub const ASIDE_BYTES_MAX: usize = SUBSCRIBER_LAG_BYTES_MAX as usize / 4;
 /// read meanwhile.
 pub const RING_PARCELS: usize = 1024;
 
+/// The limits of channels and sessions that an operator or a test may set.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Rules {
+    /// The visible members of a room. With more, the channel is a crowd, whose presence is counted and sampled.
+    pub room_members_max: usize,
+    /// Messages, updates and removals that one session may send in a second; `None`: any number.
+    pub sends_per_second: Option<NonZeroU32>,
+    /// Bytes that a subscriber may be behind in one channel.
+    pub lag_bytes_max: u64,
+    /// Visits in one slice of a pass.
+    pub pass_visits_max: usize,
+}
+
+impl Default for Rules {
+    fn default() -> Self {
+        Self {
+            room_members_max: ROOM_MEMBERS_MAX,
+            sends_per_second: SENDS_PER_SECOND_MAX,
+            lag_bytes_max: SUBSCRIBER_LAG_BYTES_MAX,
+            pass_visits_max: PASS_VISITS_MAX,
+        }
+    }
+}
+
 const _: () = {
     assert!(BACKLOG_BYTES_LOW < BACKLOG_BYTES_HIGH);
     assert!(BACKLOG_BYTES_HIGH * 2 <= SUBSCRIBER_LAG_BYTES_MAX);

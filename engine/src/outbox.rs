@@ -13,7 +13,6 @@ use crate::parcel::{
     Backlog, Batch, Block, Broadcast, CaughtUp, ChannelAnswer, ChannelQuery, ChannelRequest, Reached, Version, Visitor,
 };
 use crate::persist::StoreRequest;
-use crate::session::home::SocketEffect;
 
 /// Where an output goes.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -56,6 +55,26 @@ pub enum Output {
     Answer(ChannelAnswer),
     /// To the store. The asker hears the outcome.
     Store(Asker, StoreRequest),
+}
+
+/// What the gateway must do about a connection.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum SocketEffect {
+    /// Read from it again: `accepts` said no before, and the next request may be read now.
+    Resume(ConnectionId),
+    /// Its close frame is on the way: give the client a bounded time to take it.
+    Closing(ConnectionId),
+    /// Its close frame is written: nothing more will be written.
+    Finish(ConnectionId),
+}
+
+impl SocketEffect {
+    /// The connection that the effect is about.
+    pub fn connection(self) -> ConnectionId {
+        match self {
+            Self::Resume(connection) | Self::Closing(connection) | Self::Finish(connection) => connection,
+        }
+    }
 }
 
 /// Which part of a shard waits for the store.
@@ -105,10 +124,12 @@ impl Outbox {
         self.put(Address::Home(home), Output::Batch(batch));
     }
 
+    /// Asks the owner of the channel for what this shard has missed since `reached`.
     pub fn catch_up(&mut self, channel: ChannelId, reached: Option<Reached>) {
         self.put(Address::Owner(channel), Output::CatchUp(reached));
     }
 
+    /// Answers a home that has missed a batch.
     pub fn caught_up(&mut self, home: ShardId, answer: CaughtUp) {
         self.put(Address::Home(home), Output::CaughtUp(Box::new(answer)));
     }

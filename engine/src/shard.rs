@@ -5,22 +5,21 @@
 //! `pass`, `passed`. Nothing here waits, reads a clock or touches a socket.
 
 use std::collections::{BTreeMap, HashMap};
-use std::num::NonZeroU32;
 
 use crate::channel::owner::Owner;
 use crate::command::{Command, Rejection};
 use crate::counters::{Levels, Report, SocketCounters, TurnCounters, kind_of};
 use crate::fanout::subscribers::Outlet;
 use crate::id::{ChannelId, ConnectionId, Epoch, Monotonic, Now, ShardId, Timestamp, UserId};
-use crate::limits::{
-    PASS_VISITS_MAX, ROOM_MEMBERS_MAX, SENDS_PER_SECOND_MAX, STORE_REQUESTS_MAX, SUBSCRIBER_LAG_BYTES_MAX,
-};
+use crate::limits::{Rules, STORE_REQUESTS_MAX};
 use crate::outbox::{Address, Asker, Outbox, Output, Purpose};
 use crate::parcel::{Block, Broadcast, ChannelAnswer, ChannelQuery, ChannelRequest, Parcel, Visitor};
 use crate::persist::{StoreFailure, StoreReceipt, StoreRequest, Ticket};
 use crate::routing::{Route, Routing};
 use crate::session::admission::Session;
-use crate::session::home::{CloseMode, Home, SocketEffect, Visibility};
+use crate::session::home::{CloseMode, Home, Visibility};
+
+pub use crate::outbox::SocketEffect;
 
 /// Everything that can happen to a shard.
 #[derive(Debug)]
@@ -74,30 +73,6 @@ impl Effects {
 
     fn is_empty(&self) -> bool {
         self.parcels.is_empty() && self.store.is_empty() && self.sockets.is_empty() && self.answers.is_empty()
-    }
-}
-
-/// The limits of channels and sessions that an operator or a test may set.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub struct Rules {
-    /// The visible members of a room. With more, the channel is a crowd, whose presence is counted and sampled.
-    pub room_members_max: usize,
-    /// Messages, updates and removals that one session may send in a second; `None`: any number.
-    pub sends_per_second: Option<NonZeroU32>,
-    /// Bytes that a subscriber may be behind in one channel.
-    pub lag_bytes_max: u64,
-    /// Visits in one slice of a pass.
-    pub pass_visits_max: usize,
-}
-
-impl Default for Rules {
-    fn default() -> Self {
-        Self {
-            room_members_max: ROOM_MEMBERS_MAX,
-            sends_per_second: SENDS_PER_SECOND_MAX,
-            lag_bytes_max: SUBSCRIBER_LAG_BYTES_MAX,
-            pass_visits_max: PASS_VISITS_MAX,
-        }
     }
 }
 

@@ -4,12 +4,13 @@ use engine::command::{Command, Join};
 use engine::fanout::frames::Format;
 use engine::fanout::subscribers::{Gone, Outlet};
 use engine::id::{ChannelId, ConnectionId, Epoch, Monotonic, SessionId, ShardId, Timestamp, UserId};
+use engine::limits::Rules;
 use engine::message::Message;
 use engine::parcel::Parcel;
 use engine::persist::{StoreReceipt, StoreRequest};
 use engine::session::admission::{OnLag, Session};
 use engine::session::home::Visibility;
-use engine::shard::{Effects, Input, Rules, Shard};
+use engine::shard::{Effects, Input, Shard};
 use uuid::Uuid;
 
 const NOW: Timestamp = Timestamp(1_700_000_000_000_000_000);

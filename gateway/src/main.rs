@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use engine::id::{Epoch, ShardId};
-use engine::shard::Rules;
+use engine::limits::Rules;
 use gateway::admin::Admin;
 use gateway::http::Services;
 use gateway::keys::SigningKeys;

@@ -11,7 +11,8 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use engine::id::{Epoch, ShardId};
-use engine::shard::{Effects, Rules, Shard};
+use engine::limits::Rules;
+use engine::shard::{Effects, Shard};
 use gateway::listeners::listeners;
 use gateway::sockets::SocketTable;
 use runtime::{Reading, Sockets, clock};

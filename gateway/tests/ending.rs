@@ -11,7 +11,7 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use engine::id::Epoch;
-use engine::shard::Rules;
+use engine::limits::Rules;
 use gateway::listeners::listeners;
 use gateway::machine;
 use gateway::sockets::SocketTable;

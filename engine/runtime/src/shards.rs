@@ -12,7 +12,8 @@ use super::rings::{Rings, rings};
 use super::turn::{Order, Sockets, TICK, Turning};
 use engine::counters::TurnCounters;
 use engine::id::{Epoch, ShardId};
-use engine::shard::{Rules, Shard};
+use engine::limits::Rules;
+use engine::shard::Shard;
 use storage::bridge::StoreQueue;
 
 /// Memory that each glommio executor registers for file I/O, which shards do not use.

@@ -26,7 +26,7 @@ use engine::counters::{SocketCounters, TurnCounters};
 use engine::fanout::subscribers::Outlet;
 use engine::id::{Monotonic, Now, Timestamp};
 use engine::parcel::ChannelAnswer;
-use engine::session::home::SocketEffect;
+use engine::shard::SocketEffect;
 use engine::shard::{Effects, Input, Shard};
 
 /// How often a shard checks its connections' deadlines and pings.

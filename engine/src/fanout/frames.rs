@@ -1,7 +1,7 @@
 //! Events as the bytes that subscribers receive: WebSocket frames, encoded once per format.
 
 use crate::command::{Event, News, Reply};
-use crate::fanout::log::{Mark, Position};
+use crate::fanout::log::{Mark, Position, Run};
 use crate::id::{ChannelId, Timestamp};
 use crate::message::{MessageCode, Missed};
 use crate::wire::{json, protobuf, websocket};
@@ -57,14 +57,6 @@ pub struct Frames {
     /// How many of the events are messages.
     messages: u64,
     accepted: Option<Timestamp>,
-}
-
-/// Frames of one format.
-#[derive(Clone, PartialEq, Eq, Debug, Default)]
-pub struct Run {
-    pub bytes: Vec<u8>,
-    /// Where messages begin. Updates and removals get no mark, because they are no new messages.
-    pub marks: Vec<Mark>,
 }
 
 impl Frames {

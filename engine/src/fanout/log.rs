@@ -7,7 +7,6 @@
 
 use std::collections::VecDeque;
 
-use crate::fanout::frames::Run;
 use crate::id::MessageId;
 
 /// A place in a log: the number of bytes appended before it since the log began.
@@ -19,6 +18,14 @@ pub struct Position(pub u64);
 pub struct Mark {
     pub at: Position,
     pub id: MessageId,
+}
+
+/// Frames of one format.
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
+pub struct Run {
+    pub bytes: Vec<u8>,
+    /// Where messages begin. Updates and removals get no mark, because they are no new messages.
+    pub marks: Vec<Mark>,
 }
 
 /// Frames end to end.

@@ -11,14 +11,14 @@ use std::collections::{BTreeSet, HashMap, VecDeque};
 use slab::Slab;
 
 use crate::counters::FanoutCounters;
-use crate::fanout::frames::{Format, Frames, Run};
-use crate::fanout::log::{FrameLog, Position};
+use crate::fanout::frames::{Format, Frames};
+use crate::fanout::log::{FrameLog, Position, Run};
 use crate::fanout::tally::Tally;
 use crate::id::{ChannelId, MessageId, Monotonic, Timestamp};
+use crate::limits::Rules;
 use crate::limits::{BACKLOG_BYTES_HIGH, BACKLOG_BYTES_LOW, PASS_BYTES_MAX, ROTATION_INTERVAL};
 use crate::message::Missed;
 use crate::parcel::{Backlog, BatchNumber, Reached};
-use crate::shard::Rules;
 use crate::table::give_back;
 
 /// The most members that `standing` looks at to find how far the slowest is behind: this takes about 50 µs. If the

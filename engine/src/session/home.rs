@@ -13,41 +13,21 @@ use crate::fanout::frames;
 use crate::fanout::log::Position;
 use crate::fanout::subscribers::{AudienceKey, Outlet, PassReport, Skip, Subscribers};
 use crate::id::{ChannelId, ChannelKind, ConnectionId, Monotonic, UserId};
+use crate::limits::Rules;
 use crate::limits::{SUBSCRIPTIONS_MAX, WRITE_PIECES_MAX};
 use crate::message::Missed;
-use crate::outbox::Outbox;
+use crate::outbox::{Outbox, SocketEffect};
 use crate::parcel::{ChannelAction, ChannelRequest};
 use crate::session::admission::{Admitted, OnLag, Session, admit};
 use crate::session::connection::{Connection, OpenRequest, Private, RequestKind, Subscription};
 use crate::session::home::catching_up::{CatchUps, depart};
 use crate::session::sessions_by_user::SessionsByUser;
 use crate::session::status::Statuses;
-use crate::shard::Rules;
 use crate::wire::websocket;
 
 mod catching_up;
 mod news;
 mod receiving;
-
-/// What the gateway must do about a connection.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum SocketEffect {
-    /// Read from it again: `accepts` said no before, and the next request may be read now.
-    Resume(ConnectionId),
-    /// Its close frame is on the way: give the client a bounded time to take it.
-    Closing(ConnectionId),
-    /// Its close frame is written: nothing more will be written.
-    Finish(ConnectionId),
-}
-
-impl SocketEffect {
-    /// The connection that the effect is about.
-    pub fn connection(self) -> ConnectionId {
-        match self {
-            Self::Resume(connection) | Self::Closing(connection) | Self::Finish(connection) => connection,
-        }
-    }
-}
 
 /// When a connection is closed.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]

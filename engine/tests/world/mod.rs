@@ -6,11 +6,12 @@ use engine::command::Command;
 use engine::fanout::frames::Format;
 use engine::fanout::subscribers::{Gone, Outlet};
 use engine::id::{ConnectionId, Epoch, Monotonic, SessionId, ShardId, Timestamp, UserId};
+use engine::limits::Rules;
 use engine::parcel::ChannelAnswer;
 use engine::persist::{StoreReceipt, StoreRequest, Ticket};
 use engine::session::admission::{OnLag, Session};
 use engine::session::home::Visibility;
-use engine::shard::{Effects, Input, Rules, Shard};
+use engine::shard::{Effects, Input, Shard};
 use uuid::Uuid;
 
 pub const NOW: Timestamp = Timestamp(1_700_000_000_000_000_000);

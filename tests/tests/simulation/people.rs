@@ -13,10 +13,11 @@ use engine::command::{Command, Join};
 use engine::id::{
     ChannelId, ConnectionId, Epoch, GroupId, MessageId, Monotonic, SessionId, ShardId, Timestamp, UserId,
 };
+use engine::limits::Rules;
 use engine::parcel::{Block, Broadcast, ChannelAnswer, ChannelQuery};
 use engine::session::admission::{OnLag, Session};
 use engine::session::home::Visibility;
-use engine::shard::{Effects, Input, Rules, Shard};
+use engine::shard::{Effects, Input, Shard};
 use engine::social::friend::FriendAct;
 use engine::social::group::{GroupAct, GroupChange};
 

@@ -7,10 +7,11 @@ use std::num::NonZeroU32;
 use engine::command::{Command, Join};
 use engine::fanout::subscribers::{Gone, Outlet};
 use engine::id::{ConnectionId, Epoch, MessageId, Monotonic, SessionId, ShardId, Timestamp, UserId};
+use engine::limits::Rules;
 use engine::limits::{ROTATION_INTERVAL, SUBSCRIBER_LAG_BYTES_MAX};
 use engine::session::admission::{OnLag, Session};
 use engine::session::home::Visibility;
-use engine::shard::{Effects, Input, Rules, Shard};
+use engine::shard::{Effects, Input, Shard};
 use uuid::Uuid;
 
 use crate::client::{Client, Shown, Stay};
