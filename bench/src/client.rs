@@ -15,41 +15,23 @@ use engine::fanout::frames::Format;
 use rustix::event::epoll;
 use rustix::io::Errno;
 use rustix::net::{RecvFlags, recv};
-use thiserror::Error;
 
 use crate::checker::{self, Checker};
 use crate::dialect::{BARE_PUBLISHER, Dialect};
 use crate::ear::{Ear, Rare};
-use crate::frames::{self, IllegalFrame, Remainder};
+use crate::failure::OPENING_TIME_MAX;
+use crate::frames::{self, Remainder};
 use crate::publisher::{Publisher, Schedule};
 use crate::sockets::{OPENING_MAX, Opening, connect, ready, say};
 
+pub use crate::failure::{Failure, world};
+
 /// Latencies are recorded at every k-th member, so that about this many members are sampled.
 pub const SAMPLED_MEMBERS: usize = 200;
-const OPENING_TIME_MAX: Duration = Duration::from_secs(120);
 const BUFFER_BYTES: usize = 256 << 10;
 const EVENTS_MAX: usize = 512;
 /// The schedule is checked after this many reads: every 100 µs or so at worst.
 const READS_PER_PUBLISH: usize = 8;
-
-#[derive(Debug, Error)]
-pub enum Failure {
-    #[error("{tried}: {source}")]
-    World { tried: &'static str, source: io::Error },
-    #[error("the server closed connection {connection}: {reason}")]
-    Closed { connection: usize, reason: String },
-    #[error("the server refused: {0}")]
-    Refused(String),
-    #[error("connection {connection}: {source}")]
-    Illegal { connection: usize, source: IllegalFrame },
-    #[error("only {joined} of {asked} connections had joined after {OPENING_TIME_MAX:?}")]
-    OpeningTooSlow { joined: usize, asked: usize },
-}
-
-/// Names what was tried when the world failed.
-pub fn world(tried: &'static str) -> impl Fn(io::Error) -> Failure {
-    move |source| Failure::World { tried, source }
-}
 
 pub struct Shape {
     pub members: usize,

@@ -5,7 +5,6 @@ use std::fmt::Display;
 use std::io;
 
 use clap::{Args, ValueEnum};
-use serde::Serialize;
 use thiserror::Error;
 
 use crate::client::{Failure, Formats, Shape};
@@ -17,6 +16,7 @@ use crate::search::Search;
 use crate::seat::{Filling, Offers, Seat};
 use crate::server::{Kind, Launch};
 use crate::setting::{Runs, Setting};
+use crate::visit::Visit;
 
 /// Single messages that are sent to a quiet room in each round.
 const SINGLE_MESSAGES: u32 = 40;
@@ -88,25 +88,6 @@ pub enum Error {
     Measuring { kind: Kind, members: usize, failure: Failure },
     #[error("messages were lost, repeated or reordered; the table does not count")]
     Faulty,
-}
-
-/// All results of one server in one round.
-#[derive(Serialize)]
-pub struct Visit {
-    pub server: Kind,
-    pub members: usize,
-    pub round: usize,
-    pub joins_per_second: f64,
-    /// Of the first and of the last thousand joins, if the room is large enough to compare them.
-    pub joins_per_second_first: Option<f64>,
-    pub joins_per_second_last: Option<f64>,
-    pub resident_bytes_per_connection: f64,
-    pub time_to_last_ms: Option<f64>,
-    pub max: Option<Run>,
-    pub beyond: Option<Run>,
-    pub at_rates: Vec<Run>,
-    /// Runs that ended because the server closed a connection or refused a request.
-    pub broken: Vec<String>,
 }
 
 pub fn run(options: &Options) -> Result<(), Error> {
@@ -199,7 +180,7 @@ fn visit(
     let said = |what: &dyn Display| eprintln!("{members:>6} members · round {} · {kind:<13} · {what}", round + 1);
     let (mut seat, filling) = Seat::open_measured(kind, options.shape(members), launch).map_err(fail)?;
     said(&format!("{:.0} joins/s, {:.2} KiB a connection", filling.joins.all, filling.resident_bytes / 1024.0));
-    let mut visit = Visit::new(kind, members, round, &filling);
+    let mut visit = begun(kind, members, round, &filling);
     let asked = |question| options.measure.contains(&question);
     if asked(Question::Last) {
         let last_us = run::one_by_one(&mut seat.room, SINGLE_MESSAGES).map_err(fail)?;
@@ -261,34 +242,23 @@ impl Asker<'_> {
     }
 }
 
-impl Visit {
-    fn new(server: Kind, members: usize, round: usize, filling: &Filling) -> Visit {
-        let Filling { joins, resident_bytes: resident_bytes_per_connection } = *filling;
-        let (max, beyond, at_rates, broken) = (None, None, Vec::new(), Vec::new());
-        Visit {
-            server,
-            members,
-            round,
-            joins_per_second: joins.all,
-            joins_per_second_first: joins.first,
-            joins_per_second_last: joins.last,
-            resident_bytes_per_connection,
-            time_to_last_ms: None,
-            max,
-            beyond,
-            at_rates,
-            broken,
-        }
-    }
-
-    /// Whether every message of every run that counts arrived once and in order. Runs of a search that exceeded the
-    /// maximum do not count. Runs that were carried count, and so do the runs that exceeded the maximum on purpose.
-    fn nothing_lost(&self) -> bool {
-        self.runs().all(Run::nothing_lost)
-    }
-
-    fn runs(&self) -> impl Iterator<Item = &Run> {
-        self.max.iter().chain(&self.beyond).chain(&self.at_rates)
+/// A visit without runs.
+fn begun(server: Kind, members: usize, round: usize, filling: &Filling) -> Visit {
+    let Filling { joins, resident_bytes: resident_bytes_per_connection } = *filling;
+    let (max, beyond, at_rates, broken) = (None, None, Vec::new(), Vec::new());
+    Visit {
+        server,
+        members,
+        round,
+        joins_per_second: joins.all,
+        joins_per_second_first: joins.first,
+        joins_per_second_last: joins.last,
+        resident_bytes_per_connection,
+        time_to_last_ms: None,
+        max,
+        beyond,
+        at_rates,
+        broken,
     }
 }
 

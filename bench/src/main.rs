@@ -10,6 +10,7 @@ mod crowd;
 mod dialect;
 mod durable;
 mod ear;
+mod failure;
 mod fanout;
 mod frames;
 mod goals;
@@ -30,6 +31,7 @@ mod sockets;
 mod store;
 mod stores;
 mod stragglers;
+mod visit;
 
 use std::process::ExitCode;
 use std::time::Duration;

@@ -7,10 +7,10 @@ use comfy_table::{CellAlignment, Table, presets};
 use serde::Serialize;
 
 use crate::cpu;
-use crate::fanout::Visit;
 use crate::goals::{Bound, Goal, ratio, shown};
 use crate::run::Run;
 use crate::server::Kind;
+use crate::visit::Visit;
 
 #[derive(Serialize)]
 pub struct Report<'a> {

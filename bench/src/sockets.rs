@@ -10,8 +10,8 @@ use rustix::fd::OwnedFd;
 use rustix::io::Errno;
 use rustix::net::{self, AddressFamily, SendFlags, SocketFlags, SocketType, send};
 
-use crate::client::{Failure, world};
 use crate::dialect::Dialect;
+use crate::failure::{Failure, world};
 
 /// Connections that are being opened at the same time: far fewer than any listener's backlog.
 pub const OPENING_MAX: usize = 128;

@@ -28,7 +28,8 @@ use crate::run::{self, Patience, Run};
 use crate::server::{Kind, Launch, Server};
 use crate::setting::Setting;
 use crate::sockets::PORTS_PER_ADDRESS;
-use crowd::{Answer, Manner, Order, Outcome};
+use crowd::{Answer, Order, Outcome};
+use member::Manner;
 use watch::{Look, Watch};
 
 const QUIET_ROOM: &str = "quiet";

@@ -11,13 +11,13 @@ use std::net::SocketAddr;
 use std::sync::mpsc::TryRecvError;
 use std::time::{Duration, Instant};
 
-use clap::{Args, ValueEnum};
+use clap::Args;
 use rustix::event::epoll;
 use rustix::io::Errno;
 use rustix::net::{RecvFlags, recv};
 use serde::{Deserialize, Serialize};
 
-use super::member::{Ending, Hearing, Member};
+use super::member::{Ending, Hearing, Manner, Member};
 use crate::checker::{Checker, padding};
 use crate::dialect::{Dialect, Persistence, upgrade_request};
 use crate::sockets::{OPENING_MAX, PORTS_PER_ADDRESS, connect, ready, say};
@@ -37,18 +37,6 @@ const TICKS_PER_WORD: usize = 100;
 const TICKS_PER_SIP: usize = 5;
 const SIPS_PER_SECOND: usize = 4;
 const BUFFER_BYTES: usize = 256 << 10;
-
-/// How a member behaves once it is told to stop.
-#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug, ValueEnum, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case")]
-pub enum Manner {
-    /// The member reads nothing.
-    Silent,
-    /// The member reads nothing, and has asked the server to skip messages instead of closing it.
-    Skipping,
-    /// The member reads some hundred bytes a second.
-    Slow,
-}
 
 #[derive(Args, Debug)]
 pub struct Options {

@@ -3,12 +3,13 @@
 use std::io;
 use std::net::TcpStream;
 
+use clap::ValueEnum;
+use serde::{Deserialize, Serialize};
+
 use crate::checker::Checker;
 use crate::dialect::JOINED_PREFIX;
 use crate::frames::{self, Frame, Remainder};
 use crate::sockets::{self, Opening};
-
-use super::crowd::Manner;
 
 const GAP_PREFIX: &[u8] = br#"{"channel_gap":{"#;
 const ID_NAME: &[u8] = br#""message_id":""#;
@@ -16,6 +17,18 @@ const ID_BYTES: usize = 36;
 
 /// An id as text. The ids of one room compare in the order of their messages.
 type Id = [u8; ID_BYTES];
+
+/// How a member behaves once it is told to stop.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug, ValueEnum, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Manner {
+    /// The member reads nothing.
+    Silent,
+    /// The member reads nothing, and has asked the server to skip messages instead of closing it.
+    Skipping,
+    /// The member reads some hundred bytes a second.
+    Slow,
+}
 
 pub struct Member {
     pub socket: TcpStream,

@@ -3,7 +3,8 @@
 use comfy_table::{CellAlignment, Table, presets};
 use engine::limits::SUBSCRIBER_LAG_BYTES_MAX;
 
-use super::crowd::{Manner, Outcome};
+use super::crowd::Outcome;
+use super::member::Manner;
 use super::watch::Look;
 use super::{DEADLINE, Error, Findings, Options, Phase, Standing};
 use crate::cpu;
