@@ -6,10 +6,8 @@
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::rc::Rc;
-use std::time::Duration;
 
 use futures_util::{SinkExt, StreamExt};
-use thiserror::Error;
 use tokio::net::{TcpSocket, TcpStream};
 use tokio::sync::mpsc;
 use tokio_tungstenite::client_async_with_config;
@@ -17,40 +15,17 @@ use tokio_tungstenite::tungstenite::client::IntoClientRequest;
 use tokio_tungstenite::tungstenite::protocol::WebSocketConfig;
 use tokio_tungstenite::tungstenite::{Error as SocketError, Message, http};
 
-use crate::clients::crowd::{Crowd, RoomAnswer};
+use crate::clients::client_error::{ClientError, TIMEOUT};
+use crate::clients::crowd::{Crowd, Due, RoomAnswer};
 use crate::clients::head::HeadOnly;
-use crate::clients::sign_in::SignInError;
 use crate::clients::socket::{self, Ear, Lost, SharedSocket, Socket, broken};
 use crate::plan::lives::ReadingMode;
 use crate::plan::target::Target;
 use crate::wire::{Dialect, Entrance, Frame, Heard, Request, Scratch, Speaker};
 
-/// Connecting, upgrading and joining may each take this long; then the user gives up.
-const TIMEOUT: Duration = Duration::from_secs(30);
-
 /// Asks the server to skip messages when the session is too slow, instead of closing it.
 const MOVE_ON_WHEN_SLOW: &str = "&on_lag=skip";
 const SLOW_RECEIVE_BUFFER_BYTES: u32 = 16 * 1024;
-
-#[derive(Debug, Error)]
-pub enum ClientError {
-    #[error(transparent)]
-    SignIn(#[from] SignInError),
-    #[error("cannot connect: {0}")]
-    Connect(#[source] io::Error),
-    #[error("the token was refused")]
-    Unauthorised,
-    #[error("no WebSocket: {0}")]
-    Upgrade(#[source] Box<SocketError>),
-    #[error("the join was refused with code {code}: {reason}")]
-    JoinRefused { code: i32, reason: String },
-    #[error("the leave was refused with code {code}: {reason}")]
-    LeaveRefused { code: i32, reason: String },
-    #[error("{0}")]
-    Lost(#[from] Lost),
-    #[error("nothing within {} s while {doing}", TIMEOUT.as_secs())]
-    TimedOut { doing: &'static str },
-}
 
 /// The address from which a user connects, and how the user reads.
 #[derive(Clone, Copy)]
@@ -202,13 +177,6 @@ impl Ear for SlotEar<'_> {
         // The answer to a join or a leave is awaited by the code that reads the socket as a stream.
         self.crowd.hear(self.member_slot, frame);
     }
-}
-
-/// A message that is due now.
-#[derive(Clone, Copy, Debug)]
-pub struct Due {
-    pub number: u32,
-    pub intended_ns: u64,
 }
 
 /// Sends the messages that are due, until no more can be sent. The listening side receives the server's answers.

@@ -21,7 +21,7 @@ use crate::checks::page_check;
 use crate::checks::reach::Reach;
 use crate::checks::record::{Entry, Record, Said};
 use crate::checks::stays::{End, MessageOutcomes, Stay};
-use crate::clients::client::{ClientError, Due};
+use crate::clients::client_error::ClientError;
 use crate::clients::ledger::{Book, Ledger};
 use crate::clients::publisher::{Publisher, Wording};
 use crate::clients::socket::Lost;
@@ -77,6 +77,13 @@ pub enum RoomAnswer {
         reason: String,
     },
     Left,
+}
+
+/// A message that is due now.
+#[derive(Clone, Copy, Debug)]
+pub struct Due {
+    pub number: u32,
+    pub intended_ns: u64,
 }
 
 pub struct Crowd {

@@ -14,7 +14,8 @@ use tokio_tungstenite::tungstenite::Message;
 
 use crate::base::clock;
 use crate::checks::figures::Figures;
-use crate::clients::client::{self, ClientError, Way};
+use crate::clients::client::{self, Way};
+use crate::clients::client_error::ClientError;
 use crate::clients::connect_window::{Admitted, ConnectWindow, admit};
 use crate::clients::sign_in::FrontDoor;
 use crate::clients::socket::{self, Lost, Socket};

@@ -1,13 +1,12 @@
 //! The users: how they sign in, connect, join, publish and listen, as tasks of one thread.
 
 pub mod client;
+pub mod client_error;
 pub mod connect_window;
 pub mod crowd;
 pub mod head;
-pub mod history_reads;
 pub mod idlers;
 pub mod ledger;
-pub mod member;
 pub mod page_readers;
 pub mod pages;
 pub mod publisher;

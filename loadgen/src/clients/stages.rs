@@ -1,6 +1,9 @@
 //! The life of one thread's users of rooms, stage by stage, as the coordinator orders it: sign in, join, listen and
 //! publish, leave.
 
+mod history_reads;
+mod member;
+
 use std::cell::{Cell, RefCell};
 use std::collections::HashMap;
 use std::rc::Rc;
@@ -15,11 +18,10 @@ use tokio::task::JoinSet;
 use crate::base::clock;
 use crate::checks::check::Answers;
 use crate::checks::figures::Figures;
-use crate::clients::client::{self, ClientError, SlotEar, Way};
+use crate::clients::client::{self, SlotEar, Way};
+use crate::clients::client_error::ClientError;
 use crate::clients::crowd::Crowd;
-use crate::clients::history_reads;
 use crate::clients::ledger::Ledger;
-use crate::clients::member::Member;
 use crate::clients::sign_in::{FrontDoor, SignInError};
 use crate::clients::socket::{SharedSocket, Socket};
 use crate::clients::thread_users::{OTHER_USERS, Share, ThreadUsers};
@@ -29,6 +31,7 @@ use crate::orders::{Order, Publishes, Word};
 use crate::plan::run_plan::Plan;
 use crate::plan::sources::Sources;
 use crate::wire::Speaker;
+use member::Member;
 
 /// The pauses before further attempts when a server refuses a connection for a moment; each pause is longer than the
 /// one before.

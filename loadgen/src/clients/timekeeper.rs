@@ -9,7 +9,7 @@ use std::sync::Arc;
 use tokio::sync::mpsc;
 
 use crate::base::clock;
-use crate::clients::client::Due;
+use crate::clients::crowd::Due;
 use crate::plan::run_plan::Plan;
 
 /// The queue of messages for one publisher's socket.

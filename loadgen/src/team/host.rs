@@ -22,15 +22,13 @@ use crate::base::clock;
 use crate::orders::Word;
 use crate::team::comparison::Stamps;
 use crate::team::introduction::{self, Errand, Secret, Site};
-use crate::team::lines::{self, LINE_BYTES_MAX, Lines};
+use crate::team::lines::{self, LINE_BYTES_MAX, Lines, SILENCE_MAX};
 use crate::team::process::{self, Spawned};
 use crate::watch::note;
 
 /// The most connections at once, and so the most workers. A million users need some fifty workers, on all machines
 /// together.
 const CONNECTIONS_MAX: usize = 512;
-/// A coordinator asks for the time every second. A coordinator that is silent for this long has gone.
-pub const SILENCE_MAX: Duration = Duration::from_secs(30);
 /// The pause before the next attempt when no connection can be accepted, for example because the descriptors have run
 /// out.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);

@@ -13,6 +13,10 @@ use tokio::net::TcpStream;
 /// messages.
 pub const LINE_BYTES_MAX: usize = 1 << 30;
 
+/// Peers say something at least every second: workers send words, coordinators ask for the time. A peer that sends
+/// nothing, or takes nothing, for this long has gone.
+pub const SILENCE_MAX: Duration = Duration::from_secs(30);
+
 /// Reads lines, and returns one after another from its own buffer.
 pub struct Lines<R> {
     reader: BufReader<R>,

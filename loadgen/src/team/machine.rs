@@ -14,9 +14,8 @@ use tokio::time::{Duration, interval, timeout};
 
 use crate::base::clock;
 use crate::team::comparison::{Bearing, Comparison, Stamps};
-use crate::team::host::SILENCE_MAX;
 use crate::team::introduction::{self, Errand, Secret};
-use crate::team::lines::{self, Lines};
+use crate::team::lines::{self, Lines, SILENCE_MAX};
 
 /// A machine that does not accept a connection or complete the introduction within this time cannot be used.
 const CONNECTING: Duration = Duration::from_secs(10);

@@ -23,7 +23,7 @@ use crate::orders::{Assignment, Order, Word};
 use crate::plan::run_plan::Plan;
 use crate::plan::sources::{self, Sources};
 use crate::team::comparison;
-use crate::team::lines::{self, LINE_BYTES_MAX, Lines};
+use crate::team::lines::{self, LINE_BYTES_MAX, Lines, SILENCE_MAX};
 use crate::team::machine::{Machine, MachineError, MachineFigures};
 use crate::team::workforce::Workforce;
 use crate::watch::{self, Watch};
@@ -36,8 +36,6 @@ const WORDS_MAX: usize = 64;
 const LEAVING: Duration = Duration::from_secs(10);
 /// How often the coordinator checks the progress while it waits.
 pub const LOOK_EVERY: Duration = Duration::from_millis(100);
-/// A worker sends words several times a second. A worker that sends nothing, or takes no order, for this long is lost.
-const SILENCE_MAX: Duration = Duration::from_secs(30);
 
 #[derive(Debug, Error)]
 pub enum TeamError {

@@ -3,6 +3,7 @@
 //! Reading a message borrows and allocates nothing, because thousands of clients share a core. No code outside this
 //! folder knows a format.
 
+mod asked;
 pub mod frames;
 pub mod history_page;
 mod json;
@@ -16,8 +17,8 @@ use std::net::SocketAddr;
 use serde::{Deserialize, Serialize};
 use tokio_tungstenite::tungstenite::{Bytes, Message, Utf8Bytes};
 
+pub use asked::Asked;
 pub use plain::{Plain, Speaker};
-pub use served::Asked;
 
 /// The names of a client's join and leave requests. A publish is named by its decimal number.
 const JOIN_CID: &str = "join";

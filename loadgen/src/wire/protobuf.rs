@@ -6,7 +6,7 @@
 use prost::Message;
 use tokio_tungstenite::tungstenite::Bytes;
 
-use super::{Entrance, Heard, Kind, Request, Unreadable, served};
+use super::{Entrance, Heard, Kind, Request, Unreadable, asked};
 
 /// A frame from the server. Only the payloads that are needed here are declared; a frame has one of them.
 #[derive(Message)]
@@ -218,11 +218,11 @@ fn bytes(request: Request, payload: Payload) -> Vec<u8> {
 }
 
 /// The request in a client's envelope.
-pub fn asked(frame: &Bytes) -> Option<served::Asked> {
+pub fn asked(frame: &Bytes) -> Option<asked::Asked> {
     let Asked { cid, payload } = Asked::decode(frame.clone()).ok()?;
     match payload? {
-        Payload::Join(join) => Some(served::Asked::Join { cid, room: join.target }),
-        Payload::Send(send) => Some(served::Asked::Send { cid, room: send.channel_id, content: send.content }),
+        Payload::Join(join) => Some(asked::Asked::Join { cid, room: join.target }),
+        Payload::Send(send) => Some(asked::Asked::Send { cid, room: send.channel_id, content: send.content }),
         _ => None,
     }
 }

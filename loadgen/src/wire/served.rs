@@ -4,23 +4,8 @@
 use serde::Deserialize;
 use serde_json::json;
 
+use super::asked::Asked;
 use super::{Dialect, Frame, plain, protobuf};
-
-/// A client's request.
-#[derive(PartialEq, Eq, Debug)]
-pub enum Asked {
-    Join {
-        cid: String,
-        room: String,
-    },
-    Send {
-        cid: String,
-        room: String,
-        content: String,
-    },
-    /// A request that the bare server does not handle.
-    Other,
-}
 
 #[derive(Deserialize)]
 struct JsonAsked {

@@ -9,7 +9,8 @@ use futures_util::SinkExt;
 use tokio_tungstenite::tungstenite::{Bytes, Message};
 
 use crate::base::clock;
-use crate::clients::client::{self, ClientError};
+use crate::clients::client;
+use crate::clients::client_error::ClientError;
 use crate::clients::crowd::Crowd;
 use crate::clients::socket::{Lost, Socket};
 use crate::clients::stages::Stages;

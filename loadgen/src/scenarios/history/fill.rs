@@ -9,7 +9,8 @@ use tokio::task::JoinHandle;
 
 use crate::base::clock;
 use crate::base::content::{self, Content, ScheduleSlot};
-use crate::clients::client::{self, ClientError, Way};
+use crate::clients::client::{self, Way};
+use crate::clients::client_error::ClientError;
 use crate::clients::socket::{self, Socket};
 use crate::plan::lives::ReadingMode;
 use crate::plan::target::Target;
