@@ -7,7 +7,6 @@
 //!
 //! It reports every message that is lost, repeated or out of order, and never corrects such an error.
 
-use std::io;
 use std::net::{SocketAddr, TcpStream};
 use std::time::{Duration, Instant};
 

@@ -1,5 +1,6 @@
 //! The measuring client against servers that do what the test tells them, over real sockets.
 
+use std::io;
 use std::io::{Read, Write};
 use std::net::TcpListener;
 
