@@ -78,6 +78,7 @@ fn work(arguments: WorkerArguments) -> ExitCode {
 
 /// Runs the scenario and reports it. Returns whether it passed.
 fn scenario(options: &RunOptions) -> Result<bool, String> {
+    options.outputs.check()?;
     let outcome = runtime()?.block_on(scenarios::scenario::run(options)).map_err(|error| error.to_string())?;
     let baseline = match options.baseline {
         true => {
@@ -94,16 +95,19 @@ fn scenario(options: &RunOptions) -> Result<bool, String> {
 }
 
 fn connect(options: &ConnectOptions) -> Result<bool, String> {
+    options.outputs.check()?;
     let outcome = runtime()?.block_on(scenarios::connect::run(options)).map_err(|error| error.to_string())?;
     report::publish(scenarios::connect::results(options, outcome), &options.outputs)
 }
 
 fn history(options: &HistoryOptions) -> Result<bool, String> {
+    options.outputs.check()?;
     let outcome = runtime()?.block_on(scenarios::history::run(options)).map_err(|error| error.to_string())?;
     report::publish(scenarios::history::results(options, outcome), &options.outputs)
 }
 
 fn curve(options: &CurveOptions) -> Result<bool, String> {
+    [&options.json, &options.html].into_iter().flatten().try_for_each(|path| report::check_folder(path))?;
     let curve = runtime()?.block_on(scenarios::curve::run(options)).map_err(|error| error.to_string())?;
     report::show(&curve.text());
     if let Some(path) = &options.json {

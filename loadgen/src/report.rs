@@ -76,6 +76,19 @@ pub struct Outputs {
     fail_if: Vec<Condition>,
 }
 
+impl Outputs {
+    /// Checks before a run that the files can be written after it.
+    pub fn check(&self) -> Result<(), String> {
+        [&self.json, &self.html, &self.hgrm].into_iter().flatten().try_for_each(|path| check_folder(path))
+    }
+}
+
+/// Fails if the folder of a file to be written does not exist.
+pub fn check_folder(path: &Path) -> Result<(), String> {
+    let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    written(path, std::fs::metadata(folder).map(drop))
+}
+
 /// All figures of a run, and the verdict.
 pub struct Report {
     results: RunResults,

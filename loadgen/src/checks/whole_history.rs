@@ -31,6 +31,8 @@ pub struct HistoryFigures {
     /// Items that only one of the two directions has, or has at that position.
     pub directions_differ: u64,
     pub foreign: u64,
+    /// Rooms whose history could not be read, so that nothing is known of it.
+    pub unread: u64,
 }
 
 impl HistoryFigures {
@@ -46,6 +48,7 @@ impl HistoryFigures {
         self.unknown += other.unknown;
         self.directions_differ += other.directions_differ;
         self.foreign += other.foreign;
+        self.unread += other.unread;
     }
 }
 
@@ -232,6 +235,7 @@ mod tests {
         unknown: 0,
         directions_differ: 0,
         foreign: 0,
+        unread: 0,
     };
 
     #[test]

@@ -11,6 +11,7 @@ use crate::costs::kernel::KernelReading;
 use crate::costs::listening;
 use crate::costs::metrics::{Counters, Metrics, MetricsError};
 use crate::costs::server::{CpuTime, ServerProbe};
+use crate::watch;
 
 #[derive(Debug, Error)]
 pub enum CostsError {
@@ -69,12 +70,25 @@ impl Meter {
         self.process
     }
 
-    pub async fn read(&self) -> Result<Reading, CostsError> {
+    /// The first reading of a run. Fails if something cannot be read.
+    pub async fn first(&self) -> Result<Reading, CostsError> {
         let counters = match &self.metrics {
             Some(metrics) => Some(metrics.read().await?),
             None => None,
         };
         Ok(Reading { process: self.process.map(ProcessReading::take).transpose()?, counters })
+    }
+
+    /// A later reading. A server that dies in the middle of a run has no more costs, and the run must still be judged.
+    /// So what cannot be read is left out, which is said.
+    pub async fn read(&self) -> Reading {
+        let left_out = |error: &CostsError| watch::note(&format!("left out of the costs: {error}"));
+        let counters = match &self.metrics {
+            Some(metrics) => metrics.read().await.map_err(CostsError::from).inspect_err(left_out).ok(),
+            None => None,
+        };
+        let process = self.process.map(|process| ProcessReading::take(process).map_err(CostsError::from));
+        Reading { process: process.and_then(|process| process.inspect_err(left_out).ok()), counters }
     }
 }
 

@@ -20,12 +20,15 @@ use crate::options::ConnectOptions;
 use crate::orders::idle_users::{Held, Holding, Resident};
 use crate::orders::{Order, Word};
 use crate::report::{Course, Generator, KEY_SHOWN, Mark, Route, RunResults, Section, Value};
+use crate::scenarios::find_listener::{NoServer, find_listener};
 use crate::team::machine::MachineFigures;
 use crate::team::process::{Sites, Team, TeamError};
 use crate::watch::{Stage, Watch};
 
 #[derive(Debug, Error)]
 pub enum ConnectError {
+    #[error(transparent)]
+    NoServer(#[from] NoServer),
     #[error(transparent)]
     Team(#[from] TeamError),
     #[error("the server's process cannot be watched: {0}")]
@@ -56,6 +59,7 @@ struct ServerCosts {
 
 /// Runs the scenario to its end.
 pub async fn run(options: &ConnectOptions) -> Result<ConnectOutcome, ConnectError> {
+    find_listener(options.target.server).await?;
     let pid = options.pid.or_else(|| listening::process_at(options.target.server));
     let probe = pid.map(ServerProbe::new).transpose()?;
     let server_watch = probe.map(ServerWatch::start);

@@ -23,6 +23,7 @@ use crate::options::HistoryOptions;
 use crate::orders::history_reads::{Fetched, Reading};
 use crate::orders::{Order, Word};
 use crate::report::{Course, Generator, KEY_SHOWN, Mark, Route, RunResults, Section, Value};
+use crate::scenarios::find_listener::{NoServer, find_listener};
 use crate::team::machine::MachineFigures;
 use crate::team::process::{Sites, Team, TeamError};
 use crate::watch::{self, Stage, Watch};
@@ -37,6 +38,8 @@ const LAST_ANSWERS: Duration = Duration::from_secs(35);
 
 #[derive(Debug, Error)]
 pub enum HistoryError {
+    #[error(transparent)]
+    NoServer(#[from] NoServer),
     #[error(transparent)]
     Team(#[from] TeamError),
     #[error(transparent)]
@@ -64,6 +67,7 @@ pub struct HistoryOutcome {
 
 /// Runs the scenario to its end.
 pub async fn run(options: &HistoryOptions) -> Result<HistoryOutcome, HistoryError> {
+    find_listener(options.target.server).await?;
     let pid = options.pid.or_else(|| listening::process_at(options.target.server));
     let probe = pid.map(ServerProbe::new).transpose()?;
     let target = &options.target;

@@ -5,6 +5,7 @@ pub mod baseline;
 pub mod baseline_results;
 pub mod connect;
 pub mod curve;
+pub mod find_listener;
 pub mod history;
 pub mod proxy;
 pub mod room_costs;

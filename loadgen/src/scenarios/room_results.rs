@@ -188,6 +188,7 @@ fn whole_history(history: &HistoryFigures) -> Section {
     Section::new("whole history")
         .count("expected", history.expected)
         .count("found", history.found)
+        .fault("unread", history.unread, "rooms whose history could not be read")
         .fault("missing", history.missing, "missing in history")
         .fault("duplicates", history.duplicates, "twice in history")
         .fault("out of order", history.out_of_order, "out of order in history")

@@ -15,17 +15,19 @@ use crate::checks::check::{self, Disagreement, Sightings};
 use crate::checks::figures::Figures;
 use crate::checks::whole_history::{Expectation, HistoryFigures};
 use crate::clients::pages::{self, Direction, PagesError, Reader};
-use crate::clients::sign_in::{FrontDoor, SignInError};
+use crate::clients::sign_in::FrontDoor;
 use crate::costs::meter::{Costs, CostsError, Meter};
 use crate::costs::progress::Progress;
 use crate::costs::series::ServerWatch;
 use crate::options::RunOptions;
 use crate::orders::{Order, PublishAnswers, Publishes, Word};
-use crate::plan::run_plan::Plan;
+use crate::plan::run_plan::{Plan, RoomPlan};
 use crate::report::{Course, Mark};
+use crate::scenarios::find_listener::{NoServer, find_listener};
 use crate::scenarios::room_results::RoomOutcome;
 use crate::team::process::{self, LOOK_EVERY, Sites, Team, TeamError};
-use crate::watch::{Stage, Watch};
+use crate::watch::{self, Stage, Watch};
+use crate::wire::history_page::Item;
 
 /// Workers receive the start this long before it, so that none is late for the first message.
 const START_DELAY_NS: u64 = SECOND_NS / 2;
@@ -46,17 +48,16 @@ const HISTORY_BEFORE_MAX: usize = 1_000_000;
 #[derive(Debug, Error)]
 pub enum RunError {
     #[error(transparent)]
+    NoServer(#[from] NoServer),
+    #[error(transparent)]
     Team(#[from] TeamError),
     #[error(transparent)]
     Costs(#[from] CostsError),
-    #[error("the history cannot be read: {0}")]
-    History(#[from] PagesError),
-    #[error("nobody can sign in to read the history: {0}")]
-    SignIn(#[from] SignInError),
 }
 
 /// Runs the scenario to its end. What the clients found is in the outcome, whether good or bad.
 pub async fn run(options: &RunOptions) -> Result<RoomOutcome, RunError> {
+    find_listener(options.plan.target.server).await?;
     let meter = Meter::find(options.pid, options.plan.target.server, options.metrics.clone())?;
     let plan = &options.plan;
     let sites = Sites::find(&options.workforce, plan.users(), u64::from(plan.run)).await?;
@@ -81,7 +82,7 @@ struct Run<'a> {
 impl Run<'_> {
     async fn stages(&mut self) -> Result<RoomOutcome, RunError> {
         self.team.complete(&mut Watch::new(Stage::signing_in(self.options.plan.users()))).await?;
-        let mut costs = Costs { signed_in: self.meter.read().await?, ..Costs::default() };
+        let mut costs = Costs { signed_in: self.meter.first().await?, ..Costs::default() };
 
         self.marks.push(Mark::new(clock::now_ns(), "joining"));
         self.team.order_all(&Order::Join).await?;
@@ -89,13 +90,13 @@ impl Run<'_> {
         self.team.complete(&mut watch).await?;
         self.let_presences_die_down().await?;
         drop(watch);
-        costs.joined = self.meter.read().await?;
+        costs.joined = self.meter.read().await;
 
         let window = self.publish(&mut costs).await?;
         let clock_margin_ns = self.team.clock_margin_ns().await?;
         let (answers, figures) = self.count(clock_margin_ns).await?;
-        costs.settled = self.meter.read().await?;
-        let history = self.whole_history(&answers, &figures).await?;
+        costs.settled = self.meter.read().await;
+        let history = self.whole_history(&answers, &figures).await;
         Ok(RoomOutcome {
             history,
             processes: self.team.len(),
@@ -139,9 +140,9 @@ impl Run<'_> {
         self.team.order_all(&Order::Begin { start_ns }).await?;
         let mut watch = Watch::new(Stage::publishing(self.options.plan.messages()));
         self.watch_until(&mut watch, window.start).await?;
-        costs.begin = self.meter.read().await?;
+        costs.begin = self.meter.read().await;
         self.watch_until(&mut watch, window.end).await?;
-        costs.end = self.meter.read().await?;
+        costs.end = self.meter.read().await;
         self.settle(&mut watch).await?;
         Ok(window)
     }
@@ -209,32 +210,45 @@ impl Run<'_> {
     }
 
     /// Reads the histories of all rooms in both directions, if the plan asks for it, and compares them with what was
-    /// accepted.
-    async fn whole_history(
-        &self,
-        publishes: &Publishes,
-        figures: &Figures,
-    ) -> Result<Option<HistoryFigures>, RunError> {
+    /// accepted. A history that cannot be read is a fault of the run.
+    async fn whole_history(&self, publishes: &Publishes, figures: &Figures) -> Option<HistoryFigures> {
         let plan = &self.options.plan;
         if !plan.reads_whole_history() {
-            return Ok(None);
+            return None;
         }
         let door = FrontDoor::new(plan.target.server, plan.target.sign_in, &plan.target.server_key);
-        let mut reader = Reader::new(&door, plan.account(0)).await?;
+        let mut reader = match Reader::new(&door, plan.account(0)).await {
+            Ok(reader) => reader,
+            Err(error) => {
+                watch::note(&format!("no user can sign in to read the history: {error}"));
+                return Some(HistoryFigures { unread: publishes.0.len() as u64, ..HistoryFigures::default() });
+            }
+        };
         let mut sum = HistoryFigures::default();
         for (number, room) in (0..).zip(&plan.rooms) {
             let Some(PublishAnswers { answers, .. }) = publishes.0.get(&number) else { continue };
             let views: Vec<&Sightings> =
                 figures.sightings.iter().filter(|(of, _)| *of == number).map(|(_, view)| view).collect();
             let expectation = Expectation::new(plan.run, room, &answers.acceptances.0, &answers.unanswered, &views);
-            let channel_id = pages::channel_of_room(&room.entrance.room);
-            let items_max = room.schedule.messages() as usize + HISTORY_BEFORE_MAX;
-            let forward = reader.read_all(&channel_id, Direction::OldestFirst, items_max).await?;
-            let backward = reader.read_all(&channel_id, Direction::NewestFirst, items_max).await?;
-            sum.add(&expectation.judge(&forward, &backward));
+            match read_both_ways(&mut reader, room).await {
+                Ok([forward, backward]) => sum.add(&expectation.judge(&forward, &backward)),
+                Err(error) => {
+                    watch::note(&format!("the history of {} cannot be read: {error}", room.entrance.room));
+                    sum.unread += 1;
+                }
+            }
         }
-        Ok(Some(sum))
+        Some(sum)
     }
+}
+
+/// A room's whole history, from the oldest message on and from the newest.
+async fn read_both_ways(reader: &mut Reader<'_>, room: &RoomPlan) -> Result<[Vec<Item>; 2], PagesError> {
+    let channel_id = pages::channel_of_room(&room.entrance.room);
+    let items_max = room.schedule.messages() as usize + HISTORY_BEFORE_MAX;
+    let forward = reader.read_all(&channel_id, Direction::OldestFirst, items_max).await?;
+    let backward = reader.read_all(&channel_id, Direction::NewestFirst, items_max).await?;
+    Ok([forward, backward])
 }
 
 /// The events of a run, in the order of time.

@@ -359,6 +359,26 @@ fn a_server_that_goes_away_ends_the_run_early() {
 }
 
 #[test]
+fn a_watched_process_that_dies_does_not_end_the_run() {
+    let server = FakeNakama::start(Fault::None);
+    let mut watched = Command::new("sleep").arg("600").spawn().unwrap();
+    let json = std::env::temp_dir().join(format!("loadgen-watched-{}.json", std::process::id()));
+    let pid = watched.id().to_string();
+    let mut command = loadgen(&server, &["--secs", "2", "--pid", &pid, "--json", json.to_str().unwrap()]);
+    let coordinator = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+    server.published.recv_timeout(PATIENCE).unwrap();
+    watched.kill().unwrap();
+    watched.wait().unwrap();
+    let output = coordinator.wait_with_output().unwrap();
+    let said = String::from_utf8(output.stderr).unwrap();
+    assert_eq!(output.status.code(), Some(0), "{said}");
+    assert!(said.contains("left out of the costs") && said.contains(&pid), "{said}");
+    let report: Value = serde_json::from_slice(&std::fs::read(&json).unwrap()).unwrap();
+    std::fs::remove_file(json).unwrap();
+    assert_eq!(report["passed"], true, "{report}");
+}
+
+#[test]
 fn workers_end_with_their_coordinator() {
     let server = FakeNakama::start(Fault::None);
     let (mut coordinator, _lines, workers) = in_the_middle(&server);
