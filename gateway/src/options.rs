@@ -220,7 +220,8 @@ impl Options {
 /// A realtime chat server for huge live events. Speaks Nakama's chat protocol: HTTP and WebSocket on one port.
 ///
 /// Every option can also be set by an environment variable or by a key of the same name (with underscores) in the
-/// TOML file given by --config. A flag wins over the environment, the environment over the file.
+/// TOML file given by --config. Keys of the database stand in the table [database] (docs/scylla.md). A flag wins over
+/// the environment, the environment over the file.
 #[derive(Parser, Default)]
 #[command(name = "stentor", version, max_term_width = 100)]
 struct Flags {
