@@ -10,6 +10,8 @@ use crate::base::words;
 use crate::costs::progress::Progress;
 use crate::costs::series::Series;
 
+pub use crate::base::notes::note;
+
 /// How often a plain line is written.
 pub const LINE_EVERY: Duration = Duration::from_secs(2);
 const BAR: &str = "{prefix:>11} {bar:40.cyan/blue} {pos}/{len} {elapsed_precise}";
@@ -59,11 +61,6 @@ pub struct Watch {
 enum View {
     Bar(ProgressBar),
     Lines { last: Instant },
-}
-
-/// Prints a remark between the stages.
-pub fn note(text: &str) {
-    eprintln!("{text}");
 }
 
 impl Watch {

@@ -3,4 +3,5 @@
 
 pub mod clock;
 pub mod content;
+pub mod notes;
 pub mod words;

@@ -7,11 +7,11 @@ use std::net::SocketAddr;
 use hyper::Uri;
 use thiserror::Error;
 
+use crate::base::notes::note;
 use crate::costs::kernel::KernelReading;
 use crate::costs::listening;
 use crate::costs::metrics::{Counters, Metrics, MetricsError};
 use crate::costs::server::{CpuTime, ServerProbe};
-use crate::watch;
 
 #[derive(Debug, Error)]
 pub enum CostsError {
@@ -82,7 +82,7 @@ impl Meter {
     /// A later reading. A server that dies in the middle of a run has no more costs, and the run must still be judged.
     /// So what cannot be read is left out, which is said.
     pub async fn read(&self) -> Reading {
-        let left_out = |error: &CostsError| watch::note(&format!("left out of the costs: {error}"));
+        let left_out = |error: &CostsError| note(&format!("left out of the costs: {error}"));
         let counters = match &self.metrics {
             Some(metrics) => metrics.read().await.map_err(CostsError::from).inspect_err(left_out).ok(),
             None => None,
