@@ -69,8 +69,6 @@ pub struct Channel {
     undecided_changes: usize,
     /// Shards whose passes are behind what this channel announces. While there are any, messages wait.
     held_by: Vec<ShardId>,
-    /// The end of the history when the channel was made.
-    head: Sequence,
     /// Homes that have missed a batch and are not answered yet: each of them once.
     behind: Vec<Behind>,
     pub announcements: Announcements,
@@ -149,7 +147,6 @@ impl Channel {
             waiting: VecDeque::new(),
             undecided_changes: 0,
             held_by: Vec::new(),
-            head: Sequence::default(),
             behind: Vec::new(),
             announcements: Announcements::default(),
             afterwards: Outbox::default(),
@@ -343,8 +340,7 @@ impl Channel {
         self.place = Place::Unknown;
         match receipt {
             Ok(StoreReceipt::Head(head)) => {
-                self.head = head.map_or(Sequence::default(), |head| head.sequence);
-                self.announcements.last = self.head;
+                self.announcements.last = head.map_or(Sequence::default(), |head| head.sequence);
                 self.place = Place::Known {
                     ids: MessageIds::after(head.map(|head| head.id)),
                     next: Sequence(head.map_or(0, |head| head.sequence.0) + 1),

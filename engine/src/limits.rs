@@ -113,6 +113,7 @@ pub const DEPARTURES_KEPT_MAX: usize = 100;
 ///
 /// Each byte of it is owed to every member as well, so more than a member may be behind is no use.
 pub const ASIDE_BATCHES_MAX: usize = 256;
+/// The frames of all batches of one channel that are set aside, in bytes.
 pub const ASIDE_BYTES_MAX: usize = SUBSCRIBER_LAG_BYTES_MAX as usize / 4;
 
 /// Parcels that fit into a ring between two shards. When it is full, parcels wait for a later turn, and sockets are not

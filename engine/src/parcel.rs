@@ -205,6 +205,7 @@ pub struct Batch {
 pub struct BatchNumber(pub u64);
 
 impl BatchNumber {
+    /// The number of the batch after this one.
     pub fn next(self) -> Self {
         Self(self.0 + 1)
     }

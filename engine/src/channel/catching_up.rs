@@ -28,7 +28,7 @@ impl Channel {
     pub fn catch_up(&mut self, home: ShardId, reached: Option<Reached>, unused: Version, outbox: &mut Outbox) {
         self.behind.retain(|behind| behind.home != home);
         self.behind.push(Behind { home, reached });
-        let Some(after) = reached.map(|reached| reached.last.max(self.head)) else { return };
+        let Some(after) = reached.map(|reached| reached.last) else { return };
         if after < self.announcements.last && !self.recent.reaches(after) && self.recent.begin_again(unused) {
             let request = StoreRequest::Newest { channel: self.id.clone(), limit: RECENT_MAX };
             self.ask_store(Purpose::Newest(unused), request, outbox);
@@ -60,7 +60,7 @@ impl Channel {
     /// Encodes the stored messages between two places, and all presences.
     fn recover(&mut self, from: Reached, to: Reached) -> Recovered {
         let leaves = self.departures.since(from.batch).filter(|_| from.epoch == to.epoch);
-        let after = from.last.max(self.head);
+        let after = from.last;
         let (Some(leaves), true) = (leaves, after >= to.last || self.recent.reaches(after)) else {
             return Recovered::TooMuch;
         };

@@ -91,6 +91,7 @@ pub enum RequestKind {
 }
 
 impl RequestKind {
+    /// The kind of a request for this action.
     pub fn of(action: &ChannelAction) -> Self {
         match action {
             ChannelAction::Join { .. } => Self::Join,

@@ -155,10 +155,14 @@ fn clocks_that_jump_by_two_hours_and_come_back_harm_nobody() {
     }
 }
 
+/// A seed in which the last member leaves and joins again, so that the owner makes the channel again, while a home has
+/// missed the batch before.
+const CHANNEL_MADE_AGAIN: u64 = 111;
+
 #[test]
 fn lost_doubled_and_late_batches_change_no_order_and_no_stored_message_is_missed() {
     let (mut faults, mut gaps, mut lost, mut unknown) = ([0; 3], 0, 0, 0);
-    for seed in seeds(60) {
+    for seed in seeds(60).into_iter().chain([CHANNEL_MADE_AGAIN]) {
         for (shards, room_members_max, store_fails, pace) in [
             (2, 1000, false, Pace::Even),
             (3, 1000, true, Pace::Even),
@@ -173,6 +177,9 @@ fn lost_doubled_and_late_batches_change_no_order_and_no_stored_message_is_missed
         }
     }
     let seen = format!("{faults:?} faults, {gaps} gaps, {lost} lost, {unknown} unknown");
+    if std::env::var_os("SEED").is_some() {
+        return;
+    }
     assert!(faults.iter().all(|&count| count > 1000), "{seen}");
     assert!(gaps > 1000 && lost > 100 && unknown > 100, "{seen}");
 }
