@@ -27,6 +27,7 @@ impl<'de> Deserialize<'de> for DatabaseSettings {
 }
 
 impl DatabaseSettings {
+    /// The password as text or as the path of a file; `None` where there is no such option.
     pub fn password(&mut self) -> Option<SecretSetting<'_>> {
         None
     }

@@ -91,11 +91,13 @@ impl std::str::FromStr for KeepFor {
 }
 
 impl DatabaseSettings {
+    /// The password as text or as the path of a file; `None` where there is no such option.
     pub fn password(&mut self) -> Option<SecretSetting<'_>> {
         let (text, path) = (&mut self.scylla_password, &mut self.scylla_password_file);
         Some(SecretSetting { name: "scylla_password", text, path })
     }
 
+    /// The options with their defaults. Fails if a value is not one that a database can have.
     pub fn checked(self) -> Result<ScyllaOptions, OptionsError> {
         let nodes = self.scylla.unwrap_or_else(|| vec!["127.0.0.1:9042".into()]);
         if nodes.is_empty() || nodes.iter().any(|node| !is_node(node)) {

@@ -334,6 +334,7 @@ impl Release {
     }
 }
 
+/// Whether a text may be a key of the tables of names: 1 to `NAME_BYTES_MAX` bytes.
 pub fn is_name(name: &str) -> bool {
     (1..=NAME_BYTES_MAX).contains(&name.len())
 }
