@@ -18,8 +18,10 @@ use engine::limits::ROOM_MEMBERS_MAX;
 use serde::Deserialize;
 use storage::embedded::EmbeddedOptions;
 
+#[cfg(feature = "scylla")]
+pub(crate) use self::settings::parsed;
 use self::settings::{AdminAddress, Settings, Ttl};
-pub(crate) use self::settings::{SecretSetting, parsed, secret};
+pub(crate) use self::settings::{SecretSetting, secret};
 use crate::database::DatabaseOptions;
 
 /// Most shards of a server. The mesh between them grows with the square of their number.
@@ -220,7 +222,7 @@ impl Options {
 /// A realtime chat server for huge live events. Speaks Nakama's chat protocol: HTTP and WebSocket on one port.
 ///
 /// Every option can also be set by an environment variable or by a key of the same name (with underscores) in the
-/// TOML file given by --config. Keys of the database stand in the table [database] (docs/scylla.md). A flag wins over
+/// TOML file given by --config. Keys of the database stand in the table `database` (docs/scylla.md). A flag wins over
 /// the environment, the environment over the file.
 #[derive(Parser, Default)]
 #[command(name = "stentor", version, max_term_width = 100)]
