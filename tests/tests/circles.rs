@@ -1,5 +1,6 @@
 //! Modules use each other one way: no crate has modules that use each other in a circle. What a module and its own
-//! children use of each other does not count. Read from the paths in the source.
+//! children use of each other does not count. In the load generator the folders use each other one way, too. Read from
+//! the paths in the source.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
@@ -32,7 +33,11 @@ fn files(directory: &Path) -> Vec<PathBuf> {
 
 /// The lines that are compiled outside of tests, without comments.
 fn shipped(source: &str) -> String {
-    let lines = source.lines().take_while(|line| line.trim() != "#[cfg(test)]");
+    code(source.lines().take_while(|line| line.trim() != "#[cfg(test)]"))
+}
+
+/// These lines without comments.
+fn code<'a>(lines: impl Iterator<Item = &'a str>) -> String {
     lines.filter(|line| !line.trim_start().starts_with("//")).collect::<Vec<_>>().join("\n")
 }
 
@@ -136,26 +141,56 @@ fn walk(at: &Module, uses: &Uses, path: &mut Vec<Module>, harmless: &mut BTreeSe
     found
 }
 
+/// All modules of a crate, with their files' texts.
 fn sources(name: &str) -> BTreeMap<Module, String> {
     let root = Path::new(env!("CARGO_MANIFEST_DIR")).parent().expect("the workspace is above this crate");
     let source = root.join(name).join("src");
-    let is_test = |module: &Module| module.iter().any(|name| name == "tests" || name == "bin");
     let files = files(&source).into_iter().map(|file| {
         let text = fs::read_to_string(&file).expect("a readable file");
         (module(file.strip_prefix(&source).expect("a file of the source")), text)
     });
-    files.filter(|(module, _)| !is_test(module)).collect()
+    files.collect()
+}
+
+fn is_test(module: &Module) -> bool {
+    module.iter().any(|name| name == "tests" || name == "bin")
+}
+
+/// The folders that each folder of a crate uses, tests included. A file without a folder counts as one.
+fn folders(name: &str) -> Uses {
+    let folder = |module: &Module| module.iter().take(1).cloned().collect::<Module>();
+    let mut uses = Uses::new();
+    for (module, text) in sources(name) {
+        let used = paths(&code(text.lines()), &module);
+        uses.entry(folder(&module)).or_default().extend(used.iter().map(folder));
+    }
+    let known: BTreeSet<Module> = uses.keys().cloned().collect();
+    for (of, used) in &mut uses {
+        // What leads to no folder leads to the crate's root, which stands above all of them.
+        used.retain(|to| to != of && !to.is_empty() && known.contains(to));
+    }
+    uses
 }
 
 #[test]
 fn no_crate_has_a_circle_of_modules() {
     let mut circles = Vec::new();
     for name in CRATES {
-        let uses = uses(&sources(name));
+        let shipped = sources(name).into_iter().filter(|(module, _)| !is_test(module)).collect();
+        let uses = uses(&shipped);
         assert!(uses.values().any(|used| !used.is_empty()), "the modules of {name} are found");
         circles.extend(circle(&uses).map(|circle| format!("{name}: {}", circle.join(" uses "))));
     }
     assert!(circles.is_empty(), "move what two modules share below both:\n{}", circles.join("\n"));
+}
+
+#[test]
+fn the_folders_of_the_load_generator_use_each_other_one_way() {
+    let uses = folders("loadgen");
+    let of = |folder: &str| &uses[&vec![folder.to_owned()]];
+    assert!(uses.len() > 10 && of("scenarios").len() > 4, "the folders are found: {uses:?}");
+    assert_eq!(circle(&uses), None, "each of these folders uses the next, and the last uses the first: {uses:#?}");
+    assert!(of("base").is_empty(), "the ground floor uses no other folder: {:?}", of("base"));
 }
 
 #[test]
@@ -171,6 +206,9 @@ fn paths_are_read_in_every_form() {
     check("use super::super::c;", &["c"]);
     check("use crate::c::*;", &["c"]);
     check("fn f(x: &crate::c::D) -> super::E<crate::F> {}", &["c::D", "F", "a::E"]);
+    check("    use crate::{c, d::{e, f}, g::h};", &["c", "d::e", "d::f", "g::h"]);
+    check("use crate::{\n    c::{x, y},\n    d,\n};", &["c::x", "c::y", "d"]);
+    check("pub(crate) fn f() {}", &[]);
     check("// crate::c\n/// [`crate::d`]\nmy_crate::e", &[]);
     check("fn f() {}\n#[cfg(test)]\nmod tests { use crate::c; }", &[]);
 }
@@ -187,5 +225,11 @@ fn a_circle_is_found_wherever_it_is() {
     check(&[("a", "use crate::b::X;"), ("b", "use super::a::Y;")], Some(&["a", "b"]));
     check(&[("a", "use crate::a::b::X;"), ("a/b", "use super::Y;")], None);
     check(&[("a", "use crate::b;"), ("b", "use crate::c;"), ("c", "use crate::a;")], Some(&["a", "b", "c"]));
+    check(&[], None);
+    check(&[("a", "use crate::{b, c};"), ("b", "use crate::d;"), ("c", "use crate::d;"), ("d", "")], None);
+    check(
+        &[("a", "use crate::b;"), ("b", "use crate::c;"), ("c", "use crate::d;"), ("d", "use crate::b;")],
+        Some(&["b", "c", "d"]),
+    );
     check(&[("a/x", "use super::y::Y;"), ("a/y", "use crate::a::x::X;"), ("a", "")], Some(&["a::x", "a::y"]));
 }
