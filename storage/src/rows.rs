@@ -33,7 +33,7 @@ pub trait Rows {
     fn remove_username(&mut self, username: &str);
     /// The account that has this credential, with its secret, or `None`.
     fn credential(&self, credential: &Credential) -> Result<Option<CredentialOwner>, Failure>;
-    /// Gives a credential to an account, in place of the one that has it if there is one.
+    /// Gives a credential to an account. The account that had the credential before loses it.
     fn put_credential(&mut self, credential: &Credential, owner: &CredentialOwner);
     /// Makes a credential free.
     fn remove_credential(&mut self, credential: &Credential);

@@ -97,7 +97,7 @@ impl DatabaseSettings {
         Some(SecretSetting { name: "scylla_password", text, path })
     }
 
-    /// The options with their defaults. Fails if a value is not one that a database can have.
+    /// The options with their defaults. Fails if a value is outside the range of its option.
     pub fn checked(self) -> Result<ScyllaOptions, OptionsError> {
         let nodes = self.scylla.unwrap_or_else(|| vec!["127.0.0.1:9042".into()]);
         if nodes.is_empty() || nodes.iter().any(|node| !is_node(node)) {

@@ -54,7 +54,7 @@ pub(super) struct Settings {
     #[arg(long, env = "STENTOR_KEEP_ALIVE", value_name = "TIME")]
     pub keep_alive: Option<Ttl>,
 
-    /// Visible members up to which a room tells everybody of everybody; beyond, it counts and samples [default: 1000]
+    /// Visible members up to which a room names each of them to all; beyond, it counts and samples [default: 1000]
     #[arg(long, env = "STENTOR_ROOM_MEMBERS_MAX", value_name = "N")]
     pub room_members_max: Option<u32>,
 

@@ -4,7 +4,7 @@ use crate::account::Revocation;
 use crate::rows::Rows;
 use crate::{FORGOTTEN_AT_ONCE_MAX, Failure};
 
-/// Stores a revocation, unless one that refuses as much is stored.
+/// Stores a revocation, unless the stored revocation of the same token or user refuses as much.
 pub fn revoke(rows: &mut impl Rows, revocation: &Revocation) -> Result<(), Failure> {
     let stored = rows.stored_revocations(&[*revocation])?.into_iter().flatten().next();
     if stored.is_none_or(|stored| stored.time() < revocation.time()) {

@@ -1,4 +1,4 @@
-//! Faulty disks: one whose syncs fail or wait on command, and a small one that a test can fill.
+//! Faulty disks: a disk whose syncs fail or wait on command, and a small disk that a test can fill.
 
 use std::fs::File;
 use std::io::{BufRead, BufReader};

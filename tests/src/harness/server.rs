@@ -55,7 +55,7 @@ impl Launch {
         self
     }
 
-    /// The address for clients, instead of one that the kernel chooses.
+    /// The address for clients. Without it, the kernel chooses a port.
     pub fn listen(mut self, address: SocketAddr) -> Self {
         self.listen = Some(address.to_string());
         self

@@ -206,7 +206,7 @@ impl Home {
         for id in answer.members.iter().filter(|id| !here.contains(id)) {
             depart(*id, &answer.channel, outbox);
         }
-        // The owner has removed them, or has begun a new life and knows nobody.
+        // The owner has removed these members, or it was restarted and knows no member.
         for id in subscribed.into_iter().filter(|id| !members.contains(id)) {
             self.close_lost(id, outbox);
         }

@@ -10,7 +10,7 @@ use crate::parcel::{Batch, Item, Reached};
 use crate::session::connection::RequestKind;
 
 impl Home {
-    /// Takes in a batch of a channel. A batch that comes twice changes nothing, and one that comes too early is set
+    /// Takes in a batch of a channel. A batch that comes twice changes nothing. A batch that comes too early is set
     /// aside until the channel has caught up.
     pub fn receive(&mut self, batch: Batch, outbox: &mut Outbox) {
         match self.subscribers.follow(&batch.channel, batch.previous, batch.reached) {

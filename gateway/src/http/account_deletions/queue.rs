@@ -72,7 +72,7 @@ impl AccountDeletions {
         self.bell.ring();
     }
 
-    /// Puts a deletion at the end of the queue: a new one, or one that has taken a step. Wakes the task.
+    /// Puts a new deletion, or a deletion that has taken a step, at the end of the queue. Wakes the task.
     pub fn put(&self, account_deletion: AccountDeletion) {
         self.queue.borrow_mut().push_back(account_deletion);
         self.bell.ring();
