@@ -24,6 +24,8 @@ pub struct Stay {
     pub gaps: Vec<Gap>,
     /// The store's turn in which the client read that it was in.
     pub since: u64,
+    /// The store's turn in which the stay ended.
+    pub until: Option<u64>,
     /// Own messages that were acknowledged but not shown, because they are in a gap.
     pub unseen: Vec<MessageId>,
 }
@@ -174,21 +176,21 @@ impl Client {
             }
         } else if what == "leave" {
             assert!(envelope.get("error").is_none());
-            self.end_stay(channel);
+            self.end_stay(channel, turn);
         } else if what != "ping" && envelope["error"]["context"]["outcome"] == "unknown" {
             assert_eq!(self.carriage, Carriage::Lossy, "no answer is lost: {envelope}");
             self.unknown += 1;
             if what != "send" && what != "change" {
-                self.end_stay(channel);
+                self.end_stay(channel, turn);
             }
         } else {
             assert!(what == "ping" || envelope.get("error").is_some(), "{envelope}");
         }
     }
 
-    fn end_stay(&mut self, channel: String) {
+    fn end_stay(&mut self, channel: String, turn: u64) {
         if let Some(stay) = self.stays.remove(&channel) {
-            self.past.push((channel, stay));
+            self.past.push((channel, Stay { until: Some(turn), ..stay }));
         }
     }
 }

@@ -363,7 +363,8 @@ impl World {
         self.wires[gone.shard].slots.remove(&gone.connection.slot);
         self.past.append(&mut gone.past);
         self.unknown += gone.unknown;
-        self.past.extend(gone.stays);
+        let until = Some(self.store.turns);
+        self.past.extend(gone.stays.into_iter().map(|(channel, stay)| (channel, Stay { until, ..stay })));
         let now = self.wall(gone.shard);
         self.shards[gone.shard].step(Input::Closed { connection: gone.connection }, now);
     }
@@ -448,14 +449,17 @@ impl World {
 
     /// Checks that a member saw every message of its stay that is still stored, except those in the gaps that it was told
     /// of, and each message once, in the order of ids. A message belongs to the stay if it was stored after the client
-    /// read that it was in, or if it comes after a message that the client saw.
+    /// read that it was in, or if it comes after a message that the client saw; and if it was stored before the stay
+    /// ended. A message that is stored later may have the smaller id: when the channel is made again while the clock
+    /// stands still, it gives out the ids of messages that were not stored once more.
     fn check_stored(&self, channel: &str, stay: &Stay, end: End) {
         let seen: Vec<MessageId> = stay.shown.iter().filter(|shown| shown.1 == 0).map(|shown| shown.0).collect();
         assert!(seen.is_sorted_by(|one, next| one < next), "two orders, or one message twice: {stay:?}");
         let id = engine::id::ChannelId::parse(channel).expect("rooms have ids");
         for stored in self.store.history.get(&id).into_iter().flat_map(BTreeMap::keys) {
             let began = self.store.stored_at[stored] > stay.since || seen.first().is_some_and(|first| first < stored);
-            let ended = end == End::Past && seen.last().is_none_or(|last| last < stored);
+            let later = stay.until.is_some_and(|until| self.store.stored_at[stored] > until);
+            let ended = later || (end == End::Past && seen.last().is_none_or(|last| last < stored));
             let in_gap = stay.gaps.iter().any(|gap| {
                 let next = stay.shown[gap.at..].iter().find(|shown| shown.1 == 0).map(|shown| shown.0);
                 gap.after.is_some_and(|after| after < *stored) && gap.before.or(next).is_none_or(|next| *stored < next)
