@@ -14,11 +14,12 @@ mod ends;
 mod waiting;
 
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, OnceLock, PoisonError, RwLock};
+use std::sync::{Arc, OnceLock};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
 use engine::limits::STORE_REQUESTS_MAX;
+use parking_lot::{Mutex, RwLock};
 
 pub use client::Client;
 pub use committer::look_up;
@@ -179,7 +180,7 @@ impl Line {
 
     /// Runs a commit and remembers when it began, so that `unready` knows how long it takes.
     fn while_committing<T>(&self, commit: impl FnOnce() -> T) -> T {
-        let began = |moment| *self.commit_began.lock().unwrap_or_else(PoisonError::into_inner) = moment;
+        let began = |moment| *self.commit_began.lock() = moment;
         began(Some(Instant::now()));
         let done = commit();
         began(None);
@@ -191,7 +192,7 @@ impl Line {
         if let Err(failure) = self.check() {
             return Some(failure.to_string());
         }
-        let began = *self.commit_began.lock().unwrap_or_else(PoisonError::into_inner);
+        let began = *self.commit_began.lock();
         let duration = began?.elapsed();
         (duration > COMMIT_DURATION_MAX).then(|| format!("a commit has been under way for {} s", duration.as_secs()))
     }
@@ -200,12 +201,12 @@ impl Line {
     /// that then finds the queues empty has seen every request.
     fn while_open<T>(&self, send: impl FnOnce() -> Result<T, Failure>) -> Result<T, Failure> {
         self.check()?;
-        let open = self.open.read().unwrap_or_else(PoisonError::into_inner);
+        let open = self.open.read();
         if *open { send() } else { Err(Failure::Passing("the server is stopping".into())) }
     }
 
     fn close(&self) {
-        *self.open.write().unwrap_or_else(PoisonError::into_inner) = false;
+        *self.open.write() = false;
         self.closing.store(true, Ordering::Release);
     }
 

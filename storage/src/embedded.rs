@@ -26,7 +26,7 @@ mod upgrade;
 
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
 use engine::id::{ChannelId, Epoch, GroupId, MessageId, NotificationId, UserId};
@@ -36,6 +36,7 @@ use engine::social::friend::{FriendState, Sides};
 use engine::social::group::Role;
 use engine::social::notification::Notification;
 use fjall::PersistMode;
+use parking_lot::Mutex;
 
 use crate::account::{Account, Credential, CredentialOwner, Expiry, Revocation, RevocationPlace};
 use crate::friend::{Friend, FriendPlace};
@@ -176,7 +177,7 @@ impl Store for Embedded {
     fn commit(&self, writes: &[Write]) -> Result<Vec<Result<Written, Failure>>, Failure> {
         let tables = self.tables()?;
         self.room.check()?;
-        let mut cache = self.cache.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut cache = self.cache.lock();
         let mut draft = Draft::new(tables, &mut cache);
         let written = writes.iter().map(|write| draft.apply(write)).collect();
         draft.sweep();

@@ -5,7 +5,6 @@ mod rows;
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::ops::Bound;
-use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use engine::id::{ChannelId, Epoch, GroupId, MessageId, NotificationId, UserId};
 use engine::message::Message;
@@ -13,6 +12,7 @@ use engine::persist::{ChannelHead, StoreReceipt, StoreRequest, UpdateMessage};
 use engine::social::friend::{FriendState, Sides};
 use engine::social::group::Role;
 use engine::social::notification::Notification;
+use parking_lot::{Mutex, MutexGuard};
 use uuid::Uuid;
 
 use crate::account::{Account, Credential, CredentialOwner, Expiry, Revocation, RevocationPlace};
@@ -63,7 +63,7 @@ impl Memory {
 
     fn open(&self) -> Result<MutexGuard<'_, State>, Failure> {
         // No call leaves the maps half changed, so they are valid even if another thread has panicked.
-        let state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
+        let state = self.state.lock();
         if state.closed { Err(Failure::Final("the store is closed".into())) } else { Ok(state) }
     }
 }

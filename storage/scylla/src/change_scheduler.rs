@@ -8,11 +8,12 @@
 //! that subject it comes after later changes that were quicker.
 
 use std::collections::HashMap;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 
 use engine::id::{GroupId, UserId};
 use engine::persist::{Admission, StoreRequest};
 use engine::social::group::{GroupAct, GroupChange};
+use parking_lot::Mutex;
 use storage::Write;
 use storage::account::Credential;
 use tokio::sync::{RwLock, Semaphore};
@@ -125,7 +126,7 @@ pub struct Turn {
 impl ChangeScheduler {
     /// Takes a place behind all changes with a common subject.
     pub fn turn(&self, footprint: Footprint) -> Turn {
-        let mut tails = self.tails.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut tails = self.tails.lock();
         let done = Arc::new(Semaphore::new(0));
         let (subjects, after) = match footprint {
             Footprint::Anything => {
@@ -170,7 +171,7 @@ impl Turn {
 impl Drop for Turn {
     fn drop(&mut self) {
         self.done.close();
-        let mut tails = self.tails.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut tails = self.tails.lock();
         for subject in &self.subjects {
             if tails.last_about.get(subject).is_some_and(|last| Arc::ptr_eq(last, &self.done)) {
                 tails.last_about.remove(subject);
@@ -226,7 +227,7 @@ mod tests {
         drop(behind);
         assert!(!waits(&next));
         drop(next);
-        let tails = change_scheduler.tails.lock().unwrap();
+        let tails = change_scheduler.tails.lock();
         assert!(tails.last_about.is_empty() && tails.open.is_empty() && tails.last_about_anything.is_none());
     }
 }

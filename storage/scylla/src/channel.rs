@@ -5,13 +5,14 @@
 //! few, are only ever added to, and are cached here.
 
 use std::collections::HashMap;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Instant;
 
 use engine::id::{ChannelId, ChannelKind, Epoch, MessageId, Sequence};
 use engine::message::Message;
 use engine::persist::ChannelHead;
+use parking_lot::Mutex;
 use storage::Failure;
 use uuid::Uuid;
 
@@ -376,7 +377,7 @@ pub struct Channels {
 impl Channels {
     /// The channel's object. It is made if it is not cached, and stays the same as long as it is in use.
     pub fn get(&self, id: &ChannelId) -> Arc<Channel> {
-        let mut generations = self.generations.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut generations = self.generations.lock();
         let [young, old] = &mut *generations;
         if let Some(channel) = young.get(id) {
             return channel.clone();
@@ -394,9 +395,7 @@ impl Channels {
 }
 
 fn in_use(channel: &Arc<Channel>) -> bool {
-    Arc::strong_count(channel) > 1
-        || channel.unsettled.load(Ordering::Acquire) > 0
-        || channel.queue.lock().unwrap_or_else(PoisonError::into_inner).running
+    Arc::strong_count(channel) > 1 || channel.unsettled.load(Ordering::Acquire) > 0 || channel.queue.lock().running
 }
 
 #[cfg(test)]
@@ -461,7 +460,7 @@ mod tests {
             channels.get(&ChannelId::room(&number.to_string()).unwrap());
         }
         assert!(Arc::ptr_eq(&kept, &channels.get(&lobby)));
-        let generations = channels.generations.lock().unwrap();
+        let generations = channels.generations.lock();
         assert!(generations[0].len() + generations[1].len() <= CHANNELS_MAX + 2);
     }
 }

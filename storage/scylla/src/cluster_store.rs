@@ -1,11 +1,12 @@
 //! The state that all parts of the store share. Each part adds what it does with it, in a file of its own.
 
 use std::collections::{HashMap, HashSet};
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Instant;
 
 use engine::id::{ChannelId, Epoch, UserId};
+use parking_lot::Mutex;
 use storage::{Answer, Failure, Write};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
 
@@ -101,14 +102,14 @@ pub struct Authors {
 impl Authors {
     /// Whether the pair is cached. If it is not, it may yet be in the database.
     pub fn has(&self, user: UserId, channel: &ChannelId) -> bool {
-        let generations = self.generations.lock().unwrap_or_else(PoisonError::into_inner);
+        let generations = self.generations.lock();
         generations.iter().any(|authors| authors.get(&user).is_some_and(|channels| channels.contains(channel)))
     }
 
     /// Caches the pair. The caller has written its row.
     pub fn note(&self, user: UserId, channel: &ChannelId) {
-        let mut generations = self.generations.lock().unwrap_or_else(PoisonError::into_inner);
-        let mut count = self.count.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut generations = self.generations.lock();
+        let mut count = self.count.lock();
         if *count >= AUTHORS_MAX / 2 {
             let [young, old] = &mut *generations;
             *old = std::mem::take(young);
@@ -119,7 +120,7 @@ impl Authors {
 
     /// Drops all pairs of the user: each is noted again when it is next needed.
     pub fn forget(&self, user: UserId) {
-        let mut generations = self.generations.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut generations = self.generations.lock();
         for authors in &mut *generations {
             authors.remove(&user);
         }
@@ -141,7 +142,7 @@ mod tests {
         }
         assert!(authors.has(user(2 * AUTHORS_MAX - 1), &lobby));
         assert!(!authors.has(user(0), &lobby));
-        let generations = authors.generations.lock().unwrap();
+        let generations = authors.generations.lock();
         assert!(generations[0].len() + generations[1].len() <= AUTHORS_MAX);
         drop(generations);
         authors.forget(user(2 * AUTHORS_MAX - 1));

@@ -13,9 +13,10 @@
 //! its change because its removal was not confirmed: it does no harm, and its slot may be used again.
 
 use std::future::Future;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use parking_lot::Mutex;
 use scylla::statement::batch::BatchType;
 use scylla::value::CqlValue;
 use storage::Failure;
@@ -87,14 +88,14 @@ impl Default for Slots {
 impl Slots {
     async fn slot(&self) -> Option<Slot> {
         let room = self.room.clone().acquire_owned().await.ok()?;
-        let number = self.free.lock().unwrap_or_else(PoisonError::into_inner).pop()?;
+        let number = self.free.lock().pop()?;
         Some(Slot { number, free: self.free.clone(), _room: room })
     }
 }
 
 impl Drop for Slot {
     fn drop(&mut self) {
-        self.free.lock().unwrap_or_else(PoisonError::into_inner).push(self.number);
+        self.free.lock().push(self.number);
     }
 }
 
@@ -483,7 +484,7 @@ mod tests {
         assert_eq!(all.iter().map(|slot| slot.number).collect::<std::collections::HashSet<_>>().len(), all.len());
         assert_eq!(slots.room.available_permits(), 0);
         drop(all);
-        assert_eq!(slots.free.lock().unwrap().len(), INTENTS_MAX as usize);
+        assert_eq!(slots.free.lock().len(), INTENTS_MAX as usize);
         let first = take().number;
         assert_eq!(take().number, first, "it is free again");
     }

@@ -11,8 +11,8 @@
 //! written in the channel.
 
 use std::collections::HashSet;
+use std::sync::Arc;
 use std::sync::atomic::Ordering;
-use std::sync::{Arc, PoisonError};
 use std::time::{Duration, Instant};
 
 use engine::id::{ChannelId, MessageId, UserId};
@@ -60,7 +60,7 @@ impl ClusterStore {
     #[must_use]
     pub fn enter_lane(&self, channel: &ChannelId, job: Job) -> Option<Arc<Channel>> {
         let channel = self.channels.get(channel);
-        let mut queue = channel.queue.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut queue = channel.queue.lock();
         queue.jobs.push_back(job);
         if queue.jobs.len() == BATCH_ROWS_MAX {
             channel.full.notify_one();
@@ -403,7 +403,7 @@ impl ClusterStore {
 
 /// Waits a little for more messages to join the next batch, if any job waits already.
 async fn linger(channel: &Channel, duration: Duration) {
-    let waits = || !channel.queue.lock().unwrap_or_else(PoisonError::into_inner).jobs.is_empty();
+    let waits = || !channel.queue.lock().jobs.is_empty();
     if duration >= LINGER_MIN && waits() {
         let _ = tokio::time::timeout(duration, channel.full.notified()).await;
     }
@@ -412,7 +412,7 @@ async fn linger(channel: &Channel, duration: Duration) {
 /// Takes as many messages as fit one batch, or one job of another kind. Marks the lane as not running when there is
 /// nothing left and nothing in flight.
 fn next(channel: &Channel, under_way: usize) -> Next {
-    let mut queue = channel.queue.lock().unwrap_or_else(PoisonError::into_inner);
+    let mut queue = channel.queue.lock();
     let is_message = |job: &Job| matches!(job, Job::Insert(..));
     let may_leave = under_way == 0 || (under_way < BATCHES_MAX && queue.jobs.len() >= BATCH_ROWS_MAX);
     if !may_leave && queue.jobs.front().is_none_or(is_message) {

@@ -3,11 +3,12 @@
 //! missing for longer than the first server continues to write without it. The clocks of two servers are never
 //! compared.
 
+use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use engine::id::Epoch;
+use parking_lot::Mutex;
 use storage::{ANSWER_DURATION_MAX, Failure};
 use uuid::Uuid;
 
@@ -49,7 +50,7 @@ impl Lease {
 
     /// Whether this server may write.
     pub fn check(&self) -> Result<(), Failure> {
-        match *self.state.lock().unwrap_or_else(PoisonError::into_inner) {
+        match *self.state.lock() {
             State::None => Ok(()),
             State::Held(since) if since.elapsed() < FRESH => Ok(()),
             State::Held(_) => Err(Failure::Passing("the database has not heard of this server for too long".into())),
@@ -58,11 +59,11 @@ impl Lease {
     }
 
     fn set(&self, state: State) {
-        *self.state.lock().unwrap_or_else(PoisonError::into_inner) = state;
+        *self.state.lock() = state;
     }
 
     fn is_none(&self) -> bool {
-        matches!(*self.state.lock().unwrap_or_else(PoisonError::into_inner), State::None)
+        matches!(*self.state.lock(), State::None)
     }
 }
 

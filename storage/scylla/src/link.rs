@@ -1,11 +1,12 @@
 //! The database session: connects in the background, retries until it succeeds, watches the nodes, and runs statements.
 
 use std::collections::HashSet;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, PoisonError, RwLock};
 use std::time::{Duration, Instant};
 
 use engine::id::Timestamp;
+use parking_lot::{Mutex, RwLock};
 use rustls::pki_types::CertificateDer;
 use rustls::pki_types::pem::PemObject;
 use scylla::client::PoolSize;
@@ -151,7 +152,7 @@ impl Link {
 
     /// Ends the session for good. Fails if it was closed before.
     pub fn close(&self) -> Result<(), Failure> {
-        let mut state = self.state.write().unwrap_or_else(PoisonError::into_inner);
+        let mut state = self.state.write();
         if matches!(*state, State::Closed) {
             return Err(closed());
         }
@@ -161,7 +162,7 @@ impl Link {
 
     /// Fails after [`Self::close`]. A session that is away for a while is not closed.
     pub fn check_open(&self) -> Result<(), Failure> {
-        match *self.state.read().unwrap_or_else(PoisonError::into_inner) {
+        match *self.state.read() {
             State::Closed => Err(closed()),
             _ => Ok(()),
         }
@@ -178,7 +179,7 @@ impl Link {
     }
 
     fn session_even_if_away(&self) -> Result<Arc<Open>, Failure> {
-        match &*self.state.read().unwrap_or_else(PoisonError::into_inner) {
+        match &*self.state.read() {
             State::Trying(reason) => Err(Failure::Passing(format!("the database is not reached yet: {reason}"))),
             State::Open(open) => Ok(open.clone()),
             State::Refused(failure) => Err(failure.clone()),
@@ -187,7 +188,7 @@ impl Link {
     }
 
     fn set(&self, new: State) {
-        let mut state = self.state.write().unwrap_or_else(PoisonError::into_inner);
+        let mut state = self.state.write();
         if !matches!(*state, State::Closed) {
             *state = new;
         }
@@ -445,7 +446,7 @@ impl Link {
 
     fn succeeded(&self) {
         self.health.failures_in_a_row.store(0, Ordering::Release);
-        *self.health.last_success.lock().unwrap_or_else(PoisonError::into_inner) = Instant::now();
+        *self.health.last_success.lock() = Instant::now();
     }
 
     fn failed(&self, error: &scylla::errors::ExecutionError) -> Missed {
@@ -457,7 +458,7 @@ impl Link {
             return missed;
         }
         let failures = self.health.failures_in_a_row.fetch_add(1, Ordering::AcqRel) + 1;
-        let silent = self.health.last_success.lock().unwrap_or_else(PoisonError::into_inner).elapsed() >= SILENCE;
+        let silent = self.health.last_success.lock().elapsed() >= SILENCE;
         if failures >= FAILURES_IN_A_ROW && silent && !self.health.away.swap(true, Ordering::AcqRel) {
             tracing::warn!(reason = missed.reason, "the database does not answer: requests are refused until it does");
         }

@@ -1,10 +1,11 @@
 //! Reads of history in flight, which concurrent callers share.
 
 use std::collections::HashMap;
-use std::sync::{Arc, Mutex, PoisonError, Weak};
+use std::sync::{Arc, Weak};
 
 use engine::id::ChannelId;
 use engine::message::Message;
+use parking_lot::Mutex;
 use storage::{Failure, Place};
 use tokio::sync::OnceCell;
 
@@ -26,7 +27,7 @@ pub struct Sharing {
 impl Sharing {
     /// Joins the read of this query, or begins one. The caller keeps the first result until it has its answer.
     pub fn join(&self, question: Question) -> Result<(Forget<'_>, Arc<OnceCell<Page>>), Failure> {
-        let mut under_way = self.under_way.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut under_way = self.under_way.lock();
         if let Some(answer) = under_way.get(&question).and_then(Weak::upgrade) {
             return Ok((Forget(self, question), answer));
         }
@@ -45,7 +46,7 @@ pub struct Forget<'k>(&'k Sharing, Question);
 
 impl Drop for Forget<'_> {
     fn drop(&mut self) {
-        let mut under_way = self.0.under_way.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut under_way = self.0.under_way.lock();
         // True for the last caller: its reference to the cell is dropped before this.
         if under_way.get(&self.1).is_some_and(|answer| answer.strong_count() == 0) {
             under_way.remove(&self.1);

@@ -3,11 +3,12 @@
 //! answer.
 
 use std::collections::BTreeMap;
-use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use super::{Line, Read};
 use crate::{Failure, Store};
+use parking_lot::{Condvar, Mutex, MutexGuard};
 
 /// Sends queries to the readers.
 #[derive(Clone)]
@@ -101,7 +102,7 @@ impl Drop for Unasked {
 
 impl Waiting {
     fn lock(&self) -> MutexGuard<'_, State> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+        self.state.lock()
     }
 
     fn enter(&self, deadline: Instant, refuse: Refuse) -> Place {
@@ -130,20 +131,20 @@ impl Waiting {
         while !state.ended {
             let now = Instant::now();
             let first = state.all.first_key_value().map(|((deadline, _), _)| *deadline);
-            state = match first {
+            match first {
                 Some(deadline) if deadline <= now => {
                     let over = state.all.pop_first();
                     drop(state);
                     if let Some((_, refuse)) = over {
                         refuse(Failure::Passing("the store has not answered in time".into()));
                     }
-                    self.lock()
+                    state = self.lock();
                 }
                 Some(deadline) => {
-                    self.changed.wait_timeout(state, deadline - now).unwrap_or_else(PoisonError::into_inner).0
+                    self.changed.wait_for(&mut state, deadline - now);
                 }
-                None => self.changed.wait(state).unwrap_or_else(PoisonError::into_inner),
-            };
+                None => self.changed.wait(&mut state),
+            }
         }
     }
 

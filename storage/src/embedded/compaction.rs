@@ -10,13 +10,14 @@
 //! would have to wait for.
 
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, OnceLock};
+use std::sync::{Arc, OnceLock};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
 use fjall::AbstractTree;
 use fjall::compaction::Leveled;
 use lsm_tree::compaction::CompactionStrategy;
+use parking_lot::Mutex;
 
 use super::commit_cache::CommitCache;
 use super::failures::{describe, io_error};
@@ -180,7 +181,7 @@ impl Work {
             // A version can be released when a later version is older than every possible reader. So the newest
             // version, after which there may be no write, needs a sequence number after it. The lock is needed because
             // otherwise readers could see a part of a group that is being written.
-            let Ok(_writer) = self.writer.try_lock() else { return };
+            let Some(_writer) = self.writer.try_lock() else { return };
             for _ in 0..2 {
                 supervisor.snapshot_tracker.publish(supervisor.seqno.next());
             }
@@ -313,7 +314,7 @@ mod tests {
         let directory = tempfile::tempdir().unwrap();
         let work = work(directory.path(), 0);
         flush_often(&work);
-        let writing = work.writer.lock().unwrap();
+        let writing = work.writer.lock();
         while work.merge_all(Part::Shallow) {
             work.release();
         }
