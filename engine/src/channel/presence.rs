@@ -56,7 +56,8 @@ pub struct PresenceChanges {
 /// A channel that is a crowd.
 struct Crowd {
     told: Monotonic,
-    told_count: u32,
+    /// The count that all members were told last; `None` if a member was told another one since, in an answer.
+    told_count: Option<u32>,
 }
 
 impl PresenceChanges {
@@ -110,13 +111,15 @@ impl PresenceChanges {
                     .collect()
             }
         });
-        PresenceList { presences: presences.clone(), count: self.crowd.as_ref().map(|_| count(members)) }
+        let presences = presences.clone();
+        let count = self.crowd.as_mut().map(|crowd| crowd.count_in_answer(count(members)));
+        PresenceList { presences, count }
     }
 
     /// When the next event may be told, if there are changes that must wait.
     pub fn due(&self, members: &Members) -> Option<Monotonic> {
         let crowd = self.crowd.as_ref()?;
-        let changed = crowd.told_count != count(members) || !self.left.is_empty() || !self.arrived.is_empty();
+        let changed = crowd.told_count != Some(count(members)) || !self.left.is_empty() || !self.arrived.is_empty();
         changed.then(|| crowd.told.plus(CROWD_EVENT_INTERVAL))
     }
 
@@ -181,11 +184,63 @@ impl PresenceChanges {
         let surplus = self.recent.len().saturating_sub(2 * CROWD_LIST_MAX);
         self.recent.drain(..surplus);
         let count = count(members);
-        self.crowd = Some(Crowd { told: now, told_count: count });
+        self.crowd = Some(Crowd { told: now, told_count: Some(count) });
         PresenceNews { joins, leaves: std::mem::take(&mut self.left), count: Some(count) }
+    }
+}
+
+impl Crowd {
+    /// The count in an answer to some members only. If the others were told another one, all members must be told the
+    /// count in the next event, even if it is then what the others were told.
+    fn count_in_answer(&mut self, count: u32) -> u32 {
+        self.told_count = self.told_count.filter(|told| *told == count);
+        count
     }
 }
 
 fn count(members: &Members) -> u32 {
     u32::try_from(members.visible_count()).unwrap_or(u32::MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    use uuid::Uuid;
+
+    use super::*;
+    use crate::fanout::frames::Format;
+    use crate::id::{ConnectionId, SessionId, ShardId, UserId};
+
+    fn member(slot: u32) -> Member {
+        let id = Uuid::from_u128(slot.into());
+        Member {
+            address: Address { home: ShardId(0), connection: ConnectionId { slot, generation: 0 } },
+            presence: Presence { user: UserId(id), session: SessionId(id), username: "ada".into(), persistence: true },
+            hidden: false,
+            format: Format::Json,
+            known: false,
+        }
+    }
+
+    #[test]
+    fn a_member_that_was_told_another_count_than_the_others_is_told_the_count_again() {
+        const ROOM_MAX: usize = 2;
+        let (mut members, mut changes) = (Members::default(), PresenceChanges::default());
+        for slot in 0..5 {
+            members.insert(member(slot));
+            changes.arrive(member(slot).address);
+        }
+        let told = changes.tell(&mut members, ROOM_MAX, Monotonic(0)).expect("the channel becomes a crowd");
+        assert_eq!(told.count, Some(5));
+        assert_eq!(changes.due(&members), None, "all members know the count");
+        let left = members.remove(member(0).address).expect("it is a member");
+        assert!(left.known, "the others were told of it");
+        changes.depart(left);
+        assert_eq!(changes.list(&members).count, Some(4), "a hidden session that joins now is told this count");
+        assert_eq!(changes.returns(&member(0)), Return::NeverLeft);
+        members.insert(Member { known: true, ..member(0) });
+        let due = changes.due(&members).expect("one member was told another count");
+        let told = changes.tell(&mut members, ROOM_MAX, due).expect("the count is told");
+        assert_eq!((told.count, told.joins, told.leaves), (Some(5), Vec::new(), Vec::new()));
+        assert_eq!(changes.due(&members), None);
+    }
 }
