@@ -188,6 +188,13 @@ impl Client {
         }
     }
 
+    /// Ends all stays, because the client goes.
+    pub fn end_all_stays(&mut self, turn: u64) {
+        while let Some((channel, _)) = self.stays.first_key_value() {
+            self.end_stay(channel.clone(), turn);
+        }
+    }
+
     fn end_stay(&mut self, channel: String, turn: u64) {
         if let Some(stay) = self.stays.remove(&channel) {
             self.past.push((channel, Stay { until: Some(turn), ..stay }));

@@ -361,10 +361,9 @@ impl World {
         let fresh = self.connect(client, false);
         let mut gone = std::mem::replace(&mut self.clients[client], fresh);
         self.wires[gone.shard].slots.remove(&gone.connection.slot);
+        gone.end_all_stays(self.store.turns);
         self.past.append(&mut gone.past);
         self.unknown += gone.unknown;
-        let until = Some(self.store.turns);
-        self.past.extend(gone.stays.into_iter().map(|(channel, stay)| (channel, Stay { until, ..stay })));
         let now = self.wall(gone.shard);
         self.shards[gone.shard].step(Input::Closed { connection: gone.connection }, now);
     }
