@@ -3,6 +3,7 @@
 
 pub mod admission;
 pub(crate) mod connection;
+mod connections;
 pub mod home;
 pub(crate) mod sessions_by_user;
 mod status;

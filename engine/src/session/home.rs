@@ -20,6 +20,7 @@ use crate::outbox::{Outbox, SocketEffect};
 use crate::parcel::{ChannelAction, ChannelRequest};
 use crate::session::admission::{Admitted, OnLag, Session, admit};
 use crate::session::connection::{Connection, OpenRequest, Private, RequestKind, Subscription};
+use crate::session::connections::Connections;
 use crate::session::home::catching_up::{CatchUps, depart};
 use crate::session::sessions_by_user::SessionsByUser;
 use crate::session::status::Statuses;
@@ -56,7 +57,7 @@ struct Lookup {
 /// The connections of a shard, and the audiences they form.
 pub struct Home {
     rules: Rules,
-    connections: Vec<Option<Connection>>,
+    connections: Connections,
     sessions_by_user: SessionsByUser,
     statuses: Statuses,
     pub subscribers: Subscribers,
@@ -76,7 +77,7 @@ impl Home {
     pub fn new(rules: Rules) -> Self {
         Self {
             rules,
-            connections: Vec::new(),
+            connections: Connections::default(),
             sessions_by_user: SessionsByUser::default(),
             statuses: Statuses::default(),
             subscribers: Subscribers::default(),
@@ -91,14 +92,9 @@ impl Home {
 
     /// Takes in a connection that has signed in. If it is visible, its own status is the first frame that it receives.
     pub fn open(&mut self, id: ConnectionId, session: Session, visibility: Visibility, outbox: &mut Outbox) {
-        let slot = id.slot as usize;
-        if self.connections.len() <= slot {
-            self.connections.resize_with(slot + 1, || None);
-        }
-        assert!(self.connections[slot].is_none(), "slot {slot} has a tenant");
         self.counters.sessions_opened += 1;
         self.sessions_by_user.enter(session.user, id.slot);
-        self.connections[slot] = Some(Connection::of(id.generation, session));
+        self.connections.insert(id.slot, Connection::of(id.generation, session));
         if visibility == Visibility::Online {
             self.show(id, Some("".into()), outbox);
         }
@@ -106,7 +102,7 @@ impl Home {
 
     /// Whether the connection's next request may be read; if not, `SocketEffect::Resume` will say when.
     pub fn accepts(&mut self, id: ConnectionId) -> bool {
-        let Some(connection) = self.connection(id) else { return false };
+        let Some(connection) = self.connections.get_mut(id) else { return false };
         let accepts = connection.accepts();
         connection.paused = !accepts;
         accepts
@@ -114,7 +110,7 @@ impl Home {
 
     /// Takes in a request of a connection.
     pub fn request(&mut self, id: ConnectionId, cid: String, command: Command, outbox: &mut Outbox) {
-        let Some(connection) = self.connection(id) else { return };
+        let Some(connection) = self.connections.get_mut(id) else { return };
         if connection.closing {
             return;
         }
@@ -134,7 +130,7 @@ impl Home {
     /// Checks a command. Puts an admitted request to the channel's owner, or answers it here.
     fn consider(&mut self, id: ConnectionId, cid: String, command: Command, outbox: &mut Outbox) {
         let (most, now) = (self.rules.sends_per_second, self.monotonic);
-        let Some(connection) = self.connection(id) else { return };
+        let Some(connection) = self.connections.get_mut(id) else { return };
         let admitted = match (judge(connection, command), most) {
             (Ok(Admitted::Nothing), _) => return,
             (Ok(Admitted::ChannelRequest(_, action)), Some(most))
@@ -172,14 +168,14 @@ impl Home {
     /// Answers a request that could not be read as a command.
     pub fn refuse(&mut self, id: ConnectionId, cid: String, rejection: Rejection, outbox: &mut Outbox) {
         self.counters.requests[MALFORMED] += 1;
-        let Some(connection) = self.connection(id) else { return };
+        let Some(connection) = self.connections.get_mut(id) else { return };
         let number = connection.traffic().ask(cid);
         self.answer(id, number, &Reply::Refused(rejection), None, outbox);
     }
 
     /// Sends a frame to one connection that is not part of the order of answers, such as a ping.
     pub fn tell(&mut self, id: ConnectionId, frame: Vec<u8>) {
-        let Some(connection) = self.connection(id) else { return };
+        let Some(connection) = self.connections.get_mut(id) else { return };
         if !connection.closing {
             connection.traffic().say(Private::of(frame));
             self.mark(id.slot);
@@ -188,7 +184,7 @@ impl Home {
 
     /// Closes a connection from the server's side: the frame is the last that the client receives.
     pub fn close(&mut self, id: ConnectionId, frame: Vec<u8>, close_mode: CloseMode, outbox: &mut Outbox) {
-        let Some(connection) = self.connection(id) else { return };
+        let Some(connection) = self.connections.get_mut(id) else { return };
         if connection.closing {
             return;
         }
@@ -198,7 +194,8 @@ impl Home {
         }
         connection.closing = true;
         self.leave_all(id, outbox);
-        let traffic = self.connection(id).expect("it was there").traffic();
+        let Some(connection) = self.connections.get_mut(id) else { return };
+        let traffic = connection.traffic();
         traffic.forget_requests();
         traffic.say(Private::of(frame));
         outbox.socket(SocketEffect::Closing(id));
@@ -207,19 +204,15 @@ impl Home {
 
     /// Whether a connection waits for answers, or has private frames that are not written.
     pub fn owes(&self, id: ConnectionId) -> bool {
-        let connection = self.connections.get(id.slot as usize).and_then(Option::as_ref);
-        let connection = connection.filter(|connection| connection.generation == id.generation && !connection.closing);
+        let connection = self.connections.get(id).filter(|connection| !connection.closing);
         let traffic = connection.and_then(|connection| connection.traffic.as_ref());
         traffic.is_some_and(|traffic| traffic.is_unanswered() || !traffic.outbox.is_empty())
     }
 
     /// Takes in that the connection is gone.
     pub fn closed(&mut self, id: ConnectionId, outbox: &mut Outbox) {
-        if self.connection(id).is_none() {
-            return;
-        }
         self.leave_all(id, outbox);
-        if let Some(connection) = self.connections[id.slot as usize].take() {
+        if let Some(connection) = self.connections.remove(id) {
             self.sessions_by_user.leave(connection.session.user, id.slot);
         }
     }
@@ -227,9 +220,9 @@ impl Home {
     /// Ends all memberships of a connection, its visible status and whom it follows. Of the logs it was still owed,
     /// only the rest of a half-written frame is kept.
     fn leave_all(&mut self, id: ConnectionId, outbox: &mut Outbox) {
-        self.statuses.unfollow_all(id.slot);
         self.show(id, None, outbox);
-        let connection = self.connections[id.slot as usize].as_mut().expect("the caller has looked");
+        let Some(connection) = self.connections.get_mut(id) else { return };
+        self.statuses.unfollow_all(id.slot);
         let interrupted = connection.traffic.as_mut().and_then(|traffic| traffic.interrupted.take());
         let subscriptions = std::mem::take(&mut connection.subscriptions);
         // The answer to a join may be lost, and then nothing else would tell the owner.
@@ -259,7 +252,7 @@ impl Home {
 
     fn take_out(&mut self, Subscription { key, index }: Subscription) {
         for (slot, index) in self.subscribers.unsubscribe(key, index).into_iter().flatten() {
-            let moved = self.connections[slot as usize].as_mut().expect("a member has a connection");
+            let moved = self.connections.in_slot(slot).expect("a member has a connection");
             for subscription in moved.subscriptions.iter_mut().filter(|subscription| subscription.key == key) {
                 subscription.index = index;
             }
@@ -268,7 +261,7 @@ impl Home {
 
     /// Ends one membership. The member is still owed the log up to now, which is copied into its private frames.
     fn unsubscribe(&mut self, id: ConnectionId, channel: &ChannelId) {
-        let Some(connection) = find(&mut self.connections, id) else { return };
+        let Some(connection) = self.connections.get_mut(id) else { return };
         let Some(key) = self.subscribers.audience(channel, connection.session.format) else { return };
         let Some(subscription) = connection.subscription(key) else { return };
         let mut cursor = self.subscribers.cursor(key, subscription.index);
@@ -291,9 +284,9 @@ impl Home {
 
     /// The place of a connection's next answer about a channel: after the whole log of its audience as of now.
     fn place(&mut self, id: ConnectionId, channel: &ChannelId) -> Option<(AudienceKey, Position)> {
-        let format = self.connection(id)?.session.format;
+        let format = self.connections.get_mut(id)?.session.format;
         let key = self.subscribers.audience(channel, format)?;
-        self.connection(id)?.subscription(key)?;
+        self.connections.get_mut(id)?.subscription(key)?;
         Some((key, self.subscribers.end(key)))
     }
 
@@ -313,7 +306,7 @@ impl Home {
         if let Reply::Refused(rejection) = reply {
             self.counters.refused[refusal_of(rejection)] += 1;
         }
-        let Some(connection) = self.connection(id) else { return };
+        let Some(connection) = self.connections.get_mut(id) else { return };
         let format = connection.session.format;
         let traffic = connection.traffic();
         let Some(cid) = traffic.cid(number) else { return };
@@ -325,7 +318,7 @@ impl Home {
 
     /// If all requests of a connection are answered, does what waited for that: the held request, or the close.
     fn go_on(&mut self, id: ConnectionId, outbox: &mut Outbox) {
-        let Some(connection) = self.connection(id) else { return };
+        let Some(connection) = self.connections.get_mut(id) else { return };
         let traffic = connection.traffic();
         if traffic.is_unanswered() {
             return;
@@ -339,7 +332,7 @@ impl Home {
     }
 
     fn mark(&mut self, slot: u32) {
-        let connection = self.connections[slot as usize].as_mut().expect("only the living are told anything");
+        let Some(connection) = self.connections.in_slot(slot) else { return };
         if !connection.dirty && !connection.parked {
             connection.dirty = true;
             self.dirty.push(slot);
@@ -349,7 +342,7 @@ impl Home {
     /// Writes the private frames of all connections that have some. Must be called before a pass goes on.
     pub fn flush(&mut self, outlet: &mut impl Outlet, outbox: &mut Outbox) {
         for slot in std::mem::take(&mut self.dirty) {
-            let Some(connection) = self.connections[slot as usize].as_mut() else { continue };
+            let Some(connection) = self.connections.in_slot(slot) else { continue };
             if std::mem::take(&mut connection.dirty) && !connection.parked {
                 self.write(slot, outlet, outbox);
             }
@@ -363,7 +356,7 @@ impl Home {
 
     /// Writes what a connection is owed, because its socket has room again.
     pub fn writable(&mut self, id: ConnectionId, outlet: &mut impl Outlet, outbox: &mut Outbox) {
-        if self.connection(id).is_some_and(|connection| connection.parked) {
+        if self.connections.get_mut(id).is_some_and(|connection| connection.parked) {
             self.write(id.slot, outlet, outbox);
         }
     }
@@ -372,25 +365,25 @@ impl Home {
     pub fn pass(&mut self, now: Monotonic, outlet: &mut impl Outlet, outbox: &mut Outbox) {
         self.subscribers.pass(now, outlet, &self.rules, &mut self.report);
         for (slot, key) in std::mem::take(&mut self.report.blocked) {
-            if let Some(connection) = self.connections[slot as usize].as_mut() {
+            if let Some(connection) = self.connections.in_slot(slot) {
                 connection.traffic().interrupted = Some(key);
-                self.park(slot);
+                park(connection, &mut self.subscribers);
             }
         }
         for (slot, key) in std::mem::take(&mut self.report.lagging) {
-            match self.connections[slot as usize].as_ref().filter(|connection| !connection.closing) {
-                None => {}
-                Some(connection) => match (connection.session.on_lag, connection.subscription(key)) {
-                    (OnLag::Skip, Some(subscription)) => self.skip(slot, subscription),
-                    _ => {
-                        let id = ConnectionId { slot, generation: connection.generation };
-                        self.let_go(
-                            id,
-                            &format!("too slow: more than {} bytes behind", self.rules.lag_bytes_max),
-                            outbox,
-                        );
-                    }
-                },
+            let Some(connection) = self.connections.in_slot(slot).filter(|connection| !connection.closing) else {
+                continue;
+            };
+            match (connection.session.on_lag, connection.subscription(key)) {
+                (OnLag::Skip, Some(subscription)) => {
+                    self.counters.gaps += 1;
+                    skip(connection, subscription, &mut self.subscribers, &self.rules);
+                }
+                _ => {
+                    let id = ConnectionId { slot, generation: connection.generation };
+                    let reason = format!("too slow: more than {} bytes behind", self.rules.lag_bytes_max);
+                    self.let_go(id, &reason, outbox);
+                }
             }
         }
         for (channel, state) in std::mem::take(&mut self.report.backlogs) {
@@ -401,7 +394,7 @@ impl Home {
     /// Closes a connection that is too far behind.
     fn let_go(&mut self, id: ConnectionId, reason: &str, outbox: &mut Outbox) {
         self.counters.slow_readers += 1;
-        if let Some(connection) = self.connection(id) {
+        if let Some(connection) = self.connections.get_mut(id) {
             // The frames before these answers are dropped, so the answers must not be sent either.
             connection.traffic().forget_unsaid();
         }
@@ -410,31 +403,15 @@ impl Home {
         self.close(id, frame, CloseMode::AtOnce, outbox);
     }
 
-    /// Moves a connection that is too far behind to the newest message, and tells it what it missed. A half-written
-    /// frame is finished first.
-    fn skip(&mut self, slot: u32, Subscription { key, index }: Subscription) {
-        self.counters.gaps += 1;
-        // The newest message counts only if it is less than half of the allowed lag behind the end. The other half is
-        // room to catch up with new messages.
-        let Skip { border, rest, missed } = self.subscribers.skip(key, index, self.rules.lag_bytes_max / 2);
-        let channel = self.subscribers.channel_of(key);
-        let connection = self.connections[slot as usize].as_mut().expect("the caller has looked");
-        let format = connection.session.format;
-        let traffic = connection.traffic();
-        traffic.say_gap((key, border), missed.after, |after| frames::gap(format, channel, Missed { after, ..missed }));
-        if traffic.interrupted.take_if(|of| *of == key).is_some() {
-            traffic.say_first(Private::of(rest));
-        }
-    }
-
     /// Writes what a connection is owed outside of the pass: its private frames, each after the part of a log that it
     /// must follow. If the connection was parked, also writes everything else that it is owed.
     fn write(&mut self, slot: u32, outlet: &mut impl Outlet, outbox: &mut Outbox) {
         loop {
-            let Some(connection) = self.connections[slot as usize].as_mut() else { return };
+            let Some(connection) = self.connections.in_slot(slot) else { return };
             let pieces = owed(connection, &self.subscribers);
             if pieces.is_empty() {
-                return self.written_all(slot, outbox);
+                let id = ConnectionId { slot, generation: connection.generation };
+                return written_all(id, connection, &mut self.subscribers, outbox);
             }
             let private = connection.traffic.as_deref();
             let slices: Vec<&[u8]> = pieces
@@ -451,80 +428,86 @@ impl Home {
             let offered: usize = slices.iter().map(|slice| slice.len()).sum();
             self.counters.private_writes += 1;
             let Ok(written) = outlet.write(slot, &slices) else { return };
-            self.account(slot, &pieces, written);
+            account(connection, &mut self.subscribers, &pieces, written);
             if written < offered {
-                return self.park(slot);
+                return park(connection, &mut self.subscribers);
             }
         }
-    }
-
-    /// After a write of `written` bytes: moves cursors on and removes the written frames from the outbox.
-    fn account(&mut self, slot: u32, pieces: &[Piece], mut written: usize) {
-        let connection = self.connections[slot as usize].as_mut().expect("it was just written to");
-        for piece in pieces {
-            match piece {
-                Piece::Log(Subscription { key, index }, from, to) => {
-                    let bytes = (to.0 - from.0) as usize;
-                    let taken = bytes.min(written);
-                    self.subscribers.advance(*key, *index, taken);
-                    written -= taken;
-                    if taken == bytes {
-                        let traffic = connection.traffic();
-                        traffic.interrupted.take_if(|of| of == key);
-                        continue;
-                    }
-                    if taken > 0 {
-                        connection.traffic().interrupted = Some(*key);
-                    }
-                    return;
-                }
-                Piece::Private(_) => {
-                    let traffic = connection.traffic();
-                    let rest = traffic.outbox[0].bytes.len() - traffic.written;
-                    if written < rest {
-                        traffic.written += written;
-                        return;
-                    }
-                    written -= rest;
-                    traffic.said();
-                }
-            }
-        }
-    }
-
-    fn written_all(&mut self, slot: u32, outbox: &mut Outbox) {
-        let connection = self.connections[slot as usize].as_mut().expect("the caller has looked");
-        let id = ConnectionId { slot, generation: connection.generation };
-        if std::mem::take(&mut connection.parked) {
-            for Subscription { key, index } in &connection.subscriptions {
-                self.subscribers.unpark(*key, *index);
-            }
-        }
-        if connection.closing {
-            outbox.socket(SocketEffect::Finish(id));
-        }
-        connection.rest();
-        if connection.paused && connection.accepts() {
-            connection.paused = false;
-            outbox.socket(SocketEffect::Resume(id));
-        }
-    }
-
-    fn park(&mut self, slot: u32) {
-        let connection = self.connections[slot as usize].as_mut().expect("the caller has looked");
-        connection.parked = true;
-        for Subscription { key, index } in &connection.subscriptions {
-            self.subscribers.park(*key, *index);
-        }
-    }
-
-    fn connection(&mut self, id: ConnectionId) -> Option<&mut Connection> {
-        find(&mut self.connections, id)
     }
 }
 
-fn find(connections: &mut [Option<Connection>], id: ConnectionId) -> Option<&mut Connection> {
-    connections.get_mut(id.slot as usize)?.as_mut().filter(|connection| connection.generation == id.generation)
+/// After a write of `written` bytes: moves cursors on and removes the written frames from the outbox.
+fn account(connection: &mut Connection, subscribers: &mut Subscribers, pieces: &[Piece], mut written: usize) {
+    for piece in pieces {
+        match piece {
+            Piece::Log(Subscription { key, index }, from, to) => {
+                let bytes = (to.0 - from.0) as usize;
+                let taken = bytes.min(written);
+                subscribers.advance(*key, *index, taken);
+                written -= taken;
+                if taken == bytes {
+                    connection.traffic().interrupted.take_if(|of| of == key);
+                    continue;
+                }
+                if taken > 0 {
+                    connection.traffic().interrupted = Some(*key);
+                }
+                return;
+            }
+            Piece::Private(_) => {
+                let traffic = connection.traffic();
+                let rest = traffic.outbox[0].bytes.len() - traffic.written;
+                if written < rest {
+                    traffic.written += written;
+                    return;
+                }
+                written -= rest;
+                traffic.said();
+            }
+        }
+    }
+    debug_assert_eq!(written, 0, "a socket takes no more than it is offered");
+}
+
+/// Everything that the connection was owed is written.
+fn written_all(id: ConnectionId, connection: &mut Connection, subscribers: &mut Subscribers, outbox: &mut Outbox) {
+    if std::mem::take(&mut connection.parked) {
+        for Subscription { key, index } in &connection.subscriptions {
+            subscribers.unpark(*key, *index);
+        }
+    }
+    if connection.closing {
+        outbox.socket(SocketEffect::Finish(id));
+    }
+    connection.rest();
+    if connection.paused && connection.accepts() {
+        connection.paused = false;
+        outbox.socket(SocketEffect::Resume(id));
+    }
+}
+
+/// The connection's socket is full: passes leave it out until the socket has room.
+fn park(connection: &mut Connection, subscribers: &mut Subscribers) {
+    connection.parked = true;
+    for Subscription { key, index } in &connection.subscriptions {
+        subscribers.park(*key, *index);
+    }
+}
+
+/// Moves a connection that is too far behind to the newest message, and tells it what it missed. A half-written frame
+/// is finished first.
+fn skip(connection: &mut Connection, subscription: Subscription, subscribers: &mut Subscribers, rules: &Rules) {
+    let Subscription { key, index } = subscription;
+    // The newest message counts only if it is less than half of the allowed lag behind the end. The other half is room
+    // to catch up with new messages.
+    let Skip { border, rest, missed } = subscribers.skip(key, index, rules.lag_bytes_max / 2);
+    let channel = subscribers.channel_of(key);
+    let format = connection.session.format;
+    let traffic = connection.traffic();
+    traffic.say_gap((key, border), missed.after, |after| frames::gap(format, channel, Missed { after, ..missed }));
+    if traffic.interrupted.take_if(|of| *of == key).is_some() {
+        traffic.say_first(Private::of(rest));
+    }
 }
 
 /// Checks a command by itself, and whether the connection may join one more channel.

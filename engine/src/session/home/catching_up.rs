@@ -7,7 +7,7 @@
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 
-use super::{CloseMode, Home, find};
+use super::{CloseMode, Home};
 use crate::command::{Rejection, Reply};
 use crate::fanout::frames;
 use crate::fanout::subscribers::Followed;
@@ -120,9 +120,7 @@ impl Home {
     /// batches are rarely lost.
     fn open_requests(&self, of: impl Fn(&ChannelId) -> bool) -> BTreeMap<ChannelId, Vec<(ConnectionId, u32)>> {
         let mut open: BTreeMap<ChannelId, Vec<_>> = BTreeMap::new();
-        for (slot, connection) in self.connections.iter().enumerate() {
-            let Some(connection) = connection else { continue };
-            let id = ConnectionId { slot: slot as u32, generation: connection.generation };
+        for (id, connection) in self.connections.iter() {
             let requests = connection.traffic.iter().flat_map(|traffic| traffic.open_requests());
             for (number, request) in requests.filter(|(_, request)| of(&request.channel)) {
                 open.entry(request.channel.clone()).or_default().push((id, number));
@@ -194,8 +192,7 @@ impl Home {
     }
 
     fn kind_of(&self, id: ConnectionId, number: u32) -> Option<RequestKind> {
-        let connection = self.connections.get(id.slot as usize)?.as_ref()?;
-        let traffic = connection.traffic.as_ref().filter(|_| connection.generation == id.generation)?;
+        let traffic = self.connections.get(id)?.traffic.as_ref()?;
         traffic.open_requests().find(|(open, _)| *open == number).map(|(_, request)| request.kind)
     }
 
@@ -213,9 +210,8 @@ impl Home {
     }
 
     fn subscribers_of(&self, channel: &ChannelId) -> Vec<ConnectionId> {
-        let generation = |slot: u32| self.connections[slot as usize].as_ref().map(|connection| connection.generation);
         let slots = self.subscribers.slots(channel).into_iter();
-        slots.filter_map(|slot| Some(ConnectionId { slot, generation: generation(slot)? })).collect()
+        slots.filter_map(|slot| self.connections.id_in_slot(slot)).collect()
     }
 
     /// Tells the subscribers what they have missed, as far as that is possible, and counts the rest.
@@ -237,7 +233,7 @@ impl Home {
     /// Tells each subscriber that it has missed something, or closes it.
     fn skip_lost(&mut self, channel: &ChannelId, outbox: &mut Outbox) {
         for id in self.subscribers_of(channel) {
-            let Some(connection) = find(&mut self.connections, id) else { continue };
+            let Some(connection) = self.connections.get_mut(id) else { continue };
             let format = connection.session.format;
             let Some(key) = self.subscribers.audience(channel, format) else { continue };
             let (after, end) = (self.subscribers.last_message(key), self.subscribers.end(key));
@@ -253,7 +249,7 @@ impl Home {
     }
 
     fn close_lost(&mut self, id: ConnectionId, outbox: &mut Outbox) {
-        if let Some(connection) = self.connection(id) {
+        if let Some(connection) = self.connections.get_mut(id) {
             // The frames before these answers are dropped, so the answers must not be sent either.
             connection.traffic().forget_unsaid();
         }

@@ -8,7 +8,7 @@
 use std::collections::HashSet;
 use std::sync::Arc;
 
-use super::{Home, Lookup, find};
+use super::{Home, Lookup};
 use crate::command::{News, Rejection, Reply};
 use crate::fanout::frames::{self, Format};
 use crate::id::{ConnectionId, UserId};
@@ -57,8 +57,7 @@ impl Home {
     fn expel(&mut self, user: UserId, outbox: &mut Outbox) {
         let slots: Vec<u32> = self.sessions_by_user.of(user).collect();
         for slot in slots {
-            let Some(connection) = &self.connections[slot as usize] else { continue };
-            let id = ConnectionId { slot, generation: connection.generation };
+            let Some(id) = self.connections.id_in_slot(slot) else { continue };
             let mut frame = Vec::new();
             websocket::close_frame(&mut frame, Some(websocket::CloseCode::NORMAL), "this account has been deleted");
             self.close(id, frame, super::CloseMode::AtOnce, outbox);
@@ -69,7 +68,7 @@ impl Home {
     fn push(&mut self, slots: &[u32], news: &News, outbox: &mut Outbox) {
         let mut encoded: [Option<Vec<u8>>; Format::COUNT] = Default::default();
         for &slot in slots {
-            let Some(connection) = self.connections[slot as usize].as_mut() else { continue };
+            let Some(connection) = self.connections.in_slot(slot) else { continue };
             if connection.closing {
                 continue;
             }
@@ -87,7 +86,7 @@ impl Home {
 
     /// Sets what a session shows from now on; `None`: it is visible no more.
     pub(super) fn show(&mut self, id: ConnectionId, status: Option<Arc<str>>, outbox: &mut Outbox) {
-        let Some(connection) = find(&mut self.connections, id) else { return };
+        let Some(connection) = self.connections.get_mut(id) else { return };
         let session = &connection.session;
         let before = self.statuses.of_session(session.user, session.session).cloned();
         let after = status.map(|status| StatusPresence {
@@ -113,7 +112,7 @@ impl Home {
         if ids.is_empty() && usernames.is_empty() {
             return self.answer(id, number, &Reply::Statuses(Vec::new()), None, outbox);
         }
-        let Some(connection) = self.connection(id) else { return };
+        let Some(connection) = self.connections.get_mut(id) else { return };
         connection.traffic().exclusive = true;
         let follower = connection.session.user;
         self.lookups.insert(id, Lookup { number, blocked_by: Vec::new() });
@@ -134,7 +133,7 @@ impl Home {
             self.statuses.unfollow(slot, user);
         }
         for (&connection, lookup) in &mut self.lookups {
-            let requester = find(&mut self.connections, connection);
+            let requester = self.connections.get(connection);
             if requester.is_some_and(|requester| requester.session.user == blocked)
                 && !lookup.blocked_by.contains(&user)
             {
@@ -149,7 +148,7 @@ impl Home {
     pub fn receipt(&mut self, id: ConnectionId, outcome: Result<StoreReceipt, StoreFailure>, outbox: &mut Outbox) {
         let lookup = self.lookups.remove(&id).expect("the store answers what it was asked, once");
         let Lookup { number, blocked_by } = lookup;
-        let Some(connection) = self.connection(id).filter(|connection| !connection.closing) else { return };
+        let Some(connection) = self.connections.get_mut(id).filter(|connection| !connection.closing) else { return };
         let own = connection.session.user;
         let reply = match outcome {
             Ok(StoreReceipt::Users(mut users)) if blocked_by.len() <= BLOCKS_AT_ONCE_MAX => {

@@ -3,11 +3,11 @@
 use super::catching_up::{answer_is_lost, depart};
 use super::{Home, Subscription};
 use crate::command::Reply;
-use crate::fanout::subscribers::Followed;
+use crate::fanout::subscribers::{Followed, Subscribers};
 use crate::id::{ChannelId, ConnectionId};
 use crate::outbox::Outbox;
 use crate::parcel::{Batch, Item, Reached};
-use crate::session::connection::RequestKind;
+use crate::session::connection::{Connection, RequestKind};
 
 impl Home {
     /// Takes in a batch of a channel. A batch that comes twice changes nothing. A batch that comes too early is set
@@ -50,8 +50,8 @@ impl Home {
 
     /// Whether the answer to a join comes later than the answer to this request, which was asked after it. What the
     /// request has changed in the channel is then not told here yet.
-    fn waits_to_join(&mut self, id: ConnectionId, number: u32, channel: &ChannelId) -> bool {
-        let traffic = self.connection(id).and_then(|connection| connection.traffic.as_ref());
+    fn waits_to_join(&self, id: ConnectionId, number: u32, channel: &ChannelId) -> bool {
+        let traffic = self.connections.get(id).and_then(|connection| connection.traffic.as_ref());
         let mut others =
             traffic.into_iter().flat_map(|traffic| traffic.open_requests()).filter(|(of, _)| *of != number);
         others.any(|(_, request)| request.kind == RequestKind::Join && request.channel == *channel)
@@ -67,23 +67,28 @@ impl Home {
         reached: Reached,
         outbox: &mut Outbox,
     ) {
-        let Some(connection) = self.connection(id).filter(|connection| !connection.closing) else {
+        let Some(connection) = self.connections.get_mut(id).filter(|connection| !connection.closing) else {
             return depart(id, channel, outbox);
         };
         // A batch that comes twice or late finds the request answered.
         if connection.traffic.as_ref().is_some_and(|traffic| traffic.cid(number).is_some()) {
-            self.subscribe(id, channel, reached);
+            subscribe(id, connection, &mut self.subscribers, channel, reached);
             let place = self.place(id, channel);
             self.answer(id, number, reply, place, outbox);
         }
     }
+}
 
-    fn subscribe(&mut self, id: ConnectionId, channel: &ChannelId, reached: Reached) {
-        let connection = self.connections[id.slot as usize].as_mut().expect("the caller has looked");
-        let (key, index) = self.subscribers.subscribe(channel, connection.session.format, id.slot, reached);
-        connection.subscriptions.push(Subscription { key, index });
-        if connection.parked {
-            self.subscribers.park(key, index);
-        }
+fn subscribe(
+    id: ConnectionId,
+    connection: &mut Connection,
+    subscribers: &mut Subscribers,
+    channel: &ChannelId,
+    reached: Reached,
+) {
+    let (key, index) = subscribers.subscribe(channel, connection.session.format, id.slot, reached);
+    connection.subscriptions.push(Subscription { key, index });
+    if connection.parked {
+        subscribers.park(key, index);
     }
 }
