@@ -15,19 +15,20 @@ use crate::channel::announcements::Announcements;
 use crate::channel::catching_up::Behind;
 use crate::channel::departures::Departures;
 use crate::channel::members::{Address, Member, Members};
+use crate::channel::numbering::Numbering;
 use crate::channel::pending::{Pending, PendingPlace};
 use crate::channel::presence::{PresenceChanges, PresenceList, PresenceNews, Return};
 use crate::channel::recent::Recent;
 use crate::command::{Event, Rejection, Reply};
-use crate::id::{ChannelId, ChannelKind, Epoch, Monotonic, Now, Sequence, SessionId, ShardId, Timestamp};
-use crate::limits::{CHANNEL_PENDING_MAX, RECENT_MAX};
-use crate::message::{Message, Presence};
-use crate::message_id::{MessageIds, latest_time};
-use crate::outbox::{Asker, Outbox, Purpose};
-use crate::parcel::{
-    Batch, BatchNumber, Block, ChannelAction, ChannelAnswer, ChannelQuery, ChannelRequest, Version, Visitor,
+use crate::id::{
+    ChannelId, ChannelKind, Epoch, GroupId, MessageId, Monotonic, Now, Sequence, SessionId, ShardId, UserId,
 };
+use crate::limits::{CHANNEL_PENDING_MAX, RECENT_MAX};
+use crate::message::Message;
+use crate::outbox::{Asker, Outbox, Purpose};
+use crate::parcel::{Batch, BatchNumber, ChannelAction, ChannelRequest, MessageAction};
 use crate::persist::{StoreFailure, StoreReceipt, StoreRequest};
+use crate::query::{Block, ChannelChange, NewestMessages, PresencePage, Undone, Version, Visitor};
 
 mod announcements;
 mod catching_up;
@@ -35,6 +36,7 @@ mod departures;
 pub(crate) mod members;
 mod membership;
 mod messages;
+mod numbering;
 pub mod owner;
 pub(crate) mod pending;
 mod presence;
@@ -60,11 +62,11 @@ pub struct Channel {
     recent: Recent,
     /// With more visible members than this, the channel is a crowd.
     room_max: usize,
-    place: Place,
+    history: History,
     pending: Pending<Work, Decision>,
-    /// Requests that came while the place was unknown, or while a change that may remove members was undecided; in
+    /// Work that came while the end of the history was unknown, or while a change that may remove members was undecided; in
     /// order.
-    waiting: VecDeque<Waiting>,
+    waiting: VecDeque<Submitted>,
     /// Undecided changes in the queue that may remove members.
     undecided_changes: usize,
     /// Shards whose passes are behind what this channel announces. While there are any, messages wait.
@@ -77,57 +79,91 @@ pub struct Channel {
 }
 
 /// Whether the channel knows where its history ends. It cannot give out message ids before it does.
-enum Place {
+enum History {
     Unknown,
     /// The store has been asked.
     Asked,
-    Known {
-        ids: MessageIds,
-        next: Sequence,
-        /// The newest time that a message was given. Times never go back, so that their order is the order of ids. If a
-        /// server whose clock was ahead wrote the history, the channel's time stands still until the clock has reached
-        /// it.
-        newest: Timestamp,
-    },
+    Known(Numbering),
 }
 
-/// A request or a query that waits to be looked at.
-enum Waiting {
-    ChannelRequest(ShardId, ChannelRequest),
-    ChannelQuery(Requester, ChannelQuery),
+impl History {
+    /// The numbers of new messages; `None` while the end of the history is not known.
+    fn numbering(&mut self) -> Option<&mut Numbering> {
+        match self {
+            Self::Known(numbering) => Some(numbering),
+            Self::Unknown | Self::Asked => None,
+        }
+    }
 }
 
-/// The requester, who is told the result of the work.
+/// Work that a member or a visitor has submitted. It is accepted or refused in the order in which it came.
+enum Submitted {
+    Message(Requester, MessageAction),
+    Join { gate: Gate, member: Member, number: u32 },
+    Change(Visitor, ChannelChange),
+}
+
+impl Submitted {
+    /// The connection that submitted this; `None` if a visitor did.
+    fn requester(&self) -> Option<Requester> {
+        match self {
+            Self::Message(requester, _) => Some(*requester),
+            Self::Join { member, number, .. } => Some(Requester { address: member.address, number: *number }),
+            Self::Change(..) => None,
+        }
+    }
+}
+
+/// A connection, and the number of its request.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-enum Requester {
-    /// A connection, and the number of its request.
-    Connection(Address, u32),
-    /// A requester without a session: its shard, and the number of its query.
-    Visitor(Visitor),
+struct Requester {
+    address: Address,
+    number: u32,
+}
+
+/// A channel that a user may join only if the store admits the user.
+#[derive(Clone, Copy)]
+enum Gate {
+    Group(GroupId),
+    Direct(UserId, UserId),
 }
 
 /// Accepted work, in the order in which it will be shown.
-struct Work {
-    requester: Requester,
-    act: Act,
+enum Work {
+    Message(Requester, MessageWork),
+    /// A user joins if the store admits the user.
+    Join {
+        member: Member,
+        number: u32,
+    },
+    /// A change of a group's members. `removes`: it may remove members, so requests after it wait.
+    ChangeGroup {
+        visitor: Visitor,
+        removes: bool,
+    },
+    /// A block between the two users of a direct channel. Requests after it wait.
+    Block(Visitor, Block),
+    Purge(Visitor, Vec<MessageId>),
 }
 
-enum Act {
+impl Work {
+    /// The connection that asked for this; `None` if a visitor did.
+    fn requester(&self) -> Option<Requester> {
+        match self {
+            Self::Message(requester, _) => Some(*requester),
+            Self::Join { member, number } => Some(Requester { address: member.address, number: *number }),
+            Self::ChangeGroup { .. } | Self::Block(..) | Self::Purge(..) => None,
+        }
+    }
+}
+
+enum MessageWork {
     Send(Message),
-    /// A change to a stored message.
+    /// A change of a stored message.
     Change,
     /// An update or a removal by a presence that is not persistent. If no message is stored under its id, this message
     /// is announced.
     Live(Message),
-    /// A user joins if the store admits the user.
-    Join(Member),
-    /// A change of a group's members. `removes`: it may remove members, so requests after it wait.
-    ChangeMembers {
-        removes: bool,
-    },
-    /// A block between the two users of a direct channel. Requests after it wait.
-    Block(Block),
-    Purge(Vec<crate::id::MessageId>),
 }
 
 impl Channel {
@@ -142,7 +178,7 @@ impl Channel {
             departures: Departures::default(),
             recent: Recent::default(),
             room_max,
-            place: Place::Unknown,
+            history: History::Unknown,
             pending: Pending::default(),
             waiting: VecDeque::new(),
             undecided_changes: 0,
@@ -155,7 +191,7 @@ impl Channel {
 
     /// Whether this channel can be dropped without losing anything.
     pub fn is_idle(&self) -> bool {
-        let at_rest = self.pending.is_empty() && self.waiting.is_empty() && !matches!(self.place, Place::Asked);
+        let at_rest = self.pending.is_empty() && self.waiting.is_empty() && !matches!(self.history, History::Asked);
         self.members.is_empty() && at_rest && self.behind.is_empty()
     }
 
@@ -167,98 +203,101 @@ impl Channel {
 
     /// Carries out a connection's request at once, or accepts it to be carried out in order.
     pub fn request(&mut self, home: ShardId, request: ChannelRequest, context: &StepContext, outbox: &mut Outbox) {
-        self.look_at(home, request, context, outbox);
+        let ChannelRequest { connection, number, action } = request;
+        let requester = Requester { address: Address { home, connection }, number };
+        self.look_at(requester, action, context, outbox);
         self.go_on(context, outbox);
     }
 
-    /// Accepts a visitor's change (a requester without a session), in the same order as the requests of connections.
-    pub fn change(&mut self, visitor: Visitor, query: ChannelQuery, context: &StepContext, outbox: &mut Outbox) {
-        let requester = Requester::Visitor(visitor);
-        if self.must_wait(outbox) {
-            return self.wait(requester, Waiting::ChannelQuery(requester, query));
-        }
-        self.accept_query(requester, query, context, outbox);
+    /// Accepts a visitor's change, in the same order as the requests of connections.
+    pub fn change(&mut self, visitor: Visitor, change: ChannelChange, context: &StepContext, outbox: &mut Outbox) {
+        self.submit(Submitted::Change(visitor, change), context, outbox);
         self.go_on(context, outbox);
     }
 
-    fn look_at(&mut self, home: ShardId, request: ChannelRequest, context: &StepContext, outbox: &mut Outbox) {
-        let address = Address { home, connection: request.connection };
-        let requester = Requester::Connection(address, request.number);
-        match request.action {
-            ChannelAction::Leave => self.leave(address, Some(request.number), context),
+    fn look_at(&mut self, requester: Requester, action: ChannelAction, context: &StepContext, outbox: &mut Outbox) {
+        let Requester { address, number } = requester;
+        match action {
+            ChannelAction::Leave => self.leave(address, Some(number), context),
             ChannelAction::Depart => self.leave(address, None, context),
             ChannelAction::Join { presence, hidden, format } => {
                 let member = Member { address, presence, hidden, format, known: false };
-                let free = matches!(self.id.kind(), ChannelKind::Room(_)) || self.members.get(address).is_some();
-                if free {
-                    self.want_head(outbox);
-                    self.join(member, request.number, context.now.monotonic);
-                } else if self.must_wait(outbox) {
-                    let Member { presence, hidden, format, .. } = member;
-                    let action = ChannelAction::Join { presence, hidden, format };
-                    self.wait(requester, Waiting::ChannelRequest(home, ChannelRequest { action, ..request }));
-                } else {
-                    self.accept_join(requester, member, context, outbox);
+                match self.gate() {
+                    Some(gate) if self.members.get(address).is_none() => {
+                        self.submit(Submitted::Join { gate, member, number }, context, outbox);
+                    }
+                    _ => {
+                        self.want_head(outbox);
+                        self.join(member, number, context.now.monotonic);
+                    }
                 }
             }
-            action => {
-                if self.members.get(address).is_none() {
-                    self.refuse(requester, not_a_member());
-                } else if self.must_wait(outbox) {
-                    self.wait(requester, Waiting::ChannelRequest(home, ChannelRequest { action, ..request }));
-                } else {
-                    self.accept_message(requester, address, action, context, outbox);
-                }
+            ChannelAction::Message(_) if self.members.get(address).is_none() => {
+                self.refuse(requester, not_a_member());
             }
+            ChannelAction::Message(action) => self.submit(Submitted::Message(requester, action), context, outbox),
         }
     }
 
-    /// Whether a new request has to wait. Asks the store for the end of the history if that is not known.
-    fn must_wait(&mut self, outbox: &mut Outbox) -> bool {
+    /// The gate of this channel; `None`: any user may join.
+    fn gate(&self) -> Option<Gate> {
+        match self.id.kind() {
+            ChannelKind::Room(_) => None,
+            ChannelKind::Group(group) => Some(Gate::Group(group)),
+            ChannelKind::Direct(one, other) => Some(Gate::Direct(one, other)),
+        }
+    }
+
+    /// Accepts work, or lets it wait. Asks the store for the end of the history if that is not known.
+    fn submit(&mut self, submitted: Submitted, context: &StepContext, outbox: &mut Outbox) {
         self.want_head(outbox);
-        !self.is_open() || !self.waiting.is_empty()
+        if self.is_open() && self.waiting.is_empty() {
+            self.accept(submitted, context, outbox);
+        } else if self.waiting.len() < CHANNEL_PENDING_MAX {
+            self.waiting.push_back(submitted);
+        } else {
+            self.turn_away(submitted, busy());
+        }
     }
 
     /// Whether the channel accepts work now.
     fn is_open(&self) -> bool {
-        matches!(self.place, Place::Known { .. }) && self.undecided_changes == 0
+        matches!(self.history, History::Known(_)) && self.undecided_changes == 0
     }
 
-    fn wait(&mut self, requester: Requester, waiting: Waiting) {
-        if self.waiting.len() < CHANNEL_PENDING_MAX {
-            self.waiting.push_back(waiting);
-        } else {
-            self.refuse(requester, busy());
+    /// Takes up waiting work, in order, until the channel is not open any more.
+    fn go_on(&mut self, context: &StepContext, outbox: &mut Outbox) {
+        while self.is_open()
+            && let Some(submitted) = self.waiting.pop_front()
+        {
+            self.accept(submitted, context, outbox);
         }
     }
 
-    /// Takes up waiting requests, in order, until the channel is not open any more.
-    fn go_on(&mut self, context: &StepContext, outbox: &mut Outbox) {
-        while self.is_open()
-            && let Some(waiting) = self.waiting.pop_front()
-        {
-            // This request is the first in the queue, so it does not wait for the requests behind it (no `must_wait`
-            // here).
-            match waiting {
-                Waiting::ChannelQuery(requester, query) => self.accept_query(requester, query, context, outbox),
-                Waiting::ChannelRequest(home, ChannelRequest { connection, number, action }) => {
-                    let address = Address { home, connection };
-                    let requester = Requester::Connection(address, number);
-                    match action {
-                        ChannelAction::Join { presence, hidden, format } => {
-                            let member = Member { address, presence, hidden, format, known: false };
-                            self.accept_join(requester, member, context, outbox);
-                        }
-                        action => self.accept_message(requester, address, action, context, outbox),
-                    }
-                }
+    fn accept(&mut self, submitted: Submitted, context: &StepContext, outbox: &mut Outbox) {
+        match submitted {
+            Submitted::Message(requester, action) => self.accept_message(requester, action, context, outbox),
+            Submitted::Join { gate, member, number } => self.accept_join(gate, member, number, context, outbox),
+            Submitted::Change(visitor, change) => self.accept_change(visitor, change, context, outbox),
+        }
+    }
+
+    /// Refuses work before it has a place in the queue.
+    fn turn_away(&mut self, submitted: Submitted, rejection: Rejection) {
+        match submitted {
+            Submitted::Message(requester, _) => self.refuse(requester, rejection),
+            Submitted::Join { member, number, .. } => {
+                self.refuse(Requester { address: member.address, number }, rejection);
+            }
+            Submitted::Change(visitor, change) => {
+                self.afterwards.answer(visitor, change.undone(Undone::NothingDone));
             }
         }
     }
 
     /// Puts work at the end of the queue, and asks the store for the decision on it.
-    fn put(&mut self, requester: Requester, act: Act, bytes: usize, request: StoreRequest, outbox: &mut Outbox) {
-        let place = self.pending.push(Work { requester, act }, bytes);
+    fn put(&mut self, work: Work, bytes: usize, request: StoreRequest, outbox: &mut Outbox) {
+        let place = self.pending.push(work, bytes);
         self.ask_store(Purpose::Decision(place), request, outbox);
     }
 
@@ -328,8 +367,8 @@ impl Channel {
     }
 
     fn want_head(&mut self, outbox: &mut Outbox) {
-        if matches!(self.place, Place::Unknown) {
-            self.place = Place::Asked;
+        if matches!(self.history, History::Unknown) {
+            self.history = History::Asked;
             let request = StoreRequest::Head { channel: self.id.clone() };
             self.ask_store(Purpose::Head, request, outbox);
         }
@@ -337,45 +376,27 @@ impl Channel {
 
     /// Takes in the store's answer where the history ends.
     pub fn head(&mut self, receipt: Decision, context: &StepContext, outbox: &mut Outbox) {
-        self.place = Place::Unknown;
-        match receipt {
-            Ok(StoreReceipt::Head(head)) => {
-                self.announcements.last = head.map_or(Sequence::default(), |head| head.sequence);
-                self.place = Place::Known {
-                    ids: MessageIds::after(head.map(|head| head.id)),
-                    next: Sequence(head.map_or(0, |head| head.sequence.0) + 1),
-                    newest: head.and_then(|head| latest_time(head.id)).unwrap_or_default(),
-                };
-                self.go_on(context, outbox);
-            }
-            _ => {
-                let failure = StoreFailure::nothing_done("the channel's head could not be read");
-                for waiting in std::mem::take(&mut self.waiting) {
-                    let requester = match waiting {
-                        Waiting::ChannelRequest(home, ChannelRequest { connection, number, .. }) => {
-                            Requester::Connection(Address { home, connection }, number)
-                        }
-                        Waiting::ChannelQuery(requester, _) => requester,
-                    };
-                    self.refuse(requester, not_stored(&failure));
-                }
-            }
+        if let Ok(StoreReceipt::Head(head)) = receipt {
+            self.announcements.last = head.map_or(Sequence::default(), |head| head.sequence);
+            self.history = History::Known(Numbering::after(head));
+            return self.go_on(context, outbox);
+        }
+        self.history = History::Unknown;
+        let failure = StoreFailure::nothing_done("the channel's head could not be read");
+        for submitted in std::mem::take(&mut self.waiting) {
+            self.turn_away(submitted, not_stored(&failure));
         }
     }
 
     /// Returns the newest messages if they are in memory. If not, asks the store for them, to keep them as version
     /// `unused`.
-    pub fn newest(&mut self, limit: usize, unused: Version, outbox: &mut Outbox) -> ChannelAnswer {
-        match self.recent.newest(limit) {
-            Some((messages, version)) => ChannelAnswer::Newest { messages, version },
-            None => {
-                if self.recent.begin(unused) {
-                    let request = StoreRequest::Newest { channel: self.id.clone(), limit: RECENT_MAX };
-                    self.ask_store(Purpose::Newest(unused), request, outbox);
-                }
-                ChannelAnswer::AskTheStore
-            }
+    pub fn newest(&mut self, limit: usize, unused: Version, outbox: &mut Outbox) -> Option<NewestMessages> {
+        let newest = self.recent.newest(limit).map(|(messages, version)| NewestMessages { messages, version });
+        if newest.is_none() && self.recent.begin(unused) {
+            let request = StoreRequest::Newest { channel: self.id.clone(), limit: RECENT_MAX };
+            self.ask_store(Purpose::Newest(unused), request, outbox);
         }
+        newest
     }
 
     /// Takes in the newest messages that the store has read.
@@ -417,34 +438,27 @@ impl Channel {
     }
 
     fn release(&mut self, work: Work, decision: Decision, context: &StepContext) {
-        let Work { requester, act } = work;
         if decision.as_ref().is_err_and(|failure| failure.outcome_unknown) {
             self.recent.doubt();
         }
-        match act {
-            Act::Send(_) | Act::Change | Act::Live(_) => {
-                self.release_message(requester, act, decision, context.now.monotonic);
-            }
-            Act::Join(member) => self.release_join(requester, member, decision, context.now.monotonic),
-            Act::ChangeMembers { removes } => {
+        let now = context.now.monotonic;
+        match work {
+            Work::Message(requester, work) => self.release_message(requester, work, decision, now),
+            Work::Join { member, number } => self.release_join(member, number, decision, now),
+            Work::ChangeGroup { visitor, removes } => {
                 self.undecided_changes -= usize::from(removes);
-                self.release_change(requester, decision);
+                self.release_group_change(visitor, decision);
             }
-            Act::Block(block) => {
+            Work::Block(visitor, block) => {
                 self.undecided_changes -= 1;
-                self.release_block(requester, block, &decision);
+                self.release_block(visitor, block, decision);
             }
-            Act::Purge(ids) => self.release_purge(requester, &ids, decision),
+            Work::Purge(visitor, ids) => self.release_purge(visitor, &ids, decision),
         }
     }
 
-    fn refuse(&mut self, requester: Requester, rejection: Rejection) {
-        match requester {
-            Requester::Connection(address, number) => {
-                self.announcements.answer(address, number, Reply::Refused(rejection));
-            }
-            Requester::Visitor(visitor) => self.afterwards.answer(visitor, ChannelAnswer::Failed),
-        }
+    fn refuse(&mut self, Requester { address, number }: Requester, rejection: Rejection) {
+        self.announcements.answer(address, number, Reply::Refused(rejection));
     }
 
     /// When this channel will have a presence event to announce, even if nothing else happens until then.
@@ -460,11 +474,10 @@ impl Channel {
         self.announcements.batches(&self.id, epoch, &self.members, number)
     }
 
-    /// Returns up to `limit` visible members with sessions after `after`, in order of their sessions, and the total
-    /// number of visible members.
-    pub fn presence_page(&self, after: Option<SessionId>, limit: usize) -> (Vec<Presence>, usize) {
-        let members = self.members.visible_after(after).take(limit);
-        (members.map(|member| member.presence.clone()).collect(), self.members.visible_count())
+    /// Up to `limit` visible members with sessions after `after`, in order of their sessions.
+    pub fn presence_page(&self, after: Option<SessionId>, limit: usize) -> PresencePage {
+        let presences = self.members.visible_after(after).take(limit).map(|member| member.presence.clone()).collect();
+        PresencePage { presences, count: self.members.visible_count() }
     }
 }
 

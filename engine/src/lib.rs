@@ -16,6 +16,7 @@ pub mod message_id;
 mod outbox;
 pub mod parcel;
 pub mod persist;
+pub mod query;
 mod routing;
 pub mod session;
 pub mod shard;

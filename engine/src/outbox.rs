@@ -9,10 +9,9 @@ use std::sync::Arc;
 use crate::channel::pending::PendingPlace;
 use crate::command::Reply;
 use crate::id::{ChannelId, ConnectionId, ShardId};
-use crate::parcel::{
-    Backlog, Batch, Block, Broadcast, CaughtUp, ChannelAnswer, ChannelQuery, ChannelRequest, Reached, Version, Visitor,
-};
+use crate::parcel::{Backlog, Batch, Broadcast, CaughtUp, ChannelRequest, Reached};
 use crate::persist::StoreRequest;
+use crate::query::{Block, ChannelQuery, QueryAnswer, Version, Visitor};
 
 /// Where an output goes.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -52,7 +51,7 @@ pub enum Output {
     /// To the gateway's part of a connection.
     Socket(SocketEffect),
     /// To a visitor.
-    Answer(ChannelAnswer),
+    Answer(QueryAnswer),
     /// To the store. The asker hears the outcome.
     Store(Asker, StoreRequest),
 }
@@ -109,7 +108,7 @@ impl Outbox {
         self.put(Address::Owner(channel), Output::Request(request));
     }
 
-    /// Puts a query for the owner of the channel. The visitor gets one [`ChannelAnswer`].
+    /// Puts a query for the owner of the channel. The visitor gets one [`QueryAnswer`].
     pub fn query(&mut self, channel: ChannelId, visitor: Visitor, query: ChannelQuery) {
         self.put(Address::Owner(channel), Output::Query(visitor, query));
     }
@@ -155,7 +154,7 @@ impl Outbox {
     }
 
     /// Puts the answer to a visitor's query, for the shard on which the visitor is.
-    pub fn answer(&mut self, visitor: Visitor, answer: ChannelAnswer) {
+    pub fn answer(&mut self, visitor: Visitor, answer: QueryAnswer) {
         self.put(Address::Visitor(visitor), Output::Answer(answer));
     }
 

@@ -8,9 +8,9 @@ use std::sync::Arc;
 
 use crate::command::Reply;
 use crate::fanout::frames::{Format, Frames};
-use crate::id::{ChannelId, ConnectionId, Epoch, MessageId, Sequence, SessionId, ShardId, UserId};
-use crate::message::{Message, Presence, StatusPresence};
-use crate::social::group::{GroupChange, GroupRefusal};
+use crate::id::{ChannelId, ConnectionId, Epoch, MessageId, Sequence, ShardId, UserId};
+use crate::message::{Presence, StatusPresence};
+use crate::query::{Block, ChannelQuery, QueryAnswer};
 use crate::social::notification::Notice;
 
 /// A parcel. A turn's requests for one channel are gathered into one parcel, and so are a turn's announcements of one
@@ -39,9 +39,9 @@ pub enum Parcel {
         channel: ChannelId,
         query: ChannelQuery,
     },
-    ChannelAnswer {
+    QueryAnswer {
         number: u64,
-        answer: ChannelAnswer,
+        answer: QueryAnswer,
     },
     /// For the sessions of users on any shard. Every shard receives it.
     Broadcast(Arc<Broadcast>),
@@ -64,13 +64,6 @@ pub enum Parcel {
     },
 }
 
-/// A requester without a session, such as an HTTP handler: its shard, and the number that it gave its query.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub struct Visitor {
-    pub shard: ShardId,
-    pub number: u64,
-}
-
 /// News for every shard, because any shard may have sessions that it concerns.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub enum Broadcast {
@@ -80,65 +73,6 @@ pub enum Broadcast {
     Status { before: Option<StatusPresence>, after: Option<StatusPresence> },
     /// The user's account is gone: all its sessions end.
     Expelled(UserId),
-}
-
-/// A query to a channel's owner that needs no membership of the channel.
-#[derive(Clone, PartialEq, Eq, Debug)]
-pub enum ChannelQuery {
-    /// Visible members whose sessions come after `after`, in the order of sessions; at most
-    /// `limits::PRESENCE_PAGE_MAX`.
-    Presence { after: Option<SessionId>, limit: usize },
-    /// The newest messages, newest first.
-    Newest { limit: usize },
-    /// Change the members of the group whose channel this is.
-    ChangeGroup(GroupChange),
-    /// One of the two users of this direct channel blocks the other.
-    Block(Block),
-    /// Delete these messages of a sender whose account is being deleted.
-    Purge { sender: UserId, ids: Vec<MessageId> },
-}
-
-/// `user` blocks `other`.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub struct Block {
-    pub user: UserId,
-    pub other: UserId,
-}
-
-/// The answer to a `ChannelQuery` or to `Input::Online`.
-#[derive(Clone, PartialEq, Eq, Debug)]
-pub enum ChannelAnswer {
-    /// `count` is the number of all visible members, not only of these.
-    Presence {
-        presences: Vec<Presence>,
-        count: usize,
-    },
-    /// The same query with the same version has the same answer.
-    Newest {
-        messages: Arc<[Message]>,
-        version: Version,
-    },
-    /// The owner does not have the messages in memory: ask the store.
-    AskTheStore,
-    GroupChanged(Result<(), GroupRefusal>),
-    /// The change is done.
-    Done,
-    /// The change could not be done. Nothing has changed, and the requester may try again.
-    Failed,
-    /// The store failed while it wrote: the change may have been done.
-    OutcomeUnknown,
-    /// For each user asked about, whether any of the user's sessions is visible.
-    Online(Vec<bool>),
-}
-
-/// Identifies a state of a channel's newest messages. No two states of a channel have the same version, even if the
-/// channel is dropped in between or the server restarts.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub struct Version {
-    pub epoch: Epoch,
-    /// The owner's reading of the store that the state is based on, and the number of changes since.
-    pub reading: u64,
-    pub changes: u64,
 }
 
 /// Whether a channel's messages must wait for a shard's pass.
@@ -168,22 +102,24 @@ pub enum ChannelAction {
     Leave,
     /// Like `Leave`, but without an answer, because the connection is gone.
     Depart,
-    Send {
-        content: Arc<str>,
-    },
-    Update {
-        id: MessageId,
-        content: Arc<str>,
-    },
-    Remove {
-        id: MessageId,
-    },
+    Message(MessageAction),
 }
 
-impl ChannelAction {
-    /// Whether this is a message, an update or a removal, which all members receive.
-    pub fn is_send(&self) -> bool {
-        matches!(self, Self::Send { .. } | Self::Update { .. } | Self::Remove { .. })
+/// A message, or a change of a message. All members receive it.
+#[derive(Clone, Debug)]
+pub enum MessageAction {
+    Send { content: Arc<str> },
+    Update { id: MessageId, content: Arc<str> },
+    Remove { id: MessageId },
+}
+
+impl MessageAction {
+    /// The text that the action brings into the channel.
+    pub fn content(&self) -> &str {
+        match self {
+            Self::Send { content } | Self::Update { content, .. } => content,
+            Self::Remove { .. } => "",
+        }
     }
 }
 

@@ -61,7 +61,7 @@ impl Routing {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::parcel::Visitor;
+    use crate::query::Visitor;
 
     #[test]
     fn addresses_are_here_elsewhere_or_everywhere() {

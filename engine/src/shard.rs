@@ -13,8 +13,9 @@ use crate::fanout::subscribers::Outlet;
 use crate::id::{ChannelId, ConnectionId, Epoch, Monotonic, Now, ShardId, Timestamp, UserId};
 use crate::limits::{Rules, STORE_REQUESTS_MAX};
 use crate::outbox::{Address, Asker, Outbox, Output, Purpose};
-use crate::parcel::{Block, Broadcast, ChannelAnswer, ChannelQuery, ChannelRequest, Parcel, Visitor};
+use crate::parcel::{Broadcast, ChannelRequest, Parcel};
 use crate::persist::{StoreFailure, StoreReceipt, StoreRequest, Ticket};
+use crate::query::{Block, ChannelQuery, QueryAnswer, Visitor};
 use crate::routing::{Route, Routing};
 use crate::session::admission::Session;
 use crate::session::home::{CloseMode, Home, Visibility};
@@ -59,7 +60,7 @@ pub struct Effects {
     pub parcels: Vec<(ShardId, Parcel)>,
     pub store: Vec<(Ticket, StoreRequest)>,
     pub sockets: Vec<SocketEffect>,
-    pub answers: Vec<(u64, ChannelAnswer)>,
+    pub answers: Vec<(u64, QueryAnswer)>,
 }
 
 impl Effects {
@@ -150,7 +151,7 @@ impl Shard {
             }
             Input::Broadcast(broadcast) => outbox.broadcast(broadcast),
             Input::Online { number, users } => {
-                let online = ChannelAnswer::Online(home.online(&users));
+                let online = QueryAnswer::Online(home.online(&users));
                 outbox.answer(Visitor { shard: self.routing.own(), number }, online);
             }
             Input::CompareWithOwners => home.compare_with_owners(outbox),
@@ -174,7 +175,7 @@ impl Shard {
             Parcel::ChannelQuery { from, number, channel, query } => {
                 self.owner.query(Visitor { shard: from, number }, channel, query, now, outbox);
             }
-            Parcel::ChannelAnswer { number, answer } => self.effects.answers.push((number, answer)),
+            Parcel::QueryAnswer { number, answer } => self.effects.answers.push((number, answer)),
             Parcel::Broadcast(broadcast) => self.home.hear(&broadcast, outbox),
             Parcel::Blocked { from, number, block } => {
                 self.home.end_following(block);
@@ -259,7 +260,7 @@ impl Shard {
             (_, Output::Batch(batch)) => Parcel::Batch(batch),
             (_, Output::CaughtUp(answer)) => Parcel::CaughtUp(answer),
             (Address::Visitor(Visitor { number, .. }), Output::Answer(answer)) => {
-                Parcel::ChannelAnswer { number, answer }
+                Parcel::QueryAnswer { number, answer }
             }
             (address, output) => unreachable!("{output:?} does not go to {address:?}"),
         };
@@ -329,7 +330,7 @@ impl Shard {
         self.home.end_following(block);
         let shards = self.routing.others().count();
         if shards == 0 {
-            return self.outbox.answer(visitor, ChannelAnswer::Done);
+            return self.outbox.answer(visitor, QueryAnswer::Blocked(Ok(())));
         }
         self.block_numbers += 1;
         let (from, number) = (self.routing.own(), self.block_numbers);
@@ -344,7 +345,7 @@ impl Shard {
         unheard.shards -= 1;
         if unheard.shards == 0 {
             let Unheard { visitor, .. } = self.blocks.remove(&number).expect("it was just there");
-            self.outbox.answer(visitor, ChannelAnswer::Done);
+            self.outbox.answer(visitor, QueryAnswer::Blocked(Ok(())));
         }
     }
 

@@ -6,8 +6,8 @@ mod world;
 use engine::command::{Command, Join};
 use engine::id::{ChannelId, GroupId, UserId};
 use engine::message::{Message, MessageCode};
-use engine::parcel::{ChannelAnswer, ChannelQuery};
 use engine::persist::{StoreReceipt, StoreRequest, Ticket};
+use engine::query::QueryAnswer;
 use engine::shard::Input;
 use engine::social::group::{GroupAct, GroupChange, GroupOutcome};
 use uuid::Uuid;
@@ -51,7 +51,7 @@ fn what_is_asked_behind_a_kick_is_looked_at_when_it_is_decided() {
     let (before, _) = only(send(&mut world, "before"));
     let kicked = UserId(Uuid::from_u128(1));
     let change = GroupChange { group: GROUP, actor: UserId(Uuid::from_u128(9)), act: GroupAct::Kick(vec![kicked]) };
-    let query = ChannelQuery::ChangeGroup(change);
+    let query = change.into();
     world.shard.step(Input::ChannelQuery { number: 5, channel: ChannelId::group(GROUP), query }, NOW);
     let (kick, request) = only(world.turn());
     let StoreRequest::ChangeGroup { places, time, .. } = request else { panic!("{request:?}") };
@@ -75,7 +75,7 @@ fn what_is_asked_behind_a_kick_is_looked_at_when_it_is_decided() {
     assert!(world.answers.is_empty() && !world.heard.text().contains("\"code\":6"));
     assert!(world.answer(before, StoreReceipt::Inserted).is_empty());
 
-    assert_eq!(world.answers, [(5, ChannelAnswer::GroupChanged(Ok(())))]);
+    assert_eq!(world.answers, [(5, QueryAnswer::GroupChanged(Ok(Ok(()))))]);
     let heard = world.heard.text();
     let place = |what: &str| heard.find(what).unwrap_or_else(|| panic!("{what} is not in {heard}"));
     assert!(place("\"cid\":\"before\",\"channel_message_ack\"") > place("\"code\":0"));

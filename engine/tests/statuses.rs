@@ -7,8 +7,9 @@ use engine::command::Command;
 use engine::id::{ChannelId, SessionId, UserId};
 use engine::limits::FOLLOWS_MAX;
 use engine::message::StatusPresence;
-use engine::parcel::{Block, Broadcast, ChannelAnswer, ChannelQuery};
+use engine::parcel::Broadcast;
 use engine::persist::{StoreReceipt, StoreRequest};
+use engine::query::{Block, QueryAnswer};
 use engine::shard::Input;
 use uuid::Uuid;
 use world::{NOW, World, only};
@@ -40,13 +41,13 @@ fn a_session_follows_only_so_many() {
 /// A user blocks the session's user.
 fn block(world: &mut World, by: u128) {
     let (user, other) = (UserId(Uuid::from_u128(1000 + by)), UserId(Uuid::from_u128(1)));
-    let query = ChannelQuery::Block(Block { user, other });
+    let query = Block { user, other }.into();
     world.shard.step(Input::ChannelQuery { number: 7, channel: ChannelId::direct(user, other), query }, NOW);
     let (head, _) = only(world.turn());
     let (decision, request) = only(world.answer(head, StoreReceipt::Head(None)));
     assert!(matches!(request, StoreRequest::Block { .. }), "{request:?}");
     assert!(world.answer(decision, StoreReceipt::Blocked).is_empty());
-    assert_eq!(std::mem::take(&mut world.answers), [(7, ChannelAnswer::Done)]);
+    assert_eq!(std::mem::take(&mut world.answers), [(7, QueryAnswer::Blocked(Ok(())))]);
 }
 
 /// A session of a user shows this status.

@@ -10,7 +10,8 @@ use std::future::poll_fn;
 use std::task::{Context, Poll, Waker};
 
 use engine::id::{ChannelId, UserId};
-use engine::parcel::{Broadcast, ChannelAnswer, ChannelQuery};
+use engine::parcel::Broadcast;
+use engine::query::{QueryAnswer, Question};
 use engine::shard::Input;
 use runtime::bell::Bell;
 
@@ -27,13 +28,15 @@ pub struct ChannelQueries {
 #[derive(Default)]
 struct Open {
     waiting: Option<Waker>,
-    channel_answer: Option<ChannelAnswer>,
+    answer: Option<QueryAnswer>,
 }
 
 impl ChannelQueries {
-    /// Sends a query to the owner of a channel and waits for the answer.
-    pub async fn ask(&self, channel: ChannelId, query: ChannelQuery) -> ChannelAnswer {
-        self.answer_to(|number| Input::ChannelQuery { number, channel, query }).await
+    /// Asks the owner of a channel and waits for the answer.
+    pub async fn ask<Q: Question>(&self, channel: ChannelId, question: Q) -> Q::Answer {
+        let query = question.into();
+        let answer = self.answer_to(|number| Input::ChannelQuery { number, channel, query }).await;
+        Q::answer_in(answer).expect("each query gets the answer that belongs to it")
     }
 
     /// For each of these users, whether any of the user's sessions is visible to followers.
@@ -42,7 +45,7 @@ impl ChannelQueries {
             return Vec::new();
         }
         match self.answer_to(|number| Input::Online { number, users: users.to_vec() }).await {
-            ChannelAnswer::Online(online) if online.len() == users.len() => online,
+            QueryAnswer::Online(online) if online.len() == users.len() => online,
             other => unreachable!("{other:?} answers who of {} is online", users.len()),
         }
     }
@@ -57,7 +60,7 @@ impl ChannelQueries {
         self.bell.ring();
     }
 
-    async fn answer_to(&self, question: impl FnOnce(u64) -> Input) -> ChannelAnswer {
+    async fn answer_to(&self, question: impl FnOnce(u64) -> Input) -> QueryAnswer {
         let number = self.next.replace(self.next.get() + 1);
         self.open.borrow_mut().insert(number, Open::default());
         let _open = Forget { channel_queries: self, number };
@@ -65,8 +68,8 @@ impl ChannelQueries {
         poll_fn(|context| {
             let mut open = self.open.borrow_mut();
             let Some(open) = open.get_mut(&number) else { return Poll::Pending };
-            match open.channel_answer.take() {
-                Some(channel_answer) => Poll::Ready(channel_answer),
+            match open.answer.take() {
+                Some(answer) => Poll::Ready(answer),
                 None => {
                     open.waiting = Some(context.waker().clone());
                     Poll::Pending
@@ -87,9 +90,9 @@ impl ChannelQueries {
     }
 
     /// Hands over the answer to a query. If no handler waits for it any more, the answer is dropped.
-    pub fn found(&self, number: u64, channel_answer: ChannelAnswer) {
+    pub fn found(&self, number: u64, answer: QueryAnswer) {
         let waiting = self.open.borrow_mut().get_mut(&number).and_then(|open| {
-            open.channel_answer = Some(channel_answer);
+            open.answer = Some(answer);
             open.waiting.take()
         });
         if let Some(waiting) = waiting {

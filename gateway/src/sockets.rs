@@ -19,7 +19,7 @@ use engine::counters::{STAGES, SocketCounters};
 use engine::fanout::frames::Format;
 use engine::fanout::subscribers::{Gone, Outlet};
 use engine::id::{ConnectionId, Timestamp};
-use engine::parcel::ChannelAnswer;
+use engine::query::QueryAnswer;
 use engine::session::home::CloseMode;
 use engine::shard::SocketEffect;
 use engine::shard::{Input, Shard};
@@ -510,8 +510,8 @@ impl Sockets for SocketTable {
         }
     }
 
-    fn found(&mut self, number: u64, channel_answer: ChannelAnswer) {
-        self.services.channel_queries().found(number, channel_answer);
+    fn found(&mut self, number: u64, answer: QueryAnswer) {
+        self.services.channel_queries().found(number, answer);
     }
 
     fn tick(&mut self, shard: &mut Shard, now: Timestamp) {

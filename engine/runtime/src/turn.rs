@@ -25,7 +25,7 @@ use super::rings::Rings;
 use engine::counters::{SocketCounters, TurnCounters};
 use engine::fanout::subscribers::Outlet;
 use engine::id::{Monotonic, Now, Timestamp};
-use engine::parcel::ChannelAnswer;
+use engine::query::QueryAnswer;
 use engine::shard::SocketEffect;
 use engine::shard::{Effects, Input, Shard};
 
@@ -50,7 +50,7 @@ pub trait Sockets: Outlet {
     fn carry_out(&mut self, effect: SocketEffect, shard: &mut Shard, now: Timestamp);
 
     /// Hands the answer of a channel query to the visitor that asked under this number.
-    fn found(&mut self, number: u64, answer: ChannelAnswer);
+    fn found(&mut self, number: u64, answer: QueryAnswer);
 
     /// Checks deadlines and sends pings. Called once every `TICK`.
     fn tick(&mut self, shard: &mut Shard, now: Timestamp);

@@ -15,8 +15,8 @@ use engine::fanout::subscribers::{Gone, Outlet};
 use engine::id::{ChannelId, ConnectionId, Epoch, SessionId, ShardId, Timestamp, UserId};
 use engine::limits::Rules;
 use engine::limits::{RING_PARCELS, STORE_REQUESTS_MAX};
-use engine::parcel::ChannelAnswer;
 use engine::persist::{StoreReceipt, StoreRequest};
+use engine::query::QueryAnswer;
 use engine::session::admission::{OnLag, Session};
 use engine::session::home::Visibility;
 use engine::shard::SocketEffect;
@@ -90,7 +90,7 @@ impl Outlet for Played {
 }
 
 impl Sockets for Played {
-    fn found(&mut self, _: u64, _: ChannelAnswer) {}
+    fn found(&mut self, _: u64, _: QueryAnswer) {}
 
     fn gather(&mut self, shard: &mut Shard, now: Timestamp, reading: Reading) -> bool {
         self.seen.turns.fetch_add(1, SeqCst);

@@ -5,15 +5,16 @@
 
 use std::sync::Arc;
 
-use super::{Channel, Requester, Waiting};
+use super::{Channel, Requester, Submitted, Work};
 use crate::channel::presence::PresenceList;
 use crate::command::Event;
 use crate::fanout::frames::Frames;
 use crate::id::{ConnectionId, Epoch, ShardId};
 use crate::limits::RECENT_MAX;
 use crate::outbox::{Outbox, Purpose};
-use crate::parcel::{BatchNumber, CaughtUp, Reached, Recovered, Version};
+use crate::parcel::{BatchNumber, CaughtUp, Reached, Recovered};
 use crate::persist::StoreRequest;
+use crate::query::Version;
 
 /// A home that waits for the answer.
 pub struct Behind {
@@ -77,15 +78,9 @@ impl Channel {
 
     /// The requests of a home's connections that are not answered yet.
     fn unanswered_of(&self, home: ShardId) -> Vec<(ConnectionId, u32)> {
-        let accepted = self.pending.works().map(|work| work.requester);
-        let accepted = accepted.filter_map(|requester| match requester {
-            Requester::Connection(address, number) if address.home == home => Some((address.connection, number)),
-            _ => None,
-        });
-        let waiting = self.waiting.iter().filter_map(|waiting| match waiting {
-            Waiting::ChannelRequest(of, request) if *of == home => Some((request.connection, request.number)),
-            _ => None,
-        });
-        accepted.chain(waiting).collect()
+        let accepted = self.pending.works().filter_map(Work::requester);
+        let waiting = self.waiting.iter().filter_map(Submitted::requester);
+        let of_home = accepted.chain(waiting).filter(|requester| requester.address.home == home);
+        of_home.map(|Requester { address, number }| (address.connection, number)).collect()
     }
 }

@@ -10,8 +10,9 @@ use crate::counters::OwnerCounters;
 use crate::id::{ChannelId, Epoch, Monotonic, Now, ShardId};
 use crate::limits::PRESENCE_PAGE_MAX;
 use crate::outbox::{Outbox, Purpose};
-use crate::parcel::{Backlog, BatchNumber, ChannelAnswer, ChannelQuery, ChannelRequest, Reached, Version, Visitor};
+use crate::parcel::{Backlog, BatchNumber, ChannelRequest, Reached};
 use crate::persist::{StoreFailure, StoreReceipt};
+use crate::query::{ChannelQuery, NewestQuery, PresencePage, PresenceQuery, QueryAnswer, Version, Visitor};
 use crate::table::give_back;
 
 /// The channels that a shard owns and that have members or work under way.
@@ -60,27 +61,28 @@ impl Owner {
 
     /// Answers a visitor's query, now or later.
     pub fn query(&mut self, visitor: Visitor, id: ChannelId, query: ChannelQuery, now: Now, outbox: &mut Outbox) {
-        let unused = self.unused_version();
-        let answer = match (self.channels.get_mut(&id), query) {
-            (None, ChannelQuery::Presence { .. }) => ChannelAnswer::Presence { presences: Vec::new(), count: 0 },
-            (None, ChannelQuery::Newest { .. }) => ChannelAnswer::AskTheStore,
-            (Some(channel), ChannelQuery::Presence { after, limit }) => {
-                let (presences, count) = channel.presence_page(after, limit.min(PRESENCE_PAGE_MAX));
-                ChannelAnswer::Presence { presences, count }
-            }
-            (Some(channel), ChannelQuery::Newest { limit }) => {
-                let answer = channel.newest(limit, unused, outbox);
+        match query {
+            ChannelQuery::Presence(query) => outbox.answer(visitor, QueryAnswer::Presence(self.presence(&id, &query))),
+            ChannelQuery::Newest(NewestQuery { limit }) => {
+                let unused = self.unused_version();
+                let channel = self.channels.get_mut(&id);
+                let newest = channel.and_then(|channel| channel.newest(limit, unused, outbox));
+                outbox.answer(visitor, QueryAnswer::Newest(newest));
                 self.touched.push(id);
-                answer
             }
-            (_, query) => {
+            ChannelQuery::Change(change) => {
                 let context = self.context(now);
-                self.channel(&id).change(visitor, query, &context, outbox);
+                self.channel(&id).change(visitor, change, &context, outbox);
                 self.touched.push(id);
-                return;
             }
-        };
-        outbox.answer(visitor, answer);
+        }
+    }
+
+    fn presence(&self, id: &ChannelId, query: &PresenceQuery) -> PresencePage {
+        let channel = self.channels.get(id);
+        channel.map_or_else(PresencePage::default, |channel| {
+            channel.presence_page(query.after, query.limit.min(PRESENCE_PAGE_MAX))
+        })
     }
 
     /// A shard has missed a batch of a channel. It is answered at the end of a turn.

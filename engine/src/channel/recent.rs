@@ -10,7 +10,7 @@ use std::sync::Arc;
 use crate::id::{MessageId, Sequence};
 use crate::limits::{RECENT_CHANGES_MAX, RECENT_MAX};
 use crate::message::{Message, MessageCode};
-use crate::parcel::Version;
+use crate::query::Version;
 
 /// The newest messages of a channel, if they are loaded.
 #[derive(Default)]

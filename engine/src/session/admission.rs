@@ -10,7 +10,7 @@ use crate::fanout::frames::Format;
 use crate::id::{ChannelId, GroupId, MessageId, ROOM_NAME_BYTES_MAX, SessionId, UserId, parse_uuid};
 use crate::limits::{STATUS_BYTES_MAX, USERNAME_BYTES_MAX};
 use crate::message::Presence;
-use crate::parcel::ChannelAction;
+use crate::parcel::{ChannelAction, MessageAction};
 use crate::wire::json::is_json_object;
 
 /// The session at the other end of a connection.
@@ -57,16 +57,19 @@ pub fn admit(command: Command, session: &Session) -> Result<Admitted, Rejection>
         Command::Leave { channel_id } => Ok(Admitted::ChannelRequest(channel(&channel_id)?, ChannelAction::Leave)),
         Command::Send { channel_id, content } => {
             let channel = channel(&channel_id)?;
-            Ok(Admitted::ChannelRequest(channel, ChannelAction::Send { content: checked_content(content)? }))
+            let action = MessageAction::Send { content: checked_content(content)? };
+            Ok(Admitted::ChannelRequest(channel, ChannelAction::Message(action)))
         }
         Command::Update { channel_id, message_id, content } => {
             let id = message(&message_id)?;
             let channel = channel(&channel_id)?;
-            Ok(Admitted::ChannelRequest(channel, ChannelAction::Update { id, content: checked_content(content)? }))
+            let action = MessageAction::Update { id, content: checked_content(content)? };
+            Ok(Admitted::ChannelRequest(channel, ChannelAction::Message(action)))
         }
         Command::Remove { channel_id, message_id } => {
             let id = message(&message_id)?;
-            Ok(Admitted::ChannelRequest(channel(&channel_id)?, ChannelAction::Remove { id }))
+            let action = MessageAction::Remove { id };
+            Ok(Admitted::ChannelRequest(channel(&channel_id)?, ChannelAction::Message(action)))
         }
         Command::StatusFollow { user_ids, usernames } => admit_follow(&user_ids, usernames, session),
         Command::StatusUnfollow { user_ids } => Ok(Admitted::Unfollow(users(&user_ids)?)),

@@ -96,7 +96,7 @@ impl RequestKind {
         match action {
             ChannelAction::Join { .. } => Self::Join,
             ChannelAction::Leave | ChannelAction::Depart => Self::Leave,
-            ChannelAction::Send { .. } | ChannelAction::Update { .. } | ChannelAction::Remove { .. } => Self::Message,
+            ChannelAction::Message(_) => Self::Message,
         }
     }
 }

@@ -133,8 +133,8 @@ impl Home {
         let Some(connection) = self.connections.get_mut(id) else { return };
         let admitted = match (judge(connection, command), most) {
             (Ok(Admitted::Nothing), _) => return,
-            (Ok(Admitted::ChannelRequest(_, action)), Some(most))
-                if action.is_send() && !connection.may_send(most, now) =>
+            (Ok(Admitted::ChannelRequest(_, ChannelAction::Message(_))), Some(most))
+                if !connection.may_send(most, now) =>
             {
                 Err(Rejection::bad_input(format!("too fast: {most} messages a second are the most for one session")))
             }

@@ -7,8 +7,8 @@ use engine::fanout::frames::Format;
 use engine::fanout::subscribers::{Gone, Outlet};
 use engine::id::{ConnectionId, Epoch, Monotonic, SessionId, ShardId, Timestamp, UserId};
 use engine::limits::Rules;
-use engine::parcel::ChannelAnswer;
 use engine::persist::{StoreReceipt, StoreRequest, Ticket};
+use engine::query::QueryAnswer;
 use engine::session::admission::{OnLag, Session};
 use engine::session::home::Visibility;
 use engine::shard::{Effects, Input, Shard};
@@ -37,7 +37,7 @@ impl Heard {
 pub struct World {
     pub shard: Shard,
     pub heard: Heard,
-    pub answers: Vec<(u64, ChannelAnswer)>,
+    pub answers: Vec<(u64, QueryAnswer)>,
     /// The wall clock.
     pub now: Timestamp,
 }

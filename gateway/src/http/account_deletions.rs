@@ -14,7 +14,8 @@ use std::rc::Rc;
 use std::time::Duration;
 
 use engine::id::{ChannelId, MessageId, Timestamp, UserId};
-use engine::parcel::{Broadcast, ChannelAnswer, ChannelQuery};
+use engine::parcel::Broadcast;
+use engine::query::Purge;
 use engine::social::group::{GroupAct, GroupChange, GroupRefusal};
 use glommio::timer::sleep;
 use storage::account::Revocation;
@@ -22,7 +23,7 @@ use storage::group::RosterPlace;
 use storage::{Failure, Place};
 use uuid::Uuid;
 
-use super::error::{Code, Refusal, group_refused, undone};
+use super::error::{Code, Refusal, group_refused};
 use super::services::Services;
 use super::session::log_out_everywhere;
 use queue::{AccountDeletion, Next, Stage, Sweep, UNDER_WAY_MAX};
@@ -102,11 +103,10 @@ async fn leave(services: &Services, user: UserId, after: Option<RosterPlace>) ->
     let after = Some(*last);
     for (group, _) in groups {
         let change = GroupChange { group: group.id, actor: user, act: GroupAct::Depart };
-        match services.channel_queries().ask(ChannelId::group(group.id), ChannelQuery::ChangeGroup(change)).await {
+        match services.channel_queries().ask(ChannelId::group(group.id), change).await? {
             // If the group is gone, or the user was removed from it meanwhile, there is nothing to leave.
-            ChannelAnswer::GroupChanged(Ok(()) | Err(GroupRefusal::NotFound)) => {}
-            ChannelAnswer::GroupChanged(Err(refusal)) => return Err(group_refused(&GroupAct::Depart, refusal)),
-            other => return Err(undone(other)),
+            Ok(()) | Err(GroupRefusal::NotFound) => {}
+            Err(refusal) => return Err(group_refused(&GroupAct::Depart, refusal)),
         }
     }
     Ok(Stage::Leaving(after))
@@ -174,11 +174,9 @@ async fn purge(services: &Services, channel: &ChannelId, user: UserId, ids: Vec<
     if ids.is_empty() {
         return Ok(());
     }
-    match services.channel_queries().ask(channel.clone(), ChannelQuery::Purge { sender: user, ids }).await {
-        ChannelAnswer::Done => Ok(()),
-        // Repeating a purge is harmless, so every failure of it counts as a temporary one.
-        other => Err(Failure::Passing(undone(other).message.into())),
-    }
+    let purged = services.channel_queries().ask(channel.clone(), Purge { sender: user, ids }).await;
+    // Repeating a purge is harmless, so every failure of it counts as a temporary one.
+    purged.map_err(|undone| Failure::Passing(Refusal::from(undone).message.into()))
 }
 
 /// An id below all ids that are made from this time on. An id is never behind the clock, and the clocks of two shards

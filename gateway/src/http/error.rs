@@ -3,7 +3,7 @@
 
 use std::borrow::Cow;
 
-use engine::parcel::ChannelAnswer;
+use engine::query::Undone;
 use engine::social::group::{GroupAct, GroupRefusal};
 use hyper::StatusCode;
 use storage::Failure;
@@ -117,14 +117,13 @@ pub fn group_refused(act: &GroupAct, refusal: GroupRefusal) -> Refusal {
     }
 }
 
-/// The other answers of a channel's owner to a requested change: the change was not done, or its outcome is unknown.
-pub fn undone(channel_answer: ChannelAnswer) -> Refusal {
-    match channel_answer {
-        ChannelAnswer::Failed => {
-            Refusal::new(Code::Unavailable, "this cannot be done now: nothing was done, try again")
+/// A channel's owner could not make a change.
+impl From<Undone> for Refusal {
+    fn from(undone: Undone) -> Self {
+        match undone {
+            Undone::NothingDone => Self::new(Code::Unavailable, "this cannot be done now: nothing was done, try again"),
+            Undone::OutcomeUnknown => Self::outcome_unknown(),
         }
-        ChannelAnswer::OutcomeUnknown => Refusal::outcome_unknown(),
-        other => unreachable!("{other:?} answers no change"),
     }
 }
 

@@ -5,7 +5,8 @@
 
 use engine::id::{ChannelId, UserId};
 use engine::limits::USERNAME_BYTES_MAX;
-use engine::parcel::{Block, Broadcast, ChannelAnswer, ChannelQuery};
+use engine::parcel::Broadcast;
+use engine::query::Block;
 use engine::social::friend::{FriendAct, FriendState};
 use engine::wire::json::TimestampText;
 use hyper::Request;
@@ -14,7 +15,7 @@ use serde::Serialize;
 
 use super::answer::{self, Answer};
 use super::authorization::bearer;
-use super::error::{Refusal, undone};
+use super::error::Refusal;
 use super::listing::Stretch;
 use super::query::Query;
 use super::services::Services;
@@ -77,11 +78,8 @@ pub async fn block(services: &Services, request: &Request<Bytes>) -> Result<Answ
     let others = named(services, request, caller).await?.or_refused()?;
     // A user that does not exist has no channel.
     for other in services.store.accounts(&others).await?.into_iter().map(|account| account.id) {
-        let channel_query = ChannelQuery::Block(Block { user: caller, other });
-        match services.channel_queries().ask(ChannelId::direct(caller, other), channel_query).await {
-            ChannelAnswer::Done => {}
-            channel_answer => return Err(undone(channel_answer)),
-        }
+        let block = Block { user: caller, other };
+        services.channel_queries().ask(ChannelId::direct(caller, other), block).await?;
     }
     Ok(answer::done())
 }

@@ -3,7 +3,7 @@
 
 use engine::id::{ChannelId, ChannelKind, MessageId, UserId, parse_uuid};
 use engine::message::Message;
-use engine::parcel::{ChannelAnswer, ChannelQuery};
+use engine::query::{NewestMessages, NewestQuery};
 use engine::social::group::Role;
 use engine::wire::json::channel_message;
 use hyper::Request;
@@ -42,12 +42,8 @@ pub async fn list(services: &Services, request: &Request<Bytes>, in_path: Option
 
 /// The newest page of a channel that its owner keeps in memory. It is written once for all clients that ask for it.
 async fn newest_in_memory(services: &Services, channel: &ChannelId, listing: &Listing) -> Option<Bytes> {
-    let channel_query = ChannelQuery::Newest { limit: listing.read_limit() };
-    let ChannelAnswer::Newest { messages, version } =
-        services.channel_queries().ask(channel.clone(), channel_query).await
-    else {
-        return None;
-    };
+    let question = NewestQuery { limit: listing.read_limit() };
+    let NewestMessages { messages, version } = services.channel_queries().ask(channel.clone(), question).await?;
     if let Some(page) = services.newest_pages.get(channel, listing.limit, version) {
         return Some(page);
     }

@@ -5,7 +5,6 @@
 //! messages.
 
 use engine::id::{ChannelId, GroupId, UserId, parse_uuid};
-use engine::parcel::{ChannelAnswer, ChannelQuery};
 use engine::social::group::{GroupAct, GroupChange, Role};
 use hyper::Request;
 use hyper::body::Bytes;
@@ -14,7 +13,7 @@ use storage::group::RosterPlace;
 
 use super::answer::{self, Answer};
 use super::authorization::bearer;
-use super::error::{Refusal, group_refused, undone};
+use super::error::{Refusal, group_refused};
 use super::group_body::{GroupBody, group_id};
 use super::listing::Stretch;
 use super::query::Query;
@@ -78,11 +77,9 @@ pub async fn act(services: &Services, request: &Request<Bytes>, id: &str, act: M
 
 /// Asks the owner of the group's channel to make a change.
 pub async fn change(services: &Services, group: GroupId, actor: UserId, act: GroupAct) -> Result<(), Refusal> {
-    let channel_query = ChannelQuery::ChangeGroup(GroupChange { group, actor, act: act.clone() });
-    match services.channel_queries().ask(ChannelId::group(group), channel_query).await {
-        ChannelAnswer::GroupChanged(changed) => changed.map_err(|refusal| group_refused(&act, refusal)),
-        other => Err(undone(other)),
-    }
+    let change = GroupChange { group, actor, act: act.clone() };
+    let changed = services.channel_queries().ask(ChannelId::group(group), change).await?;
+    changed.map_err(|refusal| group_refused(&act, refusal))
 }
 
 /// The members of a group, ordered by role and then by time. Banned users are listed only on request.

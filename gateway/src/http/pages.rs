@@ -8,7 +8,7 @@ use std::cell::RefCell;
 use std::collections::{HashMap, VecDeque};
 
 use engine::id::ChannelId;
-use engine::parcel::Version;
+use engine::query::Version;
 use hyper::body::Bytes;
 
 /// Pages kept on a shard: rooms that are busy at the same time, with one or two limits each.

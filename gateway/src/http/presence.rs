@@ -5,7 +5,7 @@
 
 use engine::limits::PRESENCE_PAGE_MAX;
 use engine::message::Presence;
-use engine::parcel::{ChannelAnswer, ChannelQuery};
+use engine::query::{PresencePage, PresenceQuery};
 use engine::wire::json::channel_presence;
 use hyper::Request;
 use hyper::body::Bytes;
@@ -13,7 +13,7 @@ use serde::{Serialize, Serializer};
 
 use super::answer::{self, Answer};
 use super::authorization::bearer;
-use super::error::{Code, Refusal};
+use super::error::Refusal;
 use super::history::readable_channel;
 use super::query::Query;
 use super::services::Services;
@@ -34,12 +34,8 @@ pub async fn list(services: &Services, request: &Request<Bytes>, channel: &str) 
             Some(session.ok_or_else(|| Refusal::invalid("this cursor is not of this channel's presence"))?)
         }
     };
-    let channel_query = ChannelQuery::Presence { after, limit };
-    let ChannelAnswer::Presence { presences, count } =
-        services.channel_queries().ask(channel.clone(), channel_query).await
-    else {
-        return Err(Refusal::new(Code::Internal, "the channel's members could not be read"));
-    };
+    let question = PresenceQuery { after, limit };
+    let PresencePage { presences, count } = services.channel_queries().ask(channel.clone(), question).await;
     let last = presences.last().filter(|_| presences.len() == limit);
     let cursor = last.map(|last| services.cursors.encode_presence(&channel, last.session));
     Ok(answer::json(&List { presences: &presences, presence_count: count, cursor }))

@@ -14,7 +14,8 @@ use engine::id::{
     ChannelId, ConnectionId, Epoch, GroupId, MessageId, Monotonic, SessionId, ShardId, Timestamp, UserId,
 };
 use engine::limits::Rules;
-use engine::parcel::{Block, Broadcast, ChannelAnswer, ChannelQuery};
+use engine::parcel::Broadcast;
+use engine::query::{Block, ChannelQuery, PresenceQuery, QueryAnswer};
 use engine::session::admission::{OnLag, Session};
 use engine::session::home::Visibility;
 use engine::shard::{Effects, Input, Shard};
@@ -200,10 +201,10 @@ impl People {
         self.shards[shard].invariants();
     }
 
-    fn found(&mut self, number: u64, answer: ChannelAnswer) {
+    fn found(&mut self, number: u64, answer: QueryAnswer) {
         let channel = self.open.remove(&number).expect("each question is answered once");
         if let Some((user, other)) = self.blocking.remove(&number)
-            && matches!(answer, ChannelAnswer::Done)
+            && answer == QueryAnswer::Blocked(Ok(()))
             // The block may have been lifted before it was answered, and another query for it may be under way.
             && self.registry.blocks(user, other)
             && !self.blocking.values().any(|&further| further == (user, other))
@@ -211,18 +212,19 @@ impl People {
             self.blocked.insert((user, other));
         }
         match answer {
-            ChannelAnswer::GroupChanged(Ok(())) | ChannelAnswer::Done => self.changes[0] += 1,
-            ChannelAnswer::GroupChanged(Err(_)) => self.changes[1] += 1,
-            ChannelAnswer::Failed => self.changes[2] += 1,
-            ChannelAnswer::Presence { presences, .. } => {
-                let sessions = presences.iter().map(|presence| presence.session).collect();
+            QueryAnswer::GroupChanged(Ok(Ok(()))) | QueryAnswer::Blocked(Ok(())) => self.changes[0] += 1,
+            QueryAnswer::GroupChanged(Ok(Err(_))) => self.changes[1] += 1,
+            QueryAnswer::GroupChanged(Err(_)) | QueryAnswer::Blocked(Err(_)) => self.changes[2] += 1,
+            QueryAnswer::Presence(page) => {
+                let sessions = page.presences.iter().map(|presence| presence.session).collect();
                 self.present.insert(channel, sessions);
             }
             other => panic!("{other:?} answers no such question"),
         }
     }
 
-    fn query(&mut self, channel: ChannelId, query: ChannelQuery) {
+    fn query(&mut self, channel: ChannelId, query: impl Into<ChannelQuery>) {
+        let query = query.into();
         self.numbers += 1;
         self.open.insert(self.numbers, channel.clone());
         let shard = self.random.below(self.shards.len());
@@ -323,7 +325,7 @@ impl People {
             return;
         }
         let change = GroupChange { group, actor, act };
-        self.query(ChannelId::group(group), ChannelQuery::ChangeGroup(change));
+        self.query(ChannelId::group(group), change);
     }
 
     fn change_relation(&mut self, user: UserId, other: UserId) {
@@ -331,7 +333,7 @@ impl People {
             return;
         }
         if self.random.one_in(2) {
-            self.query(ChannelId::direct(user, other), ChannelQuery::Block(Block { user, other }));
+            self.query(ChannelId::direct(user, other), Block { user, other });
             self.blocking.insert(self.numbers, (user, other));
             return;
         }
@@ -362,7 +364,7 @@ impl People {
         self.come_to_rest();
         let channels: Vec<ChannelId> = self.registry.traces.keys().cloned().collect();
         for channel in channels {
-            self.query(channel, ChannelQuery::Presence { after: None, limit: 1000 });
+            self.query(channel, PresenceQuery { after: None, limit: 1000 });
         }
         self.come_to_rest();
     }

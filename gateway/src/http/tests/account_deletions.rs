@@ -3,6 +3,7 @@
 use engine::id::{MessageId, Sequence};
 use engine::message::{Message, MessageCode};
 use engine::persist::StoreRequest;
+use engine::query::Undone;
 use engine::social::group::GroupRefusal;
 use glommio::LocalExecutor;
 use storage::Place;
@@ -115,14 +116,15 @@ fn a_group_that_cannot_be_left_keeps_the_account() {
     let (alice, bob) = (world.sign_in("alice"), world.sign_in("bob"));
     let id = group(&world, &alice, json!({ "name": "one", "open": true }));
     let answers = Rc::new(RefCell::new(vec![
-        ChannelAnswer::GroupChanged(Err(GroupRefusal::NotFound)),
-        ChannelAnswer::GroupChanged(Err(GroupRefusal::Full)),
-        ChannelAnswer::Failed,
+        QueryAnswer::GroupChanged(Ok(Err(GroupRefusal::NotFound))),
+        QueryAnswer::GroupChanged(Ok(Err(GroupRefusal::Full))),
+        QueryAnswer::GroupChanged(Err(Undone::NothingDone)),
     ]));
     let left = answers.clone();
     let channel = ChannelId::group(engine::id::GroupId(parse_uuid(&id).unwrap()));
     world.own(move |asked, channel_query| {
-        assert!(*asked == channel && matches!(channel_query, ChannelQuery::ChangeGroup(_)), "{channel_query:?}");
+        assert_eq!(*asked, channel);
+        assert!(matches!(channel_query, ChannelQuery::Change(ChannelChange::Group(_))), "{channel_query:?}");
         left.borrow_mut().pop().unwrap()
     });
     delete(&world, &alice).expect_refusal(503, 14, "the owner has too much to do");
@@ -143,8 +145,8 @@ fn owners_delete_a_page_at_a_time() {
     let asked = Rc::new(RefCell::new(Vec::new()));
     let (log, mut owner) = (asked.clone(), owner::of_empty_channels(world.store.clone(), world.now.clone()));
     world.own(move |channel, channel_query| {
-        let ChannelQuery::Purge { ids, .. } = &channel_query else { panic!("{channel_query:?}") };
-        log.borrow_mut().push(ids.len());
+        let ChannelQuery::Change(ChannelChange::Purge(purge)) = &channel_query else { panic!("{channel_query:?}") };
+        log.borrow_mut().push(purge.ids.len());
         owner(channel, channel_query)
     });
     assert_eq!(delete(&world, &alice).status, 200);
@@ -257,7 +259,10 @@ fn what_an_owner_could_not_delete_is_tried_again() {
     let mut owner = owner::of_empty_channels(world.store.clone(), world.now.clone());
     world.own(move |channel, channel_query| {
         failures -= 1;
-        if failures < 0 { owner(channel, channel_query) } else { ChannelAnswer::Failed }
+        match channel_query {
+            ChannelQuery::Change(change) if failures >= 0 => change.undone(Undone::NothingDone),
+            channel_query => owner(channel, channel_query),
+        }
     });
     // The pause uses a timer of the executor.
     LocalExecutor::default().run(async move {

@@ -1,6 +1,6 @@
 //! Friends, invitations and blocks.
 
-use engine::parcel::Block;
+use engine::query::{Block, Undone};
 use uuid::Uuid;
 
 use super::*;
@@ -82,9 +82,10 @@ fn a_block_is_the_owners_to_carry_out() {
     let asked = Rc::new(RefCell::new(Vec::new()));
     let (log, failing) = (asked.clone(), carol.user);
     world.own(move |channel, channel_query| {
-        let ChannelQuery::Block(Block { user, other }) = channel_query else { panic!("{channel_query:?}") };
+        let ChannelQuery::Change(ChannelChange::Block(block)) = channel_query else { panic!("{channel_query:?}") };
+        let Block { user, other } = block;
         log.borrow_mut().push((channel.clone(), user, other));
-        if other == failing { ChannelAnswer::Failed } else { ChannelAnswer::Done }
+        QueryAnswer::Blocked(if other == failing { Err(Undone::NothingDone) } else { Ok(()) })
     });
     let query = format!("ids={}&ids={}&ids={}", bob.user, Uuid::from_u128(7), bob.user);
     done(&world, &alice, "POST /block", &query);

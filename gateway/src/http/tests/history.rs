@@ -2,8 +2,8 @@
 
 use engine::id::{ChannelId, Epoch, MessageId, Sequence};
 use engine::message::{Message, MessageCode};
-use engine::parcel::Version;
 use engine::persist::StoreRequest;
+use engine::query::{NewestMessages, NewestQuery, Version};
 use storage::Place;
 use uuid::Uuid;
 
@@ -152,12 +152,12 @@ fn the_newest_page_comes_from_memory_and_is_written_once_a_version() {
     let changes = Rc::new(Cell::new(0));
     let (known, told) = (world.store.messages(&lobby(), Place::Newest, 100).unwrap(), changes.clone());
     world.own(move |channel, channel_query| {
-        let ChannelQuery::Newest { limit } = channel_query else { panic!("{channel_query:?}") };
+        let ChannelQuery::Newest(NewestQuery { limit }) = channel_query else { panic!("{channel_query:?}") };
         assert_eq!(*channel, lobby());
         let version = Version { epoch: Epoch(1), reading: 1, changes: told.get() };
         // Each change gives older messages, so that every version is a different page.
         let messages = known.iter().skip(told.get() as usize).take(limit).cloned().collect();
-        ChannelAnswer::Newest { messages, version }
+        QueryAnswer::Newest(Some(NewestMessages { messages, version }))
     });
     assert_eq!(reader.get(newest).text, from_store);
     assert_eq!(reader.get("?channel_id=2...lobby&limit=3&forward=false&cursor=").text, from_store);
@@ -188,7 +188,7 @@ fn equal_reads_share_one_writing() {
         known.truncate(2 - times);
         times += 1;
         let version = Version { epoch: Epoch(1), reading: 1, changes: times.saturating_sub(2) as u64 };
-        ChannelAnswer::Newest { messages: known.clone().into(), version }
+        QueryAnswer::Newest(Some(NewestMessages { messages: known.clone().into(), version }))
     });
     assert_eq!(reader.numbers("/2...lobby?limit=3&forward=false").0, [2, 1]);
     assert_eq!(reader.numbers("/2...lobby?limit=3&forward=false").0, [2, 1], "the same version");

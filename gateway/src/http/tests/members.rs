@@ -1,6 +1,7 @@
 //! Members of groups: which user may do what to whom, what the answers are, and which users are listed.
 
 use engine::id::GroupId;
+use engine::query::Undone;
 use engine::social::group::GroupRefusal;
 use storage::Place;
 use uuid::Uuid;
@@ -153,9 +154,8 @@ fn every_refusal_of_an_owner_has_its_code() {
         (Some(GroupRefusal::UnknownUser), (400, 3), (400, 3)),
         (Some(GroupRefusal::TooManyGroups), (400, 3), (400, 3)),
     ] {
-        let channel_answer =
-            move || refusal.map_or(ChannelAnswer::Failed, |refusal| ChannelAnswer::GroupChanged(Err(refusal)));
-        world.own(move |_, _| channel_answer());
+        let changed = refusal.map_or(Err(Undone::NothingDone), |refusal| Ok(Err(refusal)));
+        world.own(move |_, _| QueryAnswer::GroupChanged(changed));
         let context = format!("{refusal:?}");
         act(&world, &alice, &id, "join", &[]).expect_refusal(join.0, join.1, &context);
         let heard = world.ask(&format!("DELETE /v2/group/{id}"), As::User(&alice.token), "");

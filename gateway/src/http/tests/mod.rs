@@ -26,7 +26,8 @@ use std::thread::{self, Thread};
 use base64::Engine;
 use base64::prelude::{BASE64_STANDARD, BASE64_URL_SAFE_NO_PAD};
 use engine::id::{ChannelId, Timestamp, UserId, parse_uuid};
-use engine::parcel::{Broadcast, ChannelAnswer, ChannelQuery};
+use engine::parcel::Broadcast;
+use engine::query::{ChannelChange, ChannelQuery, QueryAnswer};
 use engine::shard::Input;
 use http_body_util::BodyExt;
 use hyper::body::Bytes;
@@ -61,7 +62,7 @@ pub struct World {
 }
 
 /// Answers queries about channels.
-type Owner = Box<dyn FnMut(&ChannelId, ChannelQuery) -> ChannelAnswer>;
+type Owner = Box<dyn FnMut(&ChannelId, ChannelQuery) -> QueryAnswer>;
 
 /// The user or program that a request claims to be from.
 #[derive(Clone, Copy)]
@@ -119,7 +120,7 @@ impl World {
     }
 
     /// Makes `owner` answer queries from now on. Until then no channel has members, and every change succeeds.
-    pub fn own(&self, owner: impl FnMut(&ChannelId, ChannelQuery) -> ChannelAnswer + 'static) {
+    pub fn own(&self, owner: impl FnMut(&ChannelId, ChannelQuery) -> QueryAnswer + 'static) {
         *self.owner.borrow_mut() = Box::new(owner);
     }
 
@@ -136,11 +137,11 @@ impl World {
 
     fn answer_queries(&self) {
         while let Some(asked) = self.services.channel_queries().take() {
-            let (number, channel_answer) = match asked {
+            let (number, answer) = match asked {
                 Input::ChannelQuery { number, channel, query } => (number, (self.owner.borrow_mut())(&channel, query)),
                 Input::Online { number, users } => {
                     let online = users.iter().map(|user| self.online.borrow().contains(user));
-                    (number, ChannelAnswer::Online(online.collect()))
+                    (number, QueryAnswer::Online(online.collect()))
                 }
                 Input::Broadcast(broadcast) => {
                     self.told.borrow_mut().push(broadcast);
@@ -148,7 +149,7 @@ impl World {
                 }
                 other => panic!("{other:?} is not of HTTP handlers"),
             };
-            self.services.channel_queries().found(number, channel_answer);
+            self.services.channel_queries().found(number, answer);
         }
     }
 

@@ -1,8 +1,8 @@
 //! Simulates the owners of all channels: no channel has members, and each change is written to the store at once.
 
 use engine::id::{MessageId, Sequence};
-use engine::parcel::Block;
 use engine::persist::{ChannelHead, StoreReceipt, StoreRequest};
+use engine::query::{Block, PresencePage, Purge, Undone};
 use storage::Written;
 use uuid::Uuid;
 
@@ -10,35 +10,33 @@ use super::*;
 
 pub fn of_empty_channels(store: Arc<dyn Store>, now: Rc<Cell<Timestamp>>) -> Owner {
     Box::new(move |channel, channel_query| match channel_query {
-        ChannelQuery::Presence { .. } => ChannelAnswer::Presence { presences: Vec::new(), count: 0 },
-        ChannelQuery::Newest { .. } => ChannelAnswer::AskTheStore,
-        ChannelQuery::ChangeGroup(change) => {
-            assert_eq!(*channel, ChannelId::group(change.group));
-            let places = places(&*store, channel, change.act.messages_max());
-            match commit(&*store, StoreRequest::ChangeGroup { change, time: now.get(), places }) {
-                Some(StoreReceipt::GroupChanged(changed)) => ChannelAnswer::GroupChanged(changed.map(|_| ())),
-                other => failed(other),
-            }
-        }
-        ChannelQuery::Block(Block { user, other }) => {
-            assert_eq!(*channel, ChannelId::direct(user, other));
-            match commit(&*store, StoreRequest::Block { user, other, time: now.get() }) {
-                Some(StoreReceipt::Blocked) => ChannelAnswer::Done,
-                other => failed(other),
-            }
-        }
-        ChannelQuery::Purge { sender, ids } => {
-            match commit(&*store, StoreRequest::Purge { channel: channel.clone(), sender, ids }) {
-                Some(StoreReceipt::Purged) => ChannelAnswer::Done,
-                other => failed(other),
-            }
-        }
+        ChannelQuery::Presence(_) => QueryAnswer::Presence(PresencePage::default()),
+        ChannelQuery::Newest(_) => QueryAnswer::Newest(None),
+        ChannelQuery::Change(change) => carry_out(&*store, channel, change, now.get()),
     })
 }
 
-fn failed(receipt: Option<StoreReceipt>) -> ChannelAnswer {
-    assert_eq!(receipt, None, "an answer to another question");
-    ChannelAnswer::Failed
+fn carry_out(store: &dyn Store, channel: &ChannelId, change: ChannelChange, now: Timestamp) -> QueryAnswer {
+    let failed = change.undone(Undone::NothingDone);
+    let request = match change {
+        ChannelChange::Group(change) => {
+            assert_eq!(*channel, ChannelId::group(change.group));
+            let places = places(store, channel, change.act.messages_max());
+            StoreRequest::ChangeGroup { change, time: now, places }
+        }
+        ChannelChange::Block(Block { user, other }) => {
+            assert_eq!(*channel, ChannelId::direct(user, other));
+            StoreRequest::Block { user, other, time: now }
+        }
+        ChannelChange::Purge(Purge { sender, ids }) => StoreRequest::Purge { channel: channel.clone(), sender, ids },
+    };
+    match commit(store, request) {
+        Some(StoreReceipt::GroupChanged(changed)) => QueryAnswer::GroupChanged(Ok(changed.map(|_| ()))),
+        Some(StoreReceipt::Blocked) => QueryAnswer::Blocked(Ok(())),
+        Some(StoreReceipt::Purged) => QueryAnswer::Purged(Ok(())),
+        Some(other) => panic!("{other:?} answers another question"),
+        None => failed,
+    }
 }
 
 fn commit(store: &dyn Store, request: StoreRequest) -> Option<StoreReceipt> {

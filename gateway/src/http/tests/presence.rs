@@ -2,6 +2,7 @@
 
 use engine::id::SessionId;
 use engine::message::Presence;
+use engine::query::{PresencePage, PresenceQuery};
 use uuid::Uuid;
 
 use super::*;
@@ -16,12 +17,13 @@ fn lobby_of(world: &World, sessions: std::ops::RangeInclusive<u128>) {
     };
     let members: Vec<Presence> = sessions.map(member).collect();
     world.own(move |channel, channel_query| {
-        let ChannelQuery::Presence { after, limit } = channel_query else { panic!("{channel_query:?}") };
+        let ChannelQuery::Presence(PresenceQuery { after, limit }) = channel_query else { panic!("{channel_query:?}") };
         if channel.as_str() != "2...lobby" {
-            return ChannelAnswer::Presence { presences: Vec::new(), count: 0 };
+            return QueryAnswer::Presence(PresencePage::default());
         }
         let behind = members.iter().filter(|member| after.is_none_or(|after| member.session > after));
-        ChannelAnswer::Presence { presences: behind.take(limit).cloned().collect(), count: members.len() }
+        let presences = behind.take(limit).cloned().collect();
+        QueryAnswer::Presence(PresencePage { presences, count: members.len() })
     });
 }
 

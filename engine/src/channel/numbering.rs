@@ -1,0 +1,47 @@
+//! The ids, sequence numbers and times of a channel's next messages.
+
+use super::{StepContext, busy};
+use crate::command::Rejection;
+use crate::id::{Sequence, Timestamp};
+use crate::message_id::{MessageIds, latest_time};
+use crate::persist::ChannelHead;
+
+/// Gives out ids, sequence numbers and times, each in ascending order.
+pub struct Numbering {
+    ids: MessageIds,
+    next: Sequence,
+    /// The newest time that a message was given. If a server whose clock was ahead wrote the history, the channel's
+    /// time stands still until the clock has reached it.
+    newest: Timestamp,
+}
+
+impl Numbering {
+    /// Continues after the end of the history.
+    pub fn after(head: Option<ChannelHead>) -> Self {
+        Self {
+            ids: MessageIds::after(head.map(|head| head.id)),
+            next: Sequence(head.map_or(0, |head| head.sequence.0) + 1),
+            newest: head.and_then(|head| latest_time(head.id)).unwrap_or_default(),
+        }
+    }
+
+    /// The time of what is accepted now. It never goes back, so that the order of times is the order of ids.
+    pub fn time(&mut self, context: &StepContext) -> Timestamp {
+        self.newest = context.now.wall.max(self.newest);
+        self.newest
+    }
+
+    /// The place of a new message.
+    pub fn place(&mut self, context: &StepContext) -> Result<ChannelHead, Rejection> {
+        let time = self.time(context);
+        let id = self.ids.next(time, context.random).map_err(|_| busy())?;
+        let sequence = self.next;
+        self.next.0 += 1;
+        Ok(ChannelHead { id, sequence })
+    }
+
+    /// The sequence number that the next new message will be given. An update or a removal is told with it.
+    pub fn next(&self) -> Sequence {
+        self.next
+    }
+}
