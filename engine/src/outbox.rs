@@ -1,7 +1,8 @@
-//! What a channel, a channel's owner and a home want done elsewhere: addressed, and in the order in which they wanted it.
+//! What a channel, a channel's owner and a home want done elsewhere, in the order in which they wanted it. Each output
+//! says where it goes, and can hold only what may go there.
 //!
 //! Nothing that follows from work is done on the spot. It is put here, and the shard carries it out later, in order. Only
-//! `routing` turns an address into a shard.
+//! `routing` turns a destination into a shard.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -13,47 +14,48 @@ use crate::parcel::{Backlog, Batch, Broadcast, CaughtUp, ChannelRequest, Reached
 use crate::persist::StoreRequest;
 use crate::query::{Block, ChannelQuery, QueryAnswer, Version, Visitor};
 
-/// Where an output goes.
-#[derive(Clone, PartialEq, Eq, Debug)]
-pub enum Address {
-    /// The shard that owns this channel.
-    Owner(ChannelId),
-    /// The home of some connections that are in a channel.
-    Home(ShardId),
-    /// The homes of all connections, on every shard.
-    EveryHome,
-    /// A connection of this shard.
-    Connection(ConnectionId),
-    /// The requester of a query, on any shard.
-    Visitor(Visitor),
-    /// The store.
-    Store,
-}
-
-/// What goes there.
+/// Something to be done elsewhere.
 #[derive(Debug)]
 pub enum Output {
-    /// To an owner.
+    /// To the shard that owns this channel.
+    Owner(ChannelId, ToOwner),
+    /// To the home of some connections that are in a channel.
+    Home(ShardId, ToHome),
+    /// To the homes of all connections, on every shard.
+    EveryHome(ToEveryHome),
+    /// To a connection of this shard: the answer to its request with this number.
+    Reply(ConnectionId, u32, Reply),
+    /// To the gateway's part of a connection of this shard.
+    Socket(SocketEffect),
+    /// To a visitor, on any shard.
+    Answer(Visitor, QueryAnswer),
+    /// To the store. The asker hears the outcome.
+    Store(Asker, StoreRequest),
+}
+
+/// What a channel's owner may be told.
+#[derive(Debug)]
+pub enum ToOwner {
     Request(ChannelRequest),
     Query(Visitor, ChannelQuery),
     Backlog(Backlog),
     /// A batch is missing at this shard, which has come so far.
     CatchUp(Option<Reached>),
-    /// To a home.
+}
+
+/// What a home may be told of a channel.
+#[derive(Debug)]
+pub enum ToHome {
     Batch(Batch),
     CaughtUp(Box<CaughtUp>),
-    /// To every home.
+}
+
+/// What all homes may be told.
+#[derive(Debug)]
+pub enum ToEveryHome {
     Broadcast(Arc<Broadcast>),
-    /// To every home: the store has confirmed a block. The visitor is answered when all homes have acted on it.
+    /// The store has confirmed a block. The visitor is answered when all homes have acted on it.
     Blocked(Visitor, Block),
-    /// To a connection: the answer to its request with this number.
-    Reply(u32, Reply),
-    /// To the gateway's part of a connection.
-    Socket(SocketEffect),
-    /// To a visitor.
-    Answer(QueryAnswer),
-    /// To the store. The asker hears the outcome.
-    Store(Asker, StoreRequest),
 }
 
 /// What the gateway must do about a connection.
@@ -77,7 +79,7 @@ impl SocketEffect {
 }
 
 /// Which part of a shard waits for the store.
-#[derive(Clone, PartialEq, Eq, Debug)]
+#[derive(PartialEq, Eq, Debug)]
 pub enum Asker {
     /// A channel, and what it wants to know.
     Channel(ChannelId, Purpose),
@@ -86,7 +88,7 @@ pub enum Asker {
 }
 
 /// What a channel's request to the store is for.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[derive(PartialEq, Eq, Debug)]
 pub enum Purpose {
     /// The end of its history.
     Head,
@@ -99,68 +101,68 @@ pub enum Purpose {
 /// Outputs, first in, first out. One step adds a bounded number of them, and the shard empties it after each step.
 #[derive(Default, Debug)]
 pub struct Outbox {
-    outputs: VecDeque<(Address, Output)>,
+    outputs: VecDeque<Output>,
 }
 
 impl Outbox {
     /// Puts a request for the owner of the channel, on whichever shard it is.
     pub fn request(&mut self, channel: ChannelId, request: ChannelRequest) {
-        self.put(Address::Owner(channel), Output::Request(request));
+        self.put(Output::Owner(channel, ToOwner::Request(request)));
     }
 
     /// Puts a query for the owner of the channel. The visitor gets one [`QueryAnswer`].
     pub fn query(&mut self, channel: ChannelId, visitor: Visitor, query: ChannelQuery) {
-        self.put(Address::Owner(channel), Output::Query(visitor, query));
+        self.put(Output::Owner(channel, ToOwner::Query(visitor, query)));
     }
 
     /// Tells the owner of the channel how a home's backlog stands.
     pub fn backlog(&mut self, channel: ChannelId, state: Backlog) {
-        self.put(Address::Owner(channel), Output::Backlog(state));
+        self.put(Output::Owner(channel, ToOwner::Backlog(state)));
     }
 
     /// Puts a batch of a channel's announcements for the members whose home is this shard.
     pub fn batch(&mut self, home: ShardId, batch: Batch) {
-        self.put(Address::Home(home), Output::Batch(batch));
+        self.put(Output::Home(home, ToHome::Batch(batch)));
     }
 
     /// Asks the owner of the channel for what this shard has missed since `reached`.
     pub fn catch_up(&mut self, channel: ChannelId, reached: Option<Reached>) {
-        self.put(Address::Owner(channel), Output::CatchUp(reached));
+        self.put(Output::Owner(channel, ToOwner::CatchUp(reached)));
     }
 
     /// Answers a home that has missed a batch.
     pub fn caught_up(&mut self, home: ShardId, answer: CaughtUp) {
-        self.put(Address::Home(home), Output::CaughtUp(Box::new(answer)));
+        self.put(Output::Home(home, ToHome::CaughtUp(Box::new(answer))));
     }
 
     /// Puts one announcement for the homes of all shards, which share it.
     pub fn broadcast(&mut self, broadcast: Broadcast) {
-        self.put(Address::EveryHome, Output::Broadcast(Arc::new(broadcast)));
+        self.put(Output::EveryHome(ToEveryHome::Broadcast(Arc::new(broadcast))));
     }
 
     /// Tells every home that the store has confirmed a block. The visitor is answered when all homes have acted on it.
     pub fn blocked(&mut self, visitor: Visitor, block: Block) {
-        self.put(Address::EveryHome, Output::Blocked(visitor, block));
+        self.put(Output::EveryHome(ToEveryHome::Blocked(visitor, block)));
     }
 
     /// Puts the answer to the request with this number, for a connection of this shard.
     pub fn reply(&mut self, connection: ConnectionId, number: u32, reply: Reply) {
-        self.put(Address::Connection(connection), Output::Reply(number, reply));
+        self.put(Output::Reply(connection, number, reply));
     }
 
     /// Tells the gateway what to do about a connection of this shard.
     pub fn socket(&mut self, effect: SocketEffect) {
-        self.put(Address::Connection(effect.connection()), Output::Socket(effect));
+        self.put(Output::Socket(effect));
     }
 
     /// Puts the answer to a visitor's query, for the shard on which the visitor is.
     pub fn answer(&mut self, visitor: Visitor, answer: QueryAnswer) {
-        self.put(Address::Visitor(visitor), Output::Answer(answer));
+        self.put(Output::Answer(visitor, answer));
     }
 
     /// Puts a request to the store. The asker hears the outcome.
     pub fn store(&mut self, asker: Asker, request: StoreRequest) {
-        self.put(Address::Store, Output::Store(asker, request));
+        self.put(Output::Store(asker, request));
     }
 
     /// Everything in another outbox, after everything in this one.
@@ -169,7 +171,7 @@ impl Outbox {
     }
 
     /// The oldest output.
-    pub fn take(&mut self) -> Option<(Address, Output)> {
+    pub fn take(&mut self) -> Option<Output> {
         self.outputs.pop_front()
     }
 
@@ -178,7 +180,7 @@ impl Outbox {
         self.outputs.is_empty()
     }
 
-    fn put(&mut self, address: Address, output: Output) {
-        self.outputs.push_back((address, output));
+    fn put(&mut self, output: Output) {
+        self.outputs.push_back(output);
     }
 }

@@ -12,7 +12,7 @@ use crate::counters::{Levels, Report, SocketCounters, TurnCounters, kind_of};
 use crate::fanout::subscribers::Outlet;
 use crate::id::{ChannelId, ConnectionId, Epoch, Monotonic, Now, ShardId, Timestamp, UserId};
 use crate::limits::{Rules, STORE_REQUESTS_MAX};
-use crate::outbox::{Address, Asker, Outbox, Output, Purpose};
+use crate::outbox::{Asker, Outbox, Output, Purpose, ToEveryHome, ToHome, ToOwner};
 use crate::parcel::{Broadcast, ChannelRequest, Parcel};
 use crate::persist::{StoreFailure, StoreReceipt, StoreRequest, Ticket};
 use crate::query::{Block, ChannelQuery, QueryAnswer, Visitor};
@@ -162,27 +162,26 @@ impl Shard {
 
     /// Takes in what another shard has sent.
     fn open_parcel(&mut self, parcel: Parcel) {
-        let (now, outbox) = (self.now, &mut self.outbox);
         match parcel {
             Parcel::Requests { from, channel, requests } => {
                 for request in requests {
-                    self.owner.request(from, channel.clone(), request, now, outbox);
+                    self.tell_owner(from, channel.clone(), ToOwner::Request(request));
                 }
             }
-            Parcel::Batch(batch) => self.home.receive(batch, outbox),
-            Parcel::CatchUp { from, channel, reached } => self.owner.catch_up(from, channel, reached, outbox),
-            Parcel::CaughtUp(answer) => self.home.caught_up(*answer, outbox),
+            Parcel::CatchUp { from, channel, reached } => self.tell_owner(from, channel, ToOwner::CatchUp(reached)),
+            Parcel::Backlog { from, channel, state } => self.tell_owner(from, channel, ToOwner::Backlog(state)),
             Parcel::ChannelQuery { from, number, channel, query } => {
-                self.owner.query(Visitor { shard: from, number }, channel, query, now, outbox);
+                self.tell_owner(from, channel, ToOwner::Query(Visitor { shard: from, number }, query));
             }
+            Parcel::Batch(batch) => self.tell_home(ToHome::Batch(batch)),
+            Parcel::CaughtUp(answer) => self.tell_home(ToHome::CaughtUp(answer)),
             Parcel::QueryAnswer { number, answer } => self.effects.answers.push((number, answer)),
-            Parcel::Broadcast(broadcast) => self.home.hear(&broadcast, outbox),
+            Parcel::Broadcast(broadcast) => self.home.hear(&broadcast, &mut self.outbox),
             Parcel::Blocked { from, number, block } => {
                 self.home.end_following(block);
                 self.effects.parcels.push((from, Parcel::BlockHeard { number }));
             }
             Parcel::BlockHeard { number } => self.block_heard(number),
-            Parcel::Backlog { from, channel, state } => self.owner.backlog(from, channel, state, now, outbox),
         }
     }
 
@@ -216,53 +215,64 @@ impl Shard {
     /// Carries out what is in the outbox, and what follows from that, until the outbox is empty. It ends, because nothing
     /// is read from sockets meanwhile.
     fn carry_out(&mut self) {
-        while let Some((address, output)) = self.outbox.take() {
-            match self.routing.route(&address) {
-                Route::Here => self.deliver(address, output),
-                Route::Shard(shard) => self.send(shard, address, output),
-                Route::Everywhere => self.tell_everyone(output),
+        let own = self.routing.own();
+        while let Some(output) = self.outbox.take() {
+            match output {
+                Output::Owner(channel, to_owner) => match self.routing.owner_of(&channel) {
+                    Route::Here => self.tell_owner(own, channel, to_owner),
+                    Route::Shard(shard) => self.send_to_owner(shard, channel, to_owner),
+                },
+                Output::Home(shard, to_home) => match self.routing.shard(shard) {
+                    Route::Here => self.tell_home(to_home),
+                    Route::Shard(shard) => self.send_to_home(shard, to_home),
+                },
+                Output::EveryHome(to_every_home) => self.tell_every_home(to_every_home),
+                Output::Reply(connection, number, reply) => {
+                    self.home.reply(connection, number, &reply, &mut self.outbox);
+                }
+                Output::Socket(effect) => self.effects.sockets.push(effect),
+                Output::Answer(Visitor { shard, number }, answer) => match self.routing.shard(shard) {
+                    Route::Here => self.effects.answers.push((number, answer)),
+                    Route::Shard(shard) => self.effects.parcels.push((shard, Parcel::QueryAnswer { number, answer })),
+                },
+                Output::Store(asker, request) => self.ask_store(asker, request),
             }
         }
     }
 
-    /// Delivers an output whose address is on this shard.
-    fn deliver(&mut self, address: Address, output: Output) {
-        let (own, now, outbox) = (self.routing.own(), self.now, &mut self.outbox);
-        match (address, output) {
-            (Address::Owner(channel), Output::Request(request)) => {
-                self.owner.request(own, channel, request, now, outbox);
-            }
-            (Address::Owner(channel), Output::Query(visitor, query)) => {
-                self.owner.query(visitor, channel, query, now, outbox);
-            }
-            (Address::Owner(channel), Output::Backlog(state)) => self.owner.backlog(own, channel, state, now, outbox),
-            (Address::Owner(channel), Output::CatchUp(reached)) => self.owner.catch_up(own, channel, reached, outbox),
-            (_, Output::Batch(batch)) => self.home.receive(batch, outbox),
-            (_, Output::CaughtUp(answer)) => self.home.caught_up(*answer, outbox),
-            (Address::Connection(id), Output::Reply(number, reply)) => self.home.reply(id, number, &reply, outbox),
-            (_, Output::Socket(effect)) => self.effects.sockets.push(effect),
-            (Address::Visitor(visitor), Output::Answer(answer)) => self.effects.answers.push((visitor.number, answer)),
-            (_, Output::Store(asker, request)) => self.ask_store(asker, request),
-            (address, output) => unreachable!("{output:?} does not go to {address:?}"),
+    /// Tells the owner of a channel, which is on this shard, what shard `from` wants.
+    fn tell_owner(&mut self, from: ShardId, channel: ChannelId, to_owner: ToOwner) {
+        let (now, owner, outbox) = (self.now, &mut self.owner, &mut self.outbox);
+        match to_owner {
+            ToOwner::Request(request) => owner.request(from, channel, request, now, outbox),
+            ToOwner::Query(visitor, query) => owner.query(visitor, channel, query, now, outbox),
+            ToOwner::Backlog(state) => owner.backlog(from, channel, state, now, outbox),
+            ToOwner::CatchUp(reached) => owner.catch_up(from, channel, reached, outbox),
         }
     }
 
-    /// Sends an output to another shard.
-    fn send(&mut self, to: ShardId, address: Address, output: Output) {
+    fn tell_home(&mut self, to_home: ToHome) {
+        match to_home {
+            ToHome::Batch(batch) => self.home.receive(batch, &mut self.outbox),
+            ToHome::CaughtUp(answer) => self.home.caught_up(*answer, &mut self.outbox),
+        }
+    }
+
+    fn send_to_owner(&mut self, to: ShardId, channel: ChannelId, to_owner: ToOwner) {
         let from = self.routing.own();
-        let parcel = match (address, output) {
-            (Address::Owner(channel), Output::Request(request)) => return self.send_request(to, channel, request),
-            (Address::Owner(channel), Output::Query(Visitor { number, .. }, query)) => {
-                Parcel::ChannelQuery { from, number, channel, query }
-            }
-            (Address::Owner(channel), Output::Backlog(state)) => Parcel::Backlog { from, channel, state },
-            (Address::Owner(channel), Output::CatchUp(reached)) => Parcel::CatchUp { from, channel, reached },
-            (_, Output::Batch(batch)) => Parcel::Batch(batch),
-            (_, Output::CaughtUp(answer)) => Parcel::CaughtUp(answer),
-            (Address::Visitor(Visitor { number, .. }), Output::Answer(answer)) => {
-                Parcel::QueryAnswer { number, answer }
-            }
-            (address, output) => unreachable!("{output:?} does not go to {address:?}"),
+        let parcel = match to_owner {
+            ToOwner::Request(request) => return self.send_request(to, channel, request),
+            ToOwner::Query(Visitor { number, .. }, query) => Parcel::ChannelQuery { from, number, channel, query },
+            ToOwner::Backlog(state) => Parcel::Backlog { from, channel, state },
+            ToOwner::CatchUp(reached) => Parcel::CatchUp { from, channel, reached },
+        };
+        self.effects.parcels.push((to, parcel));
+    }
+
+    fn send_to_home(&mut self, to: ShardId, to_home: ToHome) {
+        let parcel = match to_home {
+            ToHome::Batch(batch) => Parcel::Batch(batch),
+            ToHome::CaughtUp(answer) => Parcel::CaughtUp(answer),
         };
         self.effects.parcels.push((to, parcel));
     }
@@ -280,32 +290,33 @@ impl Shard {
         }
     }
 
-    fn tell_everyone(&mut self, output: Output) {
-        match output {
-            Output::Broadcast(broadcast) => {
+    fn tell_every_home(&mut self, to_every_home: ToEveryHome) {
+        match to_every_home {
+            ToEveryHome::Broadcast(broadcast) => {
                 for shard in self.routing.others() {
                     self.effects.parcels.push((shard, Parcel::Broadcast(broadcast.clone())));
                 }
                 self.home.hear(&broadcast, &mut self.outbox);
             }
-            Output::Blocked(visitor, block) => self.tell_of_block(visitor, block),
-            output => unreachable!("{output:?} does not go to everyone"),
+            ToEveryHome::Blocked(visitor, block) => self.tell_of_block(visitor, block),
         }
     }
 
     /// Sends a request to the store, or fails it at once if the store has too much to do. Requests for a channel's head
     /// or newest messages, and of followers, are bounded by the number of channels and connections.
     fn ask_store(&mut self, asker: Asker, request: StoreRequest) {
-        if let Asker::Channel(channel, purpose @ Purpose::Decision(_)) = &asker
-            && self.asked.len() >= STORE_REQUESTS_MAX
-        {
-            let failure = Err(StoreFailure::nothing_done("the store has too much to do"));
-            return self.owner.receipt(channel.clone(), *purpose, failure, self.now, &mut self.outbox);
+        match asker {
+            Asker::Channel(channel, purpose @ Purpose::Decision(_)) if self.asked.len() >= STORE_REQUESTS_MAX => {
+                let failure = Err(StoreFailure::nothing_done("the store has too much to do"));
+                self.owner.receipt(channel, purpose, failure, self.now, &mut self.outbox);
+            }
+            asker => {
+                self.tickets += 1;
+                let ticket = Ticket(self.tickets);
+                self.asked.insert(ticket, (asker, self.now.wall));
+                self.effects.store.push((ticket, request));
+            }
         }
-        self.tickets += 1;
-        let ticket = Ticket(self.tickets);
-        self.asked.insert(ticket, (asker, self.now.wall));
-        self.effects.store.push((ticket, request));
     }
 
     /// Ends the turn: what channels have announced is told to the homes on this shard and on others.

@@ -238,7 +238,7 @@ mod tests {
         }
         assert_eq!(owner.size().1, places.len());
         // The store says where each channel's history ends. A channel that waits for this answer is not dropped.
-        while let Some((_, output)) = outbox.take() {
+        while let Some(output) = outbox.take() {
             if let Output::Store(Asker::Channel(channel, purpose), _) = output {
                 owner.receipt(channel, purpose, Ok(StoreReceipt::Head(None)), now, &mut Outbox::default());
             }

@@ -7,9 +7,10 @@ use std::collections::VecDeque;
 
 use crate::limits::{CHANNEL_PENDING_BYTES_MAX, CHANNEL_PENDING_MAX};
 
-/// The number of an entry. It counts all entries since the queue was made, so it does not change when others are
-/// released.
-#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
+/// The right to decide one entry, which deciding uses up. The number counts all entries since the queue was made, so it
+/// does not change when others are released.
+#[derive(PartialEq, Eq, Debug)]
+#[must_use = "an entry that is never decided stops the queue"]
 pub struct PendingPlace(u64);
 
 /// Entries of work `W`, each waiting for a decision `D`.
@@ -45,11 +46,10 @@ impl<W, D> Pending<W, D> {
         PendingPlace(self.first + self.entries.len() as u64 - 1)
     }
 
-    /// Stores the decision on an entry. Each entry is decided once.
+    /// Stores the decision on an entry.
     pub fn decide(&mut self, place: PendingPlace, decision: D) {
-        let entry = &mut self.entries[(place.0 - self.first) as usize];
-        assert!(entry.decision.is_none(), "an entry is decided once");
-        entry.decision = Some(decision);
+        let PendingPlace(place) = place;
+        self.entries[(place - self.first) as usize].decision = Some(decision);
     }
 
     /// Removes and returns the oldest entry, if it is decided.
@@ -58,6 +58,7 @@ impl<W, D> Pending<W, D> {
         let entry = self.entries.pop_front()?;
         self.first += 1;
         self.bytes -= entry.bytes;
+        debug_assert!(self.bytes == 0 || !self.entries.is_empty(), "an empty queue holds no bytes");
         Some((entry.work, decision))
     }
 
@@ -79,16 +80,16 @@ mod tests {
     #[test]
     fn lets_go_in_order_whatever_the_order_of_decisions() {
         let mut pending = Pending::default();
-        let places: Vec<_> = (0..4).map(|work| pending.push(work, 1)).collect();
-        pending.decide(places[2], 'c');
-        pending.decide(places[1], 'b');
+        let [first, second, third, fourth] = [0, 1, 2, 3].map(|work| pending.push(work, 1));
+        pending.decide(third, 'c');
+        pending.decide(second, 'b');
         assert_eq!(pending.release(), None);
-        pending.decide(places[0], 'a');
+        pending.decide(first, 'a');
         assert_eq!(std::iter::from_fn(|| pending.release()).collect::<Vec<_>>(), [(0, 'a'), (1, 'b'), (2, 'c')]);
         let later = pending.push(4, 1);
         pending.decide(later, 'e');
         assert_eq!(pending.release(), None);
-        pending.decide(places[3], 'd');
+        pending.decide(fourth, 'd');
         assert_eq!(std::iter::from_fn(|| pending.release()).collect::<Vec<_>>(), [(3, 'd'), (4, 'e')]);
         assert!(pending.is_empty());
     }
@@ -100,7 +101,7 @@ mod tests {
         assert!(!pending.has_room(CHANNEL_PENDING_BYTES_MAX + 1));
         for _ in 0..CHANNEL_PENDING_MAX {
             assert!(pending.has_room(0));
-            pending.push((), 0);
+            let _ = pending.push((), 0);
         }
         assert!(!pending.has_room(0));
     }
