@@ -136,6 +136,8 @@ enum Work {
         member: Member,
         number: u32,
     },
+    /// A join whose connection has departed since.
+    AbandonedJoin,
     /// A change of a group's members. `removes`: it may remove members, so requests after it wait.
     ChangeGroup {
         visitor: Visitor,
@@ -152,7 +154,7 @@ impl Work {
         match self {
             Self::Message(requester, _) => Some(*requester),
             Self::Join { member, number } => Some(Requester { address: member.address, number: *number }),
-            Self::ChangeGroup { .. } | Self::Block(..) | Self::Purge(..) => None,
+            Self::AbandonedJoin | Self::ChangeGroup { .. } | Self::Block(..) | Self::Purge(..) => None,
         }
     }
 }
@@ -219,7 +221,10 @@ impl Channel {
         let Requester { address, number } = requester;
         match action {
             ChannelAction::Leave => self.leave(address, Some(number), context),
-            ChannelAction::Depart => self.leave(address, None, context),
+            ChannelAction::Depart => {
+                self.abandon_joins(address);
+                self.leave(address, None, context);
+            }
             ChannelAction::Join { presence, hidden, format } => {
                 let member = Member { address, presence, hidden, format, known: false };
                 match self.gate() {
@@ -445,6 +450,7 @@ impl Channel {
         match work {
             Work::Message(requester, work) => self.release_message(requester, work, decision, now),
             Work::Join { member, number } => self.release_join(member, number, decision, now),
+            Work::AbandonedJoin => self.release_abandoned_join(decision),
             Work::ChangeGroup { visitor, removes } => {
                 self.undecided_changes -= usize::from(removes);
                 self.release_group_change(visitor, decision);

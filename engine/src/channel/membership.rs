@@ -2,7 +2,7 @@
 //! the messages of a user whose account is deleted. The store decides; this file keeps the order in which the decisions
 //! are shown.
 
-use super::{Channel, Decision, Gate, Requester, StepContext, Work, busy};
+use super::{Channel, Decision, Gate, Requester, StepContext, Submitted, Work, busy};
 use crate::channel::members::{Address, Member};
 use crate::channel::presence::PresenceChanges;
 use crate::command::Rejection;
@@ -57,6 +57,28 @@ impl Channel {
             Err(_) => Rejection::unavailable("the channel could not be looked up: try again"),
         };
         self.refuse(Requester { address: member.address, number }, rejection);
+    }
+
+    /// The joins of a connection that has departed are not carried out: no home would end the membership if the answer
+    /// to the join were lost.
+    pub(super) fn abandon_joins(&mut self, address: Address) {
+        if self.gate().is_none() {
+            return;
+        }
+        let of_this = |member: &Member| member.address == address;
+        self.waiting.retain(|work| !matches!(work, Submitted::Join { member, .. } if of_this(member)));
+        for work in self.pending.works_mut() {
+            if matches!(work, Work::Join { member, .. } if of_this(member)) {
+                *work = Work::AbandonedJoin;
+            }
+        }
+    }
+
+    /// The store may have sent the other user a request to chat.
+    pub(super) fn release_abandoned_join(&mut self, decision: Decision) {
+        if let Ok(StoreReceipt::Admitted(notice)) = decision {
+            self.notify(notice.into_iter().collect());
+        }
     }
 
     /// Accepts a visitor's change of the members or of the stored messages.

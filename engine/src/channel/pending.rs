@@ -67,6 +67,11 @@ impl<W, D> Pending<W, D> {
         self.entries.iter().map(|entry| &entry.work)
     }
 
+    /// All entries' work, in order, to be changed.
+    pub fn works_mut(&mut self) -> impl Iterator<Item = &mut W> + '_ {
+        self.entries.iter_mut().map(|entry| &mut entry.work)
+    }
+
     /// Whether all accepted work has been released.
     pub fn is_empty(&self) -> bool {
         self.entries.is_empty()

@@ -59,6 +59,16 @@ const PLAN: Plan = Plan {
     pass_visits_max: PASS_VISITS_MAX,
 };
 
+const PEOPLE: people::Plan = people::Plan {
+    shards: 1,
+    users: 5,
+    sessions: 12,
+    groups: 2,
+    turns: 500,
+    store_fails: false,
+    carriage: Carriage::Reliable,
+};
+
 /// How often the clients received these bytes.
 fn count(heard: &[u8], what: &[u8]) -> usize {
     heard.windows(what.len()).filter(|window| *window == what).count()
@@ -200,13 +210,27 @@ fn the_same_seed_gives_the_same_bytes() {
 
 #[test]
 fn nobody_sees_what_they_may_not_whoever_is_thrown_out_or_blocked() {
-    let mut changes = [0; 3];
+    let mut outcome = people::Outcome::default();
     for seed in seeds(40) {
         for (shards, store_fails) in [(1, false), (3, false), (3, true)] {
-            let plan = people::Plan { shards, users: 5, sessions: 12, groups: 2, turns: 500, store_fails };
-            let made = people::run(seed, plan);
-            changes.iter_mut().zip(made).for_each(|(sum, made)| *sum += made);
+            outcome.add(people::run(seed, people::Plan { shards, store_fails, ..PEOPLE }));
         }
     }
-    assert!(changes.iter().all(|&count| count > 100), "too few changes were made, refused and failed: {changes:?}");
+    assert!(outcome.changes.iter().all(|&count| count > 100), "too few changes: {outcome:?}");
+}
+
+#[test]
+fn lost_batches_show_nobody_what_they_may_not_see_and_leave_no_ghost() {
+    let mut outcome = people::Outcome::default();
+    for seed in seeds(60) {
+        for (shards, store_fails) in [(2, false), (3, true)] {
+            let plan = people::Plan { shards, store_fails, carriage: Carriage::Lossy, ..PEOPLE };
+            outcome.add(people::run(seed, plan));
+        }
+    }
+    if std::env::var_os("SEED").is_some() {
+        return;
+    }
+    assert!(outcome.changes.iter().all(|&count| count > 100), "too few changes: {outcome:?}");
+    assert!(outcome.faults.iter().all(|&count| count > 500) && outcome.unknown > 100, "{outcome:?}");
 }

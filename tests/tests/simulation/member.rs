@@ -12,6 +12,7 @@ use uuid::Uuid;
 
 use crate::inbox::{Heard, Inbox};
 use crate::registry::Registry;
+use crate::rings::Carriage;
 
 /// One stay in a channel.
 #[derive(Debug)]
@@ -44,6 +45,11 @@ pub struct Member {
     pub user: UserId,
     pub session: SessionId,
     pub lasting: bool,
+    pub carriage: Carriage,
+    /// The session has received a close frame.
+    pub closed: bool,
+    /// The number of requests whose outcome is unknown because an answer was lost.
+    pub unknown: usize,
     inbox: Inbox,
     pub asked: VecDeque<Asked>,
     next_cid: u64,
@@ -72,6 +78,9 @@ impl Member {
             user,
             session,
             lasting,
+            carriage: Carriage::Reliable,
+            closed: false,
+            unknown: 0,
             inbox: Inbox::of(format),
             asked: VecDeque::new(),
             next_cid: 0,
@@ -95,9 +104,13 @@ impl Member {
     pub fn read(&mut self, bytes: &[u8], registry: &Registry) {
         self.inbox.take_in(bytes);
         while let Some(heard) = self.inbox.next() {
+            assert!(!self.closed, "a close frame is the last");
             match heard {
                 Heard::Envelope(envelope) => self.hear(&envelope, registry),
-                Heard::Closed(code) => panic!("closed with {code}, but everybody keeps up here"),
+                Heard::Closed(code) => {
+                    assert_eq!((code, self.carriage), (1013, Carriage::Lossy), "everybody keeps up here");
+                    self.closed = true;
+                }
             }
         }
     }
@@ -152,6 +165,13 @@ impl Member {
         let Asked { cid, what, channel, command } = self.asked.pop_front().expect("an answer without a question");
         assert_eq!(envelope["cid"], cid.as_str(), "answers come in the order of the questions");
         let refused = envelope.get("error").is_some();
+        if envelope["error"]["context"]["outcome"] == "unknown" && envelope.to_string().contains("was lost") {
+            assert_eq!(self.carriage, Carriage::Lossy, "no answer is lost: {envelope}");
+            self.unknown += 1;
+            if what == "join" {
+                self.end_stay(&channel, Ended::Left);
+            }
+        }
         match (what, command) {
             ("join", _) if !refused => {
                 let presences = envelope["channel"]["presences"].as_array().into_iter().flatten();
@@ -175,7 +195,10 @@ impl Member {
                 // meanwhile.
                 let past = self.past.iter().filter(|(of, _)| *of == channel).flat_map(|(_, stay)| &stay.shown);
                 let shown = self.stays.get(&channel).into_iter().flatten().chain(past);
-                assert!(shown.copied().any(|shown| shown == id), "one's own message comes before its ack");
+                let own = shown.copied().any(|shown| shown == id);
+                // It was a member when it sent. A join of unknown outcome may have ended the membership since.
+                let is_out = self.carriage == Carriage::Lossy && !self.stays.contains_key(&channel);
+                assert!(own || is_out, "one's own message comes before its ack");
             }
             ("follow", Command::StatusFollow { user_ids, .. }) if !refused => {
                 let user = UserId(user_ids[0].parse().expect("a UUID"));
@@ -223,6 +246,11 @@ impl Member {
             let ended = if is_present(&id) { Ended::Present } else { Ended::Removed };
             self.past.push((channel, Stay { shown, ended }));
         }
+    }
+
+    /// Whether the session is in this channel, as far as it knows.
+    pub fn is_in(&self, channel: &ChannelId) -> bool {
+        self.stays.contains_key(channel.as_str())
     }
 
     /// Whether the session must have received every change of the statuses that this user shows.

@@ -25,8 +25,8 @@ use engine::social::group::{GroupAct, GroupChange};
 use crate::inbox;
 use crate::member::{Ended, Member, Stay};
 use crate::registry::{Entry, Registry};
-use crate::rings::Rings;
-use crate::world::{Random, Wire, Wires};
+use crate::rings::{Carriage, Rings};
+use crate::world::{COMPARE_ONE_TURN_IN, Random, Wire, Wires};
 
 #[derive(Clone, Copy, Debug)]
 pub struct Plan {
@@ -36,9 +36,11 @@ pub struct Plan {
     pub groups: usize,
     pub turns: usize,
     pub store_fails: bool,
+    pub carriage: Carriage,
 }
 
 pub struct People {
+    plan: Plan,
     random: Random,
     now: Timestamp,
     monotonic: Monotonic,
@@ -63,12 +65,31 @@ pub struct People {
     statuses: usize,
     /// The latest answer to a presence query, for each channel.
     present: HashMap<ChannelId, BTreeSet<SessionId>>,
-    /// How many changes were made, were refused and failed.
-    changes: [usize; 3],
+    outcome: Outcome,
 }
 
-/// Runs a simulation of people. Returns how many changes were made, were refused and failed.
-pub fn run(seed: u64, plan: Plan) -> [usize; 3] {
+/// What happened in a simulation.
+#[derive(Clone, Copy, Default, Debug)]
+pub struct Outcome {
+    /// How many changes were made, were refused and failed.
+    pub changes: [usize; 3],
+    /// Batches that were lost, doubled and delayed.
+    pub faults: [u64; 3],
+    /// Requests whose outcome was unknown because an answer was lost.
+    pub unknown: usize,
+}
+
+impl Outcome {
+    /// Adds another simulation's outcome.
+    pub fn add(&mut self, other: Self) {
+        self.changes.iter_mut().zip(other.changes).for_each(|(sum, count)| *sum += count);
+        self.faults.iter_mut().zip(other.faults).for_each(|(sum, count)| *sum += count);
+        self.unknown += other.unknown;
+    }
+}
+
+/// Runs a simulation of people.
+pub fn run(seed: u64, plan: Plan) -> Outcome {
     let outcome = std::panic::catch_unwind(|| {
         let mut people = People::new(seed, plan);
         for _ in 0..plan.turns {
@@ -76,7 +97,7 @@ pub fn run(seed: u64, plan: Plan) -> [usize; 3] {
         }
         people.quieten();
         people.check_quiet();
-        people.changes
+        people.outcome()
     });
     outcome.unwrap_or_else(|panic| {
         eprintln!("simulation failed: SEED={seed} repeats it, with {plan:?}");
@@ -101,6 +122,7 @@ impl People {
             .map(|id| Shard::new(ShardId(id), plan.shards, Epoch(1), Rules::default(), seed ^ (u64::from(id) << 32)))
             .collect();
         let mut people = Self {
+            plan,
             random,
             now,
             monotonic: Monotonic(0),
@@ -119,7 +141,7 @@ impl People {
             blocked: BTreeSet::new(),
             statuses: 0,
             present: HashMap::new(),
-            changes: [0; 3],
+            outcome: Outcome::default(),
         };
         for number in 0..plan.sessions {
             // The first session of each user never ends, and is visible to followers.
@@ -127,7 +149,13 @@ impl People {
             let member = people.connect(user, number < plan.users);
             people.members.push(member);
         }
+        people.rings.set_carriage(plan.carriage);
         people
+    }
+
+    fn outcome(&self) -> Outcome {
+        let unknown = self.members.iter().map(|member| member.unknown).sum::<usize>();
+        Outcome { faults: self.rings.faults, unknown: self.outcome.unknown + unknown, ..self.outcome }
     }
 
     fn connect(&mut self, user: usize, lasting: bool) -> Member {
@@ -146,13 +174,18 @@ impl People {
         self.wires[shard].slots.insert(connection.slot, Wire { room: 64, ..Wire::default() });
         let visibility = if lasting || self.random.one_in(2) { Visibility::Online } else { Visibility::Unseen };
         self.shards[shard].step(Input::Opened { connection, session, visibility }, self.now);
-        Member::new(shard, connection, self.users[user], id, lasting, format, visibility)
+        let mut member = Member::new(shard, connection, self.users[user], id, lasting, format, visibility);
+        member.carriage = self.plan.carriage;
+        member
     }
 
     fn turn(&mut self) {
         let step = [0, 50_000, 3_000_000, -2_000_000][self.random.below(4)];
         self.now.0 += step;
         self.begin_turn(step.max(0));
+        if self.plan.carriage == Carriage::Lossy && self.random.one_in(COMPARE_ONE_TURN_IN) {
+            self.compare();
+        }
         for member in 0..self.members.len() {
             if self.random.one_in(3) {
                 self.act(member);
@@ -212,9 +245,9 @@ impl People {
             self.blocked.insert((user, other));
         }
         match answer {
-            QueryAnswer::GroupChanged(Ok(Ok(()))) | QueryAnswer::Blocked(Ok(())) => self.changes[0] += 1,
-            QueryAnswer::GroupChanged(Ok(Err(_))) => self.changes[1] += 1,
-            QueryAnswer::GroupChanged(Err(_)) | QueryAnswer::Blocked(Err(_)) => self.changes[2] += 1,
+            QueryAnswer::GroupChanged(Ok(Ok(()))) | QueryAnswer::Blocked(Ok(())) => self.outcome.changes[0] += 1,
+            QueryAnswer::GroupChanged(Ok(Err(_))) => self.outcome.changes[1] += 1,
+            QueryAnswer::GroupChanged(Err(_)) | QueryAnswer::Blocked(Err(_)) => self.outcome.changes[2] += 1,
             QueryAnswer::Presence(page) => {
                 let sessions = page.presences.iter().map(|presence| presence.session).collect();
                 self.present.insert(channel, sessions);
@@ -239,6 +272,9 @@ impl People {
         wire.room = if self.random.one_in(4) { 1 + self.random.below(100) } else { 10_000 };
         if std::mem::take(&mut wire.full) {
             self.shards[member.shard].writable(member.connection, &mut self.wires[member.shard]);
+        }
+        if self.members[number].closed {
+            self.replace(number);
         }
     }
 
@@ -357,10 +393,22 @@ impl People {
         self.wires[gone.shard].slots.remove(&gone.connection.slot);
         self.shards[gone.shard].step(Input::Closed { connection: gone.connection }, self.now);
         let user = gone.user;
+        self.outcome.unknown += gone.unknown;
         self.past.extend(gone.end().into_iter().map(|(channel, stay)| (user, channel, stay)));
     }
 
+    /// The shards compare with the owners, as a bus between processes makes them do.
+    fn compare(&mut self) {
+        for shard in &mut self.shards {
+            shard.step(Input::CompareWithOwners, self.now);
+        }
+    }
+
     fn quieten(&mut self) {
+        if self.plan.carriage == Carriage::Lossy {
+            self.rings.set_carriage(Carriage::Reliable);
+            self.compare();
+        }
         self.come_to_rest();
         let channels: Vec<ChannelId> = self.registry.traces.keys().cloned().collect();
         for channel in channels {
@@ -389,6 +437,7 @@ impl People {
         for channel in self.registry.traces.keys() {
             self.registry.check_history(channel);
         }
+        self.check_present();
         let mut stays = std::mem::take(&mut self.past);
         for member in &mut self.members {
             let (present, session) = (&self.present, member.session);
@@ -401,6 +450,16 @@ impl People {
             self.check_stay(*user, channel, stay);
         }
         self.check_news();
+    }
+
+    /// The owner's list of a channel has no session that is gone or does not know that it is a member.
+    fn check_present(&self) {
+        for (channel, sessions) in &self.present {
+            for session in sessions {
+                let member = self.members.iter().find(|member| member.session == *session);
+                assert!(member.is_some_and(|member| member.is_in(channel)), "{session} is a ghost in {channel}");
+            }
+        }
     }
 
     fn check_stay(&self, user: UserId, channel: &str, stay: &Stay) {

@@ -58,7 +58,7 @@ pub enum Pace {
 }
 
 /// How often the shards compare with the owners, if batches are lost.
-const COMPARE_ONE_TURN_IN: usize = 20;
+pub const COMPARE_ONE_TURN_IN: usize = 20;
 
 /// The allowed lag if clients are slow: about a dozen messages.
 const SLOW_LAG_BYTES_MAX: u64 = 4000;
