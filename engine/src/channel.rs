@@ -149,6 +149,11 @@ enum Work {
 }
 
 impl Work {
+    /// Whether requests after this wait until it is decided.
+    fn may_remove_members(&self) -> bool {
+        matches!(self, Self::ChangeGroup { removes: true, .. } | Self::Block(..))
+    }
+
     /// The connection that asked for this; `None` if a visitor did.
     fn requester(&self) -> Option<Requester> {
         match self {
@@ -465,6 +470,18 @@ impl Channel {
 
     fn refuse(&mut self, Requester { address, number }: Requester, rejection: Rejection) {
         self.announcements.answer(address, number, Reply::Refused(rejection));
+    }
+
+    /// Asserts what the type promises. Looks at every member and at every entry of the queue.
+    pub fn invariants(&self) {
+        self.members.invariants();
+        self.pending.invariants();
+        assert!(self.waiting.len() <= CHANNEL_PENDING_MAX, "the requests that wait are bounded");
+        assert!(self.waiting.is_empty() || !self.is_open(), "a request waits only for a reason");
+        let undecided = self.pending.works().filter(|work| work.may_remove_members()).count();
+        assert_eq!(self.undecided_changes, undecided, "undecided changes");
+        let has_members = |shard: &ShardId| self.members.homes().any(|home| home == *shard);
+        assert!(self.held_by.iter().all(has_members), "a shard without members holds nothing back");
     }
 
     /// When this channel will have a presence event to announce, even if nothing else happens until then.

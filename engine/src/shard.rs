@@ -417,9 +417,10 @@ impl Shard {
         self.home.subscribers.next_due()
     }
 
-    /// Asserts what the tables of subscribers promise. For tests: it looks at every member.
+    /// Asserts what the tables of the home and of the owner promise. For tests: it looks at every member.
     pub fn invariants(&self) {
-        self.home.subscribers.invariants();
+        self.home.invariants();
+        self.owner.invariants();
     }
 
     /// Requests that the store has not answered.

@@ -125,6 +125,9 @@ impl<S: Sockets> Turning<S> {
             let ticked = ticks.take();
             if ticked > 0 {
                 self.sockets.tick(&mut self.shard, now);
+                if cfg!(debug_assertions) {
+                    self.shard.invariants();
+                }
             }
             match order.take() {
                 Some(Order::End) => return,

@@ -121,7 +121,10 @@ impl Announcements {
     /// Notes the newest batch to a shard. Returns the one before it.
     fn send(&mut self, home: ShardId, number: BatchNumber) -> Option<BatchNumber> {
         match self.sent.iter_mut().find(|(known, _)| *known == home) {
-            Some((_, last)) => Some(std::mem::replace(last, number)),
+            Some((_, last)) => {
+                debug_assert!(*last < number, "batch numbers rise");
+                Some(std::mem::replace(last, number))
+            }
             None => {
                 self.sent.push((home, number));
                 None

@@ -28,6 +28,7 @@ impl Departures {
 
     /// Ends the turn. `before` is the last batch number that was given out before it.
     pub fn end_turn(&mut self, before: BatchNumber) {
+        debug_assert!(self.told.back().is_none_or(|(last, _)| *last <= before), "batch numbers rise");
         self.told.extend(self.fresh.drain(..).map(|presence| (before, presence)));
         let surplus = self.told.len().saturating_sub(DEPARTURES_KEPT_MAX);
         if let Some((newest, _)) = self.told.drain(..surplus).next_back() {

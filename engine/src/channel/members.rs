@@ -123,6 +123,21 @@ impl Members {
         self.visible.get(&session).and_then(|&address| self.get(address)).is_some_and(|member| member.known)
     }
 
+    /// Asserts what the type promises. Looks at every member.
+    pub fn invariants(&self) {
+        assert_eq!(self.places.len(), self.list.len(), "each member has one place");
+        for (place, member) in self.list.iter().enumerate() {
+            assert_eq!(self.places.get(&member.address), Some(&(place as u32)), "a place leads to its member");
+            assert!(!(member.known && member.hidden), "the others are never told of a hidden member");
+        }
+        let count = |is: fn(&Member) -> bool| self.list.iter().filter(|member| is(member)).count();
+        assert_eq!(self.known, count(|member| member.known), "known");
+        assert!(self.visible.len() <= count(|member| !member.hidden), "visible");
+        let formats: usize = self.formats.iter().map(|&count| count as usize).sum();
+        let homes: usize = self.homes.iter().map(|&(_, count)| count as usize).sum();
+        assert_eq!((formats, homes), (self.list.len(), self.list.len()), "each member has a format and a home");
+    }
+
     /// How many members others may see.
     pub fn visible_count(&self) -> usize {
         self.visible.len()

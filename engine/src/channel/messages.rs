@@ -91,6 +91,10 @@ impl Channel {
         decision: Decision,
         now: Monotonic,
     ) {
+        debug_assert!(
+            !matches!(work, MessageWork::Send(_)) || matches!(decision, Ok(StoreReceipt::Inserted) | Err(_)),
+            "a new message is stored or not: {decision:?}"
+        );
         let shown = match (work, decision) {
             (_, Err(failure)) => Err(not_stored(&failure)),
             (MessageWork::Send(message), Ok(_)) => Ok(message),

@@ -162,6 +162,11 @@ impl Owner {
         }
     }
 
+    /// Asserts what the channels promise. Looks at every member.
+    pub fn invariants(&self) {
+        self.channels.values().for_each(|channel| channel.invariants());
+    }
+
     /// Whether channels may have something to announce.
     pub fn is_busy(&self) -> bool {
         !self.touched.is_empty()

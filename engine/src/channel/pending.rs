@@ -58,8 +58,16 @@ impl<W, D> Pending<W, D> {
         let entry = self.entries.pop_front()?;
         self.first += 1;
         self.bytes -= entry.bytes;
-        debug_assert!(self.bytes == 0 || !self.entries.is_empty(), "an empty queue holds no bytes");
         Some((entry.work, decision))
+    }
+
+    /// Asserts what the type promises. Looks at every entry.
+    pub fn invariants(&self) {
+        assert!(
+            self.entries.len() <= CHANNEL_PENDING_MAX && self.bytes <= CHANNEL_PENDING_BYTES_MAX,
+            "the queue is bounded"
+        );
+        assert_eq!(self.bytes, self.entries.iter().map(|entry| entry.bytes).sum::<usize>(), "bytes");
     }
 
     /// All entries' work, in order.

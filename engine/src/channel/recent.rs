@@ -98,6 +98,8 @@ impl Recent {
         self.state = State::Unknown;
         self.answer = None;
         let Some(newest) = newest else { return };
+        debug_assert!(newest.len() <= RECENT_MAX, "the store gives no more than it was asked for");
+        debug_assert!(newest.is_sorted_by(|one, next| one.id > next.id), "the store gives the newest message first");
         let complete = newest.len() < RECENT_MAX;
         self.state = State::Known { version, messages: newest.into_iter().rev().collect(), complete };
         for message in &shown {

@@ -51,6 +51,8 @@ const COMPACTION_BYTES_MIN: usize = 64 * 1024;
 impl FrameLog {
     /// Appends whole frames.
     pub fn append(&mut self, run: &Run) {
+        debug_assert!(run.marks.iter().is_sorted_by_key(|mark| mark.at), "marks rise within a run");
+        debug_assert!(run.marks.last().is_none_or(|mark| (mark.at.0 as usize) < run.bytes.len()), "a mark has a frame");
         let end = self.end().0;
         self.marks.extend(run.marks.iter().map(|mark| Mark { at: Position(end + mark.at.0), ..*mark }));
         self.bytes.extend_from_slice(&run.bytes);
@@ -91,12 +93,19 @@ impl FrameLog {
     /// The bytes from `from` to `to`. Both must be in the log; anything else is a bug in the caller, and panics.
     pub fn range(&self, from: Position, to: Position) -> &[u8] {
         debug_assert!(from.0 >= self.start, "cursor {} lies before the log's start {}", from.0, self.start);
+        debug_assert!(
+            from <= to && to <= self.end(),
+            "{} to {} is no range of a log that ends at {}",
+            from.0,
+            to.0,
+            self.end().0
+        );
         &self.bytes[(from.0 - self.base) as usize..(to.0 - self.base) as usize]
     }
 
     /// Forgets all before `to`, which no subscriber will read again. An empty log frees its memory.
     pub fn trim(&mut self, to: Position) {
-        debug_assert!(to <= self.end());
+        debug_assert!(to <= self.end(), "only what was appended can be forgotten");
         self.start = self.start.max(to.0);
         while let Some(mark) = self.marks.front().filter(|mark| mark.at.0 < self.start) {
             self.before = Some(mark.id);

@@ -221,6 +221,8 @@ impl Subscribers {
     pub fn follow(&mut self, channel: &ChannelId, previous: Option<BatchNumber>, reached: Reached) -> Followed {
         let Some(Listening { reached: known, .. }) = self.channels.get_mut(channel) else { return Followed::InOrder };
         if previous == Some(known.batch) && reached.epoch == known.epoch {
+            debug_assert!(reached.batch > known.batch, "batch numbers rise");
+            debug_assert!(reached.last >= known.last && reached.told >= known.told, "a channel takes nothing back");
             *known = reached;
             return Followed::InOrder;
         }
@@ -299,6 +301,7 @@ impl Subscribers {
         let cursor = &mut audience.members[index as usize].cursor;
         let from = *cursor;
         cursor.0 += bytes as u64;
+        debug_assert!(*cursor <= audience.log.end(), "a member has read no more than the log holds");
         audience.tally.count(from, *cursor, &mut self.counters);
     }
 
@@ -385,6 +388,12 @@ impl Subscribers {
             let paced = self.paced.iter().any(|&(_, paced)| paced == key);
             assert_eq!(active || paced, audience.owed > 0, "an audience is served as long as visits are owed");
         }
+    }
+
+    /// Asserts that a connection's place in an audience is its own.
+    pub fn assert_place(&self, key: AudienceKey, index: u32, slot: u32, parked: bool) {
+        let member = &self.audiences[key.0 as usize].members[index as usize];
+        assert_eq!((member.slot, member.parked), (slot, parked), "a subscription leads to the connection's own place");
     }
 
     /// Whether a pass is under way. A pass whose next rotation must wait does not count: see `next_due`.

@@ -24,6 +24,7 @@ pub struct Tally {
 impl Tally {
     /// Adds a run of `messages` messages, which ends at `end`, after all other runs.
     pub fn append(&mut self, end: Position, messages: u64) {
+        debug_assert!(self.runs.back().is_none_or(|(last, _)| *last < end), "runs end in ascending order");
         if messages > 0 {
             let before = self.runs.back().map_or(self.forgotten, |(_, total)| *total);
             self.runs.push_back((end, before + messages));
@@ -38,6 +39,7 @@ impl Tally {
 
     /// The messages of runs that end after `from` and not after `to`. Neither place may be before the trimmed start.
     pub fn between(&mut self, from: Position, to: Position) -> u64 {
+        debug_assert!(from <= to, "{} to {} is no range", from.0, to.0);
         if (self.asked.0, self.asked.1) != (from, to) {
             self.asked = (from, to, self.before(to) - self.before(from));
         }

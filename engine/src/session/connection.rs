@@ -9,9 +9,9 @@ use std::time::Duration;
 
 use crate::command::Command;
 use crate::fanout::log::Position;
-use crate::fanout::subscribers::AudienceKey;
+use crate::fanout::subscribers::{AudienceKey, Subscribers};
 use crate::id::{ChannelId, MessageId, Monotonic};
-use crate::limits::{OUTBOX_BYTES_MAX, REQUESTS_IN_FLIGHT_MAX};
+use crate::limits::{OUTBOX_BYTES_MAX, REQUESTS_IN_FLIGHT_MAX, SUBSCRIPTIONS_MAX};
 use crate::parcel::ChannelAction;
 use crate::session::admission::Session;
 
@@ -160,6 +160,21 @@ impl Connection {
     /// The connection's subscription in this audience, or `None` if it has none.
     pub fn subscription(&self, key: AudienceKey) -> Option<Subscription> {
         self.subscriptions.iter().copied().find(|subscription| subscription.key == key)
+    }
+
+    /// Asserts what the connection's tables promise. `slot` is its place in the table of connections.
+    pub fn invariants(&self, slot: u32, subscribers: &Subscribers) {
+        assert!(self.subscriptions.len() <= SUBSCRIPTIONS_MAX, "subscriptions are bounded");
+        for Subscription { key, index } in &self.subscriptions {
+            subscribers.assert_place(*key, *index, slot, self.parked);
+        }
+        let Some(traffic) = &self.traffic else { return };
+        let bytes: usize = traffic.outbox.iter().map(|private| private.bytes.len()).sum();
+        assert_eq!(traffic.outbox_bytes, bytes, "outbox bytes");
+        let first = traffic.outbox.front().map_or(0, |private| private.bytes.len());
+        assert!(traffic.written <= first, "no more of a frame is written than it has");
+        assert!(traffic.slots.len() <= REQUESTS_IN_FLIGHT_MAX, "requests in flight are bounded");
+        assert!(!self.closing || self.subscriptions.is_empty(), "a closing connection is in no channel");
     }
 
     /// Frees what a connection at rest does not need.

@@ -354,6 +354,14 @@ impl Home {
         self.subscribers.is_busy() || !self.dirty.is_empty()
     }
 
+    /// Asserts what the tables of connections and of subscribers promise. Looks at every member.
+    pub fn invariants(&self) {
+        self.subscribers.invariants();
+        for (id, connection) in self.connections.iter() {
+            connection.invariants(id.slot, &self.subscribers);
+        }
+    }
+
     /// Writes what a connection is owed, because its socket has room again.
     pub fn writable(&mut self, id: ConnectionId, outlet: &mut impl Outlet, outbox: &mut Outbox) {
         if self.connections.get_mut(id).is_some_and(|connection| connection.parked) {

@@ -75,6 +75,7 @@ fn data_frame(opcode: u8, out: &mut Vec<u8>, write_payload: impl FnOnce(&mut Vec
         out[start + 1] = LENGTH_IS_U64;
         out.splice(start + 2..payload_start, length);
     }
+    debug_assert_eq!(frame_length(&out[start..]), Some(out.len() - start), "the log finds the borders by this length");
 }
 
 fn control_frame(opcode: u8, out: &mut Vec<u8>, front: &[u8], back: &[u8]) {
