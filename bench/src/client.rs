@@ -17,10 +17,10 @@ use rustix::net::{RecvFlags, recv};
 
 use crate::checker::{self, Checker};
 use crate::dialect::{BARE_PUBLISHER, Dialect};
-use crate::ear::{Ear, Rare};
 use crate::failure::OPENING_TIME_MAX;
 use crate::frames::{self, Remainder};
 use crate::publisher::{Publisher, Schedule};
+use crate::received::{Rare, Received};
 use crate::sockets::{OPENING_MAX, Opening, connect, ready, say};
 
 pub use crate::failure::{Failure, world};
@@ -70,7 +70,7 @@ pub struct Room {
     /// How long the client has turned without any event, and since when the present or the last such period lasts.
     idle_ns: u64,
     idle_since_ns: Option<u64>,
-    pub ear: Ear,
+    pub received: Received,
 }
 
 struct Connection {
@@ -87,7 +87,7 @@ enum Stage {
 impl Room {
     pub fn new(address: SocketAddr, dialect: Dialect, shape: Shape) -> Result<Room, Failure> {
         let padding = checker::padding(shape.content_bytes);
-        let ear = Ear::new(Checker::new(shape.publishers as u32, padding));
+        let received = Received::new(Checker::new(shape.publishers as u32, padding));
         Ok(Room {
             address,
             dialect,
@@ -103,7 +103,7 @@ impl Room {
             formats: Formats::Json,
             idle_ns: 0,
             idle_since_ns: None,
-            ear,
+            received,
         })
     }
 
@@ -201,7 +201,7 @@ impl Room {
             }
         };
         if index < self.shape.members {
-            self.ear.checker.add_member(self.counter);
+            self.received.checker.add_member(self.counter);
         }
         self.connections.push(Connection { socket, stage, remainder: Remainder::default() });
         Ok(())
@@ -265,12 +265,12 @@ impl Room {
                     connection.stage = Stage::Framed;
                 }
             } else {
-                let ear = &mut self.ear;
+                let received = &mut self.received;
                 connection
                     .remainder
-                    .walk(bytes, |frame| ear.hear(index, sampled, now_ns, frame))
+                    .walk(bytes, |frame| received.hear(index, sampled, now_ns, frame))
                     .map_err(|source| Failure::Illegal { connection: index, source })?;
-                if !self.ear.rare.is_empty() {
+                if !self.received.rare.is_empty() {
                     self.see_to_rare(index)?;
                 }
             }
@@ -281,7 +281,7 @@ impl Room {
     }
 
     fn see_to_rare(&mut self, index: usize) -> Result<(), Failure> {
-        for rare in std::mem::take(&mut self.ear.rare) {
+        for rare in std::mem::take(&mut self.received.rare) {
             match rare {
                 Rare::Joined => self.joined += 1,
                 Rare::Ping(payload) => self.answer_ping(index, &payload)?,

@@ -10,10 +10,10 @@ use thiserror::Error;
 use crate::client::{Failure, Formats, Shape};
 use crate::cpu;
 use crate::dialect::Persistence;
+use crate::filled_server::{FilledServer, Filling, Offers};
 use crate::report::Report;
 use crate::run::{self, Patience, Run};
 use crate::search::Search;
-use crate::seat::{Filling, Offers, Seat};
 use crate::server::{Kind, Launch};
 use crate::setting::{Runs, Setting};
 use crate::visit::Visit;
@@ -178,17 +178,17 @@ fn visit(
 ) -> Result<Visit, Error> {
     let fail = |failure| Error::Measuring { kind, members, failure };
     let said = |what: &dyn Display| eprintln!("{members:>6} members · round {} · {kind:<13} · {what}", round + 1);
-    let (mut seat, filling) = Seat::open_measured(kind, options.shape(members), launch).map_err(fail)?;
+    let (mut filled, filling) = FilledServer::open_measured(kind, options.shape(members), launch).map_err(fail)?;
     said(&format!("{:.0} joins/s, {:.2} KiB a connection", filling.joins.all, filling.resident_bytes / 1024.0));
     let mut visit = begun(kind, members, round, &filling);
     let asked = |question| options.measure.contains(&question);
     if asked(Question::Last) {
-        let last_us = run::one_by_one(&mut seat.room, SINGLE_MESSAGES).map_err(fail)?;
+        let last_us = run::one_by_one(&mut filled.room, SINGLE_MESSAGES).map_err(fail)?;
         visit.time_to_last_ms = Some(last_us.value_at_quantile(0.5) as f64 / 1e3);
         said(&format!("last member after {:.2} ms", last_us.value_at_quantile(0.5) as f64 / 1e3));
     }
-    let open = || Seat::open(kind, options.shape(members), Formats::Json, launch);
-    let offers = Offers::new(open).beginning_with(seat);
+    let open = || FilledServer::open(kind, options.shape(members), Formats::Json, launch);
+    let offers = Offers::new(open).beginning_with(filled);
     let mut asker = Asker { offers, kind, members, options, broken: Vec::new(), said: &said };
     if asked(Question::Max) {
         visit.max = asker.most(best).map_err(fail)?;

@@ -20,11 +20,11 @@ use crate::checker;
 use crate::client::{Failure, Formats, Shape};
 use crate::cpu;
 use crate::dialect::{ROOM, USERNAME};
+use crate::filled_server::{FilledServer, Offers};
 use crate::goals::{self, Bound, Goal, ratio, shown};
 use crate::report::{self, median};
 use crate::run::{Patience, Run};
 use crate::search::Search;
-use crate::seat::{Offers, Seat};
 use crate::server::{Kind, Launch};
 use crate::setting::{Runs, Setting};
 
@@ -152,7 +152,7 @@ fn most(
     near: Option<f64>,
 ) -> Result<Option<Run>, Failure> {
     let shape = || Shape { members: options.members, publishers: 1, content_bytes };
-    let mut offers = Offers::new(|| Seat::open(Kind::Stentor, shape(), speech.formats(), launch));
+    let mut offers = Offers::new(|| FilledServer::open(Kind::Stentor, shape(), speech.formats(), launch));
     let duration = options.runs.length();
     let offer = |deliveries: f64| {
         let run = offers.offer(deliveries / options.members as f64, duration, Patience::Limited)?;

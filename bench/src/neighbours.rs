@@ -11,12 +11,12 @@ use thiserror::Error;
 use crate::client::{Failure, Room, Shape, world};
 use crate::cpu;
 use crate::dialect::{Dialect, Persistence, ROOM};
+use crate::filled_server::{FilledServer, Offers};
 use crate::goals::{self, Bound, Goal, ratio, shown};
 use crate::publisher::Schedule;
 use crate::report;
 use crate::run::{self, Patience, Run};
 use crate::search::Search;
-use crate::seat::{Offers, Seat};
 use crate::server::{Kind, Launch, Server};
 use crate::setting::Setting;
 
@@ -102,7 +102,7 @@ fn most_deliveries(options: &Options, launch: &Launch) -> Result<f64, Error> {
     let mut offers = Offers::new(|| {
         let server = Server::start(Kind::Stentor, launch).map_err(world("start the server"))?;
         let room = open(&server, ROOM, options.members, options)?;
-        Ok(Seat { server, room })
+        Ok(FilledServer { server, room })
     });
     let duration = Duration::from_secs_f64(options.secs);
     let offer = |deliveries: f64| {
@@ -120,15 +120,15 @@ fn most_deliveries(options: &Options, launch: &Launch) -> Result<f64, Error> {
 /// Measures both rooms at once. One client reads them in turns.
 fn side_by_side(large: &mut Room, large_rate: f64, small: &mut Room, options: &Options) -> Result<RoundTrips, Error> {
     run::rest(large, Duration::from_millis(500))?;
-    large.ear.forget();
-    small.ear.forget();
+    large.received.forget();
+    small.received.forget();
     let messages = |rate: f64| (rate * options.secs).ceil() as u64;
     let schedule = |room: &Room, rate: f64| Schedule::new(room.now_ns(), rate.max(f64::MIN_POSITIVE), messages(rate));
     let (mut large_schedule, mut small_schedule) = (schedule(large, large_rate), schedule(small, options.rate));
     let (start_ns, length_ns) = (large.now_ns(), Duration::from_secs_f64(options.secs).as_nanos() as u64);
     let give_up_ns = start_ns + length_ns + REST.as_nanos() as u64;
     let whole = |room: &Room, schedule: &Schedule| {
-        schedule.finished() && room.ear.checker.delivered >= schedule.sent * room.members() as u64
+        schedule.finished() && room.received.checker.delivered >= schedule.sent * room.members() as u64
     };
     while !(whole(large, &large_schedule) && whole(small, &small_schedule)) {
         large.turn(Some(&mut large_schedule))?;
@@ -139,18 +139,18 @@ fn side_by_side(large: &mut Room, large_rate: f64, small: &mut Room, options: &O
             )));
         }
     }
-    let faults = (large.ear.checker.take_faults(), small.ear.checker.take_faults());
+    let faults = (large.received.checker.take_faults(), small.received.checker.take_faults());
     if !(faults.0.none() && faults.1.none()) {
         return Err(Error::Faulty(format!("messages were lost, repeated or reordered: {faults:?}")));
     }
     let seconds = (large.now_ns() - start_ns) as f64 / 1e9;
-    let quantile_ms = |quantile| small.ear.latency_us.value_at_quantile(quantile) as f64 / 1e3;
+    let quantile_ms = |quantile| small.received.latency_us.value_at_quantile(quantile) as f64 / 1e3;
     Ok(RoundTrips {
         messages: small_schedule.sent,
         p50_ms: quantile_ms(0.5),
         p99_ms: quantile_ms(0.99),
-        max_ms: small.ear.latency_max_us as f64 / 1e3,
-        large_deliveries_per_second: large.ear.checker.delivered as f64 / seconds,
+        max_ms: small.received.latency_max_us as f64 / 1e3,
+        large_deliveries_per_second: large.received.checker.delivered as f64 / seconds,
     })
 }
 

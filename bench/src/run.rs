@@ -9,8 +9,8 @@ use serde::{Deserialize, Serialize};
 use crate::checker::Faults;
 use crate::client::{Failure, Room};
 use crate::cpu;
-use crate::ear::empty_histogram;
 use crate::publisher::Schedule;
+use crate::received::empty_histogram;
 
 /// A rate counts as carried if the 99th percentile of the latency stays below this.
 pub const LATENCY_P99_MAX: Duration = Duration::from_secs(1);
@@ -69,14 +69,14 @@ impl Run {
 
 /// Publishes `rate` messages a second, and waits until every member has all of them, or until no more arrive.
 pub fn at_rate(room: &mut Room, pid: u32, rate: f64, duration: Duration, patience: Patience) -> Result<Run, Failure> {
-    room.ear.forget();
+    room.received.forget();
     let before = Kernel::look(pid)?;
     let idle_before = room.idle();
     let start_ns = room.now_ns();
     let end_ns = start_ns + duration.as_nanos() as u64;
     let count = (rate * duration.as_secs_f64()).ceil().max(1.0) as u64;
     let mut schedule = Schedule::new(start_ns, rate, count);
-    room.ear.last_delivery_ns = start_ns;
+    room.received.last_delivery_ns = start_ns;
     let given_up = offer(room, &mut schedule, end_ns, patience)?;
     let spent = Kernel::look(pid)?.since(before);
     let idle = (room.idle() - idle_before).as_secs_f64() * 1e9 / (room.now_ns() - start_ns) as f64;
@@ -92,7 +92,7 @@ fn offer(room: &mut Room, schedule: &mut Schedule, end_ns: u64, patience: Patien
     loop {
         room.turn(Some(schedule))?;
         let now_ns = room.now_ns();
-        let late = u128::from(room.ear.latency_max_us) > LATENCY_GIVE_UP.as_micros();
+        let late = u128::from(room.received.latency_max_us) > LATENCY_GIVE_UP.as_micros();
         match patience {
             Patience::Limited if late && !schedule.finished() => {
                 schedule.stop();
@@ -101,7 +101,7 @@ fn offer(room: &mut Room, schedule: &mut Schedule, end_ns: u64, patience: Patien
             Patience::Endless if now_ns > end_ns => schedule.stop(),
             _ => {}
         }
-        let silent_ns = now_ns.saturating_sub(room.ear.last_delivery_ns.max(end_ns));
+        let silent_ns = now_ns.saturating_sub(room.received.last_delivery_ns.max(end_ns));
         let lost = u128::from(silent_ns) > SILENCE_MAX.as_nanos();
         if lost || (schedule.finished() && is_quiet(room, schedule.sent, now_ns)) {
             return Ok(given_up);
@@ -112,19 +112,19 @@ fn offer(room: &mut Room, schedule: &mut Schedule, end_ns: u64, patience: Patien
 /// Whether every message has arrived at every member and is acknowledged.
 fn is_quiet(room: &Room, sent: u64, now_ns: u64) -> bool {
     let expected = sent * room.members() as u64;
-    let acknowledged = !room.acknowledges() || room.ear.acks >= sent;
+    let acknowledged = !room.acknowledges() || room.received.acks >= sent;
     // A repeated message may still follow the last delivery. A short wait is enough to catch one that is already on its
     // way.
-    let rested = now_ns.saturating_sub(room.ear.last_delivery_ns) > 2_000_000;
-    room.ear.checker.delivered >= expected && acknowledged && rested
+    let rested = now_ns.saturating_sub(room.received.last_delivery_ns) > 2_000_000;
+    room.received.checker.delivered >= expected && acknowledged && rested
 }
 
 fn evaluate(room: &mut Room, schedule: &Schedule, start_ns: u64, end_ns: u64, spent: Kernel) -> Run {
-    let faults = room.ear.checker.take_faults();
-    let ear = &room.ear;
-    let deliveries = ear.checker.delivered;
-    let seconds = (ear.last_delivery_ns.max(end_ns) - start_ns) as f64 / 1e9;
-    let quantile_ms = |quantile| ear.latency_us.value_at_quantile(quantile) as f64 / 1e3;
+    let faults = room.received.checker.take_faults();
+    let received = &room.received;
+    let deliveries = received.checker.delivered;
+    let seconds = (received.last_delivery_ns.max(end_ns) - start_ns) as f64 / 1e9;
+    let quantile_ms = |quantile| received.latency_us.value_at_quantile(quantile) as f64 / 1e3;
     let per_delivery = |amount: f64| amount / deliveries.max(1) as f64;
     Run {
         offered_messages_per_second: 0.0,
@@ -132,17 +132,17 @@ fn evaluate(room: &mut Room, schedule: &Schedule, start_ns: u64, end_ns: u64, sp
         deliveries,
         missing: (schedule.sent * room.members() as u64).saturating_sub(deliveries),
         faults,
-        unacknowledged: if room.acknowledges() { schedule.sent.saturating_sub(ear.acks) } else { 0 },
+        unacknowledged: if room.acknowledges() { schedule.sent.saturating_sub(received.acks) } else { 0 },
         given_up: false,
         deliveries_per_second: deliveries as f64 / seconds,
-        wire_bytes_per_delivery: per_delivery(ear.checker.wire_bytes as f64),
+        wire_bytes_per_delivery: per_delivery(received.checker.wire_bytes as f64),
         cpu_us_per_delivery: per_delivery(spent.cpu.as_secs_f64() * 1e6),
         core_share: spent.cpu.as_secs_f64() / seconds,
         client_share: 0.0,
         disturbed_share: spent.kept_waiting.as_secs_f64() / seconds,
         latency_p50_ms: quantile_ms(0.5),
         latency_p99_ms: quantile_ms(0.99),
-        latency_max_ms: ear.latency_max_us as f64 / 1e3,
+        latency_max_ms: received.latency_max_us as f64 / 1e3,
         publisher_late_max_ms: schedule.late_max_ns as f64 / 1e6,
     }
 }
@@ -152,20 +152,20 @@ pub fn one_by_one(room: &mut Room, messages: u32) -> Result<Histogram<u64>, Fail
     let mut last_us = empty_histogram();
     for _ in 0..messages {
         rest(room, QUIET)?;
-        room.ear.forget();
+        room.received.forget();
         let start_ns = room.now_ns();
         let mut schedule = Schedule::new(start_ns, 1.0, 1);
-        while room.ear.checker.delivered < room.members() as u64 {
+        while room.received.checker.delivered < room.members() as u64 {
             room.turn(Some(&mut schedule))?;
             if u128::from(room.now_ns() - start_ns) > SILENCE_MAX.as_nanos() {
                 return Err(Failure::Refused(format!(
                     "only {} of {} members got a message",
-                    room.ear.checker.delivered,
+                    room.received.checker.delivered,
                     room.members()
                 )));
             }
         }
-        last_us.saturating_record((room.ear.last_delivery_ns - start_ns) / 1_000);
+        last_us.saturating_record((room.received.last_delivery_ns - start_ns) / 1_000);
     }
     Ok(last_us)
 }

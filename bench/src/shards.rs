@@ -146,7 +146,7 @@ pub fn run(options: &Options) -> Result<(), Error> {
         for (shards, place) in &places {
             let known = all.iter().rev().find(|figures| figures.shards == *shards);
             let near = known.map(|figures| figures.deliveries_per_second);
-            let figures = Asking { options, launch: &place.launch, clients, seats: None }.most(near, round)?;
+            let figures = Asking { options, launch: &place.launch, clients, filled: None }.most(near, round)?;
             all.push(figures.ok_or(Error::NothingCarried(*shards))?);
         }
     }
@@ -154,7 +154,7 @@ pub fn run(options: &Options) -> Result<(), Error> {
 }
 
 /// A server and its clients' full rooms. The server is dropped first, or it would have to handle every member's leave.
-struct Seats {
+struct Filled {
     server: Server,
     clients: Vec<Companion>,
 }
@@ -165,7 +165,7 @@ struct Asking<'a> {
     launch: &'a Launch,
     clients: usize,
     /// Empty after a run that lost messages or members.
-    seats: Option<Seats>,
+    filled: Option<Filled>,
 }
 
 impl Asking<'_> {
@@ -190,17 +190,17 @@ impl Asking<'_> {
 
     /// One run of all clients at once. `None` if one of them did not carry its part.
     fn offer(&mut self, deliveries: f64, round: usize) -> Result<Option<Figures>, Error> {
-        let mut seats = match self.seats.take() {
-            Some(seats) => seats,
+        let mut filled = match self.filled.take() {
+            Some(filled) => filled,
             None => self.open()?,
         };
         let rate = deliveries / (self.clients * self.options.members) as f64;
-        let before = Spent::look(&seats)?;
-        for client in &mut seats.clients {
+        let before = Spent::look(&filled)?;
+        for client in &mut filled.clients {
             client.tell(&rate)?;
         }
         let (mut runs, mut broke) = (Vec::new(), false);
-        for client in &mut seats.clients {
+        for client in &mut filled.clients {
             match client.hear()? {
                 Answer::Ran(run) => runs.push(run),
                 Answer::Broke(text) => {
@@ -210,14 +210,14 @@ impl Asking<'_> {
                 Answer::Full => return Err(io::Error::other("a client filled its room twice").into()),
             }
         }
-        let spent = Spent::look(&seats)?.since(&before);
+        let spent = Spent::look(&filled)?.since(&before);
         let whole = !broke && runs.iter().all(Run::nothing_lost);
-        self.seats = whole.then_some(seats);
+        self.filled = whole.then_some(filled);
         let carried = whole && runs.iter().all(Run::carried);
         Ok(carried.then(|| Figures::of(self.launch.shards, round, &runs, &spent)))
     }
 
-    fn open(&self) -> Result<Seats, Error> {
+    fn open(&self) -> Result<Filled, Error> {
         let server = Server::start(Kind::Stentor, self.launch)?;
         let token = server.token()?;
         let clients = (0..self.clients).map(|number| self.start_client(&server, &token, number));
@@ -229,7 +229,7 @@ impl Asking<'_> {
                 Answer::Ran(_) => return Err(io::Error::other("a client ran before it was told to").into()),
             }
         }
-        Ok(Seats { server, clients })
+        Ok(Filled { server, clients })
     }
 
     fn start_client(&self, server: &Server, token: &str, number: usize) -> io::Result<Companion> {
@@ -278,10 +278,10 @@ struct Spent {
 }
 
 impl Spent {
-    fn look(seats: &Seats) -> io::Result<Spent> {
-        let (user, system) = cpu::user_and_system_time(seats.server.pid())?;
-        let mut waiting = cpu::time_kept_waiting(seats.server.pid())?;
-        for client in &seats.clients {
+    fn look(filled: &Filled) -> io::Result<Spent> {
+        let (user, system) = cpu::user_and_system_time(filled.server.pid())?;
+        let mut waiting = cpu::time_kept_waiting(filled.server.pid())?;
+        for client in &filled.clients {
             waiting += cpu::time_kept_waiting(client.pid())?;
         }
         Ok(Spent {

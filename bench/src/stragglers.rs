@@ -29,12 +29,12 @@ use crate::server::{Kind, Launch, Server};
 use crate::setting::Setting;
 use crate::sockets::PORTS_PER_ADDRESS;
 use crowd::{Answer, Order, Outcome};
-use member::Manner;
+use member::Behavior;
 use watch::{Look, Watch};
 
 const QUIET_ROOM: &str = "quiet";
 /// How the stopped members behave, a third each.
-const MANNERS: [Manner; 3] = [Manner::Silent, Manner::Skipping, Manner::Slow];
+const BEHAVIORS: [Behavior; 3] = [Behavior::Silent, Behavior::Skipping, Behavior::Slow];
 /// Windows before the stragglers join, before they stop, and after they continue.
 const WINDOWS: usize = 4;
 const WINDOW_SECS_MAX: f64 = 5.0;
@@ -95,12 +95,12 @@ pub enum Error {
 
 /// Everything that was measured.
 #[derive(Default, Serialize)]
-struct Findings {
+struct Measurements {
     /// The core that stragglers share with the client that times the others, if they share one.
     shared_core: Option<usize>,
     phases: Vec<Phase>,
     vanishing: Option<Vanishing>,
-    outcomes: BTreeMap<Manner, Outcome>,
+    outcomes: BTreeMap<Behavior, Outcome>,
     /// Before any client connects, with every member connected and no messages, and after every client has gone.
     empty: Option<Standing>,
     full: Option<Standing>,
@@ -139,27 +139,27 @@ pub fn run(options: &Options) -> Result<(), Error> {
     let server = Server::start(Kind::Stentor, &launch)?;
     let watch = Watch::start(server.admin()?, server.pid());
     let shared_core = (launch.client_cpus.len() == 1).then_some(launch.client_cpu());
-    let mut findings = Findings { shared_core, ..Findings::default() };
-    let mut scene = Scene::open(options, stopped, launch, server, watch, &mut findings)?;
+    let mut measurements = Measurements { shared_core, ..Measurements::default() };
+    let mut scene = Scene::open(options, stopped, launch, server, watch, &mut measurements)?;
     if options.vanished > 0 {
-        findings.vanishing = Some(scene.vanish()?);
+        measurements.vanishing = Some(scene.vanish()?);
     }
-    scene.measure("before", WINDOWS, &mut findings)?;
+    scene.measure("before", WINDOWS, &mut measurements)?;
     scene.stop()?;
-    scene.measure("during", scene.windows(), &mut findings)?;
+    scene.measure("during", scene.windows(), &mut measurements)?;
     scene.watch.enter("catch up");
     scene.go_on()?;
-    scene.measure("after", WINDOWS, &mut findings)?;
-    findings.outcomes = scene.go_on()?;
-    scene.leave(&mut findings)?;
-    report::report(options, stopped, &findings)
+    scene.measure("after", WINDOWS, &mut measurements)?;
+    measurements.outcomes = scene.go_on()?;
+    scene.leave(&mut measurements)?;
+    report::report(options, stopped, &measurements)
 }
 
 /// Refuses options that cannot be measured. Returns how many members stop.
 fn check(options: &Options) -> Result<usize, Error> {
     let refuse = |text: &str| Err(Error::Options(text.into()));
     let stopped = (options.members as f64 * options.stopped / 100.0).round() as usize;
-    if stopped < MANNERS.len() || stopped >= options.members {
+    if stopped < BEHAVIORS.len() || stopped >= options.members {
         return refuse("--stopped must leave somebody, and stop at least three");
     }
     if !(options.secs > 0.0 && options.rate > 0.0) {
@@ -194,7 +194,7 @@ impl Scene<'_> {
         launch: Launch,
         server: Server,
         watch: Watch,
-        findings: &mut Findings,
+        measurements: &mut Measurements,
     ) -> Result<Scene<'a>, Error> {
         let token = server.token()?;
         let dialect = Dialect::Stentor { token, persistence: Persistence::Passing, room: ROOM.to_owned() };
@@ -204,22 +204,22 @@ impl Scene<'_> {
         let next_address = members.div_ceil(PORTS_PER_ADDRESS);
         let (stragglers, quiet) = (Vec::new(), Vec::new());
         let mut scene = Scene { options, launch, next_address, stragglers, quiet, room, watch, server };
-        findings.empty = Some(scene.standing()?);
+        measurements.empty = Some(scene.standing()?);
         scene.watch.enter("filling");
         scene.room.fill()?;
         // A server's first messages are slower, because it has never sent any.
         scene.warm_up()?;
-        scene.measure("alone", WINDOWS, findings)?;
+        scene.measure("alone", WINDOWS, measurements)?;
         scene.watch.enter("filling");
-        scene.stragglers = scene.start(ROOM, stopped, &MANNERS)?;
-        scene.quiet = scene.start(QUIET_ROOM, options.vanished, &MANNERS[..1])?;
-        findings.full = Some(scene.standing()?);
+        scene.stragglers = scene.start(ROOM, stopped, &BEHAVIORS)?;
+        scene.quiet = scene.start(QUIET_ROOM, options.vanished, &BEHAVIORS[..1])?;
+        measurements.full = Some(scene.standing()?);
         Ok(scene)
     }
 
     /// Starts client processes, and returns when their members have joined.
-    fn start(&mut self, room: &str, members: usize, manners: &[Manner]) -> Result<Vec<Companion>, Error> {
-        let manners: Vec<String> = manners.iter().map(|manner| format!("{manner:?}").to_lowercase()).collect();
+    fn start(&mut self, room: &str, members: usize, behaviors: &[Behavior]) -> Result<Vec<Companion>, Error> {
+        let behaviors: Vec<String> = behaviors.iter().map(|behavior| format!("{behavior:?}").to_lowercase()).collect();
         // Tokens live for a minute.
         let token = self.server.token()?;
         let mut companions = Vec::new();
@@ -230,7 +230,7 @@ impl Scene<'_> {
                 format!("--token={token}"),
                 format!("--room={room}"),
                 format!("--members={}", PORTS_PER_ADDRESS.min(members - first)),
-                format!("--manners={}", manners.join(",")),
+                format!("--behaviors={}", behaviors.join(",")),
                 format!("--from-address={}", self.next_address),
                 format!("--next={}", self.room.published()),
                 format!("--payload={}", self.options.payload),
@@ -290,13 +290,13 @@ impl Scene<'_> {
         (self.options.secs / self.window().as_secs_f64()).round() as usize
     }
 
-    fn measure(&mut self, name: &'static str, windows: usize, findings: &mut Findings) -> Result<(), Error> {
+    fn measure(&mut self, name: &'static str, windows: usize, measurements: &mut Measurements) -> Result<(), Error> {
         self.watch.enter(name);
         let mut runs = Vec::new();
         for _ in 0..windows {
             runs.push(self.run_window()?);
         }
-        findings.phases.push(Phase { name, windows: runs });
+        measurements.phases.push(Phase { name, windows: runs });
         Ok(())
     }
 
@@ -320,14 +320,14 @@ impl Scene<'_> {
     }
 
     /// Lets the stragglers read everything that is still there for them, and collects their outcomes.
-    fn go_on(&mut self) -> Result<BTreeMap<Manner, Outcome>, Error> {
+    fn go_on(&mut self) -> Result<BTreeMap<Behavior, Outcome>, Error> {
         let sent = self.room.published();
         self.tell_stragglers(&Order::Read { sent })?;
-        let mut all = BTreeMap::<Manner, Outcome>::new();
+        let mut all = BTreeMap::<Behavior, Outcome>::new();
         for answer in self.hear_stragglers()? {
             let Answer::Now(outcomes) = answer else { return Err(unexpected(answer)) };
-            for (manner, outcome) in outcomes {
-                let sum = all.entry(manner).or_default();
+            for (behavior, outcome) in outcomes {
+                let sum = all.entry(behavior).or_default();
                 *sum = sum.and(&outcome);
             }
         }
@@ -373,7 +373,7 @@ impl Scene<'_> {
     }
 
     /// Ends all clients, and looks at the server until it has noticed.
-    fn leave(self, findings: &mut Findings) -> Result<(), Error> {
+    fn leave(self, measurements: &mut Measurements) -> Result<(), Error> {
         let Scene { stragglers, quiet, room, watch, server, .. } = self;
         watch.enter("leaving");
         drop((stragglers, quiet, room));
@@ -385,8 +385,8 @@ impl Scene<'_> {
                 break newest;
             }
         };
-        findings.left = Some(Standing { look, descriptors: cpu::descriptors(server.pid())? });
-        findings.looks = watch.looks()?;
+        measurements.left = Some(Standing { look, descriptors: cpu::descriptors(server.pid())? });
+        measurements.looks = watch.looks()?;
         Ok(())
     }
 }

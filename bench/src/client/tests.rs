@@ -48,11 +48,11 @@ fn check(messages: usize, deliveries: &'static [&'static [usize]], expected: Fau
     room.fill().unwrap();
     let mut schedule = Schedule::new(room.now_ns(), 1e6, messages as u64);
     let sent: usize = deliveries.iter().map(|list| list.len()).sum();
-    while room.ear.checker.delivered + room.ear.checker.faults.repeated_or_late < sent as u64 {
+    while room.received.checker.delivered + room.received.checker.faults.repeated_or_late < sent as u64 {
         room.turn(Some(&mut schedule)).unwrap();
     }
-    assert_eq!(room.ear.checker.take_faults(), expected);
-    assert_eq!(room.ear.latency_us.len(), room.ear.checker.delivered + expected.repeated_or_late);
+    assert_eq!(room.received.checker.take_faults(), expected);
+    assert_eq!(room.received.latency_us.len(), room.received.checker.delivered + expected.repeated_or_late);
     drop(room);
     server.join().unwrap().unwrap();
 }
@@ -127,10 +127,10 @@ fn a_nakama_session_is_opened_joined_and_published_to() {
     room.admit(1).unwrap();
     room.appoint_publishers().unwrap();
     let mut schedule = Schedule::new(room.now_ns(), 1.0, 1);
-    while room.ear.acks == 0 {
+    while room.received.acks == 0 {
         room.turn(Some(&mut schedule)).unwrap();
     }
-    assert_eq!((room.ear.checker.delivered, room.ear.checker.take_faults()), (1, Faults::default()));
+    assert_eq!((room.received.checker.delivered, room.received.checker.take_faults()), (1, Faults::default()));
     drop(room);
     server.join().unwrap().unwrap();
 }

@@ -14,8 +14,8 @@ use rustix::net::{RecvFlags, SendFlags, recv, send};
 use super::Answers;
 use crate::client::{Failure, world};
 use crate::dialect::{ACK_PREFIX, Dialect, JOINED_PREFIX, Persistence, Publication};
-use crate::ear::empty_histogram;
 use crate::frames::{self, Remainder};
+use crate::received::empty_histogram;
 use crate::sockets::ready;
 
 /// Requests that one publisher has in flight. For more requests in flight there are more publishers.

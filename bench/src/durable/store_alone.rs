@@ -19,7 +19,7 @@ use uuid::Uuid;
 use super::{Answers, StoreAlone};
 use crate::checker;
 use crate::dialect::USERNAME;
-use crate::ear::empty_histogram;
+use crate::received::empty_histogram;
 
 /// Commits for the given time with as many requests in flight as requested, as far as the bridge takes them, and prints
 /// the result.

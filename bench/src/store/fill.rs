@@ -10,7 +10,7 @@ use super::filled::Filled;
 use super::sync_probe::SyncProbe;
 use super::{Error, Layout, Options};
 use crate::cpu;
-use crate::ear::empty_histogram;
+use crate::received::empty_histogram;
 
 const MILLION: u32 = 1_000_000;
 /// The name of the last stretch, in which nothing is written.

@@ -21,7 +21,7 @@ use tokio::task::JoinSet;
 use super::Error;
 use crate::durable::Answers;
 use crate::durable::store_alone::Author;
-use crate::ear::empty_histogram;
+use crate::received::empty_histogram;
 use crate::server::Launch;
 
 /// The same numbers as in the server's store.

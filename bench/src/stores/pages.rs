@@ -19,8 +19,8 @@ use uuid::Uuid;
 use super::Error;
 use super::database::Database;
 use crate::durable::store_alone::Author;
-use crate::ear::empty_histogram;
 use crate::goals::shown;
+use crate::received::empty_histogram;
 
 pub const PAGE_MESSAGES: usize = 100;
 /// Messages in one group of writes.

@@ -17,7 +17,7 @@ use rustix::io::Errno;
 use rustix::net::{RecvFlags, recv};
 use serde::{Deserialize, Serialize};
 
-use super::member::{Ending, Hearing, Manner, Member};
+use super::member::{Behavior, Ending, Hearing, Member};
 use crate::checker::{Checker, padding};
 use crate::dialect::{Dialect, Persistence, upgrade_request};
 use crate::sockets::{OPENING_MAX, PORTS_PER_ADDRESS, connect, ready, say};
@@ -50,7 +50,7 @@ pub struct Options {
     members: usize,
     /// How the members behave, in turn.
     #[arg(long, value_enum, value_delimiter = ',')]
-    manners: Vec<Manner>,
+    behaviors: Vec<Behavior>,
     /// The number of the local address from which the first members connect.
     #[arg(long)]
     from_address: usize,
@@ -75,7 +75,7 @@ pub enum Order {
 pub enum Answer {
     Full,
     Stopped,
-    Now(BTreeMap<Manner, Outcome>),
+    Now(BTreeMap<Behavior, Outcome>),
     Broke(String),
 }
 
@@ -183,12 +183,12 @@ impl Crowd {
         let index = self.members.len();
         let socket = connect(options.address, options.from_address * PORTS_PER_ADDRESS + index)?;
         socket.set_nodelay(true)?;
-        let manner = options.manners[index % options.manners.len()];
-        let on_lag = if manner == Manner::Skipping { "&on_lag=skip" } else { "" };
+        let behavior = options.behaviors[index % options.behaviors.len()];
+        let on_lag = if behavior == Behavior::Skipping { "&on_lag=skip" } else { "" };
         say(&socket, &upgrade_request(&options.token, on_lag)).map_err(io::Error::other)?;
         let (token, room) = (options.token.clone(), options.room.clone());
         let join = Dialect::Stentor { token, persistence: Persistence::Passing, room }.member_request();
-        self.members.push(Member::new(socket, manner, join, options.next));
+        self.members.push(Member::new(socket, behavior, join, options.next));
         self.watch(index)
     }
 
@@ -237,7 +237,7 @@ impl Crowd {
             self.members[index].say(frames::PONG, b"");
         }
         for index in (self.ticks % TICKS_PER_SIP..self.members.len()).step_by(TICKS_PER_SIP) {
-            if self.members[index].manner == Manner::Slow && self.members[index].ending.is_none() {
+            if self.members[index].behavior == Behavior::Slow && self.members[index].ending.is_none() {
                 self.read(index, self.sip_bytes)?;
             }
         }
@@ -281,10 +281,10 @@ impl Crowd {
             && self.members.iter().all(|member| member.ending.is_some() || member.has_all(sent))
     }
 
-    fn outcomes(&self, sent: u32) -> BTreeMap<Manner, Outcome> {
-        let mut outcomes = BTreeMap::<Manner, Outcome>::new();
+    fn outcomes(&self, sent: u32) -> BTreeMap<Behavior, Outcome> {
+        let mut outcomes = BTreeMap::<Behavior, Outcome>::new();
         for member in &self.members {
-            let outcome = outcomes.entry(member.manner).or_default();
+            let outcome = outcomes.entry(member.behavior).or_default();
             outcome.members += 1;
             outcome.gaps += member.gaps;
             outcome.missed += member.missed;

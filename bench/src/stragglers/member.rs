@@ -21,7 +21,7 @@ type Id = [u8; ID_BYTES];
 /// How a member behaves once it is told to stop.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug, ValueEnum, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
-pub enum Manner {
+pub enum Behavior {
     /// The member reads nothing.
     Silent,
     /// The member reads nothing, and has asked the server to skip messages instead of closing it.
@@ -32,7 +32,7 @@ pub enum Manner {
 
 pub struct Member {
     pub socket: TcpStream,
-    pub manner: Manner,
+    pub behavior: Behavior,
     pub ending: Option<Ending>,
     pub remainder: Remainder,
     opening: Option<Opening>,
@@ -68,10 +68,10 @@ struct Gap {
 
 impl Member {
     /// A member whose opening has been sent. It sends `join` when the opening is answered.
-    pub fn new(socket: TcpStream, manner: Manner, join: Vec<u8>, next: u32) -> Member {
+    pub fn new(socket: TcpStream, behavior: Behavior, join: Vec<u8>, next: u32) -> Member {
         Member {
             socket,
-            manner,
+            behavior,
             ending: None,
             remainder: Remainder::default(),
             opening: Some(Opening::new(join)),
@@ -151,7 +151,7 @@ impl Member {
             None => self.last.is_none() || after == self.last,
             Some(_) => after <= self.last,
         };
-        self.wrong += u64::from(!right || self.manner != Manner::Skipping);
+        self.wrong += u64::from(!right || self.behavior != Behavior::Skipping);
         self.gaps += 1;
         self.gap = Some(Gap { before });
     }
@@ -208,8 +208,8 @@ mod tests {
         TcpStream::connect(listener.local_addr().unwrap()).unwrap()
     }
 
-    fn member(manner: Manner, heard: &[Vec<u8>]) -> Member {
-        let mut member = Member::new(socket(), manner, Vec::new(), 0);
+    fn member(behavior: Behavior, heard: &[Vec<u8>]) -> Member {
+        let mut member = Member::new(socket(), behavior, Vec::new(), 0);
         member.opening = None;
         let mut checker = Checker::new(1, padding(100));
         assert_eq!(member.take_in(&heard.concat(), &mut checker).unwrap(), Hearing::Nothing);
@@ -219,7 +219,7 @@ mod tests {
     #[test]
     fn what_is_missed_is_what_gaps_name() {
         let check = |heard: &[Vec<u8>], gaps, missed, wrong| {
-            let member = member(Manner::Skipping, heard);
+            let member = member(Behavior::Skipping, heard);
             assert_eq!((member.gaps, member.missed, member.wrong), (gaps, missed, wrong));
         };
         check(&[message(0), message(1)], 0, 0, 0);
@@ -235,14 +235,14 @@ mod tests {
 
     #[test]
     fn only_who_asked_for_it_is_moved_on() {
-        let member = member(Manner::Silent, &[message(0), gap(Some(0), Some(7)), message(7)]);
+        let member = member(Behavior::Silent, &[message(0), gap(Some(0), Some(7)), message(7)]);
         assert_eq!((member.gaps, member.wrong), (1, 1));
     }
 
     #[test]
     fn a_member_has_all_when_it_saw_the_last_or_was_moved_to_the_end() {
         let check = |heard: &[Vec<u8>], sent, expected| {
-            assert_eq!(member(Manner::Skipping, heard).has_all(sent), expected, "{sent} sent");
+            assert_eq!(member(Behavior::Skipping, heard).has_all(sent), expected, "{sent} sent");
         };
         check(&[message(0), message(1)], 2, true);
         check(&[message(0), message(1)], 3, false);
@@ -252,7 +252,7 @@ mod tests {
 
     #[test]
     fn a_close_frame_tells_its_code() {
-        let mut member = Member::new(socket(), Manner::Silent, Vec::new(), 0);
+        let mut member = Member::new(socket(), Behavior::Silent, Vec::new(), 0);
         member.opening = None;
         let mut checker = Checker::new(1, padding(100));
         let close = [0x88, 5, 0x03, 0xf5, b's', b'l', b'o'];

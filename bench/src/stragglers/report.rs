@@ -4,9 +4,9 @@ use comfy_table::{CellAlignment, Table, presets};
 use engine::limits::SUBSCRIBER_LAG_BYTES_MAX;
 
 use super::crowd::Outcome;
-use super::member::Manner;
+use super::member::Behavior;
 use super::watch::Look;
-use super::{DEADLINE, Error, Findings, Options, Phase, Standing};
+use super::{DEADLINE, Error, Measurements, Options, Phase, Standing};
 use crate::cpu;
 use crate::goals::{self, Bound, Goal, ratio, shown};
 use crate::report::{command, commit, median};
@@ -26,7 +26,7 @@ const DEADLINE_SLACK_SECS: f64 = 2.0;
 const LEFT_MEMORY: f64 = 1.1;
 
 /// Prints everything, writes the file if the options ask for it, and fails if a goal was not met.
-pub fn report(options: &Options, stopped: usize, findings: &Findings) -> Result<(), Error> {
+pub fn report(options: &Options, stopped: usize, measurements: &Measurements) -> Result<(), Error> {
     println!("{}\n{}, commit {}", command(), cpu::machine(), commit());
     println!(
         "A room of {} at {} messages/s, {} bytes of content each. {stopped} of them stop for {} s: a third reads nothing, a \
@@ -39,16 +39,16 @@ pub fn report(options: &Options, stopped: usize, findings: &Findings) -> Result<
         options.slow_bytes_per_second,
         options.members - stopped
     );
-    if let Some(core) = findings.shared_core {
+    if let Some(core) = measurements.shared_core {
         println!(
             "The stragglers' processes share core {core} with the client that times the others: while they read, that costs \
              the others something which is not the server's. Alone, it does not.\n"
         );
     }
-    println!("{}\n", phases(findings));
-    println!("{}\n", outcomes(findings));
-    println!("{}", standings(findings));
-    if let Some(vanishing) = &findings.vanishing {
+    println!("{}\n", phases(measurements));
+    println!("{}\n", outcomes(measurements));
+    println!("{}", standings(measurements));
+    if let Some(vanishing) = &measurements.vanishing {
         println!(
             "\nOf {} in a quiet room whose process was stopped, {} were closed, {:.1} to {:.1} s after that; {} of them \
              found the reason, code 1000, when they woke up.",
@@ -59,17 +59,17 @@ pub fn report(options: &Options, stopped: usize, findings: &Findings) -> Result<
             vanishing.woken.closed_1000
         );
     }
-    println!("\n{}", in_words(stopped, findings));
-    let goals = goals(findings);
+    println!("\n{}", in_words(stopped, measurements));
+    let goals = goals(measurements);
     goals::print(&goals);
     options.setting.keep(&serde_json::json!({
         "command": command(), "machine": cpu::machine(), "commit": commit(), "members": options.members,
-        "stopped": stopped, "findings": findings, "goals": goals,
+        "stopped": stopped, "measurements": measurements, "goals": goals,
     }))?;
     if goals.iter().any(Goal::is_missed) { Err(Error::Goals) } else { Ok(()) }
 }
 
-fn phases(findings: &Findings) -> Table {
+fn phases(measurements: &Measurements) -> Table {
     let header = [
         "the others",
         "windows",
@@ -84,8 +84,8 @@ fn phases(findings: &Findings) -> Table {
         "disturbed, %",
     ];
     let mut table = table(&header);
-    for phase in &findings.phases {
-        let looks = || findings.looks.iter().filter(|look| look.phase == phase.name);
+    for phase in &measurements.phases {
+        let looks = || measurements.looks.iter().filter(|look| look.phase == phase.name);
         let most = |figure: fn(&Look) -> u64| looks().map(figure).max().map(|most| most as f64);
         let figures = [
             phase.median(|run| run.deliveries_per_second / 1e6),
@@ -104,7 +104,7 @@ fn phases(findings: &Findings) -> Table {
     align(table)
 }
 
-fn outcomes(findings: &Findings) -> Table {
+fn outcomes(measurements: &Measurements) -> Table {
     let header = [
         "who stopped",
         "members",
@@ -118,7 +118,7 @@ fn outcomes(findings: &Findings) -> Table {
         "… not as told",
     ];
     let mut table = table(&header);
-    for (manner, outcome) in &findings.outcomes {
+    for (behavior, outcome) in &measurements.outcomes {
         let figures = [
             outcome.members,
             outcome.caught_up,
@@ -130,13 +130,13 @@ fn outcomes(findings: &Findings) -> Table {
             outcome.missed,
             outcome.wrong,
         ];
-        let name = format!("{manner:?}").to_lowercase();
+        let name = format!("{behavior:?}").to_lowercase();
         table.add_row(std::iter::once(name).chain(figures.map(|figure| figure.to_string())));
     }
     align(table)
 }
 
-fn standings(findings: &Findings) -> Table {
+fn standings(measurements: &Measurements) -> Table {
     let header = [
         "the server",
         "sessions",
@@ -149,8 +149,11 @@ fn standings(findings: &Findings) -> Table {
         "resident MiB",
     ];
     let mut table = table(&header);
-    let all =
-        [("before anybody came", &findings.empty), ("full, nothing said", &findings.full), ("left", &findings.left)];
+    let all = [
+        ("before anybody came", &measurements.empty),
+        ("full, nothing said", &measurements.full),
+        ("left", &measurements.left),
+    ];
     for (name, standing) in all {
         let Some(Standing { look, descriptors }) = standing else { continue };
         let levels = look.levels;
@@ -170,17 +173,17 @@ fn standings(findings: &Findings) -> Table {
     align(table)
 }
 
-fn goals(findings: &Findings) -> Vec<Goal> {
-    let phase = |name: &str| findings.phases.iter().find(|phase| phase.name == name);
+fn goals(measurements: &Measurements) -> Vec<Goal> {
+    let phase = |name: &str| measurements.phases.iter().find(|phase| phase.name == name);
     let p99 = |name: &str| phase(name)?.median(|run| run.latency_p99_ms);
-    let spread = spread(findings);
+    let spread = spread(measurements);
     let noise = Bound::AtMost((spread.max(NOISE) * 100.0).ceil() / 100.0);
     let beside = |name: &str| ratio(p99("during"), p99(name)).filter(|_| spread <= NOISE_MAX);
-    let total = findings.outcomes.values().fold(Outcome::default(), |sum, outcome| sum.and(outcome));
-    let skipping = findings.outcomes.get(&Manner::Skipping).copied().unwrap_or_default();
-    let last = findings.looks.last().map(|look| look.levels).unwrap_or_default();
+    let total = measurements.outcomes.values().fold(Outcome::default(), |sum, outcome| sum.and(outcome));
+    let skipping = measurements.outcomes.get(&Behavior::Skipping).copied().unwrap_or_default();
+    let last = measurements.looks.last().map(|look| look.levels).unwrap_or_default();
     let figure = |count: u64| Some(count as f64);
-    let (empty, full, left) = (&findings.empty, &findings.full, &findings.left);
+    let (empty, full, left) = (&measurements.empty, &measurements.full, &measurements.left);
     let leaked = left.as_ref().map(|left| {
         let levels = left.look.levels;
         levels.connections + levels.channels + levels.members + levels.subscriptions + levels.parked + levels.lag_bytes
@@ -190,7 +193,7 @@ fn goals(findings: &Findings) -> Vec<Goal> {
     let mut goals = vec![
         Goal::new("the others' p99, during ÷ before they stop", beside("before"), noise),
         Goal::new("the others' p99, during ÷ before they come", beside("alone"), noise),
-        Goal::new("memory during, more than before ÷ 4 MiB", memory_growth(findings), Bound::AtMost(LOG_MEMORY)),
+        Goal::new("memory during, more than before ÷ 4 MiB", memory_growth(measurements), Bound::AtMost(LOG_MEMORY)),
         Goal::new("stragglers who neither caught up nor were let go", figure(total.behind), Bound::AtMost(0.0)),
         Goal::new(
             "… let go for another reason",
@@ -205,7 +208,7 @@ fn goals(findings: &Findings) -> Vec<Goal> {
         ),
         Goal::new("messages missed otherwise than was told", figure(total.wrong), Bound::AtMost(0.0)),
     ];
-    if let Some(vanishing) = &findings.vanishing {
+    if let Some(vanishing) = &measurements.vanishing {
         let deadline = DEADLINE.as_secs_f64() + DEADLINE_SLACK_SECS;
         let missing = vanishing.vanished - vanishing.closed.min(vanishing.vanished);
         goals.push(Goal::new("of the vanished, not closed", figure(missing), Bound::AtMost(0.0)));
@@ -228,19 +231,19 @@ fn goals(findings: &Findings) -> Vec<Goal> {
 }
 
 /// The factor by which windows of the same kind differ in their p99.
-fn spread(findings: &Findings) -> f64 {
-    let kinds = findings.phases.iter().filter(|phase| phase.name == "alone" || phase.name == "before");
+fn spread(measurements: &Measurements) -> f64 {
+    let kinds = measurements.phases.iter().filter(|phase| phase.name == "alone" || phase.name == "before");
     kinds.filter_map(Phase::spread).fold(1.0, f64::max)
 }
 
 /// Facts that the tables do not show.
-fn in_words(stopped: usize, findings: &Findings) -> String {
+fn in_words(stopped: usize, measurements: &Measurements) -> String {
     let most = |name: &str, figure: fn(&Look) -> u64| {
-        findings.looks.iter().filter(|look| look.phase == name).map(figure).max().unwrap_or_default()
+        measurements.looks.iter().filter(|look| look.phase == name).map(figure).max().unwrap_or_default()
     };
     let tcp = |name| most(name, |look| look.kernel_tcp_bytes);
     let kernel = tcp("during").saturating_sub(tcp("before")) as f64 / 1024.0 / stopped as f64;
-    let spread = spread(findings);
+    let spread = spread(measurements);
     let noise = match spread {
         spread if spread > NOISE_MAX => "so they say NOTHING about the others; measure again with a quiet machine",
         _ => "so more than that (and than 1.2) is what the stragglers would be blamed for",
@@ -257,9 +260,10 @@ fn in_words(stopped: usize, findings: &Findings) -> String {
 }
 
 /// By how much resident memory grew while members had stopped, in multiples of a member's greatest lag.
-fn memory_growth(findings: &Findings) -> Option<f64> {
-    let peak =
-        |name: &str| findings.looks.iter().filter(|look| look.phase == name).map(|look| look.resident_bytes_peak).max();
+fn memory_growth(measurements: &Measurements) -> Option<f64> {
+    let peak = |name: &str| {
+        measurements.looks.iter().filter(|look| look.phase == name).map(|look| look.resident_bytes_peak).max()
+    };
     Some(peak("during")?.saturating_sub(peak("before")?) as f64 / SUBSCRIBER_LAG_BYTES_MAX as f64)
 }
 
@@ -315,22 +319,22 @@ mod tests {
     /// memory.
     fn missed(during_bytes: u64, left_bytes: u64, left: Levels) -> Vec<String> {
         let standing = |look| Some(Standing { look, descriptors: 15 });
-        let mut findings = Findings {
+        let mut measurements = Measurements {
             empty: standing(look("start", 10 << 20, Levels::default())),
             full: standing(look("filling", 20 << 20, Levels::default())),
             left: standing(look("leaving", left_bytes, left)),
-            ..Findings::default()
+            ..Measurements::default()
         };
         let closed = Levels { slow_readers_closed: 3, ..left };
-        findings.looks = vec![
+        measurements.looks = vec![
             look("before", 20 << 20, Levels::default()),
             look("during", during_bytes, Levels::default()),
             look("leaving", left_bytes, closed),
         ];
-        findings
+        measurements
             .outcomes
-            .insert(Manner::Silent, Outcome { members: 3, closed_1013: 1, reset: 2, ..Outcome::default() });
-        goals(&findings).into_iter().filter(Goal::is_missed).map(|goal| goal.question).collect()
+            .insert(Behavior::Silent, Outcome { members: 3, closed_1013: 1, reset: 2, ..Outcome::default() });
+        goals(&measurements).into_iter().filter(Goal::is_missed).map(|goal| goal.question).collect()
     }
 
     #[test]

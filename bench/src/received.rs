@@ -10,7 +10,7 @@ use crate::frames::{self, Frame};
 const LATENCY_US_MAX: u64 = 600_000_000;
 
 /// What all members received together.
-pub struct Ear {
+pub struct Received {
     pub checker: Checker,
     pub latency_us: Histogram<u64>,
     /// The longest latency of the sample.
@@ -28,10 +28,10 @@ pub enum Rare {
     Refused(String),
 }
 
-impl Ear {
-    pub fn new(checker: Checker) -> Ear {
+impl Received {
+    pub fn new(checker: Checker) -> Received {
         let latency_us = empty_histogram();
-        Ear { checker, latency_us, latency_max_us: 0, last_delivery_ns: 0, acks: 0, rare: Vec::new() }
+        Received { checker, latency_us, latency_max_us: 0, last_delivery_ns: 0, acks: 0, rare: Vec::new() }
     }
 
     #[inline]

@@ -11,7 +11,7 @@ use crate::server::{Kind, Launch, Server};
 const JOINS_COMPARED: usize = 1000;
 
 /// A running server with its full room. The server is dropped first, so that it does not see its members leave.
-pub struct Seat {
+pub struct FilledServer {
     pub server: Server,
     pub room: Room,
 }
@@ -32,18 +32,18 @@ pub struct Joins {
     pub last: Option<f64>,
 }
 
-impl Seat {
-    pub fn open(kind: Kind, shape: Shape, formats: Formats, launch: &Launch) -> Result<Seat, Failure> {
-        let mut seat = Seat::start(kind, shape, launch)?;
-        seat.room.speak(formats);
-        seat.room.fill()?;
-        Ok(seat)
+impl FilledServer {
+    pub fn open(kind: Kind, shape: Shape, formats: Formats, launch: &Launch) -> Result<FilledServer, Failure> {
+        let mut filled = FilledServer::start(kind, shape, launch)?;
+        filled.room.speak(formats);
+        filled.room.fill()?;
+        Ok(filled)
     }
 
     /// The same with members that use JSON, and what filling the room cost.
-    pub fn open_measured(kind: Kind, shape: Shape, launch: &Launch) -> Result<(Seat, Filling), Failure> {
+    pub fn open_measured(kind: Kind, shape: Shape, launch: &Launch) -> Result<(FilledServer, Filling), Failure> {
         let members = shape.members;
-        let Seat { server, mut room } = Seat::start(kind, shape, launch)?;
+        let FilledServer { server, mut room } = FilledServer::start(kind, shape, launch)?;
         let resident = || cpu::resident_bytes(server.pid()).map_err(world("read the server's memory"));
         // The first member is not measured: with it the server allocates memory that it needs only once.
         room.admit(1)?;
@@ -53,33 +53,33 @@ impl Seat {
         let more = (members - 1).max(1) as f64;
         let resident_bytes = resident()?.saturating_sub(resident_before) as f64 / more;
         room.appoint_publishers()?;
-        Ok((Seat { server, room }, Filling { joins, resident_bytes }))
+        Ok((FilledServer { server, room }, Filling { joins, resident_bytes }))
     }
 
     /// A running server, and the room before any member has joined.
-    fn start(kind: Kind, shape: Shape, launch: &Launch) -> Result<Seat, Failure> {
+    fn start(kind: Kind, shape: Shape, launch: &Launch) -> Result<FilledServer, Failure> {
         let server = Server::start(kind, launch).map_err(world("start the server"))?;
         let dialect = server.dialect(kind, launch).map_err(world("sign in"))?;
         let room = Room::new(server.address, dialect, shape)?;
-        Ok(Seat { server, room })
+        Ok(FilledServer { server, room })
     }
 }
 
 /// Offers one rate after another. After a run that lost messages or members it is unknown what the members must see
-/// next, so another seat is opened.
+/// next, so another server is opened.
 pub struct Offers<'a> {
-    open: Box<dyn Fn() -> Result<Seat, Failure> + 'a>,
-    seat: Option<Seat>,
+    open: Box<dyn Fn() -> Result<FilledServer, Failure> + 'a>,
+    filled: Option<FilledServer>,
 }
 
 impl<'a> Offers<'a> {
-    pub fn new(open: impl Fn() -> Result<Seat, Failure> + 'a) -> Offers<'a> {
-        Offers { open: Box::new(open), seat: None }
+    pub fn new(open: impl Fn() -> Result<FilledServer, Failure> + 'a) -> Offers<'a> {
+        Offers { open: Box::new(open), filled: None }
     }
 
-    /// The same, with a seat that is already open.
-    pub fn beginning_with(self, seat: Seat) -> Offers<'a> {
-        Offers { seat: Some(seat), ..self }
+    /// The same, with a server that is already open.
+    pub fn beginning_with(self, filled: FilledServer) -> Offers<'a> {
+        Offers { filled: Some(filled), ..self }
     }
 
     /// One run. The inner failure is the server's: it closed a connection or refused a request.
@@ -89,13 +89,13 @@ impl<'a> Offers<'a> {
         duration: Duration,
         patience: Patience,
     ) -> Result<Result<Run, Failure>, Failure> {
-        let mut seat = match self.seat.take() {
-            Some(seat) => seat,
+        let mut filled = match self.filled.take() {
+            Some(filled) => filled,
             None => (self.open)()?,
         };
-        match run::at_rate(&mut seat.room, seat.server.pid(), rate, duration, patience) {
+        match run::at_rate(&mut filled.room, filled.server.pid(), rate, duration, patience) {
             Ok(run) => {
-                self.seat = run.nothing_lost().then_some(seat);
+                self.filled = run.nothing_lost().then_some(filled);
                 Ok(Ok(run))
             }
             Err(failure @ Failure::World { .. }) => Err(failure),
