@@ -14,6 +14,7 @@ use engine::limits::USERNAME_BYTES_MAX;
 use jsonwebtoken::crypto;
 use jsonwebtoken::crypto::rust_crypto::DEFAULT_PROVIDER;
 use jsonwebtoken::{Algorithm, DecodingKey, EncodingKey, Validation};
+use serde::de::IgnoredAny;
 use serde::{Deserialize, Serialize};
 use storage::account::Revocation;
 use uuid::Uuid;
@@ -240,8 +241,18 @@ impl Key {
 
     /// The payload of a token that this key has signed, even if the token has expired.
     fn open(&self, token: &str) -> Option<Payload> {
-        jsonwebtoken::decode(token, &self.checking, &self.validation).ok().map(|token| token.claims)
+        let payload = jsonwebtoken::decode(token, &self.checking, &self.validation).ok()?.claims;
+        (!has_critical_extensions(token)).then_some(payload)
     }
+}
+
+/// Whether the header has a member `crit`, whatever its value. It names extensions that a reader must understand or
+/// refuse the token (RFC 7515, section 4.1.11), and this server understands none. The library reads the member and
+/// does not act on it, and takes `null` for absent.
+fn has_critical_extensions(token: &str) -> bool {
+    let header = token.split('.').next().and_then(|part| BASE64_URL_SAFE_NO_PAD.decode(part).ok());
+    let members = header.and_then(|json| serde_json::from_slice::<BTreeMap<String, IgnoredAny>>(&json).ok());
+    members.is_none_or(|members| members.contains_key("crit"))
 }
 
 /// What the library checks besides the signature: the algorithm, and that `exp` exists. This file checks whether `exp`
@@ -391,6 +402,10 @@ pub(crate) mod tests {
         check(&forge(r#"{"alg":"HS512"}"#, good));
         check(&forge(r#"{"typ":"JWT"}"#, good));
         check(&forge("nonsense", good));
+        for critical in [r#"["exp"]"#, r#"["b64"]"#, "[]", "null", r#""exp""#, "{}"] {
+            check(&forge(&format!(r#"{{"alg":"HS256","crit":{critical}}}"#), good));
+        }
+        check(&forge(r#"{"alg":"HS256","\u0063rit":null}"#, good));
         let header = r#"{"alg":"HS256","typ":"JWT"}"#;
         check(&forge(header, &good.replace(r#""exp":160,"#, "")));
         check(&forge(header, &good.replace("160", r#""160""#)));
