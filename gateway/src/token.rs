@@ -26,6 +26,9 @@ use crate::revocations::{Issue, Revocations};
 /// Longest `vars`, as JSON before it is escaped for a token.
 pub const VARS_BYTES_MAX: usize = 2048;
 
+/// Most pairs in `vars`. Each check of a token reads all of them, and each pair takes two allocations.
+pub const VARS_MAX: usize = 64;
+
 /// The longest possible token: each of its texts has its greatest length, and every character is escaped.
 pub const TOKEN_BYTES_MAX: usize =
     base64_bytes(HEADER.len()) + base64_bytes(PAYLOAD_BYTES_MAX) + base64_bytes(SIGNATURE_BYTES) + "..".len();

@@ -4,7 +4,7 @@
 use serde::Serialize;
 
 use super::error::{Code, Refusal};
-use crate::token::{VARS_BYTES_MAX, Vars};
+use crate::token::{VARS_BYTES_MAX, VARS_MAX, Vars};
 
 /// The tokens that a client uses for its further requests.
 #[derive(Serialize)]
@@ -15,9 +15,12 @@ pub struct SessionBody {
     pub refresh_token: String,
 }
 
-/// The client's key-value pairs, if they are small enough to be in every token.
+/// The client's key-value pairs, if they are few and small enough to be in every token.
 pub fn checked_vars(vars: Option<Vars>) -> Result<Vars, Refusal> {
     let vars = vars.unwrap_or_default();
+    if vars.len() > VARS_MAX {
+        return Err(Refusal::invalid(format!("vars have more than {VARS_MAX} pairs")));
+    }
     let size = serde_json::to_string(&vars).map_or(usize::MAX, |json| json.len());
     if size > VARS_BYTES_MAX {
         return Err(Refusal::invalid(format!("vars take more than {VARS_BYTES_MAX} bytes as JSON")));

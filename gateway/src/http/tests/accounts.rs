@@ -68,6 +68,9 @@ fn ids_and_names_have_their_forms() {
     let vars = json!({ "id": "custom-id", "vars": { "k": "v".repeat(2048) } }).to_string();
     check(CUSTOM, &vars, 400);
     check(CUSTOM, r#"{"id":"custom-id","vars":{"k":1}}"#, 400);
+    let pairs = |count: usize| (0..count).map(|n| (format!("k{n}"), json!("v"))).collect::<serde_json::Map<_, _>>();
+    check(CUSTOM, &json!({ "id": "custom-id", "vars": pairs(64) }).to_string(), 200);
+    check(CUSTOM, &json!({ "id": "custom-id", "vars": pairs(65) }).to_string(), 400);
 }
 
 #[test]
