@@ -89,7 +89,7 @@ fn written(status: &str, kind: &str, body: &str, method: Method) -> Vec<u8> {
     format!(
         "HTTP/1.1 {status}\r\nContent-Type: {kind}\r\nContent-Length: {length}\r\n\
          Cache-Control: no-store, no-cache, must-revalidate\r\nAccess-Control-Allow-Origin: *\r\n\
-         Connection: close\r\n\r\n{body}"
+         X-Content-Type-Options: nosniff\r\nConnection: close\r\n\r\n{body}"
     )
     .into_bytes()
 }
@@ -130,6 +130,7 @@ mod tests {
             head.contains(&format!("Content-Length: {}\r\n", body.len())) && body.contains(r#""code":14"#),
             "{body}"
         );
+        assert!(head.contains("\r\nX-Content-Type-Options: nosniff\r\n"), "{head}");
         let ready = |asked: Asked| text(asked.answer(|| None));
         assert!(ready(Asked::Health(Method::Other)).ends_with("\r\n\r\n{}"));
         assert!(ready(Asked::Health(Method::Head)).ends_with("\r\n\r\n"));

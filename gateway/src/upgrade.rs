@@ -165,7 +165,7 @@ impl Refusal {
         };
         format!(
             "HTTP/1.1 {status}\r\nContent-Type: text/plain; charset=utf-8\r\nContent-Length: {length}\r\n\
-             Access-Control-Allow-Origin: *\r\nConnection: {connection}\r\n\r\n{line}\n"
+             Access-Control-Allow-Origin: *\r\nX-Content-Type-Options: nosniff\r\nConnection: {connection}\r\n\r\n{line}\n"
         )
         .into_bytes()
     }
@@ -525,6 +525,7 @@ mod tests {
         assert!(answer.contains("Connection: close\r\n"), "{answer}");
         let (head, body) = answer.split_once("\r\n\r\n").unwrap();
         assert!(head.contains("Content-Type: text/plain"), "{head}");
+        assert!(head.contains("\r\nX-Content-Type-Options: nosniff\r\n"), "{head}");
         assert!(head.contains(&format!("Content-Length: {}", body.len())), "{head}");
         assert!(body.ends_with('\n') && body.lines().count() == 1, "{body:?}");
     }

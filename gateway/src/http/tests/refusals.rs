@@ -185,6 +185,7 @@ fn any_origin_may_ask() {
         let heard = world.ask(target, As::Nobody, "");
         assert_eq!(heard.header("access-control-allow-origin"), "*", "{target}");
         assert_eq!(heard.header("cache-control"), "no-store, no-cache, must-revalidate", "{target}");
+        assert_eq!(heard.header("x-content-type-options"), "nosniff", "{target}");
     }
     let preflight = |asked: Option<&str>| {
         let mut builder = request("OPTIONS /v2/account/authenticate/device?create=true&", As::Nobody)
