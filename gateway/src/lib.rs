@@ -23,6 +23,7 @@ pub mod machine;
 pub mod memory;
 mod metrics;
 pub mod options;
+mod page;
 pub mod password;
 mod percent;
 mod readiness;

@@ -38,6 +38,7 @@ async function openPage(prepare = async () => {}, from = server) {
   const page = await browser.newPage();
   await prepare(page);
   page.on('pageerror', (error) => complaints.push(String(error)));
+  page.on('console', (line) => line.text().includes('Content Security Policy') && complaints.push(line.text()));
   page.on('request', (request) => {
     if (!/^(data|blob):/.test(request.url()) && !request.url().startsWith(from.origin)) complaints.push(`fetched ${request.url()}`);
   });
@@ -408,6 +409,35 @@ test('after a change of keys the pages sign in anew at once', async () => {
   await server.start();
   await ada.locator('#state[data-state=open]').waitFor();
   await say(ada, 'signed by another key');
+});
+
+test('the browser runs and fetches nothing that the page does not have', async () => {
+  const page = await browser.newPage();
+  await page.goto(server.origin);
+  const violated = await page.evaluate(async (elsewhere) => {
+    const found = [];
+    document.addEventListener('securitypolicyviolation', (event) => found.push(event.effectiveDirective));
+    const add = (name, change) => document.body.append(Object.assign(document.createElement(name), change));
+    add('script', { textContent: 'window.ran = true' });
+    add('style', { textContent: 'body { color: red }' });
+    add('img', { src: `${elsewhere}/x.png` });
+    add('iframe', { src: elsewhere });
+    add('base', { href: elsewhere });
+    await fetch(elsewhere).catch(() => {});
+    try { new WebSocket(elsewhere.replace('http', 'ws')); } catch { /* Some browsers throw. */ }
+    for (let n = 0; n < 100 && found.length < 7; n += 1) await new Promise((done) => setTimeout(done, 20));
+    return { directives: [...new Set(found)].sort(), ran: window.ran, count: found.length };
+  }, crowded.origin);
+  assert.deepEqual(violated, {
+    directives: ['base-uri', 'connect-src', 'frame-src', 'img-src', 'script-src-elem', 'style-src-elem'],
+    ran: undefined,
+    count: 7,
+  });
+  const framed = await browser.newPage();
+  const refused = framed.waitForEvent('console', (line) => line.text().includes('frame-ancestors'));
+  await framed.setContent(`<iframe src="${server.origin}"></iframe>`);
+  await refused;
+  await Promise.all([page, framed].map((one) => one.close()));
 });
 
 test('nothing failed on the way and nothing came from elsewhere', () => {

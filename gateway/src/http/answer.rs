@@ -4,8 +4,8 @@ use http_body_util::Full;
 use hyper::body::Bytes;
 use hyper::header::{
     ACCEPT_ENCODING, ACCESS_CONTROL_ALLOW_HEADERS, ACCESS_CONTROL_ALLOW_METHODS, ACCESS_CONTROL_ALLOW_ORIGIN,
-    ACCESS_CONTROL_MAX_AGE, ACCESS_CONTROL_REQUEST_HEADERS, CACHE_CONTROL, CONTENT_TYPE, HeaderValue, WWW_AUTHENTICATE,
-    X_CONTENT_TYPE_OPTIONS,
+    ACCESS_CONTROL_MAX_AGE, ACCESS_CONTROL_REQUEST_HEADERS, CACHE_CONTROL, CONTENT_SECURITY_POLICY, CONTENT_TYPE,
+    HeaderValue, WWW_AUTHENTICATE, X_CONTENT_TYPE_OPTIONS,
 };
 use hyper::{HeaderMap, Response, StatusCode};
 use serde::Serialize;
@@ -45,9 +45,11 @@ pub fn text(status: StatusCode, line: &'static str) -> Answer {
     written(status, "text/plain; charset=utf-8", line)
 }
 
-/// A response 200 with a page of HTML.
-pub fn page(html: &'static str) -> Answer {
-    written(StatusCode::OK, "text/html; charset=utf-8", html)
+/// A response 200 with a page of HTML, and the policy that browsers apply to the page.
+pub fn page(html: &'static str, policy: HeaderValue) -> Answer {
+    let mut answer = written(StatusCode::OK, "text/html; charset=utf-8", html);
+    answer.headers_mut().insert(CONTENT_SECURITY_POLICY, policy);
+    answer
 }
 
 /// The response that tells a client of a refusal: the status of its code, and JSON with the code's number and the text.

@@ -12,10 +12,8 @@ use super::error::{Code, Refusal};
 use super::members::MemberAct;
 use super::services::Services;
 use super::{account, authenticate, friends, groups, history, links, members, notifications, presence, session, users};
+use crate::page;
 use crate::percent::{self, Part};
-
-/// The chat page, which the binary itself serves to browsers.
-const CHAT_PAGE: &str = include_str!("../page/index.html");
 
 /// Only `HEAD /ws` gets this answer; `GET /ws` never reaches the router.
 const NOT_A_SOCKET: &str = "this is for WebSocket clients: send Upgrade, and a token\n";
@@ -200,7 +198,7 @@ async fn dispatch(services: &Services, request: &Request<Bytes>) -> Result<Answe
 fn welcome(headers: &HeaderMap) -> Answer {
     let accepted = headers.get_all(ACCEPT).iter().filter_map(|value| value.to_str().ok());
     if accepted.into_iter().any(|accepted| accepted.to_ascii_lowercase().contains("text/html")) {
-        return answer::page(CHAT_PAGE);
+        return answer::page(page::HTML, page::policy());
     }
     answer::text(StatusCode::OK, "")
 }

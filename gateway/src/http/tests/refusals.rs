@@ -176,6 +176,12 @@ fn open_paths() {
     let page = world.send(browser.body(Bytes::new()).unwrap());
     assert_eq!((page.status, page.header("content-type")), (200, "text/html; charset=utf-8"));
     assert!(page.text.starts_with("<!doctype html>") || page.text.starts_with("<!DOCTYPE html>"), "{}", page.text);
+    let policy = page.header("content-security-policy");
+    assert!(policy.starts_with("default-src 'none'; style-src 'sha256-"), "{policy}");
+    assert!(!policy.contains("unsafe"), "{policy}");
+    for part in ["script-src 'sha256-", "connect-src 'self'", "frame-ancestors 'none'", "base-uri 'none'"] {
+        assert!(policy.contains(&format!("; {part}")), "{policy}");
+    }
 }
 
 #[test]
