@@ -1,7 +1,7 @@
 //! The counters: known traffic gives known numbers, in text that any OpenMetrics parser reads.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::net::TcpListener;
+use std::net::{TcpListener, TcpStream};
 
 use serde_json::json;
 use tests::harness::{Http, Launch, Server, Socket, data_dir};
@@ -228,6 +228,31 @@ fn the_address_may_be_off_but_not_taken() {
     assert!(said.lines().any(|line| line.contains("admin ") && line.contains("off")), "{said}");
 }
 
+/// Whether the server still has this connection. The client has sent nothing.
+fn is_open(connection: &TcpStream) -> bool {
+    connection.set_nonblocking(true).expect("a socket");
+    connection.peek(&mut [0]).is_err_and(|error| error.kind() == std::io::ErrorKind::WouldBlock)
+}
+
+/// Whether the page comes while clients that connected before it say nothing and have not run out of time.
+fn is_answered_beside(admin: &Http, silent: usize) -> bool {
+    let connect = |_| TcpStream::connect(admin.address()).expect("it listens");
+    let silent: Vec<TcpStream> = (0..silent).map(connect).collect();
+    let _ = Page::of(admin);
+    silent.iter().rev().take(4).all(is_open) && (silent.len() < 32 || !is_open(&silent[0]))
+}
+
+#[test]
+fn clients_that_say_nothing_delay_no_other() {
+    let data = data_dir();
+    let server = launch(data.path()).start();
+    let admin = server.admin();
+    for silent in [4, 40] {
+        // On a busy machine the time of the silent clients may end before the request is even sent.
+        assert!((0..3).any(|_| is_answered_beside(&admin, silent)), "{silent} silent clients");
+    }
+}
+
 #[test]
 fn only_the_page_is_there_and_the_server_stops_while_it_is_asked() {
     let data = data_dir();
@@ -236,7 +261,7 @@ fn only_the_page_is_there_and_the_server_stops_while_it_is_asked() {
     assert_eq!(admin.request("GET", "/", &[], "").status, 404);
     assert_eq!(admin.request("POST", "/metrics", &[], "x").status, 405);
     assert_eq!(server.http().request("GET", "/metrics", &[], "").status, 404, "users do not see it");
-    let stuck = std::net::TcpStream::connect(admin.address()).expect("it listens");
+    let stuck = TcpStream::connect(admin.address()).expect("it listens");
     server.stop();
     drop(stuck);
 }
