@@ -2,6 +2,8 @@
 //!
 //! One or two programs ask it every few seconds, and it must cost the shards nothing but their reports.
 
+pub mod hosts;
+
 use std::io;
 use std::net::{SocketAddr, TcpListener};
 use std::time::Duration;
@@ -13,6 +15,7 @@ use hyper::{Method, Request, Response, StatusCode};
 use runtime::Observer;
 use storage::bridge::Client;
 
+use self::hosts::{HostRefusal, Hosts};
 use crate::blocking_http::BlockingServer;
 use crate::http::answer::Answer;
 use crate::metrics::{Overview, StoreState};
@@ -30,18 +33,20 @@ const LINE: &str = "text/plain; charset=utf-8";
 /// The operators' listener, bound but not serving yet.
 pub struct Admin {
     listener: TcpListener,
+    hosts: Hosts,
 }
 
 impl Admin {
-    /// Takes the address, and does not serve yet. Fails with a line for the operator if the address cannot be taken.
-    pub fn bind(address: SocketAddr) -> Result<Self, String> {
+    /// Takes the address, and does not serve yet. `names` are those by which operators reach it, besides `localhost`.
+    /// Fails with a line for the operator if the address cannot be taken.
+    pub fn bind(address: SocketAddr, names: &[String]) -> Result<Self, String> {
         let listener = TcpListener::bind(address).map_err(|error| {
             format!(
                 "cannot listen on {address} for operators: {error}; is another server there? Choose another address \
                  with --admin, or say --admin off"
             )
         })?;
-        Ok(Self { listener })
+        Ok(Self { listener, hosts: Hosts::of(address, names) })
     }
 
     /// The bound address, with the port that the kernel chose if port 0 was asked for.
@@ -52,18 +57,34 @@ impl Admin {
     /// Starts to serve requests.
     pub fn serve(self, observer: Observer, store: Client) -> io::Result<BlockingServer> {
         self.listener.set_nonblocking(true)?;
-        let mut overview = Overview::default();
+        let (mut overview, hosts) = (Overview::default(), self.hosts);
         BlockingServer::start("admin", vec![self.listener.into()], CLIENT_DURATION_MAX, move |request| {
-            respond(request, &mut || page(&mut overview, &observer, &store))
+            respond(request, &hosts, &mut || page(&mut overview, &observer, &store))
         })
     }
 }
 
-fn respond<B>(request: &Request<B>, page: &mut dyn FnMut() -> Answer) -> Answer {
+fn respond<B>(request: &Request<B>, hosts: &Hosts, page: &mut dyn FnMut() -> Answer) -> Answer {
+    if let Err(refusal) = hosts.check(request) {
+        return misdirected(refusal);
+    }
     match (request.method(), request.uri().path()) {
         (&Method::GET, "/metrics") => page(),
         (_, "/metrics") => answer(StatusCode::METHOD_NOT_ALLOWED, LINE, "only GET is answered here\n"),
         _ => answer(StatusCode::NOT_FOUND, LINE, "the numbers are at /metrics\n"),
+    }
+}
+
+fn misdirected(refusal: HostRefusal) -> Answer {
+    match refusal {
+        HostRefusal::Malformed => {
+            answer(StatusCode::BAD_REQUEST, LINE, "one Host header with the name of a host is needed\n")
+        }
+        HostRefusal::Foreign(host) => {
+            let line =
+                format!("{host} is no name of this address; name the hosts that operators use with --admin-host\n");
+            answer(StatusCode::MISDIRECTED_REQUEST, LINE, line)
+        }
     }
 }
 
@@ -95,9 +116,10 @@ mod tests {
 
     #[test]
     fn answers_get_metrics_and_explains_the_rest() {
+        let hosts = Hosts::of("127.0.0.1:7351".parse().unwrap(), &[]);
         let check = |method: &str, path: &str, expected: u16| {
-            let request = Request::builder().method(method).uri(path).body(()).unwrap();
-            let answer = respond(&request, &mut || answer(StatusCode::OK, PAGE, "the page"));
+            let request = Request::builder().method(method).uri(path).header("Host", "localhost").body(()).unwrap();
+            let answer = respond(&request, &hosts, &mut || answer(StatusCode::OK, PAGE, "the page"));
             assert_eq!(answer.status(), expected, "{method} {path}");
             assert_eq!(answer.headers().get(X_CONTENT_TYPE_OPTIONS).unwrap(), "nosniff");
         };

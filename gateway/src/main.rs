@@ -72,7 +72,7 @@ fn serve(options: &Options) -> Result<(), String> {
         let advice = "is another server listening there? Choose another address with --listen";
         format!("cannot listen on {}: {error}; {advice}", options.listen)
     })?;
-    let admin = options.admin.map(Admin::bind).transpose()?;
+    let admin = options.admin.map(|address| Admin::bind(address, &options.admin_hosts)).transpose()?;
     gateway::clock::watch().map_err(said)?;
     let waiting_room = WaitingRoom::open(&listening).map_err(said)?;
     let store = open_store(options)?;

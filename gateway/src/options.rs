@@ -23,6 +23,7 @@ pub(crate) use self::settings::parsed;
 use self::settings::{AdminAddress, Settings, Ttl};
 pub(crate) use self::settings::{SecretSetting, secret};
 use crate::database::DatabaseOptions;
+use crate::target::is_host;
 
 /// Most shards of a server. The mesh between them grows with the square of their number.
 const SHARDS_MAX: u16 = 256;
@@ -51,6 +52,8 @@ pub struct Options {
     pub listen: SocketAddr,
     /// The address where operators read the counters; `None` means no address.
     pub admin: Option<SocketAddr>,
+    /// Names by which operators reach that address, besides `localhost` and IP addresses.
+    pub admin_hosts: Vec<String>,
     pub data: PathBuf,
     pub store: StoreKind,
     /// Bytes of the data directory's disk that stay free: with less, the embedded store refuses writes.
@@ -192,6 +195,7 @@ impl Options {
                 Some(AdminAddress::At(address)) => Some(address),
                 Some(AdminAddress::Off) => None,
             },
+            admin_hosts: checked_admin_hosts(settings.admin_host)?,
             data: settings.data.unwrap_or_else(|| PathBuf::from("./stentor-data")),
             store: settings.store.unwrap_or(StoreKind::Embedded),
             disk_reserve: checked_disk_reserve(settings.disk_reserve)?,
@@ -254,6 +258,17 @@ fn checked_command(name: Option<CommandName>, apply: bool, file: Option<PathBuf>
         (Some(CommandName::Import), false, file) => Ok(Command::Import(file)),
         (None, false, None) => Ok(Command::Serve),
         (_, false, Some(_)) => refused("a FILE is for `stentor export` and `stentor import`"),
+    }
+}
+
+/// The port does not matter, so the names have none. An IP address is accepted without being named.
+fn checked_admin_hosts(given: Option<Vec<String>>) -> Result<Vec<String>, OptionsError> {
+    let names = given.unwrap_or_default();
+    match names.iter().find(|name| !is_host(name.as_bytes()) || name.contains([':', '[', '%'])) {
+        None => Ok(names),
+        Some(name) => Err(OptionsError::Invalid(format!(
+            "admin_host has {name:?}; give names of hosts without ports, such as metrics.example.org, with commas between them"
+        ))),
     }
 }
 
@@ -443,6 +458,20 @@ mod tests {
     }
 
     #[test]
+    fn names_of_the_admin_address() {
+        let check = |options: Result<Options, OptionsError>, expected: &[&str]| {
+            assert_eq!(options.unwrap().admin_hosts, expected);
+        };
+        check(parse(&[]), &[]);
+        check(parse(&["--admin-host", "a.example,b"]), &["a.example", "b"]);
+        check(with_file("admin_host = ['a.example', 'b']", &[]), &["a.example", "b"]);
+        check(with_file("admin_host = ['a.example']", &["--admin-host", "c"]), &["c"]);
+        for wrong in ["a:7351", "a,", "", "a b", "http://a", "[::1]", "a/b"] {
+            check_error(parse(&["--admin-host", wrong]), &["admin_host", "such as"]);
+        }
+    }
+
+    #[test]
     fn times() {
         for (text, seconds) in [("90", 90), ("90s", 90), ("2m", 120), ("1h", 3600), ("1h 30m", 5400), ("1500ms", 1)] {
             assert_eq!(text.parse::<Ttl>(), Ok(Ttl(Duration::from_secs(seconds))), "{text}");
@@ -529,7 +558,8 @@ mod tests {
     #[test]
     fn help_names_every_option_and_its_variable() {
         let help = Flags::command().render_long_help().to_string();
-        let names = ["listen", "admin", "data", "store", "shards", "keep-alive", "server-key", "session-ttl"];
+        let names =
+            ["listen", "admin", "admin-host", "data", "store", "shards", "keep-alive", "server-key", "session-ttl"];
         for name in names.into_iter().chain(["refresh-key-file", "config", "room-members-max", "sends-per-second"]) {
             assert!(help.contains(&format!("--{name} ")), "{name} is not in: {help}");
             let variable = format!("STENTOR_{}", name.to_uppercase().replace('-', "_"));

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::net::{TcpListener, TcpStream};
 
 use serde_json::json;
-use tests::harness::{Http, Launch, Server, Socket, data_dir};
+use tests::harness::{Http, Launch, RawSocket, Server, Socket, data_dir};
 
 const MEMBERS: usize = 7;
 const MESSAGES: usize = 25;
@@ -251,6 +251,23 @@ fn clients_that_say_nothing_delay_no_other() {
         // On a busy machine the time of the silent clients may end before the request is even sent.
         assert!((0..3).any(|_| is_answered_beside(&admin, silent)), "{silent} silent clients");
     }
+}
+
+#[test]
+fn a_page_whose_name_leads_to_the_address_reads_nothing() {
+    let data = data_dir();
+    let server = launch(data.path()).flag("--admin-host", "metrics.example").start();
+    let admin = server.admin();
+    let ask = |host: &str| admin.request("GET", "/metrics", &[("Host", host)], "");
+    for host in ["localhost:7351", "127.0.0.1", "[::1]:80", "metrics.example:7351"] {
+        assert_eq!(ask(host).status, 200, "{host}");
+    }
+    let refused = ask("evil.example:7351");
+    assert_eq!(refused.status, 421, "{}", refused.body);
+    assert!(refused.body.contains("--admin-host") && !refused.body.contains("stentor_"), "{}", refused.body);
+    let mut scraper = RawSocket::connect(admin.address());
+    scraper.write(b"GET /metrics HTTP/1.0\r\n\r\n");
+    assert!(scraper.read_head().contains(" 200 "), "HTTP/1.0 has no Host");
 }
 
 #[test]

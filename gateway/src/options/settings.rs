@@ -34,6 +34,10 @@ pub(super) struct Settings {
     #[serde(deserialize_with = "parsed")]
     pub admin: Option<AdminAddress>,
 
+    /// Names by which operators reach a loopback --admin, besides `localhost` and IP addresses [default: none]
+    #[arg(long, env = "STENTOR_ADMIN_HOST", value_name = "NAME,..", value_delimiter = ',')]
+    pub admin_host: Option<Vec<String>>,
+
     /// Directory of the store and of the signing keys; made if missing [default: ./stentor-data]
     #[arg(long, env = "STENTOR_DATA", value_name = "DIR")]
     pub data: Option<PathBuf>,
