@@ -9,7 +9,7 @@ use std::io::{self, Write};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 
-use crate::options::{Options, Secret, StoreKind};
+use crate::options::{Options, REFRESH_KEY_FILE, SESSION_KEY_FILE, Secret, StoreKind};
 
 /// A random key has as many bytes as HMAC-SHA256 returns; a longer key would add nothing.
 const KEY_BYTES: usize = 32;
@@ -44,8 +44,8 @@ impl SigningKeys {
             (None, StoreKind::Embedded | StoreKind::Scylla) => kept_key(&options.data, name),
         };
         Ok(Self {
-            session: key(&options.session_key, "session.key")?,
-            refresh: key(&options.refresh_key, "refresh.key")?,
+            session: key(&options.session_key, SESSION_KEY_FILE)?,
+            refresh: key(&options.refresh_key, REFRESH_KEY_FILE)?,
         })
     }
 }

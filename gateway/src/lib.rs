@@ -13,6 +13,7 @@ pub mod database;
 #[cfg(not(feature = "scylla"))]
 #[path = "no_database.rs"]
 pub mod database;
+pub mod file_modes;
 mod full;
 mod heads;
 pub mod http;

@@ -17,7 +17,7 @@ use gateway::password::Passwords;
 use gateway::sockets::SocketTable;
 use gateway::token::Tokens;
 use gateway::waiting::WaitingRoom;
-use gateway::{announcement, database, machine, memory, transfer};
+use gateway::{announcement, database, file_modes, machine, memory, transfer};
 use runtime::clock;
 use runtime::shards::{Part, start};
 use signal_hook::consts::{SIGINT, SIGTERM};
@@ -40,11 +40,13 @@ const STORE_RETRY: Duration = Duration::from_millis(100);
 
 fn main() -> ExitCode {
     stop_at_the_first_panic();
+    file_modes::make_private();
     let options = match Options::from_process() {
         Ok(options) => options,
         Err(error) => error.exit(),
     };
     log_to_standard_error();
+    file_modes::warn_of_readable(&options.secret_files());
     let done = match &options.command {
         Command::Serve => serve(&options),
         Command::Schema { apply: false } => database::tables(&options.database).map(|cql| print!("{cql}")),

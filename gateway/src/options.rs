@@ -45,6 +45,10 @@ pub(crate) const KEEP_ALIVE: Duration = Duration::from_secs(180);
 /// Longest keep-alive time.
 const KEEP_ALIVE_MAX: Duration = Duration::from_secs(24 * 3600);
 
+/// The names of the files in the data directory that keep signing keys which no option gives.
+pub(crate) const SESSION_KEY_FILE: &str = "session.key";
+pub(crate) const REFRESH_KEY_FILE: &str = "refresh.key";
+
 /// The server's checked configuration.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Options {
@@ -73,6 +77,8 @@ pub struct Options {
     /// `None`: the key is made at random on the first start and kept in the data directory.
     pub session_key: Option<Secret>,
     pub refresh_key: Option<Secret>,
+    /// The files that have given secrets: the configuration file, and those that it or a flag names.
+    pub given_secret_files: Vec<PathBuf>,
 }
 
 /// The kind of store.
@@ -174,17 +180,24 @@ impl Options {
     pub(crate) fn from_arguments(arguments: impl IntoIterator<Item = OsString>) -> Result<Self, OptionsError> {
         let mut matches = Flags::command().try_get_matches_from(arguments)?;
         let mut flags = Flags::default();
+        let mut secret_files = Vec::new();
         if let Some(path) = matches.get_one::<PathBuf>("config") {
             flags.settings = Settings::read(path)?;
+            secret_files.extend(flags.settings.holds_secrets().then(|| path.clone()));
         }
         flags.settings.keep_strongest_secrets(&mut matches);
         // What the command line or the environment gives replaces what the file gives.
         flags.update_from_arg_matches(&matches)?;
         let command = checked_command(flags.command, flags.apply, flags.file)?;
-        Self::checked(command, flags.settings)
+        secret_files.extend(flags.settings.secret_files());
+        Self::checked(command, flags.settings, secret_files)
     }
 
-    fn checked(command: Command, mut settings: Settings) -> Result<Self, OptionsError> {
+    fn checked(
+        command: Command,
+        mut settings: Settings,
+        given_secret_files: Vec<PathBuf>,
+    ) -> Result<Self, OptionsError> {
         let [session_key, refresh_key] = checked_keys(&mut settings)?;
         Ok(Self {
             command,
@@ -208,7 +221,15 @@ impl Options {
             refresh_ttl: settings.refresh_ttl.map_or(Duration::from_secs(3600), |ttl| ttl.0),
             session_key,
             refresh_key,
+            given_secret_files,
         })
+    }
+
+    /// The files that hold secrets of this server. Those in the data directory need not be there yet.
+    pub fn secret_files(&self) -> Vec<PathBuf> {
+        let kept = [(&self.session_key, SESSION_KEY_FILE), (&self.refresh_key, REFRESH_KEY_FILE)];
+        let kept = kept.into_iter().filter(|(given, _)| given.is_none() && self.store != StoreKind::Memory);
+        self.given_secret_files.iter().cloned().chain(kept.map(|(_, name)| self.data.join(name))).collect()
     }
 
     /// The directory of the embedded store, beside the signing keys.
@@ -547,6 +568,27 @@ mod tests {
         std::fs::write(&path, "key-of-the-flags-file").unwrap();
         let options = parse(&["--session-key-file", path.to_str().unwrap()]).unwrap();
         assert_eq!(options.session_key.unwrap().bytes(), b"key-of-the-flags-file");
+    }
+
+    #[test]
+    fn files_with_secrets_are_known() {
+        let directory = tempfile::tempdir().unwrap();
+        let (path, config) = (directory.path().join("key"), directory.path().join("stentor.toml"));
+        std::fs::write(&path, "key-of-the-file-0123456789").unwrap();
+        let check = |file: &str, arguments: &[&str], expected: &[&str]| {
+            std::fs::write(&config, file).unwrap();
+            let given = ["--data", "data", "--config", config.to_str().unwrap()];
+            let files = parse(&[&given, arguments].concat()).unwrap().secret_files();
+            let names: Vec<_> = files.iter().map(|file| file.file_name().unwrap().to_str().unwrap()).collect();
+            assert_eq!(names, expected, "{file} {arguments:?}");
+        };
+        let by_path = format!("session_key_file = '{}'", path.display());
+        check("", &[], &["session.key", "refresh.key"]);
+        check("store = 'memory'", &[], &[]);
+        check(&by_path, &[], &["key", "refresh.key"]);
+        check("", &["--refresh-key-file", path.to_str().unwrap()], &["key", "session.key"]);
+        check("session_key = 'key-in-the-text-0123456789'", &[], &["stentor.toml", "refresh.key"]);
+        check(&by_path, &["--session-key", "key-of-the-flag-0123456789"], &["refresh.key"]);
     }
 
     #[test]

@@ -137,6 +137,47 @@ fn keys_are_made_once_kept_private_and_differ_between_installations() {
     assert_eq!(refreshed.status, 200, "{}", refreshed.body);
 }
 
+fn mode(path: &Path) -> u32 {
+    std::fs::metadata(path).expect("it is there").permissions().mode() & 0o777
+}
+
+#[test]
+fn what_the_server_makes_is_for_its_user_alone() {
+    let above = data_dir();
+    let data = above.path().join("data");
+    let server = Launch::on(&data).start();
+    server.connect("alice").join("lobby");
+    server.stop();
+    for file in files_under(&data) {
+        assert_eq!(mode(&file), 0o600, "{}", file.display());
+        for directory in file.ancestors().skip(1).take_while(|directory| *directory != above.path()) {
+            assert_eq!(mode(directory), 0o700, "{}", directory.display());
+        }
+    }
+}
+
+#[test]
+fn a_secret_that_others_can_read_is_told_at_the_start() {
+    let data = data_dir();
+    let (key, config) = (data.path().join("the.key"), data.path().join("stentor.toml"));
+    std::fs::write(&key, "key-of-the-file-0123456789").expect("our own file");
+    std::fs::write(&config, "refresh_key = \"key-in-the-text-0123456789\"\n").expect("our own file");
+    let said = |mode: u32| {
+        for file in [&key, &config] {
+            std::fs::set_permissions(file, std::fs::Permissions::from_mode(mode)).expect("our own file");
+        }
+        let store = data.path().join("store");
+        let launch = Launch::on(&store).flag("--session-key-file", key.display()).flag("--config", config.display());
+        launch.start().stop()
+    };
+    let (warned, silent) = (said(0o644), said(0o600));
+    for file in [&key, &config] {
+        let advice = format!("chmod 600 {}", file.display());
+        assert!(warned.contains(&advice), "{warned}");
+        assert!(!silent.contains(&advice), "{silent}");
+    }
+}
+
 #[test]
 fn a_logout_outlives_a_restart() {
     let data = data_dir();

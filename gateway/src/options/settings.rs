@@ -114,11 +114,25 @@ impl Settings {
 
     /// Forgets the secrets that a stronger layer gives in another form.
     pub fn keep_strongest_secrets(&mut self, matches: &mut ArgMatches) {
+        self.secrets().for_each(|secret| secret.keep_strongest(matches));
+    }
+
+    /// Whether one of the secrets is given as text.
+    pub fn holds_secrets(&mut self) -> bool {
+        self.secrets().any(|secret| secret.text.is_some())
+    }
+
+    /// The files that hold a secret each.
+    pub fn secret_files(&mut self) -> Vec<PathBuf> {
+        self.secrets().filter_map(|secret| secret.path.clone()).collect()
+    }
+
+    fn secrets(&mut self) -> impl Iterator<Item = SecretSetting<'_>> {
         let keys = [
             SecretSetting { name: "session_key", text: &mut self.session_key, path: &mut self.session_key_file },
             SecretSetting { name: "refresh_key", text: &mut self.refresh_key, path: &mut self.refresh_key_file },
         ];
-        keys.into_iter().chain(self.database.password()).for_each(|secret| secret.keep_strongest(matches));
+        keys.into_iter().chain(self.database.password())
     }
 }
 
