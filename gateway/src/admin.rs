@@ -18,6 +18,7 @@ use storage::bridge::Client;
 use self::hosts::{HostRefusal, Hosts};
 use crate::blocking_http::BlockingServer;
 use crate::http::answer::Answer;
+use crate::log_limit;
 use crate::metrics::{Overview, StoreState};
 
 /// How long a shard may take to answer before it counts as not up.
@@ -91,6 +92,7 @@ fn misdirected(refusal: HostRefusal) -> Answer {
 fn page(overview: &mut Overview, observer: &Observer, store: &Client) -> Answer {
     overview.take_in(observer.ask(PATIENCE));
     overview.store = StoreState { ready: store.unready().is_none(), disk: store.disk_room() };
+    overview.log_lines_left_out = log_limit::left_out();
     match overview.text() {
         Ok(body) => answer(StatusCode::OK, PAGE, body),
         Err(error) => {

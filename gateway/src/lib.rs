@@ -20,6 +20,7 @@ pub mod http;
 mod http_tasks;
 pub mod keys;
 pub mod listeners;
+mod log_limit;
 pub mod machine;
 pub mod memory;
 mod metrics;

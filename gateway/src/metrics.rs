@@ -89,6 +89,8 @@ pub struct Overview {
     newest: Vec<Option<Box<Report>>>,
     up: Vec<bool>,
     pub store: StoreState,
+    /// Log lines that were left out because their place in the code had written enough.
+    pub log_lines_left_out: u64,
 }
 
 /// The state of the store when an operator asks.
@@ -151,6 +153,8 @@ impl Collector for Overview {
             let help = "Room that must stay free there: with less, writes are refused";
             page.single("disk_reserve_bytes", help, MetricType::Gauge, reserve)?;
         }
+        let help = "Log lines left out, because lines like them were written moments before";
+        page.single("log_lines_left_out", help, MetricType::Counter, self.log_lines_left_out)?;
         let lag = self.reports().map(|report| report.levels.lag_bytes).max().unwrap_or(0);
         page.single("reader_lag_bytes", "What the slowest reader is owed", MetricType::Gauge, lag)?;
         for (name, help, histogram) in HISTOGRAMS {

@@ -26,6 +26,7 @@ use uuid::Uuid;
 use super::error::{Code, Refusal, group_refused};
 use super::services::Services;
 use super::session::log_out_everywhere;
+use crate::log_limit;
 use queue::{AccountDeletion, Next, Stage, Sweep, UNDER_WAY_MAX};
 
 /// Unfinished deletions that a start continues: as many as may be under way on 64 shards. If there are more, the next
@@ -76,7 +77,7 @@ async fn step(services: &Services, mut account_deletion: AccountDeletion) {
             Ok(Swept::Part) => account_deletion.answer_if_gone(),
             Ok(Swept::All) => return account_deletion.answer(Ok(())),
             Err(Failure::Passing(reason) | Failure::Unknown(reason)) => {
-                tracing::warn!(%reason, "messages of a deleted account stay a little longer");
+                log_limit::warn!(%reason, "messages of a deleted account stay a little longer");
                 account_deletion.answer_if_gone();
                 sleep(PAUSE).await;
             }
@@ -85,7 +86,7 @@ async fn step(services: &Services, mut account_deletion: AccountDeletion) {
                 sleep(PAUSE).await;
             }
             Err(failure) => {
-                tracing::error!(%failure, "messages of a deleted account stay until the next start");
+                log_limit::error!(%failure, "messages of a deleted account stay until the next start");
                 return account_deletion.answer(Ok(()));
             }
         },
@@ -124,7 +125,7 @@ async fn end(services: &Services, user: UserId) -> Result<(), Refusal> {
     revocations.add(revocation, now);
     // Deleting the account took time, and a sign-in may have been answered meanwhile.
     if let Err(refusal) = log_out_everywhere(services, user, None).await {
-        tracing::warn!(reason = %refusal.message, "tokens issued while their account was deleted stay good");
+        log_limit::warn!(reason = %refusal.message, "tokens issued while their account was deleted stay good");
     }
     services.channel_queries().tell(Broadcast::Expelled(user));
     Ok(())

@@ -8,6 +8,7 @@ use engine::social::group::{GroupAct, GroupRefusal};
 use hyper::StatusCode;
 use storage::Failure;
 
+use crate::log_limit;
 use crate::password::PasswordFailure;
 use crate::token::TokenRefusal;
 
@@ -127,26 +128,27 @@ impl From<Undone> for Refusal {
     }
 }
 
-/// The store could not do the request. The client learns whether to try again, and the log gets the reason.
+/// The store could not do the request. The client learns whether to try again, and the log gets the reason, unless it has
+/// got many.
 impl From<Failure> for Refusal {
     fn from(failure: Failure) -> Self {
         match failure {
             Failure::Passing(reason) => {
-                tracing::warn!(%reason, "the store refused a request for now");
+                log_limit::warn!(%reason, "the store refused a request for now");
                 Self::new(Code::Unavailable, "the store is busy, try again")
             }
             // The store has already logged this once.
             Failure::Full(_) => Self::new(Code::Unavailable, "the server's disk is full: nothing was done"),
             Failure::Unknown(reason) => {
-                tracing::warn!(%reason, "it is unknown whether the store has done a request");
+                log_limit::warn!(%reason, "it is unknown whether the store has done a request");
                 Self::outcome_unknown()
             }
             Failure::Broken(reason) => {
-                tracing::error!(%reason, "the store failed while it did a request");
+                log_limit::error!(%reason, "the store failed while it did a request");
                 Self::outcome_unknown()
             }
             failure => {
-                tracing::error!(%failure, "the store failed a request");
+                log_limit::error!(%failure, "the store failed a request");
                 Self::new(Code::Internal, "the store has failed")
             }
         }
@@ -160,7 +162,7 @@ impl From<PasswordFailure> for Refusal {
                 Self::new(Code::Unavailable, "too many sign-ins with a password at once, try again")
             }
             PasswordFailure::Broken(reason) => {
-                tracing::error!(%reason, "a password could not be checked");
+                log_limit::error!(%reason, "a password could not be checked");
                 Self::new(Code::Internal, "the password could not be checked")
             }
         }
@@ -174,5 +176,34 @@ impl From<TokenRefusal> for Refusal {
             TokenRefusal::Expired => "token expired",
             TokenRefusal::LoggedOut => "token logged out",
         })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::{Read, Seek};
+    use std::sync::Arc;
+
+    use super::*;
+    use crate::log_limit::LINES_MAX;
+
+    #[test]
+    fn requests_that_fail_write_few_lines() {
+        let mut log = tempfile::tempfile().unwrap();
+        let lines = tracing_subscriber::fmt().with_writer(Arc::new(log.try_clone().unwrap())).finish();
+        tracing::subscriber::with_default(lines, || {
+            for _ in 0..1000 {
+                let _ = Refusal::from(Failure::Passing("slow".into()));
+                let _ = Refusal::from(Failure::Broken("torn".into()));
+            }
+        });
+        let mut text = String::new();
+        log.rewind().unwrap();
+        log.read_to_string(&mut text).unwrap();
+        for reason in ["slow", "torn"] {
+            let count = text.lines().filter(|line| line.contains(reason)).count() as u64;
+            // The test may run through the end of an interval.
+            assert!((1..=2 * LINES_MAX).contains(&count), "{count} lines: {text}");
+        }
     }
 }

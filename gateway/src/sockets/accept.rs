@@ -14,7 +14,7 @@ use rustix::io::Errno;
 use rustix::net::{self, RecvFlags, Shutdown, SocketFlags, sockopt};
 
 use super::{EVENTS_MAX, LISTENER, SEND_BUFFER_BYTES, SocketTable, Stage, send_flags};
-use crate::full;
+use crate::{full, log_limit};
 
 /// Connections of a shard beyond its capacity whose request is read before they are refused.
 const REFUSALS_MAX: usize = 32;
@@ -45,7 +45,7 @@ impl SocketTable {
                 Err(Errno::MFILE | Errno::NFILE) => return self.accept_to_refuse(),
                 // Out of memory: the next tick tries again. A retry at once would starve the shard.
                 Err(error) => {
-                    tracing::warn!(%error, "connections wait: one could not be accepted");
+                    log_limit::warn!(%error, "connections wait: one could not be accepted");
                     return self.pause_accepting();
                 }
             }
