@@ -341,6 +341,19 @@ fn nothing_is_left_for_later_and_no_registry_is_named() {
 }
 
 #[test]
+fn the_tests_that_the_table_of_threats_names_exist() {
+    let table = std::fs::read_to_string(root().join("SECURITY.md")).expect("the policy");
+    let rows = table.lines().filter_map(|line| line.strip_prefix("| ")?.strip_suffix(" |")?.rsplit("| ").next());
+    let names: Vec<&str> = rows.flat_map(|cell| cell.split('`').skip(1).step_by(2)).collect();
+    assert!(names.len() > 30, "{names:?}");
+    let sources = sources();
+    let is_there =
+        |name: &&str| sources.iter().any(|source| source.is_rust() && source.text.contains(&format!("fn {name}(")));
+    let missing: Vec<&&str> = names.iter().filter(|name| !is_there(name)).collect();
+    assert!(missing.is_empty(), "SECURITY.md names tests that are not there: {missing:?}");
+}
+
+#[test]
 fn the_page_fetches_nothing_from_elsewhere() {
     let page = std::fs::read_to_string(root().join("gateway/src/page/index.html")).expect("the chat page");
     for forbidden in
