@@ -16,10 +16,10 @@ use runtime::Observer;
 use storage::bridge::Client;
 
 use self::hosts::{HostRefusal, Hosts};
-use crate::blocking_http::BlockingServer;
 use crate::http::answer::Answer;
 use crate::log_limit;
 use crate::metrics::{Overview, StoreState};
+use crate::threaded_http::ThreadedServer;
 
 /// How long a shard may take to answer before it counts as not up.
 const PATIENCE: Duration = Duration::from_secs(1);
@@ -56,10 +56,10 @@ impl Admin {
     }
 
     /// Starts to serve requests.
-    pub fn serve(self, observer: Observer, store: Client) -> io::Result<BlockingServer> {
+    pub fn serve(self, observer: Observer, store: Client) -> io::Result<ThreadedServer> {
         self.listener.set_nonblocking(true)?;
         let (mut overview, hosts) = (Overview::default(), self.hosts);
-        BlockingServer::start("admin", vec![self.listener.into()], CLIENT_DURATION_MAX, move |request| {
+        ThreadedServer::start("admin", vec![self.listener.into()], CLIENT_DURATION_MAX, move |request| {
             respond(request, &hosts, &mut || page(&mut overview, &observer, &store))
         })
     }

@@ -5,7 +5,6 @@
 pub mod admin;
 pub mod announcement;
 mod ascii_json;
-mod blocking_http;
 mod channel_queries;
 pub mod clock;
 #[cfg(feature = "scylla")]
@@ -33,6 +32,7 @@ pub mod revocations;
 mod session;
 pub mod sockets;
 mod target;
+mod threaded_http;
 pub mod token;
 pub mod transfer;
 pub mod upgrade;

@@ -9,9 +9,9 @@ use std::time::Duration;
 
 use hyper::header::{HeaderValue, RETRY_AFTER};
 
-use crate::blocking_http::BlockingServer;
 use crate::http::answer::{self, Answer};
 use crate::http::error::{Code, Refusal};
+use crate::threaded_http::ThreadedServer;
 
 /// How long a start may take before clients are refused.
 const SILENCE_MAX: Duration = Duration::from_millis(200);
@@ -48,7 +48,7 @@ fn wait(listeners: Vec<OwnedFd>, over: &Receiver<()>) {
     if over.recv_timeout(SILENCE_MAX) != Err(RecvTimeoutError::Timeout) {
         return;
     }
-    match BlockingServer::start("waiting", listeners, CLIENT_DURATION_MAX, |_| refusal()) {
+    match ThreadedServer::start("waiting", listeners, CLIENT_DURATION_MAX, |_| refusal()) {
         Ok(server) => {
             let _ = over.recv();
             server.close();

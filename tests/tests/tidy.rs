@@ -290,7 +290,7 @@ fn sessions_are_no_tasks_and_hold_no_wakers() {
         let apart = [
             "gateway/src/http/",
             // A plain thread that polls hyper needs a waker that does nothing.
-            "gateway/src/blocking_http.rs",
+            "gateway/src/threaded_http.rs",
             "gateway/src/http_tasks.rs",
             "gateway/src/channel_queries.rs",
             "gateway/src/readiness.rs",

@@ -45,12 +45,12 @@ const POLLS_MAX: usize = 16;
 const RETRY: Duration = Duration::from_millis(100);
 
 /// A server on a thread of its own. When the value is dropped, the thread ends after the clients that it serves.
-pub struct BlockingServer {
+pub struct ThreadedServer {
     over: PipeWriter,
     thread: JoinHandle<()>,
 }
 
-impl BlockingServer {
+impl ThreadedServer {
     /// Starts to serve the connections of these listeners, which must not block. A client may take `patience` to send
     /// its request, and as long again to read its answer.
     pub fn start(
@@ -332,7 +332,7 @@ mod tests {
         let address = listener.local_addr().unwrap();
         let body = Bytes::from(vec![b'x'; BODY_BYTES]);
         let answer = move |_: &Request<Incoming>| Answer::new(Full::new(body.clone()));
-        let server = BlockingServer::start("test", vec![listener.into()], Duration::from_secs(2), answer).unwrap();
+        let server = ThreadedServer::start("test", vec![listener.into()], Duration::from_secs(2), answer).unwrap();
         let ask = || {
             let mut client = TcpStream::connect(address).unwrap();
             client.write_all(b"GET / HTTP/1.1\r\nHost: a\r\n\r\n").unwrap();
