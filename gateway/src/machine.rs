@@ -10,9 +10,9 @@ use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
 use crate::sockets::SPARES;
 
-/// Descriptors that are not connections and belong to no shard. These are the store's files, the standard streams and
-/// the operators' listener. The store's files are 256 tables that fjall keeps open, the tables that it is writing, and
-/// its journals; or they are the connections to a database.
+/// Descriptors that are not connections of clients and belong to no shard. These are the store's files, the standard
+/// streams, and the operators' listener with its connections. The store's files are 256 tables that fjall keeps open, the
+/// tables that it is writing, and its journals; or they are the connections to a database.
 const PROCESS_DESCRIPTORS: u64 = 1024;
 
 /// Descriptors of one shard that are not connections: three rings and the descriptors that wake them, the epoll set
