@@ -28,7 +28,7 @@ use rustix::net::{SocketFlags, accept_with};
 
 use crate::http::answer::Answer;
 
-/// Connections at once. Operators need one for each program that reads the numbers, and the rest is for clients that say
+/// Connections at once. Operators need one for each program that reads the numbers. The rest is for clients that say
 /// nothing. When one more comes, the connection closes that has been idle longest.
 const CONNECTIONS_MAX: usize = 32;
 

@@ -46,7 +46,7 @@ impl Hosts {
             (None, None) if request.version() == hyper::Version::HTTP_10 => "localhost",
             _ => return Err(HostRefusal::Malformed),
         };
-        // Without a proxy between, no client writes a whole address into the request line. If there is one, it counts too.
+        // Clients without a proxy write no host into the request line. If there is one, it counts too.
         let written = request.uri().authority().map_or("localhost", |authority| authority.as_str());
         [named, written]
             .into_iter()
