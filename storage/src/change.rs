@@ -42,8 +42,8 @@ pub fn apply(rows: &mut impl Rows, write: &Write) -> Result<Written, Failure> {
             Written::Unlinked(accounts::unlink(rows, *user, credential, *time)?)
         }
         Write::DeleteAccount { user, time } => Written::AccountDeleted(accounts::delete(rows, *user, *time)?),
-        Write::FinishDeparture { user } => {
-            rows.remove_departure(*user)?;
+        Write::FinishAccountDeletion { user } => {
+            rows.remove_account_deletion(*user)?;
             Written::Done
         }
         Write::Revoke(revocation) => {

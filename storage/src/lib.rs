@@ -259,7 +259,7 @@ pub enum Write {
         time: Timestamp,
     },
     /// The messages of a deleted account have been purged: the store forgets where they were.
-    FinishDeparture {
+    FinishAccountDeletion {
         user: UserId,
     },
     /// The creator becomes its superadmin, and takes its first seat.

@@ -78,7 +78,7 @@ pub trait Rows {
     /// How many friends and edges a user has; zeros if nothing is stored.
     fn friend_counts(&self, user: UserId) -> Result<FriendCounts, Failure>;
     /// Writes how many friends and edges a user has.
-    fn set_circle(&mut self, user: UserId, friend_counts: FriendCounts);
+    fn set_friend_counts(&mut self, user: UserId, friend_counts: FriendCounts);
 
     /// The facts about a user's notifications as a whole; the default if nothing is stored.
     fn inbox(&self, user: UserId) -> Result<Inbox, Failure>;
@@ -101,7 +101,7 @@ pub trait Rows {
     /// and its notifications.
     fn abandon_user(&mut self, user: UserId) -> Result<(), Failure>;
     /// Notes that the user's messages are still to be deleted.
-    fn put_departure(&mut self, user: UserId);
+    fn put_account_deletion(&mut self, user: UserId);
     /// Removes this note, and the notes of where the user has written: at once, or in steps.
-    fn remove_departure(&mut self, user: UserId) -> Result<(), Failure>;
+    fn remove_account_deletion(&mut self, user: UserId) -> Result<(), Failure>;
 }

@@ -102,7 +102,7 @@ fn other_write(kind: u32, one: u32, random: &mut Random, time: Timestamp) -> Wri
         35 => Write::Link { user: user(one), credential: credential(1, random.below(4)), secret: String::new(), time },
         // Accounts of the lower half are never deleted, so that activity continues.
         36 if one > USERS / 2 && random.below(8) == 0 => Write::DeleteAccount { user: user(one), time },
-        37 if one > USERS / 2 => Write::FinishDeparture { user: user(one) },
+        37 if one > USERS / 2 => Write::FinishAccountDeletion { user: user(one) },
         _ => Write::Request(StoreRequest::Admit(Admission::Direct {
             user: user(one),
             username: format!("name-{one}").into(),

@@ -58,7 +58,9 @@ pub fn footprint(write: &Write) -> Footprint {
         }
         Write::UpdateGroup { id, edit, .. } if edit.name.is_none() => These(vec![Subject::Group(*id)]),
         Write::UpdateGroup { .. } => Anything,
-        Write::FinishDeparture { user } | Write::DeleteNotifications { user, .. } => These(vec![Subject::User(*user)]),
+        Write::FinishAccountDeletion { user } | Write::DeleteNotifications { user, .. } => {
+            These(vec![Subject::User(*user)])
+        }
         Write::Relate { user, others, .. } => {
             These(others.iter().chain([user]).map(|&user| Subject::User(user)).collect())
         }

@@ -23,7 +23,7 @@ enum Decided {
     /// It touches more than it declared: decide it again, alone.
     Alone,
     /// Another change took a name or a seat meanwhile: decide it again.
-    Again,
+    Conflict,
     /// It failed, and the part that the database may have must be undone.
     Unsettled(Failure, Whole),
 }
@@ -105,8 +105,8 @@ impl ClusterStore {
                 Ok(Decided::Done(done)) => return (done, None),
                 Ok(Decided::Unsettled(failure, left)) => return (Err(failure), Some(left)),
                 Ok(Decided::Alone) => alone = true,
-                Ok(Decided::Again) if decisions < DECISIONS_MAX => decisions += 1,
-                Ok(Decided::Again) => {
+                Ok(Decided::Conflict) if decisions < DECISIONS_MAX => decisions += 1,
+                Ok(Decided::Conflict) => {
                     return (Err(Failure::Passing("others change the same again and again".into())), None);
                 }
                 Err(error) => return (Err(Failure::Broken(format!("a change has panicked: {error}"))), None),
@@ -134,7 +134,7 @@ impl ClusterStore {
                     self.after_change(write, &written);
                     Decided::Done(Ok(written))
                 }
-                Ending::Again => Decided::Again,
+                Ending::Conflict => Decided::Conflict,
                 Ending::Failed(failure) => Decided::Done(Err(failure)),
                 Ending::Unsettled(failure, left) => Decided::Unsettled(failure, left),
             },
@@ -151,7 +151,7 @@ impl ClusterStore {
                 Written::Receipt(StoreReceipt::GroupChanged(Ok(outcome))),
             ) => outcome.deleted,
             (Write::DeleteAccount { .. }, Written::AccountDeleted(deleted)) => *deleted,
-            (Write::FinishDeparture { user }, _) => {
+            (Write::FinishAccountDeletion { user }, _) => {
                 self.authors.forget(*user);
                 false
             }

@@ -46,8 +46,8 @@ const RELEASE_PAUSE: Duration = Duration::from_secs(5);
 /// How a change ended.
 pub enum Ending {
     Done,
-    /// Something that it builds on has changed: decide it again.
-    Again,
+    /// Another change has taken a name or a seat that it needs: decide it again.
+    Conflict,
     /// Nothing was done.
     Failed(Failure),
     /// It failed, and is still to be undone.
@@ -246,7 +246,7 @@ impl<'k> Draft<'k> {
                 Ok(true) => claimed.push(claim),
                 Ok(false) => {
                     self.give_back(claimed);
-                    return Ending::Again;
+                    return Ending::Conflict;
                 }
                 Err(failure) => {
                     claimed.push(claim);

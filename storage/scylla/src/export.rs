@@ -237,7 +237,7 @@ impl ClusterStore {
             }
             (Pass::AccountDeletions, Owner::Everybody) => {
                 let values = vec![id(after_id.unwrap_or_default()), int(limit_of(ROWS_AT_ONCE))];
-                let rows: Vec<(Uuid,)> = self.link.rows(Statement::DeparturesFrom, values).await?;
+                let rows: Vec<(Uuid,)> = self.link.rows(Statement::AccountDeletionsFrom, values).await?;
                 let last = rows.last().map(|(user,)| user.as_bytes().to_vec());
                 Ok(some_of(rows.into_iter().map(|(user,)| Item::AccountDeletion(UserId(user))).collect(), last))
             }

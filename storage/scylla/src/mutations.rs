@@ -170,13 +170,13 @@ pub fn delete_edge_places(user: UserId, other: UserId, edge: Edge) -> Vec<Mutati
 }
 
 /// Writes how many friends and edges a user has.
-pub fn put_circle(user: UserId, friend_counts: FriendCounts) -> Mutation {
+pub fn put_friend_counts(user: UserId, friend_counts: FriendCounts) -> Mutation {
     let values = [id(user.0), int(friend_counts.friends as i32), int(friend_counts.edges as i32)];
     Mutation::new(Statement::PutCircle, values)
 }
 
-/// Deletes the row that [`put_circle`] writes.
-pub fn delete_circle(user: UserId) -> Mutation {
+/// Deletes the row that [`put_friend_counts`] writes.
+pub fn delete_friend_counts(user: UserId) -> Mutation {
     Mutation::new(Statement::DeleteCircle, [id(user.0)])
 }
 

@@ -155,10 +155,10 @@ statements! {
     CountNotifications "SELECT notification_id FROM notifications"
     CountMessages "SELECT message_id FROM messages"
     CountRevocations "SELECT id FROM revocations"
-    CountCircles "SELECT user_id FROM circles"
+    CountFriendCounts "SELECT user_id FROM circles"
     CountInboxes "SELECT user_id FROM inboxes"
     CountAuthored "SELECT user_id FROM authored"
-    CountDepartures "SELECT user_id FROM departures"
+    CountAccountDeletions "SELECT user_id FROM departures"
     // Whole tables, in the order in which the database stores them.
     UserIdsFrom "SELECT TOKEN(user_id), user_id FROM users WHERE TOKEN(user_id) > ? LIMIT ?"
     CredentialsFrom "SELECT TOKEN(kind, ident), kind, ident, user_id, secret FROM credentials WHERE TOKEN(kind, ident) > ? LIMIT ?"
@@ -166,7 +166,7 @@ statements! {
     GroupIdsFrom "SELECT TOKEN(group_id), group_id FROM groups WHERE TOKEN(group_id) > ? LIMIT ?"
     AuthorsFrom "SELECT DISTINCT TOKEN(user_id), user_id FROM authored WHERE TOKEN(user_id) > ? LIMIT ?"
     ChannelsFrom "SELECT TOKEN(channel_id), channel_id FROM channels WHERE TOKEN(channel_id) > ? LIMIT ?"
-    DeparturesFrom "SELECT user_id FROM departures WHERE shard = 0 AND user_id > ? LIMIT ?"
+    AccountDeletionsFrom "SELECT user_id FROM departures WHERE shard = 0 AND user_id > ? LIMIT ?"
 }
 
 impl Statement {

@@ -222,11 +222,11 @@ impl Sweep {
             if let Some(others) = draft.edge(other, gone)? {
                 let friend_counts = draft.friend_counts(other)?;
                 draft.set_edge(other, gone, Some(others), None);
-                draft.set_circle(other, friend_counts.moved(Some(others.state), None));
+                draft.set_friend_counts(other, friend_counts.moved(Some(others.state), None));
             }
             match draft.commit() {
                 Ending::Done => Ok(()),
-                Ending::Again => Err(Failure::Passing("others change the same".into())),
+                Ending::Conflict => Err(Failure::Passing("others change the same".into())),
                 // The next attempt removes what this one left.
                 Ending::Failed(failure) | Ending::Unsettled(failure, _) => Err(failure),
             }

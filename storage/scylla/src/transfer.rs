@@ -65,11 +65,11 @@ impl Target for &Scylla {
             (Table::Groups, Statement::CountGroups),
             (Table::Members, Statement::CountMembers),
             (Table::Edges, Statement::CountEdges),
-            (Table::FriendCounts, Statement::CountCircles),
+            (Table::FriendCounts, Statement::CountFriendCounts),
             (Table::Notifications, Statement::CountNotifications),
             (Table::Inboxes, Statement::CountInboxes),
             (Table::Authored, Statement::CountAuthored),
-            (Table::AccountDeletions, Statement::CountDepartures),
+            (Table::AccountDeletions, Statement::CountAccountDeletions),
             (Table::Messages, Statement::CountMessages),
         ] {
             note.counts.check(table, self.wait(self.store.link.count_rows(statement))?)?;
@@ -281,7 +281,7 @@ fn rows_of(item: Item) -> (Vec<Mutation>, Vec<Mutation>) {
             (vec![rows::put_group(&group), rows::put_listing(&group)], claims)
         }
         Item::Edge(user, other, edge) => (rows::put_edge(user, other, edge), none()),
-        Item::FriendCounts(user, friend_counts) => (vec![rows::put_circle(user, friend_counts)], none()),
+        Item::FriendCounts(user, friend_counts) => (vec![rows::put_friend_counts(user, friend_counts)], none()),
         Item::Notification(user, notification) => (vec![rows::put_notification(user, &notification)], none()),
         Item::Inbox(user, inbox) => (vec![rows::put_inbox(user, inbox)], none()),
         Item::Authored(user, channel) => (vec![rows::author_row(user, &channel)], none()),

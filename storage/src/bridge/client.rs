@@ -119,7 +119,7 @@ impl Client {
 
     /// The user's messages have all been purged: the store forgets in which channels they were.
     pub async fn finish_departure(&self, user: UserId) -> Result<(), Failure> {
-        self.write(Write::FinishDeparture { user }).await.map(|_| ())
+        self.write(Write::FinishAccountDeletion { user }).await.map(|_| ())
     }
 
     /// At most `limit` users whose accounts were deleted and whose messages are still to be purged.

@@ -311,7 +311,7 @@ fn bytes_of(write: &Write) -> usize {
         Write::Request(StoreRequest::Purge { ids, .. }) => ids.len() * ID,
         Write::Request(_) => ROW,
         Write::ForgetRevocations(revocations) => 2 * revocations.len() * ID,
-        Write::Revoke(_) | Write::FinishDeparture { .. } => 0,
+        Write::Revoke(_) | Write::FinishAccountDeletion { .. } => 0,
         Write::Register(registration) => registration.account.metadata.len() + 1024,
         Write::ChangeAccount { .. } | Write::Link { .. } | Write::Unlink { .. } | Write::DeleteAccount { .. } => 1024,
         Write::CreateGroup(_) | Write::UpdateGroup { .. } => 1024,

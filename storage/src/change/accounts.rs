@@ -137,7 +137,7 @@ pub fn delete(rows: &mut impl Rows, user: UserId, time: Timestamp) -> Result<boo
     rows.remove_account(user);
     rows.abandon_user(user)?;
     revocations::revoke(rows, &Revocation::User { id: user, issued_before: time })?;
-    rows.put_departure(user);
+    rows.put_account_deletion(user);
     Ok(true)
 }
 

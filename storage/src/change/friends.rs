@@ -99,7 +99,7 @@ pub fn set_side(
     rows.set_edge(user, other, before, after.map(|state| Edge { state, since: time }));
     let moved = friend_counts.moved(state, after);
     if moved != friend_counts {
-        rows.set_circle(user, moved);
+        rows.set_friend_counts(user, moved);
     }
     Ok(())
 }

@@ -195,7 +195,7 @@ fn what_hung_on_an_account_is_swept_by_and_by() {
 
     let written = |store: &Embedded| store.channels_written(user(1), None, usize::MAX).unwrap().len();
     assert_eq!(written(&store), MANY as usize + 1, "where it has written is known until the purge is done");
-    commit(&store, [Write::FinishDeparture { user: user(1) }]);
+    commit(&store, [Write::FinishAccountDeletion { user: user(1) }]);
     let (store, _) = sweep_all(&directory, store, &[Table::Authored]);
     assert_eq!((written(&store), store.account_deletions(9).unwrap()), (0, vec![]));
 }

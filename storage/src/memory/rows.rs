@@ -174,7 +174,7 @@ impl Rows for State {
         Ok(self.friend_counts.get(&user).copied().unwrap_or_default())
     }
 
-    fn set_circle(&mut self, user: UserId, friend_counts: FriendCounts) {
+    fn set_friend_counts(&mut self, user: UserId, friend_counts: FriendCounts) {
         self.friend_counts.insert(user, friend_counts);
     }
 
@@ -220,7 +220,7 @@ impl Rows for State {
         for ((one, other), edge) in edges {
             let friend_counts = self.friend_counts(one)?.moved(Some(edge.state), None);
             self.set_edge(one, other, Some(edge), None);
-            self.set_circle(one, friend_counts);
+            self.set_friend_counts(one, friend_counts);
         }
         let groups: Vec<_> = self
             .members
@@ -237,11 +237,11 @@ impl Rows for State {
         Ok(())
     }
 
-    fn put_departure(&mut self, user: UserId) {
+    fn put_account_deletion(&mut self, user: UserId) {
         self.account_deletions.insert(user);
     }
 
-    fn remove_departure(&mut self, user: UserId) -> Result<(), Failure> {
+    fn remove_account_deletion(&mut self, user: UserId) -> Result<(), Failure> {
         self.account_deletions.remove(&user);
         self.authored.remove(&user);
         Ok(())

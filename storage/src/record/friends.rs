@@ -14,7 +14,7 @@ struct EdgeV1 {
 }
 
 #[derive(Archive, Serialize, Deserialize)]
-struct CircleV1 {
+struct FriendCountsV1 {
     friends: u32,
     edges: u32,
 }
@@ -31,10 +31,10 @@ pub(crate) fn decode_edge(bytes: &[u8]) -> Result<Edge, Damage> {
 }
 
 pub(crate) fn encode_friend_counts(friend_counts: FriendCounts) -> Vec<u8> {
-    encode(Kind::FriendCounts, &CircleV1 { friends: friend_counts.friends, edges: friend_counts.edges })
+    encode(Kind::FriendCounts, &FriendCountsV1 { friends: friend_counts.friends, edges: friend_counts.edges })
 }
 
 pub(crate) fn decode_friend_counts(bytes: &[u8]) -> Result<FriendCounts, Damage> {
-    let record = access::<ArchivedCircleV1>(Kind::FriendCounts, bytes)?;
+    let record = access::<ArchivedFriendCountsV1>(Kind::FriendCounts, bytes)?;
     Ok(FriendCounts { friends: record.friends.to_native(), edges: record.edges.to_native() })
 }

@@ -155,7 +155,7 @@ pub fn go_on(store: &dyn Store) {
         register(10, "name-1", device("device-10")),
         register(11, "name-11", device("device-1")),
         Write::CreateGroup(Group { name: "group-1".into(), ..people::group(3, 1) }),
-        Write::FinishDeparture { user: user(4) },
+        Write::FinishAccountDeletion { user: user(4) },
     ];
     let written = commit(store, &writes);
     assert_eq!(written[0], Written::Receipt(StoreReceipt::Inserted));

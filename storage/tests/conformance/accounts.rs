@@ -173,11 +173,11 @@ fn a_deleted_account_leaves_nothing_but_its_messages<K: Keeper>() {
     assert_eq!(world.relate(FriendAct::Add, 2, &[1]), Default::default());
     let again = commit_one(world.store(), register(7, "name-1", device("device-1"))).unwrap();
     assert_eq!(again, Written::Registered(storage::account::Registered::Created), "name and device are free");
-    assert_eq!(world.write(Write::FinishDeparture { user: user(1) }), Written::Done);
+    assert_eq!(world.write(Write::FinishAccountDeletion { user: user(1) }), Written::Done);
     world.keeper.reopen();
     assert_eq!(world.store().account_deletions(9).unwrap(), []);
     assert_eq!(world.store().channels_written(user(1), None, 9).unwrap(), []);
-    assert_eq!(world.write(Write::FinishDeparture { user: user(1) }), Written::Done);
+    assert_eq!(world.write(Write::FinishAccountDeletion { user: user(1) }), Written::Done);
 }
 
 fn a_deletion_hands_over_what_the_owner_did_not_hear_of<K: Keeper>() {

@@ -173,7 +173,7 @@ impl Scribe {
             }
             Act::Finish { user: one } => {
                 self.gone.insert(*one);
-                Write::FinishDeparture { user: user(*one) }
+                Write::FinishAccountDeletion { user: user(*one) }
             }
         })
     }

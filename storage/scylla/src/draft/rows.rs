@@ -316,10 +316,11 @@ impl Rows for Draft<'_> {
         Ok(found.unwrap_or_default())
     }
 
-    fn set_circle(&mut self, user: UserId, friend_counts: FriendCounts) {
+    fn set_friend_counts(&mut self, user: UserId, friend_counts: FriendCounts) {
         let before = self.friend_counts.get_mut().insert(user, Some(friend_counts)).flatten();
-        let undo = before.map_or_else(|| rows::delete_circle(user), |before| rows::put_circle(user, before));
-        self.write(rows::put_circle(user, friend_counts), undo);
+        let undo =
+            before.map_or_else(|| rows::delete_friend_counts(user), |before| rows::put_friend_counts(user, before));
+        self.write(rows::put_friend_counts(user, friend_counts), undo);
     }
 
     fn inbox(&self, user: UserId) -> Result<Inbox, Failure> {
@@ -372,12 +373,12 @@ impl Rows for Draft<'_> {
         Ok(())
     }
 
-    fn put_departure(&mut self, user: UserId) {
+    fn put_account_deletion(&mut self, user: UserId) {
         let undo = Mutation::new(Statement::DeleteDeparture, [id(user.0)]);
         self.write(Mutation::new(Statement::PutDeparture, [id(user.0)]), undo);
     }
 
-    fn remove_departure(&mut self, user: UserId) -> Result<(), Failure> {
+    fn remove_account_deletion(&mut self, user: UserId) -> Result<(), Failure> {
         let undo = Mutation::new(Statement::PutDeparture, [id(user.0)]);
         self.write(Mutation::new(Statement::DeleteDeparture, [id(user.0)]), undo.clone());
         // The undo does not restore these rows, and need not: the messages in those channels were purged before.

@@ -186,7 +186,7 @@ impl Rows for Draft<'_> {
         Ok(self.read(Table::FriendCounts, &keys::user(user), record::decode_friend_counts)?.unwrap_or_default())
     }
 
-    fn set_circle(&mut self, user: UserId, friend_counts: FriendCounts) {
+    fn set_friend_counts(&mut self, user: UserId, friend_counts: FriendCounts) {
         self.put(Table::FriendCounts, keys::user(user), record::encode_friend_counts(friend_counts));
     }
 
@@ -228,11 +228,11 @@ impl Rows for Draft<'_> {
         Ok(())
     }
 
-    fn put_departure(&mut self, user: UserId) {
+    fn put_account_deletion(&mut self, user: UserId) {
         self.put(Table::AccountDeletions, keys::user(user), NOTHING);
     }
 
-    fn remove_departure(&mut self, user: UserId) -> Result<(), Failure> {
+    fn remove_account_deletion(&mut self, user: UserId) -> Result<(), Failure> {
         self.delete(Table::AccountDeletions, keys::user(user));
         self.cache.authors.forget();
         self.sweep_first(Remains::Author(user))

@@ -172,7 +172,7 @@ impl Draft<'_> {
         };
         let friend_counts = self.friend_counts(other)?;
         self.set_edge(other, gone, Some(others), None);
-        self.set_circle(other, friend_counts.moved(Some(others.state), None));
+        self.set_friend_counts(other, friend_counts.moved(Some(others.state), None));
         Ok(())
     }
 }
