@@ -127,8 +127,14 @@ impl ClusterStore {
         deadline: Instant,
     ) -> Result<StoreReceipt, Failure> {
         match request {
-            LaneRequest::Update(update) => self.update(channel, update, deadline).await,
-            LaneRequest::Remove { id, sender } => self.remove(channel, id, sender, deadline).await,
+            LaneRequest::Update(update) => match self.own_message(channel, update.id, update.sender, deadline).await? {
+                Ok(before) => self.update(channel, before, update, deadline).await,
+                Err(refusal) => Ok(refusal),
+            },
+            LaneRequest::Remove { id, sender } => match self.own_message(channel, id, sender, deadline).await? {
+                Ok(before) => self.remove(channel, before, deadline).await,
+                Err(refusal) => Ok(refusal),
+            },
             LaneRequest::Purge { sender, ids } => self.purge(channel, sender, ids, deadline).await,
             LaneRequest::Head => Ok(StoreReceipt::Head(by(deadline, channel.known(&self.link)).await?.head)),
             LaneRequest::Newest { limit } => {
@@ -298,16 +304,14 @@ impl ClusterStore {
         Ok(refusal.map_or_else(|| Ok(stored.expect("what is not stored was refused")), Err))
     }
 
+    /// Replaces the text of a message with the update's.
     async fn update(
         self: &Arc<Self>,
         channel: &Arc<Channel>,
+        before: StoredMessage,
         update: UpdateMessage,
         deadline: Instant,
     ) -> Result<StoreReceipt, Failure> {
-        let before = match self.own_message(channel, update.id, update.sender, deadline).await? {
-            Ok(before) => before,
-            Err(refusal) => return Ok(refusal),
-        };
         let mut after = before.message.clone();
         update.apply_to(&mut after);
         self.link.clock.pass(before.written_us);
@@ -331,17 +335,14 @@ impl ClusterStore {
         Ok(StoreReceipt::Updated(after))
     }
 
+    /// Deletes a message.
     async fn remove(
         self: &Arc<Self>,
         channel: &Arc<Channel>,
-        id: MessageId,
-        sender: UserId,
+        before: StoredMessage,
         deadline: Instant,
     ) -> Result<StoreReceipt, Failure> {
-        let before = match self.own_message(channel, id, sender, deadline).await? {
-            Ok(before) => before,
-            Err(refusal) => return Ok(refusal),
-        };
+        let id = before.message.id;
         self.link.clock.pass(before.written_us);
         let delete = delete_message(&channel.id, before.bucket, id);
         let written = self.link.write(&[delete], BatchType::Unlogged, deadline).await;

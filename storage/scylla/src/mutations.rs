@@ -150,15 +150,15 @@ pub fn put_edge(user: UserId, other: UserId, edge: Edge) -> Vec<Mutation> {
     rows
 }
 
-/// Deletes the rows of an edge: its own, the one in the user's list, and for a block the one in the list of those who
-/// have blocked the other user.
+/// Deletes what [`put_edge`] wrote for the same edge: the row of the pair, the entry in the user's list, and for a block
+/// the entry in the list of the users who have blocked the other user.
 pub fn delete_edge(user: UserId, other: UserId, edge: Edge) -> Vec<Mutation> {
     let mut rows = delete_edge_places(user, other, edge);
     rows.push(Mutation::new(Statement::DeleteEdge, [id(user.0), id(other.0)]));
     rows
 }
 
-/// The rows that `delete_edge` deletes, except the edge's own row.
+/// Deletes the entries of an edge in the two lists. The row of the pair stays.
 pub fn delete_edge_places(user: UserId, other: UserId, edge: Edge) -> Vec<Mutation> {
     let (state, since) = (int(edge.state as i32), big(edge.since.0));
     let (user, other) = (id(user.0), id(other.0));
