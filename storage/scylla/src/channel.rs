@@ -16,12 +16,12 @@ use parking_lot::Mutex;
 use storage::Failure;
 use uuid::Uuid;
 
-use crate::link::{Link, Mutation, by};
+use crate::link::{Link, by};
 use crate::mutations::put_message;
 use crate::options::BucketBounds;
 use crate::outcome::Missed;
 use crate::queue::Queue;
-use crate::statements::{Statement, big, int, text};
+use crate::tables::{Mutation, Statement, big, int, text};
 
 /// Channels whose buckets are cached: some hundred bytes each, and eight more per bucket.
 const CHANNELS_MAX: usize = 32 * 1024;
@@ -122,7 +122,7 @@ impl Known {
         Some(Mutation::new(
             Statement::SetHead,
             [
-                crate::statements::id(head.id.0),
+                crate::tables::id(head.id.0),
                 big(head.sequence.0 as i64),
                 int(i32::try_from(self.fill.rows).unwrap_or(i32::MAX)),
                 big(self.fill.bytes as i64),

@@ -12,8 +12,8 @@ use storage::friend::Edge;
 use storage::group::{Group, Membership};
 use uuid::Uuid;
 
-use crate::link::Mutation;
 use crate::mutations::put_message;
+use crate::tables::Mutation;
 
 /// A message's columns, as pages read them.
 #[derive(DeserializeRow)]

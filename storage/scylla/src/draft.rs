@@ -29,9 +29,9 @@ use crate::change_scheduler::{Footprint, Subject};
 use crate::channel::{Channel, Known};
 use crate::cluster_store::ClusterStore;
 use crate::intents::{self, Whole};
-use crate::link::{Link, Mutation, WRITE_PATIENCE, by};
+use crate::link::{Link, WRITE_PATIENCE, by};
 use crate::mutations;
-use crate::statements::{Statement, big, id, int, text};
+use crate::tables::{Mutation, Statement, big, id, int, text};
 
 /// Most groups of one user that are read: more than a user may have, including some whose rows are still being removed.
 const GROUPS_OF_USER_MAX: i32 = 10_000;

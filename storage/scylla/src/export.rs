@@ -19,7 +19,7 @@ use crate::cluster_store::ClusterStore;
 use crate::decode;
 use crate::mutations::shards_of;
 use crate::pages::{limit_of, successor};
-use crate::statements::{Statement, big, id, int, text};
+use crate::tables::{Statement, big, id, int, text};
 
 /// Owners that are read concurrently.
 const OWNERS_AT_ONCE: usize = 32;

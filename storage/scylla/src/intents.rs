@@ -24,9 +24,9 @@ use storage::record::{self, IntentPart, Value};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use uuid::Uuid;
 
-use crate::link::{Link, Mutation, UNDO_PATIENCE, WRITE_PATIENCE, by};
+use crate::link::{Link, UNDO_PATIENCE, WRITE_PATIENCE, by};
 use crate::outcome::Missed;
-use crate::statements::{Statement, bytes, int};
+use crate::tables::{Mutation, Statement, bytes, int};
 
 /// Changes of more than one batch that are in flight, or still to be undone: as many as are decided concurrently. A
 /// program with a lower bound than the program before it would not find all intents that the other left.

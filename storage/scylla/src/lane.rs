@@ -26,11 +26,11 @@ use crate::change_scheduler::Turn;
 use crate::channel::{Channel, Home, bounds_of, bytes_of, message_row, place_of};
 use crate::cluster_store::ClusterStore;
 use crate::decode::StoredMessage;
-use crate::link::{LOOK_PATIENCE, Mutation, UNDO_PATIENCE, by, in_time};
+use crate::link::{LOOK_PATIENCE, UNDO_PATIENCE, by, in_time};
 use crate::mutations::{author_row, delete_message};
 use crate::outcome::Missed;
 use crate::queue::{Job, LaneRequest};
-use crate::statements::{Statement, big, id, int, text};
+use crate::tables::{Mutation, Statement, big, id, int, text};
 
 /// Rows and bytes of one batch: a mutation well below half a segment of any server's commit log.
 const BATCH_ROWS_MAX: usize = 128;

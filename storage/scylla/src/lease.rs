@@ -12,8 +12,8 @@ use parking_lot::Mutex;
 use storage::{ANSWER_DURATION_MAX, Failure};
 use uuid::Uuid;
 
-use crate::link::{Link, Mutation, in_time};
-use crate::statements::{Statement, big, id};
+use crate::link::{Link, in_time};
+use crate::tables::{Mutation, Statement, big, id};
 
 /// How often a server writes its heartbeat.
 const BEAT_INTERVAL: Duration = Duration::from_secs(1);

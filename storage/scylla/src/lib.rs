@@ -34,6 +34,7 @@ pub mod schema;
 mod sharing;
 mod statements;
 mod sweep;
+mod tables;
 mod transfer;
 
 use std::future::Future;
@@ -59,7 +60,7 @@ use link::{Link, READ_PATIENCE};
 use mutations::{kind_number, shard_of, shards_of};
 use options::ScyllaOptions;
 use pages::{limit_of, successor};
-use statements::{Statement, big, id, int, text};
+use tables::{Statement, big, id, int, text};
 
 /// The driver's threads: they mostly wait.
 const WORKER_THREADS: usize = 2;

@@ -26,7 +26,8 @@ use crate::clock::CellClock;
 use crate::options::ScyllaOptions;
 use crate::outcome::{Missed, applied};
 use crate::schema;
-use crate::statements::{Statement, Statements, WRITE_DURATION_MAX};
+use crate::statements::{Statements, WRITE_DURATION_MAX};
+use crate::tables::{Mutation, Statement};
 
 /// How long a write is tried, counted from the request.
 pub const WRITE_PATIENCE: Duration = Duration::from_secs(6);
@@ -59,24 +60,6 @@ const FAILURES_IN_A_ROW: u64 = 8;
 const SILENCE: Duration = Duration::from_secs(2);
 /// How often a database that is away is probed.
 const PROBE_INTERVAL: Duration = Duration::from_millis(250);
-
-/// A statement with its values, without the timestamp.
-#[derive(Clone, PartialEq, Debug)]
-pub struct Mutation {
-    pub statement: Statement,
-    pub values: Vec<CqlValue>,
-}
-
-impl Mutation {
-    /// A statement with its values, in the order of its markers. The timestamp is added when it is sent.
-    pub fn new(statement: Statement, values: impl IntoIterator<Item = CqlValue>) -> Self {
-        let given = values.into_iter();
-        // Room for the timestamp.
-        let mut values = Vec::with_capacity(given.size_hint().0 + 1);
-        values.extend(given);
-        Self { statement, values }
-    }
-}
 
 /// A session with all statements prepared.
 struct Open {

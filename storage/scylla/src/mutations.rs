@@ -11,8 +11,7 @@ use storage::inbox::Inbox;
 use uuid::Uuid;
 use xxhash_rust::xxh3::xxh3_64;
 
-use crate::link::Mutation;
-use crate::statements::{Statement, big, bytes, flag, id, int, text, texts};
+use crate::tables::{Mutation, Statement, big, bytes, flag, id, int, text, texts};
 
 /// A group has one more shard of members per this many seats.
 const SEATS_PER_SHARD: u32 = 10_000;

@@ -19,7 +19,7 @@ use crate::cluster_store::ClusterStore;
 use crate::decode::{self, GroupRow, MessageRow, NotificationRow, PageRow, StoredMessage, UserRow};
 use crate::mutations::{LIST_SHARDS, shards_of};
 use crate::sharing::Page;
-use crate::statements::{Statement, big, bytes, id, int, text};
+use crate::tables::{Statement, big, bytes, id, int, text};
 
 /// Most buckets that are read at a time, if the buckets before them had too few messages.
 const BUCKETS_AT_ONCE_MAX: usize = 16;
@@ -101,7 +101,7 @@ impl ClusterStore {
         bucket: i64,
         id: MessageId,
     ) -> Result<Option<StoredMessage>, Failure> {
-        let values = vec![text(channel.id.as_str()), big(bucket), crate::statements::id(id.0)];
+        let values = vec![text(channel.id.as_str()), big(bucket), crate::tables::id(id.0)];
         let row: Option<MessageRow> = self.link.row(Statement::Message, values).await?;
         row.map(|row| StoredMessage::of(&channel.id, bucket, row)).transpose()
     }

@@ -15,10 +15,10 @@ use uuid::Uuid;
 use crate::change_scheduler::{Footprint, Subject};
 use crate::cluster_store::ClusterStore;
 use crate::draft::{Draft, Ending};
-use crate::link::{Mutation, WRITE_PATIENCE, by, in_time};
+use crate::link::{WRITE_PATIENCE, by, in_time};
 use crate::mutations::{delete_membership, shards_of};
 use crate::pages::{limit_of, successor};
-use crate::statements::{Statement, id, int, text};
+use crate::tables::{Mutation, Statement, id, int, text};
 
 /// Rows of a list that are removed at a time.
 const ROWS_AT_ONCE: usize = 100;
@@ -136,7 +136,7 @@ impl Sweep {
         let name = || text(channel.id.as_str());
         let known = by(self.until, channel.known(&self.store.link)).await?;
         for &bucket in known.starts.iter() {
-            let of = [name(), crate::statements::big(bucket)];
+            let of = [name(), crate::tables::big(bucket)];
             self.sweep_rows(&[Mutation::new(Statement::DeleteBucket, of)]).await?;
         }
         let epochs: Vec<(i32,)> = by(self.until, self.store.link.rows(Statement::Epochs, vec![name()])).await?;

@@ -17,10 +17,9 @@ use uuid::Uuid;
 use crate::Scylla;
 use crate::channel::{bytes_of, message_row, milliseconds, place_of};
 use crate::cluster_store::ClusterStore;
-use crate::link::Mutation;
 use crate::mutations as rows;
 use crate::mutations::shards_of;
-use crate::statements::{Statement, big, bytes, flag, id, int, text};
+use crate::tables::{Mutation, Statement, big, bytes, flag, id, int, text};
 
 /// Writes in flight.
 const WRITES_AT_ONCE: usize = 64;

@@ -17,9 +17,8 @@ use super::{Claim, Draft, GROUPS_OF_USER_MAX, Release, is_name, stored_revocatio
 use crate::change_scheduler::Subject;
 use crate::channel::{bytes_of, message_row, place_of};
 use crate::decode::{self, GroupRow};
-use crate::link::Mutation;
 use crate::mutations as rows;
-use crate::statements::{Statement, big, id, int, text};
+use crate::tables::{Mutation, Statement, big, id, int, text};
 
 impl Rows for Draft<'_> {
     fn account(&self, user: UserId) -> Result<Option<Account>, Failure> {

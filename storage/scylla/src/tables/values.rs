@@ -1,0 +1,39 @@
+//! Values as the driver takes them, by their types in CQL.
+
+use scylla::value::CqlValue;
+use uuid::Uuid;
+
+/// A value of the CQL type `text`.
+pub fn text(value: &str) -> CqlValue {
+    CqlValue::Text(value.to_owned())
+}
+
+/// A value of the CQL type `list<text>`.
+pub fn texts(values: &[String]) -> CqlValue {
+    CqlValue::List(values.iter().map(|value| text(value)).collect())
+}
+
+/// A value of the CQL type `uuid`.
+pub fn id(value: Uuid) -> CqlValue {
+    CqlValue::Uuid(value)
+}
+
+/// A value of the CQL type `int`.
+pub fn int(value: i32) -> CqlValue {
+    CqlValue::Int(value)
+}
+
+/// A value of the CQL type `bigint`.
+pub fn big(value: i64) -> CqlValue {
+    CqlValue::BigInt(value)
+}
+
+/// A value of the CQL type `boolean`.
+pub fn flag(value: bool) -> CqlValue {
+    CqlValue::Boolean(value)
+}
+
+/// A value of the CQL type `blob`.
+pub fn bytes(value: &[u8]) -> CqlValue {
+    CqlValue::Blob(value.to_vec())
+}
