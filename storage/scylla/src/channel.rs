@@ -9,25 +9,22 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::time::Instant;
 
-use engine::id::{ChannelId, ChannelKind, Epoch, MessageId, Sequence};
+use engine::id::{ChannelId, ChannelKind, Epoch, MessageId};
 use engine::message::Message;
 use engine::persist::ChannelHead;
 use parking_lot::Mutex;
 use storage::Failure;
-use uuid::Uuid;
 
 use crate::link::{Link, by};
-use crate::mutations::put_message;
 use crate::options::BucketBounds;
 use crate::outcome::Missed;
 use crate::queue::Queue;
-use crate::tables::{Mutation, Statement, big, int, text};
+use crate::tables::Mutation;
+use crate::tables::channels::{self, Newest};
+use crate::tables::messages::{self, HeadRow};
 
 /// Channels whose buckets are cached: some hundred bytes each, and eight more per bucket.
 const CHANNELS_MAX: usize = 32 * 1024;
-
-/// The index groups buckets into spans (epochs) by dropping this many low bits of a bucket's number: 24.9 days.
-const EPOCH_BITS: u32 = 31;
 
 /// One channel's cached knowledge, and its lane.
 pub struct Channel {
@@ -119,17 +116,7 @@ impl Known {
     /// messages.
     pub fn head_row(&self, channel: &ChannelId, bucket: i64) -> Option<Mutation> {
         let head = self.head.filter(|_| self.starts.last() == Some(&bucket))?;
-        Some(Mutation::new(
-            Statement::SetHead,
-            [
-                crate::tables::id(head.id.0),
-                big(head.sequence.0 as i64),
-                int(i32::try_from(self.fill.rows).unwrap_or(i32::MAX)),
-                big(self.fill.bytes as i64),
-                text(channel.as_str()),
-                big(bucket),
-            ],
-        ))
+        Some(messages::set_head(channel, bucket, head, self.fill.rows, self.fill.bytes))
     }
 }
 
@@ -142,10 +129,6 @@ pub fn bucket_of(starts: &[i64], ms: i64) -> Option<i64> {
 /// The time in an id of UUID version 7, in milliseconds since 1970.
 pub fn milliseconds(id: MessageId) -> i64 {
     (id.0.as_u128() >> 80) as i64
-}
-
-fn epoch_of(bucket: i64) -> i32 {
-    (bucket >> EPOCH_BITS) as i32
 }
 
 impl Channel {
@@ -180,24 +163,20 @@ impl Channel {
     }
 
     async fn load(&self, link: &Link) -> Result<Known, Failure> {
-        let epochs: Vec<(i32,)> = link.rows(Statement::Epochs, vec![text(self.id.as_str())]).await?;
         let mut starts: Vec<i64> = Vec::new();
-        for (epoch,) in epochs {
-            let values = vec![text(self.id.as_str()), int(epoch)];
-            starts.extend(link.rows::<(i64,)>(Statement::Buckets, values).await?.into_iter().map(|(bucket,)| bucket));
+        for (epoch,) in link.all(channels::epochs(&self.id)).await? {
+            starts.extend(link.all(channels::buckets(&self.id, epoch)).await?.into_iter().map(|(bucket,)| bucket));
         }
         starts.sort_unstable();
         let mut known = Known { starts: Arc::new(starts), head: None, fill: Fill::default() };
         // A bucket that was begun and never written to has no head: look in the one before it.
         for (place, &bucket) in known.starts.clone().iter().rev().enumerate() {
-            type Row = (Option<Uuid>, Option<i64>, Option<i32>, Option<i64>, Option<i64>);
-            let values = vec![text(self.id.as_str()), big(bucket)];
-            let row: Option<Row> = link.row(Statement::Head, values).await?;
-            if let Some((Some(id), Some(sequence), rows, bytes, written)) = row {
-                link.clock.pass(written.unwrap_or(0));
-                known.head = Some(ChannelHead { id: MessageId(id), sequence: Sequence(sequence as u64) });
+            let row = link.one(messages::head(&self.id, bucket)).await?;
+            if let Some(stored) = row.and_then(HeadRow::stored) {
+                link.clock.pass(stored.written_us);
+                known.head = Some(stored.head);
                 if place == 0 {
-                    known.fill = Fill { rows: rows.unwrap_or(0) as u32, bytes: bytes.unwrap_or(0) as u64 };
+                    known.fill = Fill { rows: stored.rows, bytes: stored.bytes };
                 }
                 break;
             }
@@ -236,11 +215,7 @@ impl Channel {
         epoch: Epoch,
         deadline: Instant,
     ) -> Result<(), Failure> {
-        let ttl = index_ttl(link, &self.id);
-        let channel = || text(self.id.as_str());
-        let epoch_row = Mutation::new(Statement::PutEpoch, [channel(), int(epoch_of(bucket)), int(ttl)]);
-        let bucket_row = Mutation::new(Statement::PutBucket, [channel(), int(epoch_of(bucket)), big(bucket), int(ttl)]);
-        for row in [epoch_row, bucket_row] {
+        for row in channels::put_bucket(&self.id, bucket, index_ttl(link, &self.id)) {
             let together = scylla::statement::batch::BatchType::Unlogged;
             let written = link.write(&[row], together, deadline).await;
             written.map_err(|missed: Missed| missed.failure())?;
@@ -256,18 +231,15 @@ impl Channel {
     /// Makes a bucket the newest, unless a server with a later epoch has taken the channel.
     async fn move_head(&self, link: &Link, bucket: i64, epoch: Epoch, deadline: Instant) -> Result<(), Failure> {
         let ours = i64::try_from(epoch.0).unwrap_or(i64::MAX);
-        let look = || link.decided_row::<(i64, i64)>(Statement::Channel, vec![text(self.id.as_str())]);
-        let found = look().await?;
-        let mutation = match found {
-            Some((owner, _)) if owner > ours => return Err(overtaken(&self.id, owner)),
-            Some((_, newest)) if newest >= bucket => return Ok(()),
-            Some((owner, newest)) => Mutation::new(
-                Statement::MoveChannel,
-                [big(ours), big(bucket), text(self.id.as_str()), big(owner), big(newest)],
-            ),
-            None => Mutation::new(Statement::ClaimChannel, [text(self.id.as_str()), big(ours), big(bucket)]),
+        let to = Newest { owner_epoch: ours, head_bucket: bucket };
+        let look = || link.decided(channels::newest(&self.id));
+        let mutation = match look().await? {
+            Some(found) if found.owner_epoch > ours => return Err(overtaken(&self.id, found.owner_epoch)),
+            Some(found) if found.head_bucket >= bucket => return Ok(()),
+            Some(found) => channels::move_newest(&self.id, found, to),
+            None => channels::claim(&self.id, to),
         };
-        let moved = || async { Ok(look().await? == Some((ours, bucket))) };
+        let moved = || async { Ok(look().await? == Some(to)) };
         match link.decide(&mutation, deadline, moved).await {
             Ok(true) => Ok(()),
             Ok(false) => Err(overtaken(&self.id, i64::MAX)),
@@ -325,7 +297,7 @@ fn remaining_seconds(link: &Link, channel: &ChannelId, create_ns: i64) -> i32 {
 
 /// The row of a message, which expires as its channel's messages do.
 pub fn message_row(link: &Link, message: &Message, bucket: i64) -> Mutation {
-    put_message(message, bucket, remaining_seconds(link, &message.channel, message.create_time.0))
+    messages::put(message, bucket, remaining_seconds(link, &message.channel, message.create_time.0))
 }
 
 /// Where history ends, if this is the newest message.
@@ -400,6 +372,9 @@ fn in_use(channel: &Arc<Channel>) -> bool {
 
 #[cfg(test)]
 mod tests {
+    use engine::id::Sequence;
+    use uuid::Uuid;
+
     use super::*;
 
     fn id(ms: i64) -> MessageId {

@@ -1,7 +1,6 @@
 //! The rows of the database, and their conversion to domain types. A row has its fields in the order of its statement.
 
-use engine::id::{ChannelId, GroupId, MessageId, NotificationId, Sequence, Timestamp, UserId};
-use engine::message::{Message, MessageCode};
+use engine::id::{GroupId, NotificationId, Timestamp, UserId};
 use engine::social::friend::FriendState;
 use engine::social::group::Role;
 use engine::social::notification::{Notification, NotificationCode};
@@ -11,39 +10,6 @@ use storage::account::{Account, CredentialKind, Revocation};
 use storage::friend::Edge;
 use storage::group::{Group, Membership};
 use uuid::Uuid;
-
-use crate::mutations::put_message;
-use crate::tables::Mutation;
-
-/// A message's columns, as pages read them.
-#[derive(DeserializeRow)]
-#[scylla(flavor = "enforce_order")]
-pub struct PageRow {
-    message_id: Uuid,
-    seq: i64,
-    code: i32,
-    sender_id: Uuid,
-    username: String,
-    content: String,
-    create_ns: i64,
-    update_ns: i64,
-}
-
-/// The same, with the remaining time to live, and the time of the last write. Servers name these two columns themselves.
-#[derive(DeserializeRow)]
-#[scylla(flavor = "enforce_order", skip_name_checks)]
-pub struct MessageRow {
-    message_id: Uuid,
-    seq: i64,
-    code: i32,
-    sender_id: Uuid,
-    username: String,
-    content: String,
-    create_ns: i64,
-    update_ns: i64,
-    ttl: Option<i32>,
-    written_us: Option<i64>,
-}
 
 /// An account's columns.
 #[derive(DeserializeRow)]
@@ -91,48 +57,6 @@ pub struct NotificationRow {
     code: i32,
     sender_id: Uuid,
     create_ns: i64,
-}
-
-/// A stored message, with the facts that only its row has.
-#[derive(Clone, PartialEq, Eq, Debug)]
-pub struct StoredMessage {
-    pub message: Message,
-    pub bucket: i64,
-    /// Seconds until it expires; 0: never.
-    pub ttl: i32,
-    pub written_us: i64,
-}
-
-impl StoredMessage {
-    /// A message with what the database knows of its row. Fails with [`Failure::Corrupt`] if the code is unknown.
-    pub fn of(channel: &ChannelId, bucket: i64, row: MessageRow) -> Result<Self, Failure> {
-        let MessageRow { message_id, seq, code, sender_id, username, content, create_ns, update_ns, ttl, written_us } =
-            row;
-        let row = PageRow { message_id, seq, code, sender_id, username, content, create_ns, update_ns };
-        let message = message(channel, row)?;
-        Ok(Self { message, bucket, ttl: ttl.unwrap_or(0), written_us: written_us.unwrap_or(0) })
-    }
-
-    /// A mutation that writes the message unchanged.
-    pub fn row(&self) -> Mutation {
-        put_message(&self.message, self.bucket, self.ttl)
-    }
-}
-
-/// A row of a page as a message of the channel. Fails with [`Failure::Corrupt`] if the code is unknown.
-pub fn message(channel: &ChannelId, row: PageRow) -> Result<Message, Failure> {
-    Ok(Message {
-        channel: channel.clone(),
-        id: MessageId(row.message_id),
-        sequence: Sequence(row.seq as u64),
-        code: known("a message's code", row.code, MessageCode::from_number(row.code))?,
-        sender: UserId(row.sender_id),
-        username: row.username.into(),
-        content: row.content.into(),
-        create_time: Timestamp(row.create_ns),
-        update_time: Timestamp(row.update_ns),
-        persistent: true,
-    })
 }
 
 /// A row of `users`, whose key is the id.
@@ -199,11 +123,6 @@ pub fn role(number: i32) -> Result<Role, Failure> {
 /// state.
 pub fn edge(state: i32, since: i64) -> Result<Edge, Failure> {
     Ok(Edge { state: known("a friend's state", state, FriendState::from_number(state))?, since: Timestamp(since) })
-}
-
-/// A channel from its text. Fails with [`Failure::Corrupt`] if the text is no channel id.
-pub fn channel(text: &str) -> Result<ChannelId, Failure> {
-    ChannelId::parse(text).map_err(|_| Failure::Corrupt(format!("{text:?} is no channel")))
 }
 
 /// A row of `revocations`: its kind (0 for a token, 1 for a user), the id, and a time in nanoseconds.

@@ -18,8 +18,8 @@ use crate::Scylla;
 use crate::cluster_store::ClusterStore;
 use crate::decode;
 use crate::mutations::shards_of;
-use crate::pages::{limit_of, successor};
-use crate::tables::{Statement, big, id, int, text};
+use crate::pages::successor;
+use crate::tables::{Statement, authored, big, channels, id, int, limit_of};
 
 /// Owners that are read concurrently.
 const OWNERS_AT_ONCE: usize = 32;
@@ -168,14 +168,14 @@ impl ClusterStore {
             Pass::Accounts | Pass::Edges | Pass::FriendCounts | Pass::Notifications | Pass::Inboxes => {
                 users(self.link.rows(Statement::UserIdsFrom, values()).await?)
             }
-            Pass::Authored => users(self.link.rows(Statement::AuthorsFrom, values()).await?),
+            Pass::Authored => users(self.link.all(authored::users_after(after, OWNERS_AT_ONCE)).await?),
             Pass::Groups | Pass::Members => {
                 let rows: Vec<(i64, Uuid)> = self.link.rows(Statement::GroupIdsFrom, values()).await?;
                 rows.into_iter().map(|(at, group)| (at, Owner::Group(GroupId(group)))).collect()
             }
             Pass::Messages | Pass::Heads => {
-                let rows: Vec<(i64, String)> = self.link.rows(Statement::ChannelsFrom, values()).await?;
-                let channel = |(at, name): (i64, String)| Ok((at, Owner::Channel(decode::channel(&name)?)));
+                let rows = self.link.all(channels::after(after, OWNERS_AT_ONCE)).await?;
+                let channel = |(at, name): (i64, String)| Ok((at, Owner::Channel(authored::channel(&name)?)));
                 rows.into_iter().map(channel).collect::<Result<_, Failure>>()?
             }
             Pass::Credentials => {
@@ -229,10 +229,9 @@ impl ClusterStore {
             }
             (Pass::Authored, Owner::User(user)) => {
                 let after = String::from_utf8(after).unwrap_or_default();
-                let values = vec![id(user.0), text(&after), int(limit_of(ROWS_AT_ONCE))];
-                let rows: Vec<(String,)> = self.link.rows(Statement::Authored, values).await?;
+                let rows = self.link.all(authored::page(user, &after, ROWS_AT_ONCE)).await?;
                 let last = rows.last().map(|(channel,)| channel.clone().into_bytes());
-                let authored = |(channel,): (String,)| Ok(Item::Authored(user, decode::channel(&channel)?));
+                let authored = |(channel,): (String,)| Ok(Item::Authored(user, authored::channel(&channel)?));
                 Ok(some_of(rows.into_iter().map(authored).collect::<Result<_, Failure>>()?, last))
             }
             (Pass::AccountDeletions, Owner::Everybody) => {

@@ -25,12 +25,11 @@ use tokio::task::JoinSet;
 use crate::change_scheduler::Turn;
 use crate::channel::{Channel, Home, bounds_of, bytes_of, message_row, place_of};
 use crate::cluster_store::ClusterStore;
-use crate::decode::StoredMessage;
 use crate::link::{LOOK_PATIENCE, UNDO_PATIENCE, by, in_time};
-use crate::mutations::{author_row, delete_message};
 use crate::outcome::Missed;
 use crate::queue::{Job, LaneRequest};
-use crate::tables::{Mutation, Statement, big, id, int, text};
+use crate::tables::messages::{self, StoredMessage};
+use crate::tables::{Mutation, authored};
 
 /// Rows and bytes of one batch: a mutation well below half a segment of any server's commit log.
 const BATCH_ROWS_MAX: usize = 128;
@@ -216,7 +215,7 @@ impl ClusterStore {
         let done = match done {
             Err(missed) if !missed.nothing_done => {
                 let ids: HashSet<_> = messages.iter().map(|(message, _)| message.id).collect();
-                let undo = ids.iter().map(|&id| delete_message(&channel.id, bucket, id)).collect();
+                let undo = ids.iter().map(|&id| messages::delete(&channel.id, bucket, id)).collect();
                 self.resolve(channel, missed, undo, || self.has_all(channel, bucket, &ids)).await
             }
             done => done.map_err(|missed| missed.failure()),
@@ -238,7 +237,7 @@ impl ClusterStore {
         for user in users.into_iter().filter(|&user| !self.authors.has(user, channel)) {
             let (link, channel) = (self.link.clone(), channel.clone());
             writing.spawn(async move {
-                let row = author_row(user, &channel);
+                let row = authored::put(user, &channel);
                 (user, link.write(&[row], BatchType::Unlogged, deadline).await)
             });
         }
@@ -315,20 +314,9 @@ impl ClusterStore {
         let mut after = before.message.clone();
         update.apply_to(&mut after);
         self.link.clock.pass(before.written_us);
-        let edit = Mutation::new(
-            Statement::EditMessage,
-            [
-                int(before.ttl),
-                text(&after.username),
-                text(&after.content),
-                big(after.update_time.0),
-                text(channel.id.as_str()),
-                big(before.bucket),
-                id(after.id.0),
-            ],
-        );
+        let edit = before.edit(&after);
         let written = self.link.write(&[edit], BatchType::Unlogged, deadline).await;
-        self.decided(channel, written, before.row(), || async {
+        self.decided(channel, written, before.put_again(), || async {
             Ok(self.stored_in(channel, before.bucket, after.id).await?.is_some_and(|found| found.message == after))
         })
         .await?;
@@ -344,9 +332,9 @@ impl ClusterStore {
     ) -> Result<StoreReceipt, Failure> {
         let id = before.message.id;
         self.link.clock.pass(before.written_us);
-        let delete = delete_message(&channel.id, before.bucket, id);
+        let delete = messages::delete(&channel.id, before.bucket, id);
         let written = self.link.write(&[delete], BatchType::Unlogged, deadline).await;
-        self.decided(channel, written, before.row(), || async {
+        self.decided(channel, written, before.put_again(), || async {
             Ok(self.stored_in(channel, before.bucket, id).await?.is_none())
         })
         .await?;
@@ -393,7 +381,7 @@ impl ClusterStore {
         theirs.sort_by_key(|found| found.bucket);
         for bucket in theirs.chunk_by(|one, other| one.bucket == other.bucket) {
             let rows: Vec<_> =
-                bucket.iter().map(|found| delete_message(&channel.id, found.bucket, found.message.id)).collect();
+                bucket.iter().map(|found| messages::delete(&channel.id, found.bucket, found.message.id)).collect();
             let written = self.link.write(&rows, BatchType::Unlogged, deadline).await;
             // Repeating a purge is harmless, and the caller repeats it until it is done.
             written.map_err(|missed| missed.failure())?;

@@ -59,8 +59,8 @@ use draft::is_name;
 use link::{Link, READ_PATIENCE};
 use mutations::{kind_number, shard_of, shards_of};
 use options::ScyllaOptions;
-use pages::{limit_of, successor};
-use tables::{Statement, big, id, int, text};
+use pages::successor;
+use tables::{Statement, authored, big, id, int, limit_of, text};
 
 /// The driver's threads: they mostly wait.
 const WORKER_THREADS: usize = 2;
@@ -389,9 +389,8 @@ impl Store for Scylla {
             return Ok(Vec::new());
         }
         let after = after.map_or("", ChannelId::as_str);
-        let values = vec![id(user.0), text(after), int(limit_of(limit))];
-        let rows: Vec<(String,)> = self.ask(self.store.link.rows(Statement::Authored, values))?;
-        rows.into_iter().map(|(channel,)| decode::channel(&channel)).collect()
+        let rows = self.ask(self.store.link.all(authored::page(user, after, limit)))?;
+        rows.into_iter().map(|(channel,)| authored::channel(&channel)).collect()
     }
 
     fn account_deletions(&self, limit: usize) -> Result<Vec<UserId>, Failure> {

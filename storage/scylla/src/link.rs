@@ -27,7 +27,7 @@ use crate::options::ScyllaOptions;
 use crate::outcome::{Missed, applied};
 use crate::schema;
 use crate::statements::{Statements, WRITE_DURATION_MAX};
-use crate::tables::{Mutation, Statement};
+use crate::tables::{Mutation, Query, Statement};
 
 /// How long a write is tried, counted from the request.
 pub const WRITE_PATIENCE: Duration = Duration::from_secs(6);
@@ -179,6 +179,31 @@ impl Link {
 
     fn is_closed(&self) -> bool {
         self.check_open().is_err()
+    }
+
+    /// All rows that a question finds, at quorum.
+    pub async fn all<R>(&self, query: Query<R>) -> Result<Vec<R>, Failure>
+    where
+        R: for<'f, 'm> DeserializeRow<'f, 'm>,
+    {
+        self.read(query.statement, query.values, false).await
+    }
+
+    /// The single row that a question finds.
+    pub async fn one<R>(&self, query: Query<R>) -> Result<Option<R>, Failure>
+    where
+        R: for<'f, 'm> DeserializeRow<'f, 'm>,
+    {
+        Ok(self.all(query).await?.into_iter().next())
+    }
+
+    /// Like `one`, but a serial read: it sees every lightweight transaction that has been decided, and completes those
+    /// that are not.
+    pub async fn decided<R>(&self, query: Query<R>) -> Result<Option<R>, Failure>
+    where
+        R: for<'f, 'm> DeserializeRow<'f, 'm>,
+    {
+        Ok(self.read(query.statement, query.values, true).await?.into_iter().next())
     }
 
     /// All rows that a read finds, at quorum.

@@ -1,7 +1,6 @@
 //! Converts domain types to rows: the mutations that write them and those that delete them.
 
-use engine::id::{ChannelId, GroupId, MessageId, NotificationId, Timestamp, UserId};
-use engine::message::Message;
+use engine::id::{GroupId, NotificationId, Timestamp, UserId};
 use engine::social::friend::FriendState;
 use engine::social::notification::Notification;
 use storage::account::{Account, Credential, CredentialKind, Revocation};
@@ -255,34 +254,4 @@ pub fn claim_credential(credential: &Credential, user: UserId, secret: &str) -> 
 /// A lightweight transaction that writes the name if no group has it.
 pub fn claim_group_name(name: &str, group: GroupId) -> Mutation {
     Mutation::new(Statement::ClaimGroupName, [text(name), id(group.0)])
-}
-
-/// Notes that the user has written in the channel.
-pub fn author_row(user: UserId, channel: &ChannelId) -> Mutation {
-    Mutation::new(Statement::PutAuthored, [id(user.0), text(channel.as_str())])
-}
-
-/// A message that expires after `ttl` seconds; 0: never.
-pub fn put_message(message: &Message, bucket: i64, ttl: i32) -> Mutation {
-    Mutation::new(
-        Statement::PutMessage,
-        [
-            text(message.channel.as_str()),
-            big(bucket),
-            id(message.id.0),
-            big(message.sequence.0 as i64),
-            int(message.code as i32),
-            id(message.sender.0),
-            text(&message.username),
-            text(&message.content),
-            big(message.create_time.0),
-            big(message.update_time.0),
-            int(ttl),
-        ],
-    )
-}
-
-/// Deletes the row of a message in the bucket in which it lies.
-pub fn delete_message(channel: &ChannelId, bucket: i64, message: MessageId) -> Mutation {
-    Mutation::new(Statement::DeleteMessage, [text(channel.as_str()), big(bucket), id(message.0)])
 }

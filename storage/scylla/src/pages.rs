@@ -16,10 +16,11 @@ use uuid::Uuid;
 
 use crate::channel::{Channel, milliseconds};
 use crate::cluster_store::ClusterStore;
-use crate::decode::{self, GroupRow, MessageRow, NotificationRow, PageRow, StoredMessage, UserRow};
+use crate::decode::{self, GroupRow, NotificationRow, UserRow};
 use crate::mutations::{LIST_SHARDS, shards_of};
 use crate::sharing::Page;
-use crate::tables::{Statement, big, bytes, id, int, text};
+use crate::tables::messages::{self, StoredMessage};
+use crate::tables::{Statement, big, bytes, id, int, limit_of};
 
 /// Most buckets that are read at a time, if the buckets before them had too few messages.
 const BUCKETS_AT_ONCE_MAX: usize = 16;
@@ -101,9 +102,8 @@ impl ClusterStore {
         bucket: i64,
         id: MessageId,
     ) -> Result<Option<StoredMessage>, Failure> {
-        let values = vec![text(channel.id.as_str()), big(bucket), crate::tables::id(id.0)];
-        let row: Option<MessageRow> = self.link.row(Statement::Message, values).await?;
-        row.map(|row| StoredMessage::of(&channel.id, bucket, row)).transpose()
+        let row = self.link.one(messages::one(&channel.id, bucket, id)).await?;
+        row.map(|row| row.stored(&channel.id, bucket)).transpose()
     }
 
     /// A user's account, or `None`.
@@ -352,11 +352,10 @@ fn just_before(beginning: &[u8]) -> Vec<u8> {
 }
 
 async fn read_bucket(link: &crate::link::Link, channel: &ChannelId, bucket: i64, span: Span, limit: usize) -> Page {
-    let statement = if span.rising { Statement::PageRising } else { Statement::PageFalling };
-    let (low, high) = (Uuid::from_u128(span.low), Uuid::from_u128(span.high));
-    let values = vec![text(channel.as_str()), big(bucket), id(low), id(high), int(limit_of(limit))];
-    let rows: Vec<PageRow> = link.rows(statement, values).await?;
-    rows.into_iter().map(|row| decode::message(channel, row)).collect()
+    let ids = [span.low, span.high].map(Uuid::from_u128);
+    let page = if span.rising { messages::rising } else { messages::falling };
+    let rows = link.all(page(channel, bucket, ids, limit)).await?;
+    rows.into_iter().map(|row| row.message(channel)).collect()
 }
 
 /// The part of history from which a page is read. Both ends are ids of version 7, because the database orders UUIDs by
@@ -428,11 +427,6 @@ fn place((role, since, of): (i32, i64, Uuid)) -> Result<RosterPlace, Failure> {
 /// The next larger id, or `None` after the largest.
 pub fn successor(id: Uuid) -> Option<Uuid> {
     id.as_u128().checked_add(1).map(Uuid::from_u128)
-}
-
-/// A `LIMIT` as CQL takes it: from 1 to `i32::MAX`.
-pub fn limit_of(limit: usize) -> i32 {
-    i32::try_from(limit).unwrap_or(i32::MAX).max(1)
 }
 
 #[cfg(test)]

@@ -9,6 +9,7 @@ use scylla::client::session::Session;
 use storage::Failure;
 
 use crate::options::{Keyspace, ScyllaOptions};
+use crate::tables::{authored, channels, messages};
 
 /// The schema's version. Rises with every migration; a program refuses versions that are newer than its own.
 pub const VERSION: i32 = 2;
@@ -17,26 +18,11 @@ pub const VERSION: i32 = 2;
 const MIGRATIONS: [&[&str]; VERSION as usize] = [VERSION_1, VERSION_2];
 
 const VERSION_1: &[&str] = &[
-    // A message is in the partition of its channel and bucket. The static columns say where the channel's history ends,
-    // and how full the partition is.
-    "CREATE TABLE IF NOT EXISTS messages (
-  channel_id text, bucket bigint, message_id uuid,
-  seq bigint, code int, sender_id uuid, username text, content text, create_ns bigint, update_ns bigint,
-  head_id uuid static, head_seq bigint static, fill_rows int static, fill_bytes bigint static,
-  PRIMARY KEY ((channel_id, bucket), message_id)
-) WITH CLUSTERING ORDER BY (message_id DESC)",
-    // Conditional. The newest bucket of each channel; the server with this epoch has moved it there.
-    "CREATE TABLE IF NOT EXISTS channels (
-  channel_id text PRIMARY KEY, owner_epoch bigint, head_bucket bigint)",
-    // Which spans of 24.9 days (bucket >> 31) have buckets, and which buckets there are in them.
-    "CREATE TABLE IF NOT EXISTS channel_epochs (
-  channel_id text, epoch int, PRIMARY KEY ((channel_id), epoch)
-) WITH CLUSTERING ORDER BY (epoch DESC)",
-    "CREATE TABLE IF NOT EXISTS channel_buckets (
-  channel_id text, epoch int, bucket bigint, PRIMARY KEY ((channel_id, epoch), bucket)
-) WITH CLUSTERING ORDER BY (bucket DESC)",
-    "CREATE TABLE IF NOT EXISTS authored (
-  user_id uuid, channel_id text, PRIMARY KEY ((user_id), channel_id))",
+    messages::TABLE,
+    channels::TABLE,
+    channels::EPOCHS_TABLE,
+    channels::BUCKETS_TABLE,
+    authored::TABLE,
     "CREATE TABLE IF NOT EXISTS users (
   user_id uuid PRIMARY KEY, username text, display_name text, avatar_url text, lang_tag text, location text,
   timezone text, metadata text, email text, custom_id text, devices frozen<list<text>>, create_ns bigint,

@@ -6,7 +6,6 @@ use std::time::{Duration, Instant};
 
 use engine::id::{ChannelId, GroupId, UserId};
 use scylla::statement::batch::BatchType;
-use scylla::value::Row;
 use storage::Failure;
 use storage::group::RosterPlace;
 use storage::rows::Rows;
@@ -17,8 +16,8 @@ use crate::cluster_store::ClusterStore;
 use crate::draft::{Draft, Ending};
 use crate::link::{WRITE_PATIENCE, by, in_time};
 use crate::mutations::{delete_membership, shards_of};
-use crate::pages::{limit_of, successor};
-use crate::tables::{Mutation, Statement, id, int, text};
+use crate::pages::successor;
+use crate::tables::{Mutation, Statement, channels, id, int, limit_of, messages};
 
 /// Rows of a list that are removed at a time.
 const ROWS_AT_ONCE: usize = 100;
@@ -133,20 +132,17 @@ impl Sweep {
 
     async fn sweep_history(&self, channel: &ChannelId) -> Result<(), Failure> {
         let channel = self.store.channels.get(channel);
-        let name = || text(channel.id.as_str());
         let known = by(self.until, channel.known(&self.store.link)).await?;
         for &bucket in known.starts.iter() {
-            let of = [name(), crate::tables::big(bucket)];
-            self.sweep_rows(&[Mutation::new(Statement::DeleteBucket, of)]).await?;
+            self.sweep_rows(&[messages::delete_bucket(&channel.id, bucket)]).await?;
         }
-        let epochs: Vec<(i32,)> = by(self.until, self.store.link.rows(Statement::Epochs, vec![name()])).await?;
+        let epochs = by(self.until, self.store.link.all(channels::epochs(&channel.id))).await?;
         for (epoch,) in epochs {
-            self.sweep_rows(&[Mutation::new(Statement::DeleteBuckets, [name(), int(epoch)])]).await?;
+            self.sweep_rows(&[channels::delete_buckets(&channel.id, epoch)]).await?;
         }
-        self.sweep_rows(&[Mutation::new(Statement::DeleteEpochs, [name()])]).await?;
-        let release = Mutation::new(Statement::ReleaseChannel, [name()]);
-        let is_gone =
-            || async { Ok(self.store.link.decided_row::<Row>(Statement::Channel, vec![name()]).await?.is_none()) };
+        self.sweep_rows(&[channels::delete_epochs(&channel.id)]).await?;
+        let release = channels::release(&channel.id);
+        let is_gone = || async { Ok(self.store.link.decided(channels::newest(&channel.id)).await?.is_none()) };
         let gone = self.store.link.decide(&release, self.deadline(), is_gone).await;
         gone.map_err(|missed| missed.failure())?;
         channel.forget().await;

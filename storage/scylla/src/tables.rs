@@ -1,17 +1,23 @@
 //! The tables, and all statements that read and write them.
 
+pub mod authored;
+pub mod channels;
+pub mod messages;
 mod mutation;
+mod query;
 #[cfg(test)]
 mod tests;
 mod values;
 
 use scylla::value::CqlValue;
+use storage::Failure;
 
 pub use mutation::Mutation;
-pub use values::{big, bytes, flag, id, int, text, texts};
+pub use query::Query;
+pub use values::{big, bytes, flag, id, int, limit_of, text, texts};
 
 macro_rules! statements {
-    ($($name:ident $cql:literal)*) => {
+    ($($name:ident = $cql:expr,)*) => {
         /// One of the statements.
         #[derive(Clone, Copy, PartialEq, Eq, Debug)]
         pub enum Statement { $($name),* }
@@ -23,145 +29,145 @@ macro_rules! statements {
 
 statements! {
     // Messages.
-    PutMessage "INSERT INTO messages (channel_id, bucket, message_id, seq, code, sender_id, username, content, create_ns, update_ns) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?) USING TTL ? AND TIMESTAMP ?"
-    EditMessage "UPDATE messages USING TIMESTAMP ? AND TTL ? SET username = ?, content = ?, update_ns = ? WHERE channel_id = ? AND bucket = ? AND message_id = ?"
-    DeleteMessage "DELETE FROM messages USING TIMESTAMP ? WHERE channel_id = ? AND bucket = ? AND message_id = ?"
-    DeleteBucket "DELETE FROM messages USING TIMESTAMP ? WHERE channel_id = ? AND bucket = ?"
-    SetHead "UPDATE messages USING TIMESTAMP ? SET head_id = ?, head_seq = ?, fill_rows = ?, fill_bytes = ? WHERE channel_id = ? AND bucket = ?"
-    Head "SELECT head_id, head_seq, fill_rows, fill_bytes, WRITETIME(head_seq) FROM messages WHERE channel_id = ? AND bucket = ? LIMIT 1"
-    Message "SELECT message_id, seq, code, sender_id, username, content, create_ns, update_ns, TTL(content), WRITETIME(content) FROM messages WHERE channel_id = ? AND bucket = ? AND message_id = ?"
-    PageFalling "SELECT message_id, seq, code, sender_id, username, content, create_ns, update_ns FROM messages WHERE channel_id = ? AND bucket = ? AND message_id >= ? AND message_id <= ? LIMIT ?"
-    PageRising "SELECT message_id, seq, code, sender_id, username, content, create_ns, update_ns FROM messages WHERE channel_id = ? AND bucket = ? AND message_id >= ? AND message_id <= ? ORDER BY message_id ASC LIMIT ?"
+    PutMessage = messages::PUT,
+    EditMessage = messages::EDIT,
+    DeleteMessage = messages::DELETE,
+    DeleteBucket = messages::DELETE_BUCKET,
+    SetHead = messages::SET_HEAD,
+    Head = messages::HEAD,
+    Message = messages::ONE,
+    PageFalling = messages::PAGE_FALLING,
+    PageRising = messages::PAGE_RISING,
     // The index of a channel's partitions.
-    Epochs "SELECT epoch FROM channel_epochs WHERE channel_id = ?"
-    Buckets "SELECT bucket FROM channel_buckets WHERE channel_id = ? AND epoch = ?"
-    PutEpoch "INSERT INTO channel_epochs (channel_id, epoch) VALUES (?, ?) USING TTL ? AND TIMESTAMP ?"
-    PutBucket "INSERT INTO channel_buckets (channel_id, epoch, bucket) VALUES (?, ?, ?) USING TTL ? AND TIMESTAMP ?"
-    DeleteEpochs "DELETE FROM channel_epochs USING TIMESTAMP ? WHERE channel_id = ?"
-    DeleteBuckets "DELETE FROM channel_buckets USING TIMESTAMP ? WHERE channel_id = ? AND epoch = ?"
-    Channel "SELECT owner_epoch, head_bucket FROM channels WHERE channel_id = ?"
-    ClaimChannel "INSERT INTO channels (channel_id, owner_epoch, head_bucket) VALUES (?, ?, ?) IF NOT EXISTS"
-    MoveChannel "UPDATE channels SET owner_epoch = ?, head_bucket = ? WHERE channel_id = ? IF owner_epoch = ? AND head_bucket = ?"
-    ReleaseChannel "DELETE FROM channels WHERE channel_id = ? IF EXISTS"
+    Epochs = channels::EPOCHS,
+    Buckets = channels::BUCKETS,
+    PutEpoch = channels::PUT_EPOCH,
+    PutBucket = channels::PUT_BUCKET,
+    DeleteEpochs = channels::DELETE_EPOCHS,
+    DeleteBuckets = channels::DELETE_BUCKETS,
+    Channel = channels::NEWEST,
+    ClaimChannel = channels::CLAIM,
+    MoveChannel = channels::MOVE,
+    ReleaseChannel = channels::RELEASE,
     // The channels in which a user has written.
-    PutAuthored "INSERT INTO authored (user_id, channel_id) VALUES (?, ?) USING TIMESTAMP ?"
-    DeleteAuthored "DELETE FROM authored USING TIMESTAMP ? WHERE user_id = ?"
-    Authored "SELECT channel_id FROM authored WHERE user_id = ? AND channel_id > ? LIMIT ?"
+    PutAuthored = authored::PUT,
+    DeleteAuthored = authored::DELETE,
+    Authored = authored::PAGE,
     // Accounts.
-    User "SELECT username, display_name, avatar_url, lang_tag, location, timezone, metadata, email, custom_id, devices, create_ns, update_ns, disable_ns FROM users WHERE user_id = ?"
-    UserExists "SELECT username FROM users WHERE user_id = ?"
-    PutUser "INSERT INTO users (user_id, username, display_name, avatar_url, lang_tag, location, timezone, metadata, email, custom_id, devices, create_ns, update_ns, disable_ns) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?) USING TIMESTAMP ?"
-    DeleteUser "DELETE FROM users USING TIMESTAMP ? WHERE user_id = ?"
-    Username "SELECT user_id FROM usernames WHERE username = ?"
-    ClaimUsername "INSERT INTO usernames (username, user_id) VALUES (?, ?) IF NOT EXISTS"
-    TakeUsername "UPDATE usernames SET user_id = ? WHERE username = ? IF user_id = ?"
-    ReleaseUsername "DELETE FROM usernames WHERE username = ? IF user_id = ?"
-    Credential "SELECT user_id, secret FROM credentials WHERE kind = ? AND ident = ?"
-    ClaimCredential "INSERT INTO credentials (kind, ident, user_id, secret) VALUES (?, ?, ?, ?) IF NOT EXISTS"
-    TakeCredential "UPDATE credentials SET user_id = ?, secret = ? WHERE kind = ? AND ident = ? IF user_id = ?"
-    ReleaseCredential "DELETE FROM credentials WHERE kind = ? AND ident = ? IF user_id = ?"
+    User = "SELECT username, display_name, avatar_url, lang_tag, location, timezone, metadata, email, custom_id, devices, create_ns, update_ns, disable_ns FROM users WHERE user_id = ?",
+    UserExists = "SELECT username FROM users WHERE user_id = ?",
+    PutUser = "INSERT INTO users (user_id, username, display_name, avatar_url, lang_tag, location, timezone, metadata, email, custom_id, devices, create_ns, update_ns, disable_ns) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?) USING TIMESTAMP ?",
+    DeleteUser = "DELETE FROM users USING TIMESTAMP ? WHERE user_id = ?",
+    Username = "SELECT user_id FROM usernames WHERE username = ?",
+    ClaimUsername = "INSERT INTO usernames (username, user_id) VALUES (?, ?) IF NOT EXISTS",
+    TakeUsername = "UPDATE usernames SET user_id = ? WHERE username = ? IF user_id = ?",
+    ReleaseUsername = "DELETE FROM usernames WHERE username = ? IF user_id = ?",
+    Credential = "SELECT user_id, secret FROM credentials WHERE kind = ? AND ident = ?",
+    ClaimCredential = "INSERT INTO credentials (kind, ident, user_id, secret) VALUES (?, ?, ?, ?) IF NOT EXISTS",
+    TakeCredential = "UPDATE credentials SET user_id = ?, secret = ? WHERE kind = ? AND ident = ? IF user_id = ?",
+    ReleaseCredential = "DELETE FROM credentials WHERE kind = ? AND ident = ? IF user_id = ?",
     // Logouts.
-    Revocations "SELECT kind, id, time_ns FROM revocations"
-    Revocation "SELECT time_ns FROM revocations WHERE kind = ? AND id = ?"
-    PutRevocation "INSERT INTO revocations (kind, id, time_ns) VALUES (?, ?, ?) USING TIMESTAMP ?"
-    DeleteRevocation "DELETE FROM revocations USING TIMESTAMP ? WHERE kind = ? AND id = ?"
+    Revocations = "SELECT kind, id, time_ns FROM revocations",
+    Revocation = "SELECT time_ns FROM revocations WHERE kind = ? AND id = ?",
+    PutRevocation = "INSERT INTO revocations (kind, id, time_ns) VALUES (?, ?, ?) USING TIMESTAMP ?",
+    DeleteRevocation = "DELETE FROM revocations USING TIMESTAMP ? WHERE kind = ? AND id = ?",
     // Groups.
-    Group "SELECT creator_id, name, description, lang_tag, metadata, avatar_url, open, edge_count, max_count, create_ns, update_ns FROM groups WHERE group_id = ?"
-    PutGroup "INSERT INTO groups (group_id, creator_id, name, description, lang_tag, metadata, avatar_url, open, edge_count, max_count, create_ns, update_ns) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?) USING TIMESTAMP ?"
-    DeleteGroup "DELETE FROM groups USING TIMESTAMP ? WHERE group_id = ?"
-    GroupName "SELECT group_id FROM group_names WHERE name = ?"
-    ClaimGroupName "INSERT INTO group_names (name, group_id) VALUES (?, ?) IF NOT EXISTS"
-    TakeGroupName "UPDATE group_names SET group_id = ? WHERE name = ? IF group_id = ?"
-    ReleaseGroupName "DELETE FROM group_names WHERE name = ? IF group_id = ?"
-    Seats "SELECT edge_count, version FROM group_seats WHERE group_id = ?"
-    ClaimSeats "INSERT INTO group_seats (group_id, edge_count, version) VALUES (?, ?, ?) IF NOT EXISTS"
-    MoveSeats "UPDATE group_seats SET edge_count = ?, version = ? WHERE group_id = ? IF version = ?"
-    ReleaseSeats "DELETE FROM group_seats WHERE group_id = ? IF EXISTS"
-    GroupList "SELECT place, group_id FROM group_list WHERE shard = ? AND place > ? LIMIT ?"
-    PutGroupList "INSERT INTO group_list (shard, place, group_id) VALUES (?, ?, ?) USING TIMESTAMP ?"
-    DeleteGroupList "DELETE FROM group_list USING TIMESTAMP ? WHERE shard = ? AND place = ?"
-    Member "SELECT role, since_ns FROM group_members WHERE group_id = ? AND shard = ? AND user_id = ?"
-    PutMember "INSERT INTO group_members (group_id, shard, user_id, role, since_ns) VALUES (?, ?, ?, ?, ?) USING TIMESTAMP ?"
-    DeleteMember "DELETE FROM group_members USING TIMESTAMP ? WHERE group_id = ? AND shard = ? AND user_id = ?"
-    DeleteMembers "DELETE FROM group_members USING TIMESTAMP ? WHERE group_id = ? AND shard = ?"
-    Roster "SELECT role, since_ns, user_id FROM group_rosters WHERE group_id = ? AND shard = ? AND (role, since_ns, user_id) >= (?, ?, ?) AND (role, since_ns, user_id) <= (?, ?, ?) LIMIT ?"
-    PutRoster "INSERT INTO group_rosters (group_id, shard, role, since_ns, user_id) VALUES (?, ?, ?, ?, ?) USING TIMESTAMP ?"
-    DeleteRoster "DELETE FROM group_rosters USING TIMESTAMP ? WHERE group_id = ? AND shard = ? AND role = ? AND since_ns = ? AND user_id = ?"
-    DeleteRosters "DELETE FROM group_rosters USING TIMESTAMP ? WHERE group_id = ? AND shard = ?"
-    UserGroups "SELECT role, since_ns, group_id FROM user_groups WHERE user_id = ? AND (role, since_ns, group_id) >= (?, ?, ?) AND (role, since_ns, group_id) <= (?, ?, ?) LIMIT ?"
-    PutUserGroup "INSERT INTO user_groups (user_id, role, since_ns, group_id) VALUES (?, ?, ?, ?) USING TIMESTAMP ?"
-    DeleteUserGroup "DELETE FROM user_groups USING TIMESTAMP ? WHERE user_id = ? AND role = ? AND since_ns = ? AND group_id = ?"
-    DeleteUserGroups "DELETE FROM user_groups USING TIMESTAMP ? WHERE user_id = ?"
+    Group = "SELECT creator_id, name, description, lang_tag, metadata, avatar_url, open, edge_count, max_count, create_ns, update_ns FROM groups WHERE group_id = ?",
+    PutGroup = "INSERT INTO groups (group_id, creator_id, name, description, lang_tag, metadata, avatar_url, open, edge_count, max_count, create_ns, update_ns) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?) USING TIMESTAMP ?",
+    DeleteGroup = "DELETE FROM groups USING TIMESTAMP ? WHERE group_id = ?",
+    GroupName = "SELECT group_id FROM group_names WHERE name = ?",
+    ClaimGroupName = "INSERT INTO group_names (name, group_id) VALUES (?, ?) IF NOT EXISTS",
+    TakeGroupName = "UPDATE group_names SET group_id = ? WHERE name = ? IF group_id = ?",
+    ReleaseGroupName = "DELETE FROM group_names WHERE name = ? IF group_id = ?",
+    Seats = "SELECT edge_count, version FROM group_seats WHERE group_id = ?",
+    ClaimSeats = "INSERT INTO group_seats (group_id, edge_count, version) VALUES (?, ?, ?) IF NOT EXISTS",
+    MoveSeats = "UPDATE group_seats SET edge_count = ?, version = ? WHERE group_id = ? IF version = ?",
+    ReleaseSeats = "DELETE FROM group_seats WHERE group_id = ? IF EXISTS",
+    GroupList = "SELECT place, group_id FROM group_list WHERE shard = ? AND place > ? LIMIT ?",
+    PutGroupList = "INSERT INTO group_list (shard, place, group_id) VALUES (?, ?, ?) USING TIMESTAMP ?",
+    DeleteGroupList = "DELETE FROM group_list USING TIMESTAMP ? WHERE shard = ? AND place = ?",
+    Member = "SELECT role, since_ns FROM group_members WHERE group_id = ? AND shard = ? AND user_id = ?",
+    PutMember = "INSERT INTO group_members (group_id, shard, user_id, role, since_ns) VALUES (?, ?, ?, ?, ?) USING TIMESTAMP ?",
+    DeleteMember = "DELETE FROM group_members USING TIMESTAMP ? WHERE group_id = ? AND shard = ? AND user_id = ?",
+    DeleteMembers = "DELETE FROM group_members USING TIMESTAMP ? WHERE group_id = ? AND shard = ?",
+    Roster = "SELECT role, since_ns, user_id FROM group_rosters WHERE group_id = ? AND shard = ? AND (role, since_ns, user_id) >= (?, ?, ?) AND (role, since_ns, user_id) <= (?, ?, ?) LIMIT ?",
+    PutRoster = "INSERT INTO group_rosters (group_id, shard, role, since_ns, user_id) VALUES (?, ?, ?, ?, ?) USING TIMESTAMP ?",
+    DeleteRoster = "DELETE FROM group_rosters USING TIMESTAMP ? WHERE group_id = ? AND shard = ? AND role = ? AND since_ns = ? AND user_id = ?",
+    DeleteRosters = "DELETE FROM group_rosters USING TIMESTAMP ? WHERE group_id = ? AND shard = ?",
+    UserGroups = "SELECT role, since_ns, group_id FROM user_groups WHERE user_id = ? AND (role, since_ns, group_id) >= (?, ?, ?) AND (role, since_ns, group_id) <= (?, ?, ?) LIMIT ?",
+    PutUserGroup = "INSERT INTO user_groups (user_id, role, since_ns, group_id) VALUES (?, ?, ?, ?) USING TIMESTAMP ?",
+    DeleteUserGroup = "DELETE FROM user_groups USING TIMESTAMP ? WHERE user_id = ? AND role = ? AND since_ns = ? AND group_id = ?",
+    DeleteUserGroups = "DELETE FROM user_groups USING TIMESTAMP ? WHERE user_id = ?",
     // Friends and blocks.
-    Edge "SELECT state, since_ns FROM edges WHERE user_id = ? AND other_id = ?"
-    Edges "SELECT other_id, state, since_ns FROM edges WHERE user_id = ? AND other_id > ? LIMIT ?"
-    PutEdge "INSERT INTO edges (user_id, other_id, state, since_ns) VALUES (?, ?, ?, ?) USING TIMESTAMP ?"
-    DeleteEdge "DELETE FROM edges USING TIMESTAMP ? WHERE user_id = ? AND other_id = ?"
-    DeleteEdges "DELETE FROM edges USING TIMESTAMP ? WHERE user_id = ?"
-    Friends "SELECT state, since_ns, other_id FROM friends WHERE user_id = ? AND (state, since_ns, other_id) >= (?, ?, ?) AND (state, since_ns, other_id) <= (?, ?, ?) LIMIT ?"
-    PutFriend "INSERT INTO friends (user_id, state, since_ns, other_id) VALUES (?, ?, ?, ?) USING TIMESTAMP ?"
-    DeleteFriend "DELETE FROM friends USING TIMESTAMP ? WHERE user_id = ? AND state = ? AND since_ns = ? AND other_id = ?"
-    DeleteFriends "DELETE FROM friends USING TIMESTAMP ? WHERE user_id = ?"
-    BlockedBy "SELECT other_id FROM blocked_by WHERE user_id = ? AND other_id > ? LIMIT ?"
-    PutBlockedBy "INSERT INTO blocked_by (user_id, other_id) VALUES (?, ?) USING TIMESTAMP ?"
-    DeleteBlockedBy "DELETE FROM blocked_by USING TIMESTAMP ? WHERE user_id = ? AND other_id = ?"
-    FriendCounts "SELECT friends, edges FROM circles WHERE user_id = ?"
-    PutCircle "INSERT INTO circles (user_id, friends, edges) VALUES (?, ?, ?) USING TIMESTAMP ?"
-    DeleteCircle "DELETE FROM circles USING TIMESTAMP ? WHERE user_id = ?"
+    Edge = "SELECT state, since_ns FROM edges WHERE user_id = ? AND other_id = ?",
+    Edges = "SELECT other_id, state, since_ns FROM edges WHERE user_id = ? AND other_id > ? LIMIT ?",
+    PutEdge = "INSERT INTO edges (user_id, other_id, state, since_ns) VALUES (?, ?, ?, ?) USING TIMESTAMP ?",
+    DeleteEdge = "DELETE FROM edges USING TIMESTAMP ? WHERE user_id = ? AND other_id = ?",
+    DeleteEdges = "DELETE FROM edges USING TIMESTAMP ? WHERE user_id = ?",
+    Friends = "SELECT state, since_ns, other_id FROM friends WHERE user_id = ? AND (state, since_ns, other_id) >= (?, ?, ?) AND (state, since_ns, other_id) <= (?, ?, ?) LIMIT ?",
+    PutFriend = "INSERT INTO friends (user_id, state, since_ns, other_id) VALUES (?, ?, ?, ?) USING TIMESTAMP ?",
+    DeleteFriend = "DELETE FROM friends USING TIMESTAMP ? WHERE user_id = ? AND state = ? AND since_ns = ? AND other_id = ?",
+    DeleteFriends = "DELETE FROM friends USING TIMESTAMP ? WHERE user_id = ?",
+    BlockedBy = "SELECT other_id FROM blocked_by WHERE user_id = ? AND other_id > ? LIMIT ?",
+    PutBlockedBy = "INSERT INTO blocked_by (user_id, other_id) VALUES (?, ?) USING TIMESTAMP ?",
+    DeleteBlockedBy = "DELETE FROM blocked_by USING TIMESTAMP ? WHERE user_id = ? AND other_id = ?",
+    FriendCounts = "SELECT friends, edges FROM circles WHERE user_id = ?",
+    PutCircle = "INSERT INTO circles (user_id, friends, edges) VALUES (?, ?, ?) USING TIMESTAMP ?",
+    DeleteCircle = "DELETE FROM circles USING TIMESTAMP ? WHERE user_id = ?",
     // Notifications.
-    Inbox "SELECT count, last_id, floor_id FROM inboxes WHERE user_id = ?"
-    PutInbox "INSERT INTO inboxes (user_id, count, last_id, floor_id) VALUES (?, ?, ?, ?) USING TIMESTAMP ?"
-    DeleteInbox "DELETE FROM inboxes USING TIMESTAMP ? WHERE user_id = ?"
-    Notifications "SELECT notification_id, subject, content, code, sender_id, create_ns FROM notifications WHERE user_id = ? AND notification_id > ? LIMIT ?"
-    Notification "SELECT notification_id, subject, content, code, sender_id, create_ns FROM notifications WHERE user_id = ? AND notification_id = ?"
-    PutNotification "INSERT INTO notifications (user_id, notification_id, subject, content, code, sender_id, create_ns) VALUES (?, ?, ?, ?, ?, ?, ?) USING TIMESTAMP ?"
-    DeleteNotification "DELETE FROM notifications USING TIMESTAMP ? WHERE user_id = ? AND notification_id = ?"
-    DeleteNotifications "DELETE FROM notifications USING TIMESTAMP ? WHERE user_id = ?"
+    Inbox = "SELECT count, last_id, floor_id FROM inboxes WHERE user_id = ?",
+    PutInbox = "INSERT INTO inboxes (user_id, count, last_id, floor_id) VALUES (?, ?, ?, ?) USING TIMESTAMP ?",
+    DeleteInbox = "DELETE FROM inboxes USING TIMESTAMP ? WHERE user_id = ?",
+    Notifications = "SELECT notification_id, subject, content, code, sender_id, create_ns FROM notifications WHERE user_id = ? AND notification_id > ? LIMIT ?",
+    Notification = "SELECT notification_id, subject, content, code, sender_id, create_ns FROM notifications WHERE user_id = ? AND notification_id = ?",
+    PutNotification = "INSERT INTO notifications (user_id, notification_id, subject, content, code, sender_id, create_ns) VALUES (?, ?, ?, ?, ?, ?, ?) USING TIMESTAMP ?",
+    DeleteNotification = "DELETE FROM notifications USING TIMESTAMP ? WHERE user_id = ? AND notification_id = ?",
+    DeleteNotifications = "DELETE FROM notifications USING TIMESTAMP ? WHERE user_id = ?",
     // Work that is still to be done.
-    AccountDeletions "SELECT user_id FROM departures WHERE shard = 0 LIMIT ?"
-    PutDeparture "INSERT INTO departures (shard, user_id) VALUES (0, ?) USING TIMESTAMP ?"
-    DeleteDeparture "DELETE FROM departures USING TIMESTAMP ? WHERE shard = 0 AND user_id = ?"
-    Leftovers "SELECT id, shards FROM leftovers WHERE kind = ?"
-    PutLeftover "INSERT INTO leftovers (kind, id, shards) VALUES (?, ?, ?) USING TIMESTAMP ?"
-    DeleteLeftover "DELETE FROM leftovers USING TIMESTAMP ? WHERE kind = ? AND id = ?"
+    AccountDeletions = "SELECT user_id FROM departures WHERE shard = 0 LIMIT ?",
+    PutDeparture = "INSERT INTO departures (shard, user_id) VALUES (0, ?) USING TIMESTAMP ?",
+    DeleteDeparture = "DELETE FROM departures USING TIMESTAMP ? WHERE shard = 0 AND user_id = ?",
+    Leftovers = "SELECT id, shards FROM leftovers WHERE kind = ?",
+    PutLeftover = "INSERT INTO leftovers (kind, id, shards) VALUES (?, ?, ?) USING TIMESTAMP ?",
+    DeleteLeftover = "DELETE FROM leftovers USING TIMESTAMP ? WHERE kind = ? AND id = ?",
     // Changes of more than one batch that are in flight.
-    Intent "SELECT parts, WRITETIME(parts) FROM intents WHERE slot = ? LIMIT 1"
-    IntentPart "SELECT record FROM intents WHERE slot = ? AND part = ?"
-    SetIntent "UPDATE intents USING TIMESTAMP ? SET parts = ? WHERE slot = ?"
-    PutIntentPart "INSERT INTO intents (slot, part, record) VALUES (?, ?, ?) USING TIMESTAMP ?"
-    ClearIntent "DELETE FROM intents USING TIMESTAMP ? WHERE slot = ? AND part >= 0"
+    Intent = "SELECT parts, WRITETIME(parts) FROM intents WHERE slot = ? LIMIT 1",
+    IntentPart = "SELECT record FROM intents WHERE slot = ? AND part = ?",
+    SetIntent = "UPDATE intents USING TIMESTAMP ? SET parts = ? WHERE slot = ?",
+    PutIntentPart = "INSERT INTO intents (slot, part, record) VALUES (?, ?, ?) USING TIMESTAMP ?",
+    ClearIntent = "DELETE FROM intents USING TIMESTAMP ? WHERE slot = ? AND part >= 0",
     // The server that has the keyspace.
-    Server "SELECT epoch, holder, beat FROM servers WHERE id = 0"
-    ServerWritten "SELECT WRITETIME(beat) FROM servers WHERE id = 0"
-    ClaimServer "INSERT INTO servers (id, epoch, holder, beat) VALUES (0, ?, ?, 0) IF NOT EXISTS"
-    TakeServer "UPDATE servers SET epoch = ?, holder = ?, beat = 0 WHERE id = 0 IF epoch = ? AND holder = ? AND beat = ?"
-    BeatServer "UPDATE servers SET beat = ? WHERE id = 0 IF holder = ?"
-    LeaveServer "UPDATE servers SET holder = ? WHERE id = 0 IF holder = ?"
-    Transfer "SELECT place FROM transfers WHERE id = 0"
-    PutTransfer "INSERT INTO transfers (id, source, place, moved, done) VALUES (0, ?, ?, ?, ?) USING TIMESTAMP ?"
+    Server = "SELECT epoch, holder, beat FROM servers WHERE id = 0",
+    ServerWritten = "SELECT WRITETIME(beat) FROM servers WHERE id = 0",
+    ClaimServer = "INSERT INTO servers (id, epoch, holder, beat) VALUES (0, ?, ?, 0) IF NOT EXISTS",
+    TakeServer = "UPDATE servers SET epoch = ?, holder = ?, beat = 0 WHERE id = 0 IF epoch = ? AND holder = ? AND beat = ?",
+    BeatServer = "UPDATE servers SET beat = ? WHERE id = 0 IF holder = ?",
+    LeaveServer = "UPDATE servers SET holder = ? WHERE id = 0 IF holder = ?",
+    Transfer = "SELECT place FROM transfers WHERE id = 0",
+    PutTransfer = "INSERT INTO transfers (id, source, place, moved, done) VALUES (0, ?, ?, ?, ?) USING TIMESTAMP ?",
     // Counting, page by page.
-    CountUsers "SELECT user_id FROM users"
-    CountUsernames "SELECT user_id FROM usernames"
-    CountCredentials "SELECT user_id FROM credentials"
-    CountGroups "SELECT group_id FROM groups"
-    CountGroupNames "SELECT group_id FROM group_names"
-    CountMembers "SELECT user_id FROM group_members"
-    CountEdges "SELECT user_id FROM edges"
-    CountNotifications "SELECT notification_id FROM notifications"
-    CountMessages "SELECT message_id FROM messages"
-    CountRevocations "SELECT id FROM revocations"
-    CountFriendCounts "SELECT user_id FROM circles"
-    CountInboxes "SELECT user_id FROM inboxes"
-    CountAuthored "SELECT user_id FROM authored"
-    CountAccountDeletions "SELECT user_id FROM departures"
+    CountUsers = "SELECT user_id FROM users",
+    CountUsernames = "SELECT user_id FROM usernames",
+    CountCredentials = "SELECT user_id FROM credentials",
+    CountGroups = "SELECT group_id FROM groups",
+    CountGroupNames = "SELECT group_id FROM group_names",
+    CountMembers = "SELECT user_id FROM group_members",
+    CountEdges = "SELECT user_id FROM edges",
+    CountNotifications = "SELECT notification_id FROM notifications",
+    CountMessages = messages::COUNT,
+    CountRevocations = "SELECT id FROM revocations",
+    CountFriendCounts = "SELECT user_id FROM circles",
+    CountInboxes = "SELECT user_id FROM inboxes",
+    CountAuthored = authored::COUNT,
+    CountAccountDeletions = "SELECT user_id FROM departures",
     // Whole tables, in the order in which the database stores them.
-    UserIdsFrom "SELECT TOKEN(user_id), user_id FROM users WHERE TOKEN(user_id) > ? LIMIT ?"
-    CredentialsFrom "SELECT TOKEN(kind, ident), kind, ident, user_id, secret FROM credentials WHERE TOKEN(kind, ident) > ? LIMIT ?"
-    RevocationsFrom "SELECT TOKEN(kind, id), kind, id, time_ns FROM revocations WHERE TOKEN(kind, id) > ? LIMIT ?"
-    GroupIdsFrom "SELECT TOKEN(group_id), group_id FROM groups WHERE TOKEN(group_id) > ? LIMIT ?"
-    AuthorsFrom "SELECT DISTINCT TOKEN(user_id), user_id FROM authored WHERE TOKEN(user_id) > ? LIMIT ?"
-    ChannelsFrom "SELECT TOKEN(channel_id), channel_id FROM channels WHERE TOKEN(channel_id) > ? LIMIT ?"
-    AccountDeletionsFrom "SELECT user_id FROM departures WHERE shard = 0 AND user_id > ? LIMIT ?"
+    UserIdsFrom = "SELECT TOKEN(user_id), user_id FROM users WHERE TOKEN(user_id) > ? LIMIT ?",
+    CredentialsFrom = "SELECT TOKEN(kind, ident), kind, ident, user_id, secret FROM credentials WHERE TOKEN(kind, ident) > ? LIMIT ?",
+    RevocationsFrom = "SELECT TOKEN(kind, id), kind, id, time_ns FROM revocations WHERE TOKEN(kind, id) > ? LIMIT ?",
+    GroupIdsFrom = "SELECT TOKEN(group_id), group_id FROM groups WHERE TOKEN(group_id) > ? LIMIT ?",
+    AuthorsFrom = authored::USERS_FROM,
+    ChannelsFrom = channels::FROM,
+    AccountDeletionsFrom = "SELECT user_id FROM departures WHERE shard = 0 AND user_id > ? LIMIT ?",
 }
 
 impl Statement {
@@ -196,4 +202,9 @@ impl Statement {
         values.insert(place, big(timestamp));
         values
     }
+}
+
+/// A value that a number in the database stands for. Fails with [`Failure::Corrupt`] if it stands for none.
+fn known<T>(what: &str, number: i32, found: Option<T>) -> Result<T, Failure> {
+    found.ok_or_else(|| Failure::Corrupt(format!("{what} in the database is {number}, which is none")))
 }

@@ -19,7 +19,7 @@ use crate::channel::{bytes_of, message_row, milliseconds, place_of};
 use crate::cluster_store::ClusterStore;
 use crate::mutations as rows;
 use crate::mutations::shards_of;
-use crate::tables::{Mutation, Statement, big, bytes, flag, id, int, text};
+use crate::tables::{Mutation, Statement, authored, big, bytes, flag, id, int, text};
 
 /// Writes in flight.
 const WRITES_AT_ONCE: usize = 64;
@@ -283,7 +283,7 @@ fn rows_of(item: Item) -> (Vec<Mutation>, Vec<Mutation>) {
         Item::FriendCounts(user, friend_counts) => (vec![rows::put_friend_counts(user, friend_counts)], none()),
         Item::Notification(user, notification) => (vec![rows::put_notification(user, &notification)], none()),
         Item::Inbox(user, inbox) => (vec![rows::put_inbox(user, inbox)], none()),
-        Item::Authored(user, channel) => (vec![rows::author_row(user, &channel)], none()),
+        Item::Authored(user, channel) => (vec![authored::put(user, &channel)], none()),
         Item::AccountDeletion(user) => (vec![Mutation::new(Statement::PutDeparture, [id(user.0)])], none()),
         Item::Message(_) | Item::Head(..) | Item::Member(..) => (none(), none()),
     }

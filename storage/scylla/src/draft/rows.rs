@@ -18,7 +18,7 @@ use crate::change_scheduler::Subject;
 use crate::channel::{bytes_of, message_row, place_of};
 use crate::decode::{self, GroupRow};
 use crate::mutations as rows;
-use crate::tables::{Mutation, Statement, big, id, int, text};
+use crate::tables::{Mutation, Statement, authored, big, id, int, messages, text};
 
 impl Rows for Draft<'_> {
     fn account(&self, user: UserId) -> Result<Option<Account>, Failure> {
@@ -152,11 +152,8 @@ impl Rows for Draft<'_> {
             self.block(channel.home(&self.store.link, &mut known, message, self.store.epoch(), self.deadline))?;
         known.count(bucket, place_of(message), bytes_of(message));
         self.known = Some(known);
-        self.write(
-            message_row(&self.store.link, message, bucket),
-            rows::delete_message(&channel.id, bucket, message.id),
-        );
-        let author = rows::author_row(message.sender, &channel.id);
+        self.write(message_row(&self.store.link, message, bucket), messages::delete(&channel.id, bucket, message.id));
+        let author = authored::put(message.sender, &channel.id);
         // A needless note of an author is harmless, so it is its own undo.
         self.write(author.clone(), author);
         Ok(())
@@ -381,7 +378,7 @@ impl Rows for Draft<'_> {
         let undo = Mutation::new(Statement::PutDeparture, [id(user.0)]);
         self.write(Mutation::new(Statement::DeleteDeparture, [id(user.0)]), undo.clone());
         // The undo does not restore these rows, and need not: the messages in those channels were purged before.
-        self.write(Mutation::new(Statement::DeleteAuthored, [id(user.0)]), undo);
+        self.write(authored::delete_all(user), undo);
         Ok(())
     }
 }

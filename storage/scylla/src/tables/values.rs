@@ -37,3 +37,8 @@ pub fn flag(value: bool) -> CqlValue {
 pub fn bytes(value: &[u8]) -> CqlValue {
     CqlValue::Blob(value.to_vec())
 }
+
+/// A `LIMIT` as CQL takes it: from 1 to `i32::MAX`.
+pub fn limit_of(limit: usize) -> i32 {
+    i32::try_from(limit).unwrap_or(i32::MAX).max(1)
+}
