@@ -6,29 +6,9 @@ use engine::social::group::Role;
 use engine::social::notification::{Notification, NotificationCode};
 use scylla::DeserializeRow;
 use storage::Failure;
-use storage::account::{Account, CredentialKind, Revocation};
 use storage::friend::Edge;
 use storage::group::{Group, Membership};
 use uuid::Uuid;
-
-/// An account's columns.
-#[derive(DeserializeRow)]
-#[scylla(flavor = "enforce_order")]
-pub struct UserRow {
-    username: String,
-    display_name: String,
-    avatar_url: String,
-    lang_tag: String,
-    location: String,
-    timezone: String,
-    metadata: String,
-    email: String,
-    custom_id: String,
-    devices: Option<Vec<String>>,
-    create_ns: i64,
-    update_ns: i64,
-    disable_ns: i64,
-}
 
 /// A group's columns.
 #[derive(DeserializeRow)]
@@ -57,26 +37,6 @@ pub struct NotificationRow {
     code: i32,
     sender_id: Uuid,
     create_ns: i64,
-}
-
-/// A row of `users`, whose key is the id.
-pub fn account(id: UserId, row: UserRow) -> Account {
-    Account {
-        id,
-        username: row.username,
-        display_name: row.display_name,
-        avatar_url: row.avatar_url,
-        lang_tag: row.lang_tag,
-        location: row.location,
-        timezone: row.timezone,
-        metadata: row.metadata,
-        email: row.email,
-        custom_id: row.custom_id,
-        devices: row.devices.unwrap_or_default(),
-        create_time: Timestamp(row.create_ns),
-        update_time: Timestamp(row.update_ns),
-        disable_time: (row.disable_ns != i64::MIN).then_some(Timestamp(row.disable_ns)),
-    }
 }
 
 /// A row of `groups`, whose key is the id.
@@ -123,21 +83,6 @@ pub fn role(number: i32) -> Result<Role, Failure> {
 /// state.
 pub fn edge(state: i32, since: i64) -> Result<Edge, Failure> {
     Ok(Edge { state: known("a friend's state", state, FriendState::from_number(state))?, since: Timestamp(since) })
-}
-
-/// A row of `revocations`: its kind (0 for a token, 1 for a user), the id, and a time in nanoseconds.
-pub fn revocation((kind, of, time): (i32, Uuid, i64)) -> Revocation {
-    match kind {
-        0 => Revocation::Token { id: of, expires: Timestamp(time) },
-        _ => Revocation::User { id: UserId(of), issued_before: Timestamp(time) },
-    }
-}
-
-/// The kind with this number. Fails with [`Failure::Corrupt`] if there is none.
-pub fn credential_kind(number: i32) -> Result<CredentialKind, Failure> {
-    let kinds = [CredentialKind::Device, CredentialKind::Custom, CredentialKind::Email];
-    let found = usize::try_from(number).ok().and_then(|number| kinds.get(number).copied());
-    known("a credential's kind", number, found)
 }
 
 fn known<T>(what: &str, number: i32, found: Option<T>) -> Result<T, Failure> {

@@ -31,7 +31,7 @@ use crate::cluster_store::ClusterStore;
 use crate::intents::{self, Whole};
 use crate::link::{Link, WRITE_PATIENCE, by};
 use crate::mutations;
-use crate::tables::{Mutation, Statement, big, id, int, text};
+use crate::tables::{Mutation, Query, Statement, big, id, int, revocations, text};
 
 /// Most groups of one user that are read: more than a user may have, including some whose rows are still being removed.
 const GROUPS_OF_USER_MAX: i32 = 10_000;
@@ -57,8 +57,10 @@ pub enum Ending {
 /// A unique or scarce thing that is claimed before the rest is written.
 struct Claim {
     mutation: Mutation,
-    /// The statement and values that read the row, and the columns that it has once the claim is applied.
-    look: (Statement, Vec<CqlValue>, Vec<CqlValue>),
+    /// Reads the row.
+    look: Query<Row>,
+    /// The first columns of the row once the claim is applied.
+    expected: Vec<CqlValue>,
     /// Releases the claim.
     release: Option<Mutation>,
 }
@@ -66,7 +68,8 @@ struct Claim {
 /// A thing that is released after the rest is written.
 struct Release {
     mutation: Mutation,
-    look: (Statement, Vec<CqlValue>),
+    /// Reads the row.
+    look: Query<Row>,
     /// The owner until then.
     bearer: Option<CqlValue>,
 }
@@ -142,7 +145,8 @@ impl<'k> Draft<'k> {
         };
         self.claims.push(Claim {
             mutation,
-            look: (Statement::GroupName, vec![text(&group.name)], vec![id(group.id.0)]),
+            look: Query::new(Statement::GroupName, [text(&group.name)]),
+            expected: vec![id(group.id.0)],
             release: Some(Mutation::new(Statement::ReleaseGroupName, [text(&group.name), id(group.id.0)])),
         });
     }
@@ -150,7 +154,7 @@ impl<'k> Draft<'k> {
     fn release_group_name(&mut self, group: &Group) {
         self.releases.push(Release {
             mutation: Mutation::new(Statement::ReleaseGroupName, [text(&group.name), id(group.id.0)]),
-            look: (Statement::GroupName, vec![text(&group.name)]),
+            look: Query::new(Statement::GroupName, [text(&group.name)]),
             bearer: Some(id(group.id.0)),
         });
     }
@@ -166,8 +170,8 @@ impl<'k> Draft<'k> {
                 Mutation::new(Statement::MoveSeats, [int(count), big(version), id(group.id.0), big(before)])
             }
         };
-        let look = (Statement::Seats, of, vec![int(count), big(version)]);
-        self.claims.push(Claim { mutation, look, release: None });
+        let (look, expected) = (Query::new(Statement::Seats, of), vec![int(count), big(version)]);
+        self.claims.push(Claim { mutation, look, expected, release: None });
         Ok(())
     }
 
@@ -279,11 +283,11 @@ impl<'k> Draft<'k> {
     }
 
     async fn claim(&self, claim: &Claim) -> Result<bool, Failure> {
-        let (statement, values, expected) = &claim.look;
         let is_ours = || async {
-            let found: Option<Row> = self.store.link.decided_row(*statement, values.clone()).await?;
-            let begins =
-                |found: Row| found.columns.into_iter().zip(expected).all(|(one, other)| one.as_ref() == Some(other));
+            let found = self.store.link.decided(claim.look.clone()).await?;
+            let begins = |found: Row| {
+                found.columns.into_iter().zip(&claim.expected).all(|(one, other)| one.as_ref() == Some(other))
+            };
             Ok(found.is_some_and(begins))
         };
         match self.store.link.decide(&claim.mutation, self.deadline, is_ours).await {
@@ -324,9 +328,8 @@ impl<'k> Draft<'k> {
 
 impl Release {
     async fn try_on(&self, link: &Link, deadline: Instant) -> bool {
-        let (statement, values) = &self.look;
         let is_free = || async {
-            let found: Option<Row> = link.decided_row(*statement, values.clone()).await?;
+            let found = link.decided(self.look.clone()).await?;
             let found = found.and_then(|row| row.columns.into_iter().next().flatten());
             Ok(found.is_none() || (self.bearer.is_some() && found != self.bearer))
         };
@@ -349,9 +352,8 @@ async fn stored_revocations(
         let mut looks = JoinSet::new();
         for (place, &revocation) in some.iter().enumerate() {
             let store = store.clone();
-            let (kind, of, _) = mutations::revocation_parts(&revocation);
             looks.spawn(async move {
-                let found: Option<(i64,)> = store.link.row(Statement::Revocation, vec![int(kind), id(of)]).await?;
+                let found = store.link.one(revocations::time_of(&revocation)).await?;
                 Ok((place, found.map(|(time,)| revocation.at(Timestamp(time)))))
             });
         }

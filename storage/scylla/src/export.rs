@@ -19,7 +19,7 @@ use crate::cluster_store::ClusterStore;
 use crate::decode;
 use crate::mutations::shards_of;
 use crate::pages::successor;
-use crate::tables::{Statement, authored, big, channels, id, int, limit_of};
+use crate::tables::{Statement, authored, big, channels, credentials, id, int, limit_of, revocations, users};
 
 /// Owners that are read concurrently.
 const OWNERS_AT_ONCE: usize = 32;
@@ -162,13 +162,13 @@ impl ClusterStore {
     /// The next owners of a pass.
     async fn owners(&self, pass: Pass, after: i64) -> Result<Vec<(i64, Owner)>, Failure> {
         let values = || vec![big(after), int(limit_of(OWNERS_AT_ONCE))];
-        let users =
+        let owners =
             |rows: Vec<(i64, Uuid)>| rows.into_iter().map(|(at, user)| (at, Owner::User(UserId(user)))).collect();
         Ok(match pass {
             Pass::Accounts | Pass::Edges | Pass::FriendCounts | Pass::Notifications | Pass::Inboxes => {
-                users(self.link.rows(Statement::UserIdsFrom, values()).await?)
+                owners(self.link.all(users::after(after, OWNERS_AT_ONCE)).await?)
             }
-            Pass::Authored => users(self.link.all(authored::users_after(after, OWNERS_AT_ONCE)).await?),
+            Pass::Authored => owners(self.link.all(authored::users_after(after, OWNERS_AT_ONCE)).await?),
             Pass::Groups | Pass::Members => {
                 let rows: Vec<(i64, Uuid)> = self.link.rows(Statement::GroupIdsFrom, values()).await?;
                 rows.into_iter().map(|(at, group)| (at, Owner::Group(GroupId(group)))).collect()
@@ -179,18 +179,18 @@ impl ClusterStore {
                 rows.into_iter().map(channel).collect::<Result<_, Failure>>()?
             }
             Pass::Credentials => {
-                type Row = (i64, i32, String, Uuid, String);
-                let rows: Vec<Row> = self.link.rows(Statement::CredentialsFrom, values()).await?;
-                let credential = |(at, kind, ident, user, secret): Row| {
-                    let credential = Credential { kind: decode::credential_kind(kind)?, ident };
-                    Ok((at, Owner::Credential(credential, CredentialOwner { user: UserId(user), secret })))
+                let rows = self.link.all(credentials::after(after, OWNERS_AT_ONCE)).await?;
+                let credential = |row: credentials::WholeRow| {
+                    let at = row.token;
+                    let (credential, owner) = row.credential()?;
+                    Ok((at, Owner::Credential(credential, owner)))
                 };
                 rows.into_iter().map(credential).collect::<Result<_, Failure>>()?
             }
             Pass::Revocations => {
-                let rows: Vec<(i64, i32, Uuid, i64)> = self.link.rows(Statement::RevocationsFrom, values()).await?;
-                let revocation = |(at, kind, of, time)| (at, Owner::Revocation(decode::revocation((kind, of, time))));
-                rows.into_iter().map(revocation).collect()
+                let rows = self.link.all(revocations::after(after, OWNERS_AT_ONCE)).await?;
+                let revocation = |row: revocations::TokenRow| Ok((row.token, Owner::Revocation(row.revocation()?)));
+                rows.into_iter().map(revocation).collect::<Result<_, Failure>>()?
             }
             Pass::AccountDeletions if after == i64::MIN => vec![(i64::MAX, Owner::Everybody)],
             Pass::AccountDeletions => Vec::new(),

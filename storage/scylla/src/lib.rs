@@ -57,10 +57,11 @@ use uuid::Uuid;
 use cluster_store::ClusterStore;
 use draft::is_name;
 use link::{Link, READ_PATIENCE};
-use mutations::{kind_number, shard_of, shards_of};
+use mutations::{shard_of, shards_of};
 use options::ScyllaOptions;
 use pages::successor;
-use tables::{Statement, authored, big, id, int, limit_of, text};
+use tables::revocations::{self, TokenRow};
+use tables::{Query, Statement, authored, big, credentials, id, int, limit_of, usernames, users};
 
 /// The driver's threads: they mostly wait.
 const WORKER_THREADS: usize = 2;
@@ -121,6 +122,14 @@ impl Scylla {
         let deadline = self.until.map_or(patience, |until| until.min(patience));
         link::in_time(deadline)?;
         self.wait(link::by(deadline, asked))
+    }
+
+    /// Reads the single row of a look-up.
+    fn one<R>(&self, query: Query<R>) -> Result<Option<R>, Failure>
+    where
+        R: for<'f, 'm> scylla::deserialize::row::DeserializeRow<'f, 'm>,
+    {
+        self.ask(self.store.link.one(query))
     }
 
     /// Reads the single row of a look-up.
@@ -256,15 +265,13 @@ impl Store for Scylla {
         if !is_name(&credential.ident) {
             return Ok(None);
         }
-        let values = vec![int(kind_number(credential)), text(&credential.ident)];
-        let Some((user, secret)) = self.row::<(Uuid, String)>(Statement::Credential, values)? else {
-            return Ok(None);
-        };
+        let Some(row) = self.one(credentials::owner(credential))? else { return Ok(None) };
+        let owner = row.owner();
         // The credential belongs to no user if it was claimed for an account that was never created, or released by an
         // account that no longer has it.
-        let account = self.account(UserId(user))?;
+        let account = self.account(owner.user)?;
         let is_borne = account.is_some_and(|account| account.bears(credential));
-        Ok(is_borne.then_some(CredentialOwner { user: UserId(user), secret }))
+        Ok(is_borne.then_some(owner))
     }
 
     fn account(&self, user: UserId) -> Result<Option<Account>, Failure> {
@@ -275,10 +282,8 @@ impl Store for Scylla {
         if !is_name(username) {
             return Ok(None);
         }
-        let Some((user,)) = self.row::<(Uuid,)>(Statement::Username, vec![text(username)])? else {
-            return Ok(None);
-        };
-        let name: Option<(String,)> = self.row(Statement::UserExists, vec![id(user)])?;
+        let Some((user,)) = self.one(usernames::owner(username))? else { return Ok(None) };
+        let name = self.one(users::username_of(UserId(user)))?;
         Ok(name.filter(|(name,)| name == username).map(|_| UserId(user)))
     }
 
@@ -400,9 +405,9 @@ impl Store for Scylla {
     }
 
     fn revocations(&self) -> Result<Vec<Revocation>, Failure> {
-        let mut rows: Vec<(i32, Uuid, i64)> = self.ask(self.store.link.scan(Statement::Revocations))?;
+        let mut rows = self.ask(self.store.link.scan(revocations::all()))?;
         rows.sort_unstable();
-        Ok(rows.into_iter().map(decode::revocation).collect())
+        rows.into_iter().map(revocations::Row::revocation).collect()
     }
 
     /// Rows are stored in the order of their hashes (tokens), and are examined in that order.
@@ -416,12 +421,12 @@ impl Store for Scylla {
             return Ok((Vec::new(), None));
         }
         let first = after.and_then(|place| place.0.as_slice().try_into().ok()).map_or(i64::MIN, i64::from_be_bytes);
-        let values = vec![big(first), int(limit_of(limit))];
-        let rows: Vec<(i64, i32, Uuid, i64)> = self.ask(self.store.link.rows(Statement::RevocationsFrom, values))?;
+        let rows = self.ask(self.store.link.all(revocations::after(first, limit)))?;
         let last = rows.last().filter(|_| rows.len() == limit);
-        let next = last.map(|(place, ..)| RevocationPlace(place.to_be_bytes().into()));
-        let revocations = rows.into_iter().map(|(_, kind, of, time)| decode::revocation((kind, of, time)));
-        Ok((revocations.filter(|revocation| expiry.covers(revocation)).collect(), next))
+        let next = last.map(|row| RevocationPlace(row.token.to_be_bytes().into()));
+        let mut found = rows.into_iter().map(TokenRow::revocation).collect::<Result<Vec<_>, _>>()?;
+        found.retain(|revocation| expiry.covers(revocation));
+        Ok((found, next))
     }
 
     fn close(&self) -> Result<(), Failure> {

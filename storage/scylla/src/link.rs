@@ -255,13 +255,14 @@ impl Link {
         }
     }
 
-    /// Every row of a table, page by page.
-    pub async fn scan<R>(&self, statement: Statement) -> Result<Vec<R>, Failure>
+    /// Every row of a question without values, page by page.
+    pub async fn scan<R>(&self, query: Query<R>) -> Result<Vec<R>, Failure>
     where
         R: for<'f, 'm> DeserializeRow<'f, 'm>,
     {
+        debug_assert!(query.values.is_empty(), "a scan reads a whole table");
         let mut all = Vec::new();
-        self.scan_with(statement, |row| all.push(row)).await?;
+        self.scan_with(query.statement, |row| all.push(row)).await?;
         Ok(all)
     }
 

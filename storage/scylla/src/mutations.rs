@@ -1,16 +1,15 @@
 //! Converts domain types to rows: the mutations that write them and those that delete them.
 
-use engine::id::{GroupId, NotificationId, Timestamp, UserId};
+use engine::id::{GroupId, NotificationId, UserId};
 use engine::social::friend::FriendState;
 use engine::social::notification::Notification;
-use storage::account::{Account, Credential, CredentialKind, Revocation};
 use storage::friend::{Edge, FriendCounts};
 use storage::group::{Group, GroupPlace, Membership};
 use storage::inbox::Inbox;
 use uuid::Uuid;
 use xxhash_rust::xxh3::xxh3_64;
 
-use crate::tables::{Mutation, Statement, big, bytes, flag, id, int, text, texts};
+use crate::tables::{Mutation, Statement, big, bytes, flag, id, int, text};
 
 /// A group has one more shard of members per this many seats.
 const SEATS_PER_SHARD: u32 = 10_000;
@@ -21,8 +20,6 @@ pub const LIST_SHARDS: i32 = 16;
 
 /// Stands for a missing id.
 const NO_ID: Uuid = Uuid::nil();
-/// Stands for a missing time.
-const NO_TIME: i64 = i64::MIN;
 
 /// How many partitions a group's members are in.
 pub fn shards_of(group: &Group) -> i32 {
@@ -34,34 +31,6 @@ pub fn shards_of(group: &Group) -> i32 {
 pub fn shard_of(value: Uuid, shards: i32) -> i32 {
     let shards = u64::try_from(shards).unwrap_or(1).max(1);
     i32::try_from(xxh3_64(value.as_bytes()) % shards).unwrap_or(0)
-}
-
-/// Writes the row of an account, with all columns.
-pub fn put_user(account: &Account) -> Mutation {
-    Mutation::new(
-        Statement::PutUser,
-        [
-            id(account.id.0),
-            text(&account.username),
-            text(&account.display_name),
-            text(&account.avatar_url),
-            text(&account.lang_tag),
-            text(&account.location),
-            text(&account.timezone),
-            text(&account.metadata),
-            text(&account.email),
-            text(&account.custom_id),
-            texts(&account.devices),
-            big(account.create_time.0),
-            big(account.update_time.0),
-            big(account.disable_time.map_or(NO_TIME, |time| time.0)),
-        ],
-    )
-}
-
-/// Deletes the row of an account. Its credentials and username have rows of their own.
-pub fn delete_user(user: UserId) -> Mutation {
-    Mutation::new(Statement::DeleteUser, [id(user.0)])
 }
 
 /// Writes the row of a group, with all columns.
@@ -208,47 +177,6 @@ pub fn put_notification(user: UserId, notification: &Notification) -> Mutation {
 /// Deletes one notification of a user. The inbox's count is a row of its own.
 pub fn delete_notification(user: UserId, notification: NotificationId) -> Mutation {
     Mutation::new(Statement::DeleteNotification, [id(user.0), id(notification.0)])
-}
-
-/// A revocation's kind as the tables number it, its id, and its time.
-pub fn revocation_parts(revocation: &Revocation) -> (i32, Uuid, Timestamp) {
-    match *revocation {
-        Revocation::Token { id, expires } => (0, id, expires),
-        Revocation::User { id, issued_before } => (1, id.0, issued_before),
-    }
-}
-
-/// Writes a revocation, or a later time of it.
-pub fn put_revocation(revocation: &Revocation) -> Mutation {
-    let (kind, of, time) = revocation_parts(revocation);
-    Mutation::new(Statement::PutRevocation, [int(kind), id(of), big(time.0)])
-}
-
-/// Deletes a revocation, whatever its time is.
-pub fn delete_revocation(revocation: &Revocation) -> Mutation {
-    let (kind, of, _) = revocation_parts(revocation);
-    Mutation::new(Statement::DeleteRevocation, [int(kind), id(of)])
-}
-
-/// A credential's kind as the tables number it.
-pub fn kind_number(credential: &Credential) -> i32 {
-    match credential.kind {
-        CredentialKind::Device => 0,
-        CredentialKind::Custom => 1,
-        CredentialKind::Email => 2,
-    }
-}
-
-/// A lightweight transaction that writes the username if no account has it.
-pub fn claim_username(username: &str, user: UserId) -> Mutation {
-    Mutation::new(Statement::ClaimUsername, [text(username), id(user.0)])
-}
-
-/// A lightweight transaction that writes the credential if no account has it. `secret` is the password's hash for an
-/// email, and empty otherwise.
-pub fn claim_credential(credential: &Credential, user: UserId, secret: &str) -> Mutation {
-    let values = [int(kind_number(credential)), text(&credential.ident), id(user.0), text(secret)];
-    Mutation::new(Statement::ClaimCredential, values)
 }
 
 /// A lightweight transaction that writes the name if no group has it.

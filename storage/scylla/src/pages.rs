@@ -16,11 +16,11 @@ use uuid::Uuid;
 
 use crate::channel::{Channel, milliseconds};
 use crate::cluster_store::ClusterStore;
-use crate::decode::{self, GroupRow, NotificationRow, UserRow};
+use crate::decode::{self, GroupRow, NotificationRow};
 use crate::mutations::{LIST_SHARDS, shards_of};
 use crate::sharing::Page;
 use crate::tables::messages::{self, StoredMessage};
-use crate::tables::{Statement, big, bytes, id, int, limit_of};
+use crate::tables::{Statement, big, bytes, id, int, limit_of, users};
 
 /// Most buckets that are read at a time, if the buckets before them had too few messages.
 const BUCKETS_AT_ONCE_MAX: usize = 16;
@@ -108,8 +108,7 @@ impl ClusterStore {
 
     /// A user's account, or `None`.
     pub async fn account_row(&self, user: UserId) -> Result<Option<Account>, Failure> {
-        let row: Option<UserRow> = self.link.row(Statement::User, vec![id(user.0)]).await?;
-        Ok(row.map(|row| decode::account(user, row)))
+        Ok(self.link.one(users::one(user)).await?.map(|row| row.account(user)))
     }
 
     /// How many friends and edges a user has, or `None` if that was never written.

@@ -9,7 +9,7 @@ use scylla::client::session::Session;
 use storage::Failure;
 
 use crate::options::{Keyspace, ScyllaOptions};
-use crate::tables::{authored, channels, messages};
+use crate::tables::{authored, channels, credentials, messages, revocations, usernames, users};
 
 /// The schema's version. Rises with every migration; a program refuses versions that are newer than its own.
 pub const VERSION: i32 = 2;
@@ -23,17 +23,10 @@ const VERSION_1: &[&str] = &[
     channels::EPOCHS_TABLE,
     channels::BUCKETS_TABLE,
     authored::TABLE,
-    "CREATE TABLE IF NOT EXISTS users (
-  user_id uuid PRIMARY KEY, username text, display_name text, avatar_url text, lang_tag text, location text,
-  timezone text, metadata text, email text, custom_id text, devices frozen<list<text>>, create_ns bigint,
-  update_ns bigint, disable_ns bigint)",
-    // Conditional.
-    "CREATE TABLE IF NOT EXISTS usernames (username text PRIMARY KEY, user_id uuid)",
-    // Conditional.
-    "CREATE TABLE IF NOT EXISTS credentials (
-  kind int, ident text, user_id uuid, secret text, PRIMARY KEY ((kind, ident)))",
-    // Kind 0: a token and when it expires. Kind 1: a user, whose earlier tokens are refused.
-    "CREATE TABLE IF NOT EXISTS revocations (kind int, id uuid, time_ns bigint, PRIMARY KEY ((kind, id)))",
+    users::TABLE,
+    usernames::TABLE,
+    credentials::TABLE,
+    revocations::TABLE,
     "CREATE TABLE IF NOT EXISTS groups (
   group_id uuid PRIMARY KEY, creator_id uuid, name text, description text, lang_tag text, metadata text,
   avatar_url text, open boolean, edge_count int, max_count int, create_ns bigint, update_ns bigint)",

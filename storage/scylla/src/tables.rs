@@ -2,11 +2,15 @@
 
 pub mod authored;
 pub mod channels;
+pub mod credentials;
 pub mod messages;
 mod mutation;
 mod query;
+pub mod revocations;
 #[cfg(test)]
 mod tests;
+pub mod usernames;
+pub mod users;
 mod values;
 
 use scylla::value::CqlValue;
@@ -54,23 +58,23 @@ statements! {
     DeleteAuthored = authored::DELETE,
     Authored = authored::PAGE,
     // Accounts.
-    User = "SELECT username, display_name, avatar_url, lang_tag, location, timezone, metadata, email, custom_id, devices, create_ns, update_ns, disable_ns FROM users WHERE user_id = ?",
-    UserExists = "SELECT username FROM users WHERE user_id = ?",
-    PutUser = "INSERT INTO users (user_id, username, display_name, avatar_url, lang_tag, location, timezone, metadata, email, custom_id, devices, create_ns, update_ns, disable_ns) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?) USING TIMESTAMP ?",
-    DeleteUser = "DELETE FROM users USING TIMESTAMP ? WHERE user_id = ?",
-    Username = "SELECT user_id FROM usernames WHERE username = ?",
-    ClaimUsername = "INSERT INTO usernames (username, user_id) VALUES (?, ?) IF NOT EXISTS",
-    TakeUsername = "UPDATE usernames SET user_id = ? WHERE username = ? IF user_id = ?",
-    ReleaseUsername = "DELETE FROM usernames WHERE username = ? IF user_id = ?",
-    Credential = "SELECT user_id, secret FROM credentials WHERE kind = ? AND ident = ?",
-    ClaimCredential = "INSERT INTO credentials (kind, ident, user_id, secret) VALUES (?, ?, ?, ?) IF NOT EXISTS",
-    TakeCredential = "UPDATE credentials SET user_id = ?, secret = ? WHERE kind = ? AND ident = ? IF user_id = ?",
-    ReleaseCredential = "DELETE FROM credentials WHERE kind = ? AND ident = ? IF user_id = ?",
+    User = users::ONE,
+    UserExists = users::USERNAME,
+    PutUser = users::PUT,
+    DeleteUser = users::DELETE,
+    Username = usernames::OWNER,
+    ClaimUsername = usernames::CLAIM,
+    TakeUsername = usernames::TAKE,
+    ReleaseUsername = usernames::RELEASE,
+    Credential = credentials::OWNER,
+    ClaimCredential = credentials::CLAIM,
+    TakeCredential = credentials::TAKE,
+    ReleaseCredential = credentials::RELEASE,
     // Logouts.
-    Revocations = "SELECT kind, id, time_ns FROM revocations",
-    Revocation = "SELECT time_ns FROM revocations WHERE kind = ? AND id = ?",
-    PutRevocation = "INSERT INTO revocations (kind, id, time_ns) VALUES (?, ?, ?) USING TIMESTAMP ?",
-    DeleteRevocation = "DELETE FROM revocations USING TIMESTAMP ? WHERE kind = ? AND id = ?",
+    Revocations = revocations::ALL,
+    Revocation = revocations::ONE,
+    PutRevocation = revocations::PUT,
+    DeleteRevocation = revocations::DELETE,
     // Groups.
     Group = "SELECT creator_id, name, description, lang_tag, metadata, avatar_url, open, edge_count, max_count, create_ns, update_ns FROM groups WHERE group_id = ?",
     PutGroup = "INSERT INTO groups (group_id, creator_id, name, description, lang_tag, metadata, avatar_url, open, edge_count, max_count, create_ns, update_ns) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?) USING TIMESTAMP ?",
@@ -146,24 +150,24 @@ statements! {
     Transfer = "SELECT place FROM transfers WHERE id = 0",
     PutTransfer = "INSERT INTO transfers (id, source, place, moved, done) VALUES (0, ?, ?, ?, ?) USING TIMESTAMP ?",
     // Counting, page by page.
-    CountUsers = "SELECT user_id FROM users",
-    CountUsernames = "SELECT user_id FROM usernames",
-    CountCredentials = "SELECT user_id FROM credentials",
+    CountUsers = users::COUNT,
+    CountUsernames = usernames::COUNT,
+    CountCredentials = credentials::COUNT,
     CountGroups = "SELECT group_id FROM groups",
     CountGroupNames = "SELECT group_id FROM group_names",
     CountMembers = "SELECT user_id FROM group_members",
     CountEdges = "SELECT user_id FROM edges",
     CountNotifications = "SELECT notification_id FROM notifications",
     CountMessages = messages::COUNT,
-    CountRevocations = "SELECT id FROM revocations",
+    CountRevocations = revocations::COUNT,
     CountFriendCounts = "SELECT user_id FROM circles",
     CountInboxes = "SELECT user_id FROM inboxes",
     CountAuthored = authored::COUNT,
     CountAccountDeletions = "SELECT user_id FROM departures",
     // Whole tables, in the order in which the database stores them.
-    UserIdsFrom = "SELECT TOKEN(user_id), user_id FROM users WHERE TOKEN(user_id) > ? LIMIT ?",
-    CredentialsFrom = "SELECT TOKEN(kind, ident), kind, ident, user_id, secret FROM credentials WHERE TOKEN(kind, ident) > ? LIMIT ?",
-    RevocationsFrom = "SELECT TOKEN(kind, id), kind, id, time_ns FROM revocations WHERE TOKEN(kind, id) > ? LIMIT ?",
+    UserIdsFrom = users::IDS_FROM,
+    CredentialsFrom = credentials::FROM,
+    RevocationsFrom = revocations::FROM,
     GroupIdsFrom = "SELECT TOKEN(group_id), group_id FROM groups WHERE TOKEN(group_id) > ? LIMIT ?",
     AuthorsFrom = authored::USERS_FROM,
     ChannelsFrom = channels::FROM,

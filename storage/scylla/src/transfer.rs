@@ -19,7 +19,9 @@ use crate::channel::{bytes_of, message_row, milliseconds, place_of};
 use crate::cluster_store::ClusterStore;
 use crate::mutations as rows;
 use crate::mutations::shards_of;
-use crate::tables::{Mutation, Statement, authored, big, bytes, flag, id, int, text};
+use crate::tables::{
+    Mutation, Statement, authored, big, bytes, credentials, flag, id, int, revocations, text, usernames, users,
+};
 
 /// Writes in flight.
 const WRITES_AT_ONCE: usize = 64;
@@ -266,13 +268,9 @@ async fn make_room(under_way: &mut JoinSet<Result<(), Failure>>) -> Result<(), F
 fn rows_of(item: Item) -> (Vec<Mutation>, Vec<Mutation>) {
     let none = Vec::new;
     match item {
-        Item::Account(account) => {
-            (vec![rows::put_user(&account)], vec![rows::claim_username(&account.username, account.id)])
-        }
-        Item::Credential(credential, owner) => {
-            (none(), vec![rows::claim_credential(&credential, owner.user, &owner.secret)])
-        }
-        Item::Revocation(revocation) => (vec![rows::put_revocation(&revocation)], none()),
+        Item::Account(account) => (vec![users::put(&account)], vec![usernames::claim(&account.username, account.id)]),
+        Item::Credential(credential, owner) => (none(), vec![credentials::claim(&credential, &owner)]),
+        Item::Revocation(revocation) => (vec![revocations::put(&revocation)], none()),
         Item::Group(group) => {
             let seats: [CqlValue; 3] = [id(group.id.0), int(group.edge_count as i32), big(1)];
             let claims =

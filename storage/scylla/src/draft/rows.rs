@@ -18,7 +18,9 @@ use crate::change_scheduler::Subject;
 use crate::channel::{bytes_of, message_row, place_of};
 use crate::decode::{self, GroupRow};
 use crate::mutations as rows;
-use crate::tables::{Mutation, Statement, authored, big, id, int, messages, text};
+use crate::tables::{
+    Mutation, Query, Statement, authored, big, credentials, id, int, messages, revocations, text, usernames, users,
+};
 
 impl Rows for Draft<'_> {
     fn account(&self, user: UserId) -> Result<Option<Account>, Failure> {
@@ -27,13 +29,13 @@ impl Rows for Draft<'_> {
 
     fn put_account(&mut self, account: &Account) {
         let before = self.accounts.get_mut().insert(account.id, Some(account.clone())).flatten();
-        let undo = before.map_or_else(|| rows::delete_user(account.id), |before| rows::put_user(&before));
-        self.write(rows::put_user(account), undo);
+        let undo = before.map_or_else(|| users::delete(account.id), |before| users::put(&before));
+        self.write(users::put(account), undo);
     }
 
     fn remove_account(&mut self, user: UserId) {
         if let Some(before) = self.accounts.get_mut().insert(user, None).flatten() {
-            self.write(rows::delete_user(user), rows::put_user(&before));
+            self.write(users::delete(user), users::put(&before));
         }
     }
 
@@ -41,8 +43,7 @@ impl Rows for Draft<'_> {
         if !is_name(username) {
             return Ok(None);
         }
-        let found: Option<(Uuid,)> =
-            self.block(self.store.link.decided_row(Statement::Username, vec![text(username)]))?;
+        let found = self.block(self.store.link.decided(usernames::owner(username)))?;
         let Some((found,)) = found else { return Ok(None) };
         if self.account(UserId(found))?.is_some_and(|account| account.username == username) {
             return Ok(Some(UserId(found)));
@@ -54,13 +55,14 @@ impl Rows for Draft<'_> {
     fn put_username(&mut self, username: &str, user: UserId) {
         let orphan = self.orphans.borrow().get(&Subject::Username(username.to_owned())).copied();
         let mutation = match orphan {
-            None => rows::claim_username(username, user),
-            Some(orphan) => Mutation::new(Statement::TakeUsername, [id(user.0), text(username), id(orphan)]),
+            None => usernames::claim(username, user),
+            Some(orphan) => usernames::take(username, user, orphan),
         };
         self.claims.push(Claim {
             mutation,
-            look: (Statement::Username, vec![text(username)], vec![id(user.0)]),
-            release: Some(Mutation::new(Statement::ReleaseUsername, [text(username), id(user.0)])),
+            look: usernames::owner(username).untyped(),
+            expected: vec![id(user.0)],
+            release: Some(usernames::release(username, user)),
         });
     }
 
@@ -72,8 +74,8 @@ impl Rows for Draft<'_> {
             });
         let Some(bearer) = bearer else { return };
         self.releases.push(Release {
-            mutation: Mutation::new(Statement::ReleaseUsername, [text(username), id(bearer.0)]),
-            look: (Statement::Username, vec![text(username)]),
+            mutation: usernames::release(username, bearer),
+            look: usernames::owner(username).untyped(),
             bearer: Some(id(bearer.0)),
         });
     }
@@ -82,44 +84,39 @@ impl Rows for Draft<'_> {
         if !is_name(&credential.ident) {
             return Ok(None);
         }
-        let values = vec![int(rows::kind_number(credential)), text(&credential.ident)];
-        let found: Option<(Uuid, String)> = self.block(self.store.link.decided_row(Statement::Credential, values))?;
-        let Some((user, secret)) = found else { return Ok(None) };
-        if self.account(UserId(user))?.is_some_and(|account| account.bears(credential)) {
-            return Ok(Some(CredentialOwner { user: UserId(user), secret }));
+        let found = self.block(self.store.link.decided(credentials::owner(credential)))?;
+        let Some(owner) = found.map(credentials::Row::owner) else { return Ok(None) };
+        if self.account(owner.user)?.is_some_and(|account| account.bears(credential)) {
+            return Ok(Some(owner));
         }
-        self.orphans.borrow_mut().insert(Subject::Credential(credential.clone()), user);
+        self.orphans.borrow_mut().insert(Subject::Credential(credential.clone()), owner.user.0);
         Ok(None)
     }
 
     fn put_credential(&mut self, credential: &Credential, owner: &CredentialOwner) {
-        let (kind, ident) = (rows::kind_number(credential), &credential.ident);
         // It is being reassigned: cancel its pending release.
-        let look = (Statement::Credential, vec![int(kind), text(ident)]);
+        let look = credentials::owner(credential).untyped();
         self.releases.retain(|release| release.look != look);
         let is_ours = Rows::credential(self, credential).ok().flatten().map(|owner| owner.user.0);
         let orphan = self.orphans.borrow().get(&Subject::Credential(credential.clone())).copied();
         let mutation = match is_ours.or(orphan) {
-            None => rows::claim_credential(credential, owner.user, &owner.secret),
-            Some(bearer) => Mutation::new(
-                Statement::TakeCredential,
-                [id(owner.user.0), text(&owner.secret), int(kind), text(ident), id(bearer)],
-            ),
+            None => credentials::claim(credential, owner),
+            Some(bearer) => credentials::take(credential, owner, bearer),
         };
-        let release = Mutation::new(Statement::ReleaseCredential, [int(kind), text(ident), id(owner.user.0)]);
+        let release = credentials::release(credential, owner.user);
         self.claims.push(Claim {
             mutation,
-            look: (Statement::Credential, vec![int(kind), text(ident)], vec![id(owner.user.0), text(&owner.secret)]),
+            look,
+            expected: vec![id(owner.user.0), text(&owner.secret)],
             release: is_ours.is_none().then_some(release),
         });
     }
 
     fn remove_credential(&mut self, credential: &Credential) {
-        let (kind, ident) = (int(rows::kind_number(credential)), text(&credential.ident));
         let Ok(Some(owner)) = Rows::credential(self, credential) else { return };
         self.releases.push(Release {
-            mutation: Mutation::new(Statement::ReleaseCredential, [kind.clone(), ident.clone(), id(owner.user.0)]),
-            look: (Statement::Credential, vec![kind, ident]),
+            mutation: credentials::release(credential, owner.user),
+            look: credentials::owner(credential).untyped(),
             bearer: Some(id(owner.user.0)),
         });
     }
@@ -129,12 +126,12 @@ impl Rows for Draft<'_> {
     }
 
     fn put_revocation(&mut self, before: Option<&Revocation>, revocation: &Revocation) {
-        let undo = before.map_or_else(|| rows::delete_revocation(revocation), rows::put_revocation);
-        self.write(rows::put_revocation(revocation), undo);
+        let undo = before.map_or_else(|| revocations::delete(revocation), revocations::put);
+        self.write(revocations::put(revocation), undo);
     }
 
     fn remove_revocation(&mut self, revocation: &Revocation) {
-        self.write(rows::delete_revocation(revocation), rows::put_revocation(revocation));
+        self.write(revocations::delete(revocation), revocations::put(revocation));
     }
 
     /// Expired revocations are found by an examination of all.
@@ -205,7 +202,8 @@ impl Rows for Draft<'_> {
             // This claim cannot succeed, so the change fails.
             self.claims.push(Claim {
                 mutation: Mutation::new(Statement::MoveSeats, [int(0), big(0), id(group.id.0), big(i64::MIN)]),
-                look: (Statement::Seats, vec![id(group.id.0)], vec![big(i64::MIN)]),
+                look: Query::new(Statement::Seats, [id(group.id.0)]),
+                expected: vec![big(i64::MIN)],
                 release: None,
             });
         }
@@ -223,7 +221,7 @@ impl Rows for Draft<'_> {
         self.release_group_name(group);
         self.releases.push(Release {
             mutation: Mutation::new(Statement::ReleaseSeats, [id(group.id.0)]),
-            look: (Statement::Seats, vec![id(group.id.0)]),
+            look: Query::new(Statement::Seats, [id(group.id.0)]),
             bearer: None,
         });
         self.groups.get_mut().insert(group.id, None);

@@ -2,7 +2,7 @@
 
 use std::marker::PhantomData;
 
-use scylla::value::CqlValue;
+use scylla::value::{CqlValue, Row};
 
 use super::Statement;
 
@@ -18,5 +18,22 @@ impl<R> Query<R> {
     pub fn new(statement: Statement, values: impl Into<Vec<CqlValue>>) -> Self {
         debug_assert!(statement.is_read(), "{statement:?} finds no rows");
         Self { statement, values: values.into(), row: PhantomData }
+    }
+
+    /// The same question, for rows whatever their columns are.
+    pub fn untyped(self) -> Query<Row> {
+        Query { statement: self.statement, values: self.values, row: PhantomData }
+    }
+}
+
+impl<R> Clone for Query<R> {
+    fn clone(&self) -> Self {
+        Self { statement: self.statement, values: self.values.clone(), row: PhantomData }
+    }
+}
+
+impl<R> PartialEq for Query<R> {
+    fn eq(&self, other: &Self) -> bool {
+        self.statement == other.statement && self.values == other.values
     }
 }
