@@ -30,11 +30,11 @@ use crate::channel::{Channel, Known};
 use crate::cluster_store::ClusterStore;
 use crate::intents::{self, Whole};
 use crate::link::{Link, WRITE_PATIENCE, by};
-use crate::mutations;
-use crate::tables::{Mutation, Query, Statement, big, id, int, revocations, text};
+use crate::tables::group_seats::{self, Seats};
+use crate::tables::{Mutation, Query, big, group_names, id, int, revocations, shards_of};
 
 /// Most groups of one user that are read: more than a user may have, including some whose rows are still being removed.
-const GROUPS_OF_USER_MAX: i32 = 10_000;
+const GROUPS_OF_USER_MAX: usize = 10_000;
 
 /// Concurrent look-ups.
 const LOOKS_AT_ONCE: usize = 32;
@@ -140,37 +140,36 @@ impl<'k> Draft<'k> {
     fn claim_group_name(&mut self, group: &Group) {
         let orphan = self.orphans.borrow().get(&Subject::GroupName(group.name.clone())).copied();
         let mutation = match orphan {
-            None => mutations::claim_group_name(&group.name, group.id),
-            Some(orphan) => Mutation::new(Statement::TakeGroupName, [id(group.id.0), text(&group.name), id(orphan)]),
+            None => group_names::claim(&group.name, group.id),
+            Some(orphan) => group_names::take(&group.name, group.id, orphan),
         };
         self.claims.push(Claim {
             mutation,
-            look: Query::new(Statement::GroupName, [text(&group.name)]),
+            look: group_names::owner(&group.name).untyped(),
             expected: vec![id(group.id.0)],
-            release: Some(Mutation::new(Statement::ReleaseGroupName, [text(&group.name), id(group.id.0)])),
+            release: Some(group_names::release(&group.name, group.id)),
         });
     }
 
     fn release_group_name(&mut self, group: &Group) {
         self.releases.push(Release {
-            mutation: Mutation::new(Statement::ReleaseGroupName, [text(&group.name), id(group.id.0)]),
-            look: Query::new(Statement::GroupName, [text(&group.name)]),
+            mutation: group_names::release(&group.name, group.id),
+            look: group_names::owner(&group.name).untyped(),
             bearer: Some(id(group.id.0)),
         });
     }
 
     /// Claims the new count of seats. The claim fails if another change has moved the version since it was read here.
     fn claim_seats(&mut self, group: &Group) -> Result<(), Failure> {
-        let of = vec![id(group.id.0)];
-        let found: Option<(i32, i64)> = self.block(self.store.link.decided_row(Statement::Seats, of.clone()))?;
-        let (count, version) = (group.edge_count as i32, found.map_or(1, |(_, version)| version + 1));
+        let look = group_seats::one(group.id);
+        let found = self.block(self.store.link.decided(look.clone()))?;
+        let version = found.map_or(group_seats::FIRST_VERSION, |found| found.version + 1);
+        let seats = Seats { edge_count: group.edge_count as i32, version };
         let mutation = match found {
-            None => Mutation::new(Statement::ClaimSeats, [id(group.id.0), int(count), big(version)]),
-            Some((_, before)) => {
-                Mutation::new(Statement::MoveSeats, [int(count), big(version), id(group.id.0), big(before)])
-            }
+            None => group_seats::claim(group.id, seats),
+            Some(found) => group_seats::move_seats(group.id, found.version, seats),
         };
-        let (look, expected) = (Query::new(Statement::Seats, of), vec![int(count), big(version)]);
+        let (look, expected) = (look.untyped(), vec![int(seats.edge_count), big(seats.version)]);
         self.claims.push(Claim { mutation, look, expected, release: None });
         Ok(())
     }
@@ -189,11 +188,11 @@ impl<'k> Draft<'k> {
         self.store.link.runtime().block_on(by(self.deadline, asked))
     }
 
-    fn look<R>(&self, statement: Statement, values: Vec<CqlValue>) -> Result<Option<R>, Failure>
+    fn look<R>(&self, query: Query<R>) -> Result<Option<R>, Failure>
     where
         R: for<'f, 'm> scylla::deserialize::row::DeserializeRow<'f, 'm>,
     {
-        self.block(self.store.link.row(statement, values))
+        self.block(self.store.link.one(query))
     }
 
     fn seen<K: Eq + Hash, V: Clone>(
@@ -226,7 +225,7 @@ impl<'k> Draft<'k> {
     fn shards(&self, group: GroupId) -> i32 {
         // The caller has already read the group.
         match self.groups.borrow().get(&group) {
-            Some(Some(group)) => mutations::shards_of(group),
+            Some(Some(group)) => shards_of(group),
             _ => 1,
         }
     }

@@ -17,9 +17,10 @@ use uuid::Uuid;
 use crate::Scylla;
 use crate::cluster_store::ClusterStore;
 use crate::decode;
-use crate::mutations::shards_of;
 use crate::pages::successor;
-use crate::tables::{Statement, authored, big, channels, credentials, id, int, limit_of, revocations, users};
+use crate::tables::{
+    Statement, authored, channels, credentials, group_members, groups, id, int, limit_of, revocations, shards_of, users,
+};
 
 /// Owners that are read concurrently.
 const OWNERS_AT_ONCE: usize = 32;
@@ -161,7 +162,6 @@ impl ClusterStore {
 
     /// The next owners of a pass.
     async fn owners(&self, pass: Pass, after: i64) -> Result<Vec<(i64, Owner)>, Failure> {
-        let values = || vec![big(after), int(limit_of(OWNERS_AT_ONCE))];
         let owners =
             |rows: Vec<(i64, Uuid)>| rows.into_iter().map(|(at, user)| (at, Owner::User(UserId(user)))).collect();
         Ok(match pass {
@@ -170,7 +170,7 @@ impl ClusterStore {
             }
             Pass::Authored => owners(self.link.all(authored::users_after(after, OWNERS_AT_ONCE)).await?),
             Pass::Groups | Pass::Members => {
-                let rows: Vec<(i64, Uuid)> = self.link.rows(Statement::GroupIdsFrom, values()).await?;
+                let rows = self.link.all(groups::after(after, OWNERS_AT_ONCE)).await?;
                 rows.into_iter().map(|(at, group)| (at, Owner::Group(GroupId(group)))).collect()
             }
             Pass::Messages | Pass::Heads => {
@@ -264,7 +264,7 @@ impl ClusterStore {
             let since = Timestamp(i64::from_be_bytes(*since));
             let of = Uuid::from_slice(of).unwrap_or_default();
             let Some(next) = successor(of) else { return Ok((Vec::new(), None)) };
-            first = RosterPlace { role: decode::role((*role).into())?, since, id: next };
+            first = RosterPlace { role: group_members::role((*role).into())?, since, id: next };
         }
         let places = self.roster(group, shards_of(&kept), first, last, ROWS_AT_ONCE).await?;
         let key =

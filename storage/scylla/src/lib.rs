@@ -57,11 +57,12 @@ use uuid::Uuid;
 use cluster_store::ClusterStore;
 use draft::is_name;
 use link::{Link, READ_PATIENCE};
-use mutations::{shard_of, shards_of};
 use options::ScyllaOptions;
 use pages::successor;
 use tables::revocations::{self, TokenRow};
-use tables::{Query, Statement, authored, big, credentials, id, int, limit_of, usernames, users};
+use tables::{
+    Query, Statement, authored, big, credentials, group_members, id, int, limit_of, shards_of, usernames, users,
+};
 
 /// The driver's threads: they mostly wait.
 const WORKER_THREADS: usize = 2;
@@ -303,9 +304,8 @@ impl Store for Scylla {
     /// A deleted group has no roles, even if its member rows are not removed yet.
     fn group_role(&self, group: GroupId, user: UserId) -> Result<Option<Role>, Failure> {
         let Some(kept) = self.group(group)? else { return Ok(None) };
-        let values = vec![id(group.0), int(shard_of(user.0, shards_of(&kept))), id(user.0)];
-        let row: Option<(i32, i64)> = self.row(Statement::Member, values)?;
-        row.map(|(role, _)| decode::role(role)).transpose()
+        let row = self.one(group_members::one(group, shards_of(&kept), user))?;
+        Ok(row.map(group_members::Row::membership).transpose()?.map(|membership| membership.role))
     }
 
     fn group_members(

@@ -16,16 +16,16 @@ use uuid::Uuid;
 
 use crate::channel::{Channel, milliseconds};
 use crate::cluster_store::ClusterStore;
-use crate::decode::{self, GroupRow, NotificationRow};
-use crate::mutations::{LIST_SHARDS, shards_of};
+use crate::decode::{self, NotificationRow};
 use crate::sharing::Page;
+use crate::tables::group_list::{self, Entry};
 use crate::tables::messages::{self, StoredMessage};
-use crate::tables::{Statement, big, bytes, id, int, limit_of, users};
+use crate::tables::{Statement, group_rosters, groups, id, int, limit_of, shards_of, user_groups, users};
 
 /// Most buckets that are read at a time, if the buckets before them had too few messages.
 const BUCKETS_AT_ONCE_MAX: usize = 16;
 /// Rows of the list of groups that are read from each shard at a time.
-const LISTED_AT_ONCE: i32 = 64;
+const LISTED_AT_ONCE: usize = 64;
 /// Concurrent look-ups of listed groups.
 const GROUPS_AT_ONCE: usize = 64;
 
@@ -119,8 +119,7 @@ impl ClusterStore {
 
     /// A group, or `None`.
     pub async fn group_row(&self, group: GroupId) -> Result<Option<Group>, Failure> {
-        let row: Option<GroupRow> = self.link.row(Statement::Group, vec![id(group.0)]).await?;
-        Ok(row.map(|row| decode::group(group, row)))
+        Ok(self.link.one(groups::one(group)).await?.map(|row| row.group(group)))
     }
 
     /// A part of a group's member list, merged from all shards.
@@ -135,15 +134,12 @@ impl ClusterStore {
         let mut reading = JoinSet::new();
         for shard in 0..shards {
             let link = self.link.clone();
-            let mut values = vec![id(group.0), int(shard)];
-            values.extend(bound(first).into_iter().chain(bound(last)));
-            values.push(int(limit_of(limit)));
-            reading.spawn(async move { link.rows::<(i32, i64, Uuid)>(Statement::Roster, values).await });
+            reading.spawn(async move { link.all(group_rosters::between(group, shard, [first, last], limit)).await });
         }
         let mut places = Vec::new();
         while let Some(rows) = reading.join_next().await {
             for row in rows.map_err(|error| Failure::Passing(error.to_string()))?? {
-                places.push(place(row)?);
+                places.push(row.place()?);
             }
         }
         places.sort_unstable();
@@ -157,13 +153,10 @@ impl ClusterStore {
         user: UserId,
         first: RosterPlace,
         last: RosterPlace,
-        limit: i32,
+        limit: usize,
     ) -> Result<Vec<RosterPlace>, Failure> {
-        let mut values = vec![id(user.0)];
-        values.extend(bound(first).into_iter().chain(bound(last)));
-        values.push(int(limit));
-        let rows: Vec<(i32, i64, Uuid)> = self.link.rows(Statement::UserGroups, values).await?;
-        let mut places = rows.into_iter().map(place).collect::<Result<Vec<_>, _>>()?;
+        let rows = self.link.all(user_groups::between(user, [first, last], limit)).await?;
+        let mut places = rows.into_iter().map(user_groups::Row::place).collect::<Result<Vec<_>, _>>()?;
         places.sort_unstable();
         Ok(places)
     }
@@ -191,7 +184,7 @@ impl ClusterStore {
     ) -> Result<Vec<(Group, RosterPlace)>, Failure> {
         let mut found = Vec::new();
         while found.len() < limit {
-            let places = self.places_of_user(user, first, last, limit_of(limit)).await?;
+            let places = self.places_of_user(user, first, last, limit).await?;
             let groups = self.groups_by_id(places.iter().map(|place| GroupId(place.id)).collect()).await?;
             let more = places.len() == limit;
             let next = places.last().copied();
@@ -212,8 +205,8 @@ impl ClusterStore {
             for (place, &group) in some.iter().enumerate() {
                 let link = self.link.clone();
                 reading.spawn(async move {
-                    let row = link.row::<GroupRow>(Statement::Group, vec![id(group.0)]).await;
-                    (place, row.map(|row| row.map(|row| decode::group(group, row))))
+                    let row = link.one(groups::one(group)).await;
+                    (place, row.map(|row| row.map(|row| row.group(group))))
                 });
             }
             while let Some(read) = reading.join_next().await {
@@ -234,7 +227,7 @@ impl ClusterStore {
         let beginning = common_beginning(filter);
         // Every key with this prefix comes after `just_before(beginning)`.
         let before = after.map(|after| after.as_bytes().to_vec()).filter(|after| *after >= beginning);
-        let mut shards: Vec<_> = (0..LIST_SHARDS).map(|_| (before.clone(), Vec::new(), false)).collect();
+        let mut shards: Vec<_> = (0..group_list::SHARDS).map(|_| (before.clone(), Vec::new(), false)).collect();
         let mut rows: Vec<(GroupPlace, Group)> = Vec::new();
         loop {
             self.refill(&mut shards, &beginning).await?;
@@ -245,19 +238,20 @@ impl ClusterStore {
             }
             let mut listed = Vec::new();
             while let Some(shard) = least(&shards).filter(|_| listed.len() < GROUPS_AT_ONCE) {
-                let entry: (Vec<u8>, Uuid) = shards[shard].1.remove(0);
-                shards[shard].0 = Some(entry.0.clone());
+                let entry = shards[shard].1.remove(0);
+                shards[shard].0 = Some(entry.place.clone());
                 let drained = shards[shard].1.is_empty() && !shards[shard].2;
                 listed.push(entry);
                 if drained {
                     break;
                 }
             }
-            let groups = self.groups_by_id(listed.iter().map(|(_, group)| GroupId(*group)).collect()).await?;
+            let groups =
+                self.groups_by_id(listed.iter().map(|entry: &Entry| GroupId(entry.group_id)).collect()).await?;
             let known = listed.into_iter().zip(groups);
-            rows.extend(known.filter_map(|((place, _), group)| {
+            rows.extend(known.filter_map(|(entry, group)| {
                 // A list row may be older than its group's current name, or may not be deleted yet after its group was.
-                let place = GroupPlace::from(place);
+                let place = GroupPlace::from(entry.place);
                 group.filter(|group| GroupPlace::of(group) == place).map(|group| (place, group))
             }));
         }
@@ -271,22 +265,21 @@ impl ClusterStore {
             if waiting.is_empty() && !ended {
                 let link = self.link.clone();
                 let from = after.clone().unwrap_or_else(|| just_before(beginning));
-                let values = vec![int(number as i32), bytes(&from), int(LISTED_AT_ONCE)];
-                reading
-                    .spawn(async move { (number, link.rows::<(Vec<u8>, Uuid)>(Statement::GroupList, values).await) });
+                let query = group_list::page(number as i32, &from, LISTED_AT_ONCE);
+                reading.spawn(async move { (number, link.all(query).await) });
             }
         }
         while let Some(read) = reading.join_next().await {
             let (number, rows) = read.map_err(|error| Failure::Passing(error.to_string()))?;
             let rows = rows?;
             let (_, waiting, ended) = &mut shards[number];
-            *ended = rows.len() < LISTED_AT_ONCE as usize;
+            *ended = rows.len() < LISTED_AT_ONCE;
             for row in rows {
                 // After the first key with another prefix there are none with this one. One key may come before the
                 // prefix.
-                if row.0.starts_with(beginning) {
+                if row.place.starts_with(beginning) {
                     waiting.push(row);
-                } else if row.0.as_slice() > beginning {
+                } else if row.place.as_slice() > beginning {
                     *ended = true;
                     break;
                 }
@@ -325,10 +318,11 @@ impl ClusterStore {
 }
 
 /// A shard of the list of groups: the place up to which it was read, the rows that wait, and whether there are no more.
-type Listing = (Option<Vec<u8>>, Vec<(Vec<u8>, Uuid)>, bool);
+type Listing = (Option<Vec<u8>>, Vec<Entry>, bool);
 
 fn least(shards: &[Listing]) -> Option<usize> {
-    let waiting = shards.iter().enumerate().filter_map(|(number, (_, waiting, _))| Some((&waiting.first()?.0, number)));
+    let waiting =
+        shards.iter().enumerate().filter_map(|(number, (_, waiting, _))| Some((&waiting.first()?.place, number)));
     waiting.min().map(|(_, number)| number)
 }
 
@@ -412,15 +406,6 @@ fn last_of_ours(bound: u128) -> Option<u128> {
         std::cmp::Ordering::Greater => Some(ms | VERSION << VERSION_BITS | BELOW),
         std::cmp::Ordering::Less => Some(ms.checked_sub(STEP)? | VERSION << VERSION_BITS | BELOW),
     }
-}
-
-fn bound(place: RosterPlace) -> [scylla::value::CqlValue; 3] {
-    [int(place.role as i32), big(place.since.0), id(place.id)]
-}
-
-fn place((role, since, of): (i32, i64, Uuid)) -> Result<RosterPlace, Failure> {
-    let membership = decode::membership(role, since)?;
-    Ok(membership.place(of))
 }
 
 /// The next larger id, or `None` after the largest.

@@ -9,7 +9,10 @@ use scylla::client::session::Session;
 use storage::Failure;
 
 use crate::options::{Keyspace, ScyllaOptions};
-use crate::tables::{authored, channels, credentials, messages, revocations, usernames, users};
+use crate::tables::{
+    authored, channels, credentials, group_list, group_members, group_names, group_rosters, group_seats, groups,
+    messages, revocations, user_groups, usernames, users,
+};
 
 /// The schema's version. Rises with every migration; a program refuses versions that are newer than its own.
 pub const VERSION: i32 = 2;
@@ -27,24 +30,13 @@ const VERSION_1: &[&str] = &[
     usernames::TABLE,
     credentials::TABLE,
     revocations::TABLE,
-    "CREATE TABLE IF NOT EXISTS groups (
-  group_id uuid PRIMARY KEY, creator_id uuid, name text, description text, lang_tag text, metadata text,
-  avatar_url text, open boolean, edge_count int, max_count int, create_ns bigint, update_ns bigint)",
-    // Conditional.
-    "CREATE TABLE IF NOT EXISTS group_names (name text PRIMARY KEY, group_id uuid)",
-    // Conditional. Every change of the seats taken raises the version.
-    "CREATE TABLE IF NOT EXISTS group_seats (group_id uuid PRIMARY KEY, edge_count int, version bigint)",
-    // For browsing, by folded name; the shard is a hash of the group's id.
-    "CREATE TABLE IF NOT EXISTS group_list (
-  shard int, place blob, group_id uuid, PRIMARY KEY ((shard), place))",
-    // The shard is a hash of the user's id; the number of shards depends on the group's seats.
-    "CREATE TABLE IF NOT EXISTS group_members (
-  group_id uuid, shard int, user_id uuid, role int, since_ns bigint, PRIMARY KEY ((group_id, shard), user_id))",
-    "CREATE TABLE IF NOT EXISTS group_rosters (
-  group_id uuid, shard int, role int, since_ns bigint, user_id uuid,
-  PRIMARY KEY ((group_id, shard), role, since_ns, user_id))",
-    "CREATE TABLE IF NOT EXISTS user_groups (
-  user_id uuid, role int, since_ns bigint, group_id uuid, PRIMARY KEY ((user_id), role, since_ns, group_id))",
+    groups::TABLE,
+    group_names::TABLE,
+    group_seats::TABLE,
+    group_list::TABLE,
+    group_members::TABLE,
+    group_rosters::TABLE,
+    user_groups::TABLE,
     "CREATE TABLE IF NOT EXISTS edges (
   user_id uuid, other_id uuid, state int, since_ns bigint, PRIMARY KEY ((user_id), other_id))",
     "CREATE TABLE IF NOT EXISTS friends (

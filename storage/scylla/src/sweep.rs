@@ -15,9 +15,11 @@ use crate::change_scheduler::{Footprint, Subject};
 use crate::cluster_store::ClusterStore;
 use crate::draft::{Draft, Ending};
 use crate::link::{WRITE_PATIENCE, by, in_time};
-use crate::mutations::{delete_membership, shards_of};
+use crate::mutations::delete_membership;
 use crate::pages::successor;
-use crate::tables::{Mutation, Statement, channels, id, int, limit_of, messages};
+use crate::tables::{
+    Mutation, Statement, channels, group_members, group_rosters, id, int, limit_of, messages, shards_of, user_groups,
+};
 
 /// Rows of a list that are removed at a time.
 const ROWS_AT_ONCE: usize = 100;
@@ -123,9 +125,8 @@ impl Sweep {
             }
         }
         for shard in 0..shards {
-            let of = [id(group.0), int(shard)];
-            let rows = [Statement::DeleteMembers, Statement::DeleteRosters].map(|all| Mutation::new(all, of.clone()));
-            self.sweep_rows(&rows).await?;
+            self.sweep_rows(&[group_members::delete_shard(group, shard), group_rosters::delete_shard(group, shard)])
+                .await?;
         }
         self.sweep_history(&ChannelId::group(group)).await
     }
@@ -154,7 +155,7 @@ impl Sweep {
         let [first, _] = RosterPlace::span(None);
         let [_, last] = RosterPlace::span(Some(engine::social::group::Role::Banned));
         loop {
-            let places = self.store.places_of_user(user, first, last, limit_of(ROWS_AT_ONCE));
+            let places = self.store.places_of_user(user, first, last, ROWS_AT_ONCE);
             let places = by(self.until, places).await?;
             for place in &places {
                 let group = GroupId(place.id);
@@ -169,8 +170,8 @@ impl Sweep {
         for statement in [Statement::Edges, Statement::BlockedBy] {
             self.sweep_pairs(user, statement).await?;
         }
+        self.sweep_rows(&[user_groups::delete_all(user)]).await?;
         let partitions = [
-            Statement::DeleteUserGroups,
             Statement::DeleteEdges,
             Statement::DeleteFriends,
             Statement::DeleteCircle,

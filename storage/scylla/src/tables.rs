@@ -3,12 +3,20 @@
 pub mod authored;
 pub mod channels;
 pub mod credentials;
+pub mod group_list;
+pub mod group_members;
+pub mod group_names;
+pub mod group_rosters;
+pub mod group_seats;
+pub mod groups;
 pub mod messages;
 mod mutation;
 mod query;
 pub mod revocations;
+mod shards;
 #[cfg(test)]
 mod tests;
+pub mod user_groups;
 pub mod usernames;
 pub mod users;
 mod values;
@@ -18,6 +26,7 @@ use storage::Failure;
 
 pub use mutation::Mutation;
 pub use query::Query;
+pub use shards::{shard_of, shards_of};
 pub use values::{big, bytes, flag, id, int, limit_of, text, texts};
 
 macro_rules! statements {
@@ -76,32 +85,32 @@ statements! {
     PutRevocation = revocations::PUT,
     DeleteRevocation = revocations::DELETE,
     // Groups.
-    Group = "SELECT creator_id, name, description, lang_tag, metadata, avatar_url, open, edge_count, max_count, create_ns, update_ns FROM groups WHERE group_id = ?",
-    PutGroup = "INSERT INTO groups (group_id, creator_id, name, description, lang_tag, metadata, avatar_url, open, edge_count, max_count, create_ns, update_ns) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?) USING TIMESTAMP ?",
-    DeleteGroup = "DELETE FROM groups USING TIMESTAMP ? WHERE group_id = ?",
-    GroupName = "SELECT group_id FROM group_names WHERE name = ?",
-    ClaimGroupName = "INSERT INTO group_names (name, group_id) VALUES (?, ?) IF NOT EXISTS",
-    TakeGroupName = "UPDATE group_names SET group_id = ? WHERE name = ? IF group_id = ?",
-    ReleaseGroupName = "DELETE FROM group_names WHERE name = ? IF group_id = ?",
-    Seats = "SELECT edge_count, version FROM group_seats WHERE group_id = ?",
-    ClaimSeats = "INSERT INTO group_seats (group_id, edge_count, version) VALUES (?, ?, ?) IF NOT EXISTS",
-    MoveSeats = "UPDATE group_seats SET edge_count = ?, version = ? WHERE group_id = ? IF version = ?",
-    ReleaseSeats = "DELETE FROM group_seats WHERE group_id = ? IF EXISTS",
-    GroupList = "SELECT place, group_id FROM group_list WHERE shard = ? AND place > ? LIMIT ?",
-    PutGroupList = "INSERT INTO group_list (shard, place, group_id) VALUES (?, ?, ?) USING TIMESTAMP ?",
-    DeleteGroupList = "DELETE FROM group_list USING TIMESTAMP ? WHERE shard = ? AND place = ?",
-    Member = "SELECT role, since_ns FROM group_members WHERE group_id = ? AND shard = ? AND user_id = ?",
-    PutMember = "INSERT INTO group_members (group_id, shard, user_id, role, since_ns) VALUES (?, ?, ?, ?, ?) USING TIMESTAMP ?",
-    DeleteMember = "DELETE FROM group_members USING TIMESTAMP ? WHERE group_id = ? AND shard = ? AND user_id = ?",
-    DeleteMembers = "DELETE FROM group_members USING TIMESTAMP ? WHERE group_id = ? AND shard = ?",
-    Roster = "SELECT role, since_ns, user_id FROM group_rosters WHERE group_id = ? AND shard = ? AND (role, since_ns, user_id) >= (?, ?, ?) AND (role, since_ns, user_id) <= (?, ?, ?) LIMIT ?",
-    PutRoster = "INSERT INTO group_rosters (group_id, shard, role, since_ns, user_id) VALUES (?, ?, ?, ?, ?) USING TIMESTAMP ?",
-    DeleteRoster = "DELETE FROM group_rosters USING TIMESTAMP ? WHERE group_id = ? AND shard = ? AND role = ? AND since_ns = ? AND user_id = ?",
-    DeleteRosters = "DELETE FROM group_rosters USING TIMESTAMP ? WHERE group_id = ? AND shard = ?",
-    UserGroups = "SELECT role, since_ns, group_id FROM user_groups WHERE user_id = ? AND (role, since_ns, group_id) >= (?, ?, ?) AND (role, since_ns, group_id) <= (?, ?, ?) LIMIT ?",
-    PutUserGroup = "INSERT INTO user_groups (user_id, role, since_ns, group_id) VALUES (?, ?, ?, ?) USING TIMESTAMP ?",
-    DeleteUserGroup = "DELETE FROM user_groups USING TIMESTAMP ? WHERE user_id = ? AND role = ? AND since_ns = ? AND group_id = ?",
-    DeleteUserGroups = "DELETE FROM user_groups USING TIMESTAMP ? WHERE user_id = ?",
+    Group = groups::ONE,
+    PutGroup = groups::PUT,
+    DeleteGroup = groups::DELETE,
+    GroupName = group_names::OWNER,
+    ClaimGroupName = group_names::CLAIM,
+    TakeGroupName = group_names::TAKE,
+    ReleaseGroupName = group_names::RELEASE,
+    Seats = group_seats::ONE,
+    ClaimSeats = group_seats::CLAIM,
+    MoveSeats = group_seats::MOVE,
+    ReleaseSeats = group_seats::RELEASE,
+    GroupList = group_list::PAGE,
+    PutGroupList = group_list::PUT,
+    DeleteGroupList = group_list::DELETE,
+    Member = group_members::ONE,
+    PutMember = group_members::PUT,
+    DeleteMember = group_members::DELETE,
+    DeleteMembers = group_members::DELETE_ALL,
+    Roster = group_rosters::BETWEEN,
+    PutRoster = group_rosters::PUT,
+    DeleteRoster = group_rosters::DELETE,
+    DeleteRosters = group_rosters::DELETE_ALL,
+    UserGroups = user_groups::BETWEEN,
+    PutUserGroup = user_groups::PUT,
+    DeleteUserGroup = user_groups::DELETE,
+    DeleteUserGroups = user_groups::DELETE_ALL,
     // Friends and blocks.
     Edge = "SELECT state, since_ns FROM edges WHERE user_id = ? AND other_id = ?",
     Edges = "SELECT other_id, state, since_ns FROM edges WHERE user_id = ? AND other_id > ? LIMIT ?",
@@ -153,9 +162,9 @@ statements! {
     CountUsers = users::COUNT,
     CountUsernames = usernames::COUNT,
     CountCredentials = credentials::COUNT,
-    CountGroups = "SELECT group_id FROM groups",
-    CountGroupNames = "SELECT group_id FROM group_names",
-    CountMembers = "SELECT user_id FROM group_members",
+    CountGroups = groups::COUNT,
+    CountGroupNames = group_names::COUNT,
+    CountMembers = group_members::COUNT,
     CountEdges = "SELECT user_id FROM edges",
     CountNotifications = "SELECT notification_id FROM notifications",
     CountMessages = messages::COUNT,
@@ -168,7 +177,7 @@ statements! {
     UserIdsFrom = users::IDS_FROM,
     CredentialsFrom = credentials::FROM,
     RevocationsFrom = revocations::FROM,
-    GroupIdsFrom = "SELECT TOKEN(group_id), group_id FROM groups WHERE TOKEN(group_id) > ? LIMIT ?",
+    GroupIdsFrom = groups::IDS_FROM,
     AuthorsFrom = authored::USERS_FROM,
     ChannelsFrom = channels::FROM,
     AccountDeletionsFrom = "SELECT user_id FROM departures WHERE shard = 0 AND user_id > ? LIMIT ?",

@@ -8,7 +8,6 @@ use engine::id::{ChannelId, GroupId, MessageId};
 use engine::message::Message;
 use engine::persist::ChannelHead;
 use scylla::statement::batch::BatchType;
-use scylla::value::CqlValue;
 use storage::transfer::{Item, Movable, Note, Source, Table, Target};
 use storage::{Failure, record};
 use tokio::task::JoinSet;
@@ -18,9 +17,10 @@ use crate::Scylla;
 use crate::channel::{bytes_of, message_row, milliseconds, place_of};
 use crate::cluster_store::ClusterStore;
 use crate::mutations as rows;
-use crate::mutations::shards_of;
+use crate::tables::group_seats::{self, Seats};
 use crate::tables::{
-    Mutation, Statement, authored, big, bytes, credentials, flag, id, int, revocations, text, usernames, users,
+    Mutation, Statement, authored, big, bytes, credentials, flag, group_list, group_names, groups, id, revocations,
+    shards_of, text, usernames, users,
 };
 
 /// Writes in flight.
@@ -272,10 +272,9 @@ fn rows_of(item: Item) -> (Vec<Mutation>, Vec<Mutation>) {
         Item::Credential(credential, owner) => (none(), vec![credentials::claim(&credential, &owner)]),
         Item::Revocation(revocation) => (vec![revocations::put(&revocation)], none()),
         Item::Group(group) => {
-            let seats: [CqlValue; 3] = [id(group.id.0), int(group.edge_count as i32), big(1)];
-            let claims =
-                vec![rows::claim_group_name(&group.name, group.id), Mutation::new(Statement::ClaimSeats, seats)];
-            (vec![rows::put_group(&group), rows::put_listing(&group)], claims)
+            let seats = Seats { edge_count: group.edge_count as i32, version: group_seats::FIRST_VERSION };
+            let claims = vec![group_names::claim(&group.name, group.id), group_seats::claim(group.id, seats)];
+            (vec![groups::put(&group), group_list::put(&group)], claims)
         }
         Item::Edge(user, other, edge) => (rows::put_edge(user, other, edge), none()),
         Item::FriendCounts(user, friend_counts) => (vec![rows::put_friend_counts(user, friend_counts)], none()),

@@ -11,15 +11,16 @@ use storage::friend::{Edge, FriendCounts};
 use storage::group::{Group, GroupPlace, Membership, RosterPlace};
 use storage::inbox::Inbox;
 use storage::rows::Rows;
-use uuid::Uuid;
 
 use super::{Claim, Draft, GROUPS_OF_USER_MAX, Release, is_name, stored_revocations};
 use crate::change_scheduler::Subject;
 use crate::channel::{bytes_of, message_row, place_of};
-use crate::decode::{self, GroupRow};
+use crate::decode;
 use crate::mutations as rows;
+use crate::tables::group_seats::{self, Seats};
 use crate::tables::{
-    Mutation, Query, Statement, authored, big, credentials, id, int, messages, revocations, text, usernames, users,
+    Mutation, Statement, authored, big, credentials, group_list, group_members, group_names, groups, id, int, messages,
+    revocations, shards_of, text, usernames, users,
 };
 
 impl Rows for Draft<'_> {
@@ -166,17 +167,14 @@ impl Rows for Draft<'_> {
     }
 
     fn group(&self, group: GroupId) -> Result<Option<Group>, Failure> {
-        Self::seen(&self.groups, group, || {
-            let row: Option<GroupRow> = self.look(Statement::Group, vec![id(group.0)])?;
-            Ok(row.map(|row| decode::group(group, row)))
-        })
+        Self::seen(&self.groups, group, || Ok(self.look(groups::one(group))?.map(|row| row.group(group))))
     }
 
     fn group_by_name(&self, name: &str) -> Result<Option<GroupId>, Failure> {
         if !is_name(name) {
             return Ok(None);
         }
-        let found: Option<(Uuid,)> = self.block(self.store.link.decided_row(Statement::GroupName, vec![text(name)]))?;
+        let found = self.block(self.store.link.decided(group_names::owner(name)))?;
         let Some((found,)) = found else { return Ok(None) };
         if self.group(GroupId(found))?.is_some_and(|group| group.name == name) {
             return Ok(Some(GroupId(found)));
@@ -188,21 +186,21 @@ impl Rows for Draft<'_> {
     fn put_group(&mut self, before: Option<&Group>, group: &Group) {
         if before.is_none_or(|before| before.name != group.name) {
             self.claim_group_name(group);
-            self.write(rows::put_listing(group), rows::delete_listing(group));
+            self.write(group_list::put(group), group_list::delete(group));
             if let Some(before) = before {
                 self.release_group_name(before);
                 if GroupPlace::of(before) != GroupPlace::of(group) {
-                    self.write(rows::delete_listing(before), rows::put_listing(before));
+                    self.write(group_list::delete(before), group_list::put(before));
                 }
             }
         }
-        let undo = before.map_or_else(|| rows::delete_group(group.id), rows::put_group);
-        self.write(rows::put_group(group), undo);
+        let undo = before.map_or_else(|| groups::delete(group.id), groups::put);
+        self.write(groups::put(group), undo);
         if before.is_none_or(|before| before.edge_count != group.edge_count) && self.claim_seats(group).is_err() {
             // This claim cannot succeed, so the change fails.
             self.claims.push(Claim {
-                mutation: Mutation::new(Statement::MoveSeats, [int(0), big(0), id(group.id.0), big(i64::MIN)]),
-                look: Query::new(Statement::Seats, [id(group.id.0)]),
+                mutation: group_seats::move_seats(group.id, i64::MIN, Seats { edge_count: 0, version: 0 }),
+                look: group_seats::one(group.id).untyped(),
                 expected: vec![big(i64::MIN)],
                 release: None,
             });
@@ -211,17 +209,17 @@ impl Rows for Draft<'_> {
     }
 
     fn remove_group(&mut self, group: &Group) {
-        self.write(rows::delete_group(group.id), rows::put_group(group));
-        self.write(rows::delete_listing(group), rows::put_listing(group));
-        let (kind, of, shards) = (int(0), id(group.id.0), int(rows::shards_of(group)));
+        self.write(groups::delete(group.id), groups::put(group));
+        self.write(group_list::delete(group), group_list::put(group));
+        let (kind, of, shards) = (int(0), id(group.id.0), int(shards_of(group)));
         self.write(
             Mutation::new(Statement::PutLeftover, [kind.clone(), of.clone(), shards]),
             Mutation::new(Statement::DeleteLeftover, [kind, of]),
         );
         self.release_group_name(group);
         self.releases.push(Release {
-            mutation: Mutation::new(Statement::ReleaseSeats, [id(group.id.0)]),
-            look: Query::new(Statement::Seats, [id(group.id.0)]),
+            mutation: group_seats::release(group.id),
+            look: group_seats::one(group.id).untyped(),
             bearer: None,
         });
         self.groups.get_mut().insert(group.id, None);
@@ -229,10 +227,9 @@ impl Rows for Draft<'_> {
 
     fn membership(&self, group: GroupId, user: UserId) -> Result<Option<Membership>, Failure> {
         Self::seen(&self.members, (group, user), || {
-            let shards = self.group(group)?.map_or(1, |group| rows::shards_of(&group));
-            let values = vec![id(group.0), int(rows::shard_of(user.0, shards)), id(user.0)];
-            let row: Option<(i32, i64)> = self.look(Statement::Member, values)?;
-            row.map(|(role, since)| decode::membership(role, since)).transpose()
+            let shards = self.group(group)?.map_or(1, |group| shards_of(&group));
+            let row = self.look(group_members::one(group, shards, user))?;
+            row.map(group_members::Row::membership).transpose()
         })
     }
 
@@ -263,7 +260,7 @@ impl Rows for Draft<'_> {
     fn roster(&self, group: GroupId, down_to: Role, limit: usize) -> Result<Vec<(UserId, Role)>, Failure> {
         let [first, _] = RosterPlace::span(Some(Role::Superadmin));
         let [_, last] = RosterPlace::span(Some(down_to));
-        let shards = self.group(group)?.map_or(1, |group| rows::shards_of(&group));
+        let shards = self.group(group)?.map_or(1, |group| shards_of(&group));
         let people = self.block(self.store.roster(group, shards, first, last, limit))?;
         Ok(people.into_iter().map(|place| (UserId(place.id), place.role)).collect())
     }
@@ -276,7 +273,8 @@ impl Rows for Draft<'_> {
 
     fn edge(&self, user: UserId, other: UserId) -> Result<Option<Edge>, Failure> {
         Self::seen(&self.edges, (user, other), || {
-            let row: Option<(i32, i64)> = self.look(Statement::Edge, vec![id(user.0), id(other.0)])?;
+            let row: Option<(i32, i64)> =
+                self.block(self.store.link.row(Statement::Edge, vec![id(user.0), id(other.0)]))?;
             row.map(|(state, since)| decode::edge(state, since)).transpose()
         })
     }
