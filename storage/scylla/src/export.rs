@@ -16,10 +16,9 @@ use uuid::Uuid;
 
 use crate::Scylla;
 use crate::cluster_store::ClusterStore;
-use crate::decode;
 use crate::pages::successor;
 use crate::tables::{
-    Statement, authored, channels, credentials, group_members, groups, id, int, limit_of, revocations, shards_of, users,
+    account_deletions, authored, channels, credentials, edges, group_members, groups, revocations, shards_of, users,
 };
 
 /// Owners that are read concurrently.
@@ -216,10 +215,9 @@ impl ClusterStore {
             (Pass::Inboxes, Owner::User(user)) => one(self.inbox(user).await?.map(|inbox| Item::Inbox(user, inbox))),
             (Pass::Members, Owner::Group(group)) => self.members(group, after).await,
             (Pass::Edges, Owner::User(user)) => {
-                let values = vec![id(user.0), id(after_id.unwrap_or_default()), int(limit_of(ROWS_AT_ONCE))];
-                let rows: Vec<(Uuid, i32, i64)> = self.link.rows(Statement::Edges, values).await?;
-                let last = rows.last().map(|(other, ..)| other.as_bytes().to_vec());
-                let edge = |(other, state, since)| Ok(Item::Edge(user, UserId(other), decode::edge(state, since)?));
+                let rows = self.link.all(edges::page(user, after_id.unwrap_or_default(), ROWS_AT_ONCE)).await?;
+                let last = rows.last().map(|row| row.other_id.as_bytes().to_vec());
+                let edge = |row: edges::OtherRow| Ok(Item::Edge(user, UserId(row.other_id), row.edge()?));
                 Ok(some_of(rows.into_iter().map(edge).collect::<Result<_, Failure>>()?, last))
             }
             (Pass::Notifications, Owner::User(user)) => {
@@ -235,8 +233,8 @@ impl ClusterStore {
                 Ok(some_of(rows.into_iter().map(authored).collect::<Result<_, Failure>>()?, last))
             }
             (Pass::AccountDeletions, Owner::Everybody) => {
-                let values = vec![id(after_id.unwrap_or_default()), int(limit_of(ROWS_AT_ONCE))];
-                let rows: Vec<(Uuid,)> = self.link.rows(Statement::AccountDeletionsFrom, values).await?;
+                let after = after_id.unwrap_or_default();
+                let rows = self.link.all(account_deletions::page(after, ROWS_AT_ONCE)).await?;
                 let last = rows.last().map(|(user,)| user.as_bytes().to_vec());
                 Ok(some_of(rows.into_iter().map(|(user,)| Item::AccountDeletion(UserId(user))).collect(), last))
             }

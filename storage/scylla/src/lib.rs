@@ -17,7 +17,6 @@ mod changes;
 mod channel;
 mod clock;
 mod cluster_store;
-mod decode;
 mod draft;
 mod entry;
 mod export;
@@ -52,7 +51,6 @@ use storage::friend::{Friend, FriendPlace};
 use storage::group::{Group, GroupFilter, GroupPlace, RosterPlace};
 use storage::{Answer, Failure, Lanes, Place, Store, Write, Written, not_a_write, span};
 use tokio::runtime::Runtime;
-use uuid::Uuid;
 
 use cluster_store::ClusterStore;
 use draft::is_name;
@@ -61,7 +59,7 @@ use options::ScyllaOptions;
 use pages::successor;
 use tables::revocations::{self, TokenRow};
 use tables::{
-    Query, Statement, authored, big, credentials, group_members, id, int, limit_of, shards_of, usernames, users,
+    Query, account_deletions, authored, credentials, edges, friends, group_members, shards_of, usernames, users,
 };
 
 /// The driver's threads: they mostly wait.
@@ -133,17 +131,9 @@ impl Scylla {
         self.ask(self.store.link.one(query))
     }
 
-    /// Reads the single row of a look-up.
-    fn row<R>(&self, statement: Statement, values: Vec<scylla::value::CqlValue>) -> Result<Option<R>, Failure>
-    where
-        R: for<'f, 'm> scylla::deserialize::row::DeserializeRow<'f, 'm>,
-    {
-        self.ask(self.store.link.row(statement, values))
-    }
-
     fn state_of(&self, user: UserId, other: UserId) -> Result<Option<FriendState>, Failure> {
-        let row: Option<(i32, i64)> = self.row(Statement::Edge, vec![id(user.0), id(other.0)])?;
-        Ok(row.map(|(state, since)| decode::edge(state, since)).transpose()?.map(|edge| edge.state))
+        let row = self.one(edges::one(user, other))?;
+        Ok(row.map(edges::Row::edge).transpose()?.map(|edge| edge.state))
     }
 }
 
@@ -353,17 +343,8 @@ impl Store for Scylla {
             std::ops::Bound::Unbounded => FriendPlace::span(state)[0],
         };
         let (std::ops::Bound::Included(last) | std::ops::Bound::Excluded(last)) = to else { return Ok(Vec::new()) };
-        let mut values = vec![id(user.0)];
-        for place in [first, last] {
-            values.extend([int(place.state as i32), big(place.since.0), id(place.user.0)]);
-        }
-        values.push(int(limit_of(limit)));
-        let rows: Vec<(i32, i64, Uuid)> = self.ask(self.store.link.rows(Statement::Friends, values))?;
-        let rows = rows.into_iter().map(|(state, since, other)| {
-            let place = decode::edge(state, since)?.place(UserId(other));
-            Ok((place.friend(), place))
-        });
-        rows.collect()
+        let rows = self.ask(self.store.link.all(friends::between(user, [first, last], limit)))?;
+        rows.into_iter().map(|row| row.place().map(|place| (place.friend(), place))).collect()
     }
 
     fn edge_count(&self, user: UserId) -> Result<u32, Failure> {
@@ -399,8 +380,7 @@ impl Store for Scylla {
     }
 
     fn account_deletions(&self, limit: usize) -> Result<Vec<UserId>, Failure> {
-        let rows: Vec<(Uuid,)> =
-            self.ask(self.store.link.rows(Statement::AccountDeletions, vec![int(limit_of(limit))]))?;
+        let rows = self.ask(self.store.link.all(account_deletions::first(limit)))?;
         Ok(rows.into_iter().take(limit).map(|(user,)| UserId(user)).collect())
     }
 

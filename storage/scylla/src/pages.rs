@@ -16,11 +16,10 @@ use uuid::Uuid;
 
 use crate::channel::{Channel, milliseconds};
 use crate::cluster_store::ClusterStore;
-use crate::decode::{self, NotificationRow};
 use crate::sharing::Page;
 use crate::tables::group_list::{self, Entry};
 use crate::tables::messages::{self, StoredMessage};
-use crate::tables::{Statement, group_rosters, groups, id, int, limit_of, shards_of, user_groups, users};
+use crate::tables::{friend_counts, group_rosters, groups, inboxes, notifications, shards_of, user_groups, users};
 
 /// Most buckets that are read at a time, if the buckets before them had too few messages.
 const BUCKETS_AT_ONCE_MAX: usize = 16;
@@ -113,8 +112,7 @@ impl ClusterStore {
 
     /// How many friends and edges a user has, or `None` if that was never written.
     pub async fn friend_counts(&self, user: UserId) -> Result<Option<FriendCounts>, Failure> {
-        let row: Option<(i32, i32)> = self.link.row(Statement::FriendCounts, vec![id(user.0)]).await?;
-        Ok(row.map(|(friends, edges)| FriendCounts { friends: friends as u32, edges: edges as u32 }))
+        Ok(self.link.one(friend_counts::one(user)).await?.map(friend_counts::Row::counts))
     }
 
     /// A group, or `None`.
@@ -290,15 +288,12 @@ impl ClusterStore {
 
     /// The facts about a user's notifications as a whole, or `None` if there never was one.
     pub async fn inbox(&self, user: UserId) -> Result<Option<Inbox>, Failure> {
-        let row: Option<(i32, Uuid, Uuid)> = self.link.row(Statement::Inbox, vec![id(user.0)]).await?;
-        let some = |id: Uuid| (!id.is_nil()).then_some(NotificationId(id));
-        Ok(row.map(|(count, last, floor)| Inbox { count: count as u32, last: some(last), floor: some(floor) }))
+        Ok(self.link.one(inboxes::one(user)).await?.map(inboxes::Row::inbox))
     }
 
     /// One notification of a user, or `None`.
     pub async fn notification(&self, user: UserId, of: NotificationId) -> Result<Option<Notification>, Failure> {
-        let row: Option<NotificationRow> = self.link.row(Statement::Notification, vec![id(user.0), id(of.0)]).await?;
-        row.map(decode::notification).transpose()
+        self.link.one(notifications::one(user, of)).await?.map(notifications::Row::notification).transpose()
     }
 
     /// Notifications whose ids are greater than `after`, byte for byte, even if `after` is not an id of version 7.
@@ -311,9 +306,8 @@ impl ClusterStore {
         let after = after.map_or(Uuid::nil(), |after| after.0);
         let Some(first) = first_of_ours(after.as_u128().saturating_add(1)) else { return Ok(Vec::new()) };
         let before = Uuid::from_u128(first - 1);
-        let values = vec![id(user.0), id(before), int(limit_of(limit))];
-        let rows: Vec<NotificationRow> = self.link.rows(Statement::Notifications, values).await?;
-        rows.into_iter().map(decode::notification).collect()
+        let rows = self.link.all(notifications::page(user, before, limit)).await?;
+        rows.into_iter().map(notifications::Row::notification).collect()
     }
 }
 

@@ -10,8 +10,9 @@ use storage::Failure;
 
 use crate::options::{Keyspace, ScyllaOptions};
 use crate::tables::{
-    authored, channels, credentials, group_list, group_members, group_names, group_rosters, group_seats, groups,
-    messages, revocations, user_groups, usernames, users,
+    account_deletions, authored, blocked_by, channels, credentials, edges, friend_counts, friends, group_list,
+    group_members, group_names, group_rosters, group_seats, groups, inboxes, leftovers, messages, notifications,
+    revocations, user_groups, usernames, users,
 };
 
 /// The schema's version. Rises with every migration; a program refuses versions that are newer than its own.
@@ -37,21 +38,14 @@ const VERSION_1: &[&str] = &[
     group_members::TABLE,
     group_rosters::TABLE,
     user_groups::TABLE,
-    "CREATE TABLE IF NOT EXISTS edges (
-  user_id uuid, other_id uuid, state int, since_ns bigint, PRIMARY KEY ((user_id), other_id))",
-    "CREATE TABLE IF NOT EXISTS friends (
-  user_id uuid, state int, since_ns bigint, other_id uuid, PRIMARY KEY ((user_id), state, since_ns, other_id))",
-    // The users who have blocked this user. They are in no list, but are needed when the user is deleted.
-    "CREATE TABLE IF NOT EXISTS blocked_by (
-  user_id uuid, other_id uuid, PRIMARY KEY ((user_id), other_id))",
-    "CREATE TABLE IF NOT EXISTS circles (user_id uuid PRIMARY KEY, friends int, edges int)",
-    "CREATE TABLE IF NOT EXISTS inboxes (user_id uuid PRIMARY KEY, count int, last_id uuid, floor_id uuid)",
-    "CREATE TABLE IF NOT EXISTS notifications (
-  user_id uuid, notification_id uuid, subject text, content text, code int, sender_id uuid, create_ns bigint,
-  PRIMARY KEY ((user_id), notification_id))",
-    "CREATE TABLE IF NOT EXISTS departures (shard int, user_id uuid, PRIMARY KEY ((shard), user_id))",
-    // Rows of deleted things that are still to be removed. Kind 0: a group, with its shards. Kind 1: a user.
-    "CREATE TABLE IF NOT EXISTS leftovers (kind int, id uuid, shards int, PRIMARY KEY ((kind), id))",
+    edges::TABLE,
+    friends::TABLE,
+    blocked_by::TABLE,
+    friend_counts::TABLE,
+    inboxes::TABLE,
+    notifications::TABLE,
+    account_deletions::TABLE,
+    leftovers::TABLE,
     // Conditional, one row. The server that has this keyspace, and its heartbeat.
     "CREATE TABLE IF NOT EXISTS servers (id int PRIMARY KEY, epoch bigint, holder uuid, beat bigint)",
     // How far an import has come.

@@ -17,8 +17,10 @@ use crate::draft::{Draft, Ending};
 use crate::link::{WRITE_PATIENCE, by, in_time};
 use crate::mutations::delete_membership;
 use crate::pages::successor;
+use crate::tables::leftovers::{self, Leftover};
 use crate::tables::{
-    Mutation, Statement, channels, group_members, group_rosters, id, int, limit_of, messages, shards_of, user_groups,
+    Mutation, blocked_by, channels, edges, friend_counts, friends, group_members, group_rosters, inboxes, messages,
+    notifications, shards_of, user_groups,
 };
 
 /// Rows of a list that are removed at a time.
@@ -78,19 +80,23 @@ struct Sweep {
 
 impl Sweep {
     async fn all(&self) -> Result<(), Failure> {
-        for kind in [0, 1] {
-            let left = self.store.link.rows(Statement::Leftovers, vec![int(kind)]);
-            let left: Vec<(Uuid, Option<i32>)> = by(self.until, left).await?;
-            for (of, shards) in left {
-                if kind == 0 {
-                    self.sweep_group(GroupId(of), shards.unwrap_or(1)).await?;
-                } else {
-                    self.sweep_user(UserId(of)).await?;
-                }
-                self.sweep_rows(&[Mutation::new(Statement::DeleteLeftover, [int(kind), id(of)])]).await?;
-            }
+        let groups = by(self.until, self.store.link.all(leftovers::groups())).await?;
+        for leftover in groups.into_iter().map(leftovers::Row::group) {
+            self.sweep_leftover(leftover).await?;
+        }
+        let users = by(self.until, self.store.link.all(leftovers::users())).await?;
+        for leftover in users.into_iter().map(leftovers::Row::user) {
+            self.sweep_leftover(leftover).await?;
         }
         Ok(())
+    }
+
+    async fn sweep_leftover(&self, leftover: Leftover) -> Result<(), Failure> {
+        match leftover {
+            Leftover::Group { group, shards } => self.sweep_group(group, shards).await?,
+            Leftover::User(user) => self.sweep_user(user).await?,
+        }
+        self.sweep_rows(&[leftovers::delete(leftover)]).await
     }
 
     /// The deadline of one write.
@@ -167,36 +173,40 @@ impl Sweep {
                 break;
             }
         }
-        for statement in [Statement::Edges, Statement::BlockedBy] {
-            self.sweep_pairs(user, statement).await?;
-        }
-        self.sweep_rows(&[user_groups::delete_all(user)]).await?;
-        let partitions = [
-            Statement::DeleteEdges,
-            Statement::DeleteFriends,
-            Statement::DeleteCircle,
-            Statement::DeleteInbox,
-            Statement::DeleteNotifications,
+        self.sweep_pairs(user, |after| {
+            let page = self.store.link.all(edges::page(user, after, ROWS_AT_ONCE));
+            async { Ok(page.await?.into_iter().map(|row| row.other_id).collect()) }
+        })
+        .await?;
+        self.sweep_pairs(user, |after| {
+            let page = self.store.link.all(blocked_by::page(user, after, ROWS_AT_ONCE));
+            async { Ok(page.await?.into_iter().map(|(other,)| other).collect()) }
+        })
+        .await?;
+        let rows = [
+            user_groups::delete_all(user),
+            edges::delete_all(user),
+            friends::delete_all(user),
+            friend_counts::delete(user),
+            inboxes::delete(user),
+            notifications::delete_all(user),
         ];
-        self.sweep_rows(&partitions.map(|all| Mutation::new(all, [id(user.0)]))).await
+        self.sweep_rows(&rows).await
     }
 
-    async fn sweep_pairs(&self, gone: UserId, statement: Statement) -> Result<(), Failure> {
+    /// Removes the pairs of a deleted user with the others in a list, which `page` reads after an id.
+    async fn sweep_pairs<F>(&self, gone: UserId, page: impl Fn(Uuid) -> F + Sync) -> Result<(), Failure>
+    where
+        F: Future<Output = Result<Vec<Uuid>, Failure>> + Send,
+    {
         let mut after = Uuid::nil();
         loop {
-            let values = vec![id(gone.0), id(after), int(limit_of(ROWS_AT_ONCE))];
-            let others: Vec<(Uuid,)> = match statement {
-                Statement::Edges => {
-                    let rows: Vec<(Uuid, i32, i64)> = self.store.link.rows(statement, values).await?;
-                    rows.into_iter().map(|(other, ..)| (other,)).collect()
-                }
-                _ => self.store.link.rows(statement, values).await?,
-            };
-            for &(other,) in &others {
+            let others = page(after).await?;
+            for &other in &others {
                 self.sweep_pair(gone, UserId(other)).await?;
             }
             match others.last().filter(|_| others.len() == ROWS_AT_ONCE) {
-                Some(&(last,)) => after = last,
+                Some(&last) => after = last,
                 None => return Ok(()),
             }
         }

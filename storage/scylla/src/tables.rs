@@ -1,16 +1,24 @@
 //! The tables, and all statements that read and write them.
 
+pub mod account_deletions;
 pub mod authored;
+pub mod blocked_by;
 pub mod channels;
 pub mod credentials;
+pub mod edges;
+pub mod friend_counts;
+pub mod friends;
 pub mod group_list;
 pub mod group_members;
 pub mod group_names;
 pub mod group_rosters;
 pub mod group_seats;
 pub mod groups;
+pub mod inboxes;
+pub mod leftovers;
 pub mod messages;
 mod mutation;
+pub mod notifications;
 mod query;
 pub mod revocations;
 mod shards;
@@ -112,37 +120,37 @@ statements! {
     DeleteUserGroup = user_groups::DELETE,
     DeleteUserGroups = user_groups::DELETE_ALL,
     // Friends and blocks.
-    Edge = "SELECT state, since_ns FROM edges WHERE user_id = ? AND other_id = ?",
-    Edges = "SELECT other_id, state, since_ns FROM edges WHERE user_id = ? AND other_id > ? LIMIT ?",
-    PutEdge = "INSERT INTO edges (user_id, other_id, state, since_ns) VALUES (?, ?, ?, ?) USING TIMESTAMP ?",
-    DeleteEdge = "DELETE FROM edges USING TIMESTAMP ? WHERE user_id = ? AND other_id = ?",
-    DeleteEdges = "DELETE FROM edges USING TIMESTAMP ? WHERE user_id = ?",
-    Friends = "SELECT state, since_ns, other_id FROM friends WHERE user_id = ? AND (state, since_ns, other_id) >= (?, ?, ?) AND (state, since_ns, other_id) <= (?, ?, ?) LIMIT ?",
-    PutFriend = "INSERT INTO friends (user_id, state, since_ns, other_id) VALUES (?, ?, ?, ?) USING TIMESTAMP ?",
-    DeleteFriend = "DELETE FROM friends USING TIMESTAMP ? WHERE user_id = ? AND state = ? AND since_ns = ? AND other_id = ?",
-    DeleteFriends = "DELETE FROM friends USING TIMESTAMP ? WHERE user_id = ?",
-    BlockedBy = "SELECT other_id FROM blocked_by WHERE user_id = ? AND other_id > ? LIMIT ?",
-    PutBlockedBy = "INSERT INTO blocked_by (user_id, other_id) VALUES (?, ?) USING TIMESTAMP ?",
-    DeleteBlockedBy = "DELETE FROM blocked_by USING TIMESTAMP ? WHERE user_id = ? AND other_id = ?",
-    FriendCounts = "SELECT friends, edges FROM circles WHERE user_id = ?",
-    PutCircle = "INSERT INTO circles (user_id, friends, edges) VALUES (?, ?, ?) USING TIMESTAMP ?",
-    DeleteCircle = "DELETE FROM circles USING TIMESTAMP ? WHERE user_id = ?",
+    Edge = edges::ONE,
+    Edges = edges::PAGE,
+    PutEdge = edges::PUT,
+    DeleteEdge = edges::DELETE,
+    DeleteEdges = edges::DELETE_ALL,
+    Friends = friends::BETWEEN,
+    PutFriend = friends::PUT,
+    DeleteFriend = friends::DELETE,
+    DeleteFriends = friends::DELETE_ALL,
+    BlockedBy = blocked_by::PAGE,
+    PutBlockedBy = blocked_by::PUT,
+    DeleteBlockedBy = blocked_by::DELETE,
+    FriendCounts = friend_counts::ONE,
+    PutCircle = friend_counts::PUT,
+    DeleteCircle = friend_counts::DELETE,
     // Notifications.
-    Inbox = "SELECT count, last_id, floor_id FROM inboxes WHERE user_id = ?",
-    PutInbox = "INSERT INTO inboxes (user_id, count, last_id, floor_id) VALUES (?, ?, ?, ?) USING TIMESTAMP ?",
-    DeleteInbox = "DELETE FROM inboxes USING TIMESTAMP ? WHERE user_id = ?",
-    Notifications = "SELECT notification_id, subject, content, code, sender_id, create_ns FROM notifications WHERE user_id = ? AND notification_id > ? LIMIT ?",
-    Notification = "SELECT notification_id, subject, content, code, sender_id, create_ns FROM notifications WHERE user_id = ? AND notification_id = ?",
-    PutNotification = "INSERT INTO notifications (user_id, notification_id, subject, content, code, sender_id, create_ns) VALUES (?, ?, ?, ?, ?, ?, ?) USING TIMESTAMP ?",
-    DeleteNotification = "DELETE FROM notifications USING TIMESTAMP ? WHERE user_id = ? AND notification_id = ?",
-    DeleteNotifications = "DELETE FROM notifications USING TIMESTAMP ? WHERE user_id = ?",
+    Inbox = inboxes::ONE,
+    PutInbox = inboxes::PUT,
+    DeleteInbox = inboxes::DELETE,
+    Notifications = notifications::PAGE,
+    Notification = notifications::ONE,
+    PutNotification = notifications::PUT,
+    DeleteNotification = notifications::DELETE,
+    DeleteNotifications = notifications::DELETE_ALL,
     // Work that is still to be done.
-    AccountDeletions = "SELECT user_id FROM departures WHERE shard = 0 LIMIT ?",
-    PutDeparture = "INSERT INTO departures (shard, user_id) VALUES (0, ?) USING TIMESTAMP ?",
-    DeleteDeparture = "DELETE FROM departures USING TIMESTAMP ? WHERE shard = 0 AND user_id = ?",
-    Leftovers = "SELECT id, shards FROM leftovers WHERE kind = ?",
-    PutLeftover = "INSERT INTO leftovers (kind, id, shards) VALUES (?, ?, ?) USING TIMESTAMP ?",
-    DeleteLeftover = "DELETE FROM leftovers USING TIMESTAMP ? WHERE kind = ? AND id = ?",
+    AccountDeletions = account_deletions::FIRST,
+    PutDeparture = account_deletions::PUT,
+    DeleteDeparture = account_deletions::DELETE,
+    Leftovers = leftovers::OF_KIND,
+    PutLeftover = leftovers::PUT,
+    DeleteLeftover = leftovers::DELETE,
     // Changes of more than one batch that are in flight.
     Intent = "SELECT parts, WRITETIME(parts) FROM intents WHERE slot = ? LIMIT 1",
     IntentPart = "SELECT record FROM intents WHERE slot = ? AND part = ?",
@@ -165,14 +173,14 @@ statements! {
     CountGroups = groups::COUNT,
     CountGroupNames = group_names::COUNT,
     CountMembers = group_members::COUNT,
-    CountEdges = "SELECT user_id FROM edges",
-    CountNotifications = "SELECT notification_id FROM notifications",
+    CountEdges = edges::COUNT,
+    CountNotifications = notifications::COUNT,
     CountMessages = messages::COUNT,
     CountRevocations = revocations::COUNT,
-    CountFriendCounts = "SELECT user_id FROM circles",
-    CountInboxes = "SELECT user_id FROM inboxes",
+    CountFriendCounts = friend_counts::COUNT,
+    CountInboxes = inboxes::COUNT,
     CountAuthored = authored::COUNT,
-    CountAccountDeletions = "SELECT user_id FROM departures",
+    CountAccountDeletions = account_deletions::COUNT,
     // Whole tables, in the order in which the database stores them.
     UserIdsFrom = users::IDS_FROM,
     CredentialsFrom = credentials::FROM,
@@ -180,7 +188,7 @@ statements! {
     GroupIdsFrom = groups::IDS_FROM,
     AuthorsFrom = authored::USERS_FROM,
     ChannelsFrom = channels::FROM,
-    AccountDeletionsFrom = "SELECT user_id FROM departures WHERE shard = 0 AND user_id > ? LIMIT ?",
+    AccountDeletionsFrom = account_deletions::PAGE,
 }
 
 impl Statement {

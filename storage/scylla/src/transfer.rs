@@ -19,8 +19,8 @@ use crate::cluster_store::ClusterStore;
 use crate::mutations as rows;
 use crate::tables::group_seats::{self, Seats};
 use crate::tables::{
-    Mutation, Statement, authored, big, bytes, credentials, flag, group_list, group_names, groups, id, revocations,
-    shards_of, text, usernames, users,
+    Mutation, Statement, account_deletions, authored, big, bytes, credentials, flag, friend_counts, group_list,
+    group_names, groups, id, inboxes, notifications, revocations, shards_of, text, usernames, users,
 };
 
 /// Writes in flight.
@@ -277,11 +277,11 @@ fn rows_of(item: Item) -> (Vec<Mutation>, Vec<Mutation>) {
             (vec![groups::put(&group), group_list::put(&group)], claims)
         }
         Item::Edge(user, other, edge) => (rows::put_edge(user, other, edge), none()),
-        Item::FriendCounts(user, friend_counts) => (vec![rows::put_friend_counts(user, friend_counts)], none()),
-        Item::Notification(user, notification) => (vec![rows::put_notification(user, &notification)], none()),
-        Item::Inbox(user, inbox) => (vec![rows::put_inbox(user, inbox)], none()),
+        Item::FriendCounts(user, friend_counts) => (vec![friend_counts::put(user, friend_counts)], none()),
+        Item::Notification(user, notification) => (vec![notifications::put(user, &notification)], none()),
+        Item::Inbox(user, inbox) => (vec![inboxes::put(user, inbox)], none()),
         Item::Authored(user, channel) => (vec![authored::put(user, &channel)], none()),
-        Item::AccountDeletion(user) => (vec![Mutation::new(Statement::PutDeparture, [id(user.0)])], none()),
+        Item::AccountDeletion(user) => (vec![account_deletions::put(user)], none()),
         Item::Message(_) | Item::Head(..) | Item::Member(..) => (none(), none()),
     }
 }

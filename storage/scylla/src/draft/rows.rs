@@ -15,12 +15,12 @@ use storage::rows::Rows;
 use super::{Claim, Draft, GROUPS_OF_USER_MAX, Release, is_name, stored_revocations};
 use crate::change_scheduler::Subject;
 use crate::channel::{bytes_of, message_row, place_of};
-use crate::decode;
 use crate::mutations as rows;
 use crate::tables::group_seats::{self, Seats};
+use crate::tables::leftovers::{self, Leftover};
 use crate::tables::{
-    Mutation, Statement, authored, big, credentials, group_list, group_members, group_names, groups, id, int, messages,
-    revocations, shards_of, text, usernames, users,
+    account_deletions, authored, big, credentials, edges, friend_counts, group_list, group_members, group_names,
+    groups, id, inboxes, messages, notifications, revocations, shards_of, text, usernames, users,
 };
 
 impl Rows for Draft<'_> {
@@ -211,11 +211,8 @@ impl Rows for Draft<'_> {
     fn remove_group(&mut self, group: &Group) {
         self.write(groups::delete(group.id), groups::put(group));
         self.write(group_list::delete(group), group_list::put(group));
-        let (kind, of, shards) = (int(0), id(group.id.0), int(shards_of(group)));
-        self.write(
-            Mutation::new(Statement::PutLeftover, [kind.clone(), of.clone(), shards]),
-            Mutation::new(Statement::DeleteLeftover, [kind, of]),
-        );
+        let leftover = Leftover::Group { group: group.id, shards: shards_of(group) };
+        self.write(leftovers::put(leftover), leftovers::delete(leftover));
         self.release_group_name(group);
         self.releases.push(Release {
             mutation: group_seats::release(group.id),
@@ -272,25 +269,17 @@ impl Rows for Draft<'_> {
     }
 
     fn edge(&self, user: UserId, other: UserId) -> Result<Option<Edge>, Failure> {
-        Self::seen(&self.edges, (user, other), || {
-            let row: Option<(i32, i64)> =
-                self.block(self.store.link.row(Statement::Edge, vec![id(user.0), id(other.0)]))?;
-            row.map(|(state, since)| decode::edge(state, since)).transpose()
-        })
+        Self::seen(&self.edges, (user, other), || self.look(edges::one(user, other))?.map(edges::Row::edge).transpose())
     }
 
     fn set_edge(&mut self, user: UserId, other: UserId, before: Option<Edge>, after: Option<Edge>) {
         match (before, after) {
             (None, None) => {}
             (None, Some(after)) => {
-                let mut undo = rows::delete_edge(user, other, after);
-                undo.rotate_right(1);
-                self.write_all(rows::put_edge(user, other, after), undo);
+                self.write_all(rows::put_edge(user, other, after), rows::delete_edge(user, other, after));
             }
             (Some(before), None) => {
-                let mut deletes = rows::delete_edge(user, other, before);
-                deletes.rotate_right(1);
-                self.write_all(deletes, rows::put_edge(user, other, before));
+                self.write_all(rows::delete_edge(user, other, before), rows::put_edge(user, other, before));
             }
             (Some(before), Some(after)) => {
                 let mut puts_before = rows::put_edge(user, other, before);
@@ -310,9 +299,8 @@ impl Rows for Draft<'_> {
 
     fn set_friend_counts(&mut self, user: UserId, friend_counts: FriendCounts) {
         let before = self.friend_counts.get_mut().insert(user, Some(friend_counts)).flatten();
-        let undo =
-            before.map_or_else(|| rows::delete_friend_counts(user), |before| rows::put_friend_counts(user, before));
-        self.write(rows::put_friend_counts(user, friend_counts), undo);
+        let undo = before.map_or_else(|| friend_counts::delete(user), |before| friend_counts::put(user, before));
+        self.write(friend_counts::put(user, friend_counts), undo);
     }
 
     fn inbox(&self, user: UserId) -> Result<Inbox, Failure> {
@@ -323,8 +311,8 @@ impl Rows for Draft<'_> {
 
     fn set_inbox(&mut self, user: UserId, inbox: Inbox) {
         let before = self.inboxes.get_mut().insert(user, Some(inbox)).flatten();
-        let undo = before.map_or_else(|| rows::delete_inbox(user), |before| rows::put_inbox(user, before));
-        self.write(rows::put_inbox(user, inbox), undo);
+        let undo = before.map_or_else(|| inboxes::delete(user), |before| inboxes::put(user, before));
+        self.write(inboxes::put(user, inbox), undo);
     }
 
     fn has_notification(&self, user: UserId, notification: NotificationId) -> Result<bool, Failure> {
@@ -344,35 +332,31 @@ impl Rows for Draft<'_> {
     }
 
     fn put_notification(&mut self, user: UserId, notification: &Notification) {
-        let undo = rows::delete_notification(user, notification.id);
-        self.write(rows::put_notification(user, notification), undo);
+        let undo = notifications::delete(user, notification.id);
+        self.write(notifications::put(user, notification), undo);
     }
 
     fn remove_notification(&mut self, user: UserId, notification: NotificationId) {
-        let delete = rows::delete_notification(user, notification);
+        let delete = notifications::delete(user, notification);
         let before = self.block(self.store.notification(user, notification)).ok().flatten();
-        let undo = before.map_or_else(|| delete.clone(), |before| rows::put_notification(user, &before));
+        let undo = before.map_or_else(|| delete.clone(), |before| notifications::put(user, &before));
         self.notifications_removed.insert(notification);
         self.write(delete, undo);
     }
 
     fn abandon_user(&mut self, user: UserId) -> Result<(), Failure> {
-        let (kind, of) = (int(1), id(user.0));
-        self.write(
-            Mutation::new(Statement::PutLeftover, [kind.clone(), of.clone(), int(0)]),
-            Mutation::new(Statement::DeleteLeftover, [kind, of]),
-        );
+        let leftover = Leftover::User(user);
+        self.write(leftovers::put(leftover), leftovers::delete(leftover));
         Ok(())
     }
 
     fn put_account_deletion(&mut self, user: UserId) {
-        let undo = Mutation::new(Statement::DeleteDeparture, [id(user.0)]);
-        self.write(Mutation::new(Statement::PutDeparture, [id(user.0)]), undo);
+        self.write(account_deletions::put(user), account_deletions::delete(user));
     }
 
     fn remove_account_deletion(&mut self, user: UserId) -> Result<(), Failure> {
-        let undo = Mutation::new(Statement::PutDeparture, [id(user.0)]);
-        self.write(Mutation::new(Statement::DeleteDeparture, [id(user.0)]), undo.clone());
+        let undo = account_deletions::put(user);
+        self.write(account_deletions::delete(user), undo.clone());
         // The undo does not restore these rows, and need not: the messages in those channels were purged before.
         self.write(authored::delete_all(user), undo);
         Ok(())
