@@ -26,7 +26,8 @@ use uuid::Uuid;
 
 use crate::link::{Link, UNDO_PATIENCE, WRITE_PATIENCE, by};
 use crate::outcome::Missed;
-use crate::tables::{Mutation, Statement, bytes, int};
+use crate::tables::intents::{self, State};
+use crate::tables::{Mutation, Statement};
 
 /// Changes of more than one batch that are in flight, or still to be undone: as many as are decided concurrently. A
 /// program with a lower bound than the program before it would not find all intents that the other left.
@@ -231,10 +232,7 @@ impl Intents {
     }
 
     async fn remove_intent(&self, slot: i32, deadline: Instant) -> Result<(), Missed> {
-        let rows = [
-            Mutation::new(Statement::ClearIntent, [int(slot)]),
-            Mutation::new(Statement::SetIntent, [int(0), int(slot)]),
-        ];
+        let rows = [intents::clear(slot), intents::set(slot, 0)];
         self.link.write(&rows, BatchType::Unlogged, deadline).await
     }
 
@@ -252,9 +250,8 @@ impl Intents {
 
     async fn end_intent(&self, slot: i32) -> Result<(), Failure> {
         let deadline = || Instant::now() + WRITE_PATIENCE;
-        type Row = (Option<i32>, Option<i64>);
-        let found: Option<Row> = by(deadline(), self.link.row(Statement::Intent, vec![int(slot)])).await?;
-        let Some((Some(parts), Some(written))) = found else { return Ok(()) };
+        let found = by(deadline(), self.link.one(intents::state(slot))).await?;
+        let Some(State { parts: Some(parts), written_us: Some(written) }) = found else { return Ok(()) };
         // Timestamps that this server gives out from now on come after the intent's, whatever this machine's clock
         // says.
         self.link.clock.pass(written);
@@ -274,8 +271,7 @@ impl Intents {
     async fn read_intent(&self, slot: i32, parts: i32) -> Result<Option<Vec<Part>>, Failure> {
         let (mut intent, mut back) = (None, Vec::new());
         for number in 0..parts {
-            let row: Option<(Vec<u8>,)> = self.link.row(Statement::IntentPart, vec![int(slot), int(number)]).await?;
-            let Some((bytes,)) = row else { return Ok(None) };
+            let Some((bytes,)) = self.link.one(intents::part(slot, number)).await? else { return Ok(None) };
             let part = record::decode_intent(&bytes).map_err(|damage| damaged(slot, &damage))?;
             let is_first_or_same = intent.replace(part.intent).is_none_or(|intent| intent == part.intent);
             if !is_first_or_same || (i64::from(part.part), i64::from(part.parts)) != (number.into(), parts.into()) {
@@ -300,7 +296,7 @@ async fn in_time<T>(deadline: Instant, awaited: impl Future<Output = Option<T>>)
 /// An intent's rows, in groups of one mutation each. The first group deletes what the slot held before.
 fn rows_of(slot: i32, back: &[Part]) -> Result<Vec<Vec<Mutation>>, Missed> {
     let (intent, parts) = (Uuid::new_v4(), back.len() as u32);
-    let (mut groups, mut group, mut size) = (Vec::new(), vec![Mutation::new(Statement::ClearIntent, [int(slot)])], 0);
+    let (mut groups, mut group, mut size) = (Vec::new(), vec![intents::clear(slot)], 0);
     for (part, number) in back.iter().zip(0..) {
         let rows = part.mutations.iter().map(|mutation| {
             let values = mutation.values.iter().map(value_of).collect::<Result<_, _>>()?;
@@ -313,9 +309,9 @@ fn rows_of(slot: i32, back: &[Part]) -> Result<Vec<Vec<Mutation>>, Missed> {
             size = 0;
         }
         size += record.len();
-        group.push(Mutation::new(Statement::PutIntentPart, [int(slot), int(number as i32), bytes(&record)]));
+        group.push(intents::put_part(slot, number as i32, &record));
     }
-    group.push(Mutation::new(Statement::SetIntent, [int(parts as i32), int(slot)]));
+    group.push(intents::set(slot, parts as i32));
     groups.push(group);
     Ok(groups)
 }
@@ -399,6 +395,7 @@ fn size_of_mutation(mutation: &Mutation) -> usize {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::tables::int;
 
     fn change(number: i32, length: usize) -> (Mutation, Mutation) {
         let text = CqlValue::Text("x".repeat(length));

@@ -13,7 +13,7 @@ use storage::{ANSWER_DURATION_MAX, Failure};
 use uuid::Uuid;
 
 use crate::link::{Link, in_time};
-use crate::tables::{Mutation, Statement, big, id};
+use crate::tables::servers::{self, Server};
 
 /// How often a server writes its heartbeat.
 const BEAT_INTERVAL: Duration = Duration::from_secs(1);
@@ -71,15 +71,11 @@ fn lost() -> Failure {
     Failure::Final("another server has taken over this keyspace".into())
 }
 
-/// The epoch, the holder, and the last heartbeat.
-pub type Server = (i64, Uuid, i64);
-
 impl Lease {
     /// Takes the keyspace, if no other server has it, and begins to write heartbeats. Returns the next epoch.
     pub async fn take(self: &Arc<Self>) -> Result<Epoch, Failure> {
         let begun = Instant::now();
-        let written: Option<(Option<i64>,)> = self.link.row(Statement::ServerWritten, vec![]).await?;
-        if let Some((Some(written),)) = written {
+        if let Some((Some(written),)) = self.link.one(servers::written()).await? {
             self.link.clock.pass(written);
         }
         let epoch = loop {
@@ -109,7 +105,7 @@ impl Lease {
 
     /// The server that has the keyspace, or had it last.
     pub async fn server(&self) -> Result<Option<Server>, Failure> {
-        self.link.decided_row(Statement::Server, vec![]).await
+        self.link.decided(servers::one()).await
     }
 
     /// Takes the keyspace and returns the next epoch; `None` if another server changed the row meanwhile.
@@ -117,18 +113,19 @@ impl Lease {
         let holder = self.holder;
         let found = self.server().await?;
         let (epoch, claim) = match found {
-            None => (1, Mutation::new(Statement::ClaimServer, [big(1), id(holder)])),
-            Some((epoch, other, beat)) => {
-                if other != holder && !other.is_nil() && !self.is_silent((epoch, other, beat)).await? {
+            None => (1, servers::claim(1, holder)),
+            Some(other) => {
+                let is_free = other.holder == holder || other.holder.is_nil();
+                if !is_free && !self.is_silent(other).await? {
                     return Ok(None);
                 }
-                let values = [big(epoch + 1), id(holder), big(epoch), id(other), big(beat)];
-                (epoch + 1, Mutation::new(Statement::TakeServer, values))
+                let epoch = other.epoch + 1;
+                (epoch, servers::take(epoch, holder, other))
             }
         };
         let is_ours = || async {
             let found = self.server().await?;
-            Ok(found.is_some_and(|(now, who, _)| now == epoch && who == holder))
+            Ok(found.is_some_and(|found| found.epoch == epoch && found.holder == holder))
         };
         match self.link.decide(&claim, Instant::now() + PATIENCE, is_ours).await {
             Ok(true) => Ok(Some(epoch)),
@@ -146,7 +143,7 @@ impl Lease {
             tokio::time::sleep(LOOK_INTERVAL).await;
             let now = self.server().await?;
             match now {
-                Some((_, holder, _)) if holder.is_nil() => return Ok(false),
+                Some(now) if now.holder.is_nil() => return Ok(false),
                 now if now != Some(found) => return Err(in_use()),
                 _ => {}
             }
@@ -161,10 +158,10 @@ impl Lease {
         }
         let begun = Instant::now();
         let (beat, holder) = (self.beat.fetch_add(1, Ordering::AcqRel) + 1, self.holder);
-        let mutation = Mutation::new(Statement::BeatServer, [big(beat), id(holder)]);
+        let mutation = servers::beat(beat, holder);
         let has_been_heard = || async {
             let found = self.server().await?;
-            Ok(found.is_some_and(|(_, who, heard)| who == holder && heard == beat))
+            Ok(found.is_some_and(|found| found.holder == holder && found.beat == beat))
         };
         match self.link.decide(&mutation, begun + PATIENCE, has_been_heard).await {
             Ok(true) => {
@@ -186,7 +183,7 @@ impl Lease {
         if self.is_none() {
             return;
         }
-        let mutation = Mutation::new(Statement::LeaveServer, [id(Uuid::nil()), id(self.holder)]);
+        let mutation = servers::leave(self.holder);
         let _ = self.link.decide(&mutation, Instant::now() + PATIENCE, || async { Ok(true) }).await;
     }
 }

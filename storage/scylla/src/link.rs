@@ -186,7 +186,7 @@ impl Link {
     where
         R: for<'f, 'm> DeserializeRow<'f, 'm>,
     {
-        self.read(query.statement, query.values, false).await
+        self.read(query, false).await
     }
 
     /// The single row that a question finds.
@@ -203,38 +203,14 @@ impl Link {
     where
         R: for<'f, 'm> DeserializeRow<'f, 'm>,
     {
-        Ok(self.read(query.statement, query.values, true).await?.into_iter().next())
+        Ok(self.read(query, true).await?.into_iter().next())
     }
 
-    /// All rows that a read finds, at quorum.
-    pub async fn rows<R>(&self, statement: Statement, values: Vec<CqlValue>) -> Result<Vec<R>, Failure>
+    async fn read<R>(&self, query: Query<R>, serial: bool) -> Result<Vec<R>, Failure>
     where
         R: for<'f, 'm> DeserializeRow<'f, 'm>,
     {
-        self.read(statement, values, false).await
-    }
-
-    /// The single row that a read finds.
-    pub async fn row<R>(&self, statement: Statement, values: Vec<CqlValue>) -> Result<Option<R>, Failure>
-    where
-        R: for<'f, 'm> DeserializeRow<'f, 'm>,
-    {
-        Ok(self.rows(statement, values).await?.into_iter().next())
-    }
-
-    /// Like `row`, but a serial read: it sees every lightweight transaction that has been decided, and completes those
-    /// that are not.
-    pub async fn decided_row<R>(&self, statement: Statement, values: Vec<CqlValue>) -> Result<Option<R>, Failure>
-    where
-        R: for<'f, 'm> DeserializeRow<'f, 'm>,
-    {
-        Ok(self.read(statement, values, true).await?.into_iter().next())
-    }
-
-    async fn read<R>(&self, statement: Statement, values: Vec<CqlValue>, serial: bool) -> Result<Vec<R>, Failure>
-    where
-        R: for<'f, 'm> DeserializeRow<'f, 'm>,
-    {
+        let Query { statement, values, .. } = query;
         let mut attempt = 1;
         loop {
             let open = self.session()?;

@@ -11,8 +11,8 @@ use storage::Failure;
 use crate::options::{Keyspace, ScyllaOptions};
 use crate::tables::{
     account_deletions, authored, blocked_by, channels, credentials, edges, friend_counts, friends, group_list,
-    group_members, group_names, group_rosters, group_seats, groups, inboxes, leftovers, messages, notifications,
-    revocations, user_groups, usernames, users,
+    group_members, group_names, group_rosters, group_seats, groups, inboxes, intents, leftovers, messages,
+    notifications, revocations, servers, transfers, user_groups, usernames, users,
 };
 
 /// The schema's version. Rises with every migration; a program refuses versions that are newer than its own.
@@ -46,18 +46,11 @@ const VERSION_1: &[&str] = &[
     notifications::TABLE,
     account_deletions::TABLE,
     leftovers::TABLE,
-    // Conditional, one row. The server that has this keyspace, and its heartbeat.
-    "CREATE TABLE IF NOT EXISTS servers (id int PRIMARY KEY, epoch bigint, holder uuid, beat bigint)",
-    // How far an import has come.
-    "CREATE TABLE IF NOT EXISTS transfers (id int PRIMARY KEY, source text, place blob, moved bigint, done boolean)",
+    servers::TABLE,
+    transfers::TABLE,
 ];
 
-const VERSION_2: &[&str] = &[
-    // Changes of more than one batch that are in flight, one partition each: the number of parts (0 after the change
-    // has ended), and the parts of the undo.
-    "CREATE TABLE IF NOT EXISTS intents (
-  slot int, part int, parts int static, record blob, PRIMARY KEY ((slot), part))",
-];
+const VERSION_2: &[&str] = &[intents::TABLE];
 
 const VERSION_TABLE: &str =
     "CREATE TABLE IF NOT EXISTS schema_version (id int PRIMARY KEY, version int, applied_us bigint)";

@@ -15,15 +15,18 @@ pub mod group_rosters;
 pub mod group_seats;
 pub mod groups;
 pub mod inboxes;
+pub mod intents;
 pub mod leftovers;
 pub mod messages;
 mod mutation;
 pub mod notifications;
 mod query;
 pub mod revocations;
+pub mod servers;
 mod shards;
 #[cfg(test)]
 mod tests;
+pub mod transfers;
 pub mod user_groups;
 pub mod usernames;
 pub mod users;
@@ -152,20 +155,20 @@ statements! {
     PutLeftover = leftovers::PUT,
     DeleteLeftover = leftovers::DELETE,
     // Changes of more than one batch that are in flight.
-    Intent = "SELECT parts, WRITETIME(parts) FROM intents WHERE slot = ? LIMIT 1",
-    IntentPart = "SELECT record FROM intents WHERE slot = ? AND part = ?",
-    SetIntent = "UPDATE intents USING TIMESTAMP ? SET parts = ? WHERE slot = ?",
-    PutIntentPart = "INSERT INTO intents (slot, part, record) VALUES (?, ?, ?) USING TIMESTAMP ?",
-    ClearIntent = "DELETE FROM intents USING TIMESTAMP ? WHERE slot = ? AND part >= 0",
+    Intent = intents::STATE,
+    IntentPart = intents::PART,
+    SetIntent = intents::SET,
+    PutIntentPart = intents::PUT_PART,
+    ClearIntent = intents::CLEAR,
     // The server that has the keyspace.
-    Server = "SELECT epoch, holder, beat FROM servers WHERE id = 0",
-    ServerWritten = "SELECT WRITETIME(beat) FROM servers WHERE id = 0",
-    ClaimServer = "INSERT INTO servers (id, epoch, holder, beat) VALUES (0, ?, ?, 0) IF NOT EXISTS",
-    TakeServer = "UPDATE servers SET epoch = ?, holder = ?, beat = 0 WHERE id = 0 IF epoch = ? AND holder = ? AND beat = ?",
-    BeatServer = "UPDATE servers SET beat = ? WHERE id = 0 IF holder = ?",
-    LeaveServer = "UPDATE servers SET holder = ? WHERE id = 0 IF holder = ?",
-    Transfer = "SELECT place FROM transfers WHERE id = 0",
-    PutTransfer = "INSERT INTO transfers (id, source, place, moved, done) VALUES (0, ?, ?, ?, ?) USING TIMESTAMP ?",
+    Server = servers::ONE,
+    ServerWritten = servers::WRITTEN,
+    ClaimServer = servers::CLAIM,
+    TakeServer = servers::TAKE,
+    BeatServer = servers::BEAT,
+    LeaveServer = servers::LEAVE,
+    Transfer = transfers::ONE,
+    PutTransfer = transfers::PUT,
     // Counting, page by page.
     CountUsers = users::COUNT,
     CountUsernames = usernames::COUNT,

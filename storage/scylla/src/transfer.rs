@@ -8,8 +8,8 @@ use engine::id::{ChannelId, GroupId, MessageId};
 use engine::message::Message;
 use engine::persist::ChannelHead;
 use scylla::statement::batch::BatchType;
+use storage::Failure;
 use storage::transfer::{Item, Movable, Note, Source, Table, Target};
-use storage::{Failure, record};
 use tokio::task::JoinSet;
 use uuid::Uuid;
 
@@ -19,8 +19,8 @@ use crate::cluster_store::ClusterStore;
 use crate::mutations as rows;
 use crate::tables::group_seats::{self, Seats};
 use crate::tables::{
-    Mutation, Statement, account_deletions, authored, big, bytes, credentials, flag, friend_counts, group_list,
-    group_names, groups, id, inboxes, notifications, revocations, shards_of, text, usernames, users,
+    Mutation, Statement, account_deletions, authored, credentials, friend_counts, group_list, group_names, groups,
+    inboxes, notifications, revocations, servers, shards_of, transfers, usernames, users,
 };
 
 /// Writes in flight.
@@ -88,9 +88,8 @@ impl Target for &Scylla {
 impl ClusterStore {
     /// How far the last move into this keyspace has come.
     async fn move_noted(&self) -> Result<Option<Note>, Failure> {
-        let found: Option<(Vec<u8>,)> = self.link.row(Statement::Transfer, vec![]).await?;
-        let note = found.map(|(note,)| record::decode_note(&note)).transpose();
-        note.map_err(|damage| Failure::Corrupt(format!("the note of a move into this keyspace: {damage}")))
+        let found = self.link.one(transfers::one()).await?;
+        found.map(|(record,)| transfers::note(&record)).transpose()
     }
 
     /// Refuses to work with a store whose move is not finished.
@@ -105,9 +104,7 @@ impl ClusterStore {
     }
 
     async fn note_move(&self, note: &Note) -> Result<(), Failure> {
-        let moved = note.counts.sum().try_into().unwrap_or(i64::MAX);
-        let values = [text(&note.source), bytes(&record::encode_note(note)), big(moved), flag(note.done)];
-        self.move_rows(vec![Mutation::new(Statement::PutTransfer, values)]).await
+        self.move_rows(vec![transfers::put(note)]).await
     }
 
     async fn move_items(self: &Arc<Self>, items: Vec<Item>) -> Result<(), Failure> {
@@ -248,8 +245,7 @@ impl ClusterStore {
 
     /// Ensures that the next life's epoch comes after all epochs of the source.
     async fn raise_epoch(&self, epoch: u64) -> Result<(), Failure> {
-        let values = [big(epoch as i64), id(Uuid::nil())];
-        let claim = Mutation::new(Statement::ClaimServer, values);
+        let claim = servers::claim(epoch as i64, Uuid::nil());
         let decided = self.link.decide(&claim, Instant::now() + PATIENCE, || async { Ok(false) }).await;
         decided.map(|_| ()).map_err(|missed| missed.failure())
     }

@@ -8,6 +8,7 @@ use scylla::deserialize::row::{ColumnIterator, DeserializeRow};
 use scylla::frame::response::result::{CollectionType, ColumnSpec, ColumnType, NativeType, TableSpec};
 use scylla::serialize::value::SerializeValue;
 use scylla::serialize::writers::CellWriter;
+use scylla::value::Counter;
 
 use super::*;
 
@@ -43,21 +44,32 @@ fn type_of(kind: &str) -> Option<ColumnType<'static>> {
 fn named(cql: &'static str, values: &[CqlValue]) -> HashMap<&'static str, CqlValue> {
     let mut values = values.iter().cloned();
     let cql = cql.split(" IF ").next().unwrap();
+    let mut value = |given: &str| match given {
+        "?" => values.next(),
+        number => number.parse().ok().map(|number| CqlValue::Counter(Counter(number))),
+    };
     if let Some(inserted) = cql.strip_prefix("INSERT INTO ") {
         let (names, given) = inserted.split_once(") VALUES (").unwrap();
         let (_, names) = names.split_once('(').unwrap();
         let (given, _) = given.split_once(')').unwrap();
-        let value = |given: &str| match given {
-            "?" => values.next().unwrap(),
-            number => int(number.parse().unwrap()),
-        };
-        return names.split(", ").zip(given.split(", ").map(value)).collect();
+        return names.split(", ").zip(given.split(", ").map(|given| value(given).unwrap())).collect();
     }
-    let marked = cql.split('?').zip(values).filter_map(|(before, value)| {
-        let name = before.strip_suffix(" = ")?.rsplit([' ', ',']).next()?;
-        Some((name, value))
+    let words: Vec<_> = cql.split(' ').map(|word| word.trim_matches(['(', ')', ','])).collect();
+    let pairs = words.windows(3).filter_map(|window| {
+        let found = value(window[2]);
+        Some((window[0], found?)).filter(|_| window[1] == "=")
     });
-    marked.collect()
+    pairs.collect()
+}
+
+/// A number that stands in a statement is a value of its column's type. [`named`] does not know the type, and returns it
+/// as a counter, which no table has.
+fn typed(value: &CqlValue, kind: &ColumnType) -> CqlValue {
+    match (value, kind) {
+        (CqlValue::Counter(Counter(number)), ColumnType::Native(NativeType::Int)) => int(*number as i32),
+        (CqlValue::Counter(Counter(number)), _) => big(*number),
+        (value, _) => value.clone(),
+    }
 }
 
 /// The values that a mutation gives to columns.
@@ -100,7 +112,7 @@ where
     let (columns, row) = (columns(table), given(put));
     for (name, value) in &row {
         let mut bytes = Vec::new();
-        let written = value.serialize(&columns[name], CellWriter::new(&mut bytes));
+        let written = typed(value, &columns[name]).serialize(&columns[name], CellWriter::new(&mut bytes));
         assert!(written.is_ok(), "{name} of {:?} has another type", put.statement);
     }
     for (name, value) in named(query.statement.cql(), &query.values) {
@@ -109,6 +121,7 @@ where
     let (mut bytes, mut specs) = (Vec::new(), Vec::new());
     let found = selected(table, query.statement.cql(), &row);
     for (name, kind, value) in &found {
+        let value = value.as_ref().map(|value| typed(value, kind));
         value.serialize(kind, CellWriter::new(&mut bytes)).unwrap();
         specs.push(ColumnSpec::borrowed(name, kind.clone(), TableSpec::borrowed("", "")));
     }
