@@ -24,7 +24,8 @@ mod intents;
 mod lane;
 mod lease;
 mod link;
-mod mutations;
+mod linked_rows;
+
 pub mod options;
 mod outcome;
 mod pages;

@@ -15,7 +15,7 @@ use crate::change_scheduler::{Footprint, Subject};
 use crate::cluster_store::ClusterStore;
 use crate::draft::{Draft, Ending};
 use crate::link::{WRITE_PATIENCE, by, in_time};
-use crate::mutations::delete_membership;
+use crate::linked_rows::delete_membership;
 use crate::pages::successor;
 use crate::tables::leftovers::{self, Leftover};
 use crate::tables::{

@@ -16,7 +16,7 @@ use uuid::Uuid;
 use crate::Scylla;
 use crate::channel::{bytes_of, message_row, milliseconds, place_of};
 use crate::cluster_store::ClusterStore;
-use crate::mutations as rows;
+use crate::linked_rows as rows;
 use crate::tables::group_seats::{self, Seats};
 use crate::tables::{
     Mutation, Statement, account_deletions, authored, credentials, friend_counts, group_list, group_names, groups,

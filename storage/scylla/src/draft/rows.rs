@@ -15,7 +15,7 @@ use storage::rows::Rows;
 use super::{Claim, Draft, GROUPS_OF_USER_MAX, Release, is_name, stored_revocations};
 use crate::change_scheduler::Subject;
 use crate::channel::{bytes_of, message_row, place_of};
-use crate::mutations as rows;
+use crate::linked_rows as rows;
 use crate::tables::group_seats::{self, Seats};
 use crate::tables::leftovers::{self, Leftover};
 use crate::tables::{
