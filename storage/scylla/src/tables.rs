@@ -1,4 +1,29 @@
-//! The tables, and all statements that read and write them.
+//! The tables, one file each, and all statements that read and write them.
+//!
+//! A table's file has its definition, its statements, the type of its rows, how a row is written and read, what may be
+//! wrong with a stored row, and a test that takes a row to the bytes of the wire and back. What is written in several
+//! tables at once is above this folder, in `linked_rows.rs`.
+//!
+//! | tables | key | what |
+//! | --- | --- | --- |
+//! | `messages` | channel, bucket; id | messages, and where a channel's history ends |
+//! | `channels`, `channel_epochs`, `channel_buckets` | channel | which buckets a channel has |
+//! | `authored` | user; channel | where a user has written |
+//! | `users`, `usernames`, `credentials` | user; name; credential | accounts, and which of them has a name or credential |
+//! | `revocations` | kind, id | logouts |
+//! | `groups`, `group_names`, `group_seats` | group; name; group | groups, their names, and the seats taken |
+//! | `group_list` | shard; name and id | all groups in the order of their names |
+//! | `group_members` | group, shard; user | roles |
+//! | `group_rosters` | group, shard; role, time, user | a group's members in order |
+//! | `user_groups` | user; role, time, group | a user's groups in order |
+//! | `edges`, `blocked_by` | user; other user | how two users stand to each other |
+//! | `friends` | user; state, time, other user | a user's friends in order |
+//! | `circles` | user | how many friends a user has (`friend_counts.rs`) |
+//! | `inboxes`, `notifications` | user; id | notifications, and facts about them as a whole |
+//! | `departures` | user | deleted accounts whose messages are still there (`account_deletions.rs`) |
+//! | `leftovers` | kind; id | deleted things whose rows are still there |
+//! | `intents` | slot; part | how to undo changes in flight |
+//! | `servers`, `transfers` | one row | the server that has the keyspace; how far a move has come |
 
 pub mod account_deletions;
 pub mod authored;
@@ -51,6 +76,7 @@ macro_rules! statements {
     };
 }
 
+// The names of statements that write are in stored intents: they never change.
 statements! {
     // Messages.
     PutMessage = messages::PUT,
