@@ -35,6 +35,7 @@ pub mod bridge;
 pub mod change;
 pub mod embedded;
 pub mod friend;
+pub mod generations;
 pub mod group;
 pub mod inbox;
 mod keys;

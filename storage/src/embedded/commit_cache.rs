@@ -1,13 +1,14 @@
 //! What the committing thread caches between groups of writes, to save reads.
 
-use std::collections::HashSet;
 use std::hash::{BuildHasher, RandomState};
 
 use engine::id::{ChannelId, UserId};
 
+use crate::generations::Generations;
+
 /// Pairs of user and channel in each of two generations. A full generation takes 9 MiB: a hash table of a million slots
 /// of 9 bytes holds this many entries before it grows.
-const AUTHORS_MAX: usize = (1 << 20) / 8 * 7;
+const AUTHORS_OF_GENERATION_MAX: usize = (1 << 20) / 8 * 7;
 
 /// What the committing thread keeps from one group of writes to the next.
 #[derive(Default)]
@@ -19,34 +20,35 @@ pub struct CommitCache {
 
 /// Caches which users are already noted as writers of which channels.
 ///
-/// When a generation is full, it becomes the old one and the previous old one is dropped. So a user who goes on writing
-/// in a channel is noted at most once per generation. A pair is stored as its hash. If two pairs have the same hash
-/// (once in ten million million notes), a message stays when its sender's account is deleted. The hash has a different
-/// key in each process, so that a client cannot choose names that collide.
-#[derive(Default)]
+/// A user who goes on writing in a channel is noted at most once per generation. A pair is stored as its hash. If two
+/// pairs have the same hash (once in ten million million notes), a message stays when its sender's account is deleted.
+/// The hash has a different key in each process, so that a client cannot choose names that collide.
 pub struct Authors {
-    young: HashSet<u64>,
-    old: HashSet<u64>,
+    pairs: Generations<u64, ()>,
     hash: RandomState,
+}
+
+impl Default for Authors {
+    fn default() -> Self {
+        let any_may_be_dropped = |_: &()| false;
+        Self { pairs: Generations::new(AUTHORS_OF_GENERATION_MAX, any_may_be_dropped), hash: RandomState::default() }
+    }
 }
 
 impl Authors {
     /// Returns whether the pair was cached; it is from now on.
     pub fn note(&mut self, user: UserId, channel: &ChannelId) -> bool {
         let pair = self.hash.hash_one((user.0.as_u128(), channel.as_str()));
-        if self.young.contains(&pair) {
-            return true;
+        let was_cached = self.pairs.get(&pair).is_some();
+        if !was_cached {
+            self.pairs.insert(pair, ());
         }
-        if self.young.len() >= AUTHORS_MAX {
-            self.old = std::mem::take(&mut self.young);
-        }
-        self.young.insert(pair);
-        self.old.contains(&pair)
+        was_cached
     }
 
     /// Forgets all pairs: each is noted again when it is next needed.
     pub fn forget(&mut self) {
-        *self = Self::default();
+        self.pairs.clear();
     }
 }
 
@@ -64,10 +66,11 @@ mod tests {
         assert!(!authors.note(user(0), &lobby));
         assert!(authors.note(user(0), &lobby));
         assert!(!authors.note(user(0), &ChannelId::room("stage").unwrap()));
-        for number in 1..3 * AUTHORS_MAX {
+        for number in 1..3 * AUTHORS_OF_GENERATION_MAX {
             assert!(!authors.note(user(number), &lobby));
-            assert!(number % AUTHORS_MAX != 0 || authors.note(user(0), &lobby), "who goes on writing stays known");
-            assert!(authors.young.len() <= AUTHORS_MAX && authors.old.len() <= AUTHORS_MAX);
+            let is_time = number % AUTHORS_OF_GENERATION_MAX == 0;
+            assert!(!is_time || authors.note(user(0), &lobby), "who goes on writing stays known");
+            assert!(authors.pairs.len() <= 2 * AUTHORS_OF_GENERATION_MAX);
         }
         assert!(!authors.note(user(1), &lobby), "who has stopped is forgotten");
         authors.forget();
