@@ -4,7 +4,6 @@
 //! its id's millisecond. So the id alone says where a message is, once the channel's buckets are known. The buckets are
 //! few, are only ever added to, and are cached here.
 
-use std::collections::HashMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::time::Instant;
@@ -14,6 +13,7 @@ use engine::message::Message;
 use engine::persist::ChannelHead;
 use parking_lot::Mutex;
 use storage::Failure;
+use storage::generations::Generations;
 
 use crate::link::{Link, by};
 use crate::options::BucketBounds;
@@ -340,28 +340,25 @@ pub fn bounds_of(link: &Link, channel: &ChannelId) -> BucketBounds {
     BucketBounds { age_ms: bucket_age_ms(link, channel), ..link.options().buckets }
 }
 
-/// The cached channels: those used lately, and all that are in use.
-#[derive(Default)]
-pub struct Channels {
-    generations: Mutex<[HashMap<ChannelId, Arc<Channel>>; 2]>,
+/// The cached channels: those used lately, and all that are in use. A channel must have only one lane, so a channel in
+/// use keeps its object.
+pub struct Channels(Mutex<Generations<ChannelId, Arc<Channel>>>);
+
+impl Default for Channels {
+    fn default() -> Self {
+        Self(Mutex::new(Generations::new(CHANNELS_MAX / 2, in_use)))
+    }
 }
 
 impl Channels {
     /// The channel's object. It is made if it is not cached, and stays the same as long as it is in use.
     pub fn get(&self, id: &ChannelId) -> Arc<Channel> {
-        let mut generations = self.generations.lock();
-        let [young, old] = &mut *generations;
-        if let Some(channel) = young.get(id) {
+        let mut channels = self.0.lock();
+        if let Some(channel) = channels.get(id) {
             return channel.clone();
         }
-        if young.len() >= CHANNELS_MAX / 2 {
-            let mut retired = std::mem::take(young);
-            // A channel must have only one lane: a channel in use keeps its object.
-            young.extend(old.drain().filter(|(_, channel)| in_use(channel)));
-            std::mem::swap(old, &mut retired);
-        }
-        let channel = old.remove(id).unwrap_or_else(|| Arc::new(Channel::new(id.clone())));
-        young.insert(id.clone(), channel.clone());
+        let channel = Arc::new(Channel::new(id.clone()));
+        channels.insert(id.clone(), channel.clone());
         channel
     }
 }
@@ -435,7 +432,6 @@ mod tests {
             channels.get(&ChannelId::room(&number.to_string()).unwrap());
         }
         assert!(Arc::ptr_eq(&kept, &channels.get(&lobby)));
-        let generations = channels.generations.lock();
-        assert!(generations[0].len() + generations[1].len() <= CHANNELS_MAX + 2);
+        assert!(channels.0.lock().len() <= CHANNELS_MAX + 2);
     }
 }
