@@ -320,6 +320,9 @@ fn part_of(part: IntentPart) -> Result<Part, String> {
     let mutation = |(name, values): (String, Vec<Value>)| {
         let statement =
             Statement::named(&name).ok_or_else(|| format!("statement {name} is unknown to this program"))?;
+        if statement.is_read() || values.len() != statement.values() {
+            return Err(format!("statement {name} does not take {} values", values.len()));
+        }
         Ok(Mutation::new(statement, values.into_iter().map(cql_of).collect::<Vec<_>>()))
     };
     let mutations = part.rows.into_iter().map(mutation).collect::<Result<_, String>>()?;
@@ -399,8 +402,8 @@ mod tests {
 
     fn change(number: i32, length: usize) -> (Mutation, Mutation) {
         let text = CqlValue::Text("x".repeat(length));
-        let forth = Mutation::new(Statement::PutRevocation, [int(number), text]);
-        (forth, Mutation::new(Statement::DeleteRevocation, [int(number)]))
+        let forth = Mutation::new(Statement::PutRevocation, [int(number), text, int(0)]);
+        (forth, Mutation::new(Statement::DeleteRevocation, [int(number), int(0)]))
     }
 
     fn stamps(parts: &[Part]) -> Vec<(i64, i32)> {
@@ -446,6 +449,18 @@ mod tests {
             part_of(record::decode_intent(bytes).unwrap()).unwrap()
         });
         assert_eq!(read.collect::<Vec<_>>(), whole.back);
+    }
+
+    #[test]
+    fn a_record_with_other_values_is_damage() {
+        let part = |statement: &str, values: Vec<Value>| {
+            let rows = vec![(statement.to_owned(), values)];
+            part_of(IntentPart { intent: Uuid::nil(), part: 0, parts: 1, first: 0, rows })
+        };
+        assert!(part("DeleteUser", vec![Value::Id(Uuid::nil())]).is_ok());
+        assert!(part("DeleteUser", Vec::new()).is_err());
+        assert!(part("User", vec![Value::Id(Uuid::nil())]).is_err(), "it reads");
+        assert!(part("DropEverything", Vec::new()).is_err());
     }
 
     #[test]

@@ -287,6 +287,7 @@ impl Link {
         deadline: Instant,
     ) -> Result<(), Missed> {
         let statements: Vec<_> = mutations.iter().map(|mutation| mutation.statement).collect();
+        debug_assert!(!statements.iter().any(|statement| statement.is_conditional()), "transactions are decided alone");
         let stamped = |(mutation, timestamp): (Mutation, i64)| mutation.statement.stamped(mutation.values, timestamp);
         let values: Vec<_> = mutations.into_iter().zip(first..).map(stamped).collect();
         self.until(deadline, || self.attempt(&statements, &values, together)).await
@@ -337,6 +338,7 @@ impl Link {
     where
         F: Future<Output = Result<bool, Failure>> + Send,
     {
+        debug_assert!(mutation.statement.is_conditional(), "{:?} is no transaction", mutation.statement);
         let unknown = AtomicBool::new(false);
         self.until(deadline, || async {
             if unknown.load(Ordering::Relaxed) {

@@ -246,8 +246,15 @@ impl Statement {
         self.cql().contains(" IF ")
     }
 
+    /// How many values the statement takes, the timestamp not counted.
+    pub fn values(self) -> usize {
+        let markers = self.cql().matches('?').count();
+        markers - usize::from(self.cql().contains("TIMESTAMP ?"))
+    }
+
     /// Adds the timestamp to the values: the last value for insertions, the first for all others.
     pub fn stamped(self, mut values: Vec<CqlValue>, timestamp: i64) -> Vec<CqlValue> {
+        debug_assert!(self.cql().contains("TIMESTAMP ?"), "{self:?} takes no timestamp");
         let place = if self.cql().starts_with("INSERT") { values.len() } else { 0 };
         values.insert(place, big(timestamp));
         values

@@ -18,6 +18,8 @@ impl Mutation {
         // Room for the timestamp.
         let mut values = Vec::with_capacity(given.size_hint().0 + 1);
         values.extend(given);
+        debug_assert!(!statement.is_read(), "{statement:?} changes nothing");
+        debug_assert_eq!(values.len(), statement.values(), "each marker of {statement:?} has a value");
         Self { statement, values }
     }
 }

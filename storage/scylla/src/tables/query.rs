@@ -17,7 +17,9 @@ impl<R> Query<R> {
     /// A statement with its values, in the order of its markers.
     pub fn new(statement: Statement, values: impl Into<Vec<CqlValue>>) -> Self {
         debug_assert!(statement.is_read(), "{statement:?} finds no rows");
-        Self { statement, values: values.into(), row: PhantomData }
+        let values = values.into();
+        debug_assert_eq!(values.len(), statement.values(), "each marker of {statement:?} has a value");
+        Self { statement, values, row: PhantomData }
     }
 
     /// The same question, for rows whatever their columns are.

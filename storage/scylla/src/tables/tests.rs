@@ -155,6 +155,7 @@ fn what_records_name_is_found() {
         assert_eq!(statement.name(), pair[0]);
         // One parameter more than in the record: the timestamp.
         assert_eq!((statement.cql().matches('?').count() - 1).to_string(), pair[1], "{}", statement.cql());
+        assert_eq!(statement.values().to_string(), pair[1]);
     }
     assert_eq!(Statement::named("DropEverything"), None);
 }
