@@ -175,12 +175,18 @@ impl<'k> Draft<'k> {
     }
 
     fn write(&mut self, mutation: Mutation, undo: Mutation) {
+        debug_assert!(!mutation.statement.is_conditional(), "{:?} is a claim", mutation.statement);
+        debug_assert!(!undo.statement.is_conditional(), "{:?} is a release", undo.statement);
         self.changes.push((mutation, undo));
     }
 
-    /// Both must have the same number of rows.
+    /// Each mutation has the undo in the same place.
     fn write_all(&mut self, mutations: impl IntoIterator<Item = Mutation>, undo: impl IntoIterator<Item = Mutation>) {
-        self.changes.extend(mutations.into_iter().zip(undo));
+        let (mutations, undo) = (Vec::from_iter(mutations), Vec::from_iter(undo));
+        assert_eq!(mutations.len(), undo.len(), "a mutation without an undo would stay after a crash: {mutations:?}");
+        for (mutation, undo) in mutations.into_iter().zip(undo) {
+            self.write(mutation, undo);
+        }
     }
 
     /// Blocks this thread, which is one that may block.
@@ -284,6 +290,8 @@ impl<'k> Draft<'k> {
     async fn claim(&self, claim: &Claim) -> Result<bool, Failure> {
         let is_ours = || async {
             let found = self.store.link.decided(claim.look.clone()).await?;
+            let columns = found.as_ref().map_or(usize::MAX, |row: &Row| row.columns.len());
+            debug_assert!(claim.expected.len() <= columns, "a claim expects columns that its look reads");
             let begins = |found: Row| {
                 found.columns.into_iter().zip(&claim.expected).all(|(one, other)| one.as_ref() == Some(other))
             };

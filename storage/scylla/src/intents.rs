@@ -96,7 +96,9 @@ impl Slots {
 
 impl Drop for Slot {
     fn drop(&mut self) {
-        self.free.lock().push(self.number);
+        let mut free = self.free.lock();
+        debug_assert!(!free.contains(&self.number), "slot {} has one user", self.number);
+        free.push(self.number);
     }
 }
 
@@ -133,6 +135,8 @@ impl Whole {
             back.push(Part { first: to, mutations: undo });
             from += length as i64;
         }
+        debug_assert!(changes.next().is_none(), "each mutation is in a batch");
+        debug_assert_eq!(from, to, "the timestamps of the undo begin where those of the change end");
         Self { forth, back, slot: None, noted: false }
     }
 
@@ -215,6 +219,8 @@ impl Intents {
     }
 
     async fn write_part(&self, part: Part, deadline: Instant) -> Result<(), Missed> {
+        let size = || part.mutations.iter().map(size_of_mutation).sum::<usize>();
+        debug_assert!(part.mutations.len() == 1 || size() <= BATCH_BYTES_MAX, "a batch of {} bytes", size());
         self.link.write_at(part.first, part.mutations, BatchType::Logged, deadline).await
     }
 
@@ -279,6 +285,8 @@ impl Intents {
             }
             back.push(part_of(part).map_err(|unknown| damaged(slot, &unknown))?);
         }
+        let follows = |pair: &[Part]| pair[1].first + pair[1].mutations.len() as i64 == pair[0].first;
+        debug_assert!(back.windows(2).all(follows), "the batches of an undo are noted from the last to the first");
         Ok(Some(back))
     }
 }
@@ -295,6 +303,7 @@ async fn in_time<T>(deadline: Instant, awaited: impl Future<Output = Option<T>>)
 
 /// An intent's rows, in groups of one mutation each. The first group deletes what the slot held before.
 fn rows_of(slot: i32, back: &[Part]) -> Result<Vec<Vec<Mutation>>, Missed> {
+    debug_assert!(back.len() > 1, "a change of one batch needs no intent");
     let (intent, parts) = (Uuid::new_v4(), back.len() as u32);
     let (mut groups, mut group, mut size) = (Vec::new(), vec![intents::clear(slot)], 0);
     for (part, number) in back.iter().zip(0..) {
@@ -304,6 +313,7 @@ fn rows_of(slot: i32, back: &[Part]) -> Result<Vec<Vec<Mutation>>, Missed> {
         });
         let rows = rows.collect::<Result<_, Missed>>()?;
         let record = record::encode_intent(IntentPart { intent, part: number, parts, first: part.first, rows });
+        debug_assert_eq!(read_part(&record).as_ref(), Ok(part), "what is noted can be taken back");
         if size + record.len() > NOTED_AT_ONCE_BYTES && size > 0 {
             groups.push(std::mem::take(&mut group));
             size = 0;
@@ -314,6 +324,11 @@ fn rows_of(slot: i32, back: &[Part]) -> Result<Vec<Vec<Mutation>>, Missed> {
     group.push(intents::set(slot, parts as i32));
     groups.push(group);
     Ok(groups)
+}
+
+/// What [`rows_of`] has noted in a record.
+fn read_part(record: &[u8]) -> Result<Part, String> {
+    record::decode_intent(record).map_err(|damage| damage.to_string()).and_then(part_of)
 }
 
 fn part_of(part: IntentPart) -> Result<Part, String> {
@@ -377,6 +392,7 @@ fn batch_lengths(changes: &[(Mutation, Mutation)]) -> Vec<usize> {
         bytes += more;
     }
     lengths.extend((length > 0).then_some(length));
+    debug_assert_eq!(lengths.iter().sum::<usize>(), changes.len(), "the batches have all mutations");
     lengths
 }
 
