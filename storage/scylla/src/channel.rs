@@ -96,6 +96,8 @@ impl Known {
 
     /// Counts a message that is about to be written.
     pub fn count(&mut self, bucket: i64, head: ChannelHead, bytes: usize) {
+        debug_assert!(self.starts.binary_search(&bucket).is_ok(), "bucket {bucket} has begun");
+        debug_assert!(milliseconds(head.id) >= bucket, "a message is not before its bucket {bucket}");
         if self.starts.last() == Some(&bucket) {
             self.fill.rows = self.fill.rows.saturating_add(1);
             self.fill.bytes += bytes as u64;
@@ -103,10 +105,18 @@ impl Known {
         }
     }
 
+    /// Buckets are only ever added, and the head never moves back.
+    fn comes_after(&self, earlier: &Self) -> bool {
+        let keeps_buckets = earlier.starts.iter().all(|start| self.starts.binary_search(start).is_ok());
+        keeps_buckets && self.head.map(|head| head.id) >= earlier.head.map(|head| head.id)
+    }
+
     fn begin(&mut self, bucket: i64) {
         let starts = Arc::make_mut(&mut self.starts);
         let place = starts.partition_point(|&start| start < bucket);
+        debug_assert_ne!(starts.get(place), Some(&bucket), "a bucket begins once");
         starts.insert(place, bucket);
+        debug_assert!(rise(starts), "the starts of buckets rise: {starts:?}");
         if place + 1 == starts.len() {
             self.fill = Fill::default();
         }
@@ -120,8 +130,13 @@ impl Known {
     }
 }
 
+fn rise(starts: &[i64]) -> bool {
+    starts.is_sorted_by(|one, next| one < next)
+}
+
 /// The latest of the rising starts that is no later than `ms`.
 pub fn bucket_of(starts: &[i64], ms: i64) -> Option<i64> {
+    debug_assert!(rise(starts), "the starts of buckets rise: {starts:?}");
     let later = starts.partition_point(|&start| start <= ms);
     later.checked_sub(1).map(|place| starts[place])
 }
@@ -154,7 +169,9 @@ impl Channel {
 
     /// Replaces what is known. Only the channel's lane calls this.
     pub async fn learn(&self, new: Known) {
-        *self.known.lock().await = Some(new);
+        let mut known = self.known.lock().await;
+        debug_assert!(known.as_ref().is_none_or(|known| new.comes_after(known)), "{known:?}, then {new:?}");
+        *known = Some(new);
     }
 
     /// Drops what is known: it must be loaded again.
@@ -196,6 +213,7 @@ impl Channel {
         if message.id.0.get_version_num() != 7 {
             return Err(Failure::Unfit(format!("{} is no id of a message", message.id)));
         }
+        debug_assert_eq!(message.channel, self.id, "a message is written in its own channel");
         match known.home_of(message.id, &bounds_of(link, &self.id)) {
             Home::In(bucket) => Ok(bucket),
             Home::New(bucket) => {

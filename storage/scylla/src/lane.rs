@@ -23,7 +23,7 @@ use storage::{Answer, Failure, Place, Write, Written};
 use tokio::task::JoinSet;
 
 use crate::change_scheduler::Turn;
-use crate::channel::{Channel, Home, bounds_of, bytes_of, message_row, place_of};
+use crate::channel::{Channel, Home, Known, bounds_of, bytes_of, message_row, milliseconds, place_of};
 use crate::cluster_store::ClusterStore;
 use crate::link::{LOOK_PATIENCE, UNDO_PATIENCE, by, in_time};
 use crate::outcome::Missed;
@@ -31,8 +31,9 @@ use crate::queue::{Job, LaneRequest};
 use crate::tables::messages::{self, StoredMessage};
 use crate::tables::{Mutation, authored};
 
-/// Rows and bytes of one batch: a mutation well below half a segment of any server's commit log.
+/// Messages of one batch: a mutation well below half a segment of any server's commit log.
 const BATCH_ROWS_MAX: usize = 128;
+/// Bytes at which a batch takes no more messages. So a batch may have more bytes, by less than its last message.
 const BATCH_BYTES_MAX: usize = 256 << 10;
 /// Batches of one channel in flight, all but the first of them full.
 const BATCHES_MAX: usize = 2;
@@ -181,6 +182,8 @@ impl ClusterStore {
                 known.count(bucket, place_of(&message), bytes_of(&message));
                 batch.push((message, answer));
             }
+            let is_of_bucket = |(message, _): &(Message, Answer)| is_in(&known, message, bucket);
+            debug_assert!(batch.iter().all(is_of_bucket), "a batch is of one partition");
             channel.learn(known.clone()).await;
             let head_row = known.head_row(&channel.id, bucket);
             let (store, channel) = (self.clone(), channel.clone());
@@ -204,6 +207,7 @@ impl ClusterStore {
         timestamp: i64,
         deadline: Instant,
     ) {
+        debug_assert!(is_bounded(messages.iter().map(|(message, _)| message)), "{} messages", messages.len());
         let mut mutations: Vec<_> =
             messages.iter().map(|(message, _)| message_row(&self.link, message, bucket)).collect();
         mutations.extend(head_row);
@@ -428,5 +432,17 @@ fn next(channel: &Channel, under_way: usize) -> Next {
             None => break,
         }
     }
+    debug_assert!(is_bounded(messages.iter().map(|(message, ..)| message)), "{bytes} bytes");
     Next::Messages(messages)
+}
+
+/// Whether a batch has at most `BATCH_ROWS_MAX` messages, and fewer than `BATCH_BYTES_MAX` bytes before its last one.
+fn is_bounded<'a>(messages: impl Iterator<Item = &'a Message>) -> bool {
+    let sizes: Vec<_> = messages.map(bytes_of).collect();
+    let before_last = sizes.len().saturating_sub(1);
+    sizes.len() <= BATCH_ROWS_MAX && sizes[..before_last].iter().sum::<usize>() < BATCH_BYTES_MAX
+}
+
+fn is_in(known: &Known, message: &Message, bucket: i64) -> bool {
+    known.bucket_of(milliseconds(message.id)) == Some(bucket)
 }
