@@ -56,6 +56,7 @@ impl ClusterStore {
             at_once = (2 * at_once).min(BUCKETS_AT_ONCE_MAX);
         }
         messages.truncate(limit);
+        debug_assert!(span.is_in_order(&messages), "a page of {} is not in the order of its ids", channel.id);
         Ok(messages)
     }
 
@@ -141,6 +142,8 @@ impl ClusterStore {
             }
         }
         places.sort_unstable();
+        debug_assert!(places.iter().all(|place| (first..=last).contains(place)), "{places:?}");
+        debug_assert!(places.is_sorted_by(|one, next| one < next), "a member is in one shard: {places:?}");
         places.truncate(limit);
         Ok(places)
     }
@@ -155,6 +158,7 @@ impl ClusterStore {
     ) -> Result<Vec<RosterPlace>, Failure> {
         let rows = self.link.all(user_groups::between(user, [first, last], limit)).await?;
         let mut places = rows.into_iter().map(user_groups::Row::place).collect::<Result<Vec<_>, _>>()?;
+        debug_assert!(places.iter().all(|place| (first..=last).contains(place)), "{places:?}");
         places.sort_unstable();
         Ok(places)
     }
@@ -270,6 +274,7 @@ impl ClusterStore {
         while let Some(read) = reading.join_next().await {
             let (number, rows) = read.map_err(|error| Failure::Passing(error.to_string()))?;
             let rows = rows?;
+            debug_assert!(rows.is_sorted_by(|one, next| one.place < next.place), "a shard's rows are merged in order");
             let (_, waiting, ended) = &mut shards[number];
             *ended = rows.len() < LISTED_AT_ONCE;
             for row in rows {
@@ -364,6 +369,13 @@ impl Span {
         let rising = matches!(from, Place::Oldest | Place::After(_));
         let span = Self { low: first_of_ours(low)?, high: last_of_ours(high)?, rising };
         (span.low <= span.high).then_some(span)
+    }
+
+    /// Whether messages are within this span, and in the order of reading.
+    fn is_in_order(self, messages: &[Message]) -> bool {
+        let within = |message: &Message| (self.low..=self.high).contains(&message.id.0.as_u128());
+        let follows = |one: &Message, next: &Message| if self.rising { one.id < next.id } else { one.id > next.id };
+        messages.iter().all(within) && messages.is_sorted_by(follows)
     }
 
     /// The buckets that may hold messages of this span, in the order of reading.
