@@ -191,6 +191,7 @@ pub fn browse(
     let (mut found, mut last) = (Vec::new(), None);
     for (examined, row) in rows.enumerate() {
         let (place, group) = row?;
+        debug_assert!(last.as_ref().is_none_or(|last| *last < place), "groups come in the order of their places");
         let fits = fits(&group);
         if examined == GROUPS_EXAMINED_MAX || (fits && found.len() == limit) {
             return Ok((found, last));

@@ -36,7 +36,10 @@ impl Inbox {
         // with another user's id.
         let random = xxh3_64(user.0.as_bytes());
         match ids.next(time, random) {
-            Ok(id) => Ok(NotificationId(id.0)),
+            Ok(id) => {
+                debug_assert!(self.last.is_none_or(|last| last.0 < id.0), "ids of {user} rise");
+                Ok(NotificationId(id.0))
+            }
             Err(_) => Err(Failure::Corrupt(format!("the last notification of {user} has an id beyond all time"))),
         }
     }

@@ -38,6 +38,7 @@
 use std::ops::Bound;
 
 use engine::id::{ChannelId, GroupId, MessageId, NotificationId, Timestamp, UserId};
+use engine::social::friend::FriendState;
 use uuid::Uuid;
 
 use crate::Place;
@@ -110,6 +111,7 @@ const ID_BYTES: usize = 16;
 pub fn message(channel: &ChannelId, id: MessageId) -> Vec<u8> {
     let mut key = channel_prefix(channel);
     key.extend(id.0.as_bytes());
+    debug_assert_eq!((message_channel(&key).as_ref(), message_id(&key)), (Some(channel), Some(id)));
     key
 }
 
@@ -189,7 +191,9 @@ pub fn expiry(revocation: &Revocation) -> Vec<u8> {
         Revocation::Token { id, .. } => (0, *id),
         Revocation::User { id, .. } => (1, id.0),
     };
-    Expiring { kind, time: revocation.time(), id }.key()
+    let key = Expiring { kind, time: revocation.time(), id }.key();
+    debug_assert_eq!(expiring(&key).as_ref(), Some(revocation), "an expiry says which revocation it is of");
+    key
 }
 
 /// The revocation that a key of `expiries` describes.
@@ -277,6 +281,7 @@ pub fn friend(user: UserId, place: FriendPlace) -> Vec<u8> {
 /// The key that notes that `other` has blocked `user`.
 pub fn blocked_by(user: UserId, since: Timestamp, other: UserId) -> Vec<u8> {
     const BLOCKED_BY: u8 = 4;
+    const { assert!((FriendState::Blocked as u8) < BLOCKED_BY, "these notes come after all states of friends") };
     Listed { owner: user.0, rank: BLOCKED_BY, since, id: other.0 }.key()
 }
 
@@ -292,7 +297,9 @@ pub fn notification_id(key: &[u8]) -> Option<NotificationId> {
 
 /// The key in `authored`.
 pub fn authored(user: UserId, channel: &ChannelId) -> Vec<u8> {
-    [user.0.as_bytes(), channel.as_str().as_bytes()].concat()
+    let key = [user.0.as_bytes(), channel.as_str().as_bytes()].concat();
+    debug_assert_eq!(authored_channel(&key).as_ref(), Some(channel), "a note says which channel it is of");
+    key
 }
 
 /// The channel at the end of a key of `authored`.
@@ -331,7 +338,9 @@ impl Listed {
 
     fn key(self) -> Vec<u8> {
         let since = time_bytes(self.since);
-        [self.owner.as_bytes().as_slice(), &[self.rank], &since, self.id.as_bytes()].concat()
+        let key = [self.owner.as_bytes().as_slice(), &[self.rank], &since, self.id.as_bytes()].concat();
+        debug_assert_eq!(Self::of(&key), Some(self), "an entry of a list says all of its place");
+        key
     }
 }
 

@@ -317,6 +317,7 @@ where
     header[3] = kind as u8;
     header[4..8].copy_from_slice(&length.to_le_bytes());
     header[8..].copy_from_slice(&xxh3_64(body).to_le_bytes());
+    debug_assert!(self::body(kind, &bytes).is_ok(), "a record that is written can be read");
     bytes
 }
 

@@ -166,6 +166,7 @@ impl Note {
     }
 
     fn pass(&mut self, page: &Page) {
+        debug_assert_ne!(self.place, page.place, "each page moves on: a move that does not would never end");
         for item in &page.items {
             self.counts.add(item.table(), 1);
         }

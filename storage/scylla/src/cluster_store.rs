@@ -81,7 +81,8 @@ impl ClusterStore {
 
     /// Sets the epoch, once it is in the database.
     pub fn set_epoch(&self, epoch: Epoch) {
-        self.epoch.store(epoch.0, Ordering::Release);
+        let before = self.epoch.swap(epoch.0, Ordering::AcqRel);
+        debug_assert!(before < epoch.0, "epoch {} comes after {before}", epoch.0);
     }
 
     /// Whether this server may write at all.

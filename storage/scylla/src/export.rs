@@ -120,6 +120,8 @@ impl ClusterStore {
                 reached = Reached { pass: reached.pass + 1, ..Reached::BEGINNING };
                 continue;
             }
+            let tokens = || std::iter::once(reached.token).chain(owners.iter().map(|(token, _)| *token));
+            debug_assert!(tokens().is_sorted(), "owners come in the order of their tokens");
             let items = self.rows_of_owners(pass, owners, &mut reached).await?;
             if !items.is_empty() {
                 return Ok(Some(Page { items, left: 0, place: reached.bytes() }));

@@ -214,6 +214,7 @@ impl Store for Scylla {
         drop(answers);
         written.extend(answered);
         written.sort_unstable_by_key(|(place, _)| *place);
+        debug_assert!(written.iter().map(|(place, _)| *place).eq(0..writes.len()), "each write is answered once");
         Ok(written.into_iter().map(|(_, done)| done).collect())
     }
 

@@ -121,6 +121,7 @@ impl Committer {
             return self.hand_over(lanes, group);
         }
         if !group.writes.is_empty() {
+            debug_assert_eq!(group.writes.len(), group.askers.len(), "each write has an asker");
             let written =
                 self.line.check().and_then(|()| self.line.while_committing(|| self.store.commit(&group.writes)));
             self.answer_writes(group.askers, written);
@@ -132,6 +133,7 @@ impl Committer {
 
     /// Hands a group to a store that answers each write when it is decided.
     fn hand_over(&self, lanes: &dyn Lanes, group: Group) {
+        debug_assert_eq!(group.writes.len(), group.askers.len(), "each write has an asker");
         let writes = group.writes.into_iter().zip(group.askers);
         let questions = group
             .reads

@@ -146,7 +146,7 @@ impl<'a> Draft<'a> {
         let mut drafted = self.changes[table as usize].range(span.clone()).peekable();
         let stored = self.tables.keyspace(table).range(span).map(fjall::Guard::into_inner);
         let mut stored = stored.peekable();
-        std::iter::from_fn(move || {
+        in_order(std::iter::from_fn(move || {
             loop {
                 let stored_is_next = match (stored.peek(), drafted.peek()) {
                     (None, None) => return None,
@@ -164,7 +164,7 @@ impl<'a> Draft<'a> {
                     return Some(Ok((key.clone(), value.clone())));
                 }
             }
-        })
+        }))
     }
 
     /// Stores a new message, and notes that its sender has written in the channel. Reads nothing: with a million
@@ -230,4 +230,19 @@ impl<'a> Draft<'a> {
         self.remove_stored(&message)?;
         Ok(StoreReceipt::Removed(message))
     }
+}
+
+/// Checks, where assertions are on, that rows come in the order of their keys, each once. So both sides of a merge did.
+fn in_order<E>(
+    rows: impl Iterator<Item = Result<(Vec<u8>, Vec<u8>), E>>,
+) -> impl Iterator<Item = Result<(Vec<u8>, Vec<u8>), E>> {
+    let mut last = None;
+    rows.inspect(move |row| {
+        if cfg!(debug_assertions)
+            && let Ok((key, _)) = row
+        {
+            assert!(last.as_ref() < Some(key), "{key:?} comes after {last:?}");
+            last = Some(key.clone());
+        }
+    })
 }
