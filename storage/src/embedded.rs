@@ -43,7 +43,7 @@ use crate::friend::{Friend, FriendPlace};
 use crate::group::{Group, GroupFilter, GroupPlace, RosterPlace};
 use crate::keys::{self, Table};
 use crate::record::{self, StoreMeta};
-use crate::{DiskRoom, Failure, Place, Store, Write, Written};
+use crate::{DiskRoom, Failure, PageStart, Store, Write, Written};
 use commit_cache::CommitCache;
 use compaction::{Compactor, Work};
 use directory::Directory;
@@ -187,7 +187,7 @@ impl Store for Embedded {
 
     fn head(&self, channel: &ChannelId) -> Result<Option<ChannelHead>, Failure> {
         // The order matters: if a message is removed between the two reads, the second read finds its place in `Heads`.
-        let newest = self.messages(channel, Place::Newest, 1)?.pop();
+        let newest = self.messages(channel, PageStart::Newest, 1)?.pop();
         let kept = self.tables()?.read(Table::Heads, &keys::head(channel), record::decode_head)?;
         let newest = newest.map(|message| ChannelHead { id: message.id, sequence: message.sequence });
         Ok([newest, kept].into_iter().flatten().max_by_key(|head| head.id))
@@ -198,7 +198,7 @@ impl Store for Embedded {
         self.tables()?.read(Table::Messages, &keys::message(channel, id), decode)
     }
 
-    fn messages(&self, channel: &ChannelId, from: Place, limit: usize) -> Result<Vec<Message>, Failure> {
+    fn messages(&self, channel: &ChannelId, from: PageStart, limit: usize) -> Result<Vec<Message>, Failure> {
         let range = self.tables()?.keyspace(Table::Messages).range(keys::message_range(channel, from));
         let message = |entry: fjall::Guard| {
             let (key, value) = entry.into_inner().map_err(|error| unreadable(Table::Messages, &error))?;
@@ -206,8 +206,8 @@ impl Store for Embedded {
             decoded(Table::Messages, record::decode_message(channel, id, &value))
         };
         match from {
-            Place::Oldest | Place::After(_) => range.take(limit).map(message).collect(),
-            Place::Newest | Place::Before(_) => range.rev().take(limit).map(message).collect(),
+            PageStart::Oldest | PageStart::After(_) => range.take(limit).map(message).collect(),
+            PageStart::Newest | PageStart::Before(_) => range.rev().take(limit).map(message).collect(),
         }
     }
 

@@ -41,7 +41,7 @@ use engine::id::{ChannelId, GroupId, MessageId, NotificationId, Timestamp, UserI
 use engine::social::friend::FriendState;
 use uuid::Uuid;
 
-use crate::Place;
+use crate::PageStart;
 use crate::account::{Credential, CredentialKind, Expiry, Revocation};
 use crate::friend::FriendPlace;
 use crate::group::RosterPlace;
@@ -121,16 +121,16 @@ pub fn message_id(key: &[u8]) -> Option<MessageId> {
 }
 
 /// All of the channel's keys on the requested side of the place. The caller chooses the direction of reading.
-pub fn message_range(channel: &ChannelId, from: Place) -> Span {
+pub fn message_range(channel: &ChannelId, from: PageStart) -> Span {
     let first = || Bound::Included(message(channel, MessageId(Uuid::nil())));
     let last = || Bound::Included(message(channel, MessageId(Uuid::max())));
     match from {
-        Place::Oldest | Place::Newest => (first(), last()),
+        PageStart::Oldest | PageStart::Newest => (first(), last()),
         // No key comes after the last possible id. This is a special case so that the range's start is not after its
         // end.
-        Place::After(id) if id.0 == Uuid::max() => (last(), Bound::Excluded(message(channel, id))),
-        Place::After(id) => (Bound::Excluded(message(channel, id)), last()),
-        Place::Before(id) => (first(), Bound::Excluded(message(channel, id))),
+        PageStart::After(id) if id.0 == Uuid::max() => (last(), Bound::Excluded(message(channel, id))),
+        PageStart::After(id) => (Bound::Excluded(message(channel, id)), last()),
+        PageStart::Before(id) => (first(), Bound::Excluded(message(channel, id))),
     }
 }
 
@@ -481,10 +481,10 @@ mod tests {
             channel in channels(), other in channels(), place in ids(), id in ids(),
         ) {
             for (from, expected) in [
-                (Place::Oldest, true),
-                (Place::Newest, true),
-                (Place::After(place), id > place),
-                (Place::Before(place), id < place),
+                (PageStart::Oldest, true),
+                (PageStart::Newest, true),
+                (PageStart::After(place), id > place),
+                (PageStart::Before(place), id < place),
             ] {
                 let range = message_range(&channel, from);
                 prop_assert_eq!(range.contains(&message(&channel, id)), expected);

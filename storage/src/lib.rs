@@ -104,7 +104,7 @@ pub trait Store: Send + Sync + 'static {
     fn message(&self, channel: &ChannelId, id: MessageId) -> Result<Option<Message>, Failure>;
 
     /// At most `limit` messages of a channel, from a place on, in the direction that the place says.
-    fn messages(&self, channel: &ChannelId, from: Place, limit: usize) -> Result<Vec<Message>, Failure>;
+    fn messages(&self, channel: &ChannelId, from: PageStart, limit: usize) -> Result<Vec<Message>, Failure>;
 
     /// The account that has this credential, with its secret, or `None`.
     fn credential(&self, credential: &Credential) -> Result<Option<CredentialOwner>, Failure>;
@@ -219,7 +219,7 @@ pub trait Lanes: Send + Sync {
 
 /// The position from which, and the direction in which, messages are read.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
-pub enum Place {
+pub enum PageStart {
     /// Rising, from the first message.
     Oldest,
     /// Falling, from the last message.

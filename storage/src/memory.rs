@@ -19,7 +19,7 @@ use crate::account::{Account, Credential, CredentialOwner, Expiry, Revocation, R
 use crate::friend::{Edge, Friend, FriendCounts, FriendPlace};
 use crate::group::{Group, GroupFilter, GroupPlace, Membership, RosterPlace, browse, common_beginning};
 use crate::inbox::Inbox;
-use crate::{Failure, Place, Store, Write, Written, change, keys, span};
+use crate::{Failure, PageStart, Store, Write, Written, change, keys, span};
 
 /// A store that keeps everything in maps.
 #[derive(Default)]
@@ -88,7 +88,7 @@ impl Store for Memory {
         Ok(self.open()?.message(channel, id).cloned())
     }
 
-    fn messages(&self, channel: &ChannelId, from: Place, limit: usize) -> Result<Vec<Message>, Failure> {
+    fn messages(&self, channel: &ChannelId, from: PageStart, limit: usize) -> Result<Vec<Message>, Failure> {
         let state = self.open()?;
         let Some(history) = state.messages.get(channel) else {
             return Ok(Vec::new());
@@ -96,10 +96,10 @@ impl Store for Memory {
         let from_id = |id| (Bound::Excluded(id), Bound::Unbounded);
         let to_id = |id| (Bound::Unbounded, Bound::Excluded(id));
         Ok(match from {
-            Place::Oldest => history.values().take(limit).cloned().collect(),
-            Place::Newest => history.values().rev().take(limit).cloned().collect(),
-            Place::After(id) => history.range(from_id(id)).map(|(_, m)| m).take(limit).cloned().collect(),
-            Place::Before(id) => history.range(to_id(id)).rev().map(|(_, m)| m).take(limit).cloned().collect(),
+            PageStart::Oldest => history.values().take(limit).cloned().collect(),
+            PageStart::Newest => history.values().rev().take(limit).cloned().collect(),
+            PageStart::After(id) => history.range(from_id(id)).map(|(_, m)| m).take(limit).cloned().collect(),
+            PageStart::Before(id) => history.range(to_id(id)).rev().map(|(_, m)| m).take(limit).cloned().collect(),
         })
     }
 

@@ -17,7 +17,7 @@ use engine::social::friend::FriendAct;
 use engine::social::group::{GroupAct, GroupChange, Role};
 use storage::embedded::Embedded;
 use storage::group::{Group, GroupFilter};
-use storage::{Failure, Place, Store, Write};
+use storage::{Failure, PageStart, Store, Write};
 use tempfile::TempDir;
 
 /// Opens a directory that must be refused, and returns the reason.
@@ -163,13 +163,13 @@ fn a_damaged_record_fails_its_readers_and_nobody_else() {
     overwrite(&directory, "messages", |record| *record.last_mut().unwrap() ^= 1);
     let (store, lobby) = (open(&directory), room("lobby"));
     let damaged = |failure: Failure| matches!(failure, Failure::Corrupt(reason) if reason.contains("checksum"));
-    assert!(damaged(store.messages(&lobby, Place::Oldest, 5).unwrap_err()));
+    assert!(damaged(store.messages(&lobby, PageStart::Oldest, 5).unwrap_err()));
     assert!(damaged(store.message(&lobby, message_id(1)).unwrap_err()));
-    assert_eq!(store.messages(&lobby, Place::Newest, 39).unwrap().len(), 39);
+    assert_eq!(store.messages(&lobby, PageStart::Newest, 39).unwrap().len(), 39);
     let written = store.commit(&[insert(&lobby, 50, 7), update(&lobby, 1, 7, "x"), insert(&lobby, 51, 7)]).unwrap();
     assert!(written[0].is_ok() && written[2].is_ok());
     assert!(damaged(written[1].clone().unwrap_err()));
-    assert_eq!(store.messages(&lobby, Place::Newest, 2).unwrap().len(), 2);
+    assert_eq!(store.messages(&lobby, PageStart::Newest, 2).unwrap().len(), 2);
 }
 
 #[test]
@@ -208,11 +208,11 @@ fn a_torn_group_at_the_end_is_dropped_and_the_rest_kept() {
     let journal = OpenOptions::new().write(true).open(journal_of(&directory)).unwrap();
     journal.write_all_at(&[0; 512], (sound / 512 + 3) * 512).unwrap();
     let store = open(&directory);
-    assert_eq!(store.messages(&lobby, Place::Oldest, 99).unwrap().len(), 41);
+    assert_eq!(store.messages(&lobby, PageStart::Oldest, 99).unwrap().len(), 41);
     assert_eq!(store.head(&lobby).unwrap().unwrap().id, message_id(41));
     commit(&store, &[insert(&lobby, 42, 7)]);
     drop(store);
-    assert_eq!(open(&directory).messages(&lobby, Place::Oldest, 99).unwrap().len(), 42);
+    assert_eq!(open(&directory).messages(&lobby, PageStart::Oldest, 99).unwrap().len(), 42);
 }
 
 /// A generator of small random numbers; printing the seed is enough to repeat a failure.
@@ -279,7 +279,7 @@ fn random_harm_to_tables_never_panics() {
     let directory = written_store();
     flush(&directory);
     let store = open(&directory);
-    assert_eq!(store.messages(&room("lobby"), Place::Oldest, 99).unwrap().len(), 40);
+    assert_eq!(store.messages(&room("lobby"), PageStart::Oldest, 99).unwrap().len(), 40);
     drop(store);
     harm_many_times(&directory);
 }
@@ -328,7 +328,7 @@ fn a_change_that_meets_damage_changes_nothing() {
     assert!(matches!(&written[0], Err(Failure::Corrupt(_))), "{written:?}");
     assert!(written[1].is_ok());
     assert_eq!(world.roster(3), "30:0");
-    assert_eq!(world.store().messages(&channel_of(3), Place::Oldest, 9).unwrap(), []);
+    assert_eq!(world.store().messages(&channel_of(3), PageStart::Oldest, 9).unwrap(), []);
     assert_eq!(world.store().head(&channel_of(3)).unwrap(), None);
     assert_eq!(world.store().channels_written(user(31), None, 9).unwrap(), [room("lobby")]);
     assert_eq!(world.act(3, 30, GroupAct::Add(users(&[31]))), "message 4 of 31, notice -4 to 31");
@@ -345,7 +345,7 @@ fn harm_many_times(directory: &TempDir) {
         let outcome = std::panic::catch_unwind(|| match Embedded::open(harmed.path(), &options()) {
             Err(Failure::Corrupt(reason) | Failure::Final(reason)) => reason,
             Err(other) => panic!("{other:?}"),
-            Ok(store) => match (store.messages(&room("lobby"), Place::Oldest, 99), use_lists(&store)) {
+            Ok(store) => match (store.messages(&room("lobby"), PageStart::Oldest, 99), use_lists(&store)) {
                 (Ok(messages), Ok(rows)) => format!("{} messages, {rows} rows of lists", messages.len()),
                 (Err(failure), _) | (_, Err(failure)) => failure.to_string(),
             },

@@ -14,7 +14,7 @@ use std::process::{Child, Command, ExitStatus, Stdio};
 use common::*;
 use engine::id::ChannelId;
 use storage::embedded::{Embedded, EmbeddedOptions};
-use storage::{Failure, Place, Store, Write};
+use storage::{Failure, PageStart, Store, Write};
 use tempfile::TempDir;
 
 const DIRECTORY: &str = "STORAGE_TEST_DIRECTORY";
@@ -111,7 +111,7 @@ fn check_history(store: &dyn Store, acknowledged: &[String]) {
             })
             .collect();
         let found: Vec<_> = store
-            .messages(&channel, Place::Oldest, usize::MAX)
+            .messages(&channel, PageStart::Oldest, usize::MAX)
             .unwrap()
             .into_iter()
             .map(|message| (message.sequence.0 as u32, message.content.to_string()))

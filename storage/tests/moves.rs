@@ -12,7 +12,7 @@ use common::moves::*;
 use common::*;
 use storage::embedded::Embedded;
 use storage::transfer::{self, End};
-use storage::{Failure, Place, Store};
+use storage::{Failure, PageStart, Store};
 use tempfile::TempDir;
 
 fn filled() -> (TempDir, Embedded) {
@@ -76,8 +76,11 @@ fn what_is_left_over_stays_behind() {
     let arrived = transfer::run(End::File(&path), End::Store(&target), &mut |_, _| ()).unwrap();
     assert_eq!((arrived.rows, arrived.left), (moved.rows, 0));
     assert_eq!(target.head(&channel), Ok(None));
-    assert_eq!(target.messages(&channel, Place::Oldest, 9), Ok(Vec::new()));
-    assert_eq!(target.messages(&room("lobby"), Place::Oldest, 99), source.messages(&room("lobby"), Place::Oldest, 99));
+    assert_eq!(target.messages(&channel, PageStart::Oldest, 9), Ok(Vec::new()));
+    assert_eq!(
+        target.messages(&room("lobby"), PageStart::Oldest, 99),
+        source.messages(&room("lobby"), PageStart::Oldest, 99)
+    );
     fs::remove_file(path).unwrap();
 }
 

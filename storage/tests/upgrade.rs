@@ -11,7 +11,7 @@ use engine::social::friend::FriendAct;
 use fjall::{Database, KeyspaceCreateOptions, PersistMode};
 use storage::account::{Expiry, Revocation};
 use storage::embedded::Embedded;
-use storage::{Failure, Place, Store, Write};
+use storage::{Failure, PageStart, Store, Write};
 use tempfile::TempDir;
 use uuid::Uuid;
 use xxhash_rust::xxh3::xxh3_64;
@@ -110,7 +110,7 @@ fn check_upgraded(directory: &TempDir, epoch: u64) {
         let store = open(directory);
         assert_eq!(store.account(user(1)).unwrap(), Some(account_with(1, "ann", &device("a"))));
         assert_eq!(store.user_by_username("bob").unwrap(), Some(user(2)));
-        let messages = store.messages(&room("lobby"), Place::Oldest, 9).unwrap();
+        let messages = store.messages(&room("lobby"), PageStart::Oldest, 9).unwrap();
         assert_eq!(messages, [message(&room("lobby"), 1, 1), message(&room("lobby"), 1001, 2)]);
         let written = |number| {
             let mut channels = store.channels_written(user(number), None, 99).unwrap();
@@ -162,7 +162,7 @@ fn check_revocations(directory: &TempDir) {
     assert_eq!(store.expired_revocations(expiry, None, 9).unwrap(), (expired.clone(), None), "in the order of time");
     commit(&store, &[Write::ForgetRevocations(expired)]);
     assert_eq!(store.revocations().unwrap(), [token(1, 30)]);
-    assert_eq!(store.messages(&room("lobby"), Place::Oldest, 9).unwrap(), [message(&room("lobby"), 1, 1)]);
+    assert_eq!(store.messages(&room("lobby"), PageStart::Oldest, 9).unwrap(), [message(&room("lobby"), 1, 1)]);
     drop(store);
     assert_eq!(format_of(directory), 3);
 }
@@ -244,7 +244,7 @@ fn kept_options_are_renewed_whatever_was_cut_short() {
         assert_ne!(kept_strategies(&directory), expected);
         for _ in 0..2 {
             let store = open(&directory);
-            assert_eq!(store.messages(&room("lobby"), Place::Oldest, 99).unwrap().len(), 40);
+            assert_eq!(store.messages(&room("lobby"), PageStart::Oldest, 99).unwrap().len(), 40);
             assert_eq!(store.head(&room("lobby")).unwrap().unwrap().sequence.0, 40);
             drop(store);
             assert_eq!(kept_strategies(&directory), expected);
@@ -268,7 +268,7 @@ fn a_damaged_message_does_not_stop_an_upgrade() {
     damaged.persist(PersistMode::SyncAll).unwrap();
     drop((damaged, messages));
     check_upgraded(&directory, 7);
-    assert!(matches!(open(&directory).messages(&room("cellar"), Place::Oldest, 9), Err(Failure::Corrupt(_))));
+    assert!(matches!(open(&directory).messages(&room("cellar"), PageStart::Oldest, 9), Err(Failure::Corrupt(_))));
 }
 
 #[test]

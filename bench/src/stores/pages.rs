@@ -11,7 +11,7 @@ use hdrhistogram::Histogram;
 use runtime::clock;
 use serde::Serialize;
 use storage::embedded::{Embedded, EmbeddedOptions};
-use storage::{Place, Store, Write};
+use storage::{PageStart, Store, Write};
 use storage_scylla::options::ScyllaOptions;
 use storage_scylla::{Scylla, apply_schema};
 use uuid::Uuid;
@@ -88,7 +88,7 @@ fn of_store(name: &'static str, store: &dyn Store, reads: Reads, times: &mut Vec
     let sparse = ChannelId::room("sparse").map_err(|_| Error::Options("a short name".into()))?;
     insert(store, seldom_used(&sparse, author.write().map_err(Error::Options)?))?;
 
-    let mut page = |kind, channel: &ChannelId, place: &mut dyn FnMut(usize) -> Place, expected| {
+    let mut page = |kind, channel: &ChannelId, place: &mut dyn FnMut(usize) -> PageStart, expected| {
         let mut latency_us = empty_histogram();
         for number in 0..reads.pages {
             let place = place(number);
@@ -102,12 +102,12 @@ fn of_store(name: &'static str, store: &dyn Store, reads: Reads, times: &mut Vec
         times.push(PageTimes::of(name, kind, &latency_us));
         Ok(())
     };
-    page("newest", &channel, &mut |_| Place::Newest, PAGE_MESSAGES)?;
+    page("newest", &channel, &mut |_| PageStart::Newest, PAGE_MESSAGES)?;
     // Pages from everywhere but the newest one, in an order that no cache helps with, and the same for both stores.
     let deep = ids.len() - PAGE_MESSAGES;
-    let mut before = |number: usize| Place::Before(ids[PAGE_MESSAGES + number.wrapping_mul(7_919) % deep]);
+    let mut before = |number: usize| PageStart::Before(ids[PAGE_MESSAGES + number.wrapping_mul(7_919) % deep]);
     page("deep", &channel, &mut before, PAGE_MESSAGES)?;
-    page("sparse", &sparse, &mut |_| Place::Newest, YEARS as usize)
+    page("sparse", &sparse, &mut |_| PageStart::Newest, YEARS as usize)
 }
 
 /// One message a year, the last of them now.

@@ -20,7 +20,7 @@ use engine::social::group::{GroupAct, GroupChange, GroupRefusal};
 use glommio::timer::sleep;
 use storage::account::Revocation;
 use storage::group::RosterPlace;
-use storage::{Failure, Place};
+use storage::{Failure, PageStart};
 use uuid::Uuid;
 
 use super::error::{Code, Refusal, group_refused};
@@ -143,7 +143,7 @@ impl Sweep {
         let Some(channel) = self.channels.front() else {
             return self.list_channels(services, user).await;
         };
-        let from = self.seen.max(self.floor).map_or(Place::Oldest, Place::After);
+        let from = self.seen.max(self.floor).map_or(PageStart::Oldest, PageStart::After);
         let page = services.store.messages(channel.clone(), from, PAGE_MESSAGES).await?;
         let own = page.iter().filter(|message| message.sender == user);
         purge(services, channel, user, own.map(|message| message.id).collect()).await?;

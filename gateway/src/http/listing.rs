@@ -24,14 +24,14 @@ pub struct Stretch<P> {
 }
 
 /// Where a listing continues, as the bytes in a cursor.
-pub trait Place: Sized {
-    /// The place as bytes that [`Place::from_bytes`] reads.
+pub trait PageStart: Sized {
+    /// The place as bytes that [`PageStart::from_bytes`] reads.
     fn to_bytes(&self) -> Vec<u8>;
-    /// The place that [`Place::to_bytes`] wrote, or `None` if these bytes are no place.
+    /// The place that [`PageStart::to_bytes`] wrote, or `None` if these bytes are no place.
     fn from_bytes(bytes: &[u8]) -> Option<Self>;
 }
 
-impl<P: Place> Stretch<P> {
+impl<P: PageStart> Stretch<P> {
     /// Reads from the query which part of the listing the client wants. `listing` is a name that no channel has.
     pub fn asked(services: &Services, query: &Query, listing: String, limit: usize) -> Result<Self, Refusal> {
         let after = match query.text("cursor")? {
@@ -63,7 +63,7 @@ impl<P: Place> Stretch<P> {
     }
 }
 
-impl Place for GroupPlace {
+impl PageStart for GroupPlace {
     fn to_bytes(&self) -> Vec<u8> {
         self.clone().into()
     }
@@ -73,7 +73,7 @@ impl Place for GroupPlace {
     }
 }
 
-impl Place for RosterPlace {
+impl PageStart for RosterPlace {
     fn to_bytes(&self) -> Vec<u8> {
         ranked(self.role as u8, self.since, self.id)
     }
@@ -84,7 +84,7 @@ impl Place for RosterPlace {
     }
 }
 
-impl Place for FriendPlace {
+impl PageStart for FriendPlace {
     fn to_bytes(&self) -> Vec<u8> {
         ranked(self.state as u8, self.since, self.user.0)
     }

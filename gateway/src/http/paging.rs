@@ -5,7 +5,7 @@
 
 use engine::id::MessageId;
 use engine::message::Message;
-use storage::Place;
+use storage::PageStart;
 
 use super::cursor::{Cursor, Direction, Step};
 
@@ -33,16 +33,16 @@ pub struct Page {
 
 impl Listing {
     /// Where the store is to begin reading.
-    pub fn place(&self) -> Place {
+    pub fn place(&self) -> PageStart {
         use Direction::{NewestFirst, OldestFirst};
         match (self.direction, self.cursor.map(|cursor| (cursor.step, cursor.id))) {
-            (OldestFirst, None) => self.after.map_or(Place::Oldest, Place::After),
-            (NewestFirst, None) => self.before.map_or(Place::Newest, Place::Before),
+            (OldestFirst, None) => self.after.map_or(PageStart::Oldest, PageStart::After),
+            (NewestFirst, None) => self.before.map_or(PageStart::Newest, PageStart::Before),
             (OldestFirst, Some((Step::Next, id))) | (NewestFirst, Some((Step::Previous, id))) => {
-                Place::After(self.after.map_or(id, |after| after.max(id)))
+                PageStart::After(self.after.map_or(id, |after| after.max(id)))
             }
             (NewestFirst, Some((Step::Next, id))) | (OldestFirst, Some((Step::Previous, id))) => {
-                Place::Before(self.before.map_or(id, |before| before.min(id)))
+                PageStart::Before(self.before.map_or(id, |before| before.min(id)))
             }
         }
     }
@@ -116,10 +116,10 @@ mod tests {
     fn read(kept: &[u128], listing: &Listing) -> Vec<Message> {
         let number = |id: MessageId| id.0.as_u128();
         let chosen: Vec<u128> = match listing.place() {
-            Place::Oldest => kept.to_vec(),
-            Place::Newest => kept.iter().rev().copied().collect(),
-            Place::After(id) => kept.iter().copied().filter(|kept| *kept > number(id)).collect(),
-            Place::Before(id) => kept.iter().rev().copied().filter(|kept| *kept < number(id)).collect(),
+            PageStart::Oldest => kept.to_vec(),
+            PageStart::Newest => kept.iter().rev().copied().collect(),
+            PageStart::After(id) => kept.iter().copied().filter(|kept| *kept > number(id)).collect(),
+            PageStart::Before(id) => kept.iter().rev().copied().filter(|kept| *kept < number(id)).collect(),
         };
         chosen.into_iter().take(listing.read_limit()).map(message).collect()
     }

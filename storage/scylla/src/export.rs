@@ -10,7 +10,7 @@ use engine::social::group::Role;
 use storage::account::{Credential, CredentialOwner, Revocation};
 use storage::group::{Membership, RosterPlace};
 use storage::transfer::{Item, Origin, Page, Source};
-use storage::{Failure, Place, Store};
+use storage::{Failure, PageStart, Store};
 use tokio::task::JoinSet;
 use uuid::Uuid;
 
@@ -241,7 +241,7 @@ impl ClusterStore {
                 Ok(some_of(rows.into_iter().map(|(user,)| Item::AccountDeletion(UserId(user))).collect(), last))
             }
             (Pass::Messages, Owner::Channel(channel)) => {
-                let place = after_id.map_or(Place::Oldest, |after| Place::After(MessageId(after)));
+                let place = after_id.map_or(PageStart::Oldest, |after| PageStart::After(MessageId(after)));
                 let rows = self.page(&self.channels.get(&channel), place, ROWS_AT_ONCE).await?;
                 let last = rows.last().map(|message| message.id.0.as_bytes().to_vec());
                 Ok(some_of(rows.into_iter().map(Item::Message).collect(), last))

@@ -19,7 +19,7 @@ use engine::id::{ChannelId, MessageId, UserId};
 use engine::message::Message;
 use engine::persist::{StoreReceipt, StoreRequest, UpdateMessage};
 use scylla::statement::batch::BatchType;
-use storage::{Answer, Failure, Place, Write, Written};
+use storage::{Answer, Failure, PageStart, Write, Written};
 use tokio::task::JoinSet;
 
 use crate::change_scheduler::Turn;
@@ -138,7 +138,7 @@ impl ClusterStore {
             LaneRequest::Purge { sender, ids } => self.purge(channel, sender, ids, deadline).await,
             LaneRequest::Head => Ok(StoreReceipt::Head(by(deadline, channel.known(&self.link)).await?.head)),
             LaneRequest::Newest { limit } => {
-                Ok(StoreReceipt::Newest(by(deadline, self.page(channel, Place::Newest, limit)).await?))
+                Ok(StoreReceipt::Newest(by(deadline, self.page(channel, PageStart::Newest, limit)).await?))
             }
         }
     }

@@ -50,7 +50,7 @@ use engine::social::notification::Notification;
 use storage::account::{Account, Credential, CredentialOwner, Expiry, Revocation, RevocationPlace};
 use storage::friend::{Friend, FriendPlace};
 use storage::group::{Group, GroupFilter, GroupPlace, RosterPlace};
-use storage::{Answer, Failure, Lanes, Place, Store, Write, Written, not_a_write, span};
+use storage::{Answer, Failure, Lanes, PageStart, Store, Write, Written, not_a_write, span};
 use tokio::runtime::Runtime;
 
 use cluster_store::ClusterStore;
@@ -249,7 +249,7 @@ impl Store for Scylla {
         Ok(self.ask(self.store.stored(&channel, message))?.map(|found| found.message))
     }
 
-    fn messages(&self, channel: &ChannelId, from: Place, limit: usize) -> Result<Vec<Message>, Failure> {
+    fn messages(&self, channel: &ChannelId, from: PageStart, limit: usize) -> Result<Vec<Message>, Failure> {
         self.store.link.check_open()?;
         self.ask(self.store.shared_page(channel, from, limit))
     }

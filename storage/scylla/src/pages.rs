@@ -10,7 +10,7 @@ use storage::account::Account;
 use storage::friend::FriendCounts;
 use storage::group::{Group, GroupFilter, GroupPlace, RosterPlace, browse, common_beginning};
 use storage::inbox::Inbox;
-use storage::{Failure, Place};
+use storage::{Failure, PageStart};
 use tokio::task::JoinSet;
 use uuid::Uuid;
 
@@ -30,7 +30,7 @@ const GROUPS_AT_ONCE: usize = 64;
 
 impl ClusterStore {
     /// A page of history. Concurrent callers with the same query share one read.
-    pub async fn shared_page(&self, channel: &ChannelId, from: Place, limit: usize) -> Page {
+    pub async fn shared_page(&self, channel: &ChannelId, from: PageStart, limit: usize) -> Page {
         let channel = self.channels.get(channel);
         channel.check_settled()?;
         let question = (channel.id.clone(), from, limit, channel.version.load(Ordering::Acquire));
@@ -39,7 +39,7 @@ impl ClusterStore {
     }
 
     /// Reads bucket after bucket from the place on, and doubles the number of buckets that are read at once.
-    pub async fn page(&self, channel: &Arc<Channel>, from: Place, limit: usize) -> Page {
+    pub async fn page(&self, channel: &Arc<Channel>, from: PageStart, limit: usize) -> Page {
         let Some(span) = Span::of(from) else { return Ok(Vec::new()) };
         if limit == 0 {
             return Ok(Vec::new());
@@ -360,13 +360,13 @@ struct Span {
 }
 
 impl Span {
-    fn of(from: Place) -> Option<Self> {
+    fn of(from: PageStart) -> Option<Self> {
         let (low, high) = match from {
-            Place::Oldest | Place::Newest => (0, u128::MAX),
-            Place::After(id) => (id.0.as_u128().checked_add(1)?, u128::MAX),
-            Place::Before(id) => (0, id.0.as_u128().checked_sub(1)?),
+            PageStart::Oldest | PageStart::Newest => (0, u128::MAX),
+            PageStart::After(id) => (id.0.as_u128().checked_add(1)?, u128::MAX),
+            PageStart::Before(id) => (0, id.0.as_u128().checked_sub(1)?),
         };
-        let rising = matches!(from, Place::Oldest | Place::After(_));
+        let rising = matches!(from, PageStart::Oldest | PageStart::After(_));
         let span = Self { low: first_of_ours(low)?, high: last_of_ours(high)?, rising };
         (span.low <= span.high).then_some(span)
     }
@@ -430,15 +430,15 @@ mod tests {
         let id = |ms: u128| MessageId(Uuid::from_u128(ms << 80 | 7 << 76 | 0b10 << 62));
         let starts = [10, 20, 30];
         let of = |from| Span::of(from).map_or(Vec::new(), |span| span.buckets(&starts));
-        assert_eq!(of(Place::Oldest), [10, 20, 30]);
-        assert_eq!(of(Place::Newest), [30, 20, 10]);
-        assert_eq!(of(Place::After(id(5))), [10, 20, 30]);
-        assert_eq!(of(Place::After(id(20))), [20, 30]);
-        assert_eq!(of(Place::After(id(99))), [30]);
-        assert_eq!(of(Place::Before(id(20))), [20, 10]);
-        assert_eq!(of(Place::Before(id(9))), [0; 0]);
-        assert_eq!(of(Place::Before(MessageId(Uuid::nil()))), [0; 0]);
-        assert_eq!(of(Place::After(MessageId(Uuid::max()))), [0; 0]);
+        assert_eq!(of(PageStart::Oldest), [10, 20, 30]);
+        assert_eq!(of(PageStart::Newest), [30, 20, 10]);
+        assert_eq!(of(PageStart::After(id(5))), [10, 20, 30]);
+        assert_eq!(of(PageStart::After(id(20))), [20, 30]);
+        assert_eq!(of(PageStart::After(id(99))), [30]);
+        assert_eq!(of(PageStart::Before(id(20))), [20, 10]);
+        assert_eq!(of(PageStart::Before(id(9))), [0; 0]);
+        assert_eq!(of(PageStart::Before(MessageId(Uuid::nil()))), [0; 0]);
+        assert_eq!(of(PageStart::After(MessageId(Uuid::max()))), [0; 0]);
     }
 
     #[test]

@@ -6,7 +6,7 @@ use std::sync::{Arc, Weak};
 use engine::id::ChannelId;
 use engine::message::Message;
 use parking_lot::Mutex;
-use storage::{Failure, Place};
+use storage::{Failure, PageStart};
 use tokio::sync::OnceCell;
 
 /// Most different reads of one channel at a time, so that one channel does not take all readers.
@@ -15,7 +15,7 @@ const READS_PER_CHANNEL_MAX: usize = 4;
 /// A page of history.
 pub type Page = Result<Vec<Message>, Failure>;
 /// The channel, the place, the limit, and the channel's version when the read began.
-type Question = (ChannelId, Place, usize, u64);
+type Question = (ChannelId, PageStart, usize, u64);
 
 /// Reads in flight. A caller with the same query waits for the same answer, unless something was written since the read
 /// began.

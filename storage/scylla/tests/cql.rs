@@ -17,7 +17,7 @@ use engine::persist::{ChannelHead, StoreRequest};
 use storage::account::{Changed, Linked, Registered, Unlinked};
 use storage::memory::Memory;
 use storage::transfer::{self, End};
-use storage::{Answer, Failure, Place, Store, Write, Written};
+use storage::{Answer, Failure, PageStart, Store, Write, Written};
 use storage_scylla::Scylla;
 use storage_scylla::options::{BucketBounds, Retention, ScyllaOptions};
 use uuid::Uuid;
@@ -27,11 +27,11 @@ const SMALL: BucketBounds =
     BucketBounds { rows: 5, bytes: u64::MAX, young_ms: 0, hard_factor: 4, age_ms: 365 * 24 * 3600 * 1000 };
 
 fn walk(store: &dyn Store, channel: &ChannelId, limit: usize, rising: bool) -> Vec<u64> {
-    let (mut all, mut place) = (Vec::new(), if rising { Place::Oldest } else { Place::Newest });
+    let (mut all, mut place) = (Vec::new(), if rising { PageStart::Oldest } else { PageStart::Newest });
     loop {
         let page = store.messages(channel, place, limit).unwrap();
         let Some(last) = page.last() else { return all };
-        place = if rising { Place::After(last.id) } else { Place::Before(last.id) };
+        place = if rising { PageStart::After(last.id) } else { PageStart::Before(last.id) };
         all.extend(page.iter().map(|message| message.sequence.0));
     }
 }
@@ -67,7 +67,7 @@ fn pages_cross_every_border_with_every_limit() {
                 assert_eq!(walk(store, &lobby, limit, false), falling, "falling, {limit}, {reopened}");
             }
             for number in 0..=COUNT + 1 {
-                for place in [Place::After(message_id(number)), Place::Before(message_id(number))] {
+                for place in [PageStart::After(message_id(number)), PageStart::Before(message_id(number))] {
                     for limit in [1, 6, 100] {
                         assert_eq!(store.messages(&lobby, place, limit), model.messages(&lobby, place, limit));
                     }
@@ -140,7 +140,7 @@ fn a_sparse_channel_is_read_with_a_handful_of_queries() {
         commit(keeper.store(), &[old(&sparse, 5, 1), old(&sparse, 3, 2), old(&sparse, 1, 3)]);
         let asked = |keeper: &OnCql, channel: &ChannelId, expected: usize| {
             let before = keeper.scylla().requests();
-            assert_eq!(keeper.store().messages(channel, Place::Newest, 100).unwrap().len(), expected);
+            assert_eq!(keeper.store().messages(channel, PageStart::Newest, 100).unwrap().len(), expected);
             keeper.scylla().requests() - before
         };
         keeper.reopen();
@@ -254,7 +254,7 @@ fn what_is_not_there_fails_in_time_and_passes() {
     let lobby = room("lobby");
     let written = store.commit(&[insert(&lobby, 1, 7), register(1, "ann", device("a"))]).unwrap();
     assert!(written.iter().all(|written| matches!(written, Err(Failure::Passing(_)))), "{written:?}");
-    assert!(matches!(store.messages(&lobby, Place::Newest, 9), Err(Failure::Passing(_))));
+    assert!(matches!(store.messages(&lobby, PageStart::Newest, 9), Err(Failure::Passing(_))));
     assert!(matches!(store.next_epoch(), Err(Failure::Passing(_))));
     assert!(since.elapsed() < Duration::from_secs(5));
     store.close().unwrap();
@@ -271,7 +271,7 @@ fn a_question_fails_when_its_time_is_over() {
             ("account", |store| Ok(store.account(user(1))?.is_some())),
             ("credential", |store| Ok(store.credential(&device("a"))?.is_some())),
             ("name", |store| Ok(store.user_by_username("ann")?.is_some())),
-            ("page", |store| Ok(!store.messages(&room("lobby"), Place::Newest, 9)?.is_empty())),
+            ("page", |store| Ok(!store.messages(&room("lobby"), PageStart::Newest, 9)?.is_empty())),
             ("head", |store| Ok(store.head(&room("lobby"))?.is_some())),
         ];
         for (name, question) in questions {

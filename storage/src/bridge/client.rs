@@ -17,7 +17,7 @@ use crate::account::{
 };
 use crate::friend::{Friend, FriendPlace, Related};
 use crate::group::{Group, GroupCreated, GroupEdit, GroupEdited, GroupFilter, GroupPlace, RosterPlace};
-use crate::{DiskRoom, Failure, Place, Store, Write, Written};
+use crate::{DiskRoom, Failure, PageStart, Store, Write, Written};
 
 const THREADS_ENDED: &str = "the storage threads have ended";
 
@@ -301,7 +301,7 @@ impl Client {
     }
 
     /// At most `limit` messages of a channel, from a place on, in the direction that the place says.
-    pub async fn messages(&self, channel: ChannelId, from: Place, limit: usize) -> Result<Vec<Message>, Failure> {
+    pub async fn messages(&self, channel: ChannelId, from: PageStart, limit: usize) -> Result<Vec<Message>, Failure> {
         self.read(move |store| store.messages(&channel, from, limit)).await
     }
 

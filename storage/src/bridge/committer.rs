@@ -17,7 +17,7 @@ use super::client::ClientWrite;
 use super::waiting::Desk;
 use super::{GROUP_BYTES_MAX, GROUP_WRITES_MAX, Line, Watch};
 use crate::change::may_chat;
-use crate::{Answer, Failure, Lanes, Place, Store, Write, Written};
+use crate::{Answer, Failure, Lanes, PageStart, Store, Write, Written};
 
 pub(super) struct Committer {
     store: Arc<dyn Store>,
@@ -239,7 +239,7 @@ pub fn look_up(store: &dyn Store, request: &StoreRequest) -> Result<StoreReceipt
     match request {
         StoreRequest::Head { channel } => store.head(channel).map(StoreReceipt::Head),
         StoreRequest::Newest { channel, limit } => {
-            Ok(StoreReceipt::Newest(store.messages(channel, Place::Newest, *limit)?))
+            Ok(StoreReceipt::Newest(store.messages(channel, PageStart::Newest, *limit)?))
         }
         StoreRequest::Admit(admission) => Ok(match may_join(store, admission)? {
             true => StoreReceipt::Admitted(None),

@@ -11,7 +11,7 @@ use storage::account::{AccountChange, Credential, CredentialKind, Registered, Re
 use storage::friend::Related;
 use storage::group::{Group, GroupCreated, GroupFilter};
 use storage::transfer::{self, End, Moved};
-use storage::{Place, Store, Write, Written};
+use storage::{PageStart, Store, Write, Written};
 use uuid::Uuid;
 
 use super::people;
@@ -110,7 +110,9 @@ pub fn check_same(one: &dyn Store, other: &dyn Store) {
     let direct = ChannelId::direct(user(1), user(2));
     for channel in [room("lobby"), room("gone"), direct, people::channel_of(1), people::channel_of(2)] {
         assert_eq!(one.head(&channel), other.head(&channel));
-        for place in [Place::Oldest, Place::Newest, Place::After(message_id(7)), Place::Before(message_id(7))] {
+        for place in
+            [PageStart::Oldest, PageStart::Newest, PageStart::After(message_id(7)), PageStart::Before(message_id(7))]
+        {
             assert_eq!(one.messages(&channel, place, 100), other.messages(&channel, place, 100));
         }
     }

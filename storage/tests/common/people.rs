@@ -10,7 +10,7 @@ use engine::social::notification::Notice;
 use storage::account::{Credential, CredentialKind};
 use storage::friend::Related;
 use storage::group::{Group, GroupCreated, GroupFilter, GroupPlace};
-use storage::{Failure, Place, Store, Write, Written};
+use storage::{Failure, PageStart, Store, Write, Written};
 use uuid::Uuid;
 
 use super::*;
@@ -272,7 +272,10 @@ pub fn compare(model: &dyn Store, other: &dyn Store, groups: u32, users: u32) {
         }
     }
     for channel in (1..=groups).map(channel_of).chain([room("lobby")]) {
-        assert_eq!(model.messages(&channel, Place::Oldest, 9999), other.messages(&channel, Place::Oldest, 9999));
+        assert_eq!(
+            model.messages(&channel, PageStart::Oldest, 9999),
+            other.messages(&channel, PageStart::Oldest, 9999)
+        );
         assert_eq!(model.head(&channel), other.head(&channel));
     }
     for one in (1..=users).map(user) {

@@ -7,7 +7,7 @@ use engine::social::group::{GroupAct, Role};
 use storage::account::{
     Account, Credential, CredentialKind, CredentialOwner, DEVICES_MAX, Linked, Revocation, Unlinked,
 };
-use storage::{Place, Store, Write, Written};
+use storage::{PageStart, Store, Write, Written};
 
 use crate::common::people::*;
 use crate::common::*;
@@ -165,7 +165,11 @@ fn a_deleted_account_leaves_nothing_but_its_messages<K: Keeper>() {
         let mut written = store.channels_written(user(1), None, 9).unwrap();
         written.sort();
         assert_eq!(written, [lobby.clone(), channel_of(1)]);
-        assert_eq!(store.messages(&lobby, Place::Oldest, 9).unwrap().len(), 2, "its messages are still to be purged");
+        assert_eq!(
+            store.messages(&lobby, PageStart::Oldest, 9).unwrap().len(),
+            2,
+            "its messages are still to be purged"
+        );
         check_sound(store, 2, 6);
         world.keeper.reopen();
     }
@@ -202,7 +206,7 @@ fn a_deletion_hands_over_what_the_owner_did_not_hear_of<K: Keeper>() {
     let before = world.store().head(&channel_of(1)).unwrap();
     assert_eq!([world.roster(1), world.roster(2), world.roster(3)], ["3:0 2:2", "", "2:0"]);
     assert_eq!(world.store().group(group_id(2)).unwrap(), None, "nobody is left in it");
-    let newest = world.store().messages(&channel_of(1), Place::Newest, 1).unwrap().remove(0);
+    let newest = world.store().messages(&channel_of(1), PageStart::Newest, 1).unwrap().remove(0);
     assert_eq!((Some(newest.id), number(newest.sender)), (before.map(|head| head.id), 3), "nothing is said of it");
     check_sound(world.store(), 3, 4);
 }
@@ -219,8 +223,8 @@ fn messages_of_the_departed_are_purged_channel_by_channel<K: Keeper>() {
         commit(world.store(), &[purge(&lobby, &[1, 2, 3, 4, 9]), purge(&room("empty"), &[1]), purge(&stage, &[])]);
     assert!(written.iter().all(|written| *written == Written::Receipt(StoreReceipt::Purged)), "{written:?}");
     world.keeper.reopen();
-    assert_eq!(world.store().messages(&lobby, Place::Oldest, 9).unwrap(), [message(&lobby, 2, 2)], "others' stay");
-    assert_eq!(world.store().messages(&stage, Place::Oldest, 9).unwrap().len(), 1);
+    assert_eq!(world.store().messages(&lobby, PageStart::Oldest, 9).unwrap(), [message(&lobby, 2, 2)], "others' stay");
+    assert_eq!(world.store().messages(&stage, PageStart::Oldest, 9).unwrap().len(), 1);
     assert_eq!(world.store().head(&lobby).unwrap(), Some(place(3)), "the head never moves back");
 }
 

@@ -10,7 +10,7 @@ use storage::group::{
     ADMINS_NOTIFIED_MAX, GROUP_NAME_BYTES_MAX, GROUPS_EXAMINED_MAX, GROUPS_PER_USER_MAX, Group, GroupCreated,
     GroupEdit, GroupEdited, GroupFilter, GroupPlace, RosterPlace,
 };
-use storage::{Place, Store, Write, Written};
+use storage::{PageStart, Store, Write, Written};
 use uuid::Uuid;
 
 use crate::common::people::*;
@@ -166,7 +166,7 @@ fn adding_is_for_all_or_none<K: Keeper>() {
     assert_eq!(world.roster(1), "1:0 2:2");
     assert_eq!(world.store().group(group_id(1)).unwrap(), before);
     assert_eq!(world.notified(3), [0; 0]);
-    assert_eq!(world.store().messages(&channel_of(1), Place::Oldest, 9).unwrap().len(), 1);
+    assert_eq!(world.store().messages(&channel_of(1), PageStart::Oldest, 9).unwrap().len(), 1);
     assert_eq!(world.store().channels_written(user(3), None, 9).unwrap(), []);
     assert_eq!(world.act(1, 1, GroupAct::Add(users(&[3]))), "message 4 of 3, notice -4 to 3");
     assert_eq!(world.act(1, 1, GroupAct::Add(users(&[3, 2]))), "");
@@ -272,7 +272,7 @@ fn messages_tell_of_members_in_their_own_names<K: Keeper>() {
     let time = outcome.messages[0].create_time.0;
     let expected = [expected(1, 2, "Zoë", time), expected(2, 3, "name-3", time)];
     assert_eq!(outcome.messages, expected);
-    assert_eq!(world.store().messages(&channel_of(1), Place::Oldest, 9).unwrap(), expected);
+    assert_eq!(world.store().messages(&channel_of(1), PageStart::Oldest, 9).unwrap(), expected);
     assert_eq!(world.store().head(&channel_of(1)).unwrap(), Some(place(2)));
     assert_eq!(world.store().channels_written(user(2), None, 9).unwrap(), [channel_of(1)]);
 
@@ -287,7 +287,7 @@ fn messages_tell_of_members_in_their_own_names<K: Keeper>() {
     let group = world.store().group(group_id(1)).unwrap().unwrap();
     assert_eq!((group.edge_count, group.update_time), (2, kicked.messages[0].create_time));
     world.keeper.reopen();
-    assert_eq!(world.store().messages(&channel_of(1), Place::Newest, 1).unwrap(), kicked.messages);
+    assert_eq!(world.store().messages(&channel_of(1), PageStart::Newest, 1).unwrap(), kicked.messages);
 }
 
 fn the_last_seat_is_taken_once<K: Keeper>() {
@@ -319,7 +319,7 @@ fn a_deleted_group_leaves_nothing<K: Keeper>() {
         assert_eq!(store.user_groups(user(8), Some(Role::Banned), None, 9).unwrap(), []);
         let left: Vec<_> = store.user_groups(user(5), None, None, 9).unwrap().into_iter().map(|row| row.0.id).collect();
         assert_eq!(left, [group_id(2)]);
-        assert_eq!(store.messages(&channel_of(1), Place::Oldest, 9).unwrap(), []);
+        assert_eq!(store.messages(&channel_of(1), PageStart::Oldest, 9).unwrap(), []);
         assert_eq!(store.head(&channel_of(1)).unwrap(), None);
         check_sound(store, 2, 10);
         world.keeper.reopen();
@@ -542,13 +542,13 @@ fn a_change_without_places_is_unfit_and_nothing<K: Keeper>() {
     else {
         panic!()
     };
-    let history = world.store().messages(&channel_of(1), Place::Oldest, 99).unwrap();
+    let history = world.store().messages(&channel_of(1), PageStart::Oldest, 99).unwrap();
     let places = vec![world.place()];
     let unfit = Write::Request(StoreRequest::ChangeGroup { change, time, places });
     let good = world.request(1, 9, GroupAct::Join);
     let written = world.store().commit(&[unfit, good]).unwrap();
     assert!(is_unfit(written[0].clone()) && written[1].is_ok());
     assert_eq!(world.roster(1), "1:0 2:0 3:1 4:1 5:2 6:2 9:2 7:3 8:4");
-    assert_eq!(world.store().messages(&channel_of(1), Place::Oldest, 99).unwrap().len(), history.len() + 1);
+    assert_eq!(world.store().messages(&channel_of(1), PageStart::Oldest, 99).unwrap().len(), history.len() + 1);
     check_sound(world.store(), 1, 10);
 }

@@ -3,7 +3,7 @@
 use engine::id::{MessageId, Timestamp};
 use proptest::prelude::*;
 use storage::account::{AccountChange, Credential, CredentialKind, Expiry, Revocation};
-use storage::{Place, Store, Write};
+use storage::{PageStart, Store, Write};
 use uuid::Uuid;
 
 use crate::common::*;
@@ -12,7 +12,7 @@ use crate::common::*;
 #[derive(Clone, Debug)]
 pub enum Step {
     Commit(Vec<RandomWrite>),
-    Page { channel: usize, place: Place, limit: usize },
+    Page { channel: usize, place: PageStart, limit: usize },
     Reopen,
 }
 
@@ -32,7 +32,7 @@ const CHANNELS: [&str; 3] = ["a", "ab", "b"];
 const NAMES: [&str; 4] = ["ann", "bob", "", "ann "];
 const NUMBERS: u32 = 12;
 
-fn places() -> impl Strategy<Value = Place> {
+fn places() -> impl Strategy<Value = PageStart> {
     let ids = prop_oneof![
         1 => Just(MessageId(Uuid::nil())),
         1 => Just(MessageId(Uuid::max())),
@@ -40,7 +40,12 @@ fn places() -> impl Strategy<Value = Place> {
         8 => (0..NUMBERS + 2).prop_map(message_id),
     ];
     ids.prop_flat_map(|id| {
-        prop_oneof![Just(Place::Oldest), Just(Place::Newest), Just(Place::After(id)), Just(Place::Before(id))]
+        prop_oneof![
+            Just(PageStart::Oldest),
+            Just(PageStart::Newest),
+            Just(PageStart::After(id)),
+            Just(PageStart::Before(id))
+        ]
     })
 }
 
@@ -114,8 +119,8 @@ fn concrete(write: &RandomWrite, accounts: &mut u32) -> Write {
 fn compare(model: &dyn Store, other: &dyn Store, accounts: u32) {
     for channel in CHANNELS.map(room) {
         assert_eq!(model.head(&channel), other.head(&channel));
-        let places = (0..NUMBERS + 2).flat_map(|n| [Place::After(message_id(n)), Place::Before(message_id(n))]);
-        for place in places.chain([Place::Oldest, Place::Newest]) {
+        let places = (0..NUMBERS + 2).flat_map(|n| [PageStart::After(message_id(n)), PageStart::Before(message_id(n))]);
+        for place in places.chain([PageStart::Oldest, PageStart::Newest]) {
             assert_eq!(model.messages(&channel, place, 99), other.messages(&channel, place, 99), "{place:?}");
         }
         for number in 0..NUMBERS + 2 {

@@ -6,7 +6,7 @@ use engine::persist::{ChannelHead, StoreReceipt, StoreRequest, UpdateMessage};
 use storage::account::{
     AccountChange, Changed, Credential, CredentialKind, CredentialOwner, Expiry, Registered, Revocation,
 };
-use storage::{FORGOTTEN_AT_ONCE_MAX, Failure, NAME_BYTES_MAX, Place, Store, Write, Written};
+use storage::{FORGOTTEN_AT_ONCE_MAX, Failure, NAME_BYTES_MAX, PageStart, Store, Write, Written};
 use uuid::Uuid;
 
 use crate::common::*;
@@ -28,7 +28,7 @@ laws! {
     a_closed_store_refuses
 }
 
-fn numbers(store: &dyn Store, channel: &ChannelId, from: Place, limit: usize) -> Vec<u64> {
+fn numbers(store: &dyn Store, channel: &ChannelId, from: PageStart, limit: usize) -> Vec<u64> {
     store.messages(channel, from, limit).unwrap().iter().map(|message| message.sequence.0).collect()
 }
 
@@ -166,13 +166,13 @@ fn pages_agree_with_the_whole_history<K: Keeper>() {
     let check = |from, limit, expected: &[u64]| {
         assert_eq!(numbers(store, &lobby, from, limit), expected, "{from:?}, {limit}");
     };
-    let after = |number| Place::After(message_id(number));
-    let before = |number| Place::Before(message_id(number));
-    check(Place::Oldest, 100, &[10, 20, 40, 50]);
-    check(Place::Oldest, 2, &[10, 20]);
-    check(Place::Oldest, 0, &[]);
-    check(Place::Newest, 100, &[50, 40, 20, 10]);
-    check(Place::Newest, 1, &[50]);
+    let after = |number| PageStart::After(message_id(number));
+    let before = |number| PageStart::Before(message_id(number));
+    check(PageStart::Oldest, 100, &[10, 20, 40, 50]);
+    check(PageStart::Oldest, 2, &[10, 20]);
+    check(PageStart::Oldest, 0, &[]);
+    check(PageStart::Newest, 100, &[50, 40, 20, 10]);
+    check(PageStart::Newest, 1, &[50]);
     check(after(10), 2, &[20, 40]);
     check(after(30), 9, &[40, 50]);
     check(after(35), 1, &[40]);
@@ -180,11 +180,11 @@ fn pages_agree_with_the_whole_history<K: Keeper>() {
     check(before(50), 2, &[40, 20]);
     check(before(30), 9, &[20, 10]);
     check(before(10), 9, &[]);
-    check(Place::After(MessageId(Uuid::nil())), 9, &[10, 20, 40, 50]);
-    check(Place::Before(MessageId(Uuid::max())), 9, &[50, 40, 20, 10]);
-    check(Place::After(MessageId(Uuid::max())), 9, &[]);
-    check(Place::Before(MessageId(Uuid::nil())), 9, &[]);
-    assert_eq!(numbers(store, &room("empty"), Place::Newest, 9), [0; 0]);
+    check(PageStart::After(MessageId(Uuid::nil())), 9, &[10, 20, 40, 50]);
+    check(PageStart::Before(MessageId(Uuid::max())), 9, &[50, 40, 20, 10]);
+    check(PageStart::After(MessageId(Uuid::max())), 9, &[]);
+    check(PageStart::Before(MessageId(Uuid::nil())), 9, &[]);
+    assert_eq!(numbers(store, &room("empty"), PageStart::Newest, 9), [0; 0]);
     assert_eq!(store.messages(&lobby, after(10), 1).unwrap(), [message(&lobby, 20, 7)]);
 }
 
@@ -227,7 +227,7 @@ fn what_the_server_said_about_a_user_is_not_the_users_to_change<K: Keeper>() {
                 commit(keeper.store(), &[update(&channel, number, 7, "rewritten"), remove(&channel, number, 7)]);
             assert_eq!(written, [StoreReceipt::NotOwn, StoreReceipt::NotOwn].map(Written::Receipt));
         }
-        assert_eq!(keeper.store().messages(&channel, Place::Oldest, 9).unwrap(), events);
+        assert_eq!(keeper.store().messages(&channel, PageStart::Oldest, 9).unwrap(), events);
         keeper.reopen();
     }
 }
@@ -249,7 +249,7 @@ fn everything_is_there_after_reopening<K: Keeper>() {
     for _ in 0..3 {
         keeper.reopen();
         let store = keeper.store();
-        assert_eq!(store.messages(&lobby, Place::Oldest, 9).unwrap(), [message(&lobby, 2, 7)]);
+        assert_eq!(store.messages(&lobby, PageStart::Oldest, 9).unwrap(), [message(&lobby, 2, 7)]);
         assert_eq!(store.account(user(1)).unwrap(), Some(account_with(1, "ann", &device("a"))));
         assert_eq!(store.user_by_username("ann").unwrap(), Some(user(1)));
         assert_eq!(store.credential(&device("a")).unwrap().map(|owner| owner.user), Some(user(1)));
@@ -371,7 +371,7 @@ fn an_unfit_write_fails_alone<K: Keeper>() {
         .unwrap();
     let unfit: Vec<_> = written.iter().map(|written| matches!(written, Err(Failure::Unfit(_)))).collect();
     assert_eq!(unfit, [false, true, true, true, true, true, false, true, false]);
-    assert_eq!(numbers(store, &lobby, Place::Oldest, 9), [1, 2]);
+    assert_eq!(numbers(store, &lobby, PageStart::Oldest, 9), [1, 2]);
     assert_eq!(store.account(user(1)).unwrap(), Some(account_with(1, "ann", &device(&long[1..]))));
 }
 
@@ -380,6 +380,6 @@ fn a_closed_store_refuses<K: Keeper>() {
     let (store, lobby) = (keeper.store(), room("lobby"));
     store.close().unwrap();
     assert!(matches!(store.commit(&[insert(&lobby, 1, 7)]), Err(Failure::Final(_))));
-    assert!(matches!(store.messages(&lobby, Place::Oldest, 9), Err(Failure::Final(_))));
+    assert!(matches!(store.messages(&lobby, PageStart::Oldest, 9), Err(Failure::Final(_))));
     assert!(matches!(store.next_epoch(), Err(Failure::Final(_))));
 }

@@ -13,7 +13,7 @@ use storage::bridge::look_up;
 use storage::friend::Related;
 use storage::group::Group;
 use storage::memory::Memory;
-use storage::{Place, Store, Write, Written};
+use storage::{PageStart, Store, Write, Written};
 use uuid::Uuid;
 
 use crate::slowness::{Outcome, Slowness};
@@ -216,7 +216,7 @@ impl Registry {
         let trace = &self.traces[channel];
         let traced: Vec<&Message> = trace.iter().filter_map(Entry::message).collect();
         assert!(traced.is_sorted_by_key(|message| message.id), "the order of decisions is the order of ids");
-        let kept = self.memory.messages(channel, Place::Oldest, 100_000).expect("memory can be read");
+        let kept = self.memory.messages(channel, PageStart::Oldest, 100_000).expect("memory can be read");
         let exists = match channel.kind() {
             ChannelKind::Group(group) => self.memory.group(group).expect("memory can be read").is_some(),
             _ => true,

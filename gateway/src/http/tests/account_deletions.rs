@@ -6,7 +6,7 @@ use engine::persist::StoreRequest;
 use engine::query::Undone;
 use engine::social::group::GroupRefusal;
 use glommio::LocalExecutor;
-use storage::Place;
+use storage::PageStart;
 use uuid::Uuid;
 
 use super::groups::group;
@@ -35,7 +35,7 @@ fn fill(world: &World, channel: &ChannelId, users: &[&Session], count: u64) {
 
 /// How many messages a user has in a channel, and how many the other users have.
 fn written(world: &World, channel: &ChannelId, user: UserId) -> (usize, usize) {
-    let messages = world.store.messages(channel, Place::Oldest, usize::MAX).unwrap();
+    let messages = world.store.messages(channel, PageStart::Oldest, usize::MAX).unwrap();
     let own = messages.iter().filter(|message| message.sender == user).count();
     (own, messages.len() - own)
 }

@@ -4,7 +4,7 @@ use engine::id::{ChannelId, Epoch, MessageId, Sequence};
 use engine::message::{Message, MessageCode};
 use engine::persist::StoreRequest;
 use engine::query::{NewestMessages, NewestQuery, Version};
-use storage::Place;
+use storage::PageStart;
 use uuid::Uuid;
 
 use super::*;
@@ -150,7 +150,7 @@ fn the_newest_page_comes_from_memory_and_is_written_once_a_version() {
     assert!(reads > 0);
 
     let changes = Rc::new(Cell::new(0));
-    let (known, told) = (world.store.messages(&lobby(), Place::Newest, 100).unwrap(), changes.clone());
+    let (known, told) = (world.store.messages(&lobby(), PageStart::Newest, 100).unwrap(), changes.clone());
     world.own(move |channel, channel_query| {
         let ChannelQuery::Newest(NewestQuery { limit }) = channel_query else { panic!("{channel_query:?}") };
         assert_eq!(*channel, lobby());
@@ -180,7 +180,7 @@ fn equal_reads_share_one_writing() {
     let world = World::new();
     fill(&world, &lobby(), 1..=2);
     let reader = reader(&world);
-    let mut known = world.store.messages(&lobby(), Place::Newest, 100).unwrap();
+    let mut known = world.store.messages(&lobby(), PageStart::Newest, 100).unwrap();
     let mut times = 0;
     world.own(move |_, _| {
         // This owner breaks its promise: it has other messages under the same version. So the test sees which requests

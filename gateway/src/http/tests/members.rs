@@ -3,7 +3,7 @@
 use engine::id::GroupId;
 use engine::query::Undone;
 use engine::social::group::GroupRefusal;
-use storage::Place;
+use storage::PageStart;
 use uuid::Uuid;
 
 use super::groups::group;
@@ -36,7 +36,7 @@ fn owned(list: &[(&str, i64)]) -> Vec<(String, i64)> {
 
 fn codes_in_history(world: &World, id: &str) -> Vec<(String, i32)> {
     let channel = ChannelId::group(GroupId(parse_uuid(id).unwrap()));
-    let messages = world.store.messages(&channel, Place::Oldest, 100).unwrap();
+    let messages = world.store.messages(&channel, PageStart::Oldest, 100).unwrap();
     messages.iter().map(|message| (message.username.to_string(), message.code as i32)).collect()
 }
 

@@ -11,7 +11,7 @@ use engine::social::notification::Notification;
 use storage::account::{Account, Credential, CredentialOwner, Expiry, Revocation, RevocationPlace};
 use storage::friend::{Friend, FriendPlace};
 use storage::group::{Group, GroupFilter, GroupPlace, RosterPlace};
-use storage::{Failure, Place, Store, Write, Written};
+use storage::{Failure, PageStart, Store, Write, Written};
 use uuid::Uuid;
 
 use super::*;
@@ -253,7 +253,7 @@ impl Store for Broken {
     fn message(&self, _: &ChannelId, _: MessageId) -> Result<Option<Message>, Failure> {
         self.fail()
     }
-    fn messages(&self, _: &ChannelId, _: Place, _: usize) -> Result<Vec<Message>, Failure> {
+    fn messages(&self, _: &ChannelId, _: PageStart, _: usize) -> Result<Vec<Message>, Failure> {
         self.fail()
     }
     fn credential(&self, _: &Credential) -> Result<Option<CredentialOwner>, Failure> {
