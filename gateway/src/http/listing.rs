@@ -24,14 +24,14 @@ pub struct Stretch<P> {
 }
 
 /// Where a listing continues, as the bytes in a cursor.
-pub trait PageStart: Sized {
-    /// The place as bytes that [`PageStart::from_bytes`] reads.
+pub trait ResumePoint: Sized {
+    /// The point as bytes that [`ResumePoint::from_bytes`] reads.
     fn to_bytes(&self) -> Vec<u8>;
-    /// The place that [`PageStart::to_bytes`] wrote, or `None` if these bytes are no place.
+    /// The point that [`ResumePoint::to_bytes`] wrote, or `None` if these bytes are no such point.
     fn from_bytes(bytes: &[u8]) -> Option<Self>;
 }
 
-impl<P: PageStart> Stretch<P> {
+impl<P: ResumePoint> Stretch<P> {
     /// Reads from the query which part of the listing the client wants. `listing` is a name that no channel has.
     pub fn asked(services: &Services, query: &Query, listing: String, limit: usize) -> Result<Self, Refusal> {
         let after = match query.text("cursor")? {
@@ -63,7 +63,7 @@ impl<P: PageStart> Stretch<P> {
     }
 }
 
-impl PageStart for GroupPlace {
+impl ResumePoint for GroupPlace {
     fn to_bytes(&self) -> Vec<u8> {
         self.clone().into()
     }
@@ -73,7 +73,7 @@ impl PageStart for GroupPlace {
     }
 }
 
-impl PageStart for RosterPlace {
+impl ResumePoint for RosterPlace {
     fn to_bytes(&self) -> Vec<u8> {
         ranked(self.role as u8, self.since, self.id)
     }
@@ -84,7 +84,7 @@ impl PageStart for RosterPlace {
     }
 }
 
-impl PageStart for FriendPlace {
+impl ResumePoint for FriendPlace {
     fn to_bytes(&self) -> Vec<u8> {
         ranked(self.state as u8, self.since, self.user.0)
     }
