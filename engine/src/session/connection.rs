@@ -5,6 +5,8 @@
 
 use std::collections::VecDeque;
 use std::num::NonZeroU32;
+use std::ops::Deref;
+use std::sync::Arc;
 use std::time::Duration;
 
 use crate::command::Command;
@@ -105,15 +107,44 @@ impl RequestKind {
 pub struct Private {
     /// The frame is sent only after this audience's log up to this position.
     pub after: Option<(AudienceKey, Position)>,
-    pub bytes: Vec<u8>,
+    pub bytes: FrameBytes,
     /// The frame tells of a gap in this audience, which begins after this message.
     pub gap: Option<(AudienceKey, Option<MessageId>)>,
 }
 
 impl Private {
     /// A frame that needs to follow no audience's log.
-    pub fn of(bytes: Vec<u8>) -> Self {
-        Self { after: None, bytes, gap: None }
+    pub fn of(bytes: impl Into<FrameBytes>) -> Self {
+        Self { after: None, bytes: bytes.into(), gap: None }
+    }
+}
+
+/// The bytes of a frame: of this connection alone, or shared by all connections that are sent the same.
+pub enum FrameBytes {
+    Own(Vec<u8>),
+    Shared(Arc<[u8]>),
+}
+
+impl Deref for FrameBytes {
+    type Target = [u8];
+
+    fn deref(&self) -> &[u8] {
+        match self {
+            Self::Own(bytes) => bytes,
+            Self::Shared(bytes) => bytes,
+        }
+    }
+}
+
+impl From<Vec<u8>> for FrameBytes {
+    fn from(bytes: Vec<u8>) -> Self {
+        Self::Own(bytes)
+    }
+}
+
+impl From<Arc<[u8]>> for FrameBytes {
+    fn from(bytes: Arc<[u8]>) -> Self {
+        Self::Shared(bytes)
     }
 }
 
@@ -247,8 +278,11 @@ impl Traffic {
         self.outbox_bytes
     }
 
-    /// Puts a frame at the end of the outbox.
+    /// Puts a frame at the end of the outbox. An empty frame that follows nothing needs no write.
     pub fn say(&mut self, private: Private) {
+        if private.bytes.is_empty() && private.after.is_none() {
+            return;
+        }
         self.outbox_bytes += private.bytes.len();
         self.outbox.push_back(private);
     }
@@ -284,7 +318,7 @@ impl Traffic {
         let after = merged.and_then(|private| private.gap).map_or(after, |(_, after)| after);
         let bytes = encode(after);
         self.outbox_bytes += bytes.len();
-        self.outbox.insert(place, Private { after: None, bytes, gap: Some((key, after)) });
+        self.outbox.insert(place, Private { after: None, bytes: bytes.into(), gap: Some((key, after)) });
     }
 
     /// Removes the first frame of the outbox, which is written.
@@ -331,8 +365,8 @@ impl Traffic {
             if place > *cursor {
                 let mut before = bytes(*cursor, place);
                 self.outbox_bytes += before.len();
-                before.append(&mut private.bytes);
-                private.bytes = before;
+                before.extend_from_slice(&private.bytes);
+                private.bytes = before.into();
                 *cursor = place;
             }
         }
@@ -398,14 +432,14 @@ mod tests {
         for (key, after) in [(one, 1), (other, 2), (one, 3), (one, 4)] {
             traffic.say_gap((key, Position(7)), id(after), frame);
         }
-        let said: Vec<_> = traffic.outbox.iter().map(|private| private.bytes.clone()).collect();
+        let said: Vec<_> = traffic.outbox.iter().map(|private| private.bytes.to_vec()).collect();
         assert_eq!(said, [b"begun".to_vec(), frame(id(2)), frame(id(1)), b"ack".to_vec()]);
         assert_eq!(traffic.outbox_bytes, 5 + 16 + 16 + 3);
         // A gap frame that is half written is finished first, and the new gap gets a frame of its own.
         traffic.said();
         traffic.written = 1;
         traffic.say_gap((other, Position(7)), id(5), frame);
-        let said: Vec<_> = traffic.outbox.iter().map(|private| private.bytes.clone()).collect();
+        let said: Vec<_> = traffic.outbox.iter().map(|private| private.bytes.to_vec()).collect();
         assert_eq!(said, [frame(id(2)), frame(id(5)), frame(id(1)), b"ack".to_vec()]);
     }
 
@@ -419,10 +453,10 @@ mod tests {
         traffic.say(Private { after: Some((key, Position(9))), ..Private::of(b"ack".to_vec()) });
         traffic.say_first(Private::of(b"rest".to_vec()));
         traffic.say_gap((key, Position(8)), None, |_| b"early".to_vec());
-        assert_eq!(traffic.outbox[1].bytes, b"early");
+        assert_eq!(&*traffic.outbox[1].bytes, b"early");
         traffic.outbox.remove(1);
         traffic.say_gap((key, Position(7)), None, |_| b"gap".to_vec());
-        let said: Vec<_> = traffic.outbox.iter().map(|private| private.bytes.as_slice()).collect();
+        let said: Vec<_> = traffic.outbox.iter().map(|private| &*private.bytes).collect();
         assert_eq!(said, [b"rest".as_slice(), b"joined", b"gap", b"ack"]);
     }
 
@@ -444,7 +478,7 @@ mod tests {
         assert_eq!(cursor, Position(3));
         traffic.say(Private::of(log[3..].to_vec()));
         traffic.answer(first, Private::of(b"first".to_vec()));
-        let said: Vec<_> = traffic.outbox.iter().map(|private| private.bytes.as_slice()).collect();
+        let said: Vec<_> = traffic.outbox.iter().map(|private| &*private.bytes).collect();
         assert_eq!(said, [b"bcsaid".as_slice(), b"defgh", b"first", b"second"]);
         assert!(traffic.outbox.iter().all(|private| private.after.is_none()));
     }
