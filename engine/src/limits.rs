@@ -59,9 +59,20 @@ pub const STORE_REQUESTS_MAX: usize = 16 * 1024;
 pub const SENDS_PER_SECOND_MAX: Option<NonZeroU32> = None;
 
 /// Bytes of news that belong to no channel (notifications, statuses), together with answers, that may wait for one
-/// connection's socket. Beyond it the connection is closed with a close code. Nothing is lost: notifications are
+/// connection whose socket was found full. Beyond it the connection is closed with a close code. Nothing is lost: notifications are
 /// stored, and statuses are sent again when the client follows again.
 pub const NEWS_BYTES_MAX: usize = 1024 * 1024;
+
+/// Bytes of one event that tells of statuses, before they are escaped for JSON. More changes of a user make more events.
+pub const STATUS_EVENT_BYTES_MAX: usize = 64 * 1024;
+
+/// Bytes of status events that a shard encodes in one turn. Beyond it further changes wait for the next turn. A quarter
+/// of what may wait for one connection, so that a client that reads is never found slow because of one turn.
+pub const STATUS_TURN_BYTES_MAX: usize = NEWS_BYTES_MAX / 4;
+
+/// Connections to which a shard gives status events in one turn, each counted once for each event: some milliseconds.
+/// Beyond it further changes wait for the next turn.
+pub const STATUS_TURN_PUSHES_MAX: usize = 4096;
 
 /// Users whose statuses one connection may follow. Beyond it requests to follow are refused.
 pub const FOLLOWS_MAX: usize = 1024;

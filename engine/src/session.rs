@@ -7,3 +7,4 @@ mod connections;
 pub mod home;
 pub(crate) mod sessions_by_user;
 mod status;
+mod untold;

@@ -24,6 +24,7 @@ use crate::session::connections::Connections;
 use crate::session::home::catching_up::{CatchUps, depart};
 use crate::session::sessions_by_user::SessionsByUser;
 use crate::session::status::Statuses;
+use crate::session::untold::{Untold, WaitingKind};
 use crate::wire::websocket;
 
 mod catching_up;
@@ -60,6 +61,8 @@ pub struct Home {
     connections: Connections,
     sessions_by_user: SessionsByUser,
     statuses: Statuses,
+    /// Changes of statuses that the sessions here have not been told.
+    untold: Untold,
     pub subscribers: Subscribers,
     dirty: Vec<u32>,
     report: PassReport,
@@ -80,6 +83,7 @@ impl Home {
             connections: Connections::default(),
             sessions_by_user: SessionsByUser::default(),
             statuses: Statuses::default(),
+            untold: Untold::default(),
             subscribers: Subscribers::default(),
             dirty: Vec::new(),
             report: PassReport::default(),
@@ -94,9 +98,13 @@ impl Home {
     pub fn open(&mut self, id: ConnectionId, session: Session, visibility: Visibility, outbox: &mut Outbox) {
         self.counters.sessions_opened += 1;
         self.sessions_by_user.enter(session.user, id.slot);
-        self.connections.insert(id.slot, Connection::of(id.generation, session));
+        let mut connection = Connection::of(id.generation, session);
         if visibility == Visibility::Online {
-            self.show(id, Some("".into()), outbox);
+            let number = connection.traffic().ask(String::new());
+            self.connections.insert(id.slot, connection);
+            self.show(id, Some("".into()), Some((number, WaitingKind::Opening)), outbox);
+        } else {
+            self.connections.insert(id.slot, connection);
         }
     }
 
@@ -156,9 +164,7 @@ impl Home {
                 self.answer(id, number, &Reply::Done, None, outbox);
             }
             Ok(Admitted::Show(status)) => {
-                self.show(id, status, outbox);
-                // Behind the session's own status event.
-                outbox.reply(id, number, Reply::Done);
+                self.show(id, status, Some((number, WaitingKind::Update)), outbox);
             }
             Ok(Admitted::Pong | Admitted::Nothing) => self.answer(id, number, &Reply::Pong, None, outbox),
             Err(rejection) => self.answer(id, number, &Reply::Refused(rejection), None, outbox),
@@ -220,7 +226,7 @@ impl Home {
     /// Ends all memberships of a connection, its visible status and whom it follows. Of the logs it was still owed,
     /// only the rest of a half-written frame is kept.
     fn leave_all(&mut self, id: ConnectionId, outbox: &mut Outbox) {
-        self.show(id, None, outbox);
+        self.show(id, None, None, outbox);
         let Some(connection) = self.connections.get_mut(id) else { return };
         self.statuses.unfollow_all(id.slot);
         let interrupted = connection.traffic.as_mut().and_then(|traffic| traffic.interrupted.take());
@@ -311,7 +317,13 @@ impl Home {
         let traffic = connection.traffic();
         let Some(cid) = traffic.cid(number) else { return };
         let bytes = frames::reply(format, cid, reply);
-        traffic.answer(number, Private { after, ..Private::of(bytes) });
+        self.answer_with(id, number, Private { after, ..Private::of(bytes) }, outbox);
+    }
+
+    /// Answers a request with a frame that is encoded already.
+    fn answer_with(&mut self, id: ConnectionId, number: u32, frame: Private, outbox: &mut Outbox) {
+        let Some(connection) = self.connections.get_mut(id) else { return };
+        connection.traffic().answer(number, frame);
         self.mark(id.slot);
         self.go_on(id, outbox);
     }
@@ -351,7 +363,7 @@ impl Home {
 
     /// Whether a pass is under way, or frames wait to be written.
     pub fn is_busy(&self) -> bool {
-        self.subscribers.is_busy() || !self.dirty.is_empty()
+        self.subscribers.is_busy() || !self.dirty.is_empty() || !self.untold.is_empty()
     }
 
     /// Asserts what the tables of connections and of subscribers promise. Looks at every member.

@@ -5,22 +5,36 @@
 //! channel messages, so it needs no log: frames are private ones, encoded once per format. A client that does not read
 //! them is disconnected.
 
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
 use super::{Home, Lookup};
 use crate::command::{News, Rejection, Reply};
 use crate::fanout::frames::{self, Format};
-use crate::id::{ConnectionId, UserId};
-use crate::limits::{BLOCKS_AT_ONCE_MAX, FOLLOWS_MAX, NEWS_BYTES_MAX};
+use crate::id::{ConnectionId, SessionId, UserId};
+use crate::limits::{
+    BLOCKS_AT_ONCE_MAX, FOLLOWS_MAX, NEWS_BYTES_MAX, STATUS_EVENT_BYTES_MAX, STATUS_TURN_BYTES_MAX,
+    STATUS_TURN_PUSHES_MAX,
+};
 use crate::message::StatusPresence;
 use crate::outbox::{Asker, Outbox};
 use crate::parcel::Broadcast;
 use crate::persist::{StoreFailure, StoreReceipt, StoreRequest};
 use crate::query::Block;
+use crate::session::admission::Session;
 use crate::session::connection::Private;
+use crate::session::untold::{Change, Waiting, WaitingKind};
 use crate::social::notification::{Notice, Notification};
 use crate::wire::websocket;
+
+/// What telling news has cost.
+#[derive(Default)]
+struct Told {
+    /// Bytes of the encoded events.
+    bytes: usize,
+    /// Connections that were sent one.
+    pushes: usize,
+}
 
 impl Home {
     /// Takes in a broadcast.
@@ -31,7 +45,7 @@ impl Home {
                     self.notify(run, outbox);
                 }
             }
-            Broadcast::Status { before, after } => self.hear_status(before.as_ref(), after.as_ref(), outbox),
+            Broadcast::Status { before, after } => self.hear_status(before.as_ref(), after.as_ref()),
             Broadcast::Expelled(user) => self.expel(*user, outbox),
         }
     }
@@ -40,19 +54,56 @@ impl Home {
     fn notify(&mut self, notices: &[Notice], outbox: &mut Outbox) {
         let slots: Vec<u32> = self.sessions_by_user.of(notices[0].user).collect();
         let notifications: Vec<Notification> = notices.iter().map(|notice| notice.notification.clone()).collect();
-        self.push(&slots, &News::Notifications(notifications), outbox);
+        self.push(&slots, &HashMap::new(), &News::Notifications(notifications), outbox);
     }
 
-    fn hear_status(&mut self, before: Option<&StatusPresence>, after: Option<&StatusPresence>, outbox: &mut Outbox) {
-        self.statuses.change(before, after);
-        let Some(user) = after.or(before).map(|presence| presence.user) else { return };
-        // Every session is told of its own user's statuses. A follow leaves out the session's own user, so no
-        // connection is in both lists.
-        let mut slots: Vec<u32> = self.sessions_by_user.of(user).collect();
-        slots.append(&mut self.statuses.followers(user));
-        let news =
-            News::Status { joins: after.cloned().into_iter().collect(), leaves: before.cloned().into_iter().collect() };
-        self.push(&slots, &news, outbox);
+    fn hear_status(&mut self, before: Option<&StatusPresence>, after: Option<&StatusPresence>) {
+        if let Some(presence) = after.or(before) {
+            self.untold.note(presence.user, presence.session, after.cloned());
+        }
+    }
+
+    /// Tells the sessions here of changed statuses: as much as one turn may cost, and at least one event. Must be called
+    /// once a turn, before it ends.
+    pub fn tell_statuses(&mut self, outbox: &mut Outbox) {
+        let (mut bytes, mut pushes) = (0, 0);
+        while bytes < STATUS_TURN_BYTES_MAX
+            && pushes < STATUS_TURN_PUSHES_MAX
+            && let Some((user, changes)) = self.untold.take(STATUS_EVENT_BYTES_MAX)
+        {
+            let told = self.tell_status(user, changes, outbox);
+            (bytes, pushes) = (bytes + told.bytes, pushes + told.pushes);
+        }
+    }
+
+    /// Tells of changes of one user's sessions in one event.
+    fn tell_status(&mut self, user: UserId, changes: Vec<(SessionId, Change)>, outbox: &mut Outbox) -> Told {
+        let (mut joins, mut leaves, mut waiting) = (Vec::new(), Vec::new(), Vec::new());
+        for (session, change) in changes {
+            let before = self.statuses.of_session(user, session).cloned();
+            self.statuses.change(before.as_ref(), change.after.as_ref());
+            joins.extend(change.after);
+            leaves.extend(before);
+            waiting.extend(change.waiting);
+        }
+        let openings = waiting.iter().filter(|waiting| waiting.kind == WaitingKind::Opening);
+        let openings: HashMap<u32, Waiting> = openings.map(|waiting| (waiting.connection.slot, *waiting)).collect();
+        let mut told = Told::default();
+        if !joins.is_empty() || !leaves.is_empty() {
+            // Every session is told of its own user's statuses. A follow leaves out the session's own user, so no
+            // connection is in both lists.
+            let mut slots: Vec<u32> = self.sessions_by_user.of(user).collect();
+            slots.append(&mut self.statuses.followers(user));
+            told = self.push(&slots, &openings, &News::Status { joins, leaves }, outbox);
+        }
+        for Waiting { connection, number, kind } in waiting {
+            match kind {
+                WaitingKind::Update => self.answer(connection, number, &Reply::Done, None, outbox),
+                // If the session has been told nothing, it has ended what it began, and gets nothing.
+                WaitingKind::Opening => self.answer_with(connection, number, Private::of(Vec::new()), outbox),
+            }
+        }
+        told
     }
 
     fn expel(&mut self, user: UserId, outbox: &mut Outbox) {
@@ -65,39 +116,57 @@ impl Home {
         }
     }
 
-    /// Sends news to these connections. Closes a connection that has too many unread bytes instead.
-    fn push(&mut self, slots: &[u32], news: &News, outbox: &mut Outbox) {
-        let mut encoded: [Option<Vec<u8>>; Format::COUNT] = Default::default();
+    /// Sends news to these connections, which share the bytes. A session that has just opened gets them as the answer
+    /// for which its other answers wait. Closes a connection that has too many unread bytes instead. Only a connection
+    /// whose socket was found full has had its chance to read; of the others this turn may send more than that.
+    fn push(&mut self, slots: &[u32], openings: &HashMap<u32, Waiting>, news: &News, outbox: &mut Outbox) -> Told {
+        let mut encoded: [Option<Arc<[u8]>>; Format::COUNT] = Default::default();
         for &slot in slots {
-            let Some(connection) = self.connections.in_slot(slot) else { continue };
-            if connection.closing {
+            let Some(connection) = self.connections.in_slot(slot).filter(|connection| !connection.closing) else {
                 continue;
-            }
+            };
+            let id = ConnectionId { slot, generation: connection.generation };
             let format = connection.session.format;
-            let frame = encoded[format as usize].get_or_insert_with(|| frames::news(format, news));
-            if connection.traffic().outbox_bytes() + frame.len() > NEWS_BYTES_MAX {
-                let id = ConnectionId { slot, generation: connection.generation };
+            let frame = encoded[format as usize].get_or_insert_with(|| frames::news(format, news).into()).clone();
+            if connection.parked && connection.traffic().outbox_bytes() + frame.len() > NEWS_BYTES_MAX {
                 self.let_go(id, &format!("too slow: more than {NEWS_BYTES_MAX} bytes of news are unread"), outbox);
                 continue;
             }
-            connection.traffic().say(Private::of(frame.clone()));
-            self.mark(slot);
+            match openings.get(&slot).filter(|opening| opening.connection == id) {
+                Some(opening) => self.answer_with(id, opening.number, Private::of(frame), outbox),
+                None => {
+                    connection.traffic().say(Private::of(frame));
+                    self.mark(slot);
+                }
+            }
         }
+        let bytes = encoded.iter().flatten().map(|frame| frame.len()).sum();
+        Told { bytes, pushes: slots.len() }
     }
 
-    /// Sets what a session shows from now on; `None`: it is visible no more.
-    pub(super) fn show(&mut self, id: ConnectionId, status: Option<Arc<str>>, outbox: &mut Outbox) {
+    /// Sets what a session shows from now on; `None`: it is visible no more. `request` is answered when the others are
+    /// told.
+    pub(super) fn show(
+        &mut self,
+        id: ConnectionId,
+        status: Option<Arc<str>>,
+        request: Option<(u32, WaitingKind)>,
+        outbox: &mut Outbox,
+    ) {
         let Some(connection) = self.connections.get_mut(id) else { return };
-        let session = &connection.session;
-        let before = self.statuses.of_session(session.user, session.session).cloned();
-        let after = status.map(|status| StatusPresence {
-            user: session.user,
-            session: session.session,
-            username: session.username.clone(),
-            status,
-        });
+        let Session { user, session, ref username, .. } = connection.session;
+        let told = self.statuses.of_session(user, session);
+        let before = self.untold.newest(user, session).unwrap_or(told).cloned();
+        let username = username.clone();
+        let after = status.map(|status| StatusPresence { user, session, username, status });
         if before.is_some() || after.is_some() {
+            self.untold.note(user, session, after.clone());
             outbox.broadcast(Broadcast::Status { before, after });
+            if let Some((number, kind)) = request {
+                self.untold.wait(user, session, Waiting { connection: id, number, kind });
+            }
+        } else if let Some((number, _)) = request {
+            outbox.reply(id, number, Reply::Done);
         }
     }
 

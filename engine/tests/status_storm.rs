@@ -1,0 +1,148 @@
+//! One user with thousands of sessions that show and change statuses all at once: what a turn costs, and who is closed.
+
+use std::collections::BTreeSet;
+
+use engine::command::Command;
+use engine::fanout::frames::Format;
+use engine::fanout::subscribers::{Gone, Outlet};
+use engine::id::{ConnectionId, Epoch, Monotonic, SessionId, ShardId, Timestamp, UserId};
+use engine::limits::{NEWS_BYTES_MAX, Rules, STATUS_BYTES_MAX, STATUS_TURN_BYTES_MAX, STATUS_TURN_PUSHES_MAX};
+use engine::session::admission::{OnLag, Session};
+use engine::session::home::Visibility;
+use engine::shard::{Effects, Input, Shard, SocketEffect};
+use uuid::Uuid;
+
+const SESSIONS: u32 = 2_400;
+
+/// Sessions that change their status.
+const NOISY: u32 = 16;
+
+/// How often each of them does so, in one turn.
+const CHANGES: usize = 7;
+
+const NOW: Timestamp = Timestamp(1_700_000_000_000_000_000);
+
+/// A status that is six times as long in JSON.
+fn status() -> String {
+    "\u{1}".repeat(STATUS_BYTES_MAX)
+}
+
+/// Whether clients take what they are sent.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Sockets {
+    Read,
+    Full,
+}
+
+struct World {
+    shard: Shard,
+    sockets: Sockets,
+    writes: usize,
+    bytes: usize,
+    closed: BTreeSet<ConnectionId>,
+}
+
+impl Outlet for World {
+    fn write(&mut self, _: u32, pieces: &[&[u8]]) -> Result<usize, Gone> {
+        let bytes = pieces.iter().map(|piece| piece.len()).sum();
+        self.writes += 1;
+        self.bytes += bytes;
+        Ok(if self.sockets == Sockets::Read { bytes } else { 0 })
+    }
+}
+
+fn connection(slot: u32) -> ConnectionId {
+    ConnectionId { slot, generation: 1 }
+}
+
+impl World {
+    /// A shard with the user's sessions, all visible.
+    fn new() -> Self {
+        let shard = Shard::new(ShardId(0), 1, Epoch(1), Rules::default(), 7);
+        let mut world = Self { shard, sockets: Sockets::Read, writes: 0, bytes: 0, closed: BTreeSet::new() };
+        for slot in 0..SESSIONS {
+            let session = Session {
+                user: UserId(Uuid::from_u128(1)),
+                session: SessionId(Uuid::from_u128(u128::from(slot))),
+                username: "ada".into(),
+                format: Format::Json,
+                on_lag: OnLag::Close,
+            };
+            let visibility = Visibility::Online;
+            world.shard.step(Input::Opened { connection: connection(slot), session, visibility }, NOW);
+        }
+        world.rest();
+        world
+    }
+
+    /// Turns until nothing is left to do. Returns the number of turns. No turn writes more than its bound.
+    fn rest(&mut self) -> usize {
+        for turn in 0..10_000 {
+            let (writes, bytes) = (self.writes, self.bytes);
+            let mut effects = Effects::default();
+            let mut shard =
+                std::mem::replace(&mut self.shard, Shard::new(ShardId(0), 1, Epoch(1), Rules::default(), 7));
+            shard.begin_turn(Monotonic(turn as i64));
+            shard.finish_turn(NOW, &mut effects);
+            shard.flush(self);
+            shard.pass(Monotonic(turn as i64), self);
+            shard.invariants();
+            let busy = shard.is_busy();
+            self.shard = shard;
+            self.take_in(effects);
+            let pushes = STATUS_TURN_PUSHES_MAX + SESSIONS as usize;
+            assert!(self.writes - writes <= pushes, "{} writes in a turn", self.writes - writes);
+            // An event may begin when the turn has all but used up its bytes.
+            let bytes_max = SESSIONS as usize * 3 * STATUS_TURN_BYTES_MAX;
+            assert!(self.bytes - bytes <= bytes_max, "{} bytes in a turn", self.bytes - bytes);
+            if !busy {
+                return turn;
+            }
+        }
+        panic!("the shard does not come to rest");
+    }
+
+    fn take_in(&mut self, effects: Effects) {
+        for effect in effects.sockets {
+            if let SocketEffect::Closing(connection) = effect {
+                self.closed.insert(connection);
+            }
+        }
+    }
+
+    fn storm(&mut self) {
+        for change in 0..CHANGES {
+            for slot in 0..NOISY {
+                let command = Command::StatusUpdate { status: Some(status()) };
+                let cid = change.to_string();
+                self.shard.step(Input::Request { connection: connection(slot), cid, command }, NOW);
+            }
+        }
+    }
+}
+
+#[test]
+fn a_storm_closes_nobody_who_reads_and_tells_only_the_newest() {
+    let mut world = World::new();
+    let opened = world.bytes;
+    world.storm();
+    world.rest();
+    assert!(world.closed.is_empty(), "{:?}", world.closed);
+    // In an event a status stands twice at most, as what comes and as what leaves: 13 KB each.
+    let each = (world.bytes - opened) / SESSIONS as usize;
+    assert!(each > NOISY as usize * 6 * STATUS_BYTES_MAX, "{each} bytes: every session was told");
+    assert!(each < NOISY as usize * 13 * STATUS_BYTES_MAX, "{each} bytes: of each session only the newest counts");
+}
+
+#[test]
+fn sessions_that_read_nothing_are_let_go_one_turn_after_the_other() {
+    let mut world = World::new();
+    world.sockets = Sockets::Full;
+    let storms = NEWS_BYTES_MAX / (NOISY as usize * 6 * STATUS_BYTES_MAX) + 2;
+    for _ in 0..storms {
+        world.storm();
+        world.rest();
+    }
+    // Each that goes was visible, and the others are told. That happens in later turns, and ends.
+    assert_eq!(world.closed.len(), SESSIONS as usize, "after {storms} storms");
+}
