@@ -8,7 +8,6 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 
 use crate::channel::pending::PendingPlace;
-use crate::command::Reply;
 use crate::id::{ChannelId, ConnectionId, ShardId};
 use crate::parcel::{Backlog, Batch, Broadcast, CaughtUp, ChannelRequest, Reached};
 use crate::persist::StoreRequest;
@@ -23,8 +22,6 @@ pub enum Output {
     Home(ShardId, ToHome),
     /// To the homes of all connections, on every shard.
     EveryHome(ToEveryHome),
-    /// To a connection of this shard: the answer to its request with this number.
-    Reply(ConnectionId, u32, Reply),
     /// To the gateway's part of a connection of this shard.
     Socket(SocketEffect),
     /// To a visitor, on any shard.
@@ -143,11 +140,6 @@ impl Outbox {
     /// Tells every home that the store has confirmed a block. The visitor is answered when all homes have acted on it.
     pub fn blocked(&mut self, visitor: Visitor, block: Block) {
         self.put(Output::EveryHome(ToEveryHome::Blocked(visitor, block)));
-    }
-
-    /// Puts the answer to the request with this number, for a connection of this shard.
-    pub fn reply(&mut self, connection: ConnectionId, number: u32, reply: Reply) {
-        self.put(Output::Reply(connection, number, reply));
     }
 
     /// Tells the gateway what to do about a connection of this shard.

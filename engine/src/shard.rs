@@ -227,9 +227,6 @@ impl Shard {
                     Route::Shard(shard) => self.send_to_home(shard, to_home),
                 },
                 Output::EveryHome(to_every_home) => self.tell_every_home(to_every_home),
-                Output::Reply(connection, number, reply) => {
-                    self.home.reply(connection, number, &reply, &mut self.outbox);
-                }
                 Output::Socket(effect) => self.effects.sockets.push(effect),
                 Output::Answer(Visitor { shard, number }, answer) => match self.routing.shard(shard) {
                     Route::Here => self.effects.answers.push((number, answer)),

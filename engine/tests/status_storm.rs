@@ -27,27 +27,27 @@ fn status() -> String {
     "\u{1}".repeat(STATUS_BYTES_MAX)
 }
 
-/// Whether clients take what they are sent.
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum Sockets {
-    Read,
-    Full,
+/// The sockets of all sessions.
+#[derive(Default)]
+struct Sockets {
+    /// They take nothing.
+    full: bool,
+    writes: usize,
+    bytes: usize,
 }
 
 struct World {
     shard: Shard,
     sockets: Sockets,
-    writes: usize,
-    bytes: usize,
     closed: BTreeSet<ConnectionId>,
 }
 
-impl Outlet for World {
+impl Outlet for Sockets {
     fn write(&mut self, _: u32, pieces: &[&[u8]]) -> Result<usize, Gone> {
         let bytes = pieces.iter().map(|piece| piece.len()).sum();
         self.writes += 1;
         self.bytes += bytes;
-        Ok(if self.sockets == Sockets::Read { bytes } else { 0 })
+        Ok(if self.full { 0 } else { bytes })
     }
 }
 
@@ -59,7 +59,7 @@ impl World {
     /// A shard with the user's sessions, all visible.
     fn new() -> Self {
         let shard = Shard::new(ShardId(0), 1, Epoch(1), Rules::default(), 7);
-        let mut world = Self { shard, sockets: Sockets::Read, writes: 0, bytes: 0, closed: BTreeSet::new() };
+        let mut world = Self { shard, sockets: Sockets::default(), closed: BTreeSet::new() };
         for slot in 0..SESSIONS {
             let session = Session {
                 user: UserId(Uuid::from_u128(1)),
@@ -78,24 +78,20 @@ impl World {
     /// Turns until nothing is left to do. Returns the number of turns. No turn writes more than its bound.
     fn rest(&mut self) -> usize {
         for turn in 0..10_000 {
-            let (writes, bytes) = (self.writes, self.bytes);
+            let Sockets { writes, bytes, .. } = self.sockets;
             let mut effects = Effects::default();
-            let mut shard =
-                std::mem::replace(&mut self.shard, Shard::new(ShardId(0), 1, Epoch(1), Rules::default(), 7));
-            shard.begin_turn(Monotonic(turn as i64));
-            shard.finish_turn(NOW, &mut effects);
-            shard.flush(self);
-            shard.pass(Monotonic(turn as i64), self);
-            shard.invariants();
-            let busy = shard.is_busy();
-            self.shard = shard;
+            self.shard.begin_turn(Monotonic(turn as i64));
+            self.shard.finish_turn(NOW, &mut effects);
+            self.shard.flush(&mut self.sockets);
+            self.shard.pass(Monotonic(turn as i64), &mut self.sockets);
+            self.shard.invariants();
             self.take_in(effects);
             let pushes = STATUS_TURN_PUSHES_MAX + SESSIONS as usize;
-            assert!(self.writes - writes <= pushes, "{} writes in a turn", self.writes - writes);
+            assert!(self.sockets.writes - writes <= pushes, "{} writes in a turn", self.sockets.writes - writes);
             // An event may begin when the turn has all but used up its bytes.
             let bytes_max = SESSIONS as usize * 3 * STATUS_TURN_BYTES_MAX;
-            assert!(self.bytes - bytes <= bytes_max, "{} bytes in a turn", self.bytes - bytes);
-            if !busy {
+            assert!(self.sockets.bytes - bytes <= bytes_max, "{} bytes in a turn", self.sockets.bytes - bytes);
+            if !self.shard.is_busy() {
                 return turn;
             }
         }
@@ -124,12 +120,12 @@ impl World {
 #[test]
 fn a_storm_closes_nobody_who_reads_and_tells_only_the_newest() {
     let mut world = World::new();
-    let opened = world.bytes;
+    let opened = world.sockets.bytes;
     world.storm();
     world.rest();
     assert!(world.closed.is_empty(), "{:?}", world.closed);
     // In an event a status stands twice at most, as what comes and as what leaves: 13 KB each.
-    let each = (world.bytes - opened) / SESSIONS as usize;
+    let each = (world.sockets.bytes - opened) / SESSIONS as usize;
     assert!(each > NOISY as usize * 6 * STATUS_BYTES_MAX, "{each} bytes: every session was told");
     assert!(each < NOISY as usize * 13 * STATUS_BYTES_MAX, "{each} bytes: of each session only the newest counts");
 }
@@ -137,7 +133,7 @@ fn a_storm_closes_nobody_who_reads_and_tells_only_the_newest() {
 #[test]
 fn sessions_that_read_nothing_are_let_go_one_turn_after_the_other() {
     let mut world = World::new();
-    world.sockets = Sockets::Full;
+    world.sockets.full = true;
     let storms = NEWS_BYTES_MAX / (NOISY as usize * 6 * STATUS_BYTES_MAX) + 2;
     for _ in 0..storms {
         world.storm();

@@ -99,12 +99,10 @@ impl Home {
         self.counters.sessions_opened += 1;
         self.sessions_by_user.enter(session.user, id.slot);
         let mut connection = Connection::of(id.generation, session);
-        if visibility == Visibility::Online {
-            let number = connection.traffic().ask(String::new());
-            self.connections.insert(id.slot, connection);
+        let opening = (visibility == Visibility::Online).then(|| connection.traffic().ask(String::new()));
+        self.connections.insert(id.slot, connection);
+        if let Some(number) = opening {
             self.show(id, Some("".into()), Some((number, WaitingKind::Opening)), outbox);
-        } else {
-            self.connections.insert(id.slot, connection);
         }
     }
 
@@ -297,10 +295,6 @@ impl Home {
     }
 
     /// Answers a request of a connection.
-    pub fn reply(&mut self, id: ConnectionId, number: u32, reply: &Reply, outbox: &mut Outbox) {
-        self.answer(id, number, reply, None, outbox);
-    }
-
     fn answer(
         &mut self,
         id: ConnectionId,

@@ -5,7 +5,7 @@
 //! channel messages, so it needs no log: frames are private ones, encoded once per format. A client that does not read
 //! them is disconnected.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::HashSet;
 use std::sync::Arc;
 
 use super::{Home, Lookup};
@@ -54,7 +54,7 @@ impl Home {
     fn notify(&mut self, notices: &[Notice], outbox: &mut Outbox) {
         let slots: Vec<u32> = self.sessions_by_user.of(notices[0].user).collect();
         let notifications: Vec<Notification> = notices.iter().map(|notice| notice.notification.clone()).collect();
-        self.push(&slots, &HashMap::new(), &News::Notifications(notifications), outbox);
+        self.push(&slots, &News::Notifications(notifications), outbox);
     }
 
     fn hear_status(&mut self, before: Option<&StatusPresence>, after: Option<&StatusPresence>) {
@@ -86,20 +86,18 @@ impl Home {
             leaves.extend(before);
             waiting.extend(change.waiting);
         }
-        let openings = waiting.iter().filter(|waiting| waiting.kind == WaitingKind::Opening);
-        let openings: HashMap<u32, Waiting> = openings.map(|waiting| (waiting.connection.slot, *waiting)).collect();
         let mut told = Told::default();
         if !joins.is_empty() || !leaves.is_empty() {
             // Every session is told of its own user's statuses. A follow leaves out the session's own user, so no
             // connection is in both lists.
             let mut slots: Vec<u32> = self.sessions_by_user.of(user).collect();
             slots.append(&mut self.statuses.followers(user));
-            told = self.push(&slots, &openings, &News::Status { joins, leaves }, outbox);
+            told = self.push(&slots, &News::Status { joins, leaves }, outbox);
         }
         for Waiting { connection, number, kind } in waiting {
             match kind {
                 WaitingKind::Update => self.answer(connection, number, &Reply::Done, None, outbox),
-                // If the session has been told nothing, it has ended what it began, and gets nothing.
+                // The event was the answer: nothing more is sent, and the session's other answers go on.
                 WaitingKind::Opening => self.answer_with(connection, number, Private::of(Vec::new()), outbox),
             }
         }
@@ -116,29 +114,24 @@ impl Home {
         }
     }
 
-    /// Sends news to these connections, which share the bytes. A session that has just opened gets them as the answer
-    /// for which its other answers wait. Closes a connection that has too many unread bytes instead. Only a connection
-    /// whose socket was found full has had its chance to read; of the others this turn may send more than that.
-    fn push(&mut self, slots: &[u32], openings: &HashMap<u32, Waiting>, news: &News, outbox: &mut Outbox) -> Told {
+    /// Sends news to these connections, which share the bytes. Closes a connection that has too many unread bytes
+    /// instead. Only a connection whose socket was found full has had its chance to read; to the others this turn may
+    /// send more than that.
+    fn push(&mut self, slots: &[u32], news: &News, outbox: &mut Outbox) -> Told {
         let mut encoded: [Option<Arc<[u8]>>; Format::COUNT] = Default::default();
         for &slot in slots {
             let Some(connection) = self.connections.in_slot(slot).filter(|connection| !connection.closing) else {
                 continue;
             };
-            let id = ConnectionId { slot, generation: connection.generation };
             let format = connection.session.format;
             let frame = encoded[format as usize].get_or_insert_with(|| frames::news(format, news).into()).clone();
             if connection.parked && connection.traffic().outbox_bytes() + frame.len() > NEWS_BYTES_MAX {
+                let id = ConnectionId { slot, generation: connection.generation };
                 self.let_go(id, &format!("too slow: more than {NEWS_BYTES_MAX} bytes of news are unread"), outbox);
                 continue;
             }
-            match openings.get(&slot).filter(|opening| opening.connection == id) {
-                Some(opening) => self.answer_with(id, opening.number, Private::of(frame), outbox),
-                None => {
-                    connection.traffic().say(Private::of(frame));
-                    self.mark(slot);
-                }
-            }
+            connection.traffic().say(Private::of(frame));
+            self.mark(slot);
         }
         let bytes = encoded.iter().flatten().map(|frame| frame.len()).sum();
         Told { bytes, pushes: slots.len() }
@@ -166,7 +159,7 @@ impl Home {
                 self.untold.wait(user, session, Waiting { connection: id, number, kind });
             }
         } else if let Some((number, _)) = request {
-            outbox.reply(id, number, Reply::Done);
+            self.answer(id, number, &Reply::Done, None, outbox);
         }
     }
 
