@@ -63,7 +63,7 @@ use storage::Failure;
 pub use mutation::Mutation;
 pub use query::Query;
 pub use shards::{shard_of, shards_of};
-pub use values::{big, bytes, flag, id, int, limit_of, text, texts};
+pub use values::{big, bytes, flag, id, int, limit_of, roster_places, text, texts};
 
 macro_rules! statements {
     ($($name:ident = $cql:expr,)*) => {

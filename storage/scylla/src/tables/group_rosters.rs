@@ -7,7 +7,7 @@ use storage::group::{Membership, RosterPlace};
 use uuid::Uuid;
 
 use super::group_members::role;
-use super::{Mutation, Query, Statement, big, id, int, limit_of, shard_of};
+use super::{Mutation, Query, Statement, big, id, int, limit_of, roster_places, shard_of};
 
 /// The definition.
 pub const TABLE: &str = "CREATE TABLE IF NOT EXISTS group_rosters (
@@ -57,9 +57,9 @@ pub fn delete_shard(group: GroupId, shard: i32) -> Mutation {
 }
 
 /// The first entries of one shard between two places, both included.
-pub fn between(group: GroupId, shard: i32, [first, last]: [RosterPlace; 2], limit: usize) -> Query<Row> {
-    let places = [first, last].into_iter().flat_map(|place| [int(place.role as i32), big(place.since.0), id(place.id)]);
-    let values: Vec<_> = [id(group.0), int(shard)].into_iter().chain(places).chain([int(limit_of(limit))]).collect();
+pub fn between(group: GroupId, shard: i32, places: [RosterPlace; 2], limit: usize) -> Query<Row> {
+    let values: Vec<_> =
+        [id(group.0), int(shard)].into_iter().chain(roster_places(places)).chain([int(limit_of(limit))]).collect();
     Query::new(Statement::Roster, values)
 }
 

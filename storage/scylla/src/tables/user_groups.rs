@@ -7,7 +7,7 @@ use storage::group::{Membership, RosterPlace};
 use uuid::Uuid;
 
 use super::group_members::role;
-use super::{Mutation, Query, Statement, big, id, int, limit_of};
+use super::{Mutation, Query, Statement, big, id, int, limit_of, roster_places};
 
 /// The definition.
 pub const TABLE: &str = "CREATE TABLE IF NOT EXISTS user_groups (
@@ -56,9 +56,8 @@ pub fn delete_all(user: UserId) -> Mutation {
 }
 
 /// The first entries between two places, both included.
-pub fn between(user: UserId, [first, last]: [RosterPlace; 2], limit: usize) -> Query<Row> {
-    let places = [first, last].into_iter().flat_map(|place| [int(place.role as i32), big(place.since.0), id(place.id)]);
-    let values: Vec<_> = [id(user.0)].into_iter().chain(places).chain([int(limit_of(limit))]).collect();
+pub fn between(user: UserId, places: [RosterPlace; 2], limit: usize) -> Query<Row> {
+    let values: Vec<_> = [id(user.0)].into_iter().chain(roster_places(places)).chain([int(limit_of(limit))]).collect();
     Query::new(Statement::UserGroups, values)
 }
 

@@ -1,7 +1,13 @@
 //! Values as the driver takes them, by their types in CQL.
 
 use scylla::value::CqlValue;
+use storage::group::RosterPlace;
 use uuid::Uuid;
+
+/// The three columns by which rosters are ordered, for the first and the last place of a range.
+pub fn roster_places(places: [RosterPlace; 2]) -> impl Iterator<Item = CqlValue> {
+    places.into_iter().flat_map(|place| [int(place.role as i32), big(place.since.0), id(place.id)])
+}
 
 /// A value of the CQL type `text`.
 pub fn text(value: &str) -> CqlValue {
