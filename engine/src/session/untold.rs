@@ -5,18 +5,25 @@
 //! told of in one event. The cost of a turn is then bounded by events and their receivers, not by changes times
 //! receivers.
 
-use std::collections::{BTreeMap, HashMap, VecDeque};
+use std::collections::{HashMap, VecDeque};
 
 use crate::id::{ConnectionId, SessionId, UserId};
 use crate::message::StatusPresence;
 
-/// The gathered changes. There is at most one for each session that is visible, or that was visible when the others
-/// were last told.
+/// The gathered changes: at most one for each session that has changed since the others were last told. Users take
+/// turns, and a user's sessions do too, so no change waits for changes that came later.
 #[derive(Default)]
 pub struct Untold {
-    /// Users with changes, in the order of their first change.
+    /// Users with changes. The first is told of next.
     users: VecDeque<UserId>,
-    changes: HashMap<UserId, BTreeMap<SessionId, Change>>,
+    changes: HashMap<UserId, UserChanges>,
+}
+
+#[derive(Default)]
+struct UserChanges {
+    /// Sessions with changes, in the order of their first change.
+    sessions: VecDeque<SessionId>,
+    changes: HashMap<SessionId, Change>,
 }
 
 /// What a session shows now.
@@ -60,33 +67,38 @@ impl Untold {
     }
 
     fn change(&mut self, user: UserId, session: SessionId) -> &mut Change {
-        let changes = self.changes.entry(user).or_insert_with(|| {
+        let UserChanges { sessions, changes } = self.changes.entry(user).or_insert_with(|| {
             self.users.push_back(user);
-            BTreeMap::new()
+            UserChanges::default()
         });
-        changes.entry(session).or_default()
+        changes.entry(session).or_insert_with(|| {
+            sessions.push_back(session);
+            Change::default()
+        })
     }
 
     /// What a session shows, if it has changed; `Some(None)` if it shows nothing any more.
     pub fn newest(&self, user: UserId, session: SessionId) -> Option<Option<&StatusPresence>> {
-        Some(self.changes.get(&user)?.get(&session)?.after.as_ref())
+        Some(self.changes.get(&user)?.changes.get(&session)?.after.as_ref())
     }
 
-    /// Takes changes of the user whose changes wait longest: as many as make an event of about `bytes_max` bytes, and at
-    /// least one. Further changes of the user stay first.
+    /// Takes changes of the user whose turn it is: as many as make an event of about `bytes_max` bytes, and at least one.
+    /// Further changes of the user wait until all other users have had a turn.
     pub fn take(&mut self, bytes_max: usize) -> Option<(UserId, Vec<(SessionId, Change)>)> {
-        let user = *self.users.front()?;
-        let changes = self.changes.get_mut(&user)?;
+        let user = self.users.pop_front()?;
+        let UserChanges { sessions, changes } = self.changes.get_mut(&user)?;
         let (mut taken, mut bytes) = (Vec::new(), 0);
         while bytes < bytes_max
-            && let Some((session, change)) = changes.pop_first()
+            && let Some((session, change)) = sessions.pop_front().and_then(|session| changes.remove_entry(&session))
         {
             bytes += PRESENCE_BYTES + change.after.as_ref().map_or(0, |presence| presence.status.len());
             taken.push((session, change));
         }
+        debug_assert_eq!(sessions.len(), changes.len(), "each change has its place in the order");
         if changes.is_empty() {
             self.changes.remove(&user);
-            self.users.pop_front();
+        } else {
+            self.users.push_back(user);
         }
         Some((user, taken))
     }
@@ -124,6 +136,29 @@ mod tests {
         assert_eq!((user, shown), (ada, vec![Some("new"), None]));
         assert_eq!(untold.take(usize::MAX).unwrap().0, bob);
         assert!(untold.take(usize::MAX).is_none() && untold.is_empty() && untold.changes.is_empty());
+    }
+
+    #[test]
+    fn a_user_that_changes_all_the_time_delays_no_other_and_none_of_its_own_sessions() {
+        let mut untold = Untold::default();
+        let [ada, bob] = [1, 2].map(|number| UserId(Uuid::from_u128(number)));
+        let session = |number| SessionId(Uuid::from_u128(number));
+        let mut seen = Vec::new();
+        for round in 0..40 {
+            // The first ten sessions change before each telling, and one event has room for four.
+            for number in 0..10 {
+                untold.note(ada, session(number), Some(presence(ada, session(number), "busy")));
+            }
+            if round == 0 {
+                untold.note(ada, session(99), None);
+                untold.note(bob, session(1), None);
+            }
+            let (user, changes) = untold.take(4 * (PRESENCE_BYTES + 4)).unwrap();
+            seen.extend(changes.into_iter().map(|(session, _)| (user, session)));
+        }
+        let place = |sought| seen.iter().position(|seen| *seen == sought);
+        assert!(place((bob, session(1))).is_some_and(|place| place <= 4), "{:?}", place((bob, session(1))));
+        assert!(place((ada, session(99))).is_some_and(|place| place <= 12), "{:?}", place((ada, session(99))));
     }
 
     #[test]

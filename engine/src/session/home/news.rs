@@ -28,11 +28,10 @@ use crate::social::notification::{Notice, Notification};
 use crate::wire::websocket;
 
 /// What telling news has cost.
-#[derive(Default)]
 struct Told {
     /// Bytes of the encoded events.
     bytes: usize,
-    /// Connections that were sent one.
+    /// Connections that were sent one, and changes that were taken up.
     pushes: usize,
 }
 
@@ -79,6 +78,7 @@ impl Home {
     /// Tells of changes of one user's sessions in one event.
     fn tell_status(&mut self, user: UserId, changes: Vec<(SessionId, Change)>, outbox: &mut Outbox) -> Told {
         let (mut joins, mut leaves, mut waiting) = (Vec::new(), Vec::new(), Vec::new());
+        let mut told = Told { bytes: 0, pushes: changes.len() };
         for (session, change) in changes {
             let before = self.statuses.of_session(user, session).cloned();
             self.statuses.change(before.as_ref(), change.after.as_ref());
@@ -86,13 +86,13 @@ impl Home {
             leaves.extend(before);
             waiting.extend(change.waiting);
         }
-        let mut told = Told::default();
         if !joins.is_empty() || !leaves.is_empty() {
             // Every session is told of its own user's statuses. A follow leaves out the session's own user, so no
             // connection is in both lists.
             let mut slots: Vec<u32> = self.sessions_by_user.of(user).collect();
             slots.append(&mut self.statuses.followers(user));
-            told = self.push(&slots, &News::Status { joins, leaves }, outbox);
+            let Told { bytes, pushes } = self.push(&slots, &News::Status { joins, leaves }, outbox);
+            told = Told { bytes, pushes: told.pushes + pushes };
         }
         for Waiting { connection, number, kind } in waiting {
             match kind {
