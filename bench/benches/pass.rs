@@ -25,6 +25,8 @@ impl Outlet for Sink {
         black_box(slot);
         Ok(black_box(pieces).iter().map(|piece| piece.len()).sum())
     }
+
+    fn wait(&mut self, _: u32) {}
 }
 
 fn frames(channel: &ChannelId) -> Frames {

@@ -49,6 +49,8 @@ impl Outlet for Sockets {
         self.bytes += bytes;
         Ok(if self.full { 0 } else { bytes })
     }
+
+    fn wait(&mut self, _: u32) {}
 }
 
 fn connection(slot: u32) -> ConnectionId {

@@ -453,6 +453,11 @@ impl Outlet for SocketTable {
         }
         Ok(written)
     }
+
+    fn wait(&mut self, slot: u32) {
+        let id = ConnectionId { slot, generation: self.entries[slot as usize].generation };
+        self.watch(id, Interest { reads: None, writes: Some(true) });
+    }
 }
 
 impl Sockets for SocketTable {

@@ -87,6 +87,8 @@ impl Outlet for Played {
         self.seen.written.fetch_add(bytes as u64, SeqCst);
         Ok(bytes)
     }
+
+    fn wait(&mut self, _: u32) {}
 }
 
 impl Sockets for Played {

@@ -33,6 +33,10 @@ pub trait Outlet {
     /// Writes the pieces one after the other, as far as the connection takes them now. Returns how many bytes it took.
     /// If these are fewer than offered, the socket is full: `Shard::writable` must be called when it has room again.
     fn write(&mut self, slot: u32, pieces: &[&[u8]]) -> Result<usize, Gone>;
+
+    /// The socket took all that it was offered, and the connection is owed more than one visit writes:
+    /// `Shard::writable` must be called when the socket has room, which may be at once.
+    fn wait(&mut self, slot: u32);
 }
 
 /// The connection is dead. `Input::Closed` will report its end.
@@ -46,7 +50,7 @@ pub struct AudienceKey(u32);
 /// What a pass found out about connections. The caller acts on it.
 #[derive(Default)]
 pub struct PassReport {
-    /// Slots whose socket took fewer bytes than it was offered.
+    /// Slots that are owed more than their socket took, or more than one visit writes.
     pub blocked: Vec<(u32, AudienceKey)>,
     /// Slots that are too far behind.
     pub lagging: Vec<(u32, AudienceKey)>,
@@ -421,7 +425,7 @@ impl Subscribers {
         }
         let visits = rules.pass_visits_max.min(audience.rotation.left);
         let before = audience.parked;
-        audience.serve(key, visits, rules.lag_bytes_max, outlet, report, &mut self.counters);
+        audience.serve(key, visits, rules, outlet, report, &mut self.counters);
         self.ended = (audience.rotation.left == 0).then(|| audience.end_rotation());
         self.count_parked(key, before);
         let audience = &mut self.audiences[key.0 as usize];
@@ -606,7 +610,7 @@ impl Audience {
         &mut self,
         key: AudienceKey,
         visits: usize,
-        lag_max: u64,
+        rules: &Rules,
         outlet: &mut impl Outlet,
         report: &mut PassReport,
         counters: &mut FanoutCounters,
@@ -616,22 +620,22 @@ impl Audience {
             if self.place >= self.members.len() {
                 self.wrap();
             }
-            bytes += self.visit(key, lag_max, outlet, report, counters);
+            bytes += self.visit(key, rules, outlet, report, counters);
             self.place += 1;
             self.owed -= 1;
             self.rotation.left -= 1;
-            if bytes >= PASS_BYTES_MAX {
+            if bytes + rules.write_bytes_max > PASS_BYTES_MAX {
                 break;
             }
         }
         self.rest();
     }
 
-    /// Writes to the next member all that it is owed. Returns how many bytes its socket took.
+    /// Writes to the next member what it is owed, as far as one visit may. Returns how many bytes its socket took.
     fn visit(
         &mut self,
         key: AudienceKey,
-        lag_max: u64,
+        rules: &Rules,
         outlet: &mut impl Outlet,
         report: &mut PassReport,
         counters: &mut FanoutCounters,
@@ -639,10 +643,14 @@ impl Audience {
         let (end, mut written) = (self.log.end(), 0);
         let member = &mut self.members[self.place];
         if member.cursor < end && !member.parked {
-            let owed = self.log.range(member.cursor, end);
+            let until = end.min(Position(member.cursor.0 + rules.write_bytes_max as u64));
+            let offered = self.log.range(member.cursor, until);
             counters.pass_writes += 1;
-            match outlet.write(member.slot, &[owed]) {
+            match outlet.write(member.slot, &[offered]) {
                 Ok(bytes) => {
+                    if bytes == offered.len() && until < end {
+                        outlet.wait(member.slot);
+                    }
                     let from = member.cursor;
                     member.cursor.0 += bytes as u64;
                     written = bytes;
@@ -659,7 +667,7 @@ impl Audience {
         }
         if member.parked {
             self.slowest = self.slowest.min(member.cursor);
-            if end.0 - member.cursor.0 > lag_max {
+            if end.0 - member.cursor.0 > rules.lag_bytes_max {
                 report.lagging.push((member.slot, key));
             }
         }

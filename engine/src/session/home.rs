@@ -418,8 +418,10 @@ impl Home {
     }
 
     /// Writes what a connection is owed outside of the pass: its private frames, each after the part of a log that it
-    /// must follow. If the connection was parked, also writes everything else that it is owed.
+    /// must follow. If the connection was parked, also writes everything else that it is owed. If it is owed more than
+    /// one visit writes, it waits like a connection whose socket is full.
     fn write(&mut self, slot: u32, outlet: &mut impl Outlet, outbox: &mut Outbox) {
+        let mut left = self.rules.write_bytes_max;
         loop {
             let Some(connection) = self.connections.in_slot(slot) else { return };
             let pieces = owed(connection, &self.subscribers);
@@ -428,7 +430,7 @@ impl Home {
                 return written_all(id, connection, &mut self.subscribers, outbox);
             }
             let private = connection.traffic.as_deref();
-            let slices: Vec<&[u8]> = pieces
+            let mut slices: Vec<&[u8]> = pieces
                 .iter()
                 .map(|piece| match piece {
                     Piece::Log(subscription, from, to) => self.subscribers.bytes(subscription.key, *from, *to),
@@ -439,15 +441,30 @@ impl Home {
                     }
                 })
                 .collect();
-            let offered: usize = slices.iter().map(|slice| slice.len()).sum();
+            let offered = cut(&mut slices, left);
             self.counters.private_writes += 1;
             let Ok(written) = outlet.write(slot, &slices) else { return };
             account(connection, &mut self.subscribers, &pieces, written);
-            if written < offered {
+            left -= written;
+            if left == 0 {
+                outlet.wait(slot);
+            }
+            if left == 0 || written < offered {
                 return park(connection, &mut self.subscribers);
             }
         }
     }
+}
+
+/// Shortens the slices to at most this many bytes together. Returns how many bytes they have then.
+fn cut(slices: &mut Vec<&[u8]>, bytes_max: usize) -> usize {
+    let mut bytes = 0;
+    slices.retain_mut(|slice| {
+        *slice = &slice[..slice.len().min(bytes_max - bytes)];
+        bytes += slice.len();
+        !slice.is_empty()
+    });
+    bytes
 }
 
 /// After a write of `written` bytes: moves cursors on and removes the written frames from the outbox.

@@ -9,7 +9,7 @@
 
 use std::num::NonZeroU32;
 
-use engine::limits::PASS_VISITS_MAX;
+use engine::limits::{PASS_VISITS_MAX, WRITE_BYTES_MAX};
 
 mod client;
 mod inbox;
@@ -57,6 +57,7 @@ const PLAN: Plan = Plan {
     clocks: Clocks::Agree,
     carriage: Carriage::Reliable,
     pass_visits_max: PASS_VISITS_MAX,
+    write_bytes_max: WRITE_BYTES_MAX,
 };
 
 const PEOPLE: people::Plan = people::Plan {
@@ -139,6 +140,15 @@ fn rotations_that_wait_for_their_time_keep_every_promise() {
                 Plan { shards, clients: 20, turns: 600, store_fails: shards == 3, pace, pass_visits_max, ..PLAN };
             let waits = run_world(seed, plan).waits;
             assert!(waits > 20, "seed {seed}: {waits} rotations that had to wait are too few, with {plan:?}");
+        }
+    }
+}
+
+#[test]
+fn visits_that_write_little_keep_every_promise() {
+    for seed in seeds(20) {
+        for (shards, write_bytes_max) in [(1, 100), (2, 300), (3, 1000)] {
+            run(seed, Plan { shards, clients: 20, write_bytes_max, ..PLAN });
         }
     }
 }

@@ -34,6 +34,8 @@ pub struct Plan {
     /// Visits in one slice of a pass. If they are few, messages come while a pass is under way, so its next rotation
     /// must wait.
     pub pass_visits_max: usize,
+    /// Bytes of one visit. If they are few, connections wait in the middle of a frame although their sockets have room.
+    pub write_bytes_max: usize,
 }
 
 /// How the shards' wall clocks behave.
@@ -100,18 +102,27 @@ pub struct Wire {
     /// Bytes that it takes before it is full.
     pub room: usize,
     pub full: bool,
+    /// The engine waits although there is room.
+    pub waits: bool,
 }
 
 impl Outlet for Wires {
     fn write(&mut self, slot: u32, pieces: &[&[u8]]) -> Result<usize, Gone> {
         let Some(wire) = self.slots.get_mut(&slot) else { return Err(Gone) };
-        assert!(!wire.full, "a full socket is left alone until it is writable");
+        assert!(!wire.full && !wire.waits, "a socket that is waited for is left alone until it is writable");
         let all = pieces.concat();
         let taken = all.len().min(wire.room);
         wire.bytes.extend_from_slice(&all[..taken]);
         wire.room -= taken;
         wire.full = taken < all.len();
         Ok(taken)
+    }
+
+    fn wait(&mut self, slot: u32) {
+        if let Some(wire) = self.slots.get_mut(&slot) {
+            assert!(!wire.full && !wire.waits, "the engine waits twice for a socket");
+            wire.waits = true;
+        }
     }
 }
 
@@ -143,8 +154,8 @@ impl World {
             Pace::Even => SUBSCRIBER_LAG_BYTES_MAX,
             Pace::Slow => SLOW_LAG_BYTES_MAX,
         };
-        let Plan { room_members_max, sends_per_second, pass_visits_max, .. } = plan;
-        let rules = Rules { room_members_max, sends_per_second, lag_bytes_max, pass_visits_max };
+        let Plan { room_members_max, sends_per_second, pass_visits_max, write_bytes_max, .. } = plan;
+        let rules = Rules { room_members_max, sends_per_second, lag_bytes_max, pass_visits_max, write_bytes_max };
         let shards = (0..plan.shards)
             .map(|id| Shard::new(ShardId(id), plan.shards, Epoch(1), rules, seed ^ (u64::from(id) << 32)))
             .collect();
@@ -276,6 +287,7 @@ impl World {
         self.shards[shard].flush(&mut self.wires[shard]);
         let waited_for = self.shards[shard].next_due();
         self.shards[shard].pass(self.monotonic, &mut self.wires[shard]);
+        self.serve_waiting(shard);
         self.shards[shard].invariants();
         if let Some(due) = self.shards[shard].next_due() {
             assert!(
@@ -283,6 +295,16 @@ impl World {
                 "a rotation waits for its time"
             );
             self.waits += u64::from(waited_for != Some(due));
+        }
+    }
+
+    /// Sockets that have room are writable at once.
+    fn serve_waiting(&mut self, shard: usize) {
+        for client in self.clients.iter().filter(|client| client.shard == shard) {
+            let slot = client.connection.slot;
+            while self.wires[shard].slots.get_mut(&slot).is_some_and(|wire| std::mem::take(&mut wire.waits)) {
+                self.shards[shard].writable(client.connection, &mut self.wires[shard]);
+            }
         }
     }
 

@@ -6,7 +6,7 @@ use super::*;
 use crate::command::Event;
 use crate::fanout::frames::Frames;
 use crate::id::{Epoch, Sequence, UserId};
-use crate::limits::{PASS_VISITS_MAX, ROOM_MEMBERS_MAX};
+use crate::limits::{PASS_VISITS_MAX, ROOM_MEMBERS_MAX, WRITE_BYTES_MAX};
 use crate::message::{Message, MessageCode};
 
 const MILLISECOND: i64 = 1_000_000;
@@ -18,6 +18,7 @@ const ANY_LAG: Rules = Rules {
     sends_per_second: None,
     lag_bytes_max: u64::MAX,
     pass_visits_max: PASS_VISITS_MAX,
+    write_bytes_max: WRITE_BYTES_MAX,
 };
 
 /// Sockets that take everything. For each, the bytes and the number of writes.
@@ -31,6 +32,8 @@ impl Outlet for Sockets {
         *writes += 1;
         Ok(pieces.iter().map(|piece| piece.len()).sum())
     }
+
+    fn wait(&mut self, _: u32) {}
 }
 
 struct Room {
@@ -225,6 +228,8 @@ impl Outlet for Narrow {
     fn write(&mut self, _: u32, pieces: &[&[u8]]) -> Result<usize, Gone> {
         Ok(pieces.iter().map(|piece| piece.len()).sum::<usize>().min(self.0))
     }
+
+    fn wait(&mut self, _: u32) {}
 }
 
 fn said(accepted: Timestamp) -> Frames {
@@ -300,7 +305,7 @@ fn a_slice_ends_when_it_has_written_enough_bytes() {
         subscribers.append(&channel, &frames);
         owed += frames.of(Format::Json).bytes.len();
     }
-    let visits = PASS_BYTES_MAX.div_ceil(owed) as u64;
+    let visits = (PASS_BYTES_MAX - WRITE_BYTES_MAX + 1).div_ceil(owed) as u64;
     assert!(visits < PASS_VISITS_MAX as u64);
     let mut slices = 0;
     while subscribers.is_busy() {
@@ -310,6 +315,44 @@ fn a_slice_ends_when_it_has_written_enough_bytes() {
         assert_eq!(subscribers.counters.pass_writes, u64::from(MEMBERS).min(slices * visits));
     }
     assert_eq!(subscribers.counters.delivery_bytes, u64::from(MEMBERS) * owed as u64);
+}
+
+/// Sockets that take everything, and the visits that asked them to wait.
+#[derive(Default)]
+struct Wide {
+    bytes: Vec<usize>,
+    waits: Vec<u32>,
+}
+
+impl Outlet for Wide {
+    fn write(&mut self, _: u32, pieces: &[&[u8]]) -> Result<usize, Gone> {
+        self.bytes.push(pieces.iter().map(|piece| piece.len()).sum());
+        Ok(self.bytes[self.bytes.len() - 1])
+    }
+
+    fn wait(&mut self, slot: u32) {
+        self.waits.push(slot);
+    }
+}
+
+#[test]
+fn a_visit_writes_no_more_than_its_bound_and_waits_with_the_rest() {
+    let channel = ChannelId::room("lobby").unwrap();
+    let (mut subscribers, mut report, mut sockets) = (Subscribers::default(), PassReport::default(), Wide::default());
+    let (key, index) = subscribers.subscribe(&channel, Format::Json, 5, Reached::default());
+    let frames = said(Timestamp(1_000_000));
+    subscribers.append(&channel, &frames);
+    let bytes = frames.of(Format::Json).bytes.len();
+    let rules = Rules { write_bytes_max: bytes - 1, ..ANY_LAG };
+    subscribers.pass(Monotonic(0), &mut sockets, &rules, &mut report);
+    assert_eq!((&sockets.bytes[..], &sockets.waits[..]), (&[bytes - 1][..], &[5][..]));
+    assert_eq!(report.blocked, [(5, key)], "it waits like a connection whose socket is full");
+    subscribers.advance(key, index, 1);
+    subscribers.unpark(key, index);
+    subscribers.append(&channel, &frames);
+    let rules = Rules { write_bytes_max: bytes, ..ANY_LAG };
+    subscribers.pass(Monotonic(ROTATION), &mut sockets, &rules, &mut report);
+    assert_eq!((&sockets.bytes[..], &sockets.waits[..]), (&[bytes - 1, bytes][..], &[5][..]), "all fits in one visit");
 }
 
 #[test]
