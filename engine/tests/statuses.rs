@@ -10,9 +10,10 @@ use engine::message::StatusPresence;
 use engine::parcel::Broadcast;
 use engine::persist::{StoreReceipt, StoreRequest};
 use engine::query::{Block, QueryAnswer};
+use engine::session::home::Visibility;
 use engine::shard::Input;
 use uuid::Uuid;
-use world::{NOW, World, only};
+use world::{MEMBER, NOW, World, only};
 
 /// Follows these users, who all exist. Returns what the session was told.
 fn follow(world: &mut World, numbers: std::ops::Range<u128>) -> String {
@@ -85,4 +86,32 @@ fn a_block_that_overtakes_the_answer_to_a_follower_is_known() {
     block(&mut world, 1);
     show(&mut world, 1, "shown last");
     assert_eq!(world.heard.text(), "", "a block ends the following in silence");
+}
+
+#[test]
+fn an_opening_session_is_told_first_and_only_once_what_it_shows() {
+    let mut world = World::with(Visibility::Online);
+    world.shard.step(Input::Tell { connection: MEMBER, frame: b"\x81\x04ping".to_vec() }, NOW);
+    world.turn();
+    world.turn();
+    let heard = world.heard.text();
+    let [event, ping] = ["status_presence_event", "ping"].map(|what| heard.find(what));
+    assert!(event.is_some() && event < ping, "{heard}");
+    assert_eq!(heard.matches("status_presence_event").count(), 1, "{heard}");
+}
+
+#[test]
+fn a_session_that_opens_and_changes_at_once_is_told_of_both() {
+    for status in [Some("away"), None] {
+        let mut world = World::with(Visibility::Online);
+        let update = Command::StatusUpdate { status: status.map(str::to_owned) };
+        world.ask("5", update);
+        let heard = world.heard.text();
+        let first = heard.find("joins").expect("the opening is told");
+        let second = heard[first..].find(r#""leaves":[{"user_id"#).expect("what it showed at its opening leaves");
+        let answer = heard[first + second..].find(r#""cid":"5""#);
+        assert!(answer.is_some(), "the answer comes behind the event: {heard}");
+        assert_eq!(heard.contains("away"), status.is_some(), "{heard}");
+        assert_eq!(heard.matches("status_presence_event").count(), 2, "{heard}");
+    }
 }

@@ -24,7 +24,7 @@ use crate::session::connections::Connections;
 use crate::session::home::catching_up::{CatchUps, depart};
 use crate::session::sessions_by_user::SessionsByUser;
 use crate::session::status::Statuses;
-use crate::session::untold::{Untold, WaitingKind};
+use crate::session::untold::Untold;
 use crate::wire::websocket;
 
 mod catching_up;
@@ -98,11 +98,9 @@ impl Home {
     pub fn open(&mut self, id: ConnectionId, session: Session, visibility: Visibility, outbox: &mut Outbox) {
         self.counters.sessions_opened += 1;
         self.sessions_by_user.enter(session.user, id.slot);
-        let mut connection = Connection::of(id.generation, session);
-        let opening = (visibility == Visibility::Online).then(|| connection.traffic().ask(String::new()));
-        self.connections.insert(id.slot, connection);
-        if let Some(number) = opening {
-            self.show(id, Some("".into()), Some((number, WaitingKind::Opening)), outbox);
+        self.connections.insert(id.slot, Connection::of(id.generation, session));
+        if visibility == Visibility::Online {
+            self.show_opening(id, outbox);
         }
     }
 
@@ -162,7 +160,7 @@ impl Home {
                 self.answer(id, number, &Reply::Done, None, outbox);
             }
             Ok(Admitted::Show(status)) => {
-                self.show(id, status, Some((number, WaitingKind::Update)), outbox);
+                self.show(id, status, Some(number), outbox);
             }
             Ok(Admitted::Pong | Admitted::Nothing) => self.answer(id, number, &Reply::Pong, None, outbox),
             Err(rejection) => self.answer(id, number, &Reply::Refused(rejection), None, outbox),

@@ -31,25 +31,23 @@ struct UserChanges {
 pub struct Change {
     /// `None`: the session is not visible any more.
     pub after: Option<StatusPresence>,
+    /// The session has opened since, and this is what it showed then. It knows that much already, and it alone does.
+    pub opened: Option<Opened>,
     /// Requests of the session that are answered when the change is told, in order.
     pub waiting: Vec<Waiting>,
 }
 
-/// A request that is answered when a change is told.
+/// A session that opened visibly.
+pub struct Opened {
+    pub connection: ConnectionId,
+    pub shown: StatusPresence,
+}
+
+/// A request of a connection that is answered when a change is told.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Waiting {
     pub connection: ConnectionId,
     pub number: u32,
-    pub kind: WaitingKind,
-}
-
-/// What the answer is.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum WaitingKind {
-    /// The session has opened: the event itself is the first frame that it receives.
-    Opening,
-    /// The session has changed its status: the answer follows the event.
-    Update,
 }
 
 /// Bytes of an event beside the status, for each session that it tells of.
@@ -59,6 +57,14 @@ impl Untold {
     /// Notes what a session shows now.
     pub fn note(&mut self, user: UserId, session: SessionId, after: Option<StatusPresence>) {
         self.change(user, session).after = after;
+    }
+
+    /// Notes a session that has opened visibly, and was told what it shows.
+    pub fn open(&mut self, opened: Opened) {
+        let StatusPresence { user, session, .. } = opened.shown;
+        let change = self.change(user, session);
+        change.after = Some(opened.shown.clone());
+        change.opened = Some(opened);
     }
 
     /// Lets a request wait until the session's change is told. The change must have been noted.

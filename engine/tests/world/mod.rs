@@ -46,6 +46,11 @@ pub struct World {
 
 impl World {
     pub fn new() -> Self {
+        Self::with(Visibility::Unseen)
+    }
+
+    /// The world of a session that has just opened, before the end of its first turn.
+    pub fn with(visibility: Visibility) -> Self {
         let shard = Shard::new(ShardId(0), 1, Epoch(1), Rules::default(), 7);
         let mut world = Self { shard, heard: Heard::default(), answers: Vec::new(), now: NOW };
         let session = Session {
@@ -55,7 +60,7 @@ impl World {
             format: Format::Json,
             on_lag: OnLag::Close,
         };
-        world.shard.step(Input::Opened { connection: MEMBER, session, visibility: Visibility::Unseen }, NOW);
+        world.shard.step(Input::Opened { connection: MEMBER, session, visibility }, NOW);
         world
     }
 

@@ -23,16 +23,24 @@ use crate::persist::{StoreFailure, StoreReceipt, StoreRequest};
 use crate::query::Block;
 use crate::session::admission::Session;
 use crate::session::connection::Private;
-use crate::session::untold::{Change, Waiting, WaitingKind};
+use crate::session::untold::{Change, Opened, Waiting};
 use crate::social::notification::{Notice, Notification};
 use crate::wire::websocket;
 
 /// What telling news has cost.
+#[derive(Default)]
 struct Told {
     /// Bytes of the encoded events.
     bytes: usize,
     /// Connections that were sent one, and changes that were taken up.
     pushes: usize,
+}
+
+impl Told {
+    fn add(&mut self, other: Told) {
+        self.bytes += other.bytes;
+        self.pushes += other.pushes;
+    }
 }
 
 impl Home {
@@ -75,11 +83,17 @@ impl Home {
         }
     }
 
-    /// Tells of changes of one user's sessions in one event.
+    /// Tells of changes of one user's sessions in one event. A session that has opened since knows what it showed then.
     fn tell_status(&mut self, user: UserId, changes: Vec<(SessionId, Change)>, outbox: &mut Outbox) -> Told {
         let (mut joins, mut leaves, mut waiting) = (Vec::new(), Vec::new(), Vec::new());
         let mut told = Told { bytes: 0, pushes: changes.len() };
+        let alone = changes.len() == 1;
+        let mut knows = None;
         for (session, change) in changes {
+            if let Some(opened) = &change.opened {
+                told.add(self.tell_opened(opened, change.after.as_ref(), outbox));
+                knows = Some(opened.connection.slot).filter(|_| alone);
+            }
             let before = self.statuses.of_session(user, session).cloned();
             self.statuses.change(before.as_ref(), change.after.as_ref());
             joins.extend(change.after);
@@ -90,18 +104,24 @@ impl Home {
             // Every session is told of its own user's statuses. A follow leaves out the session's own user, so no
             // connection is in both lists.
             let mut slots: Vec<u32> = self.sessions_by_user.of(user).collect();
+            slots.retain(|&slot| Some(slot) != knows);
             slots.append(&mut self.statuses.followers(user));
-            let Told { bytes, pushes } = self.push(&slots, &News::Status { joins, leaves }, outbox);
-            told = Told { bytes, pushes: told.pushes + pushes };
+            told.add(self.push(&slots, &News::Status { joins, leaves }, outbox));
         }
-        for Waiting { connection, number, kind } in waiting {
-            match kind {
-                WaitingKind::Update => self.answer(connection, number, &Reply::Done, None, outbox),
-                // The event was the answer: nothing more is sent, and the session's other answers go on.
-                WaitingKind::Opening => self.answer_with(connection, number, Private::of(Vec::new()), outbox),
-            }
+        for Waiting { connection, number } in waiting {
+            self.answer(connection, number, &Reply::Done, None, outbox);
         }
         told
+    }
+
+    /// Tells a session that has opened since the others were told, if it shows something else by now.
+    fn tell_opened(&mut self, opened: &Opened, after: Option<&StatusPresence>, outbox: &mut Outbox) -> Told {
+        let still_open = self.connections.get_mut(opened.connection).is_some();
+        if !still_open || after == Some(&opened.shown) {
+            return Told::default();
+        }
+        let news = News::Status { joins: after.cloned().into_iter().collect(), leaves: vec![opened.shown.clone()] };
+        self.push(&[opened.connection.slot], &news, outbox)
     }
 
     fn expel(&mut self, user: UserId, outbox: &mut Outbox) {
@@ -137,13 +157,23 @@ impl Home {
         Told { bytes, pushes: slots.len() }
     }
 
+    /// A session that has just opened shows itself. It is told at once, so this is the first frame that it receives.
+    pub(super) fn show_opening(&mut self, id: ConnectionId, outbox: &mut Outbox) {
+        let Some(connection) = self.connections.get_mut(id) else { return };
+        let Session { user, session, ref username, .. } = connection.session;
+        let shown = StatusPresence { user, session, username: username.clone(), status: "".into() };
+        self.push(&[id.slot], &News::Status { joins: vec![shown.clone()], leaves: Vec::new() }, outbox);
+        outbox.broadcast(Broadcast::Status { before: None, after: Some(shown.clone()) });
+        self.untold.open(Opened { connection: id, shown });
+    }
+
     /// Sets what a session shows from now on; `None`: it is visible no more. `request` is answered when the others are
     /// told.
     pub(super) fn show(
         &mut self,
         id: ConnectionId,
         status: Option<Arc<str>>,
-        request: Option<(u32, WaitingKind)>,
+        request: Option<u32>,
         outbox: &mut Outbox,
     ) {
         let Some(connection) = self.connections.get_mut(id) else { return };
@@ -155,10 +185,10 @@ impl Home {
         if before.is_some() || after.is_some() {
             self.untold.note(user, session, after.clone());
             outbox.broadcast(Broadcast::Status { before, after });
-            if let Some((number, kind)) = request {
-                self.untold.wait(user, session, Waiting { connection: id, number, kind });
+            if let Some(number) = request {
+                self.untold.wait(user, session, Waiting { connection: id, number });
             }
-        } else if let Some((number, _)) = request {
+        } else if let Some(number) = request {
             self.answer(id, number, &Reply::Done, None, outbox);
         }
     }
