@@ -91,6 +91,12 @@ pub const STATUS_BYTES_MAX: usize = 2048;
 /// Longest username, in bytes. No user has a longer one.
 pub const USERNAME_BYTES_MAX: usize = 128;
 
+/// Sessions of one user on one shard, unless configured otherwise. Beyond it openings are refused with 429.
+///
+/// What happens to a user is told to all of the user's sessions, so their number is a cost that the user's friends cause
+/// for others. People have a few; a stand of kiosks that share an account has some hundreds.
+pub const SESSIONS_PER_USER_MAX: NonZeroU32 = NonZeroU32::new(1000).unwrap();
+
 /// Channels that one connection may be in. Beyond it joins are refused.
 pub const SUBSCRIPTIONS_MAX: usize = 1024;
 
@@ -148,6 +154,8 @@ pub struct Rules {
     pub pass_visits_max: usize,
     /// Bytes of one visit: not zero, and at most `WRITE_BYTES_MAX`.
     pub write_bytes_max: usize,
+    /// Sessions of one user on one shard; `None`: any number.
+    pub sessions_per_user_max: Option<NonZeroU32>,
 }
 
 impl Default for Rules {
@@ -158,6 +166,7 @@ impl Default for Rules {
             lag_bytes_max: SUBSCRIBER_LAG_BYTES_MAX,
             pass_visits_max: PASS_VISITS_MAX,
             write_bytes_max: WRITE_BYTES_MAX,
+            sessions_per_user_max: Some(SESSIONS_PER_USER_MAX),
         }
     }
 }

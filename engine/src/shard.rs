@@ -197,6 +197,11 @@ impl Shard {
         }
     }
 
+    /// Whether the user may open one more session on this shard.
+    pub fn admits(&self, user: UserId) -> bool {
+        self.home.admits(user)
+    }
+
     /// Whether the connection waits for answers, or has frames of its own that are not written.
     pub fn owes(&self, connection: ConnectionId) -> bool {
         self.home.owes(connection)

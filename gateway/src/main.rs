@@ -120,6 +120,7 @@ fn serve(options: &Options) -> Result<(), String> {
     let rules = Rules {
         room_members_max: options.room_members_max,
         sends_per_second: options.sends_per_second,
+        sessions_per_user_max: options.sessions_per_user,
         ..Rules::default()
     };
     drop(waiting_room);

@@ -14,7 +14,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use clap::{CommandFactory, FromArgMatches, Parser};
-use engine::limits::ROOM_MEMBERS_MAX;
+use engine::limits::{ROOM_MEMBERS_MAX, SESSIONS_PER_USER_MAX};
 use serde::Deserialize;
 use storage::embedded::EmbeddedOptions;
 
@@ -71,6 +71,8 @@ pub struct Options {
     pub room_members_max: usize,
     /// `None`: no limit.
     pub sends_per_second: Option<NonZeroU32>,
+    /// Sessions of one user on one shard. `None`: no limit.
+    pub sessions_per_user: Option<NonZeroU32>,
     pub server_key: String,
     pub session_ttl: Duration,
     pub refresh_ttl: Duration,
@@ -216,6 +218,10 @@ impl Options {
             keep_alive: checked_keep_alive(settings.keep_alive)?,
             room_members_max: checked_room_members(settings.room_members_max)?,
             sends_per_second: settings.sends_per_second.and_then(NonZeroU32::new),
+            sessions_per_user: match settings.sessions_per_user {
+                None => Some(SESSIONS_PER_USER_MAX),
+                Some(given) => NonZeroU32::new(given),
+            },
             server_key: checked_server_key(settings.server_key)?,
             session_ttl: settings.session_ttl.map_or(Duration::from_secs(60), |ttl| ttl.0),
             refresh_ttl: settings.refresh_ttl.map_or(Duration::from_secs(3600), |ttl| ttl.0),
@@ -409,19 +415,20 @@ mod tests {
         assert_eq!(options.server_key, "defaultkey");
         assert_eq!(options.session_ttl, Duration::from_secs(60));
         assert_eq!(options.refresh_ttl, Duration::from_secs(3600));
-        assert_eq!(options.sends_per_second, None);
+        assert_eq!((options.sends_per_second, options.sessions_per_user), (None, Some(SESSIONS_PER_USER_MAX)));
         assert_eq!((options.session_key, options.refresh_key), (None, None));
     }
 
     #[test]
     fn a_flag_wins_over_the_file() {
-        let file = "listen = '0.0.0.0:1'\nstore = 'memory'\nshards = 3\nsends_per_second = 7\nsession_ttl = 90\nrefresh_ttl = '2m'\n";
+        let file = "listen = '0.0.0.0:1'\nstore = 'memory'\nshards = 3\nsends_per_second = 7\nsessions_per_user = 0\nsession_ttl = 90\nrefresh_ttl = '2m'\n";
         let options =
             with_file(file, &["--listen", "[::1]:2", "--sends-per-second", "5", "--session-ttl", "1h"]).unwrap();
         assert_eq!(options.listen.to_string(), "[::1]:2");
         assert_eq!(options.store, StoreKind::Memory);
         assert_eq!(options.shards.get(), 3);
         assert_eq!(options.sends_per_second, NonZeroU32::new(5));
+        assert_eq!(options.sessions_per_user, None, "0 is no limit");
         assert_eq!(options.session_ttl, Duration::from_secs(3600));
         assert_eq!(options.refresh_ttl, Duration::from_secs(120));
     }

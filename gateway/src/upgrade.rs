@@ -128,6 +128,10 @@ pub enum Refusal {
     Token(TokenRefusal),
     /// The request is not a handshake of RFC 6455.
     Handshake(&'static str),
+    /// The user has as many sessions on this shard as one user may have.
+    SessionsOfUser {
+        retry_after_seconds: u32,
+    },
 }
 
 impl Refusal {
@@ -144,6 +148,7 @@ impl Refusal {
             Self::Token(TokenRefusal::Expired) => 7,
             Self::Token(TokenRefusal::LoggedOut) => 8,
             Self::Handshake(_) => 9,
+            Self::SessionsOfUser { .. } => 10,
         }
     }
 
@@ -157,6 +162,11 @@ impl Refusal {
             Self::NoOpening => (Self::BAD_REQUEST, "this is for WebSocket clients: send Upgrade, and a token"),
             Self::Parameter(line) | Self::Handshake(line) => (Self::BAD_REQUEST, line),
             Self::TokenMissing | Self::Token(_) => ("401 Unauthorized", UNAUTHENTICATED),
+            Self::SessionsOfUser { .. } => ("429 Too Many Requests", "too many sessions of this user: close one first"),
+        };
+        let retry = match self {
+            Self::SessionsOfUser { retry_after_seconds } => format!("Retry-After: {retry_after_seconds}\r\n"),
+            _ => String::new(),
         };
         let length = line.len() + 1;
         let connection = match ending {
@@ -165,7 +175,7 @@ impl Refusal {
         };
         format!(
             "HTTP/1.1 {status}\r\nContent-Type: text/plain; charset=utf-8\r\nContent-Length: {length}\r\n\
-             Access-Control-Allow-Origin: *\r\nX-Content-Type-Options: nosniff\r\nConnection: {connection}\r\n\r\n{line}\n"
+             Access-Control-Allow-Origin: *\r\nX-Content-Type-Options: nosniff\r\n{retry}Connection: {connection}\r\n\r\n{line}\n"
         )
         .into_bytes()
     }
@@ -174,7 +184,7 @@ impl Refusal {
     const BAD_REQUEST: &str = "400 Bad Request\r\nSec-WebSocket-Version: 13";
 }
 
-const _: () = assert!(OPENING_REFUSAL_KINDS.len() == 10);
+const _: () = assert!(OPENING_REFUSAL_KINDS.len() == 11);
 
 /// The checks in their order: where the request ends, what it asks for, the token, and only then the handshake.
 fn answer(request: &Request<'_, '_>, tokens: &Tokens, now: Timestamp) -> Result<(Vec<u8>, Identity), Refusal> {

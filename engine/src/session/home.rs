@@ -94,6 +94,12 @@ impl Home {
         }
     }
 
+    /// Whether the user may open one more session here.
+    pub fn admits(&self, user: UserId) -> bool {
+        let open = self.sessions_by_user.count(user);
+        self.rules.sessions_per_user_max.is_none_or(|most| open < most.get())
+    }
+
     /// Takes in a connection that has signed in. If it is visible, its own status is the first frame that it receives.
     pub fn open(&mut self, id: ConnectionId, session: Session, visibility: Visibility, outbox: &mut Outbox) {
         self.counters.sessions_opened += 1;

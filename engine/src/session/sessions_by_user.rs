@@ -14,8 +14,15 @@ const END: u32 = u32::MAX;
 /// The connections of a shard, by user.
 #[derive(Default)]
 pub struct SessionsByUser {
-    first: HashMap<UserId, u32>,
+    chains: HashMap<UserId, Chain>,
     links: Vec<Link>,
+}
+
+/// The list of a user's connections, which are `count`.
+#[derive(Clone, Copy)]
+struct Chain {
+    first: u32,
+    count: u32,
 }
 
 /// A connection's neighbours in its user's list.
@@ -32,7 +39,9 @@ impl SessionsByUser {
         if self.links.len() <= index {
             self.links.resize(index + 1, Link { previous: END, next: END });
         }
-        let next = self.first.insert(user, slot).unwrap_or(END);
+        let chain = self.chains.entry(user).or_insert(Chain { first: END, count: 0 });
+        let next = std::mem::replace(&mut chain.first, slot);
+        chain.count += 1;
         self.links[index] = Link { previous: END, next };
         if next != END {
             self.links[next as usize].previous = slot;
@@ -45,16 +54,27 @@ impl SessionsByUser {
         if next != END {
             self.links[next as usize].previous = previous;
         }
-        match (previous, next) {
-            (END, END) => drop(self.first.remove(&user)),
-            (END, next) => drop(self.first.insert(user, next)),
-            (previous, next) => self.links[previous as usize].next = next,
+        if previous != END {
+            self.links[previous as usize].next = next;
         }
+        let Some(chain) = self.chains.get_mut(&user) else { return };
+        chain.count -= 1;
+        if previous == END {
+            chain.first = next;
+        }
+        if chain.count == 0 {
+            self.chains.remove(&user);
+        }
+    }
+
+    /// The number of the user's connections.
+    pub fn count(&self, user: UserId) -> u32 {
+        self.chains.get(&user).map_or(0, |chain| chain.count)
     }
 
     /// The slots of the user's connections.
     pub fn of(&self, user: UserId) -> impl Iterator<Item = u32> + '_ {
-        let first = self.first.get(&user).copied();
+        let first = self.chains.get(&user).map(|chain| chain.first);
         let link = |slot: &u32| Some(self.links[*slot as usize].next).filter(|&next| next != END);
         std::iter::successors(first, link)
     }
@@ -90,10 +110,11 @@ mod tests {
                     let expected: BTreeSet<u32> =
                         model.iter().filter(|(_, tenant)| **tenant == number).map(|(slot, _)| *slot).collect();
                     prop_assert_eq!(found.len(), expected.len());
+                    prop_assert_eq!(sessions_by_user.count(user(number)) as usize, expected.len());
                     prop_assert_eq!(found.into_iter().collect::<BTreeSet<_>>(), expected);
                 }
             }
-            prop_assert!(sessions_by_user.first.len() <= model.len());
+            prop_assert!(sessions_by_user.chains.len() <= model.len());
         }
     }
 }

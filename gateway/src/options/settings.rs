@@ -66,6 +66,10 @@ pub(super) struct Settings {
     #[arg(long, env = "STENTOR_SENDS_PER_SECOND", value_name = "N")]
     pub sends_per_second: Option<u32>,
 
+    /// Sessions that one user may have at a time on each shard; 0 for no limit [default: 1000]
+    #[arg(long, env = "STENTOR_SESSIONS_PER_USER", value_name = "N")]
+    pub sessions_per_user: Option<u32>,
+
     /// Key that client programs show to sign users in; it is no secret [default: defaultkey]
     #[arg(long, env = "STENTOR_SERVER_KEY", value_name = "KEY")]
     pub server_key: Option<String>,

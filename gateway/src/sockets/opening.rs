@@ -17,6 +17,9 @@ use crate::http::{self, Returned};
 use crate::readiness;
 use crate::upgrade::{self, Ending, Identity, Opening, Refusal};
 
+/// When a client whose user has too many sessions may try again.
+const SESSIONS_RETRY_SECONDS: std::ops::RangeInclusive<u32> = 5..=14;
+
 impl SocketTable {
     /// Takes the connections that `http/` has given back.
     pub(super) fn take_returns(&mut self, shard: &mut Shard, now: Timestamp) {
@@ -37,6 +40,9 @@ impl SocketTable {
                 if let Some(socket) = self.socket(id) {
                     socket.unfinished = bytes.to_vec();
                 }
+            }
+            Opening::WebSocket { identity, consumed, .. } if !shard.admits(identity.user) => {
+                self.refuse(id, too_many_sessions(), Some(&bytes[consumed..]));
             }
             Opening::WebSocket { answer, identity, consumed } => {
                 let Some(socket) = self.socket(id) else { return };
@@ -92,6 +98,13 @@ impl SocketTable {
         let stream = readiness::adopt(socket.descriptor);
         self.http.spawn(http::serve(stream, bytes, self.services.clone()));
     }
+}
+
+/// Clients that are refused together come back at different times.
+fn too_many_sessions() -> Refusal {
+    let random = uuid::Uuid::new_v4().as_u128() as u32;
+    let retry_after_seconds = SESSIONS_RETRY_SECONDS.start() + random % SESSIONS_RETRY_SECONDS.clone().count() as u32;
+    Refusal::SessionsOfUser { retry_after_seconds }
 }
 
 /// Closes so that a refused client can read its answer: closing at once with unread bytes would reset the connection.

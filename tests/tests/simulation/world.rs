@@ -155,7 +155,14 @@ impl World {
             Pace::Slow => SLOW_LAG_BYTES_MAX,
         };
         let Plan { room_members_max, sends_per_second, pass_visits_max, write_bytes_max, .. } = plan;
-        let rules = Rules { room_members_max, sends_per_second, lag_bytes_max, pass_visits_max, write_bytes_max };
+        let rules = Rules {
+            room_members_max,
+            sends_per_second,
+            lag_bytes_max,
+            pass_visits_max,
+            write_bytes_max,
+            ..Rules::default()
+        };
         let shards = (0..plan.shards)
             .map(|id| Shard::new(ShardId(id), plan.shards, Epoch(1), rules, seed ^ (u64::from(id) << 32)))
             .collect();

@@ -19,6 +19,7 @@ const ANY_LAG: Rules = Rules {
     lag_bytes_max: u64::MAX,
     pass_visits_max: PASS_VISITS_MAX,
     write_bytes_max: WRITE_BYTES_MAX,
+    sessions_per_user_max: None,
 };
 
 /// Sockets that take everything. For each, the bytes and the number of writes.
