@@ -141,6 +141,7 @@ enum Work {
     /// A change of a group's members. `removes`: it may remove members, so requests after it wait.
     ChangeGroup {
         visitor: Visitor,
+        actor: UserId,
         removes: bool,
     },
     /// A block between the two users of a direct channel. Requests after it wait.
@@ -218,6 +219,9 @@ impl Channel {
 
     /// Accepts a visitor's change, in the same order as the requests of connections.
     pub fn change(&mut self, visitor: Visitor, change: ChannelChange, context: &StepContext, outbox: &mut Outbox) {
+        if self.has_too_many_changes_like(&change) {
+            return self.afterwards.answer(visitor, change.undone(Undone::NothingDone));
+        }
         self.submit(Submitted::Change(visitor, change), context, outbox);
         self.go_on(context, outbox);
     }
@@ -455,8 +459,8 @@ impl Channel {
         match work {
             Work::Message(requester, work) => self.release_message(requester, work, decision, now),
             Work::Join { member, number } => self.release_join(member, number, decision, now),
-            Work::AbandonedJoin => self.release_abandoned_join(decision),
-            Work::ChangeGroup { visitor, removes } => {
+            Work::AbandonedJoin(user) => self.release_abandoned_join(user, decision),
+            Work::ChangeGroup { visitor, removes, .. } => {
                 self.undecided_changes -= usize::from(removes);
                 self.release_group_change(visitor, decision);
             }

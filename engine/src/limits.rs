@@ -54,6 +54,10 @@ pub const CHANNEL_PENDING_MAX: usize = 4096;
 /// Content bytes of one channel that wait for the store. Beyond it sends are refused with a clear error.
 pub const CHANNEL_PENDING_BYTES_MAX: usize = 4 * 1024 * 1024;
 
+/// Changes of a group by one user that wait in the group's channel. Beyond it changes are refused with a clear error, so
+/// that one user fills only a small part of the channel's queue.
+pub const GROUP_CHANGES_OF_USER_MAX: usize = 64;
+
 /// Requests of one shard that the store has not answered. Beyond it sends are refused with a clear error. This is also
 /// the capacity of a shard's queue of receipts, so that the store never waits for a shard.
 pub const STORE_REQUESTS_MAX: usize = 16 * 1024;

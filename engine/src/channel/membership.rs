@@ -7,6 +7,7 @@ use crate::channel::members::{Address, Member};
 use crate::channel::presence::PresenceChanges;
 use crate::command::Rejection;
 use crate::id::{MessageId, Monotonic, UserId};
+use crate::limits::GROUP_CHANGES_OF_USER_MAX;
 use crate::outbox::Outbox;
 use crate::parcel::Broadcast;
 use crate::persist::{Admission, DirectRequest, StoreReceipt, StoreRequest};
@@ -122,10 +123,19 @@ impl Channel {
         let Ok((time, places)) = places else {
             return self.afterwards.answer(visitor, QueryAnswer::GroupChanged(Err(Undone::NothingDone)));
         };
-        let removes = change.act.may_remove();
+        let (actor, removes) = (change.actor, change.act.may_remove());
         self.undecided_changes += usize::from(removes);
         let request = StoreRequest::ChangeGroup { change, time, places };
-        self.put(Work::ChangeGroup { visitor, removes }, 0, request, outbox);
+        self.put(Work::ChangeGroup { visitor, actor, removes }, 0, request, outbox);
+    }
+
+    /// Whether as many changes of the group by this user wait as may wait. Looks at the whole queue, which is bounded.
+    pub(super) fn has_too_many_changes_like(&self, change: &ChannelChange) -> bool {
+        let ChannelChange::Group(change) = change else { return false };
+        let is_like = |work: &&Work| matches!(work, Work::ChangeGroup { actor, .. } if *actor == change.actor);
+        let waits_like = |submitted: &&Submitted| matches!(submitted, Submitted::Change(_, ChannelChange::Group(other)) if other.actor == change.actor);
+        let like = self.pending.works().filter(is_like).count() + self.waiting.iter().filter(waits_like).count();
+        like >= GROUP_CHANGES_OF_USER_MAX
     }
 
     pub(super) fn release_group_change(&mut self, visitor: Visitor, decision: Decision) {

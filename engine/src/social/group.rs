@@ -76,6 +76,19 @@ impl GroupAct {
         }
     }
 
+    /// The decision, if the actor's own role is enough for it. Then nothing changes, whatever the answer is: so the change
+    /// need not wait for its place in the order of the group's channel.
+    pub fn decided_by(&self, own: Option<Role>) -> Option<Result<(), GroupRefusal>> {
+        match self {
+            Self::Delete => (own != Some(Role::Superadmin)).then_some(Err(GroupRefusal::NotSuperadmin)),
+            Self::Leave => own.is_none_or(|own| own == Role::Banned).then_some(Ok(())),
+            Self::Add(_) | Self::Kick(_) | Self::Ban(_) | Self::Promote(_) | Self::Demote(_) => {
+                (!own.is_some_and(Role::is_admin)).then_some(Err(GroupRefusal::NotFound))
+            }
+            Self::Join | Self::Depart => None,
+        }
+    }
+
     /// Whether the act may remove a member from the channel.
     pub fn may_remove(&self) -> bool {
         matches!(self, Self::Delete | Self::Leave | Self::Depart | Self::Kick(_) | Self::Ban(_))
@@ -188,9 +201,11 @@ impl GroupChange {
             };
         };
         let own = roster.role(self.actor);
+        if let Some(decided) = self.act.decided_by(own) {
+            return decided.map(|()| Decision::Move(Vec::new()));
+        }
         match &self.act {
-            GroupAct::Delete if own == Some(Role::Superadmin) => Ok(Decision::Delete),
-            GroupAct::Delete => Err(GroupRefusal::NotSuperadmin),
+            GroupAct::Delete => Ok(Decision::Delete),
             GroupAct::Join => roster.join(self.actor),
             GroupAct::Leave => roster.leave(self.actor),
             GroupAct::Depart => Ok(roster.depart(self.actor)),

@@ -75,8 +75,13 @@ pub async fn act(services: &Services, request: &Request<Bytes>, id: &str, act: M
     Ok(answer::done())
 }
 
-/// Asks the owner of the group's channel to make a change.
+/// Asks the owner of the group's channel to make a change. The members' messages wait for some changes, so a caller whose
+/// role permits nothing is answered before.
 pub async fn change(services: &Services, group: GroupId, actor: UserId, act: GroupAct) -> Result<(), Refusal> {
+    let own = services.store.group_role(group, actor).await?;
+    if let Some(decided) = act.decided_by(own) {
+        return decided.map_err(|refusal| group_refused(&act, refusal));
+    }
     let change = GroupChange { group, actor, act: act.clone() };
     let changed = services.channel_queries().ask(ChannelId::group(group), change).await?;
     changed.map_err(|refusal| group_refused(&act, refusal))
