@@ -40,8 +40,13 @@ pub const ROTATION_INTERVAL: Duration = Duration::from_millis(20);
 /// Unanswered requests of one connection. Beyond it the connection is not read.
 pub const REQUESTS_IN_FLIGHT_MAX: usize = 64;
 
-/// Bytes of answers that may wait for one connection's socket. Beyond it the connection is not read.
+/// Bytes of memory that answers may hold while they wait for one connection's socket. Beyond it the connection is not
+/// read.
 pub const OUTBOX_BYTES_MAX: usize = 64 * 1024;
+
+/// Bytes of memory that pongs may hold while they wait for one connection's socket. Beyond it only the newest ping is
+/// answered (RFC 6455, section 5.5.3).
+pub const PONGS_BYTES_MAX: usize = 4 * 1024;
 
 /// Pieces (ranges of logs and private frames) handed to the system in one vectored write.
 pub const WRITE_PIECES_MAX: usize = 32;

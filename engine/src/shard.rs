@@ -33,6 +33,8 @@ pub enum Input {
     Refuse { connection: ConnectionId, cid: String, rejection: Rejection },
     /// A control frame for a connection, such as a ping.
     Tell { connection: ConnectionId, frame: Vec<u8> },
+    /// The frame answers a ping of WebSocket.
+    Pong { connection: ConnectionId, frame: Vec<u8> },
     /// The server closes a connection; the frame is the last that the client receives.
     Close { connection: ConnectionId, frame: Vec<u8>, close_mode: CloseMode },
     /// A connection is gone. Its slot may be used again.
@@ -143,6 +145,7 @@ impl Shard {
             }
             Input::Refuse { connection, cid, rejection } => home.refuse(connection, cid, rejection, outbox),
             Input::Tell { connection, frame } => home.tell(connection, frame),
+            Input::Pong { connection, frame } => home.pong(connection, frame),
             Input::Close { connection, frame, close_mode } => home.close(connection, frame, close_mode, outbox),
             Input::Closed { connection } => home.closed(connection, outbox),
             Input::Parcel(parcel) => self.open_parcel(parcel),

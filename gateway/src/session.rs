@@ -72,7 +72,7 @@ fn input_of(
         (Incoming::Ping(payload), _) => {
             let mut frame = Vec::new();
             websocket::pong_frame(&mut frame, payload);
-            Some(Input::Tell { connection, frame })
+            Some(Input::Pong { connection, frame })
         }
         // The socket table has already recorded that the client is alive.
         (Incoming::Pong(_) | Incoming::Fragment, _) => None,

@@ -13,7 +13,7 @@ use crate::command::Command;
 use crate::fanout::log::Position;
 use crate::fanout::subscribers::{AudienceKey, Subscribers};
 use crate::id::{ChannelId, MessageId, Monotonic};
-use crate::limits::{OUTBOX_BYTES_MAX, REQUESTS_IN_FLIGHT_MAX, SUBSCRIPTIONS_MAX};
+use crate::limits::{OUTBOX_BYTES_MAX, PONGS_BYTES_MAX, REQUESTS_IN_FLIGHT_MAX, SUBSCRIPTIONS_MAX};
 use crate::parcel::ChannelAction;
 use crate::session::admission::Session;
 
@@ -61,7 +61,10 @@ pub struct Traffic {
     /// The close frame that follows the last answer.
     pub farewell: Option<Vec<u8>>,
     pub outbox: VecDeque<Private>,
+    /// The memory that the outbox and its frames hold.
     outbox_bytes: usize,
+    /// The part of it that pongs hold.
+    pong_bytes: usize,
     /// Bytes of the first private frame that are written already.
     pub written: usize,
     /// The first private frame is the rest of a frame that is half written.
@@ -110,14 +113,29 @@ pub struct Private {
     pub bytes: FrameBytes,
     /// The frame tells of a gap in this audience, which begins after this message.
     pub gap: Option<(AudienceKey, Option<MessageId>)>,
+    /// The frame answers a ping of WebSocket.
+    pub is_pong: bool,
 }
 
 impl Private {
     /// A frame that needs to follow no audience's log.
     pub fn of(bytes: impl Into<FrameBytes>) -> Self {
-        Self { after: None, bytes: bytes.into(), gap: None }
+        Self { after: None, bytes: bytes.into(), gap: None, is_pong: false }
+    }
+
+    /// The answer to a ping of WebSocket.
+    pub fn pong(bytes: Vec<u8>) -> Self {
+        Self { is_pong: true, ..Self::of(bytes) }
+    }
+
+    /// The memory that the frame holds while it waits.
+    fn bytes_held(&self) -> usize {
+        size_of::<Self>() + ALLOCATION_BYTES + self.bytes.len()
     }
 }
+
+/// What an allocation costs beside its bytes, about.
+const ALLOCATION_BYTES: usize = 16;
 
 /// The bytes of a frame: of this connection alone, or shared by all connections that are sent the same.
 pub enum FrameBytes {
@@ -200,8 +218,11 @@ impl Connection {
             subscribers.assert_place(*key, *index, slot, self.parked);
         }
         let Some(traffic) = &self.traffic else { return };
-        let bytes: usize = traffic.outbox.iter().map(|private| private.bytes.len()).sum();
+        let bytes: usize = traffic.outbox.iter().map(Private::bytes_held).sum();
         assert_eq!(traffic.outbox_bytes, bytes, "outbox bytes");
+        let pongs = traffic.outbox.iter().filter(|private| private.is_pong);
+        assert_eq!(traffic.pong_bytes, pongs.map(Private::bytes_held).sum::<usize>(), "pong bytes");
+        assert!(traffic.pong_bytes < 2 * PONGS_BYTES_MAX, "pongs are bounded");
         let first = traffic.outbox.front().map_or(0, |private| private.bytes.len());
         assert!(traffic.written <= first, "no more of a frame is written than it has");
         assert!(traffic.slots.len() <= REQUESTS_IN_FLIGHT_MAX, "requests in flight are bounded");
@@ -273,7 +294,7 @@ impl Traffic {
         }
     }
 
-    /// The bytes of encoded answers that are not written yet.
+    /// The memory that frames hold which are not written yet.
     pub fn outbox_bytes(&self) -> usize {
         self.outbox_bytes
     }
@@ -283,15 +304,34 @@ impl Traffic {
         if private.bytes.is_empty() && private.after.is_none() {
             return;
         }
-        self.outbox_bytes += private.bytes.len();
+        self.outbox_bytes += private.bytes_held();
+        self.pong_bytes += if private.is_pong { private.bytes_held() } else { 0 };
         self.outbox.push_back(private);
+    }
+
+    /// Answers a ping. If many pongs wait, the last of them is not sent: its ping is answered by this one.
+    pub fn say_pong(&mut self, frame: Vec<u8>) {
+        let begun = usize::from(self.written > 0 || self.finishing);
+        let last = (begun..self.outbox.len()).rfind(|&index| self.outbox[index].is_pong);
+        if self.pong_bytes >= PONGS_BYTES_MAX
+            && let Some(superseded) = last.and_then(|index| self.outbox.remove(index))
+        {
+            self.let_go(&superseded);
+        }
+        self.say(Private::pong(frame));
+    }
+
+    /// The frame has left the outbox.
+    fn let_go(&mut self, private: &Private) {
+        self.outbox_bytes -= private.bytes_held();
+        self.pong_bytes -= if private.is_pong { private.bytes_held() } else { 0 };
     }
 
     /// Puts the rest of a half-written frame before all others of the outbox, none of which may be half written.
     pub fn say_first(&mut self, private: Private) {
         debug_assert!(self.written == 0 && !self.finishing);
         self.finishing = true;
-        self.outbox_bytes += private.bytes.len();
+        self.outbox_bytes += private.bytes_held();
         self.outbox.push_front(private);
     }
 
@@ -308,7 +348,7 @@ impl Traffic {
         let of_this = |private: &Private| private.gap.is_some_and(|(of, _)| of == key);
         let untold = (begun..self.outbox.len()).find(|&index| of_this(&self.outbox[index]));
         let merged = untold.and_then(|index| self.outbox.remove(index));
-        self.outbox_bytes -= merged.as_ref().map_or(0, |private| private.bytes.len());
+        self.outbox_bytes -= merged.as_ref().map_or(0, Private::bytes_held);
         let at = |index: usize| self.outbox[index].after.filter(|(of, _)| *of == key).map(|(_, place)| place);
         // Before a frame that belongs after the border, the writer sends the log up to that frame's place. So the gap
         // must come before such a frame.
@@ -316,15 +356,15 @@ impl Traffic {
         let behind = (0..beyond).rfind(|&index| at(index) == Some(border)).map_or(begun, |index| index + 1);
         let place = untold.unwrap_or(behind.max(begun));
         let after = merged.and_then(|private| private.gap).map_or(after, |(_, after)| after);
-        let bytes = encode(after);
-        self.outbox_bytes += bytes.len();
-        self.outbox.insert(place, Private { after: None, bytes: bytes.into(), gap: Some((key, after)) });
+        let gap = Private { gap: Some((key, after)), ..Private::of(encode(after)) };
+        self.outbox_bytes += gap.bytes_held();
+        self.outbox.insert(place, gap);
     }
 
     /// Removes the first frame of the outbox, which is written.
     pub fn said(&mut self) {
         if let Some(private) = self.outbox.pop_front() {
-            self.outbox_bytes -= private.bytes.len();
+            self.let_go(&private);
         }
         self.written = 0;
         self.finishing = false;
@@ -332,8 +372,9 @@ impl Traffic {
 
     /// Removes all frames of the outbox that are not begun.
     pub fn forget_unsaid(&mut self) {
-        self.outbox.truncate(usize::from(self.written > 0 || self.finishing));
-        self.outbox_bytes = self.outbox.iter().map(|private| private.bytes.len()).sum();
+        for private in self.outbox.split_off(usize::from(self.written > 0 || self.finishing)) {
+            self.let_go(&private);
+        }
     }
 
     /// Forgets all requests that are unanswered.
@@ -434,13 +475,33 @@ mod tests {
         }
         let said: Vec<_> = traffic.outbox.iter().map(|private| private.bytes.to_vec()).collect();
         assert_eq!(said, [b"begun".to_vec(), frame(id(2)), frame(id(1)), b"ack".to_vec()]);
-        assert_eq!(traffic.outbox_bytes, 5 + 16 + 16 + 3);
+        assert_eq!(traffic.outbox_bytes, traffic.outbox.iter().map(Private::bytes_held).sum::<usize>());
         // A gap frame that is half written is finished first, and the new gap gets a frame of its own.
         traffic.said();
         traffic.written = 1;
         traffic.say_gap((other, Position(7)), id(5), frame);
         let said: Vec<_> = traffic.outbox.iter().map(|private| private.bytes.to_vec()).collect();
         assert_eq!(said, [frame(id(2)), frame(id(5)), frame(id(1)), b"ack".to_vec()]);
+    }
+
+    #[test]
+    fn of_many_pongs_that_wait_only_the_newest_is_sent() {
+        let mut traffic = Traffic::default();
+        traffic.say(Private::of(b"begun".to_vec()));
+        traffic.written = 1;
+        let pings = 10_000_u32;
+        for ping in 0..pings {
+            traffic.say_pong(ping.to_be_bytes().to_vec());
+        }
+        traffic.say(Private::of(b"answer".to_vec()));
+        assert!(traffic.outbox_bytes < 2 * PONGS_BYTES_MAX, "{} bytes are held", traffic.outbox_bytes);
+        let pongs: Vec<_> = traffic.outbox.iter().filter(|private| private.is_pong).collect();
+        assert_eq!(&*pongs[0].bytes, 0_u32.to_be_bytes(), "as long as few wait, each is answered");
+        assert_eq!(&*pongs[pongs.len() - 1].bytes, (pings - 1).to_be_bytes());
+        while !traffic.outbox.is_empty() {
+            traffic.said();
+        }
+        assert_eq!((traffic.outbox_bytes, traffic.pong_bytes), (0, 0));
     }
 
     #[test]

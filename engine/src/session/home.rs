@@ -190,6 +190,16 @@ impl Home {
         }
     }
 
+    /// Answers a ping of WebSocket with this frame. If many of a connection's pongs are not written, only its newest ping
+    /// is answered.
+    pub fn pong(&mut self, id: ConnectionId, frame: Vec<u8>) {
+        let Some(connection) = self.connections.get_mut(id) else { return };
+        if !connection.closing {
+            connection.traffic().say_pong(frame);
+            self.mark(id.slot);
+        }
+    }
+
     /// Closes a connection from the server's side: the frame is the last that the client receives.
     pub fn close(&mut self, id: ConnectionId, frame: Vec<u8>, close_mode: CloseMode, outbox: &mut Outbox) {
         let Some(connection) = self.connections.get_mut(id) else { return };
