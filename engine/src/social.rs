@@ -4,3 +4,4 @@
 pub mod friend;
 pub mod group;
 pub mod notification;
+pub mod text;

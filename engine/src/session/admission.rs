@@ -11,6 +11,7 @@ use crate::id::{ChannelId, GroupId, MessageId, ROOM_NAME_BYTES_MAX, SessionId, U
 use crate::limits::{STATUS_BYTES_MAX, USERNAME_BYTES_MAX};
 use crate::message::Presence;
 use crate::parcel::{ChannelAction, MessageAction};
+use crate::social::text::is_plain_text;
 use crate::wire::json::is_json_object;
 
 /// The session at the other end of a connection.
@@ -75,6 +76,9 @@ pub fn admit(command: Command, session: &Session) -> Result<Admitted, Rejection>
         Command::StatusUnfollow { user_ids } => Ok(Admitted::Unfollow(users(&user_ids)?)),
         Command::StatusUpdate { status: Some(status) } if status.len() > STATUS_BYTES_MAX => {
             Err(Rejection::bad_input(format!("a status has at most {STATUS_BYTES_MAX} bytes")))
+        }
+        Command::StatusUpdate { status: Some(status) } if !is_plain_text(&status) => {
+            Err(Rejection::bad_input("a status has no control characters except tab, line feed and carriage return"))
         }
         Command::StatusUpdate { status } => Ok(Admitted::Show(status.map(Into::into))),
         Command::Ping => Ok(Admitted::Pong),
