@@ -19,6 +19,7 @@ use crate::channel::numbering::Numbering;
 use crate::channel::pending::{Pending, PendingPlace};
 use crate::channel::presence::{PresenceChanges, PresenceList, PresenceNews, Return};
 use crate::channel::recent::Recent;
+use crate::channel::requests_to_chat::RequestsToChat;
 use crate::command::{Event, Rejection, Reply};
 use crate::id::{
     ChannelId, ChannelKind, Epoch, GroupId, MessageId, Monotonic, Now, Sequence, SessionId, ShardId, UserId,
@@ -41,6 +42,7 @@ pub mod owner;
 pub(crate) mod pending;
 mod presence;
 mod recent;
+mod requests_to_chat;
 
 /// The clock's readings and random bits that a channel is given for one step.
 pub struct StepContext {
@@ -58,6 +60,7 @@ pub struct Channel {
     /// The number of members when the owner last called `count_members`.
     members_counted: usize,
     presence_changes: PresenceChanges,
+    requests_to_chat: RequestsToChat,
     departures: Departures,
     recent: Recent,
     /// With more visible members than this, the channel is a crowd.
@@ -137,7 +140,7 @@ enum Work {
         number: u32,
     },
     /// A join whose connection has departed since.
-    AbandonedJoin,
+    AbandonedJoin(UserId),
     /// A change of a group's members. `removes`: it may remove members, so requests after it wait.
     ChangeGroup {
         visitor: Visitor,
@@ -160,7 +163,7 @@ impl Work {
         match self {
             Self::Message(requester, _) => Some(*requester),
             Self::Join { member, number } => Some(Requester { address: member.address, number: *number }),
-            Self::AbandonedJoin | Self::ChangeGroup { .. } | Self::Block(..) | Self::Purge(..) => None,
+            Self::AbandonedJoin(_) | Self::ChangeGroup { .. } | Self::Block(..) | Self::Purge(..) => None,
         }
     }
 }
@@ -183,6 +186,7 @@ impl Channel {
             members: Members::default(),
             members_counted: 0,
             presence_changes: PresenceChanges::default(),
+            requests_to_chat: RequestsToChat::default(),
             departures: Departures::default(),
             recent: Recent::default(),
             room_max,
@@ -200,7 +204,7 @@ impl Channel {
     /// Whether this channel can be dropped without losing anything.
     pub fn is_idle(&self) -> bool {
         let at_rest = self.pending.is_empty() && self.waiting.is_empty() && !matches!(self.history, History::Asked);
-        self.members.is_empty() && at_rest && self.behind.is_empty()
+        self.members.is_empty() && at_rest && self.behind.is_empty() && self.requests_to_chat.due().is_none()
     }
 
     /// Returns the number of members at the last call, and the number now.
@@ -488,15 +492,17 @@ impl Channel {
         assert!(self.held_by.iter().all(has_members), "a shard without members holds nothing back");
     }
 
-    /// When this channel will have a presence event to announce, even if nothing else happens until then.
+    /// When this channel will have a presence event to announce or something to forget, even if nothing else happens
+    /// until then.
     pub fn due(&self) -> Option<Monotonic> {
-        self.presence_changes.due(&self.members)
+        self.presence_changes.due(&self.members).into_iter().chain(self.requests_to_chat.due()).min()
     }
 
     /// Ends the turn: returns its announcements as one batch for each shard that has something to receive.
     /// `number` is the last batch number that the owner gave out.
     pub fn batches(&mut self, epoch: Epoch, now: Monotonic, number: &mut BatchNumber) -> Vec<(ShardId, Batch)> {
         self.announce_presence(now);
+        self.requests_to_chat.forget_old(now);
         self.departures.end_turn(*number);
         self.announcements.batches(&self.id, epoch, &self.members, number)
     }

@@ -124,6 +124,11 @@ pub const CROWD_SAMPLE_MAX: usize = 20;
 /// How often a crowd's members are told the count.
 pub const CROWD_EVENT_INTERVAL: Duration = Duration::from_secs(1);
 
+/// A user who leaves a direct channel and joins again within this time sends the other no second request to chat.
+///
+/// Each request is stored and pushed, so a user who joins and leaves all the time would fill the other's notifications.
+pub const REQUEST_TO_CHAT_INTERVAL: Duration = Duration::from_secs(10);
+
 /// Members on one page of a channel's presence.
 pub const PRESENCE_PAGE_MAX: usize = 1000;
 
