@@ -227,6 +227,8 @@ pub struct Levels {
     /// Subscribers whose socket is full, and how many bytes the slowest of them is behind.
     pub parked: u64,
     pub lag_bytes: u64,
+    /// The memory that the logs of all channels hold.
+    pub log_bytes: u64,
     /// Requests the store has not answered.
     pub store_requests: u64,
     /// Parcels that found their ring full.

@@ -10,6 +10,10 @@ use std::time::Duration;
 /// catch up.
 pub const SUBSCRIBER_LAG_BYTES_MAX: u64 = 4 * 1024 * 1024;
 
+/// Bytes of all logs of one shard. As they grow beyond half of this, members may be less and less behind, down to
+/// nothing. So what slow readers of many channels hold together is bounded, and those that are furthest behind go first.
+pub const LOGS_BYTES_MAX: u64 = 512 * 1024 * 1024;
+
 /// Bytes of a channel's log that the pass has not offered yet. Beyond it the channel's owner holds back its messages.
 ///
 /// A quarter of what a member may owe: a server that is slow must never close subscribers that are not.
@@ -164,6 +168,8 @@ pub struct Rules {
     pub sends_per_second: Option<NonZeroU32>,
     /// Bytes that a subscriber may be behind in one channel.
     pub lag_bytes_max: u64,
+    /// Bytes of all logs of one shard.
+    pub logs_bytes_max: u64,
     /// Visits in one slice of a pass.
     pub pass_visits_max: usize,
     /// Bytes of one visit: not zero, and at most `WRITE_BYTES_MAX`.
@@ -178,6 +184,7 @@ impl Default for Rules {
             room_members_max: ROOM_MEMBERS_MAX,
             sends_per_second: SENDS_PER_SECOND_MAX,
             lag_bytes_max: SUBSCRIBER_LAG_BYTES_MAX,
+            logs_bytes_max: LOGS_BYTES_MAX,
             pass_visits_max: PASS_VISITS_MAX,
             write_bytes_max: WRITE_BYTES_MAX,
             sessions_per_user_max: Some(SESSIONS_PER_USER_MAX),

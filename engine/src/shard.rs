@@ -405,6 +405,7 @@ impl Shard {
                 subscriptions: standing.subscriptions as u64,
                 parked: standing.parked as u64,
                 lag_bytes: standing.lag_bytes,
+                log_bytes: standing.log_bytes,
                 store_requests: self.store_requests() as u64,
                 ..Levels::default()
             },

@@ -12,6 +12,8 @@ use engine::counters::Levels;
 
 /// How many channels, members and subscriptions of a shard together count as a crowd. Each leaves some hundred bytes.
 const CROWD: u64 = 20_000;
+/// Bytes of logs that count as one of these.
+const LOG_BYTES_OF_ONE: u64 = 1024;
 /// Time from the signal to the return of memory: the rest of a crowd leaves soon after its first half.
 const PATIENCE: Duration = Duration::from_secs(5);
 
@@ -47,7 +49,7 @@ impl HighWater {
     /// Takes the present numbers of a shard. Signals the thread if half of a crowd has gone, and again for each further
     /// half.
     pub fn take_in(&mut self, levels: &Levels) {
-        let here = levels.channels + levels.members + levels.subscriptions;
+        let here = levels.channels + levels.members + levels.subscriptions + levels.log_bytes / LOG_BYTES_OF_ONE;
         self.most = self.most.max(here);
         if self.most >= CROWD && here <= self.most / 2 {
             self.most = here;

@@ -157,6 +157,13 @@ impl Collector for Overview {
         page.single("log_lines_left_out", help, MetricType::Counter, self.log_lines_left_out)?;
         let lag = self.reports().map(|report| report.levels.lag_bytes).max().unwrap_or(0);
         page.single("reader_lag_bytes", "What the slowest reader is owed", MetricType::Gauge, lag)?;
+        let logs = self.reports().map(|report| report.levels.log_bytes).sum();
+        page.single(
+            "log_bytes",
+            "Memory of the channels' logs, which hold what readers are owed",
+            MetricType::Gauge,
+            logs,
+        )?;
         for (name, help, histogram) in HISTOGRAMS {
             page.histogram(name, help, self.reports().map(histogram))?;
         }

@@ -90,6 +90,11 @@ impl FrameLog {
         Position(self.base + self.bytes.len() as u64)
     }
 
+    /// The memory that the log holds.
+    pub fn bytes_held(&self) -> u64 {
+        (self.bytes.capacity() + self.marks.capacity() * size_of::<Mark>()) as u64
+    }
+
     /// The bytes from `from` to `to`. Both must be in the log; anything else is a bug in the caller, and panics.
     pub fn range(&self, from: Position, to: Position) -> &[u8] {
         debug_assert!(from.0 >= self.start, "cursor {} lies before the log's start {}", from.0, self.start);
@@ -121,6 +126,11 @@ impl FrameLog {
             let border = self.border_at_or_before(self.start);
             self.bytes.drain(..(border - self.base) as usize);
             self.base = border;
+            // The log was long because a member was far behind: it is not likely to grow so long again soon.
+            if self.bytes.capacity() / 4 > self.bytes.len().max(COMPACTION_BYTES_MIN) {
+                self.bytes.shrink_to(2 * self.bytes.len());
+                self.marks.shrink_to(2 * self.marks.len());
+            }
         }
     }
 

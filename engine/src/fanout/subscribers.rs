@@ -15,8 +15,7 @@ use crate::fanout::frames::{Format, Frames};
 use crate::fanout::log::{FrameLog, Position, Run};
 use crate::fanout::tally::Tally;
 use crate::id::{ChannelId, MessageId, Monotonic, Timestamp};
-use crate::limits::Rules;
-use crate::limits::{BACKLOG_BYTES_HIGH, BACKLOG_BYTES_LOW, PASS_BYTES_MAX, ROTATION_INTERVAL};
+use crate::limits::{BACKLOG_BYTES_HIGH, BACKLOG_BYTES_LOW, PASS_BYTES_MAX, ROTATION_INTERVAL, Rules};
 use crate::message::Missed;
 use crate::parcel::{Backlog, BatchNumber, Reached};
 use crate::table::give_back;
@@ -69,6 +68,8 @@ pub struct Subscribers {
     parked: usize,
     /// Audiences with at least one parked member.
     waiting: BTreeSet<AudienceKey>,
+    /// The memory that all logs hold.
+    log_bytes: u64,
     /// Audiences whose pass is under way, served in turn, with their serials. An audience that ends stays in this
     /// queue, and is skipped when its turn comes.
     active: VecDeque<(AudienceKey, u64)>,
@@ -91,6 +92,8 @@ pub struct Standing {
     /// Bytes owed to the parked member that is furthest behind, among the first `STANDING_VISITS_MAX` members of
     /// audiences with parked members.
     pub lag_bytes: u64,
+    /// The memory that all logs hold.
+    pub log_bytes: u64,
 }
 
 /// A channel with subscribers on this shard.
@@ -124,6 +127,13 @@ struct Audience {
     slowest: Position,
     parked: usize,
     tally: Tally,
+}
+
+/// What an audience adds to the sums of all.
+#[derive(Clone, Copy)]
+struct AudienceLevels {
+    parked: usize,
+    log_bytes: u64,
 }
 
 /// One rotation: the visits that deliver to every member what the log holds when the rotation begins. This is the
@@ -189,12 +199,13 @@ impl Subscribers {
     /// Ends a membership. Returns the members whose index has changed.
     pub fn unsubscribe(&mut self, key: AudienceKey, index: u32) -> Moved {
         let audience = &mut self.audiences[key.0 as usize];
-        let before = audience.parked;
+        let before = audience.levels();
         let moved = audience.remove(index as usize);
         self.members -= 1;
-        self.count_parked(key, before);
+        self.count(key, before);
         if self.audiences[key.0 as usize].members.is_empty() {
             let audience = self.audiences.remove(key.0 as usize);
+            self.log_bytes -= audience.log.bytes_held();
             self.paced.remove(&(audience.next_rotation(), key));
             if let Some(listening) = self.channels.get_mut(&audience.channel) {
                 listening.audiences.iter_mut().filter(|slot| **slot == Some(key)).for_each(|slot| *slot = None);
@@ -210,13 +221,16 @@ impl Subscribers {
     /// Appends frames to the channel's logs, and starts their passes.
     pub fn append(&mut self, channel: &ChannelId, frames: &Frames) {
         let Some(listening) = self.channels.get(channel) else { return };
+        let audiences = listening.audiences;
         for format in Format::ALL {
-            let Some(key) = listening.audiences[format as usize] else { continue };
+            let Some(key) = audiences[format as usize] else { continue };
             let audience = &mut self.audiences[key.0 as usize];
             if audience.owed == 0 {
                 self.active.push_back((key, audience.serial));
             }
+            let before = audience.levels();
             audience.append(frames.of(format), frames.messages(), frames.accepted());
+            self.count(key, before);
         }
     }
 
@@ -333,35 +347,43 @@ impl Subscribers {
     /// Takes a member out of the pass until its socket has room again.
     pub fn park(&mut self, key: AudienceKey, index: u32) {
         let audience = &mut self.audiences[key.0 as usize];
+        let before = audience.levels();
         let subscriber = &mut audience.members[index as usize];
-        let before = audience.parked;
         audience.parked += usize::from(!subscriber.parked);
         subscriber.parked = true;
-        self.count_parked(key, before);
+        self.count(key, before);
     }
 
     /// Puts a member back into the pass.
     pub fn unpark(&mut self, key: AudienceKey, index: u32) {
         let audience = &mut self.audiences[key.0 as usize];
+        let before = audience.levels();
         let subscriber = &mut audience.members[index as usize];
-        let before = audience.parked;
         audience.parked -= usize::from(subscriber.parked);
         subscriber.parked = false;
         audience.rest();
-        self.count_parked(key, before);
+        self.count(key, before);
     }
 
-    /// Updates the sums. `before` is how many members of this audience were parked before the change.
-    fn count_parked(&mut self, key: AudienceKey, before: usize) {
-        let parked = self.audiences[key.0 as usize].parked;
-        if parked == before {
+    /// Updates the sums. `before` is what the audience had before the change.
+    fn count(&mut self, key: AudienceKey, before: AudienceLevels) {
+        let now = self.audiences[key.0 as usize].levels();
+        self.log_bytes = self.log_bytes - before.log_bytes + now.log_bytes;
+        if now.parked == before.parked {
             return;
         }
-        self.parked = self.parked - before + parked;
-        match parked {
+        self.parked = self.parked - before.parked + now.parked;
+        match now.parked {
             0 => self.waiting.remove(&key),
             _ => self.waiting.insert(key),
         };
+    }
+
+    /// How far a member may be behind now, in bytes of one channel's log.
+    pub fn lag_allowed(&self, rules: &Rules) -> u64 {
+        let half = rules.logs_bytes_max / 2;
+        let left = rules.logs_bytes_max.saturating_sub(self.log_bytes).min(half);
+        (u128::from(rules.lag_bytes_max) * u128::from(left) / u128::from(half)) as u64
     }
 
     /// Returns a channel's backlog if it has just become high, or low again. The backlog is what the passes have not
@@ -385,6 +407,7 @@ impl Subscribers {
         audiences().for_each(Audience::invariants);
         assert_eq!(self.members, audiences().map(|audience| audience.members.len()).sum::<usize>(), "members");
         assert_eq!(self.parked, audiences().map(|audience| audience.parked).sum::<usize>(), "parked");
+        assert_eq!(self.log_bytes, audiences().map(|audience| audience.log.bytes_held()).sum::<u64>(), "log bytes");
         for (key, audience) in &self.audiences {
             let key = AudienceKey(key as u32);
             assert_eq!(self.waiting.contains(&key), audience.parked > 0, "waiting");
@@ -419,15 +442,16 @@ impl Subscribers {
         }
         self.ended = None;
         let Some(key) = self.next_active() else { return };
+        let rules = Rules { lag_bytes_max: self.lag_allowed(rules), ..*rules };
         let audience = &mut self.audiences[key.0 as usize];
         if audience.rotation.left == 0 {
             audience.begin_rotation(now, self.now);
         }
         let visits = rules.pass_visits_max.min(audience.rotation.left);
-        let before = audience.parked;
-        audience.serve(key, visits, rules, outlet, report, &mut self.counters);
+        let before = audience.levels();
+        audience.serve(key, visits, &rules, outlet, report, &mut self.counters);
         self.ended = (audience.rotation.left == 0).then(|| audience.end_rotation());
-        self.count_parked(key, before);
+        self.count(key, before);
         let audience = &mut self.audiences[key.0 as usize];
         if audience.owed > 0 {
             let due = audience.next_rotation();
@@ -471,7 +495,7 @@ impl Subscribers {
     /// parked members.
     pub fn standing(&self) -> Standing {
         let (lag_bytes, _) = self.lag();
-        Standing { subscriptions: self.members, parked: self.parked, lag_bytes }
+        Standing { subscriptions: self.members, parked: self.parked, lag_bytes, log_bytes: self.log_bytes }
     }
 
     /// The bytes owed to the slowest parked member, and how many members were looked at to find it.
@@ -521,6 +545,10 @@ impl Audience {
             parked: 0,
             tally: Tally::default(),
         }
+    }
+
+    fn levels(&self) -> AudienceLevels {
+        AudienceLevels { parked: self.parked, log_bytes: self.log.bytes_held() }
     }
 
     fn push(&mut self, slot: u32) -> u32 {

@@ -398,6 +398,7 @@ impl Home {
                 park(connection, &mut self.subscribers);
             }
         }
+        let allowed = self.subscribers.lag_allowed(&self.rules);
         for (slot, key) in std::mem::take(&mut self.report.lagging) {
             let Some(connection) = self.connections.in_slot(slot).filter(|connection| !connection.closing) else {
                 continue;
@@ -405,11 +406,11 @@ impl Home {
             match (connection.session.on_lag, connection.subscription(key)) {
                 (OnLag::Skip, Some(subscription)) => {
                     self.counters.gaps += 1;
-                    skip(connection, subscription, &mut self.subscribers, &self.rules);
+                    skip(connection, subscription, &mut self.subscribers, allowed);
                 }
                 _ => {
                     let id = ConnectionId { slot, generation: connection.generation };
-                    let reason = format!("too slow: more than {} bytes behind", self.rules.lag_bytes_max);
+                    let reason = format!("too slow: more than {allowed} bytes behind");
                     self.let_go(id, &reason, outbox);
                 }
             }
@@ -541,11 +542,11 @@ fn park(connection: &mut Connection, subscribers: &mut Subscribers) {
 
 /// Moves a connection that is too far behind to the newest message, and tells it what it missed. A half-written frame
 /// is finished first.
-fn skip(connection: &mut Connection, subscription: Subscription, subscribers: &mut Subscribers, rules: &Rules) {
+fn skip(connection: &mut Connection, subscription: Subscription, subscribers: &mut Subscribers, lag_allowed: u64) {
     let Subscription { key, index } = subscription;
     // The newest message counts only if it is less than half of the allowed lag behind the end. The other half is room
     // to catch up with new messages.
-    let Skip { border, rest, missed } = subscribers.skip(key, index, rules.lag_bytes_max / 2);
+    let Skip { border, rest, missed } = subscribers.skip(key, index, lag_allowed / 2);
     let channel = subscribers.channel_of(key);
     let format = connection.session.format;
     let traffic = connection.traffic();

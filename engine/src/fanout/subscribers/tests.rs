@@ -6,7 +6,7 @@ use super::*;
 use crate::command::Event;
 use crate::fanout::frames::Frames;
 use crate::id::{Epoch, Sequence, UserId};
-use crate::limits::{PASS_VISITS_MAX, ROOM_MEMBERS_MAX, WRITE_BYTES_MAX};
+use crate::limits::{LOGS_BYTES_MAX, PASS_VISITS_MAX, ROOM_MEMBERS_MAX, WRITE_BYTES_MAX};
 use crate::message::{Message, MessageCode};
 
 const MILLISECOND: i64 = 1_000_000;
@@ -17,6 +17,7 @@ const ANY_LAG: Rules = Rules {
     room_members_max: ROOM_MEMBERS_MAX,
     sends_per_second: None,
     lag_bytes_max: u64::MAX,
+    logs_bytes_max: LOGS_BYTES_MAX,
     pass_visits_max: PASS_VISITS_MAX,
     write_bytes_max: WRITE_BYTES_MAX,
     sessions_per_user_max: None,
@@ -289,7 +290,10 @@ fn counts_each_message_of_each_member_once_however_it_is_cut() {
     assert_eq!(counters.pass_writes, u64::from(MEMBERS));
     assert_eq!((counters.passes.count(), counters.passes.sum), (1, 3000), "one round, by the end of its last slice");
     assert_eq!((counters.latency.count(), counters.latency.sum), (1, 4000));
-    assert_eq!(subscribers.standing(), Standing { subscriptions: MEMBERS as usize, parked: 0, lag_bytes: 0 });
+    assert_eq!(
+        subscribers.standing(),
+        Standing { subscriptions: MEMBERS as usize, parked: 0, lag_bytes: 0, log_bytes: 0 }
+    );
 }
 
 #[test]
@@ -429,7 +433,8 @@ fn how_things_stand_costs_no_more_with_more_channels() {
         places[..parked].iter().for_each(|(key, index)| subscribers.park(*key, *index));
         let visits = parked.min(STANDING_VISITS_MAX);
         assert_eq!(subscribers.lag(), (bytes, visits));
-        assert_eq!(subscribers.standing(), Standing { subscriptions: 50_000, parked, lag_bytes: bytes });
+        let standing = subscribers.standing();
+        assert_eq!((standing.subscriptions, standing.parked, standing.lag_bytes), (50_000, parked, bytes));
     }
     for (place, (key, index)) in places.into_iter().enumerate() {
         match place % 2 {
@@ -446,7 +451,47 @@ fn how_things_stand_costs_no_more_with_more_channels() {
             assert_eq!((subscriptions, parked), standing_by_walking(&subscribers));
         }
     }
-    assert_eq!(subscribers.standing(), Standing { subscriptions: 25_000, parked: 0, lag_bytes: 0 });
+    let standing = subscribers.standing();
+    assert_eq!((standing.subscriptions, standing.parked, standing.lag_bytes), (25_000, 0, 0));
+}
+
+/// One member that reads nothing is in many rooms, and each room has as many bytes for it as a member may be behind.
+#[test]
+fn who_reads_nothing_in_many_rooms_holds_a_bounded_memory_and_gives_it_back() {
+    const SLOT: u32 = 3;
+    let rules = Rules { lag_bytes_max: 1024 * 1024, logs_bytes_max: 16 * 1024 * 1024, ..ANY_LAG };
+    let (mut subscribers, mut report) = (Subscribers::default(), PassReport::default());
+    let frames = said(Timestamp(0));
+    let mut many = Frames::default();
+    while many.of(Format::Json).bytes.len() < 100 * 1024 {
+        many.push(&Event::Message(message(&ChannelId::room("lobby").unwrap(), 1)), Format::ALL.into_iter());
+    }
+    let mut places = BTreeMap::new();
+    let mut let_go = 0;
+    for number in 0..600_u32 {
+        let channel = ChannelId::room(&format!("room-{number}")).unwrap();
+        let (key, index) = subscribers.subscribe(&channel, Format::Json, SLOT, Reached::default());
+        places.insert(key, index);
+        subscribers.append(&channel, &frames);
+        subscribers.pass(Monotonic(0), &mut Narrow(0), &rules, &mut report);
+        subscribers.append(&channel, &many);
+        while subscribers.is_busy() {
+            subscribers.pass(Monotonic(0), &mut Narrow(0), &rules, &mut report);
+        }
+        subscribers.pass(Monotonic(ROTATION * i64::from(number)), &mut Narrow(0), &rules, &mut report);
+        for (_, key) in report.lagging.drain(..) {
+            if let Some(index) = places.remove(&key) {
+                subscribers.unsubscribe(key, index);
+                let_go += 1;
+            }
+        }
+        assert!(subscribers.standing().log_bytes <= rules.logs_bytes_max, "{}", subscribers.standing().log_bytes);
+    }
+    assert!(let_go > 50, "{let_go} were too far behind for the memory that was left");
+    for (key, index) in places {
+        subscribers.unsubscribe(key, index);
+    }
+    assert_eq!(subscribers.standing(), Standing::default());
 }
 
 #[test]
