@@ -17,7 +17,7 @@ use crate::channel::departures::Departures;
 use crate::channel::members::{Address, Member, Members};
 use crate::channel::numbering::Numbering;
 use crate::channel::pending::{Pending, PendingPlace};
-use crate::channel::presence::{PresenceChanges, PresenceList, PresenceNews, Return};
+use crate::channel::presence::{PresenceChanges, PresenceList, PresenceNews, Return, Telling};
 use crate::channel::recent::Recent;
 use crate::channel::requests_to_chat::RequestsToChat;
 use crate::command::{Event, Rejection, Reply};
@@ -333,17 +333,22 @@ impl Channel {
             let reply = Reply::Joined { channel, presences: others.chain(own).collect(), count, me };
             return self.announcements.answer_here(&self.members, requester, number, reply);
         }
-        let returns = self.presence_changes.returns(&member);
+        let returns = self.presence_changes.returns(&member, now);
         if returns == Return::TellFirst {
-            self.announce_presence(now);
+            self.announce_presence(Telling::Now, now);
         }
         let PresenceList { mut presences, count } = self.presence_changes.list(&self.members);
-        if presences.iter().any(|presence| presence.session == me.session) {
-            presences = presences.iter().filter(|presence| presence.session != me.session).cloned().collect();
+        let others = presences.iter().filter(|presence| presence.session != me.session).cloned();
+        if returns == Return::NeverLeft && count.is_none() {
+            // No event tells of this join, so the answer does.
+            presences = others.chain([me.clone()]).collect();
+        } else if presences.iter().any(|presence| presence.session == me.session) {
+            presences = others.collect();
         }
         self.announcements.joined(&self.members, requester, number, Reply::Joined { channel, presences, count, me });
         if returns == Return::NeverLeft {
             member.known = true;
+            self.presence_changes.has_returned();
         } else if !member.hidden {
             self.presence_changes.arrive(requester);
         }
@@ -374,9 +379,9 @@ impl Channel {
         Some(member)
     }
 
-    fn announce_presence(&mut self, now: Monotonic) {
+    fn announce_presence(&mut self, telling: Telling, now: Monotonic) {
         if let Some(PresenceNews { joins, leaves, count }) =
-            self.presence_changes.tell(&mut self.members, self.room_max, now)
+            self.presence_changes.tell(&mut self.members, self.room_max, telling, now)
         {
             self.departures.note(&leaves);
             let event = Event::Presence { channel: self.id.clone(), joins, leaves, count };
@@ -501,7 +506,7 @@ impl Channel {
     /// Ends the turn: returns its announcements as one batch for each shard that has something to receive.
     /// `number` is the last batch number that the owner gave out.
     pub fn batches(&mut self, epoch: Epoch, now: Monotonic, number: &mut BatchNumber) -> Vec<(ShardId, Batch)> {
-        self.announce_presence(now);
+        self.announce_presence(Telling::InTurn, now);
         self.requests_to_chat.forget_old(now);
         self.departures.end_turn(*number);
         self.announcements.batches(&self.id, epoch, &self.members, number)

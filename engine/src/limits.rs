@@ -133,6 +133,12 @@ pub const CROWD_EVENT_INTERVAL: Duration = Duration::from_secs(1);
 /// Each request is stored and pushed, so a user who joins and leaves all the time would fill the other's notifications.
 pub const REQUEST_TO_CHAT_INTERVAL: Duration = Duration::from_secs(10);
 
+/// Joins and leaves of a room that are told at once in a second, as long as no more of them come. Beyond it the room's
+/// presence is told as the net change, once in `CROWD_EVENT_INTERVAL`.
+///
+/// Each is told to every member, so sessions that come and go all the time would cost a large room more than its messages.
+pub const PRESENCES_PER_SECOND: u32 = 100;
+
 /// Members on one page of a channel's presence.
 pub const PRESENCE_PAGE_MAX: usize = 1000;
 

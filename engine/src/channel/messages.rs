@@ -1,6 +1,7 @@
 //! Messages of a channel's members: accepted in order, shown when the store has written them.
 
 use super::{Channel, Decision, MessageWork, Requester, StepContext, Work, busy, not_a_member, not_stored};
+use crate::channel::presence::Telling;
 use crate::command::{Event, Rejection, Reply};
 use crate::id::Monotonic;
 use crate::message::{Message, MessageCode};
@@ -109,9 +110,10 @@ impl Channel {
         match shown {
             Err(rejection) => self.refuse(Requester { address, number }, rejection),
             Ok(message) => {
-                // In a room, members are told of a sender's presence before they receive its message.
+                // In a room, members are told of a sender's presence before they receive its message, even if the room's
+                // presence waits otherwise.
                 if self.members.get(address).is_some_and(|member| !member.known && !member.hidden) {
-                    self.announce_presence(now);
+                    self.announce_presence(Telling::Now, now);
                 }
                 let code = message.code;
                 let message = self.show(message);

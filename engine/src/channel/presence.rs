@@ -1,6 +1,7 @@
 //! Joins and leaves of a channel: exact in a room, a count and a sample in a crowd.
 //!
-//! The joins and leaves of a turn are told together, in one event. A member is *known* once the others were told of it,
+//! The joins and leaves of a turn are told together, in one event. If many members come and go, they are told together
+//! once a second. Then the others never hear of members who came and went in between. A member is *known* once the others were told of it,
 //! and members that were told of its join are always told of its leave. In a room every visible member is known. In a
 //! crowd the number of known members is at most a room's maximum, so that the cost of a join or a leave does not grow
 //! with the crowd. The count is exact, and told at most once a second. When a crowd becomes a room again, all members
@@ -8,10 +9,11 @@
 
 use std::collections::VecDeque;
 use std::sync::Arc;
+use std::time::Duration;
 
 use crate::channel::members::{Address, Member, Members};
 use crate::id::Monotonic;
-use crate::limits::{CROWD_EVENT_INTERVAL, CROWD_LIST_MAX, CROWD_SAMPLE_MAX};
+use crate::limits::{CROWD_EVENT_INTERVAL, CROWD_LIST_MAX, CROWD_SAMPLE_MAX, PRESENCES_PER_SECOND};
 use crate::message::Presence;
 
 /// A presence event: joins, leaves and, in a crowd, the count.
@@ -51,6 +53,45 @@ pub struct PresenceChanges {
     recent: VecDeque<Address>,
     /// The presences that a joining member is told of, cached until the next event.
     list: Option<Arc<[Presence]>>,
+    churn: Churn,
+}
+
+/// How many members of a room came and went lately.
+#[derive(Default)]
+struct Churn {
+    /// Joins and leaves since the last look.
+    changes: u32,
+    /// The time until which the joins and leaves so far use up the rate.
+    until: Monotonic,
+    /// When the last event was told.
+    told: Monotonic,
+}
+
+impl Churn {
+    /// Counts the joins and leaves since the last look.
+    fn look(&mut self, now: Monotonic) {
+        let used = (CHURN_ALLOWANCE / PRESENCES_PER_SECOND).saturating_mul(std::mem::take(&mut self.changes));
+        // However many there were, the room is calm again soon after the last of them.
+        self.until = self.until.max(now).plus(used.min(2 * CHURN_ALLOWANCE)).min(now.plus(2 * CHURN_ALLOWANCE));
+    }
+
+    /// When joins and leaves may be told.
+    fn due(&self, now: Monotonic) -> Monotonic {
+        let is_calm = self.until.since(now) <= CHURN_ALLOWANCE;
+        if is_calm { now } else { self.told.plus(CROWD_EVENT_INTERVAL) }
+    }
+}
+
+/// The window of the rate: the joins and leaves of one such window are told at once.
+const CHURN_ALLOWANCE: Duration = Duration::from_secs(1);
+
+/// Whether an event may wait.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Telling {
+    /// At the end of a turn: if many members come and go, the event waits.
+    InTurn,
+    /// Before a message of a member that the others do not know, or before a member returns.
+    Now,
 }
 
 /// A channel that is a crowd.
@@ -63,6 +104,7 @@ struct Crowd {
 impl PresenceChanges {
     /// Notes the join of a visible member that the others do not know.
     pub fn arrive(&mut self, address: Address) {
+        self.churn.changes = self.churn.changes.saturating_add(1);
         self.arrived.push_back(address);
         if self.crowd.is_some() && self.arrived.len() > CROWD_SAMPLE_MAX {
             self.arrived.pop_front();
@@ -71,6 +113,7 @@ impl PresenceChanges {
 
     /// Notes the leave of a member. If the member was not known, the leave is not told.
     pub fn depart(&mut self, member: Member) {
+        self.churn.changes = self.churn.changes.saturating_add(1);
         if member.known {
             self.left.push(member.presence);
         }
@@ -78,20 +121,25 @@ impl PresenceChanges {
 
     /// Decides what to do if this member's session has left and the leave was not told yet. One event cannot hold both
     /// its leave and its join.
-    pub fn returns(&mut self, member: &Member) -> Return {
+    pub fn returns(&mut self, member: &Member, now: Monotonic) -> Return {
         let Some(place) = self.left.iter().position(|presence| presence.session == member.presence.session) else {
             return Return::No;
         };
-        if self.crowd.is_none() {
+        if self.crowd.is_none() && self.churn.due(now) <= now {
             return Return::TellFirst;
         }
         if member.hidden {
             return Return::No;
         }
-        // If the leave were told at once, any client could cause events in a crowd as often as it likes. So the session
-        // counts as never having left.
+        // If the leave were told at once, any client could cause events as often as it likes. So the session counts as
+        // never having left.
         self.left.swap_remove(place);
         Return::NeverLeft
+    }
+
+    /// A member is back whose leave is not told. Later joiners are told of it.
+    pub fn has_returned(&mut self) {
+        self.list = None;
     }
 
     /// The presences that a member who joins now is told of: exactly those that the others were told of. So the next
@@ -116,9 +164,16 @@ impl PresenceChanges {
         PresenceList { presences, count }
     }
 
+    /// The number of joins and leaves that are not told.
+    fn waiting(&self) -> usize {
+        self.arrived.len() + self.left.len()
+    }
+
     /// When the next event may be told, if there are changes that must wait.
     pub fn due(&self, members: &Members) -> Option<Monotonic> {
-        let crowd = self.crowd.as_ref()?;
+        let Some(crowd) = self.crowd.as_ref() else {
+            return (self.waiting() > 0).then(|| self.churn.told.plus(CROWD_EVENT_INTERVAL));
+        };
         let changed = crowd.told_count != Some(count(members)) || !self.left.is_empty() || !self.arrived.is_empty();
         changed.then(|| crowd.told.plus(CROWD_EVENT_INTERVAL))
     }
@@ -126,10 +181,24 @@ impl PresenceChanges {
     /// Ends a turn: returns the event to be told now, if any. A channel becomes a crowd with more than `room_max`
     /// visible members, and a room again when it has 10% fewer than `room_max`, so that it does not switch back and
     /// forth.
-    pub fn tell(&mut self, members: &mut Members, room_max: usize, now: Monotonic) -> Option<PresenceNews> {
+    pub fn tell(
+        &mut self,
+        members: &mut Members,
+        room_max: usize,
+        telling: Telling,
+        now: Monotonic,
+    ) -> Option<PresenceNews> {
         let visible = members.visible_count();
         let news = match &self.crowd {
-            None if visible <= room_max => self.everybody_new(members),
+            None if visible <= room_max => {
+                self.arrived.retain(|&address| members.get(address).is_some());
+                self.churn.look(now);
+                if self.waiting() == 0 || (telling == Telling::InTurn && self.churn.due(now) > now) {
+                    return None;
+                }
+                self.churn.told = now;
+                self.everybody_new(members)
+            }
             None => self.become_crowd(members, room_max, now),
             Some(_) if visible <= room_max - room_max / 10 => self.become_room(members),
             Some(_) => {
@@ -204,6 +273,8 @@ fn count(members: &Members) -> u32 {
 
 #[cfg(test)]
 mod tests {
+    use std::collections::BTreeSet;
+
     use uuid::Uuid;
 
     use super::*;
@@ -221,6 +292,42 @@ mod tests {
         }
     }
 
+    /// Sessions 1 to 50 come and go again and again, a thousand times a second in all, for ten seconds.
+    #[test]
+    fn a_room_where_many_come_and_go_is_told_the_net_change_once_a_second() {
+        let (mut members, mut changes) = (Members::default(), PresenceChanges::default());
+        let (mut events, mut presences) = (0, 0);
+        let mut known = BTreeSet::new();
+        let mut tell = |members: &mut Members, changes: &mut PresenceChanges, telling, now| {
+            let Some(news) = changes.tell(members, 1000, telling, now) else { return };
+            (events, presences) = (events + 1, presences + news.joins.len() + news.leaves.len());
+            news.leaves.iter().for_each(|presence| assert!(known.remove(&presence.session)));
+            news.joins.iter().for_each(|presence| assert!(known.insert(presence.session)));
+            let here: BTreeSet<_> = members.visible_after(None).map(|member| member.presence.session).collect();
+            assert_eq!(known, here, "the others know exactly who is here");
+        };
+        let millisecond = |number: u32| Monotonic(3_600_000_000_000).plus(Duration::from_millis(number.into()));
+        for step in 0..10_000 {
+            let (now, comer) = (millisecond(step), member(1 + step % 50));
+            if let Some(gone) = members.remove(comer.address) {
+                changes.depart(gone);
+            } else {
+                let returns = changes.returns(&comer, now);
+                if returns == Return::TellFirst {
+                    tell(&mut members, &mut changes, Telling::Now, now);
+                }
+                if returns != Return::NeverLeft {
+                    changes.arrive(comer.address);
+                }
+                members.insert(Member { known: returns == Return::NeverLeft, ..comer });
+            }
+            tell(&mut members, &mut changes, Telling::InTurn, now);
+        }
+        tell(&mut members, &mut changes, Telling::InTurn, millisecond(20_000));
+        assert_eq!(changes.due(&members), None, "all is told");
+        assert!(events <= 110 + 20 && presences <= 110 + 10 * 50, "{events} events told {presences}");
+    }
+
     #[test]
     fn a_member_that_was_told_another_count_than_the_others_is_told_the_count_again() {
         const ROOM_MAX: usize = 2;
@@ -229,17 +336,18 @@ mod tests {
             members.insert(member(slot));
             changes.arrive(member(slot).address);
         }
-        let told = changes.tell(&mut members, ROOM_MAX, Monotonic(0)).expect("the channel becomes a crowd");
+        let told =
+            changes.tell(&mut members, ROOM_MAX, Telling::InTurn, Monotonic(0)).expect("the channel becomes a crowd");
         assert_eq!(told.count, Some(5));
         assert_eq!(changes.due(&members), None, "all members know the count");
         let left = members.remove(member(0).address).expect("it is a member");
         assert!(left.known, "the others were told of it");
         changes.depart(left);
         assert_eq!(changes.list(&members).count, Some(4), "a hidden session that joins now is told this count");
-        assert_eq!(changes.returns(&member(0)), Return::NeverLeft);
+        assert_eq!(changes.returns(&member(0), Monotonic(0)), Return::NeverLeft);
         members.insert(Member { known: true, ..member(0) });
         let due = changes.due(&members).expect("one member was told another count");
-        let told = changes.tell(&mut members, ROOM_MAX, due).expect("the count is told");
+        let told = changes.tell(&mut members, ROOM_MAX, Telling::InTurn, due).expect("the count is told");
         assert_eq!((told.count, told.joins, told.leaves), (Some(5), Vec::new(), Vec::new()));
         assert_eq!(changes.due(&members), None);
     }
