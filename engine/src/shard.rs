@@ -200,6 +200,11 @@ impl Shard {
         }
     }
 
+    /// The number of memberships of connections that are gone, of which the channels' owners are not told yet.
+    pub fn untold_departures(&self) -> usize {
+        self.home.untold_departures()
+    }
+
     /// Whether the user may open one more session on this shard.
     pub fn admits(&self, user: UserId) -> bool {
         self.home.admits(user)
@@ -327,6 +332,7 @@ impl Shard {
     /// Ends the turn: what channels have announced is told to the homes on this shard and on others.
     pub fn finish_turn(&mut self, now: Timestamp, effects: &mut Effects) {
         self.begin(now);
+        self.home.tell_departures(&mut self.outbox);
         self.home.tell_statuses(&mut self.outbox);
         // An announcement may release a request that waited for it, and that may be announced as well. It ends, because
         // nothing is read from sockets meanwhile.

@@ -44,6 +44,10 @@ const READ_BYTES_MAX: usize = 16 * 1024;
 /// Events taken from the epoll set at a time, and connections accepted at a time.
 const EVENTS_MAX: usize = 256;
 
+/// Memberships that end in one gathering because connections are gone, after which the gathering ends: some milliseconds.
+/// The last connection may exceed it by its own memberships.
+const DEPARTURES_GATHERED_MAX: usize = 4096;
+
 /// Bytes that the kernel may queue for a reader, without its bookkeeping. This is enough for a burst and for a pass
 /// under full load. Without this bound the kernel would use megabytes for every reader that has stopped reading.
 const SEND_BUFFER_BYTES: usize = 128 * 1024;
@@ -473,7 +477,12 @@ impl Sockets for SocketTable {
         events.clear();
         // This fails only when a signal interrupts it, and then there are no events.
         let _ = epoll::wait(&self.epoll, spare_capacity(&mut events), Some(&rustix::fs::Timespec::default()));
+        let departed = shard.untold_departures();
         for event in &events {
+            // Members of many channels hang up: what the other sockets have is reported again in the next turn.
+            if shard.untold_departures() - departed > DEPARTURES_GATHERED_MAX {
+                break;
+            }
             let (data, flags) = (event.data.u64(), event.flags);
             if data == LISTENER {
                 self.accept();
@@ -492,7 +501,7 @@ impl Sockets for SocketTable {
                 self.drop_connection(id, shard, now);
             }
         }
-        let more = events.len() == EVENTS_MAX;
+        let more = events.len() == EVENTS_MAX || shard.untold_departures() - departed > DEPARTURES_GATHERED_MAX;
         self.events = events;
         more
     }

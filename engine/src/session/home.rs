@@ -5,7 +5,7 @@
 //! announced before it: a sender gets its own message before the acknowledgement, and a joining member gets the answer
 //! before the first event.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, VecDeque};
 
 use crate::command::{Command, Rejection, Reply};
 use crate::counters::{HomeCounters, MALFORMED, refusal_of};
@@ -13,8 +13,7 @@ use crate::fanout::frames;
 use crate::fanout::log::Position;
 use crate::fanout::subscribers::{AudienceKey, Outlet, PassReport, Skip, Subscribers};
 use crate::id::{ChannelId, ChannelKind, ConnectionId, Monotonic, UserId};
-use crate::limits::Rules;
-use crate::limits::{SUBSCRIPTIONS_MAX, WRITE_PIECES_MAX};
+use crate::limits::{DEPARTURES_TURN_MAX, Rules, SUBSCRIPTIONS_MAX, WRITE_PIECES_MAX};
 use crate::message::Missed;
 use crate::outbox::{Outbox, SocketEffect};
 use crate::parcel::{ChannelAction, ChannelRequest};
@@ -70,6 +69,8 @@ pub struct Home {
     lookups: HashMap<ConnectionId, Lookup>,
     /// Channels of which a batch is missing.
     catch_ups: CatchUps,
+    /// Memberships of connections that are gone or close: their channels' owners are not told yet.
+    departures: VecDeque<(ConnectionId, ChannelId)>,
     pub counters: HomeCounters,
     /// The monotonic clock's reading of this turn.
     pub monotonic: Monotonic,
@@ -89,6 +90,7 @@ impl Home {
             report: PassReport::default(),
             lookups: HashMap::new(),
             catch_ups: CatchUps::default(),
+            departures: VecDeque::new(),
             counters: HomeCounters::default(),
             monotonic: Monotonic::default(),
         }
@@ -236,7 +238,7 @@ impl Home {
     }
 
     /// Ends all memberships of a connection, its visible status and whom it follows. Of the logs it was still owed,
-    /// only the rest of a half-written frame is kept.
+    /// only the rest of a half-written frame is kept. The owners are told in this turn and the next ones.
     fn leave_all(&mut self, id: ConnectionId, outbox: &mut Outbox) {
         self.show(id, None, None, outbox);
         let Some(connection) = self.connections.get_mut(id) else { return };
@@ -246,7 +248,7 @@ impl Home {
         // The answer to a join may be lost, and then nothing else would tell the owner.
         for (_, request) in connection.traffic.iter().flat_map(|traffic| traffic.open_requests()) {
             if request.kind == RequestKind::Join {
-                depart(id, &request.channel, outbox);
+                self.departures.push_back((id, request.channel.clone()));
             }
         }
         for Subscription { key, index } in &subscriptions {
@@ -261,7 +263,7 @@ impl Home {
         }
         for subscription in subscriptions {
             let channel = self.subscribers.channel_of(subscription.key).clone();
-            depart(id, &channel, outbox);
+            self.departures.push_back((id, channel));
             // Removing this connection from other audiences cannot have moved its index in this one: each connection
             // stands once in an audience, and a removal changes indexes only in its own audience.
             self.take_out(subscription);
@@ -371,7 +373,23 @@ impl Home {
 
     /// Whether a pass is under way, or frames wait to be written.
     pub fn is_busy(&self) -> bool {
-        self.subscribers.is_busy() || !self.dirty.is_empty() || !self.untold.is_empty()
+        self.subscribers.is_busy() || !self.dirty.is_empty() || !self.untold.is_empty() || !self.departures.is_empty()
+    }
+
+    /// Tells the owners of channels that members have departed: as many as one turn may cost. Must be called once a turn.
+    pub fn tell_departures(&mut self, outbox: &mut Outbox) {
+        let turn = self.departures.len().min(DEPARTURES_TURN_MAX);
+        for (connection, channel) in self.departures.drain(..turn) {
+            depart(connection, &channel, outbox);
+        }
+        if self.departures.is_empty() {
+            self.departures = VecDeque::new();
+        }
+    }
+
+    /// The number of departures that the owners are not told yet.
+    pub fn untold_departures(&self) -> usize {
+        self.departures.len()
     }
 
     /// Asserts what the tables of connections and of subscribers promise. Looks at every member.
