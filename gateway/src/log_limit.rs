@@ -1,34 +1,34 @@
 //! Log lines that requests cause, so many in a time and no more: a client that repeats a refused request must not fill
 //! the disk with lines, nor hold a shard with writing them.
 //!
-//! `warn!` and `error!` here stand for tracing's. Each place in the code has a limit of its own, so a line that repeats
-//! hides no other. A line that is left out is counted. The next line from the same place says how many were left out,
+//! `warn!` and `error!` here stand for tracing's. Each call site has a limit of its own, so a line that repeats hides no
+//! other. A line that is left out is counted. The next line from the same call site says how many were left out,
 //! and `/metrics` has the sum.
 
 use std::sync::LazyLock;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::time::{Duration, Instant};
 
-/// Lines that one place may write in an interval.
+/// Lines that one call site may write in an interval.
 pub(crate) const LINES_MAX: u64 = 5;
 
 /// The length of an interval.
 const INTERVAL: Duration = Duration::from_secs(10);
 
-/// A warning of this place in the code, unless it has warned often enough for now.
+/// A warning of this call site, unless it has warned often enough for now.
 macro_rules! limited_warn {
     ($($line:tt)+) => { $crate::log_limit::limited!(warn, $($line)+) };
 }
 
-/// An error of this place in the code, unless it has told enough for now.
+/// An error of this call site, unless it has told enough for now.
 macro_rules! limited_error {
     ($($line:tt)+) => { $crate::log_limit::limited!(error, $($line)+) };
 }
 
 macro_rules! limited {
     ($level:ident, $($line:tt)+) => {{
-        static PLACE: $crate::log_limit::Place = $crate::log_limit::Place::new();
-        if let $crate::log_limit::Line::Written { left_out } = PLACE.next() {
+        static CALL_SITE: $crate::log_limit::CallSite = $crate::log_limit::CallSite::new();
+        if let $crate::log_limit::Line::Written { left_out } = CALL_SITE.next() {
             tracing::$level!(lines_left_out_before = left_out, $($line)+)
         }
     }};
@@ -37,7 +37,7 @@ macro_rules! limited {
 // A macro of the name `warn` cannot be imported, because the compiler has an attribute of that name.
 pub(crate) use {limited, limited_error as error, limited_warn as warn};
 
-/// The lines left out of all places since the process began.
+/// The lines left out at all call sites since the process began.
 static LEFT_OUT: AtomicU64 = AtomicU64::new(0);
 
 /// The number of lines that were left out since the process began.
@@ -45,9 +45,9 @@ pub fn left_out() -> u64 {
     LEFT_OUT.load(Relaxed)
 }
 
-/// A place in the code that writes a line. Its counts are shared by all threads, and nothing depends on them but
+/// A line of the source that writes to the log. Its counts are shared by all threads, and nothing depends on them but
 /// whether a line is written. When an interval begins, two threads at the same moment may write a line more.
-pub(crate) struct Place {
+pub(crate) struct CallSite {
     /// The number of the interval of the newest line.
     interval: AtomicU64,
     /// Lines of that interval, written or not.
@@ -66,7 +66,7 @@ pub(crate) enum Line {
     LeftOut,
 }
 
-impl Place {
+impl CallSite {
     pub(crate) const fn new() -> Self {
         Self { interval: AtomicU64::new(0), lines: AtomicU64::new(0), left_out: AtomicU64::new(0) }
     }
@@ -97,9 +97,9 @@ mod tests {
 
     #[test]
     fn so_many_in_an_interval_and_the_next_line_tells_of_the_others() {
-        let place = Place::new();
+        let site = CallSite::new();
         let before = left_out();
-        let lines = |interval: u64, count: u64| (0..count).map(|_| place.next_in(interval)).collect::<Vec<_>>();
+        let lines = |interval: u64, count: u64| (0..count).map(|_| site.next_in(interval)).collect::<Vec<_>>();
         let written = |left_out| Line::Written { left_out };
         assert_eq!(lines(0, LINES_MAX), vec![written(None); LINES_MAX as usize]);
         assert_eq!(lines(0, 7), [Line::LeftOut; 7]);

@@ -24,10 +24,10 @@ pub const ESCAPED_HEAD_BYTES_MAX: usize = 3 * HEAD_BYTES_MAX;
 
 /// The position of a connection between and within its requests.
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
-pub struct Framing(Place);
+pub struct Framing(State);
 
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
-enum Place {
+enum State {
     #[default]
     Head,
     /// So many bytes of a body follow.
@@ -79,18 +79,18 @@ impl Framing {
     pub fn next(&mut self, bytes: &[u8]) -> Passage {
         match self.0 {
             _ if bytes.is_empty() => Passage::NeedMore,
-            Place::Head => self.head(bytes),
-            Place::Body(left) => self.counted(left, bytes, Place::Head, Place::Body),
-            Place::ChunkLine => self.chunk_line(bytes),
-            Place::Chunk(left) => self.counted(left, bytes, Place::ChunkLine, Place::Chunk),
-            Place::Trailers => self.trailers(bytes),
-            Place::Over => Passage::Skip(bytes.len()),
+            State::Head => self.head(bytes),
+            State::Body(left) => self.counted(left, bytes, State::Head, State::Body),
+            State::ChunkLine => self.chunk_line(bytes),
+            State::Chunk(left) => self.counted(left, bytes, State::ChunkLine, State::Chunk),
+            State::Trailers => self.trailers(bytes),
+            State::Over => Passage::Skip(bytes.len()),
         }
     }
 
     /// Whether the connection is between two requests. The bytes of an incomplete head may have come.
     pub fn is_between_requests(&self) -> bool {
-        self.0 == Place::Head
+        self.0 == State::Head
     }
 
     fn head(&mut self, bytes: &[u8]) -> Passage {
@@ -109,16 +109,16 @@ impl Framing {
         };
         let (method, target) = (request.method.unwrap_or_default(), request.path.unwrap_or_default());
         if method == "GET" && Target::of(target).is_socket() {
-            self.0 = Place::Over;
+            self.0 = State::Over;
             return Passage::Opening;
         }
         if !Target::has_good_authority(target) {
             return self.refuse(Fault::Malformed, method);
         }
         self.0 = match heads::body(request.version, request.headers) {
-            Ok(Body::NONE) => Place::Head,
-            Ok(Body::Bytes(length)) => Place::Body(length),
-            Ok(Body::Chunked) => Place::ChunkLine,
+            Ok(Body::NONE) => State::Head,
+            Ok(Body::Bytes(length)) => State::Body(length),
+            Ok(Body::Chunked) => State::ChunkLine,
             Err(BodyFault::Malformed) => return self.refuse(Fault::Malformed, method),
             Err(BodyFault::UnknownCoding) => return self.refuse(Fault::UnknownCoding, method),
         };
@@ -134,7 +134,7 @@ impl Framing {
     }
 
     fn refuse(&mut self, fault: Fault, method: &str) -> Passage {
-        self.0 = Place::Over;
+        self.0 = State::Over;
         let head: &[u8] = match method {
             // The answer to HEAD has no body.
             "HEAD" => b"HEAD / HTTP/1.1\r\nHost: refused\r\nConnection: close\r\n\r\n",
@@ -143,7 +143,7 @@ impl Framing {
         Passage::Refuse { fault, head }
     }
 
-    fn counted(&mut self, left: u64, bytes: &[u8], behind: Place, within: fn(u64) -> Place) -> Passage {
+    fn counted(&mut self, left: u64, bytes: &[u8], behind: State, within: fn(u64) -> State) -> Passage {
         let passed = usize::try_from(left).unwrap_or(usize::MAX).min(bytes.len());
         let left = left - passed as u64;
         self.0 = if left == 0 { behind } else { within(left) };
@@ -158,11 +158,11 @@ impl Framing {
         }
         match httparse::parse_chunk_size(line) {
             Ok(Status::Complete((read, 0))) => {
-                self.0 = Place::Trailers;
+                self.0 = State::Trailers;
                 Passage::Pass(read)
             }
             Ok(Status::Complete((read, size))) if size <= u64::MAX - LINE_END => {
-                self.0 = Place::Chunk(size + LINE_END);
+                self.0 = State::Chunk(size + LINE_END);
                 Passage::Pass(read)
             }
             Ok(Status::Partial) if line.len() < CHUNK_LINE_BYTES_MAX => Passage::NeedMore,
@@ -178,7 +178,7 @@ impl Framing {
         while let Some(end) = bytes[start..].iter().position(|byte| matches!(byte, b'\r' | b'\n')) {
             match bytes[start + end..] {
                 [b'\r', b'\n', ..] if end == 0 => {
-                    self.0 = Place::Head;
+                    self.0 = State::Head;
                     return Passage::Pass(start + 2);
                 }
                 [b'\r', b'\n', ..] => start += end + 2,
@@ -190,7 +190,7 @@ impl Framing {
     }
 
     fn broken(&mut self) -> Passage {
-        self.0 = Place::Over;
+        self.0 = State::Over;
         Passage::Broken
     }
 }

@@ -29,13 +29,13 @@ pub(super) struct Waiting {
 
 #[derive(Default)]
 struct State {
-    /// Sorted by deadline.
-    all: BTreeMap<Place, Refuse>,
+    all: BTreeMap<QueryKey, Refuse>,
     next: u64,
     ended: bool,
 }
 
-type Place = (Instant, u64);
+/// The deadline of a query, and a number that no other query has.
+type QueryKey = (Instant, u64);
 type Refuse = Box<dyn FnOnce(Failure) + Send>;
 
 impl Desk {
@@ -52,10 +52,10 @@ impl Desk {
     ) -> Result<(), flume::TrySendError<Unasked>> {
         let deadline = Instant::now() + self.patience;
         let refuse = answer.clone();
-        let place = self.waiting.enter(deadline, Box::new(move |failure| refuse(Err(failure))));
+        let key = self.waiting.enter(deadline, Box::new(move |failure| refuse(Err(failure))));
         let (line, waiting) = (self.line.clone(), self.waiting.clone());
         let read = move |store: &dyn Store| {
-            if !waiting.has(place) {
+            if !waiting.has(key) {
                 return;
             }
             let view = store.until(deadline);
@@ -63,25 +63,25 @@ impl Desk {
             if let Err(failure) = &found {
                 line.note(failure);
             }
-            if waiting.leave(place) {
+            if waiting.leave(key) {
                 answer(found);
             }
         };
         self.reads.try_send(Some(Box::new(read))).map_err(|error| match error {
-            flume::TrySendError::Full(read) => flume::TrySendError::Full(self.unasked(place, read)),
-            flume::TrySendError::Disconnected(read) => flume::TrySendError::Disconnected(self.unasked(place, read)),
+            flume::TrySendError::Full(read) => flume::TrySendError::Full(self.unasked(key, read)),
+            flume::TrySendError::Disconnected(read) => flume::TrySendError::Disconnected(self.unasked(key, read)),
         })
     }
 
-    fn unasked(&self, place: Place, read: Option<Read>) -> Unasked {
-        Unasked { waiting: self.waiting.clone(), place, read }
+    fn unasked(&self, key: QueryKey, read: Option<Read>) -> Unasked {
+        Unasked { waiting: self.waiting.clone(), key, read }
     }
 }
 
 /// A query for which the queue had no room. The caller may run it itself with `ask`, or drop it.
 pub(super) struct Unasked {
     waiting: Arc<Waiting>,
-    place: Place,
+    key: QueryKey,
     read: Option<Read>,
 }
 
@@ -96,7 +96,7 @@ impl Unasked {
 
 impl Drop for Unasked {
     fn drop(&mut self) {
-        self.waiting.leave(self.place);
+        self.waiting.leave(self.key);
     }
 }
 
@@ -105,24 +105,24 @@ impl Waiting {
         self.state.lock()
     }
 
-    fn enter(&self, deadline: Instant, refuse: Refuse) -> Place {
+    fn enter(&self, deadline: Instant, refuse: Refuse) -> QueryKey {
         let mut state = self.lock();
-        let place = (deadline, state.next);
+        let key = (deadline, state.next);
         state.next += 1;
-        state.all.insert(place, refuse);
-        if state.all.first_key_value().is_some_and(|(first, _)| *first == place) {
+        state.all.insert(key, refuse);
+        if state.all.first_key_value().is_some_and(|(first, _)| *first == key) {
             self.changed.notify_one();
         }
-        place
+        key
     }
 
-    fn has(&self, place: Place) -> bool {
-        self.lock().all.contains_key(&place)
+    fn has(&self, key: QueryKey) -> bool {
+        self.lock().all.contains_key(&key)
     }
 
     /// Returns false if the query has already been refused.
-    fn leave(&self, place: Place) -> bool {
-        self.lock().all.remove(&place).is_some()
+    fn leave(&self, key: QueryKey) -> bool {
+        self.lock().all.remove(&key).is_some()
     }
 
     /// Refuses queries whose deadline has passed, until `end` is called.

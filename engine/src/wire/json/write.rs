@@ -42,7 +42,7 @@ pub fn encode_event(event: &Event, out: &mut Vec<u8>) {
 pub fn encode_gap(channel: &ChannelId, missed: Missed, out: &mut Vec<u8>) {
     let Missed { after, before } = missed;
     let body =
-        GapBody { channel_id: channel, after_message_id: after, before_message_id: before, place: channel.into() };
+        GapBody { channel_id: channel, after_message_id: after, before_message_id: before, kind: channel.into() };
     envelope("", "channel_gap", &body, out);
 }
 
@@ -148,14 +148,14 @@ struct ChannelBody<'a> {
     #[serde(rename = "self")]
     me: PresenceBody<'a>,
     #[serde(flatten)]
-    place: Place<'a>,
+    kind: KindBody<'a>,
     #[serde(skip_serializing_if = "Option::is_none")]
     presence_count: Option<u32>,
 }
 
 impl<'a> ChannelBody<'a> {
     fn new(channel: &'a ChannelId, presences: &'a [Presence], count: Option<u32>, me: &'a Presence) -> Self {
-        Self { id: channel, presences, me: me.into(), place: channel.into(), presence_count: count }
+        Self { id: channel, presences, me: me.into(), kind: channel.into(), presence_count: count }
     }
 }
 
@@ -170,7 +170,7 @@ struct AckBody<'a> {
     update_time: TimestampText,
     persistent: bool,
     #[serde(flatten)]
-    place: Place<'a>,
+    kind: KindBody<'a>,
 }
 
 impl<'a> AckBody<'a> {
@@ -183,7 +183,7 @@ impl<'a> AckBody<'a> {
             create_time: timestamp(message.create_time),
             update_time: timestamp(message.update_time),
             persistent: message.persistent,
-            place: (&message.channel).into(),
+            kind: (&message.channel).into(),
         }
     }
 }
@@ -201,7 +201,7 @@ struct MessageBody<'a> {
     update_time: TimestampText,
     persistent: bool,
     #[serde(flatten)]
-    place: Place<'a>,
+    kind: KindBody<'a>,
 }
 
 impl<'a> MessageBody<'a> {
@@ -216,7 +216,7 @@ impl<'a> MessageBody<'a> {
             create_time: timestamp(message.create_time),
             update_time: timestamp(message.update_time),
             persistent: message.persistent,
-            place: (&message.channel).into(),
+            kind: (&message.channel).into(),
         }
     }
 }
@@ -229,14 +229,14 @@ struct PresenceEventBody<'a> {
     #[serde(skip_serializing_if = "<[_]>::is_empty", serialize_with = "presences")]
     leaves: &'a [Presence],
     #[serde(flatten)]
-    place: Place<'a>,
+    kind: KindBody<'a>,
     #[serde(skip_serializing_if = "Option::is_none")]
     presence_count: Option<u32>,
 }
 
 impl<'a> PresenceEventBody<'a> {
     fn new(channel: &'a ChannelId, joins: &'a [Presence], leaves: &'a [Presence], count: Option<u32>) -> Self {
-        Self { channel_id: channel, joins, leaves, place: channel.into(), presence_count: count }
+        Self { channel_id: channel, joins, leaves, kind: channel.into(), presence_count: count }
     }
 }
 
@@ -248,7 +248,7 @@ struct GapBody<'a> {
     #[serde(skip_serializing_if = "Option::is_none")]
     before_message_id: Option<MessageId>,
     #[serde(flatten)]
-    place: Place<'a>,
+    kind: KindBody<'a>,
 }
 
 #[derive(Serialize)]
@@ -343,13 +343,13 @@ impl<'a> From<&'a Presence> for PresenceBody<'a> {
 /// The members that repeat what a channel's id says.
 #[derive(Serialize)]
 #[serde(untagged)]
-enum Place<'a> {
+enum KindBody<'a> {
     Room { room_name: &'a str },
     Group { group_id: GroupId },
     Direct { user_id_one: UserId, user_id_two: UserId },
 }
 
-impl<'a> From<&'a ChannelId> for Place<'a> {
+impl<'a> From<&'a ChannelId> for KindBody<'a> {
     fn from(channel: &'a ChannelId) -> Self {
         match channel.kind() {
             ChannelKind::Room(room_name) => Self::Room { room_name },

@@ -36,7 +36,7 @@ pub fn encode_event(event: &Event, out: &mut Vec<u8>) {
     let payload = match event {
         Event::Message(message) => Payload::ChannelMessage(said(message)),
         Event::Presence { channel, joins, leaves, count } => {
-            let Place { room_name, group_id, user_id_one, user_id_two } = channel.into();
+            let KindFields { room_name, group_id, user_id_one, user_id_two } = channel.into();
             Payload::ChannelPresenceEvent(ChannelPresenceEvent {
                 channel_id: channel.to_string(),
                 joins: list(joins),
@@ -54,7 +54,7 @@ pub fn encode_event(event: &Event, out: &mut Vec<u8>) {
 
 /// Appends the notice to a subscriber that it missed a part of a channel.
 pub fn encode_gap(channel: &ChannelId, missed: Missed, out: &mut Vec<u8>) {
-    let Place { room_name, group_id, user_id_one, user_id_two } = channel.into();
+    let KindFields { room_name, group_id, user_id_one, user_id_two } = channel.into();
     let gap = ChannelGap {
         channel_id: channel.to_string(),
         after_message_id: missed.after.map(|id| id.to_string()).unwrap_or_default(),
@@ -86,7 +86,7 @@ fn envelope(cid: &str, payload: Option<Payload>, out: &mut Vec<u8>) {
 }
 
 fn joined(channel: &ChannelId, presences: &[Presence], count: Option<u32>, me: &Presence) -> Channel {
-    let Place { room_name, group_id, user_id_one, user_id_two } = channel.into();
+    let KindFields { room_name, group_id, user_id_one, user_id_two } = channel.into();
     Channel {
         id: channel.to_string(),
         presences: list(presences),
@@ -100,7 +100,7 @@ fn joined(channel: &ChannelId, presences: &[Presence], count: Option<u32>, me: &
 }
 
 fn acknowledged(message: &Message, code: MessageCode) -> ChannelMessageAck {
-    let Place { room_name, group_id, user_id_one, user_id_two } = (&message.channel).into();
+    let KindFields { room_name, group_id, user_id_one, user_id_two } = (&message.channel).into();
     ChannelMessageAck {
         channel_id: message.channel.to_string(),
         message_id: message.id.to_string(),
@@ -117,7 +117,7 @@ fn acknowledged(message: &Message, code: MessageCode) -> ChannelMessageAck {
 }
 
 fn said(message: &Message) -> ChannelMessage {
-    let Place { room_name, group_id, user_id_one, user_id_two } = (&message.channel).into();
+    let KindFields { room_name, group_id, user_id_one, user_id_two } = (&message.channel).into();
     ChannelMessage {
         channel_id: message.channel.to_string(),
         message_id: message.id.to_string(),
@@ -193,14 +193,14 @@ impl From<&Notification> for schema::Notification {
 
 /// The fields that repeat what a channel's id says.
 #[derive(Default)]
-struct Place {
+struct KindFields {
     room_name: String,
     group_id: String,
     user_id_one: String,
     user_id_two: String,
 }
 
-impl From<&ChannelId> for Place {
+impl From<&ChannelId> for KindFields {
     fn from(channel: &ChannelId) -> Self {
         match channel.kind() {
             ChannelKind::Room(name) => Self { room_name: name.to_owned(), ..Self::default() },
