@@ -23,6 +23,7 @@ use engine::shard::SocketEffect;
 use engine::shard::{Input, Shard};
 use glommio::Task;
 use glommio::timer::sleep;
+use parking_lot::Mutex;
 use runtime::shards::{Part, Running, start};
 use runtime::turn::TICK;
 use runtime::{Reading, Sockets};
@@ -47,7 +48,7 @@ struct Seen {
     stopped: AtomicBool,
     /// Set by the test: the sockets have something. The test's `gather` clears it.
     ready: AtomicBool,
-    waker: std::sync::Mutex<Option<Waker>>,
+    waker: Mutex<Option<Waker>>,
 }
 
 impl Seen {
@@ -66,7 +67,7 @@ impl Seen {
     /// Acts as a socket that has become readable.
     fn make_ready(&self) {
         self.ready.store(true, SeqCst);
-        if let Some(waker) = self.waker.lock().expect("not poisoned").take() {
+        if let Some(waker) = self.waker.lock().take() {
             waker.wake();
         }
     }
@@ -107,7 +108,7 @@ impl Sockets for Played {
     }
 
     fn poll_ready(&mut self, context: &mut Context<'_>) -> Poll<()> {
-        *self.seen.waker.lock().expect("not poisoned") = Some(context.waker().clone());
+        *self.seen.waker.lock() = Some(context.waker().clone());
         let rests = self.seen.rests.fetch_add(1, SeqCst);
         self.seen.resting.store(true, SeqCst);
         if rests < self.seen.rests_wanted.load(SeqCst) {

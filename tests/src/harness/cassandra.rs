@@ -12,9 +12,10 @@ use std::collections::HashSet;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicU32, Ordering};
-use std::sync::{Arc, Mutex, Weak};
+use std::sync::{Arc, Weak};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
+use parking_lot::Mutex;
 use tempfile::TempDir;
 
 use super::DEADLINE;
@@ -46,9 +47,9 @@ impl Cassandra {
             let address = address.parse().unwrap_or_else(|error| panic!("{SHARED_NODE}={address}: {error}"));
             return Arc::new(Self { nodes: vec![Node::elsewhere(address)], _directory: None, _ports: Vec::new() });
         }
+        // If a test fails to start the node, it panics while it holds this lock, and the next test tries again.
         static SHARED: Mutex<Weak<Cassandra>> = Mutex::new(Weak::new());
-        // A test that failed to start the node has already reported it; the next test may try again.
-        let mut shared = SHARED.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
+        let mut shared = SHARED.lock();
         shared.upgrade().unwrap_or_else(|| {
             let cluster = Arc::new(Self::start());
             *shared = Arc::downgrade(&cluster);

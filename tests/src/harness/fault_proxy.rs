@@ -6,10 +6,12 @@
 
 use std::io::{Read, Write};
 use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Arc, Condvar, Mutex, MutexGuard};
 use std::thread::JoinHandle;
 use std::time::Duration;
+
+use parking_lot::{Condvar, Mutex};
 
 use super::cassandra::Cassandra;
 
@@ -112,14 +114,14 @@ impl FaultProxy {
 
     /// The number of connections that are open now.
     pub fn connections(&self) -> usize {
-        self.ways.iter().map(|way| way.lock().connections.len()).sum()
+        self.ways.iter().map(|way| way.traffic.lock().connections.len()).sum()
     }
 }
 
 impl Drop for FaultProxy {
     fn drop(&mut self) {
         for way in &self.ways {
-            way.lock().ended = true;
+            way.traffic.lock().ended = true;
             way.set(Fault::Cut);
             // Wakes the listener, which then sees that it must end.
             let _ = TcpStream::connect(way.address);
@@ -149,12 +151,8 @@ impl Way {
         Self { address, node, traffic, changed, swallowed_bytes: AtomicU64::new(0) }
     }
 
-    fn lock(&self) -> MutexGuard<'_, Traffic> {
-        self.traffic.lock().expect("nothing panics here")
-    }
-
     fn set(&self, fault: Fault) {
-        let mut traffic = self.lock();
+        let mut traffic = self.traffic.lock();
         traffic.fault = fault;
         for connection in &traffic.connections {
             if fault == Fault::Cut || connection.spoiled.load(Ordering::Relaxed) {
@@ -166,7 +164,7 @@ impl Way {
 
     fn accept(self: Arc<Self>, listener: &TcpListener) {
         for client in listener.incoming().flatten() {
-            let mut traffic = self.lock();
+            let mut traffic = self.traffic.lock();
             if traffic.ended {
                 return;
             }
@@ -201,13 +199,15 @@ impl Way {
             }
         }
         connection.close();
-        self.lock().connections.retain(|other| !Arc::ptr_eq(other, connection));
+        self.traffic.lock().connections.retain(|other| !Arc::ptr_eq(other, connection));
     }
 
     /// Waits until it is known whether a chunk passes. Returns `None` when the connection passes nothing any more.
     fn await_passage(&self, direction: Direction) -> Option<bool> {
-        let held = self.changed.wait_while(self.lock(), |traffic| traffic.fault == Fault::Hold);
-        let fault = held.expect("nothing panics here").fault;
+        let mut traffic = self.traffic.lock();
+        self.changed.wait_while(&mut traffic, |traffic| traffic.fault == Fault::Hold);
+        let fault = traffic.fault;
+        drop(traffic);
         match (fault, direction) {
             (Fault::Cut, _) => return None,
             (Fault::SwallowRequests, Direction::Requests) | (Fault::SwallowAnswers, Direction::Answers) => {

@@ -6,9 +6,10 @@ use std::io::{BufRead, BufReader, Read};
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
-use std::sync::{Arc, Condvar, Mutex};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use parking_lot::{Condvar, Mutex};
 use rustix::process::{Pid, Signal, kill_process};
 
 use super::{Account, DEADLINE, Format, Http, Socket};
@@ -352,10 +353,10 @@ impl Log {
     fn follow(self: Arc<Self>, stream: impl Read + Send + 'static) -> std::thread::JoinHandle<()> {
         std::thread::spawn(move || {
             for line in BufReader::new(stream).lines().map_while(Result::ok) {
-                self.printed.lock().expect("not poisoned").lines.push(line);
+                self.printed.lock().lines.push(line);
                 self.grown.notify_all();
             }
-            self.printed.lock().expect("not poisoned").streams_ended += 1;
+            self.printed.lock().streams_ended += 1;
             self.grown.notify_all();
         })
     }
@@ -363,7 +364,7 @@ impl Log {
     /// Waits until `found` returns a result for the lines. Gives up after `bound`, or when the process has ended.
     fn wait_for<T>(&self, bound: Duration, found: impl Fn(&[String]) -> Option<T>) -> Option<T> {
         let deadline = Instant::now() + bound;
-        let mut printed = self.printed.lock().expect("not poisoned");
+        let mut printed = self.printed.lock();
         loop {
             if let Some(value) = found(&printed.lines) {
                 return Some(value);
@@ -372,12 +373,12 @@ impl Log {
                 return None;
             }
             let left = deadline.checked_duration_since(Instant::now())?;
-            printed = self.grown.wait_timeout(printed, left).expect("not poisoned").0;
+            self.grown.wait_for(&mut printed, left);
         }
     }
 
     fn text(&self) -> String {
-        self.printed.lock().expect("not poisoned").lines.iter().map(|line| format!("{line}\n")).collect()
+        self.printed.lock().lines.iter().map(|line| format!("{line}\n")).collect()
     }
 }
 

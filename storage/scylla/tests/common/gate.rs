@@ -4,8 +4,10 @@
 use std::collections::{HashSet, VecDeque};
 use std::io::{self, Read, Write};
 use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
-use std::sync::{Arc, Mutex, mpsc};
+use std::sync::{Arc, mpsc};
 use std::thread::JoinHandle;
+
+use parking_lot::Mutex;
 
 /// Bytes before a frame's body: version, flags, stream (2), opcode, length (4).
 const HEADER_BYTES: usize = 9;
@@ -91,7 +93,7 @@ impl Drop for Gate {
 impl Shared {
     fn accept(self: Arc<Self>, listener: &TcpListener) {
         for client in listener.incoming().flatten() {
-            let mut state = self.state.lock().unwrap();
+            let mut state = self.state.lock();
             if state.cut {
                 return;
             }
@@ -122,7 +124,7 @@ impl Shared {
             match verdict {
                 Verdict::Pass => {}
                 Verdict::Unheard => {
-                    way.unheard.lock().unwrap().insert(stream);
+                    way.unheard.lock().insert(stream);
                 }
                 Verdict::Refuse => {
                     way.refuse(stream)?;
@@ -134,7 +136,7 @@ impl Shared {
                 }
             }
             // The lock is held during the write, so that nothing passes after a cut.
-            let state = self.state.lock().unwrap();
+            let state = self.state.lock();
             if state.cut {
                 return Ok(());
             }
@@ -143,11 +145,11 @@ impl Shared {
     }
 
     fn judge(&self) -> Verdict {
-        self.state.lock().unwrap().verdicts.pop_front().unwrap_or(Verdict::Pass)
+        self.state.lock().verdicts.pop_front().unwrap_or(Verdict::Pass)
     }
 
     fn cut(&self) {
-        let mut state = self.state.lock().unwrap();
+        let mut state = self.state.lock();
         state.cut = true;
         state.connections.drain(..).for_each(|way| way.close());
         let _ = state.told.send(());
@@ -158,10 +160,10 @@ impl Way {
     fn carry_answers(&self) -> io::Result<()> {
         loop {
             let frame = read_frame(&self.node)?;
-            if self.unheard.lock().unwrap().contains(&[frame[2], frame[3]]) {
+            if self.unheard.lock().contains(&[frame[2], frame[3]]) {
                 return Ok(());
             }
-            let _one_at_a_time = self.answering.lock().unwrap();
+            let _one_at_a_time = self.answering.lock();
             (&self.client).write_all(&frame)?;
         }
     }
@@ -174,7 +176,7 @@ impl Way {
         let mut frame = vec![VERSION_RESPONSE, 0, stream[0], stream[1], OPCODE_ERROR];
         frame.extend((body.len() as u32).to_be_bytes());
         frame.extend(body);
-        let _one_at_a_time = self.answering.lock().unwrap();
+        let _one_at_a_time = self.answering.lock();
         (&self.client).write_all(&frame)
     }
 

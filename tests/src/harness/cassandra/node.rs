@@ -4,9 +4,9 @@ use std::fs::{self, File};
 use std::net::{IpAddr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
-use std::sync::{Mutex, MutexGuard};
 use std::time::{Duration, Instant};
 
+use parking_lot::Mutex;
 use rustix::process::{Pid, Signal, kill_process};
 
 use super::super::process::Process;
@@ -109,7 +109,7 @@ impl Node {
 
     /// Starts the node, for the first time or on the data it has stored before, and waits until it answers.
     pub fn start(&self) {
-        let mut process = self.lock();
+        let mut process = self.process.lock();
         assert!(process.is_none(), "{} runs already", self.address);
         let process = process.insert(Process::start(self.command()));
         let deadline = Instant::now() + START_DURATION_MAX;
@@ -127,7 +127,7 @@ impl Node {
 
     /// Sends SIGTERM: the node drains and ends. Sends SIGKILL if that takes too long.
     pub fn stop(&self) {
-        let Some(mut process) = self.lock().take() else { return };
+        let Some(mut process) = self.process.lock().take() else { return };
         let _ = kill_process(Pid::from_child(&process.child), Signal::TERM);
         if wait(&mut process.child, STOP_DURATION_MAX).is_none() {
             process.end();
@@ -136,7 +136,7 @@ impl Node {
 
     /// Sends SIGKILL and waits for the end of the process.
     pub fn kill(&self) {
-        if let Some(mut process) = self.lock().take() {
+        if let Some(mut process) = self.process.lock().take() {
             process.end();
         }
     }
@@ -164,17 +164,12 @@ impl Node {
 
     /// Resident memory in KiB.
     pub fn resident_kib(&self) -> usize {
-        resident_kib(self.lock().as_ref().expect("the node runs").child.id())
+        resident_kib(self.process.lock().as_ref().expect("the node runs").child.id())
     }
 
     fn signal(&self, signal: Signal) {
-        let process = self.lock();
+        let process = self.process.lock();
         kill_process(Pid::from_child(&process.as_ref().expect("the node runs").child), signal).expect("it runs");
-    }
-
-    fn lock(&self) -> MutexGuard<'_, Option<Process>> {
-        // A start that failed has panicked while it held the lock; the child must still be ended.
-        self.process.lock().unwrap_or_else(|poisoned| poisoned.into_inner())
     }
 
     fn command(&self) -> Command {
@@ -205,7 +200,7 @@ impl Node {
 
 impl Drop for Node {
     fn drop(&mut self) {
-        if std::thread::panicking() && self.lock().is_some() {
+        if std::thread::panicking() && self.process.lock().is_some() {
             eprintln!("--- Cassandra at {} said ---\n{}\n---", self.address, self.log_tail());
         }
         self.kill();
