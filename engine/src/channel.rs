@@ -356,11 +356,8 @@ impl Channel {
     }
 
     fn leave(&mut self, requester: Address, number: Option<u32>, context: &StepContext) {
-        if self.members.get(requester).is_some() {
-            self.announcements.seal(&self.members);
-            if let Some(member) = self.take_out(requester) {
-                self.presence_changes.depart(member);
-            }
+        if let Some(member) = self.take_out(requester) {
+            self.presence_changes.depart(member);
         }
         if let Some(number) = number {
             self.announcements.left(requester, number);
@@ -369,9 +366,11 @@ impl Channel {
         self.let_go(context);
     }
 
-    /// Removes a member from the table. The caller has called `seal`, so the member still gets all that was announced
-    /// before.
+    /// Removes a member from the table, if it is there. First ends the run, so that the member still gets all that was
+    /// announced before.
     fn take_out(&mut self, address: Address) -> Option<Member> {
+        self.members.get(address)?;
+        self.announcements.seal(&self.members);
         let member = self.members.remove(address)?;
         if !self.members.homes().any(|home| home == address.home) {
             self.held_by.retain(|held| *held != address.home);

@@ -57,7 +57,8 @@ impl Announcements {
         self.put(to.home, Item::Joined { connection: to.connection, number, reply });
     }
 
-    /// The connection receives nothing from here on. The caller has sealed the run that the connection was a reader of.
+    /// The connection receives nothing from here on. It is no member any more, and the run that it was a reader of ended
+    /// when it was taken out of the members.
     pub fn left(&mut self, to: Address, number: u32) {
         self.put(to.home, Item::Left { connection: to.connection, number });
     }
@@ -116,6 +117,11 @@ impl Announcements {
     pub fn reached(&self, home: ShardId, epoch: Epoch, batch: BatchNumber) -> Reached {
         let sent = self.sent.iter().find(|(known, _)| *known == home);
         Reached { epoch, batch: sent.map_or(batch, |(_, last)| *last), last: self.last, told: self.told }
+    }
+
+    /// Whether everything that was announced is in batches that were returned.
+    pub fn are_sent(&self) -> bool {
+        self.run.is_empty() && self.answers.is_empty() && self.homes.is_empty()
     }
 
     /// Notes the newest batch to a shard. Returns the one before it.

@@ -37,8 +37,9 @@ impl Channel {
     }
 
     /// Answers the homes that wait, unless the store still reads. `batch` is the last batch number that the owner gave
-    /// out. The caller has sent the turn's batches.
+    /// out. An answer describes the channel behind the turn's batches, so it is made after them.
     pub fn caught_up(&mut self, epoch: Epoch, batch: BatchNumber) -> Vec<(ShardId, CaughtUp)> {
+        assert!(self.announcements.are_sent(), "the turn's batches come before the answers");
         if self.behind.is_empty() || self.recent.is_asked() {
             return Vec::new();
         }

@@ -196,10 +196,6 @@ impl Channel {
     /// is rare.
     fn evict(&mut self, user: UserId) {
         let addresses: Vec<Address> = self.members.of_user(user).collect();
-        if addresses.is_empty() {
-            return;
-        }
-        self.announcements.seal(&self.members);
         for address in addresses {
             if let Some(member) = self.take_out(address) {
                 self.presence_changes.depart(member);
@@ -210,7 +206,6 @@ impl Channel {
 
     /// Ends all presences without a presence event.
     fn clear(&mut self) {
-        self.announcements.seal(&self.members);
         let addresses: Vec<Address> = self.members.addresses().collect();
         for address in addresses {
             self.take_out(address);
