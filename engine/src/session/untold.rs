@@ -54,22 +54,18 @@ pub struct Waiting {
 const PRESENCE_BYTES: usize = 256;
 
 impl Untold {
-    /// Notes what a session shows now.
-    pub fn note(&mut self, user: UserId, session: SessionId, after: Option<StatusPresence>) {
-        self.change(user, session).after = after;
+    /// Notes what a session shows now. Returns the change, so that a request can wait until it is told.
+    pub fn note(&mut self, user: UserId, session: SessionId, after: Option<StatusPresence>) -> &mut Change {
+        let change = self.change(user, session);
+        change.after = after;
+        change
     }
 
     /// Notes a session that has opened visibly, and was told what it shows.
     pub fn open(&mut self, opened: Opened) {
         let StatusPresence { user, session, .. } = opened.shown;
-        let change = self.change(user, session);
-        change.after = Some(opened.shown.clone());
-        change.opened = Some(opened);
-    }
-
-    /// Lets a request wait until the session's change is told. The change must have been noted.
-    pub fn wait(&mut self, user: UserId, session: SessionId, waiting: Waiting) {
-        self.change(user, session).waiting.push(waiting);
+        let shown = opened.shown.clone();
+        self.note(user, session, Some(shown)).opened = Some(opened);
     }
 
     fn change(&mut self, user: UserId, session: SessionId) -> &mut Change {

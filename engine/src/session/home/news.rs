@@ -183,11 +183,9 @@ impl Home {
         let username = username.clone();
         let after = status.map(|status| StatusPresence { user, session, username, status });
         if before.is_some() || after.is_some() {
-            self.untold.note(user, session, after.clone());
+            let change = self.untold.note(user, session, after.clone());
+            change.waiting.extend(request.map(|number| Waiting { connection: id, number }));
             outbox.broadcast(Broadcast::Status { before, after });
-            if let Some(number) = request {
-                self.untold.wait(user, session, Waiting { connection: id, number });
-            }
         } else if let Some(number) = request {
             self.answer(id, number, &Reply::Done, None, outbox);
         }
