@@ -100,7 +100,7 @@ pub struct AccountChange {
 }
 
 impl AccountChange {
-    /// Sets the given fields. The store must first check that the username is free.
+    /// Sets the given fields of the record.
     pub fn apply_to(&self, account: &mut Account, update_time: Timestamp) {
         let fields = [
             (&self.username, &mut account.username),

@@ -57,7 +57,7 @@ pub struct GroupEdit {
 }
 
 impl GroupEdit {
-    /// Sets the given fields. The caller must first check that the name is free.
+    /// Sets the given fields of the record.
     pub(crate) fn apply_to(&self, group: &mut Group, update_time: Timestamp) {
         let texts = [
             (&self.name, &mut group.name),

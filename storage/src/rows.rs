@@ -13,6 +13,22 @@ use crate::friend::{Edge, FriendCounts};
 use crate::group::{Group, Membership};
 use crate::inbox::Inbox;
 
+/// A username that no user has. Only a look at the rows makes one, so no username gets a second owner.
+#[derive(Clone, Copy, Debug)]
+pub struct FreeUsername<'a>(&'a str);
+
+impl<'a> FreeUsername<'a> {
+    /// Looks the username up. Returns `None` if a user has it. Fails if the store cannot read it.
+    pub fn find(rows: &impl Rows, username: &'a str) -> Result<Option<Self>, Failure> {
+        Ok(rows.user_by_username(username)?.is_none().then_some(Self(username)))
+    }
+
+    /// The username.
+    pub fn as_str(self) -> &'a str {
+        self.0
+    }
+}
+
 /// A store's rows in the middle of a group of writes. Reads see the rows written before.
 ///
 /// When a row is replaced, the caller passes the row that was there before. A call fails if the store cannot read what
@@ -27,10 +43,10 @@ pub trait Rows {
     fn remove_account(&mut self, id: UserId);
     /// The user with exactly this username, or `None`.
     fn user_by_username(&self, username: &str) -> Result<Option<UserId>, Failure>;
-    /// The caller has found with `user_by_username` that no user has the name.
-    fn put_username(&mut self, username: &str, user: UserId);
-    /// Makes a username free.
-    fn remove_username(&mut self, username: &str);
+    /// Gives a username to a user.
+    fn put_username(&mut self, username: FreeUsername<'_>, user: UserId);
+    /// Takes a username from the user that has it, and so makes it free.
+    fn remove_username(&mut self, username: &str, owner: UserId);
     /// The account that has this credential, with its secret, or `None`.
     fn credential(&self, credential: &Credential) -> Result<Option<CredentialOwner>, Failure>;
     /// Gives a credential to an account. The account that had the credential before loses it.

@@ -109,7 +109,7 @@ impl Authors {
         self.0.lock().get(&(user, channel.clone())).is_some()
     }
 
-    /// Caches the pair. The caller has written its row.
+    /// Caches the pair of a row that this server has written.
     pub fn note(&self, user: UserId, channel: &ChannelId) {
         self.0.lock().insert((user, channel.clone()), ());
     }

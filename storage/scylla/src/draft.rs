@@ -228,12 +228,12 @@ impl<'k> Draft<'k> {
         Err(Failure::Passing("to be done alone".into()))
     }
 
+    /// The shards of a group whose members this change moves. The rules read a group before they decide on its members,
+    /// so it is among the rows that this change has seen.
     fn shards(&self, group: GroupId) -> i32 {
-        // The caller has already read the group.
-        match self.groups.borrow().get(&group) {
-            Some(Some(group)) => shards_of(group),
-            _ => 1,
-        }
+        let groups = self.groups.borrow();
+        let group = groups.get(&group).and_then(Option::as_ref);
+        shards_of(group.expect("a group is read before its members are changed"))
     }
 
     /// Carries out the change.

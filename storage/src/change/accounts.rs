@@ -8,7 +8,7 @@ use crate::account::{
     AccountChange, Changed, Credential, CredentialKind, CredentialOwner, DEVICES_MAX, Linked, Registered, Registration,
     Revocation, Unlinked,
 };
-use crate::rows::Rows;
+use crate::rows::{FreeUsername, Rows};
 use crate::{Failure, NAME_BYTES_MAX};
 
 /// Creates an account with its first credential, unless the credential opens another account or the username is taken.
@@ -19,10 +19,10 @@ pub fn register(rows: &mut impl Rows, registration: &Registration) -> Result<Reg
     if let Some(owner) = rows.credential(credential)? {
         return Ok(Registered::Existing(owner));
     }
-    if rows.user_by_username(&account.username)?.is_some() {
+    let Some(username) = FreeUsername::find(rows, &account.username)? else {
         return Ok(Registered::UsernameTaken);
-    }
-    rows.put_username(&account.username, account.id);
+    };
+    rows.put_username(username, account.id);
     rows.put_credential(credential, &CredentialOwner { user: account.id, secret: secret.clone() });
     rows.put_account(account);
     Ok(Registered::Created)
@@ -38,15 +38,15 @@ pub fn change(
     let Some(mut account) = rows.account(user)? else {
         return Ok(Changed::NotFound);
     };
-    if let Some(username) = &change.username {
+    if let Some(username) = &change.username
+        && *username != account.username
+    {
         check_name(username)?;
-        if rows.user_by_username(username)?.is_some_and(|owner| owner != user) {
+        let Some(username) = FreeUsername::find(rows, username)? else {
             return Ok(Changed::UsernameTaken);
-        }
-        if *username != account.username {
-            rows.put_username(username, user);
-            rows.remove_username(&account.username);
-        }
+        };
+        rows.put_username(username, user);
+        rows.remove_username(&account.username, user);
     }
     change.apply_to(&mut account, update_time);
     rows.put_account(&account);
@@ -132,7 +132,7 @@ pub fn delete(rows: &mut impl Rows, user: UserId, time: Timestamp) -> Result<boo
         }
     }
     if rows.user_by_username(&account.username)? == Some(user) {
-        rows.remove_username(&account.username);
+        rows.remove_username(&account.username, user);
     }
     rows.remove_account(user);
     rows.abandon_user(user)?;

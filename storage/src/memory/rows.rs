@@ -13,7 +13,7 @@ use crate::account::{Account, Credential, CredentialOwner, Revocation};
 use crate::friend::{Edge, FriendCounts};
 use crate::group::{Group, GroupPlace, Membership, RosterPlace};
 use crate::inbox::Inbox;
-use crate::rows::Rows;
+use crate::rows::{FreeUsername, Rows};
 use crate::{Failure, keys};
 
 impl Rows for State {
@@ -33,12 +33,14 @@ impl Rows for State {
         Ok(self.usernames.get(username).copied())
     }
 
-    fn put_username(&mut self, username: &str, user: UserId) {
-        self.usernames.insert(username.to_owned(), user);
+    fn put_username(&mut self, username: FreeUsername<'_>, user: UserId) {
+        let former = self.usernames.insert(username.as_str().to_owned(), user);
+        assert!(former.is_none(), "a free username has no owner");
     }
 
-    fn remove_username(&mut self, username: &str) {
-        self.usernames.remove(username);
+    fn remove_username(&mut self, username: &str, owner: UserId) {
+        let former = self.usernames.remove(username);
+        assert_eq!(former, Some(owner), "only its owner gives a username back");
     }
 
     fn credential(&self, credential: &Credential) -> Result<Option<CredentialOwner>, Failure> {

@@ -10,7 +10,7 @@ use storage::account::{Account, Credential, CredentialOwner, Revocation};
 use storage::friend::{Edge, FriendCounts};
 use storage::group::{Group, GroupPlace, Membership, RosterPlace};
 use storage::inbox::Inbox;
-use storage::rows::Rows;
+use storage::rows::{FreeUsername, Rows};
 
 use super::{Claim, Draft, GROUPS_OF_USER_MAX, Release, is_name, stored_revocations};
 use crate::change_scheduler::Subject;
@@ -53,7 +53,8 @@ impl Rows for Draft<'_> {
         Ok(None)
     }
 
-    fn put_username(&mut self, username: &str, user: UserId) {
+    fn put_username(&mut self, username: FreeUsername<'_>, user: UserId) {
+        let username = username.as_str();
         let orphan = self.orphans.borrow().get(&Subject::Username(username.to_owned())).copied();
         let mutation = match orphan {
             None => usernames::claim(username, user),
@@ -67,17 +68,11 @@ impl Rows for Draft<'_> {
         });
     }
 
-    fn remove_username(&mut self, username: &str) {
-        // The caller has made sure that the name has an owner.
-        let bearer =
-            self.accounts.borrow().iter().find_map(|(user, account)| {
-                account.as_ref().filter(|account| account.username == username).map(|_| *user)
-            });
-        let Some(bearer) = bearer else { return };
+    fn remove_username(&mut self, username: &str, owner: UserId) {
         self.releases.push(Release {
-            mutation: usernames::release(username, bearer),
+            mutation: usernames::release(username, owner),
             look: usernames::owner(username).untyped(),
-            bearer: Some(id(bearer.0)),
+            bearer: Some(id(owner.0)),
         });
     }
 

@@ -19,7 +19,7 @@ use crate::group::{Group, GroupPlace, Membership, RosterPlace};
 use crate::inbox::Inbox;
 use crate::keys::{self, Listed, Table};
 use crate::record;
-use crate::rows::Rows;
+use crate::rows::{FreeUsername, Rows};
 
 /// The value of rows whose key says everything.
 const NOTHING: Vec<u8> = Vec::new();
@@ -41,11 +41,11 @@ impl Rows for Draft<'_> {
         self.read(Table::Usernames, &keys::username(username), record::decode_username)
     }
 
-    fn put_username(&mut self, username: &str, user: UserId) {
-        self.put(Table::Usernames, keys::username(username), record::encode_username(user));
+    fn put_username(&mut self, username: FreeUsername<'_>, user: UserId) {
+        self.put(Table::Usernames, keys::username(username.as_str()), record::encode_username(user));
     }
 
-    fn remove_username(&mut self, username: &str) {
+    fn remove_username(&mut self, username: &str, _: UserId) {
         self.delete(Table::Usernames, keys::username(username));
     }
 
