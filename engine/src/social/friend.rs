@@ -1,8 +1,6 @@
 //! Friends and blocks: how an act changes the two sides of a pair (docs/protocol.md, section 7). These are pure rules;
 //! the stores keep the sides.
 
-use crate::social::notification::NotificationCode;
-
 /// A user's relation to another user, from the user's own side.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
 #[repr(u8)]
@@ -34,6 +32,17 @@ pub enum FriendAct {
     Block,
 }
 
+/// What a user is notified of when another user acts.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum FriendNews {
+    /// The other asks to be a friend.
+    Requested,
+    /// The other has accepted the user's request.
+    Accepted,
+    /// The other has ended the relation.
+    Removed,
+}
+
 /// The two sides of a pair.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Sides {
@@ -42,25 +51,22 @@ pub struct Sides {
 }
 
 impl Sides {
-    /// The sides after an act of the user whose side is `own`, and the notification for the other user, if there is
-    /// one.
-    pub fn after(self, act: FriendAct) -> (Self, Option<NotificationCode>) {
+    /// The sides after an act of the user whose side is `own`, and what the other user is notified of, if anything.
+    pub fn after(self, act: FriendAct) -> (Self, Option<FriendNews>) {
         use FriendState::*;
         let unchanged = (self, None);
         match (act, self.own, self.others) {
             (FriendAct::Add, None, None) => {
-                (Self { own: Some(InviteSent), others: Some(InviteReceived) }, Some(NotificationCode::FriendRequest))
+                (Self { own: Some(InviteSent), others: Some(InviteReceived) }, Some(FriendNews::Requested))
             }
             (FriendAct::Add, Some(InviteReceived), others) if others != Some(Blocked) => {
-                (Self { own: Some(Friend), others: Some(Friend) }, Some(NotificationCode::FriendAccepted))
+                (Self { own: Some(Friend), others: Some(Friend) }, Some(FriendNews::Accepted))
             }
             (FriendAct::Add, ..) => unchanged,
             (FriendAct::Delete, None, _) => unchanged,
             (FriendAct::Delete, Some(_), Some(Blocked)) => (Self { own: None, others: Some(Blocked) }, None),
             (FriendAct::Delete, Some(_), None) => (Self { own: None, others: None }, None),
-            (FriendAct::Delete, Some(_), Some(_)) => {
-                (Self { own: None, others: None }, Some(NotificationCode::FriendRemoved))
-            }
+            (FriendAct::Delete, Some(_), Some(_)) => (Self { own: None, others: None }, Some(FriendNews::Removed)),
             (FriendAct::Block, _, others) => {
                 (Self { own: Some(Blocked), others: others.filter(|&others| others == Blocked) }, None)
             }
@@ -70,8 +76,8 @@ impl Sides {
 
 #[cfg(test)]
 mod tests {
+    use super::FriendNews::*;
     use super::FriendState::*;
-    use super::NotificationCode::*;
     use super::*;
 
     /// The two sides of a pair, each from its own point of view.
@@ -85,7 +91,7 @@ mod tests {
         (Some(Blocked), Some(Blocked)),
     ];
 
-    fn check(act: FriendAct, expected: [(Option<FriendState>, Option<FriendState>, Option<NotificationCode>); 7]) {
+    fn check(act: FriendAct, expected: [(Option<FriendState>, Option<FriendState>, Option<FriendNews>); 7]) {
         for ((own, others), (own_after, others_after, told)) in PAIRS.into_iter().zip(expected) {
             let after = Sides { own: own_after, others: others_after };
             assert_eq!(Sides { own, others }.after(act), (after, told), "{act:?} at {own:?}, {others:?}");
@@ -97,10 +103,10 @@ mod tests {
         check(
             FriendAct::Add,
             [
-                (Some(InviteSent), Some(InviteReceived), Some(FriendRequest)),
+                (Some(InviteSent), Some(InviteReceived), Some(Requested)),
                 (Some(Friend), Some(Friend), None),
                 (Some(InviteSent), Some(InviteReceived), None),
-                (Some(Friend), Some(Friend), Some(FriendAccepted)),
+                (Some(Friend), Some(Friend), Some(Accepted)),
                 (Some(Blocked), None, None),
                 (None, Some(Blocked), None),
                 (Some(Blocked), Some(Blocked), None),
@@ -114,9 +120,9 @@ mod tests {
             FriendAct::Delete,
             [
                 (None, None, None),
-                (None, None, Some(FriendRemoved)),
-                (None, None, Some(FriendRemoved)),
-                (None, None, Some(FriendRemoved)),
+                (None, None, Some(Removed)),
+                (None, None, Some(Removed)),
+                (None, None, Some(Removed)),
                 (None, None, None),
                 (None, Some(Blocked), None),
                 (None, Some(Blocked), None),

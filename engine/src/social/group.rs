@@ -274,8 +274,8 @@ impl Roster {
         }
     }
 
-    /// Like `leave`, but nothing prevents it, and a ban is removed.
-    fn depart(&self, user: UserId) -> Decision {
+    /// Decides about `GroupAct::Depart`. It is like `leave`, but nothing prevents it, and a ban is removed.
+    pub fn depart(&self, user: UserId) -> Decision {
         let Some(role) = self.role(user) else {
             return Decision::Move(vec![]);
         };

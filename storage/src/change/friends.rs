@@ -2,8 +2,8 @@
 
 use engine::id::{Timestamp, UserId};
 use engine::persist::StoreReceipt;
-use engine::social::friend::{FriendAct, FriendState, Sides};
-use engine::social::notification::{NotificationCode, Wording};
+use engine::social::friend::{FriendAct, FriendNews, FriendState, Sides};
+use engine::social::notification::Wording;
 
 use super::inbox;
 use crate::Failure;
@@ -39,8 +39,8 @@ pub fn relate(
         }
         set_side(rows, user, other, before[0], after.own, time)?;
         set_side(rows, other, user, before[1], after.others, time)?;
-        if let Some(code) = told {
-            let wording = wording(code, &account.username);
+        if let Some(news) = told {
+            let wording = wording(news, &account.username);
             related.notices.push(inbox::notify(rows, other, user, &wording, time)?);
         }
     }
@@ -104,11 +104,10 @@ pub fn set_side(
     Ok(())
 }
 
-fn wording(code: NotificationCode, username: &str) -> Wording {
-    match code {
-        NotificationCode::FriendRequest => Wording::friend_request(username),
-        NotificationCode::FriendAccepted => Wording::friend_accepted(username),
-        NotificationCode::FriendRemoved => Wording::friend_removed(username),
-        other => unreachable!("{other:?} is not about friends"),
+fn wording(news: FriendNews, username: &str) -> Wording {
+    match news {
+        FriendNews::Requested => Wording::friend_request(username),
+        FriendNews::Accepted => Wording::friend_accepted(username),
+        FriendNews::Removed => Wording::friend_removed(username),
     }
 }

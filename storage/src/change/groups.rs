@@ -114,15 +114,14 @@ pub fn depart_in_silence(rows: &mut impl Rows, user: UserId, time: Timestamp) ->
         let Some(group) = rows.group(id)? else { continue };
         let change = GroupChange { group: id, actor: user, act: GroupAct::Depart };
         let roster = roster(rows, &group, &change)?;
-        match change.decide(Some(&roster)) {
-            Ok(Decision::Delete) => rows.remove_group(&group),
-            Ok(Decision::Move(moves)) => {
+        match roster.depart(user) {
+            Decision::Delete => rows.remove_group(&group),
+            Decision::Move(moves) => {
                 for made in &moves {
                     make_move(rows, &group, made, time)?;
                 }
                 count_seats(rows, &group, &moves, time);
             }
-            Err(refusal) => unreachable!("{refusal:?} holds nobody back whose account goes"),
         }
     }
     Ok(())
