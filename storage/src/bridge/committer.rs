@@ -30,10 +30,25 @@ pub(super) struct Committer {
     turn: usize,
 }
 
-/// The receiver of a write's result.
+/// The receiver of a write's result, with the way to it.
 enum Asker {
-    Shard(usize, Ticket),
+    Shard(flume::Sender<Receipt>, Ticket),
     Client(flume::Sender<Result<Written, Failure>>),
+}
+
+impl Asker {
+    fn answer(self, line: &Line, written: Result<Written, Failure>) {
+        if let Err(failure) = &written {
+            line.note(failure);
+        }
+        match self {
+            Self::Shard(receipts, ticket) => {
+                send_receipt(&receipts, (ticket, written.map(Written::answer).map_err(as_store_failure)));
+            }
+            // A handler that has gone away needs no answer.
+            Self::Client(answer) => drop(answer.send(written)),
+        }
+    }
 }
 
 /// Requests that are carried out together.
@@ -41,7 +56,7 @@ enum Asker {
 struct Group {
     writes: Vec<Write>,
     askers: Vec<Asker>,
-    reads: Vec<(usize, Ticket, StoreRequest)>,
+    reads: Vec<(flume::Sender<Receipt>, Ticket, StoreRequest)>,
     bytes: usize,
 }
 
@@ -107,7 +122,7 @@ impl Committer {
         let mut empty_in_a_row = 0;
         while empty_in_a_row < queues && !group.is_full() {
             let found = match self.shards.get(self.turn) {
-                Some(shard) => take_from_shard(shard, self.turn, &mut group),
+                Some(shard) => take_from_shard(shard, &mut group),
                 None => take_from_clients(&self.clients, &mut group),
             };
             empty_in_a_row = if found { 0 } else { empty_in_a_row + 1 };
@@ -126,8 +141,8 @@ impl Committer {
                 self.line.check().and_then(|()| self.line.while_committing(|| self.store.commit(&group.writes)));
             self.answer_writes(group.askers, written);
         }
-        for (shard, ticket, request) in group.reads {
-            self.pass_on(shard, ticket, request);
+        for (receipts, ticket, request) in group.reads {
+            self.pass_on(receipts, ticket, request);
         }
     }
 
@@ -138,25 +153,17 @@ impl Committer {
         let questions = group
             .reads
             .into_iter()
-            .map(|(shard, ticket, request)| (Write::Request(request), Asker::Shard(shard, ticket)));
+            .map(|(receipts, ticket, request)| (Write::Request(request), Asker::Shard(receipts, ticket)));
         if let Err(failure) = self.line.check() {
-            writes.chain(questions).for_each(|(_, asker)| self.answer(asker, Err(failure.clone())));
+            writes.chain(questions).for_each(|(_, asker)| asker.answer(&self.line, Err(failure.clone())));
             return;
         }
-        let with_answer = |(write, asker)| {
-            let answering = self.answering(&asker);
-            let answer: Answer = Box::new(move |written| answering.answer(asker, written));
+        let with_answer = |(write, asker): (Write, Asker)| {
+            let line = self.line.clone();
+            let answer: Answer = Box::new(move |written| asker.answer(&line, written));
             (write, answer)
         };
         lanes.take(writes.chain(questions).map(with_answer).collect());
-    }
-
-    fn answering(&self, asker: &Asker) -> Answering {
-        let receipts = match asker {
-            Asker::Shard(shard, _) => Some(self.shards[*shard].receipts.clone()),
-            Asker::Client(_) => None,
-        };
-        Answering { line: self.line.clone(), receipts }
     }
 
     fn answer_writes(&self, askers: Vec<Asker>, written: Result<Vec<Result<Written, Failure>>, Failure>) {
@@ -164,26 +171,21 @@ impl Committer {
             Ok(written) => {
                 assert_eq!(written.len(), askers.len(), "the store answers each write once");
                 for (asker, written) in askers.into_iter().zip(written) {
-                    self.answer(asker, written);
+                    asker.answer(&self.line, written);
                 }
             }
             Err(failure) => {
                 self.line.note(&failure);
                 for asker in askers {
-                    self.answer(asker, Err(failure.clone()));
+                    asker.answer(&self.line, Err(failure.clone()));
                 }
             }
         }
     }
 
-    fn answer(&self, asker: Asker, written: Result<Written, Failure>) {
-        self.answering(&asker).answer(asker, written);
-    }
-
     /// Lets a reader answer a shard's query. When the readers' queue is full, this thread answers it, so that it is
     /// never refused.
-    fn pass_on(&self, shard: usize, ticket: Ticket, request: StoreRequest) {
-        let receipts = self.shards[shard].receipts.clone();
+    fn pass_on(&self, receipts: flume::Sender<Receipt>, ticket: Ticket, request: StoreRequest) {
         let answer =
             move |found: Result<_, Failure>| send_receipt(&receipts, (ticket, found.map_err(as_store_failure)));
         if let Err(refused) = self.desk.ask(move |store| look_up(store, &request), answer) {
@@ -192,36 +194,15 @@ impl Committer {
     }
 }
 
-/// The way to send one answer.
-struct Answering {
-    line: Arc<Line>,
-    receipts: Option<flume::Sender<Receipt>>,
-}
-
-impl Answering {
-    fn answer(self, asker: Asker, written: Result<Written, Failure>) {
-        if let Err(failure) = &written {
-            self.line.note(failure);
-        }
-        match (asker, self.receipts) {
-            (Asker::Shard(_, ticket), Some(receipts)) => {
-                send_receipt(&receipts, (ticket, written.map(Written::answer).map_err(as_store_failure)));
-            }
-            (Asker::Shard(..), None) => unreachable!("a shard has a queue for its receipts"),
-            // A handler that has gone away needs no answer.
-            (Asker::Client(answer), _) => drop(answer.send(written)),
-        }
-    }
-}
-
-fn take_from_shard(shard: &StoreQueueServer, number: usize, group: &mut Group) -> bool {
+fn take_from_shard(shard: &StoreQueueServer, group: &mut Group) -> bool {
     let Ok((ticket, request)) = shard.requests.try_recv() else {
         return false;
     };
+    let receipts = shard.receipts.clone();
     if request.is_write() {
-        group.add(Write::Request(request), Asker::Shard(number, ticket));
+        group.add(Write::Request(request), Asker::Shard(receipts, ticket));
     } else {
-        group.reads.push((number, ticket, request));
+        group.reads.push((receipts, ticket, request));
     }
     true
 }
@@ -290,9 +271,11 @@ fn followable(
 /// The queue has room for everything that its shard may have in flight, so this never blocks. A shard that has ended
 /// needs no receipt.
 fn send_receipt(receipts: &flume::Sender<Receipt>, receipt: Receipt) {
-    if let Err(flume::TrySendError::Full(_)) = receipts.try_send(receipt) {
-        unreachable!("a shard has more requests under way than its end lets through");
-    }
+    let sent = receipts.try_send(receipt);
+    assert!(
+        !matches!(sent, Err(flume::TrySendError::Full(_))),
+        "a shard has more requests under way than its queue holds"
+    );
 }
 
 fn as_store_failure(failure: Failure) -> StoreFailure {
