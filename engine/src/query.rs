@@ -2,7 +2,8 @@
 //! such as an HTTP handler.
 //!
 //! A query and its answer may travel between shards, so each of them is one enum. A visitor asks a [`Question`], whose
-//! type says what its answer is.
+//! type says what its answer is. One question is not about a channel, and the visitor's own shard answers it:
+//! [`OnlineQuery`].
 
 use std::sync::Arc;
 
@@ -40,6 +41,12 @@ pub struct NewestQuery {
     pub limit: usize,
 }
 
+/// Asks which of these users have a session that is visible to followers.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct OnlineQuery {
+    pub users: Vec<UserId>,
+}
+
 /// A change of a channel that needs its place among the requests of the members.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub enum ChannelChange {
@@ -75,7 +82,7 @@ pub struct Purge {
     pub ids: Vec<MessageId>,
 }
 
-/// The answer to a [`ChannelQuery`] or to `Input::Online`.
+/// The answer to a [`ChannelQuery`] or to an [`OnlineQuery`].
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub enum QueryAnswer {
     Presence(PresencePage),
@@ -132,7 +139,7 @@ impl From<StoreFailure> for Undone {
 }
 
 /// A query with the type of its answer.
-pub trait Question: Into<ChannelQuery> {
+pub trait Question {
     /// What the visitor is answered.
     type Answer;
 
@@ -140,7 +147,7 @@ pub trait Question: Into<ChannelQuery> {
     fn answer_in(answer: QueryAnswer) -> Option<Self::Answer>;
 }
 
-/// Makes a type a question: how it becomes a query, and which answer it gets.
+/// Makes a type a question: which answer it gets, and, if it is about a channel, how it becomes a query.
 macro_rules! question {
     ($question:ty, |$value:ident| $query:expr, $variant:ident($answer:ty)) => {
         impl From<$question> for ChannelQuery {
@@ -149,6 +156,9 @@ macro_rules! question {
             }
         }
 
+        question!($question, $variant($answer));
+    };
+    ($question:ty, $variant:ident($answer:ty)) => {
         impl Question for $question {
             type Answer = $answer;
 
@@ -171,3 +181,4 @@ question!(
 );
 question!(Block, |block| Self::Change(ChannelChange::Block(block)), Blocked(Changed<()>));
 question!(Purge, |purge| Self::Change(ChannelChange::Purge(purge)), Purged(Changed<()>));
+question!(OnlineQuery, Online(Vec<bool>));

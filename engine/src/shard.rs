@@ -10,12 +10,12 @@ use crate::channel::owner::Owner;
 use crate::command::{Command, Rejection};
 use crate::counters::{Levels, Report, SocketCounters, TurnCounters, kind_of};
 use crate::fanout::subscribers::Outlet;
-use crate::id::{ChannelId, ConnectionId, Epoch, Monotonic, Now, ShardId, Timestamp, UserId};
+use crate::id::{ChannelId, ConnectionId, Epoch, Monotonic, Now, ShardId, Timestamp};
 use crate::limits::{Rules, STORE_REQUESTS_MAX};
 use crate::outbox::{Asker, Outbox, Output, Purpose, ToEveryHome, ToHome, ToOwner};
 use crate::parcel::{Broadcast, ChannelRequest, Parcel};
 use crate::persist::{StoreFailure, StoreReceipt, StoreRequest, Ticket};
-use crate::query::{Block, ChannelQuery, QueryAnswer, Visitor};
+use crate::query::{Block, ChannelQuery, OnlineQuery, QueryAnswer, Visitor};
 use crate::routing::{Route, Routing};
 use crate::session::admission::Session;
 use crate::session::home::{CloseMode, Home, Visibility};
@@ -47,7 +47,7 @@ pub enum Input {
     /// Something for the sessions of users on any shard.
     Broadcast(Broadcast),
     /// A visitor asks which of these users are visible. The answer appears as for `ChannelQuery`.
-    Online { number: u64, users: Vec<UserId> },
+    Online { number: u64, query: OnlineQuery },
     /// Compare with the owners whether a batch is missing. The newest batch may be lost too, and no later one shows it.
     /// In one process no batch is lost, and nothing gives this input. What carries parcels between processes gives it
     /// from time to time, and when a connection to another process is back.
@@ -153,8 +153,8 @@ impl Shard {
                 outbox.query(channel, Visitor { shard: self.routing.own(), number }, query);
             }
             Input::Broadcast(broadcast) => outbox.broadcast(broadcast),
-            Input::Online { number, users } => {
-                let online = QueryAnswer::Online(home.online(&users));
+            Input::Online { number, query } => {
+                let online = QueryAnswer::Online(home.online(&query.users));
                 outbox.answer(Visitor { shard: self.routing.own(), number }, online);
             }
             Input::CompareWithOwners => home.compare_with_owners(outbox),

@@ -11,7 +11,7 @@ use std::task::{Context, Poll, Waker};
 
 use engine::id::{ChannelId, UserId};
 use engine::parcel::Broadcast;
-use engine::query::{QueryAnswer, Question};
+use engine::query::{ChannelQuery, OnlineQuery, QueryAnswer, Question};
 use engine::shard::Input;
 use runtime::bell::Bell;
 
@@ -33,10 +33,9 @@ struct Open {
 
 impl ChannelQueries {
     /// Asks the owner of a channel and waits for the answer.
-    pub async fn ask<Q: Question>(&self, channel: ChannelId, question: Q) -> Q::Answer {
+    pub async fn ask<Q: Question + Into<ChannelQuery>>(&self, channel: ChannelId, question: Q) -> Q::Answer {
         let query = question.into();
-        let answer = self.answer_to(|number| Input::ChannelQuery { number, channel, query }).await;
-        Q::answer_in(answer).expect("each query gets the answer that belongs to it")
+        self.answer_to::<Q>(|number| Input::ChannelQuery { number, channel, query }).await
     }
 
     /// For each of these users, whether any of the user's sessions is visible to followers.
@@ -44,10 +43,10 @@ impl ChannelQueries {
         if users.is_empty() {
             return Vec::new();
         }
-        match self.answer_to(|number| Input::Online { number, users: users.to_vec() }).await {
-            QueryAnswer::Online(online) if online.len() == users.len() => online,
-            other => unreachable!("{other:?} answers who of {} is online", users.len()),
-        }
+        let query = OnlineQuery { users: users.to_vec() };
+        let online = self.answer_to::<OnlineQuery>(|number| Input::Online { number, query }).await;
+        assert_eq!(online.len(), users.len(), "each user is either online or not");
+        online
     }
 
     /// Sends a broadcast to the sessions of users, on every shard.
@@ -60,12 +59,13 @@ impl ChannelQueries {
         self.bell.ring();
     }
 
-    async fn answer_to(&self, question: impl FnOnce(u64) -> Input) -> QueryAnswer {
+    /// Gives the shard an input that asks a `Q`, and waits for the answer.
+    async fn answer_to<Q: Question>(&self, input: impl FnOnce(u64) -> Input) -> Q::Answer {
         let number = self.next.replace(self.next.get() + 1);
         self.open.borrow_mut().insert(number, Open::default());
         let _open = Forget { channel_queries: self, number };
-        self.put(question(number));
-        poll_fn(|context| {
+        self.put(input(number));
+        let answer = poll_fn(|context| {
             let mut open = self.open.borrow_mut();
             let Some(open) = open.get_mut(&number) else { return Poll::Pending };
             match open.answer.take() {
@@ -76,7 +76,8 @@ impl ChannelQueries {
                 }
             }
         })
-        .await
+        .await;
+        Q::answer_in(answer).expect("each query gets the answer that belongs to it")
     }
 
     /// The next input for the shard, in the order of arrival.

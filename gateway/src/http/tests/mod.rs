@@ -139,8 +139,8 @@ impl World {
         while let Some(asked) = self.services.channel_queries().take() {
             let (number, answer) = match asked {
                 Input::ChannelQuery { number, channel, query } => (number, (self.owner.borrow_mut())(&channel, query)),
-                Input::Online { number, users } => {
-                    let online = users.iter().map(|user| self.online.borrow().contains(user));
+                Input::Online { number, query } => {
+                    let online = query.users.iter().map(|user| self.online.borrow().contains(user));
                     (number, QueryAnswer::Online(online.collect()))
                 }
                 Input::Broadcast(broadcast) => {
