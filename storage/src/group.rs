@@ -110,7 +110,10 @@ pub struct GroupFilter {
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Debug)]
 pub struct GroupPlace(Vec<u8>);
 
-const _: () = assert!(FOLDED_BYTES_MAX + 1 + 16 <= 300);
+/// Longest place: a folded name, a zero and an id.
+const PLACE_BYTES_MAX: usize = FOLDED_BYTES_MAX + 1 + 16;
+
+const _: () = assert!(PLACE_BYTES_MAX <= 300);
 
 impl From<Vec<u8>> for GroupPlace {
     fn from(bytes: Vec<u8>) -> Self {
@@ -130,6 +133,7 @@ impl GroupPlace {
         let mut bytes = begin(&fold(&group.name));
         bytes.push(0);
         bytes.extend(group.id.0.as_bytes());
+        debug_assert!(bytes.ends_with(group.id.0.as_bytes()) && bytes.len() <= PLACE_BYTES_MAX, "{bytes:?}");
         Self(bytes)
     }
 
@@ -201,6 +205,7 @@ pub fn browse(
         }
         last = Some(place);
     }
+    debug_assert!(found.len() <= limit, "a page has as many groups as were asked for, or fewer");
     Ok((found, None))
 }
 

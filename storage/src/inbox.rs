@@ -26,7 +26,9 @@ impl Inbox {
     pub(crate) fn time(&self, now: Timestamp) -> Timestamp {
         let last = self.last.and_then(|last| latest_time(MessageId(last.0)));
         // Within one millisecond the clock is more exact than the id.
-        last.filter(|last| last.milliseconds() > now.milliseconds()).unwrap_or(now)
+        let time = last.filter(|last| last.milliseconds() > now.milliseconds()).unwrap_or(now);
+        debug_assert!(time >= now, "no notification is from before it was made");
+        time
     }
 
     /// The next id: greater than every id given to this user, whatever the clock does, and the same in every store.

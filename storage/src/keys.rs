@@ -100,6 +100,11 @@ impl Table {
     pub(crate) const COUNT_OF_FORMAT_2: usize = 21;
 }
 
+const _: () = {
+    assert!(Table::COUNT_OF_FORMAT_1 < Table::COUNT_OF_FORMAT_2 && Table::COUNT_OF_FORMAT_2 < Table::COUNT);
+    assert!(Table::COUNT <= 1 << u8::BITS, "an export has a table's number in one byte");
+};
+
 /// The keys of the meta table.
 pub const META: &[u8] = b"store";
 /// The key of the note of a move into this store.
@@ -124,14 +129,14 @@ pub fn message_id(key: &[u8]) -> Option<MessageId> {
 pub fn message_range(channel: &ChannelId, from: PageStart) -> Span {
     let first = || Bound::Included(message(channel, MessageId(Uuid::nil())));
     let last = || Bound::Included(message(channel, MessageId(Uuid::max())));
-    match from {
+    forwards(match from {
         PageStart::Oldest | PageStart::Newest => (first(), last()),
         // No key comes after the last possible id. This is a special case so that the range's start is not after its
         // end.
         PageStart::After(id) if id.0 == Uuid::max() => (last(), Bound::Excluded(message(channel, id))),
         PageStart::After(id) => (Bound::Excluded(message(channel, id)), last()),
         PageStart::Before(id) => (first(), Bound::Excluded(message(channel, id))),
-    }
+    })
 }
 
 /// The channel in a message's key.
@@ -215,8 +220,10 @@ pub fn expired(expiry: Expiry, after: Option<&[u8]>) -> impl Iterator<Item = Spa
         let last = Expiring { kind, time: last, id: Uuid::max() }.key();
         match after {
             Some(after) if after >= last.as_slice() => None,
-            Some(after) if after >= [kind].as_slice() => Some((Bound::Excluded(after.to_vec()), Bound::Included(last))),
-            _ => Some((Bound::Included(vec![kind]), Bound::Included(last))),
+            Some(after) if after >= [kind].as_slice() => {
+                Some(forwards((Bound::Excluded(after.to_vec()), Bound::Included(last))))
+            }
+            _ => Some(forwards((Bound::Included(vec![kind]), Bound::Included(last)))),
         }
     })
 }
@@ -235,7 +242,9 @@ impl Expiring {
 
 /// The key in tables that have one record for each user. The keys of a user's lists begin with it.
 pub fn user(id: UserId) -> Vec<u8> {
-    id.0.as_bytes().into()
+    let key: Vec<u8> = id.0.as_bytes().into();
+    debug_assert_eq!(user_of(&key), Some(id), "a user's key says which user it is of");
+    key
 }
 
 /// The key in `groups`. The keys of a group's lists begin with it.
@@ -369,18 +378,35 @@ pub fn beginning_with(prefix: &[u8], after: Option<&[u8]>) -> Span {
     let end = prefix.iter().rposition(|&byte| byte < u8::MAX).map(|place| {
         let mut end = prefix[..=place].to_vec();
         end[place] += 1;
+        debug_assert!(end.as_slice() > prefix && !end.starts_with(prefix), "no key with the prefix is left out");
         end
     });
-    match (from, end) {
+    forwards(match (from, end) {
         // `after` is behind all keys with this prefix. This is a special case so that the range's start is not after
         // its end.
         (Bound::Excluded(after), Some(end)) if after >= end => (Bound::Included(end.clone()), Bound::Excluded(end)),
         (from, end) => (from, end.map_or(Bound::Unbounded, Bound::Excluded)),
-    }
+    })
+}
+
+/// The same range. Maps and fjall panic at a range whose start is after its end.
+fn forwards(span: Span) -> Span {
+    use Bound::{Excluded, Included, Unbounded};
+    debug_assert!(
+        match &span {
+            (Excluded(from), Excluded(to)) => from < to,
+            (Included(from) | Excluded(from), Included(to) | Excluded(to)) => from <= to,
+            (Unbounded, _) | (_, Unbounded) => true,
+        },
+        "{span:?} runs backwards"
+    );
+    span
 }
 
 fn pair(one: Uuid, other: Uuid) -> Vec<u8> {
-    [one.into_bytes(), other.into_bytes()].concat()
+    let key = [one.into_bytes(), other.into_bytes()].concat();
+    debug_assert_eq!(last_id(&key), Some(other), "the second id can be read from the key");
+    key
 }
 
 fn last_id(key: &[u8]) -> Option<Uuid> {

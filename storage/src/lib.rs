@@ -361,6 +361,7 @@ pub fn not_a_write() -> Failure {
 /// The range of a list between its first and last possible place that follows the place `after`. `None` if no place
 /// follows. The place may come from a client, so it can have any value.
 pub fn span<P: Ord>([first, last]: [P; 2], after: Option<P>) -> Option<(Bound<P>, Bound<P>)> {
+    debug_assert!(first <= last, "a list begins before it ends");
     match after {
         Some(after) if after >= last => None,
         Some(after) if after >= first => Some((Bound::Excluded(after), Bound::Included(last))),

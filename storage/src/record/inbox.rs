@@ -60,6 +60,8 @@ pub(crate) fn decode_notification(id: NotificationId, bytes: &[u8]) -> Result<No
 
 pub(crate) fn encode_inbox(inbox: Inbox) -> Vec<u8> {
     let bytes = |id: Option<NotificationId>| id.map_or(Uuid::nil(), |id| id.0).into_bytes();
+    let ids = [inbox.last, inbox.floor];
+    debug_assert!(ids.iter().flatten().all(|id| !id.0.is_nil()), "a nil id would be read as none: {inbox:?}");
     encode(Kind::Inbox, &InboxV1 { count: inbox.count, last: bytes(inbox.last), floor: bytes(inbox.floor) })
 }
 
