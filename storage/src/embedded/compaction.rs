@@ -212,7 +212,9 @@ fn next_step(table: Table, part: Part, levels: &[Level; LEVELS]) -> Option<(Stra
         (_, Part::Shallow) => return Some((Arc::new(Leveled::default()), input_max(levels))),
         (_, Part::Deep) => return None,
     };
-    Some((tiers.strategy(step, levels), tiers.input_max(step, levels)))
+    let input_max = tiers.input_max(step, levels);
+    debug_assert!(input_max <= levels.iter().map(|level| level.bytes).sum(), "a step reads no more than there is");
+    Some((tiers.strategy(step, levels), input_max))
 }
 
 /// The most that the next step of `Leveled` reads, and therefore writes: the first level with the next level that is

@@ -62,6 +62,7 @@ impl<'a> Draft<'a> {
 
     /// Writes all changes as one batch: first written to disk and synced, then visible.
     pub fn commit(self) -> fjall::Result<()> {
+        assert!(self.undo.is_none(), "a draft is committed when no write is half done");
         let mut batch = self.tables.database.batch().durability(Some(PersistMode::SyncData));
         for (table, changes) in Table::ALL.into_iter().zip(self.changes) {
             let keyspace = self.tables.keyspace(table);
@@ -109,7 +110,8 @@ impl<'a> Draft<'a> {
 
     /// Runs several steps as one: if a step fails, the draft is as it was before the first.
     fn attempt<T>(&mut self, steps: impl FnOnce(&mut Self) -> Result<T, Failure>) -> Result<T, Failure> {
-        self.undo = Some(Vec::new());
+        let outer = self.undo.replace(Vec::new());
+        assert!(outer.is_none(), "an attempt within an attempt would undo too little");
         let done = steps(self);
         let undo = self.undo.take().unwrap_or_default();
         if done.is_err() {

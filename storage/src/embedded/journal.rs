@@ -94,7 +94,10 @@ fn verdict(bytes: &[u8]) -> Verdict {
     let mut place = 0;
     let flaw = loop {
         match batch_length(&bytes[place..]) {
-            Ok(length) => place += length,
+            Ok(length) => {
+                assert!(0 < length && length <= bytes.len() - place, "a batch lies within the journal");
+                place += length;
+            }
             Err(flaw) => break flaw,
         }
     };
@@ -115,6 +118,7 @@ fn verdict(bytes: &[u8]) -> Verdict {
 /// Whether the part of some sector that lies in this range is all zeros. A batch neither begins nor ends with zeros, so
 /// a short part at either border is not zero by chance.
 fn has_hole(bytes: &[u8], start: usize, end: usize) -> bool {
+    assert!(start < end && end <= bytes.len(), "a batch lies within the journal");
     (start / SECTOR_BYTES..=(end - 1) / SECTOR_BYTES).any(|sector| {
         let from = (sector * SECTOR_BYTES).max(start);
         let to = ((sector + 1) * SECTOR_BYTES).min(end);

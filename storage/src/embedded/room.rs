@@ -93,7 +93,8 @@ pub struct Claim<'a> {
 
 impl Drop for Claim<'_> {
     fn drop(&mut self) {
-        self.room.merging.fetch_sub(self.bytes, Ordering::AcqRel);
+        let claimed = self.room.merging.fetch_sub(self.bytes, Ordering::AcqRel);
+        debug_assert!(claimed >= self.bytes, "a merge gives back what it has claimed, and no more");
     }
 }
 

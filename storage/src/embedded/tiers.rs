@@ -133,6 +133,7 @@ impl Tiers {
     }
 
     fn bytes_max(self, level: usize, base: usize) -> u64 {
+        debug_assert!(base <= level, "the levels above the base have no size of their own");
         (base..level).fold(self.base_bytes(), |bytes, _| bytes * LEVEL_RATIO)
     }
 
@@ -144,9 +145,18 @@ impl Tiers {
     /// The lsm-tree strategy that takes this step.
     pub fn strategy(self, step: Step, levels: &[Level; LEVELS]) -> Arc<dyn CompactionStrategy + Send + Sync> {
         match step {
-            Step::Move { from, to } => Arc::new(MoveDown(from, to)),
-            Step::Merge { from, to } => Arc::new(PullDown(from, to)),
-            Step::Push { from } => Arc::new(self.push(usize::from(from), levels)),
+            Step::Move { from, to } => {
+                assert!(from != to && usize::from(from.max(to)) <= LAST, "tables move to another level");
+                Arc::new(MoveDown(from, to))
+            }
+            Step::Merge { from, to } => {
+                assert!(from < to && usize::from(to) <= LAST, "tables are merged into a lower level");
+                Arc::new(PullDown(from, to))
+            }
+            Step::Push { from } => {
+                assert!(usize::from(from) < LAST, "there is no level below the last");
+                Arc::new(self.push(usize::from(from), levels))
+            }
         }
     }
 
@@ -162,6 +172,7 @@ impl Tiers {
             let leveled = Leveled::default().with_l0_threshold(self.base_tables);
             return leveled.with_table_target_size(self.table_bytes).with_level_ratio_policy(vec![ENDLESS]);
         }
+        assert!(first < level, "level {level} is too large, so it is not empty: {levels:?}");
         // By these sizes the levels above it are never too large.
         let above = self.table_bytes * u64::from(u8::MAX);
         let mut ratios = vec![1.0; level - first];

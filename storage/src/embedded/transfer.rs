@@ -32,6 +32,8 @@ const MOVED: [Table; 13] = [
     Table::Heads,
 ];
 
+const _: () = assert!(MOVED.len() <= 1 << u8::BITS, "a place has the table's number in one byte");
+
 /// The most rows of a page, and the bytes after which it ends.
 const PAGE_ROWS_MAX: usize = 4096;
 const PAGE_BYTES_MAX: usize = 4 << 20;
@@ -101,6 +103,7 @@ fn page(view: &View<'_>, number: u8, table: Table, after: Option<&[u8]>) -> Resu
             break;
         }
     }
+    debug_assert!(items.len() as u64 + left <= PAGE_ROWS_MAX as u64, "a page is bounded");
     Ok((!place.is_empty()).then_some(Page { items, left, place }))
 }
 

@@ -33,7 +33,9 @@ impl Remains {
             Self::User(user) => (1, user.0),
             Self::Author(user) => (2, user.0),
         };
-        [&[kind], id.as_bytes().as_slice()].concat()
+        let key = [&[kind], id.as_bytes().as_slice()].concat();
+        debug_assert_eq!(Self::of(&key), Some(self), "the key of a leftover says what it was");
+        key
     }
 
     fn of(key: &[u8]) -> Option<Self> {
@@ -91,7 +93,10 @@ impl Draft<'_> {
         let mut rows = SWEEP_ROWS_MAX;
         while self.cache.sweeping && rows > 0 {
             match self.attempt(|draft| draft.sweep_next(rows)) {
-                Ok(Some(swept)) => rows -= swept,
+                Ok(Some(swept)) => {
+                    assert!(swept <= rows, "{swept} rows were swept, and {rows} was the bound");
+                    rows -= swept;
+                }
                 Ok(None) => self.cache.sweeping = false,
                 Err(failure) => {
                     tracing::warn!(%failure, "rows that nothing leads to cannot be removed");
