@@ -298,7 +298,11 @@ impl State {
             return refusal;
         }
         match self.messages.get_mut(channel).and_then(|history| history.remove(&id)) {
-            Some(message) => StoreReceipt::Removed(message),
+            Some(message) => {
+                let head = self.heads.get(channel);
+                assert!(head.is_some_and(|head| head.id >= id), "a removal does not move the head back");
+                StoreReceipt::Removed(message)
+            }
             None => StoreReceipt::NotFound,
         }
     }

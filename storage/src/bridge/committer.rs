@@ -128,6 +128,7 @@ impl Committer {
             empty_in_a_row = if found { 0 } else { empty_in_a_row + 1 };
             self.turn = (self.turn + 1) % queues;
         }
+        debug_assert!(group.writes.len() + group.reads.len() <= GROUP_WRITES_MAX, "a group is bounded");
         group
     }
 

@@ -35,6 +35,7 @@ pub enum NotTaken {
 /// The two ends of a shard's queues. The bell is a queue with room for one item; it is rung after each burst of
 /// requests. Many shards may share one bell, so that the committer waits at a single place.
 pub fn store_queue(in_flight_max: usize, bell: flume::Sender<()>) -> (StoreQueue, StoreQueueServer) {
+    assert!(in_flight_max > 0, "a queue has room for something");
     let (requests, requests_out) = flume::bounded(in_flight_max);
     let (receipts_in, receipts) = flume::bounded(in_flight_max);
     let near = StoreQueue { requests, receipts, bell, in_flight: Cell::new(0), in_flight_max };
@@ -65,6 +66,7 @@ impl StoreQueue {
             flume::TrySendError::Disconnected(_) => NotTaken::Gone,
         })?;
         self.in_flight.set(self.in_flight.get() + 1);
+        debug_assert!(self.in_flight.get() <= self.in_flight_max, "both queues have room for all that is in flight");
         Ok(())
     }
 
@@ -90,7 +92,8 @@ impl StoreQueue {
     }
 
     fn taken(&self, receipt: Option<Receipt>) -> Option<Receipt> {
-        if receipt.is_some() {
+        if let Some((ticket, _)) = &receipt {
+            assert!(self.in_flight.get() > 0, "{ticket:?} is answered, and nothing was asked");
             self.in_flight.set(self.in_flight.get() - 1);
         }
         receipt

@@ -109,7 +109,8 @@ impl Waiting {
         let mut state = self.lock();
         let key = (deadline, state.next);
         state.next += 1;
-        state.all.insert(key, refuse);
+        let former = state.all.insert(key, refuse);
+        assert!(former.is_none(), "each query has a key of its own");
         if state.all.first_key_value().is_some_and(|(first, _)| *first == key) {
             self.changed.notify_one();
         }

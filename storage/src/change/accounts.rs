@@ -79,6 +79,7 @@ pub fn link(
         CredentialKind::Email => replace(rows, credential, &mut account.email),
     }
     account.update_time = time;
+    debug_assert!(account.bears(credential), "an account names the credentials that open it");
     rows.put_account(&account);
     rows.put_credential(credential, &CredentialOwner { user, secret: secret.to_owned() });
     Ok(Linked::Done)
@@ -114,6 +115,7 @@ pub fn unlink(
         CredentialKind::Email => account.email.clear(),
     }
     account.update_time = time;
+    debug_assert!(!account.bears(credential), "an account names no credential that does not open it");
     rows.remove_credential(credential);
     rows.put_account(&account);
     Ok(Unlinked::Done)

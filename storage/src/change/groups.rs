@@ -103,6 +103,7 @@ pub fn change(
         }
         outcome.notices.extend(notices(rows, &group, change.actor, made, time)?);
     }
+    assert!(outcome.messages.len() <= change.act.messages_max(), "an act says how many messages it makes at most");
     count_seats(rows, &group, &moves, time);
     Ok(Ok(outcome))
 }
@@ -184,6 +185,7 @@ fn count_seats(rows: &mut impl Rows, group: &Group, moves: &[Move], time: Timest
     let taken: i32 = moves.iter().map(Move::seats).sum();
     if taken != 0 {
         let edge_count = group.edge_count.saturating_add_signed(taken);
+        assert!(taken < 0 || edge_count <= group.max_count, "no seat is given twice: {group:?}");
         rows.put_group(Some(group), &Group { edge_count, update_time: time, ..group.clone() });
     }
 }

@@ -64,7 +64,8 @@ impl Rows for State {
         if let Some(before) = before {
             self.remove_expiry(before);
         }
-        self.revocations.insert(keys::revocation(revocation), *revocation);
+        let former = self.revocations.insert(keys::revocation(revocation), *revocation);
+        assert_eq!(former.as_ref(), before, "the row that is replaced");
         self.expiries.insert(keys::expiry(revocation), *revocation);
     }
 
@@ -105,13 +106,16 @@ impl Rows for State {
             self.group_names.remove(&before.name);
             self.browsing.remove(&GroupPlace::of(before));
         }
-        self.group_names.insert(group.name.clone(), group.id);
+        let namesake = self.group_names.insert(group.name.clone(), group.id);
+        assert_eq!(namesake, None, "a group's name has no second group");
         self.browsing.insert(GroupPlace::of(group), group.id);
-        self.groups.insert(group.id, group.clone());
+        let former = self.groups.insert(group.id, group.clone());
+        assert_eq!(former.as_ref(), before, "the row that is replaced");
     }
 
     fn remove_group(&mut self, group: &Group) {
-        self.groups.remove(&group.id);
+        let former = self.groups.remove(&group.id);
+        assert_eq!(former.as_ref(), Some(group), "the row that is removed");
         self.group_names.remove(&group.name);
         self.browsing.remove(&GroupPlace::of(group));
         let people: Vec<_> = self
@@ -133,6 +137,7 @@ impl Rows for State {
     }
 
     fn set_membership(&mut self, group: GroupId, user: UserId, before: Option<Membership>, after: Option<Membership>) {
+        assert_eq!(self.members.get(&(group, user)).copied(), before, "the row that is replaced");
         if let Some(before) = before {
             self.members.remove(&(group, user));
             self.rosters.remove(&(group, before.place(user.0)));
@@ -162,6 +167,7 @@ impl Rows for State {
     }
 
     fn set_edge(&mut self, user: UserId, other: UserId, before: Option<Edge>, after: Option<Edge>) {
+        assert_eq!(self.edges.get(&(user, other)).copied(), before, "the row that is replaced");
         if let Some(before) = before {
             self.edges.remove(&(user, other));
             self.friends.remove(&(user, before.place(other)));
@@ -203,7 +209,8 @@ impl Rows for State {
     }
 
     fn put_notification(&mut self, user: UserId, notification: &Notification) {
-        self.notifications.insert((user, notification.id), notification.clone());
+        let former = self.notifications.insert((user, notification.id), notification.clone());
+        assert_eq!(former, None, "no two notifications of a user have one id");
     }
 
     fn remove_notification(&mut self, user: UserId, id: NotificationId) {

@@ -20,7 +20,7 @@ use crate::keys::Table;
 use crate::record::{self, Damage, HEADER_BYTES, Kind};
 
 /// The longest record that is read: far more than is ever written, and little enough for any machine's memory.
-const RECORD_BYTES_MAX: usize = 64 << 20;
+pub(super) const RECORD_BYTES_MAX: usize = 64 << 20;
 /// Memory reserved for a record before any of it is read.
 const READ_BYTES: usize = 64 << 10;
 
@@ -71,6 +71,7 @@ pub(super) fn next(file: &mut impl Read) -> Result<Option<(Part, Vec<u8>)>, Trou
     if bytes.len() < HEADER_BYTES + length {
         return Err(Trouble::Torn);
     }
+    assert_eq!(bytes.len(), HEADER_BYTES + length, "nothing of the next record was read");
     let part = if kind == Kind::Note as u8 {
         record::decode_note(&bytes).map(Part::Note)
     } else {

@@ -5,9 +5,10 @@ use std::io::{BufReader, Read, Seek, SeekFrom, Write};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 
-use super::archive::{Block, Part, Progress, Trouble, next, read_whole, said, unreadable};
+use super::archive::{Block, Part, Progress, RECORD_BYTES_MAX, Trouble, next, read_whole, said, unreadable};
 use super::{Item, Note, Target};
-use crate::{Failure, record};
+use crate::Failure;
+use crate::record::{self, HEADER_BYTES};
 
 /// The suffix of an incomplete export's name.
 const UNFINISHED: &str = "unfinished";
@@ -51,6 +52,7 @@ impl ArchiveWriter {
     }
 
     fn append(&mut self, record: &[u8]) -> Result<(), Failure> {
+        assert!(record.len() <= HEADER_BYTES + RECORD_BYTES_MAX, "a record that is written can be read");
         let written = self.file.write_all(record).and_then(|()| self.file.sync_data());
         written.map_err(|error| self.failed(&error))
     }
