@@ -10,7 +10,7 @@ use crate::channel::owner::Owner;
 use crate::command::{Command, Rejection};
 use crate::counters::{Levels, Report, SocketCounters, TurnCounters, kind_of};
 use crate::fanout::subscribers::Outlet;
-use crate::id::{ChannelId, ConnectionId, Epoch, Monotonic, Now, ShardId, Timestamp};
+use crate::id::{ChannelId, ConnectionId, Epoch, Monotonic, Now, ShardId, Timestamp, UserId};
 use crate::limits::{Rules, STORE_REQUESTS_MAX};
 use crate::outbox::{Asker, Outbox, Output, Purpose, ToEveryHome, ToHome, ToOwner};
 use crate::parcel::{Broadcast, ChannelRequest, Parcel};
