@@ -12,32 +12,14 @@ use serde::{Deserialize, Serialize};
 
 const COUNTER_DIGITS: usize = 9;
 const STAMP_DIGITS: usize = 20;
-/// Bytes in front of the counter that are the same in every message of a format.
+/// Bytes in front of the counter that are the same in every message.
 const GUARD_BYTES: usize = 8;
 
-/// How a message is written in a format.
-struct Spelling {
-    /// The first bytes of every message, and of no other frame.
-    message_prefix: &'static [u8],
-    /// The bytes before the counter, before the time of sending, and before the padding, in this order.
-    introductions: [&'static [u8]; 3],
-}
-
-/// In JSON the content is a string within a string; in protobuf it is not escaped.
-const SPELLINGS: [Spelling; 2] = [
-    Spelling {
-        message_prefix: b"{\"channel_message\":{",
-        introductions: [b"\\\"n\\\":\\\"", b"\\\",\\\"t\\\":\\\"", b"\\\",\\\"p\\\":\\\""],
-    },
-    // The key of the payload: field number 5, a message.
-    Spelling { message_prefix: &[0x2a], introductions: [b"{\"n\":\"", b"\",\"t\":\"", b"\",\"p\":\""] },
-];
-
-/// The index of an envelope's spelling: only JSON begins with a brace.
-#[inline]
-fn spelling_of(payload: &[u8]) -> usize {
-    usize::from(payload.first() != Some(&b'{'))
-}
+/// The first bytes of every message, and of no other frame.
+const MESSAGE_PREFIX: &[u8] = b"{\"channel_message\":{";
+/// The bytes before the counter, before the time of sending, and before the padding. The content is a string within a
+/// string.
+const INTRODUCTIONS: [&[u8]; 3] = [b"\\\"n\\\":\\\"", b"\\\",\\\"t\\\":\\\"", b"\\\",\\\"p\\\":\\\""];
 
 /// JSON escapes the quotes, and a server may refuse frames of more than 4,096 bytes.
 const CONTENT_BYTES_MAX: usize = 3000;
@@ -70,8 +52,7 @@ struct Layout {
 
 pub struct Checker {
     lanes: u32,
-    /// One for each spelling.
-    layouts: [Option<Layout>; SPELLINGS.len()],
+    layout: Option<Layout>,
     /// The counter that must come next, by member and lane.
     next: Vec<u32>,
     /// The content without its two numbers, as text. A full parse compares it.
@@ -114,8 +95,7 @@ impl Checker {
     pub fn new(lanes: u32, padding: String) -> Checker {
         assert!(lanes.is_power_of_two(), "the lane of a message is taken from the low bits of its counter");
         let next = Vec::new();
-        let layouts = [None; SPELLINGS.len()];
-        Checker { lanes, layouts, next, padding, delivered: 0, wire_bytes: 0, faults: Faults::default() }
+        Checker { lanes, layout: None, next, padding, delivered: 0, wire_bytes: 0, faults: Faults::default() }
     }
 
     /// Adds a member that gets the messages from `counter` on.
@@ -127,7 +107,7 @@ impl Checker {
     /// The counter of `payload` if it is a chat message, from any sender.
     #[inline]
     pub fn counter(&mut self, payload: &[u8]) -> Option<u32> {
-        match &self.layouts[spelling_of(payload)] {
+        match &self.layout {
             Some(layout) if layout.fits(payload) => Some(layout.counter(payload)),
             _ => self.read_carefully(payload),
         }
@@ -163,14 +143,14 @@ impl Checker {
 
     /// When the message was to be sent, by the publisher's clock.
     pub fn stamp_ns(&self, payload: &[u8]) -> Option<u64> {
-        let at = self.layouts[spelling_of(payload)]?.stamp_at;
+        let at = self.layout?.stamp_at;
         std::str::from_utf8(payload.get(at..at + STAMP_DIGITS)?).ok()?.parse().ok()
     }
 
     /// Checks that the padding of a message arrived unchanged. This is too slow for every delivery, so a sample is
     /// checked.
     pub fn check_padding(&mut self, payload: &[u8]) {
-        let found = self.layouts[spelling_of(payload)].map(|layout| layout.padding_at);
+        let found = self.layout.map(|layout| layout.padding_at);
         let whole = found.and_then(|at| payload.get(at..at + self.padding.len()));
         if whole != Some(self.padding.as_bytes()) {
             self.faults.foreign += 1;
@@ -180,16 +160,12 @@ impl Checker {
     /// Parses the whole payload, compares all of its content, and records where the counter lies.
     #[cold]
     fn read_carefully(&mut self, payload: &[u8]) -> Option<u32> {
-        let (place, spelling) = (spelling_of(payload), &SPELLINGS[spelling_of(payload)]);
-        if !payload.starts_with(spelling.message_prefix) {
+        if !payload.starts_with(MESSAGE_PREFIX) {
             return None;
         }
-        let layout = Layout::find(payload, spelling);
-        let counter =
-            if place == 0 { self.counter_by_parsing(payload) } else { self.counter_by_comparing(payload, layout) };
-        match (counter, layout) {
+        match (self.counter_by_parsing(payload), Layout::find(payload)) {
             (Some(counter), Some(layout)) if layout.fits(payload) && layout.counter(payload) == counter => {
-                self.layouts[place] = Some(layout);
+                self.layout = Some(layout);
                 Some(counter)
             }
             _ => {
@@ -207,21 +183,12 @@ impl Checker {
         let stamp_ns = fields["t"].as_str()?.parse().ok()?;
         (text == content(counter, stamp_ns, &self.padding)).then_some(counter)
     }
-
-    /// Where the content is not escaped, it can be compared without parsing.
-    fn counter_by_comparing(&self, payload: &[u8], layout: Option<Layout>) -> Option<u32> {
-        let layout = layout.filter(|layout| layout.fits(payload))?;
-        let counter = layout.counter(payload);
-        let stamp = std::str::from_utf8(&payload[layout.stamp_at..layout.stamp_at + STAMP_DIGITS]).ok()?;
-        let content = content(counter, stamp.parse().ok()?, &self.padding);
-        payload.windows(content.len()).any(|window| window == content.as_bytes()).then_some(counter)
-    }
 }
 
 impl Layout {
-    /// Finds the numbers of a message in this spelling, at the first possible position.
-    fn find(payload: &[u8], spelling: &Spelling) -> Option<Layout> {
-        let [counter, stamp, padding] = spelling.introductions;
+    /// Finds the numbers of a message, at the first possible position.
+    fn find(payload: &[u8]) -> Option<Layout> {
+        let [counter, stamp, padding] = INTRODUCTIONS;
         let at = payload.windows(counter.len()).position(|window| window == counter)?;
         let counter_at = at + counter.len();
         let stamp_at = counter_at + COUNTER_DIGITS + stamp.len();
@@ -329,51 +296,6 @@ mod tests {
         checker.deliver(3, 0, 100);
         assert_eq!((checker.delivered, checker.take_faults().foreign), (0, 1));
         assert!(checker.faults.none());
-    }
-
-    /// A message as Stentor writes it in protobuf.
-    fn delivered_in_protobuf(content: &str) -> Vec<u8> {
-        use engine::command::Event;
-        use engine::id::{ChannelId, MessageId, Sequence, Timestamp, UserId};
-        use engine::message::{Message, MessageCode};
-        let message = Message {
-            channel: ChannelId::room("bench").unwrap(),
-            id: MessageId(uuid::Uuid::from_u128(1)),
-            sequence: Sequence(1),
-            code: MessageCode::Chat,
-            sender: UserId(uuid::Uuid::from_u128(2)),
-            username: "bench".into(),
-            content: content.into(),
-            create_time: Timestamp(1_700_000_000_123_456_789),
-            update_time: Timestamp(1_700_000_000_123_456_789),
-            persistent: false,
-        };
-        let mut bytes = Vec::new();
-        engine::wire::protobuf::encode_event(&Event::Message(message), &mut bytes);
-        bytes
-    }
-
-    #[test]
-    fn messages_in_protobuf_are_read_beside_those_in_json() {
-        const STAMP: u64 = 1_700_000_000_000_000_000;
-        for content_bytes in [60, 100, 1000] {
-            let mut checker = Checker::new(1, padding(content_bytes));
-            for counter in [0, 1, 123_456_789, 7] {
-                let content = content(counter, STAMP, &padding(content_bytes));
-                for payload in [delivered_in_protobuf(&content), message_as_delivered(&content).into_bytes()] {
-                    assert_eq!(checker.counter(&payload), Some(counter));
-                    assert_eq!(checker.stamp_ns(&payload), Some(STAMP));
-                    checker.check_padding(&payload);
-                }
-            }
-            assert_eq!(checker.faults, Faults::default());
-            let foreign = delivered_in_protobuf(&content(8, STAMP, &padding(content_bytes)).replace("xx\"", "xy\""));
-            checker.check_padding(&foreign);
-            assert_eq!(checker.take_faults().foreign, 1);
-            assert_eq!(Checker::new(1, padding(content_bytes)).counter(&foreign), None);
-            assert_eq!(checker.counter(b"\x0a\x01j\x12\x00"), None);
-            assert_eq!(checker.faults, Faults::default());
-        }
     }
 
     #[test]

@@ -10,7 +10,6 @@
 use std::net::{SocketAddr, TcpStream};
 use std::time::{Duration, Instant};
 
-use engine::fanout::frames::Format;
 use rustix::event::epoll;
 use rustix::io::Errno;
 use rustix::net::{RecvFlags, recv};
@@ -38,20 +37,6 @@ pub struct Shape {
     pub content_bytes: usize,
 }
 
-/// The formats of a room's members. Publishers use JSON, and the first member may be a publisher.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum Formats {
-    Json,
-    /// Every second member uses protobuf, the others JSON.
-    Both,
-}
-
-impl Formats {
-    fn of(self, member: usize) -> Format {
-        if self == Self::Both && member % 2 == 1 { Format::Protobuf } else { Format::Json }
-    }
-}
-
 /// A room full of members, and its publishers.
 pub struct Room {
     address: SocketAddr,
@@ -66,7 +51,6 @@ pub struct Room {
     buffer: Box<[u8]>,
     /// Most events handled in one turn.
     events_max: usize,
-    formats: Formats,
     /// How long the client has turned without any event, and since when the present or the last such period lasts.
     idle_ns: u64,
     idle_since_ns: Option<u64>,
@@ -100,7 +84,6 @@ impl Room {
             counter: 0,
             buffer: vec![0; BUFFER_BYTES].into_boxed_slice(),
             events_max: EVENTS_MAX,
-            formats: Formats::Json,
             idle_ns: 0,
             idle_since_ns: None,
             received,
@@ -133,11 +116,6 @@ impl Room {
     /// Shortens the turns, for a client that also serves other rooms.
     pub fn take_in_at_once(&mut self, events: usize) {
         self.events_max = events;
-    }
-
-    /// Sets the formats of members that join from now on.
-    pub fn speak(&mut self, formats: Formats) {
-        self.formats = formats;
     }
 
     /// Lets members join until the room has `members`.
@@ -182,17 +160,10 @@ impl Room {
         let readable = epoll::EventFlags::IN | epoll::EventFlags::ET;
         epoll::add(&self.epoll, &socket, epoll::EventData::new_u64(index as u64), readable)
             .map_err(|error| world("epoll")(error.into()))?;
-        let head = match self.formats.of(index) {
-            Format::Json => self.dialect.upgrade_request(),
-            Format::Protobuf => self.dialect.upgrade_request_in_protobuf(),
-        };
-        let stage = match head {
+        let stage = match self.dialect.upgrade_request() {
             Some(head) => {
                 say(&socket, &head)?;
-                Stage::Opening(Opening::new(match self.formats.of(index) {
-                    Format::Json => self.dialect.member_request(),
-                    Format::Protobuf => self.dialect.member_request_in_protobuf(),
-                }))
+                Stage::Opening(Opening::new(self.dialect.member_request()))
             }
             None => {
                 let publisher = index >= self.shape.members;

@@ -16,10 +16,6 @@ pub const BARE_PUBLISHER: u8 = b'P';
 pub const BARE_WELCOME: &[u8] = br#"{"cid":"j","channel":{"id":"2...bench"}}"#;
 pub const JOINED_PREFIX: &[u8] = br#"{"cid":"j","channel":{"#;
 pub const ACK_PREFIX: &[u8] = br#"{"cid":"m","channel_message_ack":{"#;
-/// The first bytes of an answer to a join in protobuf, its `cid`; and the first bytes of a granted join, its `cid` and
-/// the key of `channel`.
-pub const PROTOBUF_ANSWER_PREFIX: &[u8] = b"\x0a\x01j";
-pub const PROTOBUF_JOINED_PREFIX: &[u8] = b"\x0a\x01j\x12";
 
 /// A fixed key is enough, because the server only has to prove that it read the key. This pair is RFC 6455's example.
 const WEBSOCKET_KEY: &str = "dGhlIHNhbXBsZSBub25jZQ==";
@@ -55,12 +51,6 @@ impl Dialect {
         Some(upgrade_request(token, ""))
     }
 
-    /// The same head for a session in protobuf.
-    pub fn upgrade_request_in_protobuf(&self) -> Option<Vec<u8>> {
-        let Dialect::Stentor { token, .. } = self else { return None };
-        Some(upgrade_request(token, "&format=protobuf"))
-    }
-
     /// Whether this response head opens the WebSocket that `upgrade_request` asked for.
     pub fn is_upgrade(head: &str) -> bool {
         head.starts_with("HTTP/1.1 101 ") && head.contains(WEBSOCKET_ACCEPT)
@@ -81,22 +71,6 @@ impl Dialect {
                 frame
             }
         }
-    }
-
-    /// The same request in protobuf. A bare loop has no protobuf.
-    pub fn member_request_in_protobuf(&self) -> Vec<u8> {
-        let Dialect::Stentor { persistence, room, .. } = self else { return self.member_request() };
-        let length =
-            |bytes: &[u8]| u8::try_from(bytes.len()).ok().filter(|length| *length < 128).expect("a short room");
-        let kept = u8::from(*persistence == Persistence::Kept);
-        // Fields: target 1, type 2, and in wrappers persistence 3 and hidden 4; all in `channel_join`, which is field
-        // 3.
-        let target = [&[0x0a, length(room.as_bytes())], room.as_bytes()].concat();
-        let join = [target.as_slice(), &[0x10, 1, 0x1a, 2, 0x08, kept, 0x22, 2, 0x08, 1]].concat();
-        let envelope = [PROTOBUF_ANSWER_PREFIX, &[0x1a, length(&join)], &join].concat();
-        let mut frame = Vec::new();
-        frames::put_client_frame(frames::BINARY, &envelope, &mut frame);
-        frame
     }
 
     /// The bytes that publish `content`, and where in them the numbers of the content lie and how they are masked.
@@ -214,22 +188,6 @@ mod tests {
         assert_eq!(send["channel_id"], "2...bench");
         assert_eq!(send["content"], content(42, 77, &padding(100)));
         assert_eq!(envelope["cid"], "m");
-    }
-
-    #[test]
-    fn a_join_in_protobuf_is_the_join_in_json() {
-        use engine::command::{Command, Join};
-        let unmasked = |frame: &[u8]| {
-            let start = frame.len() - usize::from(frame[1] & 0x7f);
-            frame[start..].iter().zip(frames::MASK.iter().cycle()).map(|(a, b)| a ^ b).collect::<Vec<_>>()
-        };
-        for (persistence, persistent) in [(Persistence::Kept, true), (Persistence::Passing, false)] {
-            let dialect = Dialect::Stentor { token: "t".into(), persistence, room: ROOM.into() };
-            let envelope = unmasked(&dialect.member_request_in_protobuf());
-            let read = engine::wire::protobuf::decode(&envelope).expect("an envelope");
-            let join = Join { target: ROOM.into(), kind: 1, persistence: persistent, hidden: true };
-            assert_eq!((read.cid.as_str(), read.command), ("j", Command::Join(join)));
-        }
     }
 
     #[test]

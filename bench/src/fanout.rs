@@ -7,7 +7,7 @@ use std::io;
 use clap::{Args, ValueEnum};
 use thiserror::Error;
 
-use crate::client::{Failure, Formats, Shape};
+use crate::client::{Failure, Shape};
 use crate::cpu;
 use crate::dialect::Persistence;
 use crate::filled_server::{FilledServer, Filling, Offers};
@@ -187,7 +187,7 @@ fn visit(
         visit.time_to_last_ms = Some(last_us.value_at_quantile(0.5) as f64 / 1e3);
         said(&format!("last member after {:.2} ms", last_us.value_at_quantile(0.5) as f64 / 1e3));
     }
-    let open = || FilledServer::open(kind, options.shape(members), Formats::Json, launch);
+    let open = || FilledServer::open(kind, options.shape(members), launch);
     let offers = Offers::new(open).beginning_with(filled);
     let mut asker = Asker { offers, kind, members, options, broken: Vec::new(), said: &said };
     if asked(Question::Max) {

@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use crate::client::{Failure, Formats, Room, Shape, world};
+use crate::client::{Failure, Room, Shape, world};
 use crate::cpu;
 use crate::run::{self, Patience, Run};
 use crate::server::{Kind, Launch, Server};
@@ -33,14 +33,13 @@ pub struct Joins {
 }
 
 impl FilledServer {
-    pub fn open(kind: Kind, shape: Shape, formats: Formats, launch: &Launch) -> Result<FilledServer, Failure> {
+    pub fn open(kind: Kind, shape: Shape, launch: &Launch) -> Result<FilledServer, Failure> {
         let mut filled = FilledServer::start(kind, shape, launch)?;
-        filled.room.speak(formats);
         filled.room.fill()?;
         Ok(filled)
     }
 
-    /// The same with members that use JSON, and what filling the room cost.
+    /// The same, and what filling the room cost.
     pub fn open_measured(kind: Kind, shape: Shape, launch: &Launch) -> Result<(FilledServer, Filling), Failure> {
         let members = shape.members;
         let FilledServer { server, mut room } = FilledServer::start(kind, shape, launch)?;

@@ -23,7 +23,6 @@ pub struct Frame<'a> {
 }
 
 pub const TEXT: u8 = 1;
-pub const BINARY: u8 = 2;
 pub const CLOSE: u8 = 8;
 pub const PING: u8 = 9;
 pub const PONG: u8 = 10;

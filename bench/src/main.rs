@@ -16,7 +16,6 @@ mod frames;
 mod goals;
 mod history;
 mod metrics;
-mod mixed;
 mod neighbours;
 mod publisher;
 mod reader;
@@ -57,8 +56,6 @@ enum Question {
     History(history::Options),
     /// A room of two beside a room of thousands: how long do its messages take?
     Neighbours(neighbours::Options),
-    /// A room in which half of the members use protobuf, beside a room that only uses JSON: how much is delivered?
-    Mixed(mixed::Options),
     /// The same crowds on one shard and on two: how much more is delivered?
     Shards(shards::Options),
     /// Members that stop reading, read slowly or vanish: what do the others notice, and what is left afterwards?
@@ -105,7 +102,6 @@ fn main() -> ExitCode {
         Question::History(options) => history::run(&options).map_err(|error| error.to_string()),
         Question::BareHttp { bytes } => bare_http::serve(bytes).map_err(|error| error.to_string()),
         Question::Neighbours(options) => neighbours::run(&options).map_err(|error| error.to_string()),
-        Question::Mixed(options) => mixed::run(&options).map_err(|error| error.to_string()),
         Question::Shards(options) => shards::run(&options).map_err(|error| error.to_string()),
         Question::CrowdOfShards(options) => shards::crowd(&options).map_err(|error| error.to_string()),
         Question::Stragglers(options) => stragglers::run(&options).map_err(|error| error.to_string()),

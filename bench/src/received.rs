@@ -4,7 +4,7 @@
 use hdrhistogram::Histogram;
 
 use crate::checker::Checker;
-use crate::dialect::{ACK_PREFIX, JOINED_PREFIX, PROTOBUF_ANSWER_PREFIX, PROTOBUF_JOINED_PREFIX};
+use crate::dialect::{ACK_PREFIX, JOINED_PREFIX};
 use crate::frames::{self, Frame};
 
 const LATENCY_US_MAX: u64 = 600_000_000;
@@ -36,7 +36,7 @@ impl Received {
 
     #[inline]
     pub fn hear(&mut self, member: usize, sampled: bool, now_ns: u64, frame: Frame<'_>) {
-        if matches!(frame.opcode, frames::TEXT | frames::BINARY)
+        if frame.opcode == frames::TEXT
             && let Some(counter) = self.checker.counter(frame.payload)
         {
             self.checker.deliver(member, counter, frame.wire_bytes);
@@ -66,8 +66,6 @@ impl Received {
             frames::TEXT if payload.starts_with(JOINED_PREFIX) => self.rare.push(Rare::Joined),
             // The refusal of a request. All other messages that a server sends by itself do not affect the counts.
             frames::TEXT if payload.starts_with(b"{\"cid\":") => self.rare.push(Rare::Refused(text())),
-            frames::BINARY if payload.starts_with(PROTOBUF_JOINED_PREFIX) => self.rare.push(Rare::Joined),
-            frames::BINARY if payload.starts_with(PROTOBUF_ANSWER_PREFIX) => self.rare.push(Rare::Refused(text())),
             frames::PING => self.rare.push(Rare::Ping(payload.to_vec())),
             frames::CLOSE => self.rare.push(Rare::Closed(close_reason(payload))),
             _ => {}
