@@ -6,7 +6,6 @@ mod checker;
 mod client;
 mod companion;
 mod cpu;
-mod crowd;
 mod dialect;
 mod durable;
 mod failure;
@@ -50,8 +49,6 @@ struct Bench {
 enum Question {
     /// One message to all members of a large room: how many, how fast, at what cost?
     Fanout(fanout::Options),
-    /// What does a join cost as a room grows into a crowd?
-    Crowd(crowd::Options),
     /// The newest page of a busy room, read by many: how often, beside a server that only has this page?
     History(history::Options),
     /// A room of two beside a room of thousands: how long do its messages take?
@@ -98,7 +95,6 @@ enum Question {
 fn main() -> ExitCode {
     let ended = match Bench::parse().question {
         Question::Fanout(options) => fanout::run(&options).map_err(|error| error.to_string()),
-        Question::Crowd(options) => crowd::run(&options).map_err(|error| error.to_string()),
         Question::History(options) => history::run(&options).map_err(|error| error.to_string()),
         Question::BareHttp { bytes } => bare_http::serve(bytes).map_err(|error| error.to_string()),
         Question::Neighbours(options) => neighbours::run(&options).map_err(|error| error.to_string()),
