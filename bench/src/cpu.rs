@@ -55,17 +55,6 @@ pub fn time_kept_waiting(pid: u32) -> io::Result<Duration> {
     Ok(Duration::from_nanos(threads(pid)?.filter_map(waited_ns).sum()))
 }
 
-/// How often the threads of a process whose names begin with `name` have gone to sleep. The number only grows while
-/// they work.
-pub fn sleeps_of_threads(pid: u32, name: &str) -> io::Result<u64> {
-    let sleeps_if_named = |thread: ProcResult<Task>| {
-        let status = thread.ok()?.status().ok()?;
-        status.name.starts_with(name).then_some(status.voluntary_ctxt_switches?)
-    };
-    let found = threads(pid)?.filter_map(sleeps_if_named).reduce(|sum, sleeps| sum + sleeps);
-    found.ok_or_else(|| io::Error::other(format!("the server has no thread whose name begins with {name}")))
-}
-
 /// CPU time in the program and CPU time in the kernel, in steps of a hundredth of a second.
 pub fn user_and_system_time(pid: u32) -> io::Result<(Duration, Duration)> {
     let stat = process(pid)?.stat().map_err(io::Error::other)?;
@@ -165,19 +154,6 @@ pub fn machine() -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn sleeps_are_of_threads_with_the_name() {
-        let pid = std::process::id();
-        let (stop, stopped) = std::sync::mpsc::channel::<()>();
-        let sleeper = std::thread::Builder::new().name("sleeper-7".into()).spawn(move || stopped.recv()).unwrap();
-        while sleeps_of_threads(pid, "sleeper-").unwrap_or(0) == 0 {
-            std::thread::yield_now();
-        }
-        assert!(sleeps_of_threads(pid, "no such name").is_err());
-        drop(stop);
-        sleeper.join().unwrap().unwrap_err();
-    }
 
     #[test]
     fn the_memory_of_sockets_is_read_by_name() {

@@ -1,6 +1,5 @@
-//! Stentor beside minimal programs that do the same work: `cargo run --release -p bench -- fanout`, or `history`.
+//! Stentor beside minimal programs that do the same work: `cargo run --release -p bench -- fanout`.
 
-mod bare_http;
 mod bare_loop;
 mod checker;
 mod client;
@@ -13,11 +12,9 @@ mod fanout;
 mod filled_server;
 mod frames;
 mod goals;
-mod history;
 mod metrics;
 mod neighbours;
 mod publisher;
-mod reader;
 mod received;
 mod report;
 mod run;
@@ -49,8 +46,6 @@ struct Bench {
 enum Question {
     /// One message to all members of a large room: how many, how fast, at what cost?
     Fanout(fanout::Options),
-    /// The newest page of a busy room, read by many: how often, beside a server that only has this page?
-    History(history::Options),
     /// A room of two beside a room of thousands: how long do its messages take?
     Neighbours(neighbours::Options),
     /// The same crowds on one shard and on two: how much more is delivered?
@@ -71,13 +66,6 @@ enum Question {
         #[arg(long)]
         tick_ms: u64,
     },
-    /// A server to compare with; the other commands start it.
-    #[command(hide = true)]
-    BareHttp {
-        /// Bytes of each answer's body.
-        #[arg(long)]
-        bytes: usize,
-    },
     /// A client of a run with several shards; the run starts it.
     #[command(hide = true)]
     CrowdOfShards(shards::Crowd),
@@ -95,8 +83,6 @@ enum Question {
 fn main() -> ExitCode {
     let ended = match Bench::parse().question {
         Question::Fanout(options) => fanout::run(&options).map_err(|error| error.to_string()),
-        Question::History(options) => history::run(&options).map_err(|error| error.to_string()),
-        Question::BareHttp { bytes } => bare_http::serve(bytes).map_err(|error| error.to_string()),
         Question::Neighbours(options) => neighbours::run(&options).map_err(|error| error.to_string()),
         Question::Shards(options) => shards::run(&options).map_err(|error| error.to_string()),
         Question::CrowdOfShards(options) => shards::crowd(&options).map_err(|error| error.to_string()),

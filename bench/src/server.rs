@@ -102,13 +102,6 @@ impl Server {
         Server::start_as("stentor", command(Kind::Stentor, launch, Some(data))?, launch, None)
     }
 
-    /// Starts a bare HTTP server that answers every request with a body of this many bytes.
-    pub fn start_bare_http(bytes: usize, launch: &Launch) -> io::Result<Server> {
-        let mut command = Command::new(std::env::current_exe()?);
-        command.arg("bare-http").arg("--bytes").arg(bytes.to_string());
-        Server::start_as("bare http", command, launch, None)
-    }
-
     fn start_as(name: &str, mut command: Command, launch: &Launch, directory: Option<TempDir>) -> io::Result<Server> {
         command.stdin(Stdio::piped()).stdout(Stdio::piped());
         let mut child = launch.spawn(&mut command)?;

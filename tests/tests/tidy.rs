@@ -260,7 +260,7 @@ fn formats_live_in_wire_alone() {
 #[test]
 fn each_runtime_stays_in_its_rooms() {
     let rooms: [(&str, &[&str]); 3] = [
-        ("glommio", &["engine/runtime", "gateway", "bench"]),
+        ("glommio", &["engine/runtime", "gateway"]),
         // A shard never meets tokio.
         ("tokio", &["storage/scylla", "loadgen", "bench"]),
         ("rustls", &["storage/scylla"]),
