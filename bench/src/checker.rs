@@ -4,9 +4,6 @@
 //! start of the payload, because everything before `content` has a fixed length for one room and one sender. So one
 //! message is parsed fully, and from then on nine digits are compared in place. The eight bytes before them are
 //! compared too; where they differ, the payload is parsed fully again.
-//!
-//! With several publishers (lanes), message `n` comes from publisher `n % lanes`. Messages of two publishers may
-//! overtake each other on their way to the server, so the order is checked for each publisher separately.
 
 use serde::{Deserialize, Serialize};
 
@@ -51,9 +48,8 @@ struct Layout {
 }
 
 pub struct Checker {
-    lanes: u32,
     layout: Option<Layout>,
-    /// The counter that must come next, by member and lane.
+    /// The counter that must come next, by member.
     next: Vec<u32>,
     /// The content without its two numbers, as text. A full parse compares it.
     padding: String,
@@ -92,16 +88,14 @@ pub fn padding(content_bytes: usize) -> String {
 }
 
 impl Checker {
-    pub fn new(lanes: u32, padding: String) -> Checker {
-        assert!(lanes.is_power_of_two(), "the lane of a message is taken from the low bits of its counter");
+    pub fn new(padding: String) -> Checker {
         let next = Vec::new();
-        Checker { lanes, layout: None, next, padding, delivered: 0, wire_bytes: 0, faults: Faults::default() }
+        Checker { layout: None, next, padding, delivered: 0, wire_bytes: 0, faults: Faults::default() }
     }
 
     /// Adds a member that gets the messages from `counter` on.
     pub fn add_member(&mut self, counter: u32) {
-        assert_eq!(counter % self.lanes, 0, "members join between rounds of the lanes");
-        self.next.extend(counter..counter + self.lanes);
+        self.next.push(counter);
     }
 
     /// The counter of `payload` if it is a chat message, from any sender.
@@ -116,8 +110,7 @@ impl Checker {
     /// Records that message `counter` was delivered to `member`.
     #[inline]
     pub fn deliver(&mut self, member: usize, counter: u32, wire_bytes: usize) {
-        let lane = counter & (self.lanes - 1);
-        let Some(next) = self.next.get_mut(member * self.lanes as usize + lane as usize) else {
+        let Some(next) = self.next.get_mut(member) else {
             self.faults.foreign += 1;
             return;
         };
@@ -125,8 +118,8 @@ impl Checker {
             self.faults.repeated_or_late += 1;
             return;
         }
-        self.faults.missing += u64::from((counter - *next) / self.lanes);
-        *next = counter + self.lanes;
+        self.faults.missing += u64::from(counter - *next);
+        *next = counter + 1;
         self.delivered += 1;
         self.wire_bytes += wire_bytes as u64;
     }
@@ -228,8 +221,8 @@ mod tests {
         message_as_delivered(&content(counter, 1_700_000_000_000_000_000, &padding(CONTENT_BYTES))).into_bytes()
     }
 
-    fn checked(lanes: u32, counters: &[u32]) -> (u64, Faults) {
-        let mut checker = Checker::new(lanes, padding(CONTENT_BYTES));
+    fn checked(counters: &[u32]) -> (u64, Faults) {
+        let mut checker = Checker::new(padding(CONTENT_BYTES));
         checker.add_member(0);
         for &counter in counters {
             let payload = delivered(counter);
@@ -241,25 +234,22 @@ mod tests {
 
     #[test]
     fn lost_repeated_and_overtaken_messages_are_counted() {
-        let check = |lanes, counters: &[u32], missing, repeated_or_late| {
+        let check = |counters: &[u32], missing, repeated_or_late| {
             let expected = Faults { missing, repeated_or_late, foreign: 0 };
             let delivered = counters.len() as u64 - repeated_or_late;
-            assert_eq!(checked(lanes, counters), (delivered, expected), "{counters:?}");
+            assert_eq!(checked(counters), (delivered, expected), "{counters:?}");
         };
-        check(1, &[0, 1, 2, 3], 0, 0);
-        check(1, &[0, 2, 3], 1, 0);
-        check(1, &[1], 1, 0);
-        check(1, &[0, 5], 4, 0);
-        check(1, &[0, 1, 1, 2], 0, 1);
-        check(1, &[0, 2, 1, 3], 1, 1);
-        check(2, &[1, 0, 2, 3], 0, 0);
-        check(2, &[0, 1, 5, 2], 1, 0);
-        check(2, &[0, 1, 1, 2], 0, 1);
+        check(&[0, 1, 2, 3], 0, 0);
+        check(&[0, 2, 3], 1, 0);
+        check(&[1], 1, 0);
+        check(&[0, 5], 4, 0);
+        check(&[0, 1, 1, 2], 0, 1);
+        check(&[0, 2, 1, 3], 1, 1);
     }
 
     #[test]
     fn a_counter_of_any_size_is_read_in_place() {
-        let mut checker = Checker::new(1, padding(CONTENT_BYTES));
+        let mut checker = Checker::new(padding(CONTENT_BYTES));
         for counter in [0, 1, 9, 10, 12_345_678, 123_456_789, 999_999_999, 100_000_000, 87_654_321] {
             assert_eq!(checker.counter(&delivered(counter)), Some(counter));
         }
@@ -268,7 +258,7 @@ mod tests {
 
     #[test]
     fn a_layout_that_moves_is_learned_again() {
-        let mut checker = Checker::new(1, padding(CONTENT_BYTES));
+        let mut checker = Checker::new(padding(CONTENT_BYTES));
         assert_eq!(checker.counter(&delivered(7)), Some(7));
         let text = String::from_utf8(delivered(8)).unwrap();
         let longer_name = text.replace(r#""username":""#, r#""username":"longer-"#);
@@ -281,7 +271,7 @@ mod tests {
 
     #[test]
     fn other_envelopes_are_not_messages_and_foreign_messages_are_faults() {
-        let mut checker = Checker::new(1, padding(CONTENT_BYTES));
+        let mut checker = Checker::new(padding(CONTENT_BYTES));
         let ack = br#"{"cid":"m","channel_message_ack":{"channel_id":"2...bench","message_id":"x"}}"#;
         assert_eq!(checker.counter(&delivered(0)), Some(0));
         assert_eq!(checker.counter(ack), None);
@@ -292,7 +282,7 @@ mod tests {
 
     #[test]
     fn a_delivery_to_nobody_is_a_fault() {
-        let mut checker = Checker::new(1, padding(CONTENT_BYTES));
+        let mut checker = Checker::new(padding(CONTENT_BYTES));
         checker.deliver(3, 0, 100);
         assert_eq!((checker.delivered, checker.take_faults().foreign), (0, 1));
         assert!(checker.faults.none());
@@ -300,7 +290,7 @@ mod tests {
 
     #[test]
     fn a_changed_padding_is_a_fault() {
-        let mut checker = Checker::new(1, padding(CONTENT_BYTES));
+        let mut checker = Checker::new(padding(CONTENT_BYTES));
         let payload = delivered(3);
         assert_eq!(checker.counter(&payload), Some(3));
         checker.check_padding(&payload);

@@ -33,11 +33,10 @@ const READS_PER_PUBLISH: usize = 8;
 
 pub struct Shape {
     pub members: usize,
-    pub publishers: usize,
     pub content_bytes: usize,
 }
 
-/// A room full of members, and its publishers.
+/// A room full of members, and its publisher.
 pub struct Room {
     address: SocketAddr,
     dialect: Dialect,
@@ -46,7 +45,7 @@ pub struct Room {
     epoll: rustix::fd::OwnedFd,
     connections: Vec<Connection>,
     joined: usize,
-    publishers: Vec<Publisher>,
+    publisher: Option<Publisher>,
     counter: u32,
     buffer: Box<[u8]>,
     /// Most events handled in one turn.
@@ -71,7 +70,7 @@ enum Stage {
 impl Room {
     pub fn new(address: SocketAddr, dialect: Dialect, shape: Shape) -> Result<Room, Failure> {
         let padding = checker::padding(shape.content_bytes);
-        let received = Received::new(Checker::new(shape.publishers as u32, padding));
+        let received = Received::new(Checker::new(padding));
         Ok(Room {
             address,
             dialect,
@@ -80,7 +79,7 @@ impl Room {
             epoll: epoll::create(epoll::CreateFlags::CLOEXEC).map_err(|error| world("epoll")(error.into()))?,
             connections: Vec::new(),
             joined: 0,
-            publishers: Vec::new(),
+            publisher: None,
             counter: 0,
             buffer: vec![0; BUFFER_BYTES].into_boxed_slice(),
             events_max: EVENTS_MAX,
@@ -123,19 +122,17 @@ impl Room {
         self.open_until(members)
     }
 
-    /// Lets all members join, and connects the publishers.
+    /// Lets all members join, and connects the publisher.
     pub fn fill(&mut self) -> Result<(), Failure> {
         self.open_until(self.shape.members)?;
-        self.appoint_publishers()
+        self.appoint_publisher()
     }
 
-    /// Connects the publishers. Where publishers have to be members, makes the first members publishers.
-    pub fn appoint_publishers(&mut self) -> Result<(), Failure> {
-        let first = if self.dialect.publishers_are_members() { 0 } else { self.connections.len() };
-        self.open_until(self.connections.len().max(first + self.shape.publishers))?;
-        let publication = self.dialect.publication(self.shape.content_bytes);
-        let appoint = |lane| Publisher::new(first + lane, publication.clone());
-        self.publishers = (0..self.shape.publishers).map(appoint).collect();
+    /// Connects the publisher. Where publishers have to be members, the first member publishes.
+    pub fn appoint_publisher(&mut self) -> Result<(), Failure> {
+        let connection = if self.dialect.publishers_are_members() { 0 } else { self.connections.len() };
+        self.open_until(self.connections.len().max(connection + 1))?;
+        self.publisher = Some(Publisher::new(connection, self.dialect.publication(self.shape.content_bytes)));
         Ok(())
     }
 
@@ -199,22 +196,16 @@ impl Room {
     }
 
     fn publish_due(&mut self, schedule: Option<&mut Schedule>) -> Result<(), Failure> {
+        let Some(publisher) = &mut self.publisher else { return Ok(()) };
         if let Some(schedule) = schedule {
-            let now_ns = self.now_ns();
-            while let Some(intended_ns) = schedule.due(now_ns) {
-                let lane = self.counter as usize % self.publishers.len();
-                if !self.publishers[lane].has_room() {
-                    break;
-                }
-                self.publishers[lane].put_message(self.counter, intended_ns);
+            let now_ns = self.clock.elapsed().as_nanos() as u64;
+            while let Some(intended_ns) = schedule.due(now_ns).filter(|_| publisher.has_room()) {
+                publisher.put_message(self.counter, intended_ns);
                 schedule.sent(intended_ns, now_ns);
                 self.counter += 1;
             }
         }
-        for publisher in &mut self.publishers {
-            publisher.flush(&self.connections[publisher.connection].socket).map_err(world("publish"))?;
-        }
-        Ok(())
+        publisher.flush(&self.connections[publisher.connection].socket).map_err(world("publish"))
     }
 
     fn read(&mut self, index: usize) -> Result<(), Failure> {
@@ -266,7 +257,7 @@ impl Room {
     fn answer_ping(&mut self, index: usize, payload: &[u8]) -> Result<(), Failure> {
         let mut pong = Vec::new();
         frames::put_client_frame(frames::PONG, payload, &mut pong);
-        match self.publishers.iter_mut().find(|publisher| publisher.connection == index) {
+        match self.publisher.as_mut().filter(|publisher| publisher.connection == index) {
             Some(publisher) => {
                 publisher.put_frame(&pong);
                 Ok(())

@@ -9,7 +9,6 @@ use thiserror::Error;
 
 use crate::client::{Failure, Shape};
 use crate::cpu;
-use crate::dialect::Persistence;
 use crate::filled_server::{FilledServer, Filling, Offers};
 use crate::report::Report;
 use crate::run::{self, Patience, Run};
@@ -20,7 +19,7 @@ use crate::visit::Visit;
 
 /// Single messages that are sent to a quiet room in each round.
 const SINGLE_MESSAGES: u32 = 40;
-/// Descriptors besides the members': epoll, the server's pipes, the terminal, a sign-in.
+/// Descriptors besides the members': the publisher's, epoll, the server's pipes, the terminal, a sign-in.
 const OTHER_DESCRIPTORS: u64 = 64;
 /// Rates above this multiple of a server's maximum are skipped: they say nothing about its cost and take minutes to
 /// drain.
@@ -39,9 +38,6 @@ pub struct Options {
     /// Messages per second at which CPU and latency are measured.
     #[arg(long, value_delimiter = ',', default_values_t = [1.0, 10.0, 100.0, 1000.0])]
     rates: Vec<f64>,
-    /// Connections that publish in turn: a power of two. With more than one, order is checked for each.
-    #[arg(long, default_value_t = 1)]
-    publishers: usize,
     #[command(flatten)]
     runs: Runs,
     /// Which servers to measure.
@@ -50,19 +46,13 @@ pub struct Options {
     /// What to measure besides joins and memory.
     #[arg(long, value_enum, value_delimiter = ',', default_values_t = Question::value_variants().to_vec())]
     measure: Vec<Question>,
-    /// Stentor's store: memory or embedded.
-    #[arg(long, default_value = "memory")]
-    store: String,
-    /// Messages are stored before they are delivered (otherwise they are only delivered).
-    #[arg(long)]
-    persist: bool,
     #[command(flatten)]
     setting: Setting,
 }
 
 impl Options {
     fn shape(&self, members: usize) -> Shape {
-        Shape { members, publishers: self.publishers, content_bytes: self.runs.payload }
+        Shape { members, content_bytes: self.runs.payload }
     }
 }
 
@@ -94,8 +84,7 @@ pub fn run(options: &Options) -> Result<(), Error> {
     check(options)?;
     let apart = options.setting.launch_apart()?;
     let stentor = options.only.contains(&Kind::Stentor).then(|| options.setting.stentor()).transpose()?;
-    let persistence = if options.persist { Persistence::Kept } else { Persistence::Passing };
-    let launch = Launch { stentor, store: options.store.clone(), persistence, ..apart };
+    let launch = Launch { stentor, ..apart };
     eprintln!("about {:.0} minutes; leave the machine alone meanwhile", minutes(options).ceil());
     let mut visits = Vec::new();
     for &members in &options.members {
@@ -126,13 +115,11 @@ fn minutes(options: &Options) -> f64 {
 
 /// The conditions that a reader of the table must know to compare it.
 fn conditions(options: &Options) -> String {
-    let messages = if options.persist { "kept in the store first" } else { "passed on, not kept" };
     format!(
-        "Stentor: one shard, store {}, messages {messages}; members are hidden sessions of one user. The loops speak \
+        "Stentor: one shard, store memory, messages passed on, not kept; members are hidden sessions of one user. The loops speak \
          no protocol and send frames laid out like Stentor's.\nEvery delivery is checked for order, loss and \
          repetition; latency is from the intended time of sending, at a sample of {} members. Where the server's core \
          is not full at its maximum, the client's was. Medians of {} rounds of {} s a rate.",
-        options.store,
         crate::client::SAMPLED_MEMBERS,
         options.runs.repeat,
         options.runs.secs
@@ -150,19 +137,16 @@ fn warn_of_disturbance(visits: &[Visit]) {
 /// Refuses options that cannot be measured, before anything is built or started.
 fn check(options: &Options) -> Result<(), Error> {
     let refuse = |text: String| Err(Error::Options(text));
-    if !options.publishers.is_power_of_two() {
-        return refuse(format!("--publishers {} is not a power of two", options.publishers));
-    }
     options.runs.check().map_err(Error::Options)?;
     if options.rates.iter().any(|&rate| rate <= 0.0) {
         return refuse("--rates must be above zero".into());
     }
     let limit = cpu::raise_descriptor_limit();
-    let most = limit.saturating_sub(OTHER_DESCRIPTORS + options.publishers as u64);
-    match options.members.iter().find(|&&members| members < options.publishers || members as u64 > most) {
+    let most = limit.saturating_sub(OTHER_DESCRIPTORS);
+    match options.members.iter().find(|&&members| members == 0 || members as u64 > most) {
         None => Ok(()),
         Some(members) => refuse(format!(
-            "--members {members} is not possible: at least one for each publisher, and at most {most}, as one process \
+            "--members {members} is not possible: at least one, and at most {most}, as one process \
              may open {limit} descriptors here (`ulimit -Hn`)"
         )),
     }

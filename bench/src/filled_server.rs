@@ -51,7 +51,7 @@ impl FilledServer {
         run::rest(&mut room, Duration::from_millis(200))?;
         let more = (members - 1).max(1) as f64;
         let resident_bytes = resident()?.saturating_sub(resident_before) as f64 / more;
-        room.appoint_publishers()?;
+        room.appoint_publisher()?;
         Ok((FilledServer { server, room }, Filling { joins, resident_bytes }))
     }
 

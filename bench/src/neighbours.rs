@@ -91,7 +91,7 @@ pub fn run(options: &Options) -> Result<(), Error> {
 fn open(server: &Server, room: &str, members: usize, options: &Options) -> Result<Room, Failure> {
     let token = server.token().map_err(world("sign in"))?;
     let dialect = Dialect::Stentor { token, persistence: Persistence::Passing, room: room.to_owned() };
-    let shape = Shape { members, publishers: 1, content_bytes: options.payload };
+    let shape = Shape { members, content_bytes: options.payload };
     let mut room = Room::new(server.address, dialect, shape)?;
     room.fill()?;
     room.take_in_at_once(EVENTS_AT_ONCE);

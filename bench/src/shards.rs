@@ -322,7 +322,7 @@ pub fn crowd(options: &Crowd) -> Result<(), Error> {
 fn fill(options: &Crowd) -> Result<Room, Failure> {
     let (token, room) = (options.token.clone(), options.room.clone());
     let dialect = Dialect::Stentor { token, persistence: Persistence::Passing, room };
-    let shape = Shape { members: options.members, publishers: 1, content_bytes: options.payload };
+    let shape = Shape { members: options.members, content_bytes: options.payload };
     let mut room = Room::new(options.address, dialect, shape)?;
     room.fill()?;
     Ok(room)

@@ -199,7 +199,7 @@ impl Scene<'_> {
         let token = server.token()?;
         let dialect = Dialect::Stentor { token, persistence: Persistence::Passing, room: ROOM.to_owned() };
         let members = options.members - stopped;
-        let shape = Shape { members, publishers: 1, content_bytes: options.payload };
+        let shape = Shape { members, content_bytes: options.payload };
         let room = Room::new(server.address, dialect, shape)?;
         let next_address = members.div_ceil(PORTS_PER_ADDRESS);
         let (stragglers, quiet) = (Vec::new(), Vec::new());

@@ -43,7 +43,7 @@ fn check(messages: usize, deliveries: &'static [&'static [usize]], expected: Fau
     let listener = TcpListener::bind(("127.0.0.1", 0)).unwrap();
     let address = listener.local_addr().unwrap();
     let server = std::thread::spawn(move || serve(&listener, messages, deliveries));
-    let shape = Shape { members: deliveries.len(), publishers: 1, content_bytes: CONTENT_BYTES };
+    let shape = Shape { members: deliveries.len(), content_bytes: CONTENT_BYTES };
     let mut room = Room::new(address, Dialect::Bare, shape).unwrap();
     room.fill().unwrap();
     let mut schedule = Schedule::new(room.now_ns(), 1e6, messages as u64);
@@ -117,7 +117,7 @@ fn a_nakama_session_is_opened_joined_and_published_to() {
     let listener = TcpListener::bind(("127.0.0.1", 0)).unwrap();
     let address = listener.local_addr().unwrap();
     let server = std::thread::spawn(move || speak_nakama(&listener));
-    let shape = Shape { members: 1, publishers: 1, content_bytes: CONTENT_BYTES };
+    let shape = Shape { members: 1, content_bytes: CONTENT_BYTES };
     let dialect = Dialect::Stentor {
         token: "secret".into(),
         persistence: crate::dialect::Persistence::Passing,
@@ -125,7 +125,7 @@ fn a_nakama_session_is_opened_joined_and_published_to() {
     };
     let mut room = Room::new(address, dialect, shape).unwrap();
     room.admit(1).unwrap();
-    room.appoint_publishers().unwrap();
+    room.appoint_publisher().unwrap();
     let mut schedule = Schedule::new(room.now_ns(), 1.0, 1);
     while room.received.acks == 0 {
         room.turn(Some(&mut schedule)).unwrap();
@@ -144,7 +144,7 @@ fn a_server_that_closes_or_refuses_is_a_failure() {
         socket.write_all(&[0x88, 4, 0x03, 0xf3, b'n', b'o'])?;
         socket.read(&mut [0]).map(|_| ())
     });
-    let shape = Shape { members: 1, publishers: 1, content_bytes: CONTENT_BYTES };
+    let shape = Shape { members: 1, content_bytes: CONTENT_BYTES };
     let mut room = Room::new(address, Dialect::Bare, shape).unwrap();
     let failure = room.admit(1).unwrap_err();
     assert_eq!(failure.to_string(), "the server closed connection 0: code 1011 no");

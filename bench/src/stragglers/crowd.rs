@@ -158,7 +158,7 @@ impl Crowd {
             epoll: epoll::create(epoll::CreateFlags::CLOEXEC)?,
             members: Vec::with_capacity(options.members),
             joined: 0,
-            checker: Checker::new(1, padding(options.payload)),
+            checker: Checker::new(padding(options.payload)),
             buffer: vec![0; BUFFER_BYTES],
             stopped: false,
             sip_bytes: (options.slow_bytes_per_second / SIPS_PER_SECOND).max(1),

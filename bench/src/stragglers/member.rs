@@ -211,7 +211,7 @@ mod tests {
     fn member(behavior: Behavior, heard: &[Vec<u8>]) -> Member {
         let mut member = Member::new(socket(), behavior, Vec::new(), 0);
         member.opening = None;
-        let mut checker = Checker::new(1, padding(100));
+        let mut checker = Checker::new(padding(100));
         assert_eq!(member.take_in(&heard.concat(), &mut checker).unwrap(), Hearing::Nothing);
         member
     }
@@ -254,7 +254,7 @@ mod tests {
     fn a_close_frame_tells_its_code() {
         let mut member = Member::new(socket(), Behavior::Silent, Vec::new(), 0);
         member.opening = None;
-        let mut checker = Checker::new(1, padding(100));
+        let mut checker = Checker::new(padding(100));
         let close = [0x88, 5, 0x03, 0xf5, b's', b'l', b'o'];
         assert_eq!(member.take_in(&close, &mut checker).unwrap(), Hearing::Closed(Ending::Code(1013)));
     }
